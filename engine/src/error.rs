@@ -1,0 +1,95 @@
+//! Errors of the engine, split by *who must act*: the query, the data, the environment, or us.
+
+use arrow::error::ArrowError;
+
+/// The result type of this crate.
+pub type Result<T, E = EngineError> = std::result::Result<T, E>;
+
+/// What can go wrong while a pipeline runs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// An expression failed on a row for a reason that lies in the query or the data: the message names it.
+    #[error("`{operator}`: {message}")]
+    Evaluate {
+        /// The operator that evaluated.
+        operator: String,
+        /// What failed, with the value.
+        message: String,
+    },
+    /// A kernel of arrow refused its input.
+    #[error("arrow: {0}")]
+    Arrow(#[from] ArrowError),
+    /// A source could not be read on.
+    #[error("table `{table}`: {message}")]
+    Source {
+        /// The table whose source failed.
+        table: String,
+        /// What failed, and the way out.
+        message: String,
+    },
+    /// A sink refused rows or could not publish them.
+    #[error("sink `{table}`: {message}")]
+    Sink {
+        /// The table whose sink failed.
+        table: String,
+        /// What failed, and the way out.
+        message: String,
+    },
+    /// The checkpoint store failed.
+    #[error("checkpoint store: {message}")]
+    Store {
+        /// What failed, with the path.
+        message: String,
+    },
+    /// A checkpoint that cannot be used: damaged, of another version or of another query.
+    #[error("checkpoint: {message}")]
+    Checkpoint {
+        /// What does not fit, and the way out.
+        message: String,
+    },
+    /// A setting with an unknown name or a value that it cannot have.
+    #[error("{message}")]
+    Setting {
+        /// Names the setting, the value and the way out.
+        message: String,
+    },
+    /// A pipeline that cannot be built as described: the query must change.
+    #[error("{message}")]
+    Plan {
+        /// Names the construct, the value and the way out.
+        message: String,
+    },
+    /// A stated bound was reached (memory, state).
+    #[error("{message}")]
+    Limit {
+        /// Names the bound, its value and the setting that raises it.
+        message: String,
+    },
+    /// An invariant of the engine does not hold: a bug in eagre.
+    #[error("a bug in eagre: {0}; please report it with the query")]
+    Bug(String),
+}
+
+impl EngineError {
+    /// A stable word for programs (`--errors json`).
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Evaluate { .. } => "evaluate",
+            Self::Arrow(_) => "arrow",
+            Self::Source { .. } => "source",
+            Self::Sink { .. } => "sink",
+            Self::Store { .. } => "store",
+            Self::Checkpoint { .. } => "checkpoint",
+            Self::Setting { .. } => "setting",
+            Self::Plan { .. } => "plan",
+            Self::Limit { .. } => "limit",
+            Self::Bug(_) => "bug",
+        }
+    }
+
+    /// An [`EngineError::Bug`] from anything printable.
+    pub fn bug(message: impl std::fmt::Display) -> Self {
+        Self::Bug(message.to_string())
+    }
+}

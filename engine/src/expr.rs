@@ -1,0 +1,53 @@
+//! Expressions: a batch in, a column out. `sql` implements them with DataFusion's physical expressions.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{FieldRef, SchemaRef};
+
+use crate::error::Result;
+
+/// All that an expression may know besides its batch; the same context always gives the same answer, so a step can be replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepContext {
+    /// Which step this is, from 1.
+    pub step: u64,
+    /// Processing time of the step in milliseconds since 1970 (UTC), as recorded in the step log.
+    pub clock_ms: i64,
+    /// The seed of all randomness in this run, as recorded in the step log.
+    pub seed: u64,
+}
+
+/// A pure function of a batch, the step and the arrival numbers of the rows.
+pub trait Expr: Send + Sync + fmt::Debug + fmt::Display {
+    /// The column of `batch.num_rows()` values. `ordinals`, where the edge has them, are the rows' arrival numbers: volatile
+    /// functions (`random()`) are functions of seed and arrival number, so that batching does not show in them.
+    fn evaluate(
+        &self,
+        batch: &RecordBatch,
+        context: &StepContext,
+        ordinals: Option<&arrow::array::UInt64Array>,
+    ) -> Result<ArrayRef>;
+    /// Name, type and nullability of the result.
+    fn field(&self) -> &FieldRef;
+    /// Whether the value depends on the step's clock or seed, and not on the batch alone.
+    fn is_volatile(&self) -> bool {
+        false
+    }
+    /// `Some(i)`: the expression is column `i` as it is, so a chain passes it on and evaluates nothing.
+    fn as_column(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// A shared expression.
+pub type ExprRef = Arc<dyn Expr>;
+
+/// A batch-wise function with any number of rows out, for stateless work that is neither filter nor projection (`UNNEST`).
+pub trait Transform: Send + Sync + fmt::Debug + fmt::Display {
+    /// The new batch and, for each of its rows, the row of `batch` that it comes from (weights and ordinals follow it).
+    fn apply(&self, batch: &RecordBatch, context: &StepContext) -> Result<(RecordBatch, arrow::array::UInt32Array)>;
+    /// The columns that come out.
+    fn schema(&self) -> SchemaRef;
+}

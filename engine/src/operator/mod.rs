@@ -1,0 +1,219 @@
+//! Operators: what a pipeline is made of. The contract is [`Operator`]; each file beside this one holds one operator.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use serde::{Deserialize, Serialize};
+
+use crate::delta::Delta;
+use crate::error::Result;
+use crate::expr::StepContext;
+use crate::time::{EventTimeMs, Watermarks};
+
+pub mod chain;
+pub mod expand;
+pub mod group_aggregate;
+pub mod partial_aggregate;
+pub mod window;
+pub mod window_aggregate;
+pub mod window_assign;
+
+/// One operator of a pipeline: this step's changes in, this step's changes out, keyed state in between.
+///
+/// # When it is called
+/// A shard calls [`step`](Self::step) once per step, after the operators before it, with *all* that they produced: nothing of this
+/// step comes later. Calls never overlap and steps come in order, so an operator holds no locks. Time is handed in, so it reads no
+/// clock: the same calls always give the same output. `step` is also called when the input is empty, because time may have moved.
+///
+/// # What must hold after
+/// - The output is complete for this step, in any order, in deltas of at most [`DELTA_ROWS_MAX`](crate::delta::DELTA_ROWS_MAX) rows.
+/// - The cost grew with the step's input and with what became final, never with the history.
+/// - Rows for what the watermark at the step's *start* had already closed went to [`Output::late`], all others counted.
+///
+/// # State
+/// Between two steps a shard may call [`save`](Self::save); it hands over frozen Arrow chunks and returns at once, encoding and
+/// upload happen elsewhere. [`restore`](Self::restore) is called at most once, before the first step, with everything that all shards
+/// ever saved for this operator and that is still listed; the operator keeps the rows of the hash groups that its shard owns
+/// now. So a checkpoint restores at any number of shards.
+pub trait Operator: Send {
+    /// Shown in `EXPLAIN`, metrics and errors, for example `"WindowAggregate"`.
+    fn name(&self) -> &'static str;
+
+    /// Takes in the step's deltas of every input port and emits what they change; [`Input::watermarks`] tells what has become final.
+    fn step(&mut self, input: Input<'_>, out: &mut Output) -> Result<Progress>;
+
+    /// Hands over frozen chunks of what changed since the last call ([`SaveKind::Changes`]) or of all ([`SaveKind::Full`], after
+    /// which everything handed over before is forgotten).
+    fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()>;
+
+    /// Rebuilds the state from all that was saved, for the hash groups that this shard owns now.
+    fn restore(&mut self, state: &StateReader<'_>) -> Result<()>;
+
+    /// How many bytes of state are held, for metrics and the memory bound. Cheap: called after every step.
+    fn state_bytes(&self) -> usize;
+
+    /// How many rows a [`SaveKind::Full`] save would hand over, about; the checkpointer asks for one when the chunks in the store
+    /// hold more than twice as many.
+    fn state_rows(&self) -> usize;
+}
+
+/// Whether an operator has finished its step.
+#[derive(Debug)]
+pub enum Progress {
+    /// The output of the step is complete.
+    Done,
+    /// Something outside (a device, a lookup, a remote model) has to answer first; the shard runs what else is ready and calls `step`
+    /// again, with empty ports and the same output, when the ticket is redeemed.
+    Pending(Ticket),
+}
+
+/// What a pending operator waits for.
+#[derive(Debug)]
+pub struct Ticket(crossbeam_channel::Receiver<()>);
+
+/// Redeems a [`Ticket`], from any thread; dropping it redeems too, so that a dead helper never hangs a shard.
+#[derive(Debug)]
+pub struct Redeemer(crossbeam_channel::Sender<()>);
+
+impl Ticket {
+    /// A ticket and what redeems it.
+    pub fn new() -> (Redeemer, Ticket) {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        (Redeemer(sender), Ticket(receiver))
+    }
+
+    /// Whether it was redeemed; stays true.
+    pub(crate) fn is_redeemed(&self) -> bool {
+        !self.0.is_empty() || matches!(self.0.try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected))
+    }
+
+    pub(crate) fn receiver(&self) -> &crossbeam_channel::Receiver<()> {
+        &self.0
+    }
+}
+
+impl Redeemer {
+    /// Lets the shard call the operator again.
+    pub fn redeem(self) {
+        // A full channel was redeemed already; a closed one has nobody waiting.
+        let _ = self.0.try_send(());
+    }
+}
+
+/// The input of one operator in one step.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// The deltas of each input port, moved out by the operator.
+    pub ports: Vec<Vec<Delta>>,
+    /// Step number, processing time and seed.
+    pub context: &'a StepContext,
+    /// The minimum over the watermarks of the input ports.
+    pub watermarks: Watermarks,
+}
+
+impl Input<'_> {
+    /// The deltas of an operator with one input port.
+    pub fn single(&mut self) -> Vec<Delta> {
+        debug_assert_eq!(self.ports.len(), 1);
+        std::mem::take(&mut self.ports[0])
+    }
+}
+
+/// What an operator emits in one step.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// The deltas of output port 0.
+    pub deltas: Vec<Delta>,
+    /// Rows that this operator refused as late (output port 1, see [`late_schema`]).
+    pub late: Vec<LateRows>,
+}
+
+impl Output {
+    /// Emits a delta on the main port, cut to size; an empty one vanishes.
+    pub fn emit(&mut self, delta: Delta) {
+        delta.split(&mut self.deltas);
+    }
+
+    /// Refuses rows as late. The runtime completes them with operator and statement and sends them to `<table>.late`.
+    pub fn late(&mut self, rows: LateRows) {
+        if rows.rows.num_rows() > 0 {
+            self.late.push(rows);
+        }
+    }
+}
+
+/// Rows that came after what they belong to was closed.
+#[derive(Debug, Clone)]
+pub struct LateRows {
+    /// The rows as the operator saw them.
+    pub rows: RecordBatch,
+    /// The event time of each row in milliseconds; `i64::MIN` where it is null (such a row belongs to no window).
+    pub event_times: Vec<EventTimeMs>,
+    /// How many windows each row missed.
+    pub windows_missed: Vec<u32>,
+    /// The watermark by which they were judged.
+    pub watermark: EventTimeMs,
+}
+
+/// Port number of the main output.
+pub const PORT_MAIN: u8 = 0;
+/// Port number of the rows refused as late (operators) or unreadable (sources).
+pub const PORT_SIDE: u8 = 1;
+
+/// How much an operator hands over in [`Operator::save`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SaveKind {
+    /// Everything.
+    Full,
+    /// What changed since the last save.
+    Changes,
+}
+
+/// Takes the chunks of one operator in one checkpoint.
+#[derive(Debug, Default)]
+pub struct StateWriter {
+    /// `(table, rows)` in the order handed over.
+    pub chunks: Vec<(&'static str, RecordBatch)>,
+    /// What is small and not keyed (a watermark, a format version), written with every save; the newest of each shard is read.
+    pub meta: serde_json::Map<String, serde_json::Value>,
+}
+
+impl StateWriter {
+    /// Hands over a frozen chunk of the named table; an empty one vanishes.
+    pub fn put(&mut self, table: &'static str, rows: RecordBatch) {
+        if rows.num_rows() > 0 {
+            self.chunks.push((table, rows));
+        }
+    }
+}
+
+/// A chunk as it comes back.
+#[derive(Debug, Clone)]
+pub struct StateChunk {
+    /// The table that it was put under.
+    pub table: String,
+    /// The rows.
+    pub rows: RecordBatch,
+}
+
+/// Everything saved for one operator by all shards, oldest checkpoint first.
+#[derive(Debug)]
+pub struct StateReader<'a> {
+    /// The chunks in the order of checkpoints; within one, in the order of shards.
+    pub chunks: &'a [StateChunk],
+    /// The newest meta of each shard that saved.
+    pub metas: &'a [serde_json::Map<String, serde_json::Value>],
+    /// The hash groups of the restoring shard.
+    pub owned: crate::hash::HashGroups,
+}
+
+/// Makes the operator of a node, once for each shard.
+pub trait OperatorFactory: Send + Sync {
+    /// The operator's name, as [`Operator::name`].
+    fn name(&self) -> &'static str;
+    /// A fresh operator without state.
+    fn create(&self) -> Result<Box<dyn Operator>>;
+}
+
+/// A shared factory.
+pub type OperatorFactoryRef = Arc<dyn OperatorFactory>;

@@ -1,0 +1,518 @@
+//! From readers to steps: reader threads, the rows that wait to be taken, and how far each partition has come.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use arrow::array::{Array, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray, UInt64Array};
+use arrow::compute::{concat_batches, filter, filter_record_batch};
+use arrow::datatypes::SchemaRef;
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+
+use crate::checkpoint::{PartitionState, SourceState};
+use crate::delta::{DELTA_ROWS_MAX, Delta, batch_of};
+use crate::error::{EngineError, Result};
+use crate::expr::{ExprRef, StepContext};
+use crate::graph::{SourceNode, WatermarkStrategy, errors_schema};
+use crate::log::Taken;
+use crate::source::{BadRow, PartitionId, Place, Places, SourceBatch, SourceEvent, SourceReader, StopFlag};
+use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, event_times_ms};
+
+/// What a reader thread sends.
+pub(crate) enum ReaderMessage {
+    Event(SourceEvent),
+    Failed(EngineError),
+}
+
+/// Runs a reader until it ends, fails or nobody listens. Columns that depend on the rows alone are computed here, beside the steps.
+pub(crate) fn run_reader(
+    mut reader: Box<dyn SourceReader>,
+    columns: Option<(Vec<ExprRef>, SchemaRef)>,
+    stop: &StopFlag,
+    messages: &Sender<ReaderMessage>,
+) {
+    // No step is known here, and no column computed here asks for one.
+    let context = StepContext { step: 0, clock_ms: 0, seed: 0 };
+    loop {
+        let event = if stop.is_stopped() { Ok(SourceEvent::End) } else { reader.next() };
+        let event = event.and_then(|event| match (event, &columns) {
+            (SourceEvent::Batch(batch), Some((exprs, schema))) => {
+                compute_columns(batch, exprs, schema, &context, None).map(SourceEvent::Batch)
+            }
+            (event, _) => Ok(event),
+        });
+        let (message, last) = match event {
+            Ok(SourceEvent::Waiting) => continue,
+            Ok(event) => {
+                let last = matches!(event, SourceEvent::End);
+                (ReaderMessage::Event(event), last)
+            }
+            Err(error) => (ReaderMessage::Failed(error), true),
+        };
+        if messages.send(message).is_err() || last {
+            return;
+        }
+    }
+}
+
+/// The node's columns from what the source read. Rows on which an expression fails become bad rows.
+fn compute_columns(
+    batch: SourceBatch,
+    exprs: &[ExprRef],
+    schema: &SchemaRef,
+    context: &StepContext,
+    ordinals: Option<&UInt64Array>,
+) -> Result<SourceBatch> {
+    let evaluate = |rows: &RecordBatch, ordinals: Option<&UInt64Array>| -> Result<RecordBatch> {
+        let columns = exprs
+            .iter()
+            .map(|expr| match expr.as_column() {
+                Some(index) => Ok(Arc::clone(rows.column(index))),
+                None => expr.evaluate(rows, context, ordinals),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        batch_of(schema, columns, rows.num_rows())
+    };
+    if let Ok(computed) = evaluate(&batch.batch, ordinals) {
+        return Ok(SourceBatch { batch: computed, ..batch });
+    }
+    let rows = batch.batch.num_rows();
+    let mut good = Vec::with_capacity(rows);
+    let mut bad_rows = Vec::new();
+    let mut known_bad = batch.bad_rows.into_iter().peekable();
+    let mut good_count = 0;
+    for row in 0..rows {
+        while let Some(bad) = known_bad.next_if(|bad| bad.before_row <= row) {
+            bad_rows.push(BadRow { before_row: good_count, ..bad });
+        }
+        let one = batch.batch.slice(row, 1);
+        let ordinal = ordinals.map(|ordinals| ordinals.slice(row, 1));
+        let evaluated = evaluate(&one, ordinal.as_ref());
+        good.push(evaluated.is_ok());
+        match evaluated {
+            Ok(_) => good_count += 1,
+            Err(error) => bad_rows.push(BadRow {
+                before_row: good_count,
+                origin: batch.partition.to_string(),
+                offset: row as u64,
+                reason: error.to_string(),
+                raw: super::rows_as_json(&one)?.pop().unwrap_or_default().into_bytes(),
+            }),
+        }
+    }
+    bad_rows.extend(known_bad.map(|bad| BadRow { before_row: good_count, ..bad }));
+    let mask = BooleanArray::from(good);
+    let kept = filter_record_batch(&batch.batch, &mask)?;
+    let kept_ordinals = ordinals.map(|ordinals| filter(ordinals, &mask)).transpose()?;
+    let kept_ordinals = kept_ordinals.as_ref().and_then(|o| o.as_any().downcast_ref::<UInt64Array>());
+    let weights = batch.weights.as_ref().map(|weights| filter(weights, &mask)).transpose()?;
+    let weights = weights.and_then(|weights| weights.as_any().downcast_ref::<Int64Array>().cloned());
+    Ok(SourceBatch { batch: evaluate(&kept, kept_ordinals)?, weights, bad_rows, ..batch })
+}
+
+/// A source as the coordinator sees it.
+pub(crate) struct Input {
+    pub node: SourceNode,
+    pub schema: SchemaRef,
+    pub index: usize,
+    pub messages: Receiver<ReaderMessage>,
+    /// Columns are computed when rows are taken (they need the step), not by the reader.
+    volatile: bool,
+    queue: VecDeque<Queued>,
+    queued_rows: usize,
+    partitions: BTreeMap<PartitionId, Partition>,
+    /// Whether the reader has said that it is over.
+    pub ended: bool,
+    watermark: Option<EventTimeMs>,
+}
+
+struct Queued {
+    batch: SourceBatch,
+    rows_taken: usize,
+}
+
+#[derive(Default)]
+struct Partition {
+    place: Option<Place>,
+    /// Rows of the first batch that were taken before the restart.
+    skip: u64,
+    watermark: Option<EventTimeMs>,
+    ended: bool,
+    active_ms: i64,
+}
+
+/// What a step takes from one source.
+#[derive(Default)]
+pub(crate) struct Cut {
+    pub rows: Vec<Delta>,
+    pub errors: Vec<Delta>,
+    pub taken: Vec<Taken>,
+    pub row_count: u64,
+    pub bad_row_count: u64,
+}
+
+impl Input {
+    pub(crate) fn new(
+        node: SourceNode,
+        schema: SchemaRef,
+        index: usize,
+        messages: Receiver<ReaderMessage>,
+        volatile: bool,
+        saved: Option<&SourceState>,
+        now_ms: i64,
+    ) -> Self {
+        let partitions = saved.into_iter().flat_map(|saved| &saved.partitions).map(|(name, partition)| {
+            let skip = partition.place.as_ref().map_or(0, |place| place.rows);
+            let state = Partition {
+                place: partition.place.clone(),
+                skip,
+                watermark: partition.watermark,
+                ended: partition.ended,
+                active_ms: now_ms,
+            };
+            (PartitionId::from(name.as_str()), state)
+        });
+        Self {
+            partitions: partitions.collect(),
+            watermark: saved.and_then(|saved| saved.watermark),
+            node,
+            schema,
+            index,
+            messages,
+            volatile,
+            queue: VecDeque::new(),
+            queued_rows: 0,
+            ended: false,
+        }
+    }
+
+    /// The places to open a reader at.
+    pub(crate) fn places(saved: Option<&SourceState>) -> Places {
+        let partitions = saved.into_iter().flat_map(|saved| &saved.partitions);
+        partitions.filter_map(|(name, partition)| Some((name.clone(), partition.place.clone()?))).collect()
+    }
+
+    /// Takes in what the reader has sent, until `rows_max` rows wait.
+    pub(crate) fn poll(&mut self, rows_max: usize, now_ms: i64) -> Result<()> {
+        while !self.ended && self.queued_rows < rows_max {
+            match self.messages.try_recv() {
+                Ok(message) => self.receive(message, now_ms)?,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    return Err(EngineError::bug(format!("the reader of `{}` is gone without a word", self.node.table)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in one message.
+    pub(crate) fn receive(&mut self, message: ReaderMessage, now_ms: i64) -> Result<()> {
+        let fresh = || Partition { active_ms: now_ms, ..Partition::default() };
+        match message {
+            ReaderMessage::Failed(error) => return Err(error),
+            ReaderMessage::Event(SourceEvent::Partitions(ids)) => {
+                for id in ids {
+                    self.partitions.entry(id).or_insert_with(fresh);
+                }
+            }
+            ReaderMessage::Event(SourceEvent::Batch(mut batch)) => {
+                let partition = self.partitions.entry(Arc::clone(&batch.partition)).or_insert_with(fresh);
+                let rows = batch.batch.num_rows();
+                let skip = (partition.skip as usize).min(rows);
+                let whole = partition.skip > 0 && skip == rows && partition.skip as usize >= rows;
+                partition.skip -= skip as u64;
+                if skip > 0 {
+                    batch.bad_rows.retain(|bad| bad.before_row >= skip);
+                }
+                if whole && batch.bad_rows.is_empty() {
+                    return Ok(());
+                }
+                self.queued_rows += rows - skip;
+                self.queue.push_back(Queued { batch, rows_taken: skip });
+            }
+            ReaderMessage::Event(SourceEvent::PartitionEnd(id)) => {
+                // Rows of the partition may still wait: it ends for the watermark when they are taken.
+                let partition = self.partitions.entry(Arc::clone(&id)).or_insert_with(fresh);
+                partition.ended = true;
+            }
+            ReaderMessage::Event(SourceEvent::End) => self.ended = true,
+            ReaderMessage::Event(SourceEvent::Waiting) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether rows (or bad rows) wait.
+    pub(crate) fn has_rows(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Whether everything was read and taken.
+    pub(crate) fn exhausted(&self) -> bool {
+        self.ended && self.queue.is_empty()
+    }
+
+    /// Takes up to `budget` rows in order of arrival.
+    pub(crate) fn take(&mut self, budget: &mut usize, bytes: &mut u64, cut: &mut Cut, stamp: &mut Stamp<'_>) -> Result<()> {
+        while *budget > 0 && *bytes > 0 && !self.queue.is_empty() {
+            let rows = self.take_from(0, *budget as u64, true, cut, stamp, bytes)?;
+            // A batch of bad rows alone costs as much as a row, so that a file of nothing else cannot hold a step up for ever.
+            *budget = budget.saturating_sub((rows as usize).max(1));
+        }
+        Ok(())
+    }
+
+    /// Takes exactly what a step took before (replay). `false`: the rows are not there yet.
+    pub(crate) fn take_again(&mut self, taken: &Taken, rows_left: &mut u64, cut: &mut Cut, stamp: &mut Stamp<'_>) -> Result<bool> {
+        let mut bytes = u64::MAX;
+        loop {
+            let Some(position) = self.queue.iter().position(|queued| &*queued.batch.partition == taken.partition) else {
+                return Ok(*rows_left == 0 && !taken.to_batch_end);
+            };
+            let waiting = self.queue[position].batch.batch.num_rows() - self.queue[position].rows_taken;
+            let last = waiting as u64 >= *rows_left;
+            if *rows_left == 0 && !(taken.to_batch_end && waiting == 0) {
+                return Ok(true);
+            }
+            *rows_left -= self.take_from(position, *rows_left, taken.to_batch_end || !last, cut, stamp, &mut bytes)?;
+            if *rows_left == 0 {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Takes up to `rows_max` rows of one waiting batch. `to_end`: bad rows behind its last good row go along.
+    fn take_from(
+        &mut self,
+        position: usize,
+        rows_max: u64,
+        to_end: bool,
+        cut: &mut Cut,
+        stamp: &mut Stamp<'_>,
+        bytes: &mut u64,
+    ) -> Result<u64> {
+        let queued = &mut self.queue[position];
+        let total = queued.batch.batch.num_rows();
+        let start = queued.rows_taken;
+        let rows = ((total - start) as u64).min(rows_max) as usize;
+        let end = start + rows;
+        let whole = end == total && to_end;
+        let bad_rows: Vec<BadRow> = queued
+            .batch
+            .bad_rows
+            .iter()
+            .filter(|bad| bad.before_row >= start && (bad.before_row < end || (whole && bad.before_row == end)))
+            .map(|bad| BadRow { before_row: bad.before_row - start, ..bad.clone() })
+            .collect();
+        let mut slice = SourceBatch {
+            batch: queued.batch.batch.slice(start, rows),
+            weights: queued.batch.weights.as_ref().map(|weights| weights.slice(start, rows)),
+            bad_rows,
+            partition: Arc::clone(&queued.batch.partition),
+            start: serde_json::Value::Null,
+            end: serde_json::Value::Null,
+        };
+        let name = Arc::clone(&queued.batch.partition);
+        queued.rows_taken = end;
+        let place = if whole {
+            Place { position: queued.batch.end.clone(), rows: 0 }
+        } else {
+            Place { position: queued.batch.start.clone(), rows: end as u64 }
+        };
+        if whole {
+            self.queue.remove(position);
+        }
+        self.queued_rows -= rows;
+        let ordinals = self.node.ordinals.then(|| stamp.ordinals(rows));
+        if self.volatile {
+            let computed = compute_columns(slice, &self.node.columns, &self.schema, stamp.context, ordinals.as_ref())?;
+            slice = computed;
+        }
+        if self.node.fail_on_bad_rows
+            && let Some(bad) = slice.bad_rows.first()
+        {
+            return Err(EngineError::Source {
+                table: self.node.table.clone(),
+                message: format!(
+                    "{} at offset {}: {} (the table has 'bad-rows' = 'fail'; without it the row goes to `{}.errors`)",
+                    bad.origin, bad.offset, bad.reason, self.node.table
+                ),
+            });
+        }
+        let watermark = self.observe(&slice.batch, stamp.context)?;
+        let partition = self.partitions.entry(Arc::clone(&name)).or_default();
+        partition.place = Some(place);
+        partition.active_ms = stamp.context.clock_ms;
+        partition.watermark = partition.watermark.max(watermark);
+        cut.row_count += rows as u64;
+        cut.bad_row_count += slice.bad_rows.len() as u64;
+        match cut.taken.last_mut() {
+            Some(last) if last.source == self.index && last.partition == *name => {
+                last.rows += rows as u64;
+                last.to_batch_end = whole;
+            }
+            _ => cut.taken.push(Taken {
+                source: self.index,
+                partition: name.to_string(),
+                rows: rows as u64,
+                to_batch_end: whole,
+            }),
+        }
+        if !slice.bad_rows.is_empty() {
+            Delta::insert(bad_rows_batch(&slice.bad_rows)?).split(&mut cut.errors);
+        }
+        if slice.batch.num_rows() > 0 {
+            // The share of a slice in its buffers: slices of one batch count them once together.
+            let share = rows as f64 / total.max(1) as f64;
+            *bytes = bytes.saturating_sub((slice.batch.get_array_memory_size() as f64 * share) as u64);
+            let ordinals = ordinals.filter(|ordinals| ordinals.len() == slice.batch.num_rows());
+            Delta { batch: slice.batch, weights: slice.weights, ordinals }.split(&mut cut.rows);
+        }
+        Ok(rows as u64)
+    }
+
+    /// The watermark that these rows allow.
+    fn observe(&self, rows: &RecordBatch, context: &StepContext) -> Result<Option<EventTimeMs>> {
+        let Some(spec) = &self.node.watermark else { return Ok(None) };
+        if rows.num_rows() == 0 {
+            return Ok(None);
+        }
+        let greatest = |column| -> Result<Option<EventTimeMs>> { Ok(arrow::compute::max(&event_times_ms(column)?)) };
+        match &spec.strategy {
+            WatermarkStrategy::BoundedOutOfOrderness { delay_ms } => {
+                Ok(greatest(rows.column(spec.time_column))?.map(|time| time.saturating_sub(*delay_ms)))
+            }
+            WatermarkStrategy::Expression(expr) => greatest(&expr.evaluate(rows, context, None)?),
+        }
+    }
+
+    /// Moves the source's watermark; `None`: every partition that goes on is idle.
+    pub(crate) fn advance_watermark(&mut self, now_ms: i64) -> Option<EventTimeMs> {
+        if self.exhausted() {
+            self.watermark = Some(WATERMARK_MAX);
+            return self.watermark;
+        }
+        if self.node.watermark.is_none() {
+            return Some(WATERMARK_MIN);
+        }
+        let waiting = |id: &PartitionId| self.queue.iter().any(|queued| queued.batch.partition == *id);
+        let mut active = self.partitions.iter().filter(|(id, partition)| !partition.ended || waiting(id)).peekable();
+        if active.peek().is_none() {
+            // Nothing is known, or what is known has ended and more may come: time stands still.
+            return Some(self.watermark.unwrap_or(WATERMARK_MIN));
+        }
+        let timeout = self.node.idle_timeout_ms.filter(|timeout| *timeout > 0);
+        let is_idle = |partition: &Partition| timeout.is_some_and(|timeout| now_ms - partition.active_ms >= timeout as i64);
+        let mut minimum: Option<EventTimeMs> = None;
+        for (_, partition) in active.filter(|(_, partition)| !is_idle(partition)) {
+            let watermark = partition.watermark.unwrap_or(WATERMARK_MIN);
+            minimum = Some(minimum.map_or(watermark, |minimum| minimum.min(watermark)));
+        }
+        let minimum = minimum?;
+        self.watermark = self.watermark.max(Some(minimum));
+        self.watermark
+    }
+
+    /// When, in processing time, the next partition becomes idle.
+    pub(crate) fn next_idle_ms(&self, now_ms: i64) -> Option<i64> {
+        let timeout = self.node.idle_timeout_ms.filter(|timeout| *timeout > 0)? as i64;
+        let live = self.partitions.values().filter(|partition| !partition.ended);
+        live.map(|partition| partition.active_ms + timeout).filter(|at| *at > now_ms).min()
+    }
+
+    /// The greatest watermark of any partition, for holding back a source that is far ahead.
+    pub(crate) fn front(&self) -> Option<EventTimeMs> {
+        self.partitions.values().filter_map(|partition| partition.watermark).max()
+    }
+
+    /// For the checkpoint.
+    pub(crate) fn state(&self) -> SourceState {
+        let partitions = self.partitions.iter().map(|(id, partition)| {
+            let waiting = self.queue.iter().any(|queued| queued.batch.partition == *id);
+            let state = PartitionState {
+                place: partition.place.clone(),
+                watermark: partition.watermark,
+                ended: partition.ended && !waiting,
+            };
+            (id.to_string(), state)
+        });
+        SourceState {
+            table: self.node.table.clone(),
+            partitions: partitions.collect(),
+            watermark: self.watermark,
+            ended: self.exhausted(),
+        }
+    }
+}
+
+/// Gives rows their arrival numbers.
+pub(crate) struct Stamp<'a> {
+    pub context: &'a StepContext,
+    pub next_ordinal: &'a mut u64,
+}
+
+impl Stamp<'_> {
+    fn ordinals(&mut self, rows: usize) -> UInt64Array {
+        let start = *self.next_ordinal;
+        *self.next_ordinal += rows as u64;
+        UInt64Array::from_iter_values(start..*self.next_ordinal)
+    }
+}
+
+/// Joins neighbours that are small, so that a source of single rows does not make every operator pay for each.
+pub(crate) fn coalesce(deltas: Vec<Delta>) -> Result<Vec<Delta>> {
+    const SMALL: usize = DELTA_ROWS_MAX / 4;
+    if deltas.len() < 2 || deltas.iter().all(|delta| delta.rows() >= SMALL) {
+        return Ok(deltas);
+    }
+    let mut out: Vec<Delta> = Vec::new();
+    let mut run: Vec<Delta> = Vec::new();
+    let mut run_rows = 0;
+    let flush = |run: &mut Vec<Delta>, out: &mut Vec<Delta>| -> Result<()> {
+        match run.len() {
+            0 => {}
+            1 => out.append(run),
+            _ => {
+                out.push(concat(run)?);
+                run.clear();
+            }
+        }
+        Ok(())
+    };
+    for delta in deltas {
+        let fits = run_rows + delta.rows() <= DELTA_ROWS_MAX && delta.rows() < SMALL;
+        let alike = run.last().is_none_or(|last: &Delta| last.weights.is_some() == delta.weights.is_some());
+        if !(fits && alike) {
+            flush(&mut run, &mut out)?;
+            run_rows = 0;
+        }
+        run_rows += delta.rows();
+        run.push(delta);
+    }
+    flush(&mut run, &mut out)?;
+    Ok(out)
+}
+
+fn concat(run: &[Delta]) -> Result<Delta> {
+    let batch = concat_batches(&run[0].batch.schema(), run.iter().map(|delta| &delta.batch))?;
+    let weights: Option<Vec<&dyn Array>> = run.iter().map(|d| d.weights.as_ref().map(|w| w as &dyn Array)).collect();
+    let ordinals: Option<Vec<&dyn Array>> = run.iter().map(|d| d.ordinals.as_ref().map(|o| o as &dyn Array)).collect();
+    let weights = weights.map(|weights| arrow::compute::concat(&weights)).transpose()?;
+    let ordinals = ordinals.map(|ordinals| arrow::compute::concat(&ordinals)).transpose()?;
+    Ok(Delta {
+        batch,
+        weights: weights.and_then(|weights| weights.as_any().downcast_ref::<Int64Array>().cloned()),
+        ordinals: ordinals.and_then(|ordinals| ordinals.as_any().downcast_ref::<UInt64Array>().cloned()),
+    })
+}
+
+fn bad_rows_batch(bad: &[BadRow]) -> Result<RecordBatch> {
+    Ok(RecordBatch::try_new(
+        errors_schema(),
+        vec![
+            Arc::new(StringArray::from_iter_values(bad.iter().map(|bad| &bad.origin))),
+            Arc::new(UInt64Array::from_iter_values(bad.iter().map(|bad| bad.offset))),
+            Arc::new(StringArray::from_iter_values(bad.iter().map(|bad| &bad.reason))),
+            Arc::new(BinaryArray::from_iter_values(bad.iter().map(|bad| &bad.raw))),
+        ],
+    )?)
+}

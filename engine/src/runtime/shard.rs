@@ -1,0 +1,417 @@
+//! A shard: one copy of the graph with its own state, run by one thread.
+//!
+//! A step is a logical time, not a barrier: a node runs step `n` as soon as its inputs for `n` are there from all shards, and nodes
+//! further up may be a few steps ahead (the coordinator bounds how many). Of the nodes that are ready the one furthest down runs
+//! first, so that what is in flight leaves before more comes in. Rows from other shards are taken in the order of shards, so a step gives the
+//! same rows in the same order whoever was faster.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, StringArray, TimestampMillisecondArray, UInt32Array};
+use arrow::record_batch::RecordBatch;
+use crossbeam_channel::{Receiver, Select, Sender};
+
+use super::output::SinkMessage;
+use super::{Clock, Event};
+use crate::checkpoint::SavedOperator;
+use crate::checkpoint::writer::Part;
+use crate::delta::Delta;
+use crate::error::{EngineError, Result};
+use crate::expr::StepContext;
+use crate::graph::{Graph, NodeKind, Route, late_schema};
+use crate::hash::{group_of, hash_columns, shard_of};
+use crate::metrics::Metrics;
+use crate::operator::{Input, LateRows, Operator, Output, PORT_MAIN, PORT_SIDE, Progress, SaveKind, StateWriter, Ticket};
+use crate::time::Watermarks;
+
+/// What the coordinator decided for one step; a shard's part of it.
+pub(crate) struct StepInput {
+    pub context: StepContext,
+    /// For each source node, in graph order.
+    pub sources: Vec<SourceInput>,
+    /// For each node of the graph.
+    pub watermarks: Arc<[Watermarks]>,
+    pub checkpoint: Option<Arc<CheckpointRequest>>,
+    /// Monotonic nanoseconds when the step was cut.
+    pub cut_ns: u64,
+}
+
+#[derive(Default, Clone)]
+pub(crate) struct SourceInput {
+    pub rows: Vec<Delta>,
+    pub errors: Vec<Delta>,
+}
+
+/// Every operator saves after its run of this step.
+pub(crate) struct CheckpointRequest {
+    pub checkpoint: u64,
+    /// Nodes that hand over everything.
+    pub full: Vec<usize>,
+}
+
+pub(crate) enum Message {
+    Step(Box<StepInput>),
+    /// Rows for input port `port` of `node` in `step`, from another shard.
+    Packet { node: usize, port: usize, step: u64, from: usize, deltas: Vec<Delta> },
+    /// Steps are over.
+    End,
+}
+
+pub(crate) struct Shard {
+    index: usize,
+    shards: usize,
+    nodes: Vec<ShardNode>,
+    inputs: VecDeque<StepInput>,
+    /// The last step that all nodes have run.
+    done: u64,
+    links: Links,
+    saved: Vec<SavedOperator>,
+    hashes: Vec<u64>,
+}
+
+/// Everything that a shard talks to.
+pub(crate) struct Links {
+    /// Inboxes of all shards (the own one is not used).
+    pub peers: Vec<Sender<Message>>,
+    pub sinks: Vec<Sender<SinkMessage>>,
+    pub events: Sender<Event>,
+    pub parts: Option<Sender<Part>>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+}
+
+struct ShardNode {
+    kind: ShardNodeKind,
+    name: String,
+    statement: String,
+    ports: Vec<Port>,
+    /// By output port.
+    consumers: [Vec<Consumer>; 2],
+    /// The next step to run.
+    next: u64,
+    pending: Option<(Ticket, Output)>,
+}
+
+enum ShardNodeKind {
+    Source(usize),
+    Operator(Box<dyn Operator>),
+    Union,
+    Sink(usize),
+}
+
+struct Consumer {
+    node: usize,
+    port: usize,
+    /// `Some`: to the owner of the hash of these columns.
+    hash: Option<Vec<usize>>,
+}
+
+struct Port {
+    /// How many producers there are: all shards behind an exchange, else one.
+    producers: usize,
+    /// One entry a step, from the consumer's next step on.
+    steps: VecDeque<PortStep>,
+}
+
+#[derive(Default)]
+struct PortStep {
+    arrived: usize,
+    by_producer: Vec<Vec<Delta>>,
+}
+
+impl Shard {
+    /// Builds a shard with the operators given for the graph's operator nodes, in graph order. `done`: the step of the checkpoint.
+    pub(crate) fn new(graph: &Graph, index: usize, shards: usize, operators: Vec<Box<dyn Operator>>, done: u64, links: Links) -> Self {
+        let mut operators = operators.into_iter();
+        let (mut sources, mut sinks) = (0.., 0..);
+        let mut nodes: Vec<ShardNode> = Vec::with_capacity(graph.nodes.len());
+        for (position, node) in graph.nodes.iter().enumerate() {
+            let kind = match &node.kind {
+                NodeKind::Source(_) => ShardNodeKind::Source(sources.next().expect("endless")),
+                NodeKind::Operator(_) => ShardNodeKind::Operator(operators.next().expect("one operator for each operator node")),
+                NodeKind::Union => ShardNodeKind::Union,
+                NodeKind::Sink(_) => ShardNodeKind::Sink(sinks.next().expect("endless")),
+            };
+            let mut ports = Vec::with_capacity(node.inputs.len());
+            for (port, edge) in node.inputs.iter().enumerate() {
+                let hash = match &edge.route {
+                    Route::Hash(columns) if shards > 1 => Some(columns.clone()),
+                    _ => None,
+                };
+                ports.push(Port { producers: if hash.is_some() { shards } else { 1 }, steps: VecDeque::new() });
+                nodes[edge.from].consumers[edge.port as usize].push(Consumer { node: position, port, hash });
+            }
+            nodes.push(ShardNode {
+                kind,
+                name: node.name().to_owned(),
+                statement: node.statement.clone(),
+                ports,
+                consumers: [Vec::new(), Vec::new()],
+                next: done + 1,
+                pending: None,
+            });
+        }
+        Self { index, shards, nodes, inputs: VecDeque::new(), done, links, saved: Vec::new(), hashes: Vec::new() }
+    }
+
+    /// Runs on a thread of its own until the inbox says so; a failure is an event.
+    pub(crate) fn run(mut self, inbox: Receiver<Message>) {
+        let mut ending = false;
+        loop {
+            match self.advance() {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => {
+                    let _ = self.links.events.send(Event::Failed(error));
+                    return;
+                }
+            }
+            if ending && self.inputs.is_empty() {
+                return;
+            }
+            let message = match self.wait(&inbox) {
+                Some(message) => message,
+                None if ending => continue,
+                None => match inbox.recv() {
+                    Ok(message) => message,
+                    Err(_) => return,
+                },
+            };
+            match message {
+                Message::Step(input) => self.inputs.push_back(*input),
+                Message::Packet { node, port, step, from, deltas } => self.arrive(node, port, step, from, deltas),
+                Message::End => ending = true,
+            }
+        }
+    }
+
+    /// Runs one step to its end on the caller's thread (the only shard).
+    pub(crate) fn run_step(&mut self, input: StepInput) -> Result<()> {
+        self.inputs.push_back(input);
+        while !self.inputs.is_empty() {
+            if self.advance()? {
+                continue;
+            }
+            let Some((ticket, _)) = self.nodes.iter().find_map(|node| node.pending.as_ref()) else {
+                return Err(EngineError::bug("a step is not complete and no operator is pending"));
+            };
+            // Redeeming and dropping the redeemer both end the wait.
+            let _ = ticket.receiver().recv();
+        }
+        Ok(())
+    }
+
+    /// The next message; `None` when a pending operator can go on instead.
+    fn wait(&mut self, inbox: &Receiver<Message>) -> Option<Message> {
+        let tickets: Vec<_> = self.nodes.iter().filter_map(|node| Some(node.pending.as_ref()?.0.receiver())).collect();
+        if tickets.is_empty() {
+            return None;
+        }
+        let mut select = Select::new();
+        let inbox_index = select.recv(inbox);
+        for ticket in tickets {
+            select.recv(ticket);
+        }
+        if select.ready() == inbox_index { inbox.try_recv().ok() } else { None }
+    }
+
+    fn arrive(&mut self, node: usize, port: usize, step: u64, from: usize, deltas: Vec<Delta>) {
+        let next = self.nodes[node].next;
+        let port = &mut self.nodes[node].ports[port];
+        let slot = (step - next) as usize;
+        while port.steps.len() <= slot {
+            port.steps.push_back(PortStep::default());
+        }
+        let entry = &mut port.steps[slot];
+        entry.arrived += 1;
+        if port.producers == 1 {
+            entry.by_producer.push(deltas);
+        } else {
+            entry.by_producer.resize_with(port.producers, Vec::new);
+            entry.by_producer[from] = deltas;
+        }
+    }
+
+    /// Runs the ready node furthest down; `false`: none is ready.
+    fn advance(&mut self) -> Result<bool> {
+        let newest = self.done + self.inputs.len() as u64;
+        for index in (0..self.nodes.len()).rev() {
+            let node = &self.nodes[index];
+            let ready = match &node.pending {
+                Some((ticket, _)) => ticket.is_redeemed(),
+                None => {
+                    node.next <= newest
+                        && node.ports.iter().all(|port| port.steps.front().is_some_and(|step| step.arrived == port.producers))
+                }
+            };
+            if ready {
+                self.run_node(index)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn run_node(&mut self, index: usize) -> Result<()> {
+        let node = &mut self.nodes[index];
+        let step = node.next;
+        let input = &mut self.inputs[(step - self.done - 1) as usize];
+        let counters = self.links.metrics.node(self.index, index);
+        let watermarks = input.watermarks[index];
+        let resumed = node.pending.take();
+        let ports: Vec<Vec<Delta>> = if resumed.is_some() {
+            node.ports.iter().map(|_| Vec::new()).collect()
+        } else {
+            let take = |port: &mut Port| {
+                let step = port.steps.pop_front().expect("a ready port has its step");
+                let mut producers = step.by_producer.into_iter();
+                let mut deltas = producers.next().unwrap_or_default();
+                producers.for_each(|more| deltas.extend(more));
+                deltas
+            };
+            node.ports.iter_mut().map(take).collect()
+        };
+        let rows_in: usize = ports.iter().flatten().map(Delta::rows).sum();
+        counters.rows_in.add(rows_in as u64);
+        let mut out = resumed.map_or_else(Output::default, |(_, out)| out);
+        let mut side = Vec::new();
+        match &mut node.kind {
+            ShardNodeKind::Source(source) => {
+                let rows = std::mem::take(&mut input.sources[*source]);
+                counters.rows_in.add(rows.rows.iter().map(|delta| delta.rows() as u64).sum());
+                counters.rows_bad.add(rows.errors.iter().map(|delta| delta.rows() as u64).sum());
+                out.deltas = rows.rows;
+                side = rows.errors;
+            }
+            ShardNodeKind::Union => out.deltas = ports.into_iter().flatten().collect(),
+            ShardNodeKind::Operator(operator) => {
+                let started = self.links.clock.monotonic_ns();
+                let progress = operator.step(Input { ports, context: &input.context, watermarks }, &mut out)?;
+                counters.busy_ns.add(self.links.clock.monotonic_ns() - started);
+                if let Progress::Pending(ticket) = progress {
+                    node.pending = Some((ticket, out));
+                    return Ok(());
+                }
+                counters.state_bytes.set(operator.state_bytes() as u64);
+                counters.state_rows.set(operator.state_rows() as u64);
+                let late: usize = out.late.iter().map(|late| late.rows.num_rows()).sum();
+                counters.rows_late.add(late as u64);
+                if !node.consumers[PORT_SIDE as usize].is_empty() {
+                    for late in std::mem::take(&mut out.late) {
+                        Delta::insert(late_batch(late, &node.name, &node.statement)?).split(&mut side);
+                    }
+                }
+                if let Some(request) = &input.checkpoint {
+                    let started = self.links.clock.monotonic_ns();
+                    let full = request.full.contains(&index);
+                    let kind = if full { SaveKind::Full } else { SaveKind::Changes };
+                    let mut state = StateWriter::default();
+                    operator.save(kind, &mut state)?;
+                    self.saved.push(SavedOperator { node: index, kind, state, live_rows: operator.state_rows() as u64 });
+                    let took = self.links.clock.monotonic_ns() - started;
+                    self.links.metrics.checkpoint_save_ns.add(took);
+                    self.links.metrics.checkpoint_save_ns_max.raise(took);
+                }
+            }
+            ShardNodeKind::Sink(sink) => {
+                let deltas: Vec<Delta> = ports.into_iter().flatten().collect();
+                let checkpoint = input.checkpoint.as_ref().map(|request| request.checkpoint);
+                // With one shard an empty step need not be told; with several the sink waits for all of them.
+                if !deltas.is_empty() || checkpoint.is_some() || self.shards > 1 {
+                    let message = SinkMessage::Step { step, shard: self.index, deltas, checkpoint };
+                    // A closed sink has failed and told the coordinator so.
+                    let _ = self.links.sinks[*sink].send(message);
+                }
+            }
+        }
+        self.links.metrics.set_watermark(index, watermarks.after);
+        counters.rows_out.add(out.deltas.iter().map(|delta| delta.rows() as u64).sum());
+        self.nodes[index].next = step + 1;
+        self.deliver(index, PORT_MAIN, step, out.deltas)?;
+        self.deliver(index, PORT_SIDE, step, side)?;
+        self.complete();
+        Ok(())
+    }
+
+    /// Hands the rows of an output port to all its consumers.
+    fn deliver(&mut self, index: usize, out_port: u8, step: u64, mut deltas: Vec<Delta>) -> Result<()> {
+        let count = self.nodes[index].consumers[out_port as usize].len();
+        for position in 0..count {
+            let consumer = &self.nodes[index].consumers[out_port as usize][position];
+            let (node, port) = (consumer.node, consumer.port);
+            let deltas = if position + 1 == count { std::mem::take(&mut deltas) } else { deltas.clone() };
+            let Some(columns) = &consumer.hash else {
+                self.arrive(node, port, step, 0, deltas);
+                continue;
+            };
+            let mut by_shard = scatter(deltas, columns, self.shards, &mut self.hashes)?;
+            for (shard, deltas) in by_shard.drain(..).enumerate() {
+                if shard == self.index {
+                    self.arrive(node, port, step, shard, deltas);
+                } else {
+                    let packet = Message::Packet { node, port, step, from: self.index, deltas };
+                    // A closed inbox belongs to a shard that has failed and told the coordinator so.
+                    let _ = self.links.peers[shard].send(packet);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the steps that all nodes have run.
+    fn complete(&mut self) {
+        while self.inputs.front().is_some_and(|_| self.nodes.iter().all(|node| node.next > self.done + 1)) {
+            let input = self.inputs.pop_front().expect("it was just looked at");
+            self.done += 1;
+            if let Some(request) = input.checkpoint
+                && let Some(parts) = &self.links.parts
+            {
+                let operators = std::mem::take(&mut self.saved);
+                let _ = parts.send(Part::Shard { checkpoint: request.checkpoint, shard: self.index, operators });
+            }
+            let _ = self.links.events.send(Event::StepDone { step: self.done, cut_ns: input.cut_ns });
+        }
+    }
+}
+
+/// Divides rows among shards by the hash of `columns`; rows of one shard keep their order.
+fn scatter(deltas: Vec<Delta>, columns: &[usize], shards: usize, hashes: &mut Vec<u64>) -> Result<Vec<Vec<Delta>>> {
+    let mut by_shard: Vec<Vec<Delta>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut indices: Vec<Vec<u32>> = vec![Vec::new(); shards];
+    for delta in deltas {
+        if columns.is_empty() {
+            by_shard[0].push(delta);
+            continue;
+        }
+        let keys: Vec<_> = columns.iter().map(|column| Arc::clone(delta.batch.column(*column))).collect();
+        hash_columns(&keys, delta.rows(), hashes)?;
+        indices.iter_mut().for_each(Vec::clear);
+        for (row, hash) in hashes.iter().enumerate() {
+            indices[shard_of(group_of(*hash), shards)].push(row as u32);
+        }
+        for (shard, indices) in indices.iter_mut().enumerate() {
+            if indices.len() == delta.rows() {
+                by_shard[shard].push(delta.clone());
+            } else if !indices.is_empty() {
+                by_shard[shard].push(delta.take(&UInt32Array::from(std::mem::take(indices)))?);
+            }
+        }
+    }
+    Ok(by_shard)
+}
+
+/// Late rows as rows of `<table>.late`.
+fn late_batch(late: LateRows, operator: &str, statement: &str) -> Result<RecordBatch> {
+    let rows = late.rows.num_rows();
+    let times = late.event_times.iter().map(|time| (*time != i64::MIN).then_some(*time)).collect::<TimestampMillisecondArray>();
+    let columns: Vec<arrow::array::ArrayRef> = vec![
+        Arc::new(StringArray::from(vec![statement; rows])),
+        Arc::new(StringArray::from(vec![operator; rows])),
+        Arc::new(times),
+        Arc::new(Int64Array::from(vec![late.watermark; rows]).reinterpret_cast::<arrow::datatypes::TimestampMillisecondType>()),
+        Arc::new(UInt32Array::from(late.windows_missed)),
+        Arc::new(StringArray::from(super::rows_as_json(&late.rows)?)),
+    ];
+    Ok(RecordBatch::try_new(late_schema(), columns)?)
+}
