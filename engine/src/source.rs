@@ -54,6 +54,10 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// What a user can mend (missing file, no permission) names the path and the way out.
     fn open(&self, projection: &[usize], places: &Places, stop: StopFlag) -> Result<Box<dyn SourceReader>>;
+
+    /// A checkpoint is durable, and nothing before `oldest`, the places of the oldest one that is kept, will be asked for again: what
+    /// the source keeps for that purpose can go.
+    fn committed(&self, _oldest: &Places) {}
 }
 
 /// One open reading of a source.

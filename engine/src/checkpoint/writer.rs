@@ -44,6 +44,8 @@ pub(crate) struct Begin {
 pub(crate) struct Written {
     /// Operators (by node) whose next save should be full.
     pub full_next: Vec<usize>,
+    /// How far the sources had been read at the oldest checkpoint that is kept, where it is known.
+    pub oldest_sources: BTreeMap<String, SourceState>,
 }
 
 /// A way to tell a sink to publish.
@@ -200,8 +202,13 @@ impl Checkpointer {
             .collect();
         self.metrics.checkpoints.add(1);
         self.metrics.checkpoint_bytes.add(bytes_written);
+        let oldest_sources = match retained.front() {
+            Some(oldest) if *oldest == checkpoint => manifest.sources.clone(),
+            Some(oldest) => super::read_manifest(self.store.as_ref(), *oldest)?.sources,
+            None => BTreeMap::new(),
+        };
         self.last = Some(manifest);
-        Ok(Written { full_next })
+        Ok(Written { full_next, oldest_sources })
     }
 
     /// Writes an object. Names of files carry the run's own name, so only a manifest can meet another process's.

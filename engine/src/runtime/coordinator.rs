@@ -338,7 +338,8 @@ impl Coordinator {
             self.dispatch(context, order, cuts, record.watermarks, false)?;
         }
         self.wait_for_steps(self.step)?;
-        Ok(End::Finished)
+        // Stopped, not finished: the steps end where the log does, and time is not closed behind them.
+        Ok(End::Stopped)
     }
 
     /// Cuts a step from what waits.
@@ -597,8 +598,13 @@ impl Coordinator {
             }
             Event::Failed(error) => return Err(error),
             Event::Written(written) => {
-                self.full_next = written?.full_next;
+                let written = written?;
+                self.full_next = written.full_next;
                 self.checkpoint_running = false;
+                for input in 0..self.inputs.len() {
+                    let saved = written.oldest_sources.get(&self.node_ids[self.source_node(input)]);
+                    self.inputs[input].node.source.committed(&Input::places(saved));
+                }
             }
             Event::Stop => self.stopping = true,
             Event::Abort => return Ok(Some(End::Aborted)),

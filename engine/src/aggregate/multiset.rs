@@ -1,0 +1,174 @@
+//! `min`, `max`, `first_value` and `last_value` where rows can be taken back: all values of a group in order, each with its weight.
+//!
+//! Values are kept in arrow's row format, whose bytes compare as the values do. First and last put the arrival number before the
+//! value; so all four are "the first or the last entry with a positive weight". A partial state may hold negative weights: what was
+//! inserted elsewhere is taken back here, and the merge brings them together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StructArray, UInt64Array, new_empty_array};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Fields, Int64Type};
+use arrow_row::{RowConverter, SortField};
+
+use super::first_last::decode_rows;
+use super::select::{Selection, as_counts};
+use super::{Accumulators, RowInfo, Slots};
+use crate::error::{EngineError, Result};
+use crate::keys::canonical_floats;
+
+/// A counted ordered multiset for each slot.
+pub(crate) struct Multisets {
+    sets: Vec<BTreeMap<Box<[u8]>, i64>>,
+    bytes: usize,
+    converter: RowConverter,
+    data_type: DataType,
+    /// Ordered by arrival, else by value.
+    by_arrival: bool,
+    /// The last entry is the answer, else the first.
+    last: bool,
+}
+
+impl Multisets {
+    pub(crate) fn new(data_type: DataType, by_arrival: bool, last: bool) -> Result<Self> {
+        let mut fields = vec![SortField::new(data_type.clone())];
+        if by_arrival {
+            fields.insert(0, SortField::new(DataType::UInt64));
+        }
+        Ok(Self { sets: Vec::new(), bytes: 0, converter: RowConverter::new(fields)?, data_type, by_arrival, last })
+    }
+
+    /// The type of the state column.
+    pub(crate) fn state_type(data_type: &DataType, by_arrival: bool) -> DataType {
+        DataType::List(state_item(data_type, by_arrival))
+    }
+
+    fn take_in(&mut self, slots: &[u32], columns: &[ArrayRef], selection: &Selection<'_>) -> Result<()> {
+        let encoded = self.converter.convert_columns(columns)?;
+        selection.each(slots.len(), |row, weight| {
+            let set = &mut self.sets[slots[row] as usize];
+            let key = encoded.row(row);
+            match set.get_mut(key.data()) {
+                Some(count) => {
+                    *count += weight;
+                    if *count == 0 {
+                        set.remove(key.data());
+                        self.bytes -= entry_bytes(key.data());
+                    }
+                }
+                None => {
+                    set.insert(key.data().into(), weight);
+                    self.bytes += entry_bytes(key.data());
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+/// What an entry costs, about.
+fn entry_bytes(key: &[u8]) -> usize {
+    key.len() + 48
+}
+
+fn state_item(data_type: &DataType, by_arrival: bool) -> Arc<Field> {
+    let mut fields = Vec::new();
+    if by_arrival {
+        fields.push(Field::new("ordinal", DataType::UInt64, false));
+    }
+    fields.push(Field::new("value", data_type.clone(), true));
+    fields.push(Field::new("weight", DataType::Int64, false));
+    Arc::new(Field::new("item", DataType::Struct(Fields::from(fields)), false))
+}
+
+impl Accumulators for Multisets {
+    fn resize(&mut self, count: usize) {
+        if count > self.sets.len() {
+            self.sets.resize_with(count, BTreeMap::new);
+        }
+    }
+
+    fn update(&mut self, slots: &[u32], args: &[ArrayRef], rows: RowInfo<'_>) -> Result<()> {
+        let value =
+            if args[0].data_type() == &self.data_type { Arc::clone(&args[0]) } else { cast(&args[0], &self.data_type)? };
+        if self.by_arrival {
+            let ordinals = rows.ordinals.ok_or_else(|| {
+                EngineError::bug("first_value and last_value need an edge with arrival numbers")
+            })?;
+            let ordinals: ArrayRef = Arc::new(UInt64Array::clone(ordinals));
+            self.take_in(slots, &[ordinals, value], &Selection::of(&[], rows))
+        } else {
+            let selection = Selection::of(std::slice::from_ref(&value), rows);
+            self.take_in(slots, &[canonical_floats(&value)], &selection)
+        }
+    }
+
+    fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
+        let (slots, entries) = flatten_lists(slots, &state[0]);
+        let columns = &entries.columns()[..entries.num_columns() - 1];
+        let weights = entries.columns()[entries.num_columns() - 1].as_primitive::<Int64Type>();
+        let rows = RowInfo { weights: Some(weights), ..RowInfo::default() };
+        self.take_in(&slots, columns, &Selection::of(&[], rows))
+    }
+
+    fn state(&mut self, slots: Slots<'_>) -> Result<Vec<ArrayRef>> {
+        let item = state_item(&self.data_type, self.by_arrival);
+        let DataType::Struct(fields) = item.data_type() else { unreachable!("made as a struct above") };
+        let lengths: Vec<usize> = slots.iter().map(|slot| self.sets[slot].len()).collect();
+        let entries = || slots.iter().flat_map(|slot| self.sets[slot].iter());
+        let parser = self.converter.parser();
+        let mut columns = if lengths.iter().all(|length| *length == 0) {
+            fields[..fields.len() - 1].iter().map(|field| new_empty_array(field.data_type())).collect()
+        } else {
+            self.converter.convert_rows(entries().map(|(key, _)| parser.parse(key)))?
+        };
+        for (column, field) in columns.iter_mut().zip(fields) {
+            if column.data_type() != field.data_type() {
+                *column = cast(column, field.data_type())?;
+            }
+        }
+        columns.push(Arc::new(Int64Array::from_iter_values(entries().map(|(_, weight)| *weight))));
+        let values = Arc::new(StructArray::try_new(fields.clone(), columns, None)?);
+        let offsets = OffsetBuffer::from_lengths(lengths);
+        Ok(vec![Arc::new(ListArray::try_new(item, offsets, values, None)?)])
+    }
+
+    fn evaluate(&mut self, slots: Slots<'_>) -> Result<ArrayRef> {
+        let answer = |slot: usize| {
+            let set = &self.sets[slot];
+            let mut present = set.iter().filter(|(_, weight)| **weight > 0).map(|(key, _)| key.as_ref());
+            if self.last { present.next_back() } else { present.next() }
+        };
+        decode_rows(&self.converter, &self.data_type, slots.iter().map(answer), usize::from(self.by_arrival))
+    }
+
+    fn clear(&mut self, slots: Slots<'_>) {
+        for slot in slots.iter() {
+            let set = std::mem::take(&mut self.sets[slot]);
+            self.bytes -= set.keys().map(|key| entry_bytes(key)).sum::<usize>();
+        }
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.bytes + self.sets.capacity() * size_of::<BTreeMap<Box<[u8]>, i64>>()
+    }
+}
+
+/// The entries of a column of lists, each with the slot of its list.
+pub(crate) fn flatten_lists(slots: &[u32], lists: &ArrayRef) -> (Vec<u32>, StructArray) {
+    let lists = lists.as_list::<i32>();
+    let offsets = lists.offsets();
+    let (start, end) = (offsets[0] as usize, offsets[lists.len()] as usize);
+    let mut flat = Vec::with_capacity(end - start);
+    for (slot, bounds) in slots.iter().zip(offsets.windows(2)) {
+        flat.extend(std::iter::repeat_n(*slot, (bounds[1] - bounds[0]) as usize));
+    }
+    (flat, lists.values().as_struct().slice(start, end - start))
+}
+
+/// The weights of flattened entries.
+pub(crate) fn entry_weights(entries: &StructArray) -> &[i64] {
+    as_counts(&entries.columns()[entries.num_columns() - 1])
+}

@@ -1,0 +1,432 @@
+//! The local half of an aggregation: rows in, one partial row for each key (and pane) out, before the exchange.
+//!
+//! Aggregating first where the rows are means that an exchange moves keys, not rows, and that a skewed key costs its shard nothing.
+//! Batches mostly lie within one pane, because event time is nearly sorted: the pane is found from the least and greatest time of the
+//! batch and the batch is then aggregated as it is; only a batch across a border is cut.
+//!
+//! With [`PaneEmit::OnClose`] a pane's table is kept until the watermark passes the pane's end. What a checkpoint takes of it is
+//! drained and *sealed*: a frozen batch of partial rows that is handed over and later emitted as it is, because whoever comes after
+//! merges anyway. So the state has merge semantics: after a restart any shard may take any row, and panes that were emitted are
+//! recognised by the watermark. All other forms keep nothing between steps.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{filter_record_batch, is_not_null, is_null, take_record_batch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+use super::window::WindowSpec;
+use super::{Input, LateRows, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
+use crate::aggregate::partial::{as_range, check_chunk, keep_owned, newest_time, rows_by, split_by_pane};
+use crate::aggregate::table::{GroupTable, StateLayout, state_fields};
+use crate::aggregate::{AggregateCall, Slots};
+use crate::delta::{Delta, batch_of};
+use crate::error::{EngineError, Result};
+use crate::time::{EventTimeMs, WATERMARK_MIN, event_times_ms};
+
+/// What windows have to do with the partial rows.
+#[derive(Clone, Copy, Debug)]
+pub enum PartialWindows {
+    /// Nothing: a partial row for each key, each step.
+    None,
+    /// A partial row for each pane and key.
+    Panes {
+        /// The windows.
+        spec: WindowSpec,
+        /// The column of the input that is the event time.
+        time_column: usize,
+        /// When partial rows leave.
+        emit: PaneEmit,
+        /// How long after its end a window still takes rows.
+        lateness_ms: i64,
+    },
+    /// The keys hold the window: rows of closed windows are late.
+    Attached {
+        /// Which of the keys is the window's end.
+        end_key: usize,
+        /// How long after its end a window still takes rows.
+        lateness_ms: i64,
+    },
+}
+
+/// When the partial rows of a pane leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PaneEmit {
+    /// When the watermark passes the pane's end.
+    OnClose,
+    /// Each step, what the step brought.
+    EveryStep,
+}
+
+/// Makes [`PartialAggregate`]s.
+pub struct PartialAggregateFactory {
+    plan: Arc<Plan>,
+}
+
+struct Plan {
+    keys: Vec<usize>,
+    calls: Vec<AggregateCall>,
+    windows: PartialWindows,
+    key_types: Vec<DataType>,
+    layout: StateLayout,
+    output: SchemaRef,
+}
+
+impl PartialAggregateFactory {
+    /// Aggregates rows of `input` by the columns `keys`.
+    ///
+    /// # Errors
+    /// Keys of a type that cannot be compared.
+    pub fn new(
+        input: SchemaRef,
+        keys: Vec<usize>,
+        calls: Vec<AggregateCall>,
+        windows: PartialWindows,
+    ) -> Result<Self> {
+        let mut fields = Vec::new();
+        if matches!(windows, PartialWindows::Panes { .. }) {
+            fields.push(Field::new("pane", DataType::Int64, false));
+        }
+        fields.extend(keys.iter().map(|index| input.field(*index).clone()));
+        fields.extend(state_fields(&calls));
+        let key_types: Vec<DataType> = keys.iter().map(|index| input.field(*index).data_type().clone()).collect();
+        GroupTable::new(&key_types, &calls)?;
+        let plan = Plan {
+            layout: StateLayout::new(&calls),
+            output: Arc::new(Schema::new(fields)),
+            keys,
+            calls,
+            windows,
+            key_types,
+        };
+        Ok(Self { plan: Arc::new(plan) })
+    }
+
+    /// `[pane], keys.., states..`.
+    pub fn output_schema(&self) -> SchemaRef {
+        Arc::clone(&self.plan.output)
+    }
+}
+
+impl OperatorFactory for PartialAggregateFactory {
+    fn name(&self) -> &'static str {
+        "PartialAggregate"
+    }
+
+    fn create(&self) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(PartialAggregate {
+            plan: Arc::clone(&self.plan),
+            panes: BTreeMap::new(),
+            pool: Vec::new(),
+            bytes: 0,
+            watermark: WATERMARK_MIN,
+        }))
+    }
+}
+
+/// Aggregates rows by key, and by pane where there are windows.
+pub struct PartialAggregate {
+    plan: Arc<Plan>,
+    /// Without panes all rows are in pane 0.
+    panes: BTreeMap<i64, Pane>,
+    /// Empty tables whose memory is used again.
+    pool: Vec<GroupTable>,
+    /// What panes and pool hold.
+    bytes: usize,
+    /// The watermark at the end of the last step.
+    watermark: EventTimeMs,
+}
+
+#[derive(Default)]
+struct Pane {
+    table: Option<GroupTable>,
+    /// Partial rows that a checkpoint has taken, or that came out of one.
+    sealed: Vec<RecordBatch>,
+    /// What the sealed batches hold.
+    sealed_bytes: usize,
+    /// What table and sealed batches hold.
+    bytes: usize,
+}
+
+/// A pane with more sealed batches has them merged.
+const SEALED_MAX: usize = 8;
+/// How many empty tables are kept.
+const POOL_MAX: usize = 8;
+/// The table of a checkpoint.
+const PARTIALS: &str = "partials";
+const WATERMARK: &str = "watermark";
+
+impl PartialAggregate {
+    fn has_panes(&self) -> bool {
+        matches!(self.plan.windows, PartialWindows::Panes { .. })
+    }
+
+    fn update(&mut self, pane: i64, delta: &Delta) -> Result<()> {
+        let Self { plan, panes, pool, bytes, .. } = self;
+        let pane = panes.entry(pane).or_default();
+        let table = match &mut pane.table {
+            Some(table) => table,
+            empty => empty.insert(match pool.pop() {
+                Some(table) => {
+                    *bytes -= table.bytes();
+                    table
+                }
+                None => GroupTable::new(&plan.key_types, &plan.calls)?,
+            }),
+        };
+        table.update(delta, &plan.keys, &plan.calls)?;
+        pane.recount(bytes);
+        Ok(())
+    }
+
+    /// The partial rows of a table, which is empty afterwards.
+    fn drain(&self, pane: i64, table: &mut GroupTable) -> Result<RecordBatch> {
+        let rows = table.keys.slot_count();
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.plan.output.fields().len());
+        if self.has_panes() {
+            columns.push(Arc::new(Int64Array::from_value(pane, rows)));
+        }
+        let states = table.states(Slots::First(rows))?;
+        table.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::First(rows)));
+        columns.extend(table.keys.take_all()?);
+        columns.extend(states);
+        batch_of(&self.plan.output, columns, rows)
+    }
+
+    fn recycle(&mut self, table: GroupTable) {
+        if self.pool.len() < POOL_MAX {
+            self.bytes += table.bytes();
+            self.pool.push(table);
+        }
+    }
+
+    /// Emits and forgets a pane.
+    fn emit(&mut self, number: i64, mut pane: Pane, out: &mut Output) -> Result<()> {
+        self.bytes -= pane.bytes;
+        pane.sealed.drain(..).for_each(|batch| out.emit(Delta::insert(batch)));
+        if let Some(mut table) = pane.table.take() {
+            out.emit(Delta::insert(self.drain(number, &mut table)?));
+            self.recycle(table);
+        }
+        Ok(())
+    }
+
+    /// Merges the sealed batches of a pane into one.
+    fn compact(&mut self, number: i64, sealed: &mut Vec<RecordBatch>) -> Result<()> {
+        let mut table = match self.pool.pop() {
+            Some(table) => {
+                self.bytes -= table.bytes();
+                table
+            }
+            None => GroupTable::new(&self.plan.key_types, &self.plan.calls)?,
+        };
+        for batch in sealed.drain(..) {
+            table.merge(&batch, 1, self.plan.keys.len(), &self.plan.layout)?;
+        }
+        sealed.push(self.drain(number, &mut table)?);
+        self.recycle(table);
+        Ok(())
+    }
+
+    fn take_in_panes(
+        &mut self,
+        mut delta: Delta,
+        spec: WindowSpec,
+        time_column: usize,
+        lateness_ms: i64,
+        watermark: EventTimeMs,
+        out: &mut Output,
+    ) -> Result<()> {
+        if delta.batch.column(time_column).null_count() > 0 {
+            refuse_null_times(&delta.batch, time_column, watermark, out)?;
+            delta = delta.filter(&is_not_null(delta.batch.column(time_column))?)?;
+        }
+        let times = event_times_ms(delta.batch.column(time_column))?;
+        let times = times.values().as_ref();
+        let Some((least, greatest)) = bounds(times) else { return Ok(()) };
+        // A window takes rows while its end is above this.
+        let closed = watermark.saturating_sub(lateness_ms);
+        let (first, last) = (spec.pane_of(least), spec.pane_of(greatest));
+        let all_windows_open = |pane: i64| spec.first_window_end(pane).is_some_and(|end| end > closed);
+        if first == last && all_windows_open(first) {
+            return self.update(first, &delta);
+        }
+        let (mut late_rows, mut missed_counts) = (Vec::new(), Vec::new());
+        for (pane, rows) in rows_by(times.len(), |row| spec.pane_of(times[row])) {
+            let windows = spec.windows_of_pane(pane);
+            let open = windows.ending_after(closed).count_left();
+            let missed = windows.count_left() - open;
+            if missed > 0 {
+                late_rows.extend_from_slice(&rows);
+                missed_counts.resize(late_rows.len(), missed as u32);
+            }
+            if open > 0 {
+                let part = match as_range(&rows) {
+                    Some((first, count)) => delta.slice(first, count),
+                    None => delta.take(&UInt32Array::from(rows))?,
+                };
+                self.update(pane, &part)?;
+            }
+        }
+        if !late_rows.is_empty() {
+            let event_times = late_rows.iter().map(|row| times[*row as usize]).collect();
+            let rows = take_record_batch(&delta.batch, &UInt32Array::from(late_rows))?;
+            out.late(LateRows { rows, event_times, windows_missed: missed_counts, watermark });
+        }
+        Ok(())
+    }
+
+    fn take_in_attached(
+        &mut self,
+        delta: Delta,
+        end_column: usize,
+        lateness_ms: i64,
+        watermark: EventTimeMs,
+        out: &mut Output,
+    ) -> Result<()> {
+        let closed = watermark.saturating_sub(lateness_ms);
+        let ends = event_times_ms(delta.batch.column(end_column))?;
+        let is_late = |row: usize| ends.is_valid(row) && ends.value(row) <= closed;
+        if closed == WATERMARK_MIN || !(0..ends.len()).any(is_late) {
+            return self.update(0, &delta);
+        }
+        let mask: arrow::array::BooleanArray = (0..ends.len()).map(|row| Some(is_late(row))).collect();
+        let rows = filter_record_batch(&delta.batch, &mask)?;
+        let event_times: Vec<EventTimeMs> =
+            (0..ends.len()).filter(|row| mask.value(*row)).map(|row| ends.value(row).saturating_sub(1)).collect();
+        let windows_missed = vec![1; event_times.len()];
+        out.late(LateRows { rows, event_times, windows_missed, watermark });
+        let on_time = delta.filter(&arrow::compute::not(&mask)?)?;
+        if on_time.is_empty() { Ok(()) } else { self.update(0, &on_time) }
+    }
+}
+
+impl Pane {
+    /// Brings `total` up to date with what the pane holds now, where its table changed.
+    fn recount(&mut self, total: &mut usize) {
+        *total -= self.bytes;
+        self.bytes = self.sealed_bytes + self.table.as_ref().map_or(0, GroupTable::bytes);
+        *total += self.bytes;
+    }
+
+    /// The same where its sealed batches changed.
+    fn recount_sealed(&mut self, total: &mut usize) {
+        self.sealed_bytes = self.sealed.iter().map(RecordBatch::get_array_memory_size).sum();
+        self.recount(total);
+    }
+}
+
+/// Rows without an event time belong to no window. They are refused as late rows with no window missed and the least event time there
+/// is: nothing is dropped in silence.
+pub(crate) fn refuse_null_times(
+    batch: &RecordBatch,
+    time_column: usize,
+    watermark: EventTimeMs,
+    out: &mut Output,
+) -> Result<()> {
+    let rows = filter_record_batch(batch, &is_null(batch.column(time_column))?)?;
+    let count = rows.num_rows();
+    out.late(LateRows { rows, event_times: vec![WATERMARK_MIN; count], windows_missed: vec![0; count], watermark });
+    Ok(())
+}
+
+/// The least and the greatest of some times.
+fn bounds(times: &[i64]) -> Option<(i64, i64)> {
+    let first = *times.first()?;
+    Some(times.iter().fold((first, first), |(least, greatest), time| (least.min(*time), greatest.max(*time))))
+}
+
+impl Operator for PartialAggregate {
+    fn name(&self) -> &'static str {
+        "PartialAggregate"
+    }
+
+    fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
+        let watermarks = input.watermarks;
+        let windows = self.plan.windows;
+        for delta in input.single() {
+            if delta.is_empty() {
+                continue;
+            }
+            match windows {
+                PartialWindows::None => self.update(0, &delta)?,
+                PartialWindows::Panes { spec, time_column, lateness_ms, .. } => {
+                    self.take_in_panes(delta, spec, time_column, lateness_ms, watermarks.before, out)?;
+                }
+                PartialWindows::Attached { end_key, lateness_ms } => {
+                    let column = self.plan.keys[end_key];
+                    self.take_in_attached(delta, column, lateness_ms, watermarks.before, out)?;
+                }
+            }
+        }
+        self.watermark = watermarks.after;
+        while let Some(entry) = self.panes.first_entry() {
+            if let PartialWindows::Panes { spec, emit: PaneEmit::OnClose, .. } = windows
+                && spec.pane_end(*entry.key()) > watermarks.after
+            {
+                break;
+            }
+            let (number, pane) = entry.remove_entry();
+            self.emit(number, pane, out)?;
+        }
+        Ok(Progress::Done)
+    }
+
+    fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
+        state.meta.insert(WATERMARK.into(), self.watermark.into());
+        for (number, mut pane) in std::mem::take(&mut self.panes) {
+            if let Some(mut table) = pane.table.take() {
+                let batch = self.drain(number, &mut table)?;
+                self.recycle(table);
+                if kind == SaveKind::Changes {
+                    state.put(PARTIALS, batch.clone());
+                }
+                pane.sealed.push(batch);
+            }
+            if pane.sealed.len() > if kind == SaveKind::Full { 1 } else { SEALED_MAX } {
+                self.compact(number, &mut pane.sealed)?;
+            }
+            if kind == SaveKind::Full {
+                pane.sealed.iter().for_each(|batch| state.put(PARTIALS, batch.clone()));
+            }
+            pane.recount_sealed(&mut self.bytes);
+            self.panes.insert(number, pane);
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, state: &StateReader<'_>) -> Result<()> {
+        let PartialWindows::Panes { spec, .. } = self.plan.windows else { return Ok(()) };
+        self.watermark = newest_time(state.metas, WATERMARK);
+        for chunk in state.chunks {
+            if chunk.table != PARTIALS {
+                return Err(EngineError::Checkpoint {
+                    message: format!("PartialAggregate knows no state `{}`; start over with `--fresh`", chunk.table),
+                });
+            }
+            check_chunk("PartialAggregate", chunk, &self.plan.output)?;
+            let rows = keep_owned(&chunk.rows, 1, self.plan.keys.len(), state.owned)?;
+            for (number, rows) in split_by_pane(&rows)? {
+                if spec.pane_end(number) > self.watermark {
+                    let pane = self.panes.entry(number).or_default();
+                    pane.sealed.push(batch_of(&self.plan.output, rows.columns().to_vec(), rows.num_rows())?);
+                    pane.recount_sealed(&mut self.bytes);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn state_rows(&self) -> usize {
+        let rows = |pane: &Pane| {
+            let sealed: usize = pane.sealed.iter().map(RecordBatch::num_rows).sum();
+            sealed + pane.table.as_ref().map_or(0, GroupTable::len)
+        };
+        self.panes.values().map(rows).sum()
+    }
+}

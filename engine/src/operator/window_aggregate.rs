@@ -1,0 +1,393 @@
+//! The global half of a windowed aggregation that speaks when a window closes: partial rows of panes in, results of windows out.
+//!
+//! A pane's partial rows are kept as they came, frozen: a checkpoint hands them over without a copy, and most panes are merged only
+//! as often as windows cover them. When the watermark passes the end of a window, the panes of the window are merged in a scratch
+//! table, evaluated and emitted; the output is append-only. Which window closes next follows from the panes that are present, so the
+//! watermark may jump over any stretch of empty time. A pane is dropped whole when the last window over it has closed: there are no
+//! tombstones and nothing to retract.
+//!
+//! Windows of many panes (a long hop with a short slide) would merge each pane over and over. So panes that are closed are merged
+//! pairwise into a dyadic tree, lazily: node `i` of level `l` stands for panes `[i << l, (i + 1) << l)`, and a window is the merge of
+//! O(log n) nodes. A pane that still gets rows (late, but within some open window) takes the nodes above it away again. Two stacks
+//! (Tangwongsan et al., "In-order sliding-window aggregation in worst-case constant time", 2021) need fewer merges for one hop, but do
+//! not survive changes in the middle, and cumulating windows have no left edge that moves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
+
+use super::window::WindowSpec;
+use super::window_assign::{window_columns, window_fields};
+use super::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
+use crate::aggregate::partial::{check_chunk, keep_owned, newest_time, split_by_pane};
+use crate::aggregate::table::{GroupTable, StateLayout, result_fields, types_of};
+use crate::aggregate::{AggregateCall, Slots};
+use crate::delta::{Delta, batch_of};
+use crate::error::{EngineError, Result};
+use crate::time::{EventTimeMs, WATERMARK_MIN};
+
+/// Makes [`WindowAggregate`]s.
+pub struct WindowAggregateFactory {
+    plan: Arc<Plan>,
+}
+
+struct Plan {
+    spec: WindowSpec,
+    time_type: DataType,
+    input: SchemaRef,
+    key_count: usize,
+    key_types: Vec<DataType>,
+    calls: Vec<AggregateCall>,
+    layout: StateLayout,
+    row_count_call: Option<usize>,
+    output: SchemaRef,
+}
+
+impl WindowAggregateFactory {
+    /// Merges partial rows `input` (`pane, keys.., states..`) into results for each window and key. Window columns have `time_type`.
+    /// A group whose `row_count_call` gives 0 is not emitted (its rows were taken back).
+    ///
+    /// # Errors
+    /// Keys of a type that cannot be compared, or an input that is not the output of a partial aggregate with panes.
+    pub fn new(
+        spec: WindowSpec,
+        time_type: DataType,
+        input: SchemaRef,
+        key_count: usize,
+        calls: Vec<AggregateCall>,
+        row_count_call: Option<usize>,
+    ) -> Result<Self> {
+        let layout = StateLayout::new(&calls);
+        if input.fields().len() != 1 + key_count + layout.columns() {
+            return Err(EngineError::bug(format!(
+                "partial rows have {} columns, not a pane, {key_count} keys and {} states",
+                input.fields().len(),
+                layout.columns()
+            )));
+        }
+        let key_types = types_of(&input, 1, key_count);
+        GroupTable::new(&key_types, &calls)?;
+        let mut fields: Vec<_> = input.fields()[1..=key_count].to_vec();
+        fields.extend(window_fields(&time_type, None).map(Arc::new));
+        fields.extend(result_fields(&calls).into_iter().map(Arc::new));
+        let output = Arc::new(Schema::new(fields));
+        let plan = Plan { spec, time_type, input, key_count, key_types, calls, layout, row_count_call, output };
+        Ok(Self { plan: Arc::new(plan) })
+    }
+
+    /// `keys.., window_start, window_end, window_time, results..`.
+    pub fn output_schema(&self) -> SchemaRef {
+        Arc::clone(&self.plan.output)
+    }
+}
+
+impl OperatorFactory for WindowAggregateFactory {
+    fn name(&self) -> &'static str {
+        "WindowAggregate"
+    }
+
+    fn create(&self) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(WindowAggregate {
+            panes: BTreeMap::new(),
+            levels: Vec::new(),
+            scratch: GroupTable::new(&self.plan.key_types, &self.plan.calls)?,
+            fired_until: WATERMARK_MIN,
+            bytes: 0,
+            plan: Arc::clone(&self.plan),
+        }))
+    }
+}
+
+/// Results of windows when they close.
+pub struct WindowAggregate {
+    plan: Arc<Plan>,
+    panes: BTreeMap<i64, Pane>,
+    /// Merged panes: level `l` is at index `l - 1`.
+    levels: Vec<BTreeMap<i64, RecordBatch>>,
+    scratch: GroupTable,
+    /// Every window up to this end has fired.
+    fired_until: EventTimeMs,
+    /// What panes and levels hold.
+    bytes: usize,
+}
+
+/// The partial rows of a pane. Those that a checkpoint has are kept apart from the rest, so that merging them keeps that distinction.
+#[derive(Default)]
+struct Pane {
+    saved: Vec<RecordBatch>,
+    unsaved: Vec<RecordBatch>,
+}
+
+impl Pane {
+    fn batches(&self) -> impl Iterator<Item = &RecordBatch> {
+        self.saved.iter().chain(&self.unsaved)
+    }
+}
+
+/// A pane with more batches has them merged.
+const BATCHES_MAX: usize = 8;
+/// A window with more panes is combined from the tree.
+const DIRECT_PANES_MAX: usize = 8;
+/// The table of a checkpoint.
+const PARTIALS: &str = "partials";
+const FIRED_UNTIL: &str = "fired_until";
+
+impl WindowAggregate {
+    fn take_in(&mut self, batch: &RecordBatch) -> Result<()> {
+        for (number, rows) in split_by_pane(batch)? {
+            self.invalidate(number);
+            self.bytes += batch_bytes(&rows);
+            let pane = self.panes.entry(number).or_default();
+            pane.unsaved.push(rows);
+            if pane.unsaved.len() > BATCHES_MAX {
+                let batches = std::mem::take(&mut pane.unsaved);
+                let merged = self.compact(number, batches)?;
+                self.panes.entry(number).or_default().unsaved.push(merged);
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges batches of one pane, whose bytes are counted, into one.
+    fn compact(&mut self, number: i64, batches: Vec<RecordBatch>) -> Result<RecordBatch> {
+        self.bytes -= batches.iter().map(batch_bytes).sum::<usize>();
+        let merged = self.merge(number, &batches)?;
+        self.bytes += batch_bytes(&merged);
+        Ok(merged)
+    }
+
+    /// One batch of partial rows from several.
+    fn merge(&mut self, number: i64, batches: &[RecordBatch]) -> Result<RecordBatch> {
+        let plan = Arc::clone(&self.plan);
+        for batch in batches {
+            self.scratch.merge(batch, 1, plan.key_count, &plan.layout)?;
+        }
+        let rows = self.scratch.keys.slot_count();
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(arrow::array::Int64Array::from_value(number, rows))];
+        columns.extend(self.scratch.keys.columns(Slots::First(rows))?);
+        columns.extend(self.scratch.states(Slots::First(rows))?);
+        self.scratch.clear();
+        batch_of(&plan.input, columns, rows)
+    }
+
+    /// Takes away the merged nodes above a pane.
+    fn invalidate(&mut self, pane: i64) {
+        for (index, level) in self.levels.iter_mut().enumerate() {
+            if let Some(node) = level.remove(&(pane >> (index + 1))) {
+                self.bytes -= batch_bytes(&node);
+            }
+        }
+    }
+
+    /// Fires all windows that end in `(fired_until, watermark]` and hold data.
+    fn fire_until(&mut self, watermark: EventTimeMs, out: &mut Output) -> Result<()> {
+        // Ends of windows ascend with panes: the next window to close is the first open one over the first pane.
+        while let Some(entry) = self.panes.first_entry() {
+            let number = *entry.key();
+            let next = self.plan.spec.windows_of_pane(number).ending_after(self.fired_until).next();
+            match next {
+                None => {
+                    let pane = entry.remove();
+                    self.bytes -= pane.batches().map(batch_bytes).sum::<usize>();
+                    self.forget_nodes_until(number);
+                }
+                Some((start, end)) if end <= watermark => {
+                    self.fire(start, end, out)?;
+                    self.fired_until = end;
+                }
+                Some(_) => break,
+            }
+        }
+        self.fired_until = self.fired_until.max(watermark);
+        Ok(())
+    }
+
+    /// Drops the nodes that stand for no pane above `pane`.
+    fn forget_nodes_until(&mut self, pane: i64) {
+        for (index, level) in self.levels.iter_mut().enumerate() {
+            while let Some(node) = level.first_entry() {
+                let last = (*node.key() << (index + 1)) | ((1 << (index + 1)) - 1);
+                if last > pane {
+                    break;
+                }
+                self.bytes -= batch_bytes(&node.remove());
+            }
+        }
+    }
+
+    fn fire(&mut self, start: EventTimeMs, end: EventTimeMs, out: &mut Output) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
+        let (first, last) = plan.spec.panes_of_window(start, end);
+        let batches = self.batches_of(first, last)?;
+        for batch in &batches {
+            self.scratch.merge(batch, 1, plan.key_count, &plan.layout)?;
+        }
+        let rows = self.scratch.keys.slot_count();
+        let results = self.scratch.results(Slots::First(rows))?;
+        let mut columns = self.scratch.keys.columns(Slots::First(rows))?;
+        self.scratch.clear();
+        columns.extend(window_columns(vec![start; rows], vec![end; rows], &plan.time_type)?);
+        columns.extend(results);
+        let mut batch = batch_of(&plan.output, columns, rows)?;
+        if let Some(call) = plan.row_count_call {
+            let counts = batch.column(plan.key_count + 3 + call).as_primitive::<Int64Type>();
+            if counts.values().contains(&0) {
+                let alive: BooleanArray = counts.values().iter().map(|count| Some(*count != 0)).collect();
+                batch = filter_record_batch(&batch, &alive)?;
+            }
+        }
+        out.emit(Delta::insert(batch));
+        Ok(())
+    }
+
+    /// Batches that together hold panes `[first, last]`, all of which are closed.
+    fn batches_of(&mut self, first: i64, last: i64) -> Result<Vec<RecordBatch>> {
+        let direct = self.panes.range(first..=last).take(DIRECT_PANES_MAX + 1).count() <= DIRECT_PANES_MAX;
+        if direct {
+            return Ok(self.panes.range(first..=last).flat_map(|(_, pane)| pane.batches().cloned()).collect());
+        }
+        let mut batches = Vec::new();
+        let mut next = first;
+        loop {
+            // The largest node that starts here and does not reach past the last pane.
+            let length = last.saturating_sub(next).saturating_add(1);
+            let level = next.trailing_zeros().min(length.ilog2());
+            self.node(level, next >> level, &mut batches)?;
+            match next.checked_add(1 << level) {
+                Some(after) if after <= last => next = after,
+                _ => return Ok(batches),
+            }
+        }
+    }
+
+    /// Adds the batches of node `index` of `level` to `batches`, merging it if that has not been done.
+    fn node(&mut self, level: u32, index: i64, batches: &mut Vec<RecordBatch>) -> Result<()> {
+        let (first, last) = (index << level, (index << level) | ((1 << level) - 1));
+        let mut present = self.panes.range(first..=last);
+        let Some((number, pane)) = present.next() else { return Ok(()) };
+        if level == 0 || present.next().is_none() {
+            // One pane: nothing to merge but, once, its own batches.
+            if pane.saved.len() + pane.unsaved.len() > 2 {
+                let number = *number;
+                self.compact_pane(number)?;
+                batches.extend(self.panes[&number].batches().cloned());
+            } else {
+                batches.extend(pane.batches().cloned());
+            }
+            return Ok(());
+        }
+        let slot = level as usize - 1;
+        while self.levels.len() <= slot {
+            self.levels.push(BTreeMap::new());
+        }
+        if let Some(node) = self.levels[slot].get(&index) {
+            batches.push(node.clone());
+            return Ok(());
+        }
+        let mut parts = Vec::new();
+        self.node(level - 1, index * 2, &mut parts)?;
+        self.node(level - 1, index * 2 + 1, &mut parts)?;
+        let merged = self.merge(first, &parts)?;
+        self.bytes += batch_bytes(&merged);
+        self.levels[slot].insert(index, merged.clone());
+        batches.push(merged);
+        Ok(())
+    }
+
+    /// Leaves a pane with one saved and one unsaved batch at most.
+    fn compact_pane(&mut self, number: i64) -> Result<()> {
+        let mut pane = self.panes.remove(&number).expect("the caller found it");
+        for batches in [&mut pane.saved, &mut pane.unsaved] {
+            if batches.len() > 1 {
+                *batches = vec![self.compact(number, std::mem::take(batches))?];
+            }
+        }
+        self.panes.insert(number, pane);
+        Ok(())
+    }
+}
+
+/// What a batch holds, without what it shares with the batches that it was cut from.
+fn batch_bytes(batch: &RecordBatch) -> usize {
+    let column = |column: &ArrayRef| match column.data_type().primitive_width() {
+        Some(width) => column.len() * width,
+        None => column.to_data().get_slice_memory_size().unwrap_or(0),
+    };
+    batch.columns().iter().map(column).sum()
+}
+
+impl Operator for WindowAggregate {
+    fn name(&self) -> &'static str {
+        "WindowAggregate"
+    }
+
+    fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
+        for delta in input.single() {
+            if !delta.is_empty() {
+                self.take_in(&delta.batch)?;
+            }
+        }
+        self.fire_until(input.watermarks.after, out)?;
+        Ok(Progress::Done)
+    }
+
+    fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
+        state.meta.insert(FIRED_UNTIL.into(), self.fired_until.into());
+        for number in self.panes.keys().copied().collect::<Vec<_>>() {
+            let pane = self.panes.get_mut(&number).expect("just listed");
+            if kind == SaveKind::Full {
+                pane.saved.iter().for_each(|batch| state.put(PARTIALS, batch.clone()));
+            }
+            pane.unsaved.iter().for_each(|batch| state.put(PARTIALS, batch.clone()));
+            let unsaved = std::mem::take(&mut pane.unsaved);
+            pane.saved.extend(unsaved);
+            if pane.saved.len() > BATCHES_MAX {
+                let batches = std::mem::take(&mut pane.saved);
+                let merged = self.compact(number, batches)?;
+                self.panes.entry(number).or_default().saved.push(merged);
+            }
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, state: &StateReader<'_>) -> Result<()> {
+        self.fired_until = newest_time(state.metas, FIRED_UNTIL);
+        for chunk in state.chunks {
+            if chunk.table != PARTIALS {
+                return Err(EngineError::Checkpoint {
+                    message: format!("WindowAggregate knows no state `{}`; start over with `--fresh`", chunk.table),
+                });
+            }
+            check_chunk("WindowAggregate", chunk, &self.plan.input)?;
+            let rows = keep_owned(&chunk.rows, 1, self.plan.key_count, state.owned)?;
+            for (number, rows) in split_by_pane(&rows)? {
+                let last_end = self.plan.spec.last_window_end(number);
+                if rows.num_rows() > 0 && last_end.is_some_and(|end| end > self.fired_until) {
+                    let rows = batch_of(&self.plan.input, rows.columns().to_vec(), rows.num_rows())?;
+                    self.bytes += batch_bytes(&rows);
+                    self.panes.entry(number).or_default().saved.push(rows);
+                }
+            }
+        }
+        for number in self.panes.keys().copied().collect::<Vec<_>>() {
+            if self.panes[&number].saved.len() > BATCHES_MAX {
+                self.compact_pane(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.bytes + self.scratch.bytes()
+    }
+
+    fn state_rows(&self) -> usize {
+        self.panes.values().flat_map(Pane::batches).map(RecordBatch::num_rows).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;
