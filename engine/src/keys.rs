@@ -38,6 +38,8 @@ pub struct GroupKeys {
     slot_count: usize,
     /// The slots that the last [`intern`](Self::intern) gave out, in order.
     fresh: Vec<u32>,
+    /// Whether nothing was removed since the last clear, so that slots are in order of insertion.
+    in_order: bool,
 }
 
 enum Store {
@@ -64,7 +66,7 @@ impl GroupKeys {
                 _ => Store::Encoded(EncodedStore::new(many)?),
             },
         };
-        Ok(Self { types, store, free: Vec::new(), slot_count: 0, fresh: Vec::new() })
+        Ok(Self { types, store, free: Vec::new(), slot_count: 0, fresh: Vec::new(), in_order: true })
     }
 
     /// The types of the key columns.
@@ -146,20 +148,24 @@ impl GroupKeys {
             }
         }
         self.free.extend_from_slice(slots);
+        self.in_order &= slots.is_empty();
     }
 
     /// Forgets all keys; capacity is kept.
     pub fn clear(&mut self) {
+        let live = (!self.in_order).then(|| self.live_slots());
+        let live = live.as_deref();
         match &mut self.store {
             Store::Unit => {}
-            Store::Word(store) => store.clear(),
-            Store::Row(store) => store.clear(),
-            Store::Bytes(store) => store.clear(),
-            Store::Encoded(store) => store.clear(),
+            Store::Word(store) => store.clear(live),
+            Store::Row(store) => store.clear(live),
+            Store::Bytes(store) => store.clear(live),
+            Store::Encoded(store) => store.clear(live),
         }
         self.free.clear();
         self.fresh.clear();
         self.slot_count = 0;
+        self.in_order = true;
     }
 
     /// Drains the table: the key columns in slot order. Nothing must have been removed.
@@ -347,8 +353,13 @@ impl WordStore {
         self.used -= 1;
     }
 
-    fn clear(&mut self) {
-        if self.words.len() * 8 < self.entries.len() {
+    /// `live` are the slots in use where some were removed.
+    fn clear(&mut self, live: Option<&[u32]>) {
+        if self.words.len() * 8 >= self.entries.len() {
+            self.entries.fill((0, EMPTY));
+        } else if let Some(live) = live {
+            live.iter().for_each(|slot| self.remove(*slot));
+        } else {
             // Youngest first: each is still where its insertion put it.
             for slot in (0..self.words.len() as u32).rev() {
                 if self.null_slot != Some(slot) {
@@ -356,8 +367,6 @@ impl WordStore {
                     self.entries[position].1 = EMPTY;
                 }
             }
-        } else {
-            self.entries.fill((0, EMPTY));
         }
         self.words.clear();
         self.null_slot = None;
@@ -481,15 +490,18 @@ impl SlotTable {
         self.used -= 1;
     }
 
-    /// Empties the table; `skip` is a slot that never was in it (the null of a byte column).
-    fn clear(&mut self, skip: Option<u32>) {
-        if self.hashes.len() * 8 < self.entries.len() {
+    /// Empties the table; `skip` is a slot that never was in it (the null of a byte column), `live` are the slots in use where some
+    /// were removed.
+    fn clear(&mut self, skip: Option<u32>, live: Option<&[u32]>) {
+        if self.hashes.len() * 8 >= self.entries.len() {
+            self.entries.fill((0, EMPTY));
+        } else if let Some(live) = live {
+            live.iter().filter(|slot| Some(**slot) != skip).for_each(|slot| self.remove(*slot));
+        } else {
             for slot in (0..self.hashes.len() as u32).rev().filter(|slot| Some(*slot) != skip) {
                 let position = self.position(slot);
                 self.entries[position].1 = EMPTY;
             }
-        } else {
-            self.entries.fill((0, EMPTY));
         }
         self.hashes.clear();
         self.used = 0;
@@ -549,8 +561,8 @@ impl RowStore {
         self.table.remove(slot);
     }
 
-    fn clear(&mut self) {
-        self.table.clear(None);
+    fn clear(&mut self, live: Option<&[u32]>) {
+        self.table.clear(None, live);
         self.words.clear();
     }
 
@@ -692,8 +704,8 @@ impl ByteStore {
         }
     }
 
-    fn clear(&mut self) {
-        self.table.clear(self.null_slot);
+    fn clear(&mut self, live: Option<&[u32]>) {
+        self.table.clear(self.null_slot, live);
         self.arena.clear();
         self.null_slot = None;
     }
@@ -759,8 +771,8 @@ impl EncodedStore {
         self.arena.remove(slot);
     }
 
-    fn clear(&mut self) {
-        self.table.clear(None);
+    fn clear(&mut self, live: Option<&[u32]>) {
+        self.table.clear(None, live);
         self.arena.clear();
     }
 
@@ -961,5 +973,106 @@ pub(crate) fn canonical_floats(column: &ArrayRef) -> ArrayRef {
         DataType::Float32 => canonical!(arrow::datatypes::Float32Type),
         DataType::Float64 => canonical!(arrow::datatypes::Float64Type),
         _ => Arc::clone(column),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use arrow::array::{Int64Array, StringArray, TimestampMillisecondArray};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// One column of each store: word, bytes, row of words, arrow's rows.
+    fn columns(kind: usize, keys: &[Option<i64>]) -> Vec<ArrayRef> {
+        let ints = || Arc::new(Int64Array::from(keys.to_vec())) as ArrayRef;
+        let times = || Arc::new(TimestampMillisecondArray::from(keys.to_vec())) as ArrayRef;
+        let text = || {
+            Arc::new(keys.iter().map(|key| key.map(|key| format!("key {key}"))).collect::<StringArray>()) as ArrayRef
+        };
+        let halves = || Arc::new(keys.iter().map(|key| key.map(|key| key / 2)).collect::<Int64Array>()) as ArrayRef;
+        let flags = || Arc::new(keys.iter().map(|key| key.map(|key| key % 2 == 0)).collect::<BooleanArray>()) as ArrayRef;
+        match kind {
+            0 => vec![times()],
+            1 => vec![text()],
+            2 => vec![halves(), flags()],
+            _ => vec![ints(), text()],
+        }
+    }
+
+    fn table(kind: usize) -> GroupKeys {
+        let types = columns(kind, &[]).iter().map(|column| column.data_type().clone()).collect();
+        GroupKeys::new(types).expect("comparable")
+    }
+
+    proptest! {
+        /// A key keeps its slot until it is removed, comes back as it went in, and draining leaves a table as good as new.
+        #[test]
+        fn slots_follow_a_map(
+            kind in 0_usize..4,
+            rounds in proptest::collection::vec(
+                (proptest::collection::vec(proptest::option::weighted(0.95, 0_i64..300), 0..200), any::<u8>()),
+                1..12,
+            ),
+        ) {
+            let mut keys = table(kind);
+            let mut model = HashMap::<Option<i64>, u32>::new();
+            let mut slots = Vec::new();
+            for (batch, action) in rounds {
+                keys.intern(&columns(kind, &batch), batch.len(), &mut slots).expect("interns");
+                for (key, slot) in batch.iter().zip(&slots) {
+                    prop_assert_eq!(*model.entry(*key).or_insert(*slot), *slot);
+                }
+                prop_assert_eq!(keys.len(), model.len());
+                let mut live: Vec<u32> = model.values().copied().collect();
+                live.sort_unstable();
+                prop_assert_eq!(keys.live_slots(), live.clone());
+                let order: Vec<Option<i64>> =
+                    live.iter().map(|slot| *model.iter().find(|(_, found)| *found == slot).expect("live").0).collect();
+                prop_assert_eq!(keys.columns(Slots::Some(&live)).expect("reads"), columns(kind, &order));
+                if action < 40 {
+                    keys.clear();
+                    model.clear();
+                } else if action < 150 {
+                    let gone: Vec<u32> = live.into_iter().filter(|slot| slot % 3 != 0).collect();
+                    keys.remove(&gone);
+                    model.retain(|_, slot| !gone.contains(slot));
+                }
+            }
+        }
+    }
+
+    /// A table that was large once is drained in proportion to what is in it now; no key is left behind.
+    #[test]
+    fn draining_few_keys_of_a_large_table_leaves_none() {
+        for kind in 0..4 {
+            let mut keys = table(kind);
+            let mut slots = Vec::new();
+            let many: Vec<Option<i64>> = (0..10_000).map(Some).collect();
+            keys.intern(&columns(kind, &many), many.len(), &mut slots).expect("interns");
+            keys.take_all().expect("drains");
+            for round in 0..100 {
+                let few: Vec<Option<i64>> = (0..50).map(|key| Some(key * 7 + round)).chain([None]).collect();
+                keys.intern(&columns(kind, &few), few.len(), &mut slots).expect("interns");
+                assert_eq!(slots, (0..51).collect::<Vec<u32>>());
+                assert_eq!(keys.take_all().expect("drains"), columns(kind, &few));
+            }
+        }
+    }
+
+    /// Zeros of both signs are one group, and so are NaNs of any bits; alone and beside another key.
+    #[test]
+    fn floats_group_as_they_compare() {
+        let floats: ArrayRef =
+            Arc::new(arrow::array::Float64Array::from(vec![-0.0, 0.0, f64::NAN, -f64::NAN, 1.0]));
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["a"; 5]));
+        for columns in [vec![Arc::clone(&floats)], vec![Arc::clone(&floats), Arc::clone(&floats)], vec![floats, text]] {
+            let mut keys = GroupKeys::new(columns.iter().map(|column| column.data_type().clone()).collect()).expect("keys");
+            let mut slots = Vec::new();
+            keys.intern(&columns, 5, &mut slots).expect("interns");
+            assert_eq!(slots, [0, 0, 1, 1, 2]);
+        }
     }
 }

@@ -257,6 +257,9 @@ impl Coordinator {
             finished: *outcome.as_ref().unwrap_or(&false),
             checkpoint: (self.checkpoint > 0).then_some(self.checkpoint),
         };
+        for sink in &self.sinks {
+            let _ = sink.send(SinkMessage::Close);
+        }
         // Dropping all senders ends the other threads; readers end at their next look at the flag or their next send.
         let threads = std::mem::take(&mut self.threads);
         let failed = outcome.is_err();

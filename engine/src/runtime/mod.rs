@@ -25,6 +25,8 @@ mod coordinator;
 mod input;
 mod output;
 mod shard;
+#[cfg(test)]
+mod tests;
 
 /// Time, handed in: the engine reads no clock of its own.
 pub trait Clock: Send + Sync {

@@ -17,6 +17,9 @@ pub(crate) enum SinkMessage {
     Commit(serde_json::Value),
     /// The pipeline has ended cleanly.
     Finish,
+    /// Nothing comes any more. (The checkpointer holds senders to publish with and the sinks hold senders to it, so that neither would
+    /// see the other's channel close.)
+    Close,
 }
 
 pub(crate) struct SinkThread {
@@ -32,7 +35,7 @@ impl SinkThread {
     pub(crate) fn run(mut self, inbox: Receiver<SinkMessage>) {
         if let Err(error) = self.serve(&inbox) {
             let _ = self.events.send(Event::Failed(error));
-            while inbox.recv().is_ok() {}
+            while inbox.recv().is_ok_and(|message| !matches!(message, SinkMessage::Close)) {}
         }
     }
 
@@ -60,6 +63,7 @@ impl SinkThread {
                         }
                     }
                 }
+                SinkMessage::Close => return Ok(()),
                 SinkMessage::Commit(transaction) => self.sink.commit(&transaction)?,
                 SinkMessage::Finish => {
                     self.sink.finish()?;

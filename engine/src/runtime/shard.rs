@@ -58,6 +58,12 @@ pub(crate) enum Message {
     End,
 }
 
+enum Waited {
+    Message(Message),
+    Redeemed,
+    Closed,
+}
+
 pub(crate) struct Shard {
     index: usize,
     shards: usize,
@@ -171,12 +177,9 @@ impl Shard {
                 return;
             }
             let message = match self.wait(&inbox) {
-                Some(message) => message,
-                None if ending => continue,
-                None => match inbox.recv() {
-                    Ok(message) => message,
-                    Err(_) => return,
-                },
+                Waited::Message(message) => message,
+                Waited::Redeemed => continue,
+                Waited::Closed => return,
             };
             match message {
                 Message::Step(input) => self.inputs.push_back(*input),
@@ -202,18 +205,18 @@ impl Shard {
         Ok(())
     }
 
-    /// The next message; `None` when a pending operator can go on instead.
-    fn wait(&mut self, inbox: &Receiver<Message>) -> Option<Message> {
+    /// Waits for the next message, or until a pending operator can go on.
+    fn wait(&self, inbox: &Receiver<Message>) -> Waited {
         let tickets: Vec<_> = self.nodes.iter().filter_map(|node| Some(node.pending.as_ref()?.0.receiver())).collect();
-        if tickets.is_empty() {
-            return None;
-        }
         let mut select = Select::new();
         let inbox_index = select.recv(inbox);
-        for ticket in tickets {
+        for ticket in &tickets {
             select.recv(ticket);
         }
-        if select.ready() == inbox_index { inbox.try_recv().ok() } else { None }
+        if !tickets.is_empty() && select.ready() != inbox_index {
+            return Waited::Redeemed;
+        }
+        inbox.recv().map_or(Waited::Closed, Waited::Message)
     }
 
     fn arrive(&mut self, node: usize, port: usize, step: u64, from: usize, deltas: Vec<Delta>) {

@@ -1,0 +1,533 @@
+//! Rows become files, each row once.
+//!
+//! A part closes when it is large or old enough and at every checkpoint: what a checkpoint covers must be durable, and only a closed
+//! file is whole in every format (the price is that files are no larger than what comes between two checkpoints; a longer
+//! `eagre.checkpoint.interval` makes larger files). A transaction lists all parts that are not known to be published, also those
+//! of an earlier checkpoint whose manifest may have been lost, and the number of the next part; names follow from that number, so
+//! publishing twice is publishing once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch, UInt32Array};
+use arrow::compute::{cast, take_record_batch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use eagre_engine::EngineError;
+use eagre_engine::delta::Delta;
+use eagre_engine::sink::{Sink, SinkFactory};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::location::Root;
+use super::source::check_type;
+use super::staging::{PartOutput, StagedPart, Staging};
+use crate::error::{ConnectorError, Result};
+use crate::format::Format;
+use crate::format::compression::{COMPRESSION_NAMES, Compression, Compressor};
+use crate::format::encode::FileEncoder;
+use crate::table::{Clock, Environment, TableDefinition};
+
+/// What Hive calls the folder of null.
+pub(crate) const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// So many parts are open at once; with more partitions, the oldest part is closed.
+const OPEN_PARTS_MAX: usize = 64;
+
+/// Opens the sink `filesystem`.
+pub(crate) struct FilesystemSinkFactory {
+    settings: Arc<Settings>,
+}
+
+struct Settings {
+    table: String,
+    root: Root,
+    format: Format,
+    compression: Compression,
+    schema: SchemaRef,
+    /// Columns that go into the path, in the order of `PARTITIONED BY`.
+    partition_columns: Vec<usize>,
+    /// Columns that go into the files.
+    file_columns: Vec<usize>,
+    file_schema: SchemaRef,
+    part_bytes: u64,
+    part_age_ms: Option<i64>,
+    /// `part-<pipeline>-<writer>-`.
+    prefix: String,
+    staging_folder: String,
+    state_enabled: bool,
+    clock: Clock,
+}
+
+fn file_name_word(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '_' || c == '.' {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect()
+}
+
+impl FilesystemSinkFactory {
+    pub(crate) fn new(table: &TableDefinition, environment: &Environment) -> Result<Self> {
+        let options = table.reader();
+        let path = options.required("path", "the folder that is written to", "out")?;
+        let root = Root::new(&table.name, path, environment)?;
+        if path.contains(['*', '?']) {
+            return Err(options.bad("path", "a pattern can be read and not written; name a folder"));
+        }
+        let format = Format::of(&options, None)?;
+        let compression =
+            Compression::of_option(options.one_of("compression", COMPRESSION_NAMES)?).unwrap_or(Compression::None);
+        if compression != Compression::None && !format.is_lines() {
+            let own = if let Format::Parquet(_) = format {
+                "; use 'parquet.compression'"
+            } else {
+                ""
+            };
+            return Err(options.bad(
+                "compression",
+                format!("format `{}` is not compressed as a whole{own}", format.name()),
+            ));
+        }
+        if let Some((index, key)) = table.metadata_columns.first() {
+            let column = table.schema.field(*index).name();
+            return Err(table.schema_error(format!(
+                "metadata column `{column}` (`{key}`) can be read and not written; leave it out"
+            )));
+        }
+        let mut partition_columns = Vec::new();
+        for name in &table.partitioned_by {
+            match table.schema.index_of(name) {
+                Ok(index) if table.schema.field(index).data_type().is_nested() => {
+                    return Err(table.schema_error(format!(
+                        "PARTITIONED BY `{name}`: a nested column has no place in a path"
+                    )));
+                }
+                Ok(index) => partition_columns.push(index),
+                Err(_) => {
+                    let names = table.schema.fields().iter().map(|field| field.name().as_str());
+                    let near = crate::error::nearest(name, names);
+                    return Err(table.schema_error(format!(
+                        "PARTITIONED BY `{name}`: there is no such column; did you mean `{near}`?"
+                    )));
+                }
+            }
+        }
+        let file_columns: Vec<usize> = (0..table.schema.fields().len())
+            .filter(|index| !partition_columns.contains(index))
+            .collect();
+        if file_columns.is_empty() {
+            return Err(
+                table.schema_error("all columns are in PARTITIONED BY; at least one must be left for the files")
+            );
+        }
+        for index in &file_columns {
+            check_type(table, table.schema.field(*index), &format)?;
+        }
+        if matches!(format, Format::Raw) && file_columns.len() != 1 {
+            return Err(table.schema_error(format!(
+                "format `raw` has one column; the table has {}",
+                file_columns.len()
+            )));
+        }
+        let fields: Vec<Field> = file_columns
+            .iter()
+            .map(|index| table.schema.field(*index).clone())
+            .collect();
+        let (pipeline, writer) = (
+            file_name_word(&environment.pipeline_id),
+            file_name_word(&environment.writer_id),
+        );
+        let interval = options.duration("sink.rolling-policy.rollover-interval")?;
+        Ok(Self {
+            settings: Arc::new(Settings {
+                table: table.name.clone(),
+                root,
+                format,
+                compression,
+                schema: Arc::clone(&table.schema),
+                partition_columns,
+                file_columns,
+                file_schema: Arc::new(Schema::new(fields)),
+                part_bytes: options
+                    .size("sink.rolling-policy.file-size")?
+                    .unwrap_or(128 << 20)
+                    .max(1),
+                part_age_ms: Some(interval.map_or(30 * 60_000, |interval| interval.as_millis() as i64)),
+                prefix: format!("part-{pipeline}-{writer}-"),
+                staging_folder: format!(".eagre-staging-{pipeline}-{writer}"),
+                state_enabled: environment.state_enabled,
+                clock: Arc::clone(&environment.clock),
+            }),
+        })
+    }
+}
+
+impl SinkFactory for FilesystemSinkFactory {
+    fn describe(&self) -> String {
+        format!(
+            "filesystem(path={}, format={})",
+            self.settings.root.path(),
+            self.settings.format.name()
+        )
+    }
+
+    fn accepts_retractions(&self) -> bool {
+        false
+    }
+
+    fn exactly_once(&self) -> bool {
+        true
+    }
+
+    fn create(&self) -> eagre_engine::Result<Box<dyn Sink>> {
+        let settings = Arc::clone(&self.settings);
+        let staging = Staging::new(settings.root.clone(), settings.staging_folder.clone());
+        Ok(Box::new(FilesystemSink {
+            settings,
+            staging,
+            open: BTreeMap::new(),
+            unpublished: Vec::new(),
+            next_part: None,
+        }))
+    }
+}
+
+/// The sink's part of a checkpoint's manifest.
+#[derive(Debug, Serialize, Deserialize)]
+struct Transaction {
+    version: u32,
+    /// Number of the next part.
+    next_part: u64,
+    parts: Vec<StagedPart>,
+}
+
+const TRANSACTION_VERSION: u32 = 1;
+
+struct OpenPart {
+    part: StagedPart,
+    encoder: FileEncoder<Compressor<PartOutput>>,
+    opened_ms: i64,
+}
+
+struct FilesystemSink {
+    settings: Arc<Settings>,
+    staging: Staging,
+    /// By folder.
+    open: BTreeMap<String, OpenPart>,
+    /// Closed, and not known to be published.
+    unpublished: Vec<StagedPart>,
+    /// `None`: not known yet.
+    next_part: Option<u64>,
+}
+
+impl FilesystemSink {
+    fn fail(&self, message: impl Into<String>) -> EngineError {
+        EngineError::Sink {
+            table: self.settings.table.clone(),
+            message: message.into(),
+        }
+    }
+
+    /// The number of the next part: behind all that an earlier run of this pipeline has published.
+    fn next_part(&mut self) -> Result<u64> {
+        let next = match self.next_part {
+            Some(next) => next,
+            None => {
+                let number = |name: &String| {
+                    let rest = name.strip_prefix(self.settings.prefix.as_str())?;
+                    rest.split('.').next()?.parse::<u64>().ok()
+                };
+                self.staging
+                    .published()?
+                    .iter()
+                    .filter_map(number)
+                    .max()
+                    .map_or(0, |last| last + 1)
+            }
+        };
+        self.next_part = Some(next + 1);
+        Ok(next)
+    }
+
+    fn open_part(&mut self, folder: &str) -> Result<()> {
+        if self.open.len() >= OPEN_PARTS_MAX {
+            let oldest = self
+                .open
+                .iter()
+                .min_by_key(|(_, part)| part.opened_ms)
+                .map(|(folder, _)| folder.clone());
+            if let Some(oldest) = oldest {
+                self.close_part(&oldest)?;
+            }
+        }
+        let number = self.next_part()?;
+        let settings = &self.settings;
+        let (format, suffix) = (settings.format.name(), settings.compression.suffix());
+        let staged = format!("{}{number:06}.{format}{suffix}", settings.prefix);
+        let file = format!("{folder}{staged}");
+        let output = self.staging.create(&staged)?;
+        let encoder = Compressor::new(settings.compression, output)
+            .and_then(|output| FileEncoder::new(&settings.format, &settings.file_schema, output))
+            .map_err(|error| self.staging.part_error("write", &staged, &error))?;
+        let opened_ms = (settings.clock)();
+        self.open.insert(
+            folder.to_owned(),
+            OpenPart {
+                part: StagedPart { staged, file },
+                encoder,
+                opened_ms,
+            },
+        );
+        Ok(())
+    }
+
+    fn close_part(&mut self, folder: &str) -> Result<()> {
+        if let Some(OpenPart { part, encoder, .. }) = self.open.remove(folder) {
+            encoder
+                .finish()
+                .and_then(Compressor::finish)
+                .and_then(PartOutput::finish)
+                .map_err(|error| self.staging.part_error("write", &part.staged, &error))?;
+            self.unpublished.push(part);
+        }
+        Ok(())
+    }
+
+    fn close_all(&mut self) -> Result<()> {
+        while let Some(folder) = self.open.keys().next().cloned() {
+            self.close_part(&folder)?;
+        }
+        self.staging.sync()
+    }
+
+    fn write_rows(&mut self, folder: &str, batch: &RecordBatch) -> Result<()> {
+        if !self.open.contains_key(folder) {
+            self.open_part(folder)?;
+        }
+        let Some(open) = self.open.get_mut(folder) else {
+            return Ok(());
+        };
+        let staging = &self.staging;
+        open.encoder
+            .write(batch)
+            .map_err(|error| staging.part_error("write", &open.part.staged, &error))?;
+        let bytes = open.encoder.output().get_ref().written() + open.encoder.buffered_bytes();
+        if bytes >= self.settings.part_bytes {
+            self.close_part(folder)?;
+        }
+        Ok(())
+    }
+
+    /// Closes parts that have been open for too long.
+    fn close_old(&mut self) -> Result<()> {
+        let Some(age_max) = self.settings.part_age_ms else {
+            return Ok(());
+        };
+        let now = (self.settings.clock)();
+        let old = |(folder, part): (&String, &OpenPart)| (now - part.opened_ms >= age_max).then(|| folder.clone());
+        let folders: Vec<String> = self.open.iter().filter_map(old).collect();
+        folders.iter().try_for_each(|folder| self.close_part(folder))
+    }
+
+    /// The rows of each folder.
+    fn partition(&self, batch: &RecordBatch) -> eagre_engine::Result<Vec<(String, RecordBatch)>> {
+        let files = |batch: &RecordBatch| -> eagre_engine::Result<RecordBatch> {
+            let columns = self
+                .settings
+                .file_columns
+                .iter()
+                .map(|index| Arc::clone(batch.column(*index)))
+                .collect();
+            Ok(RecordBatch::try_new(Arc::clone(&self.settings.file_schema), columns)?)
+        };
+        if self.settings.partition_columns.is_empty() {
+            return Ok(vec![(String::new(), files(batch)?)]);
+        }
+        let mut keys = Vec::new();
+        for &index in &self.settings.partition_columns {
+            let column = match batch.column(index).data_type() {
+                DataType::Binary => cast(batch.column(index), &DataType::Utf8)?,
+                _ => Arc::clone(batch.column(index)),
+            };
+            keys.push((self.settings.schema.field(index).name(), column));
+        }
+        let options = FormatOptions::default()
+            .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"))
+            .with_timestamp_tz_format(Some("%Y-%m-%d %H:%M:%S%.f%:z"));
+        let mut formatters = Vec::new();
+        for (name, column) in &keys {
+            formatters.push((*name, column, ArrayFormatter::try_new(column, &options)?));
+        }
+        let mut rows: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        for row in 0..batch.num_rows() {
+            let mut folder = String::new();
+            for (name, column, formatter) in &formatters {
+                folder.push_str(&percent_encode(name));
+                folder.push('=');
+                match column.is_null(row) {
+                    true => folder.push_str(NULL_PARTITION),
+                    false => folder.push_str(&percent_encode(&formatter.value(row).to_string())),
+                }
+                folder.push('/');
+            }
+            rows.entry(folder).or_default().push(row as u32);
+        }
+        let pick = |(folder, rows): (String, Vec<u32>)| {
+            let picked = take_record_batch(batch, &UInt32Array::from(rows))?;
+            Ok((folder, files(&picked)?))
+        };
+        rows.into_iter().map(pick).collect()
+    }
+
+    /// Rows as often as their weights say.
+    fn expand(&self, delta: &Delta) -> eagre_engine::Result<RecordBatch> {
+        let Some(weights) = &delta.weights else {
+            return Ok(delta.batch.clone());
+        };
+        if weights.values().iter().all(|weight| *weight == 1) {
+            return Ok(delta.batch.clone());
+        }
+        let mut indices = Vec::new();
+        for (row, &weight) in weights.values().iter().enumerate() {
+            if weight < 0 {
+                return Err(self.fail(
+                    "a row is taken back, and a file only grows; make the query append-only (`EMIT ON WINDOW CLOSE`, a watermark), \
+                     or write to a sink that takes changes, such as `print`",
+                ));
+            }
+            indices.extend(std::iter::repeat_n(
+                row as u32,
+                usize::try_from(weight).unwrap_or_default(),
+            ));
+        }
+        Ok(take_record_batch(&delta.batch, &UInt32Array::from(indices))?)
+    }
+
+    fn transaction(&self, value: &Value) -> eagre_engine::Result<Transaction> {
+        let read = |error: serde_json::Error| EngineError::Checkpoint {
+            message: format!(
+                "sink `{}`: its transaction cannot be read: {error}",
+                self.settings.table
+            ),
+        };
+        let transaction: Transaction = serde_json::from_value(value.clone()).map_err(read)?;
+        if transaction.version != TRANSACTION_VERSION {
+            let (table, version) = (&self.settings.table, transaction.version);
+            return Err(EngineError::Checkpoint {
+                message: format!(
+                    "sink `{table}`: its transaction has version {version}, and this eagre reads {TRANSACTION_VERSION}"
+                ),
+            });
+        }
+        Ok(transaction)
+    }
+}
+
+/// A value in a folder's name: what has a meaning in paths is written as `%` and two digits, as Hive does.
+fn percent_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control()
+            || matches!(
+                c,
+                '/' | '\\'
+                    | '%'
+                    | '='
+                    | ':'
+                    | '*'
+                    | '?'
+                    | '"'
+                    | '\''
+                    | '#'
+                    | '<'
+                    | '>'
+                    | '|'
+                    | '{'
+                    | '}'
+                    | '['
+                    | ']'
+                    | '^'
+            )
+        {
+            let mut bytes = [0; 4];
+            for byte in c.encode_utf8(&mut bytes).bytes() {
+                out.push_str(&format!("%{byte:02X}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    // A folder `.` or `..` would leave its place; an empty name is none.
+    match out.as_str() {
+        "" => NULL_PARTITION.to_owned(),
+        _ => out,
+    }
+}
+
+impl Sink for FilesystemSink {
+    fn write(&mut self, _step: u64, deltas: &[Delta]) -> eagre_engine::Result<()> {
+        self.close_old().map_err(ConnectorError::into_sink_error)?;
+        for delta in deltas {
+            let batch = self.expand(delta)?;
+            if batch.num_rows() == 0 {
+                continue;
+            }
+            for (folder, rows) in self.partition(&batch)? {
+                self.write_rows(&folder, &rows)
+                    .map_err(ConnectorError::into_sink_error)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, _step: u64) -> eagre_engine::Result<Option<Value>> {
+        self.close_all().map_err(ConnectorError::into_sink_error)?;
+        let Some(next_part) = self.next_part else {
+            return Ok(None);
+        };
+        let transaction = Transaction {
+            version: TRANSACTION_VERSION,
+            next_part,
+            parts: self.unpublished.clone(),
+        };
+        serde_json::to_value(transaction).map(Some).map_err(EngineError::bug)
+    }
+
+    fn commit(&mut self, transaction: &Value) -> eagre_engine::Result<()> {
+        let transaction = self.transaction(transaction)?;
+        self.staging
+            .publish(&transaction.parts)
+            .map_err(ConnectorError::into_sink_error)?;
+        self.unpublished.retain(|part| !transaction.parts.contains(part));
+        Ok(())
+    }
+
+    fn recover(&mut self, transaction: Option<&Value>) -> eagre_engine::Result<()> {
+        let transaction = transaction.map(|value| self.transaction(value)).transpose()?;
+        let parts = transaction.as_ref().map_or(&[][..], |transaction| &transaction.parts);
+        self.staging.publish(parts).map_err(ConnectorError::into_sink_error)?;
+        self.staging.retain(&[]).map_err(ConnectorError::into_sink_error)?;
+        self.next_part = transaction.map(|transaction| transaction.next_part);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> eagre_engine::Result<()> {
+        if self.settings.state_enabled {
+            // What a checkpoint covers is published; anything after it will be made again.
+            self.open.clear();
+        } else {
+            self.close_all().map_err(ConnectorError::into_sink_error)?;
+            self.staging
+                .publish(&self.unpublished)
+                .map_err(ConnectorError::into_sink_error)?;
+            self.unpublished.clear();
+        }
+        self.staging.remove_folder();
+        Ok(())
+    }
+}

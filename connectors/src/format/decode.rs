@@ -1,0 +1,438 @@
+//! Decodes a block of text into columns and bad rows.
+//!
+//! The answer is a pure function of the block's bytes, so blocks can be decoded on any thread in any order. All records of a block
+//! get a row; those that turn out bad are filtered out at the end, where it is known before which good row each of them stood.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BinaryBuilder, BooleanArray, StringViewBuilder};
+use arrow::compute::{cast, filter};
+use arrow::datatypes::{DataType, Field};
+use arrow::error::ArrowError;
+use eagre_engine::source::BadRow;
+
+use super::cell::{Cell, CellKind, Cells, ColumnBuilder, Escapes, RowErrors, clip};
+use super::csv::Record;
+use super::json::{ObjectScanner, ScanError};
+use super::lines::{Block, RECORD_BYTES_MAX};
+use super::{CsvFormat, Format, JsonFormat};
+
+/// What a block holds.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// The columns asked for, good rows only.
+    pub(crate) columns: Vec<ArrayRef>,
+    /// Offset of each good row in the stream.
+    pub(crate) offsets: Vec<u64>,
+    pub(crate) bad_rows: Vec<BadRow>,
+}
+
+/// How the fields of a CSV file map to the wanted columns.
+#[derive(Debug, Clone)]
+pub(crate) struct CsvLayout {
+    /// By field of the file: the wanted column.
+    pub(crate) columns: Vec<Option<usize>>,
+    /// The names of the fields, for messages.
+    pub(crate) names: Vec<String>,
+}
+
+/// Decodes blocks of one file.
+#[derive(Debug, Clone)]
+pub(crate) struct LineDecoder {
+    format: Format,
+    /// The wanted columns.
+    fields: Vec<Field>,
+    layout: Option<Arc<CsvLayout>>,
+    /// Names the file in bad rows.
+    origin: Arc<str>,
+}
+
+/// The records of a block while they are looked at.
+struct Rows {
+    starts: Vec<usize>,
+    ends: Vec<usize>,
+    errors: RowErrors,
+    /// `cells[column][row]`.
+    cells: Vec<Vec<Cell>>,
+}
+
+impl Rows {
+    fn new(columns: usize, rows_guess: usize) -> Self {
+        Self {
+            starts: Vec::with_capacity(rows_guess),
+            ends: Vec::with_capacity(rows_guess),
+            errors: RowErrors::default(),
+            cells: (0..columns).map(|_| Vec::with_capacity(rows_guess)).collect(),
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, start: usize, end: usize) -> usize {
+        self.starts.push(start);
+        self.ends.push(end);
+        self.errors.push_row();
+        for column in &mut self.cells {
+            column.push(Cell::MISSING);
+        }
+        self.starts.len() - 1
+    }
+}
+
+impl LineDecoder {
+    pub(crate) fn new(format: Format, fields: Vec<Field>, layout: Option<Arc<CsvLayout>>, origin: Arc<str>) -> Self {
+        Self {
+            format,
+            fields,
+            layout,
+            origin,
+        }
+    }
+
+    /// Decodes a block.
+    pub(crate) fn decode(&self, block: &Block) -> Result<Decoded, ArrowError> {
+        let origin = || self.origin.to_string();
+        if block.overlong {
+            let reason = format!(
+                "the record has more than {} MiB; raw holds its beginning",
+                RECORD_BYTES_MAX >> 20
+            );
+            let raw = block.bytes.clone();
+            let bad_rows = vec![BadRow {
+                before_row: 0,
+                origin: origin(),
+                offset: block.start,
+                reason,
+                raw,
+            }];
+            return Ok(Decoded {
+                columns: self.build_columns("", &[], &mut RowErrors::default()),
+                offsets: vec![],
+                bad_rows,
+            });
+        }
+        let bytes: &[u8] = &block.bytes;
+        // A byte order mark means nothing in UTF-8.
+        let first = if block.start == 0 && bytes.starts_with(b"\xef\xbb\xbf") {
+            3
+        } else {
+            0
+        };
+        let mut not_utf8 = Vec::new();
+        let (text, blanked): (&str, Vec<u8>);
+        text = match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(_) => {
+                // Rare: records with broken text become NULs of the same length, which no format takes for a value.
+                blanked = self.blank_broken_text(bytes, first, &mut not_utf8);
+                std::str::from_utf8(&blanked).map_err(|error| ArrowError::ParseError(error.to_string()))?
+            }
+        };
+        let mut rows = match &self.format {
+            Format::Csv(csv) => self.scan_csv(csv, text, first),
+            Format::Json(_) => self.scan_json(text, first),
+            _ => self.scan_raw(text, first),
+        };
+        for (start, reason) in not_utf8 {
+            if let Ok(row) = rows.starts.binary_search(&start) {
+                rows.errors.replace(row, reason);
+            }
+        }
+        let columns = self.build_columns(text, &rows.cells, &mut rows.errors);
+        let offset = |row: usize| block.start + rows.starts[row] as u64;
+        if rows.errors.count() == 0 {
+            let offsets = (0..rows.starts.len()).map(offset).collect();
+            return Ok(Decoded {
+                columns,
+                offsets,
+                bad_rows: Vec::new(),
+            });
+        }
+        let (mut offsets, mut bad_rows, mut good) = (Vec::new(), Vec::new(), Vec::new());
+        for row in 0..rows.starts.len() {
+            good.push(!rows.errors.is_bad(row));
+            match rows.errors.take(row) {
+                None => offsets.push(offset(row)),
+                Some(reason) => bad_rows.push(BadRow {
+                    before_row: offsets.len(),
+                    origin: origin(),
+                    offset: offset(row),
+                    reason,
+                    raw: bytes[rows.starts[row]..rows.ends[row]].to_vec(),
+                }),
+            }
+        }
+        let good = BooleanArray::from(good);
+        let columns = columns
+            .iter()
+            .map(|column| filter(column, &good))
+            .collect::<Result<_, _>>()?;
+        Ok(Decoded {
+            columns,
+            offsets,
+            bad_rows,
+        })
+    }
+
+    fn build_columns(&self, text: &str, cells: &[Vec<Cell>], errors: &mut RowErrors) -> Vec<ArrayRef> {
+        let (escapes, ignore_errors, fail_on_missing) = match &self.format {
+            Format::Json(JsonFormat {
+                ignore_parse_errors,
+                fail_on_missing_field,
+                ..
+            }) => (Escapes::Json, *ignore_parse_errors, *fail_on_missing_field),
+            Format::Csv(csv) => {
+                let escapes = Escapes::Csv {
+                    quote: csv.dialect.quote,
+                    escape: csv.dialect.escape,
+                };
+                (escapes, csv.ignore_parse_errors, false)
+            }
+            _ => (Escapes::Json, false, false),
+        };
+        let build = |(index, field): (usize, &Field)| {
+            let cells = cells.get(index).map_or(&[][..], Vec::as_slice);
+            if let Format::Raw = self.format {
+                return raw_column(text, cells, field.data_type());
+            }
+            let mut builder = ColumnBuilder {
+                block: text,
+                escapes,
+                ignore_errors,
+                fail_on_missing,
+                errors,
+            };
+            builder.build(
+                Cells {
+                    path: field.name(),
+                    cells,
+                    rows: None,
+                },
+                field,
+            )
+        };
+        self.fields.iter().enumerate().map(build).collect()
+    }
+
+    fn scan_json(&self, text: &str, first: usize) -> Rows {
+        let bytes = text.as_bytes();
+        let mut rows = Rows::new(self.fields.len(), bytes.len() / 64);
+        let mut scanner = ObjectScanner::new(self.fields.iter().map(|field| field.name().as_str()));
+        let mut at = first;
+        while at < bytes.len() {
+            // The scan mostly ends at the line's end, so looking for it first would read everything twice; but a text must not run
+            // on into the next line, which the scanner sees as a control character.
+            let start = at
+                + bytes[at..]
+                    .iter()
+                    .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
+                    .count();
+            if bytes.get(start).is_none_or(|byte| *byte == b'\n') {
+                at = start + 1;
+                continue;
+            }
+            let row = rows.push(at, at);
+            let line_start = at;
+            let scanned = scanner.scan(bytes, start, row, &mut rows.cells);
+            let end = match scanned {
+                Ok(end) => {
+                    let end = end
+                        + bytes[end..]
+                            .iter()
+                            .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
+                            .count();
+                    let inner_line_end = memchr::memchr(b'\n', &bytes[line_start..end.min(bytes.len())]);
+                    match (inner_line_end, bytes.get(end)) {
+                        (None, None | Some(b'\n')) => Ok(end),
+                        (Some(at), _) => Err(ScanError {
+                            at: line_start + at,
+                            expected: "the object to end on its line",
+                        }),
+                        (None, Some(_)) => Err(ScanError {
+                            at: end,
+                            expected: "the end of the line",
+                        }),
+                    }
+                }
+                Err(error) => Err(error),
+            };
+            at = match end {
+                Ok(end) => end,
+                Err(error) => {
+                    let end = memchr::memchr(b'\n', &bytes[line_start..]).map_or(bytes.len(), |at| line_start + at);
+                    for column in &mut rows.cells {
+                        column[row] = Cell::MISSING;
+                    }
+                    rows.errors.set(row, || {
+                        broken_json(&text[line_start..end], error.at - line_start, error.expected)
+                    });
+                    end
+                }
+            };
+            rows.ends[row] = trim_line_end(bytes, line_start, at);
+            at += 1;
+        }
+        rows
+    }
+
+    fn scan_csv(&self, format: &CsvFormat, text: &str, first: usize) -> Rows {
+        let bytes = text.as_bytes();
+        let mut rows = Rows::new(self.fields.len(), bytes.len() / 64);
+        let empty = CsvLayout {
+            columns: Vec::new(),
+            names: Vec::new(),
+        };
+        let layout = self.layout.as_deref().unwrap_or(&empty);
+        let null_literal = format.null_literal.as_deref();
+        // Without a null literal an empty field is null, unless it is quoted, or text that must not be null: as in PostgreSQL.
+        let empty_is_null: Vec<bool> = self
+            .fields
+            .iter()
+            .map(|field| {
+                let text = matches!(
+                    field.data_type(),
+                    DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+                );
+                !text || (null_literal.is_none() && field.is_nullable())
+            })
+            .collect();
+        let mut at = first;
+        while at < bytes.len() {
+            if let Some(end) = format.dialect.skipped_line(bytes, at, true) {
+                // In a file of one column a blank line is a null, as in PostgreSQL.
+                let comment = format.dialect.allow_comments && bytes[at] == b'#';
+                if layout.columns.len() != 1 || comment {
+                    at = end;
+                    continue;
+                }
+            }
+            let row = rows.push(at, at);
+            let mut place = 0;
+            let cells = &mut rows.cells;
+            let record = format.dialect.scan(bytes, at, true, |span| {
+                if let Some(&Some(column)) = layout.columns.get(place) {
+                    let value = span.cell.text(text);
+                    let null =
+                        !span.quoted && (null_literal == Some(value) || (value.is_empty() && empty_is_null[column]));
+                    let quoted_empty = span.quoted && value.is_empty() && !is_text(self.fields[column].data_type());
+                    let kind = if null || quoted_empty {
+                        CellKind::Null
+                    } else {
+                        span.cell.kind
+                    };
+                    cells[column][row] = Cell { kind, ..span.cell };
+                }
+                place += 1;
+            });
+            let end = match record {
+                Record::Whole(end) => {
+                    if place != layout.columns.len() {
+                        let names = layout.names.join(", ");
+                        let expected = layout.columns.len();
+                        rows.errors.set(row, || {
+                            format!("the record has {place} fields, not {expected} ({names})")
+                        });
+                    }
+                    end
+                }
+                Record::Broken(end, expected) => {
+                    rows.errors.set(row, || format!("broken CSV: expected {expected}"));
+                    end
+                }
+                Record::Open => bytes.len(),
+            };
+            if rows.errors.is_bad(row) {
+                for column in &mut rows.cells {
+                    column[row] = Cell::MISSING;
+                }
+            }
+            let line_end = if bytes[at..end].ends_with(b"\n") { end - 1 } else { end };
+            rows.ends[row] = trim_line_end(bytes, at, line_end);
+            at = end;
+        }
+        rows
+    }
+
+    fn scan_raw(&self, text: &str, first: usize) -> Rows {
+        let bytes = text.as_bytes();
+        let mut rows = Rows::new(self.fields.len(), bytes.len() / 64);
+        let mut at = first;
+        while at < bytes.len() {
+            let line_end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |end| at + end);
+            let end = trim_line_end(bytes, at, line_end);
+            let row = rows.push(at, end);
+            for column in &mut rows.cells {
+                column[row] = Cell::new(CellKind::Text, at, end);
+            }
+            at = line_end + 1;
+        }
+        rows
+    }
+
+    /// A copy in which the records that are not UTF-8 are gone, and where they were.
+    fn blank_broken_text(&self, bytes: &[u8], first: usize, not_utf8: &mut Vec<(usize, String)>) -> Vec<u8> {
+        let mut copy = bytes.to_vec();
+        let mut at = first;
+        while at < bytes.len() {
+            let line_end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |end| at + end);
+            let end = match &self.format {
+                Format::Csv(csv) if csv.dialect.skipped_line(bytes, at, true).is_none() => {
+                    match csv.dialect.scan(bytes, at, true, |_| {}) {
+                        Record::Whole(end) | Record::Broken(end, _) => end,
+                        Record::Open => bytes.len(),
+                    }
+                }
+                _ => (line_end + 1).min(bytes.len()),
+            };
+            let kept_end = if bytes[at..end].ends_with(b"\n") { end - 1 } else { end };
+            if let Err(error) = std::str::from_utf8(&bytes[at..kept_end]) {
+                copy[at..kept_end].fill(0);
+                let valid = error.valid_up_to();
+                let before = String::from_utf8_lossy(&bytes[at..at + valid]);
+                let skip = before.chars().count().saturating_sub(20);
+                let before: Cow<'_, str> = before.chars().skip(skip).collect();
+                let byte = bytes[at + valid];
+                not_utf8.push((
+                    at,
+                    format!("not UTF-8: byte {byte:#04x} after `{before}` (byte {valid} of the record)"),
+                ));
+            }
+            at = end;
+        }
+        copy
+    }
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// Leaves out a carriage return before a line's end.
+fn trim_line_end(bytes: &[u8], start: usize, end: usize) -> usize {
+    if end > start && bytes[end - 1] == b'\r' {
+        end - 1
+    } else {
+        end
+    }
+}
+
+fn broken_json(line: &str, at: usize, expected: &str) -> String {
+    let found = match line.get(at.min(line.len())..) {
+        Some("") | None => "the line ends".to_owned(),
+        Some(rest) => format!("found `{}`", clip(rest.get(..rest.len().min(20)).unwrap_or(rest))),
+    };
+    format!("broken JSON: expected {expected} at byte {at} of the line, {found}")
+}
+
+fn raw_column(text: &str, cells: &[Cell], data_type: &DataType) -> ArrayRef {
+    if let DataType::Binary | DataType::LargeBinary | DataType::BinaryView = data_type {
+        let mut builder = BinaryBuilder::new();
+        cells.iter().for_each(|cell| builder.append_value(cell.text(text)));
+        let array: ArrayRef = Arc::new(builder.finish());
+        return cast(&array, data_type).unwrap_or(array);
+    }
+    let mut builder = StringViewBuilder::with_capacity(cells.len());
+    cells.iter().for_each(|cell| builder.append_value(cell.text(text)));
+    let array: ArrayRef = Arc::new(builder.finish());
+    cast(&array, data_type).unwrap_or(array)
+}

@@ -1,0 +1,376 @@
+//! Rows to bytes.
+//!
+//! JSON goes through arrow-json's writer with two corrections, so that what is written reads back the same: bytes are base64, as in
+//! Flink, and NaN and the infinities are words instead of null. CSV has a writer of its own because arrow-csv's writes a null and an
+//! empty text alike; here a null is an empty field (or the null literal) and an empty text is `""`.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, Float32Array, Float64Array, RecordBatch, make_array};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::ipc::writer::{FileWriter, StreamWriter};
+use arrow::json::writer::{LineDelimited, WriterBuilder};
+use arrow::json::{Encoder as JsonValueEncoder, EncoderFactory, EncoderOptions};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use super::{CsvFormat, CsvHeader, Format, JsonFormat};
+
+const SQL_TIMESTAMP: &str = "%Y-%m-%d %H:%M:%S%.f";
+const SQL_TIMESTAMP_UTC: &str = "%Y-%m-%d %H:%M:%S%.fZ";
+const SQL_TIMESTAMP_ZONED: &str = "%Y-%m-%d %H:%M:%S%.f%:z";
+const ISO_TIMESTAMP: &str = "%Y-%m-%dT%H:%M:%S%.f";
+const ISO_TIMESTAMP_UTC: &str = "%Y-%m-%dT%H:%M:%S%.fZ";
+const ISO_TIMESTAMP_ZONED: &str = "%Y-%m-%dT%H:%M:%S%.f%:z";
+
+/// How times with a zone are written: `Z` where all are UTC.
+fn timestamp_formats(schema: &Schema, iso: bool) -> (&'static str, &'static str) {
+    fn zoned(data_type: &DataType) -> bool {
+        match data_type {
+            DataType::Timestamp(_, Some(zone)) => !matches!(zone.as_ref(), "UTC" | "+00:00" | "Z"),
+            DataType::Struct(fields) => fields.iter().any(|field| zoned(field.data_type())),
+            DataType::List(item) | DataType::Map(item, _) => zoned(item.data_type()),
+            _ => false,
+        }
+    }
+    let zoned = schema.fields().iter().any(|field| zoned(field.data_type()));
+    match (iso, zoned) {
+        (false, false) => (SQL_TIMESTAMP, SQL_TIMESTAMP_UTC),
+        (false, true) => (SQL_TIMESTAMP, SQL_TIMESTAMP_ZONED),
+        (true, false) => (ISO_TIMESTAMP, ISO_TIMESTAMP_UTC),
+        (true, true) => (ISO_TIMESTAMP, ISO_TIMESTAMP_ZONED),
+    }
+}
+
+/// Writes values of which arrow-json has another idea.
+#[derive(Debug)]
+struct Corrections;
+
+struct Base64Encoder<'a>(Box<dyn Fn(usize) -> &'a [u8] + 'a>);
+
+impl JsonValueEncoder for Base64Encoder<'_> {
+    fn encode(&mut self, index: usize, out: &mut Vec<u8>) {
+        out.push(b'"');
+        out.extend_from_slice(BASE64_STANDARD.encode((self.0)(index)).as_bytes());
+        out.push(b'"');
+    }
+}
+
+struct FloatEncoder<F>(F);
+
+impl<F: Fn(usize) -> f64> JsonValueEncoder for FloatEncoder<F> {
+    fn encode(&mut self, index: usize, out: &mut Vec<u8>) {
+        let value = (self.0)(index);
+        let word: &[u8] = match value {
+            _ if value.is_nan() => b"\"NaN\"",
+            f64::INFINITY => b"\"Infinity\"",
+            f64::NEG_INFINITY => b"\"-Infinity\"",
+            _ => {
+                // Writing to memory does not fail.
+                let _ = write!(out, "{value:?}");
+                return;
+            }
+        };
+        out.extend_from_slice(word);
+    }
+}
+
+impl EncoderFactory for Corrections {
+    fn make_default_encoder<'a>(
+        &self,
+        _field: &'a FieldRef,
+        array: &'a dyn Array,
+        _options: &'a EncoderOptions,
+    ) -> Result<Option<arrow::json::writer::NullableEncoder<'a>>, ArrowError> {
+        let encoder: Box<dyn JsonValueEncoder + 'a> = match array.data_type() {
+            DataType::Binary => Box::new(Base64Encoder(Box::new(|index| array.as_binary::<i32>().value(index)))),
+            DataType::LargeBinary => Box::new(Base64Encoder(Box::new(|index| array.as_binary::<i64>().value(index)))),
+            DataType::BinaryView => Box::new(Base64Encoder(Box::new(|index| array.as_binary_view().value(index)))),
+            DataType::FixedSizeBinary(_) => Box::new(Base64Encoder(Box::new(|index| {
+                array.as_fixed_size_binary().value(index)
+            }))),
+            DataType::Float64 => match array.as_any().downcast_ref::<Float64Array>() {
+                Some(floats) if floats.values().iter().any(|value| !value.is_finite()) => {
+                    Box::new(FloatEncoder(|index| floats.value(index)))
+                }
+                _ => return Ok(None),
+            },
+            DataType::Float32 => match array.as_any().downcast_ref::<Float32Array>() {
+                Some(floats) if floats.values().iter().any(|value| !value.is_finite()) => {
+                    Box::new(FloatEncoder(|index| f64::from(floats.value(index))))
+                }
+                _ => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        Ok(Some(arrow::json::writer::NullableEncoder::new(
+            encoder,
+            array.nulls().cloned(),
+        )))
+    }
+}
+
+fn write_json(format: &JsonFormat, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+    let (plain, zoned) = timestamp_formats(batch.schema_ref(), format.iso_timestamps);
+    let mut writer = WriterBuilder::new()
+        .with_explicit_nulls(!format.ignore_null_fields)
+        .with_timestamp_format(plain.to_owned())
+        .with_timestamp_tz_format(zoned.to_owned())
+        .with_encoder_factory(Arc::new(Corrections))
+        .build::<_, LineDelimited>(out);
+    writer.write(batch)?;
+    writer.finish()
+}
+
+fn write_csv_field(format: &CsvFormat, text: &str, null_like: bool, out: &mut Vec<u8>) {
+    let Some(quote) = format.dialect.quote else {
+        out.extend_from_slice(text.as_bytes());
+        return;
+    };
+    let special = |byte: u8| {
+        byte == quote
+            || byte == format.dialect.delimiter
+            || matches!(byte, b'\n' | b'\r')
+            || Some(byte) == format.dialect.escape
+    };
+    let comment = format.dialect.allow_comments && text.starts_with('#');
+    if !null_like && !comment && !text.bytes().any(special) {
+        out.extend_from_slice(text.as_bytes());
+        return;
+    }
+    out.push(quote);
+    for byte in text.bytes() {
+        if byte == quote {
+            out.push(format.dialect.escape.unwrap_or(quote));
+        } else if Some(byte) == format.dialect.escape {
+            out.push(byte);
+        }
+        out.push(byte);
+    }
+    out.push(quote);
+}
+
+fn write_csv_header(format: &CsvFormat, schema: &Schema, out: &mut Vec<u8>) {
+    for (index, field) in schema.fields().iter().enumerate() {
+        if index > 0 {
+            out.push(format.dialect.delimiter);
+        }
+        write_csv_field(format, field.name(), false, out);
+    }
+    out.push(b'\n');
+}
+
+fn write_csv(format: &CsvFormat, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+    let (plain, zoned) = timestamp_formats(batch.schema_ref(), false);
+    let options = FormatOptions::default()
+        .with_timestamp_format(Some(plain))
+        .with_timestamp_tz_format(Some(zoned));
+    let null = format.null_literal.as_deref().unwrap_or("");
+    let columns = batch.columns().iter().map(csv_column).collect::<Result<Vec<_>, _>>()?;
+    let formatters = columns
+        .iter()
+        .map(|column| ArrayFormatter::try_new(column, &options))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut text = String::new();
+    for row in 0..batch.num_rows() {
+        for (index, (column, formatter)) in columns.iter().zip(&formatters).enumerate() {
+            if index > 0 {
+                out.push(format.dialect.delimiter);
+            }
+            if column.is_null(row) {
+                out.extend_from_slice(null.as_bytes());
+                continue;
+            }
+            text.clear();
+            formatter
+                .value(row)
+                .write(&mut text)
+                .map_err(|error| ArrowError::CsvError(error.to_string()))?;
+            write_csv_field(format, &text, text == null || text.is_empty(), out);
+        }
+        out.push(b'\n');
+    }
+    Ok(())
+}
+
+/// A column as text has it: bytes in base64, nested values in JSON.
+fn csv_column(column: &arrow::array::ArrayRef) -> Result<arrow::array::ArrayRef, ArrowError> {
+    let texts: Vec<Option<String>> = match column.data_type() {
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            let binary = arrow::compute::cast(column, &DataType::Binary)?;
+            binary
+                .as_binary::<i32>()
+                .iter()
+                .map(|bytes| bytes.map(|bytes| BASE64_STANDARD.encode(bytes)))
+                .collect()
+        }
+        DataType::List(_) | DataType::Struct(_) | DataType::Map(_, _) => {
+            let schema = Arc::new(Schema::new(vec![Field::new("v", column.data_type().clone(), true)]));
+            let batch = RecordBatch::try_new(schema, vec![make_array(column.to_data())])?;
+            let mut out = Vec::new();
+            write_json(&JsonFormat::default(), &batch, &mut out)?;
+            let text = String::from_utf8_lossy(&out);
+            let lines = text.lines().map(|line| {
+                let value = line.strip_prefix("{\"v\":").and_then(|line| line.strip_suffix('}'));
+                value.filter(|value| *value != "null").map(str::to_owned)
+            });
+            lines.collect()
+        }
+        _ => return Ok(Arc::clone(column)),
+    };
+    Ok(Arc::new(arrow::array::StringArray::from(texts)))
+}
+
+fn write_raw(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+    let Some(column) = batch.columns().first() else {
+        return Ok(());
+    };
+    let formatter = ArrayFormatter::try_new(column, &FormatOptions::default())?;
+    for row in 0..batch.num_rows() {
+        let _ = writeln!(out, "{}", formatter.value(row));
+    }
+    Ok(())
+}
+
+/// Writes rows of a text format into memory. `first` asks for what stands before the first row (a CSV header).
+pub(crate) fn encode_lines(
+    format: &Format,
+    batch: &RecordBatch,
+    first: bool,
+    out: &mut Vec<u8>,
+) -> Result<(), ArrowError> {
+    match format {
+        Format::Json(json) => write_json(json, batch, out),
+        Format::Csv(csv) => {
+            if first && matches!(csv.header, CsvHeader::Auto | CsvHeader::Yes) {
+                write_csv_header(csv, batch.schema_ref(), out);
+            }
+            write_csv(csv, batch, out)
+        }
+        _ => write_raw(batch, out),
+    }
+}
+
+/// Writes one file.
+pub(crate) enum FileEncoder<W: Write + Send> {
+    Lines {
+        format: Format,
+        output: W,
+        first: bool,
+        buffer: Vec<u8>,
+    },
+    #[cfg(feature = "parquet")]
+    Parquet(Box<parquet::arrow::ArrowWriter<W>>),
+    ArrowFile(FileWriter<W>),
+    ArrowStream(StreamWriter<W>),
+}
+
+fn as_io(error: ArrowError) -> io::Error {
+    match error {
+        ArrowError::IoError(_, error) => error,
+        other => io::Error::other(other),
+    }
+}
+
+#[cfg(feature = "parquet")]
+fn parquet_as_io(error: parquet::errors::ParquetError) -> io::Error {
+    match error {
+        parquet::errors::ParquetError::External(error) => match error.downcast::<io::Error>() {
+            Ok(error) => *error,
+            Err(error) => io::Error::other(error),
+        },
+        other => io::Error::other(other),
+    }
+}
+
+impl<W: Write + Send> FileEncoder<W> {
+    pub(crate) fn new(format: &Format, schema: &SchemaRef, output: W) -> io::Result<Self> {
+        Ok(match format {
+            #[cfg(feature = "parquet")]
+            Format::Parquet(options) => {
+                let properties = parquet_properties(options);
+                let writer = parquet::arrow::ArrowWriter::try_new(output, Arc::clone(schema), Some(properties));
+                Self::Parquet(Box::new(writer.map_err(parquet_as_io)?))
+            }
+            Format::Arrow { stream: true } => Self::ArrowStream(StreamWriter::try_new(output, schema).map_err(as_io)?),
+            Format::Arrow { stream: false } => Self::ArrowFile(FileWriter::try_new(output, schema).map_err(as_io)?),
+            lines => Self::Lines {
+                format: lines.clone(),
+                output,
+                first: true,
+                buffer: Vec::new(),
+            },
+        })
+    }
+
+    /// Writes rows.
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> io::Result<()> {
+        match self {
+            Self::Lines {
+                format,
+                output,
+                first,
+                buffer,
+            } => {
+                buffer.clear();
+                encode_lines(format, batch, *first, buffer).map_err(as_io)?;
+                *first = false;
+                output.write_all(buffer)
+            }
+            #[cfg(feature = "parquet")]
+            Self::Parquet(writer) => writer.write(batch).map_err(parquet_as_io),
+            Self::ArrowFile(writer) => writer.write(batch).map_err(as_io),
+            Self::ArrowStream(writer) => writer.write(batch).map_err(as_io),
+        }
+    }
+
+    /// Bytes that wait in memory for the end of a row group.
+    pub(crate) fn buffered_bytes(&self) -> u64 {
+        match self {
+            #[cfg(feature = "parquet")]
+            Self::Parquet(writer) => writer.in_progress_size() as u64,
+            _ => 0,
+        }
+    }
+
+    /// What was written to.
+    pub(crate) fn output(&self) -> &W {
+        match self {
+            Self::Lines { output, .. } => output,
+            #[cfg(feature = "parquet")]
+            Self::Parquet(writer) => writer.inner(),
+            Self::ArrowFile(writer) => writer.get_ref(),
+            Self::ArrowStream(writer) => writer.get_ref(),
+        }
+    }
+
+    /// Writes what stands at the end.
+    pub(crate) fn finish(self) -> io::Result<W> {
+        match self {
+            Self::Lines { output, .. } => Ok(output),
+            #[cfg(feature = "parquet")]
+            Self::Parquet(writer) => writer.into_inner().map_err(parquet_as_io),
+            Self::ArrowFile(writer) => writer.into_inner().map_err(as_io),
+            Self::ArrowStream(writer) => writer.into_inner().map_err(as_io),
+        }
+    }
+}
+
+#[cfg(feature = "parquet")]
+fn parquet_properties(options: &super::ParquetFormat) -> parquet::file::properties::WriterProperties {
+    use super::ParquetCompression;
+    use parquet::basic::{Compression, GzipLevel, ZstdLevel};
+    let compression = match options.compression {
+        ParquetCompression::None => Compression::UNCOMPRESSED,
+        ParquetCompression::Snappy => Compression::SNAPPY,
+        ParquetCompression::Gzip => Compression::GZIP(GzipLevel::default()),
+        ParquetCompression::Lz4 => Compression::LZ4_RAW,
+        ParquetCompression::Zstd => Compression::ZSTD(ZstdLevel::default()),
+    };
+    parquet::file::properties::WriterProperties::builder()
+        .set_compression(compression)
+        .build()
+}

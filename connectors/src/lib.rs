@@ -1,0 +1,191 @@
+//! Connectors: bytes outside become batches inside, and the other way round.
+//!
+//! A connector is a system (`filesystem`, `stdin`, `datagen`, ..) and a format is how rows are written there (`json`, `csv`,
+//! `parquet`, `arrow`, `raw`). Both are chosen by the options of a table. [`source`] and [`sink`] open them as the traits of
+//! `eagre-engine`; [`connectors()`] and [`formats()`] describe them to users; [`ObjectCheckpointStore`] keeps checkpoints in the same
+//! places that tables are read from.
+//!
+//! What this room lacks is its design: it knows no SQL and plans nothing; it reads no environment variables and starts no runtime, all
+//! of that comes in by an [`Environment`]. One bad row is data and not a failure: it comes out as a
+//! [`BadRow`](eagre_engine::source::BadRow) with its place, its bytes and a reason that names column and value.
+
+mod error;
+mod filesystem;
+mod format;
+mod generate;
+mod options;
+mod registry;
+mod stdio;
+mod store;
+mod table;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use eagre_engine::sink::SinkFactory;
+use eagre_engine::source::Source;
+
+pub use error::{ConnectorError, Result};
+pub use options::{TableOptions, parse_duration, parse_size};
+pub use registry::{ConnectorInfo, FormatInfo, OptionInfo, common_options, connectors, formats};
+pub use store::ObjectCheckpointStore;
+pub use table::{Clock, Environment, InputFactory, OutputFactory, TableDefinition};
+
+use filesystem::location::{Location, Root};
+use format::compression::{COMPRESSION_NAMES, Compression};
+use format::{Format, infer};
+use options::OptionReader;
+
+fn check(table: &TableDefinition) -> Result<&'static ConnectorInfo> {
+    let columns: Vec<&str> = table
+        .schema
+        .fields()
+        .iter()
+        .map(|field| field.name().as_str())
+        .collect();
+    registry::check_options(&table.name, &table.options, &columns)
+}
+
+/// Checks a table's options without opening anything: for `CREATE TABLE`.
+///
+/// # Errors
+/// The connector or an option is not known.
+pub fn check_table(table: &TableDefinition) -> Result<()> {
+    check(table).map(drop)
+}
+
+/// Opens a table for reading.
+///
+/// # Errors
+/// An option is unknown, missing or has a value that it cannot have; the connector cannot be read; a column has a type or a metadata
+/// key that the connector does not have.
+pub fn source(table: &TableDefinition, environment: &Environment) -> Result<Arc<dyn Source>> {
+    let connector = check(table)?;
+    match connector.name {
+        "filesystem" => Ok(Arc::new(filesystem::source::FilesystemSource::new(table, environment)?)),
+        "stdin" => Ok(Arc::new(stdio::StdinSource::new(table, environment)?)),
+        "datagen" => Ok(Arc::new(generate::datagen::DatagenSource::new(table, environment)?)),
+        name => match eagre_datasets::catalog().iter().find(|dataset| dataset.name == name) {
+            Some(dataset) => Ok(Arc::new(generate::dataset::DatasetSource::new(dataset, table)?)),
+            None => Err(table.unsupported(format!(
+                "connector `{name}` can be written and not read; the connectors that can be read are {}",
+                names(|connector| connector.is_source)
+            ))),
+        },
+    }
+}
+
+/// Opens a table for writing.
+///
+/// # Errors
+/// As [`source`].
+pub fn sink(table: &TableDefinition, environment: &Environment) -> Result<Arc<dyn SinkFactory>> {
+    let connector = check(table)?;
+    match connector.name {
+        "filesystem" => Ok(Arc::new(filesystem::sink::FilesystemSinkFactory::new(
+            table,
+            environment,
+        )?)),
+        "stdout" => Ok(Arc::new(stdio::StdoutSinkFactory::stdout(table, environment)?)),
+        "print" => Ok(Arc::new(stdio::StdoutSinkFactory::print(table, environment))),
+        "blackhole" => Ok(Arc::new(stdio::BlackholeSinkFactory)),
+        name => Err(table.unsupported(format!(
+            "connector `{name}` can be read and not written; the connectors that can be written are {}",
+            names(|connector| connector.is_sink)
+        ))),
+    }
+}
+
+fn names(wanted: impl Fn(&ConnectorInfo) -> bool) -> String {
+    let names: Vec<&str> = connectors()
+        .iter()
+        .filter(|connector| wanted(connector))
+        .map(|connector| connector.name)
+        .collect();
+    names.join(", ")
+}
+
+/// The columns of a table that is created without: those of its first file, or of the generated table.
+///
+/// # Errors
+/// As [`source`]; or there is no file, or nothing in it to tell columns from.
+pub fn infer_schema(table: &str, options: &TableOptions, environment: &Environment) -> Result<SchemaRef> {
+    let connector = registry::check_options(table, options, &[])?;
+    let reader = OptionReader::new(table, options);
+    let unknown = |message: String| ConnectorError::Schema {
+        table: table.to_owned(),
+        message,
+    };
+    match connector.name {
+        "filesystem" => infer_files(table, &reader, environment),
+        name => match eagre_datasets::catalog().iter().find(|dataset| dataset.name == name) {
+            Some(dataset) => {
+                generate::dataset::DatasetSource::infer(dataset, table, options.get("table")).map_err(unknown)
+            }
+            None => Err(unknown(format!(
+                "connector `{name}` does not know the columns; name them in `CREATE TABLE {table} (..)`"
+            ))),
+        },
+    }
+}
+
+fn infer_files(table: &str, options: &OptionReader<'_>, environment: &Environment) -> Result<SchemaRef> {
+    let path = options.required("path", "a file, a folder, a pattern or a URL", "data/*.json")?;
+    let root = Root::new(table, path, environment)?;
+    let found = root.list(false)?;
+    let format = Format::of(options, found.first().map(|file| file.shown.as_str()))?;
+    let compression = Compression::of_option(options.one_of("compression", COMPRESSION_NAMES)?);
+    let mut last = None;
+    // An empty file says nothing; the next one may.
+    for file in &found {
+        let compression = compression.unwrap_or_else(|| Compression::of_path(&file.shown));
+        match infer_file(&format, &file.location, file.size, compression) {
+            Ok(schema) => return Ok(schema),
+            Err(reason) => last = last.or(Some((file.shown.clone(), reason))),
+        }
+    }
+    let (path, reason) = last.unwrap_or_else(|| (path.to_owned(), "there is no file".into()));
+    let reason = format!("its columns cannot be told: {reason}; name them in `CREATE TABLE {table} (..)`");
+    Err(ConnectorError::Io {
+        table: table.to_owned(),
+        action: "read",
+        path,
+        reason,
+    })
+}
+
+fn infer_file(format: &Format, location: &Location, size: u64, compression: Compression) -> Result<SchemaRef, String> {
+    let sample = || -> std::io::Result<(Vec<u8>, bool)> {
+        use std::io::Read;
+        let mut text = Vec::new();
+        let input = compression.reader(location.open(0)?)?;
+        input.take(infer::SAMPLE_BYTES as u64).read_to_end(&mut text)?;
+        let whole = text.len() < infer::SAMPLE_BYTES;
+        if !whole {
+            // What is cut off at the end is no line.
+            let end = memchr::memrchr(b'\n', &text).map_or(text.len(), |at| at + 1);
+            text.truncate(end);
+        }
+        Ok((text, whole))
+    };
+    let read = |error: std::io::Error| error::io_reason(&error);
+    match format {
+        Format::Json(_) => infer::infer_json(&sample().map_err(read)?.0),
+        Format::Csv(csv) => {
+            let (text, _) = sample().map_err(read)?;
+            infer::infer_csv(csv, &text, true)
+        }
+        Format::Raw => {
+            let field = arrow::datatypes::Field::new("line", arrow::datatypes::DataType::Utf8View, true);
+            Ok(Arc::new(arrow::datatypes::Schema::new(vec![field])))
+        }
+        #[cfg(feature = "parquet")]
+        Format::Parquet(_) => Ok(infer::table_schema(
+            &format::parquet::ParquetFile::open(location, size)?.schema(),
+        )),
+        _ => {
+            let rows = format::arrow_ipc::ArrowRows::open(location, size, compression, |_| Ok(None), (0, 0))?;
+            Ok(infer::table_schema(rows.schema()))
+        }
+    }
+}

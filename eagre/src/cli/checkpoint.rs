@@ -1,0 +1,124 @@
+//! `eagre checkpoint list | inspect | drop`.
+
+use clap::{Args, Subcommand};
+use eagre_engine::checkpoint::{self, CheckpointStore, Manifest, drop_checkpoint, read_chunks, read_manifest};
+
+use crate::error::{Error, Result};
+
+/// What to do with the checkpoints of a state folder.
+#[derive(Debug, Subcommand)]
+pub(super) enum CheckpointCommand {
+    /// All checkpoints, oldest first.
+    List(StateArgs),
+    /// One checkpoint: sources, operators, files; reads and verifies every file.
+    Inspect(OneArgs),
+    /// Removes a checkpoint and the files that only it needs.
+    Drop(OneArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StateArgs {
+    /// The state folder (or object store URL).
+    #[arg(long, value_name = "DIR")]
+    state: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OneArgs {
+    #[command(flatten)]
+    state: StateArgs,
+    /// Number of the checkpoint (inspect: default the newest).
+    checkpoint: Option<u64>,
+}
+
+/// Opens a state folder that must hold something.
+pub(super) fn open(location: &str) -> Result<impl CheckpointStore> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(|error| Error::File { path: "the io runtime".to_owned(), error })?;
+    let handle = runtime.handle().clone();
+    // The command ends soon; its runtime ends with the process.
+    std::mem::forget(runtime);
+    let exists = location.contains("://") || std::path::Path::new(location).exists();
+    let store = eagre_connectors::ObjectCheckpointStore::open(location, Some(handle))?;
+    if !exists || checkpoint::list(&store)?.is_empty() {
+        return Err(Error::usage(format!("there are no checkpoints in `{location}`; `eagre run --state {location}` writes them")));
+    }
+    Ok(store)
+}
+
+pub(super) fn run(command: CheckpointCommand) -> Result<()> {
+    match command {
+        CheckpointCommand::List(args) => {
+            let store = open(&args.state)?;
+            println!("{:>10} {:>10} {:>12} {:>8} {:>14} finished", "checkpoint", "step", "rows", "shards", "state_bytes");
+            for id in checkpoint::list(&store)? {
+                match read_manifest(&store, id) {
+                    Ok(manifest) => println!(
+                        "{id:>10} {:>10} {:>12} {:>8} {:>14} {}",
+                        manifest.step,
+                        live_rows(&manifest),
+                        manifest.shards,
+                        manifest.state_bytes(),
+                        if manifest.finished { "yes" } else { "no" }
+                    ),
+                    Err(error) => println!("{id:>10} {error}"),
+                }
+            }
+            Ok(())
+        }
+        CheckpointCommand::Inspect(args) => {
+            let store = open(&args.state.state)?;
+            let newest = checkpoint::list(&store)?.last().copied();
+            let id = args.checkpoint.or(newest).ok_or_else(|| Error::usage("there is no checkpoint"))?;
+            inspect(&store, &read_manifest(&store, id)?)
+        }
+        CheckpointCommand::Drop(args) => {
+            let store = open(&args.state.state)?;
+            let id = args.checkpoint.ok_or_else(|| Error::usage("which checkpoint? `eagre checkpoint list` shows them"))?;
+            drop_checkpoint(&store, id)?;
+            println!("dropped checkpoint {id}");
+            Ok(())
+        }
+    }
+}
+
+fn live_rows(manifest: &Manifest) -> u64 {
+    manifest.operators.values().map(|operator| operator.live_rows).sum()
+}
+
+fn inspect(store: &dyn CheckpointStore, manifest: &Manifest) -> Result<()> {
+    println!(
+        "checkpoint {} after step {} ({} shards, format {}, hash {}{})",
+        manifest.checkpoint,
+        manifest.step,
+        manifest.shards,
+        manifest.format_version,
+        manifest.hash_version,
+        if manifest.finished { ", finished" } else { "" }
+    );
+    for source in manifest.sources.values() {
+        println!("source {}", source.table);
+        for (name, partition) in &source.partitions {
+            let place = partition.place.as_ref().map_or("beginning".to_owned(), |place| format!("{} + {} rows", place.position, place.rows));
+            println!("  partition {name}: at {place}{}", if partition.ended { ", ended" } else { "" });
+        }
+    }
+    for (id, operator) in &manifest.operators {
+        let rows: u64 = operator.files.iter().map(|file| file.rows).sum();
+        let chunks = read_chunks(store, manifest, operator)?;
+        println!(
+            "operator {} ({id}): {} live rows, {} files with {rows} rows in {} chunks, all readable",
+            operator.name,
+            operator.live_rows,
+            operator.files.len(),
+            chunks.len()
+        );
+        for file in &operator.files {
+            println!("  {} ({} bytes)", file.name, file.bytes);
+        }
+    }
+    for (id, transaction) in &manifest.sinks {
+        println!("sink {id}: {transaction}");
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! The command `eagre`.
+//!
+//! Exit codes: 0 done, 1 an error (one message on standard error; `--errors json` for programs), 2 a wrong command line.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::error::{Error, Result};
+
+mod bench;
+mod checkpoint;
+mod demo;
+mod print;
+mod progress;
+mod replay;
+mod run;
+
+/// Streaming SQL over real events: exact, replayable, unharmed by a crash.
+#[derive(Debug, Parser)]
+#[command(name = "eagre", version, about, max_term_width = 100)]
+struct Cli {
+    /// How errors are told on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = ErrorFormat::Text)]
+    errors: ErrorFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ErrorFormat {
+    /// A sentence.
+    Text,
+    /// One JSON object: code, message, line, column.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs all statements of a file, or those given with -e.
+    ///
+    /// Input that ends gives final results; input that does not gives the stream of changes until Ctrl-C, which writes a checkpoint
+    /// (with --state) and stops.
+    Run(RunArgs),
+    /// Plans all statements and runs nothing.
+    Check(Statements),
+    /// Lists, shows or drops checkpoints.
+    #[command(subcommand)]
+    Checkpoint(checkpoint::CheckpointCommand),
+    /// Runs the steps of a state folder again: the same rows, bit for bit, as JSON lines on standard output.
+    Replay(replay::ReplayArgs),
+    /// Shows eagre on real data: taxi rides, machine temperatures and road traffic as one live stream.
+    Demo(demo::DemoArgs),
+    /// Measures throughput.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+}
+
+/// Where statements come from.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false, args = ["file", "execute"])]
+struct Source {
+    /// A file of statements; `-` reads them from standard input.
+    file: Option<PathBuf>,
+    /// Statements on the command line.
+    #[arg(short, long, value_name = "SQL")]
+    execute: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Statements {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// Settings, in order of precedence: `SET` in the text, `--set`, the environment, the configuration file, the default.
+#[derive(Debug, Args, Default)]
+struct SettingsArgs {
+    /// A TOML file of settings: `[checkpoint] interval = "1s"`.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, like `--set eagre.step.rows_max=1000`; may be repeated.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    statements: Statements,
+    /// How results of a top-level SELECT are written to standard output.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// How many shards run the pipeline (default: one for each core).
+    #[arg(long, value_name = "N")]
+    shards: Option<u64>,
+    /// A folder (or object store URL) for checkpoints: a killed pipeline goes on where its last checkpoint was.
+    #[arg(long, value_name = "DIR")]
+    state: Option<String>,
+    /// Forgets the state and starts over.
+    #[arg(long, requires = "state")]
+    fresh: bool,
+    /// Where operators run.
+    #[arg(long, value_name = "auto|cpu")]
+    device: Option<String>,
+    /// Writes metrics in Prometheus' text format to this file, every second and at the end.
+    #[arg(long, value_name = "FILE")]
+    metrics: Option<PathBuf>,
+}
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned columns.
+    Table,
+    /// Comma-separated values with a header.
+    Csv,
+    /// One JSON object a line; every column, nulls included.
+    Ndjson,
+    /// An Arrow IPC stream.
+    Arrow,
+}
+
+/// Runs the command line; what the binary calls.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are printed this way too, with exit code 0.
+            let _ = error.print();
+            return ExitCode::from(error.exit_code() as u8);
+        }
+    };
+    let done = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => run::check(args),
+        Command::Checkpoint(command) => checkpoint::run(command),
+        Command::Replay(args) => replay::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Bench(command) => bench::run(command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has gone (`eagre run .. | head`): nothing to say, and nobody to say it to.
+        Err(Error::File { error, .. }) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            report(cli.errors, &error);
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn report(format: ErrorFormat, error: &Error) {
+    let mut stderr = std::io::stderr().lock();
+    // There is nowhere to report that standard error is closed.
+    let _ = match format {
+        ErrorFormat::Text => writeln!(stderr, "error: {error}"),
+        ErrorFormat::Json => {
+            let location = error.location();
+            let object = serde_json::json!({
+                "code": error.code(),
+                "message": error.to_string(),
+                "line": location.map(|location| location.line),
+                "column": location.map(|location| location.column),
+            });
+            writeln!(stderr, "{object}")
+        }
+    };
+}
+
+impl Source {
+    fn text(&self) -> Result<String> {
+        if let Some(text) = &self.execute {
+            return Ok(text.clone());
+        }
+        let path = self.file.as_deref().ok_or_else(|| Error::usage("a file or -e is needed"))?;
+        if path.as_os_str() == "-" {
+            return std::io::read_to_string(std::io::stdin())
+                .map_err(|error| Error::File { path: "standard input".to_owned(), error });
+        }
+        std::fs::read_to_string(path).map_err(|error| Error::File { path: path.display().to_string(), error })
+    }
+}
+
+impl SettingsArgs {
+    fn settings(&self) -> Result<eagre_engine::settings::Settings> {
+        let mut settings = crate::config::load(self.config.as_deref())?;
+        for pair in &self.set {
+            let (name, value) = pair
+                .split_once('=')
+                .ok_or_else(|| Error::usage(format!("--set takes NAME=VALUE, not `{pair}`; SHOW SETTINGS lists the names")))?;
+            settings.set(name.trim(), value)?;
+        }
+        Ok(settings)
+    }
+}

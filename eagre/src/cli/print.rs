@@ -1,0 +1,149 @@
+//! Rows on standard output, in the formats of `--format`.
+
+use std::io::Write;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::csv::writer::WriterBuilder as CsvWriterBuilder;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::ipc::writer::StreamWriter;
+use arrow::json::writer::{LineDelimited, WriterBuilder as JsonWriterBuilder};
+use arrow::util::display::FormatOptions;
+use arrow::util::pretty::pretty_format_batches_with_options;
+use std::sync::Arc;
+
+use super::Format;
+use crate::error::{Error, Result};
+
+/// Writes batches of one schema.
+pub(crate) struct Printer<W: Write> {
+    format: Format,
+    out: W,
+    schema: SchemaRef,
+    csv_header: bool,
+    arrow: Option<StreamWriter<Vec<u8>>>,
+}
+
+/// An error of standard output.
+fn output_error(error: std::io::Error) -> Error {
+    Error::File { path: "standard output".to_owned(), error }
+}
+
+impl<W: Write> Printer<W> {
+    /// Writes rows of `schema` to `out`.
+    pub(crate) fn new(format: Format, out: W, schema: SchemaRef) -> Self {
+        Self { format, out, schema, csv_header: true, arrow: None }
+    }
+
+    /// Writes a finished result. A table shows its header even when it is empty.
+    pub(crate) fn print_all(&mut self, batches: &[RecordBatch]) -> Result<()> {
+        if self.format == Format::Table {
+            let empty = [RecordBatch::new_empty(Arc::clone(&self.schema))];
+            let batches = if batches.is_empty() { &empty } else { batches };
+            return self.table(batches);
+        }
+        if batches.iter().all(|batch| batch.num_rows() == 0) {
+            self.print(&RecordBatch::new_empty(Arc::clone(&self.schema)))?;
+        }
+        for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
+            self.print(batch)?;
+        }
+        Ok(())
+    }
+
+    /// Writes some rows at once.
+    pub(crate) fn print(&mut self, batch: &RecordBatch) -> Result<()> {
+        match self.format {
+            Format::Table => return self.table(std::slice::from_ref(batch)),
+            Format::Csv => {
+                let builder = CsvWriterBuilder::new().with_header(std::mem::replace(&mut self.csv_header, false));
+                let text = csv_ready(batch)?;
+                builder.build(&mut self.out).write(&text).map_err(broken_pipe)?;
+            }
+            Format::Ndjson => {
+                let builder = JsonWriterBuilder::new().with_explicit_nulls(true);
+                let mut writer = builder.build::<_, LineDelimited>(&mut self.out);
+                writer.write(batch).map_err(broken_pipe)?;
+                writer.finish().map_err(broken_pipe)?;
+            }
+            Format::Arrow => {
+                let writer = match &mut self.arrow {
+                    Some(writer) => writer,
+                    None => self.arrow.insert(StreamWriter::try_new(Vec::new(), &self.schema).map_err(broken_pipe)?),
+                };
+                writer.write(batch).map_err(broken_pipe)?;
+                writer.flush().map_err(broken_pipe)?;
+                self.out.write_all(&std::mem::take(writer.get_mut())).map_err(output_error)?;
+            }
+        }
+        self.out.flush().map_err(output_error)
+    }
+
+    /// Ends the output.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        if let Some(writer) = self.arrow.take() {
+            let rest = writer.into_inner().map_err(broken_pipe)?;
+            self.out.write_all(&rest).map_err(output_error)?;
+        }
+        self.out.flush().map_err(output_error)
+    }
+
+    fn table(&mut self, batches: &[RecordBatch]) -> Result<()> {
+        let options = FormatOptions::default().with_null("NULL").with_display_error(true);
+        let table = pretty_format_batches_with_options(batches, &options).map_err(broken_pipe)?;
+        writeln!(self.out, "{table}").and_then(|()| self.out.flush()).map_err(output_error)
+    }
+}
+
+/// A pipe that was closed is an error of the file and not of arrow, so that `| head` ends quietly.
+fn broken_pipe(error: arrow::error::ArrowError) -> Error {
+    match error {
+        arrow::error::ArrowError::IoError(_, error) => output_error(error),
+        arrow::error::ArrowError::CsvError(message) if message.contains("Broken pipe") => {
+            output_error(std::io::ErrorKind::BrokenPipe.into())
+        }
+        other => Error::Engine(other.into()),
+    }
+}
+
+/// Nested columns as JSON text: CSV has no way to write them.
+fn csv_ready(batch: &RecordBatch) -> Result<RecordBatch> {
+    let nested = |data_type: &DataType| data_type.is_nested();
+    if !batch.schema().fields().iter().any(|field| nested(field.data_type())) {
+        return Ok(batch.clone());
+    }
+    let mut fields = Vec::new();
+    let mut columns = Vec::new();
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        if !nested(field.data_type()) {
+            fields.push(Arc::clone(field));
+            columns.push(Arc::clone(column));
+            continue;
+        }
+        let one = RecordBatch::try_new(Arc::new(Schema::new(vec![Arc::clone(field)])), vec![Arc::clone(column)])
+            .map_err(|error| Error::Engine(error.into()))?;
+        let mut text = Vec::new();
+        let mut writer = JsonWriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut text);
+        writer.write(&one).and_then(|()| writer.finish()).map_err(|error| Error::Engine(error.into()))?;
+        drop(writer);
+        let cells = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| {
+            let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(line).unwrap_or_default();
+            object.into_iter().next().map(|(_, value)| value).filter(|value| !value.is_null()).map(|value| value.to_string())
+        });
+        columns.push(Arc::new(cells.collect::<StringArray>()) as ArrayRef);
+        fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| Error::Engine(error.into()))
+}
+
+/// `batch` with a column `op` before the others.
+pub(crate) fn with_op(words: Vec<&'static str>, batch: &RecordBatch) -> Result<RecordBatch> {
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(words))];
+    columns.extend(batch.columns().iter().cloned());
+    RecordBatch::try_new(op_schema(&batch.schema()), columns).map_err(|error| Error::Engine(error.into()))
+}
+
+/// The schema of [`with_op`].
+pub(crate) fn op_schema(schema: &SchemaRef) -> SchemaRef {
+    let op = Arc::new(Field::new("op", DataType::Utf8, false));
+    Arc::new(Schema::new(std::iter::once(op).chain(schema.fields().iter().cloned()).collect::<Vec<_>>()))
+}

@@ -1,0 +1,171 @@
+//! `eagre replay`: the steps of a state folder again, row for row.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use clap::Args;
+use eagre_engine::checkpoint::{self, CheckpointStore, read_manifest};
+use eagre_engine::graph::NodeKind;
+use eagre_engine::log::read_log;
+use eagre_engine::sink::{Sink, SinkFactory};
+use eagre_engine::{Delta, EngineError, Result as EngineResult};
+
+use crate::error::{Error, Result};
+use crate::job::{JobObject, RunningJob};
+use crate::session::Session;
+use crate::sink::results::changelog;
+
+/// Options of `eagre replay`.
+#[derive(Debug, Args)]
+pub(super) struct ReplayArgs {
+    /// The state folder (or object store URL) of the pipeline.
+    #[arg(long, value_name = "DIR")]
+    state: String,
+    /// The first step to show.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    from_step: u64,
+    /// The last step to show (default: the last that is logged).
+    #[arg(long, value_name = "M")]
+    until_step: Option<u64>,
+}
+
+pub(super) fn run(args: ReplayArgs) -> Result<()> {
+    let store: Arc<dyn CheckpointStore> = Arc::new(super::checkpoint::open(&args.state)?);
+    let object = JobObject::read(store.as_ref())?
+        .ok_or_else(|| Error::usage(format!("`{}` does not say what ran there; was it written by `eagre run --state`?", args.state)))?;
+    let newest = checkpoint::read_latest(store.as_ref())?.ok_or_else(|| Error::usage("there is no checkpoint"))?;
+    let until = args.until_step.unwrap_or(newest.step);
+    if args.from_step > until || until > newest.step {
+        return Err(Error::usage(format!(
+            "steps {} to {until} cannot be shown: the log of `{}` ends with step {}",
+            args.from_step, args.state, newest.step
+        )));
+    }
+    // The newest state before the first step to show saves the most work; without one all is run from the beginning.
+    let mut start = None;
+    for id in checkpoint::list(store.as_ref())? {
+        let manifest = read_manifest(store.as_ref(), id)?;
+        if manifest.step < args.from_step {
+            start = Some(manifest);
+        }
+    }
+    let after = start.as_ref().map_or(0, |manifest| manifest.step);
+    let mut records = read_log(store.as_ref(), newest.log.clone())?;
+    records.retain(|record| after < record.step && record.step <= until);
+
+    let session = Session::builder().store(Arc::clone(&store)).replay().build()?;
+    let prepared = session.prepare(&object.text)?;
+    let mut job = prepared.job.ok_or_else(|| Error::usage("the statements of the state folder run no pipeline"))?;
+    let lines = Arc::new(Lines { from_step: args.from_step, by_step: Mutex::default() });
+    let sinks = job.graph.nodes.iter().filter(|node| matches!(node.kind, NodeKind::Sink(_))).count();
+    for (index, node) in job.graph.nodes.iter_mut().enumerate() {
+        if let NodeKind::Sink(sink) = &mut node.kind {
+            let key = job.outputs.iter().find(|output| output.sink_node == index).and_then(|output| output.key.clone());
+            let (table, lines) = (sink.table.clone(), Arc::clone(&lines));
+            sink.factory = Arc::new(ReplaySink { table, index, key, at_once: sinks == 1, lines });
+        }
+    }
+    let (shards, seed) = (newest.shards, newest.seed);
+    let restore = start.map(|manifest| (manifest, Arc::clone(&store)));
+    RunningJob::replay(&session, job, shards, seed, restore, records)?.wait_blocking()?;
+    lines.print()
+}
+
+/// What the sinks wrote, by step and sink: several sinks run beside each other, and their lines must come in one order.
+struct Lines {
+    from_step: u64,
+    by_step: Mutex<BTreeMap<(u64, usize), Vec<u8>>>,
+}
+
+impl Lines {
+    fn print(&self) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        let by_step = self.by_step.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = by_step.values().try_for_each(|lines| out.write_all(lines)).and_then(|()| out.flush());
+        written.map_err(|error| Error::File { path: "standard output".to_owned(), error })
+    }
+}
+
+#[derive(Clone)]
+struct ReplaySink {
+    table: String,
+    index: usize,
+    key: Option<Vec<usize>>,
+    /// There is no other sink whose lines could come between: nothing need be held.
+    at_once: bool,
+    lines: Arc<Lines>,
+}
+
+impl SinkFactory for ReplaySink {
+    fn describe(&self) -> String {
+        "replay".to_owned()
+    }
+
+    fn accepts_retractions(&self) -> bool {
+        true
+    }
+
+    fn exactly_once(&self) -> bool {
+        false
+    }
+
+    fn create(&self) -> EngineResult<Box<dyn Sink>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Sink for ReplaySink {
+    fn write(&mut self, step: u64, deltas: &[Delta]) -> EngineResult<()> {
+        if step < self.lines.from_step {
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        for delta in deltas {
+            let (words, rows) = changelog(&delta.batch, delta.weights.as_ref(), self.key.as_deref())?;
+            self.format(step, &words, &rows, &mut text)?;
+        }
+        if self.at_once {
+            let error = |error: std::io::Error| EngineError::Sink { table: self.table.clone(), message: error.to_string() };
+            return std::io::stdout().lock().write_all(&text).map_err(error);
+        }
+        let mut by_step = self.lines.by_step.lock().unwrap_or_else(PoisonError::into_inner);
+        by_step.entry((step, self.index)).or_default().extend(text);
+        Ok(())
+    }
+
+    fn prepare(&mut self, _step: u64) -> EngineResult<Option<serde_json::Value>> {
+        Ok(None)
+    }
+
+    fn commit(&mut self, _transaction: &serde_json::Value) -> EngineResult<()> {
+        Ok(())
+    }
+
+    fn recover(&mut self, _transaction: Option<&serde_json::Value>) -> EngineResult<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> EngineResult<()> {
+        Ok(())
+    }
+}
+
+impl ReplaySink {
+    fn format(&self, step: u64, words: &[&str], rows: &RecordBatch, text: &mut Vec<u8>) -> EngineResult<()> {
+        let mut json = Vec::new();
+        let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
+        let mut writer = builder.build::<_, arrow::json::writer::LineDelimited>(&mut json);
+        writer.write(rows)?;
+        writer.finish()?;
+        drop(writer);
+        let table = serde_json::Value::from(self.table.as_str());
+        for (word, row) in words.iter().zip(json.split(|byte| *byte == b'\n')) {
+            text.extend(format!("{{\"step\":{step},\"table\":{table},\"op\":\"{word}\",\"row\":").bytes());
+            text.extend(row);
+            text.extend(b"}\n");
+        }
+        Ok(())
+    }
+}

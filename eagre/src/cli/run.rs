@@ -1,0 +1,243 @@
+//! `eagre run` and `eagre check`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, bounded};
+use eagre_engine::metrics::{Metrics, MetricsSnapshot};
+use eagre_engine::runtime::Summary;
+use eagre_engine::settings;
+
+use super::print::{Printer, op_schema, with_op};
+use super::progress::Progress;
+use super::{Format, RunArgs, Statements};
+use crate::error::{Error, Result};
+use crate::job::{QueryResult, RunningJob};
+use crate::session::Session;
+use crate::sink::results::changelog;
+
+/// How often the metrics file is written.
+const METRICS_EVERY_TICKS: u32 = 10;
+const TICK: Duration = Duration::from_millis(100);
+
+pub(super) fn check(args: Statements) -> Result<()> {
+    let session = Session::builder().settings(args.settings.settings()?).build()?;
+    let prepared = session.prepare(&args.source.text()?)?;
+    for notice in prepared.job.iter().flat_map(|job| &job.notices) {
+        eprintln!("note: {notice}");
+    }
+    println!("ok");
+    Ok(())
+}
+
+pub(super) fn run(args: RunArgs) -> Result<()> {
+    let mut settings = args.statements.settings.settings()?;
+    if let Some(shards) = args.shards {
+        settings.set(settings::SHARDS, &shards.to_string())?;
+    }
+    if let Some(device) = &args.device {
+        settings.set(settings::DEVICE, device)?;
+    }
+    let mut builder = Session::builder().settings(settings).fresh(args.fresh);
+    if let Some(state) = &args.state {
+        builder = builder.state(state);
+    }
+    let session = builder.build()?;
+    let execution = session.execute(&args.statements.source.text()?)?;
+    for table in &execution.tables {
+        let mut printer = Printer::new(args.format, std::io::stdout().lock(), table.schema());
+        printer.print_all(std::slice::from_ref(table))?;
+        printer.finish()?;
+    }
+    for notice in &execution.notices {
+        eprintln!("note: {notice}");
+    }
+    let Some(job) = execution.job else { return Ok(()) };
+    if let Some(summary) = job.already_complete() {
+        eprintln!(
+            "this pipeline is complete: all its input was read by step {} (checkpoint {}); start over with --fresh",
+            summary.steps,
+            summary.checkpoint.unwrap_or(0)
+        );
+        return Ok(());
+    }
+    watch(job, args.format, args.metrics.as_deref())
+}
+
+/// Runs a job to its end or to Ctrl-C: prints results, progress and metrics.
+pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&Path>) -> Result<()> {
+    let interrupts = interrupts()?;
+    let printers = Printers::start(job.take_results(), format);
+    let metrics = job.metrics().cloned();
+    let stopper = job.stopper();
+    let (done, ended) = bounded(1);
+    std::thread::spawn(move || {
+        // Who waits may have given up after an error of the output.
+        let _ = done.send(job.wait_blocking());
+    });
+    let mut progress = Progress::new();
+    let mut stopped = false;
+    let mut ticks = 0u32;
+    let summary = loop {
+        match ended.recv_timeout(TICK) {
+            Ok(summary) => break summary,
+            Err(RecvTimeoutError::Disconnected) => break Err(Error::usage("the pipeline's thread is gone")),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        ticks += 1;
+        if let Some(metrics) = &metrics {
+            progress.update(metrics);
+            if let Some(path) = metrics_file.filter(|_| ticks.is_multiple_of(METRICS_EVERY_TICKS)) {
+                write_metrics(path, &metrics.snapshot())?;
+            }
+        }
+        let interrupted = interrupts.load(Ordering::Relaxed);
+        if (interrupted > 0 || printers.failed()) && !stopped {
+            stopped = true;
+            if let Some(stopper) = &stopper {
+                stopper.stop();
+            }
+        }
+        if interrupted > 1 {
+            progress.clear();
+            // The second Ctrl-C: whoever waits no longer wants an orderly end. The last checkpoint is whole.
+            std::process::exit(130);
+        }
+    };
+    progress.clear();
+    let printed = printers.finish(summary.is_ok());
+    let summary = summary?;
+    printed?;
+    if let Some(metrics) = &metrics {
+        progress.finish(metrics);
+        if let Some(path) = metrics_file {
+            write_metrics(path, &metrics.snapshot())?;
+        }
+        tell_losses(metrics, &summary);
+    }
+    Ok(())
+}
+
+/// Rows that are not in the answer: never in silence.
+fn tell_losses(metrics: &Metrics, _summary: &Summary) {
+    let snapshot = metrics.snapshot();
+    for node in snapshot.nodes.iter().filter(|node| node.rows_bad > 0) {
+        eprintln!("note: {} rows of `{1}` could not be read; SELECT * FROM {1}.errors shows them", node.rows_bad, node.label.table);
+    }
+    let late: u64 = snapshot.nodes.iter().map(|node| node.rows_late).sum();
+    if late > 0 {
+        let tables: Vec<String> = snapshot
+            .nodes
+            .iter()
+            .filter(|node| node.label.name == "Source" && !node.label.table.is_empty())
+            .map(|node| format!("{}.late", node.label.table))
+            .collect();
+        eprintln!("note: {late} rows came too late for a window; SELECT from {} beside the query shows them", tables.join(" or "));
+    }
+}
+
+fn write_metrics(path: &Path, snapshot: &MetricsSnapshot) -> Result<()> {
+    // Written beside and renamed, so that a scraper never reads half a file.
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".tmp");
+    let beside = PathBuf::from(beside);
+    std::fs::write(&beside, snapshot.prometheus())
+        .and_then(|()| std::fs::rename(&beside, path))
+        .map_err(|error| Error::File { path: path.display().to_string(), error })
+}
+
+/// Counts Ctrl-C and SIGTERM.
+fn interrupts() -> Result<Arc<AtomicUsize>> {
+    let count = Arc::new(AtomicUsize::new(0));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let count = Arc::clone(&count);
+        let registered = signal_hook::iterator::Signals::new([signal]);
+        let mut signals = registered.map_err(|error| Error::File { path: "signal handler".to_owned(), error })?;
+        std::thread::spawn(move || {
+            for _ in signals.forever() {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    Ok(count)
+}
+
+/// One thread a result: bounded ones are collected and printed in the order of statements, unbounded ones as they come.
+struct Printers {
+    threads: Vec<JoinHandle<Result<Printed>>>,
+    format: Format,
+    failed: Arc<AtomicUsize>,
+}
+
+/// A result that is to be printed at the end; `None`: it was printed as it came.
+type Printed = Option<(arrow::datatypes::SchemaRef, Vec<arrow::array::RecordBatch>)>;
+
+impl Printers {
+    fn start(results: Vec<QueryResult>, format: Format) -> Self {
+        let failed = Arc::new(AtomicUsize::new(0));
+        let threads = results
+            .into_iter()
+            .map(|result| {
+                let failed = Arc::clone(&failed);
+                std::thread::spawn(move || {
+                    let printed = if result.info().bounded {
+                        let schema = Arc::clone(result.schema());
+                        result.collect_blocking().map(|rows| Some((schema, rows)))
+                    } else {
+                        stream(result, format).map(|()| None)
+                    };
+                    if printed.is_err() {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                    }
+                    printed
+                })
+            })
+            .collect();
+        Self { threads, format, failed }
+    }
+
+    fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) > 0
+    }
+
+    /// Prints what was collected; nothing of it when the pipeline failed, for it would be the answer for a part of the input.
+    fn finish(self, succeeded: bool) -> Result<()> {
+        for thread in self.threads {
+            let printed = thread.join().map_err(|_| Error::usage("the thread of a result panicked"))?;
+            if let (Some((schema, rows)), true) = (printed?, succeeded) {
+                let mut printer = Printer::new(self.format, std::io::stdout().lock(), schema);
+                printer.print_all(&rows)?;
+                printer.finish()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prints changes as they come, each row with its `op`.
+fn stream(mut result: QueryResult, format: Format) -> Result<()> {
+    let info = result.info().clone();
+    let mut printer = Printer::new(format, Shared, op_schema(&info.schema));
+    while let Some(change) = result.blocking_next() {
+        let (words, rows) = changelog(&change.batch, change.weights.as_ref(), info.key.as_deref())?;
+        printer.print(&with_op(words, &rows)?)?;
+    }
+    printer.finish()
+}
+
+/// Standard output, locked for each write: several results may stream at once.
+struct Shared;
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        std::io::stdout().lock().write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stdout().lock().flush()
+    }
+}

@@ -1,0 +1,63 @@
+//! Errors of this crate: what the rooms below report, and what a caller does wrong.
+
+/// What can go wrong with a session, a statement or a pipeline.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The text of a statement, or what it asks for.
+    #[error(transparent)]
+    Sql(#[from] eagre_sql::error::SqlError),
+    /// A pipeline while it ran.
+    #[error(transparent)]
+    Engine(#[from] eagre_engine::EngineError),
+    /// A connector's options or data.
+    #[error(transparent)]
+    Connector(#[from] eagre_connectors::ConnectorError),
+    /// DataFusion, while it sorted a final result.
+    #[error("{0}")]
+    DataFusion(#[from] datafusion::error::DataFusionError),
+    /// A call or a command that does not fit.
+    #[error("{message}")]
+    Usage {
+        /// What does not fit, and the way out.
+        message: String,
+    },
+    /// A file that cannot be read or written.
+    #[error("`{path}`: {error}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+}
+
+/// The result type of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A stable word for programs (`--errors json`).
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Sql(error) => error.code(),
+            Self::Engine(error) => error.code(),
+            Self::Connector(error) => error.code(),
+            Self::DataFusion(_) => "datafusion",
+            Self::Usage { .. } => "usage",
+            Self::File { .. } => "file",
+        }
+    }
+
+    /// Line and column in the text of the statements, where known.
+    pub fn location(&self) -> Option<eagre_sql::error::Location> {
+        match self {
+            Self::Sql(error) => error.location(),
+            _ => None,
+        }
+    }
+
+    /// A [`Error::Usage`].
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::Usage { message: message.into() }
+    }
+}

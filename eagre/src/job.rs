@@ -1,0 +1,327 @@
+//! A running pipeline, its results, and the state folder that it starts from.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use eagre_engine::checkpoint::{self, CheckpointStore, Manifest};
+use eagre_engine::graph::{ChangelogMode, NodeKind};
+use eagre_engine::log::StepRecord;
+use eagre_engine::metrics::Metrics;
+use eagre_engine::runtime::{Mode, Pipeline, PipelineConfig, Start, Stopper, Summary};
+use eagre_engine::settings::{self, Settings};
+use eagre_sql::planner::{FinalSort, Job, OutputInfo};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::session::Session;
+use crate::sink::results::{Change, Materialized, ResultStream, result_channel};
+
+/// The object of a state folder that says what runs there.
+const JOB_OBJECT: &str = "job.json";
+
+/// Where a pipeline keeps its state.
+pub(crate) struct StateFolder {
+    pub store: Arc<dyn CheckpointStore>,
+    pub text: Option<String>,
+}
+
+/// What runs in a state folder.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct JobObject {
+    /// The statements.
+    pub text: String,
+    /// The version of eagre that wrote it first.
+    pub version: String,
+}
+
+impl JobObject {
+    pub(crate) fn read(store: &dyn CheckpointStore) -> Result<Option<Self>> {
+        let Some(bytes) = store.get(JOB_OBJECT)? else { return Ok(None) };
+        let damaged = |error| Error::usage(format!("`{JOB_OBJECT}` in {} is damaged: {error}", store.describe()));
+        serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+    }
+
+    fn write(store: &dyn CheckpointStore, text: &str) -> Result<()> {
+        let object = Self { text: text.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
+        let bytes = serde_json::to_vec_pretty(&object).map_err(eagre_engine::EngineError::bug)?;
+        if !store.put_if_absent(JOB_OBJECT, &bytes)? {
+            // The pipeline goes on under a text that may have other words for the same plan: the newest one is replayed.
+            store.delete(JOB_OBJECT)?;
+            store.put_if_absent(JOB_OBJECT, &bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// A pipeline that runs.
+pub struct RunningJob {
+    pipeline: Option<Pipeline>,
+    /// The result of each top-level `SELECT`, in order. Unread results hold the pipeline back: read all of them, or drop them.
+    pub results: Vec<QueryResult>,
+    already_complete: Option<Summary>,
+    metrics: Option<Arc<Metrics>>,
+}
+
+/// The result of one `SELECT`.
+pub struct QueryResult {
+    info: ResultInfo,
+    stream: ResultStream,
+}
+
+/// What is known of a result before its first row.
+#[derive(Debug, Clone)]
+pub struct ResultInfo {
+    /// The columns.
+    pub schema: SchemaRef,
+    /// Whether the input ends: then the result has an end too.
+    pub bounded: bool,
+    /// Whether rows can be taken back.
+    pub changelog: ChangelogMode,
+    /// Columns that identify a row, where known.
+    pub key: Option<Vec<usize>>,
+    final_sort: Option<FinalSort>,
+}
+
+impl QueryResult {
+    /// What is known of it.
+    pub fn info(&self) -> &ResultInfo {
+        &self.info
+    }
+
+    /// The columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.info.schema
+    }
+
+    /// The next rows that change; `None`: the pipeline has ended.
+    pub async fn next(&mut self) -> Option<Change> {
+        self.stream.next().await
+    }
+
+    /// As [`next`](Self::next), for threads outside of an async runtime.
+    pub fn blocking_next(&mut self) -> Option<Change> {
+        self.stream.blocking_next()
+    }
+
+    /// The changes as a stream.
+    pub fn into_stream(self) -> ResultStream {
+        self.stream
+    }
+
+    /// The final result of bounded input: all changes applied, `ORDER BY` and `LIMIT` honoured.
+    ///
+    /// # Errors
+    /// The rows cannot be sorted.
+    pub async fn collect(mut self) -> Result<Vec<RecordBatch>> {
+        let mut table = Materialized::new(Arc::clone(&self.info.schema));
+        while let Some(change) = self.stream.next().await {
+            table.apply(&change.batch, change.weights.as_ref())?;
+        }
+        self.info.finish(table.finish()?).await
+    }
+
+    /// As [`collect`](Self::collect), for threads outside of an async runtime.
+    ///
+    /// # Errors
+    /// As [`collect`](Self::collect).
+    pub fn collect_blocking(mut self) -> Result<Vec<RecordBatch>> {
+        let mut table = Materialized::new(Arc::clone(&self.info.schema));
+        while let Some(change) = self.stream.blocking_next() {
+            table.apply(&change.batch, change.weights.as_ref())?;
+        }
+        let rows = table.finish()?;
+        if self.info.final_sort.is_none() {
+            return Ok(rows);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.map_err(|error| Error::File { path: "the sort's runtime".to_owned(), error })?;
+        runtime.block_on(self.info.finish(rows))
+    }
+}
+
+impl ResultInfo {
+    async fn finish(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        match &self.final_sort {
+            Some(sort) => Ok(sort.apply(Arc::clone(&self.schema), rows).await?),
+            None => Ok(rows),
+        }
+    }
+}
+
+impl RunningJob {
+    pub(crate) fn start(
+        session: &Session,
+        mut job: Job,
+        settings: &Settings,
+        folder: Option<StateFolder>,
+        mode: Mode,
+    ) -> Result<Self> {
+        let inner = &session.inner;
+        let mut restore = None;
+        let mut store = None;
+        if let Some(folder) = folder {
+            let manifest = checkpoint::read_latest(folder.store.as_ref())?;
+            if let Some(manifest) = manifest.as_ref().filter(|manifest| manifest.finished) {
+                let summary = Summary {
+                    steps: manifest.step,
+                    rows_read: 0,
+                    bad_rows: 0,
+                    finished: true,
+                    checkpoint: Some(manifest.checkpoint),
+                };
+                return Ok(Self { pipeline: None, results: Vec::new(), already_complete: Some(summary), metrics: None });
+            }
+            if let Some(text) = &folder.text {
+                JobObject::write(folder.store.as_ref(), text)?;
+            }
+            restore = manifest.map(|manifest| (manifest, Arc::clone(&folder.store)));
+            store = Some(folder.store);
+        }
+        let results = attach_results(&mut job, store.as_ref(), &inner.run);
+        let config = PipelineConfig {
+            run: inner.run.clone(),
+            abort_after_step: inner.abort_after_step,
+            ..pipeline_config(settings, &inner.run)
+        };
+        let pipeline = Pipeline::start(Start { graph: job.graph, config, clock: Arc::clone(&inner.clock), store, restore, mode })?;
+        let metrics = Some(Arc::clone(pipeline.metrics()));
+        Ok(Self { pipeline: Some(pipeline), results, already_complete: None, metrics })
+    }
+
+    /// Runs logged steps of a planned job again, from `restore` on (or from the beginning), at the shard count that they ran at.
+    pub(crate) fn replay(
+        session: &Session,
+        job: Job,
+        shards: usize,
+        seed: u64,
+        restore: Option<(Manifest, Arc<dyn CheckpointStore>)>,
+        records: Vec<StepRecord>,
+    ) -> Result<Self> {
+        let inner = &session.inner;
+        let config = PipelineConfig { shards, seed, ..pipeline_config(&session.settings(), &inner.run) };
+        let clock = Arc::clone(&inner.clock);
+        let mode = Mode::Replay(records);
+        let pipeline = Pipeline::start(Start { graph: job.graph, config, clock, store: None, restore, mode })?;
+        let metrics = Some(Arc::clone(pipeline.metrics()));
+        Ok(Self { pipeline: Some(pipeline), results: Vec::new(), already_complete: None, metrics })
+    }
+
+    /// Whether the state folder says that all input was read before: nothing runs.
+    pub fn already_complete(&self) -> Option<&Summary> {
+        self.already_complete.as_ref()
+    }
+
+    /// Takes the results out, to be read elsewhere.
+    pub fn take_results(&mut self) -> Vec<QueryResult> {
+        std::mem::take(&mut self.results)
+    }
+
+    /// Asks for an orderly stop: no more rows are taken, a checkpoint is written, sinks publish it.
+    pub fn stop(&self) {
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.stop();
+        }
+    }
+
+    /// Stops the pipeline from elsewhere.
+    pub fn stopper(&self) -> Option<Stopper> {
+        self.pipeline.as_ref().map(Pipeline::stopper)
+    }
+
+    /// Ends at once as by `kill -9`, for simulations.
+    pub fn abort(&self) {
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.abort();
+        }
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> Option<&Arc<Metrics>> {
+        self.metrics.as_ref()
+    }
+
+    /// Whether the pipeline has ended.
+    pub fn is_finished(&self) -> bool {
+        self.pipeline.as_ref().is_none_or(Pipeline::is_finished)
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// What ended the pipeline, if not its input or [`stop`](Self::stop).
+    pub async fn wait(self) -> Result<Summary> {
+        tokio::task::spawn_blocking(move || self.wait_blocking())
+            .await
+            .map_err(|error| Error::usage(format!("the wait was given up: {error}")))?
+    }
+
+    /// As [`wait`](Self::wait), for threads outside of an async runtime. Results that were not taken out are dropped.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn wait_blocking(mut self) -> Result<Summary> {
+        self.results.clear();
+        match (self.pipeline.take(), self.already_complete.take()) {
+            (Some(pipeline), _) => Ok(pipeline.wait()?),
+            (None, Some(summary)) => Ok(summary),
+            (None, None) => Err(Error::usage("the pipeline was taken out")),
+        }
+    }
+}
+
+/// Gives each top-level `SELECT` a queue to its reader.
+fn attach_results(job: &mut Job, store: Option<&Arc<dyn CheckpointStore>>, run: &str) -> Vec<QueryResult> {
+    let mut results = Vec::new();
+    for output in job.outputs.iter().filter(|output| output.is_result) {
+        let (mut sink, stream) = result_channel();
+        let name = job.graph.nodes[output.sink_node].id.to_string();
+        if let Some(store) = store.filter(|_| output.bounded) {
+            sink = sink.durable(Arc::clone(store), &name, run);
+        }
+        if let NodeKind::Sink(node) = &mut job.graph.nodes[output.sink_node].kind {
+            node.factory = Arc::new(sink);
+        }
+        results.push(QueryResult { info: ResultInfo::from(output), stream });
+    }
+    results
+}
+
+impl From<&OutputInfo> for ResultInfo {
+    fn from(output: &OutputInfo) -> Self {
+        Self {
+            schema: Arc::clone(&output.schema),
+            bounded: output.bounded,
+            changelog: output.changelog,
+            key: output.key.clone(),
+            final_sort: output.final_sort.clone(),
+        }
+    }
+}
+
+/// The engine's plain values from the settings.
+fn pipeline_config(settings: &Settings, run: &str) -> PipelineConfig {
+    let shards = match settings.count(settings::SHARDS) {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        shards => shards as usize,
+    };
+    let seed = match settings.count(settings::SEED) {
+        0 => xxhash_rust::xxh3::xxh3_64(run.as_bytes()),
+        seed => seed,
+    };
+    PipelineConfig {
+        shards,
+        rows_max: settings.count(settings::STEP_ROWS_MAX) as usize,
+        bytes_max: settings.bytes(settings::STEP_BYTES_MAX),
+        queue_batches: settings.count(settings::SOURCE_QUEUE_BATCHES) as usize,
+        steps_in_flight: settings.count(settings::STEPS_IN_FLIGHT),
+        checkpoint_interval_ms: settings.duration_ms(settings::CHECKPOINT_INTERVAL),
+        checkpoint_steps: settings.count(settings::CHECKPOINT_STEPS),
+        checkpoint_retain: settings.count(settings::CHECKPOINT_RETAIN) as usize,
+        memory_max_bytes: settings.bytes(settings::MEMORY_MAX),
+        max_drift_ms: settings.duration_ms(settings::SOURCE_MAX_DRIFT),
+        seed,
+        run: run.to_owned(),
+        abort_after_step: None,
+    }
+}

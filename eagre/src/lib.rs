@@ -1,0 +1,72 @@
+//! eagre: streaming SQL over real events, exact for the events seen so far, replayable, unharmed by a crash; to embed, and behind the
+//! command `eagre`.
+//!
+//! A [`Session`] runs statements. Definitions take effect at once; all `INSERT`s and `SELECT`s of a text become one pipeline, in which
+//! each table is read once. Results arrive as [changes](sink::results::Change) or, for input that ends, as final rows:
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let session = eagre::Session::builder().set("eagre.shards", "1").build()?;
+//! let mut execution = session.execute(
+//!     "CREATE TABLE reading (machine STRING, ts TIMESTAMP(3), celsius DOUBLE, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND);
+//!      INSERT INTO reading VALUES ('a', TIMESTAMP '2026-01-01 00:00:01', 20.0), ('a', TIMESTAMP '2026-01-01 00:00:14', 24.0);
+//!      SELECT window_start, machine, max(celsius) AS hottest
+//!      FROM TABLE(TUMBLE(TABLE reading, DESCRIPTOR(ts), INTERVAL '10' SECOND))
+//!      GROUP BY window_start, window_end, machine ORDER BY window_start",
+//! )?;
+//! let mut job = execution.job.take().expect("there is a query");
+//! let rows = job.take_results().remove(0).collect_blocking()?;
+//! assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 2);
+//! job.wait_blocking()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Rows can be pushed from code, and output handed to a function:
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//! use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let session = eagre::Session::builder().set("eagre.shards", "1").build()?;
+//! let seen = Arc::new(Mutex::new(0));
+//! let counter = Arc::clone(&seen);
+//! session.register_callback("alerts", Box::new(move |_step, rows, _weights| {
+//!     *counter.lock().expect("no thread panicked") += rows.num_rows();
+//!     Ok(())
+//! }));
+//! session.sql("CREATE TABLE numbers (n BIGINT) WITH ('connector' = 'push');
+//!              CREATE TABLE alerts (n BIGINT) WITH ('connector' = 'callback')").await?;
+//! let input = session.input("numbers")?;
+//! let job = session.sql("INSERT INTO alerts SELECT n FROM numbers WHERE n > 2").await?.job.expect("a pipeline");
+//! let column: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3, 4]));
+//! input.push(RecordBatch::try_new(Arc::clone(input.schema()), vec![column])?).await?;
+//! input.close();
+//! job.wait().await?;
+//! assert_eq!(*seen.lock().expect("no thread panicked"), 2);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+mod describe;
+pub mod error;
+pub mod job;
+mod provider;
+pub mod session;
+pub mod sink;
+pub mod source;
+
+pub use error::{Error, Result};
+pub use job::{QueryResult, ResultInfo, RunningJob};
+pub use session::{Execution, Prepared, Session, SessionBuilder};
+pub use sink::results::{Change, Materialized, ResultStream, changelog};
+pub use source::memory::MemorySource;
+pub use source::push::InputHandle;
+
+// What appears in this crate's signatures.
+pub use {arrow, datafusion, eagre_connectors as connectors, eagre_engine as engine, eagre_sql as sql};

@@ -1,0 +1,500 @@
+//! A session: a catalog, settings, perhaps a state folder, and the pipelines that its statements start.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use eagre_connectors::Environment;
+use eagre_engine::checkpoint::{self, CheckpointStore, Manifest};
+use eagre_engine::runtime::{Clock, Mode};
+use eagre_engine::settings::{self, SETTINGS, Settings};
+use eagre_sql::catalog::{Catalog, Relation, TableDefinition};
+use eagre_sql::error::SqlError;
+use eagre_sql::parser::{self, Describe, ExplainStatement, Insert, ObjectName, Show, Statement, StatementKind};
+use eagre_sql::planner::{self, Job, PlanOptions, PlannedStatement};
+
+use crate::clock::SystemClock;
+use crate::error::{Error, Result};
+use crate::job::{RunningJob, StateFolder};
+use crate::provider::{MEMORY, Providers, connector};
+use crate::sink::callback::{Callback, CallbackSink};
+use crate::source::push::InputHandle;
+
+/// Builds a [`Session`].
+#[derive(Default)]
+pub struct SessionBuilder {
+    settings: Settings,
+    changes: Vec<(String, String)>,
+    state: Option<String>,
+    fresh: bool,
+    clock: Option<Arc<dyn Clock>>,
+    store: Option<Arc<dyn CheckpointStore>>,
+    environment: Option<Environment>,
+    abort_after_step: Option<u64>,
+    replay: bool,
+}
+
+impl SessionBuilder {
+    /// Starts from these settings (from [`crate::config::load`], say) and not from the defaults.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Changes a setting, by the name that `SET` uses.
+    pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.changes.push((name.into(), value.into()));
+        self
+    }
+
+    /// A folder or object store URL for checkpoints: a pipeline that is started again goes on where its last checkpoint was.
+    pub fn state(mut self, location: impl Into<String>) -> Self {
+        self.state = Some(location.into());
+        self
+    }
+
+    /// Forgets what the state folder holds.
+    pub fn fresh(mut self, fresh: bool) -> Self {
+        self.fresh = fresh;
+        self
+    }
+
+    /// Time from elsewhere, for simulations.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Checkpoints in a store of the caller's (in memory, for simulations).
+    pub fn store(mut self, store: Arc<dyn CheckpointStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Standard streams and object stores from elsewhere.
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = Some(environment);
+        self
+    }
+
+    /// Reads the journals of the state folder and never the live input behind them.
+    pub(crate) fn replay(mut self) -> Self {
+        self.replay = true;
+        self
+    }
+
+    /// Fault injection: a pipeline vanishes after this step, as by `kill -9`.
+    pub fn abort_after_step(mut self, step: u64) -> Self {
+        self.abort_after_step = Some(step);
+        self
+    }
+
+    /// The session.
+    ///
+    /// # Errors
+    /// An unknown setting or wrong value; a state folder that cannot be opened.
+    pub fn build(self) -> Result<Session> {
+        let mut settings = self.settings;
+        for (name, value) in &self.changes {
+            settings.set(name, value)?;
+        }
+        let io = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("eagre-io")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::File { path: "the io runtime".to_owned(), error })?;
+        let mut state_name = String::new();
+        let store: Option<Arc<dyn CheckpointStore>> = match (self.store, &self.state) {
+            (Some(store), _) => Some(store),
+            (None, Some(location)) => {
+                let store = eagre_connectors::ObjectCheckpointStore::open(location, Some(io.handle().clone()))?;
+                state_name = store.describe();
+                Some(Arc::new(store))
+            }
+            (None, None) => None,
+        };
+        if self.fresh
+            && let Some(store) = &store
+        {
+            for name in store.list("")? {
+                store.delete(&name)?;
+            }
+        }
+        let run = run_name();
+        // The name in the files that sinks write: the same after a restart on the same state.
+        let pipeline = match state_name.is_empty() {
+            true => run.clone(),
+            false => format!("{:016x}", xxhash_rust::xxh3::xxh3_64(state_name.as_bytes())),
+        };
+        let environment = Environment {
+            pipeline_id: pipeline.clone(),
+            state_enabled: store.is_some(),
+            runtime: Some(io.handle().clone()),
+            ..self.environment.unwrap_or_else(|| Environment::new(pipeline))
+        };
+        let providers = Arc::new(Providers::new(environment, store.clone(), !self.replay));
+        let mut catalog = Catalog::new(Arc::clone(&providers) as Arc<dyn eagre_sql::catalog::TableProviderFactory>);
+        catalog.set_time_zone(settings.text(settings::SQL_TIME_ZONE));
+        Ok(Session {
+            inner: Arc::new(Inner {
+                io: Some(io),
+                clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::default())),
+                store,
+                run,
+                abort_after_step: self.abort_after_step,
+                state: Mutex::new(State { catalog, settings, providers, restored: false }),
+            }),
+        })
+    }
+}
+
+/// A name that no other run has.
+fn run_name() -> String {
+    use std::hash::{BuildHasher, Hasher};
+    // The standard library's hasher is seeded by the system's randomness.
+    format!("{:016x}", std::hash::RandomState::new().build_hasher().finish())
+}
+
+/// Runs statements. Clones are the same session.
+#[derive(Clone)]
+pub struct Session {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    io: Option<tokio::runtime::Runtime>,
+    pub clock: Arc<dyn Clock>,
+    pub store: Option<Arc<dyn CheckpointStore>>,
+    pub run: String,
+    pub abort_after_step: Option<u64>,
+    state: Mutex<State>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(io) = self.io.take() {
+            // Waiting for its threads is not allowed where a session may be dropped: inside another runtime.
+            io.shutdown_background();
+        }
+    }
+}
+
+struct State {
+    catalog: Catalog,
+    settings: Settings,
+    providers: Arc<Providers>,
+    /// Whether a pipeline has taken the state folder.
+    restored: bool,
+}
+
+/// What statements gave: tables at once (`SHOW`, `DESCRIBE`, `EXPLAIN`), and a pipeline if there were queries.
+pub struct Execution {
+    /// In the order of the statements.
+    pub tables: Vec<RecordBatch>,
+    /// What a user should know, such as state that is never freed.
+    pub notices: Vec<String>,
+    /// All `INSERT`s and `SELECT`s together, running.
+    pub job: Option<RunningJob>,
+}
+
+/// Statements that were planned and not started.
+pub struct Prepared {
+    /// In the order of the statements.
+    pub tables: Vec<RecordBatch>,
+    /// All `INSERT`s and `SELECT`s.
+    pub job: Option<Job>,
+    /// The text, for the state folder.
+    pub text: String,
+}
+
+impl Session {
+    /// A builder at the defaults.
+    pub fn builder() -> SessionBuilder {
+        SessionBuilder::default()
+    }
+
+    /// Runs statements: definitions and settings at once, then all queries of the text as one pipeline, which is running when this returns.
+    ///
+    /// # Errors
+    /// The first statement that is wrong, with its place; what can be told of the pipeline before its first step.
+    pub async fn sql(&self, text: &str) -> Result<Execution> {
+        let session = self.clone();
+        let text = text.to_owned();
+        // Planning may look at files and buckets: not on a thread of the caller's runtime.
+        tokio::task::spawn_blocking(move || session.execute(&text))
+            .await
+            .map_err(|error| Error::usage(format!("the statement was given up: {error}")))?
+    }
+
+    /// As [`sql`](Self::sql), for threads outside of an async runtime.
+    ///
+    /// # Errors
+    /// As [`sql`](Self::sql).
+    pub fn execute(&self, text: &str) -> Result<Execution> {
+        let prepared = self.prepare(text)?;
+        let notices = prepared.job.as_ref().map(|job| job.notices.clone()).unwrap_or_default();
+        let job = match prepared.job {
+            Some(job) => Some(self.start(job, Some(&prepared.text), Mode::Live)?),
+            None => None,
+        };
+        Ok(Execution { tables: prepared.tables, notices, job })
+    }
+
+    /// Runs definitions and settings, plans queries, starts nothing.
+    ///
+    /// # Errors
+    /// The first statement that is wrong, with its place.
+    pub fn prepare(&self, text: &str) -> Result<Prepared> {
+        self.prepare_statements(&parser::parse(text)?, text)
+    }
+
+    fn prepare_statements(&self, statements: &[Statement], text: &str) -> Result<Prepared> {
+        let mut tables = Vec::new();
+        let mut queries = Vec::new();
+        for statement in statements {
+            match &statement.kind {
+                StatementKind::CreateTable(create) => {
+                    self.state().catalog.create_table(create)?;
+                    if let Some(query) = &create.query {
+                        let insert = Insert { table: create.name.clone(), columns: Vec::new(), query: query.clone() };
+                        let kind = StatementKind::Insert(Box::new(insert));
+                        queries.push(Statement { kind, text: statement.text.clone(), location: statement.location });
+                    }
+                }
+                StatementKind::CreateView(create) => self.state().catalog.create_view(create)?,
+                StatementKind::CreateFunction(create) => self.state().catalog.create_function(create)?,
+                StatementKind::Drop(drop) => {
+                    let mut state = self.state();
+                    state.catalog.drop(drop)?;
+                    state.providers.forget(&drop.name.plain());
+                }
+                StatementKind::Set { key, value, key_location, .. } => {
+                    self.set(key, value).map_err(|error| at(error, Some(*key_location)))?;
+                }
+                StatementKind::Reset { key: Some((key, location)) } => {
+                    self.state().settings.reset(key).map_err(|error| at(error.into(), Some(*location)))?;
+                }
+                StatementKind::Reset { key: None } => self.state().settings = Settings::new(),
+                StatementKind::Show(show) => tables.push(self.show(show)?),
+                StatementKind::Describe(describe) => tables.push(self.describe(describe)?),
+                StatementKind::Explain(explain) => tables.push(self.explain(explain, text)?),
+                StatementKind::Insert(insert) if self.is_fixture(insert)? => self.fill(statement)?,
+                StatementKind::Insert(_) | StatementKind::Query(_) => queries.push(statement.clone()),
+                StatementKind::StatementSet(inserts) => queries.extend(inserts.iter().cloned()),
+            }
+        }
+        let job = if queries.is_empty() { None } else { Some(self.plan(&queries)?) };
+        Ok(Prepared { tables, job, text: text.to_owned() })
+    }
+
+    /// The handle that pushes rows into a table `WITH ('connector' = 'push')`.
+    ///
+    /// # Errors
+    /// There is no such table, it takes no pushes, or its handle was given away before.
+    pub fn input(&self, table: &str) -> Result<InputHandle> {
+        let state = self.state();
+        match state.catalog.relation(&[(table, false)], None)? {
+            Relation::Table(found) => state.providers.input(&found.definition),
+            _ => Err(Error::usage(format!("`{table}` is no table that takes pushed rows"))),
+        }
+    }
+
+    /// Calls `callback` for each batch that is inserted into the table `name`, which is created `WITH ('connector' = 'callback')`.
+    pub fn register_callback(&self, name: &str, callback: Box<Callback>) {
+        self.state().providers.register_callback(name, CallbackSink::new(name, callback));
+    }
+
+    /// Makes a DataFusion scalar function known to SQL.
+    pub fn register_scalar_function(&self, function: ScalarUDF) {
+        self.state().catalog.register_scalar_function(function);
+    }
+
+    /// Makes a DataFusion aggregate function known to SQL.
+    pub fn register_aggregate_function(&self, function: AggregateUDF) {
+        self.state().catalog.register_aggregate_function(function);
+    }
+
+    /// Makes a table of the caller's own source known to SQL.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn register_source(&self, table: TableDefinition, source: Arc<dyn eagre_engine::source::Source>) -> Result<()> {
+        Ok(self.state().catalog.register_table(table, Some(source), None)?)
+    }
+
+    /// Makes a table of the caller's own sink known to SQL.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn register_sink(&self, table: TableDefinition, sink: Arc<dyn eagre_engine::sink::SinkFactory>) -> Result<()> {
+        Ok(self.state().catalog.register_table(table, None, Some(sink))?)
+    }
+
+    /// Changes a setting, as `SET` does.
+    ///
+    /// # Errors
+    /// An unknown name or wrong value.
+    pub fn set(&self, name: &str, value: &str) -> Result<()> {
+        let mut state = self.state();
+        state.settings.set(name, value)?;
+        let time_zone = state.settings.text(settings::SQL_TIME_ZONE).to_owned();
+        state.catalog.set_time_zone(time_zone);
+        Ok(())
+    }
+
+    /// The settings as they are.
+    pub fn settings(&self) -> Settings {
+        self.state().settings.clone()
+    }
+
+    /// The newest checkpoint of the state folder.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or the manifest is damaged.
+    pub fn checkpoint(&self) -> Result<Option<Manifest>> {
+        match &self.inner.store {
+            Some(store) => Ok(checkpoint::read_latest(store.as_ref())?),
+            None => Ok(None),
+        }
+    }
+
+    /// Starts a planned job. `text`: kept in the state folder, so that it can be replayed.
+    pub(crate) fn start(&self, job: Job, text: Option<&str>, mode: Mode) -> Result<RunningJob> {
+        let settings = self.settings();
+        let mut folder = None;
+        if let Some(store) = &self.inner.store {
+            let mut state = self.state();
+            if std::mem::replace(&mut state.restored, true) {
+                return Err(Error::usage(
+                    "this session's state folder belongs to the pipeline that it started first; give another pipeline its own session",
+                ));
+            }
+            folder = Some(StateFolder { store: Arc::clone(store), text: text.map(str::to_owned) });
+        }
+        RunningJob::start(self, job, &settings, folder, mode)
+    }
+
+    /// Starts a planned job beside the state folder: nothing of it is kept.
+    pub(crate) fn start_detached(&self, job: Job, mode: Mode) -> Result<RunningJob> {
+        RunningJob::start(self, job, &self.settings(), None, mode)
+    }
+
+    fn plan(&self, statements: &[Statement]) -> Result<Job> {
+        let state = self.state();
+        let planned: Vec<PlannedStatement> = statements.iter().cloned().map(PlannedStatement::from).collect();
+        let options = PlanOptions {
+            time_zone: state.settings.text(settings::SQL_TIME_ZONE).to_owned(),
+            state_enabled: self.inner.store.is_some(),
+            idle_timeout_ms: Some(state.settings.duration_ms(settings::SOURCE_IDLE_TIMEOUT)).filter(|timeout| *timeout > 0),
+            ..PlanOptions::default()
+        };
+        Ok(planner::plan(&state.catalog, &planned, &options)?)
+    }
+
+    /// Whether an `INSERT` fills a fixture: its rows are there for every statement after it.
+    fn is_fixture(&self, insert: &Insert) -> Result<bool> {
+        let state = self.state();
+        let Relation::Table(table) = state.catalog.lookup(&insert.table)? else { return Ok(false) };
+        Ok(connector(&table.definition) == MEMORY && insert.query.is_values())
+    }
+
+    fn fill(&self, statement: &Statement) -> Result<()> {
+        let job = self.plan(std::slice::from_ref(statement))?;
+        RunningJob::start(self, job, &self.settings(), None, Mode::Live)?.wait_blocking()?;
+        Ok(())
+    }
+
+    fn show(&self, show: &Show) -> Result<RecordBatch> {
+        let state = self.state();
+        match show {
+            Show::Tables => {
+                let tables: Vec<&TableDefinition> = state.catalog.tables().collect();
+                table(&[
+                    ("table", tables.iter().map(|table| Some(table.name.clone())).collect()),
+                    ("connector", tables.iter().map(|table| Some(connector(table).to_owned())).collect()),
+                ])
+            }
+            Show::Views => table(&[("view", state.catalog.views().map(|view| Some(view.name.clone())).collect())]),
+            Show::Functions => {
+                let functions = state.catalog.function_names();
+                table(&[
+                    ("function", functions.iter().map(|(name, _)| Some(name.clone())).collect()),
+                    ("kind", functions.iter().map(|(_, kind)| Some((*kind).to_owned())).collect()),
+                ])
+            }
+            Show::Settings => {
+                let text = |read: fn(&settings::Setting) -> &'static str| -> Vec<Option<String>> {
+                    SETTINGS.iter().map(|setting| Some(read(setting).to_owned())).collect()
+                };
+                let values = SETTINGS.iter().map(|setting| Some(state.settings.text(setting.name).to_owned())).collect();
+                table(&[
+                    ("setting", text(|setting| setting.name)),
+                    ("value", values),
+                    ("default", text(|setting| setting.default)),
+                    ("unit", text(|setting| setting.unit)),
+                    ("meaning", text(|setting| setting.meaning)),
+                ])
+            }
+            Show::Setting { key, location } => {
+                let value = state.settings.get(key).map_err(|error| at(error.into(), Some(*location)))?;
+                table(&[("setting", vec![Some(key.clone())]), ("value", vec![Some(value.to_owned())])])
+            }
+            Show::Connectors => crate::describe::connectors(),
+            Show::Create(name) => table(&[("statement", vec![Some(state.catalog.show_create(name)?)])]),
+        }
+    }
+
+    fn describe(&self, describe: &Describe) -> Result<RecordBatch> {
+        match describe {
+            Describe::Table(name) => self.describe_table(name),
+            Describe::Connector(name) => crate::describe::connector(&name.text, Some(name.location)),
+        }
+    }
+
+    fn describe_table(&self, name: &ObjectName) -> Result<RecordBatch> {
+        let columns = self.state().catalog.describe(name)?;
+        table(&[
+            ("column", columns.iter().map(|column| Some(column.name.clone())).collect()),
+            ("type", columns.iter().map(|column| Some(column.data_type.clone())).collect()),
+            ("null", columns.iter().map(|column| Some(column.nullable.to_string())).collect()),
+            ("key", columns.iter().map(|column| column.key.clone()).collect()),
+            ("extra", columns.iter().map(|column| column.extra.clone()).collect()),
+        ])
+    }
+
+    fn explain(&self, explain: &ExplainStatement, text: &str) -> Result<RecordBatch> {
+        let statement = std::slice::from_ref(explain.statement.as_ref());
+        let text = match &explain.analyze {
+            None => {
+                let job = self.prepare_statements(statement, text)?.job;
+                let job = job.ok_or_else(|| SqlError::plan("there is nothing to explain: the statement runs no pipeline", explain.statement.location))?;
+                planner::explain(&job)
+            }
+            Some(analyze) => {
+                let job = self.prepare_statements(statement, text)?.job;
+                let job = job.ok_or_else(|| SqlError::plan("there is nothing to analyze: the statement runs no pipeline", explain.statement.location))?;
+                crate::describe::analyze(self, job, analyze)?
+            }
+        };
+        table(&[("plan", text.lines().map(|line| Some(line.to_owned())).collect())])
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An error of settings with its place in the text.
+fn at(error: Error, location: Option<eagre_sql::error::Location>) -> Error {
+    match error {
+        Error::Engine(error) => Error::Sql(SqlError::plan(error.to_string(), location)),
+        other => other,
+    }
+}
+
+/// A batch of text columns.
+pub(crate) fn table(columns: &[(&str, Vec<Option<String>>)]) -> Result<RecordBatch> {
+    let columns = columns.iter().map(|(name, values)| (*name, Arc::new(StringArray::from(values.clone())) as ArrayRef, true));
+    RecordBatch::try_from_iter_with_nullable(columns).map_err(|error| Error::Engine(error.into()))
+}

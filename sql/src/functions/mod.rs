@@ -1,0 +1,61 @@
+//! Functions that Flink has and DataFusion has not, or has with another meaning.
+//!
+//! DataFusion's functions stay as they are wherever theirs say at least as much. Ours take the place of one of the same name in these
+//! cases: `date_format`, `to_timestamp`, `to_date` and `from_unixtime` take Java's patterns (and chrono's, by their `%`), and the
+//! [`volatile`] ones depend on the step instead of a clock. `JSON` access (`j -> 'a'`, `j ->> 'a'`, `json_get(..)`) is
+//! `datafusion-functions-json`'s.
+
+mod conditional;
+mod date_pattern;
+mod definition;
+mod json;
+mod text;
+mod time;
+pub mod volatile;
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::execution::FunctionRegistry;
+use datafusion::functions_aggregate::string_agg::string_agg_udaf;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+
+pub use volatile::is_volatile;
+
+/// Our scalar functions, and DataFusion's under Flink's names.
+pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    let definitions = [time::definitions(), text::definitions(), json::definitions()];
+    let mut functions: Vec<_> = definitions
+        .into_iter()
+        .flatten()
+        .map(|definition| definition.udf())
+        .collect();
+    functions.push(Arc::new(ScalarUDF::new_from_impl(conditional::If::new())));
+    functions.extend(volatile::functions());
+    let renamed = [
+        (datafusion::functions::regex::regexp_like(), "regexp"),
+        (datafusion::functions::math::trunc(), "truncate"),
+    ];
+    functions.extend(renamed.map(|(function, alias)| Arc::new(function.as_ref().clone().with_aliases([alias]))));
+    functions
+}
+
+/// DataFusion's aggregate functions under Flink's names.
+pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
+    vec![Arc::new(string_agg_udaf().as_ref().clone().with_aliases(["listagg"]))]
+}
+
+/// Adds all functions, and the planner of the JSON operators, over DataFusion's defaults.
+pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
+    datafusion_functions_json::register_all(registry)?;
+    for function in scalar_functions() {
+        registry.register_udf(function)?;
+    }
+    for function in aggregate_functions() {
+        registry.register_udaf(function)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

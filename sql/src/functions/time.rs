@@ -1,0 +1,438 @@
+//! Time: parts of timestamps, patterns, arithmetic in calendar units, under Flink's names.
+//!
+//! Where Flink answers NULL (a text that is no date) we do too: one bad value must not end a stream. Values of `TIMESTAMP_LTZ` are shown
+//! in the session's time zone, as everywhere in SQL.
+
+use std::sync::Arc;
+
+use arrow::array::timezone::Tz;
+use arrow::array::{
+    Array, ArrayRef, AsArray, Date32Array, Float64Array, Int64Array, StringViewBuilder, TimestampMillisecondArray,
+};
+use arrow::compute::{DatePart, cast, date_part};
+use arrow::datatypes::{
+    DataType, Float64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType,
+};
+use arrow::temporal_conversions::{
+    timestamp_ms_to_datetime, timestamp_ns_to_datetime, timestamp_s_to_datetime, timestamp_us_to_datetime,
+};
+use chrono::{Datelike, Months, NaiveDate, NaiveDateTime, TimeDelta, TimeZone};
+use datafusion::common::{Result, exec_err};
+
+use super::date_pattern::{PatternCache, parse_iso};
+use super::definition::{Call, Definition, Param};
+use crate::types::UTC;
+
+/// Flink's pattern where none is given.
+const DEFAULT_PATTERN: &str = "yyyy-MM-dd HH:mm:ss";
+
+pub(crate) fn definitions() -> Vec<Definition> {
+    let part = |name, invoke| Definition {
+        name,
+        params: &[Param::Temporal],
+        optional: 0,
+        returns: |_| DataType::Int64,
+        invoke,
+    };
+    vec![
+        part("year", |call| part_of(call, DatePart::Year)),
+        part("quarter", |call| part_of(call, DatePart::Quarter)),
+        part("month", |call| part_of(call, DatePart::Month)),
+        part("week", |call| part_of(call, DatePart::WeekISO)),
+        part("dayofyear", |call| part_of(call, DatePart::DayOfYear)),
+        part("dayofmonth", |call| part_of(call, DatePart::Day)),
+        part("dayofweek", |call| part_of(call, DatePart::DayOfWeekSunday1)),
+        part("hour", |call| part_of(call, DatePart::Hour)),
+        part("minute", |call| part_of(call, DatePart::Minute)),
+        part("second", |call| part_of(call, DatePart::Second)),
+        Definition {
+            name: "date_format",
+            params: &[Param::Timestamp, Param::Text],
+            optional: 0,
+            returns: |_| DataType::Utf8View,
+            invoke: date_format,
+        },
+        Definition {
+            name: "to_timestamp",
+            params: &[Param::Any, Param::Text],
+            optional: 1,
+            returns: |_| DataType::Timestamp(TimeUnit::Millisecond, None),
+            invoke: to_timestamp,
+        },
+        Definition {
+            name: "to_timestamp_ltz",
+            params: &[Param::Any, Param::Any],
+            optional: 1,
+            returns: |_| DataType::Timestamp(TimeUnit::Millisecond, Some(UTC.into())),
+            invoke: to_timestamp_ltz,
+        },
+        Definition {
+            name: "to_date",
+            params: &[Param::Any, Param::Text],
+            optional: 1,
+            returns: |_| DataType::Date32,
+            invoke: to_date,
+        },
+        Definition {
+            name: "from_unixtime",
+            params: &[Param::Integer, Param::Text],
+            optional: 1,
+            returns: |_| DataType::Utf8View,
+            invoke: from_unixtime,
+        },
+        Definition {
+            name: "unix_timestamp",
+            params: &[Param::Text, Param::Text],
+            optional: 1,
+            returns: |_| DataType::Int64,
+            invoke: unix_timestamp,
+        },
+        Definition {
+            name: "timestampdiff",
+            params: &[Param::Text, Param::Timestamp, Param::Timestamp],
+            optional: 0,
+            returns: |_| DataType::Int64,
+            invoke: timestampdiff,
+        },
+        Definition {
+            name: "timestampadd",
+            params: &[Param::Text, Param::Integer, Param::Timestamp],
+            optional: 0,
+            returns: |types| types.get(2).cloned().unwrap_or(DataType::Null),
+            invoke: timestampadd,
+        },
+    ]
+}
+
+fn part_of(call: &Call, part: DatePart) -> Result<ArrayRef> {
+    let mut array = Arc::clone(&call.args[0]);
+    if let DataType::Timestamp(unit, Some(_)) = array.data_type() {
+        array = cast(&array, &DataType::Timestamp(*unit, Some(call.time_zone().into())))?;
+    }
+    Ok(cast(&date_part(&array, part)?, &DataType::Int64)?)
+}
+
+fn zone(name: &str) -> Result<Tz> {
+    Ok(name.parse()?)
+}
+
+/// The wall clock of each row: of the session's zone for instants.
+fn datetimes(call: &Call, index: usize) -> Result<Vec<Option<NaiveDateTime>>> {
+    let array = &call.args[index];
+    let DataType::Timestamp(unit, array_zone) = array.data_type() else {
+        return exec_err!("{} got a {} for a timestamp", call.name, array.data_type());
+    };
+    let mut times: Vec<Option<NaiveDateTime>> = match unit {
+        TimeUnit::Second => {
+            let values = array.as_primitive::<TimestampSecondType>();
+            values
+                .iter()
+                .map(|value| value.and_then(timestamp_s_to_datetime))
+                .collect()
+        }
+        TimeUnit::Millisecond => {
+            let values = array.as_primitive::<TimestampMillisecondType>();
+            values
+                .iter()
+                .map(|value| value.and_then(timestamp_ms_to_datetime))
+                .collect()
+        }
+        TimeUnit::Microsecond => {
+            let values = array.as_primitive::<TimestampMicrosecondType>();
+            values
+                .iter()
+                .map(|value| value.and_then(timestamp_us_to_datetime))
+                .collect()
+        }
+        TimeUnit::Nanosecond => {
+            let values = array.as_primitive::<TimestampNanosecondType>();
+            values
+                .iter()
+                .map(|value| value.and_then(timestamp_ns_to_datetime))
+                .collect()
+        }
+    };
+    if array_zone.is_some() && call.time_zone() != UTC {
+        let zone = zone(call.time_zone())?;
+        for time in times.iter_mut().flatten() {
+            *time = zone.from_utc_datetime(time).naive_local();
+        }
+    }
+    Ok(times)
+}
+
+/// The instant at which the session's wall clock shows `time`; the earlier of two, and none in the gap of a clock change.
+fn to_utc(zone: &Tz, time: NaiveDateTime) -> Option<NaiveDateTime> {
+    zone.from_local_datetime(&time).earliest().map(|time| time.naive_utc())
+}
+
+fn date_format(call: &Call) -> Result<ArrayRef> {
+    let (times, patterns) = (datetimes(call, 0)?, call.text(1)?);
+    let mut cache = PatternCache::default();
+    let (mut out, mut text) = (StringViewBuilder::with_capacity(call.rows), String::new());
+    for (time, pattern) in times.into_iter().zip(patterns.iter()) {
+        let (Some(time), Some(pattern)) = (time, pattern) else {
+            out.append_null();
+            continue;
+        };
+        text.clear();
+        cache.get(pattern)?.format(time, &mut text)?;
+        out.append_value(&text);
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+/// The texts of argument 0 as times, by the pattern in argument 1 if there is one.
+fn parsed(call: &Call) -> Result<Vec<Option<NaiveDateTime>>> {
+    let (texts, patterns) = (call.text(0)?, call.text(1)?);
+    let has_pattern = call.is_given(1);
+    let mut cache = PatternCache::default();
+    let times = texts.iter().zip(patterns.iter()).map(|(text, pattern)| {
+        Ok(match (text, pattern) {
+            (Some(text), Some(pattern)) => cache.get(pattern)?.parse(text),
+            (Some(text), None) if !has_pattern => parse_iso(text),
+            _ => None,
+        })
+    });
+    times.collect()
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// Numbers are seconds, as in DataFusion's function of the same name.
+fn to_timestamp(call: &Call) -> Result<ArrayRef> {
+    let array = &call.args[0];
+    match array.data_type() {
+        data_type if is_text(data_type) => {
+            let times = parsed(call)?
+                .into_iter()
+                .map(|time| time.map(|time| time.and_utc().timestamp_millis()));
+            Ok(Arc::new(times.collect::<TimestampMillisecondArray>()))
+        }
+        data_type if data_type.is_integer() => {
+            let seconds = call.integer_or(0, 0)?;
+            let times: TimestampMillisecondArray = seconds
+                .iter()
+                .map(|second| second.and_then(|second| second.checked_mul(1000)))
+                .collect();
+            Ok(Arc::new(times))
+        }
+        data_type if data_type.is_numeric() => {
+            let seconds = cast(array, &DataType::Float64)?;
+            let seconds: &Float64Array = seconds.as_primitive::<Float64Type>();
+            let times: TimestampMillisecondArray = seconds
+                .iter()
+                .map(|second| second.map(|second| (second * 1e3).round() as i64))
+                .collect();
+            Ok(Arc::new(times))
+        }
+        _ => Ok(cast(array, &call.return_type)?),
+    }
+}
+
+/// `TO_TIMESTAMP_LTZ(number, precision)`: the number counts seconds (0), milliseconds (3), ...; or a text as `TO_TIMESTAMP`, read in the
+/// session's time zone.
+fn to_timestamp_ltz(call: &Call) -> Result<ArrayRef> {
+    let array = &call.args[0];
+    let times: TimestampMillisecondArray = if is_text(array.data_type()) {
+        let zone = zone(call.time_zone())?;
+        let times = parsed(call)?.into_iter().map(|time| {
+            time.and_then(|time| to_utc(&zone, time))
+                .map(|time| time.and_utc().timestamp_millis())
+        });
+        times.collect()
+    } else if array.data_type().is_integer() {
+        let (numbers, precisions) = (call.integer_or(0, 0)?, call.integer_or(1, 3)?);
+        let times = numbers.iter().zip(precisions.iter()).map(|(number, precision)| {
+            Ok(match (number, precision) {
+                (Some(number), Some(0)) => number.checked_mul(1000),
+                (Some(number), Some(3)) => Some(number),
+                (Some(number), Some(6)) => Some(number.div_euclid(1_000)),
+                (Some(number), Some(9)) => Some(number.div_euclid(1_000_000)),
+                (_, None) | (None, _) => None,
+                (_, Some(precision)) => {
+                    return exec_err!("TO_TIMESTAMP_LTZ: precision {precision} is none of 0, 3, 6, 9");
+                }
+            })
+        });
+        times.collect::<Result<_>>()?
+    } else if array.data_type().is_numeric() {
+        let scale = 10f64.powi(3 - call.integer_or(1, 3)?.value(0) as i32);
+        let numbers = cast(array, &DataType::Float64)?;
+        let numbers = numbers.as_primitive::<Float64Type>();
+        numbers
+            .iter()
+            .map(|number| number.map(|number| (number * scale).round() as i64))
+            .collect()
+    } else {
+        return Ok(cast(array, &call.return_type)?);
+    };
+    Ok(Arc::new(times.with_timezone(UTC)))
+}
+
+fn days(date: NaiveDate) -> i32 {
+    date.num_days_from_ce() - 719_163
+}
+
+fn to_date(call: &Call) -> Result<ArrayRef> {
+    match is_text(call.args[0].data_type()) {
+        true => {
+            let dates = parsed(call)?.into_iter().map(|time| time.map(|time| days(time.date())));
+            Ok(Arc::new(dates.collect::<Date32Array>()))
+        }
+        false => Ok(cast(&call.args[0], &DataType::Date32)?),
+    }
+}
+
+fn from_unixtime(call: &Call) -> Result<ArrayRef> {
+    let (seconds, patterns) = (call.integer_or(0, 0)?, call.text(1)?);
+    let (zone, has_pattern) = (zone(call.time_zone())?, call.is_given(1));
+    let mut cache = PatternCache::default();
+    let (mut out, mut text) = (StringViewBuilder::with_capacity(call.rows), String::new());
+    for (second, pattern) in seconds.iter().zip(patterns.iter()) {
+        let pattern = if has_pattern { pattern } else { Some(DEFAULT_PATTERN) };
+        let time = second.and_then(timestamp_s_to_datetime);
+        let (Some(time), Some(pattern)) = (time, pattern) else {
+            out.append_null();
+            continue;
+        };
+        text.clear();
+        cache
+            .get(pattern)?
+            .format(zone.from_utc_datetime(&time).naive_local(), &mut text)?;
+        out.append_value(&text);
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+fn unix_timestamp(call: &Call) -> Result<ArrayRef> {
+    let zone = zone(call.time_zone())?;
+    let times = parsed(call)?.into_iter();
+    let seconds = times.map(|time| {
+        time.and_then(|time| to_utc(&zone, time))
+            .map(|time| time.and_utc().timestamp())
+    });
+    Ok(Arc::new(seconds.collect::<Int64Array>()))
+}
+
+/// A unit of time: a fixed number of microseconds, or of months.
+enum Unit {
+    Micros(i64),
+    Months(i32),
+}
+
+fn unit(call: &Call, name: &str) -> Result<Unit> {
+    let lower = name.to_lowercase();
+    let plain = lower.strip_prefix("sql_tsi_").unwrap_or(&lower);
+    Ok(match plain.strip_suffix('s').unwrap_or(plain) {
+        "microsecond" => Unit::Micros(1),
+        "millisecond" => Unit::Micros(1_000),
+        "second" => Unit::Micros(1_000_000),
+        "minute" => Unit::Micros(60_000_000),
+        "hour" => Unit::Micros(3_600_000_000),
+        "day" => Unit::Micros(86_400_000_000),
+        "week" => Unit::Micros(7 * 86_400_000_000),
+        "month" => Unit::Months(1),
+        "quarter" => Unit::Months(3),
+        "year" => Unit::Months(12),
+        _ => {
+            let function = call.name.to_uppercase();
+            return exec_err!(
+                "{function}: unit `{name}` is none of SECOND, MINUTE, HOUR, DAY, WEEK, MONTH, QUARTER, YEAR"
+            );
+        }
+    })
+}
+
+/// Whole units from the first time to the second, towards zero.
+fn timestampdiff(call: &Call) -> Result<ArrayRef> {
+    let (units, from, to) = (call.text(0)?, datetimes(call, 1)?, datetimes(call, 2)?);
+    let differences = units.iter().zip(from).zip(to).map(|((name, from), to)| {
+        let (Some(name), Some(from), Some(to)) = (name, from, to) else {
+            return Ok(None);
+        };
+        Ok(match unit(call, name)? {
+            Unit::Micros(micros) => to
+                .signed_duration_since(from)
+                .num_microseconds()
+                .map(|length| length / micros),
+            Unit::Months(months) => Some(i64::from(whole_months(from, to) / months)),
+        })
+    });
+    Ok(Arc::new(differences.collect::<Result<Int64Array>>()?))
+}
+
+fn whole_months(from: NaiveDateTime, to: NaiveDateTime) -> i32 {
+    if to < from {
+        return -whole_months(to, from);
+    }
+    let months = (to.year() - from.year()) * 12 + to.month() as i32 - from.month() as i32;
+    let is_partial = (to.day(), to.time()) < (from.day(), from.time());
+    months - i32::from(is_partial)
+}
+
+fn timestampadd(call: &Call) -> Result<ArrayRef> {
+    // In UTC, so that an hour is an hour; months are of the calendar.
+    let (units, numbers) = (call.text(0)?, call.integer_or(1, 0)?);
+    let DataType::Timestamp(time_unit, _) = &call.return_type else {
+        return exec_err!("TIMESTAMPADD got a {} for a timestamp", call.return_type);
+    };
+    let plain = cast(&call.args[2], &DataType::Timestamp(*time_unit, None))?;
+    let plain = call.with_args(vec![plain]);
+    let sums = units
+        .iter()
+        .zip(numbers.iter())
+        .zip(datetimes(&plain, 0)?)
+        .map(|((name, number), time)| {
+            let (Some(name), Some(number), Some(time)) = (name, number, time) else {
+                return Ok(None);
+            };
+            Ok(match unit(call, name)? {
+                Unit::Micros(micros) => number
+                    .checked_mul(micros)
+                    .and_then(|micros| time.checked_add_signed(TimeDelta::microseconds(micros))),
+                Unit::Months(months) => {
+                    let months = number.checked_mul(i64::from(months));
+                    months.and_then(|months| {
+                        let size = Months::new(u32::try_from(months.unsigned_abs()).ok()?);
+                        if months < 0 {
+                            time.checked_sub_months(size)
+                        } else {
+                            time.checked_add_months(size)
+                        }
+                    })
+                }
+            })
+        });
+    let sums = sums.collect::<Result<Vec<_>>>()?;
+    let micros = sums
+        .iter()
+        .map(|time| time.map(|time| time.and_utc().timestamp_micros()));
+    let nanos_left = sums
+        .iter()
+        .map(|time| time.map_or(0, |time| i64::from(time.and_utc().timestamp_subsec_nanos() % 1000)));
+    let values: Int64Array = match time_unit {
+        TimeUnit::Second => micros
+            .map(|micros| micros.map(|micros| micros.div_euclid(1_000_000)))
+            .collect(),
+        TimeUnit::Millisecond => micros
+            .map(|micros| micros.map(|micros| micros.div_euclid(1_000)))
+            .collect(),
+        TimeUnit::Microsecond => micros.collect(),
+        TimeUnit::Nanosecond => micros
+            .zip(nanos_left)
+            .map(|(micros, nanos)| micros.and_then(|micros| micros.checked_mul(1_000)?.checked_add(nanos)))
+            .collect(),
+    };
+    let plain = cast(&(Arc::new(values) as ArrayRef), &DataType::Timestamp(*time_unit, None))?;
+    // The zone is only how it is shown: the count is of UTC.
+    let data = plain
+        .to_data()
+        .into_builder()
+        .data_type(call.return_type.clone())
+        .build()?;
+    Ok(arrow::array::make_array(data))
+}

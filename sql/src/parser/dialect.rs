@@ -1,0 +1,382 @@
+//! The dialect: what sqlparser accepts inside a query or an expression.
+//!
+//! It answers to the name of `GenericDialect` (parts of sqlparser and DataFusion ask for the type), but does not delegate to it: that
+//! one accepts ClickHouse's, DuckDB's and Oracle's clauses (`PREWHERE`, `SETTINGS`, `CONNECT BY`, ...), of which DataFusion's planner
+//! drops some in silence. Whatever is not listed here is a syntax error instead of a wrong answer.
+//!
+//! Flink's forms that no dialect parses are prefixes of expressions, so [`Dialect::parse_prefix`] reads them and returns ordinary nodes:
+//! - `TABLE t`, `TABLE (SELECT ..)` as an argument becomes `Expr::Prefixed { prefix: TABLE, value }`;
+//! - `CAST(x AS ROW<..>)`, `MAP<..>`, `TIMESTAMP_LTZ(3)` reads the type with [`super::data_type`];
+//! - `TIMESTAMPDIFF(HOUR, a, b)`, `TIMESTAMPADD(..)` get their unit as a string; `FLOOR(ts TO HOUR)` becomes `date_trunc('hour', ts)`;
+//! - `TIMESTAMP '..'` gets the precision that its digits need, so that none are lost.
+//!
+//! `x -> ..` is both a lambda and PostgreSQL's JSON access. It is a lambda as an argument of a function that takes lambdas, or where
+//! its right side is no literal.
+
+use std::any::TypeId;
+
+use datafusion::sql::sqlparser::ast::{
+    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
+    ObjectName, TimezoneInfo, TypedString, Value,
+};
+use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, Word};
+
+use super::data_type::parse_data_type;
+
+/// The dialect of eagre.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct EagreDialect;
+
+/// Functions that take lambdas: `x -> 1` is one there, not JSON access.
+const LAMBDA_FUNCTIONS: &[&str] = &[
+    "any_match",
+    "array_any_match",
+    "array_filter",
+    "array_first",
+    "array_transform",
+    "list_any_match",
+    "list_filter",
+    "list_transform",
+];
+
+impl Dialect for EagreDialect {
+    fn dialect(&self) -> TypeId {
+        TypeId::of::<GenericDialect>()
+    }
+
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        ch == '"' || ch == '`'
+    }
+
+    fn identifier_quote_style(&self, _identifier: &str) -> Option<char> {
+        Some('"')
+    }
+
+    fn is_identifier_start(&self, ch: char) -> bool {
+        ch.is_alphabetic() || ch == '_'
+    }
+
+    fn is_identifier_part(&self, ch: char) -> bool {
+        ch.is_alphanumeric() || ch == '_' || ch == '$'
+    }
+
+    fn supports_unicode_string_literal(&self) -> bool {
+        true
+    }
+
+    fn supports_string_escape_constant(&self) -> bool {
+        true
+    }
+
+    fn supports_numeric_literal_underscores(&self) -> bool {
+        true
+    }
+
+    fn supports_nested_comments(&self) -> bool {
+        true
+    }
+
+    fn supports_filter_during_aggregation(&self) -> bool {
+        true
+    }
+
+    fn supports_window_clause_named_window_reference(&self) -> bool {
+        true
+    }
+
+    fn supports_window_function_null_treatment_arg(&self) -> bool {
+        true
+    }
+
+    fn supports_group_by_expr(&self) -> bool {
+        true
+    }
+
+    fn supports_order_by_all(&self) -> bool {
+        true
+    }
+
+    fn supports_left_associative_joins_without_parens(&self) -> bool {
+        true
+    }
+
+    fn supports_match_recognize(&self) -> bool {
+        true
+    }
+
+    fn supports_table_versioning(&self) -> bool {
+        true
+    }
+
+    fn supports_lambda_functions(&self) -> bool {
+        true
+    }
+
+    fn supports_dictionary_syntax(&self) -> bool {
+        true
+    }
+
+    fn support_map_literal_syntax(&self) -> bool {
+        true
+    }
+
+    fn supports_struct_literal(&self) -> bool {
+        true
+    }
+
+    fn supports_array_typedef_with_brackets(&self) -> bool {
+        true
+    }
+
+    fn supports_select_wildcard_except(&self) -> bool {
+        true
+    }
+
+    fn supports_select_wildcard_exclude(&self) -> bool {
+        true
+    }
+
+    fn supports_select_wildcard_replace(&self) -> bool {
+        true
+    }
+
+    fn supports_select_wildcard_rename(&self) -> bool {
+        true
+    }
+
+    fn supports_select_wildcard_ilike(&self) -> bool {
+        true
+    }
+
+    fn allow_extract_custom(&self) -> bool {
+        true
+    }
+
+    fn allow_extract_single_quotes(&self) -> bool {
+        true
+    }
+
+    fn supports_extract_comma_syntax(&self) -> bool {
+        true
+    }
+
+    fn supports_comma_separated_trim(&self) -> bool {
+        true
+    }
+
+    fn supports_interval_options(&self) -> bool {
+        true
+    }
+
+    fn supports_bitwise_shift_operators(&self) -> bool {
+        true
+    }
+
+    fn supports_parens_around_table_factor(&self) -> bool {
+        true
+    }
+
+    fn supports_values_as_table_factor(&self) -> bool {
+        true
+    }
+
+    fn supports_subquery_as_function_arg(&self) -> bool {
+        true
+    }
+
+    fn supports_named_fn_args_with_assignment_operator(&self) -> bool {
+        true
+    }
+
+    fn is_table_factor_alias(&self, explicit: bool, keyword: &Keyword, parser: &mut Parser) -> bool {
+        // The word was consumed already. `FROM bid EMIT CHANGES` names no alias.
+        let is_emit = matches!(&parser.get_current_token().token, Token::Word(word) if is_word(word, "EMIT"));
+        explicit || (!is_emit && self.is_table_alias(keyword, parser))
+    }
+
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        let [first, second, third, fourth] = parser.peek_tokens_ref::<4>();
+        let Token::Word(word) = &first.token else { return None };
+        if word.quote_style.is_some() {
+            return None;
+        }
+        let span = first.span;
+        match word.keyword {
+            Keyword::TABLE => {
+                let is_table_argument = matches!(second.token, Token::Word(_))
+                    || (second.token == Token::LParen
+                        && matches!(&third.token, Token::Word(word) if is_word(word, "SELECT") || is_word(word, "WITH")
+                            || is_word(word, "VALUES")));
+                is_table_argument.then(|| parse_table_argument(parser, span))
+            }
+            Keyword::CAST if second.token == Token::LParen => Some(parse_cast(parser, CastKind::Cast)),
+            Keyword::TRY_CAST if second.token == Token::LParen => Some(parse_cast(parser, CastKind::TryCast)),
+            Keyword::TIMESTAMP => {
+                let Token::SingleQuotedString(text) = &second.token else {
+                    return None;
+                };
+                let precision = timestamp_precision(text);
+                Some(parse_timestamp_literal(parser, precision))
+            }
+            Keyword::FLOOR if second.token == Token::LParen => {
+                parser.maybe_parse(|parser| parse_floor_to(parser, span)).transpose()
+            }
+            Keyword::LAMBDA if !matches!(second.token, Token::LParen | Token::Period) => {
+                Some(parser.parse_identifier().map(Expr::Identifier))
+            }
+            _ if second.token == Token::LParen && matches!(fourth.token, Token::Comma) => {
+                let function = word.value.to_lowercase();
+                let unit = match &third.token {
+                    Token::Word(unit) => unit.value.to_lowercase(),
+                    _ => return None,
+                };
+                matches!(function.as_str(), "timestampdiff" | "timestampadd")
+                    .then(|| parse_timestamp_arithmetic(parser, Ident::with_span(span, function), unit))
+            }
+            _ if second.token == Token::Arrow => {
+                let is_literal = matches!(third.token, Token::SingleQuotedString(_) | Token::Number(..));
+                let is_access = is_literal && !is_lambda_position(parser);
+                is_access.then(|| parser.parse_identifier().map(Expr::Identifier))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn is_word(word: &Word, expected: &str) -> bool {
+    word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected)
+}
+
+fn parse_table_argument(parser: &mut Parser, span: Span) -> Result<Expr, ParserError> {
+    parser.expect_keyword_is(Keyword::TABLE)?;
+    let value = if parser.consume_token(&Token::LParen) {
+        let query = parser.parse_query()?;
+        parser.expect_token(&Token::RParen)?;
+        Expr::Subquery(query)
+    } else {
+        let mut idents = vec![parser.parse_identifier()?];
+        while parser.consume_token(&Token::Period) {
+            idents.push(parser.parse_identifier()?);
+        }
+        match idents.len() {
+            1 => Expr::Identifier(idents.swap_remove(0)),
+            _ => Expr::CompoundIdentifier(idents),
+        }
+    };
+    Ok(Expr::Prefixed {
+        prefix: Ident::with_span(span, "TABLE"),
+        value: Box::new(value),
+    })
+}
+
+fn parse_cast(parser: &mut Parser, kind: CastKind) -> Result<Expr, ParserError> {
+    parser.next_token();
+    parser.expect_token(&Token::LParen)?;
+    let expr = parser.parse_expr()?;
+    parser.expect_keyword_is(Keyword::AS)?;
+    let data_type = parse_data_type(parser)?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(Expr::Cast {
+        kind,
+        expr: Box::new(expr),
+        data_type,
+        array: false,
+        format: None,
+    })
+}
+
+/// The precision that a timestamp's fractional digits need: milliseconds, microseconds or nanoseconds.
+fn timestamp_precision(text: &str) -> u64 {
+    let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+    match fraction.bytes().take_while(u8::is_ascii_digit).count() {
+        0..=3 => 3,
+        4..=6 => 6,
+        _ => 9,
+    }
+}
+
+fn parse_timestamp_literal(parser: &mut Parser, precision: u64) -> Result<Expr, ParserError> {
+    parser.next_token();
+    Ok(Expr::TypedString(TypedString {
+        data_type: DataType::Timestamp(Some(precision), TimezoneInfo::None),
+        value: parser.parse_value()?,
+        uses_odbc_syntax: false,
+    }))
+}
+
+fn parse_floor_to(parser: &mut Parser, span: Span) -> Result<Expr, ParserError> {
+    parser.next_token();
+    parser.expect_token(&Token::LParen)?;
+    let expr = parser.parse_expr()?;
+    parser.expect_keyword_is(Keyword::TO)?;
+    let unit = parser.parse_date_time_field()?.to_string().to_lowercase();
+    parser.expect_token(&Token::RParen)?;
+    Ok(call(
+        Ident::with_span(span, "date_trunc"),
+        vec![string_literal(unit), expr],
+    ))
+}
+
+fn parse_timestamp_arithmetic(parser: &mut Parser, name: Ident, unit: String) -> Result<Expr, ParserError> {
+    for _ in 0..4 {
+        parser.next_token();
+    }
+    let mut args = vec![string_literal(unit)];
+    args.extend(parser.parse_comma_separated(Parser::parse_expr)?);
+    parser.expect_token(&Token::RParen)?;
+    Ok(call(name, args))
+}
+
+fn string_literal(text: String) -> Expr {
+    Expr::Value(Value::SingleQuotedString(text).into())
+}
+
+/// A plain function call.
+fn call(name: Ident, args: Vec<Expr>) -> Expr {
+    Expr::Function(Function {
+        name: ObjectName::from(vec![name]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: args
+                .into_iter()
+                .map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)))
+                .collect(),
+            clauses: vec![],
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
+
+/// Whether the next token is directly an argument of a function that takes lambdas.
+fn is_lambda_position(parser: &Parser) -> bool {
+    let mut depth = 0usize;
+    let mut index = parser.get_current_index();
+    // The current token is the one consumed last: `(` or `,` before an argument.
+    if !matches!(parser.token_at(index).token, Token::LParen | Token::Comma) {
+        return false;
+    }
+    loop {
+        match &parser.token_at(index).token {
+            Token::RParen | Token::RBracket | Token::RBrace => depth += 1,
+            Token::LParen | Token::LBracket | Token::LBrace if depth > 0 => depth -= 1,
+            Token::LParen => {
+                let before = index.checked_sub(1).map(|index| &parser.token_at(index).token);
+                return matches!(before, Some(Token::Word(word))
+                    if LAMBDA_FUNCTIONS.contains(&word.value.to_lowercase().as_str()));
+            }
+            _ => {}
+        }
+        match index.checked_sub(1) {
+            Some(before) => index = before,
+            None => return false,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Text to statements.
+//!
+//! sqlparser reads queries and expressions, in our [`dialect`]; the statements around them are read here, token by token, because a
+//! streaming engine's statements (`WATERMARK FOR`, `CREATE SOURCE`, `STATEMENT SET`, `EMIT`) are in no dialect of it, and because a
+//! statement that we do not run should be refused by its name, not half understood. There is no fork and no text rewriting: the one
+//! change to the tokens is that a trailing `EMIT ..` is lifted out before a query is parsed, so that it may stand on either side of
+//! `ORDER BY` and `LIMIT`.
+
+pub mod ast;
+mod create;
+mod cursor;
+pub mod data_type;
+pub mod dialect;
+pub mod locate;
+mod source;
+mod statement;
+
+use arrow::datatypes::DataType;
+
+pub use self::ast::*;
+use self::cursor::Cursor;
+pub use self::locate::{Construct, NameKind, find_constructs, find_name};
+use self::source::Source;
+use crate::error::Result;
+
+/// Reads all statements of a text. Statements are separated by `;`; places in them, and in errors, are places of the whole text.
+pub fn parse(sql: &str) -> Result<Vec<Statement>> {
+    let source = Source::new(sql);
+    let mut segments = statement::split_sets(source.statements()?).into_iter();
+    let mut statements = vec![];
+    while let Some(tokens) = segments.next() {
+        statements.push(Cursor::new(&source, tokens).statement(&mut segments)?);
+    }
+    Ok(statements)
+}
+
+/// Reads one expression, as it is stored with a table or a function.
+pub fn parse_expr(text: &str) -> Result<ExprText> {
+    let source = Source::new(text);
+    let mut cursor = Cursor::new(&source, source.tokens()?);
+    let expr = cursor.expr()?;
+    cursor.expect_end("the expression")?;
+    Ok(expr)
+}
+
+/// Reads one query with its `EMIT`, as it is stored with a view.
+pub fn parse_query(text: &str) -> Result<QueryText> {
+    let source = Source::new(text);
+    let mut cursor = Cursor::new(&source, source.tokens()?);
+    let query = cursor.query()?;
+    cursor.expect_end("the query")?;
+    Ok(query)
+}
+
+/// Reads one type, e.g. `ROW<a INT, b ARRAY<STRING>>`.
+pub fn parse_type(text: &str) -> Result<DataType> {
+    let source = Source::new(text);
+    let mut cursor = Cursor::new(&source, source.tokens()?);
+    let data_type = cursor.data_type()?;
+    cursor.expect_end("the type")?;
+    Ok(data_type)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! A text of statements as tokens that know their place in it.
+//!
+//! The whole text is tokenised once, so every location is one of the file, and each statement is then parsed from its own slice of
+//! tokens: a parser cannot run over a `;` and report nonsense about the next statement. White space and comments are dropped here; what
+//! a statement *says* is cut out of the text again by the places of its first and last token.
+
+use datafusion::sql::sqlparser::tokenizer::{Location as TokenLocation, Span, Token, TokenWithSpan, Tokenizer};
+
+use super::dialect::EagreDialect;
+use crate::error::{Location, Result, SqlError};
+
+/// The text and where its lines begin.
+pub(crate) struct Source<'a> {
+    text: &'a str,
+    /// Byte offset of each line's first character.
+    line_offsets: Vec<usize>,
+    /// Where the text itself stands in its file, for texts inside a string literal.
+    origin: Location,
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn new(text: &'a str) -> Self {
+        Self::placed(text, Location::new(1, 1))
+    }
+
+    /// A text that begins at `origin` of its file.
+    pub(crate) fn placed(text: &'a str, origin: Location) -> Self {
+        let line_offsets = std::iter::once(0)
+            .chain(text.match_indices('\n').map(|(offset, _)| offset + 1))
+            .collect();
+        Self {
+            text,
+            line_offsets,
+            origin,
+        }
+    }
+
+    /// The tokens of each statement, without white space and comments; statements without tokens are left out.
+    pub(crate) fn statements(&self) -> Result<Vec<Vec<TokenWithSpan>>> {
+        let mut statements = vec![vec![]];
+        for token in self.tokens()? {
+            match token.token {
+                Token::SemiColon => statements.push(vec![]),
+                _ => statements.last_mut().expect("it begins with one").push(token),
+            }
+        }
+        statements.retain(|tokens| !tokens.is_empty());
+        Ok(statements)
+    }
+
+    /// All tokens, without white space and comments.
+    pub(crate) fn tokens(&self) -> Result<Vec<TokenWithSpan>> {
+        let tokens = Tokenizer::new(&EagreDialect, self.text)
+            .tokenize_with_location()
+            .map_err(|error| {
+                let location = Location::of_token(error.location).map(|location| self.place(location));
+                SqlError::syntax(lower_first(&error.message), location)
+            })?;
+        let tokens = tokens
+            .into_iter()
+            .filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF));
+        Ok(tokens
+            .map(|token| TokenWithSpan {
+                span: self.place_span(token.span),
+                token: token.token,
+            })
+            .collect())
+    }
+
+    /// The text from one place to another, both of the file.
+    pub(crate) fn slice(&self, start: Location, end: Location) -> &'a str {
+        let (start, end) = (self.offset(start), self.offset(end));
+        self.text.get(start..end).unwrap_or_default()
+    }
+
+    /// The place in the file of a place in the text.
+    fn place(&self, location: Location) -> Location {
+        match location.line {
+            1 => Location::new(self.origin.line, location.column + self.origin.column - 1),
+            line => Location::new(line + self.origin.line - 1, location.column),
+        }
+    }
+
+    fn place_span(&self, span: Span) -> Span {
+        let place = |token: TokenLocation| match Location::of_token(token) {
+            Some(location) => {
+                let location = self.place(location);
+                TokenLocation {
+                    line: location.line,
+                    column: location.column,
+                }
+            }
+            None => token,
+        };
+        Span {
+            start: place(span.start),
+            end: place(span.end),
+        }
+    }
+
+    /// The byte offset of a place of the file; the end of the text for places beyond it.
+    fn offset(&self, location: Location) -> usize {
+        let line = location.line.saturating_sub(self.origin.line) as usize;
+        let column = match line {
+            0 => location.column.saturating_sub(self.origin.column),
+            _ => location.column.saturating_sub(1),
+        };
+        let Some(&line_offset) = self.line_offsets.get(line) else {
+            return self.text.len();
+        };
+        let rest = &self.text[line_offset..];
+        line_offset
+            + rest
+                .char_indices()
+                .nth(column as usize)
+                .map_or(rest.len(), |(offset, _)| offset)
+    }
+}
+
+/// Messages are clauses of a sentence that begins with a place.
+pub(crate) fn lower_first(message: &str) -> String {
+    let mut characters = message.chars();
+    match characters.next() {
+        Some(first) => first.to_lowercase().chain(characters).collect(),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,407 @@
+//! Statements by their first words, and those that are short.
+
+use std::vec::IntoIter;
+
+use datafusion::sql::sqlparser::ast::{DateTimeField, Expr, Value};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+
+use super::ast::{Analyze, Describe, Drop, DropKind, Explain, Insert, Name, Show, Statement, StatementKind};
+use super::cursor::Cursor;
+use crate::error::{Location, Result, SqlError, nearest};
+
+/// The words that begin a statement, for messages.
+const STATEMENTS: &[&str] = &[
+    "CREATE", "INSERT", "SELECT", "WITH", "VALUES", "BEGIN", "EXECUTE", "EXPLAIN", "SHOW", "DESCRIBE", "DROP", "SET",
+    "RESET",
+];
+
+/// What `SHOW` knows.
+const SHOW: &[&str] = &[
+    "TABLES",
+    "VIEWS",
+    "FUNCTIONS",
+    "SETTINGS",
+    "CONNECTORS",
+    "ALL",
+    "CREATE",
+];
+
+/// Statements of other engines, which deserve a better answer than "expected CREATE".
+const REFUSED: &[(&str, &str)] = &[
+    ("ALTER", "drop the table and create it again"),
+    ("UPDATE", "a stream is changed by new rows: `INSERT INTO`"),
+    ("DELETE", "a stream is changed by new rows: `INSERT INTO`"),
+    ("MERGE", "a stream is changed by new rows: `INSERT INTO`"),
+    ("TRUNCATE", "drop the table and create it again"),
+    (
+        "COPY",
+        "create a table with `'connector' = 'filesystem'` and insert into it",
+    ),
+    ("SUBSCRIBE", "run the query itself: its changes are the result"),
+    ("USE", "write the whole name of the table"),
+    ("GRANT", ""),
+    ("REVOKE", ""),
+    ("COMMIT", "statements take effect one by one"),
+    ("ROLLBACK", "statements take effect one by one"),
+    ("START", "statements take effect one by one"),
+    ("ANALYZE", "write `EXPLAIN ANALYZE`"),
+    ("LOAD", ""),
+    ("CALL", ""),
+];
+
+/// Cuts `.. STATEMENT SET BEGIN INSERT ..` after its `BEGIN`, where Flink has no `;`.
+pub(super) fn split_sets(segments: Vec<Vec<TokenWithSpan>>) -> Vec<Vec<TokenWithSpan>> {
+    let mut split = Vec::with_capacity(segments.len());
+    for mut tokens in segments {
+        let is_word = |token: &TokenWithSpan, text: &str| {
+            matches!(&token.token, Token::Word(word)
+                if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(text))
+        };
+        let opens = tokens.windows(3).take(8).position(|window| {
+            is_word(&window[0], "STATEMENT") && is_word(&window[1], "SET") && is_word(&window[2], "BEGIN")
+        });
+        let begins = tokens.first().is_some_and(|token| {
+            ["EXECUTE", "EXPLAIN", "STATEMENT"]
+                .iter()
+                .any(|word| is_word(token, word))
+        });
+        let rest = match opens {
+            Some(index) if begins => tokens.split_off(index + 3),
+            _ => vec![],
+        };
+        split.push(tokens);
+        if !rest.is_empty() {
+            split.push(rest);
+        }
+    }
+    split
+}
+
+impl Cursor<'_> {
+    /// The whole statement; a statement set takes the statements up to its `END` from `following`.
+    pub(super) fn statement(&mut self, following: &mut IntoIter<Vec<TokenWithSpan>>) -> Result<Statement> {
+        let location = self.location();
+        let (kind, end) = self.kind(following)?;
+        let text = self.source.slice(location, end).to_string();
+        Ok(Statement { kind, text, location })
+    }
+
+    /// What the statement says and where it ends.
+    fn kind(&mut self, following: &mut IntoIter<Vec<TokenWithSpan>>) -> Result<(StatementKind, Location)> {
+        if self.accept("BEGIN STATEMENT SET")
+            || self.accept("EXECUTE STATEMENT SET BEGIN")
+            || self.accept("STATEMENT SET BEGIN")
+        {
+            self.expect_end("`STATEMENT SET`: a `;` goes before its first `INSERT`")?;
+            return self.statement_set(following);
+        }
+        if self.accept("EXPLAIN") {
+            return self.explain(following);
+        }
+        let kind = match self.peek_word(0).as_deref() {
+            Some("CREATE") => self.create()?,
+            Some("INSERT") => self.insert()?,
+            Some("SELECT" | "WITH" | "VALUES" | "TABLE") => StatementKind::Query(Box::new(self.query()?)),
+            None if self.peek() == &Token::LParen => StatementKind::Query(Box::new(self.query()?)),
+            Some("SHOW") => self.show()?,
+            Some("DESCRIBE" | "DESC") => self.describe()?,
+            Some("DROP") => self.drop()?,
+            Some("SET") => self.set()?,
+            Some("RESET") => self.reset()?,
+            _ => return Err(self.unknown_statement()),
+        };
+        self.expect_end("the statement")?;
+        Ok((kind, self.end))
+    }
+
+    fn unknown_statement(&self) -> SqlError {
+        let Some(first) = self.peek_word(0) else {
+            return self.expected(&format!(
+                "a statement (it begins with one of {})",
+                STATEMENTS.join(", ")
+            ));
+        };
+        if let Some((word, hint)) = REFUSED.iter().find(|(word, _)| *word == first) {
+            return SqlError::unsupported(format!("`{word}`"), *hint, self.location());
+        }
+        if first == "END" {
+            return SqlError::syntax("`END` without the `BEGIN STATEMENT SET` that it ends", self.location());
+        }
+        let words: Vec<_> = (0..3).map_while(|index| self.peek_word(index)).collect();
+        let way_out = match nearest(&first, STATEMENTS.iter().copied()) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => format!("statements begin with one of {}", STATEMENTS.join(", ")),
+        };
+        SqlError::syntax(
+            format!("`{}` begins no statement; {way_out}", words.join(" ")),
+            self.location(),
+        )
+    }
+
+    fn statement_set(&mut self, following: &mut IntoIter<Vec<TokenWithSpan>>) -> Result<(StatementKind, Location)> {
+        let begin = self.end;
+        let mut statements = vec![];
+        while let Some(tokens) = following.next() {
+            let mut cursor = Cursor::new(self.source, tokens);
+            if cursor.accept("END") {
+                cursor.accept("STATEMENT SET");
+                cursor.expect_end("the statement set")?;
+                return match statements.is_empty() {
+                    true => Err(SqlError::syntax(
+                        "a statement set needs at least one `INSERT INTO`",
+                        begin,
+                    )),
+                    false => Ok((StatementKind::StatementSet(statements), cursor.end)),
+                };
+            }
+            let location = cursor.location();
+            let statement = cursor.statement(following)?;
+            if !matches!(statement.kind, StatementKind::Insert(_)) {
+                return Err(SqlError::syntax(
+                    "a statement set holds `INSERT INTO` statements only",
+                    location,
+                ));
+            }
+            statements.push(statement);
+        }
+        Err(SqlError::syntax("the statement set does not end; add `END;`", begin))
+    }
+
+    fn explain(&mut self, following: &mut IntoIter<Vec<TokenWithSpan>>) -> Result<(StatementKind, Location)> {
+        let location = self.location();
+        let mut analyze = None;
+        if self.accept("ANALYZE") {
+            let duration_ms = match self.accept("FOR") {
+                true => Some(self.interval_ms()?),
+                false => None,
+            };
+            analyze = Some(Analyze { duration_ms, location });
+        } else {
+            self.accept("PLAN FOR");
+        }
+        let location = self.location();
+        let (kind, end) = self.kind(following)?;
+        let text = self.source.slice(location, end).to_string();
+        match kind {
+            StatementKind::Query(_)
+            | StatementKind::Insert(_)
+            | StatementKind::StatementSet(_)
+            | StatementKind::CreateView(_)
+            | StatementKind::CreateTable(_) => {}
+            _ => {
+                let message = "`EXPLAIN` takes a query, an `INSERT INTO`, a statement set or a `CREATE VIEW`";
+                return Err(SqlError::syntax(message, location));
+            }
+        }
+        let statement = Box::new(Statement { kind, text, location });
+        Ok((StatementKind::Explain(Explain { analyze, statement }), end))
+    }
+
+    /// A constant interval in milliseconds.
+    fn interval_ms(&mut self) -> Result<u64> {
+        let location = self.location();
+        let interval = self.parser.parse_prefix().map_err(|error| self.syntax_error(error))?;
+        interval_ms(&interval).ok_or_else(|| {
+            SqlError::syntax(
+                "expected a positive time such as `INTERVAL '10' SECOND` or `INTERVAL '10 seconds'`",
+                location,
+            )
+        })
+    }
+
+    fn insert(&mut self) -> Result<StatementKind> {
+        self.expect("INSERT")?;
+        let location = self.location();
+        if self.accept("OVERWRITE") {
+            let hint = "write `INSERT INTO`; a table that is created anew is empty";
+            return Err(SqlError::unsupported("`INSERT OVERWRITE`", hint, location));
+        }
+        self.expect("INTO")?;
+        self.accept("TABLE");
+        let table = self.object_name()?;
+        if self.sees("PARTITION") {
+            let hint = "the partition columns are columns of the query";
+            return Err(SqlError::unsupported(
+                "`PARTITION` in `INSERT INTO`",
+                hint,
+                self.location(),
+            ));
+        }
+        let begins_query = matches!(self.peek_word(1).as_deref(), Some("SELECT" | "WITH" | "VALUES"))
+            || self.parser.peek_nth_token_ref(1).token == Token::LParen;
+        let columns = match self.peek() == &Token::LParen && !begins_query {
+            true => self.names_in_parentheses()?,
+            false => vec![],
+        };
+        let query = self.query()?;
+        Ok(StatementKind::Insert(Box::new(Insert { table, columns, query })))
+    }
+
+    fn show(&mut self) -> Result<StatementKind> {
+        self.expect("SHOW")?;
+        let location = self.location();
+        let show = match self.peek_word(0).as_deref() {
+            Some("TABLES") => Show::Tables,
+            Some("VIEWS") => Show::Views,
+            Some("FUNCTIONS") => Show::Functions,
+            Some("SETTINGS" | "ALL") => Show::Settings,
+            Some("CONNECTORS") => Show::Connectors,
+            Some("CREATE") => {
+                self.expect("CREATE")?;
+                let known = ["TABLE", "VIEW", "MATERIALIZED VIEW", "SOURCE", "SINK"]
+                    .iter()
+                    .any(|kind| self.accept(kind));
+                if !known {
+                    return Err(self.expected("`TABLE` or `VIEW`"));
+                }
+                return Ok(StatementKind::Show(Show::Create(self.object_name()?)));
+            }
+            word => {
+                if let Some(meant) = word.and_then(|word| nearest(word, SHOW.iter().copied())) {
+                    let message = format!("`SHOW {}` is not known; did you mean `SHOW {meant}`?", self.peek());
+                    return Err(SqlError::syntax(message, location));
+                }
+                if word.is_none() && !matches!(self.peek(), Token::SingleQuotedString(_)) {
+                    return Err(self.expected(&format!("one of {} or a setting", SHOW.join(", "))));
+                }
+                let (key, location) = self.key()?;
+                return Ok(StatementKind::Show(Show::Setting { key, location }));
+            }
+        };
+        self.parser.next_token();
+        Ok(StatementKind::Show(show))
+    }
+
+    fn describe(&mut self) -> Result<StatementKind> {
+        self.parser.next_token();
+        // A table may be called `connector`.
+        if self.sees("CONNECTOR") && self.parser.peek_nth_token_ref(1).token != Token::EOF {
+            self.expect("CONNECTOR")?;
+            let (text, location) = self.key()?;
+            return Ok(StatementKind::Describe(Describe::Connector(Name {
+                text,
+                quoted: true,
+                location,
+            })));
+        }
+        if self.parser.peek_nth_token_ref(1).token != Token::EOF {
+            let _ = self.accept("TABLE") || self.accept("VIEW") || self.accept("EXTENDED");
+        }
+        Ok(StatementKind::Describe(Describe::Table(self.object_name()?)))
+    }
+
+    fn drop(&mut self) -> Result<StatementKind> {
+        self.expect("DROP")?;
+        self.accept("TEMPORARY");
+        let kind = if self.accept("TABLE") {
+            DropKind::Table
+        } else if self.accept("SOURCE") {
+            DropKind::Source
+        } else if self.accept("SINK") {
+            DropKind::Sink
+        } else if self.accept("MATERIALIZED VIEW") {
+            DropKind::MaterializedView
+        } else if self.accept("VIEW") {
+            DropKind::View
+        } else if self.accept("FUNCTION") {
+            DropKind::Function
+        } else {
+            return Err(self.expected("one of TABLE, SOURCE, SINK, VIEW, MATERIALIZED VIEW, FUNCTION"));
+        };
+        let if_exists = self.accept("IF EXISTS");
+        let name = self.object_name()?;
+        if self.sees("CASCADE") {
+            let hint = "drop what depends on it first";
+            return Err(SqlError::unsupported("`CASCADE`", hint, self.location()));
+        }
+        self.accept("RESTRICT");
+        Ok(StatementKind::Drop(Drop { kind, if_exists, name }))
+    }
+
+    fn set(&mut self) -> Result<StatementKind> {
+        self.expect("SET")?;
+        if self.at_end() {
+            return Ok(StatementKind::Show(Show::Settings));
+        }
+        // PostgreSQL has a form of its own for this one.
+        let location = self.location();
+        let is_time_zone = self.accept("TIME ZONE");
+        let (key, key_location) = match is_time_zone {
+            true => ("eagre.sql.time_zone".to_string(), location),
+            false => self.key()?,
+        };
+        if self.at_end() {
+            return Ok(StatementKind::Show(Show::Setting {
+                key,
+                location: key_location,
+            }));
+        }
+        let assigns = self.accept_token(&Token::Eq) || self.accept("TO");
+        if !assigns && !is_time_zone {
+            return Err(self.expected("`=`"));
+        }
+        let value_location = self.location();
+        let value = match self.accept_string() {
+            Some(value) => value,
+            None if self.at_end() => return Err(self.expected("a value, such as 'auto'")),
+            // `10s`, `-1`, `a.b`: whatever stands there, as it stands there.
+            None => {
+                while !self.at_end() {
+                    self.parser.next_token();
+                }
+                self.source.slice(value_location, self.end).to_string()
+            }
+        };
+        Ok(StatementKind::Set {
+            key,
+            value,
+            key_location,
+            value_location,
+        })
+    }
+
+    fn reset(&mut self) -> Result<StatementKind> {
+        self.expect("RESET")?;
+        let key = match self.at_end() || self.accept("ALL") {
+            true => None,
+            false => Some(self.key()?),
+        };
+        Ok(StatementKind::Reset { key })
+    }
+}
+
+/// The length of `INTERVAL '10' SECOND` or `INTERVAL '10 seconds'`; none for anything else, and for years and months, which have no
+/// fixed length.
+fn interval_ms(expr: &Expr) -> Option<u64> {
+    let Expr::Interval(interval) = expr else { return None };
+    let text = match &*interval.value {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) | Value::Number(text, _) => text.clone(),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let (number, unit) = match &interval.leading_field {
+        Some(field) => (text.trim().to_string(), field.to_string()),
+        None => {
+            let (number, unit) = text.trim().split_once(' ')?;
+            (number.to_string(), unit.trim().to_string())
+        }
+    };
+    if matches!(
+        interval.last_field,
+        Some(DateTimeField::Second | DateTimeField::Minute | DateTimeField::Hour)
+    ) {
+        return None;
+    }
+    let unit_ms = match unit.to_uppercase().trim_end_matches('S') {
+        "MILLISECOND" => 1.0,
+        "SECOND" => 1_000.0,
+        "MINUTE" => 60_000.0,
+        "HOUR" => 3_600_000.0,
+        "DAY" => 86_400_000.0,
+        _ => return None,
+    };
+    let duration_ms = number.parse::<f64>().ok()? * unit_ms;
+    (duration_ms >= 1.0 && duration_ms.is_finite()).then_some(duration_ms as u64)
+}

@@ -1,0 +1,815 @@
+//! Aggregates: which of the engine's ways a `GROUP BY` takes.
+//!
+//! All ways have two phases: rows are aggregated where they are, the partial results travel to the shard that owns their key, and are
+//! merged there.
+//! - By a pending window that closes, lateness 0: panes, each shipped once when it is complete ([`WindowAggregateFactory`]).
+//! - By a pending window that is corrected, shown early, or never closes: panes shipped each step, spread over their windows, merged into a
+//!   table keyed by window too ([`PaneWindowsFactory`], [`GroupAggregateFactory`]).
+//! - By the window columns of an earlier aggregate or of rows that were assigned to windows: the window's end is an ordinary key that
+//!   says when a group is final.
+//! - Without a window: an updating table that is never freed.
+
+use std::sync::Arc;
+
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
+use datafusion::logical_expr::utils::grouping_set_to_exprlist;
+use datafusion::logical_expr::{
+    Aggregate as LogicalAggregate, Expr as LogicalExpr, ExprSchemable, GroupingSet, LogicalPlan, cast, lit,
+};
+use eagre_engine::aggregate::{AggregateCall, AggregateFunctionRef, BuiltinRequest, builtin};
+use eagre_engine::expr::ExprRef;
+use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex, Route};
+use eagre_engine::operator::PORT_MAIN;
+use eagre_engine::operator::expand::ExpandFactory;
+use eagre_engine::operator::group_aggregate::{GroupAggregateFactory, GroupEmit, GroupWindow};
+use eagre_engine::operator::partial_aggregate::{PaneEmit, PartialAggregateFactory, PartialWindows};
+use eagre_engine::operator::window::WindowKind;
+use eagre_engine::operator::window_aggregate::WindowAggregateFactory;
+use eagre_engine::operator::window_assign::PaneWindowsFactory;
+
+use super::accumulators::{Arg, Foreign, ForeignSpec, Order};
+use super::context::default_functions;
+use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
+use super::lower::{
+    Lowering, NEVER_LATE_MS, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine, window_field,
+};
+use crate::error::{Result, SqlError};
+use crate::parser::EmitKind;
+
+/// Functions whose result depends on the order of rows.
+const ORDERED_FUNCTIONS: &[&str] = &["array_agg", "string_agg", "first_value", "last_value", "nth_value"];
+
+/// A column of the rows that are aggregated.
+struct Input {
+    expr: ExprRef,
+    logical: LogicalExpr,
+}
+
+/// The rows that are aggregated: keys, arguments, filters, each once.
+#[derive(Default)]
+struct Inputs {
+    columns: Vec<Input>,
+}
+
+impl Inputs {
+    /// The place of `expr`, compiled now unless it is there already.
+    fn add(
+        &mut self,
+        lowering: &mut Lowering<'_>,
+        stream: &mut Stream,
+        compiler: &Compiler,
+        expr: &LogicalExpr,
+    ) -> Result<usize> {
+        let logical = strip_alias(expr).clone();
+        if let Some(place) = self.columns.iter().position(|input| input.logical == logical && !logical.is_volatile()) {
+            return Ok(place);
+        }
+        let name = match &logical {
+            LogicalExpr::Column(column) => column.name.clone(),
+            other => short_text(other),
+        };
+        let expr = lowering.compile(stream, compiler, &logical, &name)?;
+        self.columns.push(Input { expr, logical });
+        Ok(self.columns.len() - 1)
+    }
+
+    /// A column of the batches that no expression of the query names.
+    fn add_physical(&mut self, expr: ExprRef) -> usize {
+        let same = |input: &Input| expr.as_column().is_some() && input.expr.as_column() == expr.as_column();
+        if let Some(place) = self.columns.iter().position(same) {
+            return place;
+        }
+        let logical = lit(ScalarValue::Utf8(Some(format!("__physical {}", self.columns.len()))));
+        self.columns.push(Input { expr, logical });
+        self.columns.len() - 1
+    }
+}
+
+/// What a column of the group is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GroupColumn {
+    /// The key at this place.
+    Key(usize),
+    /// A column of the pending window.
+    Window(WindowPart),
+}
+
+/// The way that a `GROUP BY` takes.
+enum Way {
+    /// Panes of a pending window.
+    Panes { info: WindowInfo, time: usize },
+    /// The window's end is the key at this place.
+    Attached { info: WindowInfo, end_key: usize, hidden: bool },
+    /// No window that closes.
+    Plain,
+}
+
+impl Lowering<'_> {
+    pub(super) fn lower_aggregate(&mut self, aggregate: &LogicalAggregate, plan: &LogicalPlan) -> Result<Stream> {
+        let input_plan = &aggregate.input;
+        let mut stream = self.lower(input_plan)?;
+        let group: Vec<LogicalExpr> =
+            grouping_set_to_exprlist(&aggregate.group_expr)?.into_iter().map(|expr| strip_alias(expr).clone()).collect();
+        let sets = match aggregate.group_expr.as_slice() {
+            [LogicalExpr::GroupingSet(set)] => Some(sets_of(set, &group)),
+            _ => None,
+        };
+        let in_all_sets = |index: usize| sets.as_ref().is_none_or(|sets| sets.iter().all(|set| set[index]));
+        let schema = input_plan.schema();
+        let column_of = |stream: &Stream, expr: &LogicalExpr| match expr {
+            LogicalExpr::Column(column) => {
+                schema.index_of_column(column).ok().map(|index| stream.columns[index].clone())
+            }
+            _ => None,
+        };
+
+        // By the pending window?
+        if let Some(pending) = &stream.pending {
+            let part_of = |expr: &LogicalExpr| match column_of(&stream, expr).map(|column| column.slot) {
+                Some(Slot::Window(part)) => Some(part),
+                _ => None,
+            };
+            let parts: Vec<_> = group.iter().map(part_of).collect();
+            let identified = parts.iter().flatten().any(|part| pending.info.identified_by(*part));
+            let in_sets = (0..group.len()).all(|index| parts[index].is_none() || in_all_sets(index));
+            let keys_look = group.iter().zip(&parts).any(|(e, part)| part.is_none() && stream.looks_at_window(e, schema));
+            let calls_look = aggregate.aggr_expr.iter().any(|expr| stream.looks_at_window(expr, schema));
+            if !identified || !in_sets || keys_look || calls_look {
+                stream = self.assign_windows(stream, input_plan)?;
+            }
+        }
+
+        // The columns that are aggregated.
+        let mut inputs = Inputs::default();
+        let compiler = self.compiler(&stream, schema);
+        let mut group_columns = vec![];
+        let mut keys: Vec<usize> = vec![];
+        let mut roles: Vec<Option<StreamColumn>> = vec![];
+        for expr in &group {
+            let column = column_of(&stream, expr);
+            if let Some(Slot::Window(part)) = column.as_ref().map(|column| column.slot) {
+                group_columns.push(GroupColumn::Window(part));
+                roles.push(column);
+                continue;
+            }
+            let place = inputs.add(self, &mut stream, &compiler, expr)?;
+            // The place among the keys; the same column twice is two keys of one value.
+            keys.push(place);
+            group_columns.push(GroupColumn::Key(keys.len() - 1));
+            roles.push(column);
+        }
+        let mut way = match &stream.pending {
+            Some(pending) => Way::Panes { info: pending.info.clone(), time: pending.time },
+            None => self.attached_way(&mut stream, &mut inputs, &mut keys, &group_columns, &roles, &in_all_sets)?,
+        };
+        let retracting = stream.changelog != ChangelogMode::AppendOnly;
+        let mut calls = vec![];
+        let mut texts = vec![];
+        for expr in &aggregate.aggr_expr {
+            let LogicalExpr::AggregateFunction(function) = strip_alias(expr) else {
+                return Err(SqlError::internal(format!("`{expr}` is no aggregate")));
+            };
+            texts.push(short_text(strip_alias(expr)));
+            let (_, field) = expr.to_field(schema.as_ref())?;
+            let call = self.call(function, field, &mut stream, &mut inputs, &compiler, input_plan, retracting)?;
+            calls.push(call);
+        }
+        // Whether any row of a group is left.
+        let keeps_count = retracting && (!keys.is_empty() || matches!(way, Way::Panes { .. }));
+        let row_count_call = keeps_count.then_some(calls.len());
+        if keeps_count {
+            calls.push(row_count()?);
+        }
+        let time = match &way {
+            Way::Panes { time, .. } => {
+                let field = Arc::clone(&stream.physical.fields()[*time]);
+                Some(inputs.add_physical(Arc::new(PlainColumn::new(*time, field))))
+            }
+            _ => None,
+        };
+
+        // The columns that are there already need no projection.
+        let direct = inputs.columns.iter().all(|input| input.expr.as_column().is_some());
+        let place = |place: usize| match direct {
+            true => inputs.columns[place].expr.as_column().expect("checked above"),
+            false => place,
+        };
+        let mut keys: Vec<usize> = keys.into_iter().map(place).collect();
+        let time = time.map(place);
+        for call in &mut calls {
+            call.args.iter_mut().for_each(|arg| *arg = place(*arg));
+            call.filter = call.filter.map(place);
+        }
+        if !direct {
+            let fields = inputs.columns.iter().map(|input| Arc::clone(input.expr.field())).collect::<Vec<_>>();
+            let exprs = inputs.columns.into_iter().map(|input| input.expr).collect();
+            let keep = (stream.pending.take(), stream.key.take());
+            self.project_physical(&mut stream, exprs, Arc::new(Schema::new(fields)));
+            (stream.pending, stream.key) = (keep.0, None);
+        }
+        let mut from = self.flush(&mut stream, input_plan);
+        let mut input_schema = Arc::clone(&stream.physical);
+
+        if let Some(sets) = &sets {
+            // The keys that are nulled move behind the input's columns, with the grouping id.
+            let id_type = plan.schema().field(group.len()).data_type().clone();
+            let patterns: Vec<Vec<bool>> = sets
+                .iter()
+                .map(|set| {
+                    let of_keys = group_columns.iter().zip(set);
+                    of_keys.filter(|(c, _)| matches!(c, GroupColumn::Key(_))).map(|(_, present)| *present).collect()
+                })
+                .collect();
+            let ids = grouping_ids(sets);
+            let hidden_end = matches!(way, Way::Attached { hidden: true, .. });
+            let nulled = keys.len() - usize::from(hidden_end);
+            (from, input_schema) =
+                self.expand(&mut stream, from, &input_schema, &keys[..nulled], &patterns, &ids, &id_type, plan)?;
+            let width = input_schema.fields().len() - nulled - 1;
+            let hidden_key = hidden_end.then(|| keys[nulled]);
+            keys = (width..width + nulled + 1).collect();
+            if let (Some(hidden), Way::Attached { end_key, .. }) = (hidden_key, &mut way) {
+                keys.push(hidden);
+                *end_key = keys.len() - 1;
+            }
+            group_columns.push(GroupColumn::Key(nulled));
+            roles.push(None);
+        }
+
+        let key_names = keys.iter().map(|key| input_schema.field(*key).name().clone()).collect::<Vec<_>>();
+        let detail = describe(&key_names, &texts);
+        let detail = Described { keys_and_calls: detail, names: key_names };
+        let (node, group_places, result_start) = match &way {
+            Way::Panes { info, .. } => {
+                let time = time.ok_or_else(|| SqlError::internal("a window without its time"))?;
+                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
+                self.windowed(&mut stream, task, info, time)?
+            }
+            Way::Attached { info, end_key, .. } => {
+                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
+                self.attached(&mut stream, task, info, *end_key)?
+            }
+            Way::Plain => {
+                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
+                self.updating(&mut stream, task)?
+            }
+        };
+
+        // The logical columns, wherever the operator put them.
+        let mut columns = vec![];
+        let mut wants_time = None;
+        for (column, role) in group_columns.iter().zip(&roles) {
+            let role = role.as_ref();
+            let slot = match column {
+                GroupColumn::Key(key) => Slot::Physical(group_places.first_key + key),
+                GroupColumn::Window(WindowPart::Time) if group_places.time.is_none() => {
+                    wants_time = Some(columns.len());
+                    Slot::Physical(usize::MAX)
+                }
+                GroupColumn::Window(part) => Slot::Physical(group_places.of(*part)),
+            };
+            // A key is still a time of the stream only if it says when its group is final.
+            let finite = !matches!(way, Way::Plain);
+            columns.push(StreamColumn {
+                slot,
+                role: role.and_then(|column| column.role.clone()),
+                rowtime: finite && role.is_some_and(|column| column.rowtime && column.role.is_some()),
+            });
+        }
+        for index in 0..aggregate.aggr_expr.len() {
+            columns.push(StreamColumn::plain(result_start + index));
+        }
+        let mut output = self.stream_after(&stream, node, columns);
+        if let Some(column) = wants_time {
+            self.append_window_time(&mut output, column, group_places.end);
+        }
+        if output.changelog != ChangelogMode::AppendOnly {
+            let reason = match &way {
+                Way::Plain => "a `GROUP BY` without a window that closes gives a result that changes with each row",
+                _ if self.shows_changes(&way) => "`EMIT CHANGES` shows results that are corrected later",
+                _ if retracting => "its input can take rows back",
+                _ => "the table's 'allowed-lateness' has results corrected after they were shown",
+            };
+            output.retracts_because = Some(reason.to_string());
+        } else {
+            output.retracts_because = None;
+        }
+        Ok(output)
+    }
+
+    fn shows_changes(&self, way: &Way) -> bool {
+        match way {
+            Way::Panes { info, .. } | Way::Attached { info, .. } => info.emit == Some(EmitKind::Changes),
+            Way::Plain => false,
+        }
+    }
+
+    /// Whether the rows carry a window that closes, among the keys.
+    fn attached_way(
+        &mut self,
+        stream: &mut Stream,
+        inputs: &mut Inputs,
+        keys: &mut Vec<usize>,
+        group_columns: &[GroupColumn],
+        roles: &[Option<StreamColumn>],
+        in_all_sets: &dyn Fn(usize) -> bool,
+    ) -> Result<Way> {
+        let closing = |index: usize, part: WindowPart| {
+            let (info, found) = roles[index].as_ref()?.role.as_ref()?;
+            let fits = *found == part && info.watermark && info.identified_by(part) && in_all_sets(index);
+            fits.then(|| info.clone())
+        };
+        let find = |part: WindowPart| (0..roles.len()).find_map(|index| closing(index, part).map(|info| (index, info)));
+        if let Some((index, info)) = find(WindowPart::End) {
+            let GroupColumn::Key(end_key) = group_columns[index] else { return Ok(Way::Plain) };
+            return Ok(Way::Attached { info, end_key, hidden: false });
+        }
+        // The end follows from another column, and becomes one more key.
+        for part in [WindowPart::Time, WindowPart::Start] {
+            let Some((index, info)) = find(part) else { continue };
+            let Some(Slot::Physical(place)) = roles[index].as_ref().map(|column| column.slot) else { continue };
+            let shift_ms = match (part, info.spec.kind) {
+                (WindowPart::Time, _) => 1,
+                (_, WindowKind::Tumble { size_ms } | WindowKind::Hop { size_ms, .. }) => size_ms,
+                (_, WindowKind::Cumulate { .. }) => continue,
+            };
+            let time_type = stream.physical.field(place).data_type().clone();
+            let field = window_field(WindowPart::End, &time_type, false);
+            keys.push(inputs.add_physical(Arc::new(ShiftedTime::new(place, shift_ms, field))));
+            return Ok(Way::Attached { info, end_key: keys.len() - 1, hidden: true });
+        }
+        Ok(Way::Plain)
+    }
+
+    /// One aggregate call over the columns of `inputs`.
+    #[allow(clippy::too_many_arguments)]
+    fn call(
+        &mut self,
+        function: &AggregateFunction,
+        return_field: FieldRef,
+        stream: &mut Stream,
+        inputs: &mut Inputs,
+        compiler: &Compiler,
+        input_plan: &LogicalPlan,
+        retracting: bool,
+    ) -> Result<AggregateCall> {
+        let schema = input_plan.schema();
+        let name = function.func.name();
+        let params = &function.params;
+        let filter = match &params.filter {
+            Some(filter) => Some(inputs.add(self, stream, compiler, filter)?),
+            None => None,
+        };
+        let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
+        let order_matters = ORDERED_FUNCTIONS.contains(&name);
+        let ours = default_functions().aggregate.get(name).is_some_and(|known| Arc::ptr_eq(known, &function.func));
+        let counts_rows = name == "count"
+            && !params.distinct
+            && matches!(params.args.as_slice(), [LogicalExpr::Literal(value, _)] if !value.is_null());
+        let builtin_fits = ours && !ignore_nulls && (!order_matters || (params.order_by.is_empty() && stream.ordered));
+        if builtin_fits {
+            let args: &[LogicalExpr] = if counts_rows { &[] } else { &params.args };
+            let fields = args.iter().map(|arg| Ok(arg.to_field(schema.as_ref())?.1)).collect::<Result<Vec<_>>>()?;
+            let request = BuiltinRequest {
+                name,
+                args: &fields,
+                distinct: params.distinct,
+                retracting,
+                return_field: Arc::clone(&return_field),
+            };
+            if let Some(builtin) = builtin(&request).filter(|builtin| !retracting || builtin.supports_retraction()) {
+                if order_matters {
+                    stream.require_ordinals();
+                }
+                let args = args.iter().map(|arg| inputs.add(self, stream, compiler, arg)).collect::<Result<_>>()?;
+                return Ok(AggregateCall { function: builtin, args, filter });
+            }
+        }
+        if retracting {
+            let because = stream.retracts_because.clone().unwrap_or_default();
+            return Err(SqlError::unsupported(
+                format!("`{}` over rows that can be taken back", short_text(&LogicalExpr::AggregateFunction(function.clone()))),
+                because,
+                None,
+            ));
+        }
+        // DataFusion's own.
+        let mut columns: Vec<FieldRef> = vec![];
+        let mut places = vec![];
+        let mut add = |this: &mut Self, stream: &mut Stream, inputs: &mut Inputs, expr: &LogicalExpr| -> Result<usize> {
+            places.push(inputs.add(this, stream, compiler, expr)?);
+            columns.push(expr.to_field(schema.as_ref())?.1);
+            Ok(columns.len() - 1)
+        };
+        let mut args = vec![];
+        for arg in &params.args {
+            args.push(match strip_alias(arg) {
+                LogicalExpr::Literal(value, _) => Arg::Literal(value.clone()),
+                arg => Arg::Column(add(self, stream, inputs, arg)?),
+            });
+        }
+        let mut order = vec![];
+        for sort in &params.order_by {
+            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
+            let argument = params.args.iter().zip(&args).find_map(|(arg, place)| match place {
+                Arg::Column(place) if arg == &sort.expr => Some(*place),
+                _ => None,
+            });
+            let column = match argument {
+                Some(place) => place,
+                None => add(self, stream, inputs, &sort.expr)?,
+            };
+            order.push(Order { column, options });
+        }
+        // A total order, so that no accident shows: of arrival, or where nothing is known of that, of the values.
+        let by_arrival = order_matters && !params.distinct && stream.ordered;
+        if by_arrival {
+            stream.require_ordinals();
+        } else if order_matters && order.is_empty()
+            && let Some(Arg::Column(column)) = args.first()
+        {
+            order.push(Order { column: *column, options: SortOptions::default() });
+        }
+        let function = Foreign::new(ForeignSpec {
+            function: Arc::clone(&function.func),
+            args,
+            columns,
+            order,
+            by_arrival,
+            distinct: params.distinct,
+            ignore_nulls,
+        })?;
+        Ok(AggregateCall { function: Arc::new(function), args: places, filter })
+    }
+
+    /// Each row once for each grouping set, with the other keys null.
+    #[allow(clippy::too_many_arguments)]
+    fn expand(
+        &mut self,
+        stream: &mut Stream,
+        from: (NodeIndex, u8),
+        input: &SchemaRef,
+        keys: &[usize],
+        patterns: &[Vec<bool>],
+        ids: &[u64],
+        id_type: &DataType,
+        plan: &LogicalPlan,
+    ) -> Result<((NodeIndex, u8), SchemaRef)> {
+        let compiler = Compiler::over(input, &self.context.config)?;
+        let mut fields: Vec<FieldRef> = input.fields().iter().cloned().collect();
+        fields.extend(keys.iter().map(|key| Arc::new(input.field(*key).clone().with_nullable(true))));
+        fields.push(Arc::new(Field::new("__grouping_id", id_type.clone(), false)));
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let mut projections = vec![];
+        for (pattern, id) in patterns.iter().zip(ids) {
+            let mut exprs: Vec<ExprRef> = vec![];
+            for (index, field) in input.fields().iter().enumerate() {
+                exprs.push(Arc::new(PlainColumn::new(index, Arc::clone(field))));
+            }
+            for (key, present) in keys.iter().zip(pattern) {
+                let field = input.field(*key);
+                exprs.push(match present {
+                    true => Arc::new(PlainColumn::new(*key, Arc::new(field.clone()))),
+                    false => compiler.compile(&lit(ScalarValue::try_from(field.data_type())?), field.name())?,
+                });
+            }
+            let id = cast(lit(*id), id_type.clone());
+            let id = self.context.simplify(id, datafusion::common::DFSchema::empty())?;
+            exprs.push(compiler.compile(&id, "__grouping_id")?);
+            projections.push(exprs);
+        }
+        let sets = patterns.iter().map(|pattern| {
+            let present = keys.iter().zip(pattern).filter(|(_, present)| **present);
+            format!("({})", present.map(|(key, _)| input.field(*key).name().as_str()).collect::<Vec<_>>().join(", "))
+        });
+        let detail = format!("grouping sets [{}]", sets.collect::<Vec<_>>().join(", "));
+        let id = self.id("expand", plan, &stream.tables);
+        let output = EdgeInfo {
+            schema: Arc::clone(&schema),
+            changelog: if stream.changelog == ChangelogMode::AppendOnly { stream.changelog } else { ChangelogMode::Retract },
+            key: None,
+            time_column: None,
+            ordinals: self.graph.nodes[from.0].output.ordinals,
+        };
+        let factory = ExpandFactory::new(projections, Arc::clone(&schema));
+        let node = self.push_operator(id, factory, from, Route::Forward, output, detail, "");
+        stream.physical = Arc::clone(&schema);
+        Ok(((node, PORT_MAIN), schema))
+    }
+
+    // ---------------------------------------------------------------- ways
+
+    /// By a pending window.
+    fn windowed(
+        &mut self,
+        stream: &mut Stream,
+        task: Task<'_>,
+        info: &WindowInfo,
+        time: usize,
+    ) -> Result<(NodeIndex, GroupPlaces, usize)> {
+        self.aggregated_window = true;
+        let key_count = task.keys.len();
+        let time_type = task.input_schema.field(time).data_type().clone();
+        let lateness_ms = if info.watermark { stream.lateness_ms } else { NEVER_LATE_MS };
+        let closes_once = info.watermark && lateness_ms == 0 && info.emit != Some(EmitKind::Changes);
+        let emit = if closes_once { PaneEmit::OnClose } else { PaneEmit::EveryStep };
+        let windows = PartialWindows::Panes { spec: info.spec, time_column: time, emit, lateness_ms };
+        let bound = if closes_once { "open panes, until the watermark passes the pane's end" } else { "" };
+        let detail = format!("{}, window={}", task.detail.keys_and_calls, info.spec);
+        let (partial, partial_schema) = self.partial(stream, &task, windows, &detail, bound)?;
+        if info.watermark {
+            self.may_refuse(partial, &stream.tables);
+        }
+        if closes_once {
+            let factory = WindowAggregateFactory::new(
+                info.spec,
+                time_type.clone(),
+                partial_schema,
+                key_count,
+                task.calls,
+                task.row_count_call,
+            )
+            .map_err(engine)?;
+            let schema = factory.output_schema();
+            let id = self.id("window aggregate", task.plan, &stream.tables);
+            let output = EdgeInfo {
+                schema,
+                changelog: ChangelogMode::AppendOnly,
+                key: Some((0..key_count + 2).collect()),
+                time_column: Some(key_count + 2),
+                ordinals: false,
+            };
+            let route = Route::Hash((1..=key_count).collect());
+            let bound = "panes of open windows, until the watermark passes window_end";
+            let node = self.push_operator(id, factory, (partial, PORT_MAIN), route, output, detail, bound);
+            let places =
+                GroupPlaces { first_key: 0, start: key_count, end: key_count + 1, time: Some(key_count + 2) };
+            return Ok((node, places, key_count + 3));
+        }
+        let factory =
+            PaneWindowsFactory::new(info.spec, time_type, partial_schema, lateness_ms).map_err(engine)?;
+        let windows_schema = factory.output_schema();
+        let id = self.id("pane windows", task.plan, &stream.tables);
+        let output = plain_edge(Arc::clone(&windows_schema));
+        let from = (partial, PORT_MAIN);
+        let spread =
+            self.push_operator(id, factory, from, Route::Forward, output, info.spec.to_string(), "");
+        let window = info.watermark.then_some(GroupWindow {
+            end_key: 1,
+            emit: match info.emit {
+                Some(EmitKind::Changes) => GroupEmit::EveryStep,
+                _ => GroupEmit::OnWindowClose,
+            },
+            lateness_ms,
+        });
+        let factory = GroupAggregateFactory::new(
+            windows_schema,
+            key_count + 2,
+            task.calls,
+            task.row_count_call,
+            window,
+        )
+        .map_err(engine)?;
+        let bound = match (window.is_some(), lateness_ms) {
+            (false, _) if stream.bounded => "every group, until the input ends".to_string(),
+            (false, _) => "every group, for ever".to_string(),
+            (true, 0) => "groups of open windows, until the watermark passes window_end".to_string(),
+            (true, lateness_ms) => {
+                format!("groups of windows, until the watermark passes window_end + {lateness_ms} ms")
+            }
+        };
+        let schema = factory.output_schema();
+        let id = self.id("group aggregate", task.plan, &stream.tables);
+        let output = EdgeInfo {
+            schema,
+            changelog: ChangelogMode::Upsert,
+            key: Some((0..key_count + 2).collect()),
+            time_column: None,
+            ordinals: false,
+        };
+        let route = Route::Hash((0..key_count + 2).collect());
+        let node = self.push_operator(id, factory, (spread, PORT_MAIN), route, output, detail, &bound);
+        Ok((node, GroupPlaces { first_key: 2, start: 0, end: 1, time: None }, key_count + 2))
+    }
+
+    /// By a window that the rows carry.
+    fn attached(
+        &mut self,
+        stream: &mut Stream,
+        task: Task<'_>,
+        info: &WindowInfo,
+        end_key: usize,
+    ) -> Result<(NodeIndex, GroupPlaces, usize)> {
+        self.aggregated_window = true;
+        let key_count = task.keys.len();
+        let lateness_ms = stream.lateness_ms;
+        let windows = PartialWindows::Attached { end_key, lateness_ms };
+        let end_name = task.detail.names[end_key].clone();
+        let detail = format!("{}, until {end_name}", task.detail.keys_and_calls);
+        let (partial, partial_schema) = self.partial(stream, &task, windows, &detail, "")?;
+        self.may_refuse(partial, &stream.tables);
+        let emit = match info.emit {
+            Some(EmitKind::Changes) => GroupEmit::EveryStep,
+            _ => GroupEmit::OnWindowClose,
+        };
+        let window = GroupWindow { end_key, emit, lateness_ms };
+        let factory =
+            GroupAggregateFactory::new(partial_schema, key_count, task.calls, task.row_count_call, Some(window))
+                .map_err(engine)?;
+        let schema = factory.output_schema();
+        let append_only = emit == GroupEmit::OnWindowClose && lateness_ms == 0;
+        let bound = match lateness_ms {
+            0 => format!("groups, until the watermark passes {end_name}"),
+            lateness_ms => format!("groups, until the watermark passes {end_name} + {lateness_ms} ms"),
+        };
+        let id = self.id("group aggregate", task.plan, &stream.tables);
+        let output = EdgeInfo {
+            schema,
+            changelog: if append_only { ChangelogMode::AppendOnly } else { ChangelogMode::Upsert },
+            key: Some((0..key_count).collect()),
+            time_column: None,
+            ordinals: false,
+        };
+        let route = Route::Hash((0..key_count).collect());
+        let node = self.push_operator(id, factory, (partial, PORT_MAIN), route, output, detail, &bound);
+        Ok((node, GroupPlaces::keys_only(), key_count))
+    }
+
+    /// Without a window that closes.
+    fn updating(&mut self, stream: &mut Stream, task: Task<'_>) -> Result<(NodeIndex, GroupPlaces, usize)> {
+        if self.emit == Some(EmitKind::OnWindowClose) {
+            return Err(SqlError::plan(
+                "EMIT ON WINDOW CLOSE needs a window: this `GROUP BY` has none that closes; aggregate over \
+                 `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), ..))` and group by `window_start, window_end`",
+                None,
+            ));
+        }
+        let key_count = task.keys.len();
+        let detail = task.detail.keys_and_calls.clone();
+        let (partial, partial_schema) = self.partial(stream, &task, PartialWindows::None, &detail, "")?;
+        let distinct = task.calls.is_empty();
+        let factory =
+            GroupAggregateFactory::new(partial_schema, key_count, task.calls, task.row_count_call, None)
+                .map_err(engine)?;
+        let schema = factory.output_schema();
+        let bound = match (key_count, stream.bounded) {
+            (0, _) => "one row".to_string(),
+            (_, true) => "every group, until the input ends".to_string(),
+            (_, false) => {
+                self.notice(format!(
+                    "the state of `GROUP BY {}` grows with every new group and is never freed; group by a window \
+                     (`TABLE(TUMBLE(..))`) over a table with a watermark to bound it",
+                    task.detail.names.join(", ")
+                ));
+                "every group, for ever".to_string()
+            }
+        };
+        let id = self.id("group aggregate", task.plan, &stream.tables);
+        let output = EdgeInfo {
+            schema,
+            changelog: if distinct { ChangelogMode::AppendOnly } else { ChangelogMode::Upsert },
+            key: Some((0..key_count).collect()),
+            time_column: None,
+            ordinals: false,
+        };
+        let route = Route::Hash((0..key_count).collect());
+        let node = self.push_operator(id, factory, (partial, PORT_MAIN), route, output, detail, &bound);
+        Ok((node, GroupPlaces::keys_only(), key_count))
+    }
+
+    /// The local phase.
+    fn partial(
+        &mut self,
+        stream: &mut Stream,
+        task: &Task<'_>,
+        windows: PartialWindows,
+        detail: &str,
+        bound: &str,
+    ) -> Result<(NodeIndex, SchemaRef)> {
+        let input = Arc::clone(&task.input_schema);
+        let factory = PartialAggregateFactory::new(input, task.keys.clone(), task.calls.clone(), windows)
+            .map_err(engine)?;
+        let schema = factory.output_schema();
+        let id = self.id("partial aggregate", task.plan, &stream.tables);
+        let output = plain_edge(Arc::clone(&schema));
+        let node = self.push_operator(id, factory, task.from, Route::Forward, output, detail.to_string(), bound);
+        Ok((node, schema))
+    }
+
+    /// `window_time`, which the keyed table does not hold, computed from `window_end`.
+    fn append_window_time(&mut self, stream: &mut Stream, column: usize, end: usize) {
+        let end_field = stream.physical.field(end);
+        let watermark = stream.columns[column].rowtime;
+        let field = window_field(WindowPart::Time, end_field.data_type(), watermark);
+        let mut fields: Vec<FieldRef> = stream.physical.fields().iter().cloned().collect();
+        let mut exprs: Vec<ExprRef> = vec![];
+        for (index, field) in fields.iter().enumerate() {
+            exprs.push(Arc::new(PlainColumn::new(index, Arc::clone(field))));
+        }
+        exprs.push(Arc::new(ShiftedTime::new(end, -1, Arc::clone(&field))));
+        fields.push(field);
+        let place = fields.len() - 1;
+        let (columns, key) = (std::mem::take(&mut stream.columns), stream.key.take());
+        self.project_physical(stream, exprs, Arc::new(Schema::new(fields)));
+        (stream.columns, stream.key) = (columns, key);
+        stream.columns[column].slot = Slot::Physical(place);
+    }
+
+}
+
+/// What the ways of aggregating have in common.
+struct Task<'p> {
+    from: (NodeIndex, u8),
+    input_schema: SchemaRef,
+    keys: Vec<usize>,
+    calls: Vec<AggregateCall>,
+    row_count_call: Option<usize>,
+    detail: Described,
+    plan: &'p LogicalPlan,
+}
+
+/// Keys and calls in words.
+struct Described {
+    keys_and_calls: String,
+    names: Vec<String>,
+}
+
+/// Where an operator puts the columns of the group.
+struct GroupPlaces {
+    first_key: usize,
+    start: usize,
+    end: usize,
+    time: Option<usize>,
+}
+
+impl GroupPlaces {
+    fn keys_only() -> Self {
+        Self { first_key: 0, start: 0, end: 0, time: None }
+    }
+
+    fn of(&self, part: WindowPart) -> usize {
+        match part {
+            WindowPart::Start => self.start,
+            WindowPart::End => self.end,
+            WindowPart::Time => self.time.unwrap_or(usize::MAX),
+        }
+    }
+}
+
+fn describe(keys: &[String], calls: &[String]) -> String {
+    match calls.is_empty() {
+        true => format!("keys=[{}]", keys.join(", ")),
+        false => format!("keys=[{}], aggregates=[{}]", keys.join(", "), calls.join(", ")),
+    }
+}
+
+fn plain_edge(schema: SchemaRef) -> EdgeInfo {
+    EdgeInfo { schema, changelog: ChangelogMode::AppendOnly, key: None, time_column: None, ordinals: false }
+}
+
+/// Counts the rows of a group, with their weights.
+fn row_count() -> Result<AggregateCall> {
+    let request = BuiltinRequest {
+        name: "count",
+        args: &[],
+        distinct: false,
+        retracting: true,
+        return_field: Arc::new(Field::new("rows", DataType::Int64, false)),
+    };
+    let function: AggregateFunctionRef = builtin(&request).ok_or_else(|| SqlError::internal("`count(*)` is missing"))?;
+    Ok(AggregateCall { function, args: vec![], filter: None })
+}
+
+/// For each grouping set, which of the group's expressions are in it.
+fn sets_of(set: &GroupingSet, group: &[LogicalExpr]) -> Vec<Vec<bool>> {
+    let pattern = |present: &[&LogicalExpr]| -> Vec<bool> {
+        group.iter().map(|expr| present.iter().any(|other| strip_alias(other) == expr)).collect()
+    };
+    match set {
+        GroupingSet::GroupingSets(sets) => sets.iter().map(|set| pattern(&set.iter().collect::<Vec<_>>())).collect(),
+        GroupingSet::Rollup(exprs) => {
+            (0..=exprs.len()).map(|count| pattern(&exprs[..count].iter().collect::<Vec<_>>())).collect()
+        }
+        GroupingSet::Cube(exprs) => (0..1u64 << exprs.len().min(20))
+            .map(|mask| {
+                let present = exprs.iter().enumerate().filter(|(index, _)| mask >> index & 1 == 1);
+                pattern(&present.map(|(_, expr)| expr).collect::<Vec<_>>())
+            })
+            .collect(),
+    }
+}
+
+/// DataFusion's grouping ids: a bit for each expression that is *not* in the set, the last one lowest, and above them the number of
+/// times that the same set came before.
+fn grouping_ids(sets: &[Vec<bool>]) -> Vec<u64> {
+    let mut ids = vec![];
+    for (index, set) in sets.iter().enumerate() {
+        let bits = set.iter().fold(0u64, |bits, present| (bits << 1) | u64::from(!present));
+        let before = sets[..index].iter().filter(|other| *other == set).count() as u64;
+        ids.push(bits | before << set.len());
+    }
+    ids
+}

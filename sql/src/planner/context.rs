@@ -1,0 +1,304 @@
+//! What DataFusion's planner asks of a catalog, and the way from a query's text to its logical plan.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DFSchema, Result as DataFusionResult, TableReference};
+use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
+use datafusion::logical_expr::registry::FunctionRegistry;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF, col,
+};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use datafusion::sql::sqlparser::ast::{Query, Statement};
+
+use super::names::{self, ViewSchemas};
+use super::window::WindowRelationPlanner;
+use super::{logical, refuse};
+use crate::catalog::{Catalog, Functions, Relation, View};
+use crate::error::{Result, SqlError};
+use crate::parser::{EmitKind, ExprText, QueryText};
+use crate::types::EagreTypePlanner;
+
+/// How deep views may read views: a view that reads itself, through others, would never end.
+const VIEW_DEPTH_MAX: usize = 64;
+
+/// What every session starts with; made once, because DataFusion has hundreds of functions.
+struct Defaults {
+    functions: Arc<Functions>,
+    expr_planners: Vec<Arc<dyn ExprPlanner>>,
+    function_rewrites: Vec<Arc<dyn FunctionRewrite + Send + Sync>>,
+}
+
+fn defaults() -> &'static Defaults {
+    static DEFAULTS: OnceLock<Defaults> = OnceLock::new();
+    DEFAULTS.get_or_init(|| {
+        let mut state = SessionStateBuilder::new().with_default_features().build();
+        crate::functions::register(&mut state).expect("registering in memory does not fail");
+        let lower = |name: &String| name.to_lowercase();
+        let functions = Functions {
+            scalar: state.scalar_functions().iter().map(|(name, f)| (lower(name), Arc::clone(f))).collect(),
+            aggregate: state.aggregate_functions().iter().map(|(name, f)| (lower(name), Arc::clone(f))).collect(),
+            window: state.window_functions().iter().map(|(name, f)| (lower(name), Arc::clone(f))).collect(),
+            higher_order: state.higher_order_functions().iter().map(|(name, f)| (lower(name), Arc::clone(f))).collect(),
+        };
+        Defaults {
+            functions: Arc::new(functions),
+            expr_planners: FunctionRegistry::expr_planners(&state),
+            function_rewrites: state.analyzer().function_rewrites().to_vec(),
+        }
+    })
+}
+
+/// DataFusion's functions and those of this dialect.
+pub(crate) fn default_functions() -> Arc<Functions> {
+    Arc::clone(&defaults().functions)
+}
+
+/// The rewrites of operators (JSON access) that the analyser runs.
+pub(super) fn function_rewrites() -> &'static [Arc<dyn FunctionRewrite + Send + Sync>] {
+    &defaults().function_rewrites
+}
+
+/// The options under which all is planned.
+pub(super) fn config_of(catalog: &Catalog) -> ConfigOptions {
+    let mut config = ConfigOptions::default();
+    config.execution.time_zone = Some(catalog.time_zone().to_string());
+    config.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    config.optimizer.skip_failed_rules = false;
+    // An ORDER BY without LIMIT in a subquery means nothing.
+    config.sql_parser.enable_subquery_sort_elimination = true;
+    config
+}
+
+/// One planning of one statement.
+pub(super) struct PlanContext<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) config: Arc<ConfigOptions>,
+    relation_planners: Vec<Arc<dyn RelationPlanner>>,
+    views: RefCell<HashMap<String, Arc<LogicalPlan>>>,
+    view_depth: Cell<usize>,
+    /// What DataFusion may not be told: errors of ours on their way through it.
+    pub(super) emit: Option<EmitKind>,
+}
+
+impl<'a> PlanContext<'a> {
+    pub(super) fn new(catalog: &'a Catalog) -> Self {
+        Self {
+            catalog,
+            config: Arc::new(config_of(catalog)),
+            relation_planners: vec![Arc::new(WindowRelationPlanner)],
+            views: RefCell::new(HashMap::new()),
+            view_depth: Cell::new(0),
+            emit: None,
+        }
+    }
+
+    fn sql_to_rel(&self) -> SqlToRel<'_, Self> {
+        let options = ParserOptions::from(&self.config.sql_parser)
+            .with_enable_ident_normalization(false)
+            .with_collect_spans(true);
+        SqlToRel::new_with_options(self, options)
+    }
+
+    /// The plan of a query as it is written, neither analysed nor optimised.
+    ///
+    /// # Errors
+    /// All that is wrong with it, with its place where one is known.
+    pub(super) fn plan_query(&self, query: &QueryText) -> Result<LogicalPlan> {
+        let resolved = self.resolve_query(query)?;
+        let statement = Statement::Query(resolved);
+        self.sql_to_rel().sql_statement_to_plan(statement).map_err(|error| self.place(error, query))
+    }
+
+    /// The syntax tree with the catalog's names; what cannot run is refused.
+    pub(super) fn resolve_query(&self, query: &QueryText) -> Result<Box<Query>> {
+        refuse::constructs(&query.ast)?;
+        let mut ast = query.ast.clone();
+        let emit = query.emit.map(|emit| emit.kind).or(self.emit);
+        names::resolve(self.catalog, self, &mut ast, emit).map_err(|error| error.or_at(query.location))?;
+        Ok(ast)
+    }
+
+    fn place(&self, error: datafusion::common::DataFusionError, query: &QueryText) -> SqlError {
+        SqlError::from(error).or_at(query.location)
+    }
+
+    /// The plan of a view, with its columns named as the view says.
+    fn view_plan(&self, view: &View) -> Result<Arc<LogicalPlan>> {
+        let key = view.name.to_lowercase();
+        if let Some(plan) = self.views.borrow().get(&key) {
+            return Ok(Arc::clone(plan));
+        }
+        let depth = self.view_depth.get();
+        if depth >= VIEW_DEPTH_MAX {
+            return Err(SqlError::plan(format!("view `{}` reads itself", view.name), None));
+        }
+        self.view_depth.set(depth + 1);
+        let plan = self.plan_query(&view.query).map_err(|error| in_view(error, &view.name));
+        self.view_depth.set(depth);
+        let mut plan = plan?;
+        if !view.columns.is_empty() {
+            let columns = plan.schema().columns();
+            let exprs = columns.into_iter().zip(&view.columns).map(|(column, name)| Expr::Column(column).alias(name));
+            plan = LogicalPlanBuilder::from(plan.clone()).project(exprs.collect::<Vec<_>>())?.build()?;
+        }
+        let plan = Arc::new(plan);
+        self.views.borrow_mut().insert(key, Arc::clone(&plan));
+        Ok(plan)
+    }
+
+    /// An expression over the columns of `schema`, coerced and simplified.
+    ///
+    /// # Errors
+    /// Unknown names, types that do not fit, aggregates.
+    pub(super) fn plan_expr(&self, expr: &ExprText, schema: &SchemaRef) -> Result<Expr> {
+        let mut ast = expr.ast.clone();
+        let at = |error: SqlError| error.or_at(expr.location);
+        names::resolve_expr(self.catalog, self, &mut ast, schema).map_err(at)?;
+        let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
+        let planned = self.sql_to_rel().sql_to_expr(ast, &df_schema, &mut PlannerContext::new());
+        let planned = planned.map_err(|error| at(SqlError::from(error)))?;
+        if logical::contains_aggregate(&planned) {
+            return Err(SqlError::plan(format!("`{}` aggregates rows; here one row is all there is", expr.text), expr.location));
+        }
+        self.simplify(planned, df_schema).map_err(at)
+    }
+
+    /// Coerces and simplifies an expression over `schema`.
+    pub(super) fn simplify(&self, expr: Expr, schema: DFSchema) -> Result<Expr> {
+        let schema = Arc::new(schema);
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::clone(&schema))
+            .with_config_options(Arc::clone(&self.config))
+            .build();
+        let simplifier = ExprSimplifier::new(context);
+        let expr = logical::rewrite_functions(expr, &schema, &self.config)?;
+        Ok(simplifier.simplify(simplifier.coerce(expr, &schema)?)?)
+    }
+}
+
+/// An error inside a view's text has a place in the text of its creation, not of the query that reads it.
+fn in_view(error: SqlError, view: &str) -> SqlError {
+    match error {
+        SqlError::Internal { .. } => error,
+        other => SqlError::plan(format!("view `{view}` no longer plans: {other}"), None),
+    }
+}
+
+impl ViewSchemas for PlanContext<'_> {
+    fn view_schema(&self, view: &View) -> Result<SchemaRef> {
+        Ok(Arc::clone(self.view_plan(view)?.schema().inner()))
+    }
+}
+
+/// A table as plans know it.
+pub(super) struct CatalogTable {
+    pub(super) relation: Relation,
+    schema: SchemaRef,
+}
+
+impl TableSource for CatalogTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+}
+
+struct ViewSource {
+    plan: Arc<LogicalPlan>,
+}
+
+impl TableSource for ViewSource {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.plan.schema().inner())
+    }
+
+    fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
+        Some(Cow::Borrowed(&self.plan))
+    }
+}
+
+impl ContextProvider for PlanContext<'_> {
+    fn get_table_source(&self, name: TableReference) -> DataFusionResult<Arc<dyn TableSource>> {
+        let name = name.to_string();
+        let whole = self.catalog.relation(&[(&name, true)], None);
+        let relation = match (whole, name.rsplit_once('.')) {
+            (Err(_), Some((table, suffix))) => self.catalog.relation(&[(table, true), (suffix, true)], None),
+            (whole, _) => whole,
+        }?;
+        if let Relation::View(view) = &relation {
+            return Ok(Arc::new(ViewSource { plan: self.view_plan(view)? }));
+        }
+        let schema = self.catalog.relation_schema(&relation)?;
+        Ok(Arc::new(CatalogTable { relation, schema }))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &defaults().expr_planners
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relation_planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(EagreTypePlanner))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.catalog.functions().scalar.get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.catalog.functions().higher_order.get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.catalog.functions().aggregate.get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.catalog.functions().window.get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _variable_names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn get_variable_field(&self, _variable_names: &[String]) -> Option<FieldRef> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.config
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.catalog.functions().scalar.keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.catalog.functions().higher_order.keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.catalog.functions().aggregate.keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.catalog.functions().window.keys().cloned().collect()
+    }
+}
+
+/// The plain column of a schema, whatever characters its name has.
+pub(super) fn column(name: &str) -> Expr {
+    col(datafusion::common::Column::new_unqualified(name))
+}

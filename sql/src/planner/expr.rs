@@ -1,0 +1,278 @@
+//! DataFusion's physical expressions behind the engine's trait.
+//!
+//! Functions of the step (`now()`, `random()`) find it in a thread-local that is set around the evaluation. Functions of chance take the
+//! row's arrival number as an argument, because inside of a `CASE` they see some rows of a batch only: the expression is compiled over the
+//! input's columns and one more, which is filled from the edge's ordinals.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, Result as DataFusionResult};
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable};
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use eagre_engine::expr::{Expr, ExprRef, StepContext};
+use eagre_engine::{EngineError, Result};
+
+use super::logical::{is_random, volatile_calls};
+use crate::error::Result as SqlResult;
+use crate::functions::volatile;
+
+/// The name of the column of arrival numbers.
+const ORDINAL: &str = "__eagre_ordinal";
+
+/// Turns logical expressions over one schema into the engine's.
+pub(super) struct Compiler {
+    schema: DFSchema,
+    /// The column of the input that each column of `schema` is.
+    mapping: Vec<usize>,
+    /// How many columns the input has.
+    input_width: usize,
+    props: ExecutionProps,
+}
+
+/// What an expression needs besides its columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Volatility {
+    /// Nothing.
+    None,
+    /// The step.
+    Step,
+    /// The step and the row's arrival number.
+    Row,
+}
+
+impl Compiler {
+    /// `mapping[i]` is the place of the schema's column `i` in the batches that come.
+    pub(super) fn new(
+        schema: &DFSchema,
+        mapping: Vec<usize>,
+        input_width: usize,
+        config: &Arc<ConfigOptions>,
+    ) -> Self {
+        let mut props = ExecutionProps::new();
+        props.config_options = Some(Arc::clone(config));
+        Self { schema: schema.clone(), mapping, input_width, props }
+    }
+
+    /// Over the columns of a plain schema, each at its place.
+    pub(super) fn over(schema: &SchemaRef, config: &Arc<ConfigOptions>) -> SqlResult<Self> {
+        let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
+        let width = schema.fields().len();
+        Ok(Self::new(&df_schema, (0..width).collect(), width, config))
+    }
+
+    /// Compiles; the result's field is called `name`.
+    pub(super) fn compile(&self, expr: &LogicalExpr, name: &str) -> SqlResult<ExprRef> {
+        let (_, field) = expr.to_field(&self.schema)?;
+        let expr = strip_alias(expr);
+        if let LogicalExpr::Column(column) = expr {
+            let index = self.schema.index_of_column(column)?;
+            let field = Arc::new(self.schema.field(index).as_ref().clone().with_name(name));
+            return Ok(Arc::new(PlainColumn { index: self.mapping[index], text: column.name.clone(), field }));
+        }
+        let calls = volatile_calls(expr);
+        let volatility = match (calls.is_empty(), calls.iter().any(|call| is_random(call))) {
+            (true, _) => Volatility::None,
+            (false, false) => Volatility::Step,
+            (false, true) => Volatility::Row,
+        };
+        let text = short_text(expr);
+        let width = self.schema.fields().len();
+        let physical = match volatility {
+            Volatility::Row => {
+                let ordinal = Arc::new(Field::new(ORDINAL, DataType::UInt64, false));
+                let fields = self.schema.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
+                let fields = fields.chain([(None, ordinal)]).collect();
+                let schema = DFSchema::new_with_metadata(fields, self.schema.metadata().clone())?;
+                let expr = with_ordinals(expr.clone())?;
+                create_physical_expr(&expr, &schema, &self.props, &PhysicalPlanningContext::default())?
+            }
+            _ => create_physical_expr(expr, &self.schema, &self.props, &PhysicalPlanningContext::default())?,
+        };
+        // Columns of the schema become those of the input; the arrival number comes after all of them.
+        let input_width = self.input_width;
+        let physical = physical.transform_up(|node| match node.downcast_ref::<PhysicalColumn>() {
+            Some(column) => {
+                let index = if column.index() == width { input_width } else { self.mapping[column.index()] };
+                Ok(Transformed::yes(Arc::new(PhysicalColumn::new(column.name(), index)) as Arc<dyn PhysicalExpr>))
+            }
+            None => Ok(Transformed::no(node)),
+        })?;
+        // Nullability of a computed column is DataFusion's estimate; a wrong one would end the pipeline.
+        let field = Field::new(name, field.data_type().clone(), true).with_metadata(field.metadata().clone());
+        Ok(Arc::new(Computed {
+            physical: physical.data,
+            field: Arc::new(field),
+            text,
+            volatility,
+            input_width,
+        }))
+    }
+}
+
+/// The expression without the name given to it.
+pub(super) fn strip_alias(expr: &LogicalExpr) -> &LogicalExpr {
+    match expr {
+        LogicalExpr::Alias(alias) => strip_alias(&alias.expr),
+        other => other,
+    }
+}
+
+/// As `EXPLAIN` and errors show it: columns without their qualifiers.
+pub(super) fn short_text(expr: &LogicalExpr) -> String {
+    let plain = expr.clone().transform_up(|expr| match expr {
+        LogicalExpr::Column(column) if column.relation.is_some() => {
+            Ok(Transformed::yes(LogicalExpr::Column(Column::new_unqualified(column.name))))
+        }
+        LogicalExpr::Alias(alias) => Ok(Transformed::yes(*alias.expr)),
+        other => Ok(Transformed::no(other)),
+    });
+    match plain {
+        Ok(plain) => plain.data.human_display().to_string(),
+        Err(_) => expr.to_string(),
+    }
+}
+
+/// Hands each call of chance the row's arrival number.
+fn with_ordinals(expr: LogicalExpr) -> DataFusionResult<LogicalExpr> {
+    let rewritten = expr.transform_up(|expr| match expr {
+        LogicalExpr::ScalarFunction(ScalarFunction { func, mut args }) if is_random(func.name()) => {
+            args.push(LogicalExpr::Column(Column::new_unqualified(ORDINAL)));
+            Ok(Transformed::yes(LogicalExpr::ScalarFunction(ScalarFunction { func, args })))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(rewritten.data)
+}
+
+/// A column of the input as it is.
+#[derive(Debug)]
+pub(super) struct PlainColumn {
+    index: usize,
+    text: String,
+    field: FieldRef,
+}
+
+impl PlainColumn {
+    /// Column `index`, called `field`'s name from here on.
+    pub(super) fn new(index: usize, field: FieldRef) -> Self {
+        Self { index, text: field.name().clone(), field }
+    }
+
+    /// Column `index`, called `from` so far.
+    pub(super) fn renamed(index: usize, from: String, field: FieldRef) -> Self {
+        Self { index, text: from, field }
+    }
+}
+
+impl fmt::Display for PlainColumn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        if self.text == *self.field.name() { Ok(()) } else { write!(f, " AS {}", self.field.name()) }
+    }
+}
+
+impl Expr for PlainColumn {
+    fn evaluate(
+        &self,
+        batch: &RecordBatch,
+        _context: &StepContext,
+        _ordinals: Option<&UInt64Array>,
+    ) -> Result<ArrayRef> {
+        Ok(Arc::clone(batch.column(self.index)))
+    }
+
+    fn field(&self) -> &FieldRef {
+        &self.field
+    }
+
+    fn as_column(&self) -> Option<usize> {
+        Some(self.index)
+    }
+}
+
+/// Anything that is computed.
+#[derive(Debug)]
+struct Computed {
+    physical: Arc<dyn PhysicalExpr>,
+    field: FieldRef,
+    text: String,
+    volatility: Volatility,
+    /// How many columns of the input it sees.
+    input_width: usize,
+}
+
+impl fmt::Display for Computed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        match self.field.name().as_str() {
+            "" => Ok(()),
+            name if name == self.text => Ok(()),
+            name => write!(f, " AS {name}"),
+        }
+    }
+}
+
+impl Computed {
+    fn failed(&self, error: impl fmt::Display) -> EngineError {
+        EngineError::Evaluate { operator: self.text.clone(), message: error.to_string() }
+    }
+
+    /// The batch with the arrival numbers as one more column.
+    fn with_ordinals(&self, batch: &RecordBatch, ordinals: Option<&UInt64Array>) -> Result<RecordBatch> {
+        let ordinals = ordinals.ok_or_else(|| EngineError::bug(format!("`{}` without arrival numbers", self.text)))?;
+        let schema = batch.schema();
+        let mut fields: Vec<FieldRef> = schema.fields().iter().take(self.input_width).cloned().collect();
+        fields.push(Arc::new(Field::new(ORDINAL, DataType::UInt64, false)));
+        let mut columns: Vec<ArrayRef> = batch.columns().iter().take(self.input_width).cloned().collect();
+        columns.push(Arc::new(ordinals.clone()));
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
+    }
+}
+
+impl Expr for Computed {
+    fn evaluate(
+        &self,
+        batch: &RecordBatch,
+        context: &StepContext,
+        ordinals: Option<&UInt64Array>,
+    ) -> Result<ArrayRef> {
+        let evaluate = |batch: &RecordBatch| {
+            let value = self.physical.evaluate(batch)?;
+            value.into_array(batch.num_rows())
+        };
+        let step = volatile::StepContext {
+            processing_time_ms: context.clock_ms,
+            seed: context.seed,
+            ordinal_base: 0,
+        };
+        let array = match self.volatility {
+            Volatility::None => evaluate(batch),
+            Volatility::Step => volatile::with_context(step, || evaluate(batch)),
+            Volatility::Row => {
+                let batch = self.with_ordinals(batch, ordinals)?;
+                volatile::with_context(step, || evaluate(&batch))
+            }
+        };
+        let array = array.map_err(|error| self.failed(error.strip_backtrace()))?;
+        match array.data_type() == self.field.data_type() {
+            true => Ok(array),
+            // A function may return another string type than it declares.
+            false => cast(&array, self.field.data_type()).map_err(|error| self.failed(error)),
+        }
+    }
+
+    fn field(&self) -> &FieldRef {
+        &self.field
+    }
+}

@@ -1,0 +1,156 @@
+//! `INSERT INTO`: the columns of a query become those of a table.
+//!
+//! Numbers, timestamps and text widen and narrow into each other where nothing but range or precision is at stake; text does not turn into
+//! a number or a time by itself, because a mistake there would only show at run time, row by row. Texts written as `VALUES` are an
+//! exception: what is written as a text may be meant as any type.
+
+use std::sync::Arc;
+
+use arrow::compute::can_cast_types;
+use arrow::datatypes::DataType;
+use datafusion::common::{Column, ScalarValue};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
+use datafusion::sql::sqlparser::ast::SetExpr;
+use eagre_engine::sink::SinkFactory;
+
+use super::context::PlanContext;
+use crate::catalog::{ColumnKind, Relation};
+use crate::error::{Result, SqlError, nearest};
+use crate::parser::Insert;
+use crate::types::sql_name;
+
+/// Where the rows go.
+pub(super) struct Target {
+    pub(super) table: String,
+    pub(super) factory: Arc<dyn SinkFactory>,
+}
+
+/// Projects a query onto the columns that the table's sink takes.
+pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert) -> Result<(LogicalPlan, Target)> {
+    let at = insert.table.location();
+    let relation = context.catalog.lookup(&insert.table)?;
+    let Relation::Table(table) = &relation else {
+        let kind = if matches!(relation, Relation::View(_)) { "a view" } else { "made by the engine" };
+        return Err(SqlError::plan(format!("`{}` is {kind} and cannot be written", relation.name()), at));
+    };
+    let definition = &table.definition;
+    let sink_columns: Vec<usize> =
+        (0..definition.columns.len()).filter(|index| definition.columns[*index].is_written()).collect();
+    // The table column that each query column fills.
+    let targets = if insert.columns.is_empty() {
+        sink_columns.clone()
+    } else {
+        let mut targets: Vec<usize> = vec![];
+        for name in &insert.columns {
+            let index = definition.column_index(name).ok_or_else(|| SqlError::UnknownColumn {
+                name: name.text.clone(),
+                nearest: nearest(&name.text, definition.columns.iter().map(|column| column.name.as_str())),
+                location: Some(name.location),
+            })?;
+            let column = &definition.columns[index];
+            if !column.is_written() {
+                let kind = match column.kind {
+                    ColumnKind::Computed(_) => "computed from other columns",
+                    _ => "metadata of the connector (`VIRTUAL`)",
+                };
+                return Err(SqlError::plan(
+                    format!("column `{}` of `{}` is {kind} and cannot be inserted", column.name, definition.name),
+                    name.location,
+                ));
+            }
+            if targets.contains(&index) {
+                return Err(SqlError::plan(format!("column `{}` is given twice", column.name), name.location));
+            }
+            targets.push(index);
+        }
+        targets
+    };
+    let given = plan.schema().fields().len();
+    if given != targets.len() {
+        let list = |indices: &[usize]| {
+            indices.iter().map(|index| definition.columns[*index].name.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        return Err(SqlError::plan(
+            format!(
+                "`{}` takes {} column{} ({}), but the query gives {given}; name the columns to fill: `INSERT INTO {} (..)`",
+                definition.name,
+                targets.len(),
+                if targets.len() == 1 { "" } else { "s" },
+                list(&targets),
+                definition.name
+            ),
+            insert.query.location,
+        ));
+    }
+    let is_values = matches!(insert.query.ast.body.as_ref(), SetExpr::Values(_));
+    let mut exprs = vec![];
+    for index in &sink_columns {
+        let column = &definition.columns[*index];
+        let expr = match targets.iter().position(|target| target == index) {
+            Some(place) => {
+                let (qualifier, field) = plan.schema().qualified_field(place);
+                let expr = Expr::Column(Column::from((qualifier, field)));
+                let (from, to) = (field.data_type(), &column.data_type);
+                if !assignable(from, to, is_values) {
+                    return Err(SqlError::plan(
+                        format!(
+                            "column `{0}` of `{1}` is {2}, but the query gives {3} (`{4}`); write `CAST(.. AS {2})`",
+                            column.name,
+                            definition.name,
+                            sql_name(to),
+                            sql_name(from),
+                            field.name()
+                        ),
+                        insert.query.location,
+                    ));
+                }
+                if from == to { expr } else { cast(expr, to.clone()) }
+            }
+            None if column.nullable => Expr::Literal(ScalarValue::try_from(&column.data_type)?, None),
+            None => {
+                return Err(SqlError::plan(
+                    format!("column `{}` of `{}` is NOT NULL and needs a value", column.name, definition.name),
+                    at,
+                ));
+            }
+        };
+        exprs.push(expr.alias(&column.name));
+    }
+    let plan = LogicalPlanBuilder::from(plan).project(exprs)?.build()?;
+    let factory = context.catalog.sink(table).map_err(|error| error.or_at(at))?;
+    Ok((plan, Target { table: definition.name.clone(), factory }))
+}
+
+/// Whether a value of type `from` may be put into a column of type `to` without a `CAST`.
+fn assignable(from: &DataType, to: &DataType, is_values: bool) -> bool {
+    use DataType as T;
+    let is_text = |t: &T| matches!(t, T::Utf8 | T::LargeUtf8 | T::Utf8View);
+    let is_bytes = |t: &T| matches!(t, T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_));
+    let is_time = |t: &T| matches!(t, T::Timestamp(..) | T::Date32 | T::Date64);
+    let is_time_of_day = |t: &T| matches!(t, T::Time32(_) | T::Time64(_));
+    let is_number = |t: &T| t.is_numeric() || matches!(t, T::Decimal32(..) | T::Decimal64(..));
+    let is_list = |t: &T| matches!(t, T::List(_) | T::LargeList(_) | T::FixedSizeList(..));
+    if from == to || from == &T::Null {
+        return true;
+    }
+    if let T::Dictionary(_, value) = from {
+        return assignable(value, to, is_values);
+    }
+    let kin = (is_text(from) && (is_text(to) || is_values))
+        || (is_bytes(from) && is_bytes(to))
+        || (is_number(from) && is_number(to))
+        || (is_time(from) && is_time(to))
+        || (is_time_of_day(from) && is_time_of_day(to))
+        || match (from, to) {
+            (T::List(a) | T::LargeList(a) | T::FixedSizeList(a, _), T::List(b) | T::LargeList(b)) if is_list(to) => {
+                assignable(a.data_type(), b.data_type(), is_values)
+            }
+            (T::Struct(a), T::Struct(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| assignable(a.data_type(), b.data_type(), is_values))
+            }
+            (T::Map(a, _), T::Map(b, _)) => assignable(a.data_type(), b.data_type(), is_values),
+            // What is shown as text can be put into a text.
+            (from, to) => is_text(to) && (is_number(from) || is_time(from) || is_time_of_day(from) || from == &T::Boolean),
+        };
+    kin && can_cast_types(from, to)
+}

@@ -1,0 +1,103 @@
+//! From a plan as written to one that can be lowered: DataFusion's analysis, and those of its rules that hold for unbounded input.
+//!
+//! Left out are the rules that assume an end of the input (limits pushed into sources), that trade one aggregate for two (a distinct
+//! count as two groupings doubles the state), that plan joins and subqueries, which are refused anyway, and that turn a union into one
+//! scan with a disjunction, because what follows a union may rely on its parts.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result as DataFusionResult};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion::optimizer::eliminate_filter::EliminateFilter;
+use datafusion::optimizer::eliminate_group_by_constant::EliminateGroupByConstant;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::optimize_unions::OptimizeUnions;
+use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+
+use super::context::{PlanContext, function_rewrites};
+use crate::error::Result;
+use crate::functions::volatile;
+
+/// Types fit, functions are resolved, calls of random functions are told apart.
+pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut analyzer = Analyzer::new();
+    for rewrite in function_rewrites() {
+        analyzer.add_function_rewrite(Arc::clone(rewrite));
+    }
+    let plan = analyzer.execute_and_check(plan, &context.config, |_, _| {})?;
+    Ok(volatile::number_call_sites(plan)?)
+}
+
+/// The plan that is lowered.
+pub(super) fn optimize(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan> {
+    let config = OptimizerContext::new_with_config_options(Arc::clone(&context.config))
+        // Nothing is a function of when it was planned.
+        .without_query_execution_start_time();
+    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
+        Arc::new(RewriteSetComparison::new()),
+        Arc::new(OptimizeUnions::new()),
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(ReplaceDistinctWithAggregate::new()),
+        Arc::new(EliminateDuplicatedExpr::new()),
+        Arc::new(EliminateFilter::new()),
+        Arc::new(PropagateEmptyRelation::new()),
+        Arc::new(PushDownFilter::new()),
+        Arc::new(EliminateGroupByConstant::new()),
+        Arc::new(CommonSubexprEliminate::new()),
+        Arc::new(OptimizeProjections::new()),
+    ];
+    Ok(Optimizer::with_rules(rules).optimize(plan, &config, |_, _| {})?)
+}
+
+/// The operators that extensions turn into functions (JSON access).
+pub(super) fn rewrite_functions(expr: Expr, schema: &DFSchema, config: &ConfigOptions) -> DataFusionResult<Expr> {
+    let rewritten = expr.transform_up(|expr| {
+        let mut result = Transformed::no(expr);
+        for rewrite in function_rewrites() {
+            result = result.transform_data(|expr| rewrite.rewrite(expr, schema, config))?;
+        }
+        Ok(result)
+    })?;
+    Ok(rewritten.data)
+}
+
+/// Whether an aggregate function is called somewhere in `expr`.
+pub(super) fn contains_aggregate(expr: &Expr) -> bool {
+    expr.exists(|expr| Ok(matches!(expr, Expr::AggregateFunction(_) | Expr::WindowFunction(_))))
+        .unwrap_or(true)
+}
+
+/// The calls of functions that differ from step to step or from row to row, by name.
+pub(super) fn volatile_calls(expr: &Expr) -> Vec<String> {
+    let mut names = vec![];
+    let _ = expr.apply(|expr| {
+        if let Expr::ScalarFunction(function) = expr
+            && volatile::is_volatile(function.func.name())
+        {
+            names.push(function.func.name().to_string());
+        }
+        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+    });
+    names
+}
+
+/// The volatile functions that differ from row to row, and so depend on the order of arrival.
+pub(super) fn is_random(name: &str) -> bool {
+    matches!(name, "random" | "rand_integer" | "uuid")
+}
+
+/// Whether a column of this type can be an event time.
+pub(super) fn is_time(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(..))
+}

@@ -1,0 +1,495 @@
+//! From statements to one graph of operators.
+//!
+//! All statements of a file become one graph, in which each table is read once ([`plan`]). A statement goes through these hands:
+//! [`refuse`] says no to what nothing here runs, [`names`] writes the catalog's names into the syntax tree, DataFusion makes a logical
+//! plan of it ([`context`]), which [`logical`] analyses and optimises with the rules that hold for unbounded input, and [`lower`]
+//! and [`aggregate`] turn into operators.
+
+pub(crate) mod context;
+pub(crate) mod function;
+
+mod accumulators;
+mod aggregate;
+mod explain;
+mod expr;
+mod final_sort;
+mod insert;
+mod logical;
+mod lower;
+mod names;
+pub mod oracle;
+mod refuse;
+mod unnest;
+mod values;
+mod window;
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNode;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, LogicalPlan, Operator, cast};
+use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Graph, Node, NodeIndex, NodeKind, Route, SinkNode};
+use eagre_engine::sink::{Sink, SinkFactory};
+
+pub use self::explain::explain;
+pub use self::final_sort::FinalSort;
+use self::context::{CatalogTable, PlanContext};
+use self::lower::{Lowering, Stream};
+use crate::catalog::{Catalog, Relation, TableDefinition, View};
+use crate::error::{Location, Result, SqlError};
+use crate::parser::{Construct, EmitKind, ExprText, Insert, QueryText, Statement, StatementKind, find_constructs};
+use crate::types::sql_name;
+
+/// The key of field metadata that marks a column as an event time of which a watermark speaks; the value is the table. DataFusion
+/// keeps it through aliases, filters and subqueries and drops it where a new value is computed.
+pub const ROWTIME_METADATA: &str = "eagre.rowtime";
+
+/// The table name of a top-level `SELECT`'s sink.
+pub const RESULTS_TABLE: &str = "results";
+
+/// What holds for all statements of a plan.
+#[derive(Debug, Clone, Default)]
+pub struct PlanOptions {
+    /// After how long without rows a partition leaves the watermark's minimum, for tables that do not say.
+    pub idle_timeout_ms: Option<u64>,
+    /// Whether an unreadable row ends the pipeline, for tables that do not say.
+    pub fail_on_bad_rows: bool,
+    /// When windows speak, for statements that do not say.
+    pub emit: Option<EmitKind>,
+}
+
+/// A statement that becomes part of the graph.
+#[derive(Debug, Clone, Copy)]
+pub struct PlannedStatement<'a> {
+    /// Its number in the file, from 1.
+    pub number: usize,
+    /// What it says.
+    pub kind: PlannedKind<'a>,
+    /// Where it begins.
+    pub location: Location,
+}
+
+/// The kinds of statements that run.
+#[derive(Debug, Clone, Copy)]
+pub enum PlannedKind<'a> {
+    /// A top-level query.
+    Query(&'a QueryText),
+    /// `INSERT INTO`.
+    Insert(&'a Insert),
+}
+
+impl<'a> PlannedStatement<'a> {
+    /// The statement, or those of a statement set; none for statements that do not run (`CREATE`, `SET`, ...).
+    pub fn of(number: usize, statement: &'a Statement) -> Vec<Self> {
+        let location = statement.location;
+        match &statement.kind {
+            StatementKind::Query(query) => vec![Self { number, kind: PlannedKind::Query(query), location }],
+            StatementKind::Insert(insert) => vec![Self { number, kind: PlannedKind::Insert(insert), location }],
+            StatementKind::StatementSet(statements) => {
+                statements.iter().flat_map(|statement| Self::of(number, statement)).collect()
+            }
+            StatementKind::Explain(explain) => Self::of(number, &explain.statement),
+            _ => vec![],
+        }
+    }
+
+    fn query(&self) -> &'a QueryText {
+        match self.kind {
+            PlannedKind::Query(query) => query,
+            PlannedKind::Insert(insert) => &insert.query,
+        }
+    }
+
+    /// As nodes and messages name it.
+    fn label(&self) -> String {
+        match self.kind {
+            PlannedKind::Query(_) => format!("statement {} (SELECT)", self.number),
+            PlannedKind::Insert(insert) => format!("statement {} (INSERT INTO {})", self.number, insert.table.plain()),
+        }
+    }
+}
+
+/// A planned pipeline.
+#[derive(Clone)]
+pub struct Job {
+    /// What runs.
+    pub graph: Graph,
+    /// One for each statement, in their order.
+    pub outputs: Vec<OutputInfo>,
+    /// What the user should know before it runs.
+    pub notices: Vec<Notice>,
+}
+
+impl Job {
+    /// Whether the pipeline ends by itself.
+    pub fn bounded(&self) -> bool {
+        self.outputs.iter().all(|output| output.bounded)
+    }
+
+    /// Gives the `output`-th statement, a top-level `SELECT`, the place where its rows go.
+    pub fn attach_results(&mut self, output: usize, factory: Arc<dyn SinkFactory>) {
+        let node = self.outputs[output].node;
+        if let NodeKind::Sink(sink) = &mut self.graph.nodes[node].kind {
+            sink.factory = factory;
+        }
+    }
+}
+
+/// Something worth knowing about a statement, with the way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Index into [`Job::outputs`].
+    pub statement: usize,
+    /// The text.
+    pub message: String,
+}
+
+/// What comes out of one statement.
+#[derive(Debug, Clone)]
+pub struct OutputInfo {
+    /// The statement's number in the file.
+    pub statement: usize,
+    /// Its sink in the graph.
+    pub node: NodeIndex,
+    /// The table that is written; none for a top-level `SELECT`.
+    pub table: Option<String>,
+    /// The columns that the sink gets. Those of the result come first: [`FinalSort`] may need more.
+    pub schema: SchemaRef,
+    /// Whether rows are taken back.
+    pub changelog: ChangelogMode,
+    /// Columns that identify a row, where known.
+    pub key: Option<Vec<usize>>,
+    /// What is still to be done with the whole result of a bounded top-level `SELECT`.
+    pub final_sort: Option<FinalSort>,
+    /// Whether the rows end by themselves.
+    pub bounded: bool,
+}
+
+/// Plans statements into one graph.
+///
+/// # Errors
+/// The first thing that is wrong, or cannot run, with its place.
+pub fn plan(catalog: &Catalog, statements: &[PlannedStatement<'_>], options: &PlanOptions) -> Result<Job> {
+    let mut context = PlanContext::new(catalog);
+    context.emit = options.emit;
+    let mut plans = vec![];
+    for (index, statement) in statements.iter().enumerate() {
+        plans.push((index, plan_statement(&context, statement)?));
+    }
+    let mut lowering = Lowering::new(&context, options);
+    for (_, planned) in &plans {
+        lowering.note_reads(&planned.plan);
+    }
+    // What others refuse as late is known when they are lowered.
+    plans.sort_by_key(|(index, planned)| (reads_late_rows(&planned.plan), *index));
+    let mut outputs: Vec<Option<OutputInfo>> = statements.iter().map(|_| None).collect();
+    for (index, planned) in plans {
+        let statement = &statements[index];
+        let output = lower_statement(&mut lowering, index, statement, planned);
+        outputs[index] = Some(output.map_err(|error| located(error, statement))?);
+    }
+    let outputs = outputs.into_iter().flatten().collect();
+    Ok(Job { graph: lowering.graph, outputs, notices: lowering.notices })
+}
+
+/// A statement's optimised plan.
+struct Planned {
+    plan: LogicalPlan,
+    final_sort: Option<FinalSort>,
+    sink: Option<insert::Target>,
+}
+
+fn plan_statement(context: &PlanContext<'_>, statement: &PlannedStatement<'_>) -> Result<Planned> {
+    let query = statement.query();
+    let plan = context.plan_query(query)?;
+    let at = |error: SqlError| located(error, statement);
+    let plan = logical::analyze(context, plan).map_err(at)?;
+    let (plan, final_sort) = final_sort::take(plan).map_err(at)?;
+    let (plan, final_sort, sink) = match statement.kind {
+        PlannedKind::Query(_) => (plan, final_sort, None),
+        PlannedKind::Insert(insert) => {
+            if final_sort.as_ref().is_some_and(FinalSort::limits) {
+                return Err(SqlError::unsupported(
+                    Construct::Limit.to_string(),
+                    "a table is written as rows come; only a bounded `SELECT` may have a limit",
+                    place_of(query, Construct::Limit),
+                ));
+            }
+            let (plan, target) = insert::plan(context, plan, insert)?;
+            (plan, None, Some(target))
+        }
+    };
+    let plan = logical::optimize(context, plan).map_err(at)?;
+    Ok(Planned { plan, final_sort, sink })
+}
+
+fn lower_statement(
+    lowering: &mut Lowering<'_>,
+    index: usize,
+    statement: &PlannedStatement<'_>,
+    planned: Planned,
+) -> Result<OutputInfo> {
+    let query = statement.query();
+    lowering.statement = statement.label();
+    lowering.statement_index = index;
+    lowering.emit = query.emit.map(|emit| emit.kind).or(lowering.options.emit);
+    lowering.aggregated_window = false;
+    let stream = lowering.lower(&planned.plan)?;
+    if let Some(emit) = query.emit
+        && emit.kind == EmitKind::OnWindowClose
+        && !lowering.aggregated_window
+    {
+        return Err(SqlError::plan(
+            "EMIT ON WINDOW CLOSE needs an aggregation by a window: `.. FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), ..)) GROUP BY \
+             window_start, window_end`",
+            emit.location,
+        ));
+    }
+    let fields: Vec<FieldRef> = planned.plan.schema().fields().iter().cloned().collect();
+    let mut stream = lowering.in_order(stream, &planned.plan, &fields)?;
+    if let Some(final_sort) = &planned.final_sort
+        && !stream.bounded
+    {
+        let construct = if final_sort.limits() { Construct::Limit } else { Construct::OrderBy };
+        return Err(SqlError::unsupported(
+            format!("{construct} over an input that does not end"),
+            "the rows of a stream come in the order of events; order a bounded input, or a view of the result",
+            place_of(query, construct),
+        ));
+    }
+    let (table, factory): (Option<String>, Arc<dyn SinkFactory>) = match planned.sink {
+        Some(target) => {
+            check_retractions(&stream, &target, query)?;
+            (Some(target.table), target.factory)
+        }
+        None => (None, Arc::new(ResultSink)),
+    };
+    let from = lowering.flush(&mut stream, &planned.plan);
+    let name = table.clone().unwrap_or_else(|| RESULTS_TABLE.into());
+    let id = lowering.id(&format!("sink {name}"), &planned.plan, &stream.tables);
+    let info = lowering.graph.nodes[from.0].output.clone();
+    let schema = Arc::clone(&stream.physical);
+    let node = lowering.push(Node {
+        id,
+        detail: match &table {
+            Some(table) => format!("{table}: {}", factory.describe()),
+            None => "results".to_string(),
+        },
+        kind: NodeKind::Sink(SinkNode { table: name, factory }),
+        inputs: vec![Edge { from: from.0, port: from.1, route: Route::Forward }],
+        output: EdgeInfo {
+            schema: Arc::clone(&schema),
+            changelog: stream.changelog,
+            key: stream.key.clone(),
+            time_column: None,
+            ordinals: info.ordinals,
+        },
+        state_bound: String::new(),
+        statement: statement.label(),
+    });
+    Ok(OutputInfo {
+        statement: statement.number,
+        node,
+        table,
+        schema,
+        changelog: stream.changelog,
+        key: stream.key,
+        final_sort: planned.final_sort,
+        bounded: stream.bounded,
+    })
+}
+
+/// An append-only sink cannot take rows back.
+fn check_retractions(stream: &Stream, target: &insert::Target, query: &QueryText) -> Result<()> {
+    if stream.changelog == ChangelogMode::AppendOnly || target.factory.accepts_retractions() {
+        return Ok(());
+    }
+    let because = stream.retracts_because.clone().unwrap_or_else(|| "its input can take rows back".into());
+    Err(SqlError::plan(
+        format!(
+            "`{}` ({}) takes appended rows only, but rows of this query can be taken back: {because}; aggregate by a window that \
+             closes (`EMIT ON WINDOW CLOSE` over a table with a watermark), or write to a sink that takes changes",
+            target.table,
+            target.factory.describe()
+        ),
+        query.location,
+    ))
+}
+
+/// Gives an error without a place that of the construct it speaks of, else that of the statement.
+fn located(error: SqlError, statement: &PlannedStatement<'_>) -> SqlError {
+    let query = statement.query();
+    let place = match &error {
+        SqlError::Unsupported { construct, .. } => {
+            find_constructs(&query.ast).into_iter().find(|(found, _)| found.to_string() == *construct).map(|(_, at)| at)
+        }
+        SqlError::Plan { message, .. } if message.starts_with("EMIT") => query.emit.map(|emit| emit.location),
+        _ => None,
+    };
+    error.or_at(place).or_at(statement.location)
+}
+
+fn place_of(query: &QueryText, construct: Construct) -> Option<Location> {
+    find_constructs(&query.ast).into_iter().find(|(found, _)| *found == construct).map(|(_, at)| at)
+}
+
+fn reads_late_rows(plan: &LogicalPlan) -> bool {
+    plan.exists(|plan| {
+        Ok(match plan {
+            LogicalPlan::TableScan(scan) => scan
+                .source
+                .downcast_ref::<CatalogTable>()
+                .is_some_and(|table| matches!(table.relation, Relation::Late(_))),
+            _ => false,
+        })
+    })
+    .unwrap_or(false)
+}
+
+/// Stands where the rows of a top-level `SELECT` go until [`Job::attach_results`].
+struct ResultSink;
+
+impl SinkFactory for ResultSink {
+    fn describe(&self) -> String {
+        RESULTS_TABLE.into()
+    }
+
+    fn accepts_retractions(&self) -> bool {
+        true
+    }
+
+    fn exactly_once(&self) -> bool {
+        false
+    }
+
+    fn create(&self) -> eagre_engine::Result<Box<dyn Sink>> {
+        Err(eagre_engine::EngineError::bug("no sink was attached to the results of a SELECT"))
+    }
+}
+
+// ---------------------------------------------------------------- for the catalog
+
+/// The columns of a query, as `DESCRIBE` shows them.
+pub(crate) fn query_schema(catalog: &Catalog, query: &QueryText) -> Result<SchemaRef> {
+    let context = PlanContext::new(catalog);
+    let plan = context.plan_query(query)?;
+    let plan = logical::analyze(&context, plan).map_err(|error| error.or_at(query.location))?;
+    Ok(without_metadata(plan.schema().inner()))
+}
+
+/// The columns of a view.
+pub(crate) fn view_schema(catalog: &Catalog, view: &View) -> Result<SchemaRef> {
+    let schema = query_schema(catalog, &view.query)?;
+    if view.columns.is_empty() {
+        return Ok(schema);
+    }
+    let fields = schema.fields().iter().zip(&view.columns);
+    Ok(Arc::new(Schema::new(fields.map(|(f, name)| f.as_ref().clone().with_name(name)).collect::<Vec<_>>())))
+}
+
+fn without_metadata(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_metadata(Default::default()));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Type and nullability of an expression over the columns of `schema`.
+pub(crate) fn expr_field(catalog: &Catalog, expr: &ExprText, schema: &SchemaRef) -> Result<FieldRef> {
+    let context = PlanContext::new(catalog);
+    let planned = context.plan_expr(expr, schema)?;
+    let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
+    Ok(planned.to_field(&df_schema)?.1)
+}
+
+/// How a table's watermark is made.
+pub(crate) struct WatermarkPlan {
+    /// The event-time column.
+    pub(crate) column: String,
+    /// `Some`: the greatest event time less this.
+    pub(crate) delay_ms: Option<i64>,
+    /// The expression over the table's columns.
+    pub(crate) expr: LogicalExpr,
+    /// As written.
+    pub(crate) text: String,
+}
+
+impl WatermarkPlan {
+    /// The columns that the expression reads.
+    fn columns(&self) -> Vec<String> {
+        self.expr.column_refs().into_iter().map(|column| column.name.clone()).collect()
+    }
+}
+
+/// Reads `WATERMARK FOR`.
+pub(crate) fn watermark_spec(catalog: &Catalog, table: &TableDefinition) -> Result<Option<WatermarkPlan>> {
+    let Some(watermark) = &table.watermark else { return Ok(None) };
+    let at = watermark.location.or(table.location);
+    let column = table.columns.iter().find(|column| column.name == watermark.column);
+    let column = column.ok_or_else(|| SqlError::UnknownColumn {
+        name: watermark.column.clone(),
+        nearest: crate::error::nearest(&watermark.column, table.columns.iter().map(|column| column.name.as_str())),
+        location: at,
+    })?;
+    if !logical::is_time(&column.data_type) {
+        return Err(SqlError::plan(
+            format!(
+                "`WATERMARK FOR {0}` needs a TIMESTAMP column; `{0}` is {1}; compute one: `ts AS to_timestamp({0})`",
+                column.name,
+                sql_name(&column.data_type)
+            ),
+            at,
+        ));
+    }
+    let context = PlanContext::new(catalog);
+    let schema = table.schema();
+    let (expr, text) = match &watermark.expr {
+        Some(expr) => (context.plan_expr(expr, &schema)?, expr.text.clone()),
+        None => (context::column(&column.name), column.name.clone()),
+    };
+    let delay_ms = delay_of(&expr, &column.name);
+    let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
+    let data_type = expr.get_type(&df_schema)?;
+    if !logical::is_time(&data_type) {
+        return Err(SqlError::plan(
+            format!("the watermark `{text}` is {}, not a TIMESTAMP", sql_name(&data_type)),
+            at,
+        ));
+    }
+    if expr.is_volatile() {
+        return Err(SqlError::plan(format!("the watermark `{text}` depends on more than the row"), at));
+    }
+    // A watermark is compared in milliseconds.
+    let expr = match delay_ms {
+        Some(_) => expr,
+        None => cast(expr, DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, None)),
+    };
+    Ok(Some(WatermarkPlan { column: column.name.clone(), delay_ms, expr, text }))
+}
+
+/// `d` of `ts - INTERVAL d`, in milliseconds.
+fn delay_of(expr: &LogicalExpr, column: &str) -> Option<i64> {
+    let is_column = |expr: &LogicalExpr| matches!(expr, LogicalExpr::Column(found) if found.name == column);
+    if is_column(expr) {
+        return Some(0);
+    }
+    let LogicalExpr::BinaryExpr(binary) = expr else { return None };
+    if binary.op != Operator::Minus || !is_column(&binary.left) {
+        return None;
+    }
+    let delay_ms = match &*binary.right {
+        LogicalExpr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) if interval.months == 0 => {
+            // Rounded up: the promise of a watermark may only get weaker.
+            let ms = interval.nanoseconds.div_euclid(1_000_000) + i64::from(interval.nanoseconds % 1_000_000 != 0);
+            i64::from(interval.days) * 86_400_000 + ms
+        }
+        LogicalExpr::Literal(ScalarValue::IntervalDayTime(Some(interval)), _) => {
+            i64::from(interval.days) * 86_400_000 + i64::from(interval.milliseconds)
+        }
+        LogicalExpr::Literal(ScalarValue::DurationMillisecond(Some(ms)), _) => *ms,
+        _ => return None,
+    };
+    (delay_ms >= 0).then_some(delay_ms)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,867 @@
+//! Names in a query become names in the catalog.
+//!
+//! DataFusion's planner compares names to the letter. Here unquoted names ignore case, aliases keep the spelling that the user wrote,
+//! and a column matches exactly first, else ignoring case (Nexmark's `dateTime` works quoted and unquoted). Lower-casing cannot give
+//! that, so this pass walks the syntax tree with the names in scope and writes the spelling of the catalog into it; the planner then
+//! runs with its own normalisation off. On the way every output column gets the name that the user wrote, an unknown name is an
+//! error with its place and the nearest name, and the window functions are brought into one form (see [`super::window`]).
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::sql::sqlparser::ast::{
+    AccessExpr, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, OneOrManyWithParens, OrderBy,
+    OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableAlias, TableFactor,
+    TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
+};
+
+use super::window::{self, WINDOW_PLACEHOLDERS, WindowCall};
+use crate::catalog::{Catalog, Relation, View};
+use crate::error::{Location, Result, SqlError, nearest};
+use crate::parser::EmitKind;
+
+/// A column in scope. The type is known where it is that of a table's column, so that fields of rows can be found in it.
+#[derive(Debug, Clone)]
+struct Column {
+    name: String,
+    data_type: Option<DataType>,
+}
+
+impl Column {
+    fn untyped(name: impl Into<String>) -> Self {
+        Self { name: name.into(), data_type: None }
+    }
+}
+
+/// The columns of one input of a `FROM`.
+#[derive(Debug, Clone, Default)]
+struct Input {
+    /// The name that qualifies its columns in the query.
+    name: Option<String>,
+    /// The name that qualifies them in the plan.
+    qualifier: Option<String>,
+    columns: Vec<Column>,
+    /// There are columns that only the planner knows.
+    open: bool,
+    /// The names of `window_start`, `window_end`, `window_time` where the input is a window function.
+    window: Option<[String; 3]>,
+}
+
+/// What names mean in one `SELECT`.
+#[derive(Debug, Default)]
+struct Scope {
+    inputs: Vec<Input>,
+    /// The names of the output columns, which `GROUP BY`, `HAVING` and `ORDER BY` may use.
+    aliases: Vec<String>,
+}
+
+/// Which names win where a column and an output column have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Aliases {
+    /// There are none: `SELECT` list, `WHERE`.
+    None,
+    /// `GROUP BY`, `HAVING`.
+    AfterColumns,
+    /// `ORDER BY`.
+    BeforeColumns,
+}
+
+/// Where the names of views and tables come from.
+pub(super) trait ViewSchemas {
+    /// The output columns of a view.
+    fn view_schema(&self, view: &View) -> Result<SchemaRef>;
+}
+
+/// Rewrites all names of `query`; `emit` is what the query says of its windows.
+///
+/// # Errors
+/// Unknown and ambiguous names, with their place.
+pub(super) fn resolve(
+    catalog: &Catalog,
+    views: &dyn ViewSchemas,
+    query: &mut Query,
+    emit: Option<EmitKind>,
+) -> Result<()> {
+    Resolver { catalog, views, emit, ctes: vec![] }.query(query).map(|_| ())
+}
+
+/// Rewrites the names of an expression over `columns`.
+///
+/// # Errors
+/// As [`resolve`].
+pub(super) fn resolve_expr(catalog: &Catalog, views: &dyn ViewSchemas, expr: &mut Expr, schema: &SchemaRef) -> Result<()> {
+    let resolver = Resolver { catalog, views, emit: None, ctes: vec![] };
+    let scope = Scope { inputs: vec![Input { columns: columns_of(schema), ..Input::default() }], aliases: vec![] };
+    resolver.expr(expr, &scope, Aliases::None)
+}
+
+fn columns_of(schema: &SchemaRef) -> Vec<Column> {
+    let fields = schema.fields().iter();
+    fields.map(|field| Column { name: field.name().clone(), data_type: Some(field.data_type().clone()) }).collect()
+}
+
+struct Resolver<'a> {
+    catalog: &'a Catalog,
+    views: &'a dyn ViewSchemas,
+    emit: Option<EmitKind>,
+    ctes: Vec<(String, Vec<Column>, bool)>,
+}
+
+/// The output columns of a query, and whether there are more that only the planner knows.
+type Output = (Vec<Column>, bool);
+
+impl Resolver<'_> {
+    fn query(&mut self, query: &mut Query) -> Result<Output> {
+        let outer_ctes = self.ctes.len();
+        if let Some(with) = &mut query.with {
+            for cte in &mut with.cte_tables {
+                let (mut columns, open) = self.query(&mut cte.query)?;
+                rename(&mut columns, &cte.alias)?;
+                self.ctes.push((cte.alias.name.value.clone(), columns, open));
+            }
+        }
+        let output = match &mut *query.body {
+            SetExpr::Select(select) => self.select(select, query.order_by.as_mut())?,
+            body => {
+                let output = self.set_expr(body)?;
+                if let Some(OrderByKind::Expressions(exprs)) = query.order_by.as_mut().map(|order| &mut order.kind) {
+                    let input = Input { columns: output.0.clone(), open: output.1, ..Input::default() };
+                    let scope = Scope { inputs: vec![input], aliases: vec![] };
+                    for order in exprs {
+                        self.expr(&mut order.expr, &scope, Aliases::None)?;
+                    }
+                }
+                output
+            }
+        };
+        self.ctes.truncate(outer_ctes);
+        Ok(output)
+    }
+
+    fn set_expr(&mut self, body: &mut SetExpr) -> Result<Output> {
+        match body {
+            SetExpr::Select(select) => self.select(select, None),
+            SetExpr::Query(query) => self.query(query),
+            SetExpr::SetOperation { left, right, .. } => {
+                let output = self.set_expr(left)?;
+                self.set_expr(right)?;
+                Ok(output)
+            }
+            SetExpr::Values(values) => {
+                let scope = Scope::default();
+                for expr in values.rows.iter_mut().flat_map(|row| row.content.iter_mut()) {
+                    self.expr(expr, &scope, Aliases::None)?;
+                }
+                let count = values.rows.first().map_or(0, |row| row.content.len());
+                Ok(((1..=count).map(|index| Column::untyped(format!("column{index}"))).collect(), false))
+            }
+            SetExpr::Table(table) => Err(SqlError::unsupported(
+                "`TABLE t` as a query",
+                format!("write `SELECT * FROM {}`", table.table_name.as_deref().unwrap_or("t")),
+                None,
+            )),
+            other => Err(SqlError::unsupported("this statement as a query", "", Location::of(other.span()))),
+        }
+    }
+
+    fn select(&mut self, select: &mut Select, order_by: Option<&mut OrderBy>) -> Result<Output> {
+        let written: Vec<_> = select.projection.iter().map(written_name).collect();
+        let mut order_exprs: Vec<&mut Expr> = match order_by.map(|order| &mut order.kind) {
+            Some(OrderByKind::Expressions(exprs)) => exprs.iter_mut().map(|order| &mut order.expr).collect(),
+            _ => vec![],
+        };
+        window::rewrite_group_windows(select, &mut order_exprs)?;
+        let mut scope = self.from(&mut select.from)?;
+        if let Some(filter) = &mut select.selection {
+            self.expr(filter, &scope, Aliases::None)?;
+        }
+        let (columns, open) = self.projection(&mut select.projection, &written, &scope)?;
+        scope.aliases = columns.iter().map(|column| column.name.clone()).collect();
+        if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
+            for expr in exprs {
+                self.expr(expr, &scope, Aliases::AfterColumns)?;
+            }
+        }
+        if let Some(having) = &mut select.having {
+            self.expr(having, &scope, Aliases::AfterColumns)?;
+        }
+        for expr in order_exprs {
+            self.expr(expr, &scope, Aliases::BeforeColumns)?;
+        }
+        Ok((columns, open))
+    }
+
+    /// Gives each output column its name and returns them.
+    fn projection(&self, items: &mut [SelectItem], written: &[Option<String>], scope: &Scope) -> Result<Output> {
+        let mut columns: Vec<Column> = vec![];
+        let mut open = false;
+        for (item, written) in items.iter_mut().zip(written) {
+            match item {
+                SelectItem::Wildcard(options) => {
+                    open |= scope.inputs.iter().any(|input| input.open);
+                    let all = scope.inputs.iter().flat_map(|input| input.columns.clone()).collect();
+                    columns.extend(self.wildcard(options, all, scope)?);
+                }
+                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
+                    let input = self.qualified_input(name, scope)?;
+                    open |= input.open;
+                    if let Some(qualifier) = &input.qualifier {
+                        *name = ObjectName::from(vec![Ident::with_quote('"', qualifier)]);
+                    }
+                    columns.extend(self.wildcard(options, input.columns.clone(), scope)?);
+                }
+                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), _) => {
+                    return Err(SqlError::unsupported("`.*` after an expression", "", Location::of(expr.span())));
+                }
+                SelectItem::ExprWithAliases { expr, .. } => {
+                    return Err(SqlError::unsupported("several aliases of one column", "", Location::of(expr.span())));
+                }
+                SelectItem::ExprWithAlias { expr, alias } => {
+                    let data_type = self.typed_expr(expr, scope)?;
+                    columns.push(Column { name: alias.value.clone(), data_type });
+                }
+                SelectItem::UnnamedExpr(expr) => {
+                    let one_column = !is_unnest_call(expr) || self.unnests_array(expr, scope)?;
+                    let data_type = self.typed_expr(expr, scope)?;
+                    if !one_column {
+                        open = true;
+                        continue;
+                    }
+                    let mut name = written.clone().unwrap_or_else(|| expr.to_string());
+                    let plain = match &*expr {
+                        Expr::Identifier(ident) => ident.value == name,
+                        Expr::CompoundIdentifier(idents) => {
+                            idents.len() == 2 && idents[1].value == name && self.is_qualifier(&idents[0], scope)
+                        }
+                        _ => false,
+                    };
+                    if !plain {
+                        let taken = |name: &str| columns.iter().any(|column| column.name == name);
+                        if taken(&name) {
+                            let number = (2..).find(|number| !taken(&format!("{name}_{number}")));
+                            name = format!("{name}_{}", number.expect("there are always more numbers"));
+                        }
+                        let alias = Ident::with_quote('"', &name);
+                        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+                    }
+                    columns.push(Column { name, data_type });
+                }
+            }
+        }
+        Ok((columns, open))
+    }
+
+    fn is_qualifier(&self, ident: &Ident, scope: &Scope) -> bool {
+        scope.inputs.iter().any(|input| input.qualifier.as_deref() == Some(&ident.value))
+    }
+
+    /// Resolves an expression; the type of the column or field that it is, or of the elements it unnests, where known.
+    fn typed_expr(&self, expr: &mut Expr, scope: &Scope) -> Result<Option<DataType>> {
+        let data_type = self.type_of(expr, scope)?;
+        self.expr(expr, scope, Aliases::None)?;
+        Ok(data_type)
+    }
+
+    fn type_of(&self, expr: &Expr, scope: &Scope) -> Result<Option<DataType>> {
+        Ok(match expr {
+            Expr::Identifier(ident) => self.idents(&mut [ident.clone()], scope, Aliases::None)?,
+            Expr::CompoundIdentifier(idents) => self.idents(&mut idents.clone(), scope, Aliases::None)?,
+            Expr::Function(function) if is_unnest(function) => match window::only_arg(function) {
+                Some(arg) => match self.type_of(arg, scope)? {
+                    Some(DataType::List(element)) => Some(element.data_type().clone()),
+                    _ => None,
+                },
+                None => None,
+            },
+            _ => None,
+        })
+    }
+
+    /// Whether an `unnest(..)` gives one column, whose name is ours; of a row it gives several, which the planner names.
+    fn unnests_array(&self, expr: &Expr, scope: &Scope) -> Result<bool> {
+        let Expr::Function(function) = expr else { return Ok(false) };
+        let Some(arg) = window::only_arg(function) else { return Ok(false) };
+        Ok(match arg {
+            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => {
+                !matches!(self.type_of(arg, scope)?, Some(DataType::Struct(_)))
+            }
+            _ => true,
+        })
+    }
+
+    fn wildcard(
+        &self,
+        options: &mut WildcardAdditionalOptions,
+        mut columns: Vec<Column>,
+        scope: &Scope,
+    ) -> Result<Vec<Column>> {
+        if options.opt_ilike.is_some() || options.opt_rename.is_some() || options.opt_alias.is_some() {
+            let location = Location::of(options.wildcard_token.0.span);
+            return Err(SqlError::unsupported("`ILIKE`, `RENAME` and aliases after `*`", "list the columns", location));
+        }
+        let mut drop = |ident: &mut Ident| -> Result<()> {
+            let index = find_column(&columns, ident).ok_or_else(|| unknown_column(ident, scope))?;
+            ident.value = columns.remove(index).name;
+            Ok(())
+        };
+        match &mut options.opt_exclude {
+            Some(datafusion::sql::sqlparser::ast::ExcludeSelectItem::Single(name)) => drop(last_ident_mut(name)?)?,
+            Some(datafusion::sql::sqlparser::ast::ExcludeSelectItem::Multiple(names)) => {
+                for name in names {
+                    drop(last_ident_mut(name)?)?;
+                }
+            }
+            None => {}
+        }
+        if let Some(except) = &mut options.opt_except {
+            drop(&mut except.first_element)?;
+            except.additional_elements.iter_mut().try_for_each(&mut drop)?;
+        }
+        if let Some(replace) = &mut options.opt_replace {
+            for item in &mut replace.items {
+                self.expr(&mut item.expr, scope, Aliases::None)?;
+                let index = find_column(&columns, &item.column_name)
+                    .ok_or_else(|| unknown_column(&item.column_name, scope))?;
+                item.column_name.value = columns[index].name.clone();
+                columns[index].data_type = None;
+            }
+        }
+        Ok(columns)
+    }
+
+    fn qualified_input<'s>(&self, name: &ObjectName, scope: &'s Scope) -> Result<&'s Input> {
+        let idents = object_idents(name)?;
+        let spelled = idents.iter().map(|ident| ident.value.as_str()).collect::<Vec<_>>().join(".");
+        let exact = scope.inputs.iter().find(|input| input.name.as_deref() == Some(&spelled));
+        let folded = spelled.to_lowercase();
+        let input = exact.or_else(|| {
+            scope.inputs.iter().find(|input| input.name.as_deref().is_some_and(|name| name.to_lowercase() == folded))
+        });
+        input.ok_or_else(|| SqlError::UnknownTable {
+            nearest: nearest(&spelled, scope.inputs.iter().filter_map(|input| input.name.as_deref())),
+            name: spelled,
+            location: Location::of(name.span()),
+        })
+    }
+
+    fn from(&mut self, from: &mut Vec<TableWithJoins>) -> Result<Scope> {
+        // `FROM t, UNNEST(t.a)` is `FROM t CROSS JOIN UNNEST(t.a)`.
+        if from.len() > 1 && from[1..].iter().all(|table| matches!(table.relation, TableFactor::UNNEST { .. })) {
+            for table in from.split_off(1) {
+                let join_operator = JoinOperator::CrossJoin(JoinConstraint::None);
+                from[0].joins.push(Join { relation: table.relation, global: false, join_operator });
+                from[0].joins.extend(table.joins);
+            }
+        }
+        let mut inputs = vec![];
+        for table in from.iter_mut() {
+            inputs.push(self.factor(&mut table.relation)?);
+            for join in &mut table.joins {
+                if !matches!(join.relation, TableFactor::UNNEST { .. }) {
+                    inputs.push(self.factor(&mut join.relation)?);
+                }
+            }
+        }
+        let mut scope = Scope { inputs, aliases: vec![] };
+        self.join_unnest(from, &mut scope)?;
+        Ok(scope)
+    }
+
+    /// `FROM t CROSS JOIN UNNEST(t.a) AS u(x)` becomes `FROM (SELECT *, unnest(a) AS x FROM t) AS t`: each row brings its own rows, so
+    /// nothing is joined.
+    fn join_unnest(&self, from: &mut [TableWithJoins], scope: &mut Scope) -> Result<()> {
+        let [table] = from else { return Ok(()) };
+        if table.joins.is_empty() || !table.joins.iter().all(|j| matches!(j.relation, TableFactor::UNNEST { .. })) {
+            return Ok(());
+        }
+        for join in std::mem::take(&mut table.joins) {
+            let location = Location::of(join.relation.span());
+            let is_cross = match &join.join_operator {
+                JoinOperator::CrossJoin(_) => true,
+                JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) => match constraint {
+                    JoinConstraint::None => true,
+                    JoinConstraint::On(Expr::Value(value)) => value.to_string().eq_ignore_ascii_case("true"),
+                    _ => false,
+                },
+                _ => false,
+            };
+            let TableFactor::UNNEST { alias, mut array_exprs, with_offset, with_ordinality, .. } = join.relation else {
+                continue;
+            };
+            if !is_cross || with_offset || with_ordinality || array_exprs.len() != 1 {
+                return Err(SqlError::unsupported(
+                    "this form of a join with `UNNEST`",
+                    "write `CROSS JOIN UNNEST(array) AS u(x)`",
+                    location,
+                ));
+            }
+            let mut array = array_exprs.remove(0);
+            let element = match self.typed_expr(&mut array, scope)? {
+                Some(DataType::List(element)) => Some(element.data_type().clone()),
+                _ => None,
+            };
+            let input_name = scope.inputs[0].qualifier.clone().unwrap_or_else(|| "__unnested".into());
+            let alias_name = alias.as_ref().map(|alias| alias.name.value.clone());
+            let columns = alias.map(|alias| alias.columns).unwrap_or_default();
+            if columns.len() > 1 {
+                return Err(SqlError::unsupported(
+                    "`UNNEST` of rows into several columns",
+                    "name one column and take its fields: `u(x)`, `x.field`",
+                    location,
+                ));
+            }
+            let column = columns.first().map(|column| column.name.value.clone());
+            let column = column.or_else(|| alias_name.clone()).unwrap_or_else(|| "unnest".into());
+            if scope.inputs.iter().any(|input| input.columns.iter().any(|c| c.name == column)) {
+                return Err(SqlError::plan(
+                    format!("column `{column}` of `UNNEST` is there already; give it another name: `AS u(name)`"),
+                    location,
+                ));
+            }
+            // Inside the derived table the input has its own qualifier still.
+            let mut inner = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
+            inner.push(SelectItem::ExprWithAlias {
+                expr: window::call("unnest", vec![array]),
+                alias: Ident::with_quote('"', &column),
+            });
+            let relation = table.relation.clone();
+            table.relation = window::derived(inner, relation, &input_name);
+            for input in &mut scope.inputs {
+                input.qualifier = Some(input_name.clone());
+            }
+            scope.inputs.push(Input {
+                name: alias_name,
+                qualifier: Some(input_name),
+                columns: vec![Column { name: column, data_type: element }],
+                open: false,
+                window: None,
+            });
+        }
+        Ok(())
+    }
+
+    fn factor(&mut self, factor: &mut TableFactor) -> Result<Input> {
+        if let Some(mut call) = WindowCall::of(factor)? {
+            let mut input = self.window_input(&mut call)?;
+            let names = window::window_column_names(input.columns.iter().map(|column| column.name.as_str()));
+            let time = find_column(&input.columns, &call.time);
+            match time {
+                Some(index) => call.time.value = input.columns[index].name.clone(),
+                None if input.open => {}
+                None => {
+                    let scope = Scope { inputs: vec![input], aliases: vec![] };
+                    return Err(unknown_column(&call.time, &scope));
+                }
+            }
+            let time_type = time.and_then(|index| input.columns[index].data_type.clone());
+            input.columns.extend(names.iter().map(|name| Column { name: name.clone(), data_type: time_type.clone() }));
+            input.window = Some(names);
+            if let Some(alias) = &mut call.alias {
+                rename(&mut input.columns, alias)?;
+                input.name = Some(alias.name.value.clone());
+                input.qualifier = input.name.clone();
+            }
+            *factor = call.into_factor(self.emit);
+            return Ok(input);
+        }
+        match factor {
+            TableFactor::Table { name, alias, args: None, .. } => self.named(name, alias.as_mut()),
+            TableFactor::Derived { subquery, alias, lateral: false, .. } => {
+                let (mut columns, open) = self.query(subquery)?;
+                let mut name = None;
+                if let Some(alias) = alias {
+                    rename(&mut columns, alias)?;
+                    name = Some(alias.name.value.clone());
+                }
+                Ok(Input { qualifier: name.clone(), name, columns, open, window: None })
+            }
+            TableFactor::NestedJoin { table_with_joins, alias: None } if table_with_joins.joins.is_empty() => {
+                self.factor(&mut table_with_joins.relation)
+            }
+            TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality: false, .. } => {
+                for expr in array_exprs {
+                    self.expr(expr, &Scope::default(), Aliases::None)?;
+                }
+                let mut input = Input { open: true, ..Input::default() };
+                if let Some(alias) = alias {
+                    input.name = Some(alias.name.value.clone());
+                    input.qualifier = input.name.clone();
+                    if !alias.columns.is_empty() {
+                        let columns = alias.columns.iter();
+                        input.columns = columns.map(|column| Column::untyped(&column.name.value)).collect();
+                        input.open = false;
+                    }
+                }
+                Ok(input)
+            }
+            other => {
+                let name = match other {
+                    TableFactor::Table { name, .. } => format!("the table function `{name}`"),
+                    TableFactor::TableFunction { expr: Expr::Function(function), .. } => {
+                        format!("the table function `{}`", function.name)
+                    }
+                    _ => "this form of a table".into(),
+                };
+                Err(SqlError::unsupported(name, "", Location::of(other.span())))
+            }
+        }
+    }
+
+    /// The input of a window function: a table by name, or a subquery.
+    fn window_input(&mut self, call: &mut WindowCall) -> Result<Input> {
+        match &mut call.data {
+            window::WindowData::Table(name) => self.named(name, None),
+            window::WindowData::Query(query) => {
+                let (columns, open) = self.query(query)?;
+                Ok(Input { columns, open, ..Input::default() })
+            }
+        }
+    }
+
+    /// A table, view or CTE by its name, which is rewritten to the one that the planner finds it by.
+    fn named(&self, name: &mut ObjectName, alias: Option<&mut TableAlias>) -> Result<Input> {
+        let idents = object_idents(name)?;
+        let location = Location::of(name.span());
+        let cte = match idents.as_slice() {
+            [ident] => {
+                let exact = self.ctes.iter().rev().find(|(name, ..)| *name == ident.value);
+                let folded = ident.value.to_lowercase();
+                let quoted = ident.quote_style.is_some();
+                exact.or_else(|| self.ctes.iter().rev().find(|(name, ..)| !quoted && name.to_lowercase() == folded))
+            }
+            _ => None,
+        };
+        let (plan_name, mut columns, open) = match cte {
+            Some((name, columns, open)) => (name.clone(), columns.clone(), *open),
+            None => {
+                let parts: Vec<_> =
+                    idents.iter().map(|ident| (ident.value.as_str(), ident.quote_style.is_some())).collect();
+                let relation = self.catalog.relation(&parts, location);
+                let relation = relation.map_err(|error| self.with_cte_names(error))?;
+                let schema = match &relation {
+                    Relation::View(view) => self.views.view_schema(view)?,
+                    other => self.catalog.relation_schema(other)?,
+                };
+                (relation.name(), columns_of(&schema), false)
+            }
+        };
+        let span = idents[0].span;
+        *name = ObjectName::from(vec![Ident::with_quote_and_span('"', span, &plan_name)]);
+        let mut visible = plan_name;
+        if let Some(alias) = alias {
+            rename(&mut columns, alias)?;
+            visible = alias.name.value.clone();
+        }
+        Ok(Input { name: Some(visible.clone()), qualifier: Some(visible), columns, open, window: None })
+    }
+
+    fn with_cte_names(&self, error: SqlError) -> SqlError {
+        match error {
+            SqlError::UnknownTable { name, nearest: None, location } => SqlError::UnknownTable {
+                nearest: nearest(&name, self.ctes.iter().map(|(name, ..)| name.as_str())),
+                name,
+                location,
+            },
+            other => other,
+        }
+    }
+
+    fn expr(&self, expr: &mut Expr, scope: &Scope, aliases: Aliases) -> Result<()> {
+        let mut names = ExprNames { resolver: self, scope, aliases, lambdas: vec![], fields: HashSet::new(), depth: 0 };
+        match expr.visit(&mut names) {
+            ControlFlow::Break(error) => Err(error),
+            ControlFlow::Continue(()) => Ok(()),
+        }
+    }
+
+    /// Writes the catalog's spelling into `a`, `t.a`, `t.a.field`, `a.field`; the type of what they name, where known.
+    fn idents(&self, idents: &mut [Ident], scope: &Scope, aliases: Aliases) -> Result<Option<DataType>> {
+        let first = &idents[0];
+        if let Some(part) = WINDOW_PLACEHOLDERS.iter().position(|placeholder| *placeholder == first.value) {
+            let names = scope.inputs.iter().find_map(|input| input.window.as_ref());
+            let names = names.ok_or_else(|| SqlError::internal("a group window without its window function"))?;
+            idents[0].value = names[part].clone();
+            return Ok(None);
+        }
+        let is_alias = |exact: bool| {
+            aliases != Aliases::None
+                && idents.len() == 1
+                && scope.aliases.iter().any(|alias| match exact {
+                    true => *alias == idents[0].value,
+                    false => idents[0].quote_style.is_none() && alias.to_lowercase() == idents[0].value.to_lowercase(),
+                })
+        };
+        if aliases == Aliases::BeforeColumns && is_alias(true) {
+            return Ok(None);
+        }
+        if let Some(found) = self.column(idents, scope, true)? {
+            return Ok(found.apply(idents));
+        }
+        if is_alias(true) {
+            return Ok(None);
+        }
+        if aliases == Aliases::AfterColumns || !is_alias(false) {
+            if let Some(found) = self.column(idents, scope, false)? {
+                return Ok(found.apply(idents));
+            }
+        }
+        if is_alias(false) {
+            let folded = idents[0].value.to_lowercase();
+            let alias = scope.aliases.iter().find(|alias| alias.to_lowercase() == folded);
+            idents[0].value = alias.expect("`is_alias` found it").clone();
+            return Ok(None);
+        }
+        if scope.inputs.iter().any(|input| input.open) {
+            return Ok(None);
+        }
+        Err(unknown_idents(idents, scope))
+    }
+
+    /// Finds a column, with or without qualifier, exactly or ignoring case.
+    fn column(&self, idents: &[Ident], scope: &Scope, exact: bool) -> Result<Option<Found>> {
+        let same = |ident: &Ident, name: &str| match exact {
+            true => ident.value == name,
+            false => ident.quote_style.is_none() && ident.value.to_lowercase() == name.to_lowercase(),
+        };
+        // With a qualifier first: `t.a` is column `a` of `t` also where a column `t` has a field `a`.
+        for prefix in 1..idents.len() {
+            let spelled = idents[..prefix].iter().map(|ident| ident.value.as_str()).collect::<Vec<_>>().join(".");
+            let folded = spelled.to_lowercase();
+            for input in &scope.inputs {
+                // A qualifier may differ in case also where the column does not.
+                let Some(name) = input.name.as_ref().filter(|name| name.to_lowercase() == folded) else { continue };
+                let quoted = idents[..prefix].iter().any(|ident| ident.quote_style.is_some());
+                if quoted && *name != spelled {
+                    continue;
+                }
+                if let Some(column) = input.columns.iter().find(|column| same(&idents[prefix], &column.name)) {
+                    return Ok(Some(Found { qualifiers: prefix, input: input.clone(), column: column.clone() }));
+                }
+            }
+        }
+        let mut found = scope.inputs.iter().flat_map(|input| {
+            input.columns.iter().filter(|column| same(&idents[0], &column.name)).map(move |column| (input, column))
+        });
+        let Some((input, column)) = found.next() else { return Ok(None) };
+        if let Some((other_input, other)) = found.next() {
+            let place = |input: &Input, column: &Column| match &input.name {
+                Some(name) => format!("`{name}.{}`", column.name),
+                None => format!("`{}`", column.name),
+            };
+            return Err(SqlError::plan(
+                format!(
+                    "column `{}` is ambiguous: it may be {} or {}",
+                    idents[0].value,
+                    place(input, column),
+                    place(other_input, other)
+                ),
+                Location::of(idents[0].span),
+            ));
+        }
+        Ok(Some(Found { qualifiers: 0, input: input.clone(), column: column.clone() }))
+    }
+}
+
+/// A column that a name means.
+struct Found {
+    /// How many parts of the name are qualifiers.
+    qualifiers: usize,
+    input: Input,
+    column: Column,
+}
+
+impl Found {
+    fn apply(self, idents: &mut [Ident]) -> Option<DataType> {
+        if self.qualifiers > 0 {
+            if let Some(qualifier) = &self.input.qualifier {
+                // `t.late.row` has two parts of qualifier and the plan one: the first carries it, the caller drops the rest.
+                for ident in &mut idents[..self.qualifiers] {
+                    ident.value = String::new();
+                }
+                idents[0].value = qualifier.clone();
+            }
+        }
+        idents[self.qualifiers].value = self.column.name;
+        let mut data_type = self.column.data_type;
+        for ident in &mut idents[self.qualifiers + 1..] {
+            let Some(DataType::Struct(fields)) = &data_type else { return None };
+            let exact = fields.iter().find(|field| *field.name() == ident.value);
+            let folded = ident.value.to_lowercase();
+            let field = exact.or_else(|| {
+                fields.iter().find(|field| ident.quote_style.is_none() && field.name().to_lowercase() == folded)
+            })?;
+            ident.value = field.name().clone();
+            data_type = Some(field.data_type().clone());
+        }
+        data_type
+    }
+}
+
+/// Rewrites the names inside one expression.
+struct ExprNames<'r, 'a> {
+    resolver: &'r Resolver<'a>,
+    scope: &'r Scope,
+    aliases: Aliases,
+    /// The parameters of the lambdas around the current node.
+    lambdas: Vec<Vec<String>>,
+    /// Identifiers that name fields (`(expr).field`), by address.
+    fields: HashSet<usize>,
+    /// How many subqueries are around the current node.
+    depth: usize,
+}
+
+impl VisitorMut for ExprNames<'_, '_> {
+    type Break = SqlError;
+
+    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<SqlError> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<SqlError> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        if self.depth > 0 {
+            return ControlFlow::Continue(());
+        }
+        let address = std::ptr::from_mut(expr) as usize;
+        let result = match expr {
+            Expr::Identifier(_) if self.fields.contains(&address) => Ok(()),
+            Expr::Identifier(ident) if self.lambdas.iter().flatten().any(|name| *name == ident.value) => Ok(()),
+            Expr::Identifier(ident) => {
+                self.resolver.idents(std::slice::from_mut(ident), self.scope, self.aliases).map(|_| ())
+            }
+            Expr::CompoundIdentifier(idents) if self.lambdas.iter().flatten().any(|name| *name == idents[0].value) => {
+                Ok(())
+            }
+            Expr::CompoundIdentifier(idents) => {
+                let result = self.resolver.idents(idents, self.scope, self.aliases).map(|_| ());
+                idents.retain(|ident| !ident.value.is_empty());
+                result
+            }
+            Expr::CompoundFieldAccess { access_chain, .. } => {
+                for access in access_chain {
+                    if let AccessExpr::Dot(field) = access {
+                        self.fields.insert(std::ptr::from_mut(field) as usize);
+                    }
+                }
+                Ok(())
+            }
+            Expr::Lambda(lambda) => {
+                self.lambdas.push(match &lambda.params {
+                    OneOrManyWithParens::One(param) => vec![param.name.value.clone()],
+                    OneOrManyWithParens::Many(params) => params.iter().map(|p| p.name.value.clone()).collect(),
+                });
+                Ok(())
+            }
+            Expr::Function(function) => self.function(&function.name),
+            _ => Ok(()),
+        };
+        match result {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        if self.depth == 0 && matches!(expr, Expr::Lambda(_)) {
+            self.lambdas.pop();
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Functions that the planner knows and no registry does.
+const PLANNER_FUNCTIONS: &[&str] = &["unnest", "make_map", "map", "grouping"];
+
+impl ExprNames<'_, '_> {
+    fn function(&self, name: &ObjectName) -> Result<()> {
+        let location = Location::of(name.span());
+        let idents = object_idents(name)?;
+        let [ident] = idents.as_slice() else {
+            return Err(SqlError::UnknownFunction { name: name.to_string(), nearest: None, location });
+        };
+        let folded = match ident.quote_style {
+            Some(_) => ident.value.clone(),
+            None => ident.value.to_lowercase(),
+        };
+        let functions = self.resolver.catalog.functions();
+        if functions.contains(&folded) || PLANNER_FUNCTIONS.contains(&folded.as_str()) {
+            return Ok(());
+        }
+        if let Some(message) = window::misplaced(&folded) {
+            return Err(SqlError::plan(message, location));
+        }
+        Err(SqlError::UnknownFunction {
+            name: ident.value.clone(),
+            nearest: nearest(&folded, functions.names()),
+            location,
+        })
+    }
+}
+
+/// The name that an output column without alias has: as written.
+fn written_name(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::UnnamedExpr(Expr::Identifier(ident)) => Some(ident.value.clone()),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(idents)) => idents.last().map(|ident| ident.value.clone()),
+        SelectItem::UnnamedExpr(expr) => Some(expr.to_string()),
+        _ => None,
+    }
+}
+
+fn is_unnest_call(expr: &Expr) -> bool {
+    matches!(expr, Expr::Function(function) if is_unnest(function))
+}
+
+fn is_unnest(function: &datafusion::sql::sqlparser::ast::Function) -> bool {
+    function.name.to_string().eq_ignore_ascii_case("unnest")
+}
+
+/// Gives columns the names of `AS t(a, b)`; fewer names than columns rename the first ones.
+fn rename(columns: &mut [Column], alias: &TableAlias) -> Result<()> {
+    // Where columns are not all known the planner checks the count.
+    for (column, new) in columns.iter_mut().zip(&alias.columns) {
+        column.name = new.name.value.clone();
+    }
+    Ok(())
+}
+
+fn find_column(columns: &[Column], ident: &Ident) -> Option<usize> {
+    let exact = columns.iter().position(|column| column.name == ident.value);
+    let folded = ident.value.to_lowercase();
+    exact.or_else(|| {
+        columns.iter().position(|column| ident.quote_style.is_none() && column.name.to_lowercase() == folded)
+    })
+}
+
+fn unknown_column(ident: &Ident, scope: &Scope) -> SqlError {
+    unknown_idents(std::slice::from_ref(ident), scope)
+}
+
+fn unknown_idents(idents: &[Ident], scope: &Scope) -> SqlError {
+    let name = idents.iter().map(|ident| ident.value.as_str()).collect::<Vec<_>>().join(".");
+    let columns = || scope.inputs.iter().flat_map(|input| &input.columns).map(|column| column.name.as_str());
+    let last = &idents[idents.len() - 1].value;
+    let names = columns().chain(scope.aliases.iter().map(String::as_str));
+    SqlError::UnknownColumn { nearest: nearest(last, names), name, location: Location::of(idents[0].span) }
+}
+
+fn object_idents(name: &ObjectName) -> Result<Vec<Ident>> {
+    let part = |part: &datafusion::sql::sqlparser::ast::ObjectNamePart| match part.as_ident() {
+        Some(ident) => Ok(ident.clone()),
+        None => Err(SqlError::unsupported("a computed name", "", Location::of(name.span()))),
+    };
+    name.0.iter().map(part).collect()
+}
+
+fn last_ident_mut(name: &mut ObjectName) -> Result<&mut Ident> {
+    match name.0.last_mut() {
+        Some(datafusion::sql::sqlparser::ast::ObjectNamePart::Identifier(ident)) => Ok(ident),
+        _ => Err(SqlError::unsupported("a computed name", "", None)),
+    }
+}

@@ -1,0 +1,194 @@
+//! The same query answered at once, by DataFusion, over finite rows: what a streamed answer must equal when all input is in.
+//!
+//! Names, types and functions go through the same hands as in a pipeline; windows do not: each becomes a union of projections in plain
+//! arithmetic, so that a mistake in the engine's windows is not made twice. Rows that a pipeline refused (`<table>.late`, `<table>.errors`)
+//! are for the caller to leave out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, Result as DataFusionResult, TableReference};
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan, cast, lit};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use eagre_engine::operator::window::WindowKind;
+
+use super::context::{CatalogTable, PlanContext, column};
+use super::logical;
+use super::window::WindowTableFunction;
+use crate::catalog::{Catalog, ColumnKind, Relation};
+use crate::error::{Result, SqlError};
+use crate::parser::QueryText;
+
+/// The most windows that a row may be in: each is one more branch of a union.
+const WINDOWS_MAX: i64 = 10_000;
+
+/// The answer to `query` where the tables hold `tables`: by the table's name, batches of its [`source_schema`], or for the pseudo-tables
+/// of theirs. A table that is not named is empty.
+///
+/// [`source_schema`]: crate::catalog::TableDefinition::source_schema
+///
+/// # Errors
+/// All that planning and DataFusion's execution have to say.
+pub async fn answer(
+    catalog: &Catalog,
+    query: &QueryText,
+    tables: &HashMap<String, Vec<RecordBatch>>,
+) -> Result<RecordBatch> {
+    let plan = batch_plan(catalog, query, tables)?;
+    let mut config = SessionConfig::new().with_target_partitions(1);
+    config.options_mut().execution.time_zone = Some(catalog.time_zone().to_string());
+    let state = SessionStateBuilder::new().with_default_features().with_config(config).build();
+    let session = SessionContext::new_with_state(state);
+    let frame = session.execute_logical_plan(plan).await?;
+    let schema = Arc::clone(frame.schema().inner());
+    let batches = frame.collect().await?;
+    let schema = batches.first().map_or(schema, RecordBatch::schema);
+    concat_batches(&schema, &batches).map_err(|error| SqlError::internal(error.to_string()))
+}
+
+/// The plan that [`answer`] runs, over in-memory tables and without our own nodes.
+fn batch_plan(catalog: &Catalog, query: &QueryText, tables: &HashMap<String, Vec<RecordBatch>>) -> Result<LogicalPlan> {
+    let context = PlanContext::new(catalog);
+    let plan = context.plan_query(query)?;
+    let plan = logical::analyze(&context, plan).map_err(|error| error.or_at(query.location))?;
+    let plan = plan.transform_up(|node| match &node {
+        LogicalPlan::TableScan(scan) => Ok(Transformed::yes(memory_scan(&context, scan, tables)?)),
+        LogicalPlan::Extension(extension) => {
+            match extension.node.as_any().downcast_ref::<WindowTableFunction>() {
+                Some(window) => Ok(Transformed::yes(expand(window)?)),
+                None => Ok(Transformed::no(node)),
+            }
+        }
+        _ => Ok(Transformed::no(node)),
+    })?;
+    Ok(plan.data.recompute_schema_deep()?)
+}
+
+trait RecomputeSchema: Sized {
+    fn recompute_schema_deep(self) -> DataFusionResult<Self>;
+}
+
+impl RecomputeSchema for LogicalPlan {
+    fn recompute_schema_deep(self) -> DataFusionResult<Self> {
+        Ok(self.transform_up(|plan| plan.recompute_schema().map(Transformed::yes))?.data)
+    }
+}
+
+fn memory_scan(
+    context: &PlanContext<'_>,
+    scan: &TableScan,
+    tables: &HashMap<String, Vec<RecordBatch>>,
+) -> DataFusionResult<LogicalPlan> {
+    let relation = scan.source.downcast_ref::<CatalogTable>();
+    let relation = relation.ok_or_else(|| SqlError::internal("a scan of no table"))?;
+    let name = relation.relation.name();
+    let (schema, exprs) = match &relation.relation {
+        Relation::Table(table) => {
+            let schema = table.definition.source_schema();
+            let mut exprs = vec![];
+            for definition in &table.definition.columns {
+                exprs.push(match &definition.kind {
+                    ColumnKind::Computed(expr) => context.plan_expr(expr, &schema)?,
+                    _ => column(&definition.name),
+                });
+            }
+            let names = table.definition.columns.iter().map(|definition| definition.name.clone());
+            let exprs: Vec<_> = exprs.into_iter().zip(names).map(|(expr, name)| expr.alias(name)).collect();
+            (schema, exprs)
+        }
+        other => {
+            let schema = context.catalog.relation_schema(other)?;
+            let exprs = schema.fields().iter().map(|field| column(field.name())).collect();
+            (schema, exprs)
+        }
+    };
+    let batches = tables.iter().find(|(table, _)| table.eq_ignore_ascii_case(&name)).map(|(_, batches)| batches.clone());
+    let table = MemTable::try_new(schema, vec![batches.unwrap_or_default()])?;
+    let memory = LogicalPlanBuilder::scan("__memory", provider_as_source(Arc::new(table)), None)?;
+    let all = memory.project(exprs)?;
+    let projection = scan.projection.clone().unwrap_or_else(|| (0..scan.source.schema().fields().len()).collect());
+    let columns: Vec<_> = {
+        let schema = all.schema();
+        projection.iter().map(|index| Expr::Column(Column::from(schema.qualified_field(*index)))).collect()
+    };
+    let names: Vec<_> = projection.iter().map(|index| relation_column(scan, *index)).collect();
+    let columns: Vec<_> = columns.into_iter().zip(names).map(|(column, name)| column.alias(name)).collect();
+    all.project(columns)?.alias(TableReference::bare(scan.table_name.to_string()))?.build()
+}
+
+fn relation_column(scan: &TableScan, index: usize) -> String {
+    scan.source.schema().field(index).name().clone()
+}
+
+/// The rows of a window function as a union: one branch for each of the windows that a row may be in.
+fn expand(window: &WindowTableFunction) -> DataFusionResult<LogicalPlan> {
+    let time = Expr::Column(window.time.clone());
+    let milliseconds = DataType::Timestamp(TimeUnit::Millisecond, None);
+    let time_type = {
+        let schema = window.input.schema();
+        schema.field(schema.index_of_column(&window.time)?).data_type().clone()
+    };
+    let ms = cast(cast(time.clone(), milliseconds.clone()), DataType::Int64);
+    let offset_ms = window.spec.offset_ms;
+    // The greatest multiple of `unit` (and the offset) that is not after the row, also for times before 1970.
+    let floor = |unit: i64| {
+        let rest = (ms.clone() - lit(offset_ms)) % lit(unit);
+        ms.clone() - (rest + lit(unit)) % lit(unit)
+    };
+    let (bounds, count): (Box<dyn Fn(i64) -> (Expr, Expr)>, i64) = match window.spec.kind {
+        WindowKind::Tumble { size_ms } => {
+            (Box::new(move |_| (floor(size_ms), floor(size_ms) + lit(size_ms))), 1)
+        }
+        WindowKind::Hop { slide_ms, size_ms } => {
+            let count = size_ms / slide_ms + i64::from(size_ms % slide_ms != 0);
+            (
+                Box::new(move |index| {
+                    let start = floor(slide_ms) - lit(index * slide_ms);
+                    (start.clone(), start + lit(size_ms))
+                }),
+                count,
+            )
+        }
+        WindowKind::Cumulate { step_ms, size_ms } => (
+            Box::new(move |index| {
+                let start = floor(size_ms);
+                (start.clone(), start + lit((index + 1) * step_ms))
+            }),
+            size_ms / step_ms,
+        ),
+    };
+    if count > WINDOWS_MAX {
+        return Err(SqlError::plan(format!("a row is in {count} windows; the oracle takes {WINDOWS_MAX} at most"), None).into());
+    }
+    let schema = datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(window);
+    let width = window.input.schema().fields().len();
+    let mut union: Option<LogicalPlanBuilder> = None;
+    for index in 0..count {
+        let (start, end) = bounds(index);
+        let inside = time.clone().is_not_null().and(end.clone().gt(ms.clone())).and(start.clone().lt_eq(ms.clone()));
+        let mut exprs: Vec<Expr> = window.input.schema().columns().into_iter().map(Expr::Column).collect();
+        let to_time = |ms: Expr| cast(cast(ms, milliseconds.clone()), time_type.clone());
+        for (part, ms) in [start, end.clone(), end - lit(1i64)].into_iter().enumerate() {
+            exprs.push(to_time(ms).alias(schema.field(width + part).name()));
+        }
+        let branch = LogicalPlanBuilder::from(window.input.clone()).filter(inside)?.project(exprs)?;
+        union = Some(match union {
+            None => branch,
+            Some(union) => union.union(branch.build()?)?,
+        });
+    }
+    let union = union.ok_or_else(|| SqlError::internal("a window function without windows"))?;
+    // A union forgets the qualifiers of its columns.
+    let plan = union.build()?;
+    let exprs = plan.schema().columns().into_iter().zip(schema.iter()).map(|(column, (qualifier, field))| {
+        Expr::Column(column).alias_qualified(qualifier.cloned(), field.name())
+    });
+    let exprs: Vec<_> = exprs.collect();
+    LogicalPlanBuilder::from(plan).project(exprs)?.build()
+}

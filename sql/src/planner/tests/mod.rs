@@ -1,0 +1,7 @@
+//! Plans as text, refusals with their place, names, identities, and answers against the oracle.
+
+mod answers;
+mod harness;
+mod names;
+mod plans;
+mod refusals;

@@ -1,0 +1,737 @@
+//! Window table functions: `TUMBLE`, `HOP` and `CUMULATE` as users write them, brought into one form, and the logical node that they
+//! become.
+//!
+//! Users write `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND))`, with or without argument names, or the older
+//! `GROUP BY TUMBLE(ts, INTERVAL '10' SECOND)`. The older form is rewritten in the syntax tree to the newer one; the newer one becomes
+//! a call of [`WINDOW_FUNCTION`] with its arguments in a fixed order, which [`WindowRelationPlanner`] plans as a
+//! [`WindowTableFunction`].
+//!
+//! The node adds `window_start`, `window_end` and `window_time` to each row. Whether rows are really multiplied is decided when the
+//! plan is lowered: an aggregate by the window needs none of it.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as DataFusionResult, ScalarValue, TableReference};
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Expr as LogicalExpr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName,
+    Query, Select, SelectFlavor, SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins, Value, VisitMut,
+    VisitorMut,
+};
+use datafusion::sql::sqlparser::tokenizer::Span;
+use eagre_engine::operator::window::{WindowKind, WindowSpec};
+
+use crate::error::{Location, Result, SqlError, nearest};
+use crate::parser::EmitKind;
+
+/// The table function that all forms become.
+pub(super) const WINDOW_FUNCTION: &str = "__eagre_window";
+
+/// Stand for `window_start`, `window_end`, `window_time` of the only input until the real names are known.
+pub(super) const WINDOW_PLACEHOLDERS: [&str; 3] =
+    ["__eagre_window_start", "__eagre_window_end", "__eagre_window_time"];
+
+const WINDOW_COLUMNS: [&str; 3] = ["window_start", "window_end", "window_time"];
+
+/// The names of the columns that a window function adds to columns with names `taken`: where `window_start` is there already the new
+/// ones are `window_start0`, ... , as in Flink.
+pub(super) fn window_column_names<'a>(taken: impl Iterator<Item = &'a str>) -> [String; 3] {
+    let taken: HashSet<_> = taken.map(str::to_lowercase).collect();
+    let free = |suffix: &str| WINDOW_COLUMNS.iter().all(|name| !taken.contains(&format!("{name}{suffix}")));
+    let suffix = match free("") {
+        true => String::new(),
+        false => (0..).map(|n: u32| n.to_string()).find(|n| free(n)).expect("there are always more numbers"),
+    };
+    WINDOW_COLUMNS.map(|name| format!("{name}{suffix}"))
+}
+
+/// The three window functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WindowFunction {
+    Tumble,
+    Hop,
+    Cumulate,
+}
+
+impl WindowFunction {
+    fn of_name(name: &str) -> Option<Self> {
+        match name.to_lowercase().as_str() {
+            "tumble" => Some(Self::Tumble),
+            "hop" => Some(Self::Hop),
+            "cumulate" => Some(Self::Cumulate),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tumble => "TUMBLE",
+            Self::Hop => "HOP",
+            Self::Cumulate => "CUMULATE",
+        }
+    }
+
+    /// The names of the arguments after the table and the time column; the last one may be left out.
+    fn parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::Tumble => &["SIZE", "OFFSET"],
+            Self::Hop => &["SLIDE", "SIZE", "OFFSET"],
+            Self::Cumulate => &["STEP", "SIZE", "OFFSET"],
+        }
+    }
+
+    fn form(self) -> &'static str {
+        match self {
+            Self::Tumble => "TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset])",
+            Self::Hop => "HOP(TABLE t, DESCRIPTOR(ts), slide, size [, offset])",
+            Self::Cumulate => "CUMULATE(TABLE t, DESCRIPTOR(ts), step, size [, offset])",
+        }
+    }
+}
+
+/// What a window function is applied to.
+#[derive(Debug, Clone)]
+pub(super) enum WindowData {
+    /// A table, view or CTE.
+    Table(ObjectName),
+    /// A subquery.
+    Query(Box<Query>),
+}
+
+/// A window function in a `FROM`.
+#[derive(Debug, Clone)]
+pub(super) struct WindowCall {
+    pub(super) function: WindowFunction,
+    pub(super) data: WindowData,
+    /// The column named by `DESCRIPTOR`.
+    pub(super) time: Ident,
+    /// The intervals in the order of the function's parameters.
+    pub(super) intervals: Vec<Expr>,
+    pub(super) alias: Option<TableAlias>,
+    span: Span,
+}
+
+impl WindowCall {
+    /// The call that a table factor is, if it is one.
+    pub(super) fn of(factor: &TableFactor) -> Result<Option<Self>> {
+        let (name, args, alias) = match factor {
+            TableFactor::TableFunction { expr: Expr::Function(function), alias } => match &function.args {
+                FunctionArguments::List(list) => (&function.name, list.args.as_slice(), alias),
+                _ => return Ok(None),
+            },
+            TableFactor::Table { name, alias, args: Some(args), .. } => (name, args.args.as_slice(), alias),
+            TableFactor::Function { name, args, alias, .. } => (name, args.as_slice(), alias),
+            _ => return Ok(None),
+        };
+        let location = Location::of(name.span());
+        let plain = name.to_string();
+        if plain.eq_ignore_ascii_case("session") {
+            return Err(SqlError::unsupported("`SESSION` windows", "use `TUMBLE`, `HOP` or `CUMULATE`", location));
+        }
+        let Some(function) = WindowFunction::of_name(&plain) else { return Ok(None) };
+        let span = name.span();
+        let wrong = |message: String| SqlError::plan(format!("{message}; the form is `{}`", function.form()), location);
+        let mut data = None;
+        let mut time = None;
+        let mut intervals: Vec<Option<Expr>> = vec![None; function.parameters().len()];
+        for (position, arg) in args.iter().enumerate() {
+            let (parameter, expr) = match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => {
+                    let names = ["DATA", "TIMECOL"].iter().chain(function.parameters());
+                    match names.clone().nth(position) {
+                        Some(name) => (name.to_string(), expr),
+                        None => return Err(wrong(format!("`{}` has too many arguments", function.name()))),
+                    }
+                }
+                FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. } => (name.value.to_uppercase(), expr),
+                FunctionArg::ExprNamed { name: Expr::Identifier(name), arg: FunctionArgExpr::Expr(expr), .. } => {
+                    (name.value.to_uppercase(), expr)
+                }
+                other => return Err(wrong(format!("`{}` has an argument `{other}`", function.name()))),
+            };
+            match parameter.as_str() {
+                "DATA" => data = Some(window_data(expr).ok_or_else(|| wrong(format!("`{expr}` is no table")))?),
+                "TIMECOL" => {
+                    time = Some(descriptor(expr).ok_or_else(|| wrong(format!("`{expr}` is no `DESCRIPTOR(column)`")))?);
+                }
+                name => match function.parameters().iter().position(|parameter| *parameter == name) {
+                    Some(index) => intervals[index] = Some(expr.clone()),
+                    None => {
+                        let names = ["DATA", "TIMECOL"].iter().chain(function.parameters()).copied();
+                        let hint = nearest(name, names).map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
+                        return Err(wrong(format!("`{}` has no argument `{name}`{hint}", function.name())));
+                    }
+                },
+            }
+        }
+        let data = data.ok_or_else(|| wrong(format!("`{}` needs a table", function.name())))?;
+        let time = time.ok_or_else(|| wrong(format!("`{}` needs `DESCRIPTOR(column)`", function.name())))?;
+        let last = intervals.len() - 1;
+        for (parameter, interval) in function.parameters().iter().zip(&intervals[..last]) {
+            if interval.is_none() {
+                return Err(wrong(format!("`{}` needs its {}", function.name(), parameter.to_lowercase())));
+            }
+        }
+        let intervals = intervals.into_iter().flatten().collect();
+        Ok(Some(Self { function, data, time, intervals, alias: alias.clone(), span }))
+    }
+
+    /// The one form: `TABLE(__eagre_window(function, emit, data, time, intervals..))`.
+    pub(super) fn into_factor(self, emit: Option<EmitKind>) -> TableFactor {
+        let emit = match emit {
+            None => "",
+            Some(EmitKind::Changes) => "changes",
+            Some(EmitKind::OnWindowClose) => "close",
+        };
+        let data = match self.data {
+            WindowData::Table(name) => {
+                let idents = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
+                Expr::CompoundIdentifier(idents)
+            }
+            WindowData::Query(query) => Expr::Subquery(query),
+        };
+        let mut args = vec![string(self.function.name()), string(emit), data, Expr::Identifier(self.time)];
+        args.extend(self.intervals);
+        let Expr::Function(mut function) = call(WINDOW_FUNCTION, args) else { unreachable!("`call` makes a function") };
+        function.name = ObjectName::from(vec![Ident::with_span(self.span, WINDOW_FUNCTION)]);
+        TableFactor::TableFunction { expr: Expr::Function(function), alias: self.alias }
+    }
+}
+
+fn window_data(expr: &Expr) -> Option<WindowData> {
+    Some(match expr {
+        Expr::Prefixed { value, .. } => return window_data(value),
+        Expr::Nested(inner) => return window_data(inner),
+        Expr::Identifier(ident) => WindowData::Table(ObjectName::from(vec![ident.clone()])),
+        Expr::CompoundIdentifier(idents) => WindowData::Table(ObjectName::from(idents.clone())),
+        Expr::Subquery(query) => WindowData::Query(query.clone()),
+        _ => return None,
+    })
+}
+
+fn descriptor(expr: &Expr) -> Option<Ident> {
+    match expr {
+        Expr::Identifier(ident) => Some(ident.clone()),
+        Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("descriptor") => {
+            match only_arg(function)? {
+                Expr::Identifier(ident) => Some(ident.clone()),
+                Expr::CompoundIdentifier(idents) => idents.last().cloned(),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// What to say of a function that means something only in another place.
+pub(super) fn misplaced(name: &str) -> Option<String> {
+    let (function, part) = match name.split_once('_') {
+        Some((function, part)) => (function, Some(part)),
+        None => (name, None),
+    };
+    match (function, part) {
+        ("tumble" | "hop" | "cumulate" | "session", None) => Some(format!(
+            "`{name}` stands in `FROM TABLE({name}(TABLE t, DESCRIPTOR(ts), ..))` or in `GROUP BY {name}(ts, ..)`"
+        )),
+        ("tumble" | "hop" | "session", Some("start" | "end" | "rowtime" | "proctime")) => {
+            Some(format!("`{name}` needs a `GROUP BY {function}(..)` with the same arguments"))
+        }
+        ("descriptor", None) => Some("`DESCRIPTOR` stands in a window function only".into()),
+        _ => None,
+    }
+}
+
+// ---------------------------------------------------------------- `GROUP BY TUMBLE(ts, ..)`
+
+/// Rewrites `FROM t GROUP BY TUMBLE(ts, i)` to `FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), i)) GROUP BY window_start, window_end`, and
+/// `TUMBLE_START(ts, i)` and its kin to the columns. The columns get their real names later: see [`WINDOW_PLACEHOLDERS`].
+pub(super) fn rewrite_group_windows(select: &mut Select, order_by: &mut [&mut Expr]) -> Result<()> {
+    let GroupByExpr::Expressions(groups, _) = &mut select.group_by else { return Ok(()) };
+    let is_window = |expr: &Expr| match expr {
+        Expr::Function(function) => {
+            let name = function.name.to_string();
+            name.eq_ignore_ascii_case("session") || WindowFunction::of_name(&name).is_some()
+        }
+        _ => false,
+    };
+    let Some(index) = groups.iter().position(is_window) else { return Ok(()) };
+    let Expr::Function(function) = groups[index].clone() else { return Ok(()) };
+    let location = Location::of(function.name.span());
+    if groups.iter().skip(index + 1).any(is_window) {
+        return Err(SqlError::unsupported("`GROUP BY` with two windows", "", location));
+    }
+    let FunctionArguments::List(FunctionArgumentList { args, .. }) = &function.args else {
+        return Err(SqlError::plan(format!("`{}` needs arguments", function.name), location));
+    };
+    let name = function.name.to_string().to_lowercase();
+    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(time))) = args.first() else {
+        return Err(SqlError::plan(format!("`{}` needs an event-time column", function.name), location));
+    };
+    let time = match time {
+        Expr::Identifier(ident) => ident.clone(),
+        Expr::CompoundIdentifier(idents) => idents.last().expect("it has parts").clone(),
+        other => {
+            return Err(SqlError::unsupported(
+                format!("`{}` over an expression (`{other}`)", function.name),
+                "compute the column in a subquery, or as a computed column of the table",
+                location,
+            ));
+        }
+    };
+    let [TableWithJoins { relation, joins }] = select.from.as_mut_slice() else {
+        return Err(SqlError::unsupported("`GROUP BY` with a window over several tables", "", location));
+    };
+    if !joins.is_empty() {
+        return Err(SqlError::unsupported("`GROUP BY` with a window over a join", "", location));
+    }
+    let (data, alias) = match relation.clone() {
+        TableFactor::Table { name, alias, args: None, .. } => {
+            (Expr::CompoundIdentifier(name.0.iter().filter_map(|part| part.as_ident().cloned()).collect()), alias)
+        }
+        TableFactor::Derived { subquery, alias, .. } => (Expr::Subquery(subquery), alias),
+        _ => return Err(SqlError::unsupported("`GROUP BY` with a window over this form of a table", "", location)),
+    };
+    let mut call_args = vec![data, Expr::Identifier(time)];
+    call_args.extend(args.iter().skip(1).filter_map(|arg| arg_expr(arg).cloned()));
+    let Expr::Function(mut window) = call(&name, call_args) else { unreachable!("`call` makes a function") };
+    window.name = function.name.clone();
+    *relation = TableFactor::TableFunction { expr: Expr::Function(window), alias };
+
+    let mut parts = GroupWindowParts { name: &name, args, used_time: false, first: true };
+    let mut visit = |node: &mut Expr| match node.visit(&mut parts) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    };
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            visit(expr)?;
+        }
+    }
+    if let Some(having) = &mut select.having {
+        visit(having)?;
+    }
+    for expr in order_by {
+        visit(expr)?;
+    }
+    let placeholder = |part: usize| Expr::Identifier(Ident::new(WINDOW_PLACEHOLDERS[part]));
+    let mut columns = vec![placeholder(0), placeholder(1)];
+    if parts.used_time {
+        columns.push(placeholder(2));
+    }
+    groups.splice(index..=index, columns);
+    Ok(())
+}
+
+/// Replaces `TUMBLE_START(..)` and its kin by the window's columns.
+struct GroupWindowParts<'a> {
+    name: &'a str,
+    args: &'a [FunctionArg],
+    used_time: bool,
+    first: bool,
+}
+
+impl VisitorMut for GroupWindowParts<'_> {
+    type Break = SqlError;
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        self.first = false;
+        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        let name = function.name.to_string().to_lowercase();
+        let part = match name.strip_prefix(self.name) {
+            Some("" | "_start") => 0,
+            Some("_end") => 1,
+            Some("_rowtime") => 2,
+            Some("_proctime") => {
+                return ControlFlow::Break(SqlError::unsupported(
+                    format!("`{}`", function.name),
+                    "windows are in event time; use its `_ROWTIME`",
+                    Location::of(function.name.span()),
+                ));
+            }
+            _ => return ControlFlow::Continue(()),
+        };
+        let same = match &function.args {
+            FunctionArguments::List(list) => {
+                let text = |args: &[FunctionArg]| args.iter().map(|a| a.to_string().to_lowercase()).collect::<Vec<_>>();
+                text(&list.args) == text(self.args)
+            }
+            _ => false,
+        };
+        if !same {
+            return ControlFlow::Break(SqlError::plan(
+                format!("`{}` needs the arguments of the window in `GROUP BY`", function.name),
+                Location::of(function.name.span()),
+            ));
+        }
+        self.used_time |= part == 2;
+        *expr = Expr::Identifier(Ident::new(WINDOW_PLACEHOLDERS[part]));
+        ControlFlow::Continue(())
+    }
+}
+
+// ---------------------------------------------------------------- building syntax
+
+/// A plain call.
+pub(super) fn call(name: &str, args: Vec<Expr>) -> Expr {
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect(),
+            clauses: vec![],
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
+
+fn string(text: &str) -> Expr {
+    Expr::Value(Value::SingleQuotedString(text.to_string()).into())
+}
+
+fn arg_expr(arg: &FunctionArg) -> Option<&Expr> {
+    match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
+        | FunctionArg::Named { arg: FunctionArgExpr::Expr(expr), .. }
+        | FunctionArg::ExprNamed { arg: FunctionArgExpr::Expr(expr), .. } => Some(expr),
+        _ => None,
+    }
+}
+
+/// The argument of a call with one argument.
+pub(super) fn only_arg(function: &Function) -> Option<&Expr> {
+    match &function.args {
+        FunctionArguments::List(list) => match list.args.as_slice() {
+            [arg] => arg_expr(arg),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// `(SELECT items FROM relation) AS name`.
+pub(super) fn derived(items: Vec<SelectItem>, relation: TableFactor, name: &str) -> TableFactor {
+    let select = Select {
+        select_token: datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
+        optimizer_hints: vec![],
+        distinct: None,
+        select_modifiers: None,
+        top: None,
+        top_before_distinct: false,
+        projection: items,
+        exclude: None,
+        into: None,
+        from: vec![TableWithJoins { relation, joins: vec![] }],
+        lateral_views: vec![],
+        prewhere: None,
+        selection: None,
+        connect_by: vec![],
+        group_by: GroupByExpr::Expressions(vec![], vec![]),
+        cluster_by: vec![],
+        distribute_by: vec![],
+        sort_by: vec![],
+        having: None,
+        named_window: vec![],
+        qualify: None,
+        window_before_qualify: false,
+        value_table_mode: None,
+        flavor: SelectFlavor::Standard,
+    };
+    TableFactor::Derived {
+        lateral: false,
+        subquery: Box::new(query_of(SetExpr::Select(Box::new(select)))),
+        alias: Some(TableAlias { explicit: true, name: Ident::with_quote('"', name), columns: vec![], at: None }),
+        sample: None,
+    }
+}
+
+fn query_of(body: SetExpr) -> Query {
+    Query {
+        with: None,
+        body: Box::new(body),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: vec![],
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: vec![],
+    }
+}
+
+fn table_factor(name: ObjectName) -> TableFactor {
+    TableFactor::Table {
+        name,
+        alias: None,
+        args: None,
+        with_hints: vec![],
+        version: None,
+        with_ordinality: false,
+        partitions: vec![],
+        json_path: None,
+        sample: None,
+        index_hints: vec![],
+    }
+}
+
+// ---------------------------------------------------------------- planning
+
+/// Plans calls of [`WINDOW_FUNCTION`].
+#[derive(Debug)]
+pub(super) struct WindowRelationPlanner;
+
+impl RelationPlanner for WindowRelationPlanner {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> DataFusionResult<RelationPlanning> {
+        let (function, alias) = match relation {
+            TableFactor::TableFunction { expr: Expr::Function(function), alias }
+                if function.name.to_string() == WINDOW_FUNCTION =>
+            {
+                (function, alias)
+            }
+            other => return Ok(RelationPlanning::Original(Box::new(other))),
+        };
+        let location = Location::of(function.name.span());
+        let plan = plan_window(&function, location, context)?;
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+    }
+}
+
+fn plan_window(
+    function: &Function,
+    location: Option<Location>,
+    context: &mut dyn RelationPlannerContext,
+) -> DataFusionResult<LogicalPlan> {
+    let malformed = || SqlError::internal("a window function lost its form");
+    let FunctionArguments::List(list) = &function.args else { return Err(malformed().into()) };
+    let args: Vec<&Expr> = list.args.iter().filter_map(arg_expr).collect();
+    let [kind, emit, data, Expr::Identifier(time), intervals @ ..] = args.as_slice() else {
+        return Err(malformed().into());
+    };
+    let text = |expr: &Expr| match expr {
+        Expr::Value(value) => value.value.clone().into_string().unwrap_or_default(),
+        _ => String::new(),
+    };
+    let function = WindowFunction::of_name(&text(kind)).ok_or_else(malformed)?;
+    let emit = match text(emit).as_str() {
+        "changes" => Some(EmitKind::Changes),
+        "close" => Some(EmitKind::OnWindowClose),
+        _ => None,
+    };
+    let input = context.plan(match data {
+        Expr::CompoundIdentifier(idents) => table_factor(ObjectName::from(idents.clone())),
+        Expr::Subquery(query) => {
+            TableFactor::Derived { lateral: false, subquery: query.clone(), alias: None, sample: None }
+        }
+        _ => return Err(malformed().into()),
+    })?;
+    let mut intervals_ms = vec![];
+    for (parameter, interval) in function.parameters().iter().zip(intervals) {
+        let expr = context.sql_to_expr((*interval).clone(), &DFSchema::empty())?;
+        let at = Location::of(interval.span()).or(location);
+        intervals_ms.push(interval_ms(expr, function, parameter, at)?);
+    }
+    let offset_ms = intervals_ms.get(function.parameters().len() - 1).copied().unwrap_or(0);
+    let kind = match function {
+        WindowFunction::Tumble => WindowKind::Tumble { size_ms: intervals_ms[0] },
+        WindowFunction::Hop => WindowKind::Hop { slide_ms: intervals_ms[0], size_ms: intervals_ms[1] },
+        WindowFunction::Cumulate => WindowKind::Cumulate { step_ms: intervals_ms[0], size_ms: intervals_ms[1] },
+    };
+    let spec = WindowSpec::new(kind, offset_ms).map_err(|error| SqlError::plan(error.to_string(), location))?;
+    let (qualifier, field) = input
+        .schema()
+        .qualified_field_with_unqualified_name(&time.value)
+        .map_err(|error| SqlError::from(error).or_at(Location::of(time.span)))?;
+    if !matches!(field.data_type(), DataType::Timestamp(..)) {
+        return Err(SqlError::plan(
+            format!(
+                "`DESCRIPTOR({0})` needs a TIMESTAMP column; `{0}` is {1}",
+                time.value,
+                crate::types::sql_name(field.data_type())
+            ),
+            Location::of(time.span),
+        )
+        .into());
+    }
+    let time = Column::from((qualifier, field));
+    let node = WindowTableFunction::new(input, time, spec, emit, location)?;
+    Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+}
+
+/// The milliseconds of a constant interval.
+fn interval_ms(
+    expr: LogicalExpr,
+    function: WindowFunction,
+    parameter: &str,
+    location: Option<Location>,
+) -> Result<i64> {
+    let schema = Arc::new(DFSchema::empty());
+    let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&schema)).build());
+    let text = expr.to_string();
+    let expr = simplifier.coerce(expr, &schema).and_then(|expr| simplifier.simplify(expr))?;
+    let parameter = parameter.to_lowercase();
+    let wrong = |message: &str| {
+        SqlError::plan(format!("the {parameter} of `{}` {message}", function.name()), location)
+    };
+    match expr {
+        LogicalExpr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => {
+            if interval.months != 0 {
+                return Err(wrong("is given in months or years, which differ in length; give it in days"));
+            }
+            if interval.nanoseconds % 1_000_000 != 0 {
+                return Err(wrong("is finer than a millisecond"));
+            }
+            Ok(i64::from(interval.days) * 86_400_000 + interval.nanoseconds / 1_000_000)
+        }
+        LogicalExpr::Literal(ScalarValue::IntervalDayTime(Some(interval)), _) => {
+            Ok(i64::from(interval.days) * 86_400_000 + i64::from(interval.milliseconds))
+        }
+        LogicalExpr::Literal(ScalarValue::DurationMillisecond(Some(ms)), _) => Ok(ms),
+        LogicalExpr::Literal(ScalarValue::DurationNanosecond(Some(ns)), _) if ns % 1_000_000 == 0 => Ok(ns / 1_000_000),
+        _ => Err(wrong(&format!("is `{text}`; it is a constant such as `INTERVAL '10' SECOND`"))),
+    }
+}
+
+/// Adds `window_start`, `window_end` and `window_time` to each row, once for each window that the row is in.
+#[derive(Debug, Clone)]
+pub(super) struct WindowTableFunction {
+    pub(super) input: LogicalPlan,
+    /// The event-time column of the input.
+    pub(super) time: Column,
+    pub(super) spec: WindowSpec,
+    /// What the statement (or the view) says of when results are shown.
+    pub(super) emit: Option<EmitKind>,
+    /// Where the function stands.
+    pub(super) location: Option<Location>,
+    /// The names of the added columns.
+    names: [String; 3],
+    schema: DFSchemaRef,
+}
+
+impl WindowTableFunction {
+    fn new(
+        input: LogicalPlan,
+        time: Column,
+        spec: WindowSpec,
+        emit: Option<EmitKind>,
+        location: Option<Location>,
+    ) -> DataFusionResult<Self> {
+        let names = window_column_names(input.schema().fields().iter().map(|field| field.name().as_str()));
+        Self::with_names(input, time, spec, emit, location, names)
+    }
+
+    fn with_names(
+        input: LogicalPlan,
+        time: Column,
+        spec: WindowSpec,
+        emit: Option<EmitKind>,
+        location: Option<Location>,
+        names: [String; 3],
+    ) -> DataFusionResult<Self> {
+        let time_field = input.schema().field(input.schema().index_of_column(&time)?);
+        let mut fields: Vec<(Option<TableReference>, FieldRef)> =
+            input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
+        for (index, name) in names.iter().enumerate() {
+            let mut field = Field::new(name, time_field.data_type().clone(), false);
+            if index == 2 {
+                field = field.with_metadata(time_field.metadata().clone());
+            }
+            fields.push((None, Arc::new(field)));
+        }
+        let schema = Arc::new(DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?);
+        Ok(Self { input, time, spec, emit, location, names, schema })
+    }
+
+    /// How many columns the input has; the window's come after them.
+    fn input_width(&self) -> usize {
+        self.input.schema().fields().len()
+    }
+}
+
+impl UserDefinedLogicalNodeCore for WindowTableFunction {
+    fn name(&self) -> &str {
+        "WindowTableFunction"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<LogicalExpr> {
+        vec![LogicalExpr::Column(self.time.clone())]
+    }
+
+    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
+        self.names.iter().cloned().collect()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "WindowTableFunction: {} on {}", self.spec, self.time)
+    }
+
+    fn with_exprs_and_inputs(
+        &self,
+        mut exprs: Vec<LogicalExpr>,
+        mut inputs: Vec<LogicalPlan>,
+    ) -> DataFusionResult<Self> {
+        let time = match exprs.pop() {
+            Some(LogicalExpr::Column(column)) => column,
+            other => return Err(SqlError::internal(format!("a window's time column became {other:?}")).into()),
+        };
+        let input = inputs.pop().ok_or_else(|| SqlError::internal("a window lost its input"))?;
+        Self::with_names(input, time, self.spec, self.emit, self.location, self.names.clone())
+    }
+
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let width = self.input_width();
+        Some(vec![output_columns.iter().copied().filter(|index| *index < width).collect()])
+    }
+}
+
+impl PartialEq for WindowTableFunction {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec == other.spec
+            && self.time == other.time
+            && self.emit == other.emit
+            && self.names == other.names
+            && self.input == other.input
+    }
+}
+
+impl Eq for WindowTableFunction {}
+
+impl Hash for WindowTableFunction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.spec.to_string().hash(state);
+        self.time.hash(state);
+        self.names.hash(state);
+        self.input.hash(state);
+    }
+}
+
+impl PartialOrd for WindowTableFunction {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        if self == other { Some(Ordering::Equal) } else { self.time.partial_cmp(&other.time) }
+    }
+}

@@ -1,0 +1,43 @@
+//! One test binary for all that is tested from outside: statements in, rows or a message out.
+//!
+//! A trial is one case, so that the runner shows it by name and runs many at once. Most go through the crate [`eagre`] in this process;
+//! those of the command start `eagre-under-test`, which this package builds from the command's own `main.rs`.
+//!
+//! | module | what would break for a user |
+//! |---|---|
+//! | [`streaming_sql`] | other engines' cases give other answers, or something unsupported gives any |
+//! | [`slt`] | a query's answer depends on steps, shards or crashes, or is not DataFusion's |
+//! | [`laws`] | the same, for queries and rows that nobody thought of |
+//! | [`crash`] | `kill -9` loses or doubles a row |
+//! | [`bad_input`], [`command`] | a mistake is not told, or not so that one can mend it |
+//! | [`no_execution_plan`] | a source is read around the step engine |
+//!
+//! Environment: `EAGRE_TESTS_SEED` gives the seed of everything random (printed with every failure), `EAGRE_TESTS_REWRITE=1` writes the
+//! results of `cases/slt` anew, to be read in the diff.
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+mod bad_input;
+mod command;
+mod crash;
+mod harness;
+mod laws;
+mod no_execution_plan;
+mod slt;
+mod source;
+mod streaming_sql;
+mod value;
+
+fn main() -> ExitCode {
+    let mut trials: Vec<Trial> = Vec::new();
+    trials.extend(streaming_sql::trials());
+    trials.extend(slt::trials());
+    trials.extend(laws::trials());
+    trials.extend(crash::trials());
+    trials.extend(bad_input::trials());
+    trials.extend(command::trials());
+    trials.extend(no_execution_plan::trials());
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
