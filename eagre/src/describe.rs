@@ -27,7 +27,7 @@ const OWN: &[(&str, &str)] = &[
 /// `SHOW CONNECTORS`.
 pub(crate) fn connectors() -> Result<RecordBatch> {
     let mut rows: Vec<(String, String)> =
-        connector_infos().iter().map(|info| (info.name.to_owned(), info.meaning.to_owned())).collect();
+        connector_infos().iter().map(|info| (info.name.to_owned(), info.about.to_string())).collect();
     rows.extend(OWN.iter().map(|(name, meaning)| ((*name).to_owned(), (*meaning).to_owned())));
     rows.sort();
     let (names, meanings): (Vec<_>, Vec<_>) = rows.into_iter().map(|(name, meaning)| (Some(name), Some(meaning))).unzip();
@@ -46,11 +46,14 @@ pub(crate) fn connector(name: &str, location: Option<Location>) -> Result<Record
         let hint = nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
         return Err(SqlError::plan(format!("there is no connector `{name}`{hint} SHOW CONNECTORS lists them all"), location).into());
     };
-    let options: Vec<_> = info.all_options();
+    let formats = eagre_connectors::formats().iter().filter(|format| info.formats.contains(&format.name));
+    let options: Vec<_> =
+        info.options.iter().chain(eagre_connectors::common_options()).chain(formats.flat_map(|format| &format.options)).collect();
     table(&[
         ("option", options.iter().map(|option| Some(option.name.to_string())).collect()),
-        ("type", options.iter().map(|option| Some(option.kind.to_string())).collect()),
-        ("default", options.iter().map(|option| option.default.map(|default| default.to_string())).collect()),
+        ("type", options.iter().map(|option| Some(option.value_type.to_owned())).collect()),
+        ("required", options.iter().map(|option| Some(option.required.to_string())).collect()),
+        ("default", options.iter().map(|option| option.default.as_ref().map(|default| default.to_string())).collect()),
         ("meaning", options.iter().map(|option| Some(option.meaning.to_string())).collect()),
     ])
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use eagre_engine::checkpoint::{self, CheckpointStore, Manifest};
-use eagre_engine::graph::{ChangelogMode, NodeKind};
+use eagre_engine::graph::ChangelogMode;
 use eagre_engine::log::StepRecord;
 use eagre_engine::metrics::Metrics;
 use eagre_engine::runtime::{Mode, Pipeline, PipelineConfig, Start, Stopper, Summary};
@@ -80,6 +80,8 @@ pub struct ResultInfo {
     pub changelog: ChangelogMode,
     /// Columns that identify a row, where known.
     pub key: Option<Vec<usize>>,
+    /// The columns of the changes: those of the result, then what only its order needs.
+    sink_schema: SchemaRef,
     final_sort: Option<FinalSort>,
 }
 
@@ -114,11 +116,11 @@ impl QueryResult {
     /// # Errors
     /// The rows cannot be sorted.
     pub async fn collect(mut self) -> Result<Vec<RecordBatch>> {
-        let mut table = Materialized::new(Arc::clone(&self.info.schema));
+        let mut table = Materialized::new(Arc::clone(&self.info.sink_schema));
         while let Some(change) = self.stream.next().await {
             table.apply(&change.batch, change.weights.as_ref())?;
         }
-        self.info.finish(table.finish()?).await
+        self.info.finish(table.finish()?)
     }
 
     /// As [`collect`](Self::collect), for threads outside of an async runtime.
@@ -126,26 +128,19 @@ impl QueryResult {
     /// # Errors
     /// As [`collect`](Self::collect).
     pub fn collect_blocking(mut self) -> Result<Vec<RecordBatch>> {
-        let mut table = Materialized::new(Arc::clone(&self.info.schema));
+        let mut table = Materialized::new(Arc::clone(&self.info.sink_schema));
         while let Some(change) = self.stream.blocking_next() {
             table.apply(&change.batch, change.weights.as_ref())?;
         }
-        let rows = table.finish()?;
-        if self.info.final_sort.is_none() {
-            return Ok(rows);
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let runtime = runtime.map_err(|error| Error::File { path: "the sort's runtime".to_owned(), error })?;
-        runtime.block_on(self.info.finish(rows))
+        self.info.finish(table.finish()?)
     }
 }
 
 impl ResultInfo {
-    async fn finish(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-        match &self.final_sort {
-            Some(sort) => Ok(sort.apply(Arc::clone(&self.schema), rows).await?),
-            None => Ok(rows),
-        }
+    fn finish(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        let Some(sort) = &self.final_sort else { return Ok(rows) };
+        let whole = arrow::compute::concat_batches(&self.sink_schema, &rows).map_err(eagre_engine::EngineError::from)?;
+        Ok(vec![sort.apply(&whole)?])
     }
 }
 
@@ -153,6 +148,23 @@ impl RunningJob {
     pub(crate) fn start(
         session: &Session,
         mut job: Job,
+        settings: &Settings,
+        folder: Option<StateFolder>,
+        mode: Mode,
+    ) -> Result<Self> {
+        let store = folder.as_ref().map(|folder| Arc::clone(&folder.store));
+        let results = attach_results(&mut job, store.as_ref(), &session.inner.run);
+        let mut running = Self::start_as_is(session, job, settings, folder, mode)?;
+        if running.pipeline.is_some() {
+            running.results = results;
+        }
+        Ok(running)
+    }
+
+    /// As [`start`](Self::start), for a job whose results have their sinks already.
+    pub(crate) fn start_as_is(
+        session: &Session,
+        job: Job,
         settings: &Settings,
         folder: Option<StateFolder>,
         mode: Mode,
@@ -178,15 +190,12 @@ impl RunningJob {
             restore = manifest.map(|manifest| (manifest, Arc::clone(&folder.store)));
             store = Some(folder.store);
         }
-        let results = attach_results(&mut job, store.as_ref(), &inner.run);
-        let config = PipelineConfig {
-            run: inner.run.clone(),
-            abort_after_step: inner.abort_after_step,
-            ..pipeline_config(settings, &inner.run)
-        };
+        // Faults are injected into the session's own pipeline, not into those that fill fixtures or measure.
+        let abort_after_step = inner.abort_after_step.filter(|_| store.is_some());
+        let config = PipelineConfig { abort_after_step, ..pipeline_config(settings, &inner.run) };
         let pipeline = Pipeline::start(Start { graph: job.graph, config, clock: Arc::clone(&inner.clock), store, restore, mode })?;
         let metrics = Some(Arc::clone(pipeline.metrics()));
-        Ok(Self { pipeline: Some(pipeline), results, already_complete: None, metrics })
+        Ok(Self { pipeline: Some(pipeline), results: Vec::new(), already_complete: None, metrics })
     }
 
     /// Runs logged steps of a planned job again, from `restore` on (or from the beginning), at the shard count that they ran at.
@@ -273,16 +282,18 @@ impl RunningJob {
 /// Gives each top-level `SELECT` a queue to its reader.
 fn attach_results(job: &mut Job, store: Option<&Arc<dyn CheckpointStore>>, run: &str) -> Vec<QueryResult> {
     let mut results = Vec::new();
-    for output in job.outputs.iter().filter(|output| output.is_result) {
+    for index in 0..job.outputs.len() {
+        let output = &job.outputs[index];
+        if output.table.is_some() {
+            continue;
+        }
         let (mut sink, stream) = result_channel();
-        let name = job.graph.nodes[output.sink_node].id.to_string();
+        let name = job.graph.nodes[output.node].id.to_string();
         if let Some(store) = store.filter(|_| output.bounded) {
             sink = sink.durable(Arc::clone(store), &name, run);
         }
-        if let NodeKind::Sink(node) = &mut job.graph.nodes[output.sink_node].kind {
-            node.factory = Arc::new(sink);
-        }
         results.push(QueryResult { info: ResultInfo::from(output), stream });
+        job.attach_results(index, Arc::new(sink));
     }
     results
 }
@@ -290,7 +301,11 @@ fn attach_results(job: &mut Job, store: Option<&Arc<dyn CheckpointStore>>, run: 
 impl From<&OutputInfo> for ResultInfo {
     fn from(output: &OutputInfo) -> Self {
         Self {
-            schema: Arc::clone(&output.schema),
+            schema: match &output.final_sort {
+                Some(sort) => sort.visible_schema(&output.schema),
+                None => Arc::clone(&output.schema),
+            },
+            sink_schema: Arc::clone(&output.schema),
             bounded: output.bounded,
             changelog: output.changelog,
             key: output.key.clone(),

@@ -9,7 +9,7 @@ use eagre_connectors::{Environment, TableOptions};
 use eagre_engine::checkpoint::CheckpointStore;
 use eagre_engine::graph::ChangelogMode;
 use eagre_engine::sink::{Sink, SinkFactory};
-use eagre_engine::source::Source;
+use eagre_engine::source::{Places, Source, SourceReader, StopFlag};
 use eagre_engine::{Delta, EngineError};
 use eagre_sql::catalog::{ColumnKind, PLANNER_OPTIONS, TableDefinition, TableProviderFactory};
 use eagre_sql::error::{Result, SqlError};
@@ -158,8 +158,7 @@ impl TableProviderFactory for Providers {
             }
             MEMORY => {
                 self.check_options(table, &[])?;
-                let batches = lock(&self.memory_table(table).batches).clone();
-                Arc::new(MemorySource::new(&table.name, table.source_schema(), batches))
+                Arc::new(Fixture { name: table.name.clone(), schema: table.source_schema(), table: self.memory_table(table) })
             }
             CALLBACK => {
                 let message = format!("table `{}`: connector `callback` takes rows and has none to give", table.name);
@@ -210,7 +209,7 @@ impl TableProviderFactory for Providers {
             }
             _ => {
                 let definition = definition(table, Arc::new(arrow::datatypes::Schema::empty()), false);
-                eagre_connectors::infer_schema(&definition, &self.environment).map_err(|error| connector_error(table, &error))
+                eagre_connectors::infer_schema(&table.name, &definition.options, &self.environment).map_err(|error| connector_error(table, &error))
             }
         }
     }
@@ -220,6 +219,41 @@ impl TableProviderFactory for Providers {
             Some(option) if connector(table) == PUSH && option.value.eq_ignore_ascii_case("retract") => ChangelogMode::Retract,
             _ => ChangelogMode::AppendOnly,
         }
+    }
+}
+
+/// Reads a fixture as it is when the pipeline starts.
+struct Fixture {
+    name: String,
+    schema: SchemaRef,
+    table: MemoryTable,
+}
+
+impl Fixture {
+    fn rows(&self) -> MemorySource {
+        MemorySource::new(&self.name, Arc::clone(&self.schema), lock(&self.table.batches).clone())
+    }
+}
+
+impl Source for Fixture {
+    fn describe(&self) -> String {
+        self.rows().describe()
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn bounded(&self) -> bool {
+        true
+    }
+
+    fn replayable(&self) -> bool {
+        true
+    }
+
+    fn open(&self, projection: &[usize], places: &Places, stop: StopFlag) -> eagre_engine::Result<Box<dyn SourceReader>> {
+        self.rows().open(projection, places, stop)
     }
 }
 

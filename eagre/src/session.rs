@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::sql::sqlparser::ast::SetExpr;
 use eagre_connectors::Environment;
 use eagre_engine::checkpoint::{self, CheckpointStore, Manifest};
 use eagre_engine::runtime::{Clock, Mode};
 use eagre_engine::settings::{self, SETTINGS, Settings};
 use eagre_sql::catalog::{Catalog, Relation, TableDefinition};
 use eagre_sql::error::SqlError;
-use eagre_sql::parser::{self, Describe, ExplainStatement, Insert, ObjectName, Show, Statement, StatementKind};
+use eagre_sql::parser::{self, Describe, Explain, Insert, ObjectName, Show, Statement, StatementKind};
 use eagre_sql::planner::{self, Job, PlanOptions, PlannedStatement};
 
 use crate::clock::SystemClock;
@@ -104,16 +105,20 @@ impl SessionBuilder {
             .enable_all()
             .build()
             .map_err(|error| Error::File { path: "the io runtime".to_owned(), error })?;
-        let mut state_name = String::new();
+        let run = run_name();
+        let mut environment = self.environment.unwrap_or_else(|| Environment::new(&run));
+        environment.runtime = Some(io.handle().clone());
         let store: Option<Arc<dyn CheckpointStore>> = match (self.store, &self.state) {
             (Some(store), _) => Some(store),
             (None, Some(location)) => {
-                let store = eagre_connectors::ObjectCheckpointStore::open(location, Some(io.handle().clone()))?;
-                state_name = store.describe();
+                let store = eagre_connectors::ObjectCheckpointStore::open(location, &environment)?;
+                // The name in the files that sinks write: the same after a restart on the same state.
+                environment.pipeline_id = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(store.describe().as_bytes()));
                 Some(Arc::new(store))
             }
             (None, None) => None,
         };
+        environment.state_enabled = store.is_some();
         if self.fresh
             && let Some(store) = &store
         {
@@ -121,18 +126,6 @@ impl SessionBuilder {
                 store.delete(&name)?;
             }
         }
-        let run = run_name();
-        // The name in the files that sinks write: the same after a restart on the same state.
-        let pipeline = match state_name.is_empty() {
-            true => run.clone(),
-            false => format!("{:016x}", xxhash_rust::xxh3::xxh3_64(state_name.as_bytes())),
-        };
-        let environment = Environment {
-            pipeline_id: pipeline.clone(),
-            state_enabled: store.is_some(),
-            runtime: Some(io.handle().clone()),
-            ..self.environment.unwrap_or_else(|| Environment::new(pipeline))
-        };
         let providers = Arc::new(Providers::new(environment, store.clone(), !self.replay));
         let mut catalog = Catalog::new(Arc::clone(&providers) as Arc<dyn eagre_sql::catalog::TableProviderFactory>);
         catalog.set_time_zone(settings.text(settings::SQL_TIME_ZONE));
@@ -233,7 +226,7 @@ impl Session {
     /// As [`sql`](Self::sql).
     pub fn execute(&self, text: &str) -> Result<Execution> {
         let prepared = self.prepare(text)?;
-        let notices = prepared.job.as_ref().map(|job| job.notices.clone()).unwrap_or_default();
+        let notices = prepared.job.iter().flat_map(|job| &job.notices).map(|notice| notice.message.clone()).collect();
         let job = match prepared.job {
             Some(job) => Some(self.start(job, Some(&prepared.text), Mode::Live)?),
             None => None,
@@ -252,14 +245,15 @@ impl Session {
     fn prepare_statements(&self, statements: &[Statement], text: &str) -> Result<Prepared> {
         let mut tables = Vec::new();
         let mut queries = Vec::new();
-        for statement in statements {
+        for (index, statement) in statements.iter().enumerate() {
+            let number = index + 1;
             match &statement.kind {
                 StatementKind::CreateTable(create) => {
                     self.state().catalog.create_table(create)?;
                     if let Some(query) = &create.query {
                         let insert = Insert { table: create.name.clone(), columns: Vec::new(), query: query.clone() };
                         let kind = StatementKind::Insert(Box::new(insert));
-                        queries.push(Statement { kind, text: statement.text.clone(), location: statement.location });
+                        queries.push((number, Statement { kind, text: statement.text.clone(), location: statement.location }));
                     }
                 }
                 StatementKind::CreateView(create) => self.state().catalog.create_view(create)?,
@@ -280,8 +274,9 @@ impl Session {
                 StatementKind::Describe(describe) => tables.push(self.describe(describe)?),
                 StatementKind::Explain(explain) => tables.push(self.explain(explain, text)?),
                 StatementKind::Insert(insert) if self.is_fixture(insert)? => self.fill(statement)?,
-                StatementKind::Insert(_) | StatementKind::Query(_) => queries.push(statement.clone()),
-                StatementKind::StatementSet(inserts) => queries.extend(inserts.iter().cloned()),
+                StatementKind::Insert(_) | StatementKind::Query(_) | StatementKind::StatementSet(_) => {
+                    queries.push((number, statement.clone()));
+                }
             }
         }
         let job = if queries.is_empty() { None } else { Some(self.plan(&queries)?) };
@@ -375,17 +370,47 @@ impl Session {
         RunningJob::start(self, job, &settings, folder, mode)
     }
 
+    /// The answer that DataFusion gives to the last query of `text` over finished tables (by name, the columns that a source gives): what a
+    /// streamed answer must equal when all input is in. For tests and benchmarks.
+    ///
+    /// # Errors
+    /// The query is wrong, or DataFusion cannot run it.
+    pub fn answer_at_once(
+        &self,
+        text: &str,
+        tables: &std::collections::HashMap<String, Vec<RecordBatch>>,
+    ) -> Result<RecordBatch> {
+        let statements = parser::parse(text)?;
+        let query = statements.iter().rev().find_map(|statement| match &statement.kind {
+            StatementKind::Query(query) => Some(query),
+            _ => None,
+        });
+        let query = query.ok_or_else(|| Error::usage("there is no query in the text"))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.map_err(|error| Error::File { path: "the oracle's runtime".to_owned(), error })?;
+        Ok(runtime.block_on(planner::oracle::answer(&self.state().catalog, query, tables))?)
+    }
+
+    /// Starts a planned job whose results have their sinks already; with `text`, in the state folder.
+    pub(crate) fn start_as_is(&self, job: Job, text: Option<&str>) -> Result<RunningJob> {
+        let settings = self.settings();
+        let folder = match (&self.inner.store, text) {
+            (Some(store), Some(text)) => Some(StateFolder { store: Arc::clone(store), text: Some(text.to_owned()) }),
+            _ => None,
+        };
+        RunningJob::start_as_is(self, job, &settings, folder, Mode::Live)
+    }
+
     /// Starts a planned job beside the state folder: nothing of it is kept.
     pub(crate) fn start_detached(&self, job: Job, mode: Mode) -> Result<RunningJob> {
         RunningJob::start(self, job, &self.settings(), None, mode)
     }
 
-    fn plan(&self, statements: &[Statement]) -> Result<Job> {
+    fn plan(&self, statements: &[(usize, Statement)]) -> Result<Job> {
         let state = self.state();
-        let planned: Vec<PlannedStatement> = statements.iter().cloned().map(PlannedStatement::from).collect();
+        let planned: Vec<PlannedStatement<'_>> =
+            statements.iter().flat_map(|(number, statement)| PlannedStatement::of(*number, statement)).collect();
         let options = PlanOptions {
-            time_zone: state.settings.text(settings::SQL_TIME_ZONE).to_owned(),
-            state_enabled: self.inner.store.is_some(),
             idle_timeout_ms: Some(state.settings.duration_ms(settings::SOURCE_IDLE_TIMEOUT)).filter(|timeout| *timeout > 0),
             ..PlanOptions::default()
         };
@@ -396,11 +421,11 @@ impl Session {
     fn is_fixture(&self, insert: &Insert) -> Result<bool> {
         let state = self.state();
         let Relation::Table(table) = state.catalog.lookup(&insert.table)? else { return Ok(false) };
-        Ok(connector(&table.definition) == MEMORY && insert.query.is_values())
+        Ok(connector(&table.definition) == MEMORY && matches!(*insert.query.ast.body, SetExpr::Values(_)))
     }
 
     fn fill(&self, statement: &Statement) -> Result<()> {
-        let job = self.plan(std::slice::from_ref(statement))?;
+        let job = self.plan(&[(1, statement.clone())])?;
         RunningJob::start(self, job, &self.settings(), None, Mode::Live)?.wait_blocking()?;
         Ok(())
     }
@@ -458,12 +483,13 @@ impl Session {
             ("column", columns.iter().map(|column| Some(column.name.clone())).collect()),
             ("type", columns.iter().map(|column| Some(column.data_type.clone())).collect()),
             ("null", columns.iter().map(|column| Some(column.nullable.to_string())).collect()),
-            ("key", columns.iter().map(|column| column.key.clone()).collect()),
-            ("extra", columns.iter().map(|column| column.extra.clone()).collect()),
+            ("key", columns.iter().map(|column| column.key.then(|| "PRIMARY KEY".to_owned())).collect()),
+            ("extra", columns.iter().map(|column| Some(column.extra.clone()).filter(|extra| !extra.is_empty())).collect()),
+            ("comment", columns.iter().map(|column| column.comment.clone()).collect()),
         ])
     }
 
-    fn explain(&self, explain: &ExplainStatement, text: &str) -> Result<RecordBatch> {
+    fn explain(&self, explain: &Explain, text: &str) -> Result<RecordBatch> {
         let statement = std::slice::from_ref(explain.statement.as_ref());
         let text = match &explain.analyze {
             None => {

@@ -9,9 +9,9 @@
 //! foldhash): every input bit reaches both the high bits, which name the group, and the low ones. Bytes take XXH3. A seeded or
 //! "random state" hash was refused: a checkpoint would not find its shard again.
 
-use arrow::array::{Array, ArrayRef, AsArray, ArrowPrimitiveType, PrimitiveArray, downcast_primitive};
-use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, IntervalDayTime, IntervalMonthDayNano, i256};
+use arrow::array::{Array, ArrayData, ArrayRef, AsArray, make_array};
+use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
+use arrow::datatypes::{ArrowNativeType, DataType, IntervalDayTime, IntervalMonthDayNano, i256};
 use arrow_row::{RowConverter, SortField};
 use half::f16;
 use xxhash_rust::xxh3::xxh3_64;
@@ -88,7 +88,7 @@ pub(crate) fn mix_words(words: &[u64]) -> u64 {
 }
 
 /// A fixed-width value as 64-bit words, in the form by which keys compare: integers widened by value, floats canonical.
-pub(crate) trait Words: Copy {
+pub(crate) trait Words: ArrowNativeType {
     /// How many words there are, at most four.
     const COUNT: usize;
     /// The words; those past [`COUNT`](Self::COUNT) are zero.
@@ -189,6 +189,46 @@ impl Words for IntervalMonthDayNano {
     }
 }
 
+/// Calls `$macro!(N)` with the native type of a primitive data type, or gives `$other`. Types that share their native share the code:
+/// a timestamp is an `i64` here.
+macro_rules! by_native {
+    ($data_type:expr => $macro:ident, $($pattern:pat => $other:expr),+ $(,)?) => {{
+        use arrow::datatypes::DataType as D;
+        use arrow::datatypes::IntervalUnit as I;
+        match $data_type {
+            D::Int8 => $macro!(i8),
+            D::Int16 => $macro!(i16),
+            D::Int32 | D::Date32 | D::Time32(_) | D::Decimal32(..) | D::Interval(I::YearMonth) => $macro!(i32),
+            D::Int64 | D::Date64 | D::Time64(_) | D::Timestamp(..) | D::Duration(_) | D::Decimal64(..) => $macro!(i64),
+            D::UInt8 => $macro!(u8),
+            D::UInt16 => $macro!(u16),
+            D::UInt32 => $macro!(u32),
+            D::UInt64 => $macro!(u64),
+            D::Float16 => $macro!(half::f16),
+            D::Float32 => $macro!(f32),
+            D::Float64 => $macro!(f64),
+            D::Decimal128(..) => $macro!(i128),
+            D::Decimal256(..) => $macro!(arrow::datatypes::i256),
+            D::Interval(I::DayTime) => $macro!(arrow::datatypes::IntervalDayTime),
+            D::Interval(I::MonthDayNano) => $macro!(arrow::datatypes::IntervalMonthDayNano),
+            $($pattern => $other),+
+        }
+    }};
+}
+pub(crate) use by_native;
+
+/// The values of a primitive column whose native type is `N`, whatever lies under nulls included.
+pub(crate) fn native_values<N: ArrowNativeType>(column: &ArrayRef) -> ScalarBuffer<N> {
+    let data = column.to_data();
+    ScalarBuffer::new(data.buffers()[0].clone(), data.offset(), data.len())
+}
+
+/// A primitive column of a type whose native type is `N`.
+pub(crate) fn native_column<N: ArrowNativeType>(data_type: &DataType, values: Vec<N>, nulls: Option<NullBuffer>) -> ArrayRef {
+    let data = ArrayData::builder(data_type.clone()).len(values.len()).nulls(nulls).add_buffer(Buffer::from_vec(values));
+    make_array(data.build().expect("one buffer of the type's native values"))
+}
+
 /// The hash of each row of `columns`, into `out` (which is overwritten). No columns: all 0.
 ///
 /// # Errors
@@ -211,8 +251,8 @@ fn place(row: &mut u64, hash: u64, first: bool) {
 
 fn hash_column(column: &ArrayRef, first: bool, out: &mut [u64]) -> Result<()> {
     macro_rules! primitive {
-        ($type:ty) => {
-            hash_primitive(column.as_primitive::<$type>(), first, out)
+        ($native:ty) => {
+            hash_natives(&native_values::<$native>(column), column.nulls(), first, out)
         };
     }
     macro_rules! bytes {
@@ -224,14 +264,13 @@ fn hash_column(column: &ArrayRef, first: bool, out: &mut [u64]) -> Result<()> {
             })
         }};
     }
-    let data_type = column.data_type();
-    downcast_primitive! {
-        data_type => (primitive),
+    by_native! {
+        column.data_type() => primitive,
         DataType::Null => hash_by(Some(&NullBuffer::new_null(column.len())), first, out, |_| NULL_HASH),
         DataType::Boolean => {
             let array = column.as_boolean();
             hash_by(array.nulls(), first, out, |row| mix(u64::from(array.value(row))));
-        }
+        },
         DataType::Utf8 => bytes!(column.as_string::<i32>()),
         DataType::LargeUtf8 => bytes!(column.as_string::<i64>()),
         DataType::Utf8View => bytes!(column.as_string_view()),
@@ -245,7 +284,7 @@ fn hash_column(column: &ArrayRef, first: bool, out: &mut [u64]) -> Result<()> {
             hash_columns(std::slice::from_ref(dictionary.values()), dictionary.values().len(), &mut hashes)?;
             let keys = dictionary.normalized_keys();
             hash_by(dictionary.keys().nulls(), first, out, |row| hashes[keys[row]]);
-        }
+        },
         other => {
             let converter = RowConverter::new(vec![SortField::new(other.clone())])?;
             let encoded = converter.convert_columns(std::slice::from_ref(column))?;
@@ -255,18 +294,14 @@ fn hash_column(column: &ArrayRef, first: bool, out: &mut [u64]) -> Result<()> {
     Ok(())
 }
 
-fn hash_primitive<T: ArrowPrimitiveType<Native: Words>>(array: &PrimitiveArray<T>, first: bool, out: &mut [u64]) {
-    let hash = |value: T::Native| {
-        let words = value.to_words();
-        mix_words(&words[..T::Native::COUNT])
-    };
-    let values = array.values();
-    match array.nulls().filter(|nulls| nulls.null_count() > 0) {
-        None if first => out.iter_mut().zip(values.iter()).for_each(|(row, value)| *row = hash(*value)),
-        None => out.iter_mut().zip(values.iter()).for_each(|(row, value)| place(row, hash(*value), false)),
+fn hash_natives<N: Words>(values: &[N], nulls: Option<&NullBuffer>, first: bool, out: &mut [u64]) {
+    let hash = |value: &N| mix_words(&value.to_words()[..N::COUNT]);
+    match nulls.filter(|nulls| nulls.null_count() > 0) {
+        None if first => out.iter_mut().zip(values).for_each(|(row, value)| *row = hash(value)),
+        None => out.iter_mut().zip(values).for_each(|(row, value)| place(row, hash(value), false)),
         Some(nulls) => {
-            for ((row, value), valid) in out.iter_mut().zip(values.iter()).zip(nulls.iter()) {
-                place(row, if valid { hash(*value) } else { NULL_HASH }, first);
+            for ((row, value), valid) in out.iter_mut().zip(values).zip(nulls.iter()) {
+                place(row, if valid { hash(value) } else { NULL_HASH }, first);
             }
         }
     }

@@ -12,8 +12,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray,
-    GenericByteArray, GenericByteViewArray, PrimitiveArray, downcast_primitive, new_empty_array,
+    Array, ArrayRef, AsArray, BooleanArray, GenericByteArray, GenericByteViewArray, new_empty_array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
@@ -26,7 +25,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::aggregate::Slots;
 use crate::error::{EngineError, Result};
-use crate::hash::{Words, mix_words};
+use crate::hash::{Words, by_native, mix_words, native_column, native_values};
 
 /// The distinct rows of some key columns, each with a slot.
 pub struct GroupKeys {
@@ -806,12 +805,12 @@ pub(crate) fn is_bytes(data_type: &DataType) -> bool {
 /// How many words a value of a fixed-width type takes; `None` for all other types.
 pub(crate) fn word_count(data_type: &DataType) -> Option<usize> {
     macro_rules! count {
-        ($type:ty) => {
-            Some(<<$type as ArrowPrimitiveType>::Native as Words>::COUNT)
+        ($native:ty) => {
+            Some(<$native as Words>::COUNT)
         };
     }
-    downcast_primitive! {
-        data_type => (count),
+    by_native! {
+        data_type => count,
         DataType::Boolean => Some(1),
         _ => None,
     }
@@ -820,51 +819,36 @@ pub(crate) fn word_count(data_type: &DataType) -> Option<usize> {
 /// The values of a one-word column as words, whatever lies under nulls included.
 fn column_words(column: &ArrayRef) -> Result<ScalarBuffer<u64>> {
     macro_rules! words {
-        ($type:ty) => {
-            Ok(primitive_words(column.as_primitive::<$type>()))
+        (i64) => {
+            // Eight bytes that are their own word.
+            native_values::<u64>(column)
+        };
+        (u64) => {
+            native_values::<u64>(column)
+        };
+        ($native:ty) => {
+            native_values::<$native>(column).iter().map(|value| value.to_words()[0]).collect()
         };
     }
-    let data_type = column.data_type();
-    downcast_primitive! {
-        data_type => (words),
-        DataType::Boolean => Ok(column.as_boolean().values().iter().map(u64::from).collect()),
-        other => Err(EngineError::bug(format!("a word key column has type {other}"))),
-    }
-}
-
-fn primitive_words<T: ArrowPrimitiveType<Native: Words>>(array: &PrimitiveArray<T>) -> ScalarBuffer<u64> {
-    use DataType::{Date64, Decimal64, Duration, Int64, Time64, Timestamp, UInt64};
-    match T::DATA_TYPE {
-        // Eight bytes that are their own word.
-        Int64 | UInt64 | Date64 | Decimal64(..) | Duration(_) | Time64(_) | Timestamp(..) => {
-            ScalarBuffer::from(array.values().inner().clone())
-        }
-        _ => array.values().iter().map(|value| value.to_words()[0]).collect(),
-    }
+    Ok(by_native! {
+        column.data_type() => words,
+        DataType::Boolean => column.as_boolean().values().iter().map(u64::from).collect(),
+        other => return Err(EngineError::bug(format!("a word key column has type {other}"))),
+    })
 }
 
 fn words_column(data_type: &DataType, words: Vec<u64>, nulls: Option<NullBuffer>) -> ArrayRef {
     macro_rules! column {
-        ($type:ty) => {{
-            let values = words.iter().map(|word| Words::from_words(&[*word, 0, 0, 0])).collect();
-            Arc::new(PrimitiveArray::<$type>::new(values, nulls).with_data_type(data_type.clone()))
+        ($native:ty) => {{
+            let values = words.iter().map(|word| <$native as Words>::from_words(&[*word, 0, 0, 0])).collect();
+            native_column::<$native>(data_type, values, nulls)
         }};
     }
-    match data_type {
-        DataType::Int64 => {
-            let words = ScalarBuffer::<i64>::from(arrow::buffer::Buffer::from_vec(words));
-            return Arc::new(PrimitiveArray::<arrow::datatypes::Int64Type>::new(words, nulls));
-        }
-        DataType::UInt64 => {
-            return Arc::new(PrimitiveArray::<arrow::datatypes::UInt64Type>::new(words.into(), nulls));
-        }
-        _ => {}
-    }
-    downcast_primitive! {
-        data_type => (column),
+    by_native! {
+        data_type => column,
         DataType::Boolean => {
             Arc::new(BooleanArray::new(BooleanBuffer::collect_bool(words.len(), |row| words[row] != 0), nulls))
-        }
+        },
         _ => unreachable!("only fixed-width types are kept as words"),
     }
 }
@@ -872,32 +856,25 @@ fn words_column(data_type: &DataType, words: Vec<u64>, nulls: Option<NullBuffer>
 /// Writes a fixed-width column into rows of `stride` words, from word `offset` on; bit `index` of word 0 says null. Returns how many
 /// words a value takes.
 fn scatter_words(column: &ArrayRef, rows: &mut [u64], stride: usize, offset: usize, index: usize) -> Result<usize> {
-    fn primitive<T: ArrowPrimitiveType<Native: Words>>(
-        array: &PrimitiveArray<T>,
-        rows: &mut [u64],
-        stride: usize,
-        offset: usize,
-    ) -> usize {
-        let count = T::Native::COUNT;
-        for (row, value) in rows.chunks_exact_mut(stride).zip(array.values().iter()) {
-            row[offset..offset + count].copy_from_slice(&value.to_words()[..count]);
+    fn natives<N: Words>(values: &[N], rows: &mut [u64], stride: usize, offset: usize) -> usize {
+        for (row, value) in rows.chunks_exact_mut(stride).zip(values) {
+            row[offset..offset + N::COUNT].copy_from_slice(&value.to_words()[..N::COUNT]);
         }
-        count
+        N::COUNT
     }
     macro_rules! scatter {
-        ($type:ty) => {
-            primitive(column.as_primitive::<$type>(), rows, stride, offset)
+        ($native:ty) => {
+            natives(&native_values::<$native>(column), rows, stride, offset)
         };
     }
-    let data_type = column.data_type();
-    let count = downcast_primitive! {
-        data_type => (scatter),
+    let count = by_native! {
+        column.data_type() => scatter,
         DataType::Boolean => {
             for (row, value) in rows.chunks_exact_mut(stride).zip(column.as_boolean().values().iter()) {
                 row[offset] = u64::from(value);
             }
             1
-        }
+        },
         other => return Err(EngineError::bug(format!("a word key column has type {other}"))),
     };
     if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) {
@@ -924,17 +901,17 @@ fn gather_words(
     let nulls = NullBuffer::from_iter(slots.iter().map(is_valid));
     let nulls = (nulls.null_count() > 0).then_some(nulls);
     macro_rules! column {
-        ($type:ty) => {{
-            let values = slots.iter().map(|slot| Words::from_words(&words[slot * stride + offset..])).collect();
-            Arc::new(PrimitiveArray::<$type>::new(values, nulls).with_data_type(data_type.clone()))
+        ($native:ty) => {{
+            let values = slots.iter().map(|slot| <$native as Words>::from_words(&words[slot * stride + offset..])).collect();
+            native_column::<$native>(data_type, values, nulls)
         }};
     }
-    downcast_primitive! {
-        data_type => (column),
+    by_native! {
+        data_type => column,
         DataType::Boolean => {
             let values = slots.iter().map(|slot| words[slot * stride + offset] != 0).collect();
             Arc::new(BooleanArray::new(values, nulls))
-        }
+        },
         _ => unreachable!("only fixed-width types are kept as words"),
     }
 }
@@ -964,8 +941,8 @@ pub(crate) fn bytes_column<'a>(data_type: &DataType, values: impl Iterator<Item 
 /// Floats in the form by which keys compare: 0.0 for both zeros, one NaN. Other columns as they are.
 pub(crate) fn canonical_floats(column: &ArrayRef) -> ArrayRef {
     macro_rules! canonical {
-        ($array:ty) => {
-            Arc::new(column.as_primitive::<$array>().unary::<_, $array>(|value| Words::from_words(&value.to_words())))
+        ($type:ty) => {
+            Arc::new(column.as_primitive::<$type>().unary::<_, $type>(|value| Words::from_words(&value.to_words())))
         };
     }
     match column.data_type() {

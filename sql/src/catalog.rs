@@ -18,8 +18,8 @@ use eagre_engine::source::Source;
 
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::{
-    self, ColumnKind as AstColumnKind, CreateFunction, CreateTable, CreateView, Drop, DropKind, ExprText, Name, ObjectName,
-    QueryText, TableOption, TableRole,
+    self, ColumnKind as AstColumnKind, CreateFunction, CreateTable, CreateView, Drop, DropKind, ExprText, Name,
+    ObjectName, QueryText, TableOption, TableRole,
 };
 use crate::planner::{self, ROWTIME_METADATA, function::SqlFunction};
 use crate::types::{quote_if_needed, sql_name};
@@ -71,7 +71,10 @@ pub struct NoProviders;
 
 impl NoProviders {
     fn refuse<T>(table: &TableDefinition) -> Result<T> {
-        Err(SqlError::plan(format!("table `{}` has no data behind it", table.name), table.location))
+        Err(SqlError::plan(
+            format!("table `{}` has no data behind it", table.name),
+            table.location,
+        ))
     }
 }
 
@@ -186,7 +189,11 @@ impl TableDefinition {
     /// Where `expr` does not parse.
     pub fn with_watermark(mut self, column: &str, expr: Option<&str>) -> Result<Self> {
         let expr = expr.map(parser::parse_expr).transpose()?;
-        self.watermark = Some(WatermarkDefinition { column: column.to_string(), expr, location: None });
+        self.watermark = Some(WatermarkDefinition {
+            column: column.to_string(),
+            expr,
+            location: None,
+        });
         Ok(self)
     }
 
@@ -210,7 +217,10 @@ impl TableDefinition {
 
     /// The columns that a source must give: all but the computed ones.
     pub fn source_schema(&self) -> SchemaRef {
-        let fields = self.columns.iter().filter(|column| !matches!(column.kind, ColumnKind::Computed(_)));
+        let fields = self
+            .columns
+            .iter()
+            .filter(|column| !matches!(column.kind, ColumnKind::Computed(_)));
         Arc::new(Schema::new(fields.map(ColumnDefinition::field).collect::<Vec<_>>()))
     }
 
@@ -262,7 +272,9 @@ impl TableDefinition {
 
     /// What an option says in milliseconds.
     pub(crate) fn duration_option_ms(&self, key: &str) -> Result<Option<u64>> {
-        let Some(option) = self.option(key) else { return Ok(None) };
+        let Some(option) = self.option(key) else {
+            return Ok(None);
+        };
         match parse_duration_ms(&option.value) {
             Some(ms) => Ok(Some(ms)),
             None => Err(SqlError::InvalidOption {
@@ -310,13 +322,19 @@ impl ColumnDefinition {
 }
 
 fn quoted_list(names: &[String]) -> String {
-    names.iter().map(|name| quote_if_needed(name)).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|name| quote_if_needed(name))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Milliseconds of a duration as Flink writes it: `10 s`, `500ms`, `5 min`, `1 h`, `1 d`; a bare number is milliseconds.
 pub fn parse_duration_ms(text: &str) -> Option<u64> {
     let text = text.trim();
-    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(text.len());
     let number: u64 = text[..digits].parse().ok()?;
     let factor = match text[digits..].trim().to_lowercase().as_str() {
         "" | "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => 1,
@@ -339,7 +357,11 @@ pub struct Table {
 
 impl Table {
     fn new(definition: TableDefinition) -> Self {
-        Self { definition, source: OnceLock::new(), sink: OnceLock::new() }
+        Self {
+            definition,
+            source: OnceLock::new(),
+            sink: OnceLock::new(),
+        }
     }
 }
 
@@ -366,7 +388,11 @@ impl View {
             true => String::new(),
             false => format!(" ({})", quoted_list(&self.columns)),
         };
-        format!("CREATE {materialized}VIEW {}{columns} AS\n{}", quote_if_needed(&self.name), self.query.text)
+        format!(
+            "CREATE {materialized}VIEW {}{columns} AS\n{}",
+            quote_if_needed(&self.name),
+            self.query.text
+        )
     }
 }
 
@@ -415,7 +441,11 @@ impl Functions {
 
     /// All names, in order.
     pub(crate) fn names(&self) -> Vec<&str> {
-        let mut names = self.scalar.keys().chain(self.aggregate.keys()).chain(self.window.keys());
+        let mut names = self
+            .scalar
+            .keys()
+            .chain(self.aggregate.keys())
+            .chain(self.window.keys());
         let mut names: Vec<_> = names.by_ref().map(String::as_str).collect();
         names.extend(self.higher_order.keys().map(String::as_str));
         names.sort_unstable();
@@ -544,9 +574,21 @@ impl Catalog {
             }
             let (data_type, nullable, kind) = match &column.kind {
                 AstColumnKind::Physical { data_type, not_null } => (data_type.clone(), !not_null, ColumnKind::Physical),
-                AstColumnKind::Metadata { data_type, not_null, key, is_virtual } => {
+                AstColumnKind::Metadata {
+                    data_type,
+                    not_null,
+                    key,
+                    is_virtual,
+                } => {
                     let key = key.clone().unwrap_or_else(|| column.name.text.clone());
-                    (data_type.clone(), !not_null, ColumnKind::Metadata { key, is_virtual: *is_virtual })
+                    (
+                        data_type.clone(),
+                        !not_null,
+                        ColumnKind::Metadata {
+                            key,
+                            is_virtual: *is_virtual,
+                        },
+                    )
                 }
                 // Its type is known when all other columns are.
                 AstColumnKind::Computed { expr } => {
@@ -554,9 +596,18 @@ impl Catalog {
                 }
             };
             let comment = column.comment.clone();
-            definition.columns.push(ColumnDefinition { name: column.name.text.clone(), data_type, nullable, kind, comment });
+            definition.columns.push(ColumnDefinition {
+                name: column.name.text.clone(),
+                data_type,
+                nullable,
+                kind,
+                comment,
+            });
         }
-        let physical = definition.columns.iter().any(|column| matches!(column.kind, ColumnKind::Physical));
+        let physical = definition
+            .columns
+            .iter()
+            .any(|column| matches!(column.kind, ColumnKind::Physical));
         if !physical {
             let inferred = match &create.query {
                 Some(query) => planner::query_schema(self, query)?,
@@ -578,7 +629,9 @@ impl Catalog {
         };
         definition.partitioned_by = self.own_columns(&definition, &create.partitioned_by)?;
         if let Some(watermark) = &create.watermark {
-            let column = self.own_columns(&definition, std::slice::from_ref(&watermark.column))?.remove(0);
+            let column = self
+                .own_columns(&definition, std::slice::from_ref(&watermark.column))?
+                .remove(0);
             definition.watermark = Some(WatermarkDefinition {
                 column,
                 expr: watermark.expr.clone(),
@@ -586,7 +639,8 @@ impl Catalog {
             });
         }
         self.complete(&mut definition)?;
-        self.tables.insert(name.to_lowercase(), Arc::new(Table::new(definition)));
+        self.tables
+            .insert(name.to_lowercase(), Arc::new(Table::new(definition)));
         Ok(())
     }
 
@@ -594,7 +648,9 @@ impl Catalog {
     fn complete(&self, definition: &mut TableDefinition) -> Result<()> {
         let source_schema = definition.source_schema();
         for index in 0..definition.columns.len() {
-            let ColumnKind::Computed(expr) = &definition.columns[index].kind else { continue };
+            let ColumnKind::Computed(expr) = &definition.columns[index].kind else {
+                continue;
+            };
             let field = planner::expr_field(self, expr, &source_schema)?;
             definition.columns[index].data_type = field.data_type().clone();
             definition.columns[index].nullable = field.is_nullable();
@@ -603,7 +659,7 @@ impl Catalog {
         definition.duration_option_ms(OPTION_ALLOWED_LATENESS)?;
         definition.duration_option_ms(OPTION_IDLE_TIMEOUT)?;
         match definition.option(OPTION_BAD_ROWS) {
-            Some(option) if !matches!(option.value.as_str(), "fail" | "skip") => Err(SqlError::InvalidOption {
+            Some(option) if !matches!(option.value.as_str(), "collect" | "fail" | "skip") => Err(SqlError::InvalidOption {
                 owner: format!("`{}`", definition.name),
                 option: option.key.clone(),
                 value: option.value.clone(),
@@ -682,7 +738,9 @@ impl Catalog {
             }
         }
         let function = SqlFunction::plan(self, &key, create)?;
-        Arc::make_mut(&mut self.functions).scalar.insert(key.clone(), Arc::new(function.udf()));
+        Arc::make_mut(&mut self.functions)
+            .scalar
+            .insert(key.clone(), Arc::new(function.udf()));
         self.sql_functions.insert(key, Arc::new(function));
         Ok(())
     }
@@ -697,7 +755,11 @@ impl Catalog {
         let found = match drop.kind {
             DropKind::Table => self.tables.remove(&key).is_some(),
             DropKind::Source | DropKind::Sink => {
-                let role = if drop.kind == DropKind::Source { TableRole::Source } else { TableRole::Sink };
+                let role = if drop.kind == DropKind::Source {
+                    TableRole::Source
+                } else {
+                    TableRole::Sink
+                };
                 let fits = self.tables.get(&key).is_some_and(|table| table.definition.role == role);
                 fits && self.tables.remove(&key).is_some()
             }
@@ -717,9 +779,17 @@ impl Catalog {
         Err(match drop.kind {
             DropKind::Function => {
                 let nearest = nearest(&name, self.sql_functions.keys().map(String::as_str));
-                SqlError::UnknownFunction { name, nearest, location }
+                SqlError::UnknownFunction {
+                    name,
+                    nearest,
+                    location,
+                }
             }
-            _ => SqlError::UnknownTable { nearest: self.nearest_relation(&name), name, location },
+            _ => SqlError::UnknownTable {
+                nearest: self.nearest_relation(&name),
+                name,
+                location,
+            },
         })
     }
 
@@ -746,7 +816,11 @@ impl Catalog {
             (_, true) => "view",
             _ => return Ok(()),
         };
-        Err(SqlError::AlreadyExists { kind, name: name.to_string(), location })
+        Err(SqlError::AlreadyExists {
+            kind,
+            name: name.to_string(),
+            location,
+        })
     }
 
     /// What the parts of a name mean; each with whether it was quoted.
@@ -757,7 +831,11 @@ impl Catalog {
         let fits = |object: &str, (text, quoted): (&str, bool)| !quoted || object == text;
         if let [part] = parts {
             let key = part.0.to_lowercase();
-            if let Some(table) = self.tables.get(&key).filter(|table| fits(&table.definition.name, *part)) {
+            if let Some(table) = self
+                .tables
+                .get(&key)
+                .filter(|table| fits(&table.definition.name, *part))
+            {
                 return Ok(Relation::Table(Arc::clone(table)));
             }
             if let Some(view) = self.views.get(&key).filter(|view| fits(&view.name, *part)) {
@@ -765,7 +843,10 @@ impl Catalog {
             }
         }
         if let [part, (suffix, _)] = parts
-            && let Some(table) = self.tables.get(&part.0.to_lowercase()).filter(|t| fits(&t.definition.name, *part))
+            && let Some(table) = self
+                .tables
+                .get(&part.0.to_lowercase())
+                .filter(|t| fits(&t.definition.name, *part))
         {
             match suffix.to_lowercase().as_str() {
                 ERRORS_SUFFIX => return Ok(Relation::Errors(Arc::clone(table))),
@@ -774,7 +855,11 @@ impl Catalog {
             }
         }
         let name = parts.iter().map(|(text, _)| *text).collect::<Vec<_>>().join(".");
-        Err(SqlError::UnknownTable { nearest: self.nearest_relation(&name), name, location })
+        Err(SqlError::UnknownTable {
+            nearest: self.nearest_relation(&name),
+            name,
+            location,
+        })
     }
 
     /// What a statement's name means.
@@ -788,7 +873,9 @@ impl Catalog {
 
     fn nearest_relation(&self, name: &str) -> Option<String> {
         let tables = self.tables.values().map(|table| table.definition.name.clone());
-        let mut names: Vec<_> = tables.chain(self.views.values().map(|view| view.name.clone())).collect();
+        let mut names: Vec<_> = tables
+            .chain(self.views.values().map(|view| view.name.clone()))
+            .collect();
         if name.contains('.') {
             for table in self.tables.values() {
                 names.push(format!("{}.{ERRORS_SUFFIX}", table.definition.name));
@@ -808,7 +895,10 @@ impl Catalog {
         }
         if table.definition.role == TableRole::Sink {
             return Err(SqlError::plan(
-                format!("`{0}` is a sink and cannot be read; create it with `CREATE TABLE {0}`", table.definition.name),
+                format!(
+                    "`{0}` is a sink and cannot be read; create it with `CREATE TABLE {0}`",
+                    table.definition.name
+                ),
                 None,
             ));
         }
@@ -865,7 +955,11 @@ impl Catalog {
                 "scalar"
             }
         };
-        self.functions.names().into_iter().map(|name| (name.to_string(), kind(name))).collect()
+        self.functions
+            .names()
+            .into_iter()
+            .map(|name| (name.to_string(), kind(name)))
+            .collect()
     }
 
     /// The columns of a table, view or pseudo-table, as a query sees them.
@@ -909,7 +1003,10 @@ impl Catalog {
                     ColumnKind::Computed(expr) => vec![format!("AS {}", expr.text)],
                 };
                 if let Some(watermark) = definition.watermark.as_ref().filter(|w| w.column == column.name) {
-                    let expr = watermark.expr.as_ref().map_or(watermark.column.as_str(), |expr| &expr.text);
+                    let expr = watermark
+                        .expr
+                        .as_ref()
+                        .map_or(watermark.column.as_str(), |expr| &expr.text);
                     extra.push(format!("WATERMARK AS {expr}"));
                 }
                 ColumnDescription {
@@ -939,7 +1036,9 @@ impl Catalog {
 
     /// The body of a function created with `CREATE FUNCTION`, over its arguments.
     pub fn sql_function_body(&self, name: &str) -> Option<&Expr> {
-        self.sql_functions.get(&name.to_lowercase()).map(|function| function.body())
+        self.sql_functions
+            .get(&name.to_lowercase())
+            .map(|function| function.body())
     }
 }
 

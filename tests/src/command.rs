@@ -1,3 +1,732 @@
-pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
-    Vec::new()
+//! The command from outside: what it prints, what it exits with, what it leaves on disk.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use tempfile::TempDir;
+
+/// The command, built by this package from the real one's `main.rs`.
+pub(crate) const EAGRE: &str = env!("CARGO_BIN_EXE_eagre-under-test");
+/// No run of a test takes so long unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a run of the command gave.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// None: killed by a signal.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// The command with arguments and without the settings of whoever runs the tests.
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(EAGRE);
+    command.args(args);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EAGRE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs the command to its end.
+pub(crate) fn eagre(args: &[&str]) -> Ended {
+    ended(command(args).stdin(Stdio::null()))
+}
+
+/// Runs a command to its end.
+pub(crate) fn ended(command: &mut Command) -> Ended {
+    let output = command.output().expect("the command starts");
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+impl Ended {
+    /// Exit code 0, else all that it said.
+    pub(crate) fn ok(self) -> Result<Self, String> {
+        match self.code {
+            Some(0) => Ok(self),
+            _ => Err(format!("exit code {:?}\n{}{}", self.code, self.stdout, self.stderr)),
+        }
+    }
+
+    /// This exit code and each of these texts on standard error.
+    pub(crate) fn says(&self, code: i32, texts: &[&str]) -> Result<(), String> {
+        let missing: Vec<&&str> = texts.iter().filter(|text| !self.stderr.contains(**text)).collect();
+        match self.code == Some(code) && missing.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "expected exit code {code} and {missing:?}; exit code {:?}, standard error:\n{}standard output:\n{}",
+                self.code, self.stderr, self.stdout
+            )),
+        }
+    }
+}
+
+/// A process that is killed when the test ends, however it ends.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let child = command(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        Self(child.expect("the command starts"))
+    }
+
+    /// Ctrl-C.
+    pub(crate) fn interrupt(&self) {
+        let sent = Command::new("kill")
+            .args(["-INT", &self.0.id().to_string()])
+            .status()
+            .expect("there is a `kill`");
+        assert!(sent.success(), "the process is gone before Ctrl-C");
+    }
+
+    /// Waits for the end.
+    pub(crate) fn end(mut self) -> Ended {
+        let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
+        let read = |pipe: Option<Box<dyn std::io::Read + Send>>| {
+            std::thread::spawn(move || {
+                pipe.map_or_else(String::new, |pipe| std::io::read_to_string(pipe).unwrap_or_default())
+            })
+        };
+        let stdout = read(stdout.map(|pipe| Box::new(pipe) as _));
+        let stderr = read(stderr.map(|pipe| Box::new(pipe) as _));
+        let status = self.0.wait().expect("a child can be waited for");
+        let text = |thread: std::thread::JoinHandle<String>| thread.join().expect("no panic while reading");
+        Ended {
+            code: status.code(),
+            stdout: text(stdout),
+            stderr: text(stderr),
+        }
+    }
+}
+
+/// Waits until `done` says so.
+pub(crate) fn wait_for(what: &str, mut done: impl FnMut() -> bool) -> Result<(), String> {
+    let started = Instant::now();
+    while !done() {
+        if started.elapsed() > PATIENCE {
+            return Err(format!("waited too long for {what}"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// All files below a folder that a reader of the folder would see.
+pub(crate) fn visible_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let hidden = entry.file_name().to_string_lossy().starts_with(['.', '_']);
+        match entry.path() {
+            _ if hidden => {}
+            path if path.is_dir() => files.extend(visible_files(&path)),
+            path => files.push(path),
+        }
+    }
+    files.sort();
+    files
+}
+
+/// All lines of the visible files of a folder, sorted.
+pub(crate) fn visible_lines(folder: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    for file in visible_files(folder) {
+        let text = std::fs::read_to_string(&file).expect("a visible file is readable text");
+        lines.extend(text.lines().map(str::to_owned));
+    }
+    lines.sort();
+    lines
+}
+
+/// A pipeline in a folder of its own: `in/events.json` to `out/`, state in `state/`.
+pub(crate) struct Pipeline {
+    pub(crate) folder: TempDir,
+}
+
+const EVENTS: &str = "\
+{\"ts\": \"2026-01-01 00:00:01\", \"k\": \"a\", \"v\": 1}
+{\"ts\": \"2026-01-01 00:00:04\", \"k\": \"b\", \"v\": 2}
+{\"ts\": \"2026-01-01 00:00:11\", \"k\": \"a\", \"v\": 3}
+{\"ts\": \"2026-01-01 00:00:12\", \"k\": \"a\", \"v\": null}
+{\"ts\": \"2026-01-01 00:00:25\", \"k\": \"c\", \"v\": 5}
+";
+
+impl Pipeline {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("in")).expect("an empty folder");
+        std::fs::write(folder.path().join("in/events.json"), EVENTS).expect("a small file");
+        Self { folder }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// Tables `events` and `out`; `watched`: the input does not end.
+    pub(crate) fn tables(&self, watched: bool) -> String {
+        let monitor = if watched {
+            ", 'source.monitor-interval' = '20 ms'"
+        } else {
+            ""
+        };
+        format!(
+            "SET 'eagre.checkpoint.interval' = '20 ms';
+             CREATE TABLE events (ts TIMESTAMP(3), k STRING, v BIGINT, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND)
+             WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json'{monitor});
+             CREATE TABLE out (window_start TIMESTAMP(3), k STRING, n BIGINT, total BIGINT)
+             WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');\n",
+            self.path("in"),
+            self.path("out")
+        )
+    }
+
+    pub(crate) fn sql(&self, watched: bool) -> String {
+        self.tables(watched) + INSERT
+    }
+
+    pub(crate) fn run(&self, sql: &str, more: &[&str]) -> Ended {
+        let state = self.path("state");
+        let mut args = vec!["run", "-e", sql, "--state", &state];
+        args.extend(more);
+        eagre(&args)
+    }
+
+    /// Runs the watched pipeline until it has a checkpoint, then Ctrl-C: a state folder that is not finished.
+    pub(crate) fn interrupted(&self) -> Result<Ended, String> {
+        let running = Running::start(&["run", "-e", &self.sql(true), "--state", &self.path("state")]);
+        wait_for("the first windows", || {
+            !visible_files(&self.folder.path().join("out")).is_empty()
+        })?;
+        running.interrupt();
+        running.end().ok()
+    }
+}
+
+pub(crate) const INSERT: &str = "\
+INSERT INTO out SELECT window_start, k, COUNT(*), SUM(v) FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '10' SECOND))
+GROUP BY window_start, window_end, k";
+
+const OUT_LINES: &[&str] = &[
+    r#"{"window_start":"2026-01-01T00:00:00","k":"a","n":1,"total":1}"#,
+    r#"{"window_start":"2026-01-01T00:00:00","k":"b","n":1,"total":2}"#,
+    r#"{"window_start":"2026-01-01T00:00:10","k":"a","n":2,"total":3}"#,
+    r#"{"window_start":"2026-01-01T00:00:20","k":"c","n":1,"total":5}"#,
+];
+
+/// Lines of JSON as values, so that the spelling of a time does not matter here.
+fn parsed(lines: &[impl AsRef<str>]) -> Result<Vec<String>, String> {
+    let one = |line: &str| -> Result<String, String> {
+        let value: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
+        Ok(value
+            .to_string()
+            .replace(".000", "")
+            .replace("00Z\"", "00\"")
+            .replace("-01 00", "-01T00"))
+    };
+    let mut lines = lines
+        .iter()
+        .map(|line| one(line.as_ref()))
+        .collect::<Result<Vec<_>, _>>()?;
+    lines.sort();
+    Ok(lines)
+}
+
+fn same(what: &str, expected: &[String], got: &[String]) -> Result<(), String> {
+    match expected == got {
+        true => Ok(()),
+        false => Err(format!(
+            "{what}: expected\n{}\ngot\n{}",
+            expected.join("\n"),
+            got.join("\n")
+        )),
+    }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let trial =
+        |name: &str, test: fn() -> Result<(), String>| Trial::test(format!("command::{name}"), move || Ok(test()?));
+    vec![
+        trial("a_bounded_pipeline_ends_by_itself", bounded),
+        trial("ctrl_c_writes_a_checkpoint_and_exits_0", ctrl_c),
+        trial("an_interrupted_pipeline_goes_on", goes_on),
+        trial("a_finished_pipeline_says_so_and_fresh_starts_over", complete),
+        trial("replay_gives_the_same_rows_bit_for_bit", replay),
+        trial("checkpoints_are_listed_inspected_and_dropped", checkpoints),
+        trial("results_have_every_column_in_order_in_all_formats", formats),
+        trial("an_unbounded_select_shows_changes_with_op", changes),
+        trial("check_plans_and_runs_nothing", check),
+        trial("a_file_of_statements_and_standard_input_are_read", files),
+        trial("settings_come_from_file_environment_and_line", settings),
+        trial("metrics_are_written_for_prometheus", metrics),
+        trial("explain_shows_shuffles_and_state", explain),
+        trial("explain_analyze_counts", analyze),
+        trial("the_demo_shows_real_data", demo),
+        trial("lost_rows_are_told", losses),
+        trial("nexmark_is_the_same_on_any_number_of_shards", nexmark),
+        trial("generated_rows_are_the_same_after_a_restart", datagen),
+    ]
+}
+
+fn bounded() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    eagre(&["run", "-e", &pipeline.sql(false)]).ok()?;
+    same(
+        "the output",
+        &parsed(OUT_LINES)?,
+        &parsed(&visible_lines(&pipeline.folder.path().join("out")))?,
+    )
+}
+
+fn ctrl_c() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    pipeline.interrupted()?;
+    let list = eagre(&["checkpoint", "list", "--state", &pipeline.path("state")]).ok()?;
+    match list.stdout.lines().last() {
+        Some(last) if last.ends_with(" no") => {}
+        _ => {
+            return Err(format!(
+                "the last checkpoint is not an unfinished one:\n{}",
+                list.stdout
+            ));
+        }
+    }
+    // The last window is open: its rows are in the state and not in the output.
+    same(
+        "the output",
+        &parsed(&OUT_LINES[..3])?,
+        &parsed(&visible_lines(&pipeline.folder.path().join("out")))?,
+    )
+}
+
+fn goes_on() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    pipeline.interrupted()?;
+    let input = pipeline.folder.path().join("in/later.json");
+    std::fs::write(input, "{\"ts\": \"2026-01-01 00:00:26\", \"k\": \"c\", \"v\": 7}\n{\"ts\": \"2026-01-01 00:01:00\", \"k\": \"a\", \"v\": 1}\n")
+        .map_err(|error| error.to_string())?;
+    let running = Running::start(&[
+        "run",
+        "-e",
+        &pipeline.sql(true),
+        "--state",
+        &pipeline.path("state"),
+        "--shards",
+        "3",
+    ]);
+    wait_for("the window that was open", || {
+        visible_lines(&pipeline.folder.path().join("out")).len() >= 4
+    })?;
+    running.interrupt();
+    running.end().ok()?;
+    let mut expected: Vec<&str> = OUT_LINES[..3].to_vec();
+    expected.push(r#"{"window_start":"2026-01-01T00:00:20","k":"c","n":2,"total":12}"#);
+    same(
+        "the output",
+        &parsed(&expected)?,
+        &parsed(&visible_lines(&pipeline.folder.path().join("out")))?,
+    )
+}
+
+fn complete() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let sql = pipeline.sql(false);
+    pipeline.run(&sql, &[]).ok()?;
+    let before = visible_files(&pipeline.folder.path().join("out"));
+    let again = pipeline.run(&sql, &[]).ok()?;
+    again.says(0, &["this pipeline is complete", "--fresh"])?;
+    if visible_files(&pipeline.folder.path().join("out")) != before {
+        return Err("the second run wrote files".to_owned());
+    }
+    std::fs::remove_dir_all(pipeline.folder.path().join("out")).map_err(|error| error.to_string())?;
+    let fresh = pipeline.run(&sql, &["--fresh"]).ok()?;
+    if fresh.stderr.contains("complete") {
+        return Err(format!("--fresh did not start over: {}", fresh.stderr));
+    }
+    same(
+        "the output",
+        &parsed(OUT_LINES)?,
+        &parsed(&visible_lines(&pipeline.folder.path().join("out")))?,
+    )
+}
+
+fn replay() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let sql = format!(
+        "SET 'eagre.step.rows_max' = '2'; SET 'eagre.checkpoint.steps' = '2';\n{}",
+        pipeline.sql(false)
+    );
+    pipeline.run(&sql, &["--shards", "2"]).ok()?;
+    let state = pipeline.path("state");
+    let args = ["replay", "--state", &state];
+    let first = eagre(&args).ok()?.stdout;
+    let second = eagre(&args).ok()?.stdout;
+    if first != second {
+        return Err(format!("two replays differ:\n{first}\n{second}"));
+    }
+    let rows = |text: &str| -> Result<Vec<String>, String> {
+        let row = |line: &str| -> Result<String, String> {
+            let line: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
+            match line["op"] == "+I" && line["table"] == "out" {
+                true => Ok(line["row"].to_string()),
+                false => Err(format!("not an insert into `out`: {line}")),
+            }
+        };
+        parsed(&text.lines().map(row).collect::<Result<Vec<_>, _>>()?)
+    };
+    same("the replay", &parsed(OUT_LINES)?, &rows(&first)?)?;
+    // A part of the steps is a part of the rows.
+    let steps: Vec<u64> = first
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?["step"].as_u64())
+        .collect();
+    let last = steps.iter().max().copied().unwrap_or(0);
+    let from = last.to_string();
+    let tail = eagre(&["replay", "--state", &state, "--from-step", &from]).ok()?.stdout;
+    let expected: String = first
+        .lines()
+        .filter(|line| line.contains(&format!("\"step\":{last},")))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    if tail != expected {
+        return Err(format!("--from-step {from}: expected\n{expected}got\n{tail}"));
+    }
+    let until = (last - 1).to_string();
+    let head = eagre(&["replay", "--state", &state, "--until-step", &until])
+        .ok()?
+        .stdout;
+    match head + &tail == first {
+        true => Ok(()),
+        false => Err(format!("--until-step {until} and --from-step {from} are not the whole")),
+    }
+}
+
+fn checkpoints() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let sql = format!(
+        "SET 'eagre.step.rows_max' = '1'; SET 'eagre.checkpoint.steps' = '1';\n{}",
+        pipeline.sql(false)
+    );
+    pipeline.run(&sql, &[]).ok()?;
+    let state = pipeline.path("state");
+    let list = eagre(&["checkpoint", "list", "--state", &state]).ok()?;
+    let lines: Vec<&str> = list.stdout.lines().collect();
+    // A title and the last three, which are kept.
+    let finished = lines.last().is_some_and(|line| line.ends_with(" yes"));
+    if lines.len() > 4 || lines.len() < 3 || !lines[0].contains("checkpoint") || !finished {
+        return Err(format!("checkpoint list:\n{}", list.stdout));
+    }
+    let inspected = eagre(&["checkpoint", "inspect", "--state", &state]).ok()?;
+    for text in ["finished", "source events", "operator ", "sink "] {
+        if !inspected.stdout.contains(text) {
+            return Err(format!("checkpoint inspect has no `{text}`:\n{}", inspected.stdout));
+        }
+    }
+    let newest = lines
+        .last()
+        .and_then(|line| line.split_whitespace().next())
+        .expect("a number");
+    eagre(&["checkpoint", "drop", "--state", &state, newest]).ok()?;
+    let after = eagre(&["checkpoint", "list", "--state", &state]).ok()?;
+    if after.stdout.lines().count() != lines.len() - 1 || after.stdout.lines().any(|line| line.ends_with(" yes")) {
+        return Err(format!("after the drop of {newest}:\n{}", after.stdout));
+    }
+    eagre(&["checkpoint", "drop", "--state", &state, newest])
+        .says(1, &["there is no checkpoint", "checkpoint list"])?;
+    // What is left can be gone on from: to the end, with the same rows.
+    pipeline.run(&sql, &[]).ok()?;
+    same(
+        "the output",
+        &parsed(OUT_LINES)?,
+        &parsed(&visible_lines(&pipeline.folder.path().join("out")))?,
+    )
+}
+
+fn formats() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let sql = format!("{}SELECT v, k, ts FROM events ORDER BY ts", pipeline.tables(false));
+    let run = |format: &str| eagre(&["run", "-e", &sql, "--format", format]).ok();
+    let lines: Vec<serde_json::Value> = run("ndjson")?
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).map_err(|error| error.to_string()))
+        .collect::<Result<_, _>>()?;
+    let keys: Vec<&String> = lines[3]
+        .as_object()
+        .into_iter()
+        .flat_map(|object| object.keys())
+        .collect();
+    if lines.len() != 5 || keys != ["v", "k", "ts"] || !lines[3]["v"].is_null() || lines[4]["v"] != 5 {
+        return Err(format!("ndjson: {lines:?}"));
+    }
+    let csv = run("csv")?.stdout;
+    let csv: Vec<&str> = csv.lines().collect();
+    if csv.len() != 6 || csv[0] != "v,k,ts" || !csv[1].starts_with("1,a,2026-01-01") || !csv[4].starts_with(",a,") {
+        return Err(format!("csv: {csv:?}"));
+    }
+    let table = run("table")?.stdout;
+    if !table.contains("| v    | k | ts ") || !table.contains("| NULL | a |") {
+        return Err(format!("table:\n{table}"));
+    }
+    let output = command(&["run", "-e", &sql, "--format", "arrow"])
+        .output()
+        .map_err(|error| error.to_string())?;
+    let reader = arrow::ipc::reader::StreamReader::try_new(std::io::Cursor::new(output.stdout), None)
+        .map_err(|error| error.to_string())?;
+    let rows: usize = reader.map(|batch| batch.map_or(0, |batch| batch.num_rows())).sum();
+    if rows != 5 {
+        return Err(format!("arrow: {rows} rows"));
+    }
+    // An empty result still has its header.
+    let empty = format!("{}SELECT k, v FROM events WHERE v > 100", pipeline.tables(false));
+    let csv = eagre(&["run", "-e", &empty, "--format", "csv"]).ok()?.stdout;
+    match csv.as_str() {
+        "k,v\n" => Ok(()),
+        _ => Err(format!("an empty result as csv: {csv:?}")),
+    }
+}
+
+fn changes() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let sql = format!(
+        "SET 'eagre.step.rows_max' = '1';{}SELECT k, COUNT(*) AS n FROM events GROUP BY k",
+        pipeline.tables(true)
+    );
+    let mut running = Running::start(&["run", "-e", &sql, "--format", "ndjson"]);
+    let stdout = running.0.stdout.take().ok_or("no standard output")?;
+    let mut lines = Vec::new();
+    for line in std::io::BufRead::lines(std::io::BufReader::new(stdout)).take(7) {
+        let line: serde_json::Value =
+            serde_json::from_str(&line.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
+        lines.push(format!(
+            "{} {} {}",
+            line["op"].as_str().unwrap_or("?"),
+            line["k"].as_str().unwrap_or("?"),
+            line["n"]
+        ));
+    }
+    running.interrupt();
+    running.end().ok()?;
+    let expected = ["+I a 1", "+I b 1", "-U a 1", "+U a 2", "-U a 2", "+U a 3", "+I c 1"];
+    match lines == expected {
+        true => Ok(()),
+        false => Err(format!("expected {expected:?}, got {lines:?}")),
+    }
+}
+
+fn check() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let checked = eagre(&["check", "-e", &pipeline.sql(false)]).ok()?;
+    if checked.stdout.trim() != "ok" || pipeline.folder.path().join("out").exists() {
+        return Err(format!("check printed {:?}, or wrote", checked.stdout));
+    }
+    let wrong = pipeline.tables(false) + "SELECT kk FROM events";
+    eagre(&["check", "-e", &wrong]).says(1, &["column `kk` is not known; did you mean `k`?"])
+}
+
+fn files() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let sql = pipeline.tables(false) + "-- the answer\nSELECT COUNT(*) AS n FROM events;\n";
+    let file = pipeline.path("job.sql");
+    std::fs::write(&file, &sql).map_err(|error| error.to_string())?;
+    let from_file = eagre(&["run", &file, "--format", "csv"]).ok()?.stdout;
+    let mut child = command(&["run", "-", "--format", "csv"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    child
+        .stdin
+        .take()
+        .ok_or("no standard input")?
+        .write_all(sql.as_bytes())
+        .map_err(|error| error.to_string())?;
+    let from_stdin = child.wait_with_output().map_err(|error| error.to_string())?.stdout;
+    match from_file == "n\n5\n" && from_stdin == from_file.as_bytes() {
+        true => Ok(()),
+        false => Err(format!("{from_file:?}, {:?}", String::from_utf8_lossy(&from_stdin))),
+    }
+}
+
+fn settings() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let file = pipeline.path("eagre.toml");
+    std::fs::write(
+        &file,
+        "[step]\nrows_max = 11\nin_flight = 2\n[checkpoint]\nretain = 9\n",
+    )
+    .map_err(|error| error.to_string())?;
+    let sql = "SET 'eagre.step.in_flight' = '3'; SHOW eagre.step.rows_max; SHOW eagre.step.in_flight; SHOW eagre.checkpoint.retain; \
+               SHOW eagre.seed";
+    let args = [
+        "run",
+        "-e",
+        sql,
+        "--format",
+        "csv",
+        "--config",
+        &file,
+        "--set",
+        "eagre.checkpoint.retain=4",
+    ];
+    let shown = ended(command(&args).env("EAGRE_STEP_ROWS_MAX", "12").env("EAGRE_SEED", "5"))
+        .ok()?
+        .stdout;
+    // The text goes before the line, the line before the environment, that before the file.
+    for line in [
+        "eagre.step.rows_max,12",
+        "eagre.step.in_flight,3",
+        "eagre.checkpoint.retain,4",
+        "eagre.seed,5",
+    ] {
+        if !shown.contains(line) {
+            return Err(format!("no `{line}` in\n{shown}"));
+        }
+    }
+    Ok(())
+}
+
+fn metrics() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let file = pipeline.path("metrics.prom");
+    eagre(&["run", "-e", &pipeline.sql(false), "--metrics", &file]).ok()?;
+    let text = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
+    let counted = text
+        .lines()
+        .any(|line| line.starts_with("eagre_rows_read") && line.ends_with(" 5"));
+    let typed = text.lines().any(|line| line.starts_with("# TYPE eagre_"));
+    match counted && typed {
+        true => Ok(()),
+        false => Err(format!("no count of 5 rows read:\n{text}")),
+    }
+}
+
+fn explain() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let sql = format!("{}EXPLAIN {INSERT}", pipeline.tables(false));
+    let plan = eagre(&["run", "-e", &sql]).ok()?.stdout;
+    for text in ["events", "shuffle", "window", "watermark", "state", "out"] {
+        if !plan.to_lowercase().contains(text) {
+            return Err(format!("the plan does not speak of `{text}`:\n{plan}"));
+        }
+    }
+    Ok(())
+}
+
+fn analyze() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let sql = format!("{}EXPLAIN ANALYZE {INSERT}", pipeline.tables(false));
+    let plan = eagre(&["run", "-e", &sql]).ok()?.stdout;
+    if !plan.contains("5 rows read") || pipeline.folder.path().join("out").exists() {
+        return Err(format!("5 rows should be read and none written:\n{plan}"));
+    }
+    let endless = format!("{}EXPLAIN ANALYZE {INSERT}", pipeline.tables(true));
+    eagre(&["run", "-e", &endless]).says(1, &["without an end", "EXPLAIN ANALYZE FOR INTERVAL"])
+}
+
+fn demo() -> Result<(), String> {
+    let shown = eagre(&["demo", "--shards", "2"]).ok()?.stdout;
+    match shown.contains("nyc_taxi") && shown.contains(" *\n") && shown.contains("degrees") {
+        true => Ok(()),
+        false => Err(shown),
+    }
+}
+
+fn losses() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let broken = "{\"ts\": \"2026-01-01 00:00:50\", \"k\": \"a\", \"v\": 1}\n{\"ts\": \n{\"ts\": \"2026-01-01 00:00:01\", \"k\": \"late\", \"v\": 1}\n";
+    std::fs::write(pipeline.folder.path().join("in/events.json"), broken).map_err(|error| error.to_string())?;
+    let sql = format!("SET 'eagre.step.rows_max' = '1';{}", pipeline.sql(false));
+    eagre(&["run", "-e", &sql]).ok()?.says(
+        0,
+        &[
+            "1 rows of `events` could not be read",
+            "events.errors",
+            "1 rows came too late",
+            "events.late",
+        ],
+    )?;
+    // And both can be queried in the same run.
+    let sql = format!(
+        "SET 'eagre.step.rows_max' = '1';{}{INSERT}; SELECT COUNT(*) AS broken FROM events.errors; SELECT COUNT(*) AS late FROM events.late",
+        pipeline.tables(false)
+    );
+    let shown = eagre(&["run", "-e", &sql, "--format", "csv"]).ok()?.stdout;
+    match shown.as_str() {
+        "broken\n1\nlate\n1\n" => Ok(()),
+        _ => Err(format!("counts of broken and late rows: {shown:?}")),
+    }
+}
+
+fn nexmark() -> Result<(), String> {
+    let sql = "CREATE TABLE bid WITH ('connector' = 'nexmark', 'number-of-rows' = '20000');
+               SELECT auction % 10 AS a, COUNT(*) AS n, SUM(price) AS total, MAX(channel) AS c FROM bid GROUP BY auction % 10 ORDER BY a";
+    let one = eagre(&["run", "-e", sql, "--format", "csv", "--shards", "1"])
+        .ok()?
+        .stdout;
+    let three = eagre(&["run", "-e", sql, "--format", "csv", "--shards", "3"])
+        .ok()?
+        .stdout;
+    match one == three && one.lines().count() == 11 {
+        true => Ok(()),
+        false => Err(format!("one shard:\n{one}three:\n{three}")),
+    }
+}
+
+fn datagen() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let sql = |folder: &str| {
+        format!(
+            "SET 'eagre.checkpoint.interval' = '20 ms';
+             CREATE TABLE gen (n BIGINT, x INT) WITH ('connector' = 'datagen', 'rows-per-second' = '20000', 'fields.n.kind' = 'sequence',
+               'fields.n.start' = '1', 'fields.n.end' = '10000', 'fields.x.min' = '0', 'fields.x.max' = '99');
+             CREATE TABLE out (n BIGINT, x INT) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv');
+             INSERT INTO out SELECT n, x FROM gen",
+            pipeline.path(folder)
+        )
+    };
+    let calm = eagre(&["run", "-e", &sql("calm")]);
+    calm.ok()?;
+    let text = sql("out");
+    let state = pipeline.path("state");
+    let running = Running::start(&["run", "-e", &text, "--state", &state]);
+    wait_for("the first part", || {
+        !visible_files(&pipeline.folder.path().join("out")).is_empty()
+    })?;
+    drop(running);
+    pipeline.run(&text, &[]).ok()?;
+    let rows = |folder: &str| -> Vec<String> {
+        visible_lines(&pipeline.folder.path().join(folder))
+            .into_iter()
+            .filter(|line| line != "n,x")
+            .collect()
+    };
+    let (calm, killed) = (rows("calm"), rows("out"));
+    match calm.len() == 10_000 && calm == killed {
+        true => Ok(()),
+        false => Err(format!(
+            "{} rows undisturbed, {} after kill -9",
+            calm.len(),
+            killed.len()
+        )),
+    }
 }

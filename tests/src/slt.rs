@@ -32,10 +32,20 @@ const DATA: &str = "$DATA";
 pub(crate) fn trials() -> Vec<Trial> {
     let mut names: Vec<String> = std::fs::read_dir(folder("cases/slt"))
         .expect("the cases are part of this crate")
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".slt").map(str::to_owned))
+        .filter_map(|entry| {
+            entry
+                .ok()?
+                .file_name()
+                .to_str()?
+                .strip_suffix(".slt")
+                .map(str::to_owned)
+        })
         .collect();
     names.sort();
-    names.into_iter().map(|name| Trial::test(format!("slt::{name}"), move || Ok(check(&name)?))).collect()
+    names
+        .into_iter()
+        .map(|name| Trial::test(format!("slt::{name}"), move || Ok(check(&name)?)))
+        .collect()
 }
 
 /// The letter of a column's type.
@@ -71,7 +81,11 @@ fn check(name: &str) -> Result<(), String> {
     let path = folder("cases/slt").join(format!("{name}.slt"));
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let records = sqllogictest::parse_with_name::<Letter>(&text, name).map_err(|error| error.to_string())?;
-    let mut file = File { random: Random::named(name), statements: Vec::new(), fixtures: None };
+    let mut file = File {
+        random: Random::named(name),
+        statements: Vec::new(),
+        fixtures: None,
+    };
     let rewrite = std::env::var_os("EAGRE_TESTS_REWRITE").is_some();
     let mut failures = String::new();
     let mut rewritten = String::new();
@@ -109,13 +123,25 @@ impl File {
         match record {
             Record::Statement { sql, expected, loc, .. } => {
                 let place = loc.to_string();
-                self.statement(&filled(sql), expected).map_err(|error| format!("{place}: {error}\n{sql}"))
+                self.statement(&filled(sql), expected)
+                    .map_err(|error| format!("{place}: {error}\n{sql}"))
             }
-            Record::Query { sql, expected, loc, conditions, .. } => {
+            Record::Query {
+                sql,
+                expected,
+                loc,
+                conditions,
+                ..
+            } => {
                 let place = loc.to_string();
-                let skipped = |label: &str| conditions.contains(&Condition::SkipIf { label: label.to_owned() });
+                let skipped = |label: &str| {
+                    conditions.contains(&Condition::SkipIf {
+                        label: label.to_owned(),
+                    })
+                };
                 let (batch, random) = (!skipped("batch"), !skipped("random"));
-                self.query(&filled(sql), expected, batch, random, rewrite).map_err(|error| format!("{place}: {error}\n{sql}"))
+                self.query(&filled(sql), expected, batch, random, rewrite)
+                    .map_err(|error| format!("{place}: {error}\n{sql}"))
             }
             Record::Comment(_) | Record::Newline | Record::Condition(_) | Record::Injected(_) => Ok(()),
             other => Err(format!("this runner has no `{other}`")),
@@ -175,7 +201,8 @@ impl File {
         compare(&answer.batches).map_err(|error| format!("{first}: {error}"))?;
         let Some(summary) = &answer.summary else { return Ok(()) };
         for schedule in Schedule::others(&mut self.random, (!random).then_some(1), summary.steps) {
-            let answer = run(&schedule, &scene, sql).map_err(|error| format!("{schedule}: [{}] {error}", error.code()))?;
+            let answer =
+                run(&schedule, &scene, sql).map_err(|error| format!("{schedule}: [{}] {error}", error.code()))?;
             compare(&answer.batches).map_err(|error| format!("{schedule}: {error}"))?;
         }
         if batch {
@@ -213,8 +240,13 @@ impl File {
         let Some(StatementKind::Query(query)) = statements.first().map(|statement| &statement.kind) else {
             return Err("only a query has an oracle".to_owned());
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| text(&error))?;
-        runtime.block_on(oracle::answer(&catalog, query, tables)).map_err(|error| text(&error))
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| text(&error))?;
+        runtime
+            .block_on(oracle::answer(&catalog, query, tables))
+            .map_err(|error| text(&error))
     }
 }
 
@@ -232,15 +264,25 @@ fn fixtures(catalog: &Catalog, statements: &[String]) -> Result<HashMap<String, 
         let sql = format!("SELECT {} FROM \"{}\"", columns.join(", "), table.name);
         let answer = run(&Schedule::calm(1, 65_536), &scene, &sql).map_err(|error| error.to_string())?;
         let schema = table.source_schema();
-        let batches = answer.batches.into_iter().map(|batch| RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()));
-        tables.insert(table.name.clone(), batches.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?);
+        let batches = answer
+            .batches
+            .into_iter()
+            .map(|batch| RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()));
+        tables.insert(
+            table.name.clone(),
+            batches
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| error.to_string())?,
+        );
     }
     Ok(tables)
 }
 
 /// Runs statements to their end; results are read and forgotten.
 fn execute(session: &Session, sql: &str) -> eagre::Result<()> {
-    let Some(mut job) = session.execute(sql)?.job else { return Ok(()) };
+    let Some(mut job) = session.execute(sql)?.job else {
+        return Ok(());
+    };
     for result in job.take_results() {
         result.collect_blocking()?;
     }
@@ -269,7 +311,11 @@ fn filled(sql: &str) -> String {
 }
 
 fn letters(schema: &SchemaRef) -> Vec<Letter> {
-    schema.fields().iter().map(|field| Letter::of(field.data_type())).collect()
+    schema
+        .fields()
+        .iter()
+        .map(|field| Letter::of(field.data_type()))
+        .collect()
 }
 
 /// Numbers that are floats as such, all else as it is written in a file.
@@ -278,7 +324,10 @@ fn readable(batches: &[RecordBatch]) -> Vec<Row> {
         Value::Double(value) => Value::Double(value),
         other => Value::Text(cell_text(&other)),
     };
-    value::rows(batches).into_iter().map(|row| row.into_iter().map(cell).collect()).collect()
+    value::rows(batches)
+        .into_iter()
+        .map(|row| row.into_iter().map(cell).collect())
+        .collect()
 }
 
 fn cell_text(value: &Value) -> String {
@@ -302,11 +351,20 @@ fn expected_rows(lines: &[String], schema: &SchemaRef) -> Result<Vec<Row>, Strin
     for line in lines {
         let cells: Vec<&str> = line.split('\t').collect();
         if cells.len() != schema.fields().len() {
-            return Err(format!("`{line}` has {} cells, the answer has {} columns", cells.len(), schema.fields().len()));
+            return Err(format!(
+                "`{line}` has {} cells, the answer has {} columns",
+                cells.len(),
+                schema.fields().len()
+            ));
         }
-        let row = cells.iter().zip(schema.fields()).map(|(cell, field)| match field.data_type().is_floating() && *cell != "NULL" {
-            true => cell.parse().map(Value::Double).map_err(|_| format!("`{cell}` is no number")),
-            false => Ok(Value::Text((*cell).to_owned())),
+        let row = cells.iter().zip(schema.fields()).map(|(cell, field)| {
+            match field.data_type().is_floating() && *cell != "NULL" {
+                true => cell
+                    .parse()
+                    .map(Value::Double)
+                    .map_err(|_| format!("`{cell}` is no number")),
+                false => Ok(Value::Text((*cell).to_owned())),
+            }
         });
         rows.push(row.collect::<Result<Row, String>>()?);
     }

@@ -95,7 +95,7 @@ pub(crate) struct ReadPlan {
 /// A piece of work for the pool.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 /// A batch, or why there is none.
-pub(crate) type BatchResult = Result<SourceBatch, String>;
+pub(crate) type BatchResult = Result<Box<SourceBatch>, String>;
 
 /// What a file's thread has to say, in order.
 pub(crate) enum FileEvent {
@@ -494,7 +494,7 @@ impl FileTask {
             weights: None,
             bad_rows: adapted.bad_rows,
         };
-        Ok(!self.stop.is_stopped() && self.events.send(FileEvent::Batch(Ok(batch))).is_ok())
+        Ok(!self.stop.is_stopped() && self.events.send(FileEvent::Batch(Ok(Box::new(batch)))).is_ok())
     }
 
     #[cfg(feature = "parquet")]

@@ -81,11 +81,9 @@ impl FilesystemSource {
                 file_columns.push(field.as_ref().clone());
             }
         }
-        if let Format::Raw = format {
-            if file_columns.len() != 1 {
-                let count = file_columns.len();
-                return Err(table.schema_error(format!("format `raw` has one column, a line; the table has {count}")));
-            }
+        if matches!(format, Format::Raw) && file_columns.len() != 1 {
+            let count = file_columns.len();
+            return Err(table.schema_error(format!("format `raw` has one column, a line; the table has {count}")));
         }
         Ok(Self {
             table: table.name.clone(),
@@ -445,7 +443,9 @@ impl SourceReader for FilesystemReader {
                 },
             };
             self.open.push_back(front);
-            return result.map(SourceEvent::Batch).map_err(|message| self.failed(message));
+            return result
+                .map(|batch| SourceEvent::Batch(*batch))
+                .map_err(|message| self.failed(message));
         }
     }
 }

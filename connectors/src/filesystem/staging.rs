@@ -172,14 +172,12 @@ impl Staging {
 
     /// Makes the names of staged parts durable.
     pub(crate) fn sync(&self) -> Result<()> {
-        if let Some((root, folder)) = self.local() {
-            if folder.is_dir() {
-                sync_folder(&folder)
-                    .and_then(|()| sync_folder(root))
-                    .map_err(|error| self.root.error("sync", &self.shown(&self.folder), &error))?;
-            }
+        match self.local() {
+            Some((root, folder)) if folder.is_dir() => sync_folder(&folder)
+                .and_then(|()| sync_folder(root))
+                .map_err(|error| self.root.error("sync", &self.shown(&self.folder), &error)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Shows parts. Those that are shown already stay as they are.

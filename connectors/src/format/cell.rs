@@ -500,6 +500,11 @@ impl<'a> ColumnBuilder<'a> {
                 CellKind::Escaped => text.push_str(&self.unescape(cell.text(self.block)).unwrap_or_default()),
                 _ => text.push_str(cell.text(self.block)),
             }
+            // A quoted field may have lines of its own; in JSON they can only stand where blanks do.
+            if text[start..].contains('\n') {
+                let lines = text[start..].replace('\n', " ");
+                text.replace_range(start.., &lines);
+            }
             text.push('\n');
             match json::scan_value(text.as_bytes(), start) {
                 Ok((cell, end)) if text[end..].trim().is_empty() => inner.push(cell),

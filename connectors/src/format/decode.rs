@@ -220,8 +220,7 @@ impl LineDecoder {
         let mut scanner = ObjectScanner::new(self.fields.iter().map(|field| field.name().as_str()));
         let mut at = first;
         while at < bytes.len() {
-            // The scan mostly ends at the line's end, so looking for it first would read everything twice; but a text must not run
-            // on into the next line, which the scanner sees as a control character.
+            // The scan mostly ends at the line's end, so looking for that first would read everything twice.
             let start = at
                 + bytes[at..]
                     .iter()
@@ -241,14 +240,9 @@ impl LineDecoder {
                             .iter()
                             .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
                             .count();
-                    let inner_line_end = memchr::memchr(b'\n', &bytes[line_start..end.min(bytes.len())]);
-                    match (inner_line_end, bytes.get(end)) {
-                        (None, None | Some(b'\n')) => Ok(end),
-                        (Some(at), _) => Err(ScanError {
-                            at: line_start + at,
-                            expected: "the object to end on its line",
-                        }),
-                        (None, Some(_)) => Err(ScanError {
+                    match bytes.get(end) {
+                        None | Some(b'\n') => Ok(end),
+                        Some(_) => Err(ScanError {
                             at: end,
                             expected: "the end of the line",
                         }),

@@ -22,9 +22,10 @@ fn error<T>(at: usize, expected: &'static str) -> Scan<T> {
     Err(ScanError { at, expected })
 }
 
+/// A line end is no blank: nothing runs on into the next line.
 #[inline]
 fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(b' ' | b'\t' | b'\r' | b'\n') = bytes.get(at) {
+    while let Some(b' ' | b'\t' | b'\r') = bytes.get(at) {
         at += 1;
     }
     at

@@ -71,7 +71,7 @@ fn json() {
         ),
         (
             b"{\"id\":3,",
-            "broken JSON: expected the object to end on its line at byte 8 of the line, the line ends",
+            "broken JSON: expected a key in quotes at byte 8 of the line, the line ends",
         ),
         (
             b"[1]",

@@ -113,12 +113,12 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     /// A source of numbers, a sink, checkpoints now and then, kills at any moment: in the end each number shows once, and at no time
     /// does one show twice, or one that no manifest covers.
     #[test]
-    fn each_row_shows_once_after_any_kills(actions in prop::collection::vec(action(), 1..40), small_parts in any::<bool>()) {
+    fn each_row_shows_once_after_any_kills(actions in prop::collection::vec(action(), 1..25), small_parts in any::<bool>()) {
         let folder = tempfile::tempdir().expect("a folder");
         let more: &[_] = if small_parts { &[("sink.rolling-policy.file-size", "50 b")] } else { &[] };
         let mut sink = open(folder.path(), "json", more);
@@ -350,7 +350,7 @@ fn a_place_that_cannot_be_written_is_named() {
         "{error}"
     );
     let error = write(&files(&file.join("below"), "json", &columns(), &[]), &[ids(0..1)]).expect_err("below a file");
-    assert!(error.contains("cannot write") && error.contains("below"), "{error}");
+    assert!(error.contains("below") && error.contains("Not a directory"), "{error}");
 }
 
 /// A full disk is an error that names the part; nothing half-written shows.

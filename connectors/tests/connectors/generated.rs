@@ -84,7 +84,7 @@ fn datagen_makes_what_its_options_say() {
 /// A rate holds rows back: not all of them are there at once.
 #[test]
 fn a_rate_is_kept() {
-    let entries = [("connector", "datagen"), ("rows-per-second", "100")];
+    let entries = [("connector", "datagen"), ("rows-per-second", "1")];
     let table = TableDefinition::new("t", schema(&[("n", DataType::Int64)]), options(&entries));
     let source = source(&table, &Environment::new("p")).expect("a source");
     assert!(!source.bounded());

@@ -24,7 +24,8 @@ fn source_error(entries: &[(&str, &str)]) -> (String, &'static str) {
 fn refusals() {
     let file = [("connector", "filesystem"), ("path", "x.json")];
     let with = |more: &[(&'static str, &'static str)]| [&file[..], more].concat();
-    let cases: Vec<(Vec<(&str, &str)>, &str, &str)> = vec![
+    type Case = (Vec<(&'static str, &'static str)>, &'static str, &'static str);
+    let cases: Vec<Case> = vec![
         (
             with(&[("formt", "json")]),
             "unknown_option",

@@ -32,14 +32,15 @@ pub(super) struct OneArgs {
 }
 
 /// Opens a state folder that must hold something.
-pub(super) fn open(location: &str) -> Result<impl CheckpointStore> {
+pub(super) fn open(location: &str) -> Result<impl CheckpointStore + use<>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|error| Error::File { path: "the io runtime".to_owned(), error })?;
     let handle = runtime.handle().clone();
     // The command ends soon; its runtime ends with the process.
     std::mem::forget(runtime);
     let exists = location.contains("://") || std::path::Path::new(location).exists();
-    let store = eagre_connectors::ObjectCheckpointStore::open(location, Some(handle))?;
+    let environment = eagre_connectors::Environment { runtime: Some(handle), ..eagre_connectors::Environment::new("checkpoint") };
+    let store = eagre_connectors::ObjectCheckpointStore::open(location, &environment)?;
     if !exists || checkpoint::list(&store)?.is_empty() {
         return Err(Error::usage(format!("there are no checkpoints in `{location}`; `eagre run --state {location}` writes them")));
     }

@@ -62,7 +62,7 @@ pub(super) fn run(args: ReplayArgs) -> Result<()> {
     let sinks = job.graph.nodes.iter().filter(|node| matches!(node.kind, NodeKind::Sink(_))).count();
     for (index, node) in job.graph.nodes.iter_mut().enumerate() {
         if let NodeKind::Sink(sink) = &mut node.kind {
-            let key = job.outputs.iter().find(|output| output.sink_node == index).and_then(|output| output.key.clone());
+            let key = job.outputs.iter().find(|output| output.node == index).and_then(|output| output.key.clone());
             let (table, lines) = (sink.table.clone(), Arc::clone(&lines));
             sink.factory = Arc::new(ReplaySink { table, index, key, at_once: sinks == 1, lines });
         }

@@ -28,7 +28,7 @@ pub(super) fn check(args: Statements) -> Result<()> {
     let session = Session::builder().settings(args.settings.settings()?).build()?;
     let prepared = session.prepare(&args.source.text()?)?;
     for notice in prepared.job.iter().flat_map(|job| &job.notices) {
-        eprintln!("note: {notice}");
+        eprintln!("note: {}", notice.message);
     }
     println!("ok");
     Ok(())

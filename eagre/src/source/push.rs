@@ -103,10 +103,8 @@ impl InputHandle {
         {
             return usage(format!("table `{}`: every row needs a weight that is not zero", self.table));
         }
-        let batch = batch.with_schema(Arc::clone(&self.schema)).or_else(|_| {
-            RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec())
-        });
-        let batch = batch.map_err(EngineError::from)?;
+        // The types are the table's; names and metadata become so, and a null where none may be is told here.
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec()).map_err(EngineError::from)?;
         let (taken, done) = oneshot::channel();
         let sender = self.sender.clone();
         let ended = || Error::Usage { message: format!("the pipeline that reads table `{}` has ended", self.table) };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Int64Array, PrimitiveArray};
 use arrow::datatypes::{DataType, Field, Int64Type};
 
-use super::select::{Selection, as_counts, counts, nulls, primitive};
+use super::select::{Selection, as_counts, counts, natives, nulls};
 use super::{Accumulators, RowInfo, Slots};
 use crate::error::Result;
 use crate::hash::Words;
@@ -59,8 +59,7 @@ impl<T: ArrowPrimitiveType<Native: Bits>> Accumulators for BitValues<T> {
     }
 
     fn update(&mut self, slots: &[u32], args: &[ArrayRef], rows: RowInfo<'_>) -> Result<()> {
-        let values = primitive::<T>(&args[0], &T::DATA_TYPE)?;
-        let values = values.values();
+        let values = natives::<T::Native>(&args[0], &T::DATA_TYPE)?;
         Selection::of(args, rows)
             .each(slots.len(), |row, weight| self.take_in(slots[row], values[row], weight, weight));
         Ok(())
@@ -135,8 +134,7 @@ impl<T: ArrowPrimitiveType<Native: Bits>> Accumulators for BitCounts<T> {
     }
 
     fn update(&mut self, slots: &[u32], args: &[ArrayRef], rows: RowInfo<'_>) -> Result<()> {
-        let values = primitive::<T>(&args[0], &T::DATA_TYPE)?;
-        let values = values.values();
+        let values = natives::<T::Native>(&args[0], &T::DATA_TYPE)?;
         let mask = u64::MAX >> (64 - Self::WIDTH);
         Selection::of(args, rows).each(slots.len(), |row, weight| {
             let slot = slots[row] as usize;

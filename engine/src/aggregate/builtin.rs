@@ -6,12 +6,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrowPrimitiveType, downcast_integer, downcast_primitive};
-use arrow::datatypes::{
-    DECIMAL128_MAX_PRECISION, DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type,
-    DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType, Field, FieldRef,
-    Int64Type, TimeUnit, UInt64Type,
-};
+use arrow::array::downcast_integer;
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Field, FieldRef, i256};
 
 use super::bits::{BitCounts, BitOperation, BitValues};
 use super::booleans::Booleans;
@@ -19,11 +15,12 @@ use super::count::Count;
 use super::distinct::Distinct;
 use super::first_last::FirstLast;
 use super::float::{FloatSums, VarianceKind, Variances};
-use super::integer::{Finish, IntegerSums};
+use super::integer::{Finish, IntegerSums, Weighted};
 use super::min_max::{BooleanExtremes, ByteExtremes, PrimitiveExtremes};
 use super::multiset::Multisets;
 use super::{Accumulators, AggregateFunction, AggregateFunctionRef};
 use crate::error::Result;
+use crate::hash::by_native;
 use crate::keys::is_bytes;
 
 /// An aggregate call of a query, after type coercion.
@@ -155,14 +152,14 @@ fn distinct(argument: &DataType, inner: Recipe) -> Option<Recipe> {
     Some(Recipe::fallible(state, true, move || Distinct::new(argument.clone(), (inner.make)()?)))
 }
 
-fn integers<T: ArrowPrimitiveType<Native: super::integer::Weighted>>(
+fn integers<N: Weighted>(
     sum_type: DataType,
     return_type: &DataType,
     finish: Finish,
 ) -> Recipe {
     let state = vec![("sum", sum_type.clone(), false), ("count", DataType::Int64, false)];
     let return_type = return_type.clone();
-    Recipe::new(state, true, move || IntegerSums::<T>::new(sum_type.clone(), return_type.clone(), finish.clone()))
+    Recipe::new(state, true, move || IntegerSums::<N>::new(sum_type.clone(), return_type.clone(), finish.clone()))
 }
 
 fn float_state(sums: &[&'static str]) -> Vec<(&'static str, DataType, bool)> {
@@ -177,27 +174,18 @@ fn sum(argument: &DataType, result: &DataType) -> Option<Recipe> {
     let plain = Finish::Sum;
     let same_scale = |scale: &i8| matches!(argument, Decimal32(_, s) | Decimal64(_, s) | Decimal128(_, s) | Decimal256(_, s) if s == scale);
     Some(match result {
-        Int64 if argument.is_integer() => integers::<Int64Type>(Int64, result, plain),
-        UInt64 if argument.is_integer() => integers::<UInt64Type>(UInt64, result, plain),
+        Int64 if argument.is_integer() => integers::<i64>(Int64, result, plain),
+        UInt64 if argument.is_integer() => integers::<u64>(UInt64, result, plain),
         Float64 if argument.is_numeric() => {
             Recipe::new(float_state(&["sum", "sum_low"]), true, || FloatSums::new(false))
         }
-        Decimal32(_, scale) if same_scale(scale) => integers::<Decimal32Type>(result.clone(), result, plain),
-        Decimal64(_, scale) if same_scale(scale) => integers::<Decimal64Type>(result.clone(), result, plain),
-        Decimal128(_, scale) if same_scale(scale) => integers::<Decimal128Type>(result.clone(), result, plain),
-        Decimal256(_, scale) if same_scale(scale) => integers::<Decimal256Type>(result.clone(), result, plain),
-        Duration(unit) if argument == result => durations(unit, result, plain),
+        Decimal32(_, scale) if same_scale(scale) => integers::<i32>(result.clone(), result, plain),
+        Decimal64(_, scale) if same_scale(scale) => integers::<i64>(result.clone(), result, plain),
+        Decimal128(_, scale) if same_scale(scale) => integers::<i128>(result.clone(), result, plain),
+        Decimal256(_, scale) if same_scale(scale) => integers::<i256>(result.clone(), result, plain),
+        Duration(_) if argument == result => integers::<i64>(result.clone(), result, plain),
         _ => return None,
     })
-}
-
-fn durations(unit: &TimeUnit, result: &DataType, finish: Finish) -> Recipe {
-    match unit {
-        TimeUnit::Second => integers::<DurationSecondType>(result.clone(), result, finish),
-        TimeUnit::Millisecond => integers::<DurationMillisecondType>(result.clone(), result, finish),
-        TimeUnit::Microsecond => integers::<DurationMicrosecondType>(result.clone(), result, finish),
-        TimeUnit::Nanosecond => integers::<DurationNanosecondType>(result.clone(), result, finish),
-    }
 }
 
 fn average(argument: &DataType, result: &DataType) -> Option<Recipe> {
@@ -208,9 +196,9 @@ fn average(argument: &DataType, result: &DataType) -> Option<Recipe> {
         (argument, Float64) if argument.is_integer() || argument.is_floating() => {
             Some(Recipe::new(float_state(&["sum", "sum_low"]), true, || FloatSums::new(true)))
         }
-        (Duration(unit), Duration(_)) if argument == result => {
+        (Duration(_), Duration(_)) if argument == result => {
             let finish = Finish::Average { digits: 0, quotient: result.clone() };
-            Some(durations(unit, result, finish))
+            Some(integers::<i64>(result.clone(), result, finish))
         }
         (
             Decimal32(precision, scale)
@@ -227,13 +215,13 @@ fn average(argument: &DataType, result: &DataType) -> Option<Recipe> {
                 || matches!(result, Decimal256(..))
                 || precision.saturating_add(HEADROOM_DIGITS) > DECIMAL128_MAX_PRECISION;
             Some(if wide {
-                let sum_type = Decimal256(arrow::datatypes::DECIMAL256_MAX_PRECISION, *scale);
-                let quotient = Decimal256(arrow::datatypes::DECIMAL256_MAX_PRECISION, *result_scale);
-                integers::<Decimal256Type>(sum_type, result, Finish::Average { digits, quotient })
+                let sum_type = Decimal256(DECIMAL256_MAX_PRECISION, *scale);
+                let quotient = Decimal256(DECIMAL256_MAX_PRECISION, *result_scale);
+                integers::<i256>(sum_type, result, Finish::Average { digits, quotient })
             } else {
                 let sum_type = Decimal128(DECIMAL128_MAX_PRECISION, *scale);
                 let quotient = Decimal128(DECIMAL128_MAX_PRECISION, *result_scale);
-                integers::<Decimal128Type>(sum_type, result, Finish::Average { digits, quotient })
+                integers::<i128>(sum_type, result, Finish::Average { digits, quotient })
             })
         }
         _ => None,
@@ -297,16 +285,12 @@ fn extreme(argument: &DataType, result: &DataType, max: bool, retracting: bool) 
     let state = vec![("value", result.clone(), true)];
     let data_type = result.clone();
     macro_rules! primitive {
-        ($type:ty) => {
-            Some(if max {
-                Recipe::new(state, false, move || PrimitiveExtremes::<$type, true>::new(data_type.clone()))
-            } else {
-                Recipe::new(state, false, move || PrimitiveExtremes::<$type, false>::new(data_type.clone()))
-            })
+        ($native:ty) => {
+            Some(Recipe::new(state, false, move || PrimitiveExtremes::<$native>::new(data_type.clone(), max)))
         };
     }
-    downcast_primitive! {
-        result => (primitive),
+    by_native! {
+        result => primitive,
         Boolean => Some(Recipe::new(state, false, move || BooleanExtremes::new(max))),
         _ => Some(Recipe::new(state, false, move || ByteExtremes::new(data_type.clone(), max))),
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, Float64Array};
 use arrow::datatypes::{DataType, Float64Type};
 
-use super::select::{Selection, as_counts, counts, nulls, primitive};
+use super::select::{Selection, as_counts, counts, natives, nulls};
 use super::{Accumulators, RowInfo, Slots};
 use crate::error::{EngineError, Result};
 
@@ -185,12 +185,11 @@ impl Accumulators for FloatSums {
     }
 
     fn update(&mut self, slots: &[u32], args: &[ArrayRef], rows: RowInfo<'_>) -> Result<()> {
-        let array = primitive::<Float64Type>(&args[0], &DataType::Float64)?;
-        let values = array.values().as_ref();
+        let values = natives::<f64>(&args[0], &DataType::Float64)?;
         let selection = Selection::of(args, rows);
         let specials = &mut self.specials;
         if selection.is_all() {
-            for (slot, value) in slots.iter().zip(values) {
+            for (slot, value) in slots.iter().zip(values.iter()) {
                 let entry = &mut self.entries[*slot as usize];
                 entry.count += 1;
                 if value.is_finite() {
@@ -308,8 +307,7 @@ impl Accumulators for Variances {
     }
 
     fn update(&mut self, slots: &[u32], args: &[ArrayRef], rows: RowInfo<'_>) -> Result<()> {
-        let array = primitive::<Float64Type>(&args[0], &DataType::Float64)?;
-        let values = array.values().as_ref();
+        let values = natives::<f64>(&args[0], &DataType::Float64)?;
         Selection::of(args, rows).each(slots.len(), |row, weight| {
             let entry = &mut self.entries[slots[row] as usize];
             let value = values[row];

@@ -1,18 +1,17 @@
 //! Sums and averages of integers, decimals and durations. Sums wrap on overflow, as DataFusion's do: wrapping addition is what makes
 //! them independent of order and exactly retractable.
 
-use std::sync::Arc;
-
-use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, PrimitiveArray};
+use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, i256};
 
-use super::select::{Selection, as_counts, counts, nulls, primitive};
+use super::select::{Selection, as_counts, counts, natives, nulls};
 use super::{Accumulators, RowInfo, Slots};
 use crate::error::{EngineError, Result};
+use crate::hash::{Words, native_column, native_values};
 
 /// A number that a weight can multiply.
-pub(crate) trait Weighted: ArrowNativeTypeOp {
+pub(crate) trait Weighted: ArrowNativeTypeOp + Words {
     /// The weight in this type, modulo its width.
     fn from_weight(weight: i64) -> Self;
 }
@@ -51,8 +50,8 @@ pub(crate) enum Finish {
 }
 
 /// One sum and one count a slot, side by side: a row touches one cache line.
-pub(crate) struct IntegerSums<T: ArrowPrimitiveType> {
-    entries: Vec<Entry<T::Native>>,
+pub(crate) struct IntegerSums<N> {
+    entries: Vec<Entry<N>>,
     sum_type: DataType,
     return_type: DataType,
     finish: Finish,
@@ -64,13 +63,13 @@ struct Entry<N> {
     count: i64,
 }
 
-impl<T: ArrowPrimitiveType<Native: Weighted>> IntegerSums<T> {
+impl<N: Weighted> IntegerSums<N> {
     pub(crate) fn new(sum_type: DataType, return_type: DataType, finish: Finish) -> Self {
         Self { entries: Vec::new(), sum_type, return_type, finish }
     }
 }
 
-impl<T: ArrowPrimitiveType<Native: Weighted>> Accumulators for IntegerSums<T> {
+impl<N: Weighted> Accumulators for IntegerSums<N> {
     fn resize(&mut self, count: usize) {
         if count > self.entries.len() {
             self.entries.resize(count, Entry::default());
@@ -78,11 +77,10 @@ impl<T: ArrowPrimitiveType<Native: Weighted>> Accumulators for IntegerSums<T> {
     }
 
     fn update(&mut self, slots: &[u32], args: &[ArrayRef], rows: RowInfo<'_>) -> Result<()> {
-        let array = primitive::<T>(&args[0], &self.sum_type)?;
-        let values = array.values().as_ref();
+        let values = natives::<N>(&args[0], &self.sum_type)?;
         let selection = Selection::of(args, rows);
         if selection.is_all() {
-            for (slot, value) in slots.iter().zip(values) {
+            for (slot, value) in slots.iter().zip(values.iter()) {
                 let entry = &mut self.entries[*slot as usize];
                 entry.sum = entry.sum.add_wrapping(*value);
                 entry.count += 1;
@@ -90,7 +88,7 @@ impl<T: ArrowPrimitiveType<Native: Weighted>> Accumulators for IntegerSums<T> {
         } else if selection.is_weighted() {
             selection.each(slots.len(), |row, weight| {
                 let entry = &mut self.entries[slots[row] as usize];
-                entry.sum = entry.sum.add_wrapping(values[row].mul_wrapping(T::Native::from_weight(weight)));
+                entry.sum = entry.sum.add_wrapping(values[row].mul_wrapping(N::from_weight(weight)));
                 entry.count += weight;
             });
         } else {
@@ -104,7 +102,7 @@ impl<T: ArrowPrimitiveType<Native: Weighted>> Accumulators for IntegerSums<T> {
     }
 
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
-        let sums = state[0].as_primitive::<T>().values();
+        let sums = native_values::<N>(&state[0]);
         for ((slot, sum), count) in slots.iter().zip(sums.iter()).zip(as_counts(&state[1])) {
             let entry = &mut self.entries[*slot as usize];
             entry.sum = entry.sum.add_wrapping(*sum);
@@ -115,8 +113,8 @@ impl<T: ArrowPrimitiveType<Native: Weighted>> Accumulators for IntegerSums<T> {
 
     fn state(&mut self, slots: Slots<'_>) -> Result<Vec<ArrayRef>> {
         let sums = slots.gather(&self.entries, |entry| entry.sum);
-        let sums = PrimitiveArray::<T>::new(sums.into(), None).with_data_type(self.sum_type.clone());
-        Ok(vec![Arc::new(sums), counts(slots.gather(&self.entries, |entry| entry.count))])
+        let sums = native_column(&self.sum_type, sums, None);
+        Ok(vec![sums, counts(slots.gather(&self.entries, |entry| entry.count))])
     }
 
     fn evaluate(&mut self, slots: Slots<'_>) -> Result<ArrayRef> {
@@ -124,13 +122,13 @@ impl<T: ArrowPrimitiveType<Native: Weighted>> Accumulators for IntegerSums<T> {
         match &self.finish {
             Finish::Sum => {
                 let sums = slots.gather(&self.entries, |entry| entry.sum);
-                Ok(Arc::new(PrimitiveArray::<T>::new(sums.into(), nulls).with_data_type(self.return_type.clone())))
+                Ok(native_column(&self.return_type, sums, nulls))
             }
             Finish::Average { digits, quotient } => {
-                let factor = T::Native::from_weight(10).pow_checked(*digits)?;
-                let average = |entry: Entry<T::Native>| {
+                let factor = N::from_weight(10).pow_checked(*digits)?;
+                let average = |entry: Entry<N>| {
                     if entry.count == 0 {
-                        return Ok(T::Native::ZERO);
+                        return Ok(N::ZERO);
                     }
                     let overflow = |_| EngineError::Evaluate {
                         operator: "avg".into(),
@@ -139,11 +137,10 @@ impl<T: ArrowPrimitiveType<Native: Weighted>> Accumulators for IntegerSums<T> {
                             entry.sum, self.sum_type
                         ),
                     };
-                    Ok(entry.sum.mul_checked(factor).map_err(overflow)?.div_wrapping(T::Native::from_weight(entry.count)))
+                    Ok(entry.sum.mul_checked(factor).map_err(overflow)?.div_wrapping(N::from_weight(entry.count)))
                 };
                 let averages = slots.gather(&self.entries, average).into_iter().collect::<Result<Vec<_>>>()?;
-                let averages: ArrayRef =
-                    Arc::new(PrimitiveArray::<T>::new(averages.into(), nulls).with_data_type(quotient.clone()));
+                let averages = native_column(quotient, averages, nulls);
                 if averages.data_type() == &self.return_type {
                     return Ok(averages);
                 }
@@ -158,6 +155,6 @@ impl<T: ArrowPrimitiveType<Native: Weighted>> Accumulators for IntegerSums<T> {
     }
 
     fn state_bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry<T::Native>>()
+        self.entries.capacity() * size_of::<Entry<N>>()
     }
 }

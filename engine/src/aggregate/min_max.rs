@@ -5,73 +5,72 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray,
-};
+use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, BooleanArray};
 use arrow::compute::cast;
-use arrow::datatypes::{ArrowNativeType, DataType};
+use arrow::datatypes::DataType;
 
-use super::select::{Selection, nulls, primitive};
+use super::select::{Selection, natives, nulls};
 use super::{Accumulators, RowInfo, Slots};
 use crate::error::{EngineError, Result};
-use crate::hash::Words;
+use crate::hash::{Words, native_column};
 use crate::keys::bytes_column;
 
-/// Extremes of a primitive type: `MAX`, or the minimum.
-pub(crate) struct PrimitiveExtremes<T: ArrowPrimitiveType, const MAX: bool> {
-    values: Vec<T::Native>,
+/// Extremes of a primitive type with the native type `N`.
+pub(crate) struct PrimitiveExtremes<N> {
+    values: Vec<N>,
     seen: Vec<bool>,
     data_type: DataType,
-    is_float: bool,
+    max: bool,
 }
 
-impl<T: ArrowPrimitiveType<Native: Words>, const MAX: bool> PrimitiveExtremes<T, MAX> {
+impl<N: Words + ArrowNativeTypeOp> PrimitiveExtremes<N> {
+    pub(crate) fn new(data_type: DataType, max: bool) -> Self {
+        Self { values: Vec::new(), seen: Vec::new(), data_type, max }
+    }
+
     /// What every value beats or equals.
-    const START: T::Native = if MAX { T::Native::MIN_TOTAL_ORDER } else { T::Native::MAX_TOTAL_ORDER };
-
-    pub(crate) fn new(data_type: DataType) -> Self {
-        let is_float = data_type.is_floating();
-        Self { values: Vec::new(), seen: Vec::new(), data_type, is_float }
+    fn start(&self) -> N {
+        if self.max { N::MIN_TOTAL_ORDER } else { N::MAX_TOTAL_ORDER }
     }
 
-    #[inline(always)]
-    fn take_in(&mut self, slot: u32, value: T::Native) {
-        let best = &mut self.values[slot as usize];
-        if if MAX { value.is_gt(*best) } else { value.is_lt(*best) } {
-            *best = value;
-        }
-        self.seen[slot as usize] = true;
-    }
-
-    fn all(&mut self, slots: &[u32], values: &[T::Native]) {
-        let (best, seen) = (self.values.as_mut_slice(), self.seen.as_mut_slice());
-        for (slot, value) in slots.iter().zip(values) {
-            let best = &mut best[*slot as usize];
-            *best = if (MAX && value.is_gt(*best)) || (!MAX && value.is_lt(*best)) { *value } else { *best };
-            seen[*slot as usize] = true;
+    fn take_in(&mut self, slots: &[u32], values: &[N], selection: &Selection<'_>, better: impl Fn(N, N) -> bool) {
+        let (bests, seen) = (self.values.as_mut_slice(), self.seen.as_mut_slice());
+        if selection.is_all() {
+            for (slot, value) in slots.iter().zip(values) {
+                let best = &mut bests[*slot as usize];
+                *best = if better(*value, *best) { *value } else { *best };
+                seen[*slot as usize] = true;
+            }
+        } else {
+            selection.each(slots.len(), |row, _| {
+                let best = &mut bests[slots[row] as usize];
+                if better(values[row], *best) {
+                    *best = values[row];
+                }
+                seen[slots[row] as usize] = true;
+            });
         }
     }
 }
 
-impl<T: ArrowPrimitiveType<Native: Words>, const MAX: bool> Accumulators for PrimitiveExtremes<T, MAX> {
+impl<N: Words + ArrowNativeTypeOp> Accumulators for PrimitiveExtremes<N> {
     fn resize(&mut self, count: usize) {
         if count > self.values.len() {
-            self.values.resize(count, Self::START);
+            self.values.resize(count, self.start());
             self.seen.resize(count, false);
         }
     }
 
     fn update(&mut self, slots: &[u32], args: &[ArrayRef], rows: RowInfo<'_>) -> Result<()> {
-        let mut array = primitive::<T>(&args[0], &self.data_type)?;
-        if self.is_float {
-            array = array.unary(|value| T::Native::from_words(&value.to_words()));
+        let mut values = natives::<N>(&args[0], &self.data_type)?;
+        if self.data_type.is_floating() {
+            values = values.iter().map(|value| N::from_words(&value.to_words())).collect();
         }
-        let values = array.values();
         let selection = Selection::of(args, RowInfo { weights: None, ..rows });
-        if selection.is_all() {
-            self.all(slots, values);
+        if self.max {
+            self.take_in(slots, &values, &selection, |value, best| value.is_gt(best));
         } else {
-            selection.each(slots.len(), |row, _| self.take_in(slots[row], values[row]));
+            self.take_in(slots, &values, &selection, |value, best| value.is_lt(best));
         }
         Ok(())
     }
@@ -86,17 +85,17 @@ impl<T: ArrowPrimitiveType<Native: Words>, const MAX: bool> Accumulators for Pri
 
     fn evaluate(&mut self, slots: Slots<'_>) -> Result<ArrayRef> {
         let valid = nulls(slots.gather(&self.seen, |seen| seen));
-        let values = slots.gather(&self.values, |value| value);
-        Ok(Arc::new(PrimitiveArray::<T>::new(values.into(), valid).with_data_type(self.data_type.clone())))
+        Ok(native_column(&self.data_type, slots.gather(&self.values, |value| value), valid))
     }
 
     fn clear(&mut self, slots: Slots<'_>) {
-        slots.fill(&mut self.values, Self::START);
+        let start = self.start();
+        slots.fill(&mut self.values, start);
         slots.fill(&mut self.seen, false);
     }
 
     fn state_bytes(&self) -> usize {
-        self.values.capacity() * T::Native::get_byte_width() + self.seen.capacity()
+        self.values.capacity() * size_of::<N>() + self.seen.capacity()
     }
 }
 

@@ -1,13 +1,14 @@
 //! Which rows of a batch count, and how often: nulls, `FILTER` and weights brought into one form, so that accumulators need one tight
 //! loop for "all rows once" and one for the rest.
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{ArrowNativeType, DataType};
 
 use super::RowInfo;
 use crate::error::Result;
+use crate::hash::native_values;
 
 /// The rows that count, with their weights.
 pub(crate) struct Selection<'a> {
@@ -58,12 +59,18 @@ impl<'a> Selection<'a> {
     }
 }
 
-/// `array` as a column of `data_type`, whose native type `T` has.
-pub(crate) fn primitive<T: ArrowPrimitiveType>(array: &ArrayRef, data_type: &DataType) -> Result<PrimitiveArray<T>> {
-    match array.as_primitive_opt::<T>() {
-        Some(array) => Ok(array.clone()),
-        None => Ok(cast(array, data_type)?.as_primitive::<T>().clone()),
-    }
+/// The values of `array` as those of a column of `data_type`, whose native type is `N`.
+pub(crate) fn natives<N: ArrowNativeType>(array: &ArrayRef, data_type: &DataType) -> Result<ScalarBuffer<N>> {
+    use DataType::{Decimal32, Decimal64, Decimal128, Decimal256};
+    let same = match (array.data_type(), data_type) {
+        // The precision of a decimal does not show in its values.
+        (Decimal32(_, a), Decimal32(_, b))
+        | (Decimal64(_, a), Decimal64(_, b))
+        | (Decimal128(_, a), Decimal128(_, b))
+        | (Decimal256(_, a), Decimal256(_, b)) => a == b,
+        (found, wanted) => found == wanted,
+    };
+    Ok(if same { native_values(array) } else { native_values(&cast(array, data_type)?) })
 }
 
 /// The validity of a result column: `None` where all are valid.

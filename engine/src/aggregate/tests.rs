@@ -302,11 +302,13 @@ proptest! {
     #[test]
     fn double_sums_do_not_depend_on_order(
         values in proptest::collection::vec((-1e12..1e12_f64, any::<bool>()), 1..60),
-        noise in proptest::collection::vec(-1e18..1e18_f64, 0..20),
+        noise in proptest::collection::vec(-1.0..1.0_f64, 0..20),
         cut in 1_usize..20,
     ) {
         let float = DataType::Float64;
-        for name in ["sum", "avg", "stddev_pop"] {
+        let scale = values.iter().fold(0.0_f64, |scale, (value, _)| scale.max(value.abs()));
+        // A variance sees squares, so it has half the digits to spare.
+        for (name, loudness, digits) in [("sum", 1e6, 1e-15), ("avg", 1e6, 1e-15), ("stddev_pop", 1e2, 1e-12)] {
             let function = function(name, Some(&float), float.clone(), false, true);
             let run = |rows: &[(f64, i64)], cut: usize| {
                 let mut sums = function.create().expect("creates");
@@ -320,12 +322,11 @@ proptest! {
                 sums.evaluate(Slots::First(1)).expect("evaluates").as_primitive::<Float64Type>().value(0)
             };
             let plain: Vec<(f64, i64)> = values.iter().map(|(value, _)| (*value, 1)).collect();
-            let mut disturbed: Vec<(f64, i64)> = noise.iter().map(|value| (*value, 3)).collect();
+            let mut disturbed: Vec<(f64, i64)> = noise.iter().map(|value| (value * loudness * scale, 3)).collect();
             disturbed.extend(plain.iter().rev());
-            disturbed.extend(noise.iter().map(|value| (*value, -3)));
+            disturbed.extend(noise.iter().map(|value| (value * loudness * scale, -3)));
             let (calm, wild) = (run(&plain, 1_000), run(&disturbed, cut));
-            let scale = values.iter().fold(0.0_f64, |scale, (value, _)| scale.max(value.abs()));
-            prop_assert!((calm - wild).abs() <= 1e-9 * calm.abs().max(1e-6 * scale), "{name}: {calm} {wild}");
+            prop_assert!((calm - wild).abs() <= (1e-9 * calm.abs()).max(digits * scale), "{name}: {calm} {wild}");
         }
     }
 }

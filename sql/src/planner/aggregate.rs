@@ -64,7 +64,11 @@ impl Inputs {
         expr: &LogicalExpr,
     ) -> Result<usize> {
         let logical = strip_alias(expr).clone();
-        if let Some(place) = self.columns.iter().position(|input| input.logical == logical && !logical.is_volatile()) {
+        if let Some(place) = self
+            .columns
+            .iter()
+            .position(|input| input.logical == logical && !logical.is_volatile())
+        {
             return Ok(place);
         }
         let name = match &logical {
@@ -102,7 +106,11 @@ enum Way {
     /// Panes of a pending window.
     Panes { info: WindowInfo, time: usize },
     /// The window's end is the key at this place.
-    Attached { info: WindowInfo, end_key: usize, hidden: bool },
+    Attached {
+        info: WindowInfo,
+        end_key: usize,
+        hidden: bool,
+    },
     /// No window that closes.
     Plain,
 }
@@ -111,8 +119,10 @@ impl Lowering<'_> {
     pub(super) fn lower_aggregate(&mut self, aggregate: &LogicalAggregate, plan: &LogicalPlan) -> Result<Stream> {
         let input_plan = &aggregate.input;
         let mut stream = self.lower(input_plan)?;
-        let group: Vec<LogicalExpr> =
-            grouping_set_to_exprlist(&aggregate.group_expr)?.into_iter().map(|expr| strip_alias(expr).clone()).collect();
+        let group: Vec<LogicalExpr> = grouping_set_to_exprlist(&aggregate.group_expr)?
+            .into_iter()
+            .map(|expr| strip_alias(expr).clone())
+            .collect();
         let sets = match aggregate.group_expr.as_slice() {
             [LogicalExpr::GroupingSet(set)] => Some(sets_of(set, &group)),
             _ => None,
@@ -120,9 +130,10 @@ impl Lowering<'_> {
         let in_all_sets = |index: usize| sets.as_ref().is_none_or(|sets| sets.iter().all(|set| set[index]));
         let schema = input_plan.schema();
         let column_of = |stream: &Stream, expr: &LogicalExpr| match expr {
-            LogicalExpr::Column(column) => {
-                schema.index_of_column(column).ok().map(|index| stream.columns[index].clone())
-            }
+            LogicalExpr::Column(column) => schema
+                .index_of_column(column)
+                .ok()
+                .map(|index| stream.columns[index].clone()),
             _ => None,
         };
 
@@ -135,8 +146,14 @@ impl Lowering<'_> {
             let parts: Vec<_> = group.iter().map(part_of).collect();
             let identified = parts.iter().flatten().any(|part| pending.info.identified_by(*part));
             let in_sets = (0..group.len()).all(|index| parts[index].is_none() || in_all_sets(index));
-            let keys_look = group.iter().zip(&parts).any(|(e, part)| part.is_none() && stream.looks_at_window(e, schema));
-            let calls_look = aggregate.aggr_expr.iter().any(|expr| stream.looks_at_window(expr, schema));
+            let keys_look = group
+                .iter()
+                .zip(&parts)
+                .any(|(e, part)| part.is_none() && stream.looks_at_window(e, schema));
+            let calls_look = aggregate
+                .aggr_expr
+                .iter()
+                .any(|expr| stream.looks_at_window(expr, schema));
             if !identified || !in_sets || keys_look || calls_look {
                 stream = self.assign_windows(stream, input_plan)?;
             }
@@ -162,8 +179,18 @@ impl Lowering<'_> {
             roles.push(column);
         }
         let mut way = match &stream.pending {
-            Some(pending) => Way::Panes { info: pending.info.clone(), time: pending.time },
-            None => self.attached_way(&mut stream, &mut inputs, &mut keys, &group_columns, &roles, &in_all_sets)?,
+            Some(pending) => Way::Panes {
+                info: pending.info.clone(),
+                time: pending.time,
+            },
+            None => self.attached_way(
+                &mut stream,
+                &mut inputs,
+                &mut keys,
+                &group_columns,
+                &roles,
+                &in_all_sets,
+            )?,
         };
         let retracting = stream.changelog != ChangelogMode::AppendOnly;
         let mut calls = vec![];
@@ -174,7 +201,15 @@ impl Lowering<'_> {
             };
             texts.push(short_text(strip_alias(expr)));
             let (_, field) = expr.to_field(schema.as_ref())?;
-            let call = self.call(function, field, &mut stream, &mut inputs, &compiler, input_plan, retracting)?;
+            let call = self.call(
+                function,
+                field,
+                &mut stream,
+                &mut inputs,
+                &compiler,
+                input_plan,
+                retracting,
+            )?;
             calls.push(call);
         }
         // Whether any row of a group is left.
@@ -204,7 +239,11 @@ impl Lowering<'_> {
             call.filter = call.filter.map(place);
         }
         if !direct {
-            let fields = inputs.columns.iter().map(|input| Arc::clone(input.expr.field())).collect::<Vec<_>>();
+            let fields = inputs
+                .columns
+                .iter()
+                .map(|input| Arc::clone(input.expr.field()))
+                .collect::<Vec<_>>();
             let exprs = inputs.columns.into_iter().map(|input| input.expr).collect();
             let keep = (stream.pending.take(), stream.key.take());
             self.project_physical(&mut stream, exprs, Arc::new(Schema::new(fields)));
@@ -220,14 +259,25 @@ impl Lowering<'_> {
                 .iter()
                 .map(|set| {
                     let of_keys = group_columns.iter().zip(set);
-                    of_keys.filter(|(c, _)| matches!(c, GroupColumn::Key(_))).map(|(_, present)| *present).collect()
+                    of_keys
+                        .filter(|(c, _)| matches!(c, GroupColumn::Key(_)))
+                        .map(|(_, present)| *present)
+                        .collect()
                 })
                 .collect();
             let ids = grouping_ids(sets);
             let hidden_end = matches!(way, Way::Attached { hidden: true, .. });
             let nulled = keys.len() - usize::from(hidden_end);
-            (from, input_schema) =
-                self.expand(&mut stream, from, &input_schema, &keys[..nulled], &patterns, &ids, &id_type, plan)?;
+            (from, input_schema) = self.expand(
+                &mut stream,
+                from,
+                &input_schema,
+                &keys[..nulled],
+                &patterns,
+                &ids,
+                &id_type,
+                plan,
+            )?;
             let width = input_schema.fields().len() - nulled - 1;
             let hidden_key = hidden_end.then(|| keys[nulled]);
             keys = (width..width + nulled + 1).collect();
@@ -239,21 +289,74 @@ impl Lowering<'_> {
             roles.push(None);
         }
 
-        let key_names = keys.iter().map(|key| input_schema.field(*key).name().clone()).collect::<Vec<_>>();
+        // Keys are called as in the query, on the way through the exchange too.
+        let mut key_names = vec![];
+        let mut named: Vec<FieldRef> = input_schema.fields().iter().cloned().collect();
+        for (place, key) in keys.iter().enumerate() {
+            let of_key = group_columns
+                .iter()
+                .position(|column| *column == GroupColumn::Key(place));
+            let name = match of_key.and_then(|index| group.get(index)) {
+                Some(expr) => short_text(expr),
+                None => input_schema.field(*key).name().clone(),
+            };
+            named[*key] = Arc::new(named[*key].as_ref().clone().with_name(&name));
+            key_names.push(name);
+        }
+        input_schema = Arc::new(Schema::new(named));
+        // The part of the window that identifies it among the columns of the group.
+        let key_part = match &way {
+            Way::Panes { info, .. } => {
+                let present = |part: WindowPart| group_columns.contains(&GroupColumn::Window(part));
+                let parts = [WindowPart::End, WindowPart::Start, WindowPart::Time].into_iter();
+                parts
+                    .filter(|part| info.identified_by(*part))
+                    .find(|part| present(*part))
+                    .unwrap_or(WindowPart::End)
+            }
+            _ => WindowPart::End,
+        };
         let detail = describe(&key_names, &texts);
-        let detail = Described { keys_and_calls: detail, names: key_names };
+        let detail = Described {
+            keys_and_calls: detail,
+            names: key_names,
+        };
         let (node, group_places, result_start) = match &way {
             Way::Panes { info, .. } => {
                 let time = time.ok_or_else(|| SqlError::internal("a window without its time"))?;
-                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
-                self.windowed(&mut stream, task, info, time)?
+                let task = Task {
+                    from,
+                    input_schema,
+                    keys,
+                    calls,
+                    row_count_call,
+                    detail,
+                    plan,
+                };
+                self.windowed(&mut stream, task, info, time, key_part)?
             }
             Way::Attached { info, end_key, .. } => {
-                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
+                let task = Task {
+                    from,
+                    input_schema,
+                    keys,
+                    calls,
+                    row_count_call,
+                    detail,
+                    plan,
+                };
                 self.attached(&mut stream, task, info, *end_key)?
             }
             Way::Plain => {
-                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
+                let task = Task {
+                    from,
+                    input_schema,
+                    keys,
+                    calls,
+                    row_count_call,
+                    detail,
+                    plan,
+                };
                 self.updating(&mut stream, task)?
             }
         };
@@ -324,13 +427,21 @@ impl Lowering<'_> {
         };
         let find = |part: WindowPart| (0..roles.len()).find_map(|index| closing(index, part).map(|info| (index, info)));
         if let Some((index, info)) = find(WindowPart::End) {
-            let GroupColumn::Key(end_key) = group_columns[index] else { return Ok(Way::Plain) };
-            return Ok(Way::Attached { info, end_key, hidden: false });
+            let GroupColumn::Key(end_key) = group_columns[index] else {
+                return Ok(Way::Plain);
+            };
+            return Ok(Way::Attached {
+                info,
+                end_key,
+                hidden: false,
+            });
         }
         // The end follows from another column, and becomes one more key.
         for part in [WindowPart::Time, WindowPart::Start] {
             let Some((index, info)) = find(part) else { continue };
-            let Some(Slot::Physical(place)) = roles[index].as_ref().map(|column| column.slot) else { continue };
+            let Some(Slot::Physical(place)) = roles[index].as_ref().map(|column| column.slot) else {
+                continue;
+            };
             let shift_ms = match (part, info.spec.kind) {
                 (WindowPart::Time, _) => 1,
                 (_, WindowKind::Tumble { size_ms } | WindowKind::Hop { size_ms, .. }) => size_ms,
@@ -339,7 +450,11 @@ impl Lowering<'_> {
             let time_type = stream.physical.field(place).data_type().clone();
             let field = window_field(WindowPart::End, &time_type, false);
             keys.push(inputs.add_physical(Arc::new(ShiftedTime::new(place, shift_ms, field))));
-            return Ok(Way::Attached { info, end_key: keys.len() - 1, hidden: true });
+            return Ok(Way::Attached {
+                info,
+                end_key: keys.len() - 1,
+                hidden: true,
+            });
         }
         Ok(Way::Plain)
     }
@@ -365,14 +480,20 @@ impl Lowering<'_> {
         };
         let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
         let order_matters = ORDERED_FUNCTIONS.contains(&name);
-        let ours = default_functions().aggregate.get(name).is_some_and(|known| Arc::ptr_eq(known, &function.func));
+        let ours = default_functions()
+            .aggregate
+            .get(name)
+            .is_some_and(|known| Arc::ptr_eq(known, &function.func));
         let counts_rows = name == "count"
             && !params.distinct
             && matches!(params.args.as_slice(), [LogicalExpr::Literal(value, _)] if !value.is_null());
         let builtin_fits = ours && !ignore_nulls && (!order_matters || (params.order_by.is_empty() && stream.ordered));
         if builtin_fits {
             let args: &[LogicalExpr] = if counts_rows { &[] } else { &params.args };
-            let fields = args.iter().map(|arg| Ok(arg.to_field(schema.as_ref())?.1)).collect::<Result<Vec<_>>>()?;
+            let fields = args
+                .iter()
+                .map(|arg| Ok(arg.to_field(schema.as_ref())?.1))
+                .collect::<Result<Vec<_>>>()?;
             let request = BuiltinRequest {
                 name,
                 args: &fields,
@@ -384,14 +505,24 @@ impl Lowering<'_> {
                 if order_matters {
                     stream.require_ordinals();
                 }
-                let args = args.iter().map(|arg| inputs.add(self, stream, compiler, arg)).collect::<Result<_>>()?;
-                return Ok(AggregateCall { function: builtin, args, filter });
+                let args = args
+                    .iter()
+                    .map(|arg| inputs.add(self, stream, compiler, arg))
+                    .collect::<Result<_>>()?;
+                return Ok(AggregateCall {
+                    function: builtin,
+                    args,
+                    filter,
+                });
             }
         }
         if retracting {
             let because = stream.retracts_because.clone().unwrap_or_default();
             return Err(SqlError::unsupported(
-                format!("`{}` over rows that can be taken back", short_text(&LogicalExpr::AggregateFunction(function.clone()))),
+                format!(
+                    "`{}` over rows that can be taken back",
+                    short_text(&LogicalExpr::AggregateFunction(function.clone()))
+                ),
                 because,
                 None,
             ));
@@ -399,11 +530,12 @@ impl Lowering<'_> {
         // DataFusion's own.
         let mut columns: Vec<FieldRef> = vec![];
         let mut places = vec![];
-        let mut add = |this: &mut Self, stream: &mut Stream, inputs: &mut Inputs, expr: &LogicalExpr| -> Result<usize> {
-            places.push(inputs.add(this, stream, compiler, expr)?);
-            columns.push(expr.to_field(schema.as_ref())?.1);
-            Ok(columns.len() - 1)
-        };
+        let mut add =
+            |this: &mut Self, stream: &mut Stream, inputs: &mut Inputs, expr: &LogicalExpr| -> Result<usize> {
+                places.push(inputs.add(this, stream, compiler, expr)?);
+                columns.push(expr.to_field(schema.as_ref())?.1);
+                Ok(columns.len() - 1)
+            };
         let mut args = vec![];
         for arg in &params.args {
             args.push(match strip_alias(arg) {
@@ -413,7 +545,10 @@ impl Lowering<'_> {
         }
         let mut order = vec![];
         for sort in &params.order_by {
-            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
+            let options = SortOptions {
+                descending: !sort.asc,
+                nulls_first: sort.nulls_first,
+            };
             let argument = params.args.iter().zip(&args).find_map(|(arg, place)| match place {
                 Arg::Column(place) if arg == &sort.expr => Some(*place),
                 _ => None,
@@ -428,10 +563,14 @@ impl Lowering<'_> {
         let by_arrival = order_matters && !params.distinct && stream.ordered;
         if by_arrival {
             stream.require_ordinals();
-        } else if order_matters && order.is_empty()
+        } else if order_matters
+            && order.is_empty()
             && let Some(Arg::Column(column)) = args.first()
         {
-            order.push(Order { column: *column, options: SortOptions::default() });
+            order.push(Order {
+                column: *column,
+                options: SortOptions::default(),
+            });
         }
         let function = Foreign::new(ForeignSpec {
             function: Arc::clone(&function.func),
@@ -442,7 +581,11 @@ impl Lowering<'_> {
             distinct: params.distinct,
             ignore_nulls,
         })?;
-        Ok(AggregateCall { function: Arc::new(function), args: places, filter })
+        Ok(AggregateCall {
+            function: Arc::new(function),
+            args: places,
+            filter,
+        })
     }
 
     /// Each row once for each grouping set, with the other keys null.
@@ -460,7 +603,10 @@ impl Lowering<'_> {
     ) -> Result<((NodeIndex, u8), SchemaRef)> {
         let compiler = Compiler::over(input, &self.context.config)?;
         let mut fields: Vec<FieldRef> = input.fields().iter().cloned().collect();
-        fields.extend(keys.iter().map(|key| Arc::new(input.field(*key).clone().with_nullable(true))));
+        fields.extend(
+            keys.iter()
+                .map(|key| Arc::new(input.field(*key).clone().with_nullable(true))),
+        );
         fields.push(Arc::new(Field::new("__grouping_id", id_type.clone(), false)));
         let schema: SchemaRef = Arc::new(Schema::new(fields));
         let mut projections = vec![];
@@ -483,13 +629,23 @@ impl Lowering<'_> {
         }
         let sets = patterns.iter().map(|pattern| {
             let present = keys.iter().zip(pattern).filter(|(_, present)| **present);
-            format!("({})", present.map(|(key, _)| input.field(*key).name().as_str()).collect::<Vec<_>>().join(", "))
+            format!(
+                "({})",
+                present
+                    .map(|(key, _)| input.field(*key).name().as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
         });
         let detail = format!("grouping sets [{}]", sets.collect::<Vec<_>>().join(", "));
         let id = self.id("expand", plan, &stream.tables);
         let output = EdgeInfo {
             schema: Arc::clone(&schema),
-            changelog: if stream.changelog == ChangelogMode::AppendOnly { stream.changelog } else { ChangelogMode::Retract },
+            changelog: if stream.changelog == ChangelogMode::AppendOnly {
+                stream.changelog
+            } else {
+                ChangelogMode::Retract
+            },
             key: None,
             time_column: None,
             ordinals: self.graph.nodes[from.0].output.ordinals,
@@ -509,15 +665,33 @@ impl Lowering<'_> {
         task: Task<'_>,
         info: &WindowInfo,
         time: usize,
+        key_part: WindowPart,
     ) -> Result<(NodeIndex, GroupPlaces, usize)> {
         self.aggregated_window = true;
         let key_count = task.keys.len();
         let time_type = task.input_schema.field(time).data_type().clone();
-        let lateness_ms = if info.watermark { stream.lateness_ms } else { NEVER_LATE_MS };
+        let lateness_ms = if info.watermark {
+            stream.lateness_ms
+        } else {
+            NEVER_LATE_MS
+        };
         let closes_once = info.watermark && lateness_ms == 0 && info.emit != Some(EmitKind::Changes);
-        let emit = if closes_once { PaneEmit::OnClose } else { PaneEmit::EveryStep };
-        let windows = PartialWindows::Panes { spec: info.spec, time_column: time, emit, lateness_ms };
-        let bound = if closes_once { "open panes, until the watermark passes the pane's end" } else { "" };
+        let emit = if closes_once {
+            PaneEmit::OnClose
+        } else {
+            PaneEmit::EveryStep
+        };
+        let windows = PartialWindows::Panes {
+            spec: info.spec,
+            time_column: time,
+            emit,
+            lateness_ms,
+        };
+        let bound = if closes_once {
+            "open panes, until the watermark passes the pane's end"
+        } else {
+            ""
+        };
         let detail = format!("{}, window={}", task.detail.keys_and_calls, info.spec);
         let (partial, partial_schema) = self.partial(stream, &task, windows, &detail, bound)?;
         if info.watermark {
@@ -538,25 +712,27 @@ impl Lowering<'_> {
             let output = EdgeInfo {
                 schema,
                 changelog: ChangelogMode::AppendOnly,
-                key: Some((0..key_count + 2).collect()),
+                key: Some((0..key_count).chain([key_count + key_part as usize]).collect()),
                 time_column: Some(key_count + 2),
                 ordinals: false,
             };
             let route = Route::Hash((1..=key_count).collect());
             let bound = "panes of open windows, until the watermark passes window_end";
             let node = self.push_operator(id, factory, (partial, PORT_MAIN), route, output, detail, bound);
-            let places =
-                GroupPlaces { first_key: 0, start: key_count, end: key_count + 1, time: Some(key_count + 2) };
+            let places = GroupPlaces {
+                first_key: 0,
+                start: key_count,
+                end: key_count + 1,
+                time: Some(key_count + 2),
+            };
             return Ok((node, places, key_count + 3));
         }
-        let factory =
-            PaneWindowsFactory::new(info.spec, time_type, partial_schema, lateness_ms).map_err(engine)?;
+        let factory = PaneWindowsFactory::new(info.spec, time_type, partial_schema, lateness_ms).map_err(engine)?;
         let windows_schema = factory.output_schema();
         let id = self.id("pane windows", task.plan, &stream.tables);
         let output = plain_edge(Arc::clone(&windows_schema));
         let from = (partial, PORT_MAIN);
-        let spread =
-            self.push_operator(id, factory, from, Route::Forward, output, info.spec.to_string(), "");
+        let spread = self.push_operator(id, factory, from, Route::Forward, output, info.spec.to_string(), "");
         let window = info.watermark.then_some(GroupWindow {
             end_key: 1,
             emit: match info.emit {
@@ -565,14 +741,9 @@ impl Lowering<'_> {
             },
             lateness_ms,
         });
-        let factory = GroupAggregateFactory::new(
-            windows_schema,
-            key_count + 2,
-            task.calls,
-            task.row_count_call,
-            window,
-        )
-        .map_err(engine)?;
+        let factory =
+            GroupAggregateFactory::new(windows_schema, key_count + 2, task.calls, task.row_count_call, window)
+                .map_err(engine)?;
         let bound = match (window.is_some(), lateness_ms) {
             (false, _) if stream.bounded => "every group, until the input ends".to_string(),
             (false, _) => "every group, for ever".to_string(),
@@ -586,13 +757,28 @@ impl Lowering<'_> {
         let output = EdgeInfo {
             schema,
             changelog: ChangelogMode::Upsert,
-            key: Some((0..key_count + 2).collect()),
+            // `window_time` is not there yet; `window_end` stands for it.
+            key: Some(
+                [(key_part as usize).min(1)]
+                    .into_iter()
+                    .chain(2..key_count + 2)
+                    .collect(),
+            ),
             time_column: None,
             ordinals: false,
         };
         let route = Route::Hash((0..key_count + 2).collect());
         let node = self.push_operator(id, factory, (spread, PORT_MAIN), route, output, detail, &bound);
-        Ok((node, GroupPlaces { first_key: 2, start: 0, end: 1, time: None }, key_count + 2))
+        Ok((
+            node,
+            GroupPlaces {
+                first_key: 2,
+                start: 0,
+                end: 1,
+                time: None,
+            },
+            key_count + 2,
+        ))
     }
 
     /// By a window that the rows carry.
@@ -615,7 +801,11 @@ impl Lowering<'_> {
             Some(EmitKind::Changes) => GroupEmit::EveryStep,
             _ => GroupEmit::OnWindowClose,
         };
-        let window = GroupWindow { end_key, emit, lateness_ms };
+        let window = GroupWindow {
+            end_key,
+            emit,
+            lateness_ms,
+        };
         let factory =
             GroupAggregateFactory::new(partial_schema, key_count, task.calls, task.row_count_call, Some(window))
                 .map_err(engine)?;
@@ -628,7 +818,11 @@ impl Lowering<'_> {
         let id = self.id("group aggregate", task.plan, &stream.tables);
         let output = EdgeInfo {
             schema,
-            changelog: if append_only { ChangelogMode::AppendOnly } else { ChangelogMode::Upsert },
+            changelog: if append_only {
+                ChangelogMode::AppendOnly
+            } else {
+                ChangelogMode::Upsert
+            },
             key: Some((0..key_count).collect()),
             time_column: None,
             ordinals: false,
@@ -651,9 +845,8 @@ impl Lowering<'_> {
         let detail = task.detail.keys_and_calls.clone();
         let (partial, partial_schema) = self.partial(stream, &task, PartialWindows::None, &detail, "")?;
         let distinct = task.calls.is_empty();
-        let factory =
-            GroupAggregateFactory::new(partial_schema, key_count, task.calls, task.row_count_call, None)
-                .map_err(engine)?;
+        let factory = GroupAggregateFactory::new(partial_schema, key_count, task.calls, task.row_count_call, None)
+            .map_err(engine)?;
         let schema = factory.output_schema();
         let bound = match (key_count, stream.bounded) {
             (0, _) => "one row".to_string(),
@@ -670,7 +863,11 @@ impl Lowering<'_> {
         let id = self.id("group aggregate", task.plan, &stream.tables);
         let output = EdgeInfo {
             schema,
-            changelog: if distinct { ChangelogMode::AppendOnly } else { ChangelogMode::Upsert },
+            changelog: if distinct {
+                ChangelogMode::AppendOnly
+            } else {
+                ChangelogMode::Upsert
+            },
             key: Some((0..key_count).collect()),
             time_column: None,
             ordinals: false,
@@ -690,12 +887,20 @@ impl Lowering<'_> {
         bound: &str,
     ) -> Result<(NodeIndex, SchemaRef)> {
         let input = Arc::clone(&task.input_schema);
-        let factory = PartialAggregateFactory::new(input, task.keys.clone(), task.calls.clone(), windows)
-            .map_err(engine)?;
+        let factory =
+            PartialAggregateFactory::new(input, task.keys.clone(), task.calls.clone(), windows).map_err(engine)?;
         let schema = factory.output_schema();
         let id = self.id("partial aggregate", task.plan, &stream.tables);
         let output = plain_edge(Arc::clone(&schema));
-        let node = self.push_operator(id, factory, task.from, Route::Forward, output, detail.to_string(), bound);
+        let node = self.push_operator(
+            id,
+            factory,
+            task.from,
+            Route::Forward,
+            output,
+            detail.to_string(),
+            bound,
+        );
         Ok((node, schema))
     }
 
@@ -714,10 +919,16 @@ impl Lowering<'_> {
         let place = fields.len() - 1;
         let (columns, key) = (std::mem::take(&mut stream.columns), stream.key.take());
         self.project_physical(stream, exprs, Arc::new(Schema::new(fields)));
-        (stream.columns, stream.key) = (columns, key);
+        stream.columns = columns;
         stream.columns[column].slot = Slot::Physical(place);
+        // Where the window's end is not a column of the query, its time identifies it as well.
+        let shows_end = stream.columns.iter().any(|column| column.slot == Slot::Physical(end));
+        stream.key = key.map(|key| {
+            key.into_iter()
+                .map(|key| if key == end && !shows_end { place } else { key })
+                .collect()
+        });
     }
-
 }
 
 /// What the ways of aggregating have in common.
@@ -747,7 +958,12 @@ struct GroupPlaces {
 
 impl GroupPlaces {
     fn keys_only() -> Self {
-        Self { first_key: 0, start: 0, end: 0, time: None }
+        Self {
+            first_key: 0,
+            start: 0,
+            end: 0,
+            time: None,
+        }
     }
 
     fn of(&self, part: WindowPart) -> usize {
@@ -767,7 +983,13 @@ fn describe(keys: &[String], calls: &[String]) -> String {
 }
 
 fn plain_edge(schema: SchemaRef) -> EdgeInfo {
-    EdgeInfo { schema, changelog: ChangelogMode::AppendOnly, key: None, time_column: None, ordinals: false }
+    EdgeInfo {
+        schema,
+        changelog: ChangelogMode::AppendOnly,
+        key: None,
+        time_column: None,
+        ordinals: false,
+    }
 }
 
 /// Counts the rows of a group, with their weights.
@@ -779,20 +1001,31 @@ fn row_count() -> Result<AggregateCall> {
         retracting: true,
         return_field: Arc::new(Field::new("rows", DataType::Int64, false)),
     };
-    let function: AggregateFunctionRef = builtin(&request).ok_or_else(|| SqlError::internal("`count(*)` is missing"))?;
-    Ok(AggregateCall { function, args: vec![], filter: None })
+    let function: AggregateFunctionRef =
+        builtin(&request).ok_or_else(|| SqlError::internal("`count(*)` is missing"))?;
+    Ok(AggregateCall {
+        function,
+        args: vec![],
+        filter: None,
+    })
 }
 
 /// For each grouping set, which of the group's expressions are in it.
 fn sets_of(set: &GroupingSet, group: &[LogicalExpr]) -> Vec<Vec<bool>> {
     let pattern = |present: &[&LogicalExpr]| -> Vec<bool> {
-        group.iter().map(|expr| present.iter().any(|other| strip_alias(other) == expr)).collect()
+        group
+            .iter()
+            .map(|expr| present.iter().any(|other| strip_alias(other) == expr))
+            .collect()
     };
     match set {
-        GroupingSet::GroupingSets(sets) => sets.iter().map(|set| pattern(&set.iter().collect::<Vec<_>>())).collect(),
-        GroupingSet::Rollup(exprs) => {
-            (0..=exprs.len()).map(|count| pattern(&exprs[..count].iter().collect::<Vec<_>>())).collect()
-        }
+        GroupingSet::GroupingSets(sets) => sets
+            .iter()
+            .map(|set| pattern(&set.iter().collect::<Vec<_>>()))
+            .collect(),
+        GroupingSet::Rollup(exprs) => (0..=exprs.len())
+            .map(|count| pattern(&exprs[..count].iter().collect::<Vec<_>>()))
+            .collect(),
         GroupingSet::Cube(exprs) => (0..1u64 << exprs.len().min(20))
             .map(|mask| {
                 let present = exprs.iter().enumerate().filter(|(index, _)| mask >> index & 1 == 1);

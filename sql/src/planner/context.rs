@@ -45,10 +45,26 @@ fn defaults() -> &'static Defaults {
         crate::functions::register(&mut state).expect("registering in memory does not fail");
         let lower = |name: &String| name.to_lowercase();
         let functions = Functions {
-            scalar: state.scalar_functions().iter().map(|(name, f)| (lower(name), Arc::clone(f))).collect(),
-            aggregate: state.aggregate_functions().iter().map(|(name, f)| (lower(name), Arc::clone(f))).collect(),
-            window: state.window_functions().iter().map(|(name, f)| (lower(name), Arc::clone(f))).collect(),
-            higher_order: state.higher_order_functions().iter().map(|(name, f)| (lower(name), Arc::clone(f))).collect(),
+            scalar: state
+                .scalar_functions()
+                .iter()
+                .map(|(name, f)| (lower(name), Arc::clone(f)))
+                .collect(),
+            aggregate: state
+                .aggregate_functions()
+                .iter()
+                .map(|(name, f)| (lower(name), Arc::clone(f)))
+                .collect(),
+            window: state
+                .window_functions()
+                .iter()
+                .map(|(name, f)| (lower(name), Arc::clone(f)))
+                .collect(),
+            higher_order: state
+                .higher_order_functions()
+                .iter()
+                .map(|(name, f)| (lower(name), Arc::clone(f)))
+                .collect(),
         };
         Defaults {
             functions: Arc::new(functions),
@@ -86,8 +102,8 @@ pub(super) struct PlanContext<'a> {
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
     views: RefCell<HashMap<String, Arc<LogicalPlan>>>,
     view_depth: Cell<usize>,
-    /// What DataFusion may not be told: errors of ours on their way through it.
-    pub(super) emit: Option<EmitKind>,
+    /// What the current statement says of its windows; views that do not say follow it.
+    emit: Cell<Option<EmitKind>>,
 }
 
 impl<'a> PlanContext<'a> {
@@ -98,7 +114,14 @@ impl<'a> PlanContext<'a> {
             relation_planners: vec![Arc::new(WindowRelationPlanner)],
             views: RefCell::new(HashMap::new()),
             view_depth: Cell::new(0),
-            emit: None,
+            emit: Cell::new(None),
+        }
+    }
+
+    /// A statement begins; `emit` is when its windows speak.
+    pub(super) fn begin_statement(&self, emit: Option<EmitKind>) {
+        if self.emit.replace(emit) != emit {
+            self.views.borrow_mut().clear();
         }
     }
 
@@ -116,14 +139,16 @@ impl<'a> PlanContext<'a> {
     pub(super) fn plan_query(&self, query: &QueryText) -> Result<LogicalPlan> {
         let resolved = self.resolve_query(query)?;
         let statement = Statement::Query(resolved);
-        self.sql_to_rel().sql_statement_to_plan(statement).map_err(|error| self.place(error, query))
+        self.sql_to_rel()
+            .sql_statement_to_plan(statement)
+            .map_err(|error| self.place(error, query))
     }
 
     /// The syntax tree with the catalog's names; what cannot run is refused.
     pub(super) fn resolve_query(&self, query: &QueryText) -> Result<Box<Query>> {
         refuse::constructs(&query.ast)?;
         let mut ast = query.ast.clone();
-        let emit = query.emit.map(|emit| emit.kind).or(self.emit);
+        let emit = query.emit.map(|emit| emit.kind).or(self.emit.get());
         names::resolve(self.catalog, self, &mut ast, emit).map_err(|error| error.or_at(query.location))?;
         Ok(ast)
     }
@@ -148,8 +173,13 @@ impl<'a> PlanContext<'a> {
         let mut plan = plan?;
         if !view.columns.is_empty() {
             let columns = plan.schema().columns();
-            let exprs = columns.into_iter().zip(&view.columns).map(|(column, name)| Expr::Column(column).alias(name));
-            plan = LogicalPlanBuilder::from(plan.clone()).project(exprs.collect::<Vec<_>>())?.build()?;
+            let exprs = columns
+                .into_iter()
+                .zip(&view.columns)
+                .map(|(column, name)| Expr::Column(column).alias(name));
+            plan = LogicalPlanBuilder::from(plan.clone())
+                .project(exprs.collect::<Vec<_>>())?
+                .build()?;
         }
         let plan = Arc::new(plan);
         self.views.borrow_mut().insert(key, Arc::clone(&plan));
@@ -165,10 +195,15 @@ impl<'a> PlanContext<'a> {
         let at = |error: SqlError| error.or_at(expr.location);
         names::resolve_expr(self.catalog, self, &mut ast, schema).map_err(at)?;
         let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
-        let planned = self.sql_to_rel().sql_to_expr(ast, &df_schema, &mut PlannerContext::new());
+        let planned = self
+            .sql_to_rel()
+            .sql_to_expr(ast, &df_schema, &mut PlannerContext::new());
         let planned = planned.map_err(|error| at(SqlError::from(error)))?;
         if logical::contains_aggregate(&planned) {
-            return Err(SqlError::plan(format!("`{}` aggregates rows; here one row is all there is", expr.text), expr.location));
+            return Err(SqlError::plan(
+                format!("`{}` aggregates rows; here one row is all there is", expr.text),
+                expr.location,
+            ));
         }
         self.simplify(planned, df_schema).map_err(at)
     }
@@ -235,7 +270,9 @@ impl ContextProvider for PlanContext<'_> {
             (whole, _) => whole,
         }?;
         if let Relation::View(view) = &relation {
-            return Ok(Arc::new(ViewSource { plan: self.view_plan(view)? }));
+            return Ok(Arc::new(ViewSource {
+                plan: self.view_plan(view)?,
+            }));
         }
         let schema = self.catalog.relation_schema(&relation)?;
         Ok(Arc::new(CatalogTable { relation, schema }))

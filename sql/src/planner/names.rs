@@ -30,7 +30,10 @@ struct Column {
 
 impl Column {
     fn untyped(name: impl Into<String>) -> Self {
-        Self { name: name.into(), data_type: None }
+        Self {
+            name: name.into(),
+            data_type: None,
+        }
     }
 }
 
@@ -83,22 +86,50 @@ pub(super) fn resolve(
     query: &mut Query,
     emit: Option<EmitKind>,
 ) -> Result<()> {
-    Resolver { catalog, views, emit, ctes: vec![] }.query(query).map(|_| ())
+    Resolver {
+        catalog,
+        views,
+        emit,
+        ctes: vec![],
+    }
+    .query(query)
+    .map(|_| ())
 }
 
 /// Rewrites the names of an expression over `columns`.
 ///
 /// # Errors
 /// As [`resolve`].
-pub(super) fn resolve_expr(catalog: &Catalog, views: &dyn ViewSchemas, expr: &mut Expr, schema: &SchemaRef) -> Result<()> {
-    let resolver = Resolver { catalog, views, emit: None, ctes: vec![] };
-    let scope = Scope { inputs: vec![Input { columns: columns_of(schema), ..Input::default() }], aliases: vec![] };
+pub(super) fn resolve_expr(
+    catalog: &Catalog,
+    views: &dyn ViewSchemas,
+    expr: &mut Expr,
+    schema: &SchemaRef,
+) -> Result<()> {
+    let resolver = Resolver {
+        catalog,
+        views,
+        emit: None,
+        ctes: vec![],
+    };
+    let scope = Scope {
+        inputs: vec![Input {
+            columns: columns_of(schema),
+            ..Input::default()
+        }],
+        aliases: vec![],
+    };
     resolver.expr(expr, &scope, Aliases::None)
 }
 
 fn columns_of(schema: &SchemaRef) -> Vec<Column> {
     let fields = schema.fields().iter();
-    fields.map(|field| Column { name: field.name().clone(), data_type: Some(field.data_type().clone()) }).collect()
+    fields
+        .map(|field| Column {
+            name: field.name().clone(),
+            data_type: Some(field.data_type().clone()),
+        })
+        .collect()
 }
 
 struct Resolver<'a> {
@@ -126,8 +157,15 @@ impl Resolver<'_> {
             body => {
                 let output = self.set_expr(body)?;
                 if let Some(OrderByKind::Expressions(exprs)) = query.order_by.as_mut().map(|order| &mut order.kind) {
-                    let input = Input { columns: output.0.clone(), open: output.1, ..Input::default() };
-                    let scope = Scope { inputs: vec![input], aliases: vec![] };
+                    let input = Input {
+                        columns: output.0.clone(),
+                        open: output.1,
+                        ..Input::default()
+                    };
+                    let scope = Scope {
+                        inputs: vec![input],
+                        aliases: vec![],
+                    };
                     for order in exprs {
                         self.expr(&mut order.expr, &scope, Aliases::None)?;
                     }
@@ -154,14 +192,23 @@ impl Resolver<'_> {
                     self.expr(expr, &scope, Aliases::None)?;
                 }
                 let count = values.rows.first().map_or(0, |row| row.content.len());
-                Ok(((1..=count).map(|index| Column::untyped(format!("column{index}"))).collect(), false))
+                Ok((
+                    (1..=count)
+                        .map(|index| Column::untyped(format!("column{index}")))
+                        .collect(),
+                    false,
+                ))
             }
             SetExpr::Table(table) => Err(SqlError::unsupported(
                 "`TABLE t` as a query",
                 format!("write `SELECT * FROM {}`", table.table_name.as_deref().unwrap_or("t")),
                 None,
             )),
-            other => Err(SqlError::unsupported("this statement as a query", "", Location::of(other.span()))),
+            other => Err(SqlError::unsupported(
+                "this statement as a query",
+                "",
+                Location::of(other.span()),
+            )),
         }
     }
 
@@ -193,10 +240,12 @@ impl Resolver<'_> {
     }
 
     /// Gives each output column its name and returns them.
-    fn projection(&self, items: &mut [SelectItem], written: &[Option<String>], scope: &Scope) -> Result<Output> {
+    fn projection(&self, items: &mut Vec<SelectItem>, written: &[Option<String>], scope: &Scope) -> Result<Output> {
         let mut columns: Vec<Column> = vec![];
         let mut open = false;
-        for (item, written) in items.iter_mut().zip(written) {
+        let mut written = written.to_vec();
+        spell_out_wildcard(items, &mut written, scope);
+        for (item, written) in items.iter_mut().zip(&written) {
             match item {
                 SelectItem::Wildcard(options) => {
                     open |= scope.inputs.iter().any(|input| input.open);
@@ -212,14 +261,25 @@ impl Resolver<'_> {
                     columns.extend(self.wildcard(options, input.columns.clone(), scope)?);
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), _) => {
-                    return Err(SqlError::unsupported("`.*` after an expression", "", Location::of(expr.span())));
+                    return Err(SqlError::unsupported(
+                        "`.*` after an expression",
+                        "",
+                        Location::of(expr.span()),
+                    ));
                 }
                 SelectItem::ExprWithAliases { expr, .. } => {
-                    return Err(SqlError::unsupported("several aliases of one column", "", Location::of(expr.span())));
+                    return Err(SqlError::unsupported(
+                        "several aliases of one column",
+                        "",
+                        Location::of(expr.span()),
+                    ));
                 }
                 SelectItem::ExprWithAlias { expr, alias } => {
                     let data_type = self.typed_expr(expr, scope)?;
-                    columns.push(Column { name: alias.value.clone(), data_type });
+                    columns.push(Column {
+                        name: alias.value.clone(),
+                        data_type,
+                    });
                 }
                 SelectItem::UnnamedExpr(expr) => {
                     let one_column = !is_unnest_call(expr) || self.unnests_array(expr, scope)?;
@@ -236,14 +296,18 @@ impl Resolver<'_> {
                         }
                         _ => false,
                     };
-                    if !plain {
-                        let taken = |name: &str| columns.iter().any(|column| column.name == name);
-                        if taken(&name) {
-                            let number = (2..).find(|number| !taken(&format!("{name}_{number}")));
-                            name = format!("{name}_{}", number.expect("there are always more numbers"));
-                        }
+                    let taken = |name: &str| columns.iter().any(|column| column.name == name);
+                    let repeated = taken(&name);
+                    if repeated {
+                        let number = (2..).find(|number| !taken(&format!("{name}_{number}")));
+                        name = format!("{name}_{}", number.expect("there are always more numbers"));
+                    }
+                    if repeated || !plain {
                         let alias = Ident::with_quote('"', &name);
-                        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+                        *item = SelectItem::ExprWithAlias {
+                            expr: expr.clone(),
+                            alias,
+                        };
                     }
                     columns.push(Column { name, data_type });
                 }
@@ -253,7 +317,10 @@ impl Resolver<'_> {
     }
 
     fn is_qualifier(&self, ident: &Ident, scope: &Scope) -> bool {
-        scope.inputs.iter().any(|input| input.qualifier.as_deref() == Some(&ident.value))
+        scope
+            .inputs
+            .iter()
+            .any(|input| input.qualifier.as_deref() == Some(&ident.value))
     }
 
     /// Resolves an expression; the type of the column or field that it is, or of the elements it unnests, where known.
@@ -280,8 +347,12 @@ impl Resolver<'_> {
 
     /// Whether an `unnest(..)` gives one column, whose name is ours; of a row it gives several, which the planner names.
     fn unnests_array(&self, expr: &Expr, scope: &Scope) -> Result<bool> {
-        let Expr::Function(function) = expr else { return Ok(false) };
-        let Some(arg) = window::only_arg(function) else { return Ok(false) };
+        let Expr::Function(function) = expr else {
+            return Ok(false);
+        };
+        let Some(arg) = window::only_arg(function) else {
+            return Ok(false);
+        };
         Ok(match arg {
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) => {
                 !matches!(self.type_of(arg, scope)?, Some(DataType::Struct(_)))
@@ -298,7 +369,11 @@ impl Resolver<'_> {
     ) -> Result<Vec<Column>> {
         if options.opt_ilike.is_some() || options.opt_rename.is_some() || options.opt_alias.is_some() {
             let location = Location::of(options.wildcard_token.0.span);
-            return Err(SqlError::unsupported("`ILIKE`, `RENAME` and aliases after `*`", "list the columns", location));
+            return Err(SqlError::unsupported(
+                "`ILIKE`, `RENAME` and aliases after `*`",
+                "list the columns",
+                location,
+            ));
         }
         let mut drop = |ident: &mut Ident| -> Result<()> {
             let index = find_column(&columns, ident).ok_or_else(|| unknown_column(ident, scope))?;
@@ -321,8 +396,8 @@ impl Resolver<'_> {
         if let Some(replace) = &mut options.opt_replace {
             for item in &mut replace.items {
                 self.expr(&mut item.expr, scope, Aliases::None)?;
-                let index = find_column(&columns, &item.column_name)
-                    .ok_or_else(|| unknown_column(&item.column_name, scope))?;
+                let index =
+                    find_column(&columns, &item.column_name).ok_or_else(|| unknown_column(&item.column_name, scope))?;
                 item.column_name.value = columns[index].name.clone();
                 columns[index].data_type = None;
             }
@@ -332,11 +407,21 @@ impl Resolver<'_> {
 
     fn qualified_input<'s>(&self, name: &ObjectName, scope: &'s Scope) -> Result<&'s Input> {
         let idents = object_idents(name)?;
-        let spelled = idents.iter().map(|ident| ident.value.as_str()).collect::<Vec<_>>().join(".");
-        let exact = scope.inputs.iter().find(|input| input.name.as_deref() == Some(&spelled));
+        let spelled = idents
+            .iter()
+            .map(|ident| ident.value.as_str())
+            .collect::<Vec<_>>()
+            .join(".");
+        let exact = scope
+            .inputs
+            .iter()
+            .find(|input| input.name.as_deref() == Some(&spelled));
         let folded = spelled.to_lowercase();
         let input = exact.or_else(|| {
-            scope.inputs.iter().find(|input| input.name.as_deref().is_some_and(|name| name.to_lowercase() == folded))
+            scope
+                .inputs
+                .iter()
+                .find(|input| input.name.as_deref().is_some_and(|name| name.to_lowercase() == folded))
         });
         input.ok_or_else(|| SqlError::UnknownTable {
             nearest: nearest(&spelled, scope.inputs.iter().filter_map(|input| input.name.as_deref())),
@@ -347,10 +432,18 @@ impl Resolver<'_> {
 
     fn from(&mut self, from: &mut Vec<TableWithJoins>) -> Result<Scope> {
         // `FROM t, UNNEST(t.a)` is `FROM t CROSS JOIN UNNEST(t.a)`.
-        if from.len() > 1 && from[1..].iter().all(|table| matches!(table.relation, TableFactor::UNNEST { .. })) {
+        if from.len() > 1
+            && from[1..]
+                .iter()
+                .all(|table| matches!(table.relation, TableFactor::UNNEST { .. }))
+        {
             for table in from.split_off(1) {
                 let join_operator = JoinOperator::CrossJoin(JoinConstraint::None);
-                from[0].joins.push(Join { relation: table.relation, global: false, join_operator });
+                from[0].joins.push(Join {
+                    relation: table.relation,
+                    global: false,
+                    join_operator,
+                });
                 from[0].joins.extend(table.joins);
             }
         }
@@ -363,7 +456,10 @@ impl Resolver<'_> {
                 }
             }
         }
-        let mut scope = Scope { inputs, aliases: vec![] };
+        let mut scope = Scope {
+            inputs,
+            aliases: vec![],
+        };
         self.join_unnest(from, &mut scope)?;
         Ok(scope)
     }
@@ -372,7 +468,12 @@ impl Resolver<'_> {
     /// nothing is joined.
     fn join_unnest(&self, from: &mut [TableWithJoins], scope: &mut Scope) -> Result<()> {
         let [table] = from else { return Ok(()) };
-        if table.joins.is_empty() || !table.joins.iter().all(|j| matches!(j.relation, TableFactor::UNNEST { .. })) {
+        if table.joins.is_empty()
+            || !table
+                .joins
+                .iter()
+                .all(|j| matches!(j.relation, TableFactor::UNNEST { .. }))
+        {
             return Ok(());
         }
         for join in std::mem::take(&mut table.joins) {
@@ -386,7 +487,14 @@ impl Resolver<'_> {
                 },
                 _ => false,
             };
-            let TableFactor::UNNEST { alias, mut array_exprs, with_offset, with_ordinality, .. } = join.relation else {
+            let TableFactor::UNNEST {
+                alias,
+                mut array_exprs,
+                with_offset,
+                with_ordinality,
+                ..
+            } = join.relation
+            else {
                 continue;
             };
             if !is_cross || with_offset || with_ordinality || array_exprs.len() != 1 {
@@ -413,7 +521,11 @@ impl Resolver<'_> {
             }
             let column = columns.first().map(|column| column.name.value.clone());
             let column = column.or_else(|| alias_name.clone()).unwrap_or_else(|| "unnest".into());
-            if scope.inputs.iter().any(|input| input.columns.iter().any(|c| c.name == column)) {
+            if scope
+                .inputs
+                .iter()
+                .any(|input| input.columns.iter().any(|c| c.name == column))
+            {
                 return Err(SqlError::plan(
                     format!("column `{column}` of `UNNEST` is there already; give it another name: `AS u(name)`"),
                     location,
@@ -433,7 +545,10 @@ impl Resolver<'_> {
             scope.inputs.push(Input {
                 name: alias_name,
                 qualifier: Some(input_name),
-                columns: vec![Column { name: column, data_type: element }],
+                columns: vec![Column {
+                    name: column,
+                    data_type: element,
+                }],
                 open: false,
                 window: None,
             });
@@ -450,12 +565,18 @@ impl Resolver<'_> {
                 Some(index) => call.time.value = input.columns[index].name.clone(),
                 None if input.open => {}
                 None => {
-                    let scope = Scope { inputs: vec![input], aliases: vec![] };
+                    let scope = Scope {
+                        inputs: vec![input],
+                        aliases: vec![],
+                    };
                     return Err(unknown_column(&call.time, &scope));
                 }
             }
             let time_type = time.and_then(|index| input.columns[index].data_type.clone());
-            input.columns.extend(names.iter().map(|name| Column { name: name.clone(), data_type: time_type.clone() }));
+            input.columns.extend(names.iter().map(|name| Column {
+                name: name.clone(),
+                data_type: time_type.clone(),
+            }));
             input.window = Some(names);
             if let Some(alias) = &mut call.alias {
                 rename(&mut input.columns, alias)?;
@@ -466,24 +587,50 @@ impl Resolver<'_> {
             return Ok(input);
         }
         match factor {
-            TableFactor::Table { name, alias, args: None, .. } => self.named(name, alias.as_mut()),
-            TableFactor::Derived { subquery, alias, lateral: false, .. } => {
+            TableFactor::Table {
+                name,
+                alias,
+                args: None,
+                ..
+            } => self.named(name, alias.as_mut()),
+            TableFactor::Derived {
+                subquery,
+                alias,
+                lateral: false,
+                ..
+            } => {
                 let (mut columns, open) = self.query(subquery)?;
                 let mut name = None;
                 if let Some(alias) = alias {
                     rename(&mut columns, alias)?;
                     name = Some(alias.name.value.clone());
                 }
-                Ok(Input { qualifier: name.clone(), name, columns, open, window: None })
+                Ok(Input {
+                    qualifier: name.clone(),
+                    name,
+                    columns,
+                    open,
+                    window: None,
+                })
             }
-            TableFactor::NestedJoin { table_with_joins, alias: None } if table_with_joins.joins.is_empty() => {
-                self.factor(&mut table_with_joins.relation)
-            }
-            TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality: false, .. } => {
+            TableFactor::NestedJoin {
+                table_with_joins,
+                alias: None,
+            } if table_with_joins.joins.is_empty() => self.factor(&mut table_with_joins.relation),
+            TableFactor::UNNEST {
+                alias,
+                array_exprs,
+                with_offset: false,
+                with_ordinality: false,
+                ..
+            } => {
                 for expr in array_exprs {
                     self.expr(expr, &Scope::default(), Aliases::None)?;
                 }
-                let mut input = Input { open: true, ..Input::default() };
+                let mut input = Input {
+                    open: true,
+                    ..Input::default()
+                };
                 if let Some(alias) = alias {
                     input.name = Some(alias.name.value.clone());
                     input.qualifier = input.name.clone();
@@ -498,7 +645,10 @@ impl Resolver<'_> {
             other => {
                 let name = match other {
                     TableFactor::Table { name, .. } => format!("the table function `{name}`"),
-                    TableFactor::TableFunction { expr: Expr::Function(function), .. } => {
+                    TableFactor::TableFunction {
+                        expr: Expr::Function(function),
+                        ..
+                    } => {
                         format!("the table function `{}`", function.name)
                     }
                     _ => "this form of a table".into(),
@@ -514,7 +664,11 @@ impl Resolver<'_> {
             window::WindowData::Table(name) => self.named(name, None),
             window::WindowData::Query(query) => {
                 let (columns, open) = self.query(query)?;
-                Ok(Input { columns, open, ..Input::default() })
+                Ok(Input {
+                    columns,
+                    open,
+                    ..Input::default()
+                })
             }
         }
     }
@@ -528,15 +682,22 @@ impl Resolver<'_> {
                 let exact = self.ctes.iter().rev().find(|(name, ..)| *name == ident.value);
                 let folded = ident.value.to_lowercase();
                 let quoted = ident.quote_style.is_some();
-                exact.or_else(|| self.ctes.iter().rev().find(|(name, ..)| !quoted && name.to_lowercase() == folded))
+                exact.or_else(|| {
+                    self.ctes
+                        .iter()
+                        .rev()
+                        .find(|(name, ..)| !quoted && name.to_lowercase() == folded)
+                })
             }
             _ => None,
         };
         let (plan_name, mut columns, open) = match cte {
             Some((name, columns, open)) => (name.clone(), columns.clone(), *open),
             None => {
-                let parts: Vec<_> =
-                    idents.iter().map(|ident| (ident.value.as_str(), ident.quote_style.is_some())).collect();
+                let parts: Vec<_> = idents
+                    .iter()
+                    .map(|ident| (ident.value.as_str(), ident.quote_style.is_some()))
+                    .collect();
                 let relation = self.catalog.relation(&parts, location);
                 let relation = relation.map_err(|error| self.with_cte_names(error))?;
                 let schema = match &relation {
@@ -553,12 +714,22 @@ impl Resolver<'_> {
             rename(&mut columns, alias)?;
             visible = alias.name.value.clone();
         }
-        Ok(Input { name: Some(visible.clone()), qualifier: Some(visible), columns, open, window: None })
+        Ok(Input {
+            name: Some(visible.clone()),
+            qualifier: Some(visible),
+            columns,
+            open,
+            window: None,
+        })
     }
 
     fn with_cte_names(&self, error: SqlError) -> SqlError {
         match error {
-            SqlError::UnknownTable { name, nearest: None, location } => SqlError::UnknownTable {
+            SqlError::UnknownTable {
+                name,
+                nearest: None,
+                location,
+            } => SqlError::UnknownTable {
                 nearest: nearest(&name, self.ctes.iter().map(|(name, ..)| name.as_str())),
                 name,
                 location,
@@ -568,7 +739,14 @@ impl Resolver<'_> {
     }
 
     fn expr(&self, expr: &mut Expr, scope: &Scope, aliases: Aliases) -> Result<()> {
-        let mut names = ExprNames { resolver: self, scope, aliases, lambdas: vec![], fields: HashSet::new(), depth: 0 };
+        let mut names = ExprNames {
+            resolver: self,
+            scope,
+            aliases,
+            lambdas: vec![],
+            fields: HashSet::new(),
+            depth: 0,
+        };
         match expr.visit(&mut names) {
             ControlFlow::Break(error) => Err(error),
             ControlFlow::Continue(()) => Ok(()),
@@ -578,7 +756,10 @@ impl Resolver<'_> {
     /// Writes the catalog's spelling into `a`, `t.a`, `t.a.field`, `a.field`; the type of what they name, where known.
     fn idents(&self, idents: &mut [Ident], scope: &Scope, aliases: Aliases) -> Result<Option<DataType>> {
         let first = &idents[0];
-        if let Some(part) = WINDOW_PLACEHOLDERS.iter().position(|placeholder| *placeholder == first.value) {
+        if let Some(part) = WINDOW_PLACEHOLDERS
+            .iter()
+            .position(|placeholder| *placeholder == first.value)
+        {
             let names = scope.inputs.iter().find_map(|input| input.window.as_ref());
             let names = names.ok_or_else(|| SqlError::internal("a group window without its window function"))?;
             idents[0].value = names[part].clone();
@@ -626,24 +807,40 @@ impl Resolver<'_> {
         };
         // With a qualifier first: `t.a` is column `a` of `t` also where a column `t` has a field `a`.
         for prefix in 1..idents.len() {
-            let spelled = idents[..prefix].iter().map(|ident| ident.value.as_str()).collect::<Vec<_>>().join(".");
+            let spelled = idents[..prefix]
+                .iter()
+                .map(|ident| ident.value.as_str())
+                .collect::<Vec<_>>()
+                .join(".");
             let folded = spelled.to_lowercase();
             for input in &scope.inputs {
                 // A qualifier may differ in case also where the column does not.
-                let Some(name) = input.name.as_ref().filter(|name| name.to_lowercase() == folded) else { continue };
+                let Some(name) = input.name.as_ref().filter(|name| name.to_lowercase() == folded) else {
+                    continue;
+                };
                 let quoted = idents[..prefix].iter().any(|ident| ident.quote_style.is_some());
                 if quoted && *name != spelled {
                     continue;
                 }
                 if let Some(column) = input.columns.iter().find(|column| same(&idents[prefix], &column.name)) {
-                    return Ok(Some(Found { qualifiers: prefix, input: input.clone(), column: column.clone() }));
+                    return Ok(Some(Found {
+                        qualifiers: prefix,
+                        input: input.clone(),
+                        column: column.clone(),
+                    }));
                 }
             }
         }
         let mut found = scope.inputs.iter().flat_map(|input| {
-            input.columns.iter().filter(|column| same(&idents[0], &column.name)).map(move |column| (input, column))
+            input
+                .columns
+                .iter()
+                .filter(|column| same(&idents[0], &column.name))
+                .map(move |column| (input, column))
         });
-        let Some((input, column)) = found.next() else { return Ok(None) };
+        let Some((input, column)) = found.next() else {
+            return Ok(None);
+        };
         if let Some((other_input, other)) = found.next() {
             let place = |input: &Input, column: &Column| match &input.name {
                 Some(name) => format!("`{name}.{}`", column.name),
@@ -659,7 +856,11 @@ impl Resolver<'_> {
                 Location::of(idents[0].span),
             ));
         }
-        Ok(Some(Found { qualifiers: 0, input: input.clone(), column: column.clone() }))
+        Ok(Some(Found {
+            qualifiers: 0,
+            input: input.clone(),
+            column: column.clone(),
+        }))
     }
 }
 
@@ -685,11 +886,15 @@ impl Found {
         idents[self.qualifiers].value = self.column.name;
         let mut data_type = self.column.data_type;
         for ident in &mut idents[self.qualifiers + 1..] {
-            let Some(DataType::Struct(fields)) = &data_type else { return None };
+            let Some(DataType::Struct(fields)) = &data_type else {
+                return None;
+            };
             let exact = fields.iter().find(|field| *field.name() == ident.value);
             let folded = ident.value.to_lowercase();
             let field = exact.or_else(|| {
-                fields.iter().find(|field| ident.quote_style.is_none() && field.name().to_lowercase() == folded)
+                fields
+                    .iter()
+                    .find(|field| ident.quote_style.is_none() && field.name().to_lowercase() == folded)
             })?;
             ident.value = field.name().clone();
             data_type = Some(field.data_type().clone());
@@ -732,9 +937,10 @@ impl VisitorMut for ExprNames<'_, '_> {
         let result = match expr {
             Expr::Identifier(_) if self.fields.contains(&address) => Ok(()),
             Expr::Identifier(ident) if self.lambdas.iter().flatten().any(|name| *name == ident.value) => Ok(()),
-            Expr::Identifier(ident) => {
-                self.resolver.idents(std::slice::from_mut(ident), self.scope, self.aliases).map(|_| ())
-            }
+            Expr::Identifier(ident) => self
+                .resolver
+                .idents(std::slice::from_mut(ident), self.scope, self.aliases)
+                .map(|_| ()),
             Expr::CompoundIdentifier(idents) if self.lambdas.iter().flatten().any(|name| *name == idents[0].value) => {
                 Ok(())
             }
@@ -783,7 +989,11 @@ impl ExprNames<'_, '_> {
         let location = Location::of(name.span());
         let idents = object_idents(name)?;
         let [ident] = idents.as_slice() else {
-            return Err(SqlError::UnknownFunction { name: name.to_string(), nearest: None, location });
+            return Err(SqlError::UnknownFunction {
+                name: name.to_string(),
+                nearest: None,
+                location,
+            });
         };
         let folded = match ident.quote_style {
             Some(_) => ident.value.clone(),
@@ -814,6 +1024,47 @@ fn written_name(item: &SelectItem) -> Option<String> {
     }
 }
 
+/// `SELECT a, *`: the planner refuses a column that comes twice, so a plain `*` that is not alone becomes its columns, which get names
+/// like any others.
+fn spell_out_wildcard(items: &mut Vec<SelectItem>, written: &mut Vec<Option<String>>, scope: &Scope) {
+    let is_plain = |item: &SelectItem| match item {
+        SelectItem::Wildcard(options) => has_no_options(options),
+        _ => false,
+    };
+    let Some(index) = items.iter().position(is_plain) else {
+        return;
+    };
+    if items.len() == 1 || scope.inputs.iter().any(|input| input.open) {
+        return;
+    }
+    let columns = scope
+        .inputs
+        .iter()
+        .flat_map(|input| input.columns.iter().map(move |column| (input, column)));
+    let spelled: Vec<_> = columns
+        .map(|(input, column)| {
+            let name = Ident::with_quote('"', &column.name);
+            let expr = match &input.name {
+                Some(qualifier) => Expr::CompoundIdentifier(vec![Ident::with_quote('"', qualifier), name]),
+                None => Expr::Identifier(name),
+            };
+            (SelectItem::UnnamedExpr(expr), Some(column.name.clone()))
+        })
+        .collect();
+    let (spelled_items, spelled_names): (Vec<_>, Vec<_>) = spelled.into_iter().unzip();
+    items.splice(index..=index, spelled_items);
+    written.splice(index..=index, spelled_names);
+}
+
+fn has_no_options(options: &WildcardAdditionalOptions) -> bool {
+    options.opt_ilike.is_none()
+        && options.opt_exclude.is_none()
+        && options.opt_except.is_none()
+        && options.opt_replace.is_none()
+        && options.opt_rename.is_none()
+        && options.opt_alias.is_none()
+}
+
 fn is_unnest_call(expr: &Expr) -> bool {
     matches!(expr, Expr::Function(function) if is_unnest(function))
 }
@@ -835,7 +1086,9 @@ fn find_column(columns: &[Column], ident: &Ident) -> Option<usize> {
     let exact = columns.iter().position(|column| column.name == ident.value);
     let folded = ident.value.to_lowercase();
     exact.or_else(|| {
-        columns.iter().position(|column| ident.quote_style.is_none() && column.name.to_lowercase() == folded)
+        columns
+            .iter()
+            .position(|column| ident.quote_style.is_none() && column.name.to_lowercase() == folded)
     })
 }
 
@@ -844,11 +1097,25 @@ fn unknown_column(ident: &Ident, scope: &Scope) -> SqlError {
 }
 
 fn unknown_idents(idents: &[Ident], scope: &Scope) -> SqlError {
-    let name = idents.iter().map(|ident| ident.value.as_str()).collect::<Vec<_>>().join(".");
-    let columns = || scope.inputs.iter().flat_map(|input| &input.columns).map(|column| column.name.as_str());
+    let name = idents
+        .iter()
+        .map(|ident| ident.value.as_str())
+        .collect::<Vec<_>>()
+        .join(".");
+    let columns = || {
+        scope
+            .inputs
+            .iter()
+            .flat_map(|input| &input.columns)
+            .map(|column| column.name.as_str())
+    };
     let last = &idents[idents.len() - 1].value;
     let names = columns().chain(scope.aliases.iter().map(String::as_str));
-    SqlError::UnknownColumn { nearest: nearest(last, names), name, location: Location::of(idents[0].span) }
+    SqlError::UnknownColumn {
+        nearest: nearest(last, names),
+        name,
+        location: Location::of(idents[0].span),
+    }
 }
 
 fn object_idents(name: &ObjectName) -> Result<Vec<Ident>> {

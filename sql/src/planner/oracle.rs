@@ -43,7 +43,10 @@ pub async fn answer(
     let plan = batch_plan(catalog, query, tables)?;
     let mut config = SessionConfig::new().with_target_partitions(1);
     config.options_mut().execution.time_zone = Some(catalog.time_zone().to_string());
-    let state = SessionStateBuilder::new().with_default_features().with_config(config).build();
+    let state = SessionStateBuilder::new()
+        .with_default_features()
+        .with_config(config)
+        .build();
     let session = SessionContext::new_with_state(state);
     let frame = session.execute_logical_plan(plan).await?;
     let schema = Arc::clone(frame.schema().inner());
@@ -59,12 +62,10 @@ fn batch_plan(catalog: &Catalog, query: &QueryText, tables: &HashMap<String, Vec
     let plan = logical::analyze(&context, plan).map_err(|error| error.or_at(query.location))?;
     let plan = plan.transform_up(|node| match &node {
         LogicalPlan::TableScan(scan) => Ok(Transformed::yes(memory_scan(&context, scan, tables)?)),
-        LogicalPlan::Extension(extension) => {
-            match extension.node.as_any().downcast_ref::<WindowTableFunction>() {
-                Some(window) => Ok(Transformed::yes(expand(window)?)),
-                None => Ok(Transformed::no(node)),
-            }
-        }
+        LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowTableFunction>() {
+            Some(window) => Ok(Transformed::yes(expand(window)?)),
+            None => Ok(Transformed::no(node)),
+        },
         _ => Ok(Transformed::no(node)),
     })?;
     Ok(plan.data.recompute_schema_deep()?)
@@ -76,7 +77,9 @@ trait RecomputeSchema: Sized {
 
 impl RecomputeSchema for LogicalPlan {
     fn recompute_schema_deep(self) -> DataFusionResult<Self> {
-        Ok(self.transform_up(|plan| plan.recompute_schema().map(Transformed::yes))?.data)
+        Ok(self
+            .transform_up(|plan| plan.recompute_schema().map(Transformed::yes))?
+            .data)
     }
 }
 
@@ -98,8 +101,16 @@ fn memory_scan(
                     _ => column(&definition.name),
                 });
             }
-            let names = table.definition.columns.iter().map(|definition| definition.name.clone());
-            let exprs: Vec<_> = exprs.into_iter().zip(names).map(|(expr, name)| expr.alias(name)).collect();
+            let names = table
+                .definition
+                .columns
+                .iter()
+                .map(|definition| definition.name.clone());
+            let exprs: Vec<_> = exprs
+                .into_iter()
+                .zip(names)
+                .map(|(expr, name)| expr.alias(name))
+                .collect();
             (schema, exprs)
         }
         other => {
@@ -108,18 +119,33 @@ fn memory_scan(
             (schema, exprs)
         }
     };
-    let batches = tables.iter().find(|(table, _)| table.eq_ignore_ascii_case(&name)).map(|(_, batches)| batches.clone());
+    let batches = tables
+        .iter()
+        .find(|(table, _)| table.eq_ignore_ascii_case(&name))
+        .map(|(_, batches)| batches.clone());
     let table = MemTable::try_new(schema, vec![batches.unwrap_or_default()])?;
     let memory = LogicalPlanBuilder::scan("__memory", provider_as_source(Arc::new(table)), None)?;
     let all = memory.project(exprs)?;
-    let projection = scan.projection.clone().unwrap_or_else(|| (0..scan.source.schema().fields().len()).collect());
+    let projection = scan
+        .projection
+        .clone()
+        .unwrap_or_else(|| (0..scan.source.schema().fields().len()).collect());
     let columns: Vec<_> = {
         let schema = all.schema();
-        projection.iter().map(|index| Expr::Column(Column::from(schema.qualified_field(*index)))).collect()
+        projection
+            .iter()
+            .map(|index| Expr::Column(Column::from(schema.qualified_field(*index))))
+            .collect()
     };
     let names: Vec<_> = projection.iter().map(|index| relation_column(scan, *index)).collect();
-    let columns: Vec<_> = columns.into_iter().zip(names).map(|(column, name)| column.alias(name)).collect();
-    all.project(columns)?.alias(TableReference::bare(scan.table_name.to_string()))?.build()
+    let columns: Vec<_> = columns
+        .into_iter()
+        .zip(names)
+        .map(|(column, name)| column.alias(name))
+        .collect();
+    all.project(columns)?
+        .alias(TableReference::bare(scan.table_name.to_string()))?
+        .build()
 }
 
 fn relation_column(scan: &TableScan, index: usize) -> String {
@@ -142,9 +168,7 @@ fn expand(window: &WindowTableFunction) -> DataFusionResult<LogicalPlan> {
         ms.clone() - (rest + lit(unit)) % lit(unit)
     };
     let (bounds, count): (Box<dyn Fn(i64) -> (Expr, Expr)>, i64) = match window.spec.kind {
-        WindowKind::Tumble { size_ms } => {
-            (Box::new(move |_| (floor(size_ms), floor(size_ms) + lit(size_ms))), 1)
-        }
+        WindowKind::Tumble { size_ms } => (Box::new(move |_| (floor(size_ms), floor(size_ms) + lit(size_ms))), 1),
         WindowKind::Hop { slide_ms, size_ms } => {
             let count = size_ms / slide_ms + i64::from(size_ms % slide_ms != 0);
             (
@@ -164,20 +188,30 @@ fn expand(window: &WindowTableFunction) -> DataFusionResult<LogicalPlan> {
         ),
     };
     if count > WINDOWS_MAX {
-        return Err(SqlError::plan(format!("a row is in {count} windows; the oracle takes {WINDOWS_MAX} at most"), None).into());
+        return Err(SqlError::plan(
+            format!("a row is in {count} windows; the oracle takes {WINDOWS_MAX} at most"),
+            None,
+        )
+        .into());
     }
     let schema = datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(window);
     let width = window.input.schema().fields().len();
     let mut union: Option<LogicalPlanBuilder> = None;
     for index in 0..count {
         let (start, end) = bounds(index);
-        let inside = time.clone().is_not_null().and(end.clone().gt(ms.clone())).and(start.clone().lt_eq(ms.clone()));
+        let inside = time
+            .clone()
+            .is_not_null()
+            .and(end.clone().gt(ms.clone()))
+            .and(start.clone().lt_eq(ms.clone()));
         let mut exprs: Vec<Expr> = window.input.schema().columns().into_iter().map(Expr::Column).collect();
         let to_time = |ms: Expr| cast(cast(ms, milliseconds.clone()), time_type.clone());
         for (part, ms) in [start, end.clone(), end - lit(1i64)].into_iter().enumerate() {
             exprs.push(to_time(ms).alias(schema.field(width + part).name()));
         }
-        let branch = LogicalPlanBuilder::from(window.input.clone()).filter(inside)?.project(exprs)?;
+        let branch = LogicalPlanBuilder::from(window.input.clone())
+            .filter(inside)?
+            .project(exprs)?;
         union = Some(match union {
             None => branch,
             Some(union) => union.union(branch.build()?)?,
@@ -186,9 +220,12 @@ fn expand(window: &WindowTableFunction) -> DataFusionResult<LogicalPlan> {
     let union = union.ok_or_else(|| SqlError::internal("a window function without windows"))?;
     // A union forgets the qualifiers of its columns.
     let plan = union.build()?;
-    let exprs = plan.schema().columns().into_iter().zip(schema.iter()).map(|(column, (qualifier, field))| {
-        Expr::Column(column).alias_qualified(qualifier.cloned(), field.name())
-    });
+    let exprs = plan
+        .schema()
+        .columns()
+        .into_iter()
+        .zip(schema.iter())
+        .map(|(column, (qualifier, field))| Expr::Column(column).alias_qualified(qualifier.cloned(), field.name()));
     let exprs: Vec<_> = exprs.collect();
     LogicalPlanBuilder::from(plan).project(exprs)?.build()
 }

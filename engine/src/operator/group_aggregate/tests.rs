@@ -72,7 +72,7 @@ fn changes() -> impl Strategy<Value = Vec<Row>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     /// After every step the changes add up to the answer over all rows so far, through saves and restarts at other shard counts.
     #[test]

@@ -108,7 +108,7 @@ fn specs() -> impl Strategy<Value = WindowSpec> {
 fn rows(delay: i64) -> impl Strategy<Value = Vec<Row>> {
     let row = (0..=delay, 0_i64..6, proptest::option::weighted(0.9, 0_i64..5), proptest::option::weighted(0.8, -9_i64..9));
     let jump = proptest::bool::weighted(0.02);
-    (-100_i64..100, proptest::collection::vec((row, jump), 0..120)).prop_map(|(start, rows)| {
+    (-100_i64..100, proptest::collection::vec((row, jump), 0..70)).prop_map(|(start, rows)| {
         let mut time = start;
         rows.into_iter()
             .enumerate()
@@ -142,7 +142,7 @@ fn key_of(row: &str) -> &str {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     /// The streamed answer is the answer over all rows at once, whatever the windows.
     #[test]

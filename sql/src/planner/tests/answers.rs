@@ -28,7 +28,9 @@ fn tables() -> HashMap<String, RecordBatch> {
     let catalog = catalog(TABLES).expect("the tables");
     let mut state = 42u64;
     let mut random = move |below: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % below
     };
     let mut bids = vec![];
@@ -39,14 +41,23 @@ fn tables() -> HashMap<String, RecordBatch> {
             _ => value,
         };
         let time = -30_000 + index * 731 + random(5_000) as i64;
-        let tags: Vec<_> = (0..random(4)).map(|_| ScalarValue::Int32(Some(random(9) as i32))).collect();
-        let tags = ScalarValue::List(ScalarValue::new_list_nullable(&tags, &arrow::datatypes::DataType::Int32));
+        let tags: Vec<_> = (0..random(4))
+            .map(|_| ScalarValue::Int32(Some(random(9) as i32)))
+            .collect();
+        let tags = ScalarValue::List(ScalarValue::new_list_nullable(
+            &tags,
+            &arrow::datatypes::DataType::Int32,
+        ));
         bids.push(vec![
             null(ScalarValue::Int64(Some(random(5) as i64)), 9, &mut random),
             ScalarValue::Int32(Some(random(50) as i32)),
             null(ScalarValue::Float64(Some(random(1000) as f64 / 8.0)), 7, &mut random),
             ScalarValue::Decimal128(Some(i128::from(random(100_000))), 10, 2),
-            null(ScalarValue::from(["web", "app", "", "Shop"][random(4) as usize]), 9, &mut random),
+            null(
+                ScalarValue::from(["web", "app", "", "Shop"][random(4) as usize]),
+                9,
+                &mut random,
+            ),
             ScalarValue::TimestampMillisecond(Some(time), None),
             null(tags, 8, &mut random),
         ]);
@@ -57,7 +68,13 @@ fn tables() -> HashMap<String, RecordBatch> {
             ScalarValue::TimestampMicrosecond(Some(time * 1000 + 17), None),
         ]);
     }
-    let schema = |name: &str| catalog.tables().find(|table| table.name == name).expect("a table").source_schema();
+    let schema = |name: &str| {
+        catalog
+            .tables()
+            .find(|table| table.name == name)
+            .expect("a table")
+            .source_schema()
+    };
     HashMap::from([
         ("bid".to_string(), rows(&schema("bid"), &bids)),
         ("lax".to_string(), rows(&schema("lax"), &bids)),
@@ -67,19 +84,30 @@ fn tables() -> HashMap<String, RecordBatch> {
 
 /// The pipeline, at several cuts into steps, answers what the oracle does.
 fn check(sql: &str) {
+    check_in_steps(sql, &[1, 7, 1000]);
+}
+
+fn check_in_steps(sql: &str, steps: &[usize]) {
     let catalog = catalog(TABLES).expect("the tables");
     let statements = parse(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-    let StatementKind::Query(query) = &statements[0].kind else { panic!("{sql} is no query") };
+    let StatementKind::Query(query) = &statements[0].kind else {
+        panic!("{sql} is no query")
+    };
     let planned = PlannedStatement::of(1, &statements[0]);
     let job = plan(&catalog, &planned, &PlanOptions::default()).unwrap_or_else(|error| panic!("{sql}: {error}"));
     let tables = tables();
-    let batches = tables.iter().map(|(name, rows)| (name.clone(), vec![rows.clone()])).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let batches = tables
+        .iter()
+        .map(|(name, rows)| (name.clone(), vec![rows.clone()]))
+        .collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
     let expected = runtime.block_on(oracle::answer(&catalog, query, &batches));
     let expected = expected.unwrap_or_else(|error| panic!("oracle: {sql}: {error}"));
     let mut expected = texts(&expected);
     expected.sort();
-    for step_rows in [1, 7, 1000] {
+    for step_rows in steps.iter().copied() {
         let deltas = run(&job, &tables, step_rows);
         let visible = job.outputs[0].final_sort.as_ref().map(|sort| sort.visible);
         let deltas: Vec<_> = match visible {
@@ -127,6 +155,7 @@ fn unnest() {
 /// Groups without a window.
 #[test]
 fn updating_groups() {
+    check("SELECT count(*) FROM plain");
     check("SELECT count(*), sum(price), avg(price), min(channel), max(dateTime) FROM bid");
     check("SELECT count(*), sum(price) FROM bid WHERE price > 1e9");
     check("SELECT auction, count(*), sum(amount), avg(amount), stddev(price) FROM bid GROUP BY auction");
@@ -143,14 +172,19 @@ fn updating_groups() {
 /// The functions that the engine has none of its own for, and those that depend on order.
 #[test]
 fn foreign_aggregates() {
+    let check = |sql: &str| check_in_steps(sql, &[5, 1000]);
     check("SELECT auction, median(price), approx_distinct(bidder) FROM bid GROUP BY auction");
     check("SELECT array_agg(v ORDER BY v, ts), string_agg(name, ',' ORDER BY ts) FROM plain");
     check("SELECT k, array_agg(v), first_value(v), last_value(name), nth_value(v, 2) FROM plain GROUP BY k");
     check("SELECT k, first_value(v ORDER BY name DESC, ts), last_value(v ORDER BY ts) FROM plain GROUP BY k");
-    check("SELECT k, array_agg(DISTINCT v ORDER BY v), string_agg(DISTINCT name, '-' ORDER BY name) FROM plain GROUP BY k");
+    check(
+        "SELECT k, array_agg(DISTINCT v ORDER BY v), string_agg(DISTINCT name, '-' ORDER BY name) FROM plain GROUP BY k",
+    );
     check("SELECT k, array_agg(v) FILTER (WHERE v > 18) FROM plain GROUP BY k");
     check("SELECT k, percentile_cont(0.5) WITHIN GROUP (ORDER BY v) FROM plain GROUP BY k");
-    check("SELECT window_end, median(price) FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '20' SECOND)) GROUP BY window_start, window_end");
+    check(
+        "SELECT window_end, median(price) FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '20' SECOND)) GROUP BY window_start, window_end",
+    );
 }
 
 /// Grouping sets, with and without windows.
@@ -185,11 +219,21 @@ fn windows() {
                  FROM {window} GROUP BY {keys}window_start, window_end"
             ));
         }
-        check(&format!("SELECT window_start, window_end, window_time, bidder FROM {window} WHERE price > 30"));
-        check(&format!("SELECT window_time, auction, sum(price) FROM {window} GROUP BY window_time, auction"));
-        check(&format!("SELECT window_start, count(*) FROM {window} GROUP BY window_start"));
-        check(&format!("SELECT auction, max(window_end), count(*) FROM {window} GROUP BY auction"));
-        check(&format!("SELECT window_end, max(window_start) FROM {window} GROUP BY window_end"));
+        check(&format!(
+            "SELECT window_start, window_end, window_time, bidder FROM {window} WHERE price > 30"
+        ));
+        check(&format!(
+            "SELECT window_time, auction, sum(price) FROM {window} GROUP BY window_time, auction"
+        ));
+        check(&format!(
+            "SELECT window_start, count(*) FROM {window} GROUP BY window_start"
+        ));
+        check(&format!(
+            "SELECT auction, max(window_end), count(*) FROM {window} GROUP BY auction"
+        ));
+        check(&format!(
+            "SELECT window_end, max(window_start) FROM {window} GROUP BY window_end"
+        ));
         check(&format!(
             "SELECT window_start, window_end, window_time, count(*) FROM {window}
              GROUP BY window_start, window_end, window_time EMIT CHANGES"
@@ -212,7 +256,15 @@ fn windows() {
         "SELECT HOP_END(ts, INTERVAL '5' SECOND, INTERVAL '10' SECOND), sum(v) FROM plain
          GROUP BY HOP(ts, INTERVAL '5' SECOND, INTERVAL '10' SECOND)",
     );
-    check("SELECT window_end, sum(v) FROM TABLE(TUMBLE(TABLE plain, DESCRIPTOR(ts), INTERVAL '0.5' SECOND)) GROUP BY window_end");
+    check(
+        "SELECT window_end FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' MINUTE)) GROUP BY window_end",
+    );
+    check(
+        "SELECT at, window_end FROM TABLE(TUMBLE(TABLE dear, DESCRIPTOR(AT), INTERVAL '1' MINUTE)) WHERE auction = 1",
+    );
+    check(
+        "SELECT window_end, sum(v) FROM TABLE(TUMBLE(TABLE plain, DESCRIPTOR(ts), INTERVAL '0.5' SECOND)) GROUP BY window_end",
+    );
 }
 
 /// Rows that come after their window closed correct the result, within the allowed lateness.
@@ -223,11 +275,57 @@ fn allowed_lateness() {
         "SELECT auction, window_start, window_end, count(*), max(price), count(DISTINCT channel) FROM {hop}
          GROUP BY auction, window_start, window_end"
     ));
-    check(&format!("SELECT day, window_end, sum(bidder) FROM {hop} GROUP BY day, window_end EMIT CHANGES"));
+    check(&format!(
+        "SELECT day, window_end, sum(bidder) FROM {hop} GROUP BY day, window_end EMIT CHANGES"
+    ));
     check(&format!(
         "SELECT window_end, sum(n) FROM (SELECT auction, window_end, count(*) AS n FROM {hop} GROUP BY auction, window_end)
          GROUP BY window_end"
     ));
+}
+
+/// What is inserted has the columns and types of the table, whatever those of the query.
+#[test]
+fn inserts_fit_their_table() {
+    let ddl =
+        format!("{TABLES} CREATE TABLE out (a INT, b STRING, c TIMESTAMP(3), d DOUBLE) WITH ('connector' = 'test')");
+    let sql = "INSERT INTO out VALUES (1, 'x', '1970-01-02 00:00:00', 2), (NULL, 'y', NULL, 0.5);
+               INSERT INTO out (d, a) SELECT v, 7 FROM plain WHERE v < 1";
+    let job = super::harness::job_of(&ddl, sql);
+    let results = run(&job, &tables(), 1000);
+    let expected = [
+        "1 | x | 1970-01-02T00:00:00 | 2.000000000e0",
+        "NULL | y | NULL | 5.000000000e-1",
+    ];
+    assert_eq!(materialised(&results[0]), expected);
+    assert!(
+        materialised(&results[1])
+            .iter()
+            .all(|row| row == "7 | NULL | NULL | 0.000000000e0")
+    );
+    assert!(!results[1].is_empty());
+    for output in &job.outputs {
+        let names: Vec<_> = output
+            .schema
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
+            .collect();
+        assert_eq!(names, ["a", "b", "c", "d"]);
+    }
+}
+
+/// `random()` is a function of the row and not of its batch; two calls differ.
+#[test]
+fn random_does_not_depend_on_batches() {
+    let sql = "SELECT random() AS a, random() AS b, CASE WHEN v > 5 THEN random() END AS c, uuid() FROM plain";
+    let job = super::harness::job_of(TABLES, sql);
+    let tables = tables();
+    let [one, many, all] = [1, 7, 1000].map(|rows| materialised(&run(&job, &tables, rows)[0]));
+    assert_eq!(one, many);
+    assert_eq!(one, all);
+    assert!(one.iter().all(|row| row.split(" | ").next() != row.split(" | ").nth(1)));
+    assert_eq!(one.iter().collect::<std::collections::HashSet<_>>().len(), 200);
 }
 
 /// Broken rows and late rows are tables.
@@ -274,23 +372,43 @@ fn final_order() {
     let catalog = catalog(TABLES).expect("the tables");
     let tables = tables();
     for (sql, count) in [
-        ("SELECT bidder, price FROM bid ORDER BY price DESC NULLS LAST, bidder LIMIT 5", 5),
+        (
+            "SELECT bidder, price FROM bid ORDER BY price DESC NULLS LAST, bidder LIMIT 5",
+            5,
+        ),
         ("SELECT bidder AS b FROM bid ORDER BY price, b, amount", 200),
-        ("SELECT k, sum(v) AS s FROM plain GROUP BY k ORDER BY s DESC, k LIMIT 2 OFFSET 1", 2),
+        (
+            "SELECT k, sum(v) AS s FROM plain GROUP BY k ORDER BY s DESC, k LIMIT 2 OFFSET 1",
+            2,
+        ),
         ("SELECT upper(name) FROM plain ORDER BY v % 7, ts LIMIT 3", 3),
     ] {
         let statements = parse(sql).expect("it parses");
-        let StatementKind::Query(query) = &statements[0].kind else { panic!("{sql} is no query") };
+        let StatementKind::Query(query) = &statements[0].kind else {
+            panic!("{sql} is no query")
+        };
         let planned = PlannedStatement::of(1, &statements[0]);
         let job = plan(&catalog, &planned, &PlanOptions::default()).unwrap_or_else(|error| panic!("{sql}: {error}"));
-        let batches = tables.iter().map(|(name, rows)| (name.clone(), vec![rows.clone()])).collect();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let expected = runtime.block_on(oracle::answer(&catalog, query, &batches)).expect("an answer");
+        let batches = tables
+            .iter()
+            .map(|(name, rows)| (name.clone(), vec![rows.clone()]))
+            .collect();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let expected = runtime
+            .block_on(oracle::answer(&catalog, query, &batches))
+            .expect("an answer");
         let deltas = run(&job, &tables, 7);
         // Only inserts here: groups are compared after their last change.
         let batches: Vec<_> = last_rows(&deltas[0]);
         let all = arrow::compute::concat_batches(&batches[0].schema(), &batches).expect("one schema");
-        let sorted = job.outputs[0].final_sort.as_ref().expect("an order").apply(&all).expect("it sorts");
+        let sorted = job.outputs[0]
+            .final_sort
+            .as_ref()
+            .expect("an order")
+            .apply(&all)
+            .expect("it sorts");
         assert_eq!(sorted.num_rows(), count, "{sql}");
         assert_eq!(texts(&sorted), texts(&expected), "{sql}");
     }
@@ -305,7 +423,10 @@ fn last_rows(deltas: &[eagre_engine::Delta]) -> Vec<RecordBatch> {
             match delta.weight(row) {
                 1 => left.push((text, one)),
                 _ => {
-                    let place = left.iter().position(|(other, _)| *other == text).expect("it was inserted");
+                    let place = left
+                        .iter()
+                        .position(|(other, _)| *other == text)
+                        .expect("it was inserted");
                     left.remove(place);
                 }
             }
