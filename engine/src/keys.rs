@@ -11,9 +11,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, GenericByteArray, GenericByteViewArray, new_empty_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, GenericByteArray, GenericByteViewArray, new_empty_array};
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -65,7 +63,14 @@ impl GroupKeys {
                 _ => Store::Encoded(EncodedStore::new(many)?),
             },
         };
-        Ok(Self { types, store, free: Vec::new(), slot_count: 0, fresh: Vec::new(), in_order: true })
+        Ok(Self {
+            types,
+            store,
+            free: Vec::new(),
+            slot_count: 0,
+            fresh: Vec::new(),
+            in_order: true,
+        })
     }
 
     /// The types of the key columns.
@@ -101,7 +106,11 @@ impl GroupKeys {
         if rows == 0 {
             return Ok(());
         }
-        let mut new = NewSlots { free: &mut self.free, slot_count: &mut self.slot_count, fresh: &mut self.fresh };
+        let mut new = NewSlots {
+            free: &mut self.free,
+            slot_count: &mut self.slot_count,
+            fresh: &mut self.fresh,
+        };
         match &mut self.store {
             Store::Unit => {
                 if *new.slot_count == 0 || !new.free.is_empty() {
@@ -132,7 +141,9 @@ impl GroupKeys {
     pub fn live_slots(&self) -> Vec<u32> {
         let mut live = vec![true; self.slot_count];
         self.free.iter().for_each(|slot| live[*slot as usize] = false);
-        (0..self.slot_count as u32).filter(|slot| live[*slot as usize]).collect()
+        (0..self.slot_count as u32)
+            .filter(|slot| live[*slot as usize])
+            .collect()
     }
 
     /// Forgets the keys of `slots`, all of which are in use; the slots will be given out again.
@@ -244,7 +255,11 @@ impl WordStore {
             }
             Some(nulls) => {
                 for (word, valid) in words.iter().zip(nulls.iter()) {
-                    let slot = if valid { self.find_or_insert(*word, new) } else { self.null(new) };
+                    let slot = if valid {
+                        self.find_or_insert(*word, new)
+                    } else {
+                        self.null(new)
+                    };
                     slots.push(slot);
                 }
             }
@@ -374,9 +389,8 @@ impl WordStore {
 
     fn column(&self, data_type: &DataType, slots: Slots<'_>) -> ArrayRef {
         let nulls = self.null_slot.and_then(|null| match slots {
-            Slots::First(count) => ((null as usize) < count).then(|| {
-                NullBuffer::new(BooleanBuffer::collect_bool(count, |slot| slot != null as usize))
-            }),
+            Slots::First(count) => ((null as usize) < count)
+                .then(|| NullBuffer::new(BooleanBuffer::collect_bool(count, |slot| slot != null as usize))),
             Slots::Some(slots) => slots
                 .contains(&null)
                 .then(|| NullBuffer::new(BooleanBuffer::collect_bool(slots.len(), |row| slots[row] != null))),
@@ -495,7 +509,9 @@ impl SlotTable {
         if self.hashes.len() * 8 >= self.entries.len() {
             self.entries.fill((0, EMPTY));
         } else if let Some(live) = live {
-            live.iter().filter(|slot| Some(**slot) != skip).for_each(|slot| self.remove(*slot));
+            live.iter()
+                .filter(|slot| Some(**slot) != skip)
+                .for_each(|slot| self.remove(*slot));
         } else {
             for slot in (0..self.hashes.len() as u32).rev().filter(|slot| Some(*slot) != skip) {
                 let position = self.position(slot);
@@ -520,7 +536,12 @@ struct RowStore {
 
 impl RowStore {
     fn new(stride: usize) -> Self {
-        Self { table: SlotTable::default(), stride, words: Vec::new(), scratch: Vec::new() }
+        Self {
+            table: SlotTable::default(),
+            stride,
+            words: Vec::new(),
+            scratch: Vec::new(),
+        }
     }
 
     fn intern(
@@ -540,7 +561,14 @@ impl RowStore {
         for row in self.scratch.chunks_exact(stride) {
             let hash = mix_words(row);
             let words = &self.words;
-            let found = self.table.find(hash, |slot| &words[slot as usize * stride..][..stride] == row);
+            // Rows are a few words: a loop beats the call of `memcmp` that comparing slices becomes.
+            let same = |slot: u32| {
+                words[slot as usize * stride..][..stride]
+                    .iter()
+                    .zip(row)
+                    .all(|(a, b)| a == b)
+            };
+            let found = self.table.find(hash, same);
             slots.push(found.unwrap_or_else(|| {
                 let slot = new.give();
                 self.table.insert(hash, slot);
@@ -594,7 +622,10 @@ impl Arena {
     }
 
     fn set(&mut self, slot: u32, key: &[u8]) {
-        let span = (self.bytes.len(), u32::try_from(key.len()).expect("arrow rows and strings stay below 4 GiB"));
+        let span = (
+            self.bytes.len(),
+            u32::try_from(key.len()).expect("arrow rows and strings stay below 4 GiB"),
+        );
         self.bytes.extend_from_slice(key);
         if slot as usize == self.spans.len() {
             self.spans.push(span);
@@ -636,6 +667,8 @@ struct ByteStore {
     table: SlotTable,
     arena: Arena,
     null_slot: Option<u32>,
+    /// The hashes of the batch at hand.
+    hashes: Vec<u64>,
 }
 
 impl ByteStore {
@@ -644,15 +677,22 @@ impl ByteStore {
             ($array:expr) => {{
                 let array = $array;
                 slots.reserve(array.len());
-                for row in 0..array.len() {
+                // All hashes first: then the probes, whose memory is far, do not wait for one another.
+                let mut hashes = std::mem::take(&mut self.hashes);
+                hashes.clear();
+                hashes.extend((0..array.len()).map(|row| {
+                    let bytes: &[u8] = array.value(row).as_ref();
+                    xxh3_64(bytes)
+                }));
+                for (row, hash) in hashes.iter().enumerate() {
                     let slot = if array.is_valid(row) {
-                        let bytes: &[u8] = array.value(row).as_ref();
-                        self.find_or_insert(bytes, new)
+                        self.find_or_insert(*hash, array.value(row).as_ref(), new)
                     } else {
                         self.null(new)
                     };
                     slots.push(slot);
                 }
+                self.hashes = hashes;
             }};
         }
         match column.data_type() {
@@ -668,8 +708,7 @@ impl ByteStore {
     }
 
     #[inline]
-    fn find_or_insert(&mut self, bytes: &[u8], new: &mut NewSlots<'_>) -> u32 {
-        let hash = xxh3_64(bytes);
+    fn find_or_insert(&mut self, hash: u64, bytes: &[u8], new: &mut NewSlots<'_>) -> u32 {
         let arena = &self.arena;
         if let Some(slot) = self.table.find(hash, |slot| arena.get(slot) == bytes) {
             return slot;
@@ -711,7 +750,9 @@ impl ByteStore {
 
     fn column(&self, data_type: &DataType, slots: Slots<'_>) -> ArrayRef {
         let null = self.null_slot.map(|slot| slot as usize);
-        let values = slots.iter().map(|slot| (Some(slot) != null).then(|| self.arena.get(slot as u32)));
+        let values = slots
+            .iter()
+            .map(|slot| (Some(slot) != null).then(|| self.arena.get(slot as u32)));
         bytes_column(data_type, values)
     }
 }
@@ -731,12 +772,19 @@ impl EncodedStore {
         if !RowConverter::supports_fields(&fields) {
             let types = types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             return Err(EngineError::Plan {
-                message: format!("keys of type ({types}) cannot be compared; group by parts of the value, or cast it to STRING"),
+                message: format!(
+                    "keys of type ({types}) cannot be compared; group by parts of the value, or cast it to STRING"
+                ),
             });
         }
         let converter = RowConverter::new(fields)?;
         let rows = converter.empty_rows(0, 0);
-        Ok(Self { converter, rows, table: SlotTable::default(), arena: Arena::default() })
+        Ok(Self {
+            converter,
+            rows,
+            table: SlotTable::default(),
+            arena: Arena::default(),
+        })
     }
 
     fn intern(
@@ -784,13 +832,22 @@ impl EncodedStore {
         // A removed slot has no bytes; any key stands in for it, because nobody reads it.
         let some = live.iter().copied().find(|bytes| !bytes.is_empty());
         let Some(some) = some else {
-            return Ok(types.iter().map(|data_type| arrow::array::new_null_array(data_type, live.len())).collect());
+            return Ok(types
+                .iter()
+                .map(|data_type| arrow::array::new_null_array(data_type, live.len()))
+                .collect());
         };
-        let rows = live.iter().map(|bytes| parser.parse(if bytes.is_empty() { some } else { bytes }));
+        let rows = live
+            .iter()
+            .map(|bytes| parser.parse(if bytes.is_empty() { some } else { bytes }));
         let columns = self.converter.convert_rows(rows)?;
         // Dictionaries come back as plain values.
         let as_asked = |(column, data_type): (ArrayRef, &DataType)| {
-            if column.data_type() == data_type { Ok(column) } else { Ok(cast(&column, data_type)?) }
+            if column.data_type() == data_type {
+                Ok(column)
+            } else {
+                Ok(cast(&column, data_type)?)
+            }
         };
         columns.into_iter().zip(types).map(as_asked).collect()
     }
@@ -799,7 +856,10 @@ impl EncodedStore {
 /// Whether a type is kept as plain bytes.
 pub(crate) fn is_bytes(data_type: &DataType) -> bool {
     use DataType::{Binary, BinaryView, LargeBinary, LargeUtf8, Utf8, Utf8View};
-    matches!(data_type, Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | BinaryView)
+    matches!(
+        data_type,
+        Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | BinaryView
+    )
 }
 
 /// How many words a value of a fixed-width type takes; `None` for all other types.
@@ -827,7 +887,10 @@ fn column_words(column: &ArrayRef) -> Result<ScalarBuffer<u64>> {
             native_values::<u64>(column)
         };
         ($native:ty) => {
-            native_values::<$native>(column).iter().map(|value| value.to_words()[0]).collect()
+            native_values::<$native>(column)
+                .iter()
+                .map(|value| value.to_words()[0])
+                .collect()
         };
     }
     Ok(by_native! {
@@ -840,7 +903,10 @@ fn column_words(column: &ArrayRef) -> Result<ScalarBuffer<u64>> {
 fn words_column(data_type: &DataType, words: Vec<u64>, nulls: Option<NullBuffer>) -> ArrayRef {
     macro_rules! column {
         ($native:ty) => {{
-            let values = words.iter().map(|word| <$native as Words>::from_words(&[*word, 0, 0, 0])).collect();
+            let values = words
+                .iter()
+                .map(|word| <$native as Words>::from_words(&[*word, 0, 0, 0]))
+                .collect();
             native_column::<$native>(data_type, values, nulls)
         }};
     }
@@ -902,7 +968,10 @@ fn gather_words(
     let nulls = (nulls.null_count() > 0).then_some(nulls);
     macro_rules! column {
         ($native:ty) => {{
-            let values = slots.iter().map(|slot| <$native as Words>::from_words(&words[slot * stride + offset..])).collect();
+            let values = slots
+                .iter()
+                .map(|slot| <$native as Words>::from_words(&words[slot * stride + offset..]))
+                .collect();
             native_column::<$native>(data_type, values, nulls)
         }};
     }
@@ -942,7 +1011,11 @@ pub(crate) fn bytes_column<'a>(data_type: &DataType, values: impl Iterator<Item 
 pub(crate) fn canonical_floats(column: &ArrayRef) -> ArrayRef {
     macro_rules! canonical {
         ($type:ty) => {
-            Arc::new(column.as_primitive::<$type>().unary::<_, $type>(|value| Words::from_words(&value.to_words())))
+            Arc::new(
+                column
+                    .as_primitive::<$type>()
+                    .unary::<_, $type>(|value| Words::from_words(&value.to_words())),
+            )
         };
     }
     match column.data_type() {
@@ -967,10 +1040,20 @@ mod tests {
         let ints = || Arc::new(Int64Array::from(keys.to_vec())) as ArrayRef;
         let times = || Arc::new(TimestampMillisecondArray::from(keys.to_vec())) as ArrayRef;
         let text = || {
-            Arc::new(keys.iter().map(|key| key.map(|key| format!("key {key}"))).collect::<StringArray>()) as ArrayRef
+            Arc::new(
+                keys.iter()
+                    .map(|key| key.map(|key| format!("key {key}")))
+                    .collect::<StringArray>(),
+            ) as ArrayRef
         };
         let halves = || Arc::new(keys.iter().map(|key| key.map(|key| key / 2)).collect::<Int64Array>()) as ArrayRef;
-        let flags = || Arc::new(keys.iter().map(|key| key.map(|key| key % 2 == 0)).collect::<BooleanArray>()) as ArrayRef;
+        let flags = || {
+            Arc::new(
+                keys.iter()
+                    .map(|key| key.map(|key| key % 2 == 0))
+                    .collect::<BooleanArray>(),
+            ) as ArrayRef
+        };
         match kind {
             0 => vec![times()],
             1 => vec![text()],
@@ -980,7 +1063,10 @@ mod tests {
     }
 
     fn table(kind: usize) -> GroupKeys {
-        let types = columns(kind, &[]).iter().map(|column| column.data_type().clone()).collect();
+        let types = columns(kind, &[])
+            .iter()
+            .map(|column| column.data_type().clone())
+            .collect();
         GroupKeys::new(types).expect("comparable")
     }
 
@@ -1028,11 +1114,13 @@ mod tests {
             let mut keys = table(kind);
             let mut slots = Vec::new();
             let many: Vec<Option<i64>> = (0..10_000).map(Some).collect();
-            keys.intern(&columns(kind, &many), many.len(), &mut slots).expect("interns");
+            keys.intern(&columns(kind, &many), many.len(), &mut slots)
+                .expect("interns");
             keys.take_all().expect("drains");
             for round in 0..100 {
                 let few: Vec<Option<i64>> = (0..50).map(|key| Some(key * 7 + round)).chain([None]).collect();
-                keys.intern(&columns(kind, &few), few.len(), &mut slots).expect("interns");
+                keys.intern(&columns(kind, &few), few.len(), &mut slots)
+                    .expect("interns");
                 assert_eq!(slots, (0..51).collect::<Vec<u32>>());
                 assert_eq!(keys.take_all().expect("drains"), columns(kind, &few));
             }
@@ -1042,11 +1130,21 @@ mod tests {
     /// Zeros of both signs are one group, and so are NaNs of any bits; alone and beside another key.
     #[test]
     fn floats_group_as_they_compare() {
-        let floats: ArrayRef =
-            Arc::new(arrow::array::Float64Array::from(vec![-0.0, 0.0, f64::NAN, -f64::NAN, 1.0]));
+        let floats: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![
+            -0.0,
+            0.0,
+            f64::NAN,
+            -f64::NAN,
+            1.0,
+        ]));
         let text: ArrayRef = Arc::new(StringArray::from(vec!["a"; 5]));
-        for columns in [vec![Arc::clone(&floats)], vec![Arc::clone(&floats), Arc::clone(&floats)], vec![floats, text]] {
-            let mut keys = GroupKeys::new(columns.iter().map(|column| column.data_type().clone()).collect()).expect("keys");
+        for columns in [
+            vec![Arc::clone(&floats)],
+            vec![Arc::clone(&floats), Arc::clone(&floats)],
+            vec![floats, text],
+        ] {
+            let mut keys =
+                GroupKeys::new(columns.iter().map(|column| column.data_type().clone()).collect()).expect("keys");
             let mut slots = Vec::new();
             keys.intern(&columns, 5, &mut slots).expect("interns");
             assert_eq!(slots, [0, 0, 1, 1, 2]);

@@ -659,13 +659,15 @@ impl Catalog {
         definition.duration_option_ms(OPTION_ALLOWED_LATENESS)?;
         definition.duration_option_ms(OPTION_IDLE_TIMEOUT)?;
         match definition.option(OPTION_BAD_ROWS) {
-            Some(option) if !matches!(option.value.as_str(), "collect" | "fail" | "skip") => Err(SqlError::InvalidOption {
-                owner: format!("`{}`", definition.name),
-                option: option.key.clone(),
-                value: option.value.clone(),
-                message: "it is 'skip' (to `<table>.errors`) or 'fail'".into(),
-                location: Some(option.value_location),
-            }),
+            Some(option) if !matches!(option.value.as_str(), "collect" | "fail" | "skip") => {
+                Err(SqlError::InvalidOption {
+                    owner: format!("`{}`", definition.name),
+                    option: option.key.clone(),
+                    value: option.value.clone(),
+                    message: "it is 'skip' (to `<table>.errors`) or 'fail'".into(),
+                    location: Some(option.value_location),
+                })
+            }
             _ => Ok(()),
         }
     }

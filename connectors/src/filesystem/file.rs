@@ -435,14 +435,14 @@ impl FileTask {
                     .batch(decoded.columns, Offsets::Each(&decoded.offsets), rows)
                     .map_err(|reason| format!("`{partition}`: {reason}"))?;
                 let bad_rows = decoded.bad_rows;
-                Ok(SourceBatch {
+                Ok(Box::new(SourceBatch {
                     partition: Arc::clone(&partition),
                     start,
                     end,
                     batch,
                     weights: None,
                     bad_rows,
-                })
+                }))
             };
             let _ = sender.send(decode());
         })

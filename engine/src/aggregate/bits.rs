@@ -15,7 +15,10 @@ use crate::error::Result;
 use crate::hash::Words;
 
 /// An integer with bits.
-pub(crate) trait Bits: Words + Default + BitAnd<Output = Self> + BitOr<Output = Self> + BitXor<Output = Self> {}
+pub(crate) trait Bits:
+    Words + Default + BitAnd<Output = Self> + BitOr<Output = Self> + BitXor<Output = Self>
+{
+}
 impl<T: Words + Default + BitAnd<Output = Self> + BitOr<Output = Self> + BitXor<Output = Self>> Bits for T {}
 
 /// Which of the three.
@@ -35,7 +38,10 @@ pub(crate) struct BitValues<T: ArrowPrimitiveType> {
 
 impl<T: ArrowPrimitiveType<Native: Bits>> BitValues<T> {
     pub(crate) fn new(operation: BitOperation) -> Self {
-        Self { entries: Vec::new(), operation }
+        Self {
+            entries: Vec::new(),
+            operation,
+        }
     }
 
     fn take_in(&mut self, slot: u32, value: T::Native, weight: i64, count: i64) {
@@ -60,8 +66,9 @@ impl<T: ArrowPrimitiveType<Native: Bits>> Accumulators for BitValues<T> {
 
     fn update(&mut self, slots: &[u32], args: &[ArrayRef], rows: RowInfo<'_>) -> Result<()> {
         let values = natives::<T::Native>(&args[0], &T::DATA_TYPE)?;
-        Selection::of(args, rows)
-            .each(slots.len(), |row, weight| self.take_in(slots[row], values[row], weight, weight));
+        Selection::of(args, rows).each(slots.len(), |row, weight| {
+            self.take_in(slots[row], values[row], weight, weight)
+        });
         Ok(())
     }
 
@@ -80,7 +87,10 @@ impl<T: ArrowPrimitiveType<Native: Bits>> Accumulators for BitValues<T> {
     fn state(&mut self, slots: Slots<'_>) -> Result<Vec<ArrayRef>> {
         let values = slots.gather(&self.entries, |(value, _)| value);
         let values = PrimitiveArray::<T>::new(values.into(), None);
-        Ok(vec![Arc::new(values), counts(slots.gather(&self.entries, |(_, rows)| rows))])
+        Ok(vec![
+            Arc::new(values),
+            counts(slots.gather(&self.entries, |(_, rows)| rows)),
+        ])
     }
 
     fn evaluate(&mut self, slots: Slots<'_>) -> Result<ArrayRef> {
@@ -112,7 +122,12 @@ impl<T: ArrowPrimitiveType<Native: Bits>> BitCounts<T> {
 
     /// `bit_and`, or `bit_or`.
     pub(crate) fn new(and: bool) -> Self {
-        Self { rows: Vec::new(), ones: Vec::new(), and, native: std::marker::PhantomData }
+        Self {
+            rows: Vec::new(),
+            ones: Vec::new(),
+            and,
+            native: std::marker::PhantomData,
+        }
     }
 
     /// The type of the first state column.
@@ -155,22 +170,21 @@ impl<T: ArrowPrimitiveType<Native: Bits>> Accumulators for BitCounts<T> {
             self.rows[slot] += count;
             let ones = lists.value(row);
             let into = &mut self.ones[slot * Self::WIDTH..][..Self::WIDTH];
-            into.iter_mut().zip(ones.as_primitive::<Int64Type>().values()).for_each(|(into, ones)| *into += ones);
+            into.iter_mut()
+                .zip(ones.as_primitive::<Int64Type>().values())
+                .for_each(|(into, ones)| *into += ones);
         }
         Ok(())
     }
 
     fn state(&mut self, slots: Slots<'_>) -> Result<Vec<ArrayRef>> {
         let mut ones = Vec::with_capacity(slots.count() * Self::WIDTH);
-        slots.iter().for_each(|slot| ones.extend_from_slice(&self.ones[slot * Self::WIDTH..][..Self::WIDTH]));
+        slots
+            .iter()
+            .for_each(|slot| ones.extend_from_slice(&self.ones[slot * Self::WIDTH..][..Self::WIDTH]));
         let ones = Arc::new(Int64Array::from(ones));
-        let lists = FixedSizeListArray::try_new_with_length(
-            Self::item(),
-            Self::WIDTH as i32,
-            ones,
-            None,
-            slots.count(),
-        )?;
+        let lists =
+            FixedSizeListArray::try_new_with_length(Self::item(), Self::WIDTH as i32, ones, None, slots.count())?;
         Ok(vec![Arc::new(lists), counts(slots.gather(&self.rows, |rows| rows))])
     }
 
@@ -178,7 +192,10 @@ impl<T: ArrowPrimitiveType<Native: Bits>> Accumulators for BitCounts<T> {
         let result = |slot: usize| {
             let ones = &self.ones[slot * Self::WIDTH..][..Self::WIDTH];
             let is_set = |count: i64| if self.and { count == self.rows[slot] } else { count != 0 };
-            let word = ones.iter().rev().fold(0_u64, |word, count| (word << 1) | u64::from(is_set(*count)));
+            let word = ones
+                .iter()
+                .rev()
+                .fold(0_u64, |word, count| (word << 1) | u64::from(is_set(*count)));
             T::Native::from_words(&[word, 0, 0, 0])
         };
         let values: Vec<T::Native> = slots.iter().map(result).collect();
@@ -188,7 +205,9 @@ impl<T: ArrowPrimitiveType<Native: Bits>> Accumulators for BitCounts<T> {
 
     fn clear(&mut self, slots: Slots<'_>) {
         slots.fill(&mut self.rows, 0);
-        slots.iter().for_each(|slot| self.ones[slot * Self::WIDTH..][..Self::WIDTH].fill(0));
+        slots
+            .iter()
+            .for_each(|slot| self.ones[slot * Self::WIDTH..][..Self::WIDTH].fill(0));
     }
 
     fn state_bytes(&self) -> usize {

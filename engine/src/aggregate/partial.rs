@@ -38,7 +38,9 @@ pub(crate) fn split_by_pane(batch: &RecordBatch) -> Result<Vec<(i64, RecordBatch
         .as_primitive_opt::<Int64Type>()
         .ok_or_else(|| EngineError::bug("the first column of partial rows is not the pane"))?
         .values();
-    let Some(first) = panes.first() else { return Ok(Vec::new()) };
+    let Some(first) = panes.first() else {
+        return Ok(Vec::new());
+    };
     if panes.last() == Some(first) && panes.iter().all(|pane| pane == first) {
         return Ok(vec![(*first, batch.clone())]);
     }
@@ -62,9 +64,29 @@ pub(crate) fn keep_owned(batch: &RecordBatch, first: usize, count: usize, owned:
     Ok(filter_record_batch(batch, &mask)?)
 }
 
+/// A list with more batches has some of them merged.
+const BATCHES_MAX: usize = 8;
+
+/// Which batches to merge into one, from the first of them to the end, so that a list stays short: sizes then fall by half from one to
+/// the next, and a row is merged no more often than the logarithm of their number. `None`: the list is short enough.
+pub(crate) fn merge_from(batches: &[RecordBatch]) -> Option<usize> {
+    if batches.len() <= BATCHES_MAX {
+        return None;
+    }
+    let mut after: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    batches.iter().position(|batch| {
+        after -= batch.num_rows();
+        batch.num_rows() <= after
+    })
+}
+
 /// The greatest `name` in the metas, which all shards wrote at the same step.
 pub(crate) fn newest_time(metas: &[serde_json::Map<String, serde_json::Value>], name: &str) -> i64 {
-    metas.iter().filter_map(|meta| meta.get(name)?.as_i64()).max().unwrap_or(crate::time::WATERMARK_MIN)
+    metas
+        .iter()
+        .filter_map(|meta| meta.get(name)?.as_i64())
+        .max()
+        .unwrap_or(crate::time::WATERMARK_MIN)
 }
 
 /// Refuses a chunk that does not have the columns of `schema`: it was saved by another query or version.
@@ -74,7 +96,11 @@ pub(crate) fn check_chunk(
     schema: &arrow::datatypes::SchemaRef,
 ) -> Result<()> {
     let types = |schema: &arrow::datatypes::SchemaRef| {
-        schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>()
+        schema
+            .fields()
+            .iter()
+            .map(|field| field.data_type().clone())
+            .collect::<Vec<_>>()
     };
     let (found, wanted) = (types(&chunk.rows.schema()), types(schema));
     if found == wanted {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMillisecondArray, UInt32Array, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMillisecondArray, UInt32Array, UInt64Array,
+};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -41,7 +43,9 @@ pub(crate) fn input_schema() -> SchemaRef {
 
 pub(crate) fn delta_of(rows: &[Row], weighted: bool) -> Delta {
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.ts))),
+        Arc::new(TimestampMillisecondArray::from_iter_values(
+            rows.iter().map(|row| row.ts),
+        )),
         Arc::new(rows.iter().map(|row| row.key).collect::<Int64Array>()),
         Arc::new(rows.iter().map(|row| row.value).collect::<Int64Array>()),
     ];
@@ -63,7 +67,11 @@ pub(crate) fn call(name: &str, args: &[usize], result: DataType, distinct: bool,
         retracting,
         return_field: Arc::new(Field::new(name, result, true)),
     };
-    AggregateCall { function: builtin(&request).expect(name), args: args.to_vec(), filter: None }
+    AggregateCall {
+        function: builtin(&request).expect(name),
+        args: args.to_vec(),
+        filter: None,
+    }
 }
 
 /// One call of every kind over the value; the first is `count(*)`.
@@ -90,9 +98,13 @@ pub(crate) fn calls(retracting: bool) -> Vec<AggregateCall> {
 /// What [`calls`] give over rows, as text.
 pub(crate) fn naive(rows: &[Row]) -> String {
     let mut multiset = BTreeMap::<(u64, Option<i64>), i64>::new();
-    rows.iter().for_each(|row| *multiset.entry((row.ordinal, row.value)).or_default() += row.weight);
+    rows.iter()
+        .for_each(|row| *multiset.entry((row.ordinal, row.value)).or_default() += row.weight);
     let rows: Vec<((u64, Option<i64>), i64)> = multiset.into_iter().filter(|(_, weight)| *weight != 0).collect();
-    let values = || rows.iter().filter_map(|((_, value), weight)| Some(((*value)?, *weight)));
+    let values = || {
+        rows.iter()
+            .filter_map(|((_, value), weight)| Some(((*value)?, *weight)))
+    };
     let text = |value: Option<i64>| value.map_or(String::new(), |value| value.to_string());
     let count: i64 = rows.iter().map(|(_, weight)| weight).sum();
     let present: i64 = values().map(|(_, weight)| weight).sum();
@@ -102,7 +114,13 @@ pub(crate) fn naive(rows: &[Row]) -> String {
     let mut distinct: Vec<i64> = values().map(|(value, _)| value).collect();
     distinct.sort_unstable();
     distinct.dedup();
-    let float = |value: f64| if present > 0 { format!("{value:.6}") } else { String::new() };
+    let float = |value: f64| {
+        if present > 0 {
+            format!("{value:.6}")
+        } else {
+            String::new()
+        }
+    };
     let mean = sum as f64 / present as f64;
     let deviation = (squares as f64 / present as f64 - mean * mean).max(0.0).sqrt();
     [
@@ -117,7 +135,11 @@ pub(crate) fn naive(rows: &[Row]) -> String {
         float(deviation),
         text(rows.first().and_then(|((_, value), _)| *value)),
         text(rows.last().and_then(|((_, value), _)| *value)),
-        text(some(values().filter(|(_, weight)| weight % 2 != 0).fold(0, |xor, (value, _)| xor ^ value))),
+        text(some(
+            values()
+                .filter(|(_, weight)| weight % 2 != 0)
+                .fold(0, |xor, (value, _)| xor ^ value),
+        )),
         text(some(distinct.iter().fold(0, |or, value| or | value))),
     ]
     .join("|")
@@ -142,7 +164,11 @@ pub(crate) fn show(deltas: &[Delta]) -> Vec<(String, i64)> {
                     DataType::Float64 => {
                         let values = column.as_primitive::<Float64Type>().clone();
                         Box::new(move |row| {
-                            if values.is_null(row) { String::new() } else { format!("{:.6}", values.value(row)) }
+                            if values.is_null(row) {
+                                String::new()
+                            } else {
+                                format!("{:.6}", values.value(row))
+                            }
                         })
                     }
                     _ => {
@@ -207,7 +233,9 @@ impl<'a> Pipeline<'a> {
                 .map(|shard| {
                     let mut operator = factory.create().expect("creates");
                     let owned = HashGroups::of_shard(shard, shards);
-                    operator.restore(&StateReader { chunks, metas, owned }).expect("restores");
+                    operator
+                        .restore(&StateReader { chunks, metas, owned })
+                        .expect("restores");
                     operator
                 })
                 .collect()
@@ -227,7 +255,10 @@ impl<'a> Pipeline<'a> {
                 let mut writer = StateWriter::default();
                 operator.save(kind, &mut writer).expect("saves");
                 for (table, rows) in writer.chunks {
-                    chunks.push(StateChunk { table: table.into(), rows });
+                    chunks.push(StateChunk {
+                        table: table.into(),
+                        rows,
+                    });
                 }
                 metas.push(writer.meta);
             }
@@ -239,21 +270,42 @@ impl<'a> Pipeline<'a> {
     /// One step: row `i` of the deltas goes to local shard `i mod n`, partial rows to the shard that owns their key.
     pub(crate) fn step(&mut self, deltas: &[Delta], watermark: i64) -> Vec<Delta> {
         let shards = self.locals.len();
-        let watermarks = Watermarks { before: self.watermark, after: watermark };
+        let watermarks = Watermarks {
+            before: self.watermark,
+            after: watermark,
+        };
         self.watermark = watermark;
-        let context = StepContext { step: 1, clock_ms: 0, seed: 0 };
+        let context = StepContext {
+            step: 1,
+            clock_ms: 0,
+            seed: 0,
+        };
         let mut exchanged: Vec<Vec<Delta>> = vec![Vec::new(); shards];
         for (shard, operator) in self.locals.iter_mut().enumerate() {
             let mine = |delta: &Delta| {
-                let rows = UInt32Array::from_iter_values((0..delta.rows() as u32).filter(|row| *row as usize % shards == shard));
-                if shards == 1 { delta.clone() } else { delta.take(&rows).expect("takes") }
+                let rows = UInt32Array::from_iter_values(
+                    (0..delta.rows() as u32).filter(|row| *row as usize % shards == shard),
+                );
+                if shards == 1 {
+                    delta.clone()
+                } else {
+                    delta.take(&rows).expect("takes")
+                }
             };
-            let input = Input { ports: vec![deltas.iter().map(mine).collect()], context: &context, watermarks };
+            let input = Input {
+                ports: vec![deltas.iter().map(mine).collect()],
+                context: &context,
+                watermarks,
+            };
             let mut out = Output::default();
             operator.step(input, &mut out).expect("steps");
             self.late.extend(out.late);
             for delta in out.deltas {
-                let keys: Vec<ArrayRef> = self.keys.iter().map(|key| Arc::clone(delta.batch.column(*key))).collect();
+                let keys: Vec<ArrayRef> = self
+                    .keys
+                    .iter()
+                    .map(|key| Arc::clone(delta.batch.column(*key)))
+                    .collect();
                 let mut hashes = Vec::new();
                 hash_columns(&keys, delta.rows(), &mut hashes).expect("hashes");
                 for (target, exchanged) in exchanged.iter_mut().enumerate() {
@@ -265,16 +317,28 @@ impl<'a> Pipeline<'a> {
         }
         let mut results = Vec::new();
         for (operator, deltas) in self.globals.iter_mut().zip(exchanged) {
-            let input = Input { ports: vec![deltas], context: &context, watermarks };
+            let input = Input {
+                ports: vec![deltas],
+                context: &context,
+                watermarks,
+            };
             let mut out = Output::default();
             operator.step(input, &mut out).expect("steps");
-            assert!(out.deltas.iter().all(|delta| !delta.is_empty() && delta.rows() <= crate::delta::DELTA_ROWS_MAX));
+            assert!(
+                out.deltas
+                    .iter()
+                    .all(|delta| !delta.is_empty() && delta.rows() <= crate::delta::DELTA_ROWS_MAX)
+            );
             results.extend(out.deltas);
         }
         results
     }
 
     pub(crate) fn state_rows(&self) -> usize {
-        self.locals.iter().chain(&self.globals).map(|operator| operator.state_rows()).sum()
+        self.locals
+            .iter()
+            .chain(&self.globals)
+            .map(|operator| operator.state_rows())
+            .sum()
     }
 }

@@ -22,8 +22,9 @@ use super::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateR
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::aggregate::table::{GroupTable, StateLayout, result_fields, types_of};
 use crate::aggregate::{AggregateCall, Slots};
-use crate::delta::{DELTA_ROWS_MAX, Delta, batch_of};
+use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
+use crate::hash::{Words, by_native, native_values};
 use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, event_times_ms};
 
 /// When the groups of a window speak.
@@ -68,7 +69,8 @@ struct Plan {
 impl Plan {
     /// Whether groups are first shown when their window closes.
     fn on_close(&self) -> bool {
-        self.window.is_some_and(|window| window.emit == GroupEmit::OnWindowClose)
+        self.window
+            .is_some_and(|window| window.emit == GroupEmit::OnWindowClose)
     }
 }
 
@@ -192,6 +194,8 @@ struct Group {
     dirty: bool,
 }
 
+/// Old and new results of up to this many rows share a delta: a step of few rows should not cost those who follow two batches.
+const TOGETHER_ROWS_MAX: usize = 1_024;
 /// The tables of a checkpoint.
 const GROUPS: &str = "groups";
 const REMOVED: &str = "removed";
@@ -212,14 +216,23 @@ impl GroupAggregate {
         let fresh = self.table.keys.fresh();
         for slot in fresh {
             let group = &mut self.groups[*slot as usize];
-            *group = Group { live: true, in_step: true, dirty: group.dirty, end: WATERMARK_MAX };
+            *group = Group {
+                live: true,
+                in_step: true,
+                dirty: group.dirty,
+                end: WATERMARK_MAX,
+            };
             self.created.push(*slot);
         }
         if let Some(window) = self.plan.window {
             let ends = self.table.keys.columns(Slots::Some(fresh))?;
             let ends = event_times_ms(&ends[window.end_key])?;
             for (row, slot) in fresh.iter().enumerate() {
-                let end = if ends.is_valid(row) { ends.value(row) } else { WATERMARK_MAX };
+                let end = if ends.is_valid(row) {
+                    ends.value(row)
+                } else {
+                    WATERMARK_MAX
+                };
                 self.groups[*slot as usize].end = end;
                 self.ends.entry(end).or_default().push(*slot);
             }
@@ -238,7 +251,11 @@ impl GroupAggregate {
                 group.in_step = true;
                 // A window that is still open has shown nothing that could change.
                 let shown = !plan.on_close() || group.end <= self.fired_until;
-                if shown { self.touched.push(*slot) } else { self.created.push(*slot) }
+                if shown {
+                    self.touched.push(*slot)
+                } else {
+                    self.created.push(*slot)
+                }
             }
         }
         if self.touched.len() > known && plan.updating {
@@ -269,16 +286,26 @@ impl GroupAggregate {
         if plan.on_close() {
             // Windows that were closed before this step show a new group at once; the others below, or later.
             let (groups, fired_until) = (&self.groups, self.fired_until);
-            let (shown, silent): (Vec<u32>, Vec<u32>) =
-                created.iter().partition(|slot| groups[**slot as usize].end <= fired_until);
+            let (shown, silent): (Vec<u32>, Vec<u32>) = created
+                .iter()
+                .partition(|slot| groups[**slot as usize].end <= fired_until);
             let counts = self.row_counts(&silent)?;
-            vanished.extend(silent.iter().zip(counts).filter(|(_, count)| *count == 0).map(|(slot, _)| *slot));
+            vanished.extend(
+                silent
+                    .iter()
+                    .zip(counts)
+                    .filter(|(_, count)| *count == 0)
+                    .map(|(slot, _)| *slot),
+            );
             created = shown;
         }
         self.emit_created(&created, &mut vanished, out)?;
         self.remove(&vanished)?;
         if plan.on_close() {
-            let closing = (Bound::Excluded(self.fired_until), Bound::Included(watermark.max(self.fired_until)));
+            let closing = (
+                Bound::Excluded(self.fired_until),
+                Bound::Included(watermark.max(self.fired_until)),
+            );
             let mut slots = Vec::new();
             for (end, listed) in self.ends.range(closing) {
                 let first = slots.len();
@@ -316,12 +343,16 @@ impl GroupAggregate {
         vanished: &mut Vec<u32>,
         out: &mut Output,
     ) -> Result<()> {
-        let counts = self.row_counts(slots)?;
         let new = self.table.results(Slots::Some(slots))?;
+        let keys = self.table.keys.columns(Slots::Some(slots))?;
         let same = same_rows(old, &new, slots.len())?;
+        let counts = self
+            .plan
+            .row_count_call
+            .map(|call| new[call].as_primitive::<Int64Type>().values().as_ref());
         let (mut retracted, mut inserted) = (Vec::new(), Vec::new());
         for (row, slot) in slots.iter().enumerate() {
-            if counts[row] == 0 {
+            if counts.is_some_and(|counts| counts[row] == 0) {
                 vanished.push(*slot);
                 retracted.push(row as u32);
             } else if !same[row] {
@@ -329,26 +360,32 @@ impl GroupAggregate {
                 inserted.push(row as u32);
             }
         }
-        // In pieces, so that a retraction and its insertion travel in one delta.
-        let keys = self.table.keys.columns(Slots::Some(slots))?;
-        let half = DELTA_ROWS_MAX / 2;
-        let mut next = 0;
-        for piece in retracted.chunks(half) {
-            let end = next + inserted[next..].partition_point(|row| *row <= piece[piece.len() - 1]);
-            let insertions = &inserted[next..end];
-            next = end;
-            let (olds, news) = (UInt32Array::from(piece.to_vec()), UInt32Array::from(insertions.to_vec()));
-            let mut columns = Vec::with_capacity(keys.len() + new.len());
-            for column in &keys {
-                columns.push(concat(&[&take(column, &olds, None)?, &take(column, &news, None)?])?);
-            }
-            for (old, new) in old.iter().zip(&new) {
-                columns.push(concat(&[&take(old, &olds, None)?, &take(new, &news, None)?])?);
-            }
-            let rows = piece.len() + insertions.len();
-            let weights = (0..rows).map(|row| if row < piece.len() { -1 } else { 1 }).collect::<Vec<i64>>();
-            out.emit(Delta::weighted(batch_of(&self.plan.output, columns, rows)?, Int64Array::from(weights)));
+        let olds = rows_at(keys.iter().chain(old), &retracted, slots.len())?;
+        let news = rows_at(keys.iter().chain(&new), &inserted, slots.len())?;
+        let schema = &self.plan.output;
+        if retracted.len() + inserted.len() > TOGETHER_ROWS_MAX {
+            let delta = |columns, rows: usize, weight| -> Result<Delta> {
+                Ok(Delta::weighted(
+                    batch_of(schema, columns, rows)?,
+                    Int64Array::from_value(weight, rows),
+                ))
+            };
+            out.emit(delta(olds, retracted.len(), -1)?);
+            out.emit(delta(news, inserted.len(), 1)?);
+            return Ok(());
         }
+        let columns = match inserted.is_empty() {
+            true => olds,
+            false => concat_columns(&[olds, news])?,
+        };
+        let rows = retracted.len() + inserted.len();
+        let weights = (0..rows)
+            .map(|row| if row < retracted.len() { -1 } else { 1 })
+            .collect::<Vec<i64>>();
+        out.emit(Delta::weighted(
+            batch_of(schema, columns, rows)?,
+            Int64Array::from(weights),
+        ));
         Ok(())
     }
 
@@ -357,21 +394,34 @@ impl GroupAggregate {
         if slots.is_empty() {
             return Ok(());
         }
-        let counts = self.row_counts(slots)?;
-        let mut alive = Vec::with_capacity(slots.len());
-        for (slot, count) in slots.iter().zip(counts) {
-            if count == 0 { vanished.push(*slot) } else { alive.push(*slot) }
+        let results = self.table.results(Slots::Some(slots))?;
+        let mut columns = self.table.keys.columns(Slots::Some(slots))?;
+        let mut rows = slots.len();
+        let alive = self.plan.row_count_call.and_then(|call| {
+            let counts = results[call].as_primitive::<Int64Type>().values();
+            let alive: BooleanArray = counts.iter().map(|count| Some(*count != 0)).collect();
+            (alive.true_count() < rows).then_some(alive)
+        });
+        columns.extend(results);
+        if let Some(alive) = alive {
+            vanished.extend(
+                slots
+                    .iter()
+                    .zip(alive.values())
+                    .filter(|(_, alive)| !alive)
+                    .map(|(slot, _)| *slot),
+            );
+            rows = alive.true_count();
+            for column in &mut columns {
+                *column = arrow::compute::filter(column, &alive)?;
+            }
         }
-        for piece in alive.chunks(DELTA_ROWS_MAX) {
-            let mut columns = self.table.keys.columns(Slots::Some(piece))?;
-            columns.extend(self.table.results(Slots::Some(piece))?);
-            let batch = batch_of(&self.plan.output, columns, piece.len())?;
-            out.emit(if self.plan.updating {
-                Delta::weighted(batch, Int64Array::from_value(1, piece.len()))
-            } else {
-                Delta::insert(batch)
-            });
-        }
+        let batch = batch_of(&self.plan.output, columns, rows)?;
+        out.emit(if self.plan.updating {
+            Delta::weighted(batch, Int64Array::from_value(1, rows))
+        } else {
+            Delta::insert(batch)
+        });
         Ok(())
     }
 
@@ -390,7 +440,10 @@ impl GroupAggregate {
 
     fn free(&mut self, slots: &[u32]) {
         self.table.keys.remove(slots);
-        self.table.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::Some(slots)));
+        self.table
+            .accumulators
+            .iter_mut()
+            .for_each(|accumulators| accumulators.clear(Slots::Some(slots)));
         slots.iter().for_each(|slot| self.groups[*slot as usize].live = false);
     }
 
@@ -421,6 +474,15 @@ impl GroupAggregate {
     }
 }
 
+/// The rows at ascending `rows` of columns that have `count`; the columns themselves where that is all of them.
+fn rows_at<'a>(columns: impl Iterator<Item = &'a ArrayRef>, rows: &[u32], count: usize) -> Result<Vec<ArrayRef>> {
+    if rows.len() == count {
+        return Ok(columns.cloned().collect());
+    }
+    let rows = UInt32Array::from(rows.to_vec());
+    columns.map(|column| Ok(take(column, &rows, None)?)).collect()
+}
+
 fn concat_columns(pieces: &[Vec<ArrayRef>]) -> Result<Vec<ArrayRef>> {
     match pieces {
         [] => Ok(Vec::new()),
@@ -438,14 +500,34 @@ fn concat_columns(pieces: &[Vec<ArrayRef>]) -> Result<Vec<ArrayRef>> {
 fn same_rows(left: &[ArrayRef], right: &[ArrayRef], rows: usize) -> Result<Vec<bool>> {
     let mut same = vec![true; rows];
     for (left, right) in left.iter().zip(right) {
-        if left.data_type().is_nested() {
+        macro_rules! natives {
+            ($native:ty) => {{
+                let (left, right) = (native_values::<$native>(left), native_values::<$native>(right));
+                let pairs = left
+                    .iter()
+                    .zip(right.iter())
+                    .map(|(left, right)| left.to_words() == right.to_words());
+                same.iter_mut()
+                    .zip(pairs)
+                    .for_each(|(same, equal)| *same &= equal);
+            }};
+        }
+        if left.null_count() == 0 && right.null_count() == 0 && left.data_type().is_primitive() {
+            by_native!(left.data_type() => natives, other => unreachable!("{other} is not primitive"));
+        } else if left.data_type().is_nested() {
             let converter = RowConverter::new(vec![SortField::new(left.data_type().clone())])?;
-            let (left, right) =
-                (converter.convert_columns(&[Arc::clone(left)])?, converter.convert_columns(&[Arc::clone(right)])?);
-            same.iter_mut().enumerate().for_each(|(row, same)| *same &= left.row(row) == right.row(row));
+            let (left, right) = (
+                converter.convert_columns(&[Arc::clone(left)])?,
+                converter.convert_columns(&[Arc::clone(right)])?,
+            );
+            same.iter_mut()
+                .enumerate()
+                .for_each(|(row, same)| *same &= left.row(row) == right.row(row));
         } else {
             let equal = not_distinct(left, right)?;
-            same.iter_mut().zip(equal.values()).for_each(|(same, equal)| *same &= equal);
+            same.iter_mut()
+                .zip(equal.values())
+                .for_each(|(same, equal)| *same &= equal);
         }
     }
     Ok(same)
@@ -488,7 +570,11 @@ impl Operator for GroupAggregate {
             }
         }
         self.has_saved = true;
-        if slots.is_empty() { Ok(()) } else { self.put_groups(&slots, state) }
+        if slots.is_empty() {
+            Ok(())
+        } else {
+            self.put_groups(&slots, state)
+        }
     }
 
     fn restore(&mut self, state: &StateReader<'_>) -> Result<()> {
@@ -510,8 +596,9 @@ impl Operator for GroupAggregate {
             if let Some(window) = plan.window {
                 let closed = self.fired_until.saturating_sub(window.lateness_ms);
                 let ends = event_times_ms(rows.column(window.end_key))?;
-                let open: BooleanArray =
-                    (0..ends.len()).map(|row| Some(ends.is_null(row) || ends.value(row) > closed)).collect();
+                let open: BooleanArray = (0..ends.len())
+                    .map(|row| Some(ends.is_null(row) || ends.value(row) > closed))
+                    .collect();
                 rows = filter_record_batch(&rows, &open)?;
             }
             if rows.num_rows() == 0 {
@@ -521,7 +608,10 @@ impl Operator for GroupAggregate {
             self.intern(&columns[..plan.key_count], rows.num_rows())?;
             let slots = self.table.slots.clone();
             if chunk.table == GROUPS {
-                self.table.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::Some(&slots)));
+                self.table
+                    .accumulators
+                    .iter_mut()
+                    .for_each(|accumulators| accumulators.clear(Slots::Some(&slots)));
                 self.table.merge_states(&columns[plan.key_count..], &plan.layout)?;
             } else {
                 self.free(&slots);

@@ -18,7 +18,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::window::WindowSpec;
 use super::{Input, LateRows, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
-use crate::aggregate::partial::{as_range, check_chunk, keep_owned, newest_time, rows_by, split_by_pane};
+use crate::aggregate::partial::{as_range, check_chunk, keep_owned, merge_from, newest_time, rows_by, split_by_pane};
 use crate::aggregate::table::{GroupTable, StateLayout, state_fields};
 use crate::aggregate::{AggregateCall, Slots};
 use crate::delta::{Delta, batch_of};
@@ -78,19 +78,17 @@ impl PartialAggregateFactory {
     ///
     /// # Errors
     /// Keys of a type that cannot be compared.
-    pub fn new(
-        input: SchemaRef,
-        keys: Vec<usize>,
-        calls: Vec<AggregateCall>,
-        windows: PartialWindows,
-    ) -> Result<Self> {
+    pub fn new(input: SchemaRef, keys: Vec<usize>, calls: Vec<AggregateCall>, windows: PartialWindows) -> Result<Self> {
         let mut fields = Vec::new();
         if matches!(windows, PartialWindows::Panes { .. }) {
             fields.push(Field::new("pane", DataType::Int64, false));
         }
         fields.extend(keys.iter().map(|index| input.field(*index).clone()));
         fields.extend(state_fields(&calls));
-        let key_types: Vec<DataType> = keys.iter().map(|index| input.field(*index).data_type().clone()).collect();
+        let key_types: Vec<DataType> = keys
+            .iter()
+            .map(|index| input.field(*index).data_type().clone())
+            .collect();
         GroupTable::new(&key_types, &calls)?;
         let plan = Plan {
             layout: StateLayout::new(&calls),
@@ -149,8 +147,6 @@ struct Pane {
     bytes: usize,
 }
 
-/// A pane with more sealed batches has them merged.
-const SEALED_MAX: usize = 8;
 /// How many empty tables are kept.
 const POOL_MAX: usize = 8;
 /// The table of a checkpoint.
@@ -163,7 +159,13 @@ impl PartialAggregate {
     }
 
     fn update(&mut self, pane: i64, delta: &Delta) -> Result<()> {
-        let Self { plan, panes, pool, bytes, .. } = self;
+        let Self {
+            plan,
+            panes,
+            pool,
+            bytes,
+            ..
+        } = self;
         let pane = panes.entry(pane).or_default();
         let table = match &mut pane.table {
             Some(table) => table,
@@ -188,7 +190,10 @@ impl PartialAggregate {
             columns.push(Arc::new(Int64Array::from_value(pane, rows)));
         }
         let states = table.states(Slots::First(rows))?;
-        table.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::First(rows)));
+        table
+            .accumulators
+            .iter_mut()
+            .for_each(|accumulators| accumulators.clear(Slots::First(rows)));
         columns.extend(table.keys.take_all()?);
         columns.extend(states);
         batch_of(&self.plan.output, columns, rows)
@@ -212,8 +217,8 @@ impl PartialAggregate {
         Ok(())
     }
 
-    /// Merges the sealed batches of a pane into one.
-    fn compact(&mut self, number: i64, sealed: &mut Vec<RecordBatch>) -> Result<()> {
+    /// Merges the sealed batches of a pane, from the one at `first` on, into one.
+    fn compact(&mut self, number: i64, sealed: &mut Vec<RecordBatch>, first: usize) -> Result<()> {
         let mut table = match self.pool.pop() {
             Some(table) => {
                 self.bytes -= table.bytes();
@@ -221,7 +226,7 @@ impl PartialAggregate {
             }
             None => GroupTable::new(&self.plan.key_types, &self.plan.calls)?,
         };
-        for batch in sealed.drain(..) {
+        for batch in sealed.drain(first..) {
             table.merge(&batch, 1, self.plan.keys.len(), &self.plan.layout)?;
         }
         sealed.push(self.drain(number, &mut table)?);
@@ -244,7 +249,9 @@ impl PartialAggregate {
         }
         let times = event_times_ms(delta.batch.column(time_column))?;
         let times = times.values().as_ref();
-        let Some((least, greatest)) = bounds(times) else { return Ok(()) };
+        let Some((least, greatest)) = bounds(times) else {
+            return Ok(());
+        };
         // A window takes rows while its end is above this.
         let closed = watermark.saturating_sub(lateness_ms);
         let (first, last) = (spec.pane_of(least), spec.pane_of(greatest));
@@ -272,7 +279,12 @@ impl PartialAggregate {
         if !late_rows.is_empty() {
             let event_times = late_rows.iter().map(|row| times[*row as usize]).collect();
             let rows = take_record_batch(&delta.batch, &UInt32Array::from(late_rows))?;
-            out.late(LateRows { rows, event_times, windows_missed: missed_counts, watermark });
+            out.late(LateRows {
+                rows,
+                event_times,
+                windows_missed: missed_counts,
+                watermark,
+            });
         }
         Ok(())
     }
@@ -293,12 +305,23 @@ impl PartialAggregate {
         }
         let mask: arrow::array::BooleanArray = (0..ends.len()).map(|row| Some(is_late(row))).collect();
         let rows = filter_record_batch(&delta.batch, &mask)?;
-        let event_times: Vec<EventTimeMs> =
-            (0..ends.len()).filter(|row| mask.value(*row)).map(|row| ends.value(row).saturating_sub(1)).collect();
+        let event_times: Vec<EventTimeMs> = (0..ends.len())
+            .filter(|row| mask.value(*row))
+            .map(|row| ends.value(row).saturating_sub(1))
+            .collect();
         let windows_missed = vec![1; event_times.len()];
-        out.late(LateRows { rows, event_times, windows_missed, watermark });
+        out.late(LateRows {
+            rows,
+            event_times,
+            windows_missed,
+            watermark,
+        });
         let on_time = delta.filter(&arrow::compute::not(&mask)?)?;
-        if on_time.is_empty() { Ok(()) } else { self.update(0, &on_time) }
+        if on_time.is_empty() {
+            Ok(())
+        } else {
+            self.update(0, &on_time)
+        }
     }
 }
 
@@ -327,14 +350,21 @@ pub(crate) fn refuse_null_times(
 ) -> Result<()> {
     let rows = filter_record_batch(batch, &is_null(batch.column(time_column))?)?;
     let count = rows.num_rows();
-    out.late(LateRows { rows, event_times: vec![WATERMARK_MIN; count], windows_missed: vec![0; count], watermark });
+    out.late(LateRows {
+        rows,
+        event_times: vec![WATERMARK_MIN; count],
+        windows_missed: vec![0; count],
+        watermark,
+    });
     Ok(())
 }
 
 /// The least and the greatest of some times.
 fn bounds(times: &[i64]) -> Option<(i64, i64)> {
     let first = *times.first()?;
-    Some(times.iter().fold((first, first), |(least, greatest), time| (least.min(*time), greatest.max(*time))))
+    Some(times.iter().fold((first, first), |(least, greatest), time| {
+        (least.min(*time), greatest.max(*time))
+    }))
 }
 
 impl Operator for PartialAggregate {
@@ -351,7 +381,12 @@ impl Operator for PartialAggregate {
             }
             match windows {
                 PartialWindows::None => self.update(0, &delta)?,
-                PartialWindows::Panes { spec, time_column, lateness_ms, .. } => {
+                PartialWindows::Panes {
+                    spec,
+                    time_column,
+                    lateness_ms,
+                    ..
+                } => {
                     self.take_in_panes(delta, spec, time_column, lateness_ms, watermarks.before, out)?;
                 }
                 PartialWindows::Attached { end_key, lateness_ms } => {
@@ -362,7 +397,11 @@ impl Operator for PartialAggregate {
         }
         self.watermark = watermarks.after;
         while let Some(entry) = self.panes.first_entry() {
-            if let PartialWindows::Panes { spec, emit: PaneEmit::OnClose, .. } = windows
+            if let PartialWindows::Panes {
+                spec,
+                emit: PaneEmit::OnClose,
+                ..
+            } = windows
                 && spec.pane_end(*entry.key()) > watermarks.after
             {
                 break;
@@ -384,8 +423,13 @@ impl Operator for PartialAggregate {
                 }
                 pane.sealed.push(batch);
             }
-            if pane.sealed.len() > if kind == SaveKind::Full { 1 } else { SEALED_MAX } {
-                self.compact(number, &mut pane.sealed)?;
+            let first = if kind == SaveKind::Full {
+                (pane.sealed.len() > 1).then_some(0)
+            } else {
+                merge_from(&pane.sealed)
+            };
+            if let Some(first) = first {
+                self.compact(number, &mut pane.sealed, first)?;
             }
             if kind == SaveKind::Full {
                 pane.sealed.iter().for_each(|batch| state.put(PARTIALS, batch.clone()));
@@ -397,12 +441,17 @@ impl Operator for PartialAggregate {
     }
 
     fn restore(&mut self, state: &StateReader<'_>) -> Result<()> {
-        let PartialWindows::Panes { spec, .. } = self.plan.windows else { return Ok(()) };
+        let PartialWindows::Panes { spec, .. } = self.plan.windows else {
+            return Ok(());
+        };
         self.watermark = newest_time(state.metas, WATERMARK);
         for chunk in state.chunks {
             if chunk.table != PARTIALS {
                 return Err(EngineError::Checkpoint {
-                    message: format!("PartialAggregate knows no state `{}`; start over with `--fresh`", chunk.table),
+                    message: format!(
+                        "PartialAggregate knows no state `{}`; start over with `--fresh`",
+                        chunk.table
+                    ),
                 });
             }
             check_chunk("PartialAggregate", chunk, &self.plan.output)?;
@@ -410,7 +459,8 @@ impl Operator for PartialAggregate {
             for (number, rows) in split_by_pane(&rows)? {
                 if spec.pane_end(number) > self.watermark {
                     let pane = self.panes.entry(number).or_default();
-                    pane.sealed.push(batch_of(&self.plan.output, rows.columns().to_vec(), rows.num_rows())?);
+                    pane.sealed
+                        .push(batch_of(&self.plan.output, rows.columns().to_vec(), rows.num_rows())?);
                     pane.recount_sealed(&mut self.bytes);
                 }
             }

@@ -22,7 +22,7 @@ use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 use super::window::WindowSpec;
 use super::window_assign::{window_columns, window_fields};
 use super::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
-use crate::aggregate::partial::{check_chunk, keep_owned, newest_time, split_by_pane};
+use crate::aggregate::partial::{check_chunk, keep_owned, merge_from, newest_time, split_by_pane};
 use crate::aggregate::table::{GroupTable, StateLayout, result_fields, types_of};
 use crate::aggregate::{AggregateCall, Slots};
 use crate::delta::{Delta, batch_of};
@@ -74,7 +74,17 @@ impl WindowAggregateFactory {
         fields.extend(window_fields(&time_type, None).map(Arc::new));
         fields.extend(result_fields(&calls).into_iter().map(Arc::new));
         let output = Arc::new(Schema::new(fields));
-        let plan = Plan { spec, time_type, input, key_count, key_types, calls, layout, row_count_call, output };
+        let plan = Plan {
+            spec,
+            time_type,
+            input,
+            key_count,
+            key_types,
+            calls,
+            layout,
+            row_count_call,
+            output,
+        };
         Ok(Self { plan: Arc::new(plan) })
     }
 
@@ -127,8 +137,6 @@ impl Pane {
     }
 }
 
-/// A pane with more batches has them merged.
-const BATCHES_MAX: usize = 8;
 /// A window with more panes is combined from the tree.
 const DIRECT_PANES_MAX: usize = 8;
 /// The table of a checkpoint.
@@ -142,10 +150,8 @@ impl WindowAggregate {
             self.bytes += batch_bytes(&rows);
             let pane = self.panes.entry(number).or_default();
             pane.unsaved.push(rows);
-            if pane.unsaved.len() > BATCHES_MAX {
-                let batches = std::mem::take(&mut pane.unsaved);
-                let merged = self.compact(number, batches)?;
-                self.panes.entry(number).or_default().unsaved.push(merged);
+            if merge_from(&pane.unsaved).is_some() {
+                self.compact_pane(number, merge_from)?;
             }
         }
         Ok(())
@@ -187,7 +193,12 @@ impl WindowAggregate {
         // Ends of windows ascend with panes: the next window to close is the first open one over the first pane.
         while let Some(entry) = self.panes.first_entry() {
             let number = *entry.key();
-            let next = self.plan.spec.windows_of_pane(number).ending_after(self.fired_until).next();
+            let next = self
+                .plan
+                .spec
+                .windows_of_pane(number)
+                .ending_after(self.fired_until)
+                .next();
             match next {
                 None => {
                     let pane = entry.remove();
@@ -247,7 +258,11 @@ impl WindowAggregate {
     fn batches_of(&mut self, first: i64, last: i64) -> Result<Vec<RecordBatch>> {
         let direct = self.panes.range(first..=last).take(DIRECT_PANES_MAX + 1).count() <= DIRECT_PANES_MAX;
         if direct {
-            return Ok(self.panes.range(first..=last).flat_map(|(_, pane)| pane.batches().cloned()).collect());
+            return Ok(self
+                .panes
+                .range(first..=last)
+                .flat_map(|(_, pane)| pane.batches().cloned())
+                .collect());
         }
         let mut batches = Vec::new();
         let mut next = first;
@@ -267,12 +282,14 @@ impl WindowAggregate {
     fn node(&mut self, level: u32, index: i64, batches: &mut Vec<RecordBatch>) -> Result<()> {
         let (first, last) = (index << level, (index << level) | ((1 << level) - 1));
         let mut present = self.panes.range(first..=last);
-        let Some((number, pane)) = present.next() else { return Ok(()) };
+        let Some((number, pane)) = present.next() else {
+            return Ok(());
+        };
         if level == 0 || present.next().is_none() {
             // One pane: nothing to merge but, once, its own batches.
             if pane.saved.len() + pane.unsaved.len() > 2 {
                 let number = *number;
-                self.compact_pane(number)?;
+                self.compact_pane(number, |batches| (batches.len() > 1).then_some(0))?;
                 batches.extend(self.panes[&number].batches().cloned());
             } else {
                 batches.extend(pane.batches().cloned());
@@ -297,12 +314,13 @@ impl WindowAggregate {
         Ok(())
     }
 
-    /// Leaves a pane with one saved and one unsaved batch at most.
-    fn compact_pane(&mut self, number: i64) -> Result<()> {
+    /// Merges the saved and the unsaved batches of a pane, each from the one on that `first` says.
+    fn compact_pane(&mut self, number: i64, first: impl Fn(&[RecordBatch]) -> Option<usize>) -> Result<()> {
         let mut pane = self.panes.remove(&number).expect("the caller found it");
         for batches in [&mut pane.saved, &mut pane.unsaved] {
-            if batches.len() > 1 {
-                *batches = vec![self.compact(number, std::mem::take(batches))?];
+            if let Some(first) = first(batches) {
+                let merged = self.compact(number, batches.split_off(first))?;
+                batches.push(merged);
             }
         }
         self.panes.insert(number, pane);
@@ -344,10 +362,8 @@ impl Operator for WindowAggregate {
             pane.unsaved.iter().for_each(|batch| state.put(PARTIALS, batch.clone()));
             let unsaved = std::mem::take(&mut pane.unsaved);
             pane.saved.extend(unsaved);
-            if pane.saved.len() > BATCHES_MAX {
-                let batches = std::mem::take(&mut pane.saved);
-                let merged = self.compact(number, batches)?;
-                self.panes.entry(number).or_default().saved.push(merged);
+            if merge_from(&pane.saved).is_some() {
+                self.compact_pane(number, merge_from)?;
             }
         }
         Ok(())
@@ -358,7 +374,10 @@ impl Operator for WindowAggregate {
         for chunk in state.chunks {
             if chunk.table != PARTIALS {
                 return Err(EngineError::Checkpoint {
-                    message: format!("WindowAggregate knows no state `{}`; start over with `--fresh`", chunk.table),
+                    message: format!(
+                        "WindowAggregate knows no state `{}`; start over with `--fresh`",
+                        chunk.table
+                    ),
                 });
             }
             check_chunk("WindowAggregate", chunk, &self.plan.input)?;
@@ -373,9 +392,7 @@ impl Operator for WindowAggregate {
             }
         }
         for number in self.panes.keys().copied().collect::<Vec<_>>() {
-            if self.panes[&number].saved.len() > BATCHES_MAX {
-                self.compact_pane(number)?;
-            }
+            self.compact_pane(number, merge_from)?;
         }
         Ok(())
     }
@@ -385,7 +402,11 @@ impl Operator for WindowAggregate {
     }
 
     fn state_rows(&self) -> usize {
-        self.panes.values().flat_map(Pane::batches).map(RecordBatch::num_rows).sum()
+        self.panes
+            .values()
+            .flat_map(Pane::batches)
+            .map(RecordBatch::num_rows)
+            .sum()
     }
 }
 

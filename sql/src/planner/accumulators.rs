@@ -180,7 +180,7 @@ impl ForeignAccumulators {
         accumulator.state().map_err(|error| self.failed(error))
     }
 
-    fn from_state(&self, state: &[ScalarValue]) -> Result<Box<dyn Accumulator>> {
+    fn rebuilt(&self, state: &[ScalarValue]) -> Result<Box<dyn Accumulator>> {
         let mut accumulator = self.fresh()?;
         let arrays = state
             .iter()
@@ -197,7 +197,7 @@ impl ForeignAccumulators {
             return Ok(None);
         };
         let state = self.state_of(&mut accumulator)?;
-        self.slots[slot] = Some(self.from_state(&state)?);
+        self.slots[slot] = Some(self.rebuilt(&state)?);
         Ok(Some(state))
     }
 
@@ -351,7 +351,7 @@ impl Accumulators for ForeignAccumulators {
         let mut results = Vec::with_capacity(slots.count());
         for slot in slots.iter() {
             let mut accumulator = match self.keep_state(slot)? {
-                Some(state) => self.from_state(&state)?,
+                Some(state) => self.rebuilt(&state)?,
                 None => self.fresh()?,
             };
             results.push(accumulator.evaluate().map_err(|error| self.failed(error))?);

@@ -782,10 +782,10 @@ impl Resolver<'_> {
         if is_alias(true) {
             return Ok(None);
         }
-        if aliases == Aliases::AfterColumns || !is_alias(false) {
-            if let Some(found) = self.column(idents, scope, false)? {
-                return Ok(found.apply(idents));
-            }
+        if (aliases == Aliases::AfterColumns || !is_alias(false))
+            && let Some(found) = self.column(idents, scope, false)?
+        {
+            return Ok(found.apply(idents));
         }
         if is_alias(false) {
             let folded = idents[0].value.to_lowercase();
@@ -874,14 +874,14 @@ struct Found {
 
 impl Found {
     fn apply(self, idents: &mut [Ident]) -> Option<DataType> {
-        if self.qualifiers > 0 {
-            if let Some(qualifier) = &self.input.qualifier {
-                // `t.late.row` has two parts of qualifier and the plan one: the first carries it, the caller drops the rest.
-                for ident in &mut idents[..self.qualifiers] {
-                    ident.value = String::new();
-                }
-                idents[0].value = qualifier.clone();
+        if self.qualifiers > 0
+            && let Some(qualifier) = &self.input.qualifier
+        {
+            // `t.late.row` has two parts of qualifier and the plan one: the first carries it, the caller drops the rest.
+            for ident in &mut idents[..self.qualifiers] {
+                ident.value = String::new();
             }
+            idents[0].value = qualifier.clone();
         }
         idents[self.qualifiers].value = self.column.name;
         let mut data_type = self.column.data_type;

@@ -152,6 +152,9 @@ fn relation_column(scan: &TableScan, index: usize) -> String {
     scan.source.schema().field(index).name().clone()
 }
 
+/// Start and end, in milliseconds, of the window of a row with this number.
+type Bounds<'a> = Box<dyn Fn(i64) -> (Expr, Expr) + 'a>;
+
 /// The rows of a window function as a union: one branch for each of the windows that a row may be in.
 fn expand(window: &WindowTableFunction) -> DataFusionResult<LogicalPlan> {
     let time = Expr::Column(window.time.clone());
@@ -167,7 +170,7 @@ fn expand(window: &WindowTableFunction) -> DataFusionResult<LogicalPlan> {
         let rest = (ms.clone() - lit(offset_ms)) % lit(unit);
         ms.clone() - (rest + lit(unit)) % lit(unit)
     };
-    let (bounds, count): (Box<dyn Fn(i64) -> (Expr, Expr)>, i64) = match window.spec.kind {
+    let (bounds, count): (Bounds, i64) = match window.spec.kind {
         WindowKind::Tumble { size_ms } => (Box::new(move |_| (floor(size_ms), floor(size_ms) + lit(size_ms))), 1),
         WindowKind::Hop { slide_ms, size_ms } => {
             let count = size_ms / slide_ms + i64::from(size_ms % slide_ms != 0);
