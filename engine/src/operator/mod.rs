@@ -32,9 +32,9 @@ pub mod window_assign;
 ///
 /// # State
 /// Between two steps a shard may call [`save`](Self::save); it hands over frozen Arrow chunks and returns at once, encoding and
-/// upload happen elsewhere. [`restore`](Self::restore) is called at most once, before the first step, with everything that all shards
-/// ever saved for this operator and that is still listed; the operator keeps the rows of the hash groups that its shard owns
-/// now. So a checkpoint restores at any number of shards.
+/// upload happen elsewhere. [`restore`](Self::restore) is called exactly once, before the first step, with everything that all shards
+/// ever saved for this operator and that is still listed (nothing, in a fresh pipeline); the operator keeps the rows of the hash
+/// groups that its shard owns now. So a checkpoint restores at any number of shards.
 pub trait Operator: Send {
     /// Shown in `EXPLAIN`, metrics and errors, for example `"WindowAggregate"`.
     fn name(&self) -> &'static str;
@@ -46,7 +46,7 @@ pub trait Operator: Send {
     /// which everything handed over before is forgotten).
     fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()>;
 
-    /// Rebuilds the state from all that was saved, for the hash groups that this shard owns now.
+    /// Rebuilds the state from all that was saved, for the hash groups that this shard owns now; tells which those are.
     fn restore(&mut self, state: &StateReader<'_>) -> Result<()>;
 
     /// How many bytes of state are held, for metrics and the memory bound. Cheap: called after every step.

@@ -12,7 +12,7 @@ use super::output::{SinkMessage, SinkThread};
 use super::shard::{CheckpointRequest, Links, Message, Shard, SourceInput, StepInput};
 use super::{Clock, Event, EventReceiver, Mode, PipelineConfig, Start, Summary, spawn};
 use crate::checkpoint::writer::{Begin, Checkpointer, Part, Publish};
-use crate::checkpoint::{CheckpointStore, Manifest, read_chunks};
+use crate::checkpoint::{CheckpointStore, Manifest, Meta, read_chunks};
 use crate::delta::Delta;
 use crate::error::{EngineError, Result};
 use crate::expr::StepContext;
@@ -20,7 +20,7 @@ use crate::graph::{Graph, NodeKind};
 use crate::hash::HashGroups;
 use crate::log::StepRecord;
 use crate::metrics::Metrics;
-use crate::operator::{Operator, StateReader};
+use crate::operator::{Operator, StateChunk, StateReader};
 use crate::source::StopFlag;
 use crate::time::{EventTimeMs, WATERMARK_MIN, Watermarks};
 
@@ -711,9 +711,11 @@ fn restore_operators(graph: &Graph, shards: usize, restore: Option<&Restore>) ->
         };
         for (shard, operators) in all.iter_mut().enumerate() {
             let mut operator = factory.create()?;
-            if let Some((chunks, metas)) = &saved {
-                operator.restore(&StateReader { chunks, metas, owned: HashGroups::of_shard(shard, shards) })?;
-            }
+            let (chunks, metas): (&[StateChunk], &[Meta]) = match &saved {
+                Some((chunks, metas)) => (chunks, metas),
+                None => (&[], &[]),
+            };
+            operator.restore(&StateReader { chunks, metas, owned: HashGroups::of_shard(shard, shards) })?;
             operators.push(operator);
         }
     }
