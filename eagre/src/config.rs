@@ -45,7 +45,9 @@ fn apply_environment(read: impl Fn(&str) -> Option<String>, settings: &mut Setti
     for setting in SETTINGS {
         let variable = setting.name.replace('.', "_").to_ascii_uppercase();
         if let Some(value) = read(&variable) {
-            settings.set(setting.name, &value).map_err(|error| Error::usage(format!("environment `{variable}`: {error}")))?;
+            settings
+                .set(setting.name, &value)
+                .map_err(|error| Error::usage(format!("environment `{variable}`: {error}")))?;
         }
     }
     Ok(())

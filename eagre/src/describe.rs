@@ -20,7 +20,10 @@ use crate::session::{Session, table};
 /// The connectors of this crate, beside those of `eagre-connectors`.
 const OWN: &[(&str, &str)] = &[
     ("callback", "A function registered with the session takes the rows (write)."),
-    ("memory", "A fixture: holds the rows of INSERT INTO .. VALUES; what a table without 'connector' has (read, write)."),
+    (
+        "memory",
+        "A fixture: holds the rows of INSERT INTO .. VALUES; what a table without 'connector' has (read, write).",
+    ),
     ("push", "Rows pushed from code (read); 'changelog.mode' = 'retract' lets them be taken back."),
 ];
 
@@ -30,25 +33,37 @@ pub(crate) fn connectors() -> Result<RecordBatch> {
         connector_infos().iter().map(|info| (info.name.to_owned(), info.about.to_string())).collect();
     rows.extend(OWN.iter().map(|(name, meaning)| ((*name).to_owned(), (*meaning).to_owned())));
     rows.sort();
-    let (names, meanings): (Vec<_>, Vec<_>) = rows.into_iter().map(|(name, meaning)| (Some(name), Some(meaning))).unzip();
+    let (names, meanings): (Vec<_>, Vec<_>) =
+        rows.into_iter().map(|(name, meaning)| (Some(name), Some(meaning))).unzip();
     table(&[("connector", names), ("meaning", meanings)])
 }
 
 /// `DESCRIBE CONNECTOR name`.
 pub(crate) fn connector(name: &str, location: Option<Location>) -> Result<RecordBatch> {
     if let Some((_, meaning)) = OWN.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)) {
-        return table(&[("connector", vec![Some(name.to_lowercase())]), ("meaning", vec![Some((*meaning).to_owned())])]);
+        return table(&[
+            ("connector", vec![Some(name.to_lowercase())]),
+            ("meaning", vec![Some((*meaning).to_owned())]),
+        ]);
     }
     let infos = connector_infos();
     let Some(info) = infos.iter().find(|info| info.name.eq_ignore_ascii_case(name)) else {
         let names: Vec<&str> = infos.iter().map(|info| info.name).chain(OWN.iter().map(|(name, _)| *name)).collect();
         let nearest = nearest(name, names.iter().copied());
         let hint = nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
-        return Err(SqlError::plan(format!("there is no connector `{name}`{hint} SHOW CONNECTORS lists them all"), location).into());
+        return Err(SqlError::plan(
+            format!("there is no connector `{name}`{hint} SHOW CONNECTORS lists them all"),
+            location,
+        )
+        .into());
     };
     let formats = eagre_connectors::formats().iter().filter(|format| info.formats.contains(&format.name));
-    let options: Vec<_> =
-        info.options.iter().chain(eagre_connectors::common_options()).chain(formats.flat_map(|format| &format.options)).collect();
+    let options: Vec<_> = info
+        .options
+        .iter()
+        .chain(eagre_connectors::common_options())
+        .chain(formats.flat_map(|format| &format.options))
+        .collect();
     table(&[
         ("option", options.iter().map(|option| Some(option.name.to_string())).collect()),
         ("type", options.iter().map(|option| Some(option.value_type.to_owned())).collect()),
@@ -106,7 +121,8 @@ impl Sink for Discard {
 pub(crate) fn analyze(session: &Session, mut job: Job, analyze: &Analyze) -> Result<String> {
     let endless = job.outputs.iter().any(|output| !output.bounded);
     if endless && analyze.duration_ms.is_none() {
-        let message = "the statement reads input without an end; say for how long: EXPLAIN ANALYZE FOR INTERVAL '10' SECOND ..";
+        let message =
+            "the statement reads input without an end; say for how long: EXPLAIN ANALYZE FOR INTERVAL '10' SECOND ..";
         return Err(SqlError::plan(message, analyze.location).into());
     }
     let mut text = planner::explain(&job);
@@ -132,7 +148,9 @@ pub(crate) fn analyze(session: &Session, mut job: Job, analyze: &Analyze) -> Res
     }
     let summary = job.wait_blocking()?;
     let seconds = (clock.monotonic_ns() - started) as f64 / 1e9;
-    let Some(metrics) = metrics.map(|metrics| metrics.snapshot()) else { return Ok(text) };
+    let Some(metrics) = metrics.map(|metrics| metrics.snapshot()) else {
+        return Ok(text);
+    };
     let _ = writeln!(
         text,
         "\nran {:.3} s: {} rows read ({:.0} rows/s), {} steps, step p50 {:.3} ms, p99 {:.3} ms",

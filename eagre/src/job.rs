@@ -37,7 +37,9 @@ pub(crate) struct JobObject {
 
 impl JobObject {
     pub(crate) fn read(store: &dyn CheckpointStore) -> Result<Option<Self>> {
-        let Some(bytes) = store.get(JOB_OBJECT)? else { return Ok(None) };
+        let Some(bytes) = store.get(JOB_OBJECT)? else {
+            return Ok(None);
+        };
         let damaged = |error| Error::usage(format!("`{JOB_OBJECT}` in {} is damaged: {error}", store.describe()));
         serde_json::from_slice(&bytes).map(Some).map_err(damaged)
     }
@@ -139,7 +141,8 @@ impl QueryResult {
 impl ResultInfo {
     fn finish(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let Some(sort) = &self.final_sort else { return Ok(rows) };
-        let whole = arrow::compute::concat_batches(&self.sink_schema, &rows).map_err(eagre_engine::EngineError::from)?;
+        let whole =
+            arrow::compute::concat_batches(&self.sink_schema, &rows).map_err(eagre_engine::EngineError::from)?;
         Ok(vec![sort.apply(&whole)?])
     }
 }
@@ -182,7 +185,12 @@ impl RunningJob {
                     finished: true,
                     checkpoint: Some(manifest.checkpoint),
                 };
-                return Ok(Self { pipeline: None, results: Vec::new(), already_complete: Some(summary), metrics: None });
+                return Ok(Self {
+                    pipeline: None,
+                    results: Vec::new(),
+                    already_complete: Some(summary),
+                    metrics: None,
+                });
             }
             if let Some(text) = &folder.text {
                 JobObject::write(folder.store.as_ref(), text)?;
@@ -193,7 +201,8 @@ impl RunningJob {
         // Faults are injected into the session's own pipeline, not into those that fill fixtures or measure.
         let abort_after_step = inner.abort_after_step.filter(|_| store.is_some());
         let config = PipelineConfig { abort_after_step, ..pipeline_config(settings, &inner.run) };
-        let pipeline = Pipeline::start(Start { graph: job.graph, config, clock: Arc::clone(&inner.clock), store, restore, mode })?;
+        let pipeline =
+            Pipeline::start(Start { graph: job.graph, config, clock: Arc::clone(&inner.clock), store, restore, mode })?;
         let metrics = Some(Arc::clone(pipeline.metrics()));
         Ok(Self { pipeline: Some(pipeline), results: Vec::new(), already_complete: None, metrics })
     }

@@ -126,7 +126,9 @@ pub(crate) fn connector(table: &TableDefinition) -> &str {
 /// A connector's view of a table.
 fn definition(table: &TableDefinition, schema: SchemaRef, only_written: bool) -> eagre_connectors::TableDefinition {
     let mut options = TableOptions::new();
-    for option in table.options.iter().filter(|option| !PLANNER_OPTIONS.iter().any(|name| name.eq_ignore_ascii_case(&option.key))) {
+    for option in
+        table.options.iter().filter(|option| !PLANNER_OPTIONS.iter().any(|name| name.eq_ignore_ascii_case(&option.key)))
+    {
         options.set(&option.key, &option.value);
     }
     let columns = table.columns.iter().filter(|column| match only_written {
@@ -158,7 +160,11 @@ impl TableProviderFactory for Providers {
             }
             MEMORY => {
                 self.check_options(table, &[])?;
-                Arc::new(Fixture { name: table.name.clone(), schema: table.source_schema(), table: self.memory_table(table) })
+                Arc::new(Fixture {
+                    name: table.name.clone(),
+                    schema: table.source_schema(),
+                    table: self.memory_table(table),
+                })
             }
             CALLBACK => {
                 let message = format!("table `{}`: connector `callback` takes rows and has none to give", table.name);
@@ -166,7 +172,8 @@ impl TableProviderFactory for Providers {
             }
             _ => {
                 let definition = definition(table, table.source_schema(), false);
-                eagre_connectors::source(&definition, &self.environment).map_err(|error| connector_error(table, &error))?
+                eagre_connectors::source(&definition, &self.environment)
+                    .map_err(|error| connector_error(table, &error))?
             }
         };
         Ok(match &self.store {
@@ -183,7 +190,8 @@ impl TableProviderFactory for Providers {
             CALLBACK => {
                 let callbacks = lock(&self.callbacks);
                 let callback = callbacks.get(&table.name.to_lowercase()).cloned().ok_or_else(|| {
-                    let message = format!("table `{0}` has no function; call `register_callback(\"{0}\", ..)` first", table.name);
+                    let message =
+                        format!("table `{0}` has no function; call `register_callback(\"{0}\", ..)` first", table.name);
                     SqlError::plan(message, table.location)
                 })?;
                 Ok(Arc::new(callback))
@@ -204,19 +212,26 @@ impl TableProviderFactory for Providers {
     fn infer_schema(&self, table: &TableDefinition) -> Result<SchemaRef> {
         match connector(table) {
             PUSH | MEMORY | CALLBACK => {
-                let message = format!("table `{}` needs columns: connector `{}` has none of its own", table.name, connector(table));
+                let message = format!(
+                    "table `{}` needs columns: connector `{}` has none of its own",
+                    table.name,
+                    connector(table)
+                );
                 Err(SqlError::plan(message, table.location))
             }
             _ => {
                 let definition = definition(table, Arc::new(arrow::datatypes::Schema::empty()), false);
-                eagre_connectors::infer_schema(&table.name, &definition.options, &self.environment).map_err(|error| connector_error(table, &error))
+                eagre_connectors::infer_schema(&table.name, &definition.options, &self.environment)
+                    .map_err(|error| connector_error(table, &error))
             }
         }
     }
 
     fn changelog(&self, table: &TableDefinition) -> ChangelogMode {
         match table.option(CHANGELOG_MODE) {
-            Some(option) if connector(table) == PUSH && option.value.eq_ignore_ascii_case("retract") => ChangelogMode::Retract,
+            Some(option) if connector(table) == PUSH && option.value.eq_ignore_ascii_case("retract") => {
+                ChangelogMode::Retract
+            }
             _ => ChangelogMode::AppendOnly,
         }
     }
@@ -252,7 +267,12 @@ impl Source for Fixture {
         true
     }
 
-    fn open(&self, projection: &[usize], places: &Places, stop: StopFlag) -> eagre_engine::Result<Box<dyn SourceReader>> {
+    fn open(
+        &self,
+        projection: &[usize],
+        places: &Places,
+        stop: StopFlag,
+    ) -> eagre_engine::Result<Box<dyn SourceReader>> {
         self.rows().open(projection, places, stop)
     }
 }
@@ -279,7 +299,11 @@ impl Sink for MemoryTable {
     fn write(&mut self, _step: u64, deltas: &[Delta]) -> eagre_engine::Result<()> {
         let mut batches = lock(&self.batches);
         for delta in deltas {
-            if delta.weights.as_ref().is_some_and(|weights: &Int64Array| weights.values().iter().any(|weight| *weight != 1)) {
+            if delta
+                .weights
+                .as_ref()
+                .is_some_and(|weights: &Int64Array| weights.values().iter().any(|weight| *weight != 1))
+            {
                 return Err(EngineError::bug("a fixture was sent rows that are taken back"));
             }
             batches.push(delta.batch.clone());

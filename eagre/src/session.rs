@@ -253,7 +253,10 @@ impl Session {
                     if let Some(query) = &create.query {
                         let insert = Insert { table: create.name.clone(), columns: Vec::new(), query: query.clone() };
                         let kind = StatementKind::Insert(Box::new(insert));
-                        queries.push((number, Statement { kind, text: statement.text.clone(), location: statement.location }));
+                        queries.push((
+                            number,
+                            Statement { kind, text: statement.text.clone(), location: statement.location },
+                        ));
                     }
                 }
                 StatementKind::CreateView(create) => self.state().catalog.create_view(create)?,
@@ -411,7 +414,8 @@ impl Session {
         let planned: Vec<PlannedStatement<'_>> =
             statements.iter().flat_map(|(number, statement)| PlannedStatement::of(*number, statement)).collect();
         let options = PlanOptions {
-            idle_timeout_ms: Some(state.settings.duration_ms(settings::SOURCE_IDLE_TIMEOUT)).filter(|timeout| *timeout > 0),
+            idle_timeout_ms: Some(state.settings.duration_ms(settings::SOURCE_IDLE_TIMEOUT))
+                .filter(|timeout| *timeout > 0),
             ..PlanOptions::default()
         };
         Ok(planner::plan(&state.catalog, &planned, &options)?)
@@ -420,7 +424,9 @@ impl Session {
     /// Whether an `INSERT` fills a fixture: its rows are there for every statement after it.
     fn is_fixture(&self, insert: &Insert) -> Result<bool> {
         let state = self.state();
-        let Relation::Table(table) = state.catalog.lookup(&insert.table)? else { return Ok(false) };
+        let Relation::Table(table) = state.catalog.lookup(&insert.table)? else {
+            return Ok(false);
+        };
         Ok(connector(&table.definition) == MEMORY && matches!(*insert.query.ast.body, SetExpr::Values(_)))
     }
 
@@ -452,7 +458,8 @@ impl Session {
                 let text = |read: fn(&settings::Setting) -> &'static str| -> Vec<Option<String>> {
                     SETTINGS.iter().map(|setting| Some(read(setting).to_owned())).collect()
                 };
-                let values = SETTINGS.iter().map(|setting| Some(state.settings.text(setting.name).to_owned())).collect();
+                let values =
+                    SETTINGS.iter().map(|setting| Some(state.settings.text(setting.name).to_owned())).collect();
                 table(&[
                     ("setting", text(|setting| setting.name)),
                     ("value", values),
@@ -484,7 +491,10 @@ impl Session {
             ("type", columns.iter().map(|column| Some(column.data_type.clone())).collect()),
             ("null", columns.iter().map(|column| Some(column.nullable.to_string())).collect()),
             ("key", columns.iter().map(|column| column.key.then(|| "PRIMARY KEY".to_owned())).collect()),
-            ("extra", columns.iter().map(|column| Some(column.extra.clone()).filter(|extra| !extra.is_empty())).collect()),
+            (
+                "extra",
+                columns.iter().map(|column| Some(column.extra.clone()).filter(|extra| !extra.is_empty())).collect(),
+            ),
             ("comment", columns.iter().map(|column| column.comment.clone()).collect()),
         ])
     }
@@ -494,12 +504,22 @@ impl Session {
         let text = match &explain.analyze {
             None => {
                 let job = self.prepare_statements(statement, text)?.job;
-                let job = job.ok_or_else(|| SqlError::plan("there is nothing to explain: the statement runs no pipeline", explain.statement.location))?;
+                let job = job.ok_or_else(|| {
+                    SqlError::plan(
+                        "there is nothing to explain: the statement runs no pipeline",
+                        explain.statement.location,
+                    )
+                })?;
                 planner::explain(&job)
             }
             Some(analyze) => {
                 let job = self.prepare_statements(statement, text)?.job;
-                let job = job.ok_or_else(|| SqlError::plan("there is nothing to analyze: the statement runs no pipeline", explain.statement.location))?;
+                let job = job.ok_or_else(|| {
+                    SqlError::plan(
+                        "there is nothing to analyze: the statement runs no pipeline",
+                        explain.statement.location,
+                    )
+                })?;
                 crate::describe::analyze(self, job, analyze)?
             }
         };
@@ -521,6 +541,7 @@ fn at(error: Error, location: Option<eagre_sql::error::Location>) -> Error {
 
 /// A batch of text columns.
 pub(crate) fn table(columns: &[(&str, Vec<Option<String>>)]) -> Result<RecordBatch> {
-    let columns = columns.iter().map(|(name, values)| (*name, Arc::new(StringArray::from(values.clone())) as ArrayRef, true));
+    let columns =
+        columns.iter().map(|(name, values)| (*name, Arc::new(StringArray::from(values.clone())) as ArrayRef, true));
     RecordBatch::try_from_iter_with_nullable(columns).map_err(|error| Error::Engine(error.into()))
 }

@@ -6,6 +6,8 @@
 //! starts. Results are counted and summed, so that nothing is skipped. Time is that of the processor (`/proc/thread-self/schedstat`), so
 //! that neighbours on a shared machine do not show, except in the slowest step.
 
+#![allow(clippy::disallowed_methods)] // A measurement reads the clock.
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -343,7 +345,10 @@ fn main() {
         const STEPS: usize = 200_000;
         let rows: Vec<Delta> = (0..BATCH_ROWS).map(|row| batches[100].slice(row, 1)).collect();
         let start = thread_ns();
-        rows.iter().cycle().take(STEPS).for_each(|row| pair.step(vec![row.clone()], 0));
+        rows.iter()
+            .cycle()
+            .take(STEPS)
+            .for_each(|row| pair.step(vec![row.clone()], 0));
         println!(
             "one row a step, {name:<28} {:>8.2} us/step",
             (thread_ns() - start) as f64 / 1e3 / STEPS as f64

@@ -9,7 +9,9 @@
 //! foldhash): every input bit reaches both the high bits, which name the group, and the low ones. Bytes take XXH3. A seeded or
 //! "random state" hash was refused: a checkpoint would not find its shard again.
 
-use arrow::array::{Array, ArrayData, ArrayRef, AsArray, make_array};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, downcast_primitive};
 use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowNativeType, DataType, IntervalDayTime, IntervalMonthDayNano, i256};
 use arrow_row::{RowConverter, SortField};
@@ -242,8 +244,20 @@ pub(crate) use by_native;
 
 /// The values of a primitive column whose native type is `N`, whatever lies under nulls included.
 pub(crate) fn native_values<N: ArrowNativeType>(column: &ArrayRef) -> ScalarBuffer<N> {
-    let data = column.to_data();
-    ScalarBuffer::new(data.buffers()[0].clone(), data.offset(), data.len())
+    ScalarBuffer::from(values_buffer(column))
+}
+
+fn values_buffer(column: &ArrayRef) -> Buffer {
+    macro_rules! buffer {
+        ($type:ty) => {
+            column.as_primitive::<$type>().values().inner().clone()
+        };
+    }
+    let data_type = column.data_type();
+    downcast_primitive! {
+        data_type => (buffer),
+        other => unreachable!("{other} is not primitive"),
+    }
 }
 
 /// A primitive column of a type whose native type is `N`.
@@ -252,11 +266,19 @@ pub(crate) fn native_column<N: ArrowNativeType>(
     values: Vec<N>,
     nulls: Option<NullBuffer>,
 ) -> ArrayRef {
-    let data = ArrayData::builder(data_type.clone())
-        .len(values.len())
-        .nulls(nulls)
-        .add_buffer(Buffer::from_vec(values));
-    make_array(data.build().expect("one buffer of the type's native values"))
+    buffer_column(data_type, Buffer::from_vec(values), nulls)
+}
+
+fn buffer_column(data_type: &DataType, values: Buffer, nulls: Option<NullBuffer>) -> ArrayRef {
+    macro_rules! column {
+        ($type:ty) => {
+            Arc::new(PrimitiveArray::<$type>::new(values.into(), nulls).with_data_type(data_type.clone()))
+        };
+    }
+    downcast_primitive! {
+        data_type => (column),
+        other => unreachable!("{other} is not primitive"),
+    }
 }
 
 /// The hash of each row of `columns`, into `out` (which is overwritten). No columns: all 0.
@@ -349,8 +371,6 @@ fn hash_by(nulls: Option<&NullBuffer>, first: bool, out: &mut [u64], hash: impl 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{
         BinaryArray, BooleanArray, Decimal128Array, DictionaryArray, Float64Array, Int32Array, Int64Array,
         LargeStringArray, StringArray, StringViewArray, TimestampMillisecondArray,

@@ -76,10 +76,10 @@ settings! {
         "The time zone in which TIMESTAMP_LTZ values are shown and CURRENT_DATE is taken.";
     STEP_BYTES_MAX = "eagre.step.bytes_max", "64 mb", Kind::Bytes, "bytes",
         "The most bytes that a step takes in, over all sources and shards.";
-    STEP_ROWS_MAX = "eagre.step.rows_max", "65536", Kind::Count { min: 1 }, "rows",
-        "The most rows that a step takes in, over all sources and shards; 1 makes every row a step of its own.";
     STEPS_IN_FLIGHT = "eagre.step.in_flight", "4", Kind::Count { min: 1 }, "steps",
         "How many steps a fast shard may be ahead of a slow one.";
+    STEP_ROWS_MAX = "eagre.step.rows_max", "65536", Kind::Count { min: 1 }, "rows",
+        "The most rows that a step takes in, over all sources and shards; 1 makes every row a step of its own.";
 }
 
 /// Values that differ from the defaults.

@@ -32,7 +32,7 @@ fn kill_9() -> Result<(), String> {
     let calm_sql = sql(folder.path(), "calm");
     let calm_state = path(&folder, "calm-state");
     let started = Instant::now();
-    ended(command(&[
+    ended(&mut command(&[
         "run",
         "-e",
         &calm_sql,
@@ -73,7 +73,7 @@ fn kill_9() -> Result<(), String> {
         kills += 1;
         part_of(&calm, &visible_lines(&out)).map_err(|error| format!("{}: {error}", context(kills)))?;
     }
-    ended(command(&["run", "-e", &killed_sql, "--state", &state, "--shards", "2"])).ok()?;
+    ended(&mut command(&["run", "-e", &killed_sql, "--state", &state, "--shards", "2"])).ok()?;
     let killed = visible_lines(&out);
     part_of(&calm, &killed).map_err(|error| format!("{}: {error}", context(kills)))?;
     match killed == calm {
@@ -90,7 +90,7 @@ fn kill_9() -> Result<(), String> {
 /// How long the process takes before it reads its first row.
 fn started_up(folder: &TempDir) -> Result<Duration, String> {
     let started = Instant::now();
-    ended(command(&["check", "-e", &sql(folder.path(), "unused")])).ok()?;
+    ended(&mut command(&["check", "-e", &sql(folder.path(), "unused")])).ok()?;
     Ok(started.elapsed())
 }
 

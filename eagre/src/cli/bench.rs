@@ -112,18 +112,34 @@ pub(super) fn run(command: BenchCommand) -> Result<()> {
         text.split(',')
             .map(|part| parse_count(part.trim()).ok().filter(|n| *n > 0))
             .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| Error::usage(format!("{option} takes whole numbers of at least 1 separated by commas, not `{text}`")))
+            .ok_or_else(|| {
+                Error::usage(format!("{option} takes whole numbers of at least 1 separated by commas, not `{text}`"))
+            })
     };
     let shards = numbers(&args.shards, "--shards")?;
     let steps = numbers(&args.rows_per_step, "--rows-per-step")?;
     let events = Events::generate(&args, &queries)?;
     println!(
         "{:<10} {:>6} {:>9} {:>12} {:>8} {:>12} {:>8} {:>12} {:>9} {:>9} {:>9} {:>8} {:>6} {:>12} answer",
-        "query", "shards", "rows/step", "rows", "seconds", "rows/s", "cpu_s", "rows/cpu_s", "p50_ms", "p99_ms", "max_ms", "rss_mib", "ckpts", "datafusion/s"
+        "query",
+        "shards",
+        "rows/step",
+        "rows",
+        "seconds",
+        "rows/s",
+        "cpu_s",
+        "rows/cpu_s",
+        "p50_ms",
+        "p99_ms",
+        "max_ms",
+        "rss_mib",
+        "ckpts",
+        "datafusion/s"
     );
     let mut figures = Vec::new();
     for (name, text) in &queries {
-        let answer = if args.verify_events == 0 { "unchecked".to_owned() } else { verify(text, &events, args.verify_events)? };
+        let answer =
+            if args.verify_events == 0 { "unchecked".to_owned() } else { verify(text, &events, args.verify_events)? };
         let peer = if args.peer { Some(datafusion_rate(text, &events)?) } else { None };
         for shards in &shards {
             for rows_per_step in &steps {
@@ -140,7 +156,9 @@ pub(super) fn run(command: BenchCommand) -> Result<()> {
         std::fs::write(path, json).map_err(|error| Error::File { path: path.display().to_string(), error })?;
     }
     match figures.iter().find(|figure| figure.answer.starts_with("WRONG")) {
-        Some(figure) => Err(Error::usage(format!("{}: the answer differs from DataFusion's: {}", figure.query, figure.answer))),
+        Some(figure) => {
+            Err(Error::usage(format!("{}: the answer differs from DataFusion's: {}", figure.query, figure.answer)))
+        }
         None => Ok(()),
     }
 }
@@ -242,16 +260,27 @@ fn keyed(first: u64, rows: u64, event_rate: u64, seed: u64) -> Result<RecordBatc
         Field::new("v", DataType::Int64, false),
     ]);
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampMillisecondArray::from_iter_values((first..first + rows).map(|row| (row * 1_000 / event_rate.max(1)) as i64))),
+        Arc::new(TimestampMillisecondArray::from_iter_values(
+            (first..first + rows).map(|row| (row * 1_000 / event_rate.max(1)) as i64),
+        )),
         Arc::new(Int64Array::from_iter_values((first..first + rows).map(|row| (mix(row) % KEYS as u64) as i64))),
         Arc::new(Int64Array::from_iter_values((first..first + rows).map(|row| (mix(row) >> 40) as i64))),
     ];
     RecordBatch::try_new(Arc::new(schema), columns).map_err(|error| Error::Engine(error.into()))
 }
 
-fn session(text: &str, events: &Events, batches: Vec<RecordBatch>, shards: u64, rows_per_step: u64, state: Option<&str>) -> Result<Session> {
+fn session(
+    text: &str,
+    events: &Events,
+    batches: Vec<RecordBatch>,
+    shards: u64,
+    rows_per_step: u64,
+    state: Option<&str>,
+) -> Result<Session> {
     let (name, time, all) = events.table(text);
-    let mut builder = Session::builder().set("eagre.shards", shards.to_string()).set("eagre.step.rows_max", rows_per_step.to_string());
+    let mut builder = Session::builder()
+        .set("eagre.shards", shards.to_string())
+        .set("eagre.step.rows_max", rows_per_step.to_string());
     if let Some(state) = state {
         builder = builder.state(state).fresh(true);
     }
@@ -263,7 +292,14 @@ fn session(text: &str, events: &Events, batches: Vec<RecordBatch>, shards: u64, 
     Ok(session)
 }
 
-fn measure(name: &str, text: &str, events: &Events, shards: u64, rows_per_step: u64, state: Option<&str>) -> Result<Figure> {
+fn measure(
+    name: &str,
+    text: &str,
+    events: &Events,
+    shards: u64,
+    rows_per_step: u64,
+    state: Option<&str>,
+) -> Result<Figure> {
     let (_, _, batches) = events.table(text);
     let session = session(text, events, batches.to_vec(), shards, rows_per_step, state)?;
     let prepared = session.prepare(text)?;
@@ -278,7 +314,8 @@ fn measure(name: &str, text: &str, events: &Events, shards: u64, rows_per_step: 
     let metrics = job.metrics().cloned();
     let summary = job.wait_blocking()?;
     let (seconds, cpu_seconds) = (started.elapsed().as_secs_f64(), cpu_seconds() - cpu);
-    let metrics = metrics.map(|metrics| metrics.snapshot()).ok_or_else(|| Error::usage("the pipeline has no metrics"))?;
+    let metrics =
+        metrics.map(|metrics| metrics.snapshot()).ok_or_else(|| Error::usage("the pipeline has no metrics"))?;
     Ok(Figure {
         query: name.to_owned(),
         shards: shards as usize,
@@ -410,7 +447,9 @@ fn hash_column(column: &ArrayRef) -> EngineResult<u64> {
         DataType::Utf8View => {
             column.as_string_view().iter().flatten().fold(0u64, |sum, text| sum.wrapping_add(hash(text.as_bytes())))
         }
-        DataType::Utf8 => column.as_string::<i32>().iter().flatten().fold(0u64, |sum, text| sum.wrapping_add(hash(text.as_bytes()))),
+        DataType::Utf8 => {
+            column.as_string::<i32>().iter().flatten().fold(0u64, |sum, text| sum.wrapping_add(hash(text.as_bytes())))
+        }
         data_type => match data_type.primitive_width() {
             Some(width) => {
                 let data = column.to_data();

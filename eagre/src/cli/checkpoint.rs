@@ -39,10 +39,13 @@ pub(super) fn open(location: &str) -> Result<impl CheckpointStore + use<>> {
     // The command ends soon; its runtime ends with the process.
     std::mem::forget(runtime);
     let exists = location.contains("://") || std::path::Path::new(location).exists();
-    let environment = eagre_connectors::Environment { runtime: Some(handle), ..eagre_connectors::Environment::new("checkpoint") };
+    let environment =
+        eagre_connectors::Environment { runtime: Some(handle), ..eagre_connectors::Environment::new("checkpoint") };
     let store = eagre_connectors::ObjectCheckpointStore::open(location, &environment)?;
     if !exists || checkpoint::list(&store)?.is_empty() {
-        return Err(Error::usage(format!("there are no checkpoints in `{location}`; `eagre run --state {location}` writes them")));
+        return Err(Error::usage(format!(
+            "there are no checkpoints in `{location}`; `eagre run --state {location}` writes them"
+        )));
     }
     Ok(store)
 }
@@ -51,7 +54,10 @@ pub(super) fn run(command: CheckpointCommand) -> Result<()> {
     match command {
         CheckpointCommand::List(args) => {
             let store = open(&args.state)?;
-            println!("{:>10} {:>10} {:>12} {:>8} {:>14} finished", "checkpoint", "step", "rows", "shards", "state_bytes");
+            println!(
+                "{:>10} {:>10} {:>12} {:>8} {:>14} finished",
+                "checkpoint", "step", "rows", "shards", "state_bytes"
+            );
             for id in checkpoint::list(&store)? {
                 match read_manifest(&store, id) {
                     Ok(manifest) => println!(
@@ -75,7 +81,8 @@ pub(super) fn run(command: CheckpointCommand) -> Result<()> {
         }
         CheckpointCommand::Drop(args) => {
             let store = open(&args.state.state)?;
-            let id = args.checkpoint.ok_or_else(|| Error::usage("which checkpoint? `eagre checkpoint list` shows them"))?;
+            let id =
+                args.checkpoint.ok_or_else(|| Error::usage("which checkpoint? `eagre checkpoint list` shows them"))?;
             drop_checkpoint(&store, id)?;
             println!("dropped checkpoint {id}");
             Ok(())
@@ -100,7 +107,10 @@ fn inspect(store: &dyn CheckpointStore, manifest: &Manifest) -> Result<()> {
     for source in manifest.sources.values() {
         println!("source {}", source.table);
         for (name, partition) in &source.partitions {
-            let place = partition.place.as_ref().map_or("beginning".to_owned(), |place| format!("{} + {} rows", place.position, place.rows));
+            let place = partition
+                .place
+                .as_ref()
+                .map_or("beginning".to_owned(), |place| format!("{} + {} rows", place.position, place.rows));
             println!("  partition {name}: at {place}{}", if partition.ended { ", ended" } else { "" });
         }
     }

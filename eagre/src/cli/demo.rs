@@ -54,10 +54,17 @@ pub(super) fn run(args: DemoArgs) -> Result<()> {
     let session = builder.build()?;
     let rows = readings()?;
     let total = rows.num_rows();
-    let table = TableDefinition::from_schema("reading", &rows.schema()).with_watermark("ts", Some("ts - INTERVAL '1' HOUR"))?;
+    let table =
+        TableDefinition::from_schema("reading", &rows.schema()).with_watermark("ts", Some("ts - INTERVAL '1' HOUR"))?;
     session.register_source(table, Arc::new(MemorySource::new("reading", rows.schema(), batches(&rows))))?;
 
-    print(&mut out, format!("{total} real readings of {} series, as one stream ordered by time.\n\n{DAYS};\n\n{SWINGS};\n\n", SERIES.len()))?;
+    print(
+        &mut out,
+        format!(
+            "{total} real readings of {} series, as one stream ordered by time.\n\n{DAYS};\n\n{SWINGS};\n\n",
+            SERIES.len()
+        ),
+    )?;
     let clock = crate::clock::SystemClock::default();
     let started = eagre_engine::runtime::Clock::monotonic_ns(&clock);
     let mut job = session
@@ -75,7 +82,12 @@ pub(super) fn run(args: DemoArgs) -> Result<()> {
     let summary = job.wait_blocking()?;
     let seconds = (eagre_engine::runtime::Clock::monotonic_ns(&clock) - started) as f64 / 1e9;
 
-    print(&mut out, format!("Taxi rides in New York, mean of each half hour, by day ({CHART}); * = an anomaly that people labelled:\n"))?;
+    print(
+        &mut out,
+        format!(
+            "Taxi rides in New York, mean of each half hour, by day ({CHART}); * = an anomaly that people labelled:\n"
+        ),
+    )?;
     print(&mut out, chart(&days))?;
     print(&mut out, "\nThe machine's temperature, the widest swings within six hours:\n".to_owned())?;
     print(&mut out, widest(&swings))?;
@@ -111,8 +123,10 @@ fn readings() -> Result<RecordBatch> {
         ]));
         for batch in ReaderBuilder::new(columns).with_header(true).build(*csv).map_err(engine)? {
             let batch = batch.map_err(engine)?;
-            let (times, values) =
-                (batch.column(0).as_primitive::<TimestampMillisecondType>(), batch.column(1).as_primitive::<Float64Type>());
+            let (times, values) = (
+                batch.column(0).as_primitive::<TimestampMillisecondType>(),
+                batch.column(1).as_primitive::<Float64Type>(),
+            );
             rows.extend(times.values().iter().zip(values.values()).map(|(time, value)| (*time, *name, *value)));
         }
     }
@@ -131,7 +145,8 @@ fn batches(rows: &RecordBatch) -> Vec<RecordBatch> {
 }
 
 fn day(ms: i64) -> String {
-    arrow::temporal_conversions::timestamp_ms_to_datetime(ms).map_or_else(String::new, |time| time.format("%a %Y-%m-%d").to_string())
+    arrow::temporal_conversions::timestamp_ms_to_datetime(ms)
+        .map_or_else(String::new, |time| time.format("%a %Y-%m-%d").to_string())
 }
 
 /// One bar a day.
@@ -142,7 +157,11 @@ fn chart(batches: &[RecordBatch]) -> String {
         let starts = batch.column(0).as_primitive::<TimestampMillisecondType>();
         let names = batch.column(1).as_string::<i32>();
         let means = batch.column(4).as_primitive::<Float64Type>();
-        days.extend((0..batch.num_rows()).filter(|row| names.value(*row) == CHART).map(|row| (starts.value(row), means.value(row))));
+        days.extend(
+            (0..batch.num_rows())
+                .filter(|row| names.value(*row) == CHART)
+                .map(|row| (starts.value(row), means.value(row))),
+        );
     }
     days.sort_by_key(|(start, _)| *start);
     let most = days.iter().map(|(_, mean)| *mean).fold(1.0, f64::max);
@@ -150,7 +169,9 @@ fn chart(batches: &[RecordBatch]) -> String {
     for (start, mean) in days {
         let name = day(start);
         let date = name.split(' ').next_back().unwrap_or_default();
-        let labelled = windows.iter().any(|(from, to)| from.get(..10).is_some_and(|from| from <= date) && to.get(..10).is_some_and(|to| date <= to));
+        let labelled = windows.iter().any(|(from, to)| {
+            from.get(..10).is_some_and(|from| from <= date) && to.get(..10).is_some_and(|to| date <= to)
+        });
         let bar = "█".repeat((mean / most * CHART_COLUMNS).round() as usize);
         text.push_str(&format!("{name} {mean:>7.0} {bar}{}\n", if labelled { " *" } else { "" }));
     }
@@ -160,11 +181,21 @@ fn chart(batches: &[RecordBatch]) -> String {
 fn widest(batches: &[RecordBatch]) -> String {
     let mut swings = Vec::new();
     for batch in batches {
-        let (from, to) = (batch.column(1).as_primitive::<TimestampMillisecondType>(), batch.column(2).as_primitive::<TimestampMillisecondType>());
+        let (from, to) = (
+            batch.column(1).as_primitive::<TimestampMillisecondType>(),
+            batch.column(2).as_primitive::<TimestampMillisecondType>(),
+        );
         let swing = batch.column(3).as_primitive::<Float64Type>();
         swings.extend((0..batch.num_rows()).map(|row| (swing.value(row), from.value(row), to.value(row))));
     }
     swings.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let hour = |ms: i64| arrow::temporal_conversions::timestamp_ms_to_datetime(ms).map_or_else(String::new, |time| time.format("%H:%M").to_string());
-    swings.iter().take(5).map(|(swing, from, to)| format!("{} {} to {}: {swing:.1} degrees\n", day(*from), hour(*from), hour(*to))).collect()
+    let hour = |ms: i64| {
+        arrow::temporal_conversions::timestamp_ms_to_datetime(ms)
+            .map_or_else(String::new, |time| time.format("%H:%M").to_string())
+    };
+    swings
+        .iter()
+        .take(5)
+        .map(|(swing, from, to)| format!("{} {} to {}: {swing:.1} degrees\n", day(*from), hour(*from), hour(*to)))
+        .collect()
 }

@@ -191,9 +191,9 @@ impl SettingsArgs {
     fn settings(&self) -> Result<eagre_engine::settings::Settings> {
         let mut settings = crate::config::load(self.config.as_deref())?;
         for pair in &self.set {
-            let (name, value) = pair
-                .split_once('=')
-                .ok_or_else(|| Error::usage(format!("--set takes NAME=VALUE, not `{pair}`; SHOW SETTINGS lists the names")))?;
+            let (name, value) = pair.split_once('=').ok_or_else(|| {
+                Error::usage(format!("--set takes NAME=VALUE, not `{pair}`; SHOW SETTINGS lists the names"))
+            })?;
             settings.set(name.trim(), value)?;
         }
         Ok(settings)

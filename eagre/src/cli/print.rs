@@ -127,7 +127,12 @@ fn csv_ready(batch: &RecordBatch) -> Result<RecordBatch> {
         drop(writer);
         let cells = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| {
             let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(line).unwrap_or_default();
-            object.into_iter().next().map(|(_, value)| value).filter(|value| !value.is_null()).map(|value| value.to_string())
+            object
+                .into_iter()
+                .next()
+                .map(|(_, value)| value)
+                .filter(|value| !value.is_null())
+                .map(|value| value.to_string())
         });
         columns.push(Arc::new(cells.collect::<StringArray>()) as ArrayRef);
         fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));

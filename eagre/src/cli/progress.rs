@@ -58,7 +58,8 @@ impl Progress {
 }
 
 fn line(snapshot: &MetricsSnapshot, rate: f64) -> String {
-    let watermark = snapshot.nodes.iter().filter_map(|node| node.watermark_ms).filter(|watermark| *watermark != i64::MAX).min();
+    let watermark =
+        snapshot.nodes.iter().filter_map(|node| node.watermark_ms).filter(|watermark| *watermark != i64::MAX).min();
     let state: u64 = snapshot.nodes.iter().map(|node| node.state_bytes).sum();
     let mut line = format!("{} events, {}/s", count(snapshot.rows_read as f64), count(rate));
     if let Some(watermark) = watermark.and_then(arrow::temporal_conversions::timestamp_ms_to_datetime) {

@@ -33,8 +33,9 @@ pub(super) struct ReplayArgs {
 
 pub(super) fn run(args: ReplayArgs) -> Result<()> {
     let store: Arc<dyn CheckpointStore> = Arc::new(super::checkpoint::open(&args.state)?);
-    let object = JobObject::read(store.as_ref())?
-        .ok_or_else(|| Error::usage(format!("`{}` does not say what ran there; was it written by `eagre run --state`?", args.state)))?;
+    let object = JobObject::read(store.as_ref())?.ok_or_else(|| {
+        Error::usage(format!("`{}` does not say what ran there; was it written by `eagre run --state`?", args.state))
+    })?;
     let newest = checkpoint::read_latest(store.as_ref())?.ok_or_else(|| Error::usage("there is no checkpoint"))?;
     let until = args.until_step.unwrap_or(newest.step);
     if args.from_step > until || until > newest.step {
@@ -127,7 +128,8 @@ impl Sink for ReplaySink {
             self.format(step, &words, &rows, &mut text)?;
         }
         if self.at_once {
-            let error = |error: std::io::Error| EngineError::Sink { table: self.table.clone(), message: error.to_string() };
+            let error =
+                |error: std::io::Error| EngineError::Sink { table: self.table.clone(), message: error.to_string() };
             return std::io::stdout().lock().write_all(&text).map_err(error);
         }
         let mut by_step = self.lines.by_step.lock().unwrap_or_else(PoisonError::into_inner);

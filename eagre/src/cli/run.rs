@@ -126,7 +126,10 @@ pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&P
 fn tell_losses(metrics: &Metrics, _summary: &Summary) {
     let snapshot = metrics.snapshot();
     for node in snapshot.nodes.iter().filter(|node| node.rows_bad > 0) {
-        eprintln!("note: {} rows of `{1}` could not be read; SELECT * FROM {1}.errors shows them", node.rows_bad, node.label.table);
+        eprintln!(
+            "note: {} rows of `{1}` could not be read; SELECT * FROM {1}.errors shows them",
+            node.rows_bad, node.label.table
+        );
     }
     let late: u64 = snapshot.nodes.iter().map(|node| node.rows_late).sum();
     if late > 0 {
@@ -136,7 +139,10 @@ fn tell_losses(metrics: &Metrics, _summary: &Summary) {
             .filter(|node| node.label.name == "Source" && !node.label.table.is_empty())
             .map(|node| format!("{}.late", node.label.table))
             .collect();
-        eprintln!("note: {late} rows came too late for a window; SELECT from {} beside the query shows them", tables.join(" or "));
+        eprintln!(
+            "note: {late} rows came too late for a window; SELECT from {} beside the query shows them",
+            tables.join(" or ")
+        );
     }
 }
 

@@ -141,7 +141,9 @@ impl Sink for ResultSink {
 
     fn prepare(&mut self, step: u64) -> Result<Option<serde_json::Value>> {
         self.send_recovered();
-        let Some(durable) = &mut self.durable else { return Ok(None) };
+        let Some(durable) = &mut self.durable else {
+            return Ok(None);
+        };
         if !durable.fresh.is_empty() {
             let name = format!("{}{step:020}-{}", durable.prefix, durable.run);
             durable.store.put_if_absent(&name, &encode_changes(&std::mem::take(&mut durable.fresh))?)?;
@@ -155,11 +157,14 @@ impl Sink for ResultSink {
     }
 
     fn recover(&mut self, transaction: Option<&serde_json::Value>) -> Result<()> {
-        let (Some(durable), Some(transaction)) = (&mut self.durable, transaction) else { return Ok(()) };
+        let (Some(durable), Some(transaction)) = (&mut self.durable, transaction) else {
+            return Ok(());
+        };
         let objects = transaction["objects"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
         durable.objects = objects.map(str::to_owned).collect();
         for name in &durable.objects {
-            let missing = || EngineError::Checkpoint { message: format!("`{name}` in {} is missing", durable.store.describe()) };
+            let missing =
+                || EngineError::Checkpoint { message: format!("`{name}` in {} is missing", durable.store.describe()) };
             let bytes = durable.store.get(name)?.ok_or_else(missing)?;
             self.recovered.extend(decode_changes(&bytes)?);
         }
@@ -174,7 +179,9 @@ impl Sink for ResultSink {
 
 /// Changes as one Arrow stream; step and weight are its last columns.
 fn encode_changes(changes: &[Change]) -> Result<Vec<u8>> {
-    let Some(first) = changes.first() else { return Ok(Vec::new()) };
+    let Some(first) = changes.first() else {
+        return Ok(Vec::new());
+    };
     let mut fields: Vec<_> = first.batch.schema().fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new(STEP_COLUMN, DataType::UInt64, false)));
     fields.push(Arc::new(Field::new(WEIGHT_COLUMN, DataType::Int64, true)));
@@ -249,7 +256,8 @@ impl Materialized {
     }
 
     fn count(&mut self, batch: &RecordBatch, weights: Option<&Int64Array>) -> Result<()> {
-        let counted = self.counted.as_mut().ok_or_else(|| EngineError::bug("rows are counted before there is a counter"))?;
+        let counted =
+            self.counted.as_mut().ok_or_else(|| EngineError::bug("rows are counted before there is a counter"))?;
         let rows = counted.converter.convert_columns(batch.columns())?;
         for row in 0..batch.num_rows() {
             let weight = weights.map_or(1, |weights| weights.value(row));
@@ -271,7 +279,9 @@ impl Materialized {
     /// # Errors
     /// A row was taken back more often than it came: a bug in an operator.
     pub fn finish(self) -> Result<Vec<RecordBatch>> {
-        let Some(counted) = self.counted else { return Ok(self.batches) };
+        let Some(counted) = self.counted else {
+            return Ok(self.batches);
+        };
         let mut kept = Vec::new();
         for (row, weight) in &counted.rows {
             if *weight < 0 {
@@ -301,8 +311,14 @@ impl Counted {
 
 /// The words of a changelog for rows with weights: `+I`, `-D`, and `-U`/`+U` where a row of the same key goes and comes in one
 /// change. A weight of more than one repeats the row. Returns the words and the rows they belong to.
-pub fn changelog(batch: &RecordBatch, weights: Option<&Int64Array>, key: Option<&[usize]>) -> Result<(Vec<&'static str>, RecordBatch)> {
-    let Some(weights) = weights else { return Ok((vec!["+I"; batch.num_rows()], batch.clone())) };
+pub fn changelog(
+    batch: &RecordBatch,
+    weights: Option<&Int64Array>,
+    key: Option<&[usize]>,
+) -> Result<(Vec<&'static str>, RecordBatch)> {
+    let Some(weights) = weights else {
+        return Ok((vec!["+I"; batch.num_rows()], batch.clone()));
+    };
     let mut keys = None;
     if let Some(columns) = key.filter(|columns| !columns.is_empty()) {
         let columns: Vec<ArrayRef> = columns.iter().map(|column| Arc::clone(batch.column(*column))).collect();
@@ -312,14 +328,22 @@ pub fn changelog(batch: &RecordBatch, weights: Option<&Int64Array>, key: Option<
     let (mut came, mut went) = (std::collections::HashSet::new(), std::collections::HashSet::new());
     if let Some(keys) = &keys {
         for (row, weight) in weights.values().iter().enumerate() {
-            if *weight > 0 { came.insert(keys.row(row)) } else { went.insert(keys.row(row)) };
+            if *weight > 0 {
+                came.insert(keys.row(row))
+            } else {
+                went.insert(keys.row(row))
+            };
         }
     }
     let global = key.is_some_and(<[usize]>::is_empty);
     let updates = |row: usize| match &keys {
         Some(keys) => came.contains(&keys.row(row)) && went.contains(&keys.row(row)),
         // A key of no columns: there is one row at most.
-        None => global && weights.values().iter().any(|weight| *weight > 0) && weights.values().iter().any(|weight| *weight < 0),
+        None => {
+            global
+                && weights.values().iter().any(|weight| *weight > 0)
+                && weights.values().iter().any(|weight| *weight < 0)
+        }
     };
     let mut words = Vec::with_capacity(batch.num_rows());
     let mut rows = Vec::with_capacity(batch.num_rows());

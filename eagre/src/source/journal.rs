@@ -72,7 +72,9 @@ impl Source for JournaledSource {
         let mut backlog = VecDeque::new();
         let mut next = resume;
         for name in self.store.list(&self.prefix())? {
-            let Some(number) = name.rsplit('/').next().and_then(|number| number.parse::<u64>().ok()) else { continue };
+            let Some(number) = name.rsplit('/').next().and_then(|number| number.parse::<u64>().ok()) else {
+                continue;
+            };
             if number >= resume {
                 backlog.push_back((number, name));
             }
@@ -91,7 +93,10 @@ impl Source for JournaledSource {
                 }
             });
             let table = self.table.clone();
-            thread.map_err(|error| EngineError::Source { table, message: format!("no thread could be started: {error}") })?;
+            thread.map_err(|error| EngineError::Source {
+                table,
+                message: format!("no thread could be started: {error}"),
+            })?;
         }
         Ok(Box::new(JournalReader {
             store: Arc::clone(&self.store),
@@ -138,7 +143,8 @@ impl SourceReader for JournalReader {
             return Ok(SourceEvent::Partitions(vec![Arc::clone(&self.partition)]));
         }
         if let Some((number, name)) = self.backlog.pop_front() {
-            let bytes = self.store.get(&name)?.ok_or_else(|| EngineError::Store { message: format!("`{name}` is missing") })?;
+            let bytes =
+                self.store.get(&name)?.ok_or_else(|| EngineError::Store { message: format!("`{name}` is missing") })?;
             return Ok(SourceEvent::Batch(self.decode(number, &bytes)?));
         }
         if let Some(batch) = self.ready.pop_front() {
@@ -182,7 +188,8 @@ impl JournalReader {
         let mut bad_rows = Vec::new();
         let mut rows = 0;
         for batch in &group {
-            bad_rows.extend(batch.bad_rows.iter().map(|bad| BadRow { before_row: rows + bad.before_row, ..bad.clone() }));
+            bad_rows
+                .extend(batch.bad_rows.iter().map(|bad| BadRow { before_row: rows + bad.before_row, ..bad.clone() }));
             rows += batch.batch.num_rows();
         }
         let merged = arrow::compute::concat_batches(&schema, group.iter().map(|batch| &batch.batch))?;
@@ -215,7 +222,8 @@ impl JournalReader {
     }
 
     fn decode(&self, number: u64, bytes: &[u8]) -> Result<SourceBatch> {
-        let damaged = || EngineError::Checkpoint { message: format!("journal object {}{number:020} is damaged", self.prefix) };
+        let damaged =
+            || EngineError::Checkpoint { message: format!("journal object {}{number:020} is damaged", self.prefix) };
         let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
         let (rows, bad) = rest.split_at_checked(u64::from_le_bytes(*length) as usize).ok_or_else(damaged)?;
         let mut batches = StreamReader::try_new(Cursor::new(rows), None)?;
@@ -267,7 +275,10 @@ fn encode(batch: &SourceBatch) -> Result<Vec<u8>> {
     }
     let bad = &batch.bad_rows;
     let bad = RecordBatch::try_from_iter([
-        ("before_row", Arc::new(UInt64Array::from_iter_values(bad.iter().map(|bad| bad.before_row as u64))) as ArrayRef),
+        (
+            "before_row",
+            Arc::new(UInt64Array::from_iter_values(bad.iter().map(|bad| bad.before_row as u64))) as ArrayRef,
+        ),
         ("origin", Arc::new(StringArray::from_iter_values(bad.iter().map(|bad| &bad.origin)))),
         ("offset", Arc::new(UInt64Array::from_iter_values(bad.iter().map(|bad| bad.offset)))),
         ("reason", Arc::new(StringArray::from_iter_values(bad.iter().map(|bad| &bad.reason)))),

@@ -66,7 +66,9 @@ impl SourceReader for MemoryReader {
         if !std::mem::replace(&mut self.announced, true) {
             return Ok(SourceEvent::Partitions(vec![Arc::clone(&self.partition)]));
         }
-        let Some(batch) = self.batches.get(self.next) else { return Ok(SourceEvent::End) };
+        let Some(batch) = self.batches.get(self.next) else {
+            return Ok(SourceEvent::End);
+        };
         let position = |index: usize| -> Position { json!(index) };
         let event = SourceEvent::Batch(SourceBatch {
             partition: Arc::clone(&self.partition),

@@ -104,7 +104,8 @@ impl InputHandle {
             return usage(format!("table `{}`: every row needs a weight that is not zero", self.table));
         }
         // The types are the table's; names and metadata become so, and a null where none may be is told here.
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec()).map_err(EngineError::from)?;
+        let batch =
+            RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec()).map_err(EngineError::from)?;
         let (taken, done) = oneshot::channel();
         let sender = self.sender.clone();
         let ended = || Error::Usage { message: format!("the pipeline that reads table `{}` has ended", self.table) };
@@ -115,7 +116,10 @@ impl InputHandle {
                 crossbeam_channel::TrySendError::Full(pushed) => pushed,
                 crossbeam_channel::TrySendError::Disconnected(_) => return Err(ended()),
             };
-            tokio::task::spawn_blocking(move || sender.send(pushed)).await.map_err(|_| ended())?.map_err(|_| ended())?;
+            tokio::task::spawn_blocking(move || sender.send(pushed))
+                .await
+                .map_err(|_| ended())?
+                .map_err(|_| ended())?;
         }
         done.await.map_err(|_| ended())
     }

@@ -82,8 +82,7 @@ pub(crate) fn natives<N: ArrowNativeType>(array: &ArrayRef, data_type: &DataType
 
 /// The validity of a result column: `None` where all are valid.
 pub(crate) fn nulls(valid: Vec<bool>) -> Option<NullBuffer> {
-    let nulls = NullBuffer::from(valid);
-    (nulls.null_count() > 0).then_some(nulls)
+    (!valid.iter().all(|valid| *valid)).then(|| NullBuffer::from(valid))
 }
 
 /// A column of counts.

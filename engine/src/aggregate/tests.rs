@@ -357,7 +357,8 @@ fn bytes_and_booleans_by_hand() {
         ordinals: Some(&ordinals),
         ..RowInfo::default()
     };
-    let layouts: [&dyn Fn(&[Option<&str>]) -> ArrayRef; 3] = [
+    type Layout<'a> = &'a dyn Fn(&[Option<&str>]) -> ArrayRef;
+    let layouts: [Layout<'_>; 3] = [
         &|words| array(StringArray::from(words.to_vec())),
         &|words| array(StringViewArray::from(words.to_vec())),
         &|words| {

@@ -116,7 +116,9 @@ struct Consumer {
 struct Port {
     /// How many producers there are: all shards behind an exchange, else one.
     producers: usize,
-    /// One entry a step, from the consumer's next step on.
+    /// The step of the first entry: the consumer's next one, or, while it is pending, the one after.
+    first: u64,
+    /// One entry a step.
     steps: VecDeque<PortStep>,
 }
 
@@ -145,7 +147,7 @@ impl Shard {
                     Route::Hash(columns) if shards > 1 => Some(columns.clone()),
                     _ => None,
                 };
-                ports.push(Port { producers: if hash.is_some() { shards } else { 1 }, steps: VecDeque::new() });
+                ports.push(Port { producers: if hash.is_some() { shards } else { 1 }, first: done + 1, steps: VecDeque::new() });
                 nodes[edge.from].consumers[edge.port as usize].push(Consumer { node: position, port, hash });
             }
             nodes.push(ShardNode {
@@ -220,9 +222,8 @@ impl Shard {
     }
 
     fn arrive(&mut self, node: usize, port: usize, step: u64, from: usize, deltas: Vec<Delta>) {
-        let next = self.nodes[node].next;
         let port = &mut self.nodes[node].ports[port];
-        let slot = (step - next) as usize;
+        let slot = (step - port.first) as usize;
         while port.steps.len() <= slot {
             port.steps.push_back(PortStep::default());
         }
@@ -268,6 +269,7 @@ impl Shard {
         } else {
             let take = |port: &mut Port| {
                 let step = port.steps.pop_front().expect("a ready port has its step");
+                port.first += 1;
                 let mut producers = step.by_producer.into_iter();
                 let mut deltas = producers.next().unwrap_or_default();
                 producers.for_each(|more| deltas.extend(more));

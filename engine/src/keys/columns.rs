@@ -1,0 +1,193 @@
+//! Between key columns and the words and bytes in which keys are kept.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, GenericByteArray, GenericByteViewArray};
+use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
+use arrow::datatypes::{
+    BinaryType, BinaryViewType, ByteArrayType, ByteViewType, DataType, LargeBinaryType, LargeUtf8Type, StringViewType,
+    Utf8Type,
+};
+
+use crate::aggregate::Slots;
+use crate::error::{EngineError, Result};
+use crate::hash::{Words, by_native, native_column, native_values};
+
+/// Whether a type is kept as plain bytes.
+pub(crate) fn is_bytes(data_type: &DataType) -> bool {
+    use DataType::{Binary, BinaryView, LargeBinary, LargeUtf8, Utf8, Utf8View};
+    matches!(
+        data_type,
+        Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | BinaryView
+    )
+}
+
+/// How many words a value of a fixed-width type takes; `None` for all other types.
+pub(crate) fn word_count(data_type: &DataType) -> Option<usize> {
+    macro_rules! count {
+        ($native:ty) => {
+            Some(<$native as Words>::COUNT)
+        };
+    }
+    by_native! {
+        data_type => count,
+        DataType::Boolean => Some(1),
+        _ => None,
+    }
+}
+
+/// The values of a one-word column as words, whatever lies under nulls included.
+pub(super) fn column_words(column: &ArrayRef) -> Result<ScalarBuffer<u64>> {
+    macro_rules! words {
+        (i64) => {
+            // Eight bytes that are their own word.
+            native_values::<u64>(column)
+        };
+        (u64) => {
+            native_values::<u64>(column)
+        };
+        ($native:ty) => {
+            native_values::<$native>(column)
+                .iter()
+                .map(|value| value.to_words()[0])
+                .collect()
+        };
+    }
+    Ok(by_native! {
+        column.data_type() => words,
+        DataType::Boolean => column.as_boolean().values().iter().map(u64::from).collect(),
+        other => return Err(EngineError::bug(format!("a word key column has type {other}"))),
+    })
+}
+
+pub(super) fn words_column(data_type: &DataType, words: Vec<u64>, nulls: Option<NullBuffer>) -> ArrayRef {
+    macro_rules! column {
+        ($native:ty) => {{
+            let values = words
+                .iter()
+                .map(|word| <$native as Words>::from_words(&[*word, 0, 0, 0]))
+                .collect();
+            native_column::<$native>(data_type, values, nulls)
+        }};
+    }
+    by_native! {
+        data_type => column,
+        DataType::Boolean => {
+            Arc::new(BooleanArray::new(BooleanBuffer::collect_bool(words.len(), |row| words[row] != 0), nulls))
+        },
+        _ => unreachable!("only fixed-width types are kept as words"),
+    }
+}
+
+/// Writes a fixed-width column into rows of `stride` words, from word `offset` on; bit `index` of word 0 says null. Returns how many
+/// words a value takes.
+pub(super) fn scatter_words(
+    column: &ArrayRef,
+    rows: &mut [u64],
+    stride: usize,
+    offset: usize,
+    index: usize,
+) -> Result<usize> {
+    fn natives<N: Words>(values: &[N], rows: &mut [u64], stride: usize, offset: usize) -> usize {
+        for (row, value) in rows.chunks_exact_mut(stride).zip(values) {
+            row[offset..offset + N::COUNT].copy_from_slice(&value.to_words()[..N::COUNT]);
+        }
+        N::COUNT
+    }
+    macro_rules! scatter {
+        ($native:ty) => {
+            natives(&native_values::<$native>(column), rows, stride, offset)
+        };
+    }
+    let count = by_native! {
+        column.data_type() => scatter,
+        DataType::Boolean => {
+            for (row, value) in rows.chunks_exact_mut(stride).zip(column.as_boolean().values().iter()) {
+                row[offset] = u64::from(value);
+            }
+            1
+        },
+        other => return Err(EngineError::bug(format!("a word key column has type {other}"))),
+    };
+    if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) {
+        for (row, valid) in rows.chunks_exact_mut(stride).zip(nulls.iter()) {
+            if !valid {
+                row[0] |= 1 << index;
+                row[offset..offset + count].fill(0);
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// The column that [`scatter_words`] wrote, for `slots`.
+pub(super) fn gather_words(
+    data_type: &DataType,
+    words: &[u64],
+    stride: usize,
+    offset: usize,
+    index: usize,
+    slots: Slots<'_>,
+) -> ArrayRef {
+    let is_valid = |slot: usize| words[slot * stride] & (1 << index) == 0;
+    let nulls = NullBuffer::from_iter(slots.iter().map(is_valid));
+    let nulls = (nulls.null_count() > 0).then_some(nulls);
+    macro_rules! column {
+        ($native:ty) => {{
+            let values = slots
+                .iter()
+                .map(|slot| <$native as Words>::from_words(&words[slot * stride + offset..]))
+                .collect();
+            native_column::<$native>(data_type, values, nulls)
+        }};
+    }
+    by_native! {
+        data_type => column,
+        DataType::Boolean => {
+            let values = slots.iter().map(|slot| words[slot * stride + offset] != 0).collect();
+            Arc::new(BooleanArray::new(values, nulls))
+        },
+        _ => unreachable!("only fixed-width types are kept as words"),
+    }
+}
+
+/// A string or binary column of the given type.
+pub(crate) fn bytes_column<'a>(data_type: &DataType, values: impl Iterator<Item = Option<&'a [u8]>>) -> ArrayRef {
+    fn offsets<'a, T: ByteArrayType>(values: impl Iterator<Item = Option<&'a [u8]>>) -> ArrayRef {
+        let bytes = arrow::array::GenericBinaryArray::<T::Offset>::from_iter(values);
+        let (offsets, data, nulls) = bytes.into_parts();
+        Arc::new(GenericByteArray::<T>::new(offsets, data, nulls))
+    }
+    fn views<'a, T: ByteViewType + ?Sized>(values: impl Iterator<Item = Option<&'a [u8]>>) -> ArrayRef {
+        let (views, buffers, nulls) = arrow::array::BinaryViewArray::from_iter(values).into_parts();
+        Arc::new(GenericByteViewArray::<T>::new(views, buffers, nulls))
+    }
+    match data_type {
+        DataType::Utf8 => offsets::<Utf8Type>(values),
+        DataType::LargeUtf8 => offsets::<LargeUtf8Type>(values),
+        DataType::Binary => offsets::<BinaryType>(values),
+        DataType::LargeBinary => offsets::<LargeBinaryType>(values),
+        DataType::Utf8View => views::<StringViewType>(values),
+        DataType::BinaryView => views::<BinaryViewType>(values),
+        other => unreachable!("{other} is not kept as bytes"),
+    }
+}
+
+/// Floats in the form by which keys compare: 0.0 for both zeros, one NaN. Other columns as they are.
+pub(crate) fn canonical_floats(column: &ArrayRef) -> ArrayRef {
+    macro_rules! canonical {
+        ($type:ty) => {
+            Arc::new(
+                column
+                    .as_primitive::<$type>()
+                    .unary::<_, $type>(|value| Words::from_words(&value.to_words())),
+            )
+        };
+    }
+    match column.data_type() {
+        DataType::Float16 => canonical!(arrow::datatypes::Float16Type),
+        DataType::Float32 => canonical!(arrow::datatypes::Float32Type),
+        DataType::Float64 => canonical!(arrow::datatypes::Float64Type),
+        _ => Arc::clone(column),
+    }
+}

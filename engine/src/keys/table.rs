@@ -1,0 +1,188 @@
+//! The hash table behind keys of more than a word, and the arena of those of any length.
+//!
+//! Open addressing with linear probing. Removal shifts back, so there are no tombstones; and a table that holds little is emptied entry
+//! by entry, youngest first, because the capacity that a large step left behind must not cost the small ones after it.
+
+/// Marks an unused table entry.
+pub(super) const EMPTY: u32 = u32::MAX;
+/// The fewest entries of a table.
+pub(super) const ENTRIES_MIN: usize = 64;
+/// A multiplier with well-spread bits (2^64 / golden ratio), for tables whose keys are not hashed.
+pub(super) const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Whether the entry at `next` whose probe starts at `home` may move back into `hole`.
+#[inline]
+pub(super) fn may_move(home: usize, hole: usize, next: usize, mask: usize) -> bool {
+    // The hole lies on the way from home to where the entry is.
+    (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(hole) & mask)
+}
+
+/// A table from hashes to slots; what a slot's key is, the caller knows.
+#[derive(Default)]
+pub(super) struct SlotTable {
+    /// `(low half of the hash, slot)`, a power of two of them, at most 5/8 used.
+    pub(super) entries: Vec<(u32, u32)>,
+    pub(super) shift: u32,
+    pub(super) used: usize,
+    /// The hash of each slot.
+    pub(super) hashes: Vec<u64>,
+}
+
+impl SlotTable {
+    pub(super) fn bytes(&self) -> usize {
+        (self.entries.capacity() + self.hashes.capacity()) * 8
+    }
+
+    #[inline(always)]
+    pub(super) fn home(&self, hash: u64) -> usize {
+        (hash.wrapping_mul(SPREAD) >> self.shift) as usize
+    }
+
+    #[inline(always)]
+    pub(super) fn find(&self, hash: u64, equal: impl Fn(u32) -> bool) -> Option<u32> {
+        let entries = self.entries.as_slice();
+        if entries.is_empty() {
+            return None;
+        }
+        let mask = entries.len() - 1;
+        let mut position = self.home(hash);
+        loop {
+            let (tag, slot) = entries[position & mask];
+            if slot == EMPTY {
+                return None;
+            }
+            if tag == hash as u32 && equal(slot) {
+                return Some(slot);
+            }
+            position += 1;
+        }
+    }
+
+    pub(super) fn insert(&mut self, hash: u64, slot: u32) {
+        if (self.used + 1) * 8 > self.entries.len() * 5 {
+            let size = (self.entries.len() * 2).max(ENTRIES_MIN);
+            let old = std::mem::replace(&mut self.entries, vec![(0, EMPTY); size]);
+            self.shift = 64 - size.trailing_zeros();
+            for (_, slot) in old.into_iter().filter(|(_, slot)| *slot != EMPTY) {
+                self.place(self.hashes[slot as usize], slot);
+            }
+        }
+        if slot as usize == self.hashes.len() {
+            self.hashes.push(hash);
+        } else {
+            self.hashes[slot as usize] = hash;
+        }
+        self.place(hash, slot);
+        self.used += 1;
+    }
+
+    pub(super) fn place(&mut self, hash: u64, slot: u32) {
+        let mask = self.entries.len() - 1;
+        let mut position = self.home(hash);
+        while self.entries[position].1 != EMPTY {
+            position = (position + 1) & mask;
+        }
+        self.entries[position] = (hash as u32, slot);
+    }
+
+    pub(super) fn position(&self, slot: u32) -> usize {
+        let mask = self.entries.len() - 1;
+        let mut position = self.home(self.hashes[slot as usize]);
+        while self.entries[position].1 != slot {
+            position = (position + 1) & mask;
+        }
+        position
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) {
+        let mask = self.entries.len() - 1;
+        let mut hole = self.position(slot);
+        let mut next = (hole + 1) & mask;
+        while self.entries[next].1 != EMPTY {
+            let home = self.home(self.hashes[self.entries[next].1 as usize]);
+            if may_move(home, hole, next, mask) {
+                self.entries[hole] = self.entries[next];
+                hole = next;
+            }
+            next = (next + 1) & mask;
+        }
+        self.entries[hole].1 = EMPTY;
+        self.used -= 1;
+    }
+
+    /// Empties the table; `skip` is a slot that never was in it (the null of a byte column), `live` are the slots in use where some
+    /// were removed.
+    pub(super) fn clear(&mut self, skip: Option<u32>, live: Option<&[u32]>) {
+        if self.hashes.len() * 8 >= self.entries.len() {
+            self.entries.fill((0, EMPTY));
+        } else if let Some(live) = live {
+            live.iter()
+                .filter(|slot| Some(**slot) != skip)
+                .for_each(|slot| self.remove(*slot));
+        } else {
+            for slot in (0..self.hashes.len() as u32).rev().filter(|slot| Some(*slot) != skip) {
+                let position = self.position(slot);
+                self.entries[position].1 = EMPTY;
+            }
+        }
+        self.hashes.clear();
+        self.used = 0;
+    }
+}
+
+/// Variable-length keys, one after the other.
+#[derive(Default)]
+pub(super) struct Arena {
+    pub(super) bytes: Vec<u8>,
+    /// Where each slot's key lies.
+    pub(super) spans: Vec<(usize, u32)>,
+    /// Bytes of removed keys.
+    pub(super) garbage: usize,
+}
+
+impl Arena {
+    #[inline(always)]
+    pub(super) fn get(&self, slot: u32) -> &[u8] {
+        let (start, length) = self.spans[slot as usize];
+        &self.bytes[start..start + length as usize]
+    }
+
+    pub(super) fn set(&mut self, slot: u32, key: &[u8]) {
+        let span = (
+            self.bytes.len(),
+            u32::try_from(key.len()).expect("arrow rows and strings stay below 4 GiB"),
+        );
+        self.bytes.extend_from_slice(key);
+        if slot as usize == self.spans.len() {
+            self.spans.push(span);
+        } else {
+            self.spans[slot as usize] = span;
+        }
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) {
+        self.garbage += self.spans[slot as usize].1 as usize;
+        self.spans[slot as usize] = (0, 0);
+        if self.garbage > 4_096 && self.garbage * 2 > self.bytes.len() {
+            let mut bytes = Vec::with_capacity(self.bytes.len() - self.garbage);
+            for (start, length) in &mut self.spans {
+                let end = *start + *length as usize;
+                let moved = bytes.len();
+                bytes.extend_from_slice(&self.bytes[*start..end]);
+                *start = moved;
+            }
+            self.bytes = bytes;
+            self.garbage = 0;
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.spans.clear();
+        self.garbage = 0;
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.capacity() + self.spans.capacity() * 16
+    }
+}
