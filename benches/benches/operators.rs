@@ -74,7 +74,8 @@ impl Pair {
     }
 
     fn groups() -> Self {
-        let local = PartialAggregateFactory::new(schema(), vec![1], count_sum_max(), PartialWindows::None).expect("a plan");
+        let local =
+            PartialAggregateFactory::new(schema(), vec![1], count_sum_max(), PartialWindows::None).expect("a plan");
         let global = GroupAggregateFactory::new(local.output_schema(), 1, count_sum_max(), None, None);
         Self::new(&local, &global.expect("a plan"))
     }
@@ -90,9 +91,13 @@ impl Pair {
         self.step += 1;
         let context = StepContext { step: self.step, clock_ms: 0, seed: 0 };
         let mut partial = Output::default();
-        self.local.step(Input { ports: vec![vec![delta]], context: &context, watermarks }, &mut partial).expect("steps");
+        self.local
+            .step(Input { ports: vec![vec![delta]], context: &context, watermarks }, &mut partial)
+            .expect("steps");
         let mut out = Output::default();
-        self.global.step(Input { ports: vec![partial.deltas], context: &context, watermarks }, &mut out).expect("steps");
+        self.global
+            .step(Input { ports: vec![partial.deltas], context: &context, watermarks }, &mut out)
+            .expect("steps");
         out.deltas.iter().map(Delta::rows).sum()
     }
 }
@@ -111,7 +116,8 @@ fn aggregates(criterion: &mut Criterion) {
             bencher.iter_batched(
                 pair,
                 |mut pair| {
-                    let step = |(index, delta): (usize, &Delta)| pair.step(delta.clone(), (index * BATCH_ROWS / 100) as i64);
+                    let step =
+                        |(index, delta): (usize, &Delta)| pair.step(delta.clone(), (index * BATCH_ROWS / 100) as i64);
                     rows.iter().enumerate().map(step).sum::<usize>()
                 },
                 BatchSize::LargeInput,

@@ -41,12 +41,7 @@ fn read(table: &TableDefinition, projection: &[usize], environment: &Environment
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: f64 = after
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse::<f64>().ok())
-        .sum();
+    let ticks: f64 = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
     ticks / 100.0
 }
 
@@ -70,26 +65,11 @@ fn main() -> Result<(), Error> {
     let rows: usize = arguments.next().map_or(Ok(4_000_000), |rows| rows.parse())?;
     let threads: usize = arguments.next().map_or(Ok(1), |threads| threads.parse())?;
     let folder = std::env::temp_dir().join(format!("eagre-decode-{}", std::process::id()));
-    let environment = Environment {
-        decode_threads: threads,
-        ..Environment::new("bench")
-    };
+    let environment = Environment { decode_threads: threads, ..Environment::new("bench") };
     let count = rows.to_string();
-    let generated = [
-        ("connector", "nexmark"),
-        ("table", "bid"),
-        ("number-of-rows", count.as_str()),
-    ];
-    let schema = infer_schema(
-        "bid",
-        &generated.iter().copied().collect::<TableOptions>(),
-        &environment,
-    )?;
-    let bids = read(
-        &table(&generated, &schema),
-        &(0..schema.fields().len()).collect::<Vec<_>>(),
-        &environment,
-    )?;
+    let generated = [("connector", "nexmark"), ("table", "bid"), ("number-of-rows", count.as_str())];
+    let schema = infer_schema("bid", &generated.iter().copied().collect::<TableOptions>(), &environment)?;
+    let bids = read(&table(&generated, &schema), &(0..schema.fields().len()).collect::<Vec<_>>(), &environment)?;
     for format in ["json", "csv"] {
         let path = folder.join(format);
         let path = path.to_str().ok_or("a path that is not UTF-8")?;
@@ -120,26 +100,18 @@ fn main() -> Result<(), Error> {
             arrow::compute::concat_batches(&schema, &read_back)? == arrow::compute::concat_batches(&schema, &bids)?;
         assert!(same, "the rows read back differ");
         drop(read_back);
-        measure("  eagre, all columns", bytes, rows, || {
-            Ok(counted(&read(&files, &all, &environment)?))
-        })?;
-        measure("  eagre, auction and price", bytes, rows, || {
-            Ok(counted(&read(&files, &[0, 2], &environment)?))
-        })?;
+        measure("  eagre, all columns", bytes, rows, || Ok(counted(&read(&files, &all, &environment)?)))?;
+        measure("  eagre, auction and price", bytes, rows, || Ok(counted(&read(&files, &[0, 2], &environment)?)))?;
         measure("  arrow-rs, all columns, one thread", bytes, rows, || {
             let input = BufReader::with_capacity(1 << 20, File::open(&part)?);
             let mut count = 0;
             if format == "json" {
-                for batch in arrow::json::ReaderBuilder::new(Arc::clone(&schema))
-                    .with_batch_size(8_192)
-                    .build(input)?
-                {
+                for batch in arrow::json::ReaderBuilder::new(Arc::clone(&schema)).with_batch_size(8_192).build(input)? {
                     count += batch?.num_rows();
                 }
             } else {
-                let reader = arrow::csv::ReaderBuilder::new(Arc::clone(&schema))
-                    .with_header(true)
-                    .with_batch_size(8_192);
+                let reader =
+                    arrow::csv::ReaderBuilder::new(Arc::clone(&schema)).with_header(true).with_batch_size(8_192);
                 for batch in reader.build_buffered(input)? {
                     count += batch?.num_rows();
                 }

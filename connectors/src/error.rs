@@ -147,18 +147,12 @@ impl ConnectorError {
 
     /// As the engine reports it when a source fails.
     pub(crate) fn into_source_error(self) -> EngineError {
-        EngineError::Source {
-            table: self.table().to_owned(),
-            message: self.body(),
-        }
+        EngineError::Source { table: self.table().to_owned(), message: self.body() }
     }
 
     /// As the engine reports it when a sink fails.
     pub(crate) fn into_sink_error(self) -> EngineError {
-        EngineError::Sink {
-            table: self.table().to_owned(),
-            message: self.body(),
-        }
+        EngineError::Sink { table: self.table().to_owned(), message: self.body() }
     }
 }
 

@@ -37,12 +37,7 @@ use format::{Format, infer};
 use options::OptionReader;
 
 fn check(table: &TableDefinition) -> Result<&'static ConnectorInfo> {
-    let columns: Vec<&str> = table
-        .schema
-        .fields()
-        .iter()
-        .map(|field| field.name().as_str())
-        .collect();
+    let columns: Vec<&str> = table.schema.fields().iter().map(|field| field.name().as_str()).collect();
     registry::check_options(&table.name, &table.options, &columns)
 }
 
@@ -82,10 +77,7 @@ pub fn source(table: &TableDefinition, environment: &Environment) -> Result<Arc<
 pub fn sink(table: &TableDefinition, environment: &Environment) -> Result<Arc<dyn SinkFactory>> {
     let connector = check(table)?;
     match connector.name {
-        "filesystem" => Ok(Arc::new(filesystem::sink::FilesystemSinkFactory::new(
-            table,
-            environment,
-        )?)),
+        "filesystem" => Ok(Arc::new(filesystem::sink::FilesystemSinkFactory::new(table, environment)?)),
         "stdout" => Ok(Arc::new(stdio::StdoutSinkFactory::stdout(table, environment)?)),
         "print" => Ok(Arc::new(stdio::StdoutSinkFactory::print(table, environment))),
         "blackhole" => Ok(Arc::new(stdio::BlackholeSinkFactory)),
@@ -97,11 +89,8 @@ pub fn sink(table: &TableDefinition, environment: &Environment) -> Result<Arc<dy
 }
 
 fn names(wanted: impl Fn(&ConnectorInfo) -> bool) -> String {
-    let names: Vec<&str> = connectors()
-        .iter()
-        .filter(|connector| wanted(connector))
-        .map(|connector| connector.name)
-        .collect();
+    let names: Vec<&str> =
+        connectors().iter().filter(|connector| wanted(connector)).map(|connector| connector.name).collect();
     names.join(", ")
 }
 
@@ -112,10 +101,7 @@ fn names(wanted: impl Fn(&ConnectorInfo) -> bool) -> String {
 pub fn infer_schema(table: &str, options: &TableOptions, environment: &Environment) -> Result<SchemaRef> {
     let connector = registry::check_options(table, options, &[])?;
     let reader = OptionReader::new(table, options);
-    let unknown = |message: String| ConnectorError::Schema {
-        table: table.to_owned(),
-        message,
-    };
+    let unknown = |message: String| ConnectorError::Schema { table: table.to_owned(), message };
     match connector.name {
         "filesystem" => infer_files(table, &reader, environment),
         name => match eagre_datasets::catalog().iter().find(|dataset| dataset.name == name) {
@@ -146,12 +132,7 @@ fn infer_files(table: &str, options: &OptionReader<'_>, environment: &Environmen
     }
     let (path, reason) = last.unwrap_or_else(|| (path.to_owned(), "there is no file".into()));
     let reason = format!("its columns cannot be told: {reason}; name them in `CREATE TABLE {table} (..)`");
-    Err(ConnectorError::Io {
-        table: table.to_owned(),
-        action: "read",
-        path,
-        reason,
-    })
+    Err(ConnectorError::Io { table: table.to_owned(), action: "read", path, reason })
 }
 
 fn infer_file(format: &Format, location: &Location, size: u64, compression: Compression) -> Result<SchemaRef, String> {
@@ -180,9 +161,7 @@ fn infer_file(format: &Format, location: &Location, size: u64, compression: Comp
             Ok(Arc::new(arrow::datatypes::Schema::new(vec![field])))
         }
         #[cfg(feature = "parquet")]
-        Format::Parquet(_) => Ok(infer::table_schema(
-            &format::parquet::ParquetFile::open(location, size)?.schema(),
-        )),
+        Format::Parquet(_) => Ok(infer::table_schema(&format::parquet::ParquetFile::open(location, size)?.schema())),
         _ => {
             let rows = format::arrow_ipc::ArrowRows::open(location, size, compression, |_| Ok(None), (0, 0))?;
             Ok(infer::table_schema(rows.schema()))

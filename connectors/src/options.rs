@@ -30,10 +30,7 @@ impl TableOptions {
 
     /// The value of an option.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.entries
-            .iter()
-            .find(|(known, _)| known == key)
-            .map(|(_, value)| value.as_str())
+        self.entries.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
     }
 
     /// All options, in order.
@@ -103,9 +100,7 @@ impl<'a> OptionReader<'a> {
     }
 
     pub(crate) fn u64(&self, key: &str) -> Result<Option<u64>> {
-        self.parsed(key, "use a whole number that is not negative", |value| {
-            value.replace('_', "").parse().ok()
-        })
+        self.parsed(key, "use a whole number that is not negative", |value| value.replace('_', "").parse().ok())
     }
 
     pub(crate) fn i64(&self, key: &str) -> Result<Option<i64>> {
@@ -113,9 +108,7 @@ impl<'a> OptionReader<'a> {
     }
 
     pub(crate) fn f64(&self, key: &str) -> Result<Option<f64>> {
-        self.parsed(key, "use a number", |value| {
-            value.parse().ok().filter(|number: &f64| number.is_finite())
-        })
+        self.parsed(key, "use a number", |value| value.parse().ok().filter(|number: &f64| number.is_finite()))
     }
 
     pub(crate) fn duration(&self, key: &str) -> Result<Option<Duration>> {
@@ -127,11 +120,7 @@ impl<'a> OptionReader<'a> {
     }
 
     pub(crate) fn size(&self, key: &str) -> Result<Option<u64>> {
-        self.parsed(
-            key,
-            "use a number and a unit, for example '64 kb', '128 mb' or '1 gb'",
-            parse_size,
-        )
+        self.parsed(key, "use a number and a unit, for example '64 kb', '128 mb' or '1 gb'", parse_size)
     }
 
     /// One character; `\t`, `\n`, `\\`, `\'` and `\u0001` stand for what they do elsewhere.
@@ -147,16 +136,12 @@ impl<'a> OptionReader<'a> {
     /// One of the words, ignoring case; gives its index.
     pub(crate) fn one_of(&self, key: &str, words: &[&str]) -> Result<Option<usize>> {
         let expected = format!("use one of '{}'", words.join("', '"));
-        self.parsed(key, &expected, |value| {
-            words.iter().position(|word| word.eq_ignore_ascii_case(value))
-        })
+        self.parsed(key, &expected, |value| words.iter().position(|word| word.eq_ignore_ascii_case(value)))
     }
 }
 
 fn split_unit(value: &str) -> Option<(u64, String)> {
-    let digits = value
-        .find(|c: char| !c.is_ascii_digit() && c != '_')
-        .unwrap_or(value.len());
+    let digits = value.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(value.len());
     let number = value[..digits].replace('_', "").parse().ok()?;
     Some((number, value[digits..].trim().to_ascii_lowercase()))
 }

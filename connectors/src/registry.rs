@@ -70,20 +70,13 @@ fn option(
 }
 
 fn required(name: &'static str, value_type: &'static str, meaning: &'static str) -> OptionInfo {
-    OptionInfo {
-        required: true,
-        ..option(name, value_type, None, meaning)
-    }
+    OptionInfo { required: true, ..option(name, value_type, None, meaning) }
 }
 
 /// Options that every table may have; they are read by the planner.
 static COMMON: LazyLock<Vec<OptionInfo>> = LazyLock::new(|| {
     vec![
-        required(
-            "connector",
-            "word",
-            "what the table is connected to; `SHOW CONNECTORS` lists them",
-        ),
+        required("connector", "word", "what the table is connected to; `SHOW CONNECTORS` lists them"),
         option(
             "bad-rows",
             "collect, fail",
@@ -226,12 +219,7 @@ pub fn connectors() -> &'static [ConnectorInfo] {
                     option("rows-per-second", "number", Some("10000"), "how fast rows come"),
                     option("number-of-rows", "number", None, "the table ends after so many rows"),
                     option("seed", "number", Some("0"), "another seed makes other rows"),
-                    option(
-                        "fields.#.kind",
-                        "random, sequence",
-                        Some("random"),
-                        "how values are made",
-                    ),
+                    option("fields.#.kind", "random, sequence", Some("random"), "how values are made"),
                     option(
                         "fields.#.min",
                         "number",
@@ -253,12 +241,7 @@ pub fn connectors() -> &'static [ConnectorInfo] {
                     option("fields.#.length", "number", Some("100"), "length of a random text"),
                     option("fields.#.null-rate", "number", Some("0"), "share of nulls, from 0 to 1"),
                     option("fields.#.start", "number", None, "first value of a sequence"),
-                    option(
-                        "fields.#.end",
-                        "number",
-                        None,
-                        "last value of a sequence; the table ends with it",
-                    ),
+                    option("fields.#.end", "number", None, "last value of a sequence; the table ends with it"),
                 ],
             ),
         ];
@@ -270,18 +253,8 @@ pub fn connectors() -> &'static [ConnectorInfo] {
                     None,
                     "which table of the dataset it is; by default the one that the table is named after",
                 ),
-                option(
-                    "rows-per-second",
-                    "number",
-                    None,
-                    "how fast rows come; by default as fast as they are taken",
-                ),
-                option(
-                    "number-of-rows",
-                    "number",
-                    None,
-                    "the table ends after so many of its rows",
-                ),
+                option("rows-per-second", "number", None, "how fast rows come; by default as fast as they are taken"),
+                option("number-of-rows", "number", None, "the table ends after so many of its rows"),
             ];
             for (name, default) in &dataset.options {
                 let aliases: Vec<&str> = dataset
@@ -290,11 +263,8 @@ pub fn connectors() -> &'static [ConnectorInfo] {
                     .filter(|(_, option)| option == name)
                     .map(|(alias, _)| *alias)
                     .collect();
-                let also = if aliases.is_empty() {
-                    String::new()
-                } else {
-                    format!(" (also `{}`)", aliases.join("`, `"))
-                };
+                let also =
+                    if aliases.is_empty() { String::new() } else { format!(" (also `{}`)", aliases.join("`, `")) };
                 options.push(OptionInfo {
                     name: name.clone().into(),
                     value_type: "number",
@@ -319,19 +289,9 @@ pub fn connectors() -> &'static [ConnectorInfo] {
                 });
             }
             if dataset.name == "nexmark" {
-                options.push(option(
-                    "next-event.rate",
-                    "number",
-                    None,
-                    "the same as `first-event.rate`",
-                ));
+                options.push(option("next-event.rate", "number", None, "the same as `first-event.rate`"));
                 for (name, fixed) in NEXMARK_PROPORTIONS {
-                    options.push(option(
-                        name,
-                        "number",
-                        Some(fixed),
-                        "the benchmark's proportion; it has no other",
-                    ));
+                    options.push(option(name, "number", Some(fixed), "the benchmark's proportion; it has no other"));
                 }
             }
             all.push(ConnectorInfo {
@@ -402,36 +362,16 @@ pub fn formats() -> &'static [FormatInfo] {
                         "whether the first line names the columns; `auto`: if its fields are names of columns. Written unless `false`",
                     ),
                     option("csv.field-delimiter", "character", Some(","), "stands between fields"),
-                    option(
-                        "csv.quote-character",
-                        "character",
-                        Some("\""),
-                        "stands around fields; doubled within",
-                    ),
+                    option("csv.quote-character", "character", Some("\""), "stands around fields; doubled within"),
                     option(
                         "csv.disable-quote-character",
                         "boolean",
                         Some("false"),
                         "quotes are characters like any other",
                     ),
-                    option(
-                        "csv.escape-character",
-                        "character",
-                        None,
-                        "takes the meaning from the next character",
-                    ),
-                    option(
-                        "csv.null-literal",
-                        "text",
-                        None,
-                        "an unquoted field with this text is null",
-                    ),
-                    option(
-                        "csv.allow-comments",
-                        "boolean",
-                        Some("false"),
-                        "lines that start with `#` are no rows",
-                    ),
+                    option("csv.escape-character", "character", None, "takes the meaning from the next character"),
+                    option("csv.null-literal", "text", None, "an unquoted field with this text is null"),
+                    option("csv.allow-comments", "boolean", Some("false"), "lines that start with `#` are no rows"),
                     option(
                         "csv.ignore-first-line",
                         "boolean",
@@ -483,16 +423,11 @@ pub(crate) fn connector_of(table: &str, options: &TableOptions) -> Result<&'stat
         return Err(ConnectorError::MissingOption {
             table: table.to_owned(),
             option: "connector".into(),
-            meaning: format!(
-                "what the table is connected to, one of {}",
-                names().collect::<Vec<_>>().join(", ")
-            ),
+            meaning: format!("what the table is connected to, one of {}", names().collect::<Vec<_>>().join(", ")),
             example: "filesystem".into(),
         });
     };
-    let found = connectors()
-        .iter()
-        .find(|connector| connector.name.eq_ignore_ascii_case(name));
+    let found = connectors().iter().find(|connector| connector.name.eq_ignore_ascii_case(name));
     found.ok_or_else(|| ConnectorError::UnknownConnector {
         table: table.to_owned(),
         connector: name.to_owned(),
@@ -503,19 +438,16 @@ pub(crate) fn connector_of(table: &str, options: &TableOptions) -> Result<&'stat
 fn matches(pattern: &str, key: &str) -> bool {
     match pattern.split_once('#') {
         None => pattern == key,
-        Some((before, after)) => key
-            .strip_prefix(before)
-            .and_then(|rest| rest.strip_suffix(after))
-            .is_some_and(|column| !column.is_empty()),
+        Some((before, after)) => {
+            key.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).is_some_and(|column| !column.is_empty())
+        }
     }
 }
 
 /// Checks that every option is known, and that patterns name columns that exist.
 pub(crate) fn check_options(table: &str, options: &TableOptions, columns: &[&str]) -> Result<&'static ConnectorInfo> {
     let connector = connector_of(table, options)?;
-    let known_formats = formats()
-        .iter()
-        .filter(|format| connector.formats.contains(&format.name));
+    let known_formats = formats().iter().filter(|format| connector.formats.contains(&format.name));
     let format_options = known_formats.flat_map(|format| &format.options);
     let known: Vec<&OptionInfo> = COMMON.iter().chain(&connector.options).chain(format_options).collect();
     let unknown = |key: &str, nearest: String| ConnectorError::UnknownOption {
@@ -533,10 +465,7 @@ pub(crate) fn check_options(table: &str, options: &TableOptions, columns: &[&str
                     true => candidates.extend(columns.iter().map(|column| option.name.replace('#', column))),
                 }
             }
-            return Err(unknown(
-                key,
-                nearest(key, candidates.iter().map(String::as_str)).to_owned(),
-            ));
+            return Err(unknown(key, nearest(key, candidates.iter().map(String::as_str)).to_owned()));
         };
         if let Some((before, after)) = option.name.split_once('#') {
             let column = &key[before.len()..key.len() - after.len()];

@@ -114,15 +114,9 @@ impl Source for StdinSource {
                 }
             }
         };
-        std::thread::Builder::new()
-            .name("stdin".into())
-            .spawn(read)
-            .map_err(EngineError::bug)?;
+        std::thread::Builder::new().name("stdin".into()).spawn(read).map_err(EngineError::bug)?;
         let fields = |wanted: &mut dyn Iterator<Item = usize>| -> Vec<Field> {
-            wanted
-                .filter(|&index| self.in_rows[index])
-                .map(|index| self.schema.field(index).clone())
-                .collect()
+            wanted.filter(|&index| self.in_rows[index]).map(|index| self.schema.field(index).clone()).collect()
         };
         Ok(Box::new(StdinReader {
             table: self.table.clone(),
@@ -173,21 +167,15 @@ impl StdinReader {
                     block.start += after;
                 }
             }
-            self.decoder = Some(LineDecoder::new(
-                self.format.clone(),
-                self.wanted.clone(),
-                layout,
-                Arc::from("stdin"),
-            ));
+            self.decoder = Some(LineDecoder::new(self.format.clone(), self.wanted.clone(), layout, Arc::from("stdin")));
         }
         let Some(decoder) = &self.decoder else {
             return Err("a bug in eagre: no decoder".into());
         };
         let decoded = decoder.decode(&block).map_err(|error| error.to_string())?;
         let rows = decoded.offsets.len();
-        let offsets: ArrayRef = Arc::new(Int64Array::from_iter_values(
-            decoded.offsets.iter().map(|offset| *offset as i64),
-        ));
+        let offsets: ArrayRef =
+            Arc::new(Int64Array::from_iter_values(decoded.offsets.iter().map(|offset| *offset as i64)));
         let mut from_rows = decoded.columns.into_iter();
         let mut columns = Vec::with_capacity(self.from_rows.len());
         for (index, in_rows) in self.from_rows.iter().enumerate() {
@@ -253,16 +241,9 @@ pub(crate) struct StdoutSinkFactory {
 
 impl StdoutSinkFactory {
     pub(crate) fn print(table: &TableDefinition, environment: &Environment) -> Self {
-        let identifier = table
-            .options
-            .get("print-identifier")
-            .map_or_else(String::new, |name| format!("{name}> "));
+        let identifier = table.options.get("print-identifier").map_or_else(String::new, |name| format!("{name}> "));
         let output = Arc::clone(&environment.stdout);
-        Self {
-            table: table.name.clone(),
-            shown: Arc::new(Shown::Print { identifier }),
-            output,
-        }
+        Self { table: table.name.clone(), shown: Arc::new(Shown::Print { identifier }), output }
     }
 
     pub(crate) fn stdout(table: &TableDefinition, environment: &Environment) -> Result<Self> {
@@ -272,11 +253,7 @@ impl StdoutSinkFactory {
         }
         let op = table.reader().bool("op-column", false)?;
         let output = Arc::clone(&environment.stdout);
-        Ok(Self {
-            table: table.name.clone(),
-            shown: Arc::new(Shown::Lines { format, op }),
-            output,
-        })
+        Ok(Self { table: table.name.clone(), shown: Arc::new(Shown::Lines { format, op }), output })
     }
 }
 
@@ -304,12 +281,7 @@ impl SinkFactory for StdoutSinkFactory {
             table: self.table.clone(),
             message: format!("cannot write to standard output: {}", io_reason(&error)),
         })?;
-        Ok(Box::new(StdoutSink {
-            table: self.table.clone(),
-            shown: Arc::clone(&self.shown),
-            output,
-            first: true,
-        }))
+        Ok(Box::new(StdoutSink { table: self.table.clone(), shown: Arc::clone(&self.shown), output, first: true }))
     }
 }
 
@@ -369,10 +341,8 @@ fn print_rows(identifier: &str, delta: &Delta, out: &mut Vec<u8>) -> eagre_engin
         .with_timestamp_format(Some("%Y-%m-%dT%H:%M:%S%.f"))
         .with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.fZ"));
     let columns = delta.batch.columns();
-    let formatters = columns
-        .iter()
-        .map(|column| ArrayFormatter::try_new(column, &options))
-        .collect::<Result<Vec<_>, _>>()?;
+    let formatters =
+        columns.iter().map(|column| ArrayFormatter::try_new(column, &options)).collect::<Result<Vec<_>, _>>()?;
     let mut text = String::new();
     for row in 0..delta.rows() {
         let weight = delta.weight(row);
@@ -400,18 +370,12 @@ impl Sink for StdoutSink {
     fn write(&mut self, _step: u64, deltas: &[Delta]) -> eagre_engine::Result<()> {
         let mut out = Vec::new();
         // What is taken back goes first, so that a reader never sees both versions of a row.
-        let taken_back = |delta: &&Delta| {
-            delta
-                .weights
-                .as_ref()
-                .is_some_and(|weights| weights.values().iter().any(|w| *w < 0))
-        };
+        let taken_back =
+            |delta: &&Delta| delta.weights.as_ref().is_some_and(|weights| weights.values().iter().any(|w| *w < 0));
         if deltas.iter().any(|delta| taken_back(&delta)) {
             for wanted in [-1, 1] {
                 for delta in deltas {
-                    let mask = (0..delta.rows())
-                        .map(|row| Some(delta.weight(row).signum() == wanted))
-                        .collect();
+                    let mask = (0..delta.rows()).map(|row| Some(delta.weight(row).signum() == wanted)).collect();
                     let part = delta.filter(&mask)?;
                     if !part.is_empty() {
                         self.encode(&part, &mut out)?;
@@ -423,13 +387,10 @@ impl Sink for StdoutSink {
                 self.encode(delta, &mut out)?;
             }
         }
-        self.output
-            .write_all(&out)
-            .and_then(|()| self.output.flush())
-            .map_err(|error| EngineError::Sink {
-                table: self.table.clone(),
-                message: format!("cannot write to standard output: {}", io_reason(&error)),
-            })
+        self.output.write_all(&out).and_then(|()| self.output.flush()).map_err(|error| EngineError::Sink {
+            table: self.table.clone(),
+            message: format!("cannot write to standard output: {}", io_reason(&error)),
+        })
     }
 
     fn prepare(&mut self, _step: u64) -> eagre_engine::Result<Option<Value>> {
@@ -448,13 +409,7 @@ impl Sink for StdoutSink {
         self.output.flush().map_err(|error| {
             let reason = io_reason(&error);
             let (table, path) = (self.table.clone(), "standard output".to_owned());
-            ConnectorError::Io {
-                table,
-                action: "write",
-                path,
-                reason,
-            }
-            .into_sink_error()
+            ConnectorError::Io { table, action: "write", path, reason }.into_sink_error()
         })
     }
 }

@@ -44,10 +44,7 @@ impl ObjectCheckpointStore {
         let unnamed = |error: ConnectorError| {
             // The options of a table are not what the user wrote here.
             let text = error.to_string();
-            let text = text
-                .strip_prefix("table `checkpoint store`: ")
-                .unwrap_or(&text)
-                .to_owned();
+            let text = text.strip_prefix("table `checkpoint store`: ").unwrap_or(&text).to_owned();
             EngineError::Store { message: text }
         };
         let root = Root::new("checkpoint store", path, environment).map_err(unnamed)?;
@@ -60,27 +57,20 @@ impl ObjectCheckpointStore {
                 // Fails now and not at the first checkpoint if the folder cannot be read or written.
                 std::fs::read_dir(folder).map_err(fail)?;
                 let probe = temporary(folder);
-                File::create(&probe)
-                    .and_then(|_| std::fs::remove_file(&probe))
-                    .map_err(fail)?;
+                File::create(&probe).and_then(|_| std::fs::remove_file(&probe)).map_err(fail)?;
                 Place::Local(folder.to_owned())
             }
             (None, Some((store, prefix))) => Place::Store(store.clone(), prefix.clone()),
             (None, None) => return Err(EngineError::bug("a root is local or in a store")),
         };
-        let store = Self {
-            shown: path.to_owned(),
-            place,
-        };
+        let store = Self { shown: path.to_owned(), place };
         store.remove_temporaries()?;
         Ok(store)
     }
 
     fn fail(&self, action: &str, name: &str, error: &io::Error) -> EngineError {
         let path = format!("{}/{name}", self.shown.trim_end_matches('/'));
-        EngineError::Store {
-            message: format!("cannot {action} `{path}`: {}", io_reason(error)),
-        }
+        EngineError::Store { message: format!("cannot {action} `{path}`: {}", io_reason(error)) }
     }
 
     /// What a crash left half-written.
@@ -184,9 +174,7 @@ impl CheckpointStore for ObjectCheckpointStore {
             Place::Local(folder) => std::fs::read(folder.join(name)),
             Place::Store(store, prefix) => {
                 let path = object_path(prefix, name);
-                store
-                    .wait(async { store.store.get(&path).await?.bytes().await })
-                    .map(|bytes| bytes.to_vec())
+                store.wait(async { store.store.get(&path).await?.bytes().await }).map(|bytes| bytes.to_vec())
             }
         };
         match answer {
@@ -201,39 +189,20 @@ impl CheckpointStore for ObjectCheckpointStore {
         let mut names: Vec<String> = match &self.place {
             Place::Local(folder) => {
                 let paths = walk(folder).map_err(fail)?;
-                let name = |path: &PathBuf| {
-                    path.strip_prefix(folder)
-                        .map(|name| name.to_string_lossy().replace('\\', "/"))
-                };
+                let name =
+                    |path: &PathBuf| path.strip_prefix(folder).map(|name| name.to_string_lossy().replace('\\', "/"));
                 paths.iter().filter_map(|path| name(path).ok()).collect()
             }
             Place::Store(store, base) => {
-                let listed = store
-                    .store
-                    .list(Some(base))
-                    .map_ok(|meta| meta.location)
-                    .try_collect::<Vec<_>>();
+                let listed = store.store.list(Some(base)).map_ok(|meta| meta.location).try_collect::<Vec<_>>();
                 let strip = |path: StorePath| {
-                    let rest = path
-                        .as_ref()
-                        .strip_prefix(base.as_ref())?
-                        .trim_start_matches('/')
-                        .to_owned();
+                    let rest = path.as_ref().strip_prefix(base.as_ref())?.trim_start_matches('/').to_owned();
                     Some(rest)
                 };
-                store
-                    .wait(listed)
-                    .map_err(fail)?
-                    .into_iter()
-                    .filter_map(strip)
-                    .collect()
+                store.wait(listed).map_err(fail)?.into_iter().filter_map(strip).collect()
             }
         };
-        let hidden = |name: &str| {
-            name.rsplit('/')
-                .next()
-                .is_some_and(|file| file.starts_with(TEMPORARY_PREFIX))
-        };
+        let hidden = |name: &str| name.rsplit('/').next().is_some_and(|file| file.starts_with(TEMPORARY_PREFIX));
         names.retain(|name| name.starts_with(prefix) && !hidden(name));
         names.sort();
         Ok(names)

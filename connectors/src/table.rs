@@ -46,10 +46,7 @@ impl TableDefinition {
     }
 
     pub(crate) fn metadata_key(&self, column: usize) -> Option<&str> {
-        self.metadata_columns
-            .iter()
-            .find(|(index, _)| *index == column)
-            .map(|(_, key)| key.as_str())
+        self.metadata_columns.iter().find(|(index, _)| *index == column).map(|(_, key)| key.as_str())
     }
 
     pub(crate) fn is_partition_column(&self, field: &Field) -> bool {
@@ -57,17 +54,11 @@ impl TableDefinition {
     }
 
     pub(crate) fn unsupported(&self, message: impl Into<String>) -> ConnectorError {
-        ConnectorError::Unsupported {
-            table: self.name.clone(),
-            message: message.into(),
-        }
+        ConnectorError::Unsupported { table: self.name.clone(), message: message.into() }
     }
 
     pub(crate) fn schema_error(&self, message: impl Into<String>) -> ConnectorError {
-        ConnectorError::Schema {
-            table: self.name.clone(),
-            message: message.into(),
-        }
+        ConnectorError::Schema { table: self.name.clone(), message: message.into() }
     }
 
     /// Checks the metadata keys against what the connector has.
@@ -75,11 +66,7 @@ impl TableDefinition {
         for (index, key) in &self.metadata_columns {
             if !known.contains(&key.as_str()) {
                 let column = self.schema.field(*index).name();
-                let list = if known.is_empty() {
-                    "none".to_owned()
-                } else {
-                    known.join(", ")
-                };
+                let list = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                 return Err(self.schema_error(format!(
                     "metadata column `{column}`: this connector has no metadata `{key}`; it has {list}"
                 )));

@@ -45,35 +45,24 @@ fn main() -> ExitCode {
 
 fn measure(events: u64, batch_rows: u64) -> Result<(), DatasetError> {
     println!("events {events}, batch_rows {batch_rows}, CPU time of one thread, fastest of {RUNS} runs");
-    println!(
-        "{:<28} {:>12} {:>14} {:>10} {:>10}",
-        "table", "rows", "events_per_s", "ns/event", "ns/row"
-    );
+    println!("{:<28} {:>12} {:>14} {:>10} {:>10}", "table", "rows", "events_per_s", "ns/event", "ns/row");
     let nexmark = NexmarkGenerator::new(NexmarkConfig::default())?;
-    let tables: Vec<Box<dyn Generator>> = NexmarkTable::ALL
-        .iter()
-        .map(|&table| Box::new(nexmark.table(table)) as Box<dyn Generator>)
-        .collect();
+    let tables: Vec<Box<dyn Generator>> =
+        NexmarkTable::ALL.iter().map(|&table| Box::new(nexmark.table(table)) as Box<dyn Generator>).collect();
     line("nexmark, all three tables", events, || {
         tables.iter().map(|table| run(&**table, events, batch_rows, None)).sum()
     })?;
     for (table, name) in tables.iter().zip(NexmarkTable::ALL) {
-        line(&format!("nexmark {}", name.name()), events, || {
-            run(&**table, events, batch_rows, None)
-        })?;
+        line(&format!("nexmark {}", name.name()), events, || run(&**table, events, batch_rows, None))?;
     }
     let bids = nexmark.table(NexmarkTable::Bid);
     for (index, field) in bids.schema().fields().iter().enumerate() {
-        line(&format!("  bid.{}", field.name()), events, || {
-            run(&bids, events, batch_rows, Some(&[index]))
-        })?;
+        line(&format!("  bid.{}", field.name()), events, || run(&bids, events, batch_rows, Some(&[index])))?;
     }
     let payments = PaymentsGenerator::new(PaymentsConfig::default())?;
     line("payments payment", events, || run(&payments, events, batch_rows, None))?;
     let telemetry = TelemetryGenerator::new(TelemetryConfig::default())?;
-    line("telemetry reading", events, || {
-        run(&telemetry, events, batch_rows, None)
-    })
+    line("telemetry reading", events, || run(&telemetry, events, batch_rows, None))
 }
 
 fn line(name: &str, events: u64, mut make: impl FnMut() -> Result<u64, DatasetError>) -> Result<(), DatasetError> {
@@ -89,10 +78,7 @@ fn line(name: &str, events: u64, mut make: impl FnMut() -> Result<u64, DatasetEr
         seconds_min = seconds_min.min(elapsed.as_secs_f64());
     }
     let (per_event, per_row) = (seconds_min * 1e9 / events as f64, seconds_min * 1e9 / rows as f64);
-    println!(
-        "{name:<28} {rows:>12} {:>14.0} {per_event:>10.1} {per_row:>10.1}",
-        events as f64 / seconds_min
-    );
+    println!("{name:<28} {rows:>12} {:>14.0} {per_event:>10.1} {per_row:>10.1}", events as f64 / seconds_min);
     Ok(())
 }
 

@@ -90,21 +90,12 @@ pub fn open(dataset: &str, table: &str, options: &Map<String, Value>) -> Result<
     let Some(found) = all.iter().find(|known| known.name == dataset) else {
         let names: Vec<&str> = all.iter().map(|known| known.name).collect();
         let (nearest, known) = (nearest(dataset, &names), names.join(", "));
-        return Err(DatasetError::UnknownDataset {
-            dataset: dataset.to_owned(),
-            nearest,
-            known,
-        });
+        return Err(DatasetError::UnknownDataset { dataset: dataset.to_owned(), nearest, known });
     };
     if !found.tables.iter().any(|known| known.name == table) {
         let names: Vec<&str> = found.tables.iter().map(|known| known.name).collect();
         let (nearest, known) = (nearest(table, &names), names.join(", "));
-        return Err(DatasetError::UnknownTable {
-            dataset: found.name,
-            table: table.to_owned(),
-            nearest,
-            known,
-        });
+        return Err(DatasetError::UnknownTable { dataset: found.name, table: table.to_owned(), nearest, known });
     }
     Ok(match found.name {
         payments::NAME => Arc::new(PaymentsGenerator::new(found.configure(options)?)?),
@@ -112,14 +103,7 @@ pub fn open(dataset: &str, table: &str, options: &Map<String, Value>) -> Result<
         _ => {
             let generator = NexmarkGenerator::new(found.configure(options)?)?;
             let is_asked_for = |known: &NexmarkTable| known.name() == table;
-            Arc::new(
-                generator.table(
-                    NexmarkTable::ALL
-                        .into_iter()
-                        .find(is_asked_for)
-                        .unwrap_or(NexmarkTable::Bid),
-                ),
-            )
+            Arc::new(generator.table(NexmarkTable::ALL.into_iter().find(is_asked_for).unwrap_or(NexmarkTable::Bid)))
         }
     })
 }
@@ -132,11 +116,7 @@ impl Dataset {
         for (name, value) in options {
             let option = self.resolve(name)?;
             if seen.contains(&option) {
-                return Err(DatasetError::RepeatedOption {
-                    dataset: self.name,
-                    option: name.clone(),
-                    meaning: option,
-                });
+                return Err(DatasetError::RepeatedOption { dataset: self.name, option: name.clone(), meaning: option });
             }
             let default = self.options.get(&option).cloned().unwrap_or(Value::Null);
             settings.insert(option.clone(), from_text(value));
@@ -200,10 +180,7 @@ fn defaults<C: Default + Serialize>() -> Map<String, Value> {
 
 fn nearest(name: &str, known: &[&str]) -> String {
     let by_distance = |known: &&&str| strsim::damerau_levenshtein(name, known);
-    known
-        .iter()
-        .min_by_key(by_distance)
-        .map_or_else(String::new, ToString::to_string)
+    known.iter().min_by_key(by_distance).map_or_else(String::new, ToString::to_string)
 }
 
 #[cfg(test)]
@@ -212,9 +189,7 @@ mod tests {
     use serde_json::json;
 
     fn open_error(dataset: &str, table: &str, options: Value) -> String {
-        open(dataset, table, options.as_object().expect("an object"))
-            .expect_err("should be refused")
-            .to_string()
+        open(dataset, table, options.as_object().expect("an object")).expect_err("should be refused").to_string()
     }
 
     /// Whatever the catalog lists can be opened, and has the columns that the catalog says.
@@ -229,23 +204,14 @@ mod tests {
                 assert_eq!(batch.num_rows() as u64, generator.row_count(0..100));
                 assert!(table.schema.index_of(table.event_time_column).is_ok());
             }
-            assert!(
-                dataset
-                    .option_aliases
-                    .iter()
-                    .all(|(_, option)| dataset.options.contains_key(*option))
-            );
+            assert!(dataset.option_aliases.iter().all(|(_, option)| dataset.options.contains_key(*option)));
         }
     }
 
     /// Options work as SQL writes them (text), in the official spelling, and with underscores.
     #[test]
     fn options_in_all_spellings() {
-        for options in [
-            json!({"event-count": 100}),
-            json!({"event_count": "100"}),
-            json!({"events.num": " 100 "}),
-        ] {
+        for options in [json!({"event-count": 100}), json!({"event_count": "100"}), json!({"events.num": " 100 "})] {
             let bids = open("nexmark", "bid", options.as_object().expect("an object")).expect("valid options");
             assert_eq!(bids.event_count(), Some(100));
         }
@@ -257,10 +223,7 @@ mod tests {
         let cases = [
             (open_error("nexmrak", "bid", json!({})), "did you mean `nexmark`?"),
             (open_error("nexmark", "bids", json!({})), "did you mean `bid`?"),
-            (
-                open_error("nexmark", "bid", json!({"event-cuont": "1"})),
-                "did you mean `event-count`?",
-            ),
+            (open_error("nexmark", "bid", json!({"event-cuont": "1"})), "did you mean `event-count`?"),
             (
                 open_error("payments", "payment", json!({"card-count": "many"})),
                 "option `card-count` = \"many\" cannot be read",
@@ -277,22 +240,13 @@ mod tests {
                 open_error("nexmark", "bid", json!({"events.num": 1, "event-count": 1})),
                 "sets `event-count` a second time",
             ),
-            (
-                open_error("nexmark", "bid", json!({"events.num": 0})),
-                "leave it out for a stream without an end",
-            ),
+            (open_error("nexmark", "bid", json!({"events.num": 0})), "leave it out for a stream without an end"),
         ];
         for (error, expected) in cases {
             assert!(error.contains(expected), "{error}\nshould contain: {expected}");
         }
         let bids = open("nexmark", "bid", &Map::new()).expect("defaults are valid");
-        let error = bids
-            .batch(0..1, Some(&[7]))
-            .expect_err("there is no such column")
-            .to_string();
-        assert!(
-            error.contains("column index 7") && error.contains("auction, bidder"),
-            "{error}"
-        );
+        let error = bids.batch(0..1, Some(&[7])).expect_err("there is no such column").to_string();
+        assert!(error.contains("column index 7") && error.contains("auction, bidder"), "{error}");
     }
 }

@@ -20,17 +20,10 @@ pub(crate) fn project(
         Some(indices) => {
             if let Some(&index) = indices.iter().find(|&&index| index >= schema.fields().len()) {
                 let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-                return Err(DatasetError::UnknownColumn {
-                    index,
-                    column_count: known.len(),
-                    known: known.join(", "),
-                });
+                return Err(DatasetError::UnknownColumn { index, column_count: known.len(), known: known.join(", ") });
             }
             let projected = schema.project(indices)?;
-            (
-                Arc::new(projected),
-                indices.iter().map(|&index| column(index)).collect::<Vec<_>>(),
-            )
+            (Arc::new(projected), indices.iter().map(|&index| column(index)).collect::<Vec<_>>())
         }
     };
     let options = RecordBatchOptions::new().with_row_count(Some(rows));

@@ -36,10 +36,5 @@ pub(crate) fn validate_range<T: PartialOrd + std::fmt::Display>(
         return Ok(());
     }
     let way_out = format!("use {} to {}", range.start(), range.end());
-    Err(DatasetError::OptionOutOfRange {
-        dataset,
-        option,
-        value: value.to_string(),
-        way_out,
-    })
+    Err(DatasetError::OptionOutOfRange { dataset, option, value: value.to_string(), way_out })
 }

@@ -69,17 +69,11 @@ mod tests {
         for step in -200..=200 {
             let x = f64::from(step) / 10.0;
             assert!((exp(x) / x.exp() - 1.0).abs() < 1e-13, "exp({x})");
-            assert!(
-                (sine_of_turn(x) - (x * std::f64::consts::TAU).sin()).abs() < 5e-6,
-                "sine of {x} turns"
-            );
+            assert!((sine_of_turn(x) - (x * std::f64::consts::TAU).sin()).abs() < 5e-6, "sine of {x} turns");
         }
         for step in 0..1_000 {
             let turn = f64::from(step) / 1_000.0;
-            assert!(
-                (sine_of_turn(turn) - (turn * std::f64::consts::TAU).sin()).abs() < 5e-6,
-                "sine of {turn} turns"
-            );
+            assert!((sine_of_turn(turn) - (turn * std::f64::consts::TAU).sin()).abs() < 5e-6, "sine of {turn} turns");
         }
         assert_eq!(round_to_cents(1.005_1), 1.01);
     }

@@ -85,13 +85,8 @@ mod tests {
     #[test]
     fn sizes_that_would_repeat_events_are_refused() {
         for group_size in [0, STRIDE, 10 * STRIDE, GROUP_SIZE_MAX + 1] {
-            let error = Order::new("nexmark", group_size)
-                .expect_err("an illegal size")
-                .to_string();
-            assert!(
-                error.contains(&group_size.to_string()) && error.contains("use 1"),
-                "{error}"
-            );
+            let error = Order::new("nexmark", group_size).expect_err("an illegal size").to_string();
+            assert!(error.contains(&group_size.to_string()) && error.contains("use 1"), "{error}");
         }
     }
 }

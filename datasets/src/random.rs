@@ -17,18 +17,14 @@ pub(crate) struct Draws {
 impl Draws {
     /// The stream of a seed with the given name; streams of different names or seeds have nothing in common.
     pub(crate) fn new(seed: u64, name: &str) -> Self {
-        let key = name
-            .bytes()
-            .fold(scramble(seed), |key, byte| scramble(key ^ u64::from(byte)));
+        let key = name.bytes().fold(scramble(seed), |key, byte| scramble(key ^ u64::from(byte)));
         Self { key }
     }
 
     /// The stream that belongs to one of many things (a card, a machine) within this stream.
     #[inline]
     pub(crate) fn of(self, thing: u64) -> Self {
-        Self {
-            key: scramble(self.at(thing)),
-        }
+        Self { key: scramble(self.at(thing)) }
     }
 
     /// 64 random bits for position `n`.

@@ -41,9 +41,7 @@ impl TextPool {
             text.is_ascii() && u32::try_from(text.len()).is_ok(),
             "a pool holds at most 4 GiB of letters and spaces"
         );
-        Self {
-            text: Buffer::from_vec(text),
-        }
+        Self { text: Buffer::from_vec(text) }
     }
 
     /// How many places there are to cut a text of up to `bytes_max` from.
@@ -91,9 +89,7 @@ pub(crate) struct TextList {
 
 impl TextList {
     pub(crate) fn new<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Self {
-        Self {
-            texts: StringViewArray::from_iter_values(texts),
-        }
+        Self { texts: StringViewArray::from_iter_values(texts) }
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -117,14 +113,9 @@ impl TextList {
     pub(crate) fn pick_optional(&self, indices: impl Iterator<Item = Option<u32>>) -> ArrayRef {
         let texts = self.texts.views();
         // The view of nothing, 0, is an empty text: valid, though nobody looks at it.
-        let (views, is_valid): (Vec<u128>, Vec<bool>) = indices
-            .map(|index| (index.map_or(0, |index| texts[index as usize]), index.is_some()))
-            .unzip();
-        Arc::new(array_of_views(
-            views,
-            self.texts.data_buffers(),
-            Some(NullBuffer::from(is_valid)),
-        ))
+        let (views, is_valid): (Vec<u128>, Vec<bool>) =
+            indices.map(|index| (index.map_or(0, |index| texts[index as usize]), index.is_some())).unzip();
+        Arc::new(array_of_views(views, self.texts.data_buffers(), Some(NullBuffer::from(is_valid))))
     }
 }
 
@@ -149,9 +140,8 @@ mod tests {
     #[test]
     fn unchecked_columns_are_valid() {
         let pool = TextPool::random(Draws::new(1, "pool"), 1_000, Some(13));
-        let texts: Vec<(u32, u32)> = (0..=40)
-            .flat_map(|bytes| [(0, bytes), (1_000 - bytes, bytes), (7 * bytes, bytes)])
-            .collect();
+        let texts: Vec<(u32, u32)> =
+            (0..=40).flat_map(|bytes| [(0, bytes), (1_000 - bytes, bytes), (7 * bytes, bytes)]).collect();
         let column = pool.cut(texts.iter().copied());
         column.to_data().validate_full().expect("a valid column");
         for (&(place, bytes), text) in texts.iter().zip(column.as_string_view()) {

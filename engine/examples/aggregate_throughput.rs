@@ -50,41 +50,20 @@ fn batch(first: u64, rows: usize) -> Delta {
     let each = || first..first + rows as u64;
     let keys = || each().map(|row| (random(row) >> 33) % KEYS);
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampMillisecondArray::from_iter_values(
-            each().map(|row| (row / 100) as i64),
-        )),
+        Arc::new(TimestampMillisecondArray::from_iter_values(each().map(|row| (row / 100) as i64))),
         Arc::new(Int64Array::from_iter_values(keys().map(|key| key as i64))),
-        Arc::new(Int64Array::from_iter_values(
-            each().map(|row| (random(row) % 1_000_000) as i64),
-        )),
-        Arc::new(StringViewArray::from_iter_values(
-            keys().map(|key| format!("channel-number-{key}")),
-        )),
-        Arc::new(Float64Array::from_iter_values(
-            each().map(|row| (random(row) % 1_000_000) as f64 / 100.0),
-        )),
+        Arc::new(Int64Array::from_iter_values(each().map(|row| (random(row) % 1_000_000) as i64))),
+        Arc::new(StringViewArray::from_iter_values(keys().map(|key| format!("channel-number-{key}")))),
+        Arc::new(Float64Array::from_iter_values(each().map(|row| (random(row) % 1_000_000) as f64 / 100.0))),
     ];
     Delta::insert(RecordBatch::try_new(schema(), columns).expect("the schema's types"))
 }
 
 fn call(name: &str, args: &[usize], result: DataType, distinct: bool) -> AggregateCall {
-    let fields: Vec<_> = args
-        .iter()
-        .map(|index| Arc::new(schema().field(*index).clone()))
-        .collect();
+    let fields: Vec<_> = args.iter().map(|index| Arc::new(schema().field(*index).clone())).collect();
     let return_field = Arc::new(Field::new(name, result, true));
-    let request = BuiltinRequest {
-        name,
-        args: &fields,
-        distinct,
-        retracting: false,
-        return_field,
-    };
-    AggregateCall {
-        function: builtin(&request).expect(name),
-        args: args.to_vec(),
-        filter: None,
-    }
+    let request = BuiltinRequest { name, args: &fields, distinct, retracting: false, return_field };
+    AggregateCall { function: builtin(&request).expect(name), args: args.to_vec(), filter: None }
 }
 
 fn count_sum_max() -> Vec<AggregateCall> {
@@ -98,10 +77,7 @@ fn count_sum_max() -> Vec<AggregateCall> {
 /// Nanoseconds that this thread has run.
 fn thread_ns() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
-    text.split(' ')
-        .next()
-        .and_then(|field| field.parse().ok())
-        .expect("a number")
+    text.split(' ').next().and_then(|field| field.parse().ok()).expect("a number")
 }
 
 struct Pair {
@@ -117,58 +93,27 @@ struct Pair {
 impl Pair {
     fn new(local: &dyn OperatorFactory, global: &dyn OperatorFactory, count_column: usize) -> Self {
         let (local, global) = (local.create().expect("creates"), global.create().expect("creates"));
-        Self {
-            local,
-            global,
-            watermark: i64::MIN,
-            step: 0,
-            rows_out: 0,
-            checksum: 0,
-            count_column,
-        }
+        Self { local, global, watermark: i64::MIN, step: 0, rows_out: 0, checksum: 0, count_column }
     }
 
     fn step(&mut self, deltas: Vec<Delta>, watermark: i64) {
-        let watermarks = Watermarks {
-            before: self.watermark,
-            after: watermark,
-        };
+        let watermarks = Watermarks { before: self.watermark, after: watermark };
         self.watermark = watermark;
         self.step += 1;
-        let context = StepContext {
-            step: self.step,
-            clock_ms: 0,
-            seed: 0,
-        };
+        let context = StepContext { step: self.step, clock_ms: 0, seed: 0 };
         let mut partials = Output::default();
-        self.local
-            .step(
-                Input {
-                    ports: vec![deltas],
-                    context: &context,
-                    watermarks,
-                },
-                &mut partials,
-            )
-            .expect("steps");
+        self.local.step(Input { ports: vec![deltas], context: &context, watermarks }, &mut partials).expect("steps");
         let mut out = Output::default();
-        let input = Input {
-            ports: vec![partials.deltas],
-            context: &context,
-            watermarks,
-        };
+        let input = Input { ports: vec![partials.deltas], context: &context, watermarks };
         self.global.step(input, &mut out).expect("steps");
         for delta in out.deltas {
             self.rows_out += delta.rows();
             let counts = delta.batch.column(self.count_column).as_primitive::<Int64Type>();
             self.checksum += match &delta.weights {
                 None => counts.values().iter().sum::<i64>(),
-                Some(weights) => counts
-                    .values()
-                    .iter()
-                    .zip(weights.values())
-                    .map(|(count, weight)| count * weight)
-                    .sum(),
+                Some(weights) => {
+                    counts.values().iter().zip(weights.values()).map(|(count, weight)| count * weight).sum()
+                }
             };
         }
     }
@@ -186,19 +131,13 @@ fn measure(name: &str, batches: &[Delta], mut pair: Pair, covers: i64, batches_a
         slowest = slowest.max(begin.elapsed().as_secs_f64());
         if saves && index % 500 == 0 {
             for operator in [&mut pair.local, &mut pair.global] {
-                operator
-                    .save(SaveKind::Changes, &mut StateWriter::default())
-                    .expect("saves");
+                operator.save(SaveKind::Changes, &mut StateWriter::default()).expect("saves");
             }
         }
     }
     pair.step(Vec::new(), i64::MAX);
     let seconds = (thread_ns() - start) as f64 / 1e9;
-    let right = if pair.checksum == rows as i64 * covers {
-        "right"
-    } else {
-        "WRONG"
-    };
+    let right = if pair.checksum == rows as i64 * covers { "right" } else { "WRONG" };
     println!(
         "{name:<44} {:>8.1} M rows/s  {:>6.2} ns/row  slowest step {:>7.3} ms  {:>9} rows out  {right}",
         rows as f64 / seconds / 1e6,
@@ -209,22 +148,11 @@ fn measure(name: &str, batches: &[Delta], mut pair: Pair, covers: i64, batches_a
 }
 
 fn windowed(spec: WindowSpec, keys: &[usize], calls: &[AggregateCall]) -> Pair {
-    let windows = PartialWindows::Panes {
-        spec,
-        time_column: 0,
-        emit: PaneEmit::OnClose,
-        lateness_ms: 0,
-    };
+    let windows = PartialWindows::Panes { spec, time_column: 0, emit: PaneEmit::OnClose, lateness_ms: 0 };
     let local = PartialAggregateFactory::new(schema(), keys.to_vec(), calls.to_vec(), windows).expect("plans");
-    let global = WindowAggregateFactory::new(
-        spec,
-        time_type(),
-        local.output_schema(),
-        keys.len(),
-        calls.to_vec(),
-        None,
-    )
-    .expect("plans");
+    let global =
+        WindowAggregateFactory::new(spec, time_type(), local.output_schema(), keys.len(), calls.to_vec(), None)
+            .expect("plans");
     Pair::new(&local, &global, keys.len() + 3)
 }
 
@@ -240,118 +168,47 @@ fn main() {
     let millions: usize = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(10);
     let only = std::env::args().nth(2).unwrap_or_default();
     let count = millions * 1_000_000 / BATCH_ROWS;
-    let batches: Vec<Delta> = (0..count)
-        .map(|index| batch((index * BATCH_ROWS) as u64, BATCH_ROWS))
-        .collect();
+    let batches: Vec<Delta> = (0..count).map(|index| batch((index * BATCH_ROWS) as u64, BATCH_ROWS)).collect();
     let spec = |kind| WindowSpec::new(kind, 0).expect("valid");
     let tumble = spec(WindowKind::Tumble { size_ms: 10_000 });
-    let hop = spec(WindowKind::Hop {
-        slide_ms: 2_000,
-        size_ms: 10_000,
-    });
-    let fine = spec(WindowKind::Hop {
-        slide_ms: 100,
-        size_ms: 10_000,
-    });
+    let hop = spec(WindowKind::Hop { slide_ms: 2_000, size_ms: 10_000 });
+    let fine = spec(WindowKind::Hop { slide_ms: 100, size_ms: 10_000 });
     let run = |name: &str, pair: Pair, covers: i64, batches_a_step: usize, saves: bool| {
         if name.contains(&only) {
             measure(name, &batches, pair, covers, batches_a_step, saves);
         }
     };
     let calls = count_sum_max();
-    run(
-        "tumble 10 s, count sum max by i64",
-        windowed(tumble, &[1], &calls),
-        1,
-        1,
-        false,
-    );
-    run(
-        "hop 10 s / 2 s, count sum max by i64",
-        windowed(hop, &[1], &calls),
-        5,
-        1,
-        false,
-    );
+    run("tumble 10 s, count sum max by i64", windowed(tumble, &[1], &calls), 1, 1, false);
+    run("hop 10 s / 2 s, count sum max by i64", windowed(hop, &[1], &calls), 5, 1, false);
     run("hop 10 s / 2 s, with saves", windowed(hop, &[1], &calls), 5, 1, true);
-    run(
-        "hop 10 s / 100 ms, count sum max by i64",
-        windowed(fine, &[1], &calls),
-        100,
-        1,
-        false,
-    );
-    run(
-        "hop 10 s / 2 s, count sum max by text",
-        windowed(hop, &[3], &calls),
-        5,
-        1,
-        false,
-    );
-    run(
-        "hop 10 s / 2 s, by i64 and text",
-        windowed(hop, &[1, 3], &calls),
-        5,
-        1,
-        false,
-    );
-    run(
-        "hop 10 s / 2 s, by two i64",
-        windowed(hop, &[1, 1], &calls),
-        5,
-        1,
-        false,
-    );
+    run("hop 10 s / 100 ms, count sum max by i64", windowed(fine, &[1], &calls), 100, 1, false);
+    run("hop 10 s / 2 s, count sum max by text", windowed(hop, &[3], &calls), 5, 1, false);
+    run("hop 10 s / 2 s, by i64 and text", windowed(hop, &[1, 3], &calls), 5, 1, false);
+    run("hop 10 s / 2 s, by two i64", windowed(hop, &[1, 1], &calls), 5, 1, false);
     let float = vec![
         call("count", &[], DataType::Int64, false),
         call("sum", &[4], DataType::Float64, false),
         call("avg", &[4], DataType::Float64, false),
     ];
-    run(
-        "hop 10 s / 2 s, count sum avg of double",
-        windowed(hop, &[1], &float),
-        5,
-        1,
-        false,
-    );
-    let distinct = vec![
-        call("count", &[], DataType::Int64, false),
-        call("count", &[2], DataType::Int64, true),
-    ];
-    run(
-        "tumble 10 s, count distinct by i64",
-        windowed(tumble, &[1], &distinct),
-        1,
-        1,
-        false,
-    );
+    run("hop 10 s / 2 s, count sum avg of double", windowed(hop, &[1], &float), 5, 1, false);
+    let distinct = vec![call("count", &[], DataType::Int64, false), call("count", &[2], DataType::Int64, true)];
+    run("tumble 10 s, count distinct by i64", windowed(tumble, &[1], &distinct), 1, 1, false);
     run("group by i64, steps of 8,192", grouped(&[1], &calls), 1, 1, false);
     run("group by i64, steps of 40,960", grouped(&[1], &calls), 1, 5, false);
     run("group by i64, steps of 409,600", grouped(&[1], &calls), 1, 50, false);
     run("group by i64, one step", grouped(&[1], &calls), 1, count, false);
     run("no keys, count sum max", grouped(&[], &calls), 1, 1, false);
 
-    for (name, mut pair) in [
-        ("window", windowed(hop, &[1], &calls)),
-        ("group", grouped(&[1], &calls)),
-    ] {
+    for (name, mut pair) in [("window", windowed(hop, &[1], &calls)), ("group", grouped(&[1], &calls))] {
         if !"one row".contains(&only) {
             continue;
         }
-        batches
-            .iter()
-            .take(100)
-            .for_each(|batch| pair.step(vec![batch.clone()], 0));
+        batches.iter().take(100).for_each(|batch| pair.step(vec![batch.clone()], 0));
         const STEPS: usize = 200_000;
         let rows: Vec<Delta> = (0..BATCH_ROWS).map(|row| batches[100].slice(row, 1)).collect();
         let start = thread_ns();
-        rows.iter()
-            .cycle()
-            .take(STEPS)
-            .for_each(|row| pair.step(vec![row.clone()], 0));
-        println!(
-            "one row a step, {name:<28} {:>8.2} us/step",
-            (thread_ns() - start) as f64 / 1e3 / STEPS as f64
-        );
+        rows.iter().cycle().take(STEPS).for_each(|row| pair.step(vec![row.clone()], 0));
+        println!("one row a step, {name:<28} {:>8.2} us/step", (thread_ns() - start) as f64 / 1e3 / STEPS as f64);
     }
 }

@@ -50,19 +50,13 @@ pub struct HashGroups {
 
 impl HashGroups {
     /// All of them.
-    pub const ALL: Self = Self {
-        start: 0,
-        end: HASH_GROUP_COUNT,
-    };
+    pub const ALL: Self = Self { start: 0, end: HASH_GROUP_COUNT };
 
     /// What `shard` of `shards` owns.
     pub fn of_shard(shard: usize, shards: usize) -> Self {
         let start = (shard * HASH_GROUP_COUNT as usize).div_ceil(shards);
         let end = ((shard + 1) * HASH_GROUP_COUNT as usize).div_ceil(shards);
-        Self {
-            start: start as u16,
-            end: end as u16,
-        }
+        Self { start: start as u16, end: end as u16 }
     }
 
     /// Whether the key with this hash belongs to the range.
@@ -177,19 +171,11 @@ impl Words for IntervalDayTime {
     const COUNT: usize = 1;
     #[inline(always)]
     fn to_words(self) -> [u64; 4] {
-        [
-            (u64::from(self.days as u32) << 32) | u64::from(self.milliseconds as u32),
-            0,
-            0,
-            0,
-        ]
+        [(u64::from(self.days as u32) << 32) | u64::from(self.milliseconds as u32), 0, 0, 0]
     }
     #[inline(always)]
     fn from_words(words: &[u64]) -> Self {
-        Self {
-            days: (words[0] >> 32) as i32,
-            milliseconds: words[0] as i32,
-        }
+        Self { days: (words[0] >> 32) as i32, milliseconds: words[0] as i32 }
     }
 }
 
@@ -197,20 +183,11 @@ impl Words for IntervalMonthDayNano {
     const COUNT: usize = 2;
     #[inline(always)]
     fn to_words(self) -> [u64; 4] {
-        [
-            (u64::from(self.months as u32) << 32) | u64::from(self.days as u32),
-            self.nanoseconds as u64,
-            0,
-            0,
-        ]
+        [(u64::from(self.months as u32) << 32) | u64::from(self.days as u32), self.nanoseconds as u64, 0, 0]
     }
     #[inline(always)]
     fn from_words(words: &[u64]) -> Self {
-        Self {
-            months: (words[0] >> 32) as i32,
-            days: words[0] as i32,
-            nanoseconds: words[1] as i64,
-        }
+        Self { months: (words[0] >> 32) as i32, days: words[0] as i32, nanoseconds: words[1] as i64 }
     }
 }
 
@@ -350,10 +327,7 @@ fn hash_natives<N: Words>(values: &[N], nulls: Option<&NullBuffer>, first: bool,
     let hash = |value: &N| mix_words(&value.to_words()[..N::COUNT]);
     match nulls.filter(|nulls| nulls.null_count() > 0) {
         None if first => out.iter_mut().zip(values).for_each(|(row, value)| *row = hash(value)),
-        None => out
-            .iter_mut()
-            .zip(values)
-            .for_each(|(row, value)| place(row, hash(value), false)),
+        None => out.iter_mut().zip(values).for_each(|(row, value)| place(row, hash(value), false)),
         Some(nulls) => {
             for ((row, value), valid) in out.iter_mut().zip(values).zip(nulls.iter()) {
                 place(row, if valid { hash(value) } else { NULL_HASH }, first);
@@ -388,25 +362,11 @@ mod tests {
     /// A checkpoint written by another build finds its shard: these values are part of its format, see [`HASH_VERSION`].
     #[test]
     fn golden_values() {
-        let int: ArrayRef = Arc::new(Int64Array::from(vec![
-            Some(0),
-            Some(1),
-            Some(-1),
-            Some(1_000_000),
-            None,
-        ]));
-        let text: ArrayRef = Arc::new(StringArray::from(vec![
-            Some(""),
-            Some("a"),
-            Some("eagre"),
-            None,
-            Some("ä"),
-        ]));
+        let int: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), Some(1), Some(-1), Some(1_000_000), None]));
+        let text: ArrayRef = Arc::new(StringArray::from(vec![Some(""), Some("a"), Some("eagre"), None, Some("ä")]));
         let float: ArrayRef = Arc::new(Float64Array::from(vec![0.0, 1.5, -2.25, f64::INFINITY, f64::NAN]));
         let decimal: ArrayRef = Arc::new(
-            Decimal128Array::from(vec![0, 1, -1, 10_i128.pow(30), 7])
-                .with_precision_and_scale(38, 2)
-                .expect("fits"),
+            Decimal128Array::from(vec![0, 1, -1, 10_i128.pow(30), 7]).with_precision_and_scale(38, 2).expect("fits"),
         );
         let flag: ArrayRef = Arc::new(BooleanArray::from(vec![Some(false), Some(true), None, None, None]));
         let all = [int, text, float, decimal, flag];
@@ -500,21 +460,12 @@ mod tests {
     #[test]
     fn groups_fill_evenly() {
         for stride in [1_i64, 1_000, 1 << 20, 1 << 40] {
-            let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(
-                (0..64 * 1_024).map(|k: i64| k.wrapping_mul(stride)),
-            ));
+            let keys: ArrayRef =
+                Arc::new(Int64Array::from_iter_values((0..64 * 1_024).map(|k: i64| k.wrapping_mul(stride))));
             let mut counts = vec![0; usize::from(HASH_GROUP_COUNT)];
-            hashes(&[keys])
-                .iter()
-                .for_each(|hash| counts[usize::from(group_of(*hash))] += 1);
-            let (least, most) = (
-                counts.iter().min().expect("groups"),
-                counts.iter().max().expect("groups"),
-            );
-            assert!(
-                *least > 16 && *most < 160,
-                "stride {stride}: {least} to {most} of 64 on average"
-            );
+            hashes(&[keys]).iter().for_each(|hash| counts[usize::from(group_of(*hash))] += 1);
+            let (least, most) = (counts.iter().min().expect("groups"), counts.iter().max().expect("groups"));
+            assert!(*least > 16 && *most < 160, "stride {stride}: {least} to {most} of 64 on average");
         }
     }
 }

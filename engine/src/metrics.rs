@@ -289,7 +289,12 @@ impl MetricsSnapshot {
             ("rows_read_total", "counter", "Rows read from all sources.", self.rows_read as f64),
             ("checkpoints_total", "counter", "Checkpoints made durable.", self.checkpoints as f64),
             ("checkpoint_bytes_total", "counter", "Bytes written by checkpoints.", self.checkpoint_bytes as f64),
-            ("checkpoint_save_seconds_total", "counter", "Seconds that steps waited for saves.", self.checkpoint_save_ns as f64 / 1e9),
+            (
+                "checkpoint_save_seconds_total",
+                "counter",
+                "Seconds that steps waited for saves.",
+                self.checkpoint_save_ns as f64 / 1e9,
+            ),
             ("step_seconds_p50", "gauge", "Median duration of a step.", self.step_ns_p50 as f64 / 1e9),
             ("step_seconds_p99", "gauge", "99th percentile of the duration of a step.", self.step_ns_p99 as f64 / 1e9),
             ("step_seconds_max", "gauge", "Longest step.", self.step_ns_max as f64 / 1e9),

@@ -254,7 +254,10 @@ mod tests {
         let error = settings.set("eagre.step.row_max", "1").expect_err("unknown").to_string();
         assert!(error.contains("did you mean `eagre.step.rows_max`"), "{error}");
         let error = settings.set("eagre.step.rows_max", "zero").expect_err("no number").to_string();
-        assert_eq!(error, "setting `eagre.step.rows_max` cannot be 'zero': it takes a whole number of at least 1 (rows)");
+        assert_eq!(
+            error,
+            "setting `eagre.step.rows_max` cannot be 'zero': it takes a whole number of at least 1 (rows)"
+        );
         assert_eq!(parse_bytes("64 mb"), Some(64 << 20));
         assert_eq!(parse_duration_ms("1.5s"), Some(1_500));
         assert_eq!(parse_duration_ms("soon"), None);

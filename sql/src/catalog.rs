@@ -71,10 +71,7 @@ pub struct NoProviders;
 
 impl NoProviders {
     fn refuse<T>(table: &TableDefinition) -> Result<T> {
-        Err(SqlError::plan(
-            format!("table `{}` has no data behind it", table.name),
-            table.location,
-        ))
+        Err(SqlError::plan(format!("table `{}` has no data behind it", table.name), table.location))
     }
 }
 
@@ -189,11 +186,7 @@ impl TableDefinition {
     /// Where `expr` does not parse.
     pub fn with_watermark(mut self, column: &str, expr: Option<&str>) -> Result<Self> {
         let expr = expr.map(parser::parse_expr).transpose()?;
-        self.watermark = Some(WatermarkDefinition {
-            column: column.to_string(),
-            expr,
-            location: None,
-        });
+        self.watermark = Some(WatermarkDefinition { column: column.to_string(), expr, location: None });
         Ok(self)
     }
 
@@ -217,10 +210,7 @@ impl TableDefinition {
 
     /// The columns that a source must give: all but the computed ones.
     pub fn source_schema(&self) -> SchemaRef {
-        let fields = self
-            .columns
-            .iter()
-            .filter(|column| !matches!(column.kind, ColumnKind::Computed(_)));
+        let fields = self.columns.iter().filter(|column| !matches!(column.kind, ColumnKind::Computed(_)));
         Arc::new(Schema::new(fields.map(ColumnDefinition::field).collect::<Vec<_>>()))
     }
 
@@ -322,19 +312,13 @@ impl ColumnDefinition {
 }
 
 fn quoted_list(names: &[String]) -> String {
-    names
-        .iter()
-        .map(|name| quote_if_needed(name))
-        .collect::<Vec<_>>()
-        .join(", ")
+    names.iter().map(|name| quote_if_needed(name)).collect::<Vec<_>>().join(", ")
 }
 
 /// Milliseconds of a duration as Flink writes it: `10 s`, `500ms`, `5 min`, `1 h`, `1 d`; a bare number is milliseconds.
 pub fn parse_duration_ms(text: &str) -> Option<u64> {
     let text = text.trim();
-    let digits = text
-        .find(|character: char| !character.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().ok()?;
     let factor = match text[digits..].trim().to_lowercase().as_str() {
         "" | "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => 1,
@@ -357,11 +341,7 @@ pub struct Table {
 
 impl Table {
     fn new(definition: TableDefinition) -> Self {
-        Self {
-            definition,
-            source: OnceLock::new(),
-            sink: OnceLock::new(),
-        }
+        Self { definition, source: OnceLock::new(), sink: OnceLock::new() }
     }
 }
 
@@ -388,11 +368,7 @@ impl View {
             true => String::new(),
             false => format!(" ({})", quoted_list(&self.columns)),
         };
-        format!(
-            "CREATE {materialized}VIEW {}{columns} AS\n{}",
-            quote_if_needed(&self.name),
-            self.query.text
-        )
+        format!("CREATE {materialized}VIEW {}{columns} AS\n{}", quote_if_needed(&self.name), self.query.text)
     }
 }
 
@@ -441,11 +417,7 @@ impl Functions {
 
     /// All names, in order.
     pub(crate) fn names(&self) -> Vec<&str> {
-        let mut names = self
-            .scalar
-            .keys()
-            .chain(self.aggregate.keys())
-            .chain(self.window.keys());
+        let mut names = self.scalar.keys().chain(self.aggregate.keys()).chain(self.window.keys());
         let mut names: Vec<_> = names.by_ref().map(String::as_str).collect();
         names.extend(self.higher_order.keys().map(String::as_str));
         names.sort_unstable();
@@ -574,21 +546,9 @@ impl Catalog {
             }
             let (data_type, nullable, kind) = match &column.kind {
                 AstColumnKind::Physical { data_type, not_null } => (data_type.clone(), !not_null, ColumnKind::Physical),
-                AstColumnKind::Metadata {
-                    data_type,
-                    not_null,
-                    key,
-                    is_virtual,
-                } => {
+                AstColumnKind::Metadata { data_type, not_null, key, is_virtual } => {
                     let key = key.clone().unwrap_or_else(|| column.name.text.clone());
-                    (
-                        data_type.clone(),
-                        !not_null,
-                        ColumnKind::Metadata {
-                            key,
-                            is_virtual: *is_virtual,
-                        },
-                    )
+                    (data_type.clone(), !not_null, ColumnKind::Metadata { key, is_virtual: *is_virtual })
                 }
                 // Its type is known when all other columns are.
                 AstColumnKind::Computed { expr } => {
@@ -604,10 +564,7 @@ impl Catalog {
                 comment,
             });
         }
-        let physical = definition
-            .columns
-            .iter()
-            .any(|column| matches!(column.kind, ColumnKind::Physical));
+        let physical = definition.columns.iter().any(|column| matches!(column.kind, ColumnKind::Physical));
         if !physical {
             let inferred = match &create.query {
                 Some(query) => planner::query_schema(self, query)?,
@@ -629,18 +586,12 @@ impl Catalog {
         };
         definition.partitioned_by = self.own_columns(&definition, &create.partitioned_by)?;
         if let Some(watermark) = &create.watermark {
-            let column = self
-                .own_columns(&definition, std::slice::from_ref(&watermark.column))?
-                .remove(0);
-            definition.watermark = Some(WatermarkDefinition {
-                column,
-                expr: watermark.expr.clone(),
-                location: Some(watermark.location),
-            });
+            let column = self.own_columns(&definition, std::slice::from_ref(&watermark.column))?.remove(0);
+            definition.watermark =
+                Some(WatermarkDefinition { column, expr: watermark.expr.clone(), location: Some(watermark.location) });
         }
         self.complete(&mut definition)?;
-        self.tables
-            .insert(name.to_lowercase(), Arc::new(Table::new(definition)));
+        self.tables.insert(name.to_lowercase(), Arc::new(Table::new(definition)));
         Ok(())
     }
 
@@ -732,17 +683,11 @@ impl Catalog {
                 return Ok(());
             }
             if !(create.or_replace && self.sql_functions.contains_key(&key)) {
-                return Err(SqlError::AlreadyExists {
-                    kind: "function",
-                    name,
-                    location: Some(create.name.location()),
-                });
+                return Err(SqlError::AlreadyExists { kind: "function", name, location: Some(create.name.location()) });
             }
         }
         let function = SqlFunction::plan(self, &key, create)?;
-        Arc::make_mut(&mut self.functions)
-            .scalar
-            .insert(key.clone(), Arc::new(function.udf()));
+        Arc::make_mut(&mut self.functions).scalar.insert(key.clone(), Arc::new(function.udf()));
         self.sql_functions.insert(key, Arc::new(function));
         Ok(())
     }
@@ -757,11 +702,7 @@ impl Catalog {
         let found = match drop.kind {
             DropKind::Table => self.tables.remove(&key).is_some(),
             DropKind::Source | DropKind::Sink => {
-                let role = if drop.kind == DropKind::Source {
-                    TableRole::Source
-                } else {
-                    TableRole::Sink
-                };
+                let role = if drop.kind == DropKind::Source { TableRole::Source } else { TableRole::Sink };
                 let fits = self.tables.get(&key).is_some_and(|table| table.definition.role == role);
                 fits && self.tables.remove(&key).is_some()
             }
@@ -781,17 +722,9 @@ impl Catalog {
         Err(match drop.kind {
             DropKind::Function => {
                 let nearest = nearest(&name, self.sql_functions.keys().map(String::as_str));
-                SqlError::UnknownFunction {
-                    name,
-                    nearest,
-                    location,
-                }
+                SqlError::UnknownFunction { name, nearest, location }
             }
-            _ => SqlError::UnknownTable {
-                nearest: self.nearest_relation(&name),
-                name,
-                location,
-            },
+            _ => SqlError::UnknownTable { nearest: self.nearest_relation(&name), name, location },
         })
     }
 
@@ -818,11 +751,7 @@ impl Catalog {
             (_, true) => "view",
             _ => return Ok(()),
         };
-        Err(SqlError::AlreadyExists {
-            kind,
-            name: name.to_string(),
-            location,
-        })
+        Err(SqlError::AlreadyExists { kind, name: name.to_string(), location })
     }
 
     /// What the parts of a name mean; each with whether it was quoted.
@@ -833,11 +762,7 @@ impl Catalog {
         let fits = |object: &str, (text, quoted): (&str, bool)| !quoted || object == text;
         if let [part] = parts {
             let key = part.0.to_lowercase();
-            if let Some(table) = self
-                .tables
-                .get(&key)
-                .filter(|table| fits(&table.definition.name, *part))
-            {
+            if let Some(table) = self.tables.get(&key).filter(|table| fits(&table.definition.name, *part)) {
                 return Ok(Relation::Table(Arc::clone(table)));
             }
             if let Some(view) = self.views.get(&key).filter(|view| fits(&view.name, *part)) {
@@ -845,10 +770,7 @@ impl Catalog {
             }
         }
         if let [part, (suffix, _)] = parts
-            && let Some(table) = self
-                .tables
-                .get(&part.0.to_lowercase())
-                .filter(|t| fits(&t.definition.name, *part))
+            && let Some(table) = self.tables.get(&part.0.to_lowercase()).filter(|t| fits(&t.definition.name, *part))
         {
             match suffix.to_lowercase().as_str() {
                 ERRORS_SUFFIX => return Ok(Relation::Errors(Arc::clone(table))),
@@ -857,11 +779,7 @@ impl Catalog {
             }
         }
         let name = parts.iter().map(|(text, _)| *text).collect::<Vec<_>>().join(".");
-        Err(SqlError::UnknownTable {
-            nearest: self.nearest_relation(&name),
-            name,
-            location,
-        })
+        Err(SqlError::UnknownTable { nearest: self.nearest_relation(&name), name, location })
     }
 
     /// What a statement's name means.
@@ -875,9 +793,7 @@ impl Catalog {
 
     fn nearest_relation(&self, name: &str) -> Option<String> {
         let tables = self.tables.values().map(|table| table.definition.name.clone());
-        let mut names: Vec<_> = tables
-            .chain(self.views.values().map(|view| view.name.clone()))
-            .collect();
+        let mut names: Vec<_> = tables.chain(self.views.values().map(|view| view.name.clone())).collect();
         if name.contains('.') {
             for table in self.tables.values() {
                 names.push(format!("{}.{ERRORS_SUFFIX}", table.definition.name));
@@ -897,10 +813,7 @@ impl Catalog {
         }
         if table.definition.role == TableRole::Sink {
             return Err(SqlError::plan(
-                format!(
-                    "`{0}` is a sink and cannot be read; create it with `CREATE TABLE {0}`",
-                    table.definition.name
-                ),
+                format!("`{0}` is a sink and cannot be read; create it with `CREATE TABLE {0}`", table.definition.name),
                 None,
             ));
         }
@@ -957,11 +870,7 @@ impl Catalog {
                 "scalar"
             }
         };
-        self.functions
-            .names()
-            .into_iter()
-            .map(|name| (name.to_string(), kind(name)))
-            .collect()
+        self.functions.names().into_iter().map(|name| (name.to_string(), kind(name))).collect()
     }
 
     /// The columns of a table, view or pseudo-table, as a query sees them.
@@ -1005,10 +914,7 @@ impl Catalog {
                     ColumnKind::Computed(expr) => vec![format!("AS {}", expr.text)],
                 };
                 if let Some(watermark) = definition.watermark.as_ref().filter(|w| w.column == column.name) {
-                    let expr = watermark
-                        .expr
-                        .as_ref()
-                        .map_or(watermark.column.as_str(), |expr| &expr.text);
+                    let expr = watermark.expr.as_ref().map_or(watermark.column.as_str(), |expr| &expr.text);
                     extra.push(format!("WATERMARK AS {expr}"));
                 }
                 ColumnDescription {
@@ -1038,9 +944,7 @@ impl Catalog {
 
     /// The body of a function created with `CREATE FUNCTION`, over its arguments.
     pub fn sql_function_body(&self, name: &str) -> Option<&Expr> {
-        self.sql_functions
-            .get(&name.to_lowercase())
-            .map(|function| function.body())
+        self.sql_functions.get(&name.to_lowercase()).map(|function| function.body())
     }
 }
 

@@ -37,10 +37,7 @@ impl Location {
 
     /// The parser's own location; none for 0:0, which it uses for the end of its input.
     pub fn of_token(location: TokenLocation) -> Option<Self> {
-        (location.line > 0).then_some(Self {
-            line: location.line,
-            column: location.column,
-        })
+        (location.line > 0).then_some(Self { line: location.line, column: location.column })
     }
 }
 
@@ -176,10 +173,7 @@ pub enum SqlError {
 impl SqlError {
     /// A [`SqlError::Syntax`].
     pub fn syntax(message: impl Into<String>, location: impl Into<Option<Location>>) -> Self {
-        Self::Syntax {
-            message: message.into(),
-            location: location.into(),
-        }
+        Self::Syntax { message: message.into(), location: location.into() }
     }
 
     /// A [`SqlError::Unsupported`]; `hint` says what to write instead and may be empty.
@@ -188,26 +182,17 @@ impl SqlError {
         hint: impl Into<String>,
         location: impl Into<Option<Location>>,
     ) -> Self {
-        Self::Unsupported {
-            construct: construct.into(),
-            hint: hint.into(),
-            location: location.into(),
-        }
+        Self::Unsupported { construct: construct.into(), hint: hint.into(), location: location.into() }
     }
 
     /// A [`SqlError::Plan`].
     pub fn plan(message: impl Into<String>, location: impl Into<Option<Location>>) -> Self {
-        Self::Plan {
-            message: message.into(),
-            location: location.into(),
-        }
+        Self::Plan { message: message.into(), location: location.into() }
     }
 
     /// A [`SqlError::Internal`].
     pub fn internal(message: impl Into<String>) -> Self {
-        Self::Internal {
-            message: message.into(),
-        }
+        Self::Internal { message: message.into() }
     }
 
     /// Where in the text, if known.
@@ -290,11 +275,7 @@ impl From<DataFusionError> for SqlError {
             DataFusionError::SchemaError(schema_error, _) => match &**schema_error {
                 SchemaError::FieldNotFound { field, valid_fields } => {
                     let names = valid_fields.iter().map(|column| column.name.as_str());
-                    Self::UnknownColumn {
-                        name: field.flat_name(),
-                        nearest: nearest(&field.name, names),
-                        location,
-                    }
+                    Self::UnknownColumn { name: field.flat_name(), nearest: nearest(&field.name, names), location }
                 }
                 SchemaError::AmbiguousReference { field } => Self::Plan {
                     message: format!(
@@ -304,15 +285,9 @@ impl From<DataFusionError> for SqlError {
                     ),
                     location,
                 },
-                _ => Self::DataFusion {
-                    source: Box::new(error),
-                    location,
-                },
+                _ => Self::DataFusion { source: Box::new(error), location },
             },
-            _ => Self::DataFusion {
-                source: Box::new(error),
-                location,
-            },
+            _ => Self::DataFusion { source: Box::new(error), location },
         }
     }
 }
@@ -331,12 +306,7 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let wanted = name.to_lowercase();
     candidates
         .into_iter()
-        .map(|candidate| {
-            (
-                strsim::normalized_damerau_levenshtein(&wanted, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(&wanted, &candidate.to_lowercase()), candidate))
         .filter(|(similarity, _)| *similarity >= 0.5)
         // Of equals the first in the alphabet, so that the text does not depend on the order of a map.
         .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)))
@@ -348,11 +318,7 @@ fn at(location: &Option<Location>) -> String {
 }
 
 fn clause(separator: &str, text: &str) -> String {
-    if text.is_empty() {
-        String::new()
-    } else {
-        format!("{separator}{text}")
-    }
+    if text.is_empty() { String::new() } else { format!("{separator}{text}") }
 }
 
 fn nearest_clause(nearest: &Option<String>, otherwise: &str) -> String {
@@ -364,10 +330,11 @@ fn nearest_clause(nearest: &Option<String>, otherwise: &str) -> String {
 
 /// DataFusion's message without its backtrace and the word for the phase that found it.
 fn own_words(error: &DataFusionError) -> String {
-    error
-        .strip_backtrace()
-        .trim_start_matches("Error during planning: ")
-        .to_string()
+    let text = error.strip_backtrace().trim_start_matches("Error during planning: ").to_string();
+    // Types under the names that whoever wrote the query knows.
+    let names =
+        [("Utf8View", "STRING"), ("Utf8", "STRING"), ("Float64", "DOUBLE"), ("Int64", "BIGINT"), ("Int32", "INT")];
+    names.iter().fold(text, |text, (arrow, sql)| text.replace(arrow, sql))
 }
 
 #[cfg(test)]
@@ -382,14 +349,8 @@ mod tests {
             nearest: nearest("payemnt", ["bid", "payment"]),
             location: Some(Location::new(3, 14)),
         };
-        assert_eq!(
-            error.to_string(),
-            "line 3, column 14: table `payemnt` is not known; did you mean `payment`?"
-        );
-        assert_eq!(
-            (error.code(), error.location()),
-            ("unknown_table", Some(Location::new(3, 14)))
-        );
+        assert_eq!(error.to_string(), "line 3, column 14: table `payemnt` is not known; did you mean `payment`?");
+        assert_eq!((error.code(), error.location()), ("unknown_table", Some(Location::new(3, 14))));
         let error = SqlError::unsupported("MATCH_RECOGNIZE", "", None);
         assert_eq!(error.to_string(), "MATCH_RECOGNIZE is not supported");
     }
@@ -397,10 +358,7 @@ mod tests {
     /// A suggestion that has nothing to do with the word is worse than none.
     #[test]
     fn nearest_needs_similarity() {
-        assert_eq!(
-            nearest("PRICE", ["prize", "price", "auction"]).as_deref(),
-            Some("price")
-        );
+        assert_eq!(nearest("PRICE", ["prize", "price", "auction"]).as_deref(), Some("price"));
         assert_eq!(nearest("price", ["auction", "bidder"]), None);
     }
 

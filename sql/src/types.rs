@@ -107,7 +107,11 @@ pub fn arrow_type(sql_type: &ast::DataType) -> Result<DataType> {
             | ArrayElemTypeDef::SquareBracket(element, _)
             | ArrayElemTypeDef::Parenthesis(element),
         ) => DataType::List(Arc::new(Field::new_list_field(arrow_type(element)?, true))),
-        Sql::Map(key, value) => map_of(arrow_type(key)?, arrow_type(value)?),
+        // Keys of text are plain: DataFusion's `m['k']` compares them with a plain literal, and arrow compares no views with that.
+        Sql::Map(key, value) => match arrow_type(key)? {
+            DataType::Utf8View => map_of(DataType::Utf8, arrow_type(value)?),
+            key => map_of(key, arrow_type(value)?),
+        },
         Sql::Struct(fields, _) => {
             let fields = fields.iter().enumerate().map(|(index, field)| {
                 let name = match &field.field_name {
@@ -139,16 +143,13 @@ fn unknown(name: &str, location: Option<Location>) -> SqlError {
         Some(nearest) => format!("did you mean `{nearest}`?"),
         None => format!("the types are {}", TYPE_NAMES.join(", ")),
     };
-    SqlError::UnknownType {
-        name: name.to_string(),
-        hint,
-        location,
-    }
+    SqlError::UnknownType { name: name.to_string(), hint, location }
 }
 
 fn decimal(info: &ExactNumberInfo) -> Result<DataType> {
     let (precision, scale) = match *info {
-        ExactNumberInfo::None => (10, 0),
+        // As DataFusion: a number whose digits nobody counted keeps them. (Flink's default of (10, 0) would round in silence.)
+        ExactNumberInfo::None => (38, 10),
         ExactNumberInfo::Precision(precision) => (precision, 0),
         ExactNumberInfo::PrecisionAndScale(precision, scale) => (precision, scale),
     };
@@ -217,22 +218,14 @@ pub fn sql_name(data_type: &DataType) -> String {
         | DataType::FixedSizeList(element, _) => format!("ARRAY<{}>", sql_name(element.data_type())),
         DataType::Map(entries, _) => match entries.data_type() {
             DataType::Struct(fields) if fields.len() == 2 => {
-                format!(
-                    "MAP<{}, {}>",
-                    sql_name(fields[0].data_type()),
-                    sql_name(fields[1].data_type())
-                )
+                format!("MAP<{}, {}>", sql_name(fields[0].data_type()), sql_name(fields[1].data_type()))
             }
             other => format!("MAP<{}>", sql_name(other)),
         },
         DataType::Struct(fields) => {
             let fields = fields.iter().map(|field| {
                 let not_null = if field.is_nullable() { "" } else { " NOT NULL" };
-                format!(
-                    "{} {}{not_null}",
-                    quote_if_needed(field.name()),
-                    sql_name(field.data_type())
-                )
+                format!("{} {}{not_null}", quote_if_needed(field.name()), sql_name(field.data_type()))
             });
             format!("ROW<{}>", fields.collect::<Vec<_>>().join(", "))
         }
@@ -255,15 +248,9 @@ fn digits(unit: &TimeUnit) -> u8 {
 /// The name as an identifier: in double quotes where it would not be read back as it is.
 pub fn quote_if_needed(name: &str) -> String {
     let mut characters = name.chars();
-    let plain = characters
-        .next()
-        .is_some_and(|first| first.is_alphabetic() || first == '_')
+    let plain = characters.next().is_some_and(|first| first.is_alphabetic() || first == '_')
         && characters.all(|character| character.is_alphanumeric() || character == '_');
-    if plain {
-        name.to_string()
-    } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
+    if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
 /// Gives DataFusion's planner the types of this dialect, so that a cast and a column mean the same.
@@ -300,7 +287,7 @@ mod tests {
             ("FLOAT", "FLOAT"),
             ("FLOAT(53)", "DOUBLE"),
             ("DOUBLE PRECISION", "DOUBLE"),
-            ("DECIMAL", "DECIMAL(10, 0)"),
+            ("DECIMAL", "DECIMAL(38, 10)"),
             ("DECIMAL(5)", "DECIMAL(5, 0)"),
             ("NUMERIC(38, 18)", "DECIMAL(38, 18)"),
             ("DATE", "DATE"),
@@ -323,14 +310,8 @@ mod tests {
             ("ARRAY<ARRAY<ARRAY<INT>>>", "ARRAY<ARRAY<ARRAY<INT>>>"),
             ("MAP<STRING, ARRAY<INT>>", "MAP<STRING, ARRAY<INT>>"),
             ("ROW<a INT, b STRING NOT NULL>", "ROW<a INT, b STRING NOT NULL>"),
-            (
-                "ROW(a INT, `b c` ROW<d ARRAY<BIGINT>>)",
-                "ROW<a INT, \"b c\" ROW<d ARRAY<BIGINT>>>",
-            ),
-            (
-                "STRUCT<a INT, b MAP<STRING, ROW<c INT>>>",
-                "ROW<a INT, b MAP<STRING, ROW<c INT>>>",
-            ),
+            ("ROW(a INT, `b c` ROW<d ARRAY<BIGINT>>)", "ROW<a INT, \"b c\" ROW<d ARRAY<BIGINT>>>"),
+            ("STRUCT<a INT, b MAP<STRING, ROW<c INT>>>", "ROW<a INT, b MAP<STRING, ROW<c INT>>>"),
         ] {
             let data_type = parse_type(written).unwrap_or_else(|error| panic!("{written}: {error}"));
             assert_eq!(sql_name(&data_type), name, "{written}");
@@ -342,18 +323,9 @@ mod tests {
     #[test]
     fn unknown_types_are_named() {
         for (written, message) in [
-            (
-                "STRIN",
-                "line 1, column 1: type `STRIN` is not known; did you mean `STRING`?",
-            ),
-            (
-                "DECIMAL(50, 2)",
-                "type `DECIMAL(50, 2)` is not known; the precision goes from 1 to 38",
-            ),
-            (
-                "TIMESTAMP(12)",
-                "type `TIMESTAMP(12)` is not known; the precision goes from 0 to 9",
-            ),
+            ("STRIN", "line 1, column 1: type `STRIN` is not known; did you mean `STRING`?"),
+            ("DECIMAL(50, 2)", "type `DECIMAL(50, 2)` is not known; the precision goes from 1 to 38"),
+            ("TIMESTAMP(12)", "type `TIMESTAMP(12)` is not known; the precision goes from 0 to 9"),
             ("ARRAY<INT", "line 1, column 10: expected `>` or `,`, found the end"),
             ("INT>", "line 1, column 4: expected the end of the type, found >"),
         ] {

@@ -20,10 +20,7 @@ const ROW_EVERY_MS: u64 = 20;
 const DISORDER_MS: u64 = 1_990;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![Trial::test(
-        "crash::kill_9_at_random_moments_loses_and_doubles_nothing",
-        || Ok(kill_9()?),
-    )]
+    vec![Trial::test("crash::kill_9_at_random_moments_loses_and_doubles_nothing", || Ok(kill_9()?))]
 }
 
 fn kill_9() -> Result<(), String> {
@@ -32,16 +29,7 @@ fn kill_9() -> Result<(), String> {
     let calm_sql = sql(folder.path(), "calm");
     let calm_state = path(&folder, "calm-state");
     let started = Instant::now();
-    ended(&mut command(&[
-        "run",
-        "-e",
-        &calm_sql,
-        "--state",
-        &calm_state,
-        "--shards",
-        "2",
-    ]))
-    .ok()?;
+    ended(&mut command(&["run", "-e", &calm_sql, "--state", &calm_state, "--shards", "2"])).ok()?;
     let whole_run = started.elapsed();
     let calm = visible_lines(&folder.path().join("calm"));
     let keys_of_a_window = calm.len() as u64 / (ROWS * ROW_EVERY_MS / 5_000);
@@ -78,12 +66,7 @@ fn kill_9() -> Result<(), String> {
     part_of(&calm, &killed).map_err(|error| format!("{}: {error}", context(kills)))?;
     match killed == calm {
         true => Ok(()),
-        false => Err(format!(
-            "{}: {} rows undisturbed, {} now",
-            context(kills),
-            calm.len(),
-            killed.len()
-        )),
+        false => Err(format!("{}: {} rows undisturbed, {} now", context(kills), calm.len(), killed.len())),
     }
 }
 

@@ -48,11 +48,7 @@ impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} shards, {} rows a step", self.shards, self.rows_max)?;
         for crash in &self.crashes {
-            write!(
-                f,
-                ", killed after step {}, resumed with {} shards",
-                crash.after_step, crash.shards
-            )?;
+            write!(f, ", killed after step {}, resumed with {} shards", crash.after_step, crash.shards)?;
         }
         if !self.crashes.is_empty() {
             write!(f, ", a checkpoint every {} steps", self.checkpoint_steps)?;
@@ -68,41 +64,23 @@ impl Schedule {
     }
 
     pub(crate) fn calm(shards: u64, rows_max: u64) -> Self {
-        Self {
-            shards,
-            rows_max,
-            crashes: Vec::new(),
-            checkpoint_steps: 1,
-        }
+        Self { shards, rows_max, crashes: Vec::new(), checkpoint_steps: 1 }
     }
 
     /// Calm ones that differ from row by row, then crashes within the first `steps` steps. `rows_max`: fixed, or random.
     pub(crate) fn others(random: &mut Random, rows_max: Option<u64>, steps: u64) -> Vec<Self> {
         let mut rows = |random: &mut Random| rows_max.unwrap_or_else(|| random.between(1, 12));
-        let mut schedules = vec![
-            Self::calm(3, rows_max.unwrap_or(1)),
-            Self::calm(1, rows(random)),
-            Self::calm(3, rows(random)),
-        ];
+        let mut schedules =
+            vec![Self::calm(3, rows_max.unwrap_or(1)), Self::calm(1, rows(random)), Self::calm(3, rows(random))];
         for (before, after) in [(1, 3), (3, 2)] {
             let first = random.between(1, steps.max(1));
-            let mut crashes = vec![Crash {
-                after_step: first,
-                shards: after,
-            }];
+            let mut crashes = vec![Crash { after_step: first, shards: after }];
             if random.between(0, 1) == 1 {
-                crashes.push(Crash {
-                    after_step: first + random.between(0, 3),
-                    shards: before,
-                });
+                crashes.push(Crash { after_step: first + random.between(0, 3), shards: before });
             }
             schedules.push(Self {
                 shards: before,
-                rows_max: if before == 1 {
-                    rows_max.unwrap_or(1)
-                } else {
-                    rows(random)
-                },
+                rows_max: if before == 1 { rows_max.unwrap_or(1) } else { rows(random) },
                 crashes,
                 checkpoint_steps: random.between(1, 3),
             });
@@ -157,28 +135,16 @@ fn attempt(
             .tables
             .pop()
             .unwrap_or_else(|| RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())));
-        return Ok(Answer {
-            schema: batch.schema(),
-            batches: vec![batch],
-            summary: None,
-        });
+        return Ok(Answer { schema: batch.schema(), batches: vec![batch], summary: None });
     };
     let mut results = job.take_results();
-    assert!(
-        results.len() == 1,
-        "`{sql}` gives {} results, one is needed",
-        results.len()
-    );
+    assert!(results.len() == 1, "`{sql}` gives {} results, one is needed", results.len());
     let result: QueryResult = results.remove(0);
     let schema = Arc::clone(result.schema());
     let batches = result.collect_blocking();
     // Of two errors that of the pipeline is the cause.
     let summary = job.wait_blocking()?;
-    Ok(Answer {
-        schema,
-        batches: batches?,
-        summary: Some(summary),
-    })
+    Ok(Answer { schema, batches: batches?, summary: Some(summary) })
 }
 
 /// A run of the other sort of input, that does not end: what came out once all `rows` of it were taken and worked on.
@@ -200,11 +166,7 @@ pub(crate) fn run_open(schedule: &Schedule, rows: u64, scene: Scene<'_>, sql: &s
     job.stop();
     let summary = job.wait_blocking()?;
     let batches = reader.join().expect("no panic while reading")?;
-    Ok(Answer {
-        schema,
-        batches,
-        summary: Some(summary),
-    })
+    Ok(Answer { schema, batches, summary: Some(summary) })
 }
 
 /// SplitMix64: the same numbers on every machine.
@@ -237,10 +199,7 @@ impl Random {
 
 /// The seed of this run: `EAGRE_TESTS_SEED`, or a fixed one.
 pub(crate) fn seed() -> u64 {
-    std::env::var("EAGRE_TESTS_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(2026)
+    std::env::var("EAGRE_TESTS_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(2026)
 }
 
 /// A folder of this crate.

@@ -95,10 +95,7 @@ fn event() -> impl Strategy<Value = Event> {
     ];
     (
         (pause, 0..=DELAY_MS, prop::bool::weighted(0.97)),
-        option::weighted(
-            0.9,
-            select(vec!["a", "b", "c", "a long key, of more than twelve bytes"]),
-        ),
+        option::weighted(0.9, select(vec!["a", "b", "c", "a long key, of more than twelve bytes"])),
         option::weighted(0.9, 0i32..3),
         option::weighted(0.85, -50i64..50),
         option::weighted(0.85, double),
@@ -133,44 +130,18 @@ fn rows(events: &[Event]) -> RecordBatch {
     let decimals: Decimal128Array = events.iter().map(|event| event.m).collect();
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("ts", Arc::new(times)),
-        (
-            "k",
-            Arc::new(events.iter().map(|event| event.k).collect::<StringViewArray>()),
-        ),
-        (
-            "g",
-            Arc::new(events.iter().map(|event| event.g).collect::<Int32Array>()),
-        ),
-        (
-            "i",
-            Arc::new(events.iter().map(|event| event.i).collect::<Int64Array>()),
-        ),
-        (
-            "d",
-            Arc::new(events.iter().map(|event| event.d).collect::<Float64Array>()),
-        ),
-        (
-            "m",
-            Arc::new(decimals.with_precision_and_scale(10, 2).expect("it fits")),
-        ),
-        (
-            "s",
-            Arc::new(events.iter().map(|event| event.s).collect::<StringViewArray>()),
-        ),
-        (
-            "b",
-            Arc::new(events.iter().map(|event| event.b).collect::<BooleanArray>()),
-        ),
+        ("k", Arc::new(events.iter().map(|event| event.k).collect::<StringViewArray>())),
+        ("g", Arc::new(events.iter().map(|event| event.g).collect::<Int32Array>())),
+        ("i", Arc::new(events.iter().map(|event| event.i).collect::<Int64Array>())),
+        ("d", Arc::new(events.iter().map(|event| event.d).collect::<Float64Array>())),
+        ("m", Arc::new(decimals.with_precision_and_scale(10, 2).expect("it fits"))),
+        ("s", Arc::new(events.iter().map(|event| event.s).collect::<StringViewArray>())),
+        ("b", Arc::new(events.iter().map(|event| event.b).collect::<BooleanArray>())),
     ];
-    let fields: Vec<Field> = columns
-        .iter()
-        .map(|(name, array)| Field::new(*name, array.data_type().clone(), true))
-        .collect();
-    RecordBatch::try_new(
-        Arc::new(Schema::new(fields)),
-        columns.into_iter().map(|(_, array)| array).collect(),
-    )
-    .expect("one length")
+    let fields: Vec<Field> =
+        columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|(_, array)| array).collect())
+        .expect("one length")
 }
 
 // ---------------------------------------------------------------- queries
@@ -246,11 +217,7 @@ fn aggregates() -> impl Strategy<Value = Vec<String>> {
 fn window() -> impl Strategy<Value = String> {
     let seconds = |ms: i64| format!("INTERVAL '{}.{:03}' SECOND", ms / 1_000, ms % 1_000);
     let signed = move |ms: i64| {
-        if ms < 0 {
-            seconds(-ms).replace("INTERVAL '", "INTERVAL '-")
-        } else {
-            seconds(ms)
-        }
+        if ms < 0 { seconds(-ms).replace("INTERVAL '", "INTERVAL '-") } else { seconds(ms) }
     };
     let size = || select(vec![250i64, 1_000, 1_500, 4_000, 7_000, 10_000, 60_000]);
     let offset = || option::weighted(0.3, select(vec![-3_000i64, -250, 1, 500, 2_750]));
@@ -268,10 +235,7 @@ fn window() -> impl Strategy<Value = String> {
             with_offset(format!("TABLE(HOP{HEAD}{}, {}", seconds(slide), seconds(size)), offset)
         }),
         (size(), 1i64..10, offset()).prop_map(move |(step, times, offset)| {
-            with_offset(
-                format!("TABLE(CUMULATE{HEAD}{}, {}", seconds(step), seconds(step * times)),
-                offset,
-            )
+            with_offset(format!("TABLE(CUMULATE{HEAD}{}, {}", seconds(step), seconds(step * times)), offset)
         }),
     ]
 }
@@ -293,10 +257,7 @@ fn windowed_query() -> impl Strategy<Value = Query> {
         .prop_map(|(window, keys, aggregates, condition, rollup, having, changes)| {
             let mut text = "SELECT window_start, window_end".to_owned();
             keys.iter().for_each(|key| write!(text, ", {key}").expect("text"));
-            aggregates
-                .iter()
-                .enumerate()
-                .for_each(|(n, call)| write!(text, ", {call} AS a{n}").expect("text"));
+            aggregates.iter().enumerate().for_each(|(n, call)| write!(text, ", {call} AS a{n}").expect("text"));
             write!(text, " FROM {window}").expect("text");
             if let Some(condition) = condition {
                 write!(text, " WHERE {condition}").expect("text");
@@ -318,14 +279,8 @@ fn windowed_query() -> impl Strategy<Value = Query> {
 }
 
 fn grouped_query() -> impl Strategy<Value = Query> {
-    (
-        grouping(),
-        aggregates(),
-        option::weighted(0.3, select(CONDITIONS)),
-        0..3u8,
-        prop::bool::weighted(0.2),
-    )
-        .prop_map(|(keys, aggregates, condition, sets, having)| {
+    (grouping(), aggregates(), option::weighted(0.3, select(CONDITIONS)), 0..3u8, prop::bool::weighted(0.2)).prop_map(
+        |(keys, aggregates, condition, sets, having)| {
             let mut columns: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
             columns.extend(aggregates.iter().enumerate().map(|(n, call)| format!("{call} AS a{n}")));
             let mut text = format!("SELECT {} FROM t", columns.join(", "));
@@ -343,7 +298,8 @@ fn grouped_query() -> impl Strategy<Value = Query> {
                 text.push_str(" HAVING COUNT(*) > 1");
             }
             Query(text)
-        })
+        },
+    )
 }
 
 // ---------------------------------------------------------------- schedules
@@ -376,25 +332,11 @@ impl Chances {
         let first = self.crashes[0].index(steps) as u64 + 1;
         let second = first + self.crashes[1].index(3) as u64;
         let crashes = vec![
-            Crash {
-                after_step: first,
-                shards: self.shards % 3 + 1,
-            },
-            Crash {
-                after_step: second,
-                shards: (self.shards + 1) % 3 + 1,
-            },
+            Crash { after_step: first, shards: self.shards % 3 + 1 },
+            Crash { after_step: second, shards: (self.shards + 1) % 3 + 1 },
         ];
         let calm = Schedule::calm(self.shards, self.rows_max);
-        [
-            Schedule::row_by_row(),
-            calm.clone(),
-            Schedule {
-                crashes,
-                checkpoint_steps: self.checkpoint_steps,
-                ..calm
-            },
-        ]
+        [Schedule::row_by_row(), calm.clone(), Schedule { crashes, checkpoint_steps: self.checkpoint_steps, ..calm }]
     }
 }
 
@@ -402,17 +344,12 @@ impl Chances {
 
 fn definition(rows: &RecordBatch) -> TableDefinition {
     let table = TableDefinition::from_schema("t", &rows.schema());
-    table
-        .with_watermark("ts", Some(&format!("ts - INTERVAL '{DELAY_MS} milliseconds'")))
-        .expect("a watermark")
+    table.with_watermark("ts", Some(&format!("ts - INTERVAL '{DELAY_MS} milliseconds'"))).expect("a watermark")
 }
 
 fn streamed(schedule: &Schedule, rows: &RecordBatch, batch_rows: usize, query: &str) -> Result<Answer, String> {
     let scene = |session: &Session| {
-        session.register_source(
-            definition(rows),
-            Arc::new(TestSource::new(rows, None, batch_rows, true)),
-        )
+        session.register_source(definition(rows), Arc::new(TestSource::new(rows, None, batch_rows, true)))
     };
     run(schedule, &scene, query).map_err(|error| format!("{schedule}: [{}] {error}\n{query}", error.code()))
 }
@@ -420,18 +357,11 @@ fn streamed(schedule: &Schedule, rows: &RecordBatch, batch_rows: usize, query: &
 fn batch_answer(rows: &RecordBatch, query: &str) -> Result<RecordBatch, String> {
     let text = |error: &dyn std::fmt::Display| format!("the oracle: {error}\n{query}");
     let mut catalog = Catalog::new(Arc::new(NoProviders));
-    catalog
-        .register_table(definition(rows), None, None)
-        .map_err(|error| text(&error))?;
+    catalog.register_table(definition(rows), None, None).map_err(|error| text(&error))?;
     let parsed = parser::parse_query(query).map_err(|error| text(&error))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| text(&error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| text(&error))?;
     let tables = HashMap::from([("t".to_owned(), vec![rows.clone()])]);
-    runtime
-        .block_on(oracle::answer(&catalog, &parsed, &tables))
-        .map_err(|error| text(&error))
+    runtime.block_on(oracle::answer(&catalog, &parsed, &tables)).map_err(|error| text(&error))
 }
 
 fn equals_batch((events, query, chances): (Vec<Event>, Query, Chances)) -> Result<(), String> {
@@ -455,29 +385,17 @@ fn groups(part: u64) -> Result<(), String> {
 
 /// Rows that come in another order, within what the watermark allows, give the same answer.
 fn order(part: u64) -> Result<(), String> {
-    check(
-        part,
-        (vec(event(), 0..120), windowed_query(), chances()),
-        |(events, query, chances)| {
-            let arrived = rows(&events);
-            let order = sort_to_indices(arrived.column(0), None, None).map_err(|error| error.to_string())?;
-            let columns = arrived
-                .columns()
-                .iter()
-                .map(|column| take(column, &order, None).expect("indices of this batch"));
-            let sorted = RecordBatch::try_new(arrived.schema(), columns.collect()).expect("one length");
-            let [_, schedule, crashing] = chances.schedules(events.len());
-            let one = streamed(&schedule, &arrived, chances.batch_rows, &query.0)?;
-            let other = streamed(&crashing, &sorted, chances.batch_rows, &query.0)?;
-            let compared = value::compare(
-                &value::rows(&one.batches),
-                &value::rows(&other.batches),
-                false,
-                TOLERANCE,
-            );
-            compared.map_err(|error| format!("expected: as they arrived, got: sorted by time: {error}{}", query.0))
-        },
-    )
+    check(part, (vec(event(), 0..120), windowed_query(), chances()), |(events, query, chances)| {
+        let arrived = rows(&events);
+        let order = sort_to_indices(arrived.column(0), None, None).map_err(|error| error.to_string())?;
+        let columns = arrived.columns().iter().map(|column| take(column, &order, None).expect("indices of this batch"));
+        let sorted = RecordBatch::try_new(arrived.schema(), columns.collect()).expect("one length");
+        let [_, schedule, crashing] = chances.schedules(events.len());
+        let one = streamed(&schedule, &arrived, chances.batch_rows, &query.0)?;
+        let other = streamed(&crashing, &sorted, chances.batch_rows, &query.0)?;
+        let compared = value::compare(&value::rows(&one.batches), &value::rows(&other.batches), false, TOLERANCE);
+        compared.map_err(|error| format!("expected: as they arrived, got: sorted by time: {error}{}", query.0))
+    })
 }
 
 /// Rows that are taken back, in any order, leave what the others leave.
@@ -488,11 +406,7 @@ fn retraction(part: u64) -> Result<(), String> {
         "SELECT k, window_start, window_end FROM TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '6' SECOND))",
         "SELECT k, i FROM t WHERE b UNION ALL SELECT s, g FROM t",
     ];
-    let input = (
-        vec((event(), any::<bool>(), any::<Index>()), 0..60),
-        select(queries),
-        chances(),
-    );
+    let input = (vec((event(), any::<bool>(), any::<Index>()), 0..60), select(queries), chances());
     check(part, input, |(events, query, chances)| {
         let all: Vec<Event> = events.iter().map(|(event, _, _)| event.clone()).collect();
         let batch = rows(&all);
@@ -505,38 +419,20 @@ fn retraction(part: u64) -> Result<(), String> {
         }
         let indices: arrow::array::UInt32Array = changes.iter().map(|(row, _)| Some(*row as u32)).collect();
         let weights: Int64Array = changes.iter().map(|(_, weight)| Some(*weight)).collect();
-        let columns = batch
-            .columns()
-            .iter()
-            .map(|column| take(column, &indices, None).expect("indices of this batch"));
+        let columns = batch.columns().iter().map(|column| take(column, &indices, None).expect("indices of this batch"));
         let changed = RecordBatch::try_new(batch.schema(), columns.collect()).expect("one length");
-        let kept: Vec<usize> = events
-            .iter()
-            .enumerate()
-            .filter(|(_, (_, goes, _))| !*goes)
-            .map(|(row, _)| row)
-            .collect();
+        let kept: Vec<usize> =
+            events.iter().enumerate().filter(|(_, (_, goes, _))| !*goes).map(|(row, _)| row).collect();
         let kept: arrow::array::UInt32Array = kept.into_iter().map(|row| Some(row as u32)).collect();
-        let columns = batch
-            .columns()
-            .iter()
-            .map(|column| take(column, &kept, None).expect("indices of this batch"));
+        let columns = batch.columns().iter().map(|column| take(column, &kept, None).expect("indices of this batch"));
         let kept = RecordBatch::try_new(batch.schema(), columns.collect()).expect("one length");
 
         let table = |changes: bool| {
             let mut table = TableDefinition::from_schema("t", &batch.schema());
             let at = Location::new(1, 1);
-            for (key, value) in [("connector", "push"), ("changelog.mode", "retract")]
-                .into_iter()
-                .filter(|_| changes)
-            {
+            for (key, value) in [("connector", "push"), ("changelog.mode", "retract")].into_iter().filter(|_| changes) {
                 let (key, value) = (key.to_owned(), value.to_owned());
-                table.options.push(TableOption {
-                    key,
-                    value,
-                    key_location: at,
-                    value_location: at,
-                });
+                table.options.push(TableOption { key, value, key_location: at, value_location: at });
             }
             table
         };
@@ -552,12 +448,8 @@ fn retraction(part: u64) -> Result<(), String> {
                 )
             };
             let answer = run(&schedule, &scene, query).map_err(|error| format!("{schedule}: {error}\n{query}"))?;
-            let compared = value::compare(
-                &value::rows(&expected.batches),
-                &value::rows(&answer.batches),
-                false,
-                TOLERANCE,
-            );
+            let compared =
+                value::compare(&value::rows(&expected.batches), &value::rows(&answer.batches), false, TOLERANCE);
             compared.map_err(|error| format!("{schedule}: {error}{query}"))?;
         }
         Ok(())

@@ -21,16 +21,9 @@ impl TestSource {
     pub(crate) fn new(batch: &RecordBatch, weights: Option<&Int64Array>, batch_rows: usize, ends: bool) -> Self {
         let pieces = (0..batch.num_rows()).step_by(batch_rows.max(1)).map(|start| {
             let length = batch_rows.max(1).min(batch.num_rows() - start);
-            (
-                batch.slice(start, length),
-                weights.map(|weights| weights.slice(start, length)),
-            )
+            (batch.slice(start, length), weights.map(|weights| weights.slice(start, length)))
         });
-        Self {
-            schema: batch.schema(),
-            batches: pieces.collect(),
-            ends,
-        }
+        Self { schema: batch.schema(), batches: pieces.collect(), ends }
     }
 }
 
@@ -53,19 +46,9 @@ impl Source for TestSource {
 
     fn open(&self, projection: &[usize], places: &Places, stop: StopFlag) -> Result<Box<dyn SourceReader>> {
         let partition: PartitionId = Arc::from("test");
-        let next = places
-            .get(&*partition)
-            .and_then(|place| place.position.as_u64())
-            .unwrap_or(0) as usize;
+        let next = places.get(&*partition).and_then(|place| place.position.as_u64()).unwrap_or(0) as usize;
         let projection = projection.to_vec();
-        Ok(Box::new(TestReader {
-            source: self.clone(),
-            projection,
-            partition,
-            next,
-            announced: false,
-            stop,
-        }))
+        Ok(Box::new(TestReader { source: self.clone(), projection, partition, next, announced: false, stop }))
     }
 }
 

@@ -31,23 +31,14 @@ pub(crate) fn trials() -> Vec<Trial> {
     let refused = refused();
     let mut names: Vec<String> = std::fs::read_dir(folder("cases/streaming_sql"))
         .expect("the cases are part of this crate")
-        .filter_map(|entry| {
-            entry
-                .ok()?
-                .file_name()
-                .to_str()?
-                .strip_suffix(".json")
-                .map(str::to_owned)
-        })
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".json").map(str::to_owned))
         .collect();
     names.sort();
     let stale: Vec<&String> = refused.keys().filter(|name| !names.contains(name)).collect();
     assert!(stale.is_empty(), "refused.txt names cases that do not exist: {stale:?}");
     let trial = |name: String| {
         let refusal = refused.get(&name).cloned();
-        Trial::test(format!("streaming_sql::{name}"), move || {
-            Ok(check(&name, refusal.as_deref())?)
-        })
+        Trial::test(format!("streaming_sql::{name}"), move || Ok(check(&name, refusal.as_deref())?))
     };
     names.into_iter().map(trial).collect()
 }
@@ -56,26 +47,18 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn refused() -> HashMap<String, String> {
     let text = std::fs::read_to_string(folder("cases/streaming_sql").join("refused.txt")).unwrap_or_default();
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines
-        .filter_map(|line| line.split_once(": "))
-        .map(|(name, why)| (name.to_owned(), why.to_owned()))
-        .collect()
+    lines.filter_map(|line| line.split_once(": ")).map(|(name, why)| (name.to_owned(), why.to_owned())).collect()
 }
 
 fn check(name: &str, refusal: Option<&str>) -> Result<(), String> {
     let case = Case::read(name);
     let mut random = Random::named(name);
     let large = case.tables.iter().any(|table| table.rows.num_rows() > 1_000);
-    let first = if large {
-        Schedule::calm(1, LARGE_STEP_ROWS)
-    } else {
-        Schedule::row_by_row()
-    };
+    let first = if large { Schedule::calm(1, LARGE_STEP_ROWS) } else { Schedule::row_by_row() };
     let answer = match (case.run(&first, &mut random), refusal) {
         (Ok(answer), None) => answer,
         (Ok(answer), Some(_)) => {
-            case.compare(&answer)
-                .map_err(|error| format!("listed in refused.txt, ran, and is wrong: {error}"))?;
+            case.compare(&answer).map_err(|error| format!("listed in refused.txt, ran, and is wrong: {error}"))?;
             return Err("listed in refused.txt, but runs and is right: take it off the list".to_owned());
         }
         (Err(error), Some(construct)) => return refused_cleanly(&error, construct),
@@ -93,11 +76,9 @@ fn check(name: &str, refusal: Option<&str>) -> Result<(), String> {
     };
     for schedule in Schedule::others(&mut random, rows_max, steps) {
         let context = || format!("{schedule} (seed {})", seed());
-        let answer = case
-            .run(&schedule, &mut random)
-            .map_err(|error| format!("{}: [{}] {error}", context(), error.code()))?;
-        case.compare(&answer)
-            .map_err(|error| format!("{}: {error}", context()))?;
+        let answer =
+            case.run(&schedule, &mut random).map_err(|error| format!("{}: [{}] {error}", context(), error.code()))?;
+        case.compare(&answer).map_err(|error| format!("{}: {error}", context()))?;
     }
     Ok(())
 }
@@ -142,16 +123,9 @@ impl Case {
         let json: Json = serde_json::from_str(&text).expect("a case is JSON");
         let query = json["query"].as_str().expect("a query").to_owned();
         let averages = query.to_lowercase().contains("avg(");
-        let types: Vec<&str> = array(&json["expected_columns"])
-            .iter()
-            .map(|column| text_of(&column["type"]))
-            .collect();
+        let types: Vec<&str> = array(&json["expected_columns"]).iter().map(|column| text_of(&column["type"])).collect();
         let expected = array(&json["expected_rows"]).iter().map(|row| {
-            array(row)
-                .iter()
-                .zip(&types)
-                .map(|(cell, sql_type)| expected_value(cell, sql_type, averages))
-                .collect()
+            array(row).iter().zip(&types).map(|(cell, sql_type)| expected_value(cell, sql_type, averages)).collect()
         });
         Self {
             tables: array(&json["tables"]).iter().map(Table::read).collect(),
@@ -165,11 +139,8 @@ impl Case {
 
     fn run(&self, schedule: &Schedule, random: &mut Random) -> eagre::Result<Answer> {
         // Where a batch of the source ends is one more thing that must not show.
-        let batch_rows: Vec<usize> = self
-            .tables
-            .iter()
-            .map(|table| random.between(1, table.rows.num_rows().max(1) as u64) as usize)
-            .collect();
+        let batch_rows: Vec<usize> =
+            self.tables.iter().map(|table| random.between(1, table.rows.num_rows().max(1) as u64) as usize).collect();
         let scene = |session: &Session| {
             for (table, batch_rows) in self.tables.iter().zip(&batch_rows) {
                 let source = TestSource::new(&table.rows, table.weights.as_ref(), *batch_rows, !self.open_end);
@@ -199,16 +170,11 @@ impl Table {
         let columns: Vec<(&str, DataType)> = array(&json["columns"])
             .iter()
             .map(|column| {
-                (
-                    text_of(&column["name"]),
-                    parse_type(text_of(&column["type"])).expect("a type of the dialect"),
-                )
+                (text_of(&column["name"]), parse_type(text_of(&column["type"])).expect("a type of the dialect"))
             })
             .collect();
-        let fields: Vec<Field> = columns
-            .iter()
-            .map(|(name, data_type)| Field::new(*name, data_type.clone(), true))
-            .collect();
+        let fields: Vec<Field> =
+            columns.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true)).collect();
         let schema = Arc::new(Schema::new(fields));
         let file: Json;
         let rows = match json["rows_file"].as_str() {
@@ -224,27 +190,16 @@ impl Table {
         if let Some(rowtime) = json["rowtime"].as_str() {
             let delay_ms = json["watermark_delay_ms"].as_i64().unwrap_or(0);
             let expr = (delay_ms > 0).then(|| format!("\"{rowtime}\" - INTERVAL '{delay_ms} milliseconds'"));
-            definition = definition
-                .with_watermark(rowtime, expr.as_deref())
-                .expect("an expression of the dialect");
+            definition = definition.with_watermark(rowtime, expr.as_deref()).expect("an expression of the dialect");
         }
-        let key: Vec<String> = json["primary_key"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|name| text_of(name).to_owned())
-            .collect();
+        let key: Vec<String> =
+            json["primary_key"].as_array().into_iter().flatten().map(|name| text_of(name).to_owned()).collect();
         let (rows, weights) = match json["changelog"] == true {
             true => {
                 let at = Location::new(1, 1);
                 for (option, value) in [("connector", "push"), ("changelog.mode", "retract")] {
                     let (key, value) = (option.to_owned(), value.to_owned());
-                    definition.options.push(TableOption {
-                        key,
-                        value,
-                        key_location: at,
-                        value_location: at,
-                    });
+                    definition.options.push(TableOption { key, value, key_location: at, value_location: at });
                 }
                 let upsert = json["changelog_mode"] == "upsert";
                 let key: Vec<usize> = columns
@@ -260,11 +215,7 @@ impl Table {
             false => (rows.iter().map(|row| array(row).to_vec()).collect::<Vec<_>>(), None),
         };
         definition.primary_key = key;
-        Self {
-            definition,
-            rows: batch(&schema, &rows),
-            weights,
-        }
+        Self { definition, rows: batch(&schema, &rows), weights }
     }
 }
 
@@ -282,11 +233,7 @@ fn changes(rows: &[Json], key: Option<&[usize]>) -> Vec<(i64, Vec<Json>)> {
         if word == "-U" {
             continue;
         }
-        let name = key
-            .iter()
-            .map(|column| row[*column].to_string())
-            .collect::<Vec<_>>()
-            .join("|");
+        let name = key.iter().map(|column| row[*column].to_string()).collect::<Vec<_>>().join("|");
         if let Some(old) = current.remove(&name) {
             changes.push((-1, old));
         }
@@ -307,9 +254,7 @@ fn batch(schema: &Arc<Schema>, rows: &[Vec<Json>]) -> RecordBatch {
         lines.extend(serde_json::to_vec(&object).expect("JSON"));
         lines.push(b'\n');
     }
-    let reader = arrow::json::ReaderBuilder::new(Arc::clone(schema))
-        .build(Cursor::new(lines))
-        .expect("a reader");
+    let reader = arrow::json::ReaderBuilder::new(Arc::clone(schema)).build(Cursor::new(lines)).expect("a reader");
     let batches = reader.collect::<Result<Vec<_>, _>>().expect("rows of the stated types");
     concat_batches(schema, &batches).expect("batches of one schema")
 }
@@ -319,12 +264,7 @@ fn expected_value(cell: &Json, sql_type: &str, averages: bool) -> Value {
     let sql_type = sql_type.to_uppercase();
     if let Some(element) = sql_type.strip_prefix("ARRAY<").and_then(|rest| rest.strip_suffix('>')) {
         return match cell.as_array() {
-            Some(cells) => Value::List(
-                cells
-                    .iter()
-                    .map(|cell| expected_value(cell, element, averages))
-                    .collect(),
-            ),
+            Some(cells) => Value::List(cells.iter().map(|cell| expected_value(cell, element, averages)).collect()),
             None => Value::Null,
         };
     }

@@ -124,9 +124,7 @@ pub(crate) fn rows(batches: &[RecordBatch]) -> Vec<Row> {
 
 fn column(array: &ArrayRef) -> Vec<Value> {
     let each = |read: &dyn Fn(usize) -> Value| -> Vec<Value> {
-        (0..array.len())
-            .map(|row| if array.is_null(row) { Value::Null } else { read(row) })
-            .collect()
+        (0..array.len()).map(|row| if array.is_null(row) { Value::Null } else { read(row) }).collect()
     };
     let as_type = |data_type: &DataType| cast(array, data_type).expect("a cast to a wider type of the same kind");
     match array.data_type() {
@@ -179,10 +177,7 @@ fn time_text(nanoseconds: i64, instant: bool) -> String {
     let seconds = nanoseconds.div_euclid(1_000_000_000);
     let fraction = nanoseconds.rem_euclid(1_000_000_000);
     let time = arrow::temporal_conversions::timestamp_s_to_datetime(seconds);
-    let time = time.map_or_else(
-        || seconds.to_string(),
-        |time| time.format("%Y-%m-%d %H:%M:%S").to_string(),
-    );
+    let time = time.map_or_else(|| seconds.to_string(), |time| time.format("%Y-%m-%d %H:%M:%S").to_string());
     let digits = match fraction {
         f if f % 1_000_000 == 0 => format!("{:03}", f / 1_000_000),
         f if f % 1_000 == 0 => format!("{:06}", f / 1_000),
@@ -207,11 +202,7 @@ pub(crate) fn compare(expected: &[Row], got: &[Row], ordered: bool, tolerance: f
         if expected.len() == got.len() && expected.iter().zip(got).all(|(a, b)| same(a, b)) {
             return Ok(());
         }
-        return Err(format!(
-            "expected, in this order:\n{}got:\n{}",
-            show(expected),
-            show(got)
-        ));
+        return Err(format!("expected, in this order:\n{}got:\n{}", show(expected), show(got)));
     }
     let mut left: Vec<Option<&Row>> = got.iter().map(Some).collect();
     let mut missing: Vec<Row> = Vec::new();
@@ -220,11 +211,7 @@ pub(crate) fn compare(expected: &[Row], got: &[Row], ordered: bool, tolerance: f
         while left.get(first).is_some_and(Option::is_none) {
             first += 1;
         }
-        match left
-            .iter()
-            .skip(first)
-            .position(|other| other.is_some_and(|other| same(row, other)))
-        {
+        match left.iter().skip(first).position(|other| other.is_some_and(|other| same(row, other))) {
             Some(position) => left[first + position] = None,
             None => missing.push(row.clone()),
         }

@@ -127,10 +127,7 @@ impl Finisher {
                 ColumnOrigin::File(index) => return Ok(Arc::clone(&columns[*index])),
                 ColumnOrigin::Path => return self.path_column(field, rows),
                 ColumnOrigin::Metadata(key) => match key.as_str() {
-                    "file.path" => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(
-                        &self.file.shown,
-                        rows,
-                    ))),
+                    "file.path" => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&self.file.shown, rows))),
                     "file.name" => {
                         let name = self.file.shown.rsplit('/').next().unwrap_or_default();
                         Arc::new(StringArray::from_iter_values(std::iter::repeat_n(name, rows)))
@@ -146,22 +143,14 @@ impl Finisher {
                         }
                         Offsets::From(first, Some(kept)) => {
                             let numbers = kept.iter().enumerate().filter(|(_, kept)| *kept == Some(true));
-                            Arc::new(UInt64Array::from_iter_values(
-                                numbers.map(|(row, _)| first + row as u64),
-                            ))
+                            Arc::new(UInt64Array::from_iter_values(numbers.map(|(row, _)| first + row as u64)))
                         }
                     },
                 },
             };
             cast(&made, field.data_type()).map_err(text)
         };
-        let columns = self
-            .plan
-            .origins
-            .iter()
-            .enumerate()
-            .map(column)
-            .collect::<Result<Vec<_>, _>>()?;
+        let columns = self.plan.origins.iter().enumerate().map(column).collect::<Result<Vec<_>, _>>()?;
         batch_of(&self.plan.schema, columns, rows).map_err(|error| error.to_string())
     }
 
@@ -173,37 +162,22 @@ impl Finisher {
         });
         let Some(value) = value else {
             let name = field.name();
-            return Err(format!(
-                "the path has no folder `{name}=..`, and the table is partitioned by `{name}`"
-            ));
+            return Err(format!("the path has no folder `{name}=..`, and the table is partitioned by `{name}`"));
         };
         let cell = match value == super::sink::NULL_PARTITION {
-            true => Cell {
-                kind: CellKind::Null,
-                ..Cell::MISSING
-            },
+            true => Cell { kind: CellKind::Null, ..Cell::MISSING },
             false => Cell::new(CellKind::Text, 0, value.len()),
         };
         let mut errors = RowErrors::with_rows(rows);
         let mut builder = ColumnBuilder {
             block: &value,
-            escapes: Escapes::Csv {
-                quote: None,
-                escape: None,
-            },
+            escapes: Escapes::Csv { quote: None, escape: None },
             ignore_errors: false,
             fail_on_missing: false,
             errors: &mut errors,
         };
         // Booleans are written as words, which a text cell takes as well.
-        let array = builder.build(
-            Cells {
-                path: field.name(),
-                cells: &vec![cell; rows],
-                rows: None,
-            },
-            field,
-        );
+        let array = builder.build(Cells { path: field.name(), cells: &vec![cell; rows], rows: None }, field);
         match (0..rows).find_map(|row| errors.take(row)) {
             Some(reason) => Err(format!("{reason} (in the path)")),
             None => Ok(array),
@@ -254,11 +228,7 @@ pub(crate) struct FileTask {
 impl FileTask {
     /// Runs to the end of the file.
     pub(crate) fn run(self) {
-        let outcome = if self.plan.format.is_lines() {
-            self.run_lines()
-        } else {
-            self.run_rows()
-        };
+        let outcome = if self.plan.format.is_lines() { self.run_lines() } else { self.run_rows() };
         if let Err(reason) = outcome {
             let path = &self.file.shown;
             // Nobody listens when the pipeline has stopped.
@@ -267,17 +237,11 @@ impl FileTask {
     }
 
     fn compression(&self) -> Compression {
-        self.plan
-            .compression
-            .unwrap_or_else(|| Compression::of_path(&self.file.shown))
+        self.plan.compression.unwrap_or_else(|| Compression::of_path(&self.file.shown))
     }
 
     fn hash_range(&self, start: u64, bytes: u64) -> Result<u64, String> {
-        self.file
-            .location
-            .read_range(start, bytes)
-            .map(|bytes| xxh3_64(&bytes))
-            .map_err(|error| io_reason(&error))
+        self.file.location.read_range(start, bytes).map(|bytes| xxh3_64(&bytes)).map_err(|error| io_reason(&error))
     }
 
     /// The fingerprint of the file as it was when it had `size` bytes.
@@ -301,11 +265,7 @@ impl FileTask {
             )
         };
         let size = self.file.size;
-        if if growing {
-            size < start.size.min(start.at)
-        } else {
-            size != start.size
-        } {
+        if if growing { size < start.size.min(start.at) } else { size != start.size } {
             return Err(changed(&format!("it now has {size} bytes")));
         }
         // A file that has grown is compared as far as it went then.
@@ -333,11 +293,7 @@ impl FileTask {
             }
             None => {
                 let size = self.file.size;
-                FilePosition {
-                    size,
-                    fingerprint: self.fingerprint(size, growing)?,
-                    ..FilePosition::default()
-                }
+                FilePosition { size, fingerprint: self.fingerprint(size, growing)?, ..FilePosition::default() }
             }
         };
         let csv = match &self.plan.format {
@@ -347,9 +303,7 @@ impl FileTask {
         let mut first = 0;
         let mut layout = None;
         if let Some(csv) = csv {
-            let input = compression
-                .reader(self.file.location.open(0).map_err(text)?)
-                .map_err(text)?;
+            let input = compression.reader(self.file.location.open(0).map_err(text)?).map_err(text)?;
             let head = first_bytes(input).map_err(text)?;
             let (found, after) = csv_layout(csv, &head, &self.plan.file_columns, &self.plan.fields)?;
             layout = Some(Arc::new(found));
@@ -359,9 +313,7 @@ impl FileTask {
         let mut input = if growing {
             self.file.location.open(offset).map_err(text)?
         } else {
-            let mut input = compression
-                .reader(self.file.location.open(0).map_err(text)?)
-                .map_err(text)?;
+            let mut input = compression.reader(self.file.location.open(0).map_err(text)?).map_err(text)?;
             BlockReader::skip(input.as_mut(), offset).map_err(text)?;
             input
         };
@@ -382,9 +334,8 @@ impl FileTask {
         let mut position = start;
         loop {
             let before_end = blocks.offset();
-            let cut = blocks
-                .next()
-                .map_err(|error| format!("cannot be read at byte {before_end}: {}", io_reason(&error)))?;
+            let cut =
+                blocks.next().map_err(|error| format!("cannot be read at byte {before_end}: {}", io_reason(&error)))?;
             let Cut::Block(block) = cut else {
                 let _ = self.events.send(FileEvent::End(position));
                 return Ok(());
@@ -409,10 +360,7 @@ impl FileTask {
     }
 
     fn finisher(&self) -> Finisher {
-        Finisher {
-            plan: Arc::clone(&self.plan),
-            file: self.file.clone(),
-        }
+        Finisher { plan: Arc::clone(&self.plan), file: self.file.clone() }
     }
 
     fn decode_job(
@@ -427,9 +375,7 @@ impl FileTask {
         let (start, end) = (begin.value(), end.value());
         Box::new(move || {
             let decode = || {
-                let decoded = decoder
-                    .decode(&block)
-                    .map_err(|error| format!("`{partition}`: {error}"))?;
+                let decoded = decoder.decode(&block).map_err(|error| format!("`{partition}`: {error}"))?;
                 let rows = decoded.offsets.len();
                 let batch = finisher
                     .batch(decoded.columns, Offsets::Each(&decoded.offsets), rows)
@@ -456,11 +402,7 @@ impl FileTask {
             }
             None => {
                 let size = self.file.size;
-                FilePosition {
-                    size,
-                    fingerprint: self.fingerprint(size, false)?,
-                    ..FilePosition::default()
-                }
+                FilePosition { size, fingerprint: self.fingerprint(size, false)?, ..FilePosition::default() }
             }
         };
         match &self.plan.format {
@@ -486,14 +428,7 @@ impl FileTask {
         let batch = finisher.batch(adapted.columns, Offsets::From(first_row, adapted.kept.as_ref()), kept)?;
         let partition = Arc::clone(&self.partition);
         let (start, end) = (start.value(), end.value());
-        let batch = SourceBatch {
-            partition,
-            start,
-            end,
-            batch,
-            weights: None,
-            bad_rows: adapted.bad_rows,
-        };
+        let batch = SourceBatch { partition, start, end, batch, weights: None, bad_rows: adapted.bad_rows };
         Ok(!self.stop.is_stopped() && self.events.send(FileEvent::Batch(Ok(Box::new(batch)))).is_ok())
     }
 
@@ -532,13 +467,7 @@ impl FileTask {
             file_order.dedup();
             Ok(Some(file_order.clone()))
         };
-        let mut rows = ArrowRows::open(
-            location,
-            self.file.size,
-            self.compression(),
-            choose,
-            (start.at, start.row),
-        )?;
+        let mut rows = ArrowRows::open(location, self.file.size, self.compression(), choose, (start.at, start.row))?;
         let finisher = self.finisher();
         let mut position = start;
         while let Some(batch) = rows.next()? {
@@ -559,10 +488,7 @@ impl FileTask {
 /// The wanted columns out of those that were read in the file's order.
 fn pick(batch: &arrow::array::RecordBatch, indices: &[usize], file_order: &[usize]) -> Vec<ArrayRef> {
     let place = |index: &usize| file_order.binary_search(index).unwrap_or_default();
-    indices
-        .iter()
-        .map(|index| Arc::clone(batch.column(place(index))))
-        .collect()
+    indices.iter().map(|index| Arc::clone(batch.column(place(index)))).collect()
 }
 
 /// The beginning of a file, enough for a header.
@@ -597,21 +523,14 @@ pub(crate) fn csv_layout(
     let end = (mark + end) as u64;
     let find = |wanted: &str| {
         let exact = names.iter().position(|name| name == wanted);
-        exact.or_else(|| {
-            names
-                .iter()
-                .position(|name| name.to_lowercase() == wanted.to_lowercase())
-        })
+        exact.or_else(|| names.iter().position(|name| name.to_lowercase() == wanted.to_lowercase()))
     };
     match csv.header {
         CsvHeader::Ignored => return Ok((by_place(), end)),
         CsvHeader::Auto => {
             // A header has all of the table's columns, or nothing but columns of it.
-            let known = |name: &String| {
-                file_columns
-                    .iter()
-                    .any(|field| field.name().to_lowercase() == name.to_lowercase())
-            };
+            let known =
+                |name: &String| file_columns.iter().any(|field| field.name().to_lowercase() == name.to_lowercase());
             let all_found = file_columns.iter().all(|field| find(field.name()).is_some());
             if file_columns.is_empty() || !(all_found || names.iter().all(known)) {
                 return Ok((by_place(), 0));
@@ -626,9 +545,7 @@ pub(crate) fn csv_layout(
             None => {
                 let near = nearest(field.name(), names.iter().map(String::as_str));
                 let (name, all) = (field.name(), names.join(", "));
-                return Err(format!(
-                    "the header has no column `{name}`; did you mean `{near}`? It has {all}"
-                ));
+                return Err(format!("the header has no column `{name}`; did you mean `{near}`? It has {all}"));
             }
         }
     }

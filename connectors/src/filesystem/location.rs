@@ -40,10 +40,7 @@ impl Store {
             Err(_) => run(),
             // Blocking inside a task is refused by the runtime; a thread of its own may.
             Ok(_) => std::thread::scope(|scope| {
-                scope
-                    .spawn(run)
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             }),
         };
         answer.map_err(store_error)
@@ -144,12 +141,7 @@ impl Location {
             }
             Self::Store(..) => {
                 let size = self.stat()?.0;
-                Ok(Box::new(StoreRead {
-                    location: self.clone(),
-                    at: offset,
-                    size,
-                    chunk: io::Cursor::default(),
-                }))
+                Ok(Box::new(StoreRead { location: self.clone(), at: offset, size, chunk: io::Cursor::default() }))
             }
         }
     }
@@ -171,10 +163,7 @@ impl Location {
 }
 
 fn modified_ms(metadata: &std::fs::Metadata) -> i64 {
-    let modified = metadata
-        .modified()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     modified.map_or(0, |since| since.as_millis() as i64)
 }
 
@@ -217,11 +206,7 @@ impl Root {
             Some((scheme, _)) if !scheme.contains('/') => Self::of_url(table, path, environment)?,
             _ => RootKind::Local(PathBuf::from(path.strip_prefix("file:").unwrap_or(path))),
         };
-        Ok(Self {
-            table: table.to_owned(),
-            path: path.to_owned(),
-            kind,
-        })
+        Ok(Self { table: table.to_owned(), path: path.to_owned(), kind })
     }
 
     fn of_url(table: &str, path: &str, environment: &Environment) -> Result<RootKind> {
@@ -243,16 +228,9 @@ impl Root {
                 message: format!("'{path}' needs a tokio runtime; give one to the session (`Environment::runtime`)"),
             })
         };
-        let known = environment
-            .object_stores
-            .iter()
-            .find(|(base, _)| path.starts_with(base.as_str()));
+        let known = environment.object_stores.iter().find(|(base, _)| path.starts_with(base.as_str()));
         if let Some((base, store)) = known {
-            let store = Store {
-                store: Arc::clone(store),
-                runtime: runtime()?,
-                base: base.clone(),
-            };
+            let store = Store { store: Arc::clone(store), runtime: runtime()?, base: base.clone() };
             let rest = StorePath::from(path[base.len()..].trim_matches('/'));
             return Ok(RootKind::Store(store, rest));
         }
@@ -264,35 +242,20 @@ impl Root {
             _ => None,
         };
         match feature {
-            None => Err(bad(
-                "use a local path, or a URL with file://, s3://, gs://, az://, http:// or https://".into(),
-            )),
-            Some((feature, false)) => Err(ConnectorError::Feature {
-                table: table.to_owned(),
-                url: path.to_owned(),
-                feature,
-            }),
+            None => {
+                Err(bad("use a local path, or a URL with file://, s3://, gs://, az://, http:// or https://".into()))
+            }
+            Some((feature, false)) => {
+                Err(ConnectorError::Feature { table: table.to_owned(), url: path.to_owned(), feature })
+            }
             Some((_, true)) => {
-                let options = environment
-                    .object_store_options
-                    .iter()
-                    .map(|(key, value)| (key.as_str(), value.as_str()));
+                let options =
+                    environment.object_store_options.iter().map(|(key, value)| (key.as_str(), value.as_str()));
                 let (store, rest) =
                     object_store::parse_url_opts(&url, options).map_err(|error| bad(error.to_string()))?;
                 // What comes before the path within the store.
-                let base = path
-                    .strip_suffix(rest.as_ref())
-                    .unwrap_or(path)
-                    .trim_end_matches('/')
-                    .to_owned();
-                Ok(RootKind::Store(
-                    Store {
-                        store: store.into(),
-                        runtime: runtime()?,
-                        base,
-                    },
-                    rest,
-                ))
+                let base = path.strip_suffix(rest.as_ref()).unwrap_or(path).trim_end_matches('/').to_owned();
+                Ok(RootKind::Store(Store { store: store.into(), runtime: runtime()?, base }, rest))
             }
         }
     }
@@ -319,12 +282,7 @@ impl Root {
     }
 
     pub(crate) fn error(&self, action: &'static str, path: &str, error: &io::Error) -> ConnectorError {
-        ConnectorError::Io {
-            table: self.table.clone(),
-            action,
-            path: path.to_owned(),
-            reason: io_reason(error),
-        }
+        ConnectorError::Io { table: self.table.clone(), action, path: path.to_owned(), reason: io_reason(error) }
     }
 
     /// All files, by name. With `may_be_missing` (a watched folder) there may be none yet.
@@ -435,21 +393,13 @@ impl Root {
             true => path.parts().take_while(|part| !is_pattern(part.as_ref())).collect(),
             false => path.clone(),
         };
-        let listed: Vec<_> = store
-            .wait(store.store.list(Some(&prefix)).try_collect())
-            .map_err(fail)?;
+        let listed: Vec<_> = store.wait(store.store.list(Some(&prefix)).try_collect()).map_err(fail)?;
         let matcher = glob::Pattern::new(path.as_ref()).ok().filter(|_| pattern);
-        let options = glob::MatchOptions {
-            require_literal_separator: true,
-            ..Default::default()
-        };
+        let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
         let inside = prefix.parts().count();
         let wanted = |meta: &object_store::ObjectMeta| {
             let visible = meta.location.parts().skip(inside).all(|part| !is_hidden(part.as_ref()));
-            visible
-                && matcher
-                    .as_ref()
-                    .is_none_or(|matcher| matcher.matches_with(meta.location.as_ref(), options))
+            visible && matcher.as_ref().is_none_or(|matcher| matcher.matches_with(meta.location.as_ref(), options))
         };
         Ok(listed.into_iter().filter(wanted).map(file).collect())
     }

@@ -60,15 +60,7 @@ struct Settings {
 }
 
 fn file_name_word(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || c == '_' || c == '.' {
-                c
-            } else {
-                '_'
-            }
-        })
-        .collect()
+    text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '.' { c } else { '_' }).collect()
 }
 
 impl FilesystemSinkFactory {
@@ -83,15 +75,10 @@ impl FilesystemSinkFactory {
         let compression =
             Compression::of_option(options.one_of("compression", COMPRESSION_NAMES)?).unwrap_or(Compression::None);
         if compression != Compression::None && !format.is_lines() {
-            let own = if let Format::Parquet(_) = format {
-                "; use 'parquet.compression'"
-            } else {
-                ""
-            };
-            return Err(options.bad(
-                "compression",
-                format!("format `{}` is not compressed as a whole{own}", format.name()),
-            ));
+            let own = if let Format::Parquet(_) = format { "; use 'parquet.compression'" } else { "" };
+            return Err(
+                options.bad("compression", format!("format `{}` is not compressed as a whole{own}", format.name()))
+            );
         }
         if let Some((index, key)) = table.metadata_columns.first() {
             let column = table.schema.field(*index).name();
@@ -103,9 +90,9 @@ impl FilesystemSinkFactory {
         for name in &table.partitioned_by {
             match table.schema.index_of(name) {
                 Ok(index) if table.schema.field(index).data_type().is_nested() => {
-                    return Err(table.schema_error(format!(
-                        "PARTITIONED BY `{name}`: a nested column has no place in a path"
-                    )));
+                    return Err(
+                        table.schema_error(format!("PARTITIONED BY `{name}`: a nested column has no place in a path"))
+                    );
                 }
                 Ok(index) => partition_columns.push(index),
                 Err(_) => {
@@ -117,9 +104,8 @@ impl FilesystemSinkFactory {
                 }
             }
         }
-        let file_columns: Vec<usize> = (0..table.schema.fields().len())
-            .filter(|index| !partition_columns.contains(index))
-            .collect();
+        let file_columns: Vec<usize> =
+            (0..table.schema.fields().len()).filter(|index| !partition_columns.contains(index)).collect();
         if file_columns.is_empty() {
             return Err(
                 table.schema_error("all columns are in PARTITIONED BY; at least one must be left for the files")
@@ -129,19 +115,12 @@ impl FilesystemSinkFactory {
             check_type(table, table.schema.field(*index), &format)?;
         }
         if matches!(format, Format::Raw) && file_columns.len() != 1 {
-            return Err(table.schema_error(format!(
-                "format `raw` has one column; the table has {}",
-                file_columns.len()
-            )));
+            return Err(
+                table.schema_error(format!("format `raw` has one column; the table has {}", file_columns.len()))
+            );
         }
-        let fields: Vec<Field> = file_columns
-            .iter()
-            .map(|index| table.schema.field(*index).clone())
-            .collect();
-        let (pipeline, writer) = (
-            file_name_word(&environment.pipeline_id),
-            file_name_word(&environment.writer_id),
-        );
+        let fields: Vec<Field> = file_columns.iter().map(|index| table.schema.field(*index).clone()).collect();
+        let (pipeline, writer) = (file_name_word(&environment.pipeline_id), file_name_word(&environment.writer_id));
         let interval = options.duration("sink.rolling-policy.rollover-interval")?;
         Ok(Self {
             settings: Arc::new(Settings {
@@ -153,10 +132,7 @@ impl FilesystemSinkFactory {
                 partition_columns,
                 file_columns,
                 file_schema: Arc::new(Schema::new(fields)),
-                part_bytes: options
-                    .size("sink.rolling-policy.file-size")?
-                    .unwrap_or(128 << 20)
-                    .max(1),
+                part_bytes: options.size("sink.rolling-policy.file-size")?.unwrap_or(128 << 20).max(1),
                 part_age_ms: Some(interval.map_or(30 * 60_000, |interval| interval.as_millis() as i64)),
                 prefix: format!("part-{pipeline}-{writer}-"),
                 staging_folder: format!(".eagre-staging-{pipeline}-{writer}"),
@@ -169,11 +145,7 @@ impl FilesystemSinkFactory {
 
 impl SinkFactory for FilesystemSinkFactory {
     fn describe(&self) -> String {
-        format!(
-            "filesystem(path={}, format={})",
-            self.settings.root.path(),
-            self.settings.format.name()
-        )
+        format!("filesystem(path={}, format={})", self.settings.root.path(), self.settings.format.name())
     }
 
     fn accepts_retractions(&self) -> bool {
@@ -227,10 +199,7 @@ struct FilesystemSink {
 
 impl FilesystemSink {
     fn fail(&self, message: impl Into<String>) -> EngineError {
-        EngineError::Sink {
-            table: self.settings.table.clone(),
-            message: message.into(),
-        }
+        EngineError::Sink { table: self.settings.table.clone(), message: message.into() }
     }
 
     /// The number of the next part: behind all that an earlier run of this pipeline has published.
@@ -242,12 +211,7 @@ impl FilesystemSink {
                     let rest = name.strip_prefix(self.settings.prefix.as_str())?;
                     rest.split('.').next()?.parse::<u64>().ok()
                 };
-                self.staging
-                    .published()?
-                    .iter()
-                    .filter_map(number)
-                    .max()
-                    .map_or(0, |last| last + 1)
+                self.staging.published()?.iter().filter_map(number).max().map_or(0, |last| last + 1)
             }
         };
         self.next_part = Some(next + 1);
@@ -256,11 +220,7 @@ impl FilesystemSink {
 
     fn open_part(&mut self, folder: &str) -> Result<()> {
         if self.open.len() >= OPEN_PARTS_MAX {
-            let oldest = self
-                .open
-                .iter()
-                .min_by_key(|(_, part)| part.opened_ms)
-                .map(|(folder, _)| folder.clone());
+            let oldest = self.open.iter().min_by_key(|(_, part)| part.opened_ms).map(|(folder, _)| folder.clone());
             if let Some(oldest) = oldest {
                 self.close_part(&oldest)?;
             }
@@ -275,14 +235,7 @@ impl FilesystemSink {
             .and_then(|output| FileEncoder::new(&settings.format, &settings.file_schema, output))
             .map_err(|error| self.staging.part_error("write", &staged, &error))?;
         let opened_ms = (settings.clock)();
-        self.open.insert(
-            folder.to_owned(),
-            OpenPart {
-                part: StagedPart { staged, file },
-                encoder,
-                opened_ms,
-            },
-        );
+        self.open.insert(folder.to_owned(), OpenPart { part: StagedPart { staged, file }, encoder, opened_ms });
         Ok(())
     }
 
@@ -313,9 +266,7 @@ impl FilesystemSink {
             return Ok(());
         };
         let staging = &self.staging;
-        open.encoder
-            .write(batch)
-            .map_err(|error| staging.part_error("write", &open.part.staged, &error))?;
+        open.encoder.write(batch).map_err(|error| staging.part_error("write", &open.part.staged, &error))?;
         let bytes = open.encoder.output().get_ref().written() + open.encoder.buffered_bytes();
         if bytes >= self.settings.part_bytes {
             self.close_part(folder)?;
@@ -337,12 +288,7 @@ impl FilesystemSink {
     /// The rows of each folder.
     fn partition(&self, batch: &RecordBatch) -> eagre_engine::Result<Vec<(String, RecordBatch)>> {
         let files = |batch: &RecordBatch| -> eagre_engine::Result<RecordBatch> {
-            let columns = self
-                .settings
-                .file_columns
-                .iter()
-                .map(|index| Arc::clone(batch.column(*index)))
-                .collect();
+            let columns = self.settings.file_columns.iter().map(|index| Arc::clone(batch.column(*index))).collect();
             Ok(RecordBatch::try_new(Arc::clone(&self.settings.file_schema), columns)?)
         };
         if self.settings.partition_columns.is_empty() {
@@ -400,20 +346,14 @@ impl FilesystemSink {
                      or write to a sink that takes changes, such as `print`",
                 ));
             }
-            indices.extend(std::iter::repeat_n(
-                row as u32,
-                usize::try_from(weight).unwrap_or_default(),
-            ));
+            indices.extend(std::iter::repeat_n(row as u32, usize::try_from(weight).unwrap_or_default()));
         }
         Ok(take_record_batch(&delta.batch, &UInt32Array::from(indices))?)
     }
 
     fn transaction(&self, value: &Value) -> eagre_engine::Result<Transaction> {
         let read = |error: serde_json::Error| EngineError::Checkpoint {
-            message: format!(
-                "sink `{}`: its transaction cannot be read: {error}",
-                self.settings.table
-            ),
+            message: format!("sink `{}`: its transaction cannot be read: {error}", self.settings.table),
         };
         let transaction: Transaction = serde_json::from_value(value.clone()).map_err(read)?;
         if transaction.version != TRANSACTION_VERSION {
@@ -478,8 +418,7 @@ impl Sink for FilesystemSink {
                 continue;
             }
             for (folder, rows) in self.partition(&batch)? {
-                self.write_rows(&folder, &rows)
-                    .map_err(ConnectorError::into_sink_error)?;
+                self.write_rows(&folder, &rows).map_err(ConnectorError::into_sink_error)?;
             }
         }
         Ok(())
@@ -490,19 +429,13 @@ impl Sink for FilesystemSink {
         let Some(next_part) = self.next_part else {
             return Ok(None);
         };
-        let transaction = Transaction {
-            version: TRANSACTION_VERSION,
-            next_part,
-            parts: self.unpublished.clone(),
-        };
+        let transaction = Transaction { version: TRANSACTION_VERSION, next_part, parts: self.unpublished.clone() };
         serde_json::to_value(transaction).map(Some).map_err(EngineError::bug)
     }
 
     fn commit(&mut self, transaction: &Value) -> eagre_engine::Result<()> {
         let transaction = self.transaction(transaction)?;
-        self.staging
-            .publish(&transaction.parts)
-            .map_err(ConnectorError::into_sink_error)?;
+        self.staging.publish(&transaction.parts).map_err(ConnectorError::into_sink_error)?;
         self.unpublished.retain(|part| !transaction.parts.contains(part));
         Ok(())
     }
@@ -522,9 +455,7 @@ impl Sink for FilesystemSink {
             self.open.clear();
         } else {
             self.close_all().map_err(ConnectorError::into_sink_error)?;
-            self.staging
-                .publish(&self.unpublished)
-                .map_err(ConnectorError::into_sink_error)?;
+            self.staging.publish(&self.unpublished).map_err(ConnectorError::into_sink_error)?;
             self.unpublished.clear();
         }
         self.staging.remove_folder();

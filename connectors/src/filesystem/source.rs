@@ -26,13 +26,7 @@ use crate::format::{Format, cell, scalar};
 use crate::table::{Environment, TableDefinition};
 
 /// The metadata keys of files.
-pub(crate) const METADATA_KEYS: &[&str] = &[
-    "file.path",
-    "file.name",
-    "file.size",
-    "file.modification-time",
-    "offset",
-];
+pub(crate) const METADATA_KEYS: &[&str] = &["file.path", "file.name", "file.size", "file.modification-time", "offset"];
 
 /// So many files are read at a time.
 const OPEN_FILES_MAX: usize = 4;
@@ -157,21 +151,15 @@ impl Source for FilesystemSource {
         stop: StopFlag,
     ) -> eagre_engine::Result<Box<dyn SourceReader>> {
         let plan = Arc::new(self.plan(projection)?);
-        let found = self
-            .root
-            .list(self.monitor_interval.is_some())
-            .map_err(ConnectorError::into_source_error)?;
+        let found = self.root.list(self.monitor_interval.is_some()).map_err(ConnectorError::into_source_error)?;
         let (jobs, queue) = crossbeam_channel::bounded::<Job>(self.threads * 2);
         for _ in 0..self.threads {
             let queue = queue.clone();
             let work = move || queue.iter().for_each(|job| job());
-            std::thread::Builder::new()
-                .name("decode".into())
-                .spawn(work)
-                .map_err(|error| EngineError::Source {
-                    table: self.table.clone(),
-                    message: format!("cannot start a thread: {error}"),
-                })?;
+            std::thread::Builder::new().name("decode".into()).spawn(work).map_err(|error| EngineError::Source {
+                table: self.table.clone(),
+                message: format!("cannot start a thread: {error}"),
+            })?;
         }
         let mut reader = FilesystemReader {
             plan,
@@ -187,10 +175,9 @@ impl Source for FilesystemSource {
         };
         reader.next_look += self.monitor_interval.unwrap_or_default();
         for (name, place) in places {
-            let position: FilePosition =
-                serde_json::from_value(place.position.clone()).map_err(|error| EngineError::Checkpoint {
-                    message: format!("table `{}`: position of `{name}`: {error}", self.table),
-                })?;
+            let position: FilePosition = serde_json::from_value(place.position.clone()).map_err(|error| {
+                EngineError::Checkpoint { message: format!("table `{}`: position of `{name}`: {error}", self.table) }
+            })?;
             reader.files.push(KnownFile {
                 partition: Arc::from(name.as_str()),
                 start: Some(position),
@@ -278,12 +265,7 @@ impl FilesystemReader {
                     let partition: PartitionId = Arc::from(file.shown.as_str());
                     announced.push(Arc::clone(&partition));
                     self.waiting.push_back(self.files.len());
-                    self.files.push(KnownFile {
-                        partition,
-                        start: None,
-                        found: Some(file),
-                        state: FileState::Waiting,
-                    });
+                    self.files.push(KnownFile { partition, start: None, found: Some(file), state: FileState::Waiting });
                 }
                 Some(index) => {
                     let known = &mut self.files[index];
@@ -314,17 +296,12 @@ impl FilesystemReader {
 
     /// In a watched folder: files at their end leave the watermark's minimum, except the newest.
     fn retire(&mut self) {
-        let order = |file: &KnownFile| {
-            file.found
-                .as_ref()
-                .map(|found| (found.modified_ms, found.shown.clone()))
-        };
+        let order = |file: &KnownFile| file.found.as_ref().map(|found| (found.modified_ms, found.shown.clone()));
         let newest = self.files.iter().filter_map(order).max();
         for file in &mut self.files {
             if file.state == FileState::AtEnd && order(file) < newest {
                 file.state = FileState::Ended;
-                self.said
-                    .push_back(SourceEvent::PartitionEnd(Arc::clone(&file.partition)));
+                self.said.push_back(SourceEvent::PartitionEnd(Arc::clone(&file.partition)));
             }
         }
     }
@@ -362,9 +339,7 @@ impl FilesystemReader {
                 events: sender,
                 stop: self.stop.clone(),
             };
-            let thread = std::thread::Builder::new()
-                .name("read-file".into())
-                .spawn(move || task.run());
+            let thread = std::thread::Builder::new().name("read-file".into()).spawn(move || task.run());
             thread.map_err(|error| self.failed(format!("cannot start a thread: {error}")))?;
             self.open.push_back(OpenFile { file: index, events });
         }
@@ -372,10 +347,7 @@ impl FilesystemReader {
     }
 
     fn failed(&self, message: String) -> EngineError {
-        EngineError::Source {
-            table: self.plan.table.clone(),
-            message,
-        }
+        EngineError::Source { table: self.plan.table.clone(), message }
     }
 
     fn file_ended(&mut self, index: usize, position: FilePosition) {
@@ -387,8 +359,7 @@ impl FilesystemReader {
             self.retire();
         } else {
             file.state = FileState::Ended;
-            self.said
-                .push_back(SourceEvent::PartitionEnd(Arc::clone(&file.partition)));
+            self.said.push_back(SourceEvent::PartitionEnd(Arc::clone(&file.partition)));
         }
     }
 }
@@ -443,9 +414,7 @@ impl SourceReader for FilesystemReader {
                 },
             };
             self.open.push_back(front);
-            return result
-                .map(|batch| SourceEvent::Batch(*batch))
-                .map_err(|message| self.failed(message));
+            return result.map(|batch| SourceEvent::Batch(*batch)).map_err(|message| self.failed(message));
         }
     }
 }

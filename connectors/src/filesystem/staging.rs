@@ -32,11 +32,7 @@ pub(crate) struct StagedPart {
 
 enum PartFile {
     Local(BufWriter<File>),
-    Store {
-        store: Store,
-        upload: Box<dyn MultipartUpload>,
-        buffer: Vec<u8>,
-    },
+    Store { store: Store, upload: Box<dyn MultipartUpload>, buffer: Vec<u8> },
 }
 
 /// A part being written.
@@ -55,11 +51,7 @@ impl PartOutput {
     pub(crate) fn finish(self) -> io::Result<()> {
         match self.file {
             PartFile::Local(file) => file.into_inner().map_err(|error| error.into_error())?.sync_all(),
-            PartFile::Store {
-                store,
-                mut upload,
-                buffer,
-            } => {
+            PartFile::Store { store, mut upload, buffer } => {
                 // A store refuses an upload without parts, so an empty file sends an empty one.
                 store.wait(upload.put_part(PutPayload::from(buffer)))?;
                 store.wait(upload.complete()).map(drop)
@@ -101,11 +93,7 @@ pub(crate) struct Staging {
 /// Makes a folder's entries durable.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     // Only Unix lets a folder be opened and synced; elsewhere the rename itself has to do.
-    if cfg!(unix) {
-        File::open(folder)?.sync_all()
-    } else {
-        Ok(())
-    }
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 impl Staging {
@@ -135,21 +123,13 @@ impl Staging {
                     return Err(self.root.error("write to", self.root.path(), &error));
                 }
                 std::fs::create_dir_all(&folder).map_err(fail)?;
-                let file = OpenOptions::new()
-                    .write(true)
-                    .create(true)
-                    .truncate(true)
-                    .open(folder.join(staged));
+                let file = OpenOptions::new().write(true).create(true).truncate(true).open(folder.join(staged));
                 PartFile::Local(BufWriter::with_capacity(256 << 10, file.map_err(fail)?))
             }
             (None, Some((store, prefix))) => {
                 let path = self.store_staged(prefix, staged);
                 let upload = store.wait(store.store.put_multipart(&path)).map_err(fail)?;
-                PartFile::Store {
-                    store: store.clone(),
-                    upload,
-                    buffer: Vec::new(),
-                }
+                PartFile::Store { store: store.clone(), upload, buffer: Vec::new() }
             }
             (None, None) => unreachable!("a root is local or in a store"),
         };
@@ -166,8 +146,7 @@ impl Staging {
 
     /// An error that names a part.
     pub(crate) fn part_error(&self, action: &'static str, staged: &str, error: &io::Error) -> crate::ConnectorError {
-        self.root
-            .error(action, &self.shown(&format!("{}/{staged}", self.folder)), error)
+        self.root.error(action, &self.shown(&format!("{}/{staged}", self.folder)), error)
     }
 
     /// Makes the names of staged parts durable.
@@ -184,9 +163,7 @@ impl Staging {
     pub(crate) fn publish(&self, parts: &[StagedPart]) -> Result<()> {
         match (self.local(), self.root.store()) {
             (Some((root, folder)), _) => self.publish_local(root, &folder, parts),
-            (None, Some((store, prefix))) => parts
-                .iter()
-                .try_for_each(|part| self.publish_stored(store, prefix, part)),
+            (None, Some((store, prefix))) => parts.iter().try_for_each(|part| self.publish_stored(store, prefix, part)),
             (None, None) => Ok(()),
         }
     }
@@ -235,10 +212,7 @@ impl Staging {
     }
 
     fn publish_stored(&self, store: &Store, prefix: &StorePath, part: &StagedPart) -> Result<()> {
-        let (from, to) = (
-            self.store_staged(prefix, &part.staged),
-            Self::store_file(prefix, &part.file),
-        );
+        let (from, to) = (self.store_staged(prefix, &part.staged), Self::store_file(prefix, &part.file));
         let fail = |error: io::Error| self.root.error("publish", &self.shown(&part.file), &error);
         let size = |path: &StorePath| match store.wait(store.store.head(path)) {
             Ok(meta) => Ok(Some(meta.size)),
@@ -277,9 +251,7 @@ impl Staging {
             }
             (None, Some((store, prefix))) => {
                 let folder = prefix.clone().join(self.folder.as_str());
-                let staged: Vec<_> = store
-                    .wait(store.store.list(Some(&folder)).try_collect())
-                    .map_err(fail)?;
+                let staged: Vec<_> = store.wait(store.store.list(Some(&folder)).try_collect()).map_err(fail)?;
                 for meta in staged {
                     if !meta.location.filename().is_some_and(keep) {
                         store.wait(store.store.delete(&meta.location)).map_err(fail)?;
@@ -302,9 +274,6 @@ impl Staging {
     /// The names of all published files.
     pub(crate) fn published(&self) -> Result<Vec<String>> {
         let found = self.root.list(true)?;
-        Ok(found
-            .into_iter()
-            .filter_map(|file| file.shown.rsplit('/').next().map(str::to_owned))
-            .collect())
+        Ok(found.into_iter().filter_map(|file| file.shown.rsplit('/').next().map(str::to_owned)).collect())
     }
 }

@@ -26,9 +26,7 @@ pub(crate) fn match_columns(file: &Schema, wanted: &[Field], what: &str) -> Resu
         let Some(index) = index else {
             let (name, near) = (field.name(), nearest(field.name(), names()));
             let all = names().collect::<Vec<_>>().join(", ");
-            return Err(format!(
-                "{what} has no column `{name}`; did you mean `{near}`? It has {all}"
-            ));
+            return Err(format!("{what} has no column `{name}`; did you mean `{near}`? It has {all}"));
         };
         let known = file.field(index);
         if !can_cast_types(known.data_type(), field.data_type()) {
@@ -65,14 +63,7 @@ pub(crate) fn adapt(
     for (column, field) in columns.iter().zip(wanted) {
         let out = match column.data_type() == field.data_type() {
             true => Arc::clone(column),
-            false => cast_with_options(
-                column,
-                field.data_type(),
-                &CastOptions {
-                    safe: true,
-                    ..Default::default()
-                },
-            )?,
+            false => cast_with_options(column, field.data_type(), &CastOptions { safe: true, ..Default::default() })?,
         };
         let lost = out.null_count() > column.null_count();
         if lost || (!field.is_nullable() && out.null_count() > 0) {
@@ -86,11 +77,7 @@ pub(crate) fn adapt(
                 if column.is_valid(row) {
                     errors.set(row, || {
                         let value = formatter.value(row).to_string();
-                        format!(
-                            "column `{name}`: {} does not fit {}",
-                            clip(&value),
-                            type_name(field.data_type())
-                        )
+                        format!("column `{name}`: {} does not fit {}", clip(&value), type_name(field.data_type()))
                     });
                 } else if !field.is_nullable() {
                     errors.set(row, || format!("column `{name}` is null, and NOT NULL"));
@@ -100,11 +87,7 @@ pub(crate) fn adapt(
         adapted.push(out);
     }
     let Some(mut errors) = errors.filter(|errors| errors.count() > 0) else {
-        return Ok(Adapted {
-            columns: adapted,
-            kept: None,
-            bad_rows: Vec::new(),
-        });
+        return Ok(Adapted { columns: adapted, kept: None, bad_rows: Vec::new() });
     };
     let kept: BooleanArray = (0..rows).map(|row| Some(!errors.is_bad(row))).collect();
     let mut bad_rows = Vec::new();
@@ -121,23 +104,14 @@ pub(crate) fn adapt(
             }),
         }
     }
-    let columns = adapted
-        .iter()
-        .map(|column| filter(column, &kept))
-        .collect::<Result<_, _>>()?;
-    Ok(Adapted {
-        columns,
-        kept: Some(kept),
-        bad_rows,
-    })
+    let columns = adapted.iter().map(|column| filter(column, &kept)).collect::<Result<_, _>>()?;
+    Ok(Adapted { columns, kept: Some(kept), bad_rows })
 }
 
 /// A row that has no bytes of its own, as JSON.
 fn row_text(columns: &[ArrayRef], wanted: &[Field], row: usize) -> Result<String, ArrowError> {
-    let fields = columns
-        .iter()
-        .zip(wanted)
-        .map(|(column, field)| Field::new(field.name(), column.data_type().clone(), true));
+    let fields =
+        columns.iter().zip(wanted).map(|(column, field)| Field::new(field.name(), column.data_type().clone(), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let batch = RecordBatch::try_new(schema, columns.iter().map(|column| column.slice(row, 1)).collect())?;
     let mut out = Vec::new();

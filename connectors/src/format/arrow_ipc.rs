@@ -80,11 +80,7 @@ impl ArrowRows {
         let text = |error: std::io::Error| error.to_string();
         let mut input = compression.reader(location.open(0).map_err(text)?).map_err(text)?;
         let mut magic = Vec::new();
-        input
-            .by_ref()
-            .take(FILE_MAGIC.len() as u64)
-            .read_to_end(&mut magic)
-            .map_err(text)?;
+        input.by_ref().take(FILE_MAGIC.len() as u64).read_to_end(&mut magic).map_err(text)?;
         let arrow_text = |error: arrow::error::ArrowError| error.to_string();
         let mut rows = if magic == FILE_MAGIC {
             if compression != Compression::None {
@@ -94,12 +90,7 @@ impl ArrowRows {
             }
             drop(input);
             let open = |columns| {
-                let file = SeekableFile {
-                    location: location.clone(),
-                    size,
-                    at: 0,
-                    input: None,
-                };
+                let file = SeekableFile { location: location.clone(), size, at: 0, input: None };
                 FileReader::try_new(BufReader::with_capacity(1 << 20, file), columns).map_err(arrow_text)
             };
             let schema = open(None)?.schema();
@@ -109,13 +100,7 @@ impl ArrowRows {
             } else {
                 reader.by_ref().for_each(drop);
             }
-            Self {
-                schema,
-                batches: Batches::File(reader),
-                current: None,
-                batch: start.0,
-                row: 0,
-            }
+            Self { schema, batches: Batches::File(reader), current: None, batch: start.0, row: 0 }
         } else {
             let again: Box<dyn Read + Send> =
                 Box::new(Cursor::new(magic).chain(BufReader::with_capacity(1 << 20, input)));
@@ -129,13 +114,7 @@ impl ArrowRows {
                     StreamReader::try_new(input, columns).map_err(arrow_text)?
                 }
             };
-            let mut rows = Self {
-                schema,
-                batches: Batches::Stream(reader),
-                current: None,
-                batch: 0,
-                row: 0,
-            };
+            let mut rows = Self { schema, batches: Batches::Stream(reader), current: None, batch: 0, row: 0 };
             while rows.batch < start.0 {
                 if rows.read()?.is_none() {
                     break;

@@ -47,18 +47,10 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    pub(crate) const MISSING: Self = Self {
-        start: 0,
-        len: 0,
-        kind: CellKind::Missing,
-    };
+    pub(crate) const MISSING: Self = Self { start: 0, len: 0, kind: CellKind::Missing };
 
     pub(crate) fn new(kind: CellKind, start: usize, end: usize) -> Self {
-        Self {
-            start: start as u32,
-            len: (end - start) as u32,
-            kind,
-        }
+        Self { start: start as u32, len: (end - start) as u32, kind }
     }
 
     #[inline]
@@ -91,10 +83,7 @@ impl RowErrors {
     }
 
     pub(crate) fn with_rows(rows: usize) -> Self {
-        Self {
-            reasons: vec![None; rows],
-            count: 0,
-        }
+        Self { reasons: vec![None; rows], count: 0 }
     }
 
     pub(crate) fn is_bad(&self, row: usize) -> bool {
@@ -245,22 +234,18 @@ impl<'a> ColumnBuilder<'a> {
                 let parse = move |text: &[u8]| scalar::parse_timestamp(text)?.in_unit(unit);
                 let zone = zone.clone();
                 match unit {
-                    TimeUnit::Second => Arc::new(
-                        self.primitive::<TimestampSecondType>(cells, field, parse)
-                            .with_timezone_opt(zone),
-                    ),
+                    TimeUnit::Second => {
+                        Arc::new(self.primitive::<TimestampSecondType>(cells, field, parse).with_timezone_opt(zone))
+                    }
                     TimeUnit::Millisecond => Arc::new(
-                        self.primitive::<TimestampMillisecondType>(cells, field, parse)
-                            .with_timezone_opt(zone),
+                        self.primitive::<TimestampMillisecondType>(cells, field, parse).with_timezone_opt(zone),
                     ),
                     TimeUnit::Microsecond => Arc::new(
-                        self.primitive::<TimestampMicrosecondType>(cells, field, parse)
-                            .with_timezone_opt(zone),
+                        self.primitive::<TimestampMicrosecondType>(cells, field, parse).with_timezone_opt(zone),
                     ),
-                    TimeUnit::Nanosecond => Arc::new(
-                        self.primitive::<TimestampNanosecondType>(cells, field, parse)
-                            .with_timezone_opt(zone),
-                    ),
+                    TimeUnit::Nanosecond => {
+                        Arc::new(self.primitive::<TimestampNanosecondType>(cells, field, parse).with_timezone_opt(zone))
+                    }
                 }
             }
             DataType::Utf8View => {
@@ -365,9 +350,7 @@ impl<'a> ColumnBuilder<'a> {
         let text = cell.text(self.block);
         match cell.kind {
             CellKind::Object | CellKind::Array | CellKind::Missing | CellKind::Null => None,
-            CellKind::Escaped => self
-                .unescape(text)
-                .map(|text| Cow::Owned(text.trim().to_owned().into_bytes())),
+            CellKind::Escaped => self.unescape(text).map(|text| Cow::Owned(text.trim().to_owned().into_bytes())),
             CellKind::Text => Some(Cow::Borrowed(text.trim_ascii_bytes())),
             _ => Some(Cow::Borrowed(text.as_bytes())),
         }
@@ -471,9 +454,9 @@ impl<'a> ColumnBuilder<'a> {
                 continue;
             }
             let decoded = match cell.kind {
-                CellKind::Text | CellKind::Escaped => self
-                    .scalar_bytes(cell)
-                    .and_then(|bytes| BASE64_STANDARD.decode(bytes).ok()),
+                CellKind::Text | CellKind::Escaped => {
+                    self.scalar_bytes(cell).and_then(|bytes| BASE64_STANDARD.decode(bytes).ok())
+                }
                 _ => None,
             };
             match decoded.filter(|bytes| size.is_none_or(|size| bytes.len() == size)) {
@@ -537,11 +520,8 @@ impl<'a> ColumnBuilder<'a> {
                 json::scan_array(self.block.as_bytes(), cell.start as usize, |cell| items.push(cell));
                 item_rows.resize(items.len(), cells.row(index) as u32);
             } else {
-                let default = if cell.is_null() {
-                    self.null(cells, index, nullable)
-                } else {
-                    self.wrong(cells, index, field)
-                };
+                let default =
+                    if cell.is_null() { self.null(cells, index, nullable) } else { self.wrong(cells, index, field) };
                 if !default {
                     nulls.set(index, cells.cells.len());
                 }
@@ -549,20 +529,8 @@ impl<'a> ColumnBuilder<'a> {
             offsets.push(items.len() as i32);
         }
         let path = format!("{}[]", cells.path);
-        let values = self.build(
-            Cells {
-                path: &path,
-                cells: &items,
-                rows: Some(&item_rows),
-            },
-            item,
-        );
-        Arc::new(ListArray::new(
-            Arc::clone(item),
-            OffsetBuffer::new(offsets.into()),
-            values,
-            nulls.finish(),
-        ))
+        let values = self.build(Cells { path: &path, cells: &items, rows: Some(&item_rows) }, item);
+        Arc::new(ListArray::new(Arc::clone(item), OffsetBuffer::new(offsets.into()), values, nulls.finish()))
     }
 
     fn structure(&mut self, cells: Cells<'_>, field: &Field, fields: &Fields, nullable: bool) -> ArrayRef {
@@ -578,11 +546,8 @@ impl<'a> ColumnBuilder<'a> {
                 let _ = scanner.scan(self.block.as_bytes(), cell.start as usize, index, &mut columns);
                 continue;
             }
-            let default = if cell.is_null() {
-                self.null(cells, index, nullable)
-            } else {
-                self.wrong(cells, index, field)
-            };
+            let default =
+                if cell.is_null() { self.null(cells, index, nullable) } else { self.wrong(cells, index, field) };
             if !default {
                 nulls.set(index, cells.cells.len());
             }
@@ -597,14 +562,7 @@ impl<'a> ColumnBuilder<'a> {
             // Under a null the children are null too, whatever they are declared: build those apart from the NOT NULL rule.
             match (&nulls, child.is_nullable()) {
                 (Some(nulls), false) => self.not_null_child(&path, column, &rows, nulls, child),
-                _ => self.build(
-                    Cells {
-                        path: &path,
-                        cells: column,
-                        rows: Some(&rows),
-                    },
-                    child,
-                ),
+                _ => self.build(Cells { path: &path, cells: column, rows: Some(&rows) }, child),
             }
         });
         let children = children.collect();
@@ -623,20 +581,11 @@ impl<'a> ColumnBuilder<'a> {
     ) -> ArrayRef {
         for (index, cell) in column.iter().enumerate() {
             if cell.is_null() && nulls.is_valid(index) {
-                self.errors.set(rows[index] as usize, || {
-                    format!("column `{path}` is missing or null, and NOT NULL")
-                });
+                self.errors.set(rows[index] as usize, || format!("column `{path}` is missing or null, and NOT NULL"));
             }
         }
         let nullable = child.clone().with_nullable(true);
-        self.build(
-            Cells {
-                path,
-                cells: column,
-                rows: Some(rows),
-            },
-            &nullable,
-        )
+        self.build(Cells { path, cells: column, rows: Some(rows) }, &nullable)
     }
 
     fn map(&mut self, cells: Cells<'_>, field: &Field, entries: &FieldRef, sorted: bool, nullable: bool) -> ArrayRef {
@@ -657,11 +606,8 @@ impl<'a> ColumnBuilder<'a> {
                 });
                 entry_rows.resize(keys.len(), cells.row(index) as u32);
             } else {
-                let default = if cell.is_null() {
-                    self.null(cells, index, nullable)
-                } else {
-                    self.wrong(cells, index, field)
-                };
+                let default =
+                    if cell.is_null() { self.null(cells, index, nullable) } else { self.wrong(cells, index, field) };
                 if !default {
                     nulls.set(index, cells.cells.len());
                 }
@@ -669,31 +615,11 @@ impl<'a> ColumnBuilder<'a> {
             offsets.push(keys.len() as i32);
         }
         let path = format!("{}{{}}", cells.path);
-        let keys = self.build(
-            Cells {
-                path: &path,
-                cells: &keys,
-                rows: Some(&entry_rows),
-            },
-            &fields[0],
-        );
-        let values = self.build(
-            Cells {
-                path: &path,
-                cells: &values,
-                rows: Some(&entry_rows),
-            },
-            &fields[1],
-        );
+        let keys = self.build(Cells { path: &path, cells: &keys, rows: Some(&entry_rows) }, &fields[0]);
+        let values = self.build(Cells { path: &path, cells: &values, rows: Some(&entry_rows) }, &fields[1]);
         let entries_array = StructArray::new(fields.clone(), vec![keys, values], None);
         let offsets = OffsetBuffer::new(offsets.into());
-        Arc::new(MapArray::new(
-            Arc::clone(entries),
-            offsets,
-            entries_array,
-            nulls.finish(),
-            sorted,
-        ))
+        Arc::new(MapArray::new(Arc::clone(entries), offsets, entries_array, nulls.finish(), sorted))
     }
 }
 

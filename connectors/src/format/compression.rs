@@ -54,10 +54,7 @@ impl Compression {
         Ok(match self {
             Self::None => input,
             Self::Gzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(INPUT_BYTES, input))),
-            Self::Zstd => Box::new(zstd::Decoder::with_buffer(BufReader::with_capacity(
-                INPUT_BYTES,
-                input,
-            ))?),
+            Self::Zstd => Box::new(zstd::Decoder::with_buffer(BufReader::with_capacity(INPUT_BYTES, input))?),
         })
     }
 }

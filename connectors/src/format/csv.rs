@@ -23,12 +23,7 @@ pub(crate) struct CsvDialect {
 
 impl Default for CsvDialect {
     fn default() -> Self {
-        Self {
-            delimiter: b',',
-            quote: Some(b'"'),
-            escape: None,
-            allow_comments: false,
-        }
+        Self { delimiter: b',', quote: Some(b'"'), escape: None, allow_comments: false }
     }
 }
 
@@ -103,10 +98,7 @@ impl CsvDialect {
                         }
                     } else {
                         let kind = if escaped { CellKind::Escaped } else { CellKind::Text };
-                        field(FieldSpan {
-                            cell: Cell::new(kind, first, end),
-                            quoted: true,
-                        });
+                        field(FieldSpan { cell: Cell::new(kind, first, end), quoted: true });
                         break;
                     }
                 }
@@ -132,17 +124,10 @@ impl CsvDialect {
                 None => return Record::Open,
             };
             let last = bytes.get(end) != Some(&self.delimiter);
-            let text_end = if last && end > at && bytes[end - 1] == b'\r' {
-                end - 1
-            } else {
-                end
-            };
+            let text_end = if last && end > at && bytes[end - 1] == b'\r' { end - 1 } else { end };
             let escaped = self.escape.is_some_and(|escape| bytes[at..text_end].contains(&escape));
             let kind = if escaped { CellKind::Escaped } else { CellKind::Text };
-            field(FieldSpan {
-                cell: Cell::new(kind, at, text_end),
-                quoted: false,
-            });
+            field(FieldSpan { cell: Cell::new(kind, at, text_end), quoted: false });
             if last {
                 return Record::Whole((end + 1).min(bytes.len()));
             }
@@ -214,19 +199,13 @@ mod tests {
 
     #[test]
     fn quotes_delimiters_and_line_ends() {
-        assert_eq!(
-            records("a,b\r\n\"c,\n\"\"d\",\n,"),
-            [vec!["a", "b"], vec!["c,\n\"d", ""], vec!["", ""]]
-        );
+        assert_eq!(records("a,b\r\n\"c,\n\"\"d\",\n,"), [vec!["a", "b"], vec!["c,\n\"d", ""], vec!["", ""]]);
     }
 
     /// One stray quote costs one line, not the file.
     #[test]
     fn a_stray_quote_costs_its_line() {
-        assert_eq!(
-            records("1,\"x\n2,y\n3,\"z\"\n"),
-            [vec!["broken"], vec!["2", "y"], vec!["3", "z"]]
-        );
+        assert_eq!(records("1,\"x\n2,y\n3,\"z\"\n"), [vec!["broken"], vec!["2", "y"], vec!["3", "z"]]);
         assert_eq!(records("1,\"x\n2,y\n"), [vec!["broken"], vec!["2", "y"]]);
     }
 }

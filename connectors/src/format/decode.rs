@@ -81,30 +81,16 @@ impl Rows {
 
 impl LineDecoder {
     pub(crate) fn new(format: Format, fields: Vec<Field>, layout: Option<Arc<CsvLayout>>, origin: Arc<str>) -> Self {
-        Self {
-            format,
-            fields,
-            layout,
-            origin,
-        }
+        Self { format, fields, layout, origin }
     }
 
     /// Decodes a block.
     pub(crate) fn decode(&self, block: &Block) -> Result<Decoded, ArrowError> {
         let origin = || self.origin.to_string();
         if block.overlong {
-            let reason = format!(
-                "the record has more than {} MiB; raw holds its beginning",
-                RECORD_BYTES_MAX >> 20
-            );
+            let reason = format!("the record has more than {} MiB; raw holds its beginning", RECORD_BYTES_MAX >> 20);
             let raw = block.bytes.clone();
-            let bad_rows = vec![BadRow {
-                before_row: 0,
-                origin: origin(),
-                offset: block.start,
-                reason,
-                raw,
-            }];
+            let bad_rows = vec![BadRow { before_row: 0, origin: origin(), offset: block.start, reason, raw }];
             return Ok(Decoded {
                 columns: self.build_columns("", &[], &mut RowErrors::default()),
                 offsets: vec![],
@@ -113,11 +99,7 @@ impl LineDecoder {
         }
         let bytes: &[u8] = &block.bytes;
         // A byte order mark means nothing in UTF-8.
-        let first = if block.start == 0 && bytes.starts_with(b"\xef\xbb\xbf") {
-            3
-        } else {
-            0
-        };
+        let first = if block.start == 0 && bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         let mut not_utf8 = Vec::new();
         let (text, blanked): (&str, Vec<u8>);
         text = match std::str::from_utf8(bytes) {
@@ -142,11 +124,7 @@ impl LineDecoder {
         let offset = |row: usize| block.start + rows.starts[row] as u64;
         if rows.errors.count() == 0 {
             let offsets = (0..rows.starts.len()).map(offset).collect();
-            return Ok(Decoded {
-                columns,
-                offsets,
-                bad_rows: Vec::new(),
-            });
+            return Ok(Decoded { columns, offsets, bad_rows: Vec::new() });
         }
         let (mut offsets, mut bad_rows, mut good) = (Vec::new(), Vec::new(), Vec::new());
         for row in 0..rows.starts.len() {
@@ -163,29 +141,17 @@ impl LineDecoder {
             }
         }
         let good = BooleanArray::from(good);
-        let columns = columns
-            .iter()
-            .map(|column| filter(column, &good))
-            .collect::<Result<_, _>>()?;
-        Ok(Decoded {
-            columns,
-            offsets,
-            bad_rows,
-        })
+        let columns = columns.iter().map(|column| filter(column, &good)).collect::<Result<_, _>>()?;
+        Ok(Decoded { columns, offsets, bad_rows })
     }
 
     fn build_columns(&self, text: &str, cells: &[Vec<Cell>], errors: &mut RowErrors) -> Vec<ArrayRef> {
         let (escapes, ignore_errors, fail_on_missing) = match &self.format {
-            Format::Json(JsonFormat {
-                ignore_parse_errors,
-                fail_on_missing_field,
-                ..
-            }) => (Escapes::Json, *ignore_parse_errors, *fail_on_missing_field),
+            Format::Json(JsonFormat { ignore_parse_errors, fail_on_missing_field, .. }) => {
+                (Escapes::Json, *ignore_parse_errors, *fail_on_missing_field)
+            }
             Format::Csv(csv) => {
-                let escapes = Escapes::Csv {
-                    quote: csv.dialect.quote,
-                    escape: csv.dialect.escape,
-                };
+                let escapes = Escapes::Csv { quote: csv.dialect.quote, escape: csv.dialect.escape };
                 (escapes, csv.ignore_parse_errors, false)
             }
             _ => (Escapes::Json, false, false),
@@ -195,21 +161,8 @@ impl LineDecoder {
             if let Format::Raw = self.format {
                 return raw_column(text, cells, field.data_type());
             }
-            let mut builder = ColumnBuilder {
-                block: text,
-                escapes,
-                ignore_errors,
-                fail_on_missing,
-                errors,
-            };
-            builder.build(
-                Cells {
-                    path: field.name(),
-                    cells,
-                    rows: None,
-                },
-                field,
-            )
+            let mut builder = ColumnBuilder { block: text, escapes, ignore_errors, fail_on_missing, errors };
+            builder.build(Cells { path: field.name(), cells, rows: None }, field)
         };
         self.fields.iter().enumerate().map(build).collect()
     }
@@ -221,11 +174,7 @@ impl LineDecoder {
         let mut at = first;
         while at < bytes.len() {
             // The scan mostly ends at the line's end, so looking for that first would read everything twice.
-            let start = at
-                + bytes[at..]
-                    .iter()
-                    .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
-                    .count();
+            let start = at + bytes[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r')).count();
             if bytes.get(start).is_none_or(|byte| *byte == b'\n') {
                 at = start + 1;
                 continue;
@@ -235,17 +184,10 @@ impl LineDecoder {
             let scanned = scanner.scan(bytes, start, row, &mut rows.cells);
             let end = match scanned {
                 Ok(end) => {
-                    let end = end
-                        + bytes[end..]
-                            .iter()
-                            .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
-                            .count();
+                    let end = end + bytes[end..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r')).count();
                     match bytes.get(end) {
                         None | Some(b'\n') => Ok(end),
-                        Some(_) => Err(ScanError {
-                            at: end,
-                            expected: "the end of the line",
-                        }),
+                        Some(_) => Err(ScanError { at: end, expected: "the end of the line" }),
                     }
                 }
                 Err(error) => Err(error),
@@ -257,9 +199,7 @@ impl LineDecoder {
                     for column in &mut rows.cells {
                         column[row] = Cell::MISSING;
                     }
-                    rows.errors.set(row, || {
-                        broken_json(&text[line_start..end], error.at - line_start, error.expected)
-                    });
+                    rows.errors.set(row, || broken_json(&text[line_start..end], error.at - line_start, error.expected));
                     end
                 }
             };
@@ -272,10 +212,7 @@ impl LineDecoder {
     fn scan_csv(&self, format: &CsvFormat, text: &str, first: usize) -> Rows {
         let bytes = text.as_bytes();
         let mut rows = Rows::new(self.fields.len(), bytes.len() / 64);
-        let empty = CsvLayout {
-            columns: Vec::new(),
-            names: Vec::new(),
-        };
+        let empty = CsvLayout { columns: Vec::new(), names: Vec::new() };
         let layout = self.layout.as_deref().unwrap_or(&empty);
         let null_literal = format.null_literal.as_deref();
         // Without a null literal an empty field is null, unless it is quoted, or text that must not be null: as in PostgreSQL.
@@ -283,10 +220,7 @@ impl LineDecoder {
             .fields
             .iter()
             .map(|field| {
-                let text = matches!(
-                    field.data_type(),
-                    DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-                );
+                let text = can_be_empty(field.data_type());
                 !text || (null_literal.is_none() && field.is_nullable())
             })
             .collect();
@@ -308,12 +242,9 @@ impl LineDecoder {
                     let value = span.cell.text(text);
                     let null =
                         !span.quoted && (null_literal == Some(value) || (value.is_empty() && empty_is_null[column]));
-                    let quoted_empty = span.quoted && value.is_empty() && !is_text(self.fields[column].data_type());
-                    let kind = if null || quoted_empty {
-                        CellKind::Null
-                    } else {
-                        span.cell.kind
-                    };
+                    let quoted_empty =
+                        span.quoted && value.is_empty() && !can_be_empty(self.fields[column].data_type());
+                    let kind = if null || quoted_empty { CellKind::Null } else { span.cell.kind };
                     cells[column][row] = Cell { kind, ..span.cell };
                 }
                 place += 1;
@@ -323,9 +254,7 @@ impl LineDecoder {
                     if place != layout.columns.len() {
                         let names = layout.names.join(", ");
                         let expected = layout.columns.len();
-                        rows.errors.set(row, || {
-                            format!("the record has {place} fields, not {expected} ({names})")
-                        });
+                        rows.errors.set(row, || format!("the record has {place} fields, not {expected} ({names})"));
                     }
                     end
                 }
@@ -386,10 +315,8 @@ impl LineDecoder {
                 let skip = before.chars().count().saturating_sub(20);
                 let before: Cow<'_, str> = before.chars().skip(skip).collect();
                 let byte = bytes[at + valid];
-                not_utf8.push((
-                    at,
-                    format!("not UTF-8: byte {byte:#04x} after `{before}` (byte {valid} of the record)"),
-                ));
+                not_utf8
+                    .push((at, format!("not UTF-8: byte {byte:#04x} after `{before}` (byte {valid} of the record)")));
             }
             at = end;
         }
@@ -397,17 +324,22 @@ impl LineDecoder {
     }
 }
 
-fn is_text(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+/// Whether an empty field is a value of this type, and not just none.
+fn can_be_empty(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Utf8
+            | DataType::LargeUtf8
+            | DataType::Utf8View
+            | DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+    )
 }
 
 /// Leaves out a carriage return before a line's end.
 fn trim_line_end(bytes: &[u8], start: usize, end: usize) -> usize {
-    if end > start && bytes[end - 1] == b'\r' {
-        end - 1
-    } else {
-        end
-    }
+    if end > start && bytes[end - 1] == b'\r' { end - 1 } else { end }
 }
 
 fn broken_json(line: &str, at: usize, expected: &str) -> String {

@@ -89,9 +89,9 @@ impl EncoderFactory for Corrections {
             DataType::Binary => Box::new(Base64Encoder(Box::new(|index| array.as_binary::<i32>().value(index)))),
             DataType::LargeBinary => Box::new(Base64Encoder(Box::new(|index| array.as_binary::<i64>().value(index)))),
             DataType::BinaryView => Box::new(Base64Encoder(Box::new(|index| array.as_binary_view().value(index)))),
-            DataType::FixedSizeBinary(_) => Box::new(Base64Encoder(Box::new(|index| {
-                array.as_fixed_size_binary().value(index)
-            }))),
+            DataType::FixedSizeBinary(_) => {
+                Box::new(Base64Encoder(Box::new(|index| array.as_fixed_size_binary().value(index))))
+            }
             DataType::Float64 => match array.as_any().downcast_ref::<Float64Array>() {
                 Some(floats) if floats.values().iter().any(|value| !value.is_finite()) => {
                     Box::new(FloatEncoder(|index| floats.value(index)))
@@ -106,10 +106,7 @@ impl EncoderFactory for Corrections {
             },
             _ => return Ok(None),
         };
-        Ok(Some(arrow::json::writer::NullableEncoder::new(
-            encoder,
-            array.nulls().cloned(),
-        )))
+        Ok(Some(arrow::json::writer::NullableEncoder::new(encoder, array.nulls().cloned())))
     }
 }
 
@@ -165,15 +162,11 @@ fn write_csv_header(format: &CsvFormat, schema: &Schema, out: &mut Vec<u8>) {
 
 fn write_csv(format: &CsvFormat, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
     let (plain, zoned) = timestamp_formats(batch.schema_ref(), false);
-    let options = FormatOptions::default()
-        .with_timestamp_format(Some(plain))
-        .with_timestamp_tz_format(Some(zoned));
+    let options = FormatOptions::default().with_timestamp_format(Some(plain)).with_timestamp_tz_format(Some(zoned));
     let null = format.null_literal.as_deref().unwrap_or("");
     let columns = batch.columns().iter().map(csv_column).collect::<Result<Vec<_>, _>>()?;
-    let formatters = columns
-        .iter()
-        .map(|column| ArrayFormatter::try_new(column, &options))
-        .collect::<Result<Vec<_>, _>>()?;
+    let formatters =
+        columns.iter().map(|column| ArrayFormatter::try_new(column, &options)).collect::<Result<Vec<_>, _>>()?;
     let mut text = String::new();
     for row in 0..batch.num_rows() {
         for (index, (column, formatter)) in columns.iter().zip(&formatters).enumerate() {
@@ -185,10 +178,7 @@ fn write_csv(format: &CsvFormat, batch: &RecordBatch, out: &mut Vec<u8>) -> Resu
                 continue;
             }
             text.clear();
-            formatter
-                .value(row)
-                .write(&mut text)
-                .map_err(|error| ArrowError::CsvError(error.to_string()))?;
+            formatter.value(row).write(&mut text).map_err(|error| ArrowError::CsvError(error.to_string()))?;
             write_csv_field(format, &text, text == null || text.is_empty(), out);
         }
         out.push(b'\n');
@@ -201,11 +191,7 @@ fn csv_column(column: &arrow::array::ArrayRef) -> Result<arrow::array::ArrayRef,
     let texts: Vec<Option<String>> = match column.data_type() {
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
             let binary = arrow::compute::cast(column, &DataType::Binary)?;
-            binary
-                .as_binary::<i32>()
-                .iter()
-                .map(|bytes| bytes.map(|bytes| BASE64_STANDARD.encode(bytes)))
-                .collect()
+            binary.as_binary::<i32>().iter().map(|bytes| bytes.map(|bytes| BASE64_STANDARD.encode(bytes))).collect()
         }
         DataType::List(_) | DataType::Struct(_) | DataType::Map(_, _) => {
             let schema = Arc::new(Schema::new(vec![Field::new("v", column.data_type().clone(), true)]));
@@ -297,24 +283,14 @@ impl<W: Write + Send> FileEncoder<W> {
             }
             Format::Arrow { stream: true } => Self::ArrowStream(StreamWriter::try_new(output, schema).map_err(as_io)?),
             Format::Arrow { stream: false } => Self::ArrowFile(FileWriter::try_new(output, schema).map_err(as_io)?),
-            lines => Self::Lines {
-                format: lines.clone(),
-                output,
-                first: true,
-                buffer: Vec::new(),
-            },
+            lines => Self::Lines { format: lines.clone(), output, first: true, buffer: Vec::new() },
         })
     }
 
     /// Writes rows.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> io::Result<()> {
         match self {
-            Self::Lines {
-                format,
-                output,
-                first,
-                buffer,
-            } => {
+            Self::Lines { format, output, first, buffer } => {
                 buffer.clear();
                 encode_lines(format, batch, *first, buffer).map_err(as_io)?;
                 *first = false;
@@ -370,7 +346,5 @@ fn parquet_properties(options: &super::ParquetFormat) -> parquet::file::properti
         ParquetCompression::Lz4 => Compression::LZ4_RAW,
         ParquetCompression::Zstd => Compression::ZSTD(ZstdLevel::default()),
     };
-    parquet::file::properties::WriterProperties::builder()
-        .set_compression(compression)
-        .build()
+    parquet::file::properties::WriterProperties::builder().set_compression(compression).build()
 }

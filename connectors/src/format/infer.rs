@@ -87,15 +87,12 @@ impl Seen {
             Value::Number(number) if number.is_i64() => Self::Int,
             Value::Number(_) => Self::Float,
             Value::String(text) => Self::of_text(text),
-            Value::Array(items) => Self::List(Box::new(
-                items.iter().map(Self::of_json).fold(Self::Nothing, Self::with),
-            )),
-            Value::Object(members) => Self::Object(
-                members
-                    .iter()
-                    .map(|(name, value)| (name.clone(), Self::of_json(value)))
-                    .collect(),
-            ),
+            Value::Array(items) => {
+                Self::List(Box::new(items.iter().map(Self::of_json).fold(Self::Nothing, Self::with)))
+            }
+            Value::Object(members) => {
+                Self::Object(members.iter().map(|(name, value)| (name.clone(), Self::of_json(value))).collect())
+            }
         }
     }
 
@@ -110,20 +107,15 @@ impl Seen {
             Self::List(item) => DataType::List(Arc::new(Field::new_list_field(item.data_type(), true))),
             // A struct without fields holds nothing; its text does.
             Self::Object(members) if members.is_empty() => DataType::Utf8View,
-            Self::Object(members) => DataType::Struct(
-                members
-                    .iter()
-                    .map(|(name, seen)| Field::new(name, seen.data_type(), true))
-                    .collect(),
-            ),
+            Self::Object(members) => {
+                DataType::Struct(members.iter().map(|(name, seen)| Field::new(name, seen.data_type(), true)).collect())
+            }
         }
     }
 }
 
 fn schema(columns: Vec<(String, Seen)>) -> SchemaRef {
-    let fields = columns
-        .into_iter()
-        .map(|(name, seen)| Field::new(name, seen.data_type(), true));
+    let fields = columns.into_iter().map(|(name, seen)| Field::new(name, seen.data_type(), true));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
@@ -151,10 +143,7 @@ pub(crate) fn infer_csv(format: &CsvFormat, text: &[u8], whole: bool) -> Result<
         CsvHeader::Yes => true,
         CsvHeader::No | CsvHeader::Ignored => false,
         CsvHeader::Auto => {
-            let unique = first
-                .iter()
-                .enumerate()
-                .all(|(index, name)| !first[..index].contains(name));
+            let unique = first.iter().enumerate().all(|(index, name)| !first[..index].contains(name));
             unique && kinds.iter().all(|kind| *kind == Seen::Text)
         }
     };
@@ -163,11 +152,7 @@ pub(crate) fn infer_csv(format: &CsvFormat, text: &[u8], whole: bool) -> Result<
         false => (1..=first.len()).map(|number| format!("column_{number}")).collect(),
     };
     let mut columns: Vec<(String, Seen)> = names.into_iter().map(|name| (name, Seen::Nothing)).collect();
-    let mut at = if header || format.header == CsvHeader::Ignored {
-        after
-    } else {
-        0
-    };
+    let mut at = if header || format.header == CsvHeader::Ignored { after } else { 0 };
     let bytes = text.as_bytes();
     while at < bytes.len() {
         if let Some(end) = format.dialect.skipped_line(bytes, at, whole) {
@@ -178,11 +163,7 @@ pub(crate) fn infer_csv(format: &CsvFormat, text: &[u8], whole: bool) -> Result<
         let record = format.dialect.scan(bytes, at, whole, |span| {
             let value = unescape(span.cell.text(text), format.dialect.quote, format.dialect.escape);
             let null = !span.quoted && format.null_literal.as_deref() == Some(value.as_str());
-            fields.push(if null {
-                Seen::Nothing
-            } else {
-                Seen::of_csv(value.trim())
-            });
+            fields.push(if null { Seen::Nothing } else { Seen::of_csv(value.trim()) });
         });
         at = match record {
             super::csv::Record::Whole(end) => end,
@@ -211,9 +192,7 @@ pub(crate) fn table_schema(file: &Schema) -> SchemaRef {
             other => other.clone(),
         }
     }
-    let fields = file
-        .fields()
-        .iter()
-        .map(|field| Field::new(field.name(), plain(field.data_type()), field.is_nullable()));
+    let fields =
+        file.fields().iter().map(|field| Field::new(field.name(), plain(field.data_type()), field.is_nullable()));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }

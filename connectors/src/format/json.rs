@@ -169,11 +169,7 @@ fn scan_object(bytes: &[u8], start: usize, depth: usize, mut member: impl FnMut(
             return error(at, "a key in quotes");
         }
         let (key_end, escaped) = scan_text(bytes, at + 1)?;
-        let key = Cell::new(
-            if escaped { CellKind::Escaped } else { CellKind::Text },
-            at + 1,
-            key_end,
-        );
+        let key = Cell::new(if escaped { CellKind::Escaped } else { CellKind::Text }, at + 1, key_end);
         at = skip_blanks(bytes, key_end + 1);
         if bytes.get(at) != Some(&b':') {
             return error(at, "`:`");
@@ -271,19 +267,11 @@ struct Match {
 impl ObjectScanner {
     pub(crate) fn new<'n>(names: impl Iterator<Item = &'n str>) -> Self {
         let names: Vec<Box<str>> = names.map(Into::into).collect();
-        Self {
-            exact_rows: vec![0; names.len()],
-            names,
-            predicted: Vec::new(),
-        }
+        Self { exact_rows: vec![0; names.len()], names, predicted: Vec::new() }
     }
 
     fn find(&self, key: &str) -> Option<Match> {
-        let exact = self
-            .names
-            .iter()
-            .position(|name| **name == *key)
-            .map(|column| Match { column, exact: true });
+        let exact = self.names.iter().position(|name| **name == *key).map(|column| Match { column, exact: true });
         exact.or_else(|| {
             let column = self
                 .names

@@ -60,15 +60,7 @@ impl BlockReader {
         take_last: bool,
         prompt: bool,
     ) -> Self {
-        Self {
-            input,
-            csv,
-            take_last,
-            prompt,
-            buffer: Vec::new(),
-            offset,
-            at_end: false,
-        }
+        Self { input, csv, take_last, prompt, buffer: Vec::new(), offset, at_end: false }
     }
 
     /// Offset of the next block.
@@ -81,10 +73,7 @@ impl BlockReader {
         let skipped = io::copy(&mut input.take(bytes), &mut io::sink())?;
         match skipped == bytes {
             true => Ok(()),
-            false => Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the file is shorter than it was",
-            )),
+            false => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than it was")),
         }
     }
 
@@ -202,12 +191,7 @@ impl BlockReader {
         bytes.truncate(end);
         let start = self.offset;
         self.offset += end as u64;
-        Block {
-            start,
-            end: self.offset,
-            bytes,
-            overlong: false,
-        }
+        Block { start, end: self.offset, bytes, overlong: false }
     }
 
     /// Keeps the beginning of a record that is too long and reads over the rest of its line.
@@ -227,11 +211,6 @@ impl BlockReader {
                 break;
             }
         }
-        Ok(Cut::Block(Block {
-            start,
-            end: self.offset,
-            bytes: kept,
-            overlong: true,
-        }))
+        Ok(Cut::Block(Block { start, end: self.offset, bytes: kept, overlong: true }))
     }
 }

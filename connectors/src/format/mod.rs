@@ -123,9 +123,7 @@ impl Format {
                 };
                 Ok(Self::Parquet(ParquetFormat { compression }))
             }
-            "arrow" => Ok(Self::Arrow {
-                stream: options.one_of("arrow.container", &["file", "stream"])? == Some(1),
-            }),
+            "arrow" => Ok(Self::Arrow { stream: options.one_of("arrow.container", &["file", "stream"])? == Some(1) }),
             other => Err(ConnectorError::BadValue {
                 table: options.table.to_owned(),
                 option: "format".into(),
@@ -147,16 +145,13 @@ impl Format {
         let dialect = CsvDialect {
             delimiter: options.ascii("csv.field-delimiter")?.unwrap_or(b','),
             quote,
-            escape: options
-                .ascii("csv.escape-character")?
-                .filter(|escape| Some(*escape) != quote),
+            escape: options.ascii("csv.escape-character")?.filter(|escape| Some(*escape) != quote),
             allow_comments: options.bool("csv.allow-comments", false)?,
         };
         if Some(dialect.delimiter) == dialect.quote || matches!(dialect.delimiter, b'\n' | b'\r') {
-            return Err(options.bad(
-                "csv.field-delimiter",
-                "it must differ from the quote character and from line ends",
-            ));
+            return Err(
+                options.bad("csv.field-delimiter", "it must differ from the quote character and from line ends")
+            );
         }
         let header = match options.one_of("csv.header", &["auto", "true", "false"])? {
             Some(1) => CsvHeader::Yes,
@@ -192,10 +187,7 @@ impl Format {
 /// The format that a file's name suggests, behind endings of compression.
 pub(crate) fn format_of_path(path: &str) -> Option<&'static str> {
     let path = path.to_ascii_lowercase();
-    let path = path
-        .strip_suffix(".gz")
-        .or_else(|| path.strip_suffix(".zst"))
-        .unwrap_or(&path);
+    let path = path.strip_suffix(".gz").or_else(|| path.strip_suffix(".zst")).unwrap_or(&path);
     let (_, ending) = path.rsplit_once('.')?;
     match ending {
         "json" | "ndjson" | "jsonl" => Some("json"),

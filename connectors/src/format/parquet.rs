@@ -41,19 +41,13 @@ impl ChunkReader for ParquetInput {
     type T = Box<dyn Read + Send>;
 
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        self.location
-            .open(start)
-            .map_err(|error| ParquetError::External(error.into()))
+        self.location.open(start).map_err(|error| ParquetError::External(error.into()))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
         let external = |error: io::Error| ParquetError::External(error.into());
         if self.location.is_local() || length as u64 > READ_AHEAD_BYTES {
-            return self
-                .location
-                .read_range(start, length as u64)
-                .map(Bytes::from)
-                .map_err(external);
+            return self.location.read_range(start, length as u64).map(Bytes::from).map_err(external);
         }
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let inside =
@@ -78,11 +72,7 @@ pub(crate) struct ParquetFile {
 
 impl ParquetFile {
     pub(crate) fn open(location: &Location, size: u64) -> Result<Self, String> {
-        let input = ParquetInput {
-            location: location.clone(),
-            size,
-            window: Arc::default(),
-        };
+        let input = ParquetInput { location: location.clone(), size, window: Arc::default() };
         let metadata =
             ArrowReaderMetadata::load(&input, ArrowReaderOptions::new()).map_err(|error| error.to_string())?;
         Ok(Self { input, metadata })

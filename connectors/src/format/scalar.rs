@@ -22,9 +22,7 @@ impl Instant {
             TimeUnit::Microsecond => (1_000_000, 1_000),
             TimeUnit::Nanosecond => (1_000_000_000, 1),
         };
-        self.seconds
-            .checked_mul(per_second)?
-            .checked_add(i64::from(self.nanos / nanos_per))
+        self.seconds.checked_mul(per_second)?.checked_add(i64::from(self.nanos / nanos_per))
     }
 }
 
@@ -111,20 +109,14 @@ pub(crate) fn parse_time(text: &[u8]) -> Option<i64> {
 pub(crate) fn parse_timestamp(text: &[u8]) -> Option<Instant> {
     let days = i64::from(parse_date(text.get(..10)?)?);
     if text.len() == 10 {
-        return Some(Instant {
-            seconds: days * 86_400,
-            nanos: 0,
-        });
+        return Some(Instant { seconds: days * 86_400, nanos: 0 });
     }
     if !matches!(text[10], b' ' | b'T' | b't') {
         return None;
     }
     let (clock, nanos, end) = parse_clock(&text[11..])?;
     let offset = parse_offset(text[11 + end..].trim_ascii_start())?;
-    Some(Instant {
-        seconds: days * 86_400 + i64::from(clock) - offset,
-        nanos,
-    })
+    Some(Instant { seconds: days * 86_400 + i64::from(clock) - offset, nanos })
 }
 
 /// Nothing, `Z`, `UTC`, `+02`, `+0200` or `+02:00`, as seconds east of Greenwich.
@@ -159,11 +151,7 @@ pub(crate) fn parse_integer(text: &[u8]) -> Option<i128> {
             value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
         }
         if plain {
-            return Some(if negative {
-                -i128::from(value)
-            } else {
-                i128::from(value)
-            });
+            return Some(if negative { -i128::from(value) } else { i128::from(value) });
         }
     }
     let text = std::str::from_utf8(text).ok()?;
@@ -201,10 +189,7 @@ pub(crate) fn parse_decimal(text: &[u8], precision: u8, scale: i8) -> Option<i12
     };
     let exponent_at = text.iter().position(|byte| matches!(byte, b'e' | b'E'));
     let (mantissa, exponent) = match exponent_at {
-        Some(at) => (
-            &text[..at],
-            std::str::from_utf8(&text[at + 1..]).ok()?.parse::<i32>().ok()?,
-        ),
+        Some(at) => (&text[..at], std::str::from_utf8(&text[at + 1..]).ok()?.parse::<i32>().ok()?),
         None => (text, 0),
     };
     let point = mantissa.iter().position(|byte| *byte == b'.');
@@ -274,11 +259,7 @@ mod tests {
 
     #[test]
     fn timestamps_are_read_in_both_forms() {
-        for text in [
-            "2024-02-29 12:34:56.789",
-            "2024-02-29T12:34:56.789Z",
-            "2024-02-29T14:34:56.789123+02:00",
-        ] {
+        for text in ["2024-02-29 12:34:56.789", "2024-02-29T12:34:56.789Z", "2024-02-29T14:34:56.789123+02:00"] {
             assert_eq!(ms(text), Some(1_709_210_096_789), "{text}");
         }
         assert_eq!(ms("1969-12-31 23:59:59.999"), Some(-1));

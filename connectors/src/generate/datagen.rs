@@ -80,14 +80,12 @@ impl DatagenSource {
                     return Err(options.bad(&key("kind"), "a sequence counts numbers or texts; use 'random'"));
                 }
                 let need = |option: &str| {
-                    options
-                        .i64(&key(option))?
-                        .ok_or_else(|| crate::ConnectorError::MissingOption {
-                            table: table.name.clone(),
-                            option: key(option),
-                            meaning: "a sequence has a start and an end".into(),
-                            example: "1000".into(),
-                        })
+                    options.i64(&key(option))?.ok_or_else(|| crate::ConnectorError::MissingOption {
+                        table: table.name.clone(),
+                        option: key(option),
+                        meaning: "a sequence has a start and an end".into(),
+                        example: "1000".into(),
+                    })
                 };
                 let (start, end) = (need("start")?, need("end")?);
                 if end < start {
@@ -101,12 +99,7 @@ impl DatagenSource {
                 random_kind(table, field, &key)?
             };
             let seed = xxh3_64_with_seed(field.name().as_bytes(), seed);
-            fields.push(FieldPlan {
-                field: field.as_ref().clone(),
-                kind,
-                null_rate,
-                seed,
-            });
+            fields.push(FieldPlan { field: field.as_ref().clone(), kind, null_rate, seed });
         }
         let rows_per_second = options.u64("rows-per-second")?.unwrap_or(ROWS_PER_SECOND);
         if rows_per_second == 0 {
@@ -168,9 +161,7 @@ fn random_kind(table: &TableDefinition, field: &Field, key: &impl Fn(&str) -> St
         }
         DataType::Timestamp(_, _) | DataType::Date32 => {
             let past = options.duration(&key("max-past"))?.unwrap_or_default();
-            Kind::Time {
-                max_past_ms: past.as_millis() as u64,
-            }
+            Kind::Time { max_past_ms: past.as_millis() as u64 }
         }
         data_type if data_type.is_integer() => {
             let (low, high) = integer_range(data_type);
@@ -179,9 +170,9 @@ fn random_kind(table: &TableDefinition, field: &Field, key: &impl Fn(&str) -> St
             ordered(low <= high)?;
             Kind::Int { min: low, max: high }
         }
-        data_type if is_text(data_type) || matches!(data_type, DataType::Binary) => Kind::Text {
-            length: options.u64(&key("length"))?.unwrap_or(TEXT_LENGTH).min(1 << 20) as usize,
-        },
+        data_type if is_text(data_type) || matches!(data_type, DataType::Binary) => {
+            Kind::Text { length: options.u64(&key("length"))?.unwrap_or(TEXT_LENGTH).min(1 << 20) as usize }
+        }
         other => {
             let (name, kind) = (field.name(), type_name(other));
             return Err(table.schema_error(format!(
@@ -210,9 +201,9 @@ impl FieldPlan {
         let count = (rows.end - rows.start) as usize;
         let bits = |row: u64| random(self.seed, row);
         let made: ArrayRef = match &self.kind {
-            Kind::Sequence { start } => Arc::new(Int64Array::from_iter_values(
-                rows.clone().map(|row| start.wrapping_add(row as i64)),
-            )),
+            Kind::Sequence { start } => {
+                Arc::new(Int64Array::from_iter_values(rows.clone().map(|row| start.wrapping_add(row as i64))))
+            }
             Kind::Int { min, max } => {
                 let span = (max - min) as u128 + 1;
                 let value = |row: u64| {
@@ -232,12 +223,10 @@ impl FieldPlan {
                     _ => Arc::new(Int64Array::from_iter_values(rows.clone().map(|row| value(row) as i64))),
                 }
             }
-            Kind::Float { min, max } => Arc::new(Float64Array::from_iter_values(
-                rows.clone().map(|row| min + (max - min) * unit(bits(row))),
-            )),
-            Kind::Bool => Arc::new(BooleanArray::from_iter(
-                rows.clone().map(|row| Some(bits(row) & 1 == 1)),
-            )),
+            Kind::Float { min, max } => {
+                Arc::new(Float64Array::from_iter_values(rows.clone().map(|row| min + (max - min) * unit(bits(row)))))
+            }
+            Kind::Bool => Arc::new(BooleanArray::from_iter(rows.clone().map(|row| Some(bits(row) & 1 == 1)))),
             Kind::Text { length } => {
                 // Hexadecimal digits, as Flink makes.
                 let mut builder = StringViewBuilder::with_capacity(count);
@@ -309,10 +298,7 @@ impl Source for DatagenSource {
             Some(place) => serde_json::from_value(place.position.clone()).map_err(|error| EngineError::Checkpoint {
                 message: format!("table `{}`: its position cannot be read: {error}", self.table),
             })?,
-            None => DatagenPosition {
-                row: 0,
-                started_ms: (self.clock)(),
-            },
+            None => DatagenPosition { row: 0, started_ms: (self.clock)() },
         };
         Ok(Box::new(DatagenReader {
             schema: Arc::new(self.schema.project(projection)?),
@@ -369,13 +355,6 @@ impl SourceReader for DatagenReader {
         self.position.row = end;
         self.pacer.made(end - first);
         let (partition, end) = (Arc::clone(&self.partition), value(&self.position)?);
-        Ok(SourceEvent::Batch(SourceBatch {
-            partition,
-            start,
-            end,
-            batch,
-            weights: None,
-            bad_rows: Vec::new(),
-        }))
+        Ok(SourceEvent::Batch(SourceBatch { partition, start, end, batch, weights: None, bad_rows: Vec::new() }))
     }
 }

@@ -25,11 +25,8 @@ use crate::table::TableDefinition;
 pub(crate) const OWN_OPTIONS: &[&str] = &["table", "rows-per-second", "number-of-rows"];
 
 /// Options of the official Nexmark connector that can have one value here.
-pub(crate) const NEXMARK_PROPORTIONS: &[(&str, &str)] = &[
-    ("person.proportion", "1"),
-    ("auction.proportion", "3"),
-    ("bid.proportion", "46"),
-];
+pub(crate) const NEXMARK_PROPORTIONS: &[(&str, &str)] =
+    &[("person.proportion", "1"), ("auction.proportion", "3"), ("bid.proportion", "46")];
 
 /// Where a column comes from.
 #[derive(Debug, Clone)]
@@ -83,10 +80,7 @@ impl DatasetSource {
             }
             if let Some((_, fixed)) = NEXMARK_PROPORTIONS.iter().find(|(known, _)| *known == key) {
                 if value.trim() != *fixed {
-                    return Err(options.bad(
-                        key,
-                        format!("the proportions are the benchmark's, 1:3:46; use '{fixed}'"),
-                    ));
+                    return Err(options.bad(key, format!("the proportions are the benchmark's, 1:3:46; use '{fixed}'")));
                 }
                 continue;
             }
@@ -95,10 +89,9 @@ impl DatasetSource {
                 // The official generator can change its rate on the way; this one keeps the first.
                 key = "first-event.rate";
                 if options.text(key).is_some_and(|first| first.trim() != value.trim()) {
-                    return Err(options.bad(
-                        "next-event.rate",
-                        "the rate does not change: use the same as 'first-event.rate'",
-                    ));
+                    return Err(
+                        options.bad("next-event.rate", "the rate does not change: use the same as 'first-event.rate'")
+                    );
                 }
             }
             settings.insert(key.to_owned(), Value::String(value.to_owned()));
@@ -138,16 +131,10 @@ impl DatasetSource {
     pub(crate) fn infer(dataset: &Dataset, table: &str, wanted: Option<&str>) -> Result<SchemaRef, String> {
         let names: Vec<&str> = dataset.tables.iter().map(|table| table.name).collect();
         let wanted = wanted.unwrap_or(if names.len() == 1 { names[0] } else { table });
-        let found = dataset
-            .tables
-            .iter()
-            .find(|table| table.name.eq_ignore_ascii_case(wanted));
+        let found = dataset.tables.iter().find(|table| table.name.eq_ignore_ascii_case(wanted));
         match found {
             Some(table) => Ok(Arc::clone(&table.schema)),
-            None => Err(format!(
-                "set 'table' to one of '{}', or name the columns",
-                names.join("', '")
-            )),
+            None => Err(format!("set 'table' to one of '{}', or name the columns", names.join("', '"))),
         }
     }
 }
@@ -155,10 +142,7 @@ impl DatasetSource {
 /// Nexmark's combined table has rows of kinds.
 fn is_combined(schema: &Schema) -> bool {
     let nested = |field: &Arc<Field>| matches!(field.data_type(), DataType::Struct(_));
-    schema
-        .fields()
-        .iter()
-        .any(|field| field.name().eq_ignore_ascii_case("event_type"))
+    schema.fields().iter().any(|field| field.name().eq_ignore_ascii_case("event_type"))
         || schema.fields().iter().any(nested)
 }
 
@@ -174,10 +158,7 @@ fn combined_origin(names: &[&str], generators: &[Arc<dyn Generator>], field: &Fi
         (Some(kind), DataType::Struct(fields)) => {
             let wanted: Vec<Field> = fields.iter().map(|field| field.as_ref().clone()).collect();
             let what = format!("`{}`", names[kind]);
-            Ok(Origin::Nested(
-                kind,
-                match_columns(generators[kind].schema(), &wanted, &what)?,
-            ))
+            Ok(Origin::Nested(kind, match_columns(generators[kind].schema(), &wanted, &what)?))
         }
         _ => Err(format!(
             "column `{}`: the combined table has `event_type`, `dateTime` and the rows `{}`; or set 'table' to one of them",
@@ -278,12 +259,7 @@ impl DatasetReader {
     fn kinds(&self, events: std::ops::Range<u64>) -> Vec<usize> {
         let has = |generator: &Arc<dyn Generator>, event: u64| generator.row_count(event..event + 1) > 0;
         events
-            .map(|event| {
-                self.generators
-                    .iter()
-                    .position(|generator| has(generator, event))
-                    .unwrap_or_default()
-            })
+            .map(|event| self.generators.iter().position(|generator| has(generator, event)).unwrap_or_default())
             .collect()
     }
 
@@ -307,11 +283,7 @@ impl DatasetReader {
                     _ => Some(self.offsets(events.clone(), rows)),
                 };
                 let column = column.unwrap_or_else(|| new_null_array(data_type, rows));
-                columns.push(if column.data_type() == data_type {
-                    column
-                } else {
-                    cast(&column, data_type)?
-                });
+                columns.push(if column.data_type() == data_type { column } else { cast(&column, data_type)? });
             }
             return batch_of(&self.schema, columns, rows);
         }
@@ -342,18 +314,9 @@ impl DatasetReader {
                 Origin::Nested(kind, wanted) => self.nested(*kind, wanted, field, &kinds, events.clone())?,
                 Origin::Column(_) => return Err(EngineError::bug("a plain column in the combined table")),
             };
-            Ok(if made.data_type() == field.data_type() {
-                made
-            } else {
-                cast(&made, field.data_type())?
-            })
+            Ok(if made.data_type() == field.data_type() { made } else { cast(&made, field.data_type())? })
         };
-        let columns = self
-            .origins
-            .iter()
-            .enumerate()
-            .map(column)
-            .collect::<eagre_engine::Result<Vec<_>>>()?;
+        let columns = self.origins.iter().enumerate().map(column).collect::<eagre_engine::Result<Vec<_>>>()?;
         batch_of(&self.schema, columns, kinds.len())
     }
 
@@ -366,9 +329,7 @@ impl DatasetReader {
         kinds: &[usize],
         events: std::ops::Range<u64>,
     ) -> eagre_engine::Result<ArrayRef> {
-        let batch = self.generators[kind]
-            .batch(events, Some(wanted))
-            .map_err(EngineError::bug)?;
+        let batch = self.generators[kind].batch(events, Some(wanted)).map_err(EngineError::bug)?;
         let mut next = 0;
         let indices: UInt32Array = kinds
             .iter()
@@ -390,27 +351,17 @@ impl DatasetReader {
             };
             take(&column, &indices, None)
         };
-        let children = batch
-            .columns()
-            .iter()
-            .zip(fields.iter())
-            .map(child)
-            .collect::<Result<Vec<_>, _>>()?;
+        let children = batch.columns().iter().zip(fields.iter()).map(child).collect::<Result<Vec<_>, _>>()?;
         let valid = kinds.iter().map(|other| *other == kind).collect::<Vec<_>>();
-        Ok(Arc::new(StructArray::try_new(
-            fields.clone(),
-            children,
-            Some(valid.into()),
-        )?))
+        Ok(Arc::new(StructArray::try_new(fields.clone(), children, Some(valid.into()))?))
     }
 
     /// The numbers of the events that are rows.
     fn offsets(&self, events: std::ops::Range<u64>, rows: usize) -> ArrayRef {
         let numbers: Vec<i64> = match &self.generators[..] {
-            [single] if (events.end - events.start) as usize != rows => events
-                .filter(|&event| single.row_count(event..event + 1) > 0)
-                .map(|event| event as i64)
-                .collect(),
+            [single] if (events.end - events.start) as usize != rows => {
+                events.filter(|&event| single.row_count(event..event + 1) > 0).map(|event| event as i64).collect()
+            }
             _ => events.map(|event| event as i64).collect(),
         };
         Arc::new(arrow::array::Int64Array::from(numbers))
@@ -439,13 +390,6 @@ impl SourceReader for DatasetReader {
         self.rows_made += batch.num_rows() as u64;
         self.pacer.made(batch.num_rows() as u64);
         let (partition, end) = (Arc::clone(&self.partition), self.position());
-        Ok(SourceEvent::Batch(SourceBatch {
-            partition,
-            start,
-            end,
-            batch,
-            weights: None,
-            bad_rows: Vec::new(),
-        }))
+        Ok(SourceEvent::Batch(SourceBatch { partition, start, end, batch, weights: None, bad_rows: Vec::new() }))
     }
 }

@@ -24,18 +24,13 @@ pub(crate) struct Pacer {
 
 impl Pacer {
     pub(crate) fn new(rows_per_second: Option<u64>) -> Self {
-        Self {
-            rows_per_second: rows_per_second.map(|rows| rows.max(1) as f64),
-            started: None,
-            made: 0.0,
-        }
+        Self { rows_per_second: rows_per_second.map(|rows| rows.max(1) as f64), started: None, made: 0.0 }
     }
 
     /// How many rows to make at once.
     pub(crate) fn batch_rows(&self) -> u64 {
         let most = DELTA_ROWS_MAX as u64;
-        self.rows_per_second
-            .map_or(most, |rate| ((rate * PACE.as_secs_f64()) as u64).clamp(1, most))
+        self.rows_per_second.map_or(most, |rate| ((rate * PACE.as_secs_f64()) as u64).clamp(1, most))
     }
 
     /// Whether the next rows are due; sleeps a little if they are not.

@@ -13,11 +13,7 @@ fn columns() -> Arc<Schema> {
         Field::new("small", DataType::Int8, true),
         Field::new("price", DataType::Decimal128(6, 2), true),
         Field::new("at", TIMESTAMP, true),
-        Field::new(
-            "tags",
-            DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true))),
-            true,
-        ),
+        Field::new("tags", DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true))), true),
     ]))
 }
 
@@ -49,51 +45,24 @@ fn reasons(format: &str, first: &str, bad: &[&[u8]], last: &str) -> Vec<String> 
 #[test]
 fn json() {
     let cases: &[(&[u8], &str)] = &[
-        (
-            b"not json",
-            "broken JSON: expected an object at byte 0 of the line, found `not json`",
-        ),
-        (
-            b"{\"id\": 3",
-            "broken JSON: expected `,` or `}` at byte 8 of the line, the line ends",
-        ),
-        (
-            b"{\"id\": \"x",
-            "broken JSON: expected no control character in a text at byte 9 of the line, the line ends",
-        ),
-        (
-            b"{\"id\":3,\"price\":}",
-            "broken JSON: expected a value at byte 16 of the line, found `}`",
-        ),
+        (b"not json", "broken JSON: expected an object at byte 0 of the line, found `not json`"),
+        (b"{\"id\": 3", "broken JSON: expected `,` or `}` at byte 8 of the line, the line ends"),
+        (b"{\"id\": \"x", "broken JSON: expected no control character in a text at byte 9 of the line, the line ends"),
+        (b"{\"id\":3,\"price\":}", "broken JSON: expected a value at byte 16 of the line, found `}`"),
         (
             b"{\"id\":3} {\"id\":4}",
             "broken JSON: expected the end of the line at byte 9 of the line, found `{\"id\":4}`",
         ),
-        (
-            b"{\"id\":3,",
-            "broken JSON: expected a key in quotes at byte 8 of the line, the line ends",
-        ),
-        (
-            b"[1]",
-            "broken JSON: expected an object at byte 0 of the line, found `[1]`",
-        ),
+        (b"{\"id\":3,", "broken JSON: expected a key in quotes at byte 8 of the line, the line ends"),
+        (b"[1]", "broken JSON: expected an object at byte 0 of the line, found `[1]`"),
         (b"{\"small\":1}", "column `id` is missing, and NOT NULL"),
         (b"{\"id\":null}", "column `id` is null, and NOT NULL"),
         (b"{\"id\":1.5}", "column `id`: `1.5` is not BIGINT"),
         (b"{\"id\":\"abc\"}", "column `id`: `abc` is not BIGINT"),
-        (
-            b"{\"id\":99999999999999999999}",
-            "column `id`: 99999999999999999999 is out of range for BIGINT",
-        ),
-        (
-            b"{\"id\":3,\"small\":128}\r",
-            "column `small`: 128 is out of range for TINYINT",
-        ),
+        (b"{\"id\":99999999999999999999}", "column `id`: 99999999999999999999 is out of range for BIGINT"),
+        (b"{\"id\":3,\"small\":128}\r", "column `small`: 128 is out of range for TINYINT"),
         (b"{\"id\":3,\"small\":[1]}", "column `small`: `[1]` is not TINYINT"),
-        (
-            b"{\"id\":3,\"price\":12345}",
-            "column `price`: 12345 is out of range for DECIMAL(6, 2)",
-        ),
+        (b"{\"id\":3,\"price\":12345}", "column `price`: 12345 is out of range for DECIMAL(6, 2)"),
         (
             b"{\"id\":3,\"at\":\"yesterday\"}",
             "column `at`: `yesterday` is not TIMESTAMP (such as '2024-01-31 12:00:00' or '2024-01-31T12:00:00Z')",
@@ -105,10 +74,7 @@ fn json() {
         ),
         (b"{\"id\":3,\"tags\":[1,\"x\"]}", "column `tags[]`: `x` is not INT"),
         (b"{\"id\":3,\"tags\":\"1\"}", "column `tags`: `1` is not ARRAY<INT>"),
-        (
-            b"{\"id\":\"a\xff\"}",
-            "not UTF-8: byte 0xff after `{\"id\":\"a` (byte 8 of the record)",
-        ),
+        (b"{\"id\":\"a\xff\"}", "not UTF-8: byte 0xff after `{\"id\":\"a` (byte 8 of the record)"),
     ];
     let rows: Vec<&[u8]> = cases.iter().map(|(row, _)| *row).collect();
     let expected: Vec<&str> = cases.iter().map(|(_, reason)| *reason).collect();
@@ -119,16 +85,10 @@ fn json() {
 fn csv() {
     let cases: &[(&[u8], &str)] = &[
         (b"3,1", "the record has 2 fields, not 5 (id, small, price, at, tags)"),
-        (
-            b"3,1,1,,,",
-            "the record has 6 fields, not 5 (id, small, price, at, tags)",
-        ),
+        (b"3,1,1,,,", "the record has 6 fields, not 5 (id, small, price, at, tags)"),
         (b",1,1,,", "column `id` is null, and NOT NULL"),
         (b"x,1,1,,", "column `id`: `x` is not BIGINT"),
-        (
-            b"3,1,\"1\"2,,",
-            "broken CSV: expected a delimiter or the line's end after the closing quote",
-        ),
+        (b"3,1,\"1\"2,,", "broken CSV: expected a delimiter or the line's end after the closing quote"),
         (b"3,1,1,,[1;2]", "column `tags`: `[1;2]` is not ARRAY<INT>"),
         (
             b"3,1,1,2024-13-01 00:00:00,",
@@ -138,10 +98,7 @@ fn csv() {
     ];
     let rows: Vec<&[u8]> = cases.iter().map(|(row, _)| *row).collect();
     let expected: Vec<&str> = cases.iter().map(|(_, reason)| *reason).collect();
-    assert_eq!(
-        reasons("csv", "1,,,,", &rows, "2, 7 ,\"1.5\",2024-01-01 00:00:00,\"[1,2]\""),
-        expected
-    );
+    assert_eq!(reasons("csv", "1,,,,", &rows, "2, 7 ,\"1.5\",2024-01-01 00:00:00,\"[1,2]\""), expected);
 }
 
 /// `ignore-parse-errors` turns values into nulls, and still reports what is no row at all.
@@ -150,13 +107,7 @@ fn parse_errors_can_be_ignored() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("rows");
     std::fs::write(&path, "{\"id\":1,\"small\":\"x\"}\nbroken\n").expect("written");
-    let read = read_all(&files(
-        &path,
-        "json",
-        &columns(),
-        &[("json.ignore-parse-errors", "true")],
-    ))
-    .expect("read");
+    let read = read_all(&files(&path, "json", &columns(), &[("json.ignore-parse-errors", "true")])).expect("read");
     assert_eq!(read.rows().num_rows(), 1);
     assert!(read.rows().column(1).is_null(0));
     assert_eq!(read.bad_rows().len(), 1);
@@ -168,18 +119,9 @@ fn missing_keys_can_be_refused() {
     let path = folder.path().join("rows");
     std::fs::write(&path, "{\"a\":1,\"b\":null}\n{\"a\":2}\n").expect("written");
     let columns = schema(&[("a", DataType::Int64), ("b", DataType::Int64)]);
-    let read = read_all(&files(
-        &path,
-        "json",
-        &columns,
-        &[("json.fail-on-missing-field", "true")],
-    ))
-    .expect("read");
+    let read = read_all(&files(&path, "json", &columns, &[("json.fail-on-missing-field", "true")])).expect("read");
     assert_eq!(read.rows().num_rows(), 1);
-    assert_eq!(
-        read.bad_rows()[0].reason,
-        "column `b` is missing (and `json.fail-on-missing-field` is 'true')"
-    );
+    assert_eq!(read.bad_rows()[0].reason, "column `b` is missing (and `json.fail-on-missing-field` is 'true')");
 }
 
 /// A line of endless length neither fills the memory nor stops the rest.

@@ -45,11 +45,7 @@ fn one_writer_wins() {
     let winners = std::thread::scope(|scope| {
         let put = |number: u8| store.put_if_absent("manifest", &[number; 1_000]).expect("put");
         let threads: Vec<_> = (0..8).map(|number| scope.spawn(move || put(number))).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().expect("no panic"))
-            .filter(|won| *won)
-            .count()
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).filter(|won| *won).count()
     });
     assert_eq!(winners, 1);
     let bytes = store.get("manifest").expect("get").expect("there");
@@ -60,17 +56,10 @@ fn one_writer_wins() {
 fn an_object_store() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut environment = Environment::new("p");
-    environment
-        .object_stores
-        .insert("memory://bucket".into(), Arc::new(InMemory::new()));
-    let error = ObjectCheckpointStore::open("memory://bucket/state", &environment)
-        .err()
-        .expect("no runtime")
-        .to_string();
-    assert!(
-        error.starts_with("checkpoint store: ") && error.contains("needs a tokio runtime"),
-        "{error}"
-    );
+    environment.object_stores.insert("memory://bucket".into(), Arc::new(InMemory::new()));
+    let error =
+        ObjectCheckpointStore::open("memory://bucket/state", &environment).err().expect("no runtime").to_string();
+    assert!(error.starts_with("checkpoint store: ") && error.contains("needs a tokio runtime"), "{error}");
     environment.runtime = Some(runtime.handle().clone());
     let store = ObjectCheckpointStore::open("memory://bucket/state", &environment).expect("a store");
     check(&store);
@@ -84,17 +73,9 @@ fn a_folder_that_cannot_be_used_is_named() {
     let file = folder.path().join("file");
     std::fs::write(&file, "x").expect("written");
     let path = file.to_str().expect("UTF-8");
-    let error = ObjectCheckpointStore::open(path, &Environment::new("p"))
-        .err()
-        .expect("refused")
-        .to_string();
-    assert!(
-        error.contains("checkpoint store: cannot use the folder") && error.contains(path),
-        "{error}"
-    );
-    let error = ObjectCheckpointStore::open("s3://bucket/x", &Environment::new("p"))
-        .err()
-        .expect("refused")
-        .to_string();
+    let error = ObjectCheckpointStore::open(path, &Environment::new("p")).err().expect("refused").to_string();
+    assert!(error.contains("checkpoint store: cannot use the folder") && error.contains(path), "{error}");
+    let error =
+        ObjectCheckpointStore::open("s3://bucket/x", &Environment::new("p")).err().expect("refused").to_string();
     assert!(error.contains("`aws`"), "{error}");
 }

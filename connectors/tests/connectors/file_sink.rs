@@ -24,14 +24,8 @@ fn ids(range: std::ops::Range<i64>) -> RecordBatch {
 }
 
 fn open(folder: &Path, format: &str, more: &[(&str, &str)]) -> Box<dyn Sink> {
-    let environment = Environment {
-        state_enabled: true,
-        ..environment()
-    };
-    sink(&files(folder, format, &columns(), more), &environment)
-        .expect("a sink")
-        .create()
-        .expect("a sink")
+    let environment = Environment { state_enabled: true, ..environment() };
+    sink(&files(folder, format, &columns(), more), &environment).expect("a sink").create().expect("a sink")
 }
 
 fn visible(folder: &Path, format: &str) -> Vec<i64> {
@@ -42,13 +36,7 @@ fn visible(folder: &Path, format: &str) -> Vec<i64> {
             let read = read.expect("read");
             assert_eq!(read.bad_rows(), []);
             let values = |batch: &RecordBatch| {
-                batch
-                    .column(0)
-                    .as_any()
-                    .downcast_ref::<Int64Array>()
-                    .expect("BIGINT")
-                    .values()
-                    .to_vec()
+                batch.column(0).as_any().downcast_ref::<Int64Array>().expect("BIGINT").values().to_vec()
             };
             read.batches.iter().flat_map(|batch| values(&batch.batch)).collect()
         }
@@ -185,8 +173,7 @@ fn without_checkpoints_the_end_publishes() {
     for run in 0..2 {
         let mut sink = factory.create().expect("a sink");
         sink.recover(None).expect("recovered");
-        sink.write(1, &[Delta::insert(ids(run * 10..run * 10 + 10))])
-            .expect("written");
+        sink.write(1, &[Delta::insert(ids(run * 10..run * 10 + 10))]).expect("written");
         sink.finish().expect("finished");
     }
     assert_eq!(visible(folder.path(), "json"), (0..20).collect::<Vec<_>>());
@@ -197,14 +184,8 @@ fn parts_roll_by_size_and_time() {
     let folder = tempfile::tempdir().expect("a folder");
     let clock = Arc::new(AtomicI64::new(0));
     let read_clock = Arc::clone(&clock);
-    let environment = Environment {
-        clock: Arc::new(move || read_clock.load(Ordering::Relaxed)),
-        ..environment()
-    };
-    let more = [
-        ("sink.rolling-policy.file-size", "1 kb"),
-        ("sink.rolling-policy.rollover-interval", "10 s"),
-    ];
+    let environment = Environment { clock: Arc::new(move || read_clock.load(Ordering::Relaxed)), ..environment() };
+    let more = [("sink.rolling-policy.file-size", "1 kb"), ("sink.rolling-policy.rollover-interval", "10 s")];
     let table = files(folder.path(), "csv", &columns(), &more);
     let mut sink = sink(&table, &environment).expect("a sink").create().expect("a sink");
     sink.write(1, &[Delta::insert(ids(0..1_000))]).expect("written");
@@ -217,14 +198,7 @@ fn parts_roll_by_size_and_time() {
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
-    assert_eq!(
-        names,
-        [
-            "part-pipeline-0-000000.csv",
-            "part-pipeline-0-000001.csv",
-            "part-pipeline-0-000002.csv"
-        ]
-    );
+    assert_eq!(names, ["part-pipeline-0-000000.csv", "part-pipeline-0-000001.csv", "part-pipeline-0-000002.csv"]);
     assert_eq!(visible(folder.path(), "csv"), (0..1_020).collect::<Vec<_>>());
 }
 
@@ -235,19 +209,9 @@ fn columns_in_the_path_come_back() {
     let batch = RecordBatch::try_new(
         Arc::clone(&columns),
         vec![
-            Arc::new(TimestampMillisecondArray::from(vec![
-                Some(0),
-                Some(0),
-                None,
-                Some(1_500),
-            ])),
+            Arc::new(TimestampMillisecondArray::from(vec![Some(0), Some(0), None, Some(1_500)])),
             Arc::new(Int64Array::from(vec![1, 2, 3, 4])),
-            Arc::new(StringViewArray::from(vec![
-                Some("a/b=%é"),
-                Some("a/b=%é"),
-                Some(".."),
-                None,
-            ])) as ArrayRef,
+            Arc::new(StringViewArray::from(vec![Some("a/b=%é"), Some("a/b=%é"), Some(".."), None])) as ArrayRef,
         ],
     )
     .expect("a batch");
@@ -256,20 +220,12 @@ fn columns_in_the_path_come_back() {
         let mut table: TableDefinition = files(&path, format, &columns, &[]);
         table.partitioned_by = vec!["day".into(), "who".into()];
         write(&table, std::slice::from_ref(&batch)).expect("written");
-        assert!(
-            path.join("day=1970-01-01 00%3A00%3A00")
-                .join("who=a%2Fb%3D%25é")
-                .is_dir()
-        );
+        assert!(path.join("day=1970-01-01 00%3A00%3A00").join("who=a%2Fb%3D%25é").is_dir());
         assert!(path.join("day=__HIVE_DEFAULT_PARTITION__").join("who=..").is_dir());
         let rows = read_all(&table).expect("read").rows();
         let values = rows.column(1).as_any().downcast_ref::<Int64Array>().expect("BIGINT");
-        let order: BTreeMap<i64, u32> = values
-            .values()
-            .iter()
-            .enumerate()
-            .map(|(row, value)| (*value, row as u32))
-            .collect();
+        let order: BTreeMap<i64, u32> =
+            values.values().iter().enumerate().map(|(row, value)| (*value, row as u32)).collect();
         let indices: Vec<u32> = order.into_values().collect();
         assert_eq!(
             arrow::compute::take_record_batch(&rows, &UInt32Array::from(indices)).expect("rows"),
@@ -282,20 +238,12 @@ fn columns_in_the_path_come_back() {
 #[test]
 fn weights_say_how_often_a_row_is_written() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut sink = sink(&files(folder.path(), "json", &columns(), &[]), &environment())
-        .expect("a sink")
-        .create()
-        .expect("a sink");
-    sink.write(1, &[Delta::weighted(ids(0..3), vec![1, 3, 1].into())])
-        .expect("written");
-    let error = sink
-        .write(2, &[Delta::weighted(ids(0..1), vec![-1].into())])
-        .expect_err("a file only grows")
-        .to_string();
-    assert!(
-        error.contains("sink `t`: a row is taken back") && error.contains("EMIT ON WINDOW CLOSE"),
-        "{error}"
-    );
+    let mut sink =
+        sink(&files(folder.path(), "json", &columns(), &[]), &environment()).expect("a sink").create().expect("a sink");
+    sink.write(1, &[Delta::weighted(ids(0..3), vec![1, 3, 1].into())]).expect("written");
+    let error =
+        sink.write(2, &[Delta::weighted(ids(0..1), vec![-1].into())]).expect_err("a file only grows").to_string();
+    assert!(error.contains("sink `t`: a row is taken back") && error.contains("EMIT ON WINDOW CLOSE"), "{error}");
     sink.finish().expect("finished");
     assert_eq!(visible(folder.path(), "json"), [0, 1, 1, 1, 2]);
 }
@@ -304,11 +252,7 @@ fn weights_say_how_often_a_row_is_written() {
 #[test]
 fn foreign_files_are_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
-    let foreign = [
-        ".eagre-staging-other-0/part-other-0-000000.json",
-        "notes.txt",
-        "part-pipeline-1-000007.json",
-    ];
+    let foreign = [".eagre-staging-other-0/part-other-0-000000.json", "notes.txt", "part-pipeline-1-000007.json"];
     std::fs::create_dir(folder.path().join(".eagre-staging-other-0")).expect("a folder");
     for name in foreign {
         std::fs::write(folder.path().join(name), "{\"id\":-1}\n").expect("written");
@@ -319,17 +263,11 @@ fn foreign_files_are_left_alone() {
     let transaction = sink.prepare(1).expect("prepared").expect("a transaction");
     std::fs::write(folder.path().join("part-pipeline-0-000000.json"), "mine").expect("written");
     let error = sink.commit(&transaction).expect_err("a foreign file").to_string();
-    assert!(
-        error.contains("part-pipeline-0-000000.json") && error.contains("did not write; move it away"),
-        "{error}"
-    );
+    assert!(error.contains("part-pipeline-0-000000.json") && error.contains("did not write; move it away"), "{error}");
     std::fs::remove_file(folder.path().join("part-pipeline-0-000000.json")).expect("removed");
     sink.commit(&transaction).expect("committed");
     for name in foreign {
-        assert_eq!(
-            std::fs::read_to_string(folder.path().join(name)).expect("still there"),
-            "{\"id\":-1}\n"
-        );
+        assert_eq!(std::fs::read_to_string(folder.path().join(name)).expect("still there"), "{\"id\":-1}\n");
     }
     // A part that somebody removed is rows that are gone, and is said so.
     std::fs::remove_file(folder.path().join("part-pipeline-0-000000.json")).expect("removed");
@@ -342,13 +280,8 @@ fn a_place_that_cannot_be_written_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("file");
     std::fs::write(&file, "x").expect("written");
-    let error = write(&files(&file, "json", &columns(), &[]), &[ids(0..1)])
-        .expect_err("a file")
-        .to_string();
-    assert!(
-        error.contains("cannot write to") && error.contains("name a folder"),
-        "{error}"
-    );
+    let error = write(&files(&file, "json", &columns(), &[]), &[ids(0..1)]).expect_err("a file").to_string();
+    assert!(error.contains("cannot write to") && error.contains("name a folder"), "{error}");
     let error = write(&files(&file.join("below"), "json", &columns(), &[]), &[ids(0..1)]).expect_err("below a file");
     assert!(error.contains("below") && error.contains("Not a directory"), "{error}");
 }
@@ -364,9 +297,7 @@ fn a_full_disk_shows_nothing() {
     // The device that is always full stands in for the part.
     symlink("/dev/full", staging.join("part-pipeline-0-000000.json")).expect("a link");
     let mut sink = open(folder.path(), "json", &[]);
-    let outcome = sink
-        .write(1, &[Delta::insert(ids(0..100_000))])
-        .and_then(|()| sink.prepare(1).map(drop));
+    let outcome = sink.write(1, &[Delta::insert(ids(0..100_000))]).and_then(|()| sink.prepare(1).map(drop));
     let error = outcome.expect_err("no space").to_string();
     assert!(
         error.contains("part-pipeline-0-000000.json") && error.contains("free space, or choose another path"),

@@ -12,17 +12,10 @@ use crate::support::*;
 
 /// One column of every type, with nulls, and values that are hard to write.
 fn everything() -> RecordBatch {
-    let inner = Fields::from(vec![
-        Field::new("x", DataType::Int32, true),
-        Field::new("y", DataType::Utf8View, true),
-    ]);
+    let inner = Fields::from(vec![Field::new("x", DataType::Int32, true), Field::new("y", DataType::Utf8View, true)]);
     let x: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), None, None, Some(-4)]));
     let y: ArrayRef = Arc::new(StringViewArray::from(vec![Some("a\"b"), Some(""), None, Some("é\n,;")]));
-    let row = StructArray::new(
-        inner.clone(),
-        vec![x, y],
-        Some(NullBuffer::from(vec![true, true, false, true])),
-    );
+    let row = StructArray::new(inner.clone(), vec![x, y], Some(NullBuffer::from(vec![true, true, false, true])));
     let item = Arc::new(Field::new_list_field(DataType::Float64, true));
     let list = ListArray::new(
         Arc::clone(&item),
@@ -31,11 +24,7 @@ fn everything() -> RecordBatch {
         Some(NullBuffer::from(vec![true, true, false, true])),
     );
     let mut map = MapBuilder::new(
-        Some(MapFieldNames {
-            entry: "entries".into(),
-            key: "key".into(),
-            value: "value".into(),
-        }),
+        Some(MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() }),
         StringViewBuilder::new(),
         Int64Builder::new(),
     );
@@ -51,36 +40,11 @@ fn everything() -> RecordBatch {
     map.append(true).expect("a map");
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("id", Arc::new(Int64Array::from(vec![i64::MAX, i64::MIN, 0, 1]))),
-        (
-            "flag",
-            Arc::new(BooleanArray::from(vec![Some(true), None, Some(false), Some(true)])),
-        ),
-        (
-            "tiny",
-            Arc::new(Int8Array::from(vec![Some(-128), None, Some(127), Some(0)])),
-        ),
-        (
-            "unsigned",
-            Arc::new(UInt32Array::from(vec![Some(u32::MAX), None, Some(0), Some(1)])),
-        ),
-        (
-            "real",
-            Arc::new(Float32Array::from(vec![
-                Some(0.1),
-                None,
-                Some(-1e30),
-                Some(f32::NEG_INFINITY),
-            ])),
-        ),
-        (
-            "double",
-            Arc::new(Float64Array::from(vec![
-                Some(0.1),
-                None,
-                Some(f64::INFINITY),
-                Some(-1e-300),
-            ])),
-        ),
+        ("flag", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false), Some(true)]))),
+        ("tiny", Arc::new(Int8Array::from(vec![Some(-128), None, Some(127), Some(0)]))),
+        ("unsigned", Arc::new(UInt32Array::from(vec![Some(u32::MAX), None, Some(0), Some(1)]))),
+        ("real", Arc::new(Float32Array::from(vec![Some(0.1), None, Some(-1e30), Some(f32::NEG_INFINITY)]))),
+        ("double", Arc::new(Float64Array::from(vec![Some(0.1), None, Some(f64::INFINITY), Some(-1e-300)]))),
         (
             "money",
             Arc::new(
@@ -91,52 +55,15 @@ fn everything() -> RecordBatch {
         ),
         (
             "text",
-            Arc::new(StringViewArray::from(vec![
-                Some(""),
-                None,
-                Some(" a,b\r\n\"c\" \u{1F600}\u{1}"),
-                Some("null"),
-            ])),
+            Arc::new(StringViewArray::from(vec![Some(""), None, Some(" a,b\r\n\"c\" \u{1F600}\u{1}"), Some("null")])),
         ),
-        (
-            "bytes",
-            Arc::new(BinaryArray::from(vec![
-                Some(&b"\x00\xff"[..]),
-                None,
-                Some(b""),
-                Some(b"abc"),
-            ])),
-        ),
-        (
-            "day",
-            Arc::new(Date32Array::from(vec![Some(19_000), None, Some(-1), Some(0)])),
-        ),
-        (
-            "clock",
-            Arc::new(Time32MillisecondArray::from(vec![
-                Some(86_399_999),
-                None,
-                Some(0),
-                Some(1),
-            ])),
-        ),
-        (
-            "at",
-            Arc::new(TimestampMillisecondArray::from(vec![
-                Some(1_709_210_096_789),
-                None,
-                Some(-1),
-                Some(0),
-            ])),
-        ),
+        ("bytes", Arc::new(BinaryArray::from(vec![Some(&b"\x00\xff"[..]), None, Some(b""), Some(b"abc")]))),
+        ("day", Arc::new(Date32Array::from(vec![Some(19_000), None, Some(-1), Some(0)]))),
+        ("clock", Arc::new(Time32MillisecondArray::from(vec![Some(86_399_999), None, Some(0), Some(1)]))),
+        ("at", Arc::new(TimestampMillisecondArray::from(vec![Some(1_709_210_096_789), None, Some(-1), Some(0)]))),
         (
             "at_micros",
-            Arc::new(TimestampMicrosecondArray::from(vec![
-                Some(1_709_210_096_789_123),
-                None,
-                Some(-1),
-                Some(0),
-            ])),
+            Arc::new(TimestampMicrosecondArray::from(vec![Some(1_709_210_096_789_123), None, Some(-1), Some(0)])),
         ),
         (
             "instant",
@@ -149,9 +76,7 @@ fn everything() -> RecordBatch {
         ("list", Arc::new(list)),
         ("map", Arc::new(map.finish())),
     ];
-    let fields = columns
-        .iter()
-        .map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
+    let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     RecordBatch::try_new(schema, columns.into_iter().map(|(_, column)| column).collect()).expect("a batch")
 }
@@ -210,10 +135,7 @@ fn json_is_written_as_flink_writes_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let schema = schema(&[
         ("at", TIMESTAMP),
-        (
-            "instant",
-            DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
-        ),
+        ("instant", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))),
         ("b", DataType::Binary),
     ]);
     let batch = RecordBatch::try_new(
@@ -227,12 +149,7 @@ fn json_is_written_as_flink_writes_it() {
     .expect("a batch");
     let table = files(folder.path(), "json", &schema, &[]);
     write(&table, &[batch]).expect("written");
-    let file = std::fs::read_dir(folder.path())
-        .expect("a folder")
-        .next()
-        .expect("a file")
-        .expect("a file")
-        .path();
+    let file = std::fs::read_dir(folder.path()).expect("a folder").next().expect("a file").expect("a file").path();
     assert_eq!(
         std::fs::read_to_string(file).expect("text"),
         "{\"at\":\"1970-01-01 00:00:01.500\",\"instant\":\"1970-01-01 00:00:00Z\",\"b\":\"aGk=\"}\n\
@@ -253,18 +170,9 @@ fn names_match_exactly_first_and_else_ignoring_case() {
         for (name, expected) in [("dateTime", 1), ("DATETIME", 2), ("datetime", 1)] {
             let table = files(&path, format, &schema(&[(name, DataType::Int64)]), &[]);
             let rows = read_all(&table).expect("read").rows();
-            let value = rows
-                .column(0)
-                .as_any()
-                .downcast_ref::<Int64Array>()
-                .expect("a BIGINT")
-                .value(0);
+            let value = rows.column(0).as_any().downcast_ref::<Int64Array>().expect("a BIGINT").value(0);
             // JSON has objects and no header: of keys that match ignoring case, the last one counts.
-            let expected = if format == "json" && name == "datetime" {
-                2
-            } else {
-                expected
-            };
+            let expected = if format == "json" && name == "datetime" { 2 } else { expected };
             assert_eq!(value, expected, "{format} {name}");
         }
     }
@@ -279,21 +187,13 @@ fn compressed_input_is_told_by_its_name_or_by_option() {
     let gzip = gzip.finish().expect("compressed");
     // Two members in a row, as `cat a.gz b.gz` makes.
     std::fs::write(folder.path().join("a.json.gz"), [gzip.clone(), gzip.clone()].concat()).expect("written");
-    std::fs::write(
-        folder.path().join("b.json.zst"),
-        zstd::encode_all(text.as_bytes(), 1).expect("zstd"),
-    )
-    .expect("written");
+    std::fs::write(folder.path().join("b.json.zst"), zstd::encode_all(text.as_bytes(), 1).expect("zstd"))
+        .expect("written");
     let table = files(folder.path(), "json", &schema(&[("a", DataType::Int64)]), &[]);
     assert_eq!(read_all(&table).expect("read").rows().num_rows(), 6);
     let unnamed = folder.path().join("other");
     std::fs::write(&unnamed, gzip).expect("written");
-    let table = files(
-        &unnamed,
-        "json",
-        &schema(&[("a", DataType::Int64)]),
-        &[("compression", "gzip")],
-    );
+    let table = files(&unnamed, "json", &schema(&[("a", DataType::Int64)]), &[("compression", "gzip")]);
     assert_eq!(read_all(&table).expect("read").rows().num_rows(), 2);
 }
 
@@ -307,23 +207,14 @@ fn csv_headers_name_columns_in_any_order() {
         read_all(&files(&path, "csv", &columns, more)).map(|read| table_text(&read.rows()))
     };
     let expected = rows("1,x\n", &[]);
-    assert!(
-        expected.as_ref().is_ok_and(|text| text.contains("| 1 | x |")),
-        "{expected:?}"
-    );
+    assert!(expected.as_ref().is_ok_and(|text| text.contains("| 1 | x |")), "{expected:?}");
     assert_eq!(rows("b,extra,A\nx,?,1\n", &[]), expected);
     assert_eq!(rows("\u{feff}a,b\r\n1,x\r\n", &[]), expected);
-    assert_eq!(
-        rows("\n# no row\na,b\n\n1,x", &[("csv.allow-comments", "true")]),
-        expected
-    );
+    assert_eq!(rows("\n# no row\na,b\n\n1,x", &[("csv.allow-comments", "true")]), expected);
     assert_eq!(rows("q,r\n1,x\n", &[("csv.ignore-first-line", "true")]), expected);
     assert_eq!(rows(" 1 ;x\n", &[("csv.field-delimiter", ";")]), expected);
     let error = rows("q,bb\n1,x\n", &[("csv.header", "true")]).expect_err("no such column");
-    assert!(
-        error.contains("the header has no column `a`; did you mean `q`? It has q, bb"),
-        "{error}"
-    );
+    assert!(error.contains("the header has no column `a`; did you mean `q`? It has q, bb"), "{error}");
 }
 
 #[test]
@@ -343,10 +234,7 @@ fn columns_of_a_file_can_be_told() {
         std::fs::write(&path, text).expect("written");
         let options = options(&[("connector", "filesystem"), ("path", path.to_str().expect("UTF-8"))]);
         infer_schema("t", &options, &Environment::new("p")).map(|schema| {
-            let columns = schema
-                .fields()
-                .iter()
-                .map(|field| format!("{} {}", field.name(), field.data_type()));
+            let columns = schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
             columns.collect::<Vec<_>>().join(", ")
         })
     };
@@ -359,10 +247,7 @@ fn columns_of_a_file_can_be_told() {
         infer("a.csv", "n,day,word\n1,2024-01-01,x\n2,,3\n").expect("columns"),
         "n Int64, day Date32, word Utf8View"
     );
-    assert_eq!(
-        infer("b.csv", "1,x\n").expect("columns"),
-        "column_1 Int64, column_2 Utf8View"
-    );
+    assert_eq!(infer("b.csv", "1,x\n").expect("columns"), "column_1 Int64, column_2 Utf8View");
     let error = infer("empty.json", "").expect_err("nothing to tell from").to_string();
     assert!(error.contains("name them in `CREATE TABLE t (..)`"), "{error}");
 }
@@ -377,18 +262,11 @@ fn metadata_tells_where_a_row_was() {
         ("name", DataType::Utf8View),
         ("size", DataType::Int64),
         ("place", DataType::Int64),
-        (
-            "changed",
-            DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
-        ),
+        ("changed", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))),
     ]);
     let mut table = files(&path, "json", &columns, &[]);
     let keys = ["file.name", "file.size", "offset", "file.modification-time"];
-    table.metadata_columns = keys
-        .iter()
-        .enumerate()
-        .map(|(index, key)| (index + 1, (*key).to_owned()))
-        .collect();
+    table.metadata_columns = keys.iter().enumerate().map(|(index, key)| (index + 1, (*key).to_owned())).collect();
     let rows = read(&table, &[0, 1, 2, 3], &Default::default()).expect("read").rows();
     let expected = "\
 +---+--------+------+-------+
@@ -399,14 +277,8 @@ fn metadata_tells_where_a_row_was() {
 +---+--------+------+-------+";
     assert_eq!(table_text(&rows), expected);
     // Only metadata: rows are still counted.
-    assert_eq!(
-        read(&table, &[4], &Default::default()).expect("read").rows().num_rows(),
-        2
-    );
-    assert_eq!(
-        read(&table, &[], &Default::default()).expect("read").rows().num_rows(),
-        2
-    );
+    assert_eq!(read(&table, &[4], &Default::default()).expect("read").rows().num_rows(), 2);
+    assert_eq!(read(&table, &[], &Default::default()).expect("read").rows().num_rows(), 2);
 }
 
 /// Values that a column's type cannot hold make bad rows in typed formats as well.
@@ -431,21 +303,13 @@ fn typed_files_are_cast() {
         let expected = "+---+---+\n| s | n |\n+---+---+\n| a | 1 |\n| d | 4 |\n+---+---+";
         assert_eq!(table_text(&read.rows()), expected);
         let bad = read.bad_rows();
-        let reasons: Vec<(usize, u64, &str)> = bad
-            .iter()
-            .map(|bad| (bad.before_row, bad.offset, bad.reason.as_str()))
-            .collect();
-        let expected = [
-            (1, 1, "column `n`: 300 does not fit TINYINT"),
-            (1, 2, "column `n` is null, and NOT NULL"),
-        ];
+        let reasons: Vec<(usize, u64, &str)> =
+            bad.iter().map(|bad| (bad.before_row, bad.offset, bad.reason.as_str())).collect();
+        let expected = [(1, 1, "column `n`: 300 does not fit TINYINT"), (1, 2, "column `n` is null, and NOT NULL")];
         assert_eq!(reasons, expected, "{format}");
         assert_eq!(bad[0].raw, b"{\"s\":\"b\",\"n\":300}");
         let error = read_all(&files(&path, format, &schema(&[("nn", DataType::Int64)]), &[])).expect_err("no column");
-        assert!(
-            error.contains("has no column `nn`; did you mean `n`? It has n, s"),
-            "{error}"
-        );
+        assert!(error.contains("has no column `nn`; did you mean `n`? It has n, s"), "{error}");
     }
 }
 
@@ -470,12 +334,7 @@ fn folders_and_patterns() {
             assert_eq!(read.announced.len(), read.batches.len());
             assert_eq!(read.announced, read.ended);
             let rows = read.rows();
-            rows.column(0)
-                .as_any()
-                .downcast_ref::<Int64Array>()
-                .expect("BIGINT")
-                .values()
-                .to_vec()
+            rows.column(0).as_any().downcast_ref::<Int64Array>().expect("BIGINT").values().to_vec()
         })
     };
     assert_eq!(values(""), Ok(vec![1, 3, 2]));

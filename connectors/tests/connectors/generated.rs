@@ -59,24 +59,14 @@ fn datagen_makes_what_its_options_say() {
     let small = rows.column(1).as_primitive::<Int32Type>();
     assert!((9_000..11_000).contains(&small.null_count()));
     let mut counts = [0; 5];
-    small
-        .iter()
-        .flatten()
-        .for_each(|value| counts[(value + 2) as usize] += 1);
+    small.iter().flatten().for_each(|value| counts[(value + 2) as usize] += 1);
     assert!(counts.iter().all(|count| (1_500..2_500).contains(count)), "{counts:?}");
-    assert!(
-        rows.column(3)
-            .as_string_view()
-            .iter()
-            .all(|word| word.is_some_and(|word| word.len() == 10))
-    );
+    assert!(rows.column(3).as_string_view().iter().all(|word| word.is_some_and(|word| word.len() == 10)));
     resumes(&TableDefinition {
-        options: [("number-of-rows", "20000")]
-            .iter()
-            .fold(table.options.clone(), |mut options, (key, value)| {
-                options.set(*key, *value);
-                options
-            }),
+        options: [("number-of-rows", "20000")].iter().fold(table.options.clone(), |mut options, (key, value)| {
+            options.set(*key, *value);
+            options
+        }),
         ..table
     });
 }
@@ -126,11 +116,7 @@ fn nexmark_takes_the_official_options() {
         ("bid.proportion", "46"),
     ];
     // Names ignore case, types are cast, and the event's number is metadata.
-    let columns = schema(&[
-        ("DATETIME", TIMESTAMP),
-        ("price", DataType::Utf8View),
-        ("number", DataType::Int64),
-    ]);
+    let columns = schema(&[("DATETIME", TIMESTAMP), ("price", DataType::Utf8View), ("number", DataType::Int64)]);
     let mut table = TableDefinition::new("b", columns, options(&entries));
     table.metadata_columns = vec![(2, "offset".into())];
     let rows = read_all(&table).expect("read").rows();
@@ -145,42 +131,23 @@ fn nexmark_takes_the_official_options() {
 #[test]
 fn nexmark_in_one_table() {
     let row = |fields: &[(&str, DataType)]| {
-        DataType::Struct(
-            fields
-                .iter()
-                .map(|(name, kind)| Field::new(*name, kind.clone(), true))
-                .collect::<Fields>(),
-        )
+        DataType::Struct(fields.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect::<Fields>())
     };
     let columns = schema(&[
         ("event_type", DataType::Int32),
         ("person", row(&[("id", DataType::Int64), ("name", DataType::Utf8View)])),
         ("auction", row(&[("id", DataType::Int64), ("dateTime", TIMESTAMP)])),
-        (
-            "bid",
-            row(&[
-                ("auction", DataType::Int64),
-                ("price", DataType::Int64),
-                ("dateTime", TIMESTAMP),
-            ]),
-        ),
+        ("bid", row(&[("auction", DataType::Int64), ("price", DataType::Int64), ("dateTime", TIMESTAMP)])),
         ("dateTime", TIMESTAMP),
     ]);
-    let entries = [
-        ("connector", "nexmark"),
-        ("events.num", "20000"),
-        ("out-of-order-group-size", "10"),
-    ];
+    let entries = [("connector", "nexmark"), ("events.num", "20000"), ("out-of-order-group-size", "10")];
     let table = TableDefinition::new("datagen", columns, options(&entries));
     let all = read_all(&table).expect("read");
     let rows = all.rows();
     assert_eq!(rows.num_rows(), 20_000);
     let kinds = rows.column(0).as_primitive::<Int32Type>();
     for (kind, (column, count)) in [(1, 400), (2, 1_200), (3, 18_400)].into_iter().enumerate() {
-        assert_eq!(
-            kinds.values().iter().filter(|found| **found == kind as i32).count(),
-            count
-        );
+        assert_eq!(kinds.values().iter().filter(|found| **found == kind as i32).count(), count);
         assert_eq!(rows.column(column).len() - rows.column(column).null_count(), count);
     }
     let times = rows.column(4).as_primitive::<TimestampMillisecondType>();

@@ -6,17 +6,11 @@ use eagre_connectors::{Environment, TableDefinition, common_options, connectors,
 use crate::support::*;
 
 fn table(entries: &[(&str, &str)]) -> TableDefinition {
-    TableDefinition::new(
-        "t",
-        schema(&[("a", DataType::Int64), ("b", DataType::Utf8View)]),
-        options(entries),
-    )
+    TableDefinition::new("t", schema(&[("a", DataType::Int64), ("b", DataType::Utf8View)]), options(entries))
 }
 
 fn source_error(entries: &[(&str, &str)]) -> (String, &'static str) {
-    let error = source(&table(entries), &Environment::new("p"))
-        .err()
-        .expect("should be refused");
+    let error = source(&table(entries), &Environment::new("p")).err().expect("should be refused");
     (error.to_string(), error.code())
 }
 
@@ -73,26 +67,14 @@ fn refusals() {
             "bad_option_value",
             "option `csv.field-delimiter` = '||' cannot be used: use one ASCII character",
         ),
+        (with(&[("compression", "rar")]), "bad_option_value", "use one of 'auto', 'none', 'gzip', 'zstd'"),
         (
-            with(&[("compression", "rar")]),
-            "bad_option_value",
-            "use one of 'auto', 'none', 'gzip', 'zstd'",
-        ),
-        (
-            vec![
-                ("connector", "filesystem"),
-                ("path", "s3://bucket/x"),
-                ("format", "json"),
-            ],
+            vec![("connector", "filesystem"), ("path", "s3://bucket/x"), ("format", "json")],
             "feature",
             "table `t`: 's3://bucket/x' needs the cargo feature `aws`, which this build lacks; build with `--features aws`",
         ),
         (
-            vec![
-                ("connector", "filesystem"),
-                ("path", "ftp://host/x"),
-                ("format", "json"),
-            ],
+            vec![("connector", "filesystem"), ("path", "ftp://host/x"), ("format", "json")],
             "bad_option_value",
             "use a local path, or a URL with file://, s3://, gs://, az://, http:// or https://",
         ),
@@ -121,26 +103,10 @@ fn refusals() {
             "bad_option_value",
             "option `fields.a.max` = '4' cannot be used: it must not be less than the minimum",
         ),
-        (
-            vec![("connector", "datagen"), ("rows-per-second", "0")],
-            "bad_option_value",
-            "use at least 1",
-        ),
-        (
-            vec![("connector", "nexmark")],
-            "missing_option",
-            "one of person, auction, bid",
-        ),
-        (
-            vec![("connector", "nexmark"), ("table", "bids")],
-            "schema",
-            "did you mean `bid`",
-        ),
-        (
-            vec![("connector", "nexmark"), ("table", "bid"), ("bid.proportion", "45")],
-            "bad_option_value",
-            "use '46'",
-        ),
+        (vec![("connector", "datagen"), ("rows-per-second", "0")], "bad_option_value", "use at least 1"),
+        (vec![("connector", "nexmark")], "missing_option", "one of person, auction, bid"),
+        (vec![("connector", "nexmark"), ("table", "bids")], "schema", "did you mean `bid`"),
+        (vec![("connector", "nexmark"), ("table", "bid"), ("bid.proportion", "45")], "bad_option_value", "use '46'"),
     ];
     for (entries, code, expected) in cases {
         if entries.iter().any(|(key, value)| *key == "table" && *value == "bids") {
@@ -149,22 +115,15 @@ fn refusals() {
             continue;
         }
         let (message, found) = source_error(&entries);
-        assert!(
-            message.contains(expected),
-            "{entries:?}\n  says   {message}\n  not    {expected}"
-        );
+        assert!(message.contains(expected), "{entries:?}\n  says   {message}\n  not    {expected}");
         assert_eq!(found, code, "{message}");
     }
 }
 
 #[test]
 fn refusals_of_sinks() {
-    let error = |definition: &TableDefinition| {
-        sink(definition, &Environment::new("p"))
-            .err()
-            .expect("refused")
-            .to_string()
-    };
+    let error =
+        |definition: &TableDefinition| sink(definition, &Environment::new("p")).err().expect("refused").to_string();
     assert!(error(&table(&[("connector", "datagen")])).contains("can be read and not written"));
     let base = [("connector", "filesystem"), ("path", "out"), ("format", "parquet")];
     assert!(error(&table(&[&base[..], &[("compression", "gzip")]].concat())).contains("use 'parquet.compression'"));
@@ -182,21 +141,14 @@ fn refusals_of_sinks() {
         schema(&[("i", interval)]),
         options(&[("connector", "filesystem"), ("path", "out"), ("format", "json")]),
     );
-    assert!(
-        error(&odd).contains("column `i`: format `json` has no"),
-        "{}",
-        error(&odd)
-    );
+    assert!(error(&odd).contains("column `i`: format `json` has no"), "{}", error(&odd));
 }
 
 #[test]
 fn unknown_metadata_is_refused() {
     let mut table = table(&[("connector", "filesystem"), ("path", "x.json")]);
     table.metadata_columns = vec![(1, "file.owner".into())];
-    let error = source(&table, &Environment::new("p"))
-        .err()
-        .expect("refused")
-        .to_string();
+    let error = source(&table, &Environment::new("p")).err().expect("refused").to_string();
     assert!(
         error.contains("metadata column `b`: this connector has no metadata `file.owner`; it has file.path, file.name"),
         "{error}"
@@ -211,18 +163,10 @@ fn everything_is_described() {
         .flat_map(|connector| &connector.options)
         .chain(formats().iter().flat_map(|format| &format.options));
     for option in all.chain(common_options()) {
-        assert!(
-            !option.meaning.is_empty() && !option.value_type.is_empty(),
-            "{}",
-            option.name
-        );
+        assert!(!option.meaning.is_empty() && !option.value_type.is_empty(), "{}", option.name);
     }
     for connector in connectors() {
-        assert!(
-            !connector.about.is_empty() && (connector.is_source || connector.is_sink),
-            "{}",
-            connector.name
-        );
+        assert!(!connector.about.is_empty() && (connector.is_source || connector.is_sink), "{}", connector.name);
         for format in connector.formats {
             assert!(formats().iter().any(|known| known.name == *format));
         }

@@ -38,16 +38,8 @@ fn check_resume(table: &eagre_connectors::TableDefinition) -> usize {
                 true => assert_eq!(expected.num_rows(), 0),
                 false => assert_eq!(rest.rows(), expected, "from {position}"),
             }
-            let reasons = |bad: &[BadRow]| {
-                bad.iter()
-                    .map(|bad| (bad.offset, bad.reason.clone()))
-                    .collect::<Vec<_>>()
-            };
-            assert_eq!(
-                reasons(&rest.bad_rows()),
-                reasons(&all.bad_rows()[bad..]),
-                "from {position}"
-            );
+            let reasons = |bad: &[BadRow]| bad.iter().map(|bad| (bad.offset, bad.reason.clone())).collect::<Vec<_>>();
+            assert_eq!(reasons(&rest.bad_rows()), reasons(&all.bad_rows()[bad..]), "from {position}");
         }
         rows_before += batch.batch.num_rows();
         bad_before += batch.bad_rows.len();
@@ -81,9 +73,8 @@ fn every_position_of_every_format() {
 fn parquet_row_groups_stay_in_order() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("a.parquet");
-    let properties = parquet::file::properties::WriterProperties::builder()
-        .set_max_row_group_row_count(Some(1_000))
-        .build();
+    let properties =
+        parquet::file::properties::WriterProperties::builder().set_max_row_group_row_count(Some(1_000)).build();
     let file = std::fs::File::create(&path).expect("a file");
     let mut writer = parquet::arrow::ArrowWriter::try_new(file, columns(), Some(properties)).expect("a writer");
     writer.write(&rows(10_500)).expect("written");
@@ -104,11 +95,7 @@ fn bad_rows_come_again_too() {
     check_resume(&files(&path, "json", &columns(), &[]));
     // Stray quotes are found again wherever the reading starts.
     let line = |id: usize| {
-        if id % 1_000 == 17 {
-            "1,\"stray\n".to_owned()
-        } else {
-            format!("{id},\"a\nb\"\n")
-        }
+        if id % 1_000 == 17 { "1,\"stray\n".to_owned() } else { format!("{id},\"a\nb\"\n") }
     };
     std::fs::write(&path, (0..20_000).map(line).collect::<String>()).expect("written");
     check_resume(&files(&path, "csv", &columns(), &[]));
@@ -120,11 +107,8 @@ fn a_replaced_file_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("a.json");
     let name = path.to_str().expect("UTF-8");
-    let text = |from: i64, to: i64| {
-        (from..to)
-            .map(|id| format!("{{\"id\":{id},\"text\":\"{id}\"}}\n"))
-            .collect::<String>()
-    };
+    let text =
+        |from: i64, to: i64| (from..to).map(|id| format!("{{\"id\":{id},\"text\":\"{id}\"}}\n")).collect::<String>();
     std::fs::write(&path, text(0, 20_000)).expect("written");
     let table = files(&path, "json", &columns(), &[]);
     let all = read_all(&table).expect("read");
@@ -136,26 +120,16 @@ fn a_replaced_file_is_refused() {
     for other in [text(1, 20_001), text(0, 8_000) + &text(9_000, 20_010), text(0, 10)] {
         std::fs::write(&path, other).expect("written");
         let error = read(&table, &[0, 1], &places).expect_err("another file");
-        assert!(
-            error.contains("is not the one that the checkpoint was taken over"),
-            "{error}"
-        );
+        assert!(error.contains("is not the one that the checkpoint was taken over"), "{error}");
         assert!(error.contains(name) && error.contains("--fresh"), "{error}");
     }
     std::fs::remove_file(&path).expect("removed");
     std::fs::write(folder.path().join("b.json"), "").expect("written");
     let table = files(folder.path(), "json", &columns(), &[]);
     let error = read(&table, &[0, 1], &places).expect_err("gone");
-    assert!(
-        error.contains("was being read at the checkpoint and is gone"),
-        "{error}"
-    );
+    assert!(error.contains("was being read at the checkpoint and is gone"), "{error}");
     let table = files(&folder.path().join("b.json"), "parquet", &columns(), &[]);
-    assert!(
-        read(&table, &[0], &Places::new())
-            .expect_err("no parquet")
-            .contains("b.json")
-    );
+    assert!(read(&table, &[0], &Places::new()).expect_err("no parquet").contains("b.json"));
 }
 
 proptest! {

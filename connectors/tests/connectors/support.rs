@@ -14,12 +14,7 @@ use eagre_engine::source::{BadRow, Place, Places, Position, SourceBatch, SourceE
 pub(crate) const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
 
 pub(crate) fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
-    Arc::new(Schema::new(
-        columns
-            .iter()
-            .map(|(name, kind)| Field::new(*name, kind.clone(), true))
-            .collect::<Vec<_>>(),
-    ))
+    Arc::new(Schema::new(columns.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect::<Vec<_>>()))
 }
 
 pub(crate) fn options(entries: &[(&str, &str)]) -> TableOptions {
@@ -28,20 +23,13 @@ pub(crate) fn options(entries: &[(&str, &str)]) -> TableOptions {
 
 /// A table over files.
 pub(crate) fn files(path: &Path, format: &str, schema: &SchemaRef, more: &[(&str, &str)]) -> TableDefinition {
-    let mut all = options(&[
-        ("connector", "filesystem"),
-        ("path", path.to_str().expect("UTF-8")),
-        ("format", format),
-    ]);
+    let mut all = options(&[("connector", "filesystem"), ("path", path.to_str().expect("UTF-8")), ("format", format)]);
     more.iter().for_each(|(key, value)| all.set(*key, *value));
     TableDefinition::new("t", Arc::clone(schema), all)
 }
 
 pub(crate) fn environment() -> Environment {
-    Environment {
-        decode_threads: 2,
-        ..Environment::new("pipeline")
-    }
+    Environment { decode_threads: 2, ..Environment::new("pipeline") }
 }
 
 /// All that a bounded source says.
@@ -75,9 +63,7 @@ pub(crate) fn read_in(
 ) -> Result<Read, String> {
     let source = eagre_connectors::source(table, environment).map_err(|error| error.to_string())?;
     assert!(source.bounded(), "this would not end");
-    let mut reader = source
-        .open(projection, places, StopFlag::new())
-        .map_err(|error| error.to_string())?;
+    let mut reader = source.open(projection, places, StopFlag::new()).map_err(|error| error.to_string())?;
     let mut read = Read::default();
     loop {
         match reader.next().map_err(|error| error.to_string())? {
@@ -97,20 +83,11 @@ pub(crate) fn read_all(table: &TableDefinition) -> Result<Read, String> {
 }
 
 pub(crate) fn place(partition: &str, position: &Position) -> Places {
-    [(
-        partition.to_owned(),
-        Place {
-            position: position.clone(),
-            rows: 0,
-        },
-    )]
-    .into()
+    [(partition.to_owned(), Place { position: position.clone(), rows: 0 })].into()
 }
 
 pub(crate) fn table_text(batch: &RecordBatch) -> String {
-    pretty_format_batches(std::slice::from_ref(batch))
-        .expect("a table")
-        .to_string()
+    pretty_format_batches(std::slice::from_ref(batch)).expect("a table").to_string()
 }
 
 /// Writes batches through the sink `filesystem`, in one step, without checkpoints.

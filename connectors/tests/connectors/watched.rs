@@ -18,11 +18,7 @@ fn until_quiet(reader: &mut dyn SourceReader, wanted_rows: usize) -> (Vec<i64>, 
         match reader.next().expect("an event") {
             SourceEvent::Waiting => quiet += 1,
             SourceEvent::Partitions(names) => {
-                words.extend(
-                    names
-                        .iter()
-                        .map(|name| format!("+{}", name.rsplit('/').next().unwrap_or_default())),
-                );
+                words.extend(names.iter().map(|name| format!("+{}", name.rsplit('/').next().unwrap_or_default())));
             }
             SourceEvent::PartitionEnd(name) => words.push(format!("-{}", name.rsplit('/').next().unwrap_or_default())),
             SourceEvent::Batch(batch) => {
@@ -38,22 +34,14 @@ fn until_quiet(reader: &mut dyn SourceReader, wanted_rows: usize) -> (Vec<i64>, 
 #[test]
 fn files_grow_and_new_ones_come() {
     let folder = tempfile::tempdir().expect("a folder");
-    let table = files(
-        folder.path(),
-        "json",
-        &schema(&[("v", DataType::Int64)]),
-        &[("source.monitor-interval", "1 ms")],
-    );
+    let table =
+        files(folder.path(), "json", &schema(&[("v", DataType::Int64)]), &[("source.monitor-interval", "1 ms")]);
     let opened = source(&table, &environment()).expect("a source");
     assert!(!opened.bounded());
     let stop = StopFlag::new();
     let mut reader = opened.open(&[0], &Places::new(), stop.clone()).expect("a reader");
     let append = |name: &str, text: &str| {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(folder.path().join(name))
-            .expect("a file");
+        let mut file = OpenOptions::new().create(true).append(true).open(folder.path().join(name)).expect("a file");
         file.write_all(text.as_bytes()).expect("written");
     };
     assert_eq!(until_quiet(reader.as_mut(), 0), (vec![], vec![]));
@@ -65,10 +53,7 @@ fn files_grow_and_new_ones_come() {
     append("b.log", "{\"v\":4}\n");
     let (values, words) = until_quiet(reader.as_mut(), 1);
     assert_eq!(values, [4]);
-    assert!(
-        words.contains(&"+b.log".to_owned()) && words.contains(&"-a.log".to_owned()),
-        "{words:?}"
-    );
+    assert!(words.contains(&"+b.log".to_owned()) && words.contains(&"-a.log".to_owned()), "{words:?}");
     stop.stop();
     assert!(matches!(reader.next().expect("an event"), SourceEvent::End));
 }

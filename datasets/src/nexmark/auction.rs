@@ -90,10 +90,6 @@ impl Auctions {
     fn seller(&self, config: &NexmarkConfig, id: u64) -> i64 {
         let bits = self.seller.at(id);
         let is_hot = below(high(bits), config.hot_seller_ratio) > 0;
-        if is_hot {
-            hot(last_person(id)) as i64
-        } else {
-            recent_person(config, low(bits), id)
-        }
+        if is_hot { hot(last_person(id)) as i64 } else { recent_person(config, low(bits), id) }
     }
 }

@@ -93,11 +93,7 @@ impl Bids {
 #[inline(always)]
 fn bidder(config: &NexmarkConfig, bits: u64, id: u64) -> i64 {
     let is_hot = below(high(bits), config.hot_bidder_ratio) > 0;
-    if is_hot {
-        hot(last_person(id)) as i64 + 1
-    } else {
-        recent_person(config, low(bits), id)
-    }
+    if is_hot { hot(last_person(id)) as i64 + 1 } else { recent_person(config, low(bits), id) }
 }
 
 /// Any of the persons (from 0) that are active when the event happens, or one of the next few.
@@ -140,11 +136,7 @@ fn url(draws: Draws, index: u32) -> String {
         let letters = draws.of(part);
         for n in 0..u64::from(3 + below(high(bits), 2)) {
             let bits = letters.at(n);
-            let letter = if below(high(bits), 13) == 0 {
-                b'_'
-            } else {
-                b'a' + below(low(bits), 26) as u8
-            };
+            let letter = if below(high(bits), 13) == 0 { b'_' } else { b'a' + below(low(bits), 26) as u8 };
             url.push(char::from(letter));
         }
         url.push('/');

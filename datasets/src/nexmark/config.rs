@@ -87,21 +87,9 @@ impl NexmarkConfig {
         in_range("hot-seller-ratio", self.hot_seller_ratio.into(), u32::MAX.into())?;
         in_range("in-flight-auctions", self.in_flight_auctions.into(), RECENT_MAX.into())?;
         in_range("active-people", self.active_people.into(), RECENT_MAX.into())?;
-        in_range(
-            "person-bytes-average",
-            self.person_bytes_average.into(),
-            BYTES_AVERAGE_MAX.into(),
-        )?;
-        in_range(
-            "auction-bytes-average",
-            self.auction_bytes_average.into(),
-            BYTES_AVERAGE_MAX.into(),
-        )?;
-        in_range(
-            "bid-bytes-average",
-            self.bid_bytes_average.into(),
-            BYTES_AVERAGE_MAX.into(),
-        )?;
+        in_range("person-bytes-average", self.person_bytes_average.into(), BYTES_AVERAGE_MAX.into())?;
+        in_range("auction-bytes-average", self.auction_bytes_average.into(), BYTES_AVERAGE_MAX.into())?;
+        in_range("bid-bytes-average", self.bid_bytes_average.into(), BYTES_AVERAGE_MAX.into())?;
         validate_base(NAME, self.event_count, self.base_time_ms)?;
         Order::new(NAME, self.out_of_order_group_size)
     }

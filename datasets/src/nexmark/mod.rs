@@ -74,15 +74,7 @@ impl NexmarkGenerator {
         let persons = Persons::new(&config, words.clone(), letters.clone());
         let auctions = Auctions::new(&config, words, letters.clone());
         let bids = Bids::new(&config, letters);
-        Ok(Self {
-            shared: Arc::new(Shared {
-                config,
-                order,
-                persons,
-                auctions,
-                bids,
-            }),
-        })
+        Ok(Self { shared: Arc::new(Shared { config, order, persons, auctions, bids }) })
     }
 
     /// The configuration it was made with.
@@ -92,21 +84,12 @@ impl NexmarkGenerator {
 
     /// One of the tables, behind the face that all generated tables have.
     pub fn table(&self, table: NexmarkTable) -> NexmarkTableGenerator {
-        NexmarkTableGenerator {
-            generator: self.clone(),
-            table,
-        }
+        NexmarkTableGenerator { generator: self.clone(), table }
     }
 
     /// That table's rows among the event numbers, in their order; see [`Generator::batch`].
     pub fn batch(&self, table: NexmarkTable, events: Range<u64>, projection: Option<&[usize]>) -> Result<RecordBatch> {
-        let Shared {
-            config,
-            order,
-            persons,
-            auctions,
-            bids,
-        } = &*self.shared;
+        let Shared { config, order, persons, auctions, bids } = &*self.shared;
         let ids = table.ids(*order, clamp(events, config.event_count));
         let column = |index: usize| -> ArrayRef {
             match table {
@@ -139,9 +122,7 @@ impl NexmarkGenerator {
     /// The smallest event time of this or any later event; see [`Generator::event_time_ms_min`].
     pub fn event_time_ms_min(&self, first_event: u64) -> i64 {
         let first_event = first_event.min(EVENT_COUNT_MAX);
-        self.shared
-            .config
-            .event_time_ms(self.shared.order.group_start(first_event))
+        self.shared.config.event_time_ms(self.shared.order.group_start(first_event))
     }
 }
 

@@ -10,24 +10,11 @@ use crate::columns::{int64, timestamp};
 use crate::random::{Draws, below, high, low};
 use crate::text::{TextList, TextPool};
 
-const FIRST_NAMES: [&str; 11] = [
-    "Peter", "Paul", "Luke", "John", "Saul", "Vicky", "Kate", "Julie", "Sarah", "Deiter", "Walter",
-];
-const LAST_NAMES: [&str; 9] = [
-    "Shultz", "Abrams", "Spencer", "White", "Bartels", "Walton", "Smith", "Jones", "Noris",
-];
-const CITIES: [&str; 10] = [
-    "Phoenix",
-    "Los Angeles",
-    "San Francisco",
-    "Boise",
-    "Portland",
-    "Bend",
-    "Redmond",
-    "Seattle",
-    "Kent",
-    "Cheyenne",
-];
+const FIRST_NAMES: [&str; 11] =
+    ["Peter", "Paul", "Luke", "John", "Saul", "Vicky", "Kate", "Julie", "Sarah", "Deiter", "Walter"];
+const LAST_NAMES: [&str; 9] = ["Shultz", "Abrams", "Spencer", "White", "Bartels", "Walton", "Smith", "Jones", "Noris"];
+const CITIES: [&str; 10] =
+    ["Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent", "Cheyenne"];
 /// Few, so that the queries which filter by state find persons even in a short stream.
 const STATES: [&str; 6] = ["AZ", "CA", "ID", "OR", "WA", "WY"];
 
@@ -56,9 +43,7 @@ pub(super) struct Persons {
 impl Persons {
     pub(super) fn new(config: &NexmarkConfig, words: TextPool, letters: TextPool) -> Self {
         let draws = |name: &str| Draws::new(config.seed, name);
-        let names = FIRST_NAMES
-            .iter()
-            .flat_map(|first| LAST_NAMES.iter().map(move |last| format!("{first} {last}")));
+        let names = FIRST_NAMES.iter().flat_map(|first| LAST_NAMES.iter().map(move |last| format!("{first} {last}")));
         Self {
             name: draws("person.name"),
             account: draws("person.account"),
@@ -87,11 +72,8 @@ impl Persons {
             5 => self.states.pick(ids.map(|id| self.state(id))),
             6 => timestamp(ids.map(|id| config.event_time_ms(id))),
             _ => self.letters.cut(ids.map(|id| {
-                let texts = [
-                    self.names.text(self.name(id)),
-                    self.cities.text(self.city(id)),
-                    self.states.text(self.state(id)),
-                ];
+                let texts =
+                    [self.names.text(self.name(id)), self.cities.text(self.city(id)), self.states.text(self.state(id))];
                 let email_bytes = self.account(id).1 + 1 + self.host(id).1 + ".com".len() as u32;
                 let bytes =
                     FIXED_BYTES + email_bytes + CREDIT_CARD_BYTES + texts.map(str::len).iter().sum::<usize>() as u32;
@@ -131,10 +113,8 @@ impl Persons {
     /// Four groups of four digits.
     fn write_credit_card(&self, id: u64, text: &mut String) {
         let bits = self.credit_card.at(id);
-        for (group, eight_digits) in [high(bits), low(bits)]
-            .map(|half| below(half, 100_000_000))
-            .into_iter()
-            .enumerate()
+        for (group, eight_digits) in
+            [high(bits), low(bits)].map(|half| below(half, 100_000_000)).into_iter().enumerate()
         {
             let mut place_value = 10_000_000;
             for digit in 0..8 {

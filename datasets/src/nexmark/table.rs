@@ -157,9 +157,8 @@ impl NexmarkTable {
             return 0;
         }
         // The id of the last of these rows if nothing is shuffled. Its shuffle group, or one beside it, holds the answer.
-        let last = ((rows - 1) / per_group)
-            .saturating_mul(GROUP_EVENTS)
-            .saturating_add(places.start + (rows - 1) % per_group);
+        let last =
+            ((rows - 1) / per_group).saturating_mul(GROUP_EVENTS).saturating_add(places.start + (rows - 1) % per_group);
         if last >= EVENT_COUNT_MAX {
             return EVENT_COUNT_MAX;
         }
@@ -178,10 +177,5 @@ impl NexmarkTable {
 }
 
 fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
-    Arc::new(Schema::new(
-        columns
-            .iter()
-            .map(|(name, data_type)| required(name, data_type.clone()))
-            .collect::<Vec<_>>(),
-    ))
+    Arc::new(Schema::new(columns.iter().map(|(name, data_type)| required(name, data_type.clone())).collect::<Vec<_>>()))
 }

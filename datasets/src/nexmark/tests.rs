@@ -25,21 +25,13 @@ fn times_ms<'a>(batch: &'a RecordBatch, column: &str) -> &'a [i64] {
 }
 
 fn share(column: &Int64Array, mut is_counted: impl FnMut(usize, i64) -> bool) -> f64 {
-    let counted = column
-        .values()
-        .iter()
-        .enumerate()
-        .filter(|&(row, &value)| is_counted(row, value))
-        .count();
+    let counted = column.values().iter().enumerate().filter(|&(row, &value)| is_counted(row, value)).count();
     counted as f64 / column.len() as f64
 }
 
 #[track_caller]
 fn assert_near(value: f64, expected: f64, tolerance: f64) {
-    assert!(
-        (value - expected).abs() <= tolerance,
-        "{value} should be {expected} ± {tolerance}"
-    );
+    assert!((value - expected).abs() <= tolerance, "{value} should be {expected} ± {tolerance}");
 }
 
 fn any_table() -> impl Strategy<Value = NexmarkTable> {
@@ -120,16 +112,7 @@ proptest! {
 #[test]
 fn the_seed_decides() {
     for table in NexmarkTable::ALL {
-        let make = |seed| {
-            batch(
-                &generator(NexmarkConfig {
-                    seed,
-                    ..Default::default()
-                }),
-                table,
-                0..1_000,
-            )
-        };
+        let make = |seed| batch(&generator(NexmarkConfig { seed, ..Default::default() }), table, 0..1_000);
         assert_eq!(make(1), make(1));
         assert_ne!(make(1), make(2));
     }
@@ -175,10 +158,7 @@ fn proportions_are_official() {
     let counts = NexmarkTable::ALL.map(|table| batch(&generator, table, 0..50_000).num_rows());
     assert_eq!(counts, [1_000, 3_000, 46_000]);
     assert_eq!(
-        NexmarkTable::ALL
-            .map(|table| generator.row_count(table, 0..EVENT_COUNT_MAX))
-            .iter()
-            .sum::<u64>(),
+        NexmarkTable::ALL.map(|table| generator.row_count(table, 0..EVENT_COUNT_MAX)).iter().sum::<u64>(),
         EVENT_COUNT_MAX
     );
 }
@@ -203,34 +183,17 @@ fn references_exist() {
     assert!(ids(&persons, "id").values().iter().copied().eq(1_000..11_000));
     assert!(ids(&auctions, "id").values().iter().copied().eq(1_000..31_000));
     let lead = 10;
-    for (row, (&auction, &bidder)) in ids(&bids, "auction")
-        .values()
-        .iter()
-        .zip(ids(&bids, "bidder").values())
-        .enumerate()
+    for (row, (&auction, &bidder)) in
+        ids(&bids, "auction").values().iter().zip(ids(&bids, "bidder").values()).enumerate()
     {
         let group = row as i64 / 46;
-        assert!(
-            (1_000..1_000 + 3 * (group + 1) + lead).contains(&auction),
-            "row {row}: auction {auction}"
-        );
-        assert!(
-            (1_000..=1_000 + group + lead).contains(&bidder),
-            "row {row}: bidder {bidder}"
-        );
+        assert!((1_000..1_000 + 3 * (group + 1) + lead).contains(&auction), "row {row}: auction {auction}");
+        assert!((1_000..=1_000 + group + lead).contains(&bidder), "row {row}: bidder {bidder}");
     }
     for (row, &seller) in ids(&auctions, "seller").values().iter().enumerate() {
-        assert!(
-            (1_000..=1_000 + row as i64 / 3 + lead).contains(&seller),
-            "row {row}: seller {seller}"
-        );
+        assert!((1_000..=1_000 + row as i64 / 3 + lead).contains(&seller), "row {row}: seller {seller}");
     }
-    assert!(
-        ids(&auctions, "category")
-            .values()
-            .iter()
-            .all(|category| (10..15).contains(category))
-    );
+    assert!(ids(&auctions, "category").values().iter().all(|category| (10..15).contains(category)));
 }
 
 /// Half of the bids are for the hot auction, three quarters by the hot bidder; sellers likewise. Skew is what makes it hard.
@@ -255,11 +218,7 @@ fn skew_is_official() {
     };
     assert_near(share(ids(&auctions, "seller"), hot_seller), 0.75, 0.01);
     let channels = bids["channel"].as_string_view();
-    let hot_channels = channels
-        .iter()
-        .flatten()
-        .filter(|channel| !channel.starts_with("channel-"))
-        .count();
+    let hot_channels = channels.iter().flatten().filter(|channel| !channel.starts_with("channel-")).count();
     assert_near(hot_channels as f64 / channels.len() as f64, 0.5, 0.005);
 }
 
@@ -284,27 +243,18 @@ fn prices_are_log_uniform() {
 fn urls_have_the_official_form() {
     let bids = batch(&generator(NexmarkConfig::default()), NexmarkTable::Bid, 0..50_000);
     let (mut with_id, mut cold) = (0, 0);
-    for (channel, url) in bids["channel"]
-        .as_string_view()
-        .iter()
-        .zip(bids["url"].as_string_view())
-    {
+    for (channel, url) in bids["channel"].as_string_view().iter().zip(bids["url"].as_string_view()) {
         let (channel, url) = (channel.expect("not null"), url.expect("not null"));
         let parts: Vec<&str> = url.split('/').collect();
         assert!(url.starts_with("https://www.nexmark.com/") && parts.len() == 7, "{url}");
         assert!(parts[3..6].iter().all(|part| (3..=4).contains(&part.len())), "{url}");
-        let (page, id) = parts[6]
-            .split_once("&channel_id=")
-            .map_or((parts[6], None), |(page, id)| (page, Some(id)));
+        let (page, id) = parts[6].split_once("&channel_id=").map_or((parts[6], None), |(page, id)| (page, Some(id)));
         assert_eq!(page, "item.htm?query=1");
         if channel.starts_with("channel-") {
             cold += 1;
             with_id += u32::from(id.is_some());
         } else {
-            assert!(
-                ["Google", "Facebook", "Baidu", "Apple"].contains(&channel) && id.is_none(),
-                "{channel} {url}"
-            );
+            assert!(["Google", "Facebook", "Baidu", "Apple"].contains(&channel) && id.is_none(), "{channel} {url}");
         }
         assert!(id.is_none_or(|id| id.parse::<i64>().is_ok()), "{url}");
     }
@@ -319,10 +269,7 @@ fn persons_look_like_persons() {
         let text = |column: &str| persons[column].as_string_view().value(row);
         let card: Vec<&str> = text("creditCard").split(' ').collect();
         assert!(
-            card.len() == 4
-                && card
-                    .iter()
-                    .all(|group| group.len() == 4 && group.parse::<u16>().is_ok()),
+            card.len() == 4 && card.iter().all(|group| group.len() == 4 && group.parse::<u16>().is_ok()),
             "{card:?}"
         );
         assert!(text("emailAddress").contains('@') && text("emailAddress").ends_with(".com"));
@@ -356,14 +303,8 @@ fn time_advances_at_the_rate() {
 /// With disorder, the same events come in another order, and never before what a watermark promised.
 #[test]
 fn disorder_is_bounded() {
-    let calm = generator(NexmarkConfig {
-        events_per_second: 1_000,
-        ..Default::default()
-    });
-    let shuffled = generator(NexmarkConfig {
-        out_of_order_group_size: 1_000,
-        ..calm.config().clone()
-    });
+    let calm = generator(NexmarkConfig { events_per_second: 1_000, ..Default::default() });
+    let shuffled = generator(NexmarkConfig { out_of_order_group_size: 1_000, ..calm.config().clone() });
     for table in NexmarkTable::ALL {
         let (calm, shuffled_rows) = (batch(&calm, table, 0..10_000), batch(&shuffled, table, 0..10_000));
         let sorted = |batch: &RecordBatch| {
@@ -375,11 +316,7 @@ fn disorder_is_bounded() {
         assert!(!times_ms(&shuffled_rows, "dateTime").is_sorted());
         for first_event in [0, 999, 1_000, 1_500, 9_000] {
             let rest = batch(&shuffled, table, first_event..10_000);
-            assert!(
-                times_ms(&rest, "dateTime")
-                    .iter()
-                    .all(|&time| time >= shuffled.event_time_ms_min(first_event))
-            );
+            assert!(times_ms(&rest, "dateTime").iter().all(|&time| time >= shuffled.event_time_ms_min(first_event)));
         }
     }
 }
@@ -387,19 +324,10 @@ fn disorder_is_bounded() {
 /// A bounded stream ends where it should, and nothing comes after.
 #[test]
 fn a_bounded_stream_ends() {
-    let generator = generator(NexmarkConfig {
-        event_count: Some(120),
-        ..Default::default()
-    });
+    let generator = generator(NexmarkConfig { event_count: Some(120), ..Default::default() });
     assert_eq!(generator.row_count(NexmarkTable::Bid, 0..1_000), 46 + 46 + 16);
     assert_eq!(batch(&generator, NexmarkTable::Bid, 100..1_000).num_rows(), 16);
     assert_eq!(generator.events_for_rows(NexmarkTable::Bid, 100, 50), 100..120);
     assert!(generator.events_for_rows(NexmarkTable::Bid, 120, 50).is_empty());
-    assert_eq!(
-        generator
-            .batch(NexmarkTable::Bid, 0..1_000, Some(&[]))
-            .expect("a batch")
-            .num_rows(),
-        108
-    );
+    assert_eq!(generator.batch(NexmarkTable::Bid, 0..1_000, Some(&[])).expect("a batch").num_rows(), 108);
 }

@@ -16,11 +16,7 @@ pub(super) struct Country {
 }
 
 const fn country(code: &'static str, continent: u8, weight: u32) -> Country {
-    Country {
-        code,
-        continent,
-        weight,
-    }
+    Country { code, continent, weight }
 }
 
 /// The weights add up to 100.
@@ -56,12 +52,7 @@ pub(super) struct Category {
 }
 
 const fn category(name: &'static str, amount_median: f64, amount_spread: f64, weight: u32) -> Category {
-    Category {
-        name,
-        amount_median,
-        amount_spread,
-        weight,
-    }
+    Category { name, amount_median, amount_spread, weight }
 }
 
 /// The weights add up to 100.
@@ -161,11 +152,7 @@ impl Background {
                 f64::from(notes) * 20.0,
             );
         }
-        let country = if online {
-            weighted_country(high(self.merchant.at(id)))
-        } else {
-            country
-        };
+        let country = if online { weighted_country(high(self.merchant.at(id))) } else { country };
         let merchant = self.merchant_in(config, self.merchant.at(id), country);
         let amount = self.amount(card, merchant, self.amount.at(id));
         let channel = match online {
@@ -178,25 +165,14 @@ impl Background {
 
     /// A payment of an episode.
     pub(super) fn planted(&self, config: &PaymentsConfig, id: u64, act: &Act) -> Payment {
-        let &Act {
-            episode_id,
-            kind,
-            card,
-            index,
-            count,
-            bits,
-        } = act;
+        let &Act { episode_id, kind, card, index, count, bits } = act;
         let (here, _) = self.whereabouts(config, card, config.event_time_ms(id));
         let part = unit(low(self.amount.at(id)));
         let anywhere = weighted_country(high(self.merchant.at(id)));
         let (channel, country, amount, is_fraud) = match kind {
             EpisodeKind::CardTesting => {
                 let large = index + 1 + below(low(bits), 2) >= count && index > 2;
-                let amount = if large {
-                    300.0 + 2_200.0 * part
-                } else {
-                    0.5 + 2.5 * part
-                };
+                let amount = if large { 300.0 + 2_200.0 * part } else { 0.5 + 2.5 * part };
                 (Channel::Online, anywhere, amount, true)
             }
             // The first payment is the card holder's own.
@@ -206,20 +182,8 @@ impl Background {
             EpisodeKind::CashOut => (Channel::Atm, here, 300.0 + 20.0 * (10.0 * part).floor(), true),
         };
         let merchant = self.merchant_in(config, self.merchant.at(id), country);
-        let episode = Some(Episode {
-            id: episode_id,
-            kind,
-            is_fraud,
-        });
-        Payment {
-            id,
-            card,
-            merchant,
-            country,
-            amount: round_to_cents(amount),
-            channel,
-            episode,
-        }
+        let episode = Some(Episode { id: episode_id, kind, is_fraud });
+        Payment { id, card, merchant, country, amount: round_to_cents(amount), channel, episode }
     }
 
     /// Index into `CATEGORIES`.
@@ -231,11 +195,7 @@ impl Background {
     fn busy_card(&self, config: &PaymentsConfig, id: u64) -> u64 {
         let bits = self.card.at(id);
         let cards = config.card_count as u32;
-        let among = if below(high(bits), 5) == 0 {
-            (cards / 20).max(1)
-        } else {
-            cards
-        };
+        let among = if below(high(bits), 5) == 0 { (cards / 20).max(1) } else { cards };
         below(low(bits), among).into()
     }
 
@@ -277,12 +237,7 @@ fn weighted_country(bits: u32) -> u32 {
 /// A country on another continent.
 fn overseas(from: u32, bits: u32) -> u32 {
     let continent = COUNTRIES[from as usize].continent;
-    let others = || {
-        (0..)
-            .zip(&COUNTRIES)
-            .filter(|(_, country)| country.continent != continent)
-            .map(|(index, _)| index)
-    };
+    let others = || (0..).zip(&COUNTRIES).filter(|(_, country)| country.continent != continent).map(|(index, _)| index);
     let pick = below(bits, others().count() as u32);
     others().nth(pick as usize).unwrap_or(from)
 }
@@ -341,17 +296,7 @@ mod tests {
     /// A column's texts are picked by the place of the variant: an enum in another order than its texts would mislabel rows.
     #[test]
     fn variants_are_in_the_order_of_their_texts() {
-        assert!(
-            Channel::ALL
-                .iter()
-                .enumerate()
-                .all(|(index, channel)| index == *channel as usize)
-        );
-        assert!(
-            EpisodeKind::ALL
-                .iter()
-                .enumerate()
-                .all(|(index, kind)| index == *kind as usize)
-        );
+        assert!(Channel::ALL.iter().enumerate().all(|(index, channel)| index == *channel as usize));
+        assert!(EpisodeKind::ALL.iter().enumerate().all(|(index, kind)| index == *kind as usize));
     }
 }

@@ -82,9 +82,7 @@ pub(super) struct Planner {
 
 impl Planner {
     pub(super) fn new(config: &PaymentsConfig) -> Self {
-        Self {
-            episodes: Draws::new(config.seed, "payments.episodes"),
-        }
+        Self { episodes: Draws::new(config.seed, "payments.episodes") }
     }
 
     pub(super) fn plan(&self, block: u64, config: &PaymentsConfig) -> Plan {
@@ -119,11 +117,8 @@ fn plan_episode(
     // At very high rates the gaps shrink until the episode fits into half of its block.
     let gap_events_max = BLOCK_EVENTS / 2 / u64::from(count);
     let gap_events = |index: u32| {
-        let gap_ms = gap_ms_min
-            + u64::from(below(
-                high(draws.at(2 + u64::from(index))),
-                (gap_ms_max - gap_ms_min) as u32,
-            ));
+        let gap_ms =
+            gap_ms_min + u64::from(below(high(draws.at(2 + u64::from(index))), (gap_ms_max - gap_ms_min) as u32));
         (gap_ms * config.events_per_second / 1_000).clamp(1, gap_events_max)
     };
     let span_events: u64 = (1..count).map(gap_events).sum();
@@ -142,17 +137,7 @@ fn plan_episode(
     if event < block_first + BLOCK_EVENTS {
         let bits = draws.at(2 + u64::from(count));
         for (index, event) in (0..).zip(events) {
-            acts.insert(
-                event,
-                Act {
-                    episode_id,
-                    kind,
-                    card,
-                    index,
-                    count,
-                    bits,
-                },
-            );
+            acts.insert(event, Act { episode_id, kind, card, index, count, bits });
         }
     }
 }

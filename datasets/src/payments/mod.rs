@@ -116,25 +116,15 @@ impl PaymentsGenerator {
             1 => timestamp(payments.map(|payment| self.config.event_time_ms(payment.id))),
             2 => int64(payments.map(|payment| payment.card as i64)),
             3 => int64(payments.map(|payment| payment.merchant as i64)),
-            4 => self
-                .categories
-                .pick(payments.map(|payment| self.background.category(payment.merchant))),
+            4 => self.categories.pick(payments.map(|payment| self.background.category(payment.merchant))),
             5 => self.countries.pick(payments.map(|payment| payment.country)),
             6 => Arc::new(Float64Array::from_iter_values(payments.map(|payment| payment.amount))),
             7 => self.channels.pick(payments.map(|payment| payment.channel as u32)),
-            8 => {
-                Arc::new(BooleanArray::from_iter(payments.map(|payment| {
-                    Some(payment.episode.is_some_and(|episode| episode.is_fraud))
-                })))
-            }
-            9 => Arc::new(
-                payments
-                    .map(|payment| payment.episode.map(|episode| episode.id))
-                    .collect::<Int64Array>(),
-            ),
-            _ => self
-                .kinds
-                .pick_optional(payments.map(|payment| payment.episode.map(|episode| episode.kind as u32))),
+            8 => Arc::new(BooleanArray::from_iter(
+                payments.map(|payment| Some(payment.episode.is_some_and(|episode| episode.is_fraud))),
+            )),
+            9 => Arc::new(payments.map(|payment| payment.episode.map(|episode| episode.id)).collect::<Int64Array>()),
+            _ => self.kinds.pick_optional(payments.map(|payment| payment.episode.map(|episode| episode.kind as u32))),
         }
     }
 }
@@ -178,8 +168,7 @@ impl Generator for PaymentsGenerator {
     }
 
     fn event_time_ms_min(&self, first_event: u64) -> i64 {
-        self.config
-            .event_time_ms(self.order.group_start(first_event.min(EVENT_COUNT_MAX)))
+        self.config.event_time_ms(self.order.group_start(first_event.min(EVENT_COUNT_MAX)))
     }
 
     fn batch(&self, events: Range<u64>, projection: Option<&[usize]>) -> Result<RecordBatch> {
@@ -190,8 +179,6 @@ impl Generator for PaymentsGenerator {
             });
         }
         let payments = self.payments(events);
-        project(schema(), projection, payments.len(), |index| {
-            self.column(&payments, index)
-        })
+        project(schema(), projection, payments.len(), |index| self.column(&payments, index))
     }
 }

@@ -30,17 +30,13 @@ fn rows(batch: &RecordBatch) -> Vec<Row> {
     let number = |column: &str, row| batch[column].as_primitive::<Int64Type>().value(row);
     (0..batch.num_rows())
         .map(|row| Row {
-            time_ms: batch["event_time"]
-                .as_primitive::<TimestampMillisecondType>()
-                .value(row),
+            time_ms: batch["event_time"].as_primitive::<TimestampMillisecondType>().value(row),
             card: number("card", row),
             country: text("country", row),
             amount: batch["amount"].as_primitive::<Float64Type>().value(row),
             channel: text("channel", row),
             is_fraud: batch["is_fraud"].as_boolean().value(row),
-            episode: batch["episode_id"]
-                .is_valid(row)
-                .then(|| (number("episode_id", row), text("episode_kind", row))),
+            episode: batch["episode_id"].is_valid(row).then(|| (number("episode_id", row), text("episode_kind", row))),
         })
         .collect()
 }
@@ -73,10 +69,7 @@ fn episodes_are_what_their_labels_say() {
     let all = rows(&generator.batch(0..8 * BLOCK_EVENTS, None).expect("a batch"));
     let mut episodes: BTreeMap<i64, Vec<Row>> = BTreeMap::new();
     for row in &all {
-        assert!(
-            row.amount >= 0.5 && (row.amount * 100.0 - (row.amount * 100.0).round()).abs() < 1e-6,
-            "{row:?}"
-        );
+        assert!(row.amount >= 0.5 && (row.amount * 100.0 - (row.amount * 100.0).round()).abs() < 1e-6, "{row:?}");
         assert!(row.episode.is_some() || !row.is_fraud, "{row:?}");
         if let Some((id, _)) = &row.episode {
             episodes.entry(*id).or_default().push(row.clone());
@@ -87,13 +80,9 @@ fn episodes_are_what_their_labels_say() {
         let kind = rows[0].episode.as_ref().expect("collected by it").1.as_str();
         *kinds.entry(kind.to_owned()).or_default() += 1;
         let span_ms = rows[rows.len() - 1].time_ms - rows[0].time_ms;
+        assert!(rows.len() > 1 && rows.iter().any(|row| row.is_fraud), "episode {id}: {rows:?}");
         assert!(
-            rows.len() > 1 && rows.iter().any(|row| row.is_fraud),
-            "episode {id}: {rows:?}"
-        );
-        assert!(
-            rows.iter()
-                .all(|row| row.card == rows[0].card && row.episode == rows[0].episode),
+            rows.iter().all(|row| row.card == rows[0].card && row.episode == rows[0].episode),
             "episode {id}: {rows:?}"
         );
         assert!((1..=300_000).contains(&span_ms), "episode {id} takes {span_ms} ms");
@@ -112,29 +101,16 @@ fn episodes_are_what_their_labels_say() {
         };
         assert!(holds, "episode {id} ({kind}): {rows:#?}");
     }
-    assert!(
-        EpisodeKind::ALL
-            .iter()
-            .all(|kind| kinds.get(kind.name()).is_some_and(|&count| count > 50)),
-        "{kinds:?}"
-    );
+    assert!(EpisodeKind::ALL.iter().all(|kind| kinds.get(kind.name()).is_some_and(|&count| count > 50)), "{kinds:?}");
     let share = all.iter().filter(|row| row.episode.is_some()).count() as f64 / all.len() as f64;
-    assert!(
-        (0.004..0.006).contains(&share),
-        "{share} of the payments are in episodes"
-    );
+    assert!((0.004..0.006).contains(&share), "{share} of the payments are in episodes");
 }
 
 /// Honest cards never travel impossibly, though they do travel: else a correct pattern would be called a false alarm.
 #[test]
 fn honest_cards_travel_possibly() {
     // Few cards and a low rate, so that each is seen on many days.
-    let config = PaymentsConfig {
-        events_per_second: 1,
-        card_count: 50,
-        episode_share: 0.0,
-        ..Default::default()
-    };
+    let config = PaymentsConfig { events_per_second: 1, card_count: 50, episode_share: 0.0, ..Default::default() };
     let mut last: BTreeMap<i64, Row> = BTreeMap::new();
     let mut journeys = 0;
     for row in rows(&generator(config).batch(0..86_400 * 20, None).expect("a batch")) {
@@ -142,10 +118,7 @@ fn honest_cards_travel_possibly() {
         if row.channel == "online" {
             continue;
         }
-        if let Some(before) = last
-            .insert(row.card, row.clone())
-            .filter(|before| before.country != row.country)
-        {
+        if let Some(before) = last.insert(row.card, row.clone()).filter(|before| before.country != row.country) {
             journeys += 1;
             assert!(row.time_ms - before.time_ms >= 8 * 3_600_000, "{before:?} then {row:?}");
         }
@@ -158,12 +131,7 @@ fn honest_cards_travel_possibly() {
 fn extremes_hold() {
     for events_per_second in [1, 1_000_000_000] {
         for (card_count, episode_share) in [(1, 0.2), (1 << 31, 0.2), (100, 0.0)] {
-            let config = PaymentsConfig {
-                events_per_second,
-                card_count,
-                episode_share,
-                ..Default::default()
-            };
+            let config = PaymentsConfig { events_per_second, card_count, episode_share, ..Default::default() };
             let generator = generator(config);
             let batch = generator.batch(0..BLOCK_EVENTS, None).expect("a batch");
             assert_eq!(batch.num_rows() as u64, BLOCK_EVENTS);

@@ -119,9 +119,7 @@ mod tests {
 
     /// Seconds since midnight: no series goes back over midnight, or by more than half a day.
     fn time_of_day_s(timestamp: &str) -> i64 {
-        timestamp[11..]
-            .split(':')
-            .fold(0, |seconds, part| seconds * 60 + part.parse::<i64>().expect("a number"))
+        timestamp[11..].split(':').fold(0, |seconds, part| seconds * 60 + part.parse::<i64>().expect("a number"))
     }
 
     /// Each series is readable, labelled within its own time, no more out of order than it says, and its origin is on record.
@@ -134,31 +132,18 @@ mod tests {
             let timestamps: Vec<&str> = lines
                 .map(|line| {
                     let (timestamp, value) = line.split_once(',').expect("two columns");
-                    assert!(
-                        value.parse::<f64>().is_ok_and(f64::is_finite),
-                        "{}: {line}",
-                        series.name
-                    );
+                    assert!(value.parse::<f64>().is_ok_and(f64::is_finite), "{}: {line}", series.name);
                     timestamp
                 })
                 .collect();
-            let disorder_s = timestamps
-                .windows(2)
-                .map(|pair| time_of_day_s(pair[0]) - time_of_day_s(pair[1]));
-            let disorder_s = if timestamps.is_sorted() {
-                0
-            } else {
-                disorder_s.filter(|&lag| lag < 12 * 3_600).max().unwrap_or(0)
-            };
+            let disorder_s = timestamps.windows(2).map(|pair| time_of_day_s(pair[0]) - time_of_day_s(pair[1]));
+            let disorder_s =
+                if timestamps.is_sorted() { 0 } else { disorder_s.filter(|&lag| lag < 12 * 3_600).max().unwrap_or(0) };
             assert_eq!(disorder_s, i64::from(series.disorder_s), "{}", series.name);
             let windows = series.anomaly_windows();
             assert!(!windows.is_empty(), "{}", series.name);
             for (first, last) in &windows {
-                assert!(
-                    timestamps.contains(&first.as_str()) && timestamps.contains(&last.as_str()),
-                    "{}",
-                    series.name
-                );
+                assert!(timestamps.contains(&first.as_str()) && timestamps.contains(&last.as_str()), "{}", series.name);
             }
         }
         assert!(SOURCE.contains("numenta/NAB") && LICENCE.contains("Permission is hereby granted"));

@@ -49,12 +49,7 @@ impl TelemetryConfig {
         validate_range(NAME, "machine-count", self.machine_count, 1..=1 << 31)?;
         // A day at most, so that no event time overflows.
         validate_range(NAME, "interval-ms", self.interval_ms, 1..=86_400_000)?;
-        validate_range(
-            NAME,
-            "service-period-readings",
-            self.service_period_readings,
-            100..=1 << 30,
-        )?;
+        validate_range(NAME, "service-period-readings", self.service_period_readings, 100..=1 << 30)?;
         validate_range(NAME, "fault-share", self.fault_share, 0.0..=1.0)?;
         validate_base(NAME, self.event_count, self.base_time_ms)?;
         Order::new(NAME, self.out_of_order_group_size)
@@ -64,10 +59,8 @@ impl TelemetryConfig {
     #[inline]
     pub(super) fn event_time_ms(&self, id: u64) -> i64 {
         let (machine, tick) = (id % self.machine_count, id / self.machine_count);
-        let since_base_ms = tick
-            .saturating_mul(self.interval_ms)
-            .saturating_add(machine * self.interval_ms / self.machine_count);
-        self.base_time_ms
-            .saturating_add(i64::try_from(since_base_ms).unwrap_or(i64::MAX))
+        let since_base_ms =
+            tick.saturating_mul(self.interval_ms).saturating_add(machine * self.interval_ms / self.machine_count);
+        self.base_time_ms.saturating_add(i64::try_from(since_base_ms).unwrap_or(i64::MAX))
     }
 }

@@ -22,13 +22,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Spike,
-        Self::Drift,
-        Self::StuckSensor,
-        Self::BearingWear,
-        Self::Dropout,
-    ];
+    pub const ALL: [Self; 5] = [Self::Spike, Self::Drift, Self::StuckSensor, Self::BearingWear, Self::Dropout];
 
     /// The text in the column `fault_kind`.
     pub fn name(self) -> &'static str {
@@ -72,17 +66,12 @@ pub(super) struct Faults {
 
 impl Faults {
     pub(super) fn new(config: &TelemetryConfig) -> Self {
-        Self {
-            draws: Draws::new(config.seed, "telemetry.faults"),
-        }
+        Self { draws: Draws::new(config.seed, "telemetry.faults") }
     }
 
     /// The fault that the machine has at its reading number `tick`.
     pub(super) fn at(&self, config: &TelemetryConfig, machine: u64, tick: u64) -> Option<Fault> {
-        let (period, place) = (
-            tick / config.service_period_readings,
-            tick % config.service_period_readings,
-        );
+        let (period, place) = (tick / config.service_period_readings, tick % config.service_period_readings);
         let number = period * config.machine_count + machine;
         let what = self.draws.at(number * 4);
         if unit(high(what)) >= config.fault_share {
@@ -99,13 +88,7 @@ impl Faults {
         };
         let is_on = (u64::from(start)..u64::from(start + readings)).contains(&place);
         let start_tick = tick - place + u64::from(start);
-        is_on.then(|| Fault {
-            id: number as i64,
-            kind,
-            start_tick,
-            readings,
-            bits: self.draws.at(number * 4 + 2),
-        })
+        is_on.then(|| Fault { id: number as i64, kind, start_tick, readings, bits: self.draws.at(number * 4 + 2) })
     }
 }
 
@@ -118,11 +101,7 @@ impl Fault {
     /// The readings under a fault that adds to them.
     pub(super) fn disturb(&self, mut sensors: Sensors, tick: u64) -> Sensors {
         let strength = 0.6 + 0.8 * unit(low(self.bits));
-        let sign = if below(low(self.bits.rotate_left(7)), 2) == 0 {
-            1.0
-        } else {
-            -1.0
-        };
+        let sign = if below(low(self.bits.rotate_left(7)), 2) == 0 { 1.0 } else { -1.0 };
         match self.kind {
             FaultKind::Spike => match below(high(self.bits), 4) {
                 0 => sensors.temperature_c += 35.0 * strength,

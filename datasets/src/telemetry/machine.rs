@@ -41,11 +41,7 @@ impl Machines {
         let noise = self.noise.of(machine);
         let fast = |sensor: u64| normal(noise.at(tick * 8 + sensor));
         // Load: two humps a working day, little at the weekend, and what the orders of the hour bring.
-        let workday = if (time_ms.div_euclid(DAY_MS) + 3).rem_euclid(7) < 5 {
-            1.0
-        } else {
-            0.35
-        };
+        let workday = if (time_ms.div_euclid(DAY_MS) + 3).rem_euclid(7) < 5 { 1.0 } else { 0.35 };
         let hump = 0.5 + 0.5 * sine_of_turn(days * 2.0 + 0.1 * shift - 0.25);
         let load = ((0.35 + 0.5 * hump) * workday + 0.05 * slow(noise, tick, 5)).clamp(0.05, 1.0);
         let ambient_c = 21.0 + 4.0 * sine_of_turn(days - 0.4) + slow(noise, tick, 6);

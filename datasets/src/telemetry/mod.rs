@@ -89,12 +89,7 @@ impl TelemetryGenerator {
 
     fn column(&self, readings: &[Reading], index: usize) -> ArrayRef {
         let sensor = |value: fn(&Sensors) -> f64| -> ArrayRef {
-            Arc::new(
-                readings
-                    .iter()
-                    .map(|reading| reading.sensors.as_ref().map(value))
-                    .collect::<Float64Array>(),
-            )
+            Arc::new(readings.iter().map(|reading| reading.sensors.as_ref().map(value)).collect::<Float64Array>())
         };
         let readings = readings.iter();
         match index {
@@ -105,17 +100,9 @@ impl TelemetryGenerator {
             4 => sensor(|sensors| sensors.pressure_bar),
             5 => sensor(|sensors| sensors.speed_rpm),
             6 => sensor(|sensors| sensors.power_kw),
-            7 => Arc::new(BooleanArray::from_iter(
-                readings.map(|reading| Some(reading.fault.is_some())),
-            )),
-            8 => Arc::new(
-                readings
-                    .map(|reading| reading.fault.map(|fault| fault.id))
-                    .collect::<Int64Array>(),
-            ),
-            _ => self
-                .kinds
-                .pick_optional(readings.map(|reading| reading.fault.map(|fault| fault.kind as u32))),
+            7 => Arc::new(BooleanArray::from_iter(readings.map(|reading| Some(reading.fault.is_some())))),
+            8 => Arc::new(readings.map(|reading| reading.fault.map(|fault| fault.id)).collect::<Int64Array>()),
+            _ => self.kinds.pick_optional(readings.map(|reading| reading.fault.map(|fault| fault.kind as u32))),
         }
     }
 }
@@ -158,8 +145,7 @@ impl Generator for TelemetryGenerator {
     }
 
     fn event_time_ms_min(&self, first_event: u64) -> i64 {
-        self.config
-            .event_time_ms(self.order.group_start(first_event.min(EVENT_COUNT_MAX)))
+        self.config.event_time_ms(self.order.group_start(first_event.min(EVENT_COUNT_MAX)))
     }
 
     fn batch(&self, events: Range<u64>, projection: Option<&[usize]>) -> Result<RecordBatch> {
@@ -170,8 +156,6 @@ impl Generator for TelemetryGenerator {
             });
         }
         let readings: Vec<Reading> = self.order.ids(events).map(|id| self.reading(id)).collect();
-        project(schema(), projection, readings.len(), |index| {
-            self.column(&readings, index)
-        })
+        project(schema(), projection, readings.len(), |index| self.column(&readings, index))
     }
 }

@@ -38,14 +38,18 @@ pub(super) fn open(location: &str) -> Result<impl CheckpointStore + use<>> {
     let handle = runtime.handle().clone();
     // The command ends soon; its runtime ends with the process.
     std::mem::forget(runtime);
-    let exists = location.contains("://") || std::path::Path::new(location).exists();
+    let nothing = || {
+        Error::usage(format!("there are no checkpoints in `{location}`; `eagre run --state {location}` writes them"))
+    };
+    // Opening makes the folder, and looking must not.
+    if !location.contains("://") && !std::path::Path::new(location).exists() {
+        return Err(nothing());
+    }
     let environment =
         eagre_connectors::Environment { runtime: Some(handle), ..eagre_connectors::Environment::new("checkpoint") };
     let store = eagre_connectors::ObjectCheckpointStore::open(location, &environment)?;
-    if !exists || checkpoint::list(&store)?.is_empty() {
-        return Err(Error::usage(format!(
-            "there are no checkpoints in `{location}`; `eagre run --state {location}` writes them"
-        )));
+    if checkpoint::list(&store)?.is_empty() {
+        return Err(nothing());
     }
     Ok(store)
 }
@@ -83,8 +87,12 @@ pub(super) fn run(command: CheckpointCommand) -> Result<()> {
             let store = open(&args.state.state)?;
             let id =
                 args.checkpoint.ok_or_else(|| Error::usage("which checkpoint? `eagre checkpoint list` shows them"))?;
+            let newest = checkpoint::list(&store)?.last() == Some(&id);
             drop_checkpoint(&store, id)?;
             println!("dropped checkpoint {id}");
+            if newest {
+                println!("it was the newest: what sinks have published with it stays, and will be written again");
+            }
             Ok(())
         }
     }

@@ -38,10 +38,7 @@ pub(crate) struct BitValues<T: ArrowPrimitiveType> {
 
 impl<T: ArrowPrimitiveType<Native: Bits>> BitValues<T> {
     pub(crate) fn new(operation: BitOperation) -> Self {
-        Self {
-            entries: Vec::new(),
-            operation,
-        }
+        Self { entries: Vec::new(), operation }
     }
 
     fn take_in(&mut self, slot: u32, value: T::Native, weight: i64, count: i64) {
@@ -66,9 +63,8 @@ impl<T: ArrowPrimitiveType<Native: Bits>> Accumulators for BitValues<T> {
 
     fn update(&mut self, slots: &[u32], args: &[ArrayRef], rows: RowInfo<'_>) -> Result<()> {
         let values = natives::<T::Native>(&args[0], &T::DATA_TYPE)?;
-        Selection::of(args, rows).each(slots.len(), |row, weight| {
-            self.take_in(slots[row], values[row], weight, weight)
-        });
+        Selection::of(args, rows)
+            .each(slots.len(), |row, weight| self.take_in(slots[row], values[row], weight, weight));
         Ok(())
     }
 
@@ -87,10 +83,7 @@ impl<T: ArrowPrimitiveType<Native: Bits>> Accumulators for BitValues<T> {
     fn state(&mut self, slots: Slots<'_>) -> Result<Vec<ArrayRef>> {
         let values = slots.gather(&self.entries, |(value, _)| value);
         let values = PrimitiveArray::<T>::new(values.into(), None);
-        Ok(vec![
-            Arc::new(values),
-            counts(slots.gather(&self.entries, |(_, rows)| rows)),
-        ])
+        Ok(vec![Arc::new(values), counts(slots.gather(&self.entries, |(_, rows)| rows))])
     }
 
     fn evaluate(&mut self, slots: Slots<'_>) -> Result<ArrayRef> {
@@ -122,12 +115,7 @@ impl<T: ArrowPrimitiveType<Native: Bits>> BitCounts<T> {
 
     /// `bit_and`, or `bit_or`.
     pub(crate) fn new(and: bool) -> Self {
-        Self {
-            rows: Vec::new(),
-            ones: Vec::new(),
-            and,
-            native: std::marker::PhantomData,
-        }
+        Self { rows: Vec::new(), ones: Vec::new(), and, native: std::marker::PhantomData }
     }
 
     /// The type of the first state column.
@@ -170,18 +158,14 @@ impl<T: ArrowPrimitiveType<Native: Bits>> Accumulators for BitCounts<T> {
             self.rows[slot] += count;
             let ones = lists.value(row);
             let into = &mut self.ones[slot * Self::WIDTH..][..Self::WIDTH];
-            into.iter_mut()
-                .zip(ones.as_primitive::<Int64Type>().values())
-                .for_each(|(into, ones)| *into += ones);
+            into.iter_mut().zip(ones.as_primitive::<Int64Type>().values()).for_each(|(into, ones)| *into += ones);
         }
         Ok(())
     }
 
     fn state(&mut self, slots: Slots<'_>) -> Result<Vec<ArrayRef>> {
         let mut ones = Vec::with_capacity(slots.count() * Self::WIDTH);
-        slots
-            .iter()
-            .for_each(|slot| ones.extend_from_slice(&self.ones[slot * Self::WIDTH..][..Self::WIDTH]));
+        slots.iter().for_each(|slot| ones.extend_from_slice(&self.ones[slot * Self::WIDTH..][..Self::WIDTH]));
         let ones = Arc::new(Int64Array::from(ones));
         let lists =
             FixedSizeListArray::try_new_with_length(Self::item(), Self::WIDTH as i32, ones, None, slots.count())?;
@@ -192,10 +176,7 @@ impl<T: ArrowPrimitiveType<Native: Bits>> Accumulators for BitCounts<T> {
         let result = |slot: usize| {
             let ones = &self.ones[slot * Self::WIDTH..][..Self::WIDTH];
             let is_set = |count: i64| if self.and { count == self.rows[slot] } else { count != 0 };
-            let word = ones
-                .iter()
-                .rev()
-                .fold(0_u64, |word, count| (word << 1) | u64::from(is_set(*count)));
+            let word = ones.iter().rev().fold(0_u64, |word, count| (word << 1) | u64::from(is_set(*count)));
             T::Native::from_words(&[word, 0, 0, 0])
         };
         let values: Vec<T::Native> = slots.iter().map(result).collect();
@@ -205,9 +186,7 @@ impl<T: ArrowPrimitiveType<Native: Bits>> Accumulators for BitCounts<T> {
 
     fn clear(&mut self, slots: Slots<'_>) {
         slots.fill(&mut self.rows, 0);
-        slots
-            .iter()
-            .for_each(|slot| self.ones[slot * Self::WIDTH..][..Self::WIDTH].fill(0));
+        slots.iter().for_each(|slot| self.ones[slot * Self::WIDTH..][..Self::WIDTH].fill(0));
     }
 
     fn state_bytes(&self) -> usize {

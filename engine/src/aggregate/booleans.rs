@@ -18,10 +18,7 @@ pub(crate) struct Booleans {
 impl Booleans {
     /// `bool_and`, or `bool_or`.
     pub(crate) fn new(and: bool) -> Self {
-        Self {
-            entries: Vec::new(),
-            and,
-        }
+        Self { entries: Vec::new(), and }
     }
 }
 

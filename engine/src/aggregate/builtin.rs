@@ -42,11 +42,7 @@ pub struct BuiltinRequest<'a> {
 pub fn builtin(request: &BuiltinRequest<'_>) -> Option<AggregateFunctionRef> {
     let (name, recipe) = recipe(request)?;
     Some(Arc::new(Builtin {
-        name: if request.distinct {
-            format!("{name}(DISTINCT)")
-        } else {
-            name.to_owned()
-        },
+        name: if request.distinct { format!("{name}(DISTINCT)") } else { name.to_owned() },
         recipe,
         return_field: Arc::clone(&request.return_field),
     }))
@@ -75,15 +71,9 @@ impl Recipe {
         retracts: bool,
         make: impl Fn() -> Result<A> + Send + Sync + 'static,
     ) -> Self {
-        let state = state
-            .into_iter()
-            .map(|(name, data_type, nullable)| Field::new(name, data_type, nullable))
-            .collect();
-        Self {
-            make: Box::new(move || Ok(Box::new(make()?))),
-            state,
-            retracts,
-        }
+        let state =
+            state.into_iter().map(|(name, data_type, nullable)| Field::new(name, data_type, nullable)).collect();
+        Self { make: Box::new(move || Ok(Box::new(make()?))), state, retracts }
     }
 }
 
@@ -127,65 +117,23 @@ fn recipe(request: &BuiltinRequest<'_>) -> Option<(&'static str, Recipe)> {
     let one = || argument.filter(|_| request.args.len() == 1);
     let retracting = request.retracting;
     let (name, distinct_matters, plain) = match request.name {
-        "count" => (
-            "count",
-            true,
-            Recipe::new(vec![("count", DataType::Int64, false)], true, Count::default),
-        ),
+        "count" => ("count", true, Recipe::new(vec![("count", DataType::Int64, false)], true, Count::default)),
         "sum" => ("sum", true, sum(one()?, result)?),
         "avg" | "mean" => ("avg", true, average(one()?, result)?),
         "min" => ("min", false, extreme(one()?, result, false, retracting)?),
         "max" => ("max", false, extreme(one()?, result, true, retracting)?),
         "first_value" => ("first_value", false, by_arrival(one()?, result, false, retracting)?),
         "last_value" => ("last_value", false, by_arrival(one()?, result, true, retracting)?),
-        "var" | "var_sample" | "var_samp" => (
-            "var",
-            true,
-            variance(
-                one()?,
-                result,
-                VarianceKind {
-                    sample: true,
-                    root: false,
-                },
-            )?,
-        ),
-        "var_pop" | "var_population" => (
-            "var_pop",
-            true,
-            variance(
-                one()?,
-                result,
-                VarianceKind {
-                    sample: false,
-                    root: false,
-                },
-            )?,
-        ),
-        "stddev" | "stddev_samp" => (
-            "stddev",
-            true,
-            variance(
-                one()?,
-                result,
-                VarianceKind {
-                    sample: true,
-                    root: true,
-                },
-            )?,
-        ),
-        "stddev_pop" => (
-            "stddev_pop",
-            true,
-            variance(
-                one()?,
-                result,
-                VarianceKind {
-                    sample: false,
-                    root: true,
-                },
-            )?,
-        ),
+        "var" | "var_sample" | "var_samp" => {
+            ("var", true, variance(one()?, result, VarianceKind { sample: true, root: false })?)
+        }
+        "var_pop" | "var_population" => {
+            ("var_pop", true, variance(one()?, result, VarianceKind { sample: false, root: false })?)
+        }
+        "stddev" | "stddev_samp" => {
+            ("stddev", true, variance(one()?, result, VarianceKind { sample: true, root: true })?)
+        }
+        "stddev_pop" => ("stddev_pop", true, variance(one()?, result, VarianceKind { sample: false, root: true })?),
         "bool_and" => ("bool_and", false, booleans(one()?, true)?),
         "bool_or" => ("bool_or", false, booleans(one()?, false)?),
         "bit_and" => ("bit_and", false, bits(one()?, result, BitOperation::And, retracting)?),
@@ -193,11 +141,7 @@ fn recipe(request: &BuiltinRequest<'_>) -> Option<(&'static str, Recipe)> {
         "bit_xor" => ("bit_xor", true, bits(one()?, result, BitOperation::Xor, retracting)?),
         _ => return None,
     };
-    if request.distinct && distinct_matters {
-        Some((name, distinct(one()?, plain)?))
-    } else {
-        Some((name, plain))
-    }
+    if request.distinct && distinct_matters { Some((name, distinct(one()?, plain)?)) } else { Some((name, plain)) }
 }
 
 fn distinct(argument: &DataType, inner: Recipe) -> Option<Recipe> {
@@ -206,17 +150,13 @@ fn distinct(argument: &DataType, inner: Recipe) -> Option<Recipe> {
     }
     let state = vec![("values", Distinct::state_type(argument), false)];
     let argument = argument.clone();
-    Some(Recipe::fallible(state, true, move || {
-        Distinct::new(argument.clone(), (inner.make)()?)
-    }))
+    Some(Recipe::fallible(state, true, move || Distinct::new(argument.clone(), (inner.make)()?)))
 }
 
 fn integers<N: Weighted>(sum_type: DataType, return_type: &DataType, finish: Finish) -> Recipe {
     let state = vec![("sum", sum_type.clone(), false), ("count", DataType::Int64, false)];
     let return_type = return_type.clone();
-    Recipe::new(state, true, move || {
-        IntegerSums::<N>::new(sum_type.clone(), return_type.clone(), finish.clone())
-    })
+    Recipe::new(state, true, move || IntegerSums::<N>::new(sum_type.clone(), return_type.clone(), finish.clone()))
 }
 
 fn float_state(sums: &[&'static str]) -> Vec<(&'static str, DataType, bool)> {
@@ -251,15 +191,10 @@ fn average(argument: &DataType, result: &DataType) -> Option<Recipe> {
     const HEADROOM_DIGITS: u8 = 13;
     match (argument, result) {
         (argument, Float64) if argument.is_integer() || argument.is_floating() => {
-            Some(Recipe::new(float_state(&["sum", "sum_low"]), true, || {
-                FloatSums::new(true)
-            }))
+            Some(Recipe::new(float_state(&["sum", "sum_low"]), true, || FloatSums::new(true)))
         }
         (Duration(_), Duration(_)) if argument == result => {
-            let finish = Finish::Average {
-                digits: 0,
-                quotient: result.clone(),
-            };
+            let finish = Finish::Average { digits: 0, quotient: result.clone() };
             Some(integers::<i64>(result.clone(), result, finish))
         }
         (
@@ -310,22 +245,12 @@ fn bits(argument: &DataType, result: &DataType, operation: BitOperation, retract
     macro_rules! bits {
         ($type:ty) => {
             if retracting && operation != BitOperation::Xor {
-                let state = vec![
-                    ("ones", BitCounts::<$type>::state_type(), false),
-                    ("count", DataType::Int64, false),
-                ];
-                Some(Recipe::new(state, true, move || {
-                    BitCounts::<$type>::new(operation == BitOperation::And)
-                }))
+                let state = vec![("ones", BitCounts::<$type>::state_type(), false), ("count", DataType::Int64, false)];
+                Some(Recipe::new(state, true, move || BitCounts::<$type>::new(operation == BitOperation::And)))
             } else {
-                let state = vec![
-                    ("value", result.clone(), false),
-                    ("count", DataType::Int64, false),
-                ];
+                let state = vec![("value", result.clone(), false), ("count", DataType::Int64, false)];
                 let retracts = operation == BitOperation::Xor;
-                Some(Recipe::new(state, retracts, move || {
-                    BitValues::<$type>::new(operation)
-                }))
+                Some(Recipe::new(state, retracts, move || BitValues::<$type>::new(operation)))
             }
         };
     }
@@ -341,9 +266,7 @@ fn multiset(result: &DataType, by_arrival: bool, last: bool) -> Option<Recipe> {
     }
     let state = vec![("values", Multisets::state_type(result, by_arrival), false)];
     let result = result.clone();
-    Some(Recipe::fallible(state, true, move || {
-        Multisets::new(result.clone(), by_arrival, last)
-    }))
+    Some(Recipe::fallible(state, true, move || Multisets::new(result.clone(), by_arrival, last)))
 }
 
 fn extreme(argument: &DataType, result: &DataType, max: bool, retracting: bool) -> Option<Recipe> {
@@ -360,9 +283,7 @@ fn extreme(argument: &DataType, result: &DataType, max: bool, retracting: bool) 
     let data_type = result.clone();
     macro_rules! primitive {
         ($native:ty) => {
-            Some(Recipe::new(state, false, move || {
-                PrimitiveExtremes::<$native>::new(data_type.clone(), max)
-            }))
+            Some(Recipe::new(state, false, move || PrimitiveExtremes::<$native>::new(data_type.clone(), max)))
         };
     }
     by_native! {
@@ -381,7 +302,5 @@ fn by_arrival(argument: &DataType, result: &DataType, last: bool, retracting: bo
     }
     let state = vec![("ordinal", DataType::UInt64, true), ("value", result.clone(), true)];
     let data_type = result.clone();
-    Some(Recipe::fallible(state, false, move || {
-        FirstLast::new(data_type.clone(), last)
-    }))
+    Some(Recipe::fallible(state, false, move || FirstLast::new(data_type.clone(), last)))
 }

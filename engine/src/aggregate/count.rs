@@ -32,10 +32,7 @@ impl Accumulators for Count {
     }
 
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
-        slots
-            .iter()
-            .zip(as_counts(&state[0]))
-            .for_each(|(slot, count)| self.counts[*slot as usize] += count);
+        slots.iter().zip(as_counts(&state[0])).for_each(|(slot, count)| self.counts[*slot as usize] += count);
         Ok(())
     }
 

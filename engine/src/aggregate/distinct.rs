@@ -65,29 +65,16 @@ impl Distinct {
 
     /// Adds `weights[i]` (one without weights) to the pair `(slots[i], values[i])`. No value is null.
     fn take_in(&mut self, slots: &[u32], values: &ArrayRef, weights: Option<&[i64]>) -> Result<()> {
-        let pairs = [
-            Arc::new(UInt32Array::from(slots.to_vec())) as ArrayRef,
-            Arc::clone(values),
-        ];
+        let pairs = [Arc::new(UInt32Array::from(slots.to_vec())) as ArrayRef, Arc::clone(values)];
         let mut touched = std::mem::take(&mut self.touched);
         self.pairs.intern(&pairs, slots.len(), &mut touched)?;
         for _ in self.entries.len()..self.pairs.slot_count() {
-            self.entries.push(Entry {
-                slot: 0,
-                weight: 0,
-                next: NONE,
-                previous: NONE,
-            });
+            self.entries.push(Entry { slot: 0, weight: 0, next: NONE, previous: NONE });
         }
         // Chain the new entries; each is first met at one of its rows.
         for index in 0..self.pairs.fresh().len() {
             let entry = self.pairs.fresh()[index] as usize;
-            self.entries[entry] = Entry {
-                slot: NONE,
-                weight: 0,
-                next: NONE,
-                previous: NONE,
-            };
+            self.entries[entry] = Entry { slot: NONE, weight: 0, next: NONE, previous: NONE };
         }
         let (mut changed_slots, mut changed_rows, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         let mut zeros = Vec::new();
@@ -112,10 +99,7 @@ impl Distinct {
         if !changed_slots.is_empty() {
             let values = take(values, &UInt32Array::from(changed_rows), None)?;
             let changes = weights.map(|_| Int64Array::from(changes));
-            let rows = RowInfo {
-                weights: changes.as_ref(),
-                ..RowInfo::default()
-            };
+            let rows = RowInfo { weights: changes.as_ref(), ..RowInfo::default() };
             self.inner.update(&changed_slots, &[values], rows)?;
         }
         zeros.sort_unstable();
@@ -127,12 +111,7 @@ impl Distinct {
 
     fn link(&mut self, entry: u32, slot: u32) {
         let head = std::mem::replace(&mut self.heads[slot as usize], entry);
-        self.entries[entry as usize] = Entry {
-            slot,
-            weight: 0,
-            next: head,
-            previous: NONE,
-        };
+        self.entries[entry as usize] = Entry { slot, weight: 0, next: head, previous: NONE };
         if head != NONE {
             self.entries[head as usize].previous = entry;
         }
@@ -140,9 +119,7 @@ impl Distinct {
 
     fn forget(&mut self, entries: &[u32]) {
         for entry in entries {
-            let Entry {
-                slot, next, previous, ..
-            } = self.entries[*entry as usize];
+            let Entry { slot, next, previous, .. } = self.entries[*entry as usize];
             match previous {
                 NONE => self.heads[slot as usize] = next,
                 previous => self.entries[previous as usize].next = next,
@@ -156,17 +133,12 @@ impl Distinct {
 
     fn chain(&self, slot: usize) -> impl Iterator<Item = u32> + '_ {
         let some = |entry: u32| (entry != NONE).then_some(entry);
-        std::iter::successors(some(self.heads[slot]), move |entry| {
-            some(self.entries[*entry as usize].next)
-        })
+        std::iter::successors(some(self.heads[slot]), move |entry| some(self.entries[*entry as usize].next))
     }
 }
 
 fn state_item(data_type: &DataType) -> Arc<Field> {
-    let fields = vec![
-        Field::new("value", data_type.clone(), true),
-        Field::new("weight", DataType::Int64, false),
-    ];
+    let fields = vec![Field::new("value", data_type.clone(), true), Field::new("weight", DataType::Int64, false)];
     Arc::new(Field::new("item", DataType::Struct(Fields::from(fields)), false))
 }
 
@@ -215,20 +187,9 @@ impl Accumulators for Distinct {
         let values = self.pairs.columns(Slots::Some(&entries))?.swap_remove(1);
         let weights = Int64Array::from_iter_values(entries.iter().map(|entry| self.entries[*entry as usize].weight));
         let item = state_item(&self.data_type);
-        let DataType::Struct(fields) = item.data_type() else {
-            unreachable!("made as a struct above")
-        };
-        let values = Arc::new(StructArray::try_new(
-            fields.clone(),
-            vec![values, Arc::new(weights)],
-            None,
-        )?);
-        Ok(vec![Arc::new(ListArray::try_new(
-            item,
-            OffsetBuffer::from_lengths(lengths),
-            values,
-            None,
-        )?)])
+        let DataType::Struct(fields) = item.data_type() else { unreachable!("made as a struct above") };
+        let values = Arc::new(StructArray::try_new(fields.clone(), vec![values, Arc::new(weights)], None)?);
+        Ok(vec![Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, None)?)])
     }
 
     fn evaluate(&mut self, slots: Slots<'_>) -> Result<ArrayRef> {

@@ -111,16 +111,11 @@ impl Accumulators for FirstLast {
     fn state(&mut self, slots: Slots<'_>) -> Result<Vec<ArrayRef>> {
         let valid = nulls(slots.gather(&self.seen, |seen| seen));
         let ordinals = slots.gather(&self.ordinals, |ordinal| ordinal);
-        Ok(vec![
-            Arc::new(UInt64Array::new(ordinals.into(), valid)),
-            self.evaluate(slots)?,
-        ])
+        Ok(vec![Arc::new(UInt64Array::new(ordinals.into(), valid)), self.evaluate(slots)?])
     }
 
     fn evaluate(&mut self, slots: Slots<'_>) -> Result<ArrayRef> {
-        let values = slots
-            .iter()
-            .map(|slot| self.seen[slot].then(|| self.values[slot].as_slice()));
+        let values = slots.iter().map(|slot| self.seen[slot].then(|| self.values[slot].as_slice()));
         decode_rows(&self.converter, &self.data_type, values, 0)
     }
 
@@ -150,11 +145,7 @@ pub(crate) fn decode_rows<'a>(
         columns.swap_remove(column)
     };
     // Dictionaries come back as plain values.
-    let values = if values.data_type() == data_type {
-        values
-    } else {
-        cast(&values, data_type)?
-    };
+    let values = if values.data_type() == data_type { values } else { cast(&values, data_type)? };
     if present.len() == rows.len() {
         return Ok(values);
     }

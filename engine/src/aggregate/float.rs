@@ -45,11 +45,7 @@ impl DoubleDouble {
 
     /// The nearest double. An overflow stays an infinity.
     fn value(self) -> f64 {
-        if self.high.is_finite() {
-            self.high + self.low
-        } else {
-            self.high
-        }
+        if self.high.is_finite() { self.high + self.low } else { self.high }
     }
 
     fn normal(self) -> Self {
@@ -60,21 +56,13 @@ impl DoubleDouble {
     fn square(self) -> Self {
         let product = self.high * self.high;
         let error = self.high.mul_add(self.high, -product) + 2.0 * self.high * self.low;
-        Self {
-            high: product,
-            low: error,
-        }
-        .normal()
+        Self { high: product, low: error }.normal()
     }
 
     fn divide(self, divisor: f64) -> Self {
         let quotient = self.high / divisor;
         let remainder = quotient.mul_add(-divisor, self.high) + self.low;
-        Self {
-            high: quotient,
-            low: remainder / divisor,
-        }
-        .normal()
+        Self { high: quotient, low: remainder / divisor }.normal()
     }
 
     fn subtract(self, other: Self) -> f64 {
@@ -100,11 +88,7 @@ struct Specials {
 impl Specials {
     #[cold]
     fn add(&mut self, slot: u32, value: f64, weight: i64) {
-        let kind = if value.is_nan() {
-            0
-        } else {
-            1 + usize::from(value < 0.0)
-        };
+        let kind = if value.is_nan() { 0 } else { 1 + usize::from(value < 0.0) };
         self.entry(slot)[kind] += weight;
     }
 
@@ -152,10 +136,7 @@ impl Specials {
         for (slot, bytes) in slots.iter().zip(column) {
             let Some(bytes) = bytes else { continue };
             if bytes.len() != 24 {
-                return Err(EngineError::bug(format!(
-                    "a state of special floats has {} bytes",
-                    bytes.len()
-                )));
+                return Err(EngineError::bug(format!("a state of special floats has {} bytes", bytes.len())));
             }
             let entry = self.entry(*slot);
             for (count, bytes) in entry.iter_mut().zip(bytes.chunks_exact(8)) {
@@ -192,11 +173,7 @@ struct SumEntry {
 
 impl FloatSums {
     pub(crate) fn new(average: bool) -> Self {
-        Self {
-            entries: Vec::new(),
-            specials: Specials::default(),
-            average,
-        }
+        Self { entries: Vec::new(), specials: Specials::default(), average }
     }
 }
 
@@ -318,11 +295,7 @@ impl VarianceEntry {
 
 impl Variances {
     pub(crate) fn new(kind: VarianceKind) -> Self {
-        Self {
-            entries: Vec::new(),
-            specials: Specials::default(),
-            kind,
-        }
+        Self { entries: Vec::new(), specials: Specials::default(), kind }
     }
 }
 
@@ -365,14 +338,8 @@ impl Accumulators for Variances {
         let count = as_counts(&state[4]);
         for (row, slot) in slots.iter().enumerate() {
             let entry = &mut self.entries[*slot as usize];
-            entry.sum.merge(DoubleDouble {
-                high: high[row],
-                low: low[row],
-            });
-            entry.squares.merge(DoubleDouble {
-                high: square_high[row],
-                low: square_low[row],
-            });
+            entry.sum.merge(DoubleDouble { high: high[row], low: low[row] });
+            entry.squares.merge(DoubleDouble { high: square_high[row], low: square_low[row] });
             entry.count += count[row];
         }
         self.specials.merge(slots, &state[5])
@@ -382,12 +349,8 @@ impl Accumulators for Variances {
         Ok(vec![
             Arc::new(Float64Array::from(slots.gather(&self.entries, |entry| entry.sum.high))),
             Arc::new(Float64Array::from(slots.gather(&self.entries, |entry| entry.sum.low))),
-            Arc::new(Float64Array::from(
-                slots.gather(&self.entries, |entry| entry.squares.high),
-            )),
-            Arc::new(Float64Array::from(
-                slots.gather(&self.entries, |entry| entry.squares.low),
-            )),
+            Arc::new(Float64Array::from(slots.gather(&self.entries, |entry| entry.squares.high))),
+            Arc::new(Float64Array::from(slots.gather(&self.entries, |entry| entry.squares.low))),
             counts(slots.gather(&self.entries, |entry| entry.count)),
             self.specials.state(slots),
         ])

@@ -65,12 +65,7 @@ struct Entry<N> {
 
 impl<N: Weighted> IntegerSums<N> {
     pub(crate) fn new(sum_type: DataType, return_type: DataType, finish: Finish) -> Self {
-        Self {
-            entries: Vec::new(),
-            sum_type,
-            return_type,
-            finish,
-        }
+        Self { entries: Vec::new(), sum_type, return_type, finish }
     }
 }
 
@@ -142,24 +137,14 @@ impl<N: Weighted> Accumulators for IntegerSums<N> {
                             entry.sum, self.sum_type
                         ),
                     };
-                    Ok(entry
-                        .sum
-                        .mul_checked(factor)
-                        .map_err(overflow)?
-                        .div_wrapping(N::from_weight(entry.count)))
+                    Ok(entry.sum.mul_checked(factor).map_err(overflow)?.div_wrapping(N::from_weight(entry.count)))
                 };
-                let averages = slots
-                    .gather(&self.entries, average)
-                    .into_iter()
-                    .collect::<Result<Vec<_>>>()?;
+                let averages = slots.gather(&self.entries, average).into_iter().collect::<Result<Vec<_>>>()?;
                 let averages = native_column(quotient, averages, nulls);
                 if averages.data_type() == &self.return_type {
                     return Ok(averages);
                 }
-                let options = CastOptions {
-                    safe: false,
-                    ..CastOptions::default()
-                };
+                let options = CastOptions { safe: false, ..CastOptions::default() };
                 Ok(cast_with_options(&averages, &self.return_type, &options)?)
             }
         }

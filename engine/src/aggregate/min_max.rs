@@ -25,21 +25,12 @@ pub(crate) struct PrimitiveExtremes<N> {
 
 impl<N: Words + ArrowNativeTypeOp> PrimitiveExtremes<N> {
     pub(crate) fn new(data_type: DataType, max: bool) -> Self {
-        Self {
-            values: Vec::new(),
-            seen: Vec::new(),
-            data_type,
-            max,
-        }
+        Self { values: Vec::new(), seen: Vec::new(), data_type, max }
     }
 
     /// What every value beats or equals.
     fn start(&self) -> N {
-        if self.max {
-            N::MIN_TOTAL_ORDER
-        } else {
-            N::MAX_TOTAL_ORDER
-        }
+        if self.max { N::MIN_TOTAL_ORDER } else { N::MAX_TOTAL_ORDER }
     }
 
     fn take_in(&mut self, slots: &[u32], values: &[N], selection: &Selection<'_>, better: impl Fn(N, N) -> bool) {
@@ -94,11 +85,7 @@ impl<N: Words + ArrowNativeTypeOp> Accumulators for PrimitiveExtremes<N> {
 
     fn evaluate(&mut self, slots: Slots<'_>) -> Result<ArrayRef> {
         let valid = nulls(slots.gather(&self.seen, |seen| seen));
-        Ok(native_column(
-            &self.data_type,
-            slots.gather(&self.values, |value| value),
-            valid,
-        ))
+        Ok(native_column(&self.data_type, slots.gather(&self.values, |value| value), valid))
     }
 
     fn clear(&mut self, slots: Slots<'_>) {
@@ -120,10 +107,7 @@ pub(crate) struct BooleanExtremes {
 
 impl BooleanExtremes {
     pub(crate) fn new(max: bool) -> Self {
-        Self {
-            values: Vec::new(),
-            max,
-        }
+        Self { values: Vec::new(), max }
     }
 }
 
@@ -178,26 +162,14 @@ pub(crate) struct ByteExtremes {
 
 impl ByteExtremes {
     pub(crate) fn new(data_type: DataType, max: bool) -> Self {
-        Self {
-            values: Vec::new(),
-            seen: Vec::new(),
-            bytes: 0,
-            data_type,
-            max,
-        }
+        Self { values: Vec::new(), seen: Vec::new(), bytes: 0, data_type, max }
     }
 
     #[inline]
     fn take_in(&mut self, slot: u32, value: &[u8]) {
         let slot = slot as usize;
         let best = &mut self.values[slot];
-        if self.seen[slot]
-            && (if self.max {
-                value <= best.as_slice()
-            } else {
-                value >= best.as_slice()
-            })
-        {
+        if self.seen[slot] && (if self.max { value <= best.as_slice() } else { value >= best.as_slice() }) {
             return;
         }
         self.bytes -= best.capacity();
@@ -226,9 +198,7 @@ impl Accumulators for ByteExtremes {
         macro_rules! each {
             ($array:expr) => {{
                 let array = $array;
-                selection.each(slots.len(), |row, _| {
-                    self.take_in(slots[row], array.value(row).as_ref())
-                });
+                selection.each(slots.len(), |row, _| self.take_in(slots[row], array.value(row).as_ref()));
             }};
         }
         match array.data_type() {

@@ -37,14 +37,7 @@ impl Multisets {
         if by_arrival {
             fields.insert(0, SortField::new(DataType::UInt64));
         }
-        Ok(Self {
-            sets: Vec::new(),
-            bytes: 0,
-            converter: RowConverter::new(fields)?,
-            data_type,
-            by_arrival,
-            last,
-        })
+        Ok(Self { sets: Vec::new(), bytes: 0, converter: RowConverter::new(fields)?, data_type, by_arrival, last })
     }
 
     /// The type of the state column.
@@ -119,38 +112,27 @@ impl Accumulators for Multisets {
         let (slots, entries) = flatten_lists(slots, &state[0]);
         let columns = &entries.columns()[..entries.num_columns() - 1];
         let weights = entries.columns()[entries.num_columns() - 1].as_primitive::<Int64Type>();
-        let rows = RowInfo {
-            weights: Some(weights),
-            ..RowInfo::default()
-        };
+        let rows = RowInfo { weights: Some(weights), ..RowInfo::default() };
         self.take_in(&slots, columns, &Selection::of(&[], rows))
     }
 
     fn state(&mut self, slots: Slots<'_>) -> Result<Vec<ArrayRef>> {
         let item = state_item(&self.data_type, self.by_arrival);
-        let DataType::Struct(fields) = item.data_type() else {
-            unreachable!("made as a struct above")
-        };
+        let DataType::Struct(fields) = item.data_type() else { unreachable!("made as a struct above") };
         let lengths: Vec<usize> = slots.iter().map(|slot| self.sets[slot].len()).collect();
         let entries = || slots.iter().flat_map(|slot| self.sets[slot].iter());
         let parser = self.converter.parser();
         let mut columns = if lengths.iter().all(|length| *length == 0) {
-            fields[..fields.len() - 1]
-                .iter()
-                .map(|field| new_empty_array(field.data_type()))
-                .collect()
+            fields[..fields.len() - 1].iter().map(|field| new_empty_array(field.data_type())).collect()
         } else {
-            self.converter
-                .convert_rows(entries().map(|(key, _)| parser.parse(key)))?
+            self.converter.convert_rows(entries().map(|(key, _)| parser.parse(key)))?
         };
         for (column, field) in columns.iter_mut().zip(fields) {
             if column.data_type() != field.data_type() {
                 *column = cast(column, field.data_type())?;
             }
         }
-        columns.push(Arc::new(Int64Array::from_iter_values(
-            entries().map(|(_, weight)| *weight),
-        )));
+        columns.push(Arc::new(Int64Array::from_iter_values(entries().map(|(_, weight)| *weight))));
         let values = Arc::new(StructArray::try_new(fields.clone(), columns, None)?);
         let offsets = OffsetBuffer::from_lengths(lengths);
         Ok(vec![Arc::new(ListArray::try_new(item, offsets, values, None)?)])
@@ -159,18 +141,10 @@ impl Accumulators for Multisets {
     fn evaluate(&mut self, slots: Slots<'_>) -> Result<ArrayRef> {
         let answer = |slot: usize| {
             let set = &self.sets[slot];
-            let mut present = set
-                .iter()
-                .filter(|(_, weight)| **weight > 0)
-                .map(|(key, _)| key.as_ref());
+            let mut present = set.iter().filter(|(_, weight)| **weight > 0).map(|(key, _)| key.as_ref());
             if self.last { present.next_back() } else { present.next() }
         };
-        decode_rows(
-            &self.converter,
-            &self.data_type,
-            slots.iter().map(answer),
-            usize::from(self.by_arrival),
-        )
+        decode_rows(&self.converter, &self.data_type, slots.iter().map(answer), usize::from(self.by_arrival))
     }
 
     fn clear(&mut self, slots: Slots<'_>) {

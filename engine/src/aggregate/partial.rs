@@ -82,11 +82,7 @@ pub(crate) fn merge_from(batches: &[RecordBatch]) -> Option<usize> {
 
 /// The greatest `name` in the metas, which all shards wrote at the same step.
 pub(crate) fn newest_time(metas: &[serde_json::Map<String, serde_json::Value>], name: &str) -> i64 {
-    metas
-        .iter()
-        .filter_map(|meta| meta.get(name)?.as_i64())
-        .max()
-        .unwrap_or(crate::time::WATERMARK_MIN)
+    metas.iter().filter_map(|meta| meta.get(name)?.as_i64()).max().unwrap_or(crate::time::WATERMARK_MIN)
 }
 
 /// Refuses a chunk that does not have the columns of `schema`: it was saved by another query or version.
@@ -96,11 +92,7 @@ pub(crate) fn check_chunk(
     schema: &arrow::datatypes::SchemaRef,
 ) -> Result<()> {
     let types = |schema: &arrow::datatypes::SchemaRef| {
-        schema
-            .fields()
-            .iter()
-            .map(|field| field.data_type().clone())
-            .collect::<Vec<_>>()
+        schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>()
     };
     let (found, wanted) = (types(&chunk.rows.schema()), types(schema));
     if found == wanted {

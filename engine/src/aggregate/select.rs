@@ -34,10 +34,7 @@ impl<'a> Selection<'a> {
                 });
             }
         }
-        Self {
-            valid,
-            weights: rows.weights.map(|weights| weights.values().as_ref()),
-        }
+        Self { valid, weights: rows.weights.map(|weights| weights.values().as_ref()) }
     }
 
     /// Whether every row counts once.
@@ -73,11 +70,7 @@ pub(crate) fn natives<N: ArrowNativeType>(array: &ArrayRef, data_type: &DataType
         | (Decimal256(_, a), Decimal256(_, b)) => a == b,
         (found, wanted) => found == wanted,
     };
-    Ok(if same {
-        native_values(array)
-    } else {
-        native_values(&cast(array, data_type)?)
-    })
+    Ok(if same { native_values(array) } else { native_values(&cast(array, data_type)?) })
 }
 
 /// The validity of a result column: `None` where all are valid.

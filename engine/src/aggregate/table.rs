@@ -33,9 +33,7 @@ impl GroupTable {
         self.keys.intern(keys, rows, &mut self.slots)?;
         if !self.keys.fresh().is_empty() {
             let count = self.keys.slot_count();
-            self.accumulators
-                .iter_mut()
-                .for_each(|accumulators| accumulators.resize(count));
+            self.accumulators.iter_mut().for_each(|accumulators| accumulators.resize(count));
         }
         Ok(())
     }
@@ -89,18 +87,13 @@ impl GroupTable {
 
     /// The results of `slots`, one column a call.
     pub(crate) fn results(&mut self, slots: Slots<'_>) -> Result<Vec<ArrayRef>> {
-        self.accumulators
-            .iter_mut()
-            .map(|accumulators| accumulators.evaluate(slots))
-            .collect()
+        self.accumulators.iter_mut().map(|accumulators| accumulators.evaluate(slots)).collect()
     }
 
     /// Empties the table, keeping its capacity.
     pub(crate) fn clear(&mut self) {
         let count = self.keys.slot_count();
-        self.accumulators
-            .iter_mut()
-            .for_each(|accumulators| accumulators.clear(Slots::First(count)));
+        self.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::First(count)));
         self.keys.clear();
     }
 
@@ -111,11 +104,7 @@ impl GroupTable {
 
     /// Bytes held, about.
     pub(crate) fn bytes(&self) -> usize {
-        let accumulators: usize = self
-            .accumulators
-            .iter()
-            .map(|accumulators| accumulators.state_bytes())
-            .sum();
+        let accumulators: usize = self.accumulators.iter().map(|accumulators| accumulators.state_bytes()).sum();
         self.keys.bytes() + accumulators + self.slots.capacity() * 4
     }
 }
@@ -161,19 +150,12 @@ pub(crate) fn state_fields(calls: &[AggregateCall]) -> Vec<Field> {
 /// The result columns of `calls`, named by function and position.
 pub(crate) fn result_fields(calls: &[AggregateCall]) -> Vec<Field> {
     let named = |(index, call): (usize, &AggregateCall)| {
-        call.function
-            .return_field()
-            .as_ref()
-            .clone()
-            .with_name(format!("{}_{index}", call.function.name()))
+        call.function.return_field().as_ref().clone().with_name(format!("{}_{index}", call.function.name()))
     };
     calls.iter().enumerate().map(named).collect()
 }
 
 /// The types of the first `count` columns from `first` on.
 pub(crate) fn types_of(schema: &SchemaRef, first: usize, count: usize) -> Vec<DataType> {
-    schema.fields()[first..first + count]
-        .iter()
-        .map(|field| field.data_type().clone())
-        .collect()
+    schema.fields()[first..first + count].iter().map(|field| field.data_type().clone()).collect()
 }

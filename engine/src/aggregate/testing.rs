@@ -43,9 +43,7 @@ pub(crate) fn input_schema() -> SchemaRef {
 
 pub(crate) fn delta_of(rows: &[Row], weighted: bool) -> Delta {
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampMillisecondArray::from_iter_values(
-            rows.iter().map(|row| row.ts),
-        )),
+        Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.ts))),
         Arc::new(rows.iter().map(|row| row.key).collect::<Int64Array>()),
         Arc::new(rows.iter().map(|row| row.value).collect::<Int64Array>()),
     ];
@@ -67,11 +65,7 @@ pub(crate) fn call(name: &str, args: &[usize], result: DataType, distinct: bool,
         retracting,
         return_field: Arc::new(Field::new(name, result, true)),
     };
-    AggregateCall {
-        function: builtin(&request).expect(name),
-        args: args.to_vec(),
-        filter: None,
-    }
+    AggregateCall { function: builtin(&request).expect(name), args: args.to_vec(), filter: None }
 }
 
 /// One call of every kind over the value; the first is `count(*)`.
@@ -98,13 +92,9 @@ pub(crate) fn calls(retracting: bool) -> Vec<AggregateCall> {
 /// What [`calls`] give over rows, as text.
 pub(crate) fn naive(rows: &[Row]) -> String {
     let mut multiset = BTreeMap::<(u64, Option<i64>), i64>::new();
-    rows.iter()
-        .for_each(|row| *multiset.entry((row.ordinal, row.value)).or_default() += row.weight);
+    rows.iter().for_each(|row| *multiset.entry((row.ordinal, row.value)).or_default() += row.weight);
     let rows: Vec<((u64, Option<i64>), i64)> = multiset.into_iter().filter(|(_, weight)| *weight != 0).collect();
-    let values = || {
-        rows.iter()
-            .filter_map(|((_, value), weight)| Some(((*value)?, *weight)))
-    };
+    let values = || rows.iter().filter_map(|((_, value), weight)| Some(((*value)?, *weight)));
     let text = |value: Option<i64>| value.map_or(String::new(), |value| value.to_string());
     let count: i64 = rows.iter().map(|(_, weight)| weight).sum();
     let present: i64 = values().map(|(_, weight)| weight).sum();
@@ -115,11 +105,7 @@ pub(crate) fn naive(rows: &[Row]) -> String {
     distinct.sort_unstable();
     distinct.dedup();
     let float = |value: f64| {
-        if present > 0 {
-            format!("{value:.6}")
-        } else {
-            String::new()
-        }
+        if present > 0 { format!("{value:.6}") } else { String::new() }
     };
     let mean = sum as f64 / present as f64;
     let deviation = (squares as f64 / present as f64 - mean * mean).max(0.0).sqrt();
@@ -135,11 +121,7 @@ pub(crate) fn naive(rows: &[Row]) -> String {
         float(deviation),
         text(rows.first().and_then(|((_, value), _)| *value)),
         text(rows.last().and_then(|((_, value), _)| *value)),
-        text(some(
-            values()
-                .filter(|(_, weight)| weight % 2 != 0)
-                .fold(0, |xor, (value, _)| xor ^ value),
-        )),
+        text(some(values().filter(|(_, weight)| weight % 2 != 0).fold(0, |xor, (value, _)| xor ^ value))),
         text(some(distinct.iter().fold(0, |or, value| or | value))),
     ]
     .join("|")
@@ -150,34 +132,31 @@ pub(crate) fn show(deltas: &[Delta]) -> Vec<(String, i64)> {
     let mut shown = Vec::new();
     for delta in deltas {
         let options = FormatOptions::default();
-        let columns: Vec<Box<dyn Fn(usize) -> String>> = delta
-            .batch
-            .columns()
-            .iter()
-            .map(|column| -> Box<dyn Fn(usize) -> String> {
-                match column.data_type() {
-                    DataType::Timestamp(..) => {
-                        let times = arrow::compute::cast(column, &DataType::Int64).expect("a timestamp");
-                        let times = times.as_primitive::<Int64Type>().clone();
-                        Box::new(move |row| times.value(row).to_string())
+        let columns: Vec<Box<dyn Fn(usize) -> String>> =
+            delta
+                .batch
+                .columns()
+                .iter()
+                .map(|column| -> Box<dyn Fn(usize) -> String> {
+                    match column.data_type() {
+                        DataType::Timestamp(..) => {
+                            let times = arrow::compute::cast(column, &DataType::Int64).expect("a timestamp");
+                            let times = times.as_primitive::<Int64Type>().clone();
+                            Box::new(move |row| times.value(row).to_string())
+                        }
+                        DataType::Float64 => {
+                            let values = column.as_primitive::<Float64Type>().clone();
+                            Box::new(move |row| {
+                                if values.is_null(row) { String::new() } else { format!("{:.6}", values.value(row)) }
+                            })
+                        }
+                        _ => {
+                            let formatter = ArrayFormatter::try_new(column.as_ref(), &options).expect("printable");
+                            Box::new(move |row| formatter.value(row).to_string())
+                        }
                     }
-                    DataType::Float64 => {
-                        let values = column.as_primitive::<Float64Type>().clone();
-                        Box::new(move |row| {
-                            if values.is_null(row) {
-                                String::new()
-                            } else {
-                                format!("{:.6}", values.value(row))
-                            }
-                        })
-                    }
-                    _ => {
-                        let formatter = ArrayFormatter::try_new(column.as_ref(), &options).expect("printable");
-                        Box::new(move |row| formatter.value(row).to_string())
-                    }
-                }
-            })
-            .collect();
+                })
+                .collect();
         for row in 0..delta.rows() {
             let text = columns.iter().map(|column| column(row)).collect::<Vec<_>>().join("|");
             shown.push((text, delta.weight(row)));
@@ -233,9 +212,7 @@ impl<'a> Pipeline<'a> {
                 .map(|shard| {
                     let mut operator = factory.create().expect("creates");
                     let owned = HashGroups::of_shard(shard, shards);
-                    operator
-                        .restore(&StateReader { chunks, metas, owned })
-                        .expect("restores");
+                    operator.restore(&StateReader { chunks, metas, owned }).expect("restores");
                     operator
                 })
                 .collect()
@@ -255,10 +232,7 @@ impl<'a> Pipeline<'a> {
                 let mut writer = StateWriter::default();
                 operator.save(kind, &mut writer).expect("saves");
                 for (table, rows) in writer.chunks {
-                    chunks.push(StateChunk {
-                        table: table.into(),
-                        rows,
-                    });
+                    chunks.push(StateChunk { table: table.into(), rows });
                 }
                 metas.push(writer.meta);
             }
@@ -270,42 +244,23 @@ impl<'a> Pipeline<'a> {
     /// One step: row `i` of the deltas goes to local shard `i mod n`, partial rows to the shard that owns their key.
     pub(crate) fn step(&mut self, deltas: &[Delta], watermark: i64) -> Vec<Delta> {
         let shards = self.locals.len();
-        let watermarks = Watermarks {
-            before: self.watermark,
-            after: watermark,
-        };
+        let watermarks = Watermarks { before: self.watermark, after: watermark };
         self.watermark = watermark;
-        let context = StepContext {
-            step: 1,
-            clock_ms: 0,
-            seed: 0,
-        };
+        let context = StepContext { step: 1, clock_ms: 0, seed: 0 };
         let mut exchanged: Vec<Vec<Delta>> = vec![Vec::new(); shards];
         for (shard, operator) in self.locals.iter_mut().enumerate() {
             let mine = |delta: &Delta| {
                 let rows = UInt32Array::from_iter_values(
                     (0..delta.rows() as u32).filter(|row| *row as usize % shards == shard),
                 );
-                if shards == 1 {
-                    delta.clone()
-                } else {
-                    delta.take(&rows).expect("takes")
-                }
+                if shards == 1 { delta.clone() } else { delta.take(&rows).expect("takes") }
             };
-            let input = Input {
-                ports: vec![deltas.iter().map(mine).collect()],
-                context: &context,
-                watermarks,
-            };
+            let input = Input { ports: vec![deltas.iter().map(mine).collect()], context: &context, watermarks };
             let mut out = Output::default();
             operator.step(input, &mut out).expect("steps");
             self.late.extend(out.late);
             for delta in out.deltas {
-                let keys: Vec<ArrayRef> = self
-                    .keys
-                    .iter()
-                    .map(|key| Arc::clone(delta.batch.column(*key)))
-                    .collect();
+                let keys: Vec<ArrayRef> = self.keys.iter().map(|key| Arc::clone(delta.batch.column(*key))).collect();
                 let mut hashes = Vec::new();
                 hash_columns(&keys, delta.rows(), &mut hashes).expect("hashes");
                 for (target, exchanged) in exchanged.iter_mut().enumerate() {
@@ -317,28 +272,16 @@ impl<'a> Pipeline<'a> {
         }
         let mut results = Vec::new();
         for (operator, deltas) in self.globals.iter_mut().zip(exchanged) {
-            let input = Input {
-                ports: vec![deltas],
-                context: &context,
-                watermarks,
-            };
+            let input = Input { ports: vec![deltas], context: &context, watermarks };
             let mut out = Output::default();
             operator.step(input, &mut out).expect("steps");
-            assert!(
-                out.deltas
-                    .iter()
-                    .all(|delta| !delta.is_empty() && delta.rows() <= crate::delta::DELTA_ROWS_MAX)
-            );
+            assert!(out.deltas.iter().all(|delta| !delta.is_empty() && delta.rows() <= crate::delta::DELTA_ROWS_MAX));
             results.extend(out.deltas);
         }
         results
     }
 
     pub(crate) fn state_rows(&self) -> usize {
-        self.locals
-            .iter()
-            .chain(&self.globals)
-            .map(|operator| operator.state_rows())
-            .sum()
+        self.locals.iter().chain(&self.globals).map(|operator| operator.state_rows()).sum()
     }
 }

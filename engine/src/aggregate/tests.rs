@@ -16,19 +16,9 @@ fn function(
     distinct: bool,
     retracting: bool,
 ) -> AggregateFunctionRef {
-    let args: Vec<FieldRef> = arg
-        .iter()
-        .map(|arg| Arc::new(Field::new("x", (*arg).clone(), true)))
-        .collect();
+    let args: Vec<FieldRef> = arg.iter().map(|arg| Arc::new(Field::new("x", (*arg).clone(), true))).collect();
     let return_field = Arc::new(Field::new("result", result, true));
-    builtin(&BuiltinRequest {
-        name,
-        args: &args,
-        distinct,
-        retracting,
-        return_field,
-    })
-    .expect(name)
+    builtin(&BuiltinRequest { name, args: &args, distinct, retracting, return_field }).expect(name)
 }
 
 /// Feeds rows in two parts to two sets of accumulators, merges them through their states, and evaluates three groups, the last empty.
@@ -43,24 +33,14 @@ fn check_rows(
         let weights = rows.weights.map(|weights| weights.slice(from, to - from));
         let filter = rows.filter.map(|filter| filter.slice(from, to - from));
         let ordinals = rows.ordinals.map(|ordinals| ordinals.slice(from, to - from));
-        let rows = RowInfo {
-            filter: filter.as_ref(),
-            weights: weights.as_ref(),
-            ordinals: ordinals.as_ref(),
-        };
+        let rows = RowInfo { filter: filter.as_ref(), weights: weights.as_ref(), ordinals: ordinals.as_ref() };
         accumulators.resize(3);
-        accumulators
-            .update(&slots[from..to], &[values.slice(from, to - from)], rows)
-            .expect("updates");
+        accumulators.update(&slots[from..to], &[values.slice(from, to - from)], rows).expect("updates");
     };
     let middle = slots.len() / 2;
     let mut at_once = function.create().expect("creates");
     whole(at_once.as_mut(), 0, slots.len());
-    assert_eq!(
-        &at_once.evaluate(Slots::First(3)).expect("evaluates"),
-        expected,
-        "{function:?} at once"
-    );
+    assert_eq!(&at_once.evaluate(Slots::First(3)).expect("evaluates"), expected, "{function:?} at once");
 
     let mut merged = function.create().expect("creates");
     merged.resize(3);
@@ -69,35 +49,20 @@ fn check_rows(
         whole(part.as_mut(), from, to);
         let state = part.state(Slots::Some(&[2, 0, 1])).expect("has a state");
         let types: Vec<_> = state.iter().map(|column| column.data_type().clone()).collect();
-        let fields: Vec<_> = function
-            .state_fields()
-            .iter()
-            .map(|field| field.data_type().clone())
-            .collect();
+        let fields: Vec<_> = function.state_fields().iter().map(|field| field.data_type().clone()).collect();
         assert_eq!(types, fields, "{function:?}");
         merged.merge(&[2, 0, 1], &state).expect("merges");
     }
-    assert_eq!(
-        &merged.evaluate(Slots::First(3)).expect("evaluates"),
-        expected,
-        "{function:?} merged"
-    );
+    assert_eq!(&merged.evaluate(Slots::First(3)).expect("evaluates"), expected, "{function:?} merged");
     let reversed = merged.evaluate(Slots::Some(&[2, 1, 0])).expect("evaluates");
     let indices = arrow::array::UInt32Array::from(vec![2, 1, 0]);
-    assert_eq!(
-        &reversed,
-        &arrow::compute::take(expected, &indices, None).expect("takes")
-    );
+    assert_eq!(&reversed, &arrow::compute::take(expected, &indices, None).expect("takes"));
 
     for accumulators in [&mut at_once, &mut merged] {
         accumulators.clear(Slots::Some(&[1]));
         accumulators.clear(Slots::First(3));
         whole(accumulators.as_mut(), 0, slots.len());
-        assert_eq!(
-            &accumulators.evaluate(Slots::First(3)).expect("evaluates"),
-            expected,
-            "{function:?} after a clear"
-        );
+        assert_eq!(&accumulators.evaluate(Slots::First(3)).expect("evaluates"), expected, "{function:?} after a clear");
     }
 }
 
@@ -121,23 +86,10 @@ fn integers_by_hand() {
     let int = DataType::Int64;
     let values = ints(&[Some(3), Some(10), None, Some(5), None, Some(3), Some(-4)]);
     let ordinals = UInt64Array::from(vec![9, 8, 7, 6, 5, 4, 3]);
-    let plain = RowInfo {
-        ordinals: Some(&ordinals),
-        ..RowInfo::default()
-    };
-    let filter = BooleanArray::from(vec![
-        Some(true),
-        Some(false),
-        Some(true),
-        Some(true),
-        Some(true),
-        None,
-        Some(false),
-    ]);
-    let filtered = RowInfo {
-        filter: Some(&filter),
-        ..plain
-    };
+    let plain = RowInfo { ordinals: Some(&ordinals), ..RowInfo::default() };
+    let filter =
+        BooleanArray::from(vec![Some(true), Some(false), Some(true), Some(true), Some(true), None, Some(false)]);
+    let filtered = RowInfo { filter: Some(&filter), ..plain };
     let (no, five) = (None, Some(5));
     // name, distinct, plain results of groups 0 and 1, filtered results
     let cases = [
@@ -172,11 +124,7 @@ fn weights_by_hand() {
     let values = ints(&[Some(3), Some(10), Some(5), Some(3), None, Some(-9), Some(10)]);
     let weights = Int64Array::from(vec![1, 1, 2, -1, 1, 0, -1]);
     let ordinals = UInt64Array::from(vec![1, 2, 3, 1, 4, 5, 2]);
-    let rows = RowInfo {
-        weights: Some(&weights),
-        ordinals: Some(&ordinals),
-        ..RowInfo::default()
-    };
+    let rows = RowInfo { weights: Some(&weights), ordinals: Some(&ordinals), ..RowInfo::default() };
     let cases = [
         ("count", false, [Some(2), Some(0), Some(0)]),
         ("sum", false, [Some(10), None, None]),
@@ -195,11 +143,7 @@ fn weights_by_hand() {
     let values = arrow::compute::take(&values, &indices, None).expect("takes");
     let weights = Int64Array::from_iter_values(keep.iter().map(|row| weights.value(*row)));
     let ordinals = UInt64Array::from_iter_values(keep.iter().map(|row| ordinals.value(*row)));
-    let rows = RowInfo {
-        weights: Some(&weights),
-        ordinals: Some(&ordinals),
-        ..rows
-    };
+    let rows = RowInfo { weights: Some(&weights), ordinals: Some(&ordinals), ..rows };
     for (name, distinct, expected) in cases {
         let function = function(name, Some(&int), int.clone(), distinct, true);
         check_rows(&function, &values, &[0, 1, 0, 0, 1, 1], rows, &ints(&expected));
@@ -237,29 +181,11 @@ fn floats_by_hand() {
         Some(f64::INFINITY),
     ]);
     let max = function("max", Some(&float), float.clone(), false, false);
-    check_rows(
-        &max,
-        &specials,
-        &SLOTS,
-        RowInfo::default(),
-        &floats(&[Some(f64::NAN), Some(f64::INFINITY), None]),
-    );
+    check_rows(&max, &specials, &SLOTS, RowInfo::default(), &floats(&[Some(f64::NAN), Some(f64::INFINITY), None]));
     let min = function("min", Some(&float), float.clone(), false, true);
-    check_rows(
-        &min,
-        &specials,
-        &SLOTS,
-        RowInfo::default(),
-        &floats(&[Some(f64::NEG_INFINITY), Some(5.0), None]),
-    );
+    check_rows(&min, &specials, &SLOTS, RowInfo::default(), &floats(&[Some(f64::NEG_INFINITY), Some(5.0), None]));
     let sum = function("sum", Some(&float), float.clone(), false, false);
-    check_rows(
-        &sum,
-        &specials,
-        &SLOTS,
-        RowInfo::default(),
-        &floats(&[Some(f64::NAN), Some(f64::INFINITY), None]),
-    );
+    check_rows(&sum, &specials, &SLOTS, RowInfo::default(), &floats(&[Some(f64::NAN), Some(f64::INFINITY), None]));
 }
 
 /// Taking back a NaN or an infinity heals a sum; a large value that comes and goes leaves the small ones.
@@ -270,62 +196,31 @@ fn a_sum_heals() {
     let back = floats(&[Some(f64::NAN), Some(1e300), Some(f64::INFINITY)]);
     let weights = Int64Array::from(vec![-1, -1, -1]);
     for (name, expected) in [("sum", 0.1 + 0.2), ("avg", (0.1 + 0.2) / 2.0)] {
-        let mut sums = function(name, Some(&float), float.clone(), false, true)
-            .create()
-            .expect("creates");
+        let mut sums = function(name, Some(&float), float.clone(), false, true).create().expect("creates");
         sums.resize(1);
-        sums.update(&[0; 5], std::slice::from_ref(&values), RowInfo::default())
-            .expect("updates");
-        let rows = RowInfo {
-            weights: Some(&weights),
-            ..RowInfo::default()
-        };
-        sums.update(&[0; 3], std::slice::from_ref(&back), rows)
-            .expect("updates");
-        let found = sums
-            .evaluate(Slots::First(1))
-            .expect("evaluates")
-            .as_primitive::<Float64Type>()
-            .value(0);
+        sums.update(&[0; 5], std::slice::from_ref(&values), RowInfo::default()).expect("updates");
+        let rows = RowInfo { weights: Some(&weights), ..RowInfo::default() };
+        sums.update(&[0; 3], std::slice::from_ref(&back), rows).expect("updates");
+        let found = sums.evaluate(Slots::First(1)).expect("evaluates").as_primitive::<Float64Type>().value(0);
         assert!((found - expected).abs() < 1e-15, "{name}: {found}");
     }
-    let mut variance = function("var_pop", Some(&float), float.clone(), false, true)
-        .create()
-        .expect("creates");
+    let mut variance = function("var_pop", Some(&float), float.clone(), false, true).create().expect("creates");
     variance.resize(1);
     let values = floats(&[Some(1e9 + 1.0), Some(1e9 + 3.0), Some(f64::NAN), Some(7e9)]);
-    variance
-        .update(&[0; 4], &[values], RowInfo::default())
-        .expect("updates");
+    variance.update(&[0; 4], &[values], RowInfo::default()).expect("updates");
     let weights = Int64Array::from(vec![-1, -1]);
-    let rows = RowInfo {
-        weights: Some(&weights),
-        ..RowInfo::default()
-    };
-    variance
-        .update(&[0; 2], &[floats(&[Some(f64::NAN), Some(7e9)])], rows)
-        .expect("updates");
-    assert_eq!(
-        &variance.evaluate(Slots::First(1)).expect("evaluates"),
-        &floats(&[Some(1.0)])
-    );
+    let rows = RowInfo { weights: Some(&weights), ..RowInfo::default() };
+    variance.update(&[0; 2], &[floats(&[Some(f64::NAN), Some(7e9)])], rows).expect("updates");
+    assert_eq!(&variance.evaluate(Slots::First(1)).expect("evaluates"), &floats(&[Some(1.0)]));
 }
 
 /// Result types and scales are DataFusion's.
 #[test]
 fn decimals_by_hand() {
     let decimal = |values: &[Option<i128>], precision, scale| {
-        array(
-            Decimal128Array::from(values.to_vec())
-                .with_precision_and_scale(precision, scale)
-                .expect("fits"),
-        )
+        array(Decimal128Array::from(values.to_vec()).with_precision_and_scale(precision, scale).expect("fits"))
     };
-    let values = decimal(
-        &[Some(100), Some(250), None, Some(201), None, Some(-1), Some(51)],
-        10,
-        2,
-    );
+    let values = decimal(&[Some(100), Some(250), None, Some(201), None, Some(-1), Some(51)], 10, 2);
     let of = DataType::Decimal128(10, 2);
     for retracting in [false, true] {
         let check = |name: &str, result: ArrayRef| {
@@ -342,33 +237,15 @@ fn decimals_by_hand() {
 /// Strings and binaries are ordered by their bytes, in every layout; booleans too.
 #[test]
 fn bytes_and_booleans_by_hand() {
-    let words = [
-        Some("pear"),
-        Some("fig"),
-        None,
-        Some("apple"),
-        None,
-        Some("plum"),
-        Some(""),
-    ];
+    let words = [Some("pear"), Some("fig"), None, Some("apple"), None, Some("plum"), Some("")];
     let (least, greatest) = ([Some("apple"), Some(""), None], [Some("plum"), Some("fig"), None]);
     let ordinals = UInt64Array::from(vec![1, 2, 3, 4, 5, 6, 7]);
-    let rows = RowInfo {
-        ordinals: Some(&ordinals),
-        ..RowInfo::default()
-    };
+    let rows = RowInfo { ordinals: Some(&ordinals), ..RowInfo::default() };
     type Layout<'a> = &'a dyn Fn(&[Option<&str>]) -> ArrayRef;
     let layouts: [Layout<'_>; 3] = [
         &|words| array(StringArray::from(words.to_vec())),
         &|words| array(StringViewArray::from(words.to_vec())),
-        &|words| {
-            array(
-                words
-                    .iter()
-                    .map(|word| word.map(str::as_bytes))
-                    .collect::<BinaryViewArray>(),
-            )
-        },
+        &|words| array(words.iter().map(|word| word.map(str::as_bytes)).collect::<BinaryViewArray>()),
     ];
     for layout in layouts {
         let values = layout(&words);
@@ -392,13 +269,7 @@ fn bytes_and_booleans_by_hand() {
     for (name, zero) in [("bool_and", false), ("bool_or", true), ("min", false), ("max", true)] {
         for retracting in [false, true] {
             let function = function(name, Some(&of), DataType::Boolean, false, retracting);
-            check_rows(
-                &function,
-                &values,
-                &SLOTS,
-                RowInfo::default(),
-                &flags(&[Some(zero), Some(true), None]),
-            );
+            check_rows(&function, &values, &SLOTS, RowInfo::default(), &flags(&[Some(zero), Some(true), None]));
         }
     }
 }
@@ -412,23 +283,11 @@ fn first_and_last_respect_nulls() {
         Some(vec![Some(2)]),
     ]));
     let ordinals = UInt64Array::from(vec![1, 1, 2]);
-    let rows = RowInfo {
-        ordinals: Some(&ordinals),
-        ..RowInfo::default()
-    };
-    let expected = array(ListArray::from_iter_primitive::<Int32Type, _, _>(vec![
-        None,
-        Some(vec![Some(1), None]),
-        None,
-    ]));
+    let rows = RowInfo { ordinals: Some(&ordinals), ..RowInfo::default() };
+    let expected =
+        array(ListArray::from_iter_primitive::<Int32Type, _, _>(vec![None, Some(vec![Some(1), None]), None]));
     for retracting in [false, true] {
-        let first = function(
-            "first_value",
-            Some(values.data_type()),
-            values.data_type().clone(),
-            false,
-            retracting,
-        );
+        let first = function("first_value", Some(values.data_type()), values.data_type().clone(), false, retracting);
         check_rows(&first, &values, &[0, 1, 0], rows, &expected);
     }
 }
@@ -439,13 +298,7 @@ fn unknown_functions_are_refused() {
     let args = [Arc::new(Field::new("x", DataType::Int64, true))];
     for name in ["median", "array_agg"] {
         let return_field = Arc::new(Field::new("result", DataType::Int64, true));
-        let request = BuiltinRequest {
-            name,
-            args: &args,
-            distinct: false,
-            retracting: false,
-            return_field,
-        };
+        let request = BuiltinRequest { name, args: &args, distinct: false, retracting: false, return_field };
         assert!(builtin(&request).is_none());
     }
     let count = function("count", None, DataType::Int64, false, false);

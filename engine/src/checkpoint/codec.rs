@@ -72,7 +72,8 @@ mod tests {
         let batch = |values: Vec<i64>| {
             RecordBatch::try_from_iter([("v", Arc::new(Int64Array::from(values)) as ArrayRef)]).expect("one column")
         };
-        let names = RecordBatch::try_from_iter([("n", Arc::new(StringArray::from(vec!["a"])) as ArrayRef)]).expect("one");
+        let names =
+            RecordBatch::try_from_iter([("n", Arc::new(StringArray::from(vec!["a"])) as ArrayRef)]).expect("one");
         let chunks = vec![("rows", batch(vec![1, 2])), ("rows", batch(vec![3])), ("gone", names)];
         let bytes = encode_chunks(&chunks).expect("encodes");
         let back = decode_chunks(&bytes).expect("decodes");

@@ -142,7 +142,8 @@ pub fn list(store: &dyn CheckpointStore) -> Result<Vec<u64>> {
 /// No such checkpoint, damaged, or written by a version that this one cannot read.
 pub fn read_manifest(store: &dyn CheckpointStore, checkpoint: u64) -> Result<Manifest> {
     let name = manifest_name(checkpoint);
-    let fail = |reason: String| EngineError::Checkpoint { message: format!("`{name}` in {}: {reason}", store.describe()) };
+    let fail =
+        |reason: String| EngineError::Checkpoint { message: format!("`{name}` in {}: {reason}", store.describe()) };
     let bytes = store.get(&name)?.ok_or_else(|| fail("there is no such checkpoint".to_owned()))?;
     // The versions first: a manifest of another version may not even have the same fields.
     #[derive(Deserialize)]
@@ -151,7 +152,9 @@ pub fn read_manifest(store: &dyn CheckpointStore, checkpoint: u64) -> Result<Man
         hash_version: u32,
     }
     let damaged = |error: serde_json::Error| {
-        fail(format!("the manifest is damaged ({error}); an older one can be used after `eagre checkpoint drop --state DIR {checkpoint}`"))
+        fail(format!(
+            "the manifest is damaged ({error}); an older one can be used after `eagre checkpoint drop --state DIR {checkpoint}`"
+        ))
     };
     let versions: Versions = serde_json::from_slice(&bytes).map_err(damaged)?;
     if versions.format_version > FORMAT_VERSION || versions.hash_version != HASH_VERSION {
@@ -207,7 +210,10 @@ pub fn drop_checkpoint(store: &dyn CheckpointStore, checkpoint: u64) -> Result<(
     let all = list(store)?;
     if !all.contains(&checkpoint) {
         return Err(EngineError::Checkpoint {
-            message: format!("there is no checkpoint {checkpoint} in {}; `eagre checkpoint list` shows those there are", store.describe()),
+            message: format!(
+                "there is no checkpoint {checkpoint} in {}; `eagre checkpoint list` shows those there are",
+                store.describe()
+            ),
         });
     }
     let mut orphans = names(checkpoint);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::{
-    CheckpointStore, FORMAT_VERSION, Manifest, OperatorState, SavedOperator, SourceState, StateFile, checksum, encode_chunks,
-    manifest_name,
+    CheckpointStore, FORMAT_VERSION, Manifest, OperatorState, SavedOperator, SourceState, StateFile, checksum,
+    encode_chunks, manifest_name,
 };
 use crate::error::{EngineError, Result};
 use crate::graph::OperatorId;

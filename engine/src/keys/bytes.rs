@@ -99,9 +99,7 @@ impl ByteStore {
 
     pub(super) fn column(&self, data_type: &DataType, slots: Slots<'_>) -> ArrayRef {
         let null = self.null_slot.map(|slot| slot as usize);
-        let values = slots
-            .iter()
-            .map(|slot| (Some(slot) != null).then(|| self.arena.get(slot as u32)));
+        let values = slots.iter().map(|slot| (Some(slot) != null).then(|| self.arena.get(slot as u32)));
         bytes_column(data_type, values)
     }
 }

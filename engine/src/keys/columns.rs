@@ -16,10 +16,7 @@ use crate::hash::{Words, by_native, native_column, native_values};
 /// Whether a type is kept as plain bytes.
 pub(crate) fn is_bytes(data_type: &DataType) -> bool {
     use DataType::{Binary, BinaryView, LargeBinary, LargeUtf8, Utf8, Utf8View};
-    matches!(
-        data_type,
-        Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | BinaryView
-    )
+    matches!(data_type, Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | BinaryView)
 }
 
 /// How many words a value of a fixed-width type takes; `None` for all other types.
@@ -47,10 +44,7 @@ pub(super) fn column_words(column: &ArrayRef) -> Result<ScalarBuffer<u64>> {
             native_values::<u64>(column)
         };
         ($native:ty) => {
-            native_values::<$native>(column)
-                .iter()
-                .map(|value| value.to_words()[0])
-                .collect()
+            native_values::<$native>(column).iter().map(|value| value.to_words()[0]).collect()
         };
     }
     Ok(by_native! {
@@ -63,10 +57,7 @@ pub(super) fn column_words(column: &ArrayRef) -> Result<ScalarBuffer<u64>> {
 pub(super) fn words_column(data_type: &DataType, words: Vec<u64>, nulls: Option<NullBuffer>) -> ArrayRef {
     macro_rules! column {
         ($native:ty) => {{
-            let values = words
-                .iter()
-                .map(|word| <$native as Words>::from_words(&[*word, 0, 0, 0]))
-                .collect();
+            let values = words.iter().map(|word| <$native as Words>::from_words(&[*word, 0, 0, 0])).collect();
             native_column::<$native>(data_type, values, nulls)
         }};
     }
@@ -134,10 +125,8 @@ pub(super) fn gather_words(
     let nulls = (nulls.null_count() > 0).then_some(nulls);
     macro_rules! column {
         ($native:ty) => {{
-            let values = slots
-                .iter()
-                .map(|slot| <$native as Words>::from_words(&words[slot * stride + offset..]))
-                .collect();
+            let values =
+                slots.iter().map(|slot| <$native as Words>::from_words(&words[slot * stride + offset..])).collect();
             native_column::<$native>(data_type, values, nulls)
         }};
     }
@@ -177,11 +166,7 @@ pub(crate) fn bytes_column<'a>(data_type: &DataType, values: impl Iterator<Item 
 pub(crate) fn canonical_floats(column: &ArrayRef) -> ArrayRef {
     macro_rules! canonical {
         ($type:ty) => {
-            Arc::new(
-                column
-                    .as_primitive::<$type>()
-                    .unary::<_, $type>(|value| Words::from_words(&value.to_words())),
-            )
+            Arc::new(column.as_primitive::<$type>().unary::<_, $type>(|value| Words::from_words(&value.to_words())))
         };
     }
     match column.data_type() {

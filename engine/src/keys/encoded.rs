@@ -34,12 +34,7 @@ impl EncodedStore {
         }
         let converter = RowConverter::new(fields)?;
         let rows = converter.empty_rows(0, 0);
-        Ok(Self {
-            converter,
-            rows,
-            table: SlotTable::default(),
-            arena: Arena::default(),
-        })
+        Ok(Self { converter, rows, table: SlotTable::default(), arena: Arena::default() })
     }
 
     pub(super) fn intern(
@@ -87,22 +82,13 @@ impl EncodedStore {
         // A removed slot has no bytes; any key stands in for it, because nobody reads it.
         let some = live.iter().copied().find(|bytes| !bytes.is_empty());
         let Some(some) = some else {
-            return Ok(types
-                .iter()
-                .map(|data_type| new_null_array(data_type, live.len()))
-                .collect());
+            return Ok(types.iter().map(|data_type| new_null_array(data_type, live.len())).collect());
         };
-        let rows = live
-            .iter()
-            .map(|bytes| parser.parse(if bytes.is_empty() { some } else { bytes }));
+        let rows = live.iter().map(|bytes| parser.parse(if bytes.is_empty() { some } else { bytes }));
         let columns = self.converter.convert_rows(rows)?;
         // Dictionaries come back as plain values.
         let as_asked = |(column, data_type): (ArrayRef, &DataType)| {
-            if column.data_type() == data_type {
-                Ok(column)
-            } else {
-                Ok(cast(&column, data_type)?)
-            }
+            if column.data_type() == data_type { Ok(column) } else { Ok(cast(&column, data_type)?) }
         };
         columns.into_iter().zip(types).map(as_asked).collect()
     }

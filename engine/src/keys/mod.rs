@@ -69,14 +69,7 @@ impl GroupKeys {
                 _ => Store::Encoded(EncodedStore::new(many)?),
             },
         };
-        Ok(Self {
-            types,
-            store,
-            free: Vec::new(),
-            slot_count: 0,
-            fresh: Vec::new(),
-            in_order: true,
-        })
+        Ok(Self { types, store, free: Vec::new(), slot_count: 0, fresh: Vec::new(), in_order: true })
     }
 
     /// The types of the key columns.
@@ -112,11 +105,7 @@ impl GroupKeys {
         if rows == 0 {
             return Ok(());
         }
-        let mut new = NewSlots {
-            free: &mut self.free,
-            slot_count: &mut self.slot_count,
-            fresh: &mut self.fresh,
-        };
+        let mut new = NewSlots { free: &mut self.free, slot_count: &mut self.slot_count, fresh: &mut self.fresh };
         match &mut self.store {
             Store::Unit => {
                 if *new.slot_count == 0 || !new.free.is_empty() {
@@ -147,9 +136,7 @@ impl GroupKeys {
     pub fn live_slots(&self) -> Vec<u32> {
         let mut live = vec![true; self.slot_count];
         self.free.iter().for_each(|slot| live[*slot as usize] = false);
-        (0..self.slot_count as u32)
-            .filter(|slot| live[*slot as usize])
-            .collect()
+        (0..self.slot_count as u32).filter(|slot| live[*slot as usize]).collect()
     }
 
     /// Forgets the keys of `slots`, all of which are in use; the slots will be given out again.

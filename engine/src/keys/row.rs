@@ -23,12 +23,7 @@ pub(super) struct RowStore {
 
 impl RowStore {
     pub(super) fn new(stride: usize) -> Self {
-        Self {
-            table: SlotTable::default(),
-            stride,
-            words: Vec::new(),
-            scratch: Vec::new(),
-        }
+        Self { table: SlotTable::default(), stride, words: Vec::new(), scratch: Vec::new() }
     }
 
     pub(super) fn intern(
@@ -49,12 +44,7 @@ impl RowStore {
             let hash = mix_words(row);
             let words = &self.words;
             // Rows are a few words: a loop beats the call of `memcmp` that comparing slices becomes.
-            let same = |slot: u32| {
-                words[slot as usize * stride..][..stride]
-                    .iter()
-                    .zip(row)
-                    .all(|(a, b)| a == b)
-            };
+            let same = |slot: u32| words[slot as usize * stride..][..stride].iter().zip(row).all(|(a, b)| a == b);
             let found = self.table.find(hash, same);
             slots.push(found.unwrap_or_else(|| {
                 let slot = new.give();

@@ -116,9 +116,7 @@ impl SlotTable {
         if self.hashes.len() * 8 >= self.entries.len() {
             self.entries.fill((0, EMPTY));
         } else if let Some(live) = live {
-            live.iter()
-                .filter(|slot| Some(**slot) != skip)
-                .for_each(|slot| self.remove(*slot));
+            live.iter().filter(|slot| Some(**slot) != skip).for_each(|slot| self.remove(*slot));
         } else {
             for slot in (0..self.hashes.len() as u32).rev().filter(|slot| Some(*slot) != skip) {
                 let position = self.position(slot);
@@ -148,10 +146,7 @@ impl Arena {
     }
 
     pub(super) fn set(&mut self, slot: u32, key: &[u8]) {
-        let span = (
-            self.bytes.len(),
-            u32::try_from(key.len()).expect("arrow rows and strings stay below 4 GiB"),
-        );
+        let span = (self.bytes.len(), u32::try_from(key.len()).expect("arrow rows and strings stay below 4 GiB"));
         self.bytes.extend_from_slice(key);
         if slot as usize == self.spans.len() {
             self.spans.push(span);

@@ -10,21 +10,10 @@ use super::*;
 fn columns(kind: usize, keys: &[Option<i64>]) -> Vec<ArrayRef> {
     let ints = || Arc::new(Int64Array::from(keys.to_vec())) as ArrayRef;
     let times = || Arc::new(TimestampMillisecondArray::from(keys.to_vec())) as ArrayRef;
-    let text = || {
-        Arc::new(
-            keys.iter()
-                .map(|key| key.map(|key| format!("key {key}")))
-                .collect::<StringArray>(),
-        ) as ArrayRef
-    };
+    let text =
+        || Arc::new(keys.iter().map(|key| key.map(|key| format!("key {key}"))).collect::<StringArray>()) as ArrayRef;
     let halves = || Arc::new(keys.iter().map(|key| key.map(|key| key / 2)).collect::<Int64Array>()) as ArrayRef;
-    let flags = || {
-        Arc::new(
-            keys.iter()
-                .map(|key| key.map(|key| key % 2 == 0))
-                .collect::<BooleanArray>(),
-        ) as ArrayRef
-    };
+    let flags = || Arc::new(keys.iter().map(|key| key.map(|key| key % 2 == 0)).collect::<BooleanArray>()) as ArrayRef;
     match kind {
         0 => vec![times()],
         1 => vec![text()],
@@ -34,10 +23,7 @@ fn columns(kind: usize, keys: &[Option<i64>]) -> Vec<ArrayRef> {
 }
 
 fn table(kind: usize) -> GroupKeys {
-    let types = columns(kind, &[])
-        .iter()
-        .map(|column| column.data_type().clone())
-        .collect();
+    let types = columns(kind, &[]).iter().map(|column| column.data_type().clone()).collect();
     GroupKeys::new(types).expect("comparable")
 }
 
@@ -85,13 +71,11 @@ fn draining_few_keys_of_a_large_table_leaves_none() {
         let mut keys = table(kind);
         let mut slots = Vec::new();
         let many: Vec<Option<i64>> = (0..10_000).map(Some).collect();
-        keys.intern(&columns(kind, &many), many.len(), &mut slots)
-            .expect("interns");
+        keys.intern(&columns(kind, &many), many.len(), &mut slots).expect("interns");
         keys.take_all().expect("drains");
         for round in 0..100 {
             let few: Vec<Option<i64>> = (0..50).map(|key| Some(key * 7 + round)).chain([None]).collect();
-            keys.intern(&columns(kind, &few), few.len(), &mut slots)
-                .expect("interns");
+            keys.intern(&columns(kind, &few), few.len(), &mut slots).expect("interns");
             assert_eq!(slots, (0..51).collect::<Vec<u32>>());
             assert_eq!(keys.take_all().expect("drains"), columns(kind, &few));
         }
@@ -101,19 +85,9 @@ fn draining_few_keys_of_a_large_table_leaves_none() {
 /// Zeros of both signs are one group, and so are NaNs of any bits; alone and beside another key.
 #[test]
 fn floats_group_as_they_compare() {
-    let floats: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![
-        -0.0,
-        0.0,
-        f64::NAN,
-        -f64::NAN,
-        1.0,
-    ]));
+    let floats: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![-0.0, 0.0, f64::NAN, -f64::NAN, 1.0]));
     let text: ArrayRef = Arc::new(StringArray::from(vec!["a"; 5]));
-    for columns in [
-        vec![Arc::clone(&floats)],
-        vec![Arc::clone(&floats), Arc::clone(&floats)],
-        vec![floats, text],
-    ] {
+    for columns in [vec![Arc::clone(&floats)], vec![Arc::clone(&floats), Arc::clone(&floats)], vec![floats, text]] {
         let mut keys = GroupKeys::new(columns.iter().map(|column| column.data_type().clone()).collect()).expect("keys");
         let mut slots = Vec::new();
         keys.intern(&columns, 5, &mut slots).expect("interns");

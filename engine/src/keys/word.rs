@@ -41,11 +41,7 @@ impl WordStore {
             }
             Some(nulls) => {
                 for (word, valid) in words.iter().zip(nulls.iter()) {
-                    let slot = if valid {
-                        self.find_or_insert(*word, new)
-                    } else {
-                        self.null(new)
-                    };
+                    let slot = if valid { self.find_or_insert(*word, new) } else { self.null(new) };
                     slots.push(slot);
                 }
             }

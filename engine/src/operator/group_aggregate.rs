@@ -69,8 +69,7 @@ struct Plan {
 impl Plan {
     /// Whether groups are first shown when their window closes.
     fn on_close(&self) -> bool {
-        self.window
-            .is_some_and(|window| window.emit == GroupEmit::OnWindowClose)
+        self.window.is_some_and(|window| window.emit == GroupEmit::OnWindowClose)
     }
 }
 
@@ -216,23 +215,14 @@ impl GroupAggregate {
         let fresh = self.table.keys.fresh();
         for slot in fresh {
             let group = &mut self.groups[*slot as usize];
-            *group = Group {
-                live: true,
-                in_step: true,
-                dirty: group.dirty,
-                end: WATERMARK_MAX,
-            };
+            *group = Group { live: true, in_step: true, dirty: group.dirty, end: WATERMARK_MAX };
             self.created.push(*slot);
         }
         if let Some(window) = self.plan.window {
             let ends = self.table.keys.columns(Slots::Some(fresh))?;
             let ends = event_times_ms(&ends[window.end_key])?;
             for (row, slot) in fresh.iter().enumerate() {
-                let end = if ends.is_valid(row) {
-                    ends.value(row)
-                } else {
-                    WATERMARK_MAX
-                };
+                let end = if ends.is_valid(row) { ends.value(row) } else { WATERMARK_MAX };
                 self.groups[*slot as usize].end = end;
                 self.ends.entry(end).or_default().push(*slot);
             }
@@ -251,11 +241,7 @@ impl GroupAggregate {
                 group.in_step = true;
                 // A window that is still open has shown nothing that could change.
                 let shown = !plan.on_close() || group.end <= self.fired_until;
-                if shown {
-                    self.touched.push(*slot)
-                } else {
-                    self.created.push(*slot)
-                }
+                if shown { self.touched.push(*slot) } else { self.created.push(*slot) }
             }
         }
         if self.touched.len() > known && plan.updating {
@@ -286,26 +272,16 @@ impl GroupAggregate {
         if plan.on_close() {
             // Windows that were closed before this step show a new group at once; the others below, or later.
             let (groups, fired_until) = (&self.groups, self.fired_until);
-            let (shown, silent): (Vec<u32>, Vec<u32>) = created
-                .iter()
-                .partition(|slot| groups[**slot as usize].end <= fired_until);
+            let (shown, silent): (Vec<u32>, Vec<u32>) =
+                created.iter().partition(|slot| groups[**slot as usize].end <= fired_until);
             let counts = self.row_counts(&silent)?;
-            vanished.extend(
-                silent
-                    .iter()
-                    .zip(counts)
-                    .filter(|(_, count)| *count == 0)
-                    .map(|(slot, _)| *slot),
-            );
+            vanished.extend(silent.iter().zip(counts).filter(|(_, count)| *count == 0).map(|(slot, _)| *slot));
             created = shown;
         }
         self.emit_created(&created, &mut vanished, out)?;
         self.remove(&vanished)?;
         if plan.on_close() {
-            let closing = (
-                Bound::Excluded(self.fired_until),
-                Bound::Included(watermark.max(self.fired_until)),
-            );
+            let closing = (Bound::Excluded(self.fired_until), Bound::Included(watermark.max(self.fired_until)));
             let mut slots = Vec::new();
             for (end, listed) in self.ends.range(closing) {
                 let first = slots.len();
@@ -346,10 +322,7 @@ impl GroupAggregate {
         let new = self.table.results(Slots::Some(slots))?;
         let keys = self.table.keys.columns(Slots::Some(slots))?;
         let same = same_rows(old, &new, slots.len())?;
-        let counts = self
-            .plan
-            .row_count_call
-            .map(|call| new[call].as_primitive::<Int64Type>().values().as_ref());
+        let counts = self.plan.row_count_call.map(|call| new[call].as_primitive::<Int64Type>().values().as_ref());
         let (mut retracted, mut inserted) = (Vec::new(), Vec::new());
         for (row, slot) in slots.iter().enumerate() {
             if counts.is_some_and(|counts| counts[row] == 0) {
@@ -365,10 +338,7 @@ impl GroupAggregate {
         let schema = &self.plan.output;
         if retracted.len() + inserted.len() > TOGETHER_ROWS_MAX {
             let delta = |columns, rows: usize, weight| -> Result<Delta> {
-                Ok(Delta::weighted(
-                    batch_of(schema, columns, rows)?,
-                    Int64Array::from_value(weight, rows),
-                ))
+                Ok(Delta::weighted(batch_of(schema, columns, rows)?, Int64Array::from_value(weight, rows)))
             };
             out.emit(delta(olds, retracted.len(), -1)?);
             out.emit(delta(news, inserted.len(), 1)?);
@@ -379,13 +349,8 @@ impl GroupAggregate {
             false => concat_columns(&[olds, news])?,
         };
         let rows = retracted.len() + inserted.len();
-        let weights = (0..rows)
-            .map(|row| if row < retracted.len() { -1 } else { 1 })
-            .collect::<Vec<i64>>();
-        out.emit(Delta::weighted(
-            batch_of(schema, columns, rows)?,
-            Int64Array::from(weights),
-        ));
+        let weights = (0..rows).map(|row| if row < retracted.len() { -1 } else { 1 }).collect::<Vec<i64>>();
+        out.emit(Delta::weighted(batch_of(schema, columns, rows)?, Int64Array::from(weights)));
         Ok(())
     }
 
@@ -404,13 +369,7 @@ impl GroupAggregate {
         });
         columns.extend(results);
         if let Some(alive) = alive {
-            vanished.extend(
-                slots
-                    .iter()
-                    .zip(alive.values())
-                    .filter(|(_, alive)| !alive)
-                    .map(|(slot, _)| *slot),
-            );
+            vanished.extend(slots.iter().zip(alive.values()).filter(|(_, alive)| !alive).map(|(slot, _)| *slot));
             rows = alive.true_count();
             for column in &mut columns {
                 *column = arrow::compute::filter(column, &alive)?;
@@ -440,10 +399,7 @@ impl GroupAggregate {
 
     fn free(&mut self, slots: &[u32]) {
         self.table.keys.remove(slots);
-        self.table
-            .accumulators
-            .iter_mut()
-            .for_each(|accumulators| accumulators.clear(Slots::Some(slots)));
+        self.table.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::Some(slots)));
         slots.iter().for_each(|slot| self.groups[*slot as usize].live = false);
     }
 
@@ -503,31 +459,20 @@ fn same_rows(left: &[ArrayRef], right: &[ArrayRef], rows: usize) -> Result<Vec<b
         macro_rules! natives {
             ($native:ty) => {{
                 let (left, right) = (native_values::<$native>(left), native_values::<$native>(right));
-                let pairs = left
-                    .iter()
-                    .zip(right.iter())
-                    .map(|(left, right)| left.to_words() == right.to_words());
-                same.iter_mut()
-                    .zip(pairs)
-                    .for_each(|(same, equal)| *same &= equal);
+                let pairs = left.iter().zip(right.iter()).map(|(left, right)| left.to_words() == right.to_words());
+                same.iter_mut().zip(pairs).for_each(|(same, equal)| *same &= equal);
             }};
         }
         if left.null_count() == 0 && right.null_count() == 0 && left.data_type().is_primitive() {
             by_native!(left.data_type() => natives, other => unreachable!("{other} is not primitive"));
         } else if left.data_type().is_nested() {
             let converter = RowConverter::new(vec![SortField::new(left.data_type().clone())])?;
-            let (left, right) = (
-                converter.convert_columns(&[Arc::clone(left)])?,
-                converter.convert_columns(&[Arc::clone(right)])?,
-            );
-            same.iter_mut()
-                .enumerate()
-                .for_each(|(row, same)| *same &= left.row(row) == right.row(row));
+            let (left, right) =
+                (converter.convert_columns(&[Arc::clone(left)])?, converter.convert_columns(&[Arc::clone(right)])?);
+            same.iter_mut().enumerate().for_each(|(row, same)| *same &= left.row(row) == right.row(row));
         } else {
             let equal = not_distinct(left, right)?;
-            same.iter_mut()
-                .zip(equal.values())
-                .for_each(|(same, equal)| *same &= equal);
+            same.iter_mut().zip(equal.values()).for_each(|(same, equal)| *same &= equal);
         }
     }
     Ok(same)
@@ -570,11 +515,7 @@ impl Operator for GroupAggregate {
             }
         }
         self.has_saved = true;
-        if slots.is_empty() {
-            Ok(())
-        } else {
-            self.put_groups(&slots, state)
-        }
+        if slots.is_empty() { Ok(()) } else { self.put_groups(&slots, state) }
     }
 
     fn restore(&mut self, state: &StateReader<'_>) -> Result<()> {
@@ -596,9 +537,8 @@ impl Operator for GroupAggregate {
             if let Some(window) = plan.window {
                 let closed = self.fired_until.saturating_sub(window.lateness_ms);
                 let ends = event_times_ms(rows.column(window.end_key))?;
-                let open: BooleanArray = (0..ends.len())
-                    .map(|row| Some(ends.is_null(row) || ends.value(row) > closed))
-                    .collect();
+                let open: BooleanArray =
+                    (0..ends.len()).map(|row| Some(ends.is_null(row) || ends.value(row) > closed)).collect();
                 rows = filter_record_batch(&rows, &open)?;
             }
             if rows.num_rows() == 0 {
@@ -608,10 +548,7 @@ impl Operator for GroupAggregate {
             self.intern(&columns[..plan.key_count], rows.num_rows())?;
             let slots = self.table.slots.clone();
             if chunk.table == GROUPS {
-                self.table
-                    .accumulators
-                    .iter_mut()
-                    .for_each(|accumulators| accumulators.clear(Slots::Some(&slots)));
+                self.table.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::Some(&slots)));
                 self.table.merge_states(&columns[plan.key_count..], &plan.layout)?;
             } else {
                 self.free(&slots);

@@ -85,10 +85,7 @@ impl PartialAggregateFactory {
         }
         fields.extend(keys.iter().map(|index| input.field(*index).clone()));
         fields.extend(state_fields(&calls));
-        let key_types: Vec<DataType> = keys
-            .iter()
-            .map(|index| input.field(*index).data_type().clone())
-            .collect();
+        let key_types: Vec<DataType> = keys.iter().map(|index| input.field(*index).data_type().clone()).collect();
         GroupTable::new(&key_types, &calls)?;
         let plan = Plan {
             layout: StateLayout::new(&calls),
@@ -159,13 +156,7 @@ impl PartialAggregate {
     }
 
     fn update(&mut self, pane: i64, delta: &Delta) -> Result<()> {
-        let Self {
-            plan,
-            panes,
-            pool,
-            bytes,
-            ..
-        } = self;
+        let Self { plan, panes, pool, bytes, .. } = self;
         let pane = panes.entry(pane).or_default();
         let table = match &mut pane.table {
             Some(table) => table,
@@ -190,10 +181,7 @@ impl PartialAggregate {
             columns.push(Arc::new(Int64Array::from_value(pane, rows)));
         }
         let states = table.states(Slots::First(rows))?;
-        table
-            .accumulators
-            .iter_mut()
-            .for_each(|accumulators| accumulators.clear(Slots::First(rows)));
+        table.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::First(rows)));
         columns.extend(table.keys.take_all()?);
         columns.extend(states);
         batch_of(&self.plan.output, columns, rows)
@@ -279,12 +267,7 @@ impl PartialAggregate {
         if !late_rows.is_empty() {
             let event_times = late_rows.iter().map(|row| times[*row as usize]).collect();
             let rows = take_record_batch(&delta.batch, &UInt32Array::from(late_rows))?;
-            out.late(LateRows {
-                rows,
-                event_times,
-                windows_missed: missed_counts,
-                watermark,
-            });
+            out.late(LateRows { rows, event_times, windows_missed: missed_counts, watermark });
         }
         Ok(())
     }
@@ -305,23 +288,12 @@ impl PartialAggregate {
         }
         let mask: arrow::array::BooleanArray = (0..ends.len()).map(|row| Some(is_late(row))).collect();
         let rows = filter_record_batch(&delta.batch, &mask)?;
-        let event_times: Vec<EventTimeMs> = (0..ends.len())
-            .filter(|row| mask.value(*row))
-            .map(|row| ends.value(row).saturating_sub(1))
-            .collect();
+        let event_times: Vec<EventTimeMs> =
+            (0..ends.len()).filter(|row| mask.value(*row)).map(|row| ends.value(row).saturating_sub(1)).collect();
         let windows_missed = vec![1; event_times.len()];
-        out.late(LateRows {
-            rows,
-            event_times,
-            windows_missed,
-            watermark,
-        });
+        out.late(LateRows { rows, event_times, windows_missed, watermark });
         let on_time = delta.filter(&arrow::compute::not(&mask)?)?;
-        if on_time.is_empty() {
-            Ok(())
-        } else {
-            self.update(0, &on_time)
-        }
+        if on_time.is_empty() { Ok(()) } else { self.update(0, &on_time) }
     }
 }
 
@@ -350,21 +322,14 @@ pub(crate) fn refuse_null_times(
 ) -> Result<()> {
     let rows = filter_record_batch(batch, &is_null(batch.column(time_column))?)?;
     let count = rows.num_rows();
-    out.late(LateRows {
-        rows,
-        event_times: vec![WATERMARK_MIN; count],
-        windows_missed: vec![0; count],
-        watermark,
-    });
+    out.late(LateRows { rows, event_times: vec![WATERMARK_MIN; count], windows_missed: vec![0; count], watermark });
     Ok(())
 }
 
 /// The least and the greatest of some times.
 fn bounds(times: &[i64]) -> Option<(i64, i64)> {
     let first = *times.first()?;
-    Some(times.iter().fold((first, first), |(least, greatest), time| {
-        (least.min(*time), greatest.max(*time))
-    }))
+    Some(times.iter().fold((first, first), |(least, greatest), time| (least.min(*time), greatest.max(*time))))
 }
 
 impl Operator for PartialAggregate {
@@ -381,12 +346,7 @@ impl Operator for PartialAggregate {
             }
             match windows {
                 PartialWindows::None => self.update(0, &delta)?,
-                PartialWindows::Panes {
-                    spec,
-                    time_column,
-                    lateness_ms,
-                    ..
-                } => {
+                PartialWindows::Panes { spec, time_column, lateness_ms, .. } => {
                     self.take_in_panes(delta, spec, time_column, lateness_ms, watermarks.before, out)?;
                 }
                 PartialWindows::Attached { end_key, lateness_ms } => {
@@ -397,11 +357,7 @@ impl Operator for PartialAggregate {
         }
         self.watermark = watermarks.after;
         while let Some(entry) = self.panes.first_entry() {
-            if let PartialWindows::Panes {
-                spec,
-                emit: PaneEmit::OnClose,
-                ..
-            } = windows
+            if let PartialWindows::Panes { spec, emit: PaneEmit::OnClose, .. } = windows
                 && spec.pane_end(*entry.key()) > watermarks.after
             {
                 break;
@@ -423,11 +379,8 @@ impl Operator for PartialAggregate {
                 }
                 pane.sealed.push(batch);
             }
-            let first = if kind == SaveKind::Full {
-                (pane.sealed.len() > 1).then_some(0)
-            } else {
-                merge_from(&pane.sealed)
-            };
+            let first =
+                if kind == SaveKind::Full { (pane.sealed.len() > 1).then_some(0) } else { merge_from(&pane.sealed) };
             if let Some(first) = first {
                 self.compact(number, &mut pane.sealed, first)?;
             }
@@ -448,10 +401,7 @@ impl Operator for PartialAggregate {
         for chunk in state.chunks {
             if chunk.table != PARTIALS {
                 return Err(EngineError::Checkpoint {
-                    message: format!(
-                        "PartialAggregate knows no state `{}`; start over with `--fresh`",
-                        chunk.table
-                    ),
+                    message: format!("PartialAggregate knows no state `{}`; start over with `--fresh`", chunk.table),
                 });
             }
             check_chunk("PartialAggregate", chunk, &self.plan.output)?;
@@ -459,8 +409,7 @@ impl Operator for PartialAggregate {
             for (number, rows) in split_by_pane(&rows)? {
                 if spec.pane_end(number) > self.watermark {
                     let pane = self.panes.entry(number).or_default();
-                    pane.sealed
-                        .push(batch_of(&self.plan.output, rows.columns().to_vec(), rows.num_rows())?);
+                    pane.sealed.push(batch_of(&self.plan.output, rows.columns().to_vec(), rows.num_rows())?);
                     pane.recount_sealed(&mut self.bytes);
                 }
             }

@@ -101,11 +101,7 @@ impl WindowSpec {
         let (period, cut) = self.period();
         let time = time_ms.saturating_sub(self.offset_ms);
         let turn = time.div_euclid(period);
-        if cut == period {
-            turn
-        } else {
-            turn.saturating_mul(2) + i64::from(time.rem_euclid(period) >= cut)
-        }
+        if cut == period { turn } else { turn.saturating_mul(2) + i64::from(time.rem_euclid(period) >= cut) }
     }
 
     /// Where a pane begins.
@@ -128,13 +124,7 @@ impl WindowSpec {
     pub fn windows_of_pane(&self, pane: i64) -> Windows {
         let (start, end) = (self.pane_start(pane), self.pane_end(pane));
         match self.kind {
-            WindowKind::Tumble { .. } => Windows {
-                start,
-                end,
-                step_start: 0,
-                step_end: 0,
-                count: 1,
-            },
+            WindowKind::Tumble { .. } => Windows { start, end, step_start: 0, step_end: 0, count: 1 },
             WindowKind::Hop { slide_ms, size_ms } => {
                 // The last window that starts at or before the pane, and back from it while windows still reach the pane's end.
                 let turn = start.saturating_sub(self.offset_ms).div_euclid(slide_ms);
@@ -203,9 +193,7 @@ impl Windows {
         if self.count > 0 && self.end <= end_ms {
             let skip = match self.step_end {
                 0 => self.count,
-                step => (end_ms.saturating_sub(self.end) / step)
-                    .saturating_add(1)
-                    .min(self.count),
+                step => (end_ms.saturating_sub(self.end) / step).saturating_add(1).min(self.count),
             };
             self.advance(skip);
         }

@@ -74,17 +74,7 @@ impl WindowAggregateFactory {
         fields.extend(window_fields(&time_type, None).map(Arc::new));
         fields.extend(result_fields(&calls).into_iter().map(Arc::new));
         let output = Arc::new(Schema::new(fields));
-        let plan = Plan {
-            spec,
-            time_type,
-            input,
-            key_count,
-            key_types,
-            calls,
-            layout,
-            row_count_call,
-            output,
-        };
+        let plan = Plan { spec, time_type, input, key_count, key_types, calls, layout, row_count_call, output };
         Ok(Self { plan: Arc::new(plan) })
     }
 
@@ -193,12 +183,7 @@ impl WindowAggregate {
         // Ends of windows ascend with panes: the next window to close is the first open one over the first pane.
         while let Some(entry) = self.panes.first_entry() {
             let number = *entry.key();
-            let next = self
-                .plan
-                .spec
-                .windows_of_pane(number)
-                .ending_after(self.fired_until)
-                .next();
+            let next = self.plan.spec.windows_of_pane(number).ending_after(self.fired_until).next();
             match next {
                 None => {
                     let pane = entry.remove();
@@ -258,11 +243,7 @@ impl WindowAggregate {
     fn batches_of(&mut self, first: i64, last: i64) -> Result<Vec<RecordBatch>> {
         let direct = self.panes.range(first..=last).take(DIRECT_PANES_MAX + 1).count() <= DIRECT_PANES_MAX;
         if direct {
-            return Ok(self
-                .panes
-                .range(first..=last)
-                .flat_map(|(_, pane)| pane.batches().cloned())
-                .collect());
+            return Ok(self.panes.range(first..=last).flat_map(|(_, pane)| pane.batches().cloned()).collect());
         }
         let mut batches = Vec::new();
         let mut next = first;
@@ -374,10 +355,7 @@ impl Operator for WindowAggregate {
         for chunk in state.chunks {
             if chunk.table != PARTIALS {
                 return Err(EngineError::Checkpoint {
-                    message: format!(
-                        "WindowAggregate knows no state `{}`; start over with `--fresh`",
-                        chunk.table
-                    ),
+                    message: format!("WindowAggregate knows no state `{}`; start over with `--fresh`", chunk.table),
                 });
             }
             check_chunk("WindowAggregate", chunk, &self.plan.input)?;
@@ -402,11 +380,7 @@ impl Operator for WindowAggregate {
     }
 
     fn state_rows(&self) -> usize {
-        self.panes
-            .values()
-            .flat_map(Pane::batches)
-            .map(RecordBatch::num_rows)
-            .sum()
+        self.panes.values().flat_map(Pane::batches).map(RecordBatch::num_rows).sum()
     }
 }
 

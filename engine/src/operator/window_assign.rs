@@ -36,13 +36,7 @@ impl WindowAssignFactory {
         let mut fields: Vec<FieldRef> = input.fields().iter().cloned().collect();
         fields.extend(window_fields(time.data_type(), Some(time)).map(Arc::new));
         let output = Arc::new(Schema::new_with_metadata(fields, input.metadata().clone()));
-        Ok(Self {
-            spec,
-            time_column,
-            time_type: time.data_type().clone(),
-            judge,
-            output,
-        })
+        Ok(Self { spec, time_column, time_type: time.data_type().clone(), judge, output })
     }
 
     /// The input's columns, then `window_start`, `window_end`, `window_time`.
@@ -64,11 +58,7 @@ fn check_time_type(name: &str, data_type: &DataType) -> Result<()> {
 pub(crate) fn window_fields(time_type: &DataType, time: Option<&Field>) -> [Field; 3] {
     let field = |name: &str| Field::new(name, time_type.clone(), false);
     let metadata = time.map(|time| time.metadata().clone()).unwrap_or_default();
-    [
-        field("window_start"),
-        field("window_end"),
-        field("window_time").with_metadata(metadata),
-    ]
+    [field("window_start"), field("window_end"), field("window_time").with_metadata(metadata)]
 }
 
 /// The three columns for windows `(start, end)`.
@@ -113,18 +103,12 @@ impl WindowAssign {
             delta = delta.filter(&is_not_null(delta.batch.column(self.time_column))?)?;
         }
         let times = event_times_ms(delta.batch.column(self.time_column))?;
-        let closed = self
-            .judge
-            .map_or(WATERMARK_MIN, |lateness| watermark.saturating_sub(lateness));
+        let closed = self.judge.map_or(WATERMARK_MIN, |lateness| watermark.saturating_sub(lateness));
         let mut expansion = Expansion::default();
         let (mut late, mut late_times, mut windows_missed) = (Vec::new(), Vec::new(), Vec::new());
         for (row, time) in times.values().iter().enumerate() {
             let windows = self.spec.windows_of(*time);
-            let open = if self.judge.is_some() {
-                windows.ending_after(closed)
-            } else {
-                windows
-            };
+            let open = if self.judge.is_some() { windows.ending_after(closed) } else { windows };
             let missed = windows.count_left() - open.count_left();
             if missed > 0 {
                 late.push(row as u32);
@@ -135,12 +119,7 @@ impl WindowAssign {
         }
         if !late.is_empty() {
             let rows = take_record_batch(&delta.batch, &UInt32Array::from(late))?;
-            out.late(LateRows {
-                rows,
-                event_times: late_times,
-                windows_missed,
-                watermark,
-            });
+            out.late(LateRows { rows, event_times: late_times, windows_missed, watermark });
         }
         let Expansion { rows, starts, ends } = expansion;
         let delta = take_rows(delta, rows)?;
@@ -229,12 +208,7 @@ impl PaneWindowsFactory {
         let [start, end, _] = window_fields(&time_type, None);
         let mut fields = vec![Arc::new(start), Arc::new(end)];
         fields.extend(input.fields().iter().skip(1).cloned());
-        Ok(Self {
-            spec,
-            time_type,
-            lateness_ms,
-            output: Arc::new(Schema::new(fields)),
-        })
+        Ok(Self { spec, time_type, lateness_ms, output: Arc::new(Schema::new(fields)) })
     }
 
     /// `window_start`, `window_end`, then the input without the pane.
@@ -275,18 +249,8 @@ impl Operator for PaneWindows {
         let closed = input.watermarks.before.saturating_sub(self.lateness_ms);
         for delta in input.single() {
             let mut expansion = Expansion::default();
-            for (row, pane) in delta
-                .batch
-                .column(0)
-                .as_primitive::<Int64Type>()
-                .values()
-                .iter()
-                .enumerate()
-            {
-                self.spec
-                    .windows_of_pane(*pane)
-                    .ending_after(closed)
-                    .for_each(|window| expansion.push(row, window));
+            for (row, pane) in delta.batch.column(0).as_primitive::<Int64Type>().values().iter().enumerate() {
+                self.spec.windows_of_pane(*pane).ending_after(closed).for_each(|window| expansion.push(row, window));
             }
             let Expansion { rows, starts, ends } = expansion;
             let [start, end, _] = window_columns(starts, ends, &self.time_type)?;

@@ -74,7 +74,12 @@ enum End {
 }
 
 impl Coordinator {
-    pub(super) fn open(start: Start, metrics: Arc<Metrics>, control: Sender<Event>, events: EventReceiver) -> Result<Self> {
+    pub(super) fn open(
+        start: Start,
+        metrics: Arc<Metrics>,
+        control: Sender<Event>,
+        events: EventReceiver,
+    ) -> Result<Self> {
         let Start { graph, mut config, clock, store, restore, mode } = start;
         config.shards = config.shards.clamp(1, crate::hash::HASH_GROUP_COUNT as usize);
         if let Some((manifest, _)) = &restore {
@@ -103,14 +108,22 @@ impl Coordinator {
             }
             // A full queue holds the steps back: the sink decides the pace.
             let (sender, inbox) = bounded(4 * config.shards.max(1));
-            let thread =
-                SinkThread { sink, index: sinks.len(), shards: config.shards, parts: parts.clone(), events: control.clone() };
+            let thread = SinkThread {
+                sink,
+                index: sinks.len(),
+                shards: config.shards,
+                parts: parts.clone(),
+                events: control.clone(),
+            };
             threads.push(spawn("eagre-sink", move || thread.run(inbox))?);
             let publisher = sender.clone();
-            publishers.push((node.id, Box::new(move |transaction| {
-                // A closed sink has failed and told the coordinator so.
-                let _ = publisher.send(SinkMessage::Commit(transaction));
-            })));
+            publishers.push((
+                node.id,
+                Box::new(move |transaction| {
+                    // A closed sink has failed and told the coordinator so.
+                    let _ = publisher.send(SinkMessage::Commit(transaction));
+                }),
+            ));
             sinks.push(sender);
         }
 
@@ -358,7 +371,8 @@ impl Coordinator {
             if held_back[*index] || rows == 0 {
                 continue;
             }
-            let hungry = order[position..].iter().filter(|other| self.inputs[**other].has_rows() && !held_back[**other]).count();
+            let hungry =
+                order[position..].iter().filter(|other| self.inputs[**other].has_rows() && !held_back[**other]).count();
             let mut share = rows.div_ceil(hungry.max(1));
             let given = share;
             let mut stamp = Stamp { context: &context, next_ordinal: &mut self.next_ordinal };
@@ -398,8 +412,7 @@ impl Coordinator {
         self.source_watermarks.clone_from(&watermarks);
         let mut by_shard: Vec<Vec<SourceInput>> =
             (0..self.config.shards).map(|_| vec![SourceInput::default(); cuts.len()]).collect();
-        let mut record =
-            StepRecord { step: context.step, clock_ms: context.clock_ms, watermarks, taken: Vec::new() };
+        let mut record = StepRecord { step: context.step, clock_ms: context.clock_ms, watermarks, taken: Vec::new() };
         // Which shard gets which batch depends on the step alone, so that a replay divides it the same way.
         self.next_shard = (context.step % self.config.shards as u64) as usize;
         for source in order {
@@ -471,15 +484,24 @@ impl Coordinator {
     }
 
     fn checkpoint_due(&self, now_ms: i64) -> bool {
-        if self.parts.is_none() || self.checkpoint_running || (self.step == self.checkpoint_step && !self.checkpoint_wanted) {
+        if self.parts.is_none()
+            || self.checkpoint_running
+            || (self.step == self.checkpoint_step && !self.checkpoint_wanted)
+        {
             return false;
         }
-        let by_steps = self.config.checkpoint_steps > 0 && self.step - self.checkpoint_step >= self.config.checkpoint_steps;
+        let by_steps =
+            self.config.checkpoint_steps > 0 && self.step - self.checkpoint_step >= self.config.checkpoint_steps;
         let by_time = now_ms - self.checkpoint_ms >= self.config.checkpoint_interval_ms as i64;
         self.checkpoint_wanted || by_steps || by_time
     }
 
-    fn begin_checkpoint(&mut self, context: &StepContext, record: StepRecord, finished: bool) -> Result<CheckpointRequest> {
+    fn begin_checkpoint(
+        &mut self,
+        context: &StepContext,
+        record: StepRecord,
+        finished: bool,
+    ) -> Result<CheckpointRequest> {
         self.records.push(record);
         self.checkpoint += 1;
         self.checkpoint_running = true;
@@ -627,7 +649,8 @@ impl Coordinator {
             wait_ms = wait_ms.min(idle_ms - now_ms);
         }
         let mut select = Select::new();
-        let receivers: Vec<_> = self.inputs.iter().filter(|input| !input.ended).map(|input| input.messages.clone()).collect();
+        let receivers: Vec<_> =
+            self.inputs.iter().filter(|input| !input.ended).map(|input| input.messages.clone()).collect();
         select.recv(&self.events);
         for receiver in &receivers {
             select.recv(receiver);
@@ -677,8 +700,10 @@ fn check_same_query(graph: &Graph, manifest: &Manifest) -> Result<()> {
     };
     let operators = ids(|kind| matches!(kind, NodeKind::Operator(_)));
     let sources = ids(|kind| matches!(kind, NodeKind::Source(_)));
-    let unknown_operator = manifest.operators.iter().find(|(id, _)| !operators.contains(id)).map(|(_, state)| state.name.clone());
-    let unknown_source = manifest.sources.iter().find(|(id, _)| !sources.contains(id)).map(|(_, state)| state.table.clone());
+    let unknown_operator =
+        manifest.operators.iter().find(|(id, _)| !operators.contains(id)).map(|(_, state)| state.name.clone());
+    let unknown_source =
+        manifest.sources.iter().find(|(id, _)| !sources.contains(id)).map(|(_, state)| state.table.clone());
     let missing = operators.iter().any(|id| !manifest.operators.contains_key(id))
         || sources.iter().any(|id| !manifest.sources.contains_key(id));
     let what = match (unknown_source, unknown_operator) {

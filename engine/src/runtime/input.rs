@@ -198,7 +198,10 @@ impl Input {
                 Ok(message) => self.receive(message, now_ms)?,
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
-                    return Err(EngineError::bug(format!("the reader of `{}` is gone without a word", self.node.table)));
+                    return Err(EngineError::bug(format!(
+                        "the reader of `{}` is gone without a word",
+                        self.node.table
+                    )));
                 }
             }
         }
@@ -212,7 +215,8 @@ impl Input {
             ReaderMessage::Failed(error) => return Err(error),
             ReaderMessage::Event(SourceEvent::Partitions(ids)) => {
                 for id in ids {
-                    self.partitions.entry(id).or_insert_with(fresh);
+                    // One that had ended may have grown: its rows count for the watermark again.
+                    self.partitions.entry(id).or_insert_with(fresh).ended = false;
                 }
             }
             ReaderMessage::Event(SourceEvent::Batch(mut batch)) => {
@@ -252,7 +256,13 @@ impl Input {
     }
 
     /// Takes up to `budget` rows in order of arrival.
-    pub(crate) fn take(&mut self, budget: &mut usize, bytes: &mut u64, cut: &mut Cut, stamp: &mut Stamp<'_>) -> Result<()> {
+    pub(crate) fn take(
+        &mut self,
+        budget: &mut usize,
+        bytes: &mut u64,
+        cut: &mut Cut,
+        stamp: &mut Stamp<'_>,
+    ) -> Result<()> {
         while *budget > 0 && *bytes > 0 && !self.queue.is_empty() {
             let rows = self.take_from(0, *budget as u64, true, cut, stamp, bytes)?;
             // A batch of bad rows alone costs as much as a row, so that a file of nothing else cannot hold a step up for ever.
@@ -262,10 +272,17 @@ impl Input {
     }
 
     /// Takes exactly what a step took before (replay). `false`: the rows are not there yet.
-    pub(crate) fn take_again(&mut self, taken: &Taken, rows_left: &mut u64, cut: &mut Cut, stamp: &mut Stamp<'_>) -> Result<bool> {
+    pub(crate) fn take_again(
+        &mut self,
+        taken: &Taken,
+        rows_left: &mut u64,
+        cut: &mut Cut,
+        stamp: &mut Stamp<'_>,
+    ) -> Result<bool> {
         let mut bytes = u64::MAX;
         loop {
-            let Some(position) = self.queue.iter().position(|queued| &*queued.batch.partition == taken.partition) else {
+            let Some(position) = self.queue.iter().position(|queued| &*queued.batch.partition == taken.partition)
+            else {
                 return Ok(*rows_left == 0 && !taken.to_batch_end);
             };
             let waiting = self.queue[position].batch.batch.num_rows() - self.queue[position].rows_taken;
@@ -401,7 +418,8 @@ impl Input {
             return Some(self.watermark.unwrap_or(WATERMARK_MIN));
         }
         let timeout = self.node.idle_timeout_ms.filter(|timeout| *timeout > 0);
-        let is_idle = |partition: &Partition| timeout.is_some_and(|timeout| now_ms - partition.active_ms >= timeout as i64);
+        let is_idle =
+            |partition: &Partition| timeout.is_some_and(|timeout| now_ms - partition.active_ms >= timeout as i64);
         let mut minimum: Option<EventTimeMs> = None;
         for (_, partition) in active.filter(|(_, partition)| !is_idle(partition)) {
             let watermark = partition.watermark.unwrap_or(WATERMARK_MIN);

@@ -22,7 +22,9 @@ use crate::expr::StepContext;
 use crate::graph::{Graph, NodeKind, Route, late_schema};
 use crate::hash::{group_of, hash_columns, shard_of};
 use crate::metrics::Metrics;
-use crate::operator::{Input, LateRows, Operator, Output, PORT_MAIN, PORT_SIDE, Progress, SaveKind, StateWriter, Ticket};
+use crate::operator::{
+    Input, LateRows, Operator, Output, PORT_MAIN, PORT_SIDE, Progress, SaveKind, StateWriter, Ticket,
+};
 use crate::time::Watermarks;
 
 /// What the coordinator decided for one step; a shard's part of it.
@@ -53,7 +55,13 @@ pub(crate) struct CheckpointRequest {
 pub(crate) enum Message {
     Step(Box<StepInput>),
     /// Rows for input port `port` of `node` in `step`, from another shard.
-    Packet { node: usize, port: usize, step: u64, from: usize, deltas: Vec<Delta> },
+    Packet {
+        node: usize,
+        port: usize,
+        step: u64,
+        from: usize,
+        deltas: Vec<Delta>,
+    },
     /// Steps are over.
     End,
 }
@@ -130,14 +138,23 @@ struct PortStep {
 
 impl Shard {
     /// Builds a shard with the operators given for the graph's operator nodes, in graph order. `done`: the step of the checkpoint.
-    pub(crate) fn new(graph: &Graph, index: usize, shards: usize, operators: Vec<Box<dyn Operator>>, done: u64, links: Links) -> Self {
+    pub(crate) fn new(
+        graph: &Graph,
+        index: usize,
+        shards: usize,
+        operators: Vec<Box<dyn Operator>>,
+        done: u64,
+        links: Links,
+    ) -> Self {
         let mut operators = operators.into_iter();
         let (mut sources, mut sinks) = (0.., 0..);
         let mut nodes: Vec<ShardNode> = Vec::with_capacity(graph.nodes.len());
         for (position, node) in graph.nodes.iter().enumerate() {
             let kind = match &node.kind {
                 NodeKind::Source(_) => ShardNodeKind::Source(sources.next().expect("endless")),
-                NodeKind::Operator(_) => ShardNodeKind::Operator(operators.next().expect("one operator for each operator node")),
+                NodeKind::Operator(_) => {
+                    ShardNodeKind::Operator(operators.next().expect("one operator for each operator node"))
+                }
                 NodeKind::Union => ShardNodeKind::Union,
                 NodeKind::Sink(_) => ShardNodeKind::Sink(sinks.next().expect("endless")),
             };
@@ -147,7 +164,11 @@ impl Shard {
                     Route::Hash(columns) if shards > 1 => Some(columns.clone()),
                     _ => None,
                 };
-                ports.push(Port { producers: if hash.is_some() { shards } else { 1 }, first: done + 1, steps: VecDeque::new() });
+                ports.push(Port {
+                    producers: if hash.is_some() { shards } else { 1 },
+                    first: done + 1,
+                    steps: VecDeque::new(),
+                });
                 nodes[edge.from].consumers[edge.port as usize].push(Consumer { node: position, port, hash });
             }
             nodes.push(ShardNode {
@@ -246,7 +267,10 @@ impl Shard {
                 Some((ticket, _)) => ticket.is_redeemed(),
                 None => {
                     node.next <= newest
-                        && node.ports.iter().all(|port| port.steps.front().is_some_and(|step| step.arrived == port.producers))
+                        && node
+                            .ports
+                            .iter()
+                            .all(|port| port.steps.front().is_some_and(|step| step.arrived == port.producers))
                 }
             };
             if ready {
@@ -313,7 +337,12 @@ impl Shard {
                     let kind = if full { SaveKind::Full } else { SaveKind::Changes };
                     let mut state = StateWriter::default();
                     operator.save(kind, &mut state)?;
-                    self.saved.push(SavedOperator { node: index, kind, state, live_rows: operator.state_rows() as u64 });
+                    self.saved.push(SavedOperator {
+                        node: index,
+                        kind,
+                        state,
+                        live_rows: operator.state_rows() as u64,
+                    });
                     let took = self.links.clock.monotonic_ns() - started;
                     self.links.metrics.checkpoint_save_ns.add(took);
                     self.links.metrics.checkpoint_save_ns_max.raise(took);
@@ -409,12 +438,16 @@ fn scatter(deltas: Vec<Delta>, columns: &[usize], shards: usize, hashes: &mut Ve
 /// Late rows as rows of `<table>.late`.
 fn late_batch(late: LateRows, operator: &str, statement: &str) -> Result<RecordBatch> {
     let rows = late.rows.num_rows();
-    let times = late.event_times.iter().map(|time| (*time != i64::MIN).then_some(*time)).collect::<TimestampMillisecondArray>();
+    let times =
+        late.event_times.iter().map(|time| (*time != i64::MIN).then_some(*time)).collect::<TimestampMillisecondArray>();
     let columns: Vec<arrow::array::ArrayRef> = vec![
         Arc::new(StringArray::from(vec![statement; rows])),
         Arc::new(StringArray::from(vec![operator; rows])),
         Arc::new(times),
-        Arc::new(Int64Array::from(vec![late.watermark; rows]).reinterpret_cast::<arrow::datatypes::TimestampMillisecondType>()),
+        Arc::new(
+            Int64Array::from(vec![late.watermark; rows])
+                .reinterpret_cast::<arrow::datatypes::TimestampMillisecondType>(),
+        ),
         Arc::new(UInt32Array::from(late.windows_missed)),
         Arc::new(StringArray::from(super::rows_as_json(&late.rows)?)),
     ];

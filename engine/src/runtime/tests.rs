@@ -14,13 +14,12 @@ use super::*;
 use crate::checkpoint::{MemoryStore, read_latest};
 use crate::delta::Delta;
 use crate::graph::{
-    ChangelogMode, Edge, EdgeInfo, Node, NodeKind, OperatorId, Route, SinkNode, SourceNode, WatermarkSpec, WatermarkStrategy,
+    ChangelogMode, Edge, EdgeInfo, Node, NodeKind, OperatorId, Route, SinkNode, SourceNode, WatermarkSpec,
+    WatermarkStrategy,
 };
 use crate::hash::hash_columns;
 use crate::log::read_log;
-use crate::operator::{
-    Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter, Ticket,
-};
+use crate::operator::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter, Ticket};
 use crate::sink::{Sink, SinkFactory};
 use crate::source::{BadRow, PartitionId, Places, Source, SourceBatch, SourceEvent, SourceReader, StopFlag};
 use crate::time::EventTimeMs;
@@ -274,13 +273,17 @@ fn graph(source: Rows, sums: &Published, errors: &Published, pending: bool) -> G
         state_bound: String::new(),
         statement: "statement 1".to_owned(),
     };
-    let column = |index: usize| -> crate::expr::ExprRef { Arc::new(Column(index, Arc::new(schema().field(index).clone()))) };
+    let column =
+        |index: usize| -> crate::expr::ExprRef { Arc::new(Column(index, Arc::new(schema().field(index).clone()))) };
     let source = SourceNode {
         table: "t".to_owned(),
         source: Arc::new(source),
         projection: vec![0, 1, 2],
         columns: (0..3).map(column).collect(),
-        watermark: Some(WatermarkSpec { time_column: 0, strategy: WatermarkStrategy::BoundedOutOfOrderness { delay_ms: 5 } }),
+        watermark: Some(WatermarkSpec {
+            time_column: 0,
+            strategy: WatermarkStrategy::BoundedOutOfOrderness { delay_ms: 5 },
+        }),
         idle_timeout_ms: None,
         ordinals: false,
         fail_on_bad_rows: false,
@@ -298,7 +301,12 @@ fn graph(source: Rows, sums: &Published, errors: &Published, pending: bool) -> G
                 schema(),
             ),
             node(3, sink(sums), vec![Edge { from: 1, port: 0, route: Route::Forward }], schema()),
-            node(4, sink(errors), vec![Edge { from: 0, port: 1, route: Route::Forward }], crate::graph::errors_schema()),
+            node(
+                4,
+                sink(errors),
+                vec![Edge { from: 0, port: 1, route: Route::Forward }],
+                crate::graph::errors_schema(),
+            ),
         ],
     }
 }
@@ -330,7 +338,8 @@ impl crate::expr::Expr for Column {
 }
 
 fn start(graph: Graph, config: PipelineConfig, store: Option<&MemoryStore>) -> Start {
-    let store: Option<Arc<dyn CheckpointStore>> = store.map(|store| Arc::new(store.clone()) as Arc<dyn CheckpointStore>);
+    let store: Option<Arc<dyn CheckpointStore>> =
+        store.map(|store| Arc::new(store.clone()) as Arc<dyn CheckpointStore>);
     let restore = store.as_ref().and_then(|store| {
         let manifest = read_latest(store.as_ref()).expect("a readable store")?;
         Some((manifest, Arc::clone(store)))
@@ -346,7 +355,8 @@ fn input(seed: u64) -> Rows {
         (state >> 33) % bound
     };
     let partitions = (0..2).map(|partition| {
-        let batches = (0..6).map(|_| (0..next(8)).map(|_| (next(100) as i64, next(5) as i64, next(10) as i64)).collect());
+        let batches =
+            (0..6).map(|_| (0..next(8)).map(|_| (next(100) as i64, next(5) as i64, next(10) as i64)).collect());
         (PartitionId::from(format!("p{partition}")), batches.collect())
     });
     Rows { partitions: partitions.collect() }
@@ -461,6 +471,10 @@ fn a_checkpoint_of_another_query_is_refused() {
     Pipeline::start(first).expect("starts").wait().expect("runs");
     let mut other = graph(input(3), &sums, &errors, false);
     other.nodes[1].id = OperatorId(99);
-    let refused = Pipeline::start(start(other, PipelineConfig::default(), Some(&store))).err().expect("refused").to_string();
-    assert!(refused.contains("of another query") && refused.contains("RunningSum") && refused.contains("--fresh"), "{refused}");
+    let refused =
+        Pipeline::start(start(other, PipelineConfig::default(), Some(&store))).err().expect("refused").to_string();
+    assert!(
+        refused.contains("of another query") && refused.contains("RunningSum") && refused.contains("--fresh"),
+        "{refused}"
+    );
 }

@@ -18,9 +18,7 @@ pub(crate) struct If {
 
 impl If {
     pub(crate) fn new() -> Self {
-        Self {
-            signature: Signature::user_defined(Volatility::Immutable),
-        }
+        Self { signature: Signature::user_defined(Volatility::Immutable) }
     }
 }
 
@@ -42,11 +40,9 @@ impl ScalarUDFImpl for If {
         }
         match type_union_resolution(&[then.clone(), otherwise.clone()]) {
             Some(common) => Ok(vec![DataType::Boolean, common.clone(), common]),
-            None => plan_err!(
-                "the branches of IF are a {} and a {}; cast one of them",
-                sql_name(then),
-                sql_name(otherwise)
-            ),
+            None => {
+                plan_err!("the branches of IF are a {} and a {}; cast one of them", sql_name(then), sql_name(otherwise))
+            }
         }
     }
 
@@ -58,11 +54,7 @@ impl ScalarUDFImpl for If {
     fn simplify(&self, args: Vec<Expr>, _info: &SimplifyContext) -> Result<ExprSimplifyResult> {
         let [condition, then, otherwise] = take_function_args(self.name(), args)?;
         let when_then = vec![(Box::new(condition), Box::new(then))];
-        Ok(ExprSimplifyResult::Simplified(Expr::Case(Case::new(
-            None,
-            when_then,
-            Some(Box::new(otherwise)),
-        ))))
+        Ok(ExprSimplifyResult::Simplified(Expr::Case(Case::new(None, when_then, Some(Box::new(otherwise))))))
     }
 
     fn short_circuits(&self) -> bool {
@@ -79,8 +71,6 @@ impl ScalarUDFImpl for If {
         };
         let condition = arrow::compute::prep_null_mask_filter(condition);
         let (then, otherwise) = (then.into_array(rows)?, otherwise.into_array(rows)?);
-        Ok(ColumnarValue::Array(arrow::compute::kernels::zip::zip(
-            &condition, &then, &otherwise,
-        )?))
+        Ok(ColumnarValue::Array(arrow::compute::kernels::zip::zip(&condition, &then, &otherwise)?))
     }
 }

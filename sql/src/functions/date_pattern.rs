@@ -156,9 +156,7 @@ impl DatePattern {
             Self::Java(pieces) => pieces,
             Self::Chrono(pattern) => {
                 return NaiveDateTime::parse_from_str(text, pattern).ok().or_else(|| {
-                    NaiveDate::parse_from_str(text, pattern)
-                        .ok()
-                        .map(|date| date.and_time(NaiveTime::MIN))
+                    NaiveDate::parse_from_str(text, pattern).ok().map(|date| date.and_time(NaiveTime::MIN))
                 });
             }
         };
@@ -191,10 +189,7 @@ impl DatePattern {
                 's' => second = take_digits(&mut rest, count, 2)?,
                 'S' => {
                     let length =
-                        rest.bytes()
-                            .take_while(u8::is_ascii_digit)
-                            .count()
-                            .min(if touches { count } else { 9 });
+                        rest.bytes().take_while(u8::is_ascii_digit).count().min(if touches { count } else { 9 });
                     nanosecond = take_digits(&mut rest, 1, length)? * 10u32.pow(9 - length as u32);
                 }
                 'a' => is_pm = Some(take_name(&mut rest, &["AM", "PM"])? == 1),
@@ -219,8 +214,7 @@ impl DatePattern {
             None => NaiveDate::from_ymd_opt(year, month, day)?,
         };
         let time = NaiveTime::from_hms_nano_opt(hour, minute, second, nanosecond)?;
-        date.and_time(time)
-            .checked_sub_signed(chrono::TimeDelta::seconds(offset_s))
+        date.and_time(time).checked_sub_signed(chrono::TimeDelta::seconds(offset_s))
     }
 }
 
@@ -239,15 +233,7 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-const WEEKDAYS: [&str; 7] = [
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-    "Sunday",
-];
+const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 fn take_digits(rest: &mut &str, least: usize, most: usize) -> Option<u32> {
     let length = rest.bytes().take(most).take_while(u8::is_ascii_digit).count();
@@ -263,10 +249,7 @@ fn take_digits(rest: &mut &str, least: usize, most: usize) -> Option<u32> {
 fn take_name(rest: &mut &str, names: &[&str]) -> Option<u32> {
     for (index, name) in names.iter().enumerate() {
         for form in [name, &name[..name.len().min(3)]] {
-            if rest
-                .get(..form.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(form))
-            {
+            if rest.get(..form.len()).is_some_and(|start| start.eq_ignore_ascii_case(form)) {
                 *rest = &rest[form.len()..];
                 return Some(index as u32);
             }
@@ -285,11 +268,8 @@ fn take_offset(rest: &mut &str) -> Option<i64> {
     *rest = rest.strip_prefix(['+', '-'])?;
     let hours = take_digits(rest, 2, 2)?;
     *rest = rest.strip_prefix(':').unwrap_or(rest);
-    let minutes = if rest.starts_with(|character: char| character.is_ascii_digit()) {
-        take_digits(rest, 2, 2)?
-    } else {
-        0
-    };
+    let minutes =
+        if rest.starts_with(|character: char| character.is_ascii_digit()) { take_digits(rest, 2, 2)? } else { 0 };
     Some(sign * i64::from(hours * 3600 + minutes * 60))
 }
 
@@ -310,10 +290,6 @@ impl PatternCache {
         if self.last.as_ref().is_none_or(|(last, _)| last != pattern) {
             self.last = Some((pattern.to_string(), DatePattern::new(pattern)?));
         }
-        Ok(self
-            .last
-            .as_ref()
-            .map(|(_, compiled)| compiled)
-            .expect("it was set above"))
+        Ok(self.last.as_ref().map(|(_, compiled)| compiled).expect("it was set above"))
     }
 }

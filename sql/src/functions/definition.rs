@@ -110,13 +110,7 @@ impl Call {
     /// The same call with other arguments.
     pub(crate) fn with_args(&self, args: Vec<ArrayRef>) -> Self {
         let (return_type, config) = (self.return_type.clone(), Arc::clone(&self.config));
-        Self {
-            name: self.name,
-            args,
-            rows: self.rows,
-            return_type,
-            config,
-        }
+        Self { name: self.name, args, rows: self.rows, return_type, config }
     }
 
     /// The session's time zone; UTC unless set.
@@ -133,10 +127,7 @@ pub(crate) fn time_zone(config: &ConfigOptions) -> &str {
 impl Definition {
     pub(crate) fn udf(self) -> Arc<ScalarUDF> {
         let signature = Signature::user_defined(Volatility::Immutable);
-        Arc::new(ScalarUDF::new_from_impl(Function {
-            definition: self,
-            signature,
-        }))
+        Arc::new(ScalarUDF::new_from_impl(Function { definition: self, signature }))
     }
 
     /// `F(STRING, STRING[, BIGINT])`, for errors.
@@ -185,26 +176,18 @@ impl ScalarUDFImpl for Function {
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
         let Definition { params, optional, .. } = self.definition;
         if given.len() > params.len() || given.len() + optional < params.len() {
-            return plan_err!(
-                "{} is written {}",
-                self.definition.name.to_uppercase(),
-                self.definition.usage()
-            );
+            return plan_err!("{} is written {}", self.definition.name.to_uppercase(), self.definition.usage());
         }
-        let coerced = given
-            .iter()
-            .zip(params)
-            .enumerate()
-            .map(|(index, (given, param))| match param.coerce(given) {
-                Some(data_type) => Ok(data_type),
-                None => plan_err!(
-                    "argument {} of {} is a {}; cast it, the function is written {}",
-                    index + 1,
-                    self.definition.name.to_uppercase(),
-                    sql_name(given),
-                    self.definition.usage()
-                ),
-            });
+        let coerced = given.iter().zip(params).enumerate().map(|(index, (given, param))| match param.coerce(given) {
+            Some(data_type) => Ok(data_type),
+            None => plan_err!(
+                "argument {} of {} is a {}; cast it, the function is written {}",
+                index + 1,
+                self.definition.name.to_uppercase(),
+                sql_name(given),
+                self.definition.usage()
+            ),
+        });
         coerced.collect()
     }
 
@@ -215,11 +198,7 @@ impl ScalarUDFImpl for Function {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let is_constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if is_constant { 1 } else { args.number_rows };
-        let arrays = args
-            .args
-            .into_iter()
-            .map(|arg| arg.into_array(rows))
-            .collect::<Result<Vec<_>>>()?;
+        let arrays = args.args.into_iter().map(|arg| arg.into_array(rows)).collect::<Result<Vec<_>>>()?;
         let call = Call {
             name: self.definition.name,
             args: arrays,

@@ -23,9 +23,7 @@ pub(crate) fn definitions() -> Vec<Definition> {
     vec![
         text("json_value", |call| texts(call, scalar_text)),
         text("json_query", |call| {
-            texts(call, |value| {
-                (value.is_object() || value.is_array()).then(|| value.to_string())
-            })
+            texts(call, |value| (value.is_object() || value.is_array()).then(|| value.to_string()))
         }),
         Definition {
             name: "json_exists",
@@ -53,18 +51,12 @@ fn scalar_text(value: &Value) -> Option<String> {
 }
 
 fn texts(call: &Call, show: fn(&Value) -> Option<String>) -> Result<ArrayRef> {
-    let rows = found(call, |value| value.and_then(show))?
-        .into_iter()
-        .map(Option::flatten);
+    let rows = found(call, |value| value.and_then(show))?.into_iter().map(Option::flatten);
     Ok(Arc::new(rows.collect::<StringViewArray>()))
 }
 
 fn json_exists(call: &Call) -> Result<ArrayRef> {
-    Ok(Arc::new(
-        found(call, |value| value.is_some())?
-            .into_iter()
-            .collect::<BooleanArray>(),
-    ))
+    Ok(Arc::new(found(call, |value| value.is_some())?.into_iter().collect::<BooleanArray>()))
 }
 
 /// Per row what `show` makes of the value at the path; none where the document or the path is null.
@@ -93,11 +85,7 @@ fn found<T>(call: &Call, show: impl Fn(Option<&Value>) -> T) -> Result<Vec<Optio
 
 fn parse_path(path: &str) -> Result<Vec<PathStep>> {
     let trimmed = path.trim();
-    let plain = trimmed
-        .strip_prefix("lax ")
-        .or_else(|| trimmed.strip_prefix("strict "))
-        .unwrap_or(trimmed)
-        .trim();
+    let plain = trimmed.strip_prefix("lax ").or_else(|| trimmed.strip_prefix("strict ")).unwrap_or(trimmed).trim();
     let steps = plain.strip_prefix('$').and_then(|mut rest| {
         let mut steps = vec![];
         while !rest.is_empty() {

@@ -9,6 +9,7 @@ mod conditional;
 mod date_pattern;
 mod definition;
 mod json;
+mod modulo;
 mod text;
 mod time;
 pub mod volatile;
@@ -25,17 +26,12 @@ pub use volatile::is_volatile;
 /// Our scalar functions, and DataFusion's under Flink's names.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let definitions = [time::definitions(), text::definitions(), json::definitions()];
-    let mut functions: Vec<_> = definitions
-        .into_iter()
-        .flatten()
-        .map(|definition| definition.udf())
-        .collect();
+    let mut functions: Vec<_> = definitions.into_iter().flatten().map(|definition| definition.udf()).collect();
     functions.push(Arc::new(ScalarUDF::new_from_impl(conditional::If::new())));
+    functions.push(Arc::new(ScalarUDF::new_from_impl(modulo::Modulo::new())));
     functions.extend(volatile::functions());
-    let renamed = [
-        (datafusion::functions::regex::regexp_like(), "regexp"),
-        (datafusion::functions::math::trunc(), "truncate"),
-    ];
+    let renamed =
+        [(datafusion::functions::regex::regexp_like(), "regexp"), (datafusion::functions::math::trunc(), "truncate")];
     functions.extend(renamed.map(|(function, alias)| Arc::new(function.as_ref().clone().with_aliases([alias]))));
     functions
 }

@@ -14,9 +14,7 @@ use super::volatile::{StepContext, number_call_sites, with_context};
 use super::*;
 
 fn context(time_zone: &str) -> SessionContext {
-    let config = SessionConfig::new()
-        .with_target_partitions(1)
-        .set_str("datafusion.execution.time_zone", time_zone);
+    let config = SessionConfig::new().with_target_partitions(1).set_str("datafusion.execution.time_zone", time_zone);
     let context = SessionContext::new_with_config(config);
     let state = context.state_ref();
     register(&mut *state.write()).expect("functions register");
@@ -29,9 +27,7 @@ fn evaluate(context: &SessionContext, sql: &str, column: Option<ArrayRef>) -> st
     let schema = Arc::new(Schema::new(vec![Field::new("x", column.data_type().clone(), true)]));
     let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]).map_err(|error| error.to_string())?;
     // On this thread, because the context of a step is the thread's.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
     let rows = runtime.block_on(async {
         let schema = DFSchema::try_from(schema)?;
         let expr = context.parse_sql_expr(sql, &schema)?;
@@ -78,10 +74,7 @@ fn check_error(sql: &str, expected: &str) {
 /// Nexmark's queries in Flink's words give Flink's answers.
 #[test]
 fn strings() {
-    check(
-        "regexp_extract('channel_id=12&x=7', '(&|^)channel_id=([^&]*)', 2)",
-        "12",
-    );
+    check("regexp_extract('channel_id=12&x=7', '(&|^)channel_id=([^&]*)', 2)", "12");
     check("regexp_extract('foothebar', 'foo(.*?)(bar)')", "foothebar");
     check("regexp_extract('abc', '(x)?abc', 1)", "NULL");
     check("regexp_extract('abc', 'z')", "NULL");
@@ -92,30 +85,16 @@ fn strings() {
         &["b", "NULL", "NULL", "c"],
     );
     check_error("regexp_extract('abc', '(')", "did not compile");
-    check_error(
-        "regexp_extract(1, 'a')",
-        "argument 1 of REGEXP_EXTRACT is a BIGINT; cast it, the function is written",
-    );
-    check_error(
-        "regexp_extract('a')",
-        "REGEXP_EXTRACT is written REGEXP_EXTRACT(STRING, STRING[, BIGINT])",
-    );
-    check_column(
-        "split_index(x, '/', 3)",
-        &[Some("https://a.b/c/d"), Some("a/b"), None],
-        &["c", "NULL", "NULL"],
-    );
+    check_error("regexp_extract(1, 'a')", "argument 1 of REGEXP_EXTRACT is a BIGINT; cast it, the function is written");
+    check_error("regexp_extract('a')", "REGEXP_EXTRACT is written REGEXP_EXTRACT(STRING, STRING[, BIGINT])");
+    check_column("split_index(x, '/', 3)", &[Some("https://a.b/c/d"), Some("a/b"), None], &["c", "NULL", "NULL"]);
     check("split_index('a||b', '||', 1)", "b");
     check("split_index('a', '/', -1)", "NULL");
     check("locate('b', 'abcb')", "2");
     check("locate('b', 'äbcb', 3)", "4");
     check("locate('z', 'abc')", "0");
     check("locate('z', CAST(NULL AS STRING))", "NULL");
-    check_column(
-        "is_digit(x)",
-        &[Some("12"), Some(""), Some("1a"), None],
-        &["true", "false", "false", "NULL"],
-    );
+    check_column("is_digit(x)", &[Some("12"), Some(""), Some("1a"), None], &["true", "false", "false", "NULL"]);
     check("is_alpha('aé')", "true");
     check("is_decimal('-1.5')", "true");
     check("is_decimal('1.5.')", "false");
@@ -140,11 +119,7 @@ fn strings() {
     check("truncate(1.27, 1)", "1.2");
     check("instr('abc', 'c')", "3");
     check("ifnull(NULL, 'a')", "a");
-    check_column(
-        "if(x > 'b', x, 'small')",
-        &[Some("a"), Some("c"), None],
-        &["small", "c", "small"],
-    );
+    check_column("if(x > 'b', x, 'small')", &[Some("a"), Some("c"), None], &["small", "c", "small"]);
     check_error("if(1, 2, 3)", "the condition of IF is a BIGINT");
 }
 
@@ -182,25 +157,12 @@ fn times() {
     check("date_format('2024-02-29', 'dd.MM.yyyy')", "29.02.2024");
     check("date_format(DATE '2024-02-29', 'yyyyMMdd')", "20240229");
     check_error("date_format('2024-02-29', 'yyyy-bb')", "the letter `b` means nothing");
-    check_column(
-        "date_format(x, 'HH')",
-        &[Some("2024-01-01 07:00:00"), None],
-        &["07", "NULL"],
-    );
+    check_column("date_format(x, 'HH')", &[Some("2024-01-01 07:00:00"), None], &["07", "NULL"]);
     for (call, expected) in [
         ("to_timestamp('2024-02-29 13:05:09.5')", "2024-02-29T13:05:09.500"),
-        (
-            "to_timestamp('29/02/2024 1:05 PM', 'dd/MM/yyyy h:mm a')",
-            "2024-02-29T13:05:00",
-        ),
-        (
-            "to_timestamp('20240229130509123', 'yyyyMMddHHmmssSSS')",
-            "2024-02-29T13:05:09.123",
-        ),
-        (
-            "to_timestamp('2024-02-29T13:05:09+02:00', 'yyyy-MM-dd''T''HH:mm:ssXXX')",
-            "2024-02-29T11:05:09",
-        ),
+        ("to_timestamp('29/02/2024 1:05 PM', 'dd/MM/yyyy h:mm a')", "2024-02-29T13:05:00"),
+        ("to_timestamp('20240229130509123', 'yyyyMMddHHmmssSSS')", "2024-02-29T13:05:09.123"),
+        ("to_timestamp('2024-02-29T13:05:09+02:00', 'yyyy-MM-dd''T''HH:mm:ssXXX')", "2024-02-29T11:05:09"),
         ("to_timestamp('2024-02-30', 'yyyy-MM-dd')", "NULL"),
         ("to_timestamp('nonsense')", "NULL"),
         ("to_timestamp(1)", "1970-01-01T00:00:01"),
@@ -214,34 +176,16 @@ fn times() {
         ("from_unixtime(44, 'ss')", "44"),
         ("unix_timestamp('1970-01-01 00:00:44')", "44"),
         ("unix_timestamp('44', 'ss')", "44"),
-        (
-            "timestampdiff('hour', '2024-01-01 00:00:00', '2024-01-02 01:59:00')",
-            "25",
-        ),
-        (
-            "timestampdiff('month', '2024-01-31 00:00:00', '2024-02-29 00:00:00')",
-            "0",
-        ),
-        (
-            "timestampdiff('month', '2024-03-15 00:00:00', '2024-01-14 00:00:00')",
-            "-2",
-        ),
-        (
-            "timestampdiff('day', '2024-01-02 00:00:00', CAST(NULL AS STRING))",
-            "NULL",
-        ),
+        ("timestampdiff('hour', '2024-01-01 00:00:00', '2024-01-02 01:59:00')", "25"),
+        ("timestampdiff('month', '2024-01-31 00:00:00', '2024-02-29 00:00:00')", "0"),
+        ("timestampdiff('month', '2024-03-15 00:00:00', '2024-01-14 00:00:00')", "-2"),
+        ("timestampdiff('day', '2024-01-02 00:00:00', CAST(NULL AS STRING))", "NULL"),
         ("timestampadd('month', 1, DATE '2024-01-31')", "2024-02-29T00:00:00"),
-        (
-            "timestampadd('hour', -1, to_timestamp_ltz(0, 3))",
-            "1969-12-31T23:00:00Z",
-        ),
+        ("timestampadd('hour', -1, to_timestamp_ltz(0, 3))", "1969-12-31T23:00:00Z"),
     ] {
         check(call, expected);
     }
-    check_error(
-        "timestampadd('fortnight', 1, DATE '2024-01-31')",
-        "unit `fortnight` is none of",
-    );
+    check_error("timestampadd('fortnight', 1, DATE '2024-01-31')", "unit `fortnight` is none of");
     // Instants are shown in the session's zone, wall clocks as they are.
     check_in("Europe/Berlin", "hour(to_timestamp_ltz(0, 3))", "1");
     check_in("Europe/Berlin", "hour(to_timestamp('1970-01-01 00:00:00'))", "0");
@@ -266,21 +210,13 @@ fn json() {
     ] {
         check(&call.replace('%', document), expected);
     }
-    check_column(
-        "json_value(x, '$.a')",
-        &[Some(r#"{"a": 1.5}"#), None, Some("{")],
-        &["1.5", "NULL", "NULL"],
-    );
+    check_column("json_value(x, '$.a')", &[Some(r#"{"a": 1.5}"#), None, Some("{")], &["1.5", "NULL", "NULL"]);
     check_error("json_value('{}', 'a.b')", "JSON path 'a.b' is not of the form");
     check_column("json_get_int(x, 'a')", &[Some(r#"{"a": 7}"#), None], &["7", "NULL"]);
     check_column("x ->> 'a'", &[Some(r#"{"a": "y"}"#)], &["y"]);
 }
 
-const STEP: StepContext = StepContext {
-    processing_time_ms: 1_709_211_909_123,
-    seed: 7,
-    ordinal_base: 100,
-};
+const STEP: StepContext = StepContext { processing_time_ms: 1_709_211_909_123, seed: 7, ordinal_base: 100 };
 
 fn doubles(sql: &str, step: StepContext, rows: usize) -> Vec<f64> {
     let column: ArrayRef = Arc::new(StringArray::from(vec!["x"; rows]));
@@ -303,16 +239,9 @@ fn clock() {
         let array = with_context(STEP, || evaluate(&context("UTC"), sql, None)).expect(sql);
         assert_eq!(shown(&array), [expected], "{sql}");
     }
-    let midnight = StepContext {
-        processing_time_ms: 1_709_247_600_000,
-        ..STEP
-    };
+    let midnight = StepContext { processing_time_ms: 1_709_247_600_000, ..STEP };
     let array = with_context(midnight, || evaluate(&context("Europe/Berlin"), "current_date", None));
-    assert_eq!(
-        shown(&array.expect("a date")),
-        ["2024-03-01"],
-        "the date is the session's"
-    );
+    assert_eq!(shown(&array.expect("a date")), ["2024-03-01"], "the date is the session's");
     check_error("now()", "now() has a value only inside of a step");
 }
 
@@ -320,14 +249,7 @@ fn clock() {
 #[test]
 fn random_numbers_belong_to_rows() {
     let whole = doubles("random()", STEP, 10);
-    let second_half = doubles(
-        "rand()",
-        StepContext {
-            ordinal_base: 105,
-            ..STEP
-        },
-        5,
-    );
+    let second_half = doubles("rand()", StepContext { ordinal_base: 105, ..STEP }, 5);
     assert_eq!(whole[5..], second_half);
     assert!(whole.iter().all(|value| (0.0..1.0).contains(value)));
     assert_ne!(whole, doubles("random()", StepContext { seed: 8, ..STEP }, 10));
@@ -335,10 +257,8 @@ fn random_numbers_belong_to_rows() {
     let mean = doubles("random()", STEP, 5_000).iter().sum::<f64>() / 5_000.0;
     assert!((mean - 0.5).abs() < 0.03, "{mean}");
     let column: ArrayRef = Arc::new(StringArray::from(vec!["x"; 1000]));
-    let dice = with_context(STEP, || {
-        evaluate(&context("UTC"), "rand_integer(6)", Some(Arc::clone(&column)))
-    })
-    .expect("dice");
+    let dice =
+        with_context(STEP, || evaluate(&context("UTC"), "rand_integer(6)", Some(Arc::clone(&column)))).expect("dice");
     let dice = dice.as_primitive::<arrow::datatypes::Int32Type>().values();
     assert!((0..6).all(|face| dice.contains(&face)) && dice.iter().all(|face| (0..6).contains(face)));
     let ids = shown(&with_context(STEP, || evaluate(&context("UTC"), "uuid()", Some(column))).expect("ids"));
@@ -352,21 +272,15 @@ fn random_numbers_belong_to_rows() {
 fn call_sites_differ() {
     let context = context("UTC");
     let random = context.udf("random").expect("random");
-    let call = || {
-        Expr::ScalarFunction(datafusion::logical_expr::expr::ScalarFunction::new_udf(
-            Arc::clone(&random),
-            vec![],
-        ))
-    };
+    let call =
+        || Expr::ScalarFunction(datafusion::logical_expr::expr::ScalarFunction::new_udf(Arc::clone(&random), vec![]));
     let plan = LogicalPlanBuilder::values(vec![vec![lit(1)]])
         .and_then(|plan| plan.project(vec![call(), call().alias("b"), col("column1")]))
         .and_then(LogicalPlanBuilder::build)
         .expect("a plan");
     let numbered = number_call_sites(plan.clone()).expect("numbered");
     assert_eq!(numbered.schema().field_names(), plan.schema().field_names());
-    let LogicalPlan::Projection(projection) = &numbered else {
-        panic!("{numbered}")
-    };
+    let LogicalPlan::Projection(projection) = &numbered else { panic!("{numbered}") };
     assert_eq!(projection.expr[0].to_string(), "random(Int64(0)) AS random()");
     assert_eq!(projection.expr[1].to_string(), "random(Int64(1)) AS b");
 }
@@ -388,20 +302,12 @@ fn volatile_names() {
         assert!(is_volatile(name), "{name}");
         let context = context("UTC");
         let function = context.udf(&name.to_lowercase()).expect(name);
-        assert_eq!(
-            function.signature().volatility,
-            datafusion::logical_expr::Volatility::Volatile,
-            "{name}"
-        );
+        assert_eq!(function.signature().volatility, datafusion::logical_expr::Volatility::Volatile, "{name}");
     }
     assert!(!is_volatile("date_format"));
     assert!(context("UTC").udaf("listagg").is_ok());
     assert_eq!(
-        context("UTC")
-            .udf("hour")
-            .expect("hour")
-            .return_type(&[DataType::Date32])
-            .expect("a type"),
+        context("UTC").udf("hour").expect("hour").return_type(&[DataType::Date32]).expect("a type"),
         DataType::Int64
     );
 }

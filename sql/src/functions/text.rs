@@ -11,13 +11,8 @@ use datafusion::functions::regex::compile_and_cache_regex;
 use super::definition::{Call, Definition, Param};
 
 pub(crate) fn definitions() -> Vec<Definition> {
-    let test = |name, invoke| Definition {
-        name,
-        params: &[Param::Text],
-        optional: 0,
-        returns: |_| DataType::Boolean,
-        invoke,
-    };
+    let test =
+        |name, invoke| Definition { name, params: &[Param::Text], optional: 0, returns: |_| DataType::Boolean, invoke };
     vec![
         Definition {
             name: "regexp_extract",
@@ -47,9 +42,7 @@ pub(crate) fn definitions() -> Vec<Definition> {
             returns: |_| DataType::Utf8View,
             invoke: parse_url,
         },
-        test("is_digit", |call| {
-            every_character(call, |character| character.is_ascii_digit())
-        }),
+        test("is_digit", |call| every_character(call, |character| character.is_ascii_digit())),
         test("is_alpha", |call| every_character(call, char::is_alphabetic)),
         test("is_decimal", is_decimal),
     ]
@@ -59,79 +52,58 @@ pub(crate) fn definitions() -> Vec<Definition> {
 fn regexp_extract(call: &Call) -> Result<ArrayRef> {
     let (texts, patterns, groups) = (call.text(0)?, call.text(1)?, call.integer_or(2, 0)?);
     let mut cache = HashMap::new();
-    let rows = texts
-        .iter()
-        .zip(patterns.iter())
-        .zip(groups.iter())
-        .map(|((text, pattern), group)| {
-            let (Some(text), Some(pattern), Some(group)) = (text, pattern, group) else {
-                return Ok(None);
-            };
-            let Ok(group) = usize::try_from(group) else {
-                return Ok(None);
-            };
-            let regex = compile_and_cache_regex(pattern, None, &mut cache)?;
-            Ok(match group {
-                // Without groups the search needs no captures and is much faster.
-                0 => regex.find(text).map(|found| found.as_str()),
-                group => regex
-                    .captures(text)
-                    .and_then(|captures| captures.get(group))
-                    .map(|found| found.as_str()),
-            })
-        });
+    let rows = texts.iter().zip(patterns.iter()).zip(groups.iter()).map(|((text, pattern), group)| {
+        let (Some(text), Some(pattern), Some(group)) = (text, pattern, group) else {
+            return Ok(None);
+        };
+        let Ok(group) = usize::try_from(group) else {
+            return Ok(None);
+        };
+        let regex = compile_and_cache_regex(pattern, None, &mut cache)?;
+        Ok(match group {
+            // Without groups the search needs no captures and is much faster.
+            0 => regex.find(text).map(|found| found.as_str()),
+            group => regex.captures(text).and_then(|captures| captures.get(group)).map(|found| found.as_str()),
+        })
+    });
     Ok(Arc::new(rows.collect::<Result<StringViewArray>>()?))
 }
 
 /// The piece at `index`, from 0; none beyond the last.
 fn split_index(call: &Call) -> Result<ArrayRef> {
     let (texts, delimiters, indices) = (call.text(0)?, call.text(1)?, call.integer_or(2, 0)?);
-    let rows = texts
-        .iter()
-        .zip(delimiters.iter())
-        .zip(indices.iter())
-        .map(|((text, delimiter), index)| {
-            let index = usize::try_from(index?).ok()?;
-            match (text?, delimiter?) {
-                ("", _) => None,
-                (text, "") => (index == 0).then_some(text),
-                (text, delimiter) => text.split(delimiter).nth(index),
-            }
-        });
+    let rows = texts.iter().zip(delimiters.iter()).zip(indices.iter()).map(|((text, delimiter), index)| {
+        let index = usize::try_from(index?).ok()?;
+        match (text?, delimiter?) {
+            ("", _) => None,
+            (text, "") => (index == 0).then_some(text),
+            (text, delimiter) => text.split(delimiter).nth(index),
+        }
+    });
     Ok(Arc::new(rows.collect::<StringViewArray>()))
 }
 
 /// `LOCATE(part, text[, from])`: the place of the first character, from 1; 0 where it is not found.
 fn locate(call: &Call) -> Result<ArrayRef> {
     let (parts, texts, starts) = (call.text(0)?, call.text(1)?, call.integer_or(2, 1)?);
-    let rows = parts
-        .iter()
-        .zip(texts.iter())
-        .zip(starts.iter())
-        .map(|((part, text), start)| {
-            let (part, text, start) = (part?, text?, start?);
-            let skipped = usize::try_from(start - 1).ok();
-            let offset = skipped.and_then(|skipped| {
-                text.char_indices()
-                    .map(|(offset, _)| offset)
-                    .chain([text.len()])
-                    .nth(skipped)
-            });
-            let place = offset.and_then(|offset| {
-                let found = offset + text[offset..].find(part)?;
-                i32::try_from(text[..found].chars().count() + 1).ok()
-            });
-            Some(place.unwrap_or(0))
+    let rows = parts.iter().zip(texts.iter()).zip(starts.iter()).map(|((part, text), start)| {
+        let (part, text, start) = (part?, text?, start?);
+        let skipped = usize::try_from(start - 1).ok();
+        let offset =
+            skipped.and_then(|skipped| text.char_indices().map(|(offset, _)| offset).chain([text.len()]).nth(skipped));
+        let place = offset.and_then(|offset| {
+            let found = offset + text[offset..].find(part)?;
+            i32::try_from(text[..found].chars().count() + 1).ok()
         });
+        Some(place.unwrap_or(0))
+    });
     Ok(Arc::new(rows.collect::<Int32Array>()))
 }
 
 /// False for the empty string, as in Flink.
 fn every_character(call: &Call, test: fn(char) -> bool) -> Result<ArrayRef> {
     let texts = call.text(0)?;
-    let rows = texts
-        .iter()
-        .map(|text| text.map(|text| !text.is_empty() && text.chars().all(test)));
+    let rows = texts.iter().map(|text| text.map(|text| !text.is_empty() && text.chars().all(test)));
     Ok(Arc::new(rows.collect::<BooleanArray>()))
 }
 
@@ -152,23 +124,19 @@ fn is_decimal(call: &Call) -> Result<ArrayRef> {
 fn parse_url(call: &Call) -> Result<ArrayRef> {
     let (urls, parts, keys) = (call.text(0)?, call.text(1)?, call.text(2)?);
     let has_key = call.is_given(2);
-    let rows = urls
-        .iter()
-        .zip(parts.iter())
-        .zip(keys.iter())
-        .map(|((url, part), key)| {
-            let value = url_part(url?, part?)?;
-            match has_key {
-                false => Some(value),
-                // A key is for the query only.
-                true if part? == "QUERY" => {
-                    let pairs = value.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-                    let key = key?;
-                    pairs.into_iter().find(|(name, _)| *name == key).map(|(_, value)| value)
-                }
-                true => None,
+    let rows = urls.iter().zip(parts.iter()).zip(keys.iter()).map(|((url, part), key)| {
+        let value = url_part(url?, part?)?;
+        match has_key {
+            false => Some(value),
+            // A key is for the query only.
+            true if part? == "QUERY" => {
+                let pairs = value.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+                let key = key?;
+                pairs.into_iter().find(|(name, _)| *name == key).map(|(_, value)| value)
             }
-        });
+            true => None,
+        }
+    });
     Ok(Arc::new(rows.collect::<StringViewArray>()))
 }
 

@@ -126,31 +126,19 @@ fn datetimes(call: &Call, index: usize) -> Result<Vec<Option<NaiveDateTime>>> {
     let mut times: Vec<Option<NaiveDateTime>> = match unit {
         TimeUnit::Second => {
             let values = array.as_primitive::<TimestampSecondType>();
-            values
-                .iter()
-                .map(|value| value.and_then(timestamp_s_to_datetime))
-                .collect()
+            values.iter().map(|value| value.and_then(timestamp_s_to_datetime)).collect()
         }
         TimeUnit::Millisecond => {
             let values = array.as_primitive::<TimestampMillisecondType>();
-            values
-                .iter()
-                .map(|value| value.and_then(timestamp_ms_to_datetime))
-                .collect()
+            values.iter().map(|value| value.and_then(timestamp_ms_to_datetime)).collect()
         }
         TimeUnit::Microsecond => {
             let values = array.as_primitive::<TimestampMicrosecondType>();
-            values
-                .iter()
-                .map(|value| value.and_then(timestamp_us_to_datetime))
-                .collect()
+            values.iter().map(|value| value.and_then(timestamp_us_to_datetime)).collect()
         }
         TimeUnit::Nanosecond => {
             let values = array.as_primitive::<TimestampNanosecondType>();
-            values
-                .iter()
-                .map(|value| value.and_then(timestamp_ns_to_datetime))
-                .collect()
+            values.iter().map(|value| value.and_then(timestamp_ns_to_datetime)).collect()
         }
     };
     if array_zone.is_some() && call.time_zone() != UTC {
@@ -207,26 +195,20 @@ fn to_timestamp(call: &Call) -> Result<ArrayRef> {
     let array = &call.args[0];
     match array.data_type() {
         data_type if is_text(data_type) => {
-            let times = parsed(call)?
-                .into_iter()
-                .map(|time| time.map(|time| time.and_utc().timestamp_millis()));
+            let times = parsed(call)?.into_iter().map(|time| time.map(|time| time.and_utc().timestamp_millis()));
             Ok(Arc::new(times.collect::<TimestampMillisecondArray>()))
         }
         data_type if data_type.is_integer() => {
             let seconds = call.integer_or(0, 0)?;
-            let times: TimestampMillisecondArray = seconds
-                .iter()
-                .map(|second| second.and_then(|second| second.checked_mul(1000)))
-                .collect();
+            let times: TimestampMillisecondArray =
+                seconds.iter().map(|second| second.and_then(|second| second.checked_mul(1000))).collect();
             Ok(Arc::new(times))
         }
         data_type if data_type.is_numeric() => {
             let seconds = cast(array, &DataType::Float64)?;
             let seconds: &Float64Array = seconds.as_primitive::<Float64Type>();
-            let times: TimestampMillisecondArray = seconds
-                .iter()
-                .map(|second| second.map(|second| (second * 1e3).round() as i64))
-                .collect();
+            let times: TimestampMillisecondArray =
+                seconds.iter().map(|second| second.map(|second| (second * 1e3).round() as i64)).collect();
             Ok(Arc::new(times))
         }
         _ => Ok(cast(array, &call.return_type)?),
@@ -239,10 +221,9 @@ fn to_timestamp_ltz(call: &Call) -> Result<ArrayRef> {
     let array = &call.args[0];
     let times: TimestampMillisecondArray = if is_text(array.data_type()) {
         let zone = zone(call.time_zone())?;
-        let times = parsed(call)?.into_iter().map(|time| {
-            time.and_then(|time| to_utc(&zone, time))
-                .map(|time| time.and_utc().timestamp_millis())
-        });
+        let times = parsed(call)?
+            .into_iter()
+            .map(|time| time.and_then(|time| to_utc(&zone, time)).map(|time| time.and_utc().timestamp_millis()));
         times.collect()
     } else if array.data_type().is_integer() {
         let (numbers, precisions) = (call.integer_or(0, 0)?, call.integer_or(1, 3)?);
@@ -263,10 +244,7 @@ fn to_timestamp_ltz(call: &Call) -> Result<ArrayRef> {
         let scale = 10f64.powi(3 - call.integer_or(1, 3)?.value(0) as i32);
         let numbers = cast(array, &DataType::Float64)?;
         let numbers = numbers.as_primitive::<Float64Type>();
-        numbers
-            .iter()
-            .map(|number| number.map(|number| (number * scale).round() as i64))
-            .collect()
+        numbers.iter().map(|number| number.map(|number| (number * scale).round() as i64)).collect()
     } else {
         return Ok(cast(array, &call.return_type)?);
     };
@@ -300,9 +278,7 @@ fn from_unixtime(call: &Call) -> Result<ArrayRef> {
             continue;
         };
         text.clear();
-        cache
-            .get(pattern)?
-            .format(zone.from_utc_datetime(&time).naive_local(), &mut text)?;
+        cache.get(pattern)?.format(zone.from_utc_datetime(&time).naive_local(), &mut text)?;
         out.append_value(&text);
     }
     Ok(Arc::new(out.finish()))
@@ -311,10 +287,7 @@ fn from_unixtime(call: &Call) -> Result<ArrayRef> {
 fn unix_timestamp(call: &Call) -> Result<ArrayRef> {
     let zone = zone(call.time_zone())?;
     let times = parsed(call)?.into_iter();
-    let seconds = times.map(|time| {
-        time.and_then(|time| to_utc(&zone, time))
-            .map(|time| time.and_utc().timestamp())
-    });
+    let seconds = times.map(|time| time.and_then(|time| to_utc(&zone, time)).map(|time| time.and_utc().timestamp()));
     Ok(Arc::new(seconds.collect::<Int64Array>()))
 }
 
@@ -355,10 +328,7 @@ fn timestampdiff(call: &Call) -> Result<ArrayRef> {
             return Ok(None);
         };
         Ok(match unit(call, name)? {
-            Unit::Micros(micros) => to
-                .signed_duration_since(from)
-                .num_microseconds()
-                .map(|length| length / micros),
+            Unit::Micros(micros) => to.signed_duration_since(from).num_microseconds().map(|length| length / micros),
             Unit::Months(months) => Some(i64::from(whole_months(from, to) / months)),
         })
     });
@@ -382,45 +352,30 @@ fn timestampadd(call: &Call) -> Result<ArrayRef> {
     };
     let plain = cast(&call.args[2], &DataType::Timestamp(*time_unit, None))?;
     let plain = call.with_args(vec![plain]);
-    let sums = units
-        .iter()
-        .zip(numbers.iter())
-        .zip(datetimes(&plain, 0)?)
-        .map(|((name, number), time)| {
-            let (Some(name), Some(number), Some(time)) = (name, number, time) else {
-                return Ok(None);
-            };
-            Ok(match unit(call, name)? {
-                Unit::Micros(micros) => number
-                    .checked_mul(micros)
-                    .and_then(|micros| time.checked_add_signed(TimeDelta::microseconds(micros))),
-                Unit::Months(months) => {
-                    let months = number.checked_mul(i64::from(months));
-                    months.and_then(|months| {
-                        let size = Months::new(u32::try_from(months.unsigned_abs()).ok()?);
-                        if months < 0 {
-                            time.checked_sub_months(size)
-                        } else {
-                            time.checked_add_months(size)
-                        }
-                    })
-                }
-            })
-        });
+    let sums = units.iter().zip(numbers.iter()).zip(datetimes(&plain, 0)?).map(|((name, number), time)| {
+        let (Some(name), Some(number), Some(time)) = (name, number, time) else {
+            return Ok(None);
+        };
+        Ok(match unit(call, name)? {
+            Unit::Micros(micros) => {
+                number.checked_mul(micros).and_then(|micros| time.checked_add_signed(TimeDelta::microseconds(micros)))
+            }
+            Unit::Months(months) => {
+                let months = number.checked_mul(i64::from(months));
+                months.and_then(|months| {
+                    let size = Months::new(u32::try_from(months.unsigned_abs()).ok()?);
+                    if months < 0 { time.checked_sub_months(size) } else { time.checked_add_months(size) }
+                })
+            }
+        })
+    });
     let sums = sums.collect::<Result<Vec<_>>>()?;
-    let micros = sums
-        .iter()
-        .map(|time| time.map(|time| time.and_utc().timestamp_micros()));
-    let nanos_left = sums
-        .iter()
-        .map(|time| time.map_or(0, |time| i64::from(time.and_utc().timestamp_subsec_nanos() % 1000)));
+    let micros = sums.iter().map(|time| time.map(|time| time.and_utc().timestamp_micros()));
+    let nanos_left =
+        sums.iter().map(|time| time.map_or(0, |time| i64::from(time.and_utc().timestamp_subsec_nanos() % 1000)));
     let values: Int64Array = match time_unit {
-        TimeUnit::Second => micros
-            .map(|micros| micros.map(|micros| micros.div_euclid(1_000_000)))
-            .collect(),
-        TimeUnit::Millisecond => micros
-            .map(|micros| micros.map(|micros| micros.div_euclid(1_000)))
-            .collect(),
+        TimeUnit::Second => micros.map(|micros| micros.map(|micros| micros.div_euclid(1_000_000))).collect(),
+        TimeUnit::Millisecond => micros.map(|micros| micros.map(|micros| micros.div_euclid(1_000))).collect(),
         TimeUnit::Microsecond => micros.collect(),
         TimeUnit::Nanosecond => micros
             .zip(nanos_left)
@@ -429,10 +384,6 @@ fn timestampadd(call: &Call) -> Result<ArrayRef> {
     };
     let plain = cast(&(Arc::new(values) as ArrayRef), &DataType::Timestamp(*time_unit, None))?;
     // The zone is only how it is shown: the count is of UTC.
-    let data = plain
-        .to_data()
-        .into_builder()
-        .data_type(call.return_type.clone())
-        .build()?;
+    let data = plain.to_data().into_builder().data_type(call.return_type.clone()).build()?;
     Ok(arrow::array::make_array(data))
 }

@@ -86,9 +86,7 @@ const KINDS: &[(Kind, &[&str])] = &[
 /// Whether a function of this name, ignoring case, is one of ours that differs from step to step.
 pub fn is_volatile(name: &str) -> bool {
     let name = name.to_lowercase();
-    KINDS
-        .iter()
-        .any(|(kind, aliases)| kind.name() == name || aliases.contains(&name.as_str()))
+    KINDS.iter().any(|(kind, aliases)| kind.name() == name || aliases.contains(&name.as_str()))
 }
 
 /// Gives each call of `random()`, `uuid()` and their like a salt of its own, so that two calls in one plan give different values. Names of
@@ -161,11 +159,7 @@ struct VolatileFunction {
 impl VolatileFunction {
     fn new(kind: Kind, aliases: &[&str]) -> Self {
         let aliases = aliases.iter().map(ToString::to_string).collect();
-        Self {
-            kind,
-            aliases,
-            signature: Signature::user_defined(Volatility::Volatile),
-        }
+        Self { kind, aliases, signature: Signature::user_defined(Volatility::Volatile) }
     }
 }
 
@@ -194,13 +188,7 @@ impl ScalarUDFImpl for VolatileFunction {
             return plan_err!("{} is written {usage}", self.name().to_uppercase());
         }
         let ordinal = if self.kind == Kind::RandomInteger { 2 } else { 1 };
-        let types = (0..given.len()).map(|index| {
-            if index == ordinal {
-                DataType::UInt64
-            } else {
-                DataType::Int64
-            }
-        });
+        let types = (0..given.len()).map(|index| if index == ordinal { DataType::UInt64 } else { DataType::Int64 });
         Ok(types.collect())
     }
 
@@ -228,10 +216,8 @@ impl ScalarUDFImpl for VolatileFunction {
                 ScalarValue::TimestampMillisecond(Some(local), None)
             }
             Kind::CurrentDate => {
-                let days = local_time(now_ms, &args.config_options)?
-                    .and_utc()
-                    .timestamp_millis()
-                    .div_euclid(86_400_000);
+                let days =
+                    local_time(now_ms, &args.config_options)?.and_utc().timestamp_millis().div_euclid(86_400_000);
                 ScalarValue::Date32(Some(days as i32))
             }
             Kind::CurrentTime => {
@@ -241,18 +227,14 @@ impl ScalarUDFImpl for VolatileFunction {
             }
             Kind::Random => {
                 let hashes = hashes(&context, &args, 0)?;
-                return Ok(array(
-                    hashes.iter().map(|hash| unit_interval(*hash)).collect::<Float64Array>(),
-                ));
+                return Ok(array(hashes.iter().map(|hash| unit_interval(*hash)).collect::<Float64Array>()));
             }
             Kind::RandomInteger => {
                 let hashes = hashes(&context, &args, 1)?;
                 let bounds = cast(&args.args[0].to_array(args.number_rows)?, &DataType::Int64)?;
                 let bounds = bounds.as_primitive::<arrow::datatypes::Int64Type>();
                 let rows = hashes.iter().zip(bounds.iter()).map(|(hash, bound)| {
-                    bound
-                        .filter(|bound| *bound > 0)
-                        .map(|bound| ((u128::from(*hash) * bound as u128) >> 64) as i32)
+                    bound.filter(|bound| *bound > 0).map(|bound| ((u128::from(*hash) * bound as u128) >> 64) as i32)
                 });
                 return Ok(array(rows.collect::<Int32Array>()));
             }
@@ -298,11 +280,7 @@ fn hashes(context: &StepContext, args: &ScalarFunctionArgs, salt: usize) -> Resu
             (0..args.number_rows as u64).map(|row| context.ordinal_base.wrapping_add(row)),
         ),
     };
-    Ok(ordinals
-        .values()
-        .iter()
-        .map(|ordinal| mix(key ^ mix(*ordinal)))
-        .collect())
+    Ok(ordinals.values().iter().map(|ordinal| mix(key ^ mix(*ordinal))).collect())
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014): a bijection in which each bit
@@ -324,12 +302,5 @@ fn uuid(hash: u64) -> String {
     let bits = (u128::from(hash) << 64) | u128::from(mix(!hash));
     let bits = (bits & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
     let text = format!("{bits:032x}");
-    format!(
-        "{}-{}-{}-{}-{}",
-        &text[..8],
-        &text[8..12],
-        &text[12..16],
-        &text[16..20],
-        &text[20..]
-    )
+    format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
 }

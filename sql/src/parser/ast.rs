@@ -77,21 +77,13 @@ pub struct Name {
 impl Name {
     /// Whether this name, as written, means `other`: exactly when quoted, ignoring case when not.
     pub fn matches(&self, other: &str) -> bool {
-        if self.quoted {
-            self.text == other
-        } else {
-            self.text.to_lowercase() == other.to_lowercase()
-        }
+        if self.quoted { self.text == other } else { self.text.to_lowercase() == other.to_lowercase() }
     }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.quoted {
-            write!(f, "\"{}\"", self.text.replace('"', "\"\""))
-        } else {
-            f.write_str(&self.text)
-        }
+        if self.quoted { write!(f, "\"{}\"", self.text.replace('"', "\"\"")) } else { f.write_str(&self.text) }
     }
 }
 
@@ -112,11 +104,7 @@ impl ObjectName {
 
     /// The spellings of the parts joined by dots, without quotes: for messages and keys.
     pub fn plain(&self) -> String {
-        self.0
-            .iter()
-            .map(|name| name.text.as_str())
-            .collect::<Vec<_>>()
-            .join(".")
+        self.0.iter().map(|name| name.text.as_str()).collect::<Vec<_>>().join(".")
     }
 
     /// The same name as sqlparser's node.
@@ -236,10 +224,7 @@ pub struct Column {
 
 /// Where a column's values come from.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a statement has few columns, and they live as long as it is planned"
-)]
+#[expect(clippy::large_enum_variant, reason = "a statement has few columns, and they live as long as it is planned")]
 pub enum ColumnKind {
     /// From the bytes of the row.
     Physical {

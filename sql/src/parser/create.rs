@@ -118,11 +118,7 @@ impl Cursor<'_> {
         check_names(&elements)?;
         // Flink's rule: what is part of the key cannot be null, whether or not the column says so.
         for key in elements.primary_key.iter().flat_map(|key| &key.columns) {
-            for column in elements
-                .columns
-                .iter_mut()
-                .filter(|column| key.matches(&column.name.text))
-            {
+            for column in elements.columns.iter_mut().filter(|column| key.matches(&column.name.text)) {
                 if let ColumnKind::Physical { not_null, .. } | ColumnKind::Metadata { not_null, .. } = &mut column.kind
                 {
                     *not_null = true;
@@ -137,10 +133,7 @@ impl Cursor<'_> {
         if self.sees("WATERMARK FOR") {
             let watermark = self.watermark()?;
             if elements.watermark.is_some() {
-                return Err(SqlError::plan(
-                    "a table has one watermark, and this is the second",
-                    location,
-                ));
+                return Err(SqlError::plan("a table has one watermark, and this is the second", location));
             }
             elements.watermark = Some(watermark);
         } else if self.sees("PRIMARY KEY") || self.sees("CONSTRAINT") {
@@ -154,20 +147,15 @@ impl Cursor<'_> {
             set_primary_key(elements, PrimaryKey { columns, location })?;
         } else if self.sees("LIKE") {
             return Err(self.like_refused());
-        } else if ["UNIQUE (", "CHECK (", "FOREIGN KEY", "PERIOD FOR"]
-            .iter()
-            .any(|words| match words.strip_suffix(" (") {
+        } else if ["UNIQUE (", "CHECK (", "FOREIGN KEY", "PERIOD FOR"].iter().any(|words| {
+            match words.strip_suffix(" (") {
                 Some(word) => self.sees(word) && self.parser.peek_nth_token_ref(1).token == Token::LParen,
                 None => self.sees(words),
-            })
-        {
+            }
+        }) {
             let word = self.peek_word(0).unwrap_or_default();
             let hint = "of the constraints only `PRIMARY KEY (..) NOT ENFORCED` means something to a stream";
-            return Err(SqlError::unsupported(
-                format!("the constraint `{word}`"),
-                hint,
-                location,
-            ));
+            return Err(SqlError::unsupported(format!("the constraint `{word}`"), hint, location));
         } else {
             self.column(elements)?;
         }
@@ -180,11 +168,7 @@ impl Cursor<'_> {
         let column = self.name()?;
         if self.peek() == &Token::Period {
             let hint = "add a computed column (`event_time AS a.b`) and put the watermark on it";
-            return Err(SqlError::unsupported(
-                "a watermark on a nested field",
-                hint,
-                column.location,
-            ));
+            return Err(SqlError::unsupported("a watermark on a nested field", hint, column.location));
         }
         let expr = match self.accept("AS") {
             true => Some(self.expr()?),
@@ -208,18 +192,11 @@ impl Cursor<'_> {
         if self.accept("AS") {
             let expr = self.expr()?;
             let comment = self.column_comment()?;
-            elements.columns.push(Column {
-                name,
-                kind: ColumnKind::Computed { expr },
-                comment,
-            });
+            elements.columns.push(Column { name, kind: ColumnKind::Computed { expr }, comment });
             return Ok(());
         }
         if matches!(self.peek(), Token::Comma | Token::RParen | Token::EOF) {
-            return Err(self.expected(&format!(
-                "a type after the column `{}`, or `AS` and an expression",
-                name.text
-            )));
+            return Err(self.expected(&format!("a type after the column `{}`, or `AS` and an expression", name.text)));
         }
         let data_type = self.data_type()?;
         let (mut not_null, mut metadata, mut comment) = (false, None, None);
@@ -241,40 +218,24 @@ impl Cursor<'_> {
                 let location = self.location();
                 self.expect("PRIMARY KEY")?;
                 self.not_enforced()?;
-                set_primary_key(
-                    elements,
-                    PrimaryKey {
-                        columns: vec![name.clone()],
-                        location,
-                    },
-                )?;
+                set_primary_key(elements, PrimaryKey { columns: vec![name.clone()], location })?;
             } else if self.sees("COMMENT") {
                 comment = self.column_comment()?;
-            } else if let Some(word) = ["DEFAULT", "UNIQUE", "CHECK", "REFERENCES", "GENERATED"]
-                .iter()
-                .find(|word| self.sees(word))
+            } else if let Some(word) =
+                ["DEFAULT", "UNIQUE", "CHECK", "REFERENCES", "GENERATED"].iter().find(|word| self.sees(word))
             {
                 let hint = match *word {
                     "GENERATED" => "write `name AS expression`",
                     "DEFAULT" => "write a computed column with `COALESCE(..)`",
                     _ => "filter with `WHERE` in a view",
                 };
-                return Err(SqlError::unsupported(
-                    format!("the column constraint `{word}`"),
-                    hint,
-                    location,
-                ));
+                return Err(SqlError::unsupported(format!("the column constraint `{word}`"), hint, location));
             } else {
                 break;
             }
         }
         let kind = match metadata {
-            Some((key, is_virtual)) => ColumnKind::Metadata {
-                data_type,
-                not_null,
-                key,
-                is_virtual,
-            },
+            Some((key, is_virtual)) => ColumnKind::Metadata { data_type, not_null, key, is_virtual },
             None => ColumnKind::Physical { data_type, not_null },
         };
         elements.columns.push(Column { name, kind, comment });
@@ -310,12 +271,7 @@ impl Cursor<'_> {
                 let message = format!("option `{key}` is given twice; the first is at {}", first.key_location);
                 return Err(SqlError::plan(message, key_location));
             }
-            options.push(TableOption {
-                key,
-                value,
-                key_location,
-                value_location,
-            });
+            options.push(TableOption { key, value, key_location, value_location });
         }
         Ok(options)
     }
@@ -384,15 +340,9 @@ impl Cursor<'_> {
             if !args.is_empty() {
                 self.expect_token(&Token::Comma)?;
             }
-            let arg = FunctionArg {
-                name: self.name()?,
-                data_type: self.data_type()?,
-            };
+            let arg = FunctionArg { name: self.name()?, data_type: self.data_type()? };
             if args.iter().any(|other| arg.name.matches(&other.name.text)) {
-                return Err(SqlError::plan(
-                    format!("argument `{}` is given twice", arg.name.text),
-                    arg.name.location,
-                ));
+                return Err(SqlError::plan(format!("argument `{}` is given twice", arg.name.text), arg.name.location));
             }
             args.push(arg);
         }
@@ -404,16 +354,9 @@ impl Cursor<'_> {
                 let language = self.name()?;
                 if !language.matches("sql") {
                     let hint = "a function's body is an SQL expression: `LANGUAGE SQL`";
-                    return Err(SqlError::unsupported(
-                        format!("`LANGUAGE {}`", language.text),
-                        hint,
-                        location,
-                    ));
+                    return Err(SqlError::unsupported(format!("`LANGUAGE {}`", language.text), hint, location));
                 }
-            } else if ["IMMUTABLE", "STABLE", "DETERMINISTIC"]
-                .iter()
-                .any(|word| self.accept(word))
-            {
+            } else if ["IMMUTABLE", "STABLE", "DETERMINISTIC"].iter().any(|word| self.accept(word)) {
                 // Whether it is follows from the body.
             } else if self.accept("RETURN") {
                 break self.expr()?;

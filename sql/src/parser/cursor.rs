@@ -26,20 +26,11 @@ pub(crate) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(source: &'a Source<'a>, mut tokens: Vec<TokenWithSpan>) -> Self {
-        let end = tokens
-            .last()
-            .and_then(|token| Location::of_token(token.span.end))
-            .unwrap_or(Location::new(1, 1));
+        let end = tokens.last().and_then(|token| Location::of_token(token.span.end)).unwrap_or(Location::new(1, 1));
         let emit = take_emit(&mut tokens);
         let nested_emit = find_emit(&tokens).and_then(|(index, _, _)| Location::of(tokens[index].span));
         let parser = Parser::new(&EagreDialect).with_tokens_with_locations(tokens);
-        Self {
-            parser,
-            source,
-            end,
-            emit,
-            nested_emit,
-        }
+        Self { parser, source, end, emit, nested_emit }
     }
 
     /// Where the next token stands.
@@ -70,10 +61,7 @@ impl<'a> Cursor<'a> {
 
     /// Whether these unquoted words, separated by blanks, come next.
     pub(crate) fn sees(&self, words: &str) -> bool {
-        words
-            .split(' ')
-            .enumerate()
-            .all(|(index, word)| self.peek_word(index).as_deref() == Some(word))
+        words.split(' ').enumerate().all(|(index, word)| self.peek_word(index).as_deref() == Some(word))
     }
 
     /// Reads these words if they come next.
@@ -88,11 +76,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn expect(&mut self, words: &str) -> Result<()> {
-        if self.accept(words) {
-            Ok(())
-        } else {
-            Err(self.expected(&format!("`{words}`")))
-        }
+        if self.accept(words) { Ok(()) } else { Err(self.expected(&format!("`{words}`"))) }
     }
 
     pub(crate) fn accept_token(&mut self, token: &Token) -> bool {
@@ -100,11 +84,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn expect_token(&mut self, token: &Token) -> Result<()> {
-        if self.accept_token(token) {
-            Ok(())
-        } else {
-            Err(self.expected(&format!("`{token}`")))
-        }
+        if self.accept_token(token) { Ok(()) } else { Err(self.expected(&format!("`{token}`"))) }
     }
 
     /// The error that something else was expected here.
@@ -118,10 +98,7 @@ impl<'a> Cursor<'a> {
 
     pub(crate) fn expect_end(&mut self, what: &str) -> Result<()> {
         if let Some(emit) = self.emit {
-            return Err(SqlError::syntax(
-                "`EMIT` belongs to a query, and this statement has none",
-                emit.location,
-            ));
+            return Err(SqlError::syntax("`EMIT` belongs to a query, and this statement has none", emit.location));
         }
         if self.at_end() {
             return Ok(());
@@ -130,10 +107,7 @@ impl<'a> Cursor<'a> {
             let message = "expected `EMIT CHANGES` or `EMIT ON WINDOW CLOSE` as the last clause of the statement";
             return Err(SqlError::syntax(message, self.location()));
         }
-        Err(SqlError::syntax(
-            format!("expected the end of {what}, found {}", self.peek()),
-            self.location(),
-        ))
+        Err(SqlError::syntax(format!("expected the end of {what}, found {}", self.peek()), self.location()))
     }
 
     pub(crate) fn name(&mut self) -> Result<Name> {
@@ -142,11 +116,7 @@ impl<'a> Cursor<'a> {
             return Err(self.expected("a name"));
         };
         self.parser.next_token();
-        Ok(Name {
-            text: word.value,
-            quoted: word.quote_style.is_some(),
-            location,
-        })
+        Ok(Name { text: word.value, quoted: word.quote_style.is_some(), location })
     }
 
     pub(crate) fn object_name(&mut self) -> Result<ObjectName> {
@@ -224,10 +194,7 @@ impl<'a> Cursor<'a> {
     /// A query, which goes to the end of the statement.
     pub(crate) fn query(&mut self) -> Result<QueryText> {
         let location = self.location();
-        let begins = matches!(
-            self.peek_word(0).as_deref(),
-            Some("SELECT" | "WITH" | "VALUES" | "TABLE")
-        );
+        let begins = matches!(self.peek_word(0).as_deref(), Some("SELECT" | "WITH" | "VALUES" | "TABLE"));
         if !begins && self.peek() != &Token::LParen {
             return Err(self.expected("a query (`SELECT ..`, `WITH ..`, `VALUES ..`)"));
         }
@@ -240,12 +207,7 @@ impl<'a> Cursor<'a> {
             ));
         }
         let text = self.source.slice(location, self.end).to_string();
-        Ok(QueryText {
-            ast,
-            text,
-            location,
-            emit: self.emit.take(),
-        })
+        Ok(QueryText { ast, text, location, emit: self.emit.take() })
     }
 
     /// sqlparser's message with its place taken out of the text.
@@ -268,10 +230,18 @@ impl<'a> Cursor<'a> {
             Some((message, location)) => (message.to_string(), location),
             None => (message, self.end),
         };
+        // What the grammar of another engine has at this place is no slip of the pen.
+        if message.starts_with("Expected: JOIN, found: LEFT")
+            || message.starts_with("Expected: MATCH_CONDITION, found: ON")
+        {
+            return SqlError::unsupported("an `ASOF` join", "only one table may be read at a time", location);
+        }
+        if message == "Expected: ), found: PARTITION" {
+            let hint = "`TUMBLE`, `HOP` and `CUMULATE` take the table alone; group by the key";
+            return SqlError::unsupported("`PARTITION BY` in a table function (a `SESSION` window)", hint, location);
+        }
         // "Expected: x, found: y", and in some places without the first colon.
-        let expectation = message
-            .strip_prefix("Expected")
-            .map(|rest| rest.trim_start_matches(':').trim_start());
+        let expectation = message.strip_prefix("Expected").map(|rest| rest.trim_start_matches(':').trim_start());
         let message = match expectation.and_then(|rest| rest.rsplit_once(", found: ")) {
             Some((expected, "EOF")) => format!("expected {expected}, found the end of the statement"),
             Some((expected, found)) => format!("expected {expected}, found `{found}`"),
@@ -301,10 +271,7 @@ fn take_emit(tokens: &mut Vec<TokenWithSpan>) -> Option<Emit> {
         _ => depth,
     });
     let is_last = index + length == tokens.len()
-        || matches!(
-            word_at(tokens, index + length).as_str(),
-            "ORDER" | "LIMIT" | "OFFSET" | "FETCH"
-        );
+        || matches!(word_at(tokens, index + length).as_str(), "ORDER" | "LIMIT" | "OFFSET" | "FETCH");
     if parentheses != 0 || !is_last {
         return None;
     }
@@ -315,16 +282,13 @@ fn take_emit(tokens: &mut Vec<TokenWithSpan>) -> Option<Emit> {
 
 /// The last `EMIT ..`: its index, what it says and how many tokens it has.
 fn find_emit(tokens: &[TokenWithSpan]) -> Option<(usize, EmitKind, usize)> {
-    (0..tokens.len())
-        .rev()
-        .filter(|index| word_at(tokens, *index) == "EMIT")
-        .find_map(
-            |index| match (word_at(tokens, index + 1).as_str(), word_at(tokens, index + 2).as_str()) {
-                ("CHANGES", _) => Some((index, EmitKind::Changes, 2)),
-                ("ON", "WINDOW") if word_at(tokens, index + 3) == "CLOSE" => Some((index, EmitKind::OnWindowClose, 4)),
-                _ => None,
-            },
-        )
+    (0..tokens.len()).rev().filter(|index| word_at(tokens, *index) == "EMIT").find_map(|index| {
+        match (word_at(tokens, index + 1).as_str(), word_at(tokens, index + 2).as_str()) {
+            ("CHANGES", _) => Some((index, EmitKind::Changes, 2)),
+            ("ON", "WINDOW") if word_at(tokens, index + 3) == "CLOSE" => Some((index, EmitKind::OnWindowClose, 4)),
+            _ => None,
+        }
+    })
 }
 
 /// The unquoted word at `index` in capitals; empty for anything else.

@@ -112,10 +112,7 @@ impl Reader<'_, '_> {
                     self.parser.next_token();
                     self.length()?;
                 }
-                DataType::Interval {
-                    fields: None,
-                    precision: None,
-                }
+                DataType::Interval { fields: None, precision: None }
             }
             "ARRAY" => {
                 self.open()?;
@@ -139,11 +136,7 @@ impl Reader<'_, '_> {
 
     /// `UNSIGNED` may follow: files have such columns, and so `DESCRIBE` prints it.
     fn integer(&mut self, signed: DataType, unsigned: DataType) -> DataType {
-        if self.parser.parse_keyword(Keyword::UNSIGNED) {
-            unsigned
-        } else {
-            signed
-        }
+        if self.parser.parse_keyword(Keyword::UNSIGNED) { unsigned } else { signed }
     }
 
     /// A name that means nothing here, with its parameters.
@@ -154,15 +147,10 @@ impl Reader<'_, '_> {
     ) -> Result<DataType, ParserError> {
         let mut params = vec![];
         if self.parser.consume_token(&Token::LParen) {
-            params = self
-                .parser
-                .parse_comma_separated(|parser| Ok(parser.next_token().to_string()))?;
+            params = self.parser.parse_comma_separated(|parser| Ok(parser.next_token().to_string()))?;
             self.parser.expect_token(&Token::RParen)?;
         }
-        Ok(DataType::Custom(
-            ObjectName::from(vec![Ident::with_span(span, name)]),
-            params,
-        ))
+        Ok(DataType::Custom(ObjectName::from(vec![Ident::with_span(span, name)]), params))
     }
 
     fn fields(&mut self) -> Result<DataType, ParserError> {
@@ -180,11 +168,7 @@ impl Reader<'_, '_> {
                 self.parser.parse_literal_string()?;
             }
             let options = not_null.then(|| vec![SqlOption::Ident(Ident::new(NOT_NULL_OPTION))]);
-            fields.push(StructField {
-                field_name: Some(name),
-                field_type,
-                options,
-            });
+            fields.push(StructField { field_name: Some(name), field_type, options });
             if self.closed > 0 || !self.parser.consume_token(&Token::Comma) {
                 break;
             }
@@ -270,10 +254,6 @@ impl Reader<'_, '_> {
             return Ok(TimezoneInfo::None);
         };
         self.parser.expect_keywords(&[Keyword::TIME, Keyword::ZONE])?;
-        Ok(if with {
-            TimezoneInfo::WithTimeZone
-        } else {
-            TimezoneInfo::WithoutTimeZone
-        })
+        Ok(if with { TimezoneInfo::WithTimeZone } else { TimezoneInfo::WithoutTimeZone })
     }
 }

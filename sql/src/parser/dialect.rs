@@ -266,10 +266,7 @@ fn parse_table_argument(parser: &mut Parser, span: Span) -> Result<Expr, ParserE
             _ => Expr::CompoundIdentifier(idents),
         }
     };
-    Ok(Expr::Prefixed {
-        prefix: Ident::with_span(span, "TABLE"),
-        value: Box::new(value),
-    })
+    Ok(Expr::Prefixed { prefix: Ident::with_span(span, "TABLE"), value: Box::new(value) })
 }
 
 fn parse_cast(parser: &mut Parser, kind: CastKind) -> Result<Expr, ParserError> {
@@ -279,13 +276,7 @@ fn parse_cast(parser: &mut Parser, kind: CastKind) -> Result<Expr, ParserError> 
     parser.expect_keyword_is(Keyword::AS)?;
     let data_type = parse_data_type(parser)?;
     parser.expect_token(&Token::RParen)?;
-    Ok(Expr::Cast {
-        kind,
-        expr: Box::new(expr),
-        data_type,
-        array: false,
-        format: None,
-    })
+    Ok(Expr::Cast { kind, expr: Box::new(expr), data_type, array: false, format: None })
 }
 
 /// The precision that a timestamp's fractional digits need: milliseconds, microseconds or nanoseconds.
@@ -314,10 +305,7 @@ fn parse_floor_to(parser: &mut Parser, span: Span) -> Result<Expr, ParserError> 
     parser.expect_keyword_is(Keyword::TO)?;
     let unit = parser.parse_date_time_field()?.to_string().to_lowercase();
     parser.expect_token(&Token::RParen)?;
-    Ok(call(
-        Ident::with_span(span, "date_trunc"),
-        vec![string_literal(unit), expr],
-    ))
+    Ok(call(Ident::with_span(span, "date_trunc"), vec![string_literal(unit), expr]))
 }
 
 fn parse_timestamp_arithmetic(parser: &mut Parser, name: Ident, unit: String) -> Result<Expr, ParserError> {
@@ -342,10 +330,7 @@ fn call(name: Ident, args: Vec<Expr>) -> Expr {
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(FunctionArgumentList {
             duplicate_treatment: None,
-            args: args
-                .into_iter()
-                .map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)))
-                .collect(),
+            args: args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect(),
             clauses: vec![],
         }),
         filter: None,

@@ -116,15 +116,9 @@ impl fmt::Display for Construct {
 
 /// All constructs of a query with their places, in the order of the text.
 pub fn find_constructs(query: &Query) -> Vec<(Construct, Location)> {
-    let mut finder = Finder {
-        found: vec![],
-        queries: vec![],
-        table_arguments: vec![],
-    };
+    let mut finder = Finder { found: vec![], queries: vec![], table_arguments: vec![] };
     let _ = query.visit(&mut finder);
-    finder
-        .found
-        .sort_by_key(|(construct, location)| (*location, *construct));
+    finder.found.sort_by_key(|(construct, location)| (*location, *construct));
     finder.found
 }
 
@@ -142,11 +136,7 @@ pub enum NameKind {
 /// Where a name first stands in a query or an expression, ignoring case. A qualified `name` matches only with its qualifier, or without
 /// any; a plain one matches the last part.
 pub fn find_name<V: Visit>(node: &V, kind: NameKind, name: &str) -> Option<Location> {
-    let mut finder = NameFinder {
-        kind,
-        name: name.to_lowercase(),
-        found: None,
-    };
+    let mut finder = NameFinder { kind, name: name.to_lowercase(), found: None };
     let _ = node.visit(&mut finder);
     finder.found
 }
@@ -171,13 +161,7 @@ impl Finder {
     }
 
     fn set_operations(&mut self, body: &SetExpr) {
-        if let SetExpr::SetOperation {
-            left,
-            op,
-            set_quantifier,
-            right,
-        } = body
-        {
+        if let SetExpr::SetOperation { left, op, set_quantifier, right } = body {
             let construct = match (op, set_quantifier) {
                 (SetOperator::Union, SetQuantifier::All) => Construct::UnionAll,
                 (SetOperator::Union, _) => Construct::Union,
@@ -202,14 +186,8 @@ impl Finder {
     fn table_arguments<'a>(&mut self, args: impl IntoIterator<Item = &'a FunctionArg>) {
         for arg in args {
             if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
-            | FunctionArg::Named {
-                arg: FunctionArgExpr::Expr(expr),
-                ..
-            }
-            | FunctionArg::ExprNamed {
-                arg: FunctionArgExpr::Expr(expr),
-                ..
-            } = arg
+            | FunctionArg::Named { arg: FunctionArgExpr::Expr(expr), .. }
+            | FunctionArg::ExprNamed { arg: FunctionArgExpr::Expr(expr), .. } = arg
             {
                 let mut expr = expr;
                 while let Expr::Nested(inner) = expr {
@@ -227,8 +205,7 @@ impl Visitor for Finder {
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         let is_inner = !self.queries.is_empty();
         let around = self.queries.last().copied();
-        self.queries
-            .push(location_of(query).or(around).unwrap_or(Location::new(1, 1)));
+        self.queries.push(location_of(query).or(around).unwrap_or(Location::new(1, 1)));
         if let Some(with) = query.with.as_ref().filter(|with| with.recursive) {
             self.add(Construct::RecursiveCte, Location::of(with.with_token.0.span));
         }
@@ -237,25 +214,11 @@ impl Visitor for Finder {
                 OrderByKind::Expressions(exprs) => exprs.first().and_then(|order| location_of(&order.expr)),
                 OrderByKind::All(_) => None,
             };
-            self.add(
-                if is_inner {
-                    Construct::SubqueryOrderBy
-                } else {
-                    Construct::OrderBy
-                },
-                location,
-            );
+            self.add(if is_inner { Construct::SubqueryOrderBy } else { Construct::OrderBy }, location);
         }
         if query.limit_clause.is_some() || query.fetch.is_some() {
             let location = query.limit_clause.as_ref().and_then(location_of);
-            self.add(
-                if is_inner {
-                    Construct::SubqueryLimit
-                } else {
-                    Construct::Limit
-                },
-                location,
-            );
+            self.add(if is_inner { Construct::SubqueryLimit } else { Construct::Limit }, location);
         }
         if !query.locks.is_empty() {
             self.add(Construct::Lock, None);
@@ -276,10 +239,7 @@ impl Visitor for Finder {
                 self.add(Construct::DistinctOn, exprs.first().and_then(location_of).or(at));
             }
             Some(Distinct::Distinct) => {
-                let first = select
-                    .projection
-                    .first()
-                    .and_then(|item: &SelectItem| location_of(item));
+                let first = select.projection.first().and_then(|item: &SelectItem| location_of(item));
                 self.add(Construct::Distinct, at.or(first));
             }
             Some(Distinct::All) | None => {}
@@ -291,9 +251,8 @@ impl Visitor for Finder {
             self.add(Construct::SelectInto, location_of(&into.name));
         }
         if let GroupByExpr::Expressions(exprs, modifiers) = &select.group_by {
-            let sets = exprs
-                .iter()
-                .find(|expr| matches!(expr, Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_)));
+            let sets =
+                exprs.iter().find(|expr| matches!(expr, Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_)));
             if sets.is_some() || !modifiers.is_empty() {
                 let location = sets.or(exprs.first()).and_then(location_of);
                 self.add(Construct::GroupingSets, location);
@@ -321,15 +280,7 @@ impl Visitor for Finder {
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         let location = location_of(factor);
         match factor {
-            TableFactor::Table {
-                args,
-                version,
-                sample,
-                with_hints,
-                with_ordinality,
-                partitions,
-                ..
-            } => {
+            TableFactor::Table { args, version, sample, with_hints, with_ordinality, partitions, .. } => {
                 if version.is_some() {
                     self.add(Construct::SystemTime, location);
                 }
@@ -349,21 +300,13 @@ impl Visitor for Finder {
                     self.add(Construct::TableSample, location);
                 }
             }
-            TableFactor::TableFunction {
-                expr: Expr::Function(function),
-                ..
-            } => {
+            TableFactor::TableFunction { expr: Expr::Function(function), .. } => {
                 if let FunctionArguments::List(list) = &function.args {
                     self.table_arguments(&list.args);
                 }
             }
             TableFactor::TableFunction { .. } => {}
-            TableFactor::Function {
-                lateral,
-                args,
-                with_ordinality,
-                ..
-            } => {
+            TableFactor::Function { lateral, args, with_ordinality, .. } => {
                 if *lateral {
                     self.add(Construct::Lateral, location);
                 }
@@ -373,10 +316,7 @@ impl Visitor for Finder {
                 self.table_arguments(args);
             }
             TableFactor::UNNEST { array_exprs, .. } => {
-                self.add(
-                    Construct::Unnest,
-                    array_exprs.first().and_then(location_of).or(location),
-                );
+                self.add(Construct::Unnest, array_exprs.first().and_then(location_of).or(location));
             }
             TableFactor::NestedJoin { table_with_joins, .. } => {
                 for join in &table_with_joins.joins {
@@ -429,11 +369,7 @@ impl NameFinder {
         parts: impl IntoIterator<Item = &'a datafusion::sql::sqlparser::ast::Ident>,
     ) -> ControlFlow<()> {
         let parts: Vec<_> = parts.into_iter().collect();
-        let whole = parts
-            .iter()
-            .map(|part| part.value.to_lowercase())
-            .collect::<Vec<_>>()
-            .join(".");
+        let whole = parts.iter().map(|part| part.value.to_lowercase()).collect::<Vec<_>>().join(".");
         // `t.a` is written as `t.a` or `a`; `a` as `a` or `x.a`.
         let matches = whole == self.name
             || whole.ends_with(&format!(".{}", self.name))

@@ -25,14 +25,8 @@ impl<'a> Source<'a> {
 
     /// A text that begins at `origin` of its file.
     pub(crate) fn placed(text: &'a str, origin: Location) -> Self {
-        let line_offsets = std::iter::once(0)
-            .chain(text.match_indices('\n').map(|(offset, _)| offset + 1))
-            .collect();
-        Self {
-            text,
-            line_offsets,
-            origin,
-        }
+        let line_offsets = std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect();
+        Self { text, line_offsets, origin }
     }
 
     /// The tokens of each statement, without white space and comments; statements without tokens are left out.
@@ -50,21 +44,12 @@ impl<'a> Source<'a> {
 
     /// All tokens, without white space and comments.
     pub(crate) fn tokens(&self) -> Result<Vec<TokenWithSpan>> {
-        let tokens = Tokenizer::new(&EagreDialect, self.text)
-            .tokenize_with_location()
-            .map_err(|error| {
-                let location = Location::of_token(error.location).map(|location| self.place(location));
-                SqlError::syntax(lower_first(&error.message), location)
-            })?;
-        let tokens = tokens
-            .into_iter()
-            .filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF));
-        Ok(tokens
-            .map(|token| TokenWithSpan {
-                span: self.place_span(token.span),
-                token: token.token,
-            })
-            .collect())
+        let tokens = Tokenizer::new(&EagreDialect, self.text).tokenize_with_location().map_err(|error| {
+            let location = Location::of_token(error.location).map(|location| self.place(location));
+            SqlError::syntax(lower_first(&error.message), location)
+        })?;
+        let tokens = tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF));
+        Ok(tokens.map(|token| TokenWithSpan { span: self.place_span(token.span), token: token.token }).collect())
     }
 
     /// The text from one place to another, both of the file.
@@ -85,17 +70,11 @@ impl<'a> Source<'a> {
         let place = |token: TokenLocation| match Location::of_token(token) {
             Some(location) => {
                 let location = self.place(location);
-                TokenLocation {
-                    line: location.line,
-                    column: location.column,
-                }
+                TokenLocation { line: location.line, column: location.column }
             }
             None => token,
         };
-        Span {
-            start: place(span.start),
-            end: place(span.end),
-        }
+        Span { start: place(span.start), end: place(span.end) }
     }
 
     /// The byte offset of a place of the file; the end of the text for places beyond it.
@@ -109,11 +88,7 @@ impl<'a> Source<'a> {
             return self.text.len();
         };
         let rest = &self.text[line_offset..];
-        line_offset
-            + rest
-                .char_indices()
-                .nth(column as usize)
-                .map_or(rest.len(), |(offset, _)| offset)
+        line_offset + rest.char_indices().nth(column as usize).map_or(rest.len(), |(offset, _)| offset)
     }
 }
 

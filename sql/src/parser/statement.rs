@@ -16,15 +16,7 @@ const STATEMENTS: &[&str] = &[
 ];
 
 /// What `SHOW` knows.
-const SHOW: &[&str] = &[
-    "TABLES",
-    "VIEWS",
-    "FUNCTIONS",
-    "SETTINGS",
-    "CONNECTORS",
-    "ALL",
-    "CREATE",
-];
+const SHOW: &[&str] = &["TABLES", "VIEWS", "FUNCTIONS", "SETTINGS", "CONNECTORS", "ALL", "CREATE"];
 
 /// Statements of other engines, which deserve a better answer than "expected CREATE".
 const REFUSED: &[(&str, &str)] = &[
@@ -33,10 +25,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("DELETE", "a stream is changed by new rows: `INSERT INTO`"),
     ("MERGE", "a stream is changed by new rows: `INSERT INTO`"),
     ("TRUNCATE", "drop the table and create it again"),
-    (
-        "COPY",
-        "create a table with `'connector' = 'filesystem'` and insert into it",
-    ),
+    ("COPY", "create a table with `'connector' = 'filesystem'` and insert into it"),
     ("SUBSCRIBE", "run the query itself: its changes are the result"),
     ("USE", "write the whole name of the table"),
     ("GRANT", ""),
@@ -60,11 +49,9 @@ pub(super) fn split_sets(segments: Vec<Vec<TokenWithSpan>>) -> Vec<Vec<TokenWith
         let opens = tokens.windows(3).take(8).position(|window| {
             is_word(&window[0], "STATEMENT") && is_word(&window[1], "SET") && is_word(&window[2], "BEGIN")
         });
-        let begins = tokens.first().is_some_and(|token| {
-            ["EXECUTE", "EXPLAIN", "STATEMENT"]
-                .iter()
-                .any(|word| is_word(token, word))
-        });
+        let begins = tokens
+            .first()
+            .is_some_and(|token| ["EXECUTE", "EXPLAIN", "STATEMENT"].iter().any(|word| is_word(token, word)));
         let rest = match opens {
             Some(index) if begins => tokens.split_off(index + 3),
             _ => vec![],
@@ -116,10 +103,7 @@ impl Cursor<'_> {
 
     fn unknown_statement(&self) -> SqlError {
         let Some(first) = self.peek_word(0) else {
-            return self.expected(&format!(
-                "a statement (it begins with one of {})",
-                STATEMENTS.join(", ")
-            ));
+            return self.expected(&format!("a statement (it begins with one of {})", STATEMENTS.join(", ")));
         };
         if let Some((word, hint)) = REFUSED.iter().find(|(word, _)| *word == first) {
             return SqlError::unsupported(format!("`{word}`"), *hint, self.location());
@@ -132,10 +116,7 @@ impl Cursor<'_> {
             Some(nearest) => format!("did you mean `{nearest}`?"),
             None => format!("statements begin with one of {}", STATEMENTS.join(", ")),
         };
-        SqlError::syntax(
-            format!("`{}` begins no statement; {way_out}", words.join(" ")),
-            self.location(),
-        )
+        SqlError::syntax(format!("`{}` begins no statement; {way_out}", words.join(" ")), self.location())
     }
 
     fn statement_set(&mut self, following: &mut IntoIter<Vec<TokenWithSpan>>) -> Result<(StatementKind, Location)> {
@@ -147,20 +128,14 @@ impl Cursor<'_> {
                 cursor.accept("STATEMENT SET");
                 cursor.expect_end("the statement set")?;
                 return match statements.is_empty() {
-                    true => Err(SqlError::syntax(
-                        "a statement set needs at least one `INSERT INTO`",
-                        begin,
-                    )),
+                    true => Err(SqlError::syntax("a statement set needs at least one `INSERT INTO`", begin)),
                     false => Ok((StatementKind::StatementSet(statements), cursor.end)),
                 };
             }
             let location = cursor.location();
             let statement = cursor.statement(following)?;
             if !matches!(statement.kind, StatementKind::Insert(_)) {
-                return Err(SqlError::syntax(
-                    "a statement set holds `INSERT INTO` statements only",
-                    location,
-                ));
+                return Err(SqlError::syntax("a statement set holds `INSERT INTO` statements only", location));
             }
             statements.push(statement);
         }
@@ -221,11 +196,7 @@ impl Cursor<'_> {
         let table = self.object_name()?;
         if self.sees("PARTITION") {
             let hint = "the partition columns are columns of the query";
-            return Err(SqlError::unsupported(
-                "`PARTITION` in `INSERT INTO`",
-                hint,
-                self.location(),
-            ));
+            return Err(SqlError::unsupported("`PARTITION` in `INSERT INTO`", hint, self.location()));
         }
         let begins_query = matches!(self.peek_word(1).as_deref(), Some("SELECT" | "WITH" | "VALUES"))
             || self.parser.peek_nth_token_ref(1).token == Token::LParen;
@@ -248,9 +219,8 @@ impl Cursor<'_> {
             Some("CONNECTORS") => Show::Connectors,
             Some("CREATE") => {
                 self.expect("CREATE")?;
-                let known = ["TABLE", "VIEW", "MATERIALIZED VIEW", "SOURCE", "SINK"]
-                    .iter()
-                    .any(|kind| self.accept(kind));
+                let known =
+                    ["TABLE", "VIEW", "MATERIALIZED VIEW", "SOURCE", "SINK"].iter().any(|kind| self.accept(kind));
                 if !known {
                     return Err(self.expected("`TABLE` or `VIEW`"));
                 }
@@ -278,11 +248,7 @@ impl Cursor<'_> {
         if self.sees("CONNECTOR") && self.parser.peek_nth_token_ref(1).token != Token::EOF {
             self.expect("CONNECTOR")?;
             let (text, location) = self.key()?;
-            return Ok(StatementKind::Describe(Describe::Connector(Name {
-                text,
-                quoted: true,
-                location,
-            })));
+            return Ok(StatementKind::Describe(Describe::Connector(Name { text, quoted: true, location })));
         }
         if self.parser.peek_nth_token_ref(1).token != Token::EOF {
             let _ = self.accept("TABLE") || self.accept("VIEW") || self.accept("EXTENDED");
@@ -331,10 +297,7 @@ impl Cursor<'_> {
             false => self.key()?,
         };
         if self.at_end() {
-            return Ok(StatementKind::Show(Show::Setting {
-                key,
-                location: key_location,
-            }));
+            return Ok(StatementKind::Show(Show::Setting { key, location: key_location }));
         }
         let assigns = self.accept_token(&Token::Eq) || self.accept("TO");
         if !assigns && !is_time_zone {
@@ -352,12 +315,7 @@ impl Cursor<'_> {
                 self.source.slice(value_location, self.end).to_string()
             }
         };
-        Ok(StatementKind::Set {
-            key,
-            value,
-            key_location,
-            value_location,
-        })
+        Ok(StatementKind::Set { key, value, key_location, value_location })
     }
 
     fn reset(&mut self) -> Result<StatementKind> {
@@ -388,10 +346,7 @@ fn interval_ms(expr: &Expr) -> Option<u64> {
             (number.to_string(), unit.trim().to_string())
         }
     };
-    if matches!(
-        interval.last_field,
-        Some(DateTimeField::Second | DateTimeField::Minute | DateTimeField::Hour)
-    ) {
+    if matches!(interval.last_field, Some(DateTimeField::Second | DateTimeField::Minute | DateTimeField::Hour)) {
         return None;
     }
     let unit_ms = match unit.to_uppercase().trim_end_matches('S') {

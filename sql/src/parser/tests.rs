@@ -17,37 +17,21 @@ fn summary(statement: &Statement) -> String {
         format!("[{}{emit}]", query.ast)
     };
     let flags = |flags: &[(bool, &str)]| {
-        flags
-            .iter()
-            .filter(|(set, _)| *set)
-            .map(|(_, word)| format!(" {word}"))
-            .collect::<String>()
+        flags.iter().filter(|(set, _)| *set).map(|(_, word)| format!(" {word}")).collect::<String>()
     };
     let names = |names: &[Name]| names.iter().map(Name::to_string).collect::<Vec<_>>().join(", ");
     let options = |options: &[TableOption]| {
-        options
-            .iter()
-            .map(|option| format!("{}={}", option.key, option.value))
-            .collect::<Vec<_>>()
-            .join("; ")
+        options.iter().map(|option| format!("{}={}", option.key, option.value)).collect::<Vec<_>>().join("; ")
     };
     match &statement.kind {
         StatementKind::CreateTable(table) => {
             let columns = table.columns.iter().map(|column| {
                 let not_null = |not_null: &bool| if *not_null { " not null" } else { "" };
                 let kind = match &column.kind {
-                    ColumnKind::Physical {
-                        data_type,
-                        not_null: required,
-                    } => {
+                    ColumnKind::Physical { data_type, not_null: required } => {
                         format!("{}{}", sql_name(data_type), not_null(required))
                     }
-                    ColumnKind::Metadata {
-                        data_type,
-                        not_null: required,
-                        key,
-                        is_virtual,
-                    } => format!(
+                    ColumnKind::Metadata { data_type, not_null: required, key, is_virtual } => format!(
                         "{}{} from {}{}",
                         sql_name(data_type),
                         not_null(required),
@@ -56,11 +40,7 @@ fn summary(statement: &Statement) -> String {
                     ),
                     ColumnKind::Computed { expr } => format!("= {}", expr.text),
                 };
-                let comment = column
-                    .comment
-                    .iter()
-                    .map(|comment| format!(" -- {comment}"))
-                    .collect::<String>();
+                let comment = column.comment.iter().map(|comment| format!(" -- {comment}")).collect::<String>();
                 format!("{} {kind}{comment}", column.name)
             });
             let mut parts = vec![columns.collect::<Vec<_>>().join(", ")];
@@ -68,12 +48,7 @@ fn summary(statement: &Statement) -> String {
                 let expr = watermark.expr.as_ref().map_or("itself", |expr| &expr.text);
                 parts.push(format!("watermark {}: {expr}", watermark.column));
             }
-            parts.extend(
-                table
-                    .primary_key
-                    .iter()
-                    .map(|key| format!("key {}", names(&key.columns))),
-            );
+            parts.extend(table.primary_key.iter().map(|key| format!("key {}", names(&key.columns))));
             parts.extend(table.comment.iter().map(|comment| format!("comment {comment}")));
             if !table.partitioned_by.is_empty() {
                 parts.push(format!("by {}", names(&table.partitioned_by)));
@@ -95,47 +70,23 @@ fn summary(statement: &Statement) -> String {
                 (view.temporary, "temporary"),
                 (view.if_not_exists, "if not exists"),
             ]);
-            format!(
-                "View{flags} {}({}): {}",
-                view.name,
-                names(&view.columns),
-                query(&view.query)
-            )
+            format!("View{flags} {}({}): {}", view.name, names(&view.columns), query(&view.query))
         }
         StatementKind::CreateFunction(function) => {
-            let args = function
-                .args
-                .iter()
-                .map(|arg| format!("{} {}", arg.name, sql_name(&arg.data_type)));
+            let args = function.args.iter().map(|arg| format!("{} {}", arg.name, sql_name(&arg.data_type)));
             let args = args.collect::<Vec<_>>().join(", ");
-            format!(
-                "Function {}({args}) {}: {}",
-                function.name,
-                sql_name(&function.returns),
-                function.body.text
-            )
+            format!("Function {}({args}) {}: {}", function.name, sql_name(&function.returns), function.body.text)
         }
         StatementKind::Insert(insert) => {
-            format!(
-                "Insert {}({}): {}",
-                insert.table,
-                names(&insert.columns),
-                query(&insert.query)
-            )
+            format!("Insert {}({}): {}", insert.table, names(&insert.columns), query(&insert.query))
         }
         StatementKind::StatementSet(statements) => {
-            format!(
-                "Set of {}",
-                statements.iter().map(summary).collect::<Vec<_>>().join(" + ")
-            )
+            format!("Set of {}", statements.iter().map(summary).collect::<Vec<_>>().join(" + "))
         }
         StatementKind::Query(text) => format!("Query {}", query(text)),
         StatementKind::Explain(explain) => {
             let analyze = match &explain.analyze {
-                Some(Analyze {
-                    duration_ms: Some(duration_ms),
-                    ..
-                }) => format!(" analyze {duration_ms} ms"),
+                Some(Analyze { duration_ms: Some(duration_ms), .. }) => format!(" analyze {duration_ms} ms"),
                 Some(_) => " analyze".into(),
                 None => String::new(),
             };
@@ -147,12 +98,7 @@ fn summary(statement: &Statement) -> String {
         StatementKind::Describe(Describe::Table(name)) => format!("Describe {name}"),
         StatementKind::Describe(Describe::Connector(name)) => format!("Describe connector {}", name.text),
         StatementKind::Drop(drop) => {
-            format!(
-                "Drop {:?}{} {}",
-                drop.kind,
-                if drop.if_exists { " if exists" } else { "" },
-                drop.name
-            )
+            format!("Drop {:?}{} {}", drop.kind, if drop.if_exists { " if exists" } else { "" }, drop.name)
         }
         StatementKind::Set { key, value, .. } => format!("Set {key} = {value}"),
         StatementKind::Reset { key } => {
@@ -169,14 +115,10 @@ fn check(sql: &str, expected: &str) {
 
 fn check_error(sql: &str, expected: &str) {
     match parse(sql) {
-        Ok(statements) => panic!(
-            "{sql}\nwas read as {}",
-            statements.iter().map(summary).collect::<Vec<_>>().join("\n")
-        ),
-        Err(error) => assert!(
-            error.to_string().contains(expected),
-            "{sql}\nsaid:     {error}\nexpected: {expected}"
-        ),
+        Ok(statements) => {
+            panic!("{sql}\nwas read as {}", statements.iter().map(summary).collect::<Vec<_>>().join("\n"))
+        }
+        Err(error) => assert!(error.to_string().contains(expected), "{sql}\nsaid:     {error}\nexpected: {expected}"),
     }
 }
 
@@ -194,26 +136,11 @@ fn create_table() {
          \"offset\" BIGINT from -, cents = CAST(price * 100 AS BIGINT) | watermark \"date time\": `date time` - INTERVAL '4' SECOND \
          | key auction | comment bids | by channel | connector=filesystem; format=json; scan.batch-size=10; x=-1",
     );
-    check(
-        "create temporary table if not exists a.b.t with ('a'='b',)",
-        "Table temporary if not exists a.b.t: a=b",
-    );
-    check(
-        "CREATE SOURCE s (ts TIMESTAMP(3), WATERMARK FOR ts)",
-        "Source s: ts TIMESTAMP(3) | watermark ts: itself",
-    );
-    check(
-        "CREATE SINK s (k INT PRIMARY KEY NOT ENFORCED)",
-        "Sink s: k INT not null | key k",
-    );
-    check(
-        "CREATE TABLE s (k INT, CONSTRAINT x PRIMARY KEY (K) NOT ENFORCED)",
-        "Table s: k INT not null | key K",
-    );
-    check(
-        "CREATE TABLE t WITH ('a' = 'b') AS SELECT 1 AS x",
-        "Table t: a=b | [SELECT 1 AS x]",
-    );
+    check("create temporary table if not exists a.b.t with ('a'='b',)", "Table temporary if not exists a.b.t: a=b");
+    check("CREATE SOURCE s (ts TIMESTAMP(3), WATERMARK FOR ts)", "Source s: ts TIMESTAMP(3) | watermark ts: itself");
+    check("CREATE SINK s (k INT PRIMARY KEY NOT ENFORCED)", "Sink s: k INT not null | key k");
+    check("CREATE TABLE s (k INT, CONSTRAINT x PRIMARY KEY (K) NOT ENFORCED)", "Table s: k INT not null | key K");
+    check("CREATE TABLE t WITH ('a' = 'b') AS SELECT 1 AS x", "Table t: a=b | [SELECT 1 AS x]");
     // Words of the grammar are names where a name stands.
     check(
         "CREATE TABLE t (watermark INT, primary STRING, `like` INT)",
@@ -237,19 +164,10 @@ fn create_view_function_insert() {
         "CREATE FUNCTION f(a INT, b STRING) RETURNS DOUBLE LANGUAGE SQL AS 'a * 2.5'",
         "Function f(a INT, b STRING) DOUBLE: a * 2.5",
     );
-    check(
-        "CREATE FUNCTION f() RETURNS INT AS $$ SELECT 1 + 1; $$",
-        "Function f() INT: 1 + 1",
-    );
-    check(
-        "CREATE TEMPORARY FUNCTION f(a INT) RETURNS INT RETURN a + 1",
-        "Function f(a INT) INT: a + 1",
-    );
+    check("CREATE FUNCTION f() RETURNS INT AS $$ SELECT 1 + 1; $$", "Function f() INT: 1 + 1");
+    check("CREATE TEMPORARY FUNCTION f(a INT) RETURNS INT RETURN a + 1", "Function f(a INT) INT: a + 1");
     check("INSERT INTO t SELECT a FROM s", "Insert t(): [SELECT a FROM s]");
-    check(
-        "INSERT INTO t (a, `b`) VALUES (1, 'x'), (2, 'y')",
-        "Insert t(a, \"b\"): [VALUES (1, 'x'), (2, 'y')]",
-    );
+    check("INSERT INTO t (a, `b`) VALUES (1, 'x'), (2, 'y')", "Insert t(a, \"b\"): [VALUES (1, 'x'), (2, 'y')]");
     check("INSERT INTO t (SELECT 1)", "Insert t(): [(SELECT 1)]");
     check(
         "BEGIN STATEMENT SET; INSERT INTO a SELECT 1; INSERT INTO b SELECT 2 EMIT CHANGES; END;",
@@ -269,45 +187,24 @@ fn emit() {
         "SELECT a FROM t GROUP BY a EMIT ON WINDOW CLOSE ORDER BY a LIMIT 3",
         "Query [SELECT a FROM t GROUP BY a ORDER BY a LIMIT 3 / close]",
     );
-    check(
-        "SELECT a FROM t ORDER BY a LIMIT 3 emit changes",
-        "Query [SELECT a FROM t ORDER BY a LIMIT 3 / changes]",
-    );
-    check(
-        "SELECT emit FROM t AS emit WHERE emit > 1",
-        "Query [SELECT emit FROM t AS emit WHERE emit > 1]",
-    );
+    check("SELECT a FROM t ORDER BY a LIMIT 3 emit changes", "Query [SELECT a FROM t ORDER BY a LIMIT 3 / changes]");
+    check("SELECT emit FROM t AS emit WHERE emit > 1", "Query [SELECT emit FROM t AS emit WHERE emit > 1]");
 }
 
 /// The statements around the pipeline.
 #[test]
 fn short_statements() {
     check("EXPLAIN SELECT 1", "Explain: Query [SELECT 1]");
-    check(
-        "EXPLAIN PLAN FOR INSERT INTO t SELECT 1",
-        "Explain: Insert t(): [SELECT 1]",
-    );
+    check("EXPLAIN PLAN FOR INSERT INTO t SELECT 1", "Explain: Insert t(): [SELECT 1]");
     check("EXPLAIN ANALYZE SELECT 1", "Explain analyze: Query [SELECT 1]");
-    check(
-        "EXPLAIN ANALYZE FOR INTERVAL '10' SECOND SELECT 1",
-        "Explain analyze 10000 ms: Query [SELECT 1]",
-    );
-    check(
-        "EXPLAIN ANALYZE FOR INTERVAL '2 minutes' SELECT 1",
-        "Explain analyze 120000 ms: Query [SELECT 1]",
-    );
-    check(
-        "EXPLAIN STATEMENT SET BEGIN INSERT INTO a SELECT 1; END",
-        "Explain: Set of Insert a(): [SELECT 1]",
-    );
+    check("EXPLAIN ANALYZE FOR INTERVAL '10' SECOND SELECT 1", "Explain analyze 10000 ms: Query [SELECT 1]");
+    check("EXPLAIN ANALYZE FOR INTERVAL '2 minutes' SELECT 1", "Explain analyze 120000 ms: Query [SELECT 1]");
+    check("EXPLAIN STATEMENT SET BEGIN INSERT INTO a SELECT 1; END", "Explain: Set of Insert a(): [SELECT 1]");
     check(
         "show tables; SHOW VIEWS; SHOW FUNCTIONS; SHOW SETTINGS; SHOW ALL; SHOW CONNECTORS; SHOW CREATE TABLE a.b",
         "Show Tables\nShow Views\nShow Functions\nShow Settings\nShow Settings\nShow Connectors\nShow create a.b",
     );
-    check(
-        "SHOW server_version; SHOW 'eagre.device'",
-        "Show setting server_version\nShow setting eagre.device",
-    );
+    check("SHOW server_version; SHOW 'eagre.device'", "Show setting server_version\nShow setting eagre.device");
     check(
         "DESCRIBE t; DESC `T`; DESCRIBE CONNECTOR upsert-kafka; DESCRIBE connector",
         "Describe t\nDescribe \"T\"\nDescribe connector upsert-kafka\nDescribe connector",
@@ -344,26 +241,11 @@ fn queries() {
             "SELECT CAST(a AS ROW<x INT>), TRY_CAST(b AS TIMESTAMP_LTZ(3)) FROM t",
             "SELECT CAST(a AS STRUCT<x INT>), TRY_CAST(b AS TIMESTAMP(3) WITH TIME ZONE) FROM t",
         ),
-        (
-            "SELECT CAST(a AS MAP<STRING, ARRAY<INT>>)",
-            "SELECT CAST(a AS Map(STRING, ARRAY<INT>))",
-        ),
-        (
-            "SELECT TIMESTAMP '2024-01-01 00:00:00.123456'",
-            "SELECT TIMESTAMP(6) '2024-01-01 00:00:00.123456'",
-        ),
-        (
-            "SELECT TIMESTAMPDIFF(HOUR, a, b) FROM t",
-            "SELECT timestampdiff('hour', a, b) FROM t",
-        ),
-        (
-            "SELECT FLOOR(ts TO HOUR), FLOOR(x) FROM t",
-            "SELECT date_trunc('hour', ts), FLOOR(x) FROM t",
-        ),
-        (
-            "SELECT j -> 'a' ->> 'b', t.j -> 0 FROM t",
-            "SELECT j -> 'a' ->> 'b', t.j -> 0 FROM t",
-        ),
+        ("SELECT CAST(a AS MAP<STRING, ARRAY<INT>>)", "SELECT CAST(a AS Map(STRING, ARRAY<INT>))"),
+        ("SELECT TIMESTAMP '2024-01-01 00:00:00.123456'", "SELECT TIMESTAMP(6) '2024-01-01 00:00:00.123456'"),
+        ("SELECT TIMESTAMPDIFF(HOUR, a, b) FROM t", "SELECT timestampdiff('hour', a, b) FROM t"),
+        ("SELECT FLOOR(ts TO HOUR), FLOOR(x) FROM t", "SELECT date_trunc('hour', ts), FLOOR(x) FROM t"),
+        ("SELECT j -> 'a' ->> 'b', t.j -> 0 FROM t", "SELECT j -> 'a' ->> 'b', t.j -> 0 FROM t"),
         (
             "SELECT array_transform(a, x -> 1), array_filter(a, (x) -> x > 1)",
             "SELECT array_transform(a, x -> 1), array_filter(a, (x) -> x > 1)",
@@ -377,19 +259,13 @@ fn queries() {
             "SELECT * FROM a JOIN b FOR SYSTEM_TIME AS OF a.ts ON a.x = b.x",
             "SELECT * FROM a JOIN b FOR SYSTEM_TIME AS OF a.ts ON a.x = b.x",
         ),
-        (
-            "SELECT [1, 2][1], {a: 1}, MAP {'k': 1}, IF(a, 1, 2)",
-            "SELECT [1, 2][1], {a: 1}, MAP {'k': 1}, IF(a, 1, 2)",
-        ),
+        ("SELECT [1, 2][1], {a: 1}, MAP {'k': 1}, IF(a, 1, 2)", "SELECT [1, 2][1], {a: 1}, MAP {'k': 1}, IF(a, 1, 2)"),
         (
             "SELECT CURRENT_TIMESTAMP, LOCALTIMESTAMP, now() -- comment\n",
             "SELECT CURRENT_TIMESTAMP, LOCALTIMESTAMP, now()",
         ),
         ("VALUES (1)", "VALUES (1)"),
-        (
-            "WITH x AS (SELECT 1) SELECT * FROM x",
-            "WITH x AS (SELECT 1) SELECT * FROM x",
-        ),
+        ("WITH x AS (SELECT 1) SELECT * FROM x", "WITH x AS (SELECT 1) SELECT * FROM x"),
     ] {
         check(sql, &format!("Query [{expected}]"));
     }
@@ -400,141 +276,57 @@ fn queries() {
 fn texts_and_places() {
     let sql = "-- ein Käse; nicht wichtig\nSELECT 'ä;' ;\n\n  /* x */ INSERT INTO t -- y\n  SELECT a;;";
     let statements = parse(sql).expect("two statements");
-    let found: Vec<_> = statements
-        .iter()
-        .map(|statement| (statement.text.as_str(), statement.location))
-        .collect();
+    let found: Vec<_> = statements.iter().map(|statement| (statement.text.as_str(), statement.location)).collect();
     let insert = "INSERT INTO t -- y\n  SELECT a";
-    assert_eq!(
-        found,
-        [("SELECT 'ä;'", Location::new(2, 1)), (insert, Location::new(4, 11))]
-    );
+    assert_eq!(found, [("SELECT 'ä;'", Location::new(2, 1)), (insert, Location::new(4, 11))]);
     assert_eq!(parse(" \n-- nothing\n;").expect("nothing"), vec![]);
     let StatementKind::CreateFunction(function) =
         &parse("CREATE FUNCTION f(a INT) RETURNS INT AS '\n  a + b'").expect("a function")[0].kind
     else {
         panic!("no function");
     };
-    assert_eq!(
-        find_name(&function.body.ast, NameKind::Column, "b"),
-        Some(Location::new(2, 7))
-    );
+    assert_eq!(find_name(&function.body.ast, NameKind::Column, "b"), Some(Location::new(2, 7)));
 }
 
 /// A mistake is shown at its place in the file, with what to do.
 #[test]
 fn errors() {
     for (sql, expected) in [
-        (
-            "SELECT 1;\nSELECT FROM WHERE",
-            "line 2, column 13: expected an expression, found `FROM`",
-        ),
-        (
-            "SELECT a FROM",
-            "line 1, column 14: expected identifier, found the end of the statement",
-        ),
-        (
-            "SELECT (1 + 2;\nSELECT 1",
-            "line 1, column 14: expected ), found the end of the statement",
-        ),
+        ("SELECT 1;\nSELECT FROM WHERE", "line 2, column 13: expected an expression, found `FROM`"),
+        ("SELECT a FROM", "line 1, column 14: expected identifier, found the end of the statement"),
+        ("SELECT (1 + 2;\nSELECT 1", "line 1, column 14: expected ), found the end of the statement"),
         ("SELECT 'abc", "line 1, column 8: unterminated string literal"),
-        (
-            "SELECT a FROM t t2 t3",
-            "line 1, column 20: expected the end of the statement, found t3",
-        ),
-        (
-            "SELEC 1",
-            "line 1, column 1: `SELEC` begins no statement; did you mean `SELECT`?",
-        ),
+        ("SELECT a FROM t t2 t3", "line 1, column 20: expected the end of the statement, found t3"),
+        ("SELEC 1", "line 1, column 1: `SELEC` begins no statement; did you mean `SELECT`?"),
         (
             "FOO BAR baz qux",
             "line 1, column 1: `FOO BAR BAZ` begins no statement; statements begin with one of CREATE,",
         ),
         ("42", "expected a statement (it begins with one of CREATE"),
-        (
-            "\n  UPDATE t SET a = 1",
-            "line 2, column 3: `UPDATE` is not supported; a stream is changed by new rows",
-        ),
-        (
-            "CREATE MODEL m",
-            "line 1, column 1: `CREATE MODEL` is not supported; tables, sources",
-        ),
-        (
-            "CREATE TABLE t (a INT",
-            "line 1, column 22: expected `,` or `)` after the column, found the end",
-        ),
-        (
-            "CREATE TABLE t (a, b INT)",
-            "line 1, column 18: expected a type after the column `a`, or `AS`",
-        ),
-        (
-            "CREATE TABLE t (a STRIN)",
-            "line 1, column 19: type `STRIN` is not known; did you mean `STRING`?",
-        ),
-        (
-            "CREATE TABLE t (a DECIMAL(99))",
-            "line 1, column 19: type `DECIMAL(99, 0)` is not known; the precision goes",
-        ),
-        (
-            "CREATE TABLE t (a INT, A STRING)",
-            "line 1, column 24: column `A` is given twice",
-        ),
-        (
-            "CREATE TABLE t (a INT, PRIMARY KEY (b) NOT ENFORCED)",
-            "line 1, column 37: column `b` is not known",
-        ),
-        (
-            "CREATE TABLE t (a INT, PRIMARY KEY (a))",
-            "line 1, column 39: expected `NOT ENFORCED` after the primary key",
-        ),
-        (
-            "CREATE TABLE t (a INT, WATERMARK FOR b AS b)",
-            "line 1, column 38: column `b` is not known",
-        ),
-        (
-            "CREATE TABLE t (a INT, WATERMARK FOR a, WATERMARK FOR a)",
-            "line 1, column 41: a table has one watermark",
-        ),
-        (
-            "CREATE TABLE t (a INT DEFAULT 1)",
-            "line 1, column 23: the column constraint `DEFAULT` is not supported",
-        ),
-        (
-            "CREATE TABLE t (a INT, UNIQUE (a))",
-            "line 1, column 24: the constraint `UNIQUE` is not supported",
-        ),
-        (
-            "CREATE TABLE t LIKE s",
-            "line 1, column 16: `LIKE` in `CREATE TABLE` is not supported",
-        ),
-        (
-            "CREATE TABLE t (a INT) WITH ('a' 'b')",
-            "line 1, column 34: expected `=`, found `'b'`",
-        ),
+        ("\n  UPDATE t SET a = 1", "line 2, column 3: `UPDATE` is not supported; a stream is changed by new rows"),
+        ("CREATE MODEL m", "line 1, column 1: `CREATE MODEL` is not supported; tables, sources"),
+        ("CREATE TABLE t (a INT", "line 1, column 22: expected `,` or `)` after the column, found the end"),
+        ("CREATE TABLE t (a, b INT)", "line 1, column 18: expected a type after the column `a`, or `AS`"),
+        ("CREATE TABLE t (a STRIN)", "line 1, column 19: type `STRIN` is not known; did you mean `STRING`?"),
+        ("CREATE TABLE t (a DECIMAL(99))", "line 1, column 19: type `DECIMAL(99, 0)` is not known; the precision goes"),
+        ("CREATE TABLE t (a INT, A STRING)", "line 1, column 24: column `A` is given twice"),
+        ("CREATE TABLE t (a INT, PRIMARY KEY (b) NOT ENFORCED)", "line 1, column 37: column `b` is not known"),
+        ("CREATE TABLE t (a INT, PRIMARY KEY (a))", "line 1, column 39: expected `NOT ENFORCED` after the primary key"),
+        ("CREATE TABLE t (a INT, WATERMARK FOR b AS b)", "line 1, column 38: column `b` is not known"),
+        ("CREATE TABLE t (a INT, WATERMARK FOR a, WATERMARK FOR a)", "line 1, column 41: a table has one watermark"),
+        ("CREATE TABLE t (a INT DEFAULT 1)", "line 1, column 23: the column constraint `DEFAULT` is not supported"),
+        ("CREATE TABLE t (a INT, UNIQUE (a))", "line 1, column 24: the constraint `UNIQUE` is not supported"),
+        ("CREATE TABLE t LIKE s", "line 1, column 16: `LIKE` in `CREATE TABLE` is not supported"),
+        ("CREATE TABLE t (a INT) WITH ('a' 'b')", "line 1, column 34: expected `=`, found `'b'`"),
         (
             "CREATE TABLE t WITH ('a' = '1', 'a' = '2')",
             "line 1, column 33: option `a` is given twice; the first is at line 1, column 22",
         ),
-        (
-            "CREATE TABLE t (a INT) EMIT CHANGES",
-            "line 1, column 24: `EMIT` belongs to a query",
-        ),
-        (
-            "SELECT * FROM (SELECT a FROM t EMIT CHANGES)",
-            "line 1, column 32: `EMIT` belongs to the end of a statement",
-        ),
-        (
-            "SELECT a FROM t EMIT FINAL",
-            "line 1, column 17: expected `EMIT CHANGES` or `EMIT ON WINDOW CLOSE`",
-        ),
-        (
-            "INSERT OVERWRITE t SELECT 1",
-            "line 1, column 8: `INSERT OVERWRITE` is not supported",
-        ),
-        (
-            "INSERT INTO t UPDATE x",
-            "line 1, column 15: expected a query (`SELECT ..`, `WITH ..`, `VALUES ..`)",
-        ),
+        ("CREATE TABLE t (a INT) EMIT CHANGES", "line 1, column 24: `EMIT` belongs to a query"),
+        ("SELECT * FROM (SELECT a FROM t EMIT CHANGES)", "line 1, column 32: `EMIT` belongs to the end of a statement"),
+        ("SELECT a FROM t EMIT FINAL", "line 1, column 17: expected `EMIT CHANGES` or `EMIT ON WINDOW CLOSE`"),
+        ("INSERT OVERWRITE t SELECT 1", "line 1, column 8: `INSERT OVERWRITE` is not supported"),
+        ("INSERT INTO t UPDATE x", "line 1, column 15: expected a query (`SELECT ..`, `WITH ..`, `VALUES ..`)"),
         (
             "BEGIN STATEMENT SET; INSERT INTO t SELECT 1",
             "line 1, column 20: the statement set does not end; add `END;`",
@@ -543,24 +335,15 @@ fn errors() {
             "BEGIN STATEMENT SET; SELECT 1; END",
             "line 1, column 22: a statement set holds `INSERT INTO` statements only",
         ),
-        (
-            "BEGIN STATEMENT SET; END",
-            "line 1, column 20: a statement set needs at least one `INSERT INTO`",
-        ),
+        ("BEGIN STATEMENT SET; END", "line 1, column 20: a statement set needs at least one `INSERT INTO`"),
         ("END", "line 1, column 1: `END` without the `BEGIN STATEMENT SET`"),
         ("EXPLAIN SHOW TABLES", "line 1, column 9: `EXPLAIN` takes a query"),
         (
             "EXPLAIN ANALYZE FOR 10 SELECT 1",
             "line 1, column 21: expected a positive time such as `INTERVAL '10' SECOND`",
         ),
-        (
-            "SHOW TABELS",
-            "line 1, column 6: `SHOW TABELS` is not known; did you mean `SHOW TABLES`?",
-        ),
-        (
-            "DROP DATABASE d",
-            "line 1, column 6: expected one of TABLE, SOURCE, SINK, VIEW",
-        ),
+        ("SHOW TABELS", "line 1, column 6: `SHOW TABELS` is not known; did you mean `SHOW TABLES`?"),
+        ("DROP DATABASE d", "line 1, column 6: expected one of TABLE, SOURCE, SINK, VIEW"),
         ("SET 'a' 'b'", "line 1, column 9: expected `=`, found `'b'`"),
         (
             "CREATE FUNCTION f AS 'com.acme.F' LANGUAGE JAVA",
@@ -570,18 +353,9 @@ fn errors() {
             "CREATE FUNCTION f() RETURNS INT LANGUAGE PYTHON AS 'x'",
             "line 1, column 33: `LANGUAGE PYTHON` is not supported",
         ),
-        (
-            "CREATE FUNCTION f() RETURNS INT AS '1 +'",
-            "line 1, column 40: expected an expression, found the end",
-        ),
-        (
-            "CREATE FUNCTION f(a INT, A INT) RETURNS INT AS '1'",
-            "line 1, column 26: argument `A` is given twice",
-        ),
-        (
-            "CREATE VIEW v SELECT 1",
-            "line 1, column 15: expected `AS`, found `SELECT`",
-        ),
+        ("CREATE FUNCTION f() RETURNS INT AS '1 +'", "line 1, column 40: expected an expression, found the end"),
+        ("CREATE FUNCTION f(a INT, A INT) RETURNS INT AS '1'", "line 1, column 26: argument `A` is given twice"),
+        ("CREATE VIEW v SELECT 1", "line 1, column 15: expected `AS`, found `SELECT`"),
         ("SELECT * FROM t PREWHERE a", "expected the end of the statement"),
     ] {
         check_error(sql, expected);
@@ -610,45 +384,27 @@ fn constructs() {
         ("SELECT * FROM a, LATERAL (SELECT 1)", vec![(Lateral, 27)]),
         ("SELECT row_number() OVER (ORDER BY a) FROM t", vec![(Over, 8)]),
         ("SELECT a FROM t WHERE a IN (SELECT b FROM u)", vec![(Subquery, 29)]),
-        (
-            "SELECT (SELECT 1), EXISTS (SELECT 2)",
-            vec![(Subquery, 9), (Subquery, 28)],
-        ),
+        ("SELECT (SELECT 1), EXISTS (SELECT 2)", vec![(Subquery, 9), (Subquery, 28)]),
         ("SELECT 1 UNION ALL SELECT 2", vec![(UnionAll, 20)]),
-        (
-            "SELECT 1 UNION SELECT 2 INTERSECT SELECT 3",
-            vec![(Union, 16), (Intersect, 35)],
-        ),
+        ("SELECT 1 UNION SELECT 2 INTERSECT SELECT 3", vec![(Union, 16), (Intersect, 35)]),
         ("SELECT 1 EXCEPT SELECT 2", vec![(Except, 17)]),
         ("SELECT a FROM t ORDER BY a LIMIT 5", vec![(OrderBy, 26), (Limit, 34)]),
-        (
-            "SELECT * FROM (SELECT a FROM t ORDER BY a LIMIT 5)",
-            vec![(SubqueryOrderBy, 41), (SubqueryLimit, 49)],
-        ),
+        ("SELECT * FROM (SELECT a FROM t ORDER BY a LIMIT 5)", vec![(SubqueryOrderBy, 41), (SubqueryLimit, 49)]),
         ("SELECT DISTINCT a FROM t", vec![(Distinct, 1)]),
         ("SELECT DISTINCT ON (a) a FROM t", vec![(DistinctOn, 21)]),
         ("SELECT a FROM t GROUP BY ROLLUP (a)", vec![(GroupingSets, 34)]),
         ("SELECT * FROM t FOR SYSTEM_TIME AS OF x", vec![(SystemTime, 15)]),
         ("SELECT * FROM t TABLESAMPLE BERNOULLI (10)", vec![(TableSample, 15)]),
-        (
-            "WITH RECURSIVE x AS (SELECT 1) SELECT * FROM x",
-            vec![(RecursiveCte, 1)],
-        ),
+        ("WITH RECURSIVE x AS (SELECT 1) SELECT * FROM x", vec![(RecursiveCte, 1)]),
         ("SELECT a FROM t QUALIFY a > 1", vec![(Qualify, 25)]),
-        (
-            "SELECT * FROM TABLE(TUMBLE(TABLE (SELECT * FROM t), DESCRIPTOR(a), INTERVAL '1' DAY))",
-            vec![],
-        ),
+        ("SELECT * FROM TABLE(TUMBLE(TABLE (SELECT * FROM t), DESCRIPTOR(a), INTERVAL '1' DAY))", vec![]),
         (
             "SELECT * FROM t MATCH_RECOGNIZE (ORDER BY a MEASURES A.x AS y PATTERN (A B) DEFINE A AS A.x > 1)",
             vec![(MatchRecognize, 15)],
         ),
     ] {
         let found = find_constructs(&query(sql));
-        let columns: Vec<_> = found
-            .iter()
-            .map(|(construct, location)| (*construct, location.column))
-            .collect();
+        let columns: Vec<_> = found.iter().map(|(construct, location)| (*construct, location.column)).collect();
         assert_eq!(columns, expected, "{sql}");
     }
 }

@@ -79,19 +79,10 @@ impl Foreign {
             Arg::Literal(value) => Arc::new(Literal::new(value.clone())) as Arc<dyn PhysicalExpr>,
         });
         let args: Vec<_> = args.collect();
-        let mut order: Vec<_> = spec
-            .order
-            .iter()
-            .map(|key| PhysicalSortExpr {
-                expr: column(key.column),
-                options: key.options,
-            })
-            .collect();
+        let mut order: Vec<_> =
+            spec.order.iter().map(|key| PhysicalSortExpr { expr: column(key.column), options: key.options }).collect();
         if spec.by_arrival {
-            order.push(PhysicalSortExpr {
-                expr: column(ordinal),
-                options: arrow::compute::SortOptions::default(),
-            });
+            order.push(PhysicalSortExpr { expr: column(ordinal), options: arrow::compute::SortOptions::default() });
         }
         let schema: SchemaRef = Arc::new(Schema::new(fields.clone()));
         let expr = AggregateExprBuilder::new(Arc::clone(&spec.function), args)
@@ -101,11 +92,7 @@ impl Foreign {
             .with_distinct(spec.distinct)
             .with_ignore_nulls(spec.ignore_nulls)
             .build()?;
-        let mut state_fields: Vec<_> = expr
-            .state_fields()?
-            .iter()
-            .map(|field| field.as_ref().clone())
-            .collect();
+        let mut state_fields: Vec<_> = expr.state_fields()?.iter().map(|field| field.as_ref().clone()).collect();
         for (index, field) in state_fields.iter_mut().enumerate() {
             *field = Field::new(format!("state{index}"), field.data_type().clone(), true);
         }
@@ -113,12 +100,7 @@ impl Foreign {
         expr.create_accumulator()?;
         let distinct = if spec.distinct { "(DISTINCT)" } else { "" };
         let name = format!("{}{distinct}", spec.function.name());
-        Ok(Self {
-            name,
-            expr: Arc::new(expr),
-            spec: Arc::new(spec),
-            state_fields,
-        })
+        Ok(Self { name, expr: Arc::new(expr), spec: Arc::new(spec), state_fields })
     }
 }
 
@@ -165,10 +147,7 @@ struct ForeignAccumulators {
 
 impl ForeignAccumulators {
     fn failed(&self, error: impl fmt::Display) -> EngineError {
-        EngineError::Evaluate {
-            operator: self.expr.name().to_string(),
-            message: error.to_string(),
-        }
+        EngineError::Evaluate { operator: self.expr.name().to_string(), message: error.to_string() }
     }
 
     fn fresh(&self) -> Result<Box<dyn Accumulator>> {
@@ -182,10 +161,7 @@ impl ForeignAccumulators {
 
     fn rebuilt(&self, state: &[ScalarValue]) -> Result<Box<dyn Accumulator>> {
         let mut accumulator = self.fresh()?;
-        let arrays = state
-            .iter()
-            .map(ScalarValue::to_array)
-            .collect::<datafusion::common::Result<Vec<_>>>();
+        let arrays = state.iter().map(ScalarValue::to_array).collect::<datafusion::common::Result<Vec<_>>>();
         let arrays = arrays.map_err(|error| self.failed(error))?;
         accumulator.merge_batch(&arrays).map_err(|error| self.failed(error))?;
         Ok(accumulator)
@@ -209,10 +185,7 @@ impl ForeignAccumulators {
         columns: &[ArrayRef],
         mut apply: impl FnMut(&Self, &mut Box<dyn Accumulator>, &[ArrayRef]) -> Result<()>,
     ) -> Result<()> {
-        let columns = columns
-            .iter()
-            .map(|column| take(column, rows, None))
-            .collect::<Result<Vec<_>, _>>()?;
+        let columns = columns.iter().map(|column| take(column, rows, None)).collect::<Result<Vec<_>, _>>()?;
         let mut start = 0;
         while start < rows.len() {
             let slot = slots[rows.value(start) as usize];
@@ -245,14 +218,8 @@ impl Accumulators for ForeignAccumulators {
     }
 
     fn update(&mut self, slots: &[u32], args: &[ArrayRef], rows: RowInfo<'_>) -> Result<()> {
-        if rows
-            .weights
-            .is_some_and(|weights| weights.values().iter().any(|weight| *weight != 1))
-        {
-            return Err(EngineError::bug(format!(
-                "rows with weights reached `{}`",
-                self.expr.name()
-            )));
+        if rows.weights.is_some_and(|weights| weights.values().iter().any(|weight| *weight != 1)) {
+            return Err(EngineError::bug(format!("rows with weights reached `{}`", self.expr.name())));
         }
         let count = slots.len();
         let mut columns = vec![];
@@ -263,29 +230,20 @@ impl Accumulators for ForeignAccumulators {
             });
         }
         let order_start = columns.len();
-        let mut order: Vec<_> = self
-            .spec
-            .order
-            .iter()
-            .map(|key| (Arc::clone(&args[key.column]), key.options))
-            .collect();
+        let mut order: Vec<_> =
+            self.spec.order.iter().map(|key| (Arc::clone(&args[key.column]), key.options)).collect();
         if self.spec.by_arrival {
-            let ordinals = rows
-                .ordinals
-                .ok_or_else(|| EngineError::bug("an ordered aggregate without arrival numbers"))?;
+            let ordinals =
+                rows.ordinals.ok_or_else(|| EngineError::bug("an ordered aggregate without arrival numbers"))?;
             order.push((Arc::new(ordinals.clone()), arrow::compute::SortOptions::default()));
         }
         columns.extend(order.iter().map(|(column, _)| Arc::clone(column)));
         // In the order of slots, and within a slot in the aggregate's order.
         let slot_column: ArrayRef = Arc::new(UInt32Array::from(slots.to_vec()));
-        let mut sort = vec![SortColumn {
-            values: slot_column,
-            options: None,
-        }];
-        sort.extend(order.iter().map(|(values, options)| SortColumn {
-            values: Arc::clone(values),
-            options: Some(*options),
-        }));
+        let mut sort = vec![SortColumn { values: slot_column, options: None }];
+        sort.extend(
+            order.iter().map(|(values, options)| SortColumn { values: Arc::clone(values), options: Some(*options) }),
+        );
         let indices = lexsort_to_indices(&sort, None)?;
         let indices = match rows.filter {
             Some(filter) => {
@@ -303,10 +261,7 @@ impl Accumulators for ForeignAccumulators {
             let mut fresh = this.fresh()?;
             fresh.update_batch(part).map_err(|error| this.failed(error))?;
             let state = this.state_of(&mut fresh)?;
-            let state = state
-                .iter()
-                .map(ScalarValue::to_array)
-                .collect::<datafusion::common::Result<Vec<_>>>();
+            let state = state.iter().map(ScalarValue::to_array).collect::<datafusion::common::Result<Vec<_>>>();
             let state = state.map_err(|error| this.failed(error))?;
             accumulator.merge_batch(&state).map_err(|error| this.failed(error))
         })
@@ -314,9 +269,8 @@ impl Accumulators for ForeignAccumulators {
 
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
         // A stable order, so that equal input merges equally. A group whose rows were all filtered out brings nothing.
-        let mut indices: Vec<u32> = (0..slots.len() as u32)
-            .filter(|row| state.iter().any(|column| !column.is_null(*row as usize)))
-            .collect();
+        let mut indices: Vec<u32> =
+            (0..slots.len() as u32).filter(|row| state.iter().any(|column| !column.is_null(*row as usize))).collect();
         indices.sort_by_key(|row| slots[*row as usize]);
         self.scatter(slots, &UInt32Array::from(indices), state, |this, accumulator, part| {
             accumulator.merge_batch(part).map_err(|error| this.failed(error))
@@ -328,10 +282,7 @@ impl Accumulators for ForeignAccumulators {
         let mut columns: Vec<Vec<ScalarValue>> = vec![Vec::with_capacity(slots.count()); fields.len()];
         for slot in slots.iter() {
             match self.keep_state(slot)? {
-                Some(state) => columns
-                    .iter_mut()
-                    .zip(state)
-                    .for_each(|(column, value)| column.push(value)),
+                Some(state) => columns.iter_mut().zip(state).for_each(|(column, value)| column.push(value)),
                 None => {
                     for (column, field) in columns.iter_mut().zip(&fields) {
                         let null = ScalarValue::try_from(field.data_type()).map_err(|error| self.failed(error))?;
@@ -340,10 +291,7 @@ impl Accumulators for ForeignAccumulators {
                 }
             }
         }
-        let arrays = columns
-            .into_iter()
-            .zip(&fields)
-            .map(|(column, field)| self.to_array(column, field.data_type()));
+        let arrays = columns.into_iter().zip(&fields).map(|(column, field)| self.to_array(column, field.data_type()));
         arrays.collect()
     }
 

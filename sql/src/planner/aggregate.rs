@@ -64,11 +64,7 @@ impl Inputs {
         expr: &LogicalExpr,
     ) -> Result<usize> {
         let logical = strip_alias(expr).clone();
-        if let Some(place) = self
-            .columns
-            .iter()
-            .position(|input| input.logical == logical && !logical.is_volatile())
-        {
+        if let Some(place) = self.columns.iter().position(|input| input.logical == logical && !logical.is_volatile()) {
             return Ok(place);
         }
         let name = match &logical {
@@ -106,11 +102,7 @@ enum Way {
     /// Panes of a pending window.
     Panes { info: WindowInfo, time: usize },
     /// The window's end is the key at this place.
-    Attached {
-        info: WindowInfo,
-        end_key: usize,
-        hidden: bool,
-    },
+    Attached { info: WindowInfo, end_key: usize, hidden: bool },
     /// No window that closes.
     Plain,
 }
@@ -130,10 +122,9 @@ impl Lowering<'_> {
         let in_all_sets = |index: usize| sets.as_ref().is_none_or(|sets| sets.iter().all(|set| set[index]));
         let schema = input_plan.schema();
         let column_of = |stream: &Stream, expr: &LogicalExpr| match expr {
-            LogicalExpr::Column(column) => schema
-                .index_of_column(column)
-                .ok()
-                .map(|index| stream.columns[index].clone()),
+            LogicalExpr::Column(column) => {
+                schema.index_of_column(column).ok().map(|index| stream.columns[index].clone())
+            }
             _ => None,
         };
 
@@ -146,14 +137,9 @@ impl Lowering<'_> {
             let parts: Vec<_> = group.iter().map(part_of).collect();
             let identified = parts.iter().flatten().any(|part| pending.info.identified_by(*part));
             let in_sets = (0..group.len()).all(|index| parts[index].is_none() || in_all_sets(index));
-            let keys_look = group
-                .iter()
-                .zip(&parts)
-                .any(|(e, part)| part.is_none() && stream.looks_at_window(e, schema));
-            let calls_look = aggregate
-                .aggr_expr
-                .iter()
-                .any(|expr| stream.looks_at_window(expr, schema));
+            let keys_look =
+                group.iter().zip(&parts).any(|(e, part)| part.is_none() && stream.looks_at_window(e, schema));
+            let calls_look = aggregate.aggr_expr.iter().any(|expr| stream.looks_at_window(expr, schema));
             if !identified || !in_sets || keys_look || calls_look {
                 stream = self.assign_windows(stream, input_plan)?;
             }
@@ -179,18 +165,8 @@ impl Lowering<'_> {
             roles.push(column);
         }
         let mut way = match &stream.pending {
-            Some(pending) => Way::Panes {
-                info: pending.info.clone(),
-                time: pending.time,
-            },
-            None => self.attached_way(
-                &mut stream,
-                &mut inputs,
-                &mut keys,
-                &group_columns,
-                &roles,
-                &in_all_sets,
-            )?,
+            Some(pending) => Way::Panes { info: pending.info.clone(), time: pending.time },
+            None => self.attached_way(&mut stream, &mut inputs, &mut keys, &group_columns, &roles, &in_all_sets)?,
         };
         let retracting = stream.changelog != ChangelogMode::AppendOnly;
         let mut calls = vec![];
@@ -201,15 +177,7 @@ impl Lowering<'_> {
             };
             texts.push(short_text(strip_alias(expr)));
             let (_, field) = expr.to_field(schema.as_ref())?;
-            let call = self.call(
-                function,
-                field,
-                &mut stream,
-                &mut inputs,
-                &compiler,
-                input_plan,
-                retracting,
-            )?;
+            let call = self.call(function, field, &mut stream, &mut inputs, &compiler, input_plan, retracting)?;
             calls.push(call);
         }
         // Whether any row of a group is left.
@@ -239,11 +207,7 @@ impl Lowering<'_> {
             call.filter = call.filter.map(place);
         }
         if !direct {
-            let fields = inputs
-                .columns
-                .iter()
-                .map(|input| Arc::clone(input.expr.field()))
-                .collect::<Vec<_>>();
+            let fields = inputs.columns.iter().map(|input| Arc::clone(input.expr.field())).collect::<Vec<_>>();
             let exprs = inputs.columns.into_iter().map(|input| input.expr).collect();
             let keep = (stream.pending.take(), stream.key.take());
             self.project_physical(&mut stream, exprs, Arc::new(Schema::new(fields)));
@@ -259,25 +223,14 @@ impl Lowering<'_> {
                 .iter()
                 .map(|set| {
                     let of_keys = group_columns.iter().zip(set);
-                    of_keys
-                        .filter(|(c, _)| matches!(c, GroupColumn::Key(_)))
-                        .map(|(_, present)| *present)
-                        .collect()
+                    of_keys.filter(|(c, _)| matches!(c, GroupColumn::Key(_))).map(|(_, present)| *present).collect()
                 })
                 .collect();
             let ids = grouping_ids(sets);
             let hidden_end = matches!(way, Way::Attached { hidden: true, .. });
             let nulled = keys.len() - usize::from(hidden_end);
-            (from, input_schema) = self.expand(
-                &mut stream,
-                from,
-                &input_schema,
-                &keys[..nulled],
-                &patterns,
-                &ids,
-                &id_type,
-                plan,
-            )?;
+            (from, input_schema) =
+                self.expand(&mut stream, from, &input_schema, &keys[..nulled], &patterns, &ids, &id_type, plan)?;
             let width = input_schema.fields().len() - nulled - 1;
             let hidden_key = hidden_end.then(|| keys[nulled]);
             keys = (width..width + nulled + 1).collect();
@@ -293,9 +246,7 @@ impl Lowering<'_> {
         let mut key_names = vec![];
         let mut named: Vec<FieldRef> = input_schema.fields().iter().cloned().collect();
         for (place, key) in keys.iter().enumerate() {
-            let of_key = group_columns
-                .iter()
-                .position(|column| *column == GroupColumn::Key(place));
+            let of_key = group_columns.iter().position(|column| *column == GroupColumn::Key(place));
             let name = match of_key.and_then(|index| group.get(index)) {
                 Some(expr) => short_text(expr),
                 None => input_schema.field(*key).name().clone(),
@@ -309,54 +260,24 @@ impl Lowering<'_> {
             Way::Panes { info, .. } => {
                 let present = |part: WindowPart| group_columns.contains(&GroupColumn::Window(part));
                 let parts = [WindowPart::End, WindowPart::Start, WindowPart::Time].into_iter();
-                parts
-                    .filter(|part| info.identified_by(*part))
-                    .find(|part| present(*part))
-                    .unwrap_or(WindowPart::End)
+                parts.filter(|part| info.identified_by(*part)).find(|part| present(*part)).unwrap_or(WindowPart::End)
             }
             _ => WindowPart::End,
         };
         let detail = describe(&key_names, &texts);
-        let detail = Described {
-            keys_and_calls: detail,
-            names: key_names,
-        };
+        let detail = Described { keys_and_calls: detail, names: key_names };
         let (node, group_places, result_start) = match &way {
             Way::Panes { info, .. } => {
                 let time = time.ok_or_else(|| SqlError::internal("a window without its time"))?;
-                let task = Task {
-                    from,
-                    input_schema,
-                    keys,
-                    calls,
-                    row_count_call,
-                    detail,
-                    plan,
-                };
+                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
                 self.windowed(&mut stream, task, info, time, key_part)?
             }
             Way::Attached { info, end_key, .. } => {
-                let task = Task {
-                    from,
-                    input_schema,
-                    keys,
-                    calls,
-                    row_count_call,
-                    detail,
-                    plan,
-                };
+                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
                 self.attached(&mut stream, task, info, *end_key)?
             }
             Way::Plain => {
-                let task = Task {
-                    from,
-                    input_schema,
-                    keys,
-                    calls,
-                    row_count_call,
-                    detail,
-                    plan,
-                };
+                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
                 self.updating(&mut stream, task)?
             }
         };
@@ -430,11 +351,7 @@ impl Lowering<'_> {
             let GroupColumn::Key(end_key) = group_columns[index] else {
                 return Ok(Way::Plain);
             };
-            return Ok(Way::Attached {
-                info,
-                end_key,
-                hidden: false,
-            });
+            return Ok(Way::Attached { info, end_key, hidden: false });
         }
         // The end follows from another column, and becomes one more key.
         for part in [WindowPart::Time, WindowPart::Start] {
@@ -450,11 +367,7 @@ impl Lowering<'_> {
             let time_type = stream.physical.field(place).data_type().clone();
             let field = window_field(WindowPart::End, &time_type, false);
             keys.push(inputs.add_physical(Arc::new(ShiftedTime::new(place, shift_ms, field))));
-            return Ok(Way::Attached {
-                info,
-                end_key: keys.len() - 1,
-                hidden: true,
-            });
+            return Ok(Way::Attached { info, end_key: keys.len() - 1, hidden: true });
         }
         Ok(Way::Plain)
     }
@@ -480,20 +393,14 @@ impl Lowering<'_> {
         };
         let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
         let order_matters = ORDERED_FUNCTIONS.contains(&name);
-        let ours = default_functions()
-            .aggregate
-            .get(name)
-            .is_some_and(|known| Arc::ptr_eq(known, &function.func));
+        let ours = default_functions().aggregate.get(name).is_some_and(|known| Arc::ptr_eq(known, &function.func));
         let counts_rows = name == "count"
             && !params.distinct
             && matches!(params.args.as_slice(), [LogicalExpr::Literal(value, _)] if !value.is_null());
         let builtin_fits = ours && !ignore_nulls && (!order_matters || (params.order_by.is_empty() && stream.ordered));
         if builtin_fits {
             let args: &[LogicalExpr] = if counts_rows { &[] } else { &params.args };
-            let fields = args
-                .iter()
-                .map(|arg| Ok(arg.to_field(schema.as_ref())?.1))
-                .collect::<Result<Vec<_>>>()?;
+            let fields = args.iter().map(|arg| Ok(arg.to_field(schema.as_ref())?.1)).collect::<Result<Vec<_>>>()?;
             let request = BuiltinRequest {
                 name,
                 args: &fields,
@@ -505,15 +412,8 @@ impl Lowering<'_> {
                 if order_matters {
                     stream.require_ordinals();
                 }
-                let args = args
-                    .iter()
-                    .map(|arg| inputs.add(self, stream, compiler, arg))
-                    .collect::<Result<_>>()?;
-                return Ok(AggregateCall {
-                    function: builtin,
-                    args,
-                    filter,
-                });
+                let args = args.iter().map(|arg| inputs.add(self, stream, compiler, arg)).collect::<Result<_>>()?;
+                return Ok(AggregateCall { function: builtin, args, filter });
             }
         }
         if retracting {
@@ -545,10 +445,7 @@ impl Lowering<'_> {
         }
         let mut order = vec![];
         for sort in &params.order_by {
-            let options = SortOptions {
-                descending: !sort.asc,
-                nulls_first: sort.nulls_first,
-            };
+            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
             let argument = params.args.iter().zip(&args).find_map(|(arg, place)| match place {
                 Arg::Column(place) if arg == &sort.expr => Some(*place),
                 _ => None,
@@ -567,10 +464,7 @@ impl Lowering<'_> {
             && order.is_empty()
             && let Some(Arg::Column(column)) = args.first()
         {
-            order.push(Order {
-                column: *column,
-                options: SortOptions::default(),
-            });
+            order.push(Order { column: *column, options: SortOptions::default() });
         }
         let function = Foreign::new(ForeignSpec {
             function: Arc::clone(&function.func),
@@ -581,11 +475,7 @@ impl Lowering<'_> {
             distinct: params.distinct,
             ignore_nulls,
         })?;
-        Ok(AggregateCall {
-            function: Arc::new(function),
-            args: places,
-            filter,
-        })
+        Ok(AggregateCall { function: Arc::new(function), args: places, filter })
     }
 
     /// Each row once for each grouping set, with the other keys null.
@@ -603,10 +493,7 @@ impl Lowering<'_> {
     ) -> Result<((NodeIndex, u8), SchemaRef)> {
         let compiler = Compiler::over(input, &self.context.config)?;
         let mut fields: Vec<FieldRef> = input.fields().iter().cloned().collect();
-        fields.extend(
-            keys.iter()
-                .map(|key| Arc::new(input.field(*key).clone().with_nullable(true))),
-        );
+        fields.extend(keys.iter().map(|key| Arc::new(input.field(*key).clone().with_nullable(true))));
         fields.push(Arc::new(Field::new("__grouping_id", id_type.clone(), false)));
         let schema: SchemaRef = Arc::new(Schema::new(fields));
         let mut projections = vec![];
@@ -629,13 +516,7 @@ impl Lowering<'_> {
         }
         let sets = patterns.iter().map(|pattern| {
             let present = keys.iter().zip(pattern).filter(|(_, present)| **present);
-            format!(
-                "({})",
-                present
-                    .map(|(key, _)| input.field(*key).name().as_str())
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            )
+            format!("({})", present.map(|(key, _)| input.field(*key).name().as_str()).collect::<Vec<_>>().join(", "))
         });
         let detail = format!("grouping sets [{}]", sets.collect::<Vec<_>>().join(", "));
         let id = self.id("expand", plan, &stream.tables);
@@ -670,28 +551,11 @@ impl Lowering<'_> {
         self.aggregated_window = true;
         let key_count = task.keys.len();
         let time_type = task.input_schema.field(time).data_type().clone();
-        let lateness_ms = if info.watermark {
-            stream.lateness_ms
-        } else {
-            NEVER_LATE_MS
-        };
+        let lateness_ms = if info.watermark { stream.lateness_ms } else { NEVER_LATE_MS };
         let closes_once = info.watermark && lateness_ms == 0 && info.emit != Some(EmitKind::Changes);
-        let emit = if closes_once {
-            PaneEmit::OnClose
-        } else {
-            PaneEmit::EveryStep
-        };
-        let windows = PartialWindows::Panes {
-            spec: info.spec,
-            time_column: time,
-            emit,
-            lateness_ms,
-        };
-        let bound = if closes_once {
-            "open panes, until the watermark passes the pane's end"
-        } else {
-            ""
-        };
+        let emit = if closes_once { PaneEmit::OnClose } else { PaneEmit::EveryStep };
+        let windows = PartialWindows::Panes { spec: info.spec, time_column: time, emit, lateness_ms };
+        let bound = if closes_once { "open panes, until the watermark passes the pane's end" } else { "" };
         let detail = format!("{}, window={}", task.detail.keys_and_calls, info.spec);
         let (partial, partial_schema) = self.partial(stream, &task, windows, &detail, bound)?;
         if info.watermark {
@@ -719,12 +583,7 @@ impl Lowering<'_> {
             let route = Route::Hash((1..=key_count).collect());
             let bound = "panes of open windows, until the watermark passes window_end";
             let node = self.push_operator(id, factory, (partial, PORT_MAIN), route, output, detail, bound);
-            let places = GroupPlaces {
-                first_key: 0,
-                start: key_count,
-                end: key_count + 1,
-                time: Some(key_count + 2),
-            };
+            let places = GroupPlaces { first_key: 0, start: key_count, end: key_count + 1, time: Some(key_count + 2) };
             return Ok((node, places, key_count + 3));
         }
         let factory = PaneWindowsFactory::new(info.spec, time_type, partial_schema, lateness_ms).map_err(engine)?;
@@ -758,27 +617,13 @@ impl Lowering<'_> {
             schema,
             changelog: ChangelogMode::Upsert,
             // `window_time` is not there yet; `window_end` stands for it.
-            key: Some(
-                [(key_part as usize).min(1)]
-                    .into_iter()
-                    .chain(2..key_count + 2)
-                    .collect(),
-            ),
+            key: Some([(key_part as usize).min(1)].into_iter().chain(2..key_count + 2).collect()),
             time_column: None,
             ordinals: false,
         };
         let route = Route::Hash((0..key_count + 2).collect());
         let node = self.push_operator(id, factory, (spread, PORT_MAIN), route, output, detail, &bound);
-        Ok((
-            node,
-            GroupPlaces {
-                first_key: 2,
-                start: 0,
-                end: 1,
-                time: None,
-            },
-            key_count + 2,
-        ))
+        Ok((node, GroupPlaces { first_key: 2, start: 0, end: 1, time: None }, key_count + 2))
     }
 
     /// By a window that the rows carry.
@@ -801,11 +646,7 @@ impl Lowering<'_> {
             Some(EmitKind::Changes) => GroupEmit::EveryStep,
             _ => GroupEmit::OnWindowClose,
         };
-        let window = GroupWindow {
-            end_key,
-            emit,
-            lateness_ms,
-        };
+        let window = GroupWindow { end_key, emit, lateness_ms };
         let factory =
             GroupAggregateFactory::new(partial_schema, key_count, task.calls, task.row_count_call, Some(window))
                 .map_err(engine)?;
@@ -818,11 +659,7 @@ impl Lowering<'_> {
         let id = self.id("group aggregate", task.plan, &stream.tables);
         let output = EdgeInfo {
             schema,
-            changelog: if append_only {
-                ChangelogMode::AppendOnly
-            } else {
-                ChangelogMode::Upsert
-            },
+            changelog: if append_only { ChangelogMode::AppendOnly } else { ChangelogMode::Upsert },
             key: Some((0..key_count).collect()),
             time_column: None,
             ordinals: false,
@@ -863,11 +700,7 @@ impl Lowering<'_> {
         let id = self.id("group aggregate", task.plan, &stream.tables);
         let output = EdgeInfo {
             schema,
-            changelog: if distinct {
-                ChangelogMode::AppendOnly
-            } else {
-                ChangelogMode::Upsert
-            },
+            changelog: if distinct { ChangelogMode::AppendOnly } else { ChangelogMode::Upsert },
             key: Some((0..key_count).collect()),
             time_column: None,
             ordinals: false,
@@ -892,15 +725,7 @@ impl Lowering<'_> {
         let schema = factory.output_schema();
         let id = self.id("partial aggregate", task.plan, &stream.tables);
         let output = plain_edge(Arc::clone(&schema));
-        let node = self.push_operator(
-            id,
-            factory,
-            task.from,
-            Route::Forward,
-            output,
-            detail.to_string(),
-            bound,
-        );
+        let node = self.push_operator(id, factory, task.from, Route::Forward, output, detail.to_string(), bound);
         Ok((node, schema))
     }
 
@@ -923,11 +748,8 @@ impl Lowering<'_> {
         stream.columns[column].slot = Slot::Physical(place);
         // Where the window's end is not a column of the query, its time identifies it as well.
         let shows_end = stream.columns.iter().any(|column| column.slot == Slot::Physical(end));
-        stream.key = key.map(|key| {
-            key.into_iter()
-                .map(|key| if key == end && !shows_end { place } else { key })
-                .collect()
-        });
+        stream.key =
+            key.map(|key| key.into_iter().map(|key| if key == end && !shows_end { place } else { key }).collect());
     }
 }
 
@@ -958,12 +780,7 @@ struct GroupPlaces {
 
 impl GroupPlaces {
     fn keys_only() -> Self {
-        Self {
-            first_key: 0,
-            start: 0,
-            end: 0,
-            time: None,
-        }
+        Self { first_key: 0, start: 0, end: 0, time: None }
     }
 
     fn of(&self, part: WindowPart) -> usize {
@@ -983,13 +800,7 @@ fn describe(keys: &[String], calls: &[String]) -> String {
 }
 
 fn plain_edge(schema: SchemaRef) -> EdgeInfo {
-    EdgeInfo {
-        schema,
-        changelog: ChangelogMode::AppendOnly,
-        key: None,
-        time_column: None,
-        ordinals: false,
-    }
+    EdgeInfo { schema, changelog: ChangelogMode::AppendOnly, key: None, time_column: None, ordinals: false }
 }
 
 /// Counts the rows of a group, with their weights.
@@ -1003,29 +814,19 @@ fn row_count() -> Result<AggregateCall> {
     };
     let function: AggregateFunctionRef =
         builtin(&request).ok_or_else(|| SqlError::internal("`count(*)` is missing"))?;
-    Ok(AggregateCall {
-        function,
-        args: vec![],
-        filter: None,
-    })
+    Ok(AggregateCall { function, args: vec![], filter: None })
 }
 
 /// For each grouping set, which of the group's expressions are in it.
 fn sets_of(set: &GroupingSet, group: &[LogicalExpr]) -> Vec<Vec<bool>> {
     let pattern = |present: &[&LogicalExpr]| -> Vec<bool> {
-        group
-            .iter()
-            .map(|expr| present.iter().any(|other| strip_alias(other) == expr))
-            .collect()
+        group.iter().map(|expr| present.iter().any(|other| strip_alias(other) == expr)).collect()
     };
     match set {
-        GroupingSet::GroupingSets(sets) => sets
-            .iter()
-            .map(|set| pattern(&set.iter().collect::<Vec<_>>()))
-            .collect(),
-        GroupingSet::Rollup(exprs) => (0..=exprs.len())
-            .map(|count| pattern(&exprs[..count].iter().collect::<Vec<_>>()))
-            .collect(),
+        GroupingSet::GroupingSets(sets) => sets.iter().map(|set| pattern(&set.iter().collect::<Vec<_>>())).collect(),
+        GroupingSet::Rollup(exprs) => {
+            (0..=exprs.len()).map(|count| pattern(&exprs[..count].iter().collect::<Vec<_>>())).collect()
+        }
         GroupingSet::Cube(exprs) => (0..1u64 << exprs.len().min(20))
             .map(|mask| {
                 let present = exprs.iter().enumerate().filter(|(index, _)| mask >> index & 1 == 1);

@@ -45,26 +45,10 @@ fn defaults() -> &'static Defaults {
         crate::functions::register(&mut state).expect("registering in memory does not fail");
         let lower = |name: &String| name.to_lowercase();
         let functions = Functions {
-            scalar: state
-                .scalar_functions()
-                .iter()
-                .map(|(name, f)| (lower(name), Arc::clone(f)))
-                .collect(),
-            aggregate: state
-                .aggregate_functions()
-                .iter()
-                .map(|(name, f)| (lower(name), Arc::clone(f)))
-                .collect(),
-            window: state
-                .window_functions()
-                .iter()
-                .map(|(name, f)| (lower(name), Arc::clone(f)))
-                .collect(),
-            higher_order: state
-                .higher_order_functions()
-                .iter()
-                .map(|(name, f)| (lower(name), Arc::clone(f)))
-                .collect(),
+            scalar: state.scalar_functions().iter().map(|(name, f)| (lower(name), Arc::clone(f))).collect(),
+            aggregate: state.aggregate_functions().iter().map(|(name, f)| (lower(name), Arc::clone(f))).collect(),
+            window: state.window_functions().iter().map(|(name, f)| (lower(name), Arc::clone(f))).collect(),
+            higher_order: state.higher_order_functions().iter().map(|(name, f)| (lower(name), Arc::clone(f))).collect(),
         };
         Defaults {
             functions: Arc::new(functions),
@@ -139,9 +123,7 @@ impl<'a> PlanContext<'a> {
     pub(super) fn plan_query(&self, query: &QueryText) -> Result<LogicalPlan> {
         let resolved = self.resolve_query(query)?;
         let statement = Statement::Query(resolved);
-        self.sql_to_rel()
-            .sql_statement_to_plan(statement)
-            .map_err(|error| self.place(error, query))
+        self.sql_to_rel().sql_statement_to_plan(statement).map_err(|error| self.place(error, query))
     }
 
     /// The syntax tree with the catalog's names; what cannot run is refused.
@@ -173,13 +155,8 @@ impl<'a> PlanContext<'a> {
         let mut plan = plan?;
         if !view.columns.is_empty() {
             let columns = plan.schema().columns();
-            let exprs = columns
-                .into_iter()
-                .zip(&view.columns)
-                .map(|(column, name)| Expr::Column(column).alias(name));
-            plan = LogicalPlanBuilder::from(plan.clone())
-                .project(exprs.collect::<Vec<_>>())?
-                .build()?;
+            let exprs = columns.into_iter().zip(&view.columns).map(|(column, name)| Expr::Column(column).alias(name));
+            plan = LogicalPlanBuilder::from(plan.clone()).project(exprs.collect::<Vec<_>>())?.build()?;
         }
         let plan = Arc::new(plan);
         self.views.borrow_mut().insert(key, Arc::clone(&plan));
@@ -195,9 +172,7 @@ impl<'a> PlanContext<'a> {
         let at = |error: SqlError| error.or_at(expr.location);
         names::resolve_expr(self.catalog, self, &mut ast, schema).map_err(at)?;
         let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
-        let planned = self
-            .sql_to_rel()
-            .sql_to_expr(ast, &df_schema, &mut PlannerContext::new());
+        let planned = self.sql_to_rel().sql_to_expr(ast, &df_schema, &mut PlannerContext::new());
         let planned = planned.map_err(|error| at(SqlError::from(error)))?;
         if logical::contains_aggregate(&planned) {
             return Err(SqlError::plan(
@@ -270,9 +245,7 @@ impl ContextProvider for PlanContext<'_> {
             (whole, _) => whole,
         }?;
         if let Relation::View(view) = &relation {
-            return Ok(Arc::new(ViewSource {
-                plan: self.view_plan(view)?,
-            }));
+            return Ok(Arc::new(ViewSource { plan: self.view_plan(view)? }));
         }
         let schema = self.catalog.relation_schema(&relation)?;
         Ok(Arc::new(CatalogTable { relation, schema }))

@@ -41,12 +41,7 @@ pub fn explain(job: &Job) -> String {
         if !matches!(node.kind, NodeKind::Sink(_)) {
             let _ = writeln!(text, "    -> {}", output(&job.graph, index));
         } else {
-            let _ = writeln!(
-                text,
-                "    {}, columns=[{}]",
-                changes(&node.output),
-                columns(&node.output)
-            );
+            let _ = writeln!(text, "    {}, columns=[{}]", changes(&node.output), columns(&node.output));
         }
     }
     for notice in &job.notices {
@@ -61,31 +56,20 @@ fn route(route: &Route, from: &Node) -> String {
         Route::Hash(columns) if columns.is_empty() => " exchange all to one shard".into(),
         Route::Hash(columns) => {
             let schema = &from.output.schema;
-            let names: Vec<_> = columns
-                .iter()
-                .map(|column| schema.field(*column).name().as_str())
-                .collect();
+            let names: Vec<_> = columns.iter().map(|column| schema.field(*column).name().as_str()).collect();
             format!(" exchange hash({})", names.join(", "))
         }
     }
 }
 
 fn columns(info: &EdgeInfo) -> String {
-    info.schema
-        .fields()
-        .iter()
-        .map(|field| field.name().as_str())
-        .collect::<Vec<_>>()
-        .join(", ")
+    info.schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn changes(info: &EdgeInfo) -> String {
     let mut text = info.changelog.to_string();
     if let Some(key) = &info.key {
-        let names: Vec<_> = key
-            .iter()
-            .map(|column| info.schema.field(*column).name().as_str())
-            .collect();
+        let names: Vec<_> = key.iter().map(|column| info.schema.field(*column).name().as_str()).collect();
         let _ = write!(text, ", key=({})", names.join(", "));
     }
     text

@@ -55,12 +55,7 @@ impl Compiler {
     pub(super) fn new(schema: &DFSchema, mapping: Vec<usize>, input_width: usize, config: &Arc<ConfigOptions>) -> Self {
         let mut props = ExecutionProps::new();
         props.config_options = Some(Arc::clone(config));
-        Self {
-            schema: schema.clone(),
-            mapping,
-            input_width,
-            props,
-        }
+        Self { schema: schema.clone(), mapping, input_width, props }
     }
 
     /// Over the columns of a plain schema, each at its place.
@@ -77,11 +72,7 @@ impl Compiler {
         if let LogicalExpr::Column(column) = expr {
             let index = self.schema.index_of_column(column)?;
             let field = Arc::new(self.schema.field(index).as_ref().clone().with_name(name));
-            return Ok(Arc::new(PlainColumn {
-                index: self.mapping[index],
-                text: column.name.clone(),
-                field,
-            }));
+            return Ok(Arc::new(PlainColumn { index: self.mapping[index], text: column.name.clone(), field }));
         }
         let calls = volatile_calls(expr);
         let volatility = match (calls.is_empty(), calls.iter().any(|call| is_random(call))) {
@@ -94,10 +85,7 @@ impl Compiler {
         let physical = match volatility {
             Volatility::Row => {
                 let ordinal = Arc::new(Field::new(ORDINAL, DataType::UInt64, false));
-                let fields = self
-                    .schema
-                    .iter()
-                    .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
+                let fields = self.schema.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
                 let fields = fields.chain([(None, ordinal)]).collect();
                 let schema = DFSchema::new_with_metadata(fields, self.schema.metadata().clone())?;
                 let expr = with_ordinals(expr.clone())?;
@@ -109,26 +97,14 @@ impl Compiler {
         let input_width = self.input_width;
         let physical = physical.transform_up(|node| match node.downcast_ref::<PhysicalColumn>() {
             Some(column) => {
-                let index = if column.index() == width {
-                    input_width
-                } else {
-                    self.mapping[column.index()]
-                };
-                Ok(Transformed::yes(
-                    Arc::new(PhysicalColumn::new(column.name(), index)) as Arc<dyn PhysicalExpr>
-                ))
+                let index = if column.index() == width { input_width } else { self.mapping[column.index()] };
+                Ok(Transformed::yes(Arc::new(PhysicalColumn::new(column.name(), index)) as Arc<dyn PhysicalExpr>))
             }
             None => Ok(Transformed::no(node)),
         })?;
         // Nullability of a computed column is DataFusion's estimate; a wrong one would end the pipeline.
         let field = Field::new(name, field.data_type().clone(), true).with_metadata(field.metadata().clone());
-        Ok(Arc::new(Computed {
-            physical: physical.data,
-            field: Arc::new(field),
-            text,
-            volatility,
-            input_width,
-        }))
+        Ok(Arc::new(Computed { physical: physical.data, field: Arc::new(field), text, volatility, input_width }))
     }
 }
 
@@ -143,9 +119,9 @@ pub(super) fn strip_alias(expr: &LogicalExpr) -> &LogicalExpr {
 /// As `EXPLAIN` and errors show it: columns without their qualifiers.
 pub(super) fn short_text(expr: &LogicalExpr) -> String {
     let plain = expr.clone().transform_up(|expr| match expr {
-        LogicalExpr::Column(column) if column.relation.is_some() => Ok(Transformed::yes(LogicalExpr::Column(
-            Column::new_unqualified(column.name),
-        ))),
+        LogicalExpr::Column(column) if column.relation.is_some() => {
+            Ok(Transformed::yes(LogicalExpr::Column(Column::new_unqualified(column.name))))
+        }
         LogicalExpr::Alias(alias) => Ok(Transformed::yes(*alias.expr)),
         other => Ok(Transformed::no(other)),
     });
@@ -154,8 +130,7 @@ pub(super) fn short_text(expr: &LogicalExpr) -> String {
         Err(_) => expr.to_string(),
     };
     // DataFusion's spelling of `count(*)`, as a call and as the name of its result.
-    text.replace("count(Int64(1))", "count(*)")
-        .replace("count(1)", "count(*)")
+    text.replace("count(Int64(1))", "count(*)").replace("count(1)", "count(*)")
 }
 
 /// Hands each call of chance the row's arrival number.
@@ -163,10 +138,7 @@ fn with_ordinals(expr: LogicalExpr) -> DataFusionResult<LogicalExpr> {
     let rewritten = expr.transform_up(|expr| match expr {
         LogicalExpr::ScalarFunction(ScalarFunction { func, mut args }) if is_random(func.name()) => {
             args.push(LogicalExpr::Column(Column::new_unqualified(ORDINAL)));
-            Ok(Transformed::yes(LogicalExpr::ScalarFunction(ScalarFunction {
-                func,
-                args,
-            })))
+            Ok(Transformed::yes(LogicalExpr::ScalarFunction(ScalarFunction { func, args })))
         }
         other => Ok(Transformed::no(other)),
     })?;
@@ -184,31 +156,19 @@ pub(super) struct PlainColumn {
 impl PlainColumn {
     /// Column `index`, called `field`'s name from here on.
     pub(super) fn new(index: usize, field: FieldRef) -> Self {
-        Self {
-            index,
-            text: field.name().clone(),
-            field,
-        }
+        Self { index, text: field.name().clone(), field }
     }
 
     /// Column `index`, called `from` so far.
     pub(super) fn renamed(index: usize, from: String, field: FieldRef) -> Self {
-        Self {
-            index,
-            text: from,
-            field,
-        }
+        Self { index, text: from, field }
     }
 }
 
 impl fmt::Display for PlainColumn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
-        if self.text == *self.field.name() {
-            Ok(())
-        } else {
-            write!(f, " AS {}", self.field.name())
-        }
+        if self.text == *self.field.name() { Ok(()) } else { write!(f, " AS {}", self.field.name()) }
     }
 }
 
@@ -255,10 +215,7 @@ impl fmt::Display for Computed {
 
 impl Computed {
     fn failed(&self, error: impl fmt::Display) -> EngineError {
-        EngineError::Evaluate {
-            operator: self.text.clone(),
-            message: error.to_string(),
-        }
+        EngineError::Evaluate { operator: self.text.clone(), message: error.to_string() }
     }
 
     /// The batch with the arrival numbers as one more column.
@@ -270,11 +227,7 @@ impl Computed {
         let mut columns: Vec<ArrayRef> = batch.columns().iter().take(self.input_width).cloned().collect();
         columns.push(Arc::new(ordinals.clone()));
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(RecordBatch::try_new_with_options(
-            Arc::new(Schema::new(fields)),
-            columns,
-            &options,
-        )?)
+        Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
     }
 }
 
@@ -284,11 +237,7 @@ impl Expr for Computed {
             let value = self.physical.evaluate(batch)?;
             value.into_array(batch.num_rows())
         };
-        let step = volatile::StepContext {
-            processing_time_ms: context.clock_ms,
-            seed: context.seed,
-            ordinal_base: 0,
-        };
+        let step = volatile::StepContext { processing_time_ms: context.clock_ms, seed: context.seed, ordinal_base: 0 };
         let array = match self.volatility {
             Volatility::None => evaluate(batch),
             Volatility::Step => volatile::with_context(step, || evaluate(batch)),

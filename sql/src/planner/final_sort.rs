@@ -41,10 +41,7 @@ impl FinalSort {
 
     /// The columns that are shown, of those that the sink gets.
     pub fn visible_schema(&self, schema: &Schema) -> SchemaRef {
-        schema
-            .project(&(0..self.visible).collect::<Vec<_>>())
-            .map(Into::into)
-            .unwrap_or_else(|_| schema.clone().into())
+        schema.project(&(0..self.visible).collect::<Vec<_>>()).map(Into::into).unwrap_or_else(|_| schema.clone().into())
     }
 
     /// Orders, cuts and projects the result. Rows that the keys do not tell apart keep their order.
@@ -58,17 +55,11 @@ impl FinalSort {
             .iter()
             .map(|key| SortColumn {
                 values: std::sync::Arc::clone(rows.column(key.column)),
-                options: Some(SortOptions {
-                    descending: key.descending,
-                    nulls_first: key.nulls_first,
-                }),
+                options: Some(SortOptions { descending: key.descending, nulls_first: key.nulls_first }),
             })
             .collect();
         let position = UInt32Array::from_iter_values(0..rows.num_rows() as u32);
-        sort.push(SortColumn {
-            values: std::sync::Arc::new(position.clone()),
-            options: None,
-        });
+        sort.push(SortColumn { values: std::sync::Arc::new(position.clone()), options: None });
         let indices = match self.keys.is_empty() {
             true => position,
             false => lexsort_to_indices(&sort, None).map_err(failed)?,
@@ -108,18 +99,9 @@ pub(super) fn take(plan: LogicalPlan) -> Result<(LogicalPlan, Option<FinalSort>)
                 exprs.len() - 1
             }
         };
-        keys.push(SortKey {
-            column,
-            descending: !sort.asc,
-            nulls_first: sort.nulls_first,
-        });
+        keys.push(SortKey { column, descending: !sort.asc, nulls_first: sort.nulls_first });
     }
-    let sort = FinalSort {
-        keys,
-        skip: taken.skip,
-        fetch: taken.fetch,
-        visible: visible.len(),
-    };
+    let sort = FinalSort { keys, skip: taken.skip, fetch: taken.fetch, visible: visible.len() };
     let plain = exprs.len() == schema.fields().len()
         && exprs.iter().enumerate().all(|(index, expr)| match expr {
             Expr::Column(column) => schema.index_of_column(column).ok() == Some(index),
@@ -174,10 +156,6 @@ fn descend(plan: &LogicalPlan, taken: &mut Taken) -> Result<LogicalPlan> {
 fn limits(limit: &Limit) -> Result<(usize, Option<usize>)> {
     match (limit.get_skip_type()?, limit.get_fetch_type()?) {
         (SkipType::Literal(skip), FetchType::Literal(fetch)) => Ok((skip, fetch)),
-        _ => Err(SqlError::unsupported(
-            "`LIMIT` with an expression",
-            "write a number",
-            None,
-        )),
+        _ => Err(SqlError::unsupported("`LIMIT` with an expression", "write a number", None)),
     }
 }

@@ -36,10 +36,7 @@ pub(crate) struct SqlFunction {
 impl SqlFunction {
     /// Plans the body.
     pub(crate) fn plan(catalog: &Catalog, name: &str, create: &CreateFunction) -> Result<Self> {
-        let fields = create
-            .args
-            .iter()
-            .map(|arg| Field::new(&arg.name.text, arg.data_type.clone(), true));
+        let fields = create.args.iter().map(|arg| Field::new(&arg.name.text, arg.data_type.clone(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let context = PlanContext::new(catalog);
         let body = context.plan_expr(&create.body, &schema)?;
@@ -59,11 +56,7 @@ impl SqlFunction {
                 ));
             }
         };
-        let volatility = if body.is_volatile() {
-            Volatility::Volatile
-        } else {
-            Volatility::Immutable
-        };
+        let volatility = if body.is_volatile() { Volatility::Volatile } else { Volatility::Immutable };
         let arg_types: Vec<_> = create.args.iter().map(|arg| arg.data_type.clone()).collect();
         let signature = match arg_types.is_empty() {
             true => Signature::nullary(volatility),

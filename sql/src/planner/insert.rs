@@ -30,20 +30,12 @@ pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert
     let at = insert.table.location();
     let relation = context.catalog.lookup(&insert.table)?;
     let Relation::Table(table) = &relation else {
-        let kind = if matches!(relation, Relation::View(_)) {
-            "a view"
-        } else {
-            "made by the engine"
-        };
-        return Err(SqlError::plan(
-            format!("`{}` is {kind} and cannot be written", relation.name()),
-            at,
-        ));
+        let kind = if matches!(relation, Relation::View(_)) { "a view" } else { "made by the engine" };
+        return Err(SqlError::plan(format!("`{}` is {kind} and cannot be written", relation.name()), at));
     };
     let definition = &table.definition;
-    let sink_columns: Vec<usize> = (0..definition.columns.len())
-        .filter(|index| definition.columns[*index].is_written())
-        .collect();
+    let sink_columns: Vec<usize> =
+        (0..definition.columns.len()).filter(|index| definition.columns[*index].is_written()).collect();
     // The table column that each query column fills.
     let targets = if insert.columns.is_empty() {
         sink_columns.clone()
@@ -62,18 +54,12 @@ pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert
                     _ => "metadata of the connector (`VIRTUAL`)",
                 };
                 return Err(SqlError::plan(
-                    format!(
-                        "column `{}` of `{}` is {kind} and cannot be inserted",
-                        column.name, definition.name
-                    ),
+                    format!("column `{}` of `{}` is {kind} and cannot be inserted", column.name, definition.name),
                     name.location,
                 ));
             }
             if targets.contains(&index) {
-                return Err(SqlError::plan(
-                    format!("column `{}` is given twice", column.name),
-                    name.location,
-                ));
+                return Err(SqlError::plan(format!("column `{}` is given twice", column.name), name.location));
             }
             targets.push(index);
         }
@@ -82,11 +68,7 @@ pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert
     let given = plan.schema().fields().len();
     if given != targets.len() {
         let list = |indices: &[usize]| {
-            indices
-                .iter()
-                .map(|index| definition.columns[*index].name.as_str())
-                .collect::<Vec<_>>()
-                .join(", ")
+            indices.iter().map(|index| definition.columns[*index].name.as_str()).collect::<Vec<_>>().join(", ")
         };
         return Err(SqlError::plan(
             format!(
@@ -127,10 +109,7 @@ pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert
             None if column.nullable => Expr::Literal(ScalarValue::try_from(&column.data_type)?, None),
             None => {
                 return Err(SqlError::plan(
-                    format!(
-                        "column `{}` of `{}` is NOT NULL and needs a value",
-                        column.name, definition.name
-                    ),
+                    format!("column `{}` of `{}` is NOT NULL and needs a value", column.name, definition.name),
                     at,
                 ));
             }
@@ -139,13 +118,7 @@ pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert
     }
     let plan = LogicalPlanBuilder::from(plan).project(exprs)?.build()?;
     let factory = context.catalog.sink(table).map_err(|error| error.or_at(at))?;
-    Ok((
-        plan,
-        Target {
-            table: definition.name.clone(),
-            factory,
-        },
-    ))
+    Ok((plan, Target { table: definition.name.clone(), factory }))
 }
 
 /// Whether a value of type `from` may be put into a column of type `to` without a `CAST`.
@@ -173,10 +146,7 @@ fn assignable(from: &DataType, to: &DataType, is_values: bool) -> bool {
                 assignable(a.data_type(), b.data_type(), is_values)
             }
             (T::Struct(a), T::Struct(b)) => {
-                a.len() == b.len()
-                    && a.iter()
-                        .zip(b)
-                        .all(|(a, b)| assignable(a.data_type(), b.data_type(), is_values))
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| assignable(a.data_type(), b.data_type(), is_values))
             }
             (T::Map(a, _), T::Map(b, _)) => assignable(a.data_type(), b.data_type(), is_values),
             // What is shown as text can be put into a text.

@@ -74,8 +74,7 @@ pub(super) fn rewrite_functions(expr: Expr, schema: &DFSchema, config: &ConfigOp
 
 /// Whether an aggregate function is called somewhere in `expr`.
 pub(super) fn contains_aggregate(expr: &Expr) -> bool {
-    expr.exists(|expr| Ok(matches!(expr, Expr::AggregateFunction(_) | Expr::WindowFunction(_))))
-        .unwrap_or(true)
+    expr.exists(|expr| Ok(matches!(expr, Expr::AggregateFunction(_) | Expr::WindowFunction(_)))).unwrap_or(true)
 }
 
 /// The calls of functions that differ from step to step or from row to row, by name.

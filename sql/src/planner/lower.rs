@@ -99,11 +99,7 @@ pub(super) struct StreamColumn {
 
 impl StreamColumn {
     pub(super) fn plain(index: usize) -> Self {
-        Self {
-            slot: Slot::Physical(index),
-            role: None,
-            rowtime: false,
-        }
+        Self { slot: Slot::Physical(index), role: None, rowtime: false }
     }
 }
 
@@ -153,12 +149,10 @@ impl Stream {
     }
 
     fn time_column(&self) -> Option<usize> {
-        self.columns
-            .iter()
-            .find_map(|column| match (column.rowtime, column.slot) {
-                (true, Slot::Physical(index)) => Some(index),
-                _ => None,
-            })
+        self.columns.iter().find_map(|column| match (column.rowtime, column.slot) {
+            (true, Slot::Physical(index)) => Some(index),
+            _ => None,
+        })
     }
 
     fn edge_info(&self) -> EdgeInfo {
@@ -254,10 +248,7 @@ impl<'a> Lowering<'a> {
     }
 
     pub(super) fn notice(&mut self, message: String) {
-        let notice = Notice {
-            statement: self.statement_index,
-            message,
-        };
+        let notice = Notice { statement: self.statement_index, message };
         if !self.notices.contains(&notice) {
             self.notices.push(notice);
         }
@@ -305,11 +296,7 @@ impl<'a> Lowering<'a> {
         self.push(Node {
             id,
             kind: NodeKind::Operator(Arc::new(factory)),
-            inputs: vec![Edge {
-                from: input.0,
-                port: input.1,
-                route,
-            }],
+            inputs: vec![Edge { from: input.0, port: input.1, route }],
             output,
             detail,
             state_bound: state_bound.to_string(),
@@ -328,15 +315,8 @@ impl<'a> Lowering<'a> {
             let id = self.id(&format!("chain {detail}"), plan, &stream.tables);
             let mut output = stream.edge_info();
             output.ordinals = stream.needs_ordinals;
-            let node = self.push_operator(
-                id,
-                ChainFactory::new(stages),
-                stream.from,
-                Route::Forward,
-                output,
-                detail,
-                "",
-            );
+            let node =
+                self.push_operator(id, ChainFactory::new(stages), stream.from, Route::Forward, output, detail, "");
             stream.from = (node, PORT_MAIN);
         }
         stream.from
@@ -473,32 +453,22 @@ impl<'a> Lowering<'a> {
         stream.changelog = self.context.catalog.changelog(table);
         stream.key = self.graph.nodes[node].output.key.clone();
         if stream.changelog != ChangelogMode::AppendOnly {
-            stream.retracts_because = Some(format!(
-                "`{}` is a changelog, whose rows can be taken back",
-                definition.name
-            ));
+            stream.retracts_because =
+                Some(format!("`{}` is a changelog, whose rows can be taken back", definition.name));
         }
         stream.lateness_ms = definition.duration_option_ms(OPTION_ALLOWED_LATENESS)?.unwrap_or(0) as i64;
         let meaning = definition.columns.iter().filter_map(|column| match &column.kind {
             ColumnKind::Computed(expr) => Some(format!("{} AS {}", column.name, expr.text)),
             _ => None,
         });
-        stream
-            .tables
-            .insert(definition.name.clone(), meaning.collect::<Vec<_>>().join(", "));
+        stream.tables.insert(definition.name.clone(), meaning.collect::<Vec<_>>().join(", "));
         if let Some(watermark) = &definition.watermark {
-            let place = definition
-                .columns
-                .iter()
-                .position(|column| column.name == watermark.column);
+            let place = definition.columns.iter().position(|column| column.name == watermark.column);
             if let Some(place) = place.and_then(|place| places.get(&place)) {
                 stream.columns[*place].rowtime = true;
             }
         }
-        let wanted: Vec<_> = scan_projection(scan)
-            .into_iter()
-            .map(|column| places[&column])
-            .collect();
+        let wanted: Vec<_> = scan_projection(scan).into_iter().map(|column| places[&column]).collect();
         project_columns(&mut stream, &wanted);
         Ok(stream)
     }
@@ -511,13 +481,7 @@ impl<'a> Lowering<'a> {
         }
         let reading = self.readings.remove(&name).unwrap_or_default();
         let node = self.make_source(table, &reading)?;
-        self.readings.insert(
-            name,
-            Reading {
-                node: Some(node.clone()),
-                ..reading
-            },
-        );
+        self.readings.insert(name, Reading { node: Some(node.clone()), ..reading });
         Ok(node)
     }
 
@@ -553,22 +517,14 @@ impl<'a> Lowering<'a> {
         for name in &needed {
             let index = given.index_of(name).map_err(|_| {
                 SqlError::plan(
-                    format!(
-                        "table `{}`: its data has no column `{name}`; it has {}",
-                        definition.name,
-                        names(&given)
-                    ),
+                    format!("table `{}`: its data has no column `{name}`; it has {}", definition.name, names(&given)),
                     at,
                 )
             })?;
             projection.push(index);
         }
         projection.sort_unstable();
-        let projected: SchemaRef = Arc::new(
-            given
-                .project(&projection)
-                .map_err(|e| SqlError::internal(e.to_string()))?,
-        );
+        let projected: SchemaRef = Arc::new(given.project(&projection).map_err(|e| SqlError::internal(e.to_string()))?);
         let compiler = Compiler::over(&projected, &self.context.config)?;
         let mut columns: Vec<ExprRef> = vec![];
         let mut fields: Vec<FieldRef> = vec![];
@@ -591,11 +547,7 @@ impl<'a> Lowering<'a> {
             });
             columns.push(compiled);
         }
-        let places: HashMap<usize, usize> = wanted
-            .iter()
-            .enumerate()
-            .map(|(place, index)| (*index, place))
-            .collect();
+        let places: HashMap<usize, usize> = wanted.iter().enumerate().map(|(place, index)| (*index, place)).collect();
         let output_schema: SchemaRef = Arc::new(Schema::new(fields));
         let watermark = match watermark {
             Some(watermark) => {
@@ -612,9 +564,7 @@ impl<'a> Lowering<'a> {
             }
             None => None,
         };
-        let idle_timeout_ms = definition
-            .duration_option_ms(OPTION_IDLE_TIMEOUT)?
-            .or(self.options.idle_timeout_ms);
+        let idle_timeout_ms = definition.duration_option_ms(OPTION_IDLE_TIMEOUT)?.or(self.options.idle_timeout_ms);
         let fail_on_bad_rows = match definition.option(OPTION_BAD_ROWS) {
             Some(option) => option.value == "fail",
             None => self.options.fail_on_bad_rows,
@@ -627,10 +577,7 @@ impl<'a> Lowering<'a> {
             detail.push_str(&format!(", idle timeout={idle_ms} ms"));
         }
         let changelog = self.context.catalog.changelog(table);
-        let key = definition
-            .primary_key
-            .iter()
-            .map(|name| column_index(name).and_then(|i| places.get(&i)).copied());
+        let key = definition.primary_key.iter().map(|name| column_index(name).and_then(|i| places.get(&i)).copied());
         let key: Option<Vec<usize>> = key.collect::<Option<Vec<_>>>().filter(|key| !key.is_empty());
         let id = self.id_of_text(&format!("source\n{}\n{}", definition.name, source.describe()));
         if !source.replayable() {
@@ -653,13 +600,7 @@ impl<'a> Lowering<'a> {
                 fail_on_bad_rows,
             }),
             inputs: vec![],
-            output: EdgeInfo {
-                schema: output_schema,
-                changelog,
-                key,
-                time_column,
-                ordinals,
-            },
+            output: EdgeInfo { schema: output_schema, changelog, key, time_column, ordinals },
             detail,
             state_bound: String::new(),
             statement: String::new(),
@@ -687,10 +628,7 @@ impl<'a> Lowering<'a> {
     fn reads_bounded(&self, node: NodeIndex) -> bool {
         match &self.graph.nodes[node].kind {
             NodeKind::Source(source) => source.source.bounded(),
-            _ => self.graph.nodes[node]
-                .inputs
-                .iter()
-                .all(|edge| self.reads_bounded(edge.from)),
+            _ => self.graph.nodes[node].inputs.iter().all(|edge| self.reads_bounded(edge.from)),
         }
     }
 
@@ -699,9 +637,7 @@ impl<'a> Lowering<'a> {
         let schema = rows.schema();
         let source: Arc<dyn Source> = Arc::new(ConstantSource::new(rows));
         let columns = schema.fields().iter().enumerate();
-        let columns = columns
-            .map(|(i, field)| Arc::new(PlainColumn::new(i, Arc::clone(field))) as ExprRef)
-            .collect();
+        let columns = columns.map(|(i, field)| Arc::new(PlainColumn::new(i, Arc::clone(field))) as ExprRef).collect();
         let id = self.id("values", plan, &BTreeMap::new());
         let statement = self.statement.clone();
         let node = self.push(Node {
@@ -743,12 +679,7 @@ impl<'a> Lowering<'a> {
 
     fn lower_values(&mut self, values: &Values, plan: &LogicalPlan) -> Result<Stream> {
         let schema: SchemaRef = Arc::new(Schema::new(
-            values
-                .schema
-                .fields()
-                .iter()
-                .map(|field| field.as_ref().clone().with_nullable(true))
-                .collect::<Vec<_>>(),
+            values.schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>(),
         ));
         let mut columns: Vec<Vec<ScalarValue>> = vec![vec![]; schema.fields().len()];
         let mut constant = true;
@@ -782,10 +713,7 @@ impl<'a> Lowering<'a> {
                 self.check_volatile(&mut stream, &expr)?;
                 exprs.push(compiler.compile(&expr, field.name())?);
             }
-            stream.stages.push(Stage::Project {
-                exprs,
-                schema: Arc::clone(&schema),
-            });
+            stream.stages.push(Stage::Project { exprs, schema: Arc::clone(&schema) });
             stream.physical = Arc::clone(&schema);
             inputs.push(self.flush(&mut stream, plan));
         }
@@ -823,12 +751,7 @@ impl<'a> Lowering<'a> {
 
     /// A compiler for expressions over the columns of a stream, none of which may be of a pending window.
     pub(super) fn compiler(&self, stream: &Stream, schema: &DFSchema) -> Compiler {
-        Compiler::new(
-            schema,
-            stream.mapping(),
-            stream.physical.fields().len(),
-            &self.context.config,
-        )
+        Compiler::new(schema, stream.mapping(), stream.physical.fields().len(), &self.context.config)
     }
 
     /// Compiles expressions, after checking what they may call.
@@ -856,11 +779,7 @@ impl<'a> Lowering<'a> {
 
     /// Drops the columns that only other statements read, before rows are copied.
     fn narrow(&self, stream: &mut Stream) {
-        let mut kept: BTreeSet<usize> = stream
-            .mapping()
-            .into_iter()
-            .filter(|place| *place != usize::MAX)
-            .collect();
+        let mut kept: BTreeSet<usize> = stream.mapping().into_iter().filter(|place| *place != usize::MAX).collect();
         kept.extend(stream.pending.as_ref().map(|pending| pending.time));
         if stream.changelog == ChangelogMode::Upsert {
             kept.extend(stream.key.iter().flatten());
@@ -869,14 +788,9 @@ impl<'a> Lowering<'a> {
             return;
         }
         let place = |old: usize| kept.iter().position(|kept| *kept == old);
-        let fields: Vec<FieldRef> = kept
-            .iter()
-            .map(|old| Arc::clone(&stream.physical.fields()[*old]))
-            .collect();
+        let fields: Vec<FieldRef> = kept.iter().map(|old| Arc::clone(&stream.physical.fields()[*old])).collect();
         let exprs = kept.iter().zip(&fields);
-        let exprs = exprs
-            .map(|(old, field)| Arc::new(PlainColumn::new(*old, Arc::clone(field))) as ExprRef)
-            .collect();
+        let exprs = exprs.map(|(old, field)| Arc::new(PlainColumn::new(*old, Arc::clone(field))) as ExprRef).collect();
         for column in &mut stream.columns {
             if let Slot::Physical(old) = column.slot {
                 column.slot = Slot::Physical(place(old).expect("it is among those kept"));
@@ -885,15 +799,9 @@ impl<'a> Lowering<'a> {
         if let Some(pending) = &mut stream.pending {
             pending.time = place(pending.time).expect("it is among those kept");
         }
-        stream.key = stream
-            .key
-            .as_ref()
-            .and_then(|key| key.iter().map(|old| place(*old)).collect());
+        stream.key = stream.key.as_ref().and_then(|key| key.iter().map(|old| place(*old)).collect());
         stream.physical = Arc::new(Schema::new(fields));
-        stream.stages.push(Stage::Project {
-            exprs,
-            schema: Arc::clone(&stream.physical),
-        });
+        stream.stages.push(Stage::Project { exprs, schema: Arc::clone(&stream.physical) });
     }
 
     fn project(
@@ -908,9 +816,8 @@ impl<'a> Lowering<'a> {
             LogicalExpr::Column(column) => input_schema.index_of_column(column).ok(),
             _ => None,
         };
-        let computes_with_window = exprs
-            .iter()
-            .any(|expr| column_of(expr).is_none() && stream.looks_at_window(expr, input_schema));
+        let computes_with_window =
+            exprs.iter().any(|expr| column_of(expr).is_none() && stream.looks_at_window(expr, input_schema));
         if computes_with_window {
             stream = self.assign_windows(stream, input)?;
         }
@@ -928,12 +835,7 @@ impl<'a> Lowering<'a> {
         let mut kept: HashMap<usize, usize> = HashMap::new();
         for ((expr, place), field) in exprs.iter().zip(places).zip(schema.fields()) {
             let column = place.map(|place| stream.columns[place].clone());
-            if let Some(
-                column @ StreamColumn {
-                    slot: Slot::Window(_), ..
-                },
-            ) = column
-            {
+            if let Some(column @ StreamColumn { slot: Slot::Window(_), .. }) = column {
                 columns.push(column);
                 continue;
             }
@@ -967,10 +869,7 @@ impl<'a> Lowering<'a> {
             None => None,
         };
         stream.physical = Arc::new(Schema::new(fields));
-        stream.stages.push(Stage::Project {
-            exprs: compiled,
-            schema: Arc::clone(&stream.physical),
-        });
+        stream.stages.push(Stage::Project { exprs: compiled, schema: Arc::clone(&stream.physical) });
         stream.columns = columns;
         Ok(stream)
     }
@@ -1008,9 +907,7 @@ impl<'a> Lowering<'a> {
         });
         let exprs = exprs.collect();
         stream.key = stream.key.and_then(|key| {
-            key.iter()
-                .map(|old| places.iter().position(|place| place == old))
-                .collect::<Option<Vec<_>>>()
+            key.iter().map(|old| places.iter().position(|place| place == old)).collect::<Option<Vec<_>>>()
         });
         if stream.key.is_none() && stream.changelog == ChangelogMode::Upsert {
             stream.changelog = ChangelogMode::Retract;
@@ -1029,11 +926,7 @@ impl<'a> Lowering<'a> {
         let fields: Vec<_> = unnest.input.schema().fields().iter().cloned().collect();
         let mut stream = self.in_order(stream, &unnest.input, &fields)?;
         if unnest.list_type_columns.iter().any(|(_, list)| list.depth != 1) {
-            return Err(SqlError::unsupported(
-                "`unnest` of arrays of arrays in one call",
-                "unnest twice",
-                None,
-            ));
+            return Err(SqlError::unsupported("`unnest` of arrays of arrays in one call", "unnest twice", None));
         }
         let mut columns = vec![];
         let mut fields = vec![];
@@ -1046,13 +939,7 @@ impl<'a> Lowering<'a> {
                 let DataType::Struct(inner) = physical.data_type() else {
                     return Err(SqlError::internal("`unnest` of a row that is none"));
                 };
-                (
-                    Unnested::Field {
-                        column: *input,
-                        field: *seen,
-                    },
-                    inner[*seen].data_type().clone(),
-                )
+                (Unnested::Field { column: *input, field: *seen }, inner[*seen].data_type().clone())
             } else if is_list {
                 let element = match physical.data_type() {
                     DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _) => {
@@ -1080,12 +967,7 @@ impl<'a> Lowering<'a> {
             NullHandling::Preserve => (true, false),
             NullHandling::PreserveAndExpandEmpty => (true, true),
         };
-        let text = unnest
-            .exec_columns
-            .iter()
-            .map(|column| column.name.clone())
-            .collect::<Vec<_>>()
-            .join(", ");
+        let text = unnest.exec_columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>().join(", ");
         let old = stream.columns.clone();
         let transform = Unnest::new(columns.clone(), keep_null, keep_empty, Arc::clone(&schema), text);
         stream.stages.push(Stage::Transform(Arc::new(transform)));
@@ -1094,10 +976,7 @@ impl<'a> Lowering<'a> {
             .iter()
             .enumerate()
             .map(|(index, column)| match column {
-                Unnested::Repeat(input) => StreamColumn {
-                    slot: Slot::Physical(index),
-                    ..old[*input].clone()
-                },
+                Unnested::Repeat(input) => StreamColumn { slot: Slot::Physical(index), ..old[*input].clone() },
                 _ => StreamColumn::plain(index),
             })
             .collect();
@@ -1117,35 +996,24 @@ impl<'a> Lowering<'a> {
         }
         let (first, _) = &streams[0];
         let fields = union.schema.fields().iter().enumerate().map(|(index, field)| {
-            let nullable = streams
-                .iter()
-                .any(|(stream, _)| stream.physical.field(index).is_nullable());
+            let nullable = streams.iter().any(|(stream, _)| stream.physical.field(index).is_nullable());
             Field::new(field.name(), first.physical.field(index).data_type().clone(), nullable)
         });
         let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let changelog = match streams
-            .iter()
-            .all(|(stream, _)| stream.changelog == ChangelogMode::AppendOnly)
-        {
+        let changelog = match streams.iter().all(|(stream, _)| stream.changelog == ChangelogMode::AppendOnly) {
             true => ChangelogMode::AppendOnly,
             false => ChangelogMode::Retract,
         };
         let columns = (0..schema.fields().len()).map(|index| {
             let rowtime = streams.iter().all(|(stream, _)| stream.columns[index].rowtime);
             let role = |stream: &Stream| stream.columns[index].role.clone();
-            let same = streams
-                .iter()
-                .all(|(stream, _)| match (role(stream), role(&streams[0].0)) {
-                    (Some((a, part_a)), Some((b, part_b))) => {
-                        a.spec == b.spec && part_a == part_b && a.emit == b.emit && a.watermark == b.watermark
-                    }
-                    _ => false,
-                });
-            StreamColumn {
-                slot: Slot::Physical(index),
-                role: role(&streams[0].0).filter(|_| same),
-                rowtime,
-            }
+            let same = streams.iter().all(|(stream, _)| match (role(stream), role(&streams[0].0)) {
+                (Some((a, part_a)), Some((b, part_b))) => {
+                    a.spec == b.spec && part_a == part_b && a.emit == b.emit && a.watermark == b.watermark
+                }
+                _ => false,
+            });
+            StreamColumn { slot: Slot::Physical(index), role: role(&streams[0].0).filter(|_| same), rowtime }
         });
         let columns: Vec<_> = columns.collect();
         let mut tables = BTreeMap::new();
@@ -1182,21 +1050,8 @@ impl<'a> Lowering<'a> {
     ) -> Stream {
         let id = self.id("union", plan, tables);
         let statement = self.statement.clone();
-        let output = EdgeInfo {
-            schema: Arc::clone(&schema),
-            changelog,
-            key: None,
-            time_column: None,
-            ordinals: false,
-        };
-        let inputs = inputs
-            .into_iter()
-            .map(|(from, port)| Edge {
-                from,
-                port,
-                route: Route::Forward,
-            })
-            .collect();
+        let output = EdgeInfo { schema: Arc::clone(&schema), changelog, key: None, time_column: None, ordinals: false };
+        let inputs = inputs.into_iter().map(|(from, port)| Edge { from, port, route: Route::Forward }).collect();
         let node = self.push(Node {
             id,
             kind: NodeKind::Union,
@@ -1236,11 +1091,7 @@ impl<'a> Lowering<'a> {
                 window.time.name
             ));
         }
-        let info = WindowInfo {
-            spec: window.spec,
-            watermark,
-            emit: window.emit,
-        };
+        let info = WindowInfo { spec: window.spec, watermark, emit: window.emit };
         for part in WindowPart::ALL {
             stream.columns.push(StreamColumn {
                 slot: Slot::Window(part),
@@ -1283,9 +1134,7 @@ impl<'a> Lowering<'a> {
         stream.physical = Arc::clone(&schema);
         if stream.changelog == ChangelogMode::Upsert {
             // A row of a key is in many windows.
-            stream.key = stream
-                .key
-                .map(|key| key.into_iter().chain([width, width + 1]).collect());
+            stream.key = stream.key.map(|key| key.into_iter().chain([width, width + 1]).collect());
         }
         let detail = format!("{}, time={}", pending.info.spec, schema.field(pending.time).name());
         let id = self.id("window assign", plan, &stream.tables);
@@ -1316,12 +1165,7 @@ fn is_computed(table: &Table, index: usize) -> bool {
 }
 
 pub(super) fn names(schema: &SchemaRef) -> String {
-    schema
-        .fields()
-        .iter()
-        .map(|field| field.name().as_str())
-        .collect::<Vec<_>>()
-        .join(", ")
+    schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// An error of the engine while an operator is described: the query's, in the engine's words.
@@ -1333,10 +1177,9 @@ fn refused(plan: &LogicalPlan) -> SqlError {
     let (construct, hint) = match plan {
         LogicalPlan::Join(_) => ("a join", ""),
         LogicalPlan::Window(_) => ("`OVER`", ""),
-        LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => (
-            "`LIMIT` in a subquery",
-            "only the outermost query of a bounded `SELECT` may have a limit",
-        ),
+        LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
+            ("`LIMIT` in a subquery", "only the outermost query of a bounded `SELECT` may have a limit")
+        }
         LogicalPlan::Subquery(_) => ("a subquery in an expression", ""),
         LogicalPlan::RecursiveQuery(_) => ("`WITH RECURSIVE`", ""),
         LogicalPlan::Distinct(_) => ("`DISTINCT ON`", "use `first_value(..)` with `GROUP BY`"),
@@ -1349,9 +1192,7 @@ const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// FNV-1a: the same in every run and on every machine, which is all that an identity needs.
 fn fnv1a(bytes: &[u8], seed: u64) -> u64 {
-    bytes.iter().fold(seed, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    bytes.iter().fold(seed, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// `window_time` from `window_end`, or the other way round.

@@ -29,7 +29,9 @@ use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, LogicalPlan, Operator, cast};
-use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Graph, Node, NodeIndex, NodeKind, Route, SinkNode};
+use eagre_engine::graph::{
+    ChangelogMode, Edge, EdgeInfo, Graph, Node, NodeIndex, NodeKind, OperatorId, Route, SinkNode,
+};
 use eagre_engine::sink::{Sink, SinkFactory};
 
 use self::context::{CatalogTable, PlanContext};
@@ -84,20 +86,11 @@ impl<'a> PlannedStatement<'a> {
     pub fn of(number: usize, statement: &'a Statement) -> Vec<Self> {
         let location = statement.location;
         match &statement.kind {
-            StatementKind::Query(query) => vec![Self {
-                number,
-                kind: PlannedKind::Query(query),
-                location,
-            }],
-            StatementKind::Insert(insert) => vec![Self {
-                number,
-                kind: PlannedKind::Insert(insert),
-                location,
-            }],
-            StatementKind::StatementSet(statements) => statements
-                .iter()
-                .flat_map(|statement| Self::of(number, statement))
-                .collect(),
+            StatementKind::Query(query) => vec![Self { number, kind: PlannedKind::Query(query), location }],
+            StatementKind::Insert(insert) => vec![Self { number, kind: PlannedKind::Insert(insert), location }],
+            StatementKind::StatementSet(statements) => {
+                statements.iter().flat_map(|statement| Self::of(number, statement)).collect()
+            }
             StatementKind::Explain(explain) => Self::of(number, &explain.statement),
             _ => vec![],
         }
@@ -199,11 +192,7 @@ pub fn plan(catalog: &Catalog, statements: &[PlannedStatement<'_>], options: &Pl
         outputs[index] = Some(output.map_err(|error| located(error, statement))?);
     }
     let outputs = outputs.into_iter().flatten().collect();
-    Ok(Job {
-        graph: lowering.graph,
-        outputs,
-        notices: lowering.notices,
-    })
+    Ok(Job { graph: lowering.graph, outputs, notices: lowering.notices })
 }
 
 /// A statement's optimised plan.
@@ -264,11 +253,7 @@ fn lower_statement(
     if let Some(final_sort) = &planned.final_sort
         && !stream.bounded
     {
-        let construct = if final_sort.limits() {
-            Construct::Limit
-        } else {
-            Construct::OrderBy
-        };
+        let construct = if final_sort.limits() { Construct::Limit } else { Construct::OrderBy };
         return Err(SqlError::unsupported(
             format!("{construct} over an input that does not end"),
             "the rows of a stream come in the order of events; order a bounded input, or a view of the result",
@@ -294,11 +279,7 @@ fn lower_statement(
             None => "results".to_string(),
         },
         kind: NodeKind::Sink(SinkNode { table: name, factory }),
-        inputs: vec![Edge {
-            from: from.0,
-            port: from.1,
-            route: Route::Forward,
-        }],
+        inputs: vec![Edge { from: from.0, port: from.1, route: Route::Forward }],
         output: EdgeInfo {
             schema: Arc::clone(&schema),
             changelog: stream.changelog,
@@ -326,10 +307,7 @@ fn check_retractions(stream: &Stream, target: &insert::Target, query: &QueryText
     if stream.changelog == ChangelogMode::AppendOnly || target.factory.accepts_retractions() {
         return Ok(());
     }
-    let because = stream
-        .retracts_because
-        .clone()
-        .unwrap_or_else(|| "its input can take rows back".into());
+    let because = stream.retracts_because.clone().unwrap_or_else(|| "its input can take rows back".into());
     Err(SqlError::plan(
         format!(
             "`{}` ({}) takes appended rows only, but rows of this query can be taken back: {because}; aggregate by a window that \
@@ -345,10 +323,9 @@ fn check_retractions(stream: &Stream, target: &insert::Target, query: &QueryText
 fn located(error: SqlError, statement: &PlannedStatement<'_>) -> SqlError {
     let query = statement.query();
     let place = match &error {
-        SqlError::Unsupported { construct, .. } => find_constructs(&query.ast)
-            .into_iter()
-            .find(|(found, _)| found.to_string() == *construct)
-            .map(|(_, at)| at),
+        SqlError::Unsupported { construct, .. } => {
+            find_constructs(&query.ast).into_iter().find(|(found, _)| found.to_string() == *construct).map(|(_, at)| at)
+        }
         SqlError::Plan { message, .. } if message.starts_with("EMIT") => query.emit.map(|emit| emit.location),
         _ => None,
     };
@@ -356,10 +333,7 @@ fn located(error: SqlError, statement: &PlannedStatement<'_>) -> SqlError {
 }
 
 fn place_of(query: &QueryText, construct: Construct) -> Option<Location> {
-    find_constructs(&query.ast)
-        .into_iter()
-        .find(|(found, _)| *found == construct)
-        .map(|(_, at)| at)
+    find_constructs(&query.ast).into_iter().find(|(found, _)| *found == construct).map(|(_, at)| at)
 }
 
 fn reads_late_rows(plan: &LogicalPlan) -> bool {
@@ -392,9 +366,7 @@ impl SinkFactory for ResultSink {
     }
 
     fn create(&self) -> eagre_engine::Result<Box<dyn Sink>> {
-        Err(eagre_engine::EngineError::bug(
-            "no sink was attached to the results of a SELECT",
-        ))
+        Err(eagre_engine::EngineError::bug("no sink was attached to the results of a SELECT"))
     }
 }
 
@@ -415,18 +387,11 @@ pub(crate) fn view_schema(catalog: &Catalog, view: &View) -> Result<SchemaRef> {
         return Ok(schema);
     }
     let fields = schema.fields().iter().zip(&view.columns);
-    Ok(Arc::new(Schema::new(
-        fields
-            .map(|(f, name)| f.as_ref().clone().with_name(name))
-            .collect::<Vec<_>>(),
-    )))
+    Ok(Arc::new(Schema::new(fields.map(|(f, name)| f.as_ref().clone().with_name(name)).collect::<Vec<_>>())))
 }
 
 fn without_metadata(schema: &SchemaRef) -> SchemaRef {
-    let fields = schema
-        .fields()
-        .iter()
-        .map(|field| field.as_ref().clone().with_metadata(Default::default()));
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_metadata(Default::default()));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
@@ -453,11 +418,7 @@ pub(crate) struct WatermarkPlan {
 impl WatermarkPlan {
     /// The columns that the expression reads.
     fn columns(&self) -> Vec<String> {
-        self.expr
-            .column_refs()
-            .into_iter()
-            .map(|column| column.name.clone())
-            .collect()
+        self.expr.column_refs().into_iter().map(|column| column.name.clone()).collect()
     }
 }
 
@@ -470,10 +431,7 @@ pub(crate) fn watermark_spec(catalog: &Catalog, table: &TableDefinition) -> Resu
     let column = table.columns.iter().find(|column| column.name == watermark.column);
     let column = column.ok_or_else(|| SqlError::UnknownColumn {
         name: watermark.column.clone(),
-        nearest: crate::error::nearest(
-            &watermark.column,
-            table.columns.iter().map(|column| column.name.as_str()),
-        ),
+        nearest: crate::error::nearest(&watermark.column, table.columns.iter().map(|column| column.name.as_str())),
         location: at,
     })?;
     if !logical::is_time(&column.data_type) {
@@ -496,28 +454,17 @@ pub(crate) fn watermark_spec(catalog: &Catalog, table: &TableDefinition) -> Resu
     let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
     let data_type = expr.get_type(&df_schema)?;
     if !logical::is_time(&data_type) {
-        return Err(SqlError::plan(
-            format!("the watermark `{text}` is {}, not a TIMESTAMP", sql_name(&data_type)),
-            at,
-        ));
+        return Err(SqlError::plan(format!("the watermark `{text}` is {}, not a TIMESTAMP", sql_name(&data_type)), at));
     }
     if expr.is_volatile() {
-        return Err(SqlError::plan(
-            format!("the watermark `{text}` depends on more than the row"),
-            at,
-        ));
+        return Err(SqlError::plan(format!("the watermark `{text}` depends on more than the row"), at));
     }
     // A watermark is compared in milliseconds.
     let expr = match delay_ms {
         Some(_) => expr,
         None => cast(expr, DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, None)),
     };
-    Ok(Some(WatermarkPlan {
-        column: column.name.clone(),
-        delay_ms,
-        expr,
-        text,
-    }))
+    Ok(Some(WatermarkPlan { column: column.name.clone(), delay_ms, expr, text }))
 }
 
 /// `d` of `ts - INTERVAL d`, in milliseconds.

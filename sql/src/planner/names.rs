@@ -30,10 +30,7 @@ struct Column {
 
 impl Column {
     fn untyped(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            data_type: None,
-        }
+        Self { name: name.into(), data_type: None }
     }
 }
 
@@ -86,14 +83,7 @@ pub(super) fn resolve(
     query: &mut Query,
     emit: Option<EmitKind>,
 ) -> Result<()> {
-    Resolver {
-        catalog,
-        views,
-        emit,
-        ctes: vec![],
-    }
-    .query(query)
-    .map(|_| ())
+    Resolver { catalog, views, emit, ctes: vec![] }.query(query).map(|_| ())
 }
 
 /// Rewrites the names of an expression over `columns`.
@@ -106,30 +96,14 @@ pub(super) fn resolve_expr(
     expr: &mut Expr,
     schema: &SchemaRef,
 ) -> Result<()> {
-    let resolver = Resolver {
-        catalog,
-        views,
-        emit: None,
-        ctes: vec![],
-    };
-    let scope = Scope {
-        inputs: vec![Input {
-            columns: columns_of(schema),
-            ..Input::default()
-        }],
-        aliases: vec![],
-    };
+    let resolver = Resolver { catalog, views, emit: None, ctes: vec![] };
+    let scope = Scope { inputs: vec![Input { columns: columns_of(schema), ..Input::default() }], aliases: vec![] };
     resolver.expr(expr, &scope, Aliases::None)
 }
 
 fn columns_of(schema: &SchemaRef) -> Vec<Column> {
     let fields = schema.fields().iter();
-    fields
-        .map(|field| Column {
-            name: field.name().clone(),
-            data_type: Some(field.data_type().clone()),
-        })
-        .collect()
+    fields.map(|field| Column { name: field.name().clone(), data_type: Some(field.data_type().clone()) }).collect()
 }
 
 struct Resolver<'a> {
@@ -157,15 +131,8 @@ impl Resolver<'_> {
             body => {
                 let output = self.set_expr(body)?;
                 if let Some(OrderByKind::Expressions(exprs)) = query.order_by.as_mut().map(|order| &mut order.kind) {
-                    let input = Input {
-                        columns: output.0.clone(),
-                        open: output.1,
-                        ..Input::default()
-                    };
-                    let scope = Scope {
-                        inputs: vec![input],
-                        aliases: vec![],
-                    };
+                    let input = Input { columns: output.0.clone(), open: output.1, ..Input::default() };
+                    let scope = Scope { inputs: vec![input], aliases: vec![] };
                     for order in exprs {
                         self.expr(&mut order.expr, &scope, Aliases::None)?;
                     }
@@ -192,23 +159,14 @@ impl Resolver<'_> {
                     self.expr(expr, &scope, Aliases::None)?;
                 }
                 let count = values.rows.first().map_or(0, |row| row.content.len());
-                Ok((
-                    (1..=count)
-                        .map(|index| Column::untyped(format!("column{index}")))
-                        .collect(),
-                    false,
-                ))
+                Ok(((1..=count).map(|index| Column::untyped(format!("column{index}"))).collect(), false))
             }
             SetExpr::Table(table) => Err(SqlError::unsupported(
                 "`TABLE t` as a query",
                 format!("write `SELECT * FROM {}`", table.table_name.as_deref().unwrap_or("t")),
                 None,
             )),
-            other => Err(SqlError::unsupported(
-                "this statement as a query",
-                "",
-                Location::of(other.span()),
-            )),
+            other => Err(SqlError::unsupported("this statement as a query", "", Location::of(other.span()))),
         }
     }
 
@@ -261,25 +219,14 @@ impl Resolver<'_> {
                     columns.extend(self.wildcard(options, input.columns.clone(), scope)?);
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), _) => {
-                    return Err(SqlError::unsupported(
-                        "`.*` after an expression",
-                        "",
-                        Location::of(expr.span()),
-                    ));
+                    return Err(SqlError::unsupported("`.*` after an expression", "", Location::of(expr.span())));
                 }
                 SelectItem::ExprWithAliases { expr, .. } => {
-                    return Err(SqlError::unsupported(
-                        "several aliases of one column",
-                        "",
-                        Location::of(expr.span()),
-                    ));
+                    return Err(SqlError::unsupported("several aliases of one column", "", Location::of(expr.span())));
                 }
                 SelectItem::ExprWithAlias { expr, alias } => {
                     let data_type = self.typed_expr(expr, scope)?;
-                    columns.push(Column {
-                        name: alias.value.clone(),
-                        data_type,
-                    });
+                    columns.push(Column { name: alias.value.clone(), data_type });
                 }
                 SelectItem::UnnamedExpr(expr) => {
                     let one_column = !is_unnest_call(expr) || self.unnests_array(expr, scope)?;
@@ -304,10 +251,7 @@ impl Resolver<'_> {
                     }
                     if repeated || !plain {
                         let alias = Ident::with_quote('"', &name);
-                        *item = SelectItem::ExprWithAlias {
-                            expr: expr.clone(),
-                            alias,
-                        };
+                        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
                     }
                     columns.push(Column { name, data_type });
                 }
@@ -317,10 +261,7 @@ impl Resolver<'_> {
     }
 
     fn is_qualifier(&self, ident: &Ident, scope: &Scope) -> bool {
-        scope
-            .inputs
-            .iter()
-            .any(|input| input.qualifier.as_deref() == Some(&ident.value))
+        scope.inputs.iter().any(|input| input.qualifier.as_deref() == Some(&ident.value))
     }
 
     /// Resolves an expression; the type of the column or field that it is, or of the elements it unnests, where known.
@@ -369,11 +310,7 @@ impl Resolver<'_> {
     ) -> Result<Vec<Column>> {
         if options.opt_ilike.is_some() || options.opt_rename.is_some() || options.opt_alias.is_some() {
             let location = Location::of(options.wildcard_token.0.span);
-            return Err(SqlError::unsupported(
-                "`ILIKE`, `RENAME` and aliases after `*`",
-                "list the columns",
-                location,
-            ));
+            return Err(SqlError::unsupported("`ILIKE`, `RENAME` and aliases after `*`", "list the columns", location));
         }
         let mut drop = |ident: &mut Ident| -> Result<()> {
             let index = find_column(&columns, ident).ok_or_else(|| unknown_column(ident, scope))?;
@@ -407,21 +344,11 @@ impl Resolver<'_> {
 
     fn qualified_input<'s>(&self, name: &ObjectName, scope: &'s Scope) -> Result<&'s Input> {
         let idents = object_idents(name)?;
-        let spelled = idents
-            .iter()
-            .map(|ident| ident.value.as_str())
-            .collect::<Vec<_>>()
-            .join(".");
-        let exact = scope
-            .inputs
-            .iter()
-            .find(|input| input.name.as_deref() == Some(&spelled));
+        let spelled = idents.iter().map(|ident| ident.value.as_str()).collect::<Vec<_>>().join(".");
+        let exact = scope.inputs.iter().find(|input| input.name.as_deref() == Some(&spelled));
         let folded = spelled.to_lowercase();
         let input = exact.or_else(|| {
-            scope
-                .inputs
-                .iter()
-                .find(|input| input.name.as_deref().is_some_and(|name| name.to_lowercase() == folded))
+            scope.inputs.iter().find(|input| input.name.as_deref().is_some_and(|name| name.to_lowercase() == folded))
         });
         input.ok_or_else(|| SqlError::UnknownTable {
             nearest: nearest(&spelled, scope.inputs.iter().filter_map(|input| input.name.as_deref())),
@@ -432,18 +359,10 @@ impl Resolver<'_> {
 
     fn from(&mut self, from: &mut Vec<TableWithJoins>) -> Result<Scope> {
         // `FROM t, UNNEST(t.a)` is `FROM t CROSS JOIN UNNEST(t.a)`.
-        if from.len() > 1
-            && from[1..]
-                .iter()
-                .all(|table| matches!(table.relation, TableFactor::UNNEST { .. }))
-        {
+        if from.len() > 1 && from[1..].iter().all(|table| matches!(table.relation, TableFactor::UNNEST { .. })) {
             for table in from.split_off(1) {
                 let join_operator = JoinOperator::CrossJoin(JoinConstraint::None);
-                from[0].joins.push(Join {
-                    relation: table.relation,
-                    global: false,
-                    join_operator,
-                });
+                from[0].joins.push(Join { relation: table.relation, global: false, join_operator });
                 from[0].joins.extend(table.joins);
             }
         }
@@ -456,10 +375,7 @@ impl Resolver<'_> {
                 }
             }
         }
-        let mut scope = Scope {
-            inputs,
-            aliases: vec![],
-        };
+        let mut scope = Scope { inputs, aliases: vec![] };
         self.join_unnest(from, &mut scope)?;
         Ok(scope)
     }
@@ -468,12 +384,7 @@ impl Resolver<'_> {
     /// nothing is joined.
     fn join_unnest(&self, from: &mut [TableWithJoins], scope: &mut Scope) -> Result<()> {
         let [table] = from else { return Ok(()) };
-        if table.joins.is_empty()
-            || !table
-                .joins
-                .iter()
-                .all(|j| matches!(j.relation, TableFactor::UNNEST { .. }))
-        {
+        if table.joins.is_empty() || !table.joins.iter().all(|j| matches!(j.relation, TableFactor::UNNEST { .. })) {
             return Ok(());
         }
         for join in std::mem::take(&mut table.joins) {
@@ -487,14 +398,7 @@ impl Resolver<'_> {
                 },
                 _ => false,
             };
-            let TableFactor::UNNEST {
-                alias,
-                mut array_exprs,
-                with_offset,
-                with_ordinality,
-                ..
-            } = join.relation
-            else {
+            let TableFactor::UNNEST { alias, mut array_exprs, with_offset, with_ordinality, .. } = join.relation else {
                 continue;
             };
             if !is_cross || with_offset || with_ordinality || array_exprs.len() != 1 {
@@ -521,11 +425,7 @@ impl Resolver<'_> {
             }
             let column = columns.first().map(|column| column.name.value.clone());
             let column = column.or_else(|| alias_name.clone()).unwrap_or_else(|| "unnest".into());
-            if scope
-                .inputs
-                .iter()
-                .any(|input| input.columns.iter().any(|c| c.name == column))
-            {
+            if scope.inputs.iter().any(|input| input.columns.iter().any(|c| c.name == column)) {
                 return Err(SqlError::plan(
                     format!("column `{column}` of `UNNEST` is there already; give it another name: `AS u(name)`"),
                     location,
@@ -545,10 +445,7 @@ impl Resolver<'_> {
             scope.inputs.push(Input {
                 name: alias_name,
                 qualifier: Some(input_name),
-                columns: vec![Column {
-                    name: column,
-                    data_type: element,
-                }],
+                columns: vec![Column { name: column, data_type: element }],
                 open: false,
                 window: None,
             });
@@ -565,18 +462,12 @@ impl Resolver<'_> {
                 Some(index) => call.time.value = input.columns[index].name.clone(),
                 None if input.open => {}
                 None => {
-                    let scope = Scope {
-                        inputs: vec![input],
-                        aliases: vec![],
-                    };
+                    let scope = Scope { inputs: vec![input], aliases: vec![] };
                     return Err(unknown_column(&call.time, &scope));
                 }
             }
             let time_type = time.and_then(|index| input.columns[index].data_type.clone());
-            input.columns.extend(names.iter().map(|name| Column {
-                name: name.clone(),
-                data_type: time_type.clone(),
-            }));
+            input.columns.extend(names.iter().map(|name| Column { name: name.clone(), data_type: time_type.clone() }));
             input.window = Some(names);
             if let Some(alias) = &mut call.alias {
                 rename(&mut input.columns, alias)?;
@@ -587,50 +478,24 @@ impl Resolver<'_> {
             return Ok(input);
         }
         match factor {
-            TableFactor::Table {
-                name,
-                alias,
-                args: None,
-                ..
-            } => self.named(name, alias.as_mut()),
-            TableFactor::Derived {
-                subquery,
-                alias,
-                lateral: false,
-                ..
-            } => {
+            TableFactor::Table { name, alias, args: None, .. } => self.named(name, alias.as_mut()),
+            TableFactor::Derived { subquery, alias, lateral: false, .. } => {
                 let (mut columns, open) = self.query(subquery)?;
                 let mut name = None;
                 if let Some(alias) = alias {
                     rename(&mut columns, alias)?;
                     name = Some(alias.name.value.clone());
                 }
-                Ok(Input {
-                    qualifier: name.clone(),
-                    name,
-                    columns,
-                    open,
-                    window: None,
-                })
+                Ok(Input { qualifier: name.clone(), name, columns, open, window: None })
             }
-            TableFactor::NestedJoin {
-                table_with_joins,
-                alias: None,
-            } if table_with_joins.joins.is_empty() => self.factor(&mut table_with_joins.relation),
-            TableFactor::UNNEST {
-                alias,
-                array_exprs,
-                with_offset: false,
-                with_ordinality: false,
-                ..
-            } => {
+            TableFactor::NestedJoin { table_with_joins, alias: None } if table_with_joins.joins.is_empty() => {
+                self.factor(&mut table_with_joins.relation)
+            }
+            TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality: false, .. } => {
                 for expr in array_exprs {
                     self.expr(expr, &Scope::default(), Aliases::None)?;
                 }
-                let mut input = Input {
-                    open: true,
-                    ..Input::default()
-                };
+                let mut input = Input { open: true, ..Input::default() };
                 if let Some(alias) = alias {
                     input.name = Some(alias.name.value.clone());
                     input.qualifier = input.name.clone();
@@ -645,10 +510,7 @@ impl Resolver<'_> {
             other => {
                 let name = match other {
                     TableFactor::Table { name, .. } => format!("the table function `{name}`"),
-                    TableFactor::TableFunction {
-                        expr: Expr::Function(function),
-                        ..
-                    } => {
+                    TableFactor::TableFunction { expr: Expr::Function(function), .. } => {
                         format!("the table function `{}`", function.name)
                     }
                     _ => "this form of a table".into(),
@@ -664,11 +526,7 @@ impl Resolver<'_> {
             window::WindowData::Table(name) => self.named(name, None),
             window::WindowData::Query(query) => {
                 let (columns, open) = self.query(query)?;
-                Ok(Input {
-                    columns,
-                    open,
-                    ..Input::default()
-                })
+                Ok(Input { columns, open, ..Input::default() })
             }
         }
     }
@@ -682,22 +540,15 @@ impl Resolver<'_> {
                 let exact = self.ctes.iter().rev().find(|(name, ..)| *name == ident.value);
                 let folded = ident.value.to_lowercase();
                 let quoted = ident.quote_style.is_some();
-                exact.or_else(|| {
-                    self.ctes
-                        .iter()
-                        .rev()
-                        .find(|(name, ..)| !quoted && name.to_lowercase() == folded)
-                })
+                exact.or_else(|| self.ctes.iter().rev().find(|(name, ..)| !quoted && name.to_lowercase() == folded))
             }
             _ => None,
         };
         let (plan_name, mut columns, open) = match cte {
             Some((name, columns, open)) => (name.clone(), columns.clone(), *open),
             None => {
-                let parts: Vec<_> = idents
-                    .iter()
-                    .map(|ident| (ident.value.as_str(), ident.quote_style.is_some()))
-                    .collect();
+                let parts: Vec<_> =
+                    idents.iter().map(|ident| (ident.value.as_str(), ident.quote_style.is_some())).collect();
                 let relation = self.catalog.relation(&parts, location);
                 let relation = relation.map_err(|error| self.with_cte_names(error))?;
                 let schema = match &relation {
@@ -714,22 +565,12 @@ impl Resolver<'_> {
             rename(&mut columns, alias)?;
             visible = alias.name.value.clone();
         }
-        Ok(Input {
-            name: Some(visible.clone()),
-            qualifier: Some(visible),
-            columns,
-            open,
-            window: None,
-        })
+        Ok(Input { name: Some(visible.clone()), qualifier: Some(visible), columns, open, window: None })
     }
 
     fn with_cte_names(&self, error: SqlError) -> SqlError {
         match error {
-            SqlError::UnknownTable {
-                name,
-                nearest: None,
-                location,
-            } => SqlError::UnknownTable {
+            SqlError::UnknownTable { name, nearest: None, location } => SqlError::UnknownTable {
                 nearest: nearest(&name, self.ctes.iter().map(|(name, ..)| name.as_str())),
                 name,
                 location,
@@ -739,14 +580,7 @@ impl Resolver<'_> {
     }
 
     fn expr(&self, expr: &mut Expr, scope: &Scope, aliases: Aliases) -> Result<()> {
-        let mut names = ExprNames {
-            resolver: self,
-            scope,
-            aliases,
-            lambdas: vec![],
-            fields: HashSet::new(),
-            depth: 0,
-        };
+        let mut names = ExprNames { resolver: self, scope, aliases, lambdas: vec![], fields: HashSet::new(), depth: 0 };
         match expr.visit(&mut names) {
             ControlFlow::Break(error) => Err(error),
             ControlFlow::Continue(()) => Ok(()),
@@ -756,10 +590,7 @@ impl Resolver<'_> {
     /// Writes the catalog's spelling into `a`, `t.a`, `t.a.field`, `a.field`; the type of what they name, where known.
     fn idents(&self, idents: &mut [Ident], scope: &Scope, aliases: Aliases) -> Result<Option<DataType>> {
         let first = &idents[0];
-        if let Some(part) = WINDOW_PLACEHOLDERS
-            .iter()
-            .position(|placeholder| *placeholder == first.value)
-        {
+        if let Some(part) = WINDOW_PLACEHOLDERS.iter().position(|placeholder| *placeholder == first.value) {
             let names = scope.inputs.iter().find_map(|input| input.window.as_ref());
             let names = names.ok_or_else(|| SqlError::internal("a group window without its window function"))?;
             idents[0].value = names[part].clone();
@@ -807,11 +638,7 @@ impl Resolver<'_> {
         };
         // With a qualifier first: `t.a` is column `a` of `t` also where a column `t` has a field `a`.
         for prefix in 1..idents.len() {
-            let spelled = idents[..prefix]
-                .iter()
-                .map(|ident| ident.value.as_str())
-                .collect::<Vec<_>>()
-                .join(".");
+            let spelled = idents[..prefix].iter().map(|ident| ident.value.as_str()).collect::<Vec<_>>().join(".");
             let folded = spelled.to_lowercase();
             for input in &scope.inputs {
                 // A qualifier may differ in case also where the column does not.
@@ -823,20 +650,12 @@ impl Resolver<'_> {
                     continue;
                 }
                 if let Some(column) = input.columns.iter().find(|column| same(&idents[prefix], &column.name)) {
-                    return Ok(Some(Found {
-                        qualifiers: prefix,
-                        input: input.clone(),
-                        column: column.clone(),
-                    }));
+                    return Ok(Some(Found { qualifiers: prefix, input: input.clone(), column: column.clone() }));
                 }
             }
         }
         let mut found = scope.inputs.iter().flat_map(|input| {
-            input
-                .columns
-                .iter()
-                .filter(|column| same(&idents[0], &column.name))
-                .map(move |column| (input, column))
+            input.columns.iter().filter(|column| same(&idents[0], &column.name)).map(move |column| (input, column))
         });
         let Some((input, column)) = found.next() else {
             return Ok(None);
@@ -856,11 +675,7 @@ impl Resolver<'_> {
                 Location::of(idents[0].span),
             ));
         }
-        Ok(Some(Found {
-            qualifiers: 0,
-            input: input.clone(),
-            column: column.clone(),
-        }))
+        Ok(Some(Found { qualifiers: 0, input: input.clone(), column: column.clone() }))
     }
 }
 
@@ -892,9 +707,7 @@ impl Found {
             let exact = fields.iter().find(|field| *field.name() == ident.value);
             let folded = ident.value.to_lowercase();
             let field = exact.or_else(|| {
-                fields
-                    .iter()
-                    .find(|field| ident.quote_style.is_none() && field.name().to_lowercase() == folded)
+                fields.iter().find(|field| ident.quote_style.is_none() && field.name().to_lowercase() == folded)
             })?;
             ident.value = field.name().clone();
             data_type = Some(field.data_type().clone());
@@ -937,10 +750,9 @@ impl VisitorMut for ExprNames<'_, '_> {
         let result = match expr {
             Expr::Identifier(_) if self.fields.contains(&address) => Ok(()),
             Expr::Identifier(ident) if self.lambdas.iter().flatten().any(|name| *name == ident.value) => Ok(()),
-            Expr::Identifier(ident) => self
-                .resolver
-                .idents(std::slice::from_mut(ident), self.scope, self.aliases)
-                .map(|_| ()),
+            Expr::Identifier(ident) => {
+                self.resolver.idents(std::slice::from_mut(ident), self.scope, self.aliases).map(|_| ())
+            }
             Expr::CompoundIdentifier(idents) if self.lambdas.iter().flatten().any(|name| *name == idents[0].value) => {
                 Ok(())
             }
@@ -989,11 +801,7 @@ impl ExprNames<'_, '_> {
         let location = Location::of(name.span());
         let idents = object_idents(name)?;
         let [ident] = idents.as_slice() else {
-            return Err(SqlError::UnknownFunction {
-                name: name.to_string(),
-                nearest: None,
-                location,
-            });
+            return Err(SqlError::UnknownFunction { name: name.to_string(), nearest: None, location });
         };
         let folded = match ident.quote_style {
             Some(_) => ident.value.clone(),
@@ -1037,10 +845,7 @@ fn spell_out_wildcard(items: &mut Vec<SelectItem>, written: &mut Vec<Option<Stri
     if items.len() == 1 || scope.inputs.iter().any(|input| input.open) {
         return;
     }
-    let columns = scope
-        .inputs
-        .iter()
-        .flat_map(|input| input.columns.iter().map(move |column| (input, column)));
+    let columns = scope.inputs.iter().flat_map(|input| input.columns.iter().map(move |column| (input, column)));
     let spelled: Vec<_> = columns
         .map(|(input, column)| {
             let name = Ident::with_quote('"', &column.name);
@@ -1086,9 +891,7 @@ fn find_column(columns: &[Column], ident: &Ident) -> Option<usize> {
     let exact = columns.iter().position(|column| column.name == ident.value);
     let folded = ident.value.to_lowercase();
     exact.or_else(|| {
-        columns
-            .iter()
-            .position(|column| ident.quote_style.is_none() && column.name.to_lowercase() == folded)
+        columns.iter().position(|column| ident.quote_style.is_none() && column.name.to_lowercase() == folded)
     })
 }
 
@@ -1097,25 +900,11 @@ fn unknown_column(ident: &Ident, scope: &Scope) -> SqlError {
 }
 
 fn unknown_idents(idents: &[Ident], scope: &Scope) -> SqlError {
-    let name = idents
-        .iter()
-        .map(|ident| ident.value.as_str())
-        .collect::<Vec<_>>()
-        .join(".");
-    let columns = || {
-        scope
-            .inputs
-            .iter()
-            .flat_map(|input| &input.columns)
-            .map(|column| column.name.as_str())
-    };
+    let name = idents.iter().map(|ident| ident.value.as_str()).collect::<Vec<_>>().join(".");
+    let columns = || scope.inputs.iter().flat_map(|input| &input.columns).map(|column| column.name.as_str());
     let last = &idents[idents.len() - 1].value;
     let names = columns().chain(scope.aliases.iter().map(String::as_str));
-    SqlError::UnknownColumn {
-        nearest: nearest(last, names),
-        name,
-        location: Location::of(idents[0].span),
-    }
+    SqlError::UnknownColumn { nearest: nearest(last, names), name, location: Location::of(idents[0].span) }
 }
 
 fn object_idents(name: &ObjectName) -> Result<Vec<Ident>> {

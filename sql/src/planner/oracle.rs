@@ -43,10 +43,7 @@ pub async fn answer(
     let plan = batch_plan(catalog, query, tables)?;
     let mut config = SessionConfig::new().with_target_partitions(1);
     config.options_mut().execution.time_zone = Some(catalog.time_zone().to_string());
-    let state = SessionStateBuilder::new()
-        .with_default_features()
-        .with_config(config)
-        .build();
+    let state = SessionStateBuilder::new().with_default_features().with_config(config).build();
     let session = SessionContext::new_with_state(state);
     let frame = session.execute_logical_plan(plan).await?;
     let schema = Arc::clone(frame.schema().inner());
@@ -77,9 +74,7 @@ trait RecomputeSchema: Sized {
 
 impl RecomputeSchema for LogicalPlan {
     fn recompute_schema_deep(self) -> DataFusionResult<Self> {
-        Ok(self
-            .transform_up(|plan| plan.recompute_schema().map(Transformed::yes))?
-            .data)
+        Ok(self.transform_up(|plan| plan.recompute_schema().map(Transformed::yes))?.data)
     }
 }
 
@@ -101,16 +96,8 @@ fn memory_scan(
                     _ => column(&definition.name),
                 });
             }
-            let names = table
-                .definition
-                .columns
-                .iter()
-                .map(|definition| definition.name.clone());
-            let exprs: Vec<_> = exprs
-                .into_iter()
-                .zip(names)
-                .map(|(expr, name)| expr.alias(name))
-                .collect();
+            let names = table.definition.columns.iter().map(|definition| definition.name.clone());
+            let exprs: Vec<_> = exprs.into_iter().zip(names).map(|(expr, name)| expr.alias(name)).collect();
             (schema, exprs)
         }
         other => {
@@ -119,33 +106,19 @@ fn memory_scan(
             (schema, exprs)
         }
     };
-    let batches = tables
-        .iter()
-        .find(|(table, _)| table.eq_ignore_ascii_case(&name))
-        .map(|(_, batches)| batches.clone());
+    let batches =
+        tables.iter().find(|(table, _)| table.eq_ignore_ascii_case(&name)).map(|(_, batches)| batches.clone());
     let table = MemTable::try_new(schema, vec![batches.unwrap_or_default()])?;
     let memory = LogicalPlanBuilder::scan("__memory", provider_as_source(Arc::new(table)), None)?;
     let all = memory.project(exprs)?;
-    let projection = scan
-        .projection
-        .clone()
-        .unwrap_or_else(|| (0..scan.source.schema().fields().len()).collect());
+    let projection = scan.projection.clone().unwrap_or_else(|| (0..scan.source.schema().fields().len()).collect());
     let columns: Vec<_> = {
         let schema = all.schema();
-        projection
-            .iter()
-            .map(|index| Expr::Column(Column::from(schema.qualified_field(*index))))
-            .collect()
+        projection.iter().map(|index| Expr::Column(Column::from(schema.qualified_field(*index)))).collect()
     };
     let names: Vec<_> = projection.iter().map(|index| relation_column(scan, *index)).collect();
-    let columns: Vec<_> = columns
-        .into_iter()
-        .zip(names)
-        .map(|(column, name)| column.alias(name))
-        .collect();
-    all.project(columns)?
-        .alias(TableReference::bare(scan.table_name.to_string()))?
-        .build()
+    let columns: Vec<_> = columns.into_iter().zip(names).map(|(column, name)| column.alias(name)).collect();
+    all.project(columns)?.alias(TableReference::bare(scan.table_name.to_string()))?.build()
 }
 
 fn relation_column(scan: &TableScan, index: usize) -> String {
@@ -202,19 +175,13 @@ fn expand(window: &WindowTableFunction) -> DataFusionResult<LogicalPlan> {
     let mut union: Option<LogicalPlanBuilder> = None;
     for index in 0..count {
         let (start, end) = bounds(index);
-        let inside = time
-            .clone()
-            .is_not_null()
-            .and(end.clone().gt(ms.clone()))
-            .and(start.clone().lt_eq(ms.clone()));
+        let inside = time.clone().is_not_null().and(end.clone().gt(ms.clone())).and(start.clone().lt_eq(ms.clone()));
         let mut exprs: Vec<Expr> = window.input.schema().columns().into_iter().map(Expr::Column).collect();
         let to_time = |ms: Expr| cast(cast(ms, milliseconds.clone()), time_type.clone());
         for (part, ms) in [start, end.clone(), end - lit(1i64)].into_iter().enumerate() {
             exprs.push(to_time(ms).alias(schema.field(width + part).name()));
         }
-        let branch = LogicalPlanBuilder::from(window.input.clone())
-            .filter(inside)?
-            .project(exprs)?;
+        let branch = LogicalPlanBuilder::from(window.input.clone()).filter(inside)?.project(exprs)?;
         union = Some(match union {
             None => branch,
             Some(union) => union.union(branch.build()?)?,

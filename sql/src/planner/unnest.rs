@@ -45,13 +45,7 @@ impl Unnest {
         schema: SchemaRef,
         text: String,
     ) -> Self {
-        Self {
-            columns,
-            keep_null,
-            keep_empty,
-            schema,
-            text,
-        }
+        Self { columns, keep_null, keep_empty, schema, text }
     }
 }
 
@@ -93,13 +87,7 @@ impl Transform for Unnest {
         let lists: Vec<usize> = self
             .columns
             .iter()
-            .filter_map(|column| {
-                if let Unnested::Elements(index) = column {
-                    Some(*index)
-                } else {
-                    None
-                }
-            })
+            .filter_map(|column| if let Unnested::Elements(index) = column { Some(*index) } else { None })
             .collect();
         let mut rows = vec![];
         let mut elements: Vec<UInt32Builder> = lists.iter().map(|_| UInt32Builder::new()).collect();
@@ -133,10 +121,8 @@ impl Transform for Unnest {
             columns.push(match *column {
                 Unnested::Repeat(index) => take(batch.column(index), &rows, None)?,
                 Unnested::Field { column, field } => {
-                    let rows_of = batch
-                        .column(column)
-                        .as_struct_opt()
-                        .ok_or_else(|| EngineError::bug("unnest of no row"))?;
+                    let rows_of =
+                        batch.column(column).as_struct_opt().ok_or_else(|| EngineError::bug("unnest of no row"))?;
                     let values = Arc::clone(rows_of.column(field));
                     let values = match rows_of.nulls() {
                         Some(nulls) => {
@@ -148,10 +134,7 @@ impl Transform for Unnest {
                     take(&values, &rows, None)?
                 }
                 Unnested::Elements(index) => {
-                    let place = lists
-                        .iter()
-                        .position(|list| *list == index)
-                        .expect("it was collected above");
+                    let place = lists.iter().position(|list| *list == index).expect("it was collected above");
                     let values = elements_of(batch.column(index));
                     match values.is_empty() {
                         // `take` cannot make nulls of nothing.

@@ -48,9 +48,7 @@ impl Source for ConstantSource {
     ) -> eagre_engine::Result<Box<dyn SourceReader>> {
         let rows = self.rows.project(projection)?;
         // Position 0 is before the batch, 1 after it.
-        let finished = places
-            .get(PARTITION)
-            .is_some_and(|place| place.position == serde_json::json!(1));
+        let finished = places.get(PARTITION).is_some_and(|place| place.position == serde_json::json!(1));
         let mut events = vec![SourceEvent::End, SourceEvent::PartitionEnd(PARTITION.into())];
         if !finished && rows.num_rows() > 0 {
             events.push(SourceEvent::Batch(SourceBatch {

@@ -45,17 +45,10 @@ const WINDOW_COLUMNS: [&str; 3] = ["window_start", "window_end", "window_time"];
 /// ones are `window_start0`, ... , as in Flink.
 pub(super) fn window_column_names<'a>(taken: impl Iterator<Item = &'a str>) -> [String; 3] {
     let taken: HashSet<_> = taken.map(str::to_lowercase).collect();
-    let free = |suffix: &str| {
-        WINDOW_COLUMNS
-            .iter()
-            .all(|name| !taken.contains(&format!("{name}{suffix}")))
-    };
+    let free = |suffix: &str| WINDOW_COLUMNS.iter().all(|name| !taken.contains(&format!("{name}{suffix}")));
     let suffix = match free("") {
         true => String::new(),
-        false => (0..)
-            .map(|n: u32| n.to_string())
-            .find(|n| free(n))
-            .expect("there are always more numbers"),
+        false => (0..).map(|n: u32| n.to_string()).find(|n| free(n)).expect("there are always more numbers"),
     };
     WINDOW_COLUMNS.map(|name| format!("{name}{suffix}"))
 }
@@ -130,30 +123,18 @@ impl WindowCall {
     /// The call that a table factor is, if it is one.
     pub(super) fn of(factor: &TableFactor) -> Result<Option<Self>> {
         let (name, args, alias) = match factor {
-            TableFactor::TableFunction {
-                expr: Expr::Function(function),
-                alias,
-            } => match &function.args {
+            TableFactor::TableFunction { expr: Expr::Function(function), alias } => match &function.args {
                 FunctionArguments::List(list) => (&function.name, list.args.as_slice(), alias),
                 _ => return Ok(None),
             },
-            TableFactor::Table {
-                name,
-                alias,
-                args: Some(args),
-                ..
-            } => (name, args.args.as_slice(), alias),
+            TableFactor::Table { name, alias, args: Some(args), .. } => (name, args.args.as_slice(), alias),
             TableFactor::Function { name, args, alias, .. } => (name, args.as_slice(), alias),
             _ => return Ok(None),
         };
         let location = Location::of(name.span());
         let plain = name.to_string();
         if plain.eq_ignore_ascii_case("session") {
-            return Err(SqlError::unsupported(
-                "`SESSION` windows",
-                "use `TUMBLE`, `HOP` or `CUMULATE`",
-                location,
-            ));
+            return Err(SqlError::unsupported("`SESSION` windows", "use `TUMBLE`, `HOP` or `CUMULATE`", location));
         }
         let Some(function) = WindowFunction::of_name(&plain) else {
             return Ok(None);
@@ -172,16 +153,10 @@ impl WindowCall {
                         None => return Err(wrong(format!("`{}` has too many arguments", function.name()))),
                     }
                 }
-                FunctionArg::Named {
-                    name,
-                    arg: FunctionArgExpr::Expr(expr),
-                    ..
-                } => (name.value.to_uppercase(), expr),
-                FunctionArg::ExprNamed {
-                    name: Expr::Identifier(name),
-                    arg: FunctionArgExpr::Expr(expr),
-                    ..
-                } => (name.value.to_uppercase(), expr),
+                FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. } => (name.value.to_uppercase(), expr),
+                FunctionArg::ExprNamed { name: Expr::Identifier(name), arg: FunctionArgExpr::Expr(expr), .. } => {
+                    (name.value.to_uppercase(), expr)
+                }
                 other => return Err(wrong(format!("`{}` has an argument `{other}`", function.name()))),
             };
             match parameter.as_str() {
@@ -193,9 +168,7 @@ impl WindowCall {
                     Some(index) => intervals[index] = Some(expr.clone()),
                     None => {
                         let names = ["DATA", "TIMECOL"].iter().chain(function.parameters()).copied();
-                        let hint = nearest(name, names)
-                            .map(|n| format!(", did you mean `{n}`?"))
-                            .unwrap_or_default();
+                        let hint = nearest(name, names).map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
                         return Err(wrong(format!("`{}` has no argument `{name}`{hint}", function.name())));
                     }
                 },
@@ -206,22 +179,11 @@ impl WindowCall {
         let last = intervals.len() - 1;
         for (parameter, interval) in function.parameters().iter().zip(&intervals[..last]) {
             if interval.is_none() {
-                return Err(wrong(format!(
-                    "`{}` needs its {}",
-                    function.name(),
-                    parameter.to_lowercase()
-                )));
+                return Err(wrong(format!("`{}` needs its {}", function.name(), parameter.to_lowercase())));
             }
         }
         let intervals = intervals.into_iter().flatten().collect();
-        Ok(Some(Self {
-            function,
-            data,
-            time,
-            intervals,
-            alias: alias.clone(),
-            span,
-        }))
+        Ok(Some(Self { function, data, time, intervals, alias: alias.clone(), span }))
     }
 
     /// The one form: `TABLE(__eagre_window(function, emit, data, time, intervals..))`.
@@ -238,21 +200,11 @@ impl WindowCall {
             }
             WindowData::Query(query) => Expr::Subquery(query),
         };
-        let mut args = vec![
-            string(self.function.name()),
-            string(emit),
-            data,
-            Expr::Identifier(self.time),
-        ];
+        let mut args = vec![string(self.function.name()), string(emit), data, Expr::Identifier(self.time)];
         args.extend(self.intervals);
-        let Expr::Function(mut function) = call(WINDOW_FUNCTION, args) else {
-            unreachable!("`call` makes a function")
-        };
+        let Expr::Function(mut function) = call(WINDOW_FUNCTION, args) else { unreachable!("`call` makes a function") };
         function.name = ObjectName::from(vec![Ident::with_span(self.span, WINDOW_FUNCTION)]);
-        TableFactor::TableFunction {
-            expr: Expr::Function(function),
-            alias: self.alias,
-        }
+        TableFactor::TableFunction { expr: Expr::Function(function), alias: self.alias }
     }
 }
 
@@ -291,9 +243,9 @@ pub(super) fn misplaced(name: &str) -> Option<String> {
         ("tumble" | "hop" | "cumulate" | "session", None) => Some(format!(
             "`{name}` stands in `FROM TABLE({name}(TABLE t, DESCRIPTOR(ts), ..))` or in `GROUP BY {name}(ts, ..)`"
         )),
-        ("tumble" | "hop" | "session", Some("start" | "end" | "rowtime" | "proctime")) => Some(format!(
-            "`{name}` needs a `GROUP BY {function}(..)` with the same arguments"
-        )),
+        ("tumble" | "hop" | "session", Some("start" | "end" | "rowtime" | "proctime")) => {
+            Some(format!("`{name}` needs a `GROUP BY {function}(..)` with the same arguments"))
+        }
         ("descriptor", None) => Some("`DESCRIPTOR` stands in a window function only".into()),
         _ => None,
     }
@@ -329,10 +281,7 @@ pub(super) fn rewrite_group_windows(select: &mut Select, order_by: &mut [&mut Ex
     };
     let name = function.name.to_string().to_lowercase();
     let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(time))) = args.first() else {
-        return Err(SqlError::plan(
-            format!("`{}` needs an event-time column", function.name),
-            location,
-        ));
+        return Err(SqlError::plan(format!("`{}` needs an event-time column", function.name), location));
     };
     let time = match time {
         Expr::Identifier(ident) => ident.clone(),
@@ -346,55 +295,27 @@ pub(super) fn rewrite_group_windows(select: &mut Select, order_by: &mut [&mut Ex
         }
     };
     let [TableWithJoins { relation, joins }] = select.from.as_mut_slice() else {
-        return Err(SqlError::unsupported(
-            "`GROUP BY` with a window over several tables",
-            "",
-            location,
-        ));
+        return Err(SqlError::unsupported("`GROUP BY` with a window over several tables", "", location));
     };
     if !joins.is_empty() {
-        return Err(SqlError::unsupported(
-            "`GROUP BY` with a window over a join",
-            "",
-            location,
-        ));
+        return Err(SqlError::unsupported("`GROUP BY` with a window over a join", "", location));
     }
     let (data, alias) = match relation.clone() {
-        TableFactor::Table {
-            name,
-            alias,
-            args: None,
-            ..
-        } => (
-            Expr::CompoundIdentifier(name.0.iter().filter_map(|part| part.as_ident().cloned()).collect()),
-            alias,
-        ),
+        TableFactor::Table { name, alias, args: None, .. } => {
+            (Expr::CompoundIdentifier(name.0.iter().filter_map(|part| part.as_ident().cloned()).collect()), alias)
+        }
         TableFactor::Derived { subquery, alias, .. } => (Expr::Subquery(subquery), alias),
         _ => {
-            return Err(SqlError::unsupported(
-                "`GROUP BY` with a window over this form of a table",
-                "",
-                location,
-            ));
+            return Err(SqlError::unsupported("`GROUP BY` with a window over this form of a table", "", location));
         }
     };
     let mut call_args = vec![data, Expr::Identifier(time)];
     call_args.extend(args.iter().skip(1).filter_map(|arg| arg_expr(arg).cloned()));
-    let Expr::Function(mut window) = call(&name, call_args) else {
-        unreachable!("`call` makes a function")
-    };
+    let Expr::Function(mut window) = call(&name, call_args) else { unreachable!("`call` makes a function") };
     window.name = function.name.clone();
-    *relation = TableFactor::TableFunction {
-        expr: Expr::Function(window),
-        alias,
-    };
+    *relation = TableFactor::TableFunction { expr: Expr::Function(window), alias };
 
-    let mut parts = GroupWindowParts {
-        name: &name,
-        args,
-        used_time: false,
-        first: true,
-    };
+    let mut parts = GroupWindowParts { name: &name, args, used_time: false, first: true };
     let mut visit = |node: &mut Expr| match node.visit(&mut parts) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
@@ -478,10 +399,7 @@ pub(super) fn call(name: &str, args: Vec<Expr>) -> Expr {
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(FunctionArgumentList {
             duplicate_treatment: None,
-            args: args
-                .into_iter()
-                .map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)))
-                .collect(),
+            args: args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect(),
             clauses: vec![],
         }),
         filter: None,
@@ -498,14 +416,8 @@ fn string(text: &str) -> Expr {
 fn arg_expr(arg: &FunctionArg) -> Option<&Expr> {
     match arg {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
-        | FunctionArg::Named {
-            arg: FunctionArgExpr::Expr(expr),
-            ..
-        }
-        | FunctionArg::ExprNamed {
-            arg: FunctionArgExpr::Expr(expr),
-            ..
-        } => Some(expr),
+        | FunctionArg::Named { arg: FunctionArgExpr::Expr(expr), .. }
+        | FunctionArg::ExprNamed { arg: FunctionArgExpr::Expr(expr), .. } => Some(expr),
         _ => None,
     }
 }
@@ -533,10 +445,7 @@ pub(super) fn derived(items: Vec<SelectItem>, relation: TableFactor, name: &str)
         projection: items,
         exclude: None,
         into: None,
-        from: vec![TableWithJoins {
-            relation,
-            joins: vec![],
-        }],
+        from: vec![TableWithJoins { relation, joins: vec![] }],
         lateral_views: vec![],
         prewhere: None,
         selection: None,
@@ -555,12 +464,7 @@ pub(super) fn derived(items: Vec<SelectItem>, relation: TableFactor, name: &str)
     TableFactor::Derived {
         lateral: false,
         subquery: Box::new(query_of(SetExpr::Select(Box::new(select)))),
-        alias: Some(TableAlias {
-            explicit: true,
-            name: Ident::with_quote('"', name),
-            columns: vec![],
-            at: None,
-        }),
+        alias: Some(TableAlias { explicit: true, name: Ident::with_quote('"', name), columns: vec![], at: None }),
         sample: None,
     }
 }
@@ -608,10 +512,11 @@ impl RelationPlanner for WindowRelationPlanner {
         context: &mut dyn RelationPlannerContext,
     ) -> DataFusionResult<RelationPlanning> {
         let (function, alias) = match relation {
-            TableFactor::TableFunction {
-                expr: Expr::Function(function),
-                alias,
-            } if function.name.to_string() == WINDOW_FUNCTION => (function, alias),
+            TableFactor::TableFunction { expr: Expr::Function(function), alias }
+                if function.name.to_string() == WINDOW_FUNCTION =>
+            {
+                (function, alias)
+            }
             other => return Ok(RelationPlanning::Original(Box::new(other))),
         };
         let location = Location::of(function.name.span());
@@ -645,12 +550,9 @@ fn plan_window(
     };
     let input = context.plan(match data {
         Expr::CompoundIdentifier(idents) => table_factor(ObjectName::from(idents.clone())),
-        Expr::Subquery(query) => TableFactor::Derived {
-            lateral: false,
-            subquery: query.clone(),
-            alias: None,
-            sample: None,
-        },
+        Expr::Subquery(query) => {
+            TableFactor::Derived { lateral: false, subquery: query.clone(), alias: None, sample: None }
+        }
         _ => return Err(malformed().into()),
     })?;
     let mut intervals_ms = vec![];
@@ -661,17 +563,9 @@ fn plan_window(
     }
     let offset_ms = intervals_ms.get(function.parameters().len() - 1).copied().unwrap_or(0);
     let kind = match function {
-        WindowFunction::Tumble => WindowKind::Tumble {
-            size_ms: intervals_ms[0],
-        },
-        WindowFunction::Hop => WindowKind::Hop {
-            slide_ms: intervals_ms[0],
-            size_ms: intervals_ms[1],
-        },
-        WindowFunction::Cumulate => WindowKind::Cumulate {
-            step_ms: intervals_ms[0],
-            size_ms: intervals_ms[1],
-        },
+        WindowFunction::Tumble => WindowKind::Tumble { size_ms: intervals_ms[0] },
+        WindowFunction::Hop => WindowKind::Hop { slide_ms: intervals_ms[0], size_ms: intervals_ms[1] },
+        WindowFunction::Cumulate => WindowKind::Cumulate { step_ms: intervals_ms[0], size_ms: intervals_ms[1] },
     };
     let spec = WindowSpec::new(kind, offset_ms).map_err(|error| SqlError::plan(error.to_string(), location))?;
     let (qualifier, field) = input
@@ -704,17 +598,13 @@ fn interval_ms(
     let schema = Arc::new(DFSchema::empty());
     let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&schema)).build());
     let text = expr.to_string();
-    let expr = simplifier
-        .coerce(expr, &schema)
-        .and_then(|expr| simplifier.simplify(expr))?;
+    let expr = simplifier.coerce(expr, &schema).and_then(|expr| simplifier.simplify(expr))?;
     let parameter = parameter.to_lowercase();
     let wrong = |message: &str| SqlError::plan(format!("the {parameter} of `{}` {message}", function.name()), location);
     match expr {
         LogicalExpr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => {
             if interval.months != 0 {
-                return Err(wrong(
-                    "is given in months or years, which differ in length; give it in days",
-                ));
+                return Err(wrong("is given in months or years, which differ in length; give it in days"));
             }
             if interval.nanoseconds % 1_000_000 != 0 {
                 return Err(wrong("is finer than a millisecond"));
@@ -726,9 +616,7 @@ fn interval_ms(
         }
         LogicalExpr::Literal(ScalarValue::DurationMillisecond(Some(ms)), _) => Ok(ms),
         LogicalExpr::Literal(ScalarValue::DurationNanosecond(Some(ns)), _) if ns % 1_000_000 == 0 => Ok(ns / 1_000_000),
-        _ => Err(wrong(&format!(
-            "is `{text}`; it is a constant such as `INTERVAL '10' SECOND`"
-        ))),
+        _ => Err(wrong(&format!("is `{text}`; it is a constant such as `INTERVAL '10' SECOND`"))),
     }
 }
 
@@ -769,11 +657,8 @@ impl WindowTableFunction {
         names: [String; 3],
     ) -> DataFusionResult<Self> {
         let time_field = input.schema().field(input.schema().index_of_column(&time)?);
-        let mut fields: Vec<(Option<TableReference>, FieldRef)> = input
-            .schema()
-            .iter()
-            .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
-            .collect();
+        let mut fields: Vec<(Option<TableReference>, FieldRef)> =
+            input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
         for (index, name) in names.iter().enumerate() {
             let mut field = Field::new(name, time_field.data_type().clone(), false);
             if index == 2 {
@@ -782,15 +667,7 @@ impl WindowTableFunction {
             fields.push((None, Arc::new(field)));
         }
         let schema = Arc::new(DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?);
-        Ok(Self {
-            input,
-            time,
-            spec,
-            emit,
-            location,
-            names,
-            schema,
-        })
+        Ok(Self { input, time, spec, emit, location, names, schema })
     }
 
     /// How many columns the input has; the window's come after them.
@@ -833,17 +710,13 @@ impl UserDefinedLogicalNodeCore for WindowTableFunction {
             Some(LogicalExpr::Column(column)) => column,
             other => return Err(SqlError::internal(format!("a window's time column became {other:?}")).into()),
         };
-        let input = inputs
-            .pop()
-            .ok_or_else(|| SqlError::internal("a window lost its input"))?;
+        let input = inputs.pop().ok_or_else(|| SqlError::internal("a window lost its input"))?;
         Self::with_names(input, time, self.spec, self.emit, self.location, self.names.clone())
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let width = self.input_width();
-        Some(vec![
-            output_columns.iter().copied().filter(|index| *index < width).collect(),
-        ])
+        Some(vec![output_columns.iter().copied().filter(|index| *index < width).collect()])
     }
 }
 
@@ -870,10 +743,6 @@ impl Hash for WindowTableFunction {
 
 impl PartialOrd for WindowTableFunction {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        if self == other {
-            Some(Ordering::Equal)
-        } else {
-            self.time.partial_cmp(&other.time)
-        }
+        if self == other { Some(Ordering::Equal) } else { self.time.partial_cmp(&other.time) }
     }
 }

@@ -30,16 +30,9 @@ impl View {
             let count = self.0.entry(row).or_default();
             *count += weight;
         }
-        assert!(
-            changes.values().all(|(net, count)| *net != 0 && *count == 1),
-            "changes are consolidated: {changes:?}"
-        );
+        assert!(changes.values().all(|(net, count)| *net != 0 && *count == 1), "changes are consolidated: {changes:?}");
         self.0.retain(|_, count| *count != 0);
-        assert!(
-            self.0.values().all(|count| *count == 1),
-            "a key has one row: {:?}",
-            self.0
-        );
+        assert!(self.0.values().all(|count| *count == 1), "a key has one row: {:?}", self.0);
     }
 
     fn rows(&self) -> Vec<String> {
@@ -49,8 +42,7 @@ impl View {
 
 fn oracle(rows: &[Row]) -> Vec<String> {
     let mut groups = BTreeMap::<Option<i64>, Vec<Row>>::new();
-    rows.iter()
-        .for_each(|row| groups.entry(row.key).or_default().push(*row));
+    rows.iter().for_each(|row| groups.entry(row.key).or_default().push(*row));
     let text = |(key, rows): (Option<i64>, Vec<Row>)| {
         let alive = rows.iter().map(|row| row.weight).sum::<i64>() > 0;
         alive.then(|| format!("{}|{}", key.map_or(String::new(), |key| key.to_string()), naive(&rows)))
@@ -62,28 +54,15 @@ fn oracle(rows: &[Row]) -> Vec<String> {
 
 /// Rows, some of which take back an earlier one.
 fn changes() -> impl Strategy<Value = Vec<Row>> {
-    let change = (
-        proptest::option::weighted(0.9, 0_i64..5),
-        proptest::option::weighted(0.8, -9_i64..9),
-        0.0..1.0_f64,
-    );
+    let change = (proptest::option::weighted(0.9, 0_i64..5), proptest::option::weighted(0.8, -9_i64..9), 0.0..1.0_f64);
     proptest::collection::vec(change, 0..100).prop_map(|changes| {
         let (mut rows, mut alive): (Vec<Row>, Vec<Row>) = (Vec::new(), Vec::new());
         for (ordinal, (key, value, choice)) in changes.into_iter().enumerate() {
             if choice < 0.4 && !alive.is_empty() {
                 let index = (choice / 0.4 * alive.len() as f64) as usize;
-                rows.push(Row {
-                    weight: -1,
-                    ..alive.swap_remove(index)
-                });
+                rows.push(Row { weight: -1, ..alive.swap_remove(index) });
             } else {
-                rows.push(Row {
-                    ts: 0,
-                    key,
-                    value,
-                    weight: 1,
-                    ordinal: ordinal as u64,
-                });
+                rows.push(Row { ts: 0, key, value, weight: 1, ordinal: ordinal as u64 });
                 alive.extend(rows.last());
             }
         }
@@ -193,14 +172,9 @@ proptest! {
 
 fn windowed_oracle(rows: &[Row]) -> Vec<String> {
     let mut groups = BTreeMap::<(i64, Option<i64>), Vec<Row>>::new();
-    rows.iter()
-        .for_each(|row| groups.entry((row.ts, row.key)).or_default().push(*row));
+    rows.iter().for_each(|row| groups.entry((row.ts, row.key)).or_default().push(*row));
     let text = |((end, key), rows): (&(i64, Option<i64>), &Vec<Row>)| {
-        format!(
-            "{end}|{}|{}",
-            key.map_or(String::new(), |key| key.to_string()),
-            naive(rows)
-        )
+        format!("{end}|{}|{}", key.map_or(String::new(), |key| key.to_string()), naive(rows))
     };
     let mut rows: Vec<String> = groups.iter().map(text).collect();
     rows.sort();
@@ -216,13 +190,7 @@ fn without_keys_there_is_always_one_row() {
     let empty = naive(&[]);
     view.apply(&pipeline.step(&[], 0));
     assert_eq!(view.rows(), std::slice::from_ref(&empty));
-    let row = Row {
-        ts: 0,
-        key: Some(1),
-        value: Some(5),
-        weight: 1,
-        ordinal: 0,
-    };
+    let row = Row { ts: 0, key: Some(1), value: Some(5), weight: 1, ordinal: 0 };
     view.apply(&pipeline.step(&[delta_of(&[row], true)], 0));
     assert_eq!(view.rows(), [naive(&[row])]);
     pipeline.save(SaveKind::Changes);
@@ -238,19 +206,9 @@ fn distinct_is_append_only() {
     let global = GroupAggregateFactory::new(local.output_schema(), 1, vec![], None, None).expect("plans");
     assert!(!global.is_updating());
     let mut pipeline = Pipeline::new(&local, &global, vec![0], 2);
-    let row = |key| Row {
-        ts: 0,
-        key,
-        value: None,
-        weight: 1,
-        ordinal: 0,
-    };
+    let row = |key| Row { ts: 0, key, value: None, weight: 1, ordinal: 0 };
     let mut all = Vec::new();
-    for rows in [
-        [row(Some(1)), row(None)],
-        [row(Some(1)), row(Some(2))],
-        [row(None), row(Some(2))],
-    ] {
+    for rows in [[row(Some(1)), row(None)], [row(Some(1)), row(Some(2))], [row(None), row(Some(2))]] {
         let deltas = pipeline.step(&[delta_of(&rows, false)], 0);
         assert!(deltas.iter().all(|delta| delta.weights.is_none()));
         all.extend(show(&deltas).into_iter().map(|(row, _)| row));
@@ -265,29 +223,10 @@ fn large_changes_are_cut() {
     let (local, global) = factories(&[1], false);
     let mut pipeline = Pipeline::new(&local, &global, vec![0], 1);
     let rows: Vec<Row> = (0..20_000)
-        .map(|key| Row {
-            ts: 0,
-            key: Some(key),
-            value: Some(key),
-            weight: 1,
-            ordinal: key as u64,
-        })
+        .map(|key| Row { ts: 0, key: Some(key), value: Some(key), weight: 1, ordinal: key as u64 })
         .collect();
-    assert_eq!(
-        pipeline
-            .step(&[delta_of(&rows, false)], 0)
-            .iter()
-            .map(Delta::rows)
-            .sum::<usize>(),
-        20_000
-    );
+    assert_eq!(pipeline.step(&[delta_of(&rows, false)], 0).iter().map(Delta::rows).sum::<usize>(), 20_000);
     let changes = pipeline.step(&[delta_of(&rows, false)], 0);
     assert_eq!(changes.iter().map(Delta::rows).sum::<usize>(), 40_000);
-    assert_eq!(
-        changes
-            .iter()
-            .flat_map(|delta| (0..delta.rows()).map(|row| delta.weight(row)))
-            .sum::<i64>(),
-        0
-    );
+    assert_eq!(changes.iter().flat_map(|delta| (0..delta.rows()).map(|row| delta.weight(row))).sum::<i64>(), 0);
 }

@@ -9,12 +9,7 @@ use crate::operator::partial_aggregate::{PaneEmit, PartialAggregateFactory, Part
 use crate::operator::window::{WindowKind, WindowSpec};
 
 fn factories(spec: WindowSpec) -> (PartialAggregateFactory, WindowAggregateFactory) {
-    let windows = PartialWindows::Panes {
-        spec,
-        time_column: 0,
-        emit: PaneEmit::OnClose,
-        lateness_ms: 0,
-    };
+    let windows = PartialWindows::Panes { spec, time_column: 0, emit: PaneEmit::OnClose, lateness_ms: 0 };
     let local = PartialAggregateFactory::new(input_schema(), vec![1], calls(false), windows).expect("plans");
     let global =
         WindowAggregateFactory::new(spec, time_type(), local.output_schema(), 1, calls(false), None).expect("plans");
@@ -40,9 +35,7 @@ fn run(spec: WindowSpec, rows: &[Row], delay: i64, steps: &[usize], shards: usiz
         let (now, later) = rest.split_at(steps[step % steps.len()].clamp(1, rest.len()));
         rest = later;
         greatest = now.iter().fold(greatest, |greatest, row| greatest.max(row.ts));
-        results.extend(show(
-            &pipeline.step(&[delta_of(now, false)], greatest.saturating_sub(delay)),
-        ));
+        results.extend(show(&pipeline.step(&[delta_of(now, false)], greatest.saturating_sub(delay))));
         match events.get(step).copied().unwrap_or(Event::Nothing) {
             Event::Nothing => {}
             Event::Save(kind) => pipeline.save(kind),
@@ -80,10 +73,7 @@ fn windows_by_definition(spec: WindowSpec, ts: i64) -> Vec<(i64, i64)> {
         }
         WindowKind::Cumulate { step_ms, size_ms } => {
             let start = floor(ts, size_ms);
-            (1..=size_ms / step_ms)
-                .map(|n| (start, start + n * step_ms))
-                .filter(|(_, end)| *end > ts)
-                .collect()
+            (1..=size_ms / step_ms).map(|n| (start, start + n * step_ms)).filter(|(_, end)| *end > ts).collect()
         }
     }
 }
@@ -109,22 +99,15 @@ fn specs() -> impl Strategy<Value = WindowSpec> {
         (1_i64..40).prop_map(|size_ms| WindowKind::Tumble { size_ms }),
         (1_i64..20, 1_i64..60).prop_map(|(slide_ms, size_ms)| WindowKind::Hop { slide_ms, size_ms }),
         (1_i64..3, 30_i64..90).prop_map(|(slide_ms, size_ms)| WindowKind::Hop { slide_ms, size_ms }),
-        (1_i64..15, 1_i64..30).prop_map(|(step_ms, n)| WindowKind::Cumulate {
-            step_ms,
-            size_ms: step_ms * n
-        }),
+        (1_i64..15, 1_i64..30).prop_map(|(step_ms, n)| WindowKind::Cumulate { step_ms, size_ms: step_ms * n }),
     ];
     (kind, -50_i64..50).prop_map(|(kind, offset_ms)| WindowSpec::new(kind, offset_ms).expect("valid"))
 }
 
 /// Rows whose time goes forward but for `delay`, with an occasional jump.
 fn rows(delay: i64) -> impl Strategy<Value = Vec<Row>> {
-    let row = (
-        0..=delay,
-        0_i64..6,
-        proptest::option::weighted(0.9, 0_i64..5),
-        proptest::option::weighted(0.8, -9_i64..9),
-    );
+    let row =
+        (0..=delay, 0_i64..6, proptest::option::weighted(0.9, 0_i64..5), proptest::option::weighted(0.8, -9_i64..9));
     let jump = proptest::bool::weighted(0.02);
     (-100_i64..100, proptest::collection::vec((row, jump), 0..70)).prop_map(|(start, rows)| {
         let mut time = start;
@@ -132,13 +115,7 @@ fn rows(delay: i64) -> impl Strategy<Value = Vec<Row>> {
             .enumerate()
             .map(|(ordinal, ((back, forward, key, value), jump))| {
                 time += forward + if jump { 1_000 } else { 0 };
-                Row {
-                    ts: time - back,
-                    key,
-                    value,
-                    weight: 1,
-                    ordinal: ordinal as u64,
-                }
+                Row { ts: time - back, key, value, weight: 1, ordinal: ordinal as u64 }
             })
             .collect()
     })
@@ -223,26 +200,13 @@ proptest! {
 }
 
 fn row(ts: i64, value: i64, ordinal: u64) -> Row {
-    Row {
-        ts,
-        key: Some(1),
-        value: Some(value),
-        weight: 1,
-        ordinal,
-    }
+    Row { ts, key: Some(1), value: Some(value), weight: 1, ordinal }
 }
 
 /// A row that comes after some of its windows closed counts in the others, and is reported.
 #[test]
 fn late_rows_are_reported_and_count_where_they_can() {
-    let spec = WindowSpec::new(
-        WindowKind::Hop {
-            slide_ms: 10,
-            size_ms: 30,
-        },
-        0,
-    )
-    .expect("valid");
+    let spec = WindowSpec::new(WindowKind::Hop { slide_ms: 10, size_ms: 30 }, 0).expect("valid");
     let (local, global) = factories(spec);
     let mut pipeline = Pipeline::new(&local, &global, vec![1], 1);
     let mut ends = Vec::new();
@@ -256,22 +220,13 @@ fn late_rows_are_reported_and_count_where_they_can() {
     // The window that ended at 30 is closed; those until 40 and 50 are open.
     step(&[row(25, 2, 1), row(0, 3, 2)], 45, &mut pipeline);
     step(&[], i64::MAX, &mut pipeline);
-    let text = |pairs: &[(&str, &str)]| {
-        pairs
-            .iter()
-            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
-            .collect::<Vec<_>>()
-    };
+    let text =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>();
     assert_eq!(ends, text(&[("30", "1"), ("40", "2"), ("50", "2")]));
     let late: Vec<(i64, u32)> = pipeline
         .late
         .iter()
-        .flat_map(|late| {
-            late.event_times
-                .iter()
-                .copied()
-                .zip(late.windows_missed.iter().copied())
-        })
+        .flat_map(|late| late.event_times.iter().copied().zip(late.windows_missed.iter().copied()))
         .collect();
     assert_eq!(late, [(0, 3), (25, 1)]);
 }
@@ -279,23 +234,9 @@ fn late_rows_are_reported_and_count_where_they_can() {
 /// The watermark of an ended input is far away: only windows that hold data may cost anything.
 #[test]
 fn empty_time_is_skipped() {
-    let spec = WindowSpec::new(
-        WindowKind::Hop {
-            slide_ms: 1,
-            size_ms: 5,
-        },
-        0,
-    )
-    .expect("valid");
+    let spec = WindowSpec::new(WindowKind::Hop { slide_ms: 1, size_ms: 5 }, 0).expect("valid");
     let (local, global) = factories(spec);
     let mut pipeline = Pipeline::new(&local, &global, vec![1], 1);
     let rows = [row(0, 1, 0), row(4_000_000_000_000, 1, 1)];
-    assert_eq!(
-        pipeline
-            .step(&[delta_of(&rows, false)], i64::MAX)
-            .iter()
-            .map(|delta| delta.rows())
-            .sum::<usize>(),
-        10
-    );
+    assert_eq!(pipeline.step(&[delta_of(&rows, false)], i64::MAX).iter().map(|delta| delta.rows()).sum::<usize>(), 10);
 }

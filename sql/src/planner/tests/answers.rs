@@ -28,9 +28,7 @@ fn tables() -> HashMap<String, RecordBatch> {
     let catalog = catalog(TABLES).expect("the tables");
     let mut state = 42u64;
     let mut random = move |below: u64| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % below
     };
     let mut bids = vec![];
@@ -41,23 +39,14 @@ fn tables() -> HashMap<String, RecordBatch> {
             _ => value,
         };
         let time = -30_000 + index * 731 + random(5_000) as i64;
-        let tags: Vec<_> = (0..random(4))
-            .map(|_| ScalarValue::Int32(Some(random(9) as i32)))
-            .collect();
-        let tags = ScalarValue::List(ScalarValue::new_list_nullable(
-            &tags,
-            &arrow::datatypes::DataType::Int32,
-        ));
+        let tags: Vec<_> = (0..random(4)).map(|_| ScalarValue::Int32(Some(random(9) as i32))).collect();
+        let tags = ScalarValue::List(ScalarValue::new_list_nullable(&tags, &arrow::datatypes::DataType::Int32));
         bids.push(vec![
             null(ScalarValue::Int64(Some(random(5) as i64)), 9, &mut random),
             ScalarValue::Int32(Some(random(50) as i32)),
             null(ScalarValue::Float64(Some(random(1000) as f64 / 8.0)), 7, &mut random),
             ScalarValue::Decimal128(Some(i128::from(random(100_000))), 10, 2),
-            null(
-                ScalarValue::from(["web", "app", "", "Shop"][random(4) as usize]),
-                9,
-                &mut random,
-            ),
+            null(ScalarValue::from(["web", "app", "", "Shop"][random(4) as usize]), 9, &mut random),
             ScalarValue::TimestampMillisecond(Some(time), None),
             null(tags, 8, &mut random),
         ]);
@@ -68,13 +57,7 @@ fn tables() -> HashMap<String, RecordBatch> {
             ScalarValue::TimestampMicrosecond(Some(time * 1000 + 17), None),
         ]);
     }
-    let schema = |name: &str| {
-        catalog
-            .tables()
-            .find(|table| table.name == name)
-            .expect("a table")
-            .source_schema()
-    };
+    let schema = |name: &str| catalog.tables().find(|table| table.name == name).expect("a table").source_schema();
     HashMap::from([
         ("bid".to_string(), rows(&schema("bid"), &bids)),
         ("lax".to_string(), rows(&schema("lax"), &bids)),
@@ -90,19 +73,12 @@ fn check(sql: &str) {
 fn check_in_steps(sql: &str, steps: &[usize]) {
     let catalog = catalog(TABLES).expect("the tables");
     let statements = parse(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-    let StatementKind::Query(query) = &statements[0].kind else {
-        panic!("{sql} is no query")
-    };
+    let StatementKind::Query(query) = &statements[0].kind else { panic!("{sql} is no query") };
     let planned = PlannedStatement::of(1, &statements[0]);
     let job = plan(&catalog, &planned, &PlanOptions::default()).unwrap_or_else(|error| panic!("{sql}: {error}"));
     let tables = tables();
-    let batches = tables
-        .iter()
-        .map(|(name, rows)| (name.clone(), vec![rows.clone()]))
-        .collect();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
+    let batches = tables.iter().map(|(name, rows)| (name.clone(), vec![rows.clone()])).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let expected = runtime.block_on(oracle::answer(&catalog, query, &batches));
     let expected = expected.unwrap_or_else(|error| panic!("oracle: {sql}: {error}"));
     let mut expected = texts(&expected);
@@ -219,21 +195,11 @@ fn windows() {
                  FROM {window} GROUP BY {keys}window_start, window_end"
             ));
         }
-        check(&format!(
-            "SELECT window_start, window_end, window_time, bidder FROM {window} WHERE price > 30"
-        ));
-        check(&format!(
-            "SELECT window_time, auction, sum(price) FROM {window} GROUP BY window_time, auction"
-        ));
-        check(&format!(
-            "SELECT window_start, count(*) FROM {window} GROUP BY window_start"
-        ));
-        check(&format!(
-            "SELECT auction, max(window_end), count(*) FROM {window} GROUP BY auction"
-        ));
-        check(&format!(
-            "SELECT window_end, max(window_start) FROM {window} GROUP BY window_end"
-        ));
+        check(&format!("SELECT window_start, window_end, window_time, bidder FROM {window} WHERE price > 30"));
+        check(&format!("SELECT window_time, auction, sum(price) FROM {window} GROUP BY window_time, auction"));
+        check(&format!("SELECT window_start, count(*) FROM {window} GROUP BY window_start"));
+        check(&format!("SELECT auction, max(window_end), count(*) FROM {window} GROUP BY auction"));
+        check(&format!("SELECT window_end, max(window_start) FROM {window} GROUP BY window_end"));
         check(&format!(
             "SELECT window_start, window_end, window_time, count(*) FROM {window}
              GROUP BY window_start, window_end, window_time EMIT CHANGES"
@@ -275,9 +241,7 @@ fn allowed_lateness() {
         "SELECT auction, window_start, window_end, count(*), max(price), count(DISTINCT channel) FROM {hop}
          GROUP BY auction, window_start, window_end"
     ));
-    check(&format!(
-        "SELECT day, window_end, sum(bidder) FROM {hop} GROUP BY day, window_end EMIT CHANGES"
-    ));
+    check(&format!("SELECT day, window_end, sum(bidder) FROM {hop} GROUP BY day, window_end EMIT CHANGES"));
     check(&format!(
         "SELECT window_end, sum(n) FROM (SELECT auction, window_end, count(*) AS n FROM {hop} GROUP BY auction, window_end)
          GROUP BY window_end"
@@ -293,24 +257,12 @@ fn inserts_fit_their_table() {
                INSERT INTO out (d, a) SELECT v, 7 FROM plain WHERE v < 1";
     let job = super::harness::job_of(&ddl, sql);
     let results = run(&job, &tables(), 1000);
-    let expected = [
-        "1 | x | 1970-01-02T00:00:00 | 2.000000000e0",
-        "NULL | y | NULL | 5.000000000e-1",
-    ];
+    let expected = ["1 | x | 1970-01-02T00:00:00 | 2.000000000e0", "NULL | y | NULL | 5.000000000e-1"];
     assert_eq!(materialised(&results[0]), expected);
-    assert!(
-        materialised(&results[1])
-            .iter()
-            .all(|row| row == "7 | NULL | NULL | 0.000000000e0")
-    );
+    assert!(materialised(&results[1]).iter().all(|row| row == "7 | NULL | NULL | 0.000000000e0"));
     assert!(!results[1].is_empty());
     for output in &job.outputs {
-        let names: Vec<_> = output
-            .schema
-            .fields()
-            .iter()
-            .map(|field| field.name().as_str())
-            .collect();
+        let names: Vec<_> = output.schema.fields().iter().map(|field| field.name().as_str()).collect();
         assert_eq!(names, ["a", "b", "c", "d"]);
     }
 }
@@ -372,43 +324,23 @@ fn final_order() {
     let catalog = catalog(TABLES).expect("the tables");
     let tables = tables();
     for (sql, count) in [
-        (
-            "SELECT bidder, price FROM bid ORDER BY price DESC NULLS LAST, bidder LIMIT 5",
-            5,
-        ),
+        ("SELECT bidder, price FROM bid ORDER BY price DESC NULLS LAST, bidder LIMIT 5", 5),
         ("SELECT bidder AS b FROM bid ORDER BY price, b, amount", 200),
-        (
-            "SELECT k, sum(v) AS s FROM plain GROUP BY k ORDER BY s DESC, k LIMIT 2 OFFSET 1",
-            2,
-        ),
+        ("SELECT k, sum(v) AS s FROM plain GROUP BY k ORDER BY s DESC, k LIMIT 2 OFFSET 1", 2),
         ("SELECT upper(name) FROM plain ORDER BY v % 7, ts LIMIT 3", 3),
     ] {
         let statements = parse(sql).expect("it parses");
-        let StatementKind::Query(query) = &statements[0].kind else {
-            panic!("{sql} is no query")
-        };
+        let StatementKind::Query(query) = &statements[0].kind else { panic!("{sql} is no query") };
         let planned = PlannedStatement::of(1, &statements[0]);
         let job = plan(&catalog, &planned, &PlanOptions::default()).unwrap_or_else(|error| panic!("{sql}: {error}"));
-        let batches = tables
-            .iter()
-            .map(|(name, rows)| (name.clone(), vec![rows.clone()]))
-            .collect();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .expect("a runtime");
-        let expected = runtime
-            .block_on(oracle::answer(&catalog, query, &batches))
-            .expect("an answer");
+        let batches = tables.iter().map(|(name, rows)| (name.clone(), vec![rows.clone()])).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let expected = runtime.block_on(oracle::answer(&catalog, query, &batches)).expect("an answer");
         let deltas = run(&job, &tables, 7);
         // Only inserts here: groups are compared after their last change.
         let batches: Vec<_> = last_rows(&deltas[0]);
         let all = arrow::compute::concat_batches(&batches[0].schema(), &batches).expect("one schema");
-        let sorted = job.outputs[0]
-            .final_sort
-            .as_ref()
-            .expect("an order")
-            .apply(&all)
-            .expect("it sorts");
+        let sorted = job.outputs[0].final_sort.as_ref().expect("an order").apply(&all).expect("it sorts");
         assert_eq!(sorted.num_rows(), count, "{sql}");
         assert_eq!(texts(&sorted), texts(&expected), "{sql}");
     }
@@ -423,10 +355,7 @@ fn last_rows(deltas: &[eagre_engine::Delta]) -> Vec<RecordBatch> {
             match delta.weight(row) {
                 1 => left.push((text, one)),
                 _ => {
-                    let place = left
-                        .iter()
-                        .position(|(other, _)| *other == text)
-                        .expect("it was inserted");
+                    let place = left.iter().position(|(other, _)| *other == text).expect("it was inserted");
                     left.remove(place);
                 }
             }

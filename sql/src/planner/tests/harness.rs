@@ -77,10 +77,7 @@ impl SinkFactory for NamedSink {
 impl TableProviderFactory for Providers {
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>> {
         let bounded = table.option("connector").is_none_or(|option| option.value != "endless");
-        Ok(Arc::new(NamedSource {
-            schema: table.source_schema(),
-            bounded,
-        }))
+        Ok(Arc::new(NamedSource { schema: table.source_schema(), bounded }))
     }
 
     fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn SinkFactory>> {
@@ -89,9 +86,7 @@ impl TableProviderFactory for Providers {
     }
 
     fn infer_schema(&self, _table: &TableDefinition) -> Result<SchemaRef> {
-        Ok(Arc::new(arrow::datatypes::Schema::new(vec![
-            arrow::datatypes::Field::new("found", DataType::Int64, true),
-        ])))
+        Ok(Arc::new(arrow::datatypes::Schema::new(vec![arrow::datatypes::Field::new("found", DataType::Int64, true)])))
     }
 }
 
@@ -114,11 +109,8 @@ pub(super) fn catalog(sql: &str) -> Result<Catalog> {
 pub(super) fn job(ddl: &str, sql: &str) -> Result<Job> {
     let catalog = catalog(ddl)?;
     let statements = parse(sql)?;
-    let planned: Vec<_> = statements
-        .iter()
-        .enumerate()
-        .flat_map(|(index, s)| PlannedStatement::of(index + 1, s))
-        .collect();
+    let planned: Vec<_> =
+        statements.iter().enumerate().flat_map(|(index, s)| PlannedStatement::of(index + 1, s)).collect();
     plan(&catalog, &planned, &PlanOptions::default())
 }
 
@@ -143,10 +135,8 @@ pub(super) fn refused(ddl: &str, sql: &str) -> String {
 /// Rows of a table: `values` row by row, each cast to the column's type.
 pub(super) fn rows(schema: &SchemaRef, values: &[Vec<ScalarValue>]) -> RecordBatch {
     let columns = schema.fields().iter().enumerate().map(|(index, field)| {
-        let column: Vec<_> = values
-            .iter()
-            .map(|row| row[index].cast_to(field.data_type()).expect("a value of the type"))
-            .collect();
+        let column: Vec<_> =
+            values.iter().map(|row| row[index].cast_to(field.data_type()).expect("a value of the type")).collect();
         match column.is_empty() {
             true => arrow::array::new_empty_array(field.data_type()),
             false => ScalarValue::iter_to_array(column).expect("values of one type"),
@@ -176,21 +166,12 @@ pub(super) fn run(job: &Job, tables: &HashMap<String, RecordBatch>, step_rows: u
             _ => None,
         })
         .collect();
-    let count = tables
-        .values()
-        .map(RecordBatch::num_rows)
-        .max()
-        .unwrap_or(0)
-        .div_ceil(step_rows);
+    let count = tables.values().map(RecordBatch::num_rows).max().unwrap_or(0).div_ceil(step_rows);
     let mut marks: HashMap<usize, i64> = HashMap::new();
     let mut results: Vec<Vec<Delta>> = vec![vec![]; job.outputs.len()];
     // One step more, in which all input has ended.
     for step in 0..=count {
-        let context = StepContext {
-            step: step as u64 + 1,
-            clock_ms: 1_000_000 + step as i64,
-            seed: 7,
-        };
+        let context = StepContext { step: step as u64 + 1, clock_ms: 1_000_000 + step as i64, seed: 7 };
         let mut outputs = Outputs::new();
         let mut watermarks: Vec<Watermarks> = vec![];
         for (index, node) in graph.nodes.iter().enumerate() {
@@ -229,32 +210,19 @@ pub(super) fn run(job: &Job, tables: &HashMap<String, RecordBatch>, step_rows: u
                     outputs.insert((index, 0), vec![delta.with_batch(batch)]);
                 }
                 NodeKind::Union => {
-                    let all = node
-                        .inputs
-                        .iter()
-                        .flat_map(|edge| taken(&outputs, edge.from, edge.port));
+                    let all = node.inputs.iter().flat_map(|edge| taken(&outputs, edge.from, edge.port));
                     let all = all.map(|delta| retyped(delta, &node.output.schema)).collect();
                     watermarks.push(merged(&watermarks, node.inputs.iter().map(|edge| edge.from)));
                     outputs.insert((index, 0), all);
                 }
                 NodeKind::Operator(_) => {
-                    let ports = node
-                        .inputs
-                        .iter()
-                        .map(|edge| taken(&outputs, edge.from, edge.port))
-                        .collect();
+                    let ports = node.inputs.iter().map(|edge| taken(&outputs, edge.from, edge.port)).collect();
                     let marks = merged(&watermarks, node.inputs.iter().map(|edge| edge.from));
                     watermarks.push(marks);
                     let operator = operators.get_mut(&index).expect("made above");
                     let mut output = Output::default();
-                    let input = Input {
-                        ports,
-                        context: &context,
-                        watermarks: marks,
-                    };
-                    operator
-                        .step(input, &mut output)
-                        .unwrap_or_else(|error| panic!("{}: {error}", node.name()));
+                    let input = Input { ports, context: &context, watermarks: marks };
+                    operator.step(input, &mut output).unwrap_or_else(|error| panic!("{}: {error}", node.name()));
                     for delta in &output.deltas {
                         check_schema(node.name(), &node.output.schema, &delta.batch);
                     }
@@ -264,11 +232,7 @@ pub(super) fn run(job: &Job, tables: &HashMap<String, RecordBatch>, step_rows: u
                 }
                 NodeKind::Sink(_) => {
                     watermarks.push(Watermarks::NONE);
-                    let output = job
-                        .outputs
-                        .iter()
-                        .position(|output| output.node == index)
-                        .expect("an output");
+                    let output = job.outputs.iter().position(|output| output.node == index).expect("an output");
                     results[output].extend(taken(&outputs, node.inputs[0].from, node.inputs[0].port));
                 }
             }
@@ -279,13 +243,7 @@ pub(super) fn run(job: &Job, tables: &HashMap<String, RecordBatch>, step_rows: u
 
 /// What a planner promises of an operator's output must hold: later operators read columns by their place and type.
 fn check_schema(operator: &str, promised: &SchemaRef, batch: &RecordBatch) {
-    let types = |schema: &SchemaRef| {
-        schema
-            .fields()
-            .iter()
-            .map(|f| f.data_type().clone())
-            .collect::<Vec<_>>()
-    };
+    let types = |schema: &SchemaRef| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
     assert_eq!(types(promised), types(&batch.schema()), "{operator}");
 }
 
@@ -308,17 +266,12 @@ fn taken(outputs: &Outputs, from: usize, port: u8) -> Vec<Delta> {
 }
 
 fn merged(watermarks: &[Watermarks], inputs: impl Iterator<Item = usize>) -> Watermarks {
-    inputs
-        .map(|input| watermarks[input])
-        .reduce(Watermarks::min)
-        .expect("an operator has inputs")
+    inputs.map(|input| watermarks[input]).reduce(Watermarks::min).expect("an operator has inputs")
 }
 
 fn read_all(source: &dyn Source) -> RecordBatch {
     let projection: Vec<_> = (0..source.schema().fields().len()).collect();
-    let mut reader = source
-        .open(&projection, &Places::new(), StopFlag::new())
-        .expect("a reader");
+    let mut reader = source.open(&projection, &Places::new(), StopFlag::new()).expect("a reader");
     let mut found = RecordBatch::new_empty(source.schema());
     loop {
         match reader.next().expect("an event") {

@@ -14,12 +14,7 @@ CREATE TABLE found WITH ('connector' = 'x');
 
 fn columns(sql: &str) -> Vec<String> {
     let job = job(TABLES, sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-    job.outputs[0]
-        .schema
-        .fields()
-        .iter()
-        .map(|field| field.name().clone())
-        .collect()
+    job.outputs[0].schema.fields().iter().map(|field| field.name().clone()).collect()
 }
 
 /// A column matches exactly first, else ignoring case; its output is called as the user wrote it.
@@ -35,44 +30,17 @@ fn names_ignore_case_and_keep_their_spelling() {
         ("SELECT bid.auction FROM Bid", &["auction"]),
         ("SELECT * FROM bid", &["auction", "dateTime", "Price", "info"]),
         ("SELECT \"from\", \"two words\" FROM \"select\"", &["from", "two words"]),
-        (
-            "SELECT FIRST, second, \"Second\" AS s FROM V",
-            &["FIRST", "second", "s"],
-        ),
-        (
-            "SELECT count(*), SUM(price), price + 1 FROM bid GROUP BY PRICE",
-            &["count(*)", "SUM(price)", "price + 1"],
-        ),
-        (
-            "SELECT auction + 1, auction + 1 FROM bid",
-            &["auction + 1", "auction + 1_2"],
-        ),
-        (
-            "SELECT auction, *, price FROM bid AS b",
-            &["auction", "auction_2", "dateTime", "Price", "info", "price"],
-        ),
-        (
-            "SELECT info.seller, info.\"where\".CITY AS c FROM bid",
-            &["seller", "c"],
-        ),
-        (
-            "WITH X AS (SELECT auction AS Aa FROM bid) SELECT aa, x.AA AS y FROM x",
-            &["aa", "y"],
-        ),
+        ("SELECT FIRST, second, \"Second\" AS s FROM V", &["FIRST", "second", "s"]),
+        ("SELECT count(*), SUM(price), price + 1 FROM bid GROUP BY PRICE", &["count(*)", "SUM(price)", "price + 1"]),
+        ("SELECT auction + 1, auction + 1 FROM bid", &["auction + 1", "auction + 1_2"]),
+        ("SELECT auction, *, price FROM bid AS b", &["auction", "auction_2", "dateTime", "Price", "info", "price"]),
+        ("SELECT info.seller, info.\"where\".CITY AS c FROM bid", &["seller", "c"]),
+        ("WITH X AS (SELECT auction AS Aa FROM bid) SELECT aa, x.AA AS y FROM x", &["aa", "y"]),
         ("SELECT auction AS Total FROM bid ORDER BY total", &["Total"]),
-        (
-            "SELECT auction % 2 AS Odd, count(*) AS n FROM bid GROUP BY odd HAVING N > 1",
-            &["Odd", "n"],
-        ),
-        (
-            "SELECT bid.info.SELLER, b2.x FROM bid CROSS JOIN UNNEST(ARRAY[1]) AS b2(x)",
-            &["SELLER", "x"],
-        ),
+        ("SELECT auction % 2 AS Odd, count(*) AS n FROM bid GROUP BY odd HAVING N > 1", &["Odd", "n"]),
+        ("SELECT bid.info.SELLER, b2.x FROM bid CROSS JOIN UNNEST(ARRAY[1]) AS b2(x)", &["SELLER", "x"]),
         ("SELECT Found FROM found", &["Found"]),
-        (
-            "SELECT array_transform(ARRAY[1, 2], x -> x + auction) AS l FROM bid",
-            &["l"],
-        ),
+        ("SELECT array_transform(ARRAY[1, 2], x -> x + auction) AS l FROM bid", &["l"]),
         ("SELECT E.Raw FROM bid.ERRORS AS e", &["Raw"]),
     ] {
         assert_eq!(columns(sql), expected, "{sql}");
@@ -83,54 +51,24 @@ fn names_ignore_case_and_keep_their_spelling() {
 #[test]
 fn unknown_names_are_placed_and_corrected() {
     for (sql, message) in [
-        (
-            "SELECT auction,\n  prise FROM bid",
-            "line 2, column 3: column `prise` is not known; did you mean `Price`?",
-        ),
-        (
-            "SELECT b.prce FROM bid b",
-            "line 1, column 8: column `b.prce` is not known; did you mean `Price`?",
-        ),
-        (
-            "SELECT \"datetime\" FROM bid",
-            "line 1, column 8: column `datetime` is not known; did you mean `dateTime`?",
-        ),
-        (
-            "SELECT 1 FROM bidd",
-            "line 1, column 15: table `bidd` is not known; did you mean `Bid`?",
-        ),
-        (
-            "SELECT 1 FROM \"bid\"",
-            "line 1, column 15: table `bid` is not known; did you mean `Bid`?",
-        ),
-        (
-            "SELECT summ(price) FROM bid",
-            "line 1, column 8: function `summ` is not known; did you mean `sum`?",
-        ),
-        (
-            "SELECT 1 FROM bid.eror",
-            "table `bid.eror` is not known; did you mean `Bid.errors`?",
-        ),
+        ("SELECT auction,\n  prise FROM bid", "line 2, column 3: column `prise` is not known; did you mean `Price`?"),
+        ("SELECT b.prce FROM bid b", "line 1, column 8: column `b.prce` is not known; did you mean `Price`?"),
+        ("SELECT \"datetime\" FROM bid", "line 1, column 8: column `datetime` is not known; did you mean `dateTime`?"),
+        ("SELECT 1 FROM bidd", "line 1, column 15: table `bidd` is not known; did you mean `Bid`?"),
+        ("SELECT 1 FROM \"bid\"", "line 1, column 15: table `bid` is not known; did you mean `Bid`?"),
+        ("SELECT summ(price) FROM bid", "line 1, column 8: function `summ` is not known; did you mean `sum`?"),
+        ("SELECT 1 FROM bid.eror", "table `bid.eror` is not known; did you mean `Bid.errors`?"),
         (
             "SELECT auction FROM bid GROUP BY auktion",
             "line 1, column 34: column `auktion` is not known; did you mean `auction`?",
         ),
-        (
-            "SELECT x.auction FROM bid",
-            "line 1, column 8: column `x.auction` is not known",
-        ),
+        ("SELECT x.auction FROM bid", "line 1, column 8: column `x.auction` is not known"),
         (
             "SELECT 1 FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(date_time), INTERVAL '1' DAY))",
             "line 1, column 50: column `date_time` is not known; did you mean `dateTime`?",
         ),
-        (
-            "WITH cte AS (SELECT 1 AS a) SELECT a FROM ctee",
-            "table `ctee` is not known; did you mean `cte`?",
-        ),
-        (
-            "INSERT INTO bod SELECT 1",
-            "line 1, column 13: table `bod` is not known; did you mean `Bid`?",
-        ),
+        ("WITH cte AS (SELECT 1 AS a) SELECT a FROM ctee", "table `ctee` is not known; did you mean `cte`?"),
+        ("INSERT INTO bod SELECT 1", "line 1, column 13: table `bod` is not known; did you mean `Bid`?"),
         (
             "INSERT INTO bid (auctoin) SELECT 1",
             "line 1, column 18: column `auctoin` is not known; did you mean `auction`?",
@@ -150,18 +88,10 @@ fn definitions_can_be_read_back() {
          WITH ('connector' = 'x', 'path' = 'it''s')",
     )
     .expect("it is created");
-    let name = |text: &str| {
-        ObjectName(vec![Name {
-            text: text.into(),
-            quoted: false,
-            location: Location::new(1, 1),
-        }])
-    };
+    let name = |text: &str| ObjectName(vec![Name { text: text.into(), quoted: false, location: Location::new(1, 1) }]);
     let rows = catalog.describe(&name("T")).expect("it is there");
-    let rows: Vec<_> = rows
-        .iter()
-        .map(|row| (row.name.as_str(), row.data_type.as_str(), row.extra.as_str(), row.key))
-        .collect();
+    let rows: Vec<_> =
+        rows.iter().map(|row| (row.name.as_str(), row.data_type.as_str(), row.extra.as_str(), row.key)).collect();
     assert_eq!(
         rows,
         [

@@ -87,10 +87,7 @@ fn explain_says_how_a_query_runs() {
         std::fs::write(path, &found).expect("the golden file is writable");
     }
     let expected = std::fs::read_to_string(path).expect("the golden file is there");
-    assert!(
-        found == expected,
-        "plans differ; look at them with EAGRE_BLESS=1 and `git diff`:\n{found}"
-    );
+    assert!(found == expected, "plans differ; look at them with EAGRE_BLESS=1 and `git diff`:\n{found}");
 }
 
 /// A table has one source node, whatever the number of statements, and they share its columns.
@@ -100,22 +97,12 @@ fn a_table_is_read_once() {
                INSERT INTO sink_changes SELECT auction, count(*) FROM bid GROUP BY auction;
                SELECT url FROM dear d, UNNEST(ARRAY[1]) AS u(url)";
     let job = job(TABLES, sql).expect("it plans");
-    let sources = job
-        .graph
-        .nodes
-        .iter()
-        .filter(|node| matches!(node.kind, NodeKind::Source(_)));
+    let sources = job.graph.nodes.iter().filter(|node| matches!(node.kind, NodeKind::Source(_)));
     assert_eq!(sources.count(), 1);
     assert_eq!(job.outputs.len(), 3);
-    assert_eq!(
-        job.outputs.iter().map(|output| output.statement).collect::<Vec<_>>(),
-        [1, 2, 3]
-    );
+    assert_eq!(job.outputs.iter().map(|output| output.statement).collect::<Vec<_>>(), [1, 2, 3]);
     for (index, node) in job.graph.nodes.iter().enumerate() {
-        assert!(
-            node.inputs.iter().all(|edge| edge.from < index),
-            "nodes are in topological order"
-        );
+        assert!(node.inputs.iter().all(|edge| edge.from < index), "nodes are in topological order");
     }
 }
 
@@ -127,35 +114,19 @@ fn identities_do_not_depend_on_other_statements() {
     let ids = |sql: &str| {
         let job = job(TABLES, sql).expect("it plans");
         let ids: Vec<_> = job.graph.nodes.iter().map(|node| node.id).collect();
-        assert_eq!(
-            ids.iter().collect::<HashSet<_>>().len(),
-            ids.len(),
-            "identities are unique"
-        );
-        let stateful = job
-            .graph
-            .nodes
-            .iter()
-            .filter(|node| !node.state_bound.is_empty() || node.inputs.is_empty());
-        stateful
-            .map(|node| (node.name().to_string(), node.id))
-            .collect::<Vec<_>>()
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "identities are unique");
+        let stateful = job.graph.nodes.iter().filter(|node| !node.state_bound.is_empty() || node.inputs.is_empty());
+        stateful.map(|node| (node.name().to_string(), node.id)).collect::<Vec<_>>()
     };
     let alone = ids(window);
-    let beside = ids(&format!(
-        "SELECT url, extra FROM bid; {window}; SELECT count(*) FROM lax"
-    ));
+    let beside = ids(&format!("SELECT url, extra FROM bid; {window}; SELECT count(*) FROM lax"));
     assert!(alone.iter().all(|id| beside.contains(id)), "{alone:?}\n{beside:?}");
     // Twice the same query has two states.
     let twice = ids(&format!("{window}; {window}"));
     assert!(alone.iter().all(|id| twice.contains(id)));
     // Another question has another state.
     let other = ids(&window.replace("'10'", "'20'"));
-    let same: Vec<_> = alone
-        .iter()
-        .filter(|id| other.contains(id))
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let same: Vec<_> = alone.iter().filter(|id| other.contains(id)).map(|(name, _)| name.as_str()).collect();
     assert_eq!(same, ["Source"]);
 }
 
@@ -167,17 +138,11 @@ fn notices_speak_of_unbounded_state() {
         job.notices.into_iter().map(|notice| notice.message).collect::<Vec<_>>()
     };
     let found = notices("SELECT channel, count(*) FROM bid GROUP BY channel");
-    assert!(
-        found.len() == 1 && found[0].contains("never freed") && found[0].contains("window"),
-        "{found:?}"
-    );
+    assert!(found.len() == 1 && found[0].contains("never freed") && found[0].contains("window"), "{found:?}");
     let found = notices(
         "SELECT count(*) FROM TABLE(TUMBLE(TABLE payment_raw, DESCRIPTOR(event_time), INTERVAL '1' HOUR)) GROUP BY window_end",
     );
-    assert!(
-        found[0].contains("WATERMARK FOR event_time AS event_time - INTERVAL '5' SECOND"),
-        "{found:?}"
-    );
+    assert!(found[0].contains("WATERMARK FOR event_time AS event_time - INTERVAL '5' SECOND"), "{found:?}");
     assert_eq!(notices("SELECT k, count(*) FROM done GROUP BY k"), Vec::<String>::new());
     assert_eq!(notices("SELECT count(*) FROM bid"), Vec::<String>::new());
 }

@@ -16,88 +16,37 @@ CREATE SINK only_written (k INT) WITH ('connector' = 'x');
 #[test]
 fn constructs_are_named_and_placed() {
     for (sql, message) in [
-        (
-            "SELECT 1 FROM a\n JOIN b ON a.k = b.k",
-            "line 2, column 7: a join is not supported",
-        ),
-        (
-            "SELECT 1 FROM a, b",
-            "line 1, column 18: a join of the tables in `FROM` is not supported",
-        ),
-        (
-            "SELECT 1 FROM a CROSS JOIN b",
-            "column 28: `CROSS JOIN` is not supported",
-        ),
-        (
-            "SELECT 1 FROM a LEFT JOIN b ON a.k = b.k",
-            "column 27: a join is not supported",
-        ),
-        (
-            "SELECT row_number() OVER (ORDER BY ts) FROM a",
-            "column 8: `OVER` is not supported",
-        ),
-        (
-            "SELECT k FROM a INTERSECT SELECT k FROM b",
-            "`INTERSECT` is not supported",
-        ),
+        ("SELECT 1 FROM a\n JOIN b ON a.k = b.k", "line 2, column 7: a join is not supported"),
+        ("SELECT 1 FROM a, b", "line 1, column 18: a join of the tables in `FROM` is not supported"),
+        ("SELECT 1 FROM a CROSS JOIN b", "column 28: `CROSS JOIN` is not supported"),
+        ("SELECT 1 FROM a LEFT JOIN b ON a.k = b.k", "column 27: a join is not supported"),
+        ("SELECT row_number() OVER (ORDER BY ts) FROM a", "column 8: `OVER` is not supported"),
+        ("SELECT k FROM a INTERSECT SELECT k FROM b", "`INTERSECT` is not supported"),
         ("SELECT k FROM a EXCEPT SELECT k FROM b", "`EXCEPT` is not supported"),
-        (
-            "SELECT k FROM a WHERE k IN (SELECT k FROM b)",
-            "a subquery in an expression is not supported",
-        ),
-        (
-            "SELECT (SELECT max(k) FROM b) FROM a",
-            "a subquery in an expression is not supported",
-        ),
-        (
-            "SELECT * FROM a TABLESAMPLE BERNOULLI (10)",
-            "`TABLESAMPLE` is not supported",
-        ),
-        (
-            "SELECT * FROM a FOR SYSTEM_TIME AS OF ts",
-            "`FOR SYSTEM_TIME` is not supported",
-        ),
+        ("SELECT k FROM a WHERE k IN (SELECT k FROM b)", "a subquery in an expression is not supported"),
+        ("SELECT (SELECT max(k) FROM b) FROM a", "a subquery in an expression is not supported"),
+        ("SELECT * FROM a TABLESAMPLE BERNOULLI (10)", "`TABLESAMPLE` is not supported"),
+        ("SELECT * FROM a FOR SYSTEM_TIME AS OF ts", "`FOR SYSTEM_TIME` is not supported"),
         (
             "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT * FROM r",
             "`WITH RECURSIVE` is not supported",
         ),
-        (
-            "SELECT * FROM (SELECT k FROM a ORDER BY k LIMIT 3)",
-            "`LIMIT` in a subquery is not supported",
-        ),
-        (
-            "SELECT k FROM a ORDER BY k",
-            "column 26: `ORDER BY` over an input that does not end is not supported",
-        ),
-        (
-            "SELECT k FROM a LIMIT 3",
-            "column 23: `LIMIT` over an input that does not end is not supported",
-        ),
-        (
-            "INSERT INTO sink (k) SELECT k FROM done LIMIT 3",
-            "column 47: `LIMIT` is not supported",
-        ),
+        ("SELECT * FROM (SELECT k FROM a ORDER BY k LIMIT 3)", "`LIMIT` in a subquery is not supported"),
+        ("SELECT k FROM a ORDER BY k", "column 26: `ORDER BY` over an input that does not end is not supported"),
+        ("SELECT k FROM a LIMIT 3", "column 23: `LIMIT` over an input that does not end is not supported"),
+        ("INSERT INTO sink (k) SELECT k FROM done LIMIT 3", "column 47: `LIMIT` is not supported"),
         ("SELECT DISTINCT ON (k) k, v FROM a", "`DISTINCT ON` is not supported"),
         (
             "SELECT * FROM TABLE(SESSION(TABLE a, DESCRIPTOR(ts), INTERVAL '5' MINUTE))",
             "column 21: `SESSION` windows is not supported",
         ),
-        (
-            "SELECT count(*) FROM a GROUP BY SESSION(ts, INTERVAL '5' MINUTE)",
-            "`SESSION` windows is not supported",
-        ),
-        (
-            "SELECT * FROM generate_series(1, 3)",
-            "the table function `generate_series` is not supported",
-        ),
+        ("SELECT count(*) FROM a GROUP BY SESSION(ts, INTERVAL '5' MINUTE)", "`SESSION` windows is not supported"),
+        ("SELECT * FROM generate_series(1, 3)", "the table function `generate_series` is not supported"),
         (
             "SELECT n, now() FROM (SELECT k, count(*) AS n FROM a GROUP BY k)",
             "`now()` over rows that can be taken back",
         ),
-        (
-            "SELECT random() FROM (SELECT DISTINCT k FROM a)",
-            "`random()` after an aggregation is not supported",
-        ),
+        ("SELECT random() FROM (SELECT DISTINCT k FROM a)", "`random()` after an aggregation is not supported"),
         (
             "SELECT median(n) FROM (SELECT k, count(*) AS n FROM a GROUP BY k)",
             "`median(n)` over rows that can be taken back",
@@ -116,10 +65,7 @@ fn windows_say_what_they_lack() {
             "SELECT count(*) FROM TABLE(TUMBLE(TABLE b, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start EMIT ON WINDOW CLOSE",
             "EMIT ON WINDOW CLOSE needs a watermark on `b`; add `WATERMARK FOR ts AS",
         ),
-        (
-            "SELECT k, count(*) FROM a GROUP BY k EMIT ON WINDOW CLOSE",
-            "EMIT ON WINDOW CLOSE needs a window",
-        ),
+        ("SELECT k, count(*) FROM a GROUP BY k EMIT ON WINDOW CLOSE", "EMIT ON WINDOW CLOSE needs a window"),
         (
             "SELECT k FROM a EMIT ON WINDOW CLOSE",
             "line 1, column 17: EMIT ON WINDOW CLOSE needs an aggregation by a window",
@@ -128,18 +74,9 @@ fn windows_say_what_they_lack() {
             "SELECT 1 FROM TABLE(TUMBLE(TABLE a, DESCRIPTOR(k), INTERVAL '10' SECOND))",
             "line 1, column 48: `DESCRIPTOR(k)` needs a TIMESTAMP column; `k` is INT",
         ),
-        (
-            "SELECT 1 FROM TABLE(TUMBLE(TABLE a, DESCRIPTOR(ts)))",
-            "`TUMBLE` needs its size; the form is `TUMBLE(",
-        ),
-        (
-            "SELECT 1 FROM TABLE(HOP(TABLE a, DESCRIPTOR(ts), INTERVAL '1' SECOND))",
-            "`HOP` needs its size",
-        ),
-        (
-            "SELECT 1 FROM TABLE(TUMBLE(TABLE a, ts + 1, INTERVAL '1' SECOND))",
-            "is no `DESCRIPTOR(column)`",
-        ),
+        ("SELECT 1 FROM TABLE(TUMBLE(TABLE a, DESCRIPTOR(ts)))", "`TUMBLE` needs its size; the form is `TUMBLE("),
+        ("SELECT 1 FROM TABLE(HOP(TABLE a, DESCRIPTOR(ts), INTERVAL '1' SECOND))", "`HOP` needs its size"),
+        ("SELECT 1 FROM TABLE(TUMBLE(TABLE a, ts + 1, INTERVAL '1' SECOND))", "is no `DESCRIPTOR(column)`"),
         (
             "SELECT 1 FROM TABLE(TUMBLE(DATA => TABLE a, TIMECOL => DESCRIPTOR(ts), SIZ => INTERVAL '1' SECOND))",
             "no argument `SIZ`, did you mean `SIZE`?",
@@ -149,18 +86,9 @@ fn windows_say_what_they_lack() {
             "the size of `TUMBLE` is given in months",
         ),
         ("SELECT 1 FROM TABLE(TUMBLE(TABLE a, DESCRIPTOR(ts), v))", "v"),
-        (
-            "SELECT 1 FROM TABLE(TUMBLE(TABLE a, DESCRIPTOR(ts), INTERVAL '0' SECOND))",
-            "size",
-        ),
-        (
-            "SELECT 1 FROM TABLE(CUMULATE(TABLE a, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '5' SECOND))",
-            "step",
-        ),
-        (
-            "SELECT TUMBLE_START(ts, INTERVAL '1' DAY) FROM a",
-            "`tumble_start` needs a `GROUP BY tumble(..)`",
-        ),
+        ("SELECT 1 FROM TABLE(TUMBLE(TABLE a, DESCRIPTOR(ts), INTERVAL '0' SECOND))", "size"),
+        ("SELECT 1 FROM TABLE(CUMULATE(TABLE a, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '5' SECOND))", "step"),
+        ("SELECT TUMBLE_START(ts, INTERVAL '1' DAY) FROM a", "`tumble_start` needs a `GROUP BY tumble(..)`"),
         (
             "SELECT TUMBLE_START(ts, INTERVAL '2' DAY) FROM a GROUP BY TUMBLE(ts, INTERVAL '1' DAY)",
             "`TUMBLE_START` needs the arguments of the window in `GROUP BY`",
@@ -174,10 +102,7 @@ fn windows_say_what_they_lack() {
 #[test]
 fn inserts_are_checked() {
     for (sql, message) in [
-        (
-            "INSERT INTO sink SELECT k, v FROM a",
-            "`sink` takes 3 columns (k, v, at), but the query gives 2",
-        ),
+        ("INSERT INTO sink SELECT k, v FROM a", "`sink` takes 3 columns (k, v, at), but the query gives 2"),
         (
             "INSERT INTO sink (k, v) SELECT k, name FROM a",
             "column `v` of `sink` is BIGINT, but the query gives STRING (`name`)",
@@ -186,31 +111,16 @@ fn inserts_are_checked() {
             "INSERT INTO sink (doubled) SELECT v FROM a",
             "column 19: column `doubled` of `sink` is computed from other columns",
         ),
-        (
-            "INSERT INTO sink (k, k) SELECT k, k FROM a",
-            "column `k` is given twice",
-        ),
-        (
-            "INSERT INTO strict (v) SELECT v FROM a",
-            "column `k` of `strict` is NOT NULL and needs a value",
-        ),
+        ("INSERT INTO sink (k, k) SELECT k, k FROM a", "column `k` is given twice"),
+        ("INSERT INTO strict (v) SELECT v FROM a", "column `k` of `strict` is NOT NULL and needs a value"),
         (
             "INSERT INTO sink (k, v) SELECT k, count(*) FROM a GROUP BY k",
             "`sink` (test) takes appended rows only, but rows of this query can be taken back: a `GROUP BY` without a window",
         ),
         ("INSERT INTO w SELECT 1", "`w` is a view and cannot be written"),
-        (
-            "INSERT INTO a.late SELECT 1",
-            "`a.late` is made by the engine and cannot be written",
-        ),
-        (
-            "INSERT INTO only_read SELECT 1",
-            "`only_read` is a source and cannot be written",
-        ),
-        (
-            "SELECT * FROM only_written",
-            "`only_written` is a sink and cannot be read",
-        ),
+        ("INSERT INTO a.late SELECT 1", "`a.late` is made by the engine and cannot be written"),
+        ("INSERT INTO only_read SELECT 1", "`only_read` is a source and cannot be written"),
+        ("SELECT * FROM only_written", "`only_written` is a sink and cannot be read"),
     ] {
         let error = refused(TABLES, sql);
         assert!(error.contains(message), "{sql}\n{error}");
@@ -227,60 +137,24 @@ fn inserts_are_checked() {
 #[test]
 fn definitions_are_checked() {
     for (sql, message) in [
-        (
-            "CREATE TABLE t (at INT, WATERMARK FOR ats AS ats)",
-            "column `ats` is not known; did you mean `at`?",
-        ),
-        (
-            "CREATE TABLE t (a INT, WATERMARK FOR a AS a)",
-            "`WATERMARK FOR a` needs a TIMESTAMP column; `a` is INT",
-        ),
-        (
-            "CREATE TABLE t (ts TIMESTAMP(3), WATERMARK FOR ts AS 5)",
-            "the watermark `5` is BIGINT, not a TIMESTAMP",
-        ),
+        ("CREATE TABLE t (at INT, WATERMARK FOR ats AS ats)", "column `ats` is not known; did you mean `at`?"),
+        ("CREATE TABLE t (a INT, WATERMARK FOR a AS a)", "`WATERMARK FOR a` needs a TIMESTAMP column; `a` is INT"),
+        ("CREATE TABLE t (ts TIMESTAMP(3), WATERMARK FOR ts AS 5)", "the watermark `5` is BIGINT, not a TIMESTAMP"),
         ("CREATE TABLE t (a INT, b AS c + 1)", "column `c` is not known"),
         ("CREATE TABLE t (a INT, b AS sum(a))", "`sum(a)` aggregates rows"),
         ("CREATE TABLE t (a INT, A STRING)", "column `A` is given twice"),
-        (
-            "CREATE TABLE t (a INT); CREATE TABLE T (b INT)",
-            "table `T` exists already",
-        ),
-        (
-            "CREATE TABLE t (a INT); CREATE VIEW t AS SELECT 1",
-            "table `t` exists already",
-        ),
-        (
-            "CREATE VIEW v (a, b) AS SELECT 1",
-            "view `v` names 2 columns, but its query has 1",
-        ),
+        ("CREATE TABLE t (a INT); CREATE TABLE T (b INT)", "table `T` exists already"),
+        ("CREATE TABLE t (a INT); CREATE VIEW t AS SELECT 1", "table `t` exists already"),
+        ("CREATE VIEW v (a, b) AS SELECT 1", "view `v` names 2 columns, but its query has 1"),
         ("CREATE VIEW v AS SELECT x FROM nothing", "table `nothing` is not known"),
-        (
-            "CREATE FUNCTION f(a INT) RETURNS INT AS 'b + 1'",
-            "column `b` is not known",
-        ),
-        (
-            "CREATE FUNCTION sum(a INT) RETURNS INT AS 'a'",
-            "function `sum` exists already",
-        ),
-        (
-            "CREATE TABLE t (a INT) WITH ('allowed-lateness' = 'soon')",
-            "option `allowed-lateness` cannot be 'soon'",
-        ),
-        (
-            "CREATE TABLE t (a INT) WITH ('bad-rows' = 'maybe')",
-            "option `bad-rows` cannot be 'maybe'",
-        ),
+        ("CREATE FUNCTION f(a INT) RETURNS INT AS 'b + 1'", "column `b` is not known"),
+        ("CREATE FUNCTION sum(a INT) RETURNS INT AS 'a'", "function `sum` exists already"),
+        ("CREATE TABLE t (a INT) WITH ('allowed-lateness' = 'soon')", "option `allowed-lateness` cannot be 'soon'"),
+        ("CREATE TABLE t (a INT) WITH ('bad-rows' = 'maybe')", "option `bad-rows` cannot be 'maybe'"),
         ("DROP TABLE t", "table `t` is not known"),
-        (
-            "CREATE TABLE t (a INT); CREATE VIEW v AS SELECT a FROM t; DROP VIEW t",
-            "table `t` is not known",
-        ),
+        ("CREATE TABLE t (a INT); CREATE VIEW v AS SELECT a FROM t; DROP VIEW t", "table `t` is not known"),
     ] {
-        let error = catalog(sql)
-            .err()
-            .unwrap_or_else(|| panic!("created: {sql}"))
-            .to_string();
+        let error = catalog(sql).err().unwrap_or_else(|| panic!("created: {sql}")).to_string();
         assert!(error.contains(message), "{sql}\n{error}");
     }
     catalog("CREATE TABLE t (a INT); CREATE TABLE IF NOT EXISTS t (b INT); CREATE OR REPLACE TABLE t (c INT); DROP TABLE IF EXISTS x")
