@@ -69,7 +69,7 @@ impl Schedule {
 
     /// Calm ones that differ from row by row, then crashes within the first `steps` steps. `rows_max`: fixed, or random.
     pub(crate) fn others(random: &mut Random, rows_max: Option<u64>, steps: u64) -> Vec<Self> {
-        let mut rows = |random: &mut Random| rows_max.unwrap_or_else(|| random.between(1, 12));
+        let rows = |random: &mut Random| rows_max.unwrap_or_else(|| random.between(1, 12));
         let mut schedules =
             vec![Self::calm(3, rows_max.unwrap_or(1)), Self::calm(1, rows(random)), Self::calm(3, rows(random))];
         for (before, after) in [(1, 3), (3, 2)] {

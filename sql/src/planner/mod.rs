@@ -191,8 +191,68 @@ pub fn plan(catalog: &Catalog, statements: &[PlannedStatement<'_>], options: &Pl
         let output = lower_statement(&mut lowering, index, statement, planned);
         outputs[index] = Some(output.map_err(|error| located(error, statement))?);
     }
-    let outputs = outputs.into_iter().flatten().collect();
-    Ok(Job { graph: lowering.graph, outputs, notices: lowering.notices })
+    let mut job =
+        Job { outputs: outputs.into_iter().flatten().collect(), graph: lowering.graph, notices: lowering.notices };
+    merge_sinks(&mut job);
+    Ok(job)
+}
+
+/// Several `INSERT`s into one table write through one sink: a sink stages files under names of its own, and two of a kind would clear
+/// away each other's.
+fn merge_sinks(job: &mut Job) {
+    let mut by_table: Vec<(String, Vec<NodeIndex>)> = vec![];
+    for (index, node) in job.graph.nodes.iter().enumerate() {
+        let NodeKind::Sink(sink) = &node.kind else { continue };
+        match by_table.iter_mut().find(|(table, _)| *table == sink.table) {
+            Some((_, sinks)) if sink.table != RESULTS_TABLE => sinks.push(index),
+            _ => by_table.push((sink.table.clone(), vec![index])),
+        }
+    }
+    by_table.retain(|(_, sinks)| sinks.len() > 1);
+    if by_table.is_empty() {
+        return;
+    }
+    let doubled: Vec<NodeIndex> = by_table.iter().flat_map(|(_, sinks)| sinks.iter().copied()).collect();
+    // Sinks have no consumers, so the other nodes only move up.
+    let old = std::mem::take(&mut job.graph.nodes);
+    let mut moved = vec![0; old.len()];
+    let mut taken = vec![];
+    for (index, mut node) in old.into_iter().enumerate() {
+        node.inputs.iter_mut().for_each(|edge| edge.from = moved[edge.from]);
+        if doubled.contains(&index) {
+            taken.push((index, node));
+        } else {
+            moved[index] = job.graph.nodes.len();
+            job.graph.nodes.push(node);
+        }
+    }
+    for (_, sinks) in by_table {
+        let of_table = taken.iter().filter(|(index, _)| sinks.contains(index)).map(|(_, node)| node.clone());
+        let mut nodes: Vec<Node> = of_table.collect();
+        let inputs: Vec<Edge> = nodes.iter().flat_map(|node| node.inputs.clone()).collect();
+        let changelog = nodes.iter().map(|node| node.output.changelog).max().unwrap_or(ChangelogMode::AppendOnly);
+        let mut sink = nodes.swap_remove(0);
+        sink.output = EdgeInfo { changelog, key: None, ..sink.output };
+        let union = Node {
+            id: OperatorId(sink.id.0.rotate_left(17) ^ sinks.len() as u64),
+            kind: NodeKind::Union,
+            inputs,
+            output: sink.output.clone(),
+            detail: String::new(),
+            state_bound: String::new(),
+            statement: sink.statement.clone(),
+        };
+        let from = job.graph.nodes.len();
+        job.graph.nodes.push(union);
+        sink.inputs = vec![Edge { from, port: eagre_engine::operator::PORT_MAIN, route: Route::Forward }];
+        for index in sinks {
+            moved[index] = from + 1;
+        }
+        job.graph.nodes.push(sink);
+    }
+    for output in &mut job.outputs {
+        output.node = moved[output.node];
+    }
 }
 
 /// A statement's optimised plan.
