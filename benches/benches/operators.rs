@@ -102,11 +102,13 @@ impl Pair {
     }
 }
 
+type MakePair = fn() -> Pair;
+
 fn aggregates(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("count+sum+max, 10 k keys");
     let rows: Vec<Delta> = (0..BATCHES).map(|index| batch((index * BATCH_ROWS) as u64, BATCH_ROWS)).collect();
     group.throughput(Throughput::Elements((BATCHES * BATCH_ROWS) as u64)).sample_size(20);
-    let forms: [(&str, fn() -> Pair); 3] = [
+    let forms: [(&str, MakePair); 3] = [
         ("tumble 1 s", || Pair::windows(WindowKind::Tumble { size_ms: 1_000 })),
         ("hop 200 ms / 1 s", || Pair::windows(WindowKind::Hop { slide_ms: 200, size_ms: 1_000 })),
         ("updating group by", Pair::groups),

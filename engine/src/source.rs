@@ -72,6 +72,7 @@ pub trait SourceReader: Send {
 
 /// What a reader has to say.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "moves once for thousands of rows; a box each would cost more")]
 pub enum SourceEvent {
     /// These partitions exist and will be read; until a partition has given a watermark or ended it holds the table's watermark
     /// back. A reader announces all partitions that it knows before its first batch.

@@ -236,12 +236,14 @@ const STATEMENTS: &[Statement] = &[
     ),
 ];
 
+type Test = fn() -> Result<(), String>;
+
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = STATEMENTS
         .iter()
         .map(|statement| Trial::test(format!("bad_input::{}", statement.name), move || Ok(refused(statement)?)))
         .collect();
-    let others: [(&str, fn() -> Result<(), String>); 19] = [
+    let others: [(&str, Test); 19] = [
         ("broken_lines_are_set_aside", broken_lines),
         ("missing_statement_file", missing_statement_file),
         ("missing_config_file", missing_config_file),

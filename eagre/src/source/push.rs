@@ -116,10 +116,10 @@ impl InputHandle {
                 crossbeam_channel::TrySendError::Full(pushed) => pushed,
                 crossbeam_channel::TrySendError::Disconnected(_) => return Err(ended()),
             };
-            tokio::task::spawn_blocking(move || sender.send(pushed))
-                .await
-                .map_err(|_| ended())?
-                .map_err(|_| ended())?;
+            let sent = tokio::task::spawn_blocking(move || sender.send(pushed).is_ok()).await;
+            if !sent.unwrap_or(false) {
+                return Err(ended());
+            }
         }
         done.await.map_err(|_| ended())
     }

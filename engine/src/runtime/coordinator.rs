@@ -92,7 +92,7 @@ impl Coordinator {
         let mut threads = Vec::new();
 
         // State first: a checkpoint that cannot be used must be told before any source is touched.
-        let mut operators = restore_operators(&graph, config.shards, restore.as_ref())?;
+        let operators = restore_operators(&graph, config.shards, restore.as_ref())?;
 
         let (parts, part_receiver) = unbounded();
         let parts = store.as_ref().map(|_| parts);
@@ -181,7 +181,7 @@ impl Coordinator {
             inboxes.push(inbox);
         }
         let mut shards = Vec::new();
-        for index in 0..config.shards {
+        for (index, operators) in operators.into_iter().enumerate() {
             let links = Links {
                 peers: peers.clone(),
                 sinks: sinks.clone(),
@@ -190,7 +190,7 @@ impl Coordinator {
                 clock: Arc::clone(&clock),
                 metrics: Arc::clone(&metrics),
             };
-            shards.push(Shard::new(&graph, index, config.shards, std::mem::take(&mut operators[index]), done, links));
+            shards.push(Shard::new(&graph, index, config.shards, operators, done, links));
         }
         let shards = if config.shards == 1 {
             Shards::One(Box::new(shards.pop().expect("there is one")))

@@ -18,6 +18,7 @@ use crate::source::{BadRow, PartitionId, Place, Places, SourceBatch, SourceEvent
 use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, event_times_ms};
 
 /// What a reader thread sends.
+#[expect(clippy::large_enum_variant, reason = "moves once for thousands of rows; a box each would cost more")]
 pub(crate) enum ReaderMessage {
     Event(SourceEvent),
     Failed(EngineError),
@@ -281,7 +282,7 @@ impl Input {
     ) -> Result<bool> {
         let mut bytes = u64::MAX;
         loop {
-            let Some(position) = self.queue.iter().position(|queued| &*queued.batch.partition == taken.partition)
+            let Some(position) = self.queue.iter().position(|queued| *queued.batch.partition == *taken.partition)
             else {
                 return Ok(*rows_left == 0 && !taken.to_batch_end);
             };

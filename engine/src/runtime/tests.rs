@@ -2,6 +2,8 @@
 //!
 //! What must hold: the answer is that of the input, not of how it was cut, divided or interrupted.
 
+#![allow(clippy::disallowed_methods, reason = "the macro `json!` unwraps what cannot fail")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -203,11 +205,14 @@ impl Operator for RunningSum {
     }
 }
 
+/// A row as JSON, and the step that emitted it.
+type StepRow = (u64, String);
+
 /// What a committing sink shows, and what it has staged.
 #[derive(Clone, Default)]
 struct Published {
     staged: Arc<Mutex<Vec<(u64, String)>>>,
-    shown: Arc<Mutex<BTreeMap<u64, Vec<(u64, String)>>>>,
+    shown: Arc<Mutex<BTreeMap<u64, Vec<StepRow>>>>,
     all: Arc<Mutex<Vec<(u64, String)>>>,
 }
 

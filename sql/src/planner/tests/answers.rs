@@ -257,10 +257,13 @@ fn inserts_fit_their_table() {
                INSERT INTO out (d, a) SELECT v, 7 FROM plain WHERE v < 1";
     let job = super::harness::job_of(&ddl, sql);
     let results = run(&job, &tables(), 1000);
-    let expected = ["1 | x | 1970-01-02T00:00:00 | 2.000000000e0", "NULL | y | NULL | 5.000000000e-1"];
-    assert_eq!(materialised(&results[0]), expected);
-    assert!(materialised(&results[1]).iter().all(|row| row == "7 | NULL | NULL | 0.000000000e0"));
-    assert!(!results[1].is_empty());
+    // Both write through one sink.
+    assert_eq!(job.outputs[0].node, job.outputs[1].node);
+    let (values, selected): (Vec<_>, Vec<_>) =
+        materialised(&results[0]).into_iter().partition(|row| !row.starts_with("7 | "));
+    assert_eq!(values, ["1 | x | 1970-01-02T00:00:00 | 2.000000000e0", "NULL | y | NULL | 5.000000000e-1"]);
+    assert!(selected.iter().all(|row| row == "7 | NULL | NULL | 0.000000000e0"));
+    assert!(!selected.is_empty());
     for output in &job.outputs {
         let names: Vec<_> = output.schema.fields().iter().map(|field| field.name().as_str()).collect();
         assert_eq!(names, ["a", "b", "c", "d"]);
