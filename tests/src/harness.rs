@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use eagre::{QueryResult, Session};
+use eagre::Session;
 use eagre_engine::checkpoint::MemoryStore;
 use eagre_engine::runtime::Summary;
 
@@ -91,16 +91,23 @@ impl Schedule {
 
 /// Runs `sql`, which holds one query, on a scene.
 pub(crate) fn run(schedule: &Schedule, scene: Scene<'_>, sql: &str) -> eagre::Result<Answer> {
+    let mut answers = run_all(schedule, scene, sql)?;
+    assert!(answers.len() == 1, "`{sql}` gives {} results, one is needed", answers.len());
+    Ok(answers.remove(0))
+}
+
+/// Runs `sql`, whose queries become one pipeline, on a scene: the answer of each query.
+pub(crate) fn run_all(schedule: &Schedule, scene: Scene<'_>, sql: &str) -> eagre::Result<Vec<Answer>> {
     if schedule.crashes.is_empty() {
         return attempt(schedule, schedule.shards, None, None, scene, sql);
     }
     let store = MemoryStore::new();
     let mut shards = schedule.shards;
     for crash in &schedule.crashes {
-        let answer = attempt(schedule, shards, Some(&store), Some(crash.after_step), scene, sql)?;
-        if answer.summary.as_ref().is_none_or(|summary| summary.finished) {
+        let answers = attempt(schedule, shards, Some(&store), Some(crash.after_step), scene, sql)?;
+        if answers.iter().all(|answer| answer.summary.as_ref().is_none_or(|summary| summary.finished)) {
             // The input ended before the crash.
-            return Ok(answer);
+            return Ok(answers);
         }
         shards = crash.shards;
     }
@@ -114,7 +121,7 @@ fn attempt(
     abort_after_step: Option<u64>,
     scene: Scene<'_>,
     sql: &str,
-) -> eagre::Result<Answer> {
+) -> eagre::Result<Vec<Answer>> {
     let mut builder = Session::builder()
         .set("eagre.shards", shards.to_string())
         .set("eagre.step.rows_max", schedule.rows_max.to_string())
@@ -129,22 +136,24 @@ fn attempt(
     }
     let session = builder.build()?;
     scene(&session)?;
-    let mut execution = session.execute(sql)?;
-    let Some(mut job) = execution.job.take() else {
-        let batch = execution
-            .tables
-            .pop()
-            .unwrap_or_else(|| RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())));
-        return Ok(Answer { schema: batch.schema(), batches: vec![batch], summary: None });
+    let execution = session.execute(sql)?;
+    let Some(mut job) = execution.job else {
+        let answer = |batch: RecordBatch| Answer { schema: batch.schema(), batches: vec![batch], summary: None };
+        return Ok(execution.tables.into_iter().map(answer).collect());
     };
-    let mut results = job.take_results();
-    assert!(results.len() == 1, "`{sql}` gives {} results, one is needed", results.len());
-    let result: QueryResult = results.remove(0);
-    let schema = Arc::clone(result.schema());
-    let batches = result.collect_blocking();
+    // An unread result holds the pipeline back: all are read at once.
+    let readers: Vec<_> = job
+        .take_results()
+        .into_iter()
+        .map(|result| (Arc::clone(result.schema()), std::thread::spawn(move || result.collect_blocking())))
+        .collect();
     // Of two errors that of the pipeline is the cause.
     let summary = job.wait_blocking()?;
-    Ok(Answer { schema, batches: batches?, summary: Some(summary) })
+    let answer = |(schema, reader): (SchemaRef, std::thread::JoinHandle<eagre::Result<Vec<RecordBatch>>>)| {
+        let batches = reader.join().expect("no panic while reading")?;
+        Ok(Answer { schema, batches, summary: Some(summary.clone()) })
+    };
+    readers.into_iter().map(answer).collect()
 }
 
 /// A run of the other sort of input, that does not end: what came out once all `rows` of it were taken and worked on.

@@ -12,7 +12,7 @@ use arrow::array::{
     ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringViewArray,
     TimestampMillisecondArray,
 };
-use arrow::compute::{sort_to_indices, take};
+use arrow::compute::{filter_record_batch, sort_to_indices, take};
 use arrow::datatypes::{Field, Schema};
 use eagre::Session;
 use eagre_sql::catalog::{Catalog, NoProviders, TableDefinition};
@@ -26,7 +26,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 
-use crate::harness::{Answer, Crash, Schedule, run, seed};
+use crate::harness::{Answer, Crash, Schedule, run, run_all, seed};
 use crate::source::TestSource;
 use crate::value;
 
@@ -49,6 +49,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     }
     trials.push(trial("order_within_the_delay_does_not_show", order, 1));
     trials.push(trial("insert_then_retract_leaves_nothing", retraction, 1));
+    trials.push(trial("allowed_lateness_corrects_what_was_said", lateness, 1));
+    trials.push(trial("every_row_counts_or_is_told_late", told_late, 1));
+    trials.push(trial("every_window_of_a_row_counts_or_is_told_missed", told_missed, 1));
     trials
 }
 
@@ -129,6 +132,7 @@ fn rows(events: &[Event]) -> RecordBatch {
         .collect();
     let decimals: Decimal128Array = events.iter().map(|event| event.m).collect();
     let columns: Vec<(&str, ArrayRef)> = vec![
+        ("id", Arc::new((0..events.len() as i64).collect::<Int64Array>())),
         ("ts", Arc::new(times)),
         ("k", Arc::new(events.iter().map(|event| event.k).collect::<StringViewArray>())),
         ("g", Arc::new(events.iter().map(|event| event.g).collect::<Int32Array>())),
@@ -343,8 +347,18 @@ impl Chances {
 // ---------------------------------------------------------------- laws
 
 fn definition(rows: &RecordBatch) -> TableDefinition {
+    delayed(rows, DELAY_MS)
+}
+
+fn delayed(rows: &RecordBatch, delay_ms: i64) -> TableDefinition {
     let table = TableDefinition::from_schema("t", &rows.schema());
-    table.with_watermark("ts", Some(&format!("ts - INTERVAL '{DELAY_MS} milliseconds'"))).expect("a watermark")
+    table.with_watermark("ts", Some(&format!("ts - INTERVAL '{delay_ms} milliseconds'"))).expect("a watermark")
+}
+
+fn with_option(mut table: TableDefinition, key: &str, value: &str) -> TableDefinition {
+    let (key, value, at) = (key.to_owned(), value.to_owned(), Location::new(1, 1));
+    table.options.push(TableOption { key, value, key_location: at, value_location: at });
+    table
 }
 
 fn streamed(schedule: &Schedule, rows: &RecordBatch, batch_rows: usize, query: &str) -> Result<Answer, String> {
@@ -387,7 +401,7 @@ fn groups(part: u64) -> Result<(), String> {
 fn order(part: u64) -> Result<(), String> {
     check(part, (vec(event(), 0..120), windowed_query(), chances()), |(events, query, chances)| {
         let arrived = rows(&events);
-        let order = sort_to_indices(arrived.column(0), None, None).map_err(|error| error.to_string())?;
+        let order = sort_to_indices(&arrived["ts"], None, None).map_err(|error| error.to_string())?;
         let columns = arrived.columns().iter().map(|column| take(column, &order, None).expect("indices of this batch"));
         let sorted = RecordBatch::try_new(arrived.schema(), columns.collect()).expect("one length");
         let [_, schedule, crashing] = chances.schedules(events.len());
@@ -428,13 +442,11 @@ fn retraction(part: u64) -> Result<(), String> {
         let kept = RecordBatch::try_new(batch.schema(), columns.collect()).expect("one length");
 
         let table = |changes: bool| {
-            let mut table = TableDefinition::from_schema("t", &batch.schema());
-            let at = Location::new(1, 1);
-            for (key, value) in [("connector", "push"), ("changelog.mode", "retract")].into_iter().filter(|_| changes) {
-                let (key, value) = (key.to_owned(), value.to_owned());
-                table.options.push(TableOption { key, value, key_location: at, value_location: at });
+            let table = TableDefinition::from_schema("t", &batch.schema());
+            match changes {
+                true => with_option(with_option(table, "connector", "push"), "changelog.mode", "retract"),
+                false => table,
             }
-            table
         };
         let [_, calm, crashing] = chances.schedules(changes.len());
         let plain =
@@ -451,6 +463,80 @@ fn retraction(part: u64) -> Result<(), String> {
             let compared =
                 value::compare(&value::rows(&expected.batches), &value::rows(&answer.batches), false, TOLERANCE);
             compared.map_err(|error| format!("{schedule}: {error}{query}"))?;
+        }
+        Ok(())
+    })
+}
+
+/// However late rows come: where they may correct the answer, it ends as if they had come in time.
+fn lateness(part: u64) -> Result<(), String> {
+    check(part, (vec(event(), 0..120), windowed_query(), chances()), |(events, query, chances)| {
+        let rows = rows(&events);
+        let expected = value::rows(&[batch_answer(&rows, &query.0)?]);
+        let table = with_option(delayed(&rows, 0), "allowed-lateness", "365 d");
+        for schedule in chances.schedules(events.len()) {
+            let source = TestSource::new(&rows, None, chances.batch_rows, true);
+            let scene = |session: &Session| session.register_source(table.clone(), Arc::new(source.clone()));
+            let answer =
+                run(&schedule, &scene, &query.0).map_err(|error| format!("{schedule}: {error}\n{}", query.0))?;
+            let compared = value::compare(&expected, &value::rows(&answer.batches), false, TOLERANCE);
+            compared.map_err(|error| format!("{schedule}: {error}{}", query.0))?;
+        }
+        Ok(())
+    })
+}
+
+/// Whatever the cuts made late: the answer is that of the other rows, and the late ones are named.
+fn told_late(part: u64) -> Result<(), String> {
+    let query = "SELECT window_start, k, COUNT(*) AS n, SUM(id) AS ids FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '2' SECOND)) \
+                 GROUP BY window_start, window_end, k";
+    check(part, (vec(event(), 0..120), 0i64..2_000, chances()), |(events, delay_ms, chances)| {
+        let rows = rows(&events);
+        for schedule in chances.schedules(events.len()) {
+            let source = TestSource::new(&rows, None, chances.batch_rows, true);
+            let scene = |session: &Session| session.register_source(delayed(&rows, delay_ms), Arc::new(source.clone()));
+            let answers = run_all(&schedule, &scene, &format!("{query}; SELECT \"row\" FROM t.late"));
+            let answers = answers.map_err(|error| format!("{schedule}: {error}"))?;
+            let mut in_time = vec![true; events.len()];
+            for row in value::rows(&answers[1].batches) {
+                let row: serde_json::Value =
+                    serde_json::from_str(&row[0].to_string()).map_err(|error| error.to_string())?;
+                let id = row["id"].as_u64().ok_or_else(|| format!("a late row without its columns: {row}"))? as usize;
+                if !std::mem::replace(&mut in_time[id], false) {
+                    return Err(format!("{schedule}: row {id} is told late twice"));
+                }
+            }
+            let told = events.iter().zip(&in_time).all(|(event, in_time)| event.has_time || !in_time);
+            if !told {
+                return Err(format!("{schedule}: a row without a time is neither counted nor told"));
+            }
+            let kept = filter_record_batch(&rows, &BooleanArray::from(in_time)).map_err(|error| error.to_string())?;
+            let expected = value::rows(&[batch_answer(&kept, query)?]);
+            let compared = value::compare(&expected, &value::rows(&answers[0].batches), false, TOLERANCE);
+            compared.map_err(|error| format!("{schedule}, delay {delay_ms} ms: {error}"))?;
+        }
+        Ok(())
+    })
+}
+
+/// Of a row in several windows some may be closed: the others count it.
+fn told_missed(part: u64) -> Result<(), String> {
+    let query = "SELECT SUM(n) FROM (SELECT COUNT(*) AS n FROM TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '4' SECOND)) \
+                 GROUP BY window_start, window_end) AS w; SELECT SUM(windows_missed) FROM t.late";
+    check(part, (vec(event(), 0..120), 0i64..2_000, chances()), |(events, delay_ms, chances)| {
+        let rows = rows(&events);
+        let windows = 4.0 * events.iter().filter(|event| event.has_time).count() as f64;
+        for schedule in chances.schedules(events.len()) {
+            let source = TestSource::new(&rows, None, chances.batch_rows, true);
+            let scene = |session: &Session| session.register_source(delayed(&rows, delay_ms), Arc::new(source.clone()));
+            let answers = run_all(&schedule, &scene, query).map_err(|error| format!("{schedule}: {error}"))?;
+            let sum = |answer: &Answer| value::rows(&answer.batches)[0][0].as_f64().unwrap_or(0.0);
+            let (counted, missed) = (sum(&answers[0]), sum(&answers[1]));
+            if counted + missed != windows {
+                return Err(format!(
+                    "{schedule}, delay {delay_ms} ms: {counted} counted and {missed} missed of {windows}"
+                ));
+            }
         }
         Ok(())
     })

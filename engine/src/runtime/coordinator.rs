@@ -24,6 +24,9 @@ use crate::operator::{Operator, StateChunk, StateReader};
 use crate::source::StopFlag;
 use crate::time::{EventTimeMs, WATERMARK_MIN, Watermarks};
 
+/// How many steps may wait for a sink. Enough that small steps do not wait for its thread to wake up each time.
+const SINK_QUEUE_STEPS: usize = 64;
+
 /// The longest wait without looking around.
 const WAIT_MS_MAX: i64 = 1_000;
 
@@ -107,7 +110,7 @@ impl Coordinator {
                 sink.recover(manifest.and_then(|manifest| manifest.sinks.get(&node.id.to_string())))?;
             }
             // A full queue holds the steps back: the sink decides the pace.
-            let (sender, inbox) = bounded(4 * config.shards.max(1));
+            let (sender, inbox) = bounded(SINK_QUEUE_STEPS * config.shards);
             let thread = SinkThread {
                 sink,
                 index: sinks.len(),
