@@ -205,7 +205,7 @@ pub fn late_schema() -> SchemaRef {
         Field::new("statement", DataType::Utf8, false),
         Field::new("operator", DataType::Utf8, false),
         Field::new("event_time", time(), true),
-        Field::new("watermark", time(), false),
+        Field::new("watermark", time(), true),
         Field::new("windows_missed", DataType::UInt32, false),
         Field::new("row", DataType::Utf8, false),
     ]))

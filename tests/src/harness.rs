@@ -73,17 +73,15 @@ impl Schedule {
         let mut schedules =
             vec![Self::calm(3, rows_max.unwrap_or(1)), Self::calm(1, rows(random)), Self::calm(3, rows(random))];
         for (before, after) in [(1, 3), (3, 2)] {
-            let first = random.between(1, steps.max(1));
+            // `steps` is of a run with the fixed size, or row by row: larger steps are fewer, and a crash after the last one is none.
+            let size = if before == 1 { rows_max.unwrap_or(1) } else { rows(random) };
+            let last = if rows_max.is_some() { steps } else { steps.div_ceil(size) };
+            let first = random.between(1, last.max(1));
             let mut crashes = vec![Crash { after_step: first, shards: after }];
             if random.between(0, 1) == 1 {
                 crashes.push(Crash { after_step: first + random.between(0, 3), shards: before });
             }
-            schedules.push(Self {
-                shards: before,
-                rows_max: if before == 1 { rows_max.unwrap_or(1) } else { rows(random) },
-                crashes,
-                checkpoint_steps: random.between(1, 3),
-            });
+            schedules.push(Self { shards: before, rows_max: size, crashes, checkpoint_steps: random.between(1, 3) });
         }
         schedules
     }

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, StringArray, TimestampMillisecondArray, UInt32Array};
+use arrow::array::{StringArray, TimestampMillisecondArray, UInt32Array};
 use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, Select, Sender};
 
@@ -440,14 +440,14 @@ fn late_batch(late: LateRows, operator: &str, statement: &str) -> Result<RecordB
     let rows = late.rows.num_rows();
     let times =
         late.event_times.iter().map(|time| (*time != i64::MIN).then_some(*time)).collect::<TimestampMillisecondArray>();
+    // No watermark yet is no time: a row without an event time can come before any.
+    let watermark = (late.watermark != i64::MIN).then_some(late.watermark);
+    let watermarks = TimestampMillisecondArray::from(vec![watermark; rows]);
     let columns: Vec<arrow::array::ArrayRef> = vec![
         Arc::new(StringArray::from(vec![statement; rows])),
         Arc::new(StringArray::from(vec![operator; rows])),
         Arc::new(times),
-        Arc::new(
-            Int64Array::from(vec![late.watermark; rows])
-                .reinterpret_cast::<arrow::datatypes::TimestampMillisecondType>(),
-        ),
+        Arc::new(watermarks),
         Arc::new(UInt32Array::from(late.windows_missed)),
         Arc::new(StringArray::from(super::rows_as_json(&late.rows)?)),
     ];
