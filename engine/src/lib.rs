@@ -20,6 +20,7 @@ pub mod keys;
 pub mod log;
 pub mod metrics;
 pub mod operator;
+mod rows;
 pub mod runtime;
 pub mod settings;
 pub mod sink;

@@ -1,0 +1,112 @@
+//! What an operator that keeps rows writes into a checkpoint: the deltas that it took in since the last one.
+//!
+//! State that is a function of the rows taken in needs no form of its own: handing over the deltas costs nothing (their buffers are
+//! shared), and restoring is taking them in again. Rows freed by time leave no trace, because the watermark beside the chunks says
+//! that they are gone. A full save hands over the rows that are there now.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt64Array};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+use crate::aggregate::partial::check_chunk;
+use crate::delta::{Delta, batch_of};
+use crate::error::Result;
+use crate::hash::{HashGroups, hash_columns};
+use crate::operator::{SaveKind, StateReader, StateWriter};
+
+/// Column names of weight and arrival number in a chunk.
+const WEIGHT: &str = "__weight";
+const ORDINAL: &str = "__ordinal";
+
+/// The deltas of one input since the last checkpoint.
+pub(crate) struct RowLog {
+    /// The table of the checkpoint.
+    table: &'static str,
+    chunk: SchemaRef,
+    width: usize,
+    pending: Vec<RecordBatch>,
+}
+
+impl RowLog {
+    /// Of rows with the columns of `schema`, saved under the name `table`.
+    pub(crate) fn new(table: &'static str, schema: &SchemaRef) -> Self {
+        let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+        fields.push(Arc::new(Field::new(WEIGHT, DataType::Int64, true)));
+        fields.push(Arc::new(Field::new(ORDINAL, DataType::UInt64, true)));
+        Self { table, chunk: Arc::new(Schema::new(fields)), width: schema.fields().len(), pending: Vec::new() }
+    }
+
+    fn chunk_of(&self, delta: &Delta) -> Result<RecordBatch> {
+        let rows = delta.rows();
+        let mut columns = delta.batch.columns().to_vec();
+        columns.push(Arc::new(delta.weights.clone().unwrap_or_else(|| Int64Array::new_null(rows))));
+        columns.push(Arc::new(delta.ordinals.clone().unwrap_or_else(|| UInt64Array::new_null(rows))));
+        batch_of(&self.chunk, columns, rows)
+    }
+
+    /// Notes a delta that the operator keeps.
+    pub(crate) fn push(&mut self, delta: &Delta) -> Result<()> {
+        if !delta.is_empty() {
+            self.pending.push(self.chunk_of(delta)?);
+        }
+        Ok(())
+    }
+
+    /// Hands over what came since the last save or, for a full one, `all` (called for [`SaveKind::Full`] only).
+    pub(crate) fn save(
+        &mut self,
+        kind: SaveKind,
+        state: &mut StateWriter,
+        all: impl FnOnce() -> Result<Vec<Delta>>,
+    ) -> Result<()> {
+        let pending = std::mem::take(&mut self.pending);
+        match kind {
+            SaveKind::Changes => pending.into_iter().for_each(|chunk| state.put(self.table, chunk)),
+            SaveKind::Full => {
+                for delta in all()? {
+                    state.put(self.table, self.chunk_of(&delta)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The deltas that were saved under this table, oldest first, of the keys (columns `keys`) that `state`'s hash groups own.
+    /// Chunks of other tables are left to others.
+    pub(crate) fn restore(&self, operator: &str, state: &StateReader<'_>, keys: &[usize]) -> Result<Vec<Delta>> {
+        let mut deltas = Vec::new();
+        for chunk in state.chunks.iter().filter(|chunk| chunk.table == self.table) {
+            check_chunk(operator, chunk, &self.chunk)?;
+            let rows = owned_rows(&chunk.rows, keys, state.owned)?;
+            let schema = Arc::new(Schema::new(self.chunk.fields()[..self.width].to_vec()));
+            let batch = batch_of(&schema, rows.columns()[..self.width].to_vec(), rows.num_rows())?;
+            let mut delta = Delta::insert(batch);
+            let (weights, ordinals) = (rows.column(self.width), rows.column(self.width + 1));
+            delta.weights = (weights.null_count() == 0).then(|| weights.as_primitive().clone());
+            delta.ordinals = (ordinals.null_count() == 0).then(|| ordinals.as_primitive().clone());
+            if !delta.is_empty() {
+                deltas.push(delta);
+            }
+        }
+        Ok(deltas)
+    }
+
+    /// Bytes held until the next save, about. (Mostly shared with the rows themselves.)
+    pub(crate) fn bytes(&self) -> usize {
+        self.pending.len() * 256
+    }
+}
+
+/// The rows whose key the hash groups own; without keys all of them belong to the owner of hash 0.
+fn owned_rows(rows: &RecordBatch, keys: &[usize], owned: HashGroups) -> Result<RecordBatch> {
+    let keys: Vec<ArrayRef> = keys.iter().map(|key| Arc::clone(rows.column(*key))).collect();
+    let mut hashes = Vec::new();
+    hash_columns(&keys, rows.num_rows(), &mut hashes)?;
+    let mask: BooleanArray = hashes.iter().map(|hash| Some(owned.owns(*hash))).collect();
+    match mask.true_count() == mask.len() {
+        true => Ok(rows.clone()),
+        false => Ok(filter_record_batch(rows, &mask)?),
+    }
+}

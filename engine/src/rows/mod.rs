@@ -1,0 +1,171 @@
+//! Rows that an operator keeps, each with an id by which others point to it.
+//!
+//! Where rows are only inserted, every row is stored as it came ([`pages`]). Where rows can be taken back, equal rows are one row with
+//! a weight, found again by all of its columns (a table of [`GroupKeys`], so a retraction costs a probe however many rows share a
+//! join key). Both answer the same calls.
+//!
+//! What is kept here is a function of what was put in, so operators checkpoint the deltas that they took in since the last checkpoint
+//! ([`RowLog`]) and not this structure; on restore they take them in again, consolidated.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
+
+use self::pages::Pages;
+use crate::aggregate::Slots;
+use crate::delta::{Delta, batch_of};
+use crate::error::Result;
+use crate::keys::GroupKeys;
+
+mod log;
+mod pages;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use log::RowLog;
+
+/// Rows with ids and weights.
+pub(crate) struct Rows {
+    schema: SchemaRef,
+    store: Store,
+}
+
+enum Store {
+    /// Each row was inserted once.
+    Appended(Pages),
+    /// Distinct rows with the sum of their weights, which may be negative or zero between the deltas of a step.
+    Counted { keys: GroupKeys, weights: Vec<i64>, slots: Vec<u32> },
+}
+
+/// What one row of a delta did to a stored row. A row that is touched twice by a delta is told twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RowChange {
+    /// The stored row.
+    pub(crate) id: u32,
+    /// Its weight before; 0: it was not there.
+    pub(crate) before: i64,
+    /// Its weight after; 0: it is gone, and stays readable until [`Rows::remove`].
+    pub(crate) after: i64,
+}
+
+impl Rows {
+    /// No rows of these columns. `retracting`: deltas may have weights.
+    ///
+    /// # Errors
+    /// With `retracting`, a column whose values cannot be compared for equality.
+    pub(crate) fn new(schema: &SchemaRef, retracting: bool) -> Result<Self> {
+        let store = match retracting {
+            false => Store::Appended(Pages::new(schema)),
+            true => {
+                let types = schema.fields().iter().map(|field| field.data_type().clone()).collect();
+                Store::Counted { keys: GroupKeys::new(types)?, weights: Vec::new(), slots: Vec::new() }
+            }
+        };
+        Ok(Self { schema: Arc::clone(schema), store })
+    }
+
+    /// The columns.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// How many (distinct) rows there are.
+    pub(crate) fn len(&self) -> usize {
+        match &self.store {
+            Store::Appended(pages) => pages.len(),
+            Store::Counted { keys, .. } => keys.len(),
+        }
+    }
+
+    /// One past the highest id ever given out: what is indexed by id needs this length.
+    pub(crate) fn id_bound(&self) -> usize {
+        match &self.store {
+            Store::Appended(pages) => pages.id_bound(),
+            Store::Counted { keys, .. } => keys.slot_count(),
+        }
+    }
+
+    /// Bytes held, about.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.store {
+            Store::Appended(pages) => pages.bytes(),
+            Store::Counted { keys, weights, slots } => keys.bytes() + weights.capacity() * 8 + slots.capacity() * 4,
+        }
+    }
+
+    /// Takes in a delta of the columns of [`schema`](Self::schema); for each of its rows, in order, what it did is added to `changes`.
+    ///
+    /// A row whose weight became 0 keeps its id until it is removed, so that what a step retracts and inserts again meets itself: look at
+    /// the rows with weight 0 when the whole step is taken in, and [`remove`](Self::remove) them then.
+    pub(crate) fn apply(&mut self, delta: &Delta, changes: &mut Vec<RowChange>) -> Result<()> {
+        match &mut self.store {
+            Store::Appended(pages) => {
+                debug_assert!(delta.weights.is_none(), "an append-only edge has no weights");
+                let mut ids = Vec::with_capacity(delta.rows());
+                pages.append(&delta.batch, &mut ids)?;
+                changes.extend(ids.into_iter().map(|id| RowChange { id, before: 0, after: 1 }));
+            }
+            Store::Counted { keys, weights, slots } => {
+                keys.intern(delta.batch.columns(), delta.rows(), slots)?;
+                weights.resize(keys.slot_count(), 0);
+                keys.fresh().iter().for_each(|slot| weights[*slot as usize] = 0);
+                changes.reserve(slots.len());
+                for (row, slot) in slots.iter().enumerate() {
+                    let before = weights[*slot as usize];
+                    let after = before + delta.weight(row);
+                    weights[*slot as usize] = after;
+                    changes.push(RowChange { id: *slot, before, after });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How often a row is there.
+    #[inline]
+    pub(crate) fn weight(&self, id: u32) -> i64 {
+        match &self.store {
+            Store::Appended(_) => 1,
+            Store::Counted { weights, .. } => weights[id as usize],
+        }
+    }
+
+    /// Forgets rows, whatever their weight, each named once; their ids will be given out again.
+    pub(crate) fn remove(&mut self, ids: &[u32]) -> Result<()> {
+        match &mut self.store {
+            Store::Appended(pages) => pages.remove(ids)?,
+            Store::Counted { keys, .. } => keys.remove(ids),
+        }
+        Ok(())
+    }
+
+    /// These columns of the rows `ids`, in that order (a row may be named more than once).
+    pub(crate) fn take(&self, ids: &[u32], columns: &[usize]) -> Result<Vec<ArrayRef>> {
+        if ids.is_empty() {
+            let empty = |column: &usize| arrow::array::new_empty_array(self.schema.field(*column).data_type());
+            return Ok(columns.iter().map(empty).collect());
+        }
+        match &self.store {
+            Store::Appended(pages) => pages.take_columns(ids, columns),
+            Store::Counted { keys, .. } => {
+                let all = keys.columns(Slots::Some(ids))?;
+                Ok(columns.iter().map(|column| Arc::clone(&all[*column])).collect())
+            }
+        }
+    }
+
+    /// All columns of the rows `ids` as a batch.
+    pub(crate) fn take_batch(&self, ids: &[u32]) -> Result<RecordBatch> {
+        let columns: Vec<usize> = (0..self.schema.fields().len()).collect();
+        batch_of(&self.schema, self.take(ids, &columns)?, ids.len())
+    }
+
+    /// The ids in use, ascending.
+    pub(crate) fn live_ids(&self) -> Vec<u32> {
+        match &self.store {
+            Store::Appended(pages) => pages.live_ids(),
+            Store::Counted { keys, .. } => keys.live_slots(),
+        }
+    }
+}
