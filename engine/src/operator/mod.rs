@@ -213,6 +213,11 @@ pub trait OperatorFactory: Send + Sync {
     fn name(&self) -> &'static str;
     /// A fresh operator without state.
     fn create(&self) -> Result<Box<dyn Operator>>;
+    /// How far behind the watermark of its inputs the event times of the rows that come out may be, in milliseconds: consumers see
+    /// time that much later.
+    fn watermark_delay_ms(&self) -> i64 {
+        0
+    }
 }
 
 /// A shared factory.

@@ -22,7 +22,7 @@ use crate::log::StepRecord;
 use crate::metrics::Metrics;
 use crate::operator::{Operator, StateChunk, StateReader};
 use crate::source::StopFlag;
-use crate::time::{EventTimeMs, WATERMARK_MIN, Watermarks};
+use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, Watermarks};
 
 /// How many steps may wait for a sink. Enough that small steps do not wait for its thread to wake up each time.
 const SINK_QUEUE_STEPS: usize = 64;
@@ -37,7 +37,8 @@ pub(super) struct Coordinator {
     events: EventReceiver,
     inputs: Vec<Input>,
     /// For each node, which inputs its rows come from.
-    ancestors: Vec<Vec<usize>>,
+    /// For each node, the inputs behind it and how far its rows may be behind each input's watermark.
+    ancestors: Vec<Vec<(usize, i64)>>,
     node_ids: Vec<String>,
     watermarks: Vec<EventTimeMs>,
     source_watermarks: Vec<Option<EventTimeMs>>,
@@ -479,7 +480,8 @@ impl Coordinator {
             .zip(&mut self.watermarks)
             .map(|(ancestors, current)| {
                 let before = *current;
-                let after = ancestors.iter().filter_map(|source| sources[*source]).min();
+                let delayed = |(source, delay_ms): &(usize, i64)| Some(delayed(sources[*source]?, *delay_ms));
+                let after = ancestors.iter().filter_map(delayed).min();
                 *current = before.max(after.unwrap_or(before));
                 Watermarks { before, after: *current }
             })
@@ -539,7 +541,10 @@ impl Coordinator {
 
     /// The graph node of an input.
     fn source_node(&self, input: usize) -> usize {
-        self.ancestors.iter().position(|ancestors| ancestors.as_slice() == [input]).expect("an input belongs to a node")
+        self.ancestors
+            .iter()
+            .position(|ancestors| ancestors.as_slice() == [(input, 0)])
+            .expect("an input belongs to a node")
     }
 
     /// Ends the steps in order: a last one that carries a checkpoint (where there is a store), then the sinks.
@@ -679,21 +684,34 @@ impl Coordinator {
     }
 }
 
-/// For each node, the inputs that its rows come from, in order.
-fn ancestors(graph: &Graph) -> Vec<Vec<usize>> {
-    let mut all: Vec<Vec<usize>> = Vec::with_capacity(graph.nodes.len());
+/// For each node, the inputs that its rows come from, in order, and by how much the operators on the way put event time off.
+fn ancestors(graph: &Graph) -> Vec<Vec<(usize, i64)>> {
+    let mut all: Vec<BTreeMap<usize, i64>> = Vec::with_capacity(graph.nodes.len());
     let mut inputs = 0;
     for node in &graph.nodes {
-        let mut own: Vec<usize> = node.inputs.iter().flat_map(|edge| all[edge.from].iter().copied()).collect();
+        let mut own = BTreeMap::new();
+        for edge in &node.inputs {
+            let put_off = match &graph.nodes[edge.from].kind {
+                NodeKind::Operator(factory) => factory.watermark_delay_ms(),
+                _ => 0,
+            };
+            for (input, delay_ms) in &all[edge.from] {
+                let known = own.entry(*input).or_insert(0);
+                *known = delay_ms.saturating_add(put_off).max(*known);
+            }
+        }
         if matches!(node.kind, NodeKind::Source(_)) {
-            own.push(inputs);
+            own.insert(inputs, 0);
             inputs += 1;
         }
-        own.sort_unstable();
-        own.dedup();
         all.push(own);
     }
-    all
+    all.into_iter().map(|own| own.into_iter().collect()).collect()
+}
+
+/// A watermark put off; the end of the input stays the end.
+fn delayed(watermark: EventTimeMs, delay_ms: i64) -> EventTimeMs {
+    if watermark == WATERMARK_MAX { watermark } else { watermark.saturating_sub(delay_ms) }
 }
 
 /// A checkpoint of another query would silently start with other state.

@@ -163,7 +163,7 @@ pub struct Emit {
 }
 
 /// When a query shows results.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EmitKind {
     /// `EMIT CHANGES`: at once, corrected later.
     Changes,

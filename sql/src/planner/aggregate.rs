@@ -34,7 +34,8 @@ use super::accumulators::{Arg, Foreign, ForeignSpec, Order};
 use super::context::default_functions;
 use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
 use super::lower::{
-    Lowering, NEVER_LATE_MS, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine, window_field,
+    Lowering, NEVER_LATE_MS, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, columns_of, engine,
+    window_field,
 };
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
@@ -110,7 +111,8 @@ enum Way {
 impl Lowering<'_> {
     pub(super) fn lower_aggregate(&mut self, aggregate: &LogicalAggregate, plan: &LogicalPlan) -> Result<Stream> {
         let input_plan = &aggregate.input;
-        let mut stream = self.lower(input_plan)?;
+        let looked_at: Vec<LogicalExpr> = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned().collect();
+        let mut stream = self.lower_wanting(input_plan, Some(&columns_of(&looked_at, input_plan)?))?;
         let group: Vec<LogicalExpr> = grouping_set_to_exprlist(&aggregate.group_expr)?
             .into_iter()
             .map(|expr| strip_alias(expr).clone())

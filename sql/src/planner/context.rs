@@ -22,7 +22,7 @@ use datafusion::sql::sqlparser::ast::{Query, Statement};
 
 use super::names::{self, ViewSchemas};
 use super::window::WindowRelationPlanner;
-use super::{logical, refuse};
+use super::{logical, precedence, refuse};
 use crate::catalog::{Catalog, Functions, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::parser::{EmitKind, ExprText, QueryText};
@@ -130,6 +130,7 @@ impl<'a> PlanContext<'a> {
     pub(super) fn resolve_query(&self, query: &QueryText) -> Result<Box<Query>> {
         refuse::constructs(&query.ast)?;
         let mut ast = query.ast.clone();
+        precedence::mend(&mut ast);
         let emit = query.emit.map(|emit| emit.kind).or(self.emit.get());
         names::resolve(self.catalog, self, &mut ast, emit).map_err(|error| error.or_at(query.location))?;
         Ok(ast)

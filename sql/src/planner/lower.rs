@@ -140,7 +140,7 @@ pub(super) struct Stream {
 
 impl Stream {
     /// The place in the batches of each column; columns of a pending window have none.
-    fn mapping(&self) -> Vec<usize> {
+    pub(super) fn mapping(&self) -> Vec<usize> {
         let place = |column: &StreamColumn| match column.slot {
             Slot::Physical(index) => index,
             Slot::Window(_) => usize::MAX,
@@ -148,11 +148,16 @@ impl Stream {
         self.columns.iter().map(place).collect()
     }
 
-    fn time_column(&self) -> Option<usize> {
+    pub(super) fn time_column(&self) -> Option<usize> {
         self.columns.iter().find_map(|column| match (column.rowtime, column.slot) {
             (true, Slot::Physical(index)) => Some(index),
             _ => None,
         })
+    }
+
+    /// The node and port that the rows leave.
+    pub(super) fn from(&self) -> (NodeIndex, u8) {
+        self.from
     }
 
     fn edge_info(&self) -> EdgeInfo {
@@ -207,6 +212,16 @@ pub(super) struct Lowering<'a> {
     /// The operators that refuse rows of a table as late.
     late_ports: BTreeMap<String, Vec<NodeIndex>>,
     occurrences: HashMap<u64, u64>,
+    /// What was lowered, with whether it aggregated by a window.
+    shared: HashMap<Shared, (Stream, bool)>,
+}
+
+/// A part of a plan under the conditions that it was lowered with.
+#[derive(PartialEq, Eq, Hash)]
+struct Shared {
+    plan: LogicalPlan,
+    emit: Option<EmitKind>,
+    wanted: Option<BTreeSet<usize>>,
 }
 
 impl<'a> Lowering<'a> {
@@ -223,6 +238,7 @@ impl<'a> Lowering<'a> {
             readings: HashMap::new(),
             late_ports: BTreeMap::new(),
             occurrences: HashMap::new(),
+            shared: HashMap::new(),
         }
     }
 
@@ -345,17 +361,50 @@ impl<'a> Lowering<'a> {
     // ---------------------------------------------------------------- plans
 
     pub(super) fn lower(&mut self, plan: &LogicalPlan) -> Result<Stream> {
+        self.lower_wanting(plan, None)
+    }
+
+    /// As [`lower`](Self::lower), where only the columns `wanted` are looked at; the others may have no place.
+    pub(super) fn lower_wanting(&mut self, plan: &LogicalPlan, wanted: Option<&BTreeSet<usize>>) -> Result<Stream> {
         match plan {
-            LogicalPlan::TableScan(scan) => self.lower_scan(scan, plan),
-            LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
+            LogicalPlan::SubqueryAlias(alias) => self.lower_wanting(&alias.input, wanted),
             LogicalPlan::Projection(projection) => {
-                let stream = self.lower(&projection.input)?;
+                let wanted = columns_of(&projection.expr, &projection.input)?;
+                let stream = self.lower_wanting(&projection.input, Some(&wanted))?;
                 self.project(stream, &projection.expr, &projection.input, plan.schema())
             }
             LogicalPlan::Filter(filter) => {
-                let stream = self.lower(&filter.input)?;
+                let wanted = match wanted {
+                    Some(wanted) => {
+                        let looked_at = columns_of(std::slice::from_ref(&filter.predicate), &filter.input)?;
+                        Some(wanted | &looked_at)
+                    }
+                    None => None,
+                };
+                let stream = self.lower_wanting(&filter.input, wanted.as_ref())?;
                 self.filter(stream, &filter.predicate, &filter.input)
             }
+            // What several parts of a query compute is computed once.
+            LogicalPlan::Aggregate(_) | LogicalPlan::Join(_) | LogicalPlan::Extension(_) | LogicalPlan::Window(_) => {
+                let shared = Shared { plan: plan.clone(), emit: self.emit, wanted: wanted.cloned() };
+                if let Some((stream, aggregated_window)) = self.shared.get(&shared) {
+                    self.aggregated_window |= aggregated_window;
+                    return Ok(stream.clone());
+                }
+                let before = std::mem::take(&mut self.aggregated_window);
+                let stream = self.lower_operator(plan, wanted)?;
+                self.shared.insert(shared, (stream.clone(), self.aggregated_window));
+                self.aggregated_window |= before;
+                Ok(stream)
+            }
+            _ => self.lower_operator(plan, wanted),
+        }
+    }
+
+    fn lower_operator(&mut self, plan: &LogicalPlan, wanted: Option<&BTreeSet<usize>>) -> Result<Stream> {
+        match plan {
+            LogicalPlan::TableScan(scan) => self.lower_scan(scan, plan),
+            LogicalPlan::Join(join) => self.lower_join(join, plan, wanted),
             LogicalPlan::Aggregate(aggregate) => self.lower_aggregate(aggregate, plan),
             LogicalPlan::Union(union) => self.lower_union(union, plan),
             LogicalPlan::Unnest(unnest) => self.lower_unnest(unnest),
@@ -725,7 +774,7 @@ impl<'a> Lowering<'a> {
     // ---------------------------------------------------------------- chains
 
     /// Refuses functions of the step where their answer would have to be remembered.
-    fn check_volatile(&mut self, stream: &mut Stream, expr: &LogicalExpr) -> Result<()> {
+    pub(super) fn check_volatile(&mut self, stream: &mut Stream, expr: &LogicalExpr) -> Result<()> {
         for call in volatile_calls(expr) {
             if stream.changelog != ChangelogMode::AppendOnly {
                 let because = stream.retracts_because.clone().unwrap_or_default();
@@ -778,7 +827,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Drops the columns that only other statements read, before rows are copied.
-    fn narrow(&self, stream: &mut Stream) {
+    pub(super) fn narrow(&self, stream: &mut Stream) {
         let mut kept: BTreeSet<usize> = stream.mapping().into_iter().filter(|place| *place != usize::MAX).collect();
         kept.extend(stream.pending.as_ref().map(|pending| pending.time));
         if stream.changelog == ChangelogMode::Upsert {
@@ -1147,6 +1196,13 @@ impl<'a> Lowering<'a> {
     }
 }
 
+/// The columns of `input` that expressions look at.
+pub(super) fn columns_of(exprs: &[LogicalExpr], input: &LogicalPlan) -> Result<BTreeSet<usize>> {
+    let schema = input.schema();
+    let columns = exprs.iter().flat_map(|expr| expr.column_refs());
+    columns.map(|column| Ok(schema.index_of_column(column)?)).collect()
+}
+
 /// The columns of the table that a scan reads.
 fn scan_projection(scan: &TableScan) -> Vec<usize> {
     match &scan.projection {
@@ -1175,7 +1231,6 @@ pub(super) fn engine(error: eagre_engine::EngineError) -> SqlError {
 
 fn refused(plan: &LogicalPlan) -> SqlError {
     let (construct, hint) = match plan {
-        LogicalPlan::Join(_) => ("a join", ""),
         LogicalPlan::Window(_) => ("`OVER`", ""),
         LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
             ("`LIMIT` in a subquery", "only the outermost query of a bounded `SELECT` may have a limit")

@@ -46,10 +46,19 @@ struct Input {
     open: bool,
     /// The names of `window_start`, `window_end`, `window_time` where the input is a window function.
     window: Option<[String; 3]>,
+    /// Columns that `USING` or `NATURAL` made one with those of an input before it.
+    merged: Vec<String>,
+}
+
+impl Input {
+    /// The columns that `*` shows and that need no qualifier.
+    fn own_columns(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter().filter(|column| !self.merged.contains(&column.name))
+    }
 }
 
 /// What names mean in one `SELECT`.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Scope {
     inputs: Vec<Input>,
     /// The names of the output columns, which `GROUP BY`, `HAVING` and `ORDER BY` may use.
@@ -83,7 +92,7 @@ pub(super) fn resolve(
     query: &mut Query,
     emit: Option<EmitKind>,
 ) -> Result<()> {
-    Resolver { catalog, views, emit, ctes: vec![] }.query(query).map(|_| ())
+    Resolver { catalog, views, emit, ctes: vec![], outer: vec![] }.query(query).map(|_| ())
 }
 
 /// Rewrites the names of an expression over `columns`.
@@ -96,7 +105,7 @@ pub(super) fn resolve_expr(
     expr: &mut Expr,
     schema: &SchemaRef,
 ) -> Result<()> {
-    let resolver = Resolver { catalog, views, emit: None, ctes: vec![] };
+    let resolver = Resolver { catalog, views, emit: None, ctes: vec![], outer: vec![] };
     let scope = Scope { inputs: vec![Input { columns: columns_of(schema), ..Input::default() }], aliases: vec![] };
     resolver.expr(expr, &scope, Aliases::None)
 }
@@ -111,6 +120,8 @@ struct Resolver<'a> {
     views: &'a dyn ViewSchemas,
     emit: Option<EmitKind>,
     ctes: Vec<(String, Vec<Column>, bool)>,
+    /// The names that a subquery sees of the queries around it, the innermost last.
+    outer: Vec<Scope>,
 }
 
 /// The output columns of a query, and whether there are more that only the planner knows.
@@ -142,6 +153,14 @@ impl Resolver<'_> {
         };
         self.ctes.truncate(outer_ctes);
         Ok(output)
+    }
+
+    /// A query inside of an expression or a `LATERAL`, which sees the names around it.
+    fn subquery(&self, query: &mut Query, scope: &Scope) -> Result<Output> {
+        let mut outer = self.outer.clone();
+        outer.push(scope.clone());
+        Resolver { catalog: self.catalog, views: self.views, emit: self.emit, ctes: self.ctes.clone(), outer }
+            .query(query)
     }
 
     fn set_expr(&mut self, body: &mut SetExpr) -> Result<Output> {
@@ -207,7 +226,7 @@ impl Resolver<'_> {
             match item {
                 SelectItem::Wildcard(options) => {
                     open |= scope.inputs.iter().any(|input| input.open);
-                    let all = scope.inputs.iter().flat_map(|input| input.columns.clone()).collect();
+                    let all = scope.inputs.iter().flat_map(|input| input.own_columns().cloned()).collect();
                     columns.extend(self.wildcard(options, all, scope)?);
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
@@ -368,16 +387,97 @@ impl Resolver<'_> {
         }
         let mut inputs = vec![];
         for table in from.iter_mut() {
-            inputs.push(self.factor(&mut table.relation)?);
-            for join in &mut table.joins {
-                if !matches!(join.relation, TableFactor::UNNEST { .. }) {
-                    inputs.push(self.factor(&mut join.relation)?);
-                }
-            }
+            self.joined(table, &mut inputs)?;
         }
         let mut scope = Scope { inputs, aliases: vec![] };
         self.join_unnest(from, &mut scope)?;
         Ok(scope)
+    }
+
+    /// A table and what is joined to it; `inputs` are those before it, which a `LATERAL` sees.
+    fn joined(&mut self, table: &mut TableWithJoins, inputs: &mut Vec<Input>) -> Result<()> {
+        let first = inputs.len();
+        self.factors(&mut table.relation, inputs)?;
+        for join in &mut table.joins {
+            if matches!(join.relation, TableFactor::UNNEST { .. }) {
+                continue;
+            }
+            let right = inputs.len();
+            self.factors(&mut join.relation, inputs)?;
+            if let Some(constraint) = constraint_mut(&mut join.join_operator) {
+                self.constraint(constraint, inputs, first, right)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn factors(&mut self, factor: &mut TableFactor, inputs: &mut Vec<Input>) -> Result<()> {
+        match factor {
+            TableFactor::NestedJoin { table_with_joins, alias: None } => self.joined(table_with_joins, inputs),
+            TableFactor::Derived { subquery, alias, lateral: true, .. } => {
+                let scope = Scope { inputs: inputs.clone(), aliases: vec![] };
+                let (columns, open) = self.subquery(subquery, &scope)?;
+                inputs.push(derived_input(columns, open, alias.as_ref())?);
+                Ok(())
+            }
+            other => {
+                inputs.push(self.factor(other)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes the catalog's names into what a join says of its columns; the inputs from `right` on are joined to those from `first` on.
+    fn constraint(
+        &self,
+        constraint: &mut JoinConstraint,
+        inputs: &mut [Input],
+        first: usize,
+        right: usize,
+    ) -> Result<()> {
+        let mut merged: Vec<String> = vec![];
+        match constraint {
+            JoinConstraint::On(condition) => {
+                let scope = Scope { inputs: inputs.to_vec(), aliases: vec![] };
+                self.expr(condition, &scope, Aliases::None)?;
+            }
+            JoinConstraint::Using(names) => {
+                for name in names {
+                    let ident = last_ident_mut(name)?;
+                    let mut spelled = vec![];
+                    for part in [first..right, right..inputs.len()] {
+                        let part = Scope { inputs: inputs[part].to_vec(), aliases: vec![] };
+                        let mut idents = [ident.clone()];
+                        self.idents(&mut idents, &part, Aliases::None)?;
+                        spelled.push(idents[0].value.clone());
+                    }
+                    if spelled[0] != spelled[1] {
+                        return Err(SqlError::plan(
+                            format!(
+                                "`USING ({})`: the column is `{}` on the left and `{}` on the right; write `ON`",
+                                ident.value, spelled[0], spelled[1]
+                            ),
+                            Location::of(ident.span),
+                        ));
+                    }
+                    *ident = Ident::with_quote_and_span('"', ident.span, &spelled[0]);
+                    merged.push(spelled.swap_remove(0));
+                }
+            }
+            JoinConstraint::Natural => {
+                let (left, right) = (&inputs[first..right], &inputs[right..]);
+                let names = left.iter().flat_map(|input| input.own_columns()).map(|column| column.name.clone());
+                let on_right = |name: &String| right.iter().any(|input| input.columns.iter().any(|c| c.name == *name));
+                merged = names.filter(on_right).collect();
+            }
+            JoinConstraint::None => {}
+        }
+        for input in &mut inputs[right..] {
+            let own = input.columns.iter().map(|column| column.name.clone());
+            let more: Vec<String> = own.filter(|name| merged.contains(name)).collect();
+            input.merged.extend(more);
+        }
+        Ok(())
     }
 
     /// `FROM t CROSS JOIN UNNEST(t.a) AS u(x)` becomes `FROM (SELECT *, unnest(a) AS x FROM t) AS t`: each row brings its own rows, so
@@ -446,8 +546,7 @@ impl Resolver<'_> {
                 name: alias_name,
                 qualifier: Some(input_name),
                 columns: vec![Column { name: column, data_type: element }],
-                open: false,
-                window: None,
+                ..Input::default()
             });
         }
         Ok(())
@@ -480,16 +579,8 @@ impl Resolver<'_> {
         match factor {
             TableFactor::Table { name, alias, args: None, .. } => self.named(name, alias.as_mut()),
             TableFactor::Derived { subquery, alias, lateral: false, .. } => {
-                let (mut columns, open) = self.query(subquery)?;
-                let mut name = None;
-                if let Some(alias) = alias {
-                    rename(&mut columns, alias)?;
-                    name = Some(alias.name.value.clone());
-                }
-                Ok(Input { qualifier: name.clone(), name, columns, open, window: None })
-            }
-            TableFactor::NestedJoin { table_with_joins, alias: None } if table_with_joins.joins.is_empty() => {
-                self.factor(&mut table_with_joins.relation)
+                let (columns, open) = self.query(subquery)?;
+                derived_input(columns, open, alias.as_ref())
             }
             TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality: false, .. } => {
                 for expr in array_exprs {
@@ -565,7 +656,7 @@ impl Resolver<'_> {
             rename(&mut columns, alias)?;
             visible = alias.name.value.clone();
         }
-        Ok(Input { name: Some(visible.clone()), qualifier: Some(visible), columns, open, window: None })
+        Ok(Input { name: Some(visible.clone()), qualifier: Some(visible), columns, open, ..Input::default() })
     }
 
     fn with_cte_names(&self, error: SqlError) -> SqlError {
@@ -624,7 +715,14 @@ impl Resolver<'_> {
             idents[0].value = alias.expect("`is_alias` found it").clone();
             return Ok(None);
         }
-        if scope.inputs.iter().any(|input| input.open) {
+        for outer in self.outer.iter().rev() {
+            for exact in [true, false] {
+                if let Some(found) = self.column(idents, outer, exact)? {
+                    return Ok(found.apply(idents));
+                }
+            }
+        }
+        if scope.inputs.iter().chain(self.outer.iter().flat_map(|outer| &outer.inputs)).any(|input| input.open) {
             return Ok(None);
         }
         Err(unknown_idents(idents, scope))
@@ -655,7 +753,7 @@ impl Resolver<'_> {
             }
         }
         let mut found = scope.inputs.iter().flat_map(|input| {
-            input.columns.iter().filter(|column| same(&idents[0], &column.name)).map(move |column| (input, column))
+            input.own_columns().filter(|column| same(&idents[0], &column.name)).map(move |column| (input, column))
         });
         let Some((input, column)) = found.next() else {
             return Ok(None);
@@ -732,8 +830,13 @@ struct ExprNames<'r, 'a> {
 impl VisitorMut for ExprNames<'_, '_> {
     type Break = SqlError;
 
-    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<SqlError> {
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
         self.depth += 1;
+        if self.depth == 1
+            && let Err(error) = self.resolver.subquery(query, self.scope)
+        {
+            return ControlFlow::Break(error);
+        }
         ControlFlow::Continue(())
     }
 
@@ -842,10 +945,16 @@ fn spell_out_wildcard(items: &mut Vec<SelectItem>, written: &mut Vec<Option<Stri
     let Some(index) = items.iter().position(is_plain) else {
         return;
     };
-    if items.len() == 1 || scope.inputs.iter().any(|input| input.open) {
+    if scope.inputs.iter().any(|input| input.open) {
         return;
     }
-    let columns = scope.inputs.iter().flat_map(|input| input.columns.iter().map(move |column| (input, column)));
+    let columns = || scope.inputs.iter().flat_map(|input| input.own_columns().map(move |column| (input, column)));
+    // Joined tables may have columns of one name.
+    let mut seen = HashSet::new();
+    if items.len() == 1 && columns().all(|(_, column)| seen.insert(&column.name)) {
+        return;
+    }
+    let columns = columns();
     let spelled: Vec<_> = columns
         .map(|(input, column)| {
             let name = Ident::with_quote('"', &column.name);
@@ -876,6 +985,36 @@ fn is_unnest_call(expr: &Expr) -> bool {
 
 fn is_unnest(function: &datafusion::sql::sqlparser::ast::Function) -> bool {
     function.name.to_string().eq_ignore_ascii_case("unnest")
+}
+
+/// A subquery in `FROM`.
+fn derived_input(mut columns: Vec<Column>, open: bool, alias: Option<&TableAlias>) -> Result<Input> {
+    let mut name = None;
+    if let Some(alias) = alias {
+        rename(&mut columns, alias)?;
+        name = Some(alias.name.value.clone());
+    }
+    Ok(Input { qualifier: name.clone(), name, columns, open, ..Input::default() })
+}
+
+fn constraint_mut(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
+    match operator {
+        JoinOperator::Join(constraint)
+        | JoinOperator::Inner(constraint)
+        | JoinOperator::Left(constraint)
+        | JoinOperator::LeftOuter(constraint)
+        | JoinOperator::Right(constraint)
+        | JoinOperator::RightOuter(constraint)
+        | JoinOperator::FullOuter(constraint)
+        | JoinOperator::CrossJoin(constraint)
+        | JoinOperator::Semi(constraint)
+        | JoinOperator::LeftSemi(constraint)
+        | JoinOperator::RightSemi(constraint)
+        | JoinOperator::Anti(constraint)
+        | JoinOperator::LeftAnti(constraint)
+        | JoinOperator::RightAnti(constraint) => Some(constraint),
+        _ => None,
+    }
 }
 
 /// Gives columns the names of `AS t(a, b)`; fewer names than columns rename the first ones.

@@ -26,6 +26,11 @@ fn refusal(construct: Construct) -> Option<&'static str> {
         | Construct::Distinct
         | Construct::GroupingSets
         | Construct::Unnest
+        | Construct::Join
+        | Construct::CommaJoin
+        | Construct::CrossJoin
+        | Construct::Lateral
+        | Construct::Subquery
         | Construct::OrderBy
         | Construct::SubqueryOrderBy
         | Construct::Limit => None,

@@ -1,0 +1,663 @@
+//! Joins: keys, what is left of the condition, and when rows may be let go.
+//!
+//! A join keeps the rows of both sides, because a row to come may match any of them. Where the condition ties the event times of
+//! the two sides together, it does not have to: `b.ts <= a.ts + INTERVAL '10' MINUTE` says that a row of `a` can be let go once the
+//! watermark is past its own time and ten minutes, and `b.ts <= a.expires` says the same with a time that differs from row to row. Such
+//! bounds are found in the condition itself ([`Bounds`]), so no form of query is special: an interval join is a join with
+//! two constant bounds, a window join one on the columns of a window.
+//!
+//! What is late follows from what was let go. With constant bounds `b.ts` in `[a.ts + lo, a.ts + hi]` the interval of a row is closed when the
+//! watermark has passed it, and rows are kept so long that a row whose interval is still open meets all its partners. With other bounds
+//! a row is late when a partner of it may have been let go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::{DFSchema, JoinType, NullEquality, ScalarValue};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{
+    Expr as LogicalExpr, ExprSchemable, Join as LogicalJoin, LogicalPlan, LogicalPlanBuilder, Operator, cast, lit,
+};
+use eagre_engine::expr::ExprRef;
+use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeKind, Route};
+use eagre_engine::operator::PORT_MAIN;
+use eagre_engine::operator::join::{JoinFactory, JoinKind, JoinResidual, JoinSide, JoinSpec, JoinTime};
+use eagre_engine::operator::window::WindowKind;
+
+use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
+use super::lower::{Lowering, Slot, Stream, StreamColumn, WindowPart, engine};
+use crate::error::{Result, SqlError};
+use crate::parser::EmitKind;
+
+/// One input of a join.
+struct Input {
+    stream: Stream,
+    /// The key columns in its batches.
+    keys: Vec<usize>,
+    /// Whether its rows are shown without a match.
+    preserved: bool,
+}
+
+/// Until when a row of one side is kept, and when it is late, both in milliseconds of event time.
+struct Bound {
+    expires: LogicalExpr,
+    late: Option<LogicalExpr>,
+    text: String,
+}
+
+/// What the condition says of the times of both sides.
+#[derive(Default)]
+struct Bounds {
+    left: Option<Bound>,
+    right: Option<Bound>,
+    /// How far behind the watermark the times of joined rows may be; `None`: as far as they like.
+    delay_ms: Option<i64>,
+    /// Both sides are of one window, whose columns mean the same in the result.
+    window: bool,
+}
+
+impl Lowering<'_> {
+    /// `wanted`: the columns of the result that something looks at; `None`: all.
+    pub(super) fn lower_join(
+        &mut self,
+        join: &LogicalJoin,
+        plan: &LogicalPlan,
+        wanted: Option<&BTreeSet<usize>>,
+    ) -> Result<Stream> {
+        let kind = match join.join_type {
+            JoinType::Inner => JoinKind::Inner,
+            JoinType::Left => JoinKind::Left,
+            JoinType::Right => JoinKind::Right,
+            JoinType::Full => JoinKind::Full,
+            JoinType::LeftSemi => JoinKind::LeftSemi,
+            JoinType::LeftAnti => JoinKind::LeftAnti,
+            JoinType::RightSemi => JoinKind::RightSemi,
+            JoinType::RightAnti => JoinKind::RightAnti,
+            JoinType::LeftMark => JoinKind::LeftMark,
+            JoinType::RightMark => return Err(SqlError::internal("a mark join of the right side")),
+        };
+        if join.null_aware {
+            let rewritten = without_null_awareness(join)?;
+            return self.lower_wanting(&rewritten, wanted);
+        }
+        let condition = Condition::of(join)?;
+        let mut left = self.join_input(&join.left, condition.keys.iter().map(|(left, _)| left))?;
+        let mut right = self.join_input(&join.right, condition.keys.iter().map(|(_, right)| right))?;
+        left.preserved = matches!(kind, JoinKind::Left | JoinKind::Full | JoinKind::LeftAnti);
+        right.preserved = matches!(kind, JoinKind::Right | JoinKind::Full | JoinKind::RightAnti);
+        let both = Arc::new(join.left.schema().join(join.right.schema())?);
+        let bounds = self.time_bounds(&condition, join, &left.stream, &right.stream, &both)?;
+
+        let append_only = |input: &Input| input.stream.changelog == ChangelogMode::AppendOnly;
+        let shows_unmatched = left.preserved || right.preserved;
+        let unmatched_on_expiry = shows_unmatched
+            && append_only(&left)
+            && append_only(&right)
+            && bounds.left.is_some()
+            && bounds.right.is_some()
+            && self.emit != Some(EmitKind::Changes);
+
+        // What is left of the condition sees the columns that it reads, and no others.
+        let left_width = left.stream.physical.fields().len();
+        let residual = match condition.residual() {
+            None => None,
+            Some(expr) => {
+                let mut places: Vec<usize> = left.stream.mapping();
+                places.extend(right.stream.mapping().into_iter().map(|place| left_width + place));
+                let mut columns: Vec<usize> = vec![];
+                let mut mapping = vec![0; places.len()];
+                for column in expr.column_refs() {
+                    let index = both.index_of_column(column)?;
+                    mapping[index] = columns.iter().position(|known| *known == places[index]).unwrap_or_else(|| {
+                        columns.push(places[index]);
+                        columns.len() - 1
+                    });
+                }
+                let compiler = Compiler::new(&both, mapping, columns.len(), &self.context.config);
+                for input in [&mut left, &mut right] {
+                    self.check_volatile(&mut input.stream, &expr)?;
+                }
+                Some((JoinResidual { expr: compiler.compile(&expr, "")?, columns }, short_text(&expr)))
+            }
+        };
+
+        // The columns that come out.
+        let mut output = vec![];
+        let mut columns = vec![];
+        let left_kept = !matches!(kind, JoinKind::RightSemi | JoinKind::RightAnti);
+        let right_kept = !matches!(kind, JoinKind::LeftSemi | JoinKind::LeftAnti | JoinKind::LeftMark);
+        let sides = [(&left, left_kept, 0), (&right, right_kept, left_width)];
+        for (input, _, offset) in sides.iter().filter(|(_, kept, _)| *kept) {
+            for column in &input.stream.columns {
+                let Slot::Physical(place) = column.slot else {
+                    return Err(SqlError::internal("a column of a window without a place"));
+                };
+                let mut column = column.clone();
+                column.role = column.role.filter(|_| bounds.window);
+                column.rowtime &= bounds.delay_ms.is_some() && (!bounds.window || column.role.is_some());
+                if wanted.is_none_or(|wanted| wanted.contains(&columns.len())) {
+                    column.slot = Slot::Physical(output.len());
+                    output.push(offset + place);
+                } else {
+                    column.slot = Slot::Physical(usize::MAX);
+                }
+                columns.push(column);
+            }
+        }
+        if kind == JoinKind::LeftMark {
+            columns.push(StreamColumn::plain(output.len()));
+            output.push(left_width + right.stream.physical.fields().len());
+        }
+        let key = join_key(kind, &left, &right, left_width, &output);
+
+        let lateness_ms = left.stream.lateness_ms.max(right.stream.lateness_ms);
+        let mut detail = format!("{}{}", kind_name(kind), condition.describe());
+        if let Some((_, text)) = &residual {
+            detail.push_str(&format!(", where {text}"));
+        }
+        let state_bound = self.join_state_bound(&bounds, &left, &right);
+        let spec = JoinSpec {
+            kind,
+            left: self.join_side(&left, &bounds.left, &join.left)?,
+            right: self.join_side(&right, &bounds.right, &join.right)?,
+            null_equals_null: condition.null_equals_null,
+            residual: residual.map(|(residual, _)| residual),
+            output,
+            unmatched_on_expiry,
+        };
+        let mut factory = JoinFactory::new(spec).map_err(engine)?;
+        if let Some(delay_ms) = bounds.delay_ms {
+            factory = factory.with_watermark_delay(delay_ms.saturating_add(lateness_ms));
+        }
+        let changelog = match (factory.is_updating(), key.is_some()) {
+            (false, _) => ChangelogMode::AppendOnly,
+            (true, true) => ChangelogMode::Upsert,
+            (true, false) => ChangelogMode::Retract,
+        };
+        let inputs = [(&mut left, &join.left), (&mut right, &join.right)].map(|(input, plan)| {
+            let (from, port) = self.flush(&mut input.stream, plan);
+            Edge { from, port, route: Route::Hash(input.keys.clone()) }
+        });
+        let mut tables: BTreeMap<String, String> = left.stream.tables.clone();
+        tables.extend(right.stream.tables.clone());
+        let id = self.id("join", plan, &tables);
+        let output = EdgeInfo {
+            schema: factory.output_schema(),
+            changelog,
+            key: key.clone(),
+            time_column: columns.iter().find_map(|column| match (column.rowtime, column.slot) {
+                (true, Slot::Physical(place)) if place != usize::MAX => Some(place),
+                _ => None,
+            }),
+            ordinals: false,
+        };
+        let statement = self.statement.clone();
+        let node = self.push(Node {
+            id,
+            kind: NodeKind::Operator(Arc::new(factory)),
+            inputs: inputs.into(),
+            output,
+            detail,
+            state_bound,
+            statement,
+        });
+        if bounds.left.is_some() || bounds.right.is_some() {
+            self.may_refuse(node, &tables);
+        }
+        let mut stream = self.stream_after(&left.stream, node, columns);
+        stream.bounded = left.stream.bounded && right.stream.bounded;
+        stream.lateness_ms = lateness_ms;
+        stream.tables = tables;
+        stream.retracts_because = match changelog {
+            ChangelogMode::AppendOnly => None,
+            _ => Some(match [&left, &right].into_iter().find_map(|input| input.stream.retracts_because.clone()) {
+                Some(because) => because,
+                None => "an outer join shows a row without a match until its match comes".to_string(),
+            }),
+        };
+        debug_assert_eq!(stream.from().1, PORT_MAIN);
+        Ok(stream)
+    }
+
+    /// Lowers one side and computes its keys.
+    fn join_input<'e>(&mut self, plan: &LogicalPlan, keys: impl Iterator<Item = &'e LogicalExpr>) -> Result<Input> {
+        let mut stream = self.lower(plan)?;
+        if stream.pending.is_some() {
+            stream = self.assign_windows(stream, plan)?;
+        }
+        self.narrow(&mut stream);
+        let keys: Vec<&LogicalExpr> = keys.collect();
+        let keys = self.physical_columns(&mut stream, plan.schema(), &keys)?;
+        Ok(Input { stream, keys, preserved: false })
+    }
+
+    /// The places of expressions in the batches; those that are no columns are computed behind the others.
+    pub(super) fn physical_columns(
+        &mut self,
+        stream: &mut Stream,
+        schema: &DFSchema,
+        exprs: &[&LogicalExpr],
+    ) -> Result<Vec<usize>> {
+        let compiler = self.compiler(stream, schema);
+        let mut fields: Vec<_> = stream.physical.fields().iter().cloned().collect();
+        let width = fields.len();
+        let mut computed: Vec<ExprRef> = vec![];
+        let mut places = vec![];
+        for expr in exprs {
+            let compiled = self.compile(stream, &compiler, expr, &short_text(expr))?;
+            places.push(compiled.as_column().unwrap_or_else(|| {
+                fields.push(Arc::clone(compiled.field()));
+                computed.push(compiled);
+                fields.len() - 1
+            }));
+        }
+        if !computed.is_empty() {
+            let plain = fields[..width].iter().enumerate();
+            let mut all: Vec<ExprRef> =
+                plain.map(|(index, field)| Arc::new(PlainColumn::new(index, Arc::clone(field))) as ExprRef).collect();
+            all.extend(computed);
+            let kept = (std::mem::take(&mut stream.columns), stream.key.take());
+            self.project_physical(stream, all, Arc::new(arrow::datatypes::Schema::new(fields)));
+            (stream.columns, stream.key) = kept;
+        }
+        Ok(places)
+    }
+
+    fn join_side(&mut self, input: &Input, bound: &Option<Bound>, plan: &LogicalPlan) -> Result<JoinSide> {
+        let stream = &input.stream;
+        let compiler = self.compiler(stream, plan.schema());
+        let time = match bound {
+            None => None,
+            Some(bound) => Some(JoinTime {
+                expires: compiler.compile(&bound.expires, "expires")?,
+                late: bound.late.as_ref().map(|late| compiler.compile(late, "late")).transpose()?,
+                event_time: stream.time_column(),
+            }),
+        };
+        Ok(JoinSide {
+            schema: Arc::clone(&stream.physical),
+            keys: input.keys.clone(),
+            retracting: stream.changelog != ChangelogMode::AppendOnly,
+            time,
+        })
+    }
+
+    fn join_state_bound(&mut self, bounds: &Bounds, left: &Input, right: &Input) -> String {
+        let mut texts = vec![];
+        for (name, bound, input) in [("left", &bounds.left, left), ("right", &bounds.right, right)] {
+            texts.push(match bound {
+                Some(bound) => format!("{name} rows until the watermark passes {}", bound.text),
+                None if input.stream.bounded => format!("{name} rows, until the input ends"),
+                None => {
+                    let tables = input.stream.tables.keys().cloned().collect::<Vec<_>>().join("`, `");
+                    self.notice(format!(
+                        "the join keeps every row of `{tables}` for ever; bound its state with a condition on the event times of both \
+                         sides (`a.ts BETWEEN b.ts - INTERVAL '1' HOUR AND b.ts`), or join windows on `window_start, window_end`"
+                    ));
+                    format!("{name} rows, for ever")
+                }
+            });
+        }
+        texts.join("; ")
+    }
+
+    /// Reads the condition for what it says of event time.
+    fn time_bounds(
+        &self,
+        condition: &Condition,
+        join: &LogicalJoin,
+        left: &Stream,
+        right: &Stream,
+        both: &DFSchema,
+    ) -> Result<Bounds> {
+        let lateness_ms = left.lateness_ms.max(right.lateness_ms);
+        if let Some(bounds) = window_bounds(condition, join, left, right, lateness_ms) {
+            return Ok(bounds);
+        }
+        let width = left.columns.len();
+        let column = |index: usize| match index < width {
+            true => &left.columns[index],
+            false => &right.columns[index - width],
+        };
+        let mut limits = Limits::default();
+        for (x, op, y) in condition.comparisons() {
+            let ((x, shift_x), (y, shift_y)) = (shifted(x, both), shifted(y, both));
+            let (Some(side_x), Some(side_y)) = (side_of(&x, both, width)?, side_of(&y, both, width)?) else { continue };
+            if side_x == side_y {
+                continue;
+            }
+            let is_time = |expr: &LogicalExpr| expr.get_type(both).is_ok_and(|t| matches!(t, DataType::Timestamp(..)));
+            if !is_time(&x) || !is_time(&y) {
+                continue;
+            }
+            let rowtime = |expr: &LogicalExpr| match expr {
+                LogicalExpr::Column(name) => Ok(column(both.index_of_column(name)?).rowtime),
+                _ => Ok::<_, SqlError>(false),
+            };
+            let (time_x, time_y) = (rowtime(&x)?, rowtime(&y)?);
+            // x <= y + shift: a row of y's side meets no x beyond y + shift.
+            let shift = shift_y - shift_x;
+            if matches!(op, Operator::Lt | Operator::LtEq | Operator::Eq) && time_x {
+                limits.side(side_y).push(Limit { expr: y.clone(), shift_ms: shift, rowtime: time_y });
+            }
+            if matches!(op, Operator::Gt | Operator::GtEq | Operator::Eq) && time_y {
+                limits.side(side_x).push(Limit { expr: x.clone(), shift_ms: -shift, rowtime: time_x });
+            }
+        }
+        let rowtime_of = |stream: &Stream, schema: &DFSchema| {
+            let index = stream.columns.iter().position(|column| column.rowtime)?;
+            Some(LogicalExpr::Column(schema.columns()[index].clone()))
+        };
+        let tightest = |limits: &[Limit]| limits.iter().filter(|limit| limit.rowtime).map(|l| l.shift_ms).min();
+        if let (Some(hi), Some(below)) = (tightest(&limits.left), tightest(&limits.right))
+            && let (Some(left_time), Some(right_time)) =
+                (rowtime_of(left, join.left.schema()), rowtime_of(right, join.right.schema()))
+        {
+            // right.ts in [left.ts + lo, left.ts + hi]
+            let lo = -below;
+            let bound = |time: &LogicalExpr, closed: i64, kept: i64| Bound {
+                expires: milliseconds(time, kept + lateness_ms),
+                late: Some(milliseconds(time, closed + lateness_ms)),
+                text: format!("{} + {}", short_text(time), humane(kept + lateness_ms)),
+            };
+            let (left_kept, right_kept) = (hi - lo.min(0), hi.max(0) - lo);
+            return Ok(Bounds {
+                left: Some(bound(&left_time, hi, left_kept)),
+                right: Some(bound(&right_time, -lo, right_kept)),
+                delay_ms: Some(left_kept.max(right_kept).max(0)),
+                window: false,
+            });
+        }
+        let bound = |own: &[Limit], other: &[Limit], time: Option<LogicalExpr>| {
+            let limit = own.first()?;
+            Some(Bound {
+                expires: milliseconds(&limit.expr, limit.shift_ms + lateness_ms),
+                // A partner may have been let go where the other side has a bound too.
+                late: time.filter(|_| !other.is_empty()).map(|time| milliseconds(&time, lateness_ms)),
+                text: format!("{} + {}", short_text(&limit.expr), humane(limit.shift_ms + lateness_ms)),
+            })
+        };
+        Ok(Bounds {
+            left: bound(&limits.left, &limits.right, rowtime_of(left, join.left.schema())),
+            right: bound(&limits.right, &limits.left, rowtime_of(right, join.right.schema())),
+            delay_ms: None,
+            window: false,
+        })
+    }
+}
+
+/// For the rows of one side: times of the other side's rows beyond this do not match.
+struct Limit {
+    expr: LogicalExpr,
+    shift_ms: i64,
+    /// Whether the expression is the side's event time.
+    rowtime: bool,
+}
+
+#[derive(Default)]
+struct Limits {
+    left: Vec<Limit>,
+    right: Vec<Limit>,
+}
+
+impl Limits {
+    fn side(&mut self, side: Side) -> &mut Vec<Limit> {
+        match side {
+            Side::Left => &mut self.left,
+            Side::Right => &mut self.right,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Left,
+    Right,
+}
+
+/// The side whose columns an expression reads; `None`: of both or of none.
+fn side_of(expr: &LogicalExpr, both: &DFSchema, width: usize) -> Result<Option<Side>> {
+    let mut side = None;
+    for column in expr.column_refs() {
+        let of = if both.index_of_column(column)? < width { Side::Left } else { Side::Right };
+        if side.is_some_and(|side| side != of) {
+            return Ok(None);
+        }
+        side = Some(of);
+    }
+    Ok(side)
+}
+
+/// A time as another one and a constant number of milliseconds.
+fn shifted(expr: &LogicalExpr, schema: &DFSchema) -> (LogicalExpr, i64) {
+    match strip_alias(expr) {
+        LogicalExpr::BinaryExpr(binary) if matches!(binary.op, Operator::Plus | Operator::Minus) => {
+            let sign = if binary.op == Operator::Plus { 1 } else { -1 };
+            if let Some(ms) = interval_ms(&binary.right) {
+                let (inner, shift) = shifted(&binary.left, schema);
+                return (inner, shift + sign * ms);
+            }
+            if let (Some(ms), 1) = (interval_ms(&binary.left), sign) {
+                let (inner, shift) = shifted(&binary.right, schema);
+                return (inner, shift + ms);
+            }
+            (expr.clone(), 0)
+        }
+        LogicalExpr::Cast(to) if matches!(to.field.data_type(), DataType::Timestamp(..)) => {
+            // To another unit: the same time in milliseconds.
+            match to.expr.get_type(schema) {
+                Ok(DataType::Timestamp(..)) => shifted(&to.expr, schema),
+                _ => (expr.clone(), 0),
+            }
+        }
+        other => (other.clone(), 0),
+    }
+}
+
+/// An interval of constant length, rounded up to milliseconds.
+fn interval_ms(expr: &LogicalExpr) -> Option<i64> {
+    match strip_alias(expr) {
+        LogicalExpr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) if interval.months == 0 => {
+            let ms = interval.nanoseconds.div_euclid(1_000_000) + i64::from(interval.nanoseconds % 1_000_000 != 0);
+            Some(i64::from(interval.days) * 86_400_000 + ms)
+        }
+        LogicalExpr::Literal(ScalarValue::IntervalDayTime(Some(interval)), _) => {
+            Some(i64::from(interval.days) * 86_400_000 + i64::from(interval.milliseconds))
+        }
+        LogicalExpr::Literal(ScalarValue::DurationMillisecond(Some(ms)), _) => Some(*ms),
+        _ => None,
+    }
+}
+
+/// A time in milliseconds, moved by `shift_ms`.
+fn milliseconds(time: &LogicalExpr, shift_ms: i64) -> LogicalExpr {
+    let ms = cast(cast(time.clone(), DataType::Timestamp(TimeUnit::Millisecond, None)), DataType::Int64);
+    if shift_ms == 0 { ms } else { ms + lit(shift_ms) }
+}
+
+fn humane(ms: i64) -> String {
+    match ms {
+        ms if ms % 60_000 == 0 && ms != 0 => format!("{} min", ms / 60_000),
+        ms if ms % 1_000 == 0 => format!("{} s", ms / 1_000),
+        ms => format!("{ms} ms"),
+    }
+}
+
+/// Where both sides are of one window: rows are kept until it closes, and late when it was closed.
+fn window_bounds(
+    condition: &Condition,
+    join: &LogicalJoin,
+    left: &Stream,
+    right: &Stream,
+    lateness_ms: i64,
+) -> Option<Bounds> {
+    for (left_key, right_key) in &condition.keys {
+        let column = |stream: &Stream, expr: &LogicalExpr, schema: &DFSchema| match strip_alias(expr) {
+            LogicalExpr::Column(column) => Some(stream.columns[schema.index_of_column(column).ok()?].clone()),
+            _ => None,
+        };
+        let of_left = column(left, left_key, join.left.schema()).and_then(|column| column.role);
+        let of_right = column(right, right_key, join.right.schema()).and_then(|column| column.role);
+        let (Some((info, part)), Some((other, other_part))) = (of_left, of_right) else { continue };
+        if info.spec != other.spec
+            || part != other_part
+            || !info.watermark
+            || !other.watermark
+            || !info.identified_by(part)
+        {
+            continue;
+        }
+        let to_end_ms = match (part, info.spec.kind) {
+            (WindowPart::End, _) => 0,
+            (WindowPart::Time, _) => 1,
+            (_, WindowKind::Tumble { size_ms } | WindowKind::Hop { size_ms, .. }) => size_ms,
+            (_, WindowKind::Cumulate { .. }) => continue,
+        };
+        // Closed when the watermark has reached the end.
+        let bound = |key: &LogicalExpr| Bound {
+            expires: milliseconds(key, to_end_ms - 1 + lateness_ms),
+            late: Some(milliseconds(key, to_end_ms - 1 + lateness_ms)),
+            text: match lateness_ms {
+                0 => "window_end".to_string(),
+                _ => format!("window_end + {}", humane(lateness_ms)),
+            },
+        };
+        return Some(Bounds {
+            left: Some(bound(left_key)),
+            right: Some(bound(right_key)),
+            delay_ms: Some(0),
+            window: true,
+        });
+    }
+    None
+}
+
+/// A join's condition in two parts: pairs of keys, and the rest.
+struct Condition {
+    /// Left and right expression of each pair.
+    keys: Vec<(LogicalExpr, LogicalExpr)>,
+    /// Whether null keys meet.
+    null_equals_null: bool,
+    /// The rest, all of which must hold.
+    rest: Vec<LogicalExpr>,
+}
+
+impl Condition {
+    fn of(join: &LogicalJoin) -> Result<Self> {
+        let mut keys = vec![];
+        let (left, right) = (join.left.schema(), join.right.schema());
+        for (left_key, right_key) in &join.on {
+            // Keys are compared as words, so their types have to be the same.
+            let (left_type, right_type) = (left_key.get_type(left)?, right_key.get_type(right)?);
+            let right_key = match left_type == right_type {
+                true => right_key.clone(),
+                false => cast(right_key.clone(), left_type),
+            };
+            keys.push((left_key.clone(), right_key));
+        }
+        let mut null_equals_null = join.null_equality == NullEquality::NullEqualsNull && !keys.is_empty();
+        let mut rest: Vec<LogicalExpr> = vec![];
+        let mut null_safe = vec![];
+        let both = left.join(right)?;
+        let width = left.fields().len();
+        for conjunct in join.filter.iter().flat_map(|filter| split_conjunction(filter)) {
+            // `IS NOT DISTINCT FROM` between the sides is a key too.
+            if let LogicalExpr::BinaryExpr(binary) = conjunct
+                && binary.op == Operator::IsNotDistinctFrom
+                && let (Some(x), Some(y)) =
+                    (side_of(&binary.left, &both, width)?, side_of(&binary.right, &both, width)?)
+                && x != y
+            {
+                let (l, r) =
+                    if x == Side::Left { (&binary.left, &binary.right) } else { (&binary.right, &binary.left) };
+                let (left_type, right_type) = (l.get_type(left)?, r.get_type(right)?);
+                let r = if left_type == right_type { *r.clone() } else { cast(*r.clone(), left_type) };
+                null_safe.push((*l.clone(), r));
+            } else {
+                rest.push(conjunct.clone());
+            }
+        }
+        if !null_safe.is_empty() {
+            if !null_equals_null {
+                rest.extend(keys.iter().map(|(left, _)| left.clone().is_not_null()));
+            }
+            null_equals_null = true;
+            keys.extend(null_safe);
+        }
+        Ok(Self { keys, null_equals_null, rest })
+    }
+
+    fn residual(&self) -> Option<LogicalExpr> {
+        datafusion::logical_expr::utils::conjunction(self.rest.iter().cloned())
+    }
+
+    /// All comparisons that must hold.
+    fn comparisons(&self) -> impl Iterator<Item = (&LogicalExpr, Operator, &LogicalExpr)> {
+        let rest = self.rest.iter().filter_map(|expr| match expr {
+            LogicalExpr::BinaryExpr(binary) => Some((binary.left.as_ref(), binary.op, binary.right.as_ref())),
+            _ => None,
+        });
+        self.keys.iter().map(|(left, right)| (left, Operator::Eq, right)).chain(rest)
+    }
+
+    fn describe(&self) -> String {
+        let sign = if self.null_equals_null { "IS NOT DISTINCT FROM" } else { "=" };
+        let keys = self.keys.iter().map(|(left, right)| format!("{} {sign} {}", short_text(left), short_text(right)));
+        match self.keys.is_empty() {
+            true => ", all pairs".to_string(),
+            false => format!(" on {}", keys.collect::<Vec<_>>().join(" AND ")),
+        }
+    }
+}
+
+/// Columns that identify a joined row, where all of them come out.
+fn join_key(kind: JoinKind, left: &Input, right: &Input, left_width: usize, output: &[usize]) -> Option<Vec<usize>> {
+    let covered = |input: &Input| {
+        input.stream.key.as_ref().is_some_and(|key| key.iter().all(|column| input.keys.contains(column)))
+    };
+    let of_left = || left.stream.key.clone();
+    let of_right = || Some(right.stream.key.as_ref()?.iter().map(|column| left_width + column).collect::<Vec<_>>());
+    let key = match kind {
+        JoinKind::LeftSemi | JoinKind::LeftAnti | JoinKind::LeftMark => of_left()?,
+        JoinKind::RightSemi | JoinKind::RightAnti => of_right()?,
+        // A row of one side meets one row of the other at most.
+        JoinKind::Inner | JoinKind::Left if covered(right) && left.stream.key.is_some() => of_left()?,
+        JoinKind::Inner | JoinKind::Right if covered(left) && right.stream.key.is_some() => of_right()?,
+        _ => of_left()?.into_iter().chain(of_right()?).collect(),
+    };
+    key.into_iter().map(|column| output.iter().position(|out| *out == column)).collect()
+}
+
+fn kind_name(kind: JoinKind) -> &'static str {
+    match kind {
+        JoinKind::Inner => "inner",
+        JoinKind::Left => "left",
+        JoinKind::Right => "right",
+        JoinKind::Full => "full",
+        JoinKind::LeftSemi => "left semi",
+        JoinKind::LeftAnti => "left anti",
+        JoinKind::RightSemi => "right semi",
+        JoinKind::RightAnti => "right anti",
+        JoinKind::LeftMark => "left mark",
+    }
+}
+
+/// `x NOT IN (SELECT y ..)`, where a null among the `y` makes the answer unknown for all, as two anti joins: rows that have their `x`
+/// among the `y`, and all rows (or those with a null `x`) where there is a null among the `y` (or any `y`).
+fn without_null_awareness(join: &LogicalJoin) -> Result<LogicalPlan> {
+    let [(x, y)] = join.on.as_slice() else {
+        return Err(SqlError::unsupported("`NOT IN` of several columns that may be null", "use `NOT EXISTS`", None));
+    };
+    let right = join.right.as_ref().clone();
+    let mut plain = join.clone();
+    plain.null_aware = false;
+    let is_null = y.clone().is_null().alias("__is_null");
+    let nulls = LogicalPlanBuilder::from(right).project(vec![is_null])?.distinct()?.alias("__not_in")?.build()?;
+    let unknown = datafusion::logical_expr::col("__not_in.__is_null").or(x.clone().is_null());
+    let keyless: (Vec<datafusion::common::Column>, Vec<datafusion::common::Column>) = (vec![], vec![]);
+    let plan = LogicalPlanBuilder::from(LogicalPlan::Join(plain))
+        .join(nulls, JoinType::LeftAnti, keyless, Some(unknown))?
+        .build()?;
+    Ok(plan)
+}
