@@ -2,7 +2,8 @@
 //!
 //! State that is a function of the rows taken in needs no form of its own: handing over the deltas costs nothing (their buffers are
 //! shared), and restoring is taking them in again. Rows freed by time leave no trace, because the watermark beside the chunks says
-//! that they are gone. A full save hands over the rows that are there now.
+//! that they are gone. A full save hands over the rows that are there now; so does the first one, whatever is asked for, because until
+//! then nothing is noted: a pipeline without checkpoints must not remember its input for ever.
 
 use std::sync::Arc;
 
@@ -25,8 +26,10 @@ pub(crate) struct RowLog {
     /// The table of the checkpoint.
     table: &'static str,
     chunk: SchemaRef,
-    width: usize,
+    rows: SchemaRef,
     pending: Vec<RecordBatch>,
+    /// Whether some store knows of earlier rows.
+    active: bool,
 }
 
 impl RowLog {
@@ -35,7 +38,13 @@ impl RowLog {
         let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
         fields.push(Arc::new(Field::new(WEIGHT, DataType::Int64, true)));
         fields.push(Arc::new(Field::new(ORDINAL, DataType::UInt64, true)));
-        Self { table, chunk: Arc::new(Schema::new(fields)), width: schema.fields().len(), pending: Vec::new() }
+        Self {
+            table,
+            chunk: Arc::new(Schema::new(fields)),
+            rows: Arc::clone(schema),
+            pending: Vec::new(),
+            active: false,
+        }
     }
 
     fn chunk_of(&self, delta: &Delta) -> Result<RecordBatch> {
@@ -48,13 +57,23 @@ impl RowLog {
 
     /// Notes a delta that the operator keeps.
     pub(crate) fn push(&mut self, delta: &Delta) -> Result<()> {
-        if !delta.is_empty() {
+        if self.active && !delta.is_empty() {
             self.pending.push(self.chunk_of(delta)?);
         }
         Ok(())
     }
 
-    /// Hands over what came since the last save or, for a full one, `all` (called for [`SaveKind::Full`] only).
+    /// The columns of the rows.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.rows
+    }
+
+    /// Whether deltas are noted: the rows of before are in some store.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// Hands over what came since the last save or, for a full one and the first one, `all`.
     pub(crate) fn save(
         &mut self,
         kind: SaveKind,
@@ -62,9 +81,10 @@ impl RowLog {
         all: impl FnOnce() -> Result<Vec<Delta>>,
     ) -> Result<()> {
         let pending = std::mem::take(&mut self.pending);
+        let known = std::mem::replace(&mut self.active, true);
         match kind {
-            SaveKind::Changes => pending.into_iter().for_each(|chunk| state.put(self.table, chunk)),
-            SaveKind::Full => {
+            SaveKind::Changes if known => pending.into_iter().for_each(|chunk| state.put(self.table, chunk)),
+            _ => {
                 for delta in all()? {
                     state.put(self.table, self.chunk_of(&delta)?);
                 }
@@ -75,15 +95,16 @@ impl RowLog {
 
     /// The deltas that were saved under this table, oldest first, of the keys (columns `keys`) that `state`'s hash groups own.
     /// Chunks of other tables are left to others.
-    pub(crate) fn restore(&self, operator: &str, state: &StateReader<'_>, keys: &[usize]) -> Result<Vec<Delta>> {
+    pub(crate) fn restore(&mut self, operator: &str, state: &StateReader<'_>, keys: &[usize]) -> Result<Vec<Delta>> {
         let mut deltas = Vec::new();
         for chunk in state.chunks.iter().filter(|chunk| chunk.table == self.table) {
+            self.active = true;
             check_chunk(operator, chunk, &self.chunk)?;
             let rows = owned_rows(&chunk.rows, keys, state.owned)?;
-            let schema = Arc::new(Schema::new(self.chunk.fields()[..self.width].to_vec()));
-            let batch = batch_of(&schema, rows.columns()[..self.width].to_vec(), rows.num_rows())?;
+            let width = self.rows.fields().len();
+            let batch = batch_of(&self.rows, rows.columns()[..width].to_vec(), rows.num_rows())?;
             let mut delta = Delta::insert(batch);
-            let (weights, ordinals) = (rows.column(self.width), rows.column(self.width + 1));
+            let (weights, ordinals) = (rows.column(width), rows.column(width + 1));
             delta.weights = (weights.null_count() == 0).then(|| weights.as_primitive().clone());
             delta.ordinals = (ordinals.null_count() == 0).then(|| ordinals.as_primitive().clone());
             if !delta.is_empty() {

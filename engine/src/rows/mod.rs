@@ -122,6 +122,23 @@ impl Rows {
         Ok(())
     }
 
+    /// Stores rows that are only inserted, each of them anew; their ids, in order, are added to `ids`.
+    ///
+    /// # Panics
+    /// In debug builds, where rows can be taken back.
+    pub(crate) fn append(&mut self, batch: &RecordBatch, ids: &mut Vec<u32>) -> Result<()> {
+        match &mut self.store {
+            Store::Appended(pages) => pages.append(batch, ids),
+            Store::Counted { .. } => {
+                debug_assert!(false, "rows that can be taken back are applied");
+                let mut changes = Vec::new();
+                self.apply(&Delta::insert(batch.clone()), &mut changes)?;
+                ids.extend(changes.iter().map(|change| change.id));
+                Ok(())
+            }
+        }
+    }
+
     /// How often a row is there.
     #[inline]
     pub(crate) fn weight(&self, id: u32) -> i64 {

@@ -1,0 +1,138 @@
+//! Which rows the watermark lets go.
+//!
+//! A calendar in two grains: rows wait in spans of about a second, and a span is sorted by millisecond when the watermark enters it. So
+//! taking a row in costs a push, freeing costs what is freed, and a row goes in exactly the step in which it has to, which shows
+//! where rows without a match come out when they expire.
+
+use std::collections::BTreeMap;
+
+use crate::time::{EventTimeMs, WATERMARK_MAX};
+
+/// Log2 of the milliseconds of a span.
+const SPAN_BITS: u32 = 10;
+/// Marks a row that is not there.
+const GONE: i64 = i64::MIN;
+
+/// Rows by the time at which they expire.
+#[derive(Default)]
+pub(super) struct Expiry {
+    /// By row id.
+    expires: Vec<EventTimeMs>,
+    /// Rows by span. A row that left earlier is still listed.
+    spans: BTreeMap<i64, Vec<u32>>,
+    /// Rows of the spans that the watermark has reached.
+    exact: BTreeMap<EventTimeMs, Vec<u32>>,
+    /// The span that the watermark has reached.
+    reached: Option<i64>,
+    listed: usize,
+    /// How many of the listed rows have left.
+    stale: usize,
+}
+
+impl Expiry {
+    /// Takes in rows that expire when the watermark is beyond `expires`.
+    pub(super) fn insert(&mut self, ids: &[u32], expires: &[EventTimeMs]) {
+        debug_assert_eq!(ids.len(), expires.len());
+        self.listed += ids.len();
+        let mut row = 0;
+        while row < ids.len() {
+            let start = row;
+            let span = expires[row] >> SPAN_BITS;
+            if self.reached.is_some_and(|reached| span <= reached) {
+                // The watermark is at least where it was when the span was reached, so an early time does as well as a very early one.
+                let at = expires[row].max(GONE + 1);
+                self.place(ids[row], at);
+                self.exact.entry(at).or_default().push(ids[row]);
+                row += 1;
+                continue;
+            }
+            while row < ids.len() && expires[row] >> SPAN_BITS == span {
+                self.place(ids[row], expires[row].max(GONE + 1));
+                row += 1;
+            }
+            self.spans.entry(span).or_default().extend_from_slice(&ids[start..row]);
+        }
+    }
+
+    #[inline]
+    fn place(&mut self, id: u32, at: EventTimeMs) {
+        if self.expires.len() <= id as usize {
+            self.expires.resize(id as usize + 1, GONE);
+        }
+        self.expires[id as usize] = at;
+    }
+
+    /// When a row expires.
+    pub(super) fn at(&self, id: u32) -> EventTimeMs {
+        self.expires[id as usize]
+    }
+
+    /// Says that a row has left for another reason.
+    pub(super) fn forget(&mut self, id: u32) {
+        self.expires[id as usize] = GONE;
+        self.stale += 1;
+    }
+
+    /// Takes out the rows that the watermark has passed.
+    pub(super) fn due(&mut self, watermark: EventTimeMs) -> Vec<u32> {
+        let mut due = Vec::new();
+        let reached = watermark >> SPAN_BITS;
+        while let Some(entry) = self.spans.first_entry().filter(|entry| *entry.key() <= reached) {
+            let (span, ids) = entry.remove_entry();
+            let whole = span < reached || watermark == WATERMARK_MAX;
+            for id in ids {
+                let at = self.expires[id as usize];
+                if at == GONE || at >> SPAN_BITS != span {
+                    self.drop_stale();
+                } else if whole {
+                    self.take(id, &mut due);
+                } else {
+                    self.exact.entry(at).or_default().push(id);
+                }
+            }
+        }
+        self.reached = self.reached.max(Some(reached));
+        while let Some(entry) = self.exact.first_entry() {
+            if *entry.key() >= watermark && watermark != WATERMARK_MAX {
+                break;
+            }
+            let (at, ids) = entry.remove_entry();
+            for id in ids {
+                // A row that left, and one whose id was given out again for the same time, are listed once too often.
+                if self.expires[id as usize] == at { self.take(id, &mut due) } else { self.drop_stale() }
+            }
+        }
+        self.tidy();
+        due
+    }
+
+    fn take(&mut self, id: u32, due: &mut Vec<u32>) {
+        self.expires[id as usize] = GONE;
+        self.listed -= 1;
+        due.push(id);
+    }
+
+    fn drop_stale(&mut self) {
+        self.listed -= 1;
+        self.stale = self.stale.saturating_sub(1);
+    }
+
+    /// Lists rows anew where most of what is listed has left, so that rows that come and go long before their time leave no trace.
+    fn tidy(&mut self) {
+        if self.stale * 2 <= self.listed || self.stale < 1_024 + self.expires.len() / 8 {
+            return;
+        }
+        self.spans.clear();
+        self.exact.clear();
+        self.stale = 0;
+        self.listed = 0;
+        let rows: Vec<(u32, i64)> =
+            (0..).zip(&self.expires).filter(|(_, at)| **at != GONE).map(|(id, at)| (id, *at)).collect();
+        let (ids, expires): (Vec<u32>, Vec<i64>) = rows.into_iter().unzip();
+        self.insert(&ids, &expires);
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.expires.capacity() * 8 + self.listed * 4 + (self.spans.len() + self.exact.len()) * 48
+    }
+}

@@ -1,0 +1,251 @@
+//! What one side writes into checkpoints.
+//!
+//! The rows it took in, and, after a restore, its matches are counted again. Where the other side's rows are freed by time that cannot
+//! be done, because a row that is still there may owe its match to one that is not; then the record is a Z-set of rows *with their
+//! matches*: a row whose matches changed is taken back as it was in the last checkpoint and put in as it is, once a checkpoint however
+//! often it changed.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::datatypes::Int64Type;
+
+use super::expiry::Expiry;
+use super::index::NONE;
+use super::side::Incoming;
+use super::spec::SidePlan;
+use crate::delta::{DELTA_ROWS_MAX, Delta, batch_of};
+use crate::error::Result;
+use crate::operator::{SaveKind, StateReader, StateWriter};
+use crate::rows::{RowLog, Rows};
+use crate::time::{EventTimeMs, WATERMARK_MAX};
+
+/// The tables of a checkpoint.
+const TABLES: [&str; 2] = ["left", "right"];
+
+/// What one side writes into checkpoints.
+pub(super) struct Record {
+    log: RowLog,
+    /// Rows that changed since the last checkpoint, as that has them.
+    notes: Vec<Note>,
+    /// By row id: its place in `notes`.
+    note_of: Vec<u32>,
+    removed: Vec<Note>,
+}
+
+#[derive(Clone, Copy)]
+struct Note {
+    id: u32,
+    weight: i64,
+    matches: i64,
+}
+
+impl Record {
+    pub(super) fn new(at: usize, side: &SidePlan) -> Self {
+        Self { log: RowLog::new(TABLES[at], &side.logged), notes: Vec::new(), note_of: Vec::new(), removed: Vec::new() }
+    }
+
+    /// Whether changes are noted.
+    pub(super) fn is_active(&self) -> bool {
+        self.log.is_active()
+    }
+
+    /// Notes rows that were taken in, where matches are not told. `batch` has the stored columns.
+    pub(super) fn inserted(
+        &mut self,
+        batch: &RecordBatch,
+        expires: Option<Int64Array>,
+        weights: Option<Int64Array>,
+    ) -> Result<()> {
+        let mut columns = batch.columns().to_vec();
+        columns.extend(expires.map(|expires| Arc::new(expires) as ArrayRef));
+        self.push(columns, batch.num_rows(), weights)
+    }
+
+    /// Notes new rows of a side that only inserts, with their matches.
+    pub(super) fn counted(
+        &mut self,
+        batch: &RecordBatch,
+        expires: Option<Vec<i64>>,
+        matches: Int64Array,
+    ) -> Result<()> {
+        let mut columns = batch.columns().to_vec();
+        columns.extend(expires.map(|expires| Arc::new(Int64Array::from(expires)) as ArrayRef));
+        columns.push(Arc::new(matches));
+        self.push(columns, batch.num_rows(), None)
+    }
+
+    fn push(&mut self, columns: Vec<ArrayRef>, rows: usize, weights: Option<Int64Array>) -> Result<()> {
+        if !self.is_active() {
+            return Ok(());
+        }
+        let batch = batch_of(self.log.schema(), columns, rows)?;
+        self.log.push(&Delta { batch, weights, ordinals: None })
+    }
+
+    /// Notes that a row's weight and matches were `old` before this step and are `new` now; `None`: it leaves.
+    pub(super) fn touched(&mut self, id: u32, old: (i64, i64), new: Option<(i64, i64)>) {
+        if !self.is_active() {
+            return;
+        }
+        let noted = self.note_of.get(id as usize).copied().unwrap_or(NONE);
+        let note = match noted {
+            NONE => Note { id, weight: old.0, matches: old.1 },
+            place => self.notes[place as usize],
+        };
+        match new {
+            None => {
+                self.forget(id);
+                if note.weight != 0 {
+                    self.removed.push(note);
+                }
+            }
+            Some(new) if noted == NONE && new != old => {
+                if self.note_of.len() <= id as usize {
+                    self.note_of.resize(id as usize + 1, NONE);
+                }
+                self.note_of[id as usize] = self.notes.len() as u32;
+                self.notes.push(note);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Takes back the rows that leave, while they can be read.
+    pub(super) fn put_removed(&mut self, side: &SidePlan, rows: &Rows, expiry: Option<&Expiry>) -> Result<()> {
+        let removed = std::mem::take(&mut self.removed);
+        self.take_back(&removed, side, rows, expiry)
+    }
+
+    fn take_back(&mut self, notes: &[Note], side: &SidePlan, rows: &Rows, expiry: Option<&Expiry>) -> Result<()> {
+        if notes.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<u32> = notes.iter().map(|note| note.id).collect();
+        let matches = notes.iter().map(|note| note.matches).collect();
+        let weights: Vec<i64> = notes.iter().map(|note| -note.weight).collect();
+        let columns = logged_columns(&ids, side, rows, expiry, || matches)?;
+        self.push(columns, ids.len(), Some(weights.into()))
+    }
+
+    /// A row was freed by time: its record needs no word more.
+    pub(super) fn forget(&mut self, id: u32) {
+        if let Some(place) = self.note_of.get_mut(id as usize) {
+            let place = std::mem::replace(place, NONE);
+            if place != NONE {
+                self.notes[place as usize].id = NONE;
+            }
+        }
+    }
+
+    pub(super) fn save(
+        &mut self,
+        kind: SaveKind,
+        state: &mut StateWriter,
+        side: &SidePlan,
+        rows: &Rows,
+        expiry: Option<&Expiry>,
+        matches: &[i64],
+    ) -> Result<()> {
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.retain(|note| note.id != NONE);
+        notes.iter().for_each(|note| self.note_of[note.id as usize] = NONE);
+        let matches_of = |ids: &[u32]| ids.iter().map(|id| matches[*id as usize]).collect::<Vec<_>>();
+        if kind == SaveKind::Changes && !notes.is_empty() {
+            let known: Vec<Note> = notes.iter().copied().filter(|note| note.weight != 0).collect();
+            self.take_back(&known, side, rows, expiry)?;
+            let ids: Vec<u32> = notes.iter().map(|note| note.id).collect();
+            let weights: Vec<i64> = ids.iter().map(|id| rows.weight(*id)).collect();
+            let columns = logged_columns(&ids, side, rows, expiry, || matches_of(&ids))?;
+            self.push(columns, ids.len(), Some(weights.into()))?;
+        }
+        let schema = Arc::clone(self.log.schema());
+        self.log.save(kind, state, || {
+            let live = rows.live_ids();
+            let delta = |ids: &[u32]| -> Result<Delta> {
+                let columns = logged_columns(ids, side, rows, expiry, || matches_of(ids))?;
+                let weights = || Int64Array::from_iter_values(ids.iter().map(|id| rows.weight(*id)));
+                let batch = batch_of(&schema, columns, ids.len())?;
+                Ok(Delta { batch, weights: side.retracting.then(weights), ordinals: None })
+            };
+            live.chunks(DELTA_ROWS_MAX).map(delta).collect()
+        })
+    }
+
+    /// The rows that are still there at `watermark`.
+    pub(super) fn restore(
+        &mut self,
+        state: &StateReader<'_>,
+        side: &SidePlan,
+        watermark: EventTimeMs,
+    ) -> Result<Vec<Incoming>> {
+        let mut deltas = self.log.restore("Join", state, &side.keys)?;
+        let weighted = deltas.iter().any(|delta| delta.weights.is_some());
+        if side.retracting || weighted {
+            deltas = consolidated(&deltas, self.log.schema())?;
+        }
+        let mut incoming = Vec::with_capacity(deltas.len());
+        for mut delta in deltas {
+            if side.time.is_some() {
+                let expires = delta.batch.column(side.kept()).as_primitive::<Int64Type>();
+                let alive = |at: i64| watermark != WATERMARK_MAX && watermark <= at;
+                let alive: BooleanArray = expires.values().iter().map(|at| Some(alive(*at))).collect();
+                delta = delta.filter(&alive)?;
+            }
+            if let Some(weights) = delta.weights.take_if(|_| !side.retracting) {
+                // Equal rows of a side that only inserts are rows of their own.
+                let copies = |(row, weight): (usize, &i64)| std::iter::repeat_n(row as u32, (*weight).max(0) as usize);
+                let rows = UInt32Array::from_iter_values(weights.values().iter().enumerate().flat_map(copies));
+                delta = delta.take(&rows)?;
+            }
+            if delta.is_empty() {
+                continue;
+            }
+            let column = |index: usize| delta.batch.column(index).as_primitive::<Int64Type>().clone();
+            let expires = side.time.is_some().then(|| column(side.kept()));
+            let matches = side.logs_matches.then(|| column(delta.batch.num_columns() - 1));
+            let stored = delta.batch.columns()[..side.stored.fields().len()].to_vec();
+            let batch = batch_of(&side.stored, stored, delta.rows())?;
+            incoming.push(Incoming { batch, weights: delta.weights, expires, matches });
+        }
+        Ok(incoming)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.log.bytes() + self.notes.capacity() * size_of::<Note>() + self.note_of.capacity() * 4
+    }
+}
+
+/// The columns of a checkpoint for stored rows.
+fn logged_columns(
+    ids: &[u32],
+    side: &SidePlan,
+    rows: &Rows,
+    expiry: Option<&Expiry>,
+    matches: impl FnOnce() -> Vec<i64>,
+) -> Result<Vec<ArrayRef>> {
+    let stored: Vec<usize> = (0..side.stored.fields().len()).collect();
+    let mut columns = rows.take(ids, &stored)?;
+    if let Some(expiry) = expiry.filter(|_| !side.retracting) {
+        columns.push(Arc::new(Int64Array::from_iter_values(ids.iter().map(|id| expiry.at(*id)))));
+    }
+    if side.logs_matches {
+        columns.push(Arc::new(Int64Array::from(matches())));
+    }
+    Ok(columns)
+}
+
+/// Each row once, with the sum of its weights.
+fn consolidated(deltas: &[Delta], schema: &arrow::datatypes::SchemaRef) -> Result<Vec<Delta>> {
+    let mut rows = Rows::new(schema, true)?;
+    for delta in deltas {
+        rows.apply(delta, &mut Vec::new())?;
+    }
+    let mut ids = rows.live_ids();
+    ids.retain(|id| rows.weight(*id) != 0);
+    let delta = |ids: &[u32]| {
+        let weights = ids.iter().map(|id| rows.weight(*id)).collect::<Vec<_>>();
+        Ok(Delta::weighted(rows.take_batch(ids)?, weights.into()))
+    };
+    ids.chunks(DELTA_ROWS_MAX).map(delta).collect()
+}
