@@ -46,6 +46,7 @@ pub use self::spec::{JoinKind, JoinResidual, JoinSide, JoinSpec, JoinTime};
 /// Makes [`Join`]s.
 pub struct JoinFactory {
     plan: Arc<Plan>,
+    watermark_delay_ms: i64,
 }
 
 impl JoinFactory {
@@ -57,7 +58,13 @@ impl JoinFactory {
     pub fn new(spec: JoinSpec) -> Result<Self> {
         let plan = Arc::new(Plan::new(spec)?);
         Join::new(&plan)?;
-        Ok(Self { plan })
+        Ok(Self { plan, watermark_delay_ms: 0 })
+    }
+
+    /// The event times of joined rows may be `delay_ms` behind the watermark, because rows wait that long for their partners.
+    pub fn with_watermark_delay(mut self, delay_ms: i64) -> Self {
+        self.watermark_delay_ms = delay_ms;
+        self
     }
 
     /// The columns that come out. Those of a side beside which rows without a match come out may be null.
@@ -78,6 +85,10 @@ impl OperatorFactory for JoinFactory {
 
     fn create(&self) -> Result<Box<dyn Operator>> {
         Ok(Box::new(Join::new(&self.plan)?))
+    }
+
+    fn watermark_delay_ms(&self) -> i64 {
+        self.watermark_delay_ms
     }
 }
 
