@@ -12,6 +12,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result as DataFusionResult};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
@@ -30,9 +31,10 @@ use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggreg
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
-use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerContext, OptimizerRule};
 
 use super::context::{PlanContext, function_rewrites};
+use super::decorrelate;
 use crate::error::Result;
 use crate::functions::volatile;
 
@@ -42,12 +44,43 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
     for rewrite in function_rewrites() {
         analyzer.add_function_rewrite(Arc::clone(rewrite));
     }
-    let plan = analyzer.execute_and_check(plan, &context.config, |_, _| {})?;
+    let subqueries = decorrelate::has_subquery(&plan);
+    let plan = match analyzer.execute_and_check(plan.clone(), &context.config, |_, _| {}) {
+        Ok(plan) => plan,
+        // DataFusion checks that its own rules can turn subqueries into joins; ours can do more.
+        Err(_) if subqueries => {
+            let mut plan = plan;
+            for rule in unchecked_rules() {
+                plan = rule.analyze(plan, &context.config)?;
+            }
+            analyzer.execute_and_check(decorrelate::decorrelate(plan)?, &context.config, |_, _| {})?
+        }
+        Err(error) => return Err(error.into()),
+    };
     Ok(volatile::number_call_sites(plan)?)
+}
+
+/// The analyser's rules without its checks.
+fn unchecked_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(ApplyFunctionRewrites::new(function_rewrites().to_vec()))];
+    rules.extend(Analyzer::new().rules);
+    rules
 }
 
 /// The plan that is lowered.
 pub(super) fn optimize(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan> {
+    if !decorrelate::has_subquery(&plan) {
+        return run_rules(context, plan);
+    }
+    match run_rules(context, plan.clone()) {
+        Ok(optimized) if !decorrelate::has_subquery(&optimized) => Ok(optimized),
+        // What DataFusion's rules left in place.
+        _ => run_rules(context, decorrelate::decorrelate(plan)?),
+    }
+}
+
+fn run_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan> {
     let config = OptimizerContext::new_with_config_options(Arc::clone(&context.config))
         // Nothing is a function of when it was planned.
         .without_query_execution_start_time();

@@ -386,7 +386,11 @@ impl Resolver<'_> {
             }
         }
         let mut inputs = vec![];
+        let one_table = from.len() == 1;
         for table in from.iter_mut() {
+            if !one_table || !table.joins.iter().all(is_plain_unnest) {
+                unnest_laterally(table, !inputs.is_empty())?;
+            }
             self.joined(table, &mut inputs)?;
         }
         let mut scope = Scope { inputs, aliases: vec![] };
@@ -489,25 +493,9 @@ impl Resolver<'_> {
         }
         for join in std::mem::take(&mut table.joins) {
             let location = Location::of(join.relation.span());
-            let is_cross = match &join.join_operator {
-                JoinOperator::CrossJoin(_) => true,
-                JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) => match constraint {
-                    JoinConstraint::None => true,
-                    JoinConstraint::On(Expr::Value(value)) => value.to_string().eq_ignore_ascii_case("true"),
-                    _ => false,
-                },
-                _ => false,
-            };
-            let TableFactor::UNNEST { alias, mut array_exprs, with_offset, with_ordinality, .. } = join.relation else {
+            let TableFactor::UNNEST { alias, mut array_exprs, .. } = join.relation else {
                 continue;
             };
-            if !is_cross || with_offset || with_ordinality || array_exprs.len() != 1 {
-                return Err(SqlError::unsupported(
-                    "this form of a join with `UNNEST`",
-                    "write `CROSS JOIN UNNEST(array) AS u(x)`",
-                    location,
-                ));
-            }
             let mut array = array_exprs.remove(0);
             let element = match self.typed_expr(&mut array, scope)? {
                 Some(DataType::List(element)) => Some(element.data_type().clone()),
@@ -516,13 +504,6 @@ impl Resolver<'_> {
             let input_name = scope.inputs[0].qualifier.clone().unwrap_or_else(|| "__unnested".into());
             let alias_name = alias.as_ref().map(|alias| alias.name.value.clone());
             let columns = alias.map(|alias| alias.columns).unwrap_or_default();
-            if columns.len() > 1 {
-                return Err(SqlError::unsupported(
-                    "`UNNEST` of rows into several columns",
-                    "name one column and take its fields: `u(x)`, `x.field`",
-                    location,
-                ));
-            }
             let column = columns.first().map(|column| column.name.value.clone());
             let column = column.or_else(|| alias_name.clone()).unwrap_or_else(|| "unnest".into());
             if scope.inputs.iter().any(|input| input.columns.iter().any(|c| c.name == column)) {
@@ -538,7 +519,7 @@ impl Resolver<'_> {
                 alias: Ident::with_quote('"', &column),
             });
             let relation = table.relation.clone();
-            table.relation = window::derived(inner, relation, &input_name);
+            table.relation = window::derived(inner, Some(relation), &input_name);
             for input in &mut scope.inputs {
                 input.qualifier = Some(input_name.clone());
             }
@@ -985,6 +966,87 @@ fn is_unnest_call(expr: &Expr) -> bool {
 
 fn is_unnest(function: &datafusion::sql::sqlparser::ast::Function) -> bool {
     function.name.to_string().eq_ignore_ascii_case("unnest")
+}
+
+/// Whether a join is `CROSS JOIN UNNEST(array) AS u(x)`.
+fn is_plain_unnest(join: &Join) -> bool {
+    let is_cross = match &join.join_operator {
+        JoinOperator::CrossJoin(_) => true,
+        JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) => match constraint {
+            JoinConstraint::None => true,
+            JoinConstraint::On(Expr::Value(value)) => value.to_string().eq_ignore_ascii_case("true"),
+            _ => false,
+        },
+        _ => false,
+    };
+    let is_one_array = match &join.relation {
+        TableFactor::UNNEST { alias, array_exprs, with_offset, with_ordinality, .. } => {
+            let names = alias.as_ref().map_or(0, |alias| alias.columns.len());
+            array_exprs.len() == 1 && names <= 1 && !with_offset && !with_ordinality
+        }
+        _ => false,
+    };
+    is_cross && is_one_array
+}
+
+/// Other forms of `UNNEST` beside tables: each is a `LATERAL` of its own, `(SELECT unnest(a) AS x) AS u`. `joined`: the first table of
+/// `table` stands after others.
+fn unnest_laterally(table: &mut TableWithJoins, joined: bool) -> Result<()> {
+    let first = joined.then_some(&mut table.relation);
+    for factor in first.into_iter().chain(table.joins.iter_mut().map(|join| &mut join.relation)) {
+        let TableFactor::UNNEST { alias, array_exprs, with_offset, with_offset_alias, with_ordinality } = factor else {
+            continue;
+        };
+        let location = array_exprs.first().and_then(|array| Location::of(array.span()));
+        let names = alias.as_ref().map(|alias| alias.columns.clone()).unwrap_or_default();
+        let alias_name = alias.as_ref().map(|alias| alias.name.value.clone());
+        let counts = *with_ordinality || *with_offset;
+        if names.len() > array_exprs.len() + usize::from(counts) {
+            return Err(SqlError::unsupported(
+                "`UNNEST` of rows into several columns",
+                "name one column and take its fields: `u(x)`, `x.field`",
+                location,
+            ));
+        }
+        let mut items = vec![];
+        for (index, array) in array_exprs.iter().enumerate() {
+            let name = match names.get(index) {
+                Some(column) => column.name.value.clone(),
+                None if array_exprs.len() == 1 => alias_name.clone().unwrap_or_else(|| "unnest".into()),
+                None => format!("unnest{}", index + 1),
+            };
+            items.push(SelectItem::ExprWithAlias {
+                expr: window::call("unnest", vec![array.clone()]),
+                alias: Ident::with_quote('"', name),
+            });
+        }
+        if counts {
+            let given = names.get(array_exprs.len()).map(|column| column.name.value.clone());
+            let given = given.or_else(|| with_offset_alias.as_ref().map(|alias| alias.value.clone()));
+            let name = given.unwrap_or_else(|| if *with_offset { "offset".into() } else { "ordinality".into() });
+            let number = |text: &str| Expr::value(datafusion::sql::sqlparser::ast::Value::Number(text.into(), false));
+            let length = array_exprs.iter().map(|array| window::call("array_length", vec![array.clone()]));
+            let length = length.reduce(|a, b| window::call("greatest", vec![a, b])).unwrap_or_else(|| number("0"));
+            let last = match with_offset {
+                true => Expr::BinaryOp {
+                    left: Box::new(length),
+                    op: datafusion::sql::sqlparser::ast::BinaryOperator::Minus,
+                    right: Box::new(number("1")),
+                },
+                false => length,
+            };
+            let first = number(if *with_offset { "0" } else { "1" });
+            let numbers = window::call("generate_series", vec![first, last]);
+            let expr = window::call("unnest", vec![numbers]);
+            items.push(SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) });
+        }
+        let mut derived = window::derived(items, None, alias_name.as_deref().unwrap_or("__unnested"));
+        if let TableFactor::Derived { lateral, .. } = &mut derived {
+            *lateral = true;
+        }
+        *factor = derived;
+    }
+    Ok(())
 }
 
 /// A subquery in `FROM`.

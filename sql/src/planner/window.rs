@@ -434,7 +434,7 @@ pub(super) fn only_arg(function: &Function) -> Option<&Expr> {
 }
 
 /// `(SELECT items FROM relation) AS name`.
-pub(super) fn derived(items: Vec<SelectItem>, relation: TableFactor, name: &str) -> TableFactor {
+pub(super) fn derived(items: Vec<SelectItem>, relation: Option<TableFactor>, name: &str) -> TableFactor {
     let select = Select {
         select_token: datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
         optimizer_hints: vec![],
@@ -445,7 +445,7 @@ pub(super) fn derived(items: Vec<SelectItem>, relation: TableFactor, name: &str)
         projection: items,
         exclude: None,
         into: None,
-        from: vec![TableWithJoins { relation, joins: vec![] }],
+        from: relation.into_iter().map(|relation| TableWithJoins { relation, joins: vec![] }).collect(),
         lateral_views: vec![],
         prewhere: None,
         selection: None,
