@@ -18,8 +18,8 @@ use datafusion::common::{Column, JoinType, ScalarValue};
 use datafusion::logical_expr::expr::{Exists, InSubquery, WindowFunction};
 use datafusion::logical_expr::utils::enumerate_grouping_sets;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, DistinctOn, Expr, ExprFunctionExt, FetchType, GroupingSet, Join, Limit,
-    LogicalPlan, LogicalPlanBuilder, Operator, SkipType, SortExpr, Subquery, Union, Window, binary_expr, lit, when,
+    Aggregate, Distinct, DistinctOn, Expr, ExprFunctionExt, FetchType, GroupingSet, Join, Limit, LogicalPlan,
+    LogicalPlanBuilder, Operator, SkipType, SortExpr, Subquery, Union, Window, binary_expr, lit, when,
 };
 
 use super::context::default_functions;
@@ -28,10 +28,8 @@ use crate::error::{Result, SqlError};
 
 /// Whether a plan still has a subquery in an expression, or a `LATERAL`.
 pub(super) fn has_subquery(plan: &LogicalPlan) -> bool {
-    plan.exists(|node| {
-        Ok(matches!(node, LogicalPlan::Subquery(_)) || node.expressions().iter().any(expr_has_subquery))
-    })
-    .unwrap_or(true)
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Subquery(_)) || node.expressions().iter().any(expr_has_subquery)))
+        .unwrap_or(true)
 }
 
 fn expr_has_subquery(expr: &Expr) -> bool {
@@ -155,9 +153,8 @@ impl Decorrelator {
             return self.lateral(join, &subquery.clone());
         }
         let here = |expr: &Expr| {
-            let is_subquery = |expr: &Expr| {
-                Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_)))
-            };
+            let is_subquery =
+                |expr: &Expr| Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_)));
             expr.exists(is_subquery).unwrap_or(true)
         };
         if !node.expressions().iter().any(here) {
@@ -256,7 +253,9 @@ impl Decorrelator {
     }
 
     fn matching(domain: &Domain, plan: &LogicalPlan) -> Vec<Expr> {
-        domain.around.iter().cloned().zip(domain.columns(plan)).map(|(around, column)| same(around, column)).collect()
+        let pairs = domain.around.iter().cloned().zip(domain.columns(plan));
+        let conditions: Vec<Expr> = pairs.map(|(around, column)| same(around, column)).collect();
+        if conditions.is_empty() { vec![lit(true)] } else { conditions }
     }
 
     fn scalar(&mut self, input: &mut LogicalPlan, subquery: &Subquery) -> Result<Expr> {
@@ -375,7 +374,9 @@ impl Decorrelator {
                         self.limited(domain, &sort.input, &sort.expr, skip, fetch)
                     }
                     // `SELECT a .. ORDER BY b LIMIT n` is a projection of the order.
-                    LogicalPlan::Projection(projection) if matches!(projection.input.as_ref(), LogicalPlan::Sort(_)) => {
+                    LogicalPlan::Projection(projection)
+                        if matches!(projection.input.as_ref(), LogicalPlan::Sort(_)) =>
+                    {
                         let mut below = limit.clone();
                         below.input = Arc::clone(&projection.input);
                         let mut above = projection.clone();
@@ -552,8 +553,7 @@ impl Decorrelator {
             let expr = Expr::Column(if found { column } else { Column::new_unqualified(field.name()) });
             own.push(if found { expr } else { expr.alias_qualified(qualifier.cloned(), field.name()) });
         }
-        let mut all = own.clone();
-        all.extend(columns.clone());
+        let all = own.iter().cloned().chain(columns.clone());
         let grouped = LogicalPlanBuilder::from(grouped).project(all)?.build()?;
         if !aggregate.group_expr.is_empty() {
             return Ok(grouped);
@@ -561,20 +561,24 @@ impl Decorrelator {
         // Over no rows there is a result too: `count(*)` is 0.
         let name = self.name("__groups");
         let found = "__found";
-        let mut marked: Vec<Expr> = grouped.schema().columns().into_iter().map(Expr::Column).collect();
+        let mut marked = domain.own(&grouped);
+        for column in domain.columns(&grouped) {
+            marked.push(column.alias(self.name("__outer")));
+        }
         marked.push(lit(true).alias(found));
         let grouped = LogicalPlanBuilder::from(grouped).project(marked)?.alias(name.clone())?.build()?;
         let of_groups = grouped.schema().columns();
         let (results, domains) = of_groups[..of_groups.len() - 1].split_at(own.len());
         let values = domain.plan.schema().columns();
-        let condition =
-            values.iter().zip(domains).map(|(a, b)| same(Expr::Column(a.clone()), Expr::Column(b.clone())));
+        let condition = values.iter().zip(domains).map(|(a, b)| same(Expr::Column(a.clone()), Expr::Column(b.clone())));
         let joined = LogicalPlanBuilder::from(domain.plan.clone())
             .join_on(grouped.clone(), JoinType::Left, condition.collect::<Vec<_>>())?
             .build()?;
         let is_found = Expr::Column(Column::new(Some(name), found)).is_not_null();
         let mut exprs = vec![];
-        for ((result, call), (qualifier, field)) in results.iter().zip(&aggregate.aggr_expr).zip(aggregate.schema.iter()) {
+        for ((result, call), (qualifier, field)) in
+            results.iter().zip(&aggregate.aggr_expr).zip(aggregate.schema.iter())
+        {
             let Expr::AggregateFunction(function) = strip_alias(call) else {
                 return Err(SqlError::internal("an aggregate that is none"));
             };

@@ -107,8 +107,9 @@ impl Lowering<'_> {
                 places.extend(right.stream.mapping().into_iter().map(|place| left_width + place));
                 let mut columns: Vec<usize> = vec![];
                 let mut mapping = vec![0; places.len()];
-                for column in expr.column_refs() {
-                    let index = both.index_of_column(column)?;
+                // In the order of the sides: the same query keeps the same state.
+                let looked_at = expr.column_refs().into_iter().map(|column| Ok(both.index_of_column(column)?));
+                for index in looked_at.collect::<Result<BTreeSet<usize>>>()? {
                     mapping[index] = columns.iter().position(|known| *known == places[index]).unwrap_or_else(|| {
                         columns.push(places[index]);
                         columns.len() - 1
@@ -643,21 +644,29 @@ fn kind_name(kind: JoinKind) -> &'static str {
     }
 }
 
-/// `x NOT IN (SELECT y ..)`, where a null among the `y` makes the answer unknown for all, as two anti joins: rows that have their `x`
-/// among the `y`, and all rows (or those with a null `x`) where there is a null among the `y` (or any `y`).
+/// `x NOT IN (SELECT y ..)`, where a null among the `y` makes the answer unknown, as two anti joins: rows that have their `x` among the
+/// `y` go, and rows for which there is a null among the `y`, or any `y` where `x` is null. The first pair of keys is `x` and `y`;
+/// what else the join asks says which `y` there are for a row.
 fn without_null_awareness(join: &LogicalJoin) -> Result<LogicalPlan> {
-    let [(x, y)] = join.on.as_slice() else {
-        return Err(SqlError::unsupported("`NOT IN` of several columns that may be null", "use `NOT EXISTS`", None));
+    let Some(((x, y), others)) = join.on.split_first() else {
+        return Err(SqlError::internal("`NOT IN` without a key"));
     };
-    let right = join.right.as_ref().clone();
     let mut plain = join.clone();
     plain.null_aware = false;
-    let is_null = y.clone().is_null().alias("__is_null");
-    let nulls = LogicalPlanBuilder::from(right).project(vec![is_null])?.distinct()?.alias("__not_in")?.build()?;
-    let unknown = datafusion::logical_expr::col("__not_in.__is_null").or(x.clone().is_null());
-    let keyless: (Vec<datafusion::common::Column>, Vec<datafusion::common::Column>) = (vec![], vec![]);
-    let plan = LogicalPlanBuilder::from(LogicalPlan::Join(plain))
-        .join(nulls, JoinType::LeftAnti, keyless, Some(unknown))?
-        .build()?;
-    Ok(plan)
+    let plain = LogicalPlanBuilder::from(LogicalPlan::Join(plain));
+    if others.is_empty() && join.filter.is_none() {
+        let is_null = y.clone().is_null().alias("__is_null");
+        let nulls = LogicalPlanBuilder::from(join.right.as_ref().clone()).project(vec![is_null])?.distinct()?;
+        let nulls = nulls.alias("__not_in")?.build()?;
+        let unknown = datafusion::logical_expr::col("__not_in.__is_null").or(x.clone().is_null());
+        return Ok(plain.join_on(nulls, JoinType::LeftAnti, vec![unknown])?.build()?);
+    }
+    let mut condition: Vec<LogicalExpr> = others.iter().map(|(left, right)| left.clone().eq(right.clone())).collect();
+    condition.extend(join.filter.clone());
+    condition.push(x.clone().is_null().or(y.clone().is_null()));
+    let plain = plain.build()?;
+    let mut unknown = join.clone();
+    (unknown.left, unknown.on, unknown.null_aware) = (Arc::new(plain), others.to_vec(), false);
+    unknown.filter = datafusion::logical_expr::utils::conjunction(condition.split_off(others.len()));
+    Ok(LogicalPlan::Join(unknown))
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result as DataFusionResult};
+use datafusion::common::{Column, DFSchema, Result as DataFusionResult};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
@@ -74,8 +74,8 @@ pub(super) fn optimize(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<L
         return run_rules(context, plan);
     }
     match run_rules(context, plan.clone()) {
-        Ok(optimized) if !decorrelate::has_subquery(&optimized) => Ok(optimized),
-        // What DataFusion's rules left in place.
+        Ok(optimized) if !decorrelate::has_subquery(&optimized) && is_resolved(&optimized) => Ok(optimized),
+        // What DataFusion's rules left in place, or took apart wrongly.
         _ => run_rules(context, decorrelate::decorrelate(plan)?),
     }
 }
@@ -105,6 +105,18 @@ fn run_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan
         Arc::new(OptimizeProjections::new()),
     ];
     Ok(Optimizer::with_rules(rules).optimize(plan, &config, |_, _| {})?)
+}
+
+/// Whether all columns that a plan looks at are there: DataFusion's rules lose the way in a subquery that looks at a query two further
+/// out.
+fn is_resolved(plan: &LogicalPlan) -> bool {
+    let unresolved = plan.exists(|node| {
+        let inputs = node.inputs();
+        let known = |column: &Column| inputs.iter().any(|input| input.schema().maybe_index_of_column(column).is_some());
+        let exprs = if inputs.is_empty() { vec![] } else { node.expressions() };
+        Ok(exprs.iter().any(|expr| !expr.column_refs().into_iter().all(known)))
+    });
+    !unresolved.unwrap_or(true)
 }
 
 /// The operators that extensions turn into functions (JSON access).

@@ -385,6 +385,21 @@ impl Resolver<'_> {
                 from[0].joins.extend(table.joins);
             }
         }
+        // Of `FROM a, b CROSS JOIN UNNEST(..)` the planner shows `b` only to the last one: `FROM a CROSS JOIN b CROSS JOIN UNNEST(..)`.
+        let looks_back = |table: &TableWithJoins| table.joins.iter().any(|join| is_lateral(&join.relation));
+        let keeps_right = |join: &Join| {
+            matches!(
+                join.join_operator,
+                JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_)
+            )
+        };
+        if from.iter().skip(1).any(looks_back) && !from.iter().flat_map(|table| &table.joins).any(keeps_right) {
+            for table in from.split_off(1) {
+                let join_operator = JoinOperator::CrossJoin(JoinConstraint::None);
+                from[0].joins.push(Join { relation: table.relation, global: false, join_operator });
+                from[0].joins.extend(table.joins);
+            }
+        }
         let mut inputs = vec![];
         let one_table = from.len() == 1;
         for table in from.iter_mut() {
@@ -966,6 +981,16 @@ fn is_unnest_call(expr: &Expr) -> bool {
 
 fn is_unnest(function: &datafusion::sql::sqlparser::ast::Function) -> bool {
     function.name.to_string().eq_ignore_ascii_case("unnest")
+}
+
+/// Whether a part of a `FROM` sees the columns of those before it.
+fn is_lateral(factor: &TableFactor) -> bool {
+    matches!(
+        factor,
+        TableFactor::UNNEST { .. }
+            | TableFactor::Derived { lateral: true, .. }
+            | TableFactor::Function { lateral: true, .. }
+    )
 }
 
 /// Whether a join is `CROSS JOIN UNNEST(array) AS u(x)`.
