@@ -6,7 +6,7 @@
 //! own, so neither batching nor sharding shows in the result. Where rows have no arrival number the value itself takes its place.
 //!
 //! Rows cannot be taken back from these accumulators: states travel between a local and a global phase, and a state that had rows taken
-//! out which it never had means nothing. The planner refuses such a query.
+//! out which it never had means nothing. Where rows can be taken back the planner has them kept ([`super::kept`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -101,6 +101,13 @@ impl Foreign {
         let distinct = if spec.distinct { "(DISTINCT)" } else { "" };
         let name = format!("{}{distinct}", spec.function.name());
         Ok(Self { name, expr: Arc::new(expr), spec: Arc::new(spec), state_fields })
+    }
+}
+
+impl Foreign {
+    /// The function as DataFusion builds it, and what was asked for.
+    pub(super) fn into_parts(self) -> (Arc<AggregateFunctionExpr>, Arc<ForeignSpec>) {
+        (self.expr, self.spec)
     }
 }
 

@@ -33,6 +33,7 @@ use eagre_engine::operator::window_assign::PaneWindowsFactory;
 use super::accumulators::{Arg, Foreign, ForeignSpec, Order};
 use super::context::default_functions;
 use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
+use super::kept::Kept;
 use super::lower::{
     Lowering, NEVER_LATE_MS, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, columns_of, engine,
     window_field,
@@ -418,17 +419,6 @@ impl Lowering<'_> {
                 return Ok(AggregateCall { function: builtin, args, filter });
             }
         }
-        if retracting {
-            let because = stream.retracts_because.clone().unwrap_or_default();
-            return Err(SqlError::unsupported(
-                format!(
-                    "`{}` over rows that can be taken back",
-                    short_text(&LogicalExpr::AggregateFunction(function.clone()))
-                ),
-                because,
-                None,
-            ));
-        }
         // DataFusion's own.
         let mut columns: Vec<FieldRef> = vec![];
         let mut places = vec![];
@@ -459,7 +449,7 @@ impl Lowering<'_> {
             order.push(Order { column, options });
         }
         // A total order, so that no accident shows: of arrival, or where nothing is known of that, of the values.
-        let by_arrival = order_matters && !params.distinct && stream.ordered;
+        let by_arrival = order_matters && !params.distinct && stream.ordered && !retracting;
         if by_arrival {
             stream.require_ordinals();
         } else if order_matters
@@ -468,7 +458,7 @@ impl Lowering<'_> {
         {
             order.push(Order { column: *column, options: SortOptions::default() });
         }
-        let function = Foreign::new(ForeignSpec {
+        let spec = ForeignSpec {
             function: Arc::clone(&function.func),
             args,
             columns,
@@ -476,8 +466,12 @@ impl Lowering<'_> {
             by_arrival,
             distinct: params.distinct,
             ignore_nulls,
-        })?;
-        Ok(AggregateCall { function: Arc::new(function), args: places, filter })
+        };
+        let function: AggregateFunctionRef = match retracting {
+            true => Arc::new(Kept::new(spec)?),
+            false => Arc::new(Foreign::new(spec)?),
+        };
+        Ok(AggregateCall { function, args: places, filter })
     }
 
     /// Each row once for each grouping set, with the other keys null.

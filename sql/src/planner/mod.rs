@@ -16,6 +16,7 @@ mod expr;
 mod final_sort;
 mod insert;
 mod join;
+mod kept;
 mod logical;
 mod lower;
 mod names;

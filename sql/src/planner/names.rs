@@ -6,6 +6,7 @@
 //! runs with its own normalisation off. On the way every output column gets the name that the user wrote, an unknown name is an
 //! error with its place and the nearest name, and the window functions are brought into one form (see [`super::window`]).
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
@@ -92,7 +93,9 @@ pub(super) fn resolve(
     query: &mut Query,
     emit: Option<EmitKind>,
 ) -> Result<()> {
-    Resolver { catalog, views, emit, ctes: vec![], outer: vec![] }.query(query).map(|_| ())
+    Resolver { catalog, views, emit, ctes: vec![], outer: vec![], found_outside: Cell::new(None) }
+        .query(query)
+        .map(|_| ())
 }
 
 /// Rewrites the names of an expression over `columns`.
@@ -105,7 +108,7 @@ pub(super) fn resolve_expr(
     expr: &mut Expr,
     schema: &SchemaRef,
 ) -> Result<()> {
-    let resolver = Resolver { catalog, views, emit: None, ctes: vec![], outer: vec![] };
+    let resolver = Resolver { catalog, views, emit: None, ctes: vec![], outer: vec![], found_outside: Cell::new(None) };
     let scope = Scope { inputs: vec![Input { columns: columns_of(schema), ..Input::default() }], aliases: vec![] };
     resolver.expr(expr, &scope, Aliases::None)
 }
@@ -122,6 +125,8 @@ struct Resolver<'a> {
     ctes: Vec<(String, Vec<Column>, bool)>,
     /// The names that a subquery sees of the queries around it, the innermost last.
     outer: Vec<Scope>,
+    /// The qualifier that a name without one needs, because it was found in a query around: the planner looks there only so.
+    found_outside: Cell<Option<String>>,
 }
 
 /// The output columns of a query, and whether there are more that only the planner knows.
@@ -159,8 +164,8 @@ impl Resolver<'_> {
     fn subquery(&self, query: &mut Query, scope: &Scope) -> Result<Output> {
         let mut outer = self.outer.clone();
         outer.push(scope.clone());
-        Resolver { catalog: self.catalog, views: self.views, emit: self.emit, ctes: self.ctes.clone(), outer }
-            .query(query)
+        let (catalog, views, emit, ctes) = (self.catalog, self.views, self.emit, self.ctes.clone());
+        Resolver { catalog, views, emit, ctes, outer, found_outside: Cell::new(None) }.query(query)
     }
 
     fn set_expr(&mut self, body: &mut SetExpr) -> Result<Output> {
@@ -203,6 +208,7 @@ impl Resolver<'_> {
         let (columns, open) = self.projection(&mut select.projection, &written, &scope)?;
         scope.aliases = columns.iter().map(|column| column.name.clone()).collect();
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
+            exprs.iter_mut().for_each(spell_out_repeated);
             for expr in exprs {
                 self.expr(expr, &scope, Aliases::AfterColumns)?;
             }
@@ -714,6 +720,9 @@ impl Resolver<'_> {
         for outer in self.outer.iter().rev() {
             for exact in [true, false] {
                 if let Some(found) = self.column(idents, outer, exact)? {
+                    if found.qualifiers == 0 && idents.len() == 1 {
+                        self.found_outside.set(found.input.qualifier.clone());
+                    }
                     return Ok(found.apply(idents));
                 }
             }
@@ -850,7 +859,13 @@ impl VisitorMut for ExprNames<'_, '_> {
             Expr::Identifier(_) if self.fields.contains(&address) => Ok(()),
             Expr::Identifier(ident) if self.lambdas.iter().flatten().any(|name| *name == ident.value) => Ok(()),
             Expr::Identifier(ident) => {
-                self.resolver.idents(std::slice::from_mut(ident), self.scope, self.aliases).map(|_| ())
+                self.resolver.found_outside.set(None);
+                let result = self.resolver.idents(std::slice::from_mut(ident), self.scope, self.aliases).map(|_| ());
+                if let Some(qualifier) = self.resolver.found_outside.take() {
+                    let ident = Ident::with_quote_and_span('"', ident.span, &ident.value);
+                    *expr = Expr::CompoundIdentifier(vec![Ident::with_quote('"', qualifier), ident]);
+                }
+                result
             }
             Expr::CompoundIdentifier(idents) if self.lambdas.iter().flatten().any(|name| *name == idents[0].value) => {
                 Ok(())
@@ -1072,6 +1087,35 @@ fn unnest_laterally(table: &mut TableWithJoins, joined: bool) -> Result<()> {
         *factor = derived;
     }
     Ok(())
+}
+
+/// `CUBE` and `ROLLUP` that name an expression twice, as the grouping sets that they are: the planner takes no expression twice.
+fn spell_out_repeated(group: &mut Expr) {
+    let (parts, is_cube) = match group {
+        Expr::Cube(parts) => (&*parts, true),
+        Expr::Rollup(parts) => (&*parts, false),
+        _ => return,
+    };
+    let mut seen = HashSet::new();
+    if parts.len() > 12 || parts.iter().flatten().all(|expr| seen.insert(expr.to_string())) {
+        return;
+    }
+    let subsets: Vec<Vec<usize>> = match is_cube {
+        true => {
+            (0..1usize << parts.len()).map(|mask| (0..parts.len()).filter(|i| mask >> i & 1 == 1).collect()).collect()
+        }
+        false => (0..=parts.len()).map(|count| (0..count).collect()).collect(),
+    };
+    let set_of = |subset: Vec<usize>| {
+        let mut set: Vec<Expr> = vec![];
+        for expr in subset.into_iter().flat_map(|index| &parts[index]) {
+            if !set.contains(expr) {
+                set.push(expr.clone());
+            }
+        }
+        set
+    };
+    *group = Expr::GroupingSets(subsets.into_iter().map(set_of).collect());
 }
 
 /// A subquery in `FROM`.
