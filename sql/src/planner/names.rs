@@ -900,8 +900,18 @@ impl VisitorMut for ExprNames<'_, '_> {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
-        if self.depth == 0 && matches!(expr, Expr::Lambda(_)) {
-            self.lambdas.pop();
+        if self.depth > 0 {
+            return ControlFlow::Continue(());
+        }
+        match expr {
+            Expr::Lambda(_) => {
+                self.lambdas.pop();
+            }
+            // In `ARRAY[a]` the planner does not see the names of queries around, in `make_array(a)` it does.
+            Expr::Array(array) if !self.resolver.outer.is_empty() => {
+                *expr = window::call("make_array", std::mem::take(&mut array.elem));
+            }
+            _ => {}
         }
         ControlFlow::Continue(())
     }

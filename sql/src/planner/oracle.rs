@@ -19,8 +19,8 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use eagre_engine::operator::window::WindowKind;
 
 use super::context::{CatalogTable, PlanContext, column};
-use super::logical;
 use super::window::WindowTableFunction;
+use super::{decorrelate, logical};
 use crate::catalog::{Catalog, ColumnKind, Relation};
 use crate::error::{Result, SqlError};
 use crate::parser::QueryText;
@@ -57,6 +57,8 @@ fn batch_plan(catalog: &Catalog, query: &QueryText, tables: &HashMap<String, Vec
     let context = PlanContext::new(catalog);
     let plan = context.plan_query(query)?;
     let plan = logical::analyze(&context, plan).map_err(|error| error.or_at(query.location))?;
+    // A subquery in an expression would not be seen below.
+    let plan = if decorrelate::has_subquery(&plan) { decorrelate::decorrelate(plan)? } else { plan };
     let plan = plan.transform_up(|node| match &node {
         LogicalPlan::TableScan(scan) => Ok(Transformed::yes(memory_scan(&context, scan, tables)?)),
         LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowTableFunction>() {
