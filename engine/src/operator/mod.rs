@@ -13,6 +13,7 @@ use crate::time::{EventTimeMs, Watermarks};
 pub mod chain;
 pub mod expand;
 pub mod group_aggregate;
+pub mod over;
 pub mod partial_aggregate;
 pub mod window;
 pub mod window_aggregate;

@@ -357,6 +357,7 @@ impl<'a> Lowering<'a> {
                 self.filter(stream, &filter.predicate, &filter.input)
             }
             LogicalPlan::Aggregate(aggregate) => self.lower_aggregate(aggregate, plan),
+            LogicalPlan::Window(window) => self.lower_over(window, plan),
             LogicalPlan::Union(union) => self.lower_union(union, plan),
             LogicalPlan::Unnest(unnest) => self.lower_unnest(unnest),
             LogicalPlan::Values(values) => self.lower_values(values, plan),
@@ -1176,7 +1177,6 @@ pub(super) fn engine(error: eagre_engine::EngineError) -> SqlError {
 fn refused(plan: &LogicalPlan) -> SqlError {
     let (construct, hint) = match plan {
         LogicalPlan::Join(_) => ("a join", ""),
-        LogicalPlan::Window(_) => ("`OVER`", ""),
         LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
             ("`LIMIT` in a subquery", "only the outermost query of a bounded `SELECT` may have a limit")
         }

@@ -17,6 +17,7 @@ mod insert;
 mod logical;
 mod lower;
 mod names;
+mod over;
 pub mod oracle;
 mod refuse;
 mod unnest;
@@ -303,7 +304,7 @@ fn lower_statement(
         && !lowering.aggregated_window
     {
         return Err(SqlError::plan(
-            "EMIT ON WINDOW CLOSE needs an aggregation by a window: `.. FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), ..)) GROUP BY \
+            "EMIT ON WINDOW CLOSE needs an aggregation by a window or an `OVER` in the order of event time: `.. FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), ..)) GROUP BY \
              window_start, window_end`",
             emit.location,
         ));
