@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{SortOptions, cast, concat, filter};
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, Result as DataFusionResult, ScalarValue};
@@ -358,7 +358,7 @@ impl OverFunction for ForeignAggregate {
         // A filter that is null keeps nothing.
         let mask = match filter {
             Some(filter) if filter.null_count() > 0 => {
-                Some(arrow::compute::prep_null_mask_filter(filter.as_boolean()))
+                Some(arrow::compute::prep_null_mask_filter(filter))
             }
             other => other.cloned(),
         };
