@@ -17,14 +17,14 @@ use crate::error::{EngineError, Result};
 
 /// An unevaluated sum of two doubles.
 #[derive(Clone, Copy, Default, Debug)]
-struct DoubleDouble {
+pub(crate) struct DoubleDouble {
     high: f64,
     low: f64,
 }
 
 impl DoubleDouble {
     #[inline(always)]
-    fn add(&mut self, value: f64) {
+    pub(crate) fn add(&mut self, value: f64) {
         let (sum, error) = two_sum(self.high, value);
         self.high = sum;
         self.low += error;
@@ -38,13 +38,13 @@ impl DoubleDouble {
     }
 
     #[inline(always)]
-    fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         self.add(other.high);
         self.low += other.low;
     }
 
     /// The nearest double. An overflow stays an infinity.
-    fn value(self) -> f64 {
+    pub(crate) fn value(self) -> f64 {
         if self.high.is_finite() { self.high + self.low } else { self.high }
     }
 

@@ -36,6 +36,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use builtin::{BuiltinRequest, builtin};
+pub(crate) use float::DoubleDouble;
 
 /// What a batch brings to [`Accumulators::update`] besides the argument columns. All have as many values as there are rows.
 #[derive(Debug, Clone, Copy, Default)]

@@ -453,7 +453,7 @@ fn concat_columns(pieces: &[Vec<ArrayRef>]) -> Result<Vec<ArrayRef>> {
 }
 
 /// Which rows are equal in all columns; nulls are equal.
-fn same_rows(left: &[ArrayRef], right: &[ArrayRef], rows: usize) -> Result<Vec<bool>> {
+pub(super) fn same_rows(left: &[ArrayRef], right: &[ArrayRef], rows: usize) -> Result<Vec<bool>> {
     let mut same = vec![true; rows];
     for (left, right) in left.iter().zip(right) {
         macro_rules! natives {

@@ -14,6 +14,7 @@ pub mod chain;
 pub mod expand;
 pub mod group_aggregate;
 pub mod join;
+pub mod over;
 pub mod partial_aggregate;
 pub mod window;
 pub mod window_aggregate;

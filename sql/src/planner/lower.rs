@@ -406,6 +406,7 @@ impl<'a> Lowering<'a> {
             LogicalPlan::TableScan(scan) => self.lower_scan(scan, plan),
             LogicalPlan::Join(join) => self.lower_join(join, plan, wanted),
             LogicalPlan::Aggregate(aggregate) => self.lower_aggregate(aggregate, plan),
+            LogicalPlan::Window(window) => self.lower_over(window, plan),
             LogicalPlan::Union(union) => self.lower_union(union, plan),
             LogicalPlan::Unnest(unnest) => self.lower_unnest(unnest),
             LogicalPlan::Values(values) => self.lower_values(values, plan),
@@ -1231,7 +1232,6 @@ pub(super) fn engine(error: eagre_engine::EngineError) -> SqlError {
 
 fn refused(plan: &LogicalPlan) -> SqlError {
     let (construct, hint) = match plan {
-        LogicalPlan::Window(_) => ("`OVER`", ""),
         LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
             ("`LIMIT` in a subquery", "only the outermost query of a bounded `SELECT` may have a limit")
         }

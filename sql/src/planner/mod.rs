@@ -20,6 +20,7 @@ mod kept;
 mod logical;
 mod lower;
 mod names;
+mod over;
 pub mod oracle;
 mod precedence;
 mod refuse;
@@ -307,7 +308,7 @@ fn lower_statement(
         && !lowering.aggregated_window
     {
         return Err(SqlError::plan(
-            "EMIT ON WINDOW CLOSE needs an aggregation by a window: `.. FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), ..)) GROUP BY \
+            "EMIT ON WINDOW CLOSE needs an aggregation by a window or an `OVER` in the order of event time: `.. FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), ..)) GROUP BY \
              window_start, window_end`",
             emit.location,
         ));

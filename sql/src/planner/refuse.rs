@@ -33,11 +33,10 @@ fn refusal(construct: Construct) -> Option<&'static str> {
         | Construct::Subquery
         | Construct::OrderBy
         | Construct::SubqueryOrderBy
+        | Construct::Over
+        | Construct::Qualify
         | Construct::Limit => None,
         Construct::SubqueryLimit => Some("only the outermost query of a bounded `SELECT` may have a limit"),
-        Construct::Qualify | Construct::Over => {
-            Some("aggregate with `GROUP BY`, by a window where the input is unbounded")
-        }
         Construct::DistinctOn => Some("use `first_value(..)` with `GROUP BY`"),
         Construct::TableSample => Some("filter with `random() < ..`"),
         _ => Some(""),

@@ -1,0 +1,588 @@
+//! `OVER`: which of the engine's two ways a window expression takes, and what it reads.
+//!
+//! Calls over the same partitions in the same order are one operator, after a projection that computes keys, arguments and filters. Where the
+//! order begins with the event time of rows that are only inserted, results are final rows, made by the watermark; otherwise they are
+//! corrected as rows come.
+
+use std::sync::Arc;
+
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::expr::{NullTreatment, Sort, WindowFunction};
+use datafusion::logical_expr::{
+    Expr as LogicalExpr, ExprSchemable, LogicalPlan, Window, WindowFrame, WindowFrameBound, WindowFrameUnits,
+    WindowFunctionDefinition,
+};
+use eagre_engine::expr::ExprRef;
+use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
+use eagre_engine::operator::over::{
+    Bound, Distance, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverFunctionRef, OverRequest, OverSpec, RangeKeys,
+    Reach, native,
+};
+
+use self::foreign::{Call, ForeignAggregate, ForeignWindow, Frames};
+use super::accumulators::Arg;
+use super::context::default_functions;
+use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
+use super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
+use crate::error::{Result, SqlError};
+use crate::parser::EmitKind;
+
+mod foreign;
+
+/// The rows that the operator reads: the stream's columns, then what is computed for the calls.
+struct Inputs<'a> {
+    exprs: Vec<ExprRef>,
+    fields: Vec<FieldRef>,
+    /// The expression of each computed column.
+    computed: Vec<(LogicalExpr, usize)>,
+    compiler: Compiler,
+    plan: &'a LogicalPlan,
+}
+
+impl Inputs<'_> {
+    /// The place of `expr`, computed unless it is a column.
+    fn add(&mut self, lowering: &mut Lowering<'_>, stream: &mut Stream, expr: &LogicalExpr) -> Result<usize> {
+        let expr = strip_alias(expr);
+        if let LogicalExpr::Column(column) = expr {
+            let index = self.plan.schema().index_of_column(column)?;
+            if let Slot::Physical(place) = stream.columns[index].slot {
+                return Ok(self.keep(stream, place));
+            }
+        }
+        if let Some((_, place)) = self.computed.iter().find(|(known, _)| known == expr && !expr.is_volatile()) {
+            return Ok(*place);
+        }
+        let compiled = lowering.compile(stream, &self.compiler, expr, &short_text(expr))?;
+        self.fields.push(Arc::clone(compiled.field()));
+        self.exprs.push(compiled);
+        self.computed.push((expr.clone(), self.exprs.len() - 1));
+        Ok(self.exprs.len() - 1)
+    }
+
+    /// The new place of a column of the batches.
+    fn keep(&mut self, stream: &Stream, place: usize) -> usize {
+        if let Some(index) = self.exprs.iter().position(|expr| expr.as_column() == Some(place)) {
+            return index;
+        }
+        let field = Arc::clone(&stream.physical.fields()[place]);
+        self.exprs.push(Arc::new(PlainColumn::new(place, Arc::clone(&field))));
+        self.fields.push(field);
+        self.exprs.len() - 1
+    }
+}
+
+impl Lowering<'_> {
+    pub(super) fn lower_over(&mut self, window: &Window, plan: &LogicalPlan) -> Result<Stream> {
+        let input = window.input.as_ref();
+        let mut stream = self.lower(input)?;
+        if stream.pending.is_some() {
+            stream = self.assign_windows(stream, input)?;
+        }
+        let width = input.schema().fields().len();
+        let calls = window.window_expr.iter().map(|expr| match strip_alias(expr) {
+            LogicalExpr::WindowFunction(function) => Ok(function.as_ref()),
+            other => Err(SqlError::internal(format!("`{other}` is no window function"))),
+        });
+        let calls = calls.collect::<Result<Vec<_>>>()?;
+        // Calls over the same rows together, whatever their frames.
+        let mut groups: Vec<Vec<usize>> = vec![];
+        for (index, call) in calls.iter().enumerate() {
+            let same = |other: &usize| {
+                let (a, b) = (&calls[*other].params, &call.params);
+                a.partition_by == b.partition_by && a.order_by == b.order_by
+            };
+            match groups.iter_mut().find(|group| group.first().is_some_and(same)) {
+                Some(group) => group.push(index),
+                None => groups.push(vec![index]),
+            }
+        }
+        let mut places = vec![0; calls.len()];
+        let mut next = width;
+        for group in groups {
+            for index in &group {
+                places[*index] = next;
+                next += 1;
+            }
+            let group: Vec<(&WindowFunction, FieldRef)> = group
+                .into_iter()
+                .map(|index| (calls[index], Arc::clone(&plan.schema().fields()[width + index])))
+                .collect();
+            stream = self.over_group(stream, &group, input, plan)?;
+        }
+        let results: Vec<StreamColumn> = places.iter().map(|place| stream.columns[*place].clone()).collect();
+        stream.columns.truncate(width);
+        stream.columns.extend(results);
+        Ok(stream)
+    }
+
+    /// One operator: the stream with a column more for each call.
+    fn over_group(
+        &mut self,
+        mut stream: Stream,
+        calls: &[(&WindowFunction, FieldRef)],
+        input: &LogicalPlan,
+        plan: &LogicalPlan,
+    ) -> Result<Stream> {
+        let params = &calls[0].0.params;
+        let compiler = self.compiler(&stream, input.schema());
+        let mut inputs = Inputs { exprs: vec![], fields: vec![], computed: vec![], compiler, plan: input };
+        let old = stream.columns.clone();
+        let mut columns = old.clone();
+        for column in &mut columns {
+            if let Slot::Physical(place) = column.slot {
+                column.slot = Slot::Physical(inputs.keep(&stream, place));
+            }
+        }
+        let key = stream.key.clone().filter(|_| stream.changelog != ChangelogMode::Retract);
+        let key: Option<Vec<usize>> =
+            key.map(|key| key.into_iter().map(|place| inputs.keep(&stream, place)).collect());
+        let is_constant = |expr: &LogicalExpr| matches!(strip_alias(expr), LogicalExpr::Literal(..));
+        let mut partition = vec![];
+        for expr in params.partition_by.iter().filter(|expr| !is_constant(expr)) {
+            let place = inputs.add(self, &mut stream, expr)?;
+            if !partition.contains(&place) {
+                partition.push(place);
+            }
+        }
+        let mut order = vec![];
+        let sorts: Vec<&Sort> = params.order_by.iter().filter(|sort| !is_constant(&sort.expr)).collect();
+        for sort in &sorts {
+            let column = inputs.add(self, &mut stream, &sort.expr)?;
+            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
+            order.push(OrderKey { column, options });
+        }
+        let mut over_calls = vec![];
+        for (function, field) in calls {
+            over_calls.push(self.over_call(function, field, &sorts, &mut stream, &mut inputs)?);
+        }
+        let retracting = stream.changelog != ChangelogMode::AppendOnly;
+        // Does the watermark speak of the order?
+        let by_time = sorts.first().is_some_and(|sort| {
+            let LogicalExpr::Column(column) = strip_alias(&sort.expr) else {
+                return false;
+            };
+            sort.asc && input.schema().index_of_column(column).is_ok_and(|index| old[index].rowtime)
+        });
+        let never_final = over_calls.iter().any(|call| call.function.lookahead() == Reach::Unbounded);
+        let on_close = self.emit == Some(EmitKind::OnWindowClose);
+        if on_close && !by_time {
+            return Err(SqlError::plan(
+                "EMIT ON WINDOW CLOSE needs an `OVER` whose rows become final: begin its ORDER BY with a column of which a \
+                 watermark speaks, ascending",
+                None,
+            ));
+        }
+        let settled = match self.emit {
+            Some(EmitKind::OnWindowClose) => true,
+            Some(EmitKind::Changes) => false,
+            None => by_time && !retracting && !never_final,
+        };
+
+        let schema: SchemaRef = Arc::new(Schema::new(inputs.fields));
+        let direct = inputs.exprs.len() == stream.physical.fields().len()
+            && inputs.exprs.iter().enumerate().all(|(place, expr)| expr.as_column() == Some(place));
+        if !direct {
+            self.project_physical(&mut stream, inputs.exprs, Arc::clone(&schema));
+        }
+        stream.columns = columns;
+        stream.key = key.clone();
+        if stream.ordered {
+            stream.require_ordinals();
+        }
+        let from = self.flush(&mut stream, input);
+        let schema = Arc::clone(&stream.physical);
+        let name = |place: usize| schema.field(place).name().as_str();
+        let sort_text = |key: &OrderKey| {
+            format!("{}{}", name(key.column), if key.options.descending { " DESC" } else { "" })
+        };
+        let detail = format!(
+            "partition=[{}], order=[{}], functions=[{}]{}",
+            partition.iter().map(|place| name(*place)).collect::<Vec<_>>().join(", "),
+            order.iter().map(sort_text).collect::<Vec<_>>().join(", "),
+            calls.iter().map(|(function, _)| call_text(function)).collect::<Vec<_>>().join(", "),
+            if settled { ", final by watermark" } else { "" },
+        );
+        let bound = self.over_bound(&stream, &over_calls, &order, &schema, settled, !partition.is_empty());
+        let looks_ahead = over_calls.iter().any(|call| match call.function.lookahead() {
+            Reach::Rows(count) | Reach::Groups(count) => count > 0,
+            _ => true,
+        });
+        let spec = OverSpec { input: Arc::clone(&schema), retracting, partition: partition.clone(), order, calls: over_calls };
+        let factory = if settled { OverFactory::settled(spec) } else { OverFactory::updating(spec) }.map_err(engine)?;
+        let changelog = match (settled, &key) {
+            (true, _) => ChangelogMode::AppendOnly,
+            (false, Some(_)) => ChangelogMode::Upsert,
+            (false, None) => ChangelogMode::Retract,
+        };
+        // A row that waits for others leaves behind the watermark.
+        let keeps_time = settled && !looks_ahead;
+        let mut columns = stream.columns.clone();
+        if !keeps_time {
+            columns.iter_mut().for_each(|column| (column.rowtime, column.role) = (false, None));
+        }
+        let time_column = columns.iter().find_map(|column| match (column.rowtime, column.slot) {
+            (true, Slot::Physical(place)) => Some(place),
+            _ => None,
+        });
+        let width = schema.fields().len();
+        columns.extend((0..calls.len()).map(|index| StreamColumn::plain(width + index)));
+        let id = self.id("over", plan, &stream.tables);
+        let output =
+            EdgeInfo { schema: factory.output_schema(), changelog, key, time_column, ordinals: false };
+        let node = self.push_operator(id, factory, from, Route::Hash(partition), output, detail, &bound);
+        if settled {
+            self.aggregated_window = true;
+            self.may_refuse(node, &stream.tables);
+        }
+        let mut output = self.stream_after(&stream, node, columns);
+        output.retracts_because = match (settled, retracting) {
+            (true, _) => None,
+            (_, true) => stream.retracts_because.clone(),
+            (_, false) if self.emit == Some(EmitKind::Changes) => {
+                Some("`EMIT CHANGES` shows values that are corrected later".to_string())
+            }
+            (_, false) if by_time => Some("a frame that ends with the last row changes with each row".to_string()),
+            _ => Some(
+                "an `OVER` gives values that change with each row, unless its ORDER BY begins with a column of which a \
+                 watermark speaks, ascending"
+                    .to_string(),
+            ),
+        };
+        Ok(output)
+    }
+
+    /// What is kept, in words.
+    fn over_bound(
+        &mut self,
+        stream: &Stream,
+        calls: &[OverCall],
+        order: &[OrderKey],
+        schema: &SchemaRef,
+        settled: bool,
+        partitioned: bool,
+    ) -> String {
+        let until = if stream.bounded { "until the input ends" } else { "for ever" };
+        if !settled {
+            if !stream.bounded {
+                self.notice(
+                    "the rows of an `OVER` whose values can change are never freed; begin its ORDER BY with a column of which a \
+                     watermark speaks, ascending, to have final values and a bounded state"
+                        .to_string(),
+                );
+            }
+            return format!("every row, {until}");
+        }
+        let each = if partitioned { " of each key" } else { "" };
+        let mut parts = vec!["rows that wait for the watermark".to_string()];
+        let mut rows_max = 0;
+        for call in calls {
+            let part = match call.function.context() {
+                Reach::Unbounded => {
+                    if !stream.bounded {
+                        self.notice(format!(
+                            "`{}` looks back to its first row, so its rows are never freed; bound its frame",
+                            call.function.name()
+                        ));
+                    }
+                    format!("every row, {until}")
+                }
+                Reach::Rows(count) | Reach::Groups(count) => {
+                    rows_max = rows_max.max(count);
+                    continue;
+                }
+                Reach::Range(distance) => {
+                    let key = order.first().map(|key| schema.field(key.column).data_type());
+                    format!("rows of the last {}{each}, by watermark", distance_text(distance, key))
+                }
+            };
+            if !parts.contains(&part) {
+                parts.push(part);
+            }
+        }
+        if rows_max > 0 {
+            parts.push(format!("the last {rows_max} rows{each}, {until}"));
+        }
+        if calls.iter().any(|call| call.function.counts_rows()) {
+            parts.push(format!("the number of rows{each}, {until}"));
+        }
+        parts.join("; ")
+    }
+
+    /// One call over the columns of `inputs`.
+    fn over_call(
+        &mut self,
+        function: &WindowFunction,
+        field: &FieldRef,
+        sorts: &[&Sort],
+        stream: &mut Stream,
+        inputs: &mut Inputs<'_>,
+    ) -> Result<OverCall> {
+        let params = &function.params;
+        let schema = inputs.plan.schema();
+        let name = field.name().clone();
+        let order_type = sorts.first().map(|sort| sort.expr.get_type(schema.as_ref())).transpose()?;
+        let frame = frame_of(&params.window_frame, order_type.as_ref());
+        let filter = match &params.filter {
+            Some(filter) => Some(inputs.add(self, stream, filter)?),
+            None => None,
+        };
+        let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
+        if let Some((request, read)) = frame.and_then(|frame| request_of(function, frame, field)) {
+            let fields =
+                read.iter().map(|arg| Ok(arg.to_field(schema.as_ref())?.1)).collect::<Result<Vec<_>>>()?;
+            if let Some(native) = native(&request, &fields, field) {
+                let args = read.iter().map(|arg| inputs.add(self, stream, arg)).collect::<Result<_>>()?;
+                return Ok(OverCall { name, function: native, args, filter });
+            }
+        }
+        // DataFusion's own.
+        let mut columns: Vec<FieldRef> = vec![];
+        let mut places = vec![];
+        let mut args = vec![];
+        for arg in &params.args {
+            args.push(match strip_alias(arg) {
+                LogicalExpr::Literal(value, _) => Arg::Literal(value.clone()),
+                arg => {
+                    places.push(inputs.add(self, stream, arg)?);
+                    columns.push(arg.to_field(schema.as_ref())?.1);
+                    Arg::Column(columns.len() - 1)
+                }
+            });
+        }
+        let (frames, by_frame) = match frame {
+            Some(frame) => (Frames::Engine(frame), (frame.lookback(), frame.lookahead())),
+            None => {
+                let options = sorts.iter().map(|sort| SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first });
+                let reaches = reaches_of(&params.window_frame, order_type.as_ref());
+                (Frames::DataFusion(Arc::new(params.window_frame.clone()), options.collect()), reaches)
+            }
+        };
+        let (lookback, lookahead) = match &function.fun {
+            WindowFunctionDefinition::AggregateUDF(_) => by_frame,
+            WindowFunctionDefinition::WindowUDF(udf) => match udf.name() {
+                "first_value" | "last_value" | "nth_value" => by_frame,
+                "row_number" | "rank" | "dense_rank" => (Reach::Unbounded, Reach::Groups(0)),
+                "lag" => (Reach::Unbounded, Reach::NONE),
+                "lead" => (Reach::NONE, Reach::Unbounded),
+                _ => (Reach::Unbounded, Reach::Unbounded),
+            },
+        };
+        let call = Call {
+            name: function.fun.name().to_string(),
+            args,
+            columns,
+            field: Arc::new(field.as_ref().clone().with_nullable(true)),
+            frame: frames,
+            lookback,
+            lookahead,
+            ignore_nulls,
+        };
+        let function: OverFunctionRef = match &function.fun {
+            WindowFunctionDefinition::AggregateUDF(udf) => {
+                Arc::new(ForeignAggregate::new(call, Arc::clone(udf), params.distinct)?)
+            }
+            WindowFunctionDefinition::WindowUDF(udf) => Arc::new(ForeignWindow::new(call, Arc::clone(udf))?),
+        };
+        Ok(OverCall { name, function, args: places, filter })
+    }
+}
+
+/// The engine's own function that a call may be, with the expressions that it reads.
+fn request_of<'a>(
+    function: &'a WindowFunction,
+    frame: Frame,
+    field: &FieldRef,
+) -> Option<(OverRequest<'a>, &'a [LogicalExpr])> {
+    let params = &function.params;
+    let args = params.args.as_slice();
+    let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
+    if ignore_nulls || params.distinct {
+        return None;
+    }
+    let literal = |index: usize| match args.get(index).map(strip_alias) {
+        Some(LogicalExpr::Literal(value, _)) => Some(value),
+        _ => None,
+    };
+    let integer = |index: usize| match literal(index)?.cast_to(&DataType::Int64).ok()? {
+        ScalarValue::Int64(value) => value,
+        _ => None,
+    };
+    let name = function.fun.name();
+    let value = |n: i64| Some((OverRequest::Value { n, frame }, &args[..1]));
+    match (&function.fun, name) {
+        (_, "first_value") if args.len() == 1 => value(1),
+        (_, "last_value") if args.len() == 1 => value(-1),
+        (_, "nth_value") if args.len() == 2 => value(integer(1)?),
+        (WindowFunctionDefinition::AggregateUDF(udf), _) => {
+            let known = default_functions();
+            if !known.aggregate.get(name).is_some_and(|known| Arc::ptr_eq(known, udf)) {
+                return None;
+            }
+            let counts_rows = name == "count" && literal(0).is_some_and(|value| !value.is_null());
+            Some((OverRequest::Aggregate { name, frame }, if counts_rows { &[] } else { args }))
+        }
+        (WindowFunctionDefinition::WindowUDF(_), "row_number") => Some((OverRequest::RowNumber, &[])),
+        (WindowFunctionDefinition::WindowUDF(_), "rank") => Some((OverRequest::Rank, &[])),
+        (WindowFunctionDefinition::WindowUDF(_), "dense_rank") => Some((OverRequest::DenseRank, &[])),
+        (WindowFunctionDefinition::WindowUDF(_), "lag" | "lead") => {
+            let offset = if args.len() > 1 { integer(1)? } else { 1 };
+            let default = match args.get(2) {
+                Some(_) => {
+                    let value = literal(2)?;
+                    let value = if value.is_null() { None } else { Some(value.cast_to(field.data_type()).ok()?) };
+                    value.map(|value| value.to_array()).transpose().ok()?
+                }
+                None => None,
+            };
+            let offset = if name == "lag" { offset } else { offset.checked_neg()? };
+            Some((OverRequest::Shift { offset, default }, &args[..1]))
+        }
+        _ => None,
+    }
+}
+
+/// The frame in the engine's words; `None` where it has none for an offset.
+fn frame_of(frame: &WindowFrame, order: Option<&DataType>) -> Option<Frame> {
+    let unit = unit_of(frame);
+    let bound = |bound: &WindowFrameBound| bound_of(bound, unit, order);
+    Some(Frame { unit, start: bound(&frame.start_bound)?, end: bound(&frame.end_bound)? })
+}
+
+fn unit_of(frame: &WindowFrame) -> FrameUnit {
+    match frame.units {
+        WindowFrameUnits::Rows => FrameUnit::Rows,
+        WindowFrameUnits::Range => FrameUnit::Range,
+        WindowFrameUnits::Groups => FrameUnit::Groups,
+    }
+}
+
+fn bound_of(bound: &WindowFrameBound, unit: FrameUnit, order: Option<&DataType>) -> Option<Bound> {
+    let distance = |value: &ScalarValue| match unit {
+        FrameUnit::Range => range_distance(value, order?, false),
+        _ => match value.cast_to(&DataType::UInt64).ok()? {
+            ScalarValue::UInt64(count) => count.map(Distance::Count),
+            _ => None,
+        },
+    };
+    Some(match bound {
+        WindowFrameBound::Preceding(value) if value.is_null() => Bound::UnboundedPreceding,
+        WindowFrameBound::Following(value) if value.is_null() => Bound::UnboundedFollowing,
+        WindowFrameBound::CurrentRow => Bound::CurrentRow,
+        WindowFrameBound::Preceding(value) => Bound::Preceding(distance(value)?),
+        WindowFrameBound::Following(value) => Bound::Following(distance(value)?),
+    })
+}
+
+/// How far rows matter, at most, to a frame that DataFusion finds.
+fn reaches_of(frame: &WindowFrame, order: Option<&DataType>) -> (Reach, Reach) {
+    let unit = unit_of(frame);
+    let exact = |bound: &WindowFrameBound| {
+        bound_of(bound, unit, order).or_else(|| {
+            let (WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value)) = bound else {
+                return None;
+            };
+            let distance = range_distance(value, order?, true)?;
+            Some(match bound {
+                WindowFrameBound::Preceding(_) => Bound::Preceding(distance),
+                _ => Bound::Following(distance),
+            })
+        })
+    };
+    match (exact(&frame.start_bound), exact(&frame.end_bound)) {
+        (Some(start), Some(end)) => {
+            let frame = Frame { unit, start, end };
+            (frame.lookback(), frame.lookahead())
+        }
+        _ => (Reach::Unbounded, Reach::Unbounded),
+    }
+}
+
+/// An offset of a `RANGE` frame in units of the order key. `at_most`: rounded up where it is no whole number of them, months as 31 days.
+fn range_distance(value: &ScalarValue, order: &DataType, at_most: bool) -> Option<Distance> {
+    const DAY_NS: i128 = 86_400_000_000_000;
+    if !RangeKeys::supports(order) {
+        return None;
+    }
+    if order.is_floating() {
+        return match value.cast_to(&DataType::Float64).ok()? {
+            ScalarValue::Float64(distance) => distance.map(Distance::Float),
+            _ => None,
+        };
+    }
+    if order.is_integer() {
+        return match value.cast_to(&DataType::UInt64).ok()? {
+            ScalarValue::UInt64(distance) => distance.map(Distance::Count),
+            _ => None,
+        };
+    }
+    let unit_ns = match order {
+        DataType::Timestamp(unit, _) => match unit {
+            TimeUnit::Second => 1_000_000_000,
+            TimeUnit::Millisecond => 1_000_000,
+            TimeUnit::Microsecond => 1_000,
+            TimeUnit::Nanosecond => 1,
+        },
+        DataType::Date32 => DAY_NS,
+        _ => return None,
+    };
+    let (months, days, ns) = match value {
+        ScalarValue::IntervalMonthDayNano(Some(interval)) => {
+            (i128::from(interval.months), i128::from(interval.days), i128::from(interval.nanoseconds))
+        }
+        ScalarValue::IntervalDayTime(Some(interval)) => {
+            (0, i128::from(interval.days), i128::from(interval.milliseconds) * 1_000_000)
+        }
+        ScalarValue::IntervalYearMonth(Some(months)) => (i128::from(*months), 0, 0),
+        _ => return None,
+    };
+    let ns = (months * 31 + days) * DAY_NS + ns;
+    let whole = months == 0 && ns % unit_ns == 0;
+    if ns < 0 || !(whole || at_most) {
+        return None;
+    }
+    u64::try_from(ns / unit_ns + i128::from(ns % unit_ns != 0)).ok().map(Distance::Count)
+}
+
+fn distance_text(distance: Distance, order: Option<&DataType>) -> String {
+    match (distance, order) {
+        (Distance::Count(count), Some(DataType::Timestamp(unit, _))) => {
+            let ms = match unit {
+                TimeUnit::Second => count.saturating_mul(1_000),
+                TimeUnit::Millisecond => count,
+                TimeUnit::Microsecond => count / 1_000,
+                TimeUnit::Nanosecond => count / 1_000_000,
+            };
+            let units = [(86_400_000, "days"), (3_600_000, "hours"), (60_000, "minutes"), (1_000, "seconds")];
+            match units.into_iter().find(|(size, _)| ms > 0 && ms % size == 0) {
+                Some((size, name)) => format!("{} {name}", ms / size),
+                None => format!("{ms} ms"),
+            }
+        }
+        (Distance::Count(count), Some(DataType::Date32)) => format!("{count} days"),
+        (Distance::Count(count), _) => count.to_string(),
+        (Distance::Float(distance), _) => distance.to_string(),
+    }
+}
+
+/// A call as `EXPLAIN` shows it.
+fn call_text(function: &WindowFunction) -> String {
+    let params = &function.params;
+    let args = params.args.iter().map(short_text).collect::<Vec<_>>().join(", ");
+    let args = match (function.fun.name(), args.as_str()) {
+        ("count", "1" | "Int64(1)") => "*".to_string(),
+        _ => args,
+    };
+    let distinct = if params.distinct { "DISTINCT " } else { "" };
+    let nulls = match params.null_treatment {
+        Some(NullTreatment::IgnoreNulls) => " IGNORE NULLS",
+        _ => "",
+    };
+    let framed = match &function.fun {
+        WindowFunctionDefinition::AggregateUDF(_) => true,
+        WindowFunctionDefinition::WindowUDF(udf) => matches!(udf.name(), "first_value" | "last_value" | "nth_value"),
+    };
+    let frame = if framed { format!(" {}", params.window_frame) } else { String::new() };
+    format!("{}({distinct}{args}){nulls}{frame}", function.fun.name())
+}
