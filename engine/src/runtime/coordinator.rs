@@ -10,6 +10,7 @@ use crossbeam_channel::{Select, Sender, bounded, unbounded};
 use super::input::{Cut, Input, Stamp, coalesce, run_reader};
 use super::output::{SinkMessage, SinkThread};
 use super::shard::{CheckpointRequest, Links, Message, Shard, SourceInput, StepInput};
+use super::watermarks::NodeWatermarks;
 use super::{Clock, Event, EventReceiver, Mode, PipelineConfig, Start, Summary, spawn};
 use crate::checkpoint::writer::{Begin, Checkpointer, Part, Publish};
 use crate::checkpoint::{CheckpointStore, Manifest, Meta, read_chunks};
@@ -39,7 +40,9 @@ pub(super) struct Coordinator {
     /// For each node, which inputs its rows come from.
     ancestors: Vec<Vec<usize>>,
     node_ids: Vec<String>,
-    watermarks: Vec<EventTimeMs>,
+    watermarks: NodeWatermarks,
+    /// The processing time of the last step.
+    clock_ms: i64,
     source_watermarks: Vec<Option<EventTimeMs>>,
     shards: Shards,
     sinks: Vec<Sender<SinkMessage>>,
@@ -228,7 +231,8 @@ impl Coordinator {
             inputs,
             ancestors,
             node_ids,
-            watermarks,
+            watermarks: NodeWatermarks::new(&graph, watermarks),
+            clock_ms: manifest.map_or(now_ms, |manifest| manifest.clock_ms),
             shards,
             sinks,
             parts,
@@ -294,7 +298,7 @@ impl Coordinator {
             if let Some(end) = self.drain_events()? {
                 return Ok(end);
             }
-            let now_ms = self.clock.now_ms();
+            let now_ms = self.now_ms();
             for input in &mut self.inputs {
                 input.poll(self.config.rows_max, now_ms)?;
             }
@@ -306,7 +310,8 @@ impl Coordinator {
             let checkpoint = self.checkpoint_due(now_ms);
             if !has_rows && !checkpoint {
                 let moved = self.source_watermarks(now_ms) != self.source_watermarks;
-                if !moved {
+                let ticks = self.watermarks.next_tick_ms(self.clock_ms).is_some_and(|tick_ms| tick_ms <= now_ms);
+                if !moved && !ticks {
                     self.block(now_ms)?;
                     continue;
                 }
@@ -410,8 +415,9 @@ impl Coordinator {
         checkpoint: bool,
     ) -> Result<()> {
         self.step = context.step;
+        self.clock_ms = context.clock_ms;
         let cut_ns = self.clock.monotonic_ns();
-        let node_watermarks = self.node_watermarks(&watermarks);
+        let node_watermarks = self.watermarks.advance(&watermarks, context.clock_ms);
         self.source_watermarks.clone_from(&watermarks);
         let mut by_shard: Vec<Vec<SourceInput>> =
             (0..self.config.shards).map(|_| vec![SourceInput::default(); cuts.len()]).collect();
@@ -473,17 +479,9 @@ impl Coordinator {
         }
     }
 
-    fn node_watermarks(&mut self, sources: &[Option<EventTimeMs>]) -> Arc<[Watermarks]> {
-        self.ancestors
-            .iter()
-            .zip(&mut self.watermarks)
-            .map(|(ancestors, current)| {
-                let before = *current;
-                let after = ancestors.iter().filter_map(|source| sources[*source]).min();
-                *current = before.max(after.unwrap_or(before));
-                Watermarks { before, after: *current }
-            })
-            .collect()
+    /// Processing time never goes back, whatever the clock does: rows of a step would be late where it is their event time.
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms().max(self.clock_ms)
     }
 
     fn checkpoint_due(&self, now_ms: i64) -> bool {
@@ -528,7 +526,7 @@ impl Coordinator {
             next_ordinal: self.next_ordinal,
             finished,
             sources,
-            watermarks: self.node_ids.iter().cloned().zip(self.watermarks.iter().copied()).collect(),
+            watermarks: self.node_ids.iter().cloned().zip(self.watermarks.current().iter().copied()).collect(),
             records: std::mem::take(&mut self.records),
         };
         if let Some(parts) = &self.parts {
@@ -545,7 +543,7 @@ impl Coordinator {
     /// Ends the steps in order: a last one that carries a checkpoint (where there is a store), then the sinks.
     fn close(&mut self, finished: bool) -> Result<()> {
         self.wait_for_steps(self.step)?;
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.now_ms();
         let watermarks = self.source_watermarks(now_ms);
         let closes_time = finished && watermarks != self.source_watermarks;
         if self.parts.is_some() {
@@ -556,7 +554,7 @@ impl Coordinator {
                 let context = StepContext { step: self.step + 1, clock_ms: now_ms, seed: self.config.seed };
                 self.step = context.step;
                 let cut_ns = self.clock.monotonic_ns();
-                let node_watermarks = self.node_watermarks(&watermarks);
+                let node_watermarks = self.watermarks.advance(&watermarks, now_ms);
                 let record = StepRecord { step: context.step, clock_ms: now_ms, watermarks, taken: Vec::new() };
                 let request = Arc::new(self.begin_checkpoint(&context, record, finished)?);
                 let nothing = vec![vec![SourceInput::default(); self.inputs.len()]; self.config.shards];
@@ -650,6 +648,9 @@ impl Coordinator {
         }
         if let Some(idle_ms) = self.inputs.iter().filter_map(|input| input.next_idle_ms(now_ms)).min() {
             wait_ms = wait_ms.min(idle_ms - now_ms);
+        }
+        if let Some(tick_ms) = self.watermarks.next_tick_ms(self.clock_ms) {
+            wait_ms = wait_ms.min(tick_ms - now_ms);
         }
         let mut select = Select::new();
         let receivers: Vec<_> =
