@@ -14,6 +14,7 @@ pub mod chain;
 pub mod expand;
 pub mod group_aggregate;
 pub mod partial_aggregate;
+pub mod processing_time;
 pub mod session_window;
 pub mod window;
 pub mod window_aggregate;
