@@ -130,7 +130,8 @@ impl StateLayout {
         self.bounds[self.bounds.len() - 1]
     }
 
-    fn range(&self, call: usize) -> std::ops::Range<usize> {
+    /// The state columns of a call.
+    pub(crate) fn range(&self, call: usize) -> std::ops::Range<usize> {
         self.bounds[call]..self.bounds[call + 1]
     }
 }

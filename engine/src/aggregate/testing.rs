@@ -275,6 +275,7 @@ impl<'a> Pipeline<'a> {
             let input = Input { ports: vec![deltas], context: &context, watermarks };
             let mut out = Output::default();
             operator.step(input, &mut out).expect("steps");
+            self.late.extend(out.late);
             assert!(out.deltas.iter().all(|delta| !delta.is_empty() && delta.rows() <= crate::delta::DELTA_ROWS_MAX));
             results.extend(out.deltas);
         }

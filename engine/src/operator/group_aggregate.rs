@@ -431,7 +431,11 @@ impl GroupAggregate {
 }
 
 /// The rows at ascending `rows` of columns that have `count`; the columns themselves where that is all of them.
-fn rows_at<'a>(columns: impl Iterator<Item = &'a ArrayRef>, rows: &[u32], count: usize) -> Result<Vec<ArrayRef>> {
+pub(crate) fn rows_at<'a>(
+    columns: impl Iterator<Item = &'a ArrayRef>,
+    rows: &[u32],
+    count: usize,
+) -> Result<Vec<ArrayRef>> {
     if rows.len() == count {
         return Ok(columns.cloned().collect());
     }
@@ -439,7 +443,7 @@ fn rows_at<'a>(columns: impl Iterator<Item = &'a ArrayRef>, rows: &[u32], count:
     columns.map(|column| Ok(take(column, &rows, None)?)).collect()
 }
 
-fn concat_columns(pieces: &[Vec<ArrayRef>]) -> Result<Vec<ArrayRef>> {
+pub(crate) fn concat_columns(pieces: &[Vec<ArrayRef>]) -> Result<Vec<ArrayRef>> {
     match pieces {
         [] => Ok(Vec::new()),
         [one] => Ok(one.clone()),
@@ -453,7 +457,7 @@ fn concat_columns(pieces: &[Vec<ArrayRef>]) -> Result<Vec<ArrayRef>> {
 }
 
 /// Which rows are equal in all columns; nulls are equal.
-pub(super) fn same_rows(left: &[ArrayRef], right: &[ArrayRef], rows: usize) -> Result<Vec<bool>> {
+pub(crate) fn same_rows(left: &[ArrayRef], right: &[ArrayRef], rows: usize) -> Result<Vec<bool>> {
     let mut same = vec![true; rows];
     for (left, right) in left.iter().zip(right) {
         macro_rules! natives {

@@ -16,6 +16,8 @@ pub mod group_aggregate;
 pub mod join;
 pub mod over;
 pub mod partial_aggregate;
+pub mod processing_time;
+pub mod session_window;
 pub mod window;
 pub mod window_aggregate;
 pub mod window_assign;
@@ -215,11 +217,25 @@ pub trait OperatorFactory: Send + Sync {
     fn name(&self) -> &'static str;
     /// A fresh operator without state.
     fn create(&self) -> Result<Box<dyn Operator>>;
-    /// How far behind the watermark of its inputs the event times of the rows that come out may be, in milliseconds: consumers see
-    /// time that much later.
-    fn watermark_delay_ms(&self) -> i64 {
-        0
+    /// How the watermark behind the operator follows from the one before it.
+    fn output_watermark(&self) -> OutputWatermark {
+        OutputWatermark::Behind(0)
     }
+}
+
+/// How the watermark of what leaves an operator follows from that of its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputWatermark {
+    /// So many milliseconds behind it: an operator that holds rows back says here how far their event times can lie behind.
+    Behind(i64),
+    /// It is the processing time of the step, which is the event time of the rows from here on. Something can become final only where
+    /// it passes `offset_ms` or a multiple of `grain_ms` from there, so that no step need be cut in between.
+    Clock {
+        /// At least 1.
+        grain_ms: i64,
+        /// Counted from 1970-01-01T00:00:00Z.
+        offset_ms: i64,
+    },
 }
 
 /// A shared factory.

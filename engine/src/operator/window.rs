@@ -258,8 +258,9 @@ impl fmt::Display for WindowSpec {
     }
 }
 
-/// A length of time in its largest whole unit.
-struct Millis(i64);
+/// A length of time in milliseconds, shown in its largest whole unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Millis(pub i64);
 
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

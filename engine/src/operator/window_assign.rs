@@ -45,7 +45,7 @@ impl WindowAssignFactory {
     }
 }
 
-fn check_time_type(name: &str, data_type: &DataType) -> Result<()> {
+pub(crate) fn check_time_type(name: &str, data_type: &DataType) -> Result<()> {
     if matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64) {
         return Ok(());
     }

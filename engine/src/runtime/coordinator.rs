@@ -10,6 +10,7 @@ use crossbeam_channel::{Select, Sender, bounded, unbounded};
 use super::input::{Cut, Input, Stamp, coalesce, run_reader};
 use super::output::{SinkMessage, SinkThread};
 use super::shard::{CheckpointRequest, Links, Message, Shard, SourceInput, StepInput};
+use super::watermarks::NodeWatermarks;
 use super::{Clock, Event, EventReceiver, Mode, PipelineConfig, Start, Summary, spawn};
 use crate::checkpoint::writer::{Begin, Checkpointer, Part, Publish};
 use crate::checkpoint::{CheckpointStore, Manifest, Meta, read_chunks};
@@ -22,7 +23,7 @@ use crate::log::StepRecord;
 use crate::metrics::Metrics;
 use crate::operator::{Operator, StateChunk, StateReader};
 use crate::source::StopFlag;
-use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, Watermarks};
+use crate::time::{EventTimeMs, WATERMARK_MIN, Watermarks};
 
 /// How many steps may wait for a sink. Enough that small steps do not wait for its thread to wake up each time.
 const SINK_QUEUE_STEPS: usize = 64;
@@ -37,10 +38,11 @@ pub(super) struct Coordinator {
     events: EventReceiver,
     inputs: Vec<Input>,
     /// For each node, which inputs its rows come from.
-    /// For each node, the inputs behind it and how far its rows may be behind each input's watermark.
-    ancestors: Vec<Vec<(usize, i64)>>,
+    ancestors: Vec<Vec<usize>>,
     node_ids: Vec<String>,
-    watermarks: Vec<EventTimeMs>,
+    watermarks: NodeWatermarks,
+    /// The processing time of the last step.
+    clock_ms: i64,
     source_watermarks: Vec<Option<EventTimeMs>>,
     shards: Shards,
     sinks: Vec<Sender<SinkMessage>>,
@@ -229,7 +231,8 @@ impl Coordinator {
             inputs,
             ancestors,
             node_ids,
-            watermarks,
+            watermarks: NodeWatermarks::new(&graph, watermarks),
+            clock_ms: manifest.map_or(now_ms, |manifest| manifest.clock_ms),
             shards,
             sinks,
             parts,
@@ -295,7 +298,7 @@ impl Coordinator {
             if let Some(end) = self.drain_events()? {
                 return Ok(end);
             }
-            let now_ms = self.clock.now_ms();
+            let now_ms = self.now_ms();
             for input in &mut self.inputs {
                 input.poll(self.config.rows_max, now_ms)?;
             }
@@ -307,7 +310,8 @@ impl Coordinator {
             let checkpoint = self.checkpoint_due(now_ms);
             if !has_rows && !checkpoint {
                 let moved = self.source_watermarks(now_ms) != self.source_watermarks;
-                if !moved {
+                let ticks = self.watermarks.next_tick_ms(self.clock_ms).is_some_and(|tick_ms| tick_ms <= now_ms);
+                if !moved && !ticks {
                     self.block(now_ms)?;
                     continue;
                 }
@@ -411,8 +415,9 @@ impl Coordinator {
         checkpoint: bool,
     ) -> Result<()> {
         self.step = context.step;
+        self.clock_ms = context.clock_ms;
         let cut_ns = self.clock.monotonic_ns();
-        let node_watermarks = self.node_watermarks(&watermarks);
+        let node_watermarks = self.watermarks.advance(&watermarks, context.clock_ms);
         self.source_watermarks.clone_from(&watermarks);
         let mut by_shard: Vec<Vec<SourceInput>> =
             (0..self.config.shards).map(|_| vec![SourceInput::default(); cuts.len()]).collect();
@@ -474,18 +479,9 @@ impl Coordinator {
         }
     }
 
-    fn node_watermarks(&mut self, sources: &[Option<EventTimeMs>]) -> Arc<[Watermarks]> {
-        self.ancestors
-            .iter()
-            .zip(&mut self.watermarks)
-            .map(|(ancestors, current)| {
-                let before = *current;
-                let delayed = |(source, delay_ms): &(usize, i64)| Some(delayed(sources[*source]?, *delay_ms));
-                let after = ancestors.iter().filter_map(delayed).min();
-                *current = before.max(after.unwrap_or(before));
-                Watermarks { before, after: *current }
-            })
-            .collect()
+    /// Processing time never goes back, whatever the clock does: rows of a step would be late where it is their event time.
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms().max(self.clock_ms)
     }
 
     fn checkpoint_due(&self, now_ms: i64) -> bool {
@@ -530,7 +526,7 @@ impl Coordinator {
             next_ordinal: self.next_ordinal,
             finished,
             sources,
-            watermarks: self.node_ids.iter().cloned().zip(self.watermarks.iter().copied()).collect(),
+            watermarks: self.node_ids.iter().cloned().zip(self.watermarks.current().iter().copied()).collect(),
             records: std::mem::take(&mut self.records),
         };
         if let Some(parts) = &self.parts {
@@ -541,16 +537,13 @@ impl Coordinator {
 
     /// The graph node of an input.
     fn source_node(&self, input: usize) -> usize {
-        self.ancestors
-            .iter()
-            .position(|ancestors| ancestors.as_slice() == [(input, 0)])
-            .expect("an input belongs to a node")
+        self.ancestors.iter().position(|ancestors| ancestors.as_slice() == [input]).expect("an input belongs to a node")
     }
 
     /// Ends the steps in order: a last one that carries a checkpoint (where there is a store), then the sinks.
     fn close(&mut self, finished: bool) -> Result<()> {
         self.wait_for_steps(self.step)?;
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.now_ms();
         let watermarks = self.source_watermarks(now_ms);
         let closes_time = finished && watermarks != self.source_watermarks;
         if self.parts.is_some() {
@@ -561,7 +554,7 @@ impl Coordinator {
                 let context = StepContext { step: self.step + 1, clock_ms: now_ms, seed: self.config.seed };
                 self.step = context.step;
                 let cut_ns = self.clock.monotonic_ns();
-                let node_watermarks = self.node_watermarks(&watermarks);
+                let node_watermarks = self.watermarks.advance(&watermarks, now_ms);
                 let record = StepRecord { step: context.step, clock_ms: now_ms, watermarks, taken: Vec::new() };
                 let request = Arc::new(self.begin_checkpoint(&context, record, finished)?);
                 let nothing = vec![vec![SourceInput::default(); self.inputs.len()]; self.config.shards];
@@ -656,6 +649,9 @@ impl Coordinator {
         if let Some(idle_ms) = self.inputs.iter().filter_map(|input| input.next_idle_ms(now_ms)).min() {
             wait_ms = wait_ms.min(idle_ms - now_ms);
         }
+        if let Some(tick_ms) = self.watermarks.next_tick_ms(self.clock_ms) {
+            wait_ms = wait_ms.min(tick_ms - now_ms);
+        }
         let mut select = Select::new();
         let receivers: Vec<_> =
             self.inputs.iter().filter(|input| !input.ended).map(|input| input.messages.clone()).collect();
@@ -684,34 +680,21 @@ impl Coordinator {
     }
 }
 
-/// For each node, the inputs that its rows come from, in order, and by how much the operators on the way put event time off.
-fn ancestors(graph: &Graph) -> Vec<Vec<(usize, i64)>> {
-    let mut all: Vec<BTreeMap<usize, i64>> = Vec::with_capacity(graph.nodes.len());
+/// For each node, the inputs that its rows come from, in order.
+fn ancestors(graph: &Graph) -> Vec<Vec<usize>> {
+    let mut all: Vec<Vec<usize>> = Vec::with_capacity(graph.nodes.len());
     let mut inputs = 0;
     for node in &graph.nodes {
-        let mut own = BTreeMap::new();
-        for edge in &node.inputs {
-            let put_off = match &graph.nodes[edge.from].kind {
-                NodeKind::Operator(factory) => factory.watermark_delay_ms(),
-                _ => 0,
-            };
-            for (input, delay_ms) in &all[edge.from] {
-                let known = own.entry(*input).or_insert(0);
-                *known = delay_ms.saturating_add(put_off).max(*known);
-            }
-        }
+        let mut own: Vec<usize> = node.inputs.iter().flat_map(|edge| all[edge.from].iter().copied()).collect();
         if matches!(node.kind, NodeKind::Source(_)) {
-            own.insert(inputs, 0);
+            own.push(inputs);
             inputs += 1;
         }
+        own.sort_unstable();
+        own.dedup();
         all.push(own);
     }
-    all.into_iter().map(|own| own.into_iter().collect()).collect()
-}
-
-/// A watermark put off; the end of the input stays the end.
-fn delayed(watermark: EventTimeMs, delay_ms: i64) -> EventTimeMs {
-    if watermark == WATERMARK_MAX { watermark } else { watermark.saturating_sub(delay_ms) }
+    all
 }
 
 /// A checkpoint of another query would silently start with other state.

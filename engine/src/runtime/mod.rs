@@ -27,6 +27,7 @@ mod output;
 mod shard;
 #[cfg(test)]
 mod tests;
+mod watermarks;
 
 /// Time, handed in: the engine reads no clock of its own.
 pub trait Clock: Send + Sync {

@@ -236,10 +236,6 @@ impl<'a> Cursor<'a> {
         {
             return SqlError::unsupported("an `ASOF` join", "only one table may be read at a time", location);
         }
-        if message == "Expected: ), found: PARTITION" {
-            let hint = "`TUMBLE`, `HOP` and `CUMULATE` take the table alone; group by the key";
-            return SqlError::unsupported("`PARTITION BY` in a table function (a `SESSION` window)", hint, location);
-        }
         // "Expected: x, found: y", and in some places without the first colon.
         let expectation = message.strip_prefix("Expected").map(|rest| rest.trim_start_matches(':').trim_start());
         let message = match expectation.and_then(|rest| rest.rsplit_once(", found: ")) {

@@ -5,7 +5,8 @@
 //! drops some in silence. Whatever is not listed here is a syntax error instead of a wrong answer.
 //!
 //! Flink's forms that no dialect parses are prefixes of expressions, so [`Dialect::parse_prefix`] reads them and returns ordinary nodes:
-//! - `TABLE t`, `TABLE (SELECT ..)` as an argument becomes `Expr::Prefixed { prefix: TABLE, value }`;
+//! - `TABLE t`, `TABLE (SELECT ..)` as an argument becomes `Expr::Prefixed { prefix: TABLE, value }`, and with `PARTITION BY a, b` the
+//!   value is the tuple of table and columns;
 //! - `CAST(x AS ROW<..>)`, `MAP<..>`, `TIMESTAMP_LTZ(3)` reads the type with [`super::data_type`];
 //! - `TIMESTAMPDIFF(HOUR, a, b)`, `TIMESTAMPADD(..)` get their unit as a string; `FLOOR(ts TO HOUR)` becomes `date_trunc('hour', ts)`;
 //! - `TIMESTAMP '..'` gets the precision that its digits need, so that none are lost.
@@ -266,7 +267,47 @@ fn parse_table_argument(parser: &mut Parser, span: Span) -> Result<Expr, ParserE
             _ => Expr::CompoundIdentifier(idents),
         }
     };
+    let value = match parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
+        true => {
+            let mut parts = vec![value];
+            parts.extend(parse_partition(parser)?);
+            Expr::Tuple(parts)
+        }
+        false => value,
+    };
     Ok(Expr::Prefixed { prefix: Ident::with_span(span, "TABLE"), value: Box::new(value) })
+}
+
+/// The columns after `PARTITION BY`, in parentheses or not. Without them the next argument begins with the first word that is no column.
+fn parse_partition(parser: &mut Parser) -> Result<Vec<Expr>, ParserError> {
+    if parser.consume_token(&Token::LParen) {
+        let columns = parser.parse_comma_separated(Parser::parse_expr)?;
+        parser.expect_token(&Token::RParen)?;
+        return Ok(columns);
+    }
+    let mut columns = vec![parse_column(parser)?];
+    loop {
+        let [comma, word, after] = parser.peek_tokens_ref::<3>();
+        let is_column = comma.token == Token::Comma
+            && matches!(&word.token, Token::Word(word) if word.quote_style.is_some() || !is_word(word, "INTERVAL"))
+            && matches!(after.token, Token::Comma | Token::Period | Token::RParen);
+        if !is_column {
+            return Ok(columns);
+        }
+        parser.next_token();
+        columns.push(parse_column(parser)?);
+    }
+}
+
+fn parse_column(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let mut idents = vec![parser.parse_identifier()?];
+    while parser.consume_token(&Token::Period) {
+        idents.push(parser.parse_identifier()?);
+    }
+    Ok(match idents.len() {
+        1 => Expr::Identifier(idents.swap_remove(0)),
+        _ => Expr::CompoundIdentifier(idents),
+    })
 }
 
 fn parse_cast(parser: &mut Parser, kind: CastKind) -> Result<Expr, ParserError> {

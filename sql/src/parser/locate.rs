@@ -335,7 +335,7 @@ impl Visitor for Finder {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         match expr {
-            Expr::Prefixed { value, .. } => self.table_arguments.push(&**value),
+            Expr::Prefixed { value, .. } => self.table_arguments.push(table_of(value)),
             Expr::Function(function) => {
                 if function.over.is_some() {
                     self.add(Construct::Over, location_of(&function.name));
@@ -352,6 +352,14 @@ impl Visitor for Finder {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The table of a table argument, which may come with the columns that partition it.
+fn table_of(value: &Expr) -> &Expr {
+    match value {
+        Expr::Tuple(parts) => parts.first().unwrap_or(value),
+        value => value,
     }
 }
 
@@ -402,7 +410,7 @@ impl Visitor for NameFinder {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         match (self.kind, expr) {
             // A table can stand as an argument: `TABLE t`, `TUMBLE(t, ..)`.
-            (NameKind::Table, Expr::Prefixed { value, .. }) => match &**value {
+            (NameKind::Table, Expr::Prefixed { value, .. }) => match table_of(value) {
                 Expr::Identifier(ident) => self.check([ident]),
                 Expr::CompoundIdentifier(parts) => self.check(parts),
                 _ => ControlFlow::Continue(()),

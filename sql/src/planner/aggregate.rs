@@ -1,10 +1,11 @@
 //! Aggregates: which of the engine's ways a `GROUP BY` takes.
 //!
-//! All ways have two phases: rows are aggregated where they are, the partial results travel to the shard that owns their key, and are
+//! All ways but one have two phases: rows are aggregated where they are, the partial results travel to the shard that owns their key, and are
 //! merged there.
 //! - By a pending window that closes, lateness 0: panes, each shipped once when it is complete ([`WindowAggregateFactory`]).
 //! - By a pending window that is corrected, shown early, or never closes: panes shipped each step, spread over their windows, merged into a
 //!   table keyed by window too ([`PaneWindowsFactory`], [`GroupAggregateFactory`]).
+//! - By a pending session of exactly the keys that partition it: one phase behind the exchange (see [`super::session`]).
 //! - By the window columns of an earlier aggregate or of rows that were assigned to windows: the window's end is an ordinary key that
 //!   says when a group is final.
 //! - Without a window: an updating table that is never freed.
@@ -26,7 +27,7 @@ use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::expand::ExpandFactory;
 use eagre_engine::operator::group_aggregate::{GroupAggregateFactory, GroupEmit, GroupWindow};
 use eagre_engine::operator::partial_aggregate::{PaneEmit, PartialAggregateFactory, PartialWindows};
-use eagre_engine::operator::window::WindowKind;
+use eagre_engine::operator::window::{WindowKind, WindowSpec};
 use eagre_engine::operator::window_aggregate::WindowAggregateFactory;
 use eagre_engine::operator::window_assign::PaneWindowsFactory;
 
@@ -38,6 +39,7 @@ use super::lower::{
     Lowering, NEVER_LATE_MS, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, columns_of, engine,
     window_field,
 };
+use super::window::WindowShape;
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 
@@ -102,7 +104,9 @@ enum GroupColumn {
 /// The way that a `GROUP BY` takes.
 enum Way {
     /// Panes of a pending window.
-    Panes { info: WindowInfo, time: usize },
+    Panes { info: WindowInfo, spec: WindowSpec, time: usize },
+    /// A pending session of exactly these keys.
+    Session { info: WindowInfo, gap_ms: i64, time: usize },
     /// The window's end is the key at this place.
     Attached { info: WindowInfo, end_key: usize, hidden: bool },
     /// No window that closes.
@@ -143,7 +147,14 @@ impl Lowering<'_> {
             let keys_look =
                 group.iter().zip(&parts).any(|(e, part)| part.is_none() && stream.looks_at_window(e, schema));
             let calls_look = aggregate.aggr_expr.iter().any(|expr| stream.looks_at_window(expr, schema));
-            if !identified || !in_sets || keys_look || calls_look {
+            let fits = match pending.info.spec {
+                WindowShape::Aligned(_) => identified && in_sets,
+                WindowShape::Session { .. } => {
+                    let slots = group.iter().map(|expr| column_of(&stream, expr).map(|column| column.slot));
+                    sets.is_none() && stream.sessions_are_groups(&slots.collect::<Vec<_>>())
+                }
+            };
+            if !fits || keys_look || calls_look {
                 stream = self.assign_windows(stream, input_plan)?;
             }
         }
@@ -168,7 +179,13 @@ impl Lowering<'_> {
             roles.push(column);
         }
         let mut way = match &stream.pending {
-            Some(pending) => Way::Panes { info: pending.info.clone(), time: pending.time },
+            Some(pending) => {
+                let (info, time) = (pending.info.clone(), pending.time);
+                match info.spec {
+                    WindowShape::Aligned(spec) => Way::Panes { info, spec, time },
+                    WindowShape::Session { gap_ms } => Way::Session { info, gap_ms, time },
+                }
+            }
             None => self.attached_way(&mut stream, &mut inputs, &mut keys, &group_columns, &roles, &in_all_sets)?,
         };
         let retracting = stream.changelog != ChangelogMode::AppendOnly;
@@ -190,7 +207,7 @@ impl Lowering<'_> {
             calls.push(row_count()?);
         }
         let time = match &way {
-            Way::Panes { time, .. } => {
+            Way::Panes { time, .. } | Way::Session { time, .. } => {
                 let field = Arc::clone(&stream.physical.fields()[*time]);
                 Some(inputs.add_physical(Arc::new(PlainColumn::new(*time, field))))
             }
@@ -260,7 +277,7 @@ impl Lowering<'_> {
         input_schema = Arc::new(Schema::new(named));
         // The part of the window that identifies it among the columns of the group.
         let key_part = match &way {
-            Way::Panes { info, .. } => {
+            Way::Panes { info, .. } | Way::Session { info, .. } => {
                 let present = |part: WindowPart| group_columns.contains(&GroupColumn::Window(part));
                 let parts = [WindowPart::End, WindowPart::Start, WindowPart::Time].into_iter();
                 parts.filter(|part| info.identified_by(*part)).find(|part| present(*part)).unwrap_or(WindowPart::End)
@@ -270,10 +287,15 @@ impl Lowering<'_> {
         let detail = describe(&key_names, &texts);
         let detail = Described { keys_and_calls: detail, names: key_names };
         let (node, group_places, result_start) = match &way {
-            Way::Panes { info, .. } => {
+            Way::Panes { info, spec, .. } => {
                 let time = time.ok_or_else(|| SqlError::internal("a window without its time"))?;
                 let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
-                self.windowed(&mut stream, task, info, time, key_part)?
+                self.windowed(&mut stream, task, info, *spec, time, key_part)?
+            }
+            Way::Session { info, gap_ms, .. } => {
+                let time = time.ok_or_else(|| SqlError::internal("a session without its time"))?;
+                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
+                self.sessions(&mut stream, task, info, *gap_ms, time, key_part)?
             }
             Way::Attached { info, end_key, .. } => {
                 let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
@@ -315,6 +337,7 @@ impl Lowering<'_> {
         }
         if output.changelog != ChangelogMode::AppendOnly {
             let reason = match &way {
+                Way::Session { info, .. } if !info.watermark => "no watermark closes the sessions",
                 Way::Plain => "a `GROUP BY` without a window that closes gives a result that changes with each row",
                 _ if self.shows_changes(&way) => "`EMIT CHANGES` shows results that are corrected later",
                 _ if retracting => "its input can take rows back",
@@ -329,7 +352,9 @@ impl Lowering<'_> {
 
     fn shows_changes(&self, way: &Way) -> bool {
         match way {
-            Way::Panes { info, .. } | Way::Attached { info, .. } => info.emit == Some(EmitKind::Changes),
+            Way::Panes { info, .. } | Way::Session { info, .. } | Way::Attached { info, .. } => {
+                info.emit == Some(EmitKind::Changes)
+            }
             Way::Plain => false,
         }
     }
@@ -362,10 +387,11 @@ impl Lowering<'_> {
             let Some(Slot::Physical(place)) = roles[index].as_ref().map(|column| column.slot) else {
                 continue;
             };
-            let shift_ms = match (part, info.spec.kind) {
+            let shift_ms = match (part, info.spec) {
                 (WindowPart::Time, _) => 1,
-                (_, WindowKind::Tumble { size_ms } | WindowKind::Hop { size_ms, .. }) => size_ms,
-                (_, WindowKind::Cumulate { .. }) => continue,
+                (_, WindowShape::Aligned(WindowSpec { kind: WindowKind::Tumble { size_ms }, .. })) => size_ms,
+                (_, WindowShape::Aligned(WindowSpec { kind: WindowKind::Hop { size_ms, .. }, .. })) => size_ms,
+                _ => continue,
             };
             let time_type = stream.physical.field(place).data_type().clone();
             let field = window_field(WindowPart::End, &time_type, false);
@@ -541,6 +567,7 @@ impl Lowering<'_> {
         stream: &mut Stream,
         task: Task<'_>,
         info: &WindowInfo,
+        spec: WindowSpec,
         time: usize,
         key_part: WindowPart,
     ) -> Result<(NodeIndex, GroupPlaces, usize)> {
@@ -550,16 +577,16 @@ impl Lowering<'_> {
         let lateness_ms = if info.watermark { stream.lateness_ms } else { NEVER_LATE_MS };
         let closes_once = info.watermark && lateness_ms == 0 && info.emit != Some(EmitKind::Changes);
         let emit = if closes_once { PaneEmit::OnClose } else { PaneEmit::EveryStep };
-        let windows = PartialWindows::Panes { spec: info.spec, time_column: time, emit, lateness_ms };
+        let windows = PartialWindows::Panes { spec, time_column: time, emit, lateness_ms };
         let bound = if closes_once { "open panes, until the watermark passes the pane's end" } else { "" };
-        let detail = format!("{}, window={}", task.detail.keys_and_calls, info.spec);
+        let detail = format!("{}, window={}", task.detail.keys_and_calls, spec);
         let (partial, partial_schema) = self.partial(stream, &task, windows, &detail, bound)?;
         if info.watermark {
             self.may_refuse(partial, &stream.tables);
         }
         if closes_once {
             let factory = WindowAggregateFactory::new(
-                info.spec,
+                spec,
                 time_type.clone(),
                 partial_schema,
                 key_count,
@@ -582,12 +609,12 @@ impl Lowering<'_> {
             let places = GroupPlaces { first_key: 0, start: key_count, end: key_count + 1, time: Some(key_count + 2) };
             return Ok((node, places, key_count + 3));
         }
-        let factory = PaneWindowsFactory::new(info.spec, time_type, partial_schema, lateness_ms).map_err(engine)?;
+        let factory = PaneWindowsFactory::new(spec, time_type, partial_schema, lateness_ms).map_err(engine)?;
         let windows_schema = factory.output_schema();
         let id = self.id("pane windows", task.plan, &stream.tables);
         let output = plain_edge(Arc::clone(&windows_schema));
         let from = (partial, PORT_MAIN);
-        let spread = self.push_operator(id, factory, from, Route::Forward, output, info.spec.to_string(), "");
+        let spread = self.push_operator(id, factory, from, Route::Forward, output, spec.to_string(), "");
         let window = info.watermark.then_some(GroupWindow {
             end_key: 1,
             emit: match info.emit {
@@ -750,28 +777,28 @@ impl Lowering<'_> {
 }
 
 /// What the ways of aggregating have in common.
-struct Task<'p> {
-    from: (NodeIndex, u8),
-    input_schema: SchemaRef,
-    keys: Vec<usize>,
-    calls: Vec<AggregateCall>,
+pub(super) struct Task<'p> {
+    pub(super) from: (NodeIndex, u8),
+    pub(super) input_schema: SchemaRef,
+    pub(super) keys: Vec<usize>,
+    pub(super) calls: Vec<AggregateCall>,
     row_count_call: Option<usize>,
-    detail: Described,
-    plan: &'p LogicalPlan,
+    pub(super) detail: Described,
+    pub(super) plan: &'p LogicalPlan,
 }
 
 /// Keys and calls in words.
-struct Described {
-    keys_and_calls: String,
+pub(super) struct Described {
+    pub(super) keys_and_calls: String,
     names: Vec<String>,
 }
 
 /// Where an operator puts the columns of the group.
-struct GroupPlaces {
-    first_key: usize,
-    start: usize,
-    end: usize,
-    time: Option<usize>,
+pub(super) struct GroupPlaces {
+    pub(super) first_key: usize,
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) time: Option<usize>,
 }
 
 impl GroupPlaces {

@@ -27,6 +27,7 @@ use eagre_engine::operator::window::WindowKind;
 
 use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
 use super::lower::{Lowering, Slot, Stream, StreamColumn, WindowPart, engine};
+use super::window::WindowShape;
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 
@@ -509,11 +510,14 @@ fn window_bounds(
         {
             continue;
         }
-        let to_end_ms = match (part, info.spec.kind) {
+        let to_end_ms = match (part, info.spec) {
             (WindowPart::End, _) => 0,
             (WindowPart::Time, _) => 1,
-            (_, WindowKind::Tumble { size_ms } | WindowKind::Hop { size_ms, .. }) => size_ms,
-            (_, WindowKind::Cumulate { .. }) => continue,
+            (WindowPart::Start, WindowShape::Aligned(spec)) => match spec.kind {
+                WindowKind::Tumble { size_ms } | WindowKind::Hop { size_ms, .. } => size_ms,
+                WindowKind::Cumulate { .. } => continue,
+            },
+            (WindowPart::Start, WindowShape::Session { .. }) => continue,
         };
         // Closed when the watermark has reached the end.
         let bound = |key: &LogicalExpr| Bound {

@@ -24,7 +24,6 @@ use eagre_engine::graph::{
     WatermarkStrategy, errors_schema, late_schema,
 };
 use eagre_engine::operator::chain::{ChainFactory, Stage};
-use eagre_engine::operator::window::WindowSpec;
 use eagre_engine::operator::window_assign::WindowAssignFactory;
 use eagre_engine::operator::{OperatorFactory, PORT_MAIN, PORT_SIDE};
 use eagre_engine::source::Source;
@@ -35,7 +34,7 @@ use super::expr::{Compiler, PlainColumn, strip_alias};
 use super::logical::{is_random, volatile_calls};
 use super::unnest::{Unnest, Unnested};
 use super::values::ConstantSource;
-use super::window::WindowTableFunction;
+use super::window::{WindowShape, WindowTableFunction};
 use super::{Notice, PlanOptions, ROWTIME_METADATA};
 use crate::catalog::{ColumnKind, OPTION_ALLOWED_LATENESS, OPTION_BAD_ROWS, OPTION_IDLE_TIMEOUT, Relation, Table};
 use crate::error::{Result, SqlError};
@@ -60,7 +59,7 @@ impl WindowPart {
 /// The window that rows belong to, by function.
 #[derive(Debug, Clone)]
 pub(super) struct WindowInfo {
-    pub(super) spec: WindowSpec,
+    pub(super) spec: WindowShape,
     /// Whether a watermark speaks of its time.
     pub(super) watermark: bool,
     pub(super) emit: Option<EmitKind>,
@@ -70,10 +69,12 @@ impl WindowInfo {
     /// Whether rows with the same value in this column are in the same window.
     pub(super) fn identified_by(&self, part: WindowPart) -> bool {
         use eagre_engine::operator::window::WindowKind;
-        match self.spec.kind {
-            // Many windows begin together.
-            WindowKind::Cumulate { .. } => part != WindowPart::Start,
-            _ => true,
+        match self.spec {
+            // Many windows begin together; and sessions that do need not end together.
+            WindowShape::Session { .. } => part != WindowPart::Start,
+            WindowShape::Aligned(spec) => {
+                !matches!(spec.kind, WindowKind::Cumulate { .. }) || part != WindowPart::Start
+            }
         }
     }
 }
@@ -109,6 +110,8 @@ pub(super) struct PendingWindow {
     pub(super) info: WindowInfo,
     /// The event-time column in the batches.
     pub(super) time: usize,
+    /// The columns in the batches whose values have sessions of their own.
+    pub(super) partition: Vec<usize>,
 }
 
 /// Rows on their way.
@@ -170,9 +173,24 @@ impl Stream {
         }
     }
 
+    /// [`Self::edge_info`] of an operator that keeps the rows' arrival numbers.
+    pub(super) fn output_info(&self) -> EdgeInfo {
+        EdgeInfo { ordinals: self.needs_ordinals, ..self.edge_info() }
+    }
+
+    /// The rows now leave this node and port.
+    pub(super) fn leave(&mut self, from: (NodeIndex, u8)) {
+        self.from = from;
+    }
+
     /// Has the rows carry arrival numbers to the next operator.
     pub(super) fn require_ordinals(&mut self) {
         self.needs_ordinals = true;
+    }
+
+    /// Whether the pending window is a session, which a row that is left out would change.
+    fn is_in_sessions(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| matches!(pending.info.spec, WindowShape::Session { .. }))
     }
 
     /// Whether `expr` looks at a column of the pending window.
@@ -817,7 +835,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn filter(&mut self, mut stream: Stream, predicate: &LogicalExpr, input: &LogicalPlan) -> Result<Stream> {
-        if stream.looks_at_window(predicate, input.schema()) {
+        if stream.looks_at_window(predicate, input.schema()) || stream.is_in_sessions() {
             stream = self.assign_windows(stream, input)?;
         }
         self.narrow(&mut stream);
@@ -830,7 +848,7 @@ impl<'a> Lowering<'a> {
     /// Drops the columns that only other statements read, before rows are copied.
     pub(super) fn narrow(&self, stream: &mut Stream) {
         let mut kept: BTreeSet<usize> = stream.mapping().into_iter().filter(|place| *place != usize::MAX).collect();
-        kept.extend(stream.pending.as_ref().map(|pending| pending.time));
+        kept.extend(stream.pending.iter().flat_map(|pending| pending.partition.iter().copied().chain([pending.time])));
         if stream.changelog == ChangelogMode::Upsert {
             kept.extend(stream.key.iter().flatten());
         }
@@ -848,6 +866,9 @@ impl<'a> Lowering<'a> {
         }
         if let Some(pending) = &mut stream.pending {
             pending.time = place(pending.time).expect("it is among those kept");
+            for key in &mut pending.partition {
+                *key = place(*key).expect("it is among those kept");
+            }
         }
         stream.key = stream.key.as_ref().and_then(|key| key.iter().map(|old| place(*old)).collect());
         stream.physical = Arc::new(Schema::new(fields));
@@ -909,6 +930,7 @@ impl<'a> Lowering<'a> {
         };
         if let Some(pending) = &mut stream.pending {
             pending.time = keep(pending.time, &mut compiled, &mut fields);
+            pending.partition.iter_mut().for_each(|key| *key = keep(*key, &mut compiled, &mut fields));
         }
         stream.key = match &stream.key {
             // Rows of a changelog are found again by their key, so it stays.
@@ -1124,12 +1146,18 @@ impl<'a> Lowering<'a> {
         if stream.pending.is_some() {
             stream = self.assign_windows(stream, input)?;
         }
-        let index = input.schema().index_of_column(&window.time)?;
-        let column = stream.columns[index].clone();
-        let Slot::Physical(time) = column.slot else {
-            return Err(SqlError::internal("an event time without a place"));
+        if let Some(clock) = self.processing_time(window)? {
+            stream = self.start_processing_time(stream, input, clock);
+        }
+        let place = |stream: &Stream, column: &datafusion::common::Column| -> Result<(usize, bool)> {
+            let column = &stream.columns[input.schema().index_of_column(column)?];
+            match column.slot {
+                Slot::Physical(place) => Ok((place, column.rowtime)),
+                Slot::Window(_) => Err(SqlError::internal("a column without a place")),
+            }
         };
-        let watermark = column.rowtime;
+        let (time, watermark) = place(&stream, &window.time)?;
+        let partition = window.partition.iter().map(|key| Ok(place(&stream, key)?.0)).collect::<Result<Vec<_>>>()?;
         if window.emit == Some(EmitKind::OnWindowClose) && !watermark {
             return Err(self.needs_watermark(&stream, &window.time.name).or_at(window.location));
         }
@@ -1149,7 +1177,7 @@ impl<'a> Lowering<'a> {
                 rowtime: watermark && part == WindowPart::Time,
             });
         }
-        stream.pending = Some(PendingWindow { info, time });
+        stream.pending = Some(PendingWindow { info, time, partition });
         Ok(stream)
     }
 
@@ -1170,11 +1198,15 @@ impl<'a> Lowering<'a> {
         let Some(pending) = stream.pending.take() else {
             return Ok(stream);
         };
+        let spec = match pending.info.spec {
+            WindowShape::Aligned(spec) => spec,
+            WindowShape::Session { gap_ms } => return self.assign_sessions(stream, &pending, gap_ms, plan),
+        };
         let from = self.flush(&mut stream, plan);
         let width = stream.physical.fields().len();
         // Rows are judged where they are aggregated; until then a late row is a row like any other.
-        let factory = WindowAssignFactory::new(pending.info.spec, pending.time, Arc::clone(&stream.physical), None)
-            .map_err(engine)?;
+        let factory =
+            WindowAssignFactory::new(spec, pending.time, Arc::clone(&stream.physical), None).map_err(engine)?;
         let schema = factory.output_schema();
         for column in &mut stream.columns {
             if let Slot::Window(part) = column.slot {
@@ -1186,7 +1218,7 @@ impl<'a> Lowering<'a> {
             // A row of a key is in many windows.
             stream.key = stream.key.map(|key| key.into_iter().chain([width, width + 1]).collect());
         }
-        let detail = format!("{}, time={}", pending.info.spec, schema.field(pending.time).name());
+        let detail = format!("{spec}, time={}", schema.field(pending.time).name());
         let id = self.id("window assign", plan, &stream.tables);
         let mut output = stream.edge_info();
         output.ordinals = stream.needs_ordinals;

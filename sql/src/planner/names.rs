@@ -567,6 +567,16 @@ impl Resolver<'_> {
                     return Err(unknown_column(&call.time, &scope));
                 }
             }
+            for key in &mut call.partition {
+                match find_column(&input.columns, key) {
+                    Some(index) => key.value = input.columns[index].name.clone(),
+                    None if input.open => {}
+                    None => {
+                        let scope = Scope { inputs: vec![input], aliases: vec![] };
+                        return Err(unknown_column(key, &scope));
+                    }
+                }
+            }
             let time_type = time.and_then(|index| input.columns[index].data_type.clone());
             input.columns.extend(names.iter().map(|name| Column { name: name.clone(), data_type: time_type.clone() }));
             input.window = Some(names);

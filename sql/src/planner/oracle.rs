@@ -14,12 +14,19 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result as DataFusionResult, TableReference};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::SessionStateBuilder;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan, cast, lit};
+use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
+use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion::functions_window::expr_fn::lag;
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, TableScan, WindowFunctionDefinition, cast,
+    lit,
+};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use eagre_engine::operator::window::WindowKind;
 
 use super::context::{CatalogTable, PlanContext, column};
-use super::window::WindowTableFunction;
+use super::window::{WindowShape, WindowTableFunction};
 use super::{decorrelate, logical};
 use crate::catalog::{Catalog, ColumnKind, Relation};
 use crate::error::{Result, SqlError};
@@ -139,13 +146,17 @@ fn expand(window: &WindowTableFunction) -> DataFusionResult<LogicalPlan> {
         schema.field(schema.index_of_column(&window.time)?).data_type().clone()
     };
     let ms = cast(cast(time.clone(), milliseconds.clone()), DataType::Int64);
-    let offset_ms = window.spec.offset_ms;
+    let spec = match window.spec {
+        WindowShape::Aligned(spec) => spec,
+        WindowShape::Session { gap_ms } => return sessions(window, gap_ms, ms, time_type),
+    };
+    let offset_ms = spec.offset_ms;
     // The greatest multiple of `unit` (and the offset) that is not after the row, also for times before 1970.
     let floor = |unit: i64| {
         let rest = (ms.clone() - lit(offset_ms)) % lit(unit);
         ms.clone() - (rest + lit(unit)) % lit(unit)
     };
-    let (bounds, count): (Bounds, i64) = match window.spec.kind {
+    let (bounds, count): (Bounds, i64) = match spec.kind {
         WindowKind::Tumble { size_ms } => (Box::new(move |_| (floor(size_ms), floor(size_ms) + lit(size_ms))), 1),
         WindowKind::Hop { slide_ms, size_ms } => {
             let count = size_ms / slide_ms + i64::from(size_ms % slide_ms != 0);
@@ -200,4 +211,43 @@ fn expand(window: &WindowTableFunction) -> DataFusionResult<LogicalPlan> {
         .map(|(column, (qualifier, field))| Expr::Column(column).alias_qualified(qualifier.cloned(), field.name()));
     let exprs: Vec<_> = exprs.collect();
     LogicalPlanBuilder::from(plan).project(exprs)?.build()
+}
+
+/// The rows of a session window: a row begins a session where the row before it, in order of time, is further away than the gap; sessions
+/// are numbered by a running sum of these beginnings.
+fn sessions(window: &WindowTableFunction, gap_ms: i64, ms: Expr, time_type: DataType) -> DataFusionResult<LogicalPlan> {
+    let schema = datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(window);
+    let columns: Vec<Expr> = window.input.schema().columns().into_iter().map(Expr::Column).collect();
+    let width = columns.len();
+    let with = |more: Vec<Expr>| columns.iter().cloned().chain(more).collect::<Vec<_>>();
+    let keys: Vec<Expr> = window.partition.iter().cloned().map(Expr::Column).collect();
+    let (time, begins, session) = (column("__ms"), column("__begins"), column("__session"));
+    let in_order =
+        |function: Expr| function.partition_by(keys.clone()).order_by(vec![time.clone().sort(true, false)]).build();
+    let aggregate = |function: Arc<AggregateUDF>, arg: Expr| {
+        Expr::from(WindowFunction::new(WindowFunctionDefinition::AggregateUDF(function), vec![arg]))
+    };
+    let of_session = |function: Arc<AggregateUDF>| {
+        let partition = keys.iter().cloned().chain([session.clone()]).collect();
+        aggregate(function, time.clone()).partition_by(partition).build()
+    };
+    let is_first = column("__before").is_null().or((time.clone() - column("__before")).gt(lit(gap_ms)));
+    let to_time = |ms: Expr| cast(cast(ms, DataType::Timestamp(TimeUnit::Millisecond, None)), time_type.clone());
+    let end = column("__last") + lit(gap_ms);
+    let bounds = [column("__first"), end.clone(), end - lit(1i64)];
+    let bounds = bounds.into_iter().enumerate().map(|(part, ms)| to_time(ms).alias(schema.field(width + part).name()));
+    let numbered = LogicalPlanBuilder::from(window.input.clone())
+        .project(with(vec![ms.alias("__ms")]))?
+        .filter(time.clone().is_not_null())?
+        .window(vec![in_order(lag(time.clone(), None, None))?.alias("__before")])?
+        .project(with(vec![time.clone(), cast(is_first, DataType::Int64).alias("__begins")]))?
+        .window(vec![in_order(aggregate(sum_udaf(), begins))?.alias("__session")])?
+        .window(vec![of_session(min_udaf())?.alias("__first"), of_session(max_udaf())?.alias("__last")])?
+        .project(with(bounds.collect()))?
+        .build()?;
+    let exprs = numbered.schema().columns().into_iter().zip(schema.iter());
+    let exprs = exprs
+        .map(|(column, (qualifier, field))| Expr::Column(column).alias_qualified(qualifier.cloned(), field.name()));
+    let exprs: Vec<_> = exprs.collect();
+    LogicalPlanBuilder::from(numbered).project(exprs)?.build()
 }

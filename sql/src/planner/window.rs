@@ -1,4 +1,4 @@
-//! Window table functions: `TUMBLE`, `HOP` and `CUMULATE` as users write them, brought into one form, and the logical node that they
+//! Window table functions: `TUMBLE`, `HOP`, `CUMULATE` and `SESSION` as users write them, brought into one form, and the logical node that they
 //! become.
 //!
 //! Users write `TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND))`, with or without argument names, or the older
@@ -25,10 +25,10 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident,
     ObjectName, Query, Select, SelectFlavor, SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins,
-    Value, VisitMut, VisitorMut,
+    Value, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
-use eagre_engine::operator::window::{WindowKind, WindowSpec};
+use eagre_engine::operator::window::{Millis, WindowKind, WindowSpec};
 
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::EmitKind;
@@ -53,12 +53,31 @@ pub(super) fn window_column_names<'a>(taken: impl Iterator<Item = &'a str>) -> [
     WINDOW_COLUMNS.map(|name| format!("{name}{suffix}"))
 }
 
-/// The three window functions.
+/// What windows a function makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WindowShape {
+    /// Windows that lie in time as the clock has it.
+    Aligned(WindowSpec),
+    /// Windows that rows make, with no pause longer than the gap.
+    Session { gap_ms: i64 },
+}
+
+impl fmt::Display for WindowShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Aligned(spec) => spec.fmt(f),
+            Self::Session { gap_ms } => write!(f, "session(gap={})", Millis(*gap_ms)),
+        }
+    }
+}
+
+/// The window functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WindowFunction {
     Tumble,
     Hop,
     Cumulate,
+    Session,
 }
 
 impl WindowFunction {
@@ -67,6 +86,7 @@ impl WindowFunction {
             "tumble" => Some(Self::Tumble),
             "hop" => Some(Self::Hop),
             "cumulate" => Some(Self::Cumulate),
+            "session" => Some(Self::Session),
             _ => None,
         }
     }
@@ -76,15 +96,17 @@ impl WindowFunction {
             Self::Tumble => "TUMBLE",
             Self::Hop => "HOP",
             Self::Cumulate => "CUMULATE",
+            Self::Session => "SESSION",
         }
     }
 
-    /// The names of the arguments after the table and the time column; the last one may be left out.
+    /// The names of the arguments after the table and the time column; an offset may be left out.
     fn parameters(self) -> &'static [&'static str] {
         match self {
             Self::Tumble => &["SIZE", "OFFSET"],
             Self::Hop => &["SLIDE", "SIZE", "OFFSET"],
             Self::Cumulate => &["STEP", "SIZE", "OFFSET"],
+            Self::Session => &["GAP"],
         }
     }
 
@@ -93,6 +115,7 @@ impl WindowFunction {
             Self::Tumble => "TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset])",
             Self::Hop => "HOP(TABLE t, DESCRIPTOR(ts), slide, size [, offset])",
             Self::Cumulate => "CUMULATE(TABLE t, DESCRIPTOR(ts), step, size [, offset])",
+            Self::Session => "SESSION(TABLE t [PARTITION BY k, ..], DESCRIPTOR(ts), gap)",
         }
     }
 }
@@ -111,6 +134,8 @@ pub(super) enum WindowData {
 pub(super) struct WindowCall {
     pub(super) function: WindowFunction,
     pub(super) data: WindowData,
+    /// The columns whose values have sessions of their own.
+    pub(super) partition: Vec<Ident>,
     /// The column named by `DESCRIPTOR`.
     pub(super) time: Ident,
     /// The intervals in the order of the function's parameters.
@@ -133,15 +158,13 @@ impl WindowCall {
         };
         let location = Location::of(name.span());
         let plain = name.to_string();
-        if plain.eq_ignore_ascii_case("session") {
-            return Err(SqlError::unsupported("`SESSION` windows", "use `TUMBLE`, `HOP` or `CUMULATE`", location));
-        }
         let Some(function) = WindowFunction::of_name(&plain) else {
             return Ok(None);
         };
         let span = name.span();
         let wrong = |message: String| SqlError::plan(format!("{message}; the form is `{}`", function.form()), location);
         let mut data = None;
+        let mut partition = vec![];
         let mut time = None;
         let mut intervals: Vec<Option<Expr>> = vec![None; function.parameters().len()];
         for (position, arg) in args.iter().enumerate() {
@@ -160,7 +183,14 @@ impl WindowCall {
                 other => return Err(wrong(format!("`{}` has an argument `{other}`", function.name()))),
             };
             match parameter.as_str() {
-                "DATA" => data = Some(window_data(expr).ok_or_else(|| wrong(format!("`{expr}` is no table")))?),
+                "DATA" => {
+                    let (table, columns) = split_partition(expr);
+                    data = Some(window_data(table).ok_or_else(|| wrong(format!("`{table}` is no table")))?);
+                    for column in columns {
+                        let ident = column_ident(column);
+                        partition.push(ident.ok_or_else(|| wrong(format!("`PARTITION BY {column}` is no column")))?);
+                    }
+                }
                 "TIMECOL" => {
                     time = Some(descriptor(expr).ok_or_else(|| wrong(format!("`{expr}` is no `DESCRIPTOR(column)`")))?);
                 }
@@ -176,17 +206,22 @@ impl WindowCall {
         }
         let data = data.ok_or_else(|| wrong(format!("`{}` needs a table", function.name())))?;
         let time = time.ok_or_else(|| wrong(format!("`{}` needs `DESCRIPTOR(column)`", function.name())))?;
-        let last = intervals.len() - 1;
-        for (parameter, interval) in function.parameters().iter().zip(&intervals[..last]) {
-            if interval.is_none() {
+        if !partition.is_empty() && function != WindowFunction::Session {
+            return Err(wrong(format!(
+                "`{}` takes no `PARTITION BY`, its windows are the same for all keys; group by the key",
+                function.name()
+            )));
+        }
+        for (parameter, interval) in function.parameters().iter().zip(&intervals) {
+            if interval.is_none() && *parameter != "OFFSET" {
                 return Err(wrong(format!("`{}` needs its {}", function.name(), parameter.to_lowercase())));
             }
         }
         let intervals = intervals.into_iter().flatten().collect();
-        Ok(Some(Self { function, data, time, intervals, alias: alias.clone(), span }))
+        Ok(Some(Self { function, data, partition, time, intervals, alias: alias.clone(), span }))
     }
 
-    /// The one form: `TABLE(__eagre_window(function, emit, data, time, intervals..))`.
+    /// The one form: `TABLE(__eagre_window(function, emit, data, (partition..), time, intervals..))`.
     pub(super) fn into_factor(self, emit: Option<EmitKind>) -> TableFactor {
         let emit = match emit {
             None => "",
@@ -200,11 +235,32 @@ impl WindowCall {
             }
             WindowData::Query(query) => Expr::Subquery(query),
         };
-        let mut args = vec![string(self.function.name()), string(emit), data, Expr::Identifier(self.time)];
+        let partition = Expr::Tuple(self.partition.into_iter().map(Expr::Identifier).collect());
+        let mut args = vec![string(self.function.name()), string(emit), data, partition, Expr::Identifier(self.time)];
         args.extend(self.intervals);
         let Expr::Function(mut function) = call(WINDOW_FUNCTION, args) else { unreachable!("`call` makes a function") };
         function.name = ObjectName::from(vec![Ident::with_span(self.span, WINDOW_FUNCTION)]);
         TableFactor::TableFunction { expr: Expr::Function(function), alias: self.alias }
+    }
+}
+
+/// A table argument and the columns that partition it.
+fn split_partition(expr: &Expr) -> (&Expr, &[Expr]) {
+    match expr {
+        Expr::Prefixed { value, .. } => match &**value {
+            Expr::Tuple(parts) if !parts.is_empty() => (&parts[0], &parts[1..]),
+            value => (value, &[]),
+        },
+        expr => (expr, &[]),
+    }
+}
+
+fn column_ident(expr: &Expr) -> Option<Ident> {
+    match expr {
+        Expr::Identifier(ident) => Some(ident.clone()),
+        Expr::CompoundIdentifier(idents) => idents.last().cloned(),
+        Expr::Nested(inner) => column_ident(inner),
+        _ => None,
     }
 }
 
@@ -223,11 +279,7 @@ fn descriptor(expr: &Expr) -> Option<Ident> {
     match expr {
         Expr::Identifier(ident) => Some(ident.clone()),
         Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("descriptor") => {
-            match only_arg(function)? {
-                Expr::Identifier(ident) => Some(ident.clone()),
-                Expr::CompoundIdentifier(idents) => idents.last().cloned(),
-                _ => None,
-            }
+            column_ident(only_arg(function)?)
         }
         _ => None,
     }
@@ -260,10 +312,7 @@ pub(super) fn rewrite_group_windows(select: &mut Select, order_by: &mut [&mut Ex
         return Ok(());
     };
     let is_window = |expr: &Expr| match expr {
-        Expr::Function(function) => {
-            let name = function.name.to_string();
-            name.eq_ignore_ascii_case("session") || WindowFunction::of_name(&name).is_some()
-        }
+        Expr::Function(function) => WindowFunction::of_name(&function.name.to_string()).is_some(),
         _ => false,
     };
     let Some(index) = groups.iter().position(is_window) else {
@@ -308,6 +357,19 @@ pub(super) fn rewrite_group_windows(select: &mut Select, order_by: &mut [&mut Ex
         _ => {
             return Err(SqlError::unsupported("`GROUP BY` with a window over this form of a table", "", location));
         }
+    };
+    let data = match name.as_str() {
+        "session" => {
+            // Rows that the query leaves out make no session, so the filter comes first; and each key has its own.
+            let keys = session_keys(groups, index, &mut select.projection, &mut select.having, order_by, location)?;
+            let mut items = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
+            items.extend(keys.computed);
+            let query = select_query(items, Some(relation.clone()), select.selection.take());
+            let mut parts = vec![Expr::Subquery(Box::new(query))];
+            parts.extend(keys.columns.into_iter().map(Expr::Identifier));
+            Expr::Prefixed { prefix: Ident::new("TABLE"), value: Box::new(Expr::Tuple(parts)) }
+        }
+        _ => data,
     };
     let mut call_args = vec![data, Expr::Identifier(time)];
     call_args.extend(args.iter().skip(1).filter_map(|arg| arg_expr(arg).cloned()));
@@ -360,14 +422,7 @@ impl VisitorMut for GroupWindowParts<'_> {
         let part = match name.strip_prefix(self.name) {
             Some("" | "_start") => 0,
             Some("_end") => 1,
-            Some("_rowtime") => 2,
-            Some("_proctime") => {
-                return ControlFlow::Break(SqlError::unsupported(
-                    format!("`{}`", function.name),
-                    "windows are in event time; use its `_ROWTIME`",
-                    Location::of(function.name.span()),
-                ));
-            }
+            Some("_rowtime" | "_proctime") => 2,
             _ => return ControlFlow::Continue(()),
         };
         let same = match &function.args {
@@ -385,6 +440,78 @@ impl VisitorMut for GroupWindowParts<'_> {
         }
         self.used_time |= part == 2;
         *expr = Expr::Identifier(Ident::new(WINDOW_PLACEHOLDERS[part]));
+        ControlFlow::Continue(())
+    }
+}
+
+/// The keys beside a `SESSION` in a `GROUP BY`.
+struct SessionKeys {
+    /// The columns that partition the rows.
+    columns: Vec<Ident>,
+    /// Those of them that are computed first.
+    computed: Vec<SelectItem>,
+}
+
+/// The keys of a `GROUP BY SESSION(..), ..`, whose window is the one at `window`. A key that is no column is computed below the
+/// window, and becomes a column wherever the query has it.
+fn session_keys(
+    groups: &mut [Expr],
+    window: usize,
+    projection: &mut [SelectItem],
+    having: &mut Option<Expr>,
+    order_by: &mut [&mut Expr],
+    location: Option<Location>,
+) -> Result<SessionKeys> {
+    let mut keys = SessionKeys { columns: vec![], computed: vec![] };
+    for (index, group) in groups.iter_mut().enumerate().filter(|(index, _)| *index != window) {
+        if matches!(group, Expr::GroupingSets(_) | Expr::Rollup(_) | Expr::Cube(_)) {
+            return Err(SqlError::unsupported(
+                "`GROUP BY SESSION` with grouping sets",
+                "use `TABLE(SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), gap))`, whose sessions do not depend on the sets",
+                location,
+            ));
+        }
+        // `GROUP BY 1` is the first column of the result.
+        if let Expr::Value(value) = &*group
+            && let Value::Number(number, _) = &value.value
+            && let Some(place) = number.to_string().parse::<usize>().ok().and_then(|number| number.checked_sub(1))
+            && let Some(SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = projection.get(place)
+        {
+            *group = expr.clone();
+        }
+        if let Some(ident) = column_ident(group) {
+            keys.columns.push(ident);
+            continue;
+        }
+        let name = Ident::new(format!("__eagre_key_{index}"));
+        let mut replace = ReplaceExpr { from: group.clone(), to: Expr::Identifier(name.clone()) };
+        for item in projection.iter_mut() {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                let _ = expr.visit(&mut replace);
+            }
+        }
+        for expr in having.iter_mut().chain(order_by.iter_mut().map(|expr| &mut **expr)) {
+            let _ = expr.visit(&mut replace);
+        }
+        keys.computed.push(SelectItem::ExprWithAlias { expr: group.clone(), alias: name.clone() });
+        *group = Expr::Identifier(name.clone());
+        keys.columns.push(name);
+    }
+    Ok(keys)
+}
+
+struct ReplaceExpr {
+    from: Expr,
+    to: Expr,
+}
+
+impl VisitorMut for ReplaceExpr {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if *expr == self.from {
+            *expr = self.to.clone();
+        }
         ControlFlow::Continue(())
     }
 }
@@ -435,6 +562,16 @@ pub(super) fn only_arg(function: &Function) -> Option<&Expr> {
 
 /// `(SELECT items FROM relation) AS name`.
 pub(super) fn derived(items: Vec<SelectItem>, relation: Option<TableFactor>, name: &str) -> TableFactor {
+    TableFactor::Derived {
+        lateral: false,
+        subquery: Box::new(select_query(items, relation, None)),
+        alias: Some(TableAlias { explicit: true, name: Ident::with_quote('"', name), columns: vec![], at: None }),
+        sample: None,
+    }
+}
+
+/// `SELECT items FROM relation WHERE selection`.
+fn select_query(items: Vec<SelectItem>, relation: Option<TableFactor>, selection: Option<Expr>) -> Query {
     let select = Select {
         select_token: datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
         optimizer_hints: vec![],
@@ -448,7 +585,7 @@ pub(super) fn derived(items: Vec<SelectItem>, relation: Option<TableFactor>, nam
         from: relation.into_iter().map(|relation| TableWithJoins { relation, joins: vec![] }).collect(),
         lateral_views: vec![],
         prewhere: None,
-        selection: None,
+        selection,
         connect_by: vec![],
         group_by: GroupByExpr::Expressions(vec![], vec![]),
         cluster_by: vec![],
@@ -461,12 +598,7 @@ pub(super) fn derived(items: Vec<SelectItem>, relation: Option<TableFactor>, nam
         value_table_mode: None,
         flavor: SelectFlavor::Standard,
     };
-    TableFactor::Derived {
-        lateral: false,
-        subquery: Box::new(query_of(SetExpr::Select(Box::new(select)))),
-        alias: Some(TableAlias { explicit: true, name: Ident::with_quote('"', name), columns: vec![], at: None }),
-        sample: None,
-    }
+    query_of(SetExpr::Select(Box::new(select)))
 }
 
 fn query_of(body: SetExpr) -> Query {
@@ -535,7 +667,7 @@ fn plan_window(
         return Err(malformed().into());
     };
     let args: Vec<&Expr> = list.args.iter().filter_map(arg_expr).collect();
-    let [kind, emit, data, Expr::Identifier(time), intervals @ ..] = args.as_slice() else {
+    let [kind, emit, data, Expr::Tuple(partition), Expr::Identifier(time), intervals @ ..] = args.as_slice() else {
         return Err(malformed().into());
     };
     let text = |expr: &Expr| match expr {
@@ -562,12 +694,32 @@ fn plan_window(
         intervals_ms.push(interval_ms(expr, function, parameter, at)?);
     }
     let offset_ms = intervals_ms.get(function.parameters().len() - 1).copied().unwrap_or(0);
-    let kind = match function {
-        WindowFunction::Tumble => WindowKind::Tumble { size_ms: intervals_ms[0] },
-        WindowFunction::Hop => WindowKind::Hop { slide_ms: intervals_ms[0], size_ms: intervals_ms[1] },
-        WindowFunction::Cumulate => WindowKind::Cumulate { step_ms: intervals_ms[0], size_ms: intervals_ms[1] },
+    let aligned = |kind: WindowKind| -> Result<WindowShape> {
+        let spec = WindowSpec::new(kind, offset_ms).map_err(|error| SqlError::plan(error.to_string(), location))?;
+        Ok(WindowShape::Aligned(spec))
     };
-    let spec = WindowSpec::new(kind, offset_ms).map_err(|error| SqlError::plan(error.to_string(), location))?;
+    let shape = match function {
+        WindowFunction::Tumble => aligned(WindowKind::Tumble { size_ms: intervals_ms[0] })?,
+        WindowFunction::Hop => aligned(WindowKind::Hop { slide_ms: intervals_ms[0], size_ms: intervals_ms[1] })?,
+        WindowFunction::Cumulate => {
+            aligned(WindowKind::Cumulate { step_ms: intervals_ms[0], size_ms: intervals_ms[1] })?
+        }
+        WindowFunction::Session if intervals_ms[0] < 1 => {
+            let gap = Millis(intervals_ms[0]);
+            return Err(
+                SqlError::plan(format!("the gap of a session is {gap}; it must be at least 1 ms"), location).into()
+            );
+        }
+        WindowFunction::Session => WindowShape::Session { gap_ms: intervals_ms[0] },
+    };
+    let mut partition_columns = vec![];
+    for column in partition {
+        let Expr::Identifier(ident) = column else {
+            return Err(malformed().into());
+        };
+        let found = input.schema().qualified_field_with_unqualified_name(&ident.value);
+        partition_columns.push(Column::from(found.map_err(|e| SqlError::from(e).or_at(Location::of(ident.span)))?));
+    }
     let (qualifier, field) = input
         .schema()
         .qualified_field_with_unqualified_name(&time.value)
@@ -584,7 +736,7 @@ fn plan_window(
         .into());
     }
     let time = Column::from((qualifier, field));
-    let node = WindowTableFunction::new(input, time, spec, emit, location)?;
+    let node = WindowTableFunction::new(input, time, partition_columns, shape, emit, location)?;
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
 }
 
@@ -626,7 +778,9 @@ pub(super) struct WindowTableFunction {
     pub(super) input: LogicalPlan,
     /// The event-time column of the input.
     pub(super) time: Column,
-    pub(super) spec: WindowSpec,
+    /// The columns of the input whose values have sessions of their own.
+    pub(super) partition: Vec<Column>,
+    pub(super) spec: WindowShape,
     /// What the statement (or the view) says of when results are shown.
     pub(super) emit: Option<EmitKind>,
     /// Where the function stands.
@@ -640,18 +794,20 @@ impl WindowTableFunction {
     fn new(
         input: LogicalPlan,
         time: Column,
-        spec: WindowSpec,
+        partition: Vec<Column>,
+        spec: WindowShape,
         emit: Option<EmitKind>,
         location: Option<Location>,
     ) -> DataFusionResult<Self> {
         let names = window_column_names(input.schema().fields().iter().map(|field| field.name().as_str()));
-        Self::with_names(input, time, spec, emit, location, names)
+        Self::with_names(input, time, partition, spec, emit, location, names)
     }
 
     fn with_names(
         input: LogicalPlan,
         time: Column,
-        spec: WindowSpec,
+        partition: Vec<Column>,
+        spec: WindowShape,
         emit: Option<EmitKind>,
         location: Option<Location>,
         names: [String; 3],
@@ -667,7 +823,7 @@ impl WindowTableFunction {
             fields.push((None, Arc::new(field)));
         }
         let schema = Arc::new(DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?);
-        Ok(Self { input, time, spec, emit, location, names, schema })
+        Ok(Self { input, time, partition, spec, emit, location, names, schema })
     }
 
     /// How many columns the input has; the window's come after them.
@@ -690,15 +846,25 @@ impl UserDefinedLogicalNodeCore for WindowTableFunction {
     }
 
     fn expressions(&self) -> Vec<LogicalExpr> {
-        vec![LogicalExpr::Column(self.time.clone())]
+        [&self.time].into_iter().chain(&self.partition).cloned().map(LogicalExpr::Column).collect()
     }
 
     fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
-        self.names.iter().cloned().collect()
+        let mut columns: HashSet<String> = self.names.iter().cloned().collect();
+        if matches!(self.spec, WindowShape::Session { .. }) {
+            // Which rows there are decides what the sessions are; only whole keys can be left out before.
+            let fields = self.input.schema().fields().iter().map(|field| field.name());
+            columns.extend(fields.filter(|name| !self.partition.iter().any(|key| key.name == **name)).cloned());
+        }
+        columns
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "WindowTableFunction: {} on {}", self.spec, self.time)
+        write!(f, "WindowTableFunction: {} on {}", self.spec, self.time)?;
+        for (index, column) in self.partition.iter().enumerate() {
+            write!(f, "{}{column}", if index == 0 { " partition by " } else { ", " })?;
+        }
+        Ok(())
     }
 
     fn with_exprs_and_inputs(
@@ -706,12 +872,20 @@ impl UserDefinedLogicalNodeCore for WindowTableFunction {
         mut exprs: Vec<LogicalExpr>,
         mut inputs: Vec<LogicalPlan>,
     ) -> DataFusionResult<Self> {
-        let time = match exprs.pop() {
-            Some(LogicalExpr::Column(column)) => column,
-            other => return Err(SqlError::internal(format!("a window's time column became {other:?}")).into()),
-        };
+        let mut columns = vec![];
+        for expr in exprs.drain(..) {
+            match expr {
+                LogicalExpr::Column(column) => columns.push(column),
+                other => return Err(SqlError::internal(format!("a column of a window became {other}")).into()),
+            }
+        }
+        if columns.is_empty() {
+            return Err(SqlError::internal("a window lost its time column").into());
+        }
+        let partition = columns.split_off(1);
+        let time = columns.remove(0);
         let input = inputs.pop().ok_or_else(|| SqlError::internal("a window lost its input"))?;
-        Self::with_names(input, time, self.spec, self.emit, self.location, self.names.clone())
+        Self::with_names(input, time, partition, self.spec, self.emit, self.location, self.names.clone())
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
@@ -724,6 +898,7 @@ impl PartialEq for WindowTableFunction {
     fn eq(&self, other: &Self) -> bool {
         self.spec == other.spec
             && self.time == other.time
+            && self.partition == other.partition
             && self.emit == other.emit
             && self.names == other.names
             && self.input == other.input
@@ -736,6 +911,7 @@ impl Hash for WindowTableFunction {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.spec.to_string().hash(state);
         self.time.hash(state);
+        self.partition.hash(state);
         self.names.hash(state);
         self.input.hash(state);
     }

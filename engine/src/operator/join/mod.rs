@@ -24,7 +24,9 @@ use self::index::KeyIndex;
 use self::probe::{Pairs, Probe};
 use self::side::{Arrived, Incoming, Side, columns_at};
 use self::spec::Plan;
-use super::{Input, LateRows, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
+use super::{
+    Input, LateRows, Operator, OperatorFactory, Output, OutputWatermark, Progress, SaveKind, StateReader, StateWriter,
+};
 use crate::aggregate::partial::newest_time;
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
@@ -87,8 +89,8 @@ impl OperatorFactory for JoinFactory {
         Ok(Box::new(Join::new(&self.plan)?))
     }
 
-    fn watermark_delay_ms(&self) -> i64 {
-        self.watermark_delay_ms
+    fn output_watermark(&self) -> OutputWatermark {
+        OutputWatermark::Behind(self.watermark_delay_ms)
     }
 }
 

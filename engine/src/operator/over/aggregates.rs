@@ -10,7 +10,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, BooleanArray, Float64Array, Int64Array, UInt32Array, make_comparator};
+use arrow::array::{
+    Array, ArrayRef, ArrowNativeTypeOp, BooleanArray, Float64Array, Int64Array, UInt32Array, make_comparator,
+};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{SortOptions, take};
 use arrow::datatypes::{DataType, FieldRef};
@@ -41,19 +43,20 @@ pub(super) fn aggregate(
     let result = return_field.data_type();
     let argument = args.first().map(|field| field.data_type());
     let one = || argument.filter(|_| args.len() == 1);
-    let kind = match name {
-        "count" if result == &Int64 => Kind::Count,
-        "sum" => match (one()?, result) {
-            (Int64, Int64) | (UInt64, UInt64) | (Float64, Float64) => Kind::Sum,
-            (Decimal128(_, scale), Decimal128(_, wanted)) if scale == wanted => Kind::Sum,
+    let kind =
+        match name {
+            "count" if result == &Int64 => Kind::Count,
+            "sum" => match (one()?, result) {
+                (Int64, Int64) | (UInt64, UInt64) | (Float64, Float64) => Kind::Sum,
+                (Decimal128(_, scale), Decimal128(_, wanted)) if scale == wanted => Kind::Sum,
+                _ => return None,
+            },
+            "avg" | "mean" if one()? == &Float64 && result == &Float64 => Kind::Average,
+            "min" | "max" if one()? == result && !matches!(result, Interval(_)) && !result.is_nested() => {
+                if name == "min" { Kind::Min } else { Kind::Max }
+            }
             _ => return None,
-        },
-        "avg" | "mean" if one()? == &Float64 && result == &Float64 => Kind::Average,
-        "min" | "max" if one()? == result && !matches!(result, Interval(_)) && !result.is_nested() => {
-            if name == "min" { Kind::Min } else { Kind::Max }
-        }
-        _ => return None,
-    };
+        };
     Some(Arc::new(Aggregate { kind, frame, field: Arc::clone(return_field) }))
 }
 

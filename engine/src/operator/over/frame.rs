@@ -250,11 +250,22 @@ const NULLS_LAST: u8 = 4;
 impl RangeKeys {
     /// Whether a `RANGE` frame over an order key of this type can have offsets here: 64 bits are enough for it.
     pub fn supports(data_type: &DataType) -> bool {
-        use DataType::{Date32, Date64, Decimal32, Decimal64, Duration, Float16, Float32, Float64, Time32, Time64, Timestamp};
+        use DataType::{
+            Date32, Date64, Decimal32, Decimal64, Duration, Float16, Float32, Float64, Time32, Time64, Timestamp,
+        };
         data_type.is_integer()
             || matches!(
                 data_type,
-                Date32 | Date64 | Decimal32(..) | Decimal64(..) | Duration(_) | Float16 | Float32 | Float64 | Time32(_) | Time64(_)
+                Date32
+                    | Date64
+                    | Decimal32(..)
+                    | Decimal64(..)
+                    | Duration(_)
+                    | Float16
+                    | Float32
+                    | Float64
+                    | Time32(_)
+                    | Time64(_)
             )
             || matches!(data_type, Timestamp(..))
     }
@@ -291,12 +302,24 @@ impl RangeKeys {
                     (u64) => {
                         return Err(EngineError::bug("told apart above"))
                     };
-                    (i8) => { widened!(i8) };
-                    (i16) => { widened!(i16) };
-                    (i32) => { widened!(i32) };
-                    (u8) => { widened!(u8) };
-                    (u16) => { widened!(u16) };
-                    (u32) => { widened!(u32) };
+                    (i8) => {
+                        widened!(i8)
+                    };
+                    (i16) => {
+                        widened!(i16)
+                    };
+                    (i32) => {
+                        widened!(i32)
+                    };
+                    (u8) => {
+                        widened!(u8)
+                    };
+                    (u16) => {
+                        widened!(u16)
+                    };
+                    (u32) => {
+                        widened!(u32)
+                    };
                     ($native:ty) => {
                         return Err(EngineError::bug(format!("a RANGE frame over {other}")))
                     };

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take;
 
+use super::Plan;
 use super::frame::{Distance, Reach};
 use super::shelf::{Shelf, SortKeys, Work};
-use super::Plan;
 use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::delta::{Delta, batch_of};
@@ -230,7 +230,12 @@ impl Settled {
                 let ids = part.rows.range(start..).map(|row| row.id);
                 work.push(ids, part.left - start..complete - start, part.dropped + start as u64);
                 let rows = part.rows.range(part.left..complete);
-                leaving.extend(rows.map(|row| Waiting { time: row.time, arrival: row.arrival, id: row.id, slot: *slot }));
+                leaving.extend(rows.map(|row| Waiting {
+                    time: row.time,
+                    arrival: row.arrival,
+                    id: row.id,
+                    slot: *slot,
+                }));
             }
             self.parts[*slot as usize].left = complete;
         }

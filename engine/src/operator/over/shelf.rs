@@ -230,7 +230,11 @@ impl Shelf {
             if change.after == 0 {
                 self.zeroed.push(id);
             }
-            if change.after < 0 { self.debts.insert(id) } else { self.debts.remove(&id) };
+            if change.after < 0 {
+                self.debts.insert(id)
+            } else {
+                self.debts.remove(&id)
+            };
         }
         Ok(())
     }
@@ -310,8 +314,7 @@ impl Shelf {
             true => Some(RangeKeys::of(&order[0], plan.spec.order[0].options)?),
             false => None,
         };
-        let ordered =
-            Ordered { order: &order, new_peer: &new_peer, range: range.as_ref(), segments: &work.segments };
+        let ordered = Ordered { order: &order, new_peer: &new_peer, range: range.as_ref(), segments: &work.segments };
         let calls = plan.spec.calls.iter().map(|call| {
             let args: Vec<ArrayRef> = call.args.iter().map(|arg| Arc::clone(&columns[plan.place(*arg)])).collect();
             let filter = call.filter.map(|filter| columns[plan.place(filter)].as_boolean());

@@ -12,9 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use proptest::prelude::*;
 
-use super::{
-    Bound, Distance, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverRequest, OverSpec, native,
-};
+use super::{Bound, Distance, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverRequest, OverSpec, native};
 use crate::delta::Delta;
 use crate::expr::StepContext;
 use crate::hash::{HashGroups, group_of, hash_columns, shard_of};
@@ -126,9 +124,27 @@ fn key_of(row: &Row, column: usize) -> Option<i64> {
 fn compare_key(a: Option<i64>, b: Option<i64>, options: SortOptions) -> Ordering {
     match (a, b) {
         (None, None) => Ordering::Equal,
-        (None, _) => if options.nulls_first { Ordering::Less } else { Ordering::Greater },
-        (_, None) => if options.nulls_first { Ordering::Greater } else { Ordering::Less },
-        (Some(a), Some(b)) => if options.descending { b.cmp(&a) } else { a.cmp(&b) },
+        (None, _) => {
+            if options.nulls_first {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            }
+        }
+        (_, None) => {
+            if options.nulls_first {
+                Ordering::Greater
+            } else {
+                Ordering::Less
+            }
+        }
+        (Some(a), Some(b)) => {
+            if options.descending {
+                b.cmp(&a)
+            } else {
+                a.cmp(&b)
+            }
+        }
     }
 }
 
@@ -324,8 +340,8 @@ impl Shards {
         let shards = self.operators.len();
         let mut results = Vec::new();
         for (shard, operator) in self.operators.iter_mut().enumerate() {
-            let mine = (0..delta.rows() as u32)
-                .filter(|row| shard_of(group_of(hashes[*row as usize]), shards) == shard);
+            let mine =
+                (0..delta.rows() as u32).filter(|row| shard_of(group_of(hashes[*row as usize]), shards) == shard);
             let mine = delta.take(&UInt32Array::from_iter_values(mine)).unwrap();
             let mut out = Output::default();
             operator.step(Input { ports: vec![vec![mine]], context: &context, watermarks }, &mut out).unwrap();
@@ -390,7 +406,8 @@ fn whats(range: bool) -> impl Strategy<Value = Vec<What>> {
 
 /// Rows whose event time goes forward by fits and starts, at most 6 behind the greatest.
 fn disordered() -> impl Strategy<Value = Vec<Row>> {
-    let row = (0_i64..4, 0_i64..6, proptest::option::weighted(0.9, 0_i64..4), proptest::option::weighted(0.8, -9_i64..9));
+    let row =
+        (0_i64..4, 0_i64..6, proptest::option::weighted(0.9, 0_i64..4), proptest::option::weighted(0.8, -9_i64..9));
     proptest::collection::vec(row, 0..70).prop_map(|rows| {
         let mut now = 0;
         let rows = rows.into_iter().enumerate().map(|(ordinal, (forward, back, key, value))| {
@@ -403,7 +420,8 @@ fn disordered() -> impl Strategy<Value = Vec<Row>> {
 
 /// Rows, some of which take back an earlier one.
 fn changes() -> impl Strategy<Value = Vec<Row>> {
-    let change = (0_i64..6, proptest::option::weighted(0.9, 0_i64..3), proptest::option::weighted(0.8, -4_i64..4), 0.0..1.0_f64);
+    let change =
+        (0_i64..6, proptest::option::weighted(0.9, 0_i64..3), proptest::option::weighted(0.8, -4_i64..4), 0.0..1.0_f64);
     proptest::collection::vec(change, 0..70).prop_map(|changes| {
         let (mut rows, mut alive): (Vec<Row>, Vec<Row>) = (Vec::new(), Vec::new());
         for (ordinal, (ts, key, value, choice)) in changes.into_iter().enumerate() {
@@ -615,8 +633,10 @@ fn rows_behind_the_watermark_are_late() {
 /// A sum of doubles forgets what has left its frame: a huge value leaves no rounding error behind.
 #[test]
 fn doubles_leave_no_error() {
-    let function = call_of(&What::Aggregate("sum", DOUBLE, frame(FrameUnit::Rows, before(1), Bound::CurrentRow))).function;
-    let values: ArrayRef = Arc::new(Float64Array::from(vec![0.1, 1e300, f64::NAN, f64::INFINITY, 0.2, 0.3, 1e16, 1.0, -1e16]));
+    let function =
+        call_of(&What::Aggregate("sum", DOUBLE, frame(FrameUnit::Rows, before(1), Bound::CurrentRow))).function;
+    let values: ArrayRef =
+        Arc::new(Float64Array::from(vec![0.1, 1e300, f64::NAN, f64::INFINITY, 0.2, 0.3, 1e16, 1.0, -1e16]));
     let rows = values.len();
     let segments = [super::Segment { rows: 0..rows, wanted: 0..rows, first: 0 }];
     let ordered = super::Ordered { order: &[], new_peer: &vec![true; rows], range: None, segments: &segments };

@@ -10,9 +10,9 @@ use arrow::array::{ArrayRef, Int64Array, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
 
+use super::Plan;
 use super::frame::{Distance, RangeKeys, Reach};
 use super::shelf::{Edit, Shelf, Work};
-use super::Plan;
 use crate::delta::{Delta, batch_of};
 use crate::error::Result;
 use crate::operator::group_aggregate::same_rows;

@@ -357,9 +357,7 @@ impl OverFunction for ForeignAggregate {
         let values = self.call.arrays(&self.call.exprs(), args, rows.new_peer.len())?;
         // A filter that is null keeps nothing.
         let mask = match filter {
-            Some(filter) if filter.null_count() > 0 => {
-                Some(arrow::compute::prep_null_mask_filter(filter))
-            }
+            Some(filter) if filter.null_count() > 0 => Some(arrow::compute::prep_null_mask_filter(filter)),
             other => other.cloned(),
         };
         let mut results = Vec::with_capacity(rows.wanted());

@@ -17,8 +17,8 @@ use datafusion::logical_expr::{
 use eagre_engine::expr::ExprRef;
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::over::{
-    Bound, Distance, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverFunctionRef, OverRequest, OverSpec, RangeKeys,
-    Reach, native,
+    Bound, Distance, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverFunctionRef, OverRequest, OverSpec,
+    RangeKeys, Reach, native,
 };
 
 use self::foreign::{Call, ForeignAggregate, ForeignWindow, Frames};
@@ -136,8 +136,7 @@ impl Lowering<'_> {
             }
         }
         let key = stream.key.clone().filter(|_| stream.changelog != ChangelogMode::Retract);
-        let key: Option<Vec<usize>> =
-            key.map(|key| key.into_iter().map(|place| inputs.keep(&stream, place)).collect());
+        let key: Option<Vec<usize>> = key.map(|key| key.into_iter().map(|place| inputs.keep(&stream, place)).collect());
         let is_constant = |expr: &LogicalExpr| matches!(strip_alias(expr), LogicalExpr::Literal(..));
         let mut partition = vec![];
         for expr in params.partition_by.iter().filter(|expr| !is_constant(expr)) {
@@ -194,9 +193,8 @@ impl Lowering<'_> {
         let from = self.flush(&mut stream, input);
         let schema = Arc::clone(&stream.physical);
         let name = |place: usize| schema.field(place).name().as_str();
-        let sort_text = |key: &OrderKey| {
-            format!("{}{}", name(key.column), if key.options.descending { " DESC" } else { "" })
-        };
+        let sort_text =
+            |key: &OrderKey| format!("{}{}", name(key.column), if key.options.descending { " DESC" } else { "" });
         let detail = format!(
             "partition=[{}], order=[{}], functions=[{}]{}",
             partition.iter().map(|place| name(*place)).collect::<Vec<_>>().join(", "),
@@ -209,7 +207,8 @@ impl Lowering<'_> {
             Reach::Rows(count) | Reach::Groups(count) => count > 0,
             _ => true,
         });
-        let spec = OverSpec { input: Arc::clone(&schema), retracting, partition: partition.clone(), order, calls: over_calls };
+        let spec =
+            OverSpec { input: Arc::clone(&schema), retracting, partition: partition.clone(), order, calls: over_calls };
         let factory = if settled { OverFactory::settled(spec) } else { OverFactory::updating(spec) }.map_err(engine)?;
         let changelog = match (settled, &key) {
             (true, _) => ChangelogMode::AppendOnly,
@@ -229,8 +228,7 @@ impl Lowering<'_> {
         let width = schema.fields().len();
         columns.extend((0..calls.len()).map(|index| StreamColumn::plain(width + index)));
         let id = self.id("over", plan, &stream.tables);
-        let output =
-            EdgeInfo { schema: factory.output_schema(), changelog, key, time_column, ordinals: false };
+        let output = EdgeInfo { schema: factory.output_schema(), changelog, key, time_column, ordinals: false };
         let node = self.push_operator(id, factory, from, Route::Hash(partition), output, detail, &bound);
         if settled {
             self.aggregated_window = true;
@@ -330,8 +328,7 @@ impl Lowering<'_> {
         };
         let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
         if let Some((request, read)) = frame.and_then(|frame| request_of(function, frame, field)) {
-            let fields =
-                read.iter().map(|arg| Ok(arg.to_field(schema.as_ref())?.1)).collect::<Result<Vec<_>>>()?;
+            let fields = read.iter().map(|arg| Ok(arg.to_field(schema.as_ref())?.1)).collect::<Result<Vec<_>>>()?;
             if let Some(native) = native(&request, &fields, field) {
                 let args = read.iter().map(|arg| inputs.add(self, stream, arg)).collect::<Result<_>>()?;
                 return Ok(OverCall { name, function: native, args, filter });
@@ -354,7 +351,8 @@ impl Lowering<'_> {
         let (frames, by_frame) = match frame {
             Some(frame) => (Frames::Engine(frame), (frame.lookback(), frame.lookahead())),
             None => {
-                let options = sorts.iter().map(|sort| SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first });
+                let options =
+                    sorts.iter().map(|sort| SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first });
                 let reaches = reaches_of(&params.window_frame, order_type.as_ref());
                 (Frames::DataFusion(Arc::new(params.window_frame.clone()), options.collect()), reaches)
             }

@@ -36,11 +36,6 @@ fn constructs_are_named_and_placed() {
         ("SELECT k FROM a LIMIT 3", "column 23: `LIMIT` over an input that does not end is not supported"),
         ("INSERT INTO sink (k) SELECT k FROM done LIMIT 3", "column 47: `LIMIT` is not supported"),
         ("SELECT DISTINCT ON (k) k, v FROM a", "`DISTINCT ON` is not supported"),
-        (
-            "SELECT * FROM TABLE(SESSION(TABLE a, DESCRIPTOR(ts), INTERVAL '5' MINUTE))",
-            "column 21: `SESSION` windows is not supported",
-        ),
-        ("SELECT count(*) FROM a GROUP BY SESSION(ts, INTERVAL '5' MINUTE)", "`SESSION` windows is not supported"),
         ("SELECT * FROM generate_series(1, 3)", "the table function `generate_series` is not supported"),
         (
             "SELECT n, now() FROM (SELECT k, count(*) AS n FROM a GROUP BY k)",
