@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
 use eagre_datasets::nexmark::NexmarkTable;
 use eagre_engine::EngineError;
 use eagre_engine::graph::NodeKind;
@@ -33,8 +34,8 @@ pub(super) enum Input {
     Stream(Events, Feed),
     /// Rows of the keyed queries.
     Keyed(Arc<Vec<RecordBatch>>),
-    /// Files of others.
-    Parquet(Arc<Path>),
+    /// Files of others in a folder, and how many rows they have.
+    Parquet(Arc<Path>, u64),
     /// Rows of others' files, in memory.
     Tables(Rows),
 }
@@ -62,7 +63,7 @@ pub(super) struct Figure {
     pub sink: String,
     pub shards: u64,
     pub rows_per_step: u64,
-    /// Events of all tables; for keyed queries and files rows.
+    /// Events of all tables, read or not; for keyed queries rows.
     pub events: u64,
     /// Events that pass in one second of event time.
     pub event_time_rate: Option<u64>,
@@ -140,7 +141,7 @@ impl Setup<'_> {
         if let Some(device) = self.device {
             builder = builder.set("eagre.device", device);
         }
-        if let Input::Parquet(_) | Input::Tables(_) = self.input {
+        if let Input::Parquet(..) | Input::Tables(_) = self.input {
             // Tables are read side by side: none may run ahead of the others in event time.
             builder = builder.set("eagre.source.max_drift", "1 s");
         }
@@ -184,7 +185,7 @@ impl Setup<'_> {
                     session.register_source(definition(table)?, Arc::new(source))?;
                 }
             }
-            Input::Parquet(folder) => {
+            Input::Parquet(folder, _) => {
                 for table in NexmarkTable::ALL {
                     let path = parquet_path(folder, table)?.replace('\'', "''");
                     let create = definition(table)?.create_statement();
@@ -270,7 +271,8 @@ pub(super) fn measure(query: &Query, source: &SourceKind, sink: SinkKind, setup:
     let metrics = run.metrics.snapshot();
     let (events, event_time_rate) = match &setup.input {
         Input::Stream(events, _) => (events.count(), Some(events.rate())),
-        Input::Keyed(_) | Input::Parquet(_) | Input::Tables(_) => (run.rows_read, None),
+        Input::Parquet(_, rows) => (*rows, None),
+        Input::Keyed(_) | Input::Tables(_) => (run.rows_read, None),
     };
     let checkpoints = setup.state.is_some().then(|| Checkpoints {
         count: metrics.checkpoints,
@@ -411,6 +413,16 @@ pub(super) fn datafusion_rate(query: &Query, setup: &Setup<'_>, rows: &Rows) -> 
     let started = Instant::now();
     std::hint::black_box(session.answer_at_once(query.text, &tables)?);
     Ok(rows.events as f64 / started.elapsed().as_secs_f64())
+}
+
+/// How many rows a table has.
+pub(super) fn count_rows(session: &Session, table: NexmarkTable) -> Result<u64> {
+    let text = format!("SELECT count(*) FROM {}", table.name());
+    let mut job = session.execute(&text)?.job.ok_or_else(|| Error::usage("the text holds no query"))?;
+    let rows = job.take_results().remove(0).collect_blocking()?;
+    job.wait_blocking()?;
+    let count = rows.iter().find(|batch| batch.num_rows() > 0).map(|batch| batch.column(0).as_primitive::<Int64Type>());
+    Ok(count.map_or(0, |count| count.value(0) as u64))
 }
 
 /// The first rows of a table, at most `rows_max`.

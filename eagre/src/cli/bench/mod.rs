@@ -46,8 +46,11 @@ pub(super) fn run(command: BenchCommand) -> Result<()> {
     let (sources, reports) = (args.sources()?, args.reports()?);
     let peers = Peers::stored()?;
     let folder = Folder::create()?;
-    let mut bench = Bench { args: &args, folder: &folder, nexmark: None, keyed: None, files: None };
+    let mut bench = Bench { args: &args, folder: &folder, nexmark: None, keyed: None, files: None, file_events: None };
     let mut report = Report::new(&args, peers);
+    if cfg!(debug_assertions) {
+        eprintln!("note: this is a debug build; its figures say nothing, build with --release");
+    }
     println!("{}", report::HEADER);
     for query in queries {
         let outcome = bench.query(query, &sources, &shards, &rows_per_step, &mut report);
@@ -70,6 +73,8 @@ struct Bench<'a> {
     keyed: Option<Arc<Vec<RecordBatch>>>,
     /// Rows of others' files, for the oracle.
     files: Option<Arc<Memory>>,
+    /// Rows of all of others' files.
+    file_events: Option<u64>,
 }
 
 impl Bench<'_> {
@@ -171,8 +176,21 @@ impl Bench<'_> {
             SourceKind::Generator { pushdown } => {
                 Input::Stream(self.events()?, Feed::Generator { pushdown: *pushdown })
             }
-            SourceKind::Parquet(folder) => Input::Parquet(Arc::from(folder.as_path())),
+            SourceKind::Parquet(folder) => {
+                let rows = match self.file_events {
+                    Some(rows) => rows,
+                    None => self.count_file_rows(folder)?,
+                };
+                self.file_events = Some(rows);
+                Input::Parquet(Arc::from(folder.as_path()), rows)
+            }
         })
+    }
+
+    /// The rows of all tables of others' files.
+    fn count_file_rows(&self, folder: &Path) -> Result<u64> {
+        let (session, _) = self.setup(Input::Parquet(Arc::from(folder), 0), 1, 65_536).session()?;
+        NexmarkTable::ALL.into_iter().map(|table| measure::count_rows(&session, table)).sum()
     }
 
     fn keyed(&mut self) -> Result<Arc<Vec<RecordBatch>>> {
@@ -203,7 +221,7 @@ impl Bench<'_> {
         let memory = match &self.files {
             Some(memory) => Arc::clone(memory),
             None => {
-                let (session, _) = self.setup(Input::Parquet(Arc::from(folder)), 1, 65_536).session()?;
+                let (session, _) = self.setup(Input::Parquet(Arc::from(folder), 0), 1, 65_536).session()?;
                 let mut tables = [const { Vec::new() }; 3];
                 for (table, batches) in NexmarkTable::ALL.into_iter().zip(&mut tables) {
                     *batches = measure::all_rows(&session, table, count)?;
