@@ -1,2 +1,3 @@
--- Pass through: every row, every column.
-SELECT auction, bidder, price, channel, url, "dateTime", extra FROM bid;
+-- q0, pass through: what it costs to move bids from source to sink.
+SELECT auction, bidder, price, dateTime, extra
+FROM bid;

@@ -8,7 +8,7 @@ use eagre_engine::checkpoint::{self, CheckpointStore, Manifest};
 use eagre_engine::graph::ChangelogMode;
 use eagre_engine::log::StepRecord;
 use eagre_engine::metrics::Metrics;
-use eagre_engine::runtime::{Mode, Pipeline, PipelineConfig, Start, Stopper, Summary};
+use eagre_engine::runtime::{Mode, Pipeline, PipelineConfig, Start, StepObserver, Stopper, Summary};
 use eagre_engine::settings::{self, Settings};
 use eagre_sql::planner::{FinalSort, Job, OutputInfo};
 use serde::{Deserialize, Serialize};
@@ -157,7 +157,7 @@ impl RunningJob {
     ) -> Result<Self> {
         let store = folder.as_ref().map(|folder| Arc::clone(&folder.store));
         let results = attach_results(&mut job, store.as_ref(), &session.inner.run);
-        let mut running = Self::start_as_is(session, job, settings, folder, mode)?;
+        let mut running = Self::start_as_is(session, job, settings, folder, mode, None)?;
         if running.pipeline.is_some() {
             running.results = results;
         }
@@ -171,6 +171,7 @@ impl RunningJob {
         settings: &Settings,
         folder: Option<StateFolder>,
         mode: Mode,
+        observer: Option<Arc<dyn StepObserver>>,
     ) -> Result<Self> {
         let inner = &session.inner;
         let mut restore = None;
@@ -201,8 +202,8 @@ impl RunningJob {
         // Faults are injected into the session's own pipeline, not into those that fill fixtures or measure.
         let abort_after_step = inner.abort_after_step.filter(|_| store.is_some());
         let config = PipelineConfig { abort_after_step, ..pipeline_config(settings, &inner.run) };
-        let pipeline =
-            Pipeline::start(Start { graph: job.graph, config, clock: Arc::clone(&inner.clock), store, restore, mode })?;
+        let clock = Arc::clone(&inner.clock);
+        let pipeline = Pipeline::start(Start { graph: job.graph, config, clock, store, restore, mode, observer })?;
         let metrics = Some(Arc::clone(pipeline.metrics()));
         Ok(Self { pipeline: Some(pipeline), results: Vec::new(), already_complete: None, metrics })
     }
@@ -220,7 +221,8 @@ impl RunningJob {
         let config = PipelineConfig { shards, seed, ..pipeline_config(&session.settings(), &inner.run) };
         let clock = Arc::clone(&inner.clock);
         let mode = Mode::Replay(records);
-        let pipeline = Pipeline::start(Start { graph: job.graph, config, clock, store: None, restore, mode })?;
+        let graph = job.graph;
+        let pipeline = Pipeline::start(Start { graph, config, clock, store: None, restore, mode, observer: None })?;
         let metrics = Some(Arc::clone(pipeline.metrics()));
         Ok(Self { pipeline: Some(pipeline), results: Vec::new(), already_complete: None, metrics })
     }

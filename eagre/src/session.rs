@@ -7,7 +7,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::sql::sqlparser::ast::SetExpr;
 use eagre_connectors::Environment;
 use eagre_engine::checkpoint::{self, CheckpointStore, Manifest};
-use eagre_engine::runtime::{Clock, Mode};
+use eagre_engine::runtime::{Clock, Mode, StepObserver};
 use eagre_engine::settings::{self, SETTINGS, Settings};
 use eagre_sql::catalog::{Catalog, Relation, TableDefinition};
 use eagre_sql::error::SqlError;
@@ -395,13 +395,18 @@ impl Session {
     }
 
     /// Starts a planned job whose results have their sinks already; with `text`, in the state folder.
-    pub(crate) fn start_as_is(&self, job: Job, text: Option<&str>) -> Result<RunningJob> {
+    pub(crate) fn start_as_is(
+        &self,
+        job: Job,
+        text: Option<&str>,
+        observer: Option<Arc<dyn StepObserver>>,
+    ) -> Result<RunningJob> {
         let settings = self.settings();
         let folder = match (&self.inner.store, text) {
             (Some(store), Some(text)) => Some(StateFolder { store: Arc::clone(store), text: Some(text.to_owned()) }),
             _ => None,
         };
-        RunningJob::start_as_is(self, job, &settings, folder, Mode::Live)
+        RunningJob::start_as_is(self, job, &settings, folder, Mode::Live, observer)
     }
 
     /// Starts a planned job beside the state folder: nothing of it is kept.

@@ -173,6 +173,11 @@ impl Metrics {
         self.nodes.iter().flatten().map(|node| node.state_bytes.get()).sum()
     }
 
+    /// Rows of state of all operators in all shards.
+    pub fn state_rows(&self) -> u64 {
+        self.nodes.iter().flatten().map(|node| node.state_rows.get()).sum()
+    }
+
     /// Reads everything.
     pub fn snapshot(&self) -> MetricsSnapshot {
         let sum = |node: usize, read: fn(&NodeCounters) -> &Counter| {

@@ -256,6 +256,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("lost_rows_are_told", losses),
         trial("nexmark_is_the_same_on_any_number_of_shards", nexmark),
         trial("generated_rows_are_the_same_after_a_restart", datagen),
+        trial("bench_refuses_what_it_does_not_know", bench_refuses),
+        trial("bench_checks_answers_and_writes_reports", bench_reports),
+        trial("bench_runs_over_files_of_others", bench_files),
     ]
 }
 
@@ -605,5 +608,104 @@ fn datagen() -> Result<(), String> {
     match calm.len() == 10_000 && calm == killed {
         true => Ok(()),
         false => Err(format!("{} rows undisturbed, {} after kill -9", calm.len(), killed.len())),
+    }
+}
+
+fn bench_refuses() -> Result<(), String> {
+    for (args, code, texts) in [
+        (&["--queries", "q99"][..], 1, &["there is no query `q99`", "q22", "`extra`"][..]),
+        (&["--source", "kafka"], 1, &["there is no source `kafka`", "generator-pushdown", "`parquet DIR`"]),
+        (&["--source", "parquet"], 1, &["--source parquet DIR", "bid.parquet"]),
+        (&["--source", "memory", "dir"], 1, &["--source memory takes no folder", "`dir`"]),
+        (&["--source", "memory,parquet", "dir"], 1, &["give `--source parquet DIR` alone"]),
+        (
+            &["--queries", "q0", "--source", "parquet", "no/such"],
+            1,
+            &["`no/such` holds neither the file `person.parquet` nor a folder"],
+        ),
+        (&["--report", "figures.txt"], 1, &["`figures.txt` ends in none of .json, .md and .html"]),
+        (&["--shards", "1,0"], 1, &["--shards takes whole numbers of at least 1", "`1,0`"]),
+        (&["--rows-per-step", "many"], 1, &["--rows-per-step takes whole numbers", "`many`"]),
+        (&["--events", "ten"], 2, &["`ten` is no count like 500k or 10M"]),
+        (&["--rate-seconds", "0"], 2, &["--rate-seconds"]),
+        (&["--sink", "kafka"], 2, &["hash", "blackhole"]),
+        (&["--queries", "q0", "--events", "1k", "--device", "tpu"], 1, &["`eagre.device` cannot be 'tpu'"]),
+    ] {
+        eagre(&[&["bench", "nexmark"], args].concat()).says(code, texts)?;
+    }
+    Ok(())
+}
+
+fn bench_reports() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let (json, html, markdown) = (pipeline.path("out.json"), pipeline.path("out.html"), pipeline.path("out.md"));
+    let state = pipeline.path("bench-state");
+    let ended = eagre(&[
+        "bench",
+        "nexmark",
+        "--queries",
+        "q0,q10,q12,q17,tumble10k",
+        "--events",
+        "10k",
+        "--source",
+        "memory,generator",
+        "--rate",
+        "20k",
+        "--rate-seconds",
+        "1",
+        "--state",
+        &state,
+        "--report",
+        &json,
+        "--report",
+        &html,
+        "--report",
+        &markdown,
+    ])
+    .ok()?;
+    // Keyed rows lie in memory whatever the source is.
+    let lines = ended.stdout.lines().filter(|line| line.ends_with(" ok")).count();
+    if lines != 9 {
+        return Err(format!("{lines} right answers and not 9:\n{}", ended.stdout));
+    }
+    let text = |path: &str| std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
+    let report: serde_json::Value = serde_json::from_str(&text(&json)?).map_err(|error| error.to_string())?;
+    let figures = report["figures"].as_array().ok_or("no figures")?;
+    for figure in figures {
+        let keyed = figure["query"] == "tumble10k";
+        let events = figure["events"].as_u64();
+        let (rows, wanted) = (figure["rows"].as_u64(), if keyed { 10_000 } else { 9_200 });
+        if events != Some(10_000) || rows != Some(wanted) || figure["checkpoints"]["count"].as_u64() < Some(1) {
+            return Err(format!("not all was read or nothing was saved: {figure}"));
+        }
+        if !keyed && figure["latency"]["events"].as_u64() != Some(9_200) {
+            return Err(format!("the latency of some bids is missing: {figure}"));
+        }
+        if !keyed && !(figure["times_peer"]["Flink"].as_f64() > Some(0.0)) {
+            return Err(format!("no peer beside it: {figure}"));
+        }
+    }
+    let (html, markdown) = (text(&html)?, text(&markdown)?);
+    match html.contains("<svg") && html.ends_with("</html>\n") && markdown.contains("| q17 | generator | hash |") {
+        true => Ok(()),
+        false => Err(format!("a report lacks something:\n{markdown}\n{html}")),
+    }
+}
+
+fn bench_files() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let folder = pipeline.path("events");
+    for table in ["person", "auction", "bid"] {
+        let sql = format!(
+            "CREATE TABLE {table} WITH ('connector' = 'nexmark', 'events.num' = '5000');
+             CREATE TABLE out WITH ('connector' = 'filesystem', 'format' = 'parquet', 'path' = '{folder}/{table}') AS SELECT * FROM {table}"
+        );
+        eagre(&["run", "-e", &sql]).ok()?;
+    }
+    let ended = eagre(&["bench", "nexmark", "--queries", "q1,q17", "--source", "parquet", &folder]).ok()?;
+    let right = |line: &&str| line.contains(" parquet ") && line.contains(" 5000 ") && line.ends_with(" ok");
+    match ended.stdout.lines().filter(right).count() {
+        2 => Ok(()),
+        _ => Err(format!("all events of the files and a right answer, twice:\n{}", ended.stdout)),
     }
 }

@@ -11,7 +11,7 @@ use super::input::{Cut, Input, Stamp, coalesce, run_reader};
 use super::output::{SinkMessage, SinkThread};
 use super::shard::{CheckpointRequest, Links, Message, Shard, SourceInput, StepInput};
 use super::watermarks::NodeWatermarks;
-use super::{Clock, Event, EventReceiver, Mode, PipelineConfig, Start, Summary, spawn};
+use super::{Clock, Event, EventReceiver, Mode, PipelineConfig, Start, StepObserver, Summary, spawn};
 use crate::checkpoint::writer::{Begin, Checkpointer, Part, Publish};
 use crate::checkpoint::{CheckpointStore, Manifest, Meta, read_chunks};
 use crate::delta::Delta;
@@ -35,6 +35,7 @@ pub(super) struct Coordinator {
     config: PipelineConfig,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    observer: Option<Arc<dyn StepObserver>>,
     events: EventReceiver,
     inputs: Vec<Input>,
     /// For each node, which inputs its rows come from.
@@ -86,7 +87,7 @@ impl Coordinator {
         control: Sender<Event>,
         events: EventReceiver,
     ) -> Result<Self> {
-        let Start { graph, mut config, clock, store, restore, mode } = start;
+        let Start { graph, mut config, clock, store, restore, mode, observer } = start;
         config.shards = config.shards.clamp(1, crate::hash::HASH_GROUP_COUNT as usize);
         if let Some((manifest, _)) = &restore {
             check_same_query(&graph, manifest)?;
@@ -227,6 +228,7 @@ impl Coordinator {
             config,
             clock,
             metrics,
+            observer,
             events,
             inputs,
             ancestors,
@@ -435,6 +437,9 @@ impl Coordinator {
             }
             by_shard[0][source].errors = cut.errors;
         }
+        if let Some(observer) = &self.observer {
+            observer.cut(context.step, &record.taken);
+        }
         let request = if checkpoint {
             Some(Arc::new(self.begin_checkpoint(&context, record, false)?))
         } else {
@@ -620,6 +625,9 @@ impl Coordinator {
                     self.steps_done = step;
                     self.metrics.steps.set(step);
                     self.metrics.step_took(self.clock.monotonic_ns().saturating_sub(cut_ns));
+                    if let Some(observer) = &self.observer {
+                        observer.done(step);
+                    }
                 }
             }
             Event::Failed(error) => return Err(error),

@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::checkpoint::{CheckpointStore, Manifest};
 use crate::error::{EngineError, Result};
 use crate::graph::{Graph, NodeKind};
-use crate::log::StepRecord;
+use crate::log::{StepRecord, Taken};
 use crate::metrics::{Metrics, NodeLabel};
 
 mod coordinator;
@@ -35,6 +35,15 @@ pub trait Clock: Send + Sync {
     fn now_ms(&self) -> i64;
     /// Nanoseconds from any fixed point, for metrics only; never seen by an operator.
     fn monotonic_ns(&self) -> u64;
+}
+
+/// Told what each step took and when it had run, for measurements. Called on the coordinator's thread: an observer that dawdles slows
+/// every step.
+pub trait StepObserver: Send + Sync {
+    /// Step `step` was cut, with these rows. Steps are cut in order.
+    fn cut(&self, step: u64, taken: &[Taken]);
+    /// All shards have run the step; what it gave may still wait for its sink.
+    fn done(&self, step: u64);
 }
 
 /// Plain values that a pipeline runs with.
@@ -112,6 +121,8 @@ pub struct Start {
     pub restore: Option<(Manifest, Arc<dyn CheckpointStore>)>,
     /// Live or replay.
     pub mode: Mode,
+    /// Watches the steps.
+    pub observer: Option<Arc<dyn StepObserver>>,
 }
 
 /// A running pipeline.

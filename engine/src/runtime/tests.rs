@@ -350,7 +350,7 @@ fn start(graph: Graph, config: PipelineConfig, store: Option<&MemoryStore>) -> S
         Some((manifest, Arc::clone(store)))
     });
     let clock = Arc::new(TickingClock(std::sync::atomic::AtomicI64::new(1_000)));
-    Start { graph, config, clock, store, restore, mode: Mode::Live }
+    Start { graph, config, clock, store, restore, mode: Mode::Live, observer: None }
 }
 
 fn input(seed: u64) -> Rows {
