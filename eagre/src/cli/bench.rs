@@ -18,6 +18,7 @@ use eagre_engine::{Delta, Result as EngineResult};
 use eagre_sql::catalog::TableDefinition;
 use serde::Serialize;
 
+use super::text::print;
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::sink::results::Materialized;
@@ -113,13 +114,15 @@ pub(super) fn run(command: BenchCommand) -> Result<()> {
             .map(|part| parse_count(part.trim()).ok().filter(|n| *n > 0))
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| {
-                Error::usage(format!("{option} takes whole numbers of at least 1 separated by commas, not `{text}`"))
+                Error::command_line(format!(
+                    "{option} takes whole numbers of at least 1 separated by commas, not `{text}`"
+                ))
             })
     };
     let shards = numbers(&args.shards, "--shards")?;
     let steps = numbers(&args.rows_per_step, "--rows-per-step")?;
     let events = Events::generate(&args, &queries)?;
-    println!(
+    print(format_args!(
         "{:<10} {:>6} {:>9} {:>12} {:>8} {:>12} {:>8} {:>12} {:>9} {:>9} {:>9} {:>8} {:>6} {:>12} answer",
         "query",
         "shards",
@@ -135,7 +138,7 @@ pub(super) fn run(command: BenchCommand) -> Result<()> {
         "rss_mib",
         "ckpts",
         "datafusion/s"
-    );
+    ))?;
     let mut figures = Vec::new();
     for (name, text) in &queries {
         let answer =
@@ -146,7 +149,7 @@ pub(super) fn run(command: BenchCommand) -> Result<()> {
                 let mut figure = measure(name, text, &events, *shards, *rows_per_step, args.state.as_deref())?;
                 figure.answer.clone_from(&answer);
                 figure.datafusion_rows_per_s = peer;
-                println!("{}", line(&figure));
+                print(format_args!("{}", line(&figure)))?;
                 figures.push(figure);
             }
         }
