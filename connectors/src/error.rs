@@ -122,6 +122,15 @@ impl ConnectorError {
         }
     }
 
+    /// The option that the error is about, as written.
+    pub fn option(&self) -> Option<&str> {
+        match self {
+            Self::UnknownOption { option, .. } | Self::BadValue { option, .. } => Some(option),
+            Self::UnknownConnector { .. } => Some("connector"),
+            _ => None,
+        }
+    }
+
     /// The table that the error is about.
     pub fn table(&self) -> &str {
         match self {

@@ -4,7 +4,9 @@
 
 use std::path::Path;
 
-use eagre_engine::settings::{SETTINGS, Settings};
+use arrow::array::timezone::Tz;
+use eagre_engine::EngineError;
+use eagre_engine::settings::{SETTINGS, SQL_TIME_ZONE, Settings};
 
 use crate::error::{Error, Result};
 
@@ -25,6 +27,30 @@ pub fn load(file: Option<&Path>) -> Result<Settings> {
     Ok(settings)
 }
 
+/// Changes a setting after checking name and value, also against what only this crate knows: the names of time zones.
+///
+/// # Errors
+/// An unknown name or a wrong value.
+pub fn set(settings: &mut Settings, name: &str, value: &str) -> eagre_engine::Result<()> {
+    if name.eq_ignore_ascii_case(SQL_TIME_ZONE) {
+        check_zone(value)?;
+    }
+    settings.set(name, value)
+}
+
+/// Whether there is such a time zone.
+pub(crate) fn check_zone(zone: &str) -> eagre_engine::Result<()> {
+    match zone.trim().parse::<Tz>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(EngineError::Setting {
+            message: format!(
+                "setting `{SQL_TIME_ZONE}` cannot be '{zone}': it takes a time zone by its name in the IANA data base, such as \
+                 'Europe/Berlin' or 'UTC', or an offset such as '+02:00'"
+            ),
+        }),
+    }
+}
+
 fn apply_table(prefix: &str, table: &toml::Table, settings: &mut Settings, path: &str) -> Result<()> {
     for (key, value) in table {
         let name = if prefix == "eagre" && key == "eagre" { prefix.to_owned() } else { format!("{prefix}.{key}") };
@@ -36,7 +62,7 @@ fn apply_table(prefix: &str, table: &toml::Table, settings: &mut Settings, path:
             toml::Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        settings.set(&name, &text).map_err(|error| Error::usage(format!("`{path}`: {error}")))?;
+        set(settings, &name, &text).map_err(|error| Error::usage(format!("`{path}`: {error}")))?;
     }
     Ok(())
 }
@@ -45,8 +71,7 @@ fn apply_environment(read: impl Fn(&str) -> Option<String>, settings: &mut Setti
     for setting in SETTINGS {
         let variable = setting.name.replace('.', "_").to_ascii_uppercase();
         if let Some(value) = read(&variable) {
-            settings
-                .set(setting.name, &value)
+            set(settings, setting.name, &value)
                 .map_err(|error| Error::usage(format!("environment `{variable}`: {error}")))?;
         }
     }

@@ -22,6 +22,12 @@ pub enum Error {
         /// What does not fit, and the way out.
         message: String,
     },
+    /// Arguments of the command that do not fit: exit code 2.
+    #[error("{message}")]
+    CommandLine {
+        /// What does not fit, and the way out.
+        message: String,
+    },
     /// A file that cannot be read or written.
     #[error("`{path}`: {error}")]
     File {
@@ -43,7 +49,7 @@ impl Error {
             Self::Engine(error) => error.code(),
             Self::Connector(error) => error.code(),
             Self::DataFusion(_) => "datafusion",
-            Self::Usage { .. } => "usage",
+            Self::Usage { .. } | Self::CommandLine { .. } => "usage",
             Self::File { .. } => "file",
         }
     }
@@ -53,6 +59,23 @@ impl Error {
         match self {
             Self::Sql(error) => error.location(),
             _ => None,
+        }
+    }
+
+    /// A [`Error::CommandLine`].
+    pub(crate) fn command_line(message: impl Into<String>) -> Self {
+        Self::CommandLine { message: message.into() }
+    }
+
+    /// Whether it says that whoever reads our standard output has gone.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        match self {
+            Self::File { error, .. } => error.kind() == std::io::ErrorKind::BrokenPipe,
+            // What a sink of the engine says is text by the time it comes here.
+            Self::Engine(eagre_engine::EngineError::Sink { message, .. }) => {
+                message.starts_with("cannot write to standard output") && message.contains("Broken pipe")
+            }
+            _ => false,
         }
     }
 

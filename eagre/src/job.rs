@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use eagre_engine::checkpoint::{self, CheckpointStore, Manifest};
 use eagre_engine::graph::ChangelogMode;
 use eagre_engine::log::StepRecord;
@@ -16,9 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::sink::results::{Change, Materialized, ResultStream, result_channel};
-
-/// The object of a state folder that says what runs there.
-const JOB_OBJECT: &str = "job.json";
+use crate::state::JOB_OBJECT;
 
 /// Where a pipeline keeps its state.
 pub(crate) struct StateFolder {
@@ -63,6 +61,8 @@ pub struct RunningJob {
     pub results: Vec<QueryResult>,
     already_complete: Option<Summary>,
     metrics: Option<Arc<Metrics>>,
+    bounded: bool,
+    keeps_state: bool,
 }
 
 /// The result of one `SELECT`.
@@ -174,11 +174,13 @@ impl RunningJob {
         observer: Option<Arc<dyn StepObserver>>,
     ) -> Result<Self> {
         let inner = &session.inner;
+        let (bounded, keeps_state) = (job.bounded(), folder.is_some());
         let mut restore = None;
         let mut store = None;
         if let Some(folder) = folder {
             let manifest = checkpoint::read_latest(folder.store.as_ref())?;
             if let Some(manifest) = manifest.as_ref().filter(|manifest| manifest.finished) {
+                manifest.check_same_query(&job.graph)?;
                 let summary = Summary {
                     steps: manifest.step,
                     rows_read: 0,
@@ -191,6 +193,8 @@ impl RunningJob {
                     results: Vec::new(),
                     already_complete: Some(summary),
                     metrics: None,
+                    bounded,
+                    keeps_state: true,
                 });
             }
             if let Some(text) = &folder.text {
@@ -205,7 +209,8 @@ impl RunningJob {
         let clock = Arc::clone(&inner.clock);
         let pipeline = Pipeline::start(Start { graph: job.graph, config, clock, store, restore, mode, observer })?;
         let metrics = Some(Arc::clone(pipeline.metrics()));
-        Ok(Self { pipeline: Some(pipeline), results: Vec::new(), already_complete: None, metrics })
+        let pipeline = Some(pipeline);
+        Ok(Self { pipeline, results: Vec::new(), already_complete: None, metrics, bounded, keeps_state })
     }
 
     /// Runs logged steps of a planned job again, from `restore` on (or from the beginning), at the shard count that they ran at.
@@ -220,16 +225,27 @@ impl RunningJob {
         let inner = &session.inner;
         let config = PipelineConfig { shards, seed, ..pipeline_config(&session.settings(), &inner.run) };
         let clock = Arc::clone(&inner.clock);
-        let mode = Mode::Replay(records);
+        let (mode, bounded) = (Mode::Replay(records), job.bounded());
         let graph = job.graph;
         let pipeline = Pipeline::start(Start { graph, config, clock, store: None, restore, mode, observer: None })?;
         let metrics = Some(Arc::clone(pipeline.metrics()));
-        Ok(Self { pipeline: Some(pipeline), results: Vec::new(), already_complete: None, metrics })
+        let pipeline = Some(pipeline);
+        Ok(Self { pipeline, results: Vec::new(), already_complete: None, metrics, bounded, keeps_state: false })
     }
 
     /// Whether the state folder says that all input was read before: nothing runs.
     pub fn already_complete(&self) -> Option<&Summary> {
         self.already_complete.as_ref()
+    }
+
+    /// Whether the pipeline ends by itself.
+    pub fn bounded(&self) -> bool {
+        self.bounded
+    }
+
+    /// Whether a run that was stopped can go on.
+    pub fn keeps_state(&self) -> bool {
+        self.keeps_state
     }
 
     /// Takes the results out, to be read elsewhere.
@@ -298,7 +314,8 @@ fn attach_results(job: &mut Job, store: Option<&Arc<dyn CheckpointStore>>, run: 
         if output.table.is_some() {
             continue;
         }
-        let (mut sink, stream) = result_channel();
+        let (sink, stream) = result_channel();
+        let mut sink = sink.shown_as(shown_in_zone(&output.schema, &output.time_zone));
         let name = job.graph.nodes[output.node].id.to_string();
         if let Some(store) = store.filter(|_| output.bounded) {
             sink = sink.durable(Arc::clone(store), &name, run);
@@ -309,14 +326,34 @@ fn attach_results(job: &mut Job, store: Option<&Arc<dyn CheckpointStore>>, run: 
     results
 }
 
+/// The columns with instants labelled by the zone in which they are shown.
+fn shown_in_zone(schema: &SchemaRef, zone: &str) -> SchemaRef {
+    fn shown(data_type: &DataType, zone: &str) -> DataType {
+        let field = |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(shown(field.data_type(), zone)));
+        match data_type {
+            DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some(zone.into())),
+            DataType::List(element) => DataType::List(field(element)),
+            DataType::Map(entries, sorted) => DataType::Map(field(entries), *sorted),
+            DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
+            other => other.clone(),
+        }
+    }
+    let fields = schema.fields().iter().map(|field| {
+        let data_type = shown(field.data_type(), zone);
+        field.as_ref().clone().with_data_type(data_type)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
 impl From<&OutputInfo> for ResultInfo {
     fn from(output: &OutputInfo) -> Self {
+        let sink_schema = shown_in_zone(&output.schema, &output.time_zone);
         Self {
             schema: match &output.final_sort {
-                Some(sort) => sort.visible_schema(&output.schema),
-                None => Arc::clone(&output.schema),
+                Some(sort) => sort.visible_schema(&sink_schema),
+                None => Arc::clone(&sink_schema),
             },
-            sink_schema: Arc::clone(&output.schema),
+            sink_schema,
             bounded: output.bounded,
             changelog: output.changelog,
             key: output.key.clone(),

@@ -60,6 +60,7 @@ mod provider;
 pub mod session;
 pub mod sink;
 pub mod source;
+mod state;
 
 pub use error::{Error, Result};
 pub use job::{QueryResult, ResultInfo, RunningJob};

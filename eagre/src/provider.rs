@@ -1,7 +1,7 @@
 //! What is behind tables: connectors, and what only a session has (pushed rows, fixtures in memory, callbacks).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
@@ -43,6 +43,8 @@ pub(crate) struct Providers {
 #[derive(Clone, Default)]
 struct MemoryTable {
     batches: Arc<Mutex<Vec<RecordBatch>>>,
+    /// What those read who read the table as it is now, once its rows change.
+    frozen: Arc<OnceLock<Vec<RecordBatch>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -80,6 +82,15 @@ impl Providers {
     pub(crate) fn forget(&self, table: &str) {
         lock(&self.pushes).remove(&table.to_lowercase());
         lock(&self.memory).remove(&table.to_lowercase());
+    }
+
+    /// The rows of a fixture are about to change: whoever has opened it so far keeps those of now.
+    pub(crate) fn freeze(&self, table: &TableDefinition) {
+        if let Some(found) = lock(&self.memory).get_mut(&table.name.to_lowercase()) {
+            let rows = lock(&found.batches).clone();
+            found.frozen.get_or_init(|| rows);
+            found.frozen = Arc::default();
+        }
     }
 
     fn push_source(&self, table: &TableDefinition) -> Arc<PushSource> {
@@ -148,7 +159,8 @@ fn definition(table: &TableDefinition, schema: SchemaRef, only_written: bool) ->
 }
 
 fn connector_error(table: &TableDefinition, error: &eagre_connectors::ConnectorError) -> SqlError {
-    SqlError::plan(error.to_string(), table.location)
+    let option = error.option().and_then(|key| table.option(key));
+    SqlError::plan(error.to_string(), option.map(|option| option.key_location).or(table.location))
 }
 
 impl TableProviderFactory for Providers {
@@ -209,6 +221,17 @@ impl TableProviderFactory for Providers {
         }
     }
 
+    fn check(&self, table: &TableDefinition) -> Result<()> {
+        match connector(table) {
+            PUSH => self.check_options(table, &[CHANGELOG_MODE]),
+            MEMORY | CALLBACK => self.check_options(table, &[]),
+            _ => {
+                let definition = definition(table, table.source_schema(), false);
+                eagre_connectors::check_table(&definition).map_err(|error| connector_error(table, &error))
+            }
+        }
+    }
+
     fn infer_schema(&self, table: &TableDefinition) -> Result<SchemaRef> {
         match connector(table) {
             PUSH | MEMORY | CALLBACK => {
@@ -237,7 +260,7 @@ impl TableProviderFactory for Providers {
     }
 }
 
-/// Reads a fixture as it is when the pipeline starts.
+/// Reads a fixture as it is when the pipeline starts, or as it was before its rows changed.
 struct Fixture {
     name: String,
     schema: SchemaRef,
@@ -246,7 +269,8 @@ struct Fixture {
 
 impl Fixture {
     fn rows(&self) -> MemorySource {
-        MemorySource::new(&self.name, Arc::clone(&self.schema), lock(&self.table.batches).clone())
+        let rows = self.table.frozen.get().cloned().unwrap_or_else(|| lock(&self.table.batches).clone());
+        MemorySource::new(&self.name, Arc::clone(&self.schema), rows)
     }
 }
 

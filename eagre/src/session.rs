@@ -1,5 +1,6 @@
 //! A session: a catalog, settings, perhaps a state folder, and the pipelines that its statements start.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -9,17 +10,19 @@ use eagre_connectors::Environment;
 use eagre_engine::checkpoint::{self, CheckpointStore, Manifest};
 use eagre_engine::runtime::{Clock, Mode, StepObserver};
 use eagre_engine::settings::{self, SETTINGS, Settings};
-use eagre_sql::catalog::{Catalog, Relation, TableDefinition};
+use eagre_sql::catalog::{Catalog, Relation, Table, TableDefinition};
 use eagre_sql::error::SqlError;
 use eagre_sql::parser::{self, Describe, Explain, Insert, ObjectName, Show, Statement, StatementKind};
 use eagre_sql::planner::{self, Job, PlanOptions, PlannedStatement};
 
 use crate::clock::SystemClock;
+use crate::config;
 use crate::error::{Error, Result};
 use crate::job::{RunningJob, StateFolder};
-use crate::provider::{MEMORY, Providers, connector};
+use crate::provider::{MEMORY, PUSH, Providers, connector};
 use crate::sink::callback::{Callback, CallbackSink};
 use crate::source::push::InputHandle;
+use crate::state;
 
 /// Builds a [`Session`].
 #[derive(Default)]
@@ -97,8 +100,9 @@ impl SessionBuilder {
     pub fn build(self) -> Result<Session> {
         let mut settings = self.settings;
         for (name, value) in &self.changes {
-            settings.set(name, value)?;
+            config::set(&mut settings, name, value)?;
         }
+        config::check_zone(settings.text(settings::SQL_TIME_ZONE))?;
         let io = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("eagre-io")
@@ -111,20 +115,17 @@ impl SessionBuilder {
         let store: Option<Arc<dyn CheckpointStore>> = match (self.store, &self.state) {
             (Some(store), _) => Some(store),
             (None, Some(location)) => {
-                let store = eagre_connectors::ObjectCheckpointStore::open(location, &environment)?;
-                // The name in the files that sinks write: the same after a restart on the same state.
-                environment.pipeline_id = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(store.describe().as_bytes()));
-                Some(Arc::new(store))
+                Some(Arc::new(eagre_connectors::ObjectCheckpointStore::open(location, &environment)?))
             }
             (None, None) => None,
         };
         environment.state_enabled = store.is_some();
-        if self.fresh
-            && let Some(store) = &store
-        {
-            for name in store.list("")? {
-                store.delete(&name)?;
+        if let Some(store) = store.as_deref().filter(|_| !self.replay) {
+            if self.fresh {
+                state::forget(store)?;
             }
+            // The name in the files that sinks write: the same after a restart on the same state.
+            environment.pipeline_id = state::pipeline_name(store, &run)?;
         }
         let providers = Arc::new(Providers::new(environment, store.clone(), !self.replay));
         let mut catalog = Catalog::new(Arc::clone(&providers) as Arc<dyn eagre_sql::catalog::TableProviderFactory>);
@@ -136,7 +137,7 @@ impl SessionBuilder {
                 store,
                 run,
                 abort_after_step: self.abort_after_step,
-                state: Mutex::new(State { catalog, settings, providers, restored: false }),
+                state: Mutex::new(State { catalog, base: settings.clone(), settings, providers, restored: false }),
             }),
         })
     }
@@ -176,9 +177,82 @@ impl Drop for Inner {
 struct State {
     catalog: Catalog,
     settings: Settings,
+    /// What `RESET` goes back to: the settings before any statement.
+    base: Settings,
     providers: Arc<Providers>,
     /// Whether a pipeline has taken the state folder.
     restored: bool,
+}
+
+impl State {
+    fn apply_time_zone(&mut self) {
+        let time_zone = self.settings.text(settings::SQL_TIME_ZONE).to_owned();
+        self.catalog.set_time_zone(time_zone);
+    }
+
+    /// The data of a table is about to change, where the session holds it: the queries so far keep what they read. Gives the table.
+    fn keep(&mut self, name: &ObjectName) -> Option<Arc<Table>> {
+        let Ok(Relation::Table(table)) = self.catalog.lookup(name) else { return None };
+        let kind = connector(&table.definition);
+        if kind != MEMORY && kind != PUSH {
+            return None;
+        }
+        // Opened now, because the catalogs of earlier queries share this entry. What cannot be opened is told to whoever reads or
+        // writes it.
+        let _ = self.catalog.source(&table);
+        if kind == MEMORY {
+            let _ = self.catalog.sink(&table);
+            self.providers.freeze(&table.definition);
+        }
+        self.catalog.renew(&table);
+        Some(table)
+    }
+}
+
+/// The statements of a text that run, each with the catalog as it was at its place.
+#[derive(Default)]
+struct Queries {
+    planned: Vec<(usize, Statement, Catalog)>,
+    /// Tables in memory, by lower-case name, that one of them writes.
+    written: HashSet<String>,
+}
+
+impl Queries {
+    fn add(&mut self, number: usize, statement: Statement, catalog: &Catalog) -> Result<()> {
+        self.check_reads(&statement, catalog)?;
+        self.planned.push((number, statement, catalog.clone()));
+        Ok(())
+    }
+
+    /// A table in memory has the rows of a query when the query has ended: read beside it, it would be empty.
+    fn check_reads(&mut self, statement: &Statement, catalog: &Catalog) -> Result<()> {
+        let query = match &statement.kind {
+            StatementKind::StatementSet(statements) => {
+                return statements.iter().try_for_each(|statement| self.check_reads(statement, catalog));
+            }
+            StatementKind::Insert(insert) => &insert.query,
+            StatementKind::Query(query) => query,
+            _ => return Ok(()),
+        };
+        if !self.written.is_empty() {
+            let read = planner::tables_read(catalog, query)?;
+            if let Some(table) = read.iter().find(|table| self.written.contains(&table.to_lowercase())) {
+                let message = format!(
+                    "`{table}` holds its rows in memory and a statement before this one writes it: its rows are there when the whole \
+                     run has ended; define it by `CREATE VIEW {table} AS SELECT ..`, or give it a connector and read it in a run of \
+                     its own"
+                );
+                return Err(SqlError::plan(message, query.location).into());
+            }
+        }
+        if let StatementKind::Insert(insert) = &statement.kind
+            && let Ok(Relation::Table(table)) = catalog.lookup(&insert.table)
+            && connector(&table.definition) == MEMORY
+        {
+            self.written.insert(table.definition.name.to_lowercase());
+        }
+        Ok(())
+    }
 }
 
 /// What statements gave: tables at once (`SHOW`, `DESCRIBE`, `EXPLAIN`), and a pipeline if there were queries.
@@ -244,45 +318,53 @@ impl Session {
 
     fn prepare_statements(&self, statements: &[Statement], text: &str) -> Result<Prepared> {
         let mut tables = Vec::new();
-        let mut queries = Vec::new();
+        let mut queries = Queries::default();
         for (index, statement) in statements.iter().enumerate() {
             let number = index + 1;
             match &statement.kind {
                 StatementKind::CreateTable(create) => {
-                    self.state().catalog.create_table(create)?;
+                    let mut state = self.state();
+                    let replaced = if create.or_replace { state.keep(&create.name) } else { None };
+                    state.catalog.create_table(create)?;
+                    if let Some(table) = replaced {
+                        state.providers.forget(&table.definition.name);
+                        queries.written.remove(&table.definition.name.to_lowercase());
+                    }
                     if let Some(query) = &create.query {
                         let insert = Insert { table: create.name.clone(), columns: Vec::new(), query: query.clone() };
                         let kind = StatementKind::Insert(Box::new(insert));
-                        queries.push((
-                            number,
-                            Statement { kind, text: statement.text.clone(), location: statement.location },
-                        ));
+                        let insert = Statement { kind, text: statement.text.clone(), location: statement.location };
+                        queries.add(number, insert, &state.catalog)?;
                     }
                 }
                 StatementKind::CreateView(create) => self.state().catalog.create_view(create)?,
                 StatementKind::CreateFunction(create) => self.state().catalog.create_function(create)?,
                 StatementKind::Drop(drop) => {
                     let mut state = self.state();
+                    let dropped = state.keep(&drop.name);
                     state.catalog.drop(drop)?;
-                    state.providers.forget(&drop.name.plain());
+                    if let Some(table) = dropped {
+                        state.providers.forget(&table.definition.name);
+                        queries.written.remove(&table.definition.name.to_lowercase());
+                    }
                 }
                 StatementKind::Set { key, value, key_location, .. } => {
                     self.set(key, value).map_err(|error| at(error, Some(*key_location)))?;
                 }
                 StatementKind::Reset { key: Some((key, location)) } => {
-                    self.state().settings.reset(key).map_err(|error| at(error.into(), Some(*location)))?;
+                    self.reset(Some(key)).map_err(|error| at(error, Some(*location)))?;
                 }
-                StatementKind::Reset { key: None } => self.state().settings = Settings::new(),
+                StatementKind::Reset { key: None } => self.reset(None)?,
                 StatementKind::Show(show) => tables.push(self.show(show)?),
                 StatementKind::Describe(describe) => tables.push(self.describe(describe)?),
                 StatementKind::Explain(explain) => tables.push(self.explain(explain, text)?),
-                StatementKind::Insert(insert) if self.is_fixture(insert)? => self.fill(statement)?,
+                StatementKind::Insert(insert) if self.is_fixture(insert)? => self.fill(insert, statement)?,
                 StatementKind::Insert(_) | StatementKind::Query(_) | StatementKind::StatementSet(_) => {
-                    queries.push((number, statement.clone()));
+                    queries.add(number, statement.clone(), &self.state().catalog)?;
                 }
             }
         }
-        let job = if queries.is_empty() { None } else { Some(self.plan(&queries)?) };
+        let job = if queries.planned.is_empty() { None } else { Some(self.plan(&queries.planned)?) };
         Ok(Prepared { tables, job, text: text.to_owned() })
     }
 
@@ -335,9 +417,23 @@ impl Session {
     /// An unknown name or wrong value.
     pub fn set(&self, name: &str, value: &str) -> Result<()> {
         let mut state = self.state();
-        state.settings.set(name, value)?;
-        let time_zone = state.settings.text(settings::SQL_TIME_ZONE).to_owned();
-        state.catalog.set_time_zone(time_zone);
+        config::set(&mut state.settings, name, value)?;
+        state.apply_time_zone();
+        Ok(())
+    }
+
+    /// Changes a setting, or all of them, back to what held before any statement, as `RESET` does.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn reset(&self, name: Option<&str>) -> Result<()> {
+        let mut state = self.state();
+        let base = state.base.clone();
+        match name {
+            Some(name) => state.settings.reset(name, &base)?,
+            None => state.settings = base,
+        }
+        state.apply_time_zone();
         Ok(())
     }
 
@@ -414,16 +510,14 @@ impl Session {
         RunningJob::start(self, job, &self.settings(), None, mode)
     }
 
-    fn plan(&self, statements: &[(usize, Statement)]) -> Result<Job> {
-        let state = self.state();
-        let planned: Vec<PlannedStatement<'_>> =
-            statements.iter().flat_map(|(number, statement)| PlannedStatement::of(*number, statement)).collect();
-        let options = PlanOptions {
-            idle_timeout_ms: Some(state.settings.duration_ms(settings::SOURCE_IDLE_TIMEOUT))
-                .filter(|timeout| *timeout > 0),
-            ..PlanOptions::default()
-        };
-        Ok(planner::plan(&state.catalog, &planned, &options)?)
+    fn plan(&self, statements: &[(usize, Statement, Catalog)]) -> Result<Job> {
+        let mut planned: Vec<(&Catalog, PlannedStatement<'_>)> = Vec::new();
+        for (number, statement, catalog) in statements {
+            planned.extend(PlannedStatement::of(*number, statement).into_iter().map(|statement| (catalog, statement)));
+        }
+        let idle_timeout_ms = self.state().settings.duration_ms(settings::SOURCE_IDLE_TIMEOUT);
+        let idle_timeout_ms = Some(idle_timeout_ms).filter(|timeout| *timeout > 0);
+        Ok(planner::plan_each(&planned, &PlanOptions { idle_timeout_ms, ..PlanOptions::default() })?)
     }
 
     /// Whether an `INSERT` fills a fixture: its rows are there for every statement after it.
@@ -435,8 +529,13 @@ impl Session {
         Ok(connector(&table.definition) == MEMORY && matches!(*insert.query.ast.body, SetExpr::Values(_)))
     }
 
-    fn fill(&self, statement: &Statement) -> Result<()> {
-        let job = self.plan(&[(1, statement.clone())])?;
+    fn fill(&self, insert: &Insert, statement: &Statement) -> Result<()> {
+        let catalog = {
+            let mut state = self.state();
+            state.keep(&insert.table);
+            state.catalog.clone()
+        };
+        let job = self.plan(&[(1, statement.clone(), catalog)])?;
         RunningJob::start(self, job, &self.settings(), None, Mode::Live)?.wait_blocking()?;
         Ok(())
     }

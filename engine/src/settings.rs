@@ -105,12 +105,16 @@ impl Settings {
         Ok(())
     }
 
-    /// Back to the default.
+    /// Back to what `base` says, which is what held before any statement.
     ///
     /// # Errors
     /// An unknown name.
-    pub fn reset(&mut self, name: &str) -> Result<()> {
-        self.values.remove(find(name)?.name);
+    pub fn reset(&mut self, name: &str, base: &Self) -> Result<()> {
+        let name = find(name)?.name;
+        match base.values.get(name) {
+            Some(value) => self.values.insert(name, value.clone()),
+            None => self.values.remove(name),
+        };
         Ok(())
     }
 

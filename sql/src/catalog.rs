@@ -53,6 +53,14 @@ pub trait TableProviderFactory: Send + Sync {
     /// As [`source`](Self::source), and where the connector cannot write.
     fn sink(&self, table: &TableDefinition) -> Result<Arc<dyn SinkFactory>>;
 
+    /// Checks what a definition says of the data behind it, without looking at the data: for `CREATE TABLE`.
+    ///
+    /// # Errors
+    /// A connector or an option that is not known, with its place.
+    fn check(&self, _table: &TableDefinition) -> Result<()> {
+        Ok(())
+    }
+
     /// The columns of a table that was created without any.
     ///
     /// # Errors
@@ -337,11 +345,13 @@ pub struct Table {
     pub definition: TableDefinition,
     source: OnceLock<Arc<dyn Source>>,
     sink: OnceLock<Arc<dyn SinkFactory>>,
+    /// Whether its data was attached from code: the provider knows nothing of it.
+    attached: bool,
 }
 
 impl Table {
     fn new(definition: TableDefinition) -> Self {
-        Self { definition, source: OnceLock::new(), sink: OnceLock::new() }
+        Self { definition, source: OnceLock::new(), sink: OnceLock::new(), attached: false }
     }
 }
 
@@ -499,7 +509,7 @@ impl Catalog {
         self.check_free(&definition.name, definition.location)?;
         self.complete(&mut definition)?;
         let key = definition.name.to_lowercase();
-        let table = Table::new(definition);
+        let table = Table { attached: source.is_some() || sink.is_some(), ..Table::new(definition) };
         if let Some(source) = source {
             let _ = table.source.set(source);
         }
@@ -591,8 +601,17 @@ impl Catalog {
                 Some(WatermarkDefinition { column, expr: watermark.expr.clone(), location: Some(watermark.location) });
         }
         self.complete(&mut definition)?;
+        self.provider.check(&definition)?;
         self.tables.insert(name.to_lowercase(), Arc::new(Table::new(definition)));
         Ok(())
+    }
+
+    /// Has the data behind a table looked up anew by those who read it from now on; clones of this catalog keep what they know.
+    pub fn renew(&mut self, table: &Table) {
+        if !table.attached {
+            let definition = table.definition.clone();
+            self.tables.insert(definition.name.to_lowercase(), Arc::new(Table::new(definition)));
+        }
     }
 
     /// Plans what a definition computes: the types of computed columns, and whether the watermark is one.

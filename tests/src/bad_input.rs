@@ -54,14 +54,38 @@ const STATEMENTS: &[Statement] = &[
         ],
     ),
     statement(
+        "unknown_time_zone",
+        "SET 'eagre.sql.time_zone' = 'Europe/Berln'",
+        &["line 2, column 5", "setting `eagre.sql.time_zone` cannot be 'Europe/Berln': it takes a time zone"],
+    ),
+    statement(
+        "options_in_a_hint",
+        "SELECT * FROM t /*+ OPTIONS('bad-rows' = 'fail') */",
+        &["line 2, column 17", "the hint `OPTIONS` is not supported", "WITH (..)"],
+    ),
+    statement(
+        "memory_table_read_while_it_is_written",
+        "CREATE TABLE m (a BIGINT); INSERT INTO m SELECT v FROM t; SELECT * FROM m",
+        &["line 2, column 58", "`m` holds its rows in memory", "CREATE VIEW m AS SELECT"],
+    ),
+    statement(
+        "created_from_a_query_and_read",
+        "CREATE TABLE m AS SELECT v FROM t; CREATE VIEW w AS SELECT * FROM m; SELECT * FROM w",
+        &["line 2, column 70", "`m` holds its rows in memory"],
+    ),
+    statement(
         "wrong_duration",
         "SET 'eagre.checkpoint.interval' = 'soon'",
         &["cannot be 'soon': it takes a duration like '500 ms'"],
     ),
     statement(
         "unknown_option",
-        "CREATE TABLE o (a INT) WITH ('connector' = 'filesystem', 'pth' = 'x'); SELECT * FROM o",
-        &["table `o`: option `pth` is not known; did you mean `path`?", "DESCRIBE CONNECTOR filesystem"],
+        "CREATE TABLE o (a INT) WITH ('connector' = 'filesystem', 'pth' = 'x')",
+        &[
+            "line 2, column 58",
+            "table `o`: option `pth` is not known; did you mean `path`?",
+            "DESCRIBE CONNECTOR filesystem",
+        ],
     ),
     statement(
         "unknown_option_of_a_format",
@@ -90,7 +114,7 @@ const STATEMENTS: &[Statement] = &[
     ),
     statement(
         "unknown_connector",
-        "CREATE TABLE o (a INT) WITH ('connector' = 'filesytem', 'path' = 'x'); SELECT * FROM o",
+        "CREATE TABLE o (a INT) WITH ('connector' = 'filesytem', 'path' = 'x')",
         &["table `o`: there is no connector `filesytem`; did you mean `filesystem`?"],
     ),
     statement(
@@ -359,7 +383,11 @@ fn wrong_environment() -> Result<(), String> {
 
 fn wrong_set_argument() -> Result<(), String> {
     eagre(&["run", "-e", "SHOW TABLES", "--set", "eagre.step.rows_max"])
-        .says(1, &["--set takes NAME=VALUE, not `eagre.step.rows_max`"])?;
+        .says(2, &["--set takes NAME=VALUE, not `eagre.step.rows_max`"])?;
+    eagre(&["run", "-e", "SHOW TABLES", "--set", "eagre.step.row_max=1"])
+        .says(2, &["--set: setting `eagre.step.row_max` is not known; did you mean `eagre.step.rows_max`?"])?;
+    eagre(&["run", "-e", "SHOW TABLES", "--set", "eagre.sql.time_zone=Nowhere"]).says(2, &["--set: ", "'Nowhere'"])?;
+    eagre(&["run", "-e", "SHOW TABLES", "--device", "warp"]).says(2, &["setting `eagre.device` cannot be 'warp'"])?;
     eagre(&["run", "-e", "SHOW TABLES", "--shards", "many"]).says(2, &["--shards", "many"])
 }
 
@@ -387,10 +415,22 @@ fn json() -> Result<(), String> {
     let expected = serde_json::json!({
         "code": "unknown_column", "message": error["message"], "line": 2, "column": 8
     });
-    match said.code == Some(1) && error == expected {
-        true => Ok(()),
-        false => Err(format!("exit code {:?}: {error}", said.code)),
+    if said.code != Some(1) || error != expected {
+        return Err(format!("exit code {:?}: {error}", said.code));
     }
+    // Also those of the command line itself.
+    for args in [
+        &["run", "--errors", "json", "-e", "SHOW TABLES", "--formt", "csv"][..],
+        &["run", "--errors=json", "-e", "SHOW TABLES", "--device", "warp"],
+    ] {
+        let said = eagre(args);
+        let error: serde_json::Value =
+            serde_json::from_str(said.stderr.trim()).map_err(|error| format!("{args:?}: {error}: {}", said.stderr))?;
+        if said.code != Some(2) || error["code"] != "usage" || error["message"].as_str().is_none_or(str::is_empty) {
+            return Err(format!("{args:?}: exit code {:?}: {error}", said.code));
+        }
+    }
+    Ok(())
 }
 
 /// Root may read everything: its right to do so is taken from the command.

@@ -10,6 +10,8 @@
 //! | [`laws`] | the same, for queries and rows that nobody thought of |
 //! | [`crash`] | `kill -9` loses or doubles a row |
 //! | [`bad_input`], [`command`] | a mistake is not told, or not so that one can mend it |
+//! | [`state_folder`] | a state folder is taken for another's, or going on from an older checkpoint doubles rows |
+//! | [`statements`] | a statement changes what one before it means |
 //! | [`no_execution_plan`] | a source is read around the step engine |
 //!
 //! Environment: `EAGRE_TESTS_SEED` gives the seed of everything random (printed with every failure), `EAGRE_TESTS_REWRITE=1` writes the
@@ -27,6 +29,8 @@ mod laws;
 mod no_execution_plan;
 mod slt;
 mod source;
+mod state_folder;
+mod statements;
 mod streaming_sql;
 mod value;
 
@@ -38,6 +42,8 @@ fn main() -> ExitCode {
     trials.extend(crash::trials());
     trials.extend(bad_input::trials());
     trials.extend(command::trials());
+    trials.extend(state_folder::trials());
+    trials.extend(statements::trials());
     trials.extend(no_execution_plan::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

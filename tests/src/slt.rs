@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
 use eagre::Session;
 use eagre_sql::catalog::{Catalog, ColumnKind, NoProviders};
@@ -241,9 +242,14 @@ fn fixtures(catalog: &Catalog, statements: &[String]) -> Result<HashMap<String, 
         let sql = format!("SELECT {} FROM \"{}\"", columns.join(", "), table.name);
         let answer = run(&Schedule::calm(1, 65_536), &scene, &sql).map_err(|error| error.to_string())?;
         let schema = table.source_schema();
-        let batches =
-            answer.batches.into_iter().map(|batch| RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()));
-        tables.insert(table.name.clone(), batches.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?);
+        // Instants were shown in the session's zone.
+        let as_held = |batch: RecordBatch| {
+            let columns = batch.columns().iter().zip(schema.fields());
+            let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<Vec<_>, _>>();
+            RecordBatch::try_new(Arc::clone(&schema), columns?)
+        };
+        let batches = answer.batches.into_iter().map(as_held).collect::<Result<Vec<_>, _>>();
+        tables.insert(table.name.clone(), batches.map_err(|error| error.to_string())?);
     }
     Ok(tables)
 }

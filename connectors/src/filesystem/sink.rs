@@ -5,6 +5,10 @@
 //! `eagre.checkpoint.interval` makes larger files). A transaction lists all parts that are not known to be published, also those
 //! of an earlier checkpoint whose manifest may have been lost, and the number of the next part; names follow from that number, so
 //! publishing twice is publishing once.
+//!
+//! A pipeline that goes on from an older checkpoint (the newest was dropped, or is damaged) makes rows again that are published. Its
+//! first transaction therefore says from which number on parts are of the lost checkpoints; they are removed when that transaction
+//! is committed and not before: only then does the manifest say that this process, and no other on the same state, goes on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -165,6 +169,7 @@ impl SinkFactory for FilesystemSinkFactory {
             open: BTreeMap::new(),
             unpublished: Vec::new(),
             next_part: None,
+            lost_from: None,
         }))
     }
 }
@@ -175,6 +180,9 @@ struct Transaction {
     version: u32,
     /// Number of the next part.
     next_part: u64,
+    /// Parts from this number on that are published and not listed are of checkpoints that are gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lost_from: Option<u64>,
     parts: Vec<StagedPart>,
 }
 
@@ -195,6 +203,8 @@ struct FilesystemSink {
     unpublished: Vec<StagedPart>,
     /// `None`: not known yet.
     next_part: Option<u64>,
+    /// See [`Transaction::lost_from`]; `None`: nothing of the kind is left.
+    lost_from: Option<u64>,
 }
 
 impl FilesystemSink {
@@ -202,20 +212,34 @@ impl FilesystemSink {
         EngineError::Sink { table: self.settings.table.clone(), message: message.into() }
     }
 
-    /// The number of the next part: behind all that an earlier run of this pipeline has published.
+    /// The number in the name of a part of this pipeline and writer.
+    fn number_of(&self, name: &str) -> Option<u64> {
+        name.strip_prefix(self.settings.prefix.as_str())?.split('.').next()?.parse().ok()
+    }
+
+    /// The number behind all parts that an earlier run of this pipeline has published.
+    fn behind_published(&self) -> Result<u64> {
+        let published = self.staging.published()?;
+        Ok(published.iter().filter_map(|name| self.number_of(name)).max().map_or(0, |last| last + 1))
+    }
+
+    /// Takes the number of the next part.
     fn next_part(&mut self) -> Result<u64> {
         let next = match self.next_part {
             Some(next) => next,
-            None => {
-                let number = |name: &String| {
-                    let rest = name.strip_prefix(self.settings.prefix.as_str())?;
-                    rest.split('.').next()?.parse::<u64>().ok()
-                };
-                self.staging.published()?.iter().filter_map(number).max().map_or(0, |last| last + 1)
-            }
+            None => self.behind_published()?,
         };
         self.next_part = Some(next + 1);
         Ok(next)
+    }
+
+    /// Shows the parts of a transaction, and removes what checkpoints that are gone have shown in their place.
+    fn publish(&self, transaction: &Transaction) -> Result<()> {
+        if let Some(lost_from) = transaction.lost_from {
+            let lost = |name: &str| self.number_of(name).is_some_and(|number| number >= lost_from);
+            self.staging.remove_published(&transaction.parts, lost)?;
+        }
+        self.staging.publish(&transaction.parts)
     }
 
     fn open_part(&mut self, folder: &str) -> Result<()> {
@@ -429,23 +453,30 @@ impl Sink for FilesystemSink {
         let Some(next_part) = self.next_part else {
             return Ok(None);
         };
-        let transaction = Transaction { version: TRANSACTION_VERSION, next_part, parts: self.unpublished.clone() };
+        let (lost_from, parts) = (self.lost_from, self.unpublished.clone());
+        let transaction = Transaction { version: TRANSACTION_VERSION, next_part, lost_from, parts };
         serde_json::to_value(transaction).map(Some).map_err(EngineError::bug)
     }
 
     fn commit(&mut self, transaction: &Value) -> eagre_engine::Result<()> {
         let transaction = self.transaction(transaction)?;
-        self.staging.publish(&transaction.parts).map_err(ConnectorError::into_sink_error)?;
+        self.publish(&transaction).map_err(ConnectorError::into_sink_error)?;
+        self.lost_from = None;
         self.unpublished.retain(|part| !transaction.parts.contains(part));
         Ok(())
     }
 
     fn recover(&mut self, transaction: Option<&Value>) -> eagre_engine::Result<()> {
         let transaction = transaction.map(|value| self.transaction(value)).transpose()?;
-        let parts = transaction.as_ref().map_or(&[][..], |transaction| &transaction.parts);
-        self.staging.publish(parts).map_err(ConnectorError::into_sink_error)?;
+        let recovered = match &transaction {
+            Some(transaction) => self.publish(transaction).map(|()| transaction.next_part),
+            // Without a checkpoint what is there is of a run that was forgotten (`--fresh`), and stays.
+            None => self.behind_published(),
+        };
+        let next_part = recovered.map_err(ConnectorError::into_sink_error)?;
         self.staging.retain(&[]).map_err(ConnectorError::into_sink_error)?;
-        self.next_part = transaction.map(|transaction| transaction.next_part);
+        self.next_part = Some(next_part);
+        self.lost_from = transaction.map(|_| next_part);
         Ok(())
     }
 

@@ -2,8 +2,9 @@
 //!
 //! Parts are written into a hidden folder inside the output folder (so that publishing is a rename within one file system), synced,
 //! and listed in the checkpoint's manifest. Publishing moves a part to its place; it does nothing if the part is there already, so
-//! it can be cut off anywhere and done again. The hidden folder's name holds the pipeline and the writer: what others write, or have
-//! written, is never touched.
+//! it can be cut off anywhere and done again. The names of parts and of the hidden folder hold the pipeline and the writer: what
+//! others write, or have written, is never touched. A file of the part's own name that is in its place while the part still waits was
+//! published with a checkpoint that is gone (dropped, or damaged): it is replaced.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -15,7 +16,7 @@ use object_store::path::Path as StorePath;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 
-use super::location::{Root, Store};
+use super::location::{Location, Root, Store};
 use crate::error::Result;
 
 /// Sent to a store at a time.
@@ -177,14 +178,6 @@ impl Staging {
         self.root.error("publish", &self.shown(&part.file), &error)
     }
 
-    fn taken(&self, part: &StagedPart) -> crate::ConnectorError {
-        let error = io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "a file of this name is there that this pipeline did not write; move it away",
-        );
-        self.root.error("publish", &self.shown(&part.file), &error)
-    }
-
     fn publish_local(&self, root: &Path, folder: &Path, parts: &[StagedPart]) -> Result<()> {
         let mut changed = BTreeSet::new();
         for part in parts {
@@ -193,8 +186,7 @@ impl Staging {
             match (from.try_exists().map_err(fail)?, to.try_exists().map_err(fail)?) {
                 (false, true) => {}
                 (false, false) => return Err(self.vanished(part)),
-                (true, true) => return Err(self.taken(part)),
-                (true, false) => {
+                (true, _) => {
                     let parent = to.parent().unwrap_or(root);
                     std::fs::create_dir_all(parent).map_err(fail)?;
                     std::fs::rename(&from, &to).map_err(fail)?;
@@ -214,22 +206,42 @@ impl Staging {
     fn publish_stored(&self, store: &Store, prefix: &StorePath, part: &StagedPart) -> Result<()> {
         let (from, to) = (self.store_staged(prefix, &part.staged), Self::store_file(prefix, &part.file));
         let fail = |error: io::Error| self.root.error("publish", &self.shown(&part.file), &error);
-        let size = |path: &StorePath| match store.wait(store.store.head(path)) {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        let is_there = |path: &StorePath| match store.wait(store.store.head(path)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(fail(error)),
         };
-        match (size(&from)?, size(&to)?) {
-            (None, Some(_)) => Ok(()),
-            (None, None) => Err(self.vanished(part)),
-            (Some(staged), Some(shown)) if staged != shown => Err(self.taken(part)),
-            // The copy was made and the crash came before the removal.
-            (Some(_), Some(_)) => store.wait(store.store.delete(&from)).map_err(fail),
-            (Some(_), None) => {
+        match (is_there(&from)?, is_there(&to)?) {
+            (false, true) => Ok(()),
+            (false, false) => Err(self.vanished(part)),
+            // Also where the copy was made and the crash came before the removal.
+            (true, _) => {
                 store.wait(store.store.copy(&from, &to)).map_err(fail)?;
                 store.wait(store.store.delete(&from)).map_err(fail)
             }
         }
+    }
+
+    /// Removes published files whose names `unwanted` says so, but none of these parts.
+    pub(crate) fn remove_published(&self, kept: &[StagedPart], unwanted: impl Fn(&str) -> bool) -> Result<()> {
+        for file in self.root.list(true)? {
+            if !file.shown.rsplit('/').next().is_some_and(&unwanted) {
+                continue;
+            }
+            let removed = match (&file.location, self.root.local(), self.root.store()) {
+                (Location::Local(path), Some(root), _) if kept.iter().all(|part| root.join(&part.file) != *path) => {
+                    std::fs::remove_file(path)
+                }
+                (Location::Store(store, path), _, Some((_, prefix)))
+                    if kept.iter().all(|part| Self::store_file(prefix, &part.file) != *path) =>
+                {
+                    store.wait(store.store.delete(path))
+                }
+                _ => Ok(()),
+            };
+            removed.map_err(|error| self.root.error("remove", &file.shown, &error))?;
+        }
+        Ok(())
     }
 
     /// Removes all staged parts but these.

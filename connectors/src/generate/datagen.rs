@@ -51,6 +51,8 @@ pub(crate) struct DatagenSource {
     rows_per_second: u64,
     rows: Option<u64>,
     clock: Clock,
+    /// What the rows depend on.
+    described: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -105,6 +107,17 @@ impl DatagenSource {
         if rows_per_second == 0 {
             return Err(options.bad("rows-per-second", "use at least 1"));
         }
+        // How fast rows come is no matter of what they are, except of their times.
+        let paced = fields.iter().any(|field| matches!(field.kind, Kind::Time { .. }));
+        let matters = |key: &str| key.starts_with("fields.") || matches!(key, "seed" | "number-of-rows");
+        let mut described: Vec<String> = table
+            .options
+            .iter()
+            .filter(|(key, _)| matters(key))
+            .map(|(key, value)| format!("{key}={}", value.trim()))
+            .chain(paced.then(|| format!("rows-per-second={rows_per_second}")))
+            .collect();
+        described.sort();
         Ok(Self {
             table: table.name.clone(),
             schema: Arc::clone(&table.schema),
@@ -112,6 +125,7 @@ impl DatagenSource {
             rows_per_second,
             rows,
             clock: Arc::clone(&environment.clock),
+            described: described.join(", "),
         })
     }
 }
@@ -273,7 +287,7 @@ impl FieldPlan {
 
 impl Source for DatagenSource {
     fn describe(&self) -> String {
-        format!("datagen(rows-per-second={})", self.rows_per_second)
+        format!("datagen({})", self.described)
     }
 
     fn schema(&self) -> SchemaRef {

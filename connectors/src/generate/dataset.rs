@@ -46,12 +46,13 @@ enum Origin {
 /// A generated table.
 pub(crate) struct DatasetSource {
     table: String,
-    dataset: &'static str,
     generators: Vec<Arc<dyn Generator>>,
     schema: SchemaRef,
     origins: Vec<Origin>,
     rows_per_second: Option<u64>,
     rows: Option<u64>,
+    /// What the rows depend on.
+    described: String,
 }
 
 impl DatasetSource {
@@ -96,6 +97,14 @@ impl DatasetSource {
             }
             settings.insert(key.to_owned(), Value::String(value.to_owned()));
         }
+        let rows = options.u64("number-of-rows")?;
+        let mut given: Vec<String> = settings
+            .iter()
+            .map(|(key, value)| format!(", {key}={}", value.as_str().unwrap_or_default().trim()))
+            .collect();
+        given.extend(rows.map(|rows| format!(", number-of-rows={rows}")));
+        given.sort();
+        let described = format!("{}({}{})", dataset.name, chosen.join(" and "), given.concat());
         let open = |name: &&str| eagre_datasets::open(dataset.name, name, &settings);
         let generators = chosen
             .iter()
@@ -118,12 +127,12 @@ impl DatasetSource {
         }
         Ok(Self {
             table: table.name.clone(),
-            dataset: dataset.name,
             generators,
             schema: Arc::clone(&table.schema),
             origins,
             rows_per_second: options.u64("rows-per-second")?,
-            rows: options.u64("number-of-rows")?,
+            rows,
+            described,
         })
     }
 
@@ -170,7 +179,7 @@ fn combined_origin(names: &[&str], generators: &[Arc<dyn Generator>], field: &Fi
 
 impl Source for DatasetSource {
     fn describe(&self) -> String {
-        format!("{}({})", self.dataset, self.table)
+        self.described.clone()
     }
 
     fn schema(&self) -> SchemaRef {

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use eagre_engine::checkpoint::{self, CheckpointStore, Manifest, drop_checkpoint, read_chunks, read_manifest};
 
+use super::text::print;
 use crate::error::{Error, Result};
 
 /// What to do with the checkpoints of a state folder.
@@ -58,21 +59,21 @@ pub(super) fn run(command: CheckpointCommand) -> Result<()> {
     match command {
         CheckpointCommand::List(args) => {
             let store = open(&args.state)?;
-            println!(
+            print(format_args!(
                 "{:>10} {:>10} {:>12} {:>8} {:>14} finished",
                 "checkpoint", "step", "rows", "shards", "state_bytes"
-            );
+            ))?;
             for id in checkpoint::list(&store)? {
                 match read_manifest(&store, id) {
-                    Ok(manifest) => println!(
+                    Ok(manifest) => print(format_args!(
                         "{id:>10} {:>10} {:>12} {:>8} {:>14} {}",
                         manifest.step,
                         live_rows(&manifest),
                         manifest.shards,
                         manifest.state_bytes(),
                         if manifest.finished { "yes" } else { "no" }
-                    ),
-                    Err(error) => println!("{id:>10} {error}"),
+                    ))?,
+                    Err(error) => print(format_args!("{id:>10} {error}"))?,
                 }
             }
             Ok(())
@@ -85,13 +86,17 @@ pub(super) fn run(command: CheckpointCommand) -> Result<()> {
         }
         CheckpointCommand::Drop(args) => {
             let store = open(&args.state.state)?;
-            let id =
-                args.checkpoint.ok_or_else(|| Error::usage("which checkpoint? `eagre checkpoint list` shows them"))?;
+            let id = args.checkpoint.ok_or_else(|| {
+                Error::command_line("which checkpoint is to be dropped? `eagre checkpoint list` shows them")
+            })?;
             let newest = checkpoint::list(&store)?.last() == Some(&id);
             drop_checkpoint(&store, id)?;
-            println!("dropped checkpoint {id}");
+            print(format_args!("dropped checkpoint {id}"))?;
             if newest {
-                println!("it was the newest: what sinks have published with it stays, and will be written again");
+                print(format_args!(
+                    "it was the newest: when the pipeline goes on, files that were published with it are replaced; what went to \
+                     standard output comes again"
+                ))?;
             }
             Ok(())
         }
@@ -103,7 +108,7 @@ fn live_rows(manifest: &Manifest) -> u64 {
 }
 
 fn inspect(store: &dyn CheckpointStore, manifest: &Manifest) -> Result<()> {
-    println!(
+    print(format_args!(
         "checkpoint {} after step {} ({} shards, format {}, hash {}{})",
         manifest.checkpoint,
         manifest.step,
@@ -111,33 +116,35 @@ fn inspect(store: &dyn CheckpointStore, manifest: &Manifest) -> Result<()> {
         manifest.format_version,
         manifest.hash_version,
         if manifest.finished { ", finished" } else { "" }
-    );
+    ))?;
     for source in manifest.sources.values() {
-        println!("source {}", source.table);
+        print(format_args!("source {}", source.table))?;
         for (name, partition) in &source.partitions {
             let place = partition
                 .place
                 .as_ref()
                 .map_or("beginning".to_owned(), |place| format!("{} + {} rows", place.position, place.rows));
-            println!("  partition {name}: at {place}{}", if partition.ended { ", ended" } else { "" });
+            print(format_args!("  partition {name}: at {place}{}", if partition.ended { ", ended" } else { "" }))?;
         }
     }
     for (id, operator) in &manifest.operators {
         let rows: u64 = operator.files.iter().map(|file| file.rows).sum();
         let chunks = read_chunks(store, manifest, operator)?;
-        println!(
+        print(format_args!(
             "operator {} ({id}): {} live rows, {} files with {rows} rows in {} chunks, all readable",
             operator.name,
             operator.live_rows,
             operator.files.len(),
             chunks.len()
-        );
+        ))?;
         for file in &operator.files {
-            println!("  {} ({} bytes)", file.name, file.bytes);
+            print(format_args!("  {} ({} bytes)", file.name, file.bytes))?;
         }
     }
-    for (id, transaction) in &manifest.sinks {
-        println!("sink {id}: {transaction}");
+    for id in manifest.sinks.keys() {
+        let transaction =
+            manifest.sink_transaction(id).map_or_else(|| "nothing to publish".to_owned(), ToString::to_string);
+        print(format_args!("sink {id}: {transaction}"))?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The command `eagre`.
 //!
-//! Exit codes: 0 done, 1 an error (one message on standard error; `--errors json` for programs), 2 a wrong command line.
+//! Exit codes: 0 done, 1 an error (one message on standard error; `--errors json` for programs), 2 a wrong command line, 130 stopped by
+//! Ctrl-C before the end of input that has one, so that the results are those of a part of it.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -18,6 +19,7 @@ mod print;
 mod progress;
 mod replay;
 mod run;
+mod text;
 
 /// Streaming SQL over real events: exact, replayable, unharmed by a crash.
 #[derive(Debug, Parser)]
@@ -43,7 +45,8 @@ enum Command {
     /// Runs all statements of a file, or those given with -e.
     ///
     /// Input that ends gives final results; input that does not gives the stream of changes until Ctrl-C, which writes a checkpoint
-    /// (with --state) and stops.
+    /// (with --state) and stops. Ctrl-C before the end of input that ends gives the results so far, a note that says so, and exit
+    /// code 130.
     Run(RunArgs),
     /// Plans all statements and runs nothing.
     Check(Statements),
@@ -126,33 +129,56 @@ pub(crate) enum Format {
     Arrow,
 }
 
+/// How a command ended that met no error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// All was done.
+    Done,
+    /// Input that ends was not read to its end, because the user stopped it.
+    Partial,
+}
+
 /// Runs the command line; what the binary calls.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are printed this way too, with exit code 0.
-            let _ = error.print();
+            if error.use_stderr() && wants_json(&args) {
+                let text = error.render().to_string();
+                report(ErrorFormat::Json, &Error::command_line(text.trim().trim_start_matches("error: ")));
+            } else {
+                let _ = error.print();
+            }
             return ExitCode::from(error.exit_code() as u8);
         }
     };
-    let done = match cli.command {
+    let done = |done: Result<()>| done.map(|()| Outcome::Done);
+    let ended = match cli.command {
         Command::Run(args) => run::run(args),
-        Command::Check(args) => run::check(args),
-        Command::Checkpoint(command) => checkpoint::run(command),
-        Command::Replay(args) => replay::run(args),
-        Command::Demo(args) => demo::run(args),
-        Command::Bench(command) => bench::run(command),
+        Command::Check(args) => done(run::check(args)),
+        Command::Checkpoint(command) => done(checkpoint::run(command)),
+        Command::Replay(args) => done(replay::run(args)),
+        Command::Demo(args) => done(demo::run(args)),
+        Command::Bench(command) => done(bench::run(command)),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match ended {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Partial) => ExitCode::from(130),
         // Whoever read our output has gone (`eagre run .. | head`): nothing to say, and nobody to say it to.
-        Err(Error::File { error, .. }) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
             report(cli.errors, &error);
-            ExitCode::from(1)
+            ExitCode::from(if matches!(error, Error::CommandLine { .. }) { 2 } else { 1 })
         }
     }
+}
+
+/// Whether the arguments ask for errors as JSON, also where they are wrong in another way.
+fn wants_json(args: &[OsString]) -> bool {
+    let is = |index: usize, text: &str| args.get(index).is_some_and(|arg| arg == text);
+    (0..args.len()).any(|index| is(index, "--errors=json") || (is(index, "--errors") && is(index + 1, "json")))
 }
 
 fn report(format: ErrorFormat, error: &Error) {
@@ -192,9 +218,10 @@ impl SettingsArgs {
         let mut settings = crate::config::load(self.config.as_deref())?;
         for pair in &self.set {
             let (name, value) = pair.split_once('=').ok_or_else(|| {
-                Error::usage(format!("--set takes NAME=VALUE, not `{pair}`; SHOW SETTINGS lists the names"))
+                Error::command_line(format!("--set takes NAME=VALUE, not `{pair}`; SHOW SETTINGS lists the names"))
             })?;
-            settings.set(name.trim(), value)?;
+            crate::config::set(&mut settings, name.trim(), value)
+                .map_err(|error| Error::command_line(format!("--set: {error}")))?;
         }
         Ok(settings)
     }

@@ -128,8 +128,10 @@ impl Sink for ReplaySink {
             self.format(step, &words, &rows, &mut text)?;
         }
         if self.at_once {
-            let error =
-                |error: std::io::Error| EngineError::Sink { table: self.table.clone(), message: error.to_string() };
+            let error = |error: std::io::Error| EngineError::Sink {
+                table: self.table.clone(),
+                message: format!("cannot write to standard output: {error}"),
+            };
             return std::io::stdout().lock().write_all(&text).map_err(error);
         }
         let mut by_step = self.lines.by_step.lock().unwrap_or_else(PoisonError::into_inner);

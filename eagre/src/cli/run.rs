@@ -14,7 +14,8 @@ use eagre_engine::settings;
 
 use super::print::{Printer, op_schema, with_op};
 use super::progress::Progress;
-use super::{Format, RunArgs, Statements};
+use super::text::{note, print};
+use super::{Format, Outcome, RunArgs, Statements};
 use crate::error::{Error, Result};
 use crate::job::{QueryResult, RunningJob};
 use crate::session::Session;
@@ -28,19 +29,19 @@ pub(super) fn check(args: Statements) -> Result<()> {
     let session = Session::builder().settings(args.settings.settings()?).build()?;
     let prepared = session.prepare(&args.source.text()?)?;
     for notice in prepared.job.iter().flat_map(|job| &job.notices) {
-        eprintln!("note: {}", notice.message);
+        note(format_args!("note: {}", notice.message));
     }
-    println!("ok");
-    Ok(())
+    print(format_args!("ok"))
 }
 
-pub(super) fn run(args: RunArgs) -> Result<()> {
+pub(super) fn run(args: RunArgs) -> Result<Outcome> {
     let mut settings = args.statements.settings.settings()?;
+    let wrong = |error: eagre_engine::EngineError| Error::command_line(error.to_string());
     if let Some(shards) = args.shards {
-        settings.set(settings::SHARDS, &shards.to_string())?;
+        settings.set(settings::SHARDS, &shards.to_string()).map_err(wrong)?;
     }
     if let Some(device) = &args.device {
-        settings.set(settings::DEVICE, device)?;
+        settings.set(settings::DEVICE, device).map_err(wrong)?;
     }
     let mut builder = Session::builder().settings(settings).fresh(args.fresh);
     if let Some(state) = &args.state {
@@ -54,22 +55,23 @@ pub(super) fn run(args: RunArgs) -> Result<()> {
         printer.finish()?;
     }
     for notice in &execution.notices {
-        eprintln!("note: {notice}");
+        note(format_args!("note: {notice}"));
     }
-    let Some(job) = execution.job else { return Ok(()) };
+    let Some(job) = execution.job else { return Ok(Outcome::Done) };
     if let Some(summary) = job.already_complete() {
-        eprintln!(
+        note(format_args!(
             "this pipeline is complete: all its input was read by step {} (checkpoint {}); start over with --fresh",
             summary.steps,
             summary.checkpoint.unwrap_or(0)
-        );
-        return Ok(());
+        ));
+        return Ok(Outcome::Done);
     }
     watch(job, args.format, args.metrics.as_deref())
 }
 
 /// Runs a job to its end or to Ctrl-C: prints results, progress and metrics.
-pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&Path>) -> Result<()> {
+pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&Path>) -> Result<Outcome> {
+    let (has_end, keeps_state) = (job.bounded(), job.keeps_state());
     let interrupts = interrupts()?;
     let printers = Printers::start(job.take_results(), format);
     let metrics = job.metrics().cloned();
@@ -119,17 +121,29 @@ pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&P
         }
         tell_losses(metrics, &summary);
     }
-    Ok(())
+    if summary.finished || !has_end {
+        return Ok(Outcome::Done);
+    }
+    let rest = if keeps_state {
+        "the same command goes on from here"
+    } else {
+        "with --state DIR a run can go on where it was stopped"
+    };
+    note(format_args!(
+        "note: stopped before the end of the input: the results are those of the {} rows read so far; {rest}",
+        summary.rows_read
+    ));
+    Ok(Outcome::Partial)
 }
 
 /// Rows that are not in the answer: never in silence.
 fn tell_losses(metrics: &Metrics, _summary: &Summary) {
     let snapshot = metrics.snapshot();
     for node in snapshot.nodes.iter().filter(|node| node.rows_bad > 0) {
-        eprintln!(
+        note(format_args!(
             "note: {} rows of `{1}` could not be read; SELECT * FROM {1}.errors shows them",
             node.rows_bad, node.label.table
-        );
+        ));
     }
     let late: u64 = snapshot.nodes.iter().map(|node| node.rows_late).sum();
     if late > 0 {
@@ -139,10 +153,10 @@ fn tell_losses(metrics: &Metrics, _summary: &Summary) {
             .filter(|node| node.label.name == "Source" && !node.label.table.is_empty())
             .map(|node| format!("{}.late", node.label.table))
             .collect();
-        eprintln!(
+        note(format_args!(
             "note: {late} rows came too late for a window; SELECT from {} beside the query shows them",
             tables.join(" or ")
-        );
+        ));
     }
 }
 

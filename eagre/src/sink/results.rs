@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
-use arrow::compute::take;
+use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use eagre_engine::checkpoint::CheckpointStore;
+use eagre_engine::delta::batch_of;
 use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::{Delta, EngineError, Result};
 use tokio::sync::mpsc;
@@ -32,6 +33,8 @@ pub struct Change {
 pub struct ResultSink {
     sender: mpsc::Sender<Change>,
     durable: Option<Durable>,
+    /// The columns as they are shown, where their types differ from those of the pipeline.
+    shown: Option<SchemaRef>,
     /// What a restart found and has not sent yet.
     recovered: Vec<Change>,
 }
@@ -49,7 +52,7 @@ struct Durable {
 }
 
 /// Objects of kept results start with this.
-const RESULTS_PREFIX: &str = "results/";
+pub(crate) const RESULTS_PREFIX: &str = "results/";
 const STEP_COLUMN: &str = "__step";
 const WEIGHT_COLUMN: &str = "__weight";
 
@@ -62,7 +65,7 @@ pub struct ResultStream {
 /// A sink and the stream that it feeds.
 pub fn result_channel() -> (ResultSink, ResultStream) {
     let (sender, receiver) = mpsc::channel(QUEUE_BATCHES);
-    (ResultSink { sender, durable: None, recovered: Vec::new() }, ResultStream { receiver })
+    (ResultSink { sender, durable: None, shown: None, recovered: Vec::new() }, ResultStream { receiver })
 }
 
 impl ResultStream {
@@ -114,6 +117,24 @@ impl ResultSink {
         self
     }
 
+    /// The same sink, with its columns cast to those of `schema`.
+    pub(crate) fn shown_as(self, schema: SchemaRef) -> Self {
+        Self { shown: Some(schema), ..self }
+    }
+
+    fn shown(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let fits = |schema: &SchemaRef| {
+            let types = schema.fields().iter().map(|field| field.data_type());
+            batch.columns().iter().map(|column| column.data_type()).eq(types)
+        };
+        let Some(schema) = self.shown.as_ref().filter(|schema| !fits(schema)) else {
+            return Ok(batch.clone());
+        };
+        let columns =
+            batch.columns().iter().zip(schema.fields()).map(|(column, field)| cast(column, field.data_type()));
+        batch_of(schema, columns.collect::<Result<Vec<_>, _>>()?, batch.num_rows())
+    }
+
     fn send(&self, change: Change) {
         // Nobody reads on: the rows have nowhere to go, and the pipeline is stopped by whoever dropped the stream.
         let _ = self.sender.blocking_send(change);
@@ -130,7 +151,7 @@ impl Sink for ResultSink {
     fn write(&mut self, step: u64, deltas: &[Delta]) -> Result<()> {
         self.send_recovered();
         for delta in deltas {
-            let change = Change { step, batch: delta.batch.clone(), weights: delta.weights.clone() };
+            let change = Change { step, batch: self.shown(&delta.batch)?, weights: delta.weights.clone() };
             if let Some(durable) = &mut self.durable {
                 durable.fresh.push(change.clone());
             }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{EngineError, Result};
+use crate::graph::{Graph, NodeKind};
 use crate::hash::HASH_VERSION;
 use crate::operator::{SaveKind, StateChunk, StateWriter};
 use crate::source::Place;
@@ -64,7 +65,8 @@ pub struct Manifest {
     pub watermarks: BTreeMap<String, EventTimeMs>,
     /// By operator id.
     pub operators: BTreeMap<String, OperatorState>,
-    /// By operator id of the sink node: what to publish.
+    /// By operator id of the sink node: what to publish; null where a sink has nothing to publish. Read by
+    /// [`sink_transaction`](Self::sink_transaction).
     pub sinks: BTreeMap<String, serde_json::Value>,
 }
 
@@ -227,6 +229,45 @@ pub fn drop_checkpoint(store: &dyn CheckpointStore, checkpoint: u64) -> Result<(
 }
 
 impl Manifest {
+    /// What a sink has to publish.
+    pub fn sink_transaction(&self, id: &str) -> Option<&serde_json::Value> {
+        self.sinks.get(id).filter(|transaction| !transaction.is_null())
+    }
+
+    /// Whether this checkpoint is of the pipeline that `graph` says: one of another query would silently start with other state.
+    ///
+    /// # Errors
+    /// It is not; the message says what differs.
+    pub fn check_same_query(&self, graph: &Graph) -> Result<()> {
+        let ids = |wanted: fn(&NodeKind) -> bool| -> Vec<String> {
+            graph.nodes.iter().filter(|node| wanted(&node.kind)).map(|node| node.id.to_string()).collect()
+        };
+        let operators = ids(|kind| matches!(kind, NodeKind::Operator(_)));
+        let sources = ids(|kind| matches!(kind, NodeKind::Source(_)));
+        let sinks = ids(|kind| matches!(kind, NodeKind::Sink(_)));
+        let unknown_operator =
+            self.operators.iter().find(|(id, _)| !operators.contains(id)).map(|(_, state)| state.name.clone());
+        let unknown_source =
+            self.sources.iter().find(|(id, _)| !sources.contains(id)).map(|(_, state)| state.table.clone());
+        let unknown_sink = self.sinks.keys().any(|id| !sinks.contains(id));
+        let missing = operators.iter().any(|id| !self.operators.contains_key(id))
+            || sources.iter().any(|id| !self.sources.contains_key(id));
+        let missing_sink = sinks.iter().any(|id| !self.sinks.contains_key(id));
+        let what = match (unknown_source, unknown_operator) {
+            (Some(table), _) => format!("it read table `{table}` in another way, or another table of that name"),
+            (_, Some(operator)) => format!("its operator {operator} is not in this query"),
+            _ if missing => "this query has operators that it knows nothing of".to_owned(),
+            _ if unknown_sink || missing_sink => "it wrote its rows elsewhere, or other columns of them".to_owned(),
+            _ => return Ok(()),
+        };
+        Err(EngineError::Checkpoint {
+            message: format!(
+                "checkpoint {} is of another query: {what}; give this query its own --state, or start over with --fresh",
+                self.checkpoint
+            ),
+        })
+    }
+
     /// The state files that this checkpoint needs.
     pub fn file_names(&self) -> BTreeSet<String> {
         self.operators.values().flat_map(|operator| operator.files.iter().map(|file| file.name.clone())).collect()

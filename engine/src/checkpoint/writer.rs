@@ -159,7 +159,7 @@ impl Checkpointer {
         let sinks: BTreeMap<_, _> = gathered
             .sinks
             .into_iter()
-            .filter_map(|(sink, transaction)| Some((self.sinks[sink].0.to_string(), transaction?)))
+            .map(|(sink, transaction)| (self.sinks[sink].0.to_string(), transaction.unwrap_or_default()))
             .collect();
         let manifest = Manifest {
             format_version: FORMAT_VERSION,
@@ -181,7 +181,7 @@ impl Checkpointer {
         self.put(&manifest_name(checkpoint), &text)?;
         bytes_written += (text.len() + segment.len()) as u64;
         for (id, publish) in &self.sinks {
-            if let Some(transaction) = manifest.sinks.get(&id.to_string()) {
+            if let Some(transaction) = manifest.sink_transaction(&id.to_string()) {
                 publish(transaction.clone());
             }
         }

@@ -90,7 +90,7 @@ impl Coordinator {
         let Start { graph, mut config, clock, store, restore, mode, observer } = start;
         config.shards = config.shards.clamp(1, crate::hash::HASH_GROUP_COUNT as usize);
         if let Some((manifest, _)) = &restore {
-            check_same_query(&graph, manifest)?;
+            manifest.check_same_query(&graph)?;
             config.seed = manifest.seed;
         }
         let manifest = restore.as_ref().map(|(manifest, _)| manifest);
@@ -111,7 +111,7 @@ impl Coordinator {
         }) {
             let mut sink = sink_node.factory.create()?;
             if store.is_some() {
-                sink.recover(manifest.and_then(|manifest| manifest.sinks.get(&node.id.to_string())))?;
+                sink.recover(manifest.and_then(|manifest| manifest.sink_transaction(&node.id.to_string())))?;
             }
             // A full queue holds the steps back: the sink decides the pace.
             let (sender, inbox) = bounded(SINK_QUEUE_STEPS * config.shards);
@@ -703,33 +703,6 @@ fn ancestors(graph: &Graph) -> Vec<Vec<usize>> {
         all.push(own);
     }
     all
-}
-
-/// A checkpoint of another query would silently start with other state.
-fn check_same_query(graph: &Graph, manifest: &Manifest) -> Result<()> {
-    let ids = |wanted: fn(&NodeKind) -> bool| -> Vec<String> {
-        graph.nodes.iter().filter(|node| wanted(&node.kind)).map(|node| node.id.to_string()).collect()
-    };
-    let operators = ids(|kind| matches!(kind, NodeKind::Operator(_)));
-    let sources = ids(|kind| matches!(kind, NodeKind::Source(_)));
-    let unknown_operator =
-        manifest.operators.iter().find(|(id, _)| !operators.contains(id)).map(|(_, state)| state.name.clone());
-    let unknown_source =
-        manifest.sources.iter().find(|(id, _)| !sources.contains(id)).map(|(_, state)| state.table.clone());
-    let missing = operators.iter().any(|id| !manifest.operators.contains_key(id))
-        || sources.iter().any(|id| !manifest.sources.contains_key(id));
-    let what = match (unknown_source, unknown_operator) {
-        (Some(table), _) => format!("it read table `{table}` in another way, or another table of that name"),
-        (_, Some(operator)) => format!("its operator {operator} is not in this query"),
-        _ if missing => "this query has operators that it knows nothing of".to_owned(),
-        _ => return Ok(()),
-    };
-    Err(EngineError::Checkpoint {
-        message: format!(
-            "checkpoint {} is of another query: {what}; give this query its own --state, or start over with --fresh",
-            manifest.checkpoint
-        ),
-    })
 }
 
 type Restore = (Manifest, Arc<dyn CheckpointStore>);

@@ -9,6 +9,7 @@ mod conditional;
 mod date_pattern;
 mod definition;
 mod json;
+pub(crate) mod local_time;
 mod modulo;
 mod text;
 mod time;

@@ -4,7 +4,9 @@
 //! tokens: a parser cannot run over a `;` and report nonsense about the next statement. White space and comments are dropped here; what
 //! a statement *says* is cut out of the text again by the places of its first and last token.
 
-use datafusion::sql::sqlparser::tokenizer::{Location as TokenLocation, Span, Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{
+    Location as TokenLocation, Span, Token, TokenWithSpan, Tokenizer, Whitespace,
+};
 
 use super::dialect::EagreDialect;
 use crate::error::{Location, Result, SqlError};
@@ -48,6 +50,12 @@ impl<'a> Source<'a> {
             let location = Location::of_token(error.location).map(|location| self.place(location));
             SqlError::syntax(lower_first(&error.message), location)
         })?;
+        for token in &tokens {
+            if let Token::Whitespace(Whitespace::MultiLineComment(text)) = &token.token {
+                let location = Location::of_token(token.span.start).map(|location| self.place(location));
+                check_hint(text, location)?;
+            }
+        }
         let tokens = tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF));
         Ok(tokens.map(|token| TokenWithSpan { span: self.place_span(token.span), token: token.token }).collect())
     }
@@ -89,6 +97,47 @@ impl<'a> Source<'a> {
         };
         let rest = &self.text[line_offset..];
         line_offset + rest.char_indices().nth(column as usize).map_or(rest.len(), |(offset, _)| offset)
+    }
+}
+
+/// Hints that say how a result is computed and not which: another engine's advice, of no use here and of no harm.
+const HARMLESS_HINTS: &[&str] = &["BROADCAST", "SHUFFLE_HASH", "SHUFFLE_MERGE", "NEST_LOOP"];
+
+/// A comment `/*+ .. */` is a hint. One that changes what is read or kept must not be dropped in silence.
+fn check_hint(comment: &str, location: Option<Location>) -> Result<()> {
+    let Some(hints) = comment.strip_prefix('+') else {
+        return Ok(());
+    };
+    let name = |text: &str| -> String {
+        let word = text.trim_end().rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();
+        word.to_uppercase()
+    };
+    // The words before a parenthesis; what stands within one is of no interest.
+    let mut depth = 0;
+    let mut names = vec![];
+    for (index, character) in hints.char_indices() {
+        match character {
+            '(' if depth == 0 => {
+                names.push(name(&hints[..index]));
+                depth = 1;
+            }
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+    }
+    match names.iter().find(|name| !HARMLESS_HINTS.contains(&name.as_str())) {
+        Some(name) => Err(SqlError::unsupported(
+            format!("the hint `{name}`"),
+            match name.as_str() {
+                "OPTIONS" => {
+                    "write the options into the table's `WITH (..)`, or create another table with them".to_string()
+                }
+                _ => "remove it; settings and the options of tables say what it would".to_string(),
+            },
+            location,
+        )),
+        None => Ok(()),
     }
 }
 

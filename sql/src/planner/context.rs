@@ -22,7 +22,7 @@ use datafusion::sql::sqlparser::ast::{Query, Statement};
 
 use super::names::{self, ViewSchemas};
 use super::window::WindowRelationPlanner;
-use super::{logical, precedence, refuse};
+use super::{local_time, logical, precedence, refuse};
 use crate::catalog::{Catalog, Functions, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::parser::{EmitKind, ExprText, QueryText};
@@ -95,7 +95,7 @@ impl<'a> PlanContext<'a> {
         Self {
             catalog,
             config: Arc::new(config_of(catalog)),
-            relation_planners: vec![Arc::new(WindowRelationPlanner)],
+            relation_planners: vec![Arc::new(WindowRelationPlanner { time_zone: catalog.time_zone().to_string() })],
             views: RefCell::new(HashMap::new()),
             view_depth: Cell::new(0),
             emit: Cell::new(None),
@@ -193,7 +193,9 @@ impl<'a> PlanContext<'a> {
             .build();
         let simplifier = ExprSimplifier::new(context);
         let expr = logical::rewrite_functions(expr, &schema, &self.config)?;
-        Ok(simplifier.simplify(simplifier.coerce(expr, &schema)?)?)
+        let expr = simplifier.coerce(expr, &schema)?;
+        let expr = local_time::rewrite_expr(expr, &schema, self.catalog.time_zone())?;
+        Ok(simplifier.simplify(expr.data)?)
     }
 }
 

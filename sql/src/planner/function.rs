@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result as DataFusionResult, internal_err};
+use datafusion::common::{DFSchema, Result as DataFusionResult, internal_err, plan_err};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast,
 };
 
 use super::context::PlanContext;
+use super::insert::assignable;
 use crate::catalog::Catalog;
 use crate::error::{Result, SqlError};
 use crate::parser::CreateFunction;
@@ -60,7 +61,7 @@ impl SqlFunction {
         let arg_types: Vec<_> = create.args.iter().map(|arg| arg.data_type.clone()).collect();
         let signature = match arg_types.is_empty() {
             true => Signature::nullary(volatility),
-            false => Signature::exact(arg_types.clone(), volatility),
+            false => Signature::user_defined(volatility),
         };
         Ok(Self {
             name: name.to_string(),
@@ -103,6 +104,29 @@ impl ScalarUDFImpl for SqlFunction {
 
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    /// What may be inserted into a column of the declared type may be given to the function.
+    fn coerce_types(&self, given: &[DataType]) -> DataFusionResult<Vec<DataType>> {
+        let form = || {
+            let args = self.args.iter().zip(&self.arg_types);
+            let args: Vec<String> = args.map(|(name, data_type)| format!("{name} {}", sql_name(data_type))).collect();
+            format!("{}({})", self.name, args.join(", "))
+        };
+        if given.len() != self.arg_types.len() {
+            return plan_err!("`{}` is called with {} arguments; it is {}", self.name, given.len(), form());
+        }
+        for (index, (given, wanted)) in given.iter().zip(&self.arg_types).enumerate() {
+            if !assignable(given, wanted, false) {
+                let (number, given) = (index + 1, sql_name(given));
+                return plan_err!(
+                    "argument {number} of `{}` is {given}; cast it, the function is {}",
+                    self.name,
+                    form()
+                );
+            }
+        }
+        Ok(self.arg_types.clone())
     }
 
     fn return_type(&self, _arg_types: &[DataType]) -> DataFusionResult<DataType> {

@@ -122,7 +122,7 @@ pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert
 }
 
 /// Whether a value of type `from` may be put into a column of type `to` without a `CAST`.
-fn assignable(from: &DataType, to: &DataType, is_values: bool) -> bool {
+pub(super) fn assignable(from: &DataType, to: &DataType, is_values: bool) -> bool {
     use DataType as T;
     let is_text = |t: &T| matches!(t, T::Utf8 | T::LargeUtf8 | T::Utf8View);
     let is_bytes = |t: &T| matches!(t, T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_));

@@ -35,6 +35,7 @@ use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerContext, Optimizer
 
 use super::context::{PlanContext, function_rewrites};
 use super::decorrelate;
+use super::local_time;
 use crate::error::Result;
 use crate::functions::volatile;
 
@@ -57,6 +58,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
         }
         Err(error) => return Err(error.into()),
     };
+    let plan = local_time::rewrite_plan(plan, context.catalog.time_zone())?;
     Ok(volatile::number_call_sites(plan)?)
 }
 
@@ -104,6 +106,8 @@ fn run_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
     ];
+    // Again: an INSERT casts to the types of its table after the analysis.
+    let plan = local_time::rewrite_plan(plan, context.catalog.time_zone())?;
     Ok(Optimizer::with_rules(rules).optimize(plan, &config, |_, _| {})?)
 }
 

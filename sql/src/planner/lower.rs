@@ -227,6 +227,8 @@ pub(super) struct Lowering<'a> {
     /// Whether the current statement has aggregated by a window.
     pub(super) aggregated_window: bool,
     readings: HashMap<String, Reading>,
+    /// The tables of each name: a table that was dropped and created anew within a text is another one.
+    versions: HashMap<String, Vec<Arc<Table>>>,
     /// The operators that refuse rows of a table as late.
     late_ports: BTreeMap<String, Vec<NodeIndex>>,
     occurrences: HashMap<u64, u64>,
@@ -254,6 +256,7 @@ impl<'a> Lowering<'a> {
             emit: None,
             aggregated_window: false,
             readings: HashMap::new(),
+            versions: HashMap::new(),
             late_ports: BTreeMap::new(),
             occurrences: HashMap::new(),
             shared: HashMap::new(),
@@ -267,11 +270,12 @@ impl<'a> Lowering<'a> {
         {
             match &table.relation {
                 Relation::Table(table) => {
-                    let reading = self.readings.entry(table.definition.name.clone()).or_default();
-                    reading.columns.extend(scan_projection(scan));
+                    let name = self.name_of(table);
+                    self.readings.entry(name).or_default().columns.extend(scan_projection(scan));
                 }
                 Relation::Errors(table) => {
-                    self.readings.entry(table.definition.name.clone()).or_default().errors = true;
+                    let name = self.name_of(table);
+                    self.readings.entry(name).or_default().errors = true;
                 }
                 _ => {}
             }
@@ -279,6 +283,17 @@ impl<'a> Lowering<'a> {
         for input in plan.inputs() {
             self.note_reads(input);
         }
+    }
+
+    /// The name that tells a table from others of its name.
+    fn name_of(&mut self, table: &Arc<Table>) -> String {
+        let name = &table.definition.name;
+        let versions = self.versions.entry(name.clone()).or_default();
+        let version = versions.iter().position(|known| Arc::ptr_eq(known, table)).unwrap_or_else(|| {
+            versions.push(Arc::clone(table));
+            versions.len() - 1
+        });
+        if version == 0 { name.clone() } else { format!("{name} ({})", version + 1) }
     }
 
     pub(super) fn notice(&mut self, message: String) {
@@ -447,14 +462,15 @@ impl<'a> Lowering<'a> {
             Relation::Errors(table) => {
                 let (node, _) = self.source_node(table)?;
                 let mut stream = self.new_stream((node, PORT_SIDE), errors_schema(), self.is_bounded(node));
-                let name = table.definition.name.clone();
+                let name = self.name_of(table);
                 stream.ordered = false;
                 stream.tables.insert(format!("{name}.errors"), String::new());
                 project_columns(&mut stream, &scan_projection(scan));
                 stream
             }
             Relation::Late(table) => {
-                let mut stream = self.late_rows(&table.definition.name, plan)?;
+                let name = self.name_of(table);
+                let mut stream = self.late_rows(&name, plan)?;
                 project_columns(&mut stream, &scan_projection(scan));
                 stream
             }
@@ -529,7 +545,8 @@ impl<'a> Lowering<'a> {
             ColumnKind::Computed(expr) => Some(format!("{} AS {}", column.name, expr.text)),
             _ => None,
         });
-        stream.tables.insert(definition.name.clone(), meaning.collect::<Vec<_>>().join(", "));
+        let meaning = meaning.collect::<Vec<_>>().join(", ");
+        stream.tables.insert(self.name_of(table), meaning);
         if let Some(watermark) = &definition.watermark {
             let place = definition.columns.iter().position(|column| column.name == watermark.column);
             if let Some(place) = place.and_then(|place| places.get(&place)) {
@@ -543,7 +560,7 @@ impl<'a> Lowering<'a> {
 
     /// The node that reads a table, once, and where each of the table's columns is in its output.
     fn source_node(&mut self, table: &Arc<Table>) -> Result<(NodeIndex, HashMap<usize, usize>)> {
-        let name = table.definition.name.clone();
+        let name = self.name_of(table);
         if let Some(Reading { node: Some(node), .. }) = self.readings.get(&name) {
             return Ok(node.clone());
         }

@@ -17,6 +17,7 @@ mod final_sort;
 mod insert;
 mod join;
 mod kept;
+mod local_time;
 mod logical;
 mod lower;
 mod names;
@@ -30,10 +31,11 @@ mod unnest;
 mod values;
 mod window;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
-use datafusion::common::tree_node::TreeNode;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, LogicalPlan, Operator, cast};
 use eagre_engine::graph::{
@@ -173,20 +175,35 @@ pub struct OutputInfo {
     pub final_sort: Option<FinalSort>,
     /// Whether the rows end by themselves.
     pub bounded: bool,
+    /// The zone in which the rows of a top-level `SELECT` show instants.
+    pub time_zone: String,
 }
 
-/// Plans statements into one graph.
+/// Plans statements into one graph, all over one catalog.
 ///
 /// # Errors
 /// The first thing that is wrong, or cannot run, with its place.
 pub fn plan(catalog: &Catalog, statements: &[PlannedStatement<'_>], options: &PlanOptions) -> Result<Job> {
-    let context = PlanContext::new(catalog);
+    let statements: Vec<_> = statements.iter().map(|statement| (catalog, *statement)).collect();
+    plan_each(&statements, options)
+}
+
+/// Plans statements into one graph, each over the catalog as it was at the statement's place in the text.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_each(statements: &[(&Catalog, PlannedStatement<'_>)], options: &PlanOptions) -> Result<Job> {
+    let contexts: Vec<PlanContext<'_>> = statements.iter().map(|(catalog, _)| PlanContext::new(catalog)).collect();
+    let statements: Vec<PlannedStatement<'_>> = statements.iter().map(|(_, statement)| *statement).collect();
+    let Some(first) = contexts.first() else {
+        return Ok(Job { graph: Graph::default(), outputs: vec![], notices: vec![] });
+    };
     let mut plans = vec![];
-    for (index, statement) in statements.iter().enumerate() {
+    for (index, (context, statement)) in contexts.iter().zip(&statements).enumerate() {
         context.begin_statement(statement.query().emit.map(|emit| emit.kind).or(options.emit));
-        plans.push((index, plan_statement(&context, statement)?));
+        plans.push((index, plan_statement(context, statement)?));
     }
-    let mut lowering = Lowering::new(&context, options);
+    let mut lowering = Lowering::new(first, options);
     for (_, planned) in &plans {
         lowering.note_reads(&planned.plan);
     }
@@ -195,24 +212,51 @@ pub fn plan(catalog: &Catalog, statements: &[PlannedStatement<'_>], options: &Pl
     let mut outputs: Vec<Option<OutputInfo>> = statements.iter().map(|_| None).collect();
     for (index, planned) in plans {
         let statement = &statements[index];
+        lowering.context = &contexts[index];
         let output = lower_statement(&mut lowering, index, statement, planned);
         outputs[index] = Some(output.map_err(|error| located(error, statement))?);
     }
     let mut job =
         Job { outputs: outputs.into_iter().flatten().collect(), graph: lowering.graph, notices: lowering.notices };
     merge_sinks(&mut job);
+    check_writers(&job, &statements)?;
     Ok(job)
+}
+
+/// Two sinks that take themselves for the writer of one table would clear away each other's rows.
+fn check_writers(job: &Job, statements: &[PlannedStatement<'_>]) -> Result<()> {
+    let mut seen: Vec<(&str, String)> = vec![];
+    for node in &job.graph.nodes {
+        let NodeKind::Sink(sink) = &node.kind else { continue };
+        if sink.table == RESULTS_TABLE || !sink.factory.exactly_once() {
+            continue;
+        }
+        let writer = (sink.table.as_str(), sink.factory.describe());
+        if seen.contains(&writer) {
+            return Err(SqlError::plan(
+                format!(
+                    "`{}` was created anew with other columns, and both forms are written to one place; give one of them another name",
+                    sink.table
+                ),
+                statements.last().map(|statement| statement.location),
+            ));
+        }
+        seen.push(writer);
+    }
+    Ok(())
 }
 
 /// Several `INSERT`s into one table write through one sink: a sink stages files under names of its own, and two of a kind would clear
 /// away each other's.
 fn merge_sinks(job: &mut Job) {
+    // A name alone may mean a table that was dropped and another that was created after it.
     let mut by_table: Vec<(String, Vec<NodeIndex>)> = vec![];
     for (index, node) in job.graph.nodes.iter().enumerate() {
         let NodeKind::Sink(sink) = &node.kind else { continue };
-        match by_table.iter_mut().find(|(table, _)| *table == sink.table) {
+        let table = format!("{}\n{}\n{:?}", sink.table, sink.factory.describe(), node.output.schema.fields());
+        match by_table.iter_mut().find(|(other, _)| *other == table) {
             Some((_, sinks)) if sink.table != RESULTS_TABLE => sinks.push(index),
-            _ => by_table.push((sink.table.clone(), vec![index])),
+            _ => by_table.push((table, vec![index])),
         }
     }
     by_table.retain(|(_, sinks)| sinks.len() > 1);
@@ -366,6 +410,7 @@ fn lower_statement(
         key: stream.key,
         final_sort: planned.final_sort,
         bounded: stream.bounded,
+        time_zone: lowering.context.catalog.time_zone().to_string(),
     })
 }
 
@@ -435,6 +480,25 @@ impl SinkFactory for ResultSink {
     fn create(&self) -> eagre_engine::Result<Box<dyn Sink>> {
         Err(eagre_engine::EngineError::bug("no sink was attached to the results of a SELECT"))
     }
+}
+
+/// The names of the tables that a query reads, also through views.
+///
+/// # Errors
+/// All that is wrong with the query.
+pub fn tables_read(catalog: &Catalog, query: &QueryText) -> Result<BTreeSet<String>> {
+    let plan = PlanContext::new(catalog).plan_query(query)?;
+    let mut names = BTreeSet::new();
+    plan.apply_with_subqueries(|plan| {
+        if let LogicalPlan::TableScan(scan) = plan
+            && let Some(table) = scan.source.downcast_ref::<CatalogTable>()
+            && let Relation::Table(table) = &table.relation
+        {
+            names.insert(table.definition.name.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(names)
 }
 
 // ---------------------------------------------------------------- for the catalog

@@ -30,6 +30,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 use eagre_engine::operator::window::{Millis, WindowKind, WindowSpec};
 
+use super::local_time;
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::EmitKind;
 
@@ -635,7 +636,10 @@ fn table_factor(name: ObjectName) -> TableFactor {
 
 /// Plans calls of [`WINDOW_FUNCTION`].
 #[derive(Debug)]
-pub(super) struct WindowRelationPlanner;
+pub(super) struct WindowRelationPlanner {
+    /// The session's zone: windows over instants are cut by its wall clock.
+    pub(super) time_zone: String,
+}
 
 impl RelationPlanner for WindowRelationPlanner {
     fn plan_relation(
@@ -652,7 +656,7 @@ impl RelationPlanner for WindowRelationPlanner {
             other => return Ok(RelationPlanning::Original(Box::new(other))),
         };
         let location = Location::of(function.name.span());
-        let plan = plan_window(&function, location, context)?;
+        let plan = plan_window(&function, location, &self.time_zone, context)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
 }
@@ -660,6 +664,7 @@ impl RelationPlanner for WindowRelationPlanner {
 fn plan_window(
     function: &Function,
     location: Option<Location>,
+    time_zone: &str,
     context: &mut dyn RelationPlannerContext,
 ) -> DataFusionResult<LogicalPlan> {
     let malformed = || SqlError::internal("a window function lost its form");
@@ -735,6 +740,12 @@ fn plan_window(
         )
         .into());
     }
+    let spec = match field.data_type() {
+        DataType::Timestamp(_, Some(_)) => {
+            local_time::cut_by_wall_clock(spec, time_zone, &time.value, location.or(Location::of(time.span)))?
+        }
+        _ => spec,
+    };
     let time = Column::from((qualifier, field));
     let node = WindowTableFunction::new(input, time, partition_columns, shape, emit, location)?;
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))

@@ -46,6 +46,8 @@ struct Touched {
     id: u32,
     weight: i64,
     matches: i64,
+    /// Its weight was changed, and not only its matches.
+    applied: bool,
 }
 
 /// The rows of one side.
@@ -166,6 +168,9 @@ impl Side {
                         self.matches[change.id as usize] = 0;
                     }
                     self.note(change.id, change.before);
+                }
+                let place = self.touched_at[change.id as usize];
+                if !std::mem::replace(&mut self.touched[place as usize].applied, true) {
                     rows.push(row as u32);
                     ids.push(change.id);
                 }
@@ -219,7 +224,7 @@ impl Side {
     fn note(&mut self, id: u32, weight: i64) {
         self.touched_at[id as usize] = self.touched.len() as u32;
         let matches = self.matches_of(id);
-        self.touched.push(Touched { id, weight, matches });
+        self.touched.push(Touched { id, weight, matches, applied: false });
     }
 
     /// How many matches a row has; 0 where nobody counts.
@@ -262,7 +267,7 @@ impl Side {
         let (mut matched, mut unmatched) = (Changes::default(), Changes::default());
         let recording = !restoring && side.logs_matches;
         for touched in std::mem::take(&mut self.touched) {
-            let Touched { id, weight: old_weight, matches: old_matches } = touched;
+            let Touched { id, weight: old_weight, matches: old_matches, .. } = touched;
             self.touched_at[id as usize] = NONE;
             let (weight, matches) = (self.rows.weight(id), self.matches_of(id));
             let part = |weight: i64, shown: bool| if shown { weight } else { 0 };
@@ -284,6 +289,9 @@ impl Side {
         self.emit(unmatched, false, emitter)?;
         if recording {
             self.record.put_removed(side, &self.rows, self.expiry.as_ref())?;
+        }
+        if let Some(expiry) = &mut self.expiry {
+            self.leaving.iter().for_each(|id| expiry.forget(*id));
         }
         Ok(())
     }
@@ -338,8 +346,6 @@ impl Side {
         let Some(expiry) = &mut self.expiry else {
             return Ok(());
         };
-        // What left for another reason in this step does not expire too.
-        self.leaving.iter().for_each(|id| expiry.forget(*id));
         let due = expiry.due(watermark);
         if self.plan.on_expiry && self.plan().role.shows_unmatched() {
             let mut unmatched = Changes::default();

@@ -1,0 +1,203 @@
+//! The state folder: what is in it, whose it is, and going on from it.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use libtest_mimic::Trial;
+
+use crate::command::{INSERT, Pipeline, Running, command, eagre, visible_lines, wait_for};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let trial = |name: &str, test: fn() -> Result<(), String>| {
+        Trial::test(format!("state_folder::{name}"), move || Ok(test()?))
+    };
+    vec![
+        trial("fresh_removes_only_what_eagre_wrote", fresh),
+        trial("a_dropped_checkpoint_doubles_no_row", dropped),
+        trial("a_finished_pipeline_is_not_complete_for_another_query", finished),
+        trial("other_options_of_a_generator_are_another_input", generator),
+        trial("ctrl_c_before_the_end_is_told", partial),
+        trial("a_closed_pipe_is_no_panic", closed_pipe),
+    ]
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn fresh() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let sql = pipeline.sql(false);
+    pipeline.run(&sql, &[]).ok()?;
+    let foreign = ["notes.txt", "in/ours.json", "log/today.txt", "state/ohio.csv"];
+    for name in foreign {
+        let path = pipeline.folder.path().join("state").join(name);
+        std::fs::create_dir_all(path.parent().expect("a file is in a folder")).map_err(text)?;
+        std::fs::write(path, "x").map_err(text)?;
+    }
+    let again = pipeline.run(&sql, &["--fresh"]).ok()?;
+    if again.stderr.contains("complete") {
+        return Err(format!("--fresh did not start over: {}", again.stderr));
+    }
+    match foreign.iter().find(|name| !pipeline.folder.path().join("state").join(name).exists()) {
+        Some(name) => Err(format!("--fresh removed `{name}`")),
+        None => Ok(()),
+    }
+}
+
+/// Lines of numbers, each a row and a step of its own.
+fn numbers(pipeline: &Pipeline, partitioned: &str) -> String {
+    format!(
+        "SET 'eagre.step.rows_max' = '1'; SET 'eagre.checkpoint.steps' = '1'; SET 'eagre.checkpoint.retain' = '5';
+         CREATE TABLE gen (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '1000', 'fields.n.kind' = 'sequence',
+           'fields.n.start' = '1', 'fields.n.end' = '40');
+         CREATE TABLE out (n BIGINT, k BIGINT) {partitioned} WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv', 'csv.header' = 'false');
+         INSERT INTO out SELECT n, n % 3 FROM gen",
+        pipeline.path("out")
+    )
+}
+
+fn dropped() -> Result<(), String> {
+    for (partitioned, damaged) in [("", false), ("PARTITIONED BY (k)", true)] {
+        let pipeline = Pipeline::new();
+        let (sql, state) = (numbers(&pipeline, partitioned), pipeline.path("state"));
+        pipeline.run(&sql, &[]).ok()?;
+        let calm = visible_lines(&pipeline.folder.path().join("out"));
+        if calm.len() != 40 {
+            return Err(format!("40 rows are expected: {calm:?}"));
+        }
+        let list = eagre(&["checkpoint", "list", "--state", &state]).ok()?.stdout;
+        let mut checkpoints: Vec<&str> =
+            list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+        if damaged {
+            let newest: u64 = checkpoints.last().and_then(|newest| newest.parse().ok()).ok_or("no checkpoint")?;
+            let manifest = Path::new(&state).join(format!("manifest/{newest:020}.json"));
+            std::fs::write(manifest, "{").map_err(text)?;
+            pipeline.run(&sql, &[]).says(1, &["the manifest is damaged", "checkpoint drop"])?;
+        }
+        // All but the oldest: most of what is in the folder was published after it.
+        while checkpoints.len() > 1 {
+            let newest = checkpoints.pop().expect("there are several");
+            eagre(&["checkpoint", "drop", "--state", &state, newest]).ok()?;
+        }
+        pipeline.run(&sql, &[]).ok()?;
+        let again = visible_lines(&pipeline.folder.path().join("out"));
+        if again != calm {
+            return Err(format!("{partitioned}: after the drop, instead of each row once:\n{}", again.join(" ")));
+        }
+    }
+    Ok(())
+}
+
+fn finished() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let sql = |query: &str| format!("{}{query}", pipeline.tables(false));
+    let of_another = |query: &str| {
+        pipeline.run(&sql(query), &[]).says(1, &["is of another query", "--fresh"]).map_err(|e| format!("{query}: {e}"))
+    };
+    pipeline.run(&sql(INSERT), &[]).ok()?;
+    pipeline.run(&sql(INSERT), &[]).ok()?.says(0, &["this pipeline is complete"])?;
+    of_another("SELECT COUNT(*) FROM events")?;
+    of_another(&INSERT.replace("'10' SECOND", "'20' SECOND"))?;
+    // The same rows to another place.
+    let pipeline = Pipeline::new();
+    let sql = |table: &str| {
+        format!(
+            "CREATE TABLE events (k STRING) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');
+             CREATE TABLE a (k STRING) WITH ('connector' = 'blackhole'); CREATE TABLE b (k STRING) WITH ('connector' = 'blackhole');
+             INSERT INTO {table} SELECT k FROM events",
+            pipeline.path("in")
+        )
+    };
+    pipeline.run(&sql("a"), &[]).ok()?;
+    pipeline.run(&sql("b"), &[]).says(1, &["is of another query: it wrote its rows elsewhere"])
+}
+
+fn generator() -> Result<(), String> {
+    for (connector, before, after) in [
+        ("datagen", "'seed' = '1'", "'seed' = '2'"),
+        ("datagen", "'fields.a.min' = '1', 'fields.a.max' = '5'", "'fields.a.min' = '1', 'fields.a.max' = '6'"),
+        ("datagen", "'number-of-rows' = '10'", "'number-of-rows' = '11'"),
+        ("nexmark", "'table' = 'bid', 'seed' = '1'", "'table' = 'bid', 'seed' = '2'"),
+        ("payments", "'seed' = '1'", "'seed' = '2'"),
+        ("telemetry", "'seed' = '1'", "'seed' = '2'"),
+    ] {
+        let pipeline = Pipeline::new();
+        let sql = |options: &str| {
+            let columns = if connector == "datagen" { "(a INT)" } else { "" };
+            let rows = if options.contains("number-of-rows") { "" } else { ", 'number-of-rows' = '10'" };
+            let table = if connector == "nexmark" { "bid" } else { connector };
+            format!(
+                "CREATE TABLE {table} {columns} WITH ('connector' = '{connector}', 'rows-per-second' = '100000', {options}{rows});
+                 SELECT COUNT(*) FROM {table}"
+            )
+        };
+        let first = pipeline.run(&sql(before), &[]);
+        if first.code != Some(0) {
+            return Err(format!("{connector}: {}", first.stderr));
+        }
+        pipeline
+            .run(&sql(after), &[])
+            .says(1, &["is of another query: it read table `", "in another way"])
+            .map_err(|error| format!("{connector} {after}: {error}"))?;
+        // How fast rows come is no part of what they are.
+        pipeline.run(&sql(before).replace("100000", "200000"), &[]).says(0, &["is complete"])?;
+    }
+    Ok(())
+}
+
+fn partial() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let metrics = pipeline.path("metrics.prom");
+    let sql = "CREATE TABLE gen (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '1000', 'number-of-rows' = '1000000');
+               SELECT COUNT(*) AS n FROM gen";
+    let state = pipeline.path("state");
+    for (more, note) in [(&[][..], "--state DIR"), (&["--state", &state][..], "the same command goes on from here")] {
+        let mut args = vec!["run", "-e", sql, "--format", "csv", "--metrics", &metrics];
+        args.extend(more);
+        let running = Running::start(&args);
+        wait_for("the first metrics", || std::fs::metadata(&metrics).is_ok())?;
+        running.interrupt();
+        let ended = running.end();
+        ended.says(130, &["note: stopped before the end of the input", note])?;
+        if ended.stdout.lines().count() != 2 {
+            return Err(format!("the rows so far are shown: {}", ended.stdout));
+        }
+        std::fs::remove_file(&metrics).map_err(text)?;
+    }
+    Ok(())
+}
+
+fn closed_pipe() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    pipeline.run(&pipeline.sql(false), &[]).ok()?;
+    let state = pipeline.path("state");
+    let select = format!("{}SELECT * FROM events", pipeline.tables(false));
+    let print = format!(
+        "{}CREATE TABLE shown (k STRING) WITH ('connector' = 'print'); INSERT INTO shown SELECT k FROM events",
+        pipeline.tables(false)
+    );
+    for args in [
+        &["run", "-e", &select][..],
+        &["run", "-e", &print],
+        &["run", "-e", "SHOW SETTINGS"],
+        &["check", "-e", &select],
+        &["checkpoint", "list", "--state", &state],
+        &["checkpoint", "inspect", "--state", &state],
+        &["replay", "--state", &state],
+    ] {
+        let mut child = command(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().map_err(|error| error.to_string())?;
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        if ended.status.code() != Some(0) || stderr.contains("panicked") || stderr.contains("error") {
+            return Err(format!("{args:?}: exit code {:?}\n{stderr}", ended.status.code()));
+        }
+    }
+    Ok(())
+}
