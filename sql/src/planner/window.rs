@@ -740,11 +740,12 @@ fn plan_window(
         )
         .into());
     }
-    let spec = match field.data_type() {
-        DataType::Timestamp(_, Some(_)) => {
-            local_time::cut_by_wall_clock(spec, time_zone, &time.value, location.or(Location::of(time.span)))?
+    let shape = match (shape, field.data_type()) {
+        (WindowShape::Aligned(spec), DataType::Timestamp(_, Some(_))) => {
+            let at = location.or(Location::of(time.span));
+            WindowShape::Aligned(local_time::cut_by_wall_clock(spec, time_zone, &time.value, at)?)
         }
-        _ => spec,
+        (shape, _) => shape,
     };
     let time = Column::from((qualifier, field));
     let node = WindowTableFunction::new(input, time, partition_columns, shape, emit, location)?;
