@@ -47,6 +47,8 @@ struct Input {
     open: bool,
     /// The names of `window_start`, `window_end`, `window_time` where the input is a window function.
     window: Option<[String; 3]>,
+    /// Columns that have no qualifier in the plan.
+    bare: Vec<String>,
     /// Columns that `USING` or `NATURAL` made one with those of an input before it.
     merged: Vec<String>,
 }
@@ -579,12 +581,15 @@ impl Resolver<'_> {
             }
             let time_type = time.and_then(|index| input.columns[index].data_type.clone());
             input.columns.extend(names.iter().map(|name| Column { name: name.clone(), data_type: time_type.clone() }));
-            input.window = Some(names);
-            if let Some(alias) = &mut call.alias {
-                rename(&mut input.columns, alias)?;
-                input.name = Some(alias.name.value.clone());
-                input.qualifier = input.name.clone();
+            match &mut call.alias {
+                Some(alias) => {
+                    rename(&mut input.columns, alias)?;
+                    input.name = Some(alias.name.value.clone());
+                    input.qualifier = input.name.clone();
+                }
+                None => input.bare = names.to_vec(),
             }
+            input.window = Some(names);
             *factor = call.into_factor(self.emit);
             return Ok(input);
         }
@@ -989,7 +994,7 @@ fn spell_out_wildcard(items: &mut Vec<SelectItem>, written: &mut Vec<Option<Stri
     let spelled: Vec<_> = columns
         .map(|(input, column)| {
             let name = Ident::with_quote('"', &column.name);
-            let expr = match &input.name {
+            let expr = match input.name.as_ref().filter(|_| !input.bare.contains(&column.name)) {
                 Some(qualifier) => Expr::CompoundIdentifier(vec![Ident::with_quote('"', qualifier), name]),
                 None => Expr::Identifier(name),
             };
