@@ -650,7 +650,7 @@ fn bench_reports() -> Result<(), String> {
         "--source",
         "memory,generator",
         "--rate",
-        "20k",
+        "100k",
         "--rate-seconds",
         "1",
         "--state",
