@@ -65,11 +65,6 @@ impl Rows {
         Ok(Self { schema: Arc::clone(schema), store })
     }
 
-    /// The columns.
-    pub(crate) fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
     /// How many (distinct) rows there are.
     pub(crate) fn len(&self) -> usize {
         match &self.store {
@@ -94,7 +89,7 @@ impl Rows {
         }
     }
 
-    /// Takes in a delta of the columns of [`schema`](Self::schema); for each of its rows, in order, what it did is added to `changes`.
+    /// Takes in a delta of these columns; for each of its rows, in order, what it did is added to `changes`.
     ///
     /// A row whose weight became 0 keeps its id until it is removed, so that what a step retracts and inserts again meets itself: look at
     /// the rows with weight 0 when the whole step is taken in, and [`remove`](Self::remove) them then.
