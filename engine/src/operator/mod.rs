@@ -10,10 +10,12 @@ use crate::error::Result;
 use crate::expr::StepContext;
 use crate::time::{EventTimeMs, Watermarks};
 
+pub mod asof_join;
 pub mod chain;
 pub mod expand;
 pub mod group_aggregate;
 pub mod join;
+mod ordered;
 pub mod over;
 pub mod partial_aggregate;
 pub mod processing_time;
