@@ -600,4 +600,4 @@ impl Operator for AsofJoin {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

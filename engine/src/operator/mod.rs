@@ -20,6 +20,7 @@ pub mod over;
 pub mod partial_aggregate;
 pub mod processing_time;
 pub mod session_window;
+pub mod temporal_join;
 pub mod window;
 pub mod window_aggregate;
 pub mod window_assign;

@@ -161,6 +161,10 @@ impl OrderedIndex {
         removed
     }
 
+    pub(crate) fn contains(&self, entry: &Entry) -> bool {
+        self.entries.contains(entry)
+    }
+
     /// The last row of the key that is not after `at` or, unless `inclusive`, before it.
     pub(crate) fn nearest(&self, slot: u32, at: &Position, inclusive: bool) -> Option<&Entry> {
         let first = Bound::Included(Entry::before(slot, Position::FIRST));
@@ -203,11 +207,6 @@ impl OrderedIndex {
     pub(crate) fn before(&self, entry: &Entry) -> impl Iterator<Item = &Entry> {
         let first = Entry::before(entry.slot, Position::FIRST);
         self.entries.range((Bound::Included(first), Bound::Excluded(entry.clone()))).rev()
-    }
-
-    /// How many rows there are.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
     }
 
     /// Bytes held, about.

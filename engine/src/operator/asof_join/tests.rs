@@ -12,7 +12,9 @@ use crate::aggregate::testing::show;
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::expr::StepContext;
 use crate::hash::{HashGroups, group_of, hash_columns, shard_of};
-use crate::operator::{Input, Operator, OperatorFactory, Output, SaveKind, StateChunk, StateReader, StateWriter};
+use crate::operator::{
+    Input, LateRows, Operator, OperatorFactory, Output, SaveKind, StateChunk, StateReader, StateWriter,
+};
 use crate::time::Watermarks;
 
 const COMPARISONS: [AsofComparison; 4] =
@@ -52,23 +54,33 @@ fn plan(comparison: AsofComparison, outer: bool, retracts: bool, ordinals: bool,
     AsofJoinPlan { left: side.clone(), right: side, comparison, outer, right_ordinals: ordinals }
 }
 
-/// The operator on several shards.
-struct Shards<'a> {
+/// An operator with two inputs on several shards.
+pub(in crate::operator) struct Shards<'a> {
     factory: &'a dyn OperatorFactory,
     keys: Vec<usize>,
     operators: Vec<Box<dyn Operator>>,
+    watermark: i64,
+    pub(in crate::operator) late: Vec<LateRows>,
     chunks: Vec<StateChunk>,
     metas: Vec<serde_json::Map<String, serde_json::Value>>,
 }
 
 impl<'a> Shards<'a> {
-    fn new(factory: &'a dyn OperatorFactory, keys: Vec<usize>, shards: usize) -> Self {
-        let mut all = Self { factory, keys, operators: Vec::new(), chunks: Vec::new(), metas: Vec::new() };
+    pub(in crate::operator) fn new(factory: &'a dyn OperatorFactory, keys: Vec<usize>, shards: usize) -> Self {
+        let mut all = Self {
+            factory,
+            keys,
+            operators: Vec::new(),
+            watermark: i64::MIN,
+            late: Vec::new(),
+            chunks: Vec::new(),
+            metas: Vec::new(),
+        };
         all.restart(shards);
         all
     }
 
-    fn restart(&mut self, shards: usize) {
+    pub(in crate::operator) fn restart(&mut self, shards: usize) {
         self.operators = (0..shards)
             .map(|shard| {
                 let mut operator = self.factory.create().expect("creates");
@@ -79,7 +91,7 @@ impl<'a> Shards<'a> {
             .collect();
     }
 
-    fn save(&mut self, kind: SaveKind) {
+    pub(in crate::operator) fn save(&mut self, kind: SaveKind) {
         if kind == SaveKind::Full {
             self.chunks.clear();
         }
@@ -92,7 +104,9 @@ impl<'a> Shards<'a> {
         }
     }
 
-    fn step(&mut self, ports: [Vec<Delta>; 2]) -> Vec<Delta> {
+    pub(in crate::operator) fn step(&mut self, ports: [Vec<Delta>; 2], watermark: i64) -> Vec<Delta> {
+        let watermarks = Watermarks { before: self.watermark, after: watermark };
+        self.watermark = watermark;
         let shards = self.operators.len();
         let context = StepContext { step: 1, clock_ms: 0, seed: 0 };
         let mut results = Vec::new();
@@ -107,24 +121,25 @@ impl<'a> Shards<'a> {
             };
             let ports = ports.iter().map(|deltas| deltas.iter().map(mine).collect()).collect();
             let mut out = Output::default();
-            operator.step(Input { ports, context: &context, watermarks: Watermarks::NONE }, &mut out).expect("steps");
+            operator.step(Input { ports, context: &context, watermarks }, &mut out).expect("steps");
             assert!(out.deltas.iter().all(|delta| !delta.is_empty() && delta.rows() <= DELTA_ROWS_MAX));
             results.extend(out.deltas);
+            self.late.extend(out.late);
         }
         results
     }
 
-    fn state_rows(&self) -> usize {
+    pub(in crate::operator) fn state_rows(&self) -> usize {
         self.operators.iter().map(|operator| operator.state_rows()).sum()
     }
 }
 
 /// What changes add up to.
 #[derive(Default)]
-struct View(BTreeMap<String, i64>);
+pub(in crate::operator) struct View(pub(in crate::operator) BTreeMap<String, i64>);
 
 impl View {
-    fn apply(&mut self, deltas: &[Delta]) {
+    pub(in crate::operator) fn apply(&mut self, deltas: &[Delta]) {
         for (row, weight) in show(deltas) {
             assert_ne!(weight, 0);
             *self.0.entry(row).or_default() += weight;
@@ -236,7 +251,7 @@ proptest! {
         let mut done = 0;
         for (rows_now, event, count, reversed) in steps.iter().cycle() {
             let end = (done + rows_now).min(numbered.len());
-            view.apply(&shards.step(ports(&numbered[done..end], retracts, ordinals, *reversed)));
+            view.apply(&shards.step(ports(&numbered[done..end], retracts, ordinals, *reversed), 0));
             for (ordinal, change) in &numbered[done..end] {
                 apply(if change.left { &mut left } else { &mut right }, *ordinal, *change);
             }
@@ -263,7 +278,7 @@ proptest! {
                 .iter()
                 .map(|(ordinal, change)| (ordinal + 1_000, Change { weight: -change.weight, ..*change }))
                 .collect();
-            view.apply(&shards.step(ports(&back, retracts, ordinals, false)));
+            view.apply(&shards.step(ports(&back, retracts, ordinals, false), 0));
             prop_assert!(view.0.is_empty());
             prop_assert_eq!(shards.state_rows(), 0);
         }
@@ -275,9 +290,9 @@ proptest! {
         let factory = AsofJoinFactory::new(plan(COMPARISONS[0], false, false, true, true)).expect("plans");
         let mut shards = Shards::new(&factory, vec![0], 1);
         let change = |left| Change { left, row: (Some(1), Some(1), 1), weight: 1 };
-        prop_assert_eq!(shards.step(ports(&[(1, change(true)), (2, change(false))], false, true, false)).len(), 1);
+        prop_assert_eq!(shards.step(ports(&[(1, change(true)), (2, change(false))], false, true, false), 0).len(), 1);
         for ordinal in 0..rows as u64 {
-            prop_assert!(shards.step(ports(&[(3 + ordinal, change(false))], false, true, false)).is_empty());
+            prop_assert!(shards.step(ports(&[(3 + ordinal, change(false))], false, true, false), 0).is_empty());
         }
     }
 }
@@ -317,7 +332,7 @@ fn other_types_have_their_order() {
         let factory = AsofJoinFactory::new(plan).expect("plans");
         let mut shards = Shards::new(&factory, vec![], 1);
         let mut shown: Vec<String> =
-            show(&shards.step([vec![delta(&left)], vec![delta(&right)]])).into_iter().map(|(row, _)| row).collect();
+            show(&shards.step([vec![delta(&left)], vec![delta(&right)]], 0)).into_iter().map(|(row, _)| row).collect();
         shown.sort();
         let text =
             |(row, found): (usize, &Option<usize>)| format!("{row}|{}", found.map_or(String::new(), |f| f.to_string()));
