@@ -10,14 +10,17 @@ use crate::error::Result;
 use crate::expr::StepContext;
 use crate::time::{EventTimeMs, Watermarks};
 
+pub mod asof_join;
 pub mod chain;
 pub mod expand;
 pub mod group_aggregate;
 pub mod join;
+mod ordered;
 pub mod over;
 pub mod partial_aggregate;
 pub mod processing_time;
 pub mod session_window;
+pub mod temporal_join;
 pub mod window;
 pub mod window_aggregate;
 pub mod window_assign;

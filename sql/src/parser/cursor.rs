@@ -5,6 +5,7 @@ use datafusion::sql::sqlparser::ast::SetExpr;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::asof::mark_asof_joins;
 use super::ast::{Emit, EmitKind, ExprText, Name, ObjectName, QueryText};
 use super::data_type::parse_data_type;
 use super::dialect::EagreDialect;
@@ -29,6 +30,7 @@ impl<'a> Cursor<'a> {
         let end = tokens.last().and_then(|token| Location::of_token(token.span.end)).unwrap_or(Location::new(1, 1));
         let emit = take_emit(&mut tokens);
         let nested_emit = find_emit(&tokens).and_then(|(index, _, _)| Location::of(tokens[index].span));
+        mark_asof_joins(&mut tokens);
         let parser = Parser::new(&EagreDialect).with_tokens_with_locations(tokens);
         Self { parser, source, end, emit, nested_emit }
     }
@@ -231,10 +233,8 @@ impl<'a> Cursor<'a> {
             None => (message, self.end),
         };
         // What the grammar of another engine has at this place is no slip of the pen.
-        if message.starts_with("Expected: JOIN, found: LEFT")
-            || message.starts_with("Expected: MATCH_CONDITION, found: ON")
-        {
-            return SqlError::unsupported("an `ASOF` join", "only one table may be read at a time", location);
+        if message.starts_with("Expected: JOIN, found: RIGHT") || message.starts_with("Expected: JOIN, found: FULL") {
+            return SqlError::unsupported("this `ASOF` join", "there are `ASOF JOIN` and `ASOF LEFT JOIN`", location);
         }
         // "Expected: x, found: y", and in some places without the first colon.
         let expectation = message.strip_prefix("Expected").map(|rest| rest.trim_start_matches(':').trim_start());

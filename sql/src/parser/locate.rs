@@ -264,8 +264,9 @@ impl Visitor for Finder {
             }
             for join in &table.joins {
                 let construct = match &join.join_operator {
+                    // The mark that `ASOF` leaves.
+                    _ if join.global => Construct::AsOfJoin,
                     JoinOperator::CrossJoin(_) => Construct::CrossJoin,
-                    JoinOperator::AsOf { .. } => Construct::AsOfJoin,
                     _ => Construct::Join,
                 };
                 self.joined(&join.relation, construct);

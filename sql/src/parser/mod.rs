@@ -6,6 +6,7 @@
 //! change to the tokens is that a trailing `EMIT ..` is lifted out before a query is parsed, so that it may stand on either side of
 //! `ORDER BY` and `LIMIT`.
 
+mod asof;
 pub mod ast;
 mod create;
 mod cursor;

@@ -21,6 +21,7 @@ use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{Query, Statement};
 
 use super::names::{self, ViewSchemas};
+use super::nearest::NearestRelationPlanner;
 use super::window::WindowRelationPlanner;
 use super::{local_time, logical, precedence, refuse};
 use crate::catalog::{Catalog, Functions, Relation, View};
@@ -95,7 +96,10 @@ impl<'a> PlanContext<'a> {
         Self {
             catalog,
             config: Arc::new(config_of(catalog)),
-            relation_planners: vec![Arc::new(WindowRelationPlanner { time_zone: catalog.time_zone().to_string() })],
+            relation_planners: vec![
+                Arc::new(WindowRelationPlanner { time_zone: catalog.time_zone().to_string() }),
+                Arc::new(NearestRelationPlanner),
+            ],
             views: RefCell::new(HashMap::new()),
             view_depth: Cell::new(0),
             emit: Cell::new(None),

@@ -32,6 +32,7 @@ use eagre_engine::time::{event_times_from_ms, event_times_ms};
 use super::context::{CatalogTable, PlanContext};
 use super::expr::{Compiler, PlainColumn, strip_alias};
 use super::logical::{is_random, volatile_calls};
+use super::nearest::NearestJoin;
 use super::unnest::{Unnest, Unnested};
 use super::values::ConstantSource;
 use super::window::{WindowShape, WindowTableFunction};
@@ -446,6 +447,9 @@ impl<'a> Lowering<'a> {
             LogicalPlan::EmptyRelation(empty) => self.lower_empty(empty, plan),
             // An order that no limit looks at means nothing to what is around it.
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.lower(&sort.input),
+            LogicalPlan::Extension(extension) if extension.node.as_any().is::<NearestJoin>() => {
+                self.lower_nearest(extension, plan)
+            }
             LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowTableFunction>() {
                 Some(window) => self.lower_window(window),
                 None => Err(SqlError::unsupported(format!("`{}`", extension.node.name()), "", None)),

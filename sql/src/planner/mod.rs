@@ -21,6 +21,7 @@ mod local_time;
 mod logical;
 mod lower;
 mod names;
+mod nearest;
 pub mod oracle;
 mod over;
 mod precedence;

@@ -17,6 +17,7 @@ use datafusion::sql::sqlparser::ast::{
     TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
+use super::nearest::{self as nearest_join, NearestSyntax};
 use super::window::{self, WINDOW_PLACEHOLDERS, WindowCall};
 use crate::catalog::{Catalog, Relation, View};
 use crate::error::{Location, Result, SqlError, nearest};
@@ -425,16 +426,25 @@ impl Resolver<'_> {
     fn joined(&mut self, table: &mut TableWithJoins, inputs: &mut Vec<Input>) -> Result<()> {
         let first = inputs.len();
         self.factors(&mut table.relation, inputs)?;
+        let mut nearest = vec![];
         for join in &mut table.joins {
             if matches!(join.relation, TableFactor::UNNEST { .. }) {
+                nearest.push(None);
                 continue;
             }
             let right = inputs.len();
+            let mut time = nearest_join::take_version(&mut join.relation)?;
             self.factors(&mut join.relation, inputs)?;
             if let Some(constraint) = constraint_mut(&mut join.join_operator) {
                 self.constraint(constraint, inputs, first, right)?;
             }
+            if let Some(time) = &mut time {
+                let scope = Scope { inputs: inputs[first..right].to_vec(), aliases: vec![] };
+                self.expr(time, &scope, Aliases::None)?;
+            }
+            nearest.push(NearestSyntax::take(join, time)?);
         }
+        nearest_join::fold(table, nearest);
         Ok(())
     }
 
@@ -594,6 +604,9 @@ impl Resolver<'_> {
             return Ok(input);
         }
         match factor {
+            TableFactor::Table { version: Some(_), .. } => {
+                Err(nearest_join::other_version(Location::of(factor.span())))
+            }
             TableFactor::Table { name, alias, args: None, .. } => self.named(name, alias.as_mut()),
             TableFactor::Derived { subquery, alias, lateral: false, .. } => {
                 let (columns, open) = self.query(subquery)?;

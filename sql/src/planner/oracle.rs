@@ -26,6 +26,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use eagre_engine::operator::window::WindowKind;
 
 use super::context::{CatalogTable, PlanContext, column};
+use super::nearest::NearestJoin;
 use super::window::{WindowShape, WindowTableFunction};
 use super::{decorrelate, logical};
 use crate::catalog::{Catalog, ColumnKind, Relation};
@@ -70,7 +71,10 @@ fn batch_plan(catalog: &Catalog, query: &QueryText, tables: &HashMap<String, Vec
         LogicalPlan::TableScan(scan) => Ok(Transformed::yes(memory_scan(&context, scan, tables)?)),
         LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowTableFunction>() {
             Some(window) => Ok(Transformed::yes(expand(window)?)),
-            None => Ok(Transformed::no(node)),
+            None => match extension.node.as_any().downcast_ref::<NearestJoin>() {
+                Some(join) => Ok(Transformed::yes(super::nearest::expand(join)?)),
+                None => Ok(Transformed::no(node)),
+            },
         },
         _ => Ok(Transformed::no(node)),
     })?;

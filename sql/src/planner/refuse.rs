@@ -31,6 +31,8 @@ fn refusal(construct: Construct) -> Option<&'static str> {
         | Construct::CrossJoin
         | Construct::Lateral
         | Construct::Subquery
+        | Construct::AsOfJoin
+        | Construct::SystemTime
         | Construct::OrderBy
         | Construct::SubqueryOrderBy
         | Construct::Over

@@ -537,7 +537,7 @@ pub(super) fn call(name: &str, args: Vec<Expr>) -> Expr {
     })
 }
 
-fn string(text: &str) -> Expr {
+pub(super) fn string(text: &str) -> Expr {
     Expr::Value(Value::SingleQuotedString(text.to_string()).into())
 }
 
@@ -572,7 +572,7 @@ pub(super) fn derived(items: Vec<SelectItem>, relation: Option<TableFactor>, nam
 }
 
 /// `SELECT items FROM relation WHERE selection`.
-fn select_query(items: Vec<SelectItem>, relation: Option<TableFactor>, selection: Option<Expr>) -> Query {
+pub(super) fn select_query(items: Vec<SelectItem>, relation: Option<TableFactor>, selection: Option<Expr>) -> Query {
     let select = Select {
         select_token: datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
         optimizer_hints: vec![],
