@@ -338,7 +338,7 @@ fn expected_rows(lines: &[String], schema: &SchemaRef) -> Result<Vec<Row>, Strin
 }
 
 /// Whether the query itself has an `ORDER BY`, and not only an aggregate in it.
-fn is_ordered(sql: &str) -> bool {
+pub(crate) fn is_ordered(sql: &str) -> bool {
     let tail = sql.to_uppercase().rfind("ORDER BY").map(|at| &sql[at..]);
     tail.is_some_and(|tail| tail.matches('(').count() == tail.matches(')').count())
 }
