@@ -276,6 +276,7 @@ impl<'a> Pipeline<'a> {
             let mut out = Output::default();
             operator.step(input, &mut out).expect("steps");
             assert!(out.deltas.iter().all(|delta| !delta.is_empty() && delta.rows() <= crate::delta::DELTA_ROWS_MAX));
+            self.late.extend(out.late);
             results.extend(out.deltas);
         }
         results
