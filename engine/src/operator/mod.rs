@@ -15,6 +15,7 @@ pub mod expand;
 pub mod group_aggregate;
 pub mod join;
 pub mod partial_aggregate;
+pub mod set_operation;
 pub mod top_n;
 pub mod window;
 pub mod window_aggregate;
