@@ -65,6 +65,11 @@ impl Rows {
         Ok(Self { schema: Arc::clone(schema), store })
     }
 
+    /// The columns.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
     /// How many (distinct) rows there are.
     pub(crate) fn len(&self) -> usize {
         match &self.store {
