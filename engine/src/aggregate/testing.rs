@@ -277,7 +277,6 @@ impl<'a> Pipeline<'a> {
             operator.step(input, &mut out).expect("steps");
             self.late.extend(out.late);
             assert!(out.deltas.iter().all(|delta| !delta.is_empty() && delta.rows() <= crate::delta::DELTA_ROWS_MAX));
-            self.late.extend(out.late);
             results.extend(out.deltas);
         }
         results
