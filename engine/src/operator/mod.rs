@@ -12,6 +12,7 @@ use crate::time::{EventTimeMs, Watermarks};
 
 pub mod asof_join;
 pub mod chain;
+pub mod changelog_normalize;
 pub mod expand;
 pub mod group_aggregate;
 pub mod join;
@@ -19,6 +20,7 @@ mod ordered;
 pub mod over;
 pub mod partial_aggregate;
 pub mod processing_time;
+pub mod retraction_check;
 pub mod session_window;
 pub mod set_operation;
 pub mod temporal_join;
@@ -133,14 +135,24 @@ impl Input<'_> {
 pub struct Output {
     /// The deltas of output port 0.
     pub deltas: Vec<Delta>,
-    /// Rows that this operator refused as late (output port 1, see [`late_schema`]).
+    /// Rows that this operator refused as late (output port 1, see [`late_schema`](crate::graph::late_schema)).
     pub late: Vec<LateRows>,
+    /// Rows that this operator refused as unreadable (output port 1, see [`errors_schema`](crate::graph::errors_schema)). An operator
+    /// refuses in one of the two ways only.
+    pub bad: Vec<BadRows>,
 }
 
 impl Output {
     /// Emits a delta on the main port, cut to size; an empty one vanishes.
     pub fn emit(&mut self, delta: Delta) {
         delta.split(&mut self.deltas);
+    }
+
+    /// Refuses rows as unreadable. The runtime sends them to `<table>.errors`.
+    pub fn bad(&mut self, rows: BadRows) {
+        if rows.rows.num_rows() > 0 {
+            self.bad.push(rows);
+        }
     }
 
     /// Refuses rows as late. The runtime completes them with operator and statement and sends them to `<table>.late`.
@@ -162,6 +174,26 @@ pub struct LateRows {
     pub windows_missed: Vec<u32>,
     /// The watermark by which they were judged.
     pub watermark: EventTimeMs,
+}
+
+/// Rows that say something of other rows which is not so.
+#[derive(Debug, Clone)]
+pub struct BadRows {
+    /// The rows as the operator saw them.
+    pub rows: RecordBatch,
+    /// The arrival number of each row.
+    pub ordinals: Vec<u64>,
+    /// What is wrong with them.
+    pub reason: &'static str,
+}
+
+/// What is done with a change that takes back what was never there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfounded {
+    /// It is kept out and is a bad row.
+    Tell,
+    /// It is kept out where that costs nothing, and else passes.
+    Ignore,
 }
 
 /// Port number of the main output.
