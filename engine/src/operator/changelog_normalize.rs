@@ -19,9 +19,7 @@ use arrow::compute::{concat, filter, interleave, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 
 use super::group_aggregate::same_rows;
-use super::{
-    BadRows, Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter, Unfounded,
-};
+use super::{Input, Judge, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned};
 use crate::delta::{Delta, batch_of};
@@ -47,7 +45,7 @@ struct Plan {
     /// Saved rows: keys, the others, arrival number.
     saved: SchemaRef,
     removed: SchemaRef,
-    unknown: Unfounded,
+    judge: Judge,
 }
 
 impl ChangelogNormalizeFactory {
@@ -56,7 +54,7 @@ impl ChangelogNormalizeFactory {
     ///
     /// # Errors
     /// Keys of a type that cannot be compared.
-    pub fn new(schema: SchemaRef, key: Vec<usize>, unknown: Unfounded) -> Result<Self> {
+    pub fn new(schema: SchemaRef, key: Vec<usize>, judge: Judge) -> Result<Self> {
         let rest: Vec<usize> = (0..schema.fields().len()).filter(|column| !key.contains(column)).collect();
         let place = |column: usize| {
             let in_key = key.iter().position(|key| *key == column);
@@ -70,7 +68,7 @@ impl ChangelogNormalizeFactory {
         let mut saved: Vec<_> = removed.fields().iter().chain(rest_schema.fields()).cloned().collect();
         saved.push(Arc::new(Field::new("ordinal", DataType::UInt64, false)));
         let saved = Arc::new(Schema::new(saved));
-        let plan = Plan { schema, key, rest, rest_schema, places, key_types, saved, removed, unknown };
+        let plan = Plan { schema, key, rest, rest_schema, places, key_types, saved, removed, judge };
         Ok(Self { plan: Arc::new(plan) })
     }
 }
@@ -78,6 +76,10 @@ impl ChangelogNormalizeFactory {
 impl OperatorFactory for ChangelogNormalizeFactory {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn table(&self) -> Option<&str> {
+        Some(&self.plan.judge.table)
     }
 
     fn create(&self) -> Result<Box<dyn Operator>> {
@@ -137,6 +139,7 @@ enum Now {
 
 const NO_ROW: u32 = u32::MAX;
 const NAME: &str = "ChangelogNormalize";
+const REASON: &str = "a row is deleted (`-D`) whose key is not there";
 /// The tables of a checkpoint.
 const ROWS: &str = "rows";
 const REMOVED: &str = "removed";
@@ -173,17 +176,14 @@ impl ChangelogNormalize {
                 entry.now = Now::Row { delta, row };
                 continue;
             }
-            if !was_there && self.plan.unknown == Unfounded::Tell {
+            if !was_there {
                 unknown[delta as usize].push(row);
             }
             entry.now = Now::Gone;
         }
-        for (delta, rows) in deltas.iter().zip(unknown).filter(|(_, rows)| !rows.is_empty()) {
-            let rows = delta.take(&UInt32Array::from(rows))?;
-            let ordinals = (0..rows.rows()).map(|row| ordinal(&rows, row)).collect();
+        for (delta, rows) in deltas.iter().zip(unknown) {
             // Of a deletion the key alone is sure to be what was written.
-            let keys = rows.batch.project(&self.plan.key)?;
-            out.bad(BadRows { rows: keys, ordinals, reason: "a deletion (`-D`) of a key that is not there" });
+            self.plan.judge.refuse(delta, rows, &self.plan.key, REASON, out)?;
         }
         Ok(touched)
     }

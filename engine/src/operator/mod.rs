@@ -25,9 +25,12 @@ pub mod session_window;
 pub mod set_operation;
 pub mod temporal_join;
 pub mod top_n;
+pub mod unfounded;
 pub mod window;
 pub mod window_aggregate;
 pub mod window_assign;
+
+pub use unfounded::{BadRows, Judge, Unfounded};
 
 /// One operator of a pipeline: this step's changes in, this step's changes out, keyed state in between.
 ///
@@ -176,26 +179,6 @@ pub struct LateRows {
     pub watermark: EventTimeMs,
 }
 
-/// Rows that say something of other rows which is not so.
-#[derive(Debug, Clone)]
-pub struct BadRows {
-    /// The rows as the operator saw them.
-    pub rows: RecordBatch,
-    /// The arrival number of each row.
-    pub ordinals: Vec<u64>,
-    /// What is wrong with them.
-    pub reason: &'static str,
-}
-
-/// What is done with a change that takes back what was never there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unfounded {
-    /// It is kept out and is a bad row.
-    Tell,
-    /// It is kept out where that costs nothing, and else passes.
-    Ignore,
-}
-
 /// Port number of the main output.
 pub const PORT_MAIN: u8 = 0;
 /// Port number of the rows refused as late (operators) or unreadable (sources).
@@ -252,6 +235,10 @@ pub struct StateReader<'a> {
 pub trait OperatorFactory: Send + Sync {
     /// The operator's name, as [`Operator::name`].
     fn name(&self) -> &'static str;
+    /// The table whose rows it judges, for metrics; `None`: it judges none.
+    fn table(&self) -> Option<&str> {
+        None
+    }
     /// A fresh operator without state.
     fn create(&self) -> Result<Box<dyn Operator>>;
     /// How the watermark behind the operator follows from the one before it.

@@ -10,14 +10,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
 use arrow_row::{RowConverter, SortField};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::changelog_normalize::{in_order_of_arrival, ordinal};
-use super::{BadRows, Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
+use super::changelog_normalize::in_order_of_arrival;
+use super::{Input, Judge, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::check_chunk;
 use crate::delta::{Delta, batch_of};
@@ -35,6 +35,8 @@ struct Plan {
     /// The columns that the exchange before hashes.
     route: Vec<usize>,
     saved: SchemaRef,
+    all: Vec<usize>,
+    judge: Judge,
 }
 
 impl RetractionCheckFactory {
@@ -42,7 +44,7 @@ impl RetractionCheckFactory {
     ///
     /// # Errors
     /// A column whose values cannot be compared.
-    pub fn new(schema: &SchemaRef, route: Vec<usize>) -> Result<Self> {
+    pub fn new(schema: &SchemaRef, route: Vec<usize>, judge: Judge) -> Result<Self> {
         let fields: Vec<SortField> =
             schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
         if !RowConverter::supports_fields(&fields) {
@@ -51,13 +53,18 @@ impl RetractionCheckFactory {
         let mut saved: Vec<Field> =
             ["route", "low", "high"].map(|name| Field::new(name, DataType::UInt64, false)).into();
         saved.push(Field::new("count", DataType::Int64, false));
-        Ok(Self { plan: Arc::new(Plan { fields, route, saved: Arc::new(Schema::new(saved)) }) })
+        let all = (0..schema.fields().len()).collect();
+        Ok(Self { plan: Arc::new(Plan { fields, route, saved: Arc::new(Schema::new(saved)), all, judge }) })
     }
 }
 
 impl OperatorFactory for RetractionCheckFactory {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn table(&self) -> Option<&str> {
+        Some(&self.plan.judge.table)
     }
 
     fn create(&self) -> Result<Box<dyn Operator>> {
@@ -197,9 +204,7 @@ impl Operator for RetractionCheck {
             }
             let mut kept = vec![true; delta.rows()];
             refused.iter().for_each(|row| kept[*row as usize] = false);
-            let bad = delta.take(&UInt32Array::from(refused))?;
-            let ordinals = (0..bad.rows()).map(|row| ordinal(&bad, row)).collect();
-            out.bad(BadRows { rows: bad.batch, ordinals, reason: REASON });
+            self.plan.judge.refuse(&delta, refused, &self.plan.all, REASON, out)?;
             out.emit(delta.filter(&BooleanArray::from(kept))?);
         }
         Ok(Progress::Done)

@@ -424,7 +424,8 @@ fn check_retractions(stream: &Stream, target: &insert::Target, query: &QueryText
     Err(SqlError::plan(
         format!(
             "`{}` ({}) takes appended rows only, but rows of this query can be taken back: {because}; aggregate by a window that \
-             closes (`EMIT ON WINDOW CLOSE` over a table with a watermark), or write to a sink that takes changes",
+             closes (`EMIT ON WINDOW CLOSE` over a table with a watermark), or write to a sink that takes changes ('format' = \
+             'changelog-json' or 'debezium-json')",
             target.table,
             target.factory.describe()
         ),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::expr::StepContext;
 use crate::hash::{HashGroups, group_of, hash_columns, shard_of};
-use crate::operator::StateChunk;
+use crate::operator::{StateChunk, Unfounded};
 use crate::time::Watermarks;
 
 /// One operator on several shards behind an exchange.
@@ -79,6 +79,10 @@ impl<'a> Shards<'a> {
     pub(in crate::operator) fn state_rows(&self) -> usize {
         self.operators.iter().map(|operator| operator.state_rows()).sum()
     }
+}
+
+pub(in crate::operator) fn judge(unfounded: Unfounded) -> Judge {
+    Judge { table: "t".into(), unfounded }
 }
 
 /// One row of a changelog of numbers and texts.
@@ -158,7 +162,7 @@ proptest! {
         ignore in any::<bool>(),
     ) {
         let unknown = if ignore { Unfounded::Ignore } else { Unfounded::Tell };
-        let factory = ChangelogNormalizeFactory::new(schema(), vec![1], unknown).expect("plans");
+        let factory = ChangelogNormalizeFactory::new(schema(), vec![1], judge(unknown)).expect("plans");
         let mut shards = Shards::new(&factory, vec![1], 2);
         let mut model: BTreeMap<Option<i64>, (Option<String>, u64)> = BTreeMap::new();
         let mut view: BTreeMap<Option<i64>, (Option<String>, u64)> = BTreeMap::new();
@@ -237,7 +241,7 @@ proptest! {
 #[test]
 fn a_key_may_be_all_of_the_row() {
     let schema = Arc::new(Schema::new(vec![Field::new("key", DataType::Int64, false)]));
-    let factory = ChangelogNormalizeFactory::new(Arc::clone(&schema), vec![0], Unfounded::Tell).expect("plans");
+    let factory = ChangelogNormalizeFactory::new(Arc::clone(&schema), vec![0], judge(Unfounded::Tell)).expect("plans");
     let mut shards = Shards::new(&factory, vec![0], 2);
     let mut step = |rows: &[(i64, i64)]| {
         let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0)));
@@ -261,7 +265,7 @@ fn a_key_may_be_all_of_the_row() {
 /// However many keys a step changes, deltas have the usual size.
 #[test]
 fn large_changes_are_cut() {
-    let factory = ChangelogNormalizeFactory::new(schema(), vec![1], Unfounded::Tell).expect("plans");
+    let factory = ChangelogNormalizeFactory::new(schema(), vec![1], judge(Unfounded::Tell)).expect("plans");
     let mut shards = Shards::new(&factory, vec![1], 1);
     let rows = |value: &str| -> Vec<Change> {
         let row = |key| Change { key: Some(key), value: Some(value.into()), weight: 1, ordinal: key as u64 };

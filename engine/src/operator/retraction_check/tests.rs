@@ -2,8 +2,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::changelog_normalize::tests::{Change, Shards, changes_of, delta_of, mixed, schema};
+use super::super::changelog_normalize::tests::{Change, Shards, changes_of, delta_of, judge, mixed, schema};
 use super::*;
+use crate::operator::Unfounded;
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
     let change = (proptest::option::weighted(0.9, 0_i64..3), proptest::option::of("[ab]{0,1}"), -2_i64..3);
@@ -30,7 +31,7 @@ proptest! {
         by_key in any::<bool>(),
     ) {
         let route = if by_key { vec![1] } else { vec![] };
-        let factory = RetractionCheckFactory::new(&schema(), route.clone()).expect("plans");
+        let factory = RetractionCheckFactory::new(&schema(), route.clone(), judge(Unfounded::Tell)).expect("plans");
         let mut shards = Shards::new(&factory, route, 2);
         let mut model: BTreeMap<(Option<i64>, Option<String>), i64> = BTreeMap::new();
         let (mut passed, mut refused) = (Vec::new(), Vec::new());
@@ -78,7 +79,7 @@ proptest! {
 /// A step without a retraction that is unfounded passes as it is, buffers and all.
 #[test]
 fn what_is_founded_is_not_copied() {
-    let factory = RetractionCheckFactory::new(&schema(), vec![1]).expect("plans");
+    let factory = RetractionCheckFactory::new(&schema(), vec![1], judge(Unfounded::Tell)).expect("plans");
     let mut operator = factory.create().expect("creates");
     let change = |weight, ordinal| Change { key: Some(1), value: Some("a".into()), weight, ordinal };
     let delta = delta_of(&[change(1, 1), change(-1, 2)]);
