@@ -291,6 +291,10 @@ impl SinkFactory for StdoutSinkFactory {
         }
     }
 
+    fn replaces_by(&self) -> Option<&[usize]> {
+        self.words.replaces_by()
+    }
+
     fn exactly_once(&self) -> bool {
         false
     }

@@ -160,6 +160,10 @@ impl SinkFactory for FilesystemSinkFactory {
         matches!(self.settings.format, Format::Changelog(_))
     }
 
+    fn replaces_by(&self) -> Option<&[usize]> {
+        self.settings.words.replaces_by()
+    }
+
     fn exactly_once(&self) -> bool {
         true
     }

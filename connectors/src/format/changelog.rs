@@ -471,6 +471,11 @@ impl StepWords {
         Ok(Self { key, mode: mode_of(&table.reader())?.unwrap_or(ChangelogMode::Retract) })
     }
 
+    /// The columns by which rows are replaced, in upsert mode.
+    pub(crate) fn replaces_by(&self) -> Option<&[usize]> {
+        (self.mode == ChangelogMode::Upsert).then_some(&self.key[..])
+    }
+
     pub(crate) fn changes(&self, deltas: &[Delta]) -> eagre_engine::Result<Changes> {
         Changes::of_step(deltas, &self.key, self.mode == ChangelogMode::Upsert)
     }

@@ -227,7 +227,7 @@ impl ChangelogNormalize {
         retain(&mut old_ids, &kept_old);
         retain(&mut coming, &kept_new);
         retain(&mut places, &kept_new);
-        let ordinals: Vec<u64> = places.iter().map(|(delta, row)| ordinal(&deltas[*delta], *row)).collect();
+        let ordinals: Vec<u64> = places.iter().map(|(delta, row)| deltas[*delta].ordinal(*row)).collect();
         self.emit(deltas, (&going, &olds), (&coming, &news, &ordinals), out)?;
 
         self.rows.remove(&old_ids)?;
@@ -311,16 +311,11 @@ impl ChangelogNormalize {
     }
 }
 
-/// The arrival number of a row; 0 where rows have none.
-pub(super) fn ordinal(delta: &Delta, row: usize) -> u64 {
-    delta.ordinals.as_ref().map_or(0, |ordinals| ordinals.value(row))
-}
-
 /// `(delta, row)` of all rows by arrival number; rows without keep the order in which they are there.
 pub(super) fn in_order_of_arrival(deltas: &[Delta]) -> Vec<(u32, u32)> {
     let rows = |(index, delta): (usize, &Delta)| (0..delta.rows() as u32).map(move |row| (index as u32, row));
     let mut order: Vec<(u32, u32)> = deltas.iter().enumerate().flat_map(rows).collect();
-    let number = |(delta, row): &(u32, u32)| ordinal(&deltas[*delta as usize], *row as usize);
+    let number = |(delta, row): &(u32, u32)| deltas[*delta as usize].ordinal(*row as usize);
     if !order.is_sorted_by_key(number) {
         order.sort_by_key(number);
     }

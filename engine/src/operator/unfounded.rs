@@ -3,7 +3,6 @@
 use arrow::array::{RecordBatch, UInt32Array};
 
 use super::Output;
-use super::changelog_normalize::ordinal;
 use crate::delta::Delta;
 use crate::error::{EngineError, Result};
 
@@ -61,7 +60,7 @@ impl Judge {
             );
             return Err(EngineError::Source { table: self.table.clone(), message });
         }
-        let ordinals = (0..refused.rows()).map(|row| ordinal(&refused, row)).collect();
+        let ordinals = (0..refused.rows()).map(|row| refused.ordinal(row)).collect();
         out.bad(BadRows { rows, ordinals, reason });
         Ok(())
     }

@@ -125,7 +125,7 @@ pub(in crate::operator) fn changes_of(deltas: &[Delta]) -> Vec<Change> {
             let value = values.is_valid(row).then(|| values.value(row).to_owned());
             assert_eq!(lengths.is_valid(row).then(|| lengths.value(row)), value.as_ref().map(|v| v.len() as i64));
             let key = keys.is_valid(row).then(|| keys.value(row));
-            changes.push(Change { key, value, weight: delta.weight(row), ordinal: ordinal(delta, row) });
+            changes.push(Change { key, value, weight: delta.weight(row), ordinal: delta.ordinal(row) });
         }
     }
     changes
