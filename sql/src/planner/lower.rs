@@ -239,6 +239,8 @@ pub(super) struct Lowering<'a> {
     /// The operators that refuse rows of a table as late.
     late_ports: BTreeMap<String, Vec<NodeIndex>>,
     occurrences: HashMap<u64, u64>,
+    /// Whether tables of upserts are read as they are: who asks for the versions of a key wants each, and when it was deleted.
+    pub(super) as_upserts: bool,
     /// What was lowered, with whether it aggregated by a window.
     shared: HashMap<Shared, (Stream, bool)>,
 }
@@ -267,6 +269,7 @@ impl<'a> Lowering<'a> {
             late_ports: BTreeMap::new(),
             occurrences: HashMap::new(),
             shared: HashMap::new(),
+            as_upserts: false,
         }
     }
 
@@ -538,7 +541,10 @@ impl<'a> Lowering<'a> {
     // ---------------------------------------------------------------- sources
 
     fn scan_table(&mut self, table: &Arc<Table>, scan: &TableScan) -> Result<Stream> {
-        let (node, places) = self.source_node(table)?;
+        let (mut node, places) = self.source_node(table)?;
+        if self.as_upserts && self.context.catalog.changelog(table) == ChangelogMode::Upsert {
+            node = self.readings[&self.name_of(table)].refusing[0];
+        }
         let definition = &table.definition;
         let schema = Arc::clone(&self.graph.nodes[node].output.schema);
         let mut stream = self.new_stream((node, PORT_MAIN), schema, self.reads_bounded(node));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, Extension, LogicalPlan, Operator, cast};
 use eagre_engine::expr::ExprRef;
@@ -131,6 +132,21 @@ impl Lowering<'_> {
             ChangelogMode::Upsert => VersionEnd::Deletion,
             ChangelogMode::Retract => VersionEnd::Retraction,
         };
+        let is_filtered = |plan: &LogicalPlan| match plan {
+            LogicalPlan::Filter(_) => true,
+            LogicalPlan::TableScan(scan) => !scan.filters.is_empty(),
+            _ => false,
+        };
+        if matches!(end, VersionEnd::Deletion | VersionEnd::Retraction)
+            && join.right.exists(|plan| Ok(is_filtered(plan)))?
+        {
+            // A row that is filtered out would have to end the version before it.
+            return Err(SqlError::unsupported(
+                "a filter of the table behind `FOR SYSTEM_TIME AS OF` where that is a changelog",
+                "filter in the `ON` of the join, or its result",
+                join.location,
+            ));
+        }
         let right_ordinals = right.stream.ordered;
         match (right_ordinals, end) {
             (true, _) => right.stream.require_ordinals(),
@@ -219,7 +235,8 @@ impl Lowering<'_> {
             false => "all rows of both sides, until the input ends",
         };
         let factory = TemporalJoinFactory::new(operator, name).map_err(engine)?;
-        let stream = self.push_nearest(join, plan, left, right, keys, Arc::new(factory), output, columns, detail, state);
+        let stream =
+            self.push_nearest(join, plan, left, right, keys, Arc::new(factory), output, columns, detail, state);
         self.may_refuse(stream.from().0, &stream.tables);
         Ok(stream)
     }
@@ -276,7 +293,11 @@ impl Lowering<'_> {
             left_exprs.push(left);
             right_exprs.push(right);
         }
-        Ok((self.input_of(&join.left, &left_exprs)?, self.input_of(&join.right, &right_exprs)?))
+        let left = self.input_of(&join.left, &left_exprs)?;
+        self.as_upserts = join.kind == NearestKind::Temporal;
+        let right = self.input_of(&join.right, &right_exprs);
+        self.as_upserts = false;
+        Ok((left, right?))
     }
 
     /// The rows of `plan` with a column for each of `exprs`.
