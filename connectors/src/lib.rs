@@ -1,7 +1,7 @@
 //! Connectors: bytes outside become batches inside, and the other way round.
 //!
 //! A connector is a system (`filesystem`, `stdin`, `datagen`, ..) and a format is how rows are written there (`json`, `csv`,
-//! `parquet`, `arrow`, `raw`). Both are chosen by the options of a table. [`source`] and [`sink`] open them as the traits of
+//! `parquet`, `arrow`, `raw`, and for changes `changelog-json` and `debezium-json`). Both are chosen by the options of a table. [`source`] and [`sink`] open them as the traits of
 //! `eagre-engine`; [`connectors()`] and [`formats()`] describe them to users; [`ObjectCheckpointStore`] keeps checkpoints in the same
 //! places that tables are read from.
 //!
@@ -26,6 +26,7 @@ use eagre_engine::sink::SinkFactory;
 use eagre_engine::source::Source;
 
 pub use error::{ConnectorError, Result};
+pub use format::changelog::ChangelogMode;
 pub use options::{TableOptions, parse_duration, parse_size};
 pub use registry::{ConnectorInfo, FormatInfo, OptionInfo, common_options, connectors, formats};
 pub use store::ObjectCheckpointStore;
@@ -56,6 +57,9 @@ pub fn check_table(table: &TableDefinition) -> Result<()> {
 /// key that the connector does not have.
 pub fn source(table: &TableDefinition, environment: &Environment) -> Result<Arc<dyn Source>> {
     let connector = check(table)?;
+    if changelog_mode(table)? == Some(ChangelogMode::Retract) && connector.formats.is_empty() {
+        return Err(table.reader().bad("changelog.mode", format!("connector `{}` takes no row back", connector.name)));
+    }
     match connector.name {
         "filesystem" => Ok(Arc::new(filesystem::source::FilesystemSource::new(table, environment)?)),
         "stdin" => Ok(Arc::new(stdio::StdinSource::new(table, environment)?)),
@@ -70,6 +74,18 @@ pub fn source(table: &TableDefinition, environment: &Environment) -> Result<Arc<
     }
 }
 
+/// How rows of a table that is read are taken back; `None`: they are only inserted.
+///
+/// # Errors
+/// `'changelog.mode'` has a value that it cannot have, or replaces rows by a key that the table does not have.
+pub fn changelog_mode(table: &TableDefinition) -> Result<Option<ChangelogMode>> {
+    format::changelog::check_key(table)?;
+    let options = table.reader();
+    let mode = format::changelog::mode_of(&options)?;
+    let by_format = options.text("format").is_some_and(format::is_changelog).then_some(ChangelogMode::Retract);
+    Ok(mode.or(by_format))
+}
+
 /// Opens a table for writing.
 ///
 /// # Errors
@@ -79,7 +95,7 @@ pub fn sink(table: &TableDefinition, environment: &Environment) -> Result<Arc<dy
     match connector.name {
         "filesystem" => Ok(Arc::new(filesystem::sink::FilesystemSinkFactory::new(table, environment)?)),
         "stdout" => Ok(Arc::new(stdio::StdoutSinkFactory::stdout(table, environment)?)),
-        "print" => Ok(Arc::new(stdio::StdoutSinkFactory::print(table, environment))),
+        "print" => Ok(Arc::new(stdio::StdoutSinkFactory::print(table, environment)?)),
         "blackhole" => Ok(Arc::new(stdio::BlackholeSinkFactory)),
         name => Err(table.unsupported(format!(
             "connector `{name}` can be read and not written; the connectors that can be written are {}",
@@ -152,6 +168,9 @@ fn infer_file(format: &Format, location: &Location, size: u64, compression: Comp
     let read = |error: std::io::Error| error::io_reason(&error);
     match format {
         Format::Json(_) => infer::infer_json(&sample().map_err(read)?.0),
+        Format::Changelog(changelog) => {
+            Err(format!("the lines of format `{}` may hold parts of rows", changelog.name()))
+        }
         Format::Csv(csv) => {
             let (text, _) = sample().map_err(read)?;
             infer::infer_csv(csv, &text, true)

@@ -95,6 +95,19 @@ static COMMON: LazyLock<Vec<OptionInfo>> = LazyLock::new(|| {
             None,
             "a partition without rows for so long does not hold back the watermark",
         ),
+        option(
+            "changelog.mode",
+            "retract, upsert",
+            None,
+            "how rows are taken back: `retract` repeats the old row, `upsert` replaces and deletes by the PRIMARY KEY; `retract` for formats of \
+             changes, otherwise rows are only inserted",
+        ),
+        option(
+            "changelog.check",
+            "true, false",
+            Some("true"),
+            "whether a row that is taken back and was never there is kept out and goes to `<table>.errors`; it costs a few bytes of state a row",
+        ),
     ]
 });
 
@@ -114,12 +127,13 @@ pub fn connectors() -> &'static [ConnectorInfo] {
         let format = || {
             option(
                 "format",
-                "json, csv, parquet, arrow, raw",
+                "json, csv, parquet, arrow, raw, changelog-json, debezium-json",
                 None,
                 "how rows are written; for input it follows from the file's ending if it is not given",
             )
         };
-        let line_format = || option("format", "json, csv, raw", Some("json"), "how rows are written");
+        let line_format =
+            || option("format", "json, csv, raw, changelog-json, debezium-json", Some("json"), "how rows are written");
         let plain = |name, about, is_source, is_sink, options| ConnectorInfo {
             name,
             about: Cow::Borrowed(about),
@@ -129,7 +143,7 @@ pub fn connectors() -> &'static [ConnectorInfo] {
             metadata: &[],
             options,
         };
-        const LINES: &[&str] = &["json", "csv", "raw"];
+        const LINES: &[&str] = &["json", "csv", "raw", "changelog-json", "debezium-json"];
         let mut all = vec![
             ConnectorInfo {
                 formats: FORMAT_NAMES,
@@ -410,6 +424,61 @@ pub fn formats() -> &'static [FormatInfo] {
                 name: "raw",
                 about: "Lines as they are, in one column of type STRING or BYTES.",
                 options: Vec::new(),
+            },
+            FormatInfo {
+                name: "changelog-json",
+                about: "Changes, one JSON object a line: the row's columns and `op`, which is +I, -U, +U or -D. Read as `{\"op\":..,\"data\":{..}}` too.",
+                options: vec![
+                    option("changelog-json.op-column", "text", Some("op"), "the key of the word"),
+                    option(
+                        "changelog-json.ignore-parse-errors",
+                        "boolean",
+                        Some("false"),
+                        "a value that does not fit becomes null; a line that is no change is still a bad row",
+                    ),
+                    option(
+                        "changelog-json.timestamp-format.standard",
+                        "SQL, ISO-8601",
+                        Some("SQL"),
+                        "how times are written; both are read",
+                    ),
+                    option(
+                        "changelog-json.encode.ignore-null-fields",
+                        "boolean",
+                        Some("false"),
+                        "leave out keys of nulls when writing",
+                    ),
+                ],
+            },
+            FormatInfo {
+                name: "debezium-json",
+                about: "Changes as Debezium writes them, one JSON object a line: `before`, `after` and `op`, which is c, r, u or d; read with and without `payload` around.",
+                options: vec![
+                    option(
+                        "debezium-json.schema-include",
+                        "boolean",
+                        Some("false"),
+                        "write each line as `{\"payload\":..}`; lines are read in both forms",
+                    ),
+                    option(
+                        "debezium-json.ignore-parse-errors",
+                        "boolean",
+                        Some("false"),
+                        "a value that does not fit becomes null; a line that is no change is still a bad row",
+                    ),
+                    option(
+                        "debezium-json.timestamp-format.standard",
+                        "SQL, ISO-8601",
+                        Some("SQL"),
+                        "how times are written; both are read",
+                    ),
+                    option(
+                        "debezium-json.encode.ignore-null-fields",
+                        "boolean",
+                        Some("false"),
+                        "leave out keys of nulls when writing",
+                    ),
+                ],
             },
         ]
     });

@@ -7,12 +7,13 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, Int64Array, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use eagre_engine::EngineError;
+use eagre_engine::changes::Changes;
 use eagre_engine::delta::{Delta, batch_of};
 use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::source::{PartitionId, Places, Source, SourceBatch, SourceEvent, SourceReader, StopFlag};
@@ -21,8 +22,9 @@ use serde_json::{Value, json};
 use crate::error::{ConnectorError, Result, io_reason};
 use crate::filesystem::file::csv_layout;
 use crate::filesystem::source::check_type;
+use crate::format::changelog::{StepWords, check_key};
 use crate::format::decode::LineDecoder;
-use crate::format::encode::encode_lines;
+use crate::format::encode::{encode_changes, encode_lines};
 use crate::format::lines::{Block, BlockReader, Cut};
 use crate::format::{CsvHeader, Format};
 use crate::table::{Environment, InputFactory, OutputFactory, TableDefinition};
@@ -30,12 +32,14 @@ use crate::table::{Environment, InputFactory, OutputFactory, TableDefinition};
 const STOP_CHECK: Duration = Duration::from_millis(50);
 
 /// The formats of streams: those of lines.
-fn line_format(table: &TableDefinition, default: &str) -> Result<Format> {
-    let options = table.reader();
-    let format = Format::of(&options, Some(&format!("stdio.{default}")))?;
+fn line_format(table: &TableDefinition, is_sink: bool) -> Result<Format> {
+    let format = Format::of_table(table, Some("stdio.json"), is_sink)?;
     match format.is_lines() {
         true => Ok(format),
-        false => Err(options.bad("format", "a stream has lines: use 'json', 'csv' or 'raw'")),
+        false => {
+            let expected = "a stream has lines: use 'json', 'csv', 'raw', 'changelog-json' or 'debezium-json'";
+            Err(table.reader().bad("format", expected))
+        }
     }
 }
 
@@ -52,7 +56,7 @@ pub(crate) struct StdinSource {
 impl StdinSource {
     pub(crate) fn new(table: &TableDefinition, environment: &Environment) -> Result<Self> {
         table.check_metadata(&["offset"])?;
-        let format = line_format(table, "json")?;
+        let format = line_format(table, false)?;
         let mut in_rows = Vec::new();
         for (index, field) in table.schema.fields().iter().enumerate() {
             in_rows.push(table.metadata_key(index).is_none());
@@ -189,7 +193,7 @@ impl StdinReader {
             start: json!({ "offset": start }),
             end: json!({ "offset": block.end }),
             batch: batch_of(&self.schema, columns, rows).map_err(|error| error.to_string())?,
-            weights: None,
+            weights: decoded.weights,
             bad_rows: decoded.bad_rows,
         })
     }
@@ -236,24 +240,39 @@ enum Shown {
 pub(crate) struct StdoutSinkFactory {
     table: String,
     shown: Arc<Shown>,
+    words: StepWords,
     output: OutputFactory,
 }
 
 impl StdoutSinkFactory {
-    pub(crate) fn print(table: &TableDefinition, environment: &Environment) -> Self {
+    pub(crate) fn print(table: &TableDefinition, environment: &Environment) -> Result<Self> {
+        check_key(table)?;
         let identifier = table.options.get("print-identifier").map_or_else(String::new, |name| format!("{name}> "));
-        let output = Arc::clone(&environment.stdout);
-        Self { table: table.name.clone(), shown: Arc::new(Shown::Print { identifier }), output }
+        Self::new(table, environment, Shown::Print { identifier })
     }
 
     pub(crate) fn stdout(table: &TableDefinition, environment: &Environment) -> Result<Self> {
-        let format = line_format(table, "json")?;
+        let options = table.reader();
+        let op = options.bool("op-column", false)?;
+        let format = line_format(table, !op)?;
         for field in table.schema.fields() {
             check_type(table, field, &format)?;
         }
-        let op = table.reader().bool("op-column", false)?;
-        let output = Arc::clone(&environment.stdout);
-        Ok(Self { table: table.name.clone(), shown: Arc::new(Shown::Lines { format, op }), output })
+        if op && matches!(format, Format::Changelog(_)) {
+            return Err(
+                options.bad("op-column", format!("format `{}` says itself what happens to a row", format.name()))
+            );
+        }
+        Self::new(table, environment, Shown::Lines { format, op })
+    }
+
+    fn new(table: &TableDefinition, environment: &Environment, shown: Shown) -> Result<Self> {
+        Ok(Self {
+            table: table.name.clone(),
+            shown: Arc::new(shown),
+            words: StepWords::of_table(table)?,
+            output: Arc::clone(&environment.stdout),
+        })
     }
 }
 
@@ -267,9 +286,13 @@ impl SinkFactory for StdoutSinkFactory {
 
     fn accepts_retractions(&self) -> bool {
         match &*self.shown {
-            Shown::Print { .. } => true,
+            Shown::Print { .. } | Shown::Lines { format: Format::Changelog(_), .. } => true,
             Shown::Lines { op, .. } => *op,
         }
+    }
+
+    fn replaces_by(&self) -> Option<&[usize]> {
+        self.words.replaces_by()
     }
 
     fn exactly_once(&self) -> bool {
@@ -281,74 +304,78 @@ impl SinkFactory for StdoutSinkFactory {
             table: self.table.clone(),
             message: format!("cannot write to standard output: {}", io_reason(&error)),
         })?;
-        Ok(Box::new(StdoutSink { table: self.table.clone(), shown: Arc::clone(&self.shown), output, first: true }))
+        Ok(Box::new(StdoutSink {
+            table: self.table.clone(),
+            shown: Arc::clone(&self.shown),
+            words: self.words.clone(),
+            output,
+            first: true,
+        }))
     }
 }
 
 struct StdoutSink {
     table: String,
     shown: Arc<Shown>,
+    words: StepWords,
     output: Box<dyn Write + Send>,
     first: bool,
 }
 
 impl StdoutSink {
-    fn encode(&mut self, delta: &Delta, out: &mut Vec<u8>) -> eagre_engine::Result<()> {
-        match &*self.shown {
-            Shown::Print { identifier } => print_rows(identifier, delta, out),
-            Shown::Lines { format, op } => {
-                let mut indices = Vec::new();
-                let mut ops = Vec::new();
-                for row in 0..delta.rows() {
-                    let weight = delta.weight(row);
-                    if weight < 0 && !op {
-                        return Err(EngineError::Sink {
-                            table: self.table.clone(),
-                            message: "a row is taken back; set 'op-column' = 'true' to show changes, or make the query append-only \
-                                      (`EMIT ON WINDOW CLOSE`)"
-                                .into(),
-                        });
-                    }
-                    for _ in 0..weight.unsigned_abs() {
-                        indices.push(row as u32);
-                        ops.push(if weight > 0 { "+I" } else { "-D" });
-                    }
-                }
-                let mut batch = delta.batch.clone();
-                if delta.weights.is_some() {
-                    batch = arrow::compute::take_record_batch(&batch, &UInt32Array::from(indices))?;
-                }
-                if *op {
-                    let mut fields = vec![Arc::new(Field::new("op", DataType::Utf8, false))];
-                    fields.extend(batch.schema_ref().fields().iter().cloned());
-                    let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(ops))];
-                    columns.extend(batch.columns().iter().cloned());
-                    let rows = batch.num_rows();
-                    batch = batch_of(&Arc::new(Schema::new(fields)), columns, rows)?;
-                }
-                encode_lines(format, &batch, self.first, out)?;
-                self.first = false;
-                Ok(())
+    fn encode(&mut self, deltas: &[Delta], out: &mut Vec<u8>) -> eagre_engine::Result<()> {
+        let shown = Arc::clone(&self.shown);
+        let (format, op) = match &*shown {
+            Shown::Print { identifier } => return print_rows(identifier, &self.words.changes(deltas)?, out),
+            Shown::Lines { format: Format::Changelog(format), .. } => {
+                return Ok(encode_changes(format, &self.words.changes(deltas)?, out)?);
             }
+            Shown::Lines { format, op } => (format, *op),
+        };
+        let taken_back =
+            |delta: &Delta| delta.weights.as_ref().is_some_and(|weights| weights.values().iter().any(|w| *w < 0));
+        if !op && deltas.iter().any(taken_back) {
+            return Err(EngineError::Sink {
+                table: self.table.clone(),
+                message:
+                    "a row is taken back; set 'op-column' = 'true' to show changes, or make the query append-only \
+                          (`EMIT ON WINDOW CLOSE`)"
+                        .into(),
+            });
         }
+        let Changes { mut rows, ops } = match op {
+            true => self.words.changes(deltas)?,
+            false => Changes::of_step(deltas, &[], false)?,
+        };
+        if op {
+            let mut fields = vec![Arc::new(Field::new("op", DataType::Utf8, false))];
+            fields.extend(rows.schema_ref().fields().iter().cloned());
+            let words = ops.iter().map(|op| op.word());
+            let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from_iter_values(words))];
+            columns.extend(rows.columns().iter().cloned());
+            rows = batch_of(&Arc::new(Schema::new(fields)), columns, ops.len())?;
+        }
+        encode_lines(format, &rows, self.first, out)?;
+        self.first = false;
+        Ok(())
     }
 }
 
 /// Rows as Flink's `print` shows them.
-fn print_rows(identifier: &str, delta: &Delta, out: &mut Vec<u8>) -> eagre_engine::Result<()> {
+fn print_rows(identifier: &str, changes: &Changes, out: &mut Vec<u8>) -> eagre_engine::Result<()> {
     let options = FormatOptions::default()
         .with_null("null")
         .with_timestamp_format(Some("%Y-%m-%dT%H:%M:%S%.f"))
         .with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.fZ"));
-    let columns = delta.batch.columns();
+    let columns = changes.rows.columns();
     let formatters =
         columns.iter().map(|column| ArrayFormatter::try_new(column, &options)).collect::<Result<Vec<_>, _>>()?;
     let mut text = String::new();
-    for row in 0..delta.rows() {
-        let weight = delta.weight(row);
+    for (row, op) in changes.ops.iter().enumerate() {
         text.clear();
         text.push_str(identifier);
-        text.push_str(if weight > 0 { "+I[" } else { "-D[" });
+        text.push_str(op.word());
+        text.push('[');
         for (index, (column, formatter)) in columns.iter().zip(&formatters).enumerate() {
             if index > 0 {
                 text.push_str(", ");
@@ -359,9 +386,7 @@ fn print_rows(identifier: &str, delta: &Delta, out: &mut Vec<u8>) -> eagre_engin
             }
         }
         text.push_str("]\n");
-        for _ in 0..weight.unsigned_abs() {
-            out.extend_from_slice(text.as_bytes());
-        }
+        out.extend_from_slice(text.as_bytes());
     }
     Ok(())
 }
@@ -369,24 +394,7 @@ fn print_rows(identifier: &str, delta: &Delta, out: &mut Vec<u8>) -> eagre_engin
 impl Sink for StdoutSink {
     fn write(&mut self, _step: u64, deltas: &[Delta]) -> eagre_engine::Result<()> {
         let mut out = Vec::new();
-        // What is taken back goes first, so that a reader never sees both versions of a row.
-        let taken_back =
-            |delta: &&Delta| delta.weights.as_ref().is_some_and(|weights| weights.values().iter().any(|w| *w < 0));
-        if deltas.iter().any(|delta| taken_back(&delta)) {
-            for wanted in [-1, 1] {
-                for delta in deltas {
-                    let mask = (0..delta.rows()).map(|row| Some(delta.weight(row).signum() == wanted)).collect();
-                    let part = delta.filter(&mask)?;
-                    if !part.is_empty() {
-                        self.encode(&part, &mut out)?;
-                    }
-                }
-            }
-        } else {
-            for delta in deltas.iter().filter(|delta| !delta.is_empty()) {
-                self.encode(delta, &mut out)?;
-            }
-        }
+        self.encode(deltas, &mut out)?;
         self.output.write_all(&out).and_then(|()| self.output.flush()).map_err(|error| EngineError::Sink {
             table: self.table.clone(),
             message: format!("cannot write to standard output: {}", io_reason(&error)),

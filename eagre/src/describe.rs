@@ -24,7 +24,10 @@ const OWN: &[(&str, &str)] = &[
         "memory",
         "A fixture: holds the rows of INSERT INTO .. VALUES; what a table without 'connector' has (read, write).",
     ),
-    ("push", "Rows pushed from code (read); 'changelog.mode' = 'retract' lets them be taken back."),
+    (
+        "push",
+        "Rows pushed from code (read); 'changelog.mode' = 'retract' lets them be taken back, 'upsert' replaced by key.",
+    ),
 ];
 
 /// `SHOW CONNECTORS`.

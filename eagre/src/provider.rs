@@ -25,7 +25,7 @@ pub(crate) const PUSH: &str = "push";
 pub(crate) const MEMORY: &str = "memory";
 /// Connector of functions registered with the session.
 pub(crate) const CALLBACK: &str = "callback";
-/// Option of [`PUSH`]: `retract` lets rows be taken back.
+/// How rows are taken back: `retract`, `upsert`; not given: they are not.
 const CHANGELOG_MODE: &str = "changelog.mode";
 
 /// Opens the data behind the tables of one session.
@@ -163,15 +163,29 @@ fn connector_error(table: &TableDefinition, error: &eagre_connectors::ConnectorE
     SqlError::plan(error.to_string(), option.map(|option| option.key_location).or(table.location))
 }
 
+/// What `'changelog.mode'` says, where it can be.
+fn check_changelog(table: &TableDefinition) -> Result<Option<eagre_connectors::ChangelogMode>> {
+    eagre_connectors::changelog_mode(&definition(table, table.source_schema(), false))
+        .map_err(|error| connector_error(table, &error))
+}
+
 impl TableProviderFactory for Providers {
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>> {
         let source: Arc<dyn Source> = match connector(table) {
             PUSH => {
                 self.check_options(table, &[CHANGELOG_MODE])?;
+                check_changelog(table)?;
                 self.push_source(table)
             }
             MEMORY => {
-                self.check_options(table, &[])?;
+                self.check_options(table, &[CHANGELOG_MODE])?;
+                if check_changelog(table)? == Some(eagre_connectors::ChangelogMode::Retract) {
+                    let message = format!(
+                        "table `{}`: rows of a fixture are inserted and never taken back; 'changelog.mode' is 'upsert' here, or not given",
+                        table.name
+                    );
+                    return Err(SqlError::plan(message, table.location));
+                }
                 Arc::new(Fixture {
                     name: table.name.clone(),
                     schema: table.source_schema(),
@@ -251,11 +265,11 @@ impl TableProviderFactory for Providers {
     }
 
     fn changelog(&self, table: &TableDefinition) -> ChangelogMode {
-        match table.option(CHANGELOG_MODE) {
-            Some(option) if connector(table) == PUSH && option.value.eq_ignore_ascii_case("retract") => {
-                ChangelogMode::Retract
-            }
-            _ => ChangelogMode::AppendOnly,
+        // What does not fit was refused when the source was described.
+        match eagre_connectors::changelog_mode(&definition(table, table.source_schema(), false)) {
+            Ok(Some(eagre_connectors::ChangelogMode::Retract)) => ChangelogMode::Retract,
+            Ok(Some(eagre_connectors::ChangelogMode::Upsert)) => ChangelogMode::Upsert,
+            Ok(None) | Err(_) => ChangelogMode::AppendOnly,
         }
     }
 }

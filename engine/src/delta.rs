@@ -53,6 +53,11 @@ impl Delta {
         self.weights.as_ref().map_or(1, |weights| weights.value(row))
     }
 
+    /// The arrival number of row `row`; 0 where rows have none.
+    pub fn ordinal(&self, row: usize) -> u64 {
+        self.ordinals.as_ref().map_or(0, |ordinals| ordinals.value(row))
+    }
+
     /// Rows `[offset, offset + rows)`, sharing buffers.
     pub fn slice(&self, offset: usize, rows: usize) -> Self {
         Self {

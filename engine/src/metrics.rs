@@ -81,7 +81,7 @@ pub struct NodeLabel {
     pub node: usize,
     /// The operator's name.
     pub name: String,
-    /// The table of a source or sink, else empty.
+    /// The table of a source or sink, or whose rows an operator judges; else empty.
     pub table: String,
 }
 

@@ -36,6 +36,10 @@ pub trait SinkFactory: Send + Sync {
     fn describe(&self) -> String;
     /// Whether rows with negative weights can be written.
     fn accepts_retractions(&self) -> bool;
+    /// Columns of which a row replaces the one with the same values; `None`: no row replaces another.
+    fn replaces_by(&self) -> Option<&[usize]> {
+        None
+    }
     /// Whether each row shows exactly once after any number of crashes.
     fn exactly_once(&self) -> bool;
     /// Opens the sink.

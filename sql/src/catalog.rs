@@ -36,8 +36,12 @@ pub const OPTION_IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
 /// Table option: `fail` ends the pipeline at an unreadable row, `skip` (the default) sends it to `<table>.errors`.
 pub const OPTION_BAD_ROWS: &str = "bad-rows";
 
+/// Table option: whether rows that a changelog takes back must have been there.
+pub const OPTION_CHANGELOG_CHECK: &str = "changelog.check";
+
 /// The options that the planner itself reads; connectors must let them pass.
-pub const PLANNER_OPTIONS: &[&str] = &[OPTION_ALLOWED_LATENESS, OPTION_IDLE_TIMEOUT, OPTION_BAD_ROWS];
+pub const PLANNER_OPTIONS: &[&str] =
+    &[OPTION_ALLOWED_LATENESS, OPTION_IDLE_TIMEOUT, OPTION_BAD_ROWS, OPTION_CHANGELOG_CHECK];
 
 /// Gives the data behind tables. Implemented by the crate `eagre` on the connectors.
 pub trait TableProviderFactory: Send + Sync {
@@ -67,7 +71,9 @@ pub trait TableProviderFactory: Send + Sync {
     /// Where the data has no schema of its own or cannot be looked at.
     fn infer_schema(&self, table: &TableDefinition) -> Result<SchemaRef>;
 
-    /// Whether rows of the source can be taken back (a changelog topic).
+    /// Whether rows of the source can be taken back, and how: [`ChangelogMode::Retract`] has weights on full rows;
+    /// [`ChangelogMode::Upsert`] has a positive weight on a row that stands in the place of its key's, and a negative one where the row of
+    /// a key goes. A table of the latter kind has a primary key.
     fn changelog(&self, _table: &TableDefinition) -> ChangelogMode {
         ChangelogMode::AppendOnly
     }
@@ -628,6 +634,19 @@ impl Catalog {
         planner::watermark_spec(self, definition)?;
         definition.duration_option_ms(OPTION_ALLOWED_LATENESS)?;
         definition.duration_option_ms(OPTION_IDLE_TIMEOUT)?;
+        if let Some(option) = definition.option(OPTION_CHANGELOG_CHECK)
+            && !matches!(option.value.as_str(), "true" | "false")
+        {
+            return Err(SqlError::InvalidOption {
+                owner: format!("`{}`", definition.name),
+                option: option.key.clone(),
+                value: option.value.clone(),
+                message:
+                    "it is 'true' (a row that is taken back and was never there goes to `<table>.errors`) or 'false'"
+                        .into(),
+                location: Some(option.value_location),
+            });
+        }
         match definition.option(OPTION_BAD_ROWS) {
             Some(option) if !matches!(option.value.as_str(), "collect" | "fail" | "skip") => {
                 Err(SqlError::InvalidOption {

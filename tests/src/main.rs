@@ -8,6 +8,7 @@
 //! | [`streaming_sql`] | other engines' cases give other answers, or something unsupported gives any |
 //! | [`slt`] | a query's answer depends on steps, shards or crashes, or is not DataFusion's |
 //! | [`laws`] | the same, for queries and rows that nobody thought of |
+//! | [`changelog`] | changes that were written do not read back to the same rows |
 //! | [`crash`] | `kill -9` loses or doubles a row |
 //! | [`bad_input`], [`command`] | a mistake is not told, or not so that one can mend it |
 //! | [`state_folder`] | a state folder is taken for another's, or going on from an older checkpoint doubles rows |
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 mod bad_input;
+mod changelog;
 mod command;
 mod crash;
 mod harness;
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
     trials.extend(streaming_sql::trials());
     trials.extend(slt::trials());
     trials.extend(laws::trials());
+    trials.extend(changelog::trials());
     trials.extend(crash::trials());
     trials.extend(bad_input::trials());
     trials.extend(command::trials());

@@ -198,18 +198,12 @@ impl Table {
         let (rows, weights) = match json["changelog"] == true {
             true => {
                 let at = Location::new(1, 1);
-                for (option, value) in [("connector", "push"), ("changelog.mode", "retract")] {
+                let mode = if json["changelog_mode"] == "upsert" { "upsert" } else { "retract" };
+                for (option, value) in [("connector", "push"), ("changelog.mode", mode)] {
                     let (key, value) = (option.to_owned(), value.to_owned());
                     definition.options.push(TableOption { key, value, key_location: at, value_location: at });
                 }
-                let upsert = json["changelog_mode"] == "upsert";
-                let key: Vec<usize> = columns
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, (n, _))| key.iter().any(|k| k == n))
-                    .map(|(i, _)| i)
-                    .collect();
-                let changes = changes(rows, upsert.then_some(&key[..]));
+                let changes = changes(rows, mode == "upsert");
                 let weights: Int64Array = changes.iter().map(|(weight, _)| *weight).collect::<Vec<_>>().into();
                 (changes.into_iter().map(|(_, row)| row).collect(), Some(weights))
             }
@@ -220,30 +214,14 @@ impl Table {
     }
 }
 
-/// Weights and rows of a changelog. `key`: it is an upsert log, whose rows replace those of the same key.
-fn changes(rows: &[Json], key: Option<&[usize]>) -> Vec<(i64, Vec<Json>)> {
-    let mut current: HashMap<String, Vec<Json>> = HashMap::new();
-    let mut changes = Vec::new();
-    for row in rows {
+/// Weights and rows of a changelog. `upsert`: its rows replace those of the same key, so that those before are not said.
+fn changes(rows: &[Json], upsert: bool) -> Vec<(i64, Vec<Json>)> {
+    let change = |row: &Json| {
         let (word, row) = array(row).split_first().expect("a changelog row begins with its word");
-        let (word, row) = (text_of(word), row.to_vec());
-        let Some(key) = key else {
-            changes.push((if word.starts_with('+') { 1 } else { -1 }, row));
-            continue;
-        };
-        if word == "-U" {
-            continue;
-        }
-        let name = key.iter().map(|column| row[*column].to_string()).collect::<Vec<_>>().join("|");
-        if let Some(old) = current.remove(&name) {
-            changes.push((-1, old));
-        }
-        if word != "-D" {
-            current.insert(name, row.clone());
-            changes.push((1, row));
-        }
-    }
-    changes
+        let word = text_of(word);
+        (!upsert || word != "-U").then(|| (if word.starts_with('+') { 1 } else { -1 }, row.to_vec()))
+    };
+    rows.iter().filter_map(change).collect()
 }
 
 /// Rows as Arrow reads JSON.

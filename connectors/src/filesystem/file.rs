@@ -380,15 +380,8 @@ impl FileTask {
                 let batch = finisher
                     .batch(decoded.columns, Offsets::Each(&decoded.offsets), rows)
                     .map_err(|reason| format!("`{partition}`: {reason}"))?;
-                let bad_rows = decoded.bad_rows;
-                Ok(Box::new(SourceBatch {
-                    partition: Arc::clone(&partition),
-                    start,
-                    end,
-                    batch,
-                    weights: None,
-                    bad_rows,
-                }))
+                let (weights, bad_rows) = (decoded.weights, decoded.bad_rows);
+                Ok(Box::new(SourceBatch { partition: Arc::clone(&partition), start, end, batch, weights, bad_rows }))
             };
             let _ = sender.send(decode());
         })

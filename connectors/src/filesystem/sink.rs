@@ -28,6 +28,7 @@ use super::source::check_type;
 use super::staging::{PartOutput, StagedPart, Staging};
 use crate::error::{ConnectorError, Result};
 use crate::format::Format;
+use crate::format::changelog::{ChangelogFormat, StepWords};
 use crate::format::compression::{COMPRESSION_NAMES, Compression, Compressor};
 use crate::format::encode::FileEncoder;
 use crate::table::{Clock, Environment, TableDefinition};
@@ -49,6 +50,7 @@ struct Settings {
     format: Format,
     compression: Compression,
     schema: SchemaRef,
+    words: StepWords,
     /// Columns that go into the path, in the order of `PARTITIONED BY`.
     partition_columns: Vec<usize>,
     /// Columns that go into the files.
@@ -75,7 +77,8 @@ impl FilesystemSinkFactory {
         if path.contains(['*', '?']) {
             return Err(options.bad("path", "a pattern can be read and not written; name a folder"));
         }
-        let format = Format::of(&options, None)?;
+        let format = Format::of_table(table, None, true)?;
+        let words = StepWords::of_table(table)?;
         let compression =
             Compression::of_option(options.one_of("compression", COMPRESSION_NAMES)?).unwrap_or(Compression::None);
         if compression != Compression::None && !format.is_lines() {
@@ -133,6 +136,7 @@ impl FilesystemSinkFactory {
                 format,
                 compression,
                 schema: Arc::clone(&table.schema),
+                words,
                 partition_columns,
                 file_columns,
                 file_schema: Arc::new(Schema::new(fields)),
@@ -153,7 +157,11 @@ impl SinkFactory for FilesystemSinkFactory {
     }
 
     fn accepts_retractions(&self) -> bool {
-        false
+        matches!(self.settings.format, Format::Changelog(_))
+    }
+
+    fn replaces_by(&self) -> Option<&[usize]> {
+        self.settings.words.replaces_by()
     }
 
     fn exactly_once(&self) -> bool {
@@ -251,8 +259,8 @@ impl FilesystemSink {
         }
         let number = self.next_part()?;
         let settings = &self.settings;
-        let (format, suffix) = (settings.format.name(), settings.compression.suffix());
-        let staged = format!("{}{number:06}.{format}{suffix}", settings.prefix);
+        let (ending, suffix) = (settings.format.ending(), settings.compression.suffix());
+        let staged = format!("{}{number:06}.{ending}{suffix}", settings.prefix);
         let file = format!("{folder}{staged}");
         let output = self.staging.create(&staged)?;
         let encoder = Compressor::new(settings.compression, output)
@@ -282,7 +290,11 @@ impl FilesystemSink {
         self.staging.sync()
     }
 
-    fn write_rows(&mut self, folder: &str, batch: &RecordBatch) -> Result<()> {
+    fn write_rows(
+        &mut self,
+        folder: &str,
+        write: impl FnOnce(&mut FileEncoder<Compressor<PartOutput>>) -> std::io::Result<()>,
+    ) -> Result<()> {
         if !self.open.contains_key(folder) {
             self.open_part(folder)?;
         }
@@ -290,7 +302,7 @@ impl FilesystemSink {
             return Ok(());
         };
         let staging = &self.staging;
-        open.encoder.write(batch).map_err(|error| staging.part_error("write", &open.part.staged, &error))?;
+        write(&mut open.encoder).map_err(|error| staging.part_error("write", &open.part.staged, &error))?;
         let bytes = open.encoder.output().get_ref().written() + open.encoder.buffered_bytes();
         if bytes >= self.settings.part_bytes {
             self.close_part(folder)?;
@@ -309,14 +321,16 @@ impl FilesystemSink {
         folders.iter().try_for_each(|folder| self.close_part(folder))
     }
 
-    /// The rows of each folder.
-    fn partition(&self, batch: &RecordBatch) -> eagre_engine::Result<Vec<(String, RecordBatch)>> {
-        let files = |batch: &RecordBatch| -> eagre_engine::Result<RecordBatch> {
-            let columns = self.settings.file_columns.iter().map(|index| Arc::clone(batch.column(*index))).collect();
-            Ok(RecordBatch::try_new(Arc::clone(&self.settings.file_schema), columns)?)
-        };
+    /// The columns that go into files.
+    fn file_rows(&self, batch: &RecordBatch) -> eagre_engine::Result<RecordBatch> {
+        let columns = self.settings.file_columns.iter().map(|index| Arc::clone(batch.column(*index))).collect();
+        Ok(RecordBatch::try_new(Arc::clone(&self.settings.file_schema), columns)?)
+    }
+
+    /// The rows of each folder; `None`: all of them.
+    fn folders(&self, batch: &RecordBatch) -> eagre_engine::Result<Vec<(String, Option<UInt32Array>)>> {
         if self.settings.partition_columns.is_empty() {
-            return Ok(vec![(String::new(), files(batch)?)]);
+            return Ok(vec![(String::new(), None)]);
         }
         let mut keys = Vec::new();
         for &index in &self.settings.partition_columns {
@@ -347,11 +361,48 @@ impl FilesystemSink {
             }
             rows.entry(folder).or_default().push(row as u32);
         }
-        let pick = |(folder, rows): (String, Vec<u32>)| {
-            let picked = take_record_batch(batch, &UInt32Array::from(rows))?;
-            Ok((folder, files(&picked)?))
-        };
-        rows.into_iter().map(pick).collect()
+        Ok(rows.into_iter().map(|(folder, rows)| (folder, Some(UInt32Array::from(rows)))).collect())
+    }
+
+    fn write_inserts(&mut self, deltas: &[Delta]) -> eagre_engine::Result<()> {
+        for delta in deltas {
+            let batch = self.expand(delta)?;
+            if batch.num_rows() == 0 {
+                continue;
+            }
+            for (folder, rows) in self.folders(&batch)? {
+                let rows = match rows {
+                    Some(rows) => self.file_rows(&take_record_batch(&batch, &rows)?)?,
+                    None => self.file_rows(&batch)?,
+                };
+                self.write_rows(&folder, |encoder| encoder.write(&rows)).map_err(ConnectorError::into_sink_error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The changes of a step, folder by folder: a row that moves to another folder goes here and comes there.
+    fn write_changes(&mut self, deltas: &[Delta], format: &ChangelogFormat) -> eagre_engine::Result<()> {
+        let mut by_folder: BTreeMap<String, Vec<Delta>> = BTreeMap::new();
+        for delta in deltas {
+            for (folder, rows) in self.folders(&delta.batch)? {
+                let delta = match rows {
+                    Some(rows) => delta.take(&rows)?,
+                    None => delta.clone(),
+                };
+                by_folder.entry(folder).or_default().push(delta);
+            }
+        }
+        for (folder, deltas) in by_folder {
+            let mut changes = self.settings.words.changes(&deltas)?;
+            if changes.is_empty() {
+                continue;
+            }
+            changes.rows = self.file_rows(&changes.rows)?;
+            self.write_rows(&folder, |encoder| encoder.write_changes(format, &changes))
+                .map_err(ConnectorError::into_sink_error)?;
+        }
+        Ok(())
     }
 
     /// Rows as often as their weights say.
@@ -367,7 +418,7 @@ impl FilesystemSink {
             if weight < 0 {
                 return Err(self.fail(
                     "a row is taken back, and a file only grows; make the query append-only (`EMIT ON WINDOW CLOSE`, a watermark), \
-                     or write to a sink that takes changes, such as `print`",
+                     write it with 'format' = 'changelog-json', or to a sink that takes changes, such as `print`",
                 ));
             }
             indices.extend(std::iter::repeat_n(row as u32, usize::try_from(weight).unwrap_or_default()));
@@ -436,16 +487,11 @@ fn percent_encode(text: &str) -> String {
 impl Sink for FilesystemSink {
     fn write(&mut self, _step: u64, deltas: &[Delta]) -> eagre_engine::Result<()> {
         self.close_old().map_err(ConnectorError::into_sink_error)?;
-        for delta in deltas {
-            let batch = self.expand(delta)?;
-            if batch.num_rows() == 0 {
-                continue;
-            }
-            for (folder, rows) in self.partition(&batch)? {
-                self.write_rows(&folder, &rows).map_err(ConnectorError::into_sink_error)?;
-            }
+        let settings = Arc::clone(&self.settings);
+        match &settings.format {
+            Format::Changelog(format) => self.write_changes(deltas, format),
+            _ => self.write_inserts(deltas),
         }
-        Ok(())
     }
 
     fn prepare(&mut self, _step: u64) -> eagre_engine::Result<Option<Value>> {

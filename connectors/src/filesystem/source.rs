@@ -22,13 +22,13 @@ use super::file::{ColumnOrigin, FileEvent, FilePosition, FileTask, Job, ReadPlan
 use super::location::{FoundFile, Root};
 use crate::error::{ConnectorError, Result};
 use crate::format::compression::{COMPRESSION_NAMES, Compression};
-use crate::format::{Format, cell, scalar};
+use crate::format::{Format, cell, changelog, scalar};
 use crate::table::{Environment, TableDefinition};
 
 /// The metadata keys of files.
 pub(crate) const METADATA_KEYS: &[&str] = &["file.path", "file.name", "file.size", "file.modification-time", "offset"];
 
-/// So many files are read at a time.
+/// So many files are read at a time, where their order does not matter.
 const OPEN_FILES_MAX: usize = 4;
 /// So many blocks of a file wait for their turn.
 const FILE_BLOCKS_MAX: usize = 4;
@@ -46,6 +46,8 @@ pub(crate) struct FilesystemSource {
     origins: Vec<ColumnOrigin>,
     file_columns: Vec<Field>,
     threads: usize,
+    /// One file after the other: a change must not overtake the one that it corrects.
+    in_order: bool,
 }
 
 impl FilesystemSource {
@@ -53,7 +55,7 @@ impl FilesystemSource {
         let options = table.reader();
         let path = options.required("path", "a file, a folder, a pattern or a URL", "data/*.json")?;
         let root = Root::new(&table.name, path, environment)?;
-        let format = Format::of(&options, Some(path))?;
+        let format = Format::of_table(table, Some(path), false)?;
         let compression = Compression::of_option(options.one_of("compression", COMPRESSION_NAMES)?);
         table.check_metadata(METADATA_KEYS)?;
         let mut file_columns: Vec<Field> = Vec::new();
@@ -82,13 +84,14 @@ impl FilesystemSource {
         Ok(Self {
             table: table.name.clone(),
             root,
-            format,
             compression,
             monitor_interval: options.duration("source.monitor-interval")?,
             schema: Arc::clone(&table.schema),
             origins,
             file_columns,
             threads: environment.decode_threads.max(1),
+            in_order: matches!(format, Format::Changelog(_)) || changelog::mode_of(&options)?.is_some(),
+            format,
         })
     }
 
@@ -164,6 +167,7 @@ impl Source for FilesystemSource {
         let mut reader = FilesystemReader {
             plan,
             root: self.root.clone(),
+            open_files_max: if self.in_order { 1 } else { OPEN_FILES_MAX },
             monitor_interval: self.monitor_interval,
             stop,
             jobs,
@@ -238,6 +242,7 @@ struct OpenFile {
 struct FilesystemReader {
     plan: Arc<ReadPlan>,
     root: Root,
+    open_files_max: usize,
     monitor_interval: Option<Duration>,
     stop: StopFlag,
     jobs: Sender<Job>,
@@ -320,7 +325,7 @@ impl FilesystemReader {
     }
 
     fn open_files(&mut self) -> eagre_engine::Result<()> {
-        while self.open.len() < OPEN_FILES_MAX {
+        while self.open.len() < self.open_files_max {
             let Some(index) = self.waiting.pop_front() else {
                 break;
             };

@@ -26,6 +26,8 @@ use super::scalar;
 pub(crate) enum CellKind {
     /// There is no such key in the object.
     Missing,
+    /// There is no value, and none is needed: the row goes, and only its key counts.
+    Stale,
     Null,
     True,
     False,
@@ -58,8 +60,8 @@ impl Cell {
         &block[self.start as usize..(self.start + self.len) as usize]
     }
 
-    fn is_null(&self) -> bool {
-        matches!(self.kind, CellKind::Missing | CellKind::Null)
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self.kind, CellKind::Missing | CellKind::Stale | CellKind::Null)
     }
 }
 
@@ -105,6 +107,11 @@ impl RowErrors {
     pub(crate) fn replace(&mut self, row: usize, reason: String) {
         self.count += usize::from(self.reasons[row].is_none());
         self.reasons[row] = Some(reason);
+    }
+
+    /// Forgets a row; those after it move up.
+    pub(crate) fn remove(&mut self, row: usize) {
+        self.count -= usize::from(self.reasons.remove(row).is_some());
     }
 
     pub(crate) fn take(&mut self, row: usize) -> Option<String> {
@@ -307,6 +314,9 @@ impl<'a> ColumnBuilder<'a> {
         if nullable && !(self.fail_on_missing && cells.cells[index].kind == CellKind::Missing) {
             return false;
         }
+        if cells.cells[index].kind == CellKind::Stale {
+            return !nullable;
+        }
         let path = cells.path;
         let missing = cells.cells[index].kind == CellKind::Missing;
         self.errors.set(cells.row(index), || match (missing, nullable) {
@@ -378,7 +388,7 @@ impl<'a> ColumnBuilder<'a> {
             let value = match cell.kind {
                 CellKind::Number if from_number => parse(cell.text(self.block).as_bytes()),
                 CellKind::Text | CellKind::Escaped => self.scalar_bytes(cell).and_then(|bytes| parse(&bytes)),
-                CellKind::Missing | CellKind::Null => {
+                CellKind::Missing | CellKind::Stale | CellKind::Null => {
                     if !self.null(cells, index, field.is_nullable()) {
                         nulls.set(index, cells.cells.len());
                     }
@@ -429,7 +439,7 @@ impl<'a> ColumnBuilder<'a> {
     fn strings(&mut self, cells: Cells<'_>, field: &Field, mut append: impl FnMut(Option<&str>)) {
         for (index, cell) in cells.cells.iter().enumerate() {
             match cell.kind {
-                CellKind::Missing | CellKind::Null => {
+                CellKind::Missing | CellKind::Stale | CellKind::Null => {
                     let default = self.null(cells, index, field.is_nullable());
                     append(default.then_some(""));
                 }

@@ -6,13 +6,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryBuilder, BooleanArray, StringViewBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Int64Array, StringViewBuilder};
 use arrow::compute::{cast, filter};
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Int64Type};
 use arrow::error::ArrowError;
 use eagre_engine::source::BadRow;
 
 use super::cell::{Cell, CellKind, Cells, ColumnBuilder, Escapes, RowErrors, clip};
+use super::changelog::{ChangeScanner, ChangelogFormat};
 use super::csv::Record;
 use super::json::{ObjectScanner, ScanError};
 use super::lines::{Block, RECORD_BYTES_MAX};
@@ -25,6 +26,8 @@ pub(crate) struct Decoded {
     pub(crate) columns: Vec<ArrayRef>,
     /// Offset of each good row in the stream.
     pub(crate) offsets: Vec<u64>,
+    /// Weights of the good rows, where the format has changes.
+    pub(crate) weights: Option<Int64Array>,
     pub(crate) bad_rows: Vec<BadRow>,
 }
 
@@ -49,12 +52,14 @@ pub(crate) struct LineDecoder {
 }
 
 /// The records of a block while they are looked at.
-struct Rows {
+pub(super) struct Rows {
     starts: Vec<usize>,
     ends: Vec<usize>,
-    errors: RowErrors,
+    pub(super) errors: RowErrors,
     /// `cells[column][row]`.
-    cells: Vec<Vec<Cell>>,
+    pub(super) cells: Vec<Vec<Cell>>,
+    /// By row, where the format has changes. Rows of one change begin at the same place.
+    weights: Option<Vec<i64>>,
 }
 
 impl Rows {
@@ -64,7 +69,12 @@ impl Rows {
             ends: Vec::with_capacity(rows_guess),
             errors: RowErrors::default(),
             cells: (0..columns).map(|_| Vec::with_capacity(rows_guess)).collect(),
+            weights: None,
         }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.starts.len()
     }
 
     #[inline]
@@ -76,6 +86,39 @@ impl Rows {
             column.push(Cell::MISSING);
         }
         self.starts.len() - 1
+    }
+
+    /// A row of a change; where its line ends is known later.
+    pub(super) fn push_change(&mut self, start: usize, weight: i64) -> usize {
+        self.weights.get_or_insert_default().push(weight);
+        self.push(start, start)
+    }
+
+    /// A row that cannot be read.
+    fn push_broken(&mut self, start: usize) -> usize {
+        if let Some(weights) = &mut self.weights {
+            weights.push(1);
+        }
+        self.push(start, start)
+    }
+
+    /// Takes back rows from the end.
+    pub(super) fn truncate(&mut self, rows: usize) {
+        while self.len() > rows {
+            self.remove(self.len() - 1);
+        }
+    }
+
+    pub(super) fn remove(&mut self, row: usize) {
+        self.starts.remove(row);
+        self.ends.remove(row);
+        self.errors.remove(row);
+        for column in &mut self.cells {
+            column.remove(row);
+        }
+        if let Some(weights) = &mut self.weights {
+            weights.remove(row);
+        }
     }
 }
 
@@ -94,6 +137,7 @@ impl LineDecoder {
             return Ok(Decoded {
                 columns: self.build_columns("", &[], &mut RowErrors::default()),
                 offsets: vec![],
+                weights: matches!(self.format, Format::Changelog(_)).then(|| Int64Array::from(Vec::<i64>::new())),
                 bad_rows,
             });
         }
@@ -113,6 +157,7 @@ impl LineDecoder {
         let mut rows = match &self.format {
             Format::Csv(csv) => self.scan_csv(csv, text, first),
             Format::Json(_) => self.scan_json(text, first),
+            Format::Changelog(changelog) => self.scan_changes(changelog, text, first),
             _ => self.scan_raw(text, first),
         };
         for (start, reason) in not_utf8 {
@@ -121,16 +166,21 @@ impl LineDecoder {
             }
         }
         let columns = self.build_columns(text, &rows.cells, &mut rows.errors);
+        let weights = rows.weights.take().map(Int64Array::from);
         let offset = |row: usize| block.start + rows.starts[row] as u64;
         if rows.errors.count() == 0 {
             let offsets = (0..rows.starts.len()).map(offset).collect();
-            return Ok(Decoded { columns, offsets, bad_rows: Vec::new() });
+            return Ok(Decoded { columns, offsets, weights, bad_rows: Vec::new() });
         }
         let (mut offsets, mut bad_rows, mut good) = (Vec::new(), Vec::new(), Vec::new());
-        for row in 0..rows.starts.len() {
-            good.push(!rows.errors.is_bad(row));
-            match rows.errors.take(row) {
-                None => offsets.push(offset(row)),
+        let mut row = 0;
+        while row < rows.starts.len() {
+            // The rows of one record: one, but for an update. Half of one would be a wrong answer.
+            let next = row + rows.starts[row..].iter().take_while(|start| **start == rows.starts[row]).count();
+            let reason = (row..next).find_map(|row| rows.errors.take(row));
+            good.resize(next, reason.is_none());
+            match reason {
+                None => offsets.extend((row..next).map(offset)),
                 Some(reason) => bad_rows.push(BadRow {
                     before_row: offsets.len(),
                     origin: origin(),
@@ -139,17 +189,23 @@ impl LineDecoder {
                     raw: bytes[rows.starts[row]..rows.ends[row]].to_vec(),
                 }),
             }
+            row = next;
         }
         let good = BooleanArray::from(good);
         let columns = columns.iter().map(|column| filter(column, &good)).collect::<Result<_, _>>()?;
-        Ok(Decoded { columns, offsets, bad_rows })
+        let kept = |weights: Int64Array| -> Result<Int64Array, ArrowError> {
+            Ok(filter(&weights as &dyn Array, &good)?.as_primitive::<Int64Type>().clone())
+        };
+        Ok(Decoded { columns, offsets, weights: weights.map(kept).transpose()?, bad_rows })
     }
 
     fn build_columns(&self, text: &str, cells: &[Vec<Cell>], errors: &mut RowErrors) -> Vec<ArrayRef> {
         let (escapes, ignore_errors, fail_on_missing) = match &self.format {
-            Format::Json(JsonFormat { ignore_parse_errors, fail_on_missing_field, .. }) => {
-                (Escapes::Json, *ignore_parse_errors, *fail_on_missing_field)
-            }
+            Format::Json(JsonFormat { ignore_parse_errors, fail_on_missing_field, .. })
+            | Format::Changelog(ChangelogFormat {
+                json: JsonFormat { ignore_parse_errors, fail_on_missing_field, .. },
+                ..
+            }) => (Escapes::Json, *ignore_parse_errors, *fail_on_missing_field),
             Format::Csv(csv) => {
                 let escapes = Escapes::Csv { quote: csv.dialect.quote, escape: csv.dialect.escape };
                 (escapes, csv.ignore_parse_errors, false)
@@ -168,44 +224,21 @@ impl LineDecoder {
     }
 
     fn scan_json(&self, text: &str, first: usize) -> Rows {
-        let bytes = text.as_bytes();
-        let mut rows = Rows::new(self.fields.len(), bytes.len() / 64);
+        let mut rows = Rows::new(self.fields.len(), text.len() / 64);
         let mut scanner = ObjectScanner::new(self.fields.iter().map(|field| field.name().as_str()));
-        let mut at = first;
-        while at < bytes.len() {
-            // The scan mostly ends at the line's end, so looking for that first would read everything twice.
-            let start = at + bytes[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r')).count();
-            if bytes.get(start).is_none_or(|byte| *byte == b'\n') {
-                at = start + 1;
-                continue;
-            }
-            let row = rows.push(at, at);
-            let line_start = at;
-            let scanned = scanner.scan(bytes, start, row, &mut rows.cells);
-            let end = match scanned {
-                Ok(end) => {
-                    let end = end + bytes[end..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r')).count();
-                    match bytes.get(end) {
-                        None | Some(b'\n') => Ok(end),
-                        Some(_) => Err(ScanError { at: end, expected: "the end of the line" }),
-                    }
-                }
-                Err(error) => Err(error),
-            };
-            at = match end {
-                Ok(end) => end,
-                Err(error) => {
-                    let end = memchr::memchr(b'\n', &bytes[line_start..]).map_or(bytes.len(), |at| line_start + at);
-                    for column in &mut rows.cells {
-                        column[row] = Cell::MISSING;
-                    }
-                    rows.errors.set(row, || broken_json(&text[line_start..end], error.at - line_start, error.expected));
-                    end
-                }
-            };
-            rows.ends[row] = trim_line_end(bytes, line_start, at);
-            at += 1;
-        }
+        let bytes = text.as_bytes();
+        scan_lines(text, first, &mut rows, |rows, line_start, start| {
+            let row = rows.push(line_start, line_start);
+            scanner.scan(bytes, start, row, &mut rows.cells)
+        });
+        rows
+    }
+
+    fn scan_changes(&self, format: &ChangelogFormat, text: &str, first: usize) -> Rows {
+        let mut rows = Rows::new(self.fields.len(), text.len() / 64);
+        rows.weights = Some(Vec::new());
+        let mut scanner = ChangeScanner::new(format, &self.fields);
+        scan_lines(text, first, &mut rows, |rows, line_start, start| scanner.scan(text, line_start, start, rows));
         rows
     }
 
@@ -321,6 +354,52 @@ impl LineDecoder {
             at = end;
         }
         copy
+    }
+}
+
+/// Has `scan` read the object of each line that is not blank: it is told where the line and its object begin, adds the line's rows and
+/// says where the object ends. A line that is no object becomes one bad row.
+#[inline]
+fn scan_lines(
+    text: &str,
+    first: usize,
+    rows: &mut Rows,
+    mut scan: impl FnMut(&mut Rows, usize, usize) -> Result<usize, ScanError>,
+) {
+    let bytes = text.as_bytes();
+    let mut at = first;
+    while at < bytes.len() {
+        // The scan mostly ends at the line's end, so looking for that first would read everything twice.
+        let start = at + bytes[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r')).count();
+        if bytes.get(start).is_none_or(|byte| *byte == b'\n') {
+            at = start + 1;
+            continue;
+        }
+        let line_start = at;
+        let first_row = rows.len();
+        let end = match scan(rows, line_start, start) {
+            Ok(end) => {
+                let end = end + bytes[end..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r')).count();
+                match bytes.get(end) {
+                    None | Some(b'\n') => Ok(end),
+                    Some(_) => Err(ScanError { at: end, expected: "the end of the line" }),
+                }
+            }
+            Err(error) => Err(error),
+        };
+        at = match end {
+            Ok(end) => end,
+            Err(error) => {
+                let end = memchr::memchr(b'\n', &bytes[line_start..]).map_or(bytes.len(), |at| line_start + at);
+                rows.truncate(first_row);
+                let row = rows.push_broken(line_start);
+                rows.errors.set(row, || broken_json(&text[line_start..end], error.at - line_start, error.expected));
+                end
+            }
+        };
+        let line_end = trim_line_end(bytes, line_start, at);
+        rows.ends[first_row..].fill(line_end);
+        at += 1;
     }
 }
 

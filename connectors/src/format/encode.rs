@@ -17,6 +17,9 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
+use eagre_engine::changes::Changes;
+
+use super::changelog::{ChangelogFormat, wrap_lines};
 use super::{CsvFormat, CsvHeader, Format, JsonFormat};
 
 const SQL_TIMESTAMP: &str = "%Y-%m-%d %H:%M:%S%.f";
@@ -240,6 +243,14 @@ pub(crate) fn encode_lines(
     }
 }
 
+/// Writes changes into memory.
+pub(crate) fn encode_changes(format: &ChangelogFormat, changes: &Changes, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+    let mut lines = Vec::new();
+    write_json(&format.json, &changes.rows, &mut lines)?;
+    wrap_lines(&format.form, &changes.ops, &lines, out);
+    Ok(())
+}
+
 /// Writes one file.
 pub(crate) enum FileEncoder<W: Write + Send> {
     Lines {
@@ -301,6 +312,16 @@ impl<W: Write + Send> FileEncoder<W> {
             Self::ArrowFile(writer) => writer.write(batch).map_err(as_io),
             Self::ArrowStream(writer) => writer.write(batch).map_err(as_io),
         }
+    }
+
+    /// Writes changes, where the format has them.
+    pub(crate) fn write_changes(&mut self, format: &ChangelogFormat, changes: &Changes) -> io::Result<()> {
+        let Self::Lines { output, buffer, .. } = self else {
+            return Err(io::Error::other("this format has no changes"));
+        };
+        buffer.clear();
+        encode_changes(format, changes, buffer).map_err(as_io)?;
+        output.write_all(buffer)
     }
 
     /// Bytes that wait in memory for the end of a row group.

@@ -256,6 +256,8 @@ pub(crate) struct ObjectScanner {
     predicted: Vec<(Box<[u8]>, Option<Match>)>,
     /// By column: one more than the row whose cell came from a key that matched exactly.
     exact_rows: Vec<usize>,
+    /// How many members the last object had.
+    member_count: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -267,7 +269,17 @@ struct Match {
 impl ObjectScanner {
     pub(crate) fn new<'n>(names: impl Iterator<Item = &'n str>) -> Self {
         let names: Vec<Box<str>> = names.map(Into::into).collect();
-        Self { exact_rows: vec![0; names.len()], names, predicted: Vec::new() }
+        Self { exact_rows: vec![0; names.len()], names, predicted: Vec::new(), member_count: 0 }
+    }
+
+    /// How many members the object had that was scanned last.
+    pub(crate) fn member_count(&self) -> usize {
+        self.member_count
+    }
+
+    /// The next object is another one, even if it is scanned into the same row.
+    pub(crate) fn forget_row(&mut self) {
+        self.exact_rows.fill(0);
     }
 
     fn find(&self, key: &str) -> Option<Match> {
@@ -288,7 +300,7 @@ impl ObjectScanner {
             return error(start, "an object");
         }
         let mut place = 0;
-        scan_object(bytes, start, 0, |key, value| {
+        let end = scan_object(bytes, start, 0, |key, value| {
             let text = &bytes[key.start as usize..(key.start + key.len) as usize];
             let found = match self.predicted.get(place) {
                 Some((known, found)) if **known == *text => *found,
@@ -304,7 +316,9 @@ impl ObjectScanner {
                 return;
             }
             columns[column][row] = value;
-        })
+        });
+        self.member_count = place;
+        end
     }
 
     #[cold]

@@ -7,6 +7,7 @@
 pub(crate) mod adapt;
 pub(crate) mod arrow_ipc;
 pub(crate) mod cell;
+pub(crate) mod changelog;
 pub(crate) mod compression;
 pub(crate) mod csv;
 pub(crate) mod decode;
@@ -20,12 +21,16 @@ pub(crate) mod scalar;
 
 use crate::error::{ConnectorError, Result, nearest};
 use crate::options::OptionReader;
+use crate::table::TableDefinition;
+use changelog::ChangelogFormat;
 use csv::CsvDialect;
 
 /// A format with its options.
 #[derive(Debug, Clone)]
 pub(crate) enum Format {
     Json(JsonFormat),
+    /// `changelog-json` and `debezium-json`.
+    Changelog(ChangelogFormat),
     Csv(CsvFormat),
     /// Lines as they are, in one column.
     Raw,
@@ -43,6 +48,20 @@ pub(crate) struct JsonFormat {
     pub(crate) fail_on_missing_field: bool,
     pub(crate) iso_timestamps: bool,
     pub(crate) ignore_null_fields: bool,
+}
+
+impl JsonFormat {
+    /// The options of a JSON format under its own name.
+    pub(crate) fn of(options: &OptionReader<'_>, name: &str) -> Result<Self> {
+        let key = |option: &str| format!("{name}.{option}");
+        let standard = key("timestamp-format.standard");
+        Ok(Self {
+            ignore_parse_errors: options.bool(&key("ignore-parse-errors"), false)?,
+            fail_on_missing_field: options.bool(&key("fail-on-missing-field"), false)?,
+            iso_timestamps: options.one_of(&standard, &["SQL", "ISO-8601"])? == Some(1),
+            ignore_null_fields: options.bool(&key("encode.ignore-null-fields"), false)?,
+        })
+    }
 }
 
 /// Whether the first line of a CSV file names the columns.
@@ -82,7 +101,7 @@ pub(crate) enum ParquetCompression {
 }
 
 /// The names of formats, as the option `format` spells them.
-pub(crate) const FORMAT_NAMES: &[&str] = &["json", "csv", "parquet", "arrow", "raw"];
+pub(crate) const FORMAT_NAMES: &[&str] = &["json", "csv", "parquet", "arrow", "raw", "changelog-json", "debezium-json"];
 
 impl Format {
     /// The format that the options ask for; `path` decides by its ending where `format` is not given.
@@ -100,12 +119,9 @@ impl Format {
             },
         };
         match name.as_str() {
-            "json" | "ndjson" => Ok(Self::Json(JsonFormat {
-                ignore_parse_errors: options.bool("json.ignore-parse-errors", false)?,
-                fail_on_missing_field: options.bool("json.fail-on-missing-field", false)?,
-                iso_timestamps: options.one_of("json.timestamp-format.standard", &["SQL", "ISO-8601"])? == Some(1),
-                ignore_null_fields: options.bool("json.encode.ignore-null-fields", false)?,
-            })),
+            "json" | "ndjson" => Ok(Self::Json(JsonFormat::of(options, "json")?)),
+            "changelog-json" => Ok(Self::Changelog(ChangelogFormat::flat(options)?)),
+            "debezium-json" => Ok(Self::Changelog(ChangelogFormat::debezium(options)?)),
             "csv" => Self::csv(options),
             "raw" => Ok(Self::Raw),
             "parquet" => {
@@ -135,6 +151,13 @@ impl Format {
                 ),
             }),
         }
+    }
+
+    /// The format of a table, checked against its key and `'changelog.mode'`. `is_sink`: the table is to be written.
+    pub(crate) fn of_table(table: &TableDefinition, path: Option<&str>, is_sink: bool) -> Result<Self> {
+        let mut format = Self::of(&table.reader(), path)?;
+        changelog::complete(table, &mut format, is_sink)?;
+        Ok(format)
     }
 
     fn csv(options: &OptionReader<'_>) -> Result<Self> {
@@ -167,10 +190,11 @@ impl Format {
         }))
     }
 
-    /// As the option `format` spells it; also the ending of files that are written.
+    /// As the option `format` spells it.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Json(_) => "json",
+            Self::Changelog(changelog) => changelog.name(),
             Self::Csv(_) => "csv",
             Self::Raw => "raw",
             Self::Parquet(_) => "parquet",
@@ -178,10 +202,23 @@ impl Format {
         }
     }
 
+    /// The ending of files that are written.
+    pub(crate) fn ending(&self) -> &'static str {
+        match self {
+            Self::Changelog(_) => "json",
+            other => other.name(),
+        }
+    }
+
     /// Whether rows are lines of text.
     pub(crate) fn is_lines(&self) -> bool {
-        matches!(self, Self::Json(_) | Self::Csv(_) | Self::Raw)
+        matches!(self, Self::Json(_) | Self::Changelog(_) | Self::Csv(_) | Self::Raw)
     }
+}
+
+/// Whether a format's rows say what happens to them.
+pub(crate) fn is_changelog(name: &str) -> bool {
+    ["changelog-json", "debezium-json"].iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// The format that a file's name suggests, behind endings of compression.

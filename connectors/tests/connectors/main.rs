@@ -1,6 +1,7 @@
 //! The connectors as the engine sees them: tables with options in, batches, bad rows and files out.
 
 mod bad_rows;
+mod changelog;
 mod checkpoint_store;
 mod file_sink;
 mod formats;

@@ -86,7 +86,7 @@ fn refusals() {
         (
             vec![("connector", "stdin"), ("format", "parquet")],
             "bad_option_value",
-            "a stream has lines: use 'json', 'csv' or 'raw'",
+            "a stream has lines: use 'json', 'csv', 'raw', 'changelog-json' or 'debezium-json'",
         ),
         (
             vec![("connector", "datagen"), ("fields.c.min", "1")],

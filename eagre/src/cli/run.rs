@@ -139,7 +139,16 @@ pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&P
 /// Rows that are not in the answer: never in silence.
 fn tell_losses(metrics: &Metrics, _summary: &Summary) {
     let snapshot = metrics.snapshot();
-    for node in snapshot.nodes.iter().filter(|node| node.rows_bad > 0) {
+    let checks = |name: &str| matches!(name, "ChangelogNormalize" | "RetractionCheck");
+    let (unfounded, unread): (Vec<_>, Vec<_>) =
+        snapshot.nodes.iter().filter(|node| node.rows_bad > 0).partition(|node| checks(&node.label.name));
+    for node in unfounded {
+        note(format_args!(
+            "note: `{1}` took back {} rows that were not there; SELECT * FROM {1}.errors shows them",
+            node.rows_bad, node.label.table
+        ));
+    }
+    for node in unread {
         note(format_args!(
             "note: {} rows of `{1}` could not be read; SELECT * FROM {1}.errors shows them",
             node.rows_bad, node.label.table

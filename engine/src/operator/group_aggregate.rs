@@ -456,7 +456,7 @@ pub(crate) fn concat_columns(pieces: &[Vec<ArrayRef>]) -> Result<Vec<ArrayRef>> 
     }
 }
 
-/// Which rows are equal in all columns; nulls are equal.
+/// Which rows are equal in all columns; nulls are equal. Values that cannot be compared (maps) are taken to differ.
 pub(crate) fn same_rows(left: &[ArrayRef], right: &[ArrayRef], rows: usize) -> Result<Vec<bool>> {
     let mut same = vec![true; rows];
     for (left, right) in left.iter().zip(right) {
@@ -470,7 +470,12 @@ pub(crate) fn same_rows(left: &[ArrayRef], right: &[ArrayRef], rows: usize) -> R
         if left.null_count() == 0 && right.null_count() == 0 && left.data_type().is_primitive() {
             by_native!(left.data_type() => natives, other => unreachable!("{other} is not primitive"));
         } else if left.data_type().is_nested() {
-            let converter = RowConverter::new(vec![SortField::new(left.data_type().clone())])?;
+            let field = SortField::new(left.data_type().clone());
+            if !RowConverter::supports_fields(std::slice::from_ref(&field)) {
+                same.fill(false);
+                continue;
+            }
+            let converter = RowConverter::new(vec![field])?;
             let (left, right) =
                 (converter.convert_columns(&[Arc::clone(left)])?, converter.convert_columns(&[Arc::clone(right)])?);
             same.iter_mut().enumerate().for_each(|(row, same)| *same &= left.row(row) == right.row(row));

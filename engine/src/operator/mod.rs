@@ -12,6 +12,7 @@ use crate::time::{EventTimeMs, Watermarks};
 
 pub mod asof_join;
 pub mod chain;
+pub mod changelog_normalize;
 pub mod expand;
 pub mod group_aggregate;
 pub mod join;
@@ -19,13 +20,17 @@ mod ordered;
 pub mod over;
 pub mod partial_aggregate;
 pub mod processing_time;
+pub mod retraction_check;
 pub mod session_window;
 pub mod set_operation;
 pub mod temporal_join;
 pub mod top_n;
+pub mod unfounded;
 pub mod window;
 pub mod window_aggregate;
 pub mod window_assign;
+
+pub use unfounded::{BadRows, Judge, Unfounded};
 
 /// One operator of a pipeline: this step's changes in, this step's changes out, keyed state in between.
 ///
@@ -133,14 +138,24 @@ impl Input<'_> {
 pub struct Output {
     /// The deltas of output port 0.
     pub deltas: Vec<Delta>,
-    /// Rows that this operator refused as late (output port 1, see [`late_schema`]).
+    /// Rows that this operator refused as late (output port 1, see [`late_schema`](crate::graph::late_schema)).
     pub late: Vec<LateRows>,
+    /// Rows that this operator refused as unreadable (output port 1, see [`errors_schema`](crate::graph::errors_schema)). An operator
+    /// refuses in one of the two ways only.
+    pub bad: Vec<BadRows>,
 }
 
 impl Output {
     /// Emits a delta on the main port, cut to size; an empty one vanishes.
     pub fn emit(&mut self, delta: Delta) {
         delta.split(&mut self.deltas);
+    }
+
+    /// Refuses rows as unreadable. The runtime sends them to `<table>.errors`.
+    pub fn bad(&mut self, rows: BadRows) {
+        if rows.rows.num_rows() > 0 {
+            self.bad.push(rows);
+        }
     }
 
     /// Refuses rows as late. The runtime completes them with operator and statement and sends them to `<table>.late`.
@@ -220,6 +235,10 @@ pub struct StateReader<'a> {
 pub trait OperatorFactory: Send + Sync {
     /// The operator's name, as [`Operator::name`].
     fn name(&self) -> &'static str;
+    /// The table whose rows it judges, for metrics; `None`: it judges none.
+    fn table(&self) -> Option<&str> {
+        None
+    }
     /// A fresh operator without state.
     fn create(&self) -> Result<Box<dyn Operator>>;
     /// How the watermark behind the operator follows from the one before it.

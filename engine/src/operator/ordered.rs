@@ -175,6 +175,12 @@ impl OrderedIndex {
         self.entries.range((first, last)).next_back()
     }
 
+    /// The first row of the key.
+    pub(crate) fn first(&self, slot: u32) -> Option<&Entry> {
+        let first = Bound::Included(Entry::before(slot, Position::FIRST));
+        self.entries.range((first, Bound::Included(Entry::after(slot, Position::Last)))).next()
+    }
+
     /// The next value of the key after `at`.
     pub(crate) fn next_value(&self, slot: u32, at: &Position) -> Option<&Position> {
         let first = Bound::Excluded(Entry::after(slot, at.clone()));

@@ -31,6 +31,8 @@ use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, event_times_ms};
 pub enum VersionEnd {
     /// Where the next one of its key begins.
     Next,
+    /// It does not: the first row of a key is its only version.
+    Never,
     /// There too, or at the event time of a row of its key with a negative weight, whatever is in its other columns.
     Deletion,
     /// A row is taken back as it was. Where another one of its key came after it, it ends where the next one begins; where none came,
@@ -64,7 +66,7 @@ impl TemporalJoinFactory {
         if plan.join.comparison.is_upward() {
             return Err(EngineError::bug("a version ahead of time never becomes final"));
         }
-        if plan.end != VersionEnd::Next && !plan.join.right_ordinals {
+        if matches!(plan.end, VersionEnd::Deletion | VersionEnd::Retraction) && !plan.join.right_ordinals {
             return Err(EngineError::bug("versions that end need arrival numbers"));
         }
         let plan = Arc::new(plan);
@@ -206,7 +208,7 @@ impl Versions {
         };
         let mut ids = Vec::with_capacity(delta.rows());
         match self.end {
-            VersionEnd::Next | VersionEnd::Deletion => self.rows.append(&delta.batch, &mut ids)?,
+            VersionEnd::Next | VersionEnd::Never | VersionEnd::Deletion => self.rows.append(&delta.batch, &mut ids)?,
             VersionEnd::Retraction => {
                 let mut changes = Vec::new();
                 self.rows.apply(delta, &mut changes)?;
@@ -260,6 +262,7 @@ impl Versions {
         let Some(entry) = self.index.nearest(slot, at, inclusive) else { return NONE };
         let (id, index) = (entry.id, entry.id as usize);
         let is_valid = match self.end {
+            VersionEnd::Never => return self.index.first(slot).map_or(NONE, |first| first.id),
             VersionEnd::Next => true,
             VersionEnd::Deletion => !self.deletion[index],
             VersionEnd::Retraction => {
@@ -282,10 +285,13 @@ impl Versions {
             // A version that arrived after one that begins later says of that one that it was replaced.
             let arrived_later =
                 |other: &Entry| self.end == VersionEnd::Retraction && self.arrivals[other.id as usize] > arrival;
-            entries.extend(self.index.before(&entry).filter(|other| !arrived_later(other)).cloned());
-            // A deletion that nothing is left for says nothing more.
-            if self.deletion[entry.id as usize] {
-                entries.push(entry);
+            if self.end == VersionEnd::Never {
+                let is_first = self.index.before(&entry).next().is_none();
+                entries.extend((!is_first).then_some(entry));
+            } else {
+                entries.extend(self.index.before(&entry).filter(|other| !arrived_later(other)).cloned());
+                // A deletion that nothing is left for says nothing more.
+                entries.extend(self.deletion[entry.id as usize].then_some(entry));
             }
             for entry in entries.drain(..) {
                 if self.index.remove(&entry) {
@@ -307,14 +313,14 @@ impl Versions {
                 if ordinals {
                     delta.ordinals = Some(UInt64Array::from_iter_values(ids.iter().map(|id| arrivals[*id as usize])));
                 }
-                if end != VersionEnd::Next {
+                if matches!(end, VersionEnd::Deletion | VersionEnd::Retraction) {
                     let weight = |id: &u32| if comes { rows.weight(*id).max(1) } else { -1 };
                     delta.weights = Some(Int64Array::from_iter_values(ids.iter().map(weight)));
                 }
                 Ok(delta)
             };
             let gone = |id: &u32| match end {
-                VersionEnd::Next => false,
+                VersionEnd::Next | VersionEnd::Never => false,
                 VersionEnd::Deletion => deletion[*id as usize],
                 VersionEnd::Retraction => rows.weight(*id) <= 0,
             };

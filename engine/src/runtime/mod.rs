@@ -170,7 +170,8 @@ impl Pipeline {
             table: match &node.kind {
                 NodeKind::Source(source) => source.table.clone(),
                 NodeKind::Sink(sink) => sink.table.clone(),
-                _ => String::new(),
+                NodeKind::Operator(factory) => factory.table().unwrap_or_default().to_owned(),
+                NodeKind::Union => String::new(),
             },
         });
         let metrics = Metrics::new(labels.collect(), start.config.shards);

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{StringArray, TimestampMillisecondArray, UInt32Array};
+use arrow::array::{BinaryArray, StringArray, TimestampMillisecondArray, UInt32Array, UInt64Array};
 use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, Select, Sender};
 
@@ -19,11 +19,11 @@ use crate::checkpoint::writer::Part;
 use crate::delta::Delta;
 use crate::error::{EngineError, Result};
 use crate::expr::StepContext;
-use crate::graph::{Graph, NodeKind, Route, late_schema};
+use crate::graph::{Graph, NodeKind, Route, errors_schema, late_schema};
 use crate::hash::{group_of, hash_columns, shard_of};
 use crate::metrics::Metrics;
 use crate::operator::{
-    Input, LateRows, Operator, Output, PORT_MAIN, PORT_SIDE, Progress, SaveKind, StateWriter, Ticket,
+    BadRows, Input, LateRows, Operator, Output, PORT_MAIN, PORT_SIDE, Progress, SaveKind, StateWriter, Ticket,
 };
 use crate::time::Watermarks;
 
@@ -331,6 +331,12 @@ impl Shard {
                         Delta::insert(late_batch(late, &node.name, &node.statement)?).split(&mut side);
                     }
                 }
+                for bad in std::mem::take(&mut out.bad) {
+                    counters.rows_bad.add(bad.rows.num_rows() as u64);
+                    if !node.consumers[PORT_SIDE as usize].is_empty() {
+                        Delta::insert(bad_batch(&bad)?).split(&mut side);
+                    }
+                }
                 if let Some(request) = &input.checkpoint {
                     let started = self.links.clock.monotonic_ns();
                     let full = request.full.contains(&index);
@@ -433,6 +439,20 @@ fn scatter(deltas: Vec<Delta>, columns: &[usize], shards: usize, hashes: &mut Ve
         }
     }
     Ok(by_shard)
+}
+
+/// Rows that an operator refused as rows of `<table>.errors`: no place outside is known of them, so they are named by their arrival
+/// numbers.
+fn bad_batch(bad: &BadRows) -> Result<RecordBatch> {
+    let rows = bad.rows.num_rows();
+    let raw = super::rows_as_json(&bad.rows)?;
+    let columns: Vec<arrow::array::ArrayRef> = vec![
+        Arc::new(StringArray::from(vec!["changelog"; rows])),
+        Arc::new(UInt64Array::from(bad.ordinals.clone())),
+        Arc::new(StringArray::from(vec![bad.reason; rows])),
+        Arc::new(BinaryArray::from_iter_values(raw.iter().map(String::as_bytes))),
+    ];
+    Ok(RecordBatch::try_new(errors_schema(), columns)?)
 }
 
 /// Late rows as rows of `<table>.late`.

@@ -31,6 +31,7 @@ pub fn explain(job: &Job) -> String {
             let port = match (edge.port == PORT_SIDE, &from.kind) {
                 (false, _) => "",
                 (true, NodeKind::Source(_)) => " unreadable rows",
+                (true, _) if matches!(from.name(), "ChangelogNormalize" | "RetractionCheck") => " unfounded changes",
                 (true, _) => " late rows",
             };
             let _ = writeln!(text, "    <- {}{port}{}", edge.from, route(&edge.route, from));

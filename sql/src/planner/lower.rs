@@ -24,8 +24,10 @@ use eagre_engine::graph::{
     WatermarkStrategy, errors_schema, late_schema,
 };
 use eagre_engine::operator::chain::{ChainFactory, Stage};
+use eagre_engine::operator::changelog_normalize::ChangelogNormalizeFactory;
+use eagre_engine::operator::retraction_check::RetractionCheckFactory;
 use eagre_engine::operator::window_assign::WindowAssignFactory;
-use eagre_engine::operator::{OperatorFactory, PORT_MAIN, PORT_SIDE};
+use eagre_engine::operator::{Judge, OperatorFactory, PORT_MAIN, PORT_SIDE, Unfounded};
 use eagre_engine::source::Source;
 use eagre_engine::time::{event_times_from_ms, event_times_ms};
 
@@ -37,7 +39,9 @@ use super::unnest::{Unnest, Unnested};
 use super::values::ConstantSource;
 use super::window::{WindowShape, WindowTableFunction};
 use super::{Notice, PlanOptions, ROWTIME_METADATA};
-use crate::catalog::{ColumnKind, OPTION_ALLOWED_LATENESS, OPTION_BAD_ROWS, OPTION_IDLE_TIMEOUT, Relation, Table};
+use crate::catalog::{
+    ColumnKind, OPTION_ALLOWED_LATENESS, OPTION_BAD_ROWS, OPTION_CHANGELOG_CHECK, OPTION_IDLE_TIMEOUT, Relation, Table,
+};
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 
@@ -210,8 +214,10 @@ struct Reading {
     columns: BTreeSet<usize>,
     /// Its unreadable rows are asked for, so all columns are read.
     errors: bool,
-    /// The node, and the place of each table column in its output.
+    /// The node that the table's rows leave, and the place of each table column in its output.
     node: Option<(NodeIndex, HashMap<usize, usize>)>,
+    /// The nodes on whose side port its unreadable rows leave.
+    refusing: Vec<NodeIndex>,
 }
 
 /// Builds one graph from the plans of all statements.
@@ -233,6 +239,8 @@ pub(super) struct Lowering<'a> {
     /// The operators that refuse rows of a table as late.
     late_ports: BTreeMap<String, Vec<NodeIndex>>,
     occurrences: HashMap<u64, u64>,
+    /// Whether tables of upserts are read as they are: who asks for the versions of a key wants each, and when it was deleted.
+    pub(super) as_upserts: bool,
     /// What was lowered, with whether it aggregated by a window.
     shared: HashMap<Shared, (Stream, bool)>,
 }
@@ -261,6 +269,7 @@ impl<'a> Lowering<'a> {
             late_ports: BTreeMap::new(),
             occurrences: HashMap::new(),
             shared: HashMap::new(),
+            as_upserts: false,
         }
     }
 
@@ -465,8 +474,13 @@ impl<'a> Lowering<'a> {
             Relation::Table(table) => self.scan_table(table, scan)?,
             Relation::Errors(table) => {
                 let (node, _) = self.source_node(table)?;
-                let mut stream = self.new_stream((node, PORT_SIDE), errors_schema(), self.is_bounded(node));
                 let name = self.name_of(table);
+                let ports: Vec<_> = self.readings[&name].refusing.iter().map(|node| (*node, PORT_SIDE)).collect();
+                let mut stream = match ports.as_slice() {
+                    [only] => self.new_stream(*only, errors_schema(), false),
+                    _ => self.union_of(ports, errors_schema(), ChangelogMode::AppendOnly, plan, &BTreeMap::new()),
+                };
+                stream.bounded = self.reads_bounded(node);
                 stream.ordered = false;
                 stream.tables.insert(format!("{name}.errors"), String::new());
                 project_columns(&mut stream, &scan_projection(scan));
@@ -524,21 +538,17 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn is_bounded(&self, node: NodeIndex) -> bool {
-        match &self.graph.nodes[node].kind {
-            NodeKind::Source(source) => source.source.bounded(),
-            _ => false,
-        }
-    }
-
     // ---------------------------------------------------------------- sources
 
     fn scan_table(&mut self, table: &Arc<Table>, scan: &TableScan) -> Result<Stream> {
-        let (node, places) = self.source_node(table)?;
+        let (mut node, places) = self.source_node(table)?;
+        if self.as_upserts && self.context.catalog.changelog(table) == ChangelogMode::Upsert {
+            node = self.readings[&self.name_of(table)].refusing[0];
+        }
         let definition = &table.definition;
         let schema = Arc::clone(&self.graph.nodes[node].output.schema);
-        let mut stream = self.new_stream((node, PORT_MAIN), schema, self.is_bounded(node));
-        stream.changelog = self.context.catalog.changelog(table);
+        let mut stream = self.new_stream((node, PORT_MAIN), schema, self.reads_bounded(node));
+        stream.changelog = self.graph.nodes[node].output.changelog;
         stream.key = self.graph.nodes[node].output.key.clone();
         if stream.changelog != ChangelogMode::AppendOnly {
             stream.retracts_because =
@@ -569,18 +579,114 @@ impl<'a> Lowering<'a> {
             return Ok(node.clone());
         }
         let reading = self.readings.remove(&name).unwrap_or_default();
-        let node = self.make_source(table, &reading)?;
-        self.readings.insert(name, Reading { node: Some(node.clone()), ..reading });
+        let changelog = self.context.catalog.changelog(table);
+        let (source, places) = self.make_source(table, &reading, changelog)?;
+        let node = match changelog {
+            ChangelogMode::AppendOnly => source,
+            ChangelogMode::Upsert => self.normalize(table, source, &places)?,
+            ChangelogMode::Retract => self.check_retractions(table, source, &places)?,
+        };
+        let mut refusing = vec![source];
+        refusing.extend((node != source).then_some(node));
+        let node = (node, places);
+        self.readings.insert(name, Reading { node: Some(node.clone()), refusing, ..reading });
         Ok(node)
     }
 
-    fn make_source(&mut self, table: &Arc<Table>, reading: &Reading) -> Result<(NodeIndex, HashMap<usize, usize>)> {
+    /// Whether what a table takes back must have been there.
+    fn is_checked(table: &Table) -> bool {
+        table.definition.option(OPTION_CHANGELOG_CHECK).is_none_or(|option| option.value != "false")
+    }
+
+    fn judge(&self, table: &Table) -> Judge {
+        let unfounded = match Self::is_checked(table) {
+            true if self.fails_on_bad_rows(table) => Unfounded::Fail,
+            true => Unfounded::Tell,
+            false => Unfounded::Ignore,
+        };
+        Judge { table: table.definition.name.clone(), unfounded }
+    }
+
+    fn fails_on_bad_rows(&self, table: &Table) -> bool {
+        match table.definition.option(OPTION_BAD_ROWS) {
+            Some(option) => option.value == "fail",
+            None => self.options.fail_on_bad_rows,
+        }
+    }
+
+    /// Makes full changes of the upserts of a table.
+    fn normalize(
+        &mut self,
+        table: &Arc<Table>,
+        source: NodeIndex,
+        places: &HashMap<usize, usize>,
+    ) -> Result<NodeIndex> {
+        let definition = &table.definition;
+        let key = primary_key(table).into_iter().map(|column| places[&column]).collect::<Vec<_>>();
+        let input = self.graph.nodes[source].output.clone();
+        let factory = ChangelogNormalizeFactory::new(Arc::clone(&input.schema), key.clone(), self.judge(table))
+            .map_err(|error| {
+                SqlError::plan(format!("PRIMARY KEY of `{}`: {error}", definition.name), definition.location)
+            })?;
+        let detail = format!("{}, key=({})", definition.name, key_names(&input.schema, &key));
+        let id = self.id_of_text(&format!("normalize\n{detail}\n{}", names(&input.schema)));
+        let output = EdgeInfo { changelog: ChangelogMode::Retract, key: Some(key.clone()), ..input };
+        let route = Route::Hash(key);
+        let state = "the last row of each key, until it is deleted";
+        let node = self.push_operator(id, factory, (source, PORT_MAIN), route, output, detail, state);
+        self.graph.nodes[node].statement.clear();
+        Ok(node)
+    }
+
+    /// Keeps out what a table takes back and never had.
+    fn check_retractions(
+        &mut self,
+        table: &Arc<Table>,
+        source: NodeIndex,
+        places: &HashMap<usize, usize>,
+    ) -> Result<NodeIndex> {
+        if !Self::is_checked(table) {
+            return Ok(source);
+        }
+        let output = self.graph.nodes[source].output.clone();
+        let mut route: Vec<usize> =
+            primary_key(table).iter().filter_map(|column| places.get(column).copied()).collect();
+        if route.is_empty() {
+            let plain = |column: &usize| !output.schema.field(*column).data_type().is_nested();
+            route = (0..output.schema.fields().len()).filter(plain).collect();
+        }
+        let name = &table.definition.name;
+        let Ok(factory) = RetractionCheckFactory::new(&output.schema, route.clone(), self.judge(table)) else {
+            self.notice(format!(
+                "`{name}` has a MAP, so its rows cannot be compared: what it takes back is not checked to have been there"
+            ));
+            return Ok(source);
+        };
+        let id = self.id_of_text(&format!("retraction check\n{name}\n{}", names(&output.schema)));
+        let state = "a hash and a count for each row, until it is taken back";
+        let node =
+            self.push_operator(id, factory, (source, PORT_MAIN), Route::Hash(route), output, name.clone(), state);
+        self.graph.nodes[node].statement.clear();
+        Ok(node)
+    }
+
+    fn make_source(
+        &mut self,
+        table: &Arc<Table>,
+        reading: &Reading,
+        changelog: ChangelogMode,
+    ) -> Result<(NodeIndex, HashMap<usize, usize>)> {
         let definition = &table.definition;
         let at = definition.location;
         let source = self.context.catalog.source(table).map_err(|error| error.or_at(at))?;
         let column_index = |name: &str| definition.columns.iter().position(|column| column.name == name);
         let mut wanted: BTreeSet<usize> = reading.columns.clone();
-        if reading.errors {
+        let checked = changelog != ChangelogMode::AppendOnly && Self::is_checked(table);
+        if changelog == ChangelogMode::Upsert {
+            wanted.extend(primary_key(table));
+        }
+        // Whether a row was there does not depend on who looks at it.
+        if reading.errors || (checked && changelog == ChangelogMode::Retract) {
             wanted.extend((0..definition.columns.len()).filter(|index| !is_computed(table, *index)));
         }
         let watermark = super::watermark_spec(self.context.catalog, definition)?;
@@ -618,7 +724,8 @@ impl<'a> Lowering<'a> {
         let mut columns: Vec<ExprRef> = vec![];
         let mut fields: Vec<FieldRef> = vec![];
         let schema = definition.schema();
-        let mut ordinals = false;
+        // Changes are judged in order of arrival.
+        let mut ordinals = checked || changelog == ChangelogMode::Upsert;
         for (index, expr) in wanted.iter().zip(exprs) {
             let column = &definition.columns[*index];
             let field = Arc::clone(&schema.fields()[*index]);
@@ -654,10 +761,7 @@ impl<'a> Lowering<'a> {
             None => None,
         };
         let idle_timeout_ms = definition.duration_option_ms(OPTION_IDLE_TIMEOUT)?.or(self.options.idle_timeout_ms);
-        let fail_on_bad_rows = match definition.option(OPTION_BAD_ROWS) {
-            Some(option) => option.value == "fail",
-            None => self.options.fail_on_bad_rows,
-        };
+        let fail_on_bad_rows = self.fails_on_bad_rows(table);
         let mut detail = format!("{}, columns=[{}]", source.describe(), names(&output_schema));
         if let Some((_, text)) = &watermark {
             detail.push_str(&format!(", watermark={text}"));
@@ -665,7 +769,6 @@ impl<'a> Lowering<'a> {
         if let Some(idle_ms) = idle_timeout_ms.filter(|_| watermark.is_some()) {
             detail.push_str(&format!(", idle timeout={idle_ms} ms"));
         }
-        let changelog = self.context.catalog.changelog(table);
         let key = definition.primary_key.iter().map(|name| column_index(name).and_then(|i| places.get(&i)).copied());
         let key: Option<Vec<usize>> = key.collect::<Option<Vec<_>>>().filter(|key| !key.is_empty());
         let id = self.id_of_text(&format!("source\n{}\n{}", definition.name, source.describe()));
@@ -1268,6 +1371,17 @@ fn scan_projection(scan: &TableScan) -> Vec<usize> {
 /// The logical columns become those at `places`.
 fn project_columns(stream: &mut Stream, places: &[usize]) {
     stream.columns = places.iter().map(|place| stream.columns[*place].clone()).collect();
+}
+
+/// The columns of the table's primary key.
+fn primary_key(table: &Table) -> Vec<usize> {
+    let columns = &table.definition.columns;
+    let place = |name: &String| columns.iter().position(|column| column.name == *name);
+    table.definition.primary_key.iter().filter_map(place).collect()
+}
+
+fn key_names(schema: &SchemaRef, key: &[usize]) -> String {
+    key.iter().map(|column| schema.field(*column).name().as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn is_computed(table: &Table, index: usize) -> bool {

@@ -375,6 +375,7 @@ fn lower_statement(
     let (table, factory): (Option<String>, Arc<dyn SinkFactory>) = match planned.sink {
         Some(target) => {
             check_retractions(&stream, &target, query)?;
+            check_key(lowering, &mut stream, &target);
             (Some(target.table), target.factory)
         }
         None => (None, Arc::new(ResultSink)),
@@ -424,12 +425,34 @@ fn check_retractions(stream: &Stream, target: &insert::Target, query: &QueryText
     Err(SqlError::plan(
         format!(
             "`{}` ({}) takes appended rows only, but rows of this query can be taken back: {because}; aggregate by a window that \
-             closes (`EMIT ON WINDOW CLOSE` over a table with a watermark), or write to a sink that takes changes",
+             closes (`EMIT ON WINDOW CLOSE` over a table with a watermark), or write to a sink that takes changes ('format' = \
+             'changelog-json' or 'debezium-json')",
             target.table,
             target.factory.describe()
         ),
         query.location,
     ))
+}
+
+/// A sink that replaces rows by key shows one row of each.
+fn check_key(lowering: &mut Lowering<'_>, stream: &mut Stream, target: &insert::Target) {
+    let Some(key) = target.factory.replaces_by() else { return };
+    if stream.changelog == ChangelogMode::AppendOnly {
+        // The last to arrive stands.
+        if stream.ordered {
+            stream.require_ordinals();
+        }
+        return;
+    }
+    if stream.key.as_ref().is_some_and(|unique| unique.iter().all(|column| key.contains(column))) {
+        return;
+    }
+    let names = key.iter().map(|column| stream.physical.field(*column).name().as_str()).collect::<Vec<_>>().join(", ");
+    lowering.notice(format!(
+        "`{0}` replaces rows by its PRIMARY KEY ({names}), and it cannot be seen from the query that this identifies its rows: of several \
+         rows of one key only one stands, and when one goes its key is gone; without 'changelog.mode' = 'upsert' `{0}` holds them all",
+        target.table
+    ));
 }
 
 /// Gives an error without a place that of the construct it speaks of, else that of the statement.

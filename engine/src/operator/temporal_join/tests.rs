@@ -81,6 +81,11 @@ struct Shape {
     end: VersionEnd,
 }
 
+/// Whether right rows have weights.
+fn weighted(shape: Shape) -> bool {
+    matches!(shape.end, VersionEnd::Deletion | VersionEnd::Retraction)
+}
+
 fn plan(shape: Shape) -> TemporalJoinPlan {
     let side = |retracts| AsofSide { schema: schema(), keys: vec![0], by: 1, output: vec![0, 1, 2], retracts };
     let comparison = if shape.inclusive { AsofComparison::GreaterOrEqual } else { AsofComparison::Greater };
@@ -88,7 +93,7 @@ fn plan(shape: Shape) -> TemporalJoinPlan {
     TemporalJoinPlan {
         join: AsofJoinPlan {
             left: side(shape.left_retracts),
-            right: side(shape.end != VersionEnd::Next),
+            right: side(weighted(shape)),
             comparison,
             outer: shape.outer,
             right_ordinals: shape.ordinals,
@@ -107,6 +112,10 @@ fn version(right: &[Event], shape: Shape, key: Option<i64>, time: i64) -> Option
     let of_key = || right.iter().filter(|event| event.key == key && event.time.is_some());
     match shape.end {
         VersionEnd::Next => right.iter().filter(begun).max_by_key(rank).copied(),
+        VersionEnd::Never => {
+            let first = of_key().min_by_key(rank).copied();
+            first.filter(|first| begun(&first))
+        }
         VersionEnd::Deletion => right.iter().filter(begun).max_by_key(rank).copied().filter(|event| event.weight > 0),
         VersionEnd::Retraction => {
             let found = right.iter().filter(begun).filter(|event| event.weight > 0).max_by_key(rank)?;
@@ -119,6 +128,8 @@ fn version(right: &[Event], shape: Shape, key: Option<i64>, time: i64) -> Option
 
 fn naive(events: &[Event], shape: Shape) -> BTreeMap<String, i64> {
     let text = |value: Option<i64>| value.map_or(String::new(), |value| value.to_string());
+    // As `show` writes a null time.
+    let at = |time: Option<i64>| time.unwrap_or(0).to_string();
     let right: Vec<Event> = events.iter().filter(|event| !event.left).copied().collect();
     let mut rows = BTreeMap::new();
     for event in events.iter().filter(|event| event.left) {
@@ -128,11 +139,11 @@ fn naive(events: &[Event], shape: Shape) -> BTreeMap<String, i64> {
         };
         let found = found.filter(|found| !shape.residual || (event.tag + found.tag) % 3 != 0);
         let tail = match found {
-            Some(found) => format!("{}|{}|{}", text(found.key), text(found.time), found.tag),
-            None if shape.outer => "||".to_owned(),
+            Some(found) => format!("{}|{}|{}", text(found.key), at(found.time), found.tag),
+            None if shape.outer => "|0|".to_owned(),
             None => continue,
         };
-        let row = format!("{}|{}|{}|{tail}", text(event.key), text(event.time), event.tag);
+        let row = format!("{}|{}|{}|{tail}", text(event.key), at(event.time), event.tag);
         *rows.entry(row).or_default() += event.weight;
     }
     rows.retain(|_, weight| *weight != 0);
@@ -169,10 +180,11 @@ fn events(shape: Shape) -> impl Strategy<Value = Vec<Event>> {
 }
 
 fn shapes() -> impl Strategy<Value = Shape> {
-    (any::<(bool, bool, bool, bool, bool)>(), 0_usize..3).prop_map(
+    (any::<(bool, bool, bool, bool, bool)>(), 0_usize..4).prop_map(
         |((inclusive, outer, residual, left_retracts, ordinals), end)| {
-            let end = [VersionEnd::Next, VersionEnd::Deletion, VersionEnd::Retraction][end];
-            Shape { inclusive, outer, residual, left_retracts, ordinals: ordinals || end != VersionEnd::Next, end }
+            let end = [VersionEnd::Next, VersionEnd::Never, VersionEnd::Deletion, VersionEnd::Retraction][end];
+            let shape = Shape { inclusive, outer, residual, left_retracts, ordinals, end };
+            Shape { ordinals: ordinals || weighted(shape), ..shape }
         },
     )
 }
@@ -184,7 +196,7 @@ fn ports(events: &[Event], shape: Shape, reversed: bool) -> [Vec<Delta>; 2] {
         if reversed && (left || shape.end != VersionEnd::Retraction) {
             of_side.reverse();
         }
-        let weighted = if left { shape.left_retracts } else { shape.end != VersionEnd::Next };
+        let weighted = if left { shape.left_retracts } else { weighted(shape) };
         of_side.chunks(4).map(|rows| delta_of(rows, weighted, !left && shape.ordinals)).collect()
     })
 }

@@ -1,17 +1,22 @@
 //! From the logical node of a join with one row to the operators that run it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema};
+use datafusion::common::tree_node::TreeNode;
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, Extension, LogicalPlan, Operator, cast};
 use eagre_engine::expr::ExprRef;
 use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeKind, Route};
+use eagre_engine::operator::OperatorFactoryRef;
 use eagre_engine::operator::asof_join::{AsofComparison, AsofJoinFactory, AsofJoinPlan, AsofSide};
+use eagre_engine::operator::temporal_join::{TemporalJoinFactory, TemporalJoinPlan, VersionEnd};
 
 use super::{NearestJoin, NearestKind};
 use crate::error::{Result, SqlError};
-use crate::planner::expr::{PlainColumn, short_text};
+use crate::parser::EmitKind;
+use crate::planner::expr::{Compiler, PlainColumn, short_text, strip_alias};
+use crate::planner::logical::volatile_calls;
 use crate::planner::lower::{Lowering, Slot, Stream, StreamColumn, engine};
 
 /// An input that is ready for the operator.
@@ -19,6 +24,8 @@ struct Input {
     stream: Stream,
     /// Where each expression asked for is in the batches.
     places: Vec<usize>,
+    /// Whether the last of them is the event time of which the watermark speaks.
+    by_event_time: bool,
 }
 
 impl Lowering<'_> {
@@ -27,7 +34,7 @@ impl Lowering<'_> {
         let join = join.ok_or_else(|| SqlError::internal("a join of another kind"))?;
         match join.kind {
             NearestKind::Asof => self.lower_asof(join, plan),
-            NearestKind::Temporal => Err(SqlError::unsupported("`FOR SYSTEM_TIME`", "", join.location)),
+            NearestKind::Temporal => self.lower_temporal(join, plan),
         }
     }
 
@@ -43,31 +50,28 @@ impl Lowering<'_> {
         let pairs: Vec<_> = condition.keys.into_iter().chain([(by_left, by_right)]).collect();
         let texts: Vec<_> = pairs.iter().map(|(left, right)| (short_text(left), short_text(right))).collect();
         let (left, mut right) = self.inputs_of(join, pairs)?;
-        let right_ordinals = right.stream.ordered;
-        if right_ordinals {
-            right.stream.require_ordinals();
-        }
-        let side = |input: &Input| AsofSide {
-            schema: Arc::clone(&input.stream.physical),
-            keys: input.places[..input.places.len() - 1].to_vec(),
-            by: input.places[input.places.len() - 1],
-            output: shown(&input.stream),
-            retracts: input.stream.changelog != ChangelogMode::AppendOnly,
-        };
-        let operator =
-            AsofJoinPlan { left: side(&left), right: side(&right), comparison, outer: join.outer, right_ordinals };
-        let mut detail = String::new();
         let (by, keys) = texts.split_last().expect("the comparison is the last of them");
-        if !keys.is_empty() {
-            let keys: Vec<_> = keys.iter().map(|(left, right)| format!("{left} = {right}")).collect();
-            detail.push_str(&format!("keys=[{}], ", keys.join(", ")));
-        }
+        let mut detail = equalities(keys);
         detail.push_str(&format!("nearest {} {} {}", by.0, comparison.symbol(), by.1));
         if join.outer {
             detail.push_str(", left");
         }
-        let bounded = left.stream.bounded && right.stream.bounded;
-        if !bounded {
+        let is_final = [&left, &right]
+            .iter()
+            .all(|input| input.by_event_time && input.stream.changelog == ChangelogMode::AppendOnly)
+            && !comparison.is_upward()
+            && self.emit != Some(EmitKind::Changes);
+        let right_ordinals = right.stream.ordered;
+        if right_ordinals {
+            right.stream.require_ordinals();
+        }
+        let operator =
+            AsofJoinPlan { left: left.side(), right: right.side(), comparison, outer: join.outer, right_ordinals };
+        if is_final {
+            let operator = TemporalJoinPlan { join: operator, end: VersionEnd::Next, residual: None };
+            return self.push_final(join, plan, left, right, operator, "AsofJoin", detail);
+        }
+        if !(left.stream.bounded && right.stream.bounded) {
             self.notice(
                 "an `ASOF JOIN` keeps all rows of both sides for good, because a new row may be nearer than the one found; compare event \
                  times with `>=` or `>`, with a `WATERMARK FOR` on both sides, to have rows answered once and freed"
@@ -81,32 +85,200 @@ impl Lowering<'_> {
             time_column: None,
             ordinals: false,
         };
-        let (left_keys, right_keys) = (operator.left.keys.clone(), operator.right.keys.clone());
+        let keys = (operator.left.keys.clone(), operator.right.keys.clone());
         let factory = AsofJoinFactory::new(operator).map_err(engine)?;
-        let tables = tables_of(&left.stream, &right.stream);
-        let id = self.id("asof join", plan, &tables);
-        let left_from = self.flush(&mut { left.stream.clone() }, &join.left);
+        let columns = (0..output.schema.fields().len()).map(StreamColumn::plain).collect();
+        let state = "all rows of both sides, unbounded";
+        let mut stream =
+            self.push_nearest(join, plan, left, right, keys, Arc::new(factory), output, columns, detail, state);
+        stream.retracts_because = Some("a later row may be nearer than the one that an `ASOF JOIN` found".into());
+        Ok(stream)
+    }
+
+    fn lower_temporal(&mut self, join: &NearestJoin, plan: &LogicalPlan) -> Result<Stream> {
+        let (keys, rest) = join.on.split_at(join.keys);
+        let pair = |part: &LogicalExpr| match join.pair(part) {
+            Some((left, Operator::Eq, right)) => Ok((left, right)),
+            _ => Err(SqlError::internal(format!("`{}` is no equality of both sides", short_text(part)))),
+        };
+        let mut pairs = keys.iter().map(pair).collect::<Result<Vec<_>>>()?;
+        let texts: Vec<_> = pairs.iter().map(|(left, right)| (short_text(left), short_text(right))).collect();
+        let [time, begin] = join.times.as_slice() else {
+            return Err(SqlError::internal("a version without a time"));
+        };
+        pairs.push((time.clone(), begin.clone()));
+        let (left, mut right) = self.inputs_of(join, pairs)?;
+        if !left.by_event_time && !(left.stream.bounded && right.stream.bounded) {
+            let table = left.stream.tables.keys().next().cloned().unwrap_or_default();
+            let time = short_text(time);
+            return Err(SqlError::plan(
+                format!(
+                    "`FOR SYSTEM_TIME AS OF {time}` waits until all versions of that time are there, so it needs a watermark; add \
+                     `WATERMARK FOR {time} AS {time} - INTERVAL '5' SECOND` to `{table}`"
+                ),
+                join.location,
+            ));
+        }
+        let end = match right.stream.changelog {
+            _ if join.only_first && right.stream.changelog != ChangelogMode::AppendOnly => {
+                return Err(SqlError::unsupported(
+                    "`FOR SYSTEM_TIME AS OF` of the first row of a key in a changelog",
+                    "",
+                    join.location,
+                ));
+            }
+            ChangelogMode::AppendOnly if join.only_first => VersionEnd::Never,
+            ChangelogMode::AppendOnly => VersionEnd::Next,
+            ChangelogMode::Upsert => VersionEnd::Deletion,
+            ChangelogMode::Retract => VersionEnd::Retraction,
+        };
+        let is_filtered = |plan: &LogicalPlan| match plan {
+            LogicalPlan::Filter(_) => true,
+            LogicalPlan::TableScan(scan) => !scan.filters.is_empty(),
+            _ => false,
+        };
+        if matches!(end, VersionEnd::Deletion | VersionEnd::Retraction)
+            && join.right.exists(|plan| Ok(is_filtered(plan)))?
+        {
+            // A row that is filtered out would have to end the version before it.
+            return Err(SqlError::unsupported(
+                "a filter of the table behind `FOR SYSTEM_TIME AS OF` where that is a changelog",
+                "filter in the `ON` of the join, or its result",
+                join.location,
+            ));
+        }
+        let right_ordinals = right.stream.ordered;
+        match (right_ordinals, end) {
+            (true, _) => right.stream.require_ordinals(),
+            (false, VersionEnd::Next | VersionEnd::Never) => {}
+            (false, _) => {
+                return Err(SqlError::unsupported(
+                    "`FOR SYSTEM_TIME AS OF` of a table whose changes have lost their order",
+                    "ask for a version of the table itself",
+                    join.location,
+                ));
+            }
+        }
+        let residual = match conjunction(rest.to_vec()) {
+            None => None,
+            Some(rest) => Some(self.residual(join, &left, &right, &rest)?),
+        };
+        let mut detail = equalities(&texts);
+        detail.push_str(&format!("version at {}", short_text(time)));
+        if let Some(residual) = &residual {
+            detail.push_str(&format!(", if {residual}"));
+        }
+        if join.outer {
+            detail.push_str(", left");
+        }
+        let operator = TemporalJoinPlan {
+            join: AsofJoinPlan {
+                left: left.side(),
+                right: right.side(),
+                comparison: AsofComparison::GreaterOrEqual,
+                outer: join.outer,
+                right_ordinals,
+            },
+            end,
+            residual,
+        };
+        self.push_final(join, plan, left, right, operator, "TemporalJoin", detail)
+    }
+
+    /// A condition over the columns of both inputs.
+    fn residual(&mut self, join: &NearestJoin, left: &Input, right: &Input, rest: &LogicalExpr) -> Result<ExprRef> {
+        if let Some(call) = volatile_calls(rest).first() {
+            return Err(SqlError::unsupported(
+                format!("`{call}()` in the condition of a join `FOR SYSTEM_TIME AS OF`"),
+                "filter the result",
+                join.location,
+            ));
+        }
+        let width = left.stream.physical.fields().len();
+        let mut mapping = left.stream.mapping();
+        mapping.extend(right.stream.mapping().into_iter().map(|place| place + width));
+        let both = join.left.schema().join(join.right.schema())?;
+        let compiler =
+            Compiler::new(&both, mapping, width + right.stream.physical.fields().len(), &self.context.config);
+        compiler.compile(rest, "")
+    }
+
+    /// The node of a join whose answers are final.
+    #[allow(clippy::too_many_arguments)]
+    fn push_final(
+        &mut self,
+        join: &NearestJoin,
+        plan: &LogicalPlan,
+        left: Input,
+        right: Input,
+        operator: TemporalJoinPlan,
+        name: &'static str,
+        detail: String,
+    ) -> Result<Stream> {
+        let mut columns: Vec<StreamColumn> = left.stream.columns.clone();
+        let schema = operator.join.output_schema();
+        columns.extend((columns.len()..schema.fields().len()).map(StreamColumn::plain));
+        for (index, column) in columns.iter_mut().enumerate() {
+            column.slot = Slot::Physical(index);
+        }
+        let changelog = match left.stream.changelog {
+            ChangelogMode::AppendOnly => ChangelogMode::AppendOnly,
+            _ => ChangelogMode::Retract,
+        };
+        let time_column = columns.iter().position(|column| column.rowtime);
+        let output = EdgeInfo { schema, changelog, key: None, time_column, ordinals: false };
+        let keys = (operator.join.left.keys.clone(), operator.join.right.keys.clone());
+        let state = match left.by_event_time {
+            true => {
+                "rows until the watermark passes their time; of each key the versions from the watermark on and the last before it"
+            }
+            false => "all rows of both sides, until the input ends",
+        };
+        let factory = TemporalJoinFactory::new(operator, name).map_err(engine)?;
+        let stream =
+            self.push_nearest(join, plan, left, right, keys, Arc::new(factory), output, columns, detail, state);
+        self.may_refuse(stream.from().0, &stream.tables);
+        Ok(stream)
+    }
+
+    /// The node of a join.
+    #[allow(clippy::too_many_arguments)]
+    fn push_nearest(
+        &mut self,
+        join: &NearestJoin,
+        plan: &LogicalPlan,
+        mut left: Input,
+        mut right: Input,
+        keys: (Vec<usize>, Vec<usize>),
+        factory: OperatorFactoryRef,
+        output: EdgeInfo,
+        columns: Vec<StreamColumn>,
+        detail: String,
+        state_bound: &str,
+    ) -> Stream {
+        let mut tables = left.stream.tables.clone();
+        tables.extend(right.stream.tables.clone());
+        let id = self.id(&format!("{} {detail}", factory.name()), plan, &tables);
+        let bounded = left.stream.bounded && right.stream.bounded;
+        let lateness_ms = left.stream.lateness_ms.max(right.stream.lateness_ms);
+        let left_from = self.flush(&mut left.stream, &join.left);
         let right_from = self.flush(&mut right.stream, &join.right);
         let statement = self.statement.clone();
         let node = self.push(Node {
             id,
-            kind: NodeKind::Operator(Arc::new(factory)),
+            kind: NodeKind::Operator(factory),
             inputs: vec![
-                Edge { from: left_from.0, port: left_from.1, route: Route::Hash(left_keys) },
-                Edge { from: right_from.0, port: right_from.1, route: Route::Hash(right_keys) },
+                Edge { from: left_from.0, port: left_from.1, route: Route::Hash(keys.0) },
+                Edge { from: right_from.0, port: right_from.1, route: Route::Hash(keys.1) },
             ],
             output,
             detail,
-            state_bound: "all rows of both sides, unbounded".into(),
+            state_bound: state_bound.into(),
             statement,
         });
-        let width = self.graph.nodes[node].output.schema.fields().len();
-        let mut stream = self.stream_after(&left.stream, node, (0..width).map(StreamColumn::plain).collect());
-        stream.retracts_because = Some("a later row may be nearer than the one that an `ASOF JOIN` found".into());
-        stream.bounded = bounded;
-        stream.lateness_ms = left.stream.lateness_ms.max(right.stream.lateness_ms);
-        stream.tables = tables;
-        Ok(stream)
+        let mut stream = self.stream_after(&left.stream, node, columns);
+        (stream.bounded, stream.lateness_ms, stream.tables) = (bounded, lateness_ms, tables);
+        stream
     }
 
     /// Both inputs, with a column for each expression of `pairs`; the two of a pair are of one type.
@@ -121,7 +293,11 @@ impl Lowering<'_> {
             left_exprs.push(left);
             right_exprs.push(right);
         }
-        Ok((self.input_of(&join.left, &left_exprs)?, self.input_of(&join.right, &right_exprs)?))
+        let left = self.input_of(&join.left, &left_exprs)?;
+        self.as_upserts = join.kind == NearestKind::Temporal;
+        let right = self.input_of(&join.right, &right_exprs);
+        self.as_upserts = false;
+        Ok((left, right?))
     }
 
     /// The rows of `plan` with a column for each of `exprs`.
@@ -150,21 +326,37 @@ impl Lowering<'_> {
             self.project_physical(&mut stream, columns, Arc::new(Schema::new(fields)));
             (stream.columns, stream.key) = (logical, key);
         }
-        Ok(Input { stream, places })
+        let by_event_time = match exprs.last().map(strip_alias) {
+            Some(LogicalExpr::Column(column)) => stream.columns[plan.schema().index_of_column(column)?].rowtime,
+            _ => false,
+        };
+        Ok(Input { stream, places, by_event_time })
     }
 }
 
-/// The places of the logical columns, of which none is of a pending window.
-fn shown(stream: &Stream) -> Vec<usize> {
-    let place = |column: &StreamColumn| match column.slot {
-        Slot::Physical(index) => index,
-        Slot::Window(_) => unreachable!("windows were assigned"),
-    };
-    stream.columns.iter().map(place).collect()
+impl Input {
+    /// As the operator takes it: the expressions are its keys and, last, what is compared.
+    fn side(&self) -> AsofSide {
+        let place = |column: &StreamColumn| match column.slot {
+            Slot::Physical(index) => index,
+            Slot::Window(_) => unreachable!("windows were assigned"),
+        };
+        let (by, keys) = self.places.split_last().expect("there is something to compare");
+        AsofSide {
+            schema: Arc::clone(&self.stream.physical),
+            keys: keys.to_vec(),
+            by: *by,
+            output: self.stream.columns.iter().map(place).collect(),
+            retracts: self.stream.changelog != ChangelogMode::AppendOnly,
+        }
+    }
 }
 
-fn tables_of(left: &Stream, right: &Stream) -> BTreeMap<String, String> {
-    let mut tables = left.tables.clone();
-    tables.extend(right.tables.clone());
-    tables
+/// `keys=[a = b], `, or nothing.
+fn equalities(keys: &[(String, String)]) -> String {
+    let keys: Vec<_> = keys.iter().map(|(left, right)| format!("{left} = {right}")).collect();
+    match keys.is_empty() {
+        true => String::new(),
+        false => format!("keys=[{}], ", keys.join(", ")),
+    }
 }

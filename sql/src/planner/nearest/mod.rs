@@ -31,6 +31,7 @@ use crate::error::{Location, Result, SqlError};
 
 mod lower;
 mod oracle;
+mod versions;
 
 pub(super) use self::oracle::expand;
 
@@ -208,15 +209,84 @@ fn plan_nearest(function: &Function, context: &mut dyn RelationPlannerContext) -
     let right = context.plan(from_argument(right).ok_or_else(malformed)?)?;
     let both = left.schema().join(right.schema())?;
     let on = split_conjunction_owned(context.sql_to_expr((*condition).clone(), &both)?);
-    let time = match time.first() {
-        Some(time) => Some(context.sql_to_expr((*time).clone(), left.schema())?),
-        None => None,
+    let outer = says(outer, "left");
+    let node = match time.first() {
+        None => {
+            let node = NearestJoin::new(left, right, kind, outer, on, vec![], location)?;
+            node.asof_condition()?;
+            node
+        }
+        Some(time) => {
+            let time = context.sql_to_expr((*time).clone(), left.schema())?;
+            temporal(left, right, outer, on, time, location)?
+        }
     };
-    let node = NearestJoin::new(left, right, kind, says(outer, "left"), on, time, location)?;
-    if kind == NearestKind::Asof {
-        node.asof_condition()?;
-    }
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+}
+
+fn temporal(
+    left: LogicalPlan,
+    right: LogicalPlan,
+    outer: bool,
+    on: Vec<LogicalExpr>,
+    time: LogicalExpr,
+    location: Option<Location>,
+) -> DataFusionResult<NearestJoin> {
+    let unsuited = |what: &str| {
+        let fix = "the right side is a table with `PRIMARY KEY (..) NOT ENFORCED` and `WATERMARK FOR`, or a view that keeps the last row \
+                   of a key by event time";
+        SqlError::plan(format!("`FOR SYSTEM_TIME AS OF` needs versions, and {what}; {fix}"), location)
+    };
+    let Some(versions) = versions::of(&right)? else {
+        return Err(unsuited("this is no versioned table").into());
+    };
+    let Some(begin) = versions::event_time(&versions.plan) else {
+        return Err(unsuited("nothing says from when on a row is valid").into());
+    };
+    if !matches!(time, LogicalExpr::Column(_)) {
+        return Err(SqlError::unsupported(
+            format!("`FOR SYSTEM_TIME AS OF {}`", short_text(&time)),
+            "name the event-time column of the left side",
+            location,
+        )
+        .into());
+    }
+    let times = vec![time, LogicalExpr::Column(begin)];
+    let mut node = NearestJoin::new(left, versions.plan, NearestKind::Temporal, outer, vec![], times, location)?;
+    let schema = Arc::clone(node.right.schema());
+    let column_of = |expr: &LogicalExpr| match expr {
+        LogicalExpr::Column(column) => schema.index_of_column(column).ok(),
+        _ => None,
+    };
+    let mut compared = vec![];
+    let (keys, rest): (Vec<_>, Vec<_>) = on.into_iter().partition(|part| match node.pair(part) {
+        Some((_, Operator::Eq, right)) => match (column_of(&right), &versions.key) {
+            (Some(column), Some(key)) => {
+                compared.push(column);
+                key.contains(&column)
+            }
+            (_, key) => key.is_none(),
+        },
+        _ => false,
+    });
+    let missing = versions.key.iter().flatten().find(|column| !compared.contains(column));
+    if let Some(missing) = missing {
+        return Err(SqlError::plan(
+            format!(
+                "a join `FOR SYSTEM_TIME AS OF` compares the whole key of the right side; an equality with `{}` is missing",
+                schema.field(*missing).name()
+            ),
+            location,
+        )
+        .into());
+    }
+    if keys.is_empty() {
+        return Err(unsuited("no equality says which row is meant").into());
+    }
+    node.keys = keys.len();
+    node.only_first = versions.only_first;
+    node.on = keys.into_iter().chain(rest).collect();
+    Ok(node)
 }
 
 /// Each left row with one right row at most.
@@ -229,8 +299,12 @@ pub(super) struct NearestJoin {
     pub(super) outer: bool,
     /// The parts of the condition, all of which must hold.
     pub(super) on: Vec<LogicalExpr>,
-    /// The time that the version is asked for, over the left columns.
-    pub(super) time: Option<LogicalExpr>,
+    /// Of a temporal join: how many of them, from the first on, say whose version is meant. The others are asked of that version.
+    pub(super) keys: usize,
+    /// Of a temporal join: the time that the version is asked for, over the left columns, and the time from which on it is valid.
+    pub(super) times: Vec<LogicalExpr>,
+    /// Of a temporal join: whether only the first version of a key counts.
+    pub(super) only_first: bool,
     /// Where the right table stands.
     pub(super) location: Option<Location>,
     schema: DFSchemaRef,
@@ -250,7 +324,7 @@ impl NearestJoin {
         kind: NearestKind,
         outer: bool,
         on: Vec<LogicalExpr>,
-        time: Option<LogicalExpr>,
+        times: Vec<LogicalExpr>,
         location: Option<Location>,
     ) -> DataFusionResult<Self> {
         let own = |(qualifier, field): (Option<&TableReference>, &FieldRef)| (qualifier.cloned(), Arc::clone(field));
@@ -262,7 +336,7 @@ impl NearestJoin {
             (qualifier, Arc::new(field))
         }));
         let schema = Arc::new(DFSchema::new_with_metadata(fields, left.schema().metadata().clone())?);
-        Ok(Self { left, right, kind, outer, on, time, location, schema })
+        Ok(Self { left, right, kind, outer, on, keys: 0, times, only_first: false, location, schema })
     }
 
     /// `(left, right)` of an equality or comparison of both sides, with the operator turned so that the left side comes first.
@@ -347,7 +421,7 @@ impl UserDefinedLogicalNodeCore for NearestJoin {
     }
 
     fn expressions(&self) -> Vec<LogicalExpr> {
-        self.on.iter().chain(&self.time).cloned().collect()
+        self.on.iter().chain(&self.times).cloned().collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -355,7 +429,7 @@ impl UserDefinedLogicalNodeCore for NearestJoin {
         for part in &self.on {
             write!(f, ", {part}")?;
         }
-        match &self.time {
+        match self.times.first() {
             Some(time) => write!(f, ", as of {time}"),
             None => Ok(()),
         }
@@ -370,8 +444,9 @@ impl UserDefinedLogicalNodeCore for NearestJoin {
         let (Some(left), Some(right)) = (left, right) else {
             return Err(SqlError::internal("a join lost an input").into());
         };
-        let time = if self.time.is_some() { exprs.pop() } else { None };
-        Self::new(left, right, self.kind, self.outer, exprs, time, self.location)
+        let times = exprs.split_off(self.on.len());
+        let node = Self::new(left, right, self.kind, self.outer, exprs, times, self.location)?;
+        Ok(Self { keys: self.keys, only_first: self.only_first, ..node })
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
@@ -383,9 +458,9 @@ impl UserDefinedLogicalNodeCore for NearestJoin {
 
 impl PartialEq for NearestJoin {
     fn eq(&self, other: &Self) -> bool {
-        (self.kind, self.outer) == (other.kind, other.outer)
+        (self.kind, self.outer, self.keys, self.only_first) == (other.kind, other.outer, other.keys, other.only_first)
             && self.on == other.on
-            && self.time == other.time
+            && self.times == other.times
             && self.left == other.left
             && self.right == other.right
     }
@@ -395,9 +470,9 @@ impl Eq for NearestJoin {}
 
 impl Hash for NearestJoin {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.kind, self.outer).hash(state);
+        (self.kind, self.outer, self.keys, self.only_first).hash(state);
         self.on.hash(state);
-        self.time.hash(state);
+        self.times.hash(state);
         self.left.hash(state);
         self.right.hash(state);
     }

@@ -2,6 +2,7 @@
 
 use datafusion::common::{Column, Result as DataFusionResult};
 use datafusion::functions_window::expr_fn::row_number;
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{
     Expr, ExprFunctionExt, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, UserDefinedLogicalNodeCore, lit,
 };
@@ -17,19 +18,29 @@ const RANK: &str = "__rank";
 
 /// The rows of the join as a plan of ordinary nodes.
 pub(in crate::planner) fn expand(join: &NearestJoin) -> DataFusionResult<LogicalPlan> {
-    let (best, rest) = match join.kind {
+    let (best, on, rest) = match join.kind {
         NearestKind::Asof => {
             let condition = join.asof_condition()?;
             let ascending = matches!(condition.by.1, Operator::Lt | Operator::LtEq);
-            (condition.by.2.sort(ascending, false), None::<Expr>)
+            (condition.by.2.sort(ascending, false), join.on.clone(), None)
         }
-        NearestKind::Temporal => return Err(SqlError::internal("a version without a time").into()),
+        NearestKind::Temporal => {
+            let [time, begin] = join.times.as_slice() else {
+                return Err(SqlError::internal("a version without a time").into());
+            };
+            let (keys, rest) = join.on.split_at(join.keys);
+            let on = keys.iter().cloned().chain([begin.clone().lt_eq(time.clone())]).collect();
+            (begin.clone().sort(join.only_first, false), on, conjunction(rest.to_vec()))
+        }
     };
+    let latest = !join.only_first;
     let left = numbered(join.left.clone(), LEFT)?;
     let right = numbered(join.right.clone(), RIGHT)?;
-    let pairs = LogicalPlanBuilder::from(left.clone()).join_on(right, JoinType::Inner, join.on.clone())?;
-    let rank =
-        row_number().partition_by(vec![column(LEFT)]).order_by(vec![best, column(RIGHT).sort(false, false)]).build()?;
+    let pairs = LogicalPlanBuilder::from(left.clone()).join_on(right, JoinType::Inner, on)?;
+    let rank = row_number()
+        .partition_by(vec![column(LEFT)])
+        .order_by(vec![best, column(RIGHT).sort(!latest, false)])
+        .build()?;
     let ranked = pairs.window(vec![rank.alias(RANK)])?.filter(column(RANK).eq(lit(1u64)))?;
     let ranked = match rest {
         Some(rest) => ranked.filter(rest)?,
