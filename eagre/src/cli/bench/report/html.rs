@@ -11,7 +11,7 @@ const LATENCY_TARGET_MS: f64 = 10.0;
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1d2127;--soft:#5b6470;--line:#d8dde3;--page:#fff;--band:#f5f7f9}\
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ee;--soft:#9aa4b1;--line:#343b45;--page:#14171c;--band:#1b2027}}\
-body{margin:0 auto;max-width:1180px;padding:2rem 1.2rem;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,sans-serif}\
+body{margin:0 auto;max-width:1240px;padding:2rem 1.2rem;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,sans-serif}\
 h1{font-size:1.7rem;margin:0 0 .3rem}h2{font-size:1.2rem;margin:2.4rem 0 .4rem}p{color:var(--soft);margin:.2rem 0 .8rem;max-width:75ch}\
 pre{background:var(--band);padding:.7rem .9rem;border-radius:6px;overflow-x:auto;font-size:13px}\
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}\
@@ -50,7 +50,7 @@ pub(super) fn text(report: &Report) -> String {
         );
     }
     for (title, meaning, columns, figures) in tables(report) {
-        let _ = write!(page, "<h2>{title}</h2>\n<p>{}</p>\n<div class=\"wide\"><table><thead><tr>", escape(meaning));
+        let _ = write!(page, "<h2>{title}</h2>\n<p>{}</p>\n<div class=\"wide\"><table><thead><tr>", prose(meaning));
         for (name, _) in columns {
             let _ = write!(page, "<th{}>{}</th>", class(name, ""), escape(name));
         }
@@ -133,6 +133,12 @@ fn latencies(report: &Report) -> Vec<Curve> {
         Some(Curve { label, points: figure.latency.as_ref()?.latency.curve.clone() })
     };
     report.figures.iter().filter_map(curve).collect()
+}
+
+/// Words between backticks are code.
+fn prose(text: &str) -> String {
+    let parts = text.split('`').map(escape).enumerate();
+    parts.map(|(index, part)| if index % 2 == 1 { format!("<code>{part}</code>") } else { part }).collect()
 }
 
 /// Text that is no markup.

@@ -19,7 +19,7 @@ pub(super) struct DotRow {
 pub(super) fn dots(series: &[String], rows: &[DotRow], unit: &str) -> String {
     const WIDTH: f64 = 900.0;
     const LEFT: f64 = 70.0;
-    const RIGHT: f64 = 20.0;
+    const RIGHT: f64 = 36.0;
     const ROW: f64 = 24.0;
     const TOP: f64 = 30.0;
     let values = || rows.iter().flat_map(|row| &row.dots).map(|(_, value)| *value).filter(|value| *value > 0.0);
