@@ -224,9 +224,9 @@ const STATEMENTS: &[Statement] = &[
         &["line 2, column 28", "subquery", "is not supported"],
     ),
     statement(
-        "session_window",
-        "SELECT COUNT(*) FROM TABLE(SESSION(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) GROUP BY window_start, window_end",
-        &["line 2, column 28", "SESSION", "is not supported"],
+        "session_window_without_gap",
+        "SELECT COUNT(*) FROM TABLE(SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts))) GROUP BY window_start, window_end",
+        &["line 2, column 28", "`SESSION` needs its gap", "SESSION(TABLE t [PARTITION BY k, ..], DESCRIPTOR(ts), gap)"],
     ),
     statement(
         "match_recognize",

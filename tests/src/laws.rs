@@ -44,6 +44,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     for part in 1..=4 {
         trials.push(trial("windows_equal_the_batch_answer", windows, part));
     }
+    for part in 1..=3 {
+        trials.push(trial("sessions_equal_the_batch_answer", sessions, part));
+    }
     for part in 1..=2 {
         trials.push(trial("groups_equal_the_batch_answer", groups, part));
     }
@@ -282,6 +285,47 @@ fn windowed_query() -> impl Strategy<Value = Query> {
         })
 }
 
+/// Sessions of the groups themselves, in both spellings, or of other keys than those of the groups.
+fn session_query() -> impl Strategy<Value = Query> {
+    (
+        (subsequence(vec!["k", "g", "b"], 0..=2), grouping(), 0..3u8),
+        select(vec![125i64, 1_000, 2_500, 8_000]),
+        aggregates(),
+        option::weighted(0.3, select(CONDITIONS)),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.3),
+    )
+        .prop_map(|((partition, others, form), gap_ms, aggregates, condition, rollup, having, changes)| {
+            let gap = format!("INTERVAL '{}.{:03}' SECOND", gap_ms / 1_000, gap_ms % 1_000);
+            let keys = if form == 0 { partition.clone() } else { others };
+            let calls: String = aggregates.iter().enumerate().map(|(n, call)| format!(", {call} AS a{n}")).collect();
+            let columns: String = keys.iter().map(|key| format!(", {key}")).collect();
+            let condition = condition.map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
+            let having = if having { " HAVING COUNT(*) > 1" } else { "" };
+            let emit = if changes && form != 1 && condition.is_empty() { " EMIT CHANGES" } else { "" };
+            Query(if form == 2 {
+                format!(
+                    "SELECT SESSION_START(ts, {gap}) AS s, SESSION_END(ts, {gap}) AS e{columns}{calls} FROM t{condition} \
+                     GROUP BY SESSION(ts, {gap}){columns}{having}{emit}"
+                )
+            } else {
+                let partition = match partition.is_empty() {
+                    true => String::new(),
+                    false => format!(" PARTITION BY {}", partition.join(", ")),
+                };
+                let groups = match rollup && form == 1 && !keys.is_empty() {
+                    true => format!(", ROLLUP ({})", keys.join(", ")),
+                    false => columns.clone(),
+                };
+                format!(
+                    "SELECT window_start, window_end{columns}{calls} FROM TABLE(SESSION(TABLE t{partition}, DESCRIPTOR(ts), \
+                     {gap})){condition} GROUP BY window_start, window_end{groups}{having}{emit}"
+                )
+            })
+        })
+}
+
 fn grouped_query() -> impl Strategy<Value = Query> {
     (grouping(), aggregates(), option::weighted(0.3, select(CONDITIONS)), 0..3u8, prop::bool::weighted(0.2)).prop_map(
         |(keys, aggregates, condition, sets, having)| {
@@ -393,6 +437,10 @@ fn windows(part: u64) -> Result<(), String> {
     check(part, (vec(event(), 0..120), windowed_query(), chances()), equals_batch)
 }
 
+fn sessions(part: u64) -> Result<(), String> {
+    check(part, (vec(event(), 0..120), session_query(), chances()), equals_batch)
+}
+
 fn groups(part: u64) -> Result<(), String> {
     check(part, (vec(event(), 0..120), grouped_query(), chances()), equals_batch)
 }
@@ -417,6 +465,8 @@ fn retraction(part: u64) -> Result<(), String> {
     let queries = vec![
         "SELECT k, i, d, s FROM t WHERE i > 0",
         "SELECT UPPER(k), i * 2, m FROM t",
+        "SELECT k, i, window_start, window_end FROM TABLE(SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '1' SECOND))",
+        "SELECT g, window_end, COUNT(*), SUM(i) FROM TABLE(SESSION(TABLE t PARTITION BY g, DESCRIPTOR(ts), INTERVAL '1' SECOND)) GROUP BY g, window_start, window_end",
         "SELECT k, window_start, window_end FROM TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '6' SECOND))",
         "SELECT k, i FROM t WHERE b UNION ALL SELECT s, g FROM t",
     ];

@@ -115,3 +115,129 @@ impl NodeWatermarks {
         self.ticks.iter().map(next).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Schema;
+
+    use super::*;
+    use crate::error::Result;
+    use crate::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeIndex, OperatorId, Route};
+    use crate::operator::{Operator, OperatorFactory};
+    use crate::time::WATERMARK_MIN;
+
+    struct Holding(OutputWatermark);
+
+    impl OperatorFactory for Holding {
+        fn name(&self) -> &'static str {
+            "Holding"
+        }
+
+        fn create(&self) -> Result<Box<dyn Operator>> {
+            Err(crate::error::EngineError::bug("a test operator was created"))
+        }
+
+        fn output_watermark(&self) -> OutputWatermark {
+            self.0
+        }
+    }
+
+    fn node(kind: NodeKind, inputs: &[NodeIndex]) -> Node {
+        let edge = |from: &NodeIndex| Edge { from: *from, port: 0, route: Route::Forward };
+        Node {
+            id: OperatorId(0),
+            kind,
+            inputs: inputs.iter().map(edge).collect(),
+            output: EdgeInfo {
+                schema: Arc::new(Schema::empty()),
+                changelog: ChangelogMode::AppendOnly,
+                key: None,
+                time_column: None,
+                ordinals: false,
+            },
+            detail: String::new(),
+            state_bound: String::new(),
+            statement: String::new(),
+        }
+    }
+
+    fn source() -> NodeKind {
+        NodeKind::Source(crate::graph::SourceNode {
+            table: String::new(),
+            source: Arc::new(Nothing),
+            projection: Vec::new(),
+            columns: Vec::new(),
+            watermark: None,
+            idle_timeout_ms: None,
+            ordinals: false,
+            fail_on_bad_rows: false,
+        })
+    }
+
+    struct Nothing;
+
+    impl crate::source::Source for Nothing {
+        fn describe(&self) -> String {
+            String::new()
+        }
+        fn schema(&self) -> arrow::datatypes::SchemaRef {
+            Arc::new(Schema::empty())
+        }
+        fn bounded(&self) -> bool {
+            true
+        }
+        fn replayable(&self) -> bool {
+            true
+        }
+        fn open(
+            &self,
+            _: &[usize],
+            _: &crate::source::Places,
+            _: crate::source::StopFlag,
+        ) -> Result<Box<dyn crate::source::SourceReader>> {
+            Err(crate::error::EngineError::bug("a test source was opened"))
+        }
+    }
+
+    fn operator(rule: OutputWatermark) -> NodeKind {
+        NodeKind::Operator(Arc::new(Holding(rule)))
+    }
+
+    /// What an operator holds back holds all behind it back, the slowest way decides, and the end of the input is the end everywhere.
+    #[test]
+    fn what_is_held_back_adds_up() {
+        let nodes = vec![
+            node(source(), &[]),
+            node(operator(OutputWatermark::Behind(1)), &[0]),
+            node(operator(OutputWatermark::Behind(10)), &[1]),
+            node(NodeKind::Union, &[0, 2]),
+        ];
+        let mut watermarks = NodeWatermarks::new(&Graph { nodes }, vec![WATERMARK_MIN; 4]);
+        let after = |marks: Arc<[Watermarks]>| marks.iter().map(|mark| mark.after).collect::<Vec<_>>();
+        assert_eq!(after(watermarks.advance(&[Some(100)], 0)), [100, 100, 99, 89]);
+        // An idle source moves nothing.
+        assert_eq!(after(watermarks.advance(&[None], 0)), [100, 100, 99, 89]);
+        assert_eq!(after(watermarks.advance(&[Some(WATERMARK_MAX)], 0)), [WATERMARK_MAX; 4]);
+        assert_eq!(watermarks.next_tick_ms(0), None);
+    }
+
+    /// Behind the start of processing time the clock is the watermark, until the input ends.
+    #[test]
+    fn processing_time_is_the_watermark() {
+        let nodes = vec![
+            node(source(), &[]),
+            node(operator(OutputWatermark::Clock { grain_ms: 10, offset_ms: 3 }), &[0]),
+            node(operator(OutputWatermark::Behind(1)), &[1]),
+            node(NodeKind::Union, &[2]),
+        ];
+        let mut watermarks = NodeWatermarks::new(&Graph { nodes }, vec![WATERMARK_MIN; 4]);
+        let mut advance = |source, clock_ms| {
+            watermarks.advance(&[source], clock_ms).iter().map(|mark| mark.after).collect::<Vec<_>>()
+        };
+        assert_eq!(advance(Some(5), 1_000), [5, 5, 1_000, 999]);
+        assert_eq!(advance(None, 1_010), [5, 5, 1_010, 1_009]);
+        assert_eq!(advance(Some(WATERMARK_MAX), 1_011), [WATERMARK_MAX; 4]);
+        assert_eq!(watermarks.next_tick_ms(1_002), Some(1_003));
+        assert_eq!(watermarks.next_tick_ms(1_003), Some(1_013));
+    }
+}

@@ -254,6 +254,10 @@ impl Expr for Computed {
         }
     }
 
+    fn is_volatile(&self) -> bool {
+        self.volatility != Volatility::None
+    }
+
     fn field(&self) -> &FieldRef {
         &self.field
     }

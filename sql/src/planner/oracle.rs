@@ -218,7 +218,7 @@ fn expand(window: &WindowTableFunction) -> DataFusionResult<LogicalPlan> {
 }
 
 /// The rows of a session window: a row begins a session where the row before it, in order of time, is further away than the gap; sessions
-/// are numbered by a running sum of these beginnings.
+/// are numbered by a running sum of these beginnings, in which rows of one time are peers.
 fn sessions(window: &WindowTableFunction, gap_ms: i64, ms: Expr, time_type: DataType) -> DataFusionResult<LogicalPlan> {
     let schema = datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(window);
     let columns: Vec<Expr> = window.input.schema().columns().into_iter().map(Expr::Column).collect();
@@ -226,8 +226,13 @@ fn sessions(window: &WindowTableFunction, gap_ms: i64, ms: Expr, time_type: Data
     let with = |more: Vec<Expr>| columns.iter().cloned().chain(more).collect::<Vec<_>>();
     let keys: Vec<Expr> = window.partition.iter().cloned().map(Expr::Column).collect();
     let (time, begins, session) = (column("__ms"), column("__begins"), column("__session"));
-    let in_order =
-        |function: Expr| function.partition_by(keys.clone()).order_by(vec![time.clone().sort(true, false)]).build();
+    let in_order = |function: Expr| {
+        function
+            .partition_by(keys.clone())
+            .order_by(vec![time.clone().sort(true, false)])
+            .window_frame(WindowFrame::new(Some(false)))
+            .build()
+    };
     let aggregate = |function: Arc<AggregateUDF>, arg: Expr| {
         Expr::from(WindowFunction::new(WindowFunctionDefinition::AggregateUDF(function), vec![arg]))
     };
@@ -243,7 +248,7 @@ fn sessions(window: &WindowTableFunction, gap_ms: i64, ms: Expr, time_type: Data
     let numbered = LogicalPlanBuilder::from(window.input.clone())
         .project(with(vec![ms.alias("__ms")]))?
         .filter(time.clone().is_not_null())?
-        .window(vec![in_order(lag(time.clone(), None, None))?.alias("__before")])?
+        .window(vec![in_order(lag(time.clone(), Some(1), None))?.alias("__before")])?
         .project(with(vec![time.clone(), cast(is_first, DataType::Int64).alias("__begins")]))?
         .window(vec![in_order(aggregate(sum_udaf(), begins))?.alias("__session")])?
         .window(vec![of_session(min_udaf())?.alias("__first"), of_session(max_udaf())?.alias("__last")])?

@@ -12,7 +12,7 @@ use eagre_engine::Delta;
 use eagre_engine::expr::StepContext;
 use eagre_engine::graph::{NodeKind, WatermarkStrategy, late_schema};
 use eagre_engine::operator::chain::project;
-use eagre_engine::operator::{Input, Operator, Output, PORT_SIDE};
+use eagre_engine::operator::{Input, Operator, Output, OutputWatermark, PORT_SIDE};
 use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::source::{Places, Source, SourceEvent, SourceReader, StopFlag};
 use eagre_engine::time::{WATERMARK_MAX, WATERMARK_MIN, Watermarks, event_times_ms};
@@ -215,10 +215,20 @@ pub(super) fn run(job: &Job, tables: &HashMap<String, RecordBatch>, step_rows: u
                     watermarks.push(merged(&watermarks, node.inputs.iter().map(|edge| edge.from)));
                     outputs.insert((index, 0), all);
                 }
-                NodeKind::Operator(_) => {
+                NodeKind::Operator(factory) => {
                     let ports = node.inputs.iter().map(|edge| taken(&outputs, edge.from, edge.port)).collect();
                     let marks = merged(&watermarks, node.inputs.iter().map(|edge| edge.from));
-                    watermarks.push(marks);
+                    let clock_ms = context.clock_ms;
+                    watermarks.push(match factory.output_watermark() {
+                        OutputWatermark::Clock { .. } if step < count => {
+                            Watermarks { before: clock_ms - 1, after: clock_ms }
+                        }
+                        OutputWatermark::Clock { .. } => Watermarks { before: clock_ms - 1, after: WATERMARK_MAX },
+                        OutputWatermark::Behind(ms) => {
+                            let behind = |time: i64| if time == WATERMARK_MAX { time } else { time.saturating_sub(ms) };
+                            Watermarks { before: behind(marks.before), after: behind(marks.after) }
+                        }
+                    });
                     let operator = operators.get_mut(&index).expect("made above");
                     let mut output = Output::default();
                     let input = Input { ports, context: &context, watermarks: marks };
