@@ -17,7 +17,7 @@ use crate::error::{EngineError, Result};
 use crate::keys::GroupKeys;
 
 /// What is made of two inputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SetFunction {
     /// Rows of both.
     Intersect,

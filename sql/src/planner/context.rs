@@ -22,6 +22,7 @@ use datafusion::sql::sqlparser::ast::{Query, Statement};
 
 use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
+use super::set_operation::SetRelationPlanner;
 use super::window::WindowRelationPlanner;
 use super::{local_time, logical, precedence, refuse};
 use crate::catalog::{Catalog, Functions, Relation, View};
@@ -99,6 +100,7 @@ impl<'a> PlanContext<'a> {
             relation_planners: vec![
                 Arc::new(WindowRelationPlanner { time_zone: catalog.time_zone().to_string() }),
                 Arc::new(NearestRelationPlanner),
+                Arc::new(SetRelationPlanner),
             ],
             views: RefCell::new(HashMap::new()),
             view_depth: Cell::new(0),

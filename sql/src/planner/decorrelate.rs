@@ -18,12 +18,13 @@ use datafusion::common::{Column, JoinType, ScalarValue};
 use datafusion::logical_expr::expr::{Exists, InSubquery, WindowFunction};
 use datafusion::logical_expr::utils::enumerate_grouping_sets;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, DistinctOn, Expr, ExprFunctionExt, FetchType, GroupingSet, Join, Limit, LogicalPlan,
-    LogicalPlanBuilder, Operator, SkipType, SortExpr, Subquery, Union, Window, binary_expr, lit, when,
+    Aggregate, Distinct, DistinctOn, Expr, ExprFunctionExt, FetchType, GroupingSet, Join, LogicalPlan,
+    LogicalPlanBuilder, Operator, SortExpr, Subquery, Union, Window, binary_expr, lit, when,
 };
 
 use super::context::default_functions;
 use super::expr::strip_alias;
+use super::rank::numbers;
 use crate::error::{Result, SqlError};
 
 /// Whether a plan still has a subquery in an expression, or a `LATERAL`.
@@ -674,13 +675,6 @@ fn all_of(plan: &LogicalPlan) -> Vec<Expr> {
 
 fn bind_sort(domain: &Domain, order: &[SortExpr], input: &LogicalPlan) -> Result<Vec<SortExpr>> {
     order.iter().map(|sort| Ok(SortExpr { expr: domain.bind(sort.expr.clone(), input)?, ..sort.clone() })).collect()
-}
-
-fn numbers(limit: &Limit) -> Result<(usize, Option<usize>)> {
-    match (limit.get_skip_type()?, limit.get_fetch_type()?) {
-        (SkipType::Literal(skip), FetchType::Literal(fetch)) => Ok((skip, fetch)),
-        _ => Err(SqlError::unsupported("`LIMIT` with an expression", "write a number", None)),
-    }
 }
 
 /// Each grouping set as the list of its expressions.

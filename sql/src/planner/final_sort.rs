@@ -4,9 +4,10 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Column;
-use datafusion::logical_expr::{Expr, FetchType, Limit, LogicalPlan, LogicalPlanBuilder, Projection, SkipType, Sort};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, Sort};
 
 use super::expr::strip_alias;
+use super::rank::numbers;
 use crate::error::{Result, SqlError};
 
 /// What is done with the whole result before it is shown.
@@ -129,7 +130,7 @@ fn descend(plan: &LogicalPlan, taken: &mut Taken) -> Result<LogicalPlan> {
         LogicalPlan::Limit(limit)
             if taken.keys.is_empty() && !taken.sorted && taken.fetch.is_none() && taken.skip == 0 =>
         {
-            let (skip, fetch) = limits(limit)?;
+            let (skip, fetch) = numbers(limit)?;
             (taken.skip, taken.fetch) = (skip, fetch);
             descend(&limit.input, taken)
         }
@@ -150,12 +151,5 @@ fn descend(plan: &LogicalPlan, taken: &mut Taken) -> Result<LogicalPlan> {
             descend(input, taken)
         }
         other => Ok(other.clone()),
-    }
-}
-
-fn limits(limit: &Limit) -> Result<(usize, Option<usize>)> {
-    match (limit.get_skip_type()?, limit.get_fetch_type()?) {
-        (SkipType::Literal(skip), FetchType::Literal(fetch)) => Ok((skip, fetch)),
-        _ => Err(SqlError::unsupported("`LIMIT` with an expression", "write a number", None)),
     }
 }

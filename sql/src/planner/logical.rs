@@ -34,8 +34,7 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerContext, OptimizerRule};
 
 use super::context::{PlanContext, function_rewrites};
-use super::decorrelate;
-use super::local_time;
+use super::{decorrelate, local_time, rank};
 use crate::error::Result;
 use crate::functions::volatile;
 
@@ -72,6 +71,10 @@ fn unchecked_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 
 /// The plan that is lowered.
 pub(super) fn optimize(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan> {
+    rank::recognise(run_all_rules(context, rank::expand(plan)?)?)
+}
+
+fn run_all_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan> {
     if !decorrelate::has_subquery(&plan) {
         return run_rules(context, plan);
     }

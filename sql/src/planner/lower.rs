@@ -35,6 +35,8 @@ use super::context::{CatalogTable, PlanContext};
 use super::expr::{Compiler, PlainColumn, strip_alias};
 use super::logical::{is_random, volatile_calls};
 use super::nearest::NearestJoin;
+use super::rank::TopN;
+use super::set_operation::SetOperation;
 use super::unnest::{Unnest, Unnested};
 use super::values::ConstantSource;
 use super::window::{WindowShape, WindowTableFunction};
@@ -459,10 +461,19 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Extension(extension) if extension.node.as_any().is::<NearestJoin>() => {
                 self.lower_nearest(extension, plan)
             }
-            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowTableFunction>() {
-                Some(window) => self.lower_window(window),
-                None => Err(SqlError::unsupported(format!("`{}`", extension.node.name()), "", None)),
-            },
+            LogicalPlan::Extension(extension) => {
+                let node = extension.node.as_any();
+                if let Some(window) = node.downcast_ref::<WindowTableFunction>() {
+                    return self.lower_window(window);
+                }
+                if let Some(top_n) = node.downcast_ref::<TopN>() {
+                    return self.lower_top_n(top_n, plan, wanted);
+                }
+                if let Some(operation) = node.downcast_ref::<SetOperation>() {
+                    return self.lower_set_operation(operation, plan);
+                }
+                Err(SqlError::unsupported(format!("`{}`", extension.node.name()), "", None))
+            }
             other => Err(refused(other)),
         }
     }
@@ -1399,12 +1410,8 @@ pub(super) fn engine(error: eagre_engine::EngineError) -> SqlError {
 
 fn refused(plan: &LogicalPlan) -> SqlError {
     let (construct, hint) = match plan {
-        LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => {
-            ("`LIMIT` in a subquery", "only the outermost query of a bounded `SELECT` may have a limit")
-        }
         LogicalPlan::Subquery(_) => ("a subquery in an expression", ""),
         LogicalPlan::RecursiveQuery(_) => ("`WITH RECURSIVE`", ""),
-        LogicalPlan::Distinct(_) => ("`DISTINCT ON`", "use `first_value(..)` with `GROUP BY`"),
         other => return SqlError::unsupported(format!("this part of the query (`{}`)", other.display()), "", None),
     };
     SqlError::unsupported(construct, hint, None)

@@ -26,8 +26,10 @@ pub mod oracle;
 mod over;
 mod precedence;
 mod processing_time;
+mod rank;
 mod refuse;
 mod session;
+mod set_operation;
 mod unnest;
 mod values;
 mod window;
@@ -319,17 +321,16 @@ fn plan_statement(context: &PlanContext<'_>, statement: &PlannedStatement<'_>) -
     let plan = context.plan_query(query)?;
     let at = |error: SqlError| located(error, statement);
     let plan = logical::analyze(context, plan).map_err(at)?;
-    let (plan, final_sort) = final_sort::take(plan).map_err(at)?;
     let (plan, final_sort, sink) = match statement.kind {
-        PlannedKind::Query(_) => (plan, final_sort, None),
-        PlannedKind::Insert(insert) => {
-            if final_sort.as_ref().is_some_and(FinalSort::limits) {
-                return Err(SqlError::unsupported(
-                    Construct::Limit.to_string(),
-                    "a table is written as rows come; only a bounded `SELECT` may have a limit",
-                    place_of(query, Construct::Limit),
-                ));
+        PlannedKind::Query(_) => {
+            let (sorted, final_sort) = final_sort::take(plan.clone()).map_err(at)?;
+            match final_sort {
+                // A limit of rows that do not end is kept up to date, as one in a view is.
+                Some(sort) if sort.limits() && !reads_bounded(context, &plan) => (plan, None, None),
+                final_sort => (sorted, final_sort, None),
             }
+        }
+        PlannedKind::Insert(insert) => {
             let (plan, target) = insert::plan(context, plan, insert)?;
             (plan, None, Some(target))
         }
@@ -365,11 +366,10 @@ fn lower_statement(
     if let Some(final_sort) = &planned.final_sort
         && !stream.bounded
     {
-        let construct = if final_sort.limits() { Construct::Limit } else { Construct::OrderBy };
         return Err(SqlError::unsupported(
-            format!("{construct} over an input that does not end"),
-            "the rows of a stream come in the order of events; order a bounded input, or a view of the result",
-            place_of(query, construct),
+            format!("{} over an input that does not end", Construct::OrderBy),
+            "the rows of a stream come in the order of events; order a bounded input, add a `LIMIT`, or order a view of the result",
+            place_of(query, Construct::OrderBy),
         ));
     }
     let (table, factory): (Option<String>, Arc<dyn SinkFactory>) = match planned.sink {
@@ -470,6 +470,22 @@ fn located(error: SqlError, statement: &PlannedStatement<'_>) -> SqlError {
 
 fn place_of(query: &QueryText, construct: Construct) -> Option<Location> {
     find_constructs(&query.ast).into_iter().find(|(found, _)| *found == construct).map(|(_, at)| at)
+}
+
+/// Whether all tables that a plan reads end.
+fn reads_bounded(context: &PlanContext<'_>, plan: &LogicalPlan) -> bool {
+    let mut bounded = true;
+    let _ = plan.apply_with_subqueries(|plan| {
+        if let LogicalPlan::TableScan(scan) = plan
+            && let Some(table) = scan.source.downcast_ref::<CatalogTable>()
+            && let Relation::Table(table) | Relation::Errors(table) | Relation::Late(table) = &table.relation
+        {
+            // A table without data says so when it is lowered.
+            bounded &= context.catalog.source(table).is_ok_and(|source| source.bounded());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    bounded
 }
 
 fn reads_late_rows(plan: &LogicalPlan) -> bool {

@@ -12,12 +12,13 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, OneOrManyWithParens, OrderBy,
-    OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableAlias, TableFactor,
-    TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    AccessExpr, Distinct, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName,
+    OneOrManyWithParens, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+    Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
 use super::nearest::{self as nearest_join, NearestSyntax};
+use super::set_operation;
 use super::window::{self, WINDOW_PLACEHOLDERS, WindowCall};
 use crate::catalog::{Catalog, Relation, View};
 use crate::error::{Location, Result, SqlError, nearest};
@@ -178,6 +179,7 @@ impl Resolver<'_> {
             SetExpr::SetOperation { left, right, .. } => {
                 let output = self.set_expr(left)?;
                 self.set_expr(right)?;
+                set_operation::rewrite(body)?;
                 Ok(output)
             }
             SetExpr::Values(values) => {
@@ -218,6 +220,14 @@ impl Resolver<'_> {
         }
         if let Some(having) = &mut select.having {
             self.expr(having, &scope, Aliases::AfterColumns)?;
+        }
+        if let Some(qualify) = &mut select.qualify {
+            self.expr(qualify, &scope, Aliases::AfterColumns)?;
+        }
+        if let Some(Distinct::On(exprs)) = &mut select.distinct {
+            for expr in exprs {
+                self.expr(expr, &scope, Aliases::AfterColumns)?;
+            }
         }
         for expr in order_exprs {
             self.expr(expr, &scope, Aliases::BeforeColumns)?;

@@ -27,6 +27,7 @@ use eagre_engine::operator::window::WindowKind;
 
 use super::context::{CatalogTable, PlanContext, column};
 use super::nearest::NearestJoin;
+use super::set_operation::SetOperation;
 use super::window::{WindowShape, WindowTableFunction};
 use super::{decorrelate, logical};
 use crate::catalog::{Catalog, ColumnKind, Relation};
@@ -69,13 +70,19 @@ fn batch_plan(catalog: &Catalog, query: &QueryText, tables: &HashMap<String, Vec
     let plan = if decorrelate::has_subquery(&plan) { decorrelate::decorrelate(plan)? } else { plan };
     let plan = plan.transform_up(|node| match &node {
         LogicalPlan::TableScan(scan) => Ok(Transformed::yes(memory_scan(&context, scan, tables)?)),
-        LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowTableFunction>() {
-            Some(window) => Ok(Transformed::yes(expand(window)?)),
-            None => match extension.node.as_any().downcast_ref::<NearestJoin>() {
-                Some(join) => Ok(Transformed::yes(super::nearest::expand(join)?)),
-                None => Ok(Transformed::no(node)),
-            },
-        },
+        LogicalPlan::Extension(extension) => {
+            let inner = extension.node.as_any();
+            if let Some(window) = inner.downcast_ref::<WindowTableFunction>() {
+                return Ok(Transformed::yes(expand(window)?));
+            }
+            if let Some(join) = inner.downcast_ref::<NearestJoin>() {
+                return Ok(Transformed::yes(super::nearest::expand(join)?));
+            }
+            if let Some(operation) = inner.downcast_ref::<SetOperation>() {
+                return Ok(Transformed::yes(operation.expand()?));
+            }
+            Ok(Transformed::no(node))
+        }
         _ => Ok(Transformed::no(node)),
     })?;
     Ok(plan.data.recompute_schema_deep()?)

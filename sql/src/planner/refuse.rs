@@ -37,9 +37,11 @@ fn refusal(construct: Construct) -> Option<&'static str> {
         | Construct::SubqueryOrderBy
         | Construct::Over
         | Construct::Qualify
+        | Construct::DistinctOn
+        | Construct::Intersect
+        | Construct::Except
+        | Construct::SubqueryLimit
         | Construct::Limit => None,
-        Construct::SubqueryLimit => Some("only the outermost query of a bounded `SELECT` may have a limit"),
-        Construct::DistinctOn => Some("use `first_value(..)` with `GROUP BY`"),
         Construct::TableSample => Some("filter with `random() < ..`"),
         _ => Some(""),
     }

@@ -602,7 +602,7 @@ pub(super) fn select_query(items: Vec<SelectItem>, relation: Option<TableFactor>
     query_of(SetExpr::Select(Box::new(select)))
 }
 
-fn query_of(body: SetExpr) -> Query {
+pub(super) fn query_of(body: SetExpr) -> Query {
     Query {
         with: None,
         body: Box::new(body),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::{interleave, take};
+use arrow::datatypes::SchemaRef;
 
 use super::key::SortKey;
 use super::{Change, Ranks};
@@ -135,26 +136,28 @@ impl<K: SortKey> Few<K> {
         }
     }
 
-    /// Stores the rows of the step that are still among the first; they come back as one delta.
-    pub(super) fn settle(&mut self, deltas: &[Delta], rows: &mut Rows) -> Result<Option<Delta>> {
+    /// The rows of the step that are still among the first, as one delta.
+    fn gather(&mut self, deltas: &[Delta], schema: &SchemaRef) -> Result<Option<Delta>> {
         let mut kept: Vec<(u32, u32)> = Vec::new();
         let pending = std::mem::take(&mut self.pending);
         let touched = std::mem::take(&mut self.touched);
-        let mut settle = |entry: &mut Entry<K>| {
+        self.for_entries(&touched, &mut |entry| {
             if entry.row & PENDING != 0 {
                 kept.push(pending[(entry.row & !PENDING) as usize]);
                 entry.row = PENDING | (kept.len() - 1) as u64;
             }
-        };
-        self.for_entries(&touched, &mut settle);
-        if kept.is_empty() {
-            self.touched = touched;
-            return Ok(None);
-        }
-        let delta = gather(deltas, &kept, rows)?;
-        let mut changes = Vec::with_capacity(kept.len());
+        });
+        self.touched = touched;
+        if kept.is_empty() { Ok(None) } else { rows_at(deltas, &kept, schema).map(Some) }
+    }
+
+    /// Stores the rows of the step that are still among the first; they come back as one delta.
+    pub(super) fn settle(&mut self, deltas: &[Delta], rows: &mut Rows) -> Result<Option<Delta>> {
+        let Some(delta) = self.gather(deltas, rows.schema())? else { return Ok(None) };
+        let mut changes = Vec::with_capacity(delta.rows());
         rows.apply(&delta, &mut changes)?;
         // Pending entries stay marked, with their id, until the changes of the step are told.
+        let touched = std::mem::take(&mut self.touched);
         self.for_entries(&touched, &mut |entry| {
             if entry.row & PENDING != 0 {
                 entry.row = PENDING | u64::from(changes[(entry.row & !PENDING) as usize].id);
@@ -162,6 +165,16 @@ impl<K: SortKey> Few<K> {
         });
         self.touched = touched;
         Ok(Some(delta))
+    }
+
+    /// The rows of the step that are still among the first, and stores nothing: where another shard decides.
+    pub(super) fn pass(&mut self, deltas: &[Delta], schema: &SchemaRef) -> Result<Option<Delta>> {
+        let delta = self.gather(deltas, schema)?;
+        let touched = std::mem::take(&mut self.touched);
+        self.for_entries(&touched, &mut |entry| entry.row = 0);
+        touched.iter().for_each(|slot| self.in_step[*slot as usize] = false);
+        self.pushed_out.clear();
+        Ok(delta)
     }
 
     fn for_entries(&mut self, slots: &[u32], visit: &mut dyn FnMut(&mut Entry<K>)) {
@@ -277,7 +290,7 @@ impl<K: SortKey> Few<K> {
 }
 
 /// The named rows of several deltas as one delta.
-fn gather(deltas: &[Delta], places: &[(u32, u32)], rows: &Rows) -> Result<Delta> {
+fn rows_at(deltas: &[Delta], places: &[(u32, u32)], schema: &SchemaRef) -> Result<Delta> {
     let number = |delta: &Delta| delta.ordinals.as_ref().map(|ordinals| Arc::new(ordinals.clone()) as ArrayRef);
     let first = places[0].0;
     if places.iter().all(|(delta, _)| *delta == first) {
@@ -286,11 +299,11 @@ fn gather(deltas: &[Delta], places: &[(u32, u32)], rows: &Rows) -> Result<Delta>
         let columns: Vec<ArrayRef> =
             delta.batch.columns().iter().map(|column| take(column, &indices, None)).collect::<Result<_, _>>()?;
         let ordinals = number(delta).map(|ordinals| take(&ordinals, &indices, None)).transpose()?;
-        return Ok(numbered(batch_of(rows.schema(), columns, places.len())?, ordinals));
+        return Ok(numbered(batch_of(schema, columns, places.len())?, ordinals));
     }
     let places: Vec<(usize, usize)> = places.iter().map(|(delta, row)| (*delta as usize, *row as usize)).collect();
-    let mut columns: Vec<ArrayRef> = Vec::with_capacity(rows.schema().fields().len());
-    for column in 0..rows.schema().fields().len() {
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
+    for column in 0..schema.fields().len() {
         let arrays: Vec<&dyn Array> = deltas.iter().map(|delta| delta.batch.column(column).as_ref()).collect();
         columns.push(interleave(&arrays, &places)?);
     }
@@ -299,7 +312,7 @@ fn gather(deltas: &[Delta], places: &[(u32, u32)], rows: &Rows) -> Result<Delta>
         let arrays: Vec<&dyn Array> = ordinals.iter().map(|ordinals| ordinals.as_ref()).collect();
         interleave(&arrays, &places)
     });
-    Ok(numbered(batch_of(rows.schema(), columns, places.len())?, ordinals.transpose()?))
+    Ok(numbered(batch_of(schema, columns, places.len())?, ordinals.transpose()?))
 }
 
 fn numbered(batch: RecordBatch, ordinals: Option<ArrayRef>) -> Delta {

@@ -22,6 +22,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use self::few::{FEW_MAX, Few};
 use self::full::Full;
 use self::key::{ByteKey, Encoder, SortKey};
+pub use self::local::LocalTopNFactory;
 use super::group_aggregate::{GroupEmit, GroupWindow};
 use super::{Input, LateRows, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::aggregate::Slots;
@@ -36,6 +37,7 @@ use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, event_times_ms};
 mod few;
 mod full;
 mod key;
+mod local;
 mod ordered;
 #[cfg(test)]
 mod tests;
@@ -111,6 +113,21 @@ struct Change {
     weight: i64,
 }
 
+/// Calls a function for the kind of key that takes so many words.
+macro_rules! by_words {
+    ($words:expr => $self:ident.$function:ident($($argument:expr),*)) => {
+        match $words {
+            Some(1) => $self.$function::<[u64; 1]>($($argument),*),
+            Some(2) => $self.$function::<[u64; 2]>($($argument),*),
+            Some(3) => $self.$function::<[u64; 3]>($($argument),*),
+            Some(4) => $self.$function::<[u64; 4]>($($argument),*),
+            Some(5) => $self.$function::<[u64; 5]>($($argument),*),
+            _ => $self.$function::<ByteKey>($($argument),*),
+        }
+    };
+}
+use by_words;
+
 /// Makes [`TopN`]s.
 pub struct TopNFactory {
     plan: Arc<Plan>,
@@ -129,6 +146,27 @@ struct Plan {
 impl Plan {
     fn on_close(&self) -> bool {
         self.spec.window.is_some_and(|window| window.emit == GroupEmit::OnWindowClose)
+    }
+
+    /// Whether the few rows that can be shown are all that is kept.
+    fn few(&self) -> bool {
+        !self.spec.retracting && self.spec.function == RankFunction::RowNumber && self.spec.last <= FEW_MAX
+    }
+
+    /// What decides between rows with equal sort columns, into `ties`.
+    fn ties(&self, delta: &Delta, ties: &mut Vec<u64>) -> Result<()> {
+        if !self.spec.by_arrival {
+            return hash_columns(delta.batch.columns(), delta.rows(), ties);
+        }
+        let ordinals = delta.ordinals.as_ref();
+        let ordinals = ordinals.ok_or_else(|| EngineError::bug("rows came without their arrival numbers"))?;
+        ties.clear();
+        ties.extend_from_slice(ordinals.values());
+        Ok(())
+    }
+
+    fn sort_columns(&self, delta: &Delta) -> Vec<ArrayRef> {
+        self.spec.order.iter().map(|sort| Arc::clone(delta.batch.column(sort.column))).collect()
     }
 
     fn encoder(&self) -> Result<Encoder> {
@@ -178,6 +216,14 @@ impl TopNFactory {
         Ok(Self { plan: Arc::new(plan) })
     }
 
+    /// Lets only those rows through to the exchange that are among the first of their own shard: for results without partitions, whose
+    /// rows all go to one shard. `None` where that is not worth it.
+    pub fn local(&self) -> Option<LocalTopNFactory> {
+        let spec = &self.plan.spec;
+        let fits = self.plan.few() && spec.partition.is_empty();
+        fits.then(|| LocalTopNFactory { plan: Arc::clone(&self.plan) })
+    }
+
     /// The input's columns, then the number where it is asked for.
     pub fn output_schema(&self) -> SchemaRef {
         Arc::clone(&self.plan.output)
@@ -191,14 +237,13 @@ impl TopNFactory {
     fn create_with<K: SortKey>(&self, encoder: Encoder) -> Result<Box<dyn Operator>> {
         let plan = Arc::clone(&self.plan);
         let spec = &plan.spec;
-        let few = !spec.retracting && spec.function == RankFunction::RowNumber && spec.last <= FEW_MAX;
         Ok(Box::new(TopN::<K> {
             keys: GroupKeys::new(plan.key_types.clone())?,
             groups: Vec::new(),
             ends: BTreeMap::new(),
             rows: Rows::new(&plan.input, spec.retracting)?,
             log: RowLog::new(ROWS, &plan.input),
-            core: if few {
+            core: if plan.few() {
                 Core::Few(Few::new(plan.ranks))
             } else {
                 Core::Full(Full::new(plan.ranks, spec.retracting))
@@ -206,7 +251,7 @@ impl TopNFactory {
             encoder,
             fired_until: WATERMARK_MIN,
             slots: Vec::new(),
-            hashes: Vec::new(),
+            ties: Vec::new(),
             sort_keys: Vec::new(),
             plan,
         }))
@@ -220,14 +265,7 @@ impl OperatorFactory for TopNFactory {
 
     fn create(&self) -> Result<Box<dyn Operator>> {
         let encoder = self.plan.encoder()?;
-        match encoder.words() {
-            Some(1) => self.create_with::<[u64; 1]>(encoder),
-            Some(2) => self.create_with::<[u64; 2]>(encoder),
-            Some(3) => self.create_with::<[u64; 3]>(encoder),
-            Some(4) => self.create_with::<[u64; 4]>(encoder),
-            Some(5) => self.create_with::<[u64; 5]>(encoder),
-            _ => self.create_with::<ByteKey>(encoder),
-        }
+        by_words!(encoder.words() => self.create_with(encoder))
     }
 }
 
@@ -248,7 +286,7 @@ struct TopN<K> {
     fired_until: EventTimeMs,
     /// Of the delta at hand: slot, tie and key of each row.
     slots: Vec<u32>,
-    hashes: Vec<u64>,
+    ties: Vec<u64>,
     sort_keys: Vec<K>,
 }
 
@@ -301,30 +339,16 @@ impl<K: SortKey> TopN<K> {
         Ok(())
     }
 
-    /// What decides between rows with equal sort columns.
-    fn ties(&mut self, delta: &Delta) -> Result<()> {
-        if self.plan.spec.by_arrival {
-            let ordinals = delta.ordinals.as_ref();
-            let ordinals = ordinals.ok_or_else(|| EngineError::bug("rows came without their arrival numbers"))?;
-            self.hashes.clear();
-            self.hashes.extend_from_slice(ordinals.values());
-            return Ok(());
-        }
-        hash_columns(delta.batch.columns(), delta.rows(), &mut self.hashes)
-    }
-
     /// Takes in the rows of a step, none of which is late. Those that are kept come back where they are new in their partition.
     fn take_in(&mut self, deltas: &[Delta], log: bool) -> Result<Option<Delta>> {
         for (number, delta) in deltas.iter().enumerate() {
             self.intern(&delta.batch)?;
-            self.ties(delta)?;
-            let order = self.plan.spec.order.iter();
-            let columns: Vec<ArrayRef> = order.map(|sort| Arc::clone(delta.batch.column(sort.column))).collect();
-            K::encode(&self.encoder, &columns, &self.hashes, &mut self.sort_keys)?;
+            self.plan.ties(delta, &mut self.ties)?;
+            K::encode(&self.encoder, &self.plan.sort_columns(delta), &self.ties, &mut self.sort_keys)?;
             match &mut self.core {
                 Core::Few(few) => few.take_in(number as u32, &self.slots, &self.sort_keys),
                 Core::Full(full) => {
-                    let kept = full.take_in(delta, &self.slots, &self.sort_keys, &self.hashes, &mut self.rows)?;
+                    let kept = full.take_in(delta, &self.slots, &self.sort_keys, &self.ties, &mut self.rows)?;
                     if let Some(kept) = kept.filter(|_| log) {
                         self.log.push(&kept)?;
                     }

@@ -267,6 +267,36 @@ proptest! {
         }
     }
 
+    /// What a shard holds back could not have been shown.
+    #[test]
+    fn local_rows_suffice(
+        (spec, events) in (spec(), events(false)).prop_map(|(spec, events)| {
+            let last = spec.last.min(spec.first + 3);
+            let spec = TopNSpec { partition: vec![], function: RankFunction::RowNumber, retracting: false, last, ..spec };
+            (spec, events)
+        }),
+        steps in proptest::collection::vec((1_usize..20, 0_usize..4), 1..8),
+    ) {
+        let factory = TopNFactory::new(spec.clone(), schema()).expect("plans");
+        let local = factory.local().expect("it fits");
+        let mut pipeline = Pipeline::new(&local, &factory, vec![], 3);
+        let mut view = View::default();
+        let mut done = 0;
+        for (rows_now, event) in steps.iter().cycle() {
+            let end = (done + rows_now).min(events.len());
+            view.apply(&pipeline.step(&[delta_of(&events[done..end], false)], 0));
+            done = end;
+            prop_assert_eq!(&view.0, &naive(&table(&events[..done], false, spec.by_arrival), &spec));
+            if *event == 3 {
+                pipeline.save(SaveKind::Changes);
+                pipeline.restart(2);
+            }
+            if done == events.len() {
+                break;
+            }
+        }
+    }
+
     /// With a window among the partition columns rows leave once, when it closes, and are freed; late ones are told.
     #[test]
     fn windows_close(

@@ -57,6 +57,28 @@ const QUERIES: &[(&str, &str)] = &[
            FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '10' SECOND)) GROUP BY auction, window_end)
          GROUP BY window_end",
     ),
+    (
+        "keep the last row of each key",
+        "SELECT bidder, auction, price FROM (
+           SELECT *, row_number() OVER (PARTITION BY bidder, auction ORDER BY dateTime DESC) AS rn FROM bid) WHERE rn <= 1",
+    ),
+    (
+        "the ten dearest bids of each auction, with their ranks",
+        "SELECT auction, price, rn FROM (
+           SELECT *, row_number() OVER (PARTITION BY auction ORDER BY price DESC) AS rn FROM bid) WHERE rn <= 10",
+    ),
+    (
+        "the best of each window",
+        "SELECT window_end, auction, n FROM (
+           SELECT *, rank() OVER (PARTITION BY window_start, window_end ORDER BY n DESC) AS r FROM (
+             SELECT auction, window_start, window_end, count(*) AS n
+             FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '10' SECOND))
+             GROUP BY auction, window_start, window_end)) WHERE r = 1",
+    ),
+    ("a limit is kept", "SELECT auction, price FROM bid ORDER BY price DESC LIMIT 5"),
+    ("the first rows stay", "SELECT k FROM (SELECT k FROM done LIMIT 5 OFFSET 1)"),
+    ("rows of both", "SELECT auction FROM bid INTERSECT ALL SELECT v FROM lax"),
+    ("rows of one", "SELECT k FROM done EXCEPT SELECT 1"),
     ("rows with their windows", "SELECT auction, window_start FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' DAY))"),
     ("updating groups", "SELECT channel, count(DISTINCT bidder), max(price) FROM bid GROUP BY channel HAVING count(*) > 10"),
     ("groups over groups", "SELECT n, count(*) FROM (SELECT bidder, count(*) AS n FROM bid GROUP BY bidder) GROUP BY n"),
