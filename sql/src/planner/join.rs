@@ -660,7 +660,9 @@ fn without_null_awareness(join: &LogicalJoin) -> Result<LogicalPlan> {
     let plain = LogicalPlanBuilder::from(LogicalPlan::Join(plain));
     if others.is_empty() && join.filter.is_none() {
         let is_null = y.clone().is_null().alias("__is_null");
-        let nulls = LogicalPlanBuilder::from(join.right.as_ref().clone()).project(vec![is_null])?.distinct()?;
+        let none: Vec<LogicalExpr> = vec![];
+        let nulls = LogicalPlanBuilder::from(join.right.as_ref().clone()).project(vec![is_null])?;
+        let nulls = nulls.aggregate(vec![datafusion::logical_expr::col("__is_null")], none)?;
         let nulls = nulls.alias("__not_in")?.build()?;
         let unknown = datafusion::logical_expr::col("__not_in.__is_null").or(x.clone().is_null());
         return Ok(plain.join_on(nulls, JoinType::LeftAnti, vec![unknown])?.build()?);
