@@ -554,7 +554,8 @@ impl<'a> Lowering<'a> {
     fn scan_table(&mut self, table: &Arc<Table>, scan: &TableScan) -> Result<Stream> {
         let (mut node, places) = self.source_node(table)?;
         if self.as_upserts && self.context.catalog.changelog(table) == ChangelogMode::Upsert {
-            node = self.readings[&self.name_of(table)].refusing[0];
+            let name = self.name_of(table);
+            node = self.readings[&name].refusing[0];
         }
         let definition = &table.definition;
         let schema = Arc::clone(&self.graph.nodes[node].output.schema);

@@ -363,9 +363,7 @@ fn lower_statement(
     }
     let fields: Vec<FieldRef> = planned.plan.schema().fields().iter().cloned().collect();
     let mut stream = lowering.in_order(stream, &planned.plan, &fields)?;
-    if let Some(final_sort) = &planned.final_sort
-        && !stream.bounded
-    {
+    if planned.final_sort.is_some() && !stream.bounded {
         return Err(SqlError::unsupported(
             format!("{} over an input that does not end", Construct::OrderBy),
             "the rows of a stream come in the order of events; order a bounded input, add a `LIMIT`, or order a view of the result",

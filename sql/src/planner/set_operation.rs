@@ -60,7 +60,7 @@ pub(super) fn rewrite(body: &mut SetExpr) -> Result<()> {
     let args = vec![string(&name), Expr::Subquery(query(left)), Expr::Subquery(query(right))];
     let factor = TableFactor::TableFunction { expr: call(SET_FUNCTION, args), alias: None };
     let all = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
-    if let TableFactor::Derived { subquery, .. } = derived(all, factor, "__set") {
+    if let TableFactor::Derived { subquery, .. } = derived(all, Some(factor), "__set") {
         *body = *subquery.body;
     }
     Ok(())
