@@ -19,8 +19,8 @@ use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::functions_window::expr_fn::lag;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, TableScan, WindowFrame, WindowFunctionDefinition,
-    cast, lit,
+    AggregateUDF, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, TableScan, WindowFrame,
+    WindowFunctionDefinition, cast, lit,
 };
 use datafusion::prelude::{SessionConfig, SessionContext};
 use eagre_engine::operator::window::WindowKind;
