@@ -15,7 +15,7 @@ use arrow::datatypes::SchemaRef;
 use self::pages::Pages;
 use crate::aggregate::Slots;
 use crate::delta::{Delta, batch_of};
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::keys::GroupKeys;
 
 mod log;
@@ -120,6 +120,14 @@ impl Rows {
             }
         }
         Ok(())
+    }
+
+    /// Stores the rows of a delta that only inserts, where rows are only inserted; their ids, in order, are added to `ids`.
+    pub(crate) fn append(&mut self, delta: &Delta, ids: &mut Vec<u32>) -> Result<()> {
+        match &mut self.store {
+            Store::Appended(pages) => pages.append(&delta.batch, ids),
+            Store::Counted { .. } => Err(EngineError::bug("rows that are counted have no place of their own")),
+        }
     }
 
     /// How often a row is there.
