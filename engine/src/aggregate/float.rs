@@ -23,6 +23,16 @@ pub(crate) struct DoubleDouble {
 }
 
 impl DoubleDouble {
+    /// As it was taken apart by [`parts`](Self::parts).
+    pub(crate) fn of_parts(high: f64, low: f64) -> Self {
+        Self { high, low }
+    }
+
+    /// The rounded sum and the sum of all rounding errors.
+    pub(crate) fn parts(self) -> (f64, f64) {
+        (self.high, self.low)
+    }
+
     #[inline(always)]
     pub(crate) fn add(&mut self, value: f64) {
         let (sum, error) = two_sum(self.high, value);

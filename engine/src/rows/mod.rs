@@ -15,7 +15,7 @@ use arrow::datatypes::SchemaRef;
 use self::pages::Pages;
 use crate::aggregate::Slots;
 use crate::delta::{Delta, batch_of};
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::keys::GroupKeys;
 
 mod log;
@@ -94,7 +94,7 @@ impl Rows {
         }
     }
 
-    /// Takes in a delta of these columns; for each of its rows, in order, what it did is added to `changes`.
+    /// Takes in a delta of the columns of [`schema`](Self::schema); for each of its rows, in order, what it did is added to `changes`.
     ///
     /// A row whose weight became 0 keeps its id until it is removed, so that what a step retracts and inserts again meets itself: look at
     /// the rows with weight 0 when the whole step is taken in, and [`remove`](Self::remove) them then.
@@ -123,19 +123,10 @@ impl Rows {
     }
 
     /// Stores rows that are only inserted, each of them anew; their ids, in order, are added to `ids`.
-    ///
-    /// # Panics
-    /// In debug builds, where rows can be taken back.
     pub(crate) fn append(&mut self, batch: &RecordBatch, ids: &mut Vec<u32>) -> Result<()> {
         match &mut self.store {
             Store::Appended(pages) => pages.append(batch, ids),
-            Store::Counted { .. } => {
-                debug_assert!(false, "rows that can be taken back are applied");
-                let mut changes = Vec::new();
-                self.apply(&Delta::insert(batch.clone()), &mut changes)?;
-                ids.extend(changes.iter().map(|change| change.id));
-                Ok(())
-            }
+            Store::Counted { .. } => Err(EngineError::bug("rows that are counted have no place of their own")),
         }
     }
 

@@ -44,7 +44,7 @@ use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 
 /// Functions whose result depends on the order of rows.
-const ORDERED_FUNCTIONS: &[&str] = &["array_agg", "string_agg", "first_value", "last_value", "nth_value"];
+pub(super) const ORDERED_FUNCTIONS: &[&str] = &["array_agg", "string_agg", "first_value", "last_value", "nth_value"];
 
 /// A column of the rows that are aggregated.
 struct Input {

@@ -18,7 +18,9 @@ use arrow::compute::{SortOptions, take};
 use arrow::datatypes::{DataType, FieldRef};
 
 use super::frame::{Frame, Ordered, Reach};
-use super::{OverFunction, OverFunctionRef};
+use super::running::Running;
+use super::running::functions::{From, RunningCounts, RunningDoubles, RunningExtremes, RunningSums};
+use super::{OverFunction, OverFunctionRef, RunningForm};
 use crate::aggregate::DoubleDouble;
 use crate::error::{EngineError, Result};
 use crate::hash::{by_native, native_column, native_values};
@@ -109,7 +111,7 @@ fn slide(rows: &Ordered<'_>, frame: &Frame, window: &mut impl Sliding) -> Result
 }
 
 /// The rows that count: where no argument is null and the filter is true. `None`: all.
-fn counting(args: &[ArrayRef], filter: Option<&BooleanArray>) -> Option<BooleanBuffer> {
+pub(super) fn counting(args: &[ArrayRef], filter: Option<&BooleanArray>) -> Option<BooleanBuffer> {
     let mut valid = filter.map(|filter| match filter.nulls() {
         Some(nulls) => filter.values() & nulls.inner(),
         None => filter.values().clone(),
@@ -358,7 +360,37 @@ fn nulls(full: Vec<bool>) -> Option<NullBuffer> {
     (!full.iter().all(|full| *full)).then(|| NullBuffer::from(full))
 }
 
+impl Aggregate {
+    fn running(&self) -> Option<Box<dyn Running>> {
+        let from = From::of(&self.frame)?;
+        let field = || Arc::clone(&self.field);
+        macro_rules! extremes {
+            ($native:ty) => {
+                Some(Box::new(RunningExtremes::<$native>::new(from, field(), self.kind == Kind::Max)))
+            };
+        }
+        match (self.kind, self.field.data_type()) {
+            (Kind::Count, _) => Some(Box::new(RunningCounts::new(from))),
+            (Kind::Sum | Kind::Average, DataType::Float64) => {
+                Some(Box::new(RunningDoubles::new(from, self.kind == Kind::Average)))
+            }
+            (Kind::Sum, DataType::Int64) => Some(Box::new(RunningSums::<i64>::new(from, field()))),
+            (Kind::Sum, DataType::UInt64) => Some(Box::new(RunningSums::<u64>::new(from, field()))),
+            (Kind::Sum, DataType::Decimal128(..)) => Some(Box::new(RunningSums::<i128>::new(from, field()))),
+            (Kind::Min | Kind::Max, data_type) => by_native! {
+                data_type => extremes,
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 impl OverFunction for Aggregate {
+    fn running(&self) -> Option<RunningForm> {
+        self.running().map(RunningForm)
+    }
+
     fn name(&self) -> &str {
         match self.kind {
             Kind::Count => "count",

@@ -9,7 +9,11 @@ use arrow::datatypes::{DataType, FieldRef};
 
 use super::aggregates;
 use super::frame::{Frame, Ordered, Reach};
-use super::{OverFunction, OverFunctionRef};
+use super::running::functions::{
+    From, RankKind, RunningAggregate, RunningFirst, RunningLast, RunningPlaces, RunningRanks,
+};
+use super::{OverFunction, OverFunctionRef, RunningForm};
+use crate::aggregate::AggregateFunctionRef;
 use crate::error::Result;
 
 /// A function of an `OVER` expression, after type coercion.
@@ -64,13 +68,6 @@ pub fn native(request: &OverRequest<'_>, args: &[FieldRef], return_field: &Field
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RankKind {
-    RowNumber,
-    Rank,
-    DenseRank,
-}
-
 /// `row_number`, `rank`, `dense_rank`.
 #[derive(Debug)]
 struct Rank {
@@ -109,6 +106,10 @@ impl OverFunction for Rank {
 
     fn counts_rows(&self) -> bool {
         self.kind != RankKind::DenseRank
+    }
+
+    fn running(&self) -> Option<RunningForm> {
+        Some(RunningForm(Box::new(RunningRanks::new(self.kind))))
     }
 
     fn evaluate(&self, _args: &[ArrayRef], _filter: Option<&BooleanArray>, rows: &Ordered<'_>) -> Result<ArrayRef> {
@@ -168,6 +169,11 @@ impl OverFunction for Shift {
         Reach::Rows(self.offset.min(0).unsigned_abs())
     }
 
+    fn running(&self) -> Option<RunningForm> {
+        let offset = u64::try_from(self.offset).ok()?;
+        Some(RunningForm(Box::new(RunningPlaces::lag(offset, self.default.clone()))))
+    }
+
     fn evaluate(&self, args: &[ArrayRef], _filter: Option<&BooleanArray>, rows: &Ordered<'_>) -> Result<ArrayRef> {
         let values = &args[0];
         // The default is one more row at the end.
@@ -221,6 +227,15 @@ impl OverFunction for Value {
         self.frame.compares_keys()
     }
 
+    fn running(&self) -> Option<RunningForm> {
+        Some(RunningForm(match (From::of(&self.frame)?, self.n) {
+            (From::PartitionStart { .. }, 1) => Box::new(RunningFirst::new(Arc::clone(&self.field)).ok()?),
+            (From::Sliding(start), 1) => Box::new(RunningPlaces::first(start)),
+            (from, -1) => Box::new(RunningLast { by_row: from.by_row() }),
+            _ => return None,
+        }))
+    }
+
     fn evaluate(&self, args: &[ArrayRef], _filter: Option<&BooleanArray>, rows: &Ordered<'_>) -> Result<ArrayRef> {
         let mut indices: Vec<Option<u32>> = Vec::with_capacity(rows.wanted());
         let distance = usize::try_from(self.n.unsigned_abs() - 1).unwrap_or(usize::MAX);
@@ -232,5 +247,51 @@ impl OverFunction for Value {
             })?;
         }
         Ok(take(&args[0], &UInt32Array::from(indices), None)?)
+    }
+}
+
+/// An aggregate over all rows so far that is evaluated by `function` and, where rows come in order, kept in the accumulators of `aggregate`:
+/// one state for each partition, and no rows. The aggregate must not depend on the order of rows.
+pub fn accumulated(function: OverFunctionRef, aggregate: AggregateFunctionRef, frame: Frame) -> OverFunctionRef {
+    match From::of(&frame) {
+        Some(From::PartitionStart { by_row }) => Arc::new(Accumulated { function, aggregate, by_row }),
+        _ => function,
+    }
+}
+
+#[derive(Debug)]
+struct Accumulated {
+    function: OverFunctionRef,
+    aggregate: AggregateFunctionRef,
+    by_row: bool,
+}
+
+impl OverFunction for Accumulated {
+    fn name(&self) -> &str {
+        self.function.name()
+    }
+
+    fn field(&self) -> FieldRef {
+        self.function.field()
+    }
+
+    fn lookback(&self) -> Reach {
+        self.function.lookback()
+    }
+
+    fn lookahead(&self) -> Reach {
+        self.function.lookahead()
+    }
+
+    fn compares_keys(&self) -> bool {
+        self.function.compares_keys()
+    }
+
+    fn running(&self) -> Option<RunningForm> {
+        Some(RunningForm(Box::new(RunningAggregate::new(Arc::clone(&self.aggregate), self.by_row).ok()?)))
+    }
+
+    fn evaluate(&self, args: &[ArrayRef], filter: Option<&BooleanArray>, rows: &Ordered<'_>) -> Result<ArrayRef> {
+        self.function.evaluate(args, filter, rows)
     }
 }

@@ -16,16 +16,21 @@ use arrow::array::{ArrayRef, BooleanArray};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 
+use self::running::{Running, RunningOver};
 use self::settled::Settled;
 use self::shelf::SortKeys;
 use self::updating::Updating;
-use super::{Operator, OperatorFactory};
+use super::{LateRows, Operator, OperatorFactory, Output};
+use crate::delta::Delta;
 use crate::error::{EngineError, Result};
 use crate::keys::GroupKeys;
+use crate::time::{EventTimeMs, event_times_ms};
 
 mod aggregates;
 mod frame;
 mod functions;
+mod kept;
+mod running;
 mod settled;
 mod shelf;
 #[cfg(test)]
@@ -33,7 +38,7 @@ mod tests;
 mod updating;
 
 pub use self::frame::{Bound, Distance, Frame, FrameUnit, Ordered, RangeKeys, Reach, Segment};
-pub use self::functions::{OverRequest, native};
+pub use self::functions::{OverRequest, accumulated, native};
 
 /// One function of an `OVER` expression, with its arguments' types and its frame fixed.
 pub trait OverFunction: Send + Sync + fmt::Debug {
@@ -65,10 +70,19 @@ pub trait OverFunction: Send + Sync + fmt::Debug {
         false
     }
 
+    /// The function's form for rows that come in order, where it has one: then it looks at no row after its own and the peers of that.
+    #[doc(hidden)]
+    fn running(&self) -> Option<RunningForm> {
+        None
+    }
+
     /// The values of the wanted rows of all segments, one after the other. `args` and `filter` (rows where it is false or null
     /// do not count) are columns over all rows.
     fn evaluate(&self, args: &[ArrayRef], filter: Option<&BooleanArray>, rows: &Ordered<'_>) -> Result<ArrayRef>;
 }
+
+/// What the engine's own functions are for rows that come in order.
+pub struct RunningForm(Box<dyn Running>);
 
 /// A shared function.
 pub type OverFunctionRef = Arc<dyn OverFunction>;
@@ -110,16 +124,31 @@ pub struct OverSpec {
     pub calls: Vec<OverCall>,
 }
 
+/// What makes rows final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finality {
+    /// The order begins with their event time, ascending: a row is final with the rows that it looks at.
+    Order,
+    /// Their partition is part of a window: all its rows are final when the watermark reaches the window's end, and then forgotten.
+    Window {
+        /// A column of the input that is an event time and the same for all rows of a window.
+        column: usize,
+        /// What has to be added to it to have the window's last millisecond.
+        shift_ms: i64,
+    },
+}
+
 /// Makes the operators of an `OVER`.
 pub struct OverFactory {
     plan: Arc<Plan>,
-    settled: bool,
 }
 
 /// A spec with what follows from it.
 #[derive(Debug)]
 struct Plan {
     spec: OverSpec,
+    /// `None`: values are corrected.
+    finality: Option<Finality>,
     /// The columns that order keys and calls read.
     read: Vec<usize>,
     /// The input's columns, then a result a call.
@@ -129,6 +158,19 @@ struct Plan {
 }
 
 impl Plan {
+    /// The column that says when a row becomes final, and what to add to it.
+    fn time(&self) -> (usize, i64) {
+        match self.finality {
+            Some(Finality::Window { column, shift_ms }) => (column, shift_ms),
+            _ => (self.spec.order[0].column, 0),
+        }
+    }
+
+    /// Whether partitions are final as a whole.
+    fn by_window(&self) -> bool {
+        matches!(self.finality, Some(Finality::Window { .. }))
+    }
+
     /// The place among the columns read of a column of the input.
     fn place(&self, column: usize) -> usize {
         self.read.iter().position(|read| *read == column).expect("it is read")
@@ -136,16 +178,16 @@ impl Plan {
 }
 
 impl OverFactory {
-    /// Rows leave once, when the watermark makes their values final: the input's columns, then the results. The first order key is the
-    /// event time, ascending. Late are rows before the watermark at the step's start, and those without an event time.
+    /// Rows leave once, when the watermark makes their values final: the input's columns, then the results. Late are rows whose time
+    /// lies before the watermark at the step's start, and those without one.
     ///
     /// # Errors
     /// Keys that cannot be compared; a call whose values are never final before the input ends is no error.
-    pub fn settled(spec: OverSpec) -> Result<Self> {
-        if spec.order.first().is_none_or(|key| key.options.descending) {
+    pub fn settled(spec: OverSpec, finality: Finality) -> Result<Self> {
+        if finality == Finality::Order && spec.order.first().is_none_or(|key| key.options.descending) {
             return Err(EngineError::bug("rows become final in the order of their event time only"));
         }
-        Self::new(spec, true)
+        Self::new(spec, Some(finality))
     }
 
     /// Rows leave at once and are replaced when their values change: the input's columns, then the results, with weights.
@@ -153,10 +195,10 @@ impl OverFactory {
     /// # Errors
     /// Keys that cannot be compared; where rows can be taken back, any column that cannot.
     pub fn updating(spec: OverSpec) -> Result<Self> {
-        Self::new(spec, false)
+        Self::new(spec, None)
     }
 
-    fn new(spec: OverSpec, settled: bool) -> Result<Self> {
+    fn new(spec: OverSpec, finality: Option<Finality>) -> Result<Self> {
         let mut read: Vec<usize> = spec.order.iter().map(|key| key.column).collect();
         for call in &spec.calls {
             read.extend(call.args.iter().chain(&call.filter));
@@ -176,6 +218,7 @@ impl OverFactory {
                 function.compares_keys() || by_key(function.lookback()) || by_key(function.lookahead())
             }),
             counts_rows: calls().any(|function| function.counts_rows()),
+            finality,
             spec,
         };
         GroupKeys::new(plan.partition_types())?;
@@ -186,7 +229,12 @@ impl OverFactory {
                 return Err(EngineError::bug(format!("a RANGE frame with an offset over {key:?}")));
             }
         }
-        Ok(Self { plan: Arc::new(plan), settled })
+        Ok(Self { plan: Arc::new(plan) })
+    }
+
+    /// Whether rows are kept only where a sliding frame holds them: all calls have a [running form](OverFunction::running).
+    pub fn is_running(&self) -> bool {
+        self.plan.finality.is_some() && RunningOver::new(&self.plan).is_ok_and(|running| running.is_some())
     }
 
     /// The input's columns, then one result a call.
@@ -202,15 +250,57 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Units of the first order key as milliseconds, rounded up.
+    fn milliseconds(&self, units: u64) -> u64 {
+        use arrow::datatypes::{DataType, TimeUnit};
+        match self.spec.input.field(self.spec.order[0].column).data_type() {
+            DataType::Timestamp(TimeUnit::Second, _) => units.saturating_mul(1_000),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => units.div_ceil(1_000),
+            DataType::Timestamp(TimeUnit::Nanosecond, _) => units.div_ceil(1_000_000),
+            DataType::Date32 => units.saturating_mul(86_400_000),
+            _ => units,
+        }
+    }
+}
+
+/// The rows that are not late.
+fn judge(plan: &Plan, deltas: Vec<Delta>, watermark: EventTimeMs, out: &mut Output) -> Result<Vec<Delta>> {
+    let mut judged = Vec::with_capacity(deltas.len());
+    for delta in deltas.into_iter().filter(|delta| !delta.is_empty()) {
+        let (column, shift_ms) = plan.time();
+        let times = event_times_ms(delta.batch.column(column))?;
+        let is_late = |time: Option<i64>| time.is_none_or(|time| time + shift_ms < watermark);
+        if !times.iter().any(is_late) {
+            judged.push(delta);
+            continue;
+        }
+        let late: BooleanArray = times.iter().map(|time| Some(is_late(time))).collect();
+        let rows = arrow::compute::filter_record_batch(&delta.batch, &late)?;
+        let event_times: Vec<i64> =
+            times.iter().filter(|time| is_late(*time)).map(|time| time.unwrap_or(i64::MIN)).collect();
+        let windows_missed = vec![1; event_times.len()];
+        out.late(LateRows { rows, event_times, windows_missed, watermark });
+        let kept = delta.filter(&arrow::compute::not(&late)?)?;
+        if !kept.is_empty() {
+            judged.push(kept);
+        }
+    }
+    Ok(judged)
+}
+
 impl OperatorFactory for OverFactory {
     fn name(&self) -> &'static str {
         "Over"
     }
 
     fn create(&self) -> Result<Box<dyn Operator>> {
-        Ok(match self.settled {
-            true => Box::new(Settled::new(&self.plan)?),
-            false => Box::new(Updating::new(&self.plan)?),
+        Ok(match self.plan.finality {
+            Some(_) => match RunningOver::new(&self.plan)? {
+                Some(running) => Box::new(running),
+                None => Box::new(Settled::new(&self.plan)?),
+            },
+            None => Box::new(Updating::new(&self.plan)?),
         })
     }
 }

@@ -4,6 +4,8 @@
 //! partition. Its values are final when all rows after it that they look at have taken theirs; then it leaves, in the order of
 //! event time, further keys and arrival. It stays for as long as rows to come may look back at it.
 //!
+//! Rows of a window may be in any order of the query's: they all wait for the window's end, are evaluated together, and are forgotten.
+//!
 //! Waiting rows lie in a few sorted runs, each at most half as long as the one before: a row is merged no more often than the logarithm of
 //! their number, and what a step lets go is cut off their ends.
 
@@ -13,14 +15,14 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take;
 
-use super::Plan;
 use super::frame::{Distance, Reach};
 use super::shelf::{Shelf, SortKeys, Work};
+use super::{Plan, judge};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::delta::{Delta, batch_of};
 use crate::error::Result;
-use crate::operator::{Input, LateRows, Operator, Output, Progress, SaveKind, StateReader, StateWriter};
+use crate::operator::{Input, Operator, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, event_times_ms};
 
 const PARTITIONS: &str = "partitions";
@@ -90,11 +92,16 @@ impl Settled {
         let mut ids: Vec<u32> = edits.iter().filter(|edit| edit.added).map(|edit| edit.id).collect();
         let mut run = Vec::with_capacity(ids.len());
         if !ids.is_empty() {
-            let times = self.shelf.rows.take(&ids, &[self.plan.spec.order[0].column])?;
-            let times = event_times_ms(&times[0])?;
+            let (column, shift_ms) = self.plan.time();
+            let times = event_times_ms(&self.shelf.rows.take(&ids, &[column])?[0])?;
             ids.clear();
             for (row, edit) in edits.iter().filter(|edit| edit.added).enumerate() {
-                run.push(Waiting { time: times.value(row), arrival: edit.arrival, id: edit.id, slot: edit.slot });
+                run.push(Waiting {
+                    time: times.value(row) + shift_ms,
+                    arrival: edit.arrival,
+                    id: edit.id,
+                    slot: edit.slot,
+                });
             }
         }
         self.parts.resize_with(self.shelf.partitions.slot_count().max(self.parts.len()), Part::default);
@@ -155,7 +162,7 @@ impl Settled {
     /// How many rows of a partition, from the front, have their final values.
     fn complete(&self, part: &Part, watermark: EventTimeMs) -> usize {
         let rows = &part.rows;
-        if watermark == WATERMARK_MAX {
+        if watermark == WATERMARK_MAX || self.plan.by_window() {
             return rows.len();
         }
         let calls = self.plan.spec.calls.iter().map(|call| match call.function.lookahead() {
@@ -188,6 +195,9 @@ impl Settled {
     /// The first row that the row at `index` (or the next one to come, if there is none) looks back at.
     fn context(&self, part: &Part, index: usize, watermark: EventTimeMs) -> usize {
         let rows = &part.rows;
+        if self.plan.by_window() {
+            return index;
+        }
         let calls = self.plan.spec.calls.iter().map(|call| match call.function.context() {
             Reach::Unbounded => 0,
             Reach::Rows(count) => index.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX)),
@@ -320,34 +330,11 @@ impl Settled {
         freed.dedup();
         freed.retain(|slot| {
             let part = &self.parts[*slot as usize];
-            part.rows.is_empty() && part.waiting == 0 && !(self.plan.counts_rows && part.dropped > 0)
+            let counted = self.plan.counts_rows && part.dropped > 0 && !self.plan.by_window();
+            part.rows.is_empty() && part.waiting == 0 && !counted
         });
         freed.iter().for_each(|slot| self.parts[*slot as usize] = Part::default());
         self.shelf.partitions.remove(&freed);
-    }
-
-    /// The rows that are not late.
-    fn judge(&self, deltas: Vec<Delta>, watermark: EventTimeMs, out: &mut Output) -> Result<Vec<Delta>> {
-        let mut judged = Vec::with_capacity(deltas.len());
-        for delta in deltas.into_iter().filter(|delta| !delta.is_empty()) {
-            let times = event_times_ms(delta.batch.column(self.plan.spec.order[0].column))?;
-            let is_late = |time: Option<i64>| time.is_none_or(|time| time < watermark);
-            if !times.iter().any(is_late) {
-                judged.push(delta);
-                continue;
-            }
-            let late: arrow::array::BooleanArray = times.iter().map(|time| Some(is_late(time))).collect();
-            let rows = arrow::compute::filter_record_batch(&delta.batch, &late)?;
-            let event_times: Vec<i64> =
-                times.iter().filter(|time| is_late(*time)).map(|time| time.unwrap_or(i64::MIN)).collect();
-            let windows_missed = vec![1; event_times.len()];
-            out.late(LateRows { rows, event_times, windows_missed, watermark });
-            let kept = delta.filter(&arrow::compute::not(&late)?)?;
-            if !kept.is_empty() {
-                judged.push(kept);
-            }
-        }
-        Ok(judged)
     }
 
     /// Every row that is held.
@@ -387,20 +374,6 @@ fn compare(a: &Waiting, b: &Waiting, order: &SortKeys) -> std::cmp::Ordering {
     a.time.cmp(&b.time).then_with(|| order.get(a.id).cmp(order.get(b.id))).then(a.arrival.cmp(&b.arrival))
 }
 
-impl Plan {
-    /// Units of the first order key as milliseconds, rounded up.
-    fn milliseconds(&self, units: u64) -> u64 {
-        use arrow::datatypes::{DataType, TimeUnit};
-        match self.spec.input.field(self.spec.order[0].column).data_type() {
-            DataType::Timestamp(TimeUnit::Second, _) => units.saturating_mul(1_000),
-            DataType::Timestamp(TimeUnit::Microsecond, _) => units.div_ceil(1_000),
-            DataType::Timestamp(TimeUnit::Nanosecond, _) => units.div_ceil(1_000_000),
-            DataType::Date32 => units.saturating_mul(86_400_000),
-            _ => units,
-        }
-    }
-}
-
 impl Operator for Settled {
     fn name(&self) -> &'static str {
         "Over"
@@ -408,7 +381,7 @@ impl Operator for Settled {
 
     fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
         let (before, after) = (input.watermarks.before, input.watermarks.after);
-        let deltas = self.judge(input.single(), before, out)?;
+        let deltas = judge(&self.plan, input.single(), before, out)?;
         if !deltas.is_empty() {
             let mut edits = Vec::new();
             self.shelf.take_in(deltas, &mut edits)?;
@@ -448,7 +421,7 @@ impl Operator for Settled {
         state.meta.insert(WATERMARK.into(), self.watermark.into());
         let all = if kind == SaveKind::Full { self.held() } else { Vec::new() };
         self.shelf.save(kind, state, || all)?;
-        if self.plan.counts_rows {
+        if self.plan.counts_rows && !self.plan.by_window() {
             let of_interest = |part: &Part| match kind {
                 SaveKind::Full => part.dropped > 0 || !part.rows.is_empty(),
                 SaveKind::Changes => part.dirty,

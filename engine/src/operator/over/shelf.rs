@@ -419,7 +419,7 @@ impl Shelf {
 }
 
 /// The deltas of a step so that ordinals, where there are any, ascend.
-fn in_order_of_arrival(deltas: Vec<Delta>) -> Result<Vec<Delta>> {
+pub(super) fn in_order_of_arrival(deltas: Vec<Delta>) -> Result<Vec<Delta>> {
     let mut last = 0;
     let mut ascending = true;
     for ordinals in deltas.iter().filter_map(|delta| delta.ordinals.as_ref()) {

@@ -12,7 +12,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use proptest::prelude::*;
 
-use super::{Bound, Distance, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverRequest, OverSpec, native};
+use super::{
+    Bound, Distance, Finality, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverRequest, OverSpec, native,
+};
 use crate::delta::Delta;
 use crate::expr::StepContext;
 use crate::hash::{HashGroups, group_of, hash_columns, shard_of};
@@ -404,6 +406,32 @@ fn whats(range: bool) -> impl Strategy<Value = Vec<What>> {
     proptest::collection::vec(what, 1..4)
 }
 
+/// Calls that follow from the rows so far: no frame looks ahead.
+fn running_whats() -> impl Strategy<Value = Vec<What>> {
+    let start = prop_oneof![
+        Just((FrameUnit::Rows, Bound::UnboundedPreceding)),
+        Just((FrameUnit::Range, Bound::UnboundedPreceding)),
+        (0_u64..6).prop_map(|count| (FrameUnit::Rows, before(count))),
+        (0_u64..8).prop_map(|units| (FrameUnit::Range, before(units))),
+    ];
+    let frames = start.prop_map(|(unit, start)| frame(unit, start, Bound::CurrentRow));
+    let what = (0_usize..12, frames, 0_i64..4).prop_map(|(kind, frame, n)| match kind {
+        0 => What::RowNumber,
+        1 => What::Rank,
+        2 => What::DenseRank,
+        3 => What::Shift(n),
+        4 => What::Value(if n < 2 { 1 } else { -1 }, frame),
+        5 => What::Aggregate("count", VALUE, frame),
+        6 => What::Aggregate("sum", VALUE, frame),
+        7 => What::Aggregate("min", VALUE, frame),
+        8 => What::Aggregate("max", VALUE, frame),
+        9 => What::Aggregate("sum", DOUBLE, frame),
+        10 => What::Aggregate("avg", DOUBLE, frame),
+        _ => What::Aggregate("min", DOUBLE, frame),
+    });
+    proptest::collection::vec(what, 1..5)
+}
+
 /// Rows whose event time goes forward by fits and starts, at most 6 behind the greatest.
 fn disordered() -> impl Strategy<Value = Vec<Row>> {
     let row =
@@ -471,7 +499,7 @@ impl View {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     /// Rows leave once, each with the value that a recomputation over all rows gives it, and as soon as it is final; batching, disorder, saves
     /// and restarts at other shard counts do not show.
@@ -479,6 +507,7 @@ proptest! {
     fn final_rows_are_recomputed(
         rows in disordered(),
         (calls, order) in prop_oneof![
+            (running_whats(), Just(vec![(TS, ASC)])),
             (whats(true), Just(vec![(TS, ASC)])),
             (whats(false), Just(vec![(TS, ASC), (VALUE, SortOptions { descending: true, nulls_first: true })])),
         ],
@@ -490,7 +519,7 @@ proptest! {
             !matches!(call.function.lookahead(), super::Reach::Rows(0) | super::Reach::Groups(0))
         });
         let partition = spec.partition.clone();
-        let mut shards = Shards::new(OverFactory::settled(spec).unwrap(), partition, 2);
+        let mut shards = Shards::new(OverFactory::settled(spec, Finality::Order).unwrap(), partition, 2);
         let (mut done, mut emitted, mut greatest) = (0, Vec::new(), i64::MIN / 2);
         for (rows_now, event, restart) in steps.iter().cycle() {
             if done == rows.len() {
@@ -528,6 +557,51 @@ proptest! {
         emitted.extend(show(&deltas).into_iter().map(|(row, _)| row));
         emitted.sort();
         prop_assert_eq!(emitted, twin(&rows, &order, &calls, partitioned));
+        prop_assert!(shards.late.is_empty());
+    }
+
+    /// Partitions of a window are final when it closes, in whatever order, and nothing of them is kept.
+    #[test]
+    fn windows_close_their_partitions(
+        rows in disordered(),
+        calls in whats(true),
+        steps in proptest::collection::vec((1_usize..16, 0_usize..4, 1_usize..4), 1..8),
+    ) {
+        // The event time is the window's end, and the partition.
+        let order = [(VALUE, SortOptions { descending: true, nulls_first: true })];
+        let rows: Vec<Row> = rows
+            .iter()
+            .map(|row| {
+                let end = row.ts.div_euclid(10) * 10 + 10;
+                Row { ts: end, key: Some(end), ..*row }
+            })
+            .collect();
+        let spec = spec(&order, &calls, true, false);
+        let finality = Finality::Window { column: TS, shift_ms: -1 };
+        let mut shards = Shards::new(OverFactory::settled(spec, finality).unwrap(), vec![KEY], 2);
+        let (mut done, mut emitted, mut greatest) = (0, Vec::new(), 0);
+        for (rows_now, event, restart) in steps.iter().cycle() {
+            if done == rows.len() {
+                break;
+            }
+            let end = (done + rows_now).min(rows.len());
+            greatest = rows[done..end].iter().fold(greatest, |greatest, row| greatest.max(row.ts));
+            let deltas = shards.step(&delta_of(&rows[done..end], false, true), greatest - 16);
+            done = end;
+            emitted.extend(show(&deltas).into_iter().map(|(row, _)| row));
+            emitted.sort();
+            let closed: Vec<Row> = rows[..done].iter().copied().filter(|row| row.ts <= greatest - 16).collect();
+            prop_assert_eq!(&emitted, &twin(&closed, &order, &calls, true));
+            if *event > 1 {
+                shards.save(if *event == 2 { SaveKind::Changes } else { SaveKind::Full });
+                shards.restart(*restart);
+            }
+        }
+        let deltas = shards.step(&delta_of(&[], false, true), WATERMARK_MAX);
+        emitted.extend(show(&deltas).into_iter().map(|(row, _)| row));
+        emitted.sort();
+        prop_assert_eq!(emitted, twin(&rows, &order, &calls, true));
+        prop_assert_eq!(shards.state_rows(), 0);
         prop_assert!(shards.late.is_empty());
     }
 
@@ -588,7 +662,7 @@ proptest! {
         let calls = [What::RowNumber, What::Aggregate("sum", VALUE, Frame::RUNNING)];
         let order = [(TS, ASC)];
         let spec = spec(&order, &calls, true, true);
-        let mut shards = Shards::new(OverFactory::settled(spec).unwrap(), vec![KEY], 2);
+        let mut shards = Shards::new(OverFactory::settled(spec, Finality::Order).unwrap(), vec![KEY], 2);
         for changes in changes.chunks(cut) {
             prop_assert!(shards.step(&delta_of(changes, true, true), -1).is_empty());
         }
@@ -608,20 +682,34 @@ fn row(ts: i64, key: i64, value: i64, ordinal: u64) -> Row {
 fn frames_bound_what_is_kept() {
     let frame = frame(FrameUnit::Range, before(10), Bound::CurrentRow);
     let spec = spec(&[(TS, ASC)], &[What::Aggregate("sum", VALUE, frame)], true, false);
-    let mut shards = Shards::new(OverFactory::settled(spec).unwrap(), vec![KEY], 1);
+    let mut shards = Shards::new(OverFactory::settled(spec, Finality::Order).unwrap(), vec![KEY], 1);
     for ts in 0..1_000 {
         shards.step(&delta_of(&[row(ts, ts / 100, 1, ts as u64)], false, false), ts);
-        assert!(shards.state_rows() <= 14, "{} rows are kept", shards.state_rows());
+        assert!(shards.state_rows() <= 16, "{} rows are kept", shards.state_rows());
     }
     shards.step(&delta_of(&[], false, false), 2_000);
     assert_eq!(shards.state_rows(), 0);
+}
+
+/// Running values keep a state for each partition and no rows.
+#[test]
+fn running_values_keep_no_rows() {
+    let calls =
+        [What::RowNumber, What::Aggregate("sum", VALUE, Frame::RUNNING), What::Aggregate("max", VALUE, Frame::RUNNING)];
+    let factory = OverFactory::settled(spec(&[(TS, ASC)], &calls, true, false), Finality::Order).unwrap();
+    assert!(factory.is_running());
+    let mut shards = Shards::new(factory, vec![KEY], 1);
+    for ts in 0..1_000 {
+        shards.step(&delta_of(&[row(ts, ts % 3, 1, ts as u64)], false, false), ts);
+        assert!(shards.state_rows() <= 4);
+    }
 }
 
 /// Rows before the watermark at the step's start are refused, each once; rows of its very time are not.
 #[test]
 fn rows_behind_the_watermark_are_late() {
     let spec = spec(&[(TS, ASC)], &[What::RowNumber], false, false);
-    let mut shards = Shards::new(OverFactory::settled(spec).unwrap(), vec![], 1);
+    let mut shards = Shards::new(OverFactory::settled(spec, Finality::Order).unwrap(), vec![], 1);
     shards.step(&delta_of(&[row(10, 0, 0, 0)], false, false), 10);
     let deltas = shards.step(&delta_of(&[row(9, 0, 0, 1), row(10, 0, 1, 2)], false, false), 11);
     assert_eq!(shards.late.iter().flat_map(|late| late.event_times.clone()).collect::<Vec<_>>(), [9]);

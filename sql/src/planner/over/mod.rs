@@ -9,23 +9,26 @@ use std::sync::Arc;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::expr::{NullTreatment, Sort, WindowFunction};
+use datafusion::logical_expr::expr::{NullTreatment, Sort, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{
     Expr as LogicalExpr, ExprSchemable, LogicalPlan, Window, WindowFrame, WindowFrameBound, WindowFrameUnits,
     WindowFunctionDefinition,
 };
+use eagre_engine::aggregate::{AggregateFunctionRef, BuiltinRequest, builtin};
 use eagre_engine::expr::ExprRef;
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::over::{
-    Bound, Distance, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverFunctionRef, OverRequest, OverSpec,
-    RangeKeys, Reach, native,
+    Bound, Distance, Finality, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverFunctionRef, OverRequest,
+    OverSpec, RangeKeys, Reach, accumulated, native,
 };
+use eagre_engine::operator::window::WindowKind;
 
 use self::foreign::{Call, ForeignAggregate, ForeignWindow, Frames};
-use super::accumulators::Arg;
+use super::accumulators::{Arg, Foreign, ForeignSpec};
+use super::aggregate::ORDERED_FUNCTIONS;
 use super::context::default_functions;
 use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
-use super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
+use super::lower::{Lowering, Slot, Stream, StreamColumn, WindowPart, engine};
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 
@@ -126,6 +129,7 @@ impl Lowering<'_> {
         plan: &LogicalPlan,
     ) -> Result<Stream> {
         let params = &calls[0].0.params;
+        let before = stream.clone();
         let compiler = self.compiler(&stream, input.schema());
         let mut inputs = Inputs { exprs: vec![], fields: vec![], computed: vec![], compiler, plan: input };
         let old = stream.columns.clone();
@@ -157,6 +161,13 @@ impl Lowering<'_> {
             over_calls.push(self.over_call(function, field, &sorts, &mut stream, &mut inputs)?);
         }
         let retracting = stream.changelog != ChangelogMode::AppendOnly;
+        let by_window = self.window_of(&stream, &old, params, input);
+        let by_window = match by_window {
+            Some((place, shift_ms)) if stream.lateness_ms == 0 => {
+                Some(Finality::Window { column: inputs.keep(&stream, place), shift_ms })
+            }
+            _ => None,
+        };
         // Does the watermark speak of the order?
         let by_time = sorts.first().is_some_and(|sort| {
             let LogicalExpr::Column(column) = strip_alias(&sort.expr) else {
@@ -166,18 +177,25 @@ impl Lowering<'_> {
         });
         let never_final = over_calls.iter().any(|call| call.function.lookahead() == Reach::Unbounded);
         let on_close = self.emit == Some(EmitKind::OnWindowClose);
-        if on_close && !by_time {
+        if on_close && !by_time && by_window.is_none() {
             return Err(SqlError::plan(
                 "EMIT ON WINDOW CLOSE needs an `OVER` whose rows become final: begin its ORDER BY with a column of which a \
-                 watermark speaks, ascending",
+                 watermark speaks, ascending, or have its PARTITION BY name a window that closes",
                 None,
             ));
         }
-        let settled = match self.emit {
-            Some(EmitKind::OnWindowClose) => true,
-            Some(EmitKind::Changes) => false,
-            None => by_time && !retracting && !never_final,
+        let finality = match self.emit {
+            Some(EmitKind::Changes) => None,
+            Some(EmitKind::OnWindowClose) => by_window.or(Some(Finality::Order)),
+            None if retracting => None,
+            None => by_window.or((by_time && !never_final).then_some(Finality::Order)),
         };
+        let settled = finality.is_some();
+        // What follows from the rows so far needs none of the rows that the others keep: an operator of its own.
+        let runs: Vec<bool> = over_calls.iter().map(|call| call.function.running().is_some()).collect();
+        if finality == Some(Finality::Order) && runs.contains(&true) && runs.contains(&false) {
+            return self.over_split(before, calls, &runs, input, plan);
+        }
 
         let schema: SchemaRef = Arc::new(Schema::new(inputs.fields));
         let direct = inputs.exprs.len() == stream.physical.fields().len()
@@ -200,26 +218,49 @@ impl Lowering<'_> {
             partition.iter().map(|place| name(*place)).collect::<Vec<_>>().join(", "),
             order.iter().map(sort_text).collect::<Vec<_>>().join(", "),
             calls.iter().map(|(function, _)| call_text(function)).collect::<Vec<_>>().join(", "),
-            if settled { ", final by watermark" } else { "" },
+            match finality {
+                Some(Finality::Order) => ", final by watermark",
+                Some(Finality::Window { .. }) => ", final when the window closes",
+                None => "",
+            },
         );
-        let bound = self.over_bound(&stream, &over_calls, &order, &schema, settled, !partition.is_empty());
         let looks_ahead = over_calls.iter().any(|call| match call.function.lookahead() {
             Reach::Rows(count) | Reach::Groups(count) => count > 0,
             _ => true,
         });
-        let spec =
-            OverSpec { input: Arc::clone(&schema), retracting, partition: partition.clone(), order, calls: over_calls };
-        let factory = if settled { OverFactory::settled(spec) } else { OverFactory::updating(spec) }.map_err(engine)?;
+        let spec = OverSpec {
+            input: Arc::clone(&schema),
+            retracting,
+            partition: partition.clone(),
+            order: order.clone(),
+            calls: over_calls.clone(),
+        };
+        let factory = match finality {
+            Some(finality) => OverFactory::settled(spec, finality),
+            None => OverFactory::updating(spec),
+        };
+        let factory = factory.map_err(engine)?;
+        let bound = match finality {
+            None => self.updating_bound(&stream),
+            Some(Finality::Window { .. }) => "rows of open windows, until the watermark passes window_end".to_string(),
+            Some(Finality::Order) => {
+                let key = order.first().map(|key| schema.field(key.column).data_type().clone());
+                self.settled_bound(&stream, &over_calls, key.as_ref(), factory.is_running(), !partition.is_empty())
+            }
+        };
         let changelog = match (settled, &key) {
             (true, _) => ChangelogMode::AppendOnly,
             (false, Some(_)) => ChangelogMode::Upsert,
             (false, None) => ChangelogMode::Retract,
         };
-        // A row that waits for others leaves behind the watermark.
-        let keeps_time = settled && !looks_ahead;
+        // A row that waits for others leaves behind the watermark; but not behind its window.
         let mut columns = stream.columns.clone();
-        if !keeps_time {
-            columns.iter_mut().for_each(|column| (column.rowtime, column.role) = (false, None));
+        match finality {
+            Some(Finality::Order) if !looks_ahead => {}
+            Some(Finality::Window { .. }) => {
+                columns.iter_mut().for_each(|column| column.rowtime &= column.role.is_some())
+            }
+            _ => columns.iter_mut().for_each(|column| (column.rowtime, column.role) = (false, None)),
         }
         let time_column = columns.iter().find_map(|column| match (column.rowtime, column.slot) {
             (true, Slot::Physical(place)) => Some(place),
@@ -251,32 +292,96 @@ impl Lowering<'_> {
         Ok(output)
     }
 
-    /// What is kept, in words.
-    fn over_bound(
+    /// Two operators, one after the other: the calls of the first have running forms.
+    fn over_split(
+        &mut self,
+        mut stream: Stream,
+        calls: &[(&WindowFunction, FieldRef)],
+        runs: &[bool],
+        input: &LogicalPlan,
+        plan: &LogicalPlan,
+    ) -> Result<Stream> {
+        let width = stream.columns.len();
+        let mut places = vec![0; calls.len()];
+        let mut next = width;
+        for running in [true, false] {
+            let mut group = vec![];
+            for (index, call) in calls.iter().enumerate().filter(|(index, _)| runs[*index] == running) {
+                places[index] = next;
+                next += 1;
+                group.push(call.clone());
+            }
+            stream = self.over_group(stream, &group, input, plan)?;
+        }
+        let results: Vec<StreamColumn> = places.iter().map(|place| stream.columns[*place].clone()).collect();
+        stream.columns.truncate(width);
+        stream.columns.extend(results);
+        Ok(stream)
+    }
+
+    /// The column of the batches by which the partitions belong to windows that close, and what makes it a window's last millisecond.
+    fn window_of(
+        &self,
+        stream: &Stream,
+        columns: &[StreamColumn],
+        params: &WindowFunctionParams,
+        input: &LogicalPlan,
+    ) -> Option<(usize, i64)> {
+        if stream.changelog != ChangelogMode::AppendOnly {
+            return None;
+        }
+        let found = params.partition_by.iter().filter_map(|expr| {
+            let LogicalExpr::Column(column) = strip_alias(expr) else {
+                return None;
+            };
+            let column = &columns[input.schema().index_of_column(column).ok()?];
+            let (info, part) = column.role.as_ref()?;
+            let Slot::Physical(place) = column.slot else {
+                return None;
+            };
+            let shift_ms = match (part, info.spec.kind) {
+                (WindowPart::End, _) => -1,
+                (WindowPart::Time, _) => 0,
+                (_, WindowKind::Tumble { size_ms } | WindowKind::Hop { size_ms, .. }) => size_ms - 1,
+                (_, WindowKind::Cumulate { .. }) => return None,
+            };
+            (info.watermark && info.emit != Some(EmitKind::Changes)).then_some((place, shift_ms))
+        });
+        found.min_by_key(|(_, shift_ms)| shift_ms.unsigned_abs())
+    }
+
+    /// What is kept where values are corrected, in words.
+    fn updating_bound(&mut self, stream: &Stream) -> String {
+        if stream.bounded {
+            return "every row, until the input ends".to_string();
+        }
+        self.notice(
+            "the rows of an `OVER` whose values can change are never freed; begin its ORDER BY with a column of which a watermark \
+             speaks, ascending, to have final values and a bounded state"
+                .to_string(),
+        );
+        "every row, for ever".to_string()
+    }
+
+    /// What is kept where values are final, in words.
+    fn settled_bound(
         &mut self,
         stream: &Stream,
         calls: &[OverCall],
-        order: &[OrderKey],
-        schema: &SchemaRef,
-        settled: bool,
+        key: Option<&DataType>,
+        running: bool,
         partitioned: bool,
     ) -> String {
         let until = if stream.bounded { "until the input ends" } else { "for ever" };
-        if !settled {
-            if !stream.bounded {
-                self.notice(
-                    "the rows of an `OVER` whose values can change are never freed; begin its ORDER BY with a column of which a \
-                     watermark speaks, ascending, to have final values and a bounded state"
-                        .to_string(),
-                );
-            }
-            return format!("every row, {until}");
-        }
         let each = if partitioned { " of each key" } else { "" };
         let mut parts = vec!["rows that wait for the watermark".to_string()];
-        let mut rows_max = 0;
+        let (mut rows_max, mut accumulators) = (0, false);
         for call in calls {
             let part = match call.function.context() {
+                Reach::Unbounded if running => {
+                    accumulators = true;
+                    continue;
+                }
                 Reach::Unbounded => {
                     if !stream.bounded {
                         self.notice(format!(
@@ -291,7 +396,6 @@ impl Lowering<'_> {
                     continue;
                 }
                 Reach::Range(distance) => {
-                    let key = order.first().map(|key| schema.field(key.column).data_type());
                     format!("rows of the last {}{each}, by watermark", distance_text(distance, key))
                 }
             };
@@ -302,8 +406,8 @@ impl Lowering<'_> {
         if rows_max > 0 {
             parts.push(format!("the last {rows_max} rows{each}, {until}"));
         }
-        if calls.iter().any(|call| call.function.counts_rows()) {
-            parts.push(format!("the number of rows{each}, {until}"));
+        if accumulators || calls.iter().any(|call| call.function.counts_rows()) {
+            parts.push(format!("one state{each}, {until}"));
         }
         parts.join("; ")
     }
@@ -377,14 +481,59 @@ impl Lowering<'_> {
             lookahead,
             ignore_nulls,
         };
+        let accumulators = match frame {
+            Some(frame) => accumulators_of(function, &call, field)?.map(|aggregate| (frame, aggregate)),
+            None => None,
+        };
         let function: OverFunctionRef = match &function.fun {
             WindowFunctionDefinition::AggregateUDF(udf) => {
-                Arc::new(ForeignAggregate::new(call, Arc::clone(udf), params.distinct)?)
+                let foreign: OverFunctionRef = Arc::new(ForeignAggregate::new(call, Arc::clone(udf), params.distinct)?);
+                match accumulators {
+                    Some((frame, aggregate)) => accumulated(foreign, aggregate, frame),
+                    None => foreign,
+                }
             }
             WindowFunctionDefinition::WindowUDF(udf) => Arc::new(ForeignWindow::new(call, Arc::clone(udf))?),
         };
         Ok(OverCall { name, function, args: places, filter })
     }
+}
+
+/// Accumulators that keep an aggregate over all rows so far: the engine's own, or DataFusion's. None for those whose result depends on the
+/// order of rows.
+fn accumulators_of(function: &WindowFunction, call: &Call, field: &FieldRef) -> Result<Option<AggregateFunctionRef>> {
+    let WindowFunctionDefinition::AggregateUDF(udf) = &function.fun else {
+        return Ok(None);
+    };
+    let name = udf.name();
+    if ORDERED_FUNCTIONS.contains(&name) {
+        return Ok(None);
+    }
+    let known = default_functions();
+    let ours = known.aggregate.get(name).is_some_and(|known| Arc::ptr_eq(known, udf)) && !call.ignore_nulls;
+    let columns_only = call.args.iter().all(|arg| matches!(arg, Arg::Column(_)));
+    if ours && columns_only {
+        let request = BuiltinRequest {
+            name,
+            args: &call.columns,
+            distinct: function.params.distinct,
+            retracting: false,
+            return_field: Arc::clone(field),
+        };
+        if let Some(builtin) = builtin(&request) {
+            return Ok(Some(builtin));
+        }
+    }
+    let foreign = Foreign::new(ForeignSpec {
+        function: Arc::clone(udf),
+        args: call.args.clone(),
+        columns: call.columns.clone(),
+        order: vec![],
+        by_arrival: false,
+        distinct: function.params.distinct,
+        ignore_nulls: call.ignore_nulls,
+    });
+    Ok(foreign.ok().map(|foreign| Arc::new(foreign) as AggregateFunctionRef))
 }
 
 /// The engine's own function that a call may be, with the expressions that it reads.
