@@ -739,6 +739,7 @@ impl Resolver<'_> {
             return Ok(None);
         }
         if let Some(found) = self.column(idents, scope, true)? {
+            self.qualify_merged(&found, idents, scope);
             return Ok(found.apply(idents));
         }
         if is_alias(true) {
@@ -747,6 +748,7 @@ impl Resolver<'_> {
         if (aliases == Aliases::AfterColumns || !is_alias(false))
             && let Some(found) = self.column(idents, scope, false)?
         {
+            self.qualify_merged(&found, idents, scope);
             return Ok(found.apply(idents));
         }
         if is_alias(false) {
@@ -769,6 +771,14 @@ impl Resolver<'_> {
             return Ok(None);
         }
         Err(unknown_idents(idents, scope))
+    }
+
+    /// A column that more than two inputs merge is ambiguous to the planner, which knows of pairs only: it gets its qualifier.
+    fn qualify_merged(&self, found: &Found, idents: &[Ident], scope: &Scope) {
+        let merged = scope.inputs.iter().filter(|input| input.merged.contains(&found.column.name)).count();
+        if merged > 1 && found.qualifiers == 0 && idents.len() == 1 {
+            self.found_outside.set(found.input.qualifier.clone());
+        }
     }
 
     /// Finds a column, with or without qualifier, exactly or ignoring case.

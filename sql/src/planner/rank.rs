@@ -378,7 +378,7 @@ impl Lowering<'_> {
         });
         let order: Vec<SortColumn> = order.collect();
         let window = self.window_of_partition(&mut stream, node, &mut partition);
-        let rank_index = node.schema.fields().len() - 1;
+        let rank_index = input.schema().fields().len();
         let told = node.rank.is_some() && wanted.is_none_or(|wanted| wanted.contains(&rank_index));
         let retracting = stream.changelog != ChangelogMode::AppendOnly;
         let by_arrival = stream.ordered;
