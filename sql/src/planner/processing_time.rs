@@ -50,7 +50,7 @@ impl Lowering<'_> {
         Ok(Some(Ticks { grain_ms, offset_ms, column }))
     }
 
-    fn is_processing_time(&self, plan: &LogicalPlan, column: usize) -> Result<bool> {
+    pub(super) fn is_processing_time(&self, plan: &LogicalPlan, column: usize) -> Result<bool> {
         let of = |input: &LogicalPlan, column: &Column| -> Result<bool> {
             self.is_processing_time(input, input.schema().index_of_column(column)?)
         };

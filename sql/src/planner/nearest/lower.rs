@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, Extension, LogicalPlan, Operator, cast};
+use datafusion::logical_expr::{
+    Expr as LogicalExpr, ExprSchemable, Extension, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, cast,
+};
 use eagre_engine::expr::ExprRef;
 use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeKind, Route};
 use eagre_engine::operator::OperatorFactoryRef;
@@ -35,6 +37,7 @@ impl Lowering<'_> {
         match join.kind {
             NearestKind::Asof => self.lower_asof(join, plan),
             NearestKind::Temporal => self.lower_temporal(join, plan),
+            NearestKind::Lookup => self.lower_lookup(join),
         }
     }
 
@@ -183,6 +186,49 @@ impl Lowering<'_> {
             residual,
         };
         self.push_final(join, plan, left, right, operator, "TemporalJoin", detail)
+    }
+
+    /// A table that does not change has the same rows whenever it is asked, so asking it is joining with its rows.
+    fn lower_lookup(&mut self, join: &NearestJoin) -> Result<Stream> {
+        let [LogicalExpr::Column(time)] = join.times.as_slice() else {
+            return Err(SqlError::internal("a lookup without a time"));
+        };
+        if !self.is_processing_time(&join.left, join.left.schema().index_of_column(time)?)? {
+            return Err(SqlError::plan(
+                format!(
+                    "`FOR SYSTEM_TIME AS OF {}` needs a time attribute: an event time on both sides (`WATERMARK FOR`, and `PRIMARY KEY (..) \
+                     NOT ENFORCED` on the right), or `PROCTIME()` on the left",
+                    time.name
+                ),
+                join.location,
+            ));
+        }
+        let right = self.lower(&join.right)?;
+        if !right.bounded || right.changelog != ChangelogMode::AppendOnly {
+            return Err(SqlError::unsupported(
+                "a join in processing time with a table that changes",
+                "ask for the version at an event time, or join with a table that ends",
+                join.location,
+            ));
+        }
+        let (mut left_keys, mut right_keys, mut rest) = (vec![], vec![], vec![]);
+        for part in &join.on {
+            match join.pair(part) {
+                Some((left, Operator::Eq, right)) => {
+                    left_keys.push(left);
+                    right_keys.push(right);
+                }
+                _ => rest.push(part.clone()),
+            }
+        }
+        let kind = if join.outer { JoinType::Left } else { JoinType::Inner };
+        let left = LogicalPlanBuilder::from(join.left.clone());
+        let right = join.right.clone();
+        let joined = match left_keys.is_empty() {
+            true => left.join_on(right, kind, rest)?,
+            false => left.join_with_expr_keys(right, kind, (left_keys, right_keys), conjunction(rest))?,
+        };
+        self.lower(&joined.build()?)
     }
 
     /// A condition over the columns of both inputs.

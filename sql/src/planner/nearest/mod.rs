@@ -25,6 +25,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
+use super::ROWTIME_METADATA;
 use super::expr::{short_text, strip_alias};
 use super::window;
 use crate::error::{Location, Result, SqlError};
@@ -45,6 +46,8 @@ pub(super) enum NearestKind {
     Asof,
     /// The version that is valid at a time.
     Temporal,
+    /// What another table has now, in processing time.
+    Lookup,
 }
 
 impl NearestKind {
@@ -52,6 +55,7 @@ impl NearestKind {
         match self {
             Self::Asof => "asof",
             Self::Temporal => "temporal",
+            Self::Lookup => "lookup",
         }
     }
 }
@@ -237,20 +241,26 @@ fn temporal(
                    of a key by event time";
         SqlError::plan(format!("`FOR SYSTEM_TIME AS OF` needs versions, and {what}; {fix}"), location)
     };
+    let LogicalExpr::Column(column) = &time else {
+        return Err(SqlError::unsupported(
+            format!("`FOR SYSTEM_TIME AS OF {}`", short_text(&time)),
+            "name the event-time column of the left side, or one that is `PROCTIME()`",
+            location,
+        )
+        .into());
+    };
+    let field = left.schema().field(left.schema().index_of_column(column)?);
+    if versions::reads_clock(&left, column)?
+        || !field.metadata().contains_key(ROWTIME_METADATA) && versions::event_time(&right).is_none()
+    {
+        return NearestJoin::new(left, right, NearestKind::Lookup, outer, on, vec![time], location);
+    }
     let Some(versions) = versions::of(&right)? else {
         return Err(unsuited("this is no versioned table").into());
     };
     let Some(begin) = versions::event_time(&versions.plan) else {
         return Err(unsuited("nothing says from when on a row is valid").into());
     };
-    if !matches!(time, LogicalExpr::Column(_)) {
-        return Err(SqlError::unsupported(
-            format!("`FOR SYSTEM_TIME AS OF {}`", short_text(&time)),
-            "name the event-time column of the left side",
-            location,
-        )
-        .into());
-    }
     let times = vec![time, LogicalExpr::Column(begin)];
     let mut node = NearestJoin::new(left, versions.plan, NearestKind::Temporal, outer, vec![], times, location)?;
     let schema = Arc::clone(node.right.schema());
@@ -301,7 +311,8 @@ pub(super) struct NearestJoin {
     pub(super) on: Vec<LogicalExpr>,
     /// Of a temporal join: how many of them, from the first on, say whose version is meant. The others are asked of that version.
     pub(super) keys: usize,
-    /// Of a temporal join: the time that the version is asked for, over the left columns, and the time from which on it is valid.
+    /// Of a temporal join: the time that the version is asked for, over the left columns, and the time from which on it is valid. Of a
+    /// lookup the former.
     pub(super) times: Vec<LogicalExpr>,
     /// Of a temporal join: whether only the first version of a key counts.
     pub(super) only_first: bool,

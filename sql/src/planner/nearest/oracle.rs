@@ -19,6 +19,13 @@ const RANK: &str = "__rank";
 /// The rows of the join as a plan of ordinary nodes.
 pub(in crate::planner) fn expand(join: &NearestJoin) -> DataFusionResult<LogicalPlan> {
     let (best, on, rest) = match join.kind {
+        // Over finished tables what is there now is all there is.
+        NearestKind::Lookup => {
+            let kind = if join.outer { JoinType::Left } else { JoinType::Inner };
+            return LogicalPlanBuilder::from(join.left.clone())
+                .join_on(join.right.clone(), kind, join.on.clone())?
+                .build();
+        }
         NearestKind::Asof => {
             let condition = join.asof_condition()?;
             let ascending = matches!(condition.by.1, Operator::Lt | Operator::LtEq);

@@ -14,7 +14,7 @@ use datafusion::logical_expr::{
     WindowFunctionDefinition, lit,
 };
 
-use crate::catalog::Relation;
+use crate::catalog::{ColumnKind, Relation};
 use crate::planner::ROWTIME_METADATA;
 use crate::planner::context::CatalogTable;
 use crate::planner::expr::strip_alias;
@@ -162,4 +162,32 @@ fn shown(projection: &Projection, columns: &[usize]) -> Option<Vec<usize>> {
 pub(super) fn event_time(plan: &LogicalPlan) -> Option<Column> {
     let (qualifier, field) = plan.schema().iter().find(|(_, field)| field.metadata().contains_key(ROWTIME_METADATA))?;
     Some(Column::new(qualifier.cloned(), field.name()))
+}
+
+/// Whether a column is `PROCTIME()`, as a column of a table or of a query over it.
+pub(super) fn reads_clock(plan: &LogicalPlan, column: &Column) -> DataFusionResult<bool> {
+    let Ok(index) = plan.schema().index_of_column(column) else { return Ok(false) };
+    Ok(match plan {
+        LogicalPlan::Projection(projection) => match strip_alias(&projection.expr[index]) {
+            Expr::Column(column) => reads_clock(&projection.input, column)?,
+            Expr::ScalarFunction(call) => call.func.name() == "now",
+            _ => false,
+        },
+        LogicalPlan::SubqueryAlias(alias) => {
+            let (qualifier, field) = alias.input.schema().qualified_field(index);
+            reads_clock(&alias.input, &Column::new(qualifier.cloned(), field.name()))?
+        }
+        LogicalPlan::Filter(filter) => reads_clock(&filter.input, column)?,
+        LogicalPlan::TableScan(scan) => match scan.source.downcast_ref::<CatalogTable>() {
+            Some(CatalogTable { relation: Relation::Table(table), .. }) => {
+                let definition = table.definition.columns.iter().find(|definition| definition.name == column.name);
+                definition.is_some_and(|definition| match &definition.kind {
+                    ColumnKind::Computed(text) => text.text.trim().eq_ignore_ascii_case("proctime()"),
+                    _ => false,
+                })
+            }
+            _ => false,
+        },
+        _ => false,
+    })
 }
