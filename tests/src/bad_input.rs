@@ -66,7 +66,7 @@ const STATEMENTS: &[Statement] = &[
     statement(
         "memory_table_read_while_it_is_written",
         "CREATE TABLE m (a BIGINT); INSERT INTO m SELECT v FROM t; SELECT * FROM m",
-        &["line 2, column 58", "`m` holds its rows in memory", "CREATE VIEW m AS SELECT"],
+        &["line 2, column 59", "`m` holds its rows in memory", "CREATE VIEW m AS SELECT"],
     ),
     statement(
         "created_from_a_query_and_read",

@@ -46,6 +46,7 @@ use crate::catalog::{
 };
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
+use crate::types::UTC;
 
 /// An allowed lateness that is never over: for windows whose time no watermark speaks of. Far enough from the end of the integers that
 /// sums with it are safe.
@@ -253,6 +254,9 @@ struct Shared {
     plan: LogicalPlan,
     emit: Option<EmitKind>,
     wanted: Option<BTreeSet<usize>>,
+    /// What the names of its tables mean, and the zone of its days: equal plans of two statements may differ in both.
+    tables: Vec<String>,
+    time_zone: String,
 }
 
 impl<'a> Lowering<'a> {
@@ -308,6 +312,22 @@ impl<'a> Lowering<'a> {
         if version == 0 { name.clone() } else { format!("{name} ({})", version + 1) }
     }
 
+    /// The tables that a plan reads, in order.
+    fn tables_of(&mut self, plan: &LogicalPlan) -> Vec<String> {
+        let own = match plan {
+            LogicalPlan::TableScan(scan) => scan.source.downcast_ref::<CatalogTable>().map(|table| &table.relation),
+            _ => None,
+        };
+        let mut names = match own {
+            Some(Relation::Table(table) | Relation::Errors(table) | Relation::Late(table)) => vec![self.name_of(table)],
+            _ => vec![],
+        };
+        for input in plan.inputs() {
+            names.extend(self.tables_of(input));
+        }
+        names
+    }
+
     pub(super) fn notice(&mut self, message: String) {
         let notice = Notice { statement: self.statement_index, message };
         if !self.notices.contains(&notice) {
@@ -322,6 +342,10 @@ impl<'a> Lowering<'a> {
         let mut text = format!("{kind}\n{}", plan.display_indent_schema());
         for (table, meaning) in tables {
             text.push_str(&format!("\n{table}: {meaning}"));
+        }
+        let time_zone = self.context.catalog.time_zone();
+        if time_zone != UTC {
+            text.push_str(&format!("\n{time_zone}"));
         }
         self.id_of_text(&text)
     }
@@ -431,7 +455,13 @@ impl<'a> Lowering<'a> {
             }
             // What several parts of a query compute is computed once.
             LogicalPlan::Aggregate(_) | LogicalPlan::Join(_) | LogicalPlan::Extension(_) | LogicalPlan::Window(_) => {
-                let shared = Shared { plan: plan.clone(), emit: self.emit, wanted: wanted.cloned() };
+                let shared = Shared {
+                    plan: plan.clone(),
+                    emit: self.emit,
+                    wanted: wanted.cloned(),
+                    tables: self.tables_of(plan),
+                    time_zone: self.context.catalog.time_zone().to_string(),
+                };
                 if let Some((stream, aggregated_window)) = self.shared.get(&shared) {
                     self.aggregated_window |= aggregated_window;
                     return Ok(stream.clone());

@@ -256,7 +256,9 @@ fn merge_sinks(job: &mut Job) {
     let mut by_table: Vec<(String, Vec<NodeIndex>)> = vec![];
     for (index, node) in job.graph.nodes.iter().enumerate() {
         let NodeKind::Sink(sink) = &node.kind else { continue };
-        let table = format!("{}\n{}\n{:?}", sink.table, sink.factory.describe(), node.output.schema.fields());
+        let columns = node.output.schema.fields().iter().map(|field| (field.name(), field.data_type()));
+        let columns: Vec<_> = columns.collect();
+        let table = format!("{}\n{}\n{columns:?}", sink.table, sink.factory.describe());
         match by_table.iter_mut().find(|(other, _)| *other == table) {
             Some((_, sinks)) if sink.table != RESULTS_TABLE => sinks.push(index),
             _ => by_table.push((table, vec![index])),
