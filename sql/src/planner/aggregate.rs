@@ -27,7 +27,7 @@ use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::expand::ExpandFactory;
 use eagre_engine::operator::group_aggregate::{GroupAggregateFactory, GroupEmit, GroupWindow};
 use eagre_engine::operator::partial_aggregate::{PaneEmit, PartialAggregateFactory, PartialWindows};
-use eagre_engine::operator::window::{WindowKind, WindowSpec};
+use eagre_engine::operator::window::WindowSpec;
 use eagre_engine::operator::window_aggregate::WindowAggregateFactory;
 use eagre_engine::operator::window_assign::PaneWindowsFactory;
 
@@ -387,12 +387,7 @@ impl Lowering<'_> {
             let Some(Slot::Physical(place)) = roles[index].as_ref().map(|column| column.slot) else {
                 continue;
             };
-            let shift_ms = match (part, info.spec) {
-                (WindowPart::Time, _) => 1,
-                (_, WindowShape::Aligned(WindowSpec { kind: WindowKind::Tumble { size_ms }, .. })) => size_ms,
-                (_, WindowShape::Aligned(WindowSpec { kind: WindowKind::Hop { size_ms, .. }, .. })) => size_ms,
-                _ => continue,
-            };
+            let Some(shift_ms) = info.to_end_ms(part) else { continue };
             let time_type = stream.physical.field(place).data_type().clone();
             let field = window_field(WindowPart::End, &time_type, false);
             keys.push(inputs.add_physical(Arc::new(ShiftedTime::new(place, shift_ms, field))));

@@ -23,11 +23,9 @@ use eagre_engine::expr::ExprRef;
 use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeKind, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::join::{JoinFactory, JoinKind, JoinResidual, JoinSide, JoinSpec, JoinTime};
-use eagre_engine::operator::window::WindowKind;
 
 use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
-use super::lower::{Lowering, Slot, Stream, StreamColumn, WindowPart, engine};
-use super::window::WindowShape;
+use super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 
@@ -510,15 +508,7 @@ fn window_bounds(
         {
             continue;
         }
-        let to_end_ms = match (part, info.spec) {
-            (WindowPart::End, _) => 0,
-            (WindowPart::Time, _) => 1,
-            (WindowPart::Start, WindowShape::Aligned(spec)) => match spec.kind {
-                WindowKind::Tumble { size_ms } | WindowKind::Hop { size_ms, .. } => size_ms,
-                WindowKind::Cumulate { .. } => continue,
-            },
-            (WindowPart::Start, WindowShape::Session { .. }) => continue,
-        };
+        let Some(to_end_ms) = info.to_end_ms(part) else { continue };
         // Closed when the watermark has reached the end.
         let bound = |key: &LogicalExpr| Bound {
             expires: milliseconds(key, to_end_ms - 1 + lateness_ms),

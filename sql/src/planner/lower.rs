@@ -74,6 +74,20 @@ pub(super) struct WindowInfo {
 }
 
 impl WindowInfo {
+    /// From a window's column to the window's end, in milliseconds; `None`: the end does not follow from it.
+    pub(super) fn to_end_ms(&self, part: WindowPart) -> Option<i64> {
+        use eagre_engine::operator::window::WindowKind;
+        match (part, self.spec) {
+            (WindowPart::End, _) => Some(0),
+            (WindowPart::Time, _) => Some(1),
+            (WindowPart::Start, WindowShape::Aligned(spec)) => match spec.kind {
+                WindowKind::Tumble { size_ms } | WindowKind::Hop { size_ms, .. } => Some(size_ms),
+                WindowKind::Cumulate { .. } => None,
+            },
+            (WindowPart::Start, WindowShape::Session { .. }) => None,
+        }
+    }
+
     /// Whether rows with the same value in this column are in the same window.
     pub(super) fn identified_by(&self, part: WindowPart) -> bool {
         use eagre_engine::operator::window::WindowKind;

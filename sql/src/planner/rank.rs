@@ -23,12 +23,10 @@ use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::group_aggregate::{GroupEmit, GroupWindow};
 use eagre_engine::operator::top_n::{RankFunction, SortColumn, TopNFactory, TopNSpec};
-use eagre_engine::operator::window::{WindowKind, WindowSpec};
 
 use super::context::default_functions;
 use super::expr::{PlainColumn, short_text, strip_alias};
 use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine, window_field};
-use super::window::WindowShape;
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 
@@ -505,12 +503,7 @@ impl Lowering<'_> {
         }
         for part in [WindowPart::Time, WindowPart::Start] {
             let Some((index, info)) = find(part) else { continue };
-            let shift_ms = match (part, info.spec) {
-                (WindowPart::Time, _) => 1,
-                (_, WindowShape::Aligned(WindowSpec { kind: WindowKind::Tumble { size_ms }, .. })) => size_ms,
-                (_, WindowShape::Aligned(WindowSpec { kind: WindowKind::Hop { size_ms, .. }, .. })) => size_ms,
-                _ => continue,
-            };
+            let Some(shift_ms) = info.to_end_ms(part) else { continue };
             let place = partition[index];
             let field = window_field(WindowPart::End, stream.physical.field(place).data_type(), false);
             let mut fields: Vec<FieldRef> = stream.physical.fields().iter().cloned().collect();

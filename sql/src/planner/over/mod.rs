@@ -21,14 +21,13 @@ use eagre_engine::operator::over::{
     Bound, Distance, Finality, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverFunctionRef, OverRequest,
     OverSpec, RangeKeys, Reach, accumulated, native,
 };
-use eagre_engine::operator::window::WindowKind;
 
 use self::foreign::{Call, ForeignAggregate, ForeignWindow, Frames};
 use super::accumulators::{Arg, Foreign, ForeignSpec};
 use super::aggregate::ORDERED_FUNCTIONS;
 use super::context::default_functions;
 use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
-use super::lower::{Lowering, Slot, Stream, StreamColumn, WindowPart, engine};
+use super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 
@@ -339,12 +338,7 @@ impl Lowering<'_> {
             let Slot::Physical(place) = column.slot else {
                 return None;
             };
-            let shift_ms = match (part, info.spec.kind) {
-                (WindowPart::End, _) => -1,
-                (WindowPart::Time, _) => 0,
-                (_, WindowKind::Tumble { size_ms } | WindowKind::Hop { size_ms, .. }) => size_ms - 1,
-                (_, WindowKind::Cumulate { .. }) => return None,
-            };
+            let shift_ms = info.to_end_ms(*part)? - 1;
             (info.watermark && info.emit != Some(EmitKind::Changes)).then_some((place, shift_ms))
         });
         found.min_by_key(|(_, shift_ms)| shift_ms.unsigned_abs())
