@@ -40,7 +40,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, LogicalPlan, Operator, cast};
+use datafusion::logical_expr::{Distinct, Expr as LogicalExpr, ExprSchemable, LogicalPlan, Operator, cast};
 use eagre_engine::graph::{
     ChangelogMode, Edge, EdgeInfo, Graph, Node, NodeIndex, NodeKind, OperatorId, Route, SinkNode,
 };
@@ -325,10 +325,12 @@ fn plan_statement(context: &PlanContext<'_>, statement: &PlannedStatement<'_>) -
     let plan = logical::analyze(context, plan).map_err(at)?;
     let (plan, final_sort, sink) = match statement.kind {
         PlannedKind::Query(_) => {
+            let first_of_each = matches!(plan, LogicalPlan::Distinct(Distinct::On(_)));
+            let plan = rank::expand(plan).map_err(at)?;
             let (sorted, final_sort) = final_sort::take(plan.clone()).map_err(at)?;
             match final_sort {
                 // A limit of rows that do not end is kept up to date, as one in a view is.
-                Some(sort) if sort.limits() && !reads_bounded(context, &plan) => (plan, None, None),
+                Some(sort) if (sort.limits() || first_of_each) && !reads_bounded(context, &plan) => (plan, None, None),
                 final_sort => (sorted, final_sort, None),
             }
         }

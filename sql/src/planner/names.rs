@@ -12,14 +12,14 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Distinct, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName,
+    AccessExpr, BinaryOperator, Distinct, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName,
     OneOrManyWithParens, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
     Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
 use super::nearest::{self as nearest_join, NearestSyntax};
-use super::set_operation;
 use super::window::{self, WINDOW_PLACEHOLDERS, WindowCall};
+use super::{rank, set_operation};
 use crate::catalog::{Catalog, Relation, View};
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::EmitKind;
@@ -138,6 +138,7 @@ type Output = (Vec<Column>, bool);
 
 impl Resolver<'_> {
     fn query(&mut self, query: &mut Query) -> Result<Output> {
+        rank::fetch_as_limit(query)?;
         let outer_ctes = self.ctes.len();
         if let Some(with) = &mut query.with {
             for cte in &mut with.cte_tables {
@@ -445,8 +446,15 @@ impl Resolver<'_> {
             let right = inputs.len();
             let mut time = nearest_join::take_version(&mut join.relation)?;
             self.factors(&mut join.relation, inputs)?;
+            let keeps_left = matches!(
+                join.join_operator,
+                JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::Left(_) | JoinOperator::LeftOuter(_)
+            );
             if let Some(constraint) = constraint_mut(&mut join.join_operator) {
                 self.constraint(constraint, inputs, first, right)?;
+                if keeps_left && let Some(condition) = merged_again(constraint, &inputs[first..], right - first) {
+                    *constraint = JoinConstraint::On(condition);
+                }
             }
             if let Some(time) = &mut time {
                 let scope = Scope { inputs: inputs[first..right].to_vec(), aliases: vec![] };
@@ -1020,7 +1028,11 @@ fn spell_out_wildcard(items: &mut Vec<SelectItem>, written: &mut Vec<Option<Stri
     let columns = || scope.inputs.iter().flat_map(|input| input.own_columns().map(move |column| (input, column)));
     // Joined tables may have columns of one name.
     let mut seen = HashSet::new();
-    if items.len() == 1 && columns().all(|(_, column)| seen.insert(&column.name)) {
+    let merged = scope.inputs.iter().flat_map(|input| &input.merged);
+    let mut once = HashSet::new();
+    let is_plain =
+        columns().all(|(_, column)| seen.insert(&column.name)) && merged.into_iter().all(|name| once.insert(name));
+    if items.len() == 1 && is_plain {
         return;
     }
     let columns = columns();
@@ -1204,6 +1216,39 @@ fn constraint_mut(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
         | JoinOperator::RightAnti(constraint) => Some(constraint),
         _ => None,
     }
+}
+
+/// The condition of a join that merges columns once more, in full: the planner knows of pairs only. Nothing where it can tell.
+fn merged_again(constraint: &JoinConstraint, inputs: &[Input], right: usize) -> Option<Expr> {
+    if !matches!(constraint, JoinConstraint::Using(_) | JoinConstraint::Natural) {
+        return None;
+    }
+    let (left, right) = inputs.split_at(right);
+    let names: Vec<&String> = right.iter().flat_map(|input| &input.merged).collect();
+    if !left.iter().any(|input| names.iter().any(|name| input.merged.contains(name))) {
+        return None;
+    }
+    let of = |inputs: &[Input], name: &String, own: bool| -> Option<Expr> {
+        let has = |input: &&Input| match own {
+            true => input.own_columns().any(|column| column.name == *name),
+            false => input.columns.iter().any(|column| column.name == *name),
+        };
+        let qualifier = inputs.iter().find(has)?.qualifier.clone()?;
+        Some(Expr::CompoundIdentifier(vec![Ident::with_quote('"', qualifier), Ident::with_quote('"', name)]))
+    };
+    let mut condition: Option<Expr> = None;
+    for name in names {
+        let same = Expr::BinaryOp {
+            left: Box::new(of(left, name, true)?),
+            op: BinaryOperator::Eq,
+            right: Box::new(of(right, name, false)?),
+        };
+        condition = Some(match condition {
+            None => same,
+            Some(others) => Expr::BinaryOp { left: Box::new(others), op: BinaryOperator::And, right: Box::new(same) },
+        });
+    }
+    condition
 }
 
 /// Gives columns the names of `AS t(a, b)`; fewer names than columns rename the first ones.

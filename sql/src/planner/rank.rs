@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
     Distinct, DistinctOn, Expr, ExprFunctionExt, Extension, FetchType, Filter, Limit, LogicalPlan, LogicalPlanBuilder,
     Operator, Projection, SkipType, SortExpr, UserDefinedLogicalNodeCore, Window, WindowFunctionDefinition, lit,
 };
+use datafusion::sql::sqlparser::ast::{Expr as SyntaxExpr, LimitClause, Query, Spanned, Value};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::group_aggregate::{GroupEmit, GroupWindow};
@@ -27,7 +28,7 @@ use eagre_engine::operator::top_n::{RankFunction, SortColumn, TopNFactory, TopNS
 use super::context::default_functions;
 use super::expr::{PlainColumn, short_text, strip_alias};
 use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine, window_field};
-use crate::error::{Result, SqlError};
+use crate::error::{Location, Result, SqlError};
 use crate::parser::EmitKind;
 
 /// The rows of each partition whose rank lies between two numbers.
@@ -111,6 +112,34 @@ impl UserDefinedLogicalNodeCore for TopN {
     }
 }
 
+// ---------------------------------------------------------------- the syntax tree
+
+/// `FETCH FIRST n ROWS ONLY` as `LIMIT n`, which is all that the planner knows.
+///
+/// # Errors
+/// `PERCENT` and `WITH TIES`.
+pub(super) fn fetch_as_limit(query: &mut Query) -> Result<()> {
+    let Some(fetch) = query.fetch.take() else {
+        return Ok(());
+    };
+    let location = fetch.quantity.as_ref().and_then(|quantity| Location::of(quantity.span()));
+    if fetch.percent || fetch.with_ties {
+        let form = if fetch.percent { "`FETCH .. PERCENT`" } else { "`FETCH .. WITH TIES`" };
+        let hint = "number the rows: `RANK() OVER (ORDER BY ..) AS r`, `WHERE r <= n`";
+        return Err(SqlError::unsupported(form, hint, location));
+    }
+    let one = || SyntaxExpr::Value(Value::Number("1".to_string(), false).into());
+    let rows = fetch.quantity.unwrap_or_else(one);
+    match &mut query.limit_clause {
+        None => {
+            query.limit_clause = Some(LimitClause::LimitOffset { limit: Some(rows), offset: None, limit_by: vec![] });
+        }
+        Some(LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = Some(rows),
+        Some(_) => return Err(SqlError::unsupported("`LIMIT` and `FETCH` together", "", location)),
+    }
+    Ok(())
+}
+
 // ---------------------------------------------------------------- before the plan is optimised
 
 /// `DISTINCT ON` as the first row of each partition.
@@ -125,16 +154,20 @@ pub(super) fn expand(plan: LogicalPlan) -> Result<LogicalPlan> {
 fn first_of_each(on: DistinctOn) -> DataFusionResult<LogicalPlan> {
     let row_number = default_functions().window.get("row_number").cloned();
     let row_number = row_number.ok_or_else(|| SqlError::internal("`row_number` is missing"))?;
+    let order = on.sort_expr.unwrap_or_default();
     let rank = Expr::from(WindowFunction::new(row_number, vec![]))
         .partition_by(on.on_expr)
-        .order_by(on.sort_expr.unwrap_or_default())
+        .order_by(order.clone())
         .build()?
         .alias("__distinct_on");
     let ranked = LogicalPlanBuilder::from(Arc::unwrap_or_clone(on.input)).window(vec![rank])?;
     let rank = ranked.schema().columns().pop().ok_or_else(|| SqlError::internal("a window without columns"))?;
     let columns = on.select_expr.into_iter().zip(on.schema.iter());
     let columns = columns.map(|(expr, (qualifier, field))| expr.alias_qualified(qualifier.cloned(), field.name()));
-    ranked.filter(Expr::Column(rank).eq(lit(1u64)))?.project(columns.collect::<Vec<_>>())?.build()
+    let first = ranked.filter(Expr::Column(rank).eq(lit(1u64)))?;
+    // The order says which row is the first, and how the result is ordered where it is the final one.
+    let first = if order.is_empty() { first } else { first.sort(order)? };
+    first.project(columns.collect::<Vec<_>>())?.build()
 }
 
 // ---------------------------------------------------------------- after
