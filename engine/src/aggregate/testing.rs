@@ -132,31 +132,34 @@ pub(crate) fn show(deltas: &[Delta]) -> Vec<(String, i64)> {
     let mut shown = Vec::new();
     for delta in deltas {
         let options = FormatOptions::default();
-        let columns: Vec<Box<dyn Fn(usize) -> String>> =
-            delta
-                .batch
-                .columns()
-                .iter()
-                .map(|column| -> Box<dyn Fn(usize) -> String> {
-                    match column.data_type() {
-                        DataType::Timestamp(..) => {
-                            let times = arrow::compute::cast(column, &DataType::Int64).expect("a timestamp");
-                            let times = times.as_primitive::<Int64Type>().clone();
-                            Box::new(move |row| times.value(row).to_string())
-                        }
-                        DataType::Float64 => {
-                            let values = column.as_primitive::<Float64Type>().clone();
-                            Box::new(move |row| {
-                                if values.is_null(row) { String::new() } else { format!("{:.6}", values.value(row)) }
-                            })
-                        }
-                        _ => {
-                            let formatter = ArrayFormatter::try_new(column.as_ref(), &options).expect("printable");
-                            Box::new(move |row| formatter.value(row).to_string())
-                        }
+        let columns: Vec<Box<dyn Fn(usize) -> String>> = delta
+            .batch
+            .columns()
+            .iter()
+            .map(|column| -> Box<dyn Fn(usize) -> String> {
+                match column.data_type() {
+                    DataType::Timestamp(..) => {
+                        let times = arrow::compute::cast(column, &DataType::Int64).expect("a timestamp");
+                        let times = times.as_primitive::<Int64Type>().clone();
+                        Box::new(
+                            move |row| if times.is_null(row) { String::new() } else { times.value(row).to_string() },
+                        )
                     }
-                })
-                .collect();
+                    DataType::Float64 => {
+                        let values = column.as_primitive::<Float64Type>().clone();
+                        Box::new(
+                            move |row| {
+                                if values.is_null(row) { String::new() } else { format!("{:.6}", values.value(row)) }
+                            },
+                        )
+                    }
+                    _ => {
+                        let formatter = ArrayFormatter::try_new(column.as_ref(), &options).expect("printable");
+                        Box::new(move |row| formatter.value(row).to_string())
+                    }
+                }
+            })
+            .collect();
         for row in 0..delta.rows() {
             let text = columns.iter().map(|column| column(row)).collect::<Vec<_>>().join("|");
             shown.push((text, delta.weight(row)));

@@ -483,7 +483,8 @@ impl Operator for TemporalJoin {
             // A deletion that does not say when cannot end anything.
             if let Some(others) = others.filter(|others| plan.end == VersionEnd::Deletion && !others.is_empty()) {
                 let times = event_times_ms(others.batch.column(plan.join.right.by))?;
-                let mask: BooleanArray = (0..others.rows()).map(|row| Some(others.weight(row) < 0)).collect();
+                let mask: BooleanArray =
+                    (0..others.rows()).map(|row| Some(others.weight(row) < 0 && times.is_null(row))).collect();
                 refuse(&others.batch, &mask, &times, before, out)?;
             }
             // A row that is taken back is no news of its time.

@@ -128,8 +128,6 @@ fn version(right: &[Event], shape: Shape, key: Option<i64>, time: i64) -> Option
 
 fn naive(events: &[Event], shape: Shape) -> BTreeMap<String, i64> {
     let text = |value: Option<i64>| value.map_or(String::new(), |value| value.to_string());
-    // As `show` writes a null time.
-    let at = |time: Option<i64>| time.unwrap_or(0).to_string();
     let right: Vec<Event> = events.iter().filter(|event| !event.left).copied().collect();
     let mut rows = BTreeMap::new();
     for event in events.iter().filter(|event| event.left) {
@@ -139,11 +137,11 @@ fn naive(events: &[Event], shape: Shape) -> BTreeMap<String, i64> {
         };
         let found = found.filter(|found| !shape.residual || (event.tag + found.tag) % 3 != 0);
         let tail = match found {
-            Some(found) => format!("{}|{}|{}", text(found.key), at(found.time), found.tag),
-            None if shape.outer => "|0|".to_owned(),
+            Some(found) => format!("{}|{}|{}", text(found.key), text(found.time), found.tag),
+            None if shape.outer => "||".to_owned(),
             None => continue,
         };
-        let row = format!("{}|{}|{}|{tail}", text(event.key), at(event.time), event.tag);
+        let row = format!("{}|{}|{}|{tail}", text(event.key), text(event.time), event.tag);
         *rows.entry(row).or_default() += event.weight;
     }
     rows.retain(|_, weight| *weight != 0);
