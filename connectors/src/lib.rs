@@ -45,9 +45,10 @@ fn check(table: &TableDefinition) -> Result<&'static ConnectorInfo> {
 /// Checks a table's options without opening anything: for `CREATE TABLE`.
 ///
 /// # Errors
-/// The connector or an option is not known.
+/// The connector or an option is not known, or `'changelog.mode'` asks for a key that the table does not have.
 pub fn check_table(table: &TableDefinition) -> Result<()> {
-    check(table).map(drop)
+    check(table)?;
+    changelog_mode(table).map(drop)
 }
 
 /// Opens a table for reading.

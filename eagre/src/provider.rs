@@ -169,6 +169,18 @@ fn check_changelog(table: &TableDefinition) -> Result<Option<eagre_connectors::C
         .map_err(|error| connector_error(table, &error))
 }
 
+/// Nobody takes back what was put into a fixture.
+fn check_fixture(table: &TableDefinition) -> Result<()> {
+    if check_changelog(table)? != Some(eagre_connectors::ChangelogMode::Retract) {
+        return Ok(());
+    }
+    let message = format!(
+        "table `{}`: rows of a fixture are inserted and never taken back; 'changelog.mode' is 'upsert' here, or not given",
+        table.name
+    );
+    Err(SqlError::plan(message, table.location))
+}
+
 impl TableProviderFactory for Providers {
     fn source(&self, table: &TableDefinition) -> Result<Arc<dyn Source>> {
         let source: Arc<dyn Source> = match connector(table) {
@@ -179,13 +191,7 @@ impl TableProviderFactory for Providers {
             }
             MEMORY => {
                 self.check_options(table, &[CHANGELOG_MODE])?;
-                if check_changelog(table)? == Some(eagre_connectors::ChangelogMode::Retract) {
-                    let message = format!(
-                        "table `{}`: rows of a fixture are inserted and never taken back; 'changelog.mode' is 'upsert' here, or not given",
-                        table.name
-                    );
-                    return Err(SqlError::plan(message, table.location));
-                }
+                check_fixture(table)?;
                 Arc::new(Fixture {
                     name: table.name.clone(),
                     schema: table.source_schema(),
@@ -237,8 +243,15 @@ impl TableProviderFactory for Providers {
 
     fn check(&self, table: &TableDefinition) -> Result<()> {
         match connector(table) {
-            PUSH => self.check_options(table, &[CHANGELOG_MODE]),
-            MEMORY | CALLBACK => self.check_options(table, &[]),
+            PUSH => {
+                self.check_options(table, &[CHANGELOG_MODE])?;
+                check_changelog(table).map(drop)
+            }
+            MEMORY => {
+                self.check_options(table, &[CHANGELOG_MODE])?;
+                check_fixture(table)
+            }
+            CALLBACK => self.check_options(table, &[]),
             _ => {
                 let definition = definition(table, table.source_schema(), false);
                 eagre_connectors::check_table(&definition).map_err(|error| connector_error(table, &error))

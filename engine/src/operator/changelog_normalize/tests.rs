@@ -197,7 +197,7 @@ proptest! {
                 }
                 if change.weight > 0 {
                     view.insert(change.key, row);
-                } else if model.get(&change.key).is_none() {
+                } else if !model.contains_key(&change.key) {
                     view.remove(&change.key);
                 }
             }
