@@ -237,8 +237,8 @@ impl TableProviderFactory for Providers {
 
     fn check(&self, table: &TableDefinition) -> Result<()> {
         match connector(table) {
-            PUSH => self.check_options(table, &[CHANGELOG_MODE]),
-            MEMORY | CALLBACK => self.check_options(table, &[]),
+            PUSH | MEMORY => self.check_options(table, &[CHANGELOG_MODE]),
+            CALLBACK => self.check_options(table, &[]),
             _ => {
                 let definition = definition(table, table.source_schema(), false);
                 eagre_connectors::check_table(&definition).map_err(|error| connector_error(table, &error))
