@@ -213,17 +213,6 @@ const STATEMENTS: &[Statement] = &[
     statement("text_plus_number", "SELECT k + INTERVAL '1' SECOND FROM t", &["line 2, column "]),
     statement("wrong_arguments", "SELECT SUBSTRING(v) FROM t", &["line 2, column ", "substr"]),
     statement(
-        "join",
-        "SELECT t.k FROM t AS t\nJOIN t AS u ON t.k = u.k",
-        &["line 3, column 6", "a join is not supported"],
-    ),
-    statement("over", "SELECT k, SUM(v) OVER (ORDER BY ts) FROM t", &["line 2, column ", "OVER", "is not supported"]),
-    statement(
-        "subquery",
-        "SELECT k FROM t WHERE v > (SELECT MAX(v) FROM t)",
-        &["line 2, column 28", "subquery", "is not supported"],
-    ),
-    statement(
         "session_window_without_gap",
         "SELECT COUNT(*) FROM TABLE(SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts))) GROUP BY window_start, window_end",
         &["line 2, column 28", "`SESSION` needs its gap", "SESSION(TABLE t [PARTITION BY k, ..], DESCRIPTOR(ts), gap)"],
@@ -232,11 +221,6 @@ const STATEMENTS: &[Statement] = &[
         "match_recognize",
         "SELECT * FROM t MATCH_RECOGNIZE (ORDER BY ts MEASURES A.v AS x PATTERN (A) DEFINE A AS A.v > 1) AS m",
         &["line 2, column 15", "MATCH_RECOGNIZE", "is not supported"],
-    ),
-    statement(
-        "intersect",
-        "SELECT k FROM t INTERSECT SELECT k FROM t",
-        &["line 2, column ", "INTERSECT", "is not supported"],
     ),
     statement("update", "UPDATE t SET v = 1", &["line 2, column 1: `UPDATE` is not supported"]),
     statement("syntax", "SELECT k v x FROM t", &["line 2, column 12", "expected", "x"]),
