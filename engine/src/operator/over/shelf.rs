@@ -355,8 +355,7 @@ impl Shelf {
                 weights: Some(ids.iter().map(|id| Some(self.rows.weight(*id))).collect()),
                 ordinals: Some(UInt64Array::from_value(self.saves, ids.len())),
             };
-            self.debt_log.push(&debts)?;
-            self.debt_log.save(SaveKind::Changes, state, || Ok(Vec::new()))?;
+            self.debt_log.save(SaveKind::Full, state, || Ok(vec![debts]))?;
         }
         Ok(())
     }

@@ -138,12 +138,13 @@ impl Buffer {
             return Ok(());
         }
         let ids: Vec<u32> = rows.iter().map(|(_, id)| *id).collect();
-        self.log.push(&Delta {
+        let rows = Delta {
             batch: self.kept.rows.take_batch(&ids)?,
             weights: None,
             ordinals: Some(UInt64Array::from_iter_values(rows.iter().map(|(arrival, _)| *arrival))),
-        })?;
-        self.log.save(SaveKind::Changes, state, || Ok(Vec::new()))
+        };
+        // What is handed over is known by now; only the form is the log's.
+        self.log.save(SaveKind::Full, state, || Ok(vec![rows]))
     }
 
     /// Takes in again the rows that were waiting when the watermark was at `watermark`.

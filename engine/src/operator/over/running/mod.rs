@@ -418,8 +418,8 @@ impl Operator for RunningOver {
             let schema = self.tail.saved_schema(&plan.spec.input, &plan.spec.partition);
             let partition = |slots: &[u32]| self.partitions.columns(Slots::Some(slots));
             let rows = self.tail.saved(&rows, partition, &schema)?;
-            self.tail_log.push(&rows)?;
-            self.tail_log.save(SaveKind::Changes, state, || Ok(Vec::new()))?;
+            // What is handed over is known by now; only the form is the log's.
+            self.tail_log.save(SaveKind::Full, state, || Ok(vec![rows]))?;
         }
         let mut slots = std::mem::take(&mut self.dirty_slots);
         slots.iter().for_each(|slot| self.dirty[*slot as usize] = false);
