@@ -18,11 +18,8 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use eagre_engine::Delta;
 use eagre_engine::aggregate::{AggregateCall, BuiltinRequest, builtin};
 use eagre_engine::expr::StepContext;
-use eagre_engine::operator::group_aggregate::{GroupAggregateFactory, GroupEmit};
+use eagre_engine::operator::group_aggregate::GroupAggregateFactory;
 use eagre_engine::operator::partial_aggregate::{PaneEmit, PartialAggregateFactory, PartialWindows};
-use eagre_engine::operator::processing_time::ProcessingTimeFactory;
-use eagre_engine::operator::session_window::SessionSpec;
-use eagre_engine::operator::session_window::aggregate::SessionAggregateFactory;
 use eagre_engine::operator::window::{WindowKind, WindowSpec};
 use eagre_engine::operator::window_aggregate::WindowAggregateFactory;
 use eagre_engine::operator::{Input, Operator, OperatorFactory, Output, SaveKind, StateWriter};
@@ -159,13 +156,6 @@ fn windowed(spec: WindowSpec, keys: &[usize], calls: &[AggregateCall]) -> Pair {
     Pair::new(&local, &global, keys.len() + 3)
 }
 
-/// Sessions of `keys`; what stands before the exchange hands its rows on.
-fn sessions(gap_ms: i64, keys: &[usize], calls: &[AggregateCall]) -> Pair {
-    let spec = SessionSpec { time_column: 0, gap_ms, emit: GroupEmit::OnWindowClose, lateness_ms: 0 };
-    let global = SessionAggregateFactory::new(schema(), keys.to_vec(), calls.to_vec(), spec).expect("plans");
-    Pair::new(&ProcessingTimeFactory::new(1, 0), &global, keys.len() + 3)
-}
-
 fn grouped(keys: &[usize], calls: &[AggregateCall]) -> Pair {
     let local =
         PartialAggregateFactory::new(schema(), keys.to_vec(), calls.to_vec(), PartialWindows::None).expect("plans");
@@ -204,12 +194,6 @@ fn main() {
     run("hop 10 s / 2 s, count sum avg of double", windowed(hop, &[1], &float), 5, 1, false);
     let distinct = vec![call("count", &[], DataType::Int64, false), call("count", &[2], DataType::Int64, true)];
     run("tumble 10 s, count distinct by i64", windowed(tumble, &[1], &distinct), 1, 1, false);
-    // A key has a row each 100 ms: the first never pauses, of the others some and most sessions are of a few rows; the last has a key a row.
-    run("session 10 s, count by i64", sessions(10_000, &[1], &calls[..1]), 1, 1, false);
-    run("session 200 ms, count sum max by i64", sessions(200, &[1], &calls), 1, 1, false);
-    run("session 50 ms, count sum max by i64", sessions(50, &[1], &calls), 1, 1, false);
-    run("session 50 ms, with saves", sessions(50, &[1], &calls), 1, 1, true);
-    run("session 10 s, count by two i64, a key a row", sessions(10_000, &[1, 2], &calls[..1]), 1, 1, false);
     run("group by i64, steps of 8,192", grouped(&[1], &calls), 1, 1, false);
     run("group by i64, steps of 40,960", grouped(&[1], &calls), 1, 5, false);
     run("group by i64, steps of 409,600", grouped(&[1], &calls), 1, 50, false);
