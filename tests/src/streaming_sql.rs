@@ -24,6 +24,12 @@ use crate::value::{self, Row, Value};
 
 /// DOUBLE results may differ by this much, relatively.
 const TOLERANCE: f64 = 1e-6;
+/// Cases whose stated rows are those of an engine that means something else, with the rows worked out by hand, and why.
+const WORKED_OUT: &[(&str, &str, &str)] = &[(
+    "fe_asof_window_function_subquery",
+    "[[1, 10, 17.5, 5], [2, 15, 17.5, null], [3, 20, 17.5, null], [4, 25, 17.5, 12]]",
+    "Feldera truncates AVG of integers: (10 + 15 + 20 + 25) / 4 is 17 there; here AVG is DOUBLE",
+)];
 /// Where a row is a step there are many steps: cases with thousands of rows take this many at once.
 const LARGE_STEP_ROWS: u64 = 199;
 
@@ -123,10 +129,20 @@ impl Case {
         let json: Json = serde_json::from_str(&text).expect("a case is JSON");
         let query = json["query"].as_str().expect("a query").to_owned();
         let averages = query.to_lowercase().contains("avg(");
+        let worked_out = WORKED_OUT.iter().find(|(case, ..)| *case == name);
+        let stated: Json = match worked_out {
+            Some((_, rows, _)) => serde_json::from_str(rows).expect("rows are JSON"),
+            None => json["expected_rows"].clone(),
+        };
         let types: Vec<&str> = array(&json["expected_columns"]).iter().map(|column| text_of(&column["type"])).collect();
-        let expected = array(&json["expected_rows"]).iter().map(|row| {
-            array(row).iter().zip(&types).map(|(cell, sql_type)| expected_value(cell, sql_type, averages)).collect()
-        });
+        let of_type = |cell: &Json, sql_type: &str| {
+            // A type that the other engine gave to a value of another kind.
+            let sql_type = if worked_out.is_some() && cell.is_f64() { "DOUBLE" } else { sql_type };
+            expected_value(cell, sql_type, averages)
+        };
+        let expected = array(&stated)
+            .iter()
+            .map(|row| array(row).iter().zip(&types).map(|(cell, sql_type)| of_type(cell, sql_type)).collect());
         Self {
             tables: array(&json["tables"]).iter().map(Table::read).collect(),
             // Some sources state an order for a query that asks for none.

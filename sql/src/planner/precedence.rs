@@ -112,7 +112,7 @@ mod tests {
             ("p OR a IS DISTINCT FROM b AND c", "(p OR ((a != b) AND c))"),
             ("NOT a IS NOT DISTINCT FROM b AND c", "(!(a == b) AND c)"),
             ("a IS NOT DISTINCT FROM (b AND c)", "(a == [(b AND c)])"),
-            ("a IS NOT DISTINCT FROM b AND c IS NOT DISTINCT FROM d AND e", "(((a == b) AND (c == d)) AND e)"),
+            ("a IS NOT DISTINCT FROM b AND c IS NOT DISTINCT FROM d AND e", "((a == b) AND ((c == d) AND e))"),
             ("p AND (q OR r)", "(p AND [(q OR r)])"),
         ] {
             assert_eq!(mended(condition), meaning, "{condition}");
