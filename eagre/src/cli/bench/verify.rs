@@ -14,7 +14,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use eagre_engine::EngineError;
 
 use super::measure::{Rows, Setup, open_gate};
-use super::oracle;
+use super::oracle::answer as plain_answer;
 use super::query::Query;
 use crate::error::{Error, Result};
 use crate::sink::results::{Materialized, result_channel};
@@ -29,7 +29,7 @@ pub(super) fn verify(query: &Query, setup: &Setup<'_>, rows: &Rows) -> Result<St
         return Ok(format!("unchecked: {rows_late} rows came late"));
     }
     let tables = rows.tables();
-    let (expected, oracle) = match oracle::answer(query.name, &tables)? {
+    let (expected, oracle) = match plain_answer(query.name, &tables)? {
         Some(expected) => (expected, "plain Rust"),
         None => (setup.session()?.0.answer_at_once(query.text, &tables)?, "DataFusion"),
     };
