@@ -681,7 +681,7 @@ fn bench_reports() -> Result<(), String> {
         if !keyed && figure["latency"]["events"].as_u64() != Some(9_200) {
             return Err(format!("the latency of some bids is missing: {figure}"));
         }
-        if !keyed && !(figure["times_peer"]["Flink"].as_f64() > Some(0.0)) {
+        if !keyed && figure["times_peer"]["Flink"].as_f64().is_none_or(|times| times <= 0.0) {
             return Err(format!("no peer beside it: {figure}"));
         }
     }

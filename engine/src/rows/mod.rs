@@ -35,7 +35,7 @@ enum Store {
     /// Each row was inserted once.
     Appended(Pages),
     /// Distinct rows with the sum of their weights, which may be negative or zero between the deltas of a step.
-    Counted { keys: GroupKeys, weights: Vec<i64>, slots: Vec<u32> },
+    Counted { keys: Box<GroupKeys>, weights: Vec<i64>, slots: Vec<u32> },
 }
 
 /// What one row of a delta did to a stored row. A row that is touched twice by a delta is told twice.
@@ -59,7 +59,7 @@ impl Rows {
             false => Store::Appended(Pages::new(schema)),
             true => {
                 let types = schema.fields().iter().map(|field| field.data_type().clone()).collect();
-                Store::Counted { keys: GroupKeys::new(types)?, weights: Vec::new(), slots: Vec::new() }
+                Store::Counted { keys: Box::new(GroupKeys::new(types)?), weights: Vec::new(), slots: Vec::new() }
             }
         };
         Ok(Self { schema: Arc::clone(schema), store })

@@ -25,14 +25,15 @@ fn text_of(number: i64) -> Option<String> {
 
 fn batch(numbers: &[i64]) -> RecordBatch {
     let texts: StringViewArray = numbers.iter().map(|number| text_of(*number)).collect();
-    RecordBatch::try_new(schema(), vec![Arc::new(Int64Array::from(numbers.to_vec())), Arc::new(texts)]).unwrap()
+    RecordBatch::try_new(schema(), vec![Arc::new(Int64Array::from(numbers.to_vec())), Arc::new(texts)])
+        .expect("it works")
 }
 
 fn check(rows: &Rows, model: &BTreeMap<u32, i64>) {
     assert_eq!(rows.live_ids(), model.keys().copied().collect::<Vec<_>>());
     assert_eq!(rows.len(), model.len());
     let ids: Vec<u32> = model.keys().rev().copied().collect();
-    let taken = rows.take(&ids, &[1, 0]).unwrap();
+    let taken = rows.take(&ids, &[1, 0]).expect("it works");
     for (row, id) in ids.iter().enumerate() {
         assert_eq!(taken[1].as_primitive::<Int64Type>().value(row), model[id]);
         let texts = taken[0].as_string_view();
@@ -49,26 +50,26 @@ proptest! {
     /// Pages fill, empty, are squeezed and used again; no id ever shows another row.
     #[test]
     fn an_id_gives_its_row(rounds in proptest::collection::vec((0usize..6_000, 0u32..100), 1..14)) {
-        let mut rows = Rows::new(&schema(), false).unwrap();
+        let mut rows = Rows::new(&schema(), false).expect("it works");
         let mut model = BTreeMap::new();
         let mut next = 0i64;
         for (count, keep_percent) in rounds {
             let numbers: Vec<i64> = (next..next + count as i64).collect();
             next += count as i64;
             let mut changes = Vec::new();
-            rows.apply(&Delta::insert(batch(&numbers)), &mut changes).unwrap();
+            rows.apply(&Delta::insert(batch(&numbers)), &mut changes).expect("it works");
             for (change, number) in changes.iter().zip(&numbers) {
                 prop_assert_eq!((change.before, change.after), (0, 1));
                 prop_assert!(model.insert(change.id, *number).is_none());
             }
             let gone: Vec<u32> =
                 model.iter().filter(|(_, number)| (**number * 7_919 % 100) as u32 >= keep_percent).map(|(id, _)| *id).collect();
-            rows.remove(&gone).unwrap();
+            rows.remove(&gone).expect("it works");
             gone.iter().for_each(|id| { model.remove(id); });
             check(&rows, &model);
         }
         let all: Vec<u32> = model.keys().copied().collect();
-        rows.remove(&all).unwrap();
+        rows.remove(&all).expect("it works");
         prop_assert_eq!((rows.len(), rows.bytes()), (0, 0));
     }
 
@@ -76,7 +77,7 @@ proptest! {
     #[test]
     fn equal_rows_are_counted(changes in proptest::collection::vec((0i64..20, -2i64..3), 0..200)) {
         let changes: Vec<_> = changes.into_iter().filter(|(_, weight)| *weight != 0).collect();
-        let mut rows = Rows::new(&schema(), true).unwrap();
+        let mut rows = Rows::new(&schema(), true).expect("it works");
         let mut model: BTreeMap<i64, i64> = BTreeMap::new();
         let mut log = RowLog::new("rows", &schema());
         let mut chunks = Vec::new();
@@ -84,19 +85,19 @@ proptest! {
             let numbers: Vec<i64> = part.iter().map(|(number, _)| *number).collect();
             let weights: Int64Array = part.iter().map(|(_, weight)| Some(*weight)).collect();
             let delta = Delta::weighted(batch(&numbers), weights);
-            log.push(&delta).unwrap();
+            log.push(&delta).expect("it works");
             let mut told = Vec::new();
-            rows.apply(&delta, &mut told).unwrap();
+            rows.apply(&delta, &mut told).expect("it works");
             for ((number, weight), RowChange { id, before, after }) in part.iter().zip(&told) {
                 let entry = model.entry(*number).or_default();
                 prop_assert_eq!((*before, *after), (*entry, *entry + weight));
                 *entry += weight;
-                let shown = rows.take(&[*id], &[0]).unwrap();
+                let shown = rows.take(&[*id], &[0]).expect("it works");
                 prop_assert_eq!(shown[0].as_primitive::<Int64Type>().value(0), *number);
             }
             let zero: std::collections::BTreeSet<u32> =
                 told.iter().filter(|change| rows.weight(change.id) == 0).map(|change| change.id).collect();
-            rows.remove(&zero.into_iter().collect::<Vec<_>>()).unwrap();
+            rows.remove(&zero.into_iter().collect::<Vec<_>>()).expect("it works");
             model.retain(|_, weight| *weight != 0);
             let mut state = StateWriter::default();
             // The first save hands over all, the others what changed.
@@ -106,18 +107,18 @@ proptest! {
                 let weights = ids.iter().map(|id| rows.weight(*id)).collect::<Vec<_>>();
                 Ok(vec![Delta::weighted(rows.take_batch(&ids)?, weights.into())])
             };
-            log.save(SaveKind::Changes, &mut state, all).unwrap();
+            log.save(SaveKind::Changes, &mut state, all).expect("it works");
             chunks.extend(state.chunks.into_iter().map(|(table, rows)| StateChunk { table: table.to_owned(), rows }));
         }
-        let mut restored = Rows::new(&schema(), true).unwrap();
+        let mut restored = Rows::new(&schema(), true).expect("it works");
         for owned in [HashGroups::of_shard(0, 2), HashGroups::of_shard(1, 2)] {
             let state = StateReader { chunks: &chunks, metas: &[], owned };
-            for delta in log.restore("test", &state, &[0]).unwrap() {
-                restored.apply(&delta, &mut Vec::new()).unwrap();
+            for delta in log.restore("test", &state, &[0]).expect("it works") {
+                restored.apply(&delta, &mut Vec::new()).expect("it works");
             }
         }
         let ids = restored.live_ids();
-        let numbers = restored.take(&ids, &[0]).unwrap();
+        let numbers = restored.take(&ids, &[0]).expect("it works");
         let back: BTreeMap<i64, i64> = ids.iter().enumerate()
             .map(|(row, id)| (numbers[0].as_primitive::<Int64Type>().value(row), restored.weight(*id)))
             .filter(|(_, weight)| *weight != 0)

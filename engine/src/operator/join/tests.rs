@@ -51,7 +51,7 @@ fn batch(rows: &[Row]) -> RecordBatch {
         Arc::new(rows.iter().map(|row| row.value).collect::<Int64Array>()),
         Arc::new(rows.iter().map(|row| row.text).collect::<StringViewArray>()),
     ];
-    RecordBatch::try_new(schema(), columns).unwrap()
+    RecordBatch::try_new(schema(), columns).expect("it works")
 }
 
 fn delta(rows: &[(Row, i64)], retracting: bool) -> Delta {
@@ -188,7 +188,7 @@ impl Setup {
             output: self.output(),
             unmatched_on_expiry: self.on_expiry,
         };
-        JoinFactory::new(spec).unwrap()
+        JoinFactory::new(spec).expect("it works")
     }
 
     fn meets(&self, left: &Row, right: &Row) -> bool {
@@ -288,9 +288,9 @@ impl<'a> Shards<'a> {
     fn restart(&mut self, shards: usize) {
         self.operators = (0..shards)
             .map(|shard| {
-                let mut operator = self.factory.create().unwrap();
+                let mut operator = self.factory.create().expect("it works");
                 let owned = HashGroups::of_shard(shard, shards);
-                operator.restore(&StateReader { chunks: &self.chunks, metas: &self.metas, owned }).unwrap();
+                operator.restore(&StateReader { chunks: &self.chunks, metas: &self.metas, owned }).expect("it works");
                 operator
             })
             .collect();
@@ -303,7 +303,7 @@ impl<'a> Shards<'a> {
         self.metas.clear();
         for operator in &mut self.operators {
             let mut writer = StateWriter::default();
-            operator.save(kind, &mut writer).unwrap();
+            operator.save(kind, &mut writer).expect("it works");
             let chunk = |(table, rows): (&str, RecordBatch)| StateChunk { table: table.into(), rows };
             self.chunks.extend(writer.chunks.into_iter().map(chunk));
             self.metas.push(writer.meta);
@@ -323,18 +323,18 @@ impl<'a> Shards<'a> {
                 let keys: Vec<ArrayRef> =
                     self.setup.keys().iter().map(|key| Arc::clone(delta.batch.column(*key))).collect();
                 let mut hashes = Vec::new();
-                hash_columns(&keys, delta.rows(), &mut hashes).unwrap();
+                hash_columns(&keys, delta.rows(), &mut hashes).expect("it works");
                 for (shard, ports) in ports.iter_mut().enumerate() {
                     let mine = (0..delta.rows() as u32)
                         .filter(|row| shard_of(group_of(hashes[*row as usize]), shards) == shard);
-                    ports[at].push(delta.take(&UInt32Array::from_iter_values(mine)).unwrap());
+                    ports[at].push(delta.take(&UInt32Array::from_iter_values(mine)).expect("it works"));
                 }
             }
         }
         let mut changes = BTreeMap::new();
         for (operator, ports) in self.operators.iter_mut().zip(ports) {
             let mut out = Output::default();
-            operator.step(Input { ports, context: &context, watermarks }, &mut out).unwrap();
+            operator.step(Input { ports, context: &context, watermarks }, &mut out).expect("it works");
             self.late += out.late.iter().map(|late| late.rows.num_rows()).sum::<usize>();
             for delta in &out.deltas {
                 assert!(!delta.is_empty() && delta.rows() <= DELTA_ROWS_MAX);
@@ -354,10 +354,14 @@ impl<'a> Shards<'a> {
     }
 }
 
+/// Key, time ahead of the watermark, value, text, and which earlier row to take back instead.
+type Draft = (Option<i64>, Option<i64>, Option<i64>, Option<&'static str>, f64);
+/// The rows of both sides with their weights.
+type Sides = [Vec<(Row, i64)>; 2];
+
 #[derive(Clone, Debug)]
 struct Step {
-    /// Key, time ahead of the watermark, value, text, and which earlier row to take back instead.
-    rows: [Vec<(Option<i64>, Option<i64>, Option<i64>, Option<&'static str>, f64)>; 2],
+    rows: [Vec<Draft>; 2],
     advance: i64,
     batch_rows: usize,
     event: usize,
@@ -395,7 +399,7 @@ fn setup() -> impl Strategy<Value = Setup> {
 }
 
 /// The rows of the steps: on time where `on_time`, else up to `-30` milliseconds and more behind.
-fn rows_of(setup: &Setup, steps: &[Step], on_time: bool) -> Vec<([Vec<(Row, i64)>; 2], i64)> {
+fn rows_of(setup: &Setup, steps: &[Step], on_time: bool) -> Vec<(Sides, i64)> {
     let mut alive: [Vec<Row>; 2] = [Vec::new(), Vec::new()];
     let mut watermark = 0;
     let mut all = Vec::new();

@@ -61,7 +61,7 @@ fn delta_of(rows: &[Row], weighted: bool, ordinals: bool) -> Delta {
         Arc::new(rows.iter().map(Row::double).collect::<Float64Array>()),
     ];
     Delta {
-        batch: RecordBatch::try_new(schema(), columns).unwrap(),
+        batch: RecordBatch::try_new(schema(), columns).expect("it works"),
         weights: weighted.then(|| rows.iter().map(|row| row.weight).collect()),
         ordinals: ordinals.then(|| UInt64Array::from_iter_values(rows.iter().map(|row| row.ordinal))),
     }
@@ -265,14 +265,14 @@ fn show(deltas: &[Delta]) -> Vec<(String, i64)> {
     for delta in deltas {
         let mut columns = delta.batch.columns().to_vec();
         columns.remove(DOUBLE);
-        columns[TS] = arrow::compute::cast(&columns[TS], &DataType::Int64).unwrap();
+        columns[TS] = arrow::compute::cast(&columns[TS], &DataType::Int64).expect("it works");
         let options = FormatOptions::default();
         for row in 0..delta.rows() {
             let cells = columns.iter().map(|column| {
                 let double = column.as_any().downcast_ref::<Float64Array>();
                 match double.filter(|double| double.is_valid(row)) {
                     Some(double) => digits(double.value(row)),
-                    None => ArrayFormatter::try_new(column, &options).unwrap().value(row).to_string(),
+                    None => ArrayFormatter::try_new(column, &options).expect("it works").value(row).to_string(),
                 }
             });
             lines.push((cells.collect::<Vec<_>>().join("|"), delta.weight(row)));
@@ -310,9 +310,9 @@ impl Shards {
     fn restart(&mut self, shards: usize) {
         self.operators = (0..shards)
             .map(|shard| {
-                let mut operator = self.factory.create().unwrap();
+                let mut operator = self.factory.create().expect("it works");
                 let owned = HashGroups::of_shard(shard, shards);
-                operator.restore(&StateReader { chunks: &self.chunks, metas: &self.metas, owned }).unwrap();
+                operator.restore(&StateReader { chunks: &self.chunks, metas: &self.metas, owned }).expect("it works");
                 operator
             })
             .collect();
@@ -325,7 +325,7 @@ impl Shards {
         self.metas.clear();
         for operator in &mut self.operators {
             let mut writer = StateWriter::default();
-            operator.save(kind, &mut writer).unwrap();
+            operator.save(kind, &mut writer).expect("it works");
             let chunks = writer.chunks.into_iter();
             self.chunks.extend(chunks.map(|(table, rows)| StateChunk { table: table.into(), rows }));
             self.metas.push(writer.meta);
@@ -338,15 +338,17 @@ impl Shards {
         let context = StepContext { step: 1, clock_ms: 0, seed: 0 };
         let keys: Vec<ArrayRef> = self.partition.iter().map(|key| Arc::clone(delta.batch.column(*key))).collect();
         let mut hashes = Vec::new();
-        hash_columns(&keys, delta.rows(), &mut hashes).unwrap();
+        hash_columns(&keys, delta.rows(), &mut hashes).expect("it works");
         let shards = self.operators.len();
         let mut results = Vec::new();
         for (shard, operator) in self.operators.iter_mut().enumerate() {
             let mine =
                 (0..delta.rows() as u32).filter(|row| shard_of(group_of(hashes[*row as usize]), shards) == shard);
-            let mine = delta.take(&UInt32Array::from_iter_values(mine)).unwrap();
+            let mine = delta.take(&UInt32Array::from_iter_values(mine)).expect("it works");
             let mut out = Output::default();
-            operator.step(Input { ports: vec![vec![mine]], context: &context, watermarks }, &mut out).unwrap();
+            operator
+                .step(Input { ports: vec![vec![mine]], context: &context, watermarks }, &mut out)
+                .expect("it works");
             self.late.extend(out.late);
             results.extend(out.deltas);
         }
@@ -519,7 +521,7 @@ proptest! {
             !matches!(call.function.lookahead(), super::Reach::Rows(0) | super::Reach::Groups(0))
         });
         let partition = spec.partition.clone();
-        let mut shards = Shards::new(OverFactory::settled(spec, Finality::Order).unwrap(), partition, 2);
+        let mut shards = Shards::new(OverFactory::settled(spec, Finality::Order).expect("it works"), partition, 2);
         let (mut done, mut emitted, mut greatest) = (0, Vec::new(), i64::MIN / 2);
         for (rows_now, event, restart) in steps.iter().cycle() {
             if done == rows.len() {
@@ -578,7 +580,7 @@ proptest! {
             .collect();
         let spec = spec(&order, &calls, true, false);
         let finality = Finality::Window { column: TS, shift_ms: -1 };
-        let mut shards = Shards::new(OverFactory::settled(spec, finality).unwrap(), vec![KEY], 2);
+        let mut shards = Shards::new(OverFactory::settled(spec, finality).expect("it works"), vec![KEY], 2);
         let (mut done, mut emitted, mut greatest) = (0, Vec::new(), 0);
         for (rows_now, event, restart) in steps.iter().cycle() {
             if done == rows.len() {
@@ -623,7 +625,7 @@ proptest! {
             let changes: Vec<Row> = changes.iter().copied().filter(|row| retracting || row.weight > 0).collect();
             let spec = spec(&order, &calls, partitioned, retracting);
             let partition = spec.partition.clone();
-            let mut shards = Shards::new(OverFactory::updating(spec).unwrap(), partition, 2);
+            let mut shards = Shards::new(OverFactory::updating(spec).expect("it works"), partition, 2);
             let (mut view, mut done) = (View::default(), 0);
             for (rows_now, event, restart) in steps.iter().cycle() {
                 let end = (done + rows_now).min(changes.len());
@@ -662,7 +664,7 @@ proptest! {
         let calls = [What::RowNumber, What::Aggregate("sum", VALUE, Frame::RUNNING)];
         let order = [(TS, ASC)];
         let spec = spec(&order, &calls, true, true);
-        let mut shards = Shards::new(OverFactory::settled(spec, Finality::Order).unwrap(), vec![KEY], 2);
+        let mut shards = Shards::new(OverFactory::settled(spec, Finality::Order).expect("it works"), vec![KEY], 2);
         for changes in changes.chunks(cut) {
             prop_assert!(shards.step(&delta_of(changes, true, true), -1).is_empty());
         }
@@ -682,7 +684,7 @@ fn row(ts: i64, key: i64, value: i64, ordinal: u64) -> Row {
 fn frames_bound_what_is_kept() {
     let frame = frame(FrameUnit::Range, before(10), Bound::CurrentRow);
     let spec = spec(&[(TS, ASC)], &[What::Aggregate("sum", VALUE, frame)], true, false);
-    let mut shards = Shards::new(OverFactory::settled(spec, Finality::Order).unwrap(), vec![KEY], 1);
+    let mut shards = Shards::new(OverFactory::settled(spec, Finality::Order).expect("it works"), vec![KEY], 1);
     for ts in 0..1_000 {
         shards.step(&delta_of(&[row(ts, ts / 100, 1, ts as u64)], false, false), ts);
         // Eleven rows are in the frame of a partition, whose rows leave as its next ones come or all at once when it has been silent for
@@ -698,7 +700,7 @@ fn frames_bound_what_is_kept() {
 fn running_values_keep_no_rows() {
     let calls =
         [What::RowNumber, What::Aggregate("sum", VALUE, Frame::RUNNING), What::Aggregate("max", VALUE, Frame::RUNNING)];
-    let factory = OverFactory::settled(spec(&[(TS, ASC)], &calls, true, false), Finality::Order).unwrap();
+    let factory = OverFactory::settled(spec(&[(TS, ASC)], &calls, true, false), Finality::Order).expect("it works");
     assert!(factory.is_running());
     let mut shards = Shards::new(factory, vec![KEY], 1);
     for ts in 0..1_000 {
@@ -711,7 +713,7 @@ fn running_values_keep_no_rows() {
 #[test]
 fn rows_behind_the_watermark_are_late() {
     let spec = spec(&[(TS, ASC)], &[What::RowNumber], false, false);
-    let mut shards = Shards::new(OverFactory::settled(spec, Finality::Order).unwrap(), vec![], 1);
+    let mut shards = Shards::new(OverFactory::settled(spec, Finality::Order).expect("it works"), vec![], 1);
     shards.step(&delta_of(&[row(10, 0, 0, 0)], false, false), 10);
     let deltas = shards.step(&delta_of(&[row(9, 0, 0, 1), row(10, 0, 1, 2)], false, false), 11);
     assert_eq!(shards.late.iter().flat_map(|late| late.event_times.clone()).collect::<Vec<_>>(), [9]);
@@ -730,8 +732,8 @@ fn doubles_leave_no_error() {
     let rows = values.len();
     let segments = [super::Segment { rows: 0..rows, wanted: 0..rows, first: 0 }];
     let ordered = super::Ordered { order: &[], new_peer: &vec![true; rows], range: None, segments: &segments };
-    let sums = function.evaluate(&[values], None, &ordered).unwrap();
-    let sums = sums.as_any().downcast_ref::<Float64Array>().unwrap().values().to_vec();
+    let sums = function.evaluate(&[values], None, &ordered).expect("it works");
+    let sums = sums.as_any().downcast_ref::<Float64Array>().expect("it works").values().to_vec();
     assert_eq!(sums[5], 0.5);
     assert_eq!(sums[8], 1.0 - 1e16);
     assert!(sums[2].is_nan() && sums[3].is_nan() && sums[4].is_infinite());

@@ -115,9 +115,12 @@ fn sort_value(row: &Row, sort: SortColumn) -> (u8, i64, Vec<u8>) {
     }
 }
 
+/// A row with its weight and its tie.
+type Weighed = (Row, i64, u64);
+
 /// What is shown of a table, with multiplicities.
 fn naive(rows: &[(Row, i64, u64)], spec: &TopNSpec) -> BTreeMap<String, i64> {
-    let mut partitions: BTreeMap<(i64, Option<i64>), Vec<(Row, i64, u64)>> = BTreeMap::new();
+    let mut partitions = BTreeMap::<(i64, Option<i64>), Vec<Weighed>>::new();
     for (row, weight, tie) in rows {
         let end = if spec.partition.contains(&END) { row.end } else { 0 };
         let key = row.key.filter(|_| spec.partition.contains(&KEY));

@@ -111,7 +111,7 @@ impl Lowering<'_> {
         };
         pairs.push((time.clone(), begin.clone()));
         let (left, mut right) = self.inputs_of(join, pairs)?;
-        if !left.by_event_time && !(left.stream.bounded && right.stream.bounded) {
+        if !(left.by_event_time || left.stream.bounded && right.stream.bounded) {
             let table = left.stream.tables.keys().next().cloned().unwrap_or_default();
             let time = short_text(time);
             return Err(SqlError::plan(
