@@ -4,10 +4,11 @@ CARGO ?= cargo
 BUILD = $(CARGO) build --locked --workspace --all-targets
 NEXTEST := $(shell $(CARGO) nextest --version 2>/dev/null)
 
-.PHONY: help test fmt lint check bench demo licences
+.PHONY: help test test-random fmt lint check bench demo licences
 
 help:
 	@echo 'make test      all tests (what CI runs)'
+	@echo 'make test-random  ten minutes of random queries against the batch answer'
 	@echo 'make check     test + format + lints + licences'
 	@echo 'make bench     the micro-benchmarks and Nexmark, as benches/README.md tells'
 	@echo 'make demo      eagre on real data'
@@ -26,6 +27,10 @@ else
 	$(CARGO) test --locked --workspace --lib --bins --tests
 endif
 	$(CARGO) test --locked --workspace --doc
+
+test-random: toolchain
+	$(BUILD)
+	EAGRE_RANDOM_SECONDS=600 EAGRE_TESTS_SEED=$$(date +%s) $(CARGO) test --locked --workspace --test integration -- random_queries
 
 fmt:
 	$(CARGO) fmt --all --check

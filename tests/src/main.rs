@@ -7,7 +7,8 @@
 //! |---|---|
 //! | [`streaming_sql`] | other engines' cases give other answers, or something unsupported gives any |
 //! | [`slt`] | a query's answer depends on steps, shards or crashes, or is not DataFusion's |
-//! | [`laws`] | the same, for queries and rows that nobody thought of |
+//! | [`laws`] | the same, for windows and groups and rows that nobody thought of |
+//! | [`random_queries`] | the same, for queries of many operators that nobody thought of |
 //! | [`changelog`] | changes that were written do not read back to the same rows |
 //! | [`crash`] | `kill -9` loses or doubles a row |
 //! | [`bad_input`], [`command`] | a mistake is not told, or not so that one can mend it |
@@ -16,7 +17,7 @@
 //! | [`no_execution_plan`] | a source is read around the step engine |
 //!
 //! Environment: `EAGRE_TESTS_SEED` gives the seed of everything random (printed with every failure), `EAGRE_TESTS_REWRITE=1` writes the
-//! results of `cases/slt` anew, to be read in the diff.
+//! results of `cases/slt` anew, to be read in the diff, `EAGRE_RANDOM_SECONDS` has random queries go on for that long.
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ mod crash;
 mod harness;
 mod laws;
 mod no_execution_plan;
+mod random_queries;
 mod slt;
 mod source;
 mod state_folder;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     trials.extend(streaming_sql::trials());
     trials.extend(slt::trials());
     trials.extend(laws::trials());
+    trials.extend(random_queries::trials());
     trials.extend(changelog::trials());
     trials.extend(crash::trials());
     trials.extend(bad_input::trials());
