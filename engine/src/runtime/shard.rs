@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{BinaryArray, StringArray, TimestampMillisecondArray, UInt32Array, UInt64Array};
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, Select, Sender};
 
@@ -16,7 +17,7 @@ use super::output::SinkMessage;
 use super::{Clock, Event};
 use crate::checkpoint::SavedOperator;
 use crate::checkpoint::writer::Part;
-use crate::delta::Delta;
+use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::expr::StepContext;
 use crate::graph::{Graph, NodeKind, Route, errors_schema, late_schema};
@@ -110,7 +111,8 @@ struct ShardNode {
 enum ShardNodeKind {
     Source(usize),
     Operator(Box<dyn Operator>),
-    Union,
+    /// Its inputs may be narrower: a column that is never null in one of them may be in another.
+    Union(SchemaRef),
     Sink(usize),
 }
 
@@ -155,7 +157,7 @@ impl Shard {
                 NodeKind::Operator(_) => {
                     ShardNodeKind::Operator(operators.next().expect("one operator for each operator node"))
                 }
-                NodeKind::Union => ShardNodeKind::Union,
+                NodeKind::Union => ShardNodeKind::Union(Arc::clone(&node.output.schema)),
                 NodeKind::Sink(_) => ShardNodeKind::Sink(sinks.next().expect("endless")),
             };
             let mut ports = Vec::with_capacity(node.inputs.len());
@@ -313,7 +315,12 @@ impl Shard {
                 out.deltas = rows.rows;
                 side = rows.errors;
             }
-            ShardNodeKind::Union => out.deltas = ports.into_iter().flatten().collect(),
+            ShardNodeKind::Union(schema) => {
+                for delta in ports.into_iter().flatten() {
+                    let batch = batch_of(schema, delta.batch.columns().to_vec(), delta.rows())?;
+                    out.deltas.push(delta.with_batch(batch));
+                }
+            }
             ShardNodeKind::Operator(operator) => {
                 let started = self.links.clock.monotonic_ns();
                 let progress = operator.step(Input { ports, context: &input.context, watermarks }, &mut out)?;
