@@ -1,9 +1,12 @@
-//! Progress on standard error, when it is a terminal: events, events a second, watermark, state, steps.
+//! Progress on standard error, when it is a terminal: events, events a second, watermark, how far it is behind the clock, state, steps.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use eagre_engine::metrics::{Metrics, MetricsSnapshot};
+use eagre_engine::runtime::Clock;
+
+use crate::clock::SystemClock;
 
 /// How often the line is written anew.
 const EVERY: Duration = Duration::from_millis(250);
@@ -36,7 +39,7 @@ impl Progress {
         self.last_rows = snapshot.rows_read;
         self.shown = true;
         // A closed standard error needs no progress.
-        let _ = write!(std::io::stderr(), "\r\x1b[K{}", line(&snapshot, rate));
+        let _ = write!(std::io::stderr(), "\r\x1b[K{}", line(&snapshot, rate, SystemClock::default().now_ms()));
     }
 
     /// Removes the line, so that what follows starts at the left.
@@ -52,18 +55,26 @@ impl Progress {
         if self.enabled {
             let snapshot = metrics.snapshot();
             let rate = snapshot.rows_read as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
-            let _ = writeln!(std::io::stderr(), "{}", line(&snapshot, rate));
+            let _ = writeln!(std::io::stderr(), "{}", line(&snapshot, rate, SystemClock::default().now_ms()));
         }
     }
 }
 
-fn line(snapshot: &MetricsSnapshot, rate: f64) -> String {
+/// A watermark further behind the clock than this is of a past that is being replayed.
+const LAG_MAX_MS: i64 = 7 * 86_400_000;
+
+fn line(snapshot: &MetricsSnapshot, rate: f64, now_ms: i64) -> String {
     let watermark =
         snapshot.nodes.iter().filter_map(|node| node.watermark_ms).filter(|watermark| *watermark != i64::MAX).min();
     let state: u64 = snapshot.nodes.iter().map(|node| node.state_bytes).sum();
     let mut line = format!("{} events, {}/s", count(snapshot.rows_read as f64), count(rate));
-    if let Some(watermark) = watermark.and_then(arrow::temporal_conversions::timestamp_ms_to_datetime) {
-        line.push_str(&format!(", watermark {}", watermark.format("%Y-%m-%d %H:%M:%S")));
+    if let Some(time) = watermark.and_then(arrow::temporal_conversions::timestamp_ms_to_datetime) {
+        line.push_str(&format!(", watermark {}", time.format("%Y-%m-%d %H:%M:%S")));
+        let lag_ms = now_ms.saturating_sub(watermark.unwrap_or(now_ms));
+        // Event time of long ago, or still to come, is not behind: it is another time.
+        if (0..LAG_MAX_MS).contains(&lag_ms) {
+            line.push_str(&format!(", lag {:.1} s", lag_ms as f64 / 1e3));
+        }
     }
     line.push_str(&format!(", state {}B, {} steps", count(state as f64), count(snapshot.steps as f64)));
     if snapshot.checkpoints > 0 {

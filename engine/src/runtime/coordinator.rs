@@ -11,7 +11,7 @@ use super::input::{Cut, Input, Stamp, coalesce, run_reader};
 use super::output::{SinkMessage, SinkThread};
 use super::shard::{CheckpointRequest, Links, Message, Shard, SourceInput, StepInput};
 use super::watermarks::NodeWatermarks;
-use super::{Clock, Event, EventReceiver, Mode, PipelineConfig, Start, StepObserver, Summary, spawn};
+use super::{Clock, Event, EventReceiver, Mode, PipelineConfig, Start, StepObserver, Stopwatch, Summary, spawn};
 use crate::checkpoint::writer::{Begin, Checkpointer, Part, Publish};
 use crate::checkpoint::{CheckpointStore, Manifest, Meta, read_chunks};
 use crate::delta::Delta;
@@ -105,8 +105,8 @@ impl Coordinator {
         let parts = store.as_ref().map(|_| parts);
         let mut sinks = Vec::new();
         let mut publishers: Vec<(crate::graph::OperatorId, Publish)> = Vec::new();
-        for (node, sink_node) in graph.nodes.iter().filter_map(|node| match &node.kind {
-            NodeKind::Sink(sink) => Some((node, sink)),
+        for (index, node, sink_node) in graph.nodes.iter().enumerate().filter_map(|(index, node)| match &node.kind {
+            NodeKind::Sink(sink) => Some((index, node, sink)),
             _ => None,
         }) {
             let mut sink = sink_node.factory.create()?;
@@ -121,6 +121,7 @@ impl Coordinator {
                 shards: config.shards,
                 parts: parts.clone(),
                 events: control.clone(),
+                busy: Stopwatch::new(&clock, &metrics, index),
             };
             threads.push(spawn("eagre-sink", move || thread.run(inbox))?);
             let publisher = sender.clone();
@@ -167,7 +168,7 @@ impl Coordinator {
 
         let stop_readers = StopFlag::new();
         let mut inputs = Vec::new();
-        for node in &graph.nodes {
+        for (index, node) in graph.nodes.iter().enumerate() {
             let NodeKind::Source(source) = &node.kind else { continue };
             let saved = manifest.and_then(|manifest| manifest.sources.get(&node.id.to_string()));
             let (sender, messages) = bounded(config.queue_batches.max(1));
@@ -175,7 +176,8 @@ impl Coordinator {
             let columns = (!volatile).then(|| (source.columns.clone(), Arc::clone(&node.output.schema)));
             let reader = source.source.open(&source.projection, &Input::places(saved), stop_readers.clone())?;
             let stop = stop_readers.clone();
-            threads.push(spawn("eagre-source", move || run_reader(reader, columns, &stop, &sender))?);
+            let busy = Stopwatch::new(&clock, &metrics, index);
+            threads.push(spawn("eagre-source", move || run_reader(reader, columns, &stop, &sender, &busy))?);
             let schema = Arc::clone(&node.output.schema);
             inputs.push(Input::new(source.clone(), schema, inputs.len(), messages, volatile, saved, now_ms));
         }

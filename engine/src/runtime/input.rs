@@ -8,6 +8,7 @@ use arrow::compute::{concat_batches, filter, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
+use super::Stopwatch;
 use crate::checkpoint::{PartitionState, SourceState};
 use crate::delta::{DELTA_ROWS_MAX, Delta, batch_of};
 use crate::error::{EngineError, Result};
@@ -30,10 +31,12 @@ pub(crate) fn run_reader(
     columns: Option<(Vec<ExprRef>, SchemaRef)>,
     stop: &StopFlag,
     messages: &Sender<ReaderMessage>,
+    busy: &Stopwatch,
 ) {
     // No step is known here, and no column computed here asks for one.
     let context = StepContext { step: 0, clock_ms: 0, seed: 0 };
     loop {
+        let started_ns = busy.now_ns();
         let event = if stop.is_stopped() { Ok(SourceEvent::End) } else { reader.next() };
         let event = event.and_then(|event| match (event, &columns) {
             (SourceEvent::Batch(batch), Some((exprs, schema))) => {
@@ -41,6 +44,10 @@ pub(crate) fn run_reader(
             }
             (event, _) => Ok(event),
         });
+        // Looking whether there is something is no work.
+        if !matches!(event, Ok(SourceEvent::Waiting)) {
+            busy.add_since(started_ns);
+        }
         let (message, last) = match event {
             Ok(SourceEvent::Waiting) => continue,
             Ok(event) => {

@@ -241,6 +241,35 @@ impl Stopper {
     }
 }
 
+/// Adds up the time that a node works on a thread of its own, for metrics.
+pub(crate) struct Stopwatch {
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    node: usize,
+}
+
+impl Stopwatch {
+    pub(crate) fn new(clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>, node: usize) -> Self {
+        Self { clock: Arc::clone(clock), metrics: Arc::clone(metrics), node }
+    }
+
+    /// Runs `work`, and counts the time that it took.
+    pub(crate) fn time<T>(&self, work: impl FnOnce() -> T) -> T {
+        let started = self.clock.monotonic_ns();
+        let done = work();
+        self.add_since(started);
+        done
+    }
+
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.clock.monotonic_ns()
+    }
+
+    pub(crate) fn add_since(&self, started_ns: u64) {
+        self.metrics.node(0, self.node).busy_ns.add(self.clock.monotonic_ns() - started_ns);
+    }
+}
+
 pub(crate) fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
     std::thread::Builder::new()
         .name(name.to_owned())

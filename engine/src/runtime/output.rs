@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::Event;
+use super::{Event, Stopwatch};
 use crate::checkpoint::writer::Part;
 use crate::delta::Delta;
 use crate::error::Result;
@@ -28,6 +28,8 @@ pub(crate) struct SinkThread {
     pub shards: usize,
     pub parts: Option<Sender<Part>>,
     pub events: Sender<Event>,
+    /// Notes how many nanoseconds a call took.
+    pub busy: Stopwatch,
 }
 
 impl SinkThread {
@@ -54,7 +56,8 @@ impl SinkThread {
                     arrived.sort_by_key(|(shard, _)| *shard);
                     let deltas: Vec<Delta> = arrived.into_iter().flat_map(|(_, deltas)| deltas).collect();
                     if !deltas.is_empty() {
-                        self.sink.write(step, &deltas)?;
+                        let sink = &mut self.sink;
+                        self.busy.time(|| sink.write(step, &deltas))?;
                     }
                     if let Some(checkpoint) = checkpoint {
                         let transaction = self.sink.prepare(step)?;
