@@ -24,6 +24,7 @@ mod pages;
 mod tests;
 
 pub(crate) use log::RowLog;
+pub(crate) use pages::pack;
 
 /// Rows with ids and weights.
 pub(crate) struct Rows {

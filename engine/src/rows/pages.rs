@@ -278,7 +278,7 @@ impl Page {
 }
 
 /// The same values; views whose buffers hold more than twice their bytes get buffers of their own.
-fn pack(column: &ArrayRef) -> Result<ArrayRef> {
+pub(crate) fn pack(column: &ArrayRef) -> Result<ArrayRef> {
     macro_rules! packed {
         ($views:expr) => {{
             let views = $views;

@@ -1,6 +1,6 @@
 //! Whether an answer is right: the streamed rows, all changes applied, against an oracle's over the same rows, as a multiset.
 //!
-//! The oracle is the plain program of [`oracle`](super::oracle) where there is one, which shares no line with the planner, and DataFusion's
+//! The oracle is the plain program of [`plain`](super::plain) where there is one, which shares no line with the planner, and DataFusion's
 //! batch answer to the same text elsewhere. q12 counts by the clock on the wall, so that no second run gives its rows again: its windows
 //! are checked for their form, and its counts by their totals.
 
@@ -14,7 +14,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use eagre_engine::EngineError;
 
 use super::measure::{Rows, Setup, open_gate};
-use super::oracle::answer as plain_answer;
+use super::plain::answer as plain_answer;
 use super::query::Query;
 use crate::error::{Error, Result};
 use crate::sink::results::{Materialized, result_channel};
