@@ -218,6 +218,13 @@ proptest! {
             // No row that is still to come is late.
             let next = events[end..].iter().filter_map(|event| event.time).min().unwrap_or(i64::MAX);
             let next = if end < events.len() { next.min(1_000) } else { i64::MAX };
+            // Nor does time pass a version that was taken back before the one that replaces it has come: an update is one change.
+            let replaced_later = |gone: &&Event| {
+                let replaces = |event: &Event| !event.left && event.weight > 0 && event.key == gone.key;
+                shape.end == VersionEnd::Retraction && !gone.left && gone.weight < 0 && events[end..].iter().any(replaces)
+            };
+            let open = events[..end].iter().filter(replaced_later).filter_map(|event| event.time).min();
+            let next = next.min(open.unwrap_or(i64::MAX));
             watermark = watermark.max(next.min(events[..end].iter().filter_map(|e| e.time).max().unwrap_or(i64::MIN)));
             if end == events.len() {
                 watermark = i64::MAX;
