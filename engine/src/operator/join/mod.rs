@@ -43,7 +43,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use self::spec::{JoinKind, JoinResidual, JoinSide, JoinSpec, JoinTime};
+pub use self::spec::{JoinKind, JoinLate, JoinResidual, JoinSide, JoinSpec};
 
 /// Makes [`Join`]s.
 pub struct JoinFactory {
@@ -130,10 +130,10 @@ impl Join {
         emitter: &mut Emitter<'_>,
     ) -> Result<Option<Incoming>> {
         let side = &self.plan.sides[at];
-        if let Some(rule) = side.time.as_ref().and_then(|time| time.late.as_ref())
+        if let Some(late_by) = &side.late
             && watermark != WATERMARK_MIN
         {
-            let limits = times(rule, &delta, context)?;
+            let limits = times(&late_by.limit, &delta, context)?;
             let in_time =
                 BooleanBuffer::collect_bool(limits.len(), |row| limits.is_null(row) || limits.value(row) >= watermark);
             if in_time.count_set_bits() < in_time.len() {
@@ -142,7 +142,7 @@ impl Join {
                 delta = delta.filter(&BooleanArray::new(in_time, None))?;
             }
         }
-        let mut expires = side.time.as_ref().map(|time| times(&time.expires, &delta, context)).transpose()?;
+        let mut expires = side.expires.as_ref().map(|expires| times(expires, &delta, context)).transpose()?;
         let mut can_match = expires.as_ref().and_then(|expires| expires.nulls().cloned());
         if !self.plan.null_equals_null {
             for key in &side.input_keys {
@@ -187,7 +187,7 @@ impl Join {
     fn late_rows(&self, at: usize, delta: &Delta, refused: &BooleanArray, watermark: EventTimeMs) -> Result<LateRows> {
         let rows = filter_record_batch(&delta.batch, refused)?;
         let count = rows.num_rows();
-        let column = self.plan.sides[at].time.as_ref().and_then(|time| time.event_time);
+        let column = self.plan.sides[at].late.as_ref().and_then(|late| late.event_time);
         let event_times = match column {
             None => vec![WATERMARK_MIN; count],
             Some(column) => {
@@ -277,7 +277,8 @@ impl Operator for Join {
 
     fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
         state.meta.insert(WATERMARK.into(), self.watermark.into());
-        self.sides.iter_mut().try_for_each(|side| side.save(kind, state))
+        let watermark = self.watermark;
+        self.sides.iter_mut().try_for_each(|side| side.save(kind, watermark, state))
     }
 
     fn restore(&mut self, state: &StateReader<'_>) -> Result<()> {

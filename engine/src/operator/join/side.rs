@@ -79,7 +79,7 @@ impl Side {
             matches: Vec::new(),
             touched: Vec::new(),
             touched_at: Vec::new(),
-            expiry: side.time.is_some().then(Expiry::default),
+            expiry: side.expires.is_some().then(Expiry::default),
             record: Record::new(at, side),
             leaving: Vec::new(),
             passing: Vec::new(),
@@ -356,7 +356,7 @@ impl Side {
         }
         due.iter().for_each(|id| self.record.forget(*id));
         self.leaving.extend(due);
-        Ok(())
+        self.record.tidy(&self.plan.sides[self.at], self.rows.len(), watermark)
     }
 
     /// Forgets the rows that leave.
@@ -381,9 +381,9 @@ impl Side {
         Ok(gathered)
     }
 
-    pub(super) fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
+    pub(super) fn save(&mut self, kind: SaveKind, watermark: EventTimeMs, state: &mut StateWriter) -> Result<()> {
         let side = &self.plan.sides[self.at];
-        self.record.save(kind, state, side, &self.rows, self.expiry.as_ref(), &self.matches)
+        self.record.save(kind, watermark, state, side, &self.rows, self.expiry.as_ref(), &self.matches)
     }
 
     pub(super) fn record(&mut self) -> &mut Record {

@@ -57,18 +57,18 @@ pub struct JoinSide {
     pub keys: Vec<usize>,
     /// Whether deltas may carry weights.
     pub retracting: bool,
-    /// When rows may be let go; `None`: they are kept for ever.
-    pub time: Option<JoinTime>,
+    /// Over the side's columns, an Int64 in milliseconds: the row can meet no row to come once the watermark is beyond it, and is then
+    /// freed. Where it is null, the row matches nothing. `None`: rows are kept for ever.
+    pub expires: Option<ExprRef>,
+    /// When a row comes too late, because what it would meet may have been let go.
+    pub late: Option<JoinLate>,
 }
 
-/// How long the rows of a side matter.
+/// Which rows of a side are late.
 #[derive(Debug, Clone)]
-pub struct JoinTime {
-    /// Over the side's columns, an Int64 in milliseconds: the row can meet no row to come once the watermark is beyond it, and is then
-    /// freed. Where it is null, the row matches nothing.
-    pub expires: ExprRef,
+pub struct JoinLate {
     /// Over the side's columns, an Int64 in milliseconds: the row is late when the watermark at the step's start was beyond it.
-    pub late: Option<ExprRef>,
+    pub limit: ExprRef,
     /// The column that is reported as the event time of late rows.
     pub event_time: Option<usize>,
 }
@@ -170,7 +170,8 @@ pub(super) enum OutputColumn {
 pub(super) struct SidePlan {
     pub(super) role: Role,
     pub(super) retracting: bool,
-    pub(super) time: Option<JoinTime>,
+    pub(super) expires: Option<ExprRef>,
+    pub(super) late: Option<JoinLate>,
     /// The input's key columns.
     pub(super) input_keys: Vec<usize>,
     /// The input's column of each kept column.
@@ -248,7 +249,7 @@ impl Plan {
         };
 
         let retracting = left.retracting || right.retracting;
-        let timed = [left.time.is_some(), right.time.is_some()];
+        let timed = [left.expires.is_some(), right.expires.is_some()];
         let shows_unmatched = (0..2).any(|side| kind.role(side).shows_unmatched());
         if unmatched_on_expiry && (0..2).any(|side| kind.role(side).shows_unmatched() && !timed[side]) {
             return Err(EngineError::bug("rows that never expire cannot be shown when they do"));
@@ -270,7 +271,7 @@ impl Plan {
             let extra = |name: &str| Arc::new(Field::new(name, DataType::Int64, false));
             let logs_matches = role.counts() && timed[1 - index];
             let mut stored = fields.clone();
-            if side.time.is_some() {
+            if side.expires.is_some() {
                 fields.push(extra(EXPIRES));
                 if side.retracting {
                     stored.push(extra(EXPIRES));
@@ -291,8 +292,9 @@ impl Plan {
                 saturates: !other_retracts,
                 settles,
                 logs_matches,
-                shrinks: side.retracting || side.time.is_some() || settles,
-                time: side.time,
+                shrinks: side.retracting || side.expires.is_some() || settles,
+                expires: side.expires,
+                late: side.late,
             }
         };
         let (left_retracts, right_retracts) = (left.retracting, right.retracting);
