@@ -57,8 +57,10 @@ pub struct JoinSide {
     pub keys: Vec<usize>,
     /// Whether deltas may carry weights.
     pub retracting: bool,
-    /// When rows may be let go; `None`: they are kept for ever.
+    /// When the watermark lets rows go; `None`: it never does.
     pub time: Option<JoinTime>,
+    /// Where the watermark does not: rows that were not touched for so many milliseconds of processing time are forgotten.
+    pub ttl_ms: Option<i64>,
 }
 
 /// How long the rows of a side matter.
@@ -171,6 +173,7 @@ pub(super) struct SidePlan {
     pub(super) role: Role,
     pub(super) retracting: bool,
     pub(super) time: Option<JoinTime>,
+    pub(super) ttl_ms: Option<i64>,
     /// The input's key columns.
     pub(super) input_keys: Vec<usize>,
     /// The input's column of each kept column.
@@ -190,11 +193,23 @@ pub(super) struct SidePlan {
     pub(super) settles: bool,
     /// Matches cannot be counted again from the rows of a checkpoint, because the other side's may have been freed.
     pub(super) logs_matches: bool,
+    /// A checkpoint tells of rows what they are, and not what was done to them: how many matches they have, or until when they live.
+    pub(super) logs_rows: bool,
     /// Rows leave.
     pub(super) shrinks: bool,
 }
 
 impl SidePlan {
+    /// Whether time lets rows go.
+    pub(super) fn expires(&self) -> bool {
+        self.time.is_some() || self.ttl_ms.is_some()
+    }
+
+    /// Whether it is no part of a stored row when it expires.
+    pub(super) fn expires_apart(&self) -> bool {
+        self.ttl_ms.is_some() || self.time.is_some() && !self.retracting
+    }
+
     /// The kept columns alone.
     pub(super) fn kept(&self) -> usize {
         self.inputs.len()
@@ -248,6 +263,10 @@ impl Plan {
         };
 
         let retracting = left.retracting || right.retracting;
+        if [&left, &right].iter().any(|side| side.time.is_some() && side.ttl_ms.is_some()) {
+            return Err(EngineError::bug("rows that the watermark lets go need no TTL"));
+        }
+        let expires = [&left, &right].map(|side| side.time.is_some() || side.ttl_ms.is_some());
         let timed = [left.time.is_some(), right.time.is_some()];
         let shows_unmatched = (0..2).any(|side| kind.role(side).shows_unmatched());
         if unmatched_on_expiry && (0..2).any(|side| kind.role(side).shows_unmatched() && !timed[side]) {
@@ -268,11 +287,11 @@ impl Plan {
             }
             let mut fields: Vec<FieldRef> = kept.0.iter().map(|input| side.schema.fields()[*input].clone()).collect();
             let extra = |name: &str| Arc::new(Field::new(name, DataType::Int64, false));
-            let logs_matches = role.counts() && timed[1 - index];
+            let logs_matches = role.counts() && expires[1 - index];
             let mut stored = fields.clone();
-            if side.time.is_some() {
+            if expires[index] {
                 fields.push(extra(EXPIRES));
-                if side.retracting {
+                if side.retracting && side.time.is_some() {
                     stored.push(extra(EXPIRES));
                 }
             }
@@ -291,8 +310,10 @@ impl Plan {
                 saturates: !other_retracts,
                 settles,
                 logs_matches,
-                shrinks: side.retracting || side.time.is_some() || settles,
+                logs_rows: logs_matches || side.retracting && side.ttl_ms.is_some(),
+                shrinks: side.retracting || expires[index] || settles,
                 time: side.time,
+                ttl_ms: side.ttl_ms,
             }
         };
         let (left_retracts, right_retracts) = (left.retracting, right.retracting);

@@ -169,6 +169,7 @@ impl Setup {
                 keys: self.keys(),
                 retracting: self.retracting[at],
                 time: self.timed[at].then(|| JoinTime { expires, late, event_time: None }),
+                ttl_ms: None,
             }
         };
         let residual = |column: usize, compute: fn(&RecordBatch) -> ArrayRef| JoinResidual {
