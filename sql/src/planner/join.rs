@@ -26,6 +26,7 @@ use eagre_engine::operator::join::{JoinFactory, JoinKind, JoinLate, JoinResidual
 
 use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
 use super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
+use super::state_ttl::{ADVICE, duration};
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 
@@ -36,6 +37,8 @@ struct Input {
     keys: Vec<usize>,
     /// Whether its rows are shown without a match.
     preserved: bool,
+    /// Its rows are forgotten when they were not touched for so long.
+    ttl_ms: Option<i64>,
 }
 
 /// Until when a row of one side is kept, in milliseconds of event time.
@@ -88,6 +91,12 @@ impl Lowering<'_> {
         right.preserved = matches!(kind, JoinKind::Right | JoinKind::Full | JoinKind::RightAnti);
         let both = Arc::new(join.left.schema().join(join.right.schema())?);
         let bounds = self.time_bounds(&condition, join, &left.stream, &right.stream, &both)?;
+        for (input, bound, plan) in [(&mut left, &bounds.left, &join.left), (&mut right, &bounds.right, &join.right)] {
+            input.ttl_ms = self.ttl_of(plan).filter(|_| bound.is_none());
+            if input.ttl_ms.is_some() {
+                self.consolidate(&mut input.stream, plan);
+            }
+        }
 
         let append_only = |input: &Input| input.stream.changelog == ChangelogMode::AppendOnly;
         let shows_unmatched = left.preserved || right.preserved;
@@ -182,7 +191,9 @@ impl Lowering<'_> {
         });
         let mut tables: BTreeMap<String, String> = left.stream.tables.clone();
         tables.extend(right.stream.tables.clone());
-        let id = self.id("join", plan, &tables);
+        let ttls = [("left", left.ttl_ms), ("right", right.ttl_ms)].into_iter().filter(|(_, ttl_ms)| ttl_ms.is_some());
+        let kind = ttls.fold("join".to_string(), |kind, (side, _)| format!("{kind} {side} ttl"));
+        let id = self.id(&kind, plan, &tables);
         let output = EdgeInfo {
             schema: factory.output_schema(),
             changelog,
@@ -230,7 +241,7 @@ impl Lowering<'_> {
         self.narrow(&mut stream);
         let keys: Vec<&LogicalExpr> = keys.collect();
         let keys = self.physical_columns(&mut stream, plan.schema(), &keys)?;
-        Ok(Input { stream, keys, preserved: false })
+        Ok(Input { stream, keys, preserved: false, ttl_ms: None })
     }
 
     /// The places of expressions in the batches; those that are no columns are computed behind the others.
@@ -274,14 +285,15 @@ impl Lowering<'_> {
     ) -> Result<JoinSide> {
         let stream = &input.stream;
         let compiler = self.compiler(stream, plan.schema());
-        let expires = bound.as_ref().map(|bound| compiler.compile(&bound.expires, "expires")).transpose()?;
+        let expires_at = bound.as_ref().map(|bound| compiler.compile(&bound.expires, "expires")).transpose()?;
         let limit = late.as_ref().map(|late| compiler.compile(late, "late")).transpose()?;
         Ok(JoinSide {
             schema: Arc::clone(&stream.physical),
             keys: input.keys.clone(),
             retracting: stream.changelog != ChangelogMode::AppendOnly,
-            expires,
+            expires_at,
             late: limit.map(|limit| JoinLate { limit, event_time: stream.time_column() }),
+            ttl_ms: input.ttl_ms,
         })
     }
 
@@ -290,12 +302,15 @@ impl Lowering<'_> {
         for (name, bound, input) in [("left", &bounds.left, left), ("right", &bounds.right, right)] {
             texts.push(match bound {
                 Some(bound) => format!("{name} rows until the watermark passes {}", bound.text),
+                None if input.ttl_ms.is_some() => {
+                    format!("{name} rows, for {} by TTL", duration(input.ttl_ms.unwrap_or_default()))
+                }
                 None if input.stream.bounded => format!("{name} rows, until the input ends"),
                 None => {
                     let tables = input.stream.tables.keys().cloned().collect::<Vec<_>>().join("`, `");
                     self.notice(format!(
                         "the join keeps every row of `{tables}` for ever; bound its state with a condition on the event times of both \
-                         sides (`a.ts BETWEEN b.ts - INTERVAL '1' HOUR AND b.ts`), or join windows on `window_start, window_end`"
+                         sides (`a.ts BETWEEN b.ts - INTERVAL '1' HOUR AND b.ts`), or join windows on `window_start, window_end`, {ADVICE}"
                     ));
                     format!("{name} rows, for ever")
                 }

@@ -168,8 +168,9 @@ impl Setup {
                 schema: schema(),
                 keys: self.keys(),
                 retracting: self.retracting[at],
-                expires: self.timed[at].then_some(expires),
+                expires_at: self.timed[at].then_some(expires),
                 late: late.filter(|_| self.timed[at]).map(|limit| JoinLate { limit, event_time: None }),
+                ttl_ms: None,
             }
         };
         let residual = |column: usize, compute: fn(&RecordBatch) -> ArrayRef| JoinResidual {
