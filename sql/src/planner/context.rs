@@ -24,7 +24,7 @@ use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
 use super::set_operation::SetRelationPlanner;
 use super::window::WindowRelationPlanner;
-use super::{local_time, logical, precedence, refuse};
+use super::{local_time, logical, precedence, refuse, sugar};
 use crate::catalog::{Catalog, Functions, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::parser::{EmitKind, ExprText, QueryText};
@@ -137,6 +137,7 @@ impl<'a> PlanContext<'a> {
         refuse::constructs(&query.ast)?;
         let mut ast = query.ast.clone();
         precedence::mend(&mut ast);
+        sugar::expand(&mut ast);
         let emit = query.emit.map(|emit| emit.kind).or(self.emit.get());
         names::resolve(self.catalog, self, &mut ast, emit).map_err(|error| error.or_at(query.location))?;
         Ok(ast)

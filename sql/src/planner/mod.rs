@@ -31,6 +31,7 @@ mod refuse;
 mod session;
 mod set_operation;
 mod state_ttl;
+mod sugar;
 mod unnest;
 mod values;
 mod window;
