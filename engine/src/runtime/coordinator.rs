@@ -270,8 +270,10 @@ impl Coordinator {
         };
         self.stop_readers.stop();
         if let Shards::Many(peers) = &self.shards {
+            // After a failure a shard may wait for rows of one that has gone.
+            let complete = outcome.is_ok();
             peers.iter().for_each(|peer| {
-                let _ = peer.send(Message::End);
+                let _ = peer.send(if complete { Message::End } else { Message::Abandon });
             });
         }
         let summary = Summary {
