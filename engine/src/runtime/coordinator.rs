@@ -19,7 +19,7 @@ use crate::error::{EngineError, Result};
 use crate::expr::StepContext;
 use crate::graph::{Graph, NodeKind};
 use crate::hash::HashGroups;
-use crate::log::StepRecord;
+use crate::log::{SourceTime, StepRecord};
 use crate::metrics::Metrics;
 use crate::operator::{Operator, StateChunk, StateReader};
 use crate::source::StopFlag;
@@ -44,7 +44,7 @@ pub(super) struct Coordinator {
     watermarks: NodeWatermarks,
     /// The processing time of the last step.
     clock_ms: i64,
-    source_watermarks: Vec<Option<EventTimeMs>>,
+    source_watermarks: Vec<SourceTime>,
     shards: Shards,
     sinks: Vec<Sender<SinkMessage>>,
     parts: Option<Sender<Part>>,
@@ -217,7 +217,7 @@ impl Coordinator {
             .map(|id| manifest.and_then(|manifest| manifest.watermarks.get(id)).copied().unwrap_or(WATERMARK_MIN))
             .collect();
         Ok(Self {
-            source_watermarks: inputs.iter().map(|_| None).collect(),
+            source_watermarks: Vec::new(),
             replay: match mode {
                 Mode::Live => None,
                 Mode::Replay(records) => Some(records),
@@ -408,7 +408,7 @@ impl Coordinator {
         self.inputs.iter().map(is_ahead).collect()
     }
 
-    fn source_watermarks(&mut self, now_ms: i64) -> Vec<Option<EventTimeMs>> {
+    fn source_watermarks(&mut self, now_ms: i64) -> Vec<SourceTime> {
         self.inputs.iter_mut().map(|input| input.advance_watermark(now_ms)).collect()
     }
 
@@ -417,7 +417,7 @@ impl Coordinator {
         context: StepContext,
         order: Vec<usize>,
         mut cuts: Vec<Cut>,
-        watermarks: Vec<Option<EventTimeMs>>,
+        watermarks: Vec<SourceTime>,
         checkpoint: bool,
     ) -> Result<()> {
         self.step = context.step;
