@@ -23,7 +23,7 @@ use crate::log::{SourceTime, StepRecord};
 use crate::metrics::Metrics;
 use crate::operator::{Operator, StateChunk, StateReader};
 use crate::source::StopFlag;
-use crate::time::{EventTimeMs, WATERMARK_MIN, Watermarks};
+use crate::time::{WATERMARK_MIN, Watermarks};
 
 /// How many steps may wait for a sink. Enough that small steps do not wait for its thread to wake up each time.
 const SINK_QUEUE_STEPS: usize = 64;
@@ -260,9 +260,9 @@ impl Coordinator {
             Some(records) => self.replay(records),
             None => self.live(),
         };
-        // A source that fails leaves whole steps behind it: they are worth a checkpoint. Anything else that fails does not.
+        // A source that fails, or too much state, leaves whole steps behind it: they are worth a checkpoint. Anything else that fails does not.
         let outcome = match outcome {
-            Err(error @ EngineError::Source { .. }) => self.close(false).and(Err(error)),
+            Err(error @ (EngineError::Source { .. } | EngineError::Memory { .. })) => self.close(false).and(Err(error)),
             Err(error) => Err(error),
             Ok(End::Finished) => self.close(true).map(|()| true),
             Ok(End::Stopped) => self.close(false).map(|()| false),
@@ -681,13 +681,13 @@ impl Coordinator {
         if max == 0 || held <= max {
             return Ok(());
         }
-        // As a source that fails: whole steps lie behind, so a checkpoint is written before the end.
-        Err(EngineError::Source {
-            table: self.inputs.first().map_or_else(String::new, |input| input.node.table.clone()),
-            message: format!(
-                "the state holds {held} bytes, more than `eagre.memory.max` = {max}; raise it (after a checkpoint the pipeline goes on \
-                 where it stopped), or bound the state with a window, a watermark or fewer keys"
-            ),
+        let snapshot = self.metrics.snapshot();
+        let largest = snapshot.nodes.iter().max_by_key(|node| node.state_bytes);
+        Err(EngineError::Memory {
+            held,
+            max,
+            largest: largest
+                .map_or_else(String::new, |node| format!(" ({} bytes of it in {})", node.state_bytes, node.label.name)),
         })
     }
 }
