@@ -14,8 +14,10 @@ use datafusion::sql::sqlparser::ast::SetExpr;
 use eagre_engine::sink::SinkFactory;
 
 use super::context::PlanContext;
+use super::not_null;
 use crate::catalog::{ColumnKind, Relation};
 use crate::error::{Result, SqlError, nearest};
+use crate::functions::convert;
 use crate::parser::Insert;
 use crate::types::sql_name;
 
@@ -118,6 +120,9 @@ pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert
     }
     let plan = LogicalPlanBuilder::from(plan).project(exprs)?.build()?;
     let factory = context.catalog.sink(table).map_err(|error| error.or_at(at))?;
+    let not_null = sink_columns.iter().enumerate().filter(|(_, index)| !definition.columns[**index].nullable);
+    let not_null: Vec<usize> = not_null.map(|(place, _)| place).collect();
+    let factory = not_null::checked(factory, &definition.name, not_null);
     Ok((plan, Target { table: definition.name.clone(), factory }))
 }
 

@@ -22,6 +22,7 @@ mod logical;
 mod lower;
 mod names;
 mod nearest;
+mod not_null;
 pub mod oracle;
 mod over;
 mod precedence;
@@ -378,7 +379,10 @@ fn lower_statement(
         Some(target) => {
             check_retractions(&stream, &target, query)?;
             check_key(lowering, &mut stream, &target);
-            (Some(target.table), target.factory)
+            // Rows that are taken back are updates where the query knows which row comes in the place of which.
+            let key = stream.key.as_ref().filter(|_| stream.changelog != ChangelogMode::AppendOnly);
+            let keyed = key.and_then(|key| target.factory.keyed_by(key));
+            (Some(target.table), keyed.unwrap_or(target.factory))
         }
         None => (None, Arc::new(ResultSink)),
     };
