@@ -79,9 +79,9 @@ static COMMON: LazyLock<Vec<OptionInfo>> = LazyLock::new(|| {
         required("connector", "word", "what the table is connected to; `SHOW CONNECTORS` lists them"),
         option(
             "bad-rows",
-            "collect, fail",
+            "collect, skip, fail",
             Some("collect"),
-            "whether a row that cannot be read goes to `<table>.errors` or ends the pipeline",
+            "whether a row that cannot be read goes to `<table>.errors` (`collect`, or `skip`) or ends the pipeline (`fail`)",
         ),
         option(
             "allowed-lateness",

@@ -33,7 +33,8 @@ pub const LATE_SUFFIX: &str = "late";
 pub const OPTION_ALLOWED_LATENESS: &str = "allowed-lateness";
 /// Table option: after how long without rows a partition leaves the watermark's minimum.
 pub const OPTION_IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
-/// Table option: `fail` ends the pipeline at an unreadable row, `skip` (the default) sends it to `<table>.errors`.
+/// Table option: `fail` ends the pipeline at an unreadable row, `collect` (the default, also called `skip`) sends it to
+/// `<table>.errors`.
 pub const OPTION_BAD_ROWS: &str = "bad-rows";
 
 /// Table option: whether rows that a changelog takes back must have been there.
@@ -69,7 +70,7 @@ pub trait TableProviderFactory: Send + Sync {
     ///
     /// # Errors
     /// Where the data has no schema of its own or cannot be looked at.
-    fn infer_schema(&self, table: &TableDefinition) -> Result<SchemaRef>;
+    fn infer_schema(&self, table: &TableDefinition) -> Result<InferredTable>;
 
     /// Whether rows of the source can be taken back, and how: [`ChangelogMode::Retract`] has weights on full rows;
     /// [`ChangelogMode::Upsert`] has a positive weight on a row that stands in the place of its key's, and a negative one where the row of
@@ -77,6 +78,15 @@ pub trait TableProviderFactory: Send + Sync {
     fn changelog(&self, _table: &TableDefinition) -> ChangelogMode {
         ChangelogMode::AppendOnly
     }
+}
+
+/// What the data says of a table that is created without columns.
+#[derive(Debug, Clone)]
+pub struct InferredTable {
+    /// All columns.
+    pub schema: SchemaRef,
+    /// Those of them by which the data is partitioned.
+    pub partitioned_by: Vec<String>,
 }
 
 /// Knows no connector: for checks and tests that only plan.
@@ -98,7 +108,7 @@ impl TableProviderFactory for NoProviders {
         Self::refuse(table)
     }
 
-    fn infer_schema(&self, table: &TableDefinition) -> Result<SchemaRef> {
+    fn infer_schema(&self, table: &TableDefinition) -> Result<InferredTable> {
         Self::refuse(table)
     }
 }
@@ -583,12 +593,17 @@ impl Catalog {
         let physical = definition.columns.iter().any(|column| matches!(column.kind, ColumnKind::Physical));
         if !physical {
             let inferred = match &create.query {
-                Some(query) => planner::query_schema(self, query)?,
+                Some(query) => InferredTable { schema: planner::query_schema(self, query)?, partitioned_by: vec![] },
                 None => self.provider.infer_schema(&definition)?,
             };
-            let inferred = inferred.fields().iter().map(|field| ColumnDefinition {
+            definition.partitioned_by = inferred.partitioned_by;
+            let inferred = inferred.schema.fields().iter().map(|field| ColumnDefinition {
                 name: field.name().clone(),
-                data_type: field.data_type().clone(),
+                data_type: match field.data_type() {
+                    // A table holds what is taken out of a JSON text as a text.
+                    DataType::Union(..) => DataType::Utf8View,
+                    other => other.clone(),
+                },
                 nullable: field.is_nullable(),
                 kind: ColumnKind::Physical,
                 comment: None,
@@ -600,7 +615,9 @@ impl Catalog {
             Some(key) => self.own_columns(&definition, &key.columns)?,
             None => vec![],
         };
-        definition.partitioned_by = self.own_columns(&definition, &create.partitioned_by)?;
+        if !create.partitioned_by.is_empty() {
+            definition.partitioned_by = self.own_columns(&definition, &create.partitioned_by)?;
+        }
         if let Some(watermark) = &create.watermark {
             let column = self.own_columns(&definition, std::slice::from_ref(&watermark.column))?.remove(0);
             definition.watermark =
@@ -653,7 +670,7 @@ impl Catalog {
                     owner: format!("`{}`", definition.name),
                     option: option.key.clone(),
                     value: option.value.clone(),
-                    message: "it is 'skip' (to `<table>.errors`) or 'fail'".into(),
+                    message: "it is 'collect' (to `<table>.errors`; 'skip' says the same) or 'fail'".into(),
                     location: Some(option.value_location),
                 })
             }
