@@ -110,7 +110,12 @@ impl SessionBuilder {
             .build()
             .map_err(|error| Error::File { path: "the io runtime".to_owned(), error })?;
         let run = run_name();
-        let mut environment = self.environment.unwrap_or_else(|| Environment::new(&run));
+        let mut environment = self.environment.unwrap_or_else(|| {
+            let variables = std::env::vars_os();
+            let text =
+                variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+            Environment { object_store_options: config::object_store_options(text), ..Environment::new(&run) }
+        });
         environment.runtime = Some(io.handle().clone());
         let store: Option<Arc<dyn CheckpointStore>> = match (self.store, &self.state) {
             (Some(store), _) => Some(store),
