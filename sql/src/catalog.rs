@@ -464,6 +464,26 @@ impl Functions {
     }
 }
 
+/// What was created under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ObjectKind {
+    Table,
+    Source,
+    Sink,
+    View,
+}
+
+impl ObjectKind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Source => "source",
+            Self::Sink => "sink",
+            Self::View => "view",
+        }
+    }
+}
+
 /// All that names mean. Cheap to clone: a session plans against a copy while statements change the original.
 #[derive(Clone)]
 pub struct Catalog {
@@ -747,39 +767,64 @@ impl Catalog {
         Ok(())
     }
 
-    /// `DROP ..`.
+    /// `DROP ..`. `DROP TABLE` drops sources and sinks too.
     ///
     /// # Errors
     /// A name that does not exist, without `IF EXISTS`, and one of another kind.
     pub fn drop(&mut self, drop: &Drop) -> Result<()> {
         let name = drop.name.plain();
         let key = name.to_lowercase();
-        let found = match drop.kind {
-            DropKind::Table => self.tables.remove(&key).is_some(),
-            DropKind::Source | DropKind::Sink => {
-                let role = if drop.kind == DropKind::Source { TableRole::Source } else { TableRole::Sink };
-                let fits = self.tables.get(&key).is_some_and(|table| table.definition.role == role);
-                fits && self.tables.remove(&key).is_some()
+        let location = Some(drop.name.location());
+        if drop.kind == DropKind::Function {
+            if self.sql_functions.remove(&key).is_some() {
+                Arc::make_mut(&mut self.functions).scalar.remove(&key);
+            } else if !drop.if_exists {
+                let nearest = nearest(&name, self.sql_functions.keys().map(String::as_str));
+                return Err(SqlError::UnknownFunction { name, nearest, location });
             }
-            DropKind::View | DropKind::MaterializedView => self.views.remove(&key).is_some(),
-            DropKind::Function => {
-                let found = self.sql_functions.remove(&key).is_some();
-                if found {
-                    Arc::make_mut(&mut self.functions).scalar.remove(&key);
-                }
-                found
-            }
-        };
-        if found || drop.if_exists {
             return Ok(());
         }
-        let location = Some(drop.name.location());
-        Err(match drop.kind {
-            DropKind::Function => {
-                let nearest = nearest(&name, self.sql_functions.keys().map(String::as_str));
-                SqlError::UnknownFunction { name, nearest, location }
+        let (kind, word) = match drop.kind {
+            DropKind::Source => (ObjectKind::Source, "SOURCE"),
+            DropKind::Sink => (ObjectKind::Sink, "SINK"),
+            DropKind::View => (ObjectKind::View, "VIEW"),
+            DropKind::MaterializedView => (ObjectKind::View, "MATERIALIZED VIEW"),
+            DropKind::Table | DropKind::Function => (ObjectKind::Table, "TABLE"),
+        };
+        match self.kind_of(&key) {
+            Some(found) if found == kind || (kind == ObjectKind::Table && found != ObjectKind::View) => {
+                self.tables.remove(&key);
+                self.views.remove(&key);
+                Ok(())
             }
-            _ => SqlError::UnknownTable { nearest: self.nearest_relation(&name), name, location },
+            Some(found) => Err(SqlError::plan(
+                format!(
+                    "`{name}` is a {0}: `DROP {word}` does not drop it, `DROP {1} {name}` does",
+                    found.word(),
+                    found.word().to_uppercase()
+                ),
+                location,
+            )),
+            None if drop.if_exists => Ok(()),
+            None if kind == ObjectKind::Table => {
+                Err(SqlError::UnknownTable { nearest: self.nearest_relation(&name), name, location })
+            }
+            None => {
+                let alike = self.tables.keys().chain(self.views.keys()).filter(|key| self.kind_of(key) == Some(kind));
+                let nearest = nearest(&name, alike.map(String::as_str));
+                Err(SqlError::UnknownObject { kind: kind.word(), name, nearest, location })
+            }
+        }
+    }
+
+    fn kind_of(&self, key: &str) -> Option<ObjectKind> {
+        if self.views.contains_key(key) {
+            return Some(ObjectKind::View);
+        }
+        Some(match self.tables.get(key)?.definition.role {
+            TableRole::Table => ObjectKind::Table,
+            TableRole::Source => ObjectKind::Source,
+            TableRole::Sink => ObjectKind::Sink,
         })
     }
 

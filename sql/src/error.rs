@@ -109,6 +109,18 @@ pub enum SqlError {
         /// Where.
         location: Option<Location>,
     },
+    /// No view, source or sink has this name.
+    #[error("{}{kind} `{name}` is not known{}", at(.location), nearest_clause(.nearest, "; `SHOW TABLES` and `SHOW VIEWS` list what there is"))]
+    UnknownObject {
+        /// `"view"`, `"source"`, `"sink"`.
+        kind: &'static str,
+        /// The name as written.
+        name: String,
+        /// The most similar name of that kind.
+        nearest: Option<String>,
+        /// Where.
+        location: Option<Location>,
+    },
     /// The name is taken.
     #[error("{}{kind} `{name}` exists already; drop it first, or add `IF NOT EXISTS`", at(.location))]
     AlreadyExists {
@@ -204,6 +216,7 @@ impl SqlError {
             | Self::UnknownColumn { location, .. }
             | Self::UnknownFunction { location, .. }
             | Self::UnknownType { location, .. }
+            | Self::UnknownObject { location, .. }
             | Self::AlreadyExists { location, .. }
             | Self::UnknownOption { location, .. }
             | Self::InvalidOption { location, .. }
@@ -222,6 +235,7 @@ impl SqlError {
             | Self::UnknownColumn { location, .. }
             | Self::UnknownFunction { location, .. }
             | Self::UnknownType { location, .. }
+            | Self::UnknownObject { location, .. }
             | Self::AlreadyExists { location, .. }
             | Self::UnknownOption { location, .. }
             | Self::InvalidOption { location, .. }
@@ -241,6 +255,7 @@ impl SqlError {
             Self::UnknownColumn { .. } => "unknown_column",
             Self::UnknownFunction { .. } => "unknown_function",
             Self::UnknownType { .. } => "unknown_type",
+            Self::UnknownObject { .. } => "unknown_object",
             Self::AlreadyExists { .. } => "already_exists",
             Self::UnknownOption { .. } => "unknown_option",
             Self::InvalidOption { .. } => "invalid_option",

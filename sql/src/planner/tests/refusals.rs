@@ -135,7 +135,12 @@ fn definitions_are_checked() {
         ("CREATE TABLE t (a INT) WITH ('allowed-lateness' = 'soon')", "option `allowed-lateness` cannot be 'soon'"),
         ("CREATE TABLE t (a INT) WITH ('bad-rows' = 'maybe')", "option `bad-rows` cannot be 'maybe'"),
         ("DROP TABLE t", "table `t` is not known"),
-        ("CREATE TABLE t (a INT); CREATE VIEW v AS SELECT a FROM t; DROP VIEW t", "table `t` is not known"),
+        (
+            "CREATE TABLE t (a INT); CREATE VIEW v AS SELECT a FROM t; DROP VIEW t",
+            "`t` is a table: `DROP VIEW` does not drop it",
+        ),
+        ("CREATE VIEW v AS SELECT 1 AS a; DROP TABLE IF EXISTS v", "`v` is a view: `DROP TABLE` does not drop it"),
+        ("DROP SINK s", "sink `s` is not known"),
     ] {
         let error = catalog(sql).err().unwrap_or_else(|| panic!("created: {sql}")).to_string();
         assert!(error.contains(message), "{sql}\n{error}");
