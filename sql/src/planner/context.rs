@@ -143,7 +143,7 @@ impl<'a> PlanContext<'a> {
     }
 
     fn place(&self, error: datafusion::common::DataFusionError, query: &QueryText) -> SqlError {
-        SqlError::from(error).or_at(query.location)
+        SqlError::from(error).placed_in(&query.ast).or_at(query.location)
     }
 
     /// The plan of a view, with its columns named as the view says.
@@ -176,8 +176,9 @@ impl<'a> PlanContext<'a> {
     /// Unknown names, types that do not fit, aggregates.
     pub(super) fn plan_expr(&self, expr: &ExprText, schema: &SchemaRef) -> Result<Expr> {
         let mut ast = expr.ast.clone();
-        let at = |error: SqlError| error.or_at(expr.location);
+        let at = |error: SqlError| error.placed_in(&expr.ast).or_at(expr.location);
         names::resolve_expr(self.catalog, self, &mut ast, schema).map_err(at)?;
+        forms::rewrite_expr(&mut ast).map_err(at)?;
         let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
         let planned = self.sql_to_rel().sql_to_expr(ast, &df_schema, &mut PlannerContext::new());
         let planned = planned.map_err(|error| at(SqlError::from(error)))?;

@@ -471,7 +471,7 @@ fn located(error: SqlError, statement: &PlannedStatement<'_>) -> SqlError {
         SqlError::Plan { message, .. } if message.starts_with("EMIT") => query.emit.map(|emit| emit.location),
         _ => None,
     };
-    error.or_at(place).or_at(statement.location)
+    error.or_at(place).placed_in(&query.ast).or_at(statement.location)
 }
 
 fn place_of(query: &QueryText, construct: Construct) -> Option<Location> {
