@@ -15,6 +15,7 @@ pub mod dialect;
 pub mod locate;
 mod source;
 mod statement;
+mod top;
 
 use arrow::datatypes::DataType;
 

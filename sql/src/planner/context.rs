@@ -24,7 +24,7 @@ use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
 use super::set_operation::SetRelationPlanner;
 use super::window::WindowRelationPlanner;
-use super::{local_time, logical, precedence, refuse};
+use super::{casts, forms, logical, precedence, refuse};
 use crate::catalog::{Catalog, Functions, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::parser::{EmitKind, ExprText, QueryText};
@@ -139,6 +139,7 @@ impl<'a> PlanContext<'a> {
         precedence::mend(&mut ast);
         let emit = query.emit.map(|emit| emit.kind).or(self.emit.get());
         names::resolve(self.catalog, self, &mut ast, emit).map_err(|error| error.or_at(query.location))?;
+        forms::rewrite(&mut ast).map_err(|error| error.or_at(query.location))?;
         Ok(ast)
     }
 
@@ -201,7 +202,7 @@ impl<'a> PlanContext<'a> {
         let simplifier = ExprSimplifier::new(context);
         let expr = logical::rewrite_functions(expr, &schema, &self.config)?;
         let expr = simplifier.coerce(expr, &schema)?;
-        let expr = local_time::rewrite_expr(expr, &schema, self.catalog.time_zone())?;
+        let expr = casts::rewrite_expr(expr, &schema, self.catalog.time_zone())?;
         Ok(simplifier.simplify(expr.data)?)
     }
 }

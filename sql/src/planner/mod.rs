@@ -14,6 +14,7 @@ mod decorrelate;
 mod explain;
 mod expr;
 mod final_sort;
+mod forms;
 mod insert;
 mod join;
 mod kept;
