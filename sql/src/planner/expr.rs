@@ -124,6 +124,10 @@ pub(super) fn short_text(expr: &LogicalExpr) -> String {
             Ok(Transformed::yes(LogicalExpr::Column(Column::new_unqualified(column.name))))
         }
         LogicalExpr::Alias(alias) => Ok(Transformed::yes(*alias.expr)),
+        LogicalExpr::ScalarFunction(call) => match convert::as_cast(&call) {
+            Some(cast) => Ok(Transformed::yes(cast)),
+            None => Ok(Transformed::no(LogicalExpr::ScalarFunction(call))),
+        },
         other => Ok(Transformed::no(other)),
     });
     let text = match plain {

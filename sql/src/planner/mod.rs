@@ -10,6 +10,7 @@ pub(crate) mod function;
 
 mod accumulators;
 mod aggregate;
+mod casts;
 mod decorrelate;
 mod explain;
 mod expr;
