@@ -116,17 +116,24 @@ pub(crate) fn tell(message: &str) -> Told {
         return told;
     }
     let one_line = plain.split_whitespace().collect::<Vec<_>>().join(" ");
-    // A struct of Rust says nothing to a user.
-    let one_line = match one_line.find(" { ") {
-        Some(at) => one_line[..one_line[..at].rfind([':', ' ']).unwrap_or(at)].to_string(),
-        None => one_line,
-    };
+    let one_line = without_struct(&one_line);
     let ended = was_unsupported && !one_line.contains("not ") && !one_line.to_lowercase().contains("unsupported");
     Told::new(match (ended, unknown) {
         (true, _) => format!("{one_line} is not supported"),
         (false, true) => format!("this cannot be run: {one_line}"),
         (false, false) => one_line,
     })
+}
+
+/// The text up to a struct of Rust, `Name { ..`, which says nothing to a user.
+fn without_struct(text: &str) -> String {
+    let names =
+        text.match_indices(" { ").map(|(at, _)| text[..at].rfind([' ', ':', '(']).map_or(0, |before| before + 1));
+    let is_type = |start: &usize| text[*start..].starts_with(|c: char| c.is_ascii_uppercase());
+    match names.into_iter().find(is_type) {
+        Some(start) => text[..start].trim_end_matches([' ', ':', '(']).to_string(),
+        None => text.to_string(),
+    }
 }
 
 /// [`tell`], without the subject.

@@ -333,7 +333,7 @@ const STATEMENTS: &[Statement] = &[
     ),
     statement(
         "memory_bound",
-        "SET 'eagre.memory.max' = '1 kb'; SELECT k, array_agg(repeat(k, 3000)) FROM t GROUP BY k",
+        "SET 'eagre.shards' = '1'; SET 'eagre.memory.max' = '1 kb'; SELECT k, array_agg(repeat(k, 3000)) FROM t GROUP BY k",
         &["the state of the pipeline holds ", " bytes of it in ", "and `eagre.memory.max` allows 1024; raise it"],
     ),
     statement(

@@ -17,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("reset_goes_back_to_what_held_before_the_text", reset),
         trial("instants_are_shown_in_the_time_zone", time_zone),
         trial("hints_that_change_no_result_are_passed_over", hints),
+        trial("instants_are_rounded_by_the_wall_clock", rounded_instants),
         trial("json_values_are_shown_as_what_they_are", json_values),
         trial("rows_and_maps_are_inserted_by_place", rows_and_maps),
         trial("explain_creates_and_fills_nothing", explain),
@@ -116,6 +117,21 @@ fn hints() -> Result<(), String> {
     prints(
         "CREATE TABLE f (a INT); INSERT INTO f VALUES (1); SELECT /*+ BROADCAST(f), SHUFFLE_HASH(f) */ a FROM f /* + 1 */",
         "a\n1\n",
+    )
+}
+
+/// A day has 23 or 25 hours where the clocks change, and an hour that they show twice is two.
+fn rounded_instants() -> Result<(), String> {
+    prints(
+        "SET 'eagre.sql.time_zone' = 'Europe/Berlin';
+         CREATE TABLE t (i TIMESTAMP_LTZ(3));
+         INSERT INTO t VALUES ('2026-03-29T12:30:00Z'), ('2026-10-25T00:30:00Z'), ('2026-10-25T01:30:00Z');
+         SELECT FLOOR(i TO DAY) AS d, CEIL(i TO DAY) AS e, FLOOR(i TO HOUR) AS h, CEIL(i TO HOUR) AS j, CEIL(i TO MONTH) AS m
+         FROM t ORDER BY i",
+        "d,e,h,j,m\n\
+         2026-03-29T00:00:00+01:00,2026-03-30T00:00:00+02:00,2026-03-29T14:00:00+02:00,2026-03-29T15:00:00+02:00,2026-04-01T00:00:00+02:00\n\
+         2026-10-25T00:00:00+02:00,2026-10-26T00:00:00+01:00,2026-10-25T02:00:00+02:00,2026-10-25T02:00:00+01:00,2026-11-01T00:00:00+01:00\n\
+         2026-10-25T00:00:00+02:00,2026-10-26T00:00:00+01:00,2026-10-25T02:00:00+01:00,2026-10-25T03:00:00+01:00,2026-11-01T00:00:00+01:00\n",
     )
 }
 
