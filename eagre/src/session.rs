@@ -135,7 +135,7 @@ impl SessionBuilder {
         }
         let providers = Arc::new(Providers::new(environment, store.clone(), !self.replay));
         let mut catalog = Catalog::new(Arc::clone(&providers) as Arc<dyn eagre_sql::catalog::TableProviderFactory>);
-        catalog.set_time_zone(settings.text(settings::SQL_TIME_ZONE));
+        apply_settings(&settings, &mut catalog);
         Ok(Session {
             inner: Arc::new(Inner {
                 io: Some(io),
@@ -190,10 +190,16 @@ struct State {
     restored: bool,
 }
 
+/// The settings by which statements are planned.
+fn apply_settings(settings: &Settings, catalog: &mut Catalog) {
+    catalog.set_time_zone(settings.text(settings::SQL_TIME_ZONE));
+    catalog.set_state_ttl_ms(settings.duration_ms(settings::STATE_TTL));
+}
+
 impl State {
-    fn apply_time_zone(&mut self) {
-        let time_zone = self.settings.text(settings::SQL_TIME_ZONE).to_owned();
-        self.catalog.set_time_zone(time_zone);
+    /// Has the statements from here on be planned by the settings.
+    fn apply_settings(&mut self) {
+        apply_settings(&self.settings, &mut self.catalog);
     }
 
     /// The data of a table is about to change, where the session holds it: the queries so far keep what they read. Gives the table.
@@ -424,7 +430,7 @@ impl Session {
     pub fn set(&self, name: &str, value: &str) -> Result<()> {
         let mut state = self.state();
         config::set(&mut state.settings, name, value)?;
-        state.apply_time_zone();
+        state.apply_settings();
         Ok(())
     }
 
@@ -439,7 +445,7 @@ impl Session {
             Some(name) => state.settings.reset(name, &base)?,
             None => state.settings = base,
         }
-        state.apply_time_zone();
+        state.apply_settings();
         Ok(())
     }
 

@@ -74,6 +74,8 @@ settings! {
         "How many batches a source may have ready before it has to wait.";
     SQL_TIME_ZONE = "eagre.sql.time_zone", "UTC", Kind::Text, "time zone",
         "The time zone in which TIMESTAMP_LTZ values are shown and CURRENT_DATE is taken.";
+    STATE_TTL = "eagre.state.ttl", "0", Kind::Duration, "duration",
+        "State that no watermark bounds is forgotten when it was not touched for this long, in processing time; 0: never.";
     STEP_BYTES_MAX = "eagre.step.bytes_max", "64 mb", Kind::Bytes, "bytes",
         "The most bytes that a step takes in, over all sources and shards.";
     STEPS_IN_FLIGHT = "eagre.step.in_flight", "4", Kind::Count { min: 1 }, "steps",

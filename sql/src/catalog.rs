@@ -493,6 +493,7 @@ pub struct Catalog {
     functions: Arc<Functions>,
     provider: Arc<dyn TableProviderFactory>,
     time_zone: String,
+    state_ttl_ms: Option<u64>,
 }
 
 impl Catalog {
@@ -505,6 +506,7 @@ impl Catalog {
             functions: planner::context::default_functions(),
             provider,
             time_zone: "UTC".into(),
+            state_ttl_ms: None,
         }
     }
 
@@ -516,6 +518,16 @@ impl Catalog {
     /// Sets [`time_zone`](Self::time_zone).
     pub fn set_time_zone(&mut self, time_zone: impl Into<String>) {
         self.time_zone = time_zone.into();
+    }
+
+    /// After how long state that was not touched is forgotten (`SET 'eagre.state.ttl'`); `None`: never.
+    pub fn state_ttl_ms(&self) -> Option<u64> {
+        self.state_ttl_ms
+    }
+
+    /// Sets [`state_ttl_ms`](Self::state_ttl_ms); 0 is never.
+    pub fn set_state_ttl_ms(&mut self, ttl_ms: u64) {
+        self.state_ttl_ms = Some(ttl_ms).filter(|ttl_ms| *ttl_ms > 0);
     }
 
     pub(crate) fn functions(&self) -> &Functions {

@@ -13,6 +13,7 @@
 //! | [`crash`] | `kill -9` loses or doubles a row |
 //! | [`bad_input`], [`command`] | a mistake is not told, or not so that one can mend it |
 //! | [`state_folder`] | a state folder is taken for another's, or going on from an older checkpoint doubles rows |
+//! | [`state_ttl`] | state is forgotten too early, or never |
 //! | [`statements`] | a statement changes what one before it means |
 //! | [`no_execution_plan`] | a source is read around the step engine |
 //!
@@ -34,6 +35,7 @@ mod random_queries;
 mod slt;
 mod source;
 mod state_folder;
+mod state_ttl;
 mod statements;
 mod streaming_sql;
 mod value;
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
     trials.extend(bad_input::trials());
     trials.extend(command::trials());
     trials.extend(state_folder::trials());
+    trials.extend(state_ttl::trials());
     trials.extend(statements::trials());
     trials.extend(no_execution_plan::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -155,6 +155,7 @@ impl Coordinator {
                 sinks: publishers,
                 last: manifest.cloned(),
                 metrics: Arc::clone(&metrics),
+                buffer: Vec::new(),
             };
             let (written, written_receiver) = unbounded();
             let events = control.clone();

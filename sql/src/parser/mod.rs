@@ -12,6 +12,7 @@ mod create;
 mod cursor;
 pub mod data_type;
 pub mod dialect;
+pub(crate) mod hint;
 pub mod locate;
 mod source;
 mod statement;

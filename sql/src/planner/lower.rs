@@ -37,6 +37,7 @@ use super::logical::{is_random, volatile_calls};
 use super::nearest::NearestJoin;
 use super::rank::TopN;
 use super::set_operation::SetOperation;
+use super::state_ttl::{duration, without_durations};
 use super::unnest::{Unnest, Unnested};
 use super::values::ConstantSource;
 use super::window::{WindowShape, WindowTableFunction};
@@ -124,6 +125,16 @@ impl StreamColumn {
     pub(super) fn plain(index: usize) -> Self {
         Self { slot: Slot::Physical(index), role: None, rowtime: false }
     }
+
+    /// How far behind the watermark this column's values in rows to come may be, in milliseconds; `None`: as far as they like. Of the
+    /// windows of rows to come, none has ended.
+    pub(super) fn behind_ms(&self) -> Option<i64> {
+        match &self.role {
+            _ if self.rowtime => Some(0),
+            Some((info, part)) if info.watermark => info.to_end_ms(*part),
+            _ => None,
+        }
+    }
 }
 
 /// A window function whose columns nobody has looked at.
@@ -158,6 +169,8 @@ pub(super) struct Stream {
     /// Whether a stage needs arrival numbers.
     needs_ordinals: bool,
     pub(super) bounded: bool,
+    /// Whether a step says of each row once what became of it.
+    pub(super) consolidated: bool,
     pub(super) lateness_ms: i64,
     /// The tables that the rows come from, with what their columns mean.
     pub(super) tables: BTreeMap<String, String>,
@@ -268,9 +281,10 @@ struct Shared {
     plan: LogicalPlan,
     emit: Option<EmitKind>,
     wanted: Option<BTreeSet<usize>>,
-    /// What the names of its tables mean, and the zone of its days: equal plans of two statements may differ in both.
+    /// What the names of its tables mean, the zone of its days, how long state is kept: equal plans of two statements may differ in these.
     tables: Vec<String>,
     time_zone: String,
+    state_ttl_ms: Option<i64>,
 }
 
 impl<'a> Lowering<'a> {
@@ -353,7 +367,7 @@ impl<'a> Lowering<'a> {
 
     /// The identity of an operator: what it computes, from which tables, whatever else runs beside it.
     pub(super) fn id(&mut self, kind: &str, plan: &LogicalPlan, tables: &BTreeMap<String, String>) -> OperatorId {
-        let mut text = format!("{kind}\n{}", plan.display_indent_schema());
+        let mut text = format!("{kind}\n{}", without_durations(&plan.display_indent_schema().to_string()));
         for (table, meaning) in tables {
             text.push_str(&format!("\n{table}: {meaning}"));
         }
@@ -475,6 +489,7 @@ impl<'a> Lowering<'a> {
                     wanted: wanted.cloned(),
                     tables: self.tables_of(plan),
                     time_zone: self.context.catalog.time_zone().to_string(),
+                    state_ttl_ms: self.state_ttl(),
                 };
                 if let Some((stream, aggregated_window)) = self.shared.get(&shared) {
                     self.aggregated_window |= aggregated_window;
@@ -568,6 +583,7 @@ impl<'a> Lowering<'a> {
             ordered: true,
             needs_ordinals: false,
             bounded,
+            consolidated: false,
             lateness_ms: 0,
             tables: BTreeMap::new(),
         }
@@ -588,6 +604,7 @@ impl<'a> Lowering<'a> {
             ordered: false,
             needs_ordinals: false,
             bounded: input.bounded,
+            consolidated: false,
             lateness_ms: input.lateness_ms,
             tables: input.tables.clone(),
         }
@@ -606,6 +623,7 @@ impl<'a> Lowering<'a> {
         let mut stream = self.new_stream((node, PORT_MAIN), schema, self.reads_bounded(node));
         stream.changelog = self.graph.nodes[node].output.changelog;
         stream.key = self.graph.nodes[node].output.key.clone();
+        stream.consolidated = self.context.catalog.changelog(table) == ChangelogMode::Upsert;
         if stream.changelog != ChangelogMode::AppendOnly {
             stream.retracts_because =
                 Some(format!("`{}` is a changelog, whose rows can be taken back", definition.name));
@@ -684,12 +702,18 @@ impl<'a> Lowering<'a> {
             .map_err(|error| {
                 SqlError::plan(format!("PRIMARY KEY of `{}`: {error}", definition.name), definition.location)
             })?;
+        let ttl_ms = self.state_ttl();
+        let factory = factory.with_ttl(ttl_ms);
         let detail = format!("{}, key=({})", definition.name, key_names(&input.schema, &key));
-        let id = self.id_of_text(&format!("normalize\n{detail}\n{}", names(&input.schema)));
+        let ttl = if ttl_ms.is_some() { "\nttl" } else { "" };
+        let id = self.id_of_text(&format!("normalize\n{detail}\n{}{ttl}", names(&input.schema)));
         let output = EdgeInfo { changelog: ChangelogMode::Retract, key: Some(key.clone()), ..input };
         let route = Route::Hash(key);
-        let state = "the last row of each key, until it is deleted";
-        let node = self.push_operator(id, factory, (source, PORT_MAIN), route, output, detail, state);
+        let state = match ttl_ms {
+            None => "the last row of each key, until it is deleted".to_string(),
+            Some(ttl_ms) => format!("the last row of each key, until it is deleted, for {} by TTL", duration(ttl_ms)),
+        };
+        let node = self.push_operator(id, factory, (source, PORT_MAIN), route, output, detail, &state);
         self.graph.nodes[node].statement.clear();
         Ok(node)
     }
@@ -1274,6 +1298,8 @@ impl<'a> Lowering<'a> {
         }
         let ordered = streams.iter().all(|(stream, _)| stream.ordered);
         let bounded = streams.iter().all(|(stream, _)| stream.bounded);
+        let says_once = |stream: &Stream| stream.consolidated || stream.changelog == ChangelogMode::AppendOnly;
+        let consolidated = streams.iter().all(|(stream, _)| says_once(stream));
         let lateness_ms = streams.iter().map(|(stream, _)| stream.lateness_ms).max().unwrap_or(0);
         let retracts_because = streams.iter().find_map(|(stream, _)| stream.retracts_because.clone());
         let mut inputs = vec![];
@@ -1284,6 +1310,7 @@ impl<'a> Lowering<'a> {
         stream.columns = columns;
         stream.ordered = ordered;
         stream.bounded = bounded;
+        stream.consolidated = consolidated;
         stream.lateness_ms = lateness_ms;
         stream.retracts_because = retracts_because;
         stream.tables = tables;

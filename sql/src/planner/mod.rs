@@ -33,6 +33,7 @@ mod rank;
 mod refuse;
 mod session;
 mod set_operation;
+mod state_ttl;
 mod unnest;
 mod values;
 mod window;

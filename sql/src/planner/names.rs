@@ -19,7 +19,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::nearest::{self as nearest_join, NearestSyntax};
 use super::window::{self, WINDOW_PLACEHOLDERS, WindowCall};
-use super::{rank, set_operation};
+use super::{rank, set_operation, state_ttl};
 use crate::catalog::{Catalog, Relation, View};
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::EmitKind;
@@ -206,6 +206,7 @@ impl Resolver<'_> {
             Some(OrderByKind::Expressions(exprs)) => exprs.iter_mut().map(|order| &mut order.expr).collect(),
             _ => vec![],
         };
+        state_ttl::write_hints(select)?;
         window::rewrite_group_windows(select, &mut order_exprs)?;
         let mut scope = self.from(&mut select.from)?;
         if let Some(filter) = &mut select.selection {

@@ -28,6 +28,7 @@ use eagre_engine::operator::top_n::{RankFunction, SortColumn, TopNFactory, TopNS
 use super::context::default_functions;
 use super::expr::{PlainColumn, short_text, strip_alias};
 use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine, window_field};
+use super::state_ttl::{ADVICE, duration};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::EmitKind;
 
@@ -409,6 +410,10 @@ impl Lowering<'_> {
         });
         let order: Vec<SortColumn> = order.collect();
         let window = self.window_of_partition(&mut stream, node, &mut partition);
+        let ttl_ms = self.ttl_of(input).filter(|_| window.is_none() && !partition.is_empty());
+        if ttl_ms.is_some() {
+            self.consolidate(&mut stream, input);
+        }
         let rank_index = input.schema().fields().len();
         let told = node.rank.is_some() && wanted.is_none_or(|wanted| wanted.contains(&rank_index));
         let retracting = stream.changelog != ChangelogMode::AppendOnly;
@@ -437,7 +442,7 @@ impl Lowering<'_> {
             retracting,
             by_arrival,
         };
-        let factory = TopNFactory::new(spec, Arc::clone(&stream.physical)).map_err(engine)?;
+        let factory = TopNFactory::new(spec, Arc::clone(&stream.physical)).map_err(engine)?.with_ttl(ttl_ms);
         let updating = factory.is_updating();
         let schema = factory.output_schema();
         let width = stream.physical.fields().len();
@@ -468,8 +473,8 @@ impl Lowering<'_> {
 
         let mut from = self.flush(&mut stream, input);
         let names: Vec<String> = node.partition.iter().map(short_text).collect();
-        let bound =
-            self.top_n_bound(node, &stream, &names, window.as_ref().map(|(_, end)| partition[*end]), retracting);
+        let end = window.as_ref().map(|(_, end)| partition[*end]);
+        let bound = self.top_n_bound(node, &stream, &names, end, retracting, ttl_ms);
         if let Some((info, _)) = &window {
             self.aggregated_window |= info.emit != Some(EmitKind::Changes);
             self.aggregated_window |= group_window.is_some();
@@ -482,7 +487,9 @@ impl Lowering<'_> {
             let index = self.push_operator(id, local, from, Route::Forward, output, detail.clone(), "");
             from = (index, PORT_MAIN);
         }
-        let id = self.id(if told { "top n with ranks" } else { "top n" }, plan, &stream.tables);
+        let kind = if told { "top n with ranks" } else { "top n" };
+        let kind = if ttl_ms.is_some() { format!("{kind} with ttl") } else { kind.to_string() };
+        let id = self.id(&kind, plan, &stream.tables);
         let time_column = columns.iter().find_map(|column| match (column.rowtime, column.slot) {
             (true, Slot::Physical(place)) => Some(place),
             _ => None,
@@ -493,6 +500,7 @@ impl Lowering<'_> {
             self.may_refuse(index, &stream.tables);
         }
         let mut result = self.stream_after(&stream, index, columns);
+        result.consolidated = true;
         if changelog == ChangelogMode::AppendOnly {
             result.retracts_because = None;
         } else if result.retracts_because.is_none() {
@@ -562,6 +570,7 @@ impl Lowering<'_> {
         names: &[String],
         end: Option<usize>,
         retracting: bool,
+        ttl_ms: Option<i64>,
     ) -> String {
         let few = node.function == RankFunction::RowNumber && !retracting && node.last < u64::MAX;
         let rows = match (few, retracting) {
@@ -577,6 +586,7 @@ impl Lowering<'_> {
         };
         let until = match end {
             Some(end) => format!(", until the watermark passes {}", stream.physical.field(end).name()),
+            None if ttl_ms.is_some() => format!(", for {} by TTL", duration(ttl_ms.unwrap_or_default())),
             None if stream.bounded => ", until the input ends".to_string(),
             None if few && names.is_empty() => String::new(),
             None => {
@@ -584,7 +594,7 @@ impl Lowering<'_> {
                 self.notice(match names.is_empty() {
                     true => format!("a ranking keeps {rows} for ever; to bound its state, {fix}"),
                     false => format!(
-                        "a ranking keeps {rows} for each ({}), and each of them for ever; to bound its state, {fix}",
+                        "a ranking keeps {rows} for each ({}), and each of them for ever; to bound its state, {fix}, {ADVICE}",
                         names.join(", ")
                     ),
                 });
