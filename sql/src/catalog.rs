@@ -39,9 +39,26 @@ pub const OPTION_BAD_ROWS: &str = "bad-rows";
 /// Table option: whether rows that a changelog takes back must have been there.
 pub const OPTION_CHANGELOG_CHECK: &str = "changelog.check";
 
+/// Table option, where it is joined `FOR SYSTEM_TIME AS OF` the processing time: whether answers are held, `NONE` or `PARTIAL`.
+pub const OPTION_LOOKUP_CACHE: &str = "lookup.cache";
+/// Table option: the most rows of answers that are held.
+pub const OPTION_LOOKUP_ROWS_MAX: &str = "lookup.partial-cache.max-rows";
+/// Table option: how old an answer may be.
+pub const OPTION_LOOKUP_EXPIRE: &str = "lookup.partial-cache.expire-after-write";
+/// Table option: how often a request that failed is made again.
+pub const OPTION_LOOKUP_RETRIES: &str = "lookup.max-retries";
+
 /// The options that the planner itself reads; connectors must let them pass.
-pub const PLANNER_OPTIONS: &[&str] =
-    &[OPTION_ALLOWED_LATENESS, OPTION_IDLE_TIMEOUT, OPTION_BAD_ROWS, OPTION_CHANGELOG_CHECK];
+pub const PLANNER_OPTIONS: &[&str] = &[
+    OPTION_ALLOWED_LATENESS,
+    OPTION_IDLE_TIMEOUT,
+    OPTION_BAD_ROWS,
+    OPTION_CHANGELOG_CHECK,
+    OPTION_LOOKUP_CACHE,
+    OPTION_LOOKUP_ROWS_MAX,
+    OPTION_LOOKUP_EXPIRE,
+    OPTION_LOOKUP_RETRIES,
+];
 
 /// Gives the data behind tables. Implemented by the crate `eagre` on the connectors.
 pub trait TableProviderFactory: Send + Sync {
@@ -272,6 +289,23 @@ impl TableDefinition {
             let _ = write!(text, " WITH (\n  {}\n)", options.collect::<Vec<_>>().join(",\n  "));
         }
         text
+    }
+
+    /// What an option counts.
+    pub(crate) fn count_option(&self, key: &str) -> Result<Option<u64>> {
+        let Some(option) = self.option(key) else {
+            return Ok(None);
+        };
+        match option.value.trim().parse() {
+            Ok(count) => Ok(Some(count)),
+            Err(_) => Err(SqlError::InvalidOption {
+                owner: format!("`{}`", self.name),
+                option: option.key.clone(),
+                value: option.value.clone(),
+                message: "it is a whole number".into(),
+                location: Some(option.value_location),
+            }),
+        }
     }
 
     /// What an option says in milliseconds.

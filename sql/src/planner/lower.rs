@@ -261,6 +261,8 @@ pub(super) struct Lowering<'a> {
     occurrences: HashMap<u64, u64>,
     /// Whether tables of upserts are read as they are: who asks for the versions of a key wants each, and when it was deleted.
     pub(super) as_upserts: bool,
+    /// Source nodes whose tables are asked for keys: nobody may be left who reads them.
+    pub(super) asked: Vec<NodeIndex>,
     /// What was lowered, with whether it aggregated by a window.
     shared: HashMap<Shared, (Stream, bool)>,
 }
@@ -293,6 +295,7 @@ impl<'a> Lowering<'a> {
             late_ports: BTreeMap::new(),
             occurrences: HashMap::new(),
             shared: HashMap::new(),
+            asked: vec![],
             as_upserts: false,
         }
     }
@@ -868,6 +871,26 @@ impl<'a> Lowering<'a> {
             statement: String::new(),
         });
         Ok((node, places))
+    }
+
+    /// The source whose rows a stream has, its columns, and what is done to them; `None`: they come from elsewhere, end never, or are others
+    /// each time that they are computed.
+    pub(super) fn scanned(&self, stream: &Stream) -> Option<(SourceNode, SchemaRef, Vec<Stage>)> {
+        let node = &self.graph.nodes[stream.from.0];
+        let NodeKind::Source(source) = &node.kind else { return None };
+        let is_plain = |exprs: &[ExprRef]| !exprs.iter().any(|expr| expr.is_volatile());
+        let plain_stage = |stage: &Stage| match stage {
+            Stage::Filter(expr) => !expr.is_volatile(),
+            Stage::Project { exprs, .. } => is_plain(exprs),
+            Stage::Transform(_) => true,
+        };
+        let can_be_asked = stream.from.1 == PORT_MAIN
+            && node.output.changelog == ChangelogMode::AppendOnly
+            && source.source.bounded()
+            && source.source.replayable()
+            && is_plain(&source.columns)
+            && stream.stages.iter().all(plain_stage);
+        can_be_asked.then(|| (source.clone(), Arc::clone(&node.output.schema), stream.stages.clone()))
     }
 
     /// The rows of a table that the operators lowered so far refuse as late.

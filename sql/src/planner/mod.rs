@@ -220,8 +220,10 @@ pub fn plan_each(statements: &[(&Catalog, PlannedStatement<'_>)], options: &Plan
         let output = lower_statement(&mut lowering, index, statement, planned);
         outputs[index] = Some(output.map_err(|error| located(error, statement))?);
     }
-    let mut job =
-        Job { outputs: outputs.into_iter().flatten().collect(), graph: lowering.graph, notices: lowering.notices };
+    let moved = nearest::drop_unread(&mut lowering.graph, &lowering.asked);
+    let mut outputs: Vec<OutputInfo> = outputs.into_iter().flatten().collect();
+    outputs.iter_mut().for_each(|output| output.node = moved[output.node]);
+    let mut job = Job { outputs, graph: lowering.graph, notices: lowering.notices };
     merge_sinks(&mut job);
     check_writers(&job, &statements)?;
     Ok(job)
