@@ -498,6 +498,7 @@ pub struct Catalog {
     provider: Arc<dyn TableProviderFactory>,
     time_zone: String,
     state_ttl_ms: Option<u64>,
+    recursion_max: (u64, u64),
 }
 
 impl Catalog {
@@ -511,6 +512,7 @@ impl Catalog {
             provider,
             time_zone: "UTC".into(),
             state_ttl_ms: None,
+            recursion_max: (10_000, 10_000_000),
         }
     }
 
@@ -532,6 +534,16 @@ impl Catalog {
     /// Sets [`state_ttl_ms`](Self::state_ttl_ms); 0 is never.
     pub fn set_state_ttl_ms(&mut self, ttl_ms: u64) {
         self.state_ttl_ms = Some(ttl_ms).filter(|ttl_ms| *ttl_ms > 0);
+    }
+
+    /// The most iterations and rows of a recursive query in one step (`SET 'eagre.sql.recursion_max'`, `.._rows_max`).
+    pub fn recursion_max(&self) -> (u64, u64) {
+        self.recursion_max
+    }
+
+    /// Sets [`recursion_max`](Self::recursion_max).
+    pub fn set_recursion_max(&mut self, iterations: u64, rows: u64) {
+        self.recursion_max = (iterations, rows);
     }
 
     pub(crate) fn functions(&self) -> &Functions {

@@ -23,6 +23,7 @@ mod ordered;
 pub mod over;
 pub mod partial_aggregate;
 pub mod processing_time;
+pub mod recursion;
 pub mod retraction_check;
 pub mod session_window;
 pub mod set_operation;

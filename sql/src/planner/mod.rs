@@ -27,6 +27,7 @@ mod over;
 mod precedence;
 mod processing_time;
 mod rank;
+mod recursive;
 mod refuse;
 mod session;
 mod set_operation;
@@ -357,6 +358,7 @@ fn lower_statement(
     lowering.statement_index = index;
     lowering.emit = query.emit.map(|emit| emit.kind).or(lowering.options.emit);
     lowering.aggregated_window = false;
+    lowering.recursion_at = place_of(query, Construct::RecursiveCte);
     let stream = lowering.lower(&planned.plan)?;
     if let Some(emit) = query.emit
         && emit.kind == EmitKind::OnWindowClose
