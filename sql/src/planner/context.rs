@@ -26,7 +26,7 @@ use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
 use super::set_operation::SetRelationPlanner;
 use super::window::WindowRelationPlanner;
-use super::{local_time, logical, precedence, refuse};
+use super::{local_time, logical, precedence, refuse, ties};
 use crate::catalog::{Catalog, Functions, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::parser::{EmitKind, ExprText, QueryText};
@@ -280,7 +280,7 @@ impl ContextProvider for PlanContext<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.catalog.functions().scalar.get(name).cloned()
+        self.catalog.functions().scalar.get(name).cloned().or_else(|| ties::function(name))
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

@@ -32,6 +32,7 @@ mod refuse;
 mod session;
 mod set_operation;
 mod state_ttl;
+mod ties;
 mod unnest;
 mod values;
 mod window;
@@ -329,12 +330,15 @@ fn plan_statement(context: &PlanContext<'_>, statement: &PlannedStatement<'_>) -
     let plan = logical::analyze(context, plan).map_err(at)?;
     let (plan, final_sort, sink) = match statement.kind {
         PlannedKind::Query(_) => {
+            let with_ties = query.ast.fetch.as_ref().is_some_and(|fetch| fetch.with_ties);
             let first_of_each = matches!(plan, LogicalPlan::Distinct(Distinct::On(_)));
             let plan = rank::expand(plan).map_err(at)?;
             let (sorted, final_sort) = final_sort::take(plan.clone()).map_err(at)?;
             match final_sort {
                 // A limit of rows that do not end is kept up to date, as one in a view is.
-                Some(sort) if (sort.limits() || first_of_each) && !reads_bounded(context, &plan) => (plan, None, None),
+                Some(sort) if (sort.limits() || first_of_each || with_ties) && !reads_bounded(context, &plan) => {
+                    (plan, None, None)
+                }
                 final_sort => (sorted, final_sort, None),
             }
         }
