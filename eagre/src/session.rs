@@ -194,6 +194,7 @@ struct State {
 fn apply_settings(settings: &Settings, catalog: &mut Catalog) {
     catalog.set_time_zone(settings.text(settings::SQL_TIME_ZONE));
     catalog.set_state_ttl_ms(settings.duration_ms(settings::STATE_TTL));
+    catalog.set_recursion_max(settings.count(settings::RECURSION_MAX), settings.count(settings::RECURSION_ROWS_MAX));
 }
 
 impl State {

@@ -28,6 +28,14 @@ pub enum EngineError {
         /// What failed, and the way out.
         message: String,
     },
+    /// A table outside that a pipeline asks did not answer.
+    #[error("table `{table}`: {message}")]
+    Lookup {
+        /// The table that was asked.
+        table: String,
+        /// What failed, and the way out.
+        message: String,
+    },
     /// A sink refused rows or could not publish them.
     #[error("sink `{table}`: {message}")]
     Sink {
@@ -91,6 +99,7 @@ impl EngineError {
             Self::Evaluate { .. } => "evaluate",
             Self::Arrow(_) => "arrow",
             Self::Source { .. } => "source",
+            Self::Lookup { .. } => "lookup",
             Self::Sink { .. } => "sink",
             Self::Store { .. } => "store",
             Self::Checkpoint { .. } => "checkpoint",

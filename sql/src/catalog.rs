@@ -40,9 +40,26 @@ pub const OPTION_BAD_ROWS: &str = "bad-rows";
 /// Table option: whether rows that a changelog takes back must have been there.
 pub const OPTION_CHANGELOG_CHECK: &str = "changelog.check";
 
+/// Table option, where it is joined `FOR SYSTEM_TIME AS OF` the processing time: whether answers are held, `NONE` or `PARTIAL`.
+pub const OPTION_LOOKUP_CACHE: &str = "lookup.cache";
+/// Table option: the most rows of answers that are held.
+pub const OPTION_LOOKUP_ROWS_MAX: &str = "lookup.partial-cache.max-rows";
+/// Table option: how old an answer may be.
+pub const OPTION_LOOKUP_EXPIRE: &str = "lookup.partial-cache.expire-after-write";
+/// Table option: how often a request that failed is made again.
+pub const OPTION_LOOKUP_RETRIES: &str = "lookup.max-retries";
+
 /// The options that the planner itself reads; connectors must let them pass.
-pub const PLANNER_OPTIONS: &[&str] =
-    &[OPTION_ALLOWED_LATENESS, OPTION_IDLE_TIMEOUT, OPTION_BAD_ROWS, OPTION_CHANGELOG_CHECK];
+pub const PLANNER_OPTIONS: &[&str] = &[
+    OPTION_ALLOWED_LATENESS,
+    OPTION_IDLE_TIMEOUT,
+    OPTION_BAD_ROWS,
+    OPTION_CHANGELOG_CHECK,
+    OPTION_LOOKUP_CACHE,
+    OPTION_LOOKUP_ROWS_MAX,
+    OPTION_LOOKUP_EXPIRE,
+    OPTION_LOOKUP_RETRIES,
+];
 
 /// Gives the data behind tables. Implemented by the crate `eagre` on the connectors.
 pub trait TableProviderFactory: Send + Sync {
@@ -284,6 +301,23 @@ impl TableDefinition {
         text
     }
 
+    /// What an option counts.
+    pub(crate) fn count_option(&self, key: &str) -> Result<Option<u64>> {
+        let Some(option) = self.option(key) else {
+            return Ok(None);
+        };
+        match option.value.trim().parse() {
+            Ok(count) => Ok(Some(count)),
+            Err(_) => Err(SqlError::InvalidOption {
+                owner: format!("`{}`", self.name),
+                option: option.key.clone(),
+                value: option.value.clone(),
+                message: "it is a whole number".into(),
+                location: Some(option.value_location),
+            }),
+        }
+    }
+
     /// What an option says in milliseconds.
     pub(crate) fn duration_option_ms(&self, key: &str) -> Result<Option<u64>> {
         let Some(option) = self.option(key) else {
@@ -494,6 +528,7 @@ pub struct Catalog {
     provider: Arc<dyn TableProviderFactory>,
     time_zone: String,
     state_ttl_ms: Option<u64>,
+    recursion_max: (u64, u64),
 }
 
 impl Catalog {
@@ -507,6 +542,7 @@ impl Catalog {
             provider,
             time_zone: "UTC".into(),
             state_ttl_ms: None,
+            recursion_max: (10_000, 10_000_000),
         }
     }
 
@@ -528,6 +564,16 @@ impl Catalog {
     /// Sets [`state_ttl_ms`](Self::state_ttl_ms); 0 is never.
     pub fn set_state_ttl_ms(&mut self, ttl_ms: u64) {
         self.state_ttl_ms = Some(ttl_ms).filter(|ttl_ms| *ttl_ms > 0);
+    }
+
+    /// The most iterations and rows of a recursive query in one step (`SET 'eagre.sql.recursion_max'`, `.._rows_max`).
+    pub fn recursion_max(&self) -> (u64, u64) {
+        self.recursion_max
+    }
+
+    /// Sets [`recursion_max`](Self::recursion_max).
+    pub fn set_recursion_max(&mut self, iterations: u64, rows: u64) {
+        self.recursion_max = (iterations, rows);
     }
 
     pub(crate) fn functions(&self) -> &Functions {

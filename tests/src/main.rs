@@ -8,6 +8,7 @@
 //! | [`streaming_sql`] | other engines' cases give other answers, or something unsupported gives any |
 //! | [`slt`] | a query's answer depends on steps, shards or crashes, or is not DataFusion's |
 //! | [`laws`] | the same, for windows and groups and rows that nobody thought of |
+//! | [`lookup`] | a table outside is asked wrongly, or a replay gives what it says today |
 //! | [`random_queries`] | the same, for queries of many operators that nobody thought of |
 //! | [`changelog`] | changes that were written do not read back to the same rows |
 //! | [`crash`] | `kill -9` loses or doubles a row |
@@ -30,6 +31,7 @@ mod command;
 mod crash;
 mod harness;
 mod laws;
+mod lookup;
 mod no_execution_plan;
 mod random_queries;
 mod slt;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     trials.extend(streaming_sql::trials());
     trials.extend(slt::trials());
     trials.extend(laws::trials());
+    trials.extend(lookup::trials());
     trials.extend(random_queries::trials());
     trials.extend(changelog::trials());
     trials.extend(crash::trials());

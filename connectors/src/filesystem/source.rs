@@ -137,6 +137,12 @@ pub(crate) fn check_type(table: &TableDefinition, field: &Field, format: &Format
 }
 
 impl Source for FilesystemSource {
+    fn revision(&self) -> eagre_engine::Result<Option<String>> {
+        let files = self.root.list(self.monitor_interval.is_some()).map_err(ConnectorError::into_source_error)?;
+        let word = |file: &FoundFile| format!("{} {} {}", file.shown, file.size, file.modified_ms);
+        Ok(Some(files.iter().map(word).collect::<Vec<_>>().join("\n")))
+    }
+
     fn describe(&self) -> String {
         format!("filesystem(path={}, format={})", self.root.path(), self.format.name())
     }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::codec::FILE_BYTES;
@@ -14,7 +15,7 @@ use super::{
 use crate::error::{EngineError, Result};
 use crate::graph::OperatorId;
 use crate::hash::HASH_VERSION;
-use crate::log::{StepRecord, encode_segment, segment_name};
+use crate::log::{Answer, StepRecord, encode_segment, segment_name};
 use crate::metrics::Metrics;
 use crate::operator::SaveKind;
 use crate::time::EventTimeMs;
@@ -24,9 +25,16 @@ pub(crate) enum Part {
     /// From the coordinator, when the checkpoint's step is cut.
     Begin(Box<Begin>),
     /// From each shard, when its operators have saved.
-    Shard { checkpoint: u64, shard: usize, operators: Vec<SavedOperator> },
+    Shard { checkpoint: u64, shard: usize, operators: Vec<SavedOperator>, answers: Vec<AnsweredNode> },
     /// From each sink, when it has staged.
     Sink { checkpoint: u64, sink: usize, transaction: Option<serde_json::Value> },
+}
+
+/// What a table outside answered to an operator.
+pub(crate) struct AnsweredNode {
+    pub step: u64,
+    pub node: usize,
+    pub rows: RecordBatch,
 }
 
 /// The coordinator's part.
@@ -75,6 +83,7 @@ struct Gathering {
     begin: Option<Box<Begin>>,
     shards: Vec<(usize, Vec<SavedOperator>)>,
     sinks: Vec<(usize, Option<serde_json::Value>)>,
+    answers: Vec<AnsweredNode>,
 }
 
 impl Checkpointer {
@@ -97,8 +106,10 @@ impl Checkpointer {
                     gathering.entry(checkpoint).or_default().begin = Some(begin);
                     checkpoint
                 }
-                Part::Shard { checkpoint, shard, operators } => {
-                    gathering.entry(checkpoint).or_default().shards.push((shard, operators));
+                Part::Shard { checkpoint, shard, operators, answers } => {
+                    let gathering = gathering.entry(checkpoint).or_default();
+                    gathering.shards.push((shard, operators));
+                    gathering.answers.extend(answers);
                     checkpoint
                 }
                 Part::Sink { checkpoint, sink, transaction } => {
@@ -122,7 +133,8 @@ impl Checkpointer {
     }
 
     fn write(&mut self, checkpoint: u64, mut gathered: Gathering, retained: &mut VecDeque<u64>) -> Result<Written> {
-        let begin = gathered.begin.take().expect("a complete checkpoint has a beginning");
+        let mut begin = gathered.begin.take().expect("a complete checkpoint has a beginning");
+        self.note_answers(&mut begin.records, std::mem::take(&mut gathered.answers))?;
         gathered.shards.sort_by_key(|(shard, _)| *shard);
         let mut operators: BTreeMap<String, OperatorState> = BTreeMap::new();
         let mut bytes_written = 0;
@@ -224,6 +236,17 @@ impl Checkpointer {
         };
         self.last = Some(manifest);
         Ok(Written { full_next, oldest_sources })
+    }
+
+    /// Writes what tables outside answered into the records of their steps.
+    fn note_answers(&self, records: &mut [StepRecord], answers: Vec<AnsweredNode>) -> Result<()> {
+        for AnsweredNode { step, node, rows } in answers {
+            let record = records.binary_search_by_key(&step, |record| record.step);
+            let record = record.map_err(|_| EngineError::bug(format!("step {step} has an answer and no record")))?;
+            let (id, _) = &self.operators[&node];
+            records[record].answers.push(Answer::new(id.to_string(), rows)?);
+        }
+        Ok(())
     }
 
     /// Writes an object. Names of files carry the run's own name, so only a manifest can meet another process's.

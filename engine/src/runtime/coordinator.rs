@@ -9,7 +9,7 @@ use crossbeam_channel::{Select, Sender, bounded, unbounded};
 
 use super::input::{Cut, Input, Stamp, coalesce, run_reader};
 use super::output::{SinkMessage, SinkThread};
-use super::shard::{CheckpointRequest, Links, Message, Shard, SourceInput, StepInput};
+use super::shard::{Answers, CheckpointRequest, Links, Message, Shard, SourceInput, StepInput};
 use super::watermarks::NodeWatermarks;
 use super::{Clock, Event, EventReceiver, Mode, PipelineConfig, Start, StepObserver, Stopwatch, Summary, spawn};
 use crate::checkpoint::writer::{Begin, Checkpointer, Part, Publish};
@@ -49,6 +49,8 @@ pub(super) struct Coordinator {
     sinks: Vec<Sender<SinkMessage>>,
     parts: Option<Sender<Part>>,
     replay: Option<Vec<StepRecord>>,
+    /// In a replay: what tables outside answered in the step at hand.
+    answers: Option<Arc<Answers>>,
     stop_readers: StopFlag,
     threads: Vec<JoinHandle<()>>,
     step: u64,
@@ -223,6 +225,7 @@ impl Coordinator {
                 Mode::Live => None,
                 Mode::Replay(records) => Some(records),
             },
+            answers: None,
             next_ordinal: manifest.map_or(0, |manifest| manifest.next_ordinal),
             checkpoint_ms: now_ms,
             checkpoint_step: done,
@@ -362,6 +365,7 @@ impl Coordinator {
                 }
             }
             self.step = record.step - 1;
+            self.answers = Some(Arc::new(self.answers_of(&record)?));
             let mut order: Vec<usize> = record.taken.iter().map(|taken| taken.source).collect();
             order.extend(0..self.inputs.len());
             let mut seen = vec![false; self.inputs.len()];
@@ -371,6 +375,17 @@ impl Coordinator {
         self.wait_for_steps(self.step)?;
         // Stopped, not finished: the steps end where the log does, and time is not closed behind them.
         Ok(End::Stopped)
+    }
+
+    /// What tables outside answered in a step, by node.
+    fn answers_of(&self, record: &StepRecord) -> Result<Answers> {
+        let mut answers = Answers::new();
+        for answer in &record.answers {
+            if let Some(node) = self.node_ids.iter().position(|id| *id == answer.operator) {
+                answers.entry(node).or_default().extend(answer.rows()?);
+            }
+        }
+        Ok(answers)
     }
 
     /// Cuts a step from what waits.
@@ -428,7 +443,13 @@ impl Coordinator {
         self.source_watermarks.clone_from(&watermarks);
         let mut by_shard: Vec<Vec<SourceInput>> =
             (0..self.config.shards).map(|_| vec![SourceInput::default(); cuts.len()]).collect();
-        let mut record = StepRecord { step: context.step, clock_ms: context.clock_ms, watermarks, taken: Vec::new() };
+        let mut record = StepRecord {
+            step: context.step,
+            clock_ms: context.clock_ms,
+            watermarks,
+            taken: Vec::new(),
+            answers: Vec::new(),
+        };
         // Which shard gets which batch depends on the step alone, so that a replay divides it the same way.
         self.next_shard = (context.step % self.config.shards as u64) as usize;
         for source in order {
@@ -475,6 +496,7 @@ impl Coordinator {
             sources,
             watermarks: Arc::clone(&watermarks),
             checkpoint: checkpoint.clone(),
+            answers: self.answers.clone(),
             cut_ns,
         });
         match &mut self.shards {
@@ -565,7 +587,13 @@ impl Coordinator {
                 self.step = context.step;
                 let cut_ns = self.clock.monotonic_ns();
                 let node_watermarks = self.watermarks.advance(&watermarks, now_ms);
-                let record = StepRecord { step: context.step, clock_ms: now_ms, watermarks, taken: Vec::new() };
+                let record = StepRecord {
+                    step: context.step,
+                    clock_ms: now_ms,
+                    watermarks,
+                    taken: Vec::new(),
+                    answers: Vec::new(),
+                };
                 let request = Arc::new(self.begin_checkpoint(&context, record, finished)?);
                 let nothing = vec![vec![SourceInput::default(); self.inputs.len()]; self.config.shards];
                 self.send_step(context, nothing, node_watermarks, Some(request), cut_ns)?;

@@ -8,6 +8,8 @@ use std::sync::{Arc, OnceLock};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, Result as DataFusionResult, TableReference};
+use datafusion::datasource::cte_worktable::CteWorkTable;
+use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
@@ -24,7 +26,7 @@ use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
 use super::set_operation::SetRelationPlanner;
 use super::window::WindowRelationPlanner;
-use super::{casts, forms, logical, precedence, refuse, sugar};
+use super::{casts, forms, logical, precedence, refuse, sugar, ties};
 use crate::catalog::{Catalog, Functions, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::parser::{EmitKind, ExprText, QueryText};
@@ -263,6 +265,11 @@ impl ContextProvider for PlanContext<'_> {
         Ok(Arc::new(CatalogTable { relation, schema }))
     }
 
+    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DataFusionResult<Arc<dyn TableSource>> {
+        // The batch oracle runs it; in a pipeline it only says where a recursive part reads itself.
+        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
+    }
+
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         &defaults().expr_planners
     }
@@ -276,7 +283,7 @@ impl ContextProvider for PlanContext<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.catalog.functions().scalar.get(name).cloned()
+        self.catalog.functions().scalar.get(name).cloned().or_else(|| ties::function(name))
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

@@ -36,6 +36,7 @@ use super::expr::{Compiler, PlainColumn, strip_alias};
 use super::logical::{is_random, volatile_calls};
 use super::nearest::NearestJoin;
 use super::rank::TopN;
+use super::recursive::Port;
 use super::set_operation::SetOperation;
 use super::state_ttl::{duration, without_durations};
 use super::unnest::{Unnest, Unnested};
@@ -45,7 +46,7 @@ use super::{Notice, PlanOptions, ROWTIME_METADATA};
 use crate::catalog::{
     ColumnKind, OPTION_ALLOWED_LATENESS, OPTION_BAD_ROWS, OPTION_CHANGELOG_CHECK, OPTION_IDLE_TIMEOUT, Relation, Table,
 };
-use crate::error::{Result, SqlError};
+use crate::error::{Location, Result, SqlError};
 use crate::parser::EmitKind;
 use crate::types::UTC;
 
@@ -271,13 +272,19 @@ pub(super) struct Lowering<'a> {
     occurrences: HashMap<u64, u64>,
     /// Whether tables of upserts are read as they are: who asks for the versions of a key wants each, and when it was deleted.
     pub(super) as_upserts: bool,
+    /// Source nodes whose tables are asked for keys: nobody may be left who reads them.
+    pub(super) asked: Vec<NodeIndex>,
+    /// Inside of a recursive part: the source and the columns of each port.
+    pub(super) ports: Vec<(NodeIndex, SchemaRef)>,
+    /// Where the current statement says `WITH RECURSIVE`.
+    pub(super) recursion_at: Option<Location>,
     /// What was lowered, with whether it aggregated by a window.
-    shared: HashMap<Shared, (Stream, bool)>,
+    pub(super) shared: HashMap<Shared, (Stream, bool)>,
 }
 
 /// A part of a plan under the conditions that it was lowered with.
 #[derive(PartialEq, Eq, Hash)]
-struct Shared {
+pub(super) struct Shared {
     plan: LogicalPlan,
     emit: Option<EmitKind>,
     wanted: Option<BTreeSet<usize>>,
@@ -303,6 +310,9 @@ impl<'a> Lowering<'a> {
             late_ports: BTreeMap::new(),
             occurrences: HashMap::new(),
             shared: HashMap::new(),
+            asked: vec![],
+            ports: vec![],
+            recursion_at: None,
             as_upserts: false,
         }
     }
@@ -482,7 +492,11 @@ impl<'a> Lowering<'a> {
                 self.filter(stream, &filter.predicate, &filter.input)
             }
             // What several parts of a query compute is computed once.
-            LogicalPlan::Aggregate(_) | LogicalPlan::Join(_) | LogicalPlan::Extension(_) | LogicalPlan::Window(_) => {
+            LogicalPlan::Aggregate(_)
+            | LogicalPlan::Join(_)
+            | LogicalPlan::Extension(_)
+            | LogicalPlan::Window(_)
+            | LogicalPlan::RecursiveQuery(_) => {
                 let shared = Shared {
                     plan: plan.clone(),
                     emit: self.emit,
@@ -513,6 +527,7 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Window(window) => self.lower_over(window, plan),
             LogicalPlan::Union(union) => self.lower_union(union, plan),
             LogicalPlan::Unnest(unnest) => self.lower_unnest(unnest),
+            LogicalPlan::RecursiveQuery(query) => self.lower_recursive(query, plan),
             LogicalPlan::Values(values) => self.lower_values(values, plan),
             LogicalPlan::EmptyRelation(empty) => self.lower_empty(empty, plan),
             // An order that no limit looks at means nothing to what is around it.
@@ -530,6 +545,9 @@ impl<'a> Lowering<'a> {
                 }
                 if let Some(operation) = node.downcast_ref::<SetOperation>() {
                     return self.lower_set_operation(operation, plan);
+                }
+                if let Some(port) = node.downcast_ref::<Port>() {
+                    return self.lower_port(port);
                 }
                 Err(SqlError::unsupported(format!("`{}`", extension.node.name()), "", None))
             }
@@ -570,7 +588,7 @@ impl<'a> Lowering<'a> {
         Ok(stream)
     }
 
-    fn new_stream(&self, from: (NodeIndex, u8), schema: SchemaRef, bounded: bool) -> Stream {
+    pub(super) fn new_stream(&self, from: (NodeIndex, u8), schema: SchemaRef, bounded: bool) -> Stream {
         Stream {
             from,
             stages: vec![],
@@ -880,6 +898,26 @@ impl<'a> Lowering<'a> {
         Ok((node, places))
     }
 
+    /// The source whose rows a stream has, its columns, and what is done to them; `None`: they come from elsewhere, end never, or are others
+    /// each time that they are computed.
+    pub(super) fn scanned(&self, stream: &Stream) -> Option<(SourceNode, SchemaRef, Vec<Stage>)> {
+        let node = &self.graph.nodes[stream.from.0];
+        let NodeKind::Source(source) = &node.kind else { return None };
+        let is_plain = |exprs: &[ExprRef]| !exprs.iter().any(|expr| expr.is_volatile());
+        let plain_stage = |stage: &Stage| match stage {
+            Stage::Filter(expr) => !expr.is_volatile(),
+            Stage::Project { exprs, .. } => is_plain(exprs),
+            Stage::Transform(_) => true,
+        };
+        let can_be_asked = stream.from.1 == PORT_MAIN
+            && node.output.changelog == ChangelogMode::AppendOnly
+            && source.source.bounded()
+            && source.source.replayable()
+            && is_plain(&source.columns)
+            && stream.stages.iter().all(plain_stage);
+        can_be_asked.then(|| (source.clone(), Arc::clone(&node.output.schema), stream.stages.clone()))
+    }
+
     /// The rows of a table that the operators lowered so far refuse as late.
     fn late_rows(&mut self, table: &str, plan: &LogicalPlan) -> Result<Stream> {
         let ports = self.late_ports.get(table).cloned().unwrap_or_default();
@@ -902,6 +940,11 @@ impl<'a> Lowering<'a> {
             NodeKind::Source(source) => source.source.bounded(),
             _ => self.graph.nodes[node].inputs.iter().all(|edge| self.reads_bounded(edge.from)),
         }
+    }
+
+    /// A source that is never read: it stands for rows that come from elsewhere.
+    pub(super) fn placeholder(&mut self, schema: SchemaRef, plan: &LogicalPlan) -> NodeIndex {
+        self.constant(RecordBatch::new_empty(schema), plan).from.0
     }
 
     /// A bounded source of rows that are known now.
@@ -1483,7 +1526,6 @@ pub(super) fn engine(error: eagre_engine::EngineError) -> SqlError {
 fn refused(plan: &LogicalPlan) -> SqlError {
     let (construct, hint) = match plan {
         LogicalPlan::Subquery(_) => ("a subquery in an expression", ""),
-        LogicalPlan::RecursiveQuery(_) => ("`WITH RECURSIVE`", ""),
         other => return SqlError::unsupported(format!("this part of the query (`{}`)", other.display()), "", None),
     };
     SqlError::unsupported(construct, hint, None)

@@ -30,11 +30,13 @@ mod over;
 mod precedence;
 mod processing_time;
 mod rank;
+mod recursive;
 mod refuse;
 mod session;
 mod set_operation;
 mod state_ttl;
 mod sugar;
+mod ties;
 mod unnest;
 mod values;
 mod window;
@@ -224,8 +226,10 @@ pub fn plan_each(statements: &[(&Catalog, PlannedStatement<'_>)], options: &Plan
         let output = lower_statement(&mut lowering, index, statement, planned);
         outputs[index] = Some(output.map_err(|error| located(error, statement))?);
     }
-    let mut job =
-        Job { outputs: outputs.into_iter().flatten().collect(), graph: lowering.graph, notices: lowering.notices };
+    let moved = nearest::drop_unread(&mut lowering.graph, &lowering.asked);
+    let mut outputs: Vec<OutputInfo> = outputs.into_iter().flatten().collect();
+    outputs.iter_mut().for_each(|output| output.node = moved[output.node]);
+    let mut job = Job { outputs, graph: lowering.graph, notices: lowering.notices };
     merge_sinks(&mut job);
     check_writers(&job, &statements)?;
     Ok(job)
@@ -330,12 +334,15 @@ fn plan_statement(context: &PlanContext<'_>, statement: &PlannedStatement<'_>) -
     let plan = logical::analyze(context, plan).map_err(at)?;
     let (plan, final_sort, sink) = match statement.kind {
         PlannedKind::Query(_) => {
+            let with_ties = query.ast.fetch.as_ref().is_some_and(|fetch| fetch.with_ties);
             let first_of_each = matches!(plan, LogicalPlan::Distinct(Distinct::On(_)));
             let plan = rank::expand(plan).map_err(at)?;
             let (sorted, final_sort) = final_sort::take(plan.clone()).map_err(at)?;
             match final_sort {
                 // A limit of rows that do not end is kept up to date, as one in a view is.
-                Some(sort) if (sort.limits() || first_of_each) && !reads_bounded(context, &plan) => (plan, None, None),
+                Some(sort) if (sort.limits() || first_of_each || with_ties) && !reads_bounded(context, &plan) => {
+                    (plan, None, None)
+                }
                 final_sort => (sorted, final_sort, None),
             }
         }
@@ -359,6 +366,7 @@ fn lower_statement(
     lowering.statement_index = index;
     lowering.emit = query.emit.map(|emit| emit.kind).or(lowering.options.emit);
     lowering.aggregated_window = false;
+    lowering.recursion_at = place_of(query, Construct::RecursiveCte);
     let stream = lowering.lower(&planned.plan)?;
     if let Some(emit) = query.emit
         && emit.kind == EmitKind::OnWindowClose

@@ -12,9 +12,10 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, Distinct, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName,
-    OneOrManyWithParens, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    AccessExpr, BinaryOperator, Cte, Distinct, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator,
+    ObjectName, OneOrManyWithParens, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
+    SetExpr, SetOperator, Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    WildcardAdditionalOptions,
 };
 
 use super::nearest::{self as nearest_join, NearestSyntax};
@@ -142,9 +143,16 @@ impl Resolver<'_> {
         rank::fetch_as_limit(query)?;
         let outer_ctes = self.ctes.len();
         if let Some(with) = &mut query.with {
+            let recursive = with.recursive;
             for cte in &mut with.cte_tables {
-                let (mut columns, open) = self.query(&mut cte.query)?;
-                rename(&mut columns, &cte.alias)?;
+                let (columns, open) = match (recursive, &mut *cte.query.body) {
+                    (true, SetExpr::SetOperation { op: SetOperator::Union, .. }) => self.recursive_cte(cte)?,
+                    _ => {
+                        let (mut columns, open) = self.query(&mut cte.query)?;
+                        rename(&mut columns, &cte.alias)?;
+                        (columns, open)
+                    }
+                };
                 self.ctes.push((cte.alias.name.value.clone(), columns, open));
             }
         }
@@ -164,6 +172,32 @@ impl Resolver<'_> {
         };
         self.ctes.truncate(outer_ctes);
         Ok(output)
+    }
+
+    /// `r AS (start UNION [ALL] part)`, where the part knows `r` by the columns of the start.
+    fn recursive_cte(&mut self, cte: &mut Cte) -> Result<Output> {
+        let location = Location::of(cte.alias.name.span);
+        let query = &mut cte.query;
+        let plain =
+            query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
+        let SetExpr::SetOperation { left, right, .. } = &mut *query.body else {
+            return Err(SqlError::internal("a recursion without its two parts"));
+        };
+        if !plain {
+            // The planner would drop them in silence.
+            return Err(SqlError::unsupported(
+                "`WITH`, `ORDER BY` or `LIMIT` around the two parts of a recursive query",
+                "write `WITH` outside, and sort and limit what reads it",
+                location,
+            ));
+        }
+        let (mut columns, open) = self.set_expr(left)?;
+        rename(&mut columns, &cte.alias)?;
+        self.ctes.push((cte.alias.name.value.clone(), columns.clone(), open));
+        let part = self.set_expr(right);
+        self.ctes.pop();
+        part?;
+        Ok((columns, open))
     }
 
     /// A query inside of an expression or a `LATERAL`, which sees the names around it.

@@ -69,6 +69,10 @@ fn batch_plan(catalog: &Catalog, query: &QueryText, tables: &HashMap<String, Vec
     // A subquery in an expression would not be seen below.
     let plan = if decorrelate::has_subquery(&plan) { decorrelate::decorrelate(plan)? } else { plan };
     let plan = plan.transform_up(|node| match &node {
+        // Where a recursive query reads itself.
+        LogicalPlan::TableScan(scan) if scan.source.downcast_ref::<CatalogTable>().is_none() => {
+            Ok(Transformed::no(node))
+        }
         LogicalPlan::TableScan(scan) => Ok(Transformed::yes(memory_scan(&context, scan, tables)?)),
         LogicalPlan::Extension(extension) => {
             let inner = extension.node.as_any();

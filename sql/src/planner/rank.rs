@@ -29,6 +29,8 @@ use super::context::default_functions;
 use super::expr::{PlainColumn, short_text, strip_alias};
 use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine, window_field};
 use super::state_ttl::{ADVICE, duration};
+use super::ties::WITH_TIES;
+use super::window;
 use crate::error::{Location, Result, SqlError};
 use crate::parser::EmitKind;
 
@@ -115,22 +117,31 @@ impl UserDefinedLogicalNodeCore for TopN {
 
 // ---------------------------------------------------------------- the syntax tree
 
-/// `FETCH FIRST n ROWS ONLY` as `LIMIT n`, which is all that the planner knows.
+/// `FETCH FIRST n ROWS ONLY` as `LIMIT n`, which is all that the planner knows; `WITH TIES` is said by a function around the number, which
+/// [`ties::expand`](super::ties::expand) takes away again.
 ///
 /// # Errors
-/// `PERCENT` and `WITH TIES`.
+/// `PERCENT`; `WITH TIES` without an order, or behind an offset.
 pub(super) fn fetch_as_limit(query: &mut Query) -> Result<()> {
     let Some(fetch) = query.fetch.take() else {
         return Ok(());
     };
     let location = fetch.quantity.as_ref().and_then(|quantity| Location::of(quantity.span()));
-    if fetch.percent || fetch.with_ties {
-        let form = if fetch.percent { "`FETCH .. PERCENT`" } else { "`FETCH .. WITH TIES`" };
-        let hint = "number the rows: `RANK() OVER (ORDER BY ..) AS r`, `WHERE r <= n`";
-        return Err(SqlError::unsupported(form, hint, location));
+    let hint = "number the rows: `RANK() OVER (ORDER BY ..) AS r`, `WHERE r <= n`";
+    if fetch.percent {
+        return Err(SqlError::unsupported("`FETCH .. PERCENT`", hint, location));
+    }
+    if fetch.with_ties && query.order_by.is_none() {
+        return Err(SqlError::plan("`FETCH .. WITH TIES` needs an `ORDER BY`, which says what is equal", location));
+    }
+    if fetch.with_ties && query.limit_clause.is_some() {
+        return Err(SqlError::unsupported("`FETCH .. WITH TIES` behind an `OFFSET` or `LIMIT`", hint, location));
     }
     let one = || SyntaxExpr::Value(Value::Number("1".to_string(), false).into());
-    let rows = fetch.quantity.unwrap_or_else(one);
+    let mut rows = fetch.quantity.unwrap_or_else(one);
+    if fetch.with_ties {
+        rows = window::call(WITH_TIES, vec![rows]);
+    }
     match &mut query.limit_clause {
         None => {
             query.limit_clause = Some(LimitClause::LimitOffset { limit: Some(rows), offset: None, limit_by: vec![] });
@@ -171,6 +182,27 @@ fn first_of_each(on: DistinctOn) -> DataFusionResult<LogicalPlan> {
     first.project(columns.collect::<Vec<_>>())?.build()
 }
 
+/// The projections on top of a plan, and what is below them.
+pub(super) fn below(mut plan: &LogicalPlan) -> (Vec<&Projection>, &LogicalPlan) {
+    let mut above: Vec<&Projection> = vec![];
+    while let LogicalPlan::Projection(projection) = plan {
+        above.push(projection);
+        plan = &projection.input;
+    }
+    (above, plan)
+}
+
+pub(super) fn project_again(mut plan: LogicalPlan, above: Vec<&Projection>) -> DataFusionResult<LogicalPlan> {
+    for projection in above.into_iter().rev() {
+        plan = LogicalPlan::Projection(Projection::try_new_with_schema(
+            projection.expr.clone(),
+            Arc::new(plan),
+            Arc::clone(&projection.schema),
+        )?);
+    }
+    Ok(plan)
+}
+
 // ---------------------------------------------------------------- after
 
 /// Turns limits and bounded ranks into [`TopN`]s.
@@ -201,12 +233,7 @@ pub(super) fn numbers(limit: &Limit) -> Result<(usize, Option<usize>)> {
 fn limited(limit: &Limit) -> DataFusionResult<LogicalPlan> {
     let (skip, fetch) = numbers(limit)?;
     // `SELECT a .. ORDER BY b LIMIT n` is a projection of the order.
-    let mut above: Vec<&Projection> = vec![];
-    let mut input = limit.input.as_ref();
-    while let LogicalPlan::Projection(projection) = input {
-        above.push(projection);
-        input = &projection.input;
-    }
+    let (above, input) = below(&limit.input);
     let LogicalPlan::Sort(sort) = input else {
         return cut(&limit.input, vec![], skip, fetch);
     };
@@ -214,15 +241,7 @@ fn limited(limit: &Limit) -> DataFusionResult<LogicalPlan> {
         (Some(a), Some(b)) => Some(a.min(b.saturating_sub(skip))),
         (a, b) => a.or(b.map(|b| b.saturating_sub(skip))),
     };
-    let mut plan = cut(&sort.input, sort.expr.clone(), skip, fetch)?;
-    for projection in above.into_iter().rev() {
-        plan = LogicalPlan::Projection(Projection::try_new_with_schema(
-            projection.expr.clone(),
-            Arc::new(plan),
-            Arc::clone(&projection.schema),
-        )?);
-    }
-    Ok(plan)
+    project_again(cut(&sort.input, sort.expr.clone(), skip, fetch)?, above)
 }
 
 fn cut(input: &LogicalPlan, order: Vec<SortExpr>, skip: usize, fetch: Option<usize>) -> DataFusionResult<LogicalPlan> {

@@ -134,7 +134,8 @@ pub(super) fn duration(ms: i64) -> String {
 impl Lowering<'_> {
     /// After how long an operator forgets what it has of this input; `None`: never.
     pub(super) fn ttl_of(&self, input: &LogicalPlan) -> Option<i64> {
-        hint_of(input).or_else(|| self.state_ttl()).filter(|ttl_ms| *ttl_ms > 0)
+        // A recursion keeps all that it made.
+        hint_of(input).or_else(|| self.state_ttl()).filter(|ttl_ms| *ttl_ms > 0 && self.ports.is_empty())
     }
 
     /// What the setting says.

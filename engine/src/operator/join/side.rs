@@ -130,10 +130,15 @@ impl Side {
 
     /// Rows of a side that only inserts.
     fn append(&mut self, incoming: Incoming, index: &mut KeyIndex, restoring: bool) -> Result<Arrived> {
-        let Incoming { batch, expires, matches, .. } = incoming;
+        let Incoming { mut batch, expires, matches, .. } = incoming;
+        let mut slots = index.intern(&self.keys(&batch), batch.num_rows())?;
+        if self.plan().first_of_key {
+            let rows = self.first_of_keys(&slots, index);
+            slots = rows.iter().map(|row| slots[*row as usize]).collect();
+            (batch, _) = select(batch, None, rows)?;
+        }
         let mut ids = Vec::with_capacity(batch.num_rows());
         self.rows.append(&batch, &mut ids)?;
-        let slots = index.intern(&self.keys(&batch), batch.num_rows())?;
         self.grow(ids.iter().max().map_or(0, |id| *id as usize + 1));
         self.chains.link(index, &slots, &ids);
         if self.plan().role.counts() {
@@ -152,6 +157,18 @@ impl Side {
             self.record.inserted(&batch, expires, None)?;
         }
         Ok(Arrived { batch, ids, slots, weights: None, fresh: None })
+    }
+
+    /// The rows that are the first of their key.
+    fn first_of_keys(&self, slots: &[u32], index: &KeyIndex) -> Vec<u32> {
+        let is_new = |(_, slot): &(u32, u32)| index.head(*slot, self.at) == NONE;
+        let mut new: Vec<(u32, u32)> = (0..).zip(slots.iter().copied()).filter(is_new).collect();
+        // Stable: the first of equal ones stays.
+        new.sort_by_key(|(_, slot)| *slot);
+        new.dedup_by_key(|(_, slot)| *slot);
+        let mut rows: Vec<u32> = new.into_iter().map(|(row, _)| row).collect();
+        rows.sort_unstable();
+        rows
     }
 
     /// Rows of a side that may take back: all of the step together, so that what comes and goes within it does not show.

@@ -196,6 +196,8 @@ pub(super) struct SidePlan {
     pub(super) logs_matches: bool,
     /// A checkpoint tells of rows what they are, and not what was done to them: how many matches they have, or until when they live.
     pub(super) logs_rows: bool,
+    /// Of rows of one key one is as good as all: nothing of them comes out, and only that one is there is asked.
+    pub(super) first_of_key: bool,
     /// Rows leave.
     pub(super) shrinks: bool,
 }
@@ -274,6 +276,7 @@ impl Plan {
             return Err(EngineError::bug("rows that never expire cannot be shown when they do"));
         }
         let [left_kept, right_kept] = kept;
+        let compares_keys = !kind.pairs() && residual.is_none();
         let side = |index: usize, side: JoinSide, kept: Kept, other_retracts: bool| {
             let role = kind.role(index);
             let settles = !retracting && role.counts() && !kind.pairs();
@@ -311,6 +314,7 @@ impl Plan {
                 saturates: !other_retracts,
                 settles,
                 logs_matches,
+                first_of_key: compares_keys && !role.counts() && !side.retracting && !expires[index],
                 logs_rows: logs_matches || side.retracting && side.ttl_ms.is_some(),
                 shrinks: side.retracting || expires[index] || settles,
                 expires_at: side.expires_at,
