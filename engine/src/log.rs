@@ -44,7 +44,8 @@ const ANSWER: &str = "answer";
 impl Answer {
     /// Rows that `operator` was answered.
     pub(crate) fn new(operator: String, rows: RecordBatch) -> Result<Self> {
-        let bytes = encode_chunks(&[(ANSWER, rows)])?;
+        let mut bytes = Vec::new();
+        encode_chunks(&[(ANSWER, rows)], &mut bytes)?;
         let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).expect("four bits are a digit");
         let rows = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
         Ok(Self { operator, rows })

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, Sender};
 
+use super::codec::FILE_BYTES;
 use super::{
     CheckpointStore, FORMAT_VERSION, Manifest, OperatorState, SavedOperator, SourceState, StateFile, checksum,
     encode_chunks, manifest_name,
@@ -73,6 +74,8 @@ pub(crate) struct Checkpointer {
     /// The manifest that the pipeline started from.
     pub last: Option<Manifest>,
     pub metrics: Arc<Metrics>,
+    /// What a file is encoded in, used again.
+    pub buffer: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -135,6 +138,7 @@ impl Checkpointer {
         gathered.shards.sort_by_key(|(shard, _)| *shard);
         let mut operators: BTreeMap<String, OperatorState> = BTreeMap::new();
         let mut bytes_written = 0;
+        let mut buffer = std::mem::take(&mut self.buffer);
         for (node, (id, name)) in &self.operators {
             let saved: Vec<_> = gathered
                 .shards
@@ -155,15 +159,25 @@ impl Checkpointer {
                 if chunks.is_empty() {
                     continue;
                 }
-                let bytes = encode_chunks(&chunks)?;
-                let name = format!("{}{key}/{checkpoint:020}-{shard:04}-{}.arrow", super::STATE_PREFIX, self.run);
-                self.put(&name, &bytes)?;
-                bytes_written += bytes.len() as u64;
-                let rows = chunks.iter().map(|(_, rows)| rows.num_rows() as u64).sum();
-                state.files.push(StateFile { name, bytes: bytes.len() as u64, rows, checksum: checksum(&bytes) });
+                let mut rest = chunks.as_slice();
+                for part in 0.. {
+                    let (name, run) = (super::STATE_PREFIX, &self.run);
+                    let name = format!("{name}{key}/{checkpoint:020}-{shard:04}-{part:04}-{run}.arrow");
+                    let done = encode_chunks(rest, &mut buffer)?;
+                    self.put(&name, &buffer)?;
+                    let rows = rest[..done].iter().map(|(_, rows)| rows.num_rows() as u64).sum();
+                    let bytes = buffer.len() as u64;
+                    bytes_written += bytes;
+                    state.files.push(StateFile { name, bytes, rows, checksum: checksum(&buffer) });
+                    rest = &rest[done..];
+                    if rest.is_empty() {
+                        break;
+                    }
+                }
             }
             operators.insert(key, state);
         }
+        self.buffer = buffer;
         let previous = self.last.as_ref().and_then(|last| last.log.clone());
         let segment = encode_segment(previous, &begin.records)?;
         let log = segment_name(checkpoint, &self.run);
@@ -208,7 +222,8 @@ impl Checkpointer {
             .filter(|(_, (id, _))| {
                 let state = &manifest.operators[&id.to_string()];
                 let listed: u64 = state.files.iter().map(|file| file.rows).sum();
-                listed > 2 * state.live_rows + 1_000 || state.files.len() > FILES_MAX
+                let small = state.files.iter().filter(|file| file.bytes < FILE_BYTES as u64).count();
+                listed > 2 * state.live_rows + 1_000 || small > FILES_MAX
             })
             .map(|(node, _)| *node)
             .collect();
@@ -266,5 +281,5 @@ impl Checkpointer {
     }
 }
 
-/// The most files listed for one operator before it is saved in full, so that a restart need not open thousands.
+/// The most files that are not full listed for one operator before it is saved in full, so that a restart need not open thousands.
 const FILES_MAX: usize = 64;

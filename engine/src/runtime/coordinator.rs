@@ -157,6 +157,7 @@ impl Coordinator {
                 sinks: publishers,
                 last: manifest.cloned(),
                 metrics: Arc::clone(&metrics),
+                buffer: Vec::new(),
             };
             let (written, written_receiver) = unbounded();
             let events = control.clone();

@@ -26,7 +26,7 @@ use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
 use super::set_operation::SetRelationPlanner;
 use super::window::WindowRelationPlanner;
-use super::{local_time, logical, precedence, refuse, ties};
+use super::{local_time, logical, precedence, refuse, sugar, ties};
 use crate::catalog::{Catalog, Functions, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::parser::{EmitKind, ExprText, QueryText};
@@ -139,6 +139,7 @@ impl<'a> PlanContext<'a> {
         refuse::constructs(&query.ast)?;
         let mut ast = query.ast.clone();
         precedence::mend(&mut ast);
+        sugar::expand(&mut ast);
         let emit = query.emit.map(|emit| emit.kind).or(self.emit.get());
         names::resolve(self.catalog, self, &mut ast, emit).map_err(|error| error.or_at(query.location))?;
         Ok(ast)

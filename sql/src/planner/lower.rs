@@ -126,6 +126,16 @@ impl StreamColumn {
     pub(super) fn plain(index: usize) -> Self {
         Self { slot: Slot::Physical(index), role: None, rowtime: false }
     }
+
+    /// How far behind the watermark this column's values in rows to come may be, in milliseconds; `None`: as far as they like. Of the
+    /// windows of rows to come, none has ended.
+    pub(super) fn behind_ms(&self) -> Option<i64> {
+        match &self.role {
+            _ if self.rowtime => Some(0),
+            Some((info, part)) if info.watermark => info.to_end_ms(*part),
+            _ => None,
+        }
+    }
 }
 
 /// A window function whose columns nobody has looked at.

@@ -32,6 +32,7 @@ mod refuse;
 mod session;
 mod set_operation;
 mod state_ttl;
+mod sugar;
 mod ties;
 mod unnest;
 mod values;

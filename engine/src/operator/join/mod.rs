@@ -44,7 +44,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use self::spec::{JoinKind, JoinResidual, JoinSide, JoinSpec, JoinTime};
+pub use self::spec::{JoinKind, JoinLate, JoinResidual, JoinSide, JoinSpec};
 
 /// Makes [`Join`]s.
 pub struct JoinFactory {
@@ -135,10 +135,10 @@ impl Join {
         emitter: &mut Emitter<'_>,
     ) -> Result<Option<Incoming>> {
         let side = &self.plan.sides[at];
-        if let Some(rule) = side.time.as_ref().and_then(|time| time.late.as_ref())
+        if let Some(late_by) = &side.late
             && watermark != WATERMARK_MIN
         {
-            let limits = times(rule, &delta, context)?;
+            let limits = times(&late_by.limit, &delta, context)?;
             let in_time =
                 BooleanBuffer::collect_bool(limits.len(), |row| limits.is_null(row) || limits.value(row) >= watermark);
             if in_time.count_set_bits() < in_time.len() {
@@ -147,7 +147,7 @@ impl Join {
                 delta = delta.filter(&BooleanArray::new(in_time, None))?;
             }
         }
-        let mut expires = side.time.as_ref().map(|time| times(&time.expires, &delta, context)).transpose()?;
+        let mut expires = side.expires_at.as_ref().map(|expires| times(expires, &delta, context)).transpose()?;
         let mut can_match = expires.as_ref().and_then(|expires| expires.nulls().cloned());
         if !self.plan.null_equals_null {
             for key in &side.input_keys {
@@ -192,10 +192,15 @@ impl Join {
         Ok(Some(Incoming { batch, weights, expires, matches: None }))
     }
 
+    /// What the rows of a side expire by: the clock with a TTL, else the watermark.
+    fn now(&self, at: usize) -> EventTimeMs {
+        if self.plan.sides[at].ttl_ms.is_some() { self.clock_ms } else { self.watermark }
+    }
+
     fn late_rows(&self, at: usize, delta: &Delta, refused: &BooleanArray, watermark: EventTimeMs) -> Result<LateRows> {
         let rows = filter_record_batch(&delta.batch, refused)?;
         let count = rows.num_rows();
-        let column = self.plan.sides[at].time.as_ref().and_then(|time| time.event_time);
+        let column = self.plan.sides[at].late.as_ref().and_then(|late| late.event_time);
         let event_times = match column {
             None => vec![WATERMARK_MIN; count],
             Some(column) => {
@@ -292,7 +297,11 @@ impl Operator for Join {
         if self.plan.sides.iter().any(|side| side.ttl_ms.is_some()) {
             state.meta.insert(CLOCK.into(), self.clock_ms.into());
         }
-        self.sides.iter_mut().try_for_each(|side| side.save(kind, state))
+        for at in 0..2 {
+            let now = self.now(at);
+            self.sides[at].save(kind, now, state)?;
+        }
+        Ok(())
     }
 
     fn restore(&mut self, state: &StateReader<'_>) -> Result<()> {
@@ -302,7 +311,7 @@ impl Operator for Join {
         let mut incoming = [Vec::new(), Vec::new()];
         for (at, incoming) in incoming.iter_mut().enumerate() {
             let side = &plan.sides[at];
-            let now = if side.ttl_ms.is_some() { self.clock_ms } else { self.watermark };
+            let now = self.now(at);
             *incoming = self.sides[at].record().restore(state, side, now)?;
         }
         // A condition must not depend on the clock, so any context will do.

@@ -20,6 +20,9 @@ use crate::operator::{SaveKind, StateReader, StateWriter};
 use crate::rows::{RowLog, Rows};
 use crate::time::{EventTimeMs, WATERMARK_MAX};
 
+/// So many noted rows that are gone are no burden.
+const GONE_MAX: usize = 65_536;
+
 /// The tables of a checkpoint.
 const TABLES: [&str; 2] = ["left", "right"];
 
@@ -31,6 +34,8 @@ pub(super) struct Record {
     /// By row id: its place in `notes`.
     note_of: Vec<u32>,
     removed: Vec<Note>,
+    /// When so many rows are noted, those that are gone are looked for.
+    tidy_at: usize,
 }
 
 /// What a checkpoint says of a row besides its columns.
@@ -51,7 +56,13 @@ struct Note {
 
 impl Record {
     pub(super) fn new(at: usize, side: &SidePlan) -> Self {
-        Self { log: RowLog::new(TABLES[at], &side.logged), notes: Vec::new(), note_of: Vec::new(), removed: Vec::new() }
+        Self {
+            log: RowLog::new(TABLES[at], &side.logged),
+            notes: Vec::new(),
+            note_of: Vec::new(),
+            removed: Vec::new(),
+            tidy_at: GONE_MAX,
+        }
     }
 
     /// Whether changes are noted.
@@ -148,9 +159,28 @@ impl Record {
         }
     }
 
+    /// Forgets notes of rows that time has freed, once they are most of what is noted: between two checkpoints many more may
+    /// pass through than are ever there at once.
+    pub(super) fn tidy(&mut self, side: &SidePlan, live: usize, now: EventTimeMs) -> Result<()> {
+        if self.log.pending_rows() < self.tidy_at.max(2 * live) {
+            return Ok(());
+        }
+        self.retain_alive(side, now)?;
+        self.tidy_at = GONE_MAX.max(2 * self.log.pending_rows());
+        Ok(())
+    }
+
+    fn retain_alive(&mut self, side: &SidePlan, now: EventTimeMs) -> Result<()> {
+        match side.expires() {
+            true => self.log.retain(|chunk| alive(chunk, side, now)),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn save(
         &mut self,
         kind: SaveKind,
+        now: EventTimeMs,
         state: &mut StateWriter,
         side: &SidePlan,
         rows: &Rows,
@@ -173,6 +203,7 @@ impl Record {
             let columns = logged_columns(&ids, side, rows, || expires_of(&ids), || matches_of(&ids))?;
             self.push(columns, ids.len(), Some(weights.into()))?;
         }
+        self.retain_alive(side, now)?;
         let schema = Arc::clone(self.log.schema());
         self.log.save(kind, state, || {
             let live = rows.live_ids();
@@ -201,10 +232,7 @@ impl Record {
         let mut incoming = Vec::with_capacity(deltas.len());
         for mut delta in deltas {
             if side.expires() {
-                let expires = delta.batch.column(side.kept()).as_primitive::<Int64Type>();
-                let alive = |at: i64| now != WATERMARK_MAX && now <= at;
-                let alive: BooleanArray = expires.values().iter().map(|at| Some(alive(*at))).collect();
-                delta = delta.filter(&alive)?;
+                delta = delta.filter(&alive(&delta.batch, side, now))?;
             }
             if let Some(weights) = delta.weights.take_if(|_| !side.retracting) {
                 // Equal rows of a side that only inserts are rows of their own.
@@ -228,6 +256,12 @@ impl Record {
     pub(super) fn bytes(&self) -> usize {
         self.log.bytes() + self.notes.capacity() * size_of::<Note>() + self.note_of.capacity() * 4
     }
+}
+
+/// Which of the rows, with the columns of a checkpoint, are still there at `now`, the watermark or, with a TTL, the clock.
+fn alive(rows: &RecordBatch, side: &SidePlan, now: EventTimeMs) -> BooleanArray {
+    let expires = rows.column(side.kept()).as_primitive::<Int64Type>();
+    expires.values().iter().map(|at| Some(now != WATERMARK_MAX && now <= *at)).collect()
 }
 
 /// The columns of a checkpoint for stored rows.

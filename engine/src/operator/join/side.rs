@@ -382,12 +382,13 @@ impl Side {
         let idle = expiry.due(clock_ms);
         idle.iter().for_each(|id| self.record.forget(*id));
         self.leaving.extend(idle);
-        self.remove_leaving(index)
+        self.remove_leaving(index)?;
+        self.record.tidy(&self.plan.sides[self.at], self.rows.len(), clock_ms)
     }
 
     /// Frees what the watermark has passed; where rows without a match come out when they expire, those come out.
     pub(super) fn expire(&mut self, watermark: EventTimeMs, emitter: &mut Emitter<'_>) -> Result<()> {
-        let Some(expiry) = self.expiry.as_mut().filter(|_| self.plan.sides[self.at].time.is_some()) else {
+        let Some(expiry) = self.expiry.as_mut().filter(|_| self.plan.sides[self.at].expires_at.is_some()) else {
             return Ok(());
         };
         let due = expiry.due(watermark);
@@ -400,7 +401,7 @@ impl Side {
         }
         due.iter().for_each(|id| self.record.forget(*id));
         self.leaving.extend(due);
-        Ok(())
+        self.record.tidy(&self.plan.sides[self.at], self.rows.len(), watermark)
     }
 
     /// Forgets the rows that leave.
@@ -425,9 +426,9 @@ impl Side {
         Ok(gathered)
     }
 
-    pub(super) fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
+    pub(super) fn save(&mut self, kind: SaveKind, now: EventTimeMs, state: &mut StateWriter) -> Result<()> {
         let side = &self.plan.sides[self.at];
-        self.record.save(kind, state, side, &self.rows, self.expiry.as_ref(), &self.matches)
+        self.record.save(kind, now, state, side, &self.rows, self.expiry.as_ref(), &self.matches)
     }
 
     pub(super) fn record(&mut self) -> &mut Record {

@@ -57,20 +57,20 @@ pub struct JoinSide {
     pub keys: Vec<usize>,
     /// Whether deltas may carry weights.
     pub retracting: bool,
-    /// When the watermark lets rows go; `None`: it never does.
-    pub time: Option<JoinTime>,
-    /// Where the watermark does not: rows that were not touched for so many milliseconds of processing time are forgotten.
+    /// Over the side's columns, an Int64 in milliseconds: the row can meet no row to come once the watermark is beyond it, and is then
+    /// freed. Where it is null, the row matches nothing. `None`: the watermark lets no row go.
+    pub expires_at: Option<ExprRef>,
+    /// When a row comes too late, because what it would meet may have been let go.
+    pub late: Option<JoinLate>,
+    /// Where the watermark lets no row go: rows that were not touched for so many milliseconds of processing time are forgotten.
     pub ttl_ms: Option<i64>,
 }
 
-/// How long the rows of a side matter.
+/// Which rows of a side are late.
 #[derive(Debug, Clone)]
-pub struct JoinTime {
-    /// Over the side's columns, an Int64 in milliseconds: the row can meet no row to come once the watermark is beyond it, and is then
-    /// freed. Where it is null, the row matches nothing.
-    pub expires: ExprRef,
+pub struct JoinLate {
     /// Over the side's columns, an Int64 in milliseconds: the row is late when the watermark at the step's start was beyond it.
-    pub late: Option<ExprRef>,
+    pub limit: ExprRef,
     /// The column that is reported as the event time of late rows.
     pub event_time: Option<usize>,
 }
@@ -172,7 +172,8 @@ pub(super) enum OutputColumn {
 pub(super) struct SidePlan {
     pub(super) role: Role,
     pub(super) retracting: bool,
-    pub(super) time: Option<JoinTime>,
+    pub(super) expires_at: Option<ExprRef>,
+    pub(super) late: Option<JoinLate>,
     pub(super) ttl_ms: Option<i64>,
     /// The input's key columns.
     pub(super) input_keys: Vec<usize>,
@@ -204,12 +205,12 @@ pub(super) struct SidePlan {
 impl SidePlan {
     /// Whether time lets rows go.
     pub(super) fn expires(&self) -> bool {
-        self.time.is_some() || self.ttl_ms.is_some()
+        self.expires_at.is_some() || self.ttl_ms.is_some()
     }
 
     /// Whether it is no part of a stored row when it expires.
     pub(super) fn expires_apart(&self) -> bool {
-        self.ttl_ms.is_some() || self.time.is_some() && !self.retracting
+        self.ttl_ms.is_some() || self.expires_at.is_some() && !self.retracting
     }
 
     /// The kept columns alone.
@@ -265,11 +266,11 @@ impl Plan {
         };
 
         let retracting = left.retracting || right.retracting;
-        if [&left, &right].iter().any(|side| side.time.is_some() && side.ttl_ms.is_some()) {
+        if [&left, &right].iter().any(|side| side.expires_at.is_some() && side.ttl_ms.is_some()) {
             return Err(EngineError::bug("rows that the watermark lets go need no TTL"));
         }
-        let expires = [&left, &right].map(|side| side.time.is_some() || side.ttl_ms.is_some());
-        let timed = [left.time.is_some(), right.time.is_some()];
+        let expires = [&left, &right].map(|side| side.expires_at.is_some() || side.ttl_ms.is_some());
+        let timed = [left.expires_at.is_some(), right.expires_at.is_some()];
         let shows_unmatched = (0..2).any(|side| kind.role(side).shows_unmatched());
         if unmatched_on_expiry && (0..2).any(|side| kind.role(side).shows_unmatched() && !timed[side]) {
             return Err(EngineError::bug("rows that never expire cannot be shown when they do"));
@@ -294,7 +295,7 @@ impl Plan {
             let mut stored = fields.clone();
             if expires[index] {
                 fields.push(extra(EXPIRES));
-                if side.retracting && side.time.is_some() {
+                if side.retracting && side.expires_at.is_some() {
                     stored.push(extra(EXPIRES));
                 }
             }
@@ -316,7 +317,8 @@ impl Plan {
                 first_of_key: compares_keys && !role.counts() && !side.retracting && !expires[index],
                 logs_rows: logs_matches || side.retracting && side.ttl_ms.is_some(),
                 shrinks: side.retracting || expires[index] || settles,
-                time: side.time,
+                expires_at: side.expires_at,
+                late: side.late,
                 ttl_ms: side.ttl_ms,
             }
         };

@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, Str
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use proptest::prelude::*;
 
-use super::{JoinFactory, JoinKind, JoinResidual, JoinSide, JoinSpec, JoinTime};
+use super::{JoinFactory, JoinKind, JoinLate, JoinResidual, JoinSide, JoinSpec};
 use crate::aggregate::testing::show;
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Result;
@@ -168,7 +168,8 @@ impl Setup {
                 schema: schema(),
                 keys: self.keys(),
                 retracting: self.retracting[at],
-                time: self.timed[at].then(|| JoinTime { expires, late, event_time: None }),
+                expires_at: self.timed[at].then_some(expires),
+                late: late.filter(|_| self.timed[at]).map(|limit| JoinLate { limit, event_time: None }),
                 ttl_ms: None,
             }
         };

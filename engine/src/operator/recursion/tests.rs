@@ -95,7 +95,8 @@ fn placeholder() -> Node {
 /// `paths(from, to) AS (start UNION [ALL] SELECT p.from, e.to FROM paths p JOIN edges e ON p.to = e.from)`; with `anti` instead the pairs
 /// whose end has no edge, turned round once.
 fn factory(distinct: bool, at_end: bool, retracting: bool, iterations_max: u64, rows_max: u64) -> RecursionFactory {
-    let side = |keys| JoinSide { schema: schema(), keys, retracting: false, time: None, ttl_ms: None };
+    let side =
+        |keys| JoinSide { schema: schema(), keys, retracting: false, expires_at: None, late: None, ttl_ms: None };
     let spec = JoinSpec {
         kind: JoinKind::Inner,
         left: side(vec![1]),

@@ -251,7 +251,8 @@ fn join(kind: JoinKind, retracting: [bool; 2], ttl_ms: [Option<i64>; 2]) -> Join
         schema: input_schema(),
         keys: vec![KEY],
         retracting: retracting[at],
-        time: None,
+        expires_at: None,
+        late: None,
         ttl_ms: ttl_ms[at],
     };
     let output = match kind {

@@ -101,6 +101,13 @@ const QUERIES: &[(&str, &str)] = &[
          SELECT /*+ STATE_TTL('bid' = '2 d') */ channel, count(*) FROM bid WHERE price > 5 GROUP BY channel",
     ),
     ("values", "INSERT INTO sink_append VALUES (1, 2), (3, NULL)"),
+    (
+        "q7: the end of a window bounds what is kept of the rows that it looks back on",
+        "SELECT b.auction, b.price FROM bid AS b JOIN (
+           SELECT MAX(price) AS most, window_end AS ends
+           FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '10' SECOND)) GROUP BY window_start, window_end
+         ) AS w ON b.price = w.most WHERE b.dateTime BETWEEN w.ends - INTERVAL '10' SECOND AND w.ends",
+    ),
 ];
 
 #[test]

@@ -24,7 +24,7 @@ fn constructs_are_named_and_placed() {
              there",
         ),
         ("SELECT k FROM a ORDER BY k", "column 26: `ORDER BY` over an input that does not end is not supported"),
-        ("SELECT * FROM generate_series(1, 3)", "the table function `generate_series` is not supported"),
+        ("SELECT * FROM numbers(1, 3)", "the table function `numbers` is not supported"),
         (
             "SELECT n, now() FROM (SELECT k, count(*) AS n FROM a GROUP BY k)",
             "`now()` over rows that can be taken back",
