@@ -69,10 +69,9 @@ fn sorted_lines(batches: &[RecordBatch]) -> Vec<String> {
 fn rows(sql: &str, crashes: &[u64]) -> Result<Vec<String>, String> {
     let store = MemoryStore::new();
     let clock = Arc::new(HourlyClock::default());
-    let mut shards = 1;
-    for abort in crashes.iter().copied().map(Some).chain([None]) {
+    for (shards, abort) in (1..).zip(crashes.iter().copied().map(Some).chain([None])) {
         let mut builder = Session::builder()
-            .set("eagre.shards", shards.to_string())
+            .set("eagre.shards", format!("{shards}"))
             .set("eagre.step.rows_max", "1")
             .set("eagre.checkpoint.steps", "1")
             .clock(Arc::clone(&clock) as Arc<dyn Clock>);
@@ -92,7 +91,6 @@ fn rows(sql: &str, crashes: &[u64]) -> Result<Vec<String>, String> {
         if summary.finished {
             return Ok(sorted_lines(&batches.map_err(text)?));
         }
-        shards += 1;
     }
     Err("the input does not end".to_owned())
 }
