@@ -61,6 +61,7 @@ pub mod session;
 pub mod sink;
 pub mod source;
 mod state;
+mod views;
 
 pub use error::{Error, Result};
 pub use job::{QueryResult, ResultInfo, RunningJob};
@@ -68,6 +69,7 @@ pub use session::{Execution, Prepared, Session, SessionBuilder};
 pub use sink::results::{Change, Materialized, ResultStream, changelog};
 pub use source::memory::MemorySource;
 pub use source::push::InputHandle;
+pub use views::read::{Answer, Snapshot, ViewChanges};
 
 // What appears in this crate's signatures.
 pub use {arrow, datafusion, eagre_connectors as connectors, eagre_engine as engine, eagre_sql as sql};

@@ -16,6 +16,7 @@ pub mod changelog_normalize;
 pub mod expand;
 pub mod group_aggregate;
 pub mod join;
+pub mod materialize;
 mod ordered;
 pub mod over;
 pub mod partial_aggregate;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Select, Sender, bounded, unbounded};
 
-use super::input::{Cut, Input, Stamp, coalesce, run_reader};
+use super::input::{Cut, Input, Reading, Stamp, coalesce, run_reader};
 use super::output::{SinkMessage, SinkThread};
 use super::shard::{CheckpointRequest, Links, Message, Shard, SourceInput, StepInput};
 use super::watermarks::NodeWatermarks;
@@ -66,6 +66,8 @@ pub(super) struct Coordinator {
     rows_read: u64,
     bad_rows: u64,
     stopping: bool,
+    /// Readers were told to stop; the pipeline ends when all that they have handed over has been worked on.
+    draining: bool,
 }
 
 enum Shards {
@@ -179,7 +181,8 @@ impl Coordinator {
             let busy = Stopwatch::new(&clock, &metrics, index);
             threads.push(spawn("eagre-source", move || run_reader(reader, columns, &stop, &sender, &busy))?);
             let schema = Arc::clone(&node.output.schema);
-            inputs.push(Input::new(source.clone(), schema, inputs.len(), messages, volatile, saved, now_ms));
+            let reading = Reading { messages, stop: stop_readers.clone() };
+            inputs.push(Input::new(source.clone(), schema, inputs.len(), reading, volatile, saved, now_ms));
         }
 
         let mut peers = Vec::new();
@@ -252,6 +255,7 @@ impl Coordinator {
             rows_read: 0,
             bad_rows: 0,
             stopping: false,
+            draining: false,
         })
     }
 
@@ -298,6 +302,10 @@ impl Coordinator {
     }
 
     fn live(&mut self) -> Result<End> {
+        if self.config.first_step && self.step == 0 {
+            let now_ms = self.now_ms();
+            self.cut(now_ms, false)?;
+        }
         loop {
             if let Some(end) = self.drain_events()? {
                 return Ok(end);
@@ -310,6 +318,9 @@ impl Coordinator {
             let finished = self.inputs.iter().all(Input::exhausted);
             if finished || self.stopping {
                 return Ok(if finished { End::Finished } else { End::Stopped });
+            }
+            if self.draining && self.inputs.iter().all(Input::drained) {
+                return Ok(End::Stopped);
             }
             let checkpoint = self.checkpoint_due(now_ms);
             if !has_rows && !checkpoint {
@@ -445,7 +456,7 @@ impl Coordinator {
         let request = if checkpoint {
             Some(Arc::new(self.begin_checkpoint(&context, record, false)?))
         } else {
-            if self.parts.is_some() {
+            if self.parts.is_some() && self.config.log_steps {
                 self.records.push(record);
             }
             None
@@ -510,7 +521,9 @@ impl Coordinator {
         record: StepRecord,
         finished: bool,
     ) -> Result<CheckpointRequest> {
-        self.records.push(record);
+        if self.config.log_steps {
+            self.records.push(record);
+        }
         self.checkpoint += 1;
         self.checkpoint_running = true;
         self.checkpoint_wanted = false;
@@ -594,7 +607,7 @@ impl Coordinator {
     }
 
     fn wait_for_steps(&mut self, step: u64) -> Result<()> {
-        while matches!(self.shards, Shards::Many(_)) && self.steps_done < step {
+        while self.steps_done < step {
             self.wait_event()?;
         }
         Ok(())
@@ -643,6 +656,10 @@ impl Coordinator {
                 }
             }
             Event::Stop => self.stopping = true,
+            Event::Drain => {
+                self.draining = true;
+                self.stop_readers.drain();
+            }
             Event::Abort => return Ok(Some(End::Aborted)),
             Event::Checkpoint => self.checkpoint_wanted = self.parts.is_some(),
             Event::SinkFinished => {}
@@ -664,7 +681,7 @@ impl Coordinator {
         }
         let mut select = Select::new();
         let receivers: Vec<_> =
-            self.inputs.iter().filter(|input| !input.ended).map(|input| input.messages.clone()).collect();
+            self.inputs.iter().filter(|input| input.is_open()).map(|input| input.messages.clone()).collect();
         select.recv(&self.events);
         for receiver in &receivers {
             select.recv(receiver);
