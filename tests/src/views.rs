@@ -1,12 +1,15 @@
 //! Materialized views: what a reader sees while the stream goes on, after a restart, and while views are made, replaced and dropped.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use eagre::{InputHandle, Session, ViewChanges};
 use eagre_engine::checkpoint::MemoryStore;
+use eagre_engine::source::{Places, Source, SourceBatch, SourceEvent, SourceReader, StopFlag};
+use eagre_sql::catalog::TableDefinition;
 use libtest_mimic::Trial;
 
 use crate::harness::Random;
@@ -28,6 +31,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_complete_view_is_read_after_a_restart", complete),
         trial("wrong_uses_are_told", wrong_uses),
         trial("views_in_a_file", file),
+        trial("a_new_view_begins_with_what_was_read_and_goes_on_without_a_gap", new_views),
+        trial("a_changed_view_keeps_the_state_of_what_did_not_change", kept_state),
+        trial("a_view_over_rows_that_are_gone_begins_now_or_is_refused", no_history),
+        trial("a_drop_takes_its_readers_along_only_if_told", cascade),
+        trial("a_change_that_fails_changes_nothing", failed_change),
+        trial("changed_views_come_back_after_a_restart", resume),
     ]
 }
 
@@ -546,4 +555,394 @@ fn file() -> Outcome {
         4 => Ok(()),
         other => Err(format!("{other} answers")),
     }
+}
+
+/// Numbers in one partition that grow while they are read, never end and can be read again; each reading cuts them into other batches.
+#[derive(Clone, Default)]
+struct Growing {
+    rows: Arc<Mutex<Vec<(i64, i64)>>>,
+    readings: Arc<AtomicU64>,
+}
+
+impl Growing {
+    fn add(&self, rows: impl IntoIterator<Item = (i64, i64)>) {
+        self.rows.lock().expect("no thread panicked").extend(rows);
+    }
+
+    fn register(&self, session: &Session, name: &str) -> Outcome {
+        let definition = TableDefinition::from_schema(name, &self.schema());
+        session.register_source(definition, Arc::new(self.clone())).map_err(text)
+    }
+}
+
+impl Source for Growing {
+    fn describe(&self) -> String {
+        "growing".to_owned()
+    }
+
+    fn schema(&self) -> SchemaRef {
+        let fields = ["k", "n"].map(|name| Field::new(name, DataType::Int64, true));
+        Arc::new(Schema::new(fields.to_vec()))
+    }
+
+    fn bounded(&self) -> bool {
+        false
+    }
+
+    fn replayable(&self) -> bool {
+        true
+    }
+
+    fn open(
+        &self,
+        projection: &[usize],
+        places: &Places,
+        stop: StopFlag,
+    ) -> eagre_engine::Result<Box<dyn SourceReader>> {
+        let next = places.get("rows").and_then(|place| place.position.as_u64()).unwrap_or(0) as usize;
+        let reading = self.readings.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(GrowingReader {
+            random: Random::named(&format!("reading {reading}")),
+            source: self.clone(),
+            projection: projection.to_vec(),
+            next,
+            announced: false,
+            stop,
+        }))
+    }
+}
+
+struct GrowingReader {
+    source: Growing,
+    projection: Vec<usize>,
+    next: usize,
+    announced: bool,
+    stop: StopFlag,
+    random: Random,
+}
+
+impl SourceReader for GrowingReader {
+    fn next(&mut self) -> eagre_engine::Result<SourceEvent> {
+        if !std::mem::replace(&mut self.announced, true) {
+            return Ok(SourceEvent::Partitions(vec![Arc::from("rows")]));
+        }
+        if self.stop.is_stopped() {
+            return Ok(SourceEvent::End);
+        }
+        let rows: Vec<(i64, i64)> = {
+            let rows = self.source.rows.lock().expect("no thread panicked");
+            let count = self.random.between(1, 9) as usize;
+            rows[self.next..].iter().take(count).copied().collect()
+        };
+        if rows.is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            return Ok(SourceEvent::Waiting);
+        }
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(|(k, _)| *k))),
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, n)| *n))),
+        ];
+        let batch = RecordBatch::try_new(self.source.schema(), columns)?.project(&self.projection)?;
+        let start = self.next;
+        self.next += rows.len();
+        Ok(SourceEvent::Batch(SourceBatch {
+            partition: Arc::from("rows"),
+            start: start.into(),
+            end: self.next.into(),
+            batch,
+            weights: None,
+            bad_rows: Vec::new(),
+        }))
+    }
+}
+
+/// The changes of a view, read beside, until it ends.
+fn follow(session: &Session, view: &str) -> Result<std::thread::JoinHandle<Result<Told, String>>, String> {
+    let mut changes = session.subscribe(view).map_err(text)?;
+    Ok(std::thread::spawn(move || {
+        let mut told = Told::default();
+        while let Some(change) = changes.blocking_next().map_err(text)? {
+            told.take(&change);
+        }
+        Ok(told)
+    }))
+}
+
+fn new_views() -> Outcome {
+    for shards in [1, 3] {
+        let session = session(shards)?;
+        let growing = Growing::default();
+        growing.register(&session, "t")?;
+        run(&session, "CREATE MATERIALIZED VIEW first AS SELECT k, count(*) AS c FROM t GROUP BY k")?;
+        let follower = follow(&session, "first")?;
+        let (writer, done) = (growing.clone(), Arc::new(AtomicBool::new(false)));
+        let stop = Arc::clone(&done);
+        let writes = std::thread::spawn(move || {
+            let mut count = 0;
+            while !stop.load(Ordering::Relaxed) {
+                writer.add((0..3).map(|n| ((count + n) % 7, count + n)));
+                count += 3;
+                std::thread::sleep(std::time::Duration::from_micros(300));
+            }
+            count
+        });
+        let wait = |least: i64| -> Outcome {
+            for _ in 0..5_000 {
+                let rows = read(&session, "SELECT sum(c) FROM first")?;
+                if rows[0].parse::<i64>().is_ok_and(|count| count >= least) {
+                    return Ok(());
+                }
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            Err(format!("{least} rows did not come"))
+        };
+        wait(100)?;
+        // Another aggregate of the table, of other columns; one of the view; the rows themselves; all of them while rows come.
+        for (name, query) in [
+            ("sums", "SELECT k, count(*) AS c, sum(n) AS s FROM t GROUP BY k"),
+            ("classes", "SELECT c % 2 AS odd, count(*) AS keys, sum(c) AS c FROM first GROUP BY c % 2"),
+            ("everything", "SELECT n, k FROM t WHERE n >= 0"),
+            ("later", "SELECT count(*) AS c FROM everything"),
+        ] {
+            run(&session, &format!("CREATE MATERIALIZED VIEW {name} AS {query}"))?;
+            let seen =
+                read(&session, "SELECT sum(c) FROM first")?[0].parse::<i64>().map_err(|error| error.to_string())?;
+            wait(seen + 50)?;
+            let together = read(
+                &session,
+                "SELECT (SELECT sum(c) FROM first) - (SELECT sum(c) FROM sums), count(*) - (SELECT sum(c) FROM sums) FROM sums WHERE false",
+            )?;
+            if together.len() != 1 || !together[0].starts_with("0,") {
+                return Err(format!("after {name}: {together:?}"));
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        let count = writes.join().map_err(|_| "the writer panicked")?;
+        settle(&session, "SELECT sum(c) FROM first", &[&count.to_string()])?;
+        let total = (count * (count - 1) / 2).to_string();
+        let count = count.to_string();
+        for (sql, wanted) in [
+            ("SELECT sum(c), sum(s) FROM sums", format!("{count},{total}")),
+            ("SELECT sum(keys), sum(c) FROM classes", format!("7,{count}")),
+            ("SELECT count(DISTINCT n), count(*), sum(n) FROM everything", format!("{count},{count},{total}")),
+            ("SELECT c FROM later", count.clone()),
+        ] {
+            expect(sql, &read(&session, sql)?, &[&wanted])?;
+        }
+        let wanted = read(&session, "SELECT * FROM first")?;
+        run(&session, "DROP MATERIALIZED VIEW first CASCADE")?;
+        let told = follower.join().map_err(|_| "the subscriber panicked")??;
+        let got: Vec<String> = told.rows.keys().cloned().collect();
+        if got != wanted || told.rows.values().any(|count| *count != 1) {
+            return Err(format!("the subscription has {:?}, not {wanted:?}", told.rows));
+        }
+    }
+    Ok(())
+}
+
+fn kept_state() -> Outcome {
+    let session = session(2)?;
+    let growing = Growing::default();
+    growing.register(&session, "t")?;
+    run(
+        &session,
+        "CREATE MATERIALIZED VIEW sums AS SELECT k, sum(n) AS s FROM t GROUP BY k;
+         CREATE MATERIALIZED VIEW big AS SELECT k FROM sums WHERE s > 5;
+         CREATE MATERIALIZED VIEW other AS SELECT max(n) AS m FROM t",
+    )?;
+    growing.add([(1, 3), (2, 9), (1, 1)]);
+    settle(&session, "SELECT * FROM big", &["2"])?;
+    let replace = "CREATE OR REPLACE MATERIALIZED VIEW big (key, total) AS SELECT k, s FROM sums WHERE s > 3";
+    let explained = read(&session, &format!("EXPLAIN {replace}"))?.join("\n");
+    for wanted in [
+        "GroupAggregate: keys=[k], aggregates=[sum(n)]: kept",
+        "Materialize: sums, found by (k): kept",
+        "Materialize: big, found by (key): rebuilt from the rows of `sums`",
+        "Materialize: big, found by (k): dropped",
+    ] {
+        if !explained.contains(wanted) {
+            return Err(format!("no `{wanted}` in\n{explained}"));
+        }
+    }
+    expect("EXPLAIN changes nothing", &read(&session, "SELECT * FROM big")?, &["2"])?;
+    let readings = growing.readings.load(Ordering::Relaxed);
+    let execution = session.execute(replace).map_err(text)?;
+    if !execution
+        .notices
+        .iter()
+        .any(|notice| notice.contains("Materialize: big, found by (key): rebuilt from the rows of `sums`"))
+    {
+        return Err(format!("{:?}", execution.notices));
+    }
+    // The table was opened once, to go on, and not from its beginning.
+    let readings = growing.readings.load(Ordering::Relaxed) - readings;
+    if readings != 1 {
+        return Err(format!("the table was opened {readings} times"));
+    }
+    expect("replaced", &read(&session, "SELECT key, total FROM big")?, &["1,4", "2,9"])?;
+    growing.add([(2, 1), (3, 7)]);
+    settle(&session, "SELECT key, total FROM big", &["1,4", "2,10", "3,7"])?;
+    // The aggregate below stays though what is above it changes; the view itself is computed from the table once more.
+    let replace = "CREATE OR REPLACE MATERIALIZED VIEW other AS SELECT max(n) * 10 AS m FROM t";
+    let explained = read(&session, &format!("EXPLAIN {replace}"))?.join("\n");
+    for wanted in
+        ["GroupAggregate: keys=[], aggregates=[max(n)]: kept", "Materialize: other: rebuilt from the rows of `t`"]
+    {
+        if !explained.contains(wanted) {
+            return Err(format!("no `{wanted}` in\n{explained}"));
+        }
+    }
+    run(&session, replace)?;
+    expect("replaced", &read(&session, "SELECT m FROM other")?, &["90"])?;
+    growing.add([(4, 11)]);
+    settle(&session, "SELECT m FROM other", &["110"])?;
+    // A view that others read: they follow.
+    run(&session, "CREATE OR REPLACE MATERIALIZED VIEW sums AS SELECT k, sum(n) + 100 AS s FROM t GROUP BY k")?;
+    settle(&session, "SELECT count(*), min(total) FROM big", &["4,104"])
+}
+
+fn no_history() -> Outcome {
+    let session = session(2)?;
+    run(&session, &format!("{NUMBERS} CREATE MATERIALIZED VIEW sums AS SELECT k, sum(n) AS s FROM t GROUP BY k"))?;
+    let input = Input::of(&session, "t")?;
+    input.numbers(&[1, 2], &[4, 5])?;
+    settle(&session, "SELECT * FROM sums", &["1,4", "2,5"])?;
+    // A view that has them is enough.
+    run(&session, "CREATE MATERIALIZED VIEW big AS SELECT k FROM sums WHERE s > 4")?;
+    expect("from a view", &read(&session, "SELECT * FROM big")?, &["2"])?;
+    // What nobody kept is not to be had.
+    let execution = session
+        .execute("CREATE MATERIALIZED VIEW counts AS SELECT k, count(*) AS c FROM t GROUP BY k")
+        .map_err(text)?;
+    let told = "Materialize: counts, found by (k): new, with the rows from now on: those of `t` cannot be read again";
+    if !execution.notices.iter().any(|notice| notice.contains(told)) {
+        return Err(format!("{:?}", execution.notices));
+    }
+    input.numbers(&[1], &[1])?;
+    settle(&session, "SELECT * FROM counts", &["1,1"])?;
+    settle(&session, "SELECT * FROM big", &["1", "2"])?;
+    // The rows that a kept operator takes back were never seen by a new one.
+    let refused =
+        session.execute("CREATE OR REPLACE MATERIALIZED VIEW sums AS SELECT k, sum(n) * 2 AS s FROM t GROUP BY k");
+    let error = refused.err().ok_or("it was not refused")?.to_string();
+    if !error.contains("needs the rows of `t` from the beginning, and they cannot be read again") {
+        return Err(error);
+    }
+    input.numbers(&[2], &[1])?;
+    settle(&session, "SELECT * FROM sums", &["1,5", "2,6"])
+}
+
+fn cascade() -> Outcome {
+    let session = session(1)?;
+    run(
+        &session,
+        &format!(
+            "{NUMBERS} CREATE MATERIALIZED VIEW a AS SELECT k, sum(n) AS s FROM t GROUP BY k;
+             CREATE MATERIALIZED VIEW b AS SELECT k, s FROM a WHERE s > 1;
+             CREATE VIEW between AS SELECT k FROM b;
+             CREATE MATERIALIZED VIEW c AS SELECT count(*) AS n FROM between;
+             CREATE MATERIALIZED VIEW d AS SELECT n, k FROM t"
+        ),
+    )?;
+    let input = Input::of(&session, "t")?;
+    input.numbers(&[1, 2], &[1, 2])?;
+    settle(&session, "SELECT n FROM c", &["1"])?;
+    let (gone, stays) = (follow(&session, "b")?, session.subscribe("d").map_err(text)?);
+    let error = session.execute("DROP MATERIALIZED VIEW a").err().ok_or("it was not refused")?.to_string();
+    if !error.contains(
+        "`a` is read by the materialized views `b`, `c`; drop them first, or write `DROP MATERIALIZED VIEW a CASCADE`",
+    ) {
+        return Err(error);
+    }
+    run(&session, "DROP MATERIALIZED VIEW a CASCADE")?;
+    let names: Vec<String> = read(&session, "SHOW MATERIALIZED VIEWS")?
+        .iter()
+        .map(|line| line.split(',').next().unwrap_or("").to_owned())
+        .collect();
+    expect("the views", &names, &["d"])?;
+    let told = gone.join().map_err(|_| "the subscriber panicked")??;
+    expect("what was told of b", &told.rows.keys().cloned().collect::<Vec<_>>(), &["2,2"])?;
+    let error = session.execute("SELECT * FROM a").err().ok_or("a dropped view was read")?.to_string();
+    if !error.contains("`a`") {
+        return Err(error);
+    }
+    // What stays goes on, for its readers too.
+    input.numbers(&[7], &[8])?;
+    settle(&session, "SELECT * FROM d", &["1,1", "2,2", "8,7"])?;
+    run(&session, "CREATE MATERIALIZED VIEW a AS SELECT max(n) AS m FROM d; DROP MATERIALIZED VIEW d CASCADE")?;
+    let mut stays = stays;
+    let mut told = Told::default();
+    while let Some(change) = stays.blocking_next().map_err(text)? {
+        told.take(&change);
+    }
+    expect("what was told of d", &told.rows.keys().cloned().collect::<Vec<_>>(), &["1,1", "2,2", "8,7"])?;
+    expect("none is left", &read(&session, "SHOW MATERIALIZED VIEWS")?, &[])?;
+    run(&session, "CREATE MATERIALIZED VIEW a AS SELECT max(n) AS m FROM t")?;
+    input.numbers(&[1], &[3])?;
+    settle(&session, "SELECT * FROM a", &["3"])
+}
+
+fn failed_change() -> Outcome {
+    let session = session(2)?;
+    let growing = Growing::default();
+    growing.register(&session, "t")?;
+    run(&session, "CREATE MATERIALIZED VIEW sums AS SELECT k, sum(n) AS s FROM t GROUP BY k")?;
+    growing.add([(1, 3), (2, 0)]);
+    settle(&session, "SELECT * FROM sums", &["1,3", "2,0"])?;
+    let follower = follow(&session, "sums")?;
+    for sql in [
+        // Fails on a row that was read.
+        "CREATE MATERIALIZED VIEW broken AS SELECT k, sum(1 / n) AS x FROM t GROUP BY k",
+        "CREATE OR REPLACE MATERIALIZED VIEW sums AS SELECT k, sum(1 / n) AS x FROM t GROUP BY k",
+        "CREATE MATERIALIZED VIEW x AS SELECT nothing FROM t",
+        "CREATE MATERIALIZED VIEW x AS SELECT k FROM t; CREATE MATERIALIZED VIEW y AS SELECT nothing FROM x",
+        "CREATE MATERIALIZED VIEW x AS SELECT k FROM t; SELECT k FROM t",
+    ] {
+        if session.execute(sql).is_ok() {
+            return Err(format!("{sql}: no error"));
+        }
+        let names: Vec<String> = read(&session, "SHOW MATERIALIZED VIEWS")?
+            .iter()
+            .map(|line| line.split(',').next().unwrap_or("").to_owned())
+            .collect();
+        expect(sql, &names, &["sums"])?;
+    }
+    growing.add([(1, 1)]);
+    settle(&session, "SELECT k, s FROM sums", &["1,4", "2,0"])?;
+    run(&session, "DROP MATERIALIZED VIEW sums")?;
+    let told = follower.join().map_err(|_| "the subscriber panicked")??;
+    expect("what was told", &told.rows.keys().cloned().collect::<Vec<_>>(), &["1,4", "2,0"])
+}
+
+fn resume() -> Outcome {
+    let store = MemoryStore::new();
+    let open = |shards: u64| {
+        Session::builder()
+            .store(Arc::new(store.clone()))
+            .set("eagre.shards", shards.to_string())
+            .set("eagre.checkpoint.steps", "1")
+            .build()
+            .map_err(text)
+    };
+    let session = open(2)?;
+    run(&session, NUMBERS)?;
+    run(&session, "CREATE MATERIALIZED VIEW sums AS SELECT k, sum(n) AS s FROM t GROUP BY k")?;
+    let input = Input::of(&session, "t")?;
+    input.numbers(&[1, 2], &[4, 5])?;
+    settle(&session, "SELECT * FROM sums", &["1,4", "2,5"])?;
+    run(&session, "CREATE MATERIALIZED VIEW big AS SELECT k FROM sums WHERE s > 4")?;
+    run(&session, "CREATE OR REPLACE MATERIALIZED VIEW big (key) AS SELECT k FROM sums WHERE s > 5")?;
+    input.numbers(&[1], &[3])?;
+    settle(&session, "SELECT key FROM big", &["1"])?;
+    let job = session.execute("SUBSCRIBE TO big").map_err(text)?.job.ok_or("no pipeline")?;
+    job.stop();
+    job.wait_blocking().map_err(text)?;
+    drop(session);
+    let session = open(3)?;
+    session.resume().map_err(text)?;
+    settle(&session, "SELECT key FROM big", &["1"])?;
+    let input = Input::of(&session, "t")?;
+    input.numbers(&[2], &[9])?;
+    settle(&session, "SELECT key FROM big", &["1", "2"])?;
+    settle(&session, "SELECT * FROM sums", &["1,7", "2,14"])
 }

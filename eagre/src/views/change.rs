@@ -202,11 +202,16 @@ pub(crate) fn change(session: &Session, job: Job, kept: Vec<Kept>, text: &str) -
         }
         None => None,
     };
-    let set = Arc::clone(&back.views);
-    let kept = before;
-    let (store, generation) = (Arc::clone(&current.store), current.generation + 1);
-    begin(session, Begin { job: back, kept, store, restore: restored, generation })?;
-    current.set.hand_over(&set, |_| true);
+    let all = current.set.views().iter().map(|view| view.name.to_lowercase()).collect();
+    let resumed = Begin {
+        job: back,
+        kept: before,
+        store: Arc::clone(&current.store),
+        restore: restored,
+        generation: current.generation + 1,
+        before: Some((Arc::clone(&current.set), all)),
+    };
+    begin(session, resumed)?;
     Err(error)
 }
 
@@ -244,12 +249,15 @@ impl Next<'_> {
         if let Some(store) = &self.session.inner.store {
             JobObject::write(store.as_ref(), self.text)?;
         }
-        let stays: BTreeSet<String> = self.stays(job);
-        let set = Arc::clone(&job.views);
-        let generation = self.current.generation + 1;
-        begin(self.session, Begin { job: job.clone(), kept, store, restore, generation })?;
-        self.current.set.hand_over(&set, |view| stays.contains(&view.to_lowercase()));
-        Ok(())
+        let next = Begin {
+            job: job.clone(),
+            kept,
+            store,
+            restore,
+            generation: self.current.generation + 1,
+            before: Some((Arc::clone(&self.current.set), self.stays(job))),
+        };
+        begin(self.session, next)
     }
 
     /// The views whose rows stay as they are.
@@ -277,7 +285,8 @@ impl Next<'_> {
             first_step: true,
             ..pipeline_config(&self.session.settings(), &inner.run)
         };
-        job.views.begin(u64::MAX, 0);
+        // Nobody reads while they are filled: no version is kept.
+        job.views.begin(u64::MAX / 2, 0);
         let pipeline = Pipeline::start(Start {
             graph,
             config,

@@ -1,11 +1,13 @@
 //! Starting the pipeline of views.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use eagre_engine::checkpoint::{self, CheckpointStore, Manifest, MemoryStore};
 use eagre_engine::graph::{Graph, NodeKind};
 use eagre_engine::runtime::{Mode, Pipeline, PipelineConfig, Start, StepObserver, Summary};
 use eagre_engine::settings::{self, Settings};
+use eagre_engine::view::ViewSet;
 use eagre_sql::planner::Job;
 
 use super::{Current, Kept};
@@ -23,6 +25,8 @@ pub(super) struct Begin {
     pub store: Arc<dyn CheckpointStore>,
     pub restore: Option<Manifest>,
     pub generation: u64,
+    /// The views of before, and which of them stay as they are (by lower-case name): subscriptions of those go on.
+    pub before: Option<(Arc<ViewSet>, BTreeSet<String>)>,
 }
 
 /// Starts views where none are running: from the state folder's checkpoint, if there is one. Gives the results of the queries among the
@@ -89,13 +93,13 @@ fn try_start(
         JobObject::write(store.as_ref(), text)?;
     }
     let results = attach_results(&mut job, durable.as_ref(), &session.inner.run);
-    begin(session, Begin { job, kept, store, restore, generation: 1 })?;
+    begin(session, Begin { job, kept, store, restore, generation: 1, before: None })?;
     Ok((results, None))
 }
 
 /// Starts a pipeline, from a checkpoint where one is given, and makes its views the current ones.
 pub(super) fn begin(session: &Session, begin: Begin) -> Result<()> {
-    let Begin { job, kept, store, restore, generation } = begin;
+    let Begin { job, kept, store, restore, generation, before } = begin;
     let settings = session.settings();
     let is_private = session.inner.store.is_none();
     let mut config = config(session, &settings, is_private);
@@ -108,6 +112,10 @@ pub(super) fn begin(session: &Session, begin: Begin) -> Result<()> {
     let bounded = job.bounded();
     let set = Arc::clone(&job.views);
     set.begin(restore.as_ref().map_or(0, |manifest| manifest.step), settings.bytes(settings::VIEWS_VERSIONS_MAX));
+    // Before the first step, whose changes are to be told.
+    if let Some((before, stays)) = &before {
+        before.hand_over(&set, |view| stays.contains(&view.to_lowercase()));
+    }
     let pipeline = Pipeline::start(Start {
         graph: job.graph.clone(),
         config,
@@ -116,7 +124,16 @@ pub(super) fn begin(session: &Session, begin: Begin) -> Result<()> {
         restore: restore.map(|manifest| (manifest, Arc::clone(&store))),
         mode: Mode::Live,
         observer: Some(Arc::clone(&set) as Arc<dyn StepObserver>),
-    })?;
+    });
+    let pipeline = match (pipeline, &before) {
+        (Ok(pipeline), _) => pipeline,
+        (Err(error), before) => {
+            if let Some((before, _)) = before {
+                set.hand_over(before, |_| true);
+            }
+            return Err(error.into());
+        }
+    };
     // A view has its first rows (the one of `SELECT count(*)`) when a step has run.
     let first = set.published().max(1);
     while set.published() < first && !pipeline.is_finished() {
@@ -132,7 +149,11 @@ pub(super) fn begin(session: &Session, begin: Begin) -> Result<()> {
         bounded,
         generation,
     };
-    session.inner.views.began(kept, current, pipeline)
+    session.inner.views.began(kept, current, pipeline)?;
+    if let Some((before, _)) = before {
+        before.end_subscriptions();
+    }
+    Ok(())
 }
 
 /// How often the first step is looked for.

@@ -275,7 +275,7 @@ impl Coordinator {
         self.stop_readers.stop();
         if let Shards::Many(peers) = &self.shards {
             peers.iter().for_each(|peer| {
-                let _ = peer.send(Message::End);
+                let _ = peer.send(if outcome.is_ok() { Message::End } else { Message::GiveUp });
             });
         }
         let summary = Summary {

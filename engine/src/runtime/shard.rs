@@ -65,6 +65,8 @@ pub(crate) enum Message {
     },
     /// Steps are over.
     End,
+    /// The pipeline has failed: steps that are not complete will never be.
+    GiveUp,
 }
 
 enum Waited {
@@ -210,6 +212,7 @@ impl Shard {
                 Message::Step(input) => self.inputs.push_back(*input),
                 Message::Packet { node, port, step, from, deltas } => self.arrive(node, port, step, from, deltas),
                 Message::End => ending = true,
+                Message::GiveUp => return,
             }
         }
     }
@@ -262,6 +265,10 @@ impl Shard {
 
     /// Runs the ready node furthest down; `false`: none is ready.
     fn advance(&mut self) -> Result<bool> {
+        if self.nodes.is_empty() && !self.inputs.is_empty() {
+            self.complete();
+            return Ok(true);
+        }
         let newest = self.done + self.inputs.len() as u64;
         for index in (0..self.nodes.len()).rev() {
             let node = &self.nodes[index];

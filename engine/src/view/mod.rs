@@ -184,7 +184,7 @@ impl ViewSet {
         self.subscriptions.end();
     }
 
-    /// Moves the subscriptions of views that stay as they are over to `next`; those of others end. Both sets are at one step.
+    /// Moves the subscriptions of views that stay as they are over to `next`, which has published no step after that of this set.
     pub fn hand_over(&self, next: &Self, stays: impl Fn(&str) -> bool) {
         self.subscriptions.hand_over(&next.subscriptions, stays);
     }

@@ -212,15 +212,14 @@ impl Subscriptions {
         }
     }
 
-    /// Queues of views that stay go on with `next`, the others end.
+    /// Queues of views that stay go on with `next`.
     pub(super) fn hand_over(&self, next: &Self, stays: impl Fn(&str) -> bool) {
-        for queue in std::mem::take(&mut *lock(&self.queues)) {
-            match queue.upgrade() {
-                Some(queue) if stays(&queue.view) => lock(&next.queues).push(Arc::downgrade(&queue)),
-                Some(queue) => end(&queue),
-                None => {}
-            }
-        }
+        let mut queues = lock(&self.queues);
+        let (moved, left) = std::mem::take(&mut *queues)
+            .into_iter()
+            .partition(|queue: &Weak<Queue>| queue.upgrade().is_some_and(|queue| stays(&queue.view)));
+        *queues = left;
+        lock(&next.queues).extend::<Vec<_>>(moved);
     }
 }
 
