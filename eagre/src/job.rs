@@ -405,7 +405,7 @@ impl RunningJob {
     /// As [`wait`](Self::wait).
     pub fn wait_blocking(mut self) -> Result<Summary> {
         self.results.clear();
-        if let Some(session) = &self.views {
+        if let (Some(session), None) = (&self.views, &self.already_complete) {
             return session.inner.views.wait_for_end();
         }
         match (self.pipeline.take(), self.already_complete.take()) {

@@ -14,7 +14,7 @@ use eagre_engine::settings::{self, SETTINGS, Settings};
 use eagre_sql::catalog::{Catalog, Relation, Table, TableDefinition};
 use eagre_sql::error::{Location, SqlError};
 use eagre_sql::parser::{
-    self, Describe, DropKind, Explain, Insert, ObjectName, QueryText, Show, Statement, StatementKind,
+    self, Analyze, Describe, DropKind, Explain, Insert, ObjectName, QueryText, Show, Statement, StatementKind,
 };
 use eagre_sql::planner::ad_hoc::{self, AdHocQuery};
 use eagre_sql::planner::{self, Job, PlanOptions, PlannedStatement};
@@ -387,9 +387,9 @@ impl Session {
                 let job = running.insert(self.start(job, Some(&text), Mode::Live)?);
                 job.take_results()
             }
-            (None, Some(_)) => Vec::new(),
-            (None, None) if wanted.is_empty() => return Ok(Execution { tables, notices, job: None }),
-            (None, None) => Vec::new(),
+            // What a text makes and drops again.
+            (None, _) if wanted.is_empty() => return Ok(Execution { tables, notices, job: None }),
+            (None, _) => Vec::new(),
         };
         let mut streamed = streamed.into_iter();
         let mut results = Vec::new();
@@ -415,10 +415,7 @@ impl Session {
     /// # Errors
     /// There are none, or their pipeline has failed.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        // What names mean and what rows there are belong together.
-        let reading = self.inner.views.reading();
-        let set = self.inner.views.readable()?;
-        let catalog = reading.unwrap_or_else(|| self.state().catalog.clone());
+        let (set, catalog) = self.inner.views.to_read(|| self.state().catalog.clone())?;
         Ok(Snapshot::new(self.clone(), catalog, set.pin()))
     }
 
@@ -872,7 +869,7 @@ impl Session {
 
     fn explain(&self, explain: &Explain, text: &str) -> Result<RecordBatch> {
         let statement = std::slice::from_ref(explain.statement.as_ref());
-        if let (None, Some(text)) = (&explain.analyze, self.explain_views(&explain.statement)?) {
+        if let Some(text) = self.explain_views(&explain.statement, explain.analyze.as_ref())? {
             return table(&[("plan", text.lines().map(|line| Some(line.to_owned())).collect())]);
         }
         let text = match &explain.analyze {
@@ -901,14 +898,18 @@ impl Session {
     }
 
     /// Of statements about views, which run in the pipeline of views or over its rows.
-    fn explain_views(&self, statement: &Statement) -> Result<Option<String>> {
+    fn explain_views(&self, statement: &Statement, analyze: Option<&Analyze>) -> Result<Option<String>> {
         let mut catalog = self.state().catalog.clone();
         match &statement.kind {
             StatementKind::Query(query) => match self.over_views(&catalog, query)? {
-                Some(query) => Ok(Some(self.snapshot()?.explain(&query)?)),
+                Some(query) => Ok(Some(self.snapshot()?.explain(&query, analyze.is_some())?)),
                 None => Ok(None),
             },
             StatementKind::CreateView(create) if create.materialized => {
+                if let Some(analyze) = analyze {
+                    let message = "`EXPLAIN ANALYZE` runs a query and keeps nothing; write `EXPLAIN ANALYZE SELECT ..`";
+                    return Err(SqlError::plan(message, analyze.location).into());
+                }
                 let mut kept = self.inner.views.kept();
                 view_statements::create(&mut catalog, &mut kept, 1, statement, create)?;
                 let job = self.plan_views(&kept)?;

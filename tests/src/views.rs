@@ -1,6 +1,6 @@
 //! Materialized views: what a reader sees while the stream goes on, after a restart, and while views are made, replaced and dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use eagre_engine::source::{Places, Source, SourceBatch, SourceEvent, SourceReade
 use eagre_sql::catalog::TableDefinition;
 use libtest_mimic::Trial;
 
-use crate::harness::Random;
+use crate::harness::{Random, seed};
 use crate::value;
 
 type Outcome = Result<(), String>;
@@ -37,6 +37,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_drop_takes_its_readers_along_only_if_told", cascade),
         trial("a_change_that_fails_changes_nothing", failed_change),
         trial("changed_views_come_back_after_a_restart", resume),
+        trial("random_changes_equal_the_batch_answer_1", || random_changes("one")),
+        trial("random_changes_equal_the_batch_answer_2", || random_changes("two")),
+        trial("random_changes_equal_the_batch_answer_3", || random_changes("three")),
     ]
 }
 
@@ -382,6 +385,9 @@ fn lookup() -> Outcome {
         ("SELECT s FROM v WHERE k IN (1, 2, 3)", "keys=3 by (k)"),
         ("SELECT s FROM v WHERE k > 77", "ViewScan: v, step="),
         ("SELECT s FROM v WHERE k = 1 OR s = 2", "ViewScan: v, step="),
+        // Of four parts one was asked, for one row of five hundred.
+        ("ANALYZE SELECT s FROM v WHERE k = 77", "metrics=[output_rows=1, parts_read=1"),
+        ("ANALYZE SELECT s FROM v", "metrics=[output_rows=500, parts_read=4"),
     ] {
         let explained = read(&session, &format!("EXPLAIN {sql}"))?.join("\n");
         if !explained.contains(plan) {
@@ -493,6 +499,7 @@ fn wrong_uses() -> Outcome {
             "CREATE MATERIALIZED VIEW c WITH ('x' = 'y') AS SELECT 1 AS x",
             "materialized view `c` takes no options; leave out `WITH ('x' = ..)`",
         ),
+        ("EXPLAIN ANALYZE CREATE MATERIALIZED VIEW c AS SELECT k FROM t", "write `EXPLAIN ANALYZE SELECT ..`"),
         ("DROP TABLE t", "table `t` is read by the materialized view `a`; `DROP MATERIALIZED VIEW a` first"),
         ("CREATE OR REPLACE TABLE t (k BIGINT)", "table `t` is read by the materialized view `a`"),
         ("SUBSCRIBE TO plain", "`plain` is no materialized view, so none of its rows are kept"),
@@ -551,10 +558,24 @@ fn file() -> Outcome {
     for (got, wanted) in answers.iter().zip(wanted) {
         expect("an answer", got, wanted)?;
     }
-    match answers.len() {
-        4 => Ok(()),
-        other => Err(format!("{other} answers")),
+    if answers.len() != 4 {
+        return Err(format!("{} answers", answers.len()));
     }
+    // With a table beside it the query is a stream, and the view is what its query says.
+    let execution =
+        session.execute("SELECT t.n, sums.s FROM t JOIN sums ON t.k = sums.k WHERE sums.s > 4").map_err(text)?;
+    let mut job = execution.job.ok_or("no pipeline")?;
+    let rows = job.take_results().remove(0).collect_blocking().map_err(text)?;
+    job.wait_blocking().map_err(text)?;
+    expect("a view and a table", &lines(&rows), &["2,5", "3,5"])?;
+    let made_and_dropped = "CREATE MATERIALIZED VIEW x AS SELECT 1 AS one; DROP MATERIALIZED VIEW x";
+    let fresh = Session::builder().build().map_err(text)?;
+    if fresh.execute(made_and_dropped).map_err(text)?.job.is_some() {
+        return Err("a pipeline runs for nothing".to_owned());
+    }
+    // Constants are a view too.
+    run(&fresh, "CREATE MATERIALIZED VIEW one AS SELECT 1 AS one")?;
+    settle(&fresh, "SELECT one FROM one", &["1"])
 }
 
 /// Numbers in one partition that grow while they are read, never end and can be read again; each reading cuts them into other batches.
@@ -945,4 +966,110 @@ fn resume() -> Outcome {
     input.numbers(&[2], &[9])?;
     settle(&session, "SELECT key FROM big", &["1", "2"])?;
     settle(&session, "SELECT * FROM sums", &["1,7", "2,14"])
+}
+
+/// Queries over `{}`, which has columns `k` and `n`, that give such columns.
+const QUERIES: &[&str] = &[
+    "SELECT k, n FROM {} WHERE n % 3 <> 0",
+    "SELECT k, count(*) AS n FROM {} GROUP BY k",
+    "SELECT n % 5 AS k, sum(k) AS n FROM {} GROUP BY n % 5",
+    "SELECT DISTINCT k, n % 2 AS n FROM {}",
+    "SELECT k, max(n) AS n FROM {} GROUP BY k HAVING count(*) > 1",
+    "SELECT a.k, b.n FROM {} a JOIN (SELECT k, min(n) AS n FROM {} GROUP BY k) b ON a.k = b.k AND a.n >= b.n + 2",
+    "SELECT k, n FROM (SELECT k, n, row_number() OVER (PARTITION BY k ORDER BY n DESC) AS r FROM {}) WHERE r <= 2",
+    "SELECT k, n FROM {} UNION ALL SELECT n % 3 AS k, k AS n FROM {}",
+    "SELECT k, n FROM {} WHERE n > (SELECT avg(n) FROM {})",
+    "SELECT k, n FROM {} EXCEPT SELECT k, n + 1 FROM {}",
+];
+
+/// Whatever was created, replaced, dropped, stopped or killed, and whenever: each view is what its query says of the rows there are.
+fn random_changes(name: &str) -> Outcome {
+    let mut random = Random::named(name);
+    let store = MemoryStore::new();
+    let growing = Growing::default();
+    let open = |shards: u64, rows_max: u64| -> Result<Session, String> {
+        let session = Session::builder()
+            .store(Arc::new(store.clone()))
+            .set("eagre.shards", shards.to_string())
+            .set("eagre.step.rows_max", rows_max.to_string())
+            .set("eagre.checkpoint.steps", "2")
+            .set("eagre.checkpoint.interval", "1 h")
+            .build()
+            .map_err(text)?;
+        growing.register(&session, "t")?;
+        Ok(session)
+    };
+    let mut session = open(2, 5)?;
+    let mut views: Vec<String> = Vec::new();
+    let mut log = String::new();
+    for round in 0..24 {
+        growing.add(
+            (0..random.between(0, 12))
+                .map(|_| (random.next() % 6, random.next() % 20))
+                .map(|(k, n)| (k as i64, n as i64)),
+        );
+        let at = |log: &str, error: String| format!("round {round} (seed {}): {error}\n{log}", seed());
+        let reads = |random: &mut Random, views: &[String]| match random.between(0, views.len() as u64) {
+            0 => "t".to_owned(),
+            view => views[view as usize - 1].clone(),
+        };
+        let sql = match random.between(0, 9) {
+            0..=4 => {
+                let query = QUERIES[random.between(0, QUERIES.len() as u64 - 1) as usize];
+                let query = query.replace("{}", &reads(&mut random, &views));
+                views.push(format!("v{round}"));
+                format!("CREATE MATERIALIZED VIEW v{round} AS {query}")
+            }
+            5 | 6 if !views.is_empty() => {
+                // Over the table or an older view: a circle would be refused.
+                let place = random.between(0, views.len() as u64 - 1) as usize;
+                let query = QUERIES[random.between(0, QUERIES.len() as u64 - 1) as usize];
+                let query = query.replace("{}", &reads(&mut random, &views[..place]));
+                format!("CREATE OR REPLACE MATERIALIZED VIEW {} AS {query}", views[place])
+            }
+            7 if views.len() > 2 => {
+                let place = random.between(0, views.len() as u64 - 1) as usize;
+                format!("DROP MATERIALIZED VIEW {} CASCADE", views[place])
+            }
+            8 if !views.is_empty() => {
+                let job =
+                    session.execute(&format!("SUBSCRIBE TO {}", views[0])).map_err(text)?.job.ok_or("no pipeline")?;
+                let kill = random.between(0, 1) == 1;
+                if kill {
+                    job.abort()
+                } else {
+                    job.stop()
+                }
+                let _ = job.wait_blocking();
+                log.push_str(if kill { "killed\n" } else { "stopped\n" });
+                session = open(random.between(1, 3), random.between(1, 9))?;
+                session.resume().map_err(|error| at(&log, text(error)))?;
+                String::new()
+            }
+            _ => String::new(),
+        };
+        log.push_str(&format!("{sql}\n"));
+        if !sql.is_empty() {
+            session.execute(&sql).map_err(|error| at(&log, text(error)))?;
+        }
+        if sql.starts_with("DROP") {
+            let left = read(&session, "SHOW MATERIALIZED VIEWS")?;
+            views.retain(|view| left.iter().any(|line| line.split(',').next() == Some(view)));
+        }
+        let rows = growing.rows.lock().map_err(|_| "a thread panicked")?.clone();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(|(k, _)| *k))),
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, n)| *n))),
+        ];
+        let rows = RecordBatch::try_new(growing.schema(), columns).map_err(|error| error.to_string())?;
+        let tables = HashMap::from([("t".to_owned(), vec![rows])]);
+        for view in &views {
+            let sql = format!("SELECT * FROM {view}");
+            let wanted = session.answer_at_once(&sql, &tables).map_err(|error| at(&log, text(error)))?;
+            let wanted = lines(&[wanted]);
+            let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+            settle(&session, &sql, &wanted).map_err(|error| at(&log, error))?;
+        }
+    }
+    Ok(())
 }

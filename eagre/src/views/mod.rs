@@ -74,8 +74,12 @@ struct State {
     kept: Vec<Kept>,
     current: Option<Current>,
     ended: Option<Ended>,
-    /// While views are changed: what names meant before, for those who read meanwhile.
+    /// Whether statements are changing the views.
+    changing: bool,
+    /// Until they have: what names meant before, for those who read meanwhile.
     reading: Option<Catalog>,
+    /// Grows whenever what queries mean, or what they read, becomes something else.
+    epoch: u64,
 }
 
 /// A text changes the views; until it has, queries mean what they meant before.
@@ -87,7 +91,9 @@ pub(crate) struct Change<'a> {
 impl Drop for Change<'_> {
     fn drop(&mut self) {
         let mut state = self.views.state();
+        state.changing = false;
         state.reading = None;
+        state.epoch += 1;
         if let (Some(current), Some(_)) = (&state.current, &state.ended) {
             current.set.end_subscriptions();
         }
@@ -103,13 +109,12 @@ impl Views {
     /// Begins to change the views; `catalog` is what queries go on to mean.
     pub(crate) fn change(&self, catalog: Catalog) -> Change<'_> {
         let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.state().reading = Some(catalog);
+        let mut state = self.state();
+        state.changing = true;
+        state.reading = Some(catalog);
+        state.epoch += 1;
+        drop(state);
         Change { views: self, _changing: changing }
-    }
-
-    /// What queries over views mean, where that is not what the session's catalog says.
-    pub(crate) fn reading(&self) -> Option<Catalog> {
-        self.state().reading.clone()
     }
 
     pub(crate) fn kept(&self) -> Vec<Kept> {
@@ -118,6 +123,22 @@ impl Views {
 
     pub(crate) fn current(&self) -> Option<Current> {
         self.state().current.clone()
+    }
+
+    /// The views that are current, and what queries over them mean; `catalog` is what the session's statements have come to.
+    ///
+    /// # Errors
+    /// As [`readable`](Self::readable).
+    pub(crate) fn to_read(&self, catalog: impl Fn() -> Catalog) -> Result<(Arc<ViewSet>, Catalog)> {
+        loop {
+            let epoch = self.state().epoch;
+            let catalog = catalog();
+            let set = self.readable()?;
+            let state = self.state();
+            if state.epoch == epoch {
+                return Ok((set, state.reading.clone().unwrap_or(catalog)));
+            }
+        }
     }
 
     /// The views that are current, to be read.
@@ -148,6 +169,8 @@ impl Views {
             state.kept = kept;
             state.current = Some(current);
             state.ended = None;
+            state.reading = None;
+            state.epoch += 1;
         }
         let views = Arc::clone(self);
         let watched = std::thread::Builder::new().name("eagre-views".to_owned()).spawn(move || {
@@ -163,7 +186,7 @@ impl Views {
         let Some(current) = state.current.as_ref().filter(|current| current.generation == generation) else { return };
         let set = Arc::clone(&current.set);
         // Between two pipelines the subscriptions go on.
-        let goes_on = state.reading.is_some() && outcome.is_ok();
+        let goes_on = state.changing && outcome.is_ok();
         state.ended = Some(match outcome {
             Ok(summary) => Ended::Done(summary),
             Err(error) => {
@@ -185,13 +208,13 @@ impl Views {
 
     /// Waits until the pipeline has ended for good.
     pub(crate) fn wait_for_end(&self) -> Result<Summary> {
-        self.wait(|state| state.reading.is_none())
+        self.wait(|state| !state.changing)
     }
 
     fn wait(&self, counts: impl Fn(&State) -> bool) -> Result<Summary> {
         let mut state = self.state();
         loop {
-            if state.current.is_none() && state.reading.is_none() {
+            if state.current.is_none() && !state.changing {
                 return Err(Error::usage("no materialized views are running"));
             }
             if counts(&state) {
@@ -209,7 +232,7 @@ impl Views {
 
     pub(crate) fn has_ended(&self) -> bool {
         let state = self.state();
-        state.current.is_none() || (state.ended.is_some() && state.reading.is_none())
+        state.current.is_none() || (state.ended.is_some() && !state.changing)
     }
 
     /// Has the pipeline come to an orderly end.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
 use eagre_engine::graph::ChangelogMode;
@@ -78,18 +78,26 @@ impl Snapshot {
         Ok(Answer { schema: Arc::clone(shown.schema()), shown, rows, io, _pin: Arc::clone(&self.pin) })
     }
 
-    /// How DataFusion answers a planned query.
-    pub(crate) fn explain(&self, query: &AdHocQuery) -> Result<String> {
+    /// How DataFusion answers a planned query; `run`: and what it did.
+    pub(crate) fn explain(&self, query: &AdHocQuery, run: bool) -> Result<String> {
         let inner = &self.session.inner;
         let table = |view: &str| self.table(view);
-        Ok(wait_on(inner.io()?, query.explain(&table, inner.clock.now_ms()))?)
+        Ok(wait_on(inner.io()?, query.explain(&table, inner.clock.now_ms(), run))?)
     }
 
     fn table(&self, name: &str) -> eagre_sql::error::Result<Arc<dyn TableProvider>> {
         let view = self.pin.set().view(name).ok_or_else(|| {
             SqlError::plan(format!("materialized view `{name}` is not running: its pipeline was never started"), None)
         })?;
-        let schema = eagre_sql::planner::ad_hoc::view_schema(&self.catalog, name)?;
+        let schema = ad_hoc::view_schema(&self.catalog, name)?;
+        let same = |(a, b): (&FieldRef, &FieldRef)| a.name() == b.name();
+        if schema.fields().len() != view.schema.fields().len()
+            || !schema.fields().iter().zip(view.schema.fields()).all(same)
+        {
+            let message =
+                format!("materialized view `{name}` has other columns at step {}; take a newer snapshot", self.step());
+            return Err(SqlError::plan(message, None));
+        }
         Ok(Arc::new(ViewTable::new(view, Arc::clone(&self.pin), schema)))
     }
 }

@@ -40,7 +40,7 @@ impl ViewTable {
         Self { view, pin, schema }
     }
 
-    /// The keys that the filters allow, column by column of the key; `None`: they do not fix it.
+    /// The keys that the filters allow; `None`: they do not fix the whole key.
     fn keys(&self, filters: &[Expr]) -> Result<Option<Keys>> {
         let Some(key) = &self.view.key else { return Ok(None) };
         let mut values: Vec<Option<Vec<ScalarValue>>> = vec![None; key.len()];
@@ -49,8 +49,13 @@ impl ViewTable {
             let Some(place) = key.iter().position(|index| self.view.schema.field(*index).name() == column) else {
                 continue;
             };
+            let data_type = self.view.schema.field(key[place]).data_type();
             // Of two conditions either may be looked up: what is found is filtered by both.
-            values[place].get_or_insert(allowed);
+            if let (None, Ok(allowed)) =
+                (&values[place], allowed.iter().map(|value| value.cast_to(data_type)).collect::<Result<_>>())
+            {
+                values[place] = Some(allowed);
+            }
         }
         let Some(values) = values.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
         if values.iter().map(Vec::len).product::<usize>() > KEYS_MAX {
@@ -63,14 +68,12 @@ impl ViewTable {
             };
             rows = rows.iter().flat_map(longer).collect();
         }
-        let columns = (0..key.len()).map(|place| {
-            let column = ScalarValue::iter_to_array(rows.iter().map(|row| row[place].clone()))?;
-            Ok(cast(&column, self.view.schema.field(key[place]).data_type())?)
-        });
-        match rows.is_empty() {
-            true => Ok(None),
-            false => Ok(Some(Keys { columns: columns.collect::<Result<Vec<ArrayRef>>>()?, count: rows.len() })),
+        if rows.is_empty() {
+            return Ok(None);
         }
+        let column = |place: usize| ScalarValue::iter_to_array(rows.iter().map(|row| row[place].clone()));
+        let columns = (0..key.len()).map(column).collect::<Result<Vec<ArrayRef>>>()?;
+        Ok(Some(Keys { columns, count: rows.len() }))
     }
 }
 

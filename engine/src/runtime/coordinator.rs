@@ -607,6 +607,13 @@ impl Coordinator {
     }
 
     fn wait_for_steps(&mut self, step: u64) -> Result<()> {
+        if matches!(self.shards, Shards::One(_)) {
+            // It ran them on this thread; what it said of them is there, and nothing more comes of a step that has failed.
+            while let Ok(event) = self.events.try_recv() {
+                self.take_event(event)?;
+            }
+            return Ok(());
+        }
         while self.steps_done < step {
             self.wait_event()?;
         }
@@ -615,6 +622,10 @@ impl Coordinator {
 
     fn wait_event(&mut self) -> Result<()> {
         let event = self.events.recv().map_err(|_| EngineError::bug("all threads of the pipeline are gone"))?;
+        self.take_event(event)
+    }
+
+    fn take_event(&mut self, event: Event) -> Result<()> {
         match self.handle(event)? {
             Some(End::Aborted) => Err(EngineError::Limit { message: "the pipeline was aborted".to_owned() }),
             _ => Ok(()),

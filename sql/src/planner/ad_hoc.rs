@@ -19,7 +19,8 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_expr::execution_props::ExecutionProps;
-use datafusion::physical_plan::displayable;
+use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::context::{CatalogTable, PlanContext};
@@ -90,14 +91,19 @@ impl AdHocQuery {
         Ok(frame.execute_stream().await?)
     }
 
-    /// How DataFusion would answer, as text.
+    /// How DataFusion would answer, as text; `run`: how it has answered, with what each part of the plan counted.
     ///
     /// # Errors
-    /// What DataFusion's planner has to say.
-    pub async fn explain(&self, tables: &ViewTables<'_>, clock_ms: i64) -> Result<String> {
+    /// What DataFusion's planner has to say, and its executor.
+    pub async fn explain(&self, tables: &ViewTables<'_>, clock_ms: i64, run: bool) -> Result<String> {
         let frame = self.session().execute_logical_plan(self.executable(tables, clock_ms)?).await?;
+        let context = Arc::new(frame.task_ctx());
         let plan = frame.create_physical_plan().await?;
-        Ok(displayable(plan.as_ref()).indent(false).to_string())
+        if !run {
+            return Ok(displayable(plan.as_ref()).indent(false).to_string());
+        }
+        collect(Arc::clone(&plan), context).await?;
+        Ok(DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(false).to_string())
     }
 
     fn session(&self) -> SessionContext {
