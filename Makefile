@@ -8,7 +8,7 @@ NEXTEST := $(shell $(CARGO) nextest --version 2>/dev/null)
 
 help:
 	@echo 'make test      all tests (what CI runs)'
-	@echo 'make test-random  ten minutes of random queries against the batch answer'
+	@echo 'make test-random  the laws with another seed, and ten minutes of random queries against the batch answer'
 	@echo 'make check     test + format + lints + licences'
 	@echo 'make bench     the micro-benchmarks and Nexmark, as benches/README.md tells'
 	@echo 'make demo      eagre on real data'
@@ -30,6 +30,7 @@ endif
 
 test-random: toolchain
 	$(BUILD)
+	PROPTEST_RNG_SEED=$$(date +%s) $(CARGO) test --locked --workspace --lib
 	EAGRE_RANDOM_SECONDS=600 EAGRE_TESTS_SEED=$$(date +%s) $(CARGO) test --locked --workspace --test integration -- random_queries
 
 fmt:

@@ -19,6 +19,7 @@ pub mod graph;
 pub mod hash;
 pub mod keys;
 pub mod log;
+pub mod lookup;
 pub mod metrics;
 pub mod operator;
 mod rows;

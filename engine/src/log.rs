@@ -1,14 +1,15 @@
 //! The step log: everything that could have gone differently in a step, so that the step can be run again, bit for bit.
 //!
 //! A record holds what the coordinator decided: how many rows of which partitions the step took, processing time, the watermarks after
-//! it (idle decisions are in them). Rows themselves are not logged: a replayable source gives them again, and input that is
+//! it (idle decisions are in them), and what tables outside answered in it. Rows themselves are not logged: a replayable source gives them again, and input that is
 //! not replayable is journalled before it is read. Records of the steps between two checkpoints form one immutable segment,
 //! which is written with the later checkpoint; sinks that commit show only checkpointed steps, so nothing visible is ever missing from the
 //! log, and no step waits for it.
 
+use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::CheckpointStore;
+use crate::checkpoint::{CheckpointStore, decode_chunks, encode_chunks};
 use crate::error::{EngineError, Result};
 use crate::time::EventTimeMs;
 
@@ -19,10 +20,60 @@ pub struct StepRecord {
     pub step: u64,
     /// Processing time in milliseconds since 1970.
     pub clock_ms: i64,
-    /// The source watermarks at the end of the step, in graph order of the source nodes; `None`: the source was idle.
-    pub watermarks: Vec<Option<EventTimeMs>>,
+    /// How far the sources were at the end of the step, in graph order of the source nodes.
+    pub watermarks: Vec<SourceTime>,
     /// What was taken, in order.
     pub taken: Vec<Taken>,
+    /// What tables outside answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Answer>,
+}
+
+/// What a table outside answered to an operator in one step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The operator, by its id.
+    pub operator: String,
+    /// Rows in the operator's own form, encoded as state is, in hexadecimal digits.
+    rows: String,
+}
+
+/// The name of the only table in an answer.
+const ANSWER: &str = "answer";
+
+impl Answer {
+    /// Rows that `operator` was answered.
+    pub(crate) fn new(operator: String, rows: RecordBatch) -> Result<Self> {
+        let mut bytes = Vec::new();
+        encode_chunks(&[(ANSWER, rows)], &mut bytes)?;
+        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).expect("four bits are a digit");
+        let rows = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
+        Ok(Self { operator, rows })
+    }
+
+    /// The rows again.
+    ///
+    /// # Errors
+    /// They are damaged.
+    pub(crate) fn rows(&self) -> Result<Vec<RecordBatch>> {
+        let damaged = || EngineError::Checkpoint { message: "an answer in the step log is damaged".to_owned() };
+        let digits: Option<Vec<u32>> = self.rows.chars().map(|digit| digit.to_digit(16)).collect();
+        let bytes: Vec<u8> = digits
+            .ok_or_else(damaged)?
+            .chunks(2)
+            .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | *digit as u8))
+            .collect();
+        Ok(decode_chunks(&bytes)?.into_iter().map(|chunk| chunk.rows).collect())
+    }
+}
+
+/// How far a source has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceTime {
+    /// Its watermark.
+    pub watermark: EventTimeMs,
+    /// Whether all of its partitions that go on are idle: others need not wait for it.
+    pub idle: bool,
 }
 
 /// Consecutive rows of one partition.

@@ -72,8 +72,14 @@ settings! {
         "A source further ahead of the slowest one than this, in event time, is held back; 0: never.";
     SOURCE_QUEUE_BATCHES = "eagre.source.queue_batches", "16", Kind::Count { min: 1 }, "batches",
         "How many batches a source may have ready before it has to wait.";
+    RECURSION_MAX = "eagre.sql.recursion_max", "10000", Kind::Count { min: 1 }, "iterations",
+        "The most iterations of a recursive query in one step; beyond it the pipeline ends with an error.";
+    RECURSION_ROWS_MAX = "eagre.sql.recursion_rows_max", "10000000", Kind::Count { min: 1 }, "rows",
+        "The most rows that a recursive query makes in one step; beyond it the pipeline ends with an error.";
     SQL_TIME_ZONE = "eagre.sql.time_zone", "UTC", Kind::Text, "time zone",
         "The time zone in which TIMESTAMP_LTZ values are shown and CURRENT_DATE is taken.";
+    STATE_TTL = "eagre.state.ttl", "0", Kind::Duration, "duration",
+        "State that no watermark bounds is forgotten when it was not touched for this long, in processing time; 0: never.";
     STEP_BYTES_MAX = "eagre.step.bytes_max", "64 mb", Kind::Bytes, "bytes",
         "The most bytes that a step takes in, over all sources and shards.";
     STEPS_IN_FLIGHT = "eagre.step.in_flight", "4", Kind::Count { min: 1 }, "steps",

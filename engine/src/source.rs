@@ -65,6 +65,14 @@ pub trait Source: Send + Sync {
     /// What a user can mend (missing file, no permission) names the path and the way out.
     fn open(&self, projection: &[usize], places: &Places, stop: StopFlag) -> Result<Box<dyn SourceReader>>;
 
+    /// A word that is another one once the data has changed, for those who hold what they have read; `None`: it does not change.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    fn revision(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// A checkpoint is durable, and nothing before `oldest`, the places of the oldest one that is kept, will be asked for again: what
     /// the source keeps for that purpose can go.
     fn committed(&self, _oldest: &Places) {}

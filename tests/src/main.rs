@@ -8,11 +8,13 @@
 //! | [`streaming_sql`] | other engines' cases give other answers, or something unsupported gives any |
 //! | [`slt`] | a query's answer depends on steps, shards or crashes, or is not DataFusion's |
 //! | [`laws`] | the same, for windows and groups and rows that nobody thought of |
+//! | [`lookup`] | a table outside is asked wrongly, or a replay gives what it says today |
 //! | [`random_queries`] | the same, for queries of many operators that nobody thought of |
 //! | [`changelog`] | changes that were written do not read back to the same rows |
 //! | [`crash`] | `kill -9` loses or doubles a row |
 //! | [`bad_input`], [`command`] | a mistake is not told, or not so that one can mend it |
 //! | [`state_folder`] | a state folder is taken for another's, or going on from an older checkpoint doubles rows |
+//! | [`state_ttl`] | state is forgotten too early, or never |
 //! | [`statements`] | a statement changes what one before it means |
 //! | [`views`] | materialized views show a mix of steps, lose rows, or keep memory |
 //! | [`no_execution_plan`] | a source is read around the step engine |
@@ -30,11 +32,13 @@ mod command;
 mod crash;
 mod harness;
 mod laws;
+mod lookup;
 mod no_execution_plan;
 mod random_queries;
 mod slt;
 mod source;
 mod state_folder;
+mod state_ttl;
 mod statements;
 mod streaming_sql;
 mod value;
@@ -45,12 +49,14 @@ fn main() -> ExitCode {
     trials.extend(streaming_sql::trials());
     trials.extend(slt::trials());
     trials.extend(laws::trials());
+    trials.extend(lookup::trials());
     trials.extend(random_queries::trials());
     trials.extend(changelog::trials());
     trials.extend(crash::trials());
     trials.extend(bad_input::trials());
     trials.extend(command::trials());
     trials.extend(state_folder::trials());
+    trials.extend(state_ttl::trials());
     trials.extend(statements::trials());
     trials.extend(views::trials());
     trials.extend(no_execution_plan::trials());

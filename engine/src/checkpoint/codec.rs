@@ -16,27 +16,41 @@ use crate::rows::pack;
 
 const MAGIC: &[u8; 8] = b"EAGRE\0\0\x01";
 
-/// Encodes chunks in order; consecutive chunks of one table and schema share a stream.
-pub fn encode_chunks(chunks: &[(&'static str, RecordBatch)]) -> Result<Vec<u8>> {
-    let mut bytes = MAGIC.to_vec();
-    let mut rest = chunks;
-    while let Some((table, first)) = rest.first() {
+/// A file that has grown to this is closed, and the next chunks go into another: what is encoded never needs much more memory.
+pub(super) const FILE_BYTES: usize = 32 << 20;
+/// The fastest level that still takes all that the default one takes of columns of numbers and short texts (0.29 of their size).
+const ZSTD_LEVEL: i32 = 1;
+
+/// Encodes the first of some chunks, as many as one file takes, into `bytes`, which is overwritten; tells how many they were.
+/// Consecutive chunks of one table and schema share a stream.
+pub fn encode_chunks(chunks: &[(&'static str, RecordBatch)], bytes: &mut Vec<u8>) -> Result<usize> {
+    bytes.clear();
+    bytes.extend(MAGIC);
+    let mut done = 0;
+    while done < chunks.len() && bytes.len() < FILE_BYTES {
+        let (table, first) = &chunks[done];
         let schema = first.schema();
-        let run = rest.iter().take_while(|(t, rows)| t == table && rows.schema() == schema).count();
-        let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD))?;
-        let mut writer = StreamWriter::try_new_with_options(Vec::new(), &schema, options)?;
-        for (_, rows) in &rest[..run] {
-            let columns = rows.columns().iter().map(pack).collect::<Result<Vec<_>>>()?;
-            writer.write(&batch_of(&schema, columns, rows.num_rows())?)?;
-        }
-        let stream = writer.into_inner()?;
         bytes.extend((table.len() as u32).to_le_bytes());
         bytes.extend(table.as_bytes());
-        bytes.extend((stream.len() as u64).to_le_bytes());
-        bytes.extend(stream);
-        rest = &rest[run..];
+        bytes.extend([0; 8]);
+        let start = bytes.len();
+        let options = IpcWriteOptions::default()
+            .try_with_compression(Some(CompressionType::ZSTD))?
+            .try_with_compression_level(Some(ZSTD_LEVEL))?;
+        let mut writer = StreamWriter::try_new_with_options(&mut *bytes, &schema, options)?;
+        while let Some((_, rows)) = chunks.get(done).filter(|(t, rows)| t == table && rows.schema() == schema)
+            && writer.get_ref().len() < FILE_BYTES
+        {
+            let columns = rows.columns().iter().map(pack).collect::<Result<Vec<_>>>()?;
+            writer.write(&batch_of(&schema, columns, rows.num_rows())?)?;
+            done += 1;
+        }
+        writer.finish()?;
+        drop(writer);
+        let length = (bytes.len() - start) as u64;
+        bytes[start - 8..start].copy_from_slice(&length.to_le_bytes());
     }
-    Ok(bytes)
+    Ok(done)
 }
 
 /// Decodes what [`encode_chunks`] made.
@@ -80,7 +94,8 @@ mod tests {
         let names =
             RecordBatch::try_from_iter([("n", Arc::new(StringArray::from(vec!["a"])) as ArrayRef)]).expect("one");
         let chunks = vec![("rows", batch(vec![1, 2])), ("rows", batch(vec![3])), ("gone", names)];
-        let bytes = encode_chunks(&chunks).expect("encodes");
+        let mut bytes = vec![7];
+        assert_eq!(encode_chunks(&chunks, &mut bytes).expect("encodes"), 3);
         let back = decode_chunks(&bytes).expect("decodes");
         let back: Vec<_> = back.iter().map(|chunk| (chunk.table.as_str(), chunk.rows.clone())).collect();
         assert_eq!(back, chunks);
@@ -99,8 +114,35 @@ mod tests {
         }
         let views = builder.finish();
         let rows = RecordBatch::try_from_iter([("v", Arc::new(views) as ArrayRef)]).expect("one column");
-        let bytes = encode_chunks(&[("rows", rows.clone())]).expect("encodes");
+        let mut bytes = Vec::new();
+        encode_chunks(&[("rows", rows.clone())], &mut bytes).expect("encodes");
         assert!(bytes.len() < 2_000, "{} bytes", bytes.len());
         assert_eq!(decode_chunks(&bytes).expect("decodes")[0].rows, rows);
+    }
+
+    /// However much there is, a file stays near its size, and no chunk is lost or written twice.
+    #[test]
+    fn large_states_are_cut_into_files() {
+        let mut next = 1_u64;
+        let mut noise = move || {
+            next = next.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            next as i64
+        };
+        let mut chunk = || Arc::new((0..300_000).map(|_| noise()).collect::<Int64Array>()) as ArrayRef;
+        let chunks: Vec<_> = (0..30)
+            .map(|n| {
+                let table = if n < 20 { "left" } else { "right" };
+                (table, RecordBatch::try_from_iter([("v", chunk())]).expect("one column"))
+            })
+            .collect();
+        let (mut rest, mut bytes, mut back) = (chunks.as_slice(), Vec::new(), Vec::new());
+        while !rest.is_empty() {
+            let done = encode_chunks(rest, &mut bytes).expect("encodes");
+            assert!(done > 0 && bytes.len() < FILE_BYTES + (4 << 20), "{done} chunks in {} bytes", bytes.len());
+            back.extend(decode_chunks(&bytes).expect("decodes"));
+            rest = &rest[done..];
+        }
+        let back: Vec<_> = back.iter().map(|chunk| (chunk.table.as_str(), chunk.rows.clone())).collect();
+        assert_eq!(back, chunks);
     }
 }

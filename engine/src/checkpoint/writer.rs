@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, Sender};
 
+use super::codec::FILE_BYTES;
 use super::{
     CheckpointStore, FORMAT_VERSION, Manifest, OperatorState, SavedOperator, SourceState, StateFile, checksum,
     encode_chunks, manifest_name,
@@ -13,7 +15,7 @@ use super::{
 use crate::error::{EngineError, Result};
 use crate::graph::OperatorId;
 use crate::hash::HASH_VERSION;
-use crate::log::{StepRecord, encode_segment, segment_name};
+use crate::log::{Answer, StepRecord, encode_segment, segment_name};
 use crate::metrics::Metrics;
 use crate::operator::SaveKind;
 use crate::time::EventTimeMs;
@@ -23,9 +25,16 @@ pub(crate) enum Part {
     /// From the coordinator, when the checkpoint's step is cut.
     Begin(Box<Begin>),
     /// From each shard, when its operators have saved.
-    Shard { checkpoint: u64, shard: usize, operators: Vec<SavedOperator> },
+    Shard { checkpoint: u64, shard: usize, operators: Vec<SavedOperator>, answers: Vec<AnsweredNode> },
     /// From each sink, when it has staged.
     Sink { checkpoint: u64, sink: usize, transaction: Option<serde_json::Value> },
+}
+
+/// What a table outside answered to an operator.
+pub(crate) struct AnsweredNode {
+    pub step: u64,
+    pub node: usize,
+    pub rows: RecordBatch,
 }
 
 /// The coordinator's part.
@@ -65,6 +74,8 @@ pub(crate) struct Checkpointer {
     /// The manifest that the pipeline started from.
     pub last: Option<Manifest>,
     pub metrics: Arc<Metrics>,
+    /// What a file is encoded in, used again.
+    pub buffer: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -72,6 +83,7 @@ struct Gathering {
     begin: Option<Box<Begin>>,
     shards: Vec<(usize, Vec<SavedOperator>)>,
     sinks: Vec<(usize, Option<serde_json::Value>)>,
+    answers: Vec<AnsweredNode>,
 }
 
 impl Checkpointer {
@@ -94,8 +106,10 @@ impl Checkpointer {
                     gathering.entry(checkpoint).or_default().begin = Some(begin);
                     checkpoint
                 }
-                Part::Shard { checkpoint, shard, operators } => {
-                    gathering.entry(checkpoint).or_default().shards.push((shard, operators));
+                Part::Shard { checkpoint, shard, operators, answers } => {
+                    let gathering = gathering.entry(checkpoint).or_default();
+                    gathering.shards.push((shard, operators));
+                    gathering.answers.extend(answers);
                     checkpoint
                 }
                 Part::Sink { checkpoint, sink, transaction } => {
@@ -119,10 +133,12 @@ impl Checkpointer {
     }
 
     fn write(&mut self, checkpoint: u64, mut gathered: Gathering, retained: &mut VecDeque<u64>) -> Result<Written> {
-        let begin = gathered.begin.take().expect("a complete checkpoint has a beginning");
+        let mut begin = gathered.begin.take().expect("a complete checkpoint has a beginning");
+        self.note_answers(&mut begin.records, std::mem::take(&mut gathered.answers))?;
         gathered.shards.sort_by_key(|(shard, _)| *shard);
         let mut operators: BTreeMap<String, OperatorState> = BTreeMap::new();
         let mut bytes_written = 0;
+        let mut buffer = std::mem::take(&mut self.buffer);
         for (node, (id, name)) in &self.operators {
             let saved: Vec<_> = gathered
                 .shards
@@ -143,15 +159,25 @@ impl Checkpointer {
                 if chunks.is_empty() {
                     continue;
                 }
-                let bytes = encode_chunks(&chunks)?;
-                let name = format!("{}{key}/{checkpoint:020}-{shard:04}-{}.arrow", super::STATE_PREFIX, self.run);
-                self.put(&name, &bytes)?;
-                bytes_written += bytes.len() as u64;
-                let rows = chunks.iter().map(|(_, rows)| rows.num_rows() as u64).sum();
-                state.files.push(StateFile { name, bytes: bytes.len() as u64, rows, checksum: checksum(&bytes) });
+                let mut rest = chunks.as_slice();
+                for part in 0.. {
+                    let (name, run) = (super::STATE_PREFIX, &self.run);
+                    let name = format!("{name}{key}/{checkpoint:020}-{shard:04}-{part:04}-{run}.arrow");
+                    let done = encode_chunks(rest, &mut buffer)?;
+                    self.put(&name, &buffer)?;
+                    let rows = rest[..done].iter().map(|(_, rows)| rows.num_rows() as u64).sum();
+                    let bytes = buffer.len() as u64;
+                    bytes_written += bytes;
+                    state.files.push(StateFile { name, bytes, rows, checksum: checksum(&buffer) });
+                    rest = &rest[done..];
+                    if rest.is_empty() {
+                        break;
+                    }
+                }
             }
             operators.insert(key, state);
         }
+        self.buffer = buffer;
         let previous = self.last.as_ref().and_then(|last| last.log.clone());
         let segment = encode_segment(previous, &begin.records)?;
         let log = segment_name(checkpoint, &self.run);
@@ -196,7 +222,8 @@ impl Checkpointer {
             .filter(|(_, (id, _))| {
                 let state = &manifest.operators[&id.to_string()];
                 let listed: u64 = state.files.iter().map(|file| file.rows).sum();
-                listed > 2 * state.live_rows + 1_000 || state.files.len() > FILES_MAX
+                let small = state.files.iter().filter(|file| file.bytes < FILE_BYTES as u64).count();
+                listed > 2 * state.live_rows + 1_000 || small > FILES_MAX
             })
             .map(|(node, _)| *node)
             .collect();
@@ -209,6 +236,17 @@ impl Checkpointer {
         };
         self.last = Some(manifest);
         Ok(Written { full_next, oldest_sources })
+    }
+
+    /// Writes what tables outside answered into the records of their steps.
+    fn note_answers(&self, records: &mut [StepRecord], answers: Vec<AnsweredNode>) -> Result<()> {
+        for AnsweredNode { step, node, rows } in answers {
+            let record = records.binary_search_by_key(&step, |record| record.step);
+            let record = record.map_err(|_| EngineError::bug(format!("step {step} has an answer and no record")))?;
+            let (id, _) = &self.operators[&node];
+            records[record].answers.push(Answer::new(id.to_string(), rows)?);
+        }
+        Ok(())
     }
 
     /// Writes an object. Names of files carry the run's own name, so only a manifest can meet another process's.
@@ -243,5 +281,5 @@ impl Checkpointer {
     }
 }
 
-/// The most files listed for one operator before it is saved in full, so that a restart need not open thousands.
+/// The most files that are not full listed for one operator before it is saved in full, so that a restart need not open thousands.
 const FILES_MAX: usize = 64;

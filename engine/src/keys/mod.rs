@@ -184,7 +184,7 @@ impl GroupKeys {
         let store = match &self.store {
             Store::Unit => 0,
             Store::Word(store) => store.entries.capacity() * 16 + store.words.capacity() * 8,
-            Store::Row(store) => store.table.bytes() + (store.words.capacity() + store.scratch.capacity()) * 8,
+            Store::Row(store) => store.bytes(),
             Store::Bytes(store) => store.table.bytes() + store.arena.bytes(),
             Store::Encoded(store) => store.table.bytes() + store.arena.bytes() + store.rows.size(),
         };

@@ -5,7 +5,7 @@ use arrow::datatypes::DataType;
 
 use super::NewSlots;
 use super::columns::{gather_words, scatter_words, word_count};
-use super::table::SlotTable;
+use super::table::{EMPTY, SlotTable};
 use crate::aggregate::Slots;
 use crate::error::Result;
 use crate::hash::mix_words;
@@ -17,13 +17,19 @@ pub(super) struct RowStore {
     pub(super) stride: usize,
     /// `stride` words a slot.
     pub(super) words: Vec<u64>,
-    /// The rows of the batch at hand.
+    /// The rows of the batch at hand, and their hashes.
     pub(super) scratch: Vec<u64>,
+    hashes: Vec<u64>,
 }
+
+/// A table with so many entries is beyond the caches; in tests one that is large for them.
+const FAR: usize = if cfg!(test) { 256 } else { 1 << 15 };
+/// So many probes are on their way to memory at once.
+const BLOCK: usize = 32;
 
 impl RowStore {
     pub(super) fn new(stride: usize) -> Self {
-        Self { table: SlotTable::default(), stride, words: Vec::new(), scratch: Vec::new() }
+        Self { table: SlotTable::default(), stride, words: Vec::new(), scratch: Vec::new(), hashes: Vec::new() }
     }
 
     pub(super) fn intern(
@@ -40,29 +46,68 @@ impl RowStore {
         for (index, column) in columns.iter().enumerate() {
             offset += scatter_words(column, &mut self.scratch, stride, offset, index)?;
         }
-        for row in self.scratch.chunks_exact(stride) {
-            let hash = mix_words(row);
-            let words = &self.words;
-            // Rows are a few words: a loop beats the call of `memcmp` that comparing slices becomes.
-            let same = |slot: u32| words[slot as usize * stride..][..stride].iter().zip(row).all(|(a, b)| a == b);
-            let found = self.table.find(hash, same);
-            slots.push(found.unwrap_or_else(|| {
-                let slot = new.give();
-                self.table.insert(hash, slot);
-                let start = slot as usize * stride;
-                if start == self.words.len() {
-                    self.words.extend_from_slice(row);
-                } else {
-                    self.words[start..start + stride].copy_from_slice(row);
-                }
-                slot
-            }));
+        self.hashes.clear();
+        self.hashes.extend(self.scratch.chunks_exact(stride).map(mix_words));
+        let scratch = std::mem::take(&mut self.scratch);
+        let hashes = std::mem::take(&mut self.hashes);
+        for (rows, hashes) in scratch.chunks(stride * BLOCK).zip(hashes.chunks(BLOCK)) {
+            let first = self.first_hits(rows, hashes);
+            for ((row, hash), first) in rows.chunks_exact(stride).zip(hashes).zip(first) {
+                slots.push(if first == EMPTY { self.find_or_insert(*hash, row, new) } else { first });
+            }
         }
+        (self.scratch, self.hashes) = (scratch, hashes);
         Ok(())
+    }
+
+    /// The slots of the rows that the first entry of their probe holds, [`EMPTY`] for the others: of a table in memory nearly all that
+    /// are known. No load waits for the one of another row, so a block of misses costs about what one does.
+    fn first_hits(&self, rows: &[u64], hashes: &[u64]) -> [u32; BLOCK] {
+        let mut first = [EMPTY; BLOCK];
+        if self.table.entries.len() < FAR || self.words.is_empty() {
+            return first;
+        }
+        for (first, hash) in first.iter_mut().zip(hashes) {
+            *first = self.table.first(*hash);
+        }
+        for (first, row) in first.iter_mut().zip(rows.chunks_exact(self.stride)) {
+            // Some slot is read in any case, because a branch here would be a guess.
+            let slot = if *first == EMPTY { 0 } else { *first };
+            let differ = self.row(slot).iter().zip(row).fold(0, |differ, (a, b)| differ | (a ^ b));
+            *first = if differ == 0 { *first } else { EMPTY };
+        }
+        first
+    }
+
+    #[inline(always)]
+    fn row(&self, slot: u32) -> &[u64] {
+        &self.words[slot as usize * self.stride..][..self.stride]
+    }
+
+    #[inline]
+    fn find_or_insert(&mut self, hash: u64, row: &[u64], new: &mut NewSlots<'_>) -> u32 {
+        // Rows are a few words: a loop beats the call of `memcmp` that comparing slices becomes.
+        let same = |slot: u32| self.row(slot).iter().zip(row).all(|(a, b)| a == b);
+        if let Some(slot) = self.table.find(hash, same) {
+            return slot;
+        }
+        let slot = new.give();
+        self.table.insert(hash, slot);
+        let start = slot as usize * self.stride;
+        if start == self.words.len() {
+            self.words.extend_from_slice(row);
+        } else {
+            self.words[start..start + self.stride].copy_from_slice(row);
+        }
+        slot
     }
 
     pub(super) fn remove(&mut self, slot: u32) {
         self.table.remove(slot);
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.table.bytes() + (self.words.capacity() + self.scratch.capacity() + self.hashes.capacity()) * 8
     }
 
     pub(super) fn clear(&mut self, live: Option<&[u32]>) {

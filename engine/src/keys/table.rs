@@ -58,6 +58,13 @@ impl SlotTable {
         }
     }
 
+    /// The slot in the entry where the probe for a hash begins, if its tag is the hash's; else [`EMPTY`].
+    #[inline(always)]
+    pub(super) fn first(&self, hash: u64) -> u32 {
+        let (tag, slot) = self.entries[self.home(hash) & (self.entries.len() - 1)];
+        if tag == hash as u32 { slot } else { EMPTY }
+    }
+
     pub(super) fn insert(&mut self, hash: u64, slot: u32) {
         if (self.used + 1) * 8 > self.entries.len() * 5 {
             let size = (self.entries.len() * 2).max(ENTRIES_MIN);

@@ -19,6 +19,7 @@ use arrow::compute::{concat, filter, interleave, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 
 use super::group_aggregate::same_rows;
+use super::ttl::{KeyTtl, touched_field, touched_of};
 use super::{Input, Judge, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned};
@@ -46,6 +47,8 @@ struct Plan {
     saved: SchemaRef,
     removed: SchemaRef,
     judge: Judge,
+    /// A key that was not touched for so long is forgotten.
+    ttl_ms: Option<i64>,
 }
 
 impl ChangelogNormalizeFactory {
@@ -68,8 +71,19 @@ impl ChangelogNormalizeFactory {
         let mut saved: Vec<_> = removed.fields().iter().chain(rest_schema.fields()).cloned().collect();
         saved.push(Arc::new(Field::new("ordinal", DataType::UInt64, false)));
         let saved = Arc::new(Schema::new(saved));
-        let plan = Plan { schema, key, rest, rest_schema, places, key_types, saved, removed, judge };
+        let plan = Plan { schema, key, rest, rest_schema, places, key_types, saved, removed, judge, ttl_ms: None };
         Ok(Self { plan: Arc::new(plan) })
+    }
+
+    /// Forgets keys of which nothing was said for `ttl_ms` of processing time.
+    pub fn with_ttl(mut self, ttl_ms: Option<i64>) -> Self {
+        let plan = Arc::get_mut(&mut self.plan).expect("no operator was made yet");
+        plan.ttl_ms = ttl_ms;
+        if ttl_ms.is_some() {
+            let fields = plan.saved.fields().iter().cloned().chain([touched_field()]);
+            plan.saved = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        }
+        self
     }
 }
 
@@ -90,6 +104,7 @@ impl OperatorFactory for ChangelogNormalizeFactory {
             dirty: Vec::new(),
             removed: Vec::new(),
             has_saved: false,
+            ttl: self.plan.ttl_ms.map(KeyTtl::new),
             plan: Arc::clone(&self.plan),
         }))
     }
@@ -108,6 +123,7 @@ pub struct ChangelogNormalize {
     removed: Vec<RecordBatch>,
     /// Whether some store knows of our keys, so that one that vanishes must be named.
     has_saved: bool,
+    ttl: Option<KeyTtl>,
 }
 
 #[derive(Clone, Copy)]
@@ -140,6 +156,8 @@ enum Now {
 const NO_ROW: u32 = u32::MAX;
 const NAME: &str = "ChangelogNormalize";
 const REASON: &str = "a row is deleted (`-D`) whose key is not there";
+const REASON_TTL: &str =
+    "a row is deleted (`-D`) whose key is not there, or was not touched for the state's TTL and is forgotten";
 /// The tables of a checkpoint.
 const ROWS: &str = "rows";
 const REMOVED: &str = "removed";
@@ -181,15 +199,16 @@ impl ChangelogNormalize {
             }
             entry.now = Now::Gone;
         }
+        let reason = if self.ttl.is_some() { REASON_TTL } else { REASON };
         for (delta, rows) in deltas.iter().zip(unknown) {
             // Of a deletion the key alone is sure to be what was written.
-            self.plan.judge.refuse(delta, rows, &self.plan.key, REASON, out)?;
+            self.plan.judge.refuse(delta, rows, &self.plan.key, reason, out)?;
         }
         Ok(touched)
     }
 
     /// Replaces the rows of the touched keys and emits what that changes.
-    fn replace(&mut self, deltas: &[Delta], touched: &[u32], out: &mut Output) -> Result<()> {
+    fn replace(&mut self, deltas: &[Delta], touched: &[u32], clock_ms: i64, out: &mut Output) -> Result<()> {
         let (mut going, mut old_ids, mut coming, mut places) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut both_old, mut both_new) = (Vec::new(), Vec::new());
         let mut vanished = Vec::new();
@@ -204,6 +223,10 @@ impl ChangelogNormalize {
                 }
                 coming.push(*slot);
                 places.push((delta as usize, row as usize));
+                // A row that is written again as it was lives on, which the next checkpoint has to say.
+                if self.ttl.is_some() && !std::mem::replace(&mut entry.dirty, true) {
+                    self.dirty.push(*slot);
+                }
             } else {
                 vanished.push(*slot);
             }
@@ -211,6 +234,9 @@ impl ChangelogNormalize {
                 going.push(*slot);
                 old_ids.push(entry.row);
             }
+        }
+        if let Some(ttl) = &mut self.ttl {
+            ttl.touch(&coming, clock_ms);
         }
         let all: Vec<usize> = (0..self.plan.rest.len()).collect();
         let olds = self.rows.take(&old_ids, &all)?;
@@ -293,10 +319,26 @@ impl ChangelogNormalize {
             let keys = self.keys.columns(Slots::Some(slots))?;
             self.removed.push(batch_of(&self.plan.removed, keys, slots.len())?);
         }
+        self.free(slots);
+        Ok(())
+    }
+
+    fn free(&mut self, slots: &[u32]) {
         for slot in slots {
             self.entries[*slot as usize].row = NO_ROW;
         }
         self.keys.remove(slots);
+        if let Some(ttl) = &mut self.ttl {
+            ttl.forget(slots);
+        }
+    }
+
+    /// Forgets keys that were not touched for the TTL.
+    fn forget_idle(&mut self, clock_ms: i64) -> Result<()> {
+        let Some(idle) = self.ttl.as_mut().map(|ttl| ttl.due(clock_ms)) else { return Ok(()) };
+        let rows: Vec<u32> = idle.iter().map(|slot| self.entries[*slot as usize].row).collect();
+        self.rows.remove(&rows)?;
+        self.free(&idle);
         Ok(())
     }
 
@@ -306,6 +348,7 @@ impl ChangelogNormalize {
         columns.extend(self.rows.take(&ids, &(0..self.plan.rest.len()).collect::<Vec<_>>())?);
         let ordinals = slots.iter().map(|slot| self.entries[*slot as usize].ordinal);
         columns.push(Arc::new(UInt64Array::from_iter_values(ordinals)));
+        columns.extend(self.ttl.as_ref().map(|ttl| ttl.touched(slots)));
         state.put(ROWS, batch_of(&self.plan.saved, columns, slots.len())?);
         Ok(())
     }
@@ -346,11 +389,13 @@ impl Operator for ChangelogNormalize {
     }
 
     fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
+        let clock_ms = input.context.clock_ms;
+        self.forget_idle(clock_ms)?;
         let mut deltas = input.single();
         deltas.retain(|delta| !delta.is_empty());
         if !deltas.is_empty() {
             let touched = self.take_in(&deltas, out)?;
-            self.replace(&deltas, &touched, out)?;
+            self.replace(&deltas, &touched, clock_ms, out)?;
         }
         Ok(Progress::Done)
     }
@@ -398,15 +443,18 @@ impl Operator for ChangelogNormalize {
             let replaced: Vec<u32> = replaced.filter(|row| *row != NO_ROW).collect();
             self.rows.remove(&replaced)?;
             if chunk.table == REMOVED {
-                slots.iter().for_each(|slot| self.entries[*slot as usize].row = NO_ROW);
-                self.keys.remove(&slots);
+                self.free(&slots);
                 continue;
             }
-            let columns = rows.columns()[key_count..rows.num_columns() - 1].to_vec();
+            if let Some(ttl) = &mut self.ttl {
+                ttl.restore(&slots, touched_of(&rows));
+            }
+            let ordinal = key_count + plan.rest.len();
+            let columns = rows.columns()[key_count..ordinal].to_vec();
             let mut changes = Vec::with_capacity(slots.len());
             let batch = batch_of(&plan.rest_schema, columns, rows.num_rows())?;
             self.rows.apply(&Delta::insert(batch), &mut changes)?;
-            let ordinals = rows.column(rows.num_columns() - 1).as_primitive::<UInt64Type>();
+            let ordinals = rows.column(ordinal).as_primitive::<UInt64Type>();
             for ((slot, change), ordinal) in slots.iter().zip(changes).zip(ordinals.values()) {
                 let entry = &mut self.entries[*slot as usize];
                 (entry.row, entry.ordinal) = (change.id, *ordinal);
@@ -417,7 +465,11 @@ impl Operator for ChangelogNormalize {
     }
 
     fn state_bytes(&self) -> usize {
-        self.keys.bytes() + self.entries.capacity() * size_of::<Entry>() + self.rows.bytes() + self.dirty.capacity() * 4
+        self.keys.bytes()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.rows.bytes()
+            + self.dirty.capacity() * 4
+            + self.ttl.as_ref().map_or(0, KeyTtl::bytes)
     }
 
     fn state_rows(&self) -> usize {

@@ -6,7 +6,8 @@
 //!
 //! Old results are evaluated when a step first touches a group, so no second copy of the results is kept. A checkpoint takes the
 //! groups that changed since the last one and the keys that vanished, and is applied in order: a row replaces what an older one says
-//! of its key. Groups freed by time leave no trace in it, because the watermark beside it says that they are gone.
+//! of its key. Groups freed by time leave no trace in it, because the watermark beside it says that they are gone, or the clock and
+//! the time at which they were last touched ([`super::ttl`]).
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -18,6 +19,7 @@ use arrow::compute::{concat, filter_record_batch, take};
 use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 use arrow_row::{RowConverter, SortField};
 
+use super::ttl::{KeyTtl, touched_field, touched_of};
 use super::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::aggregate::table::{GroupTable, StateLayout, result_fields, types_of};
@@ -59,7 +61,11 @@ struct Plan {
     layout: StateLayout,
     row_count_call: Option<usize>,
     window: Option<GroupWindow>,
+    /// A group that was not touched for so long is forgotten.
+    ttl_ms: Option<i64>,
     input: SchemaRef,
+    /// Saved groups: partial rows, and when they were touched.
+    saved: SchemaRef,
     removed: SchemaRef,
     output: SchemaRef,
     /// The output has weights.
@@ -114,12 +120,27 @@ impl GroupAggregateFactory {
             // Without keys and window the one group stays, over no rows too.
             row_count_call: row_count_call.filter(|_| key_count > 0 || window.is_some()),
             window,
+            ttl_ms: None,
+            saved: Arc::clone(&input),
             input,
             removed: Arc::new(Schema::new(keys)),
             output: Arc::new(Schema::new(fields)),
             updating: !append_only,
         };
         Ok(Self { plan: Arc::new(plan) })
+    }
+
+    /// Forgets groups that were not touched for `ttl_ms` of processing time; partial rows then tell what is taken back
+    /// [apart](super::partial_aggregate::PartialAggregateFactory::with_retractions_apart). Groups with a window are freed by the watermark, and the one
+    /// group of an aggregation without keys stays.
+    pub fn with_ttl(mut self, ttl_ms: Option<i64>) -> Self {
+        let plan = Arc::get_mut(&mut self.plan).expect("no operator was made yet");
+        plan.ttl_ms = ttl_ms.filter(|_| plan.window.is_none() && plan.key_count > 0);
+        if plan.ttl_ms.is_some() {
+            let fields = plan.input.fields().iter().cloned().chain([touched_field()]);
+            plan.saved = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        }
+        self
     }
 
     /// `keys.., results..`.
@@ -146,6 +167,7 @@ impl OperatorFactory for GroupAggregateFactory {
             created: Vec::new(),
             before: Vec::new(),
             ends: BTreeMap::new(),
+            ttl: self.plan.ttl_ms.map(KeyTtl::new),
             dirty: Vec::new(),
             removed: Vec::new(),
             has_saved: false,
@@ -170,6 +192,7 @@ pub struct GroupAggregate {
     before: Vec<Vec<ArrayRef>>,
     /// The slots of each window end.
     ends: BTreeMap<EventTimeMs, Vec<u32>>,
+    ttl: Option<KeyTtl>,
     /// The slots that changed since the last save, each once.
     dirty: Vec<u32>,
     /// The keys that vanished since the last save.
@@ -249,6 +272,16 @@ impl GroupAggregate {
             self.before.push(results);
         }
         self.table.merge_states(&columns[plan.key_count..], &plan.layout)
+    }
+
+    /// Where more was taken back than there is, because it was forgotten, nothing is left: what comes then begins the group anew.
+    fn empty_groups(&mut self) -> Result<()> {
+        let slots: Vec<u32> = self.touched.iter().chain(&self.created).copied().collect();
+        let counts = self.row_counts(&slots)?;
+        let empty: Vec<u32> =
+            slots.iter().zip(counts).filter(|(_, count)| *count <= 0).map(|(slot, _)| *slot).collect();
+        self.table.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::Some(&empty)));
+        Ok(())
     }
 
     /// Emits what the step changed, and forgets the groups that have no rows left.
@@ -398,6 +431,9 @@ impl GroupAggregate {
     }
 
     fn free(&mut self, slots: &[u32]) {
+        if let Some(ttl) = &mut self.ttl {
+            ttl.forget(slots);
+        }
         self.table.keys.remove(slots);
         self.table.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::Some(slots)));
         slots.iter().for_each(|slot| self.groups[*slot as usize].live = false);
@@ -425,7 +461,8 @@ impl GroupAggregate {
     fn put_groups(&mut self, slots: &[u32], state: &mut StateWriter) -> Result<()> {
         let mut columns = self.table.keys.columns(Slots::Some(slots))?;
         columns.extend(self.table.states(Slots::Some(slots))?);
-        state.put(GROUPS, batch_of(&self.plan.input, columns, slots.len())?);
+        columns.extend(self.ttl.as_ref().map(|ttl| ttl.touched(slots)));
+        state.put(GROUPS, batch_of(&self.plan.saved, columns, slots.len())?);
         Ok(())
     }
 }
@@ -493,14 +530,25 @@ impl Operator for GroupAggregate {
     }
 
     fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
-        let watermark = input.watermarks.after;
+        let (watermark, clock_ms) = (input.watermarks.after, input.context.clock_ms);
+        if let Some(idle) = self.ttl.as_mut().map(|ttl| ttl.due(clock_ms)) {
+            self.free(&idle);
+        }
         if self.is_unit() && self.owns_unit && self.table.len() == 0 {
             self.intern(&[], 1)?;
         }
-        for delta in input.single() {
-            if !delta.is_empty() {
-                self.take_in(&delta.batch)?;
-            }
+        let retracts =
+            |delta: &Delta| delta.weights.as_ref().is_some_and(|weights| weights.values().first() < Some(&0));
+        let (gone, come): (Vec<Delta>, Vec<Delta>) =
+            input.single().into_iter().filter(|delta| !delta.is_empty()).partition(retracts);
+        if !gone.is_empty() {
+            gone.iter().try_for_each(|delta| self.take_in(&delta.batch))?;
+            self.empty_groups()?;
+        }
+        come.iter().try_for_each(|delta| self.take_in(&delta.batch))?;
+        if let Some(ttl) = &mut self.ttl {
+            ttl.touch(&self.touched, clock_ms);
+            ttl.touch(&self.created, clock_ms);
         }
         self.emit_changes(watermark, out)?;
         self.fired_until = self.fired_until.max(watermark);
@@ -533,7 +581,7 @@ impl Operator for GroupAggregate {
         let plan = Arc::clone(&self.plan);
         for chunk in state.chunks {
             let schema = match chunk.table.as_str() {
-                GROUPS => &plan.input,
+                GROUPS => &plan.saved,
                 REMOVED => &plan.removed,
                 other => {
                     return Err(EngineError::Checkpoint {
@@ -558,7 +606,10 @@ impl Operator for GroupAggregate {
             let slots = self.table.slots.clone();
             if chunk.table == GROUPS {
                 self.table.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::Some(&slots)));
-                self.table.merge_states(&columns[plan.key_count..], &plan.layout)?;
+                self.table.merge_states(&columns[plan.key_count..plan.input.fields().len()], &plan.layout)?;
+                if let Some(ttl) = &mut self.ttl {
+                    ttl.restore(&slots, touched_of(&rows));
+                }
             } else {
                 self.free(&slots);
             }
@@ -572,7 +623,7 @@ impl Operator for GroupAggregate {
     fn state_bytes(&self) -> usize {
         let lists = self.groups.capacity() * size_of::<Group>()
             + (self.touched.capacity() + self.created.capacity() + self.dirty.capacity()) * 4;
-        self.table.bytes() + lists
+        self.table.bytes() + lists + self.ttl.as_ref().map_or(0, KeyTtl::bytes)
     }
 
     fn state_rows(&self) -> usize {

@@ -13,19 +13,24 @@ use crate::time::{EventTimeMs, Watermarks};
 pub mod asof_join;
 pub mod chain;
 pub mod changelog_normalize;
+pub mod consolidate;
 pub mod expand;
+mod expiry;
 pub mod group_aggregate;
 pub mod join;
+pub mod lookup_join;
 pub mod materialize;
 mod ordered;
 pub mod over;
 pub mod partial_aggregate;
 pub mod processing_time;
+pub mod recursion;
 pub mod retraction_check;
 pub mod session_window;
 pub mod set_operation;
 pub mod temporal_join;
 pub mod top_n;
+mod ttl;
 pub mod unfounded;
 pub mod window;
 pub mod window_aggregate;
@@ -63,6 +68,15 @@ pub trait Operator: Send {
 
     /// Rebuilds the state from all that was saved, for the hash groups that this shard owns now; tells which those are.
     fn restore(&mut self, state: &StateReader<'_>) -> Result<()>;
+
+    /// In a replay, before each step: what the outside answered then, for this operator on all shards, as it was recorded
+    /// ([`Output::answers`]). From the first call on it asks nobody else.
+    ///
+    /// # Errors
+    /// Answers that it did not give.
+    fn recall(&mut self, _answers: &[RecordBatch]) -> Result<()> {
+        Ok(())
+    }
 
     /// How many bytes of state are held, for metrics and the memory bound. Cheap: called after every step.
     fn state_bytes(&self) -> usize;
@@ -141,6 +155,10 @@ pub struct Output {
     pub deltas: Vec<Delta>,
     /// Rows that this operator refused as late (output port 1, see [`late_schema`](crate::graph::late_schema)).
     pub late: Vec<LateRows>,
+    /// What the outside answered in this step, for the step log.
+    pub answers: Vec<RecordBatch>,
+    /// Whether anyone writes them down.
+    pub records_answers: bool,
     /// Rows that this operator refused as unreadable (output port 1, see [`errors_schema`](crate::graph::errors_schema)). An operator
     /// refuses in one of the two ways only.
     pub bad: Vec<BadRows>,

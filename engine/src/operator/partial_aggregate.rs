@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{filter_record_batch, is_not_null, is_null, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
@@ -68,6 +68,8 @@ struct Plan {
     keys: Vec<usize>,
     calls: Vec<AggregateCall>,
     windows: PartialWindows,
+    /// Partial rows of what is taken back leave apart.
+    apart: bool,
     key_types: Vec<DataType>,
     layout: StateLayout,
     output: SchemaRef,
@@ -93,9 +95,17 @@ impl PartialAggregateFactory {
             keys,
             calls,
             windows,
+            apart: false,
             key_types,
         };
         Ok(Self { plan: Arc::new(plan) })
+    }
+
+    /// Without windows: aggregates what is taken back apart from what comes, into partial rows with weight -1. An operator that forgets
+    /// groups must know of the one whether it has the group, and takes the other in any case.
+    pub fn with_retractions_apart(mut self, apart: bool) -> Self {
+        Arc::get_mut(&mut self.plan).expect("no operator was made yet").apart = apart;
+        self
     }
 
     /// `[pane], keys.., states..`.
@@ -123,7 +133,7 @@ impl OperatorFactory for PartialAggregateFactory {
 /// Aggregates rows by key, and by pane where there are windows.
 pub struct PartialAggregate {
     plan: Arc<Plan>,
-    /// Without panes all rows are in pane 0.
+    /// Without panes all rows are in pane 0, or in [`RETRACTED`].
     panes: BTreeMap<i64, Pane>,
     /// Empty tables whose memory is used again.
     pool: Vec<GroupTable>,
@@ -146,6 +156,8 @@ struct Pane {
 
 /// How many empty tables are kept.
 const POOL_MAX: usize = 8;
+/// Where there are no panes: the one of what is taken back, where that is kept apart.
+const RETRACTED: i64 = -1;
 /// The table of a checkpoint.
 const PARTIALS: &str = "partials";
 const WATERMARK: &str = "watermark";
@@ -171,6 +183,22 @@ impl PartialAggregate {
         table.update(delta, &plan.keys, &plan.calls)?;
         pane.recount(bytes);
         Ok(())
+    }
+
+    /// Rows without a window.
+    fn take_in(&mut self, delta: Delta) -> Result<()> {
+        let Some(weights) = delta.weights.as_ref().filter(|_| self.plan.apart) else {
+            return self.update(0, &delta);
+        };
+        let retracted: BooleanArray = weights.values().iter().map(|weight| Some(*weight < 0)).collect();
+        match retracted.true_count() {
+            0 => self.update(0, &delta),
+            all if all == delta.rows() => self.update(RETRACTED, &delta),
+            _ => {
+                self.update(RETRACTED, &delta.filter(&retracted)?)?;
+                self.update(0, &delta.filter(&arrow::compute::not(&retracted)?)?)
+            }
+        }
     }
 
     /// The partial rows of a table, which is empty afterwards.
@@ -199,7 +227,11 @@ impl PartialAggregate {
         self.bytes -= pane.bytes;
         pane.sealed.drain(..).for_each(|batch| out.emit(Delta::insert(batch)));
         if let Some(mut table) = pane.table.take() {
-            out.emit(Delta::insert(self.drain(number, &mut table)?));
+            let batch = self.drain(number, &mut table)?;
+            out.emit(match !self.has_panes() && number == RETRACTED {
+                true => Delta::weighted(batch.clone(), Int64Array::from_value(-1, batch.num_rows())),
+                false => Delta::insert(batch),
+            });
             self.recycle(table);
         }
         Ok(())
@@ -286,7 +318,7 @@ impl PartialAggregate {
         if closed == WATERMARK_MIN || !(0..ends.len()).any(is_late) {
             return self.update(0, &delta);
         }
-        let mask: arrow::array::BooleanArray = (0..ends.len()).map(|row| Some(is_late(row))).collect();
+        let mask: BooleanArray = (0..ends.len()).map(|row| Some(is_late(row))).collect();
         let rows = filter_record_batch(&delta.batch, &mask)?;
         let event_times: Vec<EventTimeMs> =
             (0..ends.len()).filter(|row| mask.value(*row)).map(|row| ends.value(row).saturating_sub(1)).collect();
@@ -345,7 +377,7 @@ impl Operator for PartialAggregate {
                 continue;
             }
             match windows {
-                PartialWindows::None => self.update(0, &delta)?,
+                PartialWindows::None => self.take_in(delta)?,
                 PartialWindows::Panes { spec, time_column, lateness_ms, .. } => {
                     self.take_in_panes(delta, spec, time_column, lateness_ms, watermarks.before, out)?;
                 }

@@ -9,6 +9,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
+use super::ttl::{KeyTtl, touched_field, touched_of};
 use super::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned};
@@ -37,6 +38,8 @@ struct Plan {
     chunk: SchemaRef,
     types: Vec<DataType>,
     updating: bool,
+    /// A row that was not touched for so long is forgotten.
+    ttl_ms: Option<i64>,
 }
 
 impl Plan {
@@ -66,9 +69,19 @@ impl SetOperationFactory {
         fields.extend([LEFT, RIGHT].map(|name| Arc::new(Field::new(name, DataType::Int64, false))));
         // What both have stays, what only one has may come to the other.
         let updating = retracting || function == SetFunction::Except;
-        Ok(Self {
-            plan: Arc::new(Plan { function, all, chunk: Arc::new(Schema::new(fields)), schema, types, updating }),
-        })
+        let chunk = Arc::new(Schema::new(fields));
+        Ok(Self { plan: Arc::new(Plan { function, all, chunk, schema, types, updating, ttl_ms: None }) })
+    }
+
+    /// Forgets rows that neither side touched for `ttl_ms` of processing time.
+    pub fn with_ttl(mut self, ttl_ms: Option<i64>) -> Self {
+        let plan = Arc::get_mut(&mut self.plan).expect("no operator was made yet");
+        plan.ttl_ms = ttl_ms;
+        if ttl_ms.is_some() {
+            let fields = plan.chunk.fields().iter().cloned().chain([touched_field()]);
+            plan.chunk = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        }
+        self
     }
 
     /// Whether output rows carry weights, because rows are taken back.
@@ -88,10 +101,12 @@ impl OperatorFactory for SetOperationFactory {
             counts: Vec::new(),
             marks: Vec::new(),
             touched: Vec::new(),
+            inserted: Vec::new(),
             slots: Vec::new(),
             dirty: Vec::new(),
             removed: Vec::new(),
             has_saved: false,
+            ttl: self.plan.ttl_ms.map(KeyTtl::new),
             plan: Arc::clone(&self.plan),
         }))
     }
@@ -107,6 +122,8 @@ pub struct SetOperation {
     marks: Vec<Mark>,
     /// The slots that this step touched, with their weight in the result before it.
     touched: Vec<(u32, i64)>,
+    /// By slot, where there is a TTL: what came in this step, left and right.
+    inserted: Vec<[i64; 2]>,
     slots: Vec<u32>,
     /// The slots that changed since the last save, each once.
     dirty: Vec<u32>,
@@ -114,6 +131,7 @@ pub struct SetOperation {
     removed: Vec<Vec<ArrayRef>>,
     /// Whether some store knows of our rows, so that one that vanishes must be named.
     has_saved: bool,
+    ttl: Option<KeyTtl>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -132,6 +150,9 @@ impl SetOperation {
     fn intern(&mut self, columns: &[ArrayRef], rows: usize) -> Result<()> {
         self.keys.intern(columns, rows, &mut self.slots)?;
         self.counts.resize(self.keys.slot_count(), [0; 2]);
+        if self.ttl.is_some() {
+            self.inserted.resize(self.keys.slot_count(), [0; 2]);
+        }
         self.marks.resize(self.keys.slot_count(), Mark::default());
         for slot in self.keys.fresh() {
             self.counts[*slot as usize] = [0; 2];
@@ -154,6 +175,9 @@ impl SetOperation {
                 self.dirty.push(*slot);
             }
             counts[side] += delta.weight(row);
+            if self.ttl.is_some() {
+                self.inserted[*slot as usize][side] += delta.weight(row).max(0);
+            }
         }
         Ok(())
     }
@@ -190,15 +214,44 @@ impl SetOperation {
         if self.has_saved {
             self.removed.push(self.keys.columns(Slots::Some(slots))?);
         }
-        self.keys.remove(slots);
-        slots.iter().for_each(|slot| self.marks[*slot as usize].live = false);
+        self.free(slots);
         Ok(())
     }
 
-    fn put(&self, mut columns: Vec<ArrayRef>, counts: &[[i64; 2]], state: &mut StateWriter) -> Result<()> {
+    fn free(&mut self, slots: &[u32]) {
+        self.keys.remove(slots);
+        slots.iter().for_each(|slot| self.marks[*slot as usize].live = false);
+        if let Some(ttl) = &mut self.ttl {
+            ttl.forget(slots);
+        }
+    }
+
+    /// The step is taken in: what it touched lives on, and what it took back of forgotten rows counts for nothing, so that at least what
+    /// came is there.
+    fn touch(&mut self, clock_ms: i64) {
+        let Some(ttl) = &mut self.ttl else { return };
+        let slots: Vec<u32> = self.touched.iter().map(|(slot, _)| *slot).collect();
+        for slot in &slots {
+            let inserted = std::mem::take(&mut self.inserted[*slot as usize]);
+            for (count, inserted) in self.counts[*slot as usize].iter_mut().zip(inserted) {
+                *count = inserted.max(*count);
+            }
+        }
+        ttl.touch(&slots, clock_ms);
+    }
+
+    /// `touched`: where there is a TTL, when the rows were touched.
+    fn put(
+        &self,
+        mut columns: Vec<ArrayRef>,
+        counts: &[[i64; 2]],
+        touched: Option<ArrayRef>,
+        state: &mut StateWriter,
+    ) -> Result<()> {
         for side in 0..2 {
             columns.push(Arc::new(Int64Array::from_iter_values(counts.iter().map(|counts| counts[side]))));
         }
+        columns.extend(touched);
         state.put(COUNTS, batch_of(&self.plan.chunk, columns, counts.len())?);
         Ok(())
     }
@@ -210,11 +263,16 @@ impl Operator for SetOperation {
     }
 
     fn step(&mut self, input: Input<'_>, out: &mut Output) -> Result<Progress> {
+        let clock_ms = input.context.clock_ms;
+        if let Some(idle) = self.ttl.as_mut().map(|ttl| ttl.due(clock_ms)) {
+            self.free(&idle);
+        }
         for (side, deltas) in input.ports.iter().enumerate() {
             for delta in deltas.iter().filter(|delta| !delta.is_empty()) {
                 self.take_in(side, delta)?;
             }
         }
+        self.touch(clock_ms);
         let touched = std::mem::take(&mut self.touched);
         let (mut changed, mut weights, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         // What goes before what comes.
@@ -251,7 +309,8 @@ impl Operator for SetOperation {
             // First what vanished: a row that came back since is among the others.
             for columns in removed {
                 let rows = columns.first().map_or(1, |column| column.len());
-                self.put(columns, &vec![[0; 2]; rows], state)?;
+                let touched = self.ttl.as_ref().map(|_| Arc::new(Int64Array::from_value(0, rows)) as ArrayRef);
+                self.put(columns, &vec![[0; 2]; rows], touched, state)?;
             }
             slots.retain(|slot| self.marks[*slot as usize].live);
         }
@@ -260,7 +319,8 @@ impl Operator for SetOperation {
             return Ok(());
         }
         let counts: Vec<[i64; 2]> = slots.iter().map(|slot| self.counts[*slot as usize]).collect();
-        self.put(self.keys.columns(Slots::Some(&slots))?, &counts, state)
+        let touched = self.ttl.as_ref().map(|ttl| ttl.touched(&slots));
+        self.put(self.keys.columns(Slots::Some(&slots))?, &counts, touched, state)
     }
 
     fn restore(&mut self, state: &StateReader<'_>) -> Result<()> {
@@ -282,6 +342,9 @@ impl Operator for SetOperation {
             for (row, slot) in self.slots.iter().enumerate() {
                 self.counts[*slot as usize] = [left.value(row), right.value(row)];
             }
+            if let Some(ttl) = &mut self.ttl {
+                ttl.restore(&self.slots, touched_of(&rows));
+            }
         }
         let mut gone = self.keys.live_slots();
         gone.retain(|slot| self.counts[*slot as usize] == [0; 2]);
@@ -291,10 +354,10 @@ impl Operator for SetOperation {
     }
 
     fn state_bytes(&self) -> usize {
-        let lists = self.counts.capacity() * 16
+        let lists = (self.counts.capacity() + self.inserted.capacity()) * 16
             + self.marks.capacity() * size_of::<Mark>()
             + (self.touched.capacity() * 2 + self.slots.capacity() + self.dirty.capacity()) * 4;
-        self.keys.bytes() + lists
+        self.keys.bytes() + lists + self.ttl.as_ref().map_or(0, KeyTtl::bytes)
     }
 
     fn state_rows(&self) -> usize {

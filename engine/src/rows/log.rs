@@ -28,6 +28,7 @@ pub(crate) struct RowLog {
     chunk: SchemaRef,
     rows: SchemaRef,
     pending: Vec<RecordBatch>,
+    pending_rows: usize,
     /// Whether some store knows of earlier rows.
     active: bool,
 }
@@ -43,6 +44,7 @@ impl RowLog {
             chunk: Arc::new(Schema::new(fields)),
             rows: Arc::clone(schema),
             pending: Vec::new(),
+            pending_rows: 0,
             active: false,
         }
     }
@@ -59,7 +61,28 @@ impl RowLog {
     pub(crate) fn push(&mut self, delta: &Delta) -> Result<()> {
         if self.active && !delta.is_empty() {
             self.pending.push(self.chunk_of(delta)?);
+            self.pending_rows += delta.rows();
         }
+        Ok(())
+    }
+
+    /// How many rows are noted.
+    pub(crate) fn pending_rows(&self) -> usize {
+        self.pending_rows
+    }
+
+    /// Forgets noted rows of which a restore would find at once that they are gone: those that `keep` says `false` of, which sees the
+    /// rows' own columns first.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&RecordBatch) -> BooleanArray) -> Result<()> {
+        for chunk in std::mem::take(&mut self.pending) {
+            let kept = keep(&chunk);
+            match kept.true_count() {
+                0 => {}
+                all if all == chunk.num_rows() => self.pending.push(chunk),
+                _ => self.pending.push(filter_record_batch(&chunk, &kept)?),
+            }
+        }
+        self.pending_rows = self.pending.iter().map(RecordBatch::num_rows).sum();
         Ok(())
     }
 
@@ -81,6 +104,7 @@ impl RowLog {
         all: impl FnOnce() -> Result<Vec<Delta>>,
     ) -> Result<()> {
         let pending = std::mem::take(&mut self.pending);
+        self.pending_rows = 0;
         let known = std::mem::replace(&mut self.active, true);
         match kind {
             SaveKind::Changes if known => pending.into_iter().for_each(|chunk| state.put(self.table, chunk)),

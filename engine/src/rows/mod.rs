@@ -140,6 +140,13 @@ impl Rows {
         }
     }
 
+    /// Says how often a row is there, where rows are counted.
+    pub(crate) fn set_weight(&mut self, id: u32, weight: i64) {
+        if let Store::Counted { weights, .. } = &mut self.store {
+            weights[id as usize] = weight;
+        }
+    }
+
     /// Forgets rows, whatever their weight, each named once; their ids will be given out again.
     pub(crate) fn remove(&mut self, ids: &[u32]) -> Result<()> {
         match &mut self.store {

@@ -9,7 +9,7 @@ use crossbeam_channel::{Select, Sender, bounded, unbounded};
 
 use super::input::{Cut, Input, Reading, Stamp, coalesce, run_reader};
 use super::output::{SinkMessage, SinkThread};
-use super::shard::{CheckpointRequest, Links, Message, Shard, SourceInput, StepInput};
+use super::shard::{Answers, CheckpointRequest, Links, Message, Shard, SourceInput, StepInput};
 use super::watermarks::NodeWatermarks;
 use super::{Clock, Event, EventReceiver, Mode, PipelineConfig, Start, StepObserver, Stopwatch, Summary, spawn};
 use crate::checkpoint::writer::{Begin, Checkpointer, Part, Publish};
@@ -19,11 +19,11 @@ use crate::error::{EngineError, Result};
 use crate::expr::StepContext;
 use crate::graph::{Graph, NodeKind};
 use crate::hash::HashGroups;
-use crate::log::StepRecord;
+use crate::log::{SourceTime, StepRecord};
 use crate::metrics::Metrics;
 use crate::operator::{Operator, StateChunk, StateReader};
 use crate::source::StopFlag;
-use crate::time::{EventTimeMs, WATERMARK_MIN, Watermarks};
+use crate::time::{WATERMARK_MIN, Watermarks};
 
 /// How many steps may wait for a sink. Enough that small steps do not wait for its thread to wake up each time.
 const SINK_QUEUE_STEPS: usize = 64;
@@ -44,11 +44,13 @@ pub(super) struct Coordinator {
     watermarks: NodeWatermarks,
     /// The processing time of the last step.
     clock_ms: i64,
-    source_watermarks: Vec<Option<EventTimeMs>>,
+    source_watermarks: Vec<SourceTime>,
     shards: Shards,
     sinks: Vec<Sender<SinkMessage>>,
     parts: Option<Sender<Part>>,
     replay: Option<Vec<StepRecord>>,
+    /// In a replay: what tables outside answered in the step at hand.
+    answers: Option<Arc<Answers>>,
     stop_readers: StopFlag,
     threads: Vec<JoinHandle<()>>,
     step: u64,
@@ -157,6 +159,7 @@ impl Coordinator {
                 sinks: publishers,
                 last: manifest.cloned(),
                 metrics: Arc::clone(&metrics),
+                buffer: Vec::new(),
             };
             let (written, written_receiver) = unbounded();
             let events = control.clone();
@@ -220,11 +223,12 @@ impl Coordinator {
             .map(|id| manifest.and_then(|manifest| manifest.watermarks.get(id)).copied().unwrap_or(WATERMARK_MIN))
             .collect();
         Ok(Self {
-            source_watermarks: inputs.iter().map(|_| None).collect(),
+            source_watermarks: Vec::new(),
             replay: match mode {
                 Mode::Live => None,
                 Mode::Replay(records) => Some(records),
             },
+            answers: None,
             next_ordinal: manifest.map_or(0, |manifest| manifest.next_ordinal),
             checkpoint_ms: now_ms,
             checkpoint_step: done,
@@ -264,9 +268,9 @@ impl Coordinator {
             Some(records) => self.replay(records),
             None => self.live(),
         };
-        // A source that fails leaves whole steps behind it: they are worth a checkpoint. Anything else that fails does not.
+        // A source that fails, or too much state, leaves whole steps behind it: they are worth a checkpoint. Anything else that fails does not.
         let outcome = match outcome {
-            Err(error @ EngineError::Source { .. }) => self.close(false).and(Err(error)),
+            Err(error @ (EngineError::Source { .. } | EngineError::Memory { .. })) => self.close(false).and(Err(error)),
             Err(error) => Err(error),
             Ok(End::Finished) => self.close(true).map(|()| true),
             Ok(End::Stopped) => self.close(false).map(|()| false),
@@ -274,8 +278,10 @@ impl Coordinator {
         };
         self.stop_readers.stop();
         if let Shards::Many(peers) = &self.shards {
+            // After a failure a shard may wait for rows of one that has gone.
+            let complete = outcome.is_ok();
             peers.iter().for_each(|peer| {
-                let _ = peer.send(if outcome.is_ok() { Message::End } else { Message::GiveUp });
+                let _ = peer.send(if complete { Message::End } else { Message::Abandon });
             });
         }
         let summary = Summary {
@@ -370,6 +376,7 @@ impl Coordinator {
                 }
             }
             self.step = record.step - 1;
+            self.answers = Some(Arc::new(self.answers_of(&record)?));
             let mut order: Vec<usize> = record.taken.iter().map(|taken| taken.source).collect();
             order.extend(0..self.inputs.len());
             let mut seen = vec![false; self.inputs.len()];
@@ -379,6 +386,17 @@ impl Coordinator {
         self.wait_for_steps(self.step)?;
         // Stopped, not finished: the steps end where the log does, and time is not closed behind them.
         Ok(End::Stopped)
+    }
+
+    /// What tables outside answered in a step, by node.
+    fn answers_of(&self, record: &StepRecord) -> Result<Answers> {
+        let mut answers = Answers::new();
+        for answer in &record.answers {
+            if let Some(node) = self.node_ids.iter().position(|id| *id == answer.operator) {
+                answers.entry(node).or_default().extend(answer.rows()?);
+            }
+        }
+        Ok(answers)
     }
 
     /// Cuts a step from what waits.
@@ -417,7 +435,7 @@ impl Coordinator {
         self.inputs.iter().map(is_ahead).collect()
     }
 
-    fn source_watermarks(&mut self, now_ms: i64) -> Vec<Option<EventTimeMs>> {
+    fn source_watermarks(&mut self, now_ms: i64) -> Vec<SourceTime> {
         self.inputs.iter_mut().map(|input| input.advance_watermark(now_ms)).collect()
     }
 
@@ -426,7 +444,7 @@ impl Coordinator {
         context: StepContext,
         order: Vec<usize>,
         mut cuts: Vec<Cut>,
-        watermarks: Vec<Option<EventTimeMs>>,
+        watermarks: Vec<SourceTime>,
         checkpoint: bool,
     ) -> Result<()> {
         self.step = context.step;
@@ -436,7 +454,13 @@ impl Coordinator {
         self.source_watermarks.clone_from(&watermarks);
         let mut by_shard: Vec<Vec<SourceInput>> =
             (0..self.config.shards).map(|_| vec![SourceInput::default(); cuts.len()]).collect();
-        let mut record = StepRecord { step: context.step, clock_ms: context.clock_ms, watermarks, taken: Vec::new() };
+        let mut record = StepRecord {
+            step: context.step,
+            clock_ms: context.clock_ms,
+            watermarks,
+            taken: Vec::new(),
+            answers: Vec::new(),
+        };
         // Which shard gets which batch depends on the step alone, so that a replay divides it the same way.
         self.next_shard = (context.step % self.config.shards as u64) as usize;
         for source in order {
@@ -483,6 +507,7 @@ impl Coordinator {
             sources,
             watermarks: Arc::clone(&watermarks),
             checkpoint: checkpoint.clone(),
+            answers: self.answers.clone(),
             cut_ns,
         });
         match &mut self.shards {
@@ -575,7 +600,13 @@ impl Coordinator {
                 self.step = context.step;
                 let cut_ns = self.clock.monotonic_ns();
                 let node_watermarks = self.watermarks.advance(&watermarks, now_ms);
-                let record = StepRecord { step: context.step, clock_ms: now_ms, watermarks, taken: Vec::new() };
+                let record = StepRecord {
+                    step: context.step,
+                    clock_ms: now_ms,
+                    watermarks,
+                    taken: Vec::new(),
+                    answers: Vec::new(),
+                };
                 let request = Arc::new(self.begin_checkpoint(&context, record, finished)?);
                 let nothing = vec![vec![SourceInput::default(); self.inputs.len()]; self.config.shards];
                 self.send_step(context, nothing, node_watermarks, Some(request), cut_ns)?;
@@ -707,13 +738,13 @@ impl Coordinator {
         if max == 0 || held <= max {
             return Ok(());
         }
-        // As a source that fails: whole steps lie behind, so a checkpoint is written before the end.
-        Err(EngineError::Source {
-            table: self.inputs.first().map_or_else(String::new, |input| input.node.table.clone()),
-            message: format!(
-                "the state holds {held} bytes, more than `eagre.memory.max` = {max}; raise it (after a checkpoint the pipeline goes on \
-                 where it stopped), or bound the state with a window, a watermark or fewer keys"
-            ),
+        let snapshot = self.metrics.snapshot();
+        let largest = snapshot.nodes.iter().max_by_key(|node| node.state_bytes);
+        Err(EngineError::Memory {
+            held,
+            max,
+            largest: largest
+                .map_or_else(String::new, |node| format!(" ({} bytes of it in {})", node.state_bytes, node.label.name)),
         })
     }
 }

@@ -5,7 +5,7 @@
 //! first, so that what is in flight leaves before more comes in. Rows from other shards are taken in the order of shards, so a step gives the
 //! same rows in the same order whoever was faster.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{BinaryArray, StringArray, TimestampMillisecondArray, UInt32Array, UInt64Array};
@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Select, Sender};
 use super::output::SinkMessage;
 use super::{Clock, Event};
 use crate::checkpoint::SavedOperator;
-use crate::checkpoint::writer::Part;
+use crate::checkpoint::writer::{AnsweredNode, Part};
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::expr::StepContext;
@@ -36,9 +36,14 @@ pub(crate) struct StepInput {
     /// For each node of the graph.
     pub watermarks: Arc<[Watermarks]>,
     pub checkpoint: Option<Arc<CheckpointRequest>>,
+    /// In a replay: what tables outside answered in this step.
+    pub answers: Option<Arc<Answers>>,
     /// Monotonic nanoseconds when the step was cut.
     pub cut_ns: u64,
 }
+
+/// What tables outside answered in one step, by node.
+pub(crate) type Answers = BTreeMap<usize, Vec<RecordBatch>>;
 
 #[derive(Default, Clone)]
 pub(crate) struct SourceInput {
@@ -65,8 +70,8 @@ pub(crate) enum Message {
     },
     /// Steps are over.
     End,
-    /// The pipeline has failed: steps that are not complete will never be.
-    GiveUp,
+    /// The pipeline has failed: nothing more comes of the steps that are not complete.
+    Abandon,
 }
 
 enum Waited {
@@ -84,6 +89,8 @@ pub(crate) struct Shard {
     done: u64,
     links: Links,
     saved: Vec<SavedOperator>,
+    /// What tables outside answered since the last checkpoint.
+    answers: Vec<AnsweredNode>,
     hashes: Vec<u64>,
 }
 
@@ -185,7 +192,17 @@ impl Shard {
                 pending: None,
             });
         }
-        Self { index, shards, nodes, inputs: VecDeque::new(), done, links, saved: Vec::new(), hashes: Vec::new() }
+        Self {
+            index,
+            shards,
+            nodes,
+            inputs: VecDeque::new(),
+            done,
+            links,
+            saved: Vec::new(),
+            answers: Vec::new(),
+            hashes: Vec::new(),
+        }
     }
 
     /// Runs on a thread of its own until the inbox says so; a failure is an event.
@@ -212,7 +229,7 @@ impl Shard {
                 Message::Step(input) => self.inputs.push_back(*input),
                 Message::Packet { node, port, step, from, deltas } => self.arrive(node, port, step, from, deltas),
                 Message::End => ending = true,
-                Message::GiveUp => return,
+                Message::Abandon => return,
             }
         }
     }
@@ -312,7 +329,9 @@ impl Shard {
         };
         let rows_in: usize = ports.iter().flatten().map(Delta::rows).sum();
         counters.rows_in.add(rows_in as u64);
-        let mut out = resumed.map_or_else(Output::default, |(_, out)| out);
+        let is_resumed = resumed.is_some();
+        let fresh = || Output { records_answers: self.links.parts.is_some(), ..Output::default() };
+        let mut out = resumed.map_or_else(fresh, |(_, out)| out);
         let mut side = Vec::new();
         match &mut node.kind {
             ShardNodeKind::Source(source) => {
@@ -330,12 +349,17 @@ impl Shard {
             }
             ShardNodeKind::Operator(operator) => {
                 let started = self.links.clock.monotonic_ns();
+                if let Some(answers) = input.answers.as_ref().filter(|_| !is_resumed) {
+                    operator.recall(answers.get(&index).map_or(&[][..], Vec::as_slice))?;
+                }
                 let progress = operator.step(Input { ports, context: &input.context, watermarks }, &mut out)?;
                 counters.busy_ns.add(self.links.clock.monotonic_ns() - started);
                 if let Progress::Pending(ticket) = progress {
                     node.pending = Some((ticket, out));
                     return Ok(());
                 }
+                let answers = std::mem::take(&mut out.answers).into_iter();
+                self.answers.extend(answers.map(|rows| AnsweredNode { step, node: index, rows }));
                 counters.state_bytes.set(operator.state_bytes() as u64);
                 counters.state_rows.set(operator.state_rows() as u64);
                 let late: usize = out.late.iter().map(|late| late.rows.num_rows()).sum();
@@ -422,7 +446,11 @@ impl Shard {
                 && let Some(parts) = &self.links.parts
             {
                 let operators = std::mem::take(&mut self.saved);
-                let _ = parts.send(Part::Shard { checkpoint: request.checkpoint, shard: self.index, operators });
+                // Nodes may be ahead of the step that is complete; what they were answered belongs to the next checkpoint.
+                let (answers, ahead) = self.answers.drain(..).partition(|answer| answer.step <= self.done);
+                self.answers = ahead;
+                let part = Part::Shard { checkpoint: request.checkpoint, shard: self.index, operators, answers };
+                let _ = parts.send(part);
             }
             let _ = self.links.events.send(Event::StepDone { step: self.done, cut_ns: input.cut_ns });
         }

@@ -74,6 +74,19 @@ impl DatePattern {
         Ok(Self::Java(pieces))
     }
 
+    /// Times of the wall clock whose seconds since 1970 have the same quotient by this are written the same; `None`: it is not known.
+    pub(crate) fn period_s(&self) -> Option<i64> {
+        let Self::Java(pieces) = self else { return None };
+        let period = |piece: &Piece| match piece {
+            Piece::Field('S', _) => None,
+            Piece::Field('s', _) => Some(1),
+            Piece::Field('m', _) => Some(60),
+            Piece::Field('H' | 'h' | 'k' | 'K' | 'a', _) => Some(3_600),
+            _ => Some(86_400),
+        };
+        pieces.iter().map(period).try_fold(86_400, |least, period| Some(period?.min(least)))
+    }
+
     /// Writes `time` after what `out` holds.
     pub(crate) fn format(&self, time: NaiveDateTime, out: &mut String) -> Result<()> {
         let pieces = match self {

@@ -6,11 +6,14 @@
 //! `datafusion-functions-json`'s.
 
 mod conditional;
+pub(crate) mod convert;
 mod date_pattern;
 mod definition;
 mod json;
 pub(crate) mod local_time;
 mod modulo;
+pub(crate) mod nested;
+mod round_time;
 mod text;
 mod time;
 pub mod volatile;
@@ -19,27 +22,47 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::execution::FunctionRegistry;
+use datafusion::functions_aggregate::approx_distinct::approx_distinct_udaf;
+use datafusion::functions_aggregate::bool_and_or::bool_and_udaf;
+use datafusion::functions_aggregate::grouping::grouping_udaf;
 use datafusion::functions_aggregate::string_agg::string_agg_udaf;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
+pub use json::json_values;
 pub use volatile::is_volatile;
 
 /// Our scalar functions, and DataFusion's under Flink's names.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    let definitions = [time::definitions(), text::definitions(), json::definitions()];
+    let definitions = [
+        time::definitions(),
+        round_time::definitions(),
+        text::definitions(),
+        json::definitions(),
+        nested::definitions(),
+    ];
     let mut functions: Vec<_> = definitions.into_iter().flatten().map(|definition| definition.udf()).collect();
     functions.push(Arc::new(ScalarUDF::new_from_impl(conditional::If::new())));
     functions.push(Arc::new(ScalarUDF::new_from_impl(modulo::Modulo::new())));
+    functions.push(Arc::new(ScalarUDF::new_from_impl(nested::FieldOfRow::new())));
     functions.extend(volatile::functions());
-    let renamed =
-        [(datafusion::functions::regex::regexp_like(), "regexp"), (datafusion::functions::math::trunc(), "truncate")];
+    let renamed = [
+        (datafusion::functions::regex::regexp_like(), "regexp"),
+        (datafusion::functions::math::trunc(), "truncate"),
+        (datafusion::functions::math::signum(), "sign"),
+    ];
     functions.extend(renamed.map(|(function, alias)| Arc::new(function.as_ref().clone().with_aliases([alias]))));
     functions
 }
 
 /// DataFusion's aggregate functions under Flink's names.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    vec![Arc::new(string_agg_udaf().as_ref().clone().with_aliases(["listagg"]))]
+    let renamed = [
+        (string_agg_udaf(), "listagg"),
+        (bool_and_udaf(), "every"),
+        (approx_distinct_udaf(), "approx_count_distinct"),
+        (grouping_udaf(), "grouping_id"),
+    ];
+    renamed.map(|(function, alias)| Arc::new(function.as_ref().clone().with_aliases([alias]))).into()
 }
 
 /// Adds all functions, and the planner of the JSON operators, over DataFusion's defaults.

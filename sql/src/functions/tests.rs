@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::util::display::array_value_to_string;
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col, lit};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use proptest::prelude::*;
 
 use super::volatile::{StepContext, number_call_sites, with_context};
 use super::*;
@@ -310,4 +311,40 @@ fn volatile_names() {
         context("UTC").udf("hour").expect("hour").return_type(&[DataType::Date32]).expect("a type"),
         DataType::Int64
     );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// The text of the row before is used again only where it is the same: also over a change of the clock, and before 1970.
+    #[test]
+    fn dates_of_a_column_are_those_of_its_rows(
+        start in prop_oneof![
+            Just(594_530_400_000_i64), // Newfoundland put the clock forward at 00:01 on 3 April 1988, by two hours
+            -2_500_000_000_000_i64..2_500_000_000_000,
+            Just(-1_000),
+        ],
+        steps in proptest::collection::vec(prop_oneof![0_i64..40, 0_i64..90_000, Just(3_600_000), -70_000_i64..0], 1..12),
+        pattern in prop::sample::select(vec!["yyyy-MM-dd", "HH:mm", "HH", "yyyy-MM-dd HH:mm:ss", "ss.SSS", "E a", "%H:%M:%S"]),
+        zone in prop::sample::select(vec![None, Some("America/St_Johns"), Some("Europe/Amsterdam"), Some("UTC")]),
+    ) {
+        let times: Vec<i64> = steps.iter().scan(start, |time, step| { *time += step; Some(*time) }).collect();
+        let column = |times: Vec<i64>| -> ArrayRef {
+            Arc::new(TimestampMillisecondArray::from(times).with_timezone_opt(zone.map(|_| "UTC")))
+        };
+        let context = context(zone.unwrap_or("UTC"));
+        let format = |times| shown(&evaluate(&context, &format!("date_format(x, '{pattern}')"), Some(column(times))).expect("it runs"));
+        let together = format(times.clone());
+        let alone: Vec<String> = times.iter().flat_map(|time| format(vec![*time])).collect();
+        prop_assert_eq!(together, alone);
+    }
+
+    /// Cutting by one byte is cutting by any text.
+    #[test]
+    fn pieces_are_those_of_split(text in "[/aé]{0,12}", index in 0_usize..6) {
+        let split = (!text.is_empty()).then(|| text.split('/').nth(index)).flatten();
+        let column = Arc::new(StringArray::from(vec![text.as_str()]));
+        let pieces = evaluate(&context("UTC"), &format!("split_index(x, '/', {index})"), Some(column)).expect("it runs");
+        prop_assert_eq!(shown(&pieces), [split.unwrap_or("NULL")]);
+    }
 }

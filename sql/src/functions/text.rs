@@ -1,5 +1,6 @@
 //! Functions of strings under Flink's names.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -7,6 +8,8 @@ use arrow::array::{ArrayRef, BooleanArray, Int32Array, StringViewArray};
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::functions::regex::compile_and_cache_regex;
+use memchr::memchr;
+use regex::{CaptureLocations, Regex};
 
 use super::definition::{Call, Definition, Param};
 
@@ -48,25 +51,65 @@ pub(crate) fn definitions() -> Vec<Definition> {
     ]
 }
 
+/// A compiled pattern, and where its groups matched last.
+struct Compiled {
+    pattern: String,
+    regex: Regex,
+    groups: CaptureLocations,
+}
+
+/// So many patterns stay compiled on a thread; those that are used alternate, so the oldest goes.
+const COMPILED_MAX: usize = 16;
+
+thread_local! {
+    /// Patterns are constants in practice, and compiling one costs more than a thousand searches. A regex of a thread's own also needs
+    /// no lock for its caches.
+    static COMPILED: RefCell<Vec<Compiled>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The place of a pattern among the compiled ones.
+fn compiled(known: &mut Vec<Compiled>, pattern: &str) -> Result<usize> {
+    if let Some(place) = known.iter().position(|compiled| compiled.pattern == pattern) {
+        return Ok(place);
+    }
+    let regex = compile_and_cache_regex(pattern, None, &mut HashMap::new())?.clone();
+    let groups = regex.capture_locations();
+    if known.len() == COMPILED_MAX {
+        known.remove(0);
+    }
+    known.push(Compiled { pattern: pattern.to_string(), regex, groups });
+    Ok(known.len() - 1)
+}
+
 /// Group 0 is the whole match; none where the pattern, or the group, did not match.
 fn regexp_extract(call: &Call) -> Result<ArrayRef> {
     let (texts, patterns, groups) = (call.text(0)?, call.text(1)?, call.integer_or(2, 0)?);
-    let mut cache = HashMap::new();
-    let rows = texts.iter().zip(patterns.iter()).zip(groups.iter()).map(|((text, pattern), group)| {
-        let (Some(text), Some(pattern), Some(group)) = (text, pattern, group) else {
-            return Ok(None);
-        };
-        let Ok(group) = usize::try_from(group) else {
-            return Ok(None);
-        };
-        let regex = compile_and_cache_regex(pattern, None, &mut cache)?;
-        Ok(match group {
-            // Without groups the search needs no captures and is much faster.
-            0 => regex.find(text).map(|found| found.as_str()),
-            group => regex.captures(text).and_then(|captures| captures.get(group)).map(|found| found.as_str()),
-        })
-    });
-    Ok(Arc::new(rows.collect::<Result<StringViewArray>>()?))
+    COMPILED.with_borrow_mut(|known| {
+        let mut place = None;
+        let rows = texts.iter().zip(patterns.iter()).zip(groups.iter()).map(|((text, pattern), group)| {
+            let (Some(text), Some(pattern), Some(group)) = (text, pattern, group) else {
+                return Ok(None);
+            };
+            let Ok(group) = usize::try_from(group) else {
+                return Ok(None);
+            };
+            let at = match place.filter(|place: &usize| known[*place].pattern == pattern) {
+                Some(at) => at,
+                None => compiled(known, pattern)?,
+            };
+            place = Some(at);
+            let Compiled { regex, groups, .. } = &mut known[at];
+            Ok(match group {
+                // Without groups the search needs no captures and is much faster.
+                0 => regex.find(text).map(|found| found.as_str()),
+                group => regex
+                    .captures_read(groups, text)
+                    .and_then(|_| groups.get(group))
+                    .map(|(start, end)| &text[start..end]),
+            })
+        });
+        Ok(Arc::new(rows.collect::<Result<StringViewArray>>()?) as ArrayRef)
+    })
 }
 
 /// The piece at `index`, from 0; none beyond the last.
@@ -77,10 +120,24 @@ fn split_index(call: &Call) -> Result<ArrayRef> {
         match (text?, delimiter?) {
             ("", _) => None,
             (text, "") => (index == 0).then_some(text),
-            (text, delimiter) => text.split(delimiter).nth(index),
+            (text, delimiter) => piece(text, delimiter, index),
         }
     });
     Ok(Arc::new(rows.collect::<StringViewArray>()))
+}
+
+/// The piece at `index` of a text that `delimiter` cuts.
+fn piece<'a>(text: &'a str, delimiter: &str, index: usize) -> Option<&'a str> {
+    let &[byte] = delimiter.as_bytes() else {
+        return text.split(delimiter).nth(index);
+    };
+    let bytes = text.as_bytes();
+    let mut start = 0;
+    for _ in 0..index {
+        start += memchr(byte, &bytes[start..])? + 1;
+    }
+    let end = memchr(byte, &bytes[start..]).map_or(bytes.len(), |length| start + length);
+    Some(&text[start..end])
 }
 
 /// `LOCATE(part, text[, from])`: the place of the first character, from 1; 0 where it is not found.

@@ -10,10 +10,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Date32Array, Float64Array, Int64Array, StringViewBuilder, TimestampMillisecondArray,
 };
 use arrow::compute::{DatePart, cast, date_part};
-use arrow::datatypes::{
-    DataType, Float64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType,
-};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit};
 use arrow::temporal_conversions::{
     timestamp_ms_to_datetime, timestamp_ns_to_datetime, timestamp_s_to_datetime, timestamp_us_to_datetime,
 };
@@ -117,37 +114,41 @@ fn zone(name: &str) -> Result<Tz> {
     Ok(name.parse()?)
 }
 
+/// How the values of a timestamp column read on the wall clock: of the session's zone for instants.
+struct WallClock {
+    of: fn(i64) -> Option<NaiveDateTime>,
+    /// Units of a second.
+    units: i64,
+    zone: Option<Tz>,
+}
+
+impl WallClock {
+    fn of(call: &Call, index: usize) -> Result<Self> {
+        let array = &call.args[index];
+        let DataType::Timestamp(unit, array_zone) = array.data_type() else {
+            return exec_err!("{} got a {} for a timestamp", call.name, array.data_type());
+        };
+        let (of, units): (fn(i64) -> _, _) = match unit {
+            TimeUnit::Second => (timestamp_s_to_datetime, 1),
+            TimeUnit::Millisecond => (timestamp_ms_to_datetime, 1_000),
+            TimeUnit::Microsecond => (timestamp_us_to_datetime, 1_000_000),
+            TimeUnit::Nanosecond => (timestamp_ns_to_datetime, 1_000_000_000),
+        };
+        let is_local = array_zone.is_some() && call.time_zone() != UTC;
+        Ok(Self { of, units, zone: is_local.then(|| zone(call.time_zone())).transpose()? })
+    }
+
+    fn at(&self, value: i64) -> Option<NaiveDateTime> {
+        let time = (self.of)(value)?;
+        Some(self.zone.map_or(time, |zone| zone.from_utc_datetime(&time).naive_local()))
+    }
+}
+
 /// The wall clock of each row: of the session's zone for instants.
 fn datetimes(call: &Call, index: usize) -> Result<Vec<Option<NaiveDateTime>>> {
-    let array = &call.args[index];
-    let DataType::Timestamp(unit, array_zone) = array.data_type() else {
-        return exec_err!("{} got a {} for a timestamp", call.name, array.data_type());
-    };
-    let mut times: Vec<Option<NaiveDateTime>> = match unit {
-        TimeUnit::Second => {
-            let values = array.as_primitive::<TimestampSecondType>();
-            values.iter().map(|value| value.and_then(timestamp_s_to_datetime)).collect()
-        }
-        TimeUnit::Millisecond => {
-            let values = array.as_primitive::<TimestampMillisecondType>();
-            values.iter().map(|value| value.and_then(timestamp_ms_to_datetime)).collect()
-        }
-        TimeUnit::Microsecond => {
-            let values = array.as_primitive::<TimestampMicrosecondType>();
-            values.iter().map(|value| value.and_then(timestamp_us_to_datetime)).collect()
-        }
-        TimeUnit::Nanosecond => {
-            let values = array.as_primitive::<TimestampNanosecondType>();
-            values.iter().map(|value| value.and_then(timestamp_ns_to_datetime)).collect()
-        }
-    };
-    if array_zone.is_some() && call.time_zone() != UTC {
-        let zone = zone(call.time_zone())?;
-        for time in times.iter_mut().flatten() {
-            *time = zone.from_utc_datetime(time).naive_local();
-        }
-    }
-    Ok(times)
+    let clock = WallClock::of(call, index)?;
+    let values = cast(&call.args[index], &DataType::Int64)?;
+    Ok(values.as_primitive::<Int64Type>().iter().map(|value| clock.at(value?)).collect())
 }
 
 /// The instant at which the session's wall clock shows `time`; the earlier of two, and none in the gap of a clock change.
@@ -155,17 +156,40 @@ fn to_utc(zone: &Tz, time: NaiveDateTime) -> Option<NaiveDateTime> {
     zone.from_local_datetime(&time).earliest().map(|time| time.naive_utc())
 }
 
+/// Since 1980 the offsets of zones have changed at whole minutes of UTC only; before, some did at any second.
+const ZONES_CHANGE_S: i64 = 60;
+const YEAR_1980_S: i64 = 315_532_800;
+
+/// Times that come in order mostly have the text of the one before, which is then not made anew.
 fn date_format(call: &Call) -> Result<ArrayRef> {
-    let (times, patterns) = (datetimes(call, 0)?, call.text(1)?);
+    let (clock, patterns) = (WallClock::of(call, 0)?, call.text(1)?);
+    let values = cast(&call.args[0], &DataType::Int64)?;
     let mut cache = PatternCache::default();
     let (mut out, mut text) = (StringViewBuilder::with_capacity(call.rows), String::new());
-    for (time, pattern) in times.into_iter().zip(patterns.iter()) {
-        let (Some(time), Some(pattern)) = (time, pattern) else {
+    // Of the last row: its pattern, and the quotient that the times of equal text share.
+    let mut last: Option<(&str, i64)> = None;
+    for (value, pattern) in values.as_primitive::<Int64Type>().iter().zip(patterns.iter()) {
+        let (Some(value), Some(pattern)) = (value, pattern) else {
             out.append_null();
             continue;
         };
-        text.clear();
-        cache.get(pattern)?.format(time, &mut text)?;
+        let compiled = cache.get(pattern)?;
+        let period_s = match clock.zone {
+            None => compiled.period_s(),
+            Some(_) if value < YEAR_1980_S * clock.units => None,
+            Some(_) => compiled.period_s().map(|period_s| period_s.min(ZONES_CHANGE_S)),
+        };
+        let period = period_s.map(|period_s| (pattern, value.div_euclid(period_s * clock.units)));
+        if period.is_none() || period != last {
+            last = None;
+            let Some(time) = clock.at(value) else {
+                out.append_null();
+                continue;
+            };
+            text.clear();
+            compiled.format(time, &mut text)?;
+            last = period;
+        }
         out.append_value(&text);
     }
     Ok(Arc::new(out.finish()))

@@ -371,6 +371,10 @@ pub struct Analyze {
 pub enum Show {
     /// `SHOW TABLES` (sources and sinks among them).
     Tables,
+    /// `SHOW SOURCES`: what `CREATE SOURCE` created.
+    Sources,
+    /// `SHOW SINKS`: what `CREATE SINK` created.
+    Sinks,
     /// `SHOW VIEWS`.
     Views,
     /// `SHOW MATERIALIZED VIEWS`.
@@ -388,6 +392,8 @@ pub enum Show {
     },
     /// `SHOW CONNECTORS`.
     Connectors,
+    /// `SHOW FORMATS`.
+    Formats,
     /// `SHOW CREATE TABLE t`, `SHOW CREATE VIEW v`.
     Create(ObjectName),
 }

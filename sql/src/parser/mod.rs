@@ -12,9 +12,11 @@ mod create;
 mod cursor;
 pub mod data_type;
 pub mod dialect;
+pub(crate) mod hint;
 pub mod locate;
 mod source;
 mod statement;
+mod top;
 
 use arrow::datatypes::DataType;
 

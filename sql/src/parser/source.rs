@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::tokenizer::{
 };
 
 use super::dialect::EagreDialect;
+use super::hint;
 use crate::error::{Location, Result, SqlError};
 
 /// The text and where its lines begin.
@@ -44,20 +45,29 @@ impl<'a> Source<'a> {
         Ok(statements)
     }
 
-    /// All tokens, without white space and comments.
+    /// All tokens, without white space and comments; hints that the planner reads stay behind their `SELECT`.
     pub(crate) fn tokens(&self) -> Result<Vec<TokenWithSpan>> {
         let tokens = Tokenizer::new(&EagreDialect, self.text).tokenize_with_location().map_err(|error| {
             let location = Location::of_token(error.location).map(|location| self.place(location));
             SqlError::syntax(lower_first(&error.message), location)
         })?;
-        for token in &tokens {
-            if let Token::Whitespace(Whitespace::MultiLineComment(text)) = &token.token {
-                let location = Location::of_token(token.span.start).map(|location| self.place(location));
-                check_hint(text, location)?;
+        let mut kept: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+        for token in tokens {
+            let behind_select = kept.last().is_some_and(|token| is_select(&token.token));
+            let keeps = match &token.token {
+                Token::Whitespace(Whitespace::MultiLineComment(text)) => {
+                    let location = Location::of_token(token.span.start).map(|location| self.place(location));
+                    hint::check(text, behind_select, location)?
+                }
+                Token::Whitespace(_) | Token::EOF => false,
+                _ => true,
+            };
+            if keeps {
+                kept.push(token);
             }
         }
-        let tokens = tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF));
-        Ok(tokens.map(|token| TokenWithSpan { span: self.place_span(token.span), token: token.token }).collect())
+        let placed = |token: TokenWithSpan| TokenWithSpan { span: self.place_span(token.span), token: token.token };
+        Ok(kept.into_iter().map(placed).collect())
     }
 
     /// The text from one place to another, both of the file.
@@ -100,45 +110,8 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Hints that say how a result is computed and not which: another engine's advice, of no use here and of no harm.
-const HARMLESS_HINTS: &[&str] = &["BROADCAST", "SHUFFLE_HASH", "SHUFFLE_MERGE", "NEST_LOOP"];
-
-/// A comment `/*+ .. */` is a hint. One that changes what is read or kept must not be dropped in silence.
-fn check_hint(comment: &str, location: Option<Location>) -> Result<()> {
-    let Some(hints) = comment.strip_prefix('+') else {
-        return Ok(());
-    };
-    let name = |text: &str| -> String {
-        let word = text.trim_end().rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();
-        word.to_uppercase()
-    };
-    // The words before a parenthesis; what stands within one is of no interest.
-    let mut depth = 0;
-    let mut names = vec![];
-    for (index, character) in hints.char_indices() {
-        match character {
-            '(' if depth == 0 => {
-                names.push(name(&hints[..index]));
-                depth = 1;
-            }
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            _ => {}
-        }
-    }
-    match names.iter().find(|name| !HARMLESS_HINTS.contains(&name.as_str())) {
-        Some(name) => Err(SqlError::unsupported(
-            format!("the hint `{name}`"),
-            match name.as_str() {
-                "OPTIONS" => {
-                    "write the options into the table's `WITH (..)`, or create another table with them".to_string()
-                }
-                _ => "remove it; settings and the options of tables say what it would".to_string(),
-            },
-            location,
-        )),
-        None => Ok(()),
-    }
+fn is_select(token: &Token) -> bool {
+    matches!(token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("SELECT"))
 }
 
 /// Messages are clauses of a sentence that begins with a place.

@@ -39,6 +39,7 @@ use super::lower::{
     Lowering, NEVER_LATE_MS, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, columns_of, engine,
     window_field,
 };
+use super::state_ttl::{ADVICE, duration};
 use super::window::WindowShape;
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
@@ -233,6 +234,10 @@ impl Lowering<'_> {
             self.project_physical(&mut stream, exprs, Arc::new(Schema::new(fields)));
             (stream.pending, stream.key) = (keep.0, None);
         }
+        let ttl_ms = self.ttl_of(input_plan).filter(|_| matches!(way, Way::Plain) && !keys.is_empty());
+        if ttl_ms.is_some() {
+            self.consolidate(&mut stream, input_plan);
+        }
         let mut from = self.flush(&mut stream, input_plan);
         let mut input_schema = Arc::clone(&stream.physical);
 
@@ -303,7 +308,7 @@ impl Lowering<'_> {
             }
             Way::Plain => {
                 let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
-                self.updating(&mut stream, task)?
+                self.updating(&mut stream, task, ttl_ms)?
             }
         };
 
@@ -332,6 +337,7 @@ impl Lowering<'_> {
             columns.push(StreamColumn::plain(result_start + index));
         }
         let mut output = self.stream_after(&stream, node, columns);
+        output.consolidated = matches!(way, Way::Plain);
         if let Some(column) = wants_time {
             self.append_window_time(&mut output, column, group_places.end);
         }
@@ -575,7 +581,7 @@ impl Lowering<'_> {
         let windows = PartialWindows::Panes { spec, time_column: time, emit, lateness_ms };
         let bound = if closes_once { "open panes, until the watermark passes the pane's end" } else { "" };
         let detail = format!("{}, window={}", task.detail.keys_and_calls, spec);
-        let (partial, partial_schema) = self.partial(stream, &task, windows, &detail, bound)?;
+        let (partial, partial_schema) = self.partial(stream, &task, windows, false, &detail, bound)?;
         if info.watermark {
             self.may_refuse(partial, &stream.tables);
         }
@@ -658,7 +664,7 @@ impl Lowering<'_> {
         let windows = PartialWindows::Attached { end_key, lateness_ms };
         let end_name = task.detail.names[end_key].clone();
         let detail = format!("{}, until {end_name}", task.detail.keys_and_calls);
-        let (partial, partial_schema) = self.partial(stream, &task, windows, &detail, "")?;
+        let (partial, partial_schema) = self.partial(stream, &task, windows, false, &detail, "")?;
         self.may_refuse(partial, &stream.tables);
         let emit = match info.emit {
             Some(EmitKind::Changes) => GroupEmit::EveryStep,
@@ -688,7 +694,12 @@ impl Lowering<'_> {
     }
 
     /// Without a window that closes.
-    fn updating(&mut self, stream: &mut Stream, task: Task<'_>) -> Result<(NodeIndex, GroupPlaces, usize)> {
+    fn updating(
+        &mut self,
+        stream: &mut Stream,
+        task: Task<'_>,
+        ttl_ms: Option<i64>,
+    ) -> Result<(NodeIndex, GroupPlaces, usize)> {
         if self.emit == Some(EmitKind::OnWindowClose) {
             return Err(SqlError::plan(
                 "EMIT ON WINDOW CLOSE needs a window: this `GROUP BY` has none that closes; aggregate over \
@@ -698,24 +709,28 @@ impl Lowering<'_> {
         }
         let key_count = task.keys.len();
         let detail = task.detail.keys_and_calls.clone();
-        let (partial, partial_schema) = self.partial(stream, &task, PartialWindows::None, &detail, "")?;
+        let (partial, partial_schema) =
+            self.partial(stream, &task, PartialWindows::None, ttl_ms.is_some(), &detail, "")?;
         let distinct = task.calls.is_empty();
         let factory = GroupAggregateFactory::new(partial_schema, key_count, task.calls, task.row_count_call, None)
-            .map_err(engine)?;
+            .map_err(engine)?
+            .with_ttl(ttl_ms);
         let schema = factory.output_schema();
-        let bound = match (key_count, stream.bounded) {
+        let bound = match (key_count, ttl_ms) {
             (0, _) => "one row".to_string(),
-            (_, true) => "every group, until the input ends".to_string(),
-            (_, false) => {
+            (_, Some(ttl_ms)) => format!("every group, for {} by TTL", duration(ttl_ms)),
+            (_, None) if stream.bounded => "every group, until the input ends".to_string(),
+            (_, None) => {
                 self.notice(format!(
                     "the state of `GROUP BY {}` grows with every new group and is never freed; group by a window \
-                     (`TABLE(TUMBLE(..))`) over a table with a watermark to bound it",
+                     (`TABLE(TUMBLE(..))`) over a table with a watermark to bound it, {ADVICE}",
                     task.detail.names.join(", ")
                 ));
                 "every group, for ever".to_string()
             }
         };
-        let id = self.id("group aggregate", task.plan, &stream.tables);
+        let kind = if ttl_ms.is_some() { "group aggregate with ttl" } else { "group aggregate" };
+        let id = self.id(kind, task.plan, &stream.tables);
         let output = EdgeInfo {
             schema,
             changelog: if distinct { ChangelogMode::AppendOnly } else { ChangelogMode::Upsert },
@@ -734,12 +749,14 @@ impl Lowering<'_> {
         stream: &mut Stream,
         task: &Task<'_>,
         windows: PartialWindows,
+        apart: bool,
         detail: &str,
         bound: &str,
     ) -> Result<(NodeIndex, SchemaRef)> {
         let input = Arc::clone(&task.input_schema);
-        let factory =
-            PartialAggregateFactory::new(input, task.keys.clone(), task.calls.clone(), windows).map_err(engine)?;
+        let factory = PartialAggregateFactory::new(input, task.keys.clone(), task.calls.clone(), windows)
+            .map_err(engine)?
+            .with_retractions_apart(apart);
         let schema = factory.output_schema();
         let id = self.id("partial aggregate", task.plan, &stream.tables);
         let output = plain_edge(Arc::clone(&schema));

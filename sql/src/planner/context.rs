@@ -8,6 +8,8 @@ use std::sync::{Arc, OnceLock};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, Result as DataFusionResult, TableReference};
+use datafusion::datasource::cte_worktable::CteWorkTable;
+use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
@@ -24,7 +26,7 @@ use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
 use super::set_operation::SetRelationPlanner;
 use super::window::WindowRelationPlanner;
-use super::{local_time, logical, precedence, refuse};
+use super::{casts, forms, logical, precedence, refuse, sugar, ties};
 use crate::catalog::{Catalog, Functions, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::parser::{EmitKind, ExprText, QueryText};
@@ -145,13 +147,15 @@ impl<'a> PlanContext<'a> {
         refuse::constructs(&query.ast)?;
         let mut ast = query.ast.clone();
         precedence::mend(&mut ast);
+        sugar::expand(&mut ast);
         let emit = query.emit.map(|emit| emit.kind).or(self.emit.get());
         names::resolve(self.catalog, self, &mut ast, emit).map_err(|error| error.or_at(query.location))?;
+        forms::rewrite(&mut ast).map_err(|error| error.or_at(query.location))?;
         Ok(ast)
     }
 
     fn place(&self, error: datafusion::common::DataFusionError, query: &QueryText) -> SqlError {
-        SqlError::from(error).or_at(query.location)
+        SqlError::from(error).placed_in(&query.ast).or_at(query.location)
     }
 
     /// The plan of a view, with its columns named as the view says.
@@ -199,8 +203,9 @@ impl<'a> PlanContext<'a> {
     /// Unknown names, types that do not fit, aggregates.
     pub(super) fn plan_expr(&self, expr: &ExprText, schema: &SchemaRef) -> Result<Expr> {
         let mut ast = expr.ast.clone();
-        let at = |error: SqlError| error.or_at(expr.location);
+        let at = |error: SqlError| error.placed_in(&expr.ast).or_at(expr.location);
         names::resolve_expr(self.catalog, self, &mut ast, schema).map_err(at)?;
+        forms::rewrite_expr(&mut ast).map_err(at)?;
         let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
         let planned = self.sql_to_rel().sql_to_expr(ast, &df_schema, &mut PlannerContext::new());
         let planned = planned.map_err(|error| at(SqlError::from(error)))?;
@@ -223,7 +228,7 @@ impl<'a> PlanContext<'a> {
         let simplifier = ExprSimplifier::new(context);
         let expr = logical::rewrite_functions(expr, &schema, &self.config)?;
         let expr = simplifier.coerce(expr, &schema)?;
-        let expr = local_time::rewrite_expr(expr, &schema, self.catalog.time_zone())?;
+        let expr = casts::rewrite_expr(expr, &schema, self.catalog.time_zone())?;
         Ok(simplifier.simplify(expr.data)?)
     }
 }
@@ -279,6 +284,11 @@ impl ContextProvider for PlanContext<'_> {
         Ok(self.table_source(relation)?)
     }
 
+    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DataFusionResult<Arc<dyn TableSource>> {
+        // The batch oracle runs it; in a pipeline it only says where a recursive part reads itself.
+        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
+    }
+
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         &defaults().expr_planners
     }
@@ -292,7 +302,7 @@ impl ContextProvider for PlanContext<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.catalog.functions().scalar.get(name).cloned()
+        self.catalog.functions().scalar.get(name).cloned().or_else(|| ties::function(name))
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

@@ -22,10 +22,11 @@ use datafusion::logical_expr::{
 use eagre_engine::expr::ExprRef;
 use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeKind, Route};
 use eagre_engine::operator::PORT_MAIN;
-use eagre_engine::operator::join::{JoinFactory, JoinKind, JoinResidual, JoinSide, JoinSpec, JoinTime};
+use eagre_engine::operator::join::{JoinFactory, JoinKind, JoinLate, JoinResidual, JoinSide, JoinSpec};
 
 use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
 use super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
+use super::state_ttl::{ADVICE, duration};
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 
@@ -36,12 +37,13 @@ struct Input {
     keys: Vec<usize>,
     /// Whether its rows are shown without a match.
     preserved: bool,
+    /// Its rows are forgotten when they were not touched for so long.
+    ttl_ms: Option<i64>,
 }
 
-/// Until when a row of one side is kept, and when it is late, both in milliseconds of event time.
+/// Until when a row of one side is kept, in milliseconds of event time.
 struct Bound {
     expires: LogicalExpr,
-    late: Option<LogicalExpr>,
     text: String,
 }
 
@@ -50,6 +52,8 @@ struct Bound {
 struct Bounds {
     left: Option<Bound>,
     right: Option<Bound>,
+    /// When a row of each side is late, in milliseconds of event time.
+    late: [Option<LogicalExpr>; 2],
     /// How far behind the watermark the times of joined rows may be; `None`: as far as they like.
     delay_ms: Option<i64>,
     /// Both sides are of one window, whose columns mean the same in the result.
@@ -87,6 +91,12 @@ impl Lowering<'_> {
         right.preserved = matches!(kind, JoinKind::Right | JoinKind::Full | JoinKind::RightAnti);
         let both = Arc::new(join.left.schema().join(join.right.schema())?);
         let bounds = self.time_bounds(&condition, join, &left.stream, &right.stream, &both)?;
+        for (input, bound, plan) in [(&mut left, &bounds.left, &join.left), (&mut right, &bounds.right, &join.right)] {
+            input.ttl_ms = self.ttl_of(plan).filter(|_| bound.is_none());
+            if input.ttl_ms.is_some() {
+                self.consolidate(&mut input.stream, plan);
+            }
+        }
 
         let append_only = |input: &Input| input.stream.changelog == ChangelogMode::AppendOnly;
         let shows_unmatched = left.preserved || right.preserved;
@@ -159,8 +169,8 @@ impl Lowering<'_> {
         let state_bound = self.join_state_bound(&bounds, &left, &right);
         let spec = JoinSpec {
             kind,
-            left: self.join_side(&left, &bounds.left, &join.left)?,
-            right: self.join_side(&right, &bounds.right, &join.right)?,
+            left: self.join_side(&left, &bounds.left, &bounds.late[0], &join.left)?,
+            right: self.join_side(&right, &bounds.right, &bounds.late[1], &join.right)?,
             null_equals_null: condition.null_equals_null,
             residual: residual.map(|(residual, _)| residual),
             output,
@@ -181,7 +191,9 @@ impl Lowering<'_> {
         });
         let mut tables: BTreeMap<String, String> = left.stream.tables.clone();
         tables.extend(right.stream.tables.clone());
-        let id = self.id("join", plan, &tables);
+        let ttls = [("left", left.ttl_ms), ("right", right.ttl_ms)].into_iter().filter(|(_, ttl_ms)| ttl_ms.is_some());
+        let kind = ttls.fold("join".to_string(), |kind, (side, _)| format!("{kind} {side} ttl"));
+        let id = self.id(&kind, plan, &tables);
         let output = EdgeInfo {
             schema: factory.output_schema(),
             changelog,
@@ -202,7 +214,7 @@ impl Lowering<'_> {
             state_bound,
             statement,
         });
-        if bounds.left.is_some() || bounds.right.is_some() {
+        if bounds.late.iter().any(Option::is_some) {
             self.may_refuse(node, &tables);
         }
         let mut stream = self.stream_after(&left.stream, node, columns);
@@ -229,7 +241,7 @@ impl Lowering<'_> {
         self.narrow(&mut stream);
         let keys: Vec<&LogicalExpr> = keys.collect();
         let keys = self.physical_columns(&mut stream, plan.schema(), &keys)?;
-        Ok(Input { stream, keys, preserved: false })
+        Ok(Input { stream, keys, preserved: false, ttl_ms: None })
     }
 
     /// The places of expressions in the batches; those that are no columns are computed behind the others.
@@ -264,22 +276,24 @@ impl Lowering<'_> {
         Ok(places)
     }
 
-    fn join_side(&mut self, input: &Input, bound: &Option<Bound>, plan: &LogicalPlan) -> Result<JoinSide> {
+    fn join_side(
+        &mut self,
+        input: &Input,
+        bound: &Option<Bound>,
+        late: &Option<LogicalExpr>,
+        plan: &LogicalPlan,
+    ) -> Result<JoinSide> {
         let stream = &input.stream;
         let compiler = self.compiler(stream, plan.schema());
-        let time = match bound {
-            None => None,
-            Some(bound) => Some(JoinTime {
-                expires: compiler.compile(&bound.expires, "expires")?,
-                late: bound.late.as_ref().map(|late| compiler.compile(late, "late")).transpose()?,
-                event_time: stream.time_column(),
-            }),
-        };
+        let expires_at = bound.as_ref().map(|bound| compiler.compile(&bound.expires, "expires")).transpose()?;
+        let limit = late.as_ref().map(|late| compiler.compile(late, "late")).transpose()?;
         Ok(JoinSide {
             schema: Arc::clone(&stream.physical),
             keys: input.keys.clone(),
             retracting: stream.changelog != ChangelogMode::AppendOnly,
-            time,
+            expires_at,
+            late: limit.map(|limit| JoinLate { limit, event_time: stream.time_column() }),
+            ttl_ms: input.ttl_ms,
         })
     }
 
@@ -288,12 +302,15 @@ impl Lowering<'_> {
         for (name, bound, input) in [("left", &bounds.left, left), ("right", &bounds.right, right)] {
             texts.push(match bound {
                 Some(bound) => format!("{name} rows until the watermark passes {}", bound.text),
+                None if input.ttl_ms.is_some() => {
+                    format!("{name} rows, for {} by TTL", duration(input.ttl_ms.unwrap_or_default()))
+                }
                 None if input.stream.bounded => format!("{name} rows, until the input ends"),
                 None => {
                     let tables = input.stream.tables.keys().cloned().collect::<Vec<_>>().join("`, `");
                     self.notice(format!(
                         "the join keeps every row of `{tables}` for ever; bound its state with a condition on the event times of both \
-                         sides (`a.ts BETWEEN b.ts - INTERVAL '1' HOUR AND b.ts`), or join windows on `window_start, window_end`"
+                         sides (`a.ts BETWEEN b.ts - INTERVAL '1' HOUR AND b.ts`), or join windows on `window_start, window_end`, {ADVICE}"
                     ));
                     format!("{name} rows, for ever")
                 }
@@ -331,18 +348,25 @@ impl Lowering<'_> {
             if !is_time(&x) || !is_time(&y) {
                 continue;
             }
-            let rowtime = |expr: &LogicalExpr| match expr {
-                LogicalExpr::Column(name) => Ok(column(both.index_of_column(name)?).rowtime),
-                _ => Ok::<_, SqlError>(false),
+            let of = |expr: &LogicalExpr| match expr {
+                LogicalExpr::Column(name) => Ok(Some(column(both.index_of_column(name)?))),
+                _ => Ok::<_, SqlError>(None),
             };
-            let (time_x, time_y) = (rowtime(&x)?, rowtime(&y)?);
+            let (column_x, column_y) = (of(&x)?, of(&y)?);
+            let rowtime = |column: Option<&StreamColumn>| column.is_some_and(|column| column.rowtime);
             // x <= y + shift: a row of y's side meets no x beyond y + shift.
             let shift = shift_y - shift_x;
-            if matches!(op, Operator::Lt | Operator::LtEq | Operator::Eq) && time_x {
-                limits.side(side_y).push(Limit { expr: y.clone(), shift_ms: shift, rowtime: time_y });
+            if matches!(op, Operator::Lt | Operator::LtEq | Operator::Eq)
+                && let Some(behind_ms) = column_x.and_then(StreamColumn::behind_ms)
+            {
+                let rowtime = rowtime(column_x) && rowtime(column_y);
+                limits.side(side_y).push(Limit { expr: y.clone(), shift_ms: shift + behind_ms, rowtime });
             }
-            if matches!(op, Operator::Gt | Operator::GtEq | Operator::Eq) && time_y {
-                limits.side(side_x).push(Limit { expr: x.clone(), shift_ms: -shift, rowtime: time_x });
+            if matches!(op, Operator::Gt | Operator::GtEq | Operator::Eq)
+                && let Some(behind_ms) = column_y.and_then(StreamColumn::behind_ms)
+            {
+                let rowtime = rowtime(column_x) && rowtime(column_y);
+                limits.side(side_x).push(Limit { expr: x.clone(), shift_ms: behind_ms - shift, rowtime });
             }
         }
         let rowtime_of = |stream: &Stream, schema: &DFSchema| {
@@ -356,31 +380,39 @@ impl Lowering<'_> {
         {
             // right.ts in [left.ts + lo, left.ts + hi]
             let lo = -below;
-            let bound = |time: &LogicalExpr, closed: i64, kept: i64| Bound {
+            let bound = |time: &LogicalExpr, kept: i64| Bound {
                 expires: milliseconds(time, kept + lateness_ms),
-                late: Some(milliseconds(time, closed + lateness_ms)),
                 text: format!("{} + {}", short_text(time), humane(kept + lateness_ms)),
             };
             let (left_kept, right_kept) = (hi - lo.min(0), hi.max(0) - lo);
             return Ok(Bounds {
-                left: Some(bound(&left_time, hi, left_kept)),
-                right: Some(bound(&right_time, -lo, right_kept)),
+                left: Some(bound(&left_time, left_kept)),
+                right: Some(bound(&right_time, right_kept)),
+                late: [(&left_time, hi), (&right_time, -lo)]
+                    .map(|(time, closed)| Some(milliseconds(time, closed + lateness_ms))),
                 delay_ms: Some(left_kept.max(right_kept).max(0)),
                 window: false,
             });
         }
-        let bound = |own: &[Limit], other: &[Limit], time: Option<LogicalExpr>| {
-            let limit = own.first()?;
+        let bound = |limits: &[Limit]| {
+            let limit = limits.first()?;
             Some(Bound {
                 expires: milliseconds(&limit.expr, limit.shift_ms + lateness_ms),
-                // A partner may have been let go where the other side has a bound too.
-                late: time.filter(|_| !other.is_empty()).map(|time| milliseconds(&time, lateness_ms)),
                 text: format!("{} + {}", short_text(&limit.expr), humane(limit.shift_ms + lateness_ms)),
             })
         };
+        // Where the other side has a bound, a partner may have been let go.
+        let late = |other: &[Limit], stream: &Stream, schema: &DFSchema| {
+            let column =
+                |rowtime: bool| stream.columns.iter().position(|c| c.rowtime == rowtime && c.behind_ms().is_some());
+            let index = column(true).or_else(|| column(false)).filter(|_| !other.is_empty())?;
+            let time = LogicalExpr::Column(schema.columns()[index].clone());
+            Some(milliseconds(&time, stream.columns[index].behind_ms()? + lateness_ms))
+        };
         Ok(Bounds {
-            left: bound(&limits.left, &limits.right, rowtime_of(left, join.left.schema())),
-            right: bound(&limits.right, &limits.left, rowtime_of(right, join.right.schema())),
+            left: bound(&limits.left),
+            right: bound(&limits.right),
+            late: [late(&limits.right, left, join.left.schema()), late(&limits.left, right, join.right.schema())],
             delay_ms: None,
             window: false,
         })
@@ -391,7 +423,7 @@ impl Lowering<'_> {
 struct Limit {
     expr: LogicalExpr,
     shift_ms: i64,
-    /// Whether the expression is the side's event time.
+    /// Whether both are the event times of their sides.
     rowtime: bool,
 }
 
@@ -510,9 +542,9 @@ fn window_bounds(
         }
         let Some(to_end_ms) = info.to_end_ms(part) else { continue };
         // Closed when the watermark has reached the end.
+        let closed = |key: &LogicalExpr| milliseconds(key, to_end_ms - 1 + lateness_ms);
         let bound = |key: &LogicalExpr| Bound {
-            expires: milliseconds(key, to_end_ms - 1 + lateness_ms),
-            late: Some(milliseconds(key, to_end_ms - 1 + lateness_ms)),
+            expires: closed(key),
             text: match lateness_ms {
                 0 => "window_end".to_string(),
                 _ => format!("window_end + {}", humane(lateness_ms)),
@@ -521,6 +553,7 @@ fn window_bounds(
         return Some(Bounds {
             left: Some(bound(left_key)),
             right: Some(bound(right_key)),
+            late: [Some(closed(left_key)), Some(closed(right_key))],
             delay_ms: Some(0),
             window: true,
         });

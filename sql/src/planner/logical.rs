@@ -34,7 +34,7 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerContext, OptimizerRule};
 
 use super::context::{PlanContext, function_rewrites};
-use super::{decorrelate, local_time, rank};
+use super::{casts, decorrelate, rank, ties};
 use crate::error::Result;
 use crate::functions::volatile;
 
@@ -44,6 +44,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
     for rewrite in function_rewrites() {
         analyzer.add_function_rewrite(Arc::clone(rewrite));
     }
+    let plan = ties::expand(plan)?;
     let subqueries = decorrelate::has_subquery(&plan);
     let plan = match analyzer.execute_and_check(plan.clone(), &context.config, |_, _| {}) {
         Ok(plan) => plan,
@@ -57,7 +58,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
         }
         Err(error) => return Err(error.into()),
     };
-    let plan = local_time::rewrite_plan(plan, context.catalog.time_zone())?;
+    let plan = casts::rewrite_plan(plan, context.catalog.time_zone())?;
     Ok(volatile::number_call_sites(plan)?)
 }
 
@@ -110,7 +111,7 @@ fn run_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan
         Arc::new(OptimizeProjections::new()),
     ];
     // Again: an INSERT casts to the types of its table after the analysis.
-    let plan = local_time::rewrite_plan(plan, context.catalog.time_zone())?;
+    let plan = casts::rewrite_plan(plan, context.catalog.time_zone())?;
     Ok(Optimizer::with_rules(rules).optimize(plan, &config, |_, _| {})?)
 }
 

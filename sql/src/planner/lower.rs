@@ -37,7 +37,9 @@ use super::logical::{is_random, volatile_calls};
 use super::materialized::{Materialized, plan_of, view_of};
 use super::nearest::NearestJoin;
 use super::rank::TopN;
+use super::recursive::Port;
 use super::set_operation::SetOperation;
+use super::state_ttl::{duration, without_durations};
 use super::unnest::{Unnest, Unnested};
 use super::values::ConstantSource;
 use super::window::{WindowShape, WindowTableFunction};
@@ -45,7 +47,7 @@ use super::{Notice, PlanOptions, PlannedStatement, ROWTIME_METADATA};
 use crate::catalog::{
     ColumnKind, OPTION_ALLOWED_LATENESS, OPTION_BAD_ROWS, OPTION_CHANGELOG_CHECK, OPTION_IDLE_TIMEOUT, Relation, Table,
 };
-use crate::error::{Result, SqlError};
+use crate::error::{Location, Result, SqlError};
 use crate::parser::EmitKind;
 use crate::types::UTC;
 
@@ -125,6 +127,16 @@ impl StreamColumn {
     pub(super) fn plain(index: usize) -> Self {
         Self { slot: Slot::Physical(index), role: None, rowtime: false }
     }
+
+    /// How far behind the watermark this column's values in rows to come may be, in milliseconds; `None`: as far as they like. Of the
+    /// windows of rows to come, none has ended.
+    pub(super) fn behind_ms(&self) -> Option<i64> {
+        match &self.role {
+            _ if self.rowtime => Some(0),
+            Some((info, part)) if info.watermark => info.to_end_ms(*part),
+            _ => None,
+        }
+    }
 }
 
 /// A window function whose columns nobody has looked at.
@@ -159,6 +171,8 @@ pub(super) struct Stream {
     /// Whether a stage needs arrival numbers.
     needs_ordinals: bool,
     pub(super) bounded: bool,
+    /// Whether a step says of each row once what became of it.
+    pub(super) consolidated: bool,
     pub(super) lateness_ms: i64,
     /// The tables that the rows come from, with what their columns mean.
     pub(super) tables: BTreeMap<String, String>,
@@ -259,20 +273,27 @@ pub(super) struct Lowering<'a> {
     occurrences: HashMap<u64, u64>,
     /// Whether tables of upserts are read as they are: who asks for the versions of a key wants each, and when it was deleted.
     pub(super) as_upserts: bool,
+    /// Source nodes whose tables are asked for keys: nobody may be left who reads them.
+    pub(super) asked: Vec<NodeIndex>,
+    /// Inside of a recursive part: the source and the columns of each port.
+    pub(super) ports: Vec<(NodeIndex, SchemaRef)>,
+    /// Where the current statement says `WITH RECURSIVE`.
+    pub(super) recursion_at: Option<Location>,
     /// What was lowered, with whether it aggregated by a window.
-    shared: HashMap<Shared, (Stream, bool)>,
+    pub(super) shared: HashMap<Shared, (Stream, bool)>,
     pub(super) materialized: Materialized,
 }
 
 /// A part of a plan under the conditions that it was lowered with.
 #[derive(PartialEq, Eq, Hash)]
-struct Shared {
+pub(super) struct Shared {
     plan: LogicalPlan,
     emit: Option<EmitKind>,
     wanted: Option<BTreeSet<usize>>,
-    /// What the names of its tables mean, and the zone of its days: equal plans of two statements may differ in both.
+    /// What the names of its tables mean, the zone of its days, how long state is kept: equal plans of two statements may differ in these.
     tables: Vec<String>,
     time_zone: String,
+    state_ttl_ms: Option<i64>,
 }
 
 impl<'a> Lowering<'a> {
@@ -296,6 +317,9 @@ impl<'a> Lowering<'a> {
             late_ports: BTreeMap::new(),
             occurrences: HashMap::new(),
             shared: HashMap::new(),
+            asked: vec![],
+            ports: vec![],
+            recursion_at: None,
             as_upserts: false,
         }
     }
@@ -366,7 +390,7 @@ impl<'a> Lowering<'a> {
 
     /// The identity of an operator: what it computes, from which tables, whatever else runs beside it.
     pub(super) fn id(&mut self, kind: &str, plan: &LogicalPlan, tables: &BTreeMap<String, String>) -> OperatorId {
-        let mut text = format!("{kind}\n{}", plan.display_indent_schema());
+        let mut text = format!("{kind}\n{}", without_durations(&plan.display_indent_schema().to_string()));
         for (table, meaning) in tables {
             text.push_str(&format!("\n{table}: {meaning}"));
         }
@@ -481,13 +505,18 @@ impl<'a> Lowering<'a> {
                 self.filter(stream, &filter.predicate, &filter.input)
             }
             // What several parts of a query compute is computed once.
-            LogicalPlan::Aggregate(_) | LogicalPlan::Join(_) | LogicalPlan::Extension(_) | LogicalPlan::Window(_) => {
+            LogicalPlan::Aggregate(_)
+            | LogicalPlan::Join(_)
+            | LogicalPlan::Extension(_)
+            | LogicalPlan::Window(_)
+            | LogicalPlan::RecursiveQuery(_) => {
                 let shared = Shared {
                     plan: plan.clone(),
                     emit: self.emit,
                     wanted: wanted.cloned(),
                     tables: self.tables_of(plan),
                     time_zone: self.context.catalog.time_zone().to_string(),
+                    state_ttl_ms: self.state_ttl(),
                 };
                 if let Some((stream, aggregated_window)) = self.shared.get(&shared) {
                     self.aggregated_window |= aggregated_window;
@@ -511,6 +540,7 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Window(window) => self.lower_over(window, plan),
             LogicalPlan::Union(union) => self.lower_union(union, plan),
             LogicalPlan::Unnest(unnest) => self.lower_unnest(unnest),
+            LogicalPlan::RecursiveQuery(query) => self.lower_recursive(query, plan),
             LogicalPlan::Values(values) => self.lower_values(values, plan),
             LogicalPlan::EmptyRelation(empty) => self.lower_empty(empty, plan),
             // An order that no limit looks at means nothing to what is around it.
@@ -528,6 +558,9 @@ impl<'a> Lowering<'a> {
                 }
                 if let Some(operation) = node.downcast_ref::<SetOperation>() {
                     return self.lower_set_operation(operation, plan);
+                }
+                if let Some(port) = node.downcast_ref::<Port>() {
+                    return self.lower_port(port);
                 }
                 Err(SqlError::unsupported(format!("`{}`", extension.node.name()), "", None))
             }
@@ -568,7 +601,7 @@ impl<'a> Lowering<'a> {
         Ok(stream)
     }
 
-    fn new_stream(&self, from: (NodeIndex, u8), schema: SchemaRef, bounded: bool) -> Stream {
+    pub(super) fn new_stream(&self, from: (NodeIndex, u8), schema: SchemaRef, bounded: bool) -> Stream {
         Stream {
             from,
             stages: vec![],
@@ -581,6 +614,7 @@ impl<'a> Lowering<'a> {
             ordered: true,
             needs_ordinals: false,
             bounded,
+            consolidated: false,
             lateness_ms: 0,
             tables: BTreeMap::new(),
         }
@@ -601,6 +635,7 @@ impl<'a> Lowering<'a> {
             ordered: false,
             needs_ordinals: false,
             bounded: input.bounded,
+            consolidated: false,
             lateness_ms: input.lateness_ms,
             tables: input.tables.clone(),
         }
@@ -619,6 +654,7 @@ impl<'a> Lowering<'a> {
         let mut stream = self.new_stream((node, PORT_MAIN), schema, self.reads_bounded(node));
         stream.changelog = self.graph.nodes[node].output.changelog;
         stream.key = self.graph.nodes[node].output.key.clone();
+        stream.consolidated = self.context.catalog.changelog(table) == ChangelogMode::Upsert;
         if stream.changelog != ChangelogMode::AppendOnly {
             stream.retracts_because =
                 Some(format!("`{}` is a changelog, whose rows can be taken back", definition.name));
@@ -697,12 +733,18 @@ impl<'a> Lowering<'a> {
             .map_err(|error| {
                 SqlError::plan(format!("PRIMARY KEY of `{}`: {error}", definition.name), definition.location)
             })?;
+        let ttl_ms = self.state_ttl();
+        let factory = factory.with_ttl(ttl_ms);
         let detail = format!("{}, key=({})", definition.name, key_names(&input.schema, &key));
-        let id = self.id_of_text(&format!("normalize\n{detail}\n{}", names(&input.schema)));
+        let ttl = if ttl_ms.is_some() { "\nttl" } else { "" };
+        let id = self.id_of_text(&format!("normalize\n{detail}\n{}{ttl}", names(&input.schema)));
         let output = EdgeInfo { changelog: ChangelogMode::Retract, key: Some(key.clone()), ..input };
         let route = Route::Hash(key);
-        let state = "the last row of each key, until it is deleted";
-        let node = self.push_operator(id, factory, (source, PORT_MAIN), route, output, detail, state);
+        let state = match ttl_ms {
+            None => "the last row of each key, until it is deleted".to_string(),
+            Some(ttl_ms) => format!("the last row of each key, until it is deleted, for {} by TTL", duration(ttl_ms)),
+        };
+        let node = self.push_operator(id, factory, (source, PORT_MAIN), route, output, detail, &state);
         self.graph.nodes[node].statement.clear();
         Ok(node)
     }
@@ -869,6 +911,26 @@ impl<'a> Lowering<'a> {
         Ok((node, places))
     }
 
+    /// The source whose rows a stream has, its columns, and what is done to them; `None`: they come from elsewhere, end never, or are others
+    /// each time that they are computed.
+    pub(super) fn scanned(&self, stream: &Stream) -> Option<(SourceNode, SchemaRef, Vec<Stage>)> {
+        let node = &self.graph.nodes[stream.from.0];
+        let NodeKind::Source(source) = &node.kind else { return None };
+        let is_plain = |exprs: &[ExprRef]| !exprs.iter().any(|expr| expr.is_volatile());
+        let plain_stage = |stage: &Stage| match stage {
+            Stage::Filter(expr) => !expr.is_volatile(),
+            Stage::Project { exprs, .. } => is_plain(exprs),
+            Stage::Transform(_) => true,
+        };
+        let can_be_asked = stream.from.1 == PORT_MAIN
+            && node.output.changelog == ChangelogMode::AppendOnly
+            && source.source.bounded()
+            && source.source.replayable()
+            && is_plain(&source.columns)
+            && stream.stages.iter().all(plain_stage);
+        can_be_asked.then(|| (source.clone(), Arc::clone(&node.output.schema), stream.stages.clone()))
+    }
+
     /// The rows of a table that the operators lowered so far refuse as late.
     fn late_rows(&mut self, table: &str, plan: &LogicalPlan) -> Result<Stream> {
         let ports = self.late_ports.get(table).cloned().unwrap_or_default();
@@ -891,6 +953,11 @@ impl<'a> Lowering<'a> {
             NodeKind::Source(source) => source.source.bounded(),
             _ => self.graph.nodes[node].inputs.iter().all(|edge| self.reads_bounded(edge.from)),
         }
+    }
+
+    /// A source that is never read: it stands for rows that come from elsewhere.
+    pub(super) fn placeholder(&mut self, schema: SchemaRef, plan: &LogicalPlan) -> NodeIndex {
+        self.constant(RecordBatch::new_empty(schema), plan).from.0
     }
 
     /// A bounded source of rows that are known now.
@@ -1287,6 +1354,8 @@ impl<'a> Lowering<'a> {
         }
         let ordered = streams.iter().all(|(stream, _)| stream.ordered);
         let bounded = streams.iter().all(|(stream, _)| stream.bounded);
+        let says_once = |stream: &Stream| stream.consolidated || stream.changelog == ChangelogMode::AppendOnly;
+        let consolidated = streams.iter().all(|(stream, _)| says_once(stream));
         let lateness_ms = streams.iter().map(|(stream, _)| stream.lateness_ms).max().unwrap_or(0);
         let retracts_because = streams.iter().find_map(|(stream, _)| stream.retracts_because.clone());
         let mut inputs = vec![];
@@ -1297,6 +1366,7 @@ impl<'a> Lowering<'a> {
         stream.columns = columns;
         stream.ordered = ordered;
         stream.bounded = bounded;
+        stream.consolidated = consolidated;
         stream.lateness_ms = lateness_ms;
         stream.retracts_because = retracts_because;
         stream.tables = tables;
@@ -1469,7 +1539,6 @@ pub(super) fn engine(error: eagre_engine::EngineError) -> SqlError {
 fn refused(plan: &LogicalPlan) -> SqlError {
     let (construct, hint) = match plan {
         LogicalPlan::Subquery(_) => ("a subquery in an expression", ""),
-        LogicalPlan::RecursiveQuery(_) => ("`WITH RECURSIVE`", ""),
         other => return SqlError::unsupported(format!("this part of the query (`{}`)", other.display()), "", None),
     };
     SqlError::unsupported(construct, hint, None)

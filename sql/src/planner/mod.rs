@@ -11,10 +11,12 @@ pub(crate) mod function;
 
 mod accumulators;
 mod aggregate;
+mod casts;
 mod decorrelate;
 mod explain;
 mod expr;
 mod final_sort;
+mod forms;
 mod insert;
 mod join;
 mod kept;
@@ -24,14 +26,19 @@ mod lower;
 mod materialized;
 mod names;
 mod nearest;
+mod not_null;
 pub mod oracle;
 mod over;
 mod precedence;
 mod processing_time;
 mod rank;
+mod recursive;
 mod refuse;
 mod session;
 mod set_operation;
+mod state_ttl;
+mod sugar;
+mod ties;
 mod unnest;
 mod values;
 mod window;
@@ -247,12 +254,10 @@ pub fn plan_each(statements: &[(&Catalog, PlannedStatement<'_>)], options: &Plan
         let output = lower_statement(&mut lowering, index, statement, planned);
         outputs[index] = Some(output.map_err(|error| located(error, statement))?);
     }
-    let mut job = Job {
-        outputs: outputs.into_iter().flatten().collect(),
-        graph: lowering.graph,
-        notices: lowering.notices,
-        views: lowering.materialized.set,
-    };
+    let moved = nearest::drop_unread(&mut lowering.graph, &lowering.asked);
+    let mut outputs: Vec<OutputInfo> = outputs.into_iter().flatten().collect();
+    outputs.iter_mut().for_each(|output| output.node = moved[output.node]);
+    let mut job = Job { outputs, graph: lowering.graph, notices: lowering.notices, views: lowering.materialized.set };
     merge_sinks(&mut job);
     check_writers(&job, &statements)?;
     Ok(job)
@@ -361,12 +366,15 @@ fn plan_statement(context: &PlanContext<'_>, statement: &PlannedStatement<'_>) -
     let (plan, final_sort, sink) = match statement.kind {
         PlannedKind::View(_) => (plan, None, None),
         PlannedKind::Query(_) => {
+            let with_ties = query.ast.fetch.as_ref().is_some_and(|fetch| fetch.with_ties);
             let first_of_each = matches!(plan, LogicalPlan::Distinct(Distinct::On(_)));
             let plan = rank::expand(plan).map_err(at)?;
             let (sorted, final_sort) = final_sort::take(plan.clone()).map_err(at)?;
             match final_sort {
                 // A limit of rows that do not end is kept up to date, as one in a view is.
-                Some(sort) if (sort.limits() || first_of_each) && !reads_bounded(context, &plan) => (plan, None, None),
+                Some(sort) if (sort.limits() || first_of_each || with_ties) && !reads_bounded(context, &plan) => {
+                    (plan, None, None)
+                }
                 final_sort => (sorted, final_sort, None),
             }
         }
@@ -390,6 +398,7 @@ fn lower_statement(
     lowering.statement_index = index;
     lowering.emit = query.emit.map(|emit| emit.kind).or(lowering.options.emit);
     lowering.aggregated_window = false;
+    lowering.recursion_at = place_of(query, Construct::RecursiveCte);
     let stream = lowering.lower(&planned.plan)?;
     if let Some(emit) = query.emit
         && emit.kind == EmitKind::OnWindowClose
@@ -417,7 +426,10 @@ fn lower_statement(
         Some(target) => {
             check_retractions(&stream, &target, query)?;
             check_key(lowering, &mut stream, &target);
-            (Some(target.table), target.factory)
+            // Rows that are taken back are updates where the query knows which row comes in the place of which.
+            let key = stream.key.as_ref().filter(|_| stream.changelog != ChangelogMode::AppendOnly);
+            let keyed = key.and_then(|key| target.factory.keyed_by(key));
+            (Some(target.table), keyed.unwrap_or(target.factory))
         }
         None => (None, Arc::new(ResultSink)),
     };
@@ -507,7 +519,7 @@ fn located(error: SqlError, statement: &PlannedStatement<'_>) -> SqlError {
         SqlError::Plan { message, .. } if message.starts_with("EMIT") => query.emit.map(|emit| emit.location),
         _ => None,
     };
-    error.or_at(place).or_at(statement.location)
+    error.or_at(place).placed_in(&query.ast).or_at(statement.location)
 }
 
 fn place_of(query: &QueryText, construct: Construct) -> Option<Location> {

@@ -12,16 +12,18 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, Distinct, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName,
-    OneOrManyWithParens, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    AccessExpr, BinaryOperator, Cte, Distinct, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator,
+    ObjectName, OneOrManyWithParens, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
+    SetExpr, SetOperator, Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    WildcardAdditionalOptions,
 };
 
 use super::nearest::{self as nearest_join, NearestSyntax};
 use super::window::{self, WINDOW_PLACEHOLDERS, WindowCall};
-use super::{rank, set_operation};
+use super::{rank, set_operation, state_ttl};
 use crate::catalog::{Catalog, Relation, View};
 use crate::error::{Location, Result, SqlError, nearest};
+use crate::functions::nested;
 use crate::parser::EmitKind;
 
 /// A column in scope. The type is known where it is that of a table's column, so that fields of rows can be found in it.
@@ -141,9 +143,16 @@ impl Resolver<'_> {
         rank::fetch_as_limit(query)?;
         let outer_ctes = self.ctes.len();
         if let Some(with) = &mut query.with {
+            let recursive = with.recursive;
             for cte in &mut with.cte_tables {
-                let (mut columns, open) = self.query(&mut cte.query)?;
-                rename(&mut columns, &cte.alias)?;
+                let (columns, open) = match (recursive, &mut *cte.query.body) {
+                    (true, SetExpr::SetOperation { op: SetOperator::Union, .. }) => self.recursive_cte(cte)?,
+                    _ => {
+                        let (mut columns, open) = self.query(&mut cte.query)?;
+                        rename(&mut columns, &cte.alias)?;
+                        (columns, open)
+                    }
+                };
                 self.ctes.push((cte.alias.name.value.clone(), columns, open));
             }
         }
@@ -163,6 +172,32 @@ impl Resolver<'_> {
         };
         self.ctes.truncate(outer_ctes);
         Ok(output)
+    }
+
+    /// `r AS (start UNION [ALL] part)`, where the part knows `r` by the columns of the start.
+    fn recursive_cte(&mut self, cte: &mut Cte) -> Result<Output> {
+        let location = Location::of(cte.alias.name.span);
+        let query = &mut cte.query;
+        let plain =
+            query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
+        let SetExpr::SetOperation { left, right, .. } = &mut *query.body else {
+            return Err(SqlError::internal("a recursion without its two parts"));
+        };
+        if !plain {
+            // The planner would drop them in silence.
+            return Err(SqlError::unsupported(
+                "`WITH`, `ORDER BY` or `LIMIT` around the two parts of a recursive query",
+                "write `WITH` outside, and sort and limit what reads it",
+                location,
+            ));
+        }
+        let (mut columns, open) = self.set_expr(left)?;
+        rename(&mut columns, &cte.alias)?;
+        self.ctes.push((cte.alias.name.value.clone(), columns.clone(), open));
+        let part = self.set_expr(right);
+        self.ctes.pop();
+        part?;
+        Ok((columns, open))
     }
 
     /// A query inside of an expression or a `LATERAL`, which sees the names around it.
@@ -191,11 +226,6 @@ impl Resolver<'_> {
                 let count = values.rows.first().map_or(0, |row| row.content.len());
                 Ok(((1..=count).map(|index| Column::untyped(format!("column{index}"))).collect(), false))
             }
-            SetExpr::Table(table) => Err(SqlError::unsupported(
-                "`TABLE t` as a query",
-                format!("write `SELECT * FROM {}`", table.table_name.as_deref().unwrap_or("t")),
-                None,
-            )),
             other => Err(SqlError::unsupported("this statement as a query", "", Location::of(other.span()))),
         }
     }
@@ -206,6 +236,7 @@ impl Resolver<'_> {
             Some(OrderByKind::Expressions(exprs)) => exprs.iter_mut().map(|order| &mut order.expr).collect(),
             _ => vec![],
         };
+        state_ttl::write_hints(select)?;
         window::rewrite_group_windows(select, &mut order_exprs)?;
         let mut scope = self.from(&mut select.from)?;
         if let Some(filter) = &mut select.selection {
@@ -555,9 +586,12 @@ impl Resolver<'_> {
             let input_name = scope.inputs[0].qualifier.clone().unwrap_or_else(|| "__unnested".into());
             let alias_name = alias.as_ref().map(|alias| alias.name.value.clone());
             let columns = alias.map(|alias| alias.columns).unwrap_or_default();
-            let column = columns.first().map(|column| column.name.value.clone());
-            let column = column.or_else(|| alias_name.clone()).unwrap_or_else(|| "unnest".into());
-            if scope.inputs.iter().any(|input| input.columns.iter().any(|c| c.name == column)) {
+            let mut columns: Vec<String> = columns.into_iter().map(|column| column.name.value).collect();
+            if columns.is_empty() {
+                columns.push(alias_name.clone().unwrap_or_else(|| "unnest".into()));
+            }
+            let is_there = |column: &&String| scope.inputs.iter().any(|i| i.columns.iter().any(|c| c.name == **column));
+            if let Some(column) = columns.iter().find(is_there) {
                 return Err(SqlError::plan(
                     format!("column `{column}` of `UNNEST` is there already; give it another name: `AS u(name)`"),
                     location,
@@ -565,10 +599,8 @@ impl Resolver<'_> {
             }
             // Inside the derived table the input has its own qualifier still.
             let mut inner = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
-            inner.push(SelectItem::ExprWithAlias {
-                expr: window::call("unnest", vec![array]),
-                alias: Ident::with_quote('"', &column),
-            });
+            inner.extend(unnested_items(&array, &columns));
+            let element = element.filter(|_| columns.len() == 1);
             let relation = table.relation.clone();
             table.relation = window::derived(inner, Some(relation), &input_name);
             for input in &mut scope.inputs {
@@ -577,7 +609,7 @@ impl Resolver<'_> {
             scope.inputs.push(Input {
                 name: alias_name,
                 qualifier: Some(input_name),
-                columns: vec![Column { name: column, data_type: element }],
+                columns: columns.into_iter().map(|name| Column { name, data_type: element.clone() }).collect(),
                 ..Input::default()
             });
         }
@@ -1007,6 +1039,11 @@ fn written_name(item: &SelectItem) -> Option<String> {
     match item {
         SelectItem::UnnamedExpr(Expr::Identifier(ident)) => Some(ident.value.clone()),
         SelectItem::UnnamedExpr(Expr::CompoundIdentifier(idents)) => idents.last().map(|ident| ident.value.clone()),
+        SelectItem::UnnamedExpr(Expr::CompoundFieldAccess { access_chain, .. })
+            if let Some(AccessExpr::Dot(Expr::Identifier(field))) = access_chain.last() =>
+        {
+            Some(field.value.clone())
+        }
         SelectItem::UnnamedExpr(expr) => Some(expr.to_string()),
         _ => None,
     }
@@ -1111,15 +1148,21 @@ fn unnest_laterally(table: &mut TableWithJoins, joined: bool) -> Result<()> {
         let names = alias.as_ref().map(|alias| alias.columns.clone()).unwrap_or_default();
         let alias_name = alias.as_ref().map(|alias| alias.name.value.clone());
         let counts = *with_ordinality || *with_offset;
-        if names.len() > array_exprs.len() + usize::from(counts) {
-            return Err(SqlError::unsupported(
-                "`UNNEST` of rows into several columns",
-                "name one column and take its fields: `u(x)`, `x.field`",
-                location,
-            ));
-        }
         let mut items = vec![];
-        for (index, array) in array_exprs.iter().enumerate() {
+        let mut fields = 1;
+        if names.len() > array_exprs.len() + usize::from(counts) {
+            let [array] = array_exprs.as_slice() else {
+                return Err(SqlError::unsupported(
+                    "`UNNEST` of several arrays into more columns than these",
+                    "name one column for each array and take its fields: `u(x, y)`, `x.field`",
+                    location,
+                ));
+            };
+            fields = names.len() - usize::from(counts);
+            let names: Vec<String> = names[..fields].iter().map(|column| column.name.value.clone()).collect();
+            items = unnested_items(array, &names);
+        }
+        for (index, array) in array_exprs.iter().enumerate().filter(|_| fields == 1) {
             let name = match names.get(index) {
                 Some(column) => column.name.value.clone(),
                 None if array_exprs.len() == 1 => alias_name.clone().unwrap_or_else(|| "unnest".into()),
@@ -1131,11 +1174,12 @@ fn unnest_laterally(table: &mut TableWithJoins, joined: bool) -> Result<()> {
             });
         }
         if counts {
-            let given = names.get(array_exprs.len()).map(|column| column.name.value.clone());
+            let given = names.get(array_exprs.len() * fields).map(|column| column.name.value.clone());
             let given = given.or_else(|| with_offset_alias.as_ref().map(|alias| alias.value.clone()));
             let name = given.unwrap_or_else(|| if *with_offset { "offset".into() } else { "ordinality".into() });
             let number = |text: &str| Expr::value(datafusion::sql::sqlparser::ast::Value::Number(text.into(), false));
-            let length = array_exprs.iter().map(|array| window::call("array_length", vec![array.clone()]));
+            let elements = |array: &Expr| window::call(nested::ELEMENTS, vec![array.clone()]);
+            let length = array_exprs.iter().map(|array| window::call("array_length", vec![elements(array)]));
             let length = length.reduce(|a, b| window::call("greatest", vec![a, b])).unwrap_or_else(|| number("0"));
             let last = match with_offset {
                 true => Expr::BinaryOp {
@@ -1157,6 +1201,21 @@ fn unnest_laterally(table: &mut TableWithJoins, joined: bool) -> Result<()> {
         *factor = derived;
     }
     Ok(())
+}
+
+/// The columns that an `unnest(..)` brings: its elements under one name, or under several the fields of rows and the keys and values
+/// of maps.
+fn unnested_items(array: &Expr, names: &[String]) -> Vec<SelectItem> {
+    let item = |expr: Expr, name: &String| SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) };
+    if let [name] = names {
+        return vec![item(window::call("unnest", vec![array.clone()]), name)];
+    }
+    let row = window::call("unnest", vec![window::call(nested::ELEMENTS, vec![array.clone()])]);
+    let field = |(index, name): (usize, &String)| {
+        let place = Expr::value(datafusion::sql::sqlparser::ast::Value::Number((index + 1).to_string(), false));
+        item(window::call(nested::FIELD, vec![row.clone(), place]), name)
+    };
+    names.iter().enumerate().map(field).collect()
 }
 
 /// `CUBE` and `ROLLUP` that name an expression twice, as the grouping sets that they are: the planner takes no expression twice.

@@ -77,6 +77,10 @@ pub(super) fn executable(
     // A subquery in an expression would not be seen below.
     let plan = if decorrelate::has_subquery(&plan) { decorrelate::decorrelate(plan)? } else { plan };
     let plan = plan.transform_up(|node| match &node {
+        // Where a recursive query reads itself.
+        LogicalPlan::TableScan(leaf) if leaf.source.downcast_ref::<CatalogTable>().is_none() => {
+            Ok(Transformed::no(node))
+        }
         LogicalPlan::TableScan(leaf) => Ok(Transformed::yes(scan(leaf)?)),
         LogicalPlan::Extension(extension) => {
             let inner = extension.node.as_any();

@@ -13,6 +13,7 @@ use eagre_engine::operator::window::WindowKind;
 use super::context::CatalogTable;
 use super::expr::strip_alias;
 use super::lower::{Lowering, Stream};
+use super::nearest::{NearestJoin, NearestKind};
 use super::window::{WindowShape, WindowTableFunction};
 use crate::catalog::{ColumnKind, Relation};
 use crate::error::Result;
@@ -69,6 +70,13 @@ impl Lowering<'_> {
                 }
                 Ok(true)
             }
+            // A lookup answers a row in the step in which it came.
+            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<NearestJoin>() {
+                Some(join) if join.kind == NearestKind::Lookup && column < join.left.schema().fields().len() => {
+                    self.is_processing_time(&join.left, column)
+                }
+                _ => Ok(false),
+            },
             LogicalPlan::TableScan(scan) => {
                 let Some(Relation::Table(table)) =
                     scan.source.downcast_ref::<CatalogTable>().map(|table| &table.relation)

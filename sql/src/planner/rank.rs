@@ -28,6 +28,9 @@ use eagre_engine::operator::top_n::{RankFunction, SortColumn, TopNFactory, TopNS
 use super::context::default_functions;
 use super::expr::{PlainColumn, short_text, strip_alias};
 use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine, window_field};
+use super::state_ttl::{ADVICE, duration};
+use super::ties::WITH_TIES;
+use super::window;
 use crate::error::{Location, Result, SqlError};
 use crate::parser::EmitKind;
 
@@ -114,22 +117,31 @@ impl UserDefinedLogicalNodeCore for TopN {
 
 // ---------------------------------------------------------------- the syntax tree
 
-/// `FETCH FIRST n ROWS ONLY` as `LIMIT n`, which is all that the planner knows.
+/// `FETCH FIRST n ROWS ONLY` as `LIMIT n`, which is all that the planner knows; `WITH TIES` is said by a function around the number, which
+/// [`ties::expand`](super::ties::expand) takes away again.
 ///
 /// # Errors
-/// `PERCENT` and `WITH TIES`.
+/// `PERCENT`; `WITH TIES` without an order, or behind an offset.
 pub(super) fn fetch_as_limit(query: &mut Query) -> Result<()> {
     let Some(fetch) = query.fetch.take() else {
         return Ok(());
     };
     let location = fetch.quantity.as_ref().and_then(|quantity| Location::of(quantity.span()));
-    if fetch.percent || fetch.with_ties {
-        let form = if fetch.percent { "`FETCH .. PERCENT`" } else { "`FETCH .. WITH TIES`" };
-        let hint = "number the rows: `RANK() OVER (ORDER BY ..) AS r`, `WHERE r <= n`";
-        return Err(SqlError::unsupported(form, hint, location));
+    let hint = "number the rows: `RANK() OVER (ORDER BY ..) AS r`, `WHERE r <= n`";
+    if fetch.percent {
+        return Err(SqlError::unsupported("`FETCH .. PERCENT`", hint, location));
+    }
+    if fetch.with_ties && query.order_by.is_none() {
+        return Err(SqlError::plan("`FETCH .. WITH TIES` needs an `ORDER BY`, which says what is equal", location));
+    }
+    if fetch.with_ties && query.limit_clause.is_some() {
+        return Err(SqlError::unsupported("`FETCH .. WITH TIES` behind an `OFFSET` or `LIMIT`", hint, location));
     }
     let one = || SyntaxExpr::Value(Value::Number("1".to_string(), false).into());
-    let rows = fetch.quantity.unwrap_or_else(one);
+    let mut rows = fetch.quantity.unwrap_or_else(one);
+    if fetch.with_ties {
+        rows = window::call(WITH_TIES, vec![rows]);
+    }
     match &mut query.limit_clause {
         None => {
             query.limit_clause = Some(LimitClause::LimitOffset { limit: Some(rows), offset: None, limit_by: vec![] });
@@ -170,6 +182,27 @@ fn first_of_each(on: DistinctOn) -> DataFusionResult<LogicalPlan> {
     first.project(columns.collect::<Vec<_>>())?.build()
 }
 
+/// The projections on top of a plan, and what is below them.
+pub(super) fn below(mut plan: &LogicalPlan) -> (Vec<&Projection>, &LogicalPlan) {
+    let mut above: Vec<&Projection> = vec![];
+    while let LogicalPlan::Projection(projection) = plan {
+        above.push(projection);
+        plan = &projection.input;
+    }
+    (above, plan)
+}
+
+pub(super) fn project_again(mut plan: LogicalPlan, above: Vec<&Projection>) -> DataFusionResult<LogicalPlan> {
+    for projection in above.into_iter().rev() {
+        plan = LogicalPlan::Projection(Projection::try_new_with_schema(
+            projection.expr.clone(),
+            Arc::new(plan),
+            Arc::clone(&projection.schema),
+        )?);
+    }
+    Ok(plan)
+}
+
 // ---------------------------------------------------------------- after
 
 /// Turns limits and bounded ranks into [`TopN`]s.
@@ -200,12 +233,7 @@ pub(super) fn numbers(limit: &Limit) -> Result<(usize, Option<usize>)> {
 fn limited(limit: &Limit) -> DataFusionResult<LogicalPlan> {
     let (skip, fetch) = numbers(limit)?;
     // `SELECT a .. ORDER BY b LIMIT n` is a projection of the order.
-    let mut above: Vec<&Projection> = vec![];
-    let mut input = limit.input.as_ref();
-    while let LogicalPlan::Projection(projection) = input {
-        above.push(projection);
-        input = &projection.input;
-    }
+    let (above, input) = below(&limit.input);
     let LogicalPlan::Sort(sort) = input else {
         return cut(&limit.input, vec![], skip, fetch);
     };
@@ -213,15 +241,7 @@ fn limited(limit: &Limit) -> DataFusionResult<LogicalPlan> {
         (Some(a), Some(b)) => Some(a.min(b.saturating_sub(skip))),
         (a, b) => a.or(b.map(|b| b.saturating_sub(skip))),
     };
-    let mut plan = cut(&sort.input, sort.expr.clone(), skip, fetch)?;
-    for projection in above.into_iter().rev() {
-        plan = LogicalPlan::Projection(Projection::try_new_with_schema(
-            projection.expr.clone(),
-            Arc::new(plan),
-            Arc::clone(&projection.schema),
-        )?);
-    }
-    Ok(plan)
+    project_again(cut(&sort.input, sort.expr.clone(), skip, fetch)?, above)
 }
 
 fn cut(input: &LogicalPlan, order: Vec<SortExpr>, skip: usize, fetch: Option<usize>) -> DataFusionResult<LogicalPlan> {
@@ -409,6 +429,10 @@ impl Lowering<'_> {
         });
         let order: Vec<SortColumn> = order.collect();
         let window = self.window_of_partition(&mut stream, node, &mut partition);
+        let ttl_ms = self.ttl_of(input).filter(|_| window.is_none() && !partition.is_empty());
+        if ttl_ms.is_some() {
+            self.consolidate(&mut stream, input);
+        }
         let rank_index = input.schema().fields().len();
         let told = node.rank.is_some() && wanted.is_none_or(|wanted| wanted.contains(&rank_index));
         let retracting = stream.changelog != ChangelogMode::AppendOnly;
@@ -437,7 +461,7 @@ impl Lowering<'_> {
             retracting,
             by_arrival,
         };
-        let factory = TopNFactory::new(spec, Arc::clone(&stream.physical)).map_err(engine)?;
+        let factory = TopNFactory::new(spec, Arc::clone(&stream.physical)).map_err(engine)?.with_ttl(ttl_ms);
         let updating = factory.is_updating();
         let schema = factory.output_schema();
         let width = stream.physical.fields().len();
@@ -468,8 +492,8 @@ impl Lowering<'_> {
 
         let mut from = self.flush(&mut stream, input);
         let names: Vec<String> = node.partition.iter().map(short_text).collect();
-        let bound =
-            self.top_n_bound(node, &stream, &names, window.as_ref().map(|(_, end)| partition[*end]), retracting);
+        let end = window.as_ref().map(|(_, end)| partition[*end]);
+        let bound = self.top_n_bound(node, &stream, &names, end, retracting, ttl_ms);
         if let Some((info, _)) = &window {
             self.aggregated_window |= info.emit != Some(EmitKind::Changes);
             self.aggregated_window |= group_window.is_some();
@@ -482,7 +506,9 @@ impl Lowering<'_> {
             let index = self.push_operator(id, local, from, Route::Forward, output, detail.clone(), "");
             from = (index, PORT_MAIN);
         }
-        let id = self.id(if told { "top n with ranks" } else { "top n" }, plan, &stream.tables);
+        let kind = if told { "top n with ranks" } else { "top n" };
+        let kind = if ttl_ms.is_some() { format!("{kind} with ttl") } else { kind.to_string() };
+        let id = self.id(&kind, plan, &stream.tables);
         let time_column = columns.iter().find_map(|column| match (column.rowtime, column.slot) {
             (true, Slot::Physical(place)) => Some(place),
             _ => None,
@@ -493,6 +519,7 @@ impl Lowering<'_> {
             self.may_refuse(index, &stream.tables);
         }
         let mut result = self.stream_after(&stream, index, columns);
+        result.consolidated = true;
         if changelog == ChangelogMode::AppendOnly {
             result.retracts_because = None;
         } else if result.retracts_because.is_none() {
@@ -562,6 +589,7 @@ impl Lowering<'_> {
         names: &[String],
         end: Option<usize>,
         retracting: bool,
+        ttl_ms: Option<i64>,
     ) -> String {
         let few = node.function == RankFunction::RowNumber && !retracting && node.last < u64::MAX;
         let rows = match (few, retracting) {
@@ -577,6 +605,7 @@ impl Lowering<'_> {
         };
         let until = match end {
             Some(end) => format!(", until the watermark passes {}", stream.physical.field(end).name()),
+            None if ttl_ms.is_some() => format!(", for {} by TTL", duration(ttl_ms.unwrap_or_default())),
             None if stream.bounded => ", until the input ends".to_string(),
             None if few && names.is_empty() => String::new(),
             None => {
@@ -584,7 +613,7 @@ impl Lowering<'_> {
                 self.notice(match names.is_empty() {
                     true => format!("a ranking keeps {rows} for ever; to bound its state, {fix}"),
                     false => format!(
-                        "a ranking keeps {rows} for each ({}), and each of them for ever; to bound its state, {fix}",
+                        "a ranking keeps {rows} for each ({}), and each of them for ever; to bound its state, {fix}, {ADVICE}",
                         names.join(", ")
                     ),
                 });

@@ -41,6 +41,7 @@ fn refusal(construct: Construct) -> Option<&'static str> {
         | Construct::Intersect
         | Construct::Except
         | Construct::SubqueryLimit
+        | Construct::RecursiveCte
         | Construct::Limit => None,
         Construct::TableSample => Some("filter with `random() < ..`"),
         _ => Some(""),

@@ -24,6 +24,7 @@ use eagre_engine::operator::set_operation::{SetFunction, SetOperationFactory};
 
 use super::context::default_functions;
 use super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
+use super::state_ttl::{ADVICE, duration};
 use super::window::{call, derived, query_of, string};
 use crate::error::{Location, Result, SqlError};
 use crate::types::sql_name;
@@ -314,6 +315,8 @@ impl Lowering<'_> {
         let retracting = [left, right].iter().any(|stream| stream.changelog != ChangelogMode::AppendOnly);
         let factory =
             SetOperationFactory::new(node.function, node.all, Arc::clone(&schema), retracting).map_err(engine)?;
+        let ttl_ms = self.state_ttl();
+        let factory = factory.with_ttl(ttl_ms);
         let all: Vec<usize> = (0..fields.len()).collect();
         let changelog = match (factory.is_updating(), node.all) {
             (false, _) => ChangelogMode::AppendOnly,
@@ -339,24 +342,28 @@ impl Lowering<'_> {
         let lateness_ms = left.lateness_ms.max(right.lateness_ms);
         let because = [left, right].iter().find_map(|stream| stream.retracts_because.clone());
         let time_column = columns.iter().position(|column| column.rowtime);
-        let state_bound = match bounded {
-            true => "every distinct row of both sides, until the input ends",
-            false => {
+        let state_bound = match (ttl_ms, bounded) {
+            (Some(ttl_ms), _) => format!("every distinct row of both sides, for {} by TTL", duration(ttl_ms)),
+            (None, true) => "every distinct row of both sides, until the input ends".to_string(),
+            (None, false) => {
                 self.notice(format!(
                     "`{}` keeps every distinct row of both sides for ever; select only the columns that are compared, or rows of \
-                     one window",
+                     one window, {ADVICE}",
                     node.text()
                 ));
-                "every distinct row of both sides, for ever"
+                "every distinct row of both sides, for ever".to_string()
             }
         };
         let first = left.clone();
         let mut inputs = vec![];
         for (mut stream, input) in streams {
+            if ttl_ms.is_some() {
+                self.consolidate(&mut stream, input);
+            }
             let (from, port) = self.flush(&mut stream, input);
             inputs.push(Edge { from, port, route: Route::Hash(all.clone()) });
         }
-        let id = self.id("set operation", plan, &tables);
+        let id = self.id(if ttl_ms.is_some() { "set operation with ttl" } else { "set operation" }, plan, &tables);
         let statement = self.statement.clone();
         let index = self.push(Node {
             id,
@@ -364,10 +371,11 @@ impl Lowering<'_> {
             inputs,
             output: EdgeInfo { schema, changelog, key: (!node.all).then_some(all), time_column, ordinals: false },
             detail: node.text().to_string(),
-            state_bound: state_bound.to_string(),
+            state_bound,
             statement,
         });
         let mut stream = self.stream_after(&first, index, columns);
+        stream.consolidated = true;
         stream.bounded = bounded;
         stream.lateness_ms = lateness_ms;
         stream.tables = tables;

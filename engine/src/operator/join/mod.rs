@@ -9,8 +9,9 @@
 //! shows of a row is a function of its weight and that count, so at the end of the step the function's change comes out: a row and its match that arrive
 //! together never show as a row without one.
 //!
-//! Rows are let go when the watermark says that nothing to come can meet them ([`expiry`]); then nothing comes out, unless rows without a match
-//! were held back until then. Only the columns that are needed later are kept, and keys without rows are forgotten.
+//! Rows are let go when the watermark says that nothing to come can meet them ([`super::expiry`]); then nothing comes out, unless rows without a
+//! match were held back until then. Where the watermark says nothing, a TTL ([`super::ttl`]) forgets each row that was not touched for so long, by
+//! coming or by going in part, at the start of a step; what it met counts on as its match. Only the columns that are needed later are kept, and keys without rows are forgotten.
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use self::index::KeyIndex;
 use self::probe::{Pairs, Probe};
 use self::side::{Arrived, Incoming, Side, columns_at};
 use self::spec::Plan;
+use super::ttl::expires_ms;
 use super::{
     Input, LateRows, Operator, OperatorFactory, Output, OutputWatermark, Progress, SaveKind, StateReader, StateWriter,
 };
@@ -34,7 +36,6 @@ use crate::expr::{ExprRef, StepContext};
 use crate::time::{EventTimeMs, WATERMARK_MIN, event_times_ms};
 
 mod emit;
-mod expiry;
 mod index;
 mod probe;
 mod record;
@@ -43,7 +44,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use self::spec::{JoinKind, JoinResidual, JoinSide, JoinSpec, JoinTime};
+pub use self::spec::{JoinKind, JoinLate, JoinResidual, JoinSide, JoinSpec};
 
 /// Makes [`Join`]s.
 pub struct JoinFactory {
@@ -102,10 +103,13 @@ pub struct Join {
     pairs: Pairs,
     /// The watermark at the end of the last step.
     watermark: EventTimeMs,
+    /// The clock of the last step.
+    clock_ms: i64,
 }
 
-/// The watermark in the meta of a checkpoint.
+/// Watermark and clock in the meta of a checkpoint.
 const WATERMARK: &str = "watermark";
+const CLOCK: &str = "clock";
 
 impl Join {
     fn new(plan: &Arc<Plan>) -> Result<Self> {
@@ -114,6 +118,7 @@ impl Join {
             sides: [Side::new(plan, 0)?, Side::new(plan, 1)?],
             pairs: Pairs::default(),
             watermark: WATERMARK_MIN,
+            clock_ms: WATERMARK_MIN,
             plan: Arc::clone(plan),
         })
     }
@@ -130,10 +135,10 @@ impl Join {
         emitter: &mut Emitter<'_>,
     ) -> Result<Option<Incoming>> {
         let side = &self.plan.sides[at];
-        if let Some(rule) = side.time.as_ref().and_then(|time| time.late.as_ref())
+        if let Some(late_by) = &side.late
             && watermark != WATERMARK_MIN
         {
-            let limits = times(rule, &delta, context)?;
+            let limits = times(&late_by.limit, &delta, context)?;
             let in_time =
                 BooleanBuffer::collect_bool(limits.len(), |row| limits.is_null(row) || limits.value(row) >= watermark);
             if in_time.count_set_bits() < in_time.len() {
@@ -142,7 +147,7 @@ impl Join {
                 delta = delta.filter(&BooleanArray::new(in_time, None))?;
             }
         }
-        let mut expires = side.time.as_ref().map(|time| times(&time.expires, &delta, context)).transpose()?;
+        let mut expires = side.expires_at.as_ref().map(|expires| times(expires, &delta, context)).transpose()?;
         let mut can_match = expires.as_ref().and_then(|expires| expires.nulls().cloned());
         if !self.plan.null_equals_null {
             for key in &side.input_keys {
@@ -180,14 +185,22 @@ impl Join {
             columns.push(Arc::new(Int64Array::new(expires.values().clone(), None)));
             batch = batch_of(&side.stored, columns, rows)?;
         }
-        let expires = expires.map(|expires| Int64Array::new(expires.values().clone(), None));
+        let mut expires = expires.map(|expires| Int64Array::new(expires.values().clone(), None));
+        if let Some(ttl_ms) = side.ttl_ms {
+            expires = Some(Int64Array::from_value(expires_ms(context.clock_ms, ttl_ms), rows));
+        }
         Ok(Some(Incoming { batch, weights, expires, matches: None }))
+    }
+
+    /// What the rows of a side expire by: the clock with a TTL, else the watermark.
+    fn now(&self, at: usize) -> EventTimeMs {
+        if self.plan.sides[at].ttl_ms.is_some() { self.clock_ms } else { self.watermark }
     }
 
     fn late_rows(&self, at: usize, delta: &Delta, refused: &BooleanArray, watermark: EventTimeMs) -> Result<LateRows> {
         let rows = filter_record_batch(&delta.batch, refused)?;
         let count = rows.num_rows();
-        let column = self.plan.sides[at].time.as_ref().and_then(|time| time.event_time);
+        let column = self.plan.sides[at].late.as_ref().and_then(|late| late.event_time);
         let event_times = match column {
             None => vec![WATERMARK_MIN; count],
             Some(column) => {
@@ -242,6 +255,10 @@ impl Operator for Join {
     fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
         let plan = Arc::clone(&self.plan);
         let watermarks = input.watermarks;
+        self.clock_ms = input.context.clock_ms;
+        for side in &mut self.sides {
+            side.forget_idle(self.clock_ms, &mut self.index)?;
+        }
         let mut late = Vec::new();
         let mut emitter = Emitter::new(&plan, Some(out));
         let mut incoming = [Vec::new(), Vec::new()];
@@ -277,15 +294,25 @@ impl Operator for Join {
 
     fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
         state.meta.insert(WATERMARK.into(), self.watermark.into());
-        self.sides.iter_mut().try_for_each(|side| side.save(kind, state))
+        if self.plan.sides.iter().any(|side| side.ttl_ms.is_some()) {
+            state.meta.insert(CLOCK.into(), self.clock_ms.into());
+        }
+        for at in 0..2 {
+            let now = self.now(at);
+            self.sides[at].save(kind, now, state)?;
+        }
+        Ok(())
     }
 
     fn restore(&mut self, state: &StateReader<'_>) -> Result<()> {
         let plan = Arc::clone(&self.plan);
         self.watermark = newest_time(state.metas, WATERMARK);
+        self.clock_ms = newest_time(state.metas, CLOCK);
         let mut incoming = [Vec::new(), Vec::new()];
         for (at, incoming) in incoming.iter_mut().enumerate() {
-            *incoming = self.sides[at].record().restore(state, &plan.sides[at], self.watermark)?;
+            let side = &plan.sides[at];
+            let now = self.now(at);
+            *incoming = self.sides[at].record().restore(state, side, now)?;
         }
         // A condition must not depend on the clock, so any context will do.
         let context = StepContext { step: 0, clock_ms: 0, seed: 0 };

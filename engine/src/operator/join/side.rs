@@ -6,12 +6,12 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take;
 
 use super::emit::{Columns, Emitter};
-use super::expiry::Expiry;
 use super::index::{Chains, KeyIndex, NONE};
-use super::record::Record;
+use super::record::{Record, RowState};
 use super::spec::{Plan, SidePlan};
 use crate::delta::{Delta, batch_of};
 use crate::error::Result;
+use crate::operator::expiry::Expiry;
 use crate::operator::{SaveKind, StateWriter};
 use crate::rows::{RowChange, Rows};
 use crate::time::EventTimeMs;
@@ -46,6 +46,9 @@ struct Touched {
     id: u32,
     weight: i64,
     matches: i64,
+    expires: EventTimeMs,
+    /// How often it came in this step.
+    inserted: i64,
     /// Its weight was changed, and not only its matches.
     applied: bool,
 }
@@ -79,7 +82,7 @@ impl Side {
             matches: Vec::new(),
             touched: Vec::new(),
             touched_at: Vec::new(),
-            expiry: side.time.is_some().then(Expiry::default),
+            expiry: side.expires().then(Expiry::default),
             record: Record::new(at, side),
             leaving: Vec::new(),
             passing: Vec::new(),
@@ -127,10 +130,15 @@ impl Side {
 
     /// Rows of a side that only inserts.
     fn append(&mut self, incoming: Incoming, index: &mut KeyIndex, restoring: bool) -> Result<Arrived> {
-        let Incoming { batch, expires, matches, .. } = incoming;
+        let Incoming { mut batch, expires, matches, .. } = incoming;
+        let mut slots = index.intern(&self.keys(&batch), batch.num_rows())?;
+        if self.plan().first_of_key {
+            let rows = self.first_of_keys(&slots, index);
+            slots = rows.iter().map(|row| slots[*row as usize]).collect();
+            (batch, _) = select(batch, None, rows)?;
+        }
         let mut ids = Vec::with_capacity(batch.num_rows());
         self.rows.append(&batch, &mut ids)?;
-        let slots = index.intern(&self.keys(&batch), batch.num_rows())?;
         self.grow(ids.iter().max().map_or(0, |id| *id as usize + 1));
         self.chains.link(index, &slots, &ids);
         if self.plan().role.counts() {
@@ -145,10 +153,22 @@ impl Side {
         if let Some(matches) = matches {
             self.remembered.extend(ids.iter().copied().zip(matches.values().iter().copied()));
         }
-        if !restoring && !self.plan().logs_matches {
+        if !restoring && !self.plan().logs_rows {
             self.record.inserted(&batch, expires, None)?;
         }
         Ok(Arrived { batch, ids, slots, weights: None, fresh: None })
+    }
+
+    /// The rows that are the first of their key.
+    fn first_of_keys(&self, slots: &[u32], index: &KeyIndex) -> Vec<u32> {
+        let is_new = |(_, slot): &(u32, u32)| index.head(*slot, self.at) == NONE;
+        let mut new: Vec<(u32, u32)> = (0..).zip(slots.iter().copied()).filter(is_new).collect();
+        // Stable: the first of equal ones stays.
+        new.sort_by_key(|(_, slot)| *slot);
+        new.dedup_by_key(|(_, slot)| *slot);
+        let mut rows: Vec<u32> = new.into_iter().map(|(row, _)| row).collect();
+        rows.sort_unstable();
+        rows
     }
 
     /// Rows of a side that may take back: all of the step together, so that what comes and goes within it does not show.
@@ -170,7 +190,9 @@ impl Side {
                     self.note(change.id, change.before);
                 }
                 let place = self.touched_at[change.id as usize];
-                if !std::mem::replace(&mut self.touched[place as usize].applied, true) {
+                let touched = &mut self.touched[place as usize];
+                touched.inserted += (change.after - change.before).max(0);
+                if !std::mem::replace(&mut touched.applied, true) {
                     rows.push(row as u32);
                     ids.push(change.id);
                 }
@@ -181,13 +203,18 @@ impl Side {
             }
             firsts.push((rows, ids));
         }
+        let forgets = self.plan().ttl_ms.is_some();
         let mut arrived = Vec::with_capacity(incoming.len());
         for (incoming, (mut rows, mut ids)) in incoming.into_iter().zip(firsts) {
             let (mut weights, mut fresh) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
             let mut kept = 0;
             for place in 0..ids.len() {
                 let id = ids[place];
-                let before = self.touched[self.touched_at[id as usize] as usize].weight;
+                let Touched { weight: before, inserted, .. } = self.touched[self.touched_at[id as usize] as usize];
+                if forgets && self.rows.weight(id) < inserted {
+                    // More is taken back than was there, because it was forgotten: what came is there.
+                    self.rows.set_weight(id, inserted);
+                }
                 let change = self.rows.weight(id) - before;
                 if change != 0 {
                     weights.push(change);
@@ -208,12 +235,14 @@ impl Side {
             };
             let (new_slots, new_ids) = (new_of(&slots), new_of(&ids));
             self.chains.link(index, &new_slots, &new_ids);
-            if let (Some(expiry), Some(expires)) = (&mut self.expiry, &expires) {
+            if let (Some(expiry), Some(expires), true) = (&mut self.expiry, &expires, forgets) {
+                expiry.renew(&ids, expires.values());
+            } else if let (Some(expiry), Some(expires)) = (&mut self.expiry, &expires) {
                 let new: Vec<i64> =
                     expires.values().iter().zip(&fresh).filter(|(_, fresh)| **fresh).map(|(at, _)| *at).collect();
                 expiry.insert(&new_ids, &new);
             }
-            if !restoring && !self.plan().logs_matches {
+            if !restoring && !self.plan().logs_rows {
                 self.record.inserted(&batch, None, Some(Int64Array::from(weights.clone())))?;
             }
             arrived.push(Arrived { batch, ids, slots, weights: Some(weights), fresh: Some(fresh) });
@@ -224,7 +253,8 @@ impl Side {
     fn note(&mut self, id: u32, weight: i64) {
         self.touched_at[id as usize] = self.touched.len() as u32;
         let matches = self.matches_of(id);
-        self.touched.push(Touched { id, weight, matches, applied: false });
+        let expires = self.expiry.as_ref().map_or(0, |expiry| expiry.at(id));
+        self.touched.push(Touched { id, weight, matches, expires, inserted: 0, applied: false });
     }
 
     /// How many matches a row has; 0 where nobody counts.
@@ -265,9 +295,9 @@ impl Side {
         }
         let at_once = side.role.shows_unmatched() && !plan.on_expiry;
         let (mut matched, mut unmatched) = (Changes::default(), Changes::default());
-        let recording = !restoring && side.logs_matches;
+        let recording = !restoring && side.logs_rows;
         for touched in std::mem::take(&mut self.touched) {
-            let Touched { id, weight: old_weight, matches: old_matches, .. } = touched;
+            let Touched { id, weight: old_weight, matches: old_matches, expires: old_expires, .. } = touched;
             self.touched_at[id as usize] = NONE;
             let (weight, matches) = (self.rows.weight(id), self.matches_of(id));
             let part = |weight: i64, shown: bool| if shown { weight } else { 0 };
@@ -282,13 +312,16 @@ impl Side {
                 if old_weight == 0 { self.passing.push(id) } else { self.leaving.push(id) }
             }
             if recording {
-                self.record.touched(id, (old_weight, old_matches), (!leaves).then_some((weight, matches)));
+                let expires = self.expiry.as_ref().map_or(0, |expiry| expiry.at(id));
+                let new = RowState { weight, matches, expires };
+                let old = RowState { weight: old_weight, matches: old_matches, expires: old_expires };
+                self.record.touched(id, old, (!leaves).then_some(new));
             }
         }
         self.emit(matched, true, emitter)?;
         self.emit(unmatched, false, emitter)?;
         if recording {
-            self.record.put_removed(side, &self.rows, self.expiry.as_ref())?;
+            self.record.put_removed(side, &self.rows)?;
         }
         if let Some(expiry) = &mut self.expiry {
             self.leaving.iter().for_each(|id| expiry.forget(*id));
@@ -305,7 +338,7 @@ impl Side {
             self.touched_at[*id as usize] = NONE;
             if self.matches[*id as usize] > 0 { matched.push(row as u32) } else { unmatched.push(row as u32) }
         }
-        if !restoring && side.logs_matches && self.record.is_active() {
+        if !restoring && side.logs_rows && self.record.is_active() {
             let settled = side.settles && !matched.is_empty();
             let rows = if settled { unmatched.clone() } else { (0..arrived.ids.len() as u32).collect() };
             let ids: Vec<u32> = rows.iter().map(|row| arrived.ids[*row as usize]).collect();
@@ -341,9 +374,21 @@ impl Side {
         emitter.rows(self.at, &columns, changes.ids.len(), Some(changes.weights), mark)
     }
 
+    /// Forgets the rows that were not touched for the TTL.
+    pub(super) fn forget_idle(&mut self, clock_ms: i64, index: &mut KeyIndex) -> Result<()> {
+        let Some(expiry) = self.expiry.as_mut().filter(|_| self.plan.sides[self.at].ttl_ms.is_some()) else {
+            return Ok(());
+        };
+        let idle = expiry.due(clock_ms);
+        idle.iter().for_each(|id| self.record.forget(*id));
+        self.leaving.extend(idle);
+        self.remove_leaving(index)?;
+        self.record.tidy(&self.plan.sides[self.at], self.rows.len(), clock_ms)
+    }
+
     /// Frees what the watermark has passed; where rows without a match come out when they expire, those come out.
     pub(super) fn expire(&mut self, watermark: EventTimeMs, emitter: &mut Emitter<'_>) -> Result<()> {
-        let Some(expiry) = &mut self.expiry else {
+        let Some(expiry) = self.expiry.as_mut().filter(|_| self.plan.sides[self.at].expires_at.is_some()) else {
             return Ok(());
         };
         let due = expiry.due(watermark);
@@ -356,7 +401,7 @@ impl Side {
         }
         due.iter().for_each(|id| self.record.forget(*id));
         self.leaving.extend(due);
-        Ok(())
+        self.record.tidy(&self.plan.sides[self.at], self.rows.len(), watermark)
     }
 
     /// Forgets the rows that leave.
@@ -381,9 +426,9 @@ impl Side {
         Ok(gathered)
     }
 
-    pub(super) fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
+    pub(super) fn save(&mut self, kind: SaveKind, now: EventTimeMs, state: &mut StateWriter) -> Result<()> {
         let side = &self.plan.sides[self.at];
-        self.record.save(kind, state, side, &self.rows, self.expiry.as_ref(), &self.matches)
+        self.record.save(kind, now, state, side, &self.rows, self.expiry.as_ref(), &self.matches)
     }
 
     pub(super) fn record(&mut self) -> &mut Record {

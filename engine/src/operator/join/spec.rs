@@ -57,18 +57,20 @@ pub struct JoinSide {
     pub keys: Vec<usize>,
     /// Whether deltas may carry weights.
     pub retracting: bool,
-    /// When rows may be let go; `None`: they are kept for ever.
-    pub time: Option<JoinTime>,
+    /// Over the side's columns, an Int64 in milliseconds: the row can meet no row to come once the watermark is beyond it, and is then
+    /// freed. Where it is null, the row matches nothing. `None`: the watermark lets no row go.
+    pub expires_at: Option<ExprRef>,
+    /// When a row comes too late, because what it would meet may have been let go.
+    pub late: Option<JoinLate>,
+    /// Where the watermark lets no row go: rows that were not touched for so many milliseconds of processing time are forgotten.
+    pub ttl_ms: Option<i64>,
 }
 
-/// How long the rows of a side matter.
+/// Which rows of a side are late.
 #[derive(Debug, Clone)]
-pub struct JoinTime {
-    /// Over the side's columns, an Int64 in milliseconds: the row can meet no row to come once the watermark is beyond it, and is then
-    /// freed. Where it is null, the row matches nothing.
-    pub expires: ExprRef,
+pub struct JoinLate {
     /// Over the side's columns, an Int64 in milliseconds: the row is late when the watermark at the step's start was beyond it.
-    pub late: Option<ExprRef>,
+    pub limit: ExprRef,
     /// The column that is reported as the event time of late rows.
     pub event_time: Option<usize>,
 }
@@ -170,7 +172,9 @@ pub(super) enum OutputColumn {
 pub(super) struct SidePlan {
     pub(super) role: Role,
     pub(super) retracting: bool,
-    pub(super) time: Option<JoinTime>,
+    pub(super) expires_at: Option<ExprRef>,
+    pub(super) late: Option<JoinLate>,
+    pub(super) ttl_ms: Option<i64>,
     /// The input's key columns.
     pub(super) input_keys: Vec<usize>,
     /// The input's column of each kept column.
@@ -190,11 +194,25 @@ pub(super) struct SidePlan {
     pub(super) settles: bool,
     /// Matches cannot be counted again from the rows of a checkpoint, because the other side's may have been freed.
     pub(super) logs_matches: bool,
+    /// A checkpoint tells of rows what they are, and not what was done to them: how many matches they have, or until when they live.
+    pub(super) logs_rows: bool,
+    /// Of rows of one key one is as good as all: nothing of them comes out, and only that one is there is asked.
+    pub(super) first_of_key: bool,
     /// Rows leave.
     pub(super) shrinks: bool,
 }
 
 impl SidePlan {
+    /// Whether time lets rows go.
+    pub(super) fn expires(&self) -> bool {
+        self.expires_at.is_some() || self.ttl_ms.is_some()
+    }
+
+    /// Whether it is no part of a stored row when it expires.
+    pub(super) fn expires_apart(&self) -> bool {
+        self.ttl_ms.is_some() || self.expires_at.is_some() && !self.retracting
+    }
+
     /// The kept columns alone.
     pub(super) fn kept(&self) -> usize {
         self.inputs.len()
@@ -248,12 +266,17 @@ impl Plan {
         };
 
         let retracting = left.retracting || right.retracting;
-        let timed = [left.time.is_some(), right.time.is_some()];
+        if [&left, &right].iter().any(|side| side.expires_at.is_some() && side.ttl_ms.is_some()) {
+            return Err(EngineError::bug("rows that the watermark lets go need no TTL"));
+        }
+        let expires = [&left, &right].map(|side| side.expires_at.is_some() || side.ttl_ms.is_some());
+        let timed = [left.expires_at.is_some(), right.expires_at.is_some()];
         let shows_unmatched = (0..2).any(|side| kind.role(side).shows_unmatched());
         if unmatched_on_expiry && (0..2).any(|side| kind.role(side).shows_unmatched() && !timed[side]) {
             return Err(EngineError::bug("rows that never expire cannot be shown when they do"));
         }
         let [left_kept, right_kept] = kept;
+        let compares_keys = !kind.pairs() && residual.is_none();
         let side = |index: usize, side: JoinSide, kept: Kept, other_retracts: bool| {
             let role = kind.role(index);
             let settles = !retracting && role.counts() && !kind.pairs();
@@ -268,11 +291,11 @@ impl Plan {
             }
             let mut fields: Vec<FieldRef> = kept.0.iter().map(|input| side.schema.fields()[*input].clone()).collect();
             let extra = |name: &str| Arc::new(Field::new(name, DataType::Int64, false));
-            let logs_matches = role.counts() && timed[1 - index];
+            let logs_matches = role.counts() && expires[1 - index];
             let mut stored = fields.clone();
-            if side.time.is_some() {
+            if expires[index] {
                 fields.push(extra(EXPIRES));
-                if side.retracting {
+                if side.retracting && side.expires_at.is_some() {
                     stored.push(extra(EXPIRES));
                 }
             }
@@ -291,8 +314,12 @@ impl Plan {
                 saturates: !other_retracts,
                 settles,
                 logs_matches,
-                shrinks: side.retracting || side.time.is_some() || settles,
-                time: side.time,
+                first_of_key: compares_keys && !role.counts() && !side.retracting && !expires[index],
+                logs_rows: logs_matches || side.retracting && side.ttl_ms.is_some(),
+                shrinks: side.retracting || expires[index] || settles,
+                expires_at: side.expires_at,
+                late: side.late,
+                ttl_ms: side.ttl_ms,
             }
         };
         let (left_retracts, right_retracts) = (left.retracting, right.retracting);

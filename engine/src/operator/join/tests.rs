@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, Str
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use proptest::prelude::*;
 
-use super::{JoinFactory, JoinKind, JoinResidual, JoinSide, JoinSpec, JoinTime};
+use super::{JoinFactory, JoinKind, JoinLate, JoinResidual, JoinSide, JoinSpec};
 use crate::aggregate::testing::show;
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Result;
@@ -168,7 +168,9 @@ impl Setup {
                 schema: schema(),
                 keys: self.keys(),
                 retracting: self.retracting[at],
-                time: self.timed[at].then(|| JoinTime { expires, late, event_time: None }),
+                expires_at: self.timed[at].then_some(expires),
+                late: late.filter(|_| self.timed[at]).map(|limit| JoinLate { limit, event_time: None }),
+                ttl_ms: None,
             }
         };
         let residual = |column: usize, compute: fn(&RecordBatch) -> ArrayRef| JoinResidual {
@@ -494,5 +496,36 @@ proptest! {
                 shaken.restart(step.shards);
             }
         }
+    }
+}
+
+/// `WHERE EXISTS`, `IN` and their opposites ask of the other side whether a key is there: however many rows say so, one is kept.
+#[test]
+fn of_rows_that_only_say_that_a_key_is_there_one_is_kept() {
+    for kind in [LeftSemi, LeftAnti, LeftMark, RightSemi, RightAnti] {
+        let setup = Setup {
+            kind,
+            keys: 1,
+            null_equals_null: false,
+            condition: Condition::None,
+            retracting: [false; 2],
+            timed: [false; 2],
+            judge: false,
+            on_expiry: false,
+            narrow: false,
+        };
+        let asked = if matches!(kind, RightSemi | RightAnti) { 0 } else { 1 };
+        let mut shards = Shards::new(&setup, 2);
+        for round in 0..3 {
+            let row = |value: i64| (Row { key: Some(value % 5), ts: None, value: Some(value + round), text: None }, 1);
+            let mut rows = [vec![], vec![]];
+            rows[asked] = (0..200).map(row).collect();
+            shards.step(&rows, 7, WATERMARK_MIN);
+            assert_eq!(shards.state_rows(), 5, "{kind:?}");
+            shards.save(if round == 1 { SaveKind::Full } else { SaveKind::Changes });
+            shards.restart(round as usize + 1);
+        }
+        let saved: usize = shards.chunks.iter().map(|chunk| chunk.rows.num_rows()).sum();
+        assert_eq!(saved, 5, "{kind:?}");
     }
 }

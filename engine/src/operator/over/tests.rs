@@ -500,6 +500,30 @@ impl View {
     }
 }
 
+/// Two shards have counted fewer arrivals each than one that takes both over has rows.
+#[test]
+fn rows_of_several_shards_stay_in_order() {
+    let least = |unit| What::Aggregate("min", VALUE, frame(unit, before(1), Bound::CurrentRow));
+    let calls = [least(FrameUnit::Rows), least(FrameUnit::Range)];
+    let order = [(TS, ASC)];
+    let key = |n: i64| if n / 12 % 2 == 0 { n % 12 } else { 11 - n % 12 };
+    let rows: Vec<Row> = (0..60)
+        .map(|n| Row { ts: n / 12, key: Some(key(n)), value: Some(n / 12), weight: 1, ordinal: n as u64 })
+        .collect();
+    let spec = spec(&order, &calls, true, false);
+    let partition = spec.partition.clone();
+    let mut shards = Shards::new(OverFactory::settled(spec, Finality::Order).expect("it works"), partition, 2);
+    let mut emitted = Vec::new();
+    for (step, of_step) in rows.chunks(12).enumerate() {
+        let deltas = shards.step(&delta_of(of_step, false, true), step as i64 + 1);
+        emitted.extend(show(&deltas).into_iter().map(|(row, _)| row));
+        shards.save(SaveKind::Full);
+        shards.restart(1 + step % 2);
+    }
+    emitted.sort();
+    assert_eq!(emitted, twin(&rows, &order, &calls, true));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 

@@ -85,6 +85,11 @@ impl<K: SortKey> Few<K> {
         }
     }
 
+    /// The partitions that the rows taken in have changed, each once.
+    pub(super) fn touched(&self) -> &[u32] {
+        &self.touched
+    }
+
     /// Takes in the rows of the step's delta number `delta`.
     pub(super) fn take_in(&mut self, delta: u32, slots: &[u32], keys: &[K]) {
         let Self { store, in_step, touched, pushed_out, pending, entries, heap_bytes, .. } = self;

@@ -50,6 +50,19 @@ struct Touched<K> {
     key: K,
     /// The weight now, which may be negative.
     weight: i64,
+    /// How often it came in this step.
+    inserted: i64,
+}
+
+/// What a step changed of the stored rows, each of them once.
+#[derive(Default)]
+pub(super) struct Effect {
+    /// The partition of each row.
+    pub(super) slots: Vec<u32>,
+    pub(super) ids: Vec<u32>,
+    /// By how much the weight of each changed.
+    pub(super) weights: Vec<i64>,
+    pub(super) ties: Vec<u64>,
 }
 
 /// What a partition shows: the entries from `from` to `to`, of the two ends the weights given (the same where there is one entry).
@@ -145,24 +158,47 @@ impl<K: SortKey> Full<K> {
                 old: None,
                 key: keys[row].clone(),
                 weight: 1,
+                inserted: 1,
             });
         }
         self.scratch = changes;
         Ok(delta)
     }
 
+    /// Drops what takes back rows that are not there, because they were forgotten, so that at least what came is there; what is left of
+    /// the step comes back.
+    pub(super) fn drop_unfounded(&mut self, rows: &mut Rows) -> Effect {
+        let mut effect = Effect::default();
+        for touched in &mut self.touched {
+            if touched.weight < touched.inserted {
+                touched.weight = touched.inserted;
+                rows.set_weight(touched.id, touched.weight);
+            }
+            let change = touched.weight - touched.old.as_ref().map_or(0, |(_, weight)| *weight);
+            if change != 0 {
+                effect.slots.push(touched.slot);
+                effect.ids.push(touched.id);
+                effect.weights.push(change);
+                effect.ties.push(if self.retracting { self.ties[touched.id as usize].0 } else { touched.key.tie() });
+            }
+        }
+        effect
+    }
+
     fn touch(&mut self, change: RowChange, slot: u32, key: &K, tie: u64) {
         let id = change.id as usize;
         let (old_tie, seq) = self.ties[id];
         let touched = self.touched_of[id];
+        let inserted = (change.after - change.before).max(0);
         if touched == UNTOUCHED {
             let old = (change.before > 0).then(|| (At { key: key.with_tie(old_tie), seq }, change.before));
             self.touched_of[id] = self.touched.len() as u32;
-            self.touched.push(Touched { slot, id: change.id, old, key: key.clone(), weight: change.after });
+            self.touched.push(Touched { slot, id: change.id, old, key: key.clone(), weight: change.after, inserted });
         } else {
             self.touched[touched as usize].weight = change.after;
+            self.touched[touched as usize].inserted += inserted;
         }
-        if change.before <= 0 && change.after > 0 {
+        if change.before <= 0 && inserted > 0 {
             self.ties[id] = (tie, self.next_seq);
             self.next_seq += 1;
         } else if change.after > change.before && tie < old_tie {

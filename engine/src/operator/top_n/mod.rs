@@ -9,7 +9,7 @@
 //! in which rows leave an aggregate or a join depends on how steps were cut, and that must not show.
 //!
 //! With a window among the partition columns results leave when the watermark passes the window's end, once, and the partition is freed;
-//! the conventions are those of [`super::group_aggregate`].
+//! the conventions are those of [`super::group_aggregate`]. Without one, a TTL forgets partitions that did not change for so long ([`aging`]).
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -24,6 +24,7 @@ use self::full::Full;
 use self::key::{ByteKey, Encoder, SortKey};
 pub use self::local::LocalTopNFactory;
 use super::group_aggregate::{GroupEmit, GroupWindow};
+use super::ttl::KeyTtl;
 use super::{Input, LateRows, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::newest_time;
@@ -34,6 +35,7 @@ use crate::keys::GroupKeys;
 use crate::rows::{RowLog, Rows};
 use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, event_times_ms};
 
+mod aging;
 mod few;
 mod full;
 mod key;
@@ -139,6 +141,10 @@ struct Plan {
     input: SchemaRef,
     output: SchemaRef,
     key_types: Vec<DataType>,
+    /// A partition that did not change for so long is forgotten.
+    ttl_ms: Option<i64>,
+    /// The rows of a checkpoint.
+    logged: SchemaRef,
     /// The output has weights.
     updating: bool,
 }
@@ -207,6 +213,8 @@ impl TopNFactory {
         let plan = Plan {
             ranks,
             output: Arc::new(Schema::new_with_metadata(fields, input.metadata().clone())),
+            ttl_ms: None,
+            logged: Arc::clone(&input),
             input,
             key_types,
             updating: !closes_once && !keeps_first,
@@ -214,6 +222,17 @@ impl TopNFactory {
         };
         plan.encoder()?;
         Ok(Self { plan: Arc::new(plan) })
+    }
+
+    /// Forgets partitions that did not change for `ttl_ms` of processing time. Those of a window are freed by the watermark; and where all
+    /// rows are one partition, it stays.
+    pub fn with_ttl(mut self, ttl_ms: Option<i64>) -> Self {
+        let plan = Arc::get_mut(&mut self.plan).expect("no operator was made yet");
+        plan.ttl_ms = ttl_ms.filter(|_| plan.spec.window.is_none() && !plan.spec.partition.is_empty());
+        if plan.ttl_ms.is_some() {
+            plan.logged = aging::logged_schema(&plan.input);
+        }
+        self
     }
 
     /// Lets only those rows through to the exchange that are among the first of their own shard: for results without partitions, whose
@@ -242,7 +261,8 @@ impl TopNFactory {
             groups: Vec::new(),
             ends: BTreeMap::new(),
             rows: Rows::new(&plan.input, spec.retracting)?,
-            log: RowLog::new(ROWS, &plan.input),
+            log: RowLog::new(ROWS, &plan.logged),
+            ttl: plan.ttl_ms.map(KeyTtl::new),
             core: if plan.few() {
                 Core::Few(Few::new(plan.ranks))
             } else {
@@ -280,6 +300,7 @@ struct TopN<K> {
     ends: BTreeMap<EventTimeMs, Vec<u32>>,
     rows: Rows,
     log: RowLog,
+    ttl: Option<KeyTtl>,
     core: Core<K>,
     encoder: Encoder,
     /// The watermark at the end of the last step.
@@ -349,7 +370,7 @@ impl<K: SortKey> TopN<K> {
                 Core::Few(few) => few.take_in(number as u32, &self.slots, &self.sort_keys),
                 Core::Full(full) => {
                     let kept = full.take_in(delta, &self.slots, &self.sort_keys, &self.ties, &mut self.rows)?;
-                    if let Some(kept) = kept.filter(|_| log) {
+                    if let Some(kept) = kept.filter(|_| log && self.ttl.is_none()) {
                         self.log.push(&kept)?;
                     }
                 }
@@ -357,7 +378,7 @@ impl<K: SortKey> TopN<K> {
         }
         let Core::Few(few) = &mut self.core else { return Ok(None) };
         let kept = few.settle(deltas, &mut self.rows)?;
-        if let Some(kept) = kept.as_ref().filter(|_| log) {
+        if let Some(kept) = kept.as_ref().filter(|_| log && self.ttl.is_none()) {
             self.log.push(kept)?;
         }
         Ok(kept)
@@ -442,6 +463,9 @@ impl<K: SortKey> TopN<K> {
 
     /// Forgets partitions without rows.
     fn remove(&mut self, slots: &[u32]) {
+        if let Some(ttl) = &mut self.ttl {
+            ttl.forget(slots);
+        }
         self.keys.remove(slots);
         slots.iter().for_each(|slot| self.groups[*slot as usize].live = false);
     }
@@ -471,10 +495,14 @@ impl<K: SortKey> TopN<K> {
     /// All rows, partition by partition in their order, with weights and arrival numbers as they were taken in.
     fn all(&self) -> Result<Vec<Delta>> {
         let mut stored: Vec<(u32, u64)> = Vec::with_capacity(self.rows.len());
+        let mut slots = Vec::new();
         for slot in self.keys.live_slots() {
             match &self.core {
                 Core::Few(few) => stored.extend(few.stored(slot)),
                 Core::Full(full) => stored.extend(full.stored(slot)),
+            }
+            if self.ttl.is_some() {
+                slots.resize(stored.len(), slot);
             }
         }
         if self.plan.spec.retracting {
@@ -482,7 +510,7 @@ impl<K: SortKey> TopN<K> {
             stored.extend(self.rows.live_ids().into_iter().filter(|id| self.rows.weight(*id) < 0).map(|id| (id, 0)));
         }
         let mut deltas = Vec::new();
-        for stored in stored.chunks(DELTA_ROWS_MAX) {
+        for (chunk, stored) in stored.chunks(DELTA_ROWS_MAX).enumerate() {
             let ids: Vec<u32> = stored.iter().map(|(id, _)| *id).collect();
             let mut delta = Delta::insert(self.rows.take_batch(&ids)?);
             if self.plan.spec.retracting {
@@ -490,6 +518,10 @@ impl<K: SortKey> TopN<K> {
             }
             if self.plan.spec.by_arrival {
                 delta.ordinals = Some(UInt64Array::from_iter_values(stored.iter().map(|(_, tie)| *tie)));
+            }
+            if let Some(ttl) = &self.ttl {
+                let slots = &slots[chunk * DELTA_ROWS_MAX..][..stored.len()];
+                delta = aging::with_touched(delta, ttl.touched(slots), &self.plan.logged)?;
             }
             deltas.push(delta);
         }
@@ -504,6 +536,8 @@ impl<K: SortKey> Operator for TopN<K> {
 
     fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
         let watermarks = input.watermarks;
+        let clock_ms = input.context.clock_ms;
+        self.forget_idle(clock_ms)?;
         let mut deltas = Vec::new();
         for mut delta in input.single() {
             if let Some(window) = self.plan.spec.window {
@@ -514,6 +548,7 @@ impl<K: SortKey> Operator for TopN<K> {
             }
         }
         let kept = self.take_in(&deltas, true)?;
+        self.touch(kept.as_ref(), clock_ms)?;
         drop(deltas);
         let (mut changes, mut dead) = (Vec::new(), Vec::new());
         // Rows that are new and all shown need not be looked up again.
@@ -544,7 +579,7 @@ impl<K: SortKey> Operator for TopN<K> {
 
     fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
         state.meta.insert(WATERMARK.into(), self.fired_until.into());
-        let mut log = std::mem::replace(&mut self.log, RowLog::new(ROWS, &self.plan.input));
+        let mut log = std::mem::replace(&mut self.log, RowLog::new(ROWS, &self.plan.logged));
         let saved = log.save(kind, state, || self.all());
         self.log = log;
         saved
@@ -564,6 +599,9 @@ impl<K: SortKey> Operator for TopN<K> {
             }
         }
         deltas.retain(|delta| !delta.is_empty());
+        if self.ttl.is_some() {
+            return deltas.iter().try_for_each(|delta| self.restore_aging(delta));
+        }
         self.take_in(&deltas, false)?;
         let mut dead = Vec::new();
         self.changes(false, &mut Vec::new(), &mut dead);
@@ -575,7 +613,12 @@ impl<K: SortKey> Operator for TopN<K> {
             Core::Few(few) => few.bytes(),
             Core::Full(full) => full.bytes(),
         };
-        core + self.keys.bytes() + self.rows.bytes() + self.log.bytes() + self.groups.capacity() * size_of::<Group>()
+        let ttl = self.ttl.as_ref().map_or(0, KeyTtl::bytes);
+        core + self.keys.bytes()
+            + self.rows.bytes()
+            + self.log.bytes()
+            + self.groups.capacity() * size_of::<Group>()
+            + ttl
     }
 
     fn state_rows(&self) -> usize {

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{
-    Expr as LogicalExpr, ExprSchemable, Extension, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, cast,
-};
+use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, Extension, LogicalPlan, Operator, cast};
 use eagre_engine::expr::ExprRef;
 use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeKind, Route};
 use eagre_engine::operator::OperatorFactoryRef;
@@ -22,10 +20,10 @@ use crate::planner::logical::volatile_calls;
 use crate::planner::lower::{Lowering, Slot, Stream, StreamColumn, engine};
 
 /// An input that is ready for the operator.
-struct Input {
-    stream: Stream,
+pub(super) struct Input {
+    pub(super) stream: Stream,
     /// Where each expression asked for is in the batches.
-    places: Vec<usize>,
+    pub(super) places: Vec<usize>,
     /// Whether the last of them is the event time of which the watermark speaks.
     by_event_time: bool,
 }
@@ -37,7 +35,7 @@ impl Lowering<'_> {
         match join.kind {
             NearestKind::Asof => self.lower_asof(join, plan),
             NearestKind::Temporal => self.lower_temporal(join, plan),
-            NearestKind::Lookup => self.lower_lookup(join),
+            NearestKind::Lookup => self.lower_lookup(join, plan),
         }
     }
 
@@ -164,7 +162,7 @@ impl Lowering<'_> {
         }
         let residual = match conjunction(rest.to_vec()) {
             None => None,
-            Some(rest) => Some(self.residual(join, &left, &right, &rest)?),
+            Some(rest) => Some(self.residual(join, &left.stream, &right.stream, &rest)?),
         };
         let mut detail = equalities(&texts);
         detail.push_str(&format!("version at {}", short_text(time)));
@@ -188,51 +186,14 @@ impl Lowering<'_> {
         self.push_final(join, plan, left, right, operator, "TemporalJoin", detail)
     }
 
-    /// A table that does not change has the same rows whenever it is asked, so asking it is joining with its rows.
-    fn lower_lookup(&mut self, join: &NearestJoin) -> Result<Stream> {
-        let [LogicalExpr::Column(time)] = join.times.as_slice() else {
-            return Err(SqlError::internal("a lookup without a time"));
-        };
-        if !self.is_processing_time(&join.left, join.left.schema().index_of_column(time)?)? {
-            return Err(SqlError::plan(
-                format!(
-                    "`FOR SYSTEM_TIME AS OF {}` needs a time attribute: an event time on both sides (`WATERMARK FOR`, and `PRIMARY KEY (..) \
-                     NOT ENFORCED` on the right), or `PROCTIME()` on the left",
-                    time.name
-                ),
-                join.location,
-            ));
-        }
-        let right = self.lower(&join.right)?;
-        if !right.bounded || right.changelog != ChangelogMode::AppendOnly {
-            return Err(SqlError::unsupported(
-                "a join in processing time with a table that changes",
-                "ask for the version at an event time, or join with a table that ends",
-                join.location,
-            ));
-        }
-        let (mut left_keys, mut right_keys, mut rest) = (vec![], vec![], vec![]);
-        for part in &join.on {
-            match join.pair(part) {
-                Some((left, Operator::Eq, right)) => {
-                    left_keys.push(left);
-                    right_keys.push(right);
-                }
-                _ => rest.push(part.clone()),
-            }
-        }
-        let kind = if join.outer { JoinType::Left } else { JoinType::Inner };
-        let left = LogicalPlanBuilder::from(join.left.clone());
-        let right = join.right.clone();
-        let joined = match left_keys.is_empty() {
-            true => left.join_on(right, kind, rest)?,
-            false => left.join_with_expr_keys(right, kind, (left_keys, right_keys), conjunction(rest))?,
-        };
-        self.lower(&joined.build()?)
-    }
-
     /// A condition over the columns of both inputs.
-    fn residual(&mut self, join: &NearestJoin, left: &Input, right: &Input, rest: &LogicalExpr) -> Result<ExprRef> {
+    pub(super) fn residual(
+        &mut self,
+        join: &NearestJoin,
+        left: &Stream,
+        right: &Stream,
+        rest: &LogicalExpr,
+    ) -> Result<ExprRef> {
         if let Some(call) = volatile_calls(rest).first() {
             return Err(SqlError::unsupported(
                 format!("`{call}()` in the condition of a join `FOR SYSTEM_TIME AS OF`"),
@@ -240,12 +201,11 @@ impl Lowering<'_> {
                 join.location,
             ));
         }
-        let width = left.stream.physical.fields().len();
-        let mut mapping = left.stream.mapping();
-        mapping.extend(right.stream.mapping().into_iter().map(|place| place + width));
+        let width = left.physical.fields().len();
+        let mut mapping = left.mapping();
+        mapping.extend(right.mapping().into_iter().map(|place| place + width));
         let both = join.left.schema().join(join.right.schema())?;
-        let compiler =
-            Compiler::new(&both, mapping, width + right.stream.physical.fields().len(), &self.context.config);
+        let compiler = Compiler::new(&both, mapping, width + right.physical.fields().len(), &self.context.config);
         compiler.compile(rest, "")
     }
 
@@ -347,7 +307,7 @@ impl Lowering<'_> {
     }
 
     /// The rows of `plan` with a column for each of `exprs`.
-    fn input_of(&mut self, plan: &LogicalPlan, exprs: &[LogicalExpr]) -> Result<Input> {
+    pub(super) fn input_of(&mut self, plan: &LogicalPlan, exprs: &[LogicalExpr]) -> Result<Input> {
         let mut stream = self.lower(plan)?;
         if stream.pending.is_some() {
             stream = self.assign_windows(stream, plan)?;
@@ -399,7 +359,7 @@ impl Input {
 }
 
 /// `keys=[a = b], `, or nothing.
-fn equalities(keys: &[(String, String)]) -> String {
+pub(super) fn equalities(keys: &[(String, String)]) -> String {
     let keys: Vec<_> = keys.iter().map(|(left, right)| format!("{left} = {right}")).collect();
     match keys.is_empty() {
         true => String::new(),

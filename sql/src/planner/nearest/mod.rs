@@ -30,10 +30,12 @@ use super::expr::{short_text, strip_alias};
 use super::window;
 use crate::error::{Location, Result, SqlError};
 
+mod lookup;
 mod lower;
 mod oracle;
 mod versions;
 
+pub(super) use self::lookup::drop_unread;
 pub(super) use self::oracle::expand;
 
 /// The table function that both forms become.

@@ -95,7 +95,19 @@ const QUERIES: &[(&str, &str)] = &[
          SELECT row FROM bid.late;
          SELECT count(*) FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' DAY)) GROUP BY window_end",
     ),
+    (
+        "a join and groups that forget",
+        "SELECT /*+ STATE_TTL('b' = '1 h', 'l' = '90 s') */ b.auction, l.v FROM bid AS b JOIN lax AS l ON b.auction = l.k;
+         SELECT /*+ STATE_TTL('bid' = '2 d') */ channel, count(*) FROM bid WHERE price > 5 GROUP BY channel",
+    ),
     ("values", "INSERT INTO sink_append VALUES (1, 2), (3, NULL)"),
+    (
+        "q7: the end of a window bounds what is kept of the rows that it looks back on",
+        "SELECT b.auction, b.price FROM bid AS b JOIN (
+           SELECT MAX(price) AS most, window_end AS ends
+           FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '10' SECOND)) GROUP BY window_start, window_end
+         ) AS w ON b.price = w.most WHERE b.dateTime BETWEEN w.ends - INTERVAL '10' SECOND AND w.ends",
+    ),
 ];
 
 #[test]

@@ -119,7 +119,7 @@ fn highest<'a, 'b>(bids: &[&'b Bid<'a>]) -> Option<&'b Bid<'a>> {
     bids.iter().copied().reduce(|best, bid| if bid.price > best.price { bid } else { best })
 }
 
-/// q6: (seller, mean price) over each winning bid and the ten before it, by time and then arrival.
+/// q6: (seller, mean price) over each winning bid and the ten before it, by time and then auction.
 fn seller_prices(auctions: &[Auction<'_>], bids: &[Bid<'_>]) -> Table {
     let mut sold: BTreeMap<i64, Vec<&Bid<'_>>> = BTreeMap::new();
     for (auction, bids) in bids_while_open(auctions, bids) {
@@ -127,7 +127,7 @@ fn seller_prices(auctions: &[Auction<'_>], bids: &[Bid<'_>]) -> Table {
     }
     let mut out = Table::of(2);
     for (seller, mut winners) in sold {
-        winners.sort_by_key(|bid| (bid.time, bid.arrival));
+        winners.sort_by_key(|bid| (bid.time, bid.auction));
         let prices: Vec<i64> = winners.iter().map(|bid| bid.price).collect();
         for last in 0..prices.len() {
             out.int(seller).double(mean(&prices[last.saturating_sub(10)..=last]));

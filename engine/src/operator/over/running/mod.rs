@@ -476,6 +476,8 @@ impl Operator for RunningOver {
         // They are all in the store.
         self.tail.kept.take_unsaved();
         self.buffer.kept.take_unsaved();
+        // The rows of several shards, numbered anew, may be more than any of these had counted.
+        let arrivals = arrivals.max(self.tail.kept.next_arrival);
         self.tail.kept.next_arrival = arrivals;
         self.buffer.kept.next_arrival = arrivals;
         Ok(())

@@ -1,8 +1,9 @@
-//! Which rows the watermark lets go.
+//! Which rows or keys time lets go: the watermark those of a join with bounds, the clock those that a TTL forgets ([`super::ttl`]).
 //!
-//! A calendar in two grains: rows wait in spans of about a second, and a span is sorted by millisecond when the watermark enters it. So
+//! A calendar in two grains: rows wait in spans of about a second, and a span is sorted by millisecond when time enters it. So
 //! taking a row in costs a push, freeing costs what is freed, and a row goes in exactly the step in which it has to, which shows
-//! where rows without a match come out when they expire.
+//! where rows without a match come out when they expire. A row that is given more time stays listed where it was, too; what is listed
+//! once too often is passed over when its old time comes.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,7 @@ const GONE: i64 = i64::MIN;
 
 /// Rows by the time at which they expire.
 #[derive(Default)]
-pub(super) struct Expiry {
+pub(crate) struct Expiry {
     /// By row id.
     expires: Vec<EventTimeMs>,
     /// Rows by span. A row that left earlier is still listed.
@@ -31,7 +32,7 @@ pub(super) struct Expiry {
 
 impl Expiry {
     /// Takes in rows that expire when the watermark is beyond `expires`.
-    pub(super) fn insert(&mut self, ids: &[u32], expires: &[EventTimeMs]) {
+    pub(crate) fn insert(&mut self, ids: &[u32], expires: &[EventTimeMs]) {
         debug_assert_eq!(ids.len(), expires.len());
         self.listed += ids.len();
         let mut row = 0;
@@ -63,18 +64,47 @@ impl Expiry {
     }
 
     /// When a row expires.
-    pub(super) fn at(&self, id: u32) -> EventTimeMs {
-        self.expires[id as usize]
+    pub(crate) fn at(&self, id: u32) -> EventTimeMs {
+        self.get(id).unwrap_or(GONE)
+    }
+
+    /// When a row expires; `None`: it is not there.
+    pub(crate) fn get(&self, id: u32) -> Option<EventTimeMs> {
+        self.expires.get(id as usize).copied().filter(|at| *at != GONE)
+    }
+
+    /// Takes in rows, or gives those that are there another time.
+    pub(crate) fn renew(&mut self, ids: &[u32], expires: &[EventTimeMs]) {
+        let (mut moved, mut moved_to) = (Vec::new(), Vec::new());
+        for (id, at) in ids.iter().zip(expires) {
+            let span = at >> SPAN_BITS;
+            match self.get(*id) {
+                Some(old) if old == *at => continue,
+                // It is listed in the right span, which nobody has looked into yet.
+                Some(old) if old >> SPAN_BITS == span && self.reached.is_none_or(|reached| span > reached) => {
+                    self.place(*id, *at);
+                    continue;
+                }
+                Some(_) => self.stale += 1,
+                None => {}
+            }
+            moved.push(*id);
+            moved_to.push(*at);
+        }
+        self.insert(&moved, &moved_to);
+        self.tidy();
     }
 
     /// Says that a row has left for another reason.
-    pub(super) fn forget(&mut self, id: u32) {
-        self.expires[id as usize] = GONE;
-        self.stale += 1;
+    pub(crate) fn forget(&mut self, id: u32) {
+        if self.get(id).is_some() {
+            self.expires[id as usize] = GONE;
+            self.stale += 1;
+        }
     }
 
     /// Takes out the rows that the watermark has passed.
-    pub(super) fn due(&mut self, watermark: EventTimeMs) -> Vec<u32> {
+    pub(crate) fn due(&mut self, watermark: EventTimeMs) -> Vec<u32> {
         let mut due = Vec::new();
         let reached = watermark >> SPAN_BITS;
         while let Some(entry) = self.spans.first_entry().filter(|entry| *entry.key() <= reached) {
@@ -132,7 +162,7 @@ impl Expiry {
         self.insert(&ids, &expires);
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.expires.capacity() * 8 + self.listed * 4 + (self.spans.len() + self.exact.len()) * 48
     }
 }

@@ -1,0 +1,110 @@
+//! What `UNNEST(..) AS u(a, b)` is made of: the elements of an array or the entries of a map, and the fields of a row by their place.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::utils::take_function_args;
+use datafusion::common::{Result, ScalarValue, internal_err, plan_err};
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+};
+
+use super::definition::{Call, Definition, Param};
+use crate::types::sql_name;
+
+/// `__elements(x)`: an array as it is; a map as the array of its entries.
+pub(crate) const ELEMENTS: &str = "__elements";
+/// `__field(x, n)`: field `n` of a row, from 1.
+pub(crate) const FIELD: &str = "__field";
+
+pub(crate) fn definitions() -> Vec<Definition> {
+    vec![Definition { name: ELEMENTS, params: &[Param::Any], optional: 0, returns: elements_type, invoke: elements }]
+}
+
+fn elements_type(types: &[DataType]) -> DataType {
+    match &types[0] {
+        DataType::Map(entries, _) => DataType::List(Arc::clone(entries)),
+        other => other.clone(),
+    }
+}
+
+fn elements(call: &Call) -> Result<ArrayRef> {
+    let array = &call.args[0];
+    let DataType::Map(entries, _) = array.data_type() else { return Ok(Arc::clone(array)) };
+    let map = array.as_map();
+    let rows = Arc::new(map.entries().clone());
+    Ok(Arc::new(ListArray::try_new(Arc::clone(entries), map.offsets().clone(), rows, map.nulls().cloned())?))
+}
+
+/// See [`FIELD`].
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FieldOfRow {
+    signature: Signature,
+}
+
+impl FieldOfRow {
+    pub(crate) fn new() -> Self {
+        Self { signature: Signature::any(2, Volatility::Immutable) }
+    }
+}
+
+fn place(argument: Option<&ScalarValue>) -> Result<usize> {
+    match argument {
+        Some(ScalarValue::Int64(Some(place))) if *place > 0 => Ok(*place as usize - 1),
+        other => internal_err!("the place of a field is {other:?}"),
+    }
+}
+
+impl ScalarUDFImpl for FieldOfRow {
+    fn name(&self) -> &str {
+        FIELD
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        internal_err!("the type of a field follows from its place")
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let place = place(args.scalar_arguments.get(1).copied().flatten())?;
+        match args.arg_fields[0].data_type() {
+            DataType::Struct(fields) if place < fields.len() => {
+                Ok(Arc::new(Field::new(self.name(), fields[place].data_type().clone(), true)))
+            }
+            DataType::Struct(fields) => {
+                let names = fields.iter().map(|field| format!("`{}`", field.name())).collect::<Vec<_>>().join(", ");
+                plan_err!(
+                    "UNNEST gives rows of {} fields ({names}), and is named {} columns or more",
+                    fields.len(),
+                    place + 1
+                )
+            }
+            other => plan_err!(
+                "UNNEST gives values of type {}, which is one column, and is named several; name one: `AS u(x)`",
+                sql_name(other)
+            ),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let result = args.return_field.data_type().clone();
+        let [row, number] = take_function_args(self.name(), args.args)?;
+        let ColumnarValue::Scalar(number) = number else { return internal_err!("the place of a field is a column") };
+        let row = row.into_array(rows)?;
+        let Some(row) = row.as_struct_opt() else { return internal_err!("a field of {}", row.data_type()) };
+        let field = row.column(place(Some(&number))?);
+        // Where the row is null, so is its field.
+        let nulls = arrow::buffer::NullBuffer::union(row.nulls(), field.logical_nulls().as_ref());
+        let field = match nulls {
+            Some(nulls) => arrow::compute::nullif(field, &arrow::array::BooleanArray::new(!nulls.inner(), None))?,
+            None => Arc::clone(field),
+        };
+        Ok(ColumnarValue::Array(cast(&field, &result)?))
+    }
+}
