@@ -3,20 +3,22 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use eagre_engine::checkpoint::{self, CheckpointStore, Manifest};
 use eagre_engine::graph::ChangelogMode;
 use eagre_engine::log::StepRecord;
 use eagre_engine::metrics::Metrics;
 use eagre_engine::runtime::{Mode, Pipeline, PipelineConfig, Start, StepObserver, Stopper, Summary};
 use eagre_engine::settings::{self, Settings};
+use eagre_sql::planner::ad_hoc::AdHocQuery;
 use eagre_sql::planner::{FinalSort, Job, OutputInfo};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::session::Session;
-use crate::sink::results::{Change, Materialized, ResultStream, result_channel};
+use crate::sink::results::{Change, Materialized, ResultStream, Shown, result_channel};
 use crate::state::JOB_OBJECT;
+use crate::views::read::ViewChanges;
 
 /// Where a pipeline keeps its state.
 pub(crate) struct StateFolder {
@@ -42,7 +44,7 @@ impl JobObject {
         serde_json::from_slice(&bytes).map(Some).map_err(damaged)
     }
 
-    fn write(store: &dyn CheckpointStore, text: &str) -> Result<()> {
+    pub(crate) fn write(store: &dyn CheckpointStore, text: &str) -> Result<()> {
         let object = Self { text: text.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
         let bytes = serde_json::to_vec_pretty(&object).map_err(eagre_engine::EngineError::bug)?;
         if !store.put_if_absent(JOB_OBJECT, &bytes)? {
@@ -57,6 +59,8 @@ impl JobObject {
 /// A pipeline that runs.
 pub struct RunningJob {
     pipeline: Option<Pipeline>,
+    /// The session whose views' pipeline this is, which goes on when this handle is dropped.
+    views: Option<Session>,
     /// The result of each top-level `SELECT`, in order. Unread results hold the pipeline back: read all of them, or drop them.
     pub results: Vec<QueryResult>,
     already_complete: Option<Summary>,
@@ -68,7 +72,17 @@ pub struct RunningJob {
 /// The result of one `SELECT`.
 pub struct QueryResult {
     info: ResultInfo,
-    stream: ResultStream,
+    rows: ResultRows,
+}
+
+/// Where the rows of a result come from.
+enum ResultRows {
+    /// A pipeline.
+    Stream(ResultStream),
+    /// A view whose changes are asked for.
+    Changes(Box<ViewChanges>),
+    /// A query over views, answered when their pipeline has ended.
+    AtEnd(Option<(Session, Box<AdHocQuery>)>),
 }
 
 /// What is known of a result before its first row.
@@ -98,28 +112,73 @@ impl QueryResult {
         &self.info.schema
     }
 
-    /// The next rows that change; `None`: the pipeline has ended.
+    /// The changes of a view.
+    pub(crate) fn of_changes(changes: ViewChanges) -> Self {
+        Self { info: changes.info().clone(), rows: ResultRows::Changes(Box::new(changes)) }
+    }
+
+    /// The answer of a query over views, once their pipeline has ended.
+    pub(crate) fn at_end(session: &Session, query: AdHocQuery, time_zone: &str) -> Self {
+        let schema = Arc::clone(Shown::new(&query.schema(), time_zone).schema());
+        let info = ResultInfo { bounded: true, ..ResultInfo::of_changes(schema, ChangelogMode::AppendOnly, None) };
+        Self { info, rows: ResultRows::AtEnd(Some((session.clone(), Box::new(query)))) }
+    }
+
+    /// The next rows that change; `None`: the pipeline has ended, also where it has failed.
     pub async fn next(&mut self) -> Option<Change> {
-        self.stream.next().await
+        match &mut self.rows {
+            ResultRows::Stream(stream) => stream.next().await,
+            ResultRows::Changes(changes) => changes.next().await.ok().flatten(),
+            ResultRows::AtEnd(query) => {
+                let (session, query) = query.take()?;
+                tokio::task::spawn_blocking(move || answer_at_end(&session, &query)).await.ok()?.ok()
+            }
+        }
     }
 
     /// As [`next`](Self::next), for threads outside of an async runtime.
     pub fn blocking_next(&mut self) -> Option<Change> {
-        self.stream.blocking_next()
+        self.try_next().ok().flatten()
+    }
+
+    /// As [`blocking_next`](Self::blocking_next), where a query over views can fail.
+    fn try_next(&mut self) -> Result<Option<Change>> {
+        match &mut self.rows {
+            ResultRows::Stream(stream) => Ok(stream.blocking_next()),
+            ResultRows::Changes(changes) => changes.blocking_next(),
+            ResultRows::AtEnd(query) => {
+                query.take().map(|(session, query)| answer_at_end(&session, &query)).transpose()
+            }
+        }
     }
 
     /// The changes as a stream.
-    pub fn into_stream(self) -> ResultStream {
-        self.stream
+    pub fn into_stream(mut self) -> ResultStream {
+        if let ResultRows::Stream(stream) = self.rows {
+            return stream;
+        }
+        let (sink, stream) = result_channel();
+        std::thread::spawn(move || {
+            while let Some(change) = self.blocking_next() {
+                if !sink.pass(change) {
+                    return;
+                }
+            }
+        });
+        stream
     }
 
     /// The final result of bounded input: all changes applied, `ORDER BY` and `LIMIT` honoured.
     ///
     /// # Errors
-    /// The rows cannot be sorted.
+    /// The rows cannot be sorted; a query over views fails.
     pub async fn collect(mut self) -> Result<Vec<RecordBatch>> {
+        if !matches!(self.rows, ResultRows::Stream(_)) {
+            let collected = tokio::task::spawn_blocking(move || self.collect_blocking()).await;
+            return collected.map_err(|error| Error::usage(format!("the result was given up: {error}")))?;
+        }
         let mut table = Materialized::new(Arc::clone(&self.info.sink_schema));
-        while let Some(change) = self.stream.next().await {
+        while let Some(change) = self.next().await {
             table.apply(&change.batch, change.weights.as_ref())?;
         }
         self.info.finish(table.finish()?)
@@ -131,14 +190,27 @@ impl QueryResult {
     /// As [`collect`](Self::collect).
     pub fn collect_blocking(mut self) -> Result<Vec<RecordBatch>> {
         let mut table = Materialized::new(Arc::clone(&self.info.sink_schema));
-        while let Some(change) = self.stream.blocking_next() {
+        while let Some(change) = self.try_next()? {
             table.apply(&change.batch, change.weights.as_ref())?;
         }
         self.info.finish(table.finish()?)
     }
 }
 
+/// Waits for the end of the views' pipeline, then answers.
+fn answer_at_end(session: &Session, query: &AdHocQuery) -> Result<Change> {
+    session.inner.views.wait_for_end()?;
+    let snapshot = session.snapshot()?;
+    let batch = snapshot.answer(query)?.collect_blocking()?;
+    Ok(Change { step: snapshot.step(), batch, weights: None })
+}
+
 impl ResultInfo {
+    /// Of rows and changes that come as they are.
+    pub(crate) fn of_changes(schema: SchemaRef, changelog: ChangelogMode, key: Option<Vec<usize>>) -> Self {
+        Self { sink_schema: Arc::clone(&schema), schema, bounded: false, changelog, key, final_sort: None }
+    }
+
     fn finish(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let Some(sort) = &self.final_sort else { return Ok(rows) };
         let whole =
@@ -190,6 +262,7 @@ impl RunningJob {
                 };
                 return Ok(Self {
                     pipeline: None,
+                    views: None,
                     results: Vec::new(),
                     already_complete: Some(summary),
                     metrics: None,
@@ -210,7 +283,7 @@ impl RunningJob {
         let pipeline = Pipeline::start(Start { graph: job.graph, config, clock, store, restore, mode, observer })?;
         let metrics = Some(Arc::clone(pipeline.metrics()));
         let pipeline = Some(pipeline);
-        Ok(Self { pipeline, results: Vec::new(), already_complete: None, metrics, bounded, keeps_state })
+        Ok(Self { pipeline, views: None, results: Vec::new(), already_complete: None, metrics, bounded, keeps_state })
     }
 
     /// Runs logged steps of a planned job again, from `restore` on (or from the beginning), at the shard count that they ran at.
@@ -230,7 +303,29 @@ impl RunningJob {
         let pipeline = Pipeline::start(Start { graph, config, clock, store: None, restore, mode, observer: None })?;
         let metrics = Some(Arc::clone(pipeline.metrics()));
         let pipeline = Some(pipeline);
-        Ok(Self { pipeline, results: Vec::new(), already_complete: None, metrics, bounded, keeps_state: false })
+        Ok(Self {
+            pipeline,
+            views: None,
+            results: Vec::new(),
+            already_complete: None,
+            metrics,
+            bounded,
+            keeps_state: false,
+        })
+    }
+
+    /// The pipeline of a session's views.
+    pub(crate) fn of_views(session: &Session, results: Vec<QueryResult>, already_complete: Option<Summary>) -> Self {
+        let current = session.inner.views.current();
+        Self {
+            pipeline: None,
+            views: Some(session.clone()),
+            results,
+            already_complete,
+            metrics: current.as_ref().map(|current| Arc::clone(&current.metrics)),
+            bounded: current.as_ref().is_some_and(|current| current.bounded),
+            keeps_state: session.inner.store.is_some(),
+        }
     }
 
     /// Whether the state folder says that all input was read before: nothing runs.
@@ -258,17 +353,26 @@ impl RunningJob {
         if let Some(pipeline) = &self.pipeline {
             pipeline.stop();
         }
+        if let Some(session) = &self.views {
+            session.inner.views.stop();
+        }
     }
 
     /// Stops the pipeline from elsewhere.
     pub fn stopper(&self) -> Option<Stopper> {
-        self.pipeline.as_ref().map(Pipeline::stopper)
+        match &self.views {
+            Some(session) => session.inner.views.current()?.stopper,
+            None => self.pipeline.as_ref().map(Pipeline::stopper),
+        }
     }
 
     /// Ends at once as by `kill -9`, for simulations.
     pub fn abort(&self) {
         if let Some(pipeline) = &self.pipeline {
             pipeline.abort();
+        }
+        if let Some(session) = &self.views {
+            session.inner.views.abort();
         }
     }
 
@@ -279,7 +383,10 @@ impl RunningJob {
 
     /// Whether the pipeline has ended.
     pub fn is_finished(&self) -> bool {
-        self.pipeline.as_ref().is_none_or(Pipeline::is_finished)
+        match &self.views {
+            Some(session) => session.inner.views.has_ended(),
+            None => self.pipeline.as_ref().is_none_or(Pipeline::is_finished),
+        }
     }
 
     /// Waits for the end.
@@ -298,6 +405,9 @@ impl RunningJob {
     /// As [`wait`](Self::wait).
     pub fn wait_blocking(mut self) -> Result<Summary> {
         self.results.clear();
+        if let (Some(session), None) = (&self.views, &self.already_complete) {
+            return session.inner.views.wait_for_end();
+        }
         match (self.pipeline.take(), self.already_complete.take()) {
             (Some(pipeline), _) => Ok(pipeline.wait()?),
             (None, Some(summary)) => Ok(summary),
@@ -307,7 +417,7 @@ impl RunningJob {
 }
 
 /// Gives each top-level `SELECT` a queue to its reader.
-fn attach_results(job: &mut Job, store: Option<&Arc<dyn CheckpointStore>>, run: &str) -> Vec<QueryResult> {
+pub(crate) fn attach_results(job: &mut Job, store: Option<&Arc<dyn CheckpointStore>>, run: &str) -> Vec<QueryResult> {
     let mut results = Vec::new();
     for index in 0..job.outputs.len() {
         let output = &job.outputs[index];
@@ -315,39 +425,20 @@ fn attach_results(job: &mut Job, store: Option<&Arc<dyn CheckpointStore>>, run: 
             continue;
         }
         let (sink, stream) = result_channel();
-        let mut sink = sink.shown_as(shown_in_zone(&output.schema, &output.time_zone));
+        let mut sink = sink.shown_as(Shown::new(&output.schema, &output.time_zone));
         let name = job.graph.nodes[output.node].id.to_string();
         if let Some(store) = store.filter(|_| output.bounded) {
             sink = sink.durable(Arc::clone(store), &name, run);
         }
-        results.push(QueryResult { info: ResultInfo::from(output), stream });
+        results.push(QueryResult { info: ResultInfo::from(output), rows: ResultRows::Stream(stream) });
         job.attach_results(index, Arc::new(sink));
     }
     results
 }
 
-/// The columns with instants labelled by the zone in which they are shown.
-fn shown_in_zone(schema: &SchemaRef, zone: &str) -> SchemaRef {
-    fn shown(data_type: &DataType, zone: &str) -> DataType {
-        let field = |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(shown(field.data_type(), zone)));
-        match data_type {
-            DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some(zone.into())),
-            DataType::List(element) => DataType::List(field(element)),
-            DataType::Map(entries, sorted) => DataType::Map(field(entries), *sorted),
-            DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
-            other => other.clone(),
-        }
-    }
-    let fields = schema.fields().iter().map(|field| {
-        let data_type = shown(field.data_type(), zone);
-        field.as_ref().clone().with_data_type(data_type)
-    });
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-}
-
 impl From<&OutputInfo> for ResultInfo {
     fn from(output: &OutputInfo) -> Self {
-        let sink_schema = shown_in_zone(&output.schema, &output.time_zone);
+        let sink_schema = Arc::clone(Shown::new(&output.schema, &output.time_zone).schema());
         Self {
             schema: match &output.final_sort {
                 Some(sort) => sort.visible_schema(&sink_schema),
@@ -363,7 +454,7 @@ impl From<&OutputInfo> for ResultInfo {
 }
 
 /// The engine's plain values from the settings.
-fn pipeline_config(settings: &Settings, run: &str) -> PipelineConfig {
+pub(crate) fn pipeline_config(settings: &Settings, run: &str) -> PipelineConfig {
     let shards = match settings.count(settings::SHARDS) {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         shards => shards as usize,
@@ -385,6 +476,8 @@ fn pipeline_config(settings: &Settings, run: &str) -> PipelineConfig {
         max_drift_ms: settings.duration_ms(settings::SOURCE_MAX_DRIFT),
         seed,
         run: run.to_owned(),
+        log_steps: true,
+        first_step: false,
         abort_after_step: None,
     }
 }

@@ -49,6 +49,30 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Materialized views keep their rows; queries over them are answered at one step, while the stream goes on:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let session = eagre::Session::builder().set("eagre.shards", "1").build()?;
+//! session.sql("CREATE TABLE numbers (k BIGINT, n BIGINT) WITH ('connector' = 'push');
+//!              CREATE MATERIALIZED VIEW sums AS SELECT k, sum(n) AS total FROM numbers GROUP BY k").await?;
+//! let input = session.input("numbers")?;
+//! let mut changes = session.subscribe("sums")?;
+//! let column = |values: Vec<i64>| Arc::new(Int64Array::from(values)) as ArrayRef;
+//! input.push(RecordBatch::try_new(Arc::clone(input.schema()), vec![column(vec![1, 2]), column(vec![7, 8])])?).await?;
+//! let change = changes.next().await?.expect("the views are running");
+//! assert_eq!(change.batch.num_rows(), 2);
+//! let snapshot = session.snapshot()?;
+//! assert!(snapshot.step() >= change.step);
+//! let mut answer = snapshot.query("SELECT total FROM sums WHERE k = 2")?;
+//! assert_eq!(answer.next().await?.expect("one row").num_rows(), 1);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod cli;
 pub mod clock;
@@ -61,6 +85,7 @@ pub mod session;
 pub mod sink;
 pub mod source;
 mod state;
+mod views;
 
 pub use error::{Error, Result};
 pub use job::{QueryResult, ResultInfo, RunningJob};
@@ -68,6 +93,7 @@ pub use session::{Execution, Prepared, Session, SessionBuilder};
 pub use sink::results::{Change, Materialized, ResultStream, changelog};
 pub use source::memory::MemorySource;
 pub use source::push::InputHandle;
+pub use views::read::{Answer, Snapshot, ViewChanges};
 
 // What appears in this crate's signatures.
 pub use {arrow, datafusion, eagre_connectors as connectors, eagre_engine as engine, eagre_sql as sql};

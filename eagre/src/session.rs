@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::sql::sqlparser::ast::SetExpr;
 use eagre_connectors::Environment;
@@ -12,18 +13,25 @@ use eagre_engine::checkpoint::{self, CheckpointStore, Manifest};
 use eagre_engine::runtime::{Clock, Mode, StepObserver};
 use eagre_engine::settings::{self, SETTINGS, Settings};
 use eagre_sql::catalog::{Catalog, Relation, Table, TableDefinition};
-use eagre_sql::error::SqlError;
-use eagre_sql::parser::{self, Describe, Explain, Insert, ObjectName, Show, Statement, StatementKind, TableRole};
+use eagre_sql::error::{Location, SqlError};
+use eagre_sql::parser::{
+    self, Analyze, Describe, DropKind, Explain, Insert, ObjectName, QueryText, Show, Statement, StatementKind,
+    TableRole,
+};
+use eagre_sql::planner::ad_hoc::{self, AdHocQuery};
 use eagre_sql::planner::{self, Job, PlanOptions, PlannedStatement};
 
 use crate::clock::SystemClock;
 use crate::config;
 use crate::error::{Error, Result};
-use crate::job::{RunningJob, StateFolder};
+use crate::job::{JobObject, QueryResult, RunningJob, StateFolder};
 use crate::provider::{MEMORY, PUSH, Providers, connector};
 use crate::sink::callback::{Callback, CallbackSink};
 use crate::source::push::InputHandle;
 use crate::state;
+use crate::views::change::{self, Outlook};
+use crate::views::read::{Snapshot, ViewChanges};
+use crate::views::{Kept, Views, start, statements as view_statements};
 
 /// Builds a [`Session`].
 #[derive(Default)]
@@ -143,7 +151,15 @@ impl SessionBuilder {
                 store,
                 run,
                 abort_after_step: self.abort_after_step,
-                state: Mutex::new(State { catalog, base: settings.clone(), settings, providers, restored: false }),
+                views: Arc::default(),
+                state: Mutex::new(State {
+                    catalog,
+                    base: settings.clone(),
+                    settings,
+                    providers,
+                    restored: false,
+                    definitions: Vec::new(),
+                }),
             }),
         })
     }
@@ -168,11 +184,20 @@ pub(crate) struct Inner {
     pub store: Option<Arc<dyn CheckpointStore>>,
     pub run: String,
     pub abort_after_step: Option<u64>,
+    pub views: Arc<Views>,
     state: Mutex<State>,
+}
+
+impl Inner {
+    /// The threads that wait for input and output, and answer queries over views.
+    pub(crate) fn io(&self) -> Result<&tokio::runtime::Handle> {
+        self.io.as_ref().map(tokio::runtime::Runtime::handle).ok_or_else(|| Error::usage("the session is gone"))
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.views.abort();
         if let Some(io) = self.io.take() {
             // Waiting for its threads is not allowed where a session may be dropped: inside another runtime.
             io.shutdown_background();
@@ -188,6 +213,8 @@ struct State {
     providers: Arc<Providers>,
     /// Whether a pipeline has taken the state folder.
     restored: bool,
+    /// The definitions so far, as written: what a state folder needs to have the views come back.
+    definitions: Vec<String>,
 }
 
 /// The settings by which statements are planned.
@@ -228,6 +255,22 @@ struct Queries {
     planned: Vec<(usize, Statement, Catalog)>,
     /// Tables in memory, by lower-case name, that one of them writes.
     written: HashSet<String>,
+    /// What is to be shown of them, in order.
+    wanted: Vec<Wanted>,
+    /// The statements of the views' pipeline, where the text changes them.
+    views: Option<Vec<Kept>>,
+    /// Where queries over views stand that are answered at the end.
+    at_end: Vec<Location>,
+}
+
+/// A result of a text.
+enum Wanted {
+    /// Of a query that a pipeline runs.
+    Streamed,
+    /// Of a query over views that the text itself creates.
+    AtEnd(Box<AdHocQuery>),
+    /// The changes of a view.
+    Changes(ObjectName),
 }
 
 impl Queries {
@@ -286,6 +329,8 @@ pub struct Prepared {
     pub job: Option<Job>,
     /// The text, for the state folder.
     pub text: String,
+    wanted: Vec<Wanted>,
+    views: Option<Vec<Kept>>,
 }
 
 impl Session {
@@ -312,13 +357,122 @@ impl Session {
     /// # Errors
     /// As [`sql`](Self::sql).
     pub fn execute(&self, text: &str) -> Result<Execution> {
-        let prepared = self.prepare(text)?;
-        let notices = prepared.job.iter().flat_map(|job| &job.notices).map(|notice| notice.message.clone()).collect();
-        let job = match prepared.job {
-            Some(job) => Some(self.start(job, Some(&prepared.text), Mode::Live)?),
-            None => None,
+        let statements = parser::parse(text)?;
+        if !statements.iter().any(changes_views) {
+            let prepared = self.prepare_statements(&statements, text)?;
+            return self.run(prepared);
+        }
+        let (before, definitions) = {
+            let state = self.state();
+            (state.catalog.clone(), state.definitions.len())
         };
-        Ok(Execution { tables: prepared.tables, notices, job })
+        let change = self.inner.views.change(before.clone());
+        let done = self.prepare_statements(&statements, text).and_then(|prepared| self.run(prepared));
+        if done.is_err() {
+            // The views are what they were, so their names are too.
+            let mut state = self.state();
+            state.catalog.restore_views(&before);
+            state.definitions.truncate(definitions);
+        }
+        drop(change);
+        done
+    }
+
+    fn run(&self, prepared: Prepared) -> Result<Execution> {
+        let Prepared { tables, job, text, wanted, views } = prepared;
+        let mut notices: Vec<String> =
+            job.iter().flat_map(|job| &job.notices).map(|notice| notice.message.clone()).collect();
+        let time_zone = self.settings().text(settings::SQL_TIME_ZONE).to_owned();
+        let (mut running, mut already_complete) = (None, None);
+        let streamed = match (job, views) {
+            (Some(job), Some(kept)) => match self.inner.views.current() {
+                Some(current) => {
+                    notices.extend(Outlook::of(&current.graph, &job.graph)?.notices(&job.graph));
+                    change::change(self, job, kept, &text)?;
+                    Vec::new()
+                }
+                None => {
+                    let (results, complete) = start::start(self, job, kept, &text)?;
+                    already_complete = complete;
+                    results
+                }
+            },
+            (Some(job), None) => {
+                let job = running.insert(self.start(job, Some(&text), Mode::Live)?);
+                job.take_results()
+            }
+            // What a text makes and drops again.
+            (None, _) if wanted.is_empty() => return Ok(Execution { tables, notices, job: None }),
+            (None, _) => Vec::new(),
+        };
+        let mut streamed = streamed.into_iter();
+        let mut results = Vec::new();
+        for wanted in wanted {
+            match wanted {
+                Wanted::Streamed => results.extend(streamed.next()),
+                Wanted::AtEnd(query) => results.push(QueryResult::at_end(self, *query, &time_zone)),
+                Wanted::Changes(view) => results.push(QueryResult::of_changes(self.subscribe(&view.plain())?)),
+            }
+        }
+        let job = match running {
+            Some(mut job) => {
+                job.results = results;
+                job
+            }
+            None => RunningJob::of_views(self, results, already_complete),
+        };
+        Ok(Execution { tables, notices, job: Some(job) })
+    }
+
+    /// All materialized views as they are after the newest step that is complete.
+    ///
+    /// # Errors
+    /// There are none, or their pipeline has failed.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let (set, catalog) = self.inner.views.to_read(|| self.state().catalog.clone())?;
+        Ok(Snapshot::new(self.clone(), catalog, set.pin()))
+    }
+
+    /// The rows of a materialized view as they are after the newest complete step, then the changes of each later step.
+    ///
+    /// # Errors
+    /// There is no such view, or its pipeline has failed.
+    pub fn subscribe(&self, view: &str) -> Result<ViewChanges> {
+        let set = self.inner.views.readable()?;
+        let found = set.view(view).ok_or_else(|| {
+            let names: Vec<_> = set.views().iter().map(|view| format!("`{}`", view.name)).collect();
+            Error::usage(format!("there is no materialized view `{view}`; there are {}", names.join(", ")))
+        })?;
+        let subscription = set.subscribe(&found)?;
+        let time_zone = self.settings().text(settings::SQL_TIME_ZONE).to_owned();
+        Ok(ViewChanges::new(&found, subscription, &time_zone))
+    }
+
+    /// The state folder, for the one pipeline that it belongs to.
+    pub(crate) fn take_state_folder(&self) -> Result<Option<Arc<dyn CheckpointStore>>> {
+        let Some(store) = &self.inner.store else { return Ok(None) };
+        if std::mem::replace(&mut self.state().restored, true) {
+            return Err(Error::usage(
+                "this session's state folder belongs to the pipeline that it started first; give another pipeline its own session",
+            ));
+        }
+        Ok(Some(Arc::clone(store)))
+    }
+
+    /// The pipeline that was to have the state folder did not start.
+    pub(crate) fn give_back_state_folder(&self) {
+        self.state().restored = false;
+    }
+
+    /// Starts the views that the session's state folder holds, as the statements made them that a session before has run.
+    ///
+    /// # Errors
+    /// There is no state folder, or it holds nothing; as [`execute`](Self::execute).
+    pub fn resume(&self) -> Result<Execution> {
+        let nothing = || Error::usage("there is nothing to resume: the session has no state folder, or an empty one");
+        let store = self.inner.store.as_ref().ok_or_else(nothing)?;
+        let text = JobObject::read(store.as_ref())?.ok_or_else(nothing)?.text;
+        self.execute(&text)
     }
 
     /// Runs definitions and settings, plans queries, starts nothing.
@@ -332,11 +486,20 @@ impl Session {
     fn prepare_statements(&self, statements: &[Statement], text: &str) -> Result<Prepared> {
         let mut tables = Vec::new();
         let mut queries = Queries::default();
+        let known = self.state().definitions.len();
         for (index, statement) in statements.iter().enumerate() {
             let number = index + 1;
+            if defines(statement)
+                || matches!(&statement.kind, StatementKind::Insert(insert) if self.is_fixture(insert)?)
+            {
+                self.state().definitions.push(statement.text.clone());
+            }
             match &statement.kind {
                 StatementKind::CreateTable(create) => {
                     let mut state = self.state();
+                    if create.or_replace {
+                        view_statements::check_unread(&self.kept(&queries), &state.catalog, &create.name)?;
+                    }
                     let replaced = if create.or_replace { state.keep(&create.name) } else { None };
                     state.catalog.create_table(create)?;
                     if let Some(table) = replaced {
@@ -350,10 +513,33 @@ impl Session {
                         queries.add(number, insert, &state.catalog)?;
                     }
                 }
-                StatementKind::CreateView(create) => self.state().catalog.create_view(create)?,
+                StatementKind::CreateView(create) if create.materialized => {
+                    let mut kept = self.kept(&queries);
+                    if view_statements::create(&mut self.state().catalog, &mut kept, number, statement, create)? {
+                        queries.views = Some(kept);
+                    }
+                }
+                StatementKind::CreateView(create) => {
+                    let mut state = self.state();
+                    check_not_materialized(&state.catalog, &create.name, "CREATE OR REPLACE MATERIALIZED VIEW")?;
+                    state.catalog.create_view(create)?;
+                }
                 StatementKind::CreateFunction(create) => self.state().catalog.create_function(create)?,
+                StatementKind::Drop(drop) if drop.kind == DropKind::MaterializedView => {
+                    let mut kept = self.kept(&queries);
+                    if view_statements::drop(&mut self.state().catalog, &mut kept, drop)? {
+                        queries.views = Some(kept);
+                    }
+                }
                 StatementKind::Drop(drop) => {
                     let mut state = self.state();
+                    match drop.kind {
+                        DropKind::View => check_not_materialized(&state.catalog, &drop.name, "DROP MATERIALIZED VIEW")?,
+                        DropKind::Table | DropKind::Source => {
+                            view_statements::check_unread(&self.kept(&queries), &state.catalog, &drop.name)?;
+                        }
+                        _ => {}
+                    }
                     let dropped = state.keep(&drop.name);
                     state.catalog.drop(drop)?;
                     if let Some(table) = dropped {
@@ -372,13 +558,81 @@ impl Session {
                 StatementKind::Describe(describe) => tables.push(self.describe(describe)?),
                 StatementKind::Explain(explain) => tables.push(self.explain(explain)?),
                 StatementKind::Insert(insert) if self.is_fixture(insert)? => self.fill(insert, statement)?,
-                StatementKind::Insert(_) | StatementKind::Query(_) | StatementKind::StatementSet(_) => {
+                StatementKind::Subscribe(view) => {
+                    check_materialized(&self.state().catalog, view)?;
+                    queries.wanted.push(Wanted::Changes(view.clone()));
+                }
+                StatementKind::Query(query) => {
+                    let catalog = self.state().catalog.clone();
+                    match self.over_views(&catalog, query)? {
+                        Some(query) if queries.views.is_none() => {
+                            tables.push(self.snapshot()?.answer(&query)?.collect_blocking()?);
+                        }
+                        Some(found) => {
+                            queries.at_end.push(query.location);
+                            queries.wanted.push(Wanted::AtEnd(Box::new(found)));
+                        }
+                        None => {
+                            queries.add(number, statement.clone(), &catalog)?;
+                            queries.wanted.push(Wanted::Streamed);
+                        }
+                    }
+                }
+                StatementKind::Insert(_) | StatementKind::StatementSet(_) => {
                     queries.add(number, statement.clone(), &self.state().catalog)?;
                 }
             }
         }
-        let job = if queries.planned.is_empty() { None } else { Some(self.plan(&queries.planned)?) };
-        Ok(Prepared { tables, job, text: text.to_owned() })
+        let Queries { planned, wanted, views, at_end, .. } = queries;
+        let Some(mut kept) = views else {
+            let job = if planned.is_empty() { None } else { Some(self.plan(&planned)?) };
+            return Ok(Prepared { tables, job, text: text.to_owned(), wanted, views: None });
+        };
+        for (number, statement, catalog) in planned {
+            kept.push(view_statements::query(number, statement, catalog)?);
+        }
+        // Without any views left the pipeline goes on without operators.
+        let job = match kept.is_empty() && self.inner.views.current().is_none() {
+            true => None,
+            false => Some(self.plan_views(&kept)?),
+        };
+        if let (Some(job), Some(location)) = (&job, at_end.first())
+            && !job.bounded()
+        {
+            let message = "a query over materialized views in the text that creates them is answered at the end of the input, and this \
+                           input has none; `SUBSCRIBE TO` a view shows its rows and then its changes, and in code a query in a text of its \
+                           own reads the views as they are then";
+            return Err(SqlError::plan(message, *location).into());
+        }
+        // A first text is kept as it is, so that it can be replayed.
+        let text = match known {
+            0 => text.to_owned(),
+            _ => {
+                let queries = kept.iter().filter(|kept| kept.view.is_none()).map(|kept| kept.statement.text.clone());
+                let mut texts = self.state().definitions.clone();
+                texts.extend(queries);
+                texts.join(";\n")
+            }
+        };
+        Ok(Prepared { tables, job, text, wanted, views: Some(kept) })
+    }
+
+    /// The statements of the views' pipeline, as the text so far has them.
+    fn kept(&self, queries: &Queries) -> Vec<Kept> {
+        queries.views.clone().unwrap_or_else(|| self.inner.views.kept())
+    }
+
+    /// The query, where it reads materialized views and nothing else.
+    fn over_views(&self, catalog: &Catalog, query: &QueryText) -> Result<Option<AdHocQuery>> {
+        match catalog.views().any(|view| view.materialized) {
+            true => Ok(ad_hoc::plan(catalog, query)?),
+            false => Ok(None),
+        }
+    }
+
+    pub(crate) fn plan_views(&self, kept: &[Kept]) -> Result<Job> {
+        let statements = kept.iter().map(|kept| (kept.number, kept.statement.clone(), kept.catalog.clone()));
+        self.plan(&statements.collect::<Vec<_>>())
     }
 
     /// The handle that pushes rows into a table `WITH ('connector' = 'push')`.
@@ -469,16 +723,8 @@ impl Session {
     /// Starts a planned job. `text`: kept in the state folder, so that it can be replayed.
     pub(crate) fn start(&self, job: Job, text: Option<&str>, mode: Mode) -> Result<RunningJob> {
         let settings = self.settings();
-        let mut folder = None;
-        if let Some(store) = &self.inner.store {
-            let mut state = self.state();
-            if std::mem::replace(&mut state.restored, true) {
-                return Err(Error::usage(
-                    "this session's state folder belongs to the pipeline that it started first; give another pipeline its own session",
-                ));
-            }
-            folder = Some(StateFolder { store: Arc::clone(store), text: text.map(str::to_owned) });
-        }
+        let folder = self.take_state_folder()?;
+        let folder = folder.map(|store| StateFolder { store, text: text.map(str::to_owned) });
         RunningJob::start(self, job, &settings, folder, mode)
     }
 
@@ -572,6 +818,10 @@ impl Session {
             }
             Show::Sinks => list_tables("sink", state.catalog.tables().filter(|table| table.role == TableRole::Sink)),
             Show::Views => table(&[("view", state.catalog.views().map(|view| Some(view.name.clone())).collect())]),
+            Show::MaterializedViews => {
+                drop(state);
+                self.show_materialized_views()
+            }
             Show::Functions => {
                 let functions = state.catalog.function_names();
                 table(&[
@@ -603,6 +853,21 @@ impl Session {
         }
     }
 
+    fn show_materialized_views(&self) -> Result<RecordBatch> {
+        let set = self.inner.views.readable().ok();
+        let stores = set.as_ref().map(|set| set.views()).unwrap_or_default();
+        let names = |columns: &[usize], schema: &SchemaRef| {
+            columns.iter().map(|column| schema.field(*column).name().as_str()).collect::<Vec<_>>().join(", ")
+        };
+        let step = set.as_ref().map(|set| set.published().to_string());
+        table(&[
+            ("view", stores.iter().map(|view| Some(view.name.clone())).collect()),
+            ("rows", stores.iter().map(|view| Some(view.rows().to_string())).collect()),
+            ("step", stores.iter().map(|_| step.clone()).collect()),
+            ("key", stores.iter().map(|view| view.key.as_ref().map(|key| names(key, &view.schema))).collect()),
+        ])
+    }
+
     fn describe(&self, describe: &Describe) -> Result<RecordBatch> {
         match describe {
             Describe::Table(name) => self.describe_table(name),
@@ -626,12 +891,41 @@ impl Session {
     }
 
     fn explain(&self, explain: &Explain) -> Result<RecordBatch> {
+        if let Some(text) = self.explain_views(&explain.statement, explain.analyze.as_ref())? {
+            return table(&[("plan", text.lines().map(|line| Some(line.to_owned())).collect())]);
+        }
         let job = self.explained(&explain.statement)?;
         let text = match &explain.analyze {
             None => planner::explain(&job),
             Some(analyze) => crate::describe::analyze(self, job, analyze)?,
         };
         table(&[("plan", text.lines().map(|line| Some(line.to_owned())).collect())])
+    }
+
+    /// Of statements about views, which run in the pipeline of views or over its rows.
+    fn explain_views(&self, statement: &Statement, analyze: Option<&Analyze>) -> Result<Option<String>> {
+        let mut catalog = self.state().catalog.clone();
+        match &statement.kind {
+            StatementKind::Query(query) => match self.over_views(&catalog, query)? {
+                Some(query) => Ok(Some(self.snapshot()?.explain(&query, analyze.is_some())?)),
+                None => Ok(None),
+            },
+            StatementKind::CreateView(create) if create.materialized => {
+                if let Some(analyze) = analyze {
+                    let message = "`EXPLAIN ANALYZE` runs a query and keeps nothing; write `EXPLAIN ANALYZE SELECT ..`";
+                    return Err(SqlError::plan(message, analyze.location).into());
+                }
+                let mut kept = self.inner.views.kept();
+                view_statements::create(&mut catalog, &mut kept, 1, statement, create)?;
+                let job = self.plan_views(&kept)?;
+                let mut text = planner::explain(&job);
+                if let Some(current) = self.inner.views.current() {
+                    text.push_str(&Outlook::of(&current.graph, &job.graph)?.describe(&job.graph));
+                }
+                Ok(Some(text))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// What a statement would run. Nothing is created, and no fixture is filled.
@@ -662,6 +956,52 @@ impl Session {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether what comes after a statement may mean something else because of it.
+fn defines(statement: &Statement) -> bool {
+    matches!(
+        statement.kind,
+        StatementKind::CreateTable(_)
+            | StatementKind::CreateView(_)
+            | StatementKind::CreateFunction(_)
+            | StatementKind::Drop(_)
+            | StatementKind::Set { .. }
+            | StatementKind::Reset { .. }
+    )
+}
+
+/// Whether a statement creates, replaces or drops a materialized view.
+fn changes_views(statement: &Statement) -> bool {
+    match &statement.kind {
+        StatementKind::CreateView(create) => create.materialized,
+        StatementKind::Drop(drop) => drop.kind == DropKind::MaterializedView,
+        _ => false,
+    }
+}
+
+fn check_not_materialized(catalog: &Catalog, name: &ObjectName, instead: &str) -> Result<()> {
+    match catalog.lookup(name) {
+        Ok(Relation::View(view)) if view.materialized => {
+            let message = format!("`{0}` is a materialized view; write `{instead} {0}`", view.name);
+            Err(SqlError::plan(message, name.location()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_materialized(catalog: &Catalog, name: &ObjectName) -> Result<()> {
+    match catalog.lookup(name)? {
+        Relation::View(view) if view.materialized => Ok(()),
+        other => {
+            let message = format!(
+                "`{0}` is no materialized view, so none of its rows are kept; `CREATE MATERIALIZED VIEW v AS SELECT * FROM {0}` and \
+                 subscribe to that, or run `SELECT * FROM {0}`: its changes are the result",
+                other.name()
+            );
+            Err(SqlError::plan(message, name.location()).into())
+        }
     }
 }
 

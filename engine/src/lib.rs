@@ -28,6 +28,7 @@ pub mod settings;
 pub mod sink;
 pub mod source;
 pub mod time;
+pub mod view;
 
 pub use delta::Delta;
 pub use error::{EngineError, Result};

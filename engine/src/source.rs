@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
@@ -47,6 +47,16 @@ pub trait Source: Send + Sync {
     /// Whether a reader opened at an old position gives the same rows again, bit for bit.
     fn replayable(&self) -> bool;
 
+    /// Whether a reader opened without places gives all rows that were ever read, from the first on: what is new can be filled from it.
+    fn keeps_history(&self) -> bool {
+        self.replayable()
+    }
+
+    /// Whether the source can be opened again in this process after a reader of it was [closed](SourceReader::close), and goes on.
+    fn goes_on(&self) -> bool {
+        self.replayable()
+    }
+
     /// Opens a reading of the columns `projection` (indices into [`schema`](Self::schema), ascending) from `places`. The reader
     /// starts each partition at `places[partition].position`; the rows already taken of that first batch are skipped by the
     /// caller. Readers look at `stop` at least every 100 ms and then return [`SourceEvent::End`].
@@ -76,6 +86,15 @@ pub trait SourceReader: Send {
     /// An error ends the pipeline (with a checkpoint of what came before). Rows that cannot be read are no error: they come as
     /// [`BadRow`]s.
     fn next(&mut self) -> Result<SourceEvent>;
+
+    /// Called once, as the last, when reading stops before its end because the pipeline goes on as another one in this process: secures what
+    /// was taken from outside and not handed over yet, where it could not be read again.
+    ///
+    /// # Errors
+    /// It cannot be secured.
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What a reader has to say.
@@ -129,7 +148,10 @@ pub struct BadRow {
 
 /// Tells readers to come to an end.
 #[derive(Debug, Clone, Default)]
-pub struct StopFlag(Arc<AtomicBool>);
+pub struct StopFlag(Arc<AtomicU8>);
+
+const STOPPED: u8 = 1;
+const DRAINED: u8 = 2;
 
 impl StopFlag {
     /// A flag that is not raised.
@@ -139,11 +161,21 @@ impl StopFlag {
 
     /// Raises the flag.
     pub fn stop(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.fetch_max(STOPPED, Ordering::AcqRel);
+    }
+
+    /// Raises the flag for readers whose sources will be opened again by what goes on in this process.
+    pub fn drain(&self) {
+        self.0.fetch_max(DRAINED, Ordering::AcqRel);
     }
 
     /// Whether it was raised.
     pub fn is_stopped(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether it was raised by [`drain`](Self::drain).
+    pub fn is_draining(&self) -> bool {
+        self.0.load(Ordering::Acquire) == DRAINED
     }
 }

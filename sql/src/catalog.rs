@@ -1005,6 +1005,11 @@ impl Catalog {
         self.provider.changelog(&table.definition)
     }
 
+    /// The views are again those of `before`.
+    pub fn restore_views(&mut self, before: &Self) {
+        self.views.clone_from(&before.views);
+    }
+
     /// All tables, by name.
     pub fn tables(&self) -> impl Iterator<Item = &TableDefinition> {
         self.tables.values().map(|table| &table.definition)

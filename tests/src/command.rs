@@ -247,6 +247,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("results_have_every_column_in_order_in_all_formats", formats),
         trial("an_unbounded_select_shows_changes_with_op", changes),
         trial("check_plans_and_runs_nothing", check),
+        trial("views_of_a_file_are_read_at_the_end", views_at_the_end),
+        trial("a_subscription_in_a_file_shows_changes_with_op", view_changes),
         trial("a_file_of_statements_and_standard_input_are_read", files),
         trial("settings_come_from_file_environment_and_line", settings),
         trial("metrics_are_written_for_prometheus", metrics),
@@ -456,6 +458,67 @@ fn changes() -> Result<(), String> {
     match lines == expected {
         true => Ok(()),
         false => Err(format!("expected {expected:?}, got {lines:?}")),
+    }
+}
+
+/// The answers come in the order of the text, also after a restart that has nothing left to read.
+fn views_at_the_end() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let views = pipeline.tables(false)
+        + "CREATE MATERIALIZED VIEW totals AS SELECT k, COUNT(*) AS n, SUM(v) AS total FROM events GROUP BY k;\n";
+    let refused = pipeline.run(&(views.clone() + "INSERT INTO out SELECT NULL, k, n, total FROM totals"), &[]);
+    refused.says(1, &["`out`", "takes appended rows only"])?;
+    let sql = views
+        + "INSERT INTO out SELECT ts, k, v, v FROM events WHERE v > 2;
+           SELECT k, n FROM totals ORDER BY n DESC, k LIMIT 2;
+           SELECT COUNT(*) AS n FROM events;
+           SELECT SUM(n) AS n FROM totals";
+    let expected = "{\"k\":\"a\",\"n\":3}\n{\"k\":\"b\",\"n\":1}\n{\"n\":5}\n{\"n\":5}\n";
+    let first = pipeline.run(&sql, &["--format", "ndjson"]).ok()?;
+    if first.stdout != expected {
+        return Err(format!("{}, not {expected}", first.stdout));
+    }
+    if visible_lines(&pipeline.folder.path().join("out")).len() != 2 {
+        return Err(format!("{:?}", visible_lines(&pipeline.folder.path().join("out"))));
+    }
+    let again = pipeline.run(&sql, &["--format", "ndjson"]).ok()?;
+    again.says(0, &["this pipeline is complete"])?;
+    let expected = "{\"k\":\"a\",\"n\":3}\n{\"k\":\"b\",\"n\":1}\n{\"n\":5}\n";
+    match again.stdout == expected {
+        true => Ok(()),
+        false => Err(format!("after a restart {}, not {expected}", again.stdout)),
+    }
+}
+
+fn view_changes() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let views = format!(
+        "SET 'eagre.step.rows_max' = '1'; SET 'eagre.shards' = '1';
+         {}CREATE MATERIALIZED VIEW counts AS SELECT k, COUNT(*) AS n FROM events GROUP BY k;",
+        pipeline.tables(true)
+    );
+    let endless = eagre(&["run", "-e", &format!("{views} SELECT * FROM counts")]);
+    endless.says(1, &["is answered at the end of the input", "`SUBSCRIBE TO` a view"])?;
+    let mut running = Running::start(&["run", "-e", &format!("{views} SUBSCRIBE TO counts"), "--format", "ndjson"]);
+    let stdout = running.0.stdout.take().ok_or("no standard output")?;
+    let mut counts = std::collections::BTreeMap::new();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stdout));
+    // However much was there when the subscription began, its rows and changes add up.
+    while counts.values().sum::<i64>() < 5 {
+        let line = lines.next().ok_or("the output has ended")?.map_err(|error| error.to_string())?;
+        let line: serde_json::Value = serde_json::from_str(&line).map_err(|error| error.to_string())?;
+        let (op, k, n) = (line["op"].as_str().unwrap_or("?"), line["k"].to_string(), line["n"].as_i64().unwrap_or(0));
+        match op {
+            "+I" | "+U" => counts.insert(k, n),
+            _ => counts.remove(&k),
+        };
+    }
+    running.interrupt();
+    running.end().ok()?;
+    let expected = [("\"a\"", 3), ("\"b\"", 1), ("\"c\"", 1)].map(|(k, n)| (k.to_owned(), n));
+    match counts.iter().map(|(k, n)| (k.clone(), *n)).eq(expected) {
+        true => Ok(()),
+        false => Err(format!("{counts:?}")),
     }
 }
 

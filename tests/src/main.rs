@@ -16,6 +16,7 @@
 //! | [`state_folder`] | a state folder is taken for another's, or going on from an older checkpoint doubles rows |
 //! | [`state_ttl`] | state is forgotten too early, or never |
 //! | [`statements`] | a statement changes what one before it means |
+//! | [`views`] | materialized views show a mix of steps, lose rows, or keep memory |
 //! | [`no_execution_plan`] | a source is read around the step engine |
 //!
 //! Environment: `EAGRE_TESTS_SEED` gives the seed of everything random (printed with every failure), `EAGRE_TESTS_REWRITE=1` writes the
@@ -41,6 +42,7 @@ mod state_ttl;
 mod statements;
 mod streaming_sql;
 mod value;
+mod views;
 
 fn main() -> ExitCode {
     let mut trials: Vec<Trial> = Vec::new();
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
     trials.extend(state_folder::trials());
     trials.extend(state_ttl::trials());
     trials.extend(statements::trials());
+    trials.extend(views::trials());
     trials.extend(no_execution_plan::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -1,7 +1,7 @@
 //! SQL tests in sqllogictest form: `cases/slt/*.slt`, one trial a file.
 //!
 //! Statements of a file build the scene for all queries after them. A query must give the stated rows row by row, in random steps, at
-//! several shards, killed and resumed, and when DataFusion answers it at once over the same rows. `skipif batch` leaves out the last
+//! several shards, killed and resumed, as a materialized view, and when DataFusion answers it at once over the same rows. `skipif batch` leaves out the last
 //! (for what has no meaning there), `skipif random` everything but row by row (for what depends on when the watermark moves).
 //!
 //! Cells are separated by tabs. Rows come in any order unless the query has an `ORDER BY`. `EAGRE_TESTS_REWRITE=1` writes the results
@@ -22,7 +22,7 @@ use eagre_sql::planner::oracle;
 use libtest_mimic::Trial;
 use sqllogictest::{Condition, ExpectedError, QueryExpect, Record, StatementExpect};
 
-use crate::harness::{Random, Schedule, folder, run, seed};
+use crate::harness::{Random, Scene, Schedule, folder, run, seed};
 use crate::value::{self, Row, Value};
 
 /// Doubles of two runs may differ by this much, relatively.
@@ -181,6 +181,9 @@ impl File {
                 run(&schedule, &scene, sql).map_err(|error| format!("{schedule}: [{}] {error}", error.code()))?;
             compare(&answer.batches).map_err(|error| format!("{schedule}: {error}"))?;
         }
+        if !ordered && random {
+            as_view(&scene, sql, want.first().map_or(0, Vec::len)).and_then(|rows| compare(&rows))?;
+        }
         if batch {
             let answer = match self.oracle(sql) {
                 Ok(answer) => answer,
@@ -226,6 +229,18 @@ impl File {
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| text(&error))?;
         runtime.block_on(oracle::answer(&catalog, query, tables)).map_err(|error| text(&error))
     }
+}
+
+/// The rows of a query as those of a materialized view, whose columns are named anew: a query may name two alike.
+fn as_view(scene: Scene<'_>, sql: &str, columns: usize) -> Result<Vec<RecordBatch>, String> {
+    let names: Vec<String> = (0..columns).map(|column| format!("c{column}")).collect();
+    // What has no rows tells nothing of its columns.
+    let names = if names.is_empty() { String::new() } else { format!("({})", names.join(", ")) };
+    let sql = sql.trim().trim_end_matches(';');
+    let sql = format!("CREATE MATERIALIZED VIEW __view {names} AS {sql};\nSELECT * FROM __view");
+    let answer =
+        run(&Schedule::calm(3, 5), scene, &sql).map_err(|error| format!("as a view: [{}] {error}", error.code()))?;
+    Ok(answer.batches)
 }
 
 /// The rows that `INSERT`s put into tables.

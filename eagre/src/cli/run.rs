@@ -57,13 +57,15 @@ pub(super) fn run(args: RunArgs) -> Result<Outcome> {
     for notice in &execution.notices {
         note(format_args!("note: {notice}"));
     }
-    let Some(job) = execution.job else { return Ok(Outcome::Done) };
+    let Some(mut job) = execution.job else { return Ok(Outcome::Done) };
     if let Some(summary) = job.already_complete() {
         note(format_args!(
             "this pipeline is complete: all its input was read by step {} (checkpoint {}); start over with --fresh",
             summary.steps,
             summary.checkpoint.unwrap_or(0)
         ));
+        // Materialized views still have their rows.
+        Printers::start(job.take_results(), args.format).finish(true)?;
         return Ok(Outcome::Done);
     }
     watch(job, args.format, args.metrics.as_deref())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::{cast, take};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, UInt64Type};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::row::{OwnedRow, RowConverter, SortField};
@@ -28,13 +28,57 @@ pub struct Change {
     pub weights: Option<Int64Array>,
 }
 
+/// Rows as they are shown: instants are labelled by the zone of the session.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    schema: SchemaRef,
+}
+
+impl Shown {
+    /// Of rows with the columns of `schema`.
+    pub(crate) fn new(schema: &SchemaRef, zone: &str) -> Self {
+        fn shown(data_type: &DataType, zone: &str) -> DataType {
+            let field =
+                |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(shown(field.data_type(), zone)));
+            match data_type {
+                DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some(zone.into())),
+                DataType::List(element) => DataType::List(field(element)),
+                DataType::Map(entries, sorted) => DataType::Map(field(entries), *sorted),
+                DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
+                other => other.clone(),
+            }
+        }
+        let fields = schema.fields().iter().map(|field| {
+            let data_type = shown(field.data_type(), zone);
+            field.as_ref().clone().with_data_type(data_type)
+        });
+        Self { schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())) }
+    }
+
+    /// The columns.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The rows.
+    pub(crate) fn show(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let columns = batch.columns().iter().zip(self.schema.fields()).map(|(column, field)| {
+            match column.data_type() == field.data_type() {
+                true => Ok(Arc::clone(column)),
+                false => cast(column, field.data_type()),
+            }
+        });
+        batch_of(&self.schema, columns.collect::<Result<Vec<_>, _>>()?, batch.num_rows())
+    }
+}
+
 /// Sends each step's output to a [`ResultStream`].
 #[derive(Clone)]
 pub struct ResultSink {
     sender: mpsc::Sender<Change>,
     durable: Option<Durable>,
-    /// The columns as they are shown, where their types differ from those of the pipeline.
-    shown: Option<SchemaRef>,
+    /// How the rows are shown, where that differs from those of the pipeline.
+    shown: Option<Shown>,
     /// What a restart found and has not sent yet.
     recovered: Vec<Change>,
 }
@@ -117,22 +161,25 @@ impl ResultSink {
         self
     }
 
-    /// The same sink, with its columns cast to those of `schema`.
-    pub(crate) fn shown_as(self, schema: SchemaRef) -> Self {
-        Self { shown: Some(schema), ..self }
+    /// The same sink, with its rows as they are shown.
+    pub(crate) fn shown_as(self, shown: Shown) -> Self {
+        Self { shown: Some(shown), ..self }
     }
 
     fn shown(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let fits = |schema: &SchemaRef| {
-            let types = schema.fields().iter().map(|field| field.data_type());
+        let fits = |shown: &Shown| {
+            let types = shown.schema.fields().iter().map(|field| field.data_type());
             batch.columns().iter().map(|column| column.data_type()).eq(types)
         };
-        let Some(schema) = self.shown.as_ref().filter(|schema| !fits(schema)) else {
-            return Ok(batch.clone());
-        };
-        let columns =
-            batch.columns().iter().zip(schema.fields()).map(|(column, field)| cast(column, field.data_type()));
-        batch_of(schema, columns.collect::<Result<Vec<_>, _>>()?, batch.num_rows())
+        match self.shown.as_ref().filter(|shown| !fits(shown)) {
+            Some(shown) => shown.show(batch),
+            None => Ok(batch.clone()),
+        }
+    }
+
+    /// Passes a change on; `false`: nobody reads.
+    pub(crate) fn pass(&self, change: Change) -> bool {
+        self.sender.blocking_send(change).is_ok()
     }
 
     fn send(&self, change: Change) {

@@ -66,6 +66,15 @@ impl Source for JournaledSource {
         true
     }
 
+    fn keeps_history(&self) -> bool {
+        // Trimmed with the checkpoints.
+        false
+    }
+
+    fn goes_on(&self) -> bool {
+        self.inner.goes_on()
+    }
+
     fn open(&self, projection: &[usize], places: &Places, stop: StopFlag) -> Result<Box<dyn SourceReader>> {
         let partition: PartitionId = Arc::from("journal");
         let resume = places.get(&*partition).and_then(|place| place.position.as_u64()).unwrap_or(0);
@@ -85,7 +94,10 @@ impl Source for JournaledSource {
             let mut inner = self.inner.open(projection, &Places::new(), stop.clone())?;
             let thread = std::thread::Builder::new().name("eagre-journal".to_owned()).spawn(move || {
                 loop {
-                    let event = inner.next();
+                    let event = match inner.next() {
+                        Ok(SourceEvent::End) if stop.is_draining() => inner.close().map(|()| SourceEvent::End),
+                        event => event,
+                    };
                     let last = matches!(event, Ok(SourceEvent::End) | Err(_));
                     if sender.send(event).is_err() || last {
                         return;
@@ -170,6 +182,18 @@ impl SourceReader for JournalReader {
         }
         self.write(group)?;
         self.next()
+    }
+
+    /// What the source has handed over goes into the journal, where the next reader finds it.
+    fn close(&mut self) -> Result<()> {
+        while let Ok(event) = self.incoming.recv() {
+            let mut group = Vec::new();
+            self.collect(event?, &mut group);
+            if !group.is_empty() {
+                self.write(group)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -30,7 +30,8 @@ pub struct PushSource {
     table: String,
     schema: SchemaRef,
     replayable: bool,
-    input: Mutex<Option<Receiver<Pushed>>>,
+    /// Not there while a reader has it.
+    input: Arc<Mutex<Option<Receiver<Pushed>>>>,
     handle: Mutex<Option<Sender<Pushed>>>,
 }
 
@@ -50,7 +51,7 @@ impl PushSource {
             table: table.into(),
             schema,
             replayable: false,
-            input: Mutex::new(Some(receiver)),
+            input: Arc::new(Mutex::new(Some(receiver))),
             handle: Mutex::new(Some(sender)),
         }
     }
@@ -152,6 +153,10 @@ impl Source for PushSource {
         self.replayable
     }
 
+    fn goes_on(&self) -> bool {
+        true
+    }
+
     fn open(&self, projection: &[usize], _places: &Places, stop: StopFlag) -> Result<Box<dyn SourceReader>> {
         let input = self.input.lock().unwrap_or_else(PoisonError::into_inner).take();
         let input = input.ok_or_else(|| EngineError::Source {
@@ -159,7 +164,8 @@ impl Source for PushSource {
             message: "another pipeline reads this table already; pushed rows go to one".to_owned(),
         })?;
         Ok(Box::new(PushReader {
-            input,
+            input: Some(input),
+            home: Arc::clone(&self.input),
             stop,
             projection: projection.to_vec(),
             partition: Arc::from("push"),
@@ -171,7 +177,9 @@ impl Source for PushSource {
 }
 
 struct PushReader {
-    input: Receiver<Pushed>,
+    input: Option<Receiver<Pushed>>,
+    /// Where the input goes back to, for the next reader.
+    home: Arc<Mutex<Option<Receiver<Pushed>>>>,
     stop: StopFlag,
     projection: Vec<usize>,
     partition: PartitionId,
@@ -193,7 +201,8 @@ impl SourceReader for PushReader {
         if self.stop.is_stopped() {
             return Ok(SourceEvent::End);
         }
-        let pushed = match self.input.recv_timeout(Duration::from_millis(50)) {
+        let Some(input) = &self.input else { return Ok(SourceEvent::End) };
+        let pushed = match input.recv_timeout(Duration::from_millis(50)) {
             Ok(pushed) => pushed,
             Err(RecvTimeoutError::Timeout) => return Ok(SourceEvent::Waiting),
             Err(RecvTimeoutError::Disconnected) => return Ok(SourceEvent::End),
@@ -208,5 +217,14 @@ impl SourceReader for PushReader {
             weights: pushed.weights,
             bad_rows: Vec::new(),
         }))
+    }
+
+    fn close(&mut self) -> Result<()> {
+        // The batch handed over last is in the pipeline's queue; those that were not taken yet wait for the next reader.
+        if let Some(taken) = self.taken.take() {
+            let _ = taken.send(());
+        }
+        *self.home.lock().unwrap_or_else(PoisonError::into_inner) = self.input.take();
+        Ok(())
     }
 }

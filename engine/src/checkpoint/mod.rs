@@ -19,10 +19,12 @@ use crate::source::Place;
 use crate::time::EventTimeMs;
 
 mod codec;
+mod migrate;
 pub mod store;
 pub(crate) mod writer;
 
 pub use codec::{decode_chunks, encode_chunks};
+pub use migrate::{Filled, migrate};
 pub use store::{CheckpointStore, MemoryStore};
 
 /// Changes whenever an older reader could not read a checkpoint.
@@ -92,6 +94,9 @@ pub struct PartitionState {
     pub watermark: Option<EventTimeMs>,
     /// Whether it had ended.
     pub ended: bool,
+    /// Rows and unreadable rows that were read of it so far; `None`: the writer did not count.
+    #[serde(default)]
+    pub records: Option<u64>,
 }
 
 /// The files that hold an operator's state.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Select, Sender, bounded, unbounded};
 
-use super::input::{Cut, Input, Stamp, coalesce, run_reader};
+use super::input::{Cut, Input, Reading, Stamp, coalesce, run_reader};
 use super::output::{SinkMessage, SinkThread};
 use super::shard::{Answers, CheckpointRequest, Links, Message, Shard, SourceInput, StepInput};
 use super::watermarks::NodeWatermarks;
@@ -68,6 +68,8 @@ pub(super) struct Coordinator {
     rows_read: u64,
     bad_rows: u64,
     stopping: bool,
+    /// Readers were told to stop; the pipeline ends when all that they have handed over has been worked on.
+    draining: bool,
 }
 
 enum Shards {
@@ -182,7 +184,8 @@ impl Coordinator {
             let busy = Stopwatch::new(&clock, &metrics, index);
             threads.push(spawn("eagre-source", move || run_reader(reader, columns, &stop, &sender, &busy))?);
             let schema = Arc::clone(&node.output.schema);
-            inputs.push(Input::new(source.clone(), schema, inputs.len(), messages, volatile, saved, now_ms));
+            let reading = Reading { messages, stop: stop_readers.clone() };
+            inputs.push(Input::new(source.clone(), schema, inputs.len(), reading, volatile, saved, now_ms));
         }
 
         let mut peers = Vec::new();
@@ -256,6 +259,7 @@ impl Coordinator {
             rows_read: 0,
             bad_rows: 0,
             stopping: false,
+            draining: false,
         })
     }
 
@@ -304,6 +308,10 @@ impl Coordinator {
     }
 
     fn live(&mut self) -> Result<End> {
+        if self.config.first_step && self.step == 0 {
+            let now_ms = self.now_ms();
+            self.cut(now_ms, false)?;
+        }
         loop {
             if let Some(end) = self.drain_events()? {
                 return Ok(end);
@@ -316,6 +324,9 @@ impl Coordinator {
             let finished = self.inputs.iter().all(Input::exhausted);
             if finished || self.stopping {
                 return Ok(if finished { End::Finished } else { End::Stopped });
+            }
+            if self.draining && self.inputs.iter().all(Input::drained) {
+                return Ok(End::Stopped);
             }
             let checkpoint = self.checkpoint_due(now_ms);
             if !has_rows && !checkpoint {
@@ -469,7 +480,7 @@ impl Coordinator {
         let request = if checkpoint {
             Some(Arc::new(self.begin_checkpoint(&context, record, false)?))
         } else {
-            if self.parts.is_some() {
+            if self.parts.is_some() && self.config.log_steps {
                 self.records.push(record);
             }
             None
@@ -535,7 +546,9 @@ impl Coordinator {
         record: StepRecord,
         finished: bool,
     ) -> Result<CheckpointRequest> {
-        self.records.push(record);
+        if self.config.log_steps {
+            self.records.push(record);
+        }
         self.checkpoint += 1;
         self.checkpoint_running = true;
         self.checkpoint_wanted = false;
@@ -625,7 +638,14 @@ impl Coordinator {
     }
 
     fn wait_for_steps(&mut self, step: u64) -> Result<()> {
-        while matches!(self.shards, Shards::Many(_)) && self.steps_done < step {
+        if matches!(self.shards, Shards::One(_)) {
+            // It ran them on this thread; what it said of them is there, and nothing more comes of a step that has failed.
+            while let Ok(event) = self.events.try_recv() {
+                self.take_event(event)?;
+            }
+            return Ok(());
+        }
+        while self.steps_done < step {
             self.wait_event()?;
         }
         Ok(())
@@ -633,6 +653,10 @@ impl Coordinator {
 
     fn wait_event(&mut self) -> Result<()> {
         let event = self.events.recv().map_err(|_| EngineError::bug("all threads of the pipeline are gone"))?;
+        self.take_event(event)
+    }
+
+    fn take_event(&mut self, event: Event) -> Result<()> {
         match self.handle(event)? {
             Some(End::Aborted) => Err(EngineError::Limit { message: "the pipeline was aborted".to_owned() }),
             _ => Ok(()),
@@ -674,6 +698,10 @@ impl Coordinator {
                 }
             }
             Event::Stop => self.stopping = true,
+            Event::Drain => {
+                self.draining = true;
+                self.stop_readers.drain();
+            }
             Event::Abort => return Ok(Some(End::Aborted)),
             Event::Checkpoint => self.checkpoint_wanted = self.parts.is_some(),
             Event::SinkFinished => {}
@@ -695,7 +723,7 @@ impl Coordinator {
         }
         let mut select = Select::new();
         let receivers: Vec<_> =
-            self.inputs.iter().filter(|input| !input.ended).map(|input| input.messages.clone()).collect();
+            self.inputs.iter().filter(|input| input.is_open()).map(|input| input.messages.clone()).collect();
         select.recv(&self.events);
         for receiver in &receivers {
             select.recv(receiver);

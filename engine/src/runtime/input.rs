@@ -38,6 +38,10 @@ pub(crate) fn run_reader(
     loop {
         let started_ns = busy.now_ns();
         let event = if stop.is_stopped() { Ok(SourceEvent::End) } else { reader.next() };
+        let event = match event {
+            Ok(SourceEvent::End) if stop.is_draining() => reader.close().map(|()| SourceEvent::End),
+            event => event,
+        };
         let event = event.and_then(|event| match (event, &columns) {
             (SourceEvent::Batch(batch), Some((exprs, schema))) => {
                 compute_columns(batch, exprs, schema, &context, None).map(SourceEvent::Batch)
@@ -130,6 +134,9 @@ pub(crate) struct Input {
     partitions: BTreeMap<PartitionId, Partition>,
     /// Whether the reader has said that it is over.
     pub ended: bool,
+    /// Whether the reader was stopped before that.
+    stopped: bool,
+    stop: StopFlag,
     watermark: Option<EventTimeMs>,
 }
 
@@ -146,6 +153,15 @@ struct Partition {
     watermark: Option<EventTimeMs>,
     ended: bool,
     active_ms: i64,
+    /// Rows and unreadable rows taken so far; `None`: from a checkpoint that does not say.
+    records: Option<u64>,
+}
+
+/// An open reading.
+pub(crate) struct Reading {
+    pub messages: Receiver<ReaderMessage>,
+    /// Tells it to stop.
+    pub stop: StopFlag,
 }
 
 /// What a step takes from one source.
@@ -163,7 +179,7 @@ impl Input {
         node: SourceNode,
         schema: SchemaRef,
         index: usize,
-        messages: Receiver<ReaderMessage>,
+        reading: Reading,
         volatile: bool,
         saved: Option<&SourceState>,
         now_ms: i64,
@@ -176,6 +192,7 @@ impl Input {
                 watermark: partition.watermark,
                 ended: partition.ended,
                 active_ms: now_ms,
+                records: partition.records,
             };
             (PartitionId::from(name.as_str()), state)
         });
@@ -185,11 +202,13 @@ impl Input {
             node,
             schema,
             index,
-            messages,
+            messages: reading.messages,
+            stop: reading.stop,
             volatile,
             queue: VecDeque::new(),
             queued_rows: 0,
             ended: false,
+            stopped: false,
         }
     }
 
@@ -201,7 +220,7 @@ impl Input {
 
     /// Takes in what the reader has sent, until `rows_max` rows wait.
     pub(crate) fn poll(&mut self, rows_max: usize, now_ms: i64) -> Result<()> {
-        while !self.ended && self.queued_rows < rows_max {
+        while self.is_open() && self.queued_rows < rows_max {
             match self.messages.try_recv() {
                 Ok(message) => self.receive(message, now_ms)?,
                 Err(TryRecvError::Empty) => break,
@@ -218,7 +237,7 @@ impl Input {
 
     /// Takes in one message.
     pub(crate) fn receive(&mut self, message: ReaderMessage, now_ms: i64) -> Result<()> {
-        let fresh = || Partition { active_ms: now_ms, ..Partition::default() };
+        let fresh = || Partition { active_ms: now_ms, records: Some(0), ..Partition::default() };
         match message {
             ReaderMessage::Failed(error) => return Err(error),
             ReaderMessage::Event(SourceEvent::Partitions(ids)) => {
@@ -247,6 +266,8 @@ impl Input {
                 let partition = self.partitions.entry(Arc::clone(&id)).or_insert_with(fresh);
                 partition.ended = true;
             }
+            // A reader that was told to stop has not come to the end of its rows.
+            ReaderMessage::Event(SourceEvent::End) if self.stop.is_stopped() => self.stopped = true,
             ReaderMessage::Event(SourceEvent::End) => self.ended = true,
             ReaderMessage::Event(SourceEvent::Waiting) => {}
         }
@@ -256,6 +277,16 @@ impl Input {
     /// Whether rows (or bad rows) wait.
     pub(crate) fn has_rows(&self) -> bool {
         !self.queue.is_empty()
+    }
+
+    /// Whether the reader may have more to say.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.ended && !self.stopped
+    }
+
+    /// Whether all that the reader has handed over was taken, and it hands over no more.
+    pub(crate) fn drained(&self) -> bool {
+        !self.is_open() && self.queue.is_empty()
     }
 
     /// Whether everything was read and taken.
@@ -348,6 +379,7 @@ impl Input {
         }
         self.queued_rows -= rows;
         let ordinals = self.node.ordinals.then(|| stamp.ordinals(rows));
+        let records = (rows + slice.bad_rows.len()) as u64;
         if self.volatile {
             let computed = compute_columns(slice, &self.node.columns, &self.schema, stamp.context, ordinals.as_ref())?;
             slice = computed;
@@ -365,6 +397,7 @@ impl Input {
         }
         let watermark = self.observe(&slice.batch, stamp.context)?;
         let partition = self.partitions.entry(Arc::clone(&name)).or_default();
+        partition.records = partition.records.map(|before| before + records);
         partition.place = Some(place);
         partition.active_ms = stamp.context.clock_ms;
         partition.watermark = partition.watermark.max(watermark);
@@ -457,6 +490,7 @@ impl Input {
                 place: partition.place.clone(),
                 watermark: partition.watermark,
                 ended: partition.ended && !waiting,
+                records: partition.records,
             };
             (id.to_string(), state)
         });

@@ -73,6 +73,10 @@ pub struct PipelineConfig {
     pub seed: u64,
     /// Names this run among all that write to one store.
     pub run: String,
+    /// Whether the steps are written down for a replay.
+    pub log_steps: bool,
+    /// Whether a pipeline that begins runs a step before anything has come, for those who read what it keeps.
+    pub first_step: bool,
     /// Fault injection for simulations: the pipeline vanishes after this step, as by `kill -9`.
     pub abort_after_step: Option<u64>,
 }
@@ -92,6 +96,8 @@ impl Default for PipelineConfig {
             max_drift_ms: 0,
             seed: 1,
             run: "run".to_owned(),
+            log_steps: true,
+            first_step: false,
             abort_after_step: None,
         }
     }
@@ -154,6 +160,7 @@ pub(crate) enum Event {
     Written(Result<crate::checkpoint::writer::Written>),
     SinkFinished,
     Stop,
+    Drain,
     Abort,
     Checkpoint,
 }
@@ -184,6 +191,12 @@ impl Pipeline {
     /// Asks for an orderly stop: no more rows are taken, a checkpoint is written, sinks publish it.
     pub fn stop(&self) {
         let _ = self.control.send(Event::Stop);
+    }
+
+    /// Asks for an orderly stop after which nothing that readers took from outside is lost: they stop, and what they have handed over is
+    /// worked on first. For a pipeline that goes on as another graph.
+    pub fn drain(&self) {
+        let _ = self.control.send(Event::Drain);
     }
 
     /// Ends at once as by `kill -9`: nothing is saved or published any more.
@@ -238,6 +251,16 @@ impl Stopper {
     /// As [`Pipeline::stop`].
     pub fn stop(&self) {
         let _ = self.0.send(Event::Stop);
+    }
+
+    /// As [`Pipeline::drain`].
+    pub fn drain(&self) {
+        let _ = self.0.send(Event::Drain);
+    }
+
+    /// As [`Pipeline::abort`].
+    pub fn abort(&self) {
+        let _ = self.0.send(Event::Abort);
     }
 }
 

@@ -282,6 +282,10 @@ impl Shard {
 
     /// Runs the ready node furthest down; `false`: none is ready.
     fn advance(&mut self) -> Result<bool> {
+        if self.nodes.is_empty() && !self.inputs.is_empty() {
+            self.complete();
+            return Ok(true);
+        }
         let newest = self.done + self.inputs.len() as u64;
         for index in (0..self.nodes.len()).rev() {
             let node = &self.nodes[index];

@@ -492,7 +492,8 @@ fn time_goes_on_when_what_has_not_ended_is_idle() {
     let NodeKind::Source(node) = &graph.nodes[0].kind else { panic!("a source comes first") };
     let node = SourceNode { idle_timeout_ms: Some(20), ..node.clone() };
     let (_sender, receiver) = crossbeam_channel::unbounded();
-    let mut source = super::input::Input::new(node, schema(), 0, receiver, false, None, 1_000);
+    let reading = super::input::Reading { messages: receiver, stop: crate::source::StopFlag::new() };
+    let mut source = super::input::Input::new(node, schema(), 0, reading, false, None, 1_000);
     let batch_of = |partition: &str, time: i64| SourceBatch {
         partition: PartitionId::from(partition),
         start: json!(0),

@@ -37,6 +37,8 @@ pub enum StatementKind {
     StatementSet(Vec<Statement>),
     /// A query at the top level: its rows are the result.
     Query(Box<QueryText>),
+    /// `SUBSCRIBE [TO] view`: its rows, then its changes.
+    Subscribe(ObjectName),
     /// `EXPLAIN`.
     Explain(Explain),
     /// `SHOW ..`.
@@ -375,6 +377,8 @@ pub enum Show {
     Sinks,
     /// `SHOW VIEWS`.
     Views,
+    /// `SHOW MATERIALIZED VIEWS`.
+    MaterializedViews,
     /// `SHOW FUNCTIONS`.
     Functions,
     /// `SHOW SETTINGS`, `SHOW ALL`, `SET` alone.
@@ -412,6 +416,8 @@ pub struct Drop {
     pub if_exists: bool,
     /// Its name.
     pub name: ObjectName,
+    /// `CASCADE`: the materialized views that read it go too.
+    pub cascade: bool,
 }
 
 /// What a `DROP` drops.

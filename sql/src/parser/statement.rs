@@ -11,7 +11,19 @@ use crate::error::{Location, Result, SqlError, nearest};
 
 /// The words that begin a statement, for messages.
 const STATEMENTS: &[&str] = &[
-    "CREATE", "INSERT", "SELECT", "WITH", "VALUES", "BEGIN", "EXECUTE", "EXPLAIN", "SHOW", "DESCRIBE", "DROP", "SET",
+    "CREATE",
+    "INSERT",
+    "SELECT",
+    "WITH",
+    "VALUES",
+    "BEGIN",
+    "EXECUTE",
+    "EXPLAIN",
+    "SUBSCRIBE",
+    "SHOW",
+    "DESCRIBE",
+    "DROP",
+    "SET",
     "RESET",
 ];
 
@@ -21,6 +33,7 @@ const SHOW: &[&str] = &[
     "SOURCES",
     "SINKS",
     "VIEWS",
+    "MATERIALIZED VIEWS",
     "FUNCTIONS",
     "CONNECTORS",
     "FORMATS",
@@ -53,7 +66,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("MERGE", "a stream is changed by new rows: `INSERT INTO`"),
     ("TRUNCATE", "drop the table and create it again"),
     ("COPY", "create a table with `'connector' = 'filesystem'` and insert into it"),
-    ("SUBSCRIBE", "run the query itself: its changes are the result"),
     ("USE", "write the whole name of the table"),
     ("GRANT", ""),
     ("REVOKE", ""),
@@ -117,6 +129,7 @@ impl Cursor<'_> {
             Some("INSERT") => self.insert()?,
             Some("SELECT" | "WITH" | "VALUES" | "TABLE") => StatementKind::Query(Box::new(self.query()?)),
             None if self.peek() == &Token::LParen => StatementKind::Query(Box::new(self.query()?)),
+            Some("SUBSCRIBE") => self.subscribe()?,
             Some("SHOW") => self.show()?,
             Some("DESCRIBE" | "DESC") => self.describe()?,
             Some("DROP") => self.drop()?,
@@ -235,6 +248,16 @@ impl Cursor<'_> {
         Ok(StatementKind::Insert(Box::new(Insert { table, columns, query })))
     }
 
+    fn subscribe(&mut self) -> Result<StatementKind> {
+        self.expect("SUBSCRIBE")?;
+        self.accept("TO");
+        if self.sees("SELECT") || self.peek() == &Token::LParen {
+            let hint = "run the query itself, its changes are the result; or make it a view: `CREATE MATERIALIZED VIEW v AS ..; SUBSCRIBE TO v`";
+            return Err(SqlError::unsupported("`SUBSCRIBE` to a query", hint, self.location()));
+        }
+        Ok(StatementKind::Subscribe(self.object_name()?))
+    }
+
     fn show(&mut self) -> Result<StatementKind> {
         self.expect("SHOW")?;
         let location = self.location();
@@ -243,6 +266,13 @@ impl Cursor<'_> {
             Some("SOURCES") => Show::Sources,
             Some("SINKS") => Show::Sinks,
             Some("VIEWS") => Show::Views,
+            Some("MATERIALIZED") => {
+                self.expect("MATERIALIZED")?;
+                if !self.sees("VIEWS") {
+                    return Err(self.expected("`VIEWS`"));
+                }
+                Show::MaterializedViews
+            }
             Some("FUNCTIONS") => Show::Functions,
             Some("SETTINGS" | "ALL") => Show::Settings,
             Some("CONNECTORS") => Show::Connectors,
@@ -325,12 +355,14 @@ impl Cursor<'_> {
         };
         let if_exists = self.accept("IF EXISTS");
         let name = self.object_name()?;
-        if self.sees("CASCADE") {
-            let hint = "drop what depends on it first";
-            return Err(SqlError::unsupported("`CASCADE`", hint, self.location()));
+        let location = self.location();
+        let cascade = self.accept("CASCADE");
+        if cascade && kind != DropKind::MaterializedView {
+            let hint = "only `DROP MATERIALIZED VIEW` takes it; drop what depends on it first";
+            return Err(SqlError::unsupported("`CASCADE`", hint, location));
         }
         self.accept("RESTRICT");
-        Ok(StatementKind::Drop(Drop { kind, if_exists, name }))
+        Ok(StatementKind::Drop(Drop { kind, if_exists, name, cascade }))
     }
 
     fn set(&mut self) -> Result<StatementKind> {

@@ -84,6 +84,7 @@ fn summary(statement: &Statement) -> String {
             format!("Set of {}", statements.iter().map(summary).collect::<Vec<_>>().join(" + "))
         }
         StatementKind::Query(text) => format!("Query {}", query(text)),
+        StatementKind::Subscribe(view) => format!("Subscribe {view}"),
         StatementKind::Explain(explain) => {
             let analyze = match &explain.analyze {
                 Some(Analyze { duration_ms: Some(duration_ms), .. }) => format!(" analyze {duration_ms} ms"),
@@ -98,7 +99,8 @@ fn summary(statement: &Statement) -> String {
         StatementKind::Describe(Describe::Table(name)) => format!("Describe {name}"),
         StatementKind::Describe(Describe::Connector(name)) => format!("Describe connector {}", name.text),
         StatementKind::Drop(drop) => {
-            format!("Drop {:?}{} {}", drop.kind, if drop.if_exists { " if exists" } else { "" }, drop.name)
+            let flags = flags(&[(drop.if_exists, "if exists"), (drop.cascade, "cascade")]);
+            format!("Drop {:?}{flags} {}", drop.kind, drop.name)
         }
         StatementKind::Set { key, value, .. } => format!("Set {key} = {value}"),
         StatementKind::Reset { key } => {
@@ -223,6 +225,10 @@ fn short_statements() {
     check(
         "DROP TABLE IF EXISTS t; DROP TEMPORARY VIEW v; DROP SOURCE s; DROP SINK s; DROP FUNCTION f; DROP MATERIALIZED VIEW m",
         "Drop Table if exists t\nDrop View v\nDrop Source s\nDrop Sink s\nDrop Function f\nDrop MaterializedView m",
+    );
+    check(
+        "DROP MATERIALIZED VIEW IF EXISTS m CASCADE; DROP VIEW v RESTRICT; SUBSCRIBE TO v; SUBSCRIBE \"V\"; SHOW MATERIALIZED VIEWS",
+        "Drop MaterializedView if exists cascade m\nDrop View v\nSubscribe v\nSubscribe \"V\"\nShow MaterializedViews",
     );
     check(
         "SET 'a.b' = 'c'; SET a.b = 10s; SET a.b-c TO on; SET 'a'; SET; SET TIME ZONE 'Europe/Berlin'; RESET 'a'; RESET",

@@ -92,6 +92,8 @@ pub(super) struct PlanContext<'a> {
     view_depth: Cell<usize>,
     /// What the current statement says of its windows; views that do not say follow it.
     emit: Cell<Option<EmitKind>>,
+    /// Whether a materialized view is its query, as any view is, and not a leaf of the plan.
+    inlines: bool,
 }
 
 impl<'a> PlanContext<'a> {
@@ -107,7 +109,13 @@ impl<'a> PlanContext<'a> {
             views: RefCell::new(HashMap::new()),
             view_depth: Cell::new(0),
             emit: Cell::new(None),
+            inlines: false,
         }
+    }
+
+    /// A planning in which materialized views are their queries.
+    pub(super) fn inlining(catalog: &'a Catalog) -> Self {
+        Self { inlines: true, ..Self::new(catalog) }
     }
 
     /// A statement begins; `emit` is when its windows speak.
@@ -151,7 +159,7 @@ impl<'a> PlanContext<'a> {
     }
 
     /// The plan of a view, with its columns named as the view says.
-    fn view_plan(&self, view: &View) -> Result<Arc<LogicalPlan>> {
+    pub(super) fn view_plan(&self, view: &View) -> Result<Arc<LogicalPlan>> {
         let key = view.name.to_lowercase();
         if let Some(plan) = self.views.borrow().get(&key) {
             return Ok(Arc::clone(plan));
@@ -172,6 +180,21 @@ impl<'a> PlanContext<'a> {
         let plan = Arc::new(plan);
         self.views.borrow_mut().insert(key, Arc::clone(&plan));
         Ok(plan)
+    }
+
+    /// What a plan reads under a name.
+    pub(super) fn table_source(&self, relation: Relation) -> Result<Arc<dyn TableSource>> {
+        if let Relation::View(view) = &relation {
+            let plan = self.view_plan(view)?;
+            if self.inlines || !view.materialized {
+                return Ok(Arc::new(ViewSource { plan }));
+            }
+            let analyzed = logical::analyze(self, plan.as_ref().clone()).map_err(|error| in_view(error, &view.name))?;
+            let schema = Arc::clone(analyzed.schema().inner());
+            return Ok(Arc::new(CatalogTable { relation, schema }));
+        }
+        let schema = self.catalog.relation_schema(&relation)?;
+        Ok(Arc::new(CatalogTable { relation, schema }))
     }
 
     /// An expression over the columns of `schema`, coerced and simplified.
@@ -211,7 +234,7 @@ impl<'a> PlanContext<'a> {
 }
 
 /// An error inside a view's text has a place in the text of its creation, not of the query that reads it.
-fn in_view(error: SqlError, view: &str) -> SqlError {
+pub(super) fn in_view(error: SqlError, view: &str) -> SqlError {
     match error {
         SqlError::Internal { .. } => error,
         other => SqlError::plan(format!("view `{view}` no longer plans: {other}"), None),
@@ -258,11 +281,7 @@ impl ContextProvider for PlanContext<'_> {
             (Err(_), Some((table, suffix))) => self.catalog.relation(&[(table, true), (suffix, true)], None),
             (whole, _) => whole,
         }?;
-        if let Relation::View(view) = &relation {
-            return Ok(Arc::new(ViewSource { plan: self.view_plan(view)? }));
-        }
-        let schema = self.catalog.relation_schema(&relation)?;
-        Ok(Arc::new(CatalogTable { relation, schema }))
+        Ok(self.table_source(relation)?)
     }
 
     fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DataFusionResult<Arc<dyn TableSource>> {

@@ -34,6 +34,7 @@ use eagre_engine::time::{event_times_from_ms, event_times_ms};
 use super::context::{CatalogTable, PlanContext};
 use super::expr::{Compiler, PlainColumn, strip_alias};
 use super::logical::{is_random, volatile_calls};
+use super::materialized::{Materialized, plan_of, view_of};
 use super::nearest::NearestJoin;
 use super::rank::TopN;
 use super::recursive::Port;
@@ -42,7 +43,7 @@ use super::state_ttl::{duration, without_durations};
 use super::unnest::{Unnest, Unnested};
 use super::values::ConstantSource;
 use super::window::{WindowShape, WindowTableFunction};
-use super::{Notice, PlanOptions, ROWTIME_METADATA};
+use super::{Notice, PlanOptions, PlannedStatement, ROWTIME_METADATA};
 use crate::catalog::{
     ColumnKind, OPTION_ALLOWED_LATENESS, OPTION_BAD_ROWS, OPTION_CHANGELOG_CHECK, OPTION_IDLE_TIMEOUT, Relation, Table,
 };
@@ -280,6 +281,7 @@ pub(super) struct Lowering<'a> {
     pub(super) recursion_at: Option<Location>,
     /// What was lowered, with whether it aggregated by a window.
     pub(super) shared: HashMap<Shared, (Stream, bool)>,
+    pub(super) materialized: Materialized,
 }
 
 /// A part of a plan under the conditions that it was lowered with.
@@ -295,8 +297,13 @@ pub(super) struct Shared {
 }
 
 impl<'a> Lowering<'a> {
-    pub(super) fn new(context: &'a PlanContext<'a>, options: &'a PlanOptions) -> Self {
+    pub(super) fn new(
+        context: &'a PlanContext<'a>,
+        options: &'a PlanOptions,
+        statements: &[PlannedStatement<'_>],
+    ) -> Self {
         Self {
+            materialized: Materialized::new(statements),
             context,
             options,
             graph: Graph::default(),
@@ -318,7 +325,14 @@ impl<'a> Lowering<'a> {
     }
 
     /// Notes which columns a plan reads; to be called for all plans before the first is lowered.
-    pub(super) fn note_reads(&mut self, plan: &LogicalPlan) {
+    pub(super) fn note_reads(&mut self, plan: &LogicalPlan) -> Result<()> {
+        if let LogicalPlan::TableScan(scan) = plan
+            && let Some(view) = view_of(scan)
+            && !self.materialized.is_own(view)
+        {
+            let plan = plan_of(self.context, view)?;
+            self.note_reads(&plan)?;
+        }
         if let LogicalPlan::TableScan(scan) = plan
             && let Some(table) = scan.source.downcast_ref::<CatalogTable>()
         {
@@ -334,9 +348,7 @@ impl<'a> Lowering<'a> {
                 _ => {}
             }
         }
-        for input in plan.inputs() {
-            self.note_reads(input);
-        }
+        plan.inputs().into_iter().try_for_each(|input| self.note_reads(input))
     }
 
     /// The name that tells a table from others of its name.
@@ -358,6 +370,7 @@ impl<'a> Lowering<'a> {
         };
         let mut names = match own {
             Some(Relation::Table(table) | Relation::Errors(table) | Relation::Late(table)) => vec![self.name_of(table)],
+            Some(Relation::View(view)) => vec![format!("view {}", view.name.to_lowercase())],
             _ => vec![],
         };
         for input in plan.inputs() {
@@ -580,7 +593,7 @@ impl<'a> Lowering<'a> {
                 project_columns(&mut stream, &scan_projection(scan));
                 stream
             }
-            Relation::View(_) => return Err(SqlError::internal("a view was not planned inline")),
+            Relation::View(view) => self.scan_view(view, scan)?,
         };
         for filter in &scan.filters {
             stream = self.filter(stream, filter, plan)?;
@@ -1487,7 +1500,7 @@ pub(super) fn columns_of(exprs: &[LogicalExpr], input: &LogicalPlan) -> Result<B
 }
 
 /// The columns of the table that a scan reads.
-fn scan_projection(scan: &TableScan) -> Vec<usize> {
+pub(super) fn scan_projection(scan: &TableScan) -> Vec<usize> {
     match &scan.projection {
         Some(projection) => projection.clone(),
         None => (0..scan.source.schema().fields().len()).collect(),
@@ -1495,7 +1508,7 @@ fn scan_projection(scan: &TableScan) -> Vec<usize> {
 }
 
 /// The logical columns become those at `places`.
-fn project_columns(stream: &mut Stream, places: &[usize]) {
+pub(super) fn project_columns(stream: &mut Stream, places: &[usize]) {
     stream.columns = places.iter().map(|place| stream.columns[*place].clone()).collect();
 }
 

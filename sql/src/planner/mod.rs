@@ -5,6 +5,7 @@
 //! plan of it ([`context`]), which [`logical`] analyses and optimises with the rules that hold for unbounded input, and [`lower`]
 //! and [`aggregate`] turn into operators.
 
+pub mod ad_hoc;
 pub(crate) mod context;
 pub(crate) mod function;
 
@@ -22,6 +23,7 @@ mod kept;
 mod local_time;
 mod logical;
 mod lower;
+mod materialized;
 mod names;
 mod nearest;
 mod not_null;
@@ -52,14 +54,19 @@ use eagre_engine::graph::{
     ChangelogMode, Edge, EdgeInfo, Graph, Node, NodeIndex, NodeKind, OperatorId, Route, SinkNode,
 };
 use eagre_engine::sink::{Sink, SinkFactory};
+use eagre_engine::view::{ViewSet, ViewStore};
 
 use self::context::{CatalogTable, PlanContext};
 pub use self::explain::explain;
 pub use self::final_sort::FinalSort;
 use self::lower::{Lowering, Stream};
+use self::materialized::view_of;
+pub use self::materialized::views_read;
 use crate::catalog::{Catalog, Relation, TableDefinition, View};
 use crate::error::{Location, Result, SqlError};
-use crate::parser::{Construct, EmitKind, ExprText, Insert, QueryText, Statement, StatementKind, find_constructs};
+use crate::parser::{
+    Construct, CreateView, EmitKind, ExprText, Insert, QueryText, Statement, StatementKind, find_constructs,
+};
 use crate::types::sql_name;
 
 /// The key of field metadata that marks a column as an event time of which a watermark speaks; the value is the table. DataFusion
@@ -98,6 +105,8 @@ pub enum PlannedKind<'a> {
     Query(&'a QueryText),
     /// `INSERT INTO`.
     Insert(&'a Insert),
+    /// `CREATE MATERIALIZED VIEW`.
+    View(&'a CreateView),
 }
 
 impl<'a> PlannedStatement<'a> {
@@ -110,6 +119,9 @@ impl<'a> PlannedStatement<'a> {
             StatementKind::StatementSet(statements) => {
                 statements.iter().flat_map(|statement| Self::of(number, statement)).collect()
             }
+            StatementKind::CreateView(view) if view.materialized => {
+                vec![Self { number, kind: PlannedKind::View(view), location }]
+            }
             StatementKind::Explain(explain) => Self::of(number, &explain.statement),
             _ => vec![],
         }
@@ -119,6 +131,14 @@ impl<'a> PlannedStatement<'a> {
         match self.kind {
             PlannedKind::Query(query) => query,
             PlannedKind::Insert(insert) => &insert.query,
+            PlannedKind::View(view) => &view.query,
+        }
+    }
+
+    fn view(&self) -> Option<&'a CreateView> {
+        match self.kind {
+            PlannedKind::View(view) => Some(view),
+            _ => None,
         }
     }
 
@@ -127,6 +147,9 @@ impl<'a> PlannedStatement<'a> {
         match self.kind {
             PlannedKind::Query(_) => format!("statement {} (SELECT)", self.number),
             PlannedKind::Insert(insert) => format!("statement {} (INSERT INTO {})", self.number, insert.table.plain()),
+            PlannedKind::View(view) => {
+                format!("statement {} (CREATE MATERIALIZED VIEW {})", self.number, view.name.plain())
+            }
         }
     }
 }
@@ -140,6 +163,8 @@ pub struct Job {
     pub outputs: Vec<OutputInfo>,
     /// What the user should know before it runs.
     pub notices: Vec<Notice>,
+    /// The rows of its materialized views.
+    pub views: Arc<ViewSet>,
 }
 
 impl Job {
@@ -173,8 +198,10 @@ pub struct OutputInfo {
     pub statement: usize,
     /// Its sink in the graph.
     pub node: NodeIndex,
-    /// The table that is written; none for a top-level `SELECT`.
+    /// The table that is written, or the view; none for a top-level `SELECT`.
     pub table: Option<String>,
+    /// The rows, of a materialized view.
+    pub view: Option<Arc<ViewStore>>,
     /// The columns that the sink gets. Those of the result come first: [`FinalSort`] may need more.
     pub schema: SchemaRef,
     /// Whether rows are taken back.
@@ -206,16 +233,17 @@ pub fn plan_each(statements: &[(&Catalog, PlannedStatement<'_>)], options: &Plan
     let contexts: Vec<PlanContext<'_>> = statements.iter().map(|(catalog, _)| PlanContext::new(catalog)).collect();
     let statements: Vec<PlannedStatement<'_>> = statements.iter().map(|(_, statement)| *statement).collect();
     let Some(first) = contexts.first() else {
-        return Ok(Job { graph: Graph::default(), outputs: vec![], notices: vec![] });
+        return Ok(Job { graph: Graph::default(), outputs: vec![], notices: vec![], views: ViewSet::new() });
     };
     let mut plans = vec![];
     for (index, (context, statement)) in contexts.iter().zip(&statements).enumerate() {
         context.begin_statement(statement.query().emit.map(|emit| emit.kind).or(options.emit));
         plans.push((index, plan_statement(context, statement)?));
     }
-    let mut lowering = Lowering::new(first, options);
-    for (_, planned) in &plans {
-        lowering.note_reads(&planned.plan);
+    let mut lowering = Lowering::new(first, options, &statements);
+    for (index, planned) in &plans {
+        lowering.context = &contexts[*index];
+        lowering.note_reads(&planned.plan)?;
     }
     // What others refuse as late is known when they are lowered.
     plans.sort_by_key(|(index, planned)| (reads_late_rows(&planned.plan), *index));
@@ -229,7 +257,7 @@ pub fn plan_each(statements: &[(&Catalog, PlannedStatement<'_>)], options: &Plan
     let moved = nearest::drop_unread(&mut lowering.graph, &lowering.asked);
     let mut outputs: Vec<OutputInfo> = outputs.into_iter().flatten().collect();
     outputs.iter_mut().for_each(|output| output.node = moved[output.node]);
-    let mut job = Job { outputs, graph: lowering.graph, notices: lowering.notices };
+    let mut job = Job { outputs, graph: lowering.graph, notices: lowering.notices, views: lowering.materialized.set };
     merge_sinks(&mut job);
     check_writers(&job, &statements)?;
     Ok(job)
@@ -329,10 +357,14 @@ struct Planned {
 
 fn plan_statement(context: &PlanContext<'_>, statement: &PlannedStatement<'_>) -> Result<Planned> {
     let query = statement.query();
-    let plan = context.plan_query(query)?;
+    let mut plan = context.plan_query(query)?;
     let at = |error: SqlError| located(error, statement);
+    if let Some(view) = statement.view() {
+        plan = materialized::rename(plan, view).map_err(at)?;
+    }
     let plan = logical::analyze(context, plan).map_err(at)?;
     let (plan, final_sort, sink) = match statement.kind {
+        PlannedKind::View(_) => (plan, None, None),
         PlannedKind::Query(_) => {
             let with_ties = query.ast.fetch.as_ref().is_some_and(|fetch| fetch.with_ties);
             let first_of_each = matches!(plan, LogicalPlan::Distinct(Distinct::On(_)));
@@ -380,6 +412,9 @@ fn lower_statement(
     }
     let fields: Vec<FieldRef> = planned.plan.schema().fields().iter().cloned().collect();
     let mut stream = lowering.in_order(stream, &planned.plan, &fields)?;
+    if let Some(view) = statement.view() {
+        return lowering.materialize(statement, view, stream, &planned);
+    }
     if planned.final_sort.is_some() && !stream.bounded {
         return Err(SqlError::unsupported(
             format!("{} over an input that does not end", Construct::OrderBy),
@@ -425,6 +460,7 @@ fn lower_statement(
         statement: statement.number,
         node,
         table,
+        view: None,
         schema,
         changelog: stream.changelog,
         key: stream.key,
@@ -495,6 +531,11 @@ fn reads_bounded(context: &PlanContext<'_>, plan: &LogicalPlan) -> bool {
     let mut bounded = true;
     let _ = plan.apply_with_subqueries(|plan| {
         if let LogicalPlan::TableScan(scan) = plan
+            && let Some(view) = view_of(scan)
+        {
+            bounded &= context.view_plan(view).is_ok_and(|plan| reads_bounded(context, &plan));
+        }
+        if let LogicalPlan::TableScan(scan) = plan
             && let Some(table) = scan.source.downcast_ref::<CatalogTable>()
             && let Relation::Table(table) | Relation::Errors(table) | Relation::Late(table) = &table.relation
         {
@@ -545,7 +586,7 @@ impl SinkFactory for ResultSink {
 /// # Errors
 /// All that is wrong with the query.
 pub fn tables_read(catalog: &Catalog, query: &QueryText) -> Result<BTreeSet<String>> {
-    let plan = PlanContext::new(catalog).plan_query(query)?;
+    let plan = PlanContext::inlining(catalog).plan_query(query)?;
     let mut names = BTreeSet::new();
     plan.apply_with_subqueries(|plan| {
         if let LogicalPlan::TableScan(scan) = plan

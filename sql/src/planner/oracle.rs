@@ -63,17 +63,25 @@ pub async fn answer(
 
 /// The plan that [`answer`] runs, over in-memory tables and without our own nodes.
 fn batch_plan(catalog: &Catalog, query: &QueryText, tables: &HashMap<String, Vec<RecordBatch>>) -> Result<LogicalPlan> {
-    let context = PlanContext::new(catalog);
+    let context = PlanContext::inlining(catalog);
     let plan = context.plan_query(query)?;
     let plan = logical::analyze(&context, plan).map_err(|error| error.or_at(query.location))?;
+    executable(plan, |scan| memory_scan(&context, scan, tables))
+}
+
+/// An analysed plan without our own nodes, which DataFusion can execute, over what `scan` makes of its leaves.
+pub(super) fn executable(
+    plan: LogicalPlan,
+    scan: impl Fn(&TableScan) -> DataFusionResult<LogicalPlan>,
+) -> Result<LogicalPlan> {
     // A subquery in an expression would not be seen below.
     let plan = if decorrelate::has_subquery(&plan) { decorrelate::decorrelate(plan)? } else { plan };
     let plan = plan.transform_up(|node| match &node {
         // Where a recursive query reads itself.
-        LogicalPlan::TableScan(scan) if scan.source.downcast_ref::<CatalogTable>().is_none() => {
+        LogicalPlan::TableScan(leaf) if leaf.source.downcast_ref::<CatalogTable>().is_none() => {
             Ok(Transformed::no(node))
         }
-        LogicalPlan::TableScan(scan) => Ok(Transformed::yes(memory_scan(&context, scan, tables)?)),
+        LogicalPlan::TableScan(leaf) => Ok(Transformed::yes(scan(leaf)?)),
         LogicalPlan::Extension(extension) => {
             let inner = extension.node.as_any();
             if let Some(window) = inner.downcast_ref::<WindowTableFunction>() {

@@ -1,0 +1,188 @@
+//! Starting the pipeline of views.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use eagre_engine::checkpoint::{self, CheckpointStore, Manifest, MemoryStore};
+use eagre_engine::graph::{Graph, NodeKind};
+use eagre_engine::runtime::{Mode, Pipeline, PipelineConfig, Start, StepObserver, Summary};
+use eagre_engine::settings::{self, Settings};
+use eagre_engine::view::ViewSet;
+use eagre_sql::planner::Job;
+
+use super::{Current, Kept};
+use crate::error::Result;
+use crate::job::{JobObject, QueryResult, attach_results, pipeline_config};
+use crate::session::Session;
+
+/// Never, in milliseconds; far enough from the end of the integers for sums.
+const NEVER_MS: u64 = i64::MAX as u64 / 4;
+
+/// How the pipeline of views begins.
+pub(super) struct Begin {
+    pub job: Job,
+    pub kept: Vec<Kept>,
+    pub store: Arc<dyn CheckpointStore>,
+    pub restore: Option<Manifest>,
+    pub generation: u64,
+    /// The views of before, and which of them stay as they are (by lower-case name): subscriptions of those go on.
+    pub before: Option<(Arc<ViewSet>, BTreeSet<String>)>,
+}
+
+/// Starts views where none are running: from the state folder's checkpoint, if there is one. Gives the results of the queries among the
+/// statements; with a summary where all input was read before.
+pub(crate) fn start(
+    session: &Session,
+    job: Job,
+    kept: Vec<Kept>,
+    text: &str,
+) -> Result<(Vec<QueryResult>, Option<Summary>)> {
+    let started = try_start(session, job, kept, text);
+    if started.is_err() {
+        session.give_back_state_folder();
+    }
+    started
+}
+
+fn try_start(
+    session: &Session,
+    mut job: Job,
+    kept: Vec<Kept>,
+    text: &str,
+) -> Result<(Vec<QueryResult>, Option<Summary>)> {
+    let (store, restore): (Arc<dyn CheckpointStore>, _) = match session.take_state_folder()? {
+        Some(store) => {
+            let manifest = checkpoint::read_latest(store.as_ref())?;
+            (store, manifest)
+        }
+        None => (Arc::new(MemoryStore::new()), None),
+    };
+    let durable = session.inner.store.clone();
+    let finished = restore.as_ref().filter(|manifest| manifest.finished).cloned();
+    if let Some(manifest) = finished {
+        manifest.check_same_query(&job.graph)?;
+        let summary = Summary {
+            steps: manifest.step,
+            rows_read: 0,
+            bad_rows: 0,
+            finished: true,
+            checkpoint: Some(manifest.checkpoint),
+        };
+        // Only the rows of the views are wanted: nothing is read, written or saved.
+        let manifest = Manifest { sinks: Default::default(), ..manifest };
+        let (graph, bounded) = (without_sinks(&job.graph), job.bounded());
+        let config = config(session, &session.settings(), true);
+        job.views.begin(manifest.step, session.settings().bytes(settings::VIEWS_VERSIONS_MAX));
+        let pipeline = Pipeline::start(Start {
+            graph: graph.clone(),
+            config,
+            clock: Arc::clone(&session.inner.clock),
+            store: None,
+            restore: Some((manifest, Arc::clone(&store))),
+            mode: Mode::Replay(Vec::new()),
+            observer: None,
+        })?;
+        let metrics = Arc::clone(pipeline.metrics());
+        let current =
+            Current { set: Arc::clone(&job.views), graph, metrics, stopper: None, store, bounded, generation: 1 };
+        session.inner.views.began(kept, current, pipeline)?;
+        session.inner.views.wait_for(1)?;
+        return Ok((Vec::new(), Some(summary)));
+    }
+    if let Some(store) = &durable {
+        JobObject::write(store.as_ref(), text)?;
+    }
+    let results = attach_results(&mut job, durable.as_ref(), &session.inner.run);
+    begin(session, Begin { job, kept, store, restore, generation: 1, before: None })?;
+    Ok((results, None))
+}
+
+/// Starts a pipeline, from a checkpoint where one is given, and makes its views the current ones.
+pub(super) fn begin(session: &Session, begin: Begin) -> Result<()> {
+    let Begin { job, kept, store, restore, generation, before } = begin;
+    let settings = session.settings();
+    let is_private = session.inner.store.is_none();
+    let mut config = config(session, &settings, is_private);
+    if is_private {
+        // Without a state folder a checkpoint only carries the views from one graph to the next. Once there was one, operators note
+        // what changes for the next, so there is to be a next.
+        config.checkpoint_interval_ms = if restore.is_some() { PRIVATE_INTERVAL_MS } else { NEVER_MS };
+        config.checkpoint_steps = 0;
+    }
+    let bounded = job.bounded();
+    let set = Arc::clone(&job.views);
+    set.begin(restore.as_ref().map_or(0, |manifest| manifest.step), settings.bytes(settings::VIEWS_VERSIONS_MAX));
+    // Before the first step, whose changes are to be told.
+    if let Some((before, stays)) = &before {
+        before.hand_over(&set, |view| stays.contains(&view.to_lowercase()));
+    }
+    let pipeline = Pipeline::start(Start {
+        graph: job.graph.clone(),
+        config,
+        clock: Arc::clone(&session.inner.clock),
+        store: Some(Arc::clone(&store)),
+        restore: restore.map(|manifest| (manifest, Arc::clone(&store))),
+        mode: Mode::Live,
+        observer: Some(Arc::clone(&set) as Arc<dyn StepObserver>),
+    });
+    let pipeline = match (pipeline, &before) {
+        (Ok(pipeline), _) => pipeline,
+        (Err(error), before) => {
+            if let Some((before, _)) = before {
+                set.hand_over(before, |_| true);
+            }
+            return Err(error.into());
+        }
+    };
+    // A view has its first rows (the one of `SELECT count(*)`) when a step has run.
+    let first = set.published().max(1);
+    while set.published() < first && !pipeline.is_finished() {
+        std::thread::sleep(FIRST_STEP_LOOK);
+    }
+    let current = Current {
+        set,
+        // A sink holds the sender of a result, which is to end with the pipeline.
+        graph: without_sinks(&job.graph),
+        metrics: Arc::clone(pipeline.metrics()),
+        stopper: Some(pipeline.stopper()),
+        store,
+        bounded,
+        generation,
+    };
+    session.inner.views.began(kept, current, pipeline)?;
+    if let Some((before, _)) = before {
+        before.end_subscriptions();
+    }
+    Ok(())
+}
+
+/// How often the first step is looked for.
+const FIRST_STEP_LOOK: std::time::Duration = std::time::Duration::from_millis(1);
+/// How often a pipeline without a state folder saves what changed, once it has saved at all.
+const PRIVATE_INTERVAL_MS: u64 = 60_000;
+
+fn config(session: &Session, settings: &Settings, is_private: bool) -> PipelineConfig {
+    let inner = &session.inner;
+    let abort_after_step = inner.abort_after_step.filter(|_| !is_private);
+    PipelineConfig {
+        abort_after_step,
+        log_steps: !is_private,
+        first_step: true,
+        ..pipeline_config(settings, &inner.run)
+    }
+}
+
+/// The graph without what leaves it.
+pub(super) fn without_sinks(graph: &Graph) -> Graph {
+    let mut moved = vec![0; graph.nodes.len()];
+    let mut nodes = Vec::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        moved[index] = nodes.len();
+        if !matches!(node.kind, NodeKind::Sink(_)) {
+            let mut node = node.clone();
+            node.inputs.iter_mut().for_each(|edge| edge.from = moved[edge.from]);
+            nodes.push(node);
+        }
+    }
+    Graph { nodes }
+}
