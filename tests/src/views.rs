@@ -462,6 +462,7 @@ fn complete() -> Outcome {
 }
 
 fn wrong_uses() -> Outcome {
+    let own = session(1)?;
     let session = session(1)?;
     run(
         &session,
@@ -472,6 +473,12 @@ fn wrong_uses() -> Outcome {
              CREATE MATERIALIZED VIEW b AS SELECT k FROM a"
         ),
     )?;
+    let text_of_its_own =
+        own.execute(&format!("{NUMBERS} CREATE MATERIALIZED VIEW a AS SELECT k FROM t; EXPLAIN SELECT * FROM a"));
+    match text_of_its_own {
+        Err(error) if error.to_string().contains("the views of this text have none before it runs") => {}
+        other => return Err(format!("EXPLAIN of a query over a view that does not run: {:?}", other.err())),
+    }
     for (sql, message) in [
         ("CREATE MATERIALIZED VIEW a AS SELECT 1", "`a` exists already"),
         (
