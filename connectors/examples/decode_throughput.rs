@@ -68,7 +68,7 @@ fn main() -> Result<(), Error> {
     let environment = Environment { decode_threads: threads, ..Environment::new("bench") };
     let count = rows.to_string();
     let generated = [("connector", "nexmark"), ("table", "bid"), ("number-of-rows", count.as_str())];
-    let schema = infer_schema("bid", &generated.iter().copied().collect::<TableOptions>(), &environment)?;
+    let schema = infer_schema("bid", &generated.iter().copied().collect::<TableOptions>(), &environment)?.schema;
     let bids = read(&table(&generated, &schema), &(0..schema.fields().len()).collect::<Vec<_>>(), &environment)?;
     for format in ["json", "csv"] {
         let path = folder.join(format);

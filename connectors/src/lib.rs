@@ -21,7 +21,6 @@ mod table;
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use eagre_engine::sink::SinkFactory;
 use eagre_engine::source::Source;
 
@@ -30,11 +29,8 @@ pub use format::changelog::ChangelogMode;
 pub use options::{TableOptions, parse_duration, parse_size};
 pub use registry::{ConnectorInfo, FormatInfo, OptionInfo, common_options, connectors, formats};
 pub use store::ObjectCheckpointStore;
-pub use table::{Clock, Environment, InputFactory, OutputFactory, TableDefinition};
+pub use table::{Clock, Environment, InferredTable, InputFactory, OutputFactory, TableDefinition};
 
-use filesystem::location::{Location, Root};
-use format::compression::{COMPRESSION_NAMES, Compression};
-use format::{Format, infer};
 use options::OptionReader;
 
 fn check(table: &TableDefinition) -> Result<&'static ConnectorInfo> {
@@ -111,80 +107,25 @@ fn names(wanted: impl Fn(&ConnectorInfo) -> bool) -> String {
     names.join(", ")
 }
 
-/// The columns of a table that is created without: those of its first file, or of the generated table.
+/// The columns of a table that is created without: those of its first file and of the folders on the way there, or of the generated
+/// table.
 ///
 /// # Errors
 /// As [`source`]; or there is no file, or nothing in it to tell columns from.
-pub fn infer_schema(table: &str, options: &TableOptions, environment: &Environment) -> Result<SchemaRef> {
+pub fn infer_schema(table: &str, options: &TableOptions, environment: &Environment) -> Result<InferredTable> {
     let connector = registry::check_options(table, options, &[])?;
     let reader = OptionReader::new(table, options);
     let unknown = |message: String| ConnectorError::Schema { table: table.to_owned(), message };
     match connector.name {
-        "filesystem" => infer_files(table, &reader, environment),
+        "filesystem" => filesystem::columns::infer_files(table, &reader, environment),
         name => match eagre_datasets::catalog().iter().find(|dataset| dataset.name == name) {
             Some(dataset) => {
-                generate::dataset::DatasetSource::infer(dataset, table, options.get("table")).map_err(unknown)
+                let schema = generate::dataset::DatasetSource::infer(dataset, table, options.get("table"));
+                schema.map(|schema| InferredTable { schema, partitioned_by: Vec::new() }).map_err(unknown)
             }
             None => Err(unknown(format!(
                 "connector `{name}` does not know the columns; name them in `CREATE TABLE {table} (..)`"
             ))),
         },
-    }
-}
-
-fn infer_files(table: &str, options: &OptionReader<'_>, environment: &Environment) -> Result<SchemaRef> {
-    let path = options.required("path", "a file, a folder, a pattern or a URL", "data/*.json")?;
-    let root = Root::new(table, path, environment)?;
-    let found = root.list(false)?;
-    let format = Format::of(options, found.first().map(|file| file.shown.as_str()))?;
-    let compression = Compression::of_option(options.one_of("compression", COMPRESSION_NAMES)?);
-    let mut last = None;
-    // An empty file says nothing; the next one may.
-    for file in &found {
-        let compression = compression.unwrap_or_else(|| Compression::of_path(&file.shown));
-        match infer_file(&format, &file.location, file.size, compression) {
-            Ok(schema) => return Ok(schema),
-            Err(reason) => last = last.or(Some((file.shown.clone(), reason))),
-        }
-    }
-    let (path, reason) = last.unwrap_or_else(|| (path.to_owned(), "there is no file".into()));
-    let reason = format!("its columns cannot be told: {reason}; name them in `CREATE TABLE {table} (..)`");
-    Err(ConnectorError::Io { table: table.to_owned(), action: "read", path, reason })
-}
-
-fn infer_file(format: &Format, location: &Location, size: u64, compression: Compression) -> Result<SchemaRef, String> {
-    let sample = || -> std::io::Result<(Vec<u8>, bool)> {
-        use std::io::Read;
-        let mut text = Vec::new();
-        let input = compression.reader(location.open(0)?)?;
-        input.take(infer::SAMPLE_BYTES as u64).read_to_end(&mut text)?;
-        let whole = text.len() < infer::SAMPLE_BYTES;
-        if !whole {
-            // What is cut off at the end is no line.
-            let end = memchr::memrchr(b'\n', &text).map_or(text.len(), |at| at + 1);
-            text.truncate(end);
-        }
-        Ok((text, whole))
-    };
-    let read = |error: std::io::Error| error::io_reason(&error);
-    match format {
-        Format::Json(_) => infer::infer_json(&sample().map_err(read)?.0),
-        Format::Changelog(changelog) => {
-            Err(format!("the lines of format `{}` may hold parts of rows", changelog.name()))
-        }
-        Format::Csv(csv) => {
-            let (text, _) = sample().map_err(read)?;
-            infer::infer_csv(csv, &text, true)
-        }
-        Format::Raw => {
-            let field = arrow::datatypes::Field::new("line", arrow::datatypes::DataType::Utf8View, true);
-            Ok(Arc::new(arrow::datatypes::Schema::new(vec![field])))
-        }
-        #[cfg(feature = "parquet")]
-        Format::Parquet(_) => Ok(infer::table_schema(&format::parquet::ParquetFile::open(location, size)?.schema())),
-        _ => {
-            let rows = format::arrow_ipc::ArrowRows::open(location, size, compression, |_| Ok(None), (0, 0))?;
-            Ok(infer::table_schema(rows.schema()))
-        }
     }
 }

@@ -79,9 +79,9 @@ static COMMON: LazyLock<Vec<OptionInfo>> = LazyLock::new(|| {
         required("connector", "word", "what the table is connected to; `SHOW CONNECTORS` lists them"),
         option(
             "bad-rows",
-            "collect, fail",
+            "collect, skip, fail",
             Some("collect"),
-            "whether a row that cannot be read goes to `<table>.errors` or ends the pipeline",
+            "whether a row that cannot be read goes to `<table>.errors` (`collect`, or `skip`) or ends the pipeline (`fail`)",
         ),
         option(
             "allowed-lateness",
@@ -252,7 +252,19 @@ pub fn connectors() -> &'static [ConnectorInfo] {
                         Some("0 ms"),
                         "how far before its row's time a random time may be",
                     ),
-                    option("fields.#.length", "number", Some("100"), "length of a random text"),
+                    option(
+                        "fields.#.length",
+                        "number",
+                        None,
+                        "length of a random text or of BYTES (100), of an ARRAY or a MAP (3); what is in them is `fields.#.element`, `fields.#.key`, \
+                         `fields.#.value`, and `fields.#.<field>` of a ROW",
+                    ),
+                    option(
+                        "fields.#.var-len",
+                        "boolean",
+                        Some("false"),
+                        "whether random texts and BYTES have any length from 1 to `length`",
+                    ),
                     option("fields.#.null-rate", "number", Some("0"), "share of nulls, from 0 to 1"),
                     option("fields.#.start", "number", None, "first value of a sequence"),
                     option("fields.#.end", "number", None, "last value of a sequence; the table ends with it"),
@@ -538,7 +550,11 @@ pub(crate) fn check_options(table: &str, options: &TableOptions, columns: &[&str
         };
         if let Some((before, after)) = option.name.split_once('#') {
             let column = &key[before.len()..key.len() - after.len()];
-            if !columns.is_empty() && !columns.contains(&column) {
+            // `fields.place.city.length` is of a field of the column `place`.
+            let of_column = |known: &&str| {
+                column == *known || column.strip_prefix(*known).is_some_and(|rest| rest.starts_with('.'))
+            };
+            if !columns.is_empty() && !columns.iter().any(of_column) {
                 let nearest = nearest(column, columns.iter().copied());
                 return Err(unknown(key, option.name.replace('#', nearest)));
             }

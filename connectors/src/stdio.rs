@@ -295,6 +295,12 @@ impl SinkFactory for StdoutSinkFactory {
         self.words.replaces_by()
     }
 
+    fn keyed_by(&self, key: &[usize]) -> Option<Arc<dyn SinkFactory>> {
+        let words = self.words.keyed_by(key)?;
+        let (table, shown, output) = (self.table.clone(), Arc::clone(&self.shown), Arc::clone(&self.output));
+        Some(Arc::new(Self { table, shown, words, output }))
+    }
+
     fn exactly_once(&self) -> bool {
         false
     }
@@ -345,7 +351,7 @@ impl StdoutSink {
         }
         let Changes { mut rows, ops } = match op {
             true => self.words.changes(deltas)?,
-            false => Changes::of_step(deltas, &[], false)?,
+            false => Changes::of_step(deltas, None, false)?,
         };
         if op {
             let mut fields = vec![Arc::new(Field::new("op", DataType::Utf8, false))];

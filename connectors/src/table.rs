@@ -76,6 +76,15 @@ impl TableDefinition {
     }
 }
 
+/// What the data says of a table that is created without columns.
+#[derive(Debug, Clone)]
+pub struct InferredTable {
+    /// All columns.
+    pub schema: SchemaRef,
+    /// Those of them that are in the path and not in the files.
+    pub partitioned_by: Vec<String>,
+}
+
 /// Opens something to read from, anew each time.
 pub type InputFactory = Arc<dyn Fn() -> io::Result<Box<dyn Read + Send>> + Send + Sync>;
 /// Opens something to write to, anew each time.

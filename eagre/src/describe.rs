@@ -41,6 +41,15 @@ pub(crate) fn connectors() -> Result<RecordBatch> {
     table(&[("connector", names), ("meaning", meanings)])
 }
 
+/// `SHOW FORMATS`.
+pub(crate) fn formats() -> Result<RecordBatch> {
+    let (names, meanings) = eagre_connectors::formats()
+        .iter()
+        .map(|format| (Some(format.name.to_owned()), Some(format.about.to_owned())))
+        .unzip();
+    table(&[("format", names), ("meaning", meanings)])
+}
+
 /// `DESCRIBE CONNECTOR name`.
 pub(crate) fn connector(name: &str, location: Option<Location>) -> Result<RecordBatch> {
     if let Some((_, meaning)) = OWN.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)) {

@@ -11,7 +11,7 @@ use eagre_engine::graph::ChangelogMode;
 use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::source::{Places, Source, SourceReader, StopFlag};
 use eagre_engine::{Delta, EngineError};
-use eagre_sql::catalog::{ColumnKind, PLANNER_OPTIONS, TableDefinition, TableProviderFactory};
+use eagre_sql::catalog::{ColumnKind, InferredTable, PLANNER_OPTIONS, TableDefinition, TableProviderFactory};
 use eagre_sql::error::{Result, SqlError};
 
 use crate::sink::callback::CallbackSink;
@@ -259,7 +259,7 @@ impl TableProviderFactory for Providers {
         }
     }
 
-    fn infer_schema(&self, table: &TableDefinition) -> Result<SchemaRef> {
+    fn infer_schema(&self, table: &TableDefinition) -> Result<InferredTable> {
         match connector(table) {
             PUSH | MEMORY | CALLBACK => {
                 let message = format!(
@@ -271,8 +271,9 @@ impl TableProviderFactory for Providers {
             }
             _ => {
                 let definition = definition(table, Arc::new(arrow::datatypes::Schema::empty()), false);
-                eagre_connectors::infer_schema(&table.name, &definition.options, &self.environment)
-                    .map_err(|error| connector_error(table, &error))
+                let inferred = eagre_connectors::infer_schema(&table.name, &definition.options, &self.environment)
+                    .map_err(|error| connector_error(table, &error))?;
+                Ok(InferredTable { schema: inferred.schema, partitioned_by: inferred.partitioned_by })
             }
         }
     }

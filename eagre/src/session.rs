@@ -7,12 +7,13 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::sql::sqlparser::ast::SetExpr;
 use eagre_connectors::Environment;
+use eagre_engine::EngineError;
 use eagre_engine::checkpoint::{self, CheckpointStore, Manifest};
 use eagre_engine::runtime::{Clock, Mode, StepObserver};
 use eagre_engine::settings::{self, SETTINGS, Settings};
 use eagre_sql::catalog::{Catalog, Relation, Table, TableDefinition};
 use eagre_sql::error::SqlError;
-use eagre_sql::parser::{self, Describe, Explain, Insert, ObjectName, Show, Statement, StatementKind};
+use eagre_sql::parser::{self, Describe, Explain, Insert, ObjectName, Show, Statement, StatementKind, TableRole};
 use eagre_sql::planner::{self, Job, PlanOptions, PlannedStatement};
 
 use crate::clock::SystemClock;
@@ -110,7 +111,12 @@ impl SessionBuilder {
             .build()
             .map_err(|error| Error::File { path: "the io runtime".to_owned(), error })?;
         let run = run_name();
-        let mut environment = self.environment.unwrap_or_else(|| Environment::new(&run));
+        let mut environment = self.environment.unwrap_or_else(|| {
+            let variables = std::env::vars_os();
+            let text =
+                variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+            Environment { object_store_options: config::object_store_options(text), ..Environment::new(&run) }
+        });
         environment.runtime = Some(io.handle().clone());
         let store: Option<Arc<dyn CheckpointStore>> = match (self.store, &self.state) {
             (Some(store), _) => Some(store),
@@ -364,7 +370,7 @@ impl Session {
                 StatementKind::Reset { key: None } => self.reset(None)?,
                 StatementKind::Show(show) => tables.push(self.show(show)?),
                 StatementKind::Describe(describe) => tables.push(self.describe(describe)?),
-                StatementKind::Explain(explain) => tables.push(self.explain(explain, text)?),
+                StatementKind::Explain(explain) => tables.push(self.explain(explain)?),
                 StatementKind::Insert(insert) if self.is_fixture(insert)? => self.fill(insert, statement)?,
                 StatementKind::Insert(_) | StatementKind::Query(_) | StatementKind::StatementSet(_) => {
                     queries.add(number, statement.clone(), &self.state().catalog)?;
@@ -543,20 +549,28 @@ impl Session {
             state.catalog.clone()
         };
         let job = self.plan(&[(1, statement.clone(), catalog)])?;
-        RunningJob::start(self, job, &self.settings(), None, Mode::Live)?.wait_blocking()?;
-        Ok(())
+        let done = RunningJob::start(self, job, &self.settings(), None, Mode::Live)?.wait_blocking();
+        match done {
+            Ok(_) => Ok(()),
+            // The rows are in the text, and so is their place.
+            Err(Error::Engine(EngineError::Evaluate { message, .. })) => {
+                Err(SqlError::plan(message, insert.query.location).into())
+            }
+            Err(Error::Engine(error @ EngineError::Sink { .. })) => {
+                Err(SqlError::plan(error.to_string(), insert.query.location).into())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn show(&self, show: &Show) -> Result<RecordBatch> {
         let state = self.state();
         match show {
-            Show::Tables => {
-                let tables: Vec<&TableDefinition> = state.catalog.tables().collect();
-                table(&[
-                    ("table", tables.iter().map(|table| Some(table.name.clone())).collect()),
-                    ("connector", tables.iter().map(|table| Some(connector(table).to_owned())).collect()),
-                ])
+            Show::Tables => list_tables("table", state.catalog.tables()),
+            Show::Sources => {
+                list_tables("source", state.catalog.tables().filter(|table| table.role == TableRole::Source))
             }
+            Show::Sinks => list_tables("sink", state.catalog.tables().filter(|table| table.role == TableRole::Sink)),
             Show::Views => table(&[("view", state.catalog.views().map(|view| Some(view.name.clone())).collect())]),
             Show::Functions => {
                 let functions = state.catalog.function_names();
@@ -584,6 +598,7 @@ impl Session {
                 table(&[("setting", vec![Some(key.clone())]), ("value", vec![Some(value.to_owned())])])
             }
             Show::Connectors => crate::describe::connectors(),
+            Show::Formats => crate::describe::formats(),
             Show::Create(name) => table(&[("statement", vec![Some(state.catalog.show_create(name)?)])]),
         }
     }
@@ -610,31 +625,39 @@ impl Session {
         ])
     }
 
-    fn explain(&self, explain: &Explain, text: &str) -> Result<RecordBatch> {
-        let statement = std::slice::from_ref(explain.statement.as_ref());
+    fn explain(&self, explain: &Explain) -> Result<RecordBatch> {
+        let job = self.explained(&explain.statement)?;
         let text = match &explain.analyze {
-            None => {
-                let job = self.prepare_statements(statement, text)?.job;
-                let job = job.ok_or_else(|| {
-                    SqlError::plan(
-                        "there is nothing to explain: the statement runs no pipeline",
-                        explain.statement.location,
-                    )
-                })?;
-                planner::explain(&job)
-            }
-            Some(analyze) => {
-                let job = self.prepare_statements(statement, text)?.job;
-                let job = job.ok_or_else(|| {
-                    SqlError::plan(
-                        "there is nothing to analyze: the statement runs no pipeline",
-                        explain.statement.location,
-                    )
-                })?;
-                crate::describe::analyze(self, job, analyze)?
-            }
+            None => planner::explain(&job),
+            Some(analyze) => crate::describe::analyze(self, job, analyze)?,
         };
         table(&[("plan", text.lines().map(|line| Some(line.to_owned())).collect())])
+    }
+
+    /// What a statement would run. Nothing is created, and no fixture is filled.
+    fn explained(&self, statement: &Statement) -> Result<Job> {
+        let mut catalog = self.state().catalog.clone();
+        let mut kind = statement.kind.clone();
+        match &statement.kind {
+            StatementKind::CreateView(create) => {
+                catalog.create_view(create)?;
+                kind = StatementKind::Query(Box::new(create.query.clone()));
+            }
+            StatementKind::CreateTable(create) => {
+                catalog.create_table(create)?;
+                let query = create.query.clone().ok_or_else(|| {
+                    let message = "there is nothing to explain: `CREATE TABLE` without `AS SELECT ..` runs no pipeline";
+                    SqlError::plan(message, statement.location)
+                })?;
+                let insert = Insert { table: create.name.clone(), columns: Vec::new(), query };
+                kind = StatementKind::Insert(Box::new(insert));
+            }
+            _ => {}
+        }
+        let statement = Statement { kind, text: statement.text.clone(), location: statement.location };
+        let mut queries = Queries::default();
+        queries.add(1, statement, &catalog)?;
+        self.plan(&queries.planned)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -648,6 +671,11 @@ fn at(error: Error, location: Option<eagre_sql::error::Location>) -> Error {
         Error::Engine(error) => Error::Sql(SqlError::plan(error.to_string(), location)),
         other => other,
     }
+}
+
+fn list_tables<'a>(what: &str, tables: impl Iterator<Item = &'a TableDefinition>) -> Result<RecordBatch> {
+    let (names, connectors) = tables.map(|table| (Some(table.name.clone()), Some(connector(table).to_owned()))).unzip();
+    table(&[(what, names), ("connector", connectors)])
 }
 
 /// A batch of text columns.

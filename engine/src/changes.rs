@@ -81,10 +81,10 @@ struct KeyChanges {
 impl Changes {
     /// The changes that the deltas of a step make.
     ///
-    /// Without `key` (indices of columns), rows that go come first, each as often as its weight says. With a key there is one change per
-    /// key, in the order in which the keys are first seen: an insertion, an old and a new row, or a deletion. `upsert`: the old row is
+    /// Without `key` (indices of columns), rows that go come first, each as often as its weight says. With a key (of no columns: there is
+    /// one row at most) there is one change per key, in the order in which the keys are first seen: an insertion, an old and a new row, or a deletion. `upsert`: the old row is
     /// left out, because the new one replaces it by key.
-    pub fn of_step(deltas: &[Delta], key: &[usize], upsert: bool) -> Result<Self> {
+    pub fn of_step(deltas: &[Delta], key: Option<&[usize]>, upsert: bool) -> Result<Self> {
         let rows = match deltas {
             [] => return Ok(Self { rows: RecordBatch::new_empty(Arc::new(Schema::empty())), ops: Vec::new() }),
             [only] => only.batch.clone(),
@@ -94,12 +94,12 @@ impl Changes {
             let each = deltas.iter().flat_map(|delta| (0..delta.rows()).map(|row| delta.weight(row)));
             each.collect()
         });
-        let (indices, ops) = match (&weights, key.is_empty(), upsert) {
-            (None, true, _) | (None, _, false) => {
+        let (indices, ops) = match (&weights, key, upsert) {
+            (None, None, _) | (None, _, false) => {
                 return Ok(Self { ops: vec![ChangeOp::Insert; rows.num_rows()], rows });
             }
-            (Some(weights), true, _) => without_key(&rows, weights)?,
-            (weights, false, _) => by_key(deltas, &rows, weights.as_deref(), key, upsert)?,
+            (Some(weights), None, _) => without_key(&rows, weights)?,
+            (weights, Some(key), _) => by_key(deltas, &rows, weights.as_deref(), key, upsert)?,
         };
         if indices.len() == rows.num_rows() && indices.iter().enumerate().all(|(place, row)| place == *row as usize) {
             return Ok(Self { rows, ops });
@@ -253,7 +253,7 @@ mod tests {
         Delta::weighted(batch, Int64Array::from_iter_values(rows.iter().map(|row| row.2)))
     }
 
-    fn words(rows: &[(i64, i64, i64)], key: &[usize], upsert: bool) -> Vec<String> {
+    fn words(rows: &[(i64, i64, i64)], key: Option<&[usize]>, upsert: bool) -> Vec<String> {
         let changes = Changes::of_step(&[delta(rows)], key, upsert).expect("changes");
         shown(&changes).into_iter().map(|(op, key, value)| format!("{}({key},{value})", op.word())).collect()
     }
@@ -268,17 +268,18 @@ mod tests {
     #[test]
     fn one_change_per_key() {
         let rows = [(1, 11, 1), (2, 20, -1), (1, 10, -1), (3, 30, 1), (4, 40, -1), (4, 40, 1)];
-        assert_eq!(words(&rows, &[0], false), ["-U(1,10)", "+U(1,11)", "-D(2,20)", "+I(3,30)"]);
-        assert_eq!(words(&rows, &[0], true), ["+U(1,11)", "-D(2,20)", "+I(3,30)"]);
-        assert_eq!(words(&[(1, 5, -1), (1, 6, 2)], &[], false), ["-D(1,5)", "+I(1,6)", "+I(1,6)"]);
+        assert_eq!(words(&rows, Some(&[0]), false), ["-U(1,10)", "+U(1,11)", "-D(2,20)", "+I(3,30)"]);
+        assert_eq!(words(&rows, Some(&[0]), true), ["+U(1,11)", "-D(2,20)", "+I(3,30)"]);
+        assert_eq!(words(&[(1, 5, -1), (1, 6, 2)], None, false), ["-D(1,5)", "+I(1,6)", "+I(1,6)"]);
+        assert_eq!(words(&[(1, 5, -1), (1, 6, 1)], Some(&[]), false), ["-U(1,5)", "+U(1,6)"]);
     }
 
     /// A primary key that does not hold: the words still add up in retract mode, and the greatest row stands in upsert mode.
     #[test]
     fn a_key_that_is_none() {
         let rows = [(1, 11, 1), (1, 12, 1), (1, 10, -1)];
-        assert_eq!(words(&rows, &[0], false), ["-U(1,10)", "+U(1,11)", "+I(1,12)"]);
-        assert_eq!(words(&rows, &[0], true), ["+U(1,12)"]);
+        assert_eq!(words(&rows, Some(&[0]), false), ["-U(1,10)", "+U(1,11)", "+I(1,12)"]);
+        assert_eq!(words(&rows, Some(&[0]), true), ["+U(1,12)"]);
     }
 
     /// Appended rows of one key in one step: the last to arrive stands, whichever shard brought it first.
@@ -288,7 +289,7 @@ mod tests {
         first.ordinals = Some(vec![5, 6].into());
         let mut second = Delta::insert(delta(&[(1, 9, 1)]).batch);
         second.ordinals = Some(vec![4].into());
-        let changes = Changes::of_step(&[first, second], &[0], true).expect("changes");
+        let changes = Changes::of_step(&[first, second], Some(&[0]), true).expect("changes");
         assert_eq!(shown(&changes), [(ChangeOp::Insert, 1, 7), (ChangeOp::Insert, 2, 1)]);
     }
 
@@ -297,7 +298,7 @@ mod tests {
         #[test]
         fn words_add_up(rows in proptest::collection::vec((0_i64..4, 0_i64..4, -2_i64..3), 0..40), keyed in any::<bool>()) {
             let rows: Vec<_> = rows.into_iter().filter(|row| row.2 != 0).collect();
-            let key: &[usize] = if keyed { &[0] } else { &[] };
+            let key: Option<&[usize]> = keyed.then_some(&[0]);
             let changes = Changes::of_step(&[delta(&rows)], key, false).expect("changes");
             let mut sums = BTreeMap::<(i64, i64), i64>::new();
             for (key, value, weight) in rows {

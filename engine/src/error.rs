@@ -74,6 +74,19 @@ pub enum EngineError {
         /// Names the bound, its value and the setting that raises it.
         message: String,
     },
+    /// The state of the pipeline is larger than `eagre.memory.max`.
+    #[error(
+        "the state of the pipeline holds {held} bytes{largest}, and `eagre.memory.max` allows {max}; raise it (with a state folder the \
+         pipeline goes on where it stopped), or bound the state with a window, a watermark or fewer keys"
+    )]
+    Memory {
+        /// Bytes of state.
+        held: u64,
+        /// Bytes allowed.
+        max: u64,
+        /// The operator that holds most, as a clause.
+        largest: String,
+    },
     /// An invariant of the engine does not hold: a bug in eagre.
     #[error("a bug in eagre: {0}; please report it with the query")]
     Bug(String),
@@ -92,7 +105,7 @@ impl EngineError {
             Self::Checkpoint { .. } => "checkpoint",
             Self::Setting { .. } => "setting",
             Self::Plan { .. } => "plan",
-            Self::Limit { .. } => "limit",
+            Self::Limit { .. } | Self::Memory { .. } => "limit",
             Self::Bug(_) => "bug",
         }
     }

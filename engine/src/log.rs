@@ -20,8 +20,8 @@ pub struct StepRecord {
     pub step: u64,
     /// Processing time in milliseconds since 1970.
     pub clock_ms: i64,
-    /// The source watermarks at the end of the step, in graph order of the source nodes; `None`: the source was idle.
-    pub watermarks: Vec<Option<EventTimeMs>>,
+    /// How far the sources were at the end of the step, in graph order of the source nodes.
+    pub watermarks: Vec<SourceTime>,
     /// What was taken, in order.
     pub taken: Vec<Taken>,
     /// What tables outside answered.
@@ -65,6 +65,15 @@ impl Answer {
             .collect();
         Ok(decode_chunks(&bytes)?.into_iter().map(|chunk| chunk.rows).collect())
     }
+}
+
+/// How far a source has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceTime {
+    /// Its watermark.
+    pub watermark: EventTimeMs,
+    /// Whether all of its partitions that go on are idle: others need not wait for it.
+    pub idle: bool,
 }
 
 /// Consecutive rows of one partition.

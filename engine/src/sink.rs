@@ -4,6 +4,8 @@
 //! writes, lists the staged parts in the checkpoint's manifest and publishes them when the manifest is durable; so its visible
 //! output is always that of a checkpointed step, and publishing again after a crash changes nothing.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::delta::Delta;
@@ -38,6 +40,11 @@ pub trait SinkFactory: Send + Sync {
     fn accepts_retractions(&self) -> bool;
     /// Columns of which a row replaces the one with the same values; `None`: no row replaces another.
     fn replaces_by(&self) -> Option<&[usize]> {
+        None
+    }
+    /// The same sink, told that `key` (columns of the rows) identifies the rows of the query, where it shows a new row in the place of an
+    /// old one as an update; `None`: it makes no difference.
+    fn keyed_by(&self, _key: &[usize]) -> Option<Arc<dyn SinkFactory>> {
         None
     }
     /// Whether each row shows exactly once after any number of crashes.

@@ -33,7 +33,8 @@ pub const LATE_SUFFIX: &str = "late";
 pub const OPTION_ALLOWED_LATENESS: &str = "allowed-lateness";
 /// Table option: after how long without rows a partition leaves the watermark's minimum.
 pub const OPTION_IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
-/// Table option: `fail` ends the pipeline at an unreadable row, `skip` (the default) sends it to `<table>.errors`.
+/// Table option: `fail` ends the pipeline at an unreadable row, `collect` (the default, also called `skip`) sends it to
+/// `<table>.errors`.
 pub const OPTION_BAD_ROWS: &str = "bad-rows";
 
 /// Table option: whether rows that a changelog takes back must have been there.
@@ -86,7 +87,7 @@ pub trait TableProviderFactory: Send + Sync {
     ///
     /// # Errors
     /// Where the data has no schema of its own or cannot be looked at.
-    fn infer_schema(&self, table: &TableDefinition) -> Result<SchemaRef>;
+    fn infer_schema(&self, table: &TableDefinition) -> Result<InferredTable>;
 
     /// Whether rows of the source can be taken back, and how: [`ChangelogMode::Retract`] has weights on full rows;
     /// [`ChangelogMode::Upsert`] has a positive weight on a row that stands in the place of its key's, and a negative one where the row of
@@ -94,6 +95,15 @@ pub trait TableProviderFactory: Send + Sync {
     fn changelog(&self, _table: &TableDefinition) -> ChangelogMode {
         ChangelogMode::AppendOnly
     }
+}
+
+/// What the data says of a table that is created without columns.
+#[derive(Debug, Clone)]
+pub struct InferredTable {
+    /// All columns.
+    pub schema: SchemaRef,
+    /// Those of them by which the data is partitioned.
+    pub partitioned_by: Vec<String>,
 }
 
 /// Knows no connector: for checks and tests that only plan.
@@ -115,7 +125,7 @@ impl TableProviderFactory for NoProviders {
         Self::refuse(table)
     }
 
-    fn infer_schema(&self, table: &TableDefinition) -> Result<SchemaRef> {
+    fn infer_schema(&self, table: &TableDefinition) -> Result<InferredTable> {
         Self::refuse(table)
     }
 }
@@ -488,6 +498,26 @@ impl Functions {
     }
 }
 
+/// What was created under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ObjectKind {
+    Table,
+    Source,
+    Sink,
+    View,
+}
+
+impl ObjectKind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Source => "source",
+            Self::Sink => "sink",
+            Self::View => "view",
+        }
+    }
+}
+
 /// All that names mean. Cheap to clone: a session plans against a copy while statements change the original.
 #[derive(Clone)]
 pub struct Catalog {
@@ -641,12 +671,17 @@ impl Catalog {
         let physical = definition.columns.iter().any(|column| matches!(column.kind, ColumnKind::Physical));
         if !physical {
             let inferred = match &create.query {
-                Some(query) => planner::query_schema(self, query)?,
+                Some(query) => InferredTable { schema: planner::query_schema(self, query)?, partitioned_by: vec![] },
                 None => self.provider.infer_schema(&definition)?,
             };
-            let inferred = inferred.fields().iter().map(|field| ColumnDefinition {
+            definition.partitioned_by = inferred.partitioned_by;
+            let inferred = inferred.schema.fields().iter().map(|field| ColumnDefinition {
                 name: field.name().clone(),
-                data_type: field.data_type().clone(),
+                data_type: match field.data_type() {
+                    // A table holds what is taken out of a JSON text as a text.
+                    DataType::Union(..) => DataType::Utf8View,
+                    other => other.clone(),
+                },
                 nullable: field.is_nullable(),
                 kind: ColumnKind::Physical,
                 comment: None,
@@ -658,7 +693,9 @@ impl Catalog {
             Some(key) => self.own_columns(&definition, &key.columns)?,
             None => vec![],
         };
-        definition.partitioned_by = self.own_columns(&definition, &create.partitioned_by)?;
+        if !create.partitioned_by.is_empty() {
+            definition.partitioned_by = self.own_columns(&definition, &create.partitioned_by)?;
+        }
         if let Some(watermark) = &create.watermark {
             let column = self.own_columns(&definition, std::slice::from_ref(&watermark.column))?.remove(0);
             definition.watermark =
@@ -711,7 +748,7 @@ impl Catalog {
                     owner: format!("`{}`", definition.name),
                     option: option.key.clone(),
                     value: option.value.clone(),
-                    message: "it is 'skip' (to `<table>.errors`) or 'fail'".into(),
+                    message: "it is 'collect' (to `<table>.errors`; 'skip' says the same) or 'fail'".into(),
                     location: Some(option.value_location),
                 })
             }
@@ -788,39 +825,64 @@ impl Catalog {
         Ok(())
     }
 
-    /// `DROP ..`.
+    /// `DROP ..`. `DROP TABLE` drops sources and sinks too.
     ///
     /// # Errors
     /// A name that does not exist, without `IF EXISTS`, and one of another kind.
     pub fn drop(&mut self, drop: &Drop) -> Result<()> {
         let name = drop.name.plain();
         let key = name.to_lowercase();
-        let found = match drop.kind {
-            DropKind::Table => self.tables.remove(&key).is_some(),
-            DropKind::Source | DropKind::Sink => {
-                let role = if drop.kind == DropKind::Source { TableRole::Source } else { TableRole::Sink };
-                let fits = self.tables.get(&key).is_some_and(|table| table.definition.role == role);
-                fits && self.tables.remove(&key).is_some()
+        let location = Some(drop.name.location());
+        if drop.kind == DropKind::Function {
+            if self.sql_functions.remove(&key).is_some() {
+                Arc::make_mut(&mut self.functions).scalar.remove(&key);
+            } else if !drop.if_exists {
+                let nearest = nearest(&name, self.sql_functions.keys().map(String::as_str));
+                return Err(SqlError::UnknownFunction { name, nearest, location });
             }
-            DropKind::View | DropKind::MaterializedView => self.views.remove(&key).is_some(),
-            DropKind::Function => {
-                let found = self.sql_functions.remove(&key).is_some();
-                if found {
-                    Arc::make_mut(&mut self.functions).scalar.remove(&key);
-                }
-                found
-            }
-        };
-        if found || drop.if_exists {
             return Ok(());
         }
-        let location = Some(drop.name.location());
-        Err(match drop.kind {
-            DropKind::Function => {
-                let nearest = nearest(&name, self.sql_functions.keys().map(String::as_str));
-                SqlError::UnknownFunction { name, nearest, location }
+        let (kind, word) = match drop.kind {
+            DropKind::Source => (ObjectKind::Source, "SOURCE"),
+            DropKind::Sink => (ObjectKind::Sink, "SINK"),
+            DropKind::View => (ObjectKind::View, "VIEW"),
+            DropKind::MaterializedView => (ObjectKind::View, "MATERIALIZED VIEW"),
+            DropKind::Table | DropKind::Function => (ObjectKind::Table, "TABLE"),
+        };
+        match self.kind_of(&key) {
+            Some(found) if found == kind || (kind == ObjectKind::Table && found != ObjectKind::View) => {
+                self.tables.remove(&key);
+                self.views.remove(&key);
+                Ok(())
             }
-            _ => SqlError::UnknownTable { nearest: self.nearest_relation(&name), name, location },
+            Some(found) => Err(SqlError::plan(
+                format!(
+                    "`{name}` is a {0}: `DROP {word}` does not drop it, `DROP {1} {name}` does",
+                    found.word(),
+                    found.word().to_uppercase()
+                ),
+                location,
+            )),
+            None if drop.if_exists => Ok(()),
+            None if kind == ObjectKind::Table => {
+                Err(SqlError::UnknownTable { nearest: self.nearest_relation(&name), name, location })
+            }
+            None => {
+                let alike = self.tables.keys().chain(self.views.keys()).filter(|key| self.kind_of(key) == Some(kind));
+                let nearest = nearest(&name, alike.map(String::as_str));
+                Err(SqlError::UnknownObject { kind: kind.word(), name, nearest, location })
+            }
+        }
+    }
+
+    fn kind_of(&self, key: &str) -> Option<ObjectKind> {
+        if self.views.contains_key(key) {
+            return Some(ObjectKind::View);
+        }
+        Some(match self.tables.get(key)?.definition.role {
+            TableRole::Table => ObjectKind::Table,
+            TableRole::Source => ObjectKind::Source,
+            TableRole::Sink => ObjectKind::Sink,
         })
     }
 

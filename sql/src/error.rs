@@ -5,12 +5,16 @@
 //! Programs (`--errors json`) match on [`SqlError::code`], which never changes, and not on the text.
 //!
 //! DataFusion's errors are translated where they mean one of ours ([`SqlError::from`]): an unknown column is the same error whoever
-//! found it.
+//! found it. The others are told in our words ([`crate::words`]).
 
 use std::fmt;
 
 use datafusion::common::{DataFusionError, SchemaError};
+use datafusion::sql::sqlparser::ast::Visit;
 use datafusion::sql::sqlparser::tokenizer::{Location as TokenLocation, Span};
+
+use crate::parser::{NameKind, find_name};
+use crate::words::{Subject, own_words, tell};
 
 /// A result whose error is a [`SqlError`].
 pub type Result<T, E = SqlError> = std::result::Result<T, E>;
@@ -109,6 +113,18 @@ pub enum SqlError {
         /// Where.
         location: Option<Location>,
     },
+    /// No view, source or sink has this name.
+    #[error("{}{kind} `{name}` is not known{}", at(.location), nearest_clause(.nearest, "; `SHOW TABLES` and `SHOW VIEWS` list what there is"))]
+    UnknownObject {
+        /// `"view"`, `"source"`, `"sink"`.
+        kind: &'static str,
+        /// The name as written.
+        name: String,
+        /// The most similar name of that kind.
+        nearest: Option<String>,
+        /// Where.
+        location: Option<Location>,
+    },
     /// The name is taken.
     #[error("{}{kind} `{name}` exists already; drop it first, or add `IF NOT EXISTS`", at(.location))]
     AlreadyExists {
@@ -153,8 +169,8 @@ pub enum SqlError {
         /// Where.
         location: Option<Location>,
     },
-    /// DataFusion refused it, in its own words.
-    #[error("{}{}", at(.location), own_words(.source))]
+    /// DataFusion refused it.
+    #[error("{}{}", at(.location), own_words(&.source.strip_backtrace()))]
     DataFusion {
         /// Its error.
         #[source]
@@ -204,6 +220,7 @@ impl SqlError {
             | Self::UnknownColumn { location, .. }
             | Self::UnknownFunction { location, .. }
             | Self::UnknownType { location, .. }
+            | Self::UnknownObject { location, .. }
             | Self::AlreadyExists { location, .. }
             | Self::UnknownOption { location, .. }
             | Self::InvalidOption { location, .. }
@@ -222,6 +239,7 @@ impl SqlError {
             | Self::UnknownColumn { location, .. }
             | Self::UnknownFunction { location, .. }
             | Self::UnknownType { location, .. }
+            | Self::UnknownObject { location, .. }
             | Self::AlreadyExists { location, .. }
             | Self::UnknownOption { location, .. }
             | Self::InvalidOption { location, .. }
@@ -230,6 +248,17 @@ impl SqlError {
             Self::Internal { .. } => {}
         }
         self
+    }
+
+    /// The same error, placed where `node` first has the function or the column that it speaks of, unless it has a place already.
+    pub(crate) fn placed_in<V: Visit>(self, node: &V) -> Self {
+        let Self::DataFusion { source, location: None } = &self else { return self };
+        let place = match tell(&source.strip_backtrace()).subject {
+            Some(Subject::Function(name)) => find_name(node, NameKind::Function, &name),
+            Some(Subject::Column(name)) => find_name(node, NameKind::Column, &name),
+            None => None,
+        };
+        self.or_at(place)
     }
 
     /// A word for the kind of error that programs may rely on.
@@ -241,6 +270,7 @@ impl SqlError {
             Self::UnknownColumn { .. } => "unknown_column",
             Self::UnknownFunction { .. } => "unknown_function",
             Self::UnknownType { .. } => "unknown_type",
+            Self::UnknownObject { .. } => "unknown_object",
             Self::AlreadyExists { .. } => "already_exists",
             Self::UnknownOption { .. } => "unknown_option",
             Self::InvalidOption { .. } => "invalid_option",
@@ -326,15 +356,6 @@ fn nearest_clause(nearest: &Option<String>, otherwise: &str) -> String {
         Some(nearest) => format!("; did you mean `{nearest}`?"),
         None => otherwise.to_string(),
     }
-}
-
-/// DataFusion's message without its backtrace and the word for the phase that found it.
-fn own_words(error: &DataFusionError) -> String {
-    let text = error.strip_backtrace().trim_start_matches("Error during planning: ").to_string();
-    // Types under the names that whoever wrote the query knows.
-    let names =
-        [("Utf8View", "STRING"), ("Utf8", "STRING"), ("Float64", "DOUBLE"), ("Int64", "BIGINT"), ("Int32", "INT")];
-    names.iter().fold(text, |text, (arrow, sql)| text.replace(arrow, sql))
 }
 
 #[cfg(test)]

@@ -6,3 +6,4 @@ pub mod functions;
 pub mod parser;
 pub mod planner;
 pub mod types;
+pub(crate) mod words;

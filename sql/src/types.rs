@@ -232,7 +232,8 @@ pub fn sql_name(data_type: &DataType) -> String {
         DataType::Dictionary(_, value) => sql_name(value),
         DataType::RunEndEncoded(_, value) => sql_name(value.data_type()),
         DataType::Null => "NULL".into(),
-        DataType::Union(..) => "UNION".into(),
+        // What `->` takes out of a JSON text.
+        DataType::Union(..) => "JSON".into(),
     }
 }
 

@@ -238,6 +238,110 @@ const STATEMENTS: &[Statement] = &[
     ),
     statement("cast_of_a_wrong_text", "SELECT CAST(k AS INT) FROM t", &["Cannot cast string 'a'"]),
     statement(
+        "two_columns_of_one_name_in_a_view",
+        "CREATE VIEW w AS SELECT k,\n  v AS k FROM t",
+        &["error: line 3, column 8: the query gives two columns named `k`; give one of them another name: `.. AS k_2`"],
+    ),
+    statement(
+        "two_columns_of_one_name_in_an_insert",
+        "CREATE TABLE o (a STRING, b BIGINT) WITH ('connector' = 'blackhole'); INSERT INTO o SELECT k AS x, v AS x FROM t",
+        &["line 2, column 105: the query gives two columns named `x`"],
+    ),
+    statement(
+        "drop_of_an_unknown_view",
+        "DROP VIEW nosuch",
+        &["line 2, column 11: view `nosuch` is not known; `SHOW TABLES` and `SHOW VIEWS` list what there is"],
+    ),
+    statement(
+        "drop_of_another_kind",
+        "CREATE SOURCE o (a INT) WITH ('connector' = 'datagen'); DROP SINK o",
+        &["line 2, column 67: `o` is a source: `DROP SINK` does not drop it, `DROP SOURCE o` does"],
+    ),
+    statement("drop_of_a_table_as_a_view", "DROP VIEW IF EXISTS t", &["`t` is a table: `DROP VIEW` does not drop it"]),
+    statement(
+        "show_of_what_is_not_there",
+        "SHOW JOBS",
+        &["line 2, column 6: `SHOW JOBS` is not supported", "eagre checkpoint list"],
+    ),
+    statement("show_of_nonsense", "SHOW nonsense", &["`SHOW nonsense` is not known; it knows TABLES, SOURCES, SINKS"]),
+    statement(
+        "explain_of_a_view_creates_nothing",
+        "EXPLAIN CREATE VIEW w AS SELECT k FROM t; SELECT * FROM w",
+        &["line 2, column 57: table `w` is not known"],
+    ),
+    statement(
+        "null_in_a_not_null_column",
+        "CREATE TABLE o (n BIGINT NOT NULL) WITH ('connector' = 'blackhole'); INSERT INTO o SELECT NULLIF(v, 1) FROM t",
+        &["sink `o`: column `n` is NOT NULL, and a row gives NULL for it", "WHERE .. IS NOT NULL"],
+    ),
+    statement(
+        "null_in_a_not_null_column_of_a_fixture",
+        "CREATE TABLE o (n BIGINT NOT NULL); INSERT INTO o VALUES (1), (NULL)",
+        &["line 2, column 51", "`o`: column `n` is NOT NULL"],
+    ),
+    statement(
+        "value_out_of_range",
+        "CREATE TABLE o (n TINYINT); INSERT INTO o VALUES (1), (300)",
+        &["error: line 2, column 43: column `n` of `o` is TINYINT, and 300 does not fit it"],
+    ),
+    statement(
+        "text_that_is_no_date",
+        "CREATE TABLE o (d DATE); INSERT INTO o VALUES ('2026-13-01')",
+        &["column `d` of `o` is DATE, and '2026-13-01' does not fit it"],
+    ),
+    statement(
+        "value_out_of_range_in_a_query",
+        "CREATE TABLE o (n TINYINT) WITH ('connector' = 'blackhole'); INSERT INTO o SELECT v * 300 FROM t",
+        &["column `n` of `o` is TINYINT, and 300 does not fit it"],
+    ),
+    statement(
+        "unit_that_is_none",
+        "SELECT FLOOR(ts TO FORTNIGHT) FROM t",
+        &["line 2, column 20: expected a unit of time (MILLENNIUM, ", "found `FORTNIGHT`"],
+    ),
+    statement(
+        "rounding_of_a_number",
+        "SELECT CEIL(v TO DAY) FROM t",
+        &["`CEIL(.. TO unit)` takes a TIMESTAMP, a DATE or a TIME, not a BIGINT"],
+    ),
+    statement(
+        "empty_map",
+        "SELECT MAP[] FROM t",
+        &["line 2, column 12: expected a key and its value: `MAP['key', value, ..]`"],
+    ),
+    statement(
+        "top_with_ties",
+        "SELECT TOP 3 WITH TIES k FROM t",
+        &["`TOP .. WITH TIES` is not supported", "RANK() OVER"],
+    ),
+    statement(
+        "error_in_one_of_several_shards",
+        "SET 'eagre.shards' = '3'; SELECT CAST(k AS INT) AS n, COUNT(*) FROM t GROUP BY CAST(k AS INT)",
+        &["Cannot cast string 'a' to INT"],
+    ),
+    statement(
+        "json_has_no_order",
+        "SELECT MAX(k -> 'a') FROM t",
+        &["JSON values have no order; take numbers or texts out of them"],
+    ),
+    statement(
+        "bucket_without_its_feature",
+        "CREATE TABLE o (a INT) WITH ('connector' = 'filesystem', 'path' = 's3://bucket/x', 'format' = 'json'); SELECT * FROM o",
+        &[
+            "table `o`: 's3://bucket/x' needs the cargo feature `aws`, which this build lacks; build with `--features aws`",
+        ],
+    ),
+    statement(
+        "memory_bound",
+        "SET 'eagre.shards' = '1'; SET 'eagre.memory.max' = '1 kb'; SELECT k, array_agg(repeat(k, 3000)) FROM t GROUP BY k",
+        &["the state of the pipeline holds ", " bytes of it in ", "and `eagre.memory.max` allows 1024; raise it"],
+    ),
+    statement(
+        "nested_field_that_is_not_there",
+        "CREATE TABLE o (a ROW<x INT>) WITH ('connector' = 'datagen', 'fields.a.y.min' = '1'); SELECT * FROM o",
+        &["option `fields.a.y.min` is not known; did you mean `fields.a.x.min`?"],
+    ),
+    statement(
         "unknown_connector_to_describe",
         "DESCRIBE CONNECTOR filesistem",
         &["there is no connector `filesistem`; did you mean `filesystem`?"],
@@ -251,12 +355,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         .iter()
         .map(|statement| Trial::test(format!("bad_input::{}", statement.name), move || Ok(refused(statement)?)))
         .collect();
-    let others: [(&str, Test); 19] = [
+    let others: [(&str, Test); 22] = [
         ("broken_lines_are_set_aside", broken_lines),
         ("missing_statement_file", missing_statement_file),
+        ("statements_for_a_file", statements_for_a_file),
         ("missing_config_file", missing_config_file),
         ("wrong_config_file", wrong_config_file),
         ("wrong_environment", wrong_environment),
+        ("misspelt_environment", misspelt_environment),
+        ("folder_of_several_formats", folder_of_several_formats),
         ("wrong_set_argument", wrong_set_argument),
         ("usage_errors_exit_2", usage),
         ("errors_as_json", json),
@@ -363,6 +470,30 @@ fn wrong_config_file() -> Result<(), String> {
 fn wrong_environment() -> Result<(), String> {
     let said = ended(command(&["run", "-e", "SHOW TABLES"]).env("EAGRE_STEP_ROWS_MAX", "0"));
     said.says(1, &["environment `EAGRE_STEP_ROWS_MAX`: setting `eagre.step.rows_max` cannot be '0'"])
+}
+
+fn statements_for_a_file() -> Result<(), String> {
+    eagre(&["run", "SELECT 1"]).says(2, &["there is no file `SELECT 1`; statements are given with -e"])
+}
+
+/// A variable with a slip of the pen would leave the default in force.
+fn misspelt_environment() -> Result<(), String> {
+    let said = ended(command(&["run", "-e", "SHOW TABLES"]).env("EAGRE_STEP_ROW_MAX", "10"));
+    said.says(1, &["environment `EAGRE_STEP_ROW_MAX`: there is no such setting; did you mean `EAGRE_STEP_ROWS_MAX`?"])
+}
+
+/// Which format files have is seen from their names, unless these differ.
+fn folder_of_several_formats() -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let write = |name: &str| std::fs::write(folder.path().join(name), "{}\n").map_err(|error| error.to_string());
+    write("a.json")?;
+    write("b.csv")?;
+    let path = folder.path().display();
+    let sql = format!("CREATE TABLE o (a INT) WITH ('connector' = 'filesystem', 'path' = '{path}'); SELECT * FROM o");
+    eagre(&["run", "-e", &sql]).says(
+        1,
+        &["option `format` is missing: the files of", "do not all end alike", "a.json`", "b.csv`", "'format' = 'json'"],
+    )
 }
 
 fn wrong_set_argument() -> Result<(), String> {

@@ -1,8 +1,12 @@
 //! A text of statements: each holds for those after it and changes nothing of those before it.
 
+use std::sync::Arc;
+
+use eagre::Session;
+use eagre_engine::checkpoint::MemoryStore;
 use libtest_mimic::Trial;
 
-use crate::command::{command, eagre, ended};
+use crate::command::{command, eagre, ended, visible_lines};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trial =
@@ -13,6 +17,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("reset_goes_back_to_what_held_before_the_text", reset),
         trial("instants_are_shown_in_the_time_zone", time_zone),
         trial("hints_that_change_no_result_are_passed_over", hints),
+        trial("instants_are_rounded_by_the_wall_clock", rounded_instants),
+        trial("json_values_are_shown_as_what_they_are", json_values),
+        trial("rows_and_maps_are_inserted_by_place", rows_and_maps),
+        trial("explain_creates_and_fills_nothing", explain),
+        trial("sources_and_sinks_are_listed", listings),
+        trial("updates_are_printed_as_updates", printed_updates),
+        trial("folders_tell_their_format_and_columns", folders),
+        trial("a_fixture_goes_on_under_other_settings", resumed_fixture),
+        trial("a_store_keeps_the_name_of_the_pipeline", named_by_its_store),
     ]
 }
 
@@ -105,4 +118,193 @@ fn hints() -> Result<(), String> {
         "CREATE TABLE f (a INT); INSERT INTO f VALUES (1); SELECT /*+ BROADCAST(f), SHUFFLE_HASH(f) */ a FROM f /* + 1 */",
         "a\n1\n",
     )
+}
+
+/// A day has 23 or 25 hours where the clocks change, and an hour that they show twice is two.
+fn rounded_instants() -> Result<(), String> {
+    prints(
+        "SET 'eagre.sql.time_zone' = 'Europe/Berlin';
+         CREATE TABLE t (i TIMESTAMP_LTZ(3));
+         INSERT INTO t VALUES ('2026-03-29T12:30:00Z'), ('2026-10-25T00:30:00Z'), ('2026-10-25T01:30:00Z');
+         SELECT FLOOR(i TO DAY) AS d, CEIL(i TO DAY) AS e, FLOOR(i TO HOUR) AS h, CEIL(i TO HOUR) AS j, CEIL(i TO MONTH) AS m
+         FROM t ORDER BY i",
+        "d,e,h,j,m\n\
+         2026-03-29T00:00:00+01:00,2026-03-30T00:00:00+02:00,2026-03-29T14:00:00+02:00,2026-03-29T15:00:00+02:00,2026-04-01T00:00:00+02:00\n\
+         2026-10-25T00:00:00+02:00,2026-10-26T00:00:00+01:00,2026-10-25T02:00:00+02:00,2026-10-25T02:00:00+01:00,2026-11-01T00:00:00+01:00\n\
+         2026-10-25T00:00:00+02:00,2026-10-26T00:00:00+01:00,2026-10-25T02:00:00+01:00,2026-10-25T03:00:00+01:00,2026-11-01T00:00:00+01:00\n",
+    )
+}
+
+fn json_values() -> Result<(), String> {
+    let table = r#"CREATE TABLE f (j STRING); INSERT INTO f VALUES ('{"a": {"b": [1, 2]}, "s": "x", "n": null}'), ('{"a": 3}'), ('no');"#;
+    let query =
+        format!("{table} SELECT j -> 'a' AS a, json_get(j, 's') AS s, j -> 'n' AS n, j -> 'a' -> 'b' AS b FROM f");
+    let shown =
+        |format: &str| -> Result<String, String> { Ok(eagre(&["run", "-e", &query, "--format", format]).ok()?.stdout) };
+    let expected = [
+        ("csv", "a,s,n,b\n\"{\"\"b\"\": [1, 2]}\",x,,\"[1, 2]\"\n3,,,\n,,,\n"),
+        (
+            "ndjson",
+            "{\"a\":{\"b\": [1, 2]},\"s\":\"x\",\"n\":null,\"b\":[1, 2]}\n{\"a\":3,\"s\":null,\"n\":null,\"b\":null}\n\
+             {\"a\":null,\"s\":null,\"n\":null,\"b\":null}\n",
+        ),
+    ];
+    for (format, expected) in expected {
+        let shown = shown(format)?;
+        if shown != expected {
+            return Err(format!("{format}: expected\n{expected}\ngot\n{shown}"));
+        }
+    }
+    let shown = shown("table")?;
+    if !shown.contains("| {\"b\": [1, 2]} | x    | NULL | [1, 2] |") || !shown.contains("| 3 ") {
+        return Err(shown);
+    }
+    // A text column takes them as `->>` gives them.
+    prints(
+        &format!(
+            "{table} CREATE TABLE o (a STRING) WITH ('connector' = 'print'); INSERT INTO o SELECT j -> 's' FROM f WHERE j -> 's' = 'x'"
+        ),
+        "+I[x]\n",
+    )
+}
+
+fn rows_and_maps() -> Result<(), String> {
+    prints(
+        "CREATE TABLE o (r ROW<x INT, y STRING>, m MAP<STRING, INT>, l ARRAY<ROW<x INT, y STRING>>);
+         INSERT INTO o VALUES (ROW(1, 'a'), MAP['k', 10, 'l', 20], ARRAY[ROW(2, 'b')]), ((3, 'c'), NULL, NULL);
+         SELECT r.x AS x, r.y AS y, m['l'] AS l, l[1].y AS z FROM o ORDER BY x",
+        "x,y,l,z\n1,a,20,b\n3,c,,\n",
+    )
+}
+
+fn explain() -> Result<(), String> {
+    let shown = eagre(&[
+        "run",
+        "-e",
+        "CREATE TABLE f (a INT);
+         EXPLAIN INSERT INTO f VALUES (1);
+         EXPLAIN CREATE VIEW v AS SELECT a FROM f WHERE a > 1;
+         EXPLAIN CREATE TABLE t AS SELECT a FROM f;
+         SHOW VIEWS; SHOW TABLES; SELECT COUNT(*) AS n FROM f",
+        "--format",
+        "csv",
+    ])
+    .ok()?
+    .stdout;
+    match shown.ends_with("view\ntable,connector\nf,memory\nn\n0\n") && shown.contains("a > 1") {
+        true => Ok(()),
+        false => Err(shown),
+    }
+}
+
+fn listings() -> Result<(), String> {
+    prints(
+        "CREATE SOURCE s (a INT) WITH ('connector' = 'datagen'); CREATE SINK k (a INT) WITH ('connector' = 'blackhole');
+         CREATE TABLE t (a INT); SHOW SOURCES; SHOW SINKS; SHOW COLUMNS FROM s; DROP SOURCE s; DROP SINK k; SHOW TABLES",
+        "source,connector\ns,datagen\nsink,connector\nk,blackhole\ncolumn,type,null,key,extra,comment\na,INT,true,,,\n\
+         table,connector\nt,memory\n",
+    )
+}
+
+fn printed_updates() -> Result<(), String> {
+    let updates = |sink: &str, query: &str| {
+        format!(
+            "SET 'eagre.step.rows_max' = '1'; CREATE TABLE f (k STRING, v INT);
+             INSERT INTO f VALUES ('a', 1), ('a', 2), ('b', 1), ('a', -3); CREATE TABLE o (k STRING, n BIGINT) WITH ({sink});
+             INSERT INTO o {query}"
+        )
+    };
+    prints(
+        &updates("'connector' = 'print'", "SELECT k, SUM(v) FROM f GROUP BY k"),
+        "+I[a, 1]\n-U[a, 1]\n+U[a, 3]\n+I[b, 1]\n-U[a, 3]\n+U[a, 0]\n",
+    )?;
+    // A query of one row.
+    prints(
+        &updates("'connector' = 'print'", "SELECT MAX(k), SUM(v) FROM f WHERE v > 0 HAVING SUM(v) > 0"),
+        "+I[a, 1]\n-U[a, 1]\n+U[a, 3]\n-U[a, 3]\n+U[b, 4]\n",
+    )?;
+    prints(
+        &updates(
+            "'connector' = 'stdout', 'format' = 'csv', 'op-column' = 'true'",
+            "SELECT k, SUM(v) FROM f GROUP BY k HAVING SUM(v) > 1",
+        ),
+        "op,k,n\n+I,a,3\n-D,a,3\n",
+    )
+}
+
+fn folders() -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    for (path, text) in [
+        ("day=2026-01-01/k=a/x.csv", "v\n1\n"),
+        ("day=2026-01-02/k=b%20c/x.csv", "v\n2\n3\n"),
+        ("day=2026-01-02/k=__HIVE_DEFAULT_PARTITION__/y.csv", "v\n4\n"),
+    ] {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().ok_or("a folder")?).map_err(|error| error.to_string())?;
+        std::fs::write(path, text).map_err(|error| error.to_string())?;
+    }
+    let path = folder.path().display();
+    prints(
+        &format!(
+            "CREATE TABLE t WITH ('connector' = 'filesystem', 'path' = '{path}'); SHOW COLUMNS FROM t;
+             SELECT day, k, v FROM t WHERE day > DATE '2026-01-01' ORDER BY v"
+        ),
+        "column,type,null,key,extra,comment\nv,BIGINT,true,,,\nday,DATE,true,,,\nk,STRING,true,,,\n\
+         day,k,v\n2026-01-02,b c,2\n2026-01-02,b c,3\n2026-01-02,,4\n",
+    )?;
+    prints(
+        &format!(
+            "CREATE TABLE t (v INT) WITH ('connector' = 'filesystem', 'path' = '{path}'); SELECT SUM(v) AS s FROM t"
+        ),
+        "s\n10\n",
+    )
+}
+
+/// Runs until it is killed after a step, then to its end in another session, and gives what the sink's folder holds.
+fn killed_and_resumed(first_rows_max: &str, then_rows_max: &str) -> Result<Vec<String>, String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let store = MemoryStore::new();
+    let sql = format!(
+        "CREATE TABLE f (a INT); INSERT INTO f VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9), (10);
+         CREATE TABLE o (a INT) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv', 'csv.header' = 'false');
+         INSERT INTO o SELECT a FROM f",
+        folder.path().display()
+    );
+    for (rows_max, abort) in [(first_rows_max, Some(2)), (then_rows_max, None)] {
+        let mut builder = Session::builder()
+            .set("eagre.step.rows_max", rows_max)
+            .set("eagre.checkpoint.steps", "1")
+            .set("eagre.shards", "1")
+            .store(Arc::new(store.clone()));
+        if let Some(step) = abort {
+            builder = builder.abort_after_step(step);
+        }
+        let session = builder.build().map_err(|error| error.to_string())?;
+        let job = session.execute(&sql).map_err(|error| error.to_string())?.job.ok_or("a pipeline")?;
+        job.wait_blocking().map_err(|error| error.to_string())?;
+    }
+    let mut rows = visible_lines(folder.path());
+    rows.retain(|row| row != "a");
+    rows.sort_by_key(|row| row.parse::<i64>().unwrap_or_default());
+    Ok(rows)
+}
+
+fn resumed_fixture() -> Result<(), String> {
+    let all: Vec<String> = (1..=10).map(|row| row.to_string()).collect();
+    for (first, then) in [("3", "4"), ("1", "100"), ("4", "1")] {
+        let rows = killed_and_resumed(first, then)?;
+        if rows != all {
+            return Err(format!("{first} rows a step, then {then}: {rows:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// What a killed session has published is not published again by the one that goes on from its store.
+fn named_by_its_store() -> Result<(), String> {
+    let rows = killed_and_resumed("3", "3")?;
+    match rows.len() {
+        10 => Ok(()),
+        _ => Err(format!("each row once: {rows:?}")),
+    }
 }

@@ -193,7 +193,7 @@ enum Offsets<'a> {
 }
 
 /// Undoes the escapes of [`super::sink`]'s folder names.
-fn percent_decode(text: &str) -> String {
+pub(super) fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -22,7 +22,7 @@ use super::file::{ColumnOrigin, FileEvent, FilePosition, FileTask, Job, ReadPlan
 use super::location::{FoundFile, Root};
 use crate::error::{ConnectorError, Result};
 use crate::format::compression::{COMPRESSION_NAMES, Compression};
-use crate::format::{Format, cell, changelog, scalar};
+use crate::format::{Format, cell, changelog, format_of_path, scalar};
 use crate::table::{Environment, TableDefinition};
 
 /// The metadata keys of files.
@@ -55,7 +55,13 @@ impl FilesystemSource {
         let options = table.reader();
         let path = options.required("path", "a file, a folder, a pattern or a URL", "data/*.json")?;
         let root = Root::new(&table.name, path, environment)?;
-        let format = Format::of_table(table, Some(path), false)?;
+        let monitor_interval = options.duration("source.monitor-interval")?;
+        let found = match options.text("format").is_none() && format_of_path(path).is_none() {
+            true => root.list(monitor_interval.is_some())?,
+            false => Vec::new(),
+        };
+        let mut format = Format::of_files(&options, path, &found)?;
+        changelog::complete(table, &mut format, false)?;
         let compression = Compression::of_option(options.one_of("compression", COMPRESSION_NAMES)?);
         table.check_metadata(METADATA_KEYS)?;
         let mut file_columns: Vec<Field> = Vec::new();
@@ -85,7 +91,7 @@ impl FilesystemSource {
             table: table.name.clone(),
             root,
             compression,
-            monitor_interval: options.duration("source.monitor-interval")?,
+            monitor_interval,
             schema: Arc::clone(&table.schema),
             origins,
             file_columns,

@@ -460,23 +460,29 @@ pub(crate) fn wrap_lines(form: &ChangelogForm, ops: &[ChangeOp], lines: &[u8], o
 /// How the changes of a step are put into words for a table.
 #[derive(Debug, Clone)]
 pub(crate) struct StepWords {
-    /// Indices of the columns of the key; none without a key.
-    key: Vec<usize>,
+    /// Indices of the columns of the key.
+    key: Option<Vec<usize>>,
     mode: ChangelogMode,
 }
 
 impl StepWords {
     pub(crate) fn of_table(table: &TableDefinition) -> Result<Self> {
-        let key = table.primary_key.iter().filter_map(|name| table.schema.index_of(name).ok()).collect();
+        let key: Vec<usize> = table.primary_key.iter().filter_map(|name| table.schema.index_of(name).ok()).collect();
+        let key = Some(key).filter(|key| !key.is_empty());
         Ok(Self { key, mode: mode_of(&table.reader())?.unwrap_or(ChangelogMode::Retract) })
     }
 
     /// The columns by which rows are replaced, in upsert mode.
     pub(crate) fn replaces_by(&self) -> Option<&[usize]> {
-        (self.mode == ChangelogMode::Upsert).then_some(&self.key[..])
+        self.key.as_deref().filter(|_| self.mode == ChangelogMode::Upsert)
+    }
+
+    /// These words for rows that `key` identifies; `None`: the table's own key says more.
+    pub(crate) fn keyed_by(&self, key: &[usize]) -> Option<Self> {
+        self.key.is_none().then(|| Self { key: Some(key.to_vec()), mode: self.mode })
     }
 
     pub(crate) fn changes(&self, deltas: &[Delta]) -> eagre_engine::Result<Changes> {
-        Changes::of_step(deltas, &self.key, self.mode == ChangelogMode::Upsert)
+        Changes::of_step(deltas, self.key.as_deref(), self.mode == ChangelogMode::Upsert)
     }
 }

@@ -119,6 +119,11 @@ fn schema(columns: Vec<(String, Seen)>) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
+/// The type that holds all these texts.
+pub(crate) fn infer_texts<'a>(texts: impl Iterator<Item = &'a str>) -> DataType {
+    texts.map(Seen::of_csv).fold(Seen::Nothing, Seen::with).data_type()
+}
+
 /// The columns of JSON lines, from whole lines; lines that are broken do not count.
 pub(crate) fn infer_json(text: &[u8]) -> Result<SchemaRef, String> {
     let objects = text.split(|byte| *byte == b'\n').filter_map(|line| {

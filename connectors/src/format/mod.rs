@@ -20,6 +20,7 @@ pub(crate) mod parquet;
 pub(crate) mod scalar;
 
 use crate::error::{ConnectorError, Result, nearest};
+use crate::filesystem::location::FoundFile;
 use crate::options::OptionReader;
 use crate::table::TableDefinition;
 use changelog::ChangelogFormat;
@@ -151,6 +152,27 @@ impl Format {
                 ),
             }),
         }
+    }
+
+    /// The format of files that are there: the option's, else that of the path's ending, else the one that all files of the folder end in.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of), and where the files have several endings.
+    pub(crate) fn of_files(options: &OptionReader<'_>, path: &str, found: &[FoundFile]) -> Result<Self> {
+        if options.text("format").is_some() || format_of_path(path).is_some() {
+            return Self::of(options, Some(path));
+        }
+        let mut endings = found.iter().map(|file| (format_of_path(&file.shown), &file.shown));
+        let Some((first, name)) = endings.next() else { return Self::of(options, None) };
+        if let Some((_, other)) = endings.find(|(format, _)| *format != first) {
+            return Err(ConnectorError::MissingOption {
+                table: options.table.to_owned(),
+                option: "format".into(),
+                meaning: format!("the files of '{path}' do not all end alike: there are `{name}` and `{other}`"),
+                example: first.unwrap_or("json").into(),
+            });
+        }
+        Self::of(options, Some(name))
     }
 
     /// The format of a table, checked against its key and `'changelog.mode'`. `is_sink`: the table is to be written.

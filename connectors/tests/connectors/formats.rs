@@ -233,7 +233,7 @@ fn columns_of_a_file_can_be_told() {
         let path = folder.path().join(name);
         std::fs::write(&path, text).expect("written");
         let options = options(&[("connector", "filesystem"), ("path", path.to_str().expect("UTF-8"))]);
-        infer_schema("t", &options, &Environment::new("p")).map(|schema| {
+        infer_schema("t", &options, &Environment::new("p")).map(|inferred| inferred.schema).map(|schema| {
             let columns = schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
             columns.collect::<Vec<_>>().join(", ")
         })

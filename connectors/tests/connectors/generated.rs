@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Fields, Int32Type, Int64Type, TimestampMillisecondType};
+use arrow::datatypes::{DataType, Field, Fields, Int32Type, Int64Type, TimeUnit, TimestampMillisecondType};
 use eagre_connectors::{Environment, TableDefinition, infer_schema, source};
 use eagre_engine::source::{Places, SourceEvent, StopFlag};
 
@@ -71,6 +71,75 @@ fn datagen_makes_what_its_options_say() {
     });
 }
 
+/// Collections and rows are made of fields, which have options of their own, and are the same ones wherever a reading starts.
+#[test]
+fn datagen_makes_nested_columns() {
+    let element = |kind: DataType| Arc::new(Field::new_list_field(kind, true));
+    let entries =
+        Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Int64, true)]);
+    let place = Fields::from(vec![Field::new("city", DataType::Utf8View, true), Field::new("at", TIMESTAMP, true)]);
+    let columns = schema(&[
+        ("tags", DataType::List(element(DataType::Utf8View))),
+        ("scores", DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)),
+        ("place", DataType::Struct(place)),
+        ("time", DataType::Time32(TimeUnit::Millisecond)),
+        ("word", DataType::Utf8View),
+        ("lists", DataType::List(element(DataType::List(element(DataType::Int32))))),
+    ]);
+    let table = TableDefinition::new(
+        "t",
+        columns,
+        options(&[
+            ("connector", "datagen"),
+            ("rows-per-second", "1000000000"),
+            ("number-of-rows", "20000"),
+            ("fields.tags.length", "2"),
+            ("fields.tags.element.length", "4"),
+            ("fields.tags.null-rate", "0.5"),
+            ("fields.scores.key.length", "1"),
+            ("fields.scores.length", "5"),
+            ("fields.scores.value.min", "1"),
+            ("fields.scores.value.max", "3"),
+            ("fields.place.city.length", "6"),
+            ("fields.word.length", "9"),
+            ("fields.word.var-len", "true"),
+        ]),
+    );
+    let rows = read_all(&table).expect("read").rows();
+    assert_eq!(rows.num_rows(), 20_000);
+    let tags = rows.column(0).as_list::<i32>();
+    assert!((9_000..11_000).contains(&tags.null_count()));
+    assert!(
+        tags.iter().flatten().all(
+            |tags| tags.len() == 2 && tags.as_string_view().iter().all(|tag| tag.is_some_and(|tag| tag.len() == 4))
+        )
+    );
+    let scores = rows.column(1).as_map();
+    let mut sizes = [0; 6];
+    for map in scores.iter().flatten() {
+        let keys: Vec<_> = map.column(0).as_string::<i32>().iter().flatten().map(str::to_owned).collect();
+        let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len(), "a key stands once in a map");
+        sizes[keys.len()] += 1;
+        assert!(map.column(1).as_primitive::<Int64Type>().values().iter().all(|score| (1..=3).contains(score)));
+    }
+    // Of sixteen keys five are rarely all different, and nearly never all the same.
+    assert!(sizes[5] > 5_000 && sizes[4] > 5_000 && sizes[0] == 0, "{sizes:?}");
+    let cities = rows.column(2).as_struct().column(0).as_string_view();
+    assert!(cities.iter().all(|city| city.is_some_and(|city| city.len() == 6)));
+    let mut lengths = [0; 10];
+    rows.column(4).as_string_view().iter().for_each(|word| lengths[word.map_or(0, str::len)] += 1);
+    assert!(lengths[0] == 0 && lengths[1..].iter().all(|count| (1_800..2_700).contains(count)), "{lengths:?}");
+    let lists = rows.column(5).as_list::<i32>();
+    assert!(
+        lists
+            .iter()
+            .flatten()
+            .all(|list| list.len() == 3 && list.as_list::<i32>().iter().flatten().all(|list| list.len() == 3))
+    );
+    resumes(&table);
+}
+
 /// A rate holds rows back: not all of them are there at once.
 #[test]
 fn a_rate_is_kept() {
@@ -99,7 +168,7 @@ fn datasets_are_tables() {
         ("telemetry", "reading"),
     ] {
         let entries = [("connector", connector), ("number-of-rows", "20000")];
-        let columns = infer_schema(name, &options(&entries), &environment()).expect("columns");
+        let columns = infer_schema(name, &options(&entries), &environment()).expect("columns").schema;
         let table = TableDefinition::new(name, columns, options(&entries));
         assert_eq!(read_all(&table).expect("read").rows().num_rows(), 20_000);
         resumes(&table);

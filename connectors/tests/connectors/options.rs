@@ -42,7 +42,13 @@ fn refusals() {
             "table `t`: option `path` is missing: a file, a folder, a pattern or a URL; write `WITH (.., 'path' = 'data/*.json')`",
         ),
         (
+            // Where the path says nothing of the format, the files are asked.
             vec![("connector", "filesystem"), ("path", "folder")],
+            "io",
+            "table `t`: cannot read `folder`: No such file or directory",
+        ),
+        (
+            vec![("connector", "filesystem"), ("path", "folder"), ("source.monitor-interval", "1 s")],
             "missing_option",
             "table `t`: option `format` is missing: how rows are written; one of json, csv, parquet, arrow, raw",
         ),

@@ -209,7 +209,15 @@ impl Source {
             return std::io::read_to_string(std::io::stdin())
                 .map_err(|error| Error::File { path: "standard input".to_owned(), error });
         }
-        std::fs::read_to_string(path).map_err(|error| Error::File { path: path.display().to_string(), error })
+        std::fs::read_to_string(path).map_err(|error| {
+            let path = path.display().to_string();
+            match error.kind() == std::io::ErrorKind::NotFound && path.contains(char::is_whitespace) {
+                true => Error::command_line(format!(
+                    "there is no file `{path}`; statements are given with -e: `-e \"{path}\"`"
+                )),
+                false => Error::File { path, error },
+            }
+        })
     }
 }
 

@@ -2,13 +2,17 @@
 
 use std::io::Write;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::csv::writer::WriterBuilder as CsvWriterBuilder;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
-use arrow::json::writer::{LineDelimited, WriterBuilder as JsonWriterBuilder};
+use arrow::json::writer::{
+    Encoder, EncoderFactory, EncoderOptions, LineDelimited, NullableEncoder, WriterBuilder as JsonWriterBuilder,
+};
 use arrow::util::display::FormatOptions;
 use arrow::util::pretty::pretty_format_batches_with_options;
+use eagre_sql::functions::json_values;
 use std::sync::Arc;
 
 use super::Format;
@@ -60,7 +64,7 @@ impl<W: Write> Printer<W> {
                 builder.build(&mut self.out).write(&text).map_err(broken_pipe)?;
             }
             Format::Ndjson => {
-                let builder = JsonWriterBuilder::new().with_explicit_nulls(true);
+                let builder = json_writer();
                 let mut writer = builder.build::<_, LineDelimited>(&mut self.out);
                 writer.write(batch).map_err(broken_pipe)?;
                 writer.finish().map_err(broken_pipe)?;
@@ -89,7 +93,8 @@ impl<W: Write> Printer<W> {
 
     fn table(&mut self, batches: &[RecordBatch]) -> Result<()> {
         let options = FormatOptions::default().with_null("NULL").with_display_error(true);
-        let table = pretty_format_batches_with_options(batches, &options).map_err(broken_pipe)?;
+        let batches = batches.iter().map(with_json_texts).collect::<Result<Vec<_>>>()?;
+        let table = pretty_format_batches_with_options(&batches, &options).map_err(broken_pipe)?;
         writeln!(self.out, "{table}").and_then(|()| self.out.flush()).map_err(output_error)
     }
 }
@@ -107,6 +112,7 @@ fn broken_pipe(error: arrow::error::ArrowError) -> Error {
 
 /// Nested columns as JSON text: CSV has no way to write them.
 fn csv_ready(batch: &RecordBatch) -> Result<RecordBatch> {
+    let batch = &with_json_texts(batch)?;
     let nested = |data_type: &DataType| data_type.is_nested();
     if !batch.schema().fields().iter().any(|field| nested(field.data_type())) {
         return Ok(batch.clone());
@@ -122,7 +128,7 @@ fn csv_ready(batch: &RecordBatch) -> Result<RecordBatch> {
         let one = RecordBatch::try_new(Arc::new(Schema::new(vec![Arc::clone(field)])), vec![Arc::clone(column)])
             .map_err(|error| Error::Engine(error.into()))?;
         let mut text = Vec::new();
-        let mut writer = JsonWriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut text);
+        let mut writer = json_writer().build::<_, LineDelimited>(&mut text);
         writer.write(&one).and_then(|()| writer.finish()).map_err(|error| Error::Engine(error.into()))?;
         drop(writer);
         let cells = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| {
@@ -138,6 +144,57 @@ fn csv_ready(batch: &RecordBatch) -> Result<RecordBatch> {
         fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
     }
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| Error::Engine(error.into()))
+}
+
+/// JSON values (`j -> 'a'`) as texts, as `->>` gives them.
+fn with_json_texts(batch: &RecordBatch) -> Result<RecordBatch> {
+    let is_json = |data_type: &DataType| matches!(data_type, DataType::Union(..));
+    let schema = batch.schema();
+    if !schema.fields().iter().any(|field| is_json(field.data_type())) {
+        return Ok(batch.clone());
+    }
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for (field, column) in schema.fields().iter().zip(batch.columns()) {
+        if is_json(field.data_type()) {
+            let texts = json_values(column, false).map_err(|error| Error::Engine(error.into()))?;
+            columns.push(Arc::new(texts.into_iter().collect::<StringArray>()) as ArrayRef);
+            fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
+        } else {
+            columns.push(Arc::clone(column));
+            fields.push(Arc::clone(field));
+        }
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| Error::Engine(error.into()))
+}
+
+fn json_writer() -> JsonWriterBuilder {
+    JsonWriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(JsonValues))
+}
+
+/// Writes JSON values (`j -> 'a'`) as the JSON that they are.
+#[derive(Debug)]
+struct JsonValues;
+
+impl EncoderFactory for JsonValues {
+    fn make_default_encoder<'a>(
+        &self,
+        _field: &'a FieldRef,
+        array: &'a dyn Array,
+        _options: &'a EncoderOptions,
+    ) -> std::result::Result<Option<NullableEncoder<'a>>, ArrowError> {
+        if !matches!(array.data_type(), DataType::Union(..)) {
+            return Ok(None);
+        }
+        Ok(Some(NullableEncoder::new(Box::new(JsonEncoder(json_values(array, true)?)), None)))
+    }
+}
+
+struct JsonEncoder(Vec<Option<String>>);
+
+impl Encoder for JsonEncoder {
+    fn encode(&mut self, index: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0[index].as_deref().unwrap_or("null").as_bytes());
+    }
 }
 
 /// `batch` with a column `op` before the others.

@@ -19,11 +19,11 @@ use crate::error::{EngineError, Result};
 use crate::expr::StepContext;
 use crate::graph::{Graph, NodeKind};
 use crate::hash::HashGroups;
-use crate::log::StepRecord;
+use crate::log::{SourceTime, StepRecord};
 use crate::metrics::Metrics;
 use crate::operator::{Operator, StateChunk, StateReader};
 use crate::source::StopFlag;
-use crate::time::{EventTimeMs, WATERMARK_MIN, Watermarks};
+use crate::time::{WATERMARK_MIN, Watermarks};
 
 /// How many steps may wait for a sink. Enough that small steps do not wait for its thread to wake up each time.
 const SINK_QUEUE_STEPS: usize = 64;
@@ -44,7 +44,7 @@ pub(super) struct Coordinator {
     watermarks: NodeWatermarks,
     /// The processing time of the last step.
     clock_ms: i64,
-    source_watermarks: Vec<Option<EventTimeMs>>,
+    source_watermarks: Vec<SourceTime>,
     shards: Shards,
     sinks: Vec<Sender<SinkMessage>>,
     parts: Option<Sender<Part>>,
@@ -220,7 +220,7 @@ impl Coordinator {
             .map(|id| manifest.and_then(|manifest| manifest.watermarks.get(id)).copied().unwrap_or(WATERMARK_MIN))
             .collect();
         Ok(Self {
-            source_watermarks: inputs.iter().map(|_| None).collect(),
+            source_watermarks: Vec::new(),
             replay: match mode {
                 Mode::Live => None,
                 Mode::Replay(records) => Some(records),
@@ -264,9 +264,9 @@ impl Coordinator {
             Some(records) => self.replay(records),
             None => self.live(),
         };
-        // A source that fails leaves whole steps behind it: they are worth a checkpoint. Anything else that fails does not.
+        // A source that fails, or too much state, leaves whole steps behind it: they are worth a checkpoint. Anything else that fails does not.
         let outcome = match outcome {
-            Err(error @ EngineError::Source { .. }) => self.close(false).and(Err(error)),
+            Err(error @ (EngineError::Source { .. } | EngineError::Memory { .. })) => self.close(false).and(Err(error)),
             Err(error) => Err(error),
             Ok(End::Finished) => self.close(true).map(|()| true),
             Ok(End::Stopped) => self.close(false).map(|()| false),
@@ -274,8 +274,10 @@ impl Coordinator {
         };
         self.stop_readers.stop();
         if let Shards::Many(peers) = &self.shards {
+            // After a failure a shard may wait for rows of one that has gone.
+            let complete = outcome.is_ok();
             peers.iter().for_each(|peer| {
-                let _ = peer.send(Message::End);
+                let _ = peer.send(if complete { Message::End } else { Message::Abandon });
             });
         }
         let summary = Summary {
@@ -422,7 +424,7 @@ impl Coordinator {
         self.inputs.iter().map(is_ahead).collect()
     }
 
-    fn source_watermarks(&mut self, now_ms: i64) -> Vec<Option<EventTimeMs>> {
+    fn source_watermarks(&mut self, now_ms: i64) -> Vec<SourceTime> {
         self.inputs.iter_mut().map(|input| input.advance_watermark(now_ms)).collect()
     }
 
@@ -431,7 +433,7 @@ impl Coordinator {
         context: StepContext,
         order: Vec<usize>,
         mut cuts: Vec<Cut>,
-        watermarks: Vec<Option<EventTimeMs>>,
+        watermarks: Vec<SourceTime>,
         checkpoint: bool,
     ) -> Result<()> {
         self.step = context.step;
@@ -708,13 +710,13 @@ impl Coordinator {
         if max == 0 || held <= max {
             return Ok(());
         }
-        // As a source that fails: whole steps lie behind, so a checkpoint is written before the end.
-        Err(EngineError::Source {
-            table: self.inputs.first().map_or_else(String::new, |input| input.node.table.clone()),
-            message: format!(
-                "the state holds {held} bytes, more than `eagre.memory.max` = {max}; raise it (after a checkpoint the pipeline goes on \
-                 where it stopped), or bound the state with a window, a watermark or fewer keys"
-            ),
+        let snapshot = self.metrics.snapshot();
+        let largest = snapshot.nodes.iter().max_by_key(|node| node.state_bytes);
+        Err(EngineError::Memory {
+            held,
+            max,
+            largest: largest
+                .map_or_else(String::new, |node| format!(" ({} bytes of it in {})", node.state_bytes, node.label.name)),
         })
     }
 }

@@ -14,7 +14,7 @@ use crate::delta::{DELTA_ROWS_MAX, Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::expr::{ExprRef, StepContext};
 use crate::graph::{SourceNode, WatermarkStrategy, errors_schema};
-use crate::log::Taken;
+use crate::log::{SourceTime, Taken};
 use crate::source::{BadRow, PartitionId, Place, Places, SourceBatch, SourceEvent, SourceReader, StopFlag};
 use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, event_times_ms};
 
@@ -410,32 +410,31 @@ impl Input {
         }
     }
 
-    /// Moves the source's watermark; `None`: every partition that goes on is idle.
-    pub(crate) fn advance_watermark(&mut self, now_ms: i64) -> Option<EventTimeMs> {
+    /// Moves the source's watermark: to the least of the partitions that go on and are not idle. Where all of these are idle, none holds
+    /// time back, and it is where the furthest partition has come, which may have ended.
+    pub(crate) fn advance_watermark(&mut self, now_ms: i64) -> SourceTime {
+        let active = |watermark| SourceTime { watermark, idle: false };
         if self.exhausted() {
             self.watermark = Some(WATERMARK_MAX);
-            return self.watermark;
+            return active(WATERMARK_MAX);
         }
         if self.node.watermark.is_none() {
-            return Some(WATERMARK_MIN);
+            return active(WATERMARK_MIN);
         }
         let waiting = |id: &PartitionId| self.queue.iter().any(|queued| queued.batch.partition == *id);
-        let mut active = self.partitions.iter().filter(|(id, partition)| !partition.ended || waiting(id)).peekable();
-        if active.peek().is_none() {
+        let mut going_on = self.partitions.iter().filter(|(id, partition)| !partition.ended || waiting(id)).peekable();
+        if going_on.peek().is_none() {
             // Nothing is known, or what is known has ended and more may come: time stands still.
-            return Some(self.watermark.unwrap_or(WATERMARK_MIN));
+            return active(self.watermark.unwrap_or(WATERMARK_MIN));
         }
         let timeout = self.node.idle_timeout_ms.filter(|timeout| *timeout > 0);
         let is_idle =
             |partition: &Partition| timeout.is_some_and(|timeout| now_ms - partition.active_ms >= timeout as i64);
-        let mut minimum: Option<EventTimeMs> = None;
-        for (_, partition) in active.filter(|(_, partition)| !is_idle(partition)) {
-            let watermark = partition.watermark.unwrap_or(WATERMARK_MIN);
-            minimum = Some(minimum.map_or(watermark, |minimum| minimum.min(watermark)));
-        }
-        let minimum = minimum?;
-        self.watermark = self.watermark.max(Some(minimum));
-        self.watermark
+        let awake = going_on.filter(|(_, partition)| !is_idle(partition));
+        let least = awake.map(|(_, partition)| partition.watermark.unwrap_or(WATERMARK_MIN)).min();
+        let idle = least.is_none();
+        self.watermark = self.watermark.max(least.or_else(|| self.front()));
+        SourceTime { watermark: self.watermark.unwrap_or(WATERMARK_MIN), idle }
     }
 
     /// When, in processing time, the next partition becomes idle.

@@ -70,6 +70,8 @@ pub(crate) enum Message {
     },
     /// Steps are over.
     End,
+    /// The pipeline has failed: nothing more comes of the steps that are not complete.
+    Abandon,
 }
 
 enum Waited {
@@ -227,6 +229,7 @@ impl Shard {
                 Message::Step(input) => self.inputs.push_back(*input),
                 Message::Packet { node, port, step, from, deltas } => self.arrive(node, port, step, from, deltas),
                 Message::End => ending = true,
+                Message::Abandon => return,
             }
         }
     }

@@ -483,3 +483,48 @@ fn a_checkpoint_of_another_query_is_refused() {
         "{refused}"
     );
 }
+
+/// One file has ended and another one says nothing: what the first one had in its windows must not wait for ever.
+#[test]
+fn time_goes_on_when_what_has_not_ended_is_idle() {
+    let (sums, errors) = (Published::default(), Published::default());
+    let graph = graph(input(1), &sums, &errors, false);
+    let NodeKind::Source(node) = &graph.nodes[0].kind else { panic!("a source comes first") };
+    let node = SourceNode { idle_timeout_ms: Some(20), ..node.clone() };
+    let (_sender, receiver) = crossbeam_channel::unbounded();
+    let mut source = super::input::Input::new(node, schema(), 0, receiver, false, None, 1_000);
+    let batch_of = |partition: &str, time: i64| SourceBatch {
+        partition: PartitionId::from(partition),
+        start: json!(0),
+        end: json!(1),
+        batch: batch(&[(time, 1, 1)]),
+        weights: None,
+        bad_rows: Vec::new(),
+    };
+    let events = [
+        SourceEvent::Partitions(vec![PartitionId::from("ends"), PartitionId::from("idles")]),
+        SourceEvent::Batch(batch_of("ends", 100)),
+        SourceEvent::Batch(batch_of("idles", 40)),
+        SourceEvent::PartitionEnd(PartitionId::from("ends")),
+    ];
+    for event in events {
+        source.receive(super::input::ReaderMessage::Event(event), 1_000).expect("received");
+    }
+    let take = |source: &mut super::input::Input, clock_ms: i64| {
+        let context = crate::expr::StepContext { step: 1, clock_ms, seed: 1 };
+        let mut stamp = super::input::Stamp { context: &context, next_ordinal: &mut 0 };
+        let (mut rows, mut bytes, mut cut) = (10, u64::MAX, super::input::Cut::default());
+        source.take(&mut rows, &mut bytes, &mut cut, &mut stamp).expect("taken");
+    };
+    take(&mut source, 1_000);
+    let time = |watermark, idle| crate::log::SourceTime { watermark, idle };
+    // Five milliseconds behind the latest row of the one that goes on.
+    assert_eq!(source.advance_watermark(1_001), time(35, false));
+    assert_eq!(source.next_idle_ms(1_001), Some(1_020));
+    assert_eq!(source.advance_watermark(1_020), time(95, true));
+    // Its next row is an hour late, and time does not go back.
+    let event = SourceEvent::Batch(batch_of("idles", 45));
+    source.receive(super::input::ReaderMessage::Event(event), 1_030).expect("received");
+    take(&mut source, 1_030);
+    assert_eq!(source.advance_watermark(1_031), time(95, false));
+}

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::graph::{Graph, NodeKind};
+use crate::log::SourceTime;
 use crate::operator::OutputWatermark;
 use crate::time::{EventTimeMs, WATERMARK_MAX, Watermarks};
 
@@ -78,24 +79,28 @@ impl NodeWatermarks {
         Self { terms, current, ticks }
     }
 
-    /// Moves all nodes to the watermarks of the sources after a step (`None`: the source is idle) and the clock of that step.
-    pub(super) fn advance(&mut self, sources: &[Option<EventTimeMs>], clock_ms: i64) -> Arc<[Watermarks]> {
+    /// Moves all nodes to the watermarks of the sources after a step and the clock of that step. Idle sources hold nothing back; where
+    /// all that a node waits for are idle, it is where the furthest of them has come.
+    pub(super) fn advance(&mut self, sources: &[SourceTime], clock_ms: i64) -> Arc<[Watermarks]> {
         let value = |term: &Term| {
-            let time = match &term.origin {
-                Origin::Source(source) => sources[*source]?,
-                Origin::Clock(before) if before.iter().all(|source| sources[*source] == Some(WATERMARK_MAX)) => {
-                    WATERMARK_MAX
+            let (time, idle) = match &term.origin {
+                Origin::Source(source) => (sources[*source].watermark, sources[*source].idle),
+                Origin::Clock(before) if before.iter().all(|source| sources[*source].watermark == WATERMARK_MAX) => {
+                    (WATERMARK_MAX, false)
                 }
-                Origin::Clock(_) => clock_ms,
+                Origin::Clock(_) => (clock_ms, false),
             };
-            Some(if time == WATERMARK_MAX { time } else { time.saturating_sub(term.behind_ms) })
+            (if time == WATERMARK_MAX { time } else { time.saturating_sub(term.behind_ms) }, idle)
         };
         self.terms
             .iter()
             .zip(&mut self.current)
             .map(|(terms, current)| {
                 let before = *current;
-                *current = terms.iter().filter_map(value).min().map_or(before, |after| after.max(before));
+                let of = |wanted: bool| terms.iter().map(value).filter(move |(_, idle)| *idle == wanted);
+                let awake = of(false).map(|(time, _)| time).min();
+                let after = awake.or_else(|| of(true).map(|(time, _)| time).max());
+                *current = after.map_or(before, |after| after.max(before));
                 Watermarks { before, after: *current }
             })
             .collect()
@@ -199,6 +204,14 @@ mod tests {
         }
     }
 
+    fn awake(watermark: EventTimeMs) -> SourceTime {
+        SourceTime { watermark, idle: false }
+    }
+
+    fn idle(watermark: EventTimeMs) -> SourceTime {
+        SourceTime { watermark, idle: true }
+    }
+
     fn operator(rule: OutputWatermark) -> NodeKind {
         NodeKind::Operator(Arc::new(Holding(rule)))
     }
@@ -214,11 +227,25 @@ mod tests {
         ];
         let mut watermarks = NodeWatermarks::new(&Graph { nodes }, vec![WATERMARK_MIN; 4]);
         let after = |marks: Arc<[Watermarks]>| marks.iter().map(|mark| mark.after).collect::<Vec<_>>();
-        assert_eq!(after(watermarks.advance(&[Some(100)], 0)), [100, 100, 99, 89]);
-        // An idle source moves nothing.
-        assert_eq!(after(watermarks.advance(&[None], 0)), [100, 100, 99, 89]);
-        assert_eq!(after(watermarks.advance(&[Some(WATERMARK_MAX)], 0)), [WATERMARK_MAX; 4]);
+        assert_eq!(after(watermarks.advance(&[awake(100)], 0)), [100, 100, 99, 89]);
+        // An idle source goes on to where its furthest partition has come.
+        assert_eq!(after(watermarks.advance(&[idle(100)], 0)), [100, 100, 99, 89]);
+        assert_eq!(after(watermarks.advance(&[idle(110)], 0)), [110, 110, 109, 99]);
+        assert_eq!(after(watermarks.advance(&[awake(WATERMARK_MAX)], 0)), [WATERMARK_MAX; 4]);
         assert_eq!(watermarks.next_tick_ms(0), None);
+    }
+
+    /// A source that is idle holds back nobody who waits for another one, and time does not stop where all are idle.
+    #[test]
+    fn idle_sources_are_not_waited_for() {
+        let nodes = vec![node(source(), &[]), node(source(), &[]), node(NodeKind::Union, &[0, 1])];
+        let mut watermarks = NodeWatermarks::new(&Graph { nodes }, vec![WATERMARK_MIN; 3]);
+        let mut union = |sources: [SourceTime; 2]| watermarks.advance(&sources, 0)[2].after;
+        assert_eq!(union([awake(50), awake(80)]), 50);
+        assert_eq!(union([awake(60), idle(20)]), 60);
+        assert_eq!(union([idle(60), idle(80)]), 80);
+        // It does not go back when one speaks again.
+        assert_eq!(union([awake(61), idle(80)]), 80);
     }
 
     /// Behind the start of processing time the clock is the watermark, until the input ends.
@@ -234,9 +261,9 @@ mod tests {
         let mut advance = |source, clock_ms| {
             watermarks.advance(&[source], clock_ms).iter().map(|mark| mark.after).collect::<Vec<_>>()
         };
-        assert_eq!(advance(Some(5), 1_000), [5, 5, 1_000, 999]);
-        assert_eq!(advance(None, 1_010), [5, 5, 1_010, 1_009]);
-        assert_eq!(advance(Some(WATERMARK_MAX), 1_011), [WATERMARK_MAX; 4]);
+        assert_eq!(advance(awake(5), 1_000), [5, 5, 1_000, 999]);
+        assert_eq!(advance(idle(5), 1_010), [5, 5, 1_010, 1_009]);
+        assert_eq!(advance(awake(WATERMARK_MAX), 1_011), [WATERMARK_MAX; 4]);
         assert_eq!(watermarks.next_tick_ms(1_002), Some(1_003));
         assert_eq!(watermarks.next_tick_ms(1_003), Some(1_013));
     }

@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, StringViewArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, StringViewArray, UnionArray};
 use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::{Result, exec_err};
 use serde_json::Value;
 
@@ -113,4 +115,36 @@ fn parse_path(path: &str) -> Result<Vec<PathStep>> {
         Some(steps) => Ok(steps),
         None => exec_err!("JSON path '{path}' is not of the form `$.key[0]['other key']`"),
     }
+}
+
+/// The values of `j -> 'a'` and `json_get(j, ..)`, which are of many types, as texts: a text as it is, anything else as JSON.
+pub(crate) fn texts_of(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let texts = json_values(values.as_ref(), false)?;
+    Ok(Arc::new(texts.into_iter().collect::<StringViewArray>()))
+}
+
+/// Values of a JSON column (the union that `->` and `json_get` give), one for each row: as JSON with `quoted`, otherwise texts without
+/// their quotes.
+///
+/// # Errors
+/// The column is none of JSON.
+pub fn json_values(values: &dyn Array, quoted: bool) -> Result<Vec<Option<String>>, ArrowError> {
+    let union = values.as_any().downcast_ref::<UnionArray>();
+    let union = union.ok_or_else(|| ArrowError::CastError(format!("a {} is no JSON", values.data_type())))?;
+    let options = FormatOptions::default();
+    let mut texts = Vec::with_capacity(union.len());
+    for row in 0..union.len() {
+        let value = union.value(row);
+        if value.is_empty() || value.is_null(0) || value.data_type() == &DataType::Null {
+            texts.push(None);
+            continue;
+        }
+        let text = ArrayFormatter::try_new(value.as_ref(), &options)?.value(0).to_string();
+        // Arrays and objects are kept as their JSON.
+        let is_json = matches!(values.data_type(), DataType::Union(fields, _)
+            if fields.iter().any(|(id, field)| id == union.type_id(row) && field.metadata().contains_key("is_json")));
+        let is_text = matches!(value.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+        texts.push(Some(if quoted && is_text && !is_json { Value::String(text).to_string() } else { text }));
+    }
+    Ok(texts)
 }

@@ -85,11 +85,11 @@ fn shifted(call: &Call, offset_s: impl Fn(&Tz, NaiveDateTime) -> i64) -> Result<
     Ok(cast(&shifted, &call.return_type)?)
 }
 
-fn wall_clock(call: &Call) -> Result<ArrayRef> {
+pub(super) fn wall_clock(call: &Call) -> Result<ArrayRef> {
     shifted(call, |zone, time| i64::from(zone.offset_from_utc_datetime(&time).fix().local_minus_utc()))
 }
 
-fn instant(call: &Call) -> Result<ArrayRef> {
+pub(super) fn instant(call: &Call) -> Result<ArrayRef> {
     shifted(call, |zone, time| -local_offset_s(zone, time))
 }
 

@@ -6,12 +6,14 @@
 //! `datafusion-functions-json`'s.
 
 mod conditional;
+pub(crate) mod convert;
 mod date_pattern;
 mod definition;
 mod json;
 pub(crate) mod local_time;
 mod modulo;
 pub(crate) mod nested;
+mod round_time;
 mod text;
 mod time;
 pub mod volatile;
@@ -26,11 +28,18 @@ use datafusion::functions_aggregate::grouping::grouping_udaf;
 use datafusion::functions_aggregate::string_agg::string_agg_udaf;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
+pub use json::json_values;
 pub use volatile::is_volatile;
 
 /// Our scalar functions, and DataFusion's under Flink's names.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    let definitions = [time::definitions(), text::definitions(), json::definitions(), nested::definitions()];
+    let definitions = [
+        time::definitions(),
+        round_time::definitions(),
+        text::definitions(),
+        json::definitions(),
+        nested::definitions(),
+    ];
     let mut functions: Vec<_> = definitions.into_iter().flatten().map(|definition| definition.udf()).collect();
     functions.push(Arc::new(ScalarUDF::new_from_impl(conditional::If::new())));
     functions.push(Arc::new(ScalarUDF::new_from_impl(modulo::Modulo::new())));

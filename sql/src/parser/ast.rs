@@ -369,6 +369,10 @@ pub struct Analyze {
 pub enum Show {
     /// `SHOW TABLES` (sources and sinks among them).
     Tables,
+    /// `SHOW SOURCES`: what `CREATE SOURCE` created.
+    Sources,
+    /// `SHOW SINKS`: what `CREATE SINK` created.
+    Sinks,
     /// `SHOW VIEWS`.
     Views,
     /// `SHOW FUNCTIONS`.
@@ -384,6 +388,8 @@ pub enum Show {
     },
     /// `SHOW CONNECTORS`.
     Connectors,
+    /// `SHOW FORMATS`.
+    Formats,
     /// `SHOW CREATE TABLE t`, `SHOW CREATE VIEW v`.
     Create(ObjectName),
 }

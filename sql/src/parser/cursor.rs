@@ -10,6 +10,7 @@ use super::ast::{Emit, EmitKind, ExprText, Name, ObjectName, QueryText};
 use super::data_type::parse_data_type;
 use super::dialect::EagreDialect;
 use super::source::{Source, lower_first};
+use super::top::to_limits;
 use crate::error::{Location, Result, SqlError};
 use crate::types::arrow_type;
 
@@ -200,7 +201,8 @@ impl<'a> Cursor<'a> {
         if !begins && self.peek() != &Token::LParen {
             return Err(self.expected("a query (`SELECT ..`, `WITH ..`, `VALUES ..`)"));
         }
-        let ast = self.parser.parse_query().map_err(|error| self.syntax_error(error))?;
+        let mut ast = self.parser.parse_query().map_err(|error| self.syntax_error(error))?;
+        to_limits(&mut ast)?;
         if let SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) = &*ast.body {
             return Err(SqlError::unsupported(
                 "a statement that writes inside of a query",

@@ -8,8 +8,11 @@
 //! - `TABLE t`, `TABLE (SELECT ..)` as an argument becomes `Expr::Prefixed { prefix: TABLE, value }`, and with `PARTITION BY a, b` the
 //!   value is the tuple of table and columns;
 //! - `CAST(x AS ROW<..>)`, `MAP<..>`, `TIMESTAMP_LTZ(3)` reads the type with [`super::data_type`];
-//! - `TIMESTAMPDIFF(HOUR, a, b)`, `TIMESTAMPADD(..)` get their unit as a string; `FLOOR(ts TO HOUR)` becomes `date_trunc('hour', ts)`;
+//! - `MAP['k', v, ..]` becomes sqlparser's `MAP {'k': v}`;
+//! - `TIMESTAMPDIFF(HOUR, a, b)`, `TIMESTAMPADD(..)` get their unit as a string; the unit of `FLOOR(ts TO HOUR)` and `CEIL` is checked;
 //! - `TIMESTAMP '..'` gets the precision that its digits need, so that none are lost.
+//!
+//! JSON access (`j -> 'a' = 3`) binds closer than arithmetic and comparisons, which is what everybody means who writes it.
 //!
 //! `x -> ..` is both a lambda and PostgreSQL's JSON access. It is a lambda as an argument of a function that takes lambdas, or where
 //! its right side is no literal.
@@ -17,8 +20,8 @@
 use std::any::TypeId;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    ObjectName, TimezoneInfo, TypedString, Value,
+    CastKind, CeilFloorKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, Map, MapEntry, ObjectName, TimezoneInfo, TypedString, Value,
 };
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -30,6 +33,27 @@ use super::data_type::parse_data_type;
 /// The dialect of eagre.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct EagreDialect;
+
+/// How close `->` and `->>` bind: closer than any arithmetic, and less than `::`.
+const JSON_ACCESS_PRECEDENCE: u8 = 45;
+
+/// The units that `FLOOR` and `CEIL` round to.
+const UNITS: &[&str] = &[
+    "MILLENNIUM",
+    "CENTURY",
+    "DECADE",
+    "YEAR",
+    "QUARTER",
+    "MONTH",
+    "WEEK",
+    "DAY",
+    "HOUR",
+    "MINUTE",
+    "SECOND",
+    "MILLISECOND",
+    "MICROSECOND",
+    "NANOSECOND",
+];
 
 /// Functions that take lambdas: `x -> 1` is one there, not JSON access.
 const LAMBDA_FUNCTIONS: &[&str] = &[
@@ -202,6 +226,10 @@ impl Dialect for EagreDialect {
         explicit || (!is_emit && self.is_table_alias(keyword, parser))
     }
 
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        matches!(parser.peek_token_ref().token, Token::Arrow | Token::LongArrow).then_some(Ok(JSON_ACCESS_PRECEDENCE))
+    }
+
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         let [first, second, third, fourth] = parser.peek_tokens_ref::<4>();
         let Token::Word(word) = &first.token else { return None };
@@ -226,9 +254,9 @@ impl Dialect for EagreDialect {
                 let precision = timestamp_precision(text);
                 Some(parse_timestamp_literal(parser, precision))
             }
-            Keyword::FLOOR if second.token == Token::LParen => {
-                parser.maybe_parse(|parser| parse_floor_to(parser, span)).transpose()
-            }
+            Keyword::FLOOR if second.token == Token::LParen => parse_rounding(parser, false),
+            Keyword::CEIL | Keyword::CEILING if second.token == Token::LParen => parse_rounding(parser, true),
+            Keyword::MAP if second.token == Token::LBracket => Some(parse_map(parser)),
             Keyword::LAMBDA if !matches!(second.token, Token::LParen | Token::Period) => {
                 Some(parser.parse_identifier().map(Expr::Identifier))
             }
@@ -343,14 +371,59 @@ fn parse_timestamp_literal(parser: &mut Parser, precision: u64) -> Result<Expr, 
     }))
 }
 
-fn parse_floor_to(parser: &mut Parser, span: Span) -> Result<Expr, ParserError> {
-    parser.next_token();
-    parser.expect_token(&Token::LParen)?;
-    let expr = parser.parse_expr()?;
-    parser.expect_keyword_is(Keyword::TO)?;
-    let unit = parser.parse_date_time_field()?.to_string().to_lowercase();
+/// `FLOOR(x TO unit)`, `CEIL(x TO unit)`; none where no `TO` follows.
+fn parse_rounding(parser: &mut Parser, up: bool) -> Option<Result<Expr, ParserError>> {
+    let rounded = parser.maybe_parse(|parser| {
+        parser.next_token();
+        parser.expect_token(&Token::LParen)?;
+        let expr = Box::new(parser.parse_expr()?);
+        parser.expect_keyword_is(Keyword::TO)?;
+        Ok(expr)
+    });
+    let expr = match rounded {
+        Ok(Some(expr)) => expr,
+        Ok(None) => return None,
+        Err(error) => return Some(Err(error)),
+    };
+    Some(parse_unit(parser).map(|unit| {
+        let field = CeilFloorKind::DateTimeField(unit);
+        if up { Expr::Ceil { expr, field } } else { Expr::Floor { expr, field } }
+    }))
+}
+
+fn parse_unit(parser: &mut Parser) -> Result<DateTimeField, ParserError> {
+    let token = parser.peek_token_ref().clone();
+    let unit = token.token.to_string().to_uppercase();
+    if !UNITS.iter().any(|known| unit == *known || unit.strip_suffix('S') == Some(known)) {
+        return parser.expected(&format!("a unit of time ({})", UNITS.join(", ")), token);
+    }
+    let field = parser.parse_date_time_field()?;
     parser.expect_token(&Token::RParen)?;
-    Ok(call(Ident::with_span(span, "date_trunc"), vec![string_literal(unit), expr]))
+    Ok(field)
+}
+
+/// `MAP[key, value, ..]`.
+fn parse_map(parser: &mut Parser) -> Result<Expr, ParserError> {
+    parser.next_token();
+    parser.expect_token(&Token::LBracket)?;
+    if parser.peek_token_ref().token == Token::RBracket {
+        let token = parser.next_token();
+        return parser.expected("a key and its value: `MAP['key', value, ..]`", token);
+    }
+    let mut entries = vec![];
+    loop {
+        let key = Box::new(parser.parse_expr()?);
+        if !parser.consume_token(&Token::Comma) {
+            let token = parser.next_token();
+            return parser.expected("`,` and the value of the key: `MAP['key', value, ..]`", token);
+        }
+        entries.push(MapEntry { key, value: Box::new(parser.parse_expr()?) });
+        if !parser.consume_token(&Token::Comma) {
+            break;
+        }
+    }
+    parser.expect_token(&Token::RBracket)?;
+    Ok(Expr::Map(Map { entries }))
 }
 
 fn parse_timestamp_arithmetic(parser: &mut Parser, name: Ident, unit: String) -> Result<Expr, ParserError> {

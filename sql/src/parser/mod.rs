@@ -16,6 +16,7 @@ pub(crate) mod hint;
 pub mod locate;
 mod source;
 mod statement;
+mod top;
 
 use arrow::datatypes::DataType;
 

@@ -16,7 +16,34 @@ const STATEMENTS: &[&str] = &[
 ];
 
 /// What `SHOW` knows.
-const SHOW: &[&str] = &["TABLES", "VIEWS", "FUNCTIONS", "SETTINGS", "CONNECTORS", "ALL", "CREATE"];
+const SHOW: &[&str] = &[
+    "TABLES",
+    "SOURCES",
+    "SINKS",
+    "VIEWS",
+    "FUNCTIONS",
+    "CONNECTORS",
+    "FORMATS",
+    "SETTINGS",
+    "ALL",
+    "CREATE TABLE t",
+    "COLUMNS FROM t",
+    "TIME ZONE",
+];
+
+/// What `SHOW` of other engines knows and this one has not, with the way out.
+const NOT_SHOWN: &[(&str, &str)] = &[
+    (
+        "JOBS",
+        "a run is one pipeline, and ends with its command; `eagre checkpoint list --state DIR` tells how far it came",
+    ),
+    ("CATALOGS", "all objects live in one namespace: `SHOW TABLES`, `SHOW VIEWS`"),
+    ("DATABASES", "all objects live in one namespace: `SHOW TABLES`, `SHOW VIEWS`"),
+    ("SCHEMAS", "all objects live in one namespace: `SHOW TABLES`, `SHOW VIEWS`"),
+    ("MODULES", "`SHOW FUNCTIONS` lists all functions"),
+    ("PARTITIONS", "partition columns are columns: `SELECT DISTINCT` them"),
+    ("MODELS", "there are none yet"),
+];
 
 /// Statements of other engines, which deserve a better answer than "expected CREATE".
 const REFUSED: &[(&str, &str)] = &[
@@ -213,10 +240,23 @@ impl Cursor<'_> {
         let location = self.location();
         let show = match self.peek_word(0).as_deref() {
             Some("TABLES") => Show::Tables,
+            Some("SOURCES") => Show::Sources,
+            Some("SINKS") => Show::Sinks,
             Some("VIEWS") => Show::Views,
             Some("FUNCTIONS") => Show::Functions,
             Some("SETTINGS" | "ALL") => Show::Settings,
             Some("CONNECTORS") => Show::Connectors,
+            Some("FORMATS") => Show::Formats,
+            Some("COLUMNS") => {
+                self.expect("COLUMNS")?;
+                if !self.accept("FROM") && !self.accept("IN") {
+                    return Err(self.expected("`FROM` and the name of a table"));
+                }
+                return Ok(StatementKind::Describe(Describe::Table(self.object_name()?)));
+            }
+            Some("TIME") if self.accept("TIME ZONE") => {
+                return Ok(StatementKind::Show(Show::Setting { key: "eagre.sql.time_zone".to_string(), location }));
+            }
             Some("CREATE") => {
                 self.expect("CREATE")?;
                 let known =
@@ -227,12 +267,21 @@ impl Cursor<'_> {
                 return Ok(StatementKind::Show(Show::Create(self.object_name()?)));
             }
             word => {
-                if let Some(meant) = word.and_then(|word| nearest(word, SHOW.iter().copied())) {
-                    let message = format!("`SHOW {}` is not known; did you mean `SHOW {meant}`?", self.peek());
-                    return Err(SqlError::syntax(message, location));
+                let word = word.unwrap_or_default();
+                if let Some((_, hint)) = NOT_SHOWN.iter().find(|(known, _)| *known == word) {
+                    return Err(SqlError::unsupported(format!("`SHOW {word}`"), *hint, location));
                 }
-                if word.is_none() && !matches!(self.peek(), Token::SingleQuotedString(_)) {
-                    return Err(self.expected(&format!("one of {} or a setting", SHOW.join(", "))));
+                // Settings are quoted, or have dots in their names.
+                let is_setting = matches!(self.peek(), Token::SingleQuotedString(_))
+                    || self.parser.peek_nth_token_ref(1).token == Token::Period;
+                if !is_setting {
+                    let way_out = match nearest(&word, SHOW.iter().copied()) {
+                        Some(meant) => format!("did you mean `SHOW {meant}`?"),
+                        None => {
+                            format!("it knows {}, and a setting such as `SHOW eagre.step.rows_max`", SHOW.join(", "))
+                        }
+                    };
+                    return Err(SqlError::syntax(format!("`SHOW {}` is not known; {way_out}", self.peek()), location));
                 }
                 let (key, location) = self.key()?;
                 return Ok(StatementKind::Show(Show::Setting { key, location }));

@@ -204,7 +204,18 @@ fn short_statements() {
         "show tables; SHOW VIEWS; SHOW FUNCTIONS; SHOW SETTINGS; SHOW ALL; SHOW CONNECTORS; SHOW CREATE TABLE a.b",
         "Show Tables\nShow Views\nShow Functions\nShow Settings\nShow Settings\nShow Connectors\nShow create a.b",
     );
-    check("SHOW server_version; SHOW 'eagre.device'", "Show setting server_version\nShow setting eagre.device");
+    check(
+        "SHOW eagre.step.rows_max; SHOW 'eagre.device'",
+        "Show setting eagre.step.rows_max\nShow setting eagre.device",
+    );
+    check("SHOW TIME ZONE; SHOW SOURCES; SHOW FORMATS", "Show setting eagre.sql.time_zone\nShow Sources\nShow Formats");
+    check("SHOW COLUMNS FROM t", "Describe t");
+    check_error(
+        "SHOW server_version",
+        "line 1, column 6: `SHOW server_version` is not known; it knows TABLES, SOURCES",
+    );
+    check_error("SHOW TABLS", "did you mean `SHOW TABLES`?");
+    check_error("SHOW DATABASES", "`SHOW DATABASES` is not supported; all objects live in one namespace");
     check(
         "DESCRIBE t; DESC `T`; DESCRIBE CONNECTOR upsert-kafka; DESCRIBE connector",
         "Describe t\nDescribe \"T\"\nDescribe connector upsert-kafka\nDescribe connector",
@@ -244,7 +255,11 @@ fn queries() {
         ("SELECT CAST(a AS MAP<STRING, ARRAY<INT>>)", "SELECT CAST(a AS Map(STRING, ARRAY<INT>))"),
         ("SELECT TIMESTAMP '2024-01-01 00:00:00.123456'", "SELECT TIMESTAMP(6) '2024-01-01 00:00:00.123456'"),
         ("SELECT TIMESTAMPDIFF(HOUR, a, b) FROM t", "SELECT timestampdiff('hour', a, b) FROM t"),
-        ("SELECT FLOOR(ts TO HOUR), FLOOR(x) FROM t", "SELECT date_trunc('hour', ts), FLOOR(x) FROM t"),
+        ("SELECT FLOOR(ts TO HOUR), FLOOR(x) FROM t", "SELECT FLOOR(ts TO HOUR), FLOOR(x) FROM t"),
+        ("SELECT CEIL(ts TO DAYS), CEILING(ts TO DAY), CEIL(x)", "SELECT CEIL(ts TO DAYS), CEIL(ts TO DAY), CEIL(x)"),
+        ("SELECT MAP['a', 1, 'b', MAP[k, v]] FROM t", "SELECT MAP {'a': 1, 'b': MAP {k: v}} FROM t"),
+        ("SELECT TOP 3 k FROM t ORDER BY k", "SELECT k FROM t ORDER BY k LIMIT 3"),
+        ("SELECT * FROM (SELECT TOP (2) k FROM t) AS x", "SELECT * FROM (SELECT k FROM t LIMIT 2) AS x"),
         ("SELECT j -> 'a' ->> 'b', t.j -> 0 FROM t", "SELECT j -> 'a' ->> 'b', t.j -> 0 FROM t"),
         (
             "SELECT array_transform(a, x -> 1), array_filter(a, (x) -> x > 1)",

@@ -23,6 +23,7 @@ use eagre_engine::aggregate::{Accumulators, AggregateFunction, RowInfo, Slots};
 use eagre_engine::{EngineError, Result};
 
 use crate::error::Result as SqlResult;
+use crate::words::own_words;
 
 /// Where an argument of the function comes from.
 #[derive(Debug, Clone)]
@@ -154,7 +155,7 @@ struct ForeignAccumulators {
 
 impl ForeignAccumulators {
     fn failed(&self, error: impl fmt::Display) -> EngineError {
-        EngineError::Evaluate { operator: self.expr.name().to_string(), message: error.to_string() }
+        EngineError::Evaluate { operator: self.expr.name().to_string(), message: own_words(&error.to_string()) }
     }
 
     fn fresh(&self) -> Result<Box<dyn Accumulator>> {

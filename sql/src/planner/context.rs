@@ -26,7 +26,7 @@ use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
 use super::set_operation::SetRelationPlanner;
 use super::window::WindowRelationPlanner;
-use super::{local_time, logical, precedence, refuse, sugar, ties};
+use super::{casts, forms, logical, precedence, refuse, sugar, ties};
 use crate::catalog::{Catalog, Functions, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::parser::{EmitKind, ExprText, QueryText};
@@ -142,11 +142,12 @@ impl<'a> PlanContext<'a> {
         sugar::expand(&mut ast);
         let emit = query.emit.map(|emit| emit.kind).or(self.emit.get());
         names::resolve(self.catalog, self, &mut ast, emit).map_err(|error| error.or_at(query.location))?;
+        forms::rewrite(&mut ast).map_err(|error| error.or_at(query.location))?;
         Ok(ast)
     }
 
     fn place(&self, error: datafusion::common::DataFusionError, query: &QueryText) -> SqlError {
-        SqlError::from(error).or_at(query.location)
+        SqlError::from(error).placed_in(&query.ast).or_at(query.location)
     }
 
     /// The plan of a view, with its columns named as the view says.
@@ -179,8 +180,9 @@ impl<'a> PlanContext<'a> {
     /// Unknown names, types that do not fit, aggregates.
     pub(super) fn plan_expr(&self, expr: &ExprText, schema: &SchemaRef) -> Result<Expr> {
         let mut ast = expr.ast.clone();
-        let at = |error: SqlError| error.or_at(expr.location);
+        let at = |error: SqlError| error.placed_in(&expr.ast).or_at(expr.location);
         names::resolve_expr(self.catalog, self, &mut ast, schema).map_err(at)?;
+        forms::rewrite_expr(&mut ast).map_err(at)?;
         let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
         let planned = self.sql_to_rel().sql_to_expr(ast, &df_schema, &mut PlannerContext::new());
         let planned = planned.map_err(|error| at(SqlError::from(error)))?;
@@ -203,7 +205,7 @@ impl<'a> PlanContext<'a> {
         let simplifier = ExprSimplifier::new(context);
         let expr = logical::rewrite_functions(expr, &schema, &self.config)?;
         let expr = simplifier.coerce(expr, &schema)?;
-        let expr = local_time::rewrite_expr(expr, &schema, self.catalog.time_zone())?;
+        let expr = casts::rewrite_expr(expr, &schema, self.catalog.time_zone())?;
         Ok(simplifier.simplify(expr.data)?)
     }
 }

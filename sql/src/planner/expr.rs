@@ -24,7 +24,8 @@ use eagre_engine::{EngineError, Result};
 
 use super::logical::{is_random, volatile_calls};
 use crate::error::Result as SqlResult;
-use crate::functions::volatile;
+use crate::functions::{convert, volatile};
+use crate::words::{own_text, own_words};
 
 /// The name of the column of arrival numbers.
 const ORDINAL: &str = "__eagre_ordinal";
@@ -123,6 +124,10 @@ pub(super) fn short_text(expr: &LogicalExpr) -> String {
             Ok(Transformed::yes(LogicalExpr::Column(Column::new_unqualified(column.name))))
         }
         LogicalExpr::Alias(alias) => Ok(Transformed::yes(*alias.expr)),
+        LogicalExpr::ScalarFunction(call) => match convert::as_cast(&call) {
+            Some(cast) => Ok(Transformed::yes(cast)),
+            None => Ok(Transformed::no(LogicalExpr::ScalarFunction(call))),
+        },
         other => Ok(Transformed::no(other)),
     });
     let text = match plain {
@@ -215,7 +220,7 @@ impl fmt::Display for Computed {
 
 impl Computed {
     fn failed(&self, error: impl fmt::Display) -> EngineError {
-        EngineError::Evaluate { operator: self.text.clone(), message: error.to_string() }
+        EngineError::Evaluate { operator: own_text(&self.text), message: error.to_string() }
     }
 
     /// The batch with the arrival numbers as one more column.
@@ -246,7 +251,7 @@ impl Expr for Computed {
                 volatile::with_context(step, || evaluate(&batch))
             }
         };
-        let array = array.map_err(|error| self.failed(error.strip_backtrace()))?;
+        let array = array.map_err(|error| self.failed(own_words(&error.strip_backtrace())))?;
         match array.data_type() == self.field.data_type() {
             true => Ok(array),
             // A function may return another string type than it declares.

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use arrow::compute::can_cast_types;
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
@@ -14,8 +13,10 @@ use datafusion::sql::sqlparser::ast::SetExpr;
 use eagre_engine::sink::SinkFactory;
 
 use super::context::PlanContext;
+use super::not_null;
 use crate::catalog::{ColumnKind, Relation};
 use crate::error::{Result, SqlError, nearest};
+use crate::functions::convert;
 use crate::parser::Insert;
 use crate::types::sql_name;
 
@@ -104,7 +105,14 @@ pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert
                         insert.query.location,
                     ));
                 }
-                if from == to { expr } else { cast(expr, to.clone()) }
+                match from == to {
+                    true => expr,
+                    false if may_fail(from, to) => {
+                        let name = format!("column `{}` of `{}`", column.name, definition.name);
+                        convert::assignment(expr, to, name)
+                    }
+                    false => cast(expr, to.clone()),
+                }
             }
             None if column.nullable => Expr::Literal(ScalarValue::try_from(&column.data_type)?, None),
             None => {
@@ -118,7 +126,41 @@ pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert
     }
     let plan = LogicalPlanBuilder::from(plan).project(exprs)?.build()?;
     let factory = context.catalog.sink(table).map_err(|error| error.or_at(at))?;
+    let not_null = sink_columns.iter().enumerate().filter(|(_, index)| !definition.columns[**index].nullable);
+    let not_null: Vec<usize> = not_null.map(|(place, _)| place).collect();
+    let factory = not_null::checked(factory, &definition.name, not_null);
     Ok((plan, Target { table: definition.name.clone(), factory }))
+}
+
+/// Whether there are values of type `from` that do not fit `to`: those are told with the column that they were meant for. Times and what
+/// becomes one go by the casts that know the time zone.
+fn may_fail(from: &DataType, to: &DataType) -> bool {
+    let is_time = |t: &DataType| matches!(t, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);
+    let is_instant = |t: &DataType| matches!(t, DataType::Timestamp(_, Some(_)));
+    let is_number = |t: &DataType| t.is_numeric();
+    match (from, to) {
+        (DataType::Null, _) => false,
+        _ if is_instant(from) || is_instant(to) => false,
+        (DataType::Union(..), _) => true,
+        _ if convert::has_row(to) => true,
+        (from, to) if is_number(from) && is_number(to) => !is_wider(from, to),
+        (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View, to) => {
+            is_number(to) || is_time(to) || to == &DataType::Boolean
+        }
+        _ => false,
+    }
+}
+
+/// Whether each number of type `from` is one of type `to`.
+fn is_wider(from: &DataType, to: &DataType) -> bool {
+    let bits = |t: &DataType| t.primitive_width().unwrap_or_default();
+    match (from.is_integer(), to) {
+        (true, to) if to.is_signed_integer() && from.is_signed_integer() => bits(to) >= bits(from),
+        (true, to) if to.is_unsigned_integer() => from.is_unsigned_integer() && bits(to) >= bits(from),
+        (true, to) if to.is_integer() => bits(to) > bits(from),
+        (_, DataType::Float32 | DataType::Float64) => true,
+        _ => false,
+    }
 }
 
 /// Whether a value of type `from` may be put into a column of type `to` without a `CAST`.
@@ -145,14 +187,17 @@ pub(super) fn assignable(from: &DataType, to: &DataType, is_values: bool) -> boo
             (T::List(a) | T::LargeList(a) | T::FixedSizeList(a, _), T::List(b) | T::LargeList(b)) if is_list(to) => {
                 assignable(a.data_type(), b.data_type(), is_values)
             }
-            (T::Struct(a), T::Struct(b)) => {
-                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| assignable(a.data_type(), b.data_type(), is_values))
-            }
+            (T::Struct(a), T::Struct(b)) => convert::pairs(a, b).is_some_and(|pairs| {
+                let mut fields = pairs.into_iter().zip(b);
+                fields.all(|(at, b)| assignable(a[at].data_type(), b.data_type(), is_values))
+            }),
+            // A value out of JSON, as `->>` gives it.
+            (T::Union(..), to) => is_text(to),
             (T::Map(a, _), T::Map(b, _)) => assignable(a.data_type(), b.data_type(), is_values),
             // What is shown as text can be put into a text.
             (from, to) => {
                 is_text(to) && (is_number(from) || is_time(from) || is_time_of_day(from) || from == &T::Boolean)
             }
         };
-    kin && can_cast_types(from, to)
+    kin && convert::can_convert(from, to)
 }

@@ -20,6 +20,7 @@ use eagre_engine::{EngineError, Result};
 
 use super::accumulators::{Arg, Foreign, ForeignSpec};
 use crate::error::{Result as SqlResult, SqlError};
+use crate::words::own_words;
 
 /// A function of DataFusion's over rows that can be taken back.
 pub(super) struct Kept {
@@ -113,7 +114,7 @@ const ENTRY_BYTES: usize = 40;
 
 impl KeptRows {
     fn failed(&self, error: impl fmt::Display) -> EngineError {
-        EngineError::Evaluate { operator: self.expr.name().to_string(), message: error.to_string() }
+        EngineError::Evaluate { operator: self.expr.name().to_string(), message: own_words(&error.to_string()) }
     }
 
     fn add(&mut self, slot: u32, row: &[u8], weight: i64) {

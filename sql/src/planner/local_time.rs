@@ -2,7 +2,7 @@
 //! where windows over them are cut.
 //!
 //! Instants are held in UTC, so with the zone `UTC` there is nothing to do. With another, casts between instants and everything else are
-//! rewritten after types were coerced, when all casts are written out.
+//! rewritten (see [`super::casts`]).
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -11,53 +11,38 @@ use std::sync::Arc;
 use arrow::array::timezone::Tz;
 use arrow::datatypes::{DataType, TimeUnit};
 use chrono::{DateTime, Offset, TimeZone};
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result as DataFusionResult};
+use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, TryCast, cast};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, TryCast, cast};
 use eagre_engine::operator::window::{WindowKind, WindowSpec};
 
 use crate::error::{Location, Result, SqlError};
+use crate::functions::convert;
 use crate::functions::local_time::{INSTANT, INSTANT_OF_TEXT, TRY_INSTANT_OF_TEXT, WALL_CLOCK};
 use crate::types::UTC;
 
-/// Rewrites all casts of a plan.
-pub(super) fn rewrite_plan(plan: LogicalPlan, zone: &str) -> DataFusionResult<LogicalPlan> {
-    if zone == UTC {
-        return Ok(plan);
+/// What stands for a cast or a call over instants in another zone than UTC; none where the expression does what it should.
+pub(super) fn rewritten(expr: &Expr, schema: &DFSchema, zone: &str) -> Option<Expr> {
+    match expr {
+        Expr::Cast(Cast { expr: inner, field }) => of_cast(inner, field.data_type(), false, schema, zone),
+        Expr::TryCast(TryCast { expr: inner, field }) => of_cast(inner, field.data_type(), true, schema, zone),
+        Expr::ScalarFunction(call) => of_call(call, schema, zone),
+        _ => None,
     }
-    let rewritten = plan.transform_up_with_subqueries(|node| {
-        let mut schema = merge_schema(&node.inputs());
-        if let LogicalPlan::TableScan(scan) = &node {
-            schema.merge(&scan.projected_schema);
-        }
-        let names = NamePreserver::new(&node);
-        let node = node.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let expr = rewrite_expr(expr, &schema, zone)?;
-            Ok(if expr.transformed { expr.update_data(|expr| name.restore(expr)) } else { expr })
-        })?;
-        if node.transformed { node.map_data(LogicalPlan::recompute_schema) } else { Ok(node) }
-    })?;
-    Ok(rewritten.data)
 }
 
-/// Rewrites all casts of an expression over `schema`.
-pub(super) fn rewrite_expr(expr: Expr, schema: &DFSchema, zone: &str) -> DataFusionResult<Transformed<Expr>> {
-    if zone == UTC {
-        return Ok(Transformed::no(expr));
+/// Whether a conversion makes instants of anything else, or the other way, at any depth.
+pub(super) fn crosses(from: &DataType, to: &DataType) -> bool {
+    match (from, to) {
+        (DataType::Struct(a), DataType::Struct(b)) => match convert::pairs(a, b) {
+            Some(pairs) => pairs.into_iter().zip(b).any(|(at, b)| crosses(a[at].data_type(), b.data_type())),
+            None => false,
+        },
+        (DataType::List(a), DataType::List(b)) | (DataType::Map(a, _), DataType::Map(b, _)) => {
+            crosses(a.data_type(), b.data_type())
+        }
+        (from, to) => is_instant(from) != is_instant(to),
     }
-    expr.transform_up(|expr| {
-        let rewritten = match &expr {
-            Expr::Cast(Cast { expr: inner, field }) => of_cast(inner, field.data_type(), false, schema, zone),
-            Expr::TryCast(TryCast { expr: inner, field }) => of_cast(inner, field.data_type(), true, schema, zone),
-            Expr::ScalarFunction(call) => of_call(call, schema, zone),
-            _ => None,
-        };
-        Ok(rewritten.map_or_else(|| Transformed::no(expr), Transformed::yes))
-    })
 }
 
 fn is_instant(data_type: &DataType) -> bool {

@@ -34,7 +34,7 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerContext, OptimizerRule};
 
 use super::context::{PlanContext, function_rewrites};
-use super::{decorrelate, local_time, rank, ties};
+use super::{casts, decorrelate, rank, ties};
 use crate::error::Result;
 use crate::functions::volatile;
 
@@ -58,7 +58,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
         }
         Err(error) => return Err(error.into()),
     };
-    let plan = local_time::rewrite_plan(plan, context.catalog.time_zone())?;
+    let plan = casts::rewrite_plan(plan, context.catalog.time_zone())?;
     Ok(volatile::number_call_sites(plan)?)
 }
 
@@ -111,7 +111,7 @@ fn run_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan
         Arc::new(OptimizeProjections::new()),
     ];
     // Again: an INSERT casts to the types of its table after the analysis.
-    let plan = local_time::rewrite_plan(plan, context.catalog.time_zone())?;
+    let plan = casts::rewrite_plan(plan, context.catalog.time_zone())?;
     Ok(Optimizer::with_rules(rules).optimize(plan, &config, |_, _| {})?)
 }
 

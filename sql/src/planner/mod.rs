@@ -10,10 +10,12 @@ pub(crate) mod function;
 
 mod accumulators;
 mod aggregate;
+mod casts;
 mod decorrelate;
 mod explain;
 mod expr;
 mod final_sort;
+mod forms;
 mod insert;
 mod join;
 mod kept;
@@ -22,6 +24,7 @@ mod logical;
 mod lower;
 mod names;
 mod nearest;
+mod not_null;
 pub mod oracle;
 mod over;
 mod precedence;
@@ -388,7 +391,10 @@ fn lower_statement(
         Some(target) => {
             check_retractions(&stream, &target, query)?;
             check_key(lowering, &mut stream, &target);
-            (Some(target.table), target.factory)
+            // Rows that are taken back are updates where the query knows which row comes in the place of which.
+            let key = stream.key.as_ref().filter(|_| stream.changelog != ChangelogMode::AppendOnly);
+            let keyed = key.and_then(|key| target.factory.keyed_by(key));
+            (Some(target.table), keyed.unwrap_or(target.factory))
         }
         None => (None, Arc::new(ResultSink)),
     };
@@ -477,7 +483,7 @@ fn located(error: SqlError, statement: &PlannedStatement<'_>) -> SqlError {
         SqlError::Plan { message, .. } if message.starts_with("EMIT") => query.emit.map(|emit| emit.location),
         _ => None,
     };
-    error.or_at(place).or_at(statement.location)
+    error.or_at(place).placed_in(&query.ast).or_at(statement.location)
 }
 
 fn place_of(query: &QueryText, construct: Construct) -> Option<Location> {

@@ -1039,6 +1039,11 @@ fn written_name(item: &SelectItem) -> Option<String> {
     match item {
         SelectItem::UnnamedExpr(Expr::Identifier(ident)) => Some(ident.value.clone()),
         SelectItem::UnnamedExpr(Expr::CompoundIdentifier(idents)) => idents.last().map(|ident| ident.value.clone()),
+        SelectItem::UnnamedExpr(Expr::CompoundFieldAccess { access_chain, .. })
+            if let Some(AccessExpr::Dot(Expr::Identifier(field))) = access_chain.last() =>
+        {
+            Some(field.value.clone())
+        }
         SelectItem::UnnamedExpr(expr) => Some(expr.to_string()),
         _ => None,
     }

@@ -1,14 +1,14 @@
 //! Forms of SQL that say what others say, written as those: what comes after knows fewer of them.
 //!
-//! Rows in `IN` (`(a, b) IN (SELECT ..)`), fields by a dot behind any expression (`(n).b`, `f(x).b`), `ARG_MAX(x, y)` and its kin,
-//! `FROM generate_series(..)`, and `TABLE t`.
+//! Rows in `IN` (`(a, b) IN (SELECT ..)`), `ARG_MAX(x, y)` and its kin, `FROM generate_series(..)`, and `TABLE t`: what changes the names
+//! that are in scope, so it comes before they are resolved. [`super::forms`] has those that do not.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByOptions, Query, Select, SelectItem, SetExpr, TableAlias,
+    BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
+    Ident, ObjectName, OrderByExpr, OrderByOptions, Query, Select, SelectItem, SetExpr, TableAlias,
     TableAliasColumnDef, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
@@ -38,14 +38,8 @@ impl VisitorMut for Expander {
             let mut expanded = expr.clone();
             let _ = expanded.visit(self);
             if expanded != *expr {
-                // The column is named as it was written; a field by itself.
-                let name = match expr {
-                    Expr::CompoundFieldAccess { access_chain, .. } => match access_chain.last() {
-                        Some(AccessExpr::Dot(Expr::Identifier(field))) => field.value.clone(),
-                        _ => expr.to_string(),
-                    },
-                    _ => expr.to_string(),
-                };
+                // The column is named as it was written.
+                let name = expr.to_string();
                 *item = SelectItem::ExprWithAlias { expr: expanded, alias: Ident::with_quote('"', name) };
             }
         }
@@ -62,7 +56,6 @@ impl VisitorMut for Expander {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let expanded = match expr {
             Expr::InSubquery { .. } => RowsIn::of(expr).map(RowsIn::value),
-            Expr::CompoundFieldAccess { root, access_chain } => fields(root, access_chain),
             Expr::Function(function) => arg_extreme(function),
             _ => None,
         };
@@ -128,25 +121,6 @@ fn series(factor: &TableFactor) -> Option<TableFactor> {
         with_offset_alias: None,
         with_ordinality: *with_ordinality,
     })
-}
-
-/// `root.a[1].b` behind any expression, field by field.
-fn fields(root: &Expr, chain: &[AccessExpr]) -> Option<Expr> {
-    let is_field = |access: &AccessExpr| matches!(access, AccessExpr::Dot(Expr::Identifier(_)));
-    if !chain.iter().any(is_field) {
-        return None;
-    }
-    let mut value = root.clone();
-    for access in chain {
-        value = match access {
-            AccessExpr::Dot(Expr::Identifier(field)) => {
-                window::call("get_field", vec![value, window::string(&field.value)])
-            }
-            AccessExpr::Dot(_) => return None,
-            subscript => Expr::CompoundFieldAccess { root: Box::new(value), access_chain: vec![subscript.clone()] },
-        };
-    }
-    Some(value)
 }
 
 /// `ARG_MAX(x, y)`: `FIRST_VALUE(x ORDER BY y DESC)` of the rows where `y` is not null.

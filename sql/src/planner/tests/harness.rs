@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::ScalarValue;
 use eagre_engine::Delta;
@@ -17,7 +17,7 @@ use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::source::{Places, Source, SourceEvent, SourceReader, StopFlag};
 use eagre_engine::time::{WATERMARK_MAX, WATERMARK_MIN, Watermarks, event_times_ms};
 
-use crate::catalog::{Catalog, TableDefinition, TableProviderFactory};
+use crate::catalog::{Catalog, InferredTable, TableDefinition, TableProviderFactory};
 use crate::error::Result;
 use crate::parser::{StatementKind, parse};
 use crate::planner::{Job, PlanOptions, PlannedStatement, explain, plan};
@@ -85,8 +85,9 @@ impl TableProviderFactory for Providers {
         Ok(Arc::new(NamedSink { retractions }))
     }
 
-    fn infer_schema(&self, _table: &TableDefinition) -> Result<SchemaRef> {
-        Ok(Arc::new(arrow::datatypes::Schema::new(vec![arrow::datatypes::Field::new("found", DataType::Int64, true)])))
+    fn infer_schema(&self, _table: &TableDefinition) -> Result<InferredTable> {
+        let schema = Arc::new(Schema::new(vec![Field::new("found", DataType::Int64, true)]));
+        Ok(InferredTable { schema, partitioned_by: vec![] })
     }
 }
 

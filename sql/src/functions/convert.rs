@@ -1,0 +1,259 @@
+//! Conversions that arrow and DataFusion have not, or fail at without a word for whoever wrote the query.
+//!
+//! DataFusion casts a `ROW` by the names of its fields, and those of `ROW(1, 'a')` are `c0` and `c1`: it would fit nothing. Here fields
+//! are paired by name where both rows have the same names, and by their order otherwise, at any depth. What is put into a column of a
+//! table ([`assignment`]) says table, column, type and the value at fault. JSON values become texts, as `->>` gives them. No name leads
+//! to these functions: the planner puts them in the place of casts.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray};
+use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
+use arrow::datatypes::{DataType, Fields};
+use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::common::utils::take_function_args;
+use datafusion::common::{Result, ScalarValue, exec_err};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TryCast, Volatility, cast,
+};
+
+use super::json;
+use crate::types::sql_name;
+
+const NAME: &str = "__convert";
+const TRY_NAME: &str = "__try_convert";
+
+/// `CAST(expr AS to)`, or `TRY_CAST`, of types that have a `ROW` in them.
+pub(crate) fn conversion(expr: Expr, to: &DataType, lenient: bool) -> Expr {
+    Conversion { to: to.clone(), lenient, column: None, signature: signature() }.call(expr)
+}
+
+/// `expr` as a value of `column` (`` column `b` of `t` ``), which is of type `to`.
+pub(crate) fn assignment(expr: Expr, to: &DataType, column: String) -> Expr {
+    Conversion { to: to.clone(), lenient: false, column: Some(column), signature: signature() }.call(expr)
+}
+
+/// A conversion as the cast in whose place it stands, for people to read; none for any other call.
+pub(crate) fn as_cast(call: &ScalarFunction) -> Option<Expr> {
+    let ([arg], name) = (call.args.as_slice(), call.func.name()) else { return None };
+    if name != NAME && name != TRY_NAME {
+        return None;
+    }
+    let to = call.func.return_type(&[]).ok()?;
+    Some(match name {
+        TRY_NAME => Expr::TryCast(TryCast::new(Box::new(arg.clone()), to)),
+        _ => cast(arg.clone(), to),
+    })
+}
+
+/// Whether a type has a `ROW` in it.
+pub(crate) fn has_row(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Struct(_) => true,
+        DataType::List(element) => has_row(element.data_type()),
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(fields) => fields.iter().any(|field| has_row(field.data_type())),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Whether values of type `from` can become values of type `to`.
+pub(crate) fn can_convert(from: &DataType, to: &DataType) -> bool {
+    match (from, to) {
+        (DataType::Struct(a), DataType::Struct(b)) => match pairs(a, b) {
+            Some(pairs) => pairs.into_iter().zip(b).all(|(at, b)| can_convert(a[at].data_type(), b.data_type())),
+            None => false,
+        },
+        (DataType::List(a), DataType::List(b)) => can_convert(a.data_type(), b.data_type()),
+        (DataType::Map(a, _), DataType::Map(b, _)) => can_convert(a.data_type(), b.data_type()),
+        (DataType::Union(..), to) => is_text(to),
+        (from, to) => from == to || can_cast_types(from, to),
+    }
+}
+
+/// The field of `from` that each field of `to` is made of: by name where both have the same names, else in order.
+pub(crate) fn pairs(from: &Fields, to: &Fields) -> Option<Vec<usize>> {
+    if from.len() != to.len() {
+        return None;
+    }
+    let by_name = to.iter().map(|field| from.find(field.name()).map(|(index, _)| index));
+    Some(by_name.collect::<Option<Vec<_>>>().unwrap_or_else(|| (0..to.len()).collect()))
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+fn convert(array: &ArrayRef, to: &DataType, lenient: bool) -> Result<ArrayRef, ArrowError> {
+    if array.data_type() == to {
+        return Ok(Arc::clone(array));
+    }
+    Ok(match (array.data_type(), to) {
+        (DataType::Struct(from), DataType::Struct(fields)) => {
+            let rows = array.as_struct();
+            let pairs = pairs(from, fields).ok_or_else(|| {
+                ArrowError::CastError(format!("a ROW of {} fields is no ROW of {}", from.len(), fields.len()))
+            })?;
+            let columns = pairs.into_iter().zip(fields);
+            let columns = columns.map(|(at, field)| convert(rows.column(at), field.data_type(), lenient));
+            let columns = columns.collect::<Result<Vec<_>, _>>()?;
+            Arc::new(StructArray::try_new_with_length(fields.clone(), columns, rows.nulls().cloned(), rows.len())?)
+        }
+        (DataType::List(_), DataType::List(field)) => {
+            let list = array.as_list::<i32>();
+            let values = convert(list.values(), field.data_type(), lenient)?;
+            Arc::new(ListArray::try_new(Arc::clone(field), list.offsets().clone(), values, list.nulls().cloned())?)
+        }
+        (DataType::Map(..), DataType::Map(field, sorted)) => {
+            let map = array.as_map();
+            let entries: ArrayRef = Arc::new(map.entries().clone());
+            let DataType::Struct(fields) = field.data_type() else {
+                return Err(ArrowError::CastError(format!("{to} is no MAP")));
+            };
+            // Key and value, whatever they are called.
+            let columns = entries.as_struct().columns().iter().zip(fields);
+            let columns = columns.map(|(column, field)| convert(column, field.data_type(), lenient));
+            let entries = StructArray::try_new(fields.clone(), columns.collect::<Result<_, _>>()?, None)?;
+            let (offsets, nulls) = (map.offsets().clone(), map.nulls().cloned());
+            Arc::new(MapArray::try_new(Arc::clone(field), offsets, entries, nulls, *sorted)?)
+        }
+        (DataType::Union(..), to) if is_text(to) => convert(&json::texts_of(array)?, to, lenient)?,
+        _ => {
+            let format_options = FormatOptions::default();
+            cast_with_options(array, to, &CastOptions { safe: lenient, format_options })?
+        }
+    })
+}
+
+/// The first value that cannot be converted, as text.
+fn at_fault(array: &ArrayRef, to: &DataType) -> Option<String> {
+    let converted = convert(array, to, true).ok()?;
+    let row = (0..array.len()).find(|row| array.is_valid(*row) && converted.is_null(*row))?;
+    let formatter = ArrayFormatter::try_new(array, &FormatOptions::default()).ok()?;
+    let text = formatter.value(row).to_string();
+    Some(if is_text(array.data_type()) { format!("'{text}'") } else { text })
+}
+
+fn signature() -> Signature {
+    Signature::any(1, Volatility::Immutable)
+}
+
+#[derive(Debug, Clone)]
+struct Conversion {
+    to: DataType,
+    lenient: bool,
+    /// The column that gets the value.
+    column: Option<String>,
+    signature: Signature,
+}
+
+impl Conversion {
+    fn call(self, expr: Expr) -> Expr {
+        let func = Arc::new(ScalarUDF::new_from_impl(self));
+        Expr::ScalarFunction(ScalarFunction { func, args: vec![expr] })
+    }
+
+    fn converted(&self, array: &ArrayRef) -> Result<ArrayRef> {
+        match (convert(array, &self.to, self.lenient), &self.column) {
+            (Ok(converted), _) => Ok(converted),
+            (Err(error), Some(column)) => {
+                let to = sql_name(&self.to);
+                match at_fault(array, &self.to) {
+                    Some(value) => exec_err!("{column} is {to}, and {value} does not fit it"),
+                    None => exec_err!("{column} is {to}: {error}"),
+                }
+            }
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+}
+
+impl PartialEq for Conversion {
+    fn eq(&self, other: &Self) -> bool {
+        self.to == other.to && self.lenient == other.lenient && self.column == other.column
+    }
+}
+
+impl Eq for Conversion {}
+
+impl Hash for Conversion {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.to.hash(state);
+        self.lenient.hash(state);
+        self.column.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Conversion {
+    fn name(&self) -> &str {
+        if self.lenient { TRY_NAME } else { NAME }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(self.to.clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [arg] = take_function_args(self.name(), args.args)?;
+        match arg {
+            ColumnarValue::Array(array) => Ok(ColumnarValue::Array(self.converted(&array)?)),
+            ColumnarValue::Scalar(value) => {
+                let converted = self.converted(&value.to_array()?)?;
+                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&converted, 0)?))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, RecordBatch, StringArray};
+    use arrow::datatypes::{Field, Schema};
+
+    use super::*;
+    use crate::parser::parse_type;
+
+    fn row(names: [&str; 2]) -> ArrayRef {
+        let fields =
+            Fields::from(vec![Field::new(names[0], DataType::Int64, true), Field::new(names[1], DataType::Utf8, true)]);
+        let columns: Vec<ArrayRef> =
+            vec![Arc::new(Int64Array::from(vec![Some(1), None])), Arc::new(StringArray::from(vec!["a", "b"]))];
+        Arc::new(StructArray::try_new(fields, columns, None).expect("two columns"))
+    }
+
+    fn shown(array: &ArrayRef) -> Vec<String> {
+        let formatter = ArrayFormatter::try_new(array, &FormatOptions::default()).expect("a plain type");
+        (0..array.len()).map(|row| formatter.value(row).to_string()).collect()
+    }
+
+    /// Rows made by `ROW(..)` have no names of their own; rows with the same names in another order mean the names.
+    #[test]
+    fn fields_are_paired_by_name_or_by_place() {
+        let to = parse_type("ROW<x INT, y STRING>").expect("a type");
+        assert_eq!(shown(&convert(&row(["c0", "c1"]), &to, false).expect("it fits")), ["{x: 1, y: a}", "{x: , y: b}"]);
+        let to = parse_type("ROW<y STRING, x INT>").expect("a type");
+        assert_eq!(shown(&convert(&row(["x", "y"]), &to, false).expect("it fits")), ["{y: a, x: 1}", "{y: b, x: }"]);
+        assert!(!can_convert(row(["x", "y"]).data_type(), &parse_type("ROW<x INT>").expect("a type")));
+    }
+
+    /// A value that does not fit its column is named, of many that do.
+    #[test]
+    fn the_value_at_fault_is_named() {
+        let values: ArrayRef = Arc::new(Int64Array::from(vec![1, 300, 2]));
+        let batch = Schema::new(vec![Field::new("v", DataType::Int64, true)]);
+        let batch = RecordBatch::try_new(Arc::new(batch), vec![Arc::clone(&values)]).expect("one column");
+        let column = Some("column `b` of `t`".to_string());
+        let conversion = Conversion { to: DataType::Int8, lenient: false, column, signature: signature() };
+        let error = conversion.converted(batch.column(0)).expect_err("300 is too large").to_string();
+        assert!(error.contains("column `b` of `t` is TINYINT, and 300 does not fit it"), "{error}");
+    }
+}

@@ -1,0 +1,91 @@
+//! The casts of a plan that DataFusion does otherwise: rows by their fields ([`convert`]), instants by the zone ([`local_time`]).
+//!
+//! They are rewritten after types were coerced, when all casts are written out.
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, TryCast};
+
+use super::local_time;
+use crate::error::SqlError;
+use crate::functions::convert;
+use crate::types::{UTC, sql_name};
+
+/// Rewrites all casts of a plan.
+pub(super) fn rewrite_plan(plan: LogicalPlan, zone: &str) -> Result<LogicalPlan> {
+    if zone == UTC && !casts_rows(&plan)? {
+        return Ok(plan);
+    }
+    let rewritten = plan.transform_up_with_subqueries(|node| {
+        let mut schema = merge_schema(&node.inputs());
+        if let LogicalPlan::TableScan(scan) = &node {
+            schema.merge(&scan.projected_schema);
+        }
+        let names = NamePreserver::new(&node);
+        let node = node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let expr = rewrite_expr(expr, &schema, zone)?;
+            Ok(if expr.transformed { expr.update_data(|expr| name.restore(expr)) } else { expr })
+        })?;
+        if node.transformed { node.map_data(LogicalPlan::recompute_schema) } else { Ok(node) }
+    })?;
+    Ok(rewritten.data)
+}
+
+/// Rewrites all casts of an expression over `schema`.
+pub(super) fn rewrite_expr(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| {
+        if let Some(row) = of_row(&expr, schema, zone)? {
+            return Ok(Transformed::yes(row));
+        }
+        let rewritten = if zone == UTC { None } else { local_time::rewritten(&expr, schema, zone) };
+        Ok(rewritten.map_or_else(|| Transformed::no(expr), Transformed::yes))
+    })
+}
+
+/// A cast to a type with a `ROW` in it, and whether it is a `TRY_CAST`.
+fn row_cast(expr: &Expr) -> Option<(&Expr, &arrow::datatypes::DataType, bool)> {
+    let (inner, field, lenient) = match expr {
+        Expr::Cast(Cast { expr, field }) => (expr, field, false),
+        Expr::TryCast(TryCast { expr, field }) => (expr, field, true),
+        _ => return None,
+    };
+    convert::has_row(field.data_type()).then_some((inner.as_ref(), field.data_type(), lenient))
+}
+
+fn casts_rows(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            found |= expr.exists(|expr| Ok(row_cast(expr).is_some()))?;
+            Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })
+    })?;
+    Ok(found)
+}
+
+fn of_row(expr: &Expr, schema: &DFSchema, zone: &str) -> Result<Option<Expr>> {
+    let Some((inner, to, lenient)) = row_cast(expr) else { return Ok(None) };
+    let from = inner.get_type(schema)?;
+    if !convert::has_row(&from) || from == *to {
+        return Ok(None);
+    }
+    if !convert::can_convert(&from, to) {
+        let message = format!(
+            "a {} cannot be cast to {}: fields are paired by name where both have the same names, else in order, and each must fit",
+            sql_name(&from),
+            sql_name(to)
+        );
+        return Err(SqlError::plan(message, None).into());
+    }
+    if zone != UTC && local_time::crosses(&from, to) {
+        let message = format!(
+            "a cast of a whole ROW makes no instants of times, nor times of instants, in the time zone {zone}; cast its fields: \
+             `ROW(CAST(r.at AS TIMESTAMP_LTZ(3)), ..)`"
+        );
+        return Err(SqlError::plan(message, None).into());
+    }
+    Ok(Some(convert::conversion(inner.clone(), to, lenient)))
+}

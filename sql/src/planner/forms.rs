@@ -1,0 +1,230 @@
+//! Forms of Flink and its kin that DataFusion's planner does not know, written as ones that it knows.
+//!
+//! - `x RLIKE p`, `x REGEXP p` is `regexp_like(x, p)`;
+//! - `COUNT(DISTINCT a, b)` counts the rows `(a, b)` without a null in them;
+//! - `LISTAGG(x)` has the separator `','`, and `WITHIN GROUP (ORDER BY ..)` orders what it joins;
+//! - `FLOOR(time TO unit)` and `CEIL` are `floor_to('unit', time)` and `ceil_to`;
+//! - `ROW(1, 'a').c0` and `list[1].field` take a field by its name.
+//!
+//! This comes after the names are resolved: an output column keeps the name that the user wrote. Two columns of one name are refused
+//! here, where their place is still known.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
+use datafusion::sql::sqlparser::ast::{
+    AccessExpr, CaseWhen, CeilFloorKind, DateTimeField, DuplicateTreatment, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, Select,
+    SelectItem, Spanned, UnaryOperator, Value, VisitMut, VisitorMut,
+};
+
+use crate::error::{Location, Result, SqlError};
+
+/// Rewrites all expressions of a query.
+///
+/// # Errors
+/// Two columns of one `SELECT` have the same name.
+pub(super) fn rewrite(query: &mut Query) -> Result<()> {
+    match query.visit(&mut Rewriter) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+/// Rewrites one expression.
+///
+/// # Errors
+/// As [`rewrite`].
+pub(super) fn rewrite_expr(expr: &mut Expr) -> Result<()> {
+    match expr.visit(&mut Rewriter) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+struct Rewriter;
+
+impl VisitorMut for Rewriter {
+    type Break = SqlError;
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+        match check_names(select) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        match expr {
+            Expr::RLike { negated, expr: value, pattern, .. } => {
+                let matches = call("regexp_like", vec![(**value).clone(), (**pattern).clone()]);
+                *expr = match negated {
+                    true => Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(matches) },
+                    false => matches,
+                };
+            }
+            Expr::Floor { expr: time, field: CeilFloorKind::DateTimeField(unit) }
+                if *unit != DateTimeField::NoDateTime =>
+            {
+                *expr = call("floor_to", vec![text(unit.to_string().to_lowercase()), (**time).clone()]);
+            }
+            Expr::Ceil { expr: time, field: CeilFloorKind::DateTimeField(unit) }
+                if *unit != DateTimeField::NoDateTime =>
+            {
+                *expr = call("ceil_to", vec![text(unit.to_string().to_lowercase()), (**time).clone()]);
+            }
+            Expr::CompoundFieldAccess { root, access_chain } => name_fields(root, access_chain),
+            Expr::Function(function) => {
+                let name = function.name.to_string().trim_matches('"').to_lowercase();
+                match name.as_str() {
+                    "count" => count_rows(function),
+                    "listagg" | "string_agg" => join_texts(function, name == "listagg"),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn check_names(select: &Select) -> Result<()> {
+    let mut names: Vec<&str> = vec![];
+    for item in &select.projection {
+        let ident = match item {
+            SelectItem::ExprWithAlias { alias, .. } => alias,
+            SelectItem::UnnamedExpr(Expr::Identifier(ident)) => ident,
+            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(idents)) => match idents.last() {
+                Some(ident) => ident,
+                None => continue,
+            },
+            _ => continue,
+        };
+        let name = ident.value.as_str();
+        if names.contains(&name) {
+            return Err(SqlError::plan(
+                format!("the query gives two columns named `{name}`; give one of them another name: `.. AS {name}_2`"),
+                Location::of(ident.span).or_else(|| Location::of(item.span())),
+            ));
+        }
+        names.push(name);
+    }
+    Ok(())
+}
+
+/// A field after a `.` is a name and no expression, unless DataFusion takes it for a part of a qualified column.
+fn name_fields(root: &Expr, chain: &mut [AccessExpr]) {
+    let mut of_value = !matches!(root, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+    for access in chain {
+        match access {
+            AccessExpr::Dot(field) if of_value => {
+                if let Expr::Identifier(ident) = field {
+                    *field = text(ident.value.clone());
+                }
+            }
+            AccessExpr::Dot(_) => {}
+            AccessExpr::Subscript(_) => of_value = true,
+        }
+    }
+}
+
+/// The plain arguments of a call; none where one is named or a `*`.
+fn plain_arguments(list: &FunctionArgumentList) -> Option<Vec<Expr>> {
+    let plain = list.args.iter().map(|arg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    });
+    plain.collect()
+}
+
+fn text(value: String) -> Expr {
+    Expr::Value(Value::SingleQuotedString(value).into())
+}
+
+fn argument(expr: Expr) -> FunctionArg {
+    FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
+}
+
+fn count_rows(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    if list.duplicate_treatment != Some(DuplicateTreatment::Distinct) || list.args.len() < 2 {
+        return;
+    }
+    let Some(values) = plain_arguments(list) else { return };
+    let no_nulls = values.iter().map(|value| Expr::IsNotNull(Box::new(value.clone()))).reduce(|left, right| {
+        let op = datafusion::sql::sqlparser::ast::BinaryOperator::And;
+        Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+    });
+    let Some(condition) = no_nulls else { return };
+    let row = Expr::Case {
+        case_token: AttachedToken::empty(),
+        end_token: AttachedToken::empty(),
+        operand: None,
+        conditions: vec![CaseWhen { condition, result: call("struct", values) }],
+        else_result: None,
+    };
+    list.args = vec![argument(row)];
+}
+
+fn join_texts(function: &mut Function, has_default: bool) {
+    let order = std::mem::take(&mut function.within_group);
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    if has_default && list.args.len() == 1 {
+        list.args.push(argument(text(",".into())));
+    }
+    if !order.is_empty() {
+        list.clauses.push(FunctionArgumentClause::OrderBy(order));
+    }
+}
+
+fn call(name: &str, args: Vec<Expr>) -> Expr {
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: args.into_iter().map(argument).collect(),
+            clauses: vec![],
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::parser::parse_query;
+
+    fn rewritten(sql: &str) -> String {
+        let mut query = parse_query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        match super::rewrite(&mut query.ast) {
+            Ok(()) => query.ast.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Queries written for Flink and PostgreSQL's kin mean what they mean there.
+    #[test]
+    fn forms_of_other_dialects() {
+        for (sql, meaning) in [
+            ("SELECT k RLIKE 'a', k NOT REGEXP 'b'", "SELECT regexp_like(k, 'a'), NOT regexp_like(k, 'b')"),
+            (
+                "SELECT COUNT(DISTINCT a, b), COUNT(DISTINCT a), COUNT(a, b)",
+                "SELECT COUNT(DISTINCT CASE WHEN a IS NOT NULL AND b IS NOT NULL THEN struct(a, b) END), COUNT(DISTINCT a), COUNT(a, b)",
+            ),
+            ("SELECT LISTAGG(k), LISTAGG(DISTINCT k, ';')", "SELECT LISTAGG(k, ','), LISTAGG(DISTINCT k, ';')"),
+            ("SELECT LISTAGG(k) WITHIN GROUP (ORDER BY v DESC)", "SELECT LISTAGG(k, ',' ORDER BY v DESC)"),
+            ("SELECT CEIL(a TO DAY), FLOOR(b)", "SELECT ceil_to('day', a), FLOOR(b)"),
+            ("SELECT ROW(1, 'a').c0, l[1].x, t.r.x FROM t", "SELECT ROW(1, 'a').'c0', l[1].'x', t.r.x FROM t"),
+            (
+                "SELECT a AS x,\n b AS x FROM t",
+                "line 2, column 7: the query gives two columns named `x`; give one of them another name: `.. AS x_2`",
+            ),
+        ] {
+            assert_eq!(rewritten(sql), meaning, "{sql}");
+        }
+    }
+}
