@@ -305,7 +305,7 @@ impl Cursor<'_> {
                 let is_setting = matches!(self.peek(), Token::SingleQuotedString(_))
                     || self.parser.peek_nth_token_ref(1).token == Token::Period;
                 if !is_setting {
-                    let way_out = match nearest(&word, SHOW.iter().copied()) {
+                    let way_out = match nearest(word, SHOW.iter().copied()) {
                         Some(meant) => format!("did you mean `SHOW {meant}`?"),
                         None => {
                             format!("it knows {}, and a setting such as `SHOW eagre.step.rows_max`", SHOW.join(", "))
