@@ -22,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_hint_speaks_of_one_input", hint),
         trial("upserts_of_forgotten_keys_are_told", upserts),
         trial("a_restart_forgets_nothing_else", restart),
+        trial("a_long_ttl_changes_nothing", long),
         trial("wrong_hints_are_told", wrong_hints),
     ]
 }
@@ -68,10 +69,9 @@ fn sorted_lines(batches: &[RecordBatch]) -> Vec<String> {
 fn rows(sql: &str, crashes: &[u64]) -> Result<Vec<String>, String> {
     let store = MemoryStore::new();
     let clock = Arc::new(HourlyClock::default());
-    let mut shards = 1;
-    for abort in crashes.iter().copied().map(Some).chain([None]) {
+    for (shards, abort) in (1..).zip(crashes.iter().copied().map(Some).chain([None])) {
         let mut builder = Session::builder()
-            .set("eagre.shards", shards.to_string())
+            .set("eagre.shards", format!("{shards}"))
             .set("eagre.step.rows_max", "1")
             .set("eagre.checkpoint.steps", "1")
             .clock(Arc::clone(&clock) as Arc<dyn Clock>);
@@ -91,7 +91,6 @@ fn rows(sql: &str, crashes: &[u64]) -> Result<Vec<String>, String> {
         if summary.finished {
             return Ok(sorted_lines(&batches.map_err(text)?));
         }
-        shards += 1;
     }
     Err("the input does not end".to_owned())
 }
@@ -186,6 +185,40 @@ fn restart() -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What takes rows back goes other ways with a TTL (consolidated, and what goes apart from what comes), to the same answers.
+fn long() -> Result<(), String> {
+    let pairs = "SELECT o.k, o.v, c.name FROM o LEFT JOIN c ON o.k = c.k AND c.name <> 'bob'";
+    let counts = "SELECT k, count(*) AS n, sum(v) AS s FROM o GROUP BY k";
+    for sql in [
+        format!("SELECT k, count(*), count(name), min(v) FROM ({pairs}) GROUP BY k"),
+        format!("SELECT n, count(*), max(s) FROM ({counts}) GROUP BY n"),
+        format!("SELECT x.k, x.n, c.name FROM ({counts}) AS x JOIN c ON x.k = c.k"),
+        format!("SELECT c.name FROM c WHERE NOT EXISTS (SELECT 1 FROM ({counts}) AS x WHERE x.k = c.k AND x.n > 1)"),
+        format!(
+            "SELECT k, v FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY v DESC) AS n FROM ({pairs})) WHERE n <= 2"
+        ),
+        format!("SELECT k FROM ({pairs}) EXCEPT SELECT n FROM ({counts})"),
+        format!("SELECT k, name FROM ({pairs}) INTERSECT ALL SELECT k, name FROM c"),
+        format!("SELECT DISTINCT name FROM ({pairs})"),
+    ] {
+        let expected = rows(&sql, &[])?;
+        for crashes in [&[][..], &[2], &[4], &[1, 5]] {
+            let found = rows(&format!("SET 'eagre.state.ttl' = '9999 d'; {sql}"), crashes)?;
+            if found != expected {
+                return Err(format!("`{sql}`, killed after {crashes:?}: {found:?}, without a TTL {expected:?}"));
+            }
+        }
+    }
+    let session = Session::builder().build().map_err(text)?;
+    session.execute(TABLES).map_err(text)?;
+    let sql = format!("SET 'eagre.state.ttl' = '1 d'; EXPLAIN SELECT k, count(*) FROM ({pairs}) GROUP BY k");
+    let plan = sorted_lines(&session.execute(&sql).map_err(text)?.tables).join("\n");
+    match plan.contains("Consolidate") {
+        true => Ok(()),
+        false => Err(format!("a join's changes are not consolidated: {plan}")),
+    }
 }
 
 fn wrong_hints() -> Result<(), String> {

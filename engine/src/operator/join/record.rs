@@ -47,6 +47,13 @@ pub(super) struct RowState {
     pub(super) expires: EventTimeMs,
 }
 
+/// The rows that are there, with what is known of each by its id.
+pub(super) struct Stored<'a> {
+    pub(super) rows: &'a Rows,
+    pub(super) expiry: Option<&'a Expiry>,
+    pub(super) matches: &'a [i64],
+}
+
 #[derive(Clone, Copy)]
 struct Note {
     id: u32,
@@ -183,10 +190,9 @@ impl Record {
         now: EventTimeMs,
         state: &mut StateWriter,
         side: &SidePlan,
-        rows: &Rows,
-        expiry: Option<&Expiry>,
-        matches: &[i64],
+        stored: Stored<'_>,
     ) -> Result<()> {
+        let Stored { rows, expiry, matches } = stored;
         let mut notes = std::mem::take(&mut self.notes);
         notes.retain(|note| note.id != NONE);
         notes.iter().for_each(|note| self.note_of[note.id as usize] = NONE);

@@ -7,7 +7,7 @@ use arrow::compute::take;
 
 use super::emit::{Columns, Emitter};
 use super::index::{Chains, KeyIndex, NONE};
-use super::record::{Record, RowState};
+use super::record::{Record, RowState, Stored};
 use super::spec::{Plan, SidePlan};
 use crate::delta::{Delta, batch_of};
 use crate::error::Result;
@@ -428,7 +428,8 @@ impl Side {
 
     pub(super) fn save(&mut self, kind: SaveKind, now: EventTimeMs, state: &mut StateWriter) -> Result<()> {
         let side = &self.plan.sides[self.at];
-        self.record.save(kind, now, state, side, &self.rows, self.expiry.as_ref(), &self.matches)
+        let stored = Stored { rows: &self.rows, expiry: self.expiry.as_ref(), matches: &self.matches };
+        self.record.save(kind, now, state, side, stored)
     }
 
     pub(super) fn record(&mut self) -> &mut Record {
