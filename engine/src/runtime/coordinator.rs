@@ -202,6 +202,7 @@ impl Coordinator {
                 sinks: sinks.clone(),
                 events: control.clone(),
                 parts: parts.clone(),
+                logs_answers: parts.is_some() && config.log_steps,
                 clock: Arc::clone(&clock),
                 metrics: Arc::clone(&metrics),
             };

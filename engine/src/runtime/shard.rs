@@ -101,6 +101,8 @@ pub(crate) struct Links {
     pub sinks: Vec<Sender<SinkMessage>>,
     pub events: Sender<Event>,
     pub parts: Option<Sender<Part>>,
+    /// Whether what tables outside answer is written down with the steps.
+    pub logs_answers: bool,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
 }
@@ -330,7 +332,7 @@ impl Shard {
         let rows_in: usize = ports.iter().flatten().map(Delta::rows).sum();
         counters.rows_in.add(rows_in as u64);
         let is_resumed = resumed.is_some();
-        let fresh = || Output { records_answers: self.links.parts.is_some(), ..Output::default() };
+        let fresh = || Output { records_answers: self.links.logs_answers, ..Output::default() };
         let mut out = resumed.map_or_else(fresh, |(_, out)| out);
         let mut side = Vec::new();
         match &mut node.kind {

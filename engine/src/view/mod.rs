@@ -103,7 +103,7 @@ impl ViewSet {
             return Err(EngineError::Plan { message });
         }
         let plain = |column: &usize| !schema.field(*column).data_type().is_nested();
-        let key = key.filter(|key| !key.is_empty() && key.iter().all(|column| plain(column)));
+        let key = key.filter(|key| !key.is_empty() && key.iter().all(plain));
         let route = match &key {
             Some(key) => key.clone(),
             None => (0..schema.fields().len()).filter(plain).collect(),

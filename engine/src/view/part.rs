@@ -275,15 +275,13 @@ impl Part {
         let mut from = 0;
         for (position, (row, end)) in gone.iter().zip(&ends).enumerate() {
             let mut left = net.weight(*row).unsigned_abs();
-            for candidate in from..*end {
-                let place = places[candidate];
+            for (candidate, place) in places.iter().enumerate().take(*end).skip(from) {
                 if left == 0 {
                     break;
                 }
-                if candidates.row(candidate) == wanted.row(position)
-                    && state.chunks[&place.chunk].is_alive(place.row as usize)
-                {
-                    state.kill(place, step);
+                let is_alive = state.chunks[&place.chunk].is_alive(place.row as usize);
+                if is_alive && candidates.row(candidate) == wanted.row(position) {
+                    state.kill(*place, step);
                     left -= 1;
                 }
             }
