@@ -910,7 +910,7 @@ impl Session {
                 Some(_) if self.inner.views.current().is_none() => {
                     let message = "`EXPLAIN` of a query over materialized views tells how it reads their rows, and the views of this \
                                    text have none before it runs; `EXPLAIN CREATE MATERIALIZED VIEW ..` tells how they are made";
-                    Err(SqlError::plan(message, query.location.or(statement.location)).into())
+                    Err(SqlError::plan(message, query.location).into())
                 }
                 Some(query) => Ok(Some(self.snapshot()?.explain(&query, analyze.is_some())?)),
                 None => Ok(None),
