@@ -299,6 +299,7 @@ impl RunningJob {
         let config = PipelineConfig { shards, seed, ..pipeline_config(&session.settings(), &inner.run) };
         let clock = Arc::clone(&inner.clock);
         let (mode, bounded) = (Mode::Replay(records), job.bounded());
+        job.views.begin_unread();
         let graph = job.graph;
         let pipeline = Pipeline::start(Start { graph, config, clock, store: None, restore, mode, observer: None })?;
         let metrics = Some(Arc::clone(pipeline.metrics()));

@@ -185,13 +185,18 @@ pub(crate) fn change(session: &Session, job: Job, kept: Vec<Kept>, text: &str) -
     let outlook = Outlook::of(&current.graph, &job.graph)?;
     // All is prepared that can be before anything stops.
     let back = session.plan_views(&before)?;
+    let folder = session.inner.store.as_deref();
+    let said = folder.map(JobObject::read).transpose()?.flatten();
     stop(session, &current)?;
     let next = Next { session, current: &current, outlook: &outlook, text };
     let error = match next.go_on(&job, kept) {
         Ok(()) => return Ok(()),
         Err(error) => error,
     };
-    // As if nothing had been said: the old graph goes on from its own checkpoint.
+    // As if nothing had been said: the old graph goes on from its own checkpoint, under its own text.
+    if let (Some(folder), Some(said)) = (folder, said) {
+        JobObject::write(folder, &said.text)?;
+    }
     let restore = checkpoint::read_latest(current.store.as_ref())?;
     let restored = match restore {
         Some(manifest) if manifest.check_same_query(&back.graph).is_ok() => Some(manifest),
@@ -285,8 +290,7 @@ impl Next<'_> {
             first_step: true,
             ..pipeline_config(&self.session.settings(), &inner.run)
         };
-        // Nobody reads while they are filled: no version is kept.
-        job.views.begin(u64::MAX / 2, 0);
+        job.views.begin_unread();
         let pipeline = Pipeline::start(Start {
             graph,
             config,

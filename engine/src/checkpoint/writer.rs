@@ -223,7 +223,7 @@ impl Checkpointer {
                 let state = &manifest.operators[&id.to_string()];
                 let listed: u64 = state.files.iter().map(|file| file.rows).sum();
                 let small = state.files.iter().filter(|file| file.bytes < FILE_BYTES as u64).count();
-                listed > 2 * state.live_rows + 1_000 || small > FILES_MAX
+                listed > 2 * state.live_rows + 1_000 || small > FILES_MAX.max(8 * self.shards)
             })
             .map(|(node, _)| *node)
             .collect();

@@ -92,7 +92,12 @@ impl Operator for Materialize {
         // Without a set nobody can read.
         let (horizon, merge) =
             set.as_ref().map_or((input.context.step, false), |set| (set.horizon(), set.is_over_budget()));
-        let changed = self.part.apply(input.context.step, &deltas, horizon, merge, &self.view.name)?;
+        let step = input.context.step;
+        let changed = self.part.apply(step, &deltas, horizon.min(step), merge, &self.view.name)?;
+        if horizon >= step {
+            // Nobody reads, so nobody takes the changes.
+            self.part.forget_changes();
+        }
         if self.has_saved {
             self.changed.extend(changed);
         }

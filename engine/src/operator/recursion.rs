@@ -129,11 +129,13 @@ impl Recursion {
         })
     }
 
-    /// Makes rows until none is new: `ports` are the rows that came, those that come out are handed to `made`.
+    /// Makes rows until none is new: `ports` are the rows that came, those that come out are handed to `made`. `bounded`: the limits of a
+    /// step hold, and not what many steps have made.
     fn iterate(
         &mut self,
         mut ports: Vec<Vec<Delta>>,
         context: &StepContext,
+        bounded: bool,
         made: &mut dyn FnMut(Delta),
     ) -> Result<()> {
         let mut work = std::mem::take(&mut ports[0]);
@@ -145,7 +147,7 @@ impl Recursion {
             if work.is_empty() && ports.iter().all(Vec::is_empty) {
                 return Ok(());
             }
-            if iterations == self.spec.iterations_max || rows > self.spec.rows_max {
+            if bounded && (iterations == self.spec.iterations_max || rows > self.spec.rows_max) {
                 return Err(self.runaway(iterations, rows));
             }
             iterations += 1;
@@ -271,7 +273,7 @@ impl Operator for Recursion {
             ports = self.all()?;
         }
         if ports.iter().any(|deltas| !deltas.is_empty()) {
-            self.iterate(ports, input.context, &mut |delta| out.emit(delta))?;
+            self.iterate(ports, input.context, true, &mut |delta| out.emit(delta))?;
         }
         Ok(Progress::Done)
     }
@@ -300,7 +302,7 @@ impl Operator for Recursion {
         let all = self.all()?;
         if !self.spec.at_end && all.iter().any(|deltas| !deltas.is_empty()) {
             // Nothing that is computed here depends on the step, so any will do.
-            self.iterate(all, &StepContext { step: 0, clock_ms: 0, seed: 0 }, &mut |_| {})?;
+            self.iterate(all, &StepContext { step: 0, clock_ms: 0, seed: 0 }, false, &mut |_| {})?;
         }
         Ok(())
     }

@@ -77,6 +77,9 @@ pub struct ViewStore {
     parts: Mutex<Vec<Arc<Part>>>,
 }
 
+/// The step that is published where nobody reads.
+const UNREAD: u64 = u64::MAX / 2;
+
 impl ViewSet {
     /// No views yet.
     pub fn new() -> Arc<Self> {
@@ -134,9 +137,16 @@ impl ViewSet {
     /// Says from which step the pipeline goes on, and the most bytes of versions that are kept for readers (0: no bound).
     pub fn begin(&self, step: u64, version_bytes_max: u64) {
         self.version_bytes_max.store(version_bytes_max, Ordering::Relaxed);
+        // What a pipeline before kept is gone with it.
+        self.version_bytes.store(0, Ordering::Relaxed);
         let mut steps = lock(&self.steps);
         steps.published = step;
         self.move_horizon(&steps);
+    }
+
+    /// Says that a pipeline fills or replays the views, and nobody reads them meanwhile: no version is kept, no change noted.
+    pub fn begin_unread(&self) {
+        self.begin(UNREAD, 0);
     }
 
     /// The newest step that all shards have finished.

@@ -53,7 +53,8 @@ struct QueueState {
     ended: bool,
     /// The reader is gone.
     closed: bool,
-    wakers: Vec<std::task::Waker>,
+    /// Whom the reader has wait; it is one.
+    waker: Option<std::task::Waker>,
 }
 
 impl Subscription {
@@ -115,7 +116,7 @@ impl Subscription {
         if state.ended {
             return Poll::Ready(Ok(None));
         }
-        state.wakers.push(context.waker().clone());
+        state.waker = Some(context.waker().clone());
         Poll::Pending
     }
 
@@ -230,6 +231,8 @@ fn end(queue: &Arc<Queue>) {
 }
 
 fn wake(queue: &Queue, state: &mut QueueState) {
-    state.wakers.drain(..).for_each(std::task::Waker::wake);
+    if let Some(waker) = state.waker.take() {
+        waker.wake();
+    }
     queue.moved.notify_all();
 }

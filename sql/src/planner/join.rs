@@ -353,36 +353,43 @@ impl Lowering<'_> {
                 _ => Ok::<_, SqlError>(None),
             };
             let (column_x, column_y) = (of(&x)?, of(&y)?);
-            let rowtime = |column: Option<&StreamColumn>| column.is_some_and(|column| column.rowtime);
+            let rowtime = [column_x, column_y].iter().all(|column| column.is_some_and(|column| column.rowtime));
             // x <= y + shift: a row of y's side meets no x beyond y + shift.
             let shift = shift_y - shift_x;
             if matches!(op, Operator::Lt | Operator::LtEq | Operator::Eq)
                 && let Some(behind_ms) = column_x.and_then(StreamColumn::behind_ms)
             {
-                let rowtime = rowtime(column_x) && rowtime(column_y);
-                limits.side(side_y).push(Limit { expr: y.clone(), shift_ms: shift + behind_ms, rowtime });
+                let by = (x.clone(), behind_ms);
+                limits.side(side_y).push(Limit { expr: y.clone(), shift_ms: shift + behind_ms, by, rowtime });
             }
             if matches!(op, Operator::Gt | Operator::GtEq | Operator::Eq)
                 && let Some(behind_ms) = column_y.and_then(StreamColumn::behind_ms)
             {
-                let rowtime = rowtime(column_x) && rowtime(column_y);
-                limits.side(side_x).push(Limit { expr: x.clone(), shift_ms: behind_ms - shift, rowtime });
+                let by = (y.clone(), behind_ms);
+                limits.side(side_x).push(Limit { expr: x.clone(), shift_ms: behind_ms - shift, by, rowtime });
             }
         }
-        let rowtime_of = |stream: &Stream, schema: &DFSchema| {
-            let index = stream.columns.iter().position(|column| column.rowtime)?;
-            Some(LogicalExpr::Column(schema.columns()[index].clone()))
+        // A side that is a join itself may have two columns of the name.
+        let named = |time: &LogicalExpr| match time {
+            LogicalExpr::Column(column)
+                if [&join.left, &join.right].iter().any(|side| {
+                    let same = side.schema().fields().iter().filter(|field| field.name() == &column.name);
+                    side.schema().has_column(column) && same.count() > 1
+                }) =>
+            {
+                column.flat_name()
+            }
+            _ => short_text(time),
         };
         let tightest = |limits: &[Limit]| limits.iter().filter(|limit| limit.rowtime).map(|l| l.shift_ms).min();
         if let (Some(hi), Some(below)) = (tightest(&limits.left), tightest(&limits.right))
-            && let (Some(left_time), Some(right_time)) =
-                (rowtime_of(left, join.left.schema()), rowtime_of(right, join.right.schema()))
+            && let Some((left_time, right_time)) = limits.times()
         {
             // right.ts in [left.ts + lo, left.ts + hi]
             let lo = -below;
             let bound = |time: &LogicalExpr, kept: i64| Bound {
                 expires: milliseconds(time, kept + lateness_ms),
-                text: format!("{} + {}", short_text(time), humane(kept + lateness_ms)),
+                text: format!("{} + {}", named(time), humane(kept + lateness_ms)),
             };
             let (left_kept, right_kept) = (hi - lo.min(0), hi.max(0) - lo);
             return Ok(Bounds {
@@ -398,21 +405,20 @@ impl Lowering<'_> {
             let limit = limits.first()?;
             Some(Bound {
                 expires: milliseconds(&limit.expr, limit.shift_ms + lateness_ms),
-                text: format!("{} + {}", short_text(&limit.expr), humane(limit.shift_ms + lateness_ms)),
+                text: format!("{} + {}", named(&limit.expr), humane(limit.shift_ms + lateness_ms)),
             })
         };
-        // Where the other side has a bound, a partner may have been let go.
-        let late = |other: &[Limit], stream: &Stream, schema: &DFSchema| {
-            let column =
-                |rowtime: bool| stream.columns.iter().position(|c| c.rowtime == rowtime && c.behind_ms().is_some());
-            let index = column(true).or_else(|| column(false)).filter(|_| !other.is_empty())?;
-            let time = LogicalExpr::Column(schema.columns()[index].clone());
-            Some(milliseconds(&time, stream.columns[index].behind_ms()? + lateness_ms))
+        // Where the other side has a bound, a partner may have been let go: as soon as the column that bounds it is behind. What a side
+        // that is kept takes back has all its partners still to be taken back too, whenever it comes.
+        let late = |own: &[Limit], other: &[Limit], stream: &Stream| {
+            let stays = own.is_empty() && stream.changelog != ChangelogMode::AppendOnly;
+            let (time, behind_ms) = &other.first().filter(|_| !stays)?.by;
+            Some(milliseconds(time, behind_ms + lateness_ms))
         };
         Ok(Bounds {
             left: bound(&limits.left),
             right: bound(&limits.right),
-            late: [late(&limits.right, left, join.left.schema()), late(&limits.left, right, join.right.schema())],
+            late: [late(&limits.left, &limits.right, left), late(&limits.right, &limits.left, right)],
             delay_ms: None,
             window: false,
         })
@@ -423,6 +429,8 @@ impl Lowering<'_> {
 struct Limit {
     expr: LogicalExpr,
     shift_ms: i64,
+    /// The column of the other side whose values in rows to come are this many milliseconds behind the watermark at most.
+    by: (LogicalExpr, i64),
     /// Whether both are the event times of their sides.
     rowtime: bool,
 }
@@ -434,6 +442,15 @@ struct Limits {
 }
 
 impl Limits {
+    /// The event times of both sides, where all limits that speak of such speak of the same: a joined row has several.
+    fn times(&self) -> Option<(LogicalExpr, LogicalExpr)> {
+        let of_left = self.left.iter().filter(|limit| limit.rowtime).map(|limit| (&limit.expr, &limit.by.0));
+        let of_right = self.right.iter().filter(|limit| limit.rowtime).map(|limit| (&limit.by.0, &limit.expr));
+        let mut pairs = of_left.chain(of_right);
+        let (left, right) = pairs.next()?;
+        pairs.all(|pair| pair == (left, right)).then(|| (left.clone(), right.clone()))
+    }
+
     fn side(&mut self, side: Side) -> &mut Vec<Limit> {
         match side {
             Side::Left => &mut self.left,

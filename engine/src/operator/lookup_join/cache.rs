@@ -40,8 +40,9 @@ pub(super) struct Cache {
     unknown: Vec<u32>,
     /// What the answers count against the limit.
     size: u64,
-    /// The slots that were answered since the last checkpoint.
+    /// The slots that were answered since the last checkpoint; before the first nobody asks.
     dirty: Vec<u32>,
+    has_saved: bool,
     /// Saved answers: the key, the row, whether there is one, when it was asked for.
     saved: SchemaRef,
 }
@@ -79,6 +80,7 @@ impl Cache {
             unknown: Vec::new(),
             size: 0,
             dirty: Vec::new(),
+            has_saved: false,
             saved: Arc::new(Schema::new(fields)),
         })
     }
@@ -151,7 +153,7 @@ impl Cache {
             next += answer.keys[next..].iter().take_while(|of| **of == key as u32).count();
             self.set(*slot, ids[first..next].to_vec(), clock_ms);
         }
-        if self.limits.is_some() {
+        if self.limits.is_some() && self.has_saved {
             self.dirty.extend_from_slice(slots);
         }
         Ok(())
@@ -182,7 +184,9 @@ impl Cache {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let entries = self.entries.capacity() * size_of::<Entry>() + self.rows.len() * 4 + self.order.capacity() * 4;
+        let entries = self.entries.capacity() * size_of::<Entry>()
+            + self.rows.len() * 4
+            + (self.order.capacity() + self.dirty.capacity()) * 4;
         self.keys.bytes() + self.rows.bytes() + entries
     }
 
@@ -220,7 +224,8 @@ impl Cache {
         if self.limits.is_none() {
             return Ok(());
         }
-        if kind == SaveKind::Full {
+        let known = std::mem::replace(&mut self.has_saved, true);
+        if kind == SaveKind::Full || !known {
             slots = self.order.iter().copied().collect();
         }
         // In the order in which they were asked for; a slot that was given out again is listed twice.
@@ -234,6 +239,7 @@ impl Cache {
 
     /// All that is saved, also what was dropped since: a replay may need it, and a step begins with dropping it.
     pub(super) fn restore_all(&mut self, operator: &str, state: &StateReader<'_>) -> Result<()> {
+        self.has_saved = !state.chunks.is_empty();
         for chunk in state.chunks {
             if chunk.table != ANSWERS {
                 return Err(EngineError::Checkpoint {

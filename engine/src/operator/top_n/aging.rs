@@ -86,11 +86,14 @@ impl<K: SortKey> TopN<K> {
         let touched = touched_of(&delta.batch).clone();
         let rows = batch_of(&self.plan.input, delta.batch.columns()[..width].to_vec(), delta.rows())?;
         let mut start = 0;
+        // Where partitions are forgotten one after the other, the rows behind are not looked up again for each.
+        let mut most = delta.rows();
         while start < delta.rows() {
-            let length = delta.rows() - start;
+            let length = most.min(delta.rows() - start);
             let (end, forgotten) = self.age(&rows.slice(start, length), &touched.slice(start, length))?;
             if let Some(slot) = forgotten.filter(|_| end == 0) {
                 self.free(&[slot])?;
+                most = 16;
                 continue;
             }
             let slice = Delta {
@@ -103,6 +106,7 @@ impl<K: SortKey> TopN<K> {
             self.changes(false, &mut Vec::new(), &mut dead);
             self.forget(dead)?;
             start += end;
+            most = most.saturating_mul(2);
         }
         Ok(())
     }

@@ -108,6 +108,12 @@ const QUERIES: &[(&str, &str)] = &[
            FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '10' SECOND)) GROUP BY window_start, window_end
          ) AS w ON b.price = w.most WHERE b.dateTime BETWEEN w.ends - INTERVAL '10' SECOND AND w.ends",
     ),
+    (
+        "intervals from one joined time to another: each bound is on the time that the condition names",
+        "SELECT a.dateTime, b.price, c.price AS other FROM bid AS a
+         JOIN bid AS b ON a.auction = b.auction AND b.dateTime BETWEEN a.dateTime AND a.dateTime + INTERVAL '60' MINUTE
+         JOIN bid AS c ON b.bidder = c.bidder AND c.dateTime BETWEEN b.dateTime AND b.dateTime + INTERVAL '10' MINUTE",
+    ),
 ];
 
 #[test]
