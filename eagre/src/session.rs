@@ -514,6 +514,9 @@ impl Session {
                     }
                 }
                 StatementKind::CreateView(create) if create.materialized => {
+                    if create.or_replace {
+                        check_unasked(&self.state().catalog, &queries, &create.name)?;
+                    }
                     let mut kept = self.kept(&queries);
                     if view_statements::create(&mut self.state().catalog, &mut kept, number, statement, create)? {
                         queries.views = Some(kept);
@@ -526,6 +529,7 @@ impl Session {
                 }
                 StatementKind::CreateFunction(create) => self.state().catalog.create_function(create)?,
                 StatementKind::Drop(drop) if drop.kind == DropKind::MaterializedView => {
+                    check_unasked(&self.state().catalog, &queries, &drop.name)?;
                     let mut kept = self.kept(&queries);
                     if view_statements::drop(&mut self.state().catalog, &mut kept, drop)? {
                         queries.views = Some(kept);
@@ -984,6 +988,19 @@ fn changes_views(statement: &Statement) -> bool {
         StatementKind::Drop(drop) => drop.kind == DropKind::MaterializedView,
         _ => false,
     }
+}
+
+/// All statements of a text start together: a view that queries further up may read is not replaced or dropped behind them.
+fn check_unasked(catalog: &Catalog, queries: &Queries, name: &ObjectName) -> Result<()> {
+    let there = matches!(catalog.lookup(name), Ok(Relation::View(view)) if view.materialized);
+    if !there || queries.wanted.is_empty() && queries.planned.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the queries further up would find `{name}` as it is from here on, because all statements of a text start together; replace or \
+         drop it in a text of its own, or before them"
+    );
+    Err(SqlError::plan(message, name.location()).into())
 }
 
 fn check_not_materialized(catalog: &Catalog, name: &ObjectName, instead: &str) -> Result<()> {

@@ -506,6 +506,10 @@ fn wrong_uses() -> Outcome {
             "CREATE MATERIALIZED VIEW c WITH ('x' = 'y') AS SELECT 1 AS x",
             "materialized view `c` takes no options; leave out `WITH ('x' = ..)`",
         ),
+        (
+            "CREATE MATERIALIZED VIEW c AS SELECT k FROM a; SELECT * FROM c; DROP MATERIALIZED VIEW c",
+            "the queries further up would find `c` as it is from here on",
+        ),
         ("EXPLAIN ANALYZE CREATE MATERIALIZED VIEW c AS SELECT k FROM t", "write `EXPLAIN ANALYZE SELECT ..`"),
         ("DROP TABLE t", "table `t` is read by the materialized view `a`; `DROP MATERIALIZED VIEW a` first"),
         ("CREATE OR REPLACE TABLE t (k BIGINT)", "table `t` is read by the materialized view `a`"),

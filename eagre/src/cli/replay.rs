@@ -68,6 +68,12 @@ pub(super) fn run(args: ReplayArgs) -> Result<()> {
             sink.factory = Arc::new(ReplaySink { table, index, key, at_once: sinks == 1, lines });
         }
     }
+    if sinks == 0 {
+        return Err(Error::usage(
+            "there are no rows to show: what ran there keeps materialized views and writes into no table; an `INSERT` of that text would \
+             be shown",
+        ));
+    }
     let (shards, seed) = (newest.shards, newest.seed);
     let restore = start.map(|manifest| (manifest, Arc::clone(&store)));
     RunningJob::replay(&session, job, shards, seed, restore, records)?.wait_blocking()?;

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use arrow::array::{Int64Array, RecordBatch};
+use arrow::array::{Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
 
 use super::{Chunk, Pin, ViewSnapshot, lock};
 use crate::delta::Delta;
@@ -173,11 +174,10 @@ impl Subscriptions {
         queues.retain(|queue| queue.strong_count() > 0);
         let told = queues.iter().filter_map(Weak::upgrade).filter_map(|queue| {
             let (_, deltas) = changes.iter().find(|(view, _)| *view == queue.view)?;
-            let deltas = deltas.iter().map(|(at, delta)| {
-                debug_assert!(*at <= step, "changes of a step that is not published");
-                ViewDelta { step: *at, batch: delta.batch.clone(), weights: delta.weights.clone() }
-            });
-            let deltas: Vec<_> = deltas.collect();
+            debug_assert!(deltas.iter().all(|(at, _)| *at <= step), "changes of a step that is not published");
+            let mut deltas: Vec<&(u64, Delta)> = deltas.iter().collect();
+            deltas.sort_by_key(|(step, _)| *step);
+            let deltas: Vec<_> = deltas.chunk_by(|(a, _), (b, _)| a == b).flat_map(of_step).collect();
             (!deltas.is_empty()).then_some((queue, deltas))
         });
         Told(told.collect())
@@ -228,6 +228,38 @@ fn end(queue: &Arc<Queue>) {
     let mut state = lock(&queue.state);
     state.ended = true;
     wake(queue, &mut state);
+}
+
+/// What one step changed: what went before what came, because it may have taken its place, in whatever shard.
+fn of_step(deltas: &[&(u64, Delta)]) -> Vec<ViewDelta> {
+    let as_they_are = || {
+        let one = |(step, delta): &&(u64, Delta)| ViewDelta {
+            step: *step,
+            batch: delta.batch.clone(),
+            weights: delta.weights.clone(),
+        };
+        deltas.iter().map(one).collect()
+    };
+    if deltas.iter().all(|(_, delta)| delta.weights.is_none()) {
+        return as_they_are();
+    }
+    let (step, first) = deltas[0];
+    let weights = deltas.iter().flat_map(|(_, delta)| match &delta.weights {
+        Some(weights) => weights.values().to_vec(),
+        None => vec![1; delta.rows()],
+    });
+    let weights: Vec<i64> = weights.collect();
+    let mut order: Vec<u32> = (0..weights.len() as u32).collect();
+    order.sort_by_key(|row| weights[*row as usize] > 0);
+    let batches = deltas.iter().map(|(_, delta)| &delta.batch);
+    let rows = concat_batches(first.batch.schema_ref(), batches)
+        .and_then(|rows| take_record_batch(&rows, &UInt32Array::from(order.clone())));
+    let Ok(batch) = rows else {
+        // Rows of one view have one schema; only texts of more than 2 GiB do not fit one column.
+        return as_they_are();
+    };
+    let weights = order.iter().map(|row| weights[*row as usize]).collect::<Vec<_>>().into();
+    vec![ViewDelta { step: *step, batch, weights: Some(weights) }]
 }
 
 fn wake(queue: &Queue, state: &mut QueueState) {

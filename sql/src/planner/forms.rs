@@ -77,6 +77,13 @@ impl VisitorMut for Rewriter {
             Expr::Function(function) => {
                 let name = function.name.to_string().trim_matches('"').to_lowercase();
                 match name.as_str() {
+                    "count" if counts_distinct_stars(function) => {
+                        return ControlFlow::Break(SqlError::unsupported(
+                            "`COUNT(DISTINCT *)`",
+                            "name the columns: `COUNT(DISTINCT a, b)`",
+                            Location::of(function.name.span()),
+                        ));
+                    }
                     "count" => count_rows(function),
                     "listagg" | "string_agg" => join_texts(function, name == "listagg"),
                     _ => {}
@@ -143,6 +150,15 @@ fn text(value: String) -> Expr {
 
 fn argument(expr: Expr) -> FunctionArg {
     FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
+}
+
+/// `COUNT(DISTINCT *)`, which the planner would take for a constant.
+fn counts_distinct_stars(function: &Function) -> bool {
+    let FunctionArguments::List(list) = &function.args else { return false };
+    let is_star = |arg: &FunctionArg| {
+        matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Wildcard | FunctionArgExpr::QualifiedWildcard(_)))
+    };
+    list.duplicate_treatment == Some(DuplicateTreatment::Distinct) && list.args.iter().any(is_star)
 }
 
 fn count_rows(function: &mut Function) {

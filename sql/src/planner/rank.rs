@@ -19,7 +19,9 @@ use datafusion::logical_expr::{
     Distinct, DistinctOn, Expr, ExprFunctionExt, Extension, FetchType, Filter, Limit, LogicalPlan, LogicalPlanBuilder,
     Operator, Projection, SkipType, SortExpr, UserDefinedLogicalNodeCore, Window, WindowFunctionDefinition, lit,
 };
-use datafusion::sql::sqlparser::ast::{Expr as SyntaxExpr, LimitClause, Query, Spanned, Value};
+use datafusion::sql::sqlparser::ast::{
+    Distinct as SyntaxDistinct, Expr as SyntaxExpr, LimitClause, Query, SetExpr, Spanned, Value,
+};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::group_aggregate::{GroupEmit, GroupWindow};
@@ -133,6 +135,12 @@ pub(super) fn fetch_as_limit(query: &mut Query) -> Result<()> {
     }
     if fetch.with_ties && query.order_by.is_none() {
         return Err(SqlError::plan("`FETCH .. WITH TIES` needs an `ORDER BY`, which says what is equal", location));
+    }
+    if fetch.with_ties
+        && matches!(&*query.body, SetExpr::Select(select) if matches!(select.distinct, Some(SyntaxDistinct::On(_))))
+    {
+        let message = "`FETCH .. WITH TIES` beside `DISTINCT ON`";
+        return Err(SqlError::unsupported(message, "write the `SELECT DISTINCT ON ..` as a subquery", location));
     }
     if fetch.with_ties && query.limit_clause.is_some() {
         return Err(SqlError::unsupported("`FETCH .. WITH TIES` behind an `OFFSET` or `LIMIT`", hint, location));

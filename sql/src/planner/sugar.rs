@@ -1,6 +1,6 @@
 //! Forms of SQL that say what others say, written as those: what comes after knows fewer of them.
 //!
-//! Rows in `IN` (`(a, b) IN (SELECT ..)`), `ARG_MAX(x, y)` and its kin, `FROM generate_series(..)`, and `TABLE t`: what changes the names
+//! Rows in comparisons and in `IN` (`(a, b) = (1, 2)`, `(a, b) IN (SELECT ..)`, value by value, so that nulls leave open what they do), `ARG_MAX(x, y)` and its kin, `FROM generate_series(..)`, and `TABLE t`: what changes the names
 //! that are in scope, so it comes before they are resolved. [`super::forms`] has those that do not.
 
 use std::ops::ControlFlow;
@@ -56,6 +56,8 @@ impl VisitorMut for Expander {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let expanded = match expr {
             Expr::InSubquery { .. } => RowsIn::of(expr).map(RowsIn::value),
+            Expr::BinaryOp { left, op, right } => rows_compared(left, op, right),
+            Expr::InList { expr: row, list, negated } => row_in_list(row, list, *negated),
             Expr::Function(function) => arg_extreme(function),
             _ => None,
         };
@@ -97,13 +99,20 @@ fn tables_as_selects(body: &mut SetExpr) {
 
 /// `generate_series(..) [AS g[(i)]]` is `UNNEST(generate_series(..)) AS g(i)`.
 fn series(factor: &TableFactor) -> Option<TableFactor> {
-    let TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } = factor else { return None };
+    let (name, alias, args, with_ordinality) = match factor {
+        TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } if args.settings.is_none() => {
+            (name, alias, &args.args, with_ordinality)
+        }
+        // Of what stands before it, it may speak without the word `LATERAL` too.
+        TableFactor::Function { name, alias, args, with_ordinality, .. } => (name, alias, args, with_ordinality),
+        _ => return None,
+    };
     let spelled = name.to_string().to_lowercase();
-    if spelled != "generate_series" && spelled != "range" || args.settings.is_some() {
+    if spelled != "generate_series" && spelled != "range" {
         return None;
     }
     let mut values = vec![];
-    for arg in &args.args {
+    for arg in args {
         let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) = arg else {
             return None;
         };
@@ -153,6 +162,57 @@ fn arg_extreme(function: &Function) -> Option<Expr> {
     Some(Expr::Function(first))
 }
 
+/// `(a, b) op (x, y)`, value by value.
+fn rows_compared(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
+    use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+    let (Expr::Tuple(left), Expr::Tuple(right)) = (without_parentheses(left), without_parentheses(right)) else {
+        return None;
+    };
+    if left.len() != right.len() || !matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq) {
+        return None;
+    }
+    let strict = match op {
+        LtEq => Lt,
+        GtEq => Gt,
+        other => other.clone(),
+    };
+    let mut values = left.iter().zip(right).rev();
+    let (last_left, last_right) = values.next()?;
+    let last = values_compared(last_left, op, last_right);
+    let all = values.fold(last, |rest, (left, right)| match op {
+        Eq => and(values_compared(left, &Eq, right), rest),
+        NotEq => or(values_compared(left, &NotEq, right), rest),
+        // By the first values that differ.
+        _ => or(values_compared(left, &strict, right), and(values_compared(left, &Eq, right), rest)),
+    });
+    Some(Expr::Nested(Box::new(all)))
+}
+
+fn values_compared(left: &Expr, op: &BinaryOperator, right: &Expr) -> Expr {
+    rows_compared(left, op, right).unwrap_or_else(|| Expr::BinaryOp {
+        left: Box::new(Expr::Nested(Box::new(left.clone()))),
+        op: op.clone(),
+        right: Box::new(Expr::Nested(Box::new(right.clone()))),
+    })
+}
+
+/// `(a, b) [NOT] IN ((1, 2), (3, 4))`.
+fn row_in_list(row: &Expr, list: &[Expr], negated: bool) -> Option<Expr> {
+    let equal = list.iter().map(|other| rows_compared(row, &BinaryOperator::Eq, other));
+    let any = Expr::Nested(Box::new(equal.collect::<Option<Vec<_>>>()?.into_iter().reduce(or)?));
+    Some(match negated {
+        true => Expr::Nested(Box::new(Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(any) })),
+        false => any,
+    })
+}
+
+fn without_parentheses(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Nested(inner) => without_parentheses(inner),
+        other => other,
+    }
+}
+
 /// `(a, b) [NOT] IN (SELECT x, y ..)`.
 struct RowsIn {
     row: Vec<Expr>,
@@ -188,10 +248,9 @@ impl RowsIn {
             }),
             sample: None,
         };
-        let equal = self.row.iter().enumerate().map(|(index, value)| Expr::BinaryOp {
-            left: Box::new(Expr::CompoundIdentifier(vec![Ident::with_quote('"', "__rows"), column(index)])),
-            op: BinaryOperator::Eq,
-            right: Box::new(Expr::Nested(Box::new(value.clone()))),
+        let equal = self.row.iter().enumerate().map(|(index, value)| {
+            let of_rows = Expr::CompoundIdentifier(vec![Ident::with_quote('"', "__rows"), column(index)]);
+            values_compared(&of_rows, &BinaryOperator::Eq, value)
         });
         let mut equal = equal.reduce(and).unwrap_or_else(|| Expr::value(Value::Boolean(true)));
         if or_unknown {
@@ -239,6 +298,10 @@ fn filter_by_rows(condition: &mut Expr) {
             }
         }
     }
+}
+
+fn or(left: Expr, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::Or, right: Box::new(right) }
 }
 
 fn and(left: Expr, right: Expr) -> Expr {
