@@ -692,7 +692,7 @@ fn sets_of(set: &GroupingSet) -> Vec<Vec<Expr>> {
 }
 
 /// Whether a plan gives one row at most.
-fn gives_one_row(plan: &LogicalPlan) -> bool {
+pub(super) fn gives_one_row(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
         LogicalPlan::Projection(projection) => gives_one_row(&projection.input),

@@ -34,7 +34,7 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerContext, OptimizerRule};
 
 use super::context::{PlanContext, function_rewrites};
-use super::{casts, decorrelate, rank, ties};
+use super::{casts, decorrelate, rank, single_value, ties};
 use crate::error::Result;
 use crate::functions::volatile;
 
@@ -44,7 +44,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
     for rewrite in function_rewrites() {
         analyzer.add_function_rewrite(Arc::clone(rewrite));
     }
-    let plan = ties::expand(plan)?;
+    let plan = single_value::check(ties::expand(plan)?)?;
     let subqueries = decorrelate::has_subquery(&plan);
     let plan = match analyzer.execute_and_check(plan.clone(), &context.config, |_, _| {}) {
         Ok(plan) => plan,

@@ -36,6 +36,7 @@ mod recursive;
 mod refuse;
 mod session;
 mod set_operation;
+mod single_value;
 mod state_ttl;
 mod sugar;
 mod ties;

@@ -1,0 +1,133 @@
+//! A subquery in the place of one value: that it gives one is checked while it runs.
+//!
+//! DataFusion makes a join of it, and rows beyond the first would multiply the rows around. What may give more than one row is put under
+//! an aggregate that gives the only value, null where there is none, and an error where there are more (Flink's `SINGLE_VALUE`).
+
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Field, FieldRef, UInt64Type};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Result as DataFusionResult, ScalarValue, exec_err, internal_err};
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, LogicalPlan, LogicalPlanBuilder, Signature, Subquery, Volatility,
+};
+
+use super::decorrelate::gives_one_row;
+use crate::error::Result;
+
+/// Puts the subqueries of a plan that stand for one value, look at nothing around them and may give several under a check.
+pub(super) fn check(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = plan.transform_up_with_subqueries(|node| {
+        node.map_expressions(|expr| {
+            expr.transform_up(|expr| match expr {
+                Expr::ScalarSubquery(subquery)
+                    if subquery.outer_ref_columns.is_empty() && !gives_one_row(&subquery.subquery) =>
+                {
+                    Ok(Transformed::yes(Expr::ScalarSubquery(checked(subquery)?)))
+                }
+                other => Ok(Transformed::no(other)),
+            })
+        })
+    })?;
+    Ok(plan.data)
+}
+
+fn checked(subquery: Subquery) -> DataFusionResult<Subquery> {
+    let plan = Arc::unwrap_or_clone(subquery.subquery);
+    let [column] = plan.schema().columns().try_into().or_else(|_| internal_err!("a value of several columns"))?;
+    let name = column.name.clone();
+    let value = AggregateFunction::new_udf(function(), vec![Expr::Column(column)], false, None, vec![], None);
+    let value = Expr::AggregateFunction(value).alias(NAME);
+    let none: [Expr; 0] = [];
+    let plan = LogicalPlanBuilder::from(plan).aggregate(none, [value])?;
+    let plan = plan.project([datafusion::logical_expr::col(NAME).alias(name)])?.build()?;
+    Ok(Subquery { subquery: Arc::new(plan), ..subquery })
+}
+
+const NAME: &str = "single_value";
+
+fn function() -> Arc<AggregateUDF> {
+    static FUNCTION: OnceLock<Arc<AggregateUDF>> = OnceLock::new();
+    let make =
+        || Arc::new(AggregateUDF::new_from_impl(SingleValue { signature: Signature::any(1, Volatility::Immutable) }));
+    Arc::clone(FUNCTION.get_or_init(make))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct SingleValue {
+    signature: Signature,
+}
+
+impl AggregateUDFImpl for SingleValue {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> DataFusionResult<DataType> {
+        Ok(arg_types[0].clone())
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs<'_>) -> DataFusionResult<Vec<FieldRef>> {
+        let value = Field::new(format!("{}[value]", args.name), args.return_field.data_type().clone(), true);
+        Ok(vec![Arc::new(value), Arc::new(Field::new(format!("{}[rows]", args.name), DataType::UInt64, true))])
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs<'_>) -> DataFusionResult<Box<dyn Accumulator>> {
+        Ok(Box::new(Single { value: ScalarValue::try_from(args.return_field.data_type())?, rows: 0 }))
+    }
+}
+
+/// The first value, and how many there are.
+#[derive(Debug)]
+struct Single {
+    value: ScalarValue,
+    rows: u64,
+}
+
+impl Single {
+    fn take(&mut self, values: &ArrayRef, row: usize, rows: u64) -> DataFusionResult<()> {
+        if self.rows == 0 && rows > 0 {
+            self.value = ScalarValue::try_from_array(values, row)?;
+        }
+        self.rows += rows;
+        Ok(())
+    }
+}
+
+impl Accumulator for Single {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> DataFusionResult<()> {
+        match values[0].len() {
+            0 => Ok(()),
+            rows => self.take(&values[0], 0, rows as u64),
+        }
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> DataFusionResult<()> {
+        let rows = states[1].as_primitive::<UInt64Type>();
+        (0..rows.len()).try_for_each(|row| self.take(&states[0], row, rows.value(row)))
+    }
+
+    fn evaluate(&mut self) -> DataFusionResult<ScalarValue> {
+        match self.rows {
+            0 | 1 => Ok(self.value.clone()),
+            rows => exec_err!(
+                "a subquery that stands for one value gives {rows} rows; narrow it by a condition, aggregate it or add `LIMIT 1`"
+            ),
+        }
+    }
+
+    fn state(&mut self) -> DataFusionResult<Vec<ScalarValue>> {
+        Ok(vec![self.value.clone(), ScalarValue::UInt64(Some(self.rows))])
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.value.size()
+    }
+}
