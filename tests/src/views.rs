@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -186,10 +187,10 @@ fn one_step() -> Outcome {
         )?;
         let input = Input::of(&session, "transfer")?;
         let done = Arc::new(AtomicBool::new(false));
-        let (reader, stop) = (session.clone(), Arc::clone(&done));
-        let reads = std::thread::spawn(move || -> Result<(usize, u64), String> {
-            let (mut count, mut moved) = (0, 0);
-            let mut last = 0;
+        let seen = Arc::new(AtomicU64::new(0));
+        let (reader, stop, moved) = (session.clone(), Arc::clone(&done), Arc::clone(&seen));
+        let reads = std::thread::spawn(move || -> Result<usize, String> {
+            let (mut count, mut last) = (0, 0);
             while !stop.load(Ordering::Relaxed) || count < 5 {
                 let step = reader.snapshot().map_err(text)?;
                 let query = |sql: &str| -> Result<Vec<String>, String> {
@@ -212,21 +213,28 @@ fn one_step() -> Outcome {
                 if step.step() < last {
                     return Err(format!("step {} is read after step {last}", step.step()));
                 }
-                moved += u64::from(step.step() > last);
+                moved.fetch_add(u64::from(step.step() > last), Ordering::Relaxed);
                 last = step.step();
                 count += 1;
             }
-            Ok((count, moved))
+            Ok(count)
         });
         let mut random = Random::named("transfers");
-        for _ in 0..120 {
+        // As long as it takes for the reader to see something go on.
+        let begun = Instant::now();
+        for pushed in 0.. {
+            let enough = pushed >= 120 && seen.load(Ordering::Relaxed) >= 4;
+            if enough || reads.is_finished() || begun.elapsed() > Duration::from_secs(60) {
+                break;
+            }
             let mut column = |most: u64| -> ArrayRef {
                 Arc::new(Int64Array::from_iter_values((0..5).map(|_| random.between(1, most) as i64)))
             };
             input.push(vec![column(6), column(6), column(100)])?;
         }
         done.store(true, Ordering::Relaxed);
-        let (count, moved) = reads.join().map_err(|_| "a reader panicked")??;
+        let count = reads.join().map_err(|_| "a reader panicked")??;
+        let moved = seen.load(Ordering::Relaxed);
         if moved < 3 {
             return Err(format!("{count} reads saw {moved} steps: nothing went on beside them"));
         }
