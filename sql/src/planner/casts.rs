@@ -2,6 +2,7 @@
 //!
 //! They are rewritten after types were coerced, when all casts are written out.
 
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -45,14 +46,19 @@ pub(super) fn rewrite_expr(expr: Expr, schema: &DFSchema, zone: &str) -> Result<
     })
 }
 
-/// A cast to a type with a `ROW` in it, and whether it is a `TRY_CAST`.
-fn row_cast(expr: &Expr) -> Option<(&Expr, &arrow::datatypes::DataType, bool)> {
+/// A cast to a type with a `ROW` in it or to a text, which JSON is written as, and whether it is a `TRY_CAST`.
+fn row_cast(expr: &Expr) -> Option<(&Expr, &DataType, bool)> {
     let (inner, field, lenient) = match expr {
         Expr::Cast(Cast { expr, field }) => (expr, field, false),
         Expr::TryCast(TryCast { expr, field }) => (expr, field, true),
         _ => return None,
     };
-    convert::has_row(field.data_type()).then_some((inner.as_ref(), field.data_type(), lenient))
+    let to = field.data_type();
+    (convert::has_row(to) || is_text(to)).then_some((inner.as_ref(), to, lenient))
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 fn casts_rows(plan: &LogicalPlan) -> Result<bool> {
@@ -69,7 +75,8 @@ fn casts_rows(plan: &LogicalPlan) -> Result<bool> {
 fn of_row(expr: &Expr, schema: &DFSchema, zone: &str) -> Result<Option<Expr>> {
     let Some((inner, to, lenient)) = row_cast(expr) else { return Ok(None) };
     let from = inner.get_type(schema)?;
-    if !convert::has_row(&from) || from == *to {
+    let is_json = matches!(from, DataType::Union(..)) && is_text(to);
+    if !is_json && (!convert::has_row(&from) || !convert::has_row(to)) || from == *to {
         return Ok(None);
     }
     if !convert::can_convert(&from, to) {
