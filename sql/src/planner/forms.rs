@@ -14,10 +14,11 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, CaseWhen, CeilFloorKind, DateTimeField, DuplicateTreatment, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, Select,
-    SelectItem, Spanned, UnaryOperator, Value, VisitMut, VisitorMut,
+    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Query, Select, SelectItem,
+    Spanned, UnaryOperator, VisitMut, VisitorMut,
 };
 
+use super::window;
 use crate::error::{Location, Result, SqlError};
 
 /// Rewrites all expressions of a query.
@@ -57,7 +58,7 @@ impl VisitorMut for Rewriter {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
         match expr {
             Expr::RLike { negated, expr: value, pattern, .. } => {
-                let matches = call("regexp_like", vec![(**value).clone(), (**pattern).clone()]);
+                let matches = window::call("regexp_like", vec![(**value).clone(), (**pattern).clone()]);
                 *expr = match negated {
                     true => Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(matches) },
                     false => matches,
@@ -66,12 +67,14 @@ impl VisitorMut for Rewriter {
             Expr::Floor { expr: time, field: CeilFloorKind::DateTimeField(unit) }
                 if *unit != DateTimeField::NoDateTime =>
             {
-                *expr = call("floor_to", vec![text(unit.to_string().to_lowercase()), (**time).clone()]);
+                *expr =
+                    window::call("floor_to", vec![window::string(&unit.to_string().to_lowercase()), (**time).clone()]);
             }
             Expr::Ceil { expr: time, field: CeilFloorKind::DateTimeField(unit) }
                 if *unit != DateTimeField::NoDateTime =>
             {
-                *expr = call("ceil_to", vec![text(unit.to_string().to_lowercase()), (**time).clone()]);
+                *expr =
+                    window::call("ceil_to", vec![window::string(&unit.to_string().to_lowercase()), (**time).clone()]);
             }
             Expr::CompoundFieldAccess { root, access_chain } => name_fields(root, access_chain),
             Expr::Function(function) => {
@@ -126,7 +129,7 @@ fn name_fields(root: &Expr, chain: &mut [AccessExpr]) {
         match access {
             AccessExpr::Dot(field) if of_value => {
                 if let Expr::Identifier(ident) = field {
-                    *field = text(ident.value.clone());
+                    *field = window::string(&ident.value);
                 }
             }
             AccessExpr::Dot(_) => {}
@@ -142,10 +145,6 @@ fn plain_arguments(list: &FunctionArgumentList) -> Option<Vec<Expr>> {
         _ => None,
     });
     plain.collect()
-}
-
-fn text(value: String) -> Expr {
-    Expr::Value(Value::SingleQuotedString(value).into())
 }
 
 fn argument(expr: Expr) -> FunctionArg {
@@ -176,7 +175,7 @@ fn count_rows(function: &mut Function) {
         case_token: AttachedToken::empty(),
         end_token: AttachedToken::empty(),
         operand: None,
-        conditions: vec![CaseWhen { condition, result: call("struct", values) }],
+        conditions: vec![CaseWhen { condition, result: window::call("struct", values) }],
         else_result: None,
     };
     list.args = vec![argument(row)];
@@ -186,28 +185,11 @@ fn join_texts(function: &mut Function, has_default: bool) {
     let order = std::mem::take(&mut function.within_group);
     let FunctionArguments::List(list) = &mut function.args else { return };
     if has_default && list.args.len() == 1 {
-        list.args.push(argument(text(",".into())));
+        list.args.push(argument(window::string(",")));
     }
     if !order.is_empty() {
         list.clauses.push(FunctionArgumentClause::OrderBy(order));
     }
-}
-
-fn call(name: &str, args: Vec<Expr>) -> Expr {
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: args.into_iter().map(argument).collect(),
-            clauses: vec![],
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
 }
 
 #[cfg(test)]

@@ -79,19 +79,7 @@ fn tables_as_selects(body: &mut SetExpr) {
             let parts = [&table.schema_name, &table.table_name];
             let name = ObjectName::from(parts.into_iter().flatten().map(Ident::new).collect::<Vec<_>>());
             let all = SelectItem::Wildcard(WildcardAdditionalOptions::default());
-            let table = TableFactor::Table {
-                name,
-                alias: None,
-                args: None,
-                with_hints: vec![],
-                version: None,
-                with_ordinality: false,
-                partitions: vec![],
-                json_path: None,
-                sample: None,
-                index_hints: vec![],
-            };
-            *body = *window::select_query(vec![all], Some(table), None).body;
+            *body = *window::select_query(vec![all], Some(window::table_factor(name)), None).body;
         }
         _ => {}
     }

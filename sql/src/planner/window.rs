@@ -617,7 +617,8 @@ pub(super) fn query_of(body: SetExpr) -> Query {
     }
 }
 
-fn table_factor(name: ObjectName) -> TableFactor {
+/// A table by its name.
+pub(super) fn table_factor(name: ObjectName) -> TableFactor {
     TableFactor::Table {
         name,
         alias: None,
