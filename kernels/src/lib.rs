@@ -1,0 +1,21 @@
+//! Kernels: the numeric inner loops of eagre, each in two forms with the same answer.
+//!
+//! A kernel is one folder: `mod.rs` (shapes, constants, what is data), `cpu.rs` (the *twin*: a first-class fast path for the CPU,
+//! written so that the compiler vectorises it) and `<name>.wgsl` with `gpu.rs` (the compute shader and how it is dispatched). A query
+//! never says which of them runs: the [`placer`] decides from measured figures, and the answer is the same (see *Policies*).
+//!
+//! This room knows numbers only: no Arrow, no SQL, no async, no clock that decides an answer. Rows come in grouped by key
+//! ([`rows::GroupedRows`]), state lies in pages of words that are the same bytes on both sides ([`state::StatePages`]).
+//!
+//! # Policies
+//! - *Exact*: counts, integer sums, bits, minima and maxima, automaton states, leaf masses: device and twin are equal to the bit.
+//! - *Same tree*: float reductions use one fixed tree, whatever the device's width, and are equal to the bit where the adapter's
+//!   self-test shows that it neither reassociates nor contracts.
+//! - *Tolerance*: recurrences, distances, projections in `f32`: each states its bound; decisions near a threshold are taken again in
+//!   `f64` on the CPU.
+
+pub mod kernel;
+pub mod rows;
+pub mod state;
+
+pub use kernel::{Kernel, KernelError};

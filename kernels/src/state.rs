@@ -1,0 +1,171 @@
+//! Keyed state of kernels: pages of 32-bit words, the same bytes on the CPU, on the device and in a checkpoint.
+//!
+//! A key is a *slot* (a dense id that the caller gives out). Slots lie in pages of at most 64 MiB, because a device binds at most
+//! 128 MiB at once under default limits and a page is what is copied back when it has changed. One layout for both sides makes moving
+//! state a copy.
+
+/// The largest page, in bytes.
+pub const PAGE_BYTES_MAX: usize = 64 << 20;
+/// The most slots in a page.
+pub const PAGE_SLOTS_MAX: usize = 1 << 16;
+
+/// Where the words of a slot lie in its page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `[word][slot]`: neighbouring lanes, one for each key, read neighbouring words.
+    WordMajor,
+    /// `[slot][word]`: a workgroup, or a loop, reads the words of one key in a row.
+    SlotMajor,
+}
+
+/// How large the state of one key is, and what it holds before the key's first row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateShape {
+    initial: Vec<u32>,
+    layout: Layout,
+    slots_per_page: usize,
+}
+
+impl StateShape {
+    /// `initial` has one entry for each word of a slot; floats go in by their bits.
+    ///
+    /// # Panics
+    /// When a slot has no word or does not fit into a page.
+    pub fn new(initial: Vec<u32>, layout: Layout) -> Self {
+        let slot_bytes = initial.len() * 4;
+        assert!(slot_bytes > 0 && slot_bytes <= PAGE_BYTES_MAX, "a slot has between one word and a page: {slot_bytes} bytes");
+        let fits = PAGE_BYTES_MAX / slot_bytes;
+        let slots_per_page = if fits >= PAGE_SLOTS_MAX { PAGE_SLOTS_MAX } else { 1 << fits.ilog2() };
+        StateShape { initial, layout, slots_per_page }
+    }
+
+    /// How many 32-bit words a slot has.
+    pub fn words_per_slot(&self) -> usize {
+        self.initial.len()
+    }
+
+    /// How many slots a page has, a power of two.
+    pub fn slots_per_page(&self) -> usize {
+        self.slots_per_page
+    }
+
+    /// The words of one page.
+    pub fn page_words(&self) -> usize {
+        self.slots_per_page * self.initial.len()
+    }
+
+    /// Where the words of a slot lie.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The words of a slot before its first row.
+    pub fn initial(&self) -> &[u32] {
+        &self.initial
+    }
+
+    /// The index within its page of a word of a slot (of the page).
+    pub fn index(&self, slot_in_page: usize, word: usize) -> usize {
+        match self.layout {
+            Layout::WordMajor => word * self.slots_per_page + slot_in_page,
+            Layout::SlotMajor => slot_in_page * self.initial.len() + word,
+        }
+    }
+
+    fn fresh_page(&self) -> Box<[u32]> {
+        let mut page = Vec::with_capacity(self.page_words());
+        match self.layout {
+            Layout::WordMajor => self.initial.iter().for_each(|&word| page.extend(std::iter::repeat_n(word, self.slots_per_page))),
+            Layout::SlotMajor => (0..self.slots_per_page).for_each(|_| page.extend_from_slice(&self.initial)),
+        }
+        page.into_boxed_slice()
+    }
+}
+
+/// The state of all keys on the CPU: what the twin works on, and the mirror of what lies on a device.
+#[derive(Debug, Clone)]
+pub struct StatePages {
+    shape: StateShape,
+    pages: Vec<Box<[u32]>>,
+}
+
+impl StatePages {
+    /// No key yet.
+    pub fn new(shape: StateShape) -> Self {
+        StatePages { shape, pages: Vec::new() }
+    }
+
+    /// The shape of a slot.
+    pub fn shape(&self) -> &StateShape {
+        &self.shape
+    }
+
+    /// Makes sure that slots below `slot_count` have a page; new slots hold the initial words.
+    pub fn grow(&mut self, slot_count: usize) {
+        while self.pages.len() * self.shape.slots_per_page < slot_count {
+            self.pages.push(self.shape.fresh_page());
+        }
+    }
+
+    /// How many pages there are.
+    pub fn page_count(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// The words of a page.
+    pub fn page(&self, page: usize) -> &[u32] {
+        &self.pages[page]
+    }
+
+    /// The words of a page, to change.
+    pub fn page_mut(&mut self, page: usize) -> &mut [u32] {
+        &mut self.pages[page]
+    }
+
+    /// All pages, to change some of them at the same time.
+    pub fn pages_mut(&mut self) -> &mut [Box<[u32]>] {
+        &mut self.pages
+    }
+
+    /// The words of a slot, in order; for checkpoints and tests.
+    pub fn slot(&self, slot: u32) -> Vec<u32> {
+        let (page, slot) = (slot as usize / self.shape.slots_per_page, slot as usize % self.shape.slots_per_page);
+        (0..self.shape.words_per_slot()).map(|word| self.pages[page][self.shape.index(slot, word)]).collect()
+    }
+
+    /// Sets the words of a slot, which has a page.
+    pub fn set_slot(&mut self, slot: u32, words: &[u32]) {
+        debug_assert_eq!(words.len(), self.shape.words_per_slot());
+        let (page, slot) = (slot as usize / self.shape.slots_per_page, slot as usize % self.shape.slots_per_page);
+        for (word, &value) in words.iter().enumerate() {
+            self.pages[page][self.shape.index(slot, word)] = value;
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.pages.len() * self.shape.page_words() * 4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_bounded_and_slots_are_found_in_them() {
+        for layout in [Layout::WordMajor, Layout::SlotMajor] {
+            let shape = StateShape::new(vec![7, 8, 9], layout);
+            assert_eq!(shape.slots_per_page(), PAGE_SLOTS_MAX);
+            let mut state = StatePages::new(shape);
+            state.grow(PAGE_SLOTS_MAX + 1);
+            assert_eq!(state.page_count(), 2);
+            let last = PAGE_SLOTS_MAX as u32;
+            assert_eq!(state.slot(last), [7, 8, 9]);
+            state.set_slot(last, &[1, 2, 3]);
+            assert_eq!((state.slot(last), state.slot(last - 1), state.slot(0)), (vec![1, 2, 3], vec![7, 8, 9], vec![7, 8, 9]));
+        }
+        let large = StateShape::new(vec![0; 20_003], Layout::SlotMajor);
+        assert!(large.page_words() * 4 <= PAGE_BYTES_MAX && large.slots_per_page() == 512);
+    }
+}
