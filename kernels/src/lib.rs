@@ -17,6 +17,7 @@
 pub mod kernel;
 pub mod recurrence_scan;
 pub mod rows;
+pub mod score;
 pub mod state;
 
 pub use kernel::{Kernel, KernelError};

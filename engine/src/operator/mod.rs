@@ -26,6 +26,7 @@ pub mod partial_aggregate;
 pub mod processing_time;
 pub mod recursion;
 pub mod retraction_check;
+pub mod score;
 pub mod session_window;
 pub mod set_operation;
 pub mod temporal_join;

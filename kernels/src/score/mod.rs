@@ -1,0 +1,12 @@
+//! Scores behind one face: what an operator needs of a scoring kernel, whatever the kernel and wherever it runs.
+//!
+//! A [`Method`] is what a user names (`method => 'ewma', half_life => 50`), checked. It makes a [`Scorer`], which owns the state of all
+//! keys and scores rows that come grouped by key and in order. A score never depends on how rows are cut into batches.
+
+mod method;
+mod scorer;
+#[cfg(test)]
+mod tests;
+
+pub use method::{METHODS, Method, MethodDescription, MethodError, OptionDescription};
+pub use scorer::Scorer;
