@@ -14,12 +14,15 @@ mod faults;
 mod gpu;
 mod memory;
 mod program;
+pub mod registry;
 mod resident;
 pub mod testing;
 #[cfg(test)]
 mod tests;
 mod thread;
 mod ticket;
+#[cfg(test)]
+pub(crate) mod validation;
 mod wave;
 
 use std::sync::Arc;

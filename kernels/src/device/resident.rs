@@ -38,9 +38,9 @@ pub struct ResidentPages {
 }
 
 /// Workgroups of `fill_pages.wgsl`.
-const FILL_WORKGROUP_SIZE: u32 = 256;
+pub(super) const FILL_WORKGROUP_SIZE: u32 = 256;
 /// Words that one invocation fills, so that a page of 64 MiB stays within one row of workgroups.
-const FILL_WORDS: u32 = 16;
+pub(super) const FILL_WORDS: u32 = 16;
 
 /// Fills a new page with the initial words of its slots.
 pub static FILL_PAGE: Program =
