@@ -14,7 +14,10 @@
 //! - *Tolerance*: recurrences, distances, projections in `f32`: each states its bound; decisions near a threshold are taken again in
 //!   `f64` on the CPU.
 
+pub mod features;
+pub mod half_space_forest;
 pub mod kernel;
+mod parameter;
 pub mod rows;
 pub mod state;
 
