@@ -16,7 +16,10 @@
 
 #[cfg(feature = "gpu")]
 pub mod device;
+pub mod features;
+pub mod half_space_forest;
 pub mod kernel;
+mod parameter;
 pub mod recurrence_scan;
 pub mod rows;
 pub mod score;

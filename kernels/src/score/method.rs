@@ -6,6 +6,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::scorer::{Scorer, TwinScorer};
+use crate::half_space_forest::{ForestParameters, HalfSpaceForest};
 use crate::kernel::KernelError;
 use crate::recurrence_scan::{Config, Recurrence, RecurrenceScan};
 
@@ -85,6 +86,17 @@ pub const METHODS: &[MethodDescription] = &[
             option!("residual_limit", 4.0, "Residuals are cut at so many standard deviations."),
             MIN_TRAINING,
             VARIANCE_FLOOR,
+        ],
+    },
+    MethodDescription {
+        name: "half_space",
+        features_max: 32,
+        meaning: "How rare the region is in which a row lies, in bits, by half-space trees over one or more values.",
+        options: &[
+            option!("trees", whole 25, "Random trees."),
+            option!("depth", whole 8, "Levels of a tree."),
+            option!("window", whole 256, "Rows whose distribution a row is compared with; the first five quarters of it score 0."),
+            option!("seed", whole 24_301, "Where random choices come from."),
         ],
     },
 ];
@@ -228,7 +240,7 @@ impl Method {
         })
     }
 
-    fn kernel(&self, _features: usize) -> Result<Box<dyn Scorer>, KernelError> {
+    fn kernel(&self, features: usize) -> Result<Box<dyn Scorer>, KernelError> {
         let number = |name: &str| self.options[name];
         let recurrence = |recurrence| {
             let config = Config {
@@ -249,6 +261,17 @@ impl Method {
                 drift: number("drift"),
                 residual_limit: number("residual_limit"),
             }),
+            "half_space" => {
+                let whole = |name: &str| number(name) as u32;
+                Ok(Box::new(TwinScorer::new(HalfSpaceForest::new(ForestParameters {
+                    features: features as u32,
+                    trees: whole("trees"),
+                    depth: whole("depth"),
+                    window: whole("window"),
+                    seed: whole("seed"),
+                    attribution: false,
+                })?)))
+            }
             other => unreachable!("method '{other}' is described and not made"),
         }
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::features::{Features, Scores};
+use crate::half_space_forest::HalfSpaceForest;
 use crate::kernel::Kernel;
 use crate::recurrence_scan::{self, RecurrenceScan};
 use crate::rows::GroupedRows;
@@ -46,6 +48,16 @@ impl ScoreKernel for RecurrenceScan {
 
     fn scores(output: Vec<f32>) -> Vec<f32> {
         output
+    }
+}
+
+impl ScoreKernel for HalfSpaceForest {
+    fn batch(&self, rows: &Arc<GroupedRows>, columns: &[&[f64]]) -> Features {
+        Features::new(Arc::clone(rows), columns)
+    }
+
+    fn scores(output: Scores) -> Vec<f32> {
+        output.score
     }
 }
 
