@@ -17,6 +17,7 @@
 #[cfg(feature = "gpu")]
 pub mod device;
 pub mod kernel;
+pub mod placed;
 pub mod rows;
 pub mod state;
 
