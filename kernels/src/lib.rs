@@ -15,6 +15,7 @@
 //!   `f64` on the CPU.
 
 pub mod kernel;
+pub mod pattern_step;
 pub mod recurrence_scan;
 pub mod rows;
 pub mod state;
