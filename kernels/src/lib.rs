@@ -20,6 +20,7 @@ pub mod features;
 pub mod half_space_forest;
 pub mod kernel;
 mod parameter;
+pub mod pattern_step;
 pub mod placed;
 pub mod recurrence_scan;
 pub mod rows;
