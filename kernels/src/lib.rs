@@ -14,6 +14,8 @@
 //! - *Tolerance*: recurrences, distances, projections in `f32`: each states its bound; decisions near a threshold are taken again in
 //!   `f64` on the CPU.
 
+#[cfg(feature = "gpu")]
+pub mod device;
 pub mod features;
 pub mod half_space_forest;
 pub mod kernel;
