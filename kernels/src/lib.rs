@@ -22,5 +22,6 @@ pub mod kernel;
 mod parameter;
 pub mod rows;
 pub mod state;
+pub mod window_distance;
 
 pub use kernel::{Kernel, KernelError};
