@@ -1,4 +1,5 @@
 //! Rows per second and core of the half-space forest: the twin beside the forest of the paper, one key and many.
+#![allow(missing_docs)]
 
 use std::hint::black_box;
 use std::sync::Arc;

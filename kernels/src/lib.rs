@@ -26,5 +26,6 @@ pub mod recurrence_scan;
 pub mod rows;
 pub mod score;
 pub mod state;
+pub mod window_distance;
 
 pub use kernel::{Kernel, KernelError};
