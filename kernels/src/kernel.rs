@@ -38,7 +38,12 @@ pub trait Kernel: Send + Sync + 'static {
     /// # Errors
     /// What does not fit the device ([`KernelError::Device`]); the twin does the batch then.
     #[cfg(feature = "gpu")]
-    fn encode(&self, batch: &Self::Batch, state: &mut ResidentPages, wave: &mut Wave) -> Result<Vec<crate::device::Region>, KernelError>;
+    fn encode(
+        &self,
+        batch: &Self::Batch,
+        state: &mut ResidentPages,
+        wave: &mut Wave,
+    ) -> Result<Vec<crate::device::Region>, KernelError>;
 
     /// Reads the answer of what [`encode`](Self::encode) put in.
     #[cfg(feature = "gpu")]

@@ -14,6 +14,7 @@
 //! - *Tolerance*: recurrences, distances, projections in `f32`: each states its bound; decisions near a threshold are taken again in
 //!   `f64` on the CPU.
 
+pub mod convert;
 pub mod kernel;
 pub mod rows;
 pub mod state;

@@ -33,7 +33,10 @@ impl StateShape {
     /// When a slot has no word or does not fit into a page.
     pub fn new(initial: Vec<u32>, layout: Layout) -> Self {
         let slot_bytes = initial.len() * 4;
-        assert!(slot_bytes > 0 && slot_bytes <= PAGE_BYTES_MAX, "a slot has between one word and a page: {slot_bytes} bytes");
+        assert!(
+            slot_bytes > 0 && slot_bytes <= PAGE_BYTES_MAX,
+            "a slot has between one word and a page: {slot_bytes} bytes"
+        );
         let fits = PAGE_BYTES_MAX / slot_bytes;
         let slots_per_page = if fits >= PAGE_SLOTS_MAX { PAGE_SLOTS_MAX } else { 1 << fits.ilog2() };
         StateShape { initial, layout, slots_per_page }
@@ -75,7 +78,9 @@ impl StateShape {
     fn fresh_page(&self) -> Box<[u32]> {
         let mut page = Vec::with_capacity(self.page_words());
         match self.layout {
-            Layout::WordMajor => self.initial.iter().for_each(|&word| page.extend(std::iter::repeat_n(word, self.slots_per_page))),
+            Layout::WordMajor => {
+                self.initial.iter().for_each(|&word| page.extend(std::iter::repeat_n(word, self.slots_per_page)))
+            }
             Layout::SlotMajor => (0..self.slots_per_page).for_each(|_| page.extend_from_slice(&self.initial)),
         }
         page.into_boxed_slice()
@@ -163,7 +168,10 @@ mod tests {
             let last = PAGE_SLOTS_MAX as u32;
             assert_eq!(state.slot(last), [7, 8, 9]);
             state.set_slot(last, &[1, 2, 3]);
-            assert_eq!((state.slot(last), state.slot(last - 1), state.slot(0)), (vec![1, 2, 3], vec![7, 8, 9], vec![7, 8, 9]));
+            assert_eq!(
+                (state.slot(last), state.slot(last - 1), state.slot(0)),
+                (vec![1, 2, 3], vec![7, 8, 9], vec![7, 8, 9])
+            );
         }
         let large = StateShape::new(vec![0; 20_003], Layout::SlotMajor);
         assert!(large.page_words() * 4 <= PAGE_BYTES_MAX && large.slots_per_page() == 512);
