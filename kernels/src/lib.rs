@@ -16,6 +16,7 @@
 
 pub mod convert;
 pub mod kernel;
+pub mod placer;
 pub mod rows;
 pub mod state;
 
