@@ -34,6 +34,7 @@ pub struct OperatorPlacer {
     cpu: Observed,
     gpu: Observed,
     shadow: Shadow,
+    break_even_rows: Option<u64>,
     failures: u32,
     /// Batches that the device did since it last failed or was forgiven.
     done_since: u32,
@@ -63,6 +64,8 @@ struct Shadow {
 
 /// One observation moves the correction by at most this factor: a batch that lost its core for a while says little.
 const OUTLIER_FACTOR: f64 = 8.0;
+/// The break-even is for people and takes a search, so it is looked for now and then.
+const BREAK_EVEN_STEPS: u64 = 16;
 /// After so many batches on the device one failure is forgiven, so that a fault a day does not keep a device away for good.
 const FORGIVEN_AFTER_BATCHES: u32 = 1024;
 
@@ -87,6 +90,7 @@ impl OperatorPlacer {
             cpu: fresh,
             gpu: fresh,
             shadow: Shadow::default(),
+            break_even_rows: None,
             failures: 0,
             done_since: 0,
             back_at: 0,
@@ -138,6 +142,11 @@ impl OperatorPlacer {
             (self.side, self.moved_at, self.saved_ns) = (side, Some(self.step), 0.0);
         }
         let shadow = predicted.filter(|_| batch.rows > 0).and_then(|predicted| self.explore(predicted));
+        if moved || self.step.is_multiple_of(BREAK_EVEN_STEPS) {
+            self.break_even_rows = self.calibration.as_ref().and_then(|calibration| {
+                calibration.break_even_rows(&self.kernel, batch, self.cpu.correction, self.gpu.correction)
+            });
+        }
         let per_event = |ns: f64| ns / batch.rows.max(1) as f64;
         let decision = Decision {
             step: self.step,
@@ -149,9 +158,7 @@ impl OperatorPlacer {
             gpu_predicted_ns_per_event: predicted.map(|predicted| per_event(predicted.device_ns)),
             cpu_observed_ns_per_event: self.cpu.ns_per_event,
             gpu_observed_ns_per_event: self.gpu.ns_per_event,
-            break_even_rows: self.calibration.as_ref().and_then(|calibration| {
-                calibration.break_even_rows(&self.kernel, batch, self.cpu.correction, self.gpu.correction)
-            }),
+            break_even_rows: self.break_even_rows,
         };
         self.step += 1;
         decision
