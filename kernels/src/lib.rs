@@ -14,9 +14,11 @@
 //! - *Tolerance*: recurrences, distances, projections in `f32`: each states its bound; decisions near a threshold are taken again in
 //!   `f64` on the CPU.
 
+pub mod bench;
 pub mod convert;
 pub mod kernel;
 pub mod placer;
+pub mod recurrence_scan;
 pub mod rows;
 pub mod state;
 
