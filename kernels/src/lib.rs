@@ -16,6 +16,8 @@
 
 pub mod bench;
 pub mod convert;
+#[cfg(feature = "gpu")]
+pub mod device;
 pub mod kernel;
 pub mod placer;
 pub mod recurrence_scan;
