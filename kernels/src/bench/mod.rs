@@ -29,8 +29,9 @@ pub use figure::{
 };
 pub use options::{Form, Options, OptionsError, Sides, parse_rows, parse_seconds, parse_sides};
 pub use run::{BenchError, run};
-pub(crate) use twin::percentile;
 pub use workload::cases;
+#[cfg(feature = "gpu")]
+pub(crate) use {report::machine, twin::percentile};
 
 /// How long one figure may take, and what its input is.
 #[derive(Debug, Clone)]
@@ -59,6 +60,7 @@ impl Limits {
     }
 }
 
+#[cfg(feature = "gpu")]
 /// Bytes or events a nanosecond are billions a second.
 pub(crate) fn giga_per_s(count: f64, ns: f64) -> f64 {
     count / ns.max(1.0)

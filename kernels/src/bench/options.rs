@@ -215,7 +215,7 @@ pub fn parse_seconds(text: &str) -> Result<Duration, OptionsError> {
 ///
 /// # Errors
 /// A name that is neither, with the one that is nearest.
-pub fn chosen<'a>(cases: &'a [Box<dyn Case>], names: &[String]) -> Result<Vec<&'a dyn Case>, OptionsError> {
+pub(super) fn chosen<'a>(cases: &'a [Box<dyn Case>], names: &[String]) -> Result<Vec<&'a dyn Case>, OptionsError> {
     let names: Vec<&str> =
         names.iter().flat_map(|names| names.split(',')).map(str::trim).filter(|name| !name.is_empty()).collect();
     let matches = |case: &dyn Case, name: &str| name == "all" || case.kernel() == name || case.name() == name;

@@ -20,7 +20,7 @@ pub(super) fn text(report: &Report, form: Form) -> String {
 }
 
 /// The machine: processor, and how many cores may be used.
-pub(super) fn machine() -> String {
+pub(crate) fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
     let model = model.trim_start_matches([' ', '\t', ':']);
