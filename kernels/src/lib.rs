@@ -21,6 +21,7 @@ pub mod device;
 pub mod kernel;
 pub mod placer;
 pub mod recurrence_scan;
+pub mod placed;
 pub mod rows;
 pub mod state;
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::adapter::{self, AdapterDescription};
-use super::error::ErrorKind;
+use super::error::{ErrorKind, one_line};
 use super::faults::Faults;
 use super::memory::{Budget, Pool};
 use super::program::Pipelines;
@@ -96,7 +96,10 @@ impl Gpu {
             required_limits: limits.clone(),
             ..Default::default()
         }))
-        .map_err(|error| DeviceError::Open { adapter: description.name.clone(), reason: error.to_string() })?;
+        .map_err(|error| DeviceError::Open {
+            adapter: description.name.clone(),
+            reason: one_line(&error.to_string()),
+        })?;
 
         let lost = Arc::new(Lost::default());
         let (name, flag) = (description.name.clone(), lost.clone());
@@ -110,7 +113,7 @@ impl Gpu {
             flag.mark(DeviceError::Validation {
                 what: "a command outside of a wave".to_owned(),
                 adapter: name.clone(),
-                reason: error.to_string(),
+                reason: one_line(&error.to_string()),
             });
         }));
 

@@ -17,6 +17,7 @@ mod memory;
 mod program;
 pub mod registry;
 mod resident;
+mod shared;
 pub mod testing;
 #[cfg(test)]
 mod tests;
@@ -34,8 +35,9 @@ pub use error::{DeviceError, ErrorKind};
 pub use faults::{Fault, Faults};
 pub use program::{Access, PRELUDE, Program};
 pub use resident::{FILL_PAGE, ResidentPages, Table};
+pub use shared::SharedDevice;
 pub use ticket::{Readback, Ticket};
-pub use wave::{Binding, Dispatch, Region, Wave};
+pub use wave::{Binding, Dispatch, Region, Wave, WaveMark};
 
 use gpu::Gpu;
 use thread::{Answer, Command};
@@ -174,6 +176,11 @@ impl Device {
     /// Figures since the device was opened.
     pub fn metrics(&self) -> DeviceMetrics {
         self.gpu.metrics()
+    }
+
+    /// Whether both are handles of one device.
+    pub fn is_same(&self, other: &Device) -> bool {
+        Arc::ptr_eq(&self.gpu, &other.gpu)
     }
 
     fn gpu(&self) -> &Arc<Gpu> {

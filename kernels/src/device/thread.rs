@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::error::one_line;
 use super::faults::Fault;
 use super::gpu::{Gpu, Slot};
 use super::memory::{Buffer, Pool, Use};
@@ -23,6 +24,8 @@ use super::{DeviceError, WaveDone};
 
 /// How long the thread waits for the device before it looks for further waves.
 const WAIT_SLICE: Duration = Duration::from_micros(250);
+/// How long the driver may take to tell that the device is lost, after a command failed.
+const LOSS_TOLD_WITHIN: Duration = Duration::from_millis(100);
 /// How often the thread looks whether a device that did not answer in time has finished after all.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -254,7 +257,7 @@ fn send(gpu: &Arc<Gpu>, work: Work) -> Result<InFlight, DeviceError> {
         outputs,
     };
     let timestamp_bytes = gpu.timestamps.then_some(16);
-    let mut readback =
+    let readback =
         take_all(Use::ReadbackStaging, &mut output_bytes.iter().chain(&page_bytes).copied().chain(timestamp_bytes))?;
     let timestamps = timestamp_bytes.map(|bytes| Place { buffer: readback.len() - 1, offset: 0, bytes });
     let resolved = timestamps.map(|_| pool.create(Use::Timestamps, 256)).transpose()?;
@@ -340,13 +343,19 @@ fn send(gpu: &Arc<Gpu>, work: Work) -> Result<InFlight, DeviceError> {
         buffers.into_iter().for_each(|buffer| pool.give_back(usage, buffer));
     }
     if let Some(error) = errors.into_iter().next() {
-        readback.clear();
+        // On a device that was lost every buffer is "invalid", and the loss itself is told only when the queue has emptied.
+        drop(gpu.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(LOSS_TOLD_WITHIN) }));
+        if let Some(error) = gpu.lost_error() {
+            return Err(error);
+        }
         let adapter = gpu.description.name.clone();
         return Err(match error {
             wgpu::Error::OutOfMemory { .. } => {
                 DeviceError::OutOfMemory { what: "a wave", adapter, asked_bytes: upload_bytes }
             }
-            error => DeviceError::Validation { what: "a wave".to_owned(), adapter, reason: error.to_string() },
+            error => {
+                DeviceError::Validation { what: "a wave".to_owned(), adapter, reason: one_line(&error.to_string()) }
+            }
         });
     }
     gpu.counters.waves.fetch_add(1, Ordering::Relaxed);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::DeviceError;
+use super::error::one_line;
 use super::gpu::Gpu;
 use super::memory::{Buffer, Use};
 use super::wave::{Arena, Place, Region};
@@ -111,7 +112,7 @@ impl Readback {
         for buffer in buffers {
             let view = buffer.raw.slice(..).get_mapped_range().map_err(|error| DeviceError::Lost {
                 adapter: readback.gpu.description.name.clone(),
-                reason: format!("the readback is not mapped: {error}"),
+                reason: format!("the readback is not mapped: {}", one_line(&error.to_string())),
             })?;
             readback.mapped.push(Mapped { buffer, view });
         }
