@@ -1,4 +1,5 @@
 //! `recurrence_scan` on one core, against row-at-a-time scoring in the same run.
+#![allow(missing_docs, reason = "the macros of criterion make public functions")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use eagre_kernels::Kernel;

@@ -1,19 +1,23 @@
 //! The twin: every key in order, eight keys side by side where they have few rows each.
 //!
-//! All formulas are written over arrays of `N` keys. With `N = 1` that is the loop for a key with many rows: the chain from row to
-//! row is one multiplication and one addition, and the rest overlaps with it. With `N = LANES` it is vector code for keys with few
-//! rows, whose values are first turned from key by key into step by step. Both do the same operations in the same order for a
-//! row, so the answer does not depend on which of them runs.
+//! A tile of rows is done in passes: learn (the chain from row to row, which leaves each row's residual and the variance before it),
+//! standardise (a square root and a division for each row, over the whole tile at once), and for CUSUM a second chain. A pass is
+//! written over arrays of `N` keys. With `N = 1` it is the loop for a key with many rows, whose chain is one multiplication and one
+//! addition; with `N = LANES` it is vector code for keys with few rows, whose values are turned from key by key into step by
+//! step. Both do the same operations in the same order for a row, so the answer does not depend on which of them runs.
 
 use super::{Batch, Constants, Recurrence, VALUE_LIMIT, word};
 use crate::state::StatePages;
 use multiversion::multiversion;
+use std::array::from_fn;
 use std::ops::Range;
 
 /// How many keys go side by side: the `f64` of one AVX-512 register.
 const LANES: usize = 8;
-/// How many rows of each of those are turned at a time; the block stays in the first-level cache.
-const TILE_ROWS: usize = 32;
+/// How many rows of each of those make a tile; it stays in the first-level cache.
+const LANE_ROWS: usize = 32;
+/// How many rows of one key alone make a tile.
+const KEY_ROWS: usize = LANES * LANE_ROWS;
 
 /// Gain of the mean and the variance for the row after `learnt` rows: `1 / (learnt + 1)` until the constant one is greater.
 #[inline(always)]
@@ -32,6 +36,7 @@ pub(super) fn holt_gains(learnt: f64, constants: &Constants) -> (f64, f64, f64) 
 }
 
 /// The state of `N` keys.
+#[derive(Clone, Copy)]
 struct Keys<const N: usize> {
     learnt: [u32; N],
     base: [f64; N],
@@ -44,68 +49,97 @@ struct Keys<const N: usize> {
     fall: [f32; N],
 }
 
-/// One kind of recurrence: how the next row is scored and learnt.
+/// One tile: `rows` rows of each of `N` keys. A pass overwrites what the one before it left.
+struct Tile<const N: usize, const ROWS: usize> {
+    /// Residuals, then standardised residuals, then scores. NaN where a row has no value, 0 in training.
+    residual: [[f32; N]; ROWS],
+    /// The variance before the row, floor included.
+    variance: [[f32; N]; ROWS],
+}
+
+/// What the loops write before they read it, made once for all keys.
+struct Scratch {
+    values: [[f64; LANES]; LANE_ROWS],
+    lanes: Tile<LANES, LANE_ROWS>,
+    key: Tile<1, KEY_ROWS>,
+}
+
+/// One kind of recurrence.
 trait Formula {
     const HAS_TREND: bool = false;
     const HAS_SUMS: bool = false;
 
-    /// Scores a row of each key, then learns it; a row that is not finite leaves its key as it was.
+    /// Learns rows of each key; a row without a value leaves its key as it was.
     ///
     /// `STEADY` promises that every key has learnt `steady_from` rows, so that gains are constants.
-    fn step<const N: usize, const STEADY: bool>(
+    fn learn<const N: usize, const ROWS: usize, const STEADY: bool>(
         keys: &mut Keys<N>,
         constants: &Constants,
-        values: &[f64; N],
-    ) -> [f32; N];
-}
-
-/// Centres the row's value, and tells whether it has one.
-#[inline(always)]
-fn centre<const N: usize>(keys: &mut Keys<N>, values: &[f64; N], lane: usize) -> (bool, f64) {
-    let value = values[lane];
-    let valid = value.abs() <= VALUE_LIMIT;
-    if keys.learnt[lane] == 0 {
-        keys.base[lane] = if valid { value } else { 0.0 };
-    }
-    (valid, if valid { value - keys.base[lane] } else { 0.0 })
-}
-
-/// `|residual| / sqrt(variance + floor)`. In `f32`: it has the digits that a score needs, and no chain goes through it.
-#[inline(always)]
-fn standardise(residual: f64, variance: f64, constants: &Constants) -> f32 {
-    residual as f32 / ((variance + constants.variance_floor).min(f64::from(f32::MAX)) as f32).sqrt()
+        values: &[[f64; N]],
+        tile: &mut Tile<N, ROWS>,
+    );
 }
 
 #[inline(always)]
-fn score_of<const STEADY: bool>(valid: bool, learnt: u32, constants: &Constants, score: f32) -> f32 {
-    let score = if STEADY || learnt >= constants.min_training { score } else { 0.0 };
-    if valid { score } else { f32::NAN }
+fn residual_of<const STEADY: bool>(valid: bool, learnt: u32, constants: &Constants, residual: f64) -> f32 {
+    let residual = if STEADY || learnt >= constants.min_training { residual as f32 } else { 0.0 };
+    if valid { residual } else { f32::NAN }
+}
+
+#[inline(always)]
+fn variance_of(variance: f64, constants: &Constants) -> f32 {
+    (variance + constants.variance_floor).min(f64::from(f32::MAX)) as f32
 }
 
 struct Ewma;
 
 impl Formula for Ewma {
     #[inline(always)]
-    fn step<const N: usize, const STEADY: bool>(
+    fn learn<const N: usize, const ROWS: usize, const STEADY: bool>(
         keys: &mut Keys<N>,
         constants: &Constants,
-        values: &[f64; N],
-    ) -> [f32; N] {
-        let mut scores = [0.0; N];
-        for lane in 0..N {
-            let (valid, centred) = centre(keys, values, lane);
-            let learnt = keys.learnt[lane];
-            let residual = centred - keys.mean[lane];
-            let score = standardise(residual, keys.variance[lane], constants).abs();
-            scores[lane] = score_of::<STEADY>(valid, learnt, constants, score);
-            let gain = if STEADY { constants.gain } else { ewma_gain(f64::from(learnt), constants) };
-            let gain = if valid { gain } else { 0.0 };
-            let keep = 1.0 - gain;
-            keys.mean[lane] = keep * keys.mean[lane] + gain * centred;
-            keys.variance[lane] = keep * keys.variance[lane] + keep * gain * residual * residual;
-            keys.learnt[lane] = learnt.saturating_add(u32::from(valid));
+        values: &[[f64; N]],
+        tile: &mut Tile<N, ROWS>,
+    ) {
+        let Keys { mut learnt, mut base, mut mean, mut variance, .. } = *keys;
+        for ((values, residuals), variances) in values.iter().zip(&mut tile.residual).zip(&mut tile.variance) {
+            // Compared anew for each use: an array of truth values is put together lane by lane.
+            let valid = |lane: usize| values[lane].abs() <= VALUE_LIMIT;
+            if !STEADY {
+                base = from_fn(|lane| if learnt[lane] == 0 && valid(lane) { values[lane] } else { base[lane] });
+            }
+            let centred: [f64; N] = from_fn(|lane| if valid(lane) { values[lane] - base[lane] } else { 0.0 });
+            let residual: [f64; N] = from_fn(|lane| centred[lane] - mean[lane]);
+            *residuals = from_fn(|lane| residual_of::<STEADY>(valid(lane), learnt[lane], constants, residual[lane]));
+            *variances = from_fn(|lane| variance_of(variance[lane], constants));
+            let gain: [f64; N] = from_fn(|lane| {
+                let gain = if STEADY { constants.gain } else { ewma_gain(f64::from(learnt[lane]), constants) };
+                if valid(lane) { gain } else { 0.0 }
+            });
+            let keep: [f64; N] = from_fn(|lane| 1.0 - gain[lane]);
+            mean = from_fn(|lane| keep[lane] * mean[lane] + gain[lane] * centred[lane]);
+            variance =
+                from_fn(|lane| keep[lane] * variance[lane] + keep[lane] * gain[lane] * residual[lane] * residual[lane]);
+            learnt = from_fn(|lane| learnt[lane].saturating_add(u32::from(valid(lane))));
         }
-        scores
+        *keys = Keys { learnt, base, mean, variance, ..*keys };
+    }
+}
+
+/// [`Ewma`] with two sums over the standardised residuals.
+struct Cusum;
+
+impl Formula for Cusum {
+    const HAS_SUMS: bool = true;
+
+    #[inline(always)]
+    fn learn<const N: usize, const ROWS: usize, const STEADY: bool>(
+        keys: &mut Keys<N>,
+        constants: &Constants,
+        values: &[[f64; N]],
+        tile: &mut Tile<N, ROWS>,
+    ) {
+        Ewma::learn::<N, ROWS, STEADY>(keys, constants, values, tile);
     }
 }
 
@@ -115,68 +149,102 @@ impl Formula for Holt {
     const HAS_TREND: bool = true;
 
     #[inline(always)]
-    fn step<const N: usize, const STEADY: bool>(
+    fn learn<const N: usize, const ROWS: usize, const STEADY: bool>(
         keys: &mut Keys<N>,
         constants: &Constants,
-        values: &[f64; N],
-    ) -> [f32; N] {
-        let mut scores = [0.0; N];
-        for lane in 0..N {
-            let (valid, centred) = centre(keys, values, lane);
-            let learnt = keys.learnt[lane];
-            let forecast = keys.mean[lane] + keys.trend[lane];
-            let residual = centred - forecast;
-            let score = standardise(residual, keys.variance[lane], constants).abs();
-            scores[lane] = score_of::<STEADY>(valid, learnt, constants, score);
-            let (gain, trend_gain, variance_gain) = match STEADY {
+        values: &[[f64; N]],
+        tile: &mut Tile<N, ROWS>,
+    ) {
+        let Keys { mut learnt, mut base, mean: mut level, mut variance, mut trend, .. } = *keys;
+        for ((values, residuals), variances) in values.iter().zip(&mut tile.residual).zip(&mut tile.variance) {
+            // Compared anew for each use: an array of truth values is put together lane by lane.
+            let valid = |lane: usize| values[lane].abs() <= VALUE_LIMIT;
+            if !STEADY {
+                base = from_fn(|lane| if learnt[lane] == 0 && valid(lane) { values[lane] } else { base[lane] });
+            }
+            let centred: [f64; N] = from_fn(|lane| if valid(lane) { values[lane] - base[lane] } else { 0.0 });
+            let forecast: [f64; N] = from_fn(|lane| level[lane] + trend[lane]);
+            let residual: [f64; N] = from_fn(|lane| centred[lane] - forecast[lane]);
+            *residuals = from_fn(|lane| residual_of::<STEADY>(valid(lane), learnt[lane], constants, residual[lane]));
+            *variances = from_fn(|lane| variance_of(variance[lane], constants));
+            let gains: [(f64, f64, f64); N] = from_fn(|lane| match STEADY {
                 true => (constants.gain, constants.trend_gain, constants.gain),
-                false => holt_gains(f64::from(learnt), constants),
-            };
-            let level = (1.0 - gain) * forecast + gain * centred;
-            let trend = (keys.trend[lane] - trend_gain * forecast) + trend_gain * centred;
-            let variance = (1.0 - variance_gain) * keys.variance[lane] + variance_gain * residual * residual;
-            keys.mean[lane] = if valid { level } else { keys.mean[lane] };
-            keys.trend[lane] = if valid { trend } else { keys.trend[lane] };
-            keys.variance[lane] = if valid { variance } else { keys.variance[lane] };
-            keys.learnt[lane] = learnt.saturating_add(u32::from(valid));
+                false => holt_gains(f64::from(learnt[lane]), constants),
+            });
+            let level_next: [f64; N] =
+                from_fn(|lane| (1.0 - gains[lane].0) * forecast[lane] + gains[lane].0 * centred[lane]);
+            let trend_next: [f64; N] =
+                from_fn(|lane| (trend[lane] - gains[lane].1 * forecast[lane]) + gains[lane].1 * centred[lane]);
+            let variance_next: [f64; N] = from_fn(|lane| {
+                (1.0 - gains[lane].2) * variance[lane] + gains[lane].2 * residual[lane] * residual[lane]
+            });
+            level = from_fn(|lane| if valid(lane) { level_next[lane] } else { level[lane] });
+            trend = from_fn(|lane| if valid(lane) { trend_next[lane] } else { trend[lane] });
+            variance = from_fn(|lane| if valid(lane) { variance_next[lane] } else { variance[lane] });
+            learnt = from_fn(|lane| learnt[lane].saturating_add(u32::from(valid(lane))));
         }
-        scores
+        *keys = Keys { learnt, base, mean: level, variance, trend, ..*keys };
     }
 }
 
-struct Cusum;
+/// One instruction, as no operand is NaN or what is then chosen does not matter.
+#[inline(always)]
+fn greater(left: f32, right: f32) -> f32 {
+    if left > right { left } else { right }
+}
 
-impl Formula for Cusum {
-    const HAS_SUMS: bool = true;
+/// See [`greater`].
+#[inline(always)]
+fn lesser(left: f32, right: f32) -> f32 {
+    if left < right { left } else { right }
+}
 
-    #[inline(always)]
-    fn step<const N: usize, const STEADY: bool>(
-        keys: &mut Keys<N>,
-        constants: &Constants,
-        values: &[f64; N],
-    ) -> [f32; N] {
-        let mut scores = [0.0; N];
-        for lane in 0..N {
-            let (valid, centred) = centre(keys, values, lane);
-            let learnt = keys.learnt[lane];
-            let residual = centred - keys.mean[lane];
-            let standardised = standardise(residual, keys.variance[lane], constants);
-            let limited = standardised.min(constants.residual_limit).max(-constants.residual_limit);
-            let counts = valid && (STEADY || learnt >= constants.min_training);
-            let rise = (keys.rise[lane] + (limited - constants.drift)).max(0.0);
-            let fall = (keys.fall[lane] + (-limited - constants.drift)).max(0.0);
-            keys.rise[lane] = if counts { rise } else { keys.rise[lane] };
-            keys.fall[lane] = if counts { fall } else { keys.fall[lane] };
-            scores[lane] = score_of::<STEADY>(valid, learnt, constants, keys.rise[lane].max(keys.fall[lane]));
-            let gain = if STEADY { constants.gain } else { ewma_gain(f64::from(learnt), constants) };
-            let gain = if valid { gain } else { 0.0 };
-            let keep = 1.0 - gain;
-            keys.mean[lane] = keep * keys.mean[lane] + gain * centred;
-            keys.variance[lane] = keep * keys.variance[lane] + keep * gain * residual * residual;
-            keys.learnt[lane] = learnt.saturating_add(u32::from(valid));
-        }
-        scores
+/// Replaces `residual` by the score, for `rows` rows.
+#[inline(always)]
+fn score<F: Formula, const N: usize, const ROWS: usize>(
+    keys: &mut Keys<N>,
+    constants: &Constants,
+    rows: usize,
+    tile: &mut Tile<N, ROWS>,
+) {
+    let residuals = tile.residual[..rows].as_flattened_mut();
+    for (residual, variance) in residuals.iter_mut().zip(tile.variance[..rows].as_flattened()) {
+        let standardised = *residual / variance.sqrt();
+        *residual = if F::HAS_SUMS { standardised } else { standardised.abs() };
     }
+    if !F::HAS_SUMS {
+        return;
+    }
+    let Keys { mut rise, mut fall, .. } = *keys;
+    for residuals in &mut tile.residual[..rows] {
+        // A row without a value adds nothing, and no sum is below 0.
+        let before = *residuals;
+        let counts = |lane: usize| !before[lane].is_nan();
+        let limited: [f32; N] =
+            from_fn(|lane| lesser(greater(residuals[lane], -constants.residual_limit), constants.residual_limit));
+        let up: [f32; N] = from_fn(|lane| if counts(lane) { limited[lane] - constants.drift } else { 0.0 });
+        let down: [f32; N] = from_fn(|lane| if counts(lane) { -limited[lane] - constants.drift } else { 0.0 });
+        rise = from_fn(|lane| greater(rise[lane] + up[lane], 0.0));
+        fall = from_fn(|lane| greater(fall[lane] + down[lane], 0.0));
+        *residuals = from_fn(|lane| if counts(lane) { greater(rise[lane], fall[lane]) } else { f32::NAN });
+    }
+    *keys = Keys { rise, fall, ..*keys };
+}
+
+/// All passes over a tile.
+#[inline(always)]
+fn run_tile<F: Formula, const N: usize, const ROWS: usize>(
+    keys: &mut Keys<N>,
+    constants: &Constants,
+    values: &[[f64; N]],
+    tile: &mut Tile<N, ROWS>,
+) {
+    if keys.learnt.iter().all(|&learnt| learnt >= constants.steady_from) {
+        F::learn::<N, ROWS, true>(keys, constants, values, tile);
+    } else {
+        F::learn::<N, ROWS, false>(keys, constants, values, tile);
+    }
+    score::<F, N, ROWS>(keys, constants, values.len(), tile);
 }
 
 /// One page of state, word-major.
@@ -186,61 +254,89 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
+    /// A word of `N` slots, which mostly lie side by side.
     #[inline(always)]
-    fn f64_at(&self, word: usize, slot: usize) -> f64 {
-        let (low, high) =
-            (self.words[word * self.slots_per_page + slot], self.words[(word + 1) * self.slots_per_page + slot]);
-        f64::from_bits(u64::from(high) << 32 | u64::from(low))
+    fn word<const N: usize>(&self, word: usize, slots: &[usize; N]) -> [u32; N] {
+        let words = &self.words[word * self.slots_per_page..(word + 1) * self.slots_per_page];
+        if slots[N - 1] - slots[0] == N - 1
+            && let Some(words) = words[slots[0]..].first_chunk()
+        {
+            return *words;
+        }
+        slots.map(|slot| words[slot])
     }
 
     #[inline(always)]
-    fn set_f64(&mut self, word: usize, slot: usize, value: f64) {
-        let bits = value.to_bits();
-        self.words[word * self.slots_per_page + slot] = bits as u32;
-        self.words[(word + 1) * self.slots_per_page + slot] = (bits >> 32) as u32;
+    fn set_word<const N: usize>(&mut self, word: usize, slots: &[usize; N], values: &[u32; N]) {
+        let words = &mut self.words[word * self.slots_per_page..(word + 1) * self.slots_per_page];
+        if slots[N - 1] - slots[0] == N - 1
+            && let Some(words) = words[slots[0]..].first_chunk_mut()
+        {
+            *words = *values;
+            return;
+        }
+        for (&slot, &value) in slots.iter().zip(values) {
+            words[slot] = value;
+        }
+    }
+
+    #[inline(always)]
+    fn f64s<const N: usize>(&self, word: usize, slots: &[usize; N]) -> [f64; N] {
+        let (low, high) = (self.word(word, slots), self.word(word + 1, slots));
+        let mut values = [0.0; N];
+        for (value, (low, high)) in values.iter_mut().zip(low.into_iter().zip(high)) {
+            *value = f64::from_bits(u64::from(high) << 32 | u64::from(low));
+        }
+        values
+    }
+
+    #[inline(always)]
+    fn f32s<const N: usize>(&self, word: usize, slots: &[usize; N]) -> [f32; N] {
+        self.word(word, slots).map(f32::from_bits)
+    }
+
+    #[inline(always)]
+    fn set_f64s<const N: usize>(&mut self, word: usize, slots: &[usize; N], values: &[f64; N]) {
+        self.set_word(word, slots, &values.map(|value| value.to_bits() as u32));
+        self.set_word(word + 1, slots, &values.map(|value| (value.to_bits() >> 32) as u32));
     }
 
     #[inline(always)]
     fn load<F: Formula, const N: usize>(&self, slots: &[usize; N]) -> Keys<N> {
-        let f64s = |word: usize| slots.map(|slot| self.f64_at(word, slot));
-        let f32s = |word: usize| slots.map(|slot| f32::from_bits(self.words[word * self.slots_per_page + slot]));
         Keys {
-            learnt: slots.map(|slot| self.words[word::LEARNT * self.slots_per_page + slot]),
-            base: f64s(word::BASE),
-            mean: f64s(word::MEAN),
-            variance: f64s(word::VARIANCE),
-            trend: if F::HAS_TREND { f64s(word::EXTRA) } else { [0.0; N] },
-            rise: if F::HAS_SUMS { f32s(word::EXTRA) } else { [0.0; N] },
-            fall: if F::HAS_SUMS { f32s(word::EXTRA + 1) } else { [0.0; N] },
+            learnt: self.word(word::LEARNT, slots),
+            base: self.f64s(word::BASE, slots),
+            mean: self.f64s(word::MEAN, slots),
+            variance: self.f64s(word::VARIANCE, slots),
+            trend: if F::HAS_TREND { self.f64s(word::EXTRA, slots) } else { [0.0; N] },
+            rise: if F::HAS_SUMS { self.f32s(word::EXTRA, slots) } else { [0.0; N] },
+            fall: if F::HAS_SUMS { self.f32s(word::EXTRA + 1, slots) } else { [0.0; N] },
         }
     }
 
     #[inline(always)]
     fn store<F: Formula, const N: usize>(&mut self, slots: &[usize; N], keys: &Keys<N>) {
-        for lane in 0..N {
-            let slot = slots[lane];
-            self.words[word::LEARNT * self.slots_per_page + slot] = keys.learnt[lane];
-            self.set_f64(word::BASE, slot, keys.base[lane]);
-            self.set_f64(word::MEAN, slot, keys.mean[lane]);
-            self.set_f64(word::VARIANCE, slot, keys.variance[lane]);
-            if F::HAS_TREND {
-                self.set_f64(word::EXTRA, slot, keys.trend[lane]);
-            }
-            if F::HAS_SUMS {
-                self.words[word::EXTRA * self.slots_per_page + slot] = keys.rise[lane].to_bits();
-                self.words[(word::EXTRA + 1) * self.slots_per_page + slot] = keys.fall[lane].to_bits();
-            }
+        self.set_f64s(word::BASE, slots, &keys.base);
+        self.set_f64s(word::MEAN, slots, &keys.mean);
+        self.set_f64s(word::VARIANCE, slots, &keys.variance);
+        if F::HAS_TREND {
+            self.set_f64s(word::EXTRA, slots, &keys.trend);
         }
+        if F::HAS_SUMS {
+            self.set_word(word::EXTRA, slots, &keys.rise.map(f32::to_bits));
+            self.set_word(word::EXTRA + 1, slots, &keys.fall.map(f32::to_bits));
+        }
+        self.set_word(word::LEARNT, slots, &keys.learnt);
     }
 }
 
 /// The rows of the groups of one page, and where their scores go.
 struct Rows<'a> {
-    /// Slots within the page.
     slots: &'a [u32],
     offsets: &'a [u32],
     values: &'a [f64],
     scores: &'a mut [f32],
+    /// What makes a slot one of the page.
     slot_mask: u32,
 }
 
@@ -254,34 +350,43 @@ impl Rows<'_> {
 #[inline(always)]
 fn run_page<F: Formula>(constants: &Constants, page: &mut Page<'_>, rows: &mut Rows<'_>) {
     let group_count = rows.slots.len();
+    let mut scratch = Scratch {
+        values: [[0.0; LANES]; LANE_ROWS],
+        lanes: Tile { residual: [[0.0; LANES]; LANE_ROWS], variance: [[0.0; LANES]; LANE_ROWS] },
+        key: Tile { residual: [[0.0]; KEY_ROWS], variance: [[0.0]; KEY_ROWS] },
+    };
     let mut group = 0;
     while group < group_count {
         if group + LANES <= group_count {
-            let longest = (group..group + LANES).map(|group| rows.range(group).len()).max().expect("there are lanes");
-            let total = rows.range(group + LANES - 1).end - rows.range(group).start;
+            let offsets: [u32; LANES + 1] = from_fn(|lane| rows.offsets[group + lane]);
+            let longest = (0..LANES).map(|lane| offsets[lane + 1] - offsets[lane]).fold(0, u32::max) as usize;
+            let total = (offsets[LANES] - offsets[0]) as usize;
             if longest * LANES <= 2 * total {
-                run_lanes::<F>(constants, page, rows, group, longest);
+                run_lanes::<F>(constants, page, rows, &mut scratch, group, longest);
                 group += LANES;
                 continue;
             }
         }
-        run_key::<F>(constants, page, rows, group);
+        run_key::<F>(constants, page, rows, &mut scratch.key, group);
         group += 1;
     }
 }
 
 #[inline(always)]
-fn run_key<F: Formula>(constants: &Constants, page: &mut Page<'_>, rows: &mut Rows<'_>, group: usize) {
+fn run_key<F: Formula>(
+    constants: &Constants,
+    page: &mut Page<'_>,
+    rows: &mut Rows<'_>,
+    tile: &mut Tile<1, KEY_ROWS>,
+    group: usize,
+) {
     let slots = [(rows.slots[group] & rows.slot_mask) as usize];
     let range = rows.range(group);
     let mut keys = page.load::<F, 1>(&slots);
-    let mut pairs = rows.values[range.clone()].iter().zip(&mut rows.scores[range]);
-    while keys.learnt[0] < constants.steady_from {
-        let Some((&value, score)) = pairs.next() else { break };
-        [*score] = F::step::<1, false>(&mut keys, constants, &[value]);
-    }
-    for (&value, score) in pairs {
-        [*score] = F::step::<1, true>(&mut keys, constants, &[value]);
+    let chunks = rows.values[range.clone()].chunks(KEY_ROWS).zip(rows.scores[range].chunks_mut(KEY_ROWS));
+    for (values, scores) in chunks {
+        run_tile::<F, 1, KEY_ROWS>(&mut keys, constants, values.as_chunks().0, tile);
+        scores.copy_from_slice(tile.residual[..values.len()].as_flattened());
     }
     page.store::<F, 1>(&slots, &keys);
 }
@@ -291,45 +396,52 @@ fn run_lanes<F: Formula>(
     constants: &Constants,
     page: &mut Page<'_>,
     rows: &mut Rows<'_>,
+    scratch: &mut Scratch,
     group: usize,
     longest: usize,
 ) {
-    let slots: [usize; LANES] = std::array::from_fn(|lane| (rows.slots[group + lane] & rows.slot_mask) as usize);
+    let slots: [usize; LANES] = from_fn(|lane| (rows.slots[group + lane] & rows.slot_mask) as usize);
     let mut keys = page.load::<F, LANES>(&slots);
-    let mut tile = [[f64::NAN; LANES]; TILE_ROWS];
-    let mut scores = [[0f32; LANES]; TILE_ROWS];
-    for first in (0..longest).step_by(TILE_ROWS) {
-        let tile_rows = (longest - first).min(TILE_ROWS);
-        for lane in 0..LANES {
+    let Scratch { values, lanes: tile, .. } = scratch;
+    for first in (0..longest).step_by(LANE_ROWS) {
+        let tile_rows = (longest - first).min(LANE_ROWS);
+        let mut ranges = [const { 0..0 }; LANES];
+        for (lane, tile_range) in ranges.iter_mut().enumerate() {
             let range = rows.range(group + lane);
-            let values = &rows.values[range.start + first.min(range.len())..range.end];
-            let count = values.len().min(tile_rows);
-            for (step, &value) in tile.iter_mut().zip(&values[..count]) {
-                step[lane] = value;
-            }
-            // A key whose rows are over learns nothing more.
-            for step in &mut tile[count..tile_rows] {
-                step[lane] = f64::NAN;
-            }
+            *tile_range = (range.start + first).min(range.end)..(range.start + first + tile_rows).min(range.end);
         }
-        if keys.learnt.iter().all(|&learnt| learnt >= constants.steady_from) {
-            for (values, scores) in tile[..tile_rows].iter().zip(&mut scores) {
-                *scores = F::step::<LANES, true>(&mut keys, constants, values);
-            }
-        } else {
-            for (values, scores) in tile[..tile_rows].iter().zip(&mut scores) {
-                *scores = F::step::<LANES, false>(&mut keys, constants, values);
-            }
-        }
-        for lane in 0..LANES {
-            let range = rows.range(group + lane);
-            let out = &mut rows.scores[range.start + first.min(range.len())..range.end];
-            for (score, step) in out.iter_mut().zip(&scores[..tile_rows]) {
-                *score = step[lane];
-            }
-        }
+        turn_in(rows.values, &ranges, &mut values[..tile_rows]);
+        run_tile::<F, LANES, LANE_ROWS>(&mut keys, constants, &values[..tile_rows], tile);
+        turn_out(&tile.residual[..tile_rows], &ranges, rows.scores);
     }
     page.store::<F, LANES>(&slots, &keys);
+}
+
+/// From key by key to step by step. A key whose rows are over gets rows without a value.
+///
+/// Not part of the functions for vector units: what they make of it (scattering stores) is far slower than plain moves.
+#[inline(never)]
+fn turn_in(values: &[f64], ranges: &[Range<usize>; LANES], steps: &mut [[f64; LANES]]) {
+    for (lane, range) in ranges.iter().enumerate() {
+        let values = &values[range.clone()];
+        let (with, without) = steps.split_at_mut(values.len());
+        for (step, &value) in with.iter_mut().zip(values) {
+            step[lane] = value;
+        }
+        for step in without {
+            step[lane] = f64::NAN;
+        }
+    }
+}
+
+/// From step by step to key by key.
+#[inline(never)]
+fn turn_out(steps: &[[f32; LANES]], ranges: &[Range<usize>; LANES], scores: &mut [f32]) {
+    for (lane, range) in ranges.iter().enumerate() {
+        for (score, step) in scores[range.clone()].iter_mut().zip(steps) {
+            *score = step[lane];
+        }
+    }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
