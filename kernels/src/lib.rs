@@ -18,10 +18,13 @@ pub mod bench;
 pub mod convert;
 #[cfg(feature = "gpu")]
 pub mod device;
+pub mod features;
+pub mod half_space_forest;
 pub mod kernel;
 pub mod placer;
 pub mod recurrence_scan;
 pub mod placed;
+mod parameter;
 pub mod rows;
 pub mod state;
 

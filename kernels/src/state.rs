@@ -42,6 +42,14 @@ impl StateShape {
         StateShape { initial, layout, slots_per_page }
     }
 
+    /// The same with pages of at most `bytes` where a slot fits: for large slots, of which a query with few keys should not hold many.
+    pub fn with_page_bytes(mut self, bytes: usize) -> Self {
+        while self.slots_per_page > 1 && self.page_words() * 4 > bytes {
+            self.slots_per_page /= 2;
+        }
+        self
+    }
+
     /// How many 32-bit words a slot has.
     pub fn words_per_slot(&self) -> usize {
         self.initial.len()
@@ -175,5 +183,7 @@ mod tests {
         }
         let large = StateShape::new(vec![0; 20_003], Layout::SlotMajor);
         assert!(large.page_words() * 4 <= PAGE_BYTES_MAX && large.slots_per_page() == 512);
+        assert_eq!(large.clone().with_page_bytes(1 << 20).slots_per_page(), 8);
+        assert_eq!(large.with_page_bytes(1).slots_per_page(), 1);
     }
 }
