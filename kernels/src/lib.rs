@@ -21,10 +21,10 @@ pub mod device;
 pub mod features;
 pub mod half_space_forest;
 pub mod kernel;
+mod parameter;
+pub mod placed;
 pub mod placer;
 pub mod recurrence_scan;
-pub mod placed;
-mod parameter;
 pub mod rows;
 pub mod state;
 

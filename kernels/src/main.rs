@@ -7,6 +7,10 @@ use clap::{Parser, Subcommand};
 use eagre_kernels::bench::cli::{KernelsArgs, command};
 use eagre_kernels::bench::{self, BenchError};
 
+// As in `eagre` itself, so that what is measured here is what is had there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The kernels of eagre: what they reach on this machine, and what is known of its adapters.
 #[derive(Debug, Parser)]
 #[command(name = "eagre-kernels", version, about, max_term_width = 100)]
@@ -28,7 +32,8 @@ fn main() -> ExitCode {
         .map_err(BenchError::from)
         .and_then(|options| bench::run(&options, command(std::env::args_os()), &mut std::io::stdout().lock()));
     match run {
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(report) if report.is_right() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
             // There is nowhere to report that standard error is closed.

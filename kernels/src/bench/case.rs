@@ -1,8 +1,10 @@
 //! What is measured of each kernel: a workload, behind one face for all.
 
 use super::Limits;
+#[cfg(test)]
+use super::agreement;
 use super::figure::{Agreement, TwinFigure};
-use super::{agreement, twin};
+use super::twin;
 use crate::kernel::{Exactness, Kernel};
 
 #[cfg(feature = "gpu")]
@@ -79,7 +81,11 @@ pub trait Case: Send + Sync {
     #[cfg(feature = "gpu")]
     fn agreement(&self, device: &Device, rows: usize, limits: &Limits) -> Result<Agreement, KernelError>;
     /// Compares two twins that get the same batches: what [`agreement`](Self::agreement) does without a device.
+    #[cfg(test)]
     fn repeats(&self, rows: usize, limits: &Limits) -> Agreement;
+    /// Which share of a warm answer is neither 0 nor NaN.
+    #[cfg(test)]
+    fn telling_share(&self, rows: usize, limits: &Limits) -> f64;
 }
 
 impl<W: Workload> Case for W {
@@ -116,6 +122,18 @@ impl<W: Workload> Case for W {
         gpu::agreement(self, device, rows, limits)
     }
 
+    #[cfg(test)]
+    fn telling_share(&self, rows: usize, limits: &Limits) -> f64 {
+        let mut runner = twin::Runner::new(self);
+        let batch = self.batch(&self.columns(rows, limits.seed));
+        (0..twin::warm_batches(self, rows)).for_each(|_| drop(runner.run(&batch)));
+        let answer = self.answer(runner.run(&batch));
+        let telling = answer.words.iter().filter(|&&word| word != 0).count()
+            + answer.floats.iter().filter(|float| float.is_finite() && **float != 0.0).count();
+        telling as f64 / (answer.words.len() + answer.floats.len()).max(1) as f64
+    }
+
+    #[cfg(test)]
     fn repeats(&self, rows: usize, limits: &Limits) -> Agreement {
         let mut first = twin::Runner::new(self);
         let mut second = twin::Runner::new(self);

@@ -21,6 +21,14 @@ pub struct Report {
     pub refused: Vec<Refused>,
 }
 
+impl Report {
+    /// Whether every answer that was compared was right.
+    pub fn is_right(&self) -> bool {
+        let agreements = self.cases.iter().flat_map(|case| &case.points).filter_map(|point| point.agreement.as_ref());
+        agreements.into_iter().all(Agreement::is_right)
+    }
+}
+
 /// What was not measured, and why.
 #[derive(Debug, Clone, Serialize)]
 pub struct Refused {

@@ -18,6 +18,8 @@ mod gpu;
 mod options;
 mod report;
 mod run;
+#[cfg(test)]
+mod tests;
 mod twin;
 mod workload;
 

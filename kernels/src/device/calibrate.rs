@@ -21,7 +21,7 @@ const CALIBRATION_VERSION: u32 = 1;
 /// Sizes at which both ways over the bus are timed.
 pub const LINK_BYTES: [u64; 3] = [1 << 20, 16 << 20, 64 << 20];
 /// Workgroups of `copy.wgsl`.
-pub(super) const COPY_WORKGROUP_SIZE: u32 = 256;
+pub(crate) const COPY_WORKGROUP_SIZE: u32 = 256;
 /// Words that an invocation of it copies.
 const COPY_VECTOR_WORDS: usize = 4;
 /// The longest copy: what a default binding takes.

@@ -1,5 +1,6 @@
 //! Typical input of each kernel.
 
+mod half_space_forest;
 mod recurrence_scan;
 
 use super::Case;
@@ -9,6 +10,7 @@ use crate::rows::GroupedRows;
 pub fn cases() -> Vec<Box<dyn Case>> {
     let mut cases: Vec<Box<dyn Case>> = Vec::new();
     recurrence_scan::add(&mut cases);
+    half_space_forest::add(&mut cases);
     cases
 }
 
