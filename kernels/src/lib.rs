@@ -24,6 +24,7 @@ pub mod kernel;
 mod parameter;
 pub mod placed;
 pub mod placer;
+pub mod pattern_step;
 pub mod recurrence_scan;
 pub mod rows;
 pub mod state;
