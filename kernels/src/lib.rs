@@ -28,5 +28,6 @@ pub mod pattern_step;
 pub mod recurrence_scan;
 pub mod rows;
 pub mod state;
+pub mod window_distance;
 
 pub use kernel::{Kernel, KernelError};
