@@ -14,6 +14,8 @@
 //! - *Tolerance*: recurrences, distances, projections in `f32`: each states its bound; decisions near a threshold are taken again in
 //!   `f64` on the CPU.
 
+pub mod bench;
+pub mod convert;
 #[cfg(feature = "gpu")]
 pub mod device;
 pub mod features;
@@ -22,6 +24,7 @@ pub mod kernel;
 mod parameter;
 pub mod pattern_step;
 pub mod placed;
+pub mod placer;
 pub mod recurrence_scan;
 pub mod rows;
 pub mod score;
