@@ -7,19 +7,26 @@
 //! The numbers are a kernel's ([`eagre_kernels::score`]): the operator orders, groups by key and puts back, for all keys of a step at
 //! once. As a score does not depend on how rows are cut into batches, neither steps nor shards nor a restart show in it.
 //!
-//! A checkpoint takes the rows that wait and the words of the partitions that changed.
+//! Where a kernel runs, on the CPU or on a device, its placer says ([`Placement`]). All scores of a batch share one wave of work on the
+//! device, and the operator is pending until it is answered. As both sides agree within a tolerance only, each move between them goes
+//! into the step log, and a replay repeats it.
+//!
+//! A checkpoint takes the rows that wait, the words of the partitions that changed, and where kernels ran.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, Float64Array, RecordBatch, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, RecordBatch, UInt32Array, UInt64Array,
+};
 use arrow::compute::{cast, take_record_batch};
-use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
 use arrow_row::{RowConverter, SortField};
+use eagre_kernels::placed::{WaitingFor, WaveGroup};
 use eagre_kernels::rows::GroupedRows;
-use eagre_kernels::score::{Method, Scorer};
+use eagre_kernels::score::{Method, Placement, Scorer, Side, Switch, score_now};
 
 use super::over::{Buffer, OrderKey, in_order_of_arrival, judge};
-use super::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
+use super::{Input, Operator, OperatorFactory, Output, Placed, Progress, SaveKind, StateReader, StateWriter, Ticket};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::delta::{Delta, batch_of};
@@ -35,6 +42,8 @@ const NAME: &str = "Score";
 const PARTITIONS: &str = "partitions";
 const WATERMARK: &str = "watermark";
 const ARRIVALS: &str = "arrivals";
+const SHARD: &str = "shard";
+const PLACES: &str = "places";
 /// About as many rows are scored at once.
 const CHUNK_ROWS: usize = 65_536;
 
@@ -62,6 +71,8 @@ pub struct ScoreSpec {
     pub by_watermark: bool,
     /// The scores.
     pub calls: Vec<ScoreCall>,
+    /// Where they may be computed.
+    pub placement: Arc<Placement>,
 }
 
 impl ScoreSpec {
@@ -94,10 +105,14 @@ impl ScoreFactory {
     /// whose time lies before the watermark at the step's start, and those without one.
     ///
     /// # Errors
-    /// Partitions or an order that cannot be compared; a method that does not take so many features.
+    /// Partitions or an order that cannot be compared; a method that does not take so many features; a device that is asked for and
+    /// not there.
     pub fn new(spec: ScoreSpec) -> Result<Self> {
         if spec.by_watermark && spec.order.first().is_none_or(|key| key.options.descending) {
             return Err(EngineError::bug("rows become final in the order of their event time only"));
+        }
+        if let Err(reason) = spec.placement.check() {
+            return Err(EngineError::Device { reason });
         }
         let mut fields: Vec<FieldRef> = spec.input.fields().iter().cloned().collect();
         fields.extend(spec.calls.iter().map(|call| Arc::new(Field::new(&call.name, DataType::Float64, true))));
@@ -128,15 +143,15 @@ impl OperatorFactory for ScoreFactory {
 /// Features that are no numbers, or not as many as the method takes.
 pub fn score_partition(method: &Method, features: &[ArrayRef], rows: usize) -> Result<Float64Array> {
     let columns = features.iter().map(|column| feature(column)).collect::<Result<Vec<_>>>()?;
-    let mut scorer = scorer_of(method, features.len())?;
+    let mut scorer = scorer_of(method, features.len(), &Arc::default())?;
     let grouped = Arc::new(GroupedRows::group(&vec![0; rows], 1));
     let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
-    Ok(scores_in_order(&grouped, &scorer.score(&grouped, &columns)))
+    Ok(scores_in_order(&grouped, &score_now(scorer.as_mut(), &grouped, &columns)))
 }
 
-fn scorer_of(method: &Method, features: usize) -> Result<Box<dyn Scorer>> {
+fn scorer_of(method: &Method, features: usize, placement: &Arc<Placement>) -> Result<Box<dyn Scorer>> {
     method
-        .scorer(features)
+        .scorer(features, placement)
         .map_err(|error| EngineError::Evaluate { operator: NAME.to_string(), message: error.to_string() })
 }
 
@@ -188,12 +203,32 @@ struct Score {
     dirty_slots: Vec<u32>,
     slots: Vec<u32>,
     watermark: EventTimeMs,
+    /// Rows whose scores are under way.
+    working: Option<Working>,
+    /// The first hash group of this shard: who wrote an answer.
+    shard: u16,
+}
+
+/// Rows in order, and how they are grouped.
+struct Working {
+    batch: RecordBatch,
+    grouped: Arc<GroupedRows>,
+}
+
+/// Moves between CPU and device in the step log: who moved, at which of its batches, and to where.
+fn answers_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("shard", DataType::UInt32, false),
+        Field::new("call", DataType::UInt32, false),
+        Field::new("batch", DataType::UInt64, false),
+        Field::new("device", DataType::Boolean, false),
+    ]))
 }
 
 impl Score {
     fn new(factory: &ScoreFactory) -> Result<Self> {
         let spec = &factory.spec;
-        let scorer = |call: &ScoreCall| scorer_of(&call.method, call.features.len());
+        let scorer = |call: &ScoreCall| scorer_of(&call.method, call.features.len(), &spec.placement);
         let scorers: Vec<Box<dyn Scorer>> = spec.calls.iter().map(scorer).collect::<Result<_>>()?;
         let mut fields: Vec<Field> = spec.partition.iter().map(|column| spec.input.field(*column).clone()).collect();
         for (index, scorer) in scorers.iter().enumerate() {
@@ -211,6 +246,8 @@ impl Score {
             dirty_slots: Vec::new(),
             slots: Vec::new(),
             watermark: WATERMARK_MIN,
+            working: None,
+            shard: 0,
             output: Arc::clone(&factory.output),
             spec: Arc::clone(spec),
         })
@@ -228,9 +265,10 @@ impl Score {
         Ok(take_record_batch(&batch, &UInt32Array::from(order))?)
     }
 
-    /// The scores of rows that are in order, a column a call.
-    fn score(&mut self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
-        let keys: Vec<ArrayRef> = self.spec.partition.iter().map(|column| Arc::clone(batch.column(*column))).collect();
+    /// Starts to score rows that are in order. A ticket: the device has to answer first.
+    fn start(&mut self, batch: RecordBatch) -> Result<Option<Ticket>> {
+        let keys: Vec<ArrayRef> =
+            self.spec.partition.iter().map(|column| Arc::clone(batch.column(*column))).collect();
         self.partitions.intern(&keys, batch.num_rows(), &mut self.slots)?;
         let count = self.partitions.slot_count();
         self.dirty.resize(count.max(self.dirty.len()), false);
@@ -240,15 +278,58 @@ impl Score {
                 self.dirty_slots.push(*slot);
             }
         }
-        let mut results = Vec::with_capacity(self.scorers.len());
+        let mut group = WaveGroup::new();
         for (call, scorer) in self.spec.calls.iter().zip(&mut self.scorers) {
             let columns = call.features.iter().map(|column| feature(batch.column(*column)));
             let columns = columns.collect::<Result<Vec<_>>>()?;
             let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
-            let scores = scorer.score(&grouped, &columns);
-            results.push(Arc::new(scores_in_order(&grouped, &scores)) as ArrayRef);
+            scorer.start(&grouped, &columns, &mut group);
         }
-        Ok(results)
+        self.working = Some(Working { batch, grouped });
+        let (redeemer, ticket) = Ticket::new();
+        Ok(match group.submit(move || redeemer.redeem()) {
+            WaitingFor::Nothing => None,
+            WaitingFor::Device => Some(ticket),
+        })
+    }
+
+    /// Emits the rows that are being scored.
+    fn finish(&mut self, out: &mut Output) -> Result<()> {
+        let Some(Working { batch, grouped }) = self.working.take() else { return Ok(()) };
+        let mut columns = batch.columns().to_vec();
+        for scorer in &mut self.scorers {
+            columns.push(Arc::new(scores_in_order(&grouped, &scorer.finish())));
+        }
+        let rows = batch.num_rows();
+        out.emit(Delta::insert(batch_of(&self.output, columns, rows)?));
+        let mut moves: Vec<(u32, Switch)> = Vec::new();
+        for (call, scorer) in (0..).zip(&mut self.scorers) {
+            moves.extend(scorer.take_switches().into_iter().map(|switch| (call, switch)));
+        }
+        if out.records_answers && !moves.is_empty() {
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(UInt32Array::from(vec![u32::from(self.shard); moves.len()])),
+                Arc::new(UInt32Array::from_iter_values(moves.iter().map(|(call, _)| *call))),
+                Arc::new(UInt64Array::from_iter_values(moves.iter().map(|(_, switch)| switch.step))),
+                Arc::new(moves.iter().map(|(_, switch)| Some(switch.side == Side::Gpu)).collect::<BooleanArray>()),
+            ];
+            out.answers.push(batch_of(&answers_schema(), columns, moves.len())?);
+        }
+        Ok(())
+    }
+
+    /// Kernels go on where they ran; at another number of shards, where those of some shard did.
+    fn resume_places(&mut self, metas: &[serde_json::Map<String, serde_json::Value>]) {
+        let of_shard = |meta: &&serde_json::Map<String, serde_json::Value>| {
+            meta.get(SHARD).and_then(serde_json::Value::as_u64) == Some(u64::from(self.shard))
+        };
+        let Some(meta) = metas.iter().find(of_shard).or(metas.first()) else { return };
+        let places = meta.get(PLACES).and_then(serde_json::Value::as_array);
+        for (scorer, place) in self.scorers.iter_mut().zip(places.into_iter().flatten()) {
+            if let (Some(batches), Some(device)) = (place[0].as_u64(), place[1].as_bool()) {
+                scorer.resume(batches, if device { Side::Gpu } else { Side::Cpu });
+            }
+        }
     }
 
     fn put_states(&mut self, slots: &[u32], state: &mut StateWriter) -> Result<()> {
@@ -257,7 +338,8 @@ impl Score {
         }
         let mut columns = self.partitions.columns(Slots::Some(slots))?;
         let mut words = Vec::new();
-        for scorer in &self.scorers {
+        for scorer in &mut self.scorers {
+            scorer.sync();
             words.clear();
             slots.iter().for_each(|slot| scorer.read_slot(*slot, &mut words));
             let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -276,30 +358,60 @@ impl Operator for Score {
 
     fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
         let (before, after) = (input.watermarks.before, input.watermarks.after);
-        let mut deltas = input.single();
-        let time = self.spec.time();
-        if let Some(time) = time {
-            deltas = judge((time, 0), deltas, before, out)?;
+        if self.working.is_some() {
+            // The device has answered.
+            self.finish(out)?;
+        } else {
+            let mut deltas = input.single();
+            let time = self.spec.time();
+            if let Some(time) = time {
+                deltas = judge((time, 0), deltas, before, out)?;
+            }
+            self.buffer.take_in(in_order_of_arrival(deltas)?, time)?;
+            let moves = time.is_some() && after > self.watermark;
+            if !moves && after != WATERMARK_MAX {
+                return Ok(Progress::Done);
+            }
+            self.watermark = after;
         }
-        self.buffer.take_in(in_order_of_arrival(deltas)?, time)?;
-        let moves = time.is_some() && after > self.watermark;
-        if !moves && after != WATERMARK_MAX {
-            return Ok(Progress::Done);
-        }
-        self.watermark = after;
         while let Some(batch) = self.buffer.settle(after, CHUNK_ROWS)? {
             let batch = self.in_order(batch)?;
-            let results = self.score(&batch)?;
-            let rows = batch.num_rows();
-            let columns = batch.columns().iter().cloned().chain(results).collect();
-            out.emit(Delta::insert(batch_of(&self.output, columns, rows)?));
+            if let Some(ticket) = self.start(batch)? {
+                return Ok(Progress::Pending(ticket));
+            }
+            self.finish(out)?;
         }
         Ok(Progress::Done)
+    }
+
+    fn recall(&mut self, answers: &[RecordBatch]) -> Result<()> {
+        let mut moves: Vec<Vec<Switch>> = vec![Vec::new(); self.scorers.len()];
+        for answer in answers {
+            if answer.schema().fields() != answers_schema().fields() {
+                return Err(EngineError::bug("the step log has answers of another operator for `Score`"));
+            }
+            let word = |column: usize, row: usize| answer.column(column).as_primitive::<UInt32Type>().value(row);
+            for row in (0..answer.num_rows()).filter(|row| word(0, *row) == u32::from(self.shard)) {
+                let step = answer.column(2).as_primitive::<UInt64Type>().value(row);
+                let side = if answer.column(3).as_boolean().value(row) { Side::Gpu } else { Side::Cpu };
+                if let Some(moves) = moves.get_mut(word(1, row) as usize) {
+                    moves.push(Switch { step, side });
+                }
+            }
+        }
+        self.scorers.iter_mut().zip(moves).for_each(|(scorer, moves)| scorer.recall(&moves));
+        Ok(())
     }
 
     fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
         state.meta.insert(WATERMARK.into(), self.watermark.into());
         state.meta.insert(ARRIVALS.into(), self.buffer.kept.next_arrival.into());
+        state.meta.insert(SHARD.into(), self.shard.into());
+        let place = |scorer: &Box<dyn Scorer>| {
+            let (batches, side) = scorer.place();
+            serde_json::json!([batches, side == Side::Gpu])
+        };
+        state.meta.insert(PLACES.into(), self.scorers.iter().map(place).collect());
         self.buffer.save(kind, state)?;
         let mut slots = std::mem::take(&mut self.dirty_slots);
         slots.iter().for_each(|slot| self.dirty[*slot as usize] = false);
@@ -312,6 +424,8 @@ impl Operator for Score {
     fn restore(&mut self, state: &StateReader<'_>) -> Result<()> {
         self.watermark = newest_time(state.metas, WATERMARK);
         let arrivals = state.metas.iter().filter_map(|meta| meta.get(ARRIVALS)?.as_u64()).max().unwrap_or(0);
+        self.shard = state.owned.start;
+        self.resume_places(state.metas);
         let spec = Arc::clone(&self.spec);
         self.buffer.restore(state, &spec.partition, spec.time(), self.watermark)?;
         let width = spec.partition.len();
@@ -320,15 +434,13 @@ impl Operator for Score {
             let rows = keep_owned(&chunk.rows, 0, width, state.owned)?;
             let mut slots = Vec::new();
             self.partitions.intern(&rows.columns()[..width], rows.num_rows(), &mut slots)?;
-            let mut words = Vec::new();
             for (scorer, column) in self.scorers.iter_mut().zip(&rows.columns()[width..]) {
                 let states = column.as_fixed_size_binary();
-                for (row, slot) in slots.iter().enumerate() {
-                    words.clear();
-                    let bytes = states.value(row).chunks_exact(4);
-                    words.extend(bytes.map(|word| u32::from_le_bytes(word.try_into().expect("four bytes"))));
-                    scorer.write_slot(*slot, &words);
-                }
+                let words: Vec<u32> = (0..slots.len())
+                    .flat_map(|row| states.value(row).chunks_exact(4))
+                    .map(|word| u32::from_le_bytes(word.try_into().expect("four bytes")))
+                    .collect();
+                scorer.load(&slots, &words);
             }
         }
         self.dirty.resize(self.partitions.slot_count(), false);
@@ -347,5 +459,14 @@ impl Operator for Score {
 
     fn state_rows(&self) -> usize {
         self.buffer.kept.rows.len() + self.partitions.len()
+    }
+
+    fn placements(&self) -> Vec<Placed> {
+        let calls = self.spec.calls.iter().zip(&self.scorers);
+        let decided = calls.filter_map(|(call, scorer)| {
+            let decision = scorer.decision()?.clone();
+            Some(Placed { what: call.method.description().name.to_string(), decision })
+        });
+        decided.collect()
     }
 }

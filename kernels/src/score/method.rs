@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::scorer::{Scorer, TwinScorer};
+use super::placement::Placement;
+use super::scorer::{KernelScorer, ScoreKernel, Scorer};
 use crate::half_space_forest::{ForestParameters, HalfSpaceForest};
 use crate::kernel::KernelError;
 use crate::recurrence_scan::{Config, Recurrence, RecurrenceScan};
+use crate::window_distance::{DistanceParameters, WindowDistance};
 
 /// The method that is taken when none is named.
 const DEFAULT: &str = "ewma";
@@ -97,6 +100,15 @@ pub const METHODS: &[MethodDescription] = &[
             option!("depth", whole 8, "Levels of a tree."),
             option!("window", whole 256, "Rows whose distribution a row is compared with; the first five quarters of it score 0."),
             option!("seed", whole 24_301, "Where random choices come from."),
+        ],
+    },
+    MethodDescription {
+        name: "distance",
+        features_max: 1,
+        meaning: "Distance of the last values' shape to the nearest earlier shape (left matrix profile, z-normalised).",
+        options: &[
+            option!("window", whole 32, "Rows that make a shape."),
+            option!("history", whole 2000, "How many rows back earlier shapes are kept; two windows score 0."),
         ],
     },
 ];
@@ -208,7 +220,7 @@ impl Method {
             options.insert(option.name, number);
         }
         let method = Method { description, options };
-        method.scorer(1)?;
+        method.scorer(1, &Arc::default())?;
         Ok(method)
     }
 
@@ -217,16 +229,16 @@ impl Method {
         self.description
     }
 
-    /// A scorer of rows with so many features that has seen none.
+    /// A scorer of rows with so many features that has seen none, and runs where the placement says.
     ///
     /// # Errors
     /// More features than the method takes.
-    pub fn scorer(&self, features: usize) -> Result<Box<dyn Scorer>, MethodError> {
+    pub fn scorer(&self, features: usize, placement: &Arc<Placement>) -> Result<Box<dyn Scorer>, MethodError> {
         let features_max = self.description.features_max;
         if features == 0 || features > features_max {
             return Err(MethodError::Features { method: self.description.name, features_max, given: features });
         }
-        self.kernel(features).map_err(|error| match error {
+        self.kernel(features, placement).map_err(|error| match error {
             KernelError::Parameter { parameter, expected, given, .. } => {
                 MethodError::Value { method: self.description.name, option: parameter.to_string(), expected, given }
             }
@@ -240,15 +252,19 @@ impl Method {
         })
     }
 
-    fn kernel(&self, features: usize) -> Result<Box<dyn Scorer>, KernelError> {
+    fn kernel(&self, features: usize, placement: &Arc<Placement>) -> Result<Box<dyn Scorer>, KernelError> {
+        fn placed<K: ScoreKernel>(kernel: K, placement: &Arc<Placement>) -> Result<Box<dyn Scorer>, KernelError> {
+            Ok(Box::new(KernelScorer::new(kernel, placement)))
+        }
         let number = |name: &str| self.options[name];
+        let whole = |name: &str| number(name) as u32;
         let recurrence = |recurrence| {
             let config = Config {
-                min_training: number("min_training") as u32,
+                min_training: whole("min_training"),
                 variance_floor: number("variance_floor"),
                 ..Config::new(recurrence)
             };
-            Ok(Box::new(TwinScorer::new(RecurrenceScan::new(config)?)) as Box<dyn Scorer>)
+            placed(RecurrenceScan::new(config)?, placement)
         };
         match self.description.name {
             "ewma" => recurrence(Recurrence::Ewma { half_life: number("half_life") }),
@@ -262,15 +278,23 @@ impl Method {
                 residual_limit: number("residual_limit"),
             }),
             "half_space" => {
-                let whole = |name: &str| number(name) as u32;
-                Ok(Box::new(TwinScorer::new(HalfSpaceForest::new(ForestParameters {
+                let parameters = ForestParameters {
                     features: features as u32,
                     trees: whole("trees"),
                     depth: whole("depth"),
                     window: whole("window"),
                     seed: whole("seed"),
                     attribution: false,
-                })?)))
+                };
+                placed(HalfSpaceForest::new(parameters)?, placement)
+            }
+            "distance" => {
+                let parameters = DistanceParameters {
+                    window: whole("window"),
+                    history: whole("history"),
+                    ..DistanceParameters::default()
+                };
+                placed(WindowDistance::new(parameters)?, placement)
             }
             other => unreachable!("method '{other}' is described and not made"),
         }

@@ -4,9 +4,18 @@
 //! keys and scores rows that come grouped by key and in order. A score never depends on how rows are cut into batches.
 
 mod method;
+mod placement;
 mod scorer;
 #[cfg(test)]
 mod tests;
 
 pub use method::{METHODS, Method, MethodDescription, MethodError, OptionDescription};
-pub use scorer::Scorer;
+pub use placement::Placement;
+#[cfg(feature = "gpu")]
+pub use placement::{OpenDevice, OpenOnce};
+pub use scorer::{Scorer, score_now};
+
+/// Where a batch runs, and the record of a move.
+pub use crate::placer::{Decision, DeviceChoice, PlacerSettings, Side, Switch};
+/// How a kernel's state is kept on a device.
+pub use crate::placed::PlacedOptions;

@@ -42,7 +42,7 @@ fn what_cannot_be_is_named_with_what_can() {
         error(json!({ "half_life": -1 })),
         "option `half_life` of method 'ewma' must be between 0.1 and 1000000000, not -1"
     );
-    let two = Method::parse(&Map::new()).expect("the default").scorer(2).err().expect("it takes one");
+    let two = Method::parse(&Map::new()).expect("the default").scorer(2, &Arc::default()).err().expect("it takes one");
     assert_eq!(two.to_string(), "method 'ewma' takes one value, not 2");
 }
 
@@ -52,7 +52,7 @@ fn every_method_is_made_with_its_defaults() {
     for method in METHODS {
         let made = Method::parse(&map(json!({ "method": method.name })))
             .unwrap_or_else(|error| panic!("{}: {error}", method.name));
-        assert!(made.scorer(method.features_max).is_ok(), "{}", method.name);
+        assert!(made.scorer(method.features_max, &Arc::default()).is_ok(), "{}", method.name);
         assert!(made.to_string().starts_with(method.name));
     }
 }
@@ -74,11 +74,11 @@ proptest! {
     fn scores_do_not_depend_on_batches(rows in rows(), cuts in proptest::collection::vec(1usize..80, 1..40)) {
         for described in METHODS {
             let method = young(described.name);
-            let scorer = || method.scorer(1).expect("one feature");
+            let scorer = || method.scorer(1, &Arc::default()).expect("one feature");
             let score = |scorer: &mut Box<dyn Scorer>, rows: &[(u32, f64)]| {
                 let (slots, values): (Vec<u32>, Vec<f64>) = rows.iter().copied().unzip();
                 let grouped = Arc::new(GroupedRows::group(&slots, 4));
-                let scores = scorer.score(&grouped, &[&values]);
+                let scores = score_now(scorer.as_mut(), &grouped, &[&values]);
                 let mut all = vec![0; rows.len()];
                 grouped.order().iter().zip(scores).for_each(|(row, score)| all[*row as usize] = score.to_bits());
                 all
@@ -86,17 +86,18 @@ proptest! {
             let whole = score(&mut scorer(), &rows);
             let mut pieces = Vec::new();
             let (mut rest, mut cut) = (rows.as_slice(), cuts.iter().cycle());
-            let mut running = scorer();
+            let (mut running, mut known_max) = (scorer(), 0);
             while !rest.is_empty() {
                 let (now, later) = rest.split_at(rest.len().min(*cut.next().expect("it cycles")));
                 pieces.extend(score(&mut running, now));
                 rest = later;
                 let mut restored = scorer();
-                for slot in 0..4 {
-                    let mut words = Vec::new();
-                    running.read_slot(slot, &mut words);
-                    restored.write_slot(slot, &words);
-                }
+                running.sync();
+                let known: Vec<u32> = (0..=now.iter().map(|(slot, _)| *slot).max().unwrap_or(0).max(known_max)).collect();
+                known_max = *known.last().expect("it has one");
+                let mut words = Vec::new();
+                known.iter().for_each(|slot| running.read_slot(*slot, &mut words));
+                restored.load(&known, &words);
                 running = restored;
             }
             prop_assert_eq!(whole, pieces, "{}", described.name);
@@ -111,7 +112,8 @@ proptest! {
             let score = |rows: &[(u32, f64)]| {
                 let (slots, values): (Vec<u32>, Vec<f64>) = rows.iter().copied().unzip();
                 let grouped = Arc::new(GroupedRows::group(&slots, 4));
-                let scores = method.scorer(1).expect("one feature").score(&grouped, &[&values]);
+                let mut scorer = method.scorer(1, &Arc::default()).expect("one feature");
+                let scores = score_now(scorer.as_mut(), &grouped, &[&values]);
                 let mut all = vec![0; rows.len()];
                 grouped.order().iter().zip(scores).for_each(|(row, score)| all[*row as usize] = score.to_bits());
                 all

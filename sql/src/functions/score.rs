@@ -49,7 +49,7 @@ pub(crate) fn method_of(args: &[Expr]) -> Result<(Method, &[Expr])> {
         _ => ("{}", args),
     };
     let method = parse(options)?;
-    method.scorer(features.len()).map_err(told)?;
+    method.scorer(features.len(), &Arc::default()).map_err(told)?;
     Ok((method, features))
 }
 
@@ -96,7 +96,7 @@ impl WindowUDFImpl for AnomalyScore {
         let options = exprs.last().and_then(|expr| text_of(expr));
         let features = exprs.len() - usize::from(options.is_some());
         let method = parse(options.as_deref().unwrap_or("{}"))?;
-        method.scorer(features).map_err(told)?;
+        method.scorer(features, &Arc::default()).map_err(told)?;
         Ok(Box::new(Evaluator { method, features }))
     }
 

@@ -102,6 +102,7 @@ impl Lowering<'_> {
             order,
             by_watermark: by_time,
             calls: score_calls,
+            placement: self.context.catalog.placement().clone(),
         };
         let factory = ScoreFactory::new(spec).map_err(engine)?;
         let mut columns = stream.columns.clone();
