@@ -1,7 +1,7 @@
 //! All programs of the crate with the overrides that they are run with, so that a test without any device checks each of them.
 
 use super::program::Program;
-use super::{calibrate, resident};
+use super::{calibrate, resident, self_test};
 
 /// Values of the `override` constants of an entry point, by name.
 pub type OverrideSet = &'static [(&'static str, f64)];
@@ -19,4 +19,15 @@ pub struct Registered {
 pub const PROGRAMS: &[Registered] = &[
     Registered { program: &resident::FILL_PAGE, entries: &[("fill_page", &[&[]])] },
     Registered { program: &calibrate::COPY, entries: &[("copy", &[&[]])] },
+    Registered {
+        program: &self_test::SELF_TEST,
+        entries: &[
+            ("loops", &[&[]]),
+            ("integers", &[&[]]),
+            ("nans", &[&[]]),
+            ("floats", &[&[]]),
+            ("reductions", &[&[]]),
+            ("sequences", &[&[]]),
+        ],
+    },
 ];
