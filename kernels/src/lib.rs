@@ -22,6 +22,8 @@ pub mod kernel;
 mod parameter;
 pub mod rows;
 pub mod state;
+pub mod subspace_score;
+mod window;
 pub mod window_distance;
 
 pub use kernel::{Kernel, KernelError};
