@@ -29,6 +29,8 @@ pub mod recurrence_scan;
 pub mod rows;
 pub mod score;
 pub mod state;
+pub mod subspace_score;
+mod window;
 pub mod window_distance;
 
 pub use kernel::{Kernel, KernelError};
