@@ -20,6 +20,12 @@ pub trait Kernel: Send + Sync + 'static {
     /// How device and twin agree.
     fn exactness(&self) -> Exactness;
 
+    /// Whether one invocation of the shader may run more than 32,768 iterations of loops. Some drivers cut those; the kernel stays on
+    /// the CPU there.
+    fn long_loops(&self) -> bool {
+        true
+    }
+
     /// The state of one key.
     fn state_shape(&self) -> StateShape;
 

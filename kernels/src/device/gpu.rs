@@ -1,7 +1,7 @@
 //! What the callers of a device and its thread share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::adapter::{self, AdapterDescription};
@@ -9,6 +9,7 @@ use super::error::{ErrorKind, one_line};
 use super::faults::Faults;
 use super::memory::{Budget, Pool};
 use super::program::Pipelines;
+use super::self_test::SelfTest;
 use super::{DeviceError, DeviceMetrics, DeviceOptions, MemoryBudget};
 
 /// The most waves that there may be at a time, recorded and under way together.
@@ -32,6 +33,7 @@ pub(super) struct Gpu {
     pub(super) pipelines: Pipelines,
     pub(super) faults: Faults,
     pub(super) counters: Counters,
+    pub(super) self_test: OnceLock<SelfTest>,
     lost: Arc<Lost>,
     waves: Arc<AtomicUsize>,
     upload_bytes_expected: AtomicU64,
@@ -136,6 +138,7 @@ impl Gpu {
             pool,
             faults: options.faults.clone(),
             counters: Counters::default(),
+            self_test: OnceLock::new(),
             lost,
             waves: Arc::default(),
             upload_bytes_expected: AtomicU64::new(UPLOAD_BYTES_FIRST),

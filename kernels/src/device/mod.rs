@@ -17,6 +17,7 @@ mod memory;
 mod program;
 pub mod registry;
 mod resident;
+pub mod self_test;
 mod shared;
 pub mod testing;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use error::{DeviceError, ErrorKind};
 pub use faults::{Fault, Faults};
 pub use program::{Access, PRELUDE, Program};
 pub use resident::{FILL_PAGE, ResidentPages, Table};
+pub use self_test::{Need, SelfTest};
 pub use shared::SharedDevice;
 pub use ticket::{Readback, Ticket};
 pub use wave::{Binding, Dispatch, Region, Wave, WaveMark};
@@ -130,7 +132,8 @@ impl Device {
     /// Opens the best adapter that the options allow.
     ///
     /// # Errors
-    /// [`DeviceError::NoAdapter`], or [`DeviceError::Open`] when the driver refuses.
+    /// [`DeviceError::NoAdapter`]; [`DeviceError::Open`] when the driver refuses; whatever the self-test runs into. An adapter that
+    /// computes wrongly is opened all the same: [`self_test`](Self::self_test) tells what it may be used for.
     pub fn open(options: &DeviceOptions) -> Result<Device, DeviceError> {
         let gpu = Gpu::open(options)?;
         let (commands, received) = crossbeam_channel::unbounded();
@@ -142,12 +145,20 @@ impl Device {
                 adapter: gpu.description.name.clone(),
                 reason: format!("its thread does not start: {error}"),
             })?;
-        Ok(Device { gpu, commands })
+        let device = Device { gpu, commands };
+        let test = self_test::run(&device, options.checked_shaders)?;
+        device.gpu.self_test.set(test).expect("is set only here, once for each device");
+        Ok(device)
     }
 
     /// What the adapter is.
     pub fn description(&self) -> &AdapterDescription {
         &self.gpu.description
+    }
+
+    /// What the adapter computes rightly, and what it is refused for.
+    pub fn self_test(&self) -> &SelfTest {
+        self.gpu.self_test.get().expect("is set before the device is given out")
     }
 
     /// Starts a wave.

@@ -2,6 +2,7 @@
 
 use super::program::Program;
 use super::{calibrate, resident};
+use super::{resident, self_test};
 
 /// Values of the `override` constants of an entry point, by name.
 pub type OverrideSet = &'static [(&'static str, f64)];
@@ -19,4 +20,15 @@ pub struct Registered {
 pub const PROGRAMS: &[Registered] = &[
     Registered { program: &resident::FILL_PAGE, entries: &[("fill_page", &[&[]])] },
     Registered { program: &calibrate::COPY, entries: &[("copy", &[&[]])] },
+    Registered {
+        program: &self_test::SELF_TEST,
+        entries: &[
+            ("loops", &[&[]]),
+            ("integers", &[&[]]),
+            ("nans", &[&[]]),
+            ("floats", &[&[]]),
+            ("reductions", &[&[]]),
+            ("sequences", &[&[]]),
+        ],
+    },
 ];

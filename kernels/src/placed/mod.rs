@@ -16,6 +16,8 @@ mod changed;
 mod group;
 #[cfg(feature = "gpu")]
 mod resident;
+#[cfg(all(test, feature = "gpu"))]
+mod soak;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -48,6 +50,13 @@ pub enum PlacementEvent {
         /// The adapter's name.
         adapter: String,
     },
+    /// The device computes wrongly what the kernel needs; it stays on the CPU.
+    Refused {
+        /// The kernel.
+        kernel: &'static str,
+        /// What the self-test saw.
+        reason: String,
+    },
     /// The device failed; the twin has taken over.
     FellBack {
         /// The kernel.
@@ -65,6 +74,7 @@ impl fmt::Display for PlacementEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PlacementEvent::MovedToDevice { kernel, adapter } => write!(f, "`{kernel}` runs on `{adapter}`"),
+            PlacementEvent::Refused { kernel, reason } => write!(f, "`{kernel}` stays on the CPU: {reason}"),
             PlacementEvent::FellBack { kernel, reason, replayed_batches, retry_after_steps } => write!(
                 f,
                 "`{kernel}` continues on the CPU: {reason}. The twin has done {replayed_batches} batches again; the device is tried \

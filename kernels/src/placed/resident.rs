@@ -224,7 +224,10 @@ impl<K: Kernel> Placed<K> {
     /// Puts the state on the wanted device.
     pub(super) fn try_device(&mut self) -> Result<(), DeviceError> {
         let Some(wanted) = &self.wanted else { return Ok(()) };
-        let placed = wanted.device.get().and_then(|device| self.upload_state(device));
+        let placed = wanted.device.get().and_then(|device| {
+            self.check_self_test(&device)?;
+            self.upload_state(device)
+        });
         match placed {
             Ok(resident) => {
                 let adapter = resident.device.description().name.clone();
@@ -232,11 +235,27 @@ impl<K: Kernel> Placed<K> {
                 (self.options.on_event)(&PlacementEvent::MovedToDevice { kernel: self.kernel.name(), adapter });
                 Ok(())
             }
+            Err(error @ DeviceError::Refused { .. }) => {
+                // It will compute wrongly the next time too.
+                self.wanted = None;
+                let (kernel, reason) = (self.kernel.name(), error.to_string());
+                (self.options.on_event)(&PlacementEvent::Refused { kernel, reason });
+                Err(error)
+            }
             Err(error) => {
                 self.pause(&error, 0);
                 Err(error)
             }
         }
+    }
+
+    /// A device that computes wrongly what this kernel needs does not get it.
+    fn check_self_test(&self, device: &Device) -> Result<(), DeviceError> {
+        device.self_test().allows_kernel(&*self.kernel).map_err(|(need, reason)| DeviceError::Refused {
+            adapter: device.description().name.clone(),
+            wanted: need.name().to_owned(),
+            reason: reason.to_owned(),
+        })
     }
 
     fn upload_state(&self, device: Device) -> Result<Resident<K>, DeviceError> {

@@ -165,6 +165,18 @@ mod device {
         );
     }
 
+    /// A driver that cuts long loops gets no kernel that has some, and the log says why once.
+    #[test]
+    fn a_kernel_is_not_run_where_it_would_be_wrong() {
+        use crate::device::self_test::{Need, Observed, SelfTest};
+        let Some(device) = shared_test_device(&test_options()) else { return };
+        let right = device.current().self_test().observed.clone();
+        assert!(SelfTest::evaluate(right.clone()).allows_kernel(&*kernel()).is_ok());
+        let cut = SelfTest::evaluate(Observed { loop_iterations: (200_000, 65_535), ..right });
+        let (need, reason) = cut.allows_kernel(&*kernel()).expect_err("loops are as long as a key has rows");
+        assert!(need == Need::LongLoops && reason.contains("ended after 65535"), "{reason}");
+    }
+
     /// Several steps are under way when one fails: those behind it were computed on a state that is wrong, and are done again too.
     #[test]
     fn steps_behind_a_failed_one_are_done_again() {
