@@ -31,11 +31,11 @@ fn bench(criterion: &mut Criterion) {
     {
         let parameters = DistanceParameters { history, window, ..Default::default() };
         let kernel = WindowDistance::new(parameters).expect("parameters are in range");
-        let warm_up = batch((history + window) as usize * keys as usize, keys);
+        let before = batch((history + window) as usize * keys as usize, keys);
         let batch = batch(rows, keys);
         let mut state = StatePages::new(kernel.state_shape());
         state.grow(keys as usize);
-        kernel.run_twin(&warm_up, &mut state);
+        kernel.run_twin(&before, &mut state);
         let shape = format!("history {history}, window {window}, {keys} keys, {rows} rows");
         group.throughput(Throughput::Elements(rows as u64));
         group.bench_function(BenchmarkId::new("twin", &shape), |bencher| {
@@ -43,7 +43,6 @@ fn bench(criterion: &mut Criterion) {
         });
         if keys == 1 && rows > 1 {
             let mut naive = NaiveDistance::new(kernel);
-            naive.run(&self::batch((history + window) as usize, keys));
             let few = self::batch(16, keys);
             group.throughput(Throughput::Elements(16));
             group.bench_function(BenchmarkId::new("naive", &shape), |bencher| {

@@ -16,7 +16,7 @@ use crate::state::StatePages;
 const TILE: usize = 1024;
 /// Sums have this many lanes, and the greatest of pairs too, so that they are the same on every instruction set.
 const LANES: usize = 16;
-const PAIR_LANES: usize = 64;
+const PAIR_LANES: usize = 32;
 
 /// A window that is compared.
 struct Row {
@@ -249,25 +249,30 @@ fn compare(slot: &mut [u32], shape: Shape, rows: &mut [Row]) {
 #[inline(always)]
 fn move_pairs(covariance: &mut [u32], df: &[u32], dg: &[u32], inverse: &[u32], df_now: f32, dg_now: f32) -> f32 {
     let mut best = [f32::NEG_INFINITY; PAIR_LANES];
-    let step = |covariance: &mut u32, df: u32, dg: u32, inverse: u32, best: &mut f32| {
-        let moved = f32::from_bits(*covariance) + (df_now * f32::from_bits(dg) + f32::from_bits(df) * dg_now);
-        *covariance = moved.to_bits();
-        let similar = moved * f32::from_bits(inverse);
-        *best = if similar > *best { similar } else { *best };
+    let step = |covariance: u32, df: u32, dg: u32| {
+        f32::from_bits(covariance) + (df_now * f32::from_bits(dg) + f32::from_bits(df) * dg_now)
     };
     let whole = covariance.len() / PAIR_LANES * PAIR_LANES;
     let (covariance, covariance_rest) = covariance.split_at_mut(whole);
     for (index, covariance) in covariance.chunks_exact_mut(PAIR_LANES).enumerate() {
         let at = index * PAIR_LANES;
         let (df, dg, inverse) = (&df[at..][..PAIR_LANES], &dg[at..][..PAIR_LANES], &inverse[at..][..PAIR_LANES]);
+        let mut similar = [0.0f32; PAIR_LANES];
         for lane in 0..PAIR_LANES {
-            step(&mut covariance[lane], df[lane], dg[lane], inverse[lane], &mut best[lane]);
+            let moved = step(covariance[lane], df[lane], dg[lane]);
+            covariance[lane] = moved.to_bits();
+            similar[lane] = moved * f32::from_bits(inverse[lane]);
         }
+        // A loop of its own keeps the greatest in registers.
+        best = std::array::from_fn(|lane| if similar[lane] > best[lane] { similar[lane] } else { best[lane] });
     }
+    let mut best = best.into_iter().fold(f32::NEG_INFINITY, |best, other| if other > best { other } else { best });
     for (lane, covariance) in covariance_rest.iter_mut().enumerate() {
-        step(covariance, df[whole + lane], dg[whole + lane], inverse[whole + lane], &mut best[lane]);
+        let moved = step(*covariance, df[whole + lane], dg[whole + lane]);
+        *covariance = moved.to_bits();
+        best = best.max(moved * f32::from_bits(inverse[whole + lane]));
     }
-    best.into_iter().fold(f32::NEG_INFINITY, |best, other| if other > best { other } else { best })
+    best
 }
 
 /// The centred product of two windows from their values. The second is centred on its newest value, which is as good as on its mean,
@@ -281,10 +286,15 @@ fn covariance_of(values: &[u32], place: usize, mean: f32, other: usize, window: 
     while done < window {
         let run = (window - done).min(ring - place).min(ring - other);
         let (now, then) = (&values[place..][..run], &values[other..][..run]);
-        for (now, then) in now.chunks(LANES).zip(then.chunks(LANES)) {
-            for (sum, (&now, &then)) in sums.iter_mut().zip(now.iter().zip(then)) {
-                *sum += (f32::from_bits(now) - mean) * (f32::from_bits(then) - origin);
+        let product = |now: u32, then: u32| (f32::from_bits(now) - mean) * (f32::from_bits(then) - origin);
+        let whole = run / LANES * LANES;
+        for (now, then) in now[..whole].chunks_exact(LANES).zip(then[..whole].chunks_exact(LANES)) {
+            for lane in 0..LANES {
+                sums[lane] += product(now[lane], then[lane]);
             }
+        }
+        for lane in whole..run {
+            sums[lane - whole] += product(now[lane], then[lane]);
         }
         (place, other, done) = ((place + run) % ring, (other + run) % ring, done + run);
     }
