@@ -1,8 +1,7 @@
 //! All programs of the crate with the overrides that they are run with, so that a test without any device checks each of them.
 
 use super::program::Program;
-use super::{calibrate, resident};
-use super::{resident, self_test};
+use super::{calibrate, resident, self_test};
 
 /// Values of the `override` constants of an entry point, by name.
 pub type OverrideSet = &'static [(&'static str, f64)];

@@ -19,6 +19,8 @@ fn card() -> Calibration {
         kernel: kernel.to_owned(),
         twin: Line { fixed_ns: 0.0, ns_per_event: twin },
         device: Line { fixed_ns: 0.0, ns_per_event: device },
+        upload_bytes_per_event: 32.0,
+        readback_bytes_per_event: 4.0,
     };
     Calibration {
         version: 1,
@@ -45,6 +47,9 @@ fn break_even_is_where_both_sides_take_as_long() {
     let card = card();
     let forest = card.break_even_rows("forest", &BatchShape::of_rows(1, 32, 4), 1.0, 1.0).expect("pays early");
     assert!((48..56).contains(&forest), "50 us at 1 us an event: {forest}");
+    let measured = card.kernel("forest").expect("measured").batch(1 << 20);
+    assert_eq!(measured, BatchShape::of_rows(1 << 20, 32, 4));
+    assert_eq!(card.break_even_rows("forest", &measured, 1.0, 1.0), Some(forest));
     // 8 B at 25 GB/s take 0.32 ns, more than the 0.25 ns of the sum itself: never.
     assert_eq!(card.break_even_rows("sum", &BatchShape::of_rows(1, 8, 0), 1.0, 1.0), None);
     // On resident columns nothing crosses: 50 us / (0.25 - 0.02) ns.
