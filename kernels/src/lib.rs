@@ -15,11 +15,15 @@
 //!   `f64` on the CPU.
 
 pub mod bench;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod convert;
 #[cfg(feature = "gpu")]
 pub mod device;
 pub mod features;
 pub mod half_space_forest;
+#[cfg(feature = "gpu")]
+pub mod inspect;
 pub mod kernel;
 mod parameter;
 pub mod pattern_step;

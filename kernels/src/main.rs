@@ -4,14 +4,14 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use eagre_kernels::bench::cli::{KernelsArgs, command};
-use eagre_kernels::bench::{self, BenchError};
+use eagre_kernels::bench::BenchError;
+use eagre_kernels::cli::{GpuArgs, KernelsArgs};
 
 // As in `eagre` itself, so that what is measured here is what is had there.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The kernels of eagre: what they reach on this machine, and what is known of its adapters.
+/// The kernels of eagre: what they reach on this machine, and what its adapters are fit for.
 #[derive(Debug, Parser)]
 #[command(name = "eagre-kernels", version, about, max_term_width = 100)]
 struct Cli {
@@ -23,17 +23,20 @@ struct Cli {
 enum Command {
     /// Measures each kernel on the device and on the CPU, and compares the answers.
     Bench(KernelsArgs),
+    /// Shows adapters, limits, the self-test and what things cost on the best one.
+    Gpu(GpuArgs),
 }
 
 fn main() -> ExitCode {
-    let Command::Bench(args) = Cli::parse().command;
-    let run = args
-        .options()
-        .map_err(BenchError::from)
-        .and_then(|options| bench::run(&options, command(std::env::args_os()), &mut std::io::stdout().lock()));
-    match run {
-        Ok(report) if report.is_right() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+    let out = &mut std::io::stdout().lock();
+    let printed = |error| BenchError::Write { what: "standard output".to_owned(), error };
+    let right = match Cli::parse().command {
+        Command::Bench(args) => args.run(out).map(|report| report.is_right()),
+        Command::Gpu(args) => args.run(out).map_err(printed),
+    };
+    match right {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
             // There is nowhere to report that standard error is closed.

@@ -3,7 +3,9 @@
 use super::Limits;
 #[cfg(test)]
 use super::agreement;
-use super::figure::{Agreement, TwinFigure};
+#[cfg(any(test, feature = "gpu"))]
+use super::figure::Agreement;
+use super::figure::TwinFigure;
 use super::twin;
 use crate::kernel::{Exactness, Kernel};
 

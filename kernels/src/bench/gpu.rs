@@ -99,6 +99,7 @@ pub(super) fn measure<W: Workload>(
     limits: &Limits,
 ) -> Result<DeviceFigure, KernelError> {
     let columns = workload.columns(rows, limits.seed);
+    may_run(workload, device)?;
     let mut resident = Resident::new(workload, device);
     let started = Instant::now();
     let mut one = Duration::ZERO;
@@ -158,6 +159,15 @@ pub(super) fn measure<W: Workload>(
     })
 }
 
+/// Whether the adapter computes rightly what the kernel needs.
+fn may_run<W: Workload>(workload: &W, device: &Device) -> Result<(), DeviceError> {
+    device.self_test().allows_kernel(workload.kernel()).map_err(|(need, reason)| DeviceError::Refused {
+        adapter: device.description().name.clone(),
+        wanted: need.name().to_owned(),
+        reason: reason.to_owned(),
+    })
+}
+
 /// Compares device and twin over several batches from fresh state.
 pub(super) fn agreement<W: Workload>(
     workload: &W,
@@ -165,6 +175,8 @@ pub(super) fn agreement<W: Workload>(
     rows: usize,
     limits: &Limits,
 ) -> Result<Agreement, KernelError> {
+    may_run(workload, device)?;
+    let exactness = device.self_test().agreement(workload.kernel().exactness());
     let mut twin = Runner::new(workload);
     let mut resident = Resident::new(workload, device);
     let mut found = Agreement::default();
@@ -172,7 +184,7 @@ pub(super) fn agreement<W: Workload>(
         let batch = Arc::new(workload.batch(&workload.columns(rows, limits.seed + step)));
         let expected = workload.answer(twin.run(&batch));
         let (output, _) = resident.run(batch)?;
-        agreement::compare(&mut found, workload.kernel().exactness(), &expected, &workload.answer(output));
+        agreement::compare(&mut found, exactness, &expected, &workload.answer(output));
     }
     Ok(found)
 }

@@ -8,10 +8,9 @@
 //!
 //! The same workloads calibrate the placer ([`crate::placer`]).
 
+#[cfg(any(test, feature = "gpu"))]
 mod agreement;
 mod case;
-#[cfg(feature = "cli")]
-pub mod cli;
 mod figure;
 #[cfg(feature = "gpu")]
 mod gpu;
@@ -33,7 +32,10 @@ pub use options::{Form, Options, OptionsError, Sides, parse_rows, parse_seconds,
 pub use run::{BenchError, run};
 pub use workload::cases;
 #[cfg(feature = "gpu")]
-pub(crate) use {report::machine, twin::percentile};
+pub(crate) use {
+    report::{bytes, machine, short, time},
+    twin::percentile,
+};
 
 /// How long one figure may take, and what its input is.
 #[derive(Debug, Clone)]

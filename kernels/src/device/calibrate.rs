@@ -117,7 +117,8 @@ pub fn copy_gb_per_s(device: &Device, repeats: usize) -> Result<Option<f64>, Dev
 }
 
 /// The calibration of a device: the one kept in `file` if it is of this adapter, driver and processor, completed by what it lacks and
-/// kept again. `cases` are the workloads to measure kernels on, the first of each kernel; `budget` is about how long it may take.
+/// kept again; with `fresh` what was kept is not used. `cases` are the workloads to measure kernels on, the first of each kernel;
+/// `budget` is about how long it may take.
 ///
 /// # Errors
 /// What the device refuses. A file that cannot be read or written is as none.
@@ -125,6 +126,7 @@ pub fn calibrate(
     device: &Device,
     cases: &[Box<dyn Case>],
     file: Option<&Path>,
+    fresh: bool,
     budget: Duration,
 ) -> Result<Calibration, DeviceError> {
     let key = key(device.description());
@@ -133,7 +135,7 @@ pub fn calibrate(
         .calibrations
         .iter()
         .find(|calibration| calibration.adapter == key && calibration.version == CALIBRATION_VERSION);
-    let known = found.cloned();
+    let known = found.filter(|_| !fresh).cloned();
     let calibration = measure(device, cases, known.clone(), key, Instant::now() + budget)?;
     if let Some(file) = file.filter(|_| known.as_ref() != Some(&calibration)) {
         kept.calibrations.retain(|other| other.adapter != calibration.adapter);
@@ -201,8 +203,11 @@ fn kernel(
 ) -> Result<Option<KernelFigures>, crate::KernelError> {
     let limits = Limits { duration: KERNEL_DURATION / 2, batches_min: 2, batches_max: 16, ..Limits::default() };
     let twin = two_sizes(|rows| Ok(case.twin(rows, 1, &limits).kernel_ns_p50))?;
+    let (mut upload_bytes_per_event, mut readback_bytes_per_event) = (0.0, 0.0);
     let device = two_sizes(|rows| {
         let figure = case.device(device, rows, &limits)?;
+        upload_bytes_per_event = figure.upload_bytes as f64 / rows as f64;
+        readback_bytes_per_event = figure.readback_bytes as f64 / rows as f64;
         // Without timestamps it is what is left of the whole.
         Ok(figure.kernel_ns_p50.unwrap_or_else(|| {
             let around = calibration.round_trip.p50_ns
@@ -211,7 +216,8 @@ fn kernel(
             (figure.batch_ns_p50 - figure.convert_ns_p50 - around).max(0.0)
         }))
     })?;
-    Ok(Some(KernelFigures { kernel: case.kernel().to_owned(), twin, device }))
+    let kernel = case.kernel().to_owned();
+    Ok(Some(KernelFigures { kernel, twin, device, upload_bytes_per_event, readback_bytes_per_event }))
 }
 
 /// The line through the two largest sizes, growing until one takes long enough to be told from noise.

@@ -6,20 +6,21 @@ use serde::{Deserialize, Serialize};
 
 /// Where a batch runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// The twin, on the CPU.
+    /// The twin, on the thread that calls.
+    #[serde(rename = "cpu")]
     Cpu,
-    /// The device.
-    Gpu,
+    /// The shader; its state lies on the device.
+    #[serde(rename = "gpu")]
+    Device,
 }
 
 impl Side {
     /// The other one.
     pub fn other(self) -> Side {
         match self {
-            Side::Cpu => Side::Gpu,
-            Side::Gpu => Side::Cpu,
+            Side::Cpu => Side::Device,
+            Side::Device => Side::Cpu,
         }
     }
 }
@@ -28,7 +29,7 @@ impl fmt::Display for Side {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Side::Cpu => "cpu",
-            Side::Gpu => "gpu",
+            Side::Device => "gpu",
         })
     }
 }

@@ -82,6 +82,22 @@ pub struct KernelFigures {
     pub twin: Line,
     /// The shader alone: without the round trip and without bytes over the bus.
     pub device: Line,
+    /// Bytes that crossed to the device for an event.
+    pub upload_bytes_per_event: f64,
+    /// Bytes that came back for an event.
+    pub readback_bytes_per_event: f64,
+}
+
+impl KernelFigures {
+    /// A batch of the workload that was measured, with so many rows.
+    pub fn batch(&self, rows: u64) -> BatchShape {
+        let bytes = |per_event: f64| (per_event * rows as f64) as u64;
+        BatchShape {
+            upload_bytes: bytes(self.upload_bytes_per_event),
+            readback_bytes: bytes(self.readback_bytes_per_event),
+            ..BatchShape::of_rows(rows, 0, 0)
+        }
+    }
 }
 
 /// A cost by count of events: `fixed_ns + events * ns_per_event`.

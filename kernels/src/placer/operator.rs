@@ -169,7 +169,7 @@ impl OperatorPlacer {
         if batch.rows == 0 {
             return;
         }
-        if side == Side::Gpu {
+        if side == Side::Device {
             self.done_since += 1;
             if self.done_since >= FORGIVEN_AFTER_BATCHES {
                 (self.failures, self.done_since) = (self.failures.saturating_sub(1), 0);
@@ -179,7 +179,7 @@ impl OperatorPlacer {
         let weight = self.settings.observation_weight.clamp(0.0, 1.0);
         let observed = match side {
             Side::Cpu => &mut self.cpu,
-            Side::Gpu => &mut self.gpu,
+            Side::Device => &mut self.gpu,
         };
         let ns = duration_ns.max(1) as f64;
         let per_event = ns / batch.rows as f64;
@@ -188,7 +188,7 @@ impl OperatorPlacer {
         if let Some(predicted) = predicted {
             let predicted = match side {
                 Side::Cpu => predicted.twin_ns,
-                Side::Gpu => predicted.device_ns,
+                Side::Device => predicted.device_ns,
             };
             let ratio = (ns / predicted.max(1.0))
                 .clamp(observed.correction / OUTLIER_FACTOR, observed.correction * OUTLIER_FACTOR);
@@ -201,7 +201,7 @@ impl OperatorPlacer {
         let wait = self.settings.backoff_steps.saturating_mul(1 << self.failures.min(6));
         (self.failures, self.done_since) = (self.failures.saturating_add(1), 0);
         self.back_at = self.step.saturating_add(wait);
-        if self.side == Side::Gpu {
+        if self.side == Side::Device {
             self.switches.push(Switch { step, side: Side::Cpu });
             (self.side, self.moved_at, self.saved_ns) = (Side::Cpu, Some(self.step), 0.0);
         }
@@ -231,7 +231,7 @@ impl OperatorPlacer {
             return (Side::Cpu, Reason::BackingOff { steps_left: self.back_at - self.step });
         }
         if self.settings.device == DeviceChoice::Gpu {
-            return (Side::Gpu, Reason::Forced);
+            return (Side::Device, Reason::Forced);
         }
         let (Some(calibration), Some(predicted)) = (self.calibration.clone(), predicted) else {
             return (Side::Cpu, Reason::NotCalibrated);
@@ -253,7 +253,7 @@ impl OperatorPlacer {
         let other = here.other();
         let (here_ns, other_ns, move_ns) = match here {
             Side::Cpu => (predicted.twin_ns, predicted.device_ns, move_in),
-            Side::Gpu => (predicted.device_ns, predicted.twin_ns, move_out),
+            Side::Device => (predicted.device_ns, predicted.twin_ns, move_out),
         };
         let dwell_left =
             self.moved_at.map_or(0, |moved_at| (moved_at + self.settings.dwell_steps).saturating_sub(self.step));
@@ -262,7 +262,7 @@ impl OperatorPlacer {
 
         // When the oldest event is done on each side. A device is late now and then by what its slow round trips take.
         let tail = (calibration.round_trip.p99_ns - calibration.round_trip.p50_ns).max(0.0);
-        let tail_of = |side| if side == Side::Gpu { tail } else { 0.0 };
+        let tail_of = |side| if side == Side::Device { tail } else { 0.0 };
         let here_done = batch.oldest_wait_ns as f64 + here_ns + tail_of(here);
         let other_done = batch.oldest_wait_ns as f64 + other_ns + tail_of(other) + move_ns;
         let late = |done: f64| self.settings.latency_target_ns.is_some_and(|target| done > target as f64);
@@ -309,7 +309,7 @@ impl OperatorPlacer {
         }
         let (here_ns, other_ns) = match self.side {
             Side::Cpu => (predicted.twin_ns, predicted.device_ns),
-            Side::Gpu => (predicted.device_ns, predicted.twin_ns),
+            Side::Device => (predicted.device_ns, predicted.twin_ns),
         };
         self.shadow.credit_ns += here_ns * self.settings.explore_share.max(0.0);
         let due = self.shadow.last_step.is_none_or(|last| self.step - last >= self.settings.explore_steps);

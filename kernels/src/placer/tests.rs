@@ -19,6 +19,8 @@ fn card() -> Calibration {
         kernel: kernel.to_owned(),
         twin: Line { fixed_ns: 0.0, ns_per_event: twin },
         device: Line { fixed_ns: 0.0, ns_per_event: device },
+        upload_bytes_per_event: 32.0,
+        readback_bytes_per_event: 4.0,
     };
     Calibration {
         version: 1,
@@ -45,6 +47,9 @@ fn break_even_is_where_both_sides_take_as_long() {
     let card = card();
     let forest = card.break_even_rows("forest", &BatchShape::of_rows(1, 32, 4), 1.0, 1.0).expect("pays early");
     assert!((48..56).contains(&forest), "50 us at 1 us an event: {forest}");
+    let measured = card.kernel("forest").expect("measured").batch(1 << 20);
+    assert_eq!(measured, BatchShape::of_rows(1 << 20, 32, 4));
+    assert_eq!(card.break_even_rows("forest", &measured, 1.0, 1.0), Some(forest));
     // 8 B at 25 GB/s take 0.32 ns, more than the 0.25 ns of the sum itself: never.
     assert_eq!(card.break_even_rows("sum", &BatchShape::of_rows(1, 8, 0), 1.0, 1.0), None);
     // On resident columns nothing crosses: 50 us / (0.25 - 0.02) ns.
@@ -76,9 +81,9 @@ fn what_pays_moves_and_what_does_not_stays() {
     let large = BatchShape::of_rows(100_000, 32, 4);
     let mut forest = placer("forest", PlacerSettings::default());
     let decision = forest.decide(&large);
-    assert_eq!((decision.side, decision.moved), (Side::Gpu, true), "{}", decision.reason);
+    assert_eq!((decision.side, decision.moved), (Side::Device, true), "{}", decision.reason);
     assert!(matches!(decision.reason, Reason::Faster { times } if times > 100.0), "{}", decision.reason);
-    assert_eq!(forest.take_switches(), [Switch { step: 0, side: Side::Gpu }]);
+    assert_eq!(forest.take_switches(), [Switch { step: 0, side: Side::Device }]);
     assert!(!forest.decide(&large).moved);
     let mut sum = placer("sum", PlacerSettings::default());
     assert!(sides(&mut sum, &[large; 100]).iter().all(|&side| side == Side::Cpu));
@@ -100,7 +105,7 @@ fn moving_state_must_pay_there_and_back() {
     let saved_a_step = predicted.twin_ns * 0.8 - predicted.device_ns;
     let expected = (move_ns / saved_a_step).ceil() as usize;
     let moved_at =
-        1 + sides(&mut forest, &[batch; 1000]).iter().position(|&side| side == Side::Gpu).expect("moves in the end");
+        1 + sides(&mut forest, &[batch; 1000]).iter().position(|&side| side == Side::Device).expect("moves in the end");
     assert_eq!(moved_at, expected - 1, "steps count from 0");
 }
 
@@ -113,7 +118,7 @@ fn nearly_equal_sides_never_move() {
     let device = calibration.predict("forest", &batch).expect("measured").device_ns;
     for ratio in [0.85, 0.99, 1.01, 1.2] {
         calibration.kernels[0].twin.ns_per_event = device * ratio / batch.rows as f64;
-        for start in [Side::Cpu, Side::Gpu] {
+        for start in [Side::Cpu, Side::Device] {
             let mut placer = OperatorPlacer::new(
                 "forest",
                 PlacerSettings::default(),
@@ -138,7 +143,7 @@ fn a_software_adapter_is_used_only_when_forced() {
         (decide(DeviceChoice::Auto).side, decide(DeviceChoice::Auto).reason),
         (Side::Cpu, Reason::SoftwareAdapter)
     );
-    assert_eq!((decide(DeviceChoice::Gpu).side, decide(DeviceChoice::Gpu).reason), (Side::Gpu, Reason::Forced));
+    assert_eq!((decide(DeviceChoice::Gpu).side, decide(DeviceChoice::Gpu).reason), (Side::Device, Reason::Forced));
     assert_eq!((decide(DeviceChoice::Cpu).side, decide(DeviceChoice::Cpu).reason), (Side::Cpu, Reason::Forced));
 }
 
@@ -167,7 +172,7 @@ fn the_latency_bound_keeps_and_takes_the_twin() {
     let batch = BatchShape::of_rows(120, 32, 4);
     let mut forest = placer("forest", settings.clone());
     let waited = |ns| BatchShape { oldest_wait_ns: ns, ..batch };
-    assert_eq!(forest.decide(&waited(0)).side, Side::Gpu);
+    assert_eq!(forest.decide(&waited(0)).side, Side::Device);
     let late = forest.decide(&waited(870_000));
     assert_eq!(late.side, Side::Cpu);
     assert!(matches!(late.reason, Reason::LatencyBound { done_ns, .. } if done_ns > 1e6), "{}", late.reason);
@@ -176,11 +181,11 @@ fn the_latency_bound_keeps_and_takes_the_twin() {
     assert!(matches!(staying.reason, Reason::LatencyBound { .. }), "{}", staying.reason);
     let after = forest.decide(&waited(0));
     assert!(matches!(after.reason, Reason::MovedLately { .. }), "{}", after.reason);
-    assert!(sides(&mut forest, &[batch; 40]).contains(&Side::Gpu));
+    assert!(sides(&mut forest, &[batch; 40]).contains(&Side::Device));
     // The bound takes the device at once where the twin is too slow for it, though state that large would not have paid yet.
     let large = BatchShape { state_bytes: 1 << 20, ..BatchShape::of_rows(2_000, 32, 4) };
     let mut slow = placer("forest", PlacerSettings { hysteresis: 0.99, ..settings });
-    assert_eq!(slow.decide(&large).side, Side::Gpu);
+    assert_eq!(slow.decide(&large).side, Side::Device);
 }
 
 /// Figures of another machine, or of a busy one, are put right by what happens.
@@ -192,7 +197,7 @@ fn observations_correct_the_figures() {
     let mut left = None;
     for step in 1..200 {
         // The device takes 300 times what was predicted, more than twice what the twin takes.
-        forest.observe(Side::Gpu, &batch, (predicted * batch.rows as f64 * 300.0) as u64);
+        forest.observe(Side::Device, &batch, (predicted * batch.rows as f64 * 300.0) as u64);
         if forest.decide(&batch).side == Side::Cpu {
             left = Some(step);
             break;
@@ -213,7 +218,7 @@ fn shadow_runs_find_a_side_that_has_become_quicker() {
     let (mut here, mut shadow, mut shadows) = (0.0, 0.0, 0);
     for step in 0..20_000 {
         let decision = placer.decide(&batch);
-        if decision.side == Side::Gpu {
+        if decision.side == Side::Device {
             assert!(step > 100 && shadows > 1);
             // Bounded by the share of time, at the figures that were believed then.
             assert!(shadow <= here * 0.02 * 10.0, "{shadow} of {here}");
@@ -221,11 +226,11 @@ fn shadow_runs_find_a_side_that_has_become_quicker() {
         }
         here += 100_000.0;
         placer.observe(Side::Cpu, &batch, 100_000);
-        if decision.shadow == Some(Side::Gpu) {
+        if decision.shadow == Some(Side::Device) {
             // It takes a twentieth of what calibration said.
             shadow += 50_000.0;
             shadows += 1;
-            placer.observe(Side::Gpu, &batch, 50_000);
+            placer.observe(Side::Device, &batch, 50_000);
         }
     }
     panic!("never found, after {shadows} shadow runs");
@@ -239,7 +244,7 @@ fn a_failing_device_is_left_for_longer_each_time() {
     for _ in 0..4 {
         let decision = (0..10_000)
             .map(|_| forest.decide(&batch))
-            .find(|decision| decision.side == Side::Gpu)
+            .find(|decision| decision.side == Side::Device)
             .expect("tried again");
         forest.device_failed(decision.step);
         let decision = forest.decide(&batch);
@@ -249,7 +254,7 @@ fn a_failing_device_is_left_for_longer_each_time() {
     assert_eq!(waits, [64, 128, 256, 512]);
     // The failed step itself was the twin's in the end, and a replay does so too.
     let switches = forest.take_switches();
-    assert_eq!(switches[..2], [Switch { step: 0, side: Side::Gpu }, Switch { step: 0, side: Side::Cpu }]);
+    assert_eq!(switches[..2], [Switch { step: 0, side: Side::Device }, Switch { step: 0, side: Side::Cpu }]);
     assert_eq!(placer("forest", PlacerSettings::default()).replaying(switches).decide(&batch).side, Side::Cpu);
 }
 
@@ -257,7 +262,7 @@ fn a_failing_device_is_left_for_longer_each_time() {
 fn a_setting_moves_at_the_next_step() {
     let batch = BatchShape::of_rows(100_000, 32, 4);
     let mut forest = placer("forest", PlacerSettings::default());
-    assert_eq!(forest.decide(&batch).side, Side::Gpu);
+    assert_eq!(forest.decide(&batch).side, Side::Device);
     forest.set(PlacerSettings { device: "CPU".parse().expect("a device"), ..PlacerSettings::default() });
     assert_eq!((forest.decide(&batch).side, forest.side()), (Side::Cpu, Side::Cpu));
     assert_eq!(forest.take_switches().len(), 2);
@@ -314,9 +319,9 @@ fn run(
         let raw = calibration.predict(kernel, batch).expect("measured");
         let ns = |side| match side {
             Side::Cpu => (raw.twin_ns * cpu) as u64,
-            Side::Gpu => (raw.device_ns * gpu) as u64,
+            Side::Device => (raw.device_ns * gpu) as u64,
         };
-        if decision.side == Side::Gpu && step % fails_every == fails_every - 1 {
+        if decision.side == Side::Device && step % fails_every == fails_every - 1 {
             placer.device_failed(decision.step);
         } else {
             placer.observe(decision.side, batch, ns(decision.side));
@@ -364,7 +369,7 @@ proptest! {
         let (mut placer, card) = (placer("forest", settings), card());
         let decisions = run(&mut placer, &card, "forest", &steps, usize::MAX);
         for (decision, (batch, ..)) in decisions.iter().zip(&steps) {
-            if decision.side == Side::Gpu && batch.rows > 0 {
+            if decision.side == Side::Device && batch.rows > 0 {
                 let rows = batch.rows as f64;
                 let (cpu, gpu) = (decision.cpu_predicted_ns_per_event.expect("measured") * rows, decision.gpu_predicted_ns_per_event.expect("measured") * rows);
                 let wait = batch.oldest_wait_ns as f64;
@@ -385,7 +390,7 @@ proptest! {
             let rows = batch.rows as f64;
             let ns = |side| rows * match side {
                 Side::Cpu => decision.cpu_predicted_ns_per_event.expect("measured"),
-                Side::Gpu => decision.gpu_predicted_ns_per_event.expect("measured"),
+                Side::Device => decision.gpu_predicted_ns_per_event.expect("measured"),
             };
             here += ns(decision.side);
             if let Some(side) = decision.shadow {
@@ -413,7 +418,7 @@ proptest! {
         let mut replay = OperatorPlacer::new("forest", settings, DeviceFitness::Fit, Some(Arc::new(other.clone()))).replaying(switches);
         let replayed = run(&mut replay, &other, "forest", &steps, usize::MAX);
         for (step, (first, replayed)) in first.iter().zip(&replayed).enumerate() {
-            let failed = first.side == Side::Gpu && step % fails_every == fails_every - 1;
+            let failed = first.side == Side::Device && step % fails_every == fails_every - 1;
             prop_assert_eq!(replayed.side, if failed { Side::Cpu } else { first.side });
             prop_assert_eq!(replayed.shadow, None);
         }

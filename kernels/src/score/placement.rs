@@ -92,15 +92,18 @@ impl Placement {
     }
 
     /// The placer of one operator.
-    pub(super) fn placer(&self, kernel: &str) -> OperatorPlacer {
+    pub(super) fn placer<K: ScoreKernel>(&self, kernel: &K) -> OperatorPlacer {
         #[cfg(feature = "gpu")]
         if self.settings.device != DeviceChoice::Cpu
             && let Ok(opened) = self.opened()
         {
-            let fitness = DeviceFitness::Fit;
-            return OperatorPlacer::new(kernel, self.settings.clone(), fitness, opened.calibration.clone());
+            let fitness = match opened.device.current().self_test().allows_kernel(kernel) {
+                Ok(()) => DeviceFitness::Fit,
+                Err((_, reason)) => DeviceFitness::Unfit(reason.to_string()),
+            };
+            return OperatorPlacer::new(kernel.name(), self.settings.clone(), fitness, opened.calibration.clone());
         }
-        OperatorPlacer::new(kernel, self.settings.clone(), DeviceFitness::Absent, None)
+        OperatorPlacer::new(kernel.name(), self.settings.clone(), DeviceFitness::Absent, None)
     }
 
     /// Whether it is on the device now.

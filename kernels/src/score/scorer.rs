@@ -151,7 +151,7 @@ impl<K: ScoreKernel> KernelScorer<K> {
     pub(super) fn new(kernel: K, placement: &Arc<Placement>) -> Self {
         let kernel = Arc::new(kernel);
         KernelScorer {
-            placer: placement.placer(kernel.name()),
+            placer: placement.placer(&*kernel),
             shape: kernel.state_shape(),
             placed: Placed::new(Arc::clone(&kernel), placement.options().clone()),
             kernel,

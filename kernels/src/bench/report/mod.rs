@@ -30,7 +30,7 @@ pub(crate) fn machine() -> String {
 }
 
 /// A number with three telling digits and a suffix: `1.23M`.
-pub(super) fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     let (scaled, suffix) = match value.abs() {
         magnitude if magnitude >= 1e12 => (value / 1e12, "T"),
         magnitude if magnitude >= 1e9 => (value / 1e9, "G"),
@@ -49,7 +49,7 @@ pub(super) fn short(value: f64) -> String {
 }
 
 /// A time with its unit: `12.3 us`.
-pub(super) fn time(ns: f64) -> String {
+pub(crate) fn time(ns: f64) -> String {
     let (scaled, unit) = match ns {
         ns if ns >= 1e9 => (ns / 1e9, "s"),
         ns if ns >= 1e6 => (ns / 1e6, "ms"),
@@ -60,7 +60,7 @@ pub(super) fn time(ns: f64) -> String {
 }
 
 /// A size with its unit.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     match bytes {
         bytes if bytes >= 1 << 20 => format!("{} MiB", short(bytes as f64 / f64::from(1 << 20))),
         bytes if bytes >= 1 << 10 => format!("{} KiB", short(bytes as f64 / f64::from(1 << 10))),

@@ -1,7 +1,9 @@
 //! Typical input of each kernel.
 
 mod half_space_forest;
+mod pattern_step;
 mod recurrence_scan;
+mod window_distance;
 
 use super::Case;
 use crate::rows::GroupedRows;
@@ -11,6 +13,8 @@ pub fn cases() -> Vec<Box<dyn Case>> {
     let mut cases: Vec<Box<dyn Case>> = Vec::new();
     recurrence_scan::add(&mut cases);
     half_space_forest::add(&mut cases);
+    window_distance::add(&mut cases);
+    pattern_step::add(&mut cases);
     cases
 }
 
