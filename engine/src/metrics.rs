@@ -311,7 +311,7 @@ impl MetricsSnapshot {
         family("watermark_seconds", "gauge", "Event time that the operator has come to.", &|n| {
             n.watermark_ms.filter(|w| *w != i64::MAX).map(|w| w as f64 / 1e3)
         });
-        let on_device = |placed: &Placed| placed.decision.side == crate::score::Side::Gpu;
+        let on_device = |placed: &Placed| placed.decision.side == crate::score::Side::Device;
         family("kernels_on_device", "gauge", "Kernels of the operator that run on a device.", &|n| {
             let count = n.placements.iter().filter(|placed| on_device(placed)).count();
             (!n.placements.is_empty()).then_some(count as f64)

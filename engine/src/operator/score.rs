@@ -311,7 +311,7 @@ impl Score {
                 Arc::new(UInt32Array::from(vec![u32::from(self.shard); moves.len()])),
                 Arc::new(UInt32Array::from_iter_values(moves.iter().map(|(call, _)| *call))),
                 Arc::new(UInt64Array::from_iter_values(moves.iter().map(|(_, switch)| switch.step))),
-                Arc::new(moves.iter().map(|(_, switch)| Some(switch.side == Side::Gpu)).collect::<BooleanArray>()),
+                Arc::new(moves.iter().map(|(_, switch)| Some(switch.side == Side::Device)).collect::<BooleanArray>()),
             ];
             out.answers.push(batch_of(&answers_schema(), columns, moves.len())?);
         }
@@ -327,7 +327,7 @@ impl Score {
         let places = meta.get(PLACES).and_then(serde_json::Value::as_array);
         for (scorer, place) in self.scorers.iter_mut().zip(places.into_iter().flatten()) {
             if let (Some(batches), Some(device)) = (place[0].as_u64(), place[1].as_bool()) {
-                scorer.resume(batches, if device { Side::Gpu } else { Side::Cpu });
+                scorer.resume(batches, if device { Side::Device } else { Side::Cpu });
             }
         }
     }
@@ -393,7 +393,7 @@ impl Operator for Score {
             let word = |column: usize, row: usize| answer.column(column).as_primitive::<UInt32Type>().value(row);
             for row in (0..answer.num_rows()).filter(|row| word(0, *row) == u32::from(self.shard)) {
                 let step = answer.column(2).as_primitive::<UInt64Type>().value(row);
-                let side = if answer.column(3).as_boolean().value(row) { Side::Gpu } else { Side::Cpu };
+                let side = if answer.column(3).as_boolean().value(row) { Side::Device } else { Side::Cpu };
                 if let Some(moves) = moves.get_mut(word(1, row) as usize) {
                     moves.push(Switch { step, side });
                 }
@@ -409,7 +409,7 @@ impl Operator for Score {
         state.meta.insert(SHARD.into(), self.shard.into());
         let place = |scorer: &Box<dyn Scorer>| {
             let (batches, side) = scorer.place();
-            serde_json::json!([batches, side == Side::Gpu])
+            serde_json::json!([batches, side == Side::Device])
         };
         state.meta.insert(PLACES.into(), self.scorers.iter().map(place).collect());
         self.buffer.save(kind, state)?;

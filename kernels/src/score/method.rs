@@ -11,6 +11,7 @@ use super::scorer::{KernelScorer, ScoreKernel, Scorer};
 use crate::half_space_forest::{ForestParameters, HalfSpaceForest};
 use crate::kernel::KernelError;
 use crate::recurrence_scan::{Config, Recurrence, RecurrenceScan};
+use crate::subspace_score::{Model, SubspaceParameters, SubspaceScore};
 use crate::window_distance::{DistanceParameters, WindowDistance};
 
 /// The method that is taken when none is named.
@@ -109,6 +110,26 @@ pub const METHODS: &[MethodDescription] = &[
         options: &[
             option!("window", whole 32, "Rows that make a shape."),
             option!("history", whole 2000, "How many rows back earlier shapes are kept; two windows score 0."),
+        ],
+    },
+    MethodDescription {
+        name: "subspace",
+        features_max: 1,
+        meaning: "What the usual shapes of a window do not explain (online principal components).",
+        options: &[
+            option!("window", whole 32, "Rows that make a shape."),
+            option!("components", whole 4, "How many components are kept."),
+            option!("half_life", 5000.0, "Rows after which half is forgotten."),
+        ],
+    },
+    MethodDescription {
+        name: "centroids",
+        features_max: 1,
+        meaning: "Distance of a window's shape to the nearest of the usual shapes (online k-means).",
+        options: &[
+            option!("window", whole 32, "Rows that make a shape."),
+            option!("components", whole 4, "How many centres are kept."),
+            option!("half_life", 5000.0, "Rows after which half is forgotten."),
         ],
     },
 ];
@@ -295,6 +316,16 @@ impl Method {
                     ..DistanceParameters::default()
                 };
                 placed(WindowDistance::new(parameters)?, placement)
+            }
+            "subspace" | "centroids" => {
+                let parameters = SubspaceParameters {
+                    window: whole("window"),
+                    components: whole("components"),
+                    half_life: number("half_life") as f32,
+                    model: if self.description.name == "subspace" { Model::Subspace } else { Model::Centroids },
+                    ..SubspaceParameters::default()
+                };
+                placed(SubspaceScore::new(parameters)?, placement)
             }
             other => unreachable!("method '{other}' is described and not made"),
         }

@@ -15,7 +15,7 @@ pub use placement::Placement;
 pub use placement::{OpenDevice, OpenOnce};
 pub use scorer::{Scorer, score_now};
 
-/// Where a batch runs, and the record of a move.
-pub use crate::placer::{Decision, DeviceChoice, PlacerSettings, Side, Switch};
 /// How a kernel's state is kept on a device.
 pub use crate::placed::PlacedOptions;
+/// Where a batch runs, and the record of a move.
+pub use crate::placer::{Decision, DeviceChoice, PlacerSettings, Side, Switch};

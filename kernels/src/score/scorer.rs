@@ -12,6 +12,7 @@ use crate::placer::{BatchShape, Decision, OperatorPlacer, Side, Switch};
 use crate::recurrence_scan::{self, RecurrenceScan};
 use crate::rows::GroupedRows;
 use crate::state::{StatePages, StateShape};
+use crate::subspace_score::SubspaceScore;
 use crate::window_distance::WindowDistance;
 
 /// A kernel whose answer is one score for each row.
@@ -63,6 +64,20 @@ impl ScoreKernel for WindowDistance {
 
     fn work(&self) -> f64 {
         f64::from(self.parameters().history) / 10_000.0
+    }
+}
+
+impl ScoreKernel for SubspaceScore {
+    fn batch(&self, rows: &Arc<GroupedRows>, columns: &[&[f64]]) -> Features {
+        Features::new(Arc::clone(rows), columns)
+    }
+
+    fn scores(output: Scores) -> Vec<f32> {
+        output.score
+    }
+
+    fn work(&self) -> f64 {
+        f64::from(self.parameters().window * self.parameters().components) / (32.0 * 4.0)
     }
 }
 
@@ -168,7 +183,7 @@ impl<K: ScoreKernel> KernelScorer<K> {
     /// Does the batch on the other side too, with a model that knows nothing: only how long it takes is of use.
     fn shadow(&mut self, side: Side, batch: &Arc<K::Batch>, shape: &BatchShape) {
         let mut placed = Placed::new(Arc::clone(&self.kernel), self.placement.options().clone());
-        if side == Side::Gpu && !self.placement.move_to_device(&mut placed) {
+        if side == Side::Device && !self.placement.move_to_device(&mut placed) {
             return;
         }
         let at = Instant::now();
@@ -210,7 +225,7 @@ impl<K: ScoreKernel> Scorer for KernelScorer<K> {
         match decision.side {
             Side::Cpu => self.placed.move_to_cpu(),
             // Where it cannot be had, the twin does the batch, and the placer learns of it when that is done.
-            Side::Gpu => drop(self.placement.move_to_device(&mut self.placed)),
+            Side::Device => drop(self.placement.move_to_device(&mut self.placed)),
         }
         if let Some(side) = decision.shadow {
             self.shadow(side, &batch, &shape);
@@ -228,8 +243,8 @@ impl<K: ScoreKernel> Scorer for KernelScorer<K> {
         let Started { step, batch, side, number, at } = self.started.take().expect("a batch was started");
         let output = self.placed.finish(step);
         let fall_backs = self.placed.metrics().fall_backs;
-        let on_device = self.placed.side() == crate::placed::Side::Device;
-        if side == Side::Gpu && (fall_backs > self.fall_backs || !on_device) {
+        let on_device = self.placed.side() == Side::Device;
+        if side == Side::Device && (fall_backs > self.fall_backs || !on_device) {
             self.placer.device_failed(number);
         } else {
             self.placer.observe(side, &batch, nanoseconds(at));
