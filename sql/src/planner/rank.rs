@@ -17,7 +17,8 @@ use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
     Distinct, DistinctOn, Expr, ExprFunctionExt, Extension, FetchType, Filter, Limit, LogicalPlan, LogicalPlanBuilder,
-    Operator, Projection, SkipType, SortExpr, UserDefinedLogicalNodeCore, Window, WindowFunctionDefinition, lit,
+    Operator, Projection, SkipType, SortExpr, UserDefinedLogicalNodeCore, Window, WindowFrame,
+    WindowFunctionDefinition, lit,
 };
 use datafusion::sql::sqlparser::ast::{
     Distinct as SyntaxDistinct, Expr as SyntaxExpr, LimitClause, Query, SetExpr, Spanned, Value,
@@ -178,13 +179,15 @@ fn first_of_each(on: DistinctOn) -> DataFusionResult<LogicalPlan> {
     let rank = Expr::from(WindowFunction::new(row_number, vec![]))
         .partition_by(on.on_expr)
         .order_by(order.clone())
+        // The frame of all rows, which needs no order.
+        .window_frame(WindowFrame::new(None))
         .build()?
         .alias("__distinct_on");
     let ranked = LogicalPlanBuilder::from(Arc::unwrap_or_clone(on.input)).window(vec![rank])?;
     let rank = ranked.schema().columns().pop().ok_or_else(|| SqlError::internal("a window without columns"))?;
     let columns = on.select_expr.into_iter().zip(on.schema.iter());
     let columns = columns.map(|(expr, (qualifier, field))| expr.alias_qualified(qualifier.cloned(), field.name()));
-    let first = ranked.filter(Expr::Column(rank).eq(lit(1u64)))?;
+    let first = ranked.filter(Expr::Column(rank).eq(lit(1i64)))?;
     // The order says which row is the first, and how the result is ordered where it is the final one.
     let first = if order.is_empty() { first } else { first.sort(order)? };
     first.project(columns.collect::<Vec<_>>())?.build()
