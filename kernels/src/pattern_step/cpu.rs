@@ -55,6 +55,7 @@ struct Block {
     /// For each row, the time since the row before it of the same key.
     elapsed: [[[u32; LANES]; LANES]; WORDS],
     hits: [[u64; LANES]; WORDS],
+    ages: ages::Scratch,
 }
 
 pub(super) fn run(patterns: &[Compiled], needs_times: bool, batch: &Batch, state: &mut StatePages) -> Matches {
@@ -78,6 +79,7 @@ pub(super) fn run(patterns: &[Compiled], needs_times: bool, batch: &Batch, state
         active: [[0; LANES]; WORDS],
         elapsed: [[[0; LANES]; LANES]; WORDS],
         hits: [[0; LANES]; WORDS],
+        ages: ages::Scratch::new(),
     });
     for (page, groups) in rows.pages(slots_per_page) {
         run_page(&mut run, &mut block, state.page_mut(page), groups);
@@ -288,14 +290,10 @@ fn run_block<const N: usize>(
         }
     }
     if run.needs_times {
-        let elapsed_rows = block.elapsed.as_flattened_mut();
-        for (index, lane) in lanes.iter().enumerate() {
+        for (index, (lane, last)) in lanes.iter().zip(&mut *last_times).enumerate() {
             let start = lane.first_row + first.min(lane.row_count);
             let end = lane.first_row + (first + rows).min(lane.row_count);
-            for (times, &time) in elapsed_rows.iter_mut().zip(&run.batch.times[start..end]) {
-                times[index] = elapsed(last_times[index], time);
-                last_times[index] = time;
-            }
+            elapsed_rows(&run.batch.times[start..end], last, block.elapsed.as_flattened_mut(), index);
         }
     }
     let stride = stride(run.batch.rows.row_count());
@@ -325,7 +323,10 @@ fn run_block<const N: usize>(
             rest.fill(0);
             let active = ragged.then_some(&block.active[word][..]);
             any |= match pattern.within {
-                Some(within) => ages::step(pattern, within, conditions, &block.elapsed[word], active, own_ages, hits),
+                Some(within) => {
+                    let elapsed = &block.elapsed[word];
+                    ages::step(pattern, within, conditions, elapsed, active, &mut block.ages, own_ages, hits)
+                }
                 None => step(pattern, conditions, active, own_sets, hits),
             };
         }
@@ -344,6 +345,15 @@ fn run_block<const N: usize>(
                 }
             }
         }
+    }
+}
+
+/// Times between the rows of a key. Not part of the functions for vector units, which would scatter.
+#[inline(never)]
+fn elapsed_rows(times: &[i64], last: &mut i64, rows: &mut [[u32; LANES]], lane: usize) {
+    for (row, &time) in rows.iter_mut().zip(times) {
+        row[lane] = elapsed(*last, time);
+        *last = time;
     }
 }
 
