@@ -20,6 +20,7 @@ pub mod features;
 pub mod half_space_forest;
 pub mod kernel;
 mod parameter;
+pub mod placed;
 pub mod rows;
 pub mod state;
 pub mod subspace_score;

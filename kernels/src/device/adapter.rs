@@ -1,5 +1,7 @@
 //! Which adapters there are, and which one is taken.
 
+use std::sync::OnceLock;
+
 use super::DeviceError;
 
 /// One adapter: a graphics card, an integrated one, or a driver that computes on the CPU.
@@ -116,14 +118,18 @@ fn vulkan_device_memory(_: &wgpu::Adapter) -> Option<u64> {
     None
 }
 
-fn instance() -> wgpu::Instance {
-    let descriptor = wgpu::InstanceDescriptor {
-        backends: wgpu::Backends::PRIMARY | wgpu::Backends::GL,
-        // Debug layers slow every command down and print to the terminal; those who want them set WGPU_VALIDATION and WGPU_DEBUG.
-        flags: wgpu::InstanceFlags::empty(),
-        ..wgpu::InstanceDescriptor::new_without_display_handle()
-    };
-    wgpu::Instance::new(descriptor.with_env())
+/// One for the process, because it takes long to load all drivers and a lost device is opened again.
+fn instance() -> &'static wgpu::Instance {
+    static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
+    INSTANCE.get_or_init(|| {
+        let descriptor = wgpu::InstanceDescriptor {
+            backends: wgpu::Backends::PRIMARY | wgpu::Backends::GL,
+            // Debug layers slow every command down and print to the terminal; who wants them sets WGPU_VALIDATION and WGPU_DEBUG.
+            flags: wgpu::InstanceFlags::empty(),
+            ..wgpu::InstanceDescriptor::new_without_display_handle()
+        };
+        wgpu::Instance::new(descriptor.with_env())
+    })
 }
 
 fn enumerate() -> Vec<(wgpu::Adapter, AdapterDescription)> {

@@ -111,6 +111,15 @@ pub enum DeviceError {
         /// How many.
         waves: usize,
     },
+    /// A kernel could not record its work.
+    #[error("{reason}")]
+    Kernel {
+        /// What the kernel says.
+        reason: String,
+    },
+    /// The wave was dropped instead of being submitted.
+    #[error("the wave was not submitted")]
+    NotSubmitted,
 }
 
 /// [`DeviceError`] without its details, to count by.
@@ -131,11 +140,13 @@ pub enum ErrorKind {
     Validation,
     /// Too many waves at a time.
     Busy,
+    /// A kernel could not record its work, or nobody submitted it.
+    Recording,
 }
 
 impl ErrorKind {
     /// All kinds, in the order of [`index`](Self::index).
-    pub const ALL: [ErrorKind; 7] = [
+    pub const ALL: [ErrorKind; 8] = [
         ErrorKind::Open,
         ErrorKind::Refused,
         ErrorKind::Lost,
@@ -143,6 +154,7 @@ impl ErrorKind {
         ErrorKind::Memory,
         ErrorKind::Validation,
         ErrorKind::Busy,
+        ErrorKind::Recording,
     ];
 
     /// The kind's name in metrics.
@@ -155,6 +167,7 @@ impl ErrorKind {
             ErrorKind::Memory => "memory",
             ErrorKind::Validation => "validation",
             ErrorKind::Busy => "busy",
+            ErrorKind::Recording => "recording",
         }
     }
 
@@ -176,6 +189,12 @@ impl DeviceError {
                 ErrorKind::Validation
             }
             DeviceError::Busy { .. } => ErrorKind::Busy,
+            DeviceError::Kernel { .. } | DeviceError::NotSubmitted => ErrorKind::Recording,
         }
     }
+}
+
+/// What a driver says, as one line: it goes into errors that are one line of a log.
+pub(super) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

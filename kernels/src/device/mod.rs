@@ -16,6 +16,8 @@ mod memory;
 mod program;
 pub mod registry;
 mod resident;
+pub mod self_test;
+mod shared;
 pub mod testing;
 #[cfg(test)]
 mod tests;
@@ -33,8 +35,10 @@ pub use error::{DeviceError, ErrorKind};
 pub use faults::{Fault, Faults};
 pub use program::{Access, PRELUDE, Program};
 pub use resident::{FILL_PAGE, ResidentPages, Table};
+pub use self_test::{Need, SelfTest};
+pub use shared::SharedDevice;
 pub use ticket::{Readback, Ticket};
-pub use wave::{Binding, Dispatch, Region, Wave};
+pub use wave::{Binding, Dispatch, Region, Wave, WaveMark};
 
 use gpu::Gpu;
 use thread::{Answer, Command};
@@ -127,7 +131,8 @@ impl Device {
     /// Opens the best adapter that the options allow.
     ///
     /// # Errors
-    /// [`DeviceError::NoAdapter`], or [`DeviceError::Open`] when the driver refuses.
+    /// [`DeviceError::NoAdapter`]; [`DeviceError::Open`] when the driver refuses; whatever the self-test runs into. An adapter that
+    /// computes wrongly is opened all the same: [`self_test`](Self::self_test) tells what it may be used for.
     pub fn open(options: &DeviceOptions) -> Result<Device, DeviceError> {
         let gpu = Gpu::open(options)?;
         let (commands, received) = crossbeam_channel::unbounded();
@@ -139,12 +144,20 @@ impl Device {
                 adapter: gpu.description.name.clone(),
                 reason: format!("its thread does not start: {error}"),
             })?;
-        Ok(Device { gpu, commands })
+        let device = Device { gpu, commands };
+        let test = self_test::run(&device, options.checked_shaders)?;
+        device.gpu.self_test.set(test).expect("is set only here, once for each device");
+        Ok(device)
     }
 
     /// What the adapter is.
     pub fn description(&self) -> &AdapterDescription {
         &self.gpu.description
+    }
+
+    /// What the adapter computes rightly, and what it is refused for.
+    pub fn self_test(&self) -> &SelfTest {
+        self.gpu.self_test.get().expect("is set before the device is given out")
     }
 
     /// Starts a wave.
@@ -173,6 +186,11 @@ impl Device {
     /// Figures since the device was opened.
     pub fn metrics(&self) -> DeviceMetrics {
         self.gpu.metrics()
+    }
+
+    /// Whether both are handles of one device.
+    pub fn is_same(&self, other: &Device) -> bool {
+        Arc::ptr_eq(&self.gpu, &other.gpu)
     }
 
     fn gpu(&self) -> &Arc<Gpu> {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::DeviceError;
+use super::error::one_line;
 
 /// Put before the source of every program.
 pub const PRELUDE: &str = include_str!("prelude.wgsl");
@@ -150,7 +151,7 @@ impl Pipelines {
             Some(error) => Err(DeviceError::Validation {
                 what: format!("the shader `{}.{entry}`", program.name),
                 adapter: self.adapter.clone(),
-                reason: error.to_string(),
+                reason: one_line(&error.to_string()),
             }),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::{Device, DeviceOptions};
+use super::{Device, DeviceOptions, SharedDevice};
 
 /// Set to anything but `0`: a test that finds no adapter fails. CI sets it, so that nothing is skipped there unseen.
 pub const REQUIRE_VARIABLE: &str = "EAGRE_REQUIRE_GPU";
@@ -36,7 +36,15 @@ pub fn own_test_device(options: &DeviceOptions) -> Option<Device> {
     found(Device::open(options).map_err(|error| error.to_string()))
 }
 
-fn found(device: Result<Device, String>) -> Option<Device> {
+/// A device of its own that is opened again, for tests that break it.
+///
+/// # Panics
+/// As [`test_device`].
+pub fn shared_test_device(options: &DeviceOptions) -> Option<SharedDevice> {
+    found(SharedDevice::open(options.clone()).map_err(|error| error.to_string()))
+}
+
+fn found<T>(device: Result<T, String>) -> Option<T> {
     let required = std::env::var(REQUIRE_VARIABLE).is_ok_and(|value| !value.is_empty() && value != "0");
     match device {
         Ok(device) => Some(device),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::error::one_line;
 use super::faults::Fault;
 use super::gpu::{Gpu, Slot};
 use super::memory::{Buffer, Pool, Use};
@@ -23,6 +24,8 @@ use super::{DeviceError, WaveDone};
 
 /// How long the thread waits for the device before it looks for further waves.
 const WAIT_SLICE: Duration = Duration::from_micros(250);
+/// How long the driver may take to tell that the device is lost, after a command failed.
+const LOSS_TOLD_WITHIN: Duration = Duration::from_millis(100);
 /// How often the thread looks whether a device that did not answer in time has finished after all.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -104,6 +107,7 @@ pub(super) fn run(gpu: &Arc<Gpu>, commands: &Receiver<Command>) {
             match wait(gpu, wave, *submitted) {
                 Ok(false) => {}
                 Ok(true) => {
+                    gpu.note_progress();
                     if let Some((wave, slot, _, answer)) = in_flight.pop_front() {
                         drop(slot);
                         answer.give(finish(gpu, wave));
@@ -167,7 +171,8 @@ fn start(gpu: &Arc<Gpu>, command: Command, in_flight: &mut VecDeque<(InFlight, S
 /// Waits a little for a wave: true when it is done.
 fn wait(gpu: &Gpu, wave: &InFlight, submitted: Instant) -> Result<bool, DeviceError> {
     let timeout = if gpu.faults.strikes(Fault::Timeout) { Duration::ZERO } else { gpu.timeout };
-    let left = timeout.saturating_sub(submitted.elapsed());
+    // Counted from when the device could begin with it: before that it was busy with the waves before.
+    let left = timeout.saturating_sub(gpu.idle_since(submitted));
     if left.is_zero() {
         return Err(gpu.timeout_error());
     }
@@ -254,7 +259,7 @@ fn send(gpu: &Arc<Gpu>, work: Work) -> Result<InFlight, DeviceError> {
         outputs,
     };
     let timestamp_bytes = gpu.timestamps.then_some(16);
-    let mut readback =
+    let readback =
         take_all(Use::ReadbackStaging, &mut output_bytes.iter().chain(&page_bytes).copied().chain(timestamp_bytes))?;
     let timestamps = timestamp_bytes.map(|bytes| Place { buffer: readback.len() - 1, offset: 0, bytes });
     let resolved = timestamps.map(|_| pool.create(Use::Timestamps, 256)).transpose()?;
@@ -340,13 +345,19 @@ fn send(gpu: &Arc<Gpu>, work: Work) -> Result<InFlight, DeviceError> {
         buffers.into_iter().for_each(|buffer| pool.give_back(usage, buffer));
     }
     if let Some(error) = errors.into_iter().next() {
-        readback.clear();
+        // On a device that was lost every buffer is "invalid", and the loss itself is told only when the queue has emptied.
+        drop(gpu.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(LOSS_TOLD_WITHIN) }));
+        if let Some(error) = gpu.lost_error() {
+            return Err(error);
+        }
         let adapter = gpu.description.name.clone();
         return Err(match error {
             wgpu::Error::OutOfMemory { .. } => {
                 DeviceError::OutOfMemory { what: "a wave", adapter, asked_bytes: upload_bytes }
             }
-            error => DeviceError::Validation { what: "a wave".to_owned(), adapter, reason: error.to_string() },
+            error => {
+                DeviceError::Validation { what: "a wave".to_owned(), adapter, reason: one_line(&error.to_string()) }
+            }
         });
     }
     gpu.counters.waves.fetch_add(1, Ordering::Relaxed);

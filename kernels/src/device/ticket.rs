@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::DeviceError;
+use super::error::one_line;
 use super::gpu::Gpu;
 use super::memory::{Buffer, Use};
 use super::wave::{Arena, Place, Region};
@@ -46,7 +47,7 @@ impl Ticket {
         answer.or_else(|| self.is_overdue().then(|| Err(self.give_up())))
     }
 
-    /// Waits for the answer, at most as long as the device's time-out.
+    /// Waits for the answer, at most as long as the device's time-out after the last sign of life.
     ///
     /// # Errors
     /// What went wrong: the wave has no effect that can be relied upon then.
@@ -70,7 +71,7 @@ impl Ticket {
     }
 
     fn is_overdue(&self) -> bool {
-        self.submitted.elapsed() > self.gpu.timeout + GRACE
+        self.gpu.idle_since(self.submitted) > self.gpu.timeout + GRACE
     }
 
     fn give_up(&self) -> DeviceError {
@@ -111,7 +112,7 @@ impl Readback {
         for buffer in buffers {
             let view = buffer.raw.slice(..).get_mapped_range().map_err(|error| DeviceError::Lost {
                 adapter: readback.gpu.description.name.clone(),
-                reason: format!("the readback is not mapped: {error}"),
+                reason: format!("the readback is not mapped: {}", one_line(&error.to_string())),
             })?;
             readback.mapped.push(Mapped { buffer, view });
         }

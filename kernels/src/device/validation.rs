@@ -25,6 +25,7 @@ pub(crate) fn validate(registered: &Registered) -> Result<(), String> {
     let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
     let info = validator.validate(&module).map_err(|error| failed("is not valid", &error.into_inner()))?;
     check_bindings(program, &module)?;
+    check_spinning(program, &module, &info)?;
 
     let mut declared: Vec<&str> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
     let mut listed: Vec<&str> = registered.entries.iter().map(|(entry, _)| *entry).collect();
@@ -82,6 +83,53 @@ fn check_bindings(program: &Program, module: &naga::Module) -> Result<(), String
         ));
     }
     Ok(())
+}
+
+/// No loop reads, by atomics, memory that other workgroups write: that is how workgroups wait for each other, and a driver need not run
+/// those that they wait for. Seen to hang, and to give wrong data without any error.
+fn check_spinning(program: &Program, module: &naga::Module, info: &naga::valid::ModuleInfo) -> Result<(), String> {
+    for (index, entry) in module.entry_points.iter().enumerate() {
+        if spins(module, info, &entry.function, info.get_entry_point(index), &entry.function.body, false) {
+            return Err(format!(
+                "`{}.{}` loads an atomic of a storage buffer in a loop: workgroups must not wait for each other; read what an earlier \
+                 dispatch wrote, without atomics",
+                program.name, entry.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn spins(
+    module: &naga::Module,
+    info: &naga::valid::ModuleInfo,
+    function: &naga::Function,
+    types: &naga::valid::FunctionInfo,
+    block: &naga::Block,
+    in_loop: bool,
+) -> bool {
+    let inner = |block: &naga::Block, in_loop| spins(module, info, function, types, block, in_loop);
+    let loads_atomic = |handle: naga::Handle<naga::Expression>| match function.expressions[handle] {
+        naga::Expression::Load { pointer } => match *types[pointer].ty.inner_with(&module.types) {
+            naga::TypeInner::Pointer { base, space: naga::AddressSpace::Storage { .. } } => {
+                matches!(module.types[base].inner, naga::TypeInner::Atomic(_))
+            }
+            _ => false,
+        },
+        _ => false,
+    };
+    block.iter().any(|statement| match statement {
+        naga::Statement::Emit(range) => in_loop && range.clone().any(loads_atomic),
+        naga::Statement::Block(block) => inner(block, in_loop),
+        naga::Statement::If { accept, reject, .. } => inner(accept, in_loop) || inner(reject, in_loop),
+        naga::Statement::Switch { cases, .. } => cases.iter().any(|case| inner(&case.body, in_loop)),
+        naga::Statement::Loop { body, continuing, .. } => inner(body, true) || inner(continuing, true),
+        naga::Statement::Call { function, .. } => {
+            let called = &module.functions[*function];
+            spins(module, info, called, &info[*function], &called.body, in_loop)
+        }
+        _ => false,
+    })
 }
 
 fn check_workgroup(program: &Program, entry: &str, set: OverrideSet, module: &naga::Module) -> Result<(), String> {
@@ -197,6 +245,15 @@ mod tests {
             error(&format!("@compute @workgroup_size(64) {}", BODY.replace("main", "other")), &[], NONE)
                 .contains("other")
         );
+        let flags = "@group(0) @binding(1) var<storage, read_write> flags: array<atomic<u32>>;";
+        let wait = "fn wait(i: u32) -> bool { return atomicLoad(&flags[i]) == 0u; }";
+        for spin in ["while atomicLoad(&flags[params.x]) == 0u {}", "loop { if !wait(params.x) { break; } }"] {
+            let source = format!("{flags} {wait} @compute @workgroup_size(64) fn main() {{ {spin} }}");
+            assert!(
+                error(&source, &[Access::ReadWrite], NONE).contains("workgroups must not wait for each other"),
+                "{spin}"
+            );
+        }
         let doubles = "@compute @workgroup_size(64) fn main() { let x = f64(params.x); }";
         assert!(error(doubles, &[], NONE).contains("is not valid"), "64-bit floats are optional");
     }

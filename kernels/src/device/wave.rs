@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::DeviceError;
+use super::error::one_line;
 use super::gpu::{Gpu, Slot};
 use super::memory::{Buffer, Pool, Use};
 use super::program::{Access, Pipeline, Program, STORAGE_MAX, WORKGROUPS_PER_DIMENSION_MAX};
@@ -149,6 +150,18 @@ pub(super) struct Work {
     pub(super) dispatches: Vec<Recorded>,
 }
 
+/// How far a wave was at some time.
+#[derive(Debug, Clone)]
+pub struct WaveMark {
+    wave: u64,
+    uploads: usize,
+    scratches: usize,
+    outputs: usize,
+    page_writes: usize,
+    page_reads: usize,
+    dispatches: usize,
+}
+
 /// A wave that is being recorded. Dropping it gives its memory back.
 ///
 /// The first thing that fails (the budget, a region that is too large) is kept and returned by the next [`dispatch`](Self::dispatch)
@@ -181,6 +194,36 @@ impl Wave {
         let expected = wave.gpu.upload_bytes_expected();
         wave.add_chunk(expected)?;
         Ok(wave)
+    }
+
+    /// How far the wave is, to come back to it.
+    pub fn mark(&self) -> WaveMark {
+        let Work { uploads, scratch_words, output_words, page_writes, page_reads, dispatches, .. } = &self.work;
+        WaveMark {
+            wave: self.work.id,
+            uploads: uploads.len(),
+            scratches: scratch_words.len(),
+            outputs: output_words.len(),
+            page_writes: page_writes.len(),
+            page_reads: page_reads.len(),
+            dispatches: dispatches.len(),
+        }
+    }
+
+    /// Takes back all that was recorded since the mark, and what failed in it; regions made since are worth nothing then. Staging
+    /// that was filled stays so until the wave is over.
+    ///
+    /// # Panics
+    /// When the mark is of another wave.
+    pub fn roll_back(&mut self, mark: WaveMark) {
+        assert_eq!(mark.wave, self.work.id, "a mark belongs to one wave");
+        self.work.uploads.truncate(mark.uploads);
+        self.work.scratch_words.truncate(mark.scratches);
+        self.work.output_words.truncate(mark.outputs);
+        self.work.page_writes.truncate(mark.page_writes);
+        self.work.page_reads.truncate(mark.page_reads);
+        self.work.dispatches.truncate(mark.dispatches);
+        self.failure = None;
     }
 
     /// What has failed so far.
@@ -361,9 +404,12 @@ impl Wave {
 
     fn add_chunk(&mut self, bytes: u64) -> Result<(), DeviceError> {
         let staging = self.gpu.pool.take(Use::UploadStaging, bytes)?;
-        let view = staging.raw.slice(..).get_mapped_range_mut().map_err(|error| DeviceError::Lost {
-            adapter: self.gpu.description.name.clone(),
-            reason: format!("staging memory is not mapped: {error}"),
+        let view = staging.raw.slice(..).get_mapped_range_mut().map_err(|error| {
+            // The ring has only mapped buffers, and a device that was lost has none.
+            let reason = format!("staging memory is not mapped: {}", one_line(&error.to_string()));
+            let error = DeviceError::Lost { adapter: self.gpu.description.name.clone(), reason };
+            self.gpu.mark_lost(&error);
+            self.gpu.lost_error().unwrap_or(error)
         })?;
         let bytes = staging.bytes;
         self.work.chunks.push(Chunk {
