@@ -1,8 +1,8 @@
 //! What the callers of a device and its thread share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::adapter::{self, AdapterDescription};
 use super::error::{ErrorKind, one_line};
@@ -13,7 +13,7 @@ use super::self_test::SelfTest;
 use super::{DeviceError, DeviceMetrics, DeviceOptions, MemoryBudget};
 
 /// The most waves that there may be at a time, recorded and under way together.
-const WAVES_MAX: usize = 32;
+const WAVES_MAX: usize = 64;
 /// What is assumed of an adapter that does not tell its memory.
 const MEMORY_BYTES_ASSUMED: u64 = 2 << 30;
 /// The first wave's staging.
@@ -35,7 +35,9 @@ pub(super) struct Gpu {
     pub(super) counters: Counters,
     pub(super) self_test: OnceLock<SelfTest>,
     lost: Arc<Lost>,
-    waves: Arc<AtomicUsize>,
+    waves: Arc<Waves>,
+    /// When the last answer came.
+    progress: Mutex<Instant>,
     upload_bytes_expected: AtomicU64,
 }
 
@@ -69,13 +71,21 @@ impl Counters {
     }
 }
 
+/// Counts the waves that there are.
+#[derive(Debug, Default)]
+struct Waves {
+    count: Mutex<usize>,
+    fewer: Condvar,
+}
+
 /// One of the waves that there may be at a time, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<AtomicUsize>);
+pub(super) struct Slot(Arc<Waves>);
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.fewer.notify_one();
     }
 }
 
@@ -141,6 +151,7 @@ impl Gpu {
             self_test: OnceLock::new(),
             lost,
             waves: Arc::default(),
+            progress: Mutex::new(Instant::now()),
             upload_bytes_expected: AtomicU64::new(UPLOAD_BYTES_FIRST),
             device,
             queue,
@@ -148,12 +159,30 @@ impl Gpu {
         }))
     }
 
-    /// A place among the waves that there may be at a time.
+    /// A place among the waves that there may be at a time. Waits until one is free, as long as a wave may take.
     pub(super) fn slot(&self) -> Result<Slot, DeviceError> {
-        self.waves
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |waves| (waves < WAVES_MAX).then_some(waves + 1))
-            .map(|_| Slot(self.waves.clone()))
-            .map_err(|waves| DeviceError::Busy { waves })
+        let waves = self.waves.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut waves, _) = self
+            .waves
+            .fewer
+            .wait_timeout_while(waves, self.timeout, |waves| *waves >= WAVES_MAX)
+            .unwrap_or_else(PoisonError::into_inner);
+        if *waves >= WAVES_MAX {
+            return Err(DeviceError::Busy { waves: *waves });
+        }
+        *waves += 1;
+        Ok(Slot(self.waves.clone()))
+    }
+
+    /// An answer has come.
+    pub(super) fn note_progress(&self) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// How long nothing has happened to a wave that was submitted then, neither to it nor to those before it.
+    pub(super) fn idle_since(&self, submitted: Instant) -> Duration {
+        let progress = *self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.max(submitted).elapsed()
     }
 
     /// A number that no other wave of this process has, on any device.
@@ -162,13 +191,14 @@ impl Gpu {
         NEXT.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// How large the staging of the next wave should be: as the last one's upload was.
+    /// How large the staging of the next wave should be: as those before it were, the last ones most.
     pub(super) fn upload_bytes_expected(&self) -> u64 {
         self.upload_bytes_expected.load(Ordering::Relaxed)
     }
 
     pub(super) fn expect_upload_bytes(&self, bytes: u64) {
-        self.upload_bytes_expected.store(bytes.min(self.pool.buffer_bytes_max()), Ordering::Relaxed);
+        let expected = u64::midpoint(self.upload_bytes_expected(), bytes);
+        self.upload_bytes_expected.store(expected.min(self.pool.buffer_bytes_max()), Ordering::Relaxed);
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -196,7 +226,7 @@ impl Gpu {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         DeviceMetrics {
             waves: load(&self.counters.waves),
-            waves_in_flight: self.waves.load(Ordering::Relaxed),
+            waves_in_flight: *self.waves.count.lock().unwrap_or_else(PoisonError::into_inner),
             dispatches: load(&self.counters.dispatches),
             upload_bytes: load(&self.counters.upload_bytes),
             readback_bytes: load(&self.counters.readback_bytes),

@@ -118,8 +118,11 @@ impl Use {
 
 /// The smallest buffer of a pool.
 const POOLED_BYTES_MIN: u64 = 64 << 10;
-/// How many free buffers of a use are kept.
+/// How many free buffers of a use are kept at most, and how many however large they are: a ring.
 const POOLED_FREE_MAX: usize = 8;
+const POOLED_FREE_MIN: usize = 3;
+/// How many bytes of free buffers of a use are kept, beyond that.
+const POOLED_FREE_BYTES_MAX: u64 = 512 << 20;
 
 /// Free buffers, by use.
 #[derive(Debug)]
@@ -190,11 +193,13 @@ impl Pool {
     pub(super) fn give_back(&self, usage: Use, buffer: Buffer) {
         let mut free = self.free(usage);
         free.push(buffer);
-        if free.len() > POOLED_FREE_MAX {
+        while free.len() > POOLED_FREE_MAX
+            || (free.len() > POOLED_FREE_MIN
+                && free.iter().map(|buffer| buffer.bytes).sum::<u64>() > POOLED_FREE_BYTES_MAX)
+        {
             // Traffic that has grown needs the large ones.
-            if let Some(smallest) = (0..free.len()).min_by_key(|&index| free[index].bytes) {
-                free.swap_remove(smallest);
-            }
+            let smallest = (0..free.len()).min_by_key(|&index| free[index].bytes).unwrap_or(0);
+            free.swap_remove(smallest);
         }
     }
 

@@ -284,3 +284,78 @@ fn what_is_too_large_is_refused() {
     );
     assert!(!device.lost());
 }
+
+static BUSY: Program = Program {
+    name: "busy",
+    source: "
+struct Params { iterations: u32 }
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> output: array<u32>;
+
+@compute @workgroup_size(1)
+fn busy() {
+    var hash = 0u;
+    for (var i = 0u; i < params.iterations; i++) {
+        hash = (hash ^ i) * 1664525u + 1013904223u;
+    }
+    output[0] = hash;
+}
+",
+    storage: &[Access::ReadWrite],
+};
+
+fn busy(device: &Device, iterations: u32) -> Ticket {
+    let mut wave = device.wave().expect("a wave");
+    let output = wave.output(1);
+    wave.dispatch(Dispatch {
+        program: &BUSY,
+        entry: "busy",
+        overrides: &[],
+        params: &[iterations],
+        bindings: &[Binding::Region(&output)],
+        workgroups: 1,
+    })
+    .expect("a dispatch");
+    device.submit(wave)
+}
+
+/// A device that hangs is given up in time, with all that waits for it; another one works, and the first one is taken down when it has
+/// ended after all.
+#[test]
+fn a_device_that_hangs_is_given_up() {
+    // The self-test, which takes longer than this time-out, is run once for all devices of an adapter.
+    if test_device().is_none() {
+        return;
+    }
+    let options = DeviceOptions { timeout: Duration::from_millis(100), ..test_options() };
+    let Some(device) = own_test_device(&options) else { return };
+    let started = Instant::now();
+    let tickets: Vec<Ticket> = [500_000_000, 1, 1].map(|iterations| busy(&device, iterations)).into();
+    for ticket in tickets {
+        assert_eq!(ticket.wait().expect_err("too slow").kind(), ErrorKind::Timeout);
+    }
+    assert!(device.lost());
+    assert_eq!(device.wave().expect_err("is lost").kind(), ErrorKind::Timeout);
+    assert!(device.metrics().errors.contains(&(ErrorKind::Timeout, 4)), "{:?}", device.metrics().errors);
+    drop(device);
+    let Some(other) = own_test_device(&test_options()) else { return };
+    busy(&other, 1_000).wait().expect("works");
+    assert!(started.elapsed() < Duration::from_secs(20), "nobody waited for the device that hangs");
+}
+
+/// More waves than may be at a time: a thread waits until there is room, instead of failing.
+#[test]
+fn too_many_waves_wait() {
+    let Some(device) = own_test_device(&test_options()) else { return };
+    let mut held: Vec<Wave> = Vec::new();
+    while device.metrics().waves_in_flight < 64 {
+        held.push(device.wave().expect("a wave"));
+    }
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| device.wave().map(drop));
+        drop(held.pop());
+        waiting.join().expect("does not panic").expect("there is room now");
+    });
+    drop(held);
+    assert_eq!(device.metrics().waves_in_flight, 0);
+}

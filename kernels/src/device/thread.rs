@@ -107,6 +107,7 @@ pub(super) fn run(gpu: &Arc<Gpu>, commands: &Receiver<Command>) {
             match wait(gpu, wave, *submitted) {
                 Ok(false) => {}
                 Ok(true) => {
+                    gpu.note_progress();
                     if let Some((wave, slot, _, answer)) = in_flight.pop_front() {
                         drop(slot);
                         answer.give(finish(gpu, wave));
@@ -170,7 +171,8 @@ fn start(gpu: &Arc<Gpu>, command: Command, in_flight: &mut VecDeque<(InFlight, S
 /// Waits a little for a wave: true when it is done.
 fn wait(gpu: &Gpu, wave: &InFlight, submitted: Instant) -> Result<bool, DeviceError> {
     let timeout = if gpu.faults.strikes(Fault::Timeout) { Duration::ZERO } else { gpu.timeout };
-    let left = timeout.saturating_sub(submitted.elapsed());
+    // Counted from when the device could begin with it: before that it was busy with the waves before.
+    let left = timeout.saturating_sub(gpu.idle_since(submitted));
     if left.is_zero() {
         return Err(gpu.timeout_error());
     }

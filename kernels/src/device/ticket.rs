@@ -47,7 +47,7 @@ impl Ticket {
         answer.or_else(|| self.is_overdue().then(|| Err(self.give_up())))
     }
 
-    /// Waits for the answer, at most as long as the device's time-out.
+    /// Waits for the answer, at most as long as the device's time-out after the last sign of life.
     ///
     /// # Errors
     /// What went wrong: the wave has no effect that can be relied upon then.
@@ -71,7 +71,7 @@ impl Ticket {
     }
 
     fn is_overdue(&self) -> bool {
-        self.submitted.elapsed() > self.gpu.timeout + GRACE
+        self.gpu.idle_since(self.submitted) > self.gpu.timeout + GRACE
     }
 
     fn give_up(&self) -> DeviceError {
