@@ -32,6 +32,8 @@ pub mod placer;
 pub mod recurrence_scan;
 pub mod rows;
 pub mod state;
+pub mod subspace_score;
+mod window;
 pub mod window_distance;
 
 pub use kernel::{Kernel, KernelError};

@@ -6,16 +6,15 @@
 use multiversion::multiversion;
 
 use super::{
-    BASE_HIGH, BASE_LOW, CHUNK, COUNT, COUNT_BACK, COUNT_MAX, FLAT_COUNT, FLAT_RELATIVE, HEADER_WORDS, PLACE,
-    REBASE_SPANS, SQUARES_MIN, WindowDistance,
+    BASE_HIGH, BASE_LOW, CHUNK, COUNT, COUNT_BACK, COUNT_MAX, FLAT_COUNT, HEADER_WORDS, PLACE, WindowDistance,
 };
 use crate::features::{Features, Scores, centred};
 use crate::state::StatePages;
+use crate::window::{LANES, REBASE_SPANS, add_lanes, lanes, statistics};
 
 /// Lags of a tile: with four arrays of words, half of a first-level cache.
 const TILE: usize = 1024;
-/// Sums have this many lanes, and the greatest of pairs too, so that they are the same on every instruction set.
-const LANES: usize = 16;
+/// Pairs that are moved side by side.
 const PAIR_LANES: usize = 32;
 
 /// A window that is compared.
@@ -74,7 +73,7 @@ pub(super) fn run(kernel: &WindowDistance, batch: &Features, state: &mut StatePa
                     *score = kernel.distance(row.best, row.inverse, row.any_flat);
                 }
             }
-            if slot[COUNT] as usize % CHUNK == 0 {
+            if (slot[COUNT] as usize).is_multiple_of(CHUNK) {
                 rebase(shape, slot, high[high.len() - 1], low[low.len() - 1]);
             }
             start = end;
@@ -122,9 +121,7 @@ fn make_windows(
             // There is no window before the first one, and nothing looks at the differences from it.
             (df, dg) = (0.0, 0.0);
         }
-        let flat =
-            now.greatest - now.least <= kernel.parameters().flat_span + FLAT_RELATIVE * now.greatest.max(-now.least);
-        let inverse = if flat || now.squares < SQUARES_MIN { 0.0 } else { 1.0 / now.squares.sqrt() };
+        let inverse = if now.is_flat(kernel.parameters().flat_span) { 0.0 } else { 1.0 / now.squares.sqrt() };
         for (array, value) in [(1, df), (2, dg), (3, inverse)] {
             slot[HEADER_WORDS + array * ring + place] = value.to_bits();
         }
@@ -152,61 +149,6 @@ fn make_windows(
     if slot[COUNT] >= COUNT_MAX {
         slot[COUNT] -= COUNT_BACK;
     }
-}
-
-struct Statistics {
-    mean: f32,
-    squares: f32,
-    least: f32,
-    greatest: f32,
-}
-
-/// Mean, sum of squares around it, and extremes of a window.
-#[multiversion(targets = "simd")]
-fn statistics(values: &[f32]) -> Statistics {
-    let (mut least, mut greatest) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
-    let whole = values.len() / LANES * LANES;
-    let mut sums = [0.0f32; LANES];
-    for chunk in values[..whole].chunks_exact(LANES) {
-        for lane in 0..LANES {
-            sums[lane] += chunk[lane];
-            least[lane] = if chunk[lane] < least[lane] { chunk[lane] } else { least[lane] };
-            greatest[lane] = if chunk[lane] > greatest[lane] { chunk[lane] } else { greatest[lane] };
-        }
-    }
-    for (lane, &value) in values[whole..].iter().enumerate() {
-        sums[lane] += value;
-        least[lane] = least[lane].min(value);
-        greatest[lane] = greatest[lane].max(value);
-    }
-    let mean = add_lanes(sums) / values.len() as f32;
-    let mut squares = [0.0f32; LANES];
-    for chunk in values[..whole].chunks_exact(LANES) {
-        for lane in 0..LANES {
-            squares[lane] += (chunk[lane] - mean) * (chunk[lane] - mean);
-        }
-    }
-    for (lane, &value) in values[whole..].iter().enumerate() {
-        squares[lane] += (value - mean) * (value - mean);
-    }
-    Statistics {
-        mean,
-        squares: add_lanes(squares),
-        least: least.into_iter().fold(f32::INFINITY, f32::min),
-        greatest: greatest.into_iter().fold(f32::NEG_INFINITY, f32::max),
-    }
-}
-
-#[inline(always)]
-fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
 }
 
 /// Moves the covariances of all lags over the rows of a chunk, and finds each row's best.
@@ -238,9 +180,7 @@ fn compare(slot: &mut [u32], shape: Shape, rows: &mut [Row]) {
                 let inverse = f32::from_bits(inverse[(row.place + entering) % ring]);
                 row.best = row.best.max(f32::from_bits(covariance[entering]) * inverse);
             }
-            for lag in first.max(row.refresh.0)..=last.min(row.refresh.1) {
-                covariance[lag] = anew(row, lag);
-            }
+            (first.max(row.refresh.0)..=last.min(row.refresh.1)).for_each(|lag| covariance[lag] = anew(row, lag));
         }
     }
 }
@@ -257,14 +197,10 @@ fn move_pairs(covariance: &mut [u32], df: &[u32], dg: &[u32], inverse: &[u32], d
     for (index, covariance) in covariance.chunks_exact_mut(PAIR_LANES).enumerate() {
         let at = index * PAIR_LANES;
         let (df, dg, inverse) = (&df[at..][..PAIR_LANES], &dg[at..][..PAIR_LANES], &inverse[at..][..PAIR_LANES]);
-        let mut similar = [0.0f32; PAIR_LANES];
-        for lane in 0..PAIR_LANES {
-            let moved = step(covariance[lane], df[lane], dg[lane]);
-            covariance[lane] = moved.to_bits();
-            similar[lane] = moved * f32::from_bits(inverse[lane]);
-        }
-        // A loop of its own keeps the greatest in registers.
-        best = std::array::from_fn(|lane| if similar[lane] > best[lane] { similar[lane] } else { best[lane] });
+        let moved = lanes!(PAIR_LANES, lane => step(covariance[lane], df[lane], dg[lane]));
+        covariance.iter_mut().zip(moved).for_each(|(covariance, moved)| *covariance = moved.to_bits());
+        let similar = lanes!(PAIR_LANES, lane => moved[lane] * f32::from_bits(inverse[lane]));
+        best = lanes!(PAIR_LANES, lane => if similar[lane] > best[lane] { similar[lane] } else { best[lane] });
     }
     let mut best = best.into_iter().fold(f32::NEG_INFINITY, |best, other| if other > best { other } else { best });
     for (lane, covariance) in covariance_rest.iter_mut().enumerate() {
@@ -289,9 +225,7 @@ fn covariance_of(values: &[u32], place: usize, mean: f32, other: usize, window: 
         let product = |now: u32, then: u32| (f32::from_bits(now) - mean) * (f32::from_bits(then) - origin);
         let whole = run / LANES * LANES;
         for (now, then) in now[..whole].chunks_exact(LANES).zip(then[..whole].chunks_exact(LANES)) {
-            for lane in 0..LANES {
-                sums[lane] += product(now[lane], then[lane]);
-            }
+            sums = lanes!(LANES, lane => sums[lane] + product(now[lane], then[lane]));
         }
         for lane in whole..run {
             sums[lane - whole] += product(now[lane], then[lane]);

@@ -38,12 +38,6 @@ use crate::state::{Layout, StatePages, StateShape};
 
 /// Rows whose windows are made before any of them is compared.
 pub(crate) const CHUNK: usize = 256;
-/// A window is flat when it spans less than this of its greatest magnitude: what `f32` has rounded away is no shape.
-pub(crate) const FLAT_RELATIVE: f32 = 9.536_743e-7; // 2^-20
-/// A window is flat when its sum of squares is less than this.
-pub(crate) const SQUARES_MIN: f32 = 1e-30;
-/// The base moves when the newest value is farther from it than so many spans of its window.
-pub(crate) const REBASE_SPANS: f32 = 64.0;
 /// The count of rows goes on below this; it is set back by `COUNT_BACK`, after which nothing looks at its magnitude.
 pub(crate) const COUNT_MAX: u32 = 1 << 30;
 pub(crate) const COUNT_BACK: u32 = 1 << 29;
@@ -196,5 +190,7 @@ impl Kernel for WindowDistance {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,18 +1,11 @@
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
 use super::naive::NaiveDistance;
+use super::testing::{batch, noise};
 use super::*;
-use crate::rows::GroupedRows;
 
 pub(crate) fn kernel(parameters: DistanceParameters) -> WindowDistance {
     WindowDistance::new(parameters).expect("parameters of tests are in range")
-}
-
-pub(crate) fn batch(slots: &[u32], values: &[f64]) -> Features {
-    let slot_count = slots.iter().max().map_or(0, |&slot| slot as usize + 1);
-    Features::new(Arc::new(GroupedRows::group(slots, slot_count)), &[values])
 }
 
 pub(crate) fn run_twin(kernel: &WindowDistance, batches: &[Features]) -> (Vec<Scores>, StatePages) {
@@ -22,16 +15,6 @@ pub(crate) fn run_twin(kernel: &WindowDistance, batches: &[Features]) -> (Vec<Sc
         kernel.run_twin(batch, &mut state)
     };
     (batches.iter().map(run).collect(), state)
-}
-
-/// A seeded series of numbers in [-1, 1).
-pub(crate) fn noise(seed: u64, rows: usize) -> Vec<f64> {
-    let hash = |row: u64| {
-        let word = (row + seed * 1_000_003).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let word = (word ^ (word >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        (word >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    };
-    (0..rows as u64).map(hash).collect()
 }
 
 /// Two scores of windows agree in their correlation: distances near 0 are roots of roundings.
