@@ -62,8 +62,8 @@ impl KernelsArgs {
             adapter: self.adapter.clone(),
             checked_shaders: self.checked,
             seed: self.seed,
-            duration: parse_seconds(&self.seconds)?,
-            batch_duration_max: parse_seconds(&self.batch_seconds)?,
+            duration: parse_seconds("--seconds", &self.seconds)?,
+            batch_duration_max: parse_seconds("--batch-seconds", &self.batch_seconds)?,
             reports: self.report.clone(),
         })
     }
@@ -95,6 +95,9 @@ pub struct GpuArgs {
     /// Measures again what is kept.
     #[arg(long)]
     fresh: bool,
+    /// About how long measuring may take; kernels that it does not come to are measured next time.
+    #[arg(long, default_value = "10", value_name = "SECONDS", value_parser = |text: &str| parse_seconds("--seconds", text))]
+    seconds: std::time::Duration,
     /// One JSON object, for programs.
     #[arg(long)]
     json: bool,
@@ -112,7 +115,7 @@ impl GpuArgs {
             adapter: self.adapter.clone(),
             calibration_file: self.calibration.clone().or_else(default_calibration_file),
             fresh: self.fresh,
-            ..InspectOptions::default()
+            budget: self.seconds,
         });
         match self.json {
             true => writeln!(out, "{}", serde_json::to_string_pretty(&found)?)?,
@@ -127,7 +130,7 @@ impl GpuArgs {
     /// Output that cannot be written.
     #[cfg(not(feature = "gpu"))]
     pub fn run(&self, out: &mut dyn Write) -> Result<bool, std::io::Error> {
-        let _ = (&self.adapter, &self.calibration, self.fresh);
+        let _ = (&self.adapter, &self.calibration, self.fresh, self.seconds);
         match self.json {
             true => writeln!(out, "{{\"adapters\": []}}")?,
             false => {

@@ -202,7 +202,6 @@ fn kernel(
     calibration: &Calibration,
 ) -> Result<Option<KernelFigures>, crate::KernelError> {
     let limits = Limits { duration: KERNEL_DURATION / 2, batches_min: 2, batches_max: 16, ..Limits::default() };
-    let twin = two_sizes(|rows| Ok(case.twin(rows, 1, &limits).kernel_ns_p50))?;
     let (mut upload_bytes_per_event, mut readback_bytes_per_event) = (0.0, 0.0);
     let device = two_sizes(|rows| {
         let figure = case.device(device, rows, &limits)?;
@@ -216,6 +215,8 @@ fn kernel(
             (figure.batch_ns_p50 - figure.convert_ns_p50 - around).max(0.0)
         }))
     })?;
+    // After the device, which may refuse the kernel.
+    let twin = two_sizes(|rows| Ok(case.twin(rows, 1, &limits).kernel_ns_p50))?;
     let kernel = case.kernel().to_owned();
     Ok(Some(KernelFigures { kernel, twin, device, upload_bytes_per_event, readback_bytes_per_event }))
 }

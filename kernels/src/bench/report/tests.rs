@@ -124,5 +124,5 @@ fn numbers_have_three_telling_digits() {
         ["0", "1", "1.25", "12.3", "123", "1k", "1.23M", "2.5G", "1T"]
     );
     assert_eq!([5.0, 5000.0, 5e6, 5e9].map(time), ["5 ns", "5 us", "5 ms", "5 s"]);
-    assert_eq!([100, 2048, 16 << 20].map(bytes), ["100 B", "2 KiB", "16 MiB"]);
+    assert_eq!([100, 2048, 16 << 20, 24 << 30].map(bytes), ["100 B", "2 KiB", "16 MiB", "24 GiB"]);
 }
