@@ -31,5 +31,7 @@ pub mod time;
 pub mod view;
 
 pub use delta::Delta;
+/// The methods by which rows are scored.
+pub use eagre_kernels::score;
 pub use error::{EngineError, Result};
 pub use time::EventTimeMs;

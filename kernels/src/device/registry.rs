@@ -1,7 +1,7 @@
 //! All programs of the crate with the overrides that they are run with, so that a test without any device checks each of them.
 
 use super::program::Program;
-use super::{resident, self_test};
+use super::{calibrate, resident, self_test};
 
 /// Values of the `override` constants of an entry point, by name.
 pub type OverrideSet = &'static [(&'static str, f64)];
@@ -18,6 +18,7 @@ pub struct Registered {
 /// All programs. A kernel that is not here is not checked, so its folder's tests look for it.
 pub const PROGRAMS: &[Registered] = &[
     Registered { program: &resident::FILL_PAGE, entries: &[("fill_page", &[&[]])] },
+    Registered { program: &calibrate::COPY, entries: &[("copy", &[&[]])] },
     Registered {
         program: &self_test::SELF_TEST,
         entries: &[

@@ -14,6 +14,7 @@ pub(crate) mod local_time;
 mod modulo;
 pub(crate) mod nested;
 mod round_time;
+pub(crate) mod score;
 mod text;
 mod time;
 pub mod volatile;
@@ -26,7 +27,7 @@ use datafusion::functions_aggregate::approx_distinct::approx_distinct_udaf;
 use datafusion::functions_aggregate::bool_and_or::bool_and_udaf;
 use datafusion::functions_aggregate::grouping::grouping_udaf;
 use datafusion::functions_aggregate::string_agg::string_agg_udaf;
-use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 pub use json::json_values;
 pub use volatile::is_volatile;
@@ -74,6 +75,7 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     for function in aggregate_functions() {
         registry.register_udaf(function)?;
     }
+    registry.register_udwf(Arc::new(WindowUDF::new_from_impl(score::AnomalyScore::new())))?;
     Ok(())
 }
 

@@ -147,7 +147,7 @@ impl<'a> PlanContext<'a> {
         refuse::constructs(&query.ast)?;
         let mut ast = query.ast.clone();
         precedence::mend(&mut ast);
-        sugar::expand(&mut ast);
+        sugar::expand(&mut ast).map_err(|error| error.or_at(query.location))?;
         let emit = query.emit.map(|emit| emit.kind).or(self.emit.get());
         names::resolve(self.catalog, self, &mut ast, emit).map_err(|error| error.or_at(query.location))?;
         forms::rewrite(&mut ast).map_err(|error| error.or_at(query.location))?;

@@ -13,13 +13,22 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::window;
+use crate::error::{Result, SqlError};
+use crate::functions::score::fold_options;
 
 /// Writes all such forms of a query as others.
-pub(super) fn expand(query: &mut Query) {
-    let _ = query.visit(&mut Expander);
+///
+/// # Errors
+/// Options of a function that cannot be.
+pub(super) fn expand(query: &mut Query) -> Result<()> {
+    let mut expander = Expander { error: None };
+    let _ = query.visit(&mut expander);
+    expander.error.map_or(Ok(()), Err)
 }
 
-struct Expander;
+struct Expander {
+    error: Option<SqlError>,
+}
 
 impl VisitorMut for Expander {
     type Break = ();
@@ -58,7 +67,13 @@ impl VisitorMut for Expander {
             Expr::InSubquery { .. } => RowsIn::of(expr).map(RowsIn::value),
             Expr::BinaryOp { left, op, right } => rows_compared(left, op, right),
             Expr::InList { expr: row, list, negated } => row_in_list(row, list, *negated),
-            Expr::Function(function) => arg_extreme(function),
+            Expr::Function(function) => {
+                if let Err(error) = fold_options(function) {
+                    self.error.get_or_insert(error);
+                    return ControlFlow::Break(());
+                }
+                arg_extreme(function)
+            }
             _ => None,
         };
         if let Some(expanded) = expanded {

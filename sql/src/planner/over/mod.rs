@@ -32,6 +32,7 @@ use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 
 mod foreign;
+mod score;
 
 /// The rows that the operator reads: the stream's columns, then what is computed for the calls.
 struct Inputs<'a> {
@@ -75,6 +76,19 @@ impl Inputs<'_> {
     }
 }
 
+/// What an operator over partitions in an order reads, as places in its input.
+struct Layout {
+    /// The stream's columns.
+    columns: Vec<StreamColumn>,
+    key: Option<Vec<usize>>,
+    partition: Vec<usize>,
+    order: Vec<OrderKey>,
+    /// What the order is made of.
+    sorts: Vec<Sort>,
+    /// Whether a watermark speaks of the first of the order, which is ascending.
+    by_time: bool,
+}
+
 impl Lowering<'_> {
     pub(super) fn lower_over(&mut self, window: &Window, plan: &LogicalPlan) -> Result<Stream> {
         let input = window.input.as_ref();
@@ -93,7 +107,8 @@ impl Lowering<'_> {
         for (index, call) in calls.iter().enumerate() {
             let same = |other: &usize| {
                 let (a, b) = (&calls[*other].params, &call.params);
-                a.partition_by == b.partition_by && a.order_by == b.order_by
+                let rows = a.partition_by == b.partition_by && a.order_by == b.order_by;
+                rows && score::is_score(calls[*other]) == score::is_score(call)
             };
             match groups.iter_mut().find(|group| group.first().is_some_and(same)) {
                 Some(group) => group.push(index),
@@ -111,12 +126,72 @@ impl Lowering<'_> {
                 .into_iter()
                 .map(|index| (calls[index], Arc::clone(&plan.schema().fields()[width + index])))
                 .collect();
-            stream = self.over_group(stream, &group, input, plan)?;
+            stream = match score::is_score(group[0].0) {
+                true => self.score_group(stream, &group, input, plan)?,
+                false => self.over_group(stream, &group, input, plan)?,
+            };
         }
         let results: Vec<StreamColumn> = places.iter().map(|place| stream.columns[*place].clone()).collect();
         stream.columns.truncate(width);
         stream.columns.extend(results);
         Ok(stream)
+    }
+
+    /// What an operator over these partitions in this order reads: the columns of the stream, the partitions' and the order's.
+    fn lay_out<'p>(
+        &mut self,
+        stream: &mut Stream,
+        params: &WindowFunctionParams,
+        input: &'p LogicalPlan,
+    ) -> Result<(Inputs<'p>, Layout)> {
+        let compiler = self.compiler(stream, input.schema());
+        let mut inputs = Inputs { exprs: vec![], fields: vec![], computed: vec![], compiler, plan: input };
+        let mut columns = stream.columns.clone();
+        for column in &mut columns {
+            if let Slot::Physical(place) = column.slot {
+                column.slot = Slot::Physical(inputs.keep(stream, place));
+            }
+        }
+        let key = stream.key.clone().filter(|_| stream.changelog != ChangelogMode::Retract);
+        let key: Option<Vec<usize>> = key.map(|key| key.into_iter().map(|place| inputs.keep(stream, place)).collect());
+        let is_constant = |expr: &LogicalExpr| matches!(strip_alias(expr), LogicalExpr::Literal(..));
+        let mut partition = vec![];
+        for expr in params.partition_by.iter().filter(|expr| !is_constant(expr)) {
+            let place = inputs.add(self, stream, expr)?;
+            if !partition.contains(&place) {
+                partition.push(place);
+            }
+        }
+        let mut order = vec![];
+        let sorts: Vec<Sort> = params.order_by.iter().filter(|sort| !is_constant(&sort.expr)).cloned().collect();
+        for sort in &sorts {
+            let column = inputs.add(self, stream, &sort.expr)?;
+            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
+            order.push(OrderKey { column, options });
+        }
+        // Does the watermark speak of the order?
+        let by_time = sorts.first().is_some_and(|sort| {
+            let LogicalExpr::Column(column) = strip_alias(&sort.expr) else {
+                return false;
+            };
+            sort.asc && input.schema().index_of_column(column).is_ok_and(|index| stream.columns[index].rowtime)
+        });
+        Ok((inputs, Layout { columns, key, partition, order, sorts, by_time }))
+    }
+
+    /// Gives the stream the columns that were laid out.
+    fn project_inputs(&mut self, stream: &mut Stream, inputs: Inputs<'_>, layout: &Layout) {
+        let schema: SchemaRef = Arc::new(Schema::new(inputs.fields));
+        let direct = inputs.exprs.len() == stream.physical.fields().len()
+            && inputs.exprs.iter().enumerate().all(|(place, expr)| expr.as_column() == Some(place));
+        if !direct {
+            self.project_physical(stream, inputs.exprs, schema);
+        }
+        stream.columns = layout.columns.clone();
+        stream.key = layout.key.clone();
+        if stream.ordered {
+            stream.require_ordinals();
+        }
     }
 
     /// One operator: the stream with a column more for each call.
@@ -129,32 +204,9 @@ impl Lowering<'_> {
     ) -> Result<Stream> {
         let params = &calls[0].0.params;
         let before = stream.clone();
-        let compiler = self.compiler(&stream, input.schema());
-        let mut inputs = Inputs { exprs: vec![], fields: vec![], computed: vec![], compiler, plan: input };
         let old = stream.columns.clone();
-        let mut columns = old.clone();
-        for column in &mut columns {
-            if let Slot::Physical(place) = column.slot {
-                column.slot = Slot::Physical(inputs.keep(&stream, place));
-            }
-        }
-        let key = stream.key.clone().filter(|_| stream.changelog != ChangelogMode::Retract);
-        let key: Option<Vec<usize>> = key.map(|key| key.into_iter().map(|place| inputs.keep(&stream, place)).collect());
-        let is_constant = |expr: &LogicalExpr| matches!(strip_alias(expr), LogicalExpr::Literal(..));
-        let mut partition = vec![];
-        for expr in params.partition_by.iter().filter(|expr| !is_constant(expr)) {
-            let place = inputs.add(self, &mut stream, expr)?;
-            if !partition.contains(&place) {
-                partition.push(place);
-            }
-        }
-        let mut order = vec![];
-        let sorts: Vec<&Sort> = params.order_by.iter().filter(|sort| !is_constant(&sort.expr)).collect();
-        for sort in &sorts {
-            let column = inputs.add(self, &mut stream, &sort.expr)?;
-            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
-            order.push(OrderKey { column, options });
-        }
+        let (mut inputs, layout) = self.lay_out(&mut stream, params, input)?;
+        let sorts: Vec<&Sort> = layout.sorts.iter().collect();
         let mut over_calls = vec![];
         for (function, field) in calls {
             over_calls.push(self.over_call(function, field, &sorts, &mut stream, &mut inputs)?);
@@ -167,13 +219,7 @@ impl Lowering<'_> {
             }
             _ => None,
         };
-        // Does the watermark speak of the order?
-        let by_time = sorts.first().is_some_and(|sort| {
-            let LogicalExpr::Column(column) = strip_alias(&sort.expr) else {
-                return false;
-            };
-            sort.asc && input.schema().index_of_column(column).is_ok_and(|index| old[index].rowtime)
-        });
+        let by_time = layout.by_time;
         let never_final = over_calls.iter().any(|call| call.function.lookahead() == Reach::Unbounded);
         let on_close = self.emit == Some(EmitKind::OnWindowClose);
         if on_close && !by_time && by_window.is_none() {
@@ -196,17 +242,8 @@ impl Lowering<'_> {
             return self.over_split(before, calls, &runs, input, plan);
         }
 
-        let schema: SchemaRef = Arc::new(Schema::new(inputs.fields));
-        let direct = inputs.exprs.len() == stream.physical.fields().len()
-            && inputs.exprs.iter().enumerate().all(|(place, expr)| expr.as_column() == Some(place));
-        if !direct {
-            self.project_physical(&mut stream, inputs.exprs, Arc::clone(&schema));
-        }
-        stream.columns = columns;
-        stream.key = key.clone();
-        if stream.ordered {
-            stream.require_ordinals();
-        }
+        self.project_inputs(&mut stream, inputs, &layout);
+        let Layout { key, partition, order, .. } = layout;
         let from = self.flush(&mut stream, input);
         let schema = Arc::clone(&stream.physical);
         let name = |place: usize| schema.field(place).name().as_str();

@@ -1,0 +1,84 @@
+//! What the loops want to know of a pattern.
+
+use super::{Pattern, Skip};
+
+/// A condition as conjunction of single predicates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Literal {
+    pub(super) predicate: u8,
+    /// All ones when the predicate must be false.
+    pub(super) invert: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Compiled {
+    /// Where the pattern's words begin in the state of a key.
+    pub(super) first_word: usize,
+    pub(super) conditions: Vec<Vec<Literal>>,
+    /// For each state, those that it may follow.
+    pub(super) before: Vec<Vec<u8>>,
+    pub(super) start: u32,
+    pub(super) accept: u32,
+    pub(super) skip: bool,
+    pub(super) within: Option<u32>,
+    /// Set when every state follows only itself and the one before it.
+    pub(super) chain: bool,
+    /// `next[b][s]`: the states that may be entered after those of set `s << 8 b`; the first table has the starting ones too. Where no
+    /// more than eight states are there, giving up after a match is in it.
+    pub(super) next: Vec<[u32; 256]>,
+}
+
+impl Compiled {
+    pub(super) fn new(pattern: &Pattern, first_word: usize) -> Self {
+        let count = pattern.states.len();
+        let conditions = pattern.states.iter().map(|state| {
+            let of_mask = (0..32u8).filter(|&predicate| state.mask >> predicate & 1 == 1);
+            of_mask
+                .map(|predicate| Literal {
+                    predicate,
+                    invert: if state.value >> predicate & 1 == 1 { 0 } else { u64::MAX },
+                })
+                .collect()
+        });
+        let before: Vec<Vec<u8>> = (0..count)
+            .map(|state| {
+                (0..count as u8).filter(|&other| pattern.states[other as usize].follow >> state & 1 == 1).collect()
+            })
+            .collect();
+        let chain = before
+            .iter()
+            .enumerate()
+            .all(|(state, before)| before.iter().all(|&other| other as usize == state || other as usize + 1 == state));
+        let skip = pattern.skip == Skip::PastLastRow;
+        let next = (0..count.div_ceil(8)).map(|byte| {
+            std::array::from_fn(|set| {
+                let after = (0..8.min(count - byte * 8))
+                    .filter(|bit| set >> bit & 1 == 1)
+                    .fold(0, |after, bit| after | pattern.states[byte * 8 + bit].follow);
+                let given_up = skip && count <= 8 && set as u32 & pattern.accept != 0;
+                let start = if byte == 0 { pattern.start } else { 0 };
+                if given_up { start } else { after | start }
+            })
+        });
+        Compiled {
+            first_word,
+            conditions: conditions.collect(),
+            before,
+            start: pattern.start,
+            accept: pattern.accept,
+            skip,
+            within: pattern.within,
+            chain,
+            next: next.collect(),
+        }
+    }
+
+    pub(super) fn state_count(&self) -> usize {
+        self.conditions.len()
+    }
+
+    /// How many words of state the pattern has.
+    pub(super) fn word_count(&self) -> usize {
+        if self.within.is_some() { self.state_count() } else { 1 }
+    }
+}

@@ -1,0 +1,80 @@
+//! Sums over windows of values, in lanes: the same order of additions on every instruction set, so that scores replay anywhere.
+
+use multiversion::multiversion;
+
+/// A window spanning less than this of its greatest magnitude is flat: what `f32` has rounded away is no shape.
+pub(crate) const FLAT_RELATIVE: f32 = 9.536_743e-7; // 2^-20
+/// A window is flat when its sum of squares is less than this.
+pub(crate) const SQUARES_MIN: f32 = 1e-30;
+/// The base of a key moves when the newest value is farther from it than so many spans of its window: beyond, `f32` is too coarse.
+pub(crate) const REBASE_SPANS: f32 = 64.0;
+
+/// Sums have this many lanes.
+pub(crate) const LANES: usize = 16;
+
+/// What a window's shape is taken from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Statistics {
+    pub(crate) mean: f32,
+    /// Sum of squares around the mean.
+    pub(crate) squares: f32,
+    pub(crate) least: f32,
+    pub(crate) greatest: f32,
+}
+
+impl Statistics {
+    /// Whether the window has no shape.
+    pub(crate) fn is_flat(&self, flat_span: f32) -> bool {
+        let rounding = FLAT_RELATIVE * self.greatest.max(-self.least);
+        self.greatest - self.least <= flat_span + rounding || self.squares < SQUARES_MIN
+    }
+}
+
+/// Mean, sum of squares around it, and extremes of a window.
+#[multiversion(targets = "simd")]
+pub(crate) fn statistics(values: &[f32]) -> Statistics {
+    let (mut least, mut greatest) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    let whole = values.len() / LANES * LANES;
+    let mut sums = [0.0f32; LANES];
+    for chunk in values[..whole].chunks_exact(LANES) {
+        for lane in 0..LANES {
+            sums[lane] += chunk[lane];
+            least[lane] = if chunk[lane] < least[lane] { chunk[lane] } else { least[lane] };
+            greatest[lane] = if chunk[lane] > greatest[lane] { chunk[lane] } else { greatest[lane] };
+        }
+    }
+    for (lane, &value) in values[whole..].iter().enumerate() {
+        sums[lane] += value;
+        least[lane] = least[lane].min(value);
+        greatest[lane] = greatest[lane].max(value);
+    }
+    let mean = add_lanes(sums) / values.len() as f32;
+    let mut squares = [0.0f32; LANES];
+    for chunk in values[..whole].chunks_exact(LANES) {
+        for lane in 0..LANES {
+            squares[lane] += (chunk[lane] - mean) * (chunk[lane] - mean);
+        }
+    }
+    for (lane, &value) in values[whole..].iter().enumerate() {
+        squares[lane] += (value - mean) * (value - mean);
+    }
+    Statistics {
+        mean,
+        squares: add_lanes(squares),
+        least: least.into_iter().fold(f32::INFINITY, f32::min),
+        greatest: greatest.into_iter().fold(f32::NEG_INFINITY, f32::max),
+    }
+}
+
+/// Adds the lanes in halves.
+#[inline(always)]
+pub(crate) fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
