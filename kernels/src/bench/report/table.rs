@@ -77,8 +77,8 @@ pub(in crate::bench) fn line(case: &str, point: &Point, threads: &[usize], gpu: 
     } else if gpu {
         let _ = write!(text, " {:>8}", "-");
     }
-    for skipped in &point.skipped {
-        let _ = write!(text, "\n  left out: {skipped}");
+    for note in &point.notes {
+        let _ = write!(text, "\n  {note}");
     }
     text
 }
