@@ -124,6 +124,24 @@ pub(crate) fn percentile(values: &mut [f64], share: f64) -> f64 {
 mod tests {
     use super::*;
 
+    /// A figure of keys that have not seen enough says so.
+    #[test]
+    fn warming_up_ends_when_it_is_warm_or_takes_too_long() {
+        let warm_up_for = |warm_duration| {
+            let mut runs = 0;
+            let limits = Limits { warm_duration, ..Limits::default() };
+            let (warm, _) = warm_up::<()>(5, &limits, || {
+                runs += 1;
+                Ok(())
+            })
+            .expect("never fails");
+            (warm, runs)
+        };
+        assert_eq!(warm_up_for(Duration::from_secs(3600)), (true, 5));
+        assert_eq!(warm_up_for(Duration::ZERO), (false, 1));
+        assert_eq!(warm_up(5, &Limits::default(), || Err("refused")), Err("refused"));
+    }
+
     #[test]
     fn percentiles_are_values_that_were_measured() {
         let mut values = [4.0, 1.0, 3.0, 2.0];

@@ -46,8 +46,8 @@ pub(in crate::bench) fn header(threads: &[usize], gpu: bool) -> String {
     if gpu {
         let _ = write!(
             text,
-            " {:>8} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7} {}",
-            "gpu", "p50", "p99", "convert", "kernel", "GB/s", "of copy", "answer"
+            " {:>8} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7} answer",
+            "gpu", "p50", "p99", "convert", "kernel", "GB/s", "of copy"
         );
     }
     text
