@@ -31,6 +31,7 @@ pub mod placed;
 pub mod placer;
 pub mod recurrence_scan;
 pub mod rows;
+pub mod score;
 pub mod state;
 pub mod subspace_score;
 mod window;

@@ -21,8 +21,8 @@ pub(super) struct Compiled {
     pub(super) accept: u32,
     pub(super) skip: bool,
     pub(super) within: Option<u32>,
-    /// Set when every state follows only itself and the one before it.
-    pub(super) chain: bool,
+    /// Set when the first state starts, every other follows the one before it (and perhaps itself), and the last one accepts.
+    pub(super) sequence: bool,
     /// `next[b][s]`: the states that may be entered after those of set `s << 8 b`; the first table has the starting ones too. Where no
     /// more than eight states are there, giving up after a match is in it.
     pub(super) next: Vec<[u32; 256]>,
@@ -45,10 +45,12 @@ impl Compiled {
                 (0..count as u8).filter(|&other| pattern.states[other as usize].follow >> state & 1 == 1).collect()
             })
             .collect();
-        let chain = before
-            .iter()
-            .enumerate()
-            .all(|(state, before)| before.iter().all(|&other| other as usize == state || other as usize + 1 == state));
+        let sequence = pattern.start == 1
+            && pattern.accept == 1 << (count - 1)
+            && before.iter().enumerate().all(|(state, before)| {
+                let others = before.iter().filter(|&&other| usize::from(other) != state);
+                others.map(|&other| usize::from(other)).eq(state.checked_sub(1))
+            });
         let skip = pattern.skip == Skip::PastLastRow;
         let next = (0..count.div_ceil(8)).map(|byte| {
             std::array::from_fn(|set| {
@@ -68,7 +70,7 @@ impl Compiled {
             accept: pattern.accept,
             skip,
             within: pattern.within,
-            chain,
+            sequence,
             next: next.collect(),
         }
     }

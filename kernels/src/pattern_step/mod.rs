@@ -42,8 +42,8 @@ pub const STATES_MAX: usize = 32;
 pub const PREDICATES_MAX: usize = 32;
 /// The age of a partial match that is not there; `within` is below it.
 pub const AGE_NEVER: u32 = 0x7fff_ffff;
-/// Words that follow each bitmap, so that 64 bits can be read at any row, and behind the last one (a key that has no rows left).
-pub(crate) const PADDING_WORDS: usize = 3;
+/// Words that follow each bitmap, so that a block of rows can be read at any row.
+pub(crate) const PADDING_WORDS: usize = 10;
 
 /// One state of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
