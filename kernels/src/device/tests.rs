@@ -131,6 +131,7 @@ fn state_stays_between_waves_and_new_pages_are_filled() {
         let mut state = ResidentPages::new(&device, shape.clone());
         let (slots, words) = (shape.slots_per_page() + 1, shape.page_words());
         twin.grow(slots);
+        twin.fill();
         let input: Vec<u32> = (0..words as u32).collect();
         for round in 0..3 {
             let mut wave = device.wave().expect("a wave");
