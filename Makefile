@@ -1,13 +1,21 @@
 # One command for each thing that one does with a fresh clone. `make` alone lists them.
 CARGO ?= cargo
 # All targets of all rooms in one go, always: the same features everywhere, so nothing is built twice.
-BUILD = $(CARGO) build --locked --workspace --all-targets
+FEATURES = --features eagre-kernels/gpu
+BUILD = $(CARGO) build --locked --workspace --all-targets $(FEATURES)
 NEXTEST := $(shell $(CARGO) nextest --version 2>/dev/null)
 
-.PHONY: help test test-random fmt lint check bench demo licences
+# Finds a Vulkan driver for the shaders.
+VULKAN = ./.ci/vulkan
+# The widths of subgroups that drivers have differ; lavapipe can have several of them (4, 8 and 16 lanes).
+WIDTHS = 128 256 512
+
+.PHONY: help test test-kernels soak test-random fmt lint check bench demo licences
 
 help:
 	@echo 'make test      all tests (what CI runs)'
+	@echo 'make test-kernels  the kernels on a software GPU of three widths, with checked and with trusted shaders (part of make test)'
+	@echo 'make soak      half an hour of random steps with failing devices, against the CPU alone'
 	@echo 'make test-random  the laws with another seed, and ten minutes of random queries against the batch answer'
 	@echo 'make check     test + format + lints + licences'
 	@echo 'make bench     the micro-benchmarks and Nexmark, as benches/README.md tells'
@@ -21,12 +29,30 @@ toolchain:
 test: toolchain
 	$(BUILD)
 ifneq ($(NEXTEST),)
-	$(CARGO) nextest run --locked --workspace
+	$(VULKAN) $(CARGO) nextest run --locked --workspace $(FEATURES)
 else
 	@echo 'cargo-nextest is not installed; cargo test runs the same tests (`cargo install cargo-nextest` makes it quicker)'
-	$(CARGO) test --locked --workspace --lib --bins --tests
+	$(VULKAN) $(CARGO) test --locked --workspace $(FEATURES) --lib --bins --tests
 endif
-	$(CARGO) test --locked --workspace --doc
+	$(CARGO) test --locked --workspace $(FEATURES) --doc
+	$(MAKE) test-kernels
+
+# `--workspace` with a filter, not `-p`: the same features of all dependencies, so that nothing is built again.
+ifneq ($(NEXTEST),)
+TEST_KERNELS = $(CARGO) nextest run --locked --workspace $(FEATURES) -E 'package(eagre-kernels)'
+else
+TEST_KERNELS = $(CARGO) test --locked -p eagre-kernels $(FEATURES) --lib
+endif
+
+test-kernels: toolchain
+	@set -e; for width in $(WIDTHS); do for shaders in checked trusted; do \
+		echo "kernels with $$width-bit vectors, $$shaders shaders"; \
+		LP_NATIVE_VECTOR_WIDTH=$$width EAGRE_TEST_SHADERS=$$shaders $(VULKAN) $(TEST_KERNELS); \
+	done; done
+
+soak: toolchain
+	EAGRE_SOAK_SECONDS=1800 EAGRE_SOAK_SEED=$$(date +%s) $(VULKAN) \
+		$(CARGO) test --locked -p eagre-kernels $(FEATURES) --lib -- --nocapture random_faults
 
 test-random: toolchain
 	$(BUILD)
@@ -37,7 +63,7 @@ fmt:
 	$(CARGO) fmt --all --check
 
 lint: toolchain
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
 
 licences:
 	@./.ci/licences

@@ -20,6 +20,12 @@ pub trait Kernel: Send + Sync + 'static {
     /// How device and twin agree.
     fn exactness(&self) -> Exactness;
 
+    /// Whether one invocation of the shader may run more than 32,768 iterations of loops. Some drivers cut those; the kernel stays on
+    /// the CPU there.
+    fn long_loops(&self) -> bool {
+        true
+    }
+
     /// The state of one key.
     fn state_shape(&self) -> StateShape;
 
@@ -28,6 +34,17 @@ pub trait Kernel: Send + Sync + 'static {
 
     /// How many rows the batch has, for figures.
     fn row_count(&self, batch: &Self::Batch) -> usize;
+
+    /// About how many bytes the batch holds, to bound how many are kept; 16 bytes for each row unless the kernel knows better.
+    fn batch_bytes(&self, batch: &Self::Batch) -> usize {
+        self.row_count(batch) * 16
+    }
+
+    /// The slots whose state the batch may change, for checkpoints of what has changed; `None` if the kernel does not tell.
+    fn touched_slots<'a>(&self, batch: &'a Self::Batch) -> Option<&'a [u32]> {
+        let _ = batch;
+        None
+    }
 
     /// Does the work on this thread. `state` has grown to [`slot_count`](Self::slot_count).
     fn run_twin(&self, batch: &Self::Batch, state: &mut StatePages) -> Self::Output;

@@ -14,8 +14,11 @@
 //! - *Tolerance*: recurrences, distances, projections in `f32`: each states its bound; decisions near a threshold are taken again in
 //!   `f64` on the CPU.
 
+#[cfg(feature = "gpu")]
+pub mod device;
 pub mod kernel;
 pub mod pattern_step;
+pub mod placed;
 pub mod recurrence_scan;
 pub mod rows;
 pub mod state;

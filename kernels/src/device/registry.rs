@@ -1,0 +1,37 @@
+//! All programs of the crate with the overrides that they are run with, so that a test without any device checks each of them.
+
+use super::program::Program;
+use super::{resident, self_test};
+use crate::pattern_step;
+
+/// Values of the `override` constants of an entry point, by name.
+pub type OverrideSet = &'static [(&'static str, f64)];
+
+/// A program and how it is run.
+#[derive(Debug)]
+pub struct Registered {
+    /// The program.
+    pub program: &'static Program,
+    /// Each entry point with the sets of overrides that bound those it is dispatched with: the smallest and the largest shape at least.
+    pub entries: &'static [(&'static str, &'static [OverrideSet])],
+}
+
+/// All programs. A kernel that is not here is not checked, so its folder's tests look for it.
+pub const PROGRAMS: &[Registered] = &[
+    Registered { program: &resident::FILL_PAGE, entries: &[("fill_page", &[&[]])] },
+    Registered {
+        program: &self_test::SELF_TEST,
+        entries: &[
+            ("loops", &[&[]]),
+            ("integers", &[&[]]),
+            ("nans", &[&[]]),
+            ("floats", &[&[]]),
+            ("reductions", &[&[]]),
+            ("sequences", &[&[]]),
+        ],
+    },
+    Registered {
+        program: &pattern_step::gpu::PATTERN_STEP,
+        entries: &[("step", &[&[]]), ("settle", &[&[]]), ("compose", &[&[]]), ("carry", &[&[]])],
+    },
+];

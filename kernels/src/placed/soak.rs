@@ -1,0 +1,256 @@
+//! Random steps with random faults, for as long as one likes: what placements give is always what the twin alone gives.
+//!
+//! A lane is a kernel with two states: one that is placed, moved, synced, restored and broken, and one of the twin alone. Lanes share
+//! waves, and several steps are under way at a time. The seed gives the whole run and is printed when it fails.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::toy::{ChainBatch, ChainHash};
+use super::{Backoff, Changed, Placed, PlacedMetrics, PlacedOptions, Step, WaveGroup};
+use crate::device::testing::{shared_test_device, test_options};
+use crate::device::{Fault, SharedDevice};
+use crate::kernel::Kernel;
+use crate::state::{Layout, StatePages};
+
+/// How long the soak runs, in seconds. Without it, a few rounds only.
+const SECONDS_VARIABLE: &str = "EAGRE_SOAK_SECONDS";
+/// Another run than the usual one.
+const SEED_VARIABLE: &str = "EAGRE_SOAK_SEED";
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn one_in(&mut self, count: u64) -> bool {
+        self.below(count) == 0
+    }
+}
+
+/// A kernel under soak, whatever its types are.
+trait Lane {
+    fn start(&mut self, random: &mut Random, group: &mut WaveGroup);
+    fn finish_one(&mut self);
+    fn pending(&self) -> usize;
+    fn disturb(&mut self, random: &mut Random, device: &SharedDevice);
+    fn check_state(&mut self);
+    fn metrics(&self) -> PlacedMetrics;
+}
+
+/// The answer is the same, as far as the kernel promises.
+type Agree<O> = fn(&O, &O) -> bool;
+
+struct KernelLane<K: Kernel> {
+    placed: Placed<K>,
+    twin: StatePages,
+    batch: fn(&mut Random) -> Arc<K::Batch>,
+    agree: Agree<K::Output>,
+    waiting: VecDeque<(Step<K>, K::Output)>,
+    /// State as of the last checkpoint: the placement's, and the twin's.
+    checkpoint: Option<(StatePages, StatePages)>,
+    touched: Vec<u32>,
+}
+
+impl<K: Kernel> KernelLane<K> {
+    fn boxed(kernel: K, batch: fn(&mut Random) -> Arc<K::Batch>, agree: Agree<K::Output>) -> Box<dyn Lane>
+    where
+        K::Batch: 'static,
+    {
+        let options = PlacedOptions {
+            retained_bytes_max: 40_000,
+            backoff: Backoff { steps_first: 2, steps_max: 8 },
+            ..PlacedOptions::default()
+        };
+        Box::new(KernelLane {
+            twin: StatePages::new(kernel.state_shape()),
+            placed: Placed::new(Arc::new(kernel), options),
+            batch,
+            agree,
+            waiting: VecDeque::new(),
+            checkpoint: None,
+            touched: Vec::new(),
+        })
+    }
+}
+
+impl<K: Kernel> Lane for KernelLane<K> {
+    fn start(&mut self, random: &mut Random, group: &mut WaveGroup) {
+        let batch = (self.batch)(random);
+        self.twin.grow(self.placed.kernel().slot_count(&batch));
+        let expected = self.placed.kernel().run_twin(&batch, &mut self.twin);
+        self.touched.extend(self.placed.kernel().touched_slots(&batch).unwrap_or_default());
+        let step = self.placed.start(batch, group);
+        self.waiting.push_back((step, expected));
+    }
+
+    fn finish_one(&mut self) {
+        if let Some((step, expected)) = self.waiting.pop_front() {
+            let output = self.placed.finish(step);
+            assert!(
+                (self.agree)(&output, &expected),
+                "`{}` answers otherwise than its twin",
+                self.placed.kernel().name()
+            );
+        }
+    }
+
+    fn pending(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn disturb(&mut self, random: &mut Random, device: &SharedDevice) {
+        match random.below(7) {
+            0 => self.placed.move_to_cpu(),
+            1..=4 => drop(self.placed.move_to_device(device)),
+            5 => {
+                self.check_state();
+                self.checkpoint = Some((self.placed.state().clone(), self.twin.clone()));
+            }
+            _ => {
+                // A crash: all since the checkpoint is gone on both sides, and what is under way is never asked for.
+                if let Some((placed, twin)) = self.checkpoint.clone() {
+                    self.waiting.clear();
+                    self.touched.clear();
+                    self.placed.restore(placed);
+                    self.twin = twin;
+                    assert_eq!(self.placed.sync(), Changed::Any);
+                }
+            }
+        }
+    }
+
+    fn check_state(&mut self) {
+        let changed = self.placed.sync();
+        self.touched.sort_unstable();
+        self.touched.dedup();
+        if let Changed::Slots(slots) = changed {
+            assert_eq!(slots, self.touched, "what a checkpoint would save");
+        }
+        self.touched.clear();
+        for page in 0..self.twin.page_count() {
+            assert!(
+                self.placed.state().page(page) == self.twin.page(page),
+                "`{}`, page {page}",
+                self.placed.kernel().name()
+            );
+        }
+    }
+
+    fn metrics(&self) -> PlacedMetrics {
+        self.placed.metrics()
+    }
+}
+
+fn chain_batch(random: &mut Random) -> Arc<ChainBatch> {
+    let keys = [1, 3, 50, 200_000][random.below(4) as usize];
+    let rows = [0, 1, 64, 65, 700][random.below(5) as usize];
+    let slots: Vec<u32> = (0..rows).map(|_| random.below(keys) as u32).collect();
+    let values: Vec<u32> = slots.iter().map(|_| random.next() as u32).collect();
+    ChainBatch::new(&slots, &values)
+}
+
+fn lanes() -> Vec<Box<dyn Lane>> {
+    let same = |output: &Vec<u32>, expected: &Vec<u32>| output == expected;
+    vec![
+        KernelLane::boxed(ChainHash { layout: Layout::WordMajor, counters: 1 }, chain_batch, same),
+        KernelLane::boxed(ChainHash { layout: Layout::SlotMajor, counters: 0 }, chain_batch, same),
+    ]
+}
+
+/// What one round of a soak did.
+#[derive(Debug, Default)]
+struct Tally {
+    steps: u64,
+    device_batches: u64,
+    twin_batches: u64,
+    fall_backs: u64,
+    syncs: u64,
+}
+
+fn round(seed: u64, steps: u64, tally: &mut Tally) -> bool {
+    let mut random = Random(seed);
+    let options = test_options();
+    let Some(device) = shared_test_device(&options) else { return false };
+    let mut lanes = lanes();
+    for lane in &mut lanes {
+        lane.disturb(&mut Random(0), &device);
+    }
+    for _ in 0..steps {
+        if random.one_in(10) {
+            let fault = Fault::ALL[random.below(Fault::ALL.len() as u64) as usize];
+            options.faults.arm(fault, random.below(4));
+        }
+        let mut group = WaveGroup::new();
+        for lane in &mut lanes {
+            if !random.one_in(5) {
+                lane.start(&mut random, &mut group);
+            }
+        }
+        if random.one_in(50) {
+            // Somebody failed before the step was sent.
+            drop(group);
+        } else {
+            group.submit(|| {});
+        }
+        for lane in &mut lanes {
+            while lane.pending() > 0 && (lane.pending() > 4 || random.one_in(2)) {
+                lane.finish_one();
+            }
+            if random.one_in(9) {
+                lane.disturb(&mut random, &device);
+            }
+        }
+        tally.steps += 1;
+    }
+    for lane in &mut lanes {
+        while lane.pending() > 0 {
+            lane.finish_one();
+        }
+        lane.check_state();
+        let metrics = lane.metrics();
+        tally.device_batches += metrics.device_batches;
+        tally.twin_batches += metrics.twin_batches;
+        tally.fall_backs += metrics.fall_backs;
+        tally.syncs += metrics.syncs;
+    }
+    true
+}
+
+/// Answers and state are those of the twin alone, whatever fails when.
+#[test]
+fn random_faults_change_nothing() {
+    let variable = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let first = variable(SEED_VARIABLE).unwrap_or(2026);
+    let (duration, started) = (variable(SECONDS_VARIABLE).map(Duration::from_secs), Instant::now());
+    let mut tally = Tally::default();
+    for seed in first.. {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| round(seed, 150, &mut tally)));
+        match outcome {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(panic) => {
+                println!("{SEED_VARIABLE}={seed} gives this failure again");
+                std::panic::resume_unwind(panic);
+            }
+        }
+        if duration.map_or(seed >= first + 2, |duration| started.elapsed() >= duration) {
+            break;
+        }
+    }
+    println!("{tally:?} in {:.0} s", started.elapsed().as_secs_f64());
+    // It would pass without a device, or without a fault: then it shows nothing.
+    assert!(tally.device_batches * 5 > tally.twin_batches && tally.fall_backs > 10 && tally.syncs > 10, "{tally:?}");
+}
