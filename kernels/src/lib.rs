@@ -29,6 +29,8 @@ mod parameter;
 pub mod pattern_step;
 pub mod placed;
 pub mod placer;
+pub mod pattern_step;
+pub mod placed;
 pub mod recurrence_scan;
 pub mod rows;
 pub mod score;

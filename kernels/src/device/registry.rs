@@ -2,6 +2,8 @@
 
 use super::program::Program;
 use super::{calibrate, resident, self_test};
+use super::{resident, self_test};
+use crate::pattern_step;
 
 /// Values of the `override` constants of an entry point, by name.
 pub type OverrideSet = &'static [(&'static str, f64)];
@@ -29,5 +31,9 @@ pub const PROGRAMS: &[Registered] = &[
             ("reductions", &[&[]]),
             ("sequences", &[&[]]),
         ],
+    },
+    Registered {
+        program: &pattern_step::gpu::PATTERN_STEP,
+        entries: &[("step", &[&[]]), ("settle", &[&[]]), ("compose", &[&[]]), ("carry", &[&[]])],
     },
 ];
