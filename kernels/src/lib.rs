@@ -29,8 +29,6 @@ mod parameter;
 pub mod pattern_step;
 pub mod placed;
 pub mod placer;
-pub mod pattern_step;
-pub mod placed;
 pub mod recurrence_scan;
 pub mod rows;
 pub mod score;
