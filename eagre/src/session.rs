@@ -649,7 +649,26 @@ impl Session {
 
     pub(crate) fn plan_views(&self, kept: &[Kept]) -> Result<Job> {
         let statements = kept.iter().map(|kept| (kept.number, kept.statement.clone(), kept.catalog.clone()));
-        self.plan(&statements.collect::<Vec<_>>())
+        let statements = statements.collect::<Vec<_>>();
+        self.plan(&statements).map_err(|error| self.of_reader(error, kept, &statements))
+    }
+
+    /// An error of a view that runs already and no longer plans, because one that it reads is made anew: told with its name.
+    fn of_reader(&self, error: Error, kept: &[Kept], statements: &[(usize, Statement, Catalog)]) -> Error {
+        let failing = (0..kept.len()).find(|last| self.plan(&statements[..=*last]).is_err());
+        let Some((Some(name), reader)) = failing.map(|index| (kept[index].view.clone(), &kept[index])) else {
+            return error;
+        };
+        let runs =
+            |running: &Kept| running.view.as_ref() == Some(&name) && running.statement.text == reader.statement.text;
+        if !self.inner.views.kept().iter().any(runs) {
+            return error;
+        }
+        let read = reader.reads.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        Error::usage(format!(
+            "materialized view `{name}`, which reads {read}, would no longer run: {error}; `DROP MATERIALIZED VIEW {name}` first, or \
+             replace it in the same text"
+        ))
     }
 
     /// The handle that pushes rows into a table `WITH ('connector' = 'push')`.

@@ -29,6 +29,7 @@ pub mod sink;
 pub mod source;
 pub mod time;
 pub mod view;
+pub mod wall_clock;
 
 pub use delta::Delta;
 /// The methods by which rows are scored.

@@ -62,8 +62,8 @@ impl KernelsArgs {
             adapter: self.adapter.clone(),
             checked_shaders: self.checked,
             seed: self.seed,
-            duration: parse_seconds(&self.seconds)?,
-            batch_duration_max: parse_seconds(&self.batch_seconds)?,
+            duration: parse_seconds("--seconds", &self.seconds)?,
+            batch_duration_max: parse_seconds("--batch-seconds", &self.batch_seconds)?,
             reports: self.report.clone(),
         })
     }
@@ -95,6 +95,9 @@ pub struct GpuArgs {
     /// Measures again what is kept.
     #[arg(long)]
     fresh: bool,
+    /// About how long measuring may take; kernels that it does not come to are measured next time.
+    #[arg(long, default_value = "10", value_name = "SECONDS", value_parser = |text: &str| parse_seconds("--seconds", text))]
+    seconds: std::time::Duration,
     /// One JSON object, for programs.
     #[arg(long)]
     json: bool,
@@ -112,7 +115,7 @@ impl GpuArgs {
             adapter: self.adapter.clone(),
             calibration_file: self.calibration.clone().or_else(default_calibration_file),
             fresh: self.fresh,
-            ..InspectOptions::default()
+            budget: self.seconds,
         });
         match self.json {
             true => writeln!(out, "{}", serde_json::to_string_pretty(&found)?)?,
@@ -127,7 +130,7 @@ impl GpuArgs {
     /// Output that cannot be written.
     #[cfg(not(feature = "gpu"))]
     pub fn run(&self, out: &mut dyn Write) -> Result<bool, std::io::Error> {
-        let _ = (&self.adapter, &self.calibration, self.fresh);
+        let _ = (&self.adapter, &self.calibration, self.fresh, self.seconds);
         match self.json {
             true => writeln!(out, "{{\"adapters\": []}}")?,
             false => {
@@ -148,4 +151,17 @@ pub fn default_calibration_file() -> Option<PathBuf> {
     let folder = caches.join("eagre");
     std::fs::create_dir_all(&folder).ok()?;
     Some(folder.join("calibration.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The command of a report is pasted into a shell.
+    #[test]
+    fn the_command_can_be_pasted() {
+        let args = ["/usr/bin/eagre", "bench", "kernels", "--rows", "1k..16M", "--report", "a b.html", "it's", ""];
+        let expected = r"eagre bench kernels --rows 1k..16M --report 'a b.html' 'it'\''s' ''";
+        assert_eq!(command(args.map(OsString::from)), expected);
+    }
 }

@@ -123,7 +123,7 @@ impl fmt::Display for Inspection {
                 adapter.device_type,
                 adapter.backend,
                 adapter.driver,
-                if adapter.software { ": computes on the CPU, used only when eagre.device = 'gpu'" } else { "" }
+                if adapter.software { ": computes on the CPU, used only where eagre.device is 'gpu'" } else { "" }
             )?;
         }
         if let Some(reason) = self.refused.as_ref().filter(|_| !self.adapters.is_empty()) {

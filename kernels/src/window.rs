@@ -12,6 +12,19 @@ pub(crate) const REBASE_SPANS: f32 = 64.0;
 /// Sums have this many lanes.
 pub(crate) const LANES: usize = 16;
 
+/// An array of lanes, made at once: written so, sums over chunks stay in registers. A macro, because closures are not always inlined
+/// into functions for a certain instruction set.
+macro_rules! lanes {
+    ($count:expr, $lane:ident => $value:expr) => {{
+        let mut all = [0.0f32; $count];
+        for ($lane, value) in all.iter_mut().enumerate() {
+            *value = $value;
+        }
+        all
+    }};
+}
+pub(crate) use lanes;
+
 /// What a window's shape is taken from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Statistics {
@@ -37,11 +50,9 @@ pub(crate) fn statistics(values: &[f32]) -> Statistics {
     let whole = values.len() / LANES * LANES;
     let mut sums = [0.0f32; LANES];
     for chunk in values[..whole].chunks_exact(LANES) {
-        for lane in 0..LANES {
-            sums[lane] += chunk[lane];
-            least[lane] = if chunk[lane] < least[lane] { chunk[lane] } else { least[lane] };
-            greatest[lane] = if chunk[lane] > greatest[lane] { chunk[lane] } else { greatest[lane] };
-        }
+        sums = lanes!(LANES, lane => sums[lane] + chunk[lane]);
+        least = lanes!(LANES, lane => if chunk[lane] < least[lane] { chunk[lane] } else { least[lane] });
+        greatest = lanes!(LANES, lane => if chunk[lane] > greatest[lane] { chunk[lane] } else { greatest[lane] });
     }
     for (lane, &value) in values[whole..].iter().enumerate() {
         sums[lane] += value;
@@ -51,9 +62,7 @@ pub(crate) fn statistics(values: &[f32]) -> Statistics {
     let mean = add_lanes(sums) / values.len() as f32;
     let mut squares = [0.0f32; LANES];
     for chunk in values[..whole].chunks_exact(LANES) {
-        for lane in 0..LANES {
-            squares[lane] += (chunk[lane] - mean) * (chunk[lane] - mean);
-        }
+        squares = lanes!(LANES, lane => squares[lane] + (chunk[lane] - mean) * (chunk[lane] - mean));
     }
     for (lane, &value) in values[whole..].iter().enumerate() {
         squares[lane] += (value - mean) * (value - mean);

@@ -868,14 +868,15 @@ impl Catalog {
                 self.views.remove(&key);
                 Ok(())
             }
-            Some(found) => Err(SqlError::plan(
-                format!(
-                    "`{name}` is a {0}: `DROP {word}` does not drop it, `DROP {1} {name}` does",
-                    found.word(),
-                    found.word().to_uppercase()
-                ),
-                location,
-            )),
+            Some(found) => {
+                let materialized = self.views.get(&key).is_some_and(|view| view.materialized);
+                let found = if materialized { "materialized view" } else { found.word() };
+                let message = format!(
+                    "`{name}` is a {found}: `DROP {word}` does not drop it, `DROP {} {name}` does",
+                    found.to_uppercase()
+                );
+                Err(SqlError::plan(message, location))
+            }
             None if drop.if_exists => Ok(()),
             None if kind == ObjectKind::Table => {
                 Err(SqlError::UnknownTable { nearest: self.nearest_relation(&name), name, location })

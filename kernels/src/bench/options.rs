@@ -86,8 +86,10 @@ pub enum OptionsError {
         given: String,
     },
     /// A duration that is none.
-    #[error("--seconds: `{given}` is no time of 0.01 to 3600 seconds")]
+    #[error("{option}: `{given}` is no time of 0.01 to 3600 seconds")]
     Seconds {
+        /// The option.
+        option: &'static str,
         /// What was given.
         given: String,
     },
@@ -206,9 +208,9 @@ fn parse_count(text: &str) -> Option<u64> {
 ///
 /// # Errors
 /// Anything that is no sensible time.
-pub fn parse_seconds(text: &str) -> Result<Duration, OptionsError> {
+pub fn parse_seconds(option: &'static str, text: &str) -> Result<Duration, OptionsError> {
     let seconds = text.trim().parse::<f64>().ok().filter(|seconds| (0.01..=3600.0).contains(seconds));
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| OptionsError::Seconds { given: text.to_owned() })
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| OptionsError::Seconds { option, given: text.to_owned() })
 }
 
 /// The workloads that names choose: a kernel's name is all its workloads. No name is all of them.
@@ -221,9 +223,13 @@ pub(super) fn chosen<'a>(cases: &'a [Box<dyn Case>], names: &[String]) -> Result
     let matches = |case: &dyn Case, name: &str| name == "all" || case.kernel() == name || case.name() == name;
     for name in &names {
         if !cases.iter().any(|case| matches(case.as_ref(), name)) {
-            let mut known: Vec<String> =
-                cases.iter().flat_map(|case| [case.kernel().to_owned(), case.name()]).collect();
-            known.dedup();
+            // A kernel before its workloads, each once, also where no workload goes by the kernel's name alone.
+            let mut known: Vec<String> = Vec::new();
+            for name in cases.iter().flat_map(|case| [case.kernel().to_owned(), case.name()]) {
+                if !known.contains(&name) {
+                    known.push(name);
+                }
+            }
             let distance = |known: &String| edit_distance(known, &name.to_ascii_lowercase());
             let nearest = known
                 .iter()
@@ -233,8 +239,8 @@ pub(super) fn chosen<'a>(cases: &'a [Box<dyn Case>], names: &[String]) -> Result
             return Err(OptionsError::UnknownKernel { given: (*name).to_owned(), nearest, known });
         }
     }
-    let wanted = |case: &&Box<dyn Case>| names.is_empty() || names.iter().any(|name| matches(case.as_ref(), name));
-    Ok(cases.iter().filter(wanted).map(AsRef::as_ref).collect())
+    let wanted = |case: &&dyn Case| names.is_empty() || names.iter().any(|name| matches(*case, name));
+    Ok(cases.iter().map(AsRef::as_ref).filter(wanted).collect())
 }
 
 /// How many letters must be changed, added or removed (Levenshtein 1966).
@@ -307,6 +313,6 @@ mod tests {
         assert_eq!(Form::of(Path::new("a.html")), Ok(Form::Html));
         assert!(Form::of(Path::new("a.txt")).is_err());
         assert!(matches!(Form::of(Path::new("/no/such/folder/a.md")), Err(OptionsError::ReportFolder { .. })));
-        assert!(parse_seconds("0").is_err() && parse_seconds("1.5").is_ok());
+        assert!(parse_seconds("--seconds", "0").is_err() && parse_seconds("--seconds", "1.5").is_ok());
     }
 }

@@ -24,22 +24,26 @@ fn swap_blocks<const N: usize>(words: &mut [u64; 64], low: u64) {
     }
 }
 
-/// 64 bits from bit `at` on. There are two words after the one that holds that bit.
+/// `64 N` bits from bit `at` on. There are `2 N + 1` words after the one that holds that bit.
 #[inline(always)]
-pub(super) fn load(words: &[u32], at: usize) -> u64 {
-    let [first, second, third] = *words[at / 32..].first_chunk().expect("bitmaps are padded");
-    let (both, shift) = (u64::from(first) | u64::from(second) << 32, at % 32);
-    both >> shift | (u64::from(third) << (63 - shift)) << 1
+pub(super) fn load<const N: usize>(words: &[u32], at: usize) -> [u64; N] {
+    let (words, shift) = (&words[at / 32..at / 32 + 2 * N + 2], at % 32);
+    let pair = |index: usize| u64::from(words[2 * index]) | u64::from(words[2 * index + 1]) << 32;
+    // Two shifts, as one of 64 is none.
+    std::array::from_fn(|index| pair(index) >> shift | (pair(index + 1) << (63 - shift)) << 1)
 }
 
-/// Sets those of 64 bits from bit `at` on that are set in `bits`.
+/// Sets those of `64 N` bits from bit `at` on that are set in `bits`; as many words are needed as to [`load`].
 #[inline(always)]
-pub(super) fn set(words: &mut [u32], at: usize, bits: u64) {
-    let words: &mut [u32; 3] = words[at / 32..].first_chunk_mut().expect("bitmaps are padded");
-    let wide = u128::from(bits) << (at % 32);
-    words[0] |= wide as u32;
-    words[1] |= (wide >> 32) as u32;
-    words[2] |= (wide >> 64) as u32;
+pub(super) fn set<const N: usize>(words: &mut [u32], at: usize, bits: &[u64; N]) {
+    let (words, shift) = (&mut words[at / 32..at / 32 + 2 * N + 2], at % 32);
+    let mut carried = 0;
+    for (words, &bits) in words.chunks_exact_mut(2).zip(bits.iter().chain(&[0])) {
+        let shifted = bits << shift | carried;
+        carried = (bits >> 1) >> (63 - shift);
+        words[0] |= shifted as u32;
+        words[1] |= (shifted >> 32) as u32;
+    }
 }
 
 #[cfg(test)]
@@ -61,11 +65,12 @@ mod tests {
     #[test]
     fn bits_are_read_and_set_anywhere() {
         for at in 0..100 {
-            let mut words = [0u32; 8];
-            let bits = 0x8421_0fed_cba9_8765;
-            set(&mut words, at, bits);
+            let mut words = [0u32; 12];
+            let bits = [0x8421_0fed_cba9_8765, 1, 0x8000_0000_0000_0001];
+            set(&mut words, at, &bits);
             assert_eq!(load(&words, at), bits, "at {at}");
-            assert_eq!(words.iter().map(|word| word.count_ones()).sum::<u32>(), bits.count_ones());
+            assert_eq!(words.iter().map(|word| word.count_ones()).sum::<u32>(), bits[0].count_ones() + 3);
+            assert_eq!(words[at / 32] >> (at % 32) & 1, 1);
         }
     }
 }

@@ -20,6 +20,8 @@ use std::ops::Range;
 
 /// Keys of a tile, rows of a block: the bits of a word.
 const LANES: usize = 64;
+/// How many words of a key's rows are taken at a time, where it has so many.
+const WORDS: usize = 4;
 /// With fewer keys than that left in a tile, a key alone is faster than the tile.
 const LANES_MIN: usize = 4;
 
@@ -42,17 +44,18 @@ struct Run<'a> {
     slots_per_page: usize,
 }
 
-/// A block of rows of a tile.
+/// A block of rows of a tile: some words of each key's bits, because reading one of each of 64 streams at a time misses the cache.
 struct Block {
     /// For each predicate and row, a bit for each key.
-    predicates: [[u64; LANES]; PREDICATES_MAX],
+    predicates: [[[u64; LANES]; WORDS]; PREDICATES_MAX],
     /// For each state of the pattern in work and row, whether the condition holds, a bit for each key.
     conditions: [[u64; LANES]; STATES_MAX],
     /// For each row, which keys still have rows.
-    active: [u64; LANES],
+    active: [[u64; LANES]; WORDS],
     /// For each row, the time since the row before it of the same key.
-    elapsed: [[u32; LANES]; LANES],
-    hits: [u64; LANES],
+    elapsed: [[[u32; LANES]; LANES]; WORDS],
+    hits: [[u64; LANES]; WORDS],
+    ages: ages::Scratch,
 }
 
 pub(super) fn run(patterns: &[Compiled], needs_times: bool, batch: &Batch, state: &mut StatePages) -> Matches {
@@ -70,13 +73,13 @@ pub(super) fn run(patterns: &[Compiled], needs_times: bool, batch: &Batch, state
         matches: &mut matches,
         slots_per_page,
     };
-    let zeros = || [[0; LANES]; LANES];
     let mut block = Box::new(Block {
-        predicates: [[0; LANES]; PREDICATES_MAX],
+        predicates: [[[0; LANES]; WORDS]; PREDICATES_MAX],
         conditions: [[0; LANES]; STATES_MAX],
-        active: [0; LANES],
-        elapsed: zeros(),
-        hits: [0; LANES],
+        active: [[0; LANES]; WORDS],
+        elapsed: [[[0; LANES]; LANES]; WORDS],
+        hits: [[0; LANES]; WORDS],
+        ages: ages::Scratch::new(),
     });
     for (page, groups) in rows.pages(slots_per_page) {
         run_page(&mut run, &mut block, state.page_mut(page), groups);
@@ -140,8 +143,14 @@ fn run_tile(
     if in_tile(0) {
         load_states(run, page, lanes, sets, ages, &mut last_times);
         while first < longest && in_tile(first) {
-            run_block(run, block, lanes, first, (longest - first).min(LANES), sets, ages, &mut last_times);
-            first += LANES;
+            let rows = longest - first;
+            if rows > LANES {
+                run_block::<WORDS>(run, block, lanes, first, rows.min(WORDS * 64), sets, ages, &mut last_times);
+                first += WORDS * 64;
+            } else {
+                run_block::<1>(run, block, lanes, first, rows, sets, ages, &mut last_times);
+                first += 64;
+            }
         }
         store_states(run, page, lanes, sets, ages, &last_times);
     }
@@ -238,14 +247,14 @@ fn set_last_time(page: &mut [u32], slots_per_page: usize, slot: usize, time: i64
 }
 
 /// Time from one row to the next one of the key, cut where no bound in time reaches.
-fn elapsed(before: i64, time: i64) -> u32 {
+pub(super) fn elapsed(before: i64, time: i64) -> u32 {
     time.saturating_sub(before).clamp(0, i64::from(AGE_NEVER)) as u32
 }
 
-/// `rows` rows of each key, from its row `first` on.
+/// `rows` rows of each key, from its row `first` on, which are in `N` words.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "the tile's state in its three forms")]
-fn run_block(
+fn run_block<const N: usize>(
     run: &mut Run<'_>,
     block: &mut Block,
     lanes: &[Lane],
@@ -255,64 +264,96 @@ fn run_block(
     mut ages: &mut [[u32; LANES]],
     last_times: &mut [i64; LANES],
 ) {
+    let word_count = rows.div_ceil(64);
     let ragged = lanes.len() < LANES || lanes.iter().any(|lane| lane.row_count < first + rows);
     if ragged {
-        block.active = [0; LANES];
-        for (word, lane) in block.active.iter_mut().zip(lanes) {
-            *word = rows_mask(lane.row_count.saturating_sub(first));
+        for (word, active) in block.active[..word_count].iter_mut().enumerate() {
+            *active = [0; LANES];
+            for (bits, lane) in active.iter_mut().zip(lanes) {
+                *bits = rows_mask(lane.row_count.saturating_sub(first + word * 64));
+            }
+            transpose(active);
         }
-        transpose(&mut block.active);
     }
     for &predicate in &run.predicates {
         let bitmap = run.batch.bitmap(predicate);
         let words = &mut block.predicates[predicate];
-        for (word, lane) in words.iter_mut().zip(lanes) {
+        for (index, lane) in lanes.iter().enumerate() {
             // What belongs to the next key is masked by `active`.
-            *word = load(bitmap, lane.first_row + first.min(lane.row_count));
+            let bits: [u64; N] = load(bitmap, lane.first_row + first.min(lane.row_count));
+            for (word, bits) in words.iter_mut().zip(bits) {
+                word[index] = bits;
+            }
         }
-        transpose(words);
+        for word in &mut words[..word_count] {
+            transpose(word);
+        }
     }
     if run.needs_times {
-        for (index, lane) in lanes.iter().enumerate() {
+        for (index, (lane, last)) in lanes.iter().zip(&mut *last_times).enumerate() {
             let start = lane.first_row + first.min(lane.row_count);
             let end = lane.first_row + (first + rows).min(lane.row_count);
-            for (times, &time) in block.elapsed.iter_mut().zip(&run.batch.times[start..end]) {
-                times[index] = elapsed(last_times[index], time);
-                last_times[index] = time;
-            }
+            elapsed_rows(&run.batch.times[start..end], last, block.elapsed.as_flattened_mut(), index);
         }
     }
     let stride = stride(run.batch.rows.row_count());
     for (index, pattern) in run.patterns.iter().enumerate() {
         let count = pattern.state_count();
-        for (condition, literals) in block.conditions.iter_mut().zip(&pattern.conditions) {
-            *condition = [u64::MAX; LANES];
-            for literal in literals {
-                for (held, word) in condition.iter_mut().zip(&block.predicates[literal.predicate as usize]) {
-                    *held &= word ^ literal.invert;
+        let mut any = false;
+        let (own_sets, own_ages);
+        if pattern.within.is_some() {
+            (own_ages, ages) = ages.split_at_mut(count);
+            own_sets = &mut [][..];
+        } else {
+            (own_sets, sets) = sets.split_at_mut(count);
+            own_ages = &mut [][..];
+        }
+        for word in 0..word_count {
+            for (condition, literals) in block.conditions.iter_mut().zip(&pattern.conditions) {
+                *condition = [u64::MAX; LANES];
+                for literal in literals {
+                    for (held, bits) in condition.iter_mut().zip(&block.predicates[literal.predicate as usize][word]) {
+                        *held &= bits ^ literal.invert;
+                    }
+                }
+            }
+            let conditions = &block.conditions[..count];
+            let rows = (rows - word * 64).min(64);
+            let (hits, rest) = block.hits[word].split_at_mut(rows);
+            rest.fill(0);
+            let active = ragged.then_some(&block.active[word][..]);
+            any |= match pattern.within {
+                Some(within) => {
+                    let elapsed = &block.elapsed[word];
+                    ages::step(pattern, within, conditions, elapsed, active, &mut block.ages, own_ages, hits)
+                }
+                None => step(pattern, conditions, active, own_sets, hits),
+            };
+        }
+        if any {
+            let hits = &mut block.hits;
+            for hits in &mut hits[..word_count] {
+                transpose(hits);
+            }
+            hits[word_count..].fill([0; LANES]);
+            let bits = &mut run.matches.bits[index * stride..(index + 1) * stride];
+            for (index_of_lane, lane) in lanes.iter().enumerate() {
+                let words: [u64; N] = std::array::from_fn(|word| hits[word][index_of_lane]);
+                if words != [0; N] {
+                    run.matches.counts[index] += words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+                    set(bits, lane.first_row + first, &words);
                 }
             }
         }
-        let Block { conditions, active, elapsed, hits, .. } = block;
-        let conditions = &conditions[..count];
-        hits[rows..].fill(0);
-        let any = if let Some(within) = pattern.within {
-            let (own, rest) = ages.split_at_mut(count);
-            ages = rest;
-            ages::step(pattern, within, conditions, elapsed, ragged.then_some(&*active), own, &mut hits[..rows])
-        } else {
-            let (own, rest) = sets.split_at_mut(count);
-            sets = rest;
-            step(pattern, conditions, ragged.then_some(&*active), own, &mut hits[..rows])
-        };
-        if any {
-            transpose(hits);
-            let bits = &mut run.matches.bits[index * stride..(index + 1) * stride];
-            for (&word, lane) in hits.iter().zip(lanes).filter(|(word, _)| **word != 0) {
-                run.matches.counts[index] += u64::from(word.count_ones());
-                set(bits, lane.first_row + first, word);
-            }
-        }
+    }
+}
+
+/// Times between the rows of a key. Not part of the functions for vector units, which would scatter.
+#[inline(never)]
+fn elapsed_rows(times: &[i64], last: &mut i64, rows: &mut [[u32; LANES]], lane: usize) {
+    for (row, &time) in rows.iter_mut().zip(times) {
+        row[lane] = elapsed(*last, time);
+        *last = time;
     }
 }
 
@@ -325,19 +366,26 @@ fn rows_mask(rows: usize) -> u64 {
 fn step(
     pattern: &Compiled,
     conditions: &[[u64; LANES]],
-    active: Option<&[u64; LANES]>,
+    active: Option<&[u64]>,
     sets: &mut [u64],
     hits: &mut [u64],
 ) -> bool {
-    match (pattern.chain, sets.len()) {
-        (true, 1) => step_chain::<1>(pattern, conditions, active, sets, hits),
-        (true, 2) => step_chain::<2>(pattern, conditions, active, sets, hits),
-        (true, 3) => step_chain::<3>(pattern, conditions, active, sets, hits),
-        (true, 4) => step_chain::<4>(pattern, conditions, active, sets, hits),
-        (true, 5) => step_chain::<5>(pattern, conditions, active, sets, hits),
-        (true, 6) => step_chain::<6>(pattern, conditions, active, sets, hits),
-        _ => step_any(pattern, conditions, active, sets, hits),
+    if active.is_none() && pattern.sequence {
+        // The usual pattern, one condition after the other, with all keys in work.
+        match (sets.len(), pattern.skip) {
+            (1, true) => return step_sequence::<1, true>(pattern, conditions, sets, hits),
+            (2, true) => return step_sequence::<2, true>(pattern, conditions, sets, hits),
+            (3, true) => return step_sequence::<3, true>(pattern, conditions, sets, hits),
+            (4, true) => return step_sequence::<4, true>(pattern, conditions, sets, hits),
+            (5, true) => return step_sequence::<5, true>(pattern, conditions, sets, hits),
+            (6, true) => return step_sequence::<6, true>(pattern, conditions, sets, hits),
+            (2, false) => return step_sequence::<2, false>(pattern, conditions, sets, hits),
+            (3, false) => return step_sequence::<3, false>(pattern, conditions, sets, hits),
+            (4, false) => return step_sequence::<4, false>(pattern, conditions, sets, hits),
+            _ => {}
+        }
     }
+    step_any(pattern, conditions, active, sets, hits)
 }
 
 /// All ones when the bit is set.
@@ -345,44 +393,28 @@ fn spread(set: u32, bit: usize) -> u64 {
     0u64.wrapping_sub(u64::from(set >> bit & 1))
 }
 
-/// States that follow only themselves and the one before: no lists, all sets in registers.
+/// One condition after the other, some of which may repeat: no lists, all sets in registers.
 #[inline(always)]
-fn step_chain<const N: usize>(
+fn step_sequence<const N: usize, const SKIP: bool>(
     pattern: &Compiled,
     conditions: &[[u64; LANES]],
-    active: Option<&[u64; LANES]>,
     sets: &mut [u64],
     hits: &mut [u64],
 ) -> bool {
     let conditions: &[[u64; LANES]; N] = conditions.first_chunk().expect("one condition for each state");
     let sets: &mut [u64; N] = sets.first_chunk_mut().expect("one set for each state");
-    let follows =
-        |state: usize, other: usize| if pattern.before[state].contains(&(other as u8)) { u64::MAX } else { 0 };
-    let own: [u64; N] = std::array::from_fn(|state| follows(state, state));
-    let link: [u64; N] = std::array::from_fn(|state| if state == 0 { 0 } else { follows(state, state - 1) });
-    let start: [u64; N] = std::array::from_fn(|state| spread(pattern.start, state));
-    let accept: [u64; N] = std::array::from_fn(|state| spread(pattern.accept, state));
-    let skip = if pattern.skip { u64::MAX } else { 0 };
+    let repeats: [u64; N] =
+        std::array::from_fn(|state| if pattern.before[state].contains(&(state as u8)) { u64::MAX } else { 0 });
     let mut now = *sets;
     let mut any = 0;
-    for (row, hits) in hits.iter_mut().enumerate() {
+    for (row, hits) in hits.iter_mut().enumerate().take(LANES) {
         let mut next = [0; N];
-        let mut hit = 0;
-        for state in 0..N {
-            let linked = if state == 0 { 0 } else { now[state - 1] & link[state] };
-            next[state] = conditions[state][row] & (start[state] | now[state] & own[state] | linked);
-            hit |= next[state] & accept[state];
+        next[0] = conditions[0][row];
+        for state in 1..N {
+            next[state] = conditions[state][row] & (now[state - 1] | now[state] & repeats[state]);
         }
-        for next in &mut next {
-            *next &= !(hit & skip);
-        }
-        if let Some(active) = active {
-            for state in 0..N {
-                next[state] = next[state] & active[row] | now[state] & !active[row];
-            }
-            hit &= active[row];
-        }
-        now = next;
+        let hit = next[N - 1];
+        now = if SKIP { next.map(|next| next & !hit) } else { next };
         *hits = hit;
         any |= hit;
     }
@@ -395,7 +427,7 @@ fn step_chain<const N: usize>(
 fn step_any(
     pattern: &Compiled,
     conditions: &[[u64; LANES]],
-    active: Option<&[u64; LANES]>,
+    active: Option<&[u64]>,
     sets: &mut [u64],
     hits: &mut [u64],
 ) -> bool {

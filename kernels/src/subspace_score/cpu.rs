@@ -8,7 +8,7 @@ use super::{
 };
 use crate::features::{Features, Scores, centred};
 use crate::state::StatePages;
-use crate::window::{LANES, REBASE_SPANS, add_lanes, statistics};
+use crate::window::{LANES, REBASE_SPANS, add_lanes, lanes, statistics};
 
 pub(super) fn run(kernel: &SubspaceScore, batch: &Features, state: &mut StatePages) -> Scores {
     let parameters = kernel.parameters();
@@ -114,11 +114,9 @@ fn take_components(vectors: &mut [u32], shape: &mut [f32], gain: f32) -> f32 {
     for vector in vectors.chunks_exact_mut(stride) {
         let (mut squares, mut products) = ([0.0f32; LANES], [0.0f32; LANES]);
         for (vector, rest) in vector.chunks_exact(LANES).zip(shape.chunks_exact(LANES)) {
-            for lane in 0..LANES {
-                let component = f32::from_bits(vector[lane]);
-                squares[lane] += component * component;
-                products[lane] += component * rest[lane];
-            }
+            let component = lanes!(LANES, lane => f32::from_bits(vector[lane]));
+            squares = lanes!(LANES, lane => squares[lane] + component[lane] * component[lane]);
+            products = lanes!(LANES, lane => products[lane] + component[lane] * rest[lane]);
         }
         let (squares, product) = (add_lanes(squares), add_lanes(products));
         if squares < EMPTY_SQUARES {
@@ -130,12 +128,10 @@ fn take_components(vectors: &mut [u32], shape: &mut [f32], gain: f32) -> f32 {
             return rest_squares.sqrt();
         }
         let (keep, learn, take) = (1.0 - gain, gain * (product / squares.sqrt()), product / squares);
-        for (vector, rest) in vector.chunks_exact_mut(LANES).zip(shape.chunks_exact_mut(LANES)) {
-            for lane in 0..LANES {
-                let component = f32::from_bits(vector[lane]);
-                vector[lane] = (keep * component + learn * rest[lane]).to_bits();
-                rest[lane] -= take * component;
-            }
+        for (word, rest) in vector.iter_mut().zip(shape.iter_mut()) {
+            let component = f32::from_bits(*word);
+            *word = (keep * component + learn * *rest).to_bits();
+            *rest -= take * component;
         }
     }
     squares_of(shape).sqrt()
@@ -145,9 +141,7 @@ fn take_components(vectors: &mut [u32], shape: &mut [f32], gain: f32) -> f32 {
 fn squares_of(shape: &[f32]) -> f32 {
     let mut sums = [0.0f32; LANES];
     for chunk in shape.chunks_exact(LANES) {
-        for lane in 0..LANES {
-            sums[lane] += chunk[lane] * chunk[lane];
-        }
+        sums = lanes!(LANES, lane => sums[lane] + chunk[lane] * chunk[lane]);
     }
     add_lanes(sums)
 }
@@ -163,10 +157,8 @@ fn find_centre(vectors: &[u32], shape: &[f32], counts: &[u32]) -> (usize, f32, u
         }
         let mut sums = [0.0f32; LANES];
         for (vector, shape) in vector.chunks_exact(LANES).zip(shape.chunks_exact(LANES)) {
-            for lane in 0..LANES {
-                let difference = shape[lane] - f32::from_bits(vector[lane]);
-                sums[lane] += difference * difference;
-            }
+            let difference = lanes!(LANES, lane => shape[lane] - f32::from_bits(vector[lane]));
+            sums = lanes!(LANES, lane => sums[lane] + difference[lane] * difference[lane]);
         }
         let squares = add_lanes(sums);
         if squares < least {

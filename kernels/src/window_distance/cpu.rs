@@ -10,7 +10,7 @@ use super::{
 };
 use crate::features::{Features, Scores, centred};
 use crate::state::StatePages;
-use crate::window::{LANES, REBASE_SPANS, add_lanes, statistics};
+use crate::window::{LANES, REBASE_SPANS, add_lanes, lanes, statistics};
 
 /// Lags of a tile: with four arrays of words, half of a first-level cache.
 const TILE: usize = 1024;
@@ -73,7 +73,7 @@ pub(super) fn run(kernel: &WindowDistance, batch: &Features, state: &mut StatePa
                     *score = kernel.distance(row.best, row.inverse, row.any_flat);
                 }
             }
-            if slot[COUNT] as usize % CHUNK == 0 {
+            if (slot[COUNT] as usize).is_multiple_of(CHUNK) {
                 rebase(shape, slot, high[high.len() - 1], low[low.len() - 1]);
             }
             start = end;
@@ -180,9 +180,7 @@ fn compare(slot: &mut [u32], shape: Shape, rows: &mut [Row]) {
                 let inverse = f32::from_bits(inverse[(row.place + entering) % ring]);
                 row.best = row.best.max(f32::from_bits(covariance[entering]) * inverse);
             }
-            for lag in first.max(row.refresh.0)..=last.min(row.refresh.1) {
-                covariance[lag] = anew(row, lag);
-            }
+            (first.max(row.refresh.0)..=last.min(row.refresh.1)).for_each(|lag| covariance[lag] = anew(row, lag));
         }
     }
 }
@@ -199,14 +197,10 @@ fn move_pairs(covariance: &mut [u32], df: &[u32], dg: &[u32], inverse: &[u32], d
     for (index, covariance) in covariance.chunks_exact_mut(PAIR_LANES).enumerate() {
         let at = index * PAIR_LANES;
         let (df, dg, inverse) = (&df[at..][..PAIR_LANES], &dg[at..][..PAIR_LANES], &inverse[at..][..PAIR_LANES]);
-        let mut similar = [0.0f32; PAIR_LANES];
-        for lane in 0..PAIR_LANES {
-            let moved = step(covariance[lane], df[lane], dg[lane]);
-            covariance[lane] = moved.to_bits();
-            similar[lane] = moved * f32::from_bits(inverse[lane]);
-        }
-        // A loop of its own keeps the greatest in registers.
-        best = std::array::from_fn(|lane| if similar[lane] > best[lane] { similar[lane] } else { best[lane] });
+        let moved = lanes!(PAIR_LANES, lane => step(covariance[lane], df[lane], dg[lane]));
+        covariance.iter_mut().zip(moved).for_each(|(covariance, moved)| *covariance = moved.to_bits());
+        let similar = lanes!(PAIR_LANES, lane => moved[lane] * f32::from_bits(inverse[lane]));
+        best = lanes!(PAIR_LANES, lane => if similar[lane] > best[lane] { similar[lane] } else { best[lane] });
     }
     let mut best = best.into_iter().fold(f32::NEG_INFINITY, |best, other| if other > best { other } else { best });
     for (lane, covariance) in covariance_rest.iter_mut().enumerate() {
@@ -231,9 +225,7 @@ fn covariance_of(values: &[u32], place: usize, mean: f32, other: usize, window: 
         let product = |now: u32, then: u32| (f32::from_bits(now) - mean) * (f32::from_bits(then) - origin);
         let whole = run / LANES * LANES;
         for (now, then) in now[..whole].chunks_exact(LANES).zip(then[..whole].chunks_exact(LANES)) {
-            for lane in 0..LANES {
-                sums[lane] += product(now[lane], then[lane]);
-            }
+            sums = lanes!(LANES, lane => sums[lane] + product(now[lane], then[lane]));
         }
         for lane in whole..run {
             sums[lane - whole] += product(now[lane], then[lane]);

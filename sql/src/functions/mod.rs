@@ -1,8 +1,8 @@
 //! Functions that Flink has and DataFusion has not, or has with another meaning.
 //!
 //! DataFusion's functions stay as they are wherever theirs say at least as much. Ours take the place of one of the same name in these
-//! cases: `date_format`, `to_timestamp`, `to_date` and `from_unixtime` take Java's patterns (and chrono's, by their `%`), and the
-//! [`volatile`] ones depend on the step instead of a clock. `JSON` access (`j -> 'a'`, `j ->> 'a'`, `json_get(..)`) is
+//! cases: `date_format`, `to_timestamp`, `to_date` and `from_unixtime` take Java's patterns (and chrono's, by their `%`), the
+//! [`volatile`] ones depend on the step instead of a clock, and [`ranking`] ones are BIGINT. `JSON` access (`j -> 'a'`, `j ->> 'a'`, `json_get(..)`) is
 //! `datafusion-functions-json`'s.
 
 mod conditional;
@@ -10,9 +10,12 @@ pub(crate) mod convert;
 mod date_pattern;
 mod definition;
 mod json;
+mod json_order;
 pub(crate) mod local_time;
 mod modulo;
 pub(crate) mod nested;
+mod operators;
+mod ranking;
 mod round_time;
 pub(crate) mod score;
 mod text;
@@ -76,7 +79,8 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
         registry.register_udaf(function)?;
     }
     registry.register_udwf(Arc::new(WindowUDF::new_from_impl(score::AnomalyScore::new())))?;
-    Ok(())
+    registry.register_function_rewrite(Arc::new(operators::Operators))?;
+    ranking::register(registry)
 }
 
 #[cfg(test)]

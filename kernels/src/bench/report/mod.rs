@@ -62,6 +62,7 @@ pub(crate) fn time(ns: f64) -> String {
 /// A size with its unit.
 pub(crate) fn bytes(bytes: u64) -> String {
     match bytes {
+        bytes if bytes >= 1 << 30 => format!("{} GiB", short(bytes as f64 / f64::from(1 << 30))),
         bytes if bytes >= 1 << 20 => format!("{} MiB", short(bytes as f64 / f64::from(1 << 20))),
         bytes if bytes >= 1 << 10 => format!("{} KiB", short(bytes as f64 / f64::from(1 << 10))),
         bytes => format!("{bytes} B"),

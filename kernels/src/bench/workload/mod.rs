@@ -3,6 +3,7 @@
 mod half_space_forest;
 mod pattern_step;
 mod recurrence_scan;
+mod subspace_score;
 mod window_distance;
 
 use super::Case;
@@ -14,6 +15,7 @@ pub fn cases() -> Vec<Box<dyn Case>> {
     recurrence_scan::add(&mut cases);
     half_space_forest::add(&mut cases);
     window_distance::add(&mut cases);
+    subspace_score::add(&mut cases);
     pattern_step::add(&mut cases);
     cases
 }

@@ -17,7 +17,7 @@ pub(super) fn run_key(run: &mut Run<'_>, page: &mut [u32], lane: Lane) {
     for first in (lane.first_row..lane.first_row + lane.row_count).step_by(64) {
         let rows = (lane.first_row + lane.row_count - first).min(64);
         for &predicate in &run.predicates {
-            predicates[predicate] = load(run.batch.bitmap(predicate), first);
+            [predicates[predicate]] = load(run.batch.bitmap(predicate), first);
         }
         if run.needs_times {
             for (passed, &time) in elapsed_rows.iter_mut().zip(&run.batch.times[first..first + rows]) {
@@ -44,7 +44,7 @@ pub(super) fn run_key(run: &mut Run<'_>, page: &mut [u32], lane: Lane) {
             let hits = hits & rows_mask(rows);
             if hits != 0 {
                 run.matches.counts[index] += u64::from(hits.count_ones());
-                set(&mut run.matches.bits[index * stride..(index + 1) * stride], first, hits);
+                set(&mut run.matches.bits[index * stride..(index + 1) * stride], first, &[hits]);
             }
         }
     }
@@ -122,23 +122,26 @@ fn step_ages(
     for (state, age) in now[..count].iter_mut().enumerate() {
         *age = ages[state * stride];
     }
+    let mut next = [AGE_NEVER; STATES_MAX];
     let mut hits = 0;
     for (row, (&held, &elapsed)) in held.iter().zip(elapsed).enumerate() {
-        let mut next = [AGE_NEVER; STATES_MAX];
         let mut hit = false;
         for age in &mut now[..count] {
             *age = if *age + elapsed > within { AGE_NEVER } else { *age + elapsed };
         }
         for (state, next) in next[..count].iter_mut().enumerate() {
+            *next = AGE_NEVER;
             if held >> state & 1 == 1 {
                 let start = if pattern.start >> state & 1 == 1 { 0 } else { AGE_NEVER };
-                *next =
-                    pattern.before[state].iter().fold(start, |youngest, &before| youngest.min(now[before as usize]));
+                let before = pattern.before[state].iter();
+                *next = before.fold(start, |youngest, &before| youngest.min(now[before as usize % STATES_MAX]));
                 hit |= pattern.accept >> state & 1 == 1 && *next < AGE_NEVER;
             }
         }
         hits |= u64::from(hit) << row;
-        now = if hit && pattern.skip { [AGE_NEVER; STATES_MAX] } else { next };
+        for (now, &next) in now[..count].iter_mut().zip(&next) {
+            *now = if hit && pattern.skip { AGE_NEVER } else { next };
+        }
     }
     for (state, &age) in now[..count].iter().enumerate() {
         ages[state * stride] = age;

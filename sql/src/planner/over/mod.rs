@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
     WindowFunctionDefinition,
 };
 use eagre_engine::aggregate::{AggregateFunctionRef, BuiltinRequest, builtin};
-use eagre_engine::expr::ExprRef;
+use eagre_engine::expr::{Expr, ExprRef};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::over::{
     Bound, Distance, Finality, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverFunctionRef, OverRequest,
@@ -27,7 +27,7 @@ use super::accumulators::{Arg, Foreign, ForeignSpec};
 use super::aggregate::ORDERED_FUNCTIONS;
 use super::context::default_functions;
 use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
-use super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
+use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine};
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 
@@ -62,6 +62,18 @@ impl Inputs<'_> {
         self.exprs.push(compiled);
         self.computed.push((expr.clone(), self.exprs.len() - 1));
         Ok(self.exprs.len() - 1)
+    }
+
+    /// What of column `place`, which is this part of a window, says that the window has closed.
+    fn finality(&mut self, stream: &Stream, place: usize, info: &WindowInfo, part: WindowPart) -> Option<Finality> {
+        if info.clock.is_utc() || part == WindowPart::Time {
+            let shift_ms = info.to_end_ms(part)? - 1;
+            return Some(Finality::Window { column: self.keep(stream, place), shift_ms });
+        }
+        let closing = ShiftedTime::closing(place, info, part)?;
+        self.fields.push(Arc::clone(Expr::field(&closing)));
+        self.exprs.push(Arc::new(closing));
+        Some(Finality::Window { column: self.exprs.len() - 1, shift_ms: -1 })
     }
 
     /// The new place of a column of the batches.
@@ -212,11 +224,8 @@ impl Lowering<'_> {
             over_calls.push(self.over_call(function, field, &sorts, &mut stream, &mut inputs)?);
         }
         let retracting = stream.changelog != ChangelogMode::AppendOnly;
-        let by_window = self.window_of(&stream, &old, params, input);
-        let by_window = match by_window {
-            Some((place, shift_ms)) if stream.lateness_ms == 0 => {
-                Some(Finality::Window { column: inputs.keep(&stream, place), shift_ms })
-            }
+        let by_window = match self.window_of(&stream, &old, params, input) {
+            Some((place, info, part)) if stream.lateness_ms == 0 => inputs.finality(&stream, place, info, part),
             _ => None,
         };
         let by_time = layout.by_time;
@@ -355,14 +364,14 @@ impl Lowering<'_> {
         Ok(stream)
     }
 
-    /// The column of the batches by which the partitions belong to windows that close, and what makes it a window's last millisecond.
-    fn window_of(
+    /// The column of the batches by which the partitions belong to windows that close, and what of the window it is.
+    fn window_of<'c>(
         &self,
         stream: &Stream,
-        columns: &[StreamColumn],
+        columns: &'c [StreamColumn],
         params: &WindowFunctionParams,
         input: &LogicalPlan,
-    ) -> Option<(usize, i64)> {
+    ) -> Option<(usize, &'c WindowInfo, WindowPart)> {
         if stream.changelog != ChangelogMode::AppendOnly {
             return None;
         }
@@ -375,10 +384,10 @@ impl Lowering<'_> {
             let Slot::Physical(place) = column.slot else {
                 return None;
             };
-            let shift_ms = info.to_end_ms(*part)? - 1;
-            (info.watermark && info.emit != Some(EmitKind::Changes)).then_some((place, shift_ms))
+            let to_end_ms = info.to_end_ms(*part)?;
+            (info.watermark && info.emit != Some(EmitKind::Changes)).then_some((to_end_ms, (place, info, *part)))
         });
-        found.min_by_key(|(_, shift_ms)| shift_ms.unsigned_abs())
+        found.min_by_key(|(to_end_ms, _)| (to_end_ms - 1).unsigned_abs()).map(|(_, found)| found)
     }
 
     /// What is kept where values are corrected, in words.
