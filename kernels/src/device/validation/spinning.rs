@@ -15,11 +15,15 @@ enum Variable {
     Global(Handle<naga::GlobalVariable>),
 }
 
-/// What of a function depends on atomics of storage buffers.
+/// What of a function depends on atomics of storage buffers that a loop of it reads. What was read before the loop stays as it is, so
+/// nobody waits for it.
 struct Depends<'a> {
     module: &'a naga::Module,
     function: &'a naga::Function,
     types: &'a naga::valid::FunctionInfo,
+    /// The statements of the loop, and what they load.
+    statements: Vec<&'a Statement>,
+    loads: HashSet<Handle<Expression>>,
     /// By expression, in the order of the arena, in which operands come before what is made of them.
     expressions: Vec<bool>,
     variables: HashSet<Variable>,
@@ -34,16 +38,18 @@ pub(super) fn waits_for_others(
     function: &naga::Function,
     types: &naga::valid::FunctionInfo,
 ) -> bool {
-    let mut depends = Depends {
-        module,
-        function,
-        types,
-        expressions: vec![false; function.expressions.len()],
-        variables: HashSet::new(),
-        results: HashSet::new(),
-    };
-    while depends.learn() {}
-    depends.has_waiting_loop(&function.body)
+    let mut loops = Vec::new();
+    statements(&function.body, &mut |statement| {
+        if let Statement::Loop { body, continuing, break_if } = statement {
+            loops.push((body, continuing, *break_if));
+        }
+    });
+    let waits = loops.into_iter().any(|(body, continuing, break_if)| {
+        let mut depends = Depends::new(module, function, types, [body, continuing]);
+        while depends.learn() {}
+        depends.decides_on_all_exits(body, continuing, break_if)
+    });
+    waits
         || called(&function.body)
             .into_iter()
             .any(|callee| waits_for_others(module, info, &module.functions[callee], &info[callee]))
@@ -79,18 +85,40 @@ fn called(block: &Block) -> HashSet<Handle<naga::Function>> {
     functions
 }
 
-impl Depends<'_> {
+impl<'a> Depends<'a> {
+    fn new(
+        module: &'a naga::Module,
+        function: &'a naga::Function,
+        types: &'a naga::valid::FunctionInfo,
+        blocks: [&'a Block; 2],
+    ) -> Self {
+        let mut found = Vec::new();
+        blocks.into_iter().for_each(|block| statements(block, &mut |statement| found.push(statement)));
+        let loads = found.iter().flat_map(|statement| match statement {
+            Statement::Emit(range) => range.clone().collect::<Vec<_>>(),
+            _ => Vec::new(),
+        });
+        Depends {
+            module,
+            function,
+            types,
+            loads: loads.collect(),
+            statements: found,
+            expressions: vec![false; function.expressions.len()],
+            variables: HashSet::new(),
+            results: HashSet::new(),
+        }
+    }
+
     /// One pass over everything; true while something new is found.
     fn learn(&mut self) -> bool {
         let before =
             (self.expressions.iter().filter(|known| **known).count(), self.variables.len(), self.results.len());
         for (handle, expression) in self.function.expressions.iter() {
-            let depends = self.results.contains(&handle) || self.of(expression);
+            let depends = self.results.contains(&handle) || (self.loads.contains(&handle) && self.of(expression));
             self.expressions[handle.index()] |= depends;
         }
-        let mut found = Vec::new();
-        statements(&self.function.body, &mut |statement| found.push(statement));
-        for statement in found {
+        for statement in self.statements.clone() {
             match statement {
                 Statement::Store { pointer, value } if self.is_known(*value) => self.keep(*pointer),
                 Statement::Atomic { pointer, value, result, .. } => {
@@ -183,19 +211,13 @@ impl Depends<'_> {
         mine || called(&function.body).into_iter().any(|callee| self.uses_storage_atomics(callee))
     }
 
-    fn has_waiting_loop(&self, block: &Block) -> bool {
-        let mut waiting = false;
-        statements(block, &mut |statement| {
-            if let Statement::Loop { body, continuing, break_if } = statement {
-                let mut exits = Vec::new();
-                self.exits(body, false, true, &mut exits);
-                self.exits(continuing, false, true, &mut exits);
-                exits.extend(break_if.map(|condition| self.is_known(condition)));
-                // One that never ends is none of this; it does not pass any test.
-                waiting |= !exits.is_empty() && exits.iter().all(|guarded| *guarded);
-            }
-        });
-        waiting
+    /// The loop ends only when an atomic says so. One that never ends is none of this; it does not pass any test.
+    fn decides_on_all_exits(&self, body: &Block, continuing: &Block, break_if: Option<Handle<Expression>>) -> bool {
+        let mut exits = Vec::new();
+        self.exits(body, false, true, &mut exits);
+        self.exits(continuing, false, true, &mut exits);
+        exits.extend(break_if.map(|condition| self.is_known(condition)));
+        !exits.is_empty() && exits.iter().all(|guarded| *guarded)
     }
 
     /// Each way out of a loop: whether an atomic decides on it. `breaks` is false where `break` leaves something inside of the loop.
@@ -277,6 +299,8 @@ mod tests {
             "for (var i = 0u; i < 100u; i++) { if atomicLoad(&flags[i]) > 3u { return; } }",
             "for (var i = 0u; i < 100u; i++) { if flag(i) > 3u { break; } atomicAdd(&flags[i], 1u); }",
             "for (var half = 32u; half > 0u; half /= 2u) { atomicMax(&own, atomicLoad(&flags[half])); workgroupBarrier(); }",
+            "let end = atomicLoad(&flags[0]); var i = 0u; while i < end { i += 2u; atomicAdd(&flags[i], 1u); }",
+            "if lane == 0u { seen = atomicLoad(&flags[0]); } var i = workgroupUniformLoad(&seen); while i < 9u { atomicAdd(&flags[i], 1u); i += 1u; }",
             "while atomicLoad(&own) == 0u { if lane == 0u { atomicStore(&own, 1u); } }",
         ] {
             assert!(!waits(body), "{body}");
