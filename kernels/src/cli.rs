@@ -152,3 +152,16 @@ pub fn default_calibration_file() -> Option<PathBuf> {
     std::fs::create_dir_all(&folder).ok()?;
     Some(folder.join("calibration.json"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The command of a report is pasted into a shell.
+    #[test]
+    fn the_command_can_be_pasted() {
+        let args = ["/usr/bin/eagre", "bench", "kernels", "--rows", "1k..16M", "--report", "a b.html", "it's", ""];
+        let expected = r"eagre bench kernels --rows 1k..16M --report 'a b.html' 'it'\''s' ''";
+        assert_eq!(command(args.map(OsString::from)), expected);
+    }
+}

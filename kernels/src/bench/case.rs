@@ -36,8 +36,8 @@ pub trait Workload: Send + Sync + 'static {
     /// How many rows a key needs before it costs what it costs for good.
     fn warm_rows(&self) -> usize;
 
-    /// Rows from a seed.
-    fn columns(&self, rows: usize, seed: u64) -> Self::Columns;
+    /// Rows of so many keys, from a seed.
+    fn columns(&self, rows: usize, key_count: usize, seed: u64) -> Self::Columns;
 
     /// Groups and converts: what is done on the CPU for either side, and is timed with it.
     fn batch(&self, columns: &Self::Columns) -> <Self::Kernel as Kernel>::Batch;
@@ -68,7 +68,9 @@ pub trait Case: Send + Sync {
     fn input(&self) -> &'static str;
     /// How device and twin agree.
     fn exactness(&self) -> Exactness;
-    /// Times the twin on batches of `rows` rows, cut by key among `threads` threads.
+    /// Among how many threads so many rows can be cut: a key stays whole.
+    fn threads_max(&self, rows: usize) -> usize;
+    /// Times the twin on batches of `rows` rows, cut by key among `threads` threads, or as many as can be.
     fn twin(&self, rows: usize, threads: usize, limits: &Limits) -> TwinFigure;
     /// Times the device on batches of `rows` rows.
     ///
@@ -110,6 +112,10 @@ impl<W: Workload> Case for W {
         Workload::kernel(self).exactness()
     }
 
+    fn threads_max(&self, rows: usize) -> usize {
+        self.key_count(rows).min(rows).max(1)
+    }
+
     fn twin(&self, rows: usize, threads: usize, limits: &Limits) -> TwinFigure {
         twin::measure(self, rows, threads, limits)
     }
@@ -127,8 +133,8 @@ impl<W: Workload> Case for W {
     #[cfg(test)]
     fn telling_share(&self, rows: usize, limits: &Limits) -> f64 {
         let mut runner = twin::Runner::new(self);
-        let batch = self.batch(&self.columns(rows, limits.seed));
-        (0..twin::warm_batches(self, rows)).for_each(|_| drop(runner.run(&batch)));
+        let batch = self.batch(&self.columns(rows, self.key_count(rows), limits.seed));
+        (0..twin::warm_batches(self, rows, self.key_count(rows))).for_each(|_| drop(runner.run(&batch)));
         let answer = self.answer(runner.run(&batch));
         let telling = answer.words.iter().filter(|&&word| word != 0).count()
             + answer.floats.iter().filter(|float| float.is_finite() && **float != 0.0).count();
@@ -141,7 +147,7 @@ impl<W: Workload> Case for W {
         let mut second = twin::Runner::new(self);
         let mut agreement = Agreement::default();
         for step in 0..agreement::STEPS {
-            let batch = self.batch(&self.columns(rows, limits.seed + step));
+            let batch = self.batch(&self.columns(rows, self.key_count(rows), limits.seed + step));
             agreement::compare(
                 &mut agreement,
                 self.exactness(),

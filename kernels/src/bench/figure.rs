@@ -100,8 +100,8 @@ pub struct Point {
     pub device: Option<DeviceFigure>,
     /// Whether both gave the same answer.
     pub agreement: Option<Agreement>,
-    /// What was left out, and why.
-    pub skipped: Vec<String>,
+    /// What was left out, or is not what it should be, and why.
+    pub notes: Vec<String>,
 }
 
 /// The twin at one batch size.
@@ -111,6 +111,8 @@ pub struct TwinFigure {
     pub threads: usize,
     /// Batches that were timed.
     pub batches: u64,
+    /// Whether all keys had the rows they need to cost what they cost for good; else the figure is too good.
+    pub warm: bool,
     /// A batch with its conversion: median, in ns.
     pub batch_ns_p50: f64,
     /// The kernel alone: median, in ns.
@@ -124,6 +126,8 @@ pub struct TwinFigure {
 pub struct DeviceFigure {
     /// Batches that were timed, one after the other.
     pub batches: u64,
+    /// Whether all keys had the rows they need to cost what they cost for good; else the figure is too good.
+    pub warm: bool,
     /// From columns to answer, alone: median, in ns.
     pub batch_ns_p50: f64,
     /// From columns to answer, alone: 99th percentile, in ns.

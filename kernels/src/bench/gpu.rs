@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::case::Workload;
 use super::figure::{AdapterFigures, Agreement, DeviceFigure, LinkFigure};
-use super::twin::{Runner, percentile, warm_batches};
+use super::twin::{Runner, percentile, warm_batches, warm_up};
 use super::{Limits, Options, agreement, giga_per_s};
 use crate::device::{Device, DeviceError, DeviceOptions, Readback, Region, ResidentPages, Ticket, calibrate};
 use crate::kernel::{Kernel, KernelError};
@@ -98,19 +98,13 @@ pub(super) fn measure<W: Workload>(
     rows: usize,
     limits: &Limits,
 ) -> Result<DeviceFigure, KernelError> {
-    let columns = workload.columns(rows, limits.seed);
+    let key_count = workload.key_count(rows);
+    let columns = workload.columns(rows, key_count, limits.seed);
     may_run(workload, device)?;
     let mut resident = Resident::new(workload, device);
-    let started = Instant::now();
-    let mut one = Duration::ZERO;
-    for _ in 0..warm_batches(workload, rows).max(2) {
-        let batch_started = Instant::now();
-        resident.run(Arc::new(workload.batch(&columns)))?;
-        one = batch_started.elapsed();
-        if started.elapsed() > limits.duration {
-            break;
-        }
-    }
+    let (warm, one) = warm_up(warm_batches(workload, rows, key_count), limits, || {
+        resident.run(Arc::new(workload.batch(&columns))).map(drop)
+    })?;
     let batches = limits.batches(one);
     let before = device.metrics();
     let (mut whole, mut convert, mut kernel) = (Vec::new(), Vec::new(), Vec::new());
@@ -147,6 +141,7 @@ pub(super) fn measure<W: Workload>(
     let kernel_ns_p50 = Some(percentile(&mut kernel, 0.5)).filter(|_| !kernel.is_empty());
     Ok(DeviceFigure {
         batches: batches as u64,
+        warm,
         batch_ns_p50: percentile(&mut whole, 0.5),
         batch_ns_p99: percentile(&mut whole, 0.99),
         convert_ns_p50: percentile(&mut convert, 0.5),
@@ -181,7 +176,7 @@ pub(super) fn agreement<W: Workload>(
     let mut resident = Resident::new(workload, device);
     let mut found = Agreement::default();
     for step in 0..agreement::STEPS {
-        let batch = Arc::new(workload.batch(&workload.columns(rows, limits.seed + step)));
+        let batch = Arc::new(workload.batch(&workload.columns(rows, workload.key_count(rows), limits.seed + step)));
         let expected = workload.answer(twin.run(&batch));
         let (output, _) = resident.run(batch)?;
         agreement::compare(&mut found, exactness, &expected, &workload.answer(output));

@@ -42,6 +42,8 @@ pub(crate) use {
 pub struct Limits {
     /// For each figure, beside what it takes to warm up.
     pub duration: Duration,
+    /// For warming up, at most: until each key costs what it costs for good.
+    pub warm_duration: Duration,
     /// The least count of batches that are timed, however long they take.
     pub batches_min: usize,
     /// The most.
@@ -52,7 +54,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { duration: Duration::from_millis(500), batches_min: 3, batches_max: 1000, seed: 42 }
+        Limits {
+            duration: Duration::from_millis(500),
+            warm_duration: Duration::from_secs(10),
+            batches_min: 3,
+            batches_max: 1000,
+            seed: 42,
+        }
     }
 }
 

@@ -239,8 +239,8 @@ pub(super) fn chosen<'a>(cases: &'a [Box<dyn Case>], names: &[String]) -> Result
             return Err(OptionsError::UnknownKernel { given: (*name).to_owned(), nearest, known });
         }
     }
-    let wanted = |case: &&Box<dyn Case>| names.is_empty() || names.iter().any(|name| matches(case.as_ref(), name));
-    Ok(cases.iter().filter(wanted).map(AsRef::as_ref).collect())
+    let wanted = |case: &&dyn Case| names.is_empty() || names.iter().any(|name| matches(*case, name));
+    Ok(cases.iter().map(AsRef::as_ref).filter(wanted).collect())
 }
 
 /// How many letters must be changed, added or removed (Levenshtein 1966).

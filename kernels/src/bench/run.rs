@@ -105,7 +105,8 @@ fn measure(
     report: &mut Report,
     print: &mut dyn FnMut(&str) -> std::io::Result<()>,
 ) -> std::io::Result<CaseFigures> {
-    let limits = Limits { duration: options.duration, seed: options.seed, ..Limits::default() };
+    let warm_duration = options.batch_duration_max;
+    let limits = Limits { duration: options.duration, warm_duration, seed: options.seed, ..Limits::default() };
     let mut figures = CaseFigures {
         kernel: case.kernel().to_owned(),
         case: case.name(),
@@ -116,12 +117,12 @@ fn measure(
     };
     let mut refused = false;
     for &rows in &options.rows {
-        let mut point = Point { rows, twin: Vec::new(), device: None, agreement: None, skipped: Vec::new() };
+        let mut point = Point { rows, twin: Vec::new(), device: None, agreement: None, notes: Vec::new() };
         // What a batch of this size takes if it is no quicker an event than the last one was.
         let expected =
             |last: Option<(u64, f64)>| last.map_or(0.0, |(last_rows, ns)| ns * rows as f64 / last_rows as f64);
         let too_long = |ns: f64| ns > options.batch_duration_max.as_nanos() as f64;
-        for &threads in threads {
+        for &threads in threads.iter().filter(|&&threads| threads <= case.threads_max(rows as usize)) {
             let last = figures.points.iter().rev().find_map(|point: &Point| {
                 point
                     .twin
@@ -130,8 +131,8 @@ fn measure(
                     .map(|figure| (point.rows, figure.batch_ns_p50))
             });
             match expected(last) {
-                ns if too_long(ns) => point.skipped.push(format!(
-                    "twin on {threads} thread(s): a batch of {} would take some {:.0} s; --batch-seconds allows more",
+                ns if too_long(ns) => point.notes.push(format!(
+                    "left out: twin on {threads} thread(s): a batch of {} would take some {:.0} s; --batch-seconds allows more",
                     count(rows),
                     ns / 1e9
                 )),
@@ -145,9 +146,11 @@ fn measure(
                 .rev()
                 .find_map(|point| point.device.as_ref().map(|figure| (point.rows, figure.batch_ns_p50)));
             match expected(last) {
-                ns if too_long(ns) => {
-                    point.skipped.push(format!("device: a batch of {} would take some {:.0} s", count(rows), ns / 1e9))
-                }
+                ns if too_long(ns) => point.notes.push(format!(
+                    "left out: device: a batch of {} would take some {:.0} s",
+                    count(rows),
+                    ns / 1e9
+                )),
                 _ => match device.measure(case, rows as usize, &limits, report) {
                     Ok(figure) => point.device = Some(figure),
                     Err(reason) => {
@@ -173,6 +176,15 @@ fn measure(
                     }
                 }
             }
+        }
+        let cold =
+            point.twin.iter().any(|figure| !figure.warm) || point.device.as_ref().is_some_and(|figure| !figure.warm);
+        if cold {
+            let text = format!(
+                "not warm: keys had fewer rows than they need after {} s, so figures are too good",
+                limits.warm_duration.as_secs()
+            );
+            point.notes.push(text);
         }
         print(&table::line(&figures.case, &point, threads, options.sides.gpu))?;
         figures.points.push(point);

@@ -1,7 +1,7 @@
 //! Timing the twin: batches cut by key among threads, as shards do it.
 
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Limits;
@@ -29,33 +29,49 @@ impl<'a, W: Workload> Runner<'a, W> {
     }
 }
 
-/// How often a batch is done before it is timed: until each key has had enough rows, or a time is over.
-pub(super) fn warm_batches<W: Workload>(workload: &W, rows: usize) -> usize {
-    let needed = workload.warm_rows() * workload.key_count(rows).max(1);
-    needed.div_ceil(rows.max(1)).max(1)
+/// How often a batch is done before it is timed, so that each key has had enough rows.
+pub(super) fn warm_batches<W: Workload>(workload: &W, rows: usize, key_count: usize) -> usize {
+    let needed = workload.warm_rows() * key_count.max(1);
+    needed.div_ceil(rows.max(1)).max(2)
+}
+
+/// Runs a batch until it is warm, or the time for that is over; tells whether it is, and how long the last one took.
+pub(super) fn warm_up<E>(
+    batches: usize,
+    limits: &Limits,
+    mut run: impl FnMut() -> Result<(), E>,
+) -> Result<(bool, Duration), E> {
+    let started = Instant::now();
+    for batch in 1.. {
+        let batch_started = Instant::now();
+        run()?;
+        if batch == batches || started.elapsed() > limits.warm_duration {
+            return Ok((batch == batches, batch_started.elapsed()));
+        }
+    }
+    unreachable!("the loop has no end of its own")
 }
 
 /// Times batches of `rows` rows, each cut among `threads` threads that run at the same time.
 pub(super) fn measure<W: Workload>(workload: &W, rows: usize, threads: usize, limits: &Limits) -> TwinFigure {
-    let threads = threads.clamp(1, rows.max(1));
+    let key_count = workload.key_count(rows).max(1);
+    let threads = threads.clamp(1, rows.min(key_count).max(1));
     let barrier = Barrier::new(threads);
     let slowest_ns = AtomicU64::new(0);
+    let all_warm = AtomicBool::new(true);
     // For each thread, the duration of each batch and of the kernel in it.
     let timed: Vec<Vec<(f64, f64)>> = std::thread::scope(|scope| {
         let run = |thread: usize| {
             let share = rows / threads + usize::from(thread < rows % threads);
-            let columns = workload.columns(share, limits.seed + thread as u64);
+            let keys = key_count / threads + usize::from(thread < key_count % threads);
+            let columns = workload.columns(share, keys, limits.seed + thread as u64);
             let mut runner = Runner::new(workload);
-            let started = Instant::now();
-            let mut one = Duration::ZERO;
-            for _ in 0..warm_batches(workload, share) {
-                let batch_started = Instant::now();
-                drop(runner.run(&workload.batch(&columns)));
-                one = batch_started.elapsed();
-                if started.elapsed() > limits.duration {
-                    break;
-                }
-            }
+            let Ok((warm, one)) =
+                warm_up::<std::convert::Infallible>(warm_batches(workload, share, keys), limits, || {
+                    drop(runner.run(&workload.batch(&columns)));
+                    Ok(())
+                });
+            all_warm.fetch_and(warm, Ordering::AcqRel);
             slowest_ns.fetch_max(one.as_nanos() as u64, Ordering::AcqRel);
             // All threads do the same count of batches, so that none runs alone at the end.
             barrier.wait();
@@ -90,6 +106,7 @@ pub(super) fn measure<W: Workload>(workload: &W, rows: usize, threads: usize, li
     TwinFigure {
         threads,
         batches: batches as u64,
+        warm: all_warm.load(Ordering::Acquire),
         batch_ns_p50,
         kernel_ns_p50,
         events_per_s: rows as f64 / batch_ns_p50.max(1.0) * 1e9,
@@ -106,6 +123,24 @@ pub(crate) fn percentile(values: &mut [f64], share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A figure of keys that have not seen enough says so.
+    #[test]
+    fn warming_up_ends_when_it_is_warm_or_takes_too_long() {
+        let warm_up_for = |warm_duration| {
+            let mut runs = 0;
+            let limits = Limits { warm_duration, ..Limits::default() };
+            let (warm, _) = warm_up::<()>(5, &limits, || {
+                runs += 1;
+                Ok(())
+            })
+            .expect("never fails");
+            (warm, runs)
+        };
+        assert_eq!(warm_up_for(Duration::from_secs(3600)), (true, 5));
+        assert_eq!(warm_up_for(Duration::ZERO), (false, 1));
+        assert_eq!(warm_up(5, &Limits::default(), || Err("refused")), Err("refused"));
+    }
 
     #[test]
     fn percentiles_are_values_that_were_measured() {

@@ -18,6 +18,8 @@ use crate::placer::{BandwidthPoint, Calibration, KernelFigures, Line, Link, Roun
 
 /// Figures of another version mean something else.
 const CALIBRATION_VERSION: u32 = 1;
+/// How long calibrating may take at a start, where a user waits.
+pub const START_BUDGET: Duration = Duration::from_millis(300);
 /// Sizes at which both ways over the bus are timed.
 pub const LINK_BYTES: [u64; 3] = [1 << 20, 16 << 20, 64 << 20];
 /// Workgroups of `copy.wgsl`.
@@ -201,7 +203,13 @@ fn kernel(
     case: &dyn Case,
     calibration: &Calibration,
 ) -> Result<Option<KernelFigures>, crate::KernelError> {
-    let limits = Limits { duration: KERNEL_DURATION / 2, batches_min: 2, batches_max: 16, ..Limits::default() };
+    let limits = Limits {
+        duration: KERNEL_DURATION / 2,
+        warm_duration: KERNEL_DURATION * 2,
+        batches_min: 2,
+        batches_max: 16,
+        ..Limits::default()
+    };
     let (mut upload_bytes_per_event, mut readback_bytes_per_event) = (0.0, 0.0);
     let device = two_sizes(|rows| {
         let figure = case.device(device, rows, &limits)?;

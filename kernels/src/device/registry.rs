@@ -2,6 +2,8 @@
 
 use super::program::Program;
 use super::{calibrate, resident, self_test};
+use crate::pattern_step;
+use crate::{half_space_forest, subspace_score, window_distance};
 
 /// Values of the `override` constants of an entry point, by name.
 pub type OverrideSet = &'static [(&'static str, f64)];
@@ -30,4 +32,15 @@ pub const PROGRAMS: &[Registered] = &[
             ("sequences", &[&[]]),
         ],
     },
+    Registered {
+        program: &pattern_step::gpu::PATTERN_STEP,
+        entries: &[("step", &[&[]]), ("settle", &[&[]]), ("compose", &[&[]]), ("carry", &[&[]])],
+    },
+    Registered { program: &half_space_forest::gpu::TRACK, entries: &[("track", &[&[]]), ("advance", &[&[]])] },
+    Registered { program: &half_space_forest::gpu::COUNT_ROWS, entries: &[("count_rows", &[&[]])] },
+    Registered {
+        program: &window_distance::gpu::WINDOW_DISTANCE,
+        entries: &[("prepare", &[&[]]), ("compare", &[&[]]), ("finish", &[&[]])],
+    },
+    Registered { program: &subspace_score::gpu::SUBSPACE_SCORE, entries: &[("subspace_score", &[&[]])] },
 ];

@@ -305,8 +305,14 @@ fn find_leaves(coordinates: &[[i16; BLOCK]], levels: &[Level], leaves: &mut [u16
 /// Makes the latest masses of a tree the reference: every leaf gets the score of the node at which a path to it ends.
 fn end_window(forest: &HalfSpaceForest, slot: &mut [u32], tree: usize, masses: &mut [u32]) {
     let leaf_count = forest.parameters().leaf_count();
-    let table = &mut slot[forest.parameters().table_start() + tree * leaf_count..][..leaf_count];
+    let (tables, kept) = slot.split_at_mut(forest.parameters().mass_start());
+    let table = &mut tables[forest.parameters().table_start() + tree * leaf_count..][..leaf_count];
     sum_masses(table, masses);
+    // For attributions: the masses of all nodes that a path can pass.
+    let mut kept = forest.parameters().attribution.then(|| &mut kept[tree * leaf_count..][..leaf_count]);
+    if let Some(kept) = &mut kept {
+        kept.fill(0);
+    }
     let end = forest.parameters().node_mass_min();
     // Nodes above `end` are few: at most ten at each level. All leaves below another one get its score.
     let mut open = [(1usize, 0u32); 16];
@@ -314,6 +320,11 @@ fn end_window(forest: &HalfSpaceForest, slot: &mut [u32], tree: usize, masses: &
     while open_count > 0 {
         open_count -= 1;
         let (node, level) = open[open_count];
+        match &mut kept {
+            Some(kept) if level == forest.parameters().depth => kept[node - leaf_count] |= masses[node] << 16,
+            Some(kept) => kept[node] |= masses[node],
+            None => {}
+        }
         if masses[node] <= end || level == forest.parameters().depth {
             let units = forest.units_max() - level * UNITS - u32::from(forest.log_units()[masses[node] as usize]);
             let below = forest.parameters().depth - level;
@@ -323,12 +334,6 @@ fn end_window(forest: &HalfSpaceForest, slot: &mut [u32], tree: usize, masses: &
             open[open_count] = (2 * node, level + 1);
             open[open_count + 1] = (2 * node + 1, level + 1);
             open_count += 2;
-        }
-    }
-    if forest.parameters().attribution {
-        let kept = &mut slot[forest.parameters().mass_start() + tree * leaf_count..][..leaf_count];
-        for (index, word) in kept.iter_mut().enumerate() {
-            *word = masses[index] | masses[leaf_count + index] << 16;
         }
     }
 }

@@ -27,6 +27,8 @@
 //! The first window and the quarter before have score 0. For a model that all keys share, group all rows under one slot.
 
 mod cpu;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 pub mod naive;
 
 use serde::{Deserialize, Serialize};
@@ -261,11 +263,39 @@ impl Kernel for HalfSpaceForest {
         batch.rows().row_count()
     }
 
+    fn batch_bytes(&self, batch: &Features) -> usize {
+        batch.bytes()
+    }
+
+    fn touched_slots<'a>(&self, batch: &'a Features) -> Option<&'a [u32]> {
+        Some(batch.rows().slots())
+    }
+
     /// # Panics
     /// When the batch has another count of features.
     fn run_twin(&self, batch: &Features, state: &mut StatePages) -> Scores {
         assert_eq!(batch.column_count(), self.parameters.features as usize, "the batch has the features of the forest");
         cpu::run(self, batch, state)
+    }
+
+    #[cfg(feature = "gpu")]
+    fn encode(
+        &self,
+        batch: &Features,
+        state: &mut crate::device::ResidentPages,
+        wave: &mut crate::device::Wave,
+    ) -> Result<Vec<crate::device::Region>, KernelError> {
+        gpu::encode(self, batch, state, wave)
+    }
+
+    #[cfg(feature = "gpu")]
+    fn decode(
+        &self,
+        batch: &Features,
+        regions: &[crate::device::Region],
+        readback: &crate::device::Readback,
+    ) -> Scores {
+        gpu::decode(self, batch, regions, readback)
     }
 }
 

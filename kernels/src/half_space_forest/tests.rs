@@ -108,8 +108,8 @@ fn noise_is_seen_again_after_the_level_has_jumped() {
 }
 
 #[derive(Debug, Clone)]
-struct Case {
-    parameters: ForestParameters,
+pub(crate) struct Case {
+    pub(crate) parameters: ForestParameters,
     slots: Vec<u32>,
     columns: Vec<Vec<f64>>,
     cut: usize,
@@ -124,7 +124,7 @@ fn value() -> impl Strategy<Value = f64> {
     ]
 }
 
-fn case() -> impl Strategy<Value = Case> {
+pub(crate) fn case() -> impl Strategy<Value = Case> {
     (1u32..5, 1u32..6, 1u32..10, 32u32..80, any::<u32>(), any::<bool>(), 1u32..4, 0usize..600).prop_flat_map(
         |(features, trees, depth, window, seed, attribution, keys, rows)| {
             let parameters = ForestParameters { features, trees, depth, window, seed, attribution };
@@ -136,7 +136,7 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 impl Case {
-    fn batches(&self) -> [Features; 2] {
+    pub(crate) fn batches(&self) -> [Features; 2] {
         let part = |rows: std::ops::Range<usize>| {
             let columns: Vec<Vec<f64>> = self.columns.iter().map(|column| column[rows.clone()].to_vec()).collect();
             batch(&self.slots[rows], &columns)

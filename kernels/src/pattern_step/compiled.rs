@@ -1,6 +1,7 @@
 //! What the loops want to know of a pattern.
 
 use super::{Pattern, Skip};
+use std::collections::HashMap;
 
 /// A condition as conjunction of single predicates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,71 @@ pub(super) struct Compiled {
     /// `next[b][s]`: the states that may be entered after those of set `s << 8 b`; the first table has the starting ones too. Where no
     /// more than eight states are there, giving up after a match is in it.
     pub(super) next: Vec<[u32; 256]>,
+    /// The same pattern as a deterministic automaton, if it is small and has no bound.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only a device composes maps"))]
+    pub(super) deterministic: Option<Deterministic>,
+}
+
+/// How many sets of states a pattern may reach for its rows to be composed: a map between them is 16 nibbles.
+pub(super) const MAP_SETS_MAX: usize = 16;
+/// How many predicates such a pattern may look at.
+pub(super) const MAP_PREDICATES_MAX: usize = 6;
+
+/// The subset construction: all sets of states that can be reached, of which the first is empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Deterministic {
+    /// Bit `i` of a row's class is predicate `predicates[i]`.
+    pub(super) predicates: Vec<u8>,
+    pub(super) sets: Vec<u32>,
+    /// `[set][class]`: which set comes next.
+    pub(super) next: Vec<u8>,
+}
+
+impl Deterministic {
+    fn new(pattern: &Pattern) -> Option<Self> {
+        if pattern.within.is_some() {
+            return None;
+        }
+        let masks = pattern.states.iter().fold(0, |masks, state| masks | state.mask);
+        let predicates: Vec<u8> = (0..32).filter(|&predicate| masks >> predicate & 1 == 1).collect();
+        if predicates.len() > MAP_PREDICATES_MAX {
+            return None;
+        }
+        let mut index = HashMap::from([(0, 0)]);
+        let mut automaton = Deterministic { predicates, sets: vec![0], next: Vec::new() };
+        let mut done = 0;
+        while done < automaton.sets.len() {
+            for class in 0..1u32 << automaton.predicates.len() {
+                let bits = automaton
+                    .predicates
+                    .iter()
+                    .enumerate()
+                    .fold(0, |bits, (bit, &predicate)| bits | (class >> bit & 1) << predicate);
+                let set = step_set(pattern, automaton.sets[done], bits);
+                let next = *index.entry(set).or_insert_with(|| {
+                    automaton.sets.push(set);
+                    automaton.sets.len() - 1
+                });
+                if next >= MAP_SETS_MAX {
+                    return None;
+                }
+                automaton.next.push(next as u8);
+            }
+            done += 1;
+        }
+        Some(automaton)
+    }
+}
+
+/// The set after a row, as it is kept: empty after a match that skips.
+fn step_set(pattern: &Pattern, set: u32, bits: u32) -> u32 {
+    let states = || pattern.states.iter().enumerate();
+    let entered =
+        states().filter(|(state, _)| set >> state & 1 == 1).fold(pattern.start, |all, (_, state)| all | state.follow);
+    let next = states()
+        .filter(|(state, condition)| entered >> state & 1 == 1 && bits & condition.mask == condition.value)
+        .fold(0, |next, (state, _)| next | 1 << state);
+    if pattern.skip == Skip::PastLastRow && next & pattern.accept != 0 { 0 } else { next }
 }
 
 impl Compiled {
@@ -72,6 +138,7 @@ impl Compiled {
             within: pattern.within,
             sequence,
             next: next.collect(),
+            deterministic: Deterministic::new(pattern),
         }
     }
 

@@ -247,7 +247,7 @@ fn set_last_time(page: &mut [u32], slots_per_page: usize, slot: usize, time: i64
 }
 
 /// Time from one row to the next one of the key, cut where no bound in time reaches.
-fn elapsed(before: i64, time: i64) -> u32 {
+pub(super) fn elapsed(before: i64, time: i64) -> u32 {
     time.saturating_sub(before).clamp(0, i64::from(AGE_NEVER)) as u32
 }
 

@@ -25,6 +25,8 @@
 mod bits;
 mod compiled;
 mod cpu;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 pub mod naive;
 
 use crate::kernel::{Exactness, Kernel, KernelError};
@@ -201,6 +203,9 @@ pub struct PatternStep {
     patterns: Vec<Pattern>,
     compiled: Vec<Compiled>,
     initial: Vec<u32>,
+    /// How many rows of a key one invocation of a device takes, where it may split a key.
+    #[cfg(feature = "gpu")]
+    chunk_rows: usize,
 }
 
 impl PatternStep {
@@ -254,7 +259,13 @@ impl PatternStep {
                 Compiled::new(pattern, first_word)
             })
             .collect();
-        Ok(PatternStep { patterns, compiled, initial })
+        Ok(PatternStep {
+            patterns,
+            compiled,
+            initial,
+            #[cfg(feature = "gpu")]
+            chunk_rows: gpu::CHUNK_ROWS,
+        })
     }
 
     /// The patterns.
@@ -313,9 +324,33 @@ impl Kernel for PatternStep {
         batch.rows.row_count()
     }
 
+    fn batch_bytes(&self, batch: &Batch) -> usize {
+        batch.bits.len() * 4 + batch.times.len() * 8 + batch.rows.row_count() * 4
+    }
+
+    fn touched_slots<'a>(&self, batch: &'a Batch) -> Option<&'a [u32]> {
+        Some(batch.rows.slots())
+    }
+
     fn run_twin(&self, batch: &Batch, state: &mut StatePages) -> Matches {
         self.check(batch);
         cpu::run(&self.compiled, self.needs_times(), batch, state)
+    }
+
+    #[cfg(feature = "gpu")]
+    fn encode(
+        &self,
+        batch: &Batch,
+        state: &mut crate::device::ResidentPages,
+        wave: &mut crate::device::Wave,
+    ) -> Result<Vec<crate::device::Region>, KernelError> {
+        self.check(batch);
+        gpu::encode(self, batch, state, wave)
+    }
+
+    #[cfg(feature = "gpu")]
+    fn decode(&self, batch: &Batch, regions: &[crate::device::Region], readback: &crate::device::Readback) -> Matches {
+        gpu::decode(self, batch, regions, readback)
     }
 }
 

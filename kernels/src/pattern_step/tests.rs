@@ -199,3 +199,116 @@ fn patterns_out_of_range_are_named() {
     assert!(PatternStep::new(Vec::new()).is_err());
     assert!(PatternStep::new(vec![Pattern::sequence(32, 0)]).is_ok());
 }
+
+#[cfg(feature = "gpu")]
+mod device {
+    use super::*;
+    use crate::device::SharedDevice;
+    use crate::device::testing::{shared_test_device, test_options};
+    use crate::device::validation::{assert_constants_agree, assert_registered};
+    use crate::pattern_step::gpu;
+    use crate::placed::{Placed, PlacedOptions};
+    use std::sync::OnceLock;
+
+    fn device() -> Option<&'static SharedDevice> {
+        static DEVICE: OnceLock<Option<SharedDevice>> = OnceLock::new();
+        DEVICE.get_or_init(|| shared_test_device(&test_options())).as_ref()
+    }
+
+    /// Runs steps on both sides and compares answers and states, to the bit.
+    fn assert_same(patterns: &[Pattern], chunk_rows: usize, steps: &[&[Row]]) {
+        let Some(device) = device() else { return };
+        let mut kernel = PatternStep::new(patterns.to_vec()).unwrap();
+        kernel.chunk_rows = chunk_rows;
+        let mut state = StatePages::new(kernel.state_shape());
+        let mut placed = Placed::new(Arc::new(kernel.clone()), PlacedOptions::default());
+        placed.move_to_device(device).expect("a device");
+        for rows in steps {
+            let batch = Arc::new(batch_of(&kernel, rows));
+            state.grow(kernel.slot_count(&batch));
+            assert_eq!(placed.run(batch.clone()), kernel.run_twin(&batch, &mut state));
+        }
+        assert_eq!(
+            (placed.metrics().device_batches, placed.metrics().twin_batches),
+            (steps.len() as u64, 0),
+            "ran on the device"
+        );
+        placed.sync();
+        for page in 0..state.page_count() {
+            assert!(placed.state().page(page) == state.page(page), "page {page}");
+        }
+    }
+
+    #[test]
+    fn shader_and_rust_agree_on_constants() {
+        let constants = [
+            ("WORKGROUP_SIZE", f64::from(gpu::WORKGROUP_SIZE)),
+            ("AGE_NEVER", f64::from(AGE_NEVER)),
+            ("STATES_MAX", STATES_MAX as f64),
+            ("CHUNK_WORDS", gpu::CHUNK_WORDS as f64),
+            ("CARRY_WORDS", gpu::CARRY_WORDS as f64),
+            ("HEADER_WORDS", gpu::HEADER_WORDS as f64),
+            ("FLAG_FIRST", f64::from(gpu::FLAG_FIRST)),
+            ("FLAG_LAST", f64::from(gpu::FLAG_LAST)),
+        ];
+        assert_constants_agree(&gpu::PATTERN_STEP, &constants);
+        assert_registered(&gpu::PATTERN_STEP);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        /// A query gives the same matches wherever it runs, keys cut into chunks or not.
+        #[test]
+        fn device_agrees_with_twin(patterns in patterns(), rows in rows(900), chunk_rows in 1usize..100, batch_rows in 100usize..900) {
+            assert_same(&patterns, chunk_rows, &rows.chunks(batch_rows).collect::<Vec<_>>());
+        }
+    }
+
+    /// The usual patterns are small automata, so that their keys are cut into chunks; a long one is not.
+    #[test]
+    fn usual_patterns_compose() {
+        let kernel = PatternStep::new(vec![Pattern::sequence(3, 0b010), Pattern::sequence(32, 0)]).unwrap();
+        let sets: Vec<_> =
+            kernel.compiled.iter().map(|compiled| compiled.deterministic.as_ref().map(|map| map.sets.len())).collect();
+        assert_eq!(sets, [Some(8 - 4), None]);
+    }
+
+    fn spread(count: usize, keys: u32) -> Vec<Row> {
+        let row = |row: u32| {
+            (
+                row.wrapping_mul(7919) % keys,
+                row.wrapping_mul(2_654_435_761) >> 13 | row.wrapping_mul(40_503) >> 4,
+                i64::from(row / 3),
+            )
+        };
+        (0..count as u32).map(row).collect()
+    }
+
+    /// Sizes around words, workgroups and pages; one key, many keys, skew.
+    #[test]
+    fn sizes_at_the_edges_agree() {
+        let bounded = Pattern { within: Some(3), skip: Skip::Overlapping, ..Pattern::sequence(2, 0b01) };
+        let patterns = [Pattern::sequence(3, 0b010), bounded];
+        for count in [0, 1, 63, 64, 65, 255, 256, 257, 65_535, 65_536, 65_537] {
+            for keys in [1, 3, 70_000] {
+                assert_same(&patterns, gpu::CHUNK_ROWS, &[&spread(count, keys), &spread(count.min(500), keys)]);
+            }
+        }
+        let skewed: Vec<Row> = spread(30_000, 1000)
+            .into_iter()
+            .map(|(slot, bits, time)| (if slot > 100 { 65_535 } else { slot }, bits, time))
+            .collect();
+        assert_same(&patterns, 64, &[&skewed]);
+    }
+
+    /// No predicate is ever true, or all are: nothing, or everything, matches.
+    #[test]
+    fn all_or_nothing_agrees() {
+        let overlapping = Pattern { skip: Skip::Overlapping, ..Pattern::sequence(3, 0b111) };
+        for bits in [0, u32::MAX] {
+            let rows: Vec<Row> = spread(1000, 5).into_iter().map(|(slot, _, time)| (slot, bits, time)).collect();
+            assert_same(&[overlapping.clone(), Pattern::sequence(1, 0)], 32, &[&rows, &rows]);
+        }
+    }
+}

@@ -59,6 +59,28 @@ pub struct Decision {
     pub break_even_rows: Option<u64>,
 }
 
+impl fmt::Display for Decision {
+    /// For `EXPLAIN ANALYZE`: where, why, and the figures of both sides.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let figure = |ns: Option<f64>| ns.map_or_else(|| "-".to_owned(), |ns| format!("{ns:.2}"));
+        write!(formatter, "device={}, because {}", self.side, self.reason)?;
+        let sides = [
+            (Side::Cpu, self.cpu_predicted_ns_per_event, self.cpu_observed_ns_per_event),
+            (Side::Device, self.gpu_predicted_ns_per_event, self.gpu_observed_ns_per_event),
+        ];
+        for (side, predicted, observed) in sides {
+            if predicted.is_some() || observed.is_some() {
+                write!(formatter, "; {side} ns/event: predicted {}, observed {}", figure(predicted), figure(observed))?;
+            }
+        }
+        match (self.break_even_rows, self.gpu_predicted_ns_per_event) {
+            (Some(rows), _) => write!(formatter, "; gpu pays from {rows} rows"),
+            (None, Some(_)) => write!(formatter, "; gpu never pays"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
 /// Why a batch runs where it does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -270,6 +270,22 @@ fn a_setting_moves_at_the_next_step() {
     assert!(error.to_string().contains("`cuda`") && error.to_string().contains("auto"), "{error}");
 }
 
+/// What `EXPLAIN ANALYZE` says holds all that the choice was made from.
+#[test]
+fn a_decision_explains_itself() {
+    let batch = BatchShape::of_rows(100_000, 32, 4);
+    let mut forest = placer("forest", PlacerSettings::default());
+    forest.decide(&batch);
+    forest.observe(Side::Device, &batch, 900_000);
+    let text = forest.decide(&batch).to_string();
+    let expected = "device=gpu, because ";
+    assert!(text.starts_with(expected) && text.contains("x quicker"), "{text}");
+    assert!(text.contains("cpu ns/event: predicted 1000.00, observed -"), "{text}");
+    assert!(text.contains("gpu ns/event: predicted ") && text.contains("observed 9.00; gpu pays from 5"), "{text}");
+    let absent = OperatorPlacer::new("forest", PlacerSettings::default(), DeviceFitness::Absent, None).decide(&batch);
+    assert_eq!(absent.to_string(), "device=cpu, because there is no device");
+}
+
 /// What one step brings: a batch, and how far the truth is from what was predicted on each side.
 fn steps() -> impl Strategy<Value = Vec<(BatchShape, f64, f64)>> {
     let batch = (

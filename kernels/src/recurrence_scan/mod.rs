@@ -21,6 +21,8 @@
 //! its start; Page, "Continuous inspection schemes" (1954).
 
 mod cpu;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 pub mod naive;
 
 use crate::kernel::{Exactness, Kernel, KernelError};
@@ -260,8 +262,27 @@ impl Kernel for RecurrenceScan {
         batch.rows.row_count()
     }
 
+    fn touched_slots<'a>(&self, batch: &'a Batch) -> Option<&'a [u32]> {
+        Some(batch.rows.slots())
+    }
+
     fn run_twin(&self, batch: &Batch, state: &mut StatePages) -> Vec<f32> {
         cpu::run(&self.config.recurrence, &self.constants, batch, state)
+    }
+
+    #[cfg(feature = "gpu")]
+    fn encode(
+        &self,
+        batch: &Batch,
+        state: &mut crate::device::ResidentPages,
+        wave: &mut crate::device::Wave,
+    ) -> Result<Vec<crate::device::Region>, KernelError> {
+        gpu::encode(self, batch, state, wave)
+    }
+
+    #[cfg(feature = "gpu")]
+    fn decode(&self, batch: &Batch, regions: &[crate::device::Region], readback: &crate::device::Readback) -> Vec<f32> {
+        gpu::decode(batch, regions, readback)
     }
 }
 

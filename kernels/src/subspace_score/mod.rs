@@ -17,6 +17,8 @@
 //! share of windows that were not flat, so a sensor that gets stuck for the first time stands out and one that often rests does not.
 
 mod cpu;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 pub mod naive;
 
 use serde::{Deserialize, Serialize};
@@ -184,11 +186,39 @@ impl Kernel for SubspaceScore {
         batch.rows().row_count()
     }
 
+    fn batch_bytes(&self, batch: &Features) -> usize {
+        batch.bytes()
+    }
+
+    fn touched_slots<'a>(&self, batch: &'a Features) -> Option<&'a [u32]> {
+        Some(batch.rows().slots())
+    }
+
     /// # Panics
     /// When the batch has not one feature.
     fn run_twin(&self, batch: &Features, state: &mut StatePages) -> Scores {
         assert_eq!(batch.column_count(), 1, "windows are of one feature");
         cpu::run(self, batch, state)
+    }
+
+    #[cfg(feature = "gpu")]
+    fn encode(
+        &self,
+        batch: &Features,
+        state: &mut crate::device::ResidentPages,
+        wave: &mut crate::device::Wave,
+    ) -> Result<Vec<crate::device::Region>, KernelError> {
+        gpu::encode(self, batch, state, wave)
+    }
+
+    #[cfg(feature = "gpu")]
+    fn decode(
+        &self,
+        batch: &Features,
+        regions: &[crate::device::Region],
+        readback: &crate::device::Readback,
+    ) -> Scores {
+        gpu::decode(batch, regions, readback)
     }
 }
 

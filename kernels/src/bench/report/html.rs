@@ -190,10 +190,13 @@ fn section(case: &CaseFigures, page: &mut String) {
     for threads in &threads {
         names.extend([format!("twin x{threads}, events/s"), "kernel alone".to_owned()]);
     }
-    names.extend(
-        ["device, events/s", "p50", "p99", "conversion", "kernel", "GB/s", "of copy", "up", "back", "answer"]
-            .map(str::to_owned),
-    );
+    let measured = case.points.iter().any(|point| point.device.is_some());
+    if measured {
+        names.extend(
+            ["device, events/s", "p50", "p99", "conversion", "kernel", "GB/s", "of copy", "up", "back", "answer"]
+                .map(str::to_owned),
+        );
+    }
     let rows = case.points.iter().map(|point| {
         let dash = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
         let mut cells = vec![count(point.rows)];
@@ -201,6 +204,9 @@ fn section(case: &CaseFigures, page: &mut String) {
             let figure = twin(threads)(point);
             cells.push(dash(figure.as_ref().map(|figure| short(figure.events_per_s))));
             cells.push(dash(figure.map(|figure| short(point.rows as f64 / figure.kernel_ns_p50.max(1.0) * 1e9))));
+        }
+        if !measured {
+            return cells;
         }
         let device = point.device.as_ref();
         cells.extend([
@@ -218,6 +224,11 @@ fn section(case: &CaseFigures, page: &mut String) {
         cells
     });
     table(page, &names, rows);
+    for point in &case.points {
+        for note in &point.notes {
+            let _ = writeln!(page, "<p>{} rows: {}</p>", count(point.rows), escape(note));
+        }
+    }
 }
 
 fn table(page: &mut String, names: &[String], rows: impl Iterator<Item = Vec<String>>) {

@@ -93,6 +93,11 @@ pub(super) fn text(report: &Report) -> String {
             }
             text.push('\n');
         }
+        for point in &case.points {
+            for note in &point.notes {
+                let _ = writeln!(text, "\n{} rows: {note}", count(point.rows));
+            }
+        }
     }
     if !report.refused.is_empty() {
         text.push_str("\n## Not measured\n\n");

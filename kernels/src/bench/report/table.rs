@@ -46,8 +46,8 @@ pub(in crate::bench) fn header(threads: &[usize], gpu: bool) -> String {
     if gpu {
         let _ = write!(
             text,
-            " {:>8} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7} {}",
-            "gpu", "p50", "p99", "convert", "kernel", "GB/s", "of copy", "answer"
+            " {:>8} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7} answer",
+            "gpu", "p50", "p99", "convert", "kernel", "GB/s", "of copy"
         );
     }
     text
@@ -77,8 +77,8 @@ pub(in crate::bench) fn line(case: &str, point: &Point, threads: &[usize], gpu: 
     } else if gpu {
         let _ = write!(text, " {:>8}", "-");
     }
-    for skipped in &point.skipped {
-        let _ = write!(text, "\n  left out: {skipped}");
+    for note in &point.notes {
+        let _ = write!(text, "\n  {note}");
     }
     text
 }

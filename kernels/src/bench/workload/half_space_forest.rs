@@ -51,8 +51,8 @@ impl Workload for Forest {
         self.kernel.parameters().warm_up_rows() as usize + 1
     }
 
-    fn columns(&self, rows: usize, seed: u64) -> KeyedColumns {
-        KeyedColumns::sensors(rows, self.key_count(rows), FEATURES as usize, seed)
+    fn columns(&self, rows: usize, key_count: usize, seed: u64) -> KeyedColumns {
+        KeyedColumns::sensors(rows, key_count, FEATURES as usize, seed)
     }
 
     fn batch(&self, columns: &KeyedColumns) -> Features {

@@ -76,9 +76,8 @@ impl Workload for Patterns {
         1
     }
 
-    fn columns(&self, rows: usize, seed: u64) -> Rows {
+    fn columns(&self, rows: usize, key_count: usize, seed: u64) -> Rows {
         let mut random = Random::new(seed);
-        let key_count = (self.key_count)(rows);
         let slots = (0..rows).map(|_| random.below(key_count) as u32).collect();
         let bitmaps = (0..PREDICATES).map(|_| (0..rows.div_ceil(32)).map(|_| random.next() as u32).collect()).collect();
         Rows { slots, key_count, bitmaps }

@@ -54,8 +54,8 @@ impl Workload for Ewma {
         self.kernel.config().min_training as usize + 1
     }
 
-    fn columns(&self, rows: usize, seed: u64) -> KeyedColumns {
-        KeyedColumns::sensors(rows, (self.key_count)(rows), 1, seed)
+    fn columns(&self, rows: usize, key_count: usize, seed: u64) -> KeyedColumns {
+        KeyedColumns::sensors(rows, key_count, 1, seed)
     }
 
     fn batch(&self, columns: &KeyedColumns) -> Batch {

@@ -53,8 +53,8 @@ impl Workload for Subspace {
         (self.kernel.parameters().min_training_windows() + self.kernel.parameters().window) as usize + 1
     }
 
-    fn columns(&self, rows: usize, seed: u64) -> KeyedColumns {
-        KeyedColumns::sensors(rows, many_keys(rows), 1, seed)
+    fn columns(&self, rows: usize, key_count: usize, seed: u64) -> KeyedColumns {
+        KeyedColumns::sensors(rows, key_count, 1, seed)
     }
 
     fn batch(&self, columns: &KeyedColumns) -> Features {

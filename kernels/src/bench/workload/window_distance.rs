@@ -48,8 +48,8 @@ impl Workload for Distance {
         (self.kernel.parameters().history + self.kernel.parameters().window) as usize
     }
 
-    fn columns(&self, rows: usize, seed: u64) -> KeyedColumns {
-        KeyedColumns::sensors(rows, self.key_count(rows), 1, seed)
+    fn columns(&self, rows: usize, key_count: usize, seed: u64) -> KeyedColumns {
+        KeyedColumns::sensors(rows, key_count, 1, seed)
     }
 
     fn batch(&self, columns: &KeyedColumns) -> Features {

@@ -114,6 +114,12 @@ impl Features {
         self.rows.slots().last().map_or(0, |&slot| slot as usize + 1)
     }
 
+    /// About how many bytes it holds.
+    pub fn bytes(&self) -> usize {
+        let groups = self.rows.slots().len() * 12;
+        groups + self.rows.row_count() * 4 + self.kept.as_ref().map_or(0, Vec::len) * 4 + self.high.len() * 8
+    }
+
     /// Gives each row its value, from those of the learnt rows; NaN for the others.
     pub fn spread(&self, of_kept: Vec<f32>) -> Vec<f32> {
         debug_assert_eq!(of_kept.len(), self.kept_count());
@@ -151,6 +157,9 @@ pub struct Scores {
     /// `[feature][row]`: what each feature adds to the score. Empty where the kernel was not asked for it.
     pub attribution: Vec<Vec<f32>>,
 }
+
+#[cfg(all(test, feature = "gpu"))]
+pub(crate) mod testing;
 
 #[cfg(test)]
 mod tests {
