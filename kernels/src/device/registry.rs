@@ -2,7 +2,7 @@
 
 use super::program::Program;
 use super::{resident, self_test};
-use crate::pattern_step;
+use crate::{pattern_step, recurrence_scan};
 
 /// Values of the `override` constants of an entry point, by name.
 pub type OverrideSet = &'static [(&'static str, f64)];
@@ -34,4 +34,16 @@ pub const PROGRAMS: &[Registered] = &[
         program: &pattern_step::gpu::PATTERN_STEP,
         entries: &[("step", &[&[]]), ("settle", &[&[]]), ("compose", &[&[]]), ("carry", &[&[]])],
     },
+    Registered {
+        program: &recurrence_scan::gpu::RECURRENCE_SCAN,
+        entries: &[
+            ("score", RECURRENCES),
+            ("summarise", RECURRENCES),
+            ("carry", RECURRENCES),
+            ("summarise_residuals", RECURRENCES),
+            ("carry_residuals", RECURRENCES),
+        ],
+    },
 ];
+
+const RECURRENCES: &[OverrideSet] = &[&[("RECURRENCE", 0.0)], &[("RECURRENCE", 1.0)], &[("RECURRENCE", 2.0)]];
