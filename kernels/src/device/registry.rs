@@ -32,6 +32,9 @@ pub const PROGRAMS: &[Registered] = &[
     },
     Registered { program: &half_space_forest::gpu::TRACK, entries: &[("track", &[&[]]), ("advance", &[&[]])] },
     Registered { program: &half_space_forest::gpu::COUNT_ROWS, entries: &[("count_rows", &[&[]])] },
-    Registered { program: &window_distance::gpu::WINDOW_DISTANCE, entries: &[("prepare", &[&[]]), ("compare", &[&[]]), ("finish", &[&[]])] },
+    Registered {
+        program: &window_distance::gpu::WINDOW_DISTANCE,
+        entries: &[("prepare", &[&[]]), ("compare", &[&[]]), ("finish", &[&[]])],
+    },
     Registered { program: &subspace_score::gpu::SUBSPACE_SCORE, entries: &[("subspace_score", &[&[]])] },
 ];
