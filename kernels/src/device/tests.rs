@@ -173,7 +173,12 @@ fn state_stays_between_waves_and_new_pages_are_filled() {
         let copies: Vec<Region> = (0..2).map(|page| wave.read_page(&state, page)).collect();
         let readback = device.submit(wave).wait().expect("an answer");
         for (page, copy) in copies.iter().enumerate() {
-            assert!(readback.words(copy) == twin.page(page), "{layout:?}, page {page}");
+            // Of the second page there is one slot.
+            let used = if page == 1 && layout == Layout::SlotMajor { 3 } else { words };
+            assert!(
+                copy.words() == used && readback.words(copy) == &twin.page(page)[..used],
+                "{layout:?}, page {page}"
+            );
         }
         let mut wave = device.wave().expect("a wave");
         wave.write_page(&state, 0, twin.page(1));
@@ -188,9 +193,9 @@ fn tables_are_made_once() {
     let Some(device) = test_device() else { return };
     let mut state = ResidentPages::new(&device, StateShape::new(vec![0], Layout::SlotMajor));
     let words: Vec<u32> = (0..100).map(|i| i * i).collect();
-    for _ in 0..2 {
-        let table = state.table("squares", || words.clone()).expect("a table");
-        state.table("squares", || panic!("made twice")).expect("the same table");
+    let beside = state.table("squares", || words.clone()).expect("a table");
+    state.table("squares", || panic!("made twice")).expect("the same table");
+    for table in [beside, device.table(&words).expect("a table without state")] {
         let mut wave = device.wave().expect("a wave");
         let output = wave.output(100);
         wave.dispatch(scale(&[100, 2], &[], &[Binding::Table(&table), Binding::Region(&output)])).expect("a dispatch");
