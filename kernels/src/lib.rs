@@ -22,5 +22,6 @@ pub mod placed;
 pub mod recurrence_scan;
 pub mod rows;
 pub mod state;
+pub mod window_reduce;
 
 pub use kernel::{Kernel, KernelError};
