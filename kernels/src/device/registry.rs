@@ -1,9 +1,9 @@
 //! All programs of the crate with the overrides that they are run with, so that a test without any device checks each of them.
 
 use super::program::Program;
-use super::{resident, self_test};
+use super::{calibrate, resident, self_test};
 use crate::window_reduce::ValueKind;
-use crate::{pattern_step, recurrence_scan, window_reduce};
+use crate::{half_space_forest, pattern_step, recurrence_scan, subspace_score, window_distance, window_reduce};
 
 /// Values of the `override` constants of an entry point, by name.
 pub type OverrideSet = &'static [(&'static str, f64)];
@@ -20,6 +20,7 @@ pub struct Registered {
 /// All programs. A kernel that is not here is not checked, so its folder's tests look for it.
 pub const PROGRAMS: &[Registered] = &[
     Registered { program: &resident::FILL_PAGE, entries: &[("fill_page", &[&[]])] },
+    Registered { program: &calibrate::COPY, entries: &[("copy", &[&[]])] },
     Registered {
         program: &self_test::SELF_TEST,
         entries: &[
@@ -35,6 +36,13 @@ pub const PROGRAMS: &[Registered] = &[
         program: &pattern_step::gpu::PATTERN_STEP,
         entries: &[("step", &[&[]]), ("settle", &[&[]]), ("compose", &[&[]]), ("carry", &[&[]])],
     },
+    Registered { program: &half_space_forest::gpu::TRACK, entries: &[("track", &[&[]]), ("advance", &[&[]])] },
+    Registered { program: &half_space_forest::gpu::COUNT_ROWS, entries: &[("count_rows", &[&[]])] },
+    Registered {
+        program: &window_distance::gpu::WINDOW_DISTANCE,
+        entries: &[("prepare", &[&[]]), ("compare", &[&[]]), ("finish", &[&[]])],
+    },
+    Registered { program: &subspace_score::gpu::SUBSPACE_SCORE, entries: &[("subspace_score", &[&[]])] },
     Registered {
         program: &recurrence_scan::gpu::RECURRENCE_SCAN,
         entries: &[

@@ -171,6 +171,21 @@ fn sizes_around_words_are_right() {
     }
 }
 
+/// The last key has no rows left while others go on, and its rows end with a word: nothing is read behind the bitmap.
+#[test]
+fn a_last_key_that_ends_early_is_right() {
+    let pattern = Pattern { skip: Skip::Overlapping, ..Pattern::sequence(2, 0b01) };
+    let kernel = PatternStep::new(vec![pattern.clone()]).unwrap();
+    let rows: Vec<Row> = (0..64u32 * 100)
+        .filter(|row| row % 64 < 63 || row / 64 < 60)
+        .chain((0..8).map(|row| row * 64))
+        .map(|row| (row % 64, row.wrapping_mul(2_654_435_761) >> 20, 0))
+        .collect();
+    assert!(rows.len().is_multiple_of(32));
+    let matched = run(&kernel, &mut StatePages::new(kernel.state_shape()), &rows);
+    assert_eq!(matched, expect(std::slice::from_ref(&pattern), &rows));
+}
+
 #[test]
 fn patterns_out_of_range_are_named() {
     let refuse = |pattern: Pattern| PatternStep::new(vec![pattern]).unwrap_err().to_string();

@@ -1,0 +1,249 @@
+//! The device side of `half_space_forest`: ranges and coordinates, then trees, then how far each key is.
+
+use super::HalfSpaceForest;
+use crate::device::{Access, Binding, Dispatch, Program, Readback, Region, ResidentPages, Wave};
+use crate::features::{Features, Scores};
+use crate::kernel::KernelError;
+
+/// See the shader's head.
+pub(crate) static TRACK: Program = Program {
+    name: "half_space_forest.track",
+    source: include_str!("track.wgsl"),
+    storage: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite],
+};
+/// See the shader's head.
+pub(crate) static COUNT_ROWS: Program = Program {
+    name: "half_space_forest.count",
+    source: include_str!("count.wgsl"),
+    storage: &[
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::ReadWrite,
+        Access::ReadWrite,
+        Access::ReadWrite,
+    ],
+};
+
+const WORKGROUP_SIZE: u32 = 64;
+
+pub(super) fn encode(
+    forest: &HalfSpaceForest,
+    batch: &Features,
+    state: &mut ResidentPages,
+    wave: &mut Wave,
+) -> Result<Vec<Region>, KernelError> {
+    let parameters = forest.parameters();
+    let (row_count, features) = (batch.kept_count(), batch.column_count());
+    let (slots_per_page, slot_words) = (state.shape().slots_per_page(), state.shape().words_per_slot() as u32);
+    let levels = state.table("levels", || {
+        let pack = |level: &super::Level| {
+            u32::from(level.feature) | u32::from(level.shift) << 8 | u32::from(level.offset) << 16
+        };
+        forest.levels.iter().map(pack).collect()
+    })?;
+    let log_units = state.table("log_units", || forest.log_units.iter().map(|&units| u32::from(units)).collect())?;
+    let (slots, starts) = (wave.upload(batch.rows().slots()), wave.upload(batch.starts()));
+    let (high, low) = (wave.upload_f32(batch.all_high()), wave.upload_f32(batch.all_low()));
+    let coordinates = wave.scratch(features * row_count);
+    let units = wave.output(row_count);
+    let credits = wave.output(if parameters.attribution { features * row_count } else { 0 });
+    for (page, groups) in batch.rows().pages(slots_per_page) {
+        let (start, end, slot_first) = (groups.start as u32, groups.end as u32, (page * slots_per_page) as u32);
+        let group_count = groups.len() as u32;
+        let track = [
+            start,
+            end,
+            slot_first,
+            slot_words,
+            parameters.features,
+            row_count as u32,
+            parameters.window,
+            parameters.calibration_rows(),
+            0,
+        ];
+        let tracked = [
+            Binding::Region(&slots),
+            Binding::Region(&starts),
+            Binding::Region(&high),
+            Binding::Region(&low),
+            Binding::Page(state, page),
+            Binding::Region(&coordinates),
+        ];
+        wave.dispatch(Dispatch {
+            program: &TRACK,
+            entry: "track",
+            overrides: &[],
+            params: &track,
+            bindings: &tracked,
+            workgroups: group_count * parameters.features,
+        })?;
+        wave.dispatch(Dispatch {
+            program: &COUNT_ROWS,
+            entry: "count_rows",
+            overrides: &[],
+            params: &[
+                start,
+                end,
+                slot_first,
+                slot_words,
+                parameters.trees,
+                parameters.depth,
+                row_count as u32,
+                parameters.window,
+                parameters.calibration_rows(),
+                parameters.node_mass_min(),
+                forest.units_max(),
+                parameters.table_start() as u32,
+                parameters.mass_start() as u32,
+                u32::from(parameters.attribution),
+            ],
+            bindings: &[
+                Binding::Region(&slots),
+                Binding::Region(&starts),
+                Binding::Region(&coordinates),
+                Binding::Table(&levels),
+                Binding::Table(&log_units),
+                Binding::Page(state, page),
+                Binding::Region(&units),
+                Binding::Region(&credits),
+            ],
+            workgroups: group_count * parameters.trees,
+        })?;
+        wave.dispatch(Dispatch {
+            program: &TRACK,
+            entry: "advance",
+            overrides: &[],
+            params: &track,
+            bindings: &tracked,
+            workgroups: group_count.div_ceil(WORKGROUP_SIZE),
+        })?;
+    }
+    Ok(vec![units, credits])
+}
+
+pub(super) fn decode(forest: &HalfSpaceForest, batch: &Features, regions: &[Region], readback: &Readback) -> Scores {
+    let unit = forest.unit();
+    let scale = |units: &[u32]| batch.spread(units.iter().map(|&units| units as f32 * unit).collect());
+    let attribution = match batch.kept_count() {
+        _ if !forest.parameters().attribution => Vec::new(),
+        0 => vec![scale(&[]); batch.column_count()],
+        rows => readback.words(&regions[1]).chunks_exact(rows).map(scale).collect(),
+    };
+    Scores { score: scale(readback.words(&regions[0])), attribution }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::{Case, case, forest, run_twin};
+    use super::super::*;
+    use super::*;
+    use crate::device::testing::test_device;
+    use crate::device::validation::{assert_constants_agree, assert_registered};
+    use crate::features::testing::{edge_batches, run_on_device};
+    use crate::features::{VALUE_MAX, VALUE_MIN};
+
+    #[test]
+    fn the_shaders_agree_with_rust() {
+        assert_registered(&TRACK);
+        assert_registered(&COUNT_ROWS);
+        assert_constants_agree(
+            &TRACK,
+            &[
+                ("WORKGROUP_SIZE", f64::from(WORKGROUP_SIZE)),
+                ("PARTS", f64::from(PARTS)),
+                ("KEEP_BELOW", f64::from(KEEP_BELOW)),
+                ("KEEP_ABOVE", f64::from(KEEP_ABOVE)),
+                ("KEEP_SPAN", f64::from(KEEP_SPAN)),
+                ("SPAN_RELATIVE", f64::from(SPAN_RELATIVE)),
+                ("SPAN_MIN", f64::from(SPAN_MIN)),
+                ("REBASE_SPANS", f64::from(REBASE_SPANS)),
+                ("VALUE_MAX", f64::from(VALUE_MAX)),
+                ("VALUE_MIN", f64::from(VALUE_MIN)),
+                ("CALIBRATING", f64::from(CALIBRATING)),
+                ("COUNTING", f64::from(COUNTING)),
+                ("SCORING", f64::from(SCORING)),
+                ("PHASE", PHASE as f64),
+                ("COUNT", COUNT as f64),
+                ("HEADER_WORDS", HEADER_WORDS as f64),
+                ("FEATURE_WORDS", FEATURE_WORDS as f64),
+                ("BASE_HIGH", BASE_HIGH as f64),
+                ("BASE_LOW", BASE_LOW as f64),
+                ("LOW", LOW as f64),
+                ("SCALE", SCALE as f64),
+                ("REFERENCE_LOW", REFERENCE_LOW as f64),
+                ("REFERENCE_SCALE", REFERENCE_SCALE as f64),
+                ("PART_MIN", PART_MIN as f64),
+                ("PART_MAX", PART_MAX as f64),
+                ("LEAST", LEAST as f64),
+                ("LEAST_2", LEAST_2 as f64),
+                ("GREATEST", GREATEST as f64),
+                ("GREATEST_2", GREATEST_2 as f64),
+            ],
+        );
+        assert_constants_agree(
+            &COUNT_ROWS,
+            &[
+                ("WORKGROUP_SIZE", f64::from(WORKGROUP_SIZE)),
+                ("DEPTH_MAX", f64::from(WORK_BITS)),
+                ("UNITS", f64::from(UNITS)),
+                ("CALIBRATING", f64::from(CALIBRATING)),
+                ("SCORING", f64::from(SCORING)),
+                ("PHASE", PHASE as f64),
+                ("COUNT", COUNT as f64),
+            ],
+        );
+    }
+
+    /// Scores, attributions and state are equal to the bit.
+    fn agrees(forest: &HalfSpaceForest, batches: &[Features]) {
+        let Some(device) = test_device() else { return };
+        let (ours, pages) = run_on_device(&device, forest, batches);
+        let (expected, state) = run_twin(forest, batches);
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<u32>>();
+        for (ours, expected) in ours.iter().zip(&expected) {
+            assert_eq!(bits(&ours.score), bits(&expected.score));
+            assert_eq!(ours.attribution.len(), expected.attribution.len());
+            for (ours, expected) in ours.attribution.iter().zip(&expected.attribution) {
+                assert_eq!(bits(ours), bits(expected));
+            }
+        }
+        assert_eq!(pages.len(), state.page_count());
+        for (page, words) in pages.iter().enumerate() {
+            let different = words.iter().zip(state.page(page)).position(|(ours, twin)| ours != twin);
+            let slot_words = state.shape().words_per_slot();
+            assert_eq!(
+                different.map(|word| (word / slot_words, word % slot_words)),
+                None,
+                "slot and word of page {page}"
+            );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn device_agrees_with_twin(case in case()) {
+            agrees(&forest(case.parameters.clone()), &Case::batches(&case));
+        }
+    }
+
+    /// None, one, as many rows and keys as lanes and one beside it, nothing but nulls, one hot key, the edges of pages.
+    #[test]
+    fn device_agrees_with_twin_at_the_edges() {
+        let parameters =
+            ForestParameters { features: 2, trees: 3, depth: 4, window: 40, attribution: true, ..Default::default() };
+        let kernel = forest(parameters);
+        let slots_per_page = kernel.state_shape().slots_per_page();
+        edge_batches(2, slots_per_page, 65_537).iter().for_each(|batches| agrees(&kernel, batches));
+        let large = ForestParameters { features: 32, trees: 20, depth: 12, window: 300, ..Default::default() };
+        agrees(&forest(large), &edge_batches(32, 4, 10)[6]);
+        let deep = ForestParameters { features: 1, trees: 2, depth: 15, window: 500, ..Default::default() };
+        agrees(&forest(deep), &edge_batches(1, 4, 10)[6]);
+    }
+}

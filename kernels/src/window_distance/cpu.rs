@@ -1,0 +1,285 @@
+//! The twin of `window_distance`: all rows of a chunk against one tile of lags, then the next tile.
+//!
+//! A lag's covariance moves from row to row, whatever other lags do. So a tile of lags stays in the first-level cache while all rows of
+//! the chunk pass over it, and the memory of a long history is read once for a chunk and not once for a row.
+
+use multiversion::multiversion;
+
+use super::{
+    BASE_HIGH, BASE_LOW, CHUNK, COUNT, COUNT_BACK, COUNT_MAX, FLAT_COUNT, HEADER_WORDS, PEAK, PEAK_RATIO, PLACE,
+    RENEWED, WindowDistance,
+};
+use crate::features::{Features, Scores, centred};
+use crate::state::StatePages;
+use crate::window::{LANES, REBASE_SPANS, add_lanes, lanes, statistics};
+
+/// Lags of a tile: with four arrays of words, half of a first-level cache.
+const TILE: usize = 1024;
+/// Pairs that are moved side by side.
+const PAIR_LANES: usize = 32;
+
+/// A window that is compared.
+struct Row {
+    place: usize,
+    /// From the newest value to the mean.
+    offset: f32,
+    inverse: f32,
+    df: f32,
+    dg: f32,
+    /// The greatest lag whose covariance there was at the row before.
+    lag_max: usize,
+    /// The lag of the first window of all, when it is seen for the first time at this distance.
+    entering: Option<usize>,
+    /// Whether all covariances are computed anew.
+    renew: bool,
+    /// The first and the last lag to refresh.
+    refresh: (usize, usize),
+    scored: bool,
+    any_flat: bool,
+    best: f32,
+}
+
+/// Where the parts of a slot lie.
+#[derive(Clone, Copy)]
+struct Shape {
+    window: usize,
+    history: usize,
+    exclusion: usize,
+    ring: usize,
+}
+
+pub(super) fn run(kernel: &WindowDistance, batch: &Features, state: &mut StatePages) -> Scores {
+    let parameters = kernel.parameters();
+    let shape = Shape {
+        window: parameters.window as usize,
+        history: parameters.history as usize,
+        exclusion: parameters.exclusion_rows(),
+        ring: parameters.ring(),
+    };
+    let mut score = vec![0.0; batch.kept_count()];
+    let (mut rows, mut values) = (Vec::with_capacity(CHUNK), Vec::with_capacity(CHUNK + shape.window));
+    let slot_words = state.shape().words_per_slot();
+    for (slot, group) in batch.groups() {
+        let (page, slot_in_page) =
+            (slot as usize / state.shape().slots_per_page(), slot as usize % state.shape().slots_per_page());
+        let slot_start = state.shape().index(slot_in_page, 0);
+        let slot = &mut state.page_mut(page)[slot_start..][..slot_words];
+        let mut start = group.start;
+        while start < group.end {
+            let end = (start + CHUNK - slot[COUNT] as usize % CHUNK).min(group.end);
+            let (high, low) = (&batch.high(0)[start..end], &batch.low(0)[start..end]);
+            make_windows(kernel, shape, slot, high, low, &mut rows, &mut values);
+            compare(slot, shape, &mut rows);
+            // Rows before the first window of all have score 0.
+            let first = end - rows.len();
+            for (score, row) in score[first..end].iter_mut().zip(&rows) {
+                if row.scored {
+                    *score = kernel.distance(row.best, row.inverse, row.any_flat);
+                }
+            }
+            if (slot[COUNT] as usize).is_multiple_of(CHUNK) {
+                rebase(shape, slot, high[high.len() - 1], low[low.len() - 1]);
+            }
+            start = end;
+        }
+    }
+    Scores { score: batch.spread(score), attribution: Vec::new() }
+}
+
+/// Puts the values of a chunk into the ring and makes the windows that end with them.
+fn make_windows(
+    kernel: &WindowDistance,
+    shape: Shape,
+    slot: &mut [u32],
+    high: &[f32],
+    low: &[f32],
+    rows: &mut Vec<Row>,
+    values: &mut Vec<f32>,
+) {
+    let Shape { window, history, exclusion, ring } = shape;
+    let (slices, slice_lags) = kernel.parameters().slices();
+    if slot[COUNT] == 0 {
+        (slot[BASE_HIGH], slot[BASE_LOW]) = (high[0].to_bits(), low[0].to_bits());
+    }
+    let base = (f32::from_bits(slot[BASE_HIGH]), f32::from_bits(slot[BASE_LOW]));
+    // The last `window` values before the chunk, then the chunk, in the order of time.
+    values.clear();
+    for back in (0..window).rev() {
+        values.push(f32::from_bits(slot[HEADER_WORDS + (slot[PLACE] as usize + back) % ring]));
+    }
+    values.extend(high.iter().zip(low).map(|(&high, &low)| centred(high, low, base.0, base.1)));
+    rows.clear();
+    let mut before = statistics(&values[..window]);
+    for (index, ends) in (window..values.len()).enumerate() {
+        let place = (slot[PLACE] as usize + ring - 1) % ring;
+        let count = slot[COUNT] as usize + 1;
+        (slot[PLACE], slot[COUNT]) = (place as u32, count as u32);
+        slot[HEADER_WORDS + place] = values[ends].to_bits();
+        if count < window {
+            continue;
+        }
+        let now = statistics(&values[index + 1..=ends]);
+        let mut df = (values[ends] - values[index]) * 0.5;
+        let mut dg = ((values[index] - values[ends - 1]) - before.offset) - now.offset;
+        if count == window {
+            // There is no window before the first one, and nothing looks at the differences from it.
+            (df, dg) = (0.0, 0.0);
+        }
+        let mut renew = false;
+        let mut inverse = 0;
+        if !now.is_flat(kernel.parameters().flat_span) {
+            let peak = f32::from_bits(slot[PEAK]).max(now.squares);
+            renew = now.squares * PEAK_RATIO < peak;
+            slot[PEAK] = if renew { now.squares } else { peak }.to_bits();
+            inverse = (1.0 / now.squares.sqrt()).to_bits() & !RENEWED | if renew { RENEWED } else { 0 };
+        }
+        for (array, word) in [(1, df.to_bits()), (2, dg.to_bits()), (3, inverse)] {
+            slot[HEADER_WORDS + array * ring + place] = word;
+        }
+        let earlier = count - window; // windows before this one
+        let is_flat = |lag: usize| slot[HEADER_WORDS + 3 * ring + (place + lag) % ring] == 0;
+        let flats = slot[FLAT_COUNT] + u32::from(earlier > exclusion && is_flat(exclusion + 1))
+            - u32::from(earlier > history && is_flat(history + 1));
+        slot[FLAT_COUNT] = flats;
+        let slice = (count as u32 % slices * slice_lags) as usize;
+        rows.push(Row {
+            place,
+            offset: now.offset,
+            inverse: f32::from_bits(inverse),
+            renew,
+            df,
+            dg,
+            lag_max: earlier.saturating_sub(1).min(history),
+            entering: (earlier > exclusion && earlier <= history).then_some(earlier),
+            refresh: (slice + 1, (slice + slice_lags as usize).min(earlier.min(history))),
+            scored: earlier.min(history).saturating_sub(exclusion) >= kernel.parameters().min_training_windows(),
+            any_flat: flats > 0,
+            best: f32::NEG_INFINITY,
+        });
+        before = now;
+    }
+    if slot[COUNT] >= COUNT_MAX {
+        slot[COUNT] -= COUNT_BACK;
+    }
+}
+
+/// Moves the covariances of all lags over the rows of a chunk, and finds each row's best.
+#[multiversion(targets = "simd")]
+fn compare(slot: &mut [u32], shape: Shape, rows: &mut [Row]) {
+    let Shape { window, history, exclusion, ring } = shape;
+    let (rings, covariance) = slot.split_at_mut(HEADER_WORDS + 4 * ring);
+    let (values, rest) = rings[HEADER_WORDS..].split_at(ring);
+    let (df, rest) = rest.split_at(ring);
+    let (dg, inverse) = rest.split_at(ring);
+    let anew = |row: &Row, lag: usize| {
+        covariance_of(values, row.place, row.offset, (row.place + lag) % ring, window).to_bits()
+    };
+    for first in (exclusion + 1..=history).step_by(TILE) {
+        let last = (first + TILE - 1).min(history);
+        for row in rows.iter_mut() {
+            // What is computed anew, and compared before it is refreshed as any other.
+            let mut renew = |row: &mut Row, covariance: &mut [u32], lag: usize| {
+                covariance[lag] = anew(row, lag);
+                let inverse = f32::from_bits(inverse[(row.place + lag) % ring]);
+                row.best = row.best.max(f32::from_bits(covariance[lag]) * inverse);
+            };
+            let end = last.min(row.lag_max) + 1;
+            if row.renew {
+                (first..end).for_each(|lag| renew(row, covariance, lag));
+            } else {
+                let mut lag = first;
+                let mut place = (row.place + first) % ring;
+                // At most twice: up to the end of the rings, and from their start.
+                while lag < end {
+                    let pairs = (end - lag).min(ring - place);
+                    let (df, dg, inverse) = (&df[place..][..pairs], &dg[place..][..pairs], &inverse[place..][..pairs]);
+                    let (best, marks) = move_pairs(&mut covariance[lag..][..pairs], df, dg, inverse, row.df, row.dg);
+                    row.best = row.best.max(best);
+                    if marks & RENEWED != 0 {
+                        let marked = (0..pairs).filter(|&pair| inverse[pair] & RENEWED != 0);
+                        marked.for_each(|pair| renew(row, covariance, lag + pair));
+                    }
+                    lag += pairs;
+                    place = 0;
+                }
+            }
+            if let Some(entering) = row.entering.filter(|lag| (first..=last).contains(lag)) {
+                renew(row, covariance, entering);
+            }
+            (first.max(row.refresh.0)..=last.min(row.refresh.1)).for_each(|lag| covariance[lag] = anew(row, lag));
+        }
+    }
+}
+
+/// The inner loop: moves covariances by one row. The greatest `covariance * inverse` of unmarked windows, and the bits of all inverses.
+#[inline(always)]
+fn move_pairs(covariance: &mut [u32], df: &[u32], dg: &[u32], inverse: &[u32], df_now: f32, dg_now: f32) -> (f32, u32) {
+    let mut best = [f32::NEG_INFINITY; PAIR_LANES];
+    let mut marks = [0u32; PAIR_LANES];
+    let step = |covariance: u32, df: u32, dg: u32| {
+        f32::from_bits(covariance) + (df_now * f32::from_bits(dg) + f32::from_bits(df) * dg_now)
+    };
+    let similarity = |moved: f32, inverse: u32| {
+        if inverse & RENEWED == 0 { moved * f32::from_bits(inverse) } else { f32::NEG_INFINITY }
+    };
+    let whole = covariance.len() / PAIR_LANES * PAIR_LANES;
+    let (covariance, covariance_rest) = covariance.split_at_mut(whole);
+    for (index, covariance) in covariance.chunks_exact_mut(PAIR_LANES).enumerate() {
+        let at = index * PAIR_LANES;
+        let (df, dg, inverse) = (&df[at..][..PAIR_LANES], &dg[at..][..PAIR_LANES], &inverse[at..][..PAIR_LANES]);
+        let moved = lanes!(PAIR_LANES, lane => step(covariance[lane], df[lane], dg[lane]));
+        covariance.iter_mut().zip(moved).for_each(|(covariance, moved)| *covariance = moved.to_bits());
+        let similar = lanes!(PAIR_LANES, lane => similarity(moved[lane], inverse[lane]));
+        best = lanes!(PAIR_LANES, lane => if similar[lane] > best[lane] { similar[lane] } else { best[lane] });
+        marks.iter_mut().zip(inverse).for_each(|(marks, inverse)| *marks |= inverse);
+    }
+    let mut best = best.into_iter().fold(f32::NEG_INFINITY, |best, other| if other > best { other } else { best });
+    let mut marks = marks.into_iter().fold(0, |marks, other| marks | other);
+    for (lane, covariance) in covariance_rest.iter_mut().enumerate() {
+        let moved = step(*covariance, df[whole + lane], dg[whole + lane]);
+        *covariance = moved.to_bits();
+        best = best.max(similarity(moved, inverse[whole + lane]));
+        marks |= inverse[whole + lane];
+    }
+    (best, marks)
+}
+
+/// The centred product of two windows from their values. The second is centred on its newest value, which is as good as on its mean,
+/// because the first one's differences add up to nothing.
+#[inline(always)]
+fn covariance_of(values: &[u32], place: usize, offset: f32, other: usize, window: usize) -> f32 {
+    let ring = values.len();
+    let (newest, origin) = (f32::from_bits(values[place]), f32::from_bits(values[other]));
+    let mut sums = [0.0f32; LANES];
+    let (mut place, mut other, mut done) = (place, other, 0);
+    while done < window {
+        let run = (window - done).min(ring - place).min(ring - other);
+        let (now, then) = (&values[place..][..run], &values[other..][..run]);
+        let product = |now: u32, then: u32| ((f32::from_bits(now) - newest) - offset) * (f32::from_bits(then) - origin);
+        let whole = run / LANES * LANES;
+        for (now, then) in now[..whole].chunks_exact(LANES).zip(then[..whole].chunks_exact(LANES)) {
+            sums = lanes!(LANES, lane => sums[lane] + product(now[lane], then[lane]));
+        }
+        for lane in whole..run {
+            sums[lane - whole] += product(now[lane], then[lane]);
+        }
+        (place, other, done) = ((place + run) % ring, (other + run) % ring, done + run);
+    }
+    add_lanes(sums)
+}
+
+/// Moves the base to the newest value when it is many spans of its window away.
+fn rebase(shape: Shape, slot: &mut [u32], high: f32, low: f32) {
+    let (place, count) = (slot[PLACE] as usize, slot[COUNT] as usize);
+    let values = &mut slot[HEADER_WORDS..][..shape.ring];
+    let newest = f32::from_bits(values[place]);
+    let (mut least, mut greatest) = (newest, newest);
+    for back in 1..shape.window.min(count) {
+        let value = f32::from_bits(values[(place + back) % shape.ring]);
+        (least, greatest) = (least.min(value), greatest.max(value));
+    }
+    if newest.abs() > REBASE_SPANS * (greatest - least) {
+        values.iter_mut().for_each(|value| *value = (f32::from_bits(*value) - newest).to_bits());
+        (slot[BASE_HIGH], slot[BASE_LOW]) = (high.to_bits(), low.to_bits());
+    }
+}
