@@ -322,9 +322,12 @@ impl MetricsSnapshot {
         family("kernel_fall_backs_total", "counter", "How often the CPU has taken over from a failed device.", &|n| {
             placed(n, |one| one.fall_backs)
         });
-        family("kernel_replayed_batches_total", "counter", "Batches that the CPU has done again because of that.", &|n| {
-            placed(n, |one| one.replayed_batches)
-        });
+        family(
+            "kernel_replayed_batches_total",
+            "counter",
+            "Batches that the CPU has done again because of that.",
+            &|n| placed(n, |one| one.replayed_batches),
+        );
         let mean = |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
         family("kernel_cpu_ns_per_event", "gauge", "Observed on the CPU.", &|n| {
             mean(n.placements.iter().filter_map(|placed| placed.decision.cpu_observed_ns_per_event).collect())

@@ -60,7 +60,7 @@ mod tests {
             let calls = calls.clone();
             let call = move || {
                 calls.fetch_add(1, Ordering::Relaxed);
-                done.into_iter().for_each(|done| drop(done.send(())));
+                done.into_iter().for_each(|done| _ = done.send(()));
             };
             Arc::new(Mutex::new(Some(Box::new(call))))
         };

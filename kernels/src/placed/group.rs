@@ -1,12 +1,12 @@
 //! One wave for all operators of a step that do not wait for each other.
 
 #[cfg(feature = "gpu")]
-use std::time::Duration;
-#[cfg(feature = "gpu")]
 use std::sync::{
     Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicUsize, Ordering},
 };
+#[cfg(feature = "gpu")]
+use std::time::Duration;
 
 #[cfg(feature = "gpu")]
 use crate::device::{Device, DeviceError, Readback, Ticket, Wave, watchdog};
