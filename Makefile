@@ -37,11 +37,12 @@ endif
 	$(CARGO) test --locked --workspace $(FEATURES) --doc
 	$(MAKE) test-kernels
 
-# `--workspace` with a filter, not `-p`: the same features of all dependencies, so that nothing is built again.
+# `--workspace` with a filter, not `-p`: the same features of all dependencies, so that nothing is built again. Tests that need a device
+# have one of these words in their path; the others do not depend on widths and shaders.
 ifneq ($(NEXTEST),)
-TEST_KERNELS = $(CARGO) nextest run --locked --workspace $(FEATURES) -E 'package(eagre-kernels)'
+TEST_KERNELS = $(CARGO) nextest run --locked --workspace $(FEATURES) -E 'package(eagre-kernels) and test(/device|gpu|placed/)'
 else
-TEST_KERNELS = $(CARGO) test --locked -p eagre-kernels $(FEATURES) --lib
+TEST_KERNELS = $(CARGO) test --locked -p eagre-kernels $(FEATURES) --lib -- device gpu placed
 endif
 
 test-kernels: toolchain

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use eagre_connectors::connectors as connector_infos;
 use eagre_engine::graph::NodeKind;
+use eagre_engine::operator::Placed;
 use eagre_engine::runtime::Mode;
 use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::{Delta, Result as EngineResult};
@@ -194,6 +195,25 @@ pub(crate) fn analyze(session: &Session, mut job: Job, analyze: &Analyze) -> Res
             node.state_rows,
             node.state_bytes,
         );
+        for placed in &node.placements {
+            let _ = writeln!(text, "    {}", placement(placed));
+        }
     }
     Ok(text)
+}
+
+/// Where a kernel runs, and what is known of both sides.
+fn placement(placed: &Placed) -> String {
+    let Placed { what, decision } = placed;
+    let ns = |value: Option<f64>| value.map_or("unknown".to_owned(), |ns| format!("{ns:.1}"));
+    let rows = decision.break_even_rows.map_or("none".to_owned(), |rows| format!("{rows} rows"));
+    format!(
+        "{what} on {}: {}; ns per event predicted: cpu {}, gpu {}; observed: cpu {}, gpu {}; break-even batch: {rows}",
+        decision.side,
+        decision.reason,
+        ns(decision.cpu_predicted_ns_per_event),
+        ns(decision.gpu_predicted_ns_per_event),
+        ns(decision.cpu_observed_ns_per_event),
+        ns(decision.gpu_observed_ns_per_event),
+    )
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::sink::results::{Change, Materialized, ResultStream, Shown, result_channel};
-use crate::state::JOB_OBJECT;
+use crate::state::{JOB_OBJECT, NEXT_JOB_OBJECT};
 use crate::views::read::ViewChanges;
 
 /// Where a pipeline keeps its state.
@@ -37,8 +37,13 @@ pub(crate) struct JobObject {
 
 impl JobObject {
     pub(crate) fn read(store: &dyn CheckpointStore) -> Result<Option<Self>> {
-        let Some(bytes) = store.get(JOB_OBJECT)? else {
-            return Ok(None);
+        let bytes = match store.get(JOB_OBJECT)? {
+            Some(bytes) => bytes,
+            // It was about to be written anew.
+            None => match store.get(NEXT_JOB_OBJECT)? {
+                Some(bytes) => bytes,
+                None => return Ok(None),
+            },
         };
         let damaged = |error| Error::usage(format!("`{JOB_OBJECT}` in {} is damaged: {error}", store.describe()));
         serde_json::from_slice(&bytes).map(Some).map_err(damaged)
@@ -49,10 +54,12 @@ impl JobObject {
         let bytes = serde_json::to_vec_pretty(&object).map_err(eagre_engine::EngineError::bug)?;
         if !store.put_if_absent(JOB_OBJECT, &bytes)? {
             // The pipeline goes on under a text that may have other words for the same plan: the newest one is replayed.
+            store.delete(NEXT_JOB_OBJECT)?;
+            store.put_if_absent(NEXT_JOB_OBJECT, &bytes)?;
             store.delete(JOB_OBJECT)?;
             store.put_if_absent(JOB_OBJECT, &bytes)?;
         }
-        Ok(())
+        Ok(store.delete(NEXT_JOB_OBJECT)?)
     }
 }
 

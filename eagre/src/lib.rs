@@ -78,6 +78,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod describe;
+mod device;
 pub mod error;
 pub mod job;
 mod provider;
@@ -87,6 +88,7 @@ pub mod source;
 mod state;
 mod views;
 
+pub use device::DeviceLog;
 pub use error::{Error, Result};
 pub use job::{QueryResult, ResultInfo, RunningJob};
 pub use session::{Execution, Prepared, Session, SessionBuilder};

@@ -23,6 +23,7 @@ use eagre_sql::planner::{self, Job, PlanOptions, PlannedStatement};
 
 use crate::clock::SystemClock;
 use crate::config;
+use crate::device::{self, DeviceLog};
 use crate::error::{Error, Result};
 use crate::job::{JobObject, QueryResult, RunningJob, StateFolder};
 use crate::provider::{MEMORY, PUSH, Providers, connector};
@@ -45,6 +46,7 @@ pub struct SessionBuilder {
     environment: Option<Environment>,
     abort_after_step: Option<u64>,
     replay: bool,
+    device_log: Option<DeviceLog>,
 }
 
 impl SessionBuilder {
@@ -87,6 +89,12 @@ impl SessionBuilder {
     /// Standard streams and object stores from elsewhere.
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = Some(environment);
+        self
+    }
+
+    /// Told, a line for each, of what happens to kernels that run on a device: that one was lost, and the CPU goes on, say.
+    pub fn device_log(mut self, log: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.device_log = Some(Arc::new(log));
         self
     }
 
@@ -143,7 +151,8 @@ impl SessionBuilder {
         }
         let providers = Arc::new(Providers::new(environment, store.clone(), !self.replay));
         let mut catalog = Catalog::new(Arc::clone(&providers) as Arc<dyn eagre_sql::catalog::TableProviderFactory>);
-        apply_settings(&settings, &mut catalog);
+        let device_log = self.device_log.unwrap_or_else(|| Arc::new(|_| {}));
+        apply_settings(&settings, &device_log, &mut catalog);
         Ok(Session {
             inner: Arc::new(Inner {
                 io: Some(io),
@@ -158,6 +167,7 @@ impl SessionBuilder {
                     settings,
                     providers,
                     restored: false,
+                    device_log,
                     definitions: Vec::new(),
                 }),
             }),
@@ -213,21 +223,24 @@ struct State {
     providers: Arc<Providers>,
     /// Whether a pipeline has taken the state folder.
     restored: bool,
+    /// Told of what happens to kernels on a device.
+    device_log: DeviceLog,
     /// The definitions so far, as written: what a state folder needs to have the views come back.
     definitions: Vec<String>,
 }
 
 /// The settings by which statements are planned.
-fn apply_settings(settings: &Settings, catalog: &mut Catalog) {
+fn apply_settings(settings: &Settings, log: &DeviceLog, catalog: &mut Catalog) {
     catalog.set_time_zone(settings.text(settings::SQL_TIME_ZONE));
     catalog.set_state_ttl_ms(settings.duration_ms(settings::STATE_TTL));
     catalog.set_recursion_max(settings.count(settings::RECURSION_MAX), settings.count(settings::RECURSION_ROWS_MAX));
+    catalog.set_placement(device::placement(settings, log));
 }
 
 impl State {
     /// Has the statements from here on be planned by the settings.
     fn apply_settings(&mut self) {
-        apply_settings(&self.settings, &mut self.catalog);
+        apply_settings(&self.settings, &self.device_log, &mut self.catalog);
     }
 
     /// The data of a table is about to change, where the session holds it: the queries so far keep what they read. Gives the table.
@@ -636,7 +649,26 @@ impl Session {
 
     pub(crate) fn plan_views(&self, kept: &[Kept]) -> Result<Job> {
         let statements = kept.iter().map(|kept| (kept.number, kept.statement.clone(), kept.catalog.clone()));
-        self.plan(&statements.collect::<Vec<_>>())
+        let statements = statements.collect::<Vec<_>>();
+        self.plan(&statements).map_err(|error| self.of_reader(error, kept, &statements))
+    }
+
+    /// An error of a view that runs already and no longer plans, because one that it reads is made anew: told with its name.
+    fn of_reader(&self, error: Error, kept: &[Kept], statements: &[(usize, Statement, Catalog)]) -> Error {
+        let failing = (0..kept.len()).find(|last| self.plan(&statements[..=*last]).is_err());
+        let Some((Some(name), reader)) = failing.map(|index| (kept[index].view.clone(), &kept[index])) else {
+            return error;
+        };
+        let runs =
+            |running: &Kept| running.view.as_ref() == Some(&name) && running.statement.text == reader.statement.text;
+        if !self.inner.views.kept().iter().any(runs) {
+            return error;
+        }
+        let read = reader.reads.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        Error::usage(format!(
+            "materialized view `{name}`, which reads {read}, would no longer run: {error}; `DROP MATERIALIZED VIEW {name}` first, or \
+             replace it in the same text"
+        ))
     }
 
     /// The handle that pushes rows into a table `WITH ('connector' = 'push')`.

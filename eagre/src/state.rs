@@ -12,6 +12,8 @@ use crate::source::journal::JOURNAL_PREFIX;
 
 /// The object of a state folder that says what runs there.
 pub(crate) const JOB_OBJECT: &str = "job.json";
+/// What [`JOB_OBJECT`] is about to say, while that is written anew: a crash in between leaves one of the two.
+pub(crate) const NEXT_JOB_OBJECT: &str = "job.next.json";
 /// The object that gives the pipeline a name of its own, for the files that its sinks write. It outlives `--fresh`: what the forgotten run
 /// has left half-written is cleared away by its name.
 const PIPELINE_OBJECT: &str = "pipeline";
@@ -34,6 +36,7 @@ pub(crate) fn forget(store: &dyn CheckpointStore) -> Result<()> {
             store.delete(name)?;
         }
     }
+    store.delete(NEXT_JOB_OBJECT)?;
     Ok(store.delete(JOB_OBJECT)?)
 }
 
@@ -65,6 +68,7 @@ mod tests {
         let store = MemoryStore::new();
         let own = [
             "job.json",
+            "job.next.json",
             "journal/t/00000000000000000001",
             "log/00000000000000000001-abc.jsonl.zst",
             "manifest/00000000000000000001.json",

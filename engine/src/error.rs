@@ -9,6 +9,12 @@ pub type Result<T, E = EngineError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
+    /// A device that was asked for cannot be had.
+    #[error("`eagre.device` is 'gpu', and there is none to use: {reason}; set it to 'auto' or 'cpu'")]
+    Device {
+        /// Why.
+        reason: String,
+    },
     /// An expression failed on a row for a reason that lies in the query or the data: the message names it.
     #[error("`{operator}`: {message}")]
     Evaluate {
@@ -96,6 +102,7 @@ impl EngineError {
     /// A stable word for programs (`--errors json`).
     pub fn code(&self) -> &'static str {
         match self {
+            Self::Device { .. } => "device",
             Self::Evaluate { .. } => "evaluate",
             Self::Arrow(_) => "arrow",
             Self::Source { .. } => "source",

@@ -29,7 +29,10 @@ pub mod sink;
 pub mod source;
 pub mod time;
 pub mod view;
+pub mod wall_clock;
 
 pub use delta::Delta;
+/// The methods by which rows are scored.
+pub use eagre_kernels::score;
 pub use error::{EngineError, Result};
 pub use time::EventTimeMs;

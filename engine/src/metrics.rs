@@ -1,10 +1,11 @@
 //! Counters of a running pipeline: written by shards with relaxed atomics, read by anyone at any time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::operator::Placed;
 use crate::time::{EventTimeMs, WATERMARK_MIN};
 
 /// A counter or gauge.
@@ -50,6 +51,16 @@ pub struct NodeCounters {
     pub state_bytes: Counter,
     /// Rows of state held.
     pub state_rows: Counter,
+    /// Where kernels run.
+    placements: Mutex<Vec<Placed>>,
+}
+
+impl NodeCounters {
+    /// Notes where kernels run.
+    pub fn set_placements(&self, placements: Vec<Placed>) {
+        // A list is whole whatever happened to the thread that held the lock.
+        *self.placements.lock().unwrap_or_else(PoisonError::into_inner) = placements;
+    }
 }
 
 /// All counters of a pipeline.
@@ -107,6 +118,9 @@ pub struct NodeSnapshot {
     pub state_rows: u64,
     /// The watermark in milliseconds; `None`: none yet.
     pub watermark_ms: Option<EventTimeMs>,
+    /// Where kernels run, in each shard that has run one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub placements: Vec<Placed>,
 }
 
 /// A whole reading.
@@ -195,6 +209,14 @@ impl Metrics {
                 busy_ns: sum(label.node, |c| &c.busy_ns),
                 state_bytes: sum(label.node, |c| &c.state_bytes),
                 state_rows: sum(label.node, |c| &c.state_rows),
+                placements: self
+                    .nodes
+                    .iter()
+                    .flat_map(|shard| {
+                        let placements = shard[label.node].placements.lock();
+                        placements.unwrap_or_else(PoisonError::into_inner).clone()
+                    })
+                    .collect(),
                 watermark_ms: Some(self.watermarks[label.node].load(Ordering::Relaxed)).filter(|w| *w != WATERMARK_MIN),
             })
             .collect();
@@ -288,6 +310,18 @@ impl MetricsSnapshot {
         family("state_rows", "gauge", "Rows of state held.", &|n| Some(n.state_rows as f64));
         family("watermark_seconds", "gauge", "Event time that the operator has come to.", &|n| {
             n.watermark_ms.filter(|w| *w != i64::MAX).map(|w| w as f64 / 1e3)
+        });
+        let on_device = |placed: &Placed| placed.decision.side == crate::score::Side::Device;
+        family("kernels_on_device", "gauge", "Kernels of the operator that run on a device.", &|n| {
+            let count = n.placements.iter().filter(|placed| on_device(placed)).count();
+            (!n.placements.is_empty()).then_some(count as f64)
+        });
+        let mean = |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+        family("kernel_cpu_ns_per_event", "gauge", "Observed on the CPU.", &|n| {
+            mean(n.placements.iter().filter_map(|placed| placed.decision.cpu_observed_ns_per_event).collect())
+        });
+        family("kernel_device_ns_per_event", "gauge", "Observed on the device.", &|n| {
+            mean(n.placements.iter().filter_map(|placed| placed.decision.gpu_observed_ns_per_event).collect())
         });
         for (name, kind, help, value) in [
             ("steps_total", "counter", "Steps finished.", self.steps as f64),

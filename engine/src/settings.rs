@@ -58,8 +58,12 @@ settings! {
         "How many checkpoints are kept.";
     CHECKPOINT_STEPS = "eagre.checkpoint.steps", "0", Kind::Count { min: 0 }, "steps",
         "A checkpoint after every so many steps besides the interval; 0: by the interval alone.";
-    DEVICE = "eagre.device", "auto", Kind::Word(&["auto", "cpu"]), "word",
-        "Where operators run.";
+    DEVICE = "eagre.device", "auto", Kind::Word(&["auto", "cpu", "gpu"]), "word",
+        "Where kernels run: on what measures faster, on the CPU, or on the GPU wherever they can.";
+    GPU_MEMORY = "eagre.gpu.memory", "0", Kind::Bytes, "bytes",
+        "The most memory that is held on the GPU; 0: 70 % of what it has.";
+    LATENCY_TARGET = "eagre.latency.target", "0", Kind::Duration, "duration",
+        "How long a batch may take on the GPU before the CPU is preferred; 0: no bound.";
     MEMORY_MAX = "eagre.memory.max", "0", Kind::Bytes, "bytes",
         "State beyond this ends the pipeline with a checkpoint and an error; 0: no bound.";
     SEED = "eagre.seed", "0", Kind::Count { min: 0 }, "number",

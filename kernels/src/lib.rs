@@ -14,14 +14,24 @@
 //! - *Tolerance*: recurrences, distances, projections in `f32`: each states its bound; decisions near a threshold are taken again in
 //!   `f64` on the CPU.
 
+pub mod bench;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod convert;
 #[cfg(feature = "gpu")]
 pub mod device;
 pub mod features;
 pub mod half_space_forest;
+#[cfg(feature = "gpu")]
+pub mod inspect;
 pub mod kernel;
 mod parameter;
+pub mod pattern_step;
 pub mod placed;
+pub mod placer;
+pub mod recurrence_scan;
 pub mod rows;
+pub mod score;
 pub mod state;
 pub mod subspace_score;
 mod window;

@@ -82,17 +82,6 @@ impl StateShape {
             Layout::SlotMajor => slot_in_page * self.initial.len() + word,
         }
     }
-
-    fn fresh_page(&self) -> Box<[u32]> {
-        let mut page = Vec::with_capacity(self.page_words());
-        match self.layout {
-            Layout::WordMajor => {
-                self.initial.iter().for_each(|&word| page.extend(std::iter::repeat_n(word, self.slots_per_page)))
-            }
-            Layout::SlotMajor => (0..self.slots_per_page).for_each(|_| page.extend_from_slice(&self.initial)),
-        }
-        page.into_boxed_slice()
-    }
 }
 
 /// The state of all keys on the CPU: what the twin works on, and the mirror of what lies on a device.
@@ -100,12 +89,14 @@ impl StateShape {
 pub struct StatePages {
     shape: StateShape,
     pages: Vec<Box<[u32]>>,
+    /// Slots below hold at least their initial words; the others are zero, and memory that nobody has touched.
+    slot_count: usize,
 }
 
 impl StatePages {
     /// No key yet.
     pub fn new(shape: StateShape) -> Self {
-        StatePages { shape, pages: Vec::new() }
+        StatePages { shape, pages: Vec::new(), slot_count: 0 }
     }
 
     /// The shape of a slot.
@@ -114,10 +105,26 @@ impl StatePages {
     }
 
     /// Makes sure that slots below `slot_count` have a page; new slots hold the initial words.
+    ///
+    /// A page is asked for as zeros, which costs nothing until it is written, and a slot is written when it comes: a query with three
+    /// keys does not pay for a page of them.
     pub fn grow(&mut self, slot_count: usize) {
-        while self.pages.len() * self.shape.slots_per_page < slot_count {
-            self.pages.push(self.shape.fresh_page());
+        let slots_per_page = self.shape.slots_per_page;
+        while self.pages.len() * slots_per_page < slot_count {
+            self.pages.push(vec![0; self.shape.page_words()].into_boxed_slice());
         }
+        for slot in self.slot_count..slot_count {
+            let page = &mut self.pages[slot / slots_per_page];
+            for (word, &initial) in self.shape.initial.iter().enumerate().filter(|(_, initial)| **initial != 0) {
+                page[self.shape.index(slot % slots_per_page, word)] = initial;
+            }
+        }
+        self.slot_count = self.slot_count.max(slot_count);
+    }
+
+    /// Gives all slots of all pages their initial words: before pages go to a device as a whole.
+    pub fn fill(&mut self) {
+        self.grow(self.pages.len() * self.shape.slots_per_page);
     }
 
     /// How many pages there are.
@@ -155,9 +162,9 @@ impl StatePages {
         }
     }
 
-    /// Bytes held.
+    /// Bytes held: those of the slots that are there.
     pub fn bytes(&self) -> usize {
-        self.pages.len() * self.shape.page_words() * 4
+        self.slot_count * self.shape.words_per_slot() * 4
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, WindowUDF};
 use eagre_engine::graph::{ChangelogMode, errors_schema, late_schema};
+use eagre_engine::score::Placement;
 use eagre_engine::sink::SinkFactory;
 use eagre_engine::source::Source;
 
@@ -528,6 +529,7 @@ pub struct Catalog {
     provider: Arc<dyn TableProviderFactory>,
     time_zone: String,
     state_ttl_ms: Option<u64>,
+    placement: Arc<Placement>,
     recursion_max: (u64, u64),
 }
 
@@ -542,6 +544,7 @@ impl Catalog {
             provider,
             time_zone: "UTC".into(),
             state_ttl_ms: None,
+            placement: Arc::default(),
             recursion_max: (10_000, 10_000_000),
         }
     }
@@ -564,6 +567,16 @@ impl Catalog {
     /// Sets [`state_ttl_ms`](Self::state_ttl_ms); 0 is never.
     pub fn set_state_ttl_ms(&mut self, ttl_ms: u64) {
         self.state_ttl_ms = Some(ttl_ms).filter(|ttl_ms| *ttl_ms > 0);
+    }
+
+    /// Where kernels may run (`SET 'eagre.device'`).
+    pub fn placement(&self) -> &Arc<Placement> {
+        &self.placement
+    }
+
+    /// Sets [`placement`](Self::placement).
+    pub fn set_placement(&mut self, placement: Arc<Placement>) {
+        self.placement = placement;
     }
 
     /// The most iterations and rows of a recursive query in one step (`SET 'eagre.sql.recursion_max'`, `.._rows_max`).
@@ -855,14 +868,15 @@ impl Catalog {
                 self.views.remove(&key);
                 Ok(())
             }
-            Some(found) => Err(SqlError::plan(
-                format!(
-                    "`{name}` is a {0}: `DROP {word}` does not drop it, `DROP {1} {name}` does",
-                    found.word(),
-                    found.word().to_uppercase()
-                ),
-                location,
-            )),
+            Some(found) => {
+                let materialized = self.views.get(&key).is_some_and(|view| view.materialized);
+                let found = if materialized { "materialized view" } else { found.word() };
+                let message = format!(
+                    "`{name}` is a {found}: `DROP {word}` does not drop it, `DROP {} {name}` does",
+                    found.to_uppercase()
+                );
+                Err(SqlError::plan(message, location))
+            }
             None if drop.if_exists => Ok(()),
             None if kind == ObjectKind::Table => {
                 Err(SqlError::UnknownTable { nearest: self.nearest_relation(&name), name, location })

@@ -179,10 +179,17 @@ fn call(message: &str) -> Option<Told> {
             takes.push(form);
         }
     }
+    let of_json = given.split(", ").any(|given| given == "JSON");
     let given = if given.is_empty() { "no argument".to_string() } else { given };
     let takes = match takes.as_slice() {
         [] => "`SHOW FUNCTIONS` lists what there is; cast the arguments".to_string(),
         takes => format!("it takes {}", takes.join(" or ")),
+    };
+    let takes = match of_json {
+        true => {
+            format!("{takes}; take the value as one type first: `json_get_float(j, 'a')`, `CAST(j ->> 'a' AS DOUBLE)`")
+        }
+        false => takes,
     };
     Some(Told::of_function(name, format!("`{name}` is called with {given}; {takes}")))
 }
@@ -482,8 +489,31 @@ pub(crate) fn own_text(expr: &str) -> String {
 
 /// Types under the names that whoever wrote the query knows.
 fn in_sql_types(text: &str) -> String {
-    let named = TYPES.iter().fold(text.to_string(), |text, (arrow, sql)| replace_words(&text, arrow, sql));
+    let named = TYPES.iter().fold(without_unions(text), |text, (arrow, sql)| replace_words(&text, arrow, sql));
     ["ARRAY(", "ROW("].iter().fold(named, |text, opening| in_brackets(&text, opening))
+}
+
+/// `Union(Sparse, 0: (..), ..)`, the type of a value taken out of JSON, by its name.
+fn without_unions(text: &str) -> String {
+    let mut rest = text;
+    let mut out = String::new();
+    while let Some(at) = rest.find("Union(") {
+        let (before, inside) = (&rest[..at], &rest[at + "Union(".len()..]);
+        let mut depth = 1;
+        let end = inside.find(|c| {
+            depth += match c {
+                '(' => 1,
+                ')' => -1,
+                _ => 0,
+            };
+            depth == 0
+        });
+        let Some(end) = end.filter(|_| inside.starts_with("Sparse") || inside.starts_with("Dense")) else { break };
+        out.push_str(before);
+        out.push_str("JSON");
+        rest = &inside[end + 1..];
+    }
+    out + rest
 }
 
 /// `ARRAY(INT)` as `ARRAY<INT>`, `ROW("x": INT)` as `ROW<x INT>`.

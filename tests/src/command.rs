@@ -261,6 +261,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("bench_refuses_what_it_does_not_know", bench_refuses),
         trial("bench_checks_answers_and_writes_reports", bench_reports),
         trial("bench_runs_over_files_of_others", bench_files),
+        trial("kernels_are_measured_and_reported", bench_kernels),
+        trial("bench_kernels_refuses_what_it_does_not_know", bench_kernels_refuses),
+        trial("adapters_are_shown", adapters),
     ]
 }
 
@@ -697,6 +700,74 @@ fn bench_refuses() -> Result<(), String> {
         eagre(&[&["bench", "nexmark"], args].concat()).says(code, texts)?;
     }
     Ok(())
+}
+
+/// A twin at two sizes; what a device does is tested beside the kernels.
+fn bench_kernels() -> Result<(), String> {
+    let folder = TempDir::new().map_err(|error| error.to_string())?;
+    let file = |end: &str| folder.path().join(format!("kernels.{end}")).display().to_string();
+    let (json, html) = (file("json"), file("html"));
+    let args = [
+        "bench",
+        "kernels",
+        "--device",
+        "cpu",
+        "--kernels",
+        "recurrence_scan",
+        "--rows",
+        "500,2k",
+        "--seconds",
+        "0.01",
+    ];
+    let ended = eagre(&[&args[..], &["--report", &json, "--report", &html]].concat()).ok()?;
+    let lines = ended.stdout.lines().filter(|line| line.starts_with("recurrence_scan ")).count();
+    let report: serde_json::Value = std::fs::read(&json)
+        .map_err(|error| error.to_string())
+        .and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()))?;
+    let point = &report["cases"][0]["points"][1];
+    let page = std::fs::read_to_string(&html).map_err(|error| error.to_string())?;
+    match lines == 2
+        && point["rows"] == 2000
+        && point["twin"][0]["events_per_s"].as_f64().is_some_and(|rate| rate > 0.0)
+        && report["command"].as_str().is_some_and(|command| command.contains("bench kernels --device cpu"))
+        && page.contains("<polyline")
+    {
+        true => Ok(()),
+        false => Err(format!("{}\n{report:#}\n{page}", ended.stdout)),
+    }
+}
+
+fn bench_kernels_refuses() -> Result<(), String> {
+    for (args, texts) in [
+        (
+            &["--kernels", "recurence_scan"][..],
+            &["there is no kernel `recurence_scan`", "did you mean `recurrence_scan`?"][..],
+        ),
+        (&["--device", "tpu"], &["there is no device `tpu`", "cpu,gpu"]),
+        (&["--rows", "some"], &["--rows: `some`", "1k..16M"]),
+        (&["--report", "kernels.txt"], &["`kernels.txt` ends in none of .json, .md and .html"]),
+        (&["--seconds", "0"], &["--seconds: `0`"]),
+        (&["--batch-seconds", "long"], &["--batch-seconds: `long`"]),
+    ] {
+        eagre(&[&["bench", "kernels"], args].concat()).says(2, texts)?;
+    }
+    Ok(())
+}
+
+/// With or without a GPU the command says what there is; an adapter that is not there is an error.
+fn adapters() -> Result<(), String> {
+    let folder = TempDir::new().map_err(|error| error.to_string())?;
+    let file = folder.path().join("calibration.json").display().to_string();
+    let shown = eagre(&["gpu", "--seconds", "0.01", "--calibration", &file]).ok()?.stdout;
+    if !["no adapter", "round trip", "no feature `gpu`"].iter().any(|text| shown.contains(text)) {
+        return Err(shown);
+    }
+    let json = eagre(&["gpu", "--seconds", "0.01", "--calibration", &file, "--json"]).ok()?.stdout;
+    let found: serde_json::Value = serde_json::from_str(&json).map_err(|error| format!("{error}: {json}"))?;
+    if !found["adapters"].is_array() {
+        return Err(json);
+    }
+    eagre(&["gpu", "--adapter", "no such card"]).says(1, &["is not there"])
 }
 
 fn bench_reports() -> Result<(), String> {

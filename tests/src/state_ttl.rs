@@ -229,6 +229,18 @@ fn wrong_hints() -> Result<(), String> {
             "SELECT /*+ STATE_TTL('p' = '1 d') */ k, count(*) FROM o AS x GROUP BY k",
             "line 1, column 1: the hint `STATE_TTL` names `p`, which is no table of this query; its tables are `x`",
         ),
+        (
+            "SELECT /*+ STATE_TTL('x' = '1 d', 'X' = '2 d') */ k, count(*) FROM o AS x GROUP BY k",
+            "the hint `STATE_TTL` says twice how long the state of `X` is kept; leave one",
+        ),
+        (
+            "SELECT /*+ STATE_TTL('x' = '1 d') STATE_TTL('x' = '1 d') */ k, count(*) FROM o AS x GROUP BY k",
+            "the hint `STATE_TTL` says twice",
+        ),
+        (
+            "SELECT /*+ STATE_TTL('x' = '1 d' */ k, count(*) FROM o AS x GROUP BY k",
+            "the hint `STATE_TTL(` is not closed; it ends with `)`",
+        ),
         ("SELECT /*+ STATE_TTL('x' = 'soon') */ k FROM o AS x", "`STATE_TTL('x' = 'soon')` is no duration"),
         ("SELECT /*+ STATE_TTL(x) */ k FROM o AS x", "the hint `STATE_TTL` is written"),
         ("SELECT k FROM o /*+ STATE_TTL('o' = '1 d') */", "the hint `STATE_TTL` stands behind `SELECT`"),

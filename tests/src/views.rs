@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use eagre::{InputHandle, Session, ViewChanges};
-use eagre_engine::checkpoint::MemoryStore;
+use eagre_engine::checkpoint::{CheckpointStore, MemoryStore};
 use eagre_engine::source::{Places, Source, SourceBatch, SourceEvent, SourceReader, StopFlag};
 use eagre_sql::catalog::TableDefinition;
 use libtest_mimic::Trial;
@@ -34,10 +34,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("views_in_a_file", file),
         trial("a_new_view_begins_with_what_was_read_and_goes_on_without_a_gap", new_views),
         trial("a_changed_view_keeps_the_state_of_what_did_not_change", kept_state),
+        trial("a_view_that_gets_other_columns_takes_its_readers_along", readers_of_replaced),
         trial("a_view_over_rows_that_are_gone_begins_now_or_is_refused", no_history),
         trial("a_drop_takes_its_readers_along_only_if_told", cascade),
         trial("a_change_that_fails_changes_nothing", failed_change),
         trial("changed_views_come_back_after_a_restart", resume),
+        trial("a_crash_anywhere_in_a_change_leaves_what_can_be_resumed", crash_in_a_change),
         trial("random_changes_equal_the_batch_answer_1", || random_changes("one")),
         trial("random_changes_equal_the_batch_answer_2", || random_changes("two")),
         trial("random_changes_equal_the_batch_answer_3", || random_changes("three")),
@@ -145,6 +147,11 @@ fn answers() -> Outcome {
             ("SELECT total FROM sums WHERE k = 2 UNION ALL SELECT 7", vec!["5", "7"]),
             ("WITH x AS (SELECT max(total) AS m FROM sums) SELECT k FROM sums, x WHERE total = m", vec!["1"]),
             ("SELECT count(*) FROM big WHERE now() > TIMESTAMP '2020-01-01 00:00:00'", vec!["1"]),
+            // The first row that comes, for each row around it.
+            ("SELECT k, (SELECT b.total FROM big b WHERE b.key <= s.k LIMIT 1) FROM sums s", vec!["1,11", "2,11"]),
+            ("SELECT k FROM sums s WHERE EXISTS (SELECT 1 FROM big b WHERE b.key = s.k LIMIT 1)", vec!["1"]),
+            ("SELECT DISTINCT ON (k) k FROM all_rows", vec!["1", "2"]),
+            ("SELECT k FROM sums WHERE total >= ALL (SELECT total FROM sums)", vec!["1"]),
         ] {
             expect(sql, &read(&session, sql)?, &wanted)?;
         }
@@ -497,6 +504,7 @@ fn wrong_uses() -> Outcome {
         ("DROP MATERIALIZED VIEW plain", "`plain` is a view that is not materialized; write `DROP VIEW plain`"),
         ("DROP MATERIALIZED VIEW t", "`t` is no materialized view"),
         ("DROP MATERIALIZED VIEW nothing", "nothing"),
+        ("DROP TABLE a", "`a` is a materialized view: `DROP TABLE` does not drop it, `DROP MATERIALIZED VIEW a` does"),
         ("DROP VIEW plain CASCADE", "`CASCADE`"),
         (
             "CREATE OR REPLACE VIEW a AS SELECT 1 AS x",
@@ -841,6 +849,36 @@ fn kept_state() -> Outcome {
     settle(&session, "SELECT count(*), min(total) FROM big", &["4,104"])
 }
 
+/// A view that gets other columns takes its readers along, or is refused for the sake of one that is named.
+fn readers_of_replaced() -> Outcome {
+    let session = session(2)?;
+    let growing = Growing::default();
+    growing.register(&session, "t")?;
+    run(
+        &session,
+        "CREATE MATERIALIZED VIEW sums AS SELECT k, sum(n) AS s FROM t GROUP BY k;
+         CREATE MATERIALIZED VIEW more AS SELECT k, s + 1 AS next FROM sums",
+    )?;
+    growing.add([(1, 3), (2, 4)]);
+    settle(&session, "SELECT * FROM more", &["1,4", "2,5"])?;
+    for sql in [
+        "CREATE OR REPLACE MATERIALIZED VIEW sums AS SELECT k, max(n) > 1 AS s FROM t GROUP BY k",
+        "CREATE OR REPLACE MATERIALIZED VIEW sums AS SELECT DISTINCT k FROM t",
+    ] {
+        let error = session.execute(sql).err().ok_or(format!("{sql}: no error"))?.to_string();
+        let told = "materialized view `more`, which reads `sums`, would no longer run: ";
+        if !error.contains(told) || !error.contains("`DROP MATERIALIZED VIEW more` first") {
+            return Err(format!("{sql}: {error}"));
+        }
+    }
+    growing.add([(1, 1)]);
+    settle(&session, "SELECT * FROM more", &["1,5", "2,5"])?;
+    run(&session, "CREATE OR REPLACE MATERIALIZED VIEW sums AS SELECT k, sum(n) * 0.5e0 AS s FROM t GROUP BY k")?;
+    settle(&session, "SELECT * FROM more", &["1,3.0", "2,3.0"])?;
+    growing.add([(2, 1)]);
+    settle(&session, "SELECT k, next FROM more", &["1,3.0", "2,3.5"])
+}
+
 fn no_history() -> Outcome {
     let session = session(2)?;
     run(&session, &format!("{NUMBERS} CREATE MATERIALIZED VIEW sums AS SELECT k, sum(n) AS s FROM t GROUP BY k"))?;
@@ -985,6 +1023,105 @@ fn resume() -> Outcome {
     input.numbers(&[2], &[9])?;
     settle(&session, "SELECT key FROM big", &["1", "2"])?;
     settle(&session, "SELECT * FROM sums", &["1,7", "2,14"])
+}
+
+/// A store that keeps what it held before each write, while it is told to: a crash leaves one of these.
+#[derive(Clone, Default)]
+struct Watched {
+    store: MemoryStore,
+    recording: Arc<AtomicBool>,
+    seen: Arc<Mutex<Vec<MemoryStore>>>,
+}
+
+impl Watched {
+    fn copy(&self) -> eagre_engine::Result<MemoryStore> {
+        let copy = MemoryStore::new();
+        for name in self.store.list("")? {
+            if let Some(bytes) = self.store.get(&name)? {
+                copy.put_if_absent(&name, &bytes)?;
+            }
+        }
+        Ok(copy)
+    }
+
+    fn note(&self) -> eagre_engine::Result<()> {
+        if self.recording.load(Ordering::SeqCst) {
+            let copy = self.copy()?;
+            self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(copy);
+        }
+        Ok(())
+    }
+}
+
+impl CheckpointStore for Watched {
+    fn describe(&self) -> String {
+        "watched".to_owned()
+    }
+
+    fn put_if_absent(&self, name: &str, bytes: &[u8]) -> eagre_engine::Result<bool> {
+        self.note()?;
+        self.store.put_if_absent(name, bytes)
+    }
+
+    fn get(&self, name: &str) -> eagre_engine::Result<Option<Vec<u8>>> {
+        self.store.get(name)
+    }
+
+    fn list(&self, prefix: &str) -> eagre_engine::Result<Vec<String>> {
+        self.store.list(prefix)
+    }
+
+    fn delete(&self, name: &str) -> eagre_engine::Result<()> {
+        self.note()?;
+        self.store.delete(name)
+    }
+}
+
+/// Killed before any of the writes of a change, the views come back as they were, or as they were to be, with all their rows.
+fn crash_in_a_change() -> Outcome {
+    let open = |store: Arc<dyn CheckpointStore>| {
+        let session = Session::builder().store(store).set("eagre.shards", "2").set("eagre.checkpoint.steps", "1");
+        session.build().map_err(text)
+    };
+    let watched = Watched::default();
+    let session = open(Arc::new(watched.clone()))?;
+    run(&session, NUMBERS)?;
+    run(&session, "CREATE MATERIALIZED VIEW sums AS SELECT k, sum(n) AS s FROM t GROUP BY k")?;
+    let input = Input::of(&session, "t")?;
+    input.numbers(&[1, 2], &[4, 5])?;
+    settle(&session, "SELECT * FROM sums", &["1,4", "2,5"])?;
+    watched.recording.store(true, Ordering::SeqCst);
+    run(&session, "CREATE MATERIALIZED VIEW big AS SELECT k FROM sums WHERE s > 4")?;
+    watched.recording.store(false, Ordering::SeqCst);
+    let job = session.execute("SUBSCRIBE TO big").map_err(text)?.job.ok_or("no pipeline")?;
+    job.stop();
+    job.wait_blocking().map_err(text)?;
+    drop(session);
+    let seen = std::mem::take(&mut *watched.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let (mut before, mut after) = (0, 0);
+    for (index, store) in seen.into_iter().enumerate() {
+        let at = |error: String| format!("killed before write {index}: {error}");
+        let session = open(Arc::new(store))?;
+        session.resume().map_err(text).map_err(at)?;
+        settle(&session, "SELECT * FROM sums", &["1,4", "2,5"]).map_err(at)?;
+        match read(&session, "SELECT k FROM big") {
+            Ok(rows) => {
+                after += 1;
+                expect("the new view", &rows, &["2"]).map_err(at)?;
+            }
+            Err(_) => {
+                before += 1;
+                run(&session, "CREATE MATERIALIZED VIEW big AS SELECT k FROM sums WHERE s > 4").map_err(at)?;
+            }
+        }
+        let input = Input::of(&session, "t")?;
+        input.numbers(&[1], &[3]).map_err(at)?;
+        settle(&session, "SELECT k FROM big", &["1", "2"]).map_err(at)?;
+    }
+    match (before, after) {
+        (0, _) | (_, 0) => Err(format!("{before} came back as they were, {after} as they were to be")),
+        _ => Ok(()),
+    }
 }
 
 /// Queries over `{}`, which has columns `k` and `n`, that give such columns.

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 mod bench;
 mod checkpoint;
 mod demo;
+mod gpu;
 mod print;
 mod progress;
 mod replay;
@@ -57,6 +58,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Shows eagre on real data: taxi rides, machine temperatures and road traffic as one live stream.
     Demo(demo::DemoArgs),
+    /// Shows adapters, limits, the self-test and what things cost on the best one: what may run on a GPU here, and why or why not.
+    Gpu(eagre_kernels::cli::GpuArgs),
     /// Measures throughput.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -161,6 +164,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Checkpoint(command) => done(checkpoint::run(command)),
         Command::Replay(args) => done(replay::run(args)),
         Command::Demo(args) => done(demo::run(args)),
+        Command::Gpu(args) => done(gpu::run(&args)),
         Command::Bench(command) => done(bench::run(command)),
     };
     match ended {

@@ -52,7 +52,10 @@ fn try_start(
 ) -> Result<(Vec<QueryResult>, Option<Summary>)> {
     let (store, restore): (Arc<dyn CheckpointStore>, _) = match session.take_state_folder()? {
         Some(store) => {
-            let manifest = checkpoint::read_latest(store.as_ref())?;
+            let manifest = match checkpoint::read_latest(store.as_ref())? {
+                Some(newest) => Some(undo_unfinished_change(store.as_ref(), newest, &job.graph, text)?),
+                None => None,
+            };
             (store, manifest)
         }
         None => (Arc::new(MemoryStore::new()), None),
@@ -95,6 +98,31 @@ fn try_start(
     let results = attach_results(&mut job, durable.as_ref(), &session.inner.run);
     begin(session, Begin { job, kept, store, restore, generation: 1, before: None })?;
     Ok((results, None))
+}
+
+/// The checkpoint to go on from. A change of the views writes the checkpoint of the new graph first and then the text that goes with it; where it
+/// was killed between the two, nothing has run under the new graph, and the checkpoint before is as good.
+fn undo_unfinished_change(
+    store: &dyn CheckpointStore,
+    newest: Manifest,
+    graph: &Graph,
+    text: &str,
+) -> Result<Manifest> {
+    if newest.check_same_query(graph).is_ok() || newest.log.is_some() {
+        return Ok(newest);
+    }
+    // Another text than the folder's is another query, which is refused.
+    if JobObject::read(store)?.is_none_or(|said| said.text != text) {
+        return Ok(newest);
+    }
+    let before = checkpoint::list(store)?.into_iter().filter(|checkpoint| *checkpoint < newest.checkpoint).max();
+    let Some(before) = before else { return Ok(newest) };
+    let before = checkpoint::read_manifest(store, before)?;
+    if before.step != newest.step || before.check_same_query(graph).is_err() {
+        return Ok(newest);
+    }
+    checkpoint::drop_checkpoint(store, newest.checkpoint)?;
+    Ok(before)
 }
 
 /// Starts a pipeline, from a checkpoint where one is given, and makes its views the current ones.

@@ -28,6 +28,7 @@ use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::hash::{Words, by_native, native_values};
 use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, event_times_ms};
+use crate::wall_clock::WallClock;
 
 /// When the groups of a window speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,7 @@ struct Plan {
     layout: StateLayout,
     row_count_call: Option<usize>,
     window: Option<GroupWindow>,
+    clock: WallClock,
     /// A group that was not touched for so long is forgotten.
     ttl_ms: Option<i64>,
     input: SchemaRef,
@@ -120,6 +122,7 @@ impl GroupAggregateFactory {
             // Without keys and window the one group stays, over no rows too.
             row_count_call: row_count_call.filter(|_| key_count > 0 || window.is_some()),
             window,
+            clock: WallClock::default(),
             ttl_ms: None,
             saved: Arc::clone(&input),
             input,
@@ -128,6 +131,12 @@ impl GroupAggregateFactory {
             updating: !append_only,
         };
         Ok(Self { plan: Arc::new(plan) })
+    }
+
+    /// The window's end is what `clock` shows.
+    pub fn with_clock(mut self, clock: WallClock) -> Self {
+        Arc::get_mut(&mut self.plan).expect("no operator was made yet").clock = clock;
+        self
     }
 
     /// Forgets groups that were not touched for `ttl_ms` of processing time; partial rows then tell what is taken back
@@ -190,7 +199,7 @@ pub struct GroupAggregate {
     created: Vec<u32>,
     /// The results of `touched` before this step, in pieces.
     before: Vec<Vec<ArrayRef>>,
-    /// The slots of each window end.
+    /// The slots of each window, by the watermark that closes it.
     ends: BTreeMap<EventTimeMs, Vec<u32>>,
     ttl: Option<KeyTtl>,
     /// The slots that changed since the last save, each once.
@@ -207,7 +216,7 @@ pub struct GroupAggregate {
 
 #[derive(Clone, Copy, Default)]
 struct Group {
-    /// The window's end, where there are windows.
+    /// The watermark that closes its window, where there are windows.
     end: EventTimeMs,
     live: bool,
     /// In `touched` or `created`.
@@ -245,7 +254,7 @@ impl GroupAggregate {
             let ends = self.table.keys.columns(Slots::Some(fresh))?;
             let ends = event_times_ms(&ends[window.end_key])?;
             for (row, slot) in fresh.iter().enumerate() {
-                let end = if ends.is_valid(row) { ends.value(row) } else { WATERMARK_MAX };
+                let end = if ends.is_valid(row) { self.plan.clock.closes_at(ends.value(row)) } else { WATERMARK_MAX };
                 self.groups[*slot as usize].end = end;
                 self.ends.entry(end).or_default().push(*slot);
             }
@@ -594,8 +603,9 @@ impl Operator for GroupAggregate {
             if let Some(window) = plan.window {
                 let closed = self.fired_until.saturating_sub(window.lateness_ms);
                 let ends = event_times_ms(rows.column(window.end_key))?;
-                let open: BooleanArray =
-                    (0..ends.len()).map(|row| Some(ends.is_null(row) || ends.value(row) > closed)).collect();
+                let open: BooleanArray = (0..ends.len())
+                    .map(|row| Some(ends.is_null(row) || plan.clock.closes_at(ends.value(row)) > closed))
+                    .collect();
                 rows = filter_record_batch(&rows, &open)?;
             }
             if rows.num_rows() == 0 {

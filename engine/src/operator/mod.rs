@@ -26,6 +26,7 @@ pub mod partial_aggregate;
 pub mod processing_time;
 pub mod recursion;
 pub mod retraction_check;
+pub mod score;
 pub mod session_window;
 pub mod set_operation;
 pub mod temporal_join;
@@ -84,6 +85,21 @@ pub trait Operator: Send {
     /// How many rows a [`SaveKind::Full`] save would hand over, about; the checkpointer asks for one when the chunks in the store
     /// hold more than twice as many.
     fn state_rows(&self) -> usize;
+
+    /// Where its kernels run, and why; for `EXPLAIN ANALYZE` and metrics. Called after every step.
+    fn placements(&self) -> Vec<Placed> {
+        Vec::new()
+    }
+}
+
+/// Where a kernel of an operator runs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Placed {
+    /// What the kernel does, as users name it.
+    pub what: String,
+    /// What was decided for its last batch.
+    #[serde(flatten)]
+    pub decision: crate::score::Decision,
 }
 
 /// Whether an operator has finished its step.
@@ -260,6 +276,10 @@ pub trait OperatorFactory: Send + Sync {
     }
     /// A fresh operator without state.
     fn create(&self) -> Result<Box<dyn Operator>>;
+    /// Where it may run, for `EXPLAIN`.
+    fn runs_on(&self) -> &'static str {
+        "CPU"
+    }
     /// How the watermark behind the operator follows from the one before it.
     fn output_watermark(&self) -> OutputWatermark {
         OutputWatermark::Behind(0)

@@ -24,6 +24,7 @@ use crate::aggregate::{AggregateCall, Slots};
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::time::{EventTimeMs, WATERMARK_MIN, event_times_ms};
+use crate::wall_clock::WallClock;
 
 /// What windows have to do with the partial rows.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +69,7 @@ struct Plan {
     keys: Vec<usize>,
     calls: Vec<AggregateCall>,
     windows: PartialWindows,
+    clock: WallClock,
     /// Partial rows of what is taken back leave apart.
     apart: bool,
     key_types: Vec<DataType>,
@@ -95,10 +97,17 @@ impl PartialAggregateFactory {
             keys,
             calls,
             windows,
+            clock: WallClock::default(),
             apart: false,
             key_types,
         };
         Ok(Self { plan: Arc::new(plan) })
+    }
+
+    /// Windows, or ends among the keys, that are cut by what `clock` shows.
+    pub fn with_clock(mut self, clock: WallClock) -> Self {
+        Arc::get_mut(&mut self.plan).expect("no operator was made yet").clock = clock;
+        self
     }
 
     /// Without windows: aggregates what is taken back apart from what comes, into partial rows with weight -1. An operator that forgets
@@ -268,19 +277,20 @@ impl PartialAggregate {
             delta = delta.filter(&is_not_null(delta.batch.column(time_column))?)?;
         }
         let times = event_times_ms(delta.batch.column(time_column))?;
-        let times = times.values().as_ref();
-        let Some((least, greatest)) = bounds(times) else {
+        let locals = self.plan.clock.local_times(&times);
+        let (times, locals) = (times.values().as_ref(), locals.values().as_ref());
+        let Some((least, greatest)) = bounds(locals) else {
             return Ok(());
         };
         // A window takes rows while its end is above this.
-        let closed = watermark.saturating_sub(lateness_ms);
+        let closed = self.plan.clock.passed(watermark.saturating_sub(lateness_ms));
         let (first, last) = (spec.pane_of(least), spec.pane_of(greatest));
         let all_windows_open = |pane: i64| spec.first_window_end(pane).is_some_and(|end| end > closed);
         if first == last && all_windows_open(first) {
             return self.update(first, &delta);
         }
         let (mut late_rows, mut missed_counts) = (Vec::new(), Vec::new());
-        for (pane, rows) in rows_by(times.len(), |row| spec.pane_of(times[row])) {
+        for (pane, rows) in rows_by(locals.len(), |row| spec.pane_of(locals[row])) {
             let windows = spec.windows_of_pane(pane);
             let open = windows.ending_after(closed).count_left();
             let missed = windows.count_left() - open;
@@ -314,14 +324,15 @@ impl PartialAggregate {
     ) -> Result<()> {
         let closed = watermark.saturating_sub(lateness_ms);
         let ends = event_times_ms(delta.batch.column(end_column))?;
-        let is_late = |row: usize| ends.is_valid(row) && ends.value(row) <= closed;
+        let closes_at = |row: usize| self.plan.clock.closes_at(ends.value(row));
+        let is_late = |row: usize| ends.is_valid(row) && closes_at(row) <= closed;
         if closed == WATERMARK_MIN || !(0..ends.len()).any(is_late) {
             return self.update(0, &delta);
         }
         let mask: BooleanArray = (0..ends.len()).map(|row| Some(is_late(row))).collect();
         let rows = filter_record_batch(&delta.batch, &mask)?;
         let event_times: Vec<EventTimeMs> =
-            (0..ends.len()).filter(|row| mask.value(*row)).map(|row| ends.value(row).saturating_sub(1)).collect();
+            (0..ends.len()).filter(|row| mask.value(*row)).map(|row| closes_at(row).saturating_sub(1)).collect();
         let windows_missed = vec![1; event_times.len()];
         out.late(LateRows { rows, event_times, windows_missed, watermark });
         let on_time = delta.filter(&arrow::compute::not(&mask)?)?;
@@ -388,9 +399,10 @@ impl Operator for PartialAggregate {
             }
         }
         self.watermark = watermarks.after;
+        let passed = self.plan.clock.passed(watermarks.after);
         while let Some(entry) = self.panes.first_entry() {
             if let PartialWindows::Panes { spec, emit: PaneEmit::OnClose, .. } = windows
-                && spec.pane_end(*entry.key()) > watermarks.after
+                && spec.pane_end(*entry.key()) > passed
             {
                 break;
             }
@@ -430,6 +442,7 @@ impl Operator for PartialAggregate {
             return Ok(());
         };
         self.watermark = newest_time(state.metas, WATERMARK);
+        let passed = self.plan.clock.passed(self.watermark);
         for chunk in state.chunks {
             if chunk.table != PARTIALS {
                 return Err(EngineError::Checkpoint {
@@ -439,7 +452,7 @@ impl Operator for PartialAggregate {
             check_chunk("PartialAggregate", chunk, &self.plan.output)?;
             let rows = keep_owned(&chunk.rows, 1, self.plan.keys.len(), state.owned)?;
             for (number, rows) in split_by_pane(&rows)? {
-                if spec.pane_end(number) > self.watermark {
+                if spec.pane_end(number) > passed {
                     let pane = self.panes.entry(number).or_default();
                     pane.sealed.push(batch_of(&self.plan.output, rows.columns().to_vec(), rows.num_rows())?);
                     pane.recount_sealed(&mut self.bytes);

@@ -28,6 +28,7 @@ use crate::aggregate::{AggregateCall, Slots};
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::time::{EventTimeMs, WATERMARK_MIN};
+use crate::wall_clock::WallClock;
 
 /// Makes [`WindowAggregate`]s.
 pub struct WindowAggregateFactory {
@@ -36,6 +37,7 @@ pub struct WindowAggregateFactory {
 
 struct Plan {
     spec: WindowSpec,
+    clock: WallClock,
     time_type: DataType,
     input: SchemaRef,
     key_count: usize,
@@ -74,8 +76,15 @@ impl WindowAggregateFactory {
         fields.extend(window_fields(&time_type, None).map(Arc::new));
         fields.extend(result_fields(&calls).into_iter().map(Arc::new));
         let output = Arc::new(Schema::new(fields));
-        let plan = Plan { spec, time_type, input, key_count, key_types, calls, layout, row_count_call, output };
+        let clock = WallClock::default();
+        let plan = Plan { spec, clock, time_type, input, key_count, key_types, calls, layout, row_count_call, output };
         Ok(Self { plan: Arc::new(plan) })
+    }
+
+    /// Windows that are cut by what `clock` shows.
+    pub fn with_clock(mut self, clock: WallClock) -> Self {
+        Arc::get_mut(&mut self.plan).expect("no operator was made yet").clock = clock;
+        self
     }
 
     /// `keys.., window_start, window_end, window_time, results..`.
@@ -108,7 +117,7 @@ pub struct WindowAggregate {
     /// Merged panes: level `l` is at index `l - 1`.
     levels: Vec<BTreeMap<i64, RecordBatch>>,
     scratch: GroupTable,
-    /// Every window up to this end has fired.
+    /// Every window up to this end, in local time, has fired.
     fired_until: EventTimeMs,
     /// What panes and levels hold.
     bytes: usize,
@@ -178,7 +187,7 @@ impl WindowAggregate {
         }
     }
 
-    /// Fires all windows that end in `(fired_until, watermark]` and hold data.
+    /// Fires all windows that end in `(fired_until, watermark]`, in local time, and hold data.
     fn fire_until(&mut self, watermark: EventTimeMs, out: &mut Output) -> Result<()> {
         // Ends of windows ascend with panes: the next window to close is the first open one over the first pane.
         while let Some(entry) = self.panes.first_entry() {
@@ -225,7 +234,7 @@ impl WindowAggregate {
         let results = self.scratch.results(Slots::First(rows))?;
         let mut columns = self.scratch.keys.columns(Slots::First(rows))?;
         self.scratch.clear();
-        columns.extend(window_columns(vec![start; rows], vec![end; rows], &plan.time_type)?);
+        columns.extend(window_columns(vec![start; rows], vec![end; rows], &plan.time_type, &plan.clock)?);
         columns.extend(results);
         let mut batch = batch_of(&plan.output, columns, rows)?;
         if let Some(call) = plan.row_count_call {
@@ -329,7 +338,7 @@ impl Operator for WindowAggregate {
                 self.take_in(&delta.batch)?;
             }
         }
-        self.fire_until(input.watermarks.after, out)?;
+        self.fire_until(self.plan.clock.passed(input.watermarks.after), out)?;
         Ok(Progress::Done)
     }
 

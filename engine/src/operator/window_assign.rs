@@ -13,10 +13,12 @@ use super::{Input, LateRows, Operator, OperatorFactory, Output, Progress, SaveKi
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::time::{WATERMARK_MIN, event_times_from_ms, event_times_ms};
+use crate::wall_clock::WallClock;
 
 /// Makes [`WindowAssign`]s.
 pub struct WindowAssignFactory {
     spec: WindowSpec,
+    clock: WallClock,
     time_column: usize,
     time_type: DataType,
     judge: Option<i64>,
@@ -36,7 +38,13 @@ impl WindowAssignFactory {
         let mut fields: Vec<FieldRef> = input.fields().iter().cloned().collect();
         fields.extend(window_fields(time.data_type(), Some(time)).map(Arc::new));
         let output = Arc::new(Schema::new_with_metadata(fields, input.metadata().clone()));
-        Ok(Self { spec, time_column, time_type: time.data_type().clone(), judge, output })
+        let time_type = time.data_type().clone();
+        Ok(Self { spec, clock: WallClock::default(), time_column, time_type, judge, output })
+    }
+
+    /// Windows that are cut by what `clock` shows.
+    pub fn with_clock(self, clock: WallClock) -> Self {
+        Self { clock, ..self }
     }
 
     /// The input's columns, then `window_start`, `window_end`, `window_time`.
@@ -54,20 +62,40 @@ pub(crate) fn check_time_type(name: &str, data_type: &DataType) -> Result<()> {
     })
 }
 
-/// `window_start`, `window_end` and `window_time`; the last one is an event time as `time` is.
-pub(crate) fn window_fields(time_type: &DataType, time: Option<&Field>) -> [Field; 3] {
-    let field = |name: &str| Field::new(name, time_type.clone(), false);
-    let metadata = time.map(|time| time.metadata().clone()).unwrap_or_default();
-    [field("window_start"), field("window_end"), field("window_time").with_metadata(metadata)]
+/// The type of `window_start` and `window_end` of windows over times of a type: windows over instants are cut in local time.
+pub fn local_type(time_type: &DataType) -> DataType {
+    match time_type {
+        DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, None),
+        other => other.clone(),
+    }
 }
 
-/// The three columns for windows `(start, end)`.
-pub(crate) fn window_columns(starts: Vec<i64>, ends: Vec<i64>, time_type: &DataType) -> Result<[ArrayRef; 3]> {
-    let times: Int64Array = ends.iter().map(|end| Some(end.saturating_sub(1))).collect();
+/// `window_start`, `window_end` and `window_time`; the last one is an event time as `time` is.
+pub(crate) fn window_fields(time_type: &DataType, time: Option<&Field>) -> [Field; 3] {
+    let field = |name: &str| Field::new(name, local_type(time_type), false);
+    let metadata = time.map(|time| time.metadata().clone()).unwrap_or_default();
+    let window_time = Field::new("window_time", time_type.clone(), false).with_metadata(metadata);
+    [field("window_start"), field("window_end"), window_time]
+}
+
+/// The three columns for windows `(start, end)` in local time. The time of a window is its last instant.
+pub(crate) fn window_columns(
+    starts: Vec<i64>,
+    ends: Vec<i64>,
+    time_type: &DataType,
+    clock: &WallClock,
+) -> Result<[ArrayRef; 3]> {
+    let times: Int64Array = ends.iter().map(|end| Some(clock.last_instant(end.saturating_sub(1)))).collect();
+    let [starts, ends] = local_columns(starts, ends, time_type)?;
+    Ok([starts, ends, event_times_from_ms(times, time_type)?])
+}
+
+/// Starts and ends in local time.
+pub(crate) fn local_columns(starts: Vec<i64>, ends: Vec<i64>, time_type: &DataType) -> Result<[ArrayRef; 2]> {
+    let local_type = local_type(time_type);
     Ok([
-        event_times_from_ms(Int64Array::from(starts), time_type)?,
-        event_times_from_ms(Int64Array::from(ends), time_type)?,
-        event_times_from_ms(times, time_type)?,
+        event_times_from_ms(Int64Array::from(starts), &local_type)?,
+        event_times_from_ms(Int64Array::from(ends), &local_type)?,
     ])
 }
 
@@ -79,6 +107,7 @@ impl OperatorFactory for WindowAssignFactory {
     fn create(&self) -> Result<Box<dyn Operator>> {
         Ok(Box::new(WindowAssign {
             spec: self.spec,
+            clock: self.clock.clone(),
             time_column: self.time_column,
             time_type: self.time_type.clone(),
             judge: self.judge,
@@ -90,6 +119,7 @@ impl OperatorFactory for WindowAssignFactory {
 /// Adds the window to each row, once for each window.
 pub struct WindowAssign {
     spec: WindowSpec,
+    clock: WallClock,
     time_column: usize,
     time_type: DataType,
     judge: Option<i64>,
@@ -103,11 +133,13 @@ impl WindowAssign {
             delta = delta.filter(&is_not_null(delta.batch.column(self.time_column))?)?;
         }
         let times = event_times_ms(delta.batch.column(self.time_column))?;
+        let locals = self.clock.local_times(&times);
         let closed = self.judge.map_or(WATERMARK_MIN, |lateness| watermark.saturating_sub(lateness));
+        let closed = self.clock.passed(closed);
         let mut expansion = Expansion::default();
         let (mut late, mut late_times, mut windows_missed) = (Vec::new(), Vec::new(), Vec::new());
-        for (row, time) in times.values().iter().enumerate() {
-            let windows = self.spec.windows_of(*time);
+        for (row, (time, local)) in times.values().iter().zip(locals.values()).enumerate() {
+            let windows = self.spec.windows_of(*local);
             let open = if self.judge.is_some() { windows.ending_after(closed) } else { windows };
             let missed = windows.count_left() - open.count_left();
             if missed > 0 {
@@ -124,7 +156,7 @@ impl WindowAssign {
         let Expansion { rows, starts, ends } = expansion;
         let delta = take_rows(delta, rows)?;
         let mut columns = delta.batch.columns().to_vec();
-        columns.extend(window_columns(starts, ends, &self.time_type)?);
+        columns.extend(window_columns(starts, ends, &self.time_type, &self.clock)?);
         out.emit(delta.with_batch(batch_of(&self.output, columns, delta.rows())?));
         Ok(())
     }
@@ -189,6 +221,7 @@ impl Operator for WindowAssign {
 /// Makes [`PaneWindows`].
 pub struct PaneWindowsFactory {
     spec: WindowSpec,
+    clock: WallClock,
     time_type: DataType,
     lateness_ms: i64,
     output: SchemaRef,
@@ -208,7 +241,13 @@ impl PaneWindowsFactory {
         let [start, end, _] = window_fields(&time_type, None);
         let mut fields = vec![Arc::new(start), Arc::new(end)];
         fields.extend(input.fields().iter().skip(1).cloned());
-        Ok(Self { spec, time_type, lateness_ms, output: Arc::new(Schema::new(fields)) })
+        let (clock, output) = (WallClock::default(), Arc::new(Schema::new(fields)));
+        Ok(Self { spec, clock, time_type, lateness_ms, output })
+    }
+
+    /// Panes that are cut by what `clock` shows.
+    pub fn with_clock(self, clock: WallClock) -> Self {
+        Self { clock, ..self }
     }
 
     /// `window_start`, `window_end`, then the input without the pane.
@@ -225,6 +264,7 @@ impl OperatorFactory for PaneWindowsFactory {
     fn create(&self) -> Result<Box<dyn Operator>> {
         Ok(Box::new(PaneWindows {
             spec: self.spec,
+            clock: self.clock.clone(),
             time_type: self.time_type.clone(),
             lateness_ms: self.lateness_ms,
             output: Arc::clone(&self.output),
@@ -235,6 +275,7 @@ impl OperatorFactory for PaneWindowsFactory {
 /// Replaces the pane of partial rows by the open windows that cover it, one row each.
 pub struct PaneWindows {
     spec: WindowSpec,
+    clock: WallClock,
     time_type: DataType,
     lateness_ms: i64,
     output: SchemaRef,
@@ -246,14 +287,14 @@ impl Operator for PaneWindows {
     }
 
     fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
-        let closed = input.watermarks.before.saturating_sub(self.lateness_ms);
+        let closed = self.clock.passed(input.watermarks.before.saturating_sub(self.lateness_ms));
         for delta in input.single() {
             let mut expansion = Expansion::default();
             for (row, pane) in delta.batch.column(0).as_primitive::<Int64Type>().values().iter().enumerate() {
                 self.spec.windows_of_pane(*pane).ending_after(closed).for_each(|window| expansion.push(row, window));
             }
             let Expansion { rows, starts, ends } = expansion;
-            let [start, end, _] = window_columns(starts, ends, &self.time_type)?;
+            let [start, end] = local_columns(starts, ends, &self.time_type)?;
             let kept: Vec<usize> = (1..delta.batch.num_columns()).collect();
             let states: RecordBatch = delta.batch.project(&kept)?;
             let delta = take_rows(delta.with_batch(states), rows)?;

@@ -364,6 +364,10 @@ impl Shard {
                 self.answers.extend(answers.map(|rows| AnsweredNode { step, node: index, rows }));
                 counters.state_bytes.set(operator.state_bytes() as u64);
                 counters.state_rows.set(operator.state_rows() as u64);
+                let placements = operator.placements();
+                if !placements.is_empty() {
+                    counters.set_placements(placements);
+                }
                 let late: usize = out.late.iter().map(|late| late.rows.num_rows()).sum();
                 counters.rows_late.add(late as u64);
                 if !node.consumers[PORT_SIDE as usize].is_empty() {

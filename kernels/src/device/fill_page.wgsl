@@ -1,6 +1,6 @@
 // A new page of state: every slot holds the initial words of its kernel.
 //   page[i] = initial[(i / divisor) % modulus]
-// Twin: state::StateShape::fresh_page.
+// Twin: state::StatePages::fill.
 const WORKGROUP_SIZE: u32 = 256u; // = resident::FILL_WORKGROUP_SIZE
 const WORDS: u32 = 16u;           // = resident::FILL_WORDS
 

@@ -9,6 +9,7 @@
 //! memory or wrong, each is a [`DeviceError`], and the twin does the work.
 
 mod adapter;
+pub mod calibrate;
 mod error;
 mod faults;
 mod gpu;

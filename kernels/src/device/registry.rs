@@ -1,8 +1,8 @@
 //! All programs of the crate with the overrides that they are run with, so that a test without any device checks each of them.
 
 use super::program::Program;
-use super::{resident, self_test};
-use crate::{half_space_forest, subspace_score, window_distance};
+use super::{calibrate, resident, self_test};
+use crate::{half_space_forest, pattern_step, recurrence_scan, subspace_score, window_distance};
 
 /// Values of the `override` constants of an entry point, by name.
 pub type OverrideSet = &'static [(&'static str, f64)];
@@ -19,6 +19,7 @@ pub struct Registered {
 /// All programs. A kernel that is not here is not checked, so its folder's tests look for it.
 pub const PROGRAMS: &[Registered] = &[
     Registered { program: &resident::FILL_PAGE, entries: &[("fill_page", &[&[]])] },
+    Registered { program: &calibrate::COPY, entries: &[("copy", &[&[]])] },
     Registered {
         program: &self_test::SELF_TEST,
         entries: &[
@@ -30,6 +31,10 @@ pub const PROGRAMS: &[Registered] = &[
             ("sequences", &[&[]]),
         ],
     },
+    Registered {
+        program: &pattern_step::gpu::PATTERN_STEP,
+        entries: &[("step", &[&[]]), ("settle", &[&[]]), ("compose", &[&[]]), ("carry", &[&[]])],
+    },
     Registered { program: &half_space_forest::gpu::TRACK, entries: &[("track", &[&[]]), ("advance", &[&[]])] },
     Registered { program: &half_space_forest::gpu::COUNT_ROWS, entries: &[("count_rows", &[&[]])] },
     Registered {
@@ -37,4 +42,16 @@ pub const PROGRAMS: &[Registered] = &[
         entries: &[("prepare", &[&[]]), ("compare", &[&[]]), ("finish", &[&[]])],
     },
     Registered { program: &subspace_score::gpu::SUBSPACE_SCORE, entries: &[("subspace_score", &[&[]])] },
+    Registered {
+        program: &recurrence_scan::gpu::RECURRENCE_SCAN,
+        entries: &[
+            ("score", RECURRENCES),
+            ("summarise", RECURRENCES),
+            ("carry", RECURRENCES),
+            ("summarise_residuals", RECURRENCES),
+            ("carry_residuals", RECURRENCES),
+        ],
+    },
 ];
+
+const RECURRENCES: &[OverrideSet] = &[&[("RECURRENCE", 0.0)], &[("RECURRENCE", 1.0)], &[("RECURRENCE", 2.0)]];

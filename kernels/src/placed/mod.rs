@@ -31,20 +31,13 @@ pub use backoff::Backoff;
 pub use changed::Changed;
 pub use group::{WaitingFor, WaveGroup};
 
+pub use crate::placer::Side;
+
 use crate::Kernel;
 use crate::state::StatePages;
 
 #[cfg(feature = "gpu")]
 use crate::device::{DeviceError, SharedDevice};
-
-/// Where a kernel runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// The twin, on the thread that calls.
-    Cpu,
-    /// The shader; its state lies on the device.
-    Device,
-}
 
 /// What happened to a placement, for one line in the log; its `Display` is the line.
 #[derive(Debug, Clone)]

@@ -224,6 +224,8 @@ impl<K: Kernel> Placed<K> {
     /// Puts the state on the wanted device.
     pub(super) fn try_device(&mut self) -> Result<(), DeviceError> {
         let Some(wanted) = &self.wanted else { return Ok(()) };
+        // Slots that come later are not filled again on the device.
+        self.state.fill();
         let placed = wanted.device.get().and_then(|device| {
             self.check_self_test(&device)?;
             self.upload_state(device)

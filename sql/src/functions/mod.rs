@@ -1,8 +1,8 @@
 //! Functions that Flink has and DataFusion has not, or has with another meaning.
 //!
 //! DataFusion's functions stay as they are wherever theirs say at least as much. Ours take the place of one of the same name in these
-//! cases: `date_format`, `to_timestamp`, `to_date` and `from_unixtime` take Java's patterns (and chrono's, by their `%`), and the
-//! [`volatile`] ones depend on the step instead of a clock. `JSON` access (`j -> 'a'`, `j ->> 'a'`, `json_get(..)`) is
+//! cases: `date_format`, `to_timestamp`, `to_date` and `from_unixtime` take Java's patterns (and chrono's, by their `%`), the
+//! [`volatile`] ones depend on the step instead of a clock, and [`ranking`] ones are BIGINT. `JSON` access (`j -> 'a'`, `j ->> 'a'`, `json_get(..)`) is
 //! `datafusion-functions-json`'s.
 
 mod conditional;
@@ -10,10 +10,14 @@ pub(crate) mod convert;
 mod date_pattern;
 mod definition;
 mod json;
+mod json_order;
 pub(crate) mod local_time;
 mod modulo;
 pub(crate) mod nested;
+mod operators;
+mod ranking;
 mod round_time;
+pub(crate) mod score;
 mod text;
 mod time;
 pub mod volatile;
@@ -26,7 +30,7 @@ use datafusion::functions_aggregate::approx_distinct::approx_distinct_udaf;
 use datafusion::functions_aggregate::bool_and_or::bool_and_udaf;
 use datafusion::functions_aggregate::grouping::grouping_udaf;
 use datafusion::functions_aggregate::string_agg::string_agg_udaf;
-use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 pub use json::json_values;
 pub use volatile::is_volatile;
@@ -74,7 +78,9 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     for function in aggregate_functions() {
         registry.register_udaf(function)?;
     }
-    Ok(())
+    registry.register_udwf(Arc::new(WindowUDF::new_from_impl(score::AnomalyScore::new())))?;
+    registry.register_function_rewrite(Arc::new(operators::Operators))?;
+    ranking::register(registry)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What `UNNEST(..) AS u(a, b)` is made of: the elements of an array or the entries of a map, and the fields of a row by their place.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::compute::cast;
@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::utils::take_function_args;
 use datafusion::common::{Result, ScalarValue, internal_err, plan_err};
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
 use super::definition::{Call, Definition, Param};
@@ -16,11 +16,23 @@ use crate::types::sql_name;
 
 /// `__elements(x)`: an array as it is; a map as the array of its entries.
 pub(crate) const ELEMENTS: &str = "__elements";
+/// `__of_recursion(x)` is `x`, as the recursive part of a query gives it: what DataFusion makes of its type stands around it.
+pub(crate) const OF_RECURSION: &str = "__of_recursion";
 /// `__field(x, n)`: field `n` of a row, from 1.
 pub(crate) const FIELD: &str = "__field";
 
 pub(crate) fn definitions() -> Vec<Definition> {
-    vec![Definition { name: ELEMENTS, params: &[Param::Any], optional: 0, returns: elements_type, invoke: elements }]
+    let same = |types: &[DataType]| types[0].clone();
+    vec![
+        Definition { name: ELEMENTS, params: &[Param::Any], optional: 0, returns: elements_type, invoke: elements },
+        Definition {
+            name: OF_RECURSION,
+            params: &[Param::Any],
+            optional: 0,
+            returns: same,
+            invoke: |call| Ok(Arc::clone(&call.args[0])),
+        },
+    ]
 }
 
 fn elements_type(types: &[DataType]) -> DataType {
@@ -48,6 +60,12 @@ impl FieldOfRow {
     pub(crate) fn new() -> Self {
         Self { signature: Signature::any(2, Volatility::Immutable) }
     }
+}
+
+/// The function [`FIELD`], without a catalog.
+pub(crate) fn field_of_row() -> &'static ScalarUDF {
+    static FUNCTION: LazyLock<ScalarUDF> = LazyLock::new(|| ScalarUDF::new_from_impl(FieldOfRow::new()));
+    &FUNCTION
 }
 
 fn place(argument: Option<&ScalarValue>) -> Result<usize> {

@@ -28,11 +28,13 @@ pub(super) fn check(comment: &str, behind_select: bool, location: Option<Locatio
     let Some(text) = comment.strip_prefix('+') else { return Ok(false) };
     let hints = hints_of(text, location)?;
     let mut is_read = false;
+    if behind_select {
+        state_ttls(text, location)?;
+    }
     for hint in &hints {
         match hint.name.as_str() {
             STATE_TTL if behind_select => {
                 is_read = true;
-                pairs(hint, location)?;
             }
             STATE_TTL => {
                 return Err(SqlError::syntax("the hint `STATE_TTL` stands behind `SELECT`", location));
@@ -53,9 +55,16 @@ pub(super) fn check(comment: &str, behind_select: bool, location: Option<Locatio
 
 /// What the hints of a `SELECT`, which were checked, say of state. `text` stands behind the `+`.
 pub(crate) fn state_ttls(text: &str, location: Option<Location>) -> Result<Vec<StateTtl>> {
-    let mut ttls = vec![];
+    let mut ttls: Vec<StateTtl> = vec![];
     for hint in hints_of(text, location)?.iter().filter(|hint| hint.name == STATE_TTL) {
-        ttls.extend(pairs(hint, location)?);
+        for ttl in pairs(hint, location)? {
+            if ttls.iter().any(|known| known.table.eq_ignore_ascii_case(&ttl.table)) {
+                let message =
+                    format!("the hint `STATE_TTL` says twice how long the state of `{}` is kept; leave one", ttl.table);
+                return Err(SqlError::syntax(message, location));
+            }
+            ttls.push(ttl);
+        }
     }
     Ok(ttls)
 }
@@ -87,6 +96,12 @@ fn hints_of(text: &str, location: Option<Location>) -> Result<Vec<Hint>> {
                     depth > 0
                 });
                 let arguments = arguments.collect();
+                if depth > 0 {
+                    return Err(SqlError::syntax(
+                        format!("the hint `{name}(` is not closed; it ends with `)`"),
+                        location,
+                    ));
+                }
                 hints.push(Hint { name, arguments });
             }
             _ => {}

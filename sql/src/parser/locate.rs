@@ -281,14 +281,14 @@ impl Visitor for Finder {
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         let location = location_of(factor);
         match factor {
-            TableFactor::Table { args, version, sample, with_hints, with_ordinality, partitions, .. } => {
+            TableFactor::Table { name, args, version, sample, with_hints, with_ordinality, partitions, .. } => {
                 if version.is_some() {
                     self.add(Construct::SystemTime, location);
                 }
                 if sample.is_some() {
                     self.add(Construct::TableSample, location);
                 }
-                if !with_hints.is_empty() || *with_ordinality || !partitions.is_empty() {
+                if !with_hints.is_empty() || *with_ordinality && !is_series(name) || !partitions.is_empty() {
                     self.add(Construct::OtherTable, location);
                 }
                 self.table_arguments(args.iter().flat_map(|args| &args.args));
@@ -307,11 +307,11 @@ impl Visitor for Finder {
                 }
             }
             TableFactor::TableFunction { .. } => {}
-            TableFactor::Function { lateral, args, with_ordinality, .. } => {
+            TableFactor::Function { lateral, name, args, with_ordinality, .. } => {
                 if *lateral {
                     self.add(Construct::Lateral, location);
                 }
-                if *with_ordinality {
+                if *with_ordinality && !is_series(name) {
                     self.add(Construct::OtherTable, location);
                 }
                 self.table_arguments(args);
@@ -354,6 +354,11 @@ impl Visitor for Finder {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Whether this is a table function that the planner writes as an `UNNEST`.
+fn is_series(name: &ObjectName) -> bool {
+    matches!(name.to_string().to_lowercase().as_str(), "generate_series" | "range")
 }
 
 /// The table of a table argument, which may come with the columns that partition it.

@@ -21,7 +21,7 @@ use datafusion::logical_expr::{
     Aggregate as LogicalAggregate, Expr as LogicalExpr, ExprSchemable, GroupingSet, LogicalPlan, cast, lit,
 };
 use eagre_engine::aggregate::{AggregateCall, AggregateFunctionRef, BuiltinRequest, builtin};
-use eagre_engine::expr::ExprRef;
+use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::expand::ExpandFactory;
@@ -30,10 +30,11 @@ use eagre_engine::operator::partial_aggregate::{PaneEmit, PartialAggregateFactor
 use eagre_engine::operator::window::WindowSpec;
 use eagre_engine::operator::window_aggregate::WindowAggregateFactory;
 use eagre_engine::operator::window_assign::PaneWindowsFactory;
+use eagre_engine::wall_clock::WallClock;
 
 use super::accumulators::{Arg, Foreign, ForeignSpec, Order};
 use super::context::default_functions;
-use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
+use super::expr::{Compiler, short_text, strip_alias};
 use super::kept::Kept;
 use super::lower::{
     Lowering, NEVER_LATE_MS, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, columns_of, engine,
@@ -187,7 +188,7 @@ impl Lowering<'_> {
                     WindowShape::Session { gap_ms } => Way::Session { info, gap_ms, time },
                 }
             }
-            None => self.attached_way(&mut stream, &mut inputs, &mut keys, &group_columns, &roles, &in_all_sets)?,
+            None => self.attached_way(&mut inputs, &mut keys, &group_columns, &roles, &in_all_sets)?,
         };
         let retracting = stream.changelog != ChangelogMode::AppendOnly;
         let mut calls = vec![];
@@ -368,7 +369,6 @@ impl Lowering<'_> {
     /// Whether the rows carry a window that closes, among the keys.
     fn attached_way(
         &mut self,
-        stream: &mut Stream,
         inputs: &mut Inputs,
         keys: &mut Vec<usize>,
         group_columns: &[GroupColumn],
@@ -377,26 +377,26 @@ impl Lowering<'_> {
     ) -> Result<Way> {
         let closing = |index: usize, part: WindowPart| {
             let (info, found) = roles[index].as_ref()?.role.as_ref()?;
-            let fits = *found == part && info.watermark && info.identified_by(part) && in_all_sets(index);
+            // When a group with a `window_time` is final follows from that, whether or not it is of one window.
+            let says = part == WindowPart::Time || info.identified_by(part);
+            let fits = *found == part && info.watermark && says && in_all_sets(index);
             fits.then(|| info.clone())
         };
         let find = |part: WindowPart| (0..roles.len()).find_map(|index| closing(index, part).map(|info| (index, info)));
-        if let Some((index, info)) = find(WindowPart::End) {
+        if let Some((index, info)) = find(WindowPart::End).filter(|(_, info)| info.clock.is_utc()) {
             let GroupColumn::Key(end_key) = group_columns[index] else {
                 return Ok(Way::Plain);
             };
             return Ok(Way::Attached { info, end_key, hidden: false });
         }
-        // The end follows from another column, and becomes one more key.
-        for part in [WindowPart::Time, WindowPart::Start] {
+        // The end as an instant follows from another column, and becomes one more key.
+        for part in [WindowPart::Time, WindowPart::End, WindowPart::Start] {
             let Some((index, info)) = find(part) else { continue };
             let Some(Slot::Physical(place)) = roles[index].as_ref().map(|column| column.slot) else {
                 continue;
             };
-            let Some(shift_ms) = info.to_end_ms(part) else { continue };
-            let time_type = stream.physical.field(place).data_type().clone();
-            let field = window_field(WindowPart::End, &time_type, false);
-            keys.push(inputs.add_physical(Arc::new(ShiftedTime::new(place, shift_ms, field))));
+            let Some(closing) = ShiftedTime::closing(place, &info, part) else { continue };
+            keys.push(inputs.add_physical(Arc::new(closing)));
             return Ok(Way::Attached { info, end_key: keys.len() - 1, hidden: true });
         }
         Ok(Way::Plain)
@@ -580,8 +580,9 @@ impl Lowering<'_> {
         let emit = if closes_once { PaneEmit::OnClose } else { PaneEmit::EveryStep };
         let windows = PartialWindows::Panes { spec, time_column: time, emit, lateness_ms };
         let bound = if closes_once { "open panes, until the watermark passes the pane's end" } else { "" };
-        let detail = format!("{}, window={}", task.detail.keys_and_calls, spec);
-        let (partial, partial_schema) = self.partial(stream, &task, windows, false, &detail, bound)?;
+        let detail = format!("{}, window={}", task.detail.keys_and_calls, info.cut());
+        let local = (windows, &info.clock);
+        let (partial, partial_schema) = self.partial(stream, &task, local, false, &detail, bound)?;
         if info.watermark {
             self.may_refuse(partial, &stream.tables);
         }
@@ -594,7 +595,8 @@ impl Lowering<'_> {
                 task.calls,
                 task.row_count_call,
             )
-            .map_err(engine)?;
+            .map_err(engine)?
+            .with_clock(info.clock.clone());
             let schema = factory.output_schema();
             let id = self.id("window aggregate", task.plan, &stream.tables);
             let output = EdgeInfo {
@@ -610,12 +612,14 @@ impl Lowering<'_> {
             let places = GroupPlaces { first_key: 0, start: key_count, end: key_count + 1, time: Some(key_count + 2) };
             return Ok((node, places, key_count + 3));
         }
-        let factory = PaneWindowsFactory::new(spec, time_type, partial_schema, lateness_ms).map_err(engine)?;
+        let factory = PaneWindowsFactory::new(spec, time_type, partial_schema, lateness_ms)
+            .map_err(engine)?
+            .with_clock(info.clock.clone());
         let windows_schema = factory.output_schema();
         let id = self.id("pane windows", task.plan, &stream.tables);
         let output = plain_edge(Arc::clone(&windows_schema));
         let from = (partial, PORT_MAIN);
-        let spread = self.push_operator(id, factory, from, Route::Forward, output, spec.to_string(), "");
+        let spread = self.push_operator(id, factory, from, Route::Forward, output, info.cut().to_string(), "");
         let window = info.watermark.then_some(GroupWindow {
             end_key: 1,
             emit: match info.emit {
@@ -626,7 +630,8 @@ impl Lowering<'_> {
         });
         let factory =
             GroupAggregateFactory::new(windows_schema, key_count + 2, task.calls, task.row_count_call, window)
-                .map_err(engine)?;
+                .map_err(engine)?
+                .with_clock(info.clock.clone());
         let bound = match (window.is_some(), lateness_ms) {
             (false, _) if stream.bounded => "every group, until the input ends".to_string(),
             (false, _) => "every group, for ever".to_string(),
@@ -664,7 +669,9 @@ impl Lowering<'_> {
         let windows = PartialWindows::Attached { end_key, lateness_ms };
         let end_name = task.detail.names[end_key].clone();
         let detail = format!("{}, until {end_name}", task.detail.keys_and_calls);
-        let (partial, partial_schema) = self.partial(stream, &task, windows, false, &detail, "")?;
+        // The end among the keys is an instant, or a time without a zone.
+        let (partial, partial_schema) =
+            self.partial(stream, &task, (windows, &WallClock::default()), false, &detail, "")?;
         self.may_refuse(partial, &stream.tables);
         let emit = match info.emit {
             Some(EmitKind::Changes) => GroupEmit::EveryStep,
@@ -710,7 +717,7 @@ impl Lowering<'_> {
         let key_count = task.keys.len();
         let detail = task.detail.keys_and_calls.clone();
         let (partial, partial_schema) =
-            self.partial(stream, &task, PartialWindows::None, ttl_ms.is_some(), &detail, "")?;
+            self.partial(stream, &task, (PartialWindows::None, &WallClock::default()), ttl_ms.is_some(), &detail, "")?;
         let distinct = task.calls.is_empty();
         let factory = GroupAggregateFactory::new(partial_schema, key_count, task.calls, task.row_count_call, None)
             .map_err(engine)?
@@ -748,7 +755,7 @@ impl Lowering<'_> {
         &mut self,
         stream: &mut Stream,
         task: &Task<'_>,
-        windows: PartialWindows,
+        (windows, clock): (PartialWindows, &WallClock),
         apart: bool,
         detail: &str,
         bound: &str,
@@ -756,6 +763,7 @@ impl Lowering<'_> {
         let input = Arc::clone(&task.input_schema);
         let factory = PartialAggregateFactory::new(input, task.keys.clone(), task.calls.clone(), windows)
             .map_err(engine)?
+            .with_clock(clock.clone())
             .with_retractions_apart(apart);
         let schema = factory.output_schema();
         let id = self.id("partial aggregate", task.plan, &stream.tables);
@@ -766,15 +774,18 @@ impl Lowering<'_> {
 
     /// `window_time`, which the keyed table does not hold, computed from `window_end`.
     fn append_window_time(&mut self, stream: &mut Stream, column: usize, end: usize) {
-        let end_field = stream.physical.field(end);
         let watermark = stream.columns[column].rowtime;
-        let field = window_field(WindowPart::Time, end_field.data_type(), watermark);
+        let Some((info, _)) = &stream.columns[column].role else {
+            return;
+        };
+        let field = window_field(WindowPart::Time, &info.time_type, watermark);
+        let time = ShiftedTime::window_time(end, info, Arc::clone(&field));
         let mut fields: Vec<FieldRef> = stream.physical.fields().iter().cloned().collect();
         let mut exprs: Vec<ExprRef> = vec![];
         for (index, field) in fields.iter().enumerate() {
             exprs.push(Arc::new(PlainColumn::new(index, Arc::clone(field))));
         }
-        exprs.push(Arc::new(ShiftedTime::new(end, -1, Arc::clone(&field))));
+        exprs.push(Arc::new(time));
         fields.push(field);
         let place = fields.len() - 1;
         let (columns, key) = (std::mem::take(&mut stream.columns), stream.key.take());

@@ -26,7 +26,7 @@ use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
 use super::set_operation::SetRelationPlanner;
 use super::window::WindowRelationPlanner;
-use super::{casts, forms, logical, precedence, refuse, sugar, ties};
+use super::{casts, forms, logical, precedence, recursive, refuse, sugar, ties};
 use crate::catalog::{Catalog, Functions, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::parser::{EmitKind, ExprText, QueryText};
@@ -90,6 +90,9 @@ pub(super) struct PlanContext<'a> {
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
     views: RefCell<HashMap<String, Arc<LogicalPlan>>>,
     view_depth: Cell<usize>,
+    /// The columns of materialized views that the same graph keeps, by lower-case name: they may have been replaced since this statement was
+    /// written.
+    kept_views: RefCell<HashMap<String, SchemaRef>>,
     /// What the current statement says of its windows; views that do not say follow it.
     emit: Cell<Option<EmitKind>>,
     /// Whether a materialized view is its query, as any view is, and not a leaf of the plan.
@@ -108,6 +111,7 @@ impl<'a> PlanContext<'a> {
             ],
             views: RefCell::new(HashMap::new()),
             view_depth: Cell::new(0),
+            kept_views: RefCell::new(HashMap::new()),
             emit: Cell::new(None),
             inlines: false,
         }
@@ -139,7 +143,8 @@ impl<'a> PlanContext<'a> {
     pub(super) fn plan_query(&self, query: &QueryText) -> Result<LogicalPlan> {
         let resolved = self.resolve_query(query)?;
         let statement = Statement::Query(resolved);
-        self.sql_to_rel().sql_statement_to_plan(statement).map_err(|error| self.place(error, query))
+        let plan = self.sql_to_rel().sql_statement_to_plan(statement);
+        plan.and_then(recursive::check_types).map_err(|error| self.place(error, query))
     }
 
     /// The syntax tree with the catalog's names; what cannot run is refused.
@@ -147,7 +152,7 @@ impl<'a> PlanContext<'a> {
         refuse::constructs(&query.ast)?;
         let mut ast = query.ast.clone();
         precedence::mend(&mut ast);
-        sugar::expand(&mut ast);
+        sugar::expand(&mut ast).map_err(|error| error.or_at(query.location))?;
         let emit = query.emit.map(|emit| emit.kind).or(self.emit.get());
         names::resolve(self.catalog, self, &mut ast, emit).map_err(|error| error.or_at(query.location))?;
         forms::rewrite(&mut ast).map_err(|error| error.or_at(query.location))?;
@@ -182,13 +187,26 @@ impl<'a> PlanContext<'a> {
         Ok(plan)
     }
 
+    /// Notes that the graph keeps a view with these columns.
+    pub(super) fn keep_view(&self, name: &str, schema: &SchemaRef) {
+        self.kept_views.borrow_mut().insert(name.to_lowercase(), Arc::clone(schema));
+    }
+
+    fn kept_view(&self, view: &View) -> Option<SchemaRef> {
+        let kept = self.kept_views.borrow();
+        kept.get(&view.name.to_lowercase()).filter(|_| view.materialized && !self.inlines).cloned()
+    }
+
     /// What a plan reads under a name.
     pub(super) fn table_source(&self, relation: Relation) -> Result<Arc<dyn TableSource>> {
         if let Relation::View(view) = &relation {
-            let plan = self.view_plan(view)?;
             if self.inlines || !view.materialized {
-                return Ok(Arc::new(ViewSource { plan }));
+                return Ok(Arc::new(ViewSource { plan: self.view_plan(view)? }));
             }
+            if let Some(schema) = self.kept_view(view) {
+                return Ok(Arc::new(CatalogTable { relation, schema }));
+            }
+            let plan = self.view_plan(view)?;
             let analyzed = logical::analyze(self, plan.as_ref().clone()).map_err(|error| in_view(error, &view.name))?;
             let schema = Arc::clone(analyzed.schema().inner());
             return Ok(Arc::new(CatalogTable { relation, schema }));
@@ -243,7 +261,10 @@ pub(super) fn in_view(error: SqlError, view: &str) -> SqlError {
 
 impl ViewSchemas for PlanContext<'_> {
     fn view_schema(&self, view: &View) -> Result<SchemaRef> {
-        Ok(Arc::clone(self.view_plan(view)?.schema().inner()))
+        match self.kept_view(view) {
+            Some(schema) => Ok(schema),
+            None => Ok(Arc::clone(self.view_plan(view)?.schema().inner())),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use datafusion::logical_expr::expr::{Exists, InSubquery, WindowFunction};
 use datafusion::logical_expr::utils::enumerate_grouping_sets;
 use datafusion::logical_expr::{
     Aggregate, Distinct, DistinctOn, Expr, ExprFunctionExt, FetchType, GroupingSet, Join, LogicalPlan,
-    LogicalPlanBuilder, Operator, SortExpr, Subquery, Union, Window, binary_expr, lit, when,
+    LogicalPlanBuilder, Operator, SortExpr, Subquery, Union, Window, WindowFrame, binary_expr, lit, when,
 };
 
 use super::context::default_functions;
@@ -484,15 +484,17 @@ impl Decorrelator {
         let rank = call
             .partition_by(domain.columns(&input))
             .order_by(bind_sort(domain, order, &input)?)
+            // The frame of all rows, which needs no order.
+            .window_frame(WindowFrame::new(None))
             .build()?
             .alias(self.name("__rank"));
         let all: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
         let ranked = LogicalPlanBuilder::from(input).window(vec![rank])?.build()?;
         let rank = ranked.schema().columns().pop().map(Expr::Column);
         let rank = rank.ok_or_else(|| SqlError::internal("a window without columns"))?;
-        let mut condition = rank.clone().gt(lit(skip as u64));
+        let mut condition = rank.clone().gt(lit(skip as i64));
         if let Some(fetch) = fetch {
-            let last = rank.lt_eq(lit((skip + fetch) as u64));
+            let last = rank.lt_eq(lit((skip + fetch) as i64));
             condition = if skip == 0 { last } else { condition.and(last) };
         }
         Ok(LogicalPlanBuilder::from(ranked).filter(condition)?.project(all)?.build()?)

@@ -19,13 +19,14 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
     Expr as LogicalExpr, ExprSchemable, Join as LogicalJoin, LogicalPlan, LogicalPlanBuilder, Operator, cast, lit,
 };
-use eagre_engine::expr::ExprRef;
+use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeKind, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::join::{JoinFactory, JoinKind, JoinLate, JoinResidual, JoinSide, JoinSpec};
 
-use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
-use super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
+use super::expr::{Compiler, short_text, strip_alias};
+use super::local_time::last_instant;
+use super::lower::{Lowering, Slot, Stream, StreamColumn, WindowPart, engine};
 use super::state_ttl::{ADVICE, duration};
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
@@ -550,6 +551,7 @@ fn window_bounds(
         let of_right = column(right, right_key, join.right.schema()).and_then(|column| column.role);
         let (Some((info, part)), Some((other, other_part))) = (of_left, of_right) else { continue };
         if info.spec != other.spec
+            || info.clock != other.clock
             || part != other_part
             || !info.watermark
             || !other.watermark
@@ -559,7 +561,12 @@ fn window_bounds(
         }
         let Some(to_end_ms) = info.to_end_ms(part) else { continue };
         // Closed when the watermark has reached the end.
-        let closed = |key: &LogicalExpr| milliseconds(key, to_end_ms - 1 + lateness_ms);
+        let closed = |key: &LogicalExpr| match part {
+            WindowPart::Start | WindowPart::End if !info.clock.is_utc() => {
+                last_instant(&info.clock, milliseconds(key, to_end_ms - 1)) + lit(lateness_ms)
+            }
+            _ => milliseconds(key, to_end_ms - 1 + lateness_ms),
+        };
         let bound = |key: &LogicalExpr| Bound {
             expires: closed(key),
             text: match lateness_ms {

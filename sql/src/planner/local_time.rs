@@ -4,19 +4,22 @@
 //! Instants are held in UTC, so with the zone `UTC` there is nothing to do. With another, casts between instants and everything else are
 //! rewritten (see [`super::casts`]).
 
-use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::array::timezone::Tz;
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::array::{AsArray, Int64Array};
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use chrono::{DateTime, Offset, TimeZone};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable, TryCast, cast};
-use eagre_engine::operator::window::{WindowKind, WindowSpec};
+use datafusion::logical_expr::{
+    Cast, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TryCast,
+    Volatility, cast,
+};
+use eagre_engine::wall_clock::WallClock;
 
-use crate::error::{Location, Result, SqlError};
+use crate::error::{Result, SqlError};
 use crate::functions::convert;
 use crate::functions::local_time::{INSTANT, INSTANT_OF_TEXT, TRY_INSTANT_OF_TEXT, WALL_CLOCK};
 use crate::types::UTC;
@@ -96,46 +99,104 @@ fn of_call(call: &ScalarFunction, schema: &DFSchema, zone: &str) -> Option<Expr>
     Some(if name == "date_trunc" { cast(local, time_type) } else { local })
 }
 
-/// Windows over instants, cut where the wall clock of the zone shows a multiple of their length.
+/// The clock of a zone, for windows over instants.
 ///
 /// # Errors
-/// The zone changes its clocks by less than a window: such windows differ in length, which nothing here can cut.
-pub(super) fn cut_by_wall_clock(
-    spec: WindowSpec,
-    zone: &str,
-    time: &str,
-    location: Option<Location>,
-) -> Result<WindowSpec> {
+/// A zone that is not known.
+pub(super) fn wall_clock(zone: &str) -> Result<WallClock> {
     if zone == UTC {
-        return Ok(spec);
+        return Ok(WallClock::default());
     }
-    let period_ms = match spec.kind {
-        WindowKind::Tumble { size_ms } | WindowKind::Cumulate { size_ms, .. } => size_ms,
-        WindowKind::Hop { slide_ms, .. } => slide_ms,
+    let parsed = Tz::from_str(zone).map_err(|_| {
+        SqlError::plan(
+            format!("there is no time zone `{zone}`; a zone is a name as `Europe/Berlin` or an offset as `+01:00`"),
+            None,
+        )
+    })?;
+    let offset_s = |second: i64| match DateTime::from_timestamp(second, 0) {
+        Some(time) => i64::from(parsed.offset_from_utc_datetime(&time.naive_utc()).fix().local_minus_utc()),
+        None => 0,
     };
-    let remainders: BTreeSet<i64> = offsets_ms(zone)?.into_iter().map(|offset| offset.rem_euclid(period_ms)).collect();
-    match remainders.first() {
-        Some(remainder) if remainders.len() == 1 => WindowSpec::new(spec.kind, spec.offset_ms - remainder)
-            .map_err(|error| SqlError::plan(error.to_string(), location)),
-        _ => Err(SqlError::unsupported(
-            format!("a window as long as {spec} over `{time}`, which is TIMESTAMP_LTZ, in the time zone {zone}"),
-            format!(
-                "the clocks of the zone have been changed, so windows by its wall clock differ in length; cut them over a column that \
-                 is a wall clock time, `local_time AS CAST({time} AS TIMESTAMP(3))`, with a watermark of its own"
-            ),
-            location,
-        )),
+    let mut changes = vec![];
+    let mut before = offset_s(FIRST_S);
+    for day in (FIRST_S..LAST_S).step_by(DAY_S as usize) {
+        let after = offset_s(day + DAY_S);
+        if after == before {
+            continue;
+        }
+        // The second at which the clocks change lies in (low, high].
+        let (mut low, mut high) = (day, day + DAY_S);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if offset_s(middle) == before { low = middle } else { high = middle }
+        }
+        changes.push((high * 1_000, after * 1_000));
+        before = after;
+    }
+    Ok(WallClock::new(zone, offset_s(FIRST_S) * 1_000, changes))
+}
+
+const DAY_S: i64 = 86_400;
+/// Before the first zone had a common time: 1830.
+const FIRST_S: i64 = -140 * 365 * DAY_S;
+/// Rules for clocks are not known further: 2150.
+const LAST_S: i64 = 180 * 365 * DAY_S;
+
+/// Local milliseconds as the last instant at which the clock shows them or earlier ones.
+pub(super) fn last_instant(clock: &WallClock, ms: Expr) -> Expr {
+    if clock.is_utc() {
+        return ms;
+    }
+    let signature = Signature::exact(vec![DataType::Int64], Volatility::Immutable);
+    ScalarUDF::new_from_impl(LastInstant { clock: clock.clone(), signature }).call(vec![ms])
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct LastInstant {
+    clock: WallClock,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for LastInstant {
+    fn name(&self) -> &str {
+        "__last_instant"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> datafusion::common::Result<DataType> {
+        Ok(DataType::Int64)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> datafusion::common::Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let times = arrays.first().and_then(|array| array.as_primitive_opt::<Int64Type>());
+        let times = times.ok_or_else(|| SqlError::internal("a local time is no number"))?;
+        let instants: Int64Array = times.unary(|time| self.clock.last_instant(time));
+        Ok(ColumnarValue::Array(Arc::new(instants)))
     }
 }
 
-/// How far the zone's clocks have been ahead of UTC since 1970, and will be as far as is known.
-fn offsets_ms(zone: &str) -> Result<BTreeSet<i64>> {
-    let parsed = Tz::from_str(zone).map_err(|_| SqlError::plan(format!("there is no time zone `{zone}`"), None))?;
-    const WEEK_S: usize = 7 * 86_400;
-    const LAST_S: i64 = 80 * 365 * 86_400;
-    let times = (0..LAST_S).step_by(WEEK_S).filter_map(|second| DateTime::from_timestamp(second, 0));
-    let offset = |time: DateTime<chrono::Utc>| {
-        i64::from(parsed.offset_from_utc_datetime(&time.naive_utc()).fix().local_minus_utc()) * 1_000
-    };
-    Ok(times.map(offset).collect())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The changes are found to the second, old and odd ones too.
+    #[test]
+    fn clocks_of_zones() {
+        let clock = wall_clock("Europe/Berlin").expect("it is known");
+        let ms = |text: &str| text.parse::<DateTime<chrono::Utc>>().expect("an instant").timestamp_millis();
+        let hours = |text: &str| (clock.local(ms(text)) - ms(text)) as f64 / 3_600_000.0;
+        let times =
+            ["2026-03-29T00:59:59.999Z", "2026-03-29T01:00:00Z", "2026-10-25T00:59:59.999Z", "2026-10-25T01:00:00Z"];
+        assert_eq!(times.map(hours), [1.0, 2.0, 2.0, 1.0]);
+        // Summer time of the year 1947 was doubled for a while.
+        assert_eq!(hours("1947-06-01T00:00:00Z"), 3.0);
+        assert!(clock.changes());
+        assert_eq!(wall_clock("+05:30").expect("an offset").offsets_since(0), [19_800_000]);
+        assert!(wall_clock("Etc/UTC").expect("it is known").is_utc());
+        assert!(wall_clock("Mars/Base").is_err_and(|error| error.to_string().contains("no time zone `Mars/Base`")));
+    }
 }

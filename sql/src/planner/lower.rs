@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
     EmptyRelation, Expr as LogicalExpr, LogicalPlan, TableScan, Union as LogicalUnion, Unnest as LogicalUnnest, Values,
 };
 use eagre_engine::delta::batch_of;
-use eagre_engine::expr::{Expr, ExprRef, StepContext};
+use eagre_engine::expr::{Expr, ExprRef, PlainColumn, StepContext};
 use eagre_engine::graph::{
     ChangelogMode, Edge, EdgeInfo, Graph, Node, NodeIndex, NodeKind, OperatorId, Route, SourceNode, WatermarkSpec,
     WatermarkStrategy, errors_schema, late_schema,
@@ -26,13 +26,14 @@ use eagre_engine::graph::{
 use eagre_engine::operator::chain::{ChainFactory, Stage};
 use eagre_engine::operator::changelog_normalize::ChangelogNormalizeFactory;
 use eagre_engine::operator::retraction_check::RetractionCheckFactory;
-use eagre_engine::operator::window_assign::WindowAssignFactory;
+use eagre_engine::operator::window_assign::{WindowAssignFactory, local_type};
 use eagre_engine::operator::{Judge, OperatorFactory, PORT_MAIN, PORT_SIDE, Unfounded};
 use eagre_engine::source::Source;
 use eagre_engine::time::{event_times_from_ms, event_times_ms};
+use eagre_engine::wall_clock::WallClock;
 
 use super::context::{CatalogTable, PlanContext};
-use super::expr::{Compiler, PlainColumn, strip_alias};
+use super::expr::{Compiler, strip_alias};
 use super::logical::{is_random, volatile_calls};
 use super::materialized::{Materialized, plan_of, view_of};
 use super::nearest::NearestJoin;
@@ -42,7 +43,7 @@ use super::set_operation::SetOperation;
 use super::state_ttl::{duration, without_durations};
 use super::unnest::{Unnest, Unnested};
 use super::values::ConstantSource;
-use super::window::{WindowShape, WindowTableFunction};
+use super::window::{WindowCut, WindowShape, WindowTableFunction};
 use super::{Notice, PlanOptions, PlannedStatement, ROWTIME_METADATA};
 use crate::catalog::{
     ColumnKind, OPTION_ALLOWED_LATENESS, OPTION_BAD_ROWS, OPTION_CHANGELOG_CHECK, OPTION_IDLE_TIMEOUT, Relation, Table,
@@ -71,13 +72,26 @@ impl WindowPart {
 #[derive(Debug, Clone)]
 pub(super) struct WindowInfo {
     pub(super) spec: WindowShape,
+    /// By whose local time it is cut.
+    pub(super) clock: WallClock,
+    /// The type of `window_time`; the window's start and end are of it without a zone.
+    pub(super) time_type: DataType,
     /// Whether a watermark speaks of its time.
     pub(super) watermark: bool,
     pub(super) emit: Option<EmitKind>,
 }
 
 impl WindowInfo {
-    /// From a window's column to the window's end, in milliseconds; `None`: the end does not follow from it.
+    /// Whether rows of both are in the same windows, and speak of them when the others do.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        self.spec == other.spec
+            && self.clock == other.clock
+            && self.emit == other.emit
+            && self.watermark == other.watermark
+    }
+
+    /// From a window's column to the window's end, in milliseconds; `None`: the end does not follow from it. `window_time` is an instant: to
+    /// the one at which the window closes.
     pub(super) fn to_end_ms(&self, part: WindowPart) -> Option<i64> {
         use eagre_engine::operator::window::WindowKind;
         match (part, self.spec) {
@@ -91,12 +105,19 @@ impl WindowInfo {
         }
     }
 
+    /// How it is cut.
+    pub(super) fn cut(&self) -> WindowCut {
+        WindowCut { spec: self.spec, clock: self.clock.clone() }
+    }
+
     /// Whether rows with the same value in this column are in the same window.
     pub(super) fn identified_by(&self, part: WindowPart) -> bool {
         use eagre_engine::operator::window::WindowKind;
         match self.spec {
             // Many windows begin together; and sessions that do need not end together.
-            WindowShape::Session { .. } => part != WindowPart::Start,
+            WindowShape::Session { .. } => part == WindowPart::End || part == WindowPart::Time && !self.clock.changes(),
+            // All windows that end where the clocks jump have one last instant.
+            WindowShape::Aligned(_) if part == WindowPart::Time => !self.clock.changes(),
             WindowShape::Aligned(spec) => {
                 !matches!(spec.kind, WindowKind::Cumulate { .. }) || part != WindowPart::Start
             }
@@ -133,6 +154,8 @@ impl StreamColumn {
     pub(super) fn behind_ms(&self) -> Option<i64> {
         match &self.role {
             _ if self.rowtime => Some(0),
+            // Of local times no watermark speaks as it is.
+            Some((info, part)) if !info.clock.is_utc() && *part != WindowPart::Time => None,
             Some((info, part)) if info.watermark => info.to_end_ms(*part),
             _ => None,
         }
@@ -1340,9 +1363,7 @@ impl<'a> Lowering<'a> {
             let rowtime = streams.iter().all(|(stream, _)| stream.columns[index].rowtime);
             let role = |stream: &Stream| stream.columns[index].role.clone();
             let same = streams.iter().all(|(stream, _)| match (role(stream), role(&streams[0].0)) {
-                (Some((a, part_a)), Some((b, part_b))) => {
-                    a.spec == b.spec && part_a == part_b && a.emit == b.emit && a.watermark == b.watermark
-                }
+                (Some((a, part_a)), Some((b, part_b))) => part_a == part_b && a.is_as(&b),
                 _ => false,
             });
             StreamColumn { slot: Slot::Physical(index), role: role(&streams[0].0).filter(|_| same), rowtime }
@@ -1432,7 +1453,9 @@ impl<'a> Lowering<'a> {
                 window.time.name
             ));
         }
-        let info = WindowInfo { spec: window.spec, watermark, emit: window.emit };
+        let WindowCut { spec, clock } = window.cut.clone();
+        let time_type = stream.physical.field(time).data_type().clone();
+        let info = WindowInfo { spec, clock, time_type, watermark, emit: window.emit };
         for part in WindowPart::ALL {
             stream.columns.push(StreamColumn {
                 slot: Slot::Window(part),
@@ -1470,6 +1493,7 @@ impl<'a> Lowering<'a> {
         // Rows are judged where they are aggregated; until then a late row is a row like any other.
         let factory =
             WindowAssignFactory::new(spec, pending.time, Arc::clone(&stream.physical), None).map_err(engine)?;
+        let factory = factory.with_clock(pending.info.clock.clone());
         let schema = factory.output_schema();
         for column in &mut stream.columns {
             if let Slot::Window(part) = column.slot {
@@ -1481,7 +1505,7 @@ impl<'a> Lowering<'a> {
             // A row of a key is in many windows.
             stream.key = stream.key.map(|key| key.into_iter().chain([width, width + 1]).collect());
         }
-        let detail = format!("{spec}, time={}", schema.field(pending.time).name());
+        let detail = format!("{}, time={}", pending.info.cut(), schema.field(pending.time).name());
         let id = self.id("window assign", plan, &stream.tables);
         let mut output = stream.edge_info();
         output.ordinals = stream.needs_ordinals;
@@ -1551,18 +1575,30 @@ fn fnv1a(bytes: &[u8], seed: u64) -> u64 {
     bytes.iter().fold(seed, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-/// `window_time` from `window_end`, or the other way round.
+/// `window_time`, or when a window closes, from another column of the window.
 #[derive(Debug)]
 pub(super) struct ShiftedTime {
     index: usize,
     shift_ms: i64,
+    clock: WallClock,
+    then_ms: i64,
     field: FieldRef,
 }
 
 impl ShiftedTime {
-    /// The time in column `index` moved by `shift_ms`.
-    pub(super) fn new(index: usize, shift_ms: i64, field: FieldRef) -> Self {
-        Self { index, shift_ms, field }
+    /// `window_time` of the window whose end is in column `index`.
+    pub(super) fn window_time(index: usize, info: &WindowInfo, field: FieldRef) -> Self {
+        Self { index, shift_ms: -1, clock: info.clock.clone(), then_ms: 0, field }
+    }
+
+    /// The watermark that closes the window of which column `index` is the `part`; `None`: that does not follow from it.
+    pub(super) fn closing(index: usize, info: &WindowInfo, part: WindowPart) -> Option<Self> {
+        let to_end_ms = info.to_end_ms(part)?;
+        let field = Arc::new(Field::new("window_end", info.time_type.clone(), false));
+        Some(match part {
+            WindowPart::Time => Self { index, shift_ms: to_end_ms, clock: WallClock::default(), then_ms: 0, field },
+            _ => Self { index, shift_ms: to_end_ms - 1, clock: info.clock.clone(), then_ms: 1, field },
+        })
     }
 }
 
@@ -1580,7 +1616,9 @@ impl Expr for ShiftedTime {
         _ordinals: Option<&UInt64Array>,
     ) -> eagre_engine::Result<ArrayRef> {
         let times = event_times_ms(batch.column(self.index))?;
-        event_times_from_ms(times.unary(|time| time + self.shift_ms), self.field.data_type())
+        let shifted =
+            |time: i64| self.clock.last_instant(time.saturating_add(self.shift_ms)).saturating_add(self.then_ms);
+        event_times_from_ms(times.unary(shifted), self.field.data_type())
     }
 
     fn field(&self) -> &FieldRef {
@@ -1590,12 +1628,11 @@ impl Expr for ShiftedTime {
 
 /// The field of a window's column; `window_time` is a time attribute where a watermark speaks of it.
 pub(super) fn window_field(part: WindowPart, time_type: &DataType, watermark: bool) -> FieldRef {
-    let name = match part {
-        WindowPart::Start => "window_start",
-        WindowPart::End => "window_end",
-        WindowPart::Time => "window_time",
+    let field = match part {
+        WindowPart::Start => Field::new("window_start", local_type(time_type), false),
+        WindowPart::End => Field::new("window_end", local_type(time_type), false),
+        WindowPart::Time => Field::new("window_time", time_type.clone(), false),
     };
-    let field = Field::new(name, time_type.clone(), false);
     Arc::new(match watermark && part == WindowPart::Time {
         true => field.with_metadata([(ROWTIME_METADATA.to_string(), String::new())].into()),
         false => field,

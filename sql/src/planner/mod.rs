@@ -34,6 +34,7 @@ mod processing_time;
 mod rank;
 mod recursive;
 mod refuse;
+mod rows;
 mod session;
 mod set_operation;
 mod single_value;
@@ -239,7 +240,12 @@ pub fn plan_each(statements: &[(&Catalog, PlannedStatement<'_>)], options: &Plan
     let mut plans = vec![];
     for (index, (context, statement)) in contexts.iter().zip(&statements).enumerate() {
         context.begin_statement(statement.query().emit.map(|emit| emit.kind).or(options.emit));
-        plans.push((index, plan_statement(context, statement)?));
+        let planned = plan_statement(context, statement)?;
+        if let Some(view) = statement.view() {
+            let name = view.name.plain();
+            contexts[index + 1..].iter().for_each(|context| context.keep_view(&name, planned.plan.schema().inner()));
+        }
+        plans.push((index, planned));
     }
     let mut lowering = Lowering::new(first, options, &statements);
     for (index, planned) in &plans {

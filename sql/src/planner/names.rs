@@ -19,8 +19,9 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::nearest::{self as nearest_join, NearestSyntax};
+use super::rows::ROWS;
 use super::window::{self, WINDOW_PLACEHOLDERS, WindowCall};
-use super::{rank, set_operation, state_ttl};
+use super::{rank, recursive, set_operation, state_ttl};
 use crate::catalog::{Catalog, Relation, View};
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::functions::nested;
@@ -197,6 +198,7 @@ impl Resolver<'_> {
         let part = self.set_expr(right);
         self.ctes.pop();
         part?;
+        recursive::mark_types(right);
         Ok((columns, open))
     }
 
@@ -454,7 +456,8 @@ impl Resolver<'_> {
         let mut inputs = vec![];
         let one_table = from.len() == 1;
         for table in from.iter_mut() {
-            if !one_table || !table.joins.iter().all(is_plain_unnest) {
+            let stands_alone = one_table && table.joins.iter().all(is_plain_unnest);
+            if !stands_alone || !brings_arrays(&table.relation) {
                 unnest_laterally(table, !inputs.is_empty())?;
             }
             self.joined(table, &mut inputs)?;
@@ -1136,11 +1139,24 @@ fn is_plain_unnest(join: &Join) -> bool {
     is_cross && is_one_array
 }
 
-/// Other forms of `UNNEST` beside tables: each is a `LATERAL` of its own, `(SELECT unnest(a) AS x) AS u`. `joined`: the first table of
+/// Whether an `UNNEST` brings one column for each array, or this is none.
+fn brings_arrays(factor: &TableFactor) -> bool {
+    match factor {
+        TableFactor::UNNEST { alias, array_exprs, with_offset, with_ordinality, .. } => {
+            let names = alias.as_ref().map_or(0, |alias| alias.columns.len());
+            names <= array_exprs.len() && !with_offset && !with_ordinality
+        }
+        _ => true,
+    }
+}
+
+/// Other forms of `UNNEST`, and those beside tables: each is a `LATERAL` of its own, `(SELECT unnest(a) AS x) AS u`. `joined`: the first table of
 /// `table` stands after others.
 fn unnest_laterally(table: &mut TableWithJoins, joined: bool) -> Result<()> {
-    let first = joined.then_some(&mut table.relation);
-    for factor in first.into_iter().chain(table.joins.iter_mut().map(|join| &mut join.relation)) {
+    // One that stands alone and brings as many columns as arrays is DataFusion's own.
+    let first = (joined || !brings_arrays(&table.relation)).then_some((&mut table.relation, joined));
+    let joins = table.joins.iter_mut().map(|join| (&mut join.relation, true));
+    for (factor, looks_left) in first.into_iter().chain(joins) {
         let TableFactor::UNNEST { alias, array_exprs, with_offset, with_offset_alias, with_ordinality } = factor else {
             continue;
         };
@@ -1196,7 +1212,7 @@ fn unnest_laterally(table: &mut TableWithJoins, joined: bool) -> Result<()> {
         }
         let mut derived = window::derived(items, None, alias_name.as_deref().unwrap_or("__unnested"));
         if let TableFactor::Derived { lateral, .. } = &mut derived {
-            *lateral = true;
+            *lateral = looks_left;
         }
         *factor = derived;
     }
@@ -1251,6 +1267,17 @@ fn spell_out_repeated(group: &mut Expr) {
 fn derived_input(mut columns: Vec<Column>, open: bool, alias: Option<&TableAlias>) -> Result<Input> {
     let mut name = None;
     if let Some(alias) = alias {
+        let (values, given) = (alias.columns.len(), columns.len());
+        if alias.name.value == ROWS && !open && values != given {
+            return Err(SqlError::plan(
+                format!(
+                    "the left side of `IN`, `ANY` or `ALL` has {values} {} and the subquery gives {given} {}; both need as many",
+                    if values == 1 { "value" } else { "values" },
+                    if given == 1 { "column" } else { "columns" },
+                ),
+                Location::of(alias.name.span),
+            ));
+        }
         rename(&mut columns, alias)?;
         name = Some(alias.name.value.clone());
     }

@@ -14,6 +14,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result as DataFusionResult, TableReference};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::SessionStateBuilder;
+use datafusion::functions::core::expr_fn::greatest;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::functions_window::expr_fn::lag;
@@ -26,12 +27,14 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use eagre_engine::operator::window::WindowKind;
 
 use super::context::{CatalogTable, PlanContext, column};
+use super::local_time::last_instant;
 use super::nearest::NearestJoin;
 use super::set_operation::SetOperation;
 use super::window::{WindowShape, WindowTableFunction};
 use super::{decorrelate, logical};
 use crate::catalog::{Catalog, ColumnKind, Relation};
 use crate::error::{Result, SqlError};
+use crate::functions::local_time::WALL_CLOCK;
 use crate::parser::QueryText;
 
 /// The most windows that a row may be in: each is one more branch of a union.
@@ -164,14 +167,15 @@ type Bounds<'a> = Box<dyn Fn(i64) -> (Expr, Expr) + 'a>;
 fn expand(window: &WindowTableFunction) -> DataFusionResult<LogicalPlan> {
     let time = Expr::Column(window.time.clone());
     let milliseconds = DataType::Timestamp(TimeUnit::Millisecond, None);
-    let time_type = {
-        let schema = window.input.schema();
-        schema.field(schema.index_of_column(&window.time)?).data_type().clone()
+    let clock = &window.cut.clock;
+    let local = match clock.is_utc() {
+        true => time.clone(),
+        false => WALL_CLOCK.call(vec![time.clone()]),
     };
-    let ms = cast(cast(time.clone(), milliseconds.clone()), DataType::Int64);
-    let spec = match window.spec {
+    let ms = cast(cast(local, milliseconds.clone()), DataType::Int64);
+    let spec = match window.cut.spec {
         WindowShape::Aligned(spec) => spec,
-        WindowShape::Session { gap_ms } => return sessions(window, gap_ms, ms, time_type),
+        WindowShape::Session { gap_ms } => return sessions(window, gap_ms, ms),
     };
     let offset_ms = spec.offset_ms;
     // The greatest multiple of `unit` (and the offset) that is not after the row, also for times before 1970.
@@ -213,10 +217,8 @@ fn expand(window: &WindowTableFunction) -> DataFusionResult<LogicalPlan> {
         let (start, end) = bounds(index);
         let inside = time.clone().is_not_null().and(end.clone().gt(ms.clone())).and(start.clone().lt_eq(ms.clone()));
         let mut exprs: Vec<Expr> = window.input.schema().columns().into_iter().map(Expr::Column).collect();
-        let to_time = |ms: Expr| cast(cast(ms, milliseconds.clone()), time_type.clone());
-        for (part, ms) in [start, end.clone(), end - lit(1i64)].into_iter().enumerate() {
-            exprs.push(to_time(ms).alias(schema.field(width + part).name()));
-        }
+        let window_time = last_instant(clock, end.clone() - lit(1i64));
+        exprs.extend(window_columns(window, [start, end, window_time], width));
         let branch = LogicalPlanBuilder::from(window.input.clone()).filter(inside)?.project(exprs)?;
         union = Some(match union {
             None => branch,
@@ -236,9 +238,20 @@ fn expand(window: &WindowTableFunction) -> DataFusionResult<LogicalPlan> {
     LogicalPlanBuilder::from(plan).project(exprs)?.build()
 }
 
+/// `window_start`, `window_end`, `window_time` from milliseconds.
+fn window_columns(window: &WindowTableFunction, times: [Expr; 3], width: usize) -> Vec<Expr> {
+    let schema = datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(window);
+    let columns = times.into_iter().enumerate().map(|(part, ms)| {
+        let field = schema.field(width + part);
+        let time = cast(ms, DataType::Timestamp(TimeUnit::Millisecond, None));
+        cast(time, field.data_type().clone()).alias(field.name())
+    });
+    columns.collect()
+}
+
 /// The rows of a session window: a row begins a session where the row before it, in order of time, is further away than the gap; sessions
 /// are numbered by a running sum of these beginnings, in which rows of one time are peers.
-fn sessions(window: &WindowTableFunction, gap_ms: i64, ms: Expr, time_type: DataType) -> DataFusionResult<LogicalPlan> {
+fn sessions(window: &WindowTableFunction, gap_ms: i64, ms: Expr) -> DataFusionResult<LogicalPlan> {
     let schema = datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(window);
     let columns: Vec<Expr> = window.input.schema().columns().into_iter().map(Expr::Column).collect();
     let width = columns.len();
@@ -260,10 +273,11 @@ fn sessions(window: &WindowTableFunction, gap_ms: i64, ms: Expr, time_type: Data
         aggregate(function, time.clone()).partition_by(partition).build()
     };
     let is_first = column("__before").is_null().or((time.clone() - column("__before")).gt(lit(gap_ms)));
-    let to_time = |ms: Expr| cast(cast(ms, DataType::Timestamp(TimeUnit::Millisecond, None)), time_type.clone());
+    let clock = &window.cut.clock;
     let end = column("__last") + lit(gap_ms);
-    let bounds = [column("__first"), end.clone(), end - lit(1i64)];
-    let bounds = bounds.into_iter().enumerate().map(|(part, ms)| to_time(ms).alias(schema.field(width + part).name()));
+    let window_time =
+        greatest(vec![last_instant(clock, end.clone() - lit(1i64)), last_instant(clock, end.clone()) - lit(1i64)]);
+    let bounds = window_columns(window, [column("__first"), end, window_time], width);
     let numbered = LogicalPlanBuilder::from(window.input.clone())
         .project(with(vec![ms.alias("__ms")]))?
         .filter(time.clone().is_not_null())?
@@ -271,7 +285,7 @@ fn sessions(window: &WindowTableFunction, gap_ms: i64, ms: Expr, time_type: Data
         .project(with(vec![time.clone(), cast(is_first, DataType::Int64).alias("__begins")]))?
         .window(vec![in_order(aggregate(sum_udaf(), begins))?.alias("__session")])?
         .window(vec![of_session(min_udaf())?.alias("__first"), of_session(max_udaf())?.alias("__last")])?
-        .project(with(bounds.collect()))?
+        .project(with(bounds))?
         .build()?;
     let exprs = numbered.schema().columns().into_iter().zip(schema.iter());
     let exprs = exprs

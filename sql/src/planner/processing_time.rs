@@ -37,7 +37,7 @@ impl Lowering<'_> {
         if !self.is_processing_time(&window.input, column)? {
             return Ok(None);
         }
-        let (grain_ms, offset_ms) = match window.spec {
+        let (grain_ms, offset_ms) = match window.cut.spec {
             WindowShape::Session { gap_ms } => ((gap_ms / TICKS_PER_GAP).max(SESSION_TICK_MS_MIN), 0),
             WindowShape::Aligned(spec) => {
                 let grain_ms = match spec.kind {
@@ -45,6 +45,9 @@ impl Lowering<'_> {
                     WindowKind::Hop { slide_ms, size_ms } => greatest_divisor(slide_ms, size_ms),
                     WindowKind::Cumulate { step_ms, .. } => step_ms,
                 };
+                // Whatever the clock shows, each end of a window is one of the ticks.
+                let offsets = window.cut.clock.offsets_since(0);
+                let grain_ms = offsets.iter().fold(grain_ms, |grain, offset| greatest_divisor(grain, offset.abs()));
                 (grain_ms.max(1), spec.offset_ms)
             }
         };

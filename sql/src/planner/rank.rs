@@ -17,19 +17,21 @@ use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
     Distinct, DistinctOn, Expr, ExprFunctionExt, Extension, FetchType, Filter, Limit, LogicalPlan, LogicalPlanBuilder,
-    Operator, Projection, SkipType, SortExpr, UserDefinedLogicalNodeCore, Window, WindowFunctionDefinition, lit,
+    Operator, Projection, SkipType, SortExpr, UserDefinedLogicalNodeCore, Window, WindowFrame,
+    WindowFunctionDefinition, lit,
 };
 use datafusion::sql::sqlparser::ast::{
     Distinct as SyntaxDistinct, Expr as SyntaxExpr, LimitClause, Query, SetExpr, Spanned, Value,
 };
+use eagre_engine::expr::PlainColumn;
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::group_aggregate::{GroupEmit, GroupWindow};
 use eagre_engine::operator::top_n::{RankFunction, SortColumn, TopNFactory, TopNSpec};
 
 use super::context::default_functions;
-use super::expr::{PlainColumn, short_text, strip_alias};
-use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine, window_field};
+use super::expr::{short_text, strip_alias};
+use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine};
 use super::state_ttl::{ADVICE, duration};
 use super::ties::WITH_TIES;
 use super::window;
@@ -178,13 +180,15 @@ fn first_of_each(on: DistinctOn) -> DataFusionResult<LogicalPlan> {
     let rank = Expr::from(WindowFunction::new(row_number, vec![]))
         .partition_by(on.on_expr)
         .order_by(order.clone())
+        // The frame of all rows, which needs no order.
+        .window_frame(WindowFrame::new(None))
         .build()?
         .alias("__distinct_on");
     let ranked = LogicalPlanBuilder::from(Arc::unwrap_or_clone(on.input)).window(vec![rank])?;
     let rank = ranked.schema().columns().pop().ok_or_else(|| SqlError::internal("a window without columns"))?;
     let columns = on.select_expr.into_iter().zip(on.schema.iter());
     let columns = columns.map(|(expr, (qualifier, field))| expr.alias_qualified(qualifier.cloned(), field.name()));
-    let first = ranked.filter(Expr::Column(rank).eq(lit(1u64)))?;
+    let first = ranked.filter(Expr::Column(rank).eq(lit(1i64)))?;
     // The order says which row is the first, and how the result is ordered where it is the final one.
     let first = if order.is_empty() { first } else { first.sort(order)? };
     first.project(columns.collect::<Vec<_>>())?.build()
@@ -380,7 +384,7 @@ fn bounded_rank(filter: &Filter) -> DataFusionResult<Option<LogicalPlan>> {
     };
     let (qualifier, field) = window.schema.qualified_field(width + call);
     let rank_column = Column::from((qualifier, field));
-    let constant = (first == last).then(|| Expr::Literal(ScalarValue::UInt64(Some(first)), None));
+    let constant = (first == last).then(|| Expr::Literal(ScalarValue::Int64(i64::try_from(first).ok()), None));
     let rank = constant.is_none().then(|| (qualifier.cloned(), Arc::clone(field)));
     let constants = |expr: &Expr| !matches!(strip_alias(expr), Expr::Literal(..));
     let params = &called.params;
@@ -563,23 +567,23 @@ impl Lowering<'_> {
         let find = |part: WindowPart| {
             roles.iter().enumerate().find_map(|(index, role)| {
                 let (info, found) = role.as_ref()?;
-                (*found == part && info.watermark && info.identified_by(part)).then(|| (index, info.clone()))
+                let says = part == WindowPart::Time || info.identified_by(part);
+                (*found == part && info.watermark && says).then(|| (index, info.clone()))
             })
         };
-        if let Some((index, info)) = find(WindowPart::End) {
+        if let Some((index, info)) = find(WindowPart::End).filter(|(_, info)| info.clock.is_utc()) {
             return Some((info, index));
         }
-        for part in [WindowPart::Time, WindowPart::Start] {
+        for part in [WindowPart::Time, WindowPart::End, WindowPart::Start] {
             let Some((index, info)) = find(part) else { continue };
-            let Some(shift_ms) = info.to_end_ms(part) else { continue };
-            let place = partition[index];
-            let field = window_field(WindowPart::End, stream.physical.field(place).data_type(), false);
+            let Some(closing) = ShiftedTime::closing(partition[index], &info, part) else { continue };
+            let field = Arc::clone(eagre_engine::expr::Expr::field(&closing));
             let mut fields: Vec<FieldRef> = stream.physical.fields().iter().cloned().collect();
             let mut exprs: Vec<eagre_engine::expr::ExprRef> = vec![];
             for (index, field) in fields.iter().enumerate() {
                 exprs.push(Arc::new(PlainColumn::new(index, Arc::clone(field))));
             }
-            exprs.push(Arc::new(ShiftedTime::new(place, shift_ms, Arc::clone(&field))));
+            exprs.push(Arc::new(closing));
             fields.push(field);
             partition.push(fields.len() - 1);
             let kept = (std::mem::take(&mut stream.columns), stream.key.take());

@@ -9,20 +9,26 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchemaRef, JoinType, Result as DataFusionResult};
 use datafusion::logical_expr::{
-    Expr as LogicalExpr, Extension, Join, LogicalPlan, RecursiveQuery, TableScan, UserDefinedLogicalNodeCore,
+    Expr as LogicalExpr, ExprSchemable, Extension, Join, LogicalPlan, RecursiveQuery, TableScan,
+    UserDefinedLogicalNodeCore,
 };
+use datafusion::sql::sqlparser::ast::{SelectItem, SetExpr};
 use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeIndex, NodeKind, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::recursion::{RecursionFactory, RecursionSpec};
 
 use super::context::CatalogTable;
+use super::expr::strip_alias;
 use super::logical::volatile_calls;
 use super::lower::{Lowering, Stream, StreamColumn, engine};
+use super::window;
 use crate::error::{Result, SqlError};
+use crate::functions::nested;
+use crate::types::sql_name;
 
 /// Stands in a recursive part for what is an input of the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -319,4 +325,80 @@ fn all_exprs(plan: &LogicalPlan) -> Result<Vec<LogicalExpr>> {
         Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
     })?;
     Ok(exprs)
+}
+
+/// Marks what a recursive part gives, before DataFusion casts it to the types of the first part.
+pub(super) fn mark_types(part: &mut SetExpr) {
+    let SetExpr::Select(select) = part else { return };
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            *expr = window::call(nested::OF_RECURSION, vec![expr.clone()]);
+        }
+    }
+}
+
+/// Takes the marks away, where what was made of the types loses nothing in silence.
+///
+/// # Errors
+/// A column of the recursive part is made another value by the type that it has in the first part.
+pub(super) fn check_types(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let plan = plan.transform_up_with_subqueries(|plan| {
+        let LogicalPlan::RecursiveQuery(query) = &plan else { return Ok(Transformed::no(plan)) };
+        if let LogicalPlan::Projection(projection) = query.recursive_term.as_ref() {
+            for (expr, field) in projection.expr.iter().zip(query.static_term.schema().fields()) {
+                let LogicalExpr::Cast(cast) = strip_alias(expr) else { continue };
+                // A cast of the query itself stands inside of the mark.
+                let from = cast.expr.get_type(projection.input.schema())?;
+                if !keeps_values(&from, field.data_type()) {
+                    return Err(SqlError::plan(
+                        format!(
+                            "column `{}` of `{}` is {} in the first part of the recursion and {} in the recursive one; CAST one of them \
+                             to the type of the other",
+                            field.name(),
+                            query.name,
+                            sql_name(field.data_type()),
+                            sql_name(&from)
+                        ),
+                        None,
+                    )
+                    .into());
+                }
+            }
+        }
+        let unmarked = query.recursive_term.as_ref().clone().transform_up(|plan| {
+            plan.map_expressions(|expr| {
+                expr.transform_up(|expr| match expr {
+                    LogicalExpr::ScalarFunction(mut call) if call.func.name() == nested::OF_RECURSION => {
+                        Ok(Transformed::yes(call.args.remove(0)))
+                    }
+                    expr => Ok(Transformed::no(expr)),
+                })
+            })
+        })?;
+        let recursive_term = Arc::new(unmarked.data.recompute_schema()?);
+        let query = RecursiveQuery { recursive_term, ..query.clone() };
+        Ok(Transformed::yes(LogicalPlan::RecursiveQuery(query)))
+    })?;
+    Ok(plan.data)
+}
+
+/// Whether a cast gives the same value, or fails where there is none.
+fn keeps_values(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Decimal128, Decimal256, Float32, Float64, LargeUtf8, Null, Timestamp, Utf8, Utf8View};
+    let is_text = |t: &DataType| matches!(t, Utf8 | LargeUtf8 | Utf8View);
+    match (from, to) {
+        (from, to) if from == to => true,
+        (Null, _) => true,
+        (from, to) if is_text(from) && is_text(to) => true,
+        (from, to) if from.is_integer() => to.is_numeric(),
+        (Decimal128(_, a) | Decimal256(_, a), Decimal128(_, b) | Decimal256(_, b)) => a <= b,
+        (Float32 | Decimal128(..) | Decimal256(..), Float64) => true,
+        (DataType::Date32, Timestamp(..)) => true,
+        (Timestamp(a, zone_a), Timestamp(b, zone_b)) => zone_a == zone_b && a <= b,
+        (DataType::List(a), DataType::List(b)) => keeps_values(a.data_type(), b.data_type()),
+        (DataType::Struct(a), DataType::Struct(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| keeps_values(a.data_type(), b.data_type()))
+        }
+        _ => false,
+    }
 }

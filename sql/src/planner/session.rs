@@ -50,6 +50,7 @@ impl Lowering<'_> {
             gap_ms,
             emit: if closes { GroupEmit::OnWindowClose } else { GroupEmit::EveryStep },
             lateness_ms: if info.watermark { stream.lateness_ms } else { NEVER_LATE_MS },
+            clock: info.clock.clone(),
         }
     }
 
@@ -67,7 +68,8 @@ impl Lowering<'_> {
         let spec = self.session_spec(stream, info, gap_ms, time);
         let key_count = task.keys.len();
         let route = Route::Hash(task.keys.clone());
-        let factory = SessionAggregateFactory::new(task.input_schema, task.keys, task.calls, spec).map_err(engine)?;
+        let factory =
+            SessionAggregateFactory::new(task.input_schema, task.keys, task.calls, spec.clone()).map_err(engine)?;
         let output = EdgeInfo {
             schema: factory.output_schema(),
             changelog: if spec.corrects() { ChangelogMode::Upsert } else { ChangelogMode::AppendOnly },
@@ -75,7 +77,7 @@ impl Lowering<'_> {
             time_column: Some(key_count + 2),
             ordinals: false,
         };
-        let detail = format!("{}, window={}", task.detail.keys_and_calls, info.spec);
+        let detail = format!("{}, window={}", task.detail.keys_and_calls, info.cut());
         let bound = bound(stream, info, &spec, "sessions");
         let id = self.id("session aggregate", task.plan, &stream.tables);
         let node = self.push_operator(id, factory, task.from, route, output, detail, &bound);
@@ -96,9 +98,13 @@ impl Lowering<'_> {
         let width = stream.physical.fields().len();
         let spec = self.session_spec(&stream, &pending.info, gap_ms, pending.time);
         let retracting = stream.changelog != ChangelogMode::AppendOnly;
-        let factory =
-            SessionAssignFactory::new(Arc::clone(&stream.physical), pending.partition.clone(), spec, retracting)
-                .map_err(engine)?;
+        let factory = SessionAssignFactory::new(
+            Arc::clone(&stream.physical),
+            pending.partition.clone(),
+            spec.clone(),
+            retracting,
+        )
+        .map_err(engine)?;
         stream.physical = factory.output_schema();
         for column in &mut stream.columns {
             match column.slot {
@@ -123,7 +129,7 @@ impl Lowering<'_> {
         }
         let keys: Vec<&str> = pending.partition.iter().map(|key| stream.physical.field(*key).name().as_str()).collect();
         let time = stream.physical.field(pending.time).name();
-        let detail = format!("{}, keys=[{}], time={time}", pending.info.spec, keys.join(", "));
+        let detail = format!("{}, keys=[{}], time={time}", pending.info.cut(), keys.join(", "));
         let bound = bound(&stream, &pending.info, &spec, "rows of sessions");
         let id = self.id("session assign", plan, &stream.tables);
         let output = stream.output_info();

@@ -327,9 +327,7 @@ impl Lowering<'_> {
             .map(|index| {
                 let [a, b] = [left, right].map(|stream| &stream.columns[index]);
                 let same = match (&a.role, &b.role) {
-                    (Some((a, part_a)), Some((b, part_b))) => {
-                        a.spec == b.spec && part_a == part_b && a.emit == b.emit && a.watermark == b.watermark
-                    }
+                    (Some((a, part_a)), Some((b, part_b))) => part_a == part_b && a.is_as(b),
                     _ => false,
                 };
                 let role = a.role.clone().filter(|_| same);

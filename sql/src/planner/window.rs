@@ -29,6 +29,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use eagre_engine::operator::window::{Millis, WindowKind, WindowSpec};
+use eagre_engine::operator::window_assign::local_type;
+use eagre_engine::wall_clock::WallClock;
 
 use super::local_time;
 use crate::error::{Location, Result, SqlError, nearest};
@@ -68,6 +70,23 @@ impl fmt::Display for WindowShape {
         match self {
             Self::Aligned(spec) => spec.fmt(f),
             Self::Session { gap_ms } => write!(f, "session(gap={})", Millis(*gap_ms)),
+        }
+    }
+}
+
+/// How windows are cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct WindowCut {
+    pub(super) spec: WindowShape,
+    /// By whose local time; UTC where the time column is no instant.
+    pub(super) clock: WallClock,
+}
+
+impl fmt::Display for WindowCut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.clock.is_utc() {
+            true => self.spec.fmt(f),
+            false => write!(f, "{} in {}", self.spec, self.clock),
         }
     }
 }
@@ -741,15 +760,14 @@ fn plan_window(
         )
         .into());
     }
-    let shape = match (shape, field.data_type()) {
-        (WindowShape::Aligned(spec), DataType::Timestamp(_, Some(_))) => {
-            let at = location.or(Location::of(time.span));
-            WindowShape::Aligned(local_time::cut_by_wall_clock(spec, time_zone, &time.value, at)?)
-        }
-        (shape, _) => shape,
+    let clock = match field.data_type() {
+        DataType::Timestamp(_, Some(_)) => local_time::wall_clock(time_zone)?,
+        _ => WallClock::default(),
     };
     let time = Column::from((qualifier, field));
-    let node = WindowTableFunction::new(input, time, partition_columns, shape, emit, location)?;
+    let names = window_column_names(input.schema().fields().iter().map(|field| field.name().as_str()));
+    let cut = WindowCut { spec: shape, clock };
+    let node = WindowTableFunction::new(input, time, partition_columns, cut, emit, location, names)?;
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
 }
 
@@ -793,7 +811,7 @@ pub(super) struct WindowTableFunction {
     pub(super) time: Column,
     /// The columns of the input whose values have sessions of their own.
     pub(super) partition: Vec<Column>,
-    pub(super) spec: WindowShape,
+    pub(super) cut: WindowCut,
     /// What the statement (or the view) says of when results are shown.
     pub(super) emit: Option<EmitKind>,
     /// Where the function stands.
@@ -808,19 +826,7 @@ impl WindowTableFunction {
         input: LogicalPlan,
         time: Column,
         partition: Vec<Column>,
-        spec: WindowShape,
-        emit: Option<EmitKind>,
-        location: Option<Location>,
-    ) -> DataFusionResult<Self> {
-        let names = window_column_names(input.schema().fields().iter().map(|field| field.name().as_str()));
-        Self::with_names(input, time, partition, spec, emit, location, names)
-    }
-
-    fn with_names(
-        input: LogicalPlan,
-        time: Column,
-        partition: Vec<Column>,
-        spec: WindowShape,
+        cut: WindowCut,
         emit: Option<EmitKind>,
         location: Option<Location>,
         names: [String; 3],
@@ -829,14 +835,16 @@ impl WindowTableFunction {
         let mut fields: Vec<(Option<TableReference>, FieldRef)> =
             input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
         for (index, name) in names.iter().enumerate() {
-            let mut field = Field::new(name, time_field.data_type().clone(), false);
-            if index == 2 {
-                field = field.with_metadata(time_field.metadata().clone());
-            }
+            let field = match index {
+                2 => {
+                    Field::new(name, time_field.data_type().clone(), false).with_metadata(time_field.metadata().clone())
+                }
+                _ => Field::new(name, local_type(time_field.data_type()), false),
+            };
             fields.push((None, Arc::new(field)));
         }
         let schema = Arc::new(DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?);
-        Ok(Self { input, time, partition, spec, emit, location, names, schema })
+        Ok(Self { input, time, partition, cut, emit, location, names, schema })
     }
 
     /// How many columns the input has; the window's come after them.
@@ -864,7 +872,7 @@ impl UserDefinedLogicalNodeCore for WindowTableFunction {
 
     fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
         let mut columns: HashSet<String> = self.names.iter().cloned().collect();
-        if matches!(self.spec, WindowShape::Session { .. }) {
+        if matches!(self.cut.spec, WindowShape::Session { .. }) {
             // Which rows there are decides what the sessions are; only whole keys can be left out before.
             let fields = self.input.schema().fields().iter().map(|field| field.name());
             columns.extend(fields.filter(|name| !self.partition.iter().any(|key| key.name == **name)).cloned());
@@ -873,7 +881,7 @@ impl UserDefinedLogicalNodeCore for WindowTableFunction {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "WindowTableFunction: {} on {}", self.spec, self.time)?;
+        write!(f, "WindowTableFunction: {} on {}", self.cut, self.time)?;
         for (index, column) in self.partition.iter().enumerate() {
             write!(f, "{}{column}", if index == 0 { " partition by " } else { ", " })?;
         }
@@ -898,7 +906,7 @@ impl UserDefinedLogicalNodeCore for WindowTableFunction {
         let partition = columns.split_off(1);
         let time = columns.remove(0);
         let input = inputs.pop().ok_or_else(|| SqlError::internal("a window lost its input"))?;
-        Self::with_names(input, time, partition, self.spec, self.emit, self.location, self.names.clone())
+        Self::new(input, time, partition, self.cut.clone(), self.emit, self.location, self.names.clone())
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
@@ -909,7 +917,7 @@ impl UserDefinedLogicalNodeCore for WindowTableFunction {
 
 impl PartialEq for WindowTableFunction {
     fn eq(&self, other: &Self) -> bool {
-        self.spec == other.spec
+        self.cut == other.cut
             && self.time == other.time
             && self.partition == other.partition
             && self.emit == other.emit
@@ -922,7 +930,7 @@ impl Eq for WindowTableFunction {}
 
 impl Hash for WindowTableFunction {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.spec.to_string().hash(state);
+        self.cut.to_string().hash(state);
         self.time.hash(state);
         self.partition.hash(state);
         self.names.hash(state);

@@ -1,12 +1,14 @@
-//! `eagre bench`: throughput, CPU seconds, memory, state, checkpoints and latency of whole queries, with the answer checked.
+//! `eagre bench nexmark`: throughput, CPU seconds, memory, state, checkpoints and latency of whole queries, with the answer checked.
 //!
 //! A figure is worth something when its question is the same as everyone's, its answer right and its command known. So the queries are
 //! Nexmark's ([`query`]), the answer over the first events is compared with an oracle's before time is taken ([`verify`], [`oracle`]), the
 //! sink hashes every output column so that nothing can be skipped ([`sink`]), the source says what it leaves out ([`input`]), latency is
-//! counted from when an event was due ([`latency`]), and a report ([`report`]) carries the command that makes it again.
+//! counted from when an event was due ([`latency`]), and a report ([`report`]) carries the command that makes it again. [`kernels`] is the benchmark of the
+//! kernels alone.
 
 mod args;
 mod input;
+mod kernels;
 mod latency;
 mod measure;
 mod peers;
@@ -37,11 +39,16 @@ use crate::error::{Error, Result};
 pub(super) enum BenchCommand {
     /// The queries of Nexmark, and windows over keys.
     Nexmark(NexmarkArgs),
+    /// Each kernel on the device and on the CPU, by batch size, with the answers compared.
+    Kernels(eagre_kernels::cli::KernelsArgs),
 }
 
 /// Runs a benchmark.
 pub(super) fn run(command: BenchCommand) -> Result<()> {
-    let BenchCommand::Nexmark(args) = command;
+    let args = match command {
+        BenchCommand::Nexmark(args) => args,
+        BenchCommand::Kernels(args) => return kernels::run(&args),
+    };
     let (queries, shards, rows_per_step) = (args.queries()?, args.shards()?, args.rows_per_step()?);
     let (sources, reports) = (args.sources()?, args.reports()?);
     let peers = Peers::stored()?;

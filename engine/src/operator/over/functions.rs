@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt32Array};
 use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, FieldRef};
 
@@ -51,7 +51,7 @@ pub enum OverRequest<'a> {
 /// The engine's own implementation; `None`: there is none for these types. `args` are the columns that are read (no offsets and defaults;
 /// none for `count(*)`).
 pub fn native(request: &OverRequest<'_>, args: &[FieldRef], return_field: &FieldRef) -> Option<OverFunctionRef> {
-    let counts = return_field.data_type() == &DataType::UInt64;
+    let counts = return_field.data_type() == &DataType::Int64;
     let same = args.first().is_some_and(|arg| args.len() == 1 && arg.data_type() == return_field.data_type());
     let field = Arc::clone(return_field);
     match request {
@@ -113,9 +113,9 @@ impl OverFunction for Rank {
     }
 
     fn evaluate(&self, _args: &[ArrayRef], _filter: Option<&BooleanArray>, rows: &Ordered<'_>) -> Result<ArrayRef> {
-        let mut ranks: Vec<u64> = Vec::with_capacity(rows.wanted());
+        let mut ranks: Vec<i64> = Vec::with_capacity(rows.wanted());
         for segment in rows.segments {
-            let number = |row: usize| segment.first + (row - segment.rows.start) as u64 + 1;
+            let number = |row: usize| (segment.first + (row - segment.rows.start) as u64 + 1) as i64;
             match self.kind {
                 RankKind::RowNumber => ranks.extend(segment.wanted.clone().map(number)),
                 RankKind::Rank => {
@@ -132,7 +132,7 @@ impl OverFunction for Rank {
                 RankKind::DenseRank => {
                     let mut rank = 0;
                     for row in segment.rows.start..segment.wanted.end {
-                        rank += u64::from(rows.new_peer[row] || row == segment.rows.start);
+                        rank += i64::from(rows.new_peer[row] || row == segment.rows.start);
                         if row >= segment.wanted.start {
                             ranks.push(rank);
                         }
@@ -140,7 +140,7 @@ impl OverFunction for Rank {
                 }
             }
         }
-        Ok(Arc::new(UInt64Array::from(ranks)))
+        Ok(Arc::new(Int64Array::from(ranks)))
     }
 }
 

@@ -7,22 +7,22 @@ use crate::error::Result;
 use crate::rows::Rows;
 
 /// Rows by id.
-pub(super) struct Kept {
-    pub(super) rows: Rows,
+pub(in crate::operator) struct Kept {
+    pub(in crate::operator) rows: Rows,
     /// By id: when the row came; `u64::MAX` where there is none.
     arrivals: Vec<u64>,
-    pub(super) next_arrival: u64,
+    pub(in crate::operator) next_arrival: u64,
     /// What came since the last save.
     unsaved: Vec<(u64, u32)>,
 }
 
 impl Kept {
-    pub(super) fn new(schema: &SchemaRef) -> Result<Self> {
+    pub(in crate::operator) fn new(schema: &SchemaRef) -> Result<Self> {
         Ok(Self { rows: Rows::new(schema, false)?, arrivals: Vec::new(), next_arrival: 0, unsaved: Vec::new() })
     }
 
     /// Stores rows, whose ids are added to `ids`.
-    pub(super) fn append(&mut self, rows: &RecordBatch, ids: &mut Vec<u32>) -> Result<()> {
+    pub(in crate::operator) fn append(&mut self, rows: &RecordBatch, ids: &mut Vec<u32>) -> Result<()> {
         let first = ids.len();
         self.rows.append(rows, ids)?;
         self.arrivals.resize(self.rows.id_bound().max(self.arrivals.len()), u64::MAX);
@@ -35,7 +35,12 @@ impl Kept {
     }
 
     /// Stores rows that came before, at `arrivals`.
-    pub(super) fn append_again(&mut self, rows: &RecordBatch, arrivals: &[u64], ids: &mut Vec<u32>) -> Result<()> {
+    pub(in crate::operator) fn append_again(
+        &mut self,
+        rows: &RecordBatch,
+        arrivals: &[u64],
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
         let first = ids.len();
         self.rows.append(rows, ids)?;
         self.arrivals.resize(self.rows.id_bound().max(self.arrivals.len()), u64::MAX);
@@ -45,12 +50,12 @@ impl Kept {
 
     /// When a row came.
     #[inline]
-    pub(super) fn arrival(&self, id: u32) -> u64 {
+    pub(in crate::operator) fn arrival(&self, id: u32) -> u64 {
         self.arrivals[id as usize]
     }
 
     /// Forgets rows.
-    pub(super) fn release(&mut self, ids: &[u32]) -> Result<()> {
+    pub(in crate::operator) fn release(&mut self, ids: &[u32]) -> Result<()> {
         ids.iter().for_each(|id| self.arrivals[*id as usize] = u64::MAX);
         self.rows.remove(ids)?;
         // Without checkpoints nobody asks what is unsaved.
@@ -62,19 +67,19 @@ impl Kept {
     }
 
     /// The rows that came since the last call and are still there.
-    pub(super) fn take_unsaved(&mut self) -> Vec<(u64, u32)> {
+    pub(in crate::operator) fn take_unsaved(&mut self) -> Vec<(u64, u32)> {
         let mut unsaved = std::mem::take(&mut self.unsaved);
         unsaved.retain(|(arrival, id)| self.arrivals[*id as usize] == *arrival);
         unsaved
     }
 
     /// All rows that are there.
-    pub(super) fn all(&self) -> Vec<(u64, u32)> {
+    pub(in crate::operator) fn all(&self) -> Vec<(u64, u32)> {
         self.rows.live_ids().into_iter().map(|id| (self.arrivals[id as usize], id)).collect()
     }
 
     /// Bytes held, about.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::operator) fn bytes(&self) -> usize {
         self.rows.bytes() + self.arrivals.capacity() * 8 + self.unsaved.capacity() * 16
     }
 }

@@ -39,6 +39,8 @@ mod updating;
 
 pub use self::frame::{Bound, Distance, Frame, FrameUnit, Ordered, RangeKeys, Reach, Segment};
 pub use self::functions::{OverRequest, accumulated, native};
+pub(in crate::operator) use self::running::Buffer;
+pub(in crate::operator) use self::shelf::in_order_of_arrival;
 
 /// One function of an `OVER` expression, with its arguments' types and its frame fixed.
 pub trait OverFunction: Send + Sync + fmt::Debug {
@@ -265,10 +267,16 @@ impl Plan {
 }
 
 /// The rows that are not late.
-fn judge(plan: &Plan, deltas: Vec<Delta>, watermark: EventTimeMs, out: &mut Output) -> Result<Vec<Delta>> {
+///
+/// `column` holds the time by which they are judged, after adding `shift_ms`.
+pub(in crate::operator) fn judge(
+    (column, shift_ms): (usize, i64),
+    deltas: Vec<Delta>,
+    watermark: EventTimeMs,
+    out: &mut Output,
+) -> Result<Vec<Delta>> {
     let mut judged = Vec::with_capacity(deltas.len());
     for delta in deltas.into_iter().filter(|delta| !delta.is_empty()) {
-        let (column, shift_ms) = plan.time();
         let times = event_times_ms(delta.batch.column(column))?;
         let is_late = |time: Option<i64>| time.is_none_or(|time| time + shift_ms < watermark);
         if !times.iter().any(is_late) {

@@ -381,7 +381,7 @@ impl Operator for Settled {
 
     fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
         let (before, after) = (input.watermarks.before, input.watermarks.after);
-        let deltas = judge(&self.plan, input.single(), before, out)?;
+        let deltas = judge(self.plan.time(), input.single(), before, out)?;
         if !deltas.is_empty() {
             let mut edits = Vec::new();
             self.shelf.take_in(deltas, &mut edits)?;

@@ -418,7 +418,7 @@ impl Shelf {
 }
 
 /// The deltas of a step so that ordinals, where there are any, ascend.
-pub(super) fn in_order_of_arrival(deltas: Vec<Delta>) -> Result<Vec<Delta>> {
+pub(in crate::operator) fn in_order_of_arrival(deltas: Vec<Delta>) -> Result<Vec<Delta>> {
     let mut last = 0;
     let mut ascending = true;
     for ordinals in deltas.iter().filter_map(|delta| delta.ordinals.as_ref()) {

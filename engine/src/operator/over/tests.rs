@@ -94,9 +94,9 @@ fn after(count: u64) -> Bound {
 fn call_of(what: &What) -> OverCall {
     let schema = schema();
     let (request, args, result) = match what {
-        What::RowNumber => (OverRequest::RowNumber, vec![], DataType::UInt64),
-        What::Rank => (OverRequest::Rank, vec![], DataType::UInt64),
-        What::DenseRank => (OverRequest::DenseRank, vec![], DataType::UInt64),
+        What::RowNumber => (OverRequest::RowNumber, vec![], DataType::Int64),
+        What::Rank => (OverRequest::Rank, vec![], DataType::Int64),
+        What::DenseRank => (OverRequest::DenseRank, vec![], DataType::Int64),
         What::Shift(offset) => {
             let default: ArrayRef = Arc::new(Int64Array::from(vec![-100]));
             (OverRequest::Shift { offset: *offset, default: Some(default) }, vec![VALUE], DataType::Int64)

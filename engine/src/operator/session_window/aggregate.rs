@@ -27,7 +27,7 @@ use crate::error::{EngineError, Result};
 use crate::keys::GroupKeys;
 use crate::operator::group_aggregate::{GroupEmit, concat_columns, rows_at, same_rows};
 use crate::operator::partial_aggregate::refuse_null_times;
-use crate::operator::window_assign::{check_time_type, window_columns, window_fields};
+use crate::operator::window_assign::{check_time_type, window_fields};
 use crate::operator::{
     Input, LateRows, Operator, OperatorFactory, Output, OutputWatermark, Progress, SaveKind, StateReader, StateWriter,
 };
@@ -399,14 +399,14 @@ impl SessionAggregate {
                 refuse_null_times(&delta.batch, plan.spec.time_column, watermark, out)?;
                 delta = delta.filter(&is_not_null(delta.batch.column(plan.spec.time_column))?)?;
             }
-            let mut times = event_times_ms(delta.batch.column(plan.spec.time_column))?;
+            let mut times = plan.spec.local_times(&delta)?;
             let least = times.values().iter().min();
             if least.is_some_and(|time| plan.spec.is_late(*time, watermark)) {
                 let late: BooleanArray =
                     times.values().iter().map(|time| Some(plan.spec.is_late(*time, watermark))).collect();
                 behind.push(delta.filter(&late)?);
                 delta = delta.filter(&arrow::compute::not(&late)?)?;
-                times = event_times_ms(delta.batch.column(plan.spec.time_column))?;
+                times = plan.spec.local_times(&delta)?;
             }
             if !delta.is_empty() {
                 let keys = key_columns(&delta.batch, &plan.keys);
@@ -421,7 +421,7 @@ impl SessionAggregate {
     fn take_in_behind(&mut self, deltas: &[Delta], watermark: EventTimeMs, out: &mut Output) -> Result<()> {
         let plan = Arc::clone(&self.plan);
         let delta = concat_deltas(deltas)?;
-        let times = event_times_ms(delta.batch.column(plan.spec.time_column))?;
+        let times = plan.spec.local_times(&delta)?;
         self.intern(&key_columns(&delta.batch, &plan.keys), delta.rows())?;
         let fresh = self.keys.fresh().to_vec();
         let keys = std::mem::take(&mut self.key_slots);
@@ -453,9 +453,9 @@ impl SessionAggregate {
         self.keys.remove(&unused);
         if !late.is_empty() {
             late.sort_unstable();
-            let event_times = late.iter().map(|row| times.value(*row as usize)).collect();
             let windows_missed = vec![1; late.len()];
             let rows = take_record_batch(&delta.batch, &UInt32Array::from(late))?;
+            let event_times = event_times_ms(rows.column(plan.spec.time_column))?.values().to_vec();
             out.late(LateRows { rows, event_times, windows_missed, watermark });
         }
         Ok(())
@@ -471,9 +471,8 @@ impl SessionAggregate {
         lasts: &[EventTimeMs],
         results: Vec<ArrayRef>,
     ) -> Result<Vec<ArrayRef>> {
-        let ends = lasts.iter().map(|last| self.plan.spec.end(*last)).collect();
         let mut columns = self.keys.columns(Slots::Some(keys))?;
-        columns.extend(window_columns(starts, ends, &self.plan.time_type)?);
+        columns.extend(self.plan.spec.window_columns(starts, lasts, &self.plan.time_type)?);
         columns.extend(results);
         Ok(columns)
     }

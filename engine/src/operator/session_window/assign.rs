@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::keys::GroupKeys;
 use crate::operator::group_aggregate::GroupEmit;
 use crate::operator::partial_aggregate::refuse_null_times;
-use crate::operator::window_assign::{check_time_type, window_columns, window_fields};
+use crate::operator::window_assign::{check_time_type, window_fields};
 use crate::operator::{
     Input, LateRows, Operator, OperatorFactory, Output, OutputWatermark, Progress, SaveKind, StateReader, StateWriter,
 };
@@ -215,7 +215,7 @@ impl SessionAssign {
             columns.push(Arc::new(Int64Array::from_value(watermark, rows)));
             self.log.push(&delta.with_batch(batch_of(&plan.logged, columns, rows)?))?;
         }
-        let times = event_times_ms(delta.batch.column(plan.spec.time_column))?;
+        let times = plan.spec.local_times(delta)?;
         let keys: Vec<ArrayRef> = plan.keys.iter().map(|key| Arc::clone(delta.batch.column(*key))).collect();
         self.keys.intern(&keys, rows, &mut self.key_slots)?;
         self.key_rows.resize(self.keys.slot_count(), 0);
@@ -375,7 +375,8 @@ impl SessionAssign {
 
     /// Looks at all sessions that are due.
     fn pass_time(&mut self, watermark: EventTimeMs, leaving: &mut Leaving, gone: &mut Vec<u32>) {
-        let spec = self.plan.spec;
+        let plan = Arc::clone(&self.plan);
+        let spec = &plan.spec;
         while let Some(entry) = self.calendar.first_entry().filter(|entry| *entry.key() < watermark) {
             let (time, due) = entry.remove_entry();
             for (key, start) in due {
@@ -430,8 +431,7 @@ impl SessionAssign {
         let mut columns = self.rows.take_batch(&ids)?.columns().to_vec();
         let ordinals = columns.split_off(plan.width).pop();
         let ordinals = ordinals.filter(|ordinals| ordinals.null_count() == 0);
-        let ends = lasts.iter().map(|last| plan.spec.end(*last)).collect();
-        columns.extend(window_columns(starts, ends, &plan.time_type)?);
+        columns.extend(plan.spec.window_columns(starts, &lasts, &plan.time_type)?);
         let mut delta = Delta::insert(batch_of(&plan.output, columns, ids.len())?);
         delta.ordinals = ordinals.map(|ordinals| ordinals.as_primitive::<UInt64Type>().clone());
         delta.weights = plan.spec.corrects().then(|| Int64Array::from(weights));
@@ -445,7 +445,7 @@ impl SessionAssign {
             return Ok(());
         }
         let rows = batch_of(&self.input_schema(), self.rows.take_batch(ids)?.columns().to_vec(), ids.len())?;
-        let event_times = ids.iter().map(|id| self.entries[*id as usize].time).collect();
+        let event_times = event_times_ms(rows.column(self.plan.spec.time_column))?.values().to_vec();
         out.late(LateRows { rows, event_times, windows_missed: vec![1; ids.len()], watermark });
         Ok(())
     }

@@ -52,7 +52,7 @@ impl Operator for Pass {
 }
 
 fn spec(gap_ms: i64, emit: GroupEmit, lateness_ms: i64) -> SessionSpec {
-    SessionSpec { time_column: 0, gap_ms, emit, lateness_ms }
+    SessionSpec { time_column: 0, gap_ms, emit, lateness_ms, clock: crate::wall_clock::WallClock::default() }
 }
 
 /// Which operator is under test.
@@ -284,11 +284,11 @@ proptest! {
     #[test]
     fn every_row_counts_or_is_told(gap in 1_i64..6, rows in rows(20), steps in events(), lateness in 0_i64..6) {
         let spec = spec(gap, GroupEmit::OnWindowClose, lateness);
-        let (found, late) = run(Way::Aggregate, spec, &rows, 2, &steps, |_, _| {});
+        let (found, late) = run(Way::Aggregate, spec.clone(), &rows, 2, &steps, |_, _| {});
         let counted: i64 = found.iter().map(|row| row.split('|').nth(4).expect("a count").parse::<i64>().expect("a number")).sum();
         prop_assert_eq!(counted as usize + late, rows.len());
         // A window function alone drops nothing.
-        let (found, late) = run(Way::Assign { retracting: false }, spec, &rows, 2, &steps, |_, _| {});
+        let (found, late) = run(Way::Assign { retracting: false }, spec.clone(), &rows, 2, &steps, |_, _| {});
         prop_assert_eq!((found.len(), late), (rows.len(), 0));
     }
 }

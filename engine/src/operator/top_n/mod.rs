@@ -201,7 +201,7 @@ impl TopNFactory {
         Rows::new(&input, spec.retracting)?;
         let mut fields: Vec<_> = input.fields().iter().cloned().collect();
         if let Some(name) = &spec.rank_column {
-            fields.push(Arc::new(Field::new(name, DataType::UInt64, false)));
+            fields.push(Arc::new(Field::new(name, DataType::Int64, false)));
         }
         let closes_once =
             spec.window.is_some_and(|window| window.emit == GroupEmit::OnWindowClose && window.lateness_ms == 0);
@@ -475,7 +475,7 @@ impl<K: SortKey> TopN<K> {
             let ids: Vec<u32> = changes.iter().map(|change| change.id).collect();
             let mut columns = self.rows.take_batch(&ids)?.columns().to_vec();
             if self.plan.ranks.told {
-                columns.push(Arc::new(UInt64Array::from_iter_values(changes.iter().map(|change| change.rank))));
+                columns.push(Arc::new(Int64Array::from_iter_values(changes.iter().map(|change| change.rank as i64))));
             }
             let batch = batch_of(&self.plan.output, columns, changes.len())?;
             out.emit(match self.plan.updating || changes.iter().any(|change| change.weight != 1) {

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
     WindowFunctionDefinition,
 };
 use eagre_engine::aggregate::{AggregateFunctionRef, BuiltinRequest, builtin};
-use eagre_engine::expr::ExprRef;
+use eagre_engine::expr::{Expr, ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::over::{
     Bound, Distance, Finality, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverFunctionRef, OverRequest,
@@ -26,12 +26,13 @@ use self::foreign::{Call, ForeignAggregate, ForeignWindow, Frames};
 use super::accumulators::{Arg, Foreign, ForeignSpec};
 use super::aggregate::ORDERED_FUNCTIONS;
 use super::context::default_functions;
-use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
-use super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
+use super::expr::{Compiler, short_text, strip_alias};
+use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine};
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 
 mod foreign;
+mod score;
 
 /// The rows that the operator reads: the stream's columns, then what is computed for the calls.
 struct Inputs<'a> {
@@ -63,6 +64,18 @@ impl Inputs<'_> {
         Ok(self.exprs.len() - 1)
     }
 
+    /// What of column `place`, which is this part of a window, says that the window has closed.
+    fn finality(&mut self, stream: &Stream, place: usize, info: &WindowInfo, part: WindowPart) -> Option<Finality> {
+        if info.clock.is_utc() || part == WindowPart::Time {
+            let shift_ms = info.to_end_ms(part)? - 1;
+            return Some(Finality::Window { column: self.keep(stream, place), shift_ms });
+        }
+        let closing = ShiftedTime::closing(place, info, part)?;
+        self.fields.push(Arc::clone(Expr::field(&closing)));
+        self.exprs.push(Arc::new(closing));
+        Some(Finality::Window { column: self.exprs.len() - 1, shift_ms: -1 })
+    }
+
     /// The new place of a column of the batches.
     fn keep(&mut self, stream: &Stream, place: usize) -> usize {
         if let Some(index) = self.exprs.iter().position(|expr| expr.as_column() == Some(place)) {
@@ -73,6 +86,19 @@ impl Inputs<'_> {
         self.fields.push(field);
         self.exprs.len() - 1
     }
+}
+
+/// What an operator over partitions in an order reads, as places in its input.
+struct Layout {
+    /// The stream's columns.
+    columns: Vec<StreamColumn>,
+    key: Option<Vec<usize>>,
+    partition: Vec<usize>,
+    order: Vec<OrderKey>,
+    /// What the order is made of.
+    sorts: Vec<Sort>,
+    /// Whether a watermark speaks of the first of the order, which is ascending.
+    by_time: bool,
 }
 
 impl Lowering<'_> {
@@ -93,7 +119,8 @@ impl Lowering<'_> {
         for (index, call) in calls.iter().enumerate() {
             let same = |other: &usize| {
                 let (a, b) = (&calls[*other].params, &call.params);
-                a.partition_by == b.partition_by && a.order_by == b.order_by
+                let rows = a.partition_by == b.partition_by && a.order_by == b.order_by;
+                rows && score::is_score(calls[*other]) == score::is_score(call)
             };
             match groups.iter_mut().find(|group| group.first().is_some_and(same)) {
                 Some(group) => group.push(index),
@@ -111,12 +138,72 @@ impl Lowering<'_> {
                 .into_iter()
                 .map(|index| (calls[index], Arc::clone(&plan.schema().fields()[width + index])))
                 .collect();
-            stream = self.over_group(stream, &group, input, plan)?;
+            stream = match score::is_score(group[0].0) {
+                true => self.score_group(stream, &group, input, plan)?,
+                false => self.over_group(stream, &group, input, plan)?,
+            };
         }
         let results: Vec<StreamColumn> = places.iter().map(|place| stream.columns[*place].clone()).collect();
         stream.columns.truncate(width);
         stream.columns.extend(results);
         Ok(stream)
+    }
+
+    /// What an operator over these partitions in this order reads: the columns of the stream, the partitions' and the order's.
+    fn lay_out<'p>(
+        &mut self,
+        stream: &mut Stream,
+        params: &WindowFunctionParams,
+        input: &'p LogicalPlan,
+    ) -> Result<(Inputs<'p>, Layout)> {
+        let compiler = self.compiler(stream, input.schema());
+        let mut inputs = Inputs { exprs: vec![], fields: vec![], computed: vec![], compiler, plan: input };
+        let mut columns = stream.columns.clone();
+        for column in &mut columns {
+            if let Slot::Physical(place) = column.slot {
+                column.slot = Slot::Physical(inputs.keep(stream, place));
+            }
+        }
+        let key = stream.key.clone().filter(|_| stream.changelog != ChangelogMode::Retract);
+        let key: Option<Vec<usize>> = key.map(|key| key.into_iter().map(|place| inputs.keep(stream, place)).collect());
+        let is_constant = |expr: &LogicalExpr| matches!(strip_alias(expr), LogicalExpr::Literal(..));
+        let mut partition = vec![];
+        for expr in params.partition_by.iter().filter(|expr| !is_constant(expr)) {
+            let place = inputs.add(self, stream, expr)?;
+            if !partition.contains(&place) {
+                partition.push(place);
+            }
+        }
+        let mut order = vec![];
+        let sorts: Vec<Sort> = params.order_by.iter().filter(|sort| !is_constant(&sort.expr)).cloned().collect();
+        for sort in &sorts {
+            let column = inputs.add(self, stream, &sort.expr)?;
+            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
+            order.push(OrderKey { column, options });
+        }
+        // Does the watermark speak of the order?
+        let by_time = sorts.first().is_some_and(|sort| {
+            let LogicalExpr::Column(column) = strip_alias(&sort.expr) else {
+                return false;
+            };
+            sort.asc && input.schema().index_of_column(column).is_ok_and(|index| stream.columns[index].rowtime)
+        });
+        Ok((inputs, Layout { columns, key, partition, order, sorts, by_time }))
+    }
+
+    /// Gives the stream the columns that were laid out.
+    fn project_inputs(&mut self, stream: &mut Stream, inputs: Inputs<'_>, layout: &Layout) {
+        let schema: SchemaRef = Arc::new(Schema::new(inputs.fields));
+        let direct = inputs.exprs.len() == stream.physical.fields().len()
+            && inputs.exprs.iter().enumerate().all(|(place, expr)| expr.as_column() == Some(place));
+        if !direct {
+            self.project_physical(stream, inputs.exprs, schema);
+        }
+        stream.columns = layout.columns.clone();
+        stream.key = layout.key.clone();
+        if stream.ordered {
+            stream.require_ordinals();
+        }
     }
 
     /// One operator: the stream with a column more for each call.
@@ -129,51 +216,19 @@ impl Lowering<'_> {
     ) -> Result<Stream> {
         let params = &calls[0].0.params;
         let before = stream.clone();
-        let compiler = self.compiler(&stream, input.schema());
-        let mut inputs = Inputs { exprs: vec![], fields: vec![], computed: vec![], compiler, plan: input };
         let old = stream.columns.clone();
-        let mut columns = old.clone();
-        for column in &mut columns {
-            if let Slot::Physical(place) = column.slot {
-                column.slot = Slot::Physical(inputs.keep(&stream, place));
-            }
-        }
-        let key = stream.key.clone().filter(|_| stream.changelog != ChangelogMode::Retract);
-        let key: Option<Vec<usize>> = key.map(|key| key.into_iter().map(|place| inputs.keep(&stream, place)).collect());
-        let is_constant = |expr: &LogicalExpr| matches!(strip_alias(expr), LogicalExpr::Literal(..));
-        let mut partition = vec![];
-        for expr in params.partition_by.iter().filter(|expr| !is_constant(expr)) {
-            let place = inputs.add(self, &mut stream, expr)?;
-            if !partition.contains(&place) {
-                partition.push(place);
-            }
-        }
-        let mut order = vec![];
-        let sorts: Vec<&Sort> = params.order_by.iter().filter(|sort| !is_constant(&sort.expr)).collect();
-        for sort in &sorts {
-            let column = inputs.add(self, &mut stream, &sort.expr)?;
-            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
-            order.push(OrderKey { column, options });
-        }
+        let (mut inputs, layout) = self.lay_out(&mut stream, params, input)?;
+        let sorts: Vec<&Sort> = layout.sorts.iter().collect();
         let mut over_calls = vec![];
         for (function, field) in calls {
             over_calls.push(self.over_call(function, field, &sorts, &mut stream, &mut inputs)?);
         }
         let retracting = stream.changelog != ChangelogMode::AppendOnly;
-        let by_window = self.window_of(&stream, &old, params, input);
-        let by_window = match by_window {
-            Some((place, shift_ms)) if stream.lateness_ms == 0 => {
-                Some(Finality::Window { column: inputs.keep(&stream, place), shift_ms })
-            }
+        let by_window = match self.window_of(&stream, &old, params, input) {
+            Some((place, info, part)) if stream.lateness_ms == 0 => inputs.finality(&stream, place, info, part),
             _ => None,
         };
-        // Does the watermark speak of the order?
-        let by_time = sorts.first().is_some_and(|sort| {
-            let LogicalExpr::Column(column) = strip_alias(&sort.expr) else {
-                return false;
-            };
-            sort.asc && input.schema().index_of_column(column).is_ok_and(|index| old[index].rowtime)
-        });
+        let by_time = layout.by_time;
         let never_final = over_calls.iter().any(|call| call.function.lookahead() == Reach::Unbounded);
         let on_close = self.emit == Some(EmitKind::OnWindowClose);
         if on_close && !by_time && by_window.is_none() {
@@ -196,17 +251,8 @@ impl Lowering<'_> {
             return self.over_split(before, calls, &runs, input, plan);
         }
 
-        let schema: SchemaRef = Arc::new(Schema::new(inputs.fields));
-        let direct = inputs.exprs.len() == stream.physical.fields().len()
-            && inputs.exprs.iter().enumerate().all(|(place, expr)| expr.as_column() == Some(place));
-        if !direct {
-            self.project_physical(&mut stream, inputs.exprs, Arc::clone(&schema));
-        }
-        stream.columns = columns;
-        stream.key = key.clone();
-        if stream.ordered {
-            stream.require_ordinals();
-        }
+        self.project_inputs(&mut stream, inputs, &layout);
+        let Layout { key, partition, order, .. } = layout;
         let from = self.flush(&mut stream, input);
         let schema = Arc::clone(&stream.physical);
         let name = |place: usize| schema.field(place).name().as_str();
@@ -318,14 +364,14 @@ impl Lowering<'_> {
         Ok(stream)
     }
 
-    /// The column of the batches by which the partitions belong to windows that close, and what makes it a window's last millisecond.
-    fn window_of(
+    /// The column of the batches by which the partitions belong to windows that close, and what of the window it is.
+    fn window_of<'c>(
         &self,
         stream: &Stream,
-        columns: &[StreamColumn],
+        columns: &'c [StreamColumn],
         params: &WindowFunctionParams,
         input: &LogicalPlan,
-    ) -> Option<(usize, i64)> {
+    ) -> Option<(usize, &'c WindowInfo, WindowPart)> {
         if stream.changelog != ChangelogMode::AppendOnly {
             return None;
         }
@@ -338,10 +384,10 @@ impl Lowering<'_> {
             let Slot::Physical(place) = column.slot else {
                 return None;
             };
-            let shift_ms = info.to_end_ms(*part)? - 1;
-            (info.watermark && info.emit != Some(EmitKind::Changes)).then_some((place, shift_ms))
+            let to_end_ms = info.to_end_ms(*part)?;
+            (info.watermark && info.emit != Some(EmitKind::Changes)).then_some((to_end_ms, (place, info, *part)))
         });
-        found.min_by_key(|(_, shift_ms)| shift_ms.unsigned_abs())
+        found.min_by_key(|(to_end_ms, _)| (to_end_ms - 1).unsigned_abs()).map(|(_, found)| found)
     }
 
     /// What is kept where values are corrected, in words.

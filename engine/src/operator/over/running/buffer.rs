@@ -3,7 +3,7 @@
 //! A few sorted runs of times, each at most half as long as the one before, point to the rows: a row is merged no more often than the
 //! logarithm of their number. Rows that came in order make runs that are sorted already, and merging them costs a comparison a row.
 
-use arrow::array::{BooleanArray, RecordBatch, UInt64Array};
+use arrow::array::{BooleanArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 
@@ -32,8 +32,8 @@ impl Waiting {
 }
 
 /// Rows that wait.
-pub(super) struct Buffer {
-    pub(super) kept: Kept,
+pub(in crate::operator) struct Buffer {
+    pub(in crate::operator) kept: Kept,
     /// Each ascending; `first` of them have left.
     runs: Vec<Run>,
     log: RowLog,
@@ -48,7 +48,7 @@ struct Run {
 }
 
 impl Buffer {
-    pub(super) fn new(schema: &SchemaRef) -> Result<Self> {
+    pub(in crate::operator) fn new(schema: &SchemaRef) -> Result<Self> {
         Ok(Self {
             kept: Kept::new(schema)?,
             runs: Vec::new(),
@@ -58,11 +58,11 @@ impl Buffer {
         })
     }
 
-    /// Takes in rows, none of which is late, in order of arrival.
-    pub(super) fn take_in(&mut self, deltas: Vec<Delta>, time: usize) -> Result<()> {
+    /// Takes in rows, none of which is late, in order of arrival. Rows without a column of `time` leave when all is over.
+    pub(in crate::operator) fn take_in(&mut self, deltas: Vec<Delta>, time: Option<usize>) -> Result<()> {
         let mut run = Vec::new();
         for delta in deltas {
-            let times = event_times_ms(delta.batch.column(time))?;
+            let times = times_of(&delta.batch, time)?;
             let mut ids = Vec::with_capacity(delta.rows());
             self.kept.append(&delta.batch, &mut ids)?;
             let rows = ids.iter().zip(times.values());
@@ -95,7 +95,11 @@ impl Buffer {
     }
 
     /// Rows that the watermark has passed, in order: about `rows_max`, and all of a time. To be called until there are none.
-    pub(super) fn settle(&mut self, watermark: EventTimeMs, rows_max: usize) -> Result<Option<RecordBatch>> {
+    pub(in crate::operator) fn settle(
+        &mut self,
+        watermark: EventTimeMs,
+        rows_max: usize,
+    ) -> Result<Option<RecordBatch>> {
         if self.handed == self.leaving.len() {
             self.leaving.clear();
             self.handed = 0;
@@ -131,7 +135,7 @@ impl Buffer {
     }
 
     /// Hands over the rows that wait and came since the last save, or all.
-    pub(super) fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
+    pub(in crate::operator) fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
         let unsaved = self.kept.take_unsaved();
         let rows = if kind == SaveKind::Full { self.kept.all() } else { unsaved };
         if rows.is_empty() {
@@ -148,16 +152,16 @@ impl Buffer {
     }
 
     /// Takes in again the rows that were waiting when the watermark was at `watermark`.
-    pub(super) fn restore(
+    pub(in crate::operator) fn restore(
         &mut self,
         state: &StateReader<'_>,
         keys: &[usize],
-        time: usize,
+        time: Option<usize>,
         watermark: EventTimeMs,
     ) -> Result<()> {
         let mut run = Vec::new();
         for delta in self.log.restore("Over", state, keys)? {
-            let times = event_times_ms(delta.batch.column(time))?;
+            let times = times_of(&delta.batch, time)?;
             let waits = |time: i64| time >= watermark && watermark != WATERMARK_MAX;
             let mask: BooleanArray = times.values().iter().map(|time| Some(waits(*time))).collect();
             let rows = filter_record_batch(&delta.batch, &mask)?;
@@ -174,8 +178,15 @@ impl Buffer {
     }
 
     /// Bytes held, about.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::operator) fn bytes(&self) -> usize {
         let runs: usize = self.runs.iter().map(|run| run.rows.capacity() * size_of::<Waiting>()).sum();
         self.kept.bytes() + runs + self.leaving.capacity() * size_of::<Waiting>()
+    }
+}
+
+fn times_of(batch: &RecordBatch, time: Option<usize>) -> Result<Int64Array> {
+    match time {
+        Some(time) => event_times_ms(batch.column(time)),
+        None => Ok(Int64Array::from(vec![0; batch.num_rows()])),
     }
 }

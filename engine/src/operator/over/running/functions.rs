@@ -139,15 +139,16 @@ impl Running for RunningRanks {
                     groups += 1;
                     rank = count;
                 }
-                ranks[grouped.order[position] as usize] = match self.kind {
+                let number = match self.kind {
                     RankKind::RowNumber => count,
                     RankKind::Rank => rank,
                     RankKind::DenseRank => groups,
                 };
+                ranks[grouped.order[position] as usize] = number as i64;
             }
             self.states[*slot as usize] = (count, groups);
         }
-        Ok(Arc::new(UInt64Array::from(ranks)))
+        Ok(Arc::new(Int64Array::from(ranks)))
     }
 
     fn clear(&mut self, slots: &[u32]) {

@@ -15,7 +15,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow_row::{RowConverter, SortField};
 
-use self::buffer::Buffer;
+pub(in crate::operator) use self::buffer::Buffer;
 use self::tail::{Slid, Start, Tail};
 use super::{Plan, judge};
 use crate::aggregate::Slots;
@@ -387,8 +387,8 @@ impl Operator for RunningOver {
 
     fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
         let (before, after) = (input.watermarks.before, input.watermarks.after);
-        let deltas = judge(&self.plan, input.single(), before, out)?;
-        self.buffer.take_in(super::shelf::in_order_of_arrival(deltas)?, self.plan.time().0)?;
+        let deltas = judge(self.plan.time(), input.single(), before, out)?;
+        self.buffer.take_in(super::shelf::in_order_of_arrival(deltas)?, Some(self.plan.time().0))?;
         if after <= self.watermark && after != crate::time::WATERMARK_MAX {
             return Ok(Progress::Done);
         }
@@ -433,7 +433,7 @@ impl Operator for RunningOver {
         let plan = Arc::clone(&self.plan);
         self.watermark = newest_time(state.metas, WATERMARK);
         let arrivals = state.metas.iter().filter_map(|meta| meta.get(ARRIVALS)?.as_u64()).max().unwrap_or(0);
-        self.buffer.restore(state, &plan.spec.partition, plan.time().0, self.watermark)?;
+        self.buffer.restore(state, &plan.spec.partition, Some(plan.time().0), self.watermark)?;
         let width = plan.spec.partition.len();
         for chunk in state.chunks.iter().filter(|chunk| chunk.table == PARTITIONS) {
             check_chunk("Over", chunk, &self.state_schema)?;

@@ -1,0 +1,185 @@
+//! Timing the device: one batch after the other for its latency, several under way for its throughput.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::case::Workload;
+use super::figure::{AdapterFigures, Agreement, DeviceFigure, LinkFigure};
+use super::twin::{Runner, percentile, warm_batches, warm_up};
+use super::{Limits, Options, agreement, giga_per_s};
+use crate::device::{Device, DeviceError, DeviceOptions, Readback, Region, ResidentPages, Ticket, calibrate};
+use crate::kernel::{Kernel, KernelError};
+
+/// Batches under way when throughput is measured: one is converted, one crosses, one computes.
+const BATCHES_UNDER_WAY: usize = 3;
+
+/// Opens the device that is measured, and measures what is not a kernel's.
+pub(super) fn open(options: &Options) -> Result<(Device, AdapterFigures), DeviceError> {
+    let device = Device::open(&DeviceOptions {
+        adapter: options.adapter.clone(),
+        allow_software: true,
+        checked_shaders: options.checked_shaders,
+        timestamps: true,
+        // A batch may take as long as one of the twin's.
+        timeout: options.batch_duration_max.max(Duration::from_secs(5)) * 2,
+        ..DeviceOptions::default()
+    })?;
+    let round_trip = calibrate::round_trip(&device, options.duration)?;
+    let mut links = Vec::new();
+    for bytes in calibrate::LINK_BYTES {
+        let (up_ns, back_ns) = calibrate::link(&device, bytes, round_trip.p50_ns, 5)?;
+        links.push(LinkFigure {
+            bytes,
+            upload_gb_per_s: giga_per_s(bytes as f64, up_ns),
+            readback_gb_per_s: giga_per_s(bytes as f64, back_ns),
+        });
+    }
+    let description = device.description();
+    let figures = AdapterFigures {
+        name: description.name.clone(),
+        driver: description.driver.clone(),
+        backend: description.backend.clone(),
+        software: description.software,
+        checked_shaders: options.checked_shaders,
+        round_trip_ns_p50: round_trip.p50_ns,
+        round_trip_ns_p99: round_trip.p99_ns,
+        links,
+        copy_gb_per_s: calibrate::copy_gb_per_s(&device, 5)?,
+    };
+    Ok((device, figures))
+}
+
+/// A kernel on the device with its state.
+struct Resident<'a, W: Workload> {
+    workload: &'a W,
+    device: &'a Device,
+    pages: ResidentPages,
+}
+
+/// A batch that is under way.
+struct UnderWay<B> {
+    batch: Arc<B>,
+    regions: Vec<Region>,
+    ticket: Ticket,
+}
+
+type BatchOf<W> = <<W as Workload>::Kernel as Kernel>::Batch;
+type OutputOf<W> = <<W as Workload>::Kernel as Kernel>::Output;
+
+impl<'a, W: Workload> Resident<'a, W> {
+    fn new(workload: &'a W, device: &'a Device) -> Self {
+        Resident { workload, device, pages: ResidentPages::new(device, workload.kernel().state_shape()) }
+    }
+
+    fn start(&mut self, batch: Arc<BatchOf<W>>) -> Result<UnderWay<BatchOf<W>>, KernelError> {
+        let kernel = self.workload.kernel();
+        let mut wave = self.device.wave()?;
+        self.pages.grow(&mut wave, kernel.slot_count(&batch))?;
+        let regions = kernel.encode(&batch, &mut self.pages, &mut wave)?;
+        Ok(UnderWay { batch, regions, ticket: self.device.submit(wave) })
+    }
+
+    fn finish(&self, under_way: UnderWay<BatchOf<W>>) -> Result<(OutputOf<W>, Readback), KernelError> {
+        let readback = under_way.ticket.wait()?;
+        Ok((self.workload.kernel().decode(&under_way.batch, &under_way.regions, &readback), readback))
+    }
+
+    fn run(&mut self, batch: Arc<BatchOf<W>>) -> Result<(OutputOf<W>, Readback), KernelError> {
+        let under_way = self.start(batch)?;
+        self.finish(under_way)
+    }
+}
+
+/// Times batches of `rows` rows from columns to answers.
+pub(super) fn measure<W: Workload>(
+    workload: &W,
+    device: &Device,
+    rows: usize,
+    limits: &Limits,
+) -> Result<DeviceFigure, KernelError> {
+    let key_count = workload.key_count(rows);
+    let columns = workload.columns(rows, key_count, limits.seed);
+    may_run(workload, device)?;
+    let mut resident = Resident::new(workload, device);
+    let (warm, one) = warm_up(warm_batches(workload, rows, key_count), limits, || {
+        resident.run(Arc::new(workload.batch(&columns))).map(drop)
+    })?;
+    let batches = limits.batches(one);
+    let before = device.metrics();
+    let (mut whole, mut convert, mut kernel) = (Vec::new(), Vec::new(), Vec::new());
+    let mut traffic = 0;
+    for _ in 0..batches {
+        let started = Instant::now();
+        let batch = Arc::new(workload.batch(&columns));
+        let converted = started.elapsed();
+        let (output, readback) = resident.run(batch.clone())?;
+        whole.push(started.elapsed().as_nanos() as f64);
+        convert.push(converted.as_nanos() as f64);
+        kernel.extend(readback.device_ns().map(|ns| ns as f64));
+        traffic = workload.traffic_bytes(&batch);
+        drop(std::hint::black_box(output));
+    }
+    let crossed = device.metrics();
+    let per_batch = |after: u64, before: u64| (after - before) / batches as u64;
+
+    let started = Instant::now();
+    let mut under_way = VecDeque::new();
+    for _ in 0..batches {
+        under_way.push_back(resident.start(Arc::new(workload.batch(&columns)))?);
+        if under_way.len() >= BATCHES_UNDER_WAY
+            && let Some(first) = under_way.pop_front()
+        {
+            drop(std::hint::black_box(resident.finish(first)?));
+        }
+    }
+    for rest in under_way {
+        drop(std::hint::black_box(resident.finish(rest)?));
+    }
+    let events_per_s = (batches * rows) as f64 / started.elapsed().as_secs_f64().max(1e-9);
+
+    let kernel_ns_p50 = Some(percentile(&mut kernel, 0.5)).filter(|_| !kernel.is_empty());
+    Ok(DeviceFigure {
+        batches: batches as u64,
+        warm,
+        batch_ns_p50: percentile(&mut whole, 0.5),
+        batch_ns_p99: percentile(&mut whole, 0.99),
+        convert_ns_p50: percentile(&mut convert, 0.5),
+        kernel_ns_p50,
+        events_per_s,
+        upload_bytes: per_batch(crossed.upload_bytes, before.upload_bytes),
+        readback_bytes: per_batch(crossed.readback_bytes, before.readback_bytes),
+        kernel_gb_per_s: kernel_ns_p50.map(|ns| giga_per_s(traffic as f64, ns)),
+        kernel_share_of_copy: None,
+    })
+}
+
+/// Whether the adapter computes rightly what the kernel needs.
+fn may_run<W: Workload>(workload: &W, device: &Device) -> Result<(), DeviceError> {
+    device.self_test().allows_kernel(workload.kernel()).map_err(|(need, reason)| DeviceError::Refused {
+        adapter: device.description().name.clone(),
+        wanted: need.name().to_owned(),
+        reason: reason.to_owned(),
+    })
+}
+
+/// Compares device and twin over several batches from fresh state.
+pub(super) fn agreement<W: Workload>(
+    workload: &W,
+    device: &Device,
+    rows: usize,
+    limits: &Limits,
+) -> Result<Agreement, KernelError> {
+    may_run(workload, device)?;
+    let exactness = device.self_test().agreement(workload.kernel().exactness());
+    let mut twin = Runner::new(workload);
+    let mut resident = Resident::new(workload, device);
+    let mut found = Agreement::default();
+    for step in 0..agreement::STEPS {
+        let batch = Arc::new(workload.batch(&workload.columns(rows, workload.key_count(rows), limits.seed + step)));
+        let expected = workload.answer(twin.run(&batch));
+        let (output, _) = resident.run(batch)?;
+        agreement::compare(&mut found, exactness, &expected, &workload.answer(output));
+    }
+    Ok(found)
+}

@@ -1,0 +1,265 @@
+//! Calibration: what a round trip, a byte over the bus and an event of each kernel cost on this adapter, and what the twins cost beside.
+//!
+//! It has to be over before a user notices, so each figure is a few short runs and a median, kernels are measured at two sizes for the
+//! slope between them, and a deadline ends it: kernels that it did not come to stay on the CPU and are measured at the next start.
+//! Compiling shaders takes most of a first start, and drivers keep them. Figures are kept in a file by adapter, driver and processor;
+//! what happens later corrects them anyway, see [`crate::placer`].
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::program::{Access, Program};
+use super::wave::{Binding, Dispatch};
+use super::{AdapterDescription, Device, DeviceError};
+use crate::bench::{Case, Limits, percentile};
+use crate::placer::{BandwidthPoint, Calibration, KernelFigures, Line, Link, RoundTrip};
+
+/// Figures of another version mean something else.
+const CALIBRATION_VERSION: u32 = 1;
+/// How long calibrating may take at a start, where a user waits.
+pub const START_BUDGET: Duration = Duration::from_millis(300);
+/// Sizes at which both ways over the bus are timed.
+pub const LINK_BYTES: [u64; 3] = [1 << 20, 16 << 20, 64 << 20];
+/// Workgroups of `copy.wgsl`.
+pub(crate) const COPY_WORKGROUP_SIZE: u32 = 256;
+/// Words that an invocation of it copies.
+const COPY_VECTOR_WORDS: usize = 4;
+/// The longest copy: what a default binding takes.
+const COPY_BYTES: u64 = 127 << 20;
+/// A kernel is timed on batches that grow by this factor until one takes [`KERNEL_DURATION`].
+const ROWS_FACTOR: usize = 8;
+const ROWS_MIN: usize = 512;
+const ROWS_MAX: usize = 1 << 18;
+const KERNEL_DURATION: Duration = Duration::from_millis(2);
+
+/// Copies words from one region to another.
+pub static COPY: Program =
+    Program { name: "copy", source: include_str!("copy.wgsl"), storage: &[Access::Read, Access::ReadWrite] };
+
+fn copy<'a>(params: &'a [u32; 1], bindings: &'a [Binding<'a>; 2]) -> Dispatch<'a> {
+    let workgroups = params[0].div_ceil(COPY_WORKGROUP_SIZE);
+    Dispatch { program: &COPY, entry: "copy", overrides: &[], params, bindings, workgroups }
+}
+
+/// An empty round trip: a few words up, copied, and back.
+///
+/// # Errors
+/// What the device refuses.
+pub fn round_trip(device: &Device, duration: Duration) -> Result<RoundTrip, DeviceError> {
+    let mut ns = Vec::new();
+    let mut started = Instant::now();
+    // The first ones compile the shader and make buffers.
+    for trip in 0..2000 {
+        if trip == 3 {
+            (started, ns) = (Instant::now(), Vec::new());
+        }
+        ns.push(transfer(device, 64, 64)?);
+        if trip >= 10 && started.elapsed() > duration {
+            break;
+        }
+    }
+    Ok(RoundTrip { p50_ns: percentile(&mut ns, 0.5), p99_ns: percentile(&mut ns, 0.99) })
+}
+
+/// How long both ways take beyond an empty round trip, at one size: filling staging and reading the answer included, because a kernel's
+/// caller does both. In ns, to the device and back.
+///
+/// # Errors
+/// What the device refuses.
+pub fn link(device: &Device, bytes: u64, round_trip_ns: f64, repeats: usize) -> Result<(f64, f64), DeviceError> {
+    let words = (bytes / 4) as usize;
+    let median = |up: usize, back: usize| {
+        // The first makes the buffers.
+        transfer(device, up, back)?;
+        let mut ns = (0..repeats.max(1)).map(|_| transfer(device, up, back)).collect::<Result<Vec<_>, _>>()?;
+        Ok::<f64, DeviceError>((percentile(&mut ns, 0.5) - round_trip_ns).max(1.0))
+    };
+    Ok((median(words, 64)?, median(64, words)?))
+}
+
+/// One wave: so many words up, a few of them copied on the device, so many back and read.
+fn transfer(device: &Device, up: usize, back: usize) -> Result<f64, DeviceError> {
+    let started = Instant::now();
+    let mut wave = device.wave()?;
+    let upload = wave.upload_with(up, |words| words.fill(1));
+    let output = wave.output(back);
+    wave.dispatch(copy(&[16], &[Binding::Region(&upload), Binding::Region(&output)]))?;
+    let readback = device.submit(wave).wait()?;
+    std::hint::black_box(readback.words(&output).iter().fold(0, |all, word| all ^ word));
+    Ok(started.elapsed().as_nanos() as f64)
+}
+
+/// What a copy on the device reaches, read and written bytes together, in GB/s; none where the device gives no timestamps.
+///
+/// # Errors
+/// What the device refuses.
+pub fn copy_gb_per_s(device: &Device, repeats: usize) -> Result<Option<f64>, DeviceError> {
+    let vectors = COPY_BYTES as usize / 4 / COPY_VECTOR_WORDS;
+    let words = vectors * COPY_VECTOR_WORDS;
+    let time = |dispatches: usize| -> Result<Option<f64>, DeviceError> {
+        let mut wave = device.wave()?;
+        let (from, to) = (wave.scratch(words), wave.scratch(words));
+        for _ in 0..dispatches {
+            wave.dispatch(copy(&[vectors as u32], &[Binding::Region(&from), Binding::Region(&to)]))?;
+        }
+        Ok(device.submit(wave).wait()?.device_ns().map(|ns| ns as f64))
+    };
+    let Some(_) = time(1)? else { return Ok(None) };
+    let mut rates = Vec::new();
+    for _ in 0..repeats.max(1) {
+        // Several in a row, so that starting the first does not count for much.
+        const DISPATCHES: usize = 4;
+        if let Some(ns) = time(DISPATCHES)?.filter(|&ns| ns > 0.0) {
+            rates.push((DISPATCHES * words * 4 * 2) as f64 / ns);
+        }
+    }
+    Ok(if rates.is_empty() { None } else { Some(percentile(&mut rates, 1.0)) })
+}
+
+/// The calibration of a device: the one kept in `file` if it is of this adapter, driver and processor, completed by what it lacks and
+/// kept again; with `fresh` what was kept is not used. `cases` are the workloads to measure kernels on, the first of each kernel;
+/// `budget` is about how long it may take.
+///
+/// # Errors
+/// What the device refuses. A file that cannot be read or written is as none.
+pub fn calibrate(
+    device: &Device,
+    cases: &[Box<dyn Case>],
+    file: Option<&Path>,
+    fresh: bool,
+    budget: Duration,
+) -> Result<Calibration, DeviceError> {
+    let key = key(device.description());
+    let mut kept = file.map(Kept::read).unwrap_or_default();
+    let found = kept
+        .calibrations
+        .iter()
+        .find(|calibration| calibration.adapter == key && calibration.version == CALIBRATION_VERSION);
+    let known = found.filter(|_| !fresh).cloned();
+    let calibration = measure(device, cases, known.clone(), key, Instant::now() + budget)?;
+    if let Some(file) = file.filter(|_| known.as_ref() != Some(&calibration)) {
+        kept.calibrations.retain(|other| other.adapter != calibration.adapter);
+        kept.calibrations.push(calibration.clone());
+        kept.write(file);
+    }
+    Ok(calibration)
+}
+
+/// Adapter, driver and processor: figures hold for these.
+fn key(adapter: &AdapterDescription) -> String {
+    format!("{}; {}; {}; {}", adapter.name, adapter.backend, adapter.driver, crate::bench::machine())
+}
+
+fn measure(
+    device: &Device,
+    cases: &[Box<dyn Case>],
+    known: Option<Calibration>,
+    key: String,
+    deadline: Instant,
+) -> Result<Calibration, DeviceError> {
+    let mut calibration = match known {
+        Some(known) => known,
+        None => {
+            let round_trip = round_trip(device, Duration::from_millis(20))?;
+            let (mut upload, mut readback) = (Link::default(), Link::default());
+            for bytes in LINK_BYTES {
+                let started = Instant::now();
+                let (up_ns, back_ns) = link(device, bytes, round_trip.p50_ns, 2)?;
+                upload.points.push(BandwidthPoint { bytes, ns: up_ns });
+                readback.points.push(BandwidthPoint { bytes, ns: back_ns });
+                // The next size takes at least four times as long.
+                if started.elapsed() * 4 > deadline.saturating_duration_since(Instant::now()) / 2 {
+                    break;
+                }
+            }
+            Calibration {
+                version: CALIBRATION_VERSION,
+                adapter: key,
+                software: device.description().software,
+                round_trip,
+                upload,
+                readback,
+                kernels: Vec::new(),
+            }
+        }
+    };
+    for case in cases {
+        if calibration.kernel(case.kernel()).is_some() || Instant::now() >= deadline {
+            continue;
+        }
+        // A kernel that this device refuses is one that it will not be asked for.
+        if let Ok(Some(figures)) = kernel(device, case.as_ref(), &calibration) {
+            calibration.kernels.push(figures);
+        }
+    }
+    Ok(calibration)
+}
+
+/// One kernel on both sides, at two sizes.
+fn kernel(
+    device: &Device,
+    case: &dyn Case,
+    calibration: &Calibration,
+) -> Result<Option<KernelFigures>, crate::KernelError> {
+    let limits = Limits {
+        duration: KERNEL_DURATION / 2,
+        warm_duration: KERNEL_DURATION * 2,
+        batches_min: 2,
+        batches_max: 16,
+        ..Limits::default()
+    };
+    let (mut upload_bytes_per_event, mut readback_bytes_per_event) = (0.0, 0.0);
+    let device = two_sizes(|rows| {
+        let figure = case.device(device, rows, &limits)?;
+        upload_bytes_per_event = figure.upload_bytes as f64 / rows as f64;
+        readback_bytes_per_event = figure.readback_bytes as f64 / rows as f64;
+        // Without timestamps it is what is left of the whole.
+        Ok(figure.kernel_ns_p50.unwrap_or_else(|| {
+            let around = calibration.round_trip.p50_ns
+                + calibration.upload.ns(figure.upload_bytes)
+                + calibration.readback.ns(figure.readback_bytes);
+            (figure.batch_ns_p50 - figure.convert_ns_p50 - around).max(0.0)
+        }))
+    })?;
+    // After the device, which may refuse the kernel.
+    let twin = two_sizes(|rows| Ok(case.twin(rows, 1, &limits).kernel_ns_p50))?;
+    let kernel = case.kernel().to_owned();
+    Ok(Some(KernelFigures { kernel, twin, device, upload_bytes_per_event, readback_bytes_per_event }))
+}
+
+/// The line through the two largest sizes, growing until one takes long enough to be told from noise.
+fn two_sizes(mut time: impl FnMut(usize) -> Result<f64, crate::KernelError>) -> Result<Line, crate::KernelError> {
+    let mut small = (ROWS_MIN as u64, time(ROWS_MIN)?);
+    let mut rows = ROWS_MIN * ROWS_FACTOR;
+    loop {
+        let large = (rows as u64, time(rows)?);
+        if large.1 >= KERNEL_DURATION.as_nanos() as f64 || rows * ROWS_FACTOR > ROWS_MAX {
+            return Ok(Line::through(small, large));
+        }
+        (small, rows) = (large, rows * ROWS_FACTOR);
+    }
+}
+
+/// The file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    calibrations: Vec<Calibration>,
+}
+
+impl Kept {
+    fn read(file: &Path) -> Self {
+        std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// Writes beside it and renames, so that another process never reads half of it.
+    fn write(&self, file: &Path) {
+        let Ok(text) = serde_json::to_vec_pretty(self) else { return };
+        let beside = file.with_extension(format!("{}.new", std::process::id()));
+        // A calibration that is not kept is made again.
+        if std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, file)).is_err() {
+            let _ = std::fs::remove_file(&beside);
+        }
+    }
+}

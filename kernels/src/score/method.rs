@@ -1,0 +1,340 @@
+//! What a user names: a method and its options, checked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::placement::Placement;
+use super::scorer::{KernelScorer, ScoreKernel, Scorer};
+use crate::half_space_forest::{ForestParameters, HalfSpaceForest};
+use crate::kernel::KernelError;
+use crate::recurrence_scan::{Config, Recurrence, RecurrenceScan};
+use crate::subspace_score::{Model, SubspaceParameters, SubspaceScore};
+use crate::window_distance::{DistanceParameters, WindowDistance};
+
+/// The method that is taken when none is named.
+const DEFAULT: &str = "ewma";
+/// The option that names the method.
+const METHOD: &str = "method";
+
+/// An option of a method. All are numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OptionDescription {
+    /// As users write it.
+    pub name: &'static str,
+    /// The value when it is not given.
+    pub default: f64,
+    /// Whether only whole numbers from 0 on are taken.
+    pub whole: bool,
+    /// One sentence, with the unit.
+    pub meaning: &'static str,
+}
+
+/// A method of scoring.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MethodDescription {
+    /// As users write it.
+    pub name: &'static str,
+    /// The most features of a row.
+    pub features_max: usize,
+    /// One sentence.
+    pub meaning: &'static str,
+    /// What can be set.
+    pub options: &'static [OptionDescription],
+}
+
+macro_rules! option {
+    ($name:literal, whole $default:literal, $meaning:literal) => {
+        OptionDescription { name: $name, default: $default as f64, whole: true, meaning: $meaning }
+    };
+    ($name:literal, $default:literal, $meaning:literal) => {
+        OptionDescription { name: $name, default: $default, whole: false, meaning: $meaning }
+    };
+}
+
+const MIN_TRAINING: OptionDescription = option!("min_training", whole 30, "Rows of a key that are learnt but score 0.");
+const VARIANCE_FLOOR: OptionDescription = option!(
+    "variance_floor",
+    1e-6,
+    "Added to every variance, in squared units of the value: a constant series scores 0."
+);
+
+/// All methods.
+pub const METHODS: &[MethodDescription] = &[
+    MethodDescription {
+        name: "ewma",
+        features_max: 1,
+        meaning: "Distance from an exponentially weighted mean, in standard deviations.",
+        options: &[option!("half_life", 100.0, "Rows after which a row weighs half."), MIN_TRAINING, VARIANCE_FLOOR],
+    },
+    MethodDescription {
+        name: "holt",
+        features_max: 1,
+        meaning: "Error of the forecast from level and trend (Holt), in its standard deviations.",
+        options: &[
+            option!("half_life", 20.0, "Rows after which the level has forgotten half."),
+            option!("trend_half_life", 100.0, "Rows after which the trend has forgotten half."),
+            MIN_TRAINING,
+            VARIANCE_FLOOR,
+        ],
+    },
+    MethodDescription {
+        name: "cusum",
+        features_max: 1,
+        meaning: "Two-sided cumulative sum (Page) of standardised residuals: small shifts that last.",
+        options: &[
+            option!("half_life", 500.0, "Rows after which a row weighs half in mean and variance."),
+            option!("drift", 0.5, "Taken from each residual, in standard deviations: half of the shift to be found."),
+            option!("residual_limit", 4.0, "Residuals are cut at so many standard deviations."),
+            MIN_TRAINING,
+            VARIANCE_FLOOR,
+        ],
+    },
+    MethodDescription {
+        name: "half_space",
+        features_max: 32,
+        meaning: "How rare the region is in which a row lies, in bits, by half-space trees over one or more values.",
+        options: &[
+            option!("trees", whole 25, "Random trees."),
+            option!("depth", whole 8, "Levels of a tree."),
+            option!("window", whole 256, "Rows whose distribution a row is compared with; the first five quarters of it score 0."),
+            option!("seed", whole 24_301, "Where random choices come from."),
+        ],
+    },
+    MethodDescription {
+        name: "distance",
+        features_max: 1,
+        meaning: "Distance of the last values' shape to the nearest earlier shape (left matrix profile, z-normalised).",
+        options: &[
+            option!("window", whole 32, "Rows that make a shape."),
+            option!("history", whole 2000, "How many rows back earlier shapes are kept; two windows score 0."),
+        ],
+    },
+    MethodDescription {
+        name: "subspace",
+        features_max: 1,
+        meaning: "What the usual shapes of a window do not explain (online principal components).",
+        options: &[
+            option!("window", whole 32, "Rows that make a shape."),
+            option!("components", whole 4, "How many components are kept."),
+            option!("half_life", 5000.0, "Rows after which half is forgotten."),
+        ],
+    },
+    MethodDescription {
+        name: "centroids",
+        features_max: 1,
+        meaning: "Distance of a window's shape to the nearest of the usual shapes (online k-means).",
+        options: &[
+            option!("window", whole 32, "Rows that make a shape."),
+            option!("components", whole 4, "How many centres are kept."),
+            option!("half_life", 5000.0, "Rows after which half is forgotten."),
+        ],
+    },
+];
+
+/// A method with all its options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Method {
+    description: &'static MethodDescription,
+    options: BTreeMap<&'static str, f64>,
+}
+
+/// What is wrong with a method as it was given.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MethodError {
+    /// There is no such method.
+    #[error("method '{given}' is not known; the methods are {}", methods())]
+    UnknownMethod {
+        /// What was given.
+        given: String,
+    },
+    /// The method has no such option.
+    #[error("method '{method}' has no option `{given}`; its options are {}", options(.method))]
+    UnknownOption {
+        /// The method.
+        method: &'static str,
+        /// What was given.
+        given: String,
+    },
+    /// The option cannot have this value.
+    #[error("option `{option}` of method '{method}' must be {expected}, not {given}")]
+    Value {
+        /// The method.
+        method: &'static str,
+        /// The option.
+        option: String,
+        /// What it may be.
+        expected: String,
+        /// What it was.
+        given: String,
+    },
+    /// Too many or too few values for each row.
+    #[error("method '{method}' takes {}, not {given}", features(.features_max))]
+    Features {
+        /// The method.
+        method: &'static str,
+        /// The most that it takes.
+        features_max: usize,
+        /// What was given.
+        given: usize,
+    },
+}
+
+fn methods() -> String {
+    METHODS.iter().map(|method| format!("'{}'", method.name)).collect::<Vec<_>>().join(", ")
+}
+
+fn options(method: &str) -> String {
+    let described = METHODS.iter().find(|described| described.name == method);
+    described
+        .iter()
+        .flat_map(|described| described.options)
+        .map(|o| format!("`{}`", o.name))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn features(most: &usize) -> String {
+    if *most == 1 { "one value".to_string() } else { format!("between 1 and {most} values") }
+}
+
+impl Method {
+    /// The description of a method.
+    pub fn named(name: &str) -> Option<&'static MethodDescription> {
+        METHODS.iter().find(|method| method.name == name)
+    }
+
+    /// A method from what was named: `method` and the options of that method; `{}` is the default.
+    ///
+    /// # Errors
+    /// Names that are not known, and values that cannot be.
+    pub fn parse(given: &Map<String, Value>) -> Result<Self, MethodError> {
+        let name = match given.get(METHOD) {
+            None => DEFAULT.to_string(),
+            Some(Value::String(name)) => name.to_lowercase(),
+            Some(other) => return Err(MethodError::UnknownMethod { given: other.to_string() }),
+        };
+        let description =
+            METHODS.iter().find(|method| method.name == name).ok_or(MethodError::UnknownMethod { given: name })?;
+        let mut options: BTreeMap<_, _> =
+            description.options.iter().map(|option| (option.name, option.default)).collect();
+        for (key, value) in given.iter().filter(|(key, _)| *key != METHOD) {
+            let option = description.options.iter().find(|option| option.name.eq_ignore_ascii_case(key));
+            let Some(option) = option else {
+                return Err(MethodError::UnknownOption { method: description.name, given: key.clone() });
+            };
+            let whole = |number: &f64| {
+                !option.whole || (number.fract() == 0.0 && *number >= 0.0 && *number <= f64::from(u32::MAX))
+            };
+            let number = value.as_f64().filter(whole).ok_or_else(|| MethodError::Value {
+                method: description.name,
+                option: option.name.to_string(),
+                expected: if option.whole { "a whole number" } else { "a number" }.to_string(),
+                given: match value {
+                    Value::String(text) => format!("'{text}'"),
+                    other => other.to_string(),
+                },
+            })?;
+            options.insert(option.name, number);
+        }
+        let method = Method { description, options };
+        method.scorer(1, &Arc::default())?;
+        Ok(method)
+    }
+
+    /// The method's description.
+    pub fn description(&self) -> &'static MethodDescription {
+        self.description
+    }
+
+    /// A scorer of rows with so many features that has seen none, and runs where the placement says.
+    ///
+    /// # Errors
+    /// More features than the method takes.
+    pub fn scorer(&self, features: usize, placement: &Arc<Placement>) -> Result<Box<dyn Scorer>, MethodError> {
+        let features_max = self.description.features_max;
+        if features == 0 || features > features_max {
+            return Err(MethodError::Features { method: self.description.name, features_max, given: features });
+        }
+        self.kernel(features, placement).map_err(|error| match error {
+            KernelError::Parameter { parameter, expected, given, .. } => {
+                MethodError::Value { method: self.description.name, option: parameter.to_string(), expected, given }
+            }
+            #[cfg(feature = "gpu")]
+            other => MethodError::Value {
+                method: self.description.name,
+                option: METHOD.to_string(),
+                expected: "one that can be made".to_string(),
+                given: other.to_string(),
+            },
+        })
+    }
+
+    fn kernel(&self, features: usize, placement: &Arc<Placement>) -> Result<Box<dyn Scorer>, KernelError> {
+        fn placed<K: ScoreKernel>(kernel: K, placement: &Arc<Placement>) -> Result<Box<dyn Scorer>, KernelError> {
+            Ok(Box::new(KernelScorer::new(kernel, placement)))
+        }
+        let number = |name: &str| self.options[name];
+        let whole = |name: &str| number(name) as u32;
+        let recurrence = |recurrence| {
+            let config = Config {
+                min_training: whole("min_training"),
+                variance_floor: number("variance_floor"),
+                ..Config::new(recurrence)
+            };
+            placed(RecurrenceScan::new(config)?, placement)
+        };
+        match self.description.name {
+            "ewma" => recurrence(Recurrence::Ewma { half_life: number("half_life") }),
+            "holt" => recurrence(Recurrence::Holt {
+                half_life: number("half_life"),
+                trend_half_life: number("trend_half_life"),
+            }),
+            "cusum" => recurrence(Recurrence::Cusum {
+                half_life: number("half_life"),
+                drift: number("drift"),
+                residual_limit: number("residual_limit"),
+            }),
+            "half_space" => {
+                let parameters = ForestParameters {
+                    features: features as u32,
+                    trees: whole("trees"),
+                    depth: whole("depth"),
+                    window: whole("window"),
+                    seed: whole("seed"),
+                    attribution: false,
+                };
+                placed(HalfSpaceForest::new(parameters)?, placement)
+            }
+            "distance" => {
+                let parameters = DistanceParameters {
+                    window: whole("window"),
+                    history: whole("history"),
+                    ..DistanceParameters::default()
+                };
+                placed(WindowDistance::new(parameters)?, placement)
+            }
+            "subspace" | "centroids" => {
+                let parameters = SubspaceParameters {
+                    window: whole("window"),
+                    components: whole("components"),
+                    half_life: number("half_life") as f32,
+                    model: if self.description.name == "subspace" { Model::Subspace } else { Model::Centroids },
+                    ..SubspaceParameters::default()
+                };
+                placed(SubspaceScore::new(parameters)?, placement)
+            }
+            other => unreachable!("method '{other}' is described and not made"),
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = self.options.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+        write!(f, "{}({})", self.description.name, options.join(", "))
+    }
+}

@@ -1,0 +1,21 @@
+//! Scores behind one face: what an operator needs of a scoring kernel, whatever the kernel and wherever it runs.
+//!
+//! A [`Method`] is what a user names (`method => 'ewma', half_life => 50`), checked. It makes a [`Scorer`], which owns the state of all
+//! keys and scores rows that come grouped by key and in order. A score never depends on how rows are cut into batches.
+
+mod method;
+mod placement;
+mod scorer;
+#[cfg(test)]
+mod tests;
+
+pub use method::{METHODS, Method, MethodDescription, MethodError, OptionDescription};
+pub use placement::Placement;
+#[cfg(feature = "gpu")]
+pub use placement::{OpenDevice, OpenOnce};
+pub use scorer::{Scorer, score_now};
+
+/// How a kernel's state is kept on a device.
+pub use crate::placed::PlacedOptions;
+/// Where a batch runs, and the record of a move.
+pub use crate::placer::{Decision, DeviceChoice, PlacerSettings, Side, Switch};

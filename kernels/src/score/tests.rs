@@ -1,0 +1,179 @@
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::rows::GroupedRows;
+use std::sync::Arc;
+
+fn map(value: Value) -> Map<String, Value> {
+    value.as_object().expect("an object").clone()
+}
+
+/// Every method, with few rows of training so that short inputs are scored.
+fn young(name: &str) -> Method {
+    let mut options = map(json!({ "method": name }));
+    let described = Method::named(name).expect("it is described");
+    let small: &[(&str, u32)] = &[("min_training", 2), ("window", 8), ("history", 64)];
+    for (option, value) in small {
+        if described.options.iter().any(|known| known.name == *option) {
+            options.insert(option.to_string(), (*value).into());
+        }
+    }
+    if described.name == "half_space" {
+        options.insert("window".to_string(), 32.into());
+    }
+    Method::parse(&options).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[test]
+fn what_cannot_be_is_named_with_what_can() {
+    let error = |value| Method::parse(&map(value)).expect_err("it cannot be").to_string();
+    assert!(error(json!({ "method": "ewna" })).starts_with("method 'ewna' is not known; the methods are 'ewma', "));
+    assert_eq!(
+        error(json!({ "method": "ewma", "trees": 5 })),
+        "method 'ewma' has no option `trees`; its options are `half_life`, `min_training`, `variance_floor`"
+    );
+    assert_eq!(error(json!({ "half_life": "x" })), "option `half_life` of method 'ewma' must be a number, not 'x'");
+    assert_eq!(
+        error(json!({ "min_training": 1.5 })),
+        "option `min_training` of method 'ewma' must be a whole number, not 1.5"
+    );
+    assert_eq!(
+        error(json!({ "half_life": -1 })),
+        "option `half_life` of method 'ewma' must be between 0.1 and 1000000000, not -1"
+    );
+    let two = Method::parse(&Map::new()).expect("the default").scorer(2, &Arc::default()).err().expect("it takes one");
+    assert_eq!(two.to_string(), "method 'ewma' takes one value, not 2");
+}
+
+/// A method that is described and cannot be made would fail in a running query.
+#[test]
+fn every_method_is_made_with_its_defaults() {
+    for method in METHODS {
+        let made = Method::parse(&map(json!({ "method": method.name })))
+            .unwrap_or_else(|error| panic!("{}: {error}", method.name));
+        assert!(made.scorer(method.features_max, &Arc::default()).is_ok(), "{}", method.name);
+        assert!(made.to_string().starts_with(method.name));
+    }
+}
+
+fn rows() -> impl Strategy<Value = Vec<(u32, f64)>> {
+    let value = prop_oneof![
+        8 => -100.0..100.0f64,
+        1 => Just(f64::NAN),
+        1 => Just(1e6),
+    ];
+    proptest::collection::vec((0u32..4, value), 0..300)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Where a stream is cut into steps, and whether state went through a checkpoint in between, never shows in a score.
+    #[test]
+    fn scores_do_not_depend_on_batches(rows in rows(), cuts in proptest::collection::vec(1usize..80, 1..40)) {
+        for described in METHODS {
+            let method = young(described.name);
+            let scorer = || method.scorer(1, &Arc::default()).expect("one feature");
+            let score = |scorer: &mut Box<dyn Scorer>, rows: &[(u32, f64)]| {
+                let (slots, values): (Vec<u32>, Vec<f64>) = rows.iter().copied().unzip();
+                let grouped = Arc::new(GroupedRows::group(&slots, 4));
+                let scores = score_now(scorer.as_mut(), &grouped, &[&values]);
+                let mut all = vec![0; rows.len()];
+                grouped.order().iter().zip(scores).for_each(|(row, score)| all[*row as usize] = score.to_bits());
+                all
+            };
+            let whole = score(&mut scorer(), &rows);
+            let mut pieces = Vec::new();
+            let (mut rest, mut cut) = (rows.as_slice(), cuts.iter().cycle());
+            let (mut running, mut known_max) = (scorer(), 0);
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(rest.len().min(*cut.next().expect("it cycles")));
+                pieces.extend(score(&mut running, now));
+                rest = later;
+                let mut restored = scorer();
+                running.sync();
+                let known: Vec<u32> = (0..=now.iter().map(|(slot, _)| *slot).max().unwrap_or(0).max(known_max)).collect();
+                known_max = *known.last().expect("it has one");
+                let mut words = Vec::new();
+                known.iter().for_each(|slot| running.read_slot(*slot, &mut words));
+                restored.load(&known, &words);
+                running = restored;
+            }
+            prop_assert_eq!(whole, pieces, "{}", described.name);
+        }
+    }
+
+    /// A score that knew later rows would look good on history and be worth nothing on a stream.
+    #[test]
+    fn scores_depend_on_earlier_rows_only(rows in rows(), keep in 0usize..300) {
+        for described in METHODS {
+            let method = young(described.name);
+            let score = |rows: &[(u32, f64)]| {
+                let (slots, values): (Vec<u32>, Vec<f64>) = rows.iter().copied().unzip();
+                let grouped = Arc::new(GroupedRows::group(&slots, 4));
+                let mut scorer = method.scorer(1, &Arc::default()).expect("one feature");
+                let scores = score_now(scorer.as_mut(), &grouped, &[&values]);
+                let mut all = vec![0; rows.len()];
+                grouped.order().iter().zip(scores).for_each(|(row, score)| all[*row as usize] = score.to_bits());
+                all
+            };
+            let keep = keep.min(rows.len());
+            prop_assert_eq!(&score(&rows)[..keep], score(&rows[..keep]), "{}", described.name);
+        }
+    }
+}
+
+/// Moving between CPU and device in the middle, as a placer would, never shows beyond a method's tolerance.
+#[cfg(feature = "gpu")]
+#[test]
+fn scores_on_a_device_are_those_of_the_twin() {
+    use crate::device::testing;
+    use crate::placer::{DeviceChoice, PlacerSettings, Side, Switch};
+
+    let Some(device) = testing::shared_test_device(&testing::test_options()) else { return };
+    let rows: Vec<(u32, f64)> = (0..600u32)
+        .map(|row| {
+            (
+                row % 3,
+                f64::from(row).sin() * 10.0 + f64::from(row * 7919 % 101) / 50.0 + if row == 500 { 90.0 } else { 0.0 },
+            )
+        })
+        .collect();
+    for described in METHODS {
+        let method = young(described.name);
+        let settings = PlacerSettings { device: DeviceChoice::Gpu, ..PlacerSettings::default() };
+        let opened = OpenDevice { device: device.clone(), calibration: None };
+        let placement =
+            Arc::new(Placement::on(settings, PlacedOptions::default(), Arc::new(move || Ok(opened.clone()))));
+        let mut twin = method.scorer(1, &Arc::default()).expect("one feature");
+        let mut moving = method.scorer(1, &placement).expect("one feature");
+        let side = |step: u64| if (step / 3).is_multiple_of(2) { Side::Device } else { Side::Cpu };
+        for (step, part) in (0u64..).zip(rows.chunks(47)) {
+            moving.recall(&[Switch { step, side: side(step) }]);
+            let (slots, values): (Vec<u32>, Vec<f64>) = part.iter().copied().unzip();
+            let grouped = Arc::new(GroupedRows::group(&slots, 3));
+            let expected = score_now(twin.as_mut(), &grouped, &[&values]);
+            let found = score_now(moving.as_mut(), &grouped, &[&values]);
+            let decision = moving.decision().expect("a batch was placed");
+            assert_eq!(decision.side, side(step), "{}", described.name);
+            for (expected, found) in expected.iter().zip(&found) {
+                let near = (expected - found).abs() <= 2e-3 * expected.abs() + 2e-3;
+                assert!(
+                    near || expected == found || (expected.is_nan() && found.is_nan()),
+                    "{}, batch {step}: {expected} and {found}",
+                    described.name
+                );
+            }
+        }
+        moving.sync();
+        let words = |scorer: &dyn Scorer, slot| {
+            let mut words = Vec::new();
+            scorer.read_slot(slot, &mut words);
+            words
+        };
+        if described.name == "half_space" {
+            (0..3).for_each(|slot| assert_eq!(words(moving.as_ref(), slot), words(twin.as_ref(), slot), "slot {slot}"));
+        }
+    }
+}

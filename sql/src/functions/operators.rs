@@ -1,0 +1,170 @@
+//! What operators mean for types of which DataFusion has another idea.
+//!
+//! - Rows are compared value by value, so that a null in them leaves open what it does. (DataFusion compares them as words, in which
+//!   nulls are equal.)
+//! - JSON values are compared as what they are: numbers by their amount, however they are written, and a JSON null as null.
+//!   Equality goes by a text that is the same for equal values ([`super::json_order`]), so that it can be the key of a join.
+//! - Numbers without a sign that functions give (`CARDINALITY(a) / 2`) are counted on with a sign; with one on one side only, DataFusion
+//!   makes decimals.
+//!
+//! This runs before types are made to fit, which would hide what they were.
+
+use arrow::datatypes::{DataType, Fields};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result, plan_err};
+use datafusion::logical_expr::expr::{Between, InList};
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, binary_expr, cast, lit};
+
+use super::json_order::{JSON_KEY, JSON_ORDER, NUMBER_KEY};
+use super::nested;
+
+/// Rewrites one operator.
+#[derive(Debug)]
+pub(super) struct Operators;
+
+impl FunctionRewrite for Operators {
+    fn name(&self) -> &str {
+        "operators"
+    }
+
+    fn rewrite(&self, expr: Expr, schema: &DFSchema, _config: &ConfigOptions) -> Result<Transformed<Expr>> {
+        let rewritten = match &expr {
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+                match op.supports_propagation() || *op == Operator::NotEq {
+                    true => compared(left, *op, right, schema)?,
+                    false => counted(left, *op, right, schema),
+                }
+            }
+            Expr::Between(Between { expr, negated, low, high }) => {
+                let above = compared(expr, Operator::GtEq, low, schema)?;
+                let below = compared(expr, Operator::LtEq, high, schema)?;
+                let either = above.is_some() || below.is_some();
+                either.then(|| {
+                    let above = above.unwrap_or_else(|| binary_expr(*expr.clone(), Operator::GtEq, *low.clone()));
+                    let below = below.unwrap_or_else(|| binary_expr(*expr.clone(), Operator::LtEq, *high.clone()));
+                    negated_if(*negated, above.and(below))
+                })
+            }
+            Expr::InList(InList { expr, list, negated }) => {
+                let of = |other: &Expr| {
+                    let equal = compared(expr, Operator::Eq, other, schema)?;
+                    Ok((equal.is_some(), equal.unwrap_or_else(|| expr.as_ref().clone().eq(other.clone()))))
+                };
+                let equal = list.iter().map(of).collect::<Result<Vec<_>>>()?;
+                let any = equal.iter().any(|(rewritten, _)| *rewritten);
+                let equal = equal.into_iter().map(|(_, equal)| equal).reduce(Expr::or);
+                equal.filter(|_| any).map(|equal| negated_if(*negated, equal))
+            }
+            Expr::InSubquery(within) => {
+                let found = &within.subquery.subquery;
+                let column = found.schema().field(0);
+                match (within.expr.get_type(schema)?, column.data_type()) {
+                    (DataType::Struct(_), DataType::Struct(_)) => {
+                        return plan_err!(
+                            "`IN (SELECT ..)` of a column of rows would take nulls in them as equal; compare the fields: `(r.a, r.b) IN (SELECT s.a, s.b ..)`"
+                        );
+                    }
+                    (DataType::Union(..), _) | (_, DataType::Union(..)) => {
+                        return plan_err!(
+                            "`IN (SELECT ..)` of JSON values and others; take both as one type: `json_get_int(j, 'a')`, `j ->> 'a'`"
+                        );
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        Ok(match rewritten {
+            Some(rewritten) => Transformed::yes(rewritten),
+            None => Transformed::no(expr),
+        })
+    }
+}
+
+fn negated_if(negated: bool, expr: Expr) -> Expr {
+    if negated { Expr::Not(Box::new(expr)) } else { expr }
+}
+
+/// `left op right`, where DataFusion would compare otherwise.
+fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
+    use Operator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+    if !matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq) {
+        return Ok(None);
+    }
+    let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else { return Ok(None) };
+    Ok(match (&left_type, &right_type) {
+        (DataType::Struct(left_fields), DataType::Struct(right_fields)) => {
+            if left_fields.len() != right_fields.len() {
+                return plan_err!(
+                    "`{left} {op} {right}` compares rows of {} and of {} values",
+                    left_fields.len(),
+                    right_fields.len()
+                );
+            }
+            rows_compared(left, op, right, left_fields, schema)?
+        }
+        (DataType::Union(..), DataType::Union(..)) => Some(match op {
+            Eq | NotEq => binary_expr(JSON_KEY.call(vec![left.clone()]), op, JSON_KEY.call(vec![right.clone()])),
+            _ => ordered(left, op, right),
+        }),
+        (DataType::Union(..), other) | (other, DataType::Union(..)) if other.is_numeric() => {
+            let with_constant = [left, right].iter().any(|side| matches!(side, Expr::Literal(..)));
+            Some(match op {
+                Eq | NotEq if !with_constant => {
+                    binary_expr(NUMBER_KEY.call(vec![left.clone()]), op, NUMBER_KEY.call(vec![right.clone()]))
+                }
+                _ => ordered(left, op, right),
+            })
+        }
+        _ => None,
+    })
+}
+
+fn ordered(left: &Expr, op: Operator, right: &Expr) -> Expr {
+    binary_expr(JSON_ORDER.call(vec![left.clone(), right.clone()]), op, lit(0i64))
+}
+
+/// Value by value, and by order after the first values that differ.
+fn rows_compared(left: &Expr, op: Operator, right: &Expr, fields: &Fields, schema: &DFSchema) -> Result<Option<Expr>> {
+    let field = |row: &Expr, place: usize| nested::field_of_row().call(vec![row.clone(), lit(place as i64 + 1)]);
+    let strict = match op {
+        Operator::LtEq => Operator::Lt,
+        Operator::GtEq => Operator::Gt,
+        other => other,
+    };
+    let mut all: Option<Expr> = None;
+    for place in (0..fields.len()).rev() {
+        let (left, right) = (field(left, place), field(right, place));
+        let by = |op: Operator| -> Result<Expr> {
+            let rewritten = compared(&left, op, &right, schema)?;
+            Ok(rewritten.unwrap_or_else(|| binary_expr(left.clone(), op, right.clone())))
+        };
+        all = Some(match (all, op) {
+            (None, _) => by(op)?,
+            (Some(rest), Operator::Eq) => by(Operator::Eq)?.and(rest),
+            (Some(rest), Operator::NotEq) => by(Operator::NotEq)?.or(rest),
+            (Some(rest), _) => by(strict)?.or(by(Operator::Eq)?.and(rest)),
+        });
+    }
+    Ok(all)
+}
+
+/// `left op right`, where one side is a count without a sign that an expression gives.
+fn counted(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Option<Expr> {
+    use Operator::{Divide, Minus, Modulo, Multiply, Plus};
+    if !matches!(op, Plus | Minus | Multiply | Divide | Modulo) {
+        return None;
+    }
+    let (left_type, right_type) = (left.get_type(schema).ok()?, right.get_type(schema).ok()?);
+    let is_count =
+        |expr: &Expr, data_type: &DataType| *data_type == DataType::UInt64 && !matches!(expr, Expr::Column(_));
+    let (left_counts, right_counts) = (is_count(left, &left_type), is_count(right, &right_type));
+    let fits = |data_type: &DataType| data_type.is_signed_integer() || *data_type == DataType::UInt64;
+    if !(left_counts || right_counts) || !fits(&left_type) || !fits(&right_type) {
+        return None;
+    }
+    let signed = |expr: &Expr, counts: bool| if counts { cast(expr.clone(), DataType::Int64) } else { expr.clone() };
+    Some(binary_expr(signed(left, left_counts), op, signed(right, right_counts)))
+}

@@ -1,0 +1,197 @@
+//! Rows in comparisons, and what `IN`, `ANY` and `ALL` ask of the rows of a subquery, value by value, so that nulls leave open what they do.
+//!
+//! `(a, b) IN (SELECT ..)` and `a > ALL (SELECT ..)` become `EXISTS` over the subquery, whose columns get names of their own first: DataFusion
+//! would look for `a` among the subquery's columns before it looks around it.
+
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, CaseWhen, Expr, Ident, Query, SelectItem, Spanned, TableAlias, TableAliasColumnDef, TableFactor,
+    UnaryOperator, Value,
+};
+
+use super::window;
+
+/// What the rows of such a subquery are called.
+pub(super) const ROWS: &str = "__rows";
+
+/// `(a, b) op (x, y)`, value by value.
+pub(super) fn rows_compared(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
+    use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+    let (Expr::Tuple(left), Expr::Tuple(right)) = (without_parentheses(left), without_parentheses(right)) else {
+        return None;
+    };
+    if left.len() != right.len() || !matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq) {
+        return None;
+    }
+    let strict = match op {
+        LtEq => Lt,
+        GtEq => Gt,
+        other => other.clone(),
+    };
+    let mut values = left.iter().zip(right).rev();
+    let (last_left, last_right) = values.next()?;
+    let last = values_compared(last_left, op, last_right);
+    let all = values.fold(last, |rest, (left, right)| match op {
+        Eq => and(values_compared(left, &Eq, right), rest),
+        NotEq => or(values_compared(left, &NotEq, right), rest),
+        // By the first values that differ.
+        _ => or(values_compared(left, &strict, right), and(values_compared(left, &Eq, right), rest)),
+    });
+    Some(Expr::Nested(Box::new(all)))
+}
+
+fn values_compared(left: &Expr, op: &BinaryOperator, right: &Expr) -> Expr {
+    rows_compared(left, op, right).unwrap_or_else(|| Expr::BinaryOp {
+        left: Box::new(Expr::Nested(Box::new(left.clone()))),
+        op: op.clone(),
+        right: Box::new(Expr::Nested(Box::new(right.clone()))),
+    })
+}
+
+/// `(a, b) [NOT] IN ((1, 2), (3, 4))`.
+pub(super) fn row_in_list(row: &Expr, list: &[Expr], negated: bool) -> Option<Expr> {
+    let equal = list.iter().map(|other| rows_compared(row, &BinaryOperator::Eq, other));
+    let any = Expr::Nested(Box::new(equal.collect::<Option<Vec<_>>>()?.into_iter().reduce(or)?));
+    Some(match negated {
+        true => Expr::Nested(Box::new(Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(any) })),
+        false => any,
+    })
+}
+
+fn without_parentheses(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Nested(inner) => without_parentheses(inner),
+        other => other,
+    }
+}
+
+/// `(a, b) [NOT] IN (SELECT x, y ..)`, `a > ANY (SELECT x ..)`; `ALL` is what `ANY` with the opposite comparison is not.
+struct Quantified {
+    row: Vec<Expr>,
+    op: BinaryOperator,
+    subquery: Query,
+    negated: bool,
+}
+
+impl Quantified {
+    fn of(expr: &Expr) -> Option<Self> {
+        match expr {
+            Expr::InSubquery { expr, subquery, negated } => match expr.as_ref() {
+                Expr::Tuple(row) if row.len() > 1 => Some(Self {
+                    row: row.clone(),
+                    op: BinaryOperator::Eq,
+                    subquery: subquery.as_ref().clone(),
+                    negated: *negated,
+                }),
+                _ => None,
+            },
+            Expr::AnyOp { left, compare_op, right, .. } => Self::comparison(left, compare_op.clone(), right, false),
+            Expr::AllOp { left, compare_op, right } => Self::comparison(left, opposite(compare_op)?, right, true),
+            _ => None,
+        }
+    }
+
+    fn comparison(left: &Expr, op: BinaryOperator, right: &Expr, negated: bool) -> Option<Self> {
+        opposite(&op)?;
+        let row = match without_parentheses(left) {
+            Expr::Tuple(row) => row.clone(),
+            _ => vec![left.clone()],
+        };
+        match without_parentheses(right) {
+            Expr::Subquery(subquery) => Some(Self { row, op, subquery: subquery.as_ref().clone(), negated }),
+            _ => None,
+        }
+    }
+
+    /// Whether a row of the subquery compares so or, `or_unknown`, may for all that nulls say.
+    fn exists(&self, or_unknown: bool, negated: bool) -> Expr {
+        let column = |index: usize| Ident::with_quote('"', format!("__c{index}"));
+        let columns = (0..self.row.len()).map(|index| TableAliasColumnDef::from_name(column(index).value));
+        let mut name = Ident::with_quote('"', ROWS);
+        name.span = self.row.first().map(Spanned::span).unwrap_or(name.span);
+        let rows = TableFactor::Derived {
+            lateral: false,
+            subquery: Box::new(self.subquery.clone()),
+            alias: Some(TableAlias { explicit: true, name, columns: columns.collect(), at: None }),
+            sample: None,
+        };
+        let of_rows = (0..self.row.len())
+            .map(|index| Expr::CompoundIdentifier(vec![Ident::with_quote('"', ROWS), column(index)]))
+            .collect::<Vec<_>>();
+        let mut holds = match (self.row.as_slice(), of_rows.as_slice()) {
+            ([value], [of_rows]) => values_compared(value, &self.op, of_rows),
+            _ => values_compared(&Expr::Tuple(self.row.clone()), &self.op, &Expr::Tuple(of_rows)),
+        };
+        if or_unknown {
+            holds = Expr::IsNotFalse(Box::new(Expr::Nested(Box::new(holds))));
+        }
+        let one = SelectItem::UnnamedExpr(Expr::value(Value::Number("1".into(), false)));
+        Expr::Exists { subquery: Box::new(window::select_query(vec![one], Some(rows), Some(holds))), negated }
+    }
+
+    /// Where only true counts.
+    fn condition(self) -> Expr {
+        self.exists(self.negated, self.negated)
+    }
+
+    /// With null where it is not known.
+    fn value(self) -> Expr {
+        let (found, missing) = (Value::Boolean(!self.negated), Value::Boolean(self.negated));
+        let when = |condition: Expr, result: Value| CaseWhen { condition, result: Expr::value(result) };
+        Expr::Case {
+            case_token: AttachedToken::empty(),
+            end_token: AttachedToken::empty(),
+            operand: None,
+            conditions: vec![when(self.exists(false, false), found), when(self.exists(true, false), Value::Null)],
+            else_result: Some(Box::new(Expr::value(missing))),
+        }
+    }
+}
+
+/// The comparison that holds where this one does not; none for what is no comparison.
+fn opposite(op: &BinaryOperator) -> Option<BinaryOperator> {
+    use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+    Some(match op {
+        Eq => NotEq,
+        NotEq => Eq,
+        Lt => GtEq,
+        LtEq => Gt,
+        Gt => LtEq,
+        GtEq => Lt,
+        _ => return None,
+    })
+}
+
+/// `IN` of rows, `ANY` and `ALL` as a value, with null where it is not known.
+pub(super) fn quantified(expr: &Expr) -> Option<Expr> {
+    Quantified::of(expr).map(Quantified::value)
+}
+
+/// The conjuncts of a filter that are `IN` of rows, `ANY` or `ALL`, as the semi and anti joins that they can be there.
+pub(super) fn filter_by_rows(condition: &mut Expr) {
+    match condition {
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+            filter_by_rows(left);
+            filter_by_rows(right);
+        }
+        Expr::Nested(inner) => filter_by_rows(inner),
+        Expr::UnaryOp { op: UnaryOperator::Not, expr } => {
+            if let Some(rows) = Quantified::of(expr) {
+                *condition = Quantified { negated: !rows.negated, ..rows }.condition();
+            }
+        }
+        other => {
+            if let Some(rows) = Quantified::of(other) {
+                *other = rows.condition();
+            }
+        }
+    }
+}
+
+fn or(left: Expr, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::Or, right: Box::new(right) }
+}
+
+pub(super) fn and(left: Expr, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::And, right: Box::new(right) }
+}
