@@ -11,8 +11,14 @@ use super::toy::{ChainBatch, ChainHash};
 use super::{Backoff, Changed, Placed, PlacedMetrics, PlacedOptions, Step, WaveGroup};
 use crate::device::testing::{shared_test_device, test_options};
 use crate::device::{Fault, SharedDevice};
-use crate::kernel::Kernel;
+use crate::features::{Features, Scores};
+use crate::half_space_forest::{ForestParameters, HalfSpaceForest};
+use crate::kernel::{Exactness, Kernel};
+use crate::pattern_step::{self, Pattern, PatternStep, Skip};
+use crate::recurrence_scan::{self, RecurrenceScan};
+use crate::rows::GroupedRows;
 use crate::state::{Layout, StatePages};
+use crate::window_distance::{DistanceParameters, WindowDistance};
 
 /// How long the soak runs, in seconds. Without it, a few rounds only.
 const SECONDS_VARIABLE: &str = "EAGRE_SOAK_SECONDS";
@@ -51,30 +57,35 @@ trait Lane {
 }
 
 /// The answer is the same, as far as the kernel promises.
-type Agree<O> = fn(&O, &O) -> bool;
+type Agree<K> = fn(&K, &<K as Kernel>::Output, &<K as Kernel>::Output) -> bool;
 
 struct KernelLane<K: Kernel> {
     placed: Placed<K>,
     twin: StatePages,
-    batch: fn(&mut Random) -> Arc<K::Batch>,
-    agree: Agree<K::Output>,
+    batch: fn(&mut Random, u64) -> Arc<K::Batch>,
+    agree: Agree<K>,
     waiting: VecDeque<(Step<K>, K::Output)>,
     /// State as of the last checkpoint: the placement's, and the twin's.
     checkpoint: Option<(StatePages, StatePages)>,
     touched: Vec<u32>,
+    started: u64,
 }
 
 impl<K: Kernel> KernelLane<K> {
-    fn boxed(kernel: K, batch: fn(&mut Random) -> Arc<K::Batch>, agree: Agree<K::Output>) -> Box<dyn Lane>
+    fn boxed(kernel: K, batch: fn(&mut Random, u64) -> Arc<K::Batch>, agree: Agree<K>) -> Box<dyn Lane>
     where
         K::Batch: 'static,
     {
+        Box::new(Self::new(kernel, batch, agree))
+    }
+
+    fn new(kernel: K, batch: fn(&mut Random, u64) -> Arc<K::Batch>, agree: Agree<K>) -> Self {
         let options = PlacedOptions {
             retained_bytes_max: 40_000,
             backoff: Backoff { steps_first: 2, steps_max: 8 },
             ..PlacedOptions::default()
         };
-        Box::new(KernelLane {
+        KernelLane {
             twin: StatePages::new(kernel.state_shape()),
             placed: Placed::new(Arc::new(kernel), options),
             batch,
@@ -82,13 +93,15 @@ impl<K: Kernel> KernelLane<K> {
             waiting: VecDeque::new(),
             checkpoint: None,
             touched: Vec::new(),
-        })
+            started: 0,
+        }
     }
 }
 
 impl<K: Kernel> Lane for KernelLane<K> {
     fn start(&mut self, random: &mut Random, group: &mut WaveGroup) {
-        let batch = (self.batch)(random);
+        let batch = (self.batch)(random, self.started);
+        self.started += 1;
         self.twin.grow(self.placed.kernel().slot_count(&batch));
         let expected = self.placed.kernel().run_twin(&batch, &mut self.twin);
         self.touched.extend(self.placed.kernel().touched_slots(&batch).unwrap_or_default());
@@ -100,7 +113,7 @@ impl<K: Kernel> Lane for KernelLane<K> {
         if let Some((step, expected)) = self.waiting.pop_front() {
             let output = self.placed.finish(step);
             assert!(
-                (self.agree)(&output, &expected),
+                (self.agree)(self.placed.kernel(), &output, &expected),
                 "`{}` answers otherwise than its twin",
                 self.placed.kernel().name()
             );
@@ -140,6 +153,9 @@ impl<K: Kernel> Lane for KernelLane<K> {
             assert_eq!(slots, self.touched, "what a checkpoint would save");
         }
         self.touched.clear();
+        if self.placed.kernel().exactness() != Exactness::Exact {
+            return;
+        }
         // Slots that no key has are filled when pages go to a device, and else later.
         let (mut state, mut twin) = (self.placed.state().clone(), self.twin.clone());
         state.fill();
@@ -154,7 +170,7 @@ impl<K: Kernel> Lane for KernelLane<K> {
     }
 }
 
-fn chain_batch(random: &mut Random) -> Arc<ChainBatch> {
+fn chain_batch(random: &mut Random, _: u64) -> Arc<ChainBatch> {
     let keys = [1, 3, 50, 200_000][random.below(4) as usize];
     let rows = [0, 1, 64, 65, 700][random.below(5) as usize];
     let slots: Vec<u32> = (0..rows).map(|_| random.below(keys) as u32).collect();
@@ -162,9 +178,101 @@ fn chain_batch(random: &mut Random) -> Arc<ChainBatch> {
     ChainBatch::new(&slots, &values)
 }
 
+fn random_rows(random: &mut Random, keys: u64) -> Arc<GroupedRows> {
+    let keys = [1, 3, keys][random.below(3) as usize];
+    let rows = [0, 1, 64, 65, 300][random.below(5) as usize];
+    let slots: Vec<u32> = (0..rows).map(|_| random.below(keys) as u32).collect();
+    Arc::new(GroupedRows::group(&slots, keys as usize))
+}
+
+fn forest() -> HalfSpaceForest {
+    let parameters = ForestParameters { features: 2, trees: 3, depth: 4, window: 40, ..Default::default() };
+    HalfSpaceForest::new(parameters).expect("within its ranges")
+}
+
+fn forest_batch(random: &mut Random, _: u64) -> Arc<Features> {
+    let rows = random_rows(random, 40);
+    let mut column = || -> Vec<f64> {
+        let value = |random: &mut Random| match random.below(20) {
+            0 => f64::NAN,
+            1 => 1e6,
+            _ => random.below(1000) as f64,
+        };
+        (0..rows.row_count()).map(|_| value(random)).collect()
+    };
+    let columns = [column(), column()];
+    Arc::new(Features::new(rows, &[&columns[0], &columns[1]]))
+}
+
+fn same_scores<K>(_: &K, output: &Scores, expected: &Scores) -> bool {
+    let bits = |scores: &Scores| scores.score.iter().map(|score| score.to_bits()).collect::<Vec<_>>();
+    bits(output) == bits(expected)
+}
+
+fn near(exactness: Exactness, output: &[f32], expected: &[f32]) -> bool {
+    let Exactness::Tolerance { relative, absolute } = exactness else { panic!("of the class with a tolerance") };
+    let is_near = |ours: f32, twin: f32| {
+        if twin.is_nan() { ours.is_nan() } else { (ours - twin).abs() <= relative * twin.abs() + absolute }
+    };
+    output.len() == expected.len() && output.iter().zip(expected).all(|(&ours, &twin)| is_near(ours, twin))
+}
+
+/// A wave with noise, and now and then nothing.
+fn shape(rows: &GroupedRows, random: &mut Random, step: u64) -> Vec<f64> {
+    let value = |row: usize| match random.below(40) {
+        0 => f64::NAN,
+        noise => 50.0 + 10.0 * ((step * 300 + row as u64) as f64 / 3.0).sin() + noise as f64 / 20.0,
+    };
+    (0..rows.row_count()).map(value).collect()
+}
+
+fn recurrence() -> RecurrenceScan {
+    RecurrenceScan::new(recurrence_scan::Config::default()).expect("within its ranges")
+}
+
+fn recurrence_batch(random: &mut Random, step: u64) -> Arc<recurrence_scan::Batch> {
+    let rows = random_rows(random, 2_000);
+    let values = shape(&rows, random, step);
+    Arc::new(recurrence_scan::Batch::gather(rows, &values))
+}
+
+fn distance() -> WindowDistance {
+    let parameters = DistanceParameters { window: 8, history: 200, ..Default::default() };
+    WindowDistance::new(parameters).expect("within its ranges")
+}
+
+fn distance_batch(random: &mut Random, step: u64) -> Arc<Features> {
+    let rows = random_rows(random, 20);
+    let values = shape(&rows, random, step);
+    Arc::new(Features::new(rows, &[&values]))
+}
+
+fn patterns() -> PatternStep {
+    let within = Pattern { within: Some(2_500), ..Pattern::sequence(3, 0b010) };
+    let overlapping = Pattern { skip: Skip::Overlapping, ..Pattern::sequence(4, 0b0110) };
+    PatternStep::new(vec![Pattern::sequence(3, 0b010), within, overlapping]).expect("within their ranges")
+}
+
+fn pattern_batch(random: &mut Random, step: u64) -> Arc<pattern_step::Batch> {
+    let rows = random_rows(random, 500);
+    let words = rows.row_count().div_ceil(32);
+    let bitmaps: Vec<Vec<u32>> = (0..4).map(|_| (0..words).map(|_| random.next() as u32).collect()).collect();
+    let bitmaps: Vec<&[u32]> = bitmaps.iter().map(Vec::as_slice).collect();
+    let times: Vec<i64> = (0..rows.row_count()).map(|row| (step * 1000 + row as u64) as i64).collect();
+    Arc::new(pattern_step::Batch::gather(rows, &bitmaps, &times))
+}
+
 fn lanes() -> Vec<Box<dyn Lane>> {
-    let same = |output: &Vec<u32>, expected: &Vec<u32>| output == expected;
+    let same = |_: &ChainHash, output: &Vec<u32>, expected: &Vec<u32>| output == expected;
     vec![
+        KernelLane::boxed(forest(), forest_batch, same_scores),
+        KernelLane::boxed(patterns(), pattern_batch, |_, output, expected| output == expected),
+        KernelLane::boxed(recurrence(), recurrence_batch, |kernel, output, expected| {
+            near(kernel.exactness(), output, expected)
+        }),
+        KernelLane::boxed(distance(), distance_batch, |kernel, output, expected| {
+            near(kernel.exactness(), &output.score, &expected.score)
+        }),
         KernelLane::boxed(ChainHash { layout: Layout::WordMajor, counters: 1 }, chain_batch, same),
         KernelLane::boxed(ChainHash { layout: Layout::SlotMajor, counters: 0 }, chain_batch, same),
     ]
@@ -253,4 +361,43 @@ fn random_faults_change_nothing() {
     println!("{tally:?} in {:.0} s", started.elapsed().as_secs_f64());
     // It would pass without a device, or without a fault: then it shows nothing.
     assert!(tally.device_batches * 5 > tally.twin_batches && tally.fall_backs > 10 && tally.syncs > 10, "{tally:?}");
+}
+
+/// Many shards share one device: it fails under all of them at once, is opened again by one, and none mixes up anything.
+#[test]
+fn shards_share_a_device_that_fails() {
+    let options = test_options();
+    let Some(device) = shared_test_device(&options) else { return };
+    let fall_backs: u64 = std::thread::scope(|scope| {
+        let shards: Vec<_> = (0..4)
+            .map(|shard| {
+                let (device, faults) = (&device, &options.faults);
+                scope.spawn(move || {
+                    let mut random = Random(7 + shard);
+                    let kernel = ChainHash { layout: Layout::WordMajor, counters: 1 };
+                    let mut lane = KernelLane::new(kernel, chain_batch, |_, output, expected| output == expected);
+                    drop(lane.placed.move_to_device(device));
+                    for _ in 0..80 {
+                        if random.one_in(40) {
+                            faults.arm(Fault::ALL[random.below(Fault::ALL.len() as u64) as usize], random.below(3));
+                        }
+                        let mut group = WaveGroup::new();
+                        lane.start(&mut random, &mut group);
+                        group.submit(|| {});
+                        while lane.pending() > 2 {
+                            lane.finish_one();
+                        }
+                    }
+                    while lane.pending() > 0 {
+                        lane.finish_one();
+                    }
+                    lane.check_state();
+                    lane.metrics().fall_backs
+                })
+            })
+            .collect();
+        shards.into_iter().map(|shard| shard.join().expect("no shard fails")).sum()
+    });
+    assert!(fall_backs > 0, "no fault has struck");
+    assert_eq!(device.current().metrics().waves_in_flight, 0, "nothing is left over");
 }
