@@ -105,8 +105,8 @@ mod tests {
 
     use super::super::tests::{Case, assert_near, case, kernel, run_twin};
     use super::super::{
-        BASE_HIGH, BASE_LOW, COUNT, COUNT_BACK, COUNT_MAX, DistanceParameters, FLAT_COUNT, HEADER_WORDS, PEAK,
-        PEAK_RATIO, PLACE, RENEWED,
+        BASE_HIGH, BASE_LOW, CORRELATION_ERROR_MAX, COUNT, COUNT_BACK, COUNT_MAX, DistanceParameters, FLAT_COUNT,
+        HEADER_WORDS, PEAK, PEAK_RATIO, PLACE, RENEWED,
     };
     use super::*;
     use crate::Kernel;
@@ -158,7 +158,7 @@ mod tests {
         let (ours, pages) = run_on_device(&device, kernel, batches);
         let (expected, state) = run_twin(kernel, batches);
         for (ours, expected) in ours.iter().zip(&expected) {
-            assert_near(&ours.score, &expected.score, kernel.parameters().window, 5e-4);
+            assert_near(&ours.score, &expected.score, kernel.parameters().window, CORRELATION_ERROR_MAX);
         }
         for (page, words) in pages.iter().enumerate() {
             let slot_words = state.shape().words_per_slot();
