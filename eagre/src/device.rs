@@ -29,13 +29,13 @@ pub(crate) use on_device::placement;
 #[cfg(feature = "gpu")]
 mod on_device {
     use std::collections::BTreeMap;
-    use std::path::PathBuf;
     use std::sync::{Arc, Mutex, PoisonError};
     use std::time::Duration;
 
     use eagre_engine::score::{DeviceChoice, OpenDevice, PlacedOptions, Placement, PlacerSettings};
     use eagre_engine::settings::{self, Settings};
     use eagre_kernels::bench;
+    use eagre_kernels::cli::default_calibration_file;
     use eagre_kernels::device::{DeviceOptions, MemoryBudget, SharedDevice, calibrate};
 
     use super::DeviceLog;
@@ -71,14 +71,6 @@ mod on_device {
         Arc::new(Placement::on(placer, options, Arc::new(move || opened(wanted))))
     }
 
-    /// Where figures of adapters are kept: the user's cache.
-    pub(crate) fn cache_file() -> Option<PathBuf> {
-        let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let folder = of("XDG_CACHE_HOME").or_else(|| Some(of("HOME")?.join(".cache")))?.join("eagre");
-        std::fs::create_dir_all(&folder).ok()?;
-        Some(folder.join("devices.json"))
-    }
-
     fn opened(wanted: Wanted) -> Opened {
         // A map is whole whatever happened to the thread that held the lock.
         let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,7 +91,7 @@ mod on_device {
         // Nobody chooses a software adapter by its figures.
         let measured = !now.description().software;
         let calibration = measured.then(|| {
-            calibrate::calibrate(&now, &bench::cases(), cache_file().as_deref(), CALIBRATION_BUDGET)
+            calibrate::calibrate(&now, &bench::cases(), default_calibration_file().as_deref(), CALIBRATION_BUDGET)
         });
         // A device that cannot be measured is chosen by force only.
         Ok(OpenDevice { device, calibration: calibration.and_then(Result::ok).map(Arc::new) })

@@ -1,7 +1,7 @@
 //! Counters of a running pipeline: written by shards with relaxed atomics, read by anyone at any time.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 

@@ -1,5 +1,8 @@
 //! Rows of one step, grouped by key: what every keyed kernel reads.
 
+/// With fewer rows than this share of the slots, rows are sorted instead of counted.
+const ROWS_TO_SLOTS: usize = 16;
+
 /// Which rows belong to which key, in event-time order within the key (compressed sparse rows).
 ///
 /// The `i`-th group is key `slots[i]`; its rows are `offsets[i]..offsets[i + 1]` of every column of the batch. Slots ascend, so the
@@ -12,7 +15,8 @@ pub struct GroupedRows {
 }
 
 impl GroupedRows {
-    /// Groups rows by their dense key id, keeping the order of rows within a key: a counting sort, O(rows + slots).
+    /// Groups rows by their dense key id, keeping the order of rows within a key: a counting sort, or, where there are far fewer rows than
+    /// slots, a sort of the rows, so that a small step costs nothing for the keys that it does not have.
     ///
     /// `slots[r]` is the slot of row `r` and is below `slot_count`. [`order`](Self::order) tells where each grouped row came from.
     ///
@@ -20,6 +24,10 @@ impl GroupedRows {
     /// When there are more than `u32::MAX` rows (a step is cut far below), or a slot is not below `slot_count`.
     pub fn group(slots: &[u32], slot_count: usize) -> Self {
         assert!(u32::try_from(slots.len()).is_ok(), "a step has fewer than 2^32 rows");
+        assert!(slots.iter().all(|slot| (*slot as usize) < slot_count), "each row's slot is one of the slots");
+        if slots.len() < slot_count / ROWS_TO_SLOTS {
+            return Self::group_few(slots);
+        }
         let mut starts = vec![0u32; slot_count + 1];
         for &slot in slots {
             starts[slot as usize + 1] += 1;
@@ -37,6 +45,23 @@ impl GroupedRows {
             let place = &mut starts[slot as usize];
             grouped.order[*place as usize] = row as u32;
             *place += 1;
+        }
+        grouped
+    }
+
+    fn group_few(slots: &[u32]) -> Self {
+        let mut rows: Vec<u64> = slots.iter().zip(0u64..).map(|(slot, row)| u64::from(*slot) << 32 | row).collect();
+        rows.sort_unstable();
+        let mut grouped = GroupedRows { slots: Vec::new(), offsets: vec![0], order: Vec::with_capacity(rows.len()) };
+        for row in rows {
+            let slot = (row >> 32) as u32;
+            if grouped.slots.last() != Some(&slot) {
+                grouped.slots.push(slot);
+                grouped.offsets.push(grouped.order.len() as u32);
+            }
+            grouped.order.push(row as u32);
+            let end = grouped.offsets.last_mut().expect("it starts with 0");
+            *end = grouped.order.len() as u32;
         }
         grouped
     }
@@ -117,8 +142,11 @@ mod tests {
     proptest! {
         /// A row that is lost or moved to another key in grouping would be scored wrongly.
         #[test]
-        fn grouping_is_a_stable_sort(slots in proptest::collection::vec(0u32..50, 0..300)) {
-            let grouped = GroupedRows::group(&slots, 50);
+        fn grouping_is_a_stable_sort(
+            slots in proptest::collection::vec(0u32..50, 0..300),
+            slot_count in prop_oneof![Just(50usize), 50usize..20_000],
+        ) {
+            let grouped = GroupedRows::group(&slots, slot_count);
             let mut expected: Vec<u32> = (0..slots.len() as u32).collect();
             expected.sort_by_key(|&row| slots[row as usize]);
             prop_assert_eq!(grouped.order(), expected);

@@ -10,6 +10,7 @@
 //! | [`laws`] | the same, for windows and groups and rows that nobody thought of |
 //! | [`lookup`] | a table outside is asked wrongly, or a replay gives what it says today |
 //! | [`random_queries`] | the same, for queries of many operators that nobody thought of |
+//! | [`scores`] | a score depends on where it is computed |
 //! | [`changelog`] | changes that were written do not read back to the same rows |
 //! | [`crash`] | `kill -9` loses or doubles a row |
 //! | [`bad_input`], [`command`] | a mistake is not told, or not so that one can mend it |
@@ -35,6 +36,7 @@ mod laws;
 mod lookup;
 mod no_execution_plan;
 mod random_queries;
+mod scores;
 mod slt;
 mod source;
 mod state_folder;
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
     trials.extend(laws::trials());
     trials.extend(lookup::trials());
     trials.extend(random_queries::trials());
+    trials.extend(scores::trials());
     trials.extend(changelog::trials());
     trials.extend(crash::trials());
     trials.extend(bad_input::trials());

@@ -39,6 +39,15 @@ FROM TABLE(HOP(TABLE reading, DESCRIPTOR(ts), INTERVAL '1' HOUR, INTERVAL '6' HO
 GROUP BY window_start, window_end, series
 HAVING max(value) - min(value) > 40 AND series = 'machine_temperature'";
 
+/// Each reading beside the earlier ones of its series.
+const SCORES: &str = "\
+SELECT series, ts, score FROM (
+  SELECT *, anomaly_score(value, method => 'half_space') OVER (PARTITION BY series ORDER BY ts) AS score FROM reading
+) WHERE score > 12 AND series = 'nyc_taxi'";
+
+/// How many strange days are shown.
+const STRANGE_DAYS: usize = 6;
+
 const CHART: &str = "nyc_taxi";
 const CHART_COLUMNS: f64 = 44.0;
 
@@ -61,24 +70,26 @@ pub(super) fn run(args: DemoArgs) -> Result<()> {
     print(
         &mut out,
         format!(
-            "{total} real readings of {} series, as one stream ordered by time.\n\n{DAYS};\n\n{SWINGS};\n\n",
+            "{total} real readings of {} series, as one stream ordered by time.\n\n{DAYS};\n\n{SWINGS};\n\n{SCORES};\n\n",
             SERIES.len()
         ),
     )?;
     let clock = crate::clock::SystemClock::default();
     let started = eagre_engine::runtime::Clock::monotonic_ns(&clock);
     let mut job = session
-        .execute(&format!("{DAYS}; {SWINGS}"))?
+        .execute(&format!("{DAYS}; {SWINGS}; {SCORES}"))?
         .job
         .ok_or_else(|| Error::usage("the demo's statements run no pipeline"))?;
     let mut results = job.take_results().into_iter();
-    let (days, swings) = match (results.next(), results.next()) {
-        (Some(days), Some(swings)) => (days, swings),
-        _ => return Err(Error::usage("the demo's statements give two results")),
+    let (days, swings, scores) = match (results.next(), results.next(), results.next()) {
+        (Some(days), Some(swings), Some(scores)) => (days, swings, scores),
+        _ => return Err(Error::usage("the demo's statements give three results")),
     };
     let swings = std::thread::spawn(move || swings.collect_blocking());
+    let scores = std::thread::spawn(move || scores.collect_blocking());
     let days = days.collect_blocking()?;
     let swings = swings.join().map_err(|_| Error::usage("the thread of a result panicked"))??;
+    let scores = scores.join().map_err(|_| Error::usage("the thread of a result panicked"))??;
     let summary = job.wait_blocking()?;
     let seconds = (eagre_engine::runtime::Clock::monotonic_ns(&clock) - started) as f64 / 1e9;
 
@@ -91,6 +102,11 @@ pub(super) fn run(args: DemoArgs) -> Result<()> {
     print(&mut out, chart(&days))?;
     print(&mut out, "\nThe machine's temperature, the widest swings within six hours:\n".to_owned())?;
     print(&mut out, widest(&swings))?;
+    print(
+        &mut out,
+        "\nThe days with the strangest half hour, by its score beside all that came before it:\n".to_owned(),
+    )?;
+    print(&mut out, strangest(&scores))?;
     print(
         &mut out,
         format!(
@@ -151,7 +167,6 @@ fn day(ms: i64) -> String {
 
 /// One bar a day.
 fn chart(batches: &[RecordBatch]) -> String {
-    let windows = SERIES.iter().find(|series| series.name == CHART).map(Series::anomaly_windows).unwrap_or_default();
     let mut days = Vec::new();
     for batch in batches {
         let starts = batch.column(0).as_primitive::<TimestampMillisecondType>();
@@ -168,14 +183,45 @@ fn chart(batches: &[RecordBatch]) -> String {
     let mut text = String::new();
     for (start, mean) in days {
         let name = day(start);
-        let date = name.split(' ').next_back().unwrap_or_default();
-        let labelled = windows.iter().any(|(from, to)| {
-            from.get(..10).is_some_and(|from| from <= date) && to.get(..10).is_some_and(|to| date <= to)
-        });
         let bar = "█".repeat((mean / most * CHART_COLUMNS).round() as usize);
-        text.push_str(&format!("{name} {mean:>7.0} {bar}{}\n", if labelled { " *" } else { "" }));
+        text.push_str(&format!("{name} {mean:>7.0} {bar}{}\n", labelled(&name)));
     }
     text
+}
+
+/// ` *` for a day on which people labelled an anomaly.
+fn labelled(day: &str) -> &'static str {
+    let windows = SERIES.iter().find(|series| series.name == CHART).map(Series::anomaly_windows).unwrap_or_default();
+    let date = day.split(' ').next_back().unwrap_or_default();
+    let within = |(from, to): &(String, String)| {
+        from.get(..10).is_some_and(|from| from <= date) && to.get(..10).is_some_and(|to| date <= to)
+    };
+    if windows.iter().any(within) { " *" } else { "" }
+}
+
+/// The strangest reading of each of the strangest days.
+fn strangest(batches: &[RecordBatch]) -> String {
+    let mut best: Vec<(f64, i64, String)> = Vec::new();
+    for batch in batches {
+        let times = batch.column(1).as_primitive::<TimestampMillisecondType>();
+        let scores = batch.column(2).as_primitive::<Float64Type>();
+        for row in 0..batch.num_rows() {
+            let (score, time) = (scores.value(row), times.value(row));
+            let name = day(time);
+            match best.iter_mut().find(|(.., known)| *known == name) {
+                Some(known) if known.0 < score => *known = (score, time, name),
+                Some(_) => {}
+                None => best.push((score, time, name)),
+            }
+        }
+    }
+    best.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let line = |(score, time, name): &(f64, i64, String)| {
+        let hour = arrow::temporal_conversions::timestamp_ms_to_datetime(*time)
+            .map_or_else(String::new, |time| time.format("%H:%M").to_string());
+        format!("{name} {hour}: {score:.1} bits{}\n", labelled(name))
+    };
+    best.iter().take(STRANGE_DAYS).map(line).collect()
 }
 
 fn widest(batches: &[RecordBatch]) -> String {

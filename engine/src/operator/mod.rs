@@ -276,6 +276,10 @@ pub trait OperatorFactory: Send + Sync {
     }
     /// A fresh operator without state.
     fn create(&self) -> Result<Box<dyn Operator>>;
+    /// Where it may run, for `EXPLAIN`.
+    fn runs_on(&self) -> &'static str {
+        "CPU"
+    }
     /// How the watermark behind the operator follows from the one before it.
     fn output_watermark(&self) -> OutputWatermark {
         OutputWatermark::Behind(0)

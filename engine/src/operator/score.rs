@@ -23,7 +23,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schema, SchemaRef
 use arrow_row::{RowConverter, SortField};
 use eagre_kernels::placed::{WaitingFor, WaveGroup};
 use eagre_kernels::rows::GroupedRows;
-use eagre_kernels::score::{Method, Placement, Scorer, Side, Switch, score_now};
+use eagre_kernels::score::{DeviceChoice, Method, Placement, Scorer, Side, Switch, score_now};
 
 use super::over::{Buffer, OrderKey, in_order_of_arrival, judge};
 use super::{Input, Operator, OperatorFactory, Output, Placed, Progress, SaveKind, StateReader, StateWriter, Ticket};
@@ -134,6 +134,14 @@ impl OperatorFactory for ScoreFactory {
 
     fn create(&self) -> Result<Box<dyn Operator>> {
         Ok(Box::new(Score::new(self)?))
+    }
+
+    fn runs_on(&self) -> &'static str {
+        match self.spec.placement.settings().device {
+            DeviceChoice::Cpu => "CPU",
+            DeviceChoice::Gpu => "GPU",
+            DeviceChoice::Auto => "CPU or GPU, whichever measures faster",
+        }
     }
 }
 
@@ -267,8 +275,7 @@ impl Score {
 
     /// Starts to score rows that are in order. A ticket: the device has to answer first.
     fn start(&mut self, batch: RecordBatch) -> Result<Option<Ticket>> {
-        let keys: Vec<ArrayRef> =
-            self.spec.partition.iter().map(|column| Arc::clone(batch.column(*column))).collect();
+        let keys: Vec<ArrayRef> = self.spec.partition.iter().map(|column| Arc::clone(batch.column(*column))).collect();
         self.partitions.intern(&keys, batch.num_rows(), &mut self.slots)?;
         let count = self.partitions.slot_count();
         self.dirty.resize(count.max(self.dirty.len()), false);

@@ -65,7 +65,14 @@ pub(super) struct Pipelines {
     device: wgpu::Device,
     adapter: String,
     checked: bool,
-    made: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
+    made: Mutex<Made>,
+}
+
+#[derive(Debug, Default)]
+struct Made {
+    pipelines: HashMap<PipelineKey, Arc<Pipeline>>,
+    /// The entry points of a program have one layout, so that they can be run with one group of bindings.
+    layouts: HashMap<&'static Program, wgpu::BindGroupLayout>,
 }
 
 impl Pipelines {
@@ -74,7 +81,7 @@ impl Pipelines {
     }
 
     pub(super) fn count(&self) -> usize {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).pipelines.len()
     }
 
     /// The pipeline of an entry point, made now if it is the first time that it is asked for.
@@ -91,23 +98,16 @@ impl Pipelines {
         };
         // Held while it is made, so that it is made once; others wait for what they need themselves, most often.
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = made.get(&key) {
+        if let Some(pipeline) = made.pipelines.get(&key) {
             return Ok(pipeline.clone());
         }
-        let pipeline = Arc::new(self.make(program, entry, overrides)?);
-        made.insert(key, pipeline.clone());
+        let layout = made.layouts.entry(program).or_insert_with(|| self.layout(program)).clone();
+        let pipeline = Arc::new(self.make(program, entry, overrides, layout)?);
+        made.pipelines.insert(key, pipeline.clone());
         Ok(pipeline)
     }
 
-    fn make(
-        &self,
-        program: &'static Program,
-        entry: &'static str,
-        overrides: &[(&'static str, f64)],
-    ) -> Result<Pipeline, DeviceError> {
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let module = self.module(program);
+    fn layout(&self, program: &Program) -> wgpu::BindGroupLayout {
         let entries: Vec<wgpu::BindGroupLayoutEntry> = std::iter::once(wgpu::BufferBindingType::Uniform)
             .chain(
                 program
@@ -123,10 +123,20 @@ impl Pipelines {
                 count: None,
             })
             .collect();
-        let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some(program.name),
-            entries: &entries,
-        });
+        self.device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(program.name), entries: &entries })
+    }
+
+    fn make(
+        &self,
+        program: &'static Program,
+        entry: &'static str,
+        overrides: &[(&'static str, f64)],
+        layout: wgpu::BindGroupLayout,
+    ) -> Result<Pipeline, DeviceError> {
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let module = self.module(program);
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(program.name),
             bind_group_layouts: &[Some(&layout)],

@@ -2,8 +2,7 @@
 
 use super::program::Program;
 use super::{calibrate, resident, self_test};
-use crate::pattern_step;
-use crate::{half_space_forest, subspace_score, window_distance};
+use crate::{half_space_forest, pattern_step, recurrence_scan, subspace_score, window_distance};
 
 /// Values of the `override` constants of an entry point, by name.
 pub type OverrideSet = &'static [(&'static str, f64)];
@@ -43,4 +42,16 @@ pub const PROGRAMS: &[Registered] = &[
         entries: &[("prepare", &[&[]]), ("compare", &[&[]]), ("finish", &[&[]])],
     },
     Registered { program: &subspace_score::gpu::SUBSPACE_SCORE, entries: &[("subspace_score", &[&[]])] },
+    Registered {
+        program: &recurrence_scan::gpu::RECURRENCE_SCAN,
+        entries: &[
+            ("score", RECURRENCES),
+            ("summarise", RECURRENCES),
+            ("carry", RECURRENCES),
+            ("summarise_residuals", RECURRENCES),
+            ("carry_residuals", RECURRENCES),
+        ],
+    },
 ];
+
+const RECURRENCES: &[OverrideSet] = &[&[("RECURRENCE", 0.0)], &[("RECURRENCE", 1.0)], &[("RECURRENCE", 2.0)]];

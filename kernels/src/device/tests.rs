@@ -88,6 +88,22 @@ proptest! {
     }
 }
 
+/// Dispatches that bind the same share their bindings; those that differ in a parameter do not.
+#[test]
+fn dispatches_take_turns_with_the_same_bindings() {
+    let Some(device) = test_device() else { return };
+    let mut wave = device.wave().expect("a wave");
+    let (upload, first, second) = (wave.upload(&[1, 2, 3]), wave.scratch(3), wave.output(3));
+    let before = wave.upload_bytes();
+    for round in 0..50 {
+        let factor = if round == 49 { 5 } else { 2 };
+        wave.dispatch(scale(&[3, factor], &[], &[Binding::Region(&upload), Binding::Region(&first)])).expect("up");
+        wave.dispatch(scale(&[3, 3], &[], &[Binding::Region(&first), Binding::Region(&second)])).expect("down");
+    }
+    assert_eq!(wave.upload_bytes() - before, 3 * 256, "three sets of parameters");
+    assert_eq!(device.submit(wave).wait().expect("an answer").words(&second), [15, 30, 45]);
+}
+
 /// More workgroups than fit into one row of the grid: the last rows are computed too, and none twice.
 #[test]
 fn large_dispatches_are_spread_over_the_grid() {

@@ -19,7 +19,7 @@ use super::memory::{Buffer, Pool, Use};
 use super::program::Access;
 use super::resident::Page;
 use super::ticket::{Readback, TicketState};
-use super::wave::{Arena, Bound, Place, Recorded, Work, place_regions};
+use super::wave::{Arena, Bound, Group, Place, Recorded, Work, place_regions};
 use super::{DeviceError, WaveDone};
 
 /// How long the thread waits for the device before it looks for further waves.
@@ -240,9 +240,9 @@ fn send(gpu: &Arc<Gpu>, work: Work) -> Result<InFlight, DeviceError> {
     let pool = &gpu.pool;
     let buffer_bytes_max = pool.buffer_bytes_max();
     let (scratches, scratch_bytes) =
-        place_regions(&work.scratch_words, buffer_bytes_max, conflicts(&work.dispatches, Arena::Scratch));
+        place_regions(&work.scratch_words, buffer_bytes_max, conflicts(&work.groups, Arena::Scratch));
     let (outputs, output_bytes) =
-        place_regions(&work.output_words, buffer_bytes_max, conflicts(&work.dispatches, Arena::Output));
+        place_regions(&work.output_words, buffer_bytes_max, conflicts(&work.groups, Arena::Output));
     let page_words: Vec<usize> = work.page_reads.iter().map(|page| (page.buffer.bytes / 4) as usize).collect();
     let (mut page_copies, page_bytes) = place_regions(&page_words, buffer_bytes_max, |_, _| false);
     page_copies.iter_mut().for_each(|place| place.buffer += output_bytes.len());
@@ -302,7 +302,16 @@ fn send(gpu: &Arc<Gpu>, work: Work) -> Result<InFlight, DeviceError> {
                 end_of_pass_write_index: Some(1),
             }),
         });
-        work.dispatches.iter().for_each(|dispatch| encode(gpu, &mut pass, dispatch, &arenas));
+        let groups: Vec<wgpu::BindGroup> = work.groups.iter().map(|group| bind(gpu, group, &arenas)).collect();
+        let mut last = None;
+        for Recorded { pipeline, group, grid } in &work.dispatches {
+            pass.set_pipeline(&pipeline.raw);
+            if last != Some(*group) {
+                pass.set_bind_group(0, &groups[*group], &[]);
+                last = Some(*group);
+            }
+            pass.dispatch_workgroups(grid.0, grid.1, 1);
+        }
     }
     let mut readback_bytes = 0;
     for ((source, target), &bytes) in arenas.output.iter().zip(&readback).zip(&output_bytes) {
@@ -366,11 +375,10 @@ fn send(gpu: &Arc<Gpu>, work: Work) -> Result<InFlight, DeviceError> {
     gpu.counters.readback_bytes.fetch_add(readback_bytes, Ordering::Relaxed);
     gpu.expect_upload_bytes(upload_bytes);
     let pages = work.page_writes.into_iter().map(|(_, page)| page).chain(work.page_reads);
-    let bound_pages =
-        work.dispatches.into_iter().flat_map(|dispatch| dispatch.bound).filter_map(|(bound, _)| match bound {
-            Bound::Page(page) => Some(page),
-            Bound::Region { .. } | Bound::Table(_) => None,
-        });
+    let bound_pages = work.groups.into_iter().flat_map(|group| group.bound).filter_map(|(bound, _)| match bound {
+        Bound::Page(page) => Some(page),
+        Bound::Region { .. } | Bound::Table(_) => None,
+    });
     Ok(InFlight {
         id: work.id,
         index,
@@ -394,33 +402,29 @@ fn map_again(encoder: &wgpu::CommandEncoder, staging: Buffer, pool: &Arc<Pool>) 
     });
 }
 
-fn encode(gpu: &Gpu, pass: &mut wgpu::ComputePass<'_>, dispatch: &Recorded, arenas: &Arenas) {
-    let params = wgpu::BindGroupEntry { binding: 0, resource: arenas.binding(Arena::Upload, dispatch.params) };
-    let entries: Vec<wgpu::BindGroupEntry<'_>> = std::iter::once(params)
-        .chain(dispatch.bound.iter().zip(1..).map(|((bound, _), binding)| wgpu::BindGroupEntry {
-            binding,
-            resource: match bound {
-                Bound::Region { arena, index } => arenas.binding(*arena, *index),
-                Bound::Page(page) => page.buffer.raw.as_entire_binding(),
-                Bound::Table(table) => table.raw.as_entire_binding(),
-            },
-        }))
-        .collect();
-    let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label: Some(dispatch.label),
-        layout: &dispatch.pipeline.layout,
-        entries: &entries,
+fn bind(gpu: &Gpu, group: &Group, arenas: &Arenas) -> wgpu::BindGroup {
+    let params = wgpu::BindGroupEntry { binding: 0, resource: arenas.binding(Arena::Upload, group.params) };
+    let storage = group.bound.iter().zip(1..).map(|((bound, _), binding)| wgpu::BindGroupEntry {
+        binding,
+        resource: match bound {
+            Bound::Region { arena, index } => arenas.binding(*arena, *index),
+            Bound::Page(page) => page.buffer.raw.as_entire_binding(),
+            Bound::Table(table) => table.raw.as_entire_binding(),
+        },
     });
-    pass.set_pipeline(&dispatch.pipeline.raw);
-    pass.set_bind_group(0, &group, &[]);
-    pass.dispatch_workgroups(dispatch.grid.0, dispatch.grid.1, 1);
+    let entries: Vec<wgpu::BindGroupEntry<'_>> = std::iter::once(params).chain(storage).collect();
+    gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some(group.program.name),
+        layout: &group.layout,
+        entries: &entries,
+    })
 }
 
 /// Whether some dispatch uses two regions of an arena in different ways, which are in one buffer then not.
-fn conflicts(dispatches: &[Recorded], arena: Arena) -> impl Fn(usize, usize) -> bool + use<> {
+fn conflicts(groups: &[Group], arena: Arena) -> impl Fn(usize, usize) -> bool + use<> {
     let mut pairs = std::collections::HashSet::new();
-    for dispatch in dispatches {
-        let used: Vec<(usize, Access)> = dispatch
+    for group in groups {
+        let used: Vec<(usize, Access)> = group
             .bound
             .iter()
             .filter_map(|(bound, access)| match bound {

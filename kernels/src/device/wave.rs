@@ -86,11 +86,24 @@ pub(super) enum Bound {
 #[derive(Debug)]
 pub(super) struct Recorded {
     pub(super) pipeline: Arc<Pipeline>,
-    pub(super) label: &'static str,
-    pub(super) params: usize,
-    pub(super) bound: Vec<(Bound, Access)>,
+    pub(super) group: usize,
     pub(super) grid: (u32, u32),
 }
+
+/// What dispatches bind, parameters and storage together. Kernels take turns between a few entry points with the same bindings, often
+/// hundreds of times; making a group costs more than the dispatch.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) program: &'static Program,
+    pub(super) layout: wgpu::BindGroupLayout,
+    /// The region of the upload that has the parameters, which are these words.
+    pub(super) params: usize,
+    params_words: Vec<u32>,
+    pub(super) bound: Vec<(Bound, Access)>,
+}
+
+/// How many groups are looked at for one that fits.
+const GROUPS_LOOKED_AT: usize = 4;
 
 /// A staging buffer that is being filled. It goes back into the ring when the wave is dropped.
 #[derive(Debug)]
@@ -147,6 +160,7 @@ pub(super) struct Work {
     pub(super) page_writes: Vec<(usize, Arc<Page>)>,
     /// Pages that are read back as they are after the dispatches.
     pub(super) page_reads: Vec<Arc<Page>>,
+    pub(super) groups: Vec<Group>,
     pub(super) dispatches: Vec<Recorded>,
 }
 
@@ -159,6 +173,7 @@ pub struct WaveMark {
     outputs: usize,
     page_writes: usize,
     page_reads: usize,
+    groups: usize,
     dispatches: usize,
 }
 
@@ -188,6 +203,7 @@ impl Wave {
             output_words: Vec::new(),
             page_writes: Vec::new(),
             page_reads: Vec::new(),
+            groups: Vec::new(),
             dispatches: Vec::new(),
         };
         let mut wave = Wave { gpu, work, slot, failure: None };
@@ -198,7 +214,7 @@ impl Wave {
 
     /// How far the wave is, to come back to it.
     pub fn mark(&self) -> WaveMark {
-        let Work { uploads, scratch_words, output_words, page_writes, page_reads, dispatches, .. } = &self.work;
+        let Work { uploads, scratch_words, output_words, page_writes, page_reads, groups, dispatches, .. } = &self.work;
         WaveMark {
             wave: self.work.id,
             uploads: uploads.len(),
@@ -206,6 +222,7 @@ impl Wave {
             outputs: output_words.len(),
             page_writes: page_writes.len(),
             page_reads: page_reads.len(),
+            groups: groups.len(),
             dispatches: dispatches.len(),
         }
     }
@@ -222,6 +239,7 @@ impl Wave {
         self.work.output_words.truncate(mark.outputs);
         self.work.page_writes.truncate(mark.page_writes);
         self.work.page_reads.truncate(mark.page_reads);
+        self.work.groups.truncate(mark.groups);
         self.work.dispatches.truncate(mark.dispatches);
         self.failure = None;
     }
@@ -346,25 +364,44 @@ impl Wave {
             bound.push((one, access));
         }
         let pipeline = self.gpu.pipelines.get(program, entry, call.overrides)?;
-        let params = self.upload_with(call.params.len().next_multiple_of(4).max(4), |words| {
-            words[..call.params.len()].copy_from_slice(call.params);
-        });
-        if let Some(failure) = &self.failure {
-            return Err(failure.clone());
-        }
-        for (one, access) in &bound {
+        let group = self.group(program, &pipeline, call.params, bound)?;
+        for (one, access) in &self.work.groups[group].bound {
             if let (Bound::Page(page), Access::ReadWrite) = (one, access) {
                 page.mark_dirty();
             }
         }
-        self.work.dispatches.push(Recorded {
-            pipeline,
-            label: entry,
-            params: params.index,
-            bound,
-            grid: grid(call.workgroups),
-        });
+        self.work.dispatches.push(Recorded { pipeline, group, grid: grid(call.workgroups) });
         Ok(())
+    }
+
+    /// One of the last groups if it is the same, else a new one.
+    fn group(
+        &mut self,
+        program: &'static Program,
+        pipeline: &Pipeline,
+        params: &[u32],
+        bound: Vec<(Bound, Access)>,
+    ) -> Result<usize, DeviceError> {
+        let is_same = |group: &Group| {
+            std::ptr::eq(group.program, program)
+                && group.params_words == params
+                && group.bound.len() == bound.len()
+                && group.bound.iter().zip(&bound).all(|((one, _), (other, _))| one.is_same_as(other))
+        };
+        let groups = &self.work.groups;
+        let last = groups.len().saturating_sub(GROUPS_LOOKED_AT);
+        if let Some(group) = (last..groups.len()).rev().find(|&index| is_same(&groups[index])) {
+            return Ok(group);
+        }
+        let region = self.upload_with(params.len().next_multiple_of(4).max(4), |words| {
+            words[..params.len()].copy_from_slice(params);
+        });
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let (layout, params_words) = (pipeline.layout.clone(), params.to_vec());
+        self.work.groups.push(Group { program, layout, params: region.index, params_words, bound });
+        Ok(self.work.groups.len() - 1)
     }
 
     fn region(&self, arena: Arena, index: usize, words: usize) -> Region {
@@ -429,6 +466,7 @@ impl Bound {
                 (arena, index) == (other_arena, other_index)
             }
             (Bound::Page(page), Bound::Page(other)) => Arc::ptr_eq(page, other),
+            (Bound::Table(table), Bound::Table(other)) => Arc::ptr_eq(table, other),
             _ => false,
         }
     }

@@ -44,8 +44,7 @@ pub(super) fn encode(
         };
         forest.levels.iter().map(pack).collect()
     })?;
-    let log_units =
-        state.table("log_units", || forest.log_units.iter().map(|&units| u32::from(units)).collect())?;
+    let log_units = state.table("log_units", || forest.log_units.iter().map(|&units| u32::from(units)).collect())?;
     let (slots, starts) = (wave.upload(batch.rows().slots()), wave.upload(batch.starts()));
     let (high, low) = (wave.upload_f32(batch.all_high()), wave.upload_f32(batch.all_low()));
     let coordinates = wave.scratch(features * row_count);
@@ -125,12 +124,7 @@ pub(super) fn encode(
     Ok(vec![units, credits])
 }
 
-pub(super) fn decode(
-    forest: &HalfSpaceForest,
-    batch: &Features,
-    regions: &[Region],
-    readback: &Readback,
-) -> Scores {
+pub(super) fn decode(forest: &HalfSpaceForest, batch: &Features, regions: &[Region], readback: &Readback) -> Scores {
     let unit = forest.unit();
     let scale = |units: &[u32]| batch.spread(units.iter().map(|&units| units as f32 * unit).collect());
     let attribution = match batch.kept_count() {
@@ -222,7 +216,11 @@ mod tests {
         for (page, words) in pages.iter().enumerate() {
             let different = words.iter().zip(state.page(page)).position(|(ours, twin)| ours != twin);
             let slot_words = state.shape().words_per_slot();
-            assert_eq!(different.map(|word| (word / slot_words, word % slot_words)), None, "slot and word of page {page}");
+            assert_eq!(
+                different.map(|word| (word / slot_words, word % slot_words)),
+                None,
+                "slot and word of page {page}"
+            );
         }
     }
 
@@ -238,7 +236,8 @@ mod tests {
     /// None, one, as many rows and keys as lanes and one beside it, nothing but nulls, one hot key, the edges of pages.
     #[test]
     fn device_agrees_with_twin_at_the_edges() {
-        let parameters = ForestParameters { features: 2, trees: 3, depth: 4, window: 40, attribution: true, ..Default::default() };
+        let parameters =
+            ForestParameters { features: 2, trees: 3, depth: 4, window: 40, attribution: true, ..Default::default() };
         let kernel = forest(parameters);
         let slots_per_page = kernel.state_shape().slots_per_page();
         edge_batches(2, slots_per_page, 65_537).iter().for_each(|batches| agrees(&kernel, batches));

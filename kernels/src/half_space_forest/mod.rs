@@ -289,7 +289,12 @@ impl Kernel for HalfSpaceForest {
     }
 
     #[cfg(feature = "gpu")]
-    fn decode(&self, batch: &Features, regions: &[crate::device::Region], readback: &crate::device::Readback) -> Scores {
+    fn decode(
+        &self,
+        batch: &Features,
+        regions: &[crate::device::Region],
+        readback: &crate::device::Readback,
+    ) -> Scores {
         gpu::decode(self, batch, regions, readback)
     }
 }

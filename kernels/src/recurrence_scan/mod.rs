@@ -152,6 +152,9 @@ pub fn gain_of_half_life(half_life: f64) -> f64 {
 pub struct RecurrenceScan {
     config: Config,
     constants: Constants,
+    /// How many rows of a key one invocation of a device takes.
+    #[cfg(feature = "gpu")]
+    chunk_rows: usize,
 }
 
 /// Words of a key's state, for all recurrences; `f64` as low word, high word.
@@ -208,7 +211,12 @@ impl RecurrenceScan {
         constants.gain = gain_of_half_life(check("half_life", half_life, 0.1, 1e9)?);
         constants.trend_gain *= constants.gain;
         constants.steady_from = config.min_training.max(first_steady(&config.recurrence, &constants));
-        Ok(RecurrenceScan { config, constants })
+        Ok(RecurrenceScan {
+            config,
+            constants,
+            #[cfg(feature = "gpu")]
+            chunk_rows: gpu::CHUNK_ROWS,
+        })
     }
 
     /// The settings.
@@ -281,8 +289,8 @@ impl Kernel for RecurrenceScan {
     }
 
     #[cfg(feature = "gpu")]
-    fn decode(&self, batch: &Batch, regions: &[crate::device::Region], readback: &crate::device::Readback) -> Vec<f32> {
-        gpu::decode(batch, regions, readback)
+    fn decode(&self, _: &Batch, regions: &[crate::device::Region], readback: &crate::device::Readback) -> Vec<f32> {
+        gpu::decode(regions, readback)
     }
 }
 

@@ -216,3 +216,246 @@ fn settings_are_plain_data() {
     );
     assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
 }
+
+#[cfg(feature = "gpu")]
+mod device {
+    use super::*;
+    use crate::device::testing::{shared_test_device, test_device, test_options};
+    use crate::device::validation::{assert_constants_agree, assert_registered};
+    use crate::device::{Access, Binding, Dispatch, Program, SharedDevice};
+    use crate::placed::{Placed, PlacedOptions};
+    use crate::recurrence_scan::gpu;
+    use std::sync::OnceLock;
+
+    fn device() -> Option<&'static SharedDevice> {
+        static DEVICE: OnceLock<Option<SharedDevice>> = OnceLock::new();
+        DEVICE.get_or_init(|| shared_test_device(&test_options())).as_ref()
+    }
+
+    fn batch_of(rows: &[(u32, f64)]) -> Arc<Batch> {
+        let slots: Vec<u32> = rows.iter().map(|row| row.0).collect();
+        let values: Vec<f64> = rows.iter().map(|row| row.1).collect();
+        let slot_count = slots.iter().max().map_or(0, |&slot| slot as usize + 1);
+        Arc::new(Batch::gather(Arc::new(GroupedRows::group(&slots, slot_count)), &values))
+    }
+
+    /// Runs steps on both sides and compares scores by the kernel's tolerance, and how much was learnt exactly.
+    fn assert_close(config: Config, chunk_rows: usize, steps: &[&[(u32, f64)]]) {
+        let Some(device) = device() else { return };
+        let mut kernel = RecurrenceScan::new(config).unwrap();
+        kernel.chunk_rows = chunk_rows;
+        let Exactness::Tolerance { relative, absolute } = kernel.exactness() else { panic!("floats") };
+        let mut state = StatePages::new(kernel.state_shape());
+        let mut placed = Placed::new(Arc::new(kernel.clone()), PlacedOptions::default());
+        placed.move_to_device(device).expect("a device");
+        for (step, rows) in steps.iter().enumerate() {
+            let batch = batch_of(rows);
+            state.grow(kernel.slot_count(&batch));
+            let (scores, expected) = (placed.run(batch.clone()), kernel.run_twin(&batch, &mut state));
+            assert_eq!(scores.len(), expected.len());
+            for (row, (score, expected)) in scores.iter().zip(&expected).enumerate() {
+                let close = (score.is_nan() && expected.is_nan())
+                    || (score - expected).abs() <= relative * expected.abs() + absolute;
+                assert!(close, "{config:?}: step {step}, row {row}: {score} for {expected}");
+            }
+        }
+        assert_eq!(placed.metrics().device_batches, steps.len() as u64, "ran on the device");
+        placed.sync();
+        for rows in steps {
+            for &(slot, _) in *rows {
+                let (words, expected) = (placed.state().slot(slot), state.slot(slot));
+                assert_eq!(
+                    words[word::LEARNT..word::MEAN],
+                    expected[word::LEARNT..word::MEAN],
+                    "count and base of {slot}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn shader_and_rust_agree_on_constants() {
+        let constants = [
+            ("WORKGROUP_SIZE", f64::from(gpu::WORKGROUP_SIZE)),
+            ("CHUNK_WORDS", gpu::CHUNK_WORDS as f64),
+            ("CARRY_WORDS", gpu::CARRY_WORDS as f64),
+            ("FLAG_FIRST", f64::from(gpu::FLAG_FIRST)),
+            ("FLAG_LAST", f64::from(gpu::FLAG_LAST)),
+            ("FLAG_LEARNS", f64::from(gpu::FLAG_LEARNS)),
+            ("HOLT", f64::from(gpu::HOLT)),
+            ("CUSUM", f64::from(gpu::CUSUM)),
+            ("SQUARE_MAX", f64::from(3e38f32)),
+            ("NEVER", f64::from(-3e38f32)),
+            ("WORD_LEARNT", word::LEARNT as f64),
+            ("WORD_BASE", word::BASE as f64),
+            ("WORD_MEAN", word::MEAN as f64),
+            ("WORD_VARIANCE", word::VARIANCE as f64),
+            ("WORD_EXTRA", word::EXTRA as f64),
+            ("CARRY_LEARNT", 8.0),
+            ("CARRY_MEAN", 9.0),
+            ("CARRY_TREND", 10.0),
+            ("CARRY_VARIANCE", 11.0),
+            ("CARRY_RISE", 12.0),
+            ("CARRY_FALL", 13.0),
+        ];
+        assert_constants_agree(&gpu::RECURRENCE_SCAN, &constants);
+        assert_registered(&gpu::RECURRENCE_SCAN);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        /// A query scores the same wherever it runs, within the tolerance, keys cut into chunks or not.
+        #[test]
+        fn device_agrees_with_twin(
+            recurrence in recurrences(), min_training in 2u32..8, rows in proptest::collection::vec((slots(), values()), 1..600),
+            chunk_rows in 1usize..100, batch_rows in 50usize..600
+        ) {
+            // A floor that is not small beside the values: f32 holds a value to 1e-7 of its distance from the origin, and the score
+            // divides that by the deviation.
+            let config = Config { min_training, variance_floor: 1.0, ..Config::new(recurrence) };
+            assert_close(config, chunk_rows, &rows.chunks(batch_rows).collect::<Vec<_>>());
+        }
+    }
+
+    const ALL: [Recurrence; 3] = [
+        Recurrence::Ewma { half_life: 50.0 },
+        Recurrence::Holt { half_life: 20.0, trend_half_life: 100.0 },
+        Recurrence::Cusum { half_life: 50.0, drift: 0.5, residual_limit: 6.0 },
+    ];
+
+    fn noise(row: u32) -> f64 {
+        f64::from(row.wrapping_mul(2_654_435_761) >> 8) / f64::from(1 << 22)
+    }
+
+    /// Sizes around workgroups and pages; one key, many keys, skew.
+    #[test]
+    fn sizes_at_the_edges_agree() {
+        for recurrence in ALL {
+            let config = Config { min_training: 5, ..Config::new(recurrence) };
+            for count in [0u32, 1, 63, 64, 65, 255, 256, 257, 65_535, 65_536, 65_537] {
+                for keys in [1, 3, 100_000] {
+                    let rows: Vec<(u32, f64)> =
+                        (0..count).map(|row| (row.wrapping_mul(7919) % keys, noise(row))).collect();
+                    assert_close(config, gpu::CHUNK_ROWS, &[&rows, &rows[..rows.len().min(300)]]);
+                }
+            }
+            let skewed: Vec<(u32, f64)> =
+                (0..30_000).map(|row| (if row % 7 < 6 { 65_535 } else { row % 500 }, noise(row))).collect();
+            assert_close(config, 32, &[&skewed]);
+        }
+    }
+
+    /// A level of a billion, where f32 alone holds no digit behind the point; and one that moves from step to step.
+    #[test]
+    fn a_high_level_keeps_precision_on_the_device() {
+        for recurrence in ALL {
+            let config = Config { min_training: 5, ..Config::new(recurrence) };
+            let rows: Vec<(u32, f64)> =
+                (0..3000).map(|row| (row % 2, 1e9 + noise(row) + f64::from(row) * 10.0)).collect();
+            assert_close(config, 100, &rows.chunks(700).collect::<Vec<_>>());
+        }
+    }
+
+    /// A long memory means a small gain, which f32 sums would swallow.
+    #[test]
+    fn a_long_memory_does_not_drift() {
+        for recurrence in
+            [Recurrence::Ewma { half_life: 1e5 }, Recurrence::Cusum { half_life: 1e5, drift: 0.5, residual_limit: 6.0 }]
+        {
+            let rows: Vec<(u32, f64)> = (0..200_000).map(|row| (0, noise(row) + 300.0 * f64::from(row % 2))).collect();
+            assert_close(Config::new(recurrence), gpu::CHUNK_ROWS, &[&rows[..100_000], &rows[100_000..]]);
+        }
+    }
+
+    /// Missing rows only, and values that no number can hold.
+    #[test]
+    fn missing_and_extreme_values_agree() {
+        for recurrence in ALL {
+            let config = Config { min_training: 1, ..Config::new(recurrence) };
+            let missing = [(0, f64::NAN); 70];
+            assert_close(config, 16, &[&missing, &[(0, 5.0), (0, 6.0)], &missing]);
+            let extreme = [f64::INFINITY, f64::NEG_INFINITY, 1e300, -1e300, 5e-324, -0.0, 9e18, 1.0];
+            let rows: Vec<(u32, f64)> = (0..64).map(|row| (row / 16, extreme[row as usize % extreme.len()])).collect();
+            let Some(device) = device() else { return };
+            let kernel = RecurrenceScan::new(config).unwrap();
+            let mut placed = Placed::new(Arc::new(kernel.clone()), PlacedOptions::default());
+            placed.move_to_device(device).expect("a device");
+            let (batch, mut state) = (batch_of(&rows), StatePages::new(kernel.state_shape()));
+            state.grow(kernel.slot_count(&batch));
+            let (scores, expected) = (placed.run(batch.clone()), kernel.run_twin(&batch, &mut state));
+            for (score, expected) in scores.iter().zip(expected) {
+                assert_eq!(score.is_nan(), expected.is_nan(), "{recurrence:?}: {score} for {expected}");
+            }
+        }
+    }
+
+    /// Sums of 64-bit floats in integers are those of the CPU, to the bit.
+    #[test]
+    fn sums_in_integers_are_right() {
+        static SUMS: Program = Program {
+            name: "f64",
+            source: concat!(
+                include_str!("f64.wgsl"),
+                "struct Params { count: u32 }
+                @group(0) @binding(0) var<uniform> params: Params;
+                @group(0) @binding(1) var<storage, read> pairs: array<vec4<u32>>;
+                @group(0) @binding(2) var<storage, read_write> sums: array<vec4<u32>>;
+                @compute @workgroup_size(64)
+                fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+                    if id.x >= params.count { return; }
+                    let pair = pairs[id.x];
+                    let near = f32_of_f64(pair.xy);
+                    sums[2u * id.x] = vec4<u32>(f64_add(pair.xy, pair.zw), f64_add(pair.xy, f64_negated(pair.zw)));
+                    sums[2u * id.x + 1u] = vec4<u32>(bitcast<u32>(near), 0u, f64_of_f32(near));
+                }"
+            ),
+            storage: &[Access::Read, Access::ReadWrite],
+        };
+        let Some(device) = test_device() else { return };
+        let mut random = 1u64;
+        let mut next = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 11) as f64 / (1u64 << 53) as f64
+        };
+        let mut pairs: Vec<(f64, f64)> = (0..2000)
+            .map(|_| {
+                let (left, right) = (next() - 0.5, next() - 0.5);
+                (left * 10f64.powi((next() * 24.0) as i32 - 6), right * 10f64.powi((next() * 24.0) as i32 - 6))
+            })
+            .collect();
+        for left in
+            [0.0, 1.0, -1.0, 1e9, 1.5, 2f64.powi(53), 2f64.powi(53) - 1.0, f64::EPSILON, 2f64.powi(-54), 3e38, 1e-37]
+        {
+            for right in
+                [0.0, 1.0, -1.0, -1e9, 1.0 + f64::EPSILON, 2f64.powi(53), 0.5, f64::EPSILON / 2.0, 2f64.powi(-55)]
+            {
+                pairs.push((left, right));
+            }
+        }
+        let words: Vec<u32> = pairs
+            .iter()
+            .flat_map(|(left, right)| [left.to_bits(), right.to_bits()])
+            .flat_map(|bits| [bits as u32, (bits >> 32) as u32])
+            .collect();
+        let mut wave = device.wave().unwrap();
+        let (input, output) = (wave.upload(&words), wave.output(pairs.len() * 8));
+        wave.dispatch(Dispatch {
+            program: &SUMS,
+            entry: "main",
+            overrides: &[],
+            params: &[pairs.len() as u32],
+            bindings: &[Binding::Region(&input), Binding::Region(&output)],
+            workgroups: pairs.len().div_ceil(64) as u32,
+        })
+        .unwrap();
+        let readback = device.submit(wave).wait().unwrap();
+        let f64_at = |words: &[u32]| f64::from_bits(u64::from(words[1]) << 32 | u64::from(words[0]));
+        for (words, &(left, right)) in readback.words(&output).chunks_exact(8).zip(&pairs) {
+            assert_eq!(f64_at(words), left + right, "{left:e} + {right:e}");
+            assert_eq!(f64_at(&words[2..]), left - right, "{left:e} - {right:e}");
+            assert_eq!(f32::from_bits(words[4]), left as f32, "{left:e}");
+            assert_eq!(f64_at(&words[6..]), f64::from(left as f32), "{left:e}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! The device side of `subspace_score`: a workgroup for each key.
 
-use super::{Model, SubspaceScore, Scale};
+use super::{Model, Scale, SubspaceScore};
 use crate::device::{Access, Binding, Dispatch, Program, Readback, Region, ResidentPages, Wave};
 use crate::features::{Features, Scores};
 use crate::kernel::KernelError;
@@ -68,13 +68,14 @@ mod tests {
 
     use super::super::tests::{Case, assert_near, case, kernel, run_twin};
     use super::super::{
-        BASE_HIGH, BASE_LOW, CENTRE_SQUARES_MIN, COUNT, COUNT_MAX, EMPTY_SQUARES, FLAT_SHARE, HEADER_WORDS, TAKEN_SQUARES,
+        BASE_HIGH, BASE_LOW, CENTRE_SQUARES_MIN, COUNT, COUNT_MAX, EMPTY_SQUARES, FLAT_SHARE, HEADER_WORDS,
+        TAKEN_SQUARES,
     };
     use super::*;
     use crate::device::testing::test_device;
     use crate::device::validation::{assert_constants_agree, assert_registered};
-    use crate::features::{VALUE_MAX, VALUE_MIN};
     use crate::features::testing::{edge_batches, run_on_device};
+    use crate::features::{VALUE_MAX, VALUE_MIN};
     use crate::subspace_score::SubspaceParameters;
     use crate::window::{FLAT_RELATIVE, REBASE_SPANS, SQUARES_MIN};
 

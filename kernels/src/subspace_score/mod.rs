@@ -212,7 +212,12 @@ impl Kernel for SubspaceScore {
     }
 
     #[cfg(feature = "gpu")]
-    fn decode(&self, batch: &Features, regions: &[crate::device::Region], readback: &crate::device::Readback) -> Scores {
+    fn decode(
+        &self,
+        batch: &Features,
+        regions: &[crate::device::Region],
+        readback: &crate::device::Readback,
+    ) -> Scores {
         gpu::decode(batch, regions, readback)
     }
 }

@@ -160,9 +160,7 @@ mod tests {
         for (page, words) in pages.iter().enumerate() {
             let slot_words = state.shape().words_per_slot();
             let values = HEADER_WORDS + kernel.parameters().ring();
-            for (slot, (ours, twin)) in
-                words.chunks(slot_words).zip(state.page(page).chunks(slot_words)).enumerate()
-            {
+            for (slot, (ours, twin)) in words.chunks(slot_words).zip(state.page(page).chunks(slot_words)).enumerate() {
                 assert_eq!(ours[..values], twin[..values], "header and values of slot {slot}");
             }
         }

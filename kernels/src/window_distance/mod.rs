@@ -210,7 +210,12 @@ impl Kernel for WindowDistance {
     }
 
     #[cfg(feature = "gpu")]
-    fn decode(&self, batch: &Features, regions: &[crate::device::Region], readback: &crate::device::Readback) -> Scores {
+    fn decode(
+        &self,
+        batch: &Features,
+        regions: &[crate::device::Region],
+        readback: &crate::device::Readback,
+    ) -> Scores {
         gpu::decode(batch, regions, readback)
     }
 }

@@ -22,8 +22,12 @@ pub fn explain(job: &Job) -> String {
                 let _ = write!(text, ": {}", node.detail);
             }
         }
-        if !matches!(node.kind, NodeKind::Source(_) | NodeKind::Sink(_)) {
-            text.push_str(" (CPU)");
+        match &node.kind {
+            NodeKind::Source(_) | NodeKind::Sink(_) => {}
+            NodeKind::Operator(factory) => {
+                let _ = write!(text, " ({})", factory.runs_on());
+            }
+            _ => text.push_str(" (CPU)"),
         }
         text.push('\n');
         for edge in &node.inputs {

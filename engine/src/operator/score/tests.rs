@@ -50,7 +50,14 @@ fn method() -> Method {
 fn factory(by_watermark: bool) -> ScoreFactory {
     let call = ScoreCall { name: "score".into(), method: method(), features: vec![2] };
     let order = vec![OrderKey { column: 0, options: SortOptions { descending: false, nulls_first: false } }];
-    let spec = ScoreSpec { input: schema(), partition: vec![1], order, by_watermark, calls: vec![call], placement: Arc::default() };
+    let spec = ScoreSpec {
+        input: schema(),
+        partition: vec![1],
+        order,
+        by_watermark,
+        calls: vec![call],
+        placement: Arc::default(),
+    };
     ScoreFactory::new(spec).expect("it can be")
 }
 

@@ -4,8 +4,7 @@
 //! adapter does not meet, with the reason; a kernel that has such a need stays on the CPU there.
 //!
 //! One trap is not tried but excluded: workgroups that wait for each other by spinning hang, or go wrong, on drivers that do not run
-//! them all at once. No shader of this crate does that, and the validation of shaders refuses loops that read what other workgroups
-//! may write by atomics.
+//! them all at once. No shader of this crate does that: their validation refuses loops that only an atomic of a storage buffer ends.
 
 mod evaluate;
 mod probe;

@@ -1,11 +1,13 @@
 //! Checks of shaders that need no device, for tests.
 
+mod spinning;
+
 use std::collections::BTreeMap;
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
-use super::program::{Access, Program, STORAGE_MAX};
-use super::registry::{OverrideSet, PROGRAMS, Registered};
+use crate::device::program::{Access, Program, STORAGE_MAX};
+use crate::device::registry::{OverrideSet, PROGRAMS, Registered};
 
 /// The most invocations of a workgroup, and the most bytes of its memory, by the default limits.
 const INVOCATIONS_MAX: u32 = 256;
@@ -85,51 +87,17 @@ fn check_bindings(program: &Program, module: &naga::Module) -> Result<(), String
     Ok(())
 }
 
-/// No loop reads, by atomics, memory that other workgroups write: that is how workgroups wait for each other, and a driver need not run
-/// those that they wait for. Seen to hang, and to give wrong data without any error.
 fn check_spinning(program: &Program, module: &naga::Module, info: &naga::valid::ModuleInfo) -> Result<(), String> {
     for (index, entry) in module.entry_points.iter().enumerate() {
-        if spins(module, info, &entry.function, info.get_entry_point(index), &entry.function.body, false) {
+        if spinning::waits_for_others(module, info, &entry.function, info.get_entry_point(index)) {
             return Err(format!(
-                "`{}.{}` loads an atomic of a storage buffer in a loop: workgroups must not wait for each other; read what an earlier \
-                 dispatch wrote, without atomics",
+                "`{}.{}` has a loop that only an atomic of a storage buffer ends: workgroups must not wait for each other; use another \
+                 dispatch",
                 program.name, entry.name
             ));
         }
     }
     Ok(())
-}
-
-fn spins(
-    module: &naga::Module,
-    info: &naga::valid::ModuleInfo,
-    function: &naga::Function,
-    types: &naga::valid::FunctionInfo,
-    block: &naga::Block,
-    in_loop: bool,
-) -> bool {
-    let inner = |block: &naga::Block, in_loop| spins(module, info, function, types, block, in_loop);
-    let loads_atomic = |handle: naga::Handle<naga::Expression>| match function.expressions[handle] {
-        naga::Expression::Load { pointer } => match *types[pointer].ty.inner_with(&module.types) {
-            naga::TypeInner::Pointer { base, space: naga::AddressSpace::Storage { .. } } => {
-                matches!(module.types[base].inner, naga::TypeInner::Atomic(_))
-            }
-            _ => false,
-        },
-        _ => false,
-    };
-    block.iter().any(|statement| match statement {
-        naga::Statement::Emit(range) => in_loop && range.clone().any(loads_atomic),
-        naga::Statement::Block(block) => inner(block, in_loop),
-        naga::Statement::If { accept, reject, .. } => inner(accept, in_loop) || inner(reject, in_loop),
-        naga::Statement::Switch { cases, .. } => cases.iter().any(|case| inner(&case.body, in_loop)),
-        naga::Statement::Loop { body, continuing, .. } => inner(body, true) || inner(continuing, true),
-        naga::Statement::Call { function, .. } => {
-            let called = &module.functions[*function];
-            spins(module, info, called, &info[*function], &called.body, in_loop)
-        }
-        _ => false,
-    })
 }
 
 fn check_workgroup(program: &Program, entry: &str, set: OverrideSet, module: &naga::Module) -> Result<(), String> {

@@ -1,0 +1,232 @@
+//! Scores on the CPU and on a device: the same SQL has the same answer, whatever happens to the device or the process in between.
+//!
+//! The device is any adapter that the machine has, a software one too. Where there is none these trials are skipped and say so; with
+//! `EAGRE_REQUIRE_GPU` set they fail.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use eagre::Session;
+use eagre_engine::checkpoint::MemoryStore;
+use eagre_engine::score::METHODS;
+use libtest_mimic::Trial;
+
+use crate::command::{Ended, eagre};
+use crate::harness::{Random, folder};
+
+const ROWS: usize = 1_200;
+const KEYS: usize = 5;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials: Vec<Trial> = METHODS
+        .iter()
+        .map(|method| {
+            Trial::test(format!("scores::device_equals_cpu::{}", method.name), || Ok(device_equals_cpu(method.name)?))
+        })
+        .collect();
+    let trial =
+        |name: &str, test: fn() -> Result<(), String>| Trial::test(format!("scores::{name}"), move || Ok(test()?));
+    trials.push(trial("killed_with_state_on_the_device", killed));
+    trials.push(trial("a_replay_moves_where_the_run_moved", replayed));
+    trials.push(trial("explain_analyze_says_where_and_why", explained));
+    trials
+}
+
+/// Options under which few rows are enough.
+fn options(method: &str) -> &'static str {
+    match method {
+        "ewma" | "holt" | "cusum" => "min_training => 5, half_life => 20",
+        "half_space" => "window => 64, trees => 10, depth => 5",
+        "distance" => "window => 8, history => 128",
+        _ => "window => 8, components => 2",
+    }
+}
+
+/// Readings of a few sensors: a daily wave, noise, some nulls, a spike and a flat part; in disorder of a few seconds.
+fn write_readings(file: &Path) -> Result<(), String> {
+    let mut random = Random::named("scores::readings");
+    let mut rows: Vec<(u64, String)> = Vec::new();
+    for index in 0..ROWS {
+        let (key, second) = (index % KEYS, index as u64 / 2);
+        let wave = (second as f64 / 12.0 + key as f64).sin() * 10.0;
+        let noise = random.between(0, 1_000) as f64 / 1_000.0;
+        let value = match index % 211 {
+            0 => "null".to_owned(),
+            1 => "120.5".to_owned(),
+            _ if (400..460).contains(&index) => "7".to_owned(),
+            _ => format!("{:.3}", 1_000_000.0 + wave + noise),
+        };
+        let time = format!("2024-01-01 00:{:02}:{:02}", second / 60, second % 60);
+        let line = format!("{{\"id\":{index},\"sensor\":{key},\"ts\":\"{time}\",\"value\":{value}}}");
+        rows.push((second * 10 + random.between(0, 40), line));
+    }
+    rows.sort();
+    let text = rows.into_iter().fold(String::new(), |mut text, (_, line)| {
+        let _ = writeln!(text, "{line}");
+        text
+    });
+    std::fs::write(file, text).map_err(|error| error.to_string())
+}
+
+fn table(file: &Path) -> String {
+    format!(
+        "CREATE TABLE reading (id INT, sensor INT, ts TIMESTAMP(3), `value` DOUBLE, WATERMARK FOR ts AS ts - INTERVAL '10' SECOND)
+         WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');",
+        file.display()
+    )
+}
+
+fn query(method: &str) -> String {
+    format!(
+        "SELECT id, anomaly_score(`value`, method => '{method}', {}) OVER (PARTITION BY sensor ORDER BY ts, id) AS score FROM reading",
+        options(method)
+    )
+}
+
+/// `None`: there is no device, which was said.
+fn on_device(args: &[&str]) -> Result<Option<Ended>, String> {
+    let ended = eagre(&[&["run", "--device", "gpu", "--format", "ndjson"], args].concat());
+    if ended.code != Some(0) && ended.stderr.contains("there is none to use") {
+        let required = std::env::var("EAGRE_REQUIRE_GPU").is_ok_and(|value| !value.is_empty() && value != "0");
+        if required {
+            return Err(format!("EAGRE_REQUIRE_GPU is set, and {}", ended.stderr));
+        }
+        eprintln!("SKIPPED, needs a device: {}", ended.stderr);
+        return Ok(None);
+    }
+    ended.ok().map(Some)
+}
+
+/// `(id, score)` of each line, by id.
+fn scores(lines: &str) -> Result<Vec<(i64, Option<f64>)>, String> {
+    let mut scores = Vec::new();
+    for line in lines.lines() {
+        let row: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("{line}: {error}"))?;
+        scores.push((row["id"].as_i64().ok_or(line)?, row["score"].as_f64()));
+    }
+    scores.sort_by_key(|(id, _)| *id);
+    Ok(scores)
+}
+
+/// Equal within what a method says of itself, and scored at all.
+fn compare(method: &str, cpu: &[(i64, Option<f64>)], device: &[(i64, Option<f64>)]) -> Result<(), String> {
+    if cpu.len() != ROWS || device.len() != ROWS {
+        return Err(format!("{} rows on the CPU and {} on the device, of {ROWS}", cpu.len(), device.len()));
+    }
+    let told = cpu.iter().filter(|(_, score)| score.is_some_and(|score| score > 0.0)).count();
+    if told < ROWS / 3 {
+        return Err(format!("{method}: only {told} rows have a score"));
+    }
+    for ((id, one), (other_id, other)) in cpu.iter().zip(device) {
+        let near = match (one, other) {
+            (Some(one), Some(other)) if method == "half_space" => one == other,
+            (Some(one), Some(other)) => (one - other).abs() <= 2e-3 * one.abs() + 2e-3,
+            (one, other) => one == other,
+        };
+        if id != other_id || !near {
+            return Err(format!("{method}, row {id}: {one:?} on the CPU, {other:?} on the device (row {other_id})"));
+        }
+    }
+    Ok(())
+}
+
+fn device_equals_cpu(method: &str) -> Result<(), String> {
+    let folder = folder(&format!("scores_{method}"));
+    let file = folder.join("readings.json");
+    write_readings(&file)?;
+    let sql = format!("{}{}", table(&file), query(method));
+    let cpu = scores(&eagre(&["run", "--device", "cpu", "--format", "ndjson", "-e", &sql]).ok()?.stdout)?;
+    // As it comes, and in small steps on two shards.
+    for more in [&["-e", sql.as_str()][..], &["--shards", "2", "--set", "eagre.step.rows_max=37", "-e", &sql]] {
+        let Some(device) = on_device(more)? else { return Ok(()) };
+        compare(method, &cpu, &scores(&device.stdout)?)?;
+    }
+    Ok(())
+}
+
+fn killed() -> Result<(), String> {
+    let folder = folder("scores_killed");
+    let file = folder.join("readings.json");
+    write_readings(&file)?;
+    for method in ["ewma", "half_space", "subspace"] {
+        let sql = format!("{}{}", table(&file), query(method));
+        let cpu = scores(&eagre(&["run", "--device", "cpu", "--format", "ndjson", "-e", &sql]).ok()?.stdout)?;
+        if on_device(&["-e", &sql])?.is_none() {
+            return Ok(());
+        }
+        let out = folder.join(method);
+        let sink = format!(
+            "{} CREATE TABLE scored (id INT, score DOUBLE) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json'); INSERT INTO scored {}",
+            table(&file),
+            out.display(),
+            query(method)
+        );
+        let store = MemoryStore::new();
+        let text = |error: eagre::Error| error.to_string();
+        let mut finished = false;
+        for (shards, abort) in [(1u64, Some(4)), (3, Some(9)), (2, Some(15)), (1, None)] {
+            let mut builder = Session::builder()
+                .set("eagre.device", "gpu")
+                .set("eagre.shards", shards.to_string())
+                .set("eagre.step.rows_max", "50")
+                .set("eagre.checkpoint.steps", "2")
+                .store(Arc::new(store.clone()));
+            if let Some(step) = abort {
+                builder = builder.abort_after_step(step);
+            }
+            let job = builder.build().map_err(text)?.execute(&sink).map_err(text)?.job.ok_or("no pipeline runs")?;
+            finished = job.wait_blocking().map_err(text)?.finished;
+        }
+        if !finished {
+            return Err("the input does not end".to_owned());
+        }
+        let mut lines = String::new();
+        for entry in std::fs::read_dir(&out).map_err(|error| error.to_string())? {
+            let path = entry.map_err(|error| error.to_string())?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                lines.push_str(&std::fs::read_to_string(path).map_err(|error| error.to_string())?);
+            }
+        }
+        compare(method, &cpu, &scores(&lines)?)?;
+    }
+    Ok(())
+}
+
+fn replayed() -> Result<(), String> {
+    let folder = folder("scores_replayed");
+    let (file, state) = (folder.join("readings.json"), folder.join("state"));
+    write_readings(&file)?;
+    let sql = format!("{}{}", table(&file), query("ewma"));
+    let state = state.display().to_string();
+    let args = ["--state", &state, "--set", "eagre.step.rows_max=100", "--shards", "2", "-e", &sql];
+    let Some(run) = on_device(&args)? else { return Ok(()) };
+    let again = eagre(&["replay", "--state", &state]).ok()?;
+    let (mut first, mut second) = (scores(&run.stdout)?, scores(&again.stdout)?);
+    first.sort_by_key(|(id, _)| *id);
+    second.sort_by_key(|(id, _)| *id);
+    if first == second { Ok(()) } else { Err("the replay has other scores than the run".to_owned()) }
+}
+
+fn explained() -> Result<(), String> {
+    let folder = folder("scores_explained");
+    let file = folder.join("readings.json");
+    write_readings(&file)?;
+    let sql = format!("{}EXPLAIN ANALYZE {}", table(&file), query("ewma"));
+    let cpu = eagre(&["run", "--device", "cpu", "-e", &sql]).ok()?.stdout;
+    let expected = "ewma on cpu: eagre.device says so";
+    if !cpu.contains(expected) {
+        return Err(format!("no `{expected}` in\n{cpu}"));
+    }
+    let auto = eagre(&["run", "-e", &sql]).ok()?.stdout;
+    if !auto.contains("ewma on ") {
+        return Err(format!("nothing of where `ewma` ran in\n{auto}"));
+    }
+    let Some(device) = on_device(&["--format", "table", "-e", &sql])? else { return Ok(()) };
+    for expected in ["ewma on ", "observed: ", "break-even batch"] {
+        if !device.stdout.contains(expected) {
+            return Err(format!("no `{expected}` in\n{}", device.stdout));
+        }
+    }
+    Ok(())
+}
