@@ -28,7 +28,8 @@ pub(crate) use lanes;
 /// What a window's shape is taken from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Statistics {
-    pub(crate) mean: f32,
+    /// The mean, from the newest value: so it has the digits of the differences, also where the base is far away.
+    pub(crate) offset: f32,
     /// Sum of squares around the mean.
     pub(crate) squares: f32,
     pub(crate) least: f32,
@@ -43,32 +44,34 @@ impl Statistics {
     }
 }
 
-/// Mean, sum of squares around it, and extremes of a window.
+/// Mean, sum of squares around it, and extremes of a window, the newest value last.
 #[multiversion(targets = "simd")]
 pub(crate) fn statistics(values: &[f32]) -> Statistics {
     let (mut least, mut greatest) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    let newest = values[values.len() - 1];
     let whole = values.len() / LANES * LANES;
     let mut sums = [0.0f32; LANES];
     for chunk in values[..whole].chunks_exact(LANES) {
-        sums = lanes!(LANES, lane => sums[lane] + chunk[lane]);
+        sums = lanes!(LANES, lane => sums[lane] + (chunk[lane] - newest));
         least = lanes!(LANES, lane => if chunk[lane] < least[lane] { chunk[lane] } else { least[lane] });
         greatest = lanes!(LANES, lane => if chunk[lane] > greatest[lane] { chunk[lane] } else { greatest[lane] });
     }
     for (lane, &value) in values[whole..].iter().enumerate() {
-        sums[lane] += value;
+        sums[lane] += value - newest;
         least[lane] = least[lane].min(value);
         greatest[lane] = greatest[lane].max(value);
     }
-    let mean = add_lanes(sums) / values.len() as f32;
+    let offset = add_lanes(sums) / values.len() as f32;
+    let square = |value: f32| ((value - newest) - offset) * ((value - newest) - offset);
     let mut squares = [0.0f32; LANES];
     for chunk in values[..whole].chunks_exact(LANES) {
-        squares = lanes!(LANES, lane => squares[lane] + (chunk[lane] - mean) * (chunk[lane] - mean));
+        squares = lanes!(LANES, lane => squares[lane] + square(chunk[lane]));
     }
     for (lane, &value) in values[whole..].iter().enumerate() {
-        squares[lane] += (value - mean) * (value - mean);
+        squares[lane] += square(value);
     }
     Statistics {
-        mean,
+        offset,
         squares: add_lanes(squares),
         least: least.into_iter().fold(f32::INFINITY, f32::min),
         greatest: greatest.into_iter().fold(f32::NEG_INFINITY, f32::max),

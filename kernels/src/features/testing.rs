@@ -71,6 +71,6 @@ pub(crate) fn edge_batches(features: usize, slots_per_page: usize, keys: usize) 
     ];
     let edge = |row: u64| [0, slots_per_page - 1, slots_per_page, slots_per_page + 1][hash(row) as usize % 4];
     lists.push((0..2).map(|_| batch(features, 600, slots_per_page + 2, edge, false)).collect());
-    lists.push((0..3).map(|_| batch(features, keys, keys, |row| row as usize, false)).collect());
+    lists.push((0..2).map(|_| batch(features, keys, keys, |row| row as usize, false)).collect());
     lists
 }

@@ -79,7 +79,8 @@ fn step(kernel: &SubspaceScore, slot: &mut [u32], values: &[f32], shape: &mut [f
         1.0 - flat_share
     } else {
         let scale = 1.0 / now.squares.sqrt();
-        shape.iter_mut().zip(values).for_each(|(shape, &value)| *shape = (value - now.mean) * scale);
+        let newest = values[values.len() - 1];
+        shape.iter_mut().zip(values).for_each(|(shape, &value)| *shape = ((value - newest) - now.offset) * scale);
         let (counts, vectors) = slot.split_at_mut(parameters.vectors_start());
         let counts = &mut counts[HEADER_WORDS..][..parameters.components as usize];
         match parameters.model {

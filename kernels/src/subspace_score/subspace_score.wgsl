@@ -114,7 +114,7 @@ fn subspace_score(
         let flat_share_before = flat_share;
         var answer = 1.0 - flat_share_before;
         var live = full;
-        var mean = 0.0;
+        var offset = 0.0;                                                // from the newest value to the mean
         var span = 0.0;
         var top = 0.0;
         var squares = 0.0;
@@ -130,10 +130,11 @@ fn subspace_score(
             var tops = vec2<f32>(-VALUE_MAX);
             for (var j = lane; j < window; j += WORKGROUP_SIZE) {
                 if step == 0u {
-                    sums.x += values[j];
+                    sums.x += values[j] - newest;
                     tops = max(tops, vec2<f32>(values[j], -values[j]));
                 } else if step == 1u {
-                    sums.x += (values[j] - mean) * (values[j] - mean);
+                    let difference = (values[j] - newest) - offset;
+                    sums.x += difference * difference;
                 } else {
                     var element = 0.0;
                     if has_vector {
@@ -167,7 +168,7 @@ fn subspace_score(
             }
 
             if step == 0u {
-                mean = sums.x / f32(window);
+                offset = sums.x / f32(window);
                 span = tops.x + tops.y;
                 top = max(tops.x, tops.y);
             } else if step == 1u {
@@ -179,7 +180,7 @@ fn subspace_score(
                 live = full && !flat;
                 let scale = 1.0 / sqrt(max(squares, SQUARES_MIN));
                 for (var j = lane; j < window; j += WORKGROUP_SIZE) {
-                    rest[j] = (values[(oldest + j) % window] - mean) * scale;
+                    rest[j] = ((values[(oldest + j) % window] - newest) - offset) * scale;
                 }
             } else if live && params.centroids != 0u {
                 if learnt[step - 2u] == 0u {

@@ -6,7 +6,8 @@
 use multiversion::multiversion;
 
 use super::{
-    BASE_HIGH, BASE_LOW, CHUNK, COUNT, COUNT_BACK, COUNT_MAX, FLAT_COUNT, HEADER_WORDS, PLACE, WindowDistance,
+    BASE_HIGH, BASE_LOW, CHUNK, COUNT, COUNT_BACK, COUNT_MAX, FLAT_COUNT, HEADER_WORDS, PEAK, PEAK_RATIO, PLACE,
+    RENEWED, WindowDistance,
 };
 use crate::features::{Features, Scores, centred};
 use crate::state::StatePages;
@@ -20,7 +21,8 @@ const PAIR_LANES: usize = 32;
 /// A window that is compared.
 struct Row {
     place: usize,
-    mean: f32,
+    /// From the newest value to the mean.
+    offset: f32,
     inverse: f32,
     df: f32,
     dg: f32,
@@ -28,6 +30,8 @@ struct Row {
     lag_max: usize,
     /// The lag of the first window of all, when it is seen for the first time at this distance.
     entering: Option<usize>,
+    /// Whether all covariances are computed anew.
+    renew: bool,
     /// The first and the last lag to refresh.
     refresh: (usize, usize),
     scored: bool,
@@ -116,14 +120,21 @@ fn make_windows(
         }
         let now = statistics(&values[index + 1..=ends]);
         let mut df = (values[ends] - values[index]) * 0.5;
-        let mut dg = (values[ends] - now.mean) + (values[index] - before.mean);
+        let mut dg = ((values[index] - values[ends - 1]) - before.offset) - now.offset;
         if count == window {
             // There is no window before the first one, and nothing looks at the differences from it.
             (df, dg) = (0.0, 0.0);
         }
-        let inverse = if now.is_flat(kernel.parameters().flat_span) { 0.0 } else { 1.0 / now.squares.sqrt() };
-        for (array, value) in [(1, df), (2, dg), (3, inverse)] {
-            slot[HEADER_WORDS + array * ring + place] = value.to_bits();
+        let mut renew = false;
+        let mut inverse = 0;
+        if !now.is_flat(kernel.parameters().flat_span) {
+            let peak = f32::from_bits(slot[PEAK]).max(now.squares);
+            renew = now.squares * PEAK_RATIO < peak;
+            slot[PEAK] = if renew { now.squares } else { peak }.to_bits();
+            inverse = (1.0 / now.squares.sqrt()).to_bits() & !RENEWED | if renew { RENEWED } else { 0 };
+        }
+        for (array, word) in [(1, df.to_bits()), (2, dg.to_bits()), (3, inverse)] {
+            slot[HEADER_WORDS + array * ring + place] = word;
         }
         let earlier = count - window; // windows before this one
         let is_flat = |lag: usize| slot[HEADER_WORDS + 3 * ring + (place + lag) % ring] == 0;
@@ -133,8 +144,9 @@ fn make_windows(
         let slice = (count as u32 % slices * slice_lags) as usize;
         rows.push(Row {
             place,
-            mean: now.mean,
-            inverse,
+            offset: now.offset,
+            inverse: f32::from_bits(inverse),
+            renew,
             df,
             dg,
             lag_max: earlier.saturating_sub(1).min(history),
@@ -159,38 +171,56 @@ fn compare(slot: &mut [u32], shape: Shape, rows: &mut [Row]) {
     let (values, rest) = rings[HEADER_WORDS..].split_at(ring);
     let (df, rest) = rest.split_at(ring);
     let (dg, inverse) = rest.split_at(ring);
-    let anew =
-        |row: &Row, lag: usize| covariance_of(values, row.place, row.mean, (row.place + lag) % ring, window).to_bits();
+    let anew = |row: &Row, lag: usize| {
+        covariance_of(values, row.place, row.offset, (row.place + lag) % ring, window).to_bits()
+    };
     for first in (exclusion + 1..=history).step_by(TILE) {
         let last = (first + TILE - 1).min(history);
         for row in rows.iter_mut() {
+            // What is computed anew, and compared before it is refreshed as any other.
+            let mut renew = |row: &mut Row, covariance: &mut [u32], lag: usize| {
+                covariance[lag] = anew(row, lag);
+                let inverse = f32::from_bits(inverse[(row.place + lag) % ring]);
+                row.best = row.best.max(f32::from_bits(covariance[lag]) * inverse);
+            };
             let end = last.min(row.lag_max) + 1;
-            let mut lag = first;
-            let mut place = (row.place + first) % ring;
-            // At most twice: up to the end of the rings, and from their start.
-            while lag < end {
-                let pairs = (end - lag).min(ring - place);
-                let (df, dg, inverse) = (&df[place..][..pairs], &dg[place..][..pairs], &inverse[place..][..pairs]);
-                row.best = row.best.max(move_pairs(&mut covariance[lag..][..pairs], df, dg, inverse, row.df, row.dg));
-                lag += pairs;
-                place = 0;
+            if row.renew {
+                (first..end).for_each(|lag| renew(row, covariance, lag));
+            } else {
+                let mut lag = first;
+                let mut place = (row.place + first) % ring;
+                // At most twice: up to the end of the rings, and from their start.
+                while lag < end {
+                    let pairs = (end - lag).min(ring - place);
+                    let (df, dg, inverse) = (&df[place..][..pairs], &dg[place..][..pairs], &inverse[place..][..pairs]);
+                    let (best, marks) = move_pairs(&mut covariance[lag..][..pairs], df, dg, inverse, row.df, row.dg);
+                    row.best = row.best.max(best);
+                    if marks & RENEWED != 0 {
+                        let marked = (0..pairs).filter(|&pair| inverse[pair] & RENEWED != 0);
+                        marked.for_each(|pair| renew(row, covariance, lag + pair));
+                    }
+                    lag += pairs;
+                    place = 0;
+                }
             }
             if let Some(entering) = row.entering.filter(|lag| (first..=last).contains(lag)) {
-                covariance[entering] = anew(row, entering);
-                let inverse = f32::from_bits(inverse[(row.place + entering) % ring]);
-                row.best = row.best.max(f32::from_bits(covariance[entering]) * inverse);
+                renew(row, covariance, entering);
             }
             (first.max(row.refresh.0)..=last.min(row.refresh.1)).for_each(|lag| covariance[lag] = anew(row, lag));
         }
     }
 }
 
-/// The inner loop: moves covariances by one row; the greatest `covariance * inverse`.
+/// The inner loop: moves covariances by one row. The greatest `covariance * inverse` of unmarked windows, and the bits of all inverses.
 #[inline(always)]
-fn move_pairs(covariance: &mut [u32], df: &[u32], dg: &[u32], inverse: &[u32], df_now: f32, dg_now: f32) -> f32 {
+fn move_pairs(covariance: &mut [u32], df: &[u32], dg: &[u32], inverse: &[u32], df_now: f32, dg_now: f32) -> (f32, u32) {
     let mut best = [f32::NEG_INFINITY; PAIR_LANES];
+    let mut marks = [0u32; PAIR_LANES];
     let step = |covariance: u32, df: u32, dg: u32| {
         f32::from_bits(covariance) + (df_now * f32::from_bits(dg) + f32::from_bits(df) * dg_now)
+    };
+    let similarity = |moved: f32, inverse: u32| {
+        if inverse & RENEWED == 0 { moved * f32::from_bits(inverse) } else { f32::NEG_INFINITY }
     };
     let whole = covariance.len() / PAIR_LANES * PAIR_LANES;
     let (covariance, covariance_rest) = covariance.split_at_mut(whole);
@@ -199,30 +229,33 @@ fn move_pairs(covariance: &mut [u32], df: &[u32], dg: &[u32], inverse: &[u32], d
         let (df, dg, inverse) = (&df[at..][..PAIR_LANES], &dg[at..][..PAIR_LANES], &inverse[at..][..PAIR_LANES]);
         let moved = lanes!(PAIR_LANES, lane => step(covariance[lane], df[lane], dg[lane]));
         covariance.iter_mut().zip(moved).for_each(|(covariance, moved)| *covariance = moved.to_bits());
-        let similar = lanes!(PAIR_LANES, lane => moved[lane] * f32::from_bits(inverse[lane]));
+        let similar = lanes!(PAIR_LANES, lane => similarity(moved[lane], inverse[lane]));
         best = lanes!(PAIR_LANES, lane => if similar[lane] > best[lane] { similar[lane] } else { best[lane] });
+        marks.iter_mut().zip(inverse).for_each(|(marks, inverse)| *marks |= inverse);
     }
     let mut best = best.into_iter().fold(f32::NEG_INFINITY, |best, other| if other > best { other } else { best });
+    let mut marks = marks.into_iter().fold(0, |marks, other| marks | other);
     for (lane, covariance) in covariance_rest.iter_mut().enumerate() {
         let moved = step(*covariance, df[whole + lane], dg[whole + lane]);
         *covariance = moved.to_bits();
-        best = best.max(moved * f32::from_bits(inverse[whole + lane]));
+        best = best.max(similarity(moved, inverse[whole + lane]));
+        marks |= inverse[whole + lane];
     }
-    best
+    (best, marks)
 }
 
 /// The centred product of two windows from their values. The second is centred on its newest value, which is as good as on its mean,
 /// because the first one's differences add up to nothing.
 #[inline(always)]
-fn covariance_of(values: &[u32], place: usize, mean: f32, other: usize, window: usize) -> f32 {
+fn covariance_of(values: &[u32], place: usize, offset: f32, other: usize, window: usize) -> f32 {
     let ring = values.len();
-    let origin = f32::from_bits(values[other]);
+    let (newest, origin) = (f32::from_bits(values[place]), f32::from_bits(values[other]));
     let mut sums = [0.0f32; LANES];
     let (mut place, mut other, mut done) = (place, other, 0);
     while done < window {
         let run = (window - done).min(ring - place).min(ring - other);
         let (now, then) = (&values[place..][..run], &values[other..][..run]);
-        let product = |now: u32, then: u32| (f32::from_bits(now) - mean) * (f32::from_bits(then) - origin);
+        let product = |now: u32, then: u32| ((f32::from_bits(now) - newest) - offset) * (f32::from_bits(then) - origin);
         let whole = run / LANES * LANES;
         for (now, then) in now[..whole].chunks_exact(LANES).zip(then[..whole].chunks_exact(LANES)) {
             sums = lanes!(LANES, lane => sums[lane] + product(now[lane], then[lane]));

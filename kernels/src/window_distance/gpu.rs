@@ -105,7 +105,8 @@ mod tests {
 
     use super::super::tests::{Case, assert_near, case, kernel, run_twin};
     use super::super::{
-        BASE_HIGH, BASE_LOW, COUNT, COUNT_BACK, COUNT_MAX, DistanceParameters, FLAT_COUNT, HEADER_WORDS, PLACE,
+        BASE_HIGH, BASE_LOW, COUNT, COUNT_BACK, COUNT_MAX, DistanceParameters, FLAT_COUNT, HEADER_WORDS, PEAK,
+        PEAK_RATIO, PLACE, RENEWED,
     };
     use super::*;
     use crate::Kernel;
@@ -130,6 +131,9 @@ mod tests {
                 ("FLAT_RELATIVE", f64::from(FLAT_RELATIVE)),
                 ("SQUARES_MIN", f64::from(SQUARES_MIN)),
                 ("REBASE_SPANS", f64::from(REBASE_SPANS)),
+                ("PEAK_RATIO", f64::from(PEAK_RATIO)),
+                ("RENEWED", f64::from(RENEWED)),
+                ("PEAK", PEAK as f64),
                 ("COUNT_MAX", f64::from(COUNT_MAX)),
                 ("COUNT_BACK", f64::from(COUNT_BACK)),
                 ("BASE_HIGH", BASE_HIGH as f64),
@@ -143,8 +147,8 @@ mod tests {
                 ("CHUNK_PLACE", 2.0),
                 ("CHUNK_COUNT", 3.0),
                 ("CHUNK_WORDS", CHUNK_WORDS as f64),
-                ("ROW_MEAN", 0.0),
-                ("ROW_FLAT", 1.0),
+                ("ROW_OFFSET", 0.0),
+                ("ROW_FLAGS", 1.0),
                 ("ROW_WORDS", ROW_WORDS as f64),
             ],
         );
@@ -162,6 +166,8 @@ mod tests {
             let values = HEADER_WORDS + kernel.parameters().ring();
             for (slot, (ours, twin)) in words.chunks(slot_words).zip(state.page(page).chunks(slot_words)).enumerate() {
                 assert_eq!(ours[..values], twin[..values], "header and values of slot {slot}");
+                assert_eq!(ours[..PEAK], twin[..PEAK], "header of slot {slot}");
+                assert_eq!(ours[HEADER_WORDS..values], twin[HEADER_WORDS..values], "values of slot {slot}");
             }
         }
     }
@@ -181,7 +187,7 @@ mod tests {
     fn device_agrees_with_twin_at_the_edges() {
         let small = kernel(DistanceParameters { window: 4, history: 20, min_training: Some(1), ..Default::default() });
         let slots_per_page = small.state_shape().slots_per_page();
-        edge_batches(1, slots_per_page, 20_000).iter().for_each(|batches| agrees(&small, batches));
+        edge_batches(1, slots_per_page, 1_500).iter().for_each(|batches| agrees(&small, batches));
         for history in [1023, 1024, 1025, 1026, 2500] {
             let parameters = DistanceParameters { window: 12, history, exclusion: Some(1), ..Default::default() };
             agrees(&kernel(parameters), &edge_batches(1, 4, 10)[6]);

@@ -15,8 +15,10 @@
 //! ```
 //!
 //! Only differences go in, never squares of means, so `f32` is enough; and so that roundings do not add up for ever, every row computes
-//! the covariances of a few lags anew from the values: each lag after [`DistanceParameters::refresh`] rows. Between, correlations are
-//! right to about 10^-5; where two spikes of `a` deviations meet at one lag, `10^-7 a^2 / w` of them stays until then.
+//! the covariances of a few lags anew from the values: each lag after [`DistanceParameters::refresh`] rows. A spike needs more: it makes
+//! covariances large, and when it leaves the window their roundings stay. So when a window's sum of squares falls below the greatest
+//! since the last time by [`PEAK_RATIO`], all its covariances are computed anew, and those of later windows with it too (it is marked in
+//! the lowest bit of `inverse`). Correlations are right to 10^-4 so.
 //!
 //! **Flat windows**, whose values span no more than [`DistanceParameters::flat_span`] or than rounding, have no shape. As in stumpy and
 //! MASS, two flat windows have distance 0, a flat one and another `sqrt(w)`.
@@ -24,7 +26,8 @@
 //! **State.** Values of the last `history + window` rows and, for each window that ends with one, `df`, `dg` and `inverse`, in rings
 //! that are filled *downwards*: so the lag ascends with the address and both sides read covariances and rings side by side. Rows are
 //! taken in chunks of [`CHUNK`]; the rings have room for one more chunk, so a chunk's windows are all made before any is compared. Values
-//! are kept as differences from a base; at the end of a chunk the base moves to the newest value if it is far away.
+//! are kept as differences from a base, the first value of all; at the end of a chunk the base moves to the newest value if it is far
+//! away.
 
 mod cpu;
 #[cfg(feature = "gpu")]
@@ -40,6 +43,10 @@ use crate::state::{Layout, StatePages, StateShape};
 
 /// Rows whose windows are made before any of them is compared.
 pub(crate) const CHUNK: usize = 256;
+/// Covariances of a window are computed anew when its sum of squares is smaller than the greatest one lately by this.
+pub(crate) const PEAK_RATIO: f32 = 4096.0;
+/// The bit of `inverse` that tells so.
+pub(crate) const RENEWED: u32 = 1;
 /// The count of rows goes on below this; it is set back by `COUNT_BACK`, after which nothing looks at its magnitude.
 pub(crate) const COUNT_MAX: u32 = 1 << 30;
 pub(crate) const COUNT_BACK: u32 = 1 << 29;
@@ -50,7 +57,8 @@ pub(crate) const BASE_LOW: usize = 1;
 pub(crate) const COUNT: usize = 2; // rows learnt
 pub(crate) const FLAT_COUNT: usize = 3; // flat windows among those that the newest is compared with
 pub(crate) const PLACE: usize = 4; // of the newest value in the rings
-pub(crate) const HEADER_WORDS: usize = 5;
+pub(crate) const PEAK: usize = 5; // the greatest sum of squares since a window was marked
+pub(crate) const HEADER_WORDS: usize = 6;
 
 const NAME: &str = "window_distance";
 /// A page holds this much, or one key.

@@ -107,6 +107,17 @@ fn drift_stays_bounded_over_a_long_series() {
     agrees(DistanceParameters { window: 16, history: 300, refresh: 128, ..Default::default() }, &series, 1e-4);
 }
 
+/// Spikes, single ones and series that ring out, leave nothing behind.
+#[test]
+fn what_a_spike_rounds_away_is_computed_anew() {
+    let mut values = noise(7, 1500);
+    for (row, height) in [(400, 1e4), (640, -1e9), (700, 1e14)] {
+        values[row] += height;
+    }
+    (0..60).for_each(|step| values[1000 + step] += 1e8 * 0.6f64.powi(step as i32));
+    agrees(DistanceParameters { window: 16, history: 400, refresh: 1000, ..Default::default() }, &values, 1e-4);
+}
+
 /// A sensor that jumps by far more than its noise: the base follows, and afterwards the noise has its digits again.
 #[test]
 fn noise_is_compared_again_after_the_level_has_jumped() {
@@ -133,7 +144,7 @@ pub(crate) fn case(rows_max: usize) -> impl Strategy<Value = Case> {
     let value = prop_oneof![
         20 => -1.0f64..1.0,
         10 => (0i32..3).prop_map(f64::from),
-        1 => prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(1e300), Just(-0.0), Just(50.0)],
+        1 => prop_oneof![Just(f64::NAN), Just(f64::INFINITY), Just(1e300), Just(-0.0), Just(50.0), Just(1e6), Just(-1e35)],
     ];
     let parameters = (4u32..20, 0u32..200, proptest::option::of(0u32..8), 16u32..200);
     (parameters, 1u32..4, 0..rows_max, prop_oneof![Just(0.0), Just(1e9)]).prop_flat_map(
@@ -148,7 +159,12 @@ pub(crate) fn case(rows_max: usize) -> impl Strategy<Value = Case> {
                 min_training: Some(1 + window / 2),
                 flat_span: 0.0,
             };
-            let values = proptest::collection::vec(value.clone().prop_map(move |value| value + level), rows);
+            // The first value of a key is its base for a while, so it is an ordinary one.
+            let series = move |values: Vec<f64>| -> Vec<f64> {
+                let ordinary = |row: usize, value: f64| if row < 24 { value.clamp(-1.0, 2.0) } else { value };
+                values.iter().enumerate().map(|(row, &value)| ordinary(row, value) + level).collect()
+            };
+            let values = proptest::collection::vec(value.clone(), rows).prop_map(series);
             (Just(parameters), proptest::collection::vec(0..keys, rows), values, 0..=rows)
                 .prop_map(|(parameters, slots, values, cut)| Case { parameters, slots, values, cut })
         },

@@ -12,6 +12,8 @@ const VALUE_MIN: f32 = 7.888609e-31;
 const FLAT_RELATIVE: f32 = 9.536743e-7;
 const SQUARES_MIN: f32 = 1e-30;
 const REBASE_SPANS: f32 = 64.0;
+const PEAK_RATIO: f32 = 4096.0;
+const RENEWED: u32 = 1u;                 // bit of an inverse
 const COUNT_MAX: u32 = 1073741824u;
 const COUNT_BACK: u32 = 536870912u;
 // Words of a slot.
@@ -20,7 +22,8 @@ const BASE_LOW: u32 = 1u;
 const COUNT: u32 = 2u;
 const FLAT_COUNT: u32 = 3u;
 const PLACE: u32 = 4u;
-const HEADER_WORDS: u32 = 5u;
+const PEAK: u32 = 5u;
+const HEADER_WORDS: u32 = 6u;
 // Words of a key's chunk in `chunks`.
 const CHUNK_DONE: u32 = 0u;              // learnt rows of the batch before and in the chunk
 const CHUNK_ROWS: u32 = 1u;
@@ -28,8 +31,8 @@ const CHUNK_PLACE: u32 = 2u;             // in the rings, before the chunk
 const CHUNK_COUNT: u32 = 3u;             // rows learnt before the chunk
 const CHUNK_WORDS: u32 = 4u;
 // Words of a row after the chunks of all keys.
-const ROW_MEAN: u32 = 0u;
-const ROW_FLAT: u32 = 1u;                // whether an earlier window is flat
+const ROW_OFFSET: u32 = 0u;                // from the newest value of the window to its mean
+const ROW_FLAGS: u32 = 1u;               // bit 0: an earlier window is flat, bit 1: all covariances are computed anew
 const ROW_WORDS: u32 = 2u;
 
 struct Params {
@@ -61,7 +64,7 @@ struct Params {
 @group(0) @binding(8) var<storage, read_write> score: array<f32>;        // [row]
 
 var<workgroup> chunk_rows: u32;
-var<workgroup> scanned: array<i32, CHUNK>;
+var<workgroup> changes: array<i32, CHUNK>;                               // of the count of flat windows
 var<workgroup> of_lanes: array<u32, 2048>;                               // ROWS * CHUNK
 var<workgroup> of_parts: array<u32, CHUNK>;
 
@@ -91,6 +94,16 @@ fn ring_word(slot: u32, array: u32, place: u32) -> u32 {
 
 fn ring(slot: u32, array: u32, place: u32) -> f32 {
     return bitcast<f32>(page[ring_word(slot, array, place)]);
+}
+
+// The same of four windows.
+fn ring_bits(slot: u32, array: u32, places: vec4<u32>) -> vec4<u32> {
+    return vec4<u32>(
+        page[ring_word(slot, array, places.x)],
+        page[ring_word(slot, array, places.y)],
+        page[ring_word(slot, array, places.z)],
+        page[ring_word(slot, array, places.w)],
+    );
 }
 
 fn row_word(row: u32) -> u32 {
@@ -132,34 +145,62 @@ fn prepare(
     let count = before + lane + 1u;
     let window = params.window;
     let full = mine && count >= window;
+    var inverse = 0.0;
+    var shaped_squares = 0.0;                                            // 0 for a flat window
     if full {
         var sum = 0.0;
         var sum_before = 0.0;
         var least = VALUE_MAX;
         var greatest = -VALUE_MAX;
+        let newest = ring(slot, 0u, place);
+        let newest_before = ring(slot, 0u, place + 1u);
         for (var k = 0u; k < window; k++) {
             let value = ring(slot, 0u, place + k);
-            sum += value;
-            sum_before += ring(slot, 0u, place + k + 1u);
+            sum += value - newest;
+            sum_before += ring(slot, 0u, place + k + 1u) - newest_before;
             least = min(least, value);
             greatest = max(greatest, value);
         }
-        let mean = sum / f32(window);
-        let mean_before = sum_before / f32(window);
+        let offset = sum / f32(window);                                  // from the newest value to the mean
+        let offset_before = sum_before / f32(window);
         var squares = 0.0;
         for (var k = 0u; k < window; k++) {
-            let difference = ring(slot, 0u, place + k) - mean;
+            let difference = (ring(slot, 0u, place + k) - newest) - offset;
             squares += difference * difference;
         }
-        let newest = ring(slot, 0u, place);
         let left = ring(slot, 0u, place + window);
         let first = count == window;                                     // no window before it
         let flat = greatest - least <= params.flat_span + FLAT_RELATIVE * max(greatest, -least) || squares < SQUARES_MIN;
-        let inverse = select(1.0 / sqrt(max(squares, SQUARES_MIN)), 0.0, flat);
+        if !flat {
+            inverse = 1.0 / sqrt(squares);
+            shaped_squares = squares;
+        }
         page[ring_word(slot, 1u, place)] = select(bitcast<u32>((newest - left) * 0.5), 0u, first);
-        page[ring_word(slot, 2u, place)] = select(bitcast<u32>((newest - mean) + (left - mean_before)), 0u, first);
-        page[ring_word(slot, 3u, place)] = bitcast<u32>(inverse);
-        chunks[row_word(row) + ROW_MEAN] = bitcast<u32>(mean);
+        page[ring_word(slot, 2u, place)] = select(bitcast<u32>(((left - newest_before) - offset_before) - offset), 0u, first);
+        chunks[row_word(row) + ROW_OFFSET] = bitcast<u32>(offset);
+    }
+    // Which windows are so much smaller than one before that roundings of that one matter: one after the other.
+    of_parts[lane] = bitcast<u32>(shaped_squares);
+    workgroupBarrier();
+    if lane == 0u {
+        var peak = bitcast<f32>(page[slot + PEAK]);
+        for (var i = 0u; i < rows; i++) {
+            let squares = bitcast<f32>(of_parts[i]);
+            of_parts[i] = 0u;
+            if squares > 0.0 {
+                peak = max(peak, squares);
+                if squares * PEAK_RATIO < peak {
+                    peak = squares;
+                    of_parts[i] = RENEWED;
+                }
+            }
+        }
+        page[slot + PEAK] = bitcast<u32>(peak);
+    }
+    workgroupBarrier();
+    let renewed = of_parts[lane];
+    if full {
+        page[ring_word(slot, 3u, place)] = select(bitcast<u32>(inverse) & ~RENEWED | renewed, 0u, inverse == 0.0);
     }
     storageBarrier();
 
@@ -173,20 +214,15 @@ fn prepare(
             change--;
         }
     }
-    scanned[lane] = change;
+    changes[lane] = change;
     workgroupBarrier();
-    for (var step = 1u; step < CHUNK; step *= 2u) {
-        var sum = scanned[lane];
-        if lane >= step {
-            sum += scanned[lane - step];
-        }
-        workgroupBarrier();
-        scanned[lane] = sum;
-        workgroupBarrier();
+    // Each lane adds up for itself: a scan in steps has many barriers for little work.
+    var flats = flats_before;
+    for (var i = 0u; i <= lane; i++) {
+        flats += u32(changes[i]);
     }
-    let flats = flats_before + u32(scanned[lane]);
     if mine {
-        chunks[row_word(row) + ROW_FLAT] = select(0u, 1u, flats > 0u);
+        chunks[row_word(row) + ROW_FLAGS] = select(0u, 1u, flats > 0u) | (renewed << 1u);
     }
     if lane + 1u == max(rows, 1u) {
         chunks[chunk + CHUNK_DONE] = first_row - starts[group] + rows;
@@ -204,12 +240,13 @@ fn prepare(
 }
 
 // The centred product of two windows, from their values.
-fn covariance_of(slot: u32, place: u32, mean: f32, lag: u32) -> f32 {
+fn covariance_of(slot: u32, place: u32, offset: f32, lag: u32) -> f32 {
+    let newest = ring(slot, 0u, place);
     let origin = ring(slot, 0u, place + lag);
     var other = select(place + lag, place + lag - params.ring, place + lag >= params.ring);
     var sum = 0.0;
     for (var k = 0u; k < params.window; k++) {
-        sum += (ring(slot, 0u, place + k) - mean) * (ring(slot, 0u, other + k) - origin);
+        sum += ((ring(slot, 0u, place + k) - newest) - offset) * (ring(slot, 0u, other + k) - origin);
     }
     return sum;
 }
@@ -236,41 +273,50 @@ fn compare(
     let place_before = chunks[chunk + CHUNK_PLACE];
     let before = chunks[chunk + CHUNK_COUNT];
     let covariances = slot + HEADER_WORDS + 4u * params.ring;
-    let first_lag = params.exclusion + 1u + tile * TILE + lane;
+    let lags = params.exclusion + 1u + tile * TILE + lane + vec4<u32>(0u, 1u, 2u, 3u) * CHUNK;
 
-    var covariance: array<f32, LAGS>;
+    var covariance = vec4<f32>(0.0);
     for (var i = 0u; i < LAGS; i++) {
-        let lag = first_lag + i * CHUNK;
-        if lag <= params.history {
-            covariance[i] = bitcast<f32>(page[covariances + lag]);
+        if lags[i] <= params.history {
+            covariance[i] = bitcast<f32>(page[covariances + lags[i]]);
         }
     }
     for (var first = 0u; first < rows; first += ROWS) {
-        for (var r = 0u; r < ROWS; r++) {
+        for (var r = 0u; r < min(ROWS, rows - first); r++) {
             let row = first + r;
             let count = before + row + 1u;
             var greatest = 0u;
-            if row < rows && count >= params.window {
+            if count >= params.window {
                 let place = (place_before + params.ring - row - 1u) % params.ring;
                 let earlier = count - params.window;
+                let limit = min(earlier, params.history);
+                let there = lags <= vec4<u32>(limit);
+                let places = place + min(lags, vec4<u32>(limit));
+                let slice = count % params.slices * params.slice_lags;
+                let flags = chunks[row_word(first_row + row) + ROW_FLAGS];
+                let inverse = ring_bits(slot, 3u, places);
+
+                // The first window of all (`earlier`) is seen at this distance for the first time.
+                let now = there & ((lags == vec4<u32>(earlier)) | ((inverse & vec4<u32>(RENEWED)) != vec4<u32>(0u)) | vec4<bool>((flags & 2u) != 0u));
+                let after = there & (lags > vec4<u32>(slice)) & (lags <= vec4<u32>(slice + params.slice_lags));
+                let wanted = select(vec4<u32>(0u), vec4<u32>(1u, 2u, 4u, 8u), now | after);
+                var anew = vec4<f32>(0.0);
+                // Bit by bit, so that the code is there once: software drivers take very long over more.
+                for (var todo = wanted.x + wanted.y + wanted.z + wanted.w; todo != 0u; todo &= todo - 1u) {
+                    let i = firstTrailingBit(todo);
+                    let offset = bitcast<f32>(chunks[row_word(first_row + row) + ROW_OFFSET]);
+                    anew[i] = covariance_of(slot, place, offset, lags[i]);
+                }
                 let df = ring(slot, 1u, place);
                 let dg = ring(slot, 2u, place);
-                let slice = count % params.slices * params.slice_lags;
+                let change = df * bitcast<vec4<f32>>(ring_bits(slot, 2u, places)) + bitcast<vec4<f32>>(ring_bits(slot, 1u, places)) * dg;
+                covariance = select(covariance, covariance + change, there);
+                covariance = select(covariance, anew, now);
+                let similar = covariance * bitcast<vec4<f32>>(inverse);
                 for (var i = 0u; i < LAGS; i++) {
-                    let lag = first_lag + i * CHUNK;
-                    if lag <= min(earlier, params.history) {
-                        if lag == earlier {
-                            // The first window of all, seen at this distance for the first time.
-                            covariance[i] = covariance_of(slot, place, bitcast<f32>(chunks[row_word(first_row + row) + ROW_MEAN]), lag);
-                        } else {
-                            covariance[i] += df * ring(slot, 2u, place + lag) + ring(slot, 1u, place + lag) * dg;
-                        }
-                        greatest = max(greatest, ordered(covariance[i] * ring(slot, 3u, place + lag)));
-                        if lag > slice && lag <= slice + params.slice_lags {
-                            covariance[i] = covariance_of(slot, place, bitcast<f32>(chunks[row_word(first_row + row) + ROW_MEAN]), lag);
-                        }
-                    }
+                    greatest = max(greatest, select(0u, ordered(similar[i]), there[i]));
                 }
+                covariance = select(covariance, anew, after);
             }
             of_lanes[r * CHUNK + lane] = greatest;
         }
@@ -292,9 +338,8 @@ fn compare(
         }
     }
     for (var i = 0u; i < LAGS; i++) {
-        let lag = first_lag + i * CHUNK;
-        if lag <= params.history {
-            page[covariances + lag] = bitcast<u32>(covariance[i]);
+        if lags[i] <= params.history {
+            page[covariances + lags[i]] = bitcast<u32>(covariance[i]);
         }
     }
 }
@@ -322,7 +367,7 @@ fn finish(
         if earlier >= params.exclusion + params.min_training {
             let place = (place_before + params.ring - lane - 1u) % params.ring;
             let inverse = ring(slot, 3u, place);
-            let any_flat = chunks[row_word(row) + ROW_FLAT] != 0u;
+            let any_flat = (chunks[row_word(row) + ROW_FLAGS] & 1u) != 0u;
             var correlation = 0.5;
             if inverse != 0.0 {
                 correlation = unordered(atomicLoad(&best[row])) * inverse;
@@ -347,14 +392,18 @@ fn finish(
     of_lanes[lane] = extremes.x;
     of_parts[lane] = extremes.y;
     workgroupBarrier();
-    for (var half = CHUNK / 2u; half > 0u; half /= 2u) {
-        if lane < half {
-            of_lanes[lane] = min(of_lanes[lane], of_lanes[lane + half]);
-            of_parts[lane] = max(of_parts[lane], of_parts[lane + half]);
+    if lane < 16u {
+        for (var i = lane + 16u; i < CHUNK; i += 16u) {
+            extremes = vec2<u32>(min(extremes.x, of_lanes[i]), max(extremes.y, of_parts[i]));
         }
-        workgroupBarrier();
+        of_lanes[CHUNK + lane] = extremes.x;
+        of_lanes[2u * CHUNK + lane] = extremes.y;
     }
-    let span = unordered(of_parts[0]) - unordered(of_lanes[0]);
+    workgroupBarrier();
+    for (var i = 0u; i < 16u; i++) {
+        extremes = vec2<u32>(min(extremes.x, of_lanes[CHUNK + i]), max(extremes.y, of_lanes[2u * CHUNK + i]));
+    }
+    let span = unordered(extremes.y) - unordered(extremes.x);
     if rows > 0u && (before + rows) % CHUNK == 0u && abs(newest) > REBASE_SPANS * span {
         for (var k = lane; k < params.ring; k += CHUNK) {
             let word = slot + HEADER_WORDS + k;
