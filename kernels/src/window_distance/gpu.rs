@@ -165,7 +165,6 @@ mod tests {
             let slot_words = state.shape().words_per_slot();
             let values = HEADER_WORDS + kernel.parameters().ring();
             for (slot, (ours, twin)) in words.chunks(slot_words).zip(state.page(page).chunks(slot_words)).enumerate() {
-                assert_eq!(ours[..values], twin[..values], "header and values of slot {slot}");
                 assert_eq!(ours[..PEAK], twin[..PEAK], "header of slot {slot}");
                 assert_eq!(ours[HEADER_WORDS..values], twin[HEADER_WORDS..values], "values of slot {slot}");
             }
