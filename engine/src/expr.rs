@@ -51,3 +51,50 @@ pub trait Transform: Send + Sync + fmt::Debug + fmt::Display {
     /// The columns that come out.
     fn schema(&self) -> SchemaRef;
 }
+
+/// A column of the input as it is.
+#[derive(Debug)]
+pub struct PlainColumn {
+    index: usize,
+    /// Its name so far.
+    from: String,
+    field: FieldRef,
+}
+
+impl PlainColumn {
+    /// Column `index`, called `field`'s name from here on.
+    pub fn new(index: usize, field: FieldRef) -> Self {
+        Self { index, from: field.name().clone(), field }
+    }
+
+    /// Column `index`, called `from` so far.
+    pub fn renamed(index: usize, from: String, field: FieldRef) -> Self {
+        Self { index, from, field }
+    }
+}
+
+impl fmt::Display for PlainColumn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.from)?;
+        if self.from == *self.field.name() { Ok(()) } else { write!(f, " AS {}", self.field.name()) }
+    }
+}
+
+impl Expr for PlainColumn {
+    fn evaluate(
+        &self,
+        batch: &RecordBatch,
+        _context: &StepContext,
+        _ordinals: Option<&arrow::array::UInt64Array>,
+    ) -> Result<ArrayRef> {
+        Ok(Arc::clone(batch.column(self.index)))
+    }
+
+    fn field(&self) -> &FieldRef {
+        &self.field
+    }
+
+    fn as_column(&self) -> Option<usize> {
+        Some(self.index)
+    }
+}

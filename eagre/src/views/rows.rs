@@ -1,14 +1,13 @@
 //! The rows that a view holds, as a source: a new view over it is filled from them.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use eagre_engine::Result;
-use eagre_engine::expr::{Expr, ExprRef, StepContext};
+use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{Node, NodeKind, SourceNode};
 use eagre_engine::source::{PartitionId, Places, Source, SourceBatch, SourceEvent, SourceReader, StopFlag};
 use serde_json::json;
@@ -29,7 +28,7 @@ struct RowsSource {
 pub(super) fn node(made_by: &Node, view: &str, rows: Vec<RecordBatch>, busy: &Arc<AtomicUsize>) -> Node {
     busy.fetch_add(1, Ordering::SeqCst);
     let schema = Arc::clone(&made_by.output.schema);
-    let column = |(index, field): (usize, &FieldRef)| Arc::new(Column { index, field: Arc::clone(field) }) as ExprRef;
+    let column = |(index, field): (usize, &FieldRef)| Arc::new(PlainColumn::new(index, Arc::clone(field))) as ExprRef;
     let source = SourceNode {
         table: view.to_owned(),
         projection: (0..schema.fields().len()).collect(),
@@ -103,37 +102,5 @@ impl SourceReader for RowsReader {
         }
         std::thread::sleep(SILENCE);
         Ok(SourceEvent::Waiting)
-    }
-}
-
-/// A column as it is.
-#[derive(Debug)]
-struct Column {
-    index: usize,
-    field: FieldRef,
-}
-
-impl fmt::Display for Column {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.field.name())
-    }
-}
-
-impl Expr for Column {
-    fn evaluate(
-        &self,
-        batch: &RecordBatch,
-        _context: &StepContext,
-        _ordinals: Option<&UInt64Array>,
-    ) -> Result<ArrayRef> {
-        Ok(Arc::clone(batch.column(self.index)))
-    }
-
-    fn field(&self) -> &FieldRef {
-        &self.field
-    }
-
-    fn as_column(&self) -> Option<usize> {
-        Some(self.index)
     }
 }

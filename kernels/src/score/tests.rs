@@ -123,3 +123,57 @@ proptest! {
         }
     }
 }
+
+/// Moving between CPU and device in the middle, as a placer would, never shows beyond a method's tolerance.
+#[cfg(feature = "gpu")]
+#[test]
+fn scores_on_a_device_are_those_of_the_twin() {
+    use crate::device::testing;
+    use crate::placer::{DeviceChoice, PlacerSettings, Side, Switch};
+
+    let Some(device) = testing::shared_test_device(&testing::test_options()) else { return };
+    let rows: Vec<(u32, f64)> = (0..600u32)
+        .map(|row| {
+            (
+                row % 3,
+                f64::from(row).sin() * 10.0 + f64::from(row * 7919 % 101) / 50.0 + if row == 500 { 90.0 } else { 0.0 },
+            )
+        })
+        .collect();
+    for described in METHODS {
+        let method = young(described.name);
+        let settings = PlacerSettings { device: DeviceChoice::Gpu, ..PlacerSettings::default() };
+        let opened = OpenDevice { device: device.clone(), calibration: None };
+        let placement =
+            Arc::new(Placement::on(settings, PlacedOptions::default(), Arc::new(move || Ok(opened.clone()))));
+        let mut twin = method.scorer(1, &Arc::default()).expect("one feature");
+        let mut moving = method.scorer(1, &placement).expect("one feature");
+        let side = |step: u64| if (step / 3).is_multiple_of(2) { Side::Device } else { Side::Cpu };
+        for (step, part) in (0u64..).zip(rows.chunks(47)) {
+            moving.recall(&[Switch { step, side: side(step) }]);
+            let (slots, values): (Vec<u32>, Vec<f64>) = part.iter().copied().unzip();
+            let grouped = Arc::new(GroupedRows::group(&slots, 3));
+            let expected = score_now(twin.as_mut(), &grouped, &[&values]);
+            let found = score_now(moving.as_mut(), &grouped, &[&values]);
+            let decision = moving.decision().expect("a batch was placed");
+            assert_eq!(decision.side, side(step), "{}", described.name);
+            for (expected, found) in expected.iter().zip(&found) {
+                let near = (expected - found).abs() <= 2e-3 * expected.abs() + 2e-3;
+                assert!(
+                    near || expected == found || (expected.is_nan() && found.is_nan()),
+                    "{}, batch {step}: {expected} and {found}",
+                    described.name
+                );
+            }
+        }
+        moving.sync();
+        let words = |scorer: &dyn Scorer, slot| {
+            let mut words = Vec::new();
+            scorer.read_slot(slot, &mut words);
+            words
+        };
+        if described.name == "half_space" {
+            (0..3).for_each(|slot| assert_eq!(words(moving.as_ref(), slot), words(twin.as_ref(), slot), "slot {slot}"));
+        }
+    }
+}

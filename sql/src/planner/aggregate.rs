@@ -21,7 +21,7 @@ use datafusion::logical_expr::{
     Aggregate as LogicalAggregate, Expr as LogicalExpr, ExprSchemable, GroupingSet, LogicalPlan, cast, lit,
 };
 use eagre_engine::aggregate::{AggregateCall, AggregateFunctionRef, BuiltinRequest, builtin};
-use eagre_engine::expr::ExprRef;
+use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::expand::ExpandFactory;
@@ -34,7 +34,7 @@ use eagre_engine::wall_clock::WallClock;
 
 use super::accumulators::{Arg, Foreign, ForeignSpec, Order};
 use super::context::default_functions;
-use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
+use super::expr::{Compiler, short_text, strip_alias};
 use super::kept::Kept;
 use super::lower::{
     Lowering, NEVER_LATE_MS, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, columns_of, engine,

@@ -19,7 +19,7 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable};
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
-use eagre_engine::expr::{Expr, ExprRef, StepContext};
+use eagre_engine::expr::{Expr, ExprRef, PlainColumn, StepContext};
 use eagre_engine::{EngineError, Result};
 
 use super::logical::{is_random, volatile_calls};
@@ -148,52 +148,6 @@ fn with_ordinals(expr: LogicalExpr) -> DataFusionResult<LogicalExpr> {
         other => Ok(Transformed::no(other)),
     })?;
     Ok(rewritten.data)
-}
-
-/// A column of the input as it is.
-#[derive(Debug)]
-pub(super) struct PlainColumn {
-    index: usize,
-    text: String,
-    field: FieldRef,
-}
-
-impl PlainColumn {
-    /// Column `index`, called `field`'s name from here on.
-    pub(super) fn new(index: usize, field: FieldRef) -> Self {
-        Self { index, text: field.name().clone(), field }
-    }
-
-    /// Column `index`, called `from` so far.
-    pub(super) fn renamed(index: usize, from: String, field: FieldRef) -> Self {
-        Self { index, text: from, field }
-    }
-}
-
-impl fmt::Display for PlainColumn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)?;
-        if self.text == *self.field.name() { Ok(()) } else { write!(f, " AS {}", self.field.name()) }
-    }
-}
-
-impl Expr for PlainColumn {
-    fn evaluate(
-        &self,
-        batch: &RecordBatch,
-        _context: &StepContext,
-        _ordinals: Option<&UInt64Array>,
-    ) -> Result<ArrayRef> {
-        Ok(Arc::clone(batch.column(self.index)))
-    }
-
-    fn field(&self) -> &FieldRef {
-        &self.field
-    }
-
-    fn as_column(&self) -> Option<usize> {
-        Some(self.index)
-    }
 }
 
 /// Anything that is computed.

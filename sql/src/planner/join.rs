@@ -19,12 +19,12 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
     Expr as LogicalExpr, ExprSchemable, Join as LogicalJoin, LogicalPlan, LogicalPlanBuilder, Operator, cast, lit,
 };
-use eagre_engine::expr::ExprRef;
+use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeKind, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::join::{JoinFactory, JoinKind, JoinLate, JoinResidual, JoinSide, JoinSpec};
 
-use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
+use super::expr::{Compiler, short_text, strip_alias};
 use super::local_time::last_instant;
 use super::lower::{Lowering, Slot, Stream, StreamColumn, WindowPart, engine};
 use super::state_ttl::{ADVICE, duration};

@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
     EmptyRelation, Expr as LogicalExpr, LogicalPlan, TableScan, Union as LogicalUnion, Unnest as LogicalUnnest, Values,
 };
 use eagre_engine::delta::batch_of;
-use eagre_engine::expr::{Expr, ExprRef, StepContext};
+use eagre_engine::expr::{Expr, ExprRef, PlainColumn, StepContext};
 use eagre_engine::graph::{
     ChangelogMode, Edge, EdgeInfo, Graph, Node, NodeIndex, NodeKind, OperatorId, Route, SourceNode, WatermarkSpec,
     WatermarkStrategy, errors_schema, late_schema,
@@ -33,7 +33,7 @@ use eagre_engine::time::{event_times_from_ms, event_times_ms};
 use eagre_engine::wall_clock::WallClock;
 
 use super::context::{CatalogTable, PlanContext};
-use super::expr::{Compiler, PlainColumn, strip_alias};
+use super::expr::{Compiler, strip_alias};
 use super::logical::{is_random, volatile_calls};
 use super::materialized::{Materialized, plan_of, view_of};
 use super::nearest::NearestJoin;

@@ -23,13 +23,14 @@ use datafusion::logical_expr::{
 use datafusion::sql::sqlparser::ast::{
     Distinct as SyntaxDistinct, Expr as SyntaxExpr, LimitClause, Query, SetExpr, Spanned, Value,
 };
+use eagre_engine::expr::PlainColumn;
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::group_aggregate::{GroupEmit, GroupWindow};
 use eagre_engine::operator::top_n::{RankFunction, SortColumn, TopNFactory, TopNSpec};
 
 use super::context::default_functions;
-use super::expr::{PlainColumn, short_text, strip_alias};
+use super::expr::{short_text, strip_alias};
 use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine};
 use super::state_ttl::{ADVICE, duration};
 use super::ties::WITH_TIES;

@@ -6,7 +6,7 @@ use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, Extension, LogicalPlan, Operator, cast};
-use eagre_engine::expr::ExprRef;
+use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeKind, Route};
 use eagre_engine::operator::OperatorFactoryRef;
 use eagre_engine::operator::asof_join::{AsofComparison, AsofJoinFactory, AsofJoinPlan, AsofSide};
@@ -15,7 +15,7 @@ use eagre_engine::operator::temporal_join::{TemporalJoinFactory, TemporalJoinPla
 use super::{NearestJoin, NearestKind};
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
-use crate::planner::expr::{Compiler, PlainColumn, short_text, strip_alias};
+use crate::planner::expr::{Compiler, short_text, strip_alias};
 use crate::planner::logical::volatile_calls;
 use crate::planner::lower::{Lowering, Slot, Stream, StreamColumn, engine};
 

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
     WindowFunctionDefinition,
 };
 use eagre_engine::aggregate::{AggregateFunctionRef, BuiltinRequest, builtin};
-use eagre_engine::expr::{Expr, ExprRef};
+use eagre_engine::expr::{Expr, ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::over::{
     Bound, Distance, Finality, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverFunctionRef, OverRequest,
@@ -26,7 +26,7 @@ use self::foreign::{Call, ForeignAggregate, ForeignWindow, Frames};
 use super::accumulators::{Arg, Foreign, ForeignSpec};
 use super::aggregate::ORDERED_FUNCTIONS;
 use super::context::default_functions;
-use super::expr::{Compiler, PlainColumn, short_text, strip_alias};
+use super::expr::{Compiler, short_text, strip_alias};
 use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine};
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
