@@ -11,7 +11,11 @@ use super::toy::{ChainBatch, ChainHash};
 use super::{Backoff, Changed, Placed, PlacedMetrics, PlacedOptions, Step, WaveGroup};
 use crate::device::testing::{shared_test_device, test_options};
 use crate::device::{Fault, SharedDevice};
+use crate::features::{Features, Scores};
+use crate::half_space_forest::{ForestParameters, HalfSpaceForest};
 use crate::kernel::Kernel;
+use crate::pattern_step::{self, Pattern, PatternStep, Skip};
+use crate::rows::GroupedRows;
 use crate::state::{Layout, StatePages};
 
 /// How long the soak runs, in seconds. Without it, a few rounds only.
@@ -56,16 +60,17 @@ type Agree<O> = fn(&O, &O) -> bool;
 struct KernelLane<K: Kernel> {
     placed: Placed<K>,
     twin: StatePages,
-    batch: fn(&mut Random) -> Arc<K::Batch>,
+    batch: fn(&mut Random, u64) -> Arc<K::Batch>,
     agree: Agree<K::Output>,
     waiting: VecDeque<(Step<K>, K::Output)>,
     /// State as of the last checkpoint: the placement's, and the twin's.
     checkpoint: Option<(StatePages, StatePages)>,
     touched: Vec<u32>,
+    started: u64,
 }
 
 impl<K: Kernel> KernelLane<K> {
-    fn boxed(kernel: K, batch: fn(&mut Random) -> Arc<K::Batch>, agree: Agree<K::Output>) -> Box<dyn Lane>
+    fn boxed(kernel: K, batch: fn(&mut Random, u64) -> Arc<K::Batch>, agree: Agree<K::Output>) -> Box<dyn Lane>
     where
         K::Batch: 'static,
     {
@@ -82,13 +87,15 @@ impl<K: Kernel> KernelLane<K> {
             waiting: VecDeque::new(),
             checkpoint: None,
             touched: Vec::new(),
+            started: 0,
         })
     }
 }
 
 impl<K: Kernel> Lane for KernelLane<K> {
     fn start(&mut self, random: &mut Random, group: &mut WaveGroup) {
-        let batch = (self.batch)(random);
+        let batch = (self.batch)(random, self.started);
+        self.started += 1;
         self.twin.grow(self.placed.kernel().slot_count(&batch));
         let expected = self.placed.kernel().run_twin(&batch, &mut self.twin);
         self.touched.extend(self.placed.kernel().touched_slots(&batch).unwrap_or_default());
@@ -154,7 +161,7 @@ impl<K: Kernel> Lane for KernelLane<K> {
     }
 }
 
-fn chain_batch(random: &mut Random) -> Arc<ChainBatch> {
+fn chain_batch(random: &mut Random, _: u64) -> Arc<ChainBatch> {
     let keys = [1, 3, 50, 200_000][random.below(4) as usize];
     let rows = [0, 1, 64, 65, 700][random.below(5) as usize];
     let slots: Vec<u32> = (0..rows).map(|_| random.below(keys) as u32).collect();
@@ -162,9 +169,57 @@ fn chain_batch(random: &mut Random) -> Arc<ChainBatch> {
     ChainBatch::new(&slots, &values)
 }
 
+fn random_rows(random: &mut Random, keys: u64) -> Arc<GroupedRows> {
+    let keys = [1, 3, keys][random.below(3) as usize];
+    let rows = [0, 1, 64, 65, 300][random.below(5) as usize];
+    let slots: Vec<u32> = (0..rows).map(|_| random.below(keys) as u32).collect();
+    Arc::new(GroupedRows::group(&slots, keys as usize))
+}
+
+fn forest() -> HalfSpaceForest {
+    let parameters = ForestParameters { features: 2, trees: 3, depth: 4, window: 40, ..Default::default() };
+    HalfSpaceForest::new(parameters).expect("within its ranges")
+}
+
+fn forest_batch(random: &mut Random, _: u64) -> Arc<Features> {
+    let rows = random_rows(random, 40);
+    let mut column = || -> Vec<f64> {
+        let value = |random: &mut Random| match random.below(20) {
+            0 => f64::NAN,
+            1 => 1e6,
+            _ => random.below(1000) as f64,
+        };
+        (0..rows.row_count()).map(|_| value(random)).collect()
+    };
+    let columns = [column(), column()];
+    Arc::new(Features::new(rows, &[&columns[0], &columns[1]]))
+}
+
+fn same_scores(output: &Scores, expected: &Scores) -> bool {
+    let bits = |scores: &Scores| scores.score.iter().map(|score| score.to_bits()).collect::<Vec<_>>();
+    bits(output) == bits(expected)
+}
+
+fn patterns() -> PatternStep {
+    let within = Pattern { within: Some(2_500), ..Pattern::sequence(3, 0b010) };
+    let overlapping = Pattern { skip: Skip::Overlapping, ..Pattern::sequence(4, 0b0110) };
+    PatternStep::new(vec![Pattern::sequence(3, 0b010), within, overlapping]).expect("within their ranges")
+}
+
+fn pattern_batch(random: &mut Random, step: u64) -> Arc<pattern_step::Batch> {
+    let rows = random_rows(random, 500);
+    let words = rows.row_count().div_ceil(32);
+    let bitmaps: Vec<Vec<u32>> = (0..4).map(|_| (0..words).map(|_| random.next() as u32).collect()).collect();
+    let bitmaps: Vec<&[u32]> = bitmaps.iter().map(Vec::as_slice).collect();
+    let times: Vec<i64> = (0..rows.row_count()).map(|row| (step * 1000 + row as u64) as i64).collect();
+    Arc::new(pattern_step::Batch::gather(rows, &bitmaps, &times))
+}
+
 fn lanes() -> Vec<Box<dyn Lane>> {
     let same = |output: &Vec<u32>, expected: &Vec<u32>| output == expected;
     vec![
+        KernelLane::boxed(forest(), forest_batch, same_scores),
+        KernelLane::boxed(patterns(), pattern_batch, |output, expected| output == expected),
         KernelLane::boxed(ChainHash { layout: Layout::WordMajor, counters: 1 }, chain_batch, same),
         KernelLane::boxed(ChainHash { layout: Layout::SlotMajor, counters: 0 }, chain_batch, same),
     ]
