@@ -36,5 +36,6 @@ pub mod state;
 pub mod subspace_score;
 mod window;
 pub mod window_distance;
+pub mod window_reduce;
 
 pub use kernel::{Kernel, KernelError};

@@ -79,8 +79,8 @@ fn run(kernel: &PatternStep, state: &mut StatePages, rows: &[Row]) -> Vec<Vec<bo
     state.grow(kernel.slot_count(&batch));
     let matches = kernel.run_twin(&batch, state);
     let mut matched = vec![vec![false; kernel.patterns().len()]; rows.len()];
-    for pattern in 0..kernel.patterns().len() {
-        assert_eq!(matches.rows(pattern).count() as u64, matches.counts[pattern]);
+    for (pattern, &count) in matches.counts.iter().enumerate() {
+        assert_eq!(matches.rows(pattern).count() as u64, count);
         matches.rows(pattern).for_each(|row| matched[batch.rows().order()[row] as usize][pattern] = true);
     }
     matched
@@ -92,7 +92,7 @@ fn expect(patterns: &[Pattern], rows: &[Row]) -> Vec<Vec<bool>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     /// A match that the sets lose, or one that is none, is a wrong alarm.
     #[test]
@@ -210,6 +210,11 @@ mod device {
     use crate::placed::{Placed, PlacedOptions};
     use std::sync::OnceLock;
 
+    /// Why a test did not run on the device is in its output.
+    fn loud() -> PlacedOptions {
+        PlacedOptions { on_event: Arc::new(|event| println!("{event}")), ..PlacedOptions::default() }
+    }
+
     fn device() -> Option<&'static SharedDevice> {
         static DEVICE: OnceLock<Option<SharedDevice>> = OnceLock::new();
         DEVICE.get_or_init(|| shared_test_device(&test_options())).as_ref()
@@ -221,7 +226,7 @@ mod device {
         let mut kernel = PatternStep::new(patterns.to_vec()).unwrap();
         kernel.chunk_rows = chunk_rows;
         let mut state = StatePages::new(kernel.state_shape());
-        let mut placed = Placed::new(Arc::new(kernel.clone()), PlacedOptions::default());
+        let mut placed = Placed::new(Arc::new(kernel.clone()), loud());
         placed.move_to_device(device).expect("a device");
         for rows in steps {
             let batch = Arc::new(batch_of(&kernel, rows));

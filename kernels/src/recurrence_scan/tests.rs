@@ -227,6 +227,11 @@ mod device {
     use crate::recurrence_scan::gpu;
     use std::sync::OnceLock;
 
+    /// Why a test did not run on the device is in its output.
+    fn loud() -> PlacedOptions {
+        PlacedOptions { on_event: Arc::new(|event| println!("{event}")), ..PlacedOptions::default() }
+    }
+
     fn device() -> Option<&'static SharedDevice> {
         static DEVICE: OnceLock<Option<SharedDevice>> = OnceLock::new();
         DEVICE.get_or_init(|| shared_test_device(&test_options())).as_ref()
@@ -246,7 +251,7 @@ mod device {
         kernel.chunk_rows = chunk_rows;
         let Exactness::Tolerance { relative, absolute } = kernel.exactness() else { panic!("floats") };
         let mut state = StatePages::new(kernel.state_shape());
-        let mut placed = Placed::new(Arc::new(kernel.clone()), PlacedOptions::default());
+        let mut placed = Placed::new(Arc::new(kernel.clone()), loud());
         placed.move_to_device(device).expect("a device");
         for (step, rows) in steps.iter().enumerate() {
             let batch = batch_of(rows);
@@ -379,7 +384,7 @@ mod device {
             let rows: Vec<(u32, f64)> = (0..64).map(|row| (row / 16, extreme[row as usize % extreme.len()])).collect();
             let Some(device) = device() else { return };
             let kernel = RecurrenceScan::new(config).unwrap();
-            let mut placed = Placed::new(Arc::new(kernel.clone()), PlacedOptions::default());
+            let mut placed = Placed::new(Arc::new(kernel.clone()), loud());
             placed.move_to_device(device).expect("a device");
             let (batch, mut state) = (batch_of(&rows), StatePages::new(kernel.state_shape()));
             state.grow(kernel.slot_count(&batch));
