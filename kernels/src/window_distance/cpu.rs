@@ -178,7 +178,7 @@ fn compare(slot: &mut [u32], shape: Shape, rows: &mut [Row]) {
         let last = (first + TILE - 1).min(history);
         for row in rows.iter_mut() {
             // What is computed anew, and compared before it is refreshed as any other.
-            let mut renew = |row: &mut Row, covariance: &mut [u32], lag: usize| {
+            let renew = |row: &mut Row, covariance: &mut [u32], lag: usize| {
                 covariance[lag] = anew(row, lag);
                 let inverse = f32::from_bits(inverse[(row.place + lag) % ring]);
                 row.best = row.best.max(f32::from_bits(covariance[lag]) * inverse);

@@ -110,9 +110,8 @@ mod tests {
     };
     use super::*;
     use crate::Kernel;
-    use crate::device::testing::test_device;
     use crate::device::validation::{assert_constants_agree, assert_registered};
-    use crate::features::testing::{edge_batches, run_on_device};
+    use crate::features::testing::{edge_batches, patient_device, run_on_device};
     use crate::features::{VALUE_MAX, VALUE_MIN};
     use crate::window::{FLAT_RELATIVE, REBASE_SPANS, SQUARES_MIN};
 
@@ -155,7 +154,7 @@ mod tests {
     }
 
     fn agrees(kernel: &WindowDistance, batches: &[Features]) {
-        let Some(device) = test_device() else { return };
+        let Some(device) = patient_device() else { return };
         let (ours, pages) = run_on_device(&device, kernel, batches);
         let (expected, state) = run_twin(kernel, batches);
         for (ours, expected) in ours.iter().zip(&expected) {
