@@ -2,10 +2,8 @@
 
 use super::program::Program;
 use super::{calibrate, resident, self_test};
-use crate::{half_space_forest, pattern_step, recurrence_scan, subspace_score, window_distance};
-use super::{resident, self_test};
 use crate::window_reduce::ValueKind;
-use crate::{pattern_step, recurrence_scan, window_reduce};
+use crate::{half_space_forest, pattern_step, recurrence_scan, subspace_score, window_distance, window_reduce};
 
 /// Values of the `override` constants of an entry point, by name.
 pub type OverrideSet = &'static [(&'static str, f64)];
