@@ -119,8 +119,7 @@ pub fn copy_gb_per_s(device: &Device, repeats: usize) -> Result<Option<f64>, Dev
 }
 
 /// The calibration of a device: the one kept in `file` if it is of this adapter, driver and processor, completed by what it lacks and
-/// kept again; with `fresh` what was kept is not used. `cases` are the workloads to measure kernels on, the first of each kernel;
-/// `budget` is about how long it may take.
+/// kept again. `cases` are the workloads to measure kernels on, the first of each kernel; `budget` is about how long it may take.
 ///
 /// # Errors
 /// What the device refuses. A file that cannot be read or written is as none.
@@ -128,23 +127,41 @@ pub fn calibrate(
     device: &Device,
     cases: &[Box<dyn Case>],
     file: Option<&Path>,
-    fresh: bool,
     budget: Duration,
 ) -> Result<Calibration, DeviceError> {
     let key = key(device.description());
-    let mut kept = file.map(Kept::read).unwrap_or_default();
-    let found = kept
-        .calibrations
-        .iter()
-        .find(|calibration| calibration.adapter == key && calibration.version == CALIBRATION_VERSION);
-    let known = found.filter(|_| !fresh).cloned();
+    let kept = file.map(Kept::read).unwrap_or_default();
+    let same = |known: &&Calibration| known.adapter == key && known.version == CALIBRATION_VERSION;
+    let known = kept.calibrations.iter().find(same).cloned();
     let calibration = measure(device, cases, known.clone(), key, Instant::now() + budget)?;
-    if let Some(file) = file.filter(|_| known.as_ref() != Some(&calibration)) {
+    if known.as_ref() != Some(&calibration) {
+        keep(kept, file, &calibration);
+    }
+    Ok(calibration)
+}
+
+/// As [`calibrate`], with nothing of what was kept.
+///
+/// # Errors
+/// As [`calibrate`].
+pub fn calibrate_anew(
+    device: &Device,
+    cases: &[Box<dyn Case>],
+    file: Option<&Path>,
+    budget: Duration,
+) -> Result<Calibration, DeviceError> {
+    let calibration = measure(device, cases, None, key(device.description()), Instant::now() + budget)?;
+    keep(file.map(Kept::read).unwrap_or_default(), file, &calibration);
+    Ok(calibration)
+}
+
+/// Puts a calibration in the place of an older one of the same adapter.
+fn keep(mut kept: Kept, file: Option<&Path>, calibration: &Calibration) {
+    if let Some(file) = file {
         kept.calibrations.retain(|other| other.adapter != calibration.adapter);
         kept.calibrations.push(calibration.clone());
         kept.write(file);
     }
-    Ok(calibration)
 }
 
 /// Adapter, driver and processor: figures hold for these.
