@@ -80,6 +80,8 @@ mod on_device {
     fn open(wanted: Wanted) -> Opened {
         let options = DeviceOptions {
             allow_software: wanted.forced,
+            // Calibration tells a kernel's time from its transfers' by the device's own clock.
+            timestamps: true,
             memory: match wanted.memory_bytes {
                 0 => MemoryBudget::Share(0.7),
                 bytes => MemoryBudget::Bytes(bytes),
