@@ -11,7 +11,7 @@ pub struct AdapterDescription {
     pub name: String,
     /// The driver's name and version.
     pub driver: String,
-    /// `vulkan`, `metal`, `dx12` or `gl`.
+    /// `vulkan`, `metal` or `dx12`; `gl` only where the environment asks for it.
     pub backend: String,
     /// `discrete`, `integrated`, `virtual`, `cpu` or `other`.
     pub device_type: String,
@@ -123,7 +123,8 @@ fn instance() -> &'static wgpu::Instance {
     static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
     INSTANCE.get_or_init(|| {
         let descriptor = wgpu::InstanceDescriptor {
-            backends: wgpu::Backends::PRIMARY | wgpu::Backends::GL,
+            // Not OpenGL: its waits do not come back on some drivers, and where there is a card there is Vulkan, Metal or DirectX too.
+            backends: wgpu::Backends::PRIMARY,
             // Debug layers slow every command down and print to the terminal; who wants them sets WGPU_VALIDATION and WGPU_DEBUG.
             flags: wgpu::InstanceFlags::empty(),
             ..wgpu::InstanceDescriptor::new_without_display_handle()

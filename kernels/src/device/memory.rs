@@ -121,6 +121,8 @@ const POOLED_BYTES_MIN: u64 = 64 << 10;
 /// How many free buffers of a use are kept at most, and how many however large they are: a ring.
 const POOLED_FREE_MAX: usize = 8;
 const POOLED_FREE_MIN: usize = 3;
+/// How many times as large as needed a buffer may be: small waves leave the large ones to large waves.
+const POOLED_EXCESS_MAX: u64 = 16;
 /// How many bytes of free buffers of a use are kept, beyond that.
 const POOLED_FREE_BYTES_MAX: u64 = 512 << 20;
 
@@ -156,7 +158,10 @@ impl Pool {
         }
         let bytes = bytes.next_power_of_two().min(self.buffer_bytes_max);
         let mut free = self.free(usage);
-        let best = (0..free.len()).filter(|&index| free[index].bytes >= bytes).min_by_key(|&index| free[index].bytes);
+        let fitting = bytes..=bytes.saturating_mul(POOLED_EXCESS_MAX);
+        let best = (0..free.len())
+            .filter(|&index| fitting.contains(&free[index].bytes))
+            .min_by_key(|&index| free[index].bytes);
         if let Some(index) = best {
             return Ok(free.swap_remove(index));
         }

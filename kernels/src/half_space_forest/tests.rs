@@ -25,6 +25,8 @@ pub(crate) fn run_twin(forest: &HalfSpaceForest, batches: &[Features]) -> (Vec<S
             forest.run_twin(batch, &mut state)
         })
         .collect();
+    // As a device has it, which gets whole pages.
+    state.fill();
     (scores, state)
 }
 

@@ -239,6 +239,8 @@ mod device {
             "ran on the device"
         );
         placed.sync();
+        // As a device has it, which gets whole pages.
+        state.fill();
         for page in 0..state.page_count() {
             assert!(placed.state().page(page) == state.page(page), "page {page}");
         }

@@ -13,10 +13,12 @@ use crate::device::testing::{shared_test_device, test_options};
 use crate::device::{Fault, SharedDevice};
 use crate::features::{Features, Scores};
 use crate::half_space_forest::{ForestParameters, HalfSpaceForest};
-use crate::kernel::Kernel;
+use crate::kernel::{Exactness, Kernel};
 use crate::pattern_step::{self, Pattern, PatternStep, Skip};
+use crate::recurrence_scan::{self, RecurrenceScan};
 use crate::rows::GroupedRows;
 use crate::state::{Layout, StatePages};
+use crate::window_distance::{DistanceParameters, WindowDistance};
 
 /// How long the soak runs, in seconds. Without it, a few rounds only.
 const SECONDS_VARIABLE: &str = "EAGRE_SOAK_SECONDS";
@@ -55,13 +57,13 @@ trait Lane {
 }
 
 /// The answer is the same, as far as the kernel promises.
-type Agree<O> = fn(&O, &O) -> bool;
+type Agree<K> = fn(&K, &<K as Kernel>::Output, &<K as Kernel>::Output) -> bool;
 
 struct KernelLane<K: Kernel> {
     placed: Placed<K>,
     twin: StatePages,
     batch: fn(&mut Random, u64) -> Arc<K::Batch>,
-    agree: Agree<K::Output>,
+    agree: Agree<K>,
     waiting: VecDeque<(Step<K>, K::Output)>,
     /// State as of the last checkpoint: the placement's, and the twin's.
     checkpoint: Option<(StatePages, StatePages)>,
@@ -70,7 +72,7 @@ struct KernelLane<K: Kernel> {
 }
 
 impl<K: Kernel> KernelLane<K> {
-    fn boxed(kernel: K, batch: fn(&mut Random, u64) -> Arc<K::Batch>, agree: Agree<K::Output>) -> Box<dyn Lane>
+    fn boxed(kernel: K, batch: fn(&mut Random, u64) -> Arc<K::Batch>, agree: Agree<K>) -> Box<dyn Lane>
     where
         K::Batch: 'static,
     {
@@ -107,7 +109,7 @@ impl<K: Kernel> Lane for KernelLane<K> {
         if let Some((step, expected)) = self.waiting.pop_front() {
             let output = self.placed.finish(step);
             assert!(
-                (self.agree)(&output, &expected),
+                (self.agree)(self.placed.kernel(), &output, &expected),
                 "`{}` answers otherwise than its twin",
                 self.placed.kernel().name()
             );
@@ -147,6 +149,9 @@ impl<K: Kernel> Lane for KernelLane<K> {
             assert_eq!(slots, self.touched, "what a checkpoint would save");
         }
         self.touched.clear();
+        if self.placed.kernel().exactness() != Exactness::Exact {
+            return;
+        }
         // Slots that no key has are filled when pages go to a device, and else later.
         let (mut state, mut twin) = (self.placed.state().clone(), self.twin.clone());
         state.fill();
@@ -195,9 +200,47 @@ fn forest_batch(random: &mut Random, _: u64) -> Arc<Features> {
     Arc::new(Features::new(rows, &[&columns[0], &columns[1]]))
 }
 
-fn same_scores(output: &Scores, expected: &Scores) -> bool {
+fn same_scores<K>(_: &K, output: &Scores, expected: &Scores) -> bool {
     let bits = |scores: &Scores| scores.score.iter().map(|score| score.to_bits()).collect::<Vec<_>>();
     bits(output) == bits(expected)
+}
+
+fn near(exactness: Exactness, output: &[f32], expected: &[f32]) -> bool {
+    let Exactness::Tolerance { relative, absolute } = exactness else { panic!("of the class with a tolerance") };
+    let is_near = |ours: f32, twin: f32| {
+        if twin.is_nan() { ours.is_nan() } else { (ours - twin).abs() <= relative * twin.abs() + absolute }
+    };
+    output.len() == expected.len() && output.iter().zip(expected).all(|(&ours, &twin)| is_near(ours, twin))
+}
+
+/// A wave with noise, and now and then nothing.
+fn shape(rows: &GroupedRows, random: &mut Random, step: u64) -> Vec<f64> {
+    let value = |row: usize| match random.below(40) {
+        0 => f64::NAN,
+        noise => 50.0 + 10.0 * ((step * 300 + row as u64) as f64 / 3.0).sin() + noise as f64 / 20.0,
+    };
+    (0..rows.row_count()).map(value).collect()
+}
+
+fn recurrence() -> RecurrenceScan {
+    RecurrenceScan::new(recurrence_scan::Config::default()).expect("within its ranges")
+}
+
+fn recurrence_batch(random: &mut Random, step: u64) -> Arc<recurrence_scan::Batch> {
+    let rows = random_rows(random, 2_000);
+    let values = shape(&rows, random, step);
+    Arc::new(recurrence_scan::Batch::gather(rows, &values))
+}
+
+fn distance() -> WindowDistance {
+    let parameters = DistanceParameters { window: 8, history: 200, ..Default::default() };
+    WindowDistance::new(parameters).expect("within its ranges")
+}
+
+fn distance_batch(random: &mut Random, step: u64) -> Arc<Features> {
+    let rows = random_rows(random, 20);
+    let values = shape(&rows, random, step);
+    Arc::new(Features::new(rows, &[&values]))
 }
 
 fn patterns() -> PatternStep {
@@ -216,10 +259,16 @@ fn pattern_batch(random: &mut Random, step: u64) -> Arc<pattern_step::Batch> {
 }
 
 fn lanes() -> Vec<Box<dyn Lane>> {
-    let same = |output: &Vec<u32>, expected: &Vec<u32>| output == expected;
+    let same = |_: &ChainHash, output: &Vec<u32>, expected: &Vec<u32>| output == expected;
     vec![
         KernelLane::boxed(forest(), forest_batch, same_scores),
-        KernelLane::boxed(patterns(), pattern_batch, |output, expected| output == expected),
+        KernelLane::boxed(patterns(), pattern_batch, |_, output, expected| output == expected),
+        KernelLane::boxed(recurrence(), recurrence_batch, |kernel, output, expected| {
+            near(kernel.exactness(), output, expected)
+        }),
+        KernelLane::boxed(distance(), distance_batch, |kernel, output, expected| {
+            near(kernel.exactness(), &output.score, &expected.score)
+        }),
         KernelLane::boxed(ChainHash { layout: Layout::WordMajor, counters: 1 }, chain_batch, same),
         KernelLane::boxed(ChainHash { layout: Layout::SlotMajor, counters: 0 }, chain_batch, same),
     ]
