@@ -203,12 +203,13 @@ fn patterns_out_of_range_are_named() {
 #[cfg(feature = "gpu")]
 mod device {
     use super::*;
-    use crate::device::SharedDevice;
     use crate::device::testing::{shared_test_device, test_options};
     use crate::device::validation::{assert_constants_agree, assert_registered};
+    use crate::device::{DeviceOptions, SharedDevice};
     use crate::pattern_step::gpu;
     use crate::placed::{Placed, PlacedOptions};
     use std::sync::OnceLock;
+    use std::time::Duration;
 
     /// Why a test did not run on the device is in its output.
     fn loud() -> PlacedOptions {
@@ -217,7 +218,9 @@ mod device {
 
     fn device() -> Option<&'static SharedDevice> {
         static DEVICE: OnceLock<Option<SharedDevice>> = OnceLock::new();
-        DEVICE.get_or_init(|| shared_test_device(&test_options())).as_ref()
+        // Many waves of several tests may wait for one another where a CPU computes them.
+        let options = DeviceOptions { timeout: Duration::from_secs(120), ..test_options() };
+        DEVICE.get_or_init(|| shared_test_device(&options)).as_ref()
     }
 
     /// Runs steps on both sides and compares answers and states, to the bit.

@@ -222,10 +222,11 @@ mod device {
     use super::*;
     use crate::device::testing::{shared_test_device, test_device, test_options};
     use crate::device::validation::{assert_constants_agree, assert_registered};
-    use crate::device::{Access, Binding, Dispatch, Program, SharedDevice};
+    use crate::device::{Access, Binding, DeviceOptions, Dispatch, Program, SharedDevice};
     use crate::placed::{Placed, PlacedOptions};
     use crate::recurrence_scan::gpu;
     use std::sync::OnceLock;
+    use std::time::Duration;
 
     /// Why a test did not run on the device is in its output.
     fn loud() -> PlacedOptions {
@@ -234,7 +235,9 @@ mod device {
 
     fn device() -> Option<&'static SharedDevice> {
         static DEVICE: OnceLock<Option<SharedDevice>> = OnceLock::new();
-        DEVICE.get_or_init(|| shared_test_device(&test_options())).as_ref()
+        // Many waves of several tests may wait for one another where a CPU computes them.
+        let options = DeviceOptions { timeout: Duration::from_secs(120), ..test_options() };
+        DEVICE.get_or_init(|| shared_test_device(&options)).as_ref()
     }
 
     fn batch_of(rows: &[(u32, f64)]) -> Arc<Batch> {
