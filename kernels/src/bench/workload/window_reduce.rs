@@ -31,8 +31,16 @@ pub(super) fn add(cases: &mut Vec<Box<dyn Case>>) {
         ValueKind::Int64,
         "count, sum, extremes and squares of 64-bit integers, up to 4,096 cells with 64 rows each or more",
     );
-    reduce("decimal", ValueKind::Decimal128, "the same of 128-bit decimals");
-    reduce("float", ValueKind::Float32, "the same of 32-bit floats, by one tree");
+    reduce(
+        "decimal",
+        ValueKind::Decimal128,
+        "count, sum, extremes and squares of 128-bit decimals, up to 4,096 cells with 64 rows each or more",
+    );
+    reduce(
+        "float",
+        ValueKind::Float32,
+        "count, sum (by one tree), extremes and squares of 32-bit floats, up to 4,096 cells with 64 rows each or more",
+    );
 }
 
 impl Workload for Reduce {
