@@ -7,6 +7,44 @@
 //! Everything runs under wgpu's default limits (8 storage buffers of 128 MiB, 256 invocations, bindings at multiples of 256 bytes),
 //! because a kernel that needs more does not run on many machines. Nothing here panics on what a device does: lost, hanging, out of
 //! memory or wrong, each is a [`DeviceError`], and the twin does the work.
+//!
+//! ```no_run
+//! use eagre_kernels::device::{Access, Binding, Device, DeviceError, DeviceOptions, Dispatch, Program};
+//!
+//! static DOUBLE: Program = Program {
+//!     name: "double",
+//!     source: "
+//!         @group(0) @binding(0) var<uniform> count: vec4<u32>;
+//!         @group(0) @binding(1) var<storage, read> input: array<u32>;
+//!         @group(0) @binding(2) var<storage, read_write> output: array<u32>;
+//!         @compute @workgroup_size(64)
+//!         fn double(
+//!             @builtin(workgroup_id) workgroup_id: vec3<u32>,
+//!             @builtin(num_workgroups) num_workgroups: vec3<u32>,
+//!             @builtin(local_invocation_index) local_index: u32,
+//!         ) {
+//!             let i = linear_invocation(workgroup_id, num_workgroups, local_index, 64u);
+//!             if i < count.x { output[i] = 2u * input[i]; }
+//!         }",
+//!     storage: &[Access::Read, Access::ReadWrite],
+//! };
+//!
+//! fn main() -> Result<(), DeviceError> {
+//!     let device = Device::open(&DeviceOptions::default())?;
+//!     let mut wave = device.wave()?;
+//!     let (input, output) = (wave.upload(&[1, 2, 3]), wave.output(3));
+//!     wave.dispatch(Dispatch {
+//!         program: &DOUBLE,
+//!         entry: "double",
+//!         overrides: &[],
+//!         params: &[3],
+//!         bindings: &[Binding::Region(&input), Binding::Region(&output)],
+//!         workgroups: 1,
+//!     })?;
+//!     assert_eq!(device.submit(wave).wait()?.words(&output), [2, 4, 6]);
+//!     Ok(())
+//! }
+//! ```
 
 mod adapter;
 pub mod calibrate;
@@ -167,6 +205,14 @@ impl Device {
     /// When the device is lost, too many waves are under way, or the budget has no room for staging.
     pub fn wave(&self) -> Result<Wave, DeviceError> {
         Wave::new(self.gpu.clone()).inspect_err(|error| self.gpu.counters.count_error(error.kind()))
+    }
+
+    /// A constant table for work without state; see [`ResidentPages::table`] for one beside a state.
+    ///
+    /// # Errors
+    /// When the budget has no room, or it is larger than what a shader binds.
+    pub fn table(&self, words: &[u32]) -> Result<Table, DeviceError> {
+        Table::new(&self.gpu, words)
     }
 
     /// Sends a wave. What is wrong with it is told by the ticket.

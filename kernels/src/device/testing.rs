@@ -1,6 +1,7 @@
 //! The device that tests run on: one for the whole process, or none, and then the tests say so.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use super::{Device, DeviceOptions, SharedDevice};
 
@@ -9,11 +10,13 @@ pub const REQUIRE_VARIABLE: &str = "EAGRE_REQUIRE_GPU";
 /// Set to `trusted` or `checked`: which form of the shaders tests run. Without it they are checked.
 pub const SHADERS_VARIABLE: &str = "EAGRE_TEST_SHADERS";
 
-/// How tests open a device: software is good enough, and nothing beyond the default limits is used.
+/// How tests open a device: software is good enough, nothing beyond the default limits is used, and it may take long, because tests run
+/// side by side on machines that have other work too.
 pub fn test_options() -> DeviceOptions {
     DeviceOptions {
         allow_software: true,
         default_limits: true,
+        timeout: Duration::from_secs(120),
         checked_shaders: std::env::var(SHADERS_VARIABLE).map_or(true, |form| form != "trusted"),
         ..DeviceOptions::default()
     }

@@ -76,12 +76,16 @@ impl<K: Kernel> KernelLane<K> {
     where
         K::Batch: 'static,
     {
+        Box::new(Self::new(kernel, batch, agree))
+    }
+
+    fn new(kernel: K, batch: fn(&mut Random, u64) -> Arc<K::Batch>, agree: Agree<K>) -> Self {
         let options = PlacedOptions {
             retained_bytes_max: 40_000,
             backoff: Backoff { steps_first: 2, steps_max: 8 },
             ..PlacedOptions::default()
         };
-        Box::new(KernelLane {
+        KernelLane {
             twin: StatePages::new(kernel.state_shape()),
             placed: Placed::new(Arc::new(kernel), options),
             batch,
@@ -90,7 +94,7 @@ impl<K: Kernel> KernelLane<K> {
             checkpoint: None,
             touched: Vec::new(),
             started: 0,
-        })
+        }
     }
 }
 
@@ -357,4 +361,43 @@ fn random_faults_change_nothing() {
     println!("{tally:?} in {:.0} s", started.elapsed().as_secs_f64());
     // It would pass without a device, or without a fault: then it shows nothing.
     assert!(tally.device_batches * 5 > tally.twin_batches && tally.fall_backs > 10 && tally.syncs > 10, "{tally:?}");
+}
+
+/// Many shards share one device: it fails under all of them at once, is opened again by one, and none mixes up anything.
+#[test]
+fn shards_share_a_device_that_fails() {
+    let options = test_options();
+    let Some(device) = shared_test_device(&options) else { return };
+    let fall_backs: u64 = std::thread::scope(|scope| {
+        let shards: Vec<_> = (0..4)
+            .map(|shard| {
+                let (device, faults) = (&device, &options.faults);
+                scope.spawn(move || {
+                    let mut random = Random(7 + shard);
+                    let kernel = ChainHash { layout: Layout::WordMajor, counters: 1 };
+                    let mut lane = KernelLane::new(kernel, chain_batch, |_, output, expected| output == expected);
+                    drop(lane.placed.move_to_device(device));
+                    for _ in 0..80 {
+                        if random.one_in(40) {
+                            faults.arm(Fault::ALL[random.below(Fault::ALL.len() as u64) as usize], random.below(3));
+                        }
+                        let mut group = WaveGroup::new();
+                        lane.start(&mut random, &mut group);
+                        group.submit(|| {});
+                        while lane.pending() > 2 {
+                            lane.finish_one();
+                        }
+                    }
+                    while lane.pending() > 0 {
+                        lane.finish_one();
+                    }
+                    lane.check_state();
+                    lane.metrics().fall_backs
+                })
+            })
+            .collect();
+        shards.into_iter().map(|shard| shard.join().expect("no shard fails")).sum()
+    });
+    assert!(fall_backs > 0, "no fault has struck");
+    assert_eq!(device.current().metrics().waves_in_flight, 0, "nothing is left over");
 }

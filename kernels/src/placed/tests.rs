@@ -162,7 +162,7 @@ mod device {
             [
                 format!("`chain_hash` runs on `{name}`"),
                 format!(
-                    "`chain_hash` continues on the CPU: device `{name}` did not answer within 5000 ms. Raise the time-out, or make \
+                    "`chain_hash` continues on the CPU: device `{name}` did not answer within 120000 ms. Raise the time-out, or make \
                      batches smaller. The twin has done 2 batches again; the device is tried again after 3 steps"
                 ),
             ]
