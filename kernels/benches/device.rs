@@ -1,6 +1,8 @@
 //! What a wave costs besides its shaders: round trip, and bytes each way, beside a plain copy of the same bytes in the same run. On a
 //! software adapter only the ratio to the copy means anything.
 
+#![allow(missing_docs, reason = "criterion's macro makes a public function without any")]
+
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
