@@ -75,6 +75,15 @@ impl StateShape {
         &self.initial
     }
 
+    /// How many words from the start of a page on have the first `slots` slots of it, and maybe others.
+    pub fn words_of_first(&self, slots: usize) -> usize {
+        match self.layout {
+            Layout::SlotMajor => slots.min(self.slots_per_page) * self.initial.len(),
+            Layout::WordMajor if slots == 0 => 0,
+            Layout::WordMajor => self.page_words(),
+        }
+    }
+
     /// The index within its page of a word of a slot (of the page).
     pub fn index(&self, slot_in_page: usize, word: usize) -> usize {
         match self.layout {
@@ -122,7 +131,24 @@ impl StatePages {
         self.slot_count = self.slot_count.max(slot_count);
     }
 
-    /// Gives all slots of all pages their initial words: before pages go to a device as a whole.
+    /// How many slots there are; there may be room for more in the last page.
+    pub fn slot_count(&self) -> usize {
+        self.slot_count
+    }
+
+    /// A page as a device has it: slots that are not there yet hold their initial words too.
+    pub fn whole_page(&self, page: usize) -> Vec<u32> {
+        let mut words = self.pages[page].to_vec();
+        let first = page * self.shape.slots_per_page;
+        for slot in self.slot_count.saturating_sub(first)..self.shape.slots_per_page {
+            for (word, &initial) in self.shape.initial.iter().enumerate() {
+                words[self.shape.index(slot, word)] = initial;
+            }
+        }
+        words
+    }
+
+    /// Gives all slots of all pages their initial words: to compare with pages of a device as wholes.
     pub fn fill(&mut self) {
         self.grow(self.pages.len() * self.shape.slots_per_page);
     }
@@ -187,6 +213,18 @@ mod tests {
                 (state.slot(last), state.slot(last - 1), state.slot(0)),
                 (vec![1, 2, 3], vec![7, 8, 9], vec![7, 8, 9])
             );
+        }
+        for layout in [Layout::WordMajor, Layout::SlotMajor] {
+            let mut state = StatePages::new(StateShape::new(vec![0, 5], layout));
+            state.grow(PAGE_SLOTS_MAX + 2);
+            state.set_slot(PAGE_SLOTS_MAX as u32 + 1, &[3, 4]);
+            let whole = [state.whole_page(0), state.whole_page(1)];
+            assert_eq!(
+                state.shape().words_of_first(2),
+                if layout == Layout::SlotMajor { 4 } else { 2 * PAGE_SLOTS_MAX }
+            );
+            state.fill();
+            assert!(whole[0] == state.page(0) && whole[1] == state.page(1), "{layout:?}");
         }
         let large = StateShape::new(vec![0; 20_003], Layout::SlotMajor);
         assert!(large.page_words() * 4 <= PAGE_BYTES_MAX && large.slots_per_page() == 512);

@@ -34,6 +34,7 @@ pub struct ResidentPages {
     gpu: Arc<Gpu>,
     shape: StateShape,
     pages: Vec<Arc<Page>>,
+    slot_count: usize,
     tables: HashMap<&'static str, Table>,
 }
 
@@ -49,7 +50,7 @@ pub static FILL_PAGE: Program =
 impl ResidentPages {
     /// No key yet.
     pub fn new(device: &Device, shape: StateShape) -> Self {
-        ResidentPages { gpu: device.gpu().clone(), shape, pages: Vec::new(), tables: HashMap::new() }
+        ResidentPages { gpu: device.gpu().clone(), shape, pages: Vec::new(), slot_count: 0, tables: HashMap::new() }
     }
 
     /// The shape of a slot.
@@ -76,18 +77,30 @@ impl ResidentPages {
             let page = self.add_page()?;
             self.fill(wave, page)?;
         }
+        self.slot_count = self.slot_count.max(slot_count);
         Ok(())
     }
 
-    /// Makes sure that there are `page_count` pages without setting what they hold: [`Wave::write_page`] must follow for each.
+    /// Makes sure that slots below `slot_count` have a page, without setting what it holds: [`Wave::write_page`] must follow for each.
     ///
     /// # Errors
     /// When the budget has no room.
-    pub fn grow_unset(&mut self, page_count: usize) -> Result<(), DeviceError> {
-        while self.pages.len() < page_count {
+    pub fn grow_unset(&mut self, slot_count: usize) -> Result<(), DeviceError> {
+        while self.pages.len() * self.shape.slots_per_page() < slot_count {
             self.add_page()?;
         }
+        self.slot_count = self.slot_count.max(slot_count);
         Ok(())
+    }
+
+    /// How many slots have been asked for.
+    pub fn slot_count(&self) -> usize {
+        self.slot_count
+    }
+
+    /// How many words of a page are copied back: up to the last slot that was asked for.
+    pub(super) fn used_words(&self, page: usize) -> usize {
+        self.shape.words_of_first(self.slot_count.saturating_sub(page * self.shape.slots_per_page()))
     }
 
     /// The pages that dispatches may have changed since they were last [taken as clean](Self::mark_clean).

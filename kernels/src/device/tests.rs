@@ -173,7 +173,12 @@ fn state_stays_between_waves_and_new_pages_are_filled() {
         let copies: Vec<Region> = (0..2).map(|page| wave.read_page(&state, page)).collect();
         let readback = device.submit(wave).wait().expect("an answer");
         for (page, copy) in copies.iter().enumerate() {
-            assert!(readback.words(copy) == twin.page(page), "{layout:?}, page {page}");
+            // Of the second page there is one slot.
+            let used = if page == 1 && layout == Layout::SlotMajor { 3 } else { words };
+            assert!(
+                copy.words() == used && readback.words(copy) == &twin.page(page)[..used],
+                "{layout:?}, page {page}"
+            );
         }
         let mut wave = device.wave().expect("a wave");
         wave.write_page(&state, 0, twin.page(1));

@@ -66,6 +66,8 @@ impl Drop for Answer {
     fn drop(&mut self) {
         if !self.given {
             let error = self.gpu.lost_error().unwrap_or_else(|| lost(&self.gpu, "its thread has ended".to_owned()));
+            // Nothing is sent by it any more: it has to be opened again.
+            self.gpu.mark_lost(&error);
             self.put(Err(error));
         }
     }
@@ -243,7 +245,7 @@ fn send(gpu: &Arc<Gpu>, work: Work) -> Result<InFlight, DeviceError> {
         place_regions(&work.scratch_words, buffer_bytes_max, conflicts(&work.groups, Arena::Scratch));
     let (outputs, output_bytes) =
         place_regions(&work.output_words, buffer_bytes_max, conflicts(&work.groups, Arena::Output));
-    let page_words: Vec<usize> = work.page_reads.iter().map(|page| (page.buffer.bytes / 4) as usize).collect();
+    let page_words: Vec<usize> = work.page_reads.iter().map(|(_, words)| *words).collect();
     let (mut page_copies, page_bytes) = place_regions(&page_words, buffer_bytes_max, |_, _| false);
     page_copies.iter_mut().for_each(|place| place.buffer += output_bytes.len());
 
@@ -318,7 +320,7 @@ fn send(gpu: &Arc<Gpu>, work: Work) -> Result<InFlight, DeviceError> {
         encoder.copy_buffer_to_buffer(&source.raw, 0, &target.raw, 0, bytes);
         readback_bytes += bytes;
     }
-    for (page, place) in work.page_reads.iter().zip(&page_copies) {
+    for ((page, _), place) in work.page_reads.iter().zip(&page_copies) {
         encoder.copy_buffer_to_buffer(&page.buffer.raw, 0, &readback[place.buffer].raw, place.offset, place.bytes);
         readback_bytes += place.bytes;
     }
@@ -374,7 +376,8 @@ fn send(gpu: &Arc<Gpu>, work: Work) -> Result<InFlight, DeviceError> {
     gpu.counters.upload_bytes.fetch_add(upload_bytes, Ordering::Relaxed);
     gpu.counters.readback_bytes.fetch_add(readback_bytes, Ordering::Relaxed);
     gpu.expect_upload_bytes(upload_bytes);
-    let pages = work.page_writes.into_iter().map(|(_, page)| page).chain(work.page_reads);
+    let read = work.page_reads.into_iter().map(|(page, _)| page);
+    let pages = work.page_writes.into_iter().map(|(_, page)| page).chain(read);
     let bound_pages = work.groups.into_iter().flat_map(|group| group.bound).filter_map(|(bound, _)| match bound {
         Bound::Page(page) => Some(page),
         Bound::Region { .. } | Bound::Table(_) => None,

@@ -158,8 +158,8 @@ pub(super) struct Work {
     pub(super) output_words: Vec<usize>,
     /// Words that go straight from the upload into a page before the dispatches: region of the upload and page.
     pub(super) page_writes: Vec<(usize, Arc<Page>)>,
-    /// Pages that are read back as they are after the dispatches.
-    pub(super) page_reads: Vec<Arc<Page>>,
+    /// Pages that are read back as they are after the dispatches, so many words of each.
+    pub(super) page_reads: Vec<(Arc<Page>, usize)>,
     pub(super) groups: Vec<Group>,
     pub(super) dispatches: Vec<Recorded>,
 }
@@ -295,10 +295,12 @@ impl Wave {
         self.region(Arena::Output, self.work.output_words.len() - 1, words)
     }
 
-    /// The words of a page as they are when all dispatches of the wave are done; they come back with the wave.
+    /// The words of a page as they are when all dispatches of the wave are done; they come back with the wave. In slot-major pages they
+    /// end with the last slot that the state was asked for.
     pub fn read_page(&mut self, pages: &ResidentPages, page: usize) -> Region {
-        self.work.page_reads.push(pages.page(page));
-        self.region(Arena::PageCopy, self.work.page_reads.len() - 1, pages.shape().page_words())
+        let words = pages.used_words(page);
+        self.work.page_reads.push((pages.page(page), words));
+        self.region(Arena::PageCopy, self.work.page_reads.len() - 1, words)
     }
 
     /// Overwrites a page before any dispatch of the wave.

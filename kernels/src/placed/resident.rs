@@ -44,8 +44,11 @@ pub(super) struct Resident<K: Kernel> {
     retained_bytes: usize,
 }
 
-/// A page and where it comes back.
-type PageCopy = (usize, Region);
+/// Changed pages with where they come back, and how many slots there are then.
+struct PageCopies {
+    slot_count: usize,
+    pages: Vec<(usize, Region)>,
+}
 
 struct Kept<K: Kernel> {
     batch: Arc<K::Batch>,
@@ -58,7 +61,7 @@ struct InFlight<K: Kernel> {
     regions: Vec<Region>,
     answer: Arc<Answer>,
     /// Pages that are copied back with this step, as they are after it.
-    copies: Option<Vec<PageCopy>>,
+    copies: Option<PageCopies>,
 }
 
 impl<K: Kernel> Resident<K> {
@@ -75,6 +78,9 @@ impl<K: Kernel> Resident<K> {
     }
 }
 
+/// What keeping a batch takes besides its rows, about: many small ones are many bytes too.
+const BATCH_OVERHEAD_BYTES: usize = 512;
+
 impl<K: Kernel> Placed<K> {
     /// Records the step for the device; `None` when it is to be done on the CPU.
     pub(super) fn start_on_device(&mut self, batch: &Arc<K::Batch>, group: &mut WaveGroup) -> Option<Step<K>> {
@@ -86,7 +92,7 @@ impl<K: Kernel> Placed<K> {
             // What it says was said when it failed; the next try comes after a longer pause.
             self.try_device().ok()?;
         }
-        let bytes = self.kernel.batch_bytes(batch);
+        let bytes = self.kernel.batch_bytes(batch) + BATCH_OVERHEAD_BYTES;
         self.make_room(bytes);
         match self.record(batch, bytes, group) {
             Ok(step) => step,
@@ -115,12 +121,13 @@ impl<K: Kernel> Placed<K> {
         let Some(device) = &mut self.device else { return Ok(None) };
         let (wave, answer) = group.wave(&device.device)?;
         let mark = wave.mark();
-        let mut record = || -> Result<(Vec<Region>, Option<Vec<PageCopy>>), DeviceError> {
+        let mut record = || -> Result<(Vec<Region>, Option<PageCopies>), DeviceError> {
             device.pages.grow(wave, self.kernel.slot_count(batch))?;
             let regions = self.kernel.encode(batch, &mut device.pages, wave).map_err(device_error)?;
             let copies = (device.retained_bytes + bytes > self.options.retained_bytes_max).then(|| {
-                let dirty = device.pages.dirty_pages();
-                dirty.into_iter().map(|page| (page, wave.read_page(&device.pages, page))).collect::<Vec<_>>()
+                let dirty = device.pages.dirty_pages().into_iter();
+                let pages = dirty.map(|page| (page, wave.read_page(&device.pages, page))).collect();
+                PageCopies { slot_count: device.pages.slot_count(), pages }
             });
             match wave.failure() {
                 Some(failure) => Err(failure.clone()),
@@ -129,7 +136,7 @@ impl<K: Kernel> Placed<K> {
         };
         match record() {
             Ok((regions, copies)) => {
-                for (page, _) in copies.iter().flatten() {
+                for (page, _) in copies.iter().flat_map(|copies| &copies.pages) {
                     device.pages.mark_clean(*page);
                 }
                 let number = self.next_step;
@@ -176,9 +183,10 @@ impl<K: Kernel> Placed<K> {
                     self.metrics.device_batches += 1;
                     device.retained.push(step.kept);
                     if let Some(copies) = step.copies {
-                        self.state.grow(device.pages.page_count() * self.state.shape().slots_per_page());
-                        for (page, region) in copies {
-                            self.state.page_mut(page).copy_from_slice(readback.words(&region));
+                        self.state.grow(copies.slot_count);
+                        for (page, region) in copies.pages {
+                            let words = readback.words(&region);
+                            self.state.page_mut(page)[..words.len()].copy_from_slice(words);
                         }
                         device.retained_bytes -= device.retained.drain(..).map(|kept| kept.bytes).sum::<usize>();
                         self.metrics.syncs += 1;
@@ -224,8 +232,6 @@ impl<K: Kernel> Placed<K> {
     /// Puts the state on the wanted device.
     pub(super) fn try_device(&mut self) -> Result<(), DeviceError> {
         let Some(wanted) = &self.wanted else { return Ok(()) };
-        // Slots that come later are not filled again on the device.
-        self.state.fill();
         let placed = wanted.device.get().and_then(|device| {
             self.check_self_test(&device)?;
             self.upload_state(device)
@@ -262,10 +268,11 @@ impl<K: Kernel> Placed<K> {
 
     fn upload_state(&self, device: Device) -> Result<Resident<K>, DeviceError> {
         let mut pages = ResidentPages::new(&device, self.kernel.state_shape());
-        pages.grow_unset(self.state.page_count())?;
+        pages.grow_unset(self.state.slot_count())?;
         for page in 0..self.state.page_count() {
             let mut wave = device.wave()?;
-            wave.write_page(&pages, page, self.state.page(page));
+            // Slots that come later are not filled again on the device.
+            wave.write_page(&pages, page, &self.state.whole_page(page));
             device.submit(wave).wait()?;
         }
         Ok(Resident { device, pages, retained: Vec::new(), in_flight: VecDeque::new(), retained_bytes: 0 })
@@ -291,9 +298,9 @@ impl<K: Kernel> Placed<K> {
             copies.extend(pages.iter().zip(&regions).map(|(&page, region)| (page, readback.words(region).into())));
         }
         // Only when all are there: a mirror of which one half is older than the other is of no time at all.
-        self.state.grow(device.pages.page_count() * self.state.shape().slots_per_page());
+        self.state.grow(device.pages.slot_count());
         for (page, words) in copies {
-            self.state.page_mut(page).copy_from_slice(&words);
+            self.state.page_mut(page)[..words.len()].copy_from_slice(&words);
             device.pages.mark_clean(page);
         }
         device.retained.clear();

@@ -64,6 +64,9 @@ const NAME: &str = "window_distance";
 /// A page holds this much, or one key.
 const PAGE_BYTES: usize = 16 << 20;
 
+/// The history that the kernel is calibrated with; its cost grows with it.
+pub(crate) const CALIBRATED_HISTORY: u32 = 2048;
+
 /// What is compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
