@@ -312,6 +312,19 @@ mod device {
         assert_same(&patterns, 64, &[&skewed]);
     }
 
+    /// Maps between more sets than one word of nibbles holds, over many chunks of one key.
+    #[test]
+    fn large_maps_compose() {
+        let pattern = Pattern { skip: Skip::Overlapping, ..Pattern::sequence(4, 0b0110) };
+        let kernel = PatternStep::new(vec![pattern.clone()]).unwrap();
+        let sets = kernel.compiled[0].deterministic.as_ref().map_or(0, |map| map.sets.len());
+        assert!(sets > 8, "{sets}");
+        let rows: Vec<Row> = (0..3000u32).map(|row| (0, row.wrapping_mul(2_654_435_761) >> 9, 0)).collect();
+        for chunk_rows in [1, 7, 64] {
+            assert_same(std::slice::from_ref(&pattern), chunk_rows, &[&rows, &rows]);
+        }
+    }
+
     /// No predicate is ever true, or all are: nothing, or everything, matches.
     #[test]
     fn all_or_nothing_agrees() {
