@@ -93,7 +93,7 @@ impl Default for DistanceParameters {
             exclusion: None,
             min_training: None,
             flat_span: 0.0,
-            refresh: 256,
+            refresh: 1024,
         }
     }
 }
