@@ -85,11 +85,9 @@ mod on_device {
 
     fn open(forced: bool, memory_bytes: u64) -> Result<OpenDevice, String> {
         let options = DeviceOptions {
-            allow_software: wanted.forced,
+            allow_software: forced,
             // Calibration tells a kernel's time from its transfers' by the device's own clock.
             timestamps: true,
-            memory: match wanted.memory_bytes {
-            allow_software: forced,
             memory: match memory_bytes {
                 0 => MemoryBudget::Share(0.7),
                 bytes => MemoryBudget::Bytes(bytes),
