@@ -99,7 +99,7 @@ mod on_device {
         // Nobody chooses a software adapter by its figures.
         let measured = !now.description().software;
         let calibration = measured.then(|| {
-            calibrate::calibrate(&now, &bench::cases(), default_calibration_file().as_deref(), false, CALIBRATION_BUDGET)
+            calibrate::calibrate(&now, &bench::cases(), default_calibration_file().as_deref(), CALIBRATION_BUDGET)
         });
         // A device that cannot be measured is chosen by force only.
         Ok(OpenDevice { device, calibration: calibration.and_then(Result::ok).map(Arc::new) })
