@@ -86,6 +86,8 @@ mod on_device {
     fn open(forced: bool, memory_bytes: u64) -> Result<OpenDevice, String> {
         let options = DeviceOptions {
             allow_software: forced,
+            // Calibration tells a kernel's time from its transfers' by the device's own clock.
+            timestamps: true,
             memory: match memory_bytes {
                 0 => MemoryBudget::Share(0.7),
                 bytes => MemoryBudget::Bytes(bytes),
@@ -97,13 +99,7 @@ mod on_device {
         // Nobody chooses a software adapter by its figures.
         let measured = !now.description().software;
         let calibration = measured.then(|| {
-            calibrate::calibrate(
-                &now,
-                &bench::cases(),
-                default_calibration_file().as_deref(),
-                false,
-                CALIBRATION_BUDGET,
-            )
+            calibrate::calibrate(&now, &bench::cases(), default_calibration_file().as_deref(), CALIBRATION_BUDGET)
         });
         // A device that cannot be measured is chosen by force only.
         Ok(OpenDevice { device, calibration: calibration.and_then(Result::ok).map(Arc::new) })

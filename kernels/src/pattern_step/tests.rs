@@ -312,6 +312,21 @@ mod device {
         assert_same(&patterns, 64, &[&skewed]);
     }
 
+    /// Maps between more sets than one word of nibbles holds, of a pattern that never forgets: a ring of ten states that one row
+    /// starts, and that each row without it moves on. (Most patterns forget within a few rows, and then any map will do.)
+    #[test]
+    fn large_maps_compose() {
+        let ring = (1..=10).map(|state| State { mask: 1, value: 0, follow: if state < 10 { 2 << state } else { 2 } });
+        let states = std::iter::once(State { mask: 1, value: 1, follow: 2 }).chain(ring).collect();
+        let pattern = Pattern { states, start: 1, accept: 1 << 10, skip: Skip::Overlapping, within: None };
+        let kernel = PatternStep::new(vec![pattern.clone()]).unwrap();
+        assert_eq!(kernel.compiled[0].deterministic.as_ref().map(|map| map.sets.len()), Some(12));
+        let rows: Vec<Row> = (0..3000).map(|row| (0, u32::from(row % 1009 == 0), 0)).collect();
+        for chunk_rows in [1, 64, 101] {
+            assert_same(std::slice::from_ref(&pattern), chunk_rows, &[&rows, &rows[1..]]);
+        }
+    }
+
     /// No predicate is ever true, or all are: nothing, or everything, matches.
     #[test]
     fn all_or_nothing_agrees() {

@@ -365,14 +365,22 @@ mod device {
         }
     }
 
-    /// A long memory means a small gain, which f32 sums would swallow.
+    /// A long memory means a small gain, and f32 sums would swallow what a row changes; here the level moves, far from the origin.
     #[test]
     fn a_long_memory_does_not_drift() {
+        let value = |row: u32| match row {
+            0 => 0.0,
+            1..100_000 => 1000.0 + noise(row),
+            _ => 1001.0 + noise(row),
+        };
         for recurrence in
             [Recurrence::Ewma { half_life: 1e5 }, Recurrence::Cusum { half_life: 1e5, drift: 0.5, residual_limit: 6.0 }]
         {
-            let rows: Vec<(u32, f64)> = (0..200_000).map(|row| (0, noise(row) + 300.0 * f64::from(row % 2))).collect();
-            assert_close(Config::new(recurrence), gpu::CHUNK_ROWS, &[&rows[..100_000], &rows[100_000..]]);
+            let rows: Vec<(u32, f64)> = (0..200_000).map(|row| (0, value(row))).collect();
+            // In one chunk, and in many.
+            for chunk_rows in [usize::MAX / 2, gpu::CHUNK_ROWS] {
+                assert_close(Config::new(recurrence), chunk_rows, &[&rows]);
+            }
         }
     }
 

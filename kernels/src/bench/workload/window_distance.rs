@@ -62,6 +62,6 @@ impl Workload for Distance {
     }
 
     fn answer(&self, scores: Scores) -> Answer {
-        Answer { words: Vec::new(), floats: scores.score }
+        Answer { floats: scores.score, ..Answer::default() }
     }
 }
