@@ -409,9 +409,9 @@ fn known(plain: &str) -> Option<Told> {
     if let Some(operation) = after("Invalid comparison operation: ") {
         return Some(Told::new(format!("{operation} cannot be compared; cast one side")));
     }
-    if let Some(name) = between("Min/Max accumulator not implemented for type ", "(") {
-        return Some(Told::new(match name {
-            "Union" => {
+    if let Some(type_name) = after("Min/Max accumulator not implemented for type ") {
+        return Some(Told::new(match type_name.split('(').next().unwrap_or(type_name) {
+            "JSON" => {
                 "JSON values have no order; take numbers or texts out of them: `CAST(j -> 'a' AS BIGINT)`, `j ->> 'a'`"
                     .into()
             }
@@ -577,6 +577,17 @@ mod tests {
                 "the condition of IF is a BIGINT; it must be a BOOLEAN",
             ),
             ("This feature is not implemented: TOP", "TOP is not supported"),
+            (
+                "Internal error: Min/Max accumulator not implemented for type Union(Sparse, 0: (\"null\": Null), 2: (\"int\": non-null \
+                 Int64))",
+                "JSON values have no order; take numbers or texts out of them: `CAST(j -> 'a' AS BIGINT)`, `j ->> 'a'`",
+            ),
+            (
+                "Error during planning: Failed to coerce. No function matches the given name and argument types 'sum(Union(Sparse, 0: \
+                 (\"null\": Null)))'. You might need to add explicit type casts.\n\tCandidate functions:\n\tsum(Float64)",
+                "`sum` is called with JSON; it takes DOUBLE; take the value as one type first: `json_get_float(j, 'a')`, `CAST(j ->> 'a' \
+                 AS DOUBLE)`",
+            ),
             (
                 "This feature is not implemented: Unsupported ast node in sqltorel: RLike { negated: false }",
                 "an expression of the kind `RLike` is not supported",

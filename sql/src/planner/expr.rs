@@ -73,7 +73,7 @@ impl Compiler {
         if let LogicalExpr::Column(column) = expr {
             let index = self.schema.index_of_column(column)?;
             let field = Arc::new(self.schema.field(index).as_ref().clone().with_name(name));
-            return Ok(Arc::new(PlainColumn { index: self.mapping[index], text: column.name.clone(), field }));
+            return Ok(Arc::new(PlainColumn::renamed(self.mapping[index], column.name.clone(), field)));
         }
         let calls = volatile_calls(expr);
         let volatility = match (calls.is_empty(), calls.iter().any(|call| is_random(call))) {

@@ -72,6 +72,6 @@ fn ranked(limit: &Limit, rows: &Expr) -> DataFusionResult<LogicalPlan> {
     let columns: Vec<Expr> = sort.input.schema().columns().into_iter().map(Expr::Column).collect();
     let ranked = LogicalPlanBuilder::from(sort.input.as_ref().clone()).window(vec![rank])?;
     let rank = ranked.schema().columns().pop().ok_or_else(|| SqlError::internal("a window without columns"))?;
-    let first = ranked.filter(Expr::Column(rank).lt_eq(lit(count as i64)))?.project(columns)?;
+    let first = ranked.filter(Expr::Column(rank).lt_eq(lit(count)))?.project(columns)?;
     project_again(first.sort(sort.expr.clone())?.build()?, above)
 }

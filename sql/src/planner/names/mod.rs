@@ -13,19 +13,23 @@ use std::ops::ControlFlow;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, Cte, Distinct, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator,
-    ObjectName, OneOrManyWithParens, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
-    SetExpr, SetOperator, Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut,
-    WildcardAdditionalOptions,
+    ObjectName, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator,
+    Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, WildcardAdditionalOptions,
 };
 
-use super::nearest::{self as nearest_join, NearestSyntax};
-use super::rows::ROWS;
-use super::window::{self, WINDOW_PLACEHOLDERS, WindowCall};
-use super::{rank, recursive, set_operation, state_ttl};
 use crate::catalog::{Catalog, Relation, View};
 use crate::error::{Location, Result, SqlError, nearest};
-use crate::functions::nested;
 use crate::parser::EmitKind;
+use crate::planner::nearest::{self as nearest_join, NearestSyntax};
+use crate::planner::rows::ROWS;
+use crate::planner::window::{self, WINDOW_PLACEHOLDERS, WindowCall};
+use crate::planner::{rank, recursive, set_operation, state_ttl};
+
+mod expr;
+mod unnest;
+
+use expr::{ExprNames, Found};
+use unnest::{brings_arrays, is_lateral, is_plain_unnest, is_unnest, is_unnest_call, unnest_laterally, unnested_items};
 
 /// A column in scope. The type is known where it is that of a table's column, so that fields of rows can be found in it.
 #[derive(Debug, Clone)]
@@ -873,170 +877,6 @@ impl Resolver<'_> {
     }
 }
 
-/// A column that a name means.
-struct Found {
-    /// How many parts of the name are qualifiers.
-    qualifiers: usize,
-    input: Input,
-    column: Column,
-}
-
-impl Found {
-    fn apply(self, idents: &mut [Ident]) -> Option<DataType> {
-        if self.qualifiers > 0
-            && let Some(qualifier) = &self.input.qualifier
-        {
-            // `t.late.row` has two parts of qualifier and the plan one: the first carries it, the caller drops the rest.
-            for ident in &mut idents[..self.qualifiers] {
-                ident.value = String::new();
-            }
-            idents[0].value = qualifier.clone();
-        }
-        idents[self.qualifiers].value = self.column.name;
-        let mut data_type = self.column.data_type;
-        for ident in &mut idents[self.qualifiers + 1..] {
-            let Some(DataType::Struct(fields)) = &data_type else {
-                return None;
-            };
-            let exact = fields.iter().find(|field| *field.name() == ident.value);
-            let folded = ident.value.to_lowercase();
-            let field = exact.or_else(|| {
-                fields.iter().find(|field| ident.quote_style.is_none() && field.name().to_lowercase() == folded)
-            })?;
-            ident.value = field.name().clone();
-            data_type = Some(field.data_type().clone());
-        }
-        data_type
-    }
-}
-
-/// Rewrites the names inside one expression.
-struct ExprNames<'r, 'a> {
-    resolver: &'r Resolver<'a>,
-    scope: &'r Scope,
-    aliases: Aliases,
-    /// The parameters of the lambdas around the current node.
-    lambdas: Vec<Vec<String>>,
-    /// Identifiers that name fields (`(expr).field`), by address.
-    fields: HashSet<usize>,
-    /// How many subqueries are around the current node.
-    depth: usize,
-}
-
-impl VisitorMut for ExprNames<'_, '_> {
-    type Break = SqlError;
-
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
-        self.depth += 1;
-        if self.depth == 1
-            && let Err(error) = self.resolver.subquery(query, self.scope)
-        {
-            return ControlFlow::Break(error);
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<SqlError> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
-        if self.depth > 0 {
-            return ControlFlow::Continue(());
-        }
-        let address = std::ptr::from_mut(expr) as usize;
-        let result = match expr {
-            Expr::Identifier(_) if self.fields.contains(&address) => Ok(()),
-            Expr::Identifier(ident) if self.lambdas.iter().flatten().any(|name| *name == ident.value) => Ok(()),
-            Expr::Identifier(ident) => {
-                self.resolver.found_outside.set(None);
-                let result = self.resolver.idents(std::slice::from_mut(ident), self.scope, self.aliases).map(|_| ());
-                if let Some(qualifier) = self.resolver.found_outside.take() {
-                    let ident = Ident::with_quote_and_span('"', ident.span, &ident.value);
-                    *expr = Expr::CompoundIdentifier(vec![Ident::with_quote('"', qualifier), ident]);
-                }
-                result
-            }
-            Expr::CompoundIdentifier(idents) if self.lambdas.iter().flatten().any(|name| *name == idents[0].value) => {
-                Ok(())
-            }
-            Expr::CompoundIdentifier(idents) => {
-                let result = self.resolver.idents(idents, self.scope, self.aliases).map(|_| ());
-                idents.retain(|ident| !ident.value.is_empty());
-                result
-            }
-            Expr::CompoundFieldAccess { access_chain, .. } => {
-                for access in access_chain {
-                    if let AccessExpr::Dot(field) = access {
-                        self.fields.insert(std::ptr::from_mut(field) as usize);
-                    }
-                }
-                Ok(())
-            }
-            Expr::Lambda(lambda) => {
-                self.lambdas.push(match &lambda.params {
-                    OneOrManyWithParens::One(param) => vec![param.name.value.clone()],
-                    OneOrManyWithParens::Many(params) => params.iter().map(|p| p.name.value.clone()).collect(),
-                });
-                Ok(())
-            }
-            Expr::Function(function) => self.function(&function.name),
-            _ => Ok(()),
-        };
-        match result {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => ControlFlow::Break(error),
-        }
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
-        if self.depth > 0 {
-            return ControlFlow::Continue(());
-        }
-        match expr {
-            Expr::Lambda(_) => {
-                self.lambdas.pop();
-            }
-            // In `ARRAY[a]` the planner does not see the names of queries around, in `make_array(a)` it does.
-            Expr::Array(array) if !self.resolver.outer.is_empty() => {
-                *expr = window::call("make_array", std::mem::take(&mut array.elem));
-            }
-            _ => {}
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-/// Functions that the planner knows and no registry does.
-const PLANNER_FUNCTIONS: &[&str] = &["unnest", "make_map", "map", "grouping"];
-
-impl ExprNames<'_, '_> {
-    fn function(&self, name: &ObjectName) -> Result<()> {
-        let location = Location::of(name.span());
-        let idents = object_idents(name)?;
-        let [ident] = idents.as_slice() else {
-            return Err(SqlError::UnknownFunction { name: name.to_string(), nearest: None, location });
-        };
-        let folded = match ident.quote_style {
-            Some(_) => ident.value.clone(),
-            None => ident.value.to_lowercase(),
-        };
-        let functions = self.resolver.catalog.functions();
-        if functions.contains(&folded) || PLANNER_FUNCTIONS.contains(&folded.as_str()) {
-            return Ok(());
-        }
-        if let Some(message) = window::misplaced(&folded) {
-            return Err(SqlError::plan(message, location));
-        }
-        Err(SqlError::UnknownFunction {
-            name: ident.value.clone(),
-            nearest: nearest(&folded, functions.names()),
-            location,
-        })
-    }
-}
-
 /// The name that an output column without alias has: as written.
 fn written_name(item: &SelectItem) -> Option<String> {
     match item {
@@ -1098,140 +938,6 @@ fn has_no_options(options: &WildcardAdditionalOptions) -> bool {
         && options.opt_replace.is_none()
         && options.opt_rename.is_none()
         && options.opt_alias.is_none()
-}
-
-fn is_unnest_call(expr: &Expr) -> bool {
-    matches!(expr, Expr::Function(function) if is_unnest(function))
-}
-
-fn is_unnest(function: &datafusion::sql::sqlparser::ast::Function) -> bool {
-    function.name.to_string().eq_ignore_ascii_case("unnest")
-}
-
-/// Whether a part of a `FROM` sees the columns of those before it.
-fn is_lateral(factor: &TableFactor) -> bool {
-    matches!(
-        factor,
-        TableFactor::UNNEST { .. }
-            | TableFactor::Derived { lateral: true, .. }
-            | TableFactor::Function { lateral: true, .. }
-    )
-}
-
-/// Whether a join is `CROSS JOIN UNNEST(array) AS u(x)`.
-fn is_plain_unnest(join: &Join) -> bool {
-    let is_cross = match &join.join_operator {
-        JoinOperator::CrossJoin(_) => true,
-        JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) => match constraint {
-            JoinConstraint::None => true,
-            JoinConstraint::On(Expr::Value(value)) => value.to_string().eq_ignore_ascii_case("true"),
-            _ => false,
-        },
-        _ => false,
-    };
-    let is_one_array = match &join.relation {
-        TableFactor::UNNEST { alias, array_exprs, with_offset, with_ordinality, .. } => {
-            let names = alias.as_ref().map_or(0, |alias| alias.columns.len());
-            array_exprs.len() == 1 && names <= 1 && !with_offset && !with_ordinality
-        }
-        _ => false,
-    };
-    is_cross && is_one_array
-}
-
-/// Whether an `UNNEST` brings one column for each array, or this is none.
-fn brings_arrays(factor: &TableFactor) -> bool {
-    match factor {
-        TableFactor::UNNEST { alias, array_exprs, with_offset, with_ordinality, .. } => {
-            let names = alias.as_ref().map_or(0, |alias| alias.columns.len());
-            names <= array_exprs.len() && !with_offset && !with_ordinality
-        }
-        _ => true,
-    }
-}
-
-/// Other forms of `UNNEST`, and those beside tables: each is a `LATERAL` of its own, `(SELECT unnest(a) AS x) AS u`. `joined`: the first table of
-/// `table` stands after others.
-fn unnest_laterally(table: &mut TableWithJoins, joined: bool) -> Result<()> {
-    // One that stands alone and brings as many columns as arrays is DataFusion's own.
-    let first = (joined || !brings_arrays(&table.relation)).then_some((&mut table.relation, joined));
-    let joins = table.joins.iter_mut().map(|join| (&mut join.relation, true));
-    for (factor, looks_left) in first.into_iter().chain(joins) {
-        let TableFactor::UNNEST { alias, array_exprs, with_offset, with_offset_alias, with_ordinality } = factor else {
-            continue;
-        };
-        let location = array_exprs.first().and_then(|array| Location::of(array.span()));
-        let names = alias.as_ref().map(|alias| alias.columns.clone()).unwrap_or_default();
-        let alias_name = alias.as_ref().map(|alias| alias.name.value.clone());
-        let counts = *with_ordinality || *with_offset;
-        let mut items = vec![];
-        let mut fields = 1;
-        if names.len() > array_exprs.len() + usize::from(counts) {
-            let [array] = array_exprs.as_slice() else {
-                return Err(SqlError::unsupported(
-                    "`UNNEST` of several arrays into more columns than these",
-                    "name one column for each array and take its fields: `u(x, y)`, `x.field`",
-                    location,
-                ));
-            };
-            fields = names.len() - usize::from(counts);
-            let names: Vec<String> = names[..fields].iter().map(|column| column.name.value.clone()).collect();
-            items = unnested_items(array, &names);
-        }
-        for (index, array) in array_exprs.iter().enumerate().filter(|_| fields == 1) {
-            let name = match names.get(index) {
-                Some(column) => column.name.value.clone(),
-                None if array_exprs.len() == 1 => alias_name.clone().unwrap_or_else(|| "unnest".into()),
-                None => format!("unnest{}", index + 1),
-            };
-            items.push(SelectItem::ExprWithAlias {
-                expr: window::call("unnest", vec![array.clone()]),
-                alias: Ident::with_quote('"', name),
-            });
-        }
-        if counts {
-            let given = names.get(array_exprs.len() * fields).map(|column| column.name.value.clone());
-            let given = given.or_else(|| with_offset_alias.as_ref().map(|alias| alias.value.clone()));
-            let name = given.unwrap_or_else(|| if *with_offset { "offset".into() } else { "ordinality".into() });
-            let number = |text: &str| Expr::value(datafusion::sql::sqlparser::ast::Value::Number(text.into(), false));
-            let elements = |array: &Expr| window::call(nested::ELEMENTS, vec![array.clone()]);
-            let length = array_exprs.iter().map(|array| window::call("array_length", vec![elements(array)]));
-            let length = length.reduce(|a, b| window::call("greatest", vec![a, b])).unwrap_or_else(|| number("0"));
-            let last = match with_offset {
-                true => Expr::BinaryOp {
-                    left: Box::new(length),
-                    op: datafusion::sql::sqlparser::ast::BinaryOperator::Minus,
-                    right: Box::new(number("1")),
-                },
-                false => length,
-            };
-            let first = number(if *with_offset { "0" } else { "1" });
-            let numbers = window::call("generate_series", vec![first, last]);
-            let expr = window::call("unnest", vec![numbers]);
-            items.push(SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) });
-        }
-        let mut derived = window::derived(items, None, alias_name.as_deref().unwrap_or("__unnested"));
-        if let TableFactor::Derived { lateral, .. } = &mut derived {
-            *lateral = looks_left;
-        }
-        *factor = derived;
-    }
-    Ok(())
-}
-
-/// The columns that an `unnest(..)` brings: its elements under one name, or under several the fields of rows and the keys and values
-/// of maps.
-fn unnested_items(array: &Expr, names: &[String]) -> Vec<SelectItem> {
-    let item = |expr: Expr, name: &String| SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) };
-    if let [name] = names {
-        return vec![item(window::call("unnest", vec![array.clone()]), name)];
-    }
-    let row = window::call("unnest", vec![window::call(nested::ELEMENTS, vec![array.clone()])]);
-    let field = |(index, name): (usize, &String)| {
-        let place = Expr::value(datafusion::sql::sqlparser::ast::Value::Number((index + 1).to_string(), false));
-        item(window::call(nested::FIELD, vec![row.clone(), place]), name)
-    };
-    names.iter().enumerate().map(field).collect()
 }
 
 /// `CUBE` and `ROLLUP` that name an expression twice, as the grouping sets that they are: the planner takes no expression twice.

@@ -1,0 +1,222 @@
+//! Rows on their way from one graph node to the next, and what their columns mean: the event time that a watermark speaks of, the
+//! window that they belong to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::Expr as LogicalExpr;
+use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex};
+use eagre_engine::operator::chain::Stage;
+use eagre_engine::wall_clock::WallClock;
+
+use crate::parser::EmitKind;
+use crate::planner::window::{WindowCut, WindowShape};
+
+/// The three columns of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::planner) enum WindowPart {
+    Start,
+    End,
+    Time,
+}
+
+impl WindowPart {
+    pub(in crate::planner) const ALL: [Self; 3] = [Self::Start, Self::End, Self::Time];
+}
+
+/// The window that rows belong to, by function.
+#[derive(Debug, Clone)]
+pub(in crate::planner) struct WindowInfo {
+    pub(in crate::planner) spec: WindowShape,
+    /// By whose local time it is cut.
+    pub(in crate::planner) clock: WallClock,
+    /// The type of `window_time`; the window's start and end are of it without a zone.
+    pub(in crate::planner) time_type: DataType,
+    /// Whether a watermark speaks of its time.
+    pub(in crate::planner) watermark: bool,
+    pub(in crate::planner) emit: Option<EmitKind>,
+}
+
+impl WindowInfo {
+    /// Whether rows of both are in the same windows, and speak of them when the others do.
+    pub(in crate::planner) fn is_as(&self, other: &Self) -> bool {
+        self.spec == other.spec
+            && self.clock == other.clock
+            && self.emit == other.emit
+            && self.watermark == other.watermark
+    }
+
+    /// From a window's column to the window's end, in milliseconds; `None`: the end does not follow from it. `window_time` is an instant: to
+    /// the one at which the window closes.
+    pub(in crate::planner) fn to_end_ms(&self, part: WindowPart) -> Option<i64> {
+        use eagre_engine::operator::window::WindowKind;
+        match (part, self.spec) {
+            (WindowPart::End, _) => Some(0),
+            (WindowPart::Time, _) => Some(1),
+            (WindowPart::Start, WindowShape::Aligned(spec)) => match spec.kind {
+                WindowKind::Tumble { size_ms } | WindowKind::Hop { size_ms, .. } => Some(size_ms),
+                WindowKind::Cumulate { .. } => None,
+            },
+            (WindowPart::Start, WindowShape::Session { .. }) => None,
+        }
+    }
+
+    /// How it is cut.
+    pub(in crate::planner) fn cut(&self) -> WindowCut {
+        WindowCut { spec: self.spec, clock: self.clock.clone() }
+    }
+
+    /// Whether rows with the same value in this column are in the same window.
+    pub(in crate::planner) fn identified_by(&self, part: WindowPart) -> bool {
+        use eagre_engine::operator::window::WindowKind;
+        match self.spec {
+            // Many windows begin together; and sessions that do need not end together.
+            WindowShape::Session { .. } => part == WindowPart::End || part == WindowPart::Time && !self.clock.changes(),
+            // All windows that end where the clocks jump have one last instant.
+            WindowShape::Aligned(_) if part == WindowPart::Time => !self.clock.changes(),
+            WindowShape::Aligned(spec) => {
+                !matches!(spec.kind, WindowKind::Cumulate { .. }) || part != WindowPart::Start
+            }
+        }
+    }
+}
+
+/// Where a column of a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::planner) enum Slot {
+    /// In the batches, at this place.
+    Physical(usize),
+    /// Nowhere yet: of the pending window.
+    Window(WindowPart),
+}
+
+/// One column of a logical plan's output.
+#[derive(Debug, Clone)]
+pub(in crate::planner) struct StreamColumn {
+    pub(in crate::planner) slot: Slot,
+    /// `Some`: the column is this part of the window that the row belongs to.
+    pub(in crate::planner) role: Option<(WindowInfo, WindowPart)>,
+    /// Whether the stream's watermark speaks of this column.
+    pub(in crate::planner) rowtime: bool,
+}
+
+impl StreamColumn {
+    pub(in crate::planner) fn plain(index: usize) -> Self {
+        Self { slot: Slot::Physical(index), role: None, rowtime: false }
+    }
+
+    /// How far behind the watermark this column's values in rows to come may be, in milliseconds; `None`: as far as they like. Of the
+    /// windows of rows to come, none has ended.
+    pub(in crate::planner) fn behind_ms(&self) -> Option<i64> {
+        match &self.role {
+            _ if self.rowtime => Some(0),
+            // Of local times no watermark speaks as it is.
+            Some((info, part)) if !info.clock.is_utc() && *part != WindowPart::Time => None,
+            Some((info, part)) if info.watermark => info.to_end_ms(*part),
+            _ => None,
+        }
+    }
+}
+
+/// A window function whose columns nobody has looked at.
+#[derive(Debug, Clone)]
+pub(in crate::planner) struct PendingWindow {
+    pub(in crate::planner) info: WindowInfo,
+    /// The event-time column in the batches.
+    pub(in crate::planner) time: usize,
+    /// The columns in the batches whose values have sessions of their own.
+    pub(in crate::planner) partition: Vec<usize>,
+}
+
+/// Rows on their way.
+#[derive(Clone)]
+pub(in crate::planner) struct Stream {
+    /// The node and port that they leave.
+    pub(super) from: (NodeIndex, u8),
+    /// What is done to them after that.
+    pub(super) stages: Vec<Stage>,
+    /// The columns of the batches after the stages.
+    pub(in crate::planner) physical: SchemaRef,
+    /// The columns of the logical plan's output.
+    pub(in crate::planner) columns: Vec<StreamColumn>,
+    pub(in crate::planner) pending: Option<PendingWindow>,
+    pub(in crate::planner) changelog: ChangelogMode,
+    /// Columns of `physical` that identify a row.
+    pub(in crate::planner) key: Option<Vec<usize>>,
+    /// Why rows can be taken back, and the way out.
+    pub(in crate::planner) retracts_because: Option<String>,
+    /// Whether the rows come one by one from sources, and so can have arrival numbers.
+    pub(in crate::planner) ordered: bool,
+    /// Whether a stage needs arrival numbers.
+    pub(super) needs_ordinals: bool,
+    pub(in crate::planner) bounded: bool,
+    /// Whether a step says of each row once what became of it.
+    pub(in crate::planner) consolidated: bool,
+    pub(in crate::planner) lateness_ms: i64,
+    /// The tables that the rows come from, with what their columns mean.
+    pub(in crate::planner) tables: BTreeMap<String, String>,
+}
+
+impl Stream {
+    /// The place in the batches of each column; columns of a pending window have none.
+    pub(in crate::planner) fn mapping(&self) -> Vec<usize> {
+        let place = |column: &StreamColumn| match column.slot {
+            Slot::Physical(index) => index,
+            Slot::Window(_) => usize::MAX,
+        };
+        self.columns.iter().map(place).collect()
+    }
+
+    pub(in crate::planner) fn time_column(&self) -> Option<usize> {
+        self.columns.iter().find_map(|column| match (column.rowtime, column.slot) {
+            (true, Slot::Physical(index)) => Some(index),
+            _ => None,
+        })
+    }
+
+    /// The node and port that the rows leave.
+    pub(in crate::planner) fn from(&self) -> (NodeIndex, u8) {
+        self.from
+    }
+
+    pub(super) fn edge_info(&self) -> EdgeInfo {
+        EdgeInfo {
+            schema: Arc::clone(&self.physical),
+            changelog: self.changelog,
+            key: self.key.clone(),
+            time_column: self.time_column(),
+            ordinals: false,
+        }
+    }
+
+    /// [`Self::edge_info`] of an operator that keeps the rows' arrival numbers.
+    pub(in crate::planner) fn output_info(&self) -> EdgeInfo {
+        EdgeInfo { ordinals: self.needs_ordinals, ..self.edge_info() }
+    }
+
+    /// The rows now leave this node and port.
+    pub(in crate::planner) fn leave(&mut self, from: (NodeIndex, u8)) {
+        self.from = from;
+    }
+
+    /// Has the rows carry arrival numbers to the next operator.
+    pub(in crate::planner) fn require_ordinals(&mut self) {
+        self.needs_ordinals = true;
+    }
+
+    /// Whether the pending window is a session, which a row that is left out would change.
+    pub(super) fn is_in_sessions(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| matches!(pending.info.spec, WindowShape::Session { .. }))
+    }
+
+    /// Whether `expr` looks at a column of the pending window.
+    pub(in crate::planner) fn looks_at_window(&self, expr: &LogicalExpr, schema: &DFSchema) -> bool {
+        let is_window = |column: &datafusion::common::Column| {
+            let index = schema.index_of_column(column);
+            index.is_ok_and(|index| matches!(self.columns[index].slot, Slot::Window(_)))
+        };
+        self.pending.is_some() && expr.column_refs().into_iter().any(is_window)
+    }
+}

@@ -1,0 +1,177 @@
+//! Names in expressions: columns with the qualifiers that the plan has, fields of rows, functions.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use arrow::datatypes::DataType;
+use datafusion::sql::sqlparser::ast::{
+    AccessExpr, Expr, Ident, ObjectName, OneOrManyWithParens, Query, Spanned, VisitorMut,
+};
+
+use super::{Aliases, Column, Input, Resolver, Scope, object_idents};
+use crate::error::{Location, Result, SqlError, nearest};
+use crate::planner::window;
+
+/// A column that a name means.
+pub(super) struct Found {
+    /// How many parts of the name are qualifiers.
+    pub(super) qualifiers: usize,
+    pub(super) input: Input,
+    pub(super) column: Column,
+}
+
+impl Found {
+    pub(super) fn apply(self, idents: &mut [Ident]) -> Option<DataType> {
+        if self.qualifiers > 0
+            && let Some(qualifier) = &self.input.qualifier
+        {
+            // `t.late.row` has two parts of qualifier and the plan one: the first carries it, the caller drops the rest.
+            for ident in &mut idents[..self.qualifiers] {
+                ident.value = String::new();
+            }
+            idents[0].value = qualifier.clone();
+        }
+        idents[self.qualifiers].value = self.column.name;
+        let mut data_type = self.column.data_type;
+        for ident in &mut idents[self.qualifiers + 1..] {
+            let Some(DataType::Struct(fields)) = &data_type else {
+                return None;
+            };
+            let exact = fields.iter().find(|field| *field.name() == ident.value);
+            let folded = ident.value.to_lowercase();
+            let field = exact.or_else(|| {
+                fields.iter().find(|field| ident.quote_style.is_none() && field.name().to_lowercase() == folded)
+            })?;
+            ident.value = field.name().clone();
+            data_type = Some(field.data_type().clone());
+        }
+        data_type
+    }
+}
+
+/// Rewrites the names inside one expression.
+pub(super) struct ExprNames<'r, 'a> {
+    pub(super) resolver: &'r Resolver<'a>,
+    pub(super) scope: &'r Scope,
+    pub(super) aliases: Aliases,
+    /// The parameters of the lambdas around the current node.
+    pub(super) lambdas: Vec<Vec<String>>,
+    /// Identifiers that name fields (`(expr).field`), by address.
+    pub(super) fields: HashSet<usize>,
+    /// How many subqueries are around the current node.
+    pub(super) depth: usize,
+}
+
+impl VisitorMut for ExprNames<'_, '_> {
+    type Break = SqlError;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
+        self.depth += 1;
+        if self.depth == 1
+            && let Err(error) = self.resolver.subquery(query, self.scope)
+        {
+            return ControlFlow::Break(error);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<SqlError> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        if self.depth > 0 {
+            return ControlFlow::Continue(());
+        }
+        let address = std::ptr::from_mut(expr) as usize;
+        let result = match expr {
+            Expr::Identifier(_) if self.fields.contains(&address) => Ok(()),
+            Expr::Identifier(ident) if self.lambdas.iter().flatten().any(|name| *name == ident.value) => Ok(()),
+            Expr::Identifier(ident) => {
+                self.resolver.found_outside.set(None);
+                let result = self.resolver.idents(std::slice::from_mut(ident), self.scope, self.aliases).map(|_| ());
+                if let Some(qualifier) = self.resolver.found_outside.take() {
+                    let ident = Ident::with_quote_and_span('"', ident.span, &ident.value);
+                    *expr = Expr::CompoundIdentifier(vec![Ident::with_quote('"', qualifier), ident]);
+                }
+                result
+            }
+            Expr::CompoundIdentifier(idents) if self.lambdas.iter().flatten().any(|name| *name == idents[0].value) => {
+                Ok(())
+            }
+            Expr::CompoundIdentifier(idents) => {
+                let result = self.resolver.idents(idents, self.scope, self.aliases).map(|_| ());
+                idents.retain(|ident| !ident.value.is_empty());
+                result
+            }
+            Expr::CompoundFieldAccess { access_chain, .. } => {
+                for access in access_chain {
+                    if let AccessExpr::Dot(field) = access {
+                        self.fields.insert(std::ptr::from_mut(field) as usize);
+                    }
+                }
+                Ok(())
+            }
+            Expr::Lambda(lambda) => {
+                self.lambdas.push(match &lambda.params {
+                    OneOrManyWithParens::One(param) => vec![param.name.value.clone()],
+                    OneOrManyWithParens::Many(params) => params.iter().map(|p| p.name.value.clone()).collect(),
+                });
+                Ok(())
+            }
+            Expr::Function(function) => self.function(&function.name),
+            _ => Ok(()),
+        };
+        match result {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        if self.depth > 0 {
+            return ControlFlow::Continue(());
+        }
+        match expr {
+            Expr::Lambda(_) => {
+                self.lambdas.pop();
+            }
+            // In `ARRAY[a]` the planner does not see the names of queries around, in `make_array(a)` it does.
+            Expr::Array(array) if !self.resolver.outer.is_empty() => {
+                *expr = window::call("make_array", std::mem::take(&mut array.elem));
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Functions that the planner knows and no registry does.
+const PLANNER_FUNCTIONS: &[&str] = &["unnest", "make_map", "map", "grouping"];
+
+impl ExprNames<'_, '_> {
+    pub(super) fn function(&self, name: &ObjectName) -> Result<()> {
+        let location = Location::of(name.span());
+        let idents = object_idents(name)?;
+        let [ident] = idents.as_slice() else {
+            return Err(SqlError::UnknownFunction { name: name.to_string(), nearest: None, location });
+        };
+        let folded = match ident.quote_style {
+            Some(_) => ident.value.clone(),
+            None => ident.value.to_lowercase(),
+        };
+        let functions = self.resolver.catalog.functions();
+        if functions.contains(&folded) || PLANNER_FUNCTIONS.contains(&folded.as_str()) {
+            return Ok(());
+        }
+        if let Some(message) = window::misplaced(&folded) {
+            return Err(SqlError::plan(message, location));
+        }
+        Err(SqlError::UnknownFunction {
+            name: ident.value.clone(),
+            nearest: nearest(&folded, functions.names()),
+            location,
+        })
+    }
+}
