@@ -201,11 +201,22 @@ fn replayed() -> Result<(), String> {
     let state = state.display().to_string();
     let args = ["--state", &state, "--set", "eagre.step.rows_max=100", "--shards", "2", "-e", &sql];
     let Some(run) = on_device(&args)? else { return Ok(()) };
-    let again = eagre(&["replay", "--state", &state]).ok()?;
+    let again = eagre(&["replay", "--state", &state, "--device", "gpu"]).ok()?;
+    if !again.stderr.contains("`recurrence_scan` runs on") {
+        return Err(format!("the replay does not say that it runs on the device: {}", again.stderr));
+    }
     let (mut first, mut second) = (scores(&run.stdout)?, scores(&again.stdout)?);
     first.sort_by_key(|(id, _)| *id);
     second.sort_by_key(|(id, _)| *id);
-    if first == second { Ok(()) } else { Err("the replay has other scores than the run".to_owned()) }
+    if first.len() != ROWS || first != second {
+        return Err(format!("the run has {} rows, the replay {}, or other scores", first.len(), second.len()));
+    }
+    // Without a device it is told that there is none; the scores are near.
+    let without = eagre(&["replay", "--state", &state, "--device", "cpu"]).ok()?;
+    if !without.stderr.contains("ran on a device in the recorded run") {
+        return Err(format!("nothing is told of the device that is not there: {}", without.stderr));
+    }
+    compare("ewma", &scores(&without.stdout)?, &first)
 }
 
 fn explained() -> Result<(), String> {

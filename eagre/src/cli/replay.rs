@@ -9,9 +9,11 @@ use clap::Args;
 use eagre_engine::checkpoint::{self, CheckpointStore, read_manifest};
 use eagre_engine::graph::NodeKind;
 use eagre_engine::log::read_log;
+use eagre_engine::settings::DEVICE;
 use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::{Delta, EngineError, Result as EngineResult};
 
+use super::text::note;
 use crate::error::{Error, Result};
 use crate::job::{JobObject, RunningJob};
 use crate::session::Session;
@@ -29,6 +31,9 @@ pub(super) struct ReplayArgs {
     /// The last step to show (default: the last that is logged).
     #[arg(long, value_name = "M")]
     until_step: Option<u64>,
+    /// Where kernels run that ran on a GPU then: auto or gpu, which takes a software one too [default: auto].
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
 }
 
 pub(super) fn run(args: ReplayArgs) -> Result<()> {
@@ -56,7 +61,12 @@ pub(super) fn run(args: ReplayArgs) -> Result<()> {
     let mut records = read_log(store.as_ref(), newest.log.clone())?;
     records.retain(|record| after < record.step && record.step <= until);
 
-    let session = Session::builder().store(Arc::clone(&store)).replay().build()?;
+    let mut builder = Session::builder().store(Arc::clone(&store)).replay();
+    builder = builder.device_log(|line| note(format_args!("device: {line}")));
+    if let Some(device) = args.device {
+        builder = builder.set(DEVICE, device);
+    }
+    let session = builder.build()?;
     let prepared = session.prepare(&object.text)?;
     let mut job = prepared.job.ok_or_else(|| Error::usage("the statements of the state folder run no pipeline"))?;
     let lines = Arc::new(Lines { from_step: args.from_step, by_step: Mutex::default() });

@@ -57,6 +57,11 @@ pub enum PlacementEvent {
         /// What the self-test saw.
         reason: String,
     },
+    /// It is a replay of a run that used a device, and there is none here.
+    Absent {
+        /// The kernel.
+        kernel: &'static str,
+    },
     /// The device failed; the twin has taken over.
     FellBack {
         /// The kernel.
@@ -74,6 +79,11 @@ impl fmt::Display for PlacementEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PlacementEvent::MovedToDevice { kernel, adapter } => write!(f, "`{kernel}` runs on `{adapter}`"),
+            PlacementEvent::Absent { kernel } => write!(
+                f,
+                "`{kernel}` ran on a device in the recorded run, and there is none to use here: on the CPU, answers may differ in their \
+                 last digits"
+            ),
             PlacementEvent::Refused { kernel, reason } => write!(f, "`{kernel}` stays on the CPU: {reason}"),
             PlacementEvent::FellBack { kernel, reason, replayed_batches, retry_after_steps } => write!(
                 f,

@@ -365,6 +365,23 @@ mod device {
         }
     }
 
+    /// A wild value must not take the digits of those that come with it, or what comes later is scored wrongly.
+    #[test]
+    fn a_wild_first_value_is_forgotten_on_the_device_too() {
+        let rows: Vec<(u32, f64)> =
+            (0..20_000).map(|row| (0, if row == 0 { 1e10 } else { 20.0 + noise(row) / 100.0 })).collect();
+        let kernel = RecurrenceScan::new(Config::new(Recurrence::Ewma { half_life: 50.0 })).unwrap();
+        let Some(device) = device() else { return };
+        let mut placed = Placed::new(Arc::new(kernel.clone()), loud());
+        placed.move_to_device(device).expect("a device");
+        let (batch, mut state) = (batch_of(&rows), StatePages::new(kernel.state_shape()));
+        state.grow(kernel.slot_count(&batch));
+        let (scores, expected) = (placed.run(batch.clone()), kernel.run_twin(&batch, &mut state));
+        for (row, (score, expected)) in scores.iter().zip(expected).enumerate().skip(10_000) {
+            assert!((score - expected).abs() <= 2e-3 * expected.abs() + 2e-3, "row {row}: {score} for {expected}");
+        }
+    }
+
     /// A long memory means a small gain, and f32 sums would swallow what a row changes; here the level moves, far from the origin.
     #[test]
     fn a_long_memory_does_not_drift() {

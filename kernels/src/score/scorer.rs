@@ -7,8 +7,8 @@ use super::placement::Placement;
 use crate::features::{Features, Scores};
 use crate::half_space_forest::HalfSpaceForest;
 use crate::kernel::Kernel;
-use crate::placed::{Placed, PlacedOptions, Step, WaveGroup};
-use crate::placer::{BatchShape, Decision, OperatorPlacer, Side, Switch};
+use crate::placed::{Placed, PlacedOptions, PlacementEvent, Step, WaveGroup};
+use crate::placer::{BatchShape, Decision, OperatorPlacer, Reason, Side, Switch};
 use crate::recurrence_scan::{self, RecurrenceScan};
 use crate::rows::GroupedRows;
 use crate::state::{StatePages, StateShape};
@@ -256,6 +256,10 @@ impl<K: ScoreKernel> Scorer for KernelScorer<K> {
             Side::Device => drop(self.placement.move_to_device(&mut self.placed)),
         }
         let (side, number) = (decision.side, decision.step);
+        let absent = |decision: &Decision| decision.reason == Reason::ReplayedWithoutDevice;
+        if absent(&decision) && !self.decision.as_ref().is_some_and(absent) {
+            (self.placement.options().on_event)(&PlacementEvent::Absent { kernel: self.kernel.name() });
+        }
         if let Some(other) = decision.shadow {
             self.shadow(other, &batch, &shape, number);
         }
