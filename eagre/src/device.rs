@@ -5,39 +5,41 @@
 
 use std::sync::Arc;
 
-use eagre_engine::score::Placement;
-use eagre_engine::settings::Settings;
+use eagre_engine::score::{DeviceChoice, PlacedOptions, Placement, PlacerSettings};
+use eagre_engine::settings::{self, Settings};
 
 /// Told, a line for each, of what happens to kernels that run on a device.
 pub type DeviceLog = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Where kernels run, as the settings say.
-#[cfg(not(feature = "gpu"))]
-pub(crate) fn placement(settings: &Settings, _log: &DeviceLog) -> Arc<Placement> {
-    use eagre_engine::score::{DeviceChoice, PlacerSettings};
-    // What is forced and not there is refused when an operator is created.
-    let device = match settings.text(eagre_engine::settings::DEVICE) {
-        "gpu" => DeviceChoice::Gpu,
-        _ => DeviceChoice::Cpu,
+pub(crate) fn placement(settings: &Settings, log: &DeviceLog) -> Arc<Placement> {
+    let target_ms = settings.duration_ms(settings::LATENCY_TARGET);
+    let placer = PlacerSettings {
+        device: settings.text(settings::DEVICE).parse().unwrap_or(DeviceChoice::Auto),
+        latency_target_ns: (target_ms > 0).then(|| target_ms.saturating_mul(1_000_000)),
+        ..PlacerSettings::default()
     };
-    Arc::new(Placement::without_device(PlacerSettings { device, ..PlacerSettings::default() }))
+    let log = Arc::clone(log);
+    let options =
+        PlacedOptions { on_event: Arc::new(move |event| log(&event.to_string())), ..PlacedOptions::default() };
+    #[cfg(feature = "gpu")]
+    if placer.device != DeviceChoice::Cpu {
+        let (forced, memory_bytes) = (placer.device == DeviceChoice::Gpu, settings.bytes(settings::GPU_MEMORY));
+        return Arc::new(Placement::on(placer, options, Arc::new(move || on_device::opened(forced, memory_bytes))));
+    }
+    // What is forced and not there is refused when an operator is created.
+    Arc::new(Placement::without_device(placer, options))
 }
-
-#[cfg(feature = "gpu")]
-pub(crate) use on_device::placement;
 
 #[cfg(feature = "gpu")]
 mod on_device {
     use std::sync::{Arc, Mutex, OnceLock, PoisonError};
     use std::time::Duration;
 
-    use eagre_engine::score::{DeviceChoice, OpenDevice, PlacedOptions, Placement, PlacerSettings};
-    use eagre_engine::settings::{self, Settings};
+    use eagre_engine::score::OpenDevice;
     use eagre_kernels::bench;
     use eagre_kernels::cli::default_calibration_file;
     use eagre_kernels::device::{DeviceOptions, MemoryBudget, SharedDevice, calibrate};
-
-    use super::DeviceLog;
 
     /// About how long measuring may take.
     const CALIBRATION_BUDGET: Duration = Duration::from_millis(300);
@@ -45,26 +47,8 @@ mod on_device {
     /// The device of this process. The first that opens it says how much memory it may hold.
     static OPENED: Mutex<Option<OpenDevice>> = Mutex::new(None);
 
-    pub(crate) fn placement(settings: &Settings, log: &DeviceLog) -> Arc<Placement> {
-        let device = settings.text(settings::DEVICE).parse().unwrap_or(DeviceChoice::Auto);
-        if device == DeviceChoice::Cpu {
-            return Arc::default();
-        }
-        let target_ms = settings.duration_ms(settings::LATENCY_TARGET);
-        let placer = PlacerSettings {
-            device,
-            latency_target_ns: (target_ms > 0).then(|| target_ms.saturating_mul(1_000_000)),
-            ..PlacerSettings::default()
-        };
-        let log = Arc::clone(log);
-        let options =
-            PlacedOptions { on_event: Arc::new(move |event| log(&event.to_string())), ..PlacedOptions::default() };
-        let (forced, memory_bytes) = (device == DeviceChoice::Gpu, settings.bytes(settings::GPU_MEMORY));
-        Arc::new(Placement::on(placer, options, Arc::new(move || opened(forced, memory_bytes))))
-    }
-
     /// The process's device, opened if it is not open. `forced`: a software one will do.
-    fn opened(forced: bool, memory_bytes: u64) -> Result<OpenDevice, String> {
+    pub(super) fn opened(forced: bool, memory_bytes: u64) -> Result<OpenDevice, String> {
         // A device is open or not, whatever happened to the thread that held the lock.
         let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
         let usable = opened.as_ref().filter(|opened| forced || !opened.device.current().description().software);

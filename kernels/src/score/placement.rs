@@ -64,8 +64,8 @@ impl Placement {
     }
 
     /// All on the CPU; what asks for a device is refused by [`check`](Self::check).
-    pub fn without_device(settings: PlacerSettings) -> Self {
-        Placement { settings, ..Self::default() }
+    pub fn without_device(settings: PlacerSettings, options: PlacedOptions) -> Self {
+        Placement { settings, options, ..Self::default() }
     }
 
     /// Who chooses.
