@@ -204,11 +204,12 @@ pub(crate) fn analyze(session: &Session, mut job: Job, analyze: &Analyze) -> Res
 
 /// Where a kernel runs, and what is known of both sides.
 fn placement(placed: &Placed) -> String {
-    let Placed { what, decision } = placed;
+    let Placed { what, decision, fall_backs, .. } = placed;
     let ns = |value: Option<f64>| value.map_or("unknown".to_owned(), |ns| format!("{ns:.1}"));
+    let failed = if *fall_backs > 0 { format!("; the device has failed {fall_backs} times") } else { String::new() };
     let rows = decision.break_even_rows.map_or("none".to_owned(), |rows| format!("{rows} rows"));
     format!(
-        "{what} on {}: {}; ns per event predicted: cpu {}, gpu {}; observed: cpu {}, gpu {}; break-even batch: {rows}",
+        "{what} on {}: {}; ns per event predicted: cpu {}, gpu {}; observed: cpu {}, gpu {}; break-even batch: {rows}{failed}",
         decision.side,
         decision.reason,
         ns(decision.cpu_predicted_ns_per_event),

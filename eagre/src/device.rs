@@ -28,8 +28,7 @@ pub(crate) use on_device::placement;
 
 #[cfg(feature = "gpu")]
 mod on_device {
-    use std::collections::BTreeMap;
-    use std::sync::{Arc, Mutex, PoisonError};
+    use std::sync::{Arc, Mutex, OnceLock, PoisonError};
     use std::time::Duration;
 
     use eagre_engine::score::{DeviceChoice, OpenDevice, PlacedOptions, Placement, PlacerSettings};
@@ -43,15 +42,8 @@ mod on_device {
     /// About how long measuring may take.
     const CALIBRATION_BUDGET: Duration = Duration::from_millis(300);
 
-    /// What a device is opened for.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-    struct Wanted {
-        forced: bool,
-        memory_bytes: u64,
-    }
-
-    type Opened = Result<OpenDevice, String>;
-    static OPENED: Mutex<BTreeMap<Wanted, Opened>> = Mutex::new(BTreeMap::new());
+    /// The device of this process. The first that opens it says how much memory it may hold.
+    static OPENED: Mutex<Option<OpenDevice>> = Mutex::new(None);
 
     pub(crate) fn placement(settings: &Settings, log: &DeviceLog) -> Arc<Placement> {
         let device = settings.text(settings::DEVICE).parse().unwrap_or(DeviceChoice::Auto);
@@ -67,20 +59,36 @@ mod on_device {
         let log = Arc::clone(log);
         let options =
             PlacedOptions { on_event: Arc::new(move |event| log(&event.to_string())), ..PlacedOptions::default() };
-        let wanted = Wanted { forced: device == DeviceChoice::Gpu, memory_bytes: settings.bytes(settings::GPU_MEMORY) };
-        Arc::new(Placement::on(placer, options, Arc::new(move || opened(wanted))))
+        let (forced, memory_bytes) = (device == DeviceChoice::Gpu, settings.bytes(settings::GPU_MEMORY));
+        Arc::new(Placement::on(placer, options, Arc::new(move || opened(forced, memory_bytes))))
     }
 
-    fn opened(wanted: Wanted) -> Opened {
-        // A map is whole whatever happened to the thread that held the lock.
+    /// The process's device, opened if it is not open. `forced`: a software one will do.
+    fn opened(forced: bool, memory_bytes: u64) -> Result<OpenDevice, String> {
+        // A device is open or not, whatever happened to the thread that held the lock.
         let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.entry(wanted).or_insert_with(|| open(wanted)).clone()
+        let usable = opened.as_ref().filter(|opened| forced || !opened.device.current().description().software);
+        if let Some(opened) = usable {
+            return Ok(opened.clone());
+        }
+        // A card does not appear while a process runs, and looking for one takes some tenths of a second.
+        static ABSENT: OnceLock<String> = OnceLock::new();
+        if let Some(reason) = ABSENT.get().filter(|_| !forced) {
+            return Err(reason.clone());
+        }
+        match open(forced, memory_bytes) {
+            Ok(device) => Ok(opened.insert(device).clone()),
+            Err(reason) if forced => Err(reason),
+            Err(reason) => Err(ABSENT.get_or_init(|| reason).clone()),
+        }
     }
 
-    fn open(wanted: Wanted) -> Opened {
+    fn open(forced: bool, memory_bytes: u64) -> Result<OpenDevice, String> {
         let options = DeviceOptions {
-            allow_software: wanted.forced,
-            memory: match wanted.memory_bytes {
+            allow_software: forced,
+            // Calibration tells a kernel's time from its transfers' by the device's own clock.
+            timestamps: true,
+            memory: match memory_bytes {
                 0 => MemoryBudget::Share(0.7),
                 bytes => MemoryBudget::Bytes(bytes),
             },

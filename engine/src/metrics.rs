@@ -316,6 +316,18 @@ impl MetricsSnapshot {
             let count = n.placements.iter().filter(|placed| on_device(placed)).count();
             (!n.placements.is_empty()).then_some(count as f64)
         });
+        let placed = |n: &NodeSnapshot, read: fn(&Placed) -> u64| {
+            (!n.placements.is_empty()).then(|| n.placements.iter().map(read).sum::<u64>() as f64)
+        };
+        family("kernel_fall_backs_total", "counter", "How often the CPU has taken over from a failed device.", &|n| {
+            placed(n, |one| one.fall_backs)
+        });
+        family(
+            "kernel_replayed_batches_total",
+            "counter",
+            "Batches that the CPU has done again because of that.",
+            &|n| placed(n, |one| one.replayed_batches),
+        );
         let mean = |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
         family("kernel_cpu_ns_per_event", "gauge", "Observed on the CPU.", &|n| {
             mean(n.placements.iter().filter_map(|placed| placed.decision.cpu_observed_ns_per_event).collect())

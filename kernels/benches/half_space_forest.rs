@@ -1,10 +1,14 @@
 //! Rows per second and core of the half-space forest: the twin beside the forest of the paper, one key and many.
 #![allow(missing_docs)]
 
+#[path = "common/cpu_time.rs"]
+mod cpu_time;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cpu_time::CpuTime;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use eagre_kernels::Kernel;
 use eagre_kernels::features::Features;
@@ -25,7 +29,7 @@ fn column(feature: u64) -> Vec<f64> {
     (0..ROWS as u64).map(|row| 1e6 + (0..4).map(|part| hash(row, part)).sum::<f64>()).collect()
 }
 
-fn bench(criterion: &mut Criterion) {
+fn bench(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("half_space_forest");
     group.throughput(Throughput::Elements(ROWS as u64)).sample_size(20).warm_up_time(Duration::from_secs(1));
     group.measurement_time(Duration::from_secs(4));
@@ -56,5 +60,5 @@ fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, bench);
+criterion_group! { name = benches; config = Criterion::default().with_measurement(CpuTime); targets = bench }
 criterion_main!(benches);

@@ -1,10 +1,14 @@
 //! Rows per second and core of the subspace and centroid models: the twins beside the models in `f64`, one key and many.
 #![allow(missing_docs)]
 
+#[path = "common/cpu_time.rs"]
+mod cpu_time;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cpu_time::CpuTime;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use eagre_kernels::Kernel;
 use eagre_kernels::features::Features;
@@ -20,7 +24,7 @@ fn series() -> Vec<f64> {
     (0..ROWS).map(|row| 1e6 + 10.0 * (row as f64 * 0.1).sin() + noise(row as u64)).collect()
 }
 
-fn bench(criterion: &mut Criterion) {
+fn bench(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("subspace_score");
     group.throughput(Throughput::Elements(ROWS as u64)).sample_size(15).warm_up_time(Duration::from_secs(1));
     group.measurement_time(Duration::from_secs(4));
@@ -52,5 +56,5 @@ fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, bench);
+criterion_group! { name = benches; config = Criterion::default().with_measurement(CpuTime); targets = bench }
 criterion_main!(benches);

@@ -1,10 +1,14 @@
 //! Rows per second and core of the left matrix profile: the twin beside its definition, in batches and row by row, one key and many.
 #![allow(missing_docs)]
 
+#[path = "common/cpu_time.rs"]
+mod cpu_time;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cpu_time::CpuTime;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use eagre_kernels::Kernel;
 use eagre_kernels::features::Features;
@@ -23,7 +27,7 @@ fn batch(rows: usize, keys: u32) -> Features {
     Features::new(Arc::new(GroupedRows::group(&slots, keys as usize)), &[&series(rows)])
 }
 
-fn bench(criterion: &mut Criterion) {
+fn bench(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("window_distance");
     group.sample_size(15).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(4));
     for (history, window, keys, rows) in
@@ -53,5 +57,5 @@ fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, bench);
+criterion_group! { name = benches; config = Criterion::default().with_measurement(CpuTime); targets = bench }
 criterion_main!(benches);

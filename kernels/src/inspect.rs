@@ -81,13 +81,11 @@ pub fn inspect(options: &InspectOptions) -> Inspection {
     };
     let open_ms = started.elapsed().as_secs_f64() * 1e3;
     let started = Instant::now();
-    let calibrated = calibrate::calibrate(
-        &device,
-        &bench::cases(),
-        options.calibration_file.as_deref(),
-        options.fresh,
-        options.budget,
-    );
+    let (cases, file) = (bench::cases(), options.calibration_file.as_deref());
+    let calibrated = match options.fresh {
+        true => calibrate::calibrate_anew(&device, &cases, file, options.budget),
+        false => calibrate::calibrate(&device, &cases, file, options.budget),
+    };
     let (calibration, calibration_refused) = match calibrated {
         Ok(calibration) => (Some(calibration), None),
         Err(error) => (None, Some(error.to_string())),

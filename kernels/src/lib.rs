@@ -11,8 +11,8 @@
 //! - *Exact*: counts, integer sums, bits, minima and maxima, automaton states, leaf masses: device and twin are equal to the bit.
 //! - *Same tree*: float reductions use one fixed tree, whatever the device's width, and are equal to the bit where the adapter's
 //!   self-test shows that it neither reassociates nor contracts.
-//! - *Tolerance*: recurrences, distances, projections in `f32`: each states its bound; decisions near a threshold are taken again in
-//!   `f64` on the CPU.
+//! - *Tolerance*: recurrences, distances, projections in `f32`: each states its bound. Where a step ran is recorded, so that a replay
+//!   runs it there too.
 
 pub mod bench;
 #[cfg(feature = "cli")]
@@ -36,5 +36,6 @@ pub mod state;
 pub mod subspace_score;
 mod window;
 pub mod window_distance;
+pub mod window_reduce;
 
 pub use kernel::{Kernel, KernelError};

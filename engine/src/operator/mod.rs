@@ -100,6 +100,10 @@ pub struct Placed {
     /// What was decided for its last batch.
     #[serde(flatten)]
     pub decision: crate::score::Decision,
+    /// How often the CPU has taken over from a failed device.
+    pub fall_backs: u64,
+    /// Batches that the CPU has done again because of that.
+    pub replayed_batches: u64,
 }
 
 /// Whether an operator has finished its step.

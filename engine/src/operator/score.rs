@@ -44,6 +44,7 @@ const WATERMARK: &str = "watermark";
 const ARRIVALS: &str = "arrivals";
 const SHARD: &str = "shard";
 const PLACES: &str = "places";
+const LAYOUTS: &str = "layouts";
 /// About as many rows are scored at once.
 const CHUNK_ROWS: usize = 65_536;
 
@@ -184,15 +185,16 @@ fn scores_in_order(grouped: &GroupedRows, scores: &[f32]) -> Float64Array {
 
 /// The nearest number of six significant decimal digits: kernels compute in `f32`, which has no more, and 0.3 is to be shown as such.
 fn six_digits(score: f64) -> f64 {
-    /// What makes six digits before the point of numbers from `10^(5 - index)` on.
-    const SCALES: [f64; 12] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11];
     let magnitude = score.abs();
-    let scale = SCALES.iter().find(|scale| magnitude * **scale >= 1e5);
-    match scale {
-        Some(scale) if magnitude < 1e15 => (score * scale).round() / scale,
-        Some(_) => score,
-        // Below a millionth.
-        None => (score * 1e12).round() / 1e12,
+    if !(1e-30..1e30).contains(&magnitude) {
+        return score;
+    }
+    let digits = 5 - magnitude.log10().floor() as i32;
+    // Powers of ten up to 22 are exact, and a quotient of exact numbers is the nearest number there is.
+    match digits {
+        0..=22 => (score * 10f64.powi(digits)).round() / 10f64.powi(digits),
+        digits if (-22..0).contains(&digits) => (score / 10f64.powi(-digits)).round() * 10f64.powi(-digits),
+        _ => score,
     }
 }
 
@@ -325,6 +327,11 @@ impl Score {
         Ok(())
     }
 
+    /// What the words of models mean.
+    fn layouts(&self) -> String {
+        self.spec.calls.iter().map(|call| call.method.state_layout()).collect::<Vec<_>>().join(", ")
+    }
+
     /// Kernels go on where they ran; at another number of shards, where those of some shard did.
     fn resume_places(&mut self, metas: &[serde_json::Map<String, serde_json::Value>]) {
         let of_shard = |meta: &&serde_json::Map<String, serde_json::Value>| {
@@ -418,6 +425,7 @@ impl Operator for Score {
             let (batches, side) = scorer.place();
             serde_json::json!([batches, side == Side::Device])
         };
+        state.meta.insert(LAYOUTS.into(), self.layouts().into());
         state.meta.insert(PLACES.into(), self.scorers.iter().map(place).collect());
         self.buffer.save(kind, state)?;
         let mut slots = std::mem::take(&mut self.dirty_slots);
@@ -431,6 +439,17 @@ impl Operator for Score {
     fn restore(&mut self, state: &StateReader<'_>) -> Result<()> {
         self.watermark = newest_time(state.metas, WATERMARK);
         let arrivals = state.metas.iter().filter_map(|meta| meta.get(ARRIVALS)?.as_u64()).max().unwrap_or(0);
+        for meta in state.metas {
+            let found = meta.get(LAYOUTS).and_then(serde_json::Value::as_str).unwrap_or_default();
+            if found != self.layouts() {
+                return Err(EngineError::Checkpoint {
+                    message: format!(
+                        "the models of `{NAME}` were saved as `{found}`, not `{}`: by another query or version; start over with `--fresh`",
+                        self.layouts()
+                    ),
+                });
+            }
+        }
         self.shard = state.owned.start;
         self.resume_places(state.metas);
         let spec = Arc::clone(&self.spec);
@@ -472,7 +491,8 @@ impl Operator for Score {
         let calls = self.spec.calls.iter().zip(&self.scorers);
         let decided = calls.filter_map(|(call, scorer)| {
             let decision = scorer.decision()?.clone();
-            Some(Placed { what: call.method.description().name.to_string(), decision })
+            let (fall_backs, replayed_batches) = scorer.fall_backs();
+            Some(Placed { what: call.method.description().name.to_string(), decision, fall_backs, replayed_batches })
         });
         decided.collect()
     }

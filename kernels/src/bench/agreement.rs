@@ -7,21 +7,30 @@ use crate::kernel::Exactness;
 /// How many batches are compared: what the first one leaves in the state shows in the next.
 pub(super) const STEPS: u64 = 3;
 
+/// What approximate numbers agree by: relative, absolute.
+const APPROXIMATE: (f32, f32) = (1e-4, 1e-30);
+
 /// Counts what differs between the twin's answer and the device's. `exactness` is the kernel's on this adapter.
 pub(super) fn compare(agreement: &mut Agreement, exactness: Exactness, twin: &Answer, device: &Answer) {
-    let lengths = |answer: &Answer| (answer.words.len(), answer.floats.len());
+    let lengths = |answer: &Answer| [answer.words.len(), answer.floats.len(), answer.approximate.len()];
+    let count = lengths(twin).iter().sum::<usize>() as u64;
+    agreement.compared += count;
     if lengths(twin) != lengths(device) {
-        agreement.compared += (twin.words.len() + twin.floats.len()) as u64;
-        agreement.wrong += (twin.words.len() + twin.floats.len()).max(1) as u64;
+        agreement.wrong += count.max(1);
         return;
     }
-    agreement.compared += (twin.words.len() + twin.floats.len()) as u64;
     agreement.wrong += twin.words.iter().zip(&device.words).filter(|(twin, device)| twin != device).count() as u64;
-    let (relative, absolute) = match exactness {
+    let policy = match exactness {
         Exactness::Exact | Exactness::SameTree => (0.0, 0.0),
         Exactness::Tolerance { relative, absolute } => (relative, absolute),
     };
-    for (&twin, &device) in twin.floats.iter().zip(&device.floats) {
+    compare_floats(agreement, policy, &twin.floats, &device.floats);
+    compare_floats(agreement, APPROXIMATE, &twin.approximate, &device.approximate);
+}
+
+/// `|device - twin| <= relative * |twin| + absolute`.
+fn compare_floats(agreement: &mut Agreement, (relative, absolute): (f32, f32), twin: &[f32], device: &[f32]) {
+    for (&twin, &device) in twin.iter().zip(device) {
         // One NaN is as good as another, and infinities are equal or not.
         if twin.to_bits() == device.to_bits() || twin.is_nan() && device.is_nan() {
             continue;
@@ -33,8 +42,8 @@ pub(super) fn compare(agreement: &mut Agreement, exactness: Exactness, twin: &An
             agreement.wrong += 1;
         }
         if difference.is_finite() {
-            agreement.relative_error_max =
-                agreement.relative_error_max.max(f64::from(difference / twin.abs().max(f32::MIN_POSITIVE)));
+            let relative_error = f64::from(difference / twin.abs().max(f32::MIN_POSITIVE));
+            agreement.relative_error_max = agreement.relative_error_max.max(relative_error);
             agreement.absolute_error_max = agreement.absolute_error_max.max(f64::from(difference));
         }
     }
@@ -46,7 +55,7 @@ mod tests {
 
     fn of(exactness: Exactness, twin: &[f32], device: &[f32]) -> Agreement {
         let mut agreement = Agreement::default();
-        let answer = |floats: &[f32]| Answer { words: vec![7], floats: floats.to_vec() };
+        let answer = |floats: &[f32]| Answer { words: vec![7], floats: floats.to_vec(), approximate: vec![] };
         compare(&mut agreement, exactness, &answer(twin), &answer(device));
         agreement
     }
@@ -68,10 +77,16 @@ mod tests {
         compare(
             &mut agreement,
             Exactness::Exact,
-            &Answer { words: vec![1, 2], floats: vec![] },
-            &Answer { words: vec![1, 3], floats: vec![] },
+            &Answer { words: vec![1, 2], ..Answer::default() },
+            &Answer { words: vec![1, 3], ..Answer::default() },
         );
         assert_eq!((agreement.compared, agreement.wrong), (2, 1));
+        for (device, right) in [(1.00001, true), (1.001, false)] {
+            let of = |value: f32| Answer { approximate: vec![value], ..Answer::default() };
+            let mut agreement = Agreement::default();
+            compare(&mut agreement, Exactness::SameTree, &of(1.0), &of(device));
+            assert_eq!((agreement.is_right(), agreement.compared, agreement.differing), (right, 1, 1));
+        }
         assert!(!Agreement::default().is_right(), "nothing compared is nothing shown");
     }
 }

@@ -8,23 +8,26 @@ use super::case::Workload;
 use super::figure::{AdapterFigures, Agreement, DeviceFigure, LinkFigure};
 use super::twin::{Runner, percentile, warm_batches, warm_up};
 use super::{Limits, Options, agreement, giga_per_s};
-use crate::device::{Device, DeviceError, DeviceOptions, Readback, Region, ResidentPages, Ticket, calibrate};
+use crate::device::{
+    Device, DeviceError, DeviceOptions, Readback, Region, ResidentPages, SharedDevice, Ticket, calibrate,
+};
 use crate::kernel::{Kernel, KernelError};
 
 /// Batches under way when throughput is measured: one is converted, one crosses, one computes.
 const BATCHES_UNDER_WAY: usize = 3;
 
 /// Opens the device that is measured, and measures what is not a kernel's.
-pub(super) fn open(options: &Options) -> Result<(Device, AdapterFigures), DeviceError> {
-    let device = Device::open(&DeviceOptions {
+pub(super) fn open(options: &Options) -> Result<(SharedDevice, AdapterFigures), DeviceError> {
+    let shared = SharedDevice::open(DeviceOptions {
         adapter: options.adapter.clone(),
         allow_software: true,
         checked_shaders: options.checked_shaders,
         timestamps: true,
-        // A batch may take as long as one of the twin's.
-        timeout: options.batch_duration_max.max(Duration::from_secs(5)) * 2,
+        // A batch may take as long as one of the twin's, and may have to wait for those before it.
+        timeout: options.batch_duration_max.max(Duration::from_secs(5)) * 2 * BATCHES_UNDER_WAY as u32,
         ..DeviceOptions::default()
     })?;
+    let device = shared.get()?;
     let round_trip = calibrate::round_trip(&device, options.duration)?;
     let mut links = Vec::new();
     for bytes in calibrate::LINK_BYTES {
@@ -47,7 +50,7 @@ pub(super) fn open(options: &Options) -> Result<(Device, AdapterFigures), Device
         links,
         copy_gb_per_s: calibrate::copy_gb_per_s(&device, 5)?,
     };
-    Ok((device, figures))
+    Ok((shared, figures))
 }
 
 /// A kernel on the device with its state.

@@ -212,7 +212,7 @@ fn exactness(exactness: Exactness) -> String {
 
 /// The device that is measured, as far as this build has one.
 #[cfg(feature = "gpu")]
-struct Gpu(crate::device::Device);
+struct Gpu(crate::device::SharedDevice);
 
 #[cfg(feature = "gpu")]
 impl Gpu {
@@ -232,6 +232,11 @@ impl Gpu {
         }
     }
 
+    /// The device, opened again if the case before has lost it.
+    fn get(&self) -> Result<crate::device::Device, String> {
+        self.0.get().map_err(|error| error.to_string())
+    }
+
     fn measure(
         &self,
         case: &dyn Case,
@@ -239,14 +244,14 @@ impl Gpu {
         limits: &Limits,
         report: &Report,
     ) -> Result<super::DeviceFigure, String> {
-        let mut figure = case.device(&self.0, rows, limits).map_err(|error| error.to_string())?;
+        let mut figure = case.device(&self.get()?, rows, limits).map_err(|error| error.to_string())?;
         let copy = report.adapter.as_ref().and_then(|adapter: &AdapterFigures| adapter.copy_gb_per_s);
         figure.kernel_share_of_copy = figure.kernel_gb_per_s.zip(copy).map(|(kernel, copy)| kernel / copy);
         Ok(figure)
     }
 
     fn agreement(&self, case: &dyn Case, rows: usize, limits: &Limits) -> Result<super::Agreement, String> {
-        case.agreement(&self.0, rows, limits).map_err(|error| error.to_string())
+        case.agreement(&self.get()?, rows, limits).map_err(|error| error.to_string())
     }
 }
 

@@ -5,6 +5,7 @@
 //! Compiling shaders takes most of a first start, and drivers keep them. Figures are kept in a file by adapter, driver and processor;
 //! what happens later corrects them anyway, see [`crate::placer`].
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -30,8 +31,8 @@ const COPY_VECTOR_WORDS: usize = 4;
 const COPY_BYTES: u64 = 127 << 20;
 /// A kernel is timed on batches that grow by this factor until one takes [`KERNEL_DURATION`].
 const ROWS_FACTOR: usize = 8;
-const ROWS_MIN: usize = 512;
-const ROWS_MAX: usize = 1 << 18;
+const ROWS_MIN: usize = 64;
+const ROWS_MAX: usize = 1 << 15;
 const KERNEL_DURATION: Duration = Duration::from_millis(2);
 
 /// Copies words from one region to another.
@@ -74,7 +75,9 @@ pub fn link(device: &Device, bytes: u64, round_trip_ns: f64, repeats: usize) -> 
         // The first makes the buffers.
         transfer(device, up, back)?;
         let mut ns = (0..repeats.max(1)).map(|_| transfer(device, up, back)).collect::<Result<Vec<_>, _>>()?;
-        Ok::<f64, DeviceError>((percentile(&mut ns, 0.5) - round_trip_ns).max(1.0))
+        // A round trip that was slower than all with a load says nothing: no bus moves more than this.
+        const BYTES_PER_NS_MAX: f64 = 1000.0;
+        Ok::<f64, DeviceError>((percentile(&mut ns, 0.5) - round_trip_ns).max(bytes as f64 / BYTES_PER_NS_MAX))
     };
     Ok((median(words, 64)?, median(64, words)?))
 }
@@ -119,8 +122,7 @@ pub fn copy_gb_per_s(device: &Device, repeats: usize) -> Result<Option<f64>, Dev
 }
 
 /// The calibration of a device: the one kept in `file` if it is of this adapter, driver and processor, completed by what it lacks and
-/// kept again; with `fresh` what was kept is not used. `cases` are the workloads to measure kernels on, the first of each kernel;
-/// `budget` is about how long it may take.
+/// kept again. `cases` are the workloads to measure kernels on, the first of each kernel; `budget` is about how long it may take.
 ///
 /// # Errors
 /// What the device refuses. A file that cannot be read or written is as none.
@@ -128,23 +130,41 @@ pub fn calibrate(
     device: &Device,
     cases: &[Box<dyn Case>],
     file: Option<&Path>,
-    fresh: bool,
     budget: Duration,
 ) -> Result<Calibration, DeviceError> {
     let key = key(device.description());
-    let mut kept = file.map(Kept::read).unwrap_or_default();
-    let found = kept
-        .calibrations
-        .iter()
-        .find(|calibration| calibration.adapter == key && calibration.version == CALIBRATION_VERSION);
-    let known = found.filter(|_| !fresh).cloned();
+    let kept = file.map(Kept::read).unwrap_or_default();
+    let same = |known: &&Calibration| known.adapter == key && known.version == CALIBRATION_VERSION;
+    let known = kept.calibrations.iter().find(same).cloned();
     let calibration = measure(device, cases, known.clone(), key, Instant::now() + budget)?;
-    if let Some(file) = file.filter(|_| known.as_ref() != Some(&calibration)) {
+    if known.as_ref() != Some(&calibration) {
+        keep(kept, file, &calibration);
+    }
+    Ok(calibration)
+}
+
+/// As [`calibrate`], with nothing of what was kept.
+///
+/// # Errors
+/// As [`calibrate`].
+pub fn calibrate_anew(
+    device: &Device,
+    cases: &[Box<dyn Case>],
+    file: Option<&Path>,
+    budget: Duration,
+) -> Result<Calibration, DeviceError> {
+    let calibration = measure(device, cases, None, key(device.description()), Instant::now() + budget)?;
+    keep(file.map(Kept::read).unwrap_or_default(), file, &calibration);
+    Ok(calibration)
+}
+
+/// Puts a calibration in the place of an older one of the same adapter.
+fn keep(mut kept: Kept, file: Option<&Path>, calibration: &Calibration) {
+    if let Some(file) = file {
         kept.calibrations.retain(|other| other.adapter != calibration.adapter);
         kept.calibrations.push(calibration.clone());
         kept.write(file);
     }
-    Ok(calibration)
 }
 
 /// Adapter, driver and processor: figures hold for these.
@@ -185,12 +205,16 @@ fn measure(
             }
         }
     };
-    for case in cases {
-        if calibration.kernel(case.kernel()).is_some() || Instant::now() >= deadline {
+    for (index, case) in cases.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if calibration.kernel(case.kernel()).is_some() || left.is_zero() {
             continue;
         }
+        // Each side of each kernel that is left gets the same share, and uses less if it can.
+        let rest: BTreeSet<&str> = cases[index..].iter().map(|case| case.kernel()).collect();
+        let share = left / 2 / rest.iter().filter(|name| calibration.kernel(name).is_none()).count().max(1) as u32;
         // A kernel that this device refuses is one that it will not be asked for.
-        if let Ok(Some(figures)) = kernel(device, case.as_ref(), &calibration) {
+        if let Ok(figures) = kernel(device, case.as_ref(), &calibration, share) {
             calibration.kernels.push(figures);
         }
     }
@@ -202,7 +226,8 @@ fn kernel(
     device: &Device,
     case: &dyn Case,
     calibration: &Calibration,
-) -> Result<Option<KernelFigures>, crate::KernelError> {
+    share: Duration,
+) -> Result<KernelFigures, crate::KernelError> {
     let limits = Limits {
         duration: KERNEL_DURATION / 2,
         warm_duration: KERNEL_DURATION * 2,
@@ -211,7 +236,7 @@ fn kernel(
         ..Limits::default()
     };
     let (mut upload_bytes_per_event, mut readback_bytes_per_event) = (0.0, 0.0);
-    let device = two_sizes(|rows| {
+    let device = two_sizes(share, |rows| {
         let figure = case.device(device, rows, &limits)?;
         upload_bytes_per_event = figure.upload_bytes as f64 / rows as f64;
         readback_bytes_per_event = figure.readback_bytes as f64 / rows as f64;
@@ -224,21 +249,33 @@ fn kernel(
         }))
     })?;
     // After the device, which may refuse the kernel.
-    let twin = two_sizes(|rows| Ok(case.twin(rows, 1, &limits).kernel_ns_p50))?;
-    let kernel = case.kernel().to_owned();
-    Ok(Some(KernelFigures { kernel, twin, device, upload_bytes_per_event, readback_bytes_per_event }))
+    let twin = two_sizes(share, |rows| Ok(case.twin(rows, 1, &limits).kernel_ns_p50))?;
+    Ok(KernelFigures {
+        kernel: case.kernel().to_owned(),
+        twin,
+        device,
+        upload_bytes_per_event,
+        readback_bytes_per_event,
+    })
 }
 
-/// The line through the two largest sizes, growing until one takes long enough to be told from noise.
-fn two_sizes(mut time: impl FnMut(usize) -> Result<f64, crate::KernelError>) -> Result<Line, crate::KernelError> {
+/// The line through the two largest sizes, growing until one takes long enough to be told from noise, or the next would take too long.
+fn two_sizes(
+    share: Duration,
+    mut time: impl FnMut(usize) -> Result<f64, crate::KernelError>,
+) -> Result<Line, crate::KernelError> {
+    let started = Instant::now();
     let mut small = (ROWS_MIN as u64, time(ROWS_MIN)?);
     let mut rows = ROWS_MIN * ROWS_FACTOR;
     loop {
+        let size_started = Instant::now();
         let large = (rows as u64, time(rows)?);
-        if large.1 >= KERNEL_DURATION.as_nanos() as f64 || rows * ROWS_FACTOR > ROWS_MAX {
+        let next = size_started.elapsed() * ROWS_FACTOR as u32;
+        rows *= ROWS_FACTOR;
+        if large.1 >= KERNEL_DURATION.as_nanos() as f64 || rows > ROWS_MAX || started.elapsed() + next > share {
             return Ok(Line::through(small, large));
         }
-        (small, rows) = (large, rows * ROWS_FACTOR);
+        small = large;
     }
 }
 

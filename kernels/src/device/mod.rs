@@ -64,6 +64,7 @@ mod thread;
 mod ticket;
 #[cfg(test)]
 pub(crate) mod validation;
+pub(crate) mod watchdog;
 mod wave;
 
 use std::sync::Arc;
@@ -238,6 +239,11 @@ impl Device {
     /// Whether both are handles of one device.
     pub fn is_same(&self, other: &Device) -> bool {
         Arc::ptr_eq(&self.gpu, &other.gpu)
+    }
+
+    /// When a wave that is sent now is overdue, whatever its device thread does.
+    pub(crate) fn overdue_at(&self) -> Instant {
+        Instant::now() + self.gpu.timeout + ticket::GRACE
     }
 
     fn gpu(&self) -> &Arc<Gpu> {

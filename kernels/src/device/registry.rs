@@ -2,7 +2,8 @@
 
 use super::program::Program;
 use super::{calibrate, resident, self_test};
-use crate::{half_space_forest, pattern_step, recurrence_scan, subspace_score, window_distance};
+use crate::window_reduce::ValueKind;
+use crate::{half_space_forest, pattern_step, recurrence_scan, subspace_score, window_distance, window_reduce};
 
 /// Values of the `override` constants of an entry point, by name.
 pub type OverrideSet = &'static [(&'static str, f64)];
@@ -52,6 +53,15 @@ pub const PROGRAMS: &[Registered] = &[
             ("carry_residuals", RECURRENCES),
         ],
     },
+    Registered {
+        program: &window_reduce::gpu::WINDOW_REDUCE,
+        entries: &[("reduce", VALUE_KINDS), ("merge", VALUE_KINDS)],
+    },
 ];
 
 const RECURRENCES: &[OverrideSet] = &[&[("RECURRENCE", 0.0)], &[("RECURRENCE", 1.0)], &[("RECURRENCE", 2.0)]];
+const VALUE_KINDS: &[OverrideSet] = &[
+    window_reduce::gpu::overrides(ValueKind::Float32),
+    window_reduce::gpu::overrides(ValueKind::Int64),
+    window_reduce::gpu::overrides(ValueKind::Decimal128),
+];

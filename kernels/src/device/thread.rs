@@ -66,6 +66,8 @@ impl Drop for Answer {
     fn drop(&mut self) {
         if !self.given {
             let error = self.gpu.lost_error().unwrap_or_else(|| lost(&self.gpu, "its thread has ended".to_owned()));
+            // Nothing is sent by it any more: it has to be opened again.
+            self.gpu.mark_lost(&error);
             self.put(Err(error));
         }
     }

@@ -11,7 +11,7 @@ use super::memory::{Buffer, Use};
 use super::wave::{Arena, Place, Region};
 
 /// How much longer than its time-out a wave is waited for, in case the device thread itself hangs in the driver.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// The answer of a wave that is under way.
 #[derive(Debug)]

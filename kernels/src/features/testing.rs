@@ -1,11 +1,20 @@
 //! Batches for tests of kernels on a device.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use super::{Features, Scores};
-use crate::device::{Device, ResidentPages};
+use crate::device::testing::{own_test_device, test_options};
+use crate::device::{Device, DeviceOptions, ResidentPages};
 use crate::kernel::Kernel;
 use crate::rows::GroupedRows;
+
+/// The device that tests of kernels share. Software on a busy machine may take long over a wave.
+pub(crate) fn patient_device() -> Option<Device> {
+    static SHARED: OnceLock<Option<Device>> = OnceLock::new();
+    let options = || DeviceOptions { timeout: Duration::from_secs(120), ..test_options() };
+    SHARED.get_or_init(|| own_test_device(&options())).clone()
+}
 
 /// The scores of each batch and the pages after the last.
 pub(crate) fn run_on_device<K>(device: &Device, kernel: &K, batches: &[Features]) -> (Vec<Scores>, Vec<Vec<u32>>)
@@ -35,7 +44,14 @@ fn hash(seed: u64) -> u64 {
     (word ^ (word >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 11
 }
 
-fn batch(features: usize, rows: usize, slot_count: usize, slot_of: impl Fn(u64) -> usize, nulls: bool) -> Features {
+/// Ordinary rows with a few nulls, infinities, denormals and large values; nothing but nulls if asked for.
+pub(crate) fn batch(
+    features: usize,
+    rows: usize,
+    slot_count: usize,
+    slot_of: impl Fn(u64) -> usize,
+    nulls: bool,
+) -> Features {
     let slots: Vec<u32> = (0..rows as u64).map(|row| slot_of(row) as u32).collect();
     let value = |row: u64, feature: u64| {
         if nulls {

@@ -55,9 +55,9 @@ mod tests {
         let mut words: [u64; 64] = std::array::from_fn(|row| (row as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let before = words;
         transpose(&mut words);
-        for row in 0..64 {
-            for column in 0..64 {
-                assert_eq!(words[column] >> row & 1, before[row] >> column & 1, "{row} {column}");
+        for (row, before) in before.iter().enumerate() {
+            for (column, word) in words.iter().enumerate() {
+                assert_eq!(word >> row & 1, before >> column & 1, "{row} {column}");
             }
         }
     }

@@ -144,13 +144,21 @@ fn run_tile(
         load_states(run, page, lanes, sets, ages, &mut last_times);
         while first < longest && in_tile(first) {
             let rows = longest - first;
-            if rows > LANES {
-                run_block::<WORDS>(run, block, lanes, first, rows.min(WORDS * 64), sets, ages, &mut last_times);
-                first += WORDS * 64;
-            } else {
-                run_block::<1>(run, block, lanes, first, rows, sets, ages, &mut last_times);
-                first += 64;
-            }
+            let words = match rows.div_ceil(64) {
+                1 => {
+                    run_block::<1>(run, block, lanes, first, rows, sets, ages, &mut last_times);
+                    1
+                }
+                2 => {
+                    run_block::<2>(run, block, lanes, first, rows, sets, ages, &mut last_times);
+                    2
+                }
+                _ => {
+                    run_block::<WORDS>(run, block, lanes, first, rows.min(WORDS * 64), sets, ages, &mut last_times);
+                    WORDS
+                }
+            };
+            first += words * 64;
         }
         store_states(run, page, lanes, sets, ages, &last_times);
     }
@@ -370,19 +378,22 @@ fn step(
     sets: &mut [u64],
     hits: &mut [u64],
 ) -> bool {
-    if active.is_none() && pattern.sequence {
-        // The usual pattern, one condition after the other, with all keys in work.
-        match (sets.len(), pattern.skip) {
-            (1, true) => return step_sequence::<1, true>(pattern, conditions, sets, hits),
-            (2, true) => return step_sequence::<2, true>(pattern, conditions, sets, hits),
-            (3, true) => return step_sequence::<3, true>(pattern, conditions, sets, hits),
-            (4, true) => return step_sequence::<4, true>(pattern, conditions, sets, hits),
-            (5, true) => return step_sequence::<5, true>(pattern, conditions, sets, hits),
-            (6, true) => return step_sequence::<6, true>(pattern, conditions, sets, hits),
-            (2, false) => return step_sequence::<2, false>(pattern, conditions, sets, hits),
-            (3, false) => return step_sequence::<3, false>(pattern, conditions, sets, hits),
-            (4, false) => return step_sequence::<4, false>(pattern, conditions, sets, hits),
-            _ => {}
+    if pattern.sequence {
+        // The usual pattern, one condition after the other.
+        let known = match (sets.len(), pattern.skip) {
+            (1, true) => Some(step_sequence::<1, true>(pattern, conditions, active, sets, hits)),
+            (2, true) => Some(step_sequence::<2, true>(pattern, conditions, active, sets, hits)),
+            (3, true) => Some(step_sequence::<3, true>(pattern, conditions, active, sets, hits)),
+            (4, true) => Some(step_sequence::<4, true>(pattern, conditions, active, sets, hits)),
+            (5, true) => Some(step_sequence::<5, true>(pattern, conditions, active, sets, hits)),
+            (6, true) => Some(step_sequence::<6, true>(pattern, conditions, active, sets, hits)),
+            (2, false) => Some(step_sequence::<2, false>(pattern, conditions, active, sets, hits)),
+            (3, false) => Some(step_sequence::<3, false>(pattern, conditions, active, sets, hits)),
+            (4, false) => Some(step_sequence::<4, false>(pattern, conditions, active, sets, hits)),
+            _ => None,
+        };
+        if let Some(any) = known {
+            return any;
         }
     }
     step_any(pattern, conditions, active, sets, hits)
@@ -398,6 +409,7 @@ fn spread(set: u32, bit: usize) -> u64 {
 fn step_sequence<const N: usize, const SKIP: bool>(
     pattern: &Compiled,
     conditions: &[[u64; LANES]],
+    active: Option<&[u64]>,
     sets: &mut [u64],
     hits: &mut [u64],
 ) -> bool {
@@ -407,19 +419,44 @@ fn step_sequence<const N: usize, const SKIP: bool>(
         std::array::from_fn(|state| if pattern.before[state].contains(&(state as u8)) { u64::MAX } else { 0 });
     let mut now = *sets;
     let mut any = 0;
-    for (row, hits) in hits.iter_mut().enumerate().take(LANES) {
-        let mut next = [0; N];
-        next[0] = conditions[0][row];
-        for state in 1..N {
-            next[state] = conditions[state][row] & (now[state - 1] | now[state] & repeats[state]);
+    match active {
+        None => {
+            for (row, hits) in hits.iter_mut().enumerate().take(LANES) {
+                let (next, hit) = step_row::<N, SKIP>(&now, &repeats, &conditions.each_ref().map(|held| held[row]));
+                now = next;
+                *hits = hit;
+                any |= hit;
+            }
         }
-        let hit = next[N - 1];
-        now = if SKIP { next.map(|next| next & !hit) } else { next };
-        *hits = hit;
-        any |= hit;
+        Some(active) => {
+            for (row, (hits, active)) in hits.iter_mut().zip(active).enumerate().take(LANES) {
+                let (next, hit) = step_row::<N, SKIP>(&now, &repeats, &conditions.each_ref().map(|held| held[row]));
+                for (now, next) in now.iter_mut().zip(next) {
+                    *now = next & active | *now & !active;
+                }
+                *hits = hit & active;
+                any |= *hits;
+            }
+        }
     }
     *sets = now;
     any != 0
+}
+
+/// A row of a sequence: the sets after it, and which keys match.
+#[inline(always)]
+fn step_row<const N: usize, const SKIP: bool>(
+    now: &[u64; N],
+    repeats: &[u64; N],
+    conditions: &[u64; N],
+) -> ([u64; N], u64) {
+    let mut next = [0; N];
+    next[0] = conditions[0];
+    for state in 1..N {
+        next[state] = conditions[state] & (now[state - 1] | now[state] & repeats[state]);
+    }
+    let hit = next[N - 1];
+    (if SKIP { next.map(|next| next & !hit) } else { next }, hit)
 }
 
 /// Any pattern.

@@ -79,8 +79,8 @@ fn run(kernel: &PatternStep, state: &mut StatePages, rows: &[Row]) -> Vec<Vec<bo
     state.grow(kernel.slot_count(&batch));
     let matches = kernel.run_twin(&batch, state);
     let mut matched = vec![vec![false; kernel.patterns().len()]; rows.len()];
-    for pattern in 0..kernel.patterns().len() {
-        assert_eq!(matches.rows(pattern).count() as u64, matches.counts[pattern]);
+    for (pattern, &count) in matches.counts.iter().enumerate() {
+        assert_eq!(matches.rows(pattern).count() as u64, count);
         matches.rows(pattern).for_each(|row| matched[batch.rows().order()[row] as usize][pattern] = true);
     }
     matched
@@ -92,7 +92,7 @@ fn expect(patterns: &[Pattern], rows: &[Row]) -> Vec<Vec<bool>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     /// A match that the sets lose, or one that is none, is a wrong alarm.
     #[test]
@@ -203,16 +203,24 @@ fn patterns_out_of_range_are_named() {
 #[cfg(feature = "gpu")]
 mod device {
     use super::*;
-    use crate::device::SharedDevice;
     use crate::device::testing::{shared_test_device, test_options};
     use crate::device::validation::{assert_constants_agree, assert_registered};
+    use crate::device::{DeviceOptions, SharedDevice};
     use crate::pattern_step::gpu;
     use crate::placed::{Placed, PlacedOptions};
     use std::sync::OnceLock;
+    use std::time::Duration;
+
+    /// Why a test did not run on the device is in its output.
+    fn loud() -> PlacedOptions {
+        PlacedOptions { on_event: Arc::new(|event| println!("{event}")), ..PlacedOptions::default() }
+    }
 
     fn device() -> Option<&'static SharedDevice> {
         static DEVICE: OnceLock<Option<SharedDevice>> = OnceLock::new();
-        DEVICE.get_or_init(|| shared_test_device(&test_options())).as_ref()
+        // Many waves of several tests may wait for one another where a CPU computes them.
+        let options = DeviceOptions { timeout: Duration::from_secs(120), ..test_options() };
+        DEVICE.get_or_init(|| shared_test_device(&options)).as_ref()
     }
 
     /// Runs steps on both sides and compares answers and states, to the bit.
@@ -221,7 +229,7 @@ mod device {
         let mut kernel = PatternStep::new(patterns.to_vec()).unwrap();
         kernel.chunk_rows = chunk_rows;
         let mut state = StatePages::new(kernel.state_shape());
-        let mut placed = Placed::new(Arc::new(kernel.clone()), PlacedOptions::default());
+        let mut placed = Placed::new(Arc::new(kernel.clone()), loud());
         placed.move_to_device(device).expect("a device");
         for rows in steps {
             let batch = Arc::new(batch_of(&kernel, rows));
@@ -302,6 +310,21 @@ mod device {
             .map(|(slot, bits, time)| (if slot > 100 { 65_535 } else { slot }, bits, time))
             .collect();
         assert_same(&patterns, 64, &[&skewed]);
+    }
+
+    /// Maps between more sets than one word of nibbles holds, of a pattern that never forgets: a ring of ten states that one row
+    /// starts, and that each row without it moves on. (Most patterns forget within a few rows, and then any map will do.)
+    #[test]
+    fn large_maps_compose() {
+        let ring = (1..=10).map(|state| State { mask: 1, value: 0, follow: if state < 10 { 2 << state } else { 2 } });
+        let states = std::iter::once(State { mask: 1, value: 1, follow: 2 }).chain(ring).collect();
+        let pattern = Pattern { states, start: 1, accept: 1 << 10, skip: Skip::Overlapping, within: None };
+        let kernel = PatternStep::new(vec![pattern.clone()]).unwrap();
+        assert_eq!(kernel.compiled[0].deterministic.as_ref().map(|map| map.sets.len()), Some(12));
+        let rows: Vec<Row> = (0..3000).map(|row| (0, u32::from(row % 1009 == 0), 0)).collect();
+        for chunk_rows in [1, 64, 101] {
+            assert_same(std::slice::from_ref(&pattern), chunk_rows, &[&rows, &rows[1..]]);
+        }
     }
 
     /// No predicate is ever true, or all are: nothing, or everything, matches.

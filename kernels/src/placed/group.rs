@@ -5,9 +5,11 @@ use std::sync::{
     Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicUsize, Ordering},
 };
+#[cfg(feature = "gpu")]
+use std::time::Duration;
 
 #[cfg(feature = "gpu")]
-use crate::device::{Device, DeviceError, Readback, Ticket, Wave};
+use crate::device::{Device, DeviceError, Readback, Ticket, Wave, watchdog};
 
 /// Gathers the device's work of a step. Start it, let every operator [`start`](super::Placed::start) into it, and submit it.
 #[derive(Debug, Default)]
@@ -46,18 +48,17 @@ impl WaveGroup {
         #[cfg(feature = "gpu")]
         if !self.waves.is_empty() {
             let left = Arc::new(AtomicUsize::new(self.waves.len()));
-            let on_done = Arc::new(Mutex::new(Some(on_done)));
+            let on_done: watchdog::Once = Arc::new(Mutex::new(Some(Box::new(on_done))));
             for GroupWave { device, wave, answer } in self.waves {
-                let (left, on_done) = (left.clone(), on_done.clone());
-                let done = move || {
+                let (left, done) = (left.clone(), on_done.clone());
+                let answered = move || {
                     if left.fetch_sub(1, Ordering::AcqRel) == 1 {
-                        let on_done = on_done.lock().unwrap_or_else(PoisonError::into_inner).take();
-                        if let Some(on_done) = on_done {
-                            on_done();
-                        }
+                        watchdog::call(&done);
                     }
                 };
-                answer.set_ticket(device.submit_then(wave, Box::new(done)));
+                // A little later than that, so that the wave is overdue when it is asked.
+                watchdog::call_by(device.overdue_at() + Duration::from_millis(100), on_done.clone());
+                answer.set_ticket(device.submit_then(wave, Box::new(answered)));
             }
             return WaitingFor::Device;
         }

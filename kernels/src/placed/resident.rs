@@ -78,6 +78,9 @@ impl<K: Kernel> Resident<K> {
     }
 }
 
+/// What keeping a batch takes besides its rows, about: many small ones are many bytes too.
+const BATCH_OVERHEAD_BYTES: usize = 512;
+
 impl<K: Kernel> Placed<K> {
     /// Records the step for the device; `None` when it is to be done on the CPU.
     pub(super) fn start_on_device(&mut self, batch: &Arc<K::Batch>, group: &mut WaveGroup) -> Option<Step<K>> {
@@ -89,7 +92,7 @@ impl<K: Kernel> Placed<K> {
             // What it says was said when it failed; the next try comes after a longer pause.
             self.try_device().ok()?;
         }
-        let bytes = self.kernel.batch_bytes(batch);
+        let bytes = self.kernel.batch_bytes(batch) + BATCH_OVERHEAD_BYTES;
         self.make_room(bytes);
         match self.record(batch, bytes, group) {
             Ok(step) => step,

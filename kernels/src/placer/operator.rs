@@ -111,6 +111,22 @@ impl OperatorPlacer {
         self
     }
 
+    /// Adds recorded moves to those that are repeated, in order; from the first call on figures are only shown.
+    pub fn replay(&mut self, switches: &[Switch]) {
+        let replayed = self.replayed.get_or_insert_default();
+        // Of what lies behind only the last counts, and that is where the operator is.
+        if let Some(last) = replayed.last().copied().filter(|last| last.step < self.step) {
+            replayed.clear();
+            replayed.push(last);
+        }
+        replayed.extend_from_slice(switches);
+    }
+
+    /// How many batches were placed.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
     /// The moves since the last call, to be kept with the steps they belong to.
     pub fn take_switches(&mut self) -> Vec<Switch> {
         std::mem::take(&mut self.switches)
@@ -212,7 +228,7 @@ impl OperatorPlacer {
         if let Some(replayed) = &self.replayed {
             // The last that was recorded, not the one of the greatest step: a failure is recorded late, for steps decided before.
             let recorded =
-                replayed.iter().rfind(|switch| switch.step <= self.step).map_or(Side::Cpu, |switch| switch.side);
+                replayed.iter().rfind(|switch| switch.step <= self.step).map_or(self.side, |switch| switch.side);
             return match self.fitness {
                 DeviceFitness::Fit => (recorded, Reason::Replayed),
                 _ if recorded == Side::Cpu => (Side::Cpu, Reason::Replayed),
@@ -311,9 +327,11 @@ impl OperatorPlacer {
             Side::Cpu => (predicted.twin_ns, predicted.device_ns),
             Side::Device => (predicted.device_ns, predicted.twin_ns),
         };
+        // A batch waits for its shadow.
+        let in_time = self.settings.latency_target_ns.is_none_or(|target| here_ns + other_ns <= target as f64);
         self.shadow.credit_ns += here_ns * self.settings.explore_share.max(0.0);
         let due = self.shadow.last_step.is_none_or(|last| self.step - last >= self.settings.explore_steps);
-        if !due || self.shadow.credit_ns < other_ns {
+        if !due || !in_time || self.shadow.credit_ns < other_ns {
             return None;
         }
         self.shadow = Shadow { credit_ns: 0.0, last_step: Some(self.step) };

@@ -350,6 +350,33 @@ fn run(
     decisions
 }
 
+/// A replay from a checkpoint goes on where the run was, though no move is recorded after it.
+#[test]
+fn a_replay_from_a_checkpoint_begins_where_the_run_was() {
+    let batch = BatchShape::of_rows(10, 32, 4);
+    let mut placer = placer("sum", PlacerSettings::default()).resuming(7, Side::Device);
+    placer.replay(&[]);
+    assert_eq!((placer.decide(&batch).side, placer.step()), (Side::Device, 8));
+    placer.replay(&[Switch { step: 8, side: Side::Cpu }]);
+    assert_eq!(placer.decide(&batch).side, Side::Cpu);
+    placer.replay(&[]);
+    assert_eq!(placer.decide(&batch).side, Side::Cpu);
+    placer.replay(&[Switch { step: 10, side: Side::Device }, Switch { step: 10, side: Side::Cpu }]);
+    assert_eq!(placer.decide(&batch).side, Side::Cpu, "the device failed in that very batch");
+}
+
+/// A shadow run that would hold a batch back beyond the bound is not made.
+#[test]
+fn no_shadow_runs_beyond_the_latency_bound() {
+    let batch = BatchShape::of_rows(1_000, 32, 4);
+    let shadows = |latency_target_ns| {
+        let mut placer = placer("forest", PlacerSettings { latency_target_ns, ..PlacerSettings::default() });
+        (0..2_000).filter(|_| placer.decide(&batch).shadow.is_some()).count()
+    };
+    assert!(shadows(None) > 0);
+    assert_eq!(shadows(Some(500_000)), 0, "the twin takes 1 ms");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

@@ -16,6 +16,8 @@ use crate::window_distance::{DistanceParameters, WindowDistance};
 
 /// The method that is taken when none is named.
 const DEFAULT: &str = "ewma";
+/// The version of all kernels' states, raised when the words of any of them change their meaning.
+const STATE_VERSION: u32 = 1;
 /// The option that names the method.
 const METHOD: &str = "method";
 
@@ -243,6 +245,11 @@ impl Method {
         let method = Method { description, options };
         method.scorer(1, &Arc::default())?;
         Ok(method)
+    }
+
+    /// What the words of a key's state mean: a checkpoint of another layout cannot be read.
+    pub fn state_layout(&self) -> String {
+        format!("{}/{}", self.description.name, STATE_VERSION)
     }
 
     /// The method's description.

@@ -7,13 +7,13 @@ use super::placement::Placement;
 use crate::features::{Features, Scores};
 use crate::half_space_forest::HalfSpaceForest;
 use crate::kernel::Kernel;
-use crate::placed::{Placed, Step, WaveGroup};
+use crate::placed::{Placed, PlacedOptions, Step, WaveGroup};
 use crate::placer::{BatchShape, Decision, OperatorPlacer, Side, Switch};
 use crate::recurrence_scan::{self, RecurrenceScan};
 use crate::rows::GroupedRows;
 use crate::state::{StatePages, StateShape};
 use crate::subspace_score::SubspaceScore;
-use crate::window_distance::WindowDistance;
+use crate::window_distance::{CALIBRATED_HISTORY, WindowDistance};
 
 /// A kernel whose answer is one score for each row.
 pub(super) trait ScoreKernel: Kernel {
@@ -63,7 +63,7 @@ impl ScoreKernel for WindowDistance {
     }
 
     fn work(&self) -> f64 {
-        f64::from(self.parameters().history) / 10_000.0
+        f64::from(self.parameters().history) / f64::from(CALIBRATED_HISTORY)
     }
 }
 
@@ -118,6 +118,9 @@ pub trait Scorer: Send {
     /// What was decided last: where it runs, and why.
     fn decision(&self) -> Option<&Decision>;
 
+    /// How often the twin has taken over from a failed device, and how many batches it has done again.
+    fn fall_backs(&self) -> (u64, u64);
+
     /// How many batches were placed, and where the next one is unless something changes; for a checkpoint.
     fn place(&self) -> (u64, Side);
 
@@ -151,7 +154,6 @@ pub(super) struct KernelScorer<K: Kernel> {
     loading: Option<StatePages>,
     slot_count: usize,
     fall_backs: u64,
-    recalled: Option<Vec<Switch>>,
 }
 
 struct Started<K: Kernel> {
@@ -160,7 +162,12 @@ struct Started<K: Kernel> {
     side: Side,
     number: u64,
     at: Instant,
+    /// How long it took, where it was done at once.
+    took_ns: Option<u64>,
 }
+
+/// State beyond this is not copied for a shadow run.
+const SHADOW_BYTES_MAX: usize = 64 << 20;
 
 impl<K: ScoreKernel> KernelScorer<K> {
     pub(super) fn new(kernel: K, placement: &Arc<Placement>) -> Self {
@@ -176,21 +183,43 @@ impl<K: ScoreKernel> KernelScorer<K> {
             loading: None,
             slot_count: 0,
             fall_backs: 0,
-            recalled: None,
         }
     }
 
-    /// Does the batch on the other side too, with a model that knows nothing: only how long it takes is of use.
-    fn shadow(&mut self, side: Side, batch: &Arc<K::Batch>, shape: &BatchShape) {
-        let mut placed = Placed::new(Arc::clone(&self.kernel), self.placement.options().clone());
-        if side == Side::Device && !self.placement.move_to_device(&mut placed) {
+    /// Does the batch on the other side too, on a copy of the state, and drops the answer: only how long it takes is of use.
+    fn shadow(&mut self, side: Side, batch: &Arc<K::Batch>, shape: &BatchShape, number: u64) {
+        if self.bytes() > SHADOW_BYTES_MAX {
             return;
         }
-        let at = Instant::now();
-        let _ = placed.run(Arc::clone(batch));
-        if placed.metrics().fall_backs == 0 {
-            self.placer.observe(side, shape, nanoseconds(at));
+        // Nobody is told of what happens to a shadow.
+        let options = PlacedOptions { on_event: Arc::new(|_| {}), ..self.placement.options().clone() };
+        let mut shadow = Placed::new(Arc::clone(&self.kernel), options);
+        self.sync();
+        shadow.restore(self.placed.state().clone());
+        if side == Side::Device {
+            // The first one compiles shaders.
+            if !self.placement.move_to_device(&mut shadow) {
+                return;
+            }
+            drop(shadow.run(Arc::clone(batch)));
         }
+        let at = Instant::now();
+        drop(shadow.run(Arc::clone(batch)));
+        match shadow.metrics().fall_backs {
+            0 => self.placer.observe(side, shape, nanoseconds(at)),
+            _ => self.placer.device_failed(number),
+        }
+    }
+
+    /// Tells the placer when the device has failed; the twin has done the batches from `number` on.
+    fn note_fall_backs(&mut self, number: u64) -> bool {
+        let fall_backs = self.placed.metrics().fall_backs;
+        let failed = fall_backs > self.fall_backs;
+        self.fall_backs = fall_backs;
+        if failed {
+            self.placer.device_failed(number);
+        }
+        failed
     }
 }
 
@@ -207,7 +236,6 @@ impl<K: ScoreKernel> Scorer for KernelScorer<K> {
         if let Some(state) = self.loading.take() {
             self.placed.restore(state);
         }
-        let at = Instant::now();
         let kernel = &self.kernel;
         let batch = Arc::new(kernel.batch(rows, columns));
         self.slot_count = self.slot_count.max(kernel.slot_count(&batch));
@@ -227,12 +255,16 @@ impl<K: ScoreKernel> Scorer for KernelScorer<K> {
             // Where it cannot be had, the twin does the batch, and the placer learns of it when that is done.
             Side::Device => drop(self.placement.move_to_device(&mut self.placed)),
         }
-        if let Some(side) = decision.shadow {
-            self.shadow(side, &batch, &shape);
+        let (side, number) = (decision.side, decision.step);
+        if let Some(other) = decision.shadow {
+            self.shadow(other, &batch, &shape, number);
         }
-        let step = self.placed.start(batch, group);
-        self.started = Some(Started { step, batch: shape, side: decision.side, number: decision.step, at });
         self.decision = Some(decision);
+        // What came before is not what the batch takes.
+        let at = Instant::now();
+        let step = self.placed.start(batch, group);
+        let took_ns = step.is_ready().then(|| nanoseconds(at));
+        self.started = Some(Started { step, batch: shape, side, number, at, took_ns });
     }
 
     fn is_ready(&self) -> bool {
@@ -240,16 +272,15 @@ impl<K: ScoreKernel> Scorer for KernelScorer<K> {
     }
 
     fn finish(&mut self) -> Vec<f32> {
-        let Started { step, batch, side, number, at } = self.started.take().expect("a batch was started");
+        let Started { step, batch, side, number, at, took_ns } = self.started.take().expect("a batch was started");
         let output = self.placed.finish(step);
-        let fall_backs = self.placed.metrics().fall_backs;
-        let on_device = self.placed.side() == Side::Device;
-        if side == Side::Device && (fall_backs > self.fall_backs || !on_device) {
-            self.placer.device_failed(number);
-        } else {
-            self.placer.observe(side, &batch, nanoseconds(at));
+        let failed = self.note_fall_backs(number);
+        match (side, self.placed.side()) {
+            _ if failed => {}
+            // It could not be had.
+            (Side::Device, Side::Cpu) => self.placer.device_failed(number),
+            _ => self.placer.observe(side, &batch, took_ns.unwrap_or_else(|| nanoseconds(at))),
         }
-        self.fall_backs = fall_backs;
         K::scores(output)
     }
 
@@ -258,6 +289,8 @@ impl<K: ScoreKernel> Scorer for KernelScorer<K> {
             self.placed.restore(state);
         }
         self.placed.sync();
+        let next = self.placer.step();
+        self.note_fall_backs(next);
     }
 
     fn read_slot(&self, slot: u32, words: &mut Vec<u32>) {
@@ -282,9 +315,13 @@ impl<K: ScoreKernel> Scorer for KernelScorer<K> {
         self.decision.as_ref()
     }
 
+    fn fall_backs(&self) -> (u64, u64) {
+        let metrics = self.placed.metrics();
+        (metrics.fall_backs, metrics.replayed_batches)
+    }
+
     fn place(&self) -> (u64, Side) {
-        let steps = self.decision.as_ref().map_or(0, |decision| decision.step + 1);
-        (steps, self.placer.side())
+        (self.placer.step(), self.placer.side())
     }
 
     fn resume(&mut self, steps: u64, side: Side) {
@@ -296,8 +333,6 @@ impl<K: ScoreKernel> Scorer for KernelScorer<K> {
     }
 
     fn recall(&mut self, switches: &[Switch]) {
-        let recalled = self.recalled.get_or_insert_default();
-        recalled.extend_from_slice(switches);
-        self.placer = self.placer.clone().replaying(recalled.clone());
+        self.placer.replay(switches);
     }
 }

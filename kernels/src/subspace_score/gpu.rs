@@ -72,9 +72,8 @@ mod tests {
         TAKEN_SQUARES,
     };
     use super::*;
-    use crate::device::testing::test_device;
     use crate::device::validation::{assert_constants_agree, assert_registered};
-    use crate::features::testing::{edge_batches, run_on_device};
+    use crate::features::testing::{edge_batches, patient_device, run_on_device};
     use crate::features::{VALUE_MAX, VALUE_MIN};
     use crate::subspace_score::SubspaceParameters;
     use crate::window::{FLAT_RELATIVE, REBASE_SPANS, SQUARES_MIN};
@@ -107,7 +106,7 @@ mod tests {
     }
 
     fn agrees(kernel: &SubspaceScore, batches: &[Features]) {
-        let Some(device) = test_device() else { return };
+        let Some(device) = patient_device() else { return };
         let (ours, pages) = run_on_device(&device, kernel, batches);
         let (expected, state) = run_twin(kernel, batches);
         for (ours, expected) in ours.iter().zip(&expected) {

@@ -105,14 +105,13 @@ mod tests {
 
     use super::super::tests::{Case, assert_near, case, kernel, run_twin};
     use super::super::{
-        BASE_HIGH, BASE_LOW, COUNT, COUNT_BACK, COUNT_MAX, DistanceParameters, FLAT_COUNT, HEADER_WORDS, PEAK,
-        PEAK_RATIO, PLACE, RENEWED,
+        BASE_HIGH, BASE_LOW, CORRELATION_ERROR_MAX, COUNT, COUNT_BACK, COUNT_MAX, DistanceParameters, FLAT_COUNT,
+        HEADER_WORDS, PEAK, PEAK_RATIO, PLACE, RENEWED,
     };
     use super::*;
     use crate::Kernel;
-    use crate::device::testing::test_device;
     use crate::device::validation::{assert_constants_agree, assert_registered};
-    use crate::features::testing::{edge_batches, run_on_device};
+    use crate::features::testing::{edge_batches, patient_device, run_on_device};
     use crate::features::{VALUE_MAX, VALUE_MIN};
     use crate::window::{FLAT_RELATIVE, REBASE_SPANS, SQUARES_MIN};
 
@@ -155,11 +154,11 @@ mod tests {
     }
 
     fn agrees(kernel: &WindowDistance, batches: &[Features]) {
-        let Some(device) = test_device() else { return };
+        let Some(device) = patient_device() else { return };
         let (ours, pages) = run_on_device(&device, kernel, batches);
         let (expected, state) = run_twin(kernel, batches);
         for (ours, expected) in ours.iter().zip(&expected) {
-            assert_near(&ours.score, &expected.score, kernel.parameters().window, 5e-4);
+            assert_near(&ours.score, &expected.score, kernel.parameters().window, CORRELATION_ERROR_MAX);
         }
         for (page, words) in pages.iter().enumerate() {
             let slot_words = state.shape().words_per_slot();

@@ -20,6 +20,9 @@
 //! since the last time by [`PEAK_RATIO`], all its covariances are computed anew, and those of later windows with it too (it is marked in
 //! the lowest bit of `inverse`). Correlations are right to 10^-4 so.
 //!
+//! Lower bounds that spare pairs (as in DAMP) are refused: where they are exact for every row, and not for the greatest distance alone,
+//! a bound of one pair costs as much as its four operations, and covariances that were not moved are not there for the next row.
+//!
 //! **Flat windows**, whose values span no more than [`DistanceParameters::flat_span`] or than rounding, have no shape. As in stumpy and
 //! MASS, two flat windows have distance 0, a flat one and another `sqrt(w)`.
 //!
@@ -45,6 +48,8 @@ use crate::state::{Layout, StatePages, StateShape};
 pub(crate) const CHUNK: usize = 256;
 /// Covariances of a window are computed anew when its sum of squares is smaller than the greatest one lately by this.
 pub(crate) const PEAK_RATIO: f32 = 4096.0;
+/// How far device and twin may be apart, in correlations.
+pub(crate) const CORRELATION_ERROR_MAX: f32 = 5e-4;
 /// The bit of `inverse` that tells so.
 pub(crate) const RENEWED: u32 = 1;
 /// The count of rows goes on below this; it is set back by `COUNT_BACK`, after which nothing looks at its magnitude.
@@ -63,6 +68,9 @@ pub(crate) const HEADER_WORDS: usize = 6;
 const NAME: &str = "window_distance";
 /// A page holds this much, or one key.
 const PAGE_BYTES: usize = 16 << 20;
+
+/// The history that the kernel is calibrated with; its cost grows with it.
+pub(crate) const CALIBRATED_HISTORY: u32 = 2048;
 
 /// What is compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,7 +98,7 @@ impl Default for DistanceParameters {
             exclusion: None,
             min_training: None,
             flat_span: 0.0,
-            refresh: 256,
+            refresh: 1024,
         }
     }
 }
@@ -175,9 +183,12 @@ impl Kernel for WindowDistance {
         NAME
     }
 
-    /// Of distances: near 0 the square root makes roundings of the correlation larger, `sqrt(2 w 10^-6)` at `w = 1024`.
+    /// Correlations are right to 5 10^-4 on both sides; near 0 the square root makes `sqrt(2 w 5 10^-4)` of it.
     fn exactness(&self) -> Exactness {
-        Exactness::Tolerance { relative: 1e-3, absolute: 2e-3 * (self.parameters.window as f32).sqrt() }
+        Exactness::Tolerance {
+            relative: 1e-3,
+            absolute: (2.0 * self.parameters.window as f32 * CORRELATION_ERROR_MAX).sqrt(),
+        }
     }
 
     fn state_shape(&self) -> StateShape {

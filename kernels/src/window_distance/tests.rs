@@ -188,7 +188,7 @@ proptest! {
         let batches = case.batches();
         let (scores, _) = run_twin(&kernel, &batches);
         for (scores, batch) in scores.iter().zip(&batches) {
-            assert_near(&scores.score, &naive.run(batch).score, case.parameters.window, 5e-4);
+            assert_near(&scores.score, &naive.run(batch).score, case.parameters.window, CORRELATION_ERROR_MAX);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::bench::{CaseFigures, Report};
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1d2127;--soft:#5b6470;--line:#d8dde3;--page:#fff;--band:#f5f7f9}\
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ee;--soft:#9aa4b1;--line:#343b45;--page:#14171c;--band:#1b2027}}\
-body{margin:0 auto;max-width:1240px;padding:2rem 1.2rem;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,sans-serif}\
+body{margin:0 auto;max-width:1320px;padding:2rem 1.2rem;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,sans-serif}\
 h1{font-size:1.7rem;margin:0 0 .3rem}h2{font-size:1.2rem;margin:2.4rem 0 .4rem}p{color:var(--soft);margin:.2rem 0 .8rem;max-width:75ch}\
 pre{background:var(--band);padding:.7rem .9rem;border-radius:6px;overflow-x:auto;font-size:13px}\
 .warn{background:#fff3bf;color:#5c3d00;padding:.6rem .9rem;border-radius:6px;max-width:75ch}\
@@ -193,7 +193,7 @@ fn section(case: &CaseFigures, page: &mut String) {
     let measured = case.points.iter().any(|point| point.device.is_some());
     if measured {
         names.extend(
-            ["device, events/s", "p50", "p99", "conversion", "kernel", "GB/s", "of copy", "up", "back", "answer"]
+            ["answer", "device, events/s", "p50", "p99", "conversion", "kernel", "GB/s", "of copy", "up", "back"]
                 .map(str::to_owned),
         );
     }
@@ -210,6 +210,7 @@ fn section(case: &CaseFigures, page: &mut String) {
         }
         let device = point.device.as_ref();
         cells.extend([
+            dash(point.agreement.as_ref().map(|agreement| agreement.text())),
             dash(device.map(|figure| short(figure.events_per_s))),
             dash(device.map(|figure| time(figure.batch_ns_p50))),
             dash(device.map(|figure| time(figure.batch_ns_p99))),
@@ -219,7 +220,6 @@ fn section(case: &CaseFigures, page: &mut String) {
             dash(device.and_then(|figure| figure.kernel_share_of_copy).map(percent)),
             dash(device.map(|figure| bytes(figure.upload_bytes))),
             dash(device.map(|figure| bytes(figure.readback_bytes))),
-            dash(point.agreement.as_ref().map(|agreement| agreement.text())),
         ]);
         cells
     });

@@ -5,6 +5,7 @@ mod pattern_step;
 mod recurrence_scan;
 mod subspace_score;
 mod window_distance;
+mod window_reduce;
 
 use super::Case;
 use crate::rows::GroupedRows;
@@ -12,6 +13,7 @@ use crate::rows::GroupedRows;
 /// All workloads, in the order in which they are measured.
 pub fn cases() -> Vec<Box<dyn Case>> {
     let mut cases: Vec<Box<dyn Case>> = Vec::new();
+    window_reduce::add(&mut cases);
     recurrence_scan::add(&mut cases);
     half_space_forest::add(&mut cases);
     window_distance::add(&mut cases);

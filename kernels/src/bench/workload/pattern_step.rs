@@ -98,6 +98,6 @@ impl Workload for Patterns {
     fn answer(&self, matches: Matches) -> Answer {
         let counts = matches.counts.iter().flat_map(|&count| [count as u32, (count >> 32) as u32]);
         let bits = (0..matches.counts.len()).flat_map(|pattern| matches.bitmap(pattern).to_vec());
-        Answer { words: counts.chain(bits).collect(), floats: Vec::new() }
+        Answer { words: counts.chain(bits).collect(), ..Answer::default() }
     }
 }

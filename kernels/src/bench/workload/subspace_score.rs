@@ -68,6 +68,6 @@ impl Workload for Subspace {
     }
 
     fn answer(&self, scores: Scores) -> Answer {
-        Answer { words: Vec::new(), floats: scores.score }
+        Answer { floats: scores.score, ..Answer::default() }
     }
 }
