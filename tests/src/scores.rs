@@ -13,7 +13,7 @@ use eagre_engine::score::METHODS;
 use libtest_mimic::Trial;
 
 use crate::command::{Ended, eagre};
-use crate::harness::{Random, folder};
+use crate::harness::Random;
 
 const ROWS: usize = 1_200;
 const KEYS: usize = 5;
@@ -132,7 +132,8 @@ fn compare(method: &str, cpu: &[(i64, Option<f64>)], device: &[(i64, Option<f64>
 }
 
 fn device_equals_cpu(method: &str) -> Result<(), String> {
-    let folder = folder(&format!("scores_{method}"));
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let folder = folder.path();
     let file = folder.join("readings.json");
     write_readings(&file)?;
     let sql = format!("{}{}", table(&file), query(method));
@@ -146,7 +147,8 @@ fn device_equals_cpu(method: &str) -> Result<(), String> {
 }
 
 fn killed() -> Result<(), String> {
-    let folder = folder("scores_killed");
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let folder = folder.path();
     let file = folder.join("readings.json");
     write_readings(&file)?;
     for method in ["ewma", "half_space", "subspace"] {
@@ -194,7 +196,8 @@ fn killed() -> Result<(), String> {
 }
 
 fn replayed() -> Result<(), String> {
-    let folder = folder("scores_replayed");
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let folder = folder.path();
     let (file, state) = (folder.join("readings.json"), folder.join("state"));
     write_readings(&file)?;
     let sql = format!("{}{}", table(&file), query("ewma"));
@@ -220,7 +223,8 @@ fn replayed() -> Result<(), String> {
 }
 
 fn explained() -> Result<(), String> {
-    let folder = folder("scores_explained");
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let folder = folder.path();
     let file = folder.join("readings.json");
     write_readings(&file)?;
     let sql = format!("{}EXPLAIN ANALYZE {}", table(&file), query("ewma"));
