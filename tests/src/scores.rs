@@ -103,6 +103,8 @@ fn scores(lines: &str) -> Result<Vec<(i64, Option<f64>)>, String> {
     let mut scores = Vec::new();
     for line in lines.lines() {
         let row: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("{line}: {error}"))?;
+        // A replay says more of each row.
+        let row = row.get("row").unwrap_or(&row);
         scores.push((row["id"].as_i64().ok_or(line)?, row["score"].as_f64()));
     }
     scores.sort_by_key(|(id, _)| *id);
@@ -237,7 +239,7 @@ fn explained() -> Result<(), String> {
     if !auto.contains("ewma on ") {
         return Err(format!("nothing of where `ewma` ran in\n{auto}"));
     }
-    let Some(device) = on_device(&["--format", "table", "-e", &sql])? else { return Ok(()) };
+    let Some(device) = on_device(&["-e", &sql])? else { return Ok(()) };
     for expected in ["ewma on ", "observed: ", "break-even batch"] {
         if !device.stdout.contains(expected) {
             return Err(format!("no `{expected}` in\n{}", device.stdout));

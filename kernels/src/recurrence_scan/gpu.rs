@@ -36,16 +36,6 @@ fn has_value(value: f64) -> bool {
     value.abs() <= VALUE_LIMIT
 }
 
-/// What the values of a key are relative to in a step: the middle one of its first, middle and last value, so that no single wild value
-/// takes the digits of all others.
-fn origin_of(values: &[f64]) -> Option<f64> {
-    let first_from = |values: &[f64]| values.iter().copied().find(|&value| has_value(value));
-    let first = first_from(values)?;
-    let middle = first_from(&values[values.len() / 2..]).unwrap_or(first);
-    let last = values.iter().rev().copied().find(|&value| has_value(value)).unwrap_or(first);
-    Some(first.max(middle).min(first.min(middle).max(last)))
-}
-
 impl Chunks {
     /// Cuts keys of more than `chunk_rows` rows, into about as many chunks as each then has rows, as one invocation walks each way.
     fn new(batch: &Batch, slots_per_page: usize, chunk_rows: usize) -> Self {
@@ -60,7 +50,7 @@ impl Chunks {
             let first = chunks.words.len() / CHUNK_WORDS;
             for group in groups {
                 let rows = offsets[group] as usize..offsets[group + 1] as usize;
-                let origin = origin_of(&batch.values[rows.clone()]);
+                let origin = batch.values[rows.clone()].iter().copied().find(|&value| has_value(value));
                 let origin_bits = origin.unwrap_or(0.0).to_bits();
                 chunks.origins.push(origin.unwrap_or(0.0));
                 let length = chunk_rows.max((rows.len() as f64).sqrt().ceil() as usize);
@@ -98,11 +88,14 @@ pub(super) fn encode(
     let chunks = Chunks::new(batch, slots_per_page, kernel.chunk_rows);
     let scores = wave.output(batch.values.len());
     let chunk_region = wave.upload(&chunks.words);
-    let values = wave.upload_with(batch.values.len(), |words| {
+    let values = wave.upload_with(batch.values.len() * 2, |words| {
         for (rows, &origin) in batch.rows.offsets().windows(2).zip(&chunks.origins) {
             let rows = rows[0] as usize..rows[1] as usize;
-            for (word, &value) in words[rows.clone()].iter_mut().zip(&batch.values[rows]) {
-                *word = if has_value(value) { (value - origin) as f32 } else { f32::NAN }.to_bits();
+            let pairs = words[rows.start * 2..rows.end * 2].chunks_exact_mut(2);
+            for (pair, &value) in pairs.zip(&batch.values[rows]) {
+                let relative = if has_value(value) { value - origin } else { f64::NAN };
+                let rounded = relative as f32;
+                pair.copy_from_slice(&[rounded.to_bits(), ((relative - f64::from(rounded)) as f32).to_bits()]);
             }
         }
     });

@@ -12,8 +12,9 @@
 // of a key, `score` walks the rows of all chunks side by side. What depends on residuals (Holt's variance, CUSUM's sums) is a second
 // round: `summarise_residuals`, `carry_residuals`. A key of one chunk needs only `score`.
 //
-// Values are relative to the key's first one in the step (`origin`), the state to the key's first one of all (`base`); both are f64.
-// The mean and the variance are kept with what their rounding lost, as a small gain would otherwise drown in it.
+// Values are relative to the key's first one in the step (`origin`), the state to the key's first one of all (`base`); both are f64. Values
+// come with what rounding takes from them, and mean and variance are kept with it: a level may change within a step by far more than
+// what is scored, and a small gain would drown otherwise. Holt's maps of chunks are without it.
 // Twin: cpu.rs, in f64. Sources: see mod.rs.
 const WORKGROUP_SIZE: u32 = 64u;          // = gpu::WORKGROUP_SIZE
 const CHUNK_WORDS: u32 = 8u;              // = gpu::CHUNK_WORDS
@@ -38,6 +39,7 @@ const CARRY_TREND: u32 = 10u;             // = gpu::CARRY_TREND
 const CARRY_VARIANCE: u32 = 11u;          // = gpu::CARRY_VARIANCE
 const CARRY_RISE: u32 = 12u;              // = gpu::CARRY_RISE
 const CARRY_FALL: u32 = 13u;              // = gpu::CARRY_FALL
+const CARRY_MEAN_REST: u32 = 14u;         // = gpu::CARRY_MEAN_REST
 
 override RECURRENCE: u32;                 // 0: EWMA
 
@@ -56,7 +58,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> chunks: array<u32>;        // [chunk][CHUNK_WORDS]: slot, first row, end, flags, values before, origin
-@group(0) @binding(2) var<storage, read> values: array<f32>;        // [row], relative to the key's origin
+@group(0) @binding(2) var<storage, read> values: array<vec2<f32>>;  // [row] (value, what rounding took from it), relative to the origin
 @group(0) @binding(3) var<storage, read_write> state: array<u32>;   // [word][slot] of one page
 @group(0) @binding(4) var<storage, read_write> scores: array<f32>;  // [row]
 @group(0) @binding(5) var<storage, read_write> carried: array<f32>; // [chunk][CARRY_WORDS]
@@ -99,9 +101,13 @@ fn load(at: u32) -> Known {
         known.mean = f32_of_f64(mean);
         known.mean_rest = f32_of_f64(f64_add(mean, f64_negated(f64_of_f32(known.mean))));
     }
-    known.variance = f32_of_f64(state_f64(WORD_VARIANCE, slot));
+    let variance = state_f64(WORD_VARIANCE, slot);
+    known.variance = f32_of_f64(variance);
+    known.variance_rest = f32_of_f64(f64_add(variance, f64_negated(f64_of_f32(known.variance))));
     if RECURRENCE == HOLT {
-        known.trend = f32_of_f64(state_f64(WORD_EXTRA, slot));
+        let trend = state_f64(WORD_EXTRA, slot);
+        known.trend = f32_of_f64(trend);
+        known.trend_rest = f32_of_f64(f64_add(trend, f64_negated(f64_of_f32(known.trend))));
     }
     if RECURRENCE == CUSUM {
         known.rise = bitcast<f32>(state[WORD_EXTRA * params.slots_per_page + slot]);
@@ -123,9 +129,10 @@ fn store(at: u32, known: Known) {
         set_state_f64(WORD_MEAN, slot, f64_add(to_base, mean));
     }
     state[learnt_at] = known.learnt;
-    set_state_f64(WORD_VARIANCE, slot, f64_of_f32(known.variance));
+    let variance = f64_add(f64_of_f32(known.variance), f64_of_f32(known.variance_rest));
+    set_state_f64(WORD_VARIANCE, slot, variance);
     if RECURRENCE == HOLT {
-        set_state_f64(WORD_EXTRA, slot, f64_of_f32(known.trend));
+        set_state_f64(WORD_EXTRA, slot, f64_add(f64_of_f32(known.trend), f64_of_f32(known.trend_rest)));
     }
     if RECURRENCE == CUSUM {
         state[WORD_EXTRA * params.slots_per_page + slot] = bitcast<u32>(known.rise);
@@ -148,6 +155,7 @@ fn before_chunk(at: u32, carry: u32) -> Known {
     var known: Known;
     known.learnt = bitcast<u32>(carried[carry + CARRY_LEARNT]);
     known.mean = carried[carry + CARRY_MEAN];
+    known.mean_rest = carried[carry + CARRY_MEAN_REST];
     known.trend = carried[carry + CARRY_TREND];
     known.variance = carried[carry + CARRY_VARIANCE];
     known.rise = carried[carry + CARRY_RISE];
@@ -172,11 +180,12 @@ fn square(x: f32) -> f32 {
     return min(x * x, SQUARE_MAX);
 }
 
-fn residual_of(known: Known, value: f32) -> f32 {
+fn residual_of(known: Known, value: vec2<f32>) -> f32 {
+    let rest = value.y - known.mean_rest;
     if RECURRENCE == HOLT {
-        return ((value - known.mean) - known.trend) - (known.mean_rest + known.trend_rest);
+        return ((value.x - known.mean) - known.trend) + (rest - known.trend_rest);
     }
-    return (value - known.mean) - known.mean_rest;
+    return (value.x - known.mean) + rest;
 }
 
 fn deviation_of(known: Known) -> f32 {
@@ -229,7 +238,7 @@ fn score(
     let end_row = chunks[at + 2u];
     for (var row = chunks[at + 1u]; row < end_row; row++) {
         let value = values[row];
-        if is_nan(value) {
+        if is_nan(value.x) {
             scores[row] = quiet_nan(params.zero);
             continue;
         }
@@ -271,9 +280,9 @@ fn summarise(
         var trend = vec3<f32>(0.0, 1.0, 0.0);
         for (var row = chunks[at + 1u]; row < end_row; row++) {
             let value = values[row];
-            if is_nan(value) { continue; }
+            if is_nan(value.x) { continue; }
             let gains = holt_gains(learnt);
-            let residual = vec3<f32>(0.0, 0.0, value) - (level + trend);
+            let residual = vec3<f32>(0.0, 0.0, value.x) - (level + trend);
             level = level + trend + gains.x * residual;
             trend = trend + gains.y * residual;
             learnt = more_learnt(learnt, 1u);
@@ -285,25 +294,26 @@ fn summarise(
     } else {
         var left = 1.0;
         var weight = 0.0;
-        var mean = 0.0;
+        var mean = vec2<f32>(0.0, 0.0);
         var variance = 0.0;
         for (var row = chunks[at + 1u]; row < end_row; row++) {
             let value = values[row];
-            if is_nan(value) { continue; }
+            if is_nan(value.x) { continue; }
             let gain = gain_of(learnt);
             let keep = 1.0 - gain;
             left *= keep;
             weight = weight * keep + gain;
             let share = gain / weight;
-            let residual = value - mean;
-            mean += share * residual;
+            let residual = (value.x - mean.x) + (value.y - mean.y);
+            mean = two_sum(mean.x, share * residual + mean.y, params.zero);
             variance += share * ((1.0 - share) * square(residual) - variance);
             learnt = more_learnt(learnt, 1u);
         }
         carried[carry] = left;
         carried[carry + 1u] = weight;
-        carried[carry + 2u] = mean;
+        carried[carry + 2u] = mean.x;
         carried[carry + 3u] = variance;
+        carried[carry + 4u] = mean.y;
     }
 }
 
@@ -321,27 +331,28 @@ fn carry(
     if (flags & FLAG_FIRST) == 0u || !is_cut(flags) { return; }
     var to = invocation * CARRY_WORDS;
     let known = load(at);
-    var mean = known.mean + known.mean_rest;
+    var mean = vec2<f32>(known.mean, known.mean_rest);
     var trend = known.trend;
     var variance = known.variance;
     loop {
         carried[to + CARRY_LEARNT] = bitcast<f32>(more_learnt(known.learnt, chunks[at + 4u]));
-        carried[to + CARRY_MEAN] = mean;
+        carried[to + CARRY_MEAN] = mean.x;
+        carried[to + CARRY_MEAN_REST] = mean.y;
         carried[to + CARRY_TREND] = trend;
         carried[to + CARRY_VARIANCE] = variance;
         carried[to + CARRY_RISE] = known.rise;
         carried[to + CARRY_FALL] = known.fall;
         if (chunks[at + 3u] & FLAG_LAST) != 0u { break; }
         if RECURRENCE == HOLT {
-            let before = vec3<f32>(mean, trend, 1.0);
-            mean = dot(vec3<f32>(carried[to], carried[to + 1u], carried[to + 2u]), before);
+            let before = vec3<f32>(mean.x + mean.y, trend, 1.0);
+            mean = vec2<f32>(dot(vec3<f32>(carried[to], carried[to + 1u], carried[to + 2u]), before), 0.0);
             trend = dot(vec3<f32>(carried[to + 3u], carried[to + 4u], carried[to + 5u]), before);
         } else {
             let left = carried[to];
             let weight = carried[to + 1u];
-            let apart = carried[to + 2u] - mean;
+            let apart = (carried[to + 2u] - mean.x) + (carried[to + 4u] - mean.y);
             variance = left * variance + weight * carried[to + 3u] + left * weight * square(apart);
-            mean += weight * apart;
+            mean = two_sum(mean.x, weight * apart + mean.y, params.zero);
         }
         at += CHUNK_WORDS;
         to += CARRY_WORDS;
@@ -368,7 +379,7 @@ fn summarise_residuals(
     var moved = vec2<f32>(0.0, 0.0);
     for (var row = chunks[at + 1u]; row < end_row; row++) {
         let value = values[row];
-        if is_nan(value) { continue; }
+        if is_nan(value.x) { continue; }
         let residual = residual_of(known, value);
         if RECURRENCE == HOLT {
             let gain = holt_gains(known.learnt).z;

@@ -305,6 +305,7 @@ mod device {
             ("CARRY_VARIANCE", 11.0),
             ("CARRY_RISE", 12.0),
             ("CARRY_FALL", 13.0),
+            ("CARRY_MEAN_REST", 14.0),
         ];
         assert_constants_agree(&gpu::RECURRENCE_SCAN, &constants);
         assert_registered(&gpu::RECURRENCE_SCAN);
@@ -365,11 +366,32 @@ mod device {
         }
     }
 
+    /// A level that changes within a step by far more than the noise must leave the noise its digits, keys cut into chunks or not.
+    #[test]
+    fn a_level_that_changes_within_a_step_keeps_precision() {
+        for recurrence in [
+            Recurrence::Ewma { half_life: 50.0 },
+            Recurrence::Cusum { half_life: 50.0, drift: 0.5, residual_limit: 6.0 },
+        ] {
+            let config = Config { min_training: 5, ..Config::new(recurrence) };
+            let level = |row: u32| if (40..80).contains(&(row / 10)) { 7.0 } else { 1e6 };
+            let rows: Vec<(u32, f64)> = (0..2400).map(|row| (row % 3, level(row) + noise(row))).collect();
+            // Steps of which a key has a few rows of each level.
+            assert_close(config, gpu::CHUNK_ROWS, &rows.chunks(17).collect::<Vec<_>>());
+            assert_close(config, 16, &[&rows]);
+        }
+        let holt =
+            Config { min_training: 5, ..Config::new(Recurrence::Holt { half_life: 20.0, trend_half_life: 100.0 }) };
+        let rows: Vec<(u32, f64)> =
+            (0..600).map(|row| (row % 3, if row < 300 { 1e6 } else { 7.0 } + noise(row))).collect();
+        assert_close(holt, gpu::CHUNK_ROWS, &rows.chunks(17).collect::<Vec<_>>());
+    }
+
     /// A wild value must not take the digits of those that come with it, or what comes later is scored wrongly.
     #[test]
     fn a_wild_first_value_is_forgotten_on_the_device_too() {
         let rows: Vec<(u32, f64)> =
-            (0..20_000).map(|row| (0, if row == 0 { 1e10 } else { 20.0 + noise(row) / 100.0 })).collect();
+            (0..20_000).map(|row| (0, if row == 0 { 1e10 } else { 20.0 + noise(row) })).collect();
         let kernel = RecurrenceScan::new(Config::new(Recurrence::Ewma { half_life: 50.0 })).unwrap();
         let Some(device) = device() else { return };
         let mut placed = Placed::new(Arc::new(kernel.clone()), loud());
