@@ -111,8 +111,8 @@ struct RunArgs {
     /// Forgets the state and starts over.
     #[arg(long, requires = "state")]
     fresh: bool,
-    /// Where operators run.
-    #[arg(long, value_name = "auto|cpu")]
+    /// Where kernels run: on what measures faster, on the CPU, or on a GPU (a software one too).
+    #[arg(long, value_name = "auto|cpu|gpu")]
     device: Option<String>,
     /// Writes metrics in Prometheus' text format to this file, every second and at the end.
     #[arg(long, value_name = "FILE")]

@@ -31,6 +31,7 @@ use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
+use crate::hash::HashGroups;
 use crate::keys::GroupKeys;
 use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN};
 
@@ -151,11 +152,11 @@ impl OperatorFactory for ScoreFactory {
 /// # Errors
 /// Features that are no numbers, or not as many as the method takes.
 pub fn score_partition(method: &Method, features: &[ArrayRef], rows: usize) -> Result<Float64Array> {
-    let columns = features.iter().map(|column| feature(column)).collect::<Result<Vec<_>>>()?;
+    let columns = features.iter().map(feature).collect::<Result<Vec<_>>>()?;
     let mut scorer = scorer_of(method, features.len(), &Arc::default())?;
     let grouped = Arc::new(GroupedRows::group(&vec![0; rows], 1));
-    let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
-    Ok(scores_in_order(&grouped, &score_now(scorer.as_mut(), &grouped, &columns)))
+    let slices: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
+    Ok(scores_in_order(&grouped, &score_now(scorer.as_mut(), &grouped, &slices), &columns))
 }
 
 fn scorer_of(method: &Method, features: usize, placement: &Arc<Placement>) -> Result<Box<dyn Scorer>> {
@@ -174,11 +175,19 @@ fn feature(column: &ArrayRef) -> Result<Vec<f64>> {
     })
 }
 
-/// Scores of grouped rows, put back where the rows were; NaN is null.
-fn scores_in_order(grouped: &GroupedRows, scores: &[f32]) -> Float64Array {
+/// The score of a value that no kernel can compute with: infinite, or of a magnitude where no difference is left. Nothing is stranger, and
+/// it is not learnt.
+const BEYOND: f64 = 3.402_82e38;
+
+/// Scores of grouped rows, put back where the rows were; null where a feature is null or NaN.
+fn scores_in_order(grouped: &GroupedRows, scores: &[f32], features: &[Vec<f64>]) -> Float64Array {
     let mut all = vec![None; scores.len()];
     for (row, score) in grouped.order().iter().zip(scores) {
-        all[*row as usize] = (!score.is_nan()).then(|| six_digits(f64::from(*score)));
+        let row = *row as usize;
+        all[row] = match score.is_nan() {
+            false => Some(six_digits(f64::from(*score))),
+            true => features.iter().all(|column| !column[row].is_nan()).then_some(BEYOND),
+        };
     }
     Float64Array::from(all)
 }
@@ -215,20 +224,22 @@ struct Score {
     watermark: EventTimeMs,
     /// Rows whose scores are under way.
     working: Option<Working>,
-    /// The first hash group of this shard: who wrote an answer.
-    shard: u16,
+    /// The hash groups of this shard: whose answers it writes.
+    owned: HashGroups,
 }
 
-/// Rows in order, and how they are grouped.
+/// Rows in order, how they are grouped, and the features of each call.
 struct Working {
     batch: RecordBatch,
     grouped: Arc<GroupedRows>,
+    features: Vec<Vec<Vec<f64>>>,
 }
 
 /// Moves between CPU and device in the step log: who moved, at which of its batches, and to where.
 fn answers_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
-        Field::new("shard", DataType::UInt32, false),
+        Field::new("first_group", DataType::UInt32, false),
+        Field::new("end_group", DataType::UInt32, false),
         Field::new("call", DataType::UInt32, false),
         Field::new("batch", DataType::UInt64, false),
         Field::new("device", DataType::Boolean, false),
@@ -257,7 +268,7 @@ impl Score {
             slots: Vec::new(),
             watermark: WATERMARK_MIN,
             working: None,
-            shard: 0,
+            owned: HashGroups::ALL,
             output: Arc::clone(&factory.output),
             spec: Arc::clone(spec),
         })
@@ -288,13 +299,15 @@ impl Score {
             }
         }
         let mut group = WaveGroup::new();
+        let mut features = Vec::with_capacity(self.scorers.len());
         for (call, scorer) in self.spec.calls.iter().zip(&mut self.scorers) {
             let columns = call.features.iter().map(|column| feature(batch.column(*column)));
             let columns = columns.collect::<Result<Vec<_>>>()?;
-            let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
-            scorer.start(&grouped, &columns, &mut group);
+            let slices: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
+            scorer.start(&grouped, &slices, &mut group);
+            features.push(columns);
         }
-        self.working = Some(Working { batch, grouped });
+        self.working = Some(Working { batch, grouped, features });
         let (redeemer, ticket) = Ticket::new();
         Ok(match group.submit(move || redeemer.redeem()) {
             WaitingFor::Nothing => None,
@@ -304,10 +317,10 @@ impl Score {
 
     /// Emits the rows that are being scored.
     fn finish(&mut self, out: &mut Output) -> Result<()> {
-        let Some(Working { batch, grouped }) = self.working.take() else { return Ok(()) };
+        let Some(Working { batch, grouped, features }) = self.working.take() else { return Ok(()) };
         let mut columns = batch.columns().to_vec();
-        for scorer in &mut self.scorers {
-            columns.push(Arc::new(scores_in_order(&grouped, &scorer.finish())));
+        for (scorer, features) in self.scorers.iter_mut().zip(&features) {
+            columns.push(Arc::new(scores_in_order(&grouped, &scorer.finish(), features)));
         }
         let rows = batch.num_rows();
         out.emit(Delta::insert(batch_of(&self.output, columns, rows)?));
@@ -317,7 +330,8 @@ impl Score {
         }
         if out.records_answers && !moves.is_empty() {
             let columns: Vec<ArrayRef> = vec![
-                Arc::new(UInt32Array::from(vec![u32::from(self.shard); moves.len()])),
+                Arc::new(UInt32Array::from(vec![u32::from(self.owned.start); moves.len()])),
+                Arc::new(UInt32Array::from(vec![u32::from(self.owned.end); moves.len()])),
                 Arc::new(UInt32Array::from_iter_values(moves.iter().map(|(call, _)| *call))),
                 Arc::new(UInt64Array::from_iter_values(moves.iter().map(|(_, switch)| switch.step))),
                 Arc::new(moves.iter().map(|(_, switch)| Some(switch.side == Side::Device)).collect::<BooleanArray>()),
@@ -335,7 +349,7 @@ impl Score {
     /// Kernels go on where they ran; at another number of shards, where those of some shard did.
     fn resume_places(&mut self, metas: &[serde_json::Map<String, serde_json::Value>]) {
         let of_shard = |meta: &&serde_json::Map<String, serde_json::Value>| {
-            meta.get(SHARD).and_then(serde_json::Value::as_u64) == Some(u64::from(self.shard))
+            meta.get(SHARD).and_then(serde_json::Value::as_u64) == Some(u64::from(self.owned.start))
         };
         let Some(meta) = metas.iter().find(of_shard).or(metas.first()) else { return };
         let places = meta.get(PLACES).and_then(serde_json::Value::as_array);
@@ -405,11 +419,17 @@ impl Operator for Score {
                 return Err(EngineError::bug("the step log has answers of another operator for `Score`"));
             }
             let word = |column: usize, row: usize| answer.column(column).as_primitive::<UInt32Type>().value(row);
-            for row in (0..answer.num_rows()).filter(|row| word(0, *row) == u32::from(self.shard)) {
-                let step = answer.column(2).as_primitive::<UInt64Type>().value(row);
-                let side = if answer.column(3).as_boolean().value(row) { Side::Device } else { Side::Cpu };
-                if let Some(moves) = moves.get_mut(word(1, row) as usize) {
-                    moves.push(Switch { step, side });
+            // At another number of shards a shard follows the one that had its first keys then.
+            let mine = u32::from(self.owned.start);
+            for row in (0..answer.num_rows()).filter(|row| word(0, *row) <= mine && mine < word(1, *row)) {
+                let recorded = answer.column(3).as_primitive::<UInt64Type>().value(row);
+                let side = if answer.column(4).as_boolean().value(row) { Side::Device } else { Side::Cpu };
+                let call = word(2, row) as usize;
+                if let (Some(moves), Some(scorer)) = (moves.get_mut(call), self.scorers.get(call)) {
+                    // Its batches are counted otherwise then: the move is one of this step.
+                    let same = word(0, row) == mine && word(1, row) == u32::from(self.owned.end);
+                    let next = scorer.place().0;
+                    moves.push(Switch { step: if same { recorded.max(next) } else { next }, side });
                 }
             }
         }
@@ -420,13 +440,12 @@ impl Operator for Score {
     fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
         state.meta.insert(WATERMARK.into(), self.watermark.into());
         state.meta.insert(ARRIVALS.into(), self.buffer.kept.next_arrival.into());
-        state.meta.insert(SHARD.into(), self.shard.into());
-        let place = |scorer: &Box<dyn Scorer>| {
+        state.meta.insert(SHARD.into(), self.owned.start.into());
+        let places = self.scorers.iter().map(|scorer| {
             let (batches, side) = scorer.place();
-            serde_json::json!([batches, side == Side::Device])
-        };
-        state.meta.insert(LAYOUTS.into(), self.layouts().into());
-        state.meta.insert(PLACES.into(), self.scorers.iter().map(place).collect());
+            serde_json::Value::from(vec![batches.into(), serde_json::Value::from(side == Side::Device)])
+        });
+        state.meta.insert(PLACES.into(), places.collect());
         self.buffer.save(kind, state)?;
         let mut slots = std::mem::take(&mut self.dirty_slots);
         slots.iter().for_each(|slot| self.dirty[*slot as usize] = false);
@@ -450,7 +469,7 @@ impl Operator for Score {
                 });
             }
         }
-        self.shard = state.owned.start;
+        self.owned = state.owned;
         self.resume_places(state.metas);
         let spec = Arc::clone(&self.spec);
         self.buffer.restore(state, &spec.partition, spec.time(), self.watermark)?;

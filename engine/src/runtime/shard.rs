@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::array::{BinaryArray, StringArray, TimestampMillisecondArray, UInt32Array, UInt64Array};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use crossbeam_channel::{Receiver, Select, Sender};
+use crossbeam_channel::{Receiver, Select, Sender, TryRecvError};
 
 use super::output::SinkMessage;
 use super::{Clock, Event};
@@ -260,10 +260,18 @@ impl Shard {
         for ticket in &tickets {
             select.recv(ticket);
         }
-        if !tickets.is_empty() && select.ready() != inbox_index {
+        if tickets.is_empty() {
+            return inbox.recv().map_or(Waited::Closed, Waited::Message);
+        }
+        if select.ready() != inbox_index {
             return Waited::Redeemed;
         }
-        inbox.recv().map_or(Waited::Closed, Waited::Message)
+        // It may say so without there being a message; waiting for one then would be waiting for ever, as a redeemed ticket sends none.
+        match inbox.try_recv() {
+            Ok(message) => Waited::Message(message),
+            Err(TryRecvError::Empty) => Waited::Redeemed,
+            Err(TryRecvError::Disconnected) => Waited::Closed,
+        }
     }
 
     fn arrive(&mut self, node: usize, port: usize, step: u64, from: usize, deltas: Vec<Delta>) {

@@ -145,7 +145,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Forced => write!(formatter, "eagre.device says so"),
-            Reason::NoDevice => write!(formatter, "there is no device"),
+            Reason::NoDevice => write!(formatter, "there is no GPU"),
             Reason::Unfit { reason } => write!(formatter, "the adapter is not fit for it: {reason}"),
             Reason::SoftwareAdapter => {
                 write!(formatter, "the adapter is a software one; SET 'eagre.device' = 'gpu' uses it all the same")

@@ -122,6 +122,11 @@ impl OperatorPlacer {
         replayed.extend_from_slice(switches);
     }
 
+    /// What was observed so far on the CPU and on the device, in ns per event.
+    pub fn observed(&self) -> (Option<f64>, Option<f64>) {
+        (self.cpu.ns_per_event, self.gpu.ns_per_event)
+    }
+
     /// How many batches were placed.
     pub fn step(&self) -> u64 {
         self.step

@@ -283,7 +283,7 @@ fn a_decision_explains_itself() {
     assert!(text.contains("cpu ns/event: predicted 1000.00, observed -"), "{text}");
     assert!(text.contains("gpu ns/event: predicted ") && text.contains("observed 9.00; gpu pays from 5"), "{text}");
     let absent = OperatorPlacer::new("forest", PlacerSettings::default(), DeviceFitness::Absent, None).decide(&batch);
-    assert_eq!(absent.to_string(), "device=cpu, because there is no device");
+    assert_eq!(absent.to_string(), "device=cpu, because there is no GPU");
 }
 
 /// What one step brings: a batch, and how far the truth is from what was predicted on each side.

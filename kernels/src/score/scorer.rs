@@ -285,6 +285,10 @@ impl<K: ScoreKernel> Scorer for KernelScorer<K> {
             (Side::Device, Side::Cpu) => self.placer.device_failed(number),
             _ => self.placer.observe(side, &batch, took_ns.unwrap_or_else(|| nanoseconds(at))),
         }
+        let (cpu, device) = self.placer.observed();
+        if let Some(decision) = &mut self.decision {
+            (decision.cpu_observed_ns_per_event, decision.gpu_observed_ns_per_event) = (cpu, device);
+        }
         K::scores(output)
     }
 

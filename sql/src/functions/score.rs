@@ -76,7 +76,8 @@ impl WindowUDFImpl for AnomalyScore {
     }
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        if arg_types.is_empty() {
+        // Without a value all that is left is the text of the options.
+        if arg_types.is_empty() || arg_types == [DataType::Utf8] {
             return plan_err!("{USAGE}");
         }
         let coerced = arg_types.iter().enumerate().map(|(place, data_type)| match data_type {
@@ -93,7 +94,7 @@ impl WindowUDFImpl for AnomalyScore {
 
     fn partition_evaluator(&self, args: PartitionEvaluatorArgs) -> Result<Box<dyn PartitionEvaluator>> {
         let exprs = args.input_exprs();
-        let options = exprs.last().and_then(|expr| text_of(expr));
+        let options = exprs.last().and_then(text_of);
         let features = exprs.len() - usize::from(options.is_some());
         let method = parse(options.as_deref().unwrap_or("{}"))?;
         method.scorer(features, &Arc::default()).map_err(told)?;
@@ -167,7 +168,10 @@ pub(crate) fn fold_options(function: &mut Function) -> Result<(), SqlError> {
         };
         let at = Location::of(name.span).or(location);
         let constant = constant(&value).ok_or_else(|| {
-            SqlError::plan(format!("option `{}` of `{NAME}` is a constant, not `{value}`", name.value), at)
+            SqlError::plan(
+                format!("option `{}` of `{NAME}` is a number or text as such, not `{value}`", name.value),
+                at,
+            )
         })?;
         let key = name.value.to_lowercase();
         if options.insert(key.clone(), constant).is_some() {
@@ -202,13 +206,16 @@ fn check(options: &Map<String, serde_json::Value>, key: &str, at: Option<Locatio
 fn at_fault(error: MethodError, location: Option<Location>) -> SqlError {
     match error {
         MethodError::UnknownOption { method, given } => {
-            let method = Method::named(method).expect("the error names one that is known");
-            SqlError::UnknownOption {
-                owner: format!("`{NAME}`, method '{}'", method.name),
-                nearest: crate::error::nearest(&given, method.options.iter().map(|option| option.name))
-                    .or_else(|| method.options.first().map(|option| option.name.to_string())),
-                option: given,
-                location,
+            let options = Method::named(method).map(|method| method.options).unwrap_or_default();
+            match crate::error::nearest(&given, options.iter().map(|option| option.name)) {
+                Some(nearest) => SqlError::UnknownOption {
+                    owner: format!("`{NAME}`, method '{method}'"),
+                    nearest: Some(nearest),
+                    option: given,
+                    location,
+                },
+                // Its message lists them.
+                None => SqlError::plan(format!("`{NAME}`: {}", MethodError::UnknownOption { method, given }), location),
             }
         }
         other => SqlError::plan(format!("`{NAME}`: {other}"), location),

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use arrow::array::{Float64Array, Int64Array, TimestampMillisecondArray, UInt64Array};
 use arrow::datatypes::TimeUnit;
 use proptest::prelude::*;
-use serde_json::json;
 
 use arrow::compute::SortOptions;
 
@@ -43,8 +42,8 @@ fn delta_of(rows: &[Row]) -> Delta {
 }
 
 fn method() -> Method {
-    let options = json!({ "method": "ewma", "min_training": 3, "half_life": 5 });
-    Method::parse(options.as_object().expect("an object")).expect("it can be")
+    let options = r#"{ "method": "ewma", "min_training": 3, "half_life": 5 }"#;
+    Method::parse(&serde_json::from_str(options).expect("an object")).expect("it can be")
 }
 
 fn factory(by_watermark: bool) -> ScoreFactory {
