@@ -446,6 +446,7 @@ impl Operator for Score {
             serde_json::Value::from(vec![batches.into(), serde_json::Value::from(side == Side::Device)])
         });
         state.meta.insert(PLACES.into(), places.collect());
+        state.meta.insert(LAYOUTS.into(), self.layouts().into());
         self.buffer.save(kind, state)?;
         let mut slots = std::mem::take(&mut self.dirty_slots);
         slots.iter().for_each(|slot| self.dirty[*slot as usize] = false);
