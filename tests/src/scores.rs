@@ -5,10 +5,8 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use eagre::Session;
-use eagre_engine::checkpoint::MemoryStore;
 use eagre_engine::score::METHODS;
 use libtest_mimic::Trial;
 
@@ -166,16 +164,16 @@ fn killed() -> Result<(), String> {
             out.display(),
             query(method)
         );
-        let store = MemoryStore::new();
+        let state = folder.join(format!("{method}_state")).display().to_string();
         let text = |error: eagre::Error| error.to_string();
         let mut finished = false;
-        for (shards, abort) in [(1u64, Some(4)), (3, Some(9)), (2, Some(15)), (1, None)] {
+        for (shards, abort) in [(1u64, Some(4)), (2, Some(9)), (1, Some(15)), (3, None)] {
             let mut builder = Session::builder()
                 .set("eagre.device", "gpu")
                 .set("eagre.shards", shards.to_string())
                 .set("eagre.step.rows_max", "50")
                 .set("eagre.checkpoint.steps", "2")
-                .store(Arc::new(store.clone()));
+                .state(&state);
             if let Some(step) = abort {
                 builder = builder.abort_after_step(step);
             }
@@ -192,7 +190,14 @@ fn killed() -> Result<(), String> {
                 lines.push_str(&std::fs::read_to_string(path).map_err(|error| error.to_string())?);
             }
         }
-        compare(method, &cpu, &scores(&lines)?)?;
+        let published = scores(&lines)?;
+        compare(method, &cpu, &published)?;
+        // At the last number of shards, on the device from the beginning.
+        let again = scores(&eagre(&["replay", "--state", &state, "--device", "gpu"]).ok()?.stdout)?;
+        if again != published {
+            let differs = again.iter().zip(&published).filter(|(again, published)| again != published).count();
+            return Err(format!("{method}: a replay has {} rows, of which {differs} differ", again.len()));
+        }
     }
     Ok(())
 }
