@@ -145,7 +145,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// All kinds, in the order of [`index`](Self::index).
+    /// All kinds, in the order of `index`.
     pub const ALL: [ErrorKind; 8] = [
         ErrorKind::Open,
         ErrorKind::Refused,

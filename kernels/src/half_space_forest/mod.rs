@@ -10,7 +10,7 @@
 //! **Range.** A stream's range is not known beforehand. The first quarter window of a key ([`ForestParameters::calibration_rows`])
 //! only finds it; after that, each window may set the range of the one that follows. The range is the second least of the minima and the
 //! second greatest of the maxima over eight equal parts of the window, so one stray row does not stretch it, and it is exact on every
-//! device. It is kept while the data fits it ([`KEEP_BELOW`] and so on), and masses are always read with the range that they were
+//! device. It is kept while the data fits it (`KEEP_BELOW` and so on), and masses are always read with the range that they were
 //! counted with. It is widened to a power of two (so that scaling is exact), which lets the data take between 1/4 and 1/2 of the work
 //! range, as in the paper. Rows outside count in the outermost cells.
 //!

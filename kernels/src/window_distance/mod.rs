@@ -17,7 +17,7 @@
 //! Only differences go in, never squares of means, so `f32` is enough; and so that roundings do not add up for ever, every row computes
 //! the covariances of a few lags anew from the values: each lag after [`DistanceParameters::refresh`] rows. A spike needs more: it makes
 //! covariances large, and when it leaves the window their roundings stay. So when a window's sum of squares falls below the greatest
-//! since the last time by [`PEAK_RATIO`], all its covariances are computed anew, and those of later windows with it too (it is marked in
+//! since the last time by `PEAK_RATIO`, all its covariances are computed anew, and those of later windows with it too (it is marked in
 //! the lowest bit of `inverse`). Correlations are right to 10^-4 so.
 //!
 //! Lower bounds that spare pairs (as in DAMP) are refused: where they are exact for every row, and not for the greatest distance alone,
@@ -28,7 +28,7 @@
 //!
 //! **State.** Values of the last `history + window` rows and, for each window that ends with one, `df`, `dg` and `inverse`, in rings
 //! that are filled *downwards*: so the lag ascends with the address and both sides read covariances and rings side by side. Rows are
-//! taken in chunks of [`CHUNK`]; the rings have room for one more chunk, so a chunk's windows are all made before any is compared. Values
+//! taken in chunks of `CHUNK`; the rings have room for one more chunk, so a chunk's windows are all made before any is compared. Values
 //! are kept as differences from a base, the first value of all; at the end of a chunk the base moves to the newest value if it is far
 //! away.
 
