@@ -27,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         |name: &str, test: fn() -> Result<(), String>| Trial::test(format!("scores::{name}"), move || Ok(test()?));
     trials.push(trial("killed_with_state_on_the_device", killed));
     trials.push(trial("a_replay_moves_where_the_run_moved", replayed));
+    trials.push(trial("a_device_is_that_of_its_statement", by_statement));
     trials.push(trial("explain_analyze_says_where_and_why", explained));
     trials
 }
@@ -227,6 +228,26 @@ fn replayed() -> Result<(), String> {
         return Err(format!("nothing is told of the device that is not there: {}", without.stderr));
     }
     compare("ewma", &scores(&without.stdout)?, &first)
+}
+
+/// Equal queries are one operator, but not where a setting between them says otherwise.
+fn by_statement() -> Result<(), String> {
+    let scores = |between: &str| {
+        let session = Session::builder().set("eagre.device", "cpu").build().map_err(|error| error.to_string())?;
+        let text = format!(
+            "CREATE TABLE t (v DOUBLE, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'datagen', 'number-of-rows' = '1');
+             CREATE TABLE a (s DOUBLE) WITH ('connector' = 'blackhole');
+             CREATE TABLE b (s DOUBLE) WITH ('connector' = 'blackhole');
+             INSERT INTO a SELECT anomaly_score(v) OVER (ORDER BY ts) FROM t; {between}
+             INSERT INTO b SELECT anomaly_score(v) OVER (ORDER BY ts) FROM t"
+        );
+        let job = session.prepare(&text).map_err(|error| error.to_string())?.job.ok_or("no pipeline runs")?;
+        Ok::<usize, String>(job.graph.nodes.iter().filter(|node| node.name() == "Score").count())
+    };
+    match (scores("")?, scores("SET 'eagre.device' = 'auto';")?) {
+        (1, 2) => Ok(()),
+        (same, other) => Err(format!("{same} operators for equal statements, {other} for two devices")),
+    }
 }
 
 fn explained() -> Result<(), String> {

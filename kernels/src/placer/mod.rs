@@ -31,7 +31,7 @@ pub use operator::{DeviceFitness, OperatorPlacer};
 use serde::{Deserialize, Serialize};
 
 /// `eagre.device`: who chooses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceChoice {
     /// The placer, from its figures.

@@ -17,6 +17,7 @@ use eagre_engine::graph::{
 };
 use eagre_engine::operator::chain::ChainFactory;
 use eagre_engine::operator::{OperatorFactory, PORT_MAIN, PORT_SIDE};
+use eagre_engine::score::DeviceChoice;
 
 use crate::catalog::{Relation, Table};
 use crate::error::{Location, Result, SqlError};
@@ -99,10 +100,12 @@ pub(super) struct Shared {
     plan: LogicalPlan,
     emit: Option<EmitKind>,
     wanted: Option<BTreeSet<usize>>,
-    /// What the names of its tables mean, the zone of its days, how long state is kept: equal plans of two statements may differ in these.
+    /// What the names of its tables mean, the zone of its days, how long state is kept, where kernels run: equal plans of two statements
+    /// may differ in these.
     tables: Vec<String>,
     time_zone: String,
     state_ttl_ms: Option<i64>,
+    device: DeviceChoice,
 }
 
 impl<'a> Lowering<'a> {
@@ -326,6 +329,7 @@ impl<'a> Lowering<'a> {
                     tables: self.tables_of(plan),
                     time_zone: self.context.catalog.time_zone().to_string(),
                     state_ttl_ms: self.state_ttl(),
+                    device: self.context.catalog.placement().settings().device,
                 };
                 if let Some((stream, aggregated_window)) = self.shared.get(&shared) {
                     self.aggregated_window |= aggregated_window;
