@@ -18,14 +18,14 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, RecordBatch, UInt32Array, UInt64Array,
 };
-use arrow::compute::{cast, take_record_batch};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
 use arrow_row::{RowConverter, SortField};
 use eagre_kernels::placed::{WaitingFor, WaveGroup};
 use eagre_kernels::rows::GroupedRows;
 use eagre_kernels::score::{DeviceChoice, Method, Placement, Scorer, Side, Switch, score_now};
 
-use super::over::{Buffer, OrderKey, in_order_of_arrival, judge};
+use super::over::{Buffer, OrderKey, in_order, in_order_of_arrival, judge};
 use super::{Input, Operator, OperatorFactory, Output, Placed, Progress, SaveKind, StateReader, StateWriter, Ticket};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
@@ -274,18 +274,6 @@ impl Score {
         })
     }
 
-    /// Rows in the order of milliseconds and arrival, in the order of the query.
-    fn in_order(&self, batch: RecordBatch) -> Result<RecordBatch> {
-        let columns: Vec<ArrayRef> = self.spec.order.iter().map(|key| Arc::clone(batch.column(key.column))).collect();
-        let keys = self.converter.convert_columns(&columns)?;
-        let mut order: Vec<u32> = (0..batch.num_rows() as u32).collect();
-        if order.windows(2).all(|pair| keys.row(pair[0] as usize) <= keys.row(pair[1] as usize)) {
-            return Ok(batch);
-        }
-        order.sort_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
-        Ok(take_record_batch(&batch, &UInt32Array::from(order))?)
-    }
-
     /// Starts to score rows that are in order. A ticket: the device has to answer first.
     fn start(&mut self, batch: RecordBatch) -> Result<Option<Ticket>> {
         let keys: Vec<ArrayRef> = self.spec.partition.iter().map(|column| Arc::clone(batch.column(*column))).collect();
@@ -403,7 +391,7 @@ impl Operator for Score {
             self.watermark = after;
         }
         while let Some(batch) = self.buffer.settle(after, CHUNK_ROWS)? {
-            let batch = self.in_order(batch)?;
+            let batch = in_order(batch, &self.spec.order, &self.converter)?;
             if let Some(ticket) = self.start(batch)? {
                 return Ok(Progress::Pending(ticket));
             }

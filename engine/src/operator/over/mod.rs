@@ -12,9 +12,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray};
-use arrow::compute::SortOptions;
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{SortOptions, take_record_batch};
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow_row::RowConverter;
 
 use self::running::{Running, RunningOver};
 use self::settled::Settled;
@@ -264,6 +265,22 @@ impl Plan {
             _ => units,
         }
     }
+}
+
+/// Rows in the order of milliseconds and arrival, in that of the query, which `converter` compares.
+pub(in crate::operator) fn in_order(
+    batch: RecordBatch,
+    order: &[OrderKey],
+    converter: &RowConverter,
+) -> Result<RecordBatch> {
+    let columns: Vec<ArrayRef> = order.iter().map(|key| Arc::clone(batch.column(key.column))).collect();
+    let keys = converter.convert_columns(&columns)?;
+    let mut order: Vec<u32> = (0..batch.num_rows() as u32).collect();
+    if order.windows(2).all(|pair| keys.row(pair[0] as usize) <= keys.row(pair[1] as usize)) {
+        return Ok(batch);
+    }
+    order.sort_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
+    Ok(take_record_batch(&batch, &UInt32Array::from(order))?)
 }
 
 /// The rows that are not late.

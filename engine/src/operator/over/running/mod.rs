@@ -17,7 +17,7 @@ use arrow_row::{RowConverter, SortField};
 
 pub(in crate::operator) use self::buffer::Buffer;
 use self::tail::{Slid, Start, Tail};
-use super::{Plan, judge};
+use super::{Plan, in_order, judge};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::delta::{Delta, batch_of};
@@ -298,20 +298,6 @@ impl RunningOver {
         self.plan.spec.order.iter().map(|key| Arc::clone(batch.column(key.column))).collect()
     }
 
-    /// Rows in the order of milliseconds and arrival, in the order of the query.
-    fn in_order(&self, batch: RecordBatch) -> Result<RecordBatch> {
-        let Some(converter) = &self.converter else {
-            return Ok(batch);
-        };
-        let keys = converter.convert_columns(&self.order_columns(&batch))?;
-        let mut order: Vec<u32> = (0..batch.num_rows() as u32).collect();
-        if order.windows(2).all(|pair| keys.row(pair[0] as usize) <= keys.row(pair[1] as usize)) {
-            return Ok(batch);
-        }
-        order.sort_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
-        Ok(take_record_batch(&batch, &UInt32Array::from(order))?)
-    }
-
     /// Lets partitions go of which nothing is left.
     fn free(&mut self, idle: Vec<u32>) {
         if idle.is_empty() {
@@ -394,7 +380,10 @@ impl Operator for RunningOver {
         }
         self.watermark = after;
         while let Some(batch) = self.buffer.settle(after, CHUNK_ROWS)? {
-            let batch = self.in_order(batch)?;
+            let batch = match &self.converter {
+                Some(converter) => in_order(batch, &self.plan.spec.order, converter)?,
+                None => batch,
+            };
             let results = self.advance(&batch, false)?;
             let rows = batch.num_rows();
             let columns = batch.columns().iter().cloned().chain(results).collect();
