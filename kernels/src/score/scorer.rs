@@ -39,47 +39,33 @@ impl ScoreKernel for RecurrenceScan {
     }
 }
 
-impl ScoreKernel for HalfSpaceForest {
-    fn batch(&self, rows: &Arc<GroupedRows>, columns: &[&[f64]]) -> Features {
-        Features::new(Arc::clone(rows), columns)
-    }
+/// A kernel over [`Features`], and what a row costs it.
+macro_rules! of_features {
+    ($kernel:ty, $work:expr) => {
+        impl ScoreKernel for $kernel {
+            fn batch(&self, rows: &Arc<GroupedRows>, columns: &[&[f64]]) -> Features {
+                Features::new(Arc::clone(rows), columns)
+            }
 
-    fn scores(output: Scores) -> Vec<f32> {
-        output.score
-    }
+            fn scores(output: Scores) -> Vec<f32> {
+                output.score
+            }
 
-    fn work(&self) -> f64 {
-        f64::from(self.parameters().trees * self.parameters().depth) / (25.0 * 8.0)
-    }
+            fn work(&self) -> f64 {
+                let work: fn(&Self) -> f64 = $work;
+                work(self)
+            }
+        }
+    };
 }
 
-impl ScoreKernel for WindowDistance {
-    fn batch(&self, rows: &Arc<GroupedRows>, columns: &[&[f64]]) -> Features {
-        Features::new(Arc::clone(rows), columns)
-    }
-
-    fn scores(output: Scores) -> Vec<f32> {
-        output.score
-    }
-
-    fn work(&self) -> f64 {
-        f64::from(self.parameters().history) / f64::from(CALIBRATED_HISTORY)
-    }
-}
-
-impl ScoreKernel for SubspaceScore {
-    fn batch(&self, rows: &Arc<GroupedRows>, columns: &[&[f64]]) -> Features {
-        Features::new(Arc::clone(rows), columns)
-    }
-
-    fn scores(output: Scores) -> Vec<f32> {
-        output.score
-    }
-
-    fn work(&self) -> f64 {
-        f64::from(self.parameters().window * self.parameters().components) / (32.0 * 4.0)
-    }
-}
+of_features!(HalfSpaceForest, |kernel| {
+    f64::from(kernel.parameters().trees * kernel.parameters().depth) / (25.0 * 8.0)
+});
+of_features!(WindowDistance, |kernel| f64::from(kernel.parameters().history) / f64::from(CALIBRATED_HISTORY));
+of_features!(SubspaceScore, |kernel| {
+    f64::from(kernel.parameters().window * kernel.parameters().components) / (32.0 * 4.0)
+});
 
 /// Scores rows and remembers of each key what that takes.
 ///
@@ -93,9 +79,6 @@ pub trait Scorer: Send {
     ///
     /// `columns` are the features, each with one value for each row *before* grouping; a null is NaN.
     fn start(&mut self, rows: &Arc<GroupedRows>, columns: &[&[f64]], group: &mut WaveGroup);
-
-    /// Whether [`finish`](Self::finish) gives the scores without waiting.
-    fn is_ready(&self) -> bool;
 
     /// One score for each *grouped* row; NaN where a feature is missing, 0 while the key is too young.
     ///
@@ -269,10 +252,6 @@ impl<K: ScoreKernel> Scorer for KernelScorer<K> {
         let step = self.placed.start(batch, group);
         let took_ns = step.is_ready().then(|| nanoseconds(at));
         self.started = Some(Started { step, batch: shape, side, number, at, took_ns });
-    }
-
-    fn is_ready(&self) -> bool {
-        self.started.as_ref().is_none_or(|started| started.step.is_ready())
     }
 
     fn finish(&mut self) -> Vec<f32> {
