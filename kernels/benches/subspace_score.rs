@@ -1,5 +1,5 @@
 //! Rows per second and core of the subspace and centroid models: the twins beside the models in `f64`, one key and many.
-#![allow(missing_docs)]
+#![allow(missing_docs, reason = "the macros of criterion make public functions")]
 
 #[path = "common/cpu_time.rs"]
 mod cpu_time;

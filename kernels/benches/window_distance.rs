@@ -1,5 +1,5 @@
 //! Rows per second and core of the left matrix profile: the twin beside its definition, in batches and row by row, one key and many.
-#![allow(missing_docs)]
+#![allow(missing_docs, reason = "the macros of criterion make public functions")]
 
 #[path = "common/cpu_time.rs"]
 mod cpu_time;
