@@ -19,6 +19,7 @@ mod expiry;
 pub mod group_aggregate;
 pub mod join;
 pub mod lookup_join;
+pub mod match_recognize;
 pub mod materialize;
 mod ordered;
 pub mod over;

@@ -1,0 +1,74 @@
+//! Conditions that look at the rows matched so far.
+
+use crate::pattern::{PatternError, Variable};
+
+/// What is asked while a partial match takes a row, where the row's own bits do not say all.
+///
+/// A partial match carries a few words of *registers* (the first row of a variable, a running sum); whoever implements this gives them
+/// their meaning. Two partial matches in one state whose registers are equal have the same future, so they become one.
+pub trait Conditions {
+    /// How many words a partial match carries.
+    fn register_count(&self) -> usize;
+
+    /// Whether [`take`](Self::take) also looks at the trail; then partial matches with equal registers still differ.
+    fn reads_trail(&self) -> bool {
+        false
+    }
+
+    /// A partial match begins at row `first` of its partition; it would become match `number`.
+    fn begin(&mut self, first: u64, number: u64, registers: &mut [u64]);
+
+    /// The row at `row` is taken as `variable`, whose bit it has: notes it in the registers (those of the partial match before, to be
+    /// changed in place), and tells whether the variable's whole condition holds, the row itself counted as one of the variable's.
+    /// Called for every variable, also those whose conditions are bits only.
+    ///
+    /// # Errors
+    /// What the evaluation says.
+    fn take(&mut self, variable: Variable, row: u64, trail: Trail<'_>, registers: &mut [u64]) -> Result<bool, PatternError>;
+}
+
+/// The rows of a partial match before the one in question.
+#[derive(Debug, Clone, Copy)]
+pub struct Trail<'a> {
+    pub(crate) nodes: &'a [TrailNode],
+    pub(crate) last: u32,
+}
+
+/// A row of a partial match; those before it are found by `before`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TrailNode {
+    pub(crate) before: u32,
+    pub(crate) row: u64,
+    pub(crate) variable: Variable,
+}
+
+/// No node.
+pub(crate) const NO_NODE: u32 = u32::MAX;
+
+impl Trail<'_> {
+    /// Row and variable of each row taken before, the last one first.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, Variable)> + '_ {
+        let mut next = self.last;
+        std::iter::from_fn(move || {
+            let node = self.nodes.get(next as usize)?;
+            next = node.before;
+            Some((node.row, node.variable))
+        })
+    }
+}
+
+/// For patterns whose conditions are bits only.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoConditions;
+
+impl Conditions for NoConditions {
+    fn register_count(&self) -> usize {
+        0
+    }
+
+    fn begin(&mut self, _first: u64, _number: u64, _registers: &mut [u64]) {}
+
+    fn take(&mut self, _: Variable, _: u64, _: Trail<'_>, _: &mut [u64]) -> Result<bool, PatternError> {
+        Ok(true)
+    }
+}

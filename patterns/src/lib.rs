@@ -1,0 +1,17 @@
+//! Row pattern recognition: which rows of a partition match a pattern, and as which of its variables.
+//!
+//! Rows come as *symbols*: for each row one bit for each pattern variable whose condition it meets, worked out before for whole columns
+//! at once. A pattern becomes an [`Automaton`] whose transitions are in order of preference, and a [`Matcher`] runs it over the symbols of
+//! a partition. Conditions that also look at the rows matched so far (`SUM(A.price) < 30`) are asked while it runs ([`Conditions`]).
+//!
+//! Semantics: SQL:2016, ISO/IEC 19075-5 (row pattern recognition), and a bound in time (`WITHIN`).
+
+mod automaton;
+mod conditions;
+mod matcher;
+mod pattern;
+
+pub use automaton::{Automaton, Distance, State, StateId, Step};
+pub use conditions::{Conditions, NoConditions, Trail};
+pub use matcher::{BadSkip, Found, Key, Label, Match, Matcher, MatcherSpec, Overflow, Skip, Status, Symbols};
+pub use pattern::{Pattern, PatternError, VARIABLES_MAX, Variable, VariableSet};
