@@ -273,6 +273,7 @@ fn measure() -> impl Strategy<Value = Expr> {
         1 => of_d,
         1 => array,
         1 => boolean(false),
+        1 => Just(Expr::Status),
         1 => case,
     ]
 }
@@ -300,7 +301,7 @@ impl Names {
     fn expr(&self, expr: Expr, own: Option<usize>) -> Expr {
         let again = |expr: Box<Expr>| Box::new(self.expr(*expr, own));
         match expr {
-            Expr::Int(_) | Expr::Text(_) | Expr::Bool(_) | Expr::MatchNumber => expr,
+            Expr::Int(_) | Expr::Text(_) | Expr::Bool(_) | Expr::MatchNumber | Expr::Status => expr,
             Expr::At { of, value, navigation, shift } => Expr::At { of: self.of(of, own), value, navigation, shift },
             Expr::Classifier(of) => Expr::Classifier(self.of(of, own)),
             Expr::Aggregate { function, distinct, word, of, argument } => {
@@ -349,52 +350,56 @@ pub(super) fn query(input: Input) -> impl Strategy<Value = Query> {
         pattern(),
         vec(measure(), 1..5),
         (select(order), prop_oneof![4 => Just(vec![]), 5 => Just(vec![K]), 1 => Just(vec![K, S])]),
-        (rows, skip, within),
+        (rows, skip, within, any::<bool>()),
         (define, subsets),
     )
-        .prop_map(|(pattern, measures, (order, mut partition), (rows, skip, within), (define, subsets))| {
-            let names = Names { variables: pattern.variables(), subsets: subsets.len() };
-            let names = if names.variables.is_empty() { Names { subsets: 0, ..names } } else { names };
-            let subset = |raw: Vec<usize>| {
-                let mut set: Vec<usize> =
-                    raw.iter().map(|number| names.variables[number % names.variables.len()]).collect();
-                set.sort_unstable();
-                set.dedup();
-                set
-            };
-            let subsets = subsets.into_iter().take(names.subsets).map(subset).collect();
-            let mut define: Vec<(usize, Expr)> = define
-                .into_iter()
-                .enumerate()
-                .filter(|(variable, _)| names.variables.contains(variable))
-                .filter_map(|(variable, condition)| Some((variable, names.expr(condition?, Some(variable)))))
-                .collect();
-            if define.is_empty() {
-                define.extend(names.variables.first().map(|variable| (*variable, Expr::Bool(true))));
-            }
-            let skip = match skip {
-                Skip::ToFirst(of) => Skip::ToFirst(names.of(of, None)),
-                Skip::ToLast(of) => Skip::ToLast(names.of(of, None)),
-                other => other,
-            };
-            let skip =
-                if matches!(skip, Skip::ToFirst(Of::All) | Skip::ToLast(Of::All)) { Skip::ToNextRow } else { skip };
-            let rows = match rows {
-                RowsPerMatch::AllWithUnmatched if pattern.excludes() => RowsPerMatch::AllShowEmpty,
-                other => other,
-            };
-            partition.retain(|column| order.iter().all(|(ordered, _)| ordered != column));
-            Query {
-                partition,
-                within: within.filter(|_| order[0] == (T, false)),
-                order,
-                measures: measures.into_iter().map(|measure| names.expr(measure, None)).collect(),
-                rows,
-                skip,
-                pattern,
-                subsets,
-                define,
-                changes: false,
-            }
-        })
+        .prop_map(
+            |(pattern, measures, (order, mut partition), (rows, skip, within, partial), (define, subsets))| {
+                let names = Names { variables: pattern.variables(), subsets: subsets.len() };
+                let names = if names.variables.is_empty() { Names { subsets: 0, ..names } } else { names };
+                let subset = |raw: Vec<usize>| {
+                    let mut set: Vec<usize> =
+                        raw.iter().map(|number| names.variables[number % names.variables.len()]).collect();
+                    set.sort_unstable();
+                    set.dedup();
+                    set
+                };
+                let subsets = subsets.into_iter().take(names.subsets).map(subset).collect();
+                let mut define: Vec<(usize, Expr)> = define
+                    .into_iter()
+                    .enumerate()
+                    .filter(|(variable, _)| names.variables.contains(variable))
+                    .filter_map(|(variable, condition)| Some((variable, names.expr(condition?, Some(variable)))))
+                    .collect();
+                if define.is_empty() {
+                    define.extend(names.variables.first().map(|variable| (*variable, Expr::Bool(true))));
+                }
+                let skip = match skip {
+                    Skip::ToFirst(of) => Skip::ToFirst(names.of(of, None)),
+                    Skip::ToLast(of) => Skip::ToLast(names.of(of, None)),
+                    other => other,
+                };
+                let skip =
+                    if matches!(skip, Skip::ToFirst(Of::All) | Skip::ToLast(Of::All)) { Skip::ToNextRow } else { skip };
+                let rows = match rows {
+                    RowsPerMatch::AllWithUnmatched if pattern.excludes() => RowsPerMatch::AllShowEmpty,
+                    other => other,
+                };
+                partition.retain(|column| order.iter().all(|(ordered, _)| ordered != column));
+                let within = within.filter(|_| order[0] == (T, false));
+                Query {
+                    partition,
+                    within,
+                    order,
+                    measures: measures.into_iter().map(|measure| names.expr(measure, None)).collect(),
+                    rows,
+                    skip,
+                    pattern,
+                    subsets,
+                    define,
+                    partial: partial && within.is_some(),
+                    changes: false,
+                }
+            },
+        )
 }

@@ -43,6 +43,7 @@ struct Scope<'a> {
     /// Rows before this one are seen by `RUNNING`.
     current_end: usize,
     number: i64,
+    complete: bool,
     /// Whether what says neither `RUNNING` nor `FINAL` sees the whole match.
     finals: bool,
 }
@@ -100,51 +101,47 @@ fn partition(
     let mut position = 0;
     let mut number = 0;
     let mut matched = vec![false; rows.len()];
+    // Rows before this one are in a partial match that was told.
+    let mut told_until = 0;
     let mut steps = 0;
-    let all = query.rows != RowsPerMatch::One;
     while position < rows.len() {
-        let mut attempt =
-            Attempt { query, rows, start: position, number: number + 1, labels: Vec::new(), steps: &mut steps };
-        let Some(labels) = attempt.run()? else {
+        let attempt = Attempt {
+            query,
+            rows,
+            start: position,
+            number: number + 1,
+            labels: Vec::new(),
+            longest: Vec::new(),
+            steps: &mut steps,
+        };
+        let (labels, complete) = attempt.run()?;
+        let end = position + labels.len();
+        if !complete {
+            let told = query.skip == Skip::PastLastRow && end <= told_until;
+            if query.partial && !labels.is_empty() && !told {
+                told_until = told_until.max(end);
+                show_match(query, key, rows, (position, &labels, number + 1, false), out);
+            }
             if query.rows == RowsPerMatch::AllWithUnmatched && !matched[position] {
                 out.push(shown(query, key, rows[position], &vec![Cell::Null; query.measures.len()]));
             }
             position += 1;
             continue;
-        };
+        }
         number += 1;
-        let variables: Vec<usize> = labels.iter().map(|(variable, _)| *variable).collect();
-        let end = position + labels.len();
-        let scope = Scope { query, rows, start: position, labels: &variables, current_end: end, number, finals: !all };
-        let measures = |current_end: usize| -> Vec<Cell> {
-            let scope = Scope { current_end, ..scope };
-            query.measures.iter().map(|measure| scope.evaluate(measure)).collect()
-        };
+        show_match(query, key, rows, (position, &labels, number, true), out);
         if labels.is_empty() {
-            if query.rows != RowsPerMatch::AllOmitEmpty {
-                out.push(shown(query, key, rows[position], &measures(end)));
-            }
             position += 1;
             continue;
         }
         matched[position..end].fill(true);
-        if all {
-            for (index, (_, excluded)) in labels.iter().enumerate().filter(|(_, (_, excluded))| !excluded) {
-                debug_assert!(!excluded);
-                out.push(shown(query, key, rows[position + index], &measures(position + index + 1)));
-            }
-        } else {
-            out.push(shown(query, key, rows[position], &measures(end)));
-        }
+        let first = |of| labels.iter().position(|(variable, _)| has(query, of, *variable)).map(|at| position + at);
+        let last = |of| labels.iter().rposition(|(variable, _)| has(query, of, *variable)).map(|at| position + at);
         let target = match query.skip {
             Skip::PastLastRow => Some(end),
             Skip::ToNextRow => Some(position + 1),
-            Skip::ToFirst(of) => {
-                variables.iter().position(|variable| has(query, of, *variable)).map(|at| position + at)
-            }
-            Skip::ToLast(of) => {
-                variables.iter().rposition(|variable| has(query, of, *variable)).map(|at| position + at)
-            }
+            Skip::ToFirst(of) => first(of),
+            Skip::ToLast(of) => last(of),
         };
         position = match target {
             Some(target) if target > position => target,
@@ -153,6 +150,34 @@ fn partition(
         };
     }
     Ok(())
+}
+
+/// The rows of a match: its first row, its labels, its number, whether it is complete.
+fn show_match(
+    query: &Query,
+    key: &[Cell],
+    rows: &[&Row],
+    (start, labels, number, complete): (usize, &[Label], i64, bool),
+    out: &mut Vec<value::Row>,
+) {
+    let all = query.rows != RowsPerMatch::One;
+    let variables: Vec<usize> = labels.iter().map(|(variable, _)| *variable).collect();
+    let measures = |current_end: usize| -> Vec<Cell> {
+        let scope = Scope { query, rows, start, labels: &variables, current_end, number, complete, finals: !all };
+        query.measures.iter().map(|measure| scope.evaluate(measure)).collect()
+    };
+    let end = start + labels.len();
+    if !all || labels.is_empty() {
+        if query.rows != RowsPerMatch::AllOmitEmpty || !labels.is_empty() {
+            out.push(shown(query, key, rows[start], &measures(end)));
+        }
+        return;
+    }
+    for (row, (_, excluded)) in (start..end).zip(labels) {
+        if !excluded {
+            out.push(shown(query, key, rows[row], &measures(row + 1)));
+        }
+    }
 }
 
 /// A row that leaves.
@@ -213,14 +238,19 @@ fn has(query: &Query, of: Of, variable: usize) -> bool {
 
 // ---------------------------------------------------------------- matching
 
+/// The variable of a row, and whether it is within an exclusion.
+type Label = (usize, bool);
+
 /// What begins at one row.
 struct Attempt<'a> {
     query: &'a Query,
     rows: &'a [&'a Row],
     start: usize,
     number: i64,
-    /// Variables of the rows taken, and whether they are within an exclusion.
-    labels: Vec<(usize, bool)>,
+    /// Of the rows taken.
+    labels: Vec<Label>,
+    /// The most rows that were ever taken, in the way that is preferred.
+    longest: Vec<Label>,
     steps: &'a mut u64,
 }
 
@@ -228,15 +258,18 @@ struct Attempt<'a> {
 type Then<'t, 'a> = &'t mut dyn FnMut(&mut Attempt<'a>, usize) -> Result<bool, NoAnswer>;
 
 impl<'a> Attempt<'a> {
-    /// The labels of the preferred match.
-    fn run(&mut self) -> Result<Option<Vec<(usize, bool)>>, NoAnswer> {
+    /// The labels of the preferred match, or else of what came nearest; and whether it is a match.
+    fn run(mut self) -> Result<(Vec<Label>, bool), NoAnswer> {
         let mut found = None;
         let pattern = &self.query.pattern;
         self.part(pattern, self.start, false, &mut |attempt, _| {
             found = Some(attempt.labels.clone());
             Ok(true)
         })?;
-        Ok(found)
+        Ok(match found {
+            Some(labels) => (labels, true),
+            None => (self.longest, false),
+        })
     }
 
     fn part(&mut self, pattern: &'a Pattern, at: usize, excluded: bool, then: Then<'_, 'a>) -> Result<bool, NoAnswer> {
@@ -302,12 +335,16 @@ impl<'a> Attempt<'a> {
                     labels: &labels,
                     current_end: at + 1,
                     number: self.number,
+                    complete: true,
                     finals: false,
                 };
                 scope.evaluate(condition) == Cell::Bool(true)
             }
             None => true,
         };
+        if holds && self.labels.len() > self.longest.len() {
+            self.longest.clone_from(&self.labels);
+        }
         let matched = holds && then(self, at + 1)?;
         self.labels.pop();
         Ok(matched)
@@ -430,6 +467,7 @@ impl Scope<'_> {
             Expr::Text(text) => Cell::Text((*text).to_owned()),
             Expr::Bool(value) => Cell::Bool(*value),
             Expr::MatchNumber => Cell::Int(self.number),
+            Expr::Status => Cell::Text(if self.complete { "complete" } else { "timeout" }.to_owned()),
             Expr::Classifier(of) => match self.rows_of(*of, Word::None).last() {
                 Some(row) => self.at_row(&RowExpr::Classifier, *row),
                 None => Cell::Null,

@@ -114,6 +114,8 @@ pub(super) enum Expr {
     },
     Classifier(Of),
     MatchNumber,
+    /// `match_status()`.
+    Status,
     /// Without an argument `COUNT(*)` or `COUNT(A.*)`.
     Aggregate {
         function: Function,
@@ -167,6 +169,8 @@ pub(super) struct Query {
     pub(super) subsets: Vec<Vec<usize>>,
     /// By variable.
     pub(super) define: Vec<(usize, Expr)>,
+    /// `EMIT PARTIAL ON TIMEOUT`: attempts that come to nothing are told too.
+    pub(super) partial: bool,
     /// `EMIT CHANGES`: matches as soon as they exist.
     pub(super) changes: bool,
 }
@@ -314,6 +318,7 @@ impl fmt::Display for Expr {
             }
             Self::Classifier(of) => write!(f, "CLASSIFIER({of})"),
             Self::MatchNumber => f.write_str("MATCH_NUMBER()"),
+            Self::Status => f.write_str("match_status()"),
             Self::Aggregate { function, distinct, word, of, argument } => {
                 let name = match function {
                     Function::Count => "COUNT",
@@ -387,6 +392,9 @@ impl Query {
             let define =
                 self.define.iter().map(|(variable, condition)| format!("{} AS {condition}", VARIABLES[*variable]));
             text = format!("{text} DEFINE {}", define.collect::<Vec<_>>().join(", "));
+        }
+        if self.partial {
+            text.push_str(" EMIT PARTIAL ON TIMEOUT");
         }
         if self.changes {
             text.push_str(" EMIT CHANGES");
