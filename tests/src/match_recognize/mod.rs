@@ -8,10 +8,12 @@ mod naive;
 mod no_blow_up;
 mod query;
 mod random;
+mod stepwise;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = cases::trials();
     trials.extend(random::trials());
     trials.extend(no_blow_up::trials());
+    trials.extend(stepwise::trials());
     trials
 }
