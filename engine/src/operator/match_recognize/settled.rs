@@ -84,7 +84,7 @@ impl Settled {
     pub(super) fn new(plan: &Arc<Plan>) -> Result<Self> {
         let input = &plan.spec.input;
         let mut fields: Vec<Field> = plan.spec.partition.iter().map(|column| input.field(*column).clone()).collect();
-        for name in ["start", "number", "matched_until", "first_held", "held_from"] {
+        for name in ["start", "number", "matched_until", "told_until", "first_held", "held_from"] {
             fields.push(Field::new(format!("__{name}"), DataType::UInt64, false));
         }
         fields.push(Field::new("__there", DataType::Boolean, false));
@@ -278,6 +278,7 @@ impl Settled {
         columns.push(numbers(&|part| part.key.start()));
         columns.push(numbers(&|part| part.key.number()));
         columns.push(numbers(&|part| part.key.matched_until()));
+        columns.push(numbers(&|part| part.key.told_until()));
         columns.push(numbers(&first_held));
         columns.push(numbers(&|part| part.held.as_ref().map_or(part.key.position(), |held| held.first)));
         columns.push(Arc::new(BooleanArray::from(vec![there; slots.len()])));
@@ -377,7 +378,7 @@ impl Operator for Settled {
         self.buffer.kept.next_arrival = arrivals.max(self.buffer.kept.next_arrival);
         self.saves = !state.metas.is_empty();
         // The newest state of each partition; `None`: it was forgotten.
-        let mut newest: Vec<Option<[u64; 5]>> = Vec::new();
+        let mut newest: Vec<Option<[u64; 6]>> = Vec::new();
         for chunk in state.chunks.iter().filter(|chunk| chunk.table == PARTITIONS) {
             check_chunk(NAME, chunk, &self.state_schema)?;
             let rows = keep_owned(&chunk.rows, 0, width, state.owned)?;
@@ -385,8 +386,8 @@ impl Operator for Settled {
             self.partitions.intern(&rows.columns()[..width], rows.num_rows(), &mut slots)?;
             newest.resize(self.partitions.slot_count().max(newest.len()), None);
             let columns: Vec<&[u64]> =
-                (0..5).map(|column| &rows.column(width + column).as_primitive::<UInt64Type>().values()[..]).collect();
-            let there = rows.column(width + 5).as_boolean();
+                (0..6).map(|column| &rows.column(width + column).as_primitive::<UInt64Type>().values()[..]).collect();
+            let there = rows.column(width + 6).as_boolean();
             for (row, slot) in slots.iter().enumerate() {
                 let values = std::array::from_fn(|column| columns[column][row]);
                 newest[*slot as usize] = there.value(row).then_some(values);
@@ -417,14 +418,15 @@ impl Operator for Settled {
         self.kept.next_arrival = held_arrivals.max(self.kept.next_arrival);
         let mut gone = Vec::new();
         for (slot, (state, mut rows)) in newest.into_iter().zip(held).enumerate() {
-            let Some([start, number, matched_until, _, held_from]) = state else {
+            let Some([start, number, matched_until, told_until, _, held_from]) = state else {
                 gone.push(slot as u32);
                 self.parts.push(Part { key: plan.matcher.key(), held: None });
                 continue;
             };
             rows.sort_unstable();
             let ids: Vec<u32> = rows.iter().map(|(_, id)| *id).collect();
-            let mut part = Part { key: plan.matcher.resume(start, number, matched_until), held: None };
+            let mut part =
+                Part { key: plan.matcher.resume_after_partial(start, number, matched_until, told_until), held: None };
             if !ids.is_empty() {
                 let mut held = Held::new(held_from);
                 held.push(&ids);
