@@ -152,11 +152,12 @@ impl Settled {
             let (before, after) = rest.split_at_mut(*slot as usize - passed + 1);
             (rest, passed) = (after, *slot as usize + 1);
             let part = before.last_mut().expect("one more than the slots before");
+            let words = part.held.as_mut().map(|held| std::mem::take(&mut held.words)).unwrap_or_default();
             let (first, kept) = match &part.held {
                 Some(held) => (held.first, held.ids()),
                 None => (part.key.position(), &[][..]),
             };
-            works.push(Work { view: View { first, kept, fresh: fresh(index) }, key: &mut part.key });
+            works.push(Work { view: View { first, kept, fresh: fresh(index) }, key: &mut part.key, words });
         }
         let places = Places { kept: &self.kept.rows, batch };
         let mut matches = Matches::default();
@@ -171,7 +172,13 @@ impl Settled {
             staying.extend_from_slice(fresh_from(work.view, needed_from(&plan, work.key)));
             ends.push((work.view.end(), staying.len()));
         }
-        drop(works);
+        let mut words: Vec<Vec<u64>> = match plan.registers {
+            Some(_) => works.into_iter().map(|work| work.words).collect(),
+            None => {
+                drop(works);
+                Vec::new()
+            }
+        };
         let mut ids = Vec::new();
         if !staying.is_empty() {
             let rows = take_record_batch(batch, &UInt32Array::from(staying))?;
@@ -180,10 +187,13 @@ impl Settled {
         let mut gone = Vec::new();
         let mut forgotten = Vec::new();
         let mut start = 0;
-        for (slot, (view_end, end)) in slots.iter().zip(ends) {
+        for (index, (slot, (view_end, end))) in slots.iter().zip(ends).enumerate() {
             let new = &ids[start..end];
             start = end;
             self.settle_rows(*slot, new, view_end, &mut gone);
+            if let (Some(held), Some(words)) = (&mut self.parts[*slot as usize].held, words.get_mut(index)) {
+                held.words = std::mem::take(words);
+            }
             if !std::mem::replace(&mut self.dirty[*slot as usize], true) {
                 self.dirty_slots.push(*slot);
             }

@@ -90,7 +90,7 @@ fn trend(less: bool) -> Condition {
 
 fn slot_expr(slot: Slot, data_type: DataType) -> SlotExpr {
     let schema = Arc::new(Schema::new(vec![Field::new("slot", data_type.clone(), true)]));
-    SlotExpr { slots: vec![slot], schema, expr: column(0, "slot", data_type) }
+    SlotExpr { slots: vec![slot], schema, expr: column(0, "slot", data_type), program: None }
 }
 
 fn sum(variables: VariableSet, running: bool) -> Slot {
@@ -106,6 +106,8 @@ fn at(variables: VariableSet, first: bool, shift: i64, value: ExprRef) -> Slot {
 #[derive(Debug, Clone, Copy)]
 struct Query {
     on_match: bool,
+    /// Without a program.
+    by_columns: bool,
     all_rows: bool,
     unmatched: bool,
     skip: u8,
@@ -122,7 +124,10 @@ fn spec(query: Query) -> MatchSpec {
     let mut conditions = vec![Condition::default(), trend(true), trend(false)];
     if query.on_match {
         let schema = Arc::new(Schema::new(vec![Field::new("slot", DataType::Int64, true)]));
-        let run = SlotExpr { slots: vec![sum(second, true)], schema, expr: compare(0, true, Err(20)) };
+        let (sum_slot, bound) = (Box::new(Program::Slot(0)), Box::new(Program::Constant(Some(20))));
+        let program =
+            (!query.by_columns).then(|| Program::Compare(Comparison::Less, WordKind::Integer, sum_slot, bound));
+        let run = SlotExpr { slots: vec![sum(second, true)], schema, expr: compare(0, true, Err(20)), program };
         conditions[1] = Condition { row: None, run: Some(run) };
     }
     let measure = |name: &str, slot, data_type: DataType| {
@@ -170,10 +175,11 @@ fn spec(query: Query) -> MatchSpec {
 }
 
 fn queries() -> impl Strategy<Value = Query> {
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     (flags, 0u8..4, proptest::option::weighted(0.5, 0i64..40)).prop_map(
-        |((on_match, all_rows, unmatched, partial), skip, within)| Query {
+        |((on_match, by_columns, all_rows, unmatched, partial), skip, within)| Query {
             on_match,
+            by_columns,
             all_rows,
             unmatched,
             skip,
@@ -209,6 +215,8 @@ fn net(lines: Vec<(String, i64)>) -> BTreeMap<String, i64> {
 fn at_once(spec: &MatchSpec, rows: &[Row]) -> BTreeMap<String, i64> {
     let mut spec = spec.clone();
     (spec.retracting, spec.allowed_lateness_ms, spec.emit) = (false, 0, MatchEmit::Final);
+    // The slow way says what is right.
+    spec.conditions.iter_mut().filter_map(|condition| condition.run.as_mut()).for_each(|run| run.program = None);
     let (local, global) = (ChainFactory::new(vec![]), MatchFactory::new(spec).expect("it can be"));
     let mut pipeline = Pipeline::new(&local, &global, vec![1], 1);
     let deltas = if rows.is_empty() { vec![] } else { vec![delta_of(rows, false)] };

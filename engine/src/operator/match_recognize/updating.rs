@@ -144,12 +144,13 @@ impl Updating {
         let view = View { first, kept: ids, fresh: &[] };
         let places = Places { kept: &self.shelf.rows, batch: &self.empty };
         let time = self.time(watermark);
-        let mut works = [Work { key: &mut key, view }];
+        let mut works = [Work { key: &mut key, view, words: Vec::new() }];
         run(&self.plan, &mut works, places, context, time, &mut self.scratch, matches)?;
+        let [Work { words, .. }] = works;
         let deadline = key.deadline();
         if self.plan.spec.emit == MatchEmit::Changes && !time.ended {
             // The best there is of what is still open. What could still go on has not run out of time.
-            let mut works = [Work { key: &mut key, view }];
+            let mut works = [Work { key: &mut key, view, words }];
             let time = Time { expired: None, ended: true };
             let open = matches.len();
             run(&self.plan, &mut works, places, context, time, &mut self.scratch, matches)?;
@@ -206,7 +207,7 @@ impl Updating {
         let bounded = !ended && below != WATERMARK_MIN && self.plan.spec.by_watermark;
         let within = self.plan.spec.within.filter(|_| bounded);
         let time = Time { expired: within.map(|within| self.plan.units(within, below)), ended };
-        let mut works = [Work { key: &mut part.key, view }];
+        let mut works = [Work { key: &mut part.key, view, words: Vec::new() }];
         run(&self.plan, &mut works, places, context, time, &mut self.scratch, after)?;
         let mut deadline = None;
         if !ended {
