@@ -1,10 +1,9 @@
 //! Conditions of rows, worked out for all rows of a step at once: one bitmap for each variable.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array, new_null_array};
-use arrow::compute::take;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use eagre_patterns::VARIABLES_MAX;
 
-use super::rows::{Places, RowAt};
+use super::rows::{Places, RowAt, scatter, take_or_null};
 use super::{MatchSpec, RowCondition, Shifted};
 use crate::delta::batch_of;
 use crate::error::Result;
@@ -69,25 +68,13 @@ pub(super) fn bitmaps(
 
 /// A value at other rows than the current one; null where there is none.
 fn shift(shifted: &Shifted, targets: &[Option<RowAt>], places: Places<'_>, context: &StepContext) -> Result<ArrayRef> {
-    let rows: Vec<RowAt> = targets.iter().copied().flatten().collect();
-    let values = match shifted.value.as_column() {
-        Some(column) => places.take(&rows, &[column])?.pop().expect("a column was asked for"),
-        None => shifted.value.evaluate(&places.take_batch(&rows)?, context, None)?,
-    };
-    if rows.len() == targets.len() {
-        return Ok(values);
+    match shifted.value.as_column() {
+        Some(column) => take_or_null(targets, column, places),
+        None => {
+            let rows: Vec<RowAt> = targets.iter().copied().flatten().collect();
+            scatter(shifted.value.evaluate(&places.take_batch(&rows)?, context, None)?, targets)
+        }
     }
-    if rows.is_empty() {
-        return Ok(new_null_array(values.data_type(), targets.len()));
-    }
-    let mut next = 0;
-    let indices = targets.iter().map(|target| {
-        target.map(|_| {
-            next += 1;
-            next - 1
-        })
-    });
-    Ok(take(&values, &indices.collect::<UInt32Array>(), None)?)
 }
 
 /// The rows where it is true, not false and not null.

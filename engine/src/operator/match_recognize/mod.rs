@@ -14,6 +14,8 @@ mod asked;
 mod conditions;
 mod held;
 mod matches;
+mod program;
+mod registers;
 mod rows;
 mod run;
 mod settled;
@@ -22,6 +24,7 @@ mod spec;
 mod tests;
 mod updating;
 
+pub use program::{Arithmetic, Comparison, Program, Word, WordKind};
 pub use spec::*;
 
 use std::sync::Arc;
@@ -62,6 +65,8 @@ struct Plan {
     run_margin: Margin,
     /// Whether some condition is on the match.
     asks: bool,
+    /// What those conditions read, where it can be carried along.
+    registers: Option<registers::Registers>,
     /// Whether a partition without rows under way is as if it had never been.
     forgets: bool,
 }
@@ -108,6 +113,7 @@ impl MatchFactory {
             shifts,
             margin,
             run_margin,
+            registers: registers::Registers::of(&spec).filter(|_| asks),
             asks,
             spec,
         };

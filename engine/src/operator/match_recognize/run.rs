@@ -1,12 +1,15 @@
 //! Runs the matcher over the rows of many partitions: conditions for all of them at once, then each partition by itself.
 
+use std::ops::Range;
+
 use arrow::array::RecordBatch;
-use eagre_patterns::{Found, Key, NoConditions, Symbols};
+use eagre_patterns::{Conditions, Found, Key, Matcher, NoConditions, PatternError, Symbols};
 
 use super::asked::Asked;
 use super::conditions::{Fresh, bitmaps};
 use super::matches::{Evaluation, Matches};
-use super::rows::{Places, View};
+use super::registers::{Registers, Running};
+use super::rows::{Places, RowAt, View, take_or_null};
 use super::{Plan, matcher_error};
 use crate::error::Result;
 use crate::expr::StepContext;
@@ -16,6 +19,8 @@ pub(super) struct Work<'a> {
     pub(super) key: &'a mut Key,
     /// Its rows, of which those from the key's position on are to be matched.
     pub(super) view: View<'a>,
+    /// What conditions on the match read of its rows from the key's start on, as far as they were matched.
+    pub(super) words: Vec<u64>,
 }
 
 /// How far time has come for the partitions in work.
@@ -73,6 +78,9 @@ pub(super) fn run(
         }
         _ => Vec::new(),
     };
+    if let Some(registers) = &plan.registers {
+        read_words(registers, works, lookahead, places)?;
+    }
     let evaluation = Evaluation { spec, places, context };
     let found = &mut scratch.found;
     let mut start = 0;
@@ -82,29 +90,83 @@ pub(super) fn run(
         let times = if times.is_empty() { &[] } else { &times[rows.clone()] };
         found.clear();
         let expired = time.expired.filter(|_| spec.within.is_some());
-        let result = match plan.asks {
-            false => {
-                let feed =
-                    plan.matcher.feed(work.key, &scratch.symbols, rows, times, time.ended, &mut NoConditions, found);
-                feed.and_then(|()| match expired {
-                    Some(time) => plan.matcher.expire(work.key, time, &mut NoConditions, found),
-                    None => Ok(()),
-                })
+        let mut fed =
+            Fed { matcher: &plan.matcher, symbols: &scratch.symbols, rows, times, ended: time.ended, expired };
+        let first = work.key.start();
+        let result = match (&plan.registers, plan.asks) {
+            (Some(registers), _) => {
+                let mut running = Running { registers, first, words: &work.words };
+                fed.feed(work.key, &mut running, found)
             }
-            true => {
+            (None, true) => {
                 let mut asked = Asked { evaluation, view: work.view, margin: plan.run_margin };
-                let feed = plan.matcher.feed(work.key, &scratch.symbols, rows, times, time.ended, &mut asked, found);
-                feed.and_then(|()| match expired {
-                    Some(time) => plan.matcher.expire(work.key, time, &mut asked, found),
-                    None => Ok(()),
-                })
+                fed.feed(work.key, &mut asked, found)
             }
+            (None, false) => fed.feed(work.key, &mut NoConditions, found),
         };
         result.map_err(matcher_error)?;
+        if let Some(registers) = &plan.registers {
+            let gone = (work.key.start() - first) as usize * registers.stride();
+            work.words.drain(..gone.min(work.words.len()));
+        }
         matches.add(spec, found, work.view, plan.margin);
     }
     scratch.dropped += std::mem::take(&mut found.dropped);
     scratch.bad_skips += std::mem::take(&mut found.bad_skips);
+    Ok(())
+}
+
+/// What the matcher is given for one partition.
+struct Fed<'a> {
+    matcher: &'a Matcher,
+    symbols: &'a Symbols,
+    rows: Range<usize>,
+    times: &'a [i64],
+    ended: bool,
+    expired: Option<i64>,
+}
+
+impl Fed<'_> {
+    fn feed(
+        &mut self,
+        key: &mut Key,
+        conditions: &mut impl Conditions,
+        found: &mut Found,
+    ) -> std::result::Result<(), PatternError> {
+        self.matcher.feed(key, self.symbols, self.rows.clone(), self.times, self.ended, conditions, found)?;
+        match self.expired {
+            Some(time) => self.matcher.expire(key, time, conditions, found),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads what conditions on the match look at, for the rows of which it was not read before.
+fn read_words(registers: &Registers, works: &mut [Work<'_>], lookahead: u64, places: Places<'_>) -> Result<()> {
+    let stride = registers.stride();
+    let mut targets: Vec<Vec<Option<RowAt>>> = vec![Vec::new(); registers.inputs.len()];
+    let mut ends = Vec::with_capacity(works.len());
+    let mut count = 0;
+    for work in works.iter() {
+        let start = work.key.start() + (work.words.len() / stride) as u64;
+        for position in start..work.view.end().saturating_sub(lookahead).max(start) {
+            for (input, targets) in registers.inputs.iter().zip(&mut targets) {
+                targets.push(position.checked_add_signed(input.shift).and_then(|position| work.view.at(position)));
+            }
+            count += 1;
+        }
+        ends.push(count);
+    }
+    let columns = registers.inputs.iter().zip(&targets).map(|(input, targets)| {
+        let column = input.value.as_column().expect("registers take in plain columns");
+        take_or_null(targets, column, places)
+    });
+    let words = registers.words(&columns.collect::<Result<Vec<_>>>()?, count)?;
+    let mut start = 0;
+    for (work, end) in works.iter_mut().zip(ends) {
+        work.words.extend_from_slice(&words[start * stride..end * stride]);
+        start = end;
+    }
     Ok(())
 }
 

@@ -84,7 +84,7 @@ impl Settled {
     pub(super) fn new(plan: &Arc<Plan>) -> Result<Self> {
         let input = &plan.spec.input;
         let mut fields: Vec<Field> = plan.spec.partition.iter().map(|column| input.field(*column).clone()).collect();
-        for name in ["start", "number", "matched_until", "first_held", "held_from"] {
+        for name in ["start", "number", "matched_until", "told_until", "first_held", "held_from"] {
             fields.push(Field::new(format!("__{name}"), DataType::UInt64, false));
         }
         fields.push(Field::new("__there", DataType::Boolean, false));
@@ -152,11 +152,12 @@ impl Settled {
             let (before, after) = rest.split_at_mut(*slot as usize - passed + 1);
             (rest, passed) = (after, *slot as usize + 1);
             let part = before.last_mut().expect("one more than the slots before");
+            let words = part.held.as_mut().map(|held| std::mem::take(&mut held.words)).unwrap_or_default();
             let (first, kept) = match &part.held {
                 Some(held) => (held.first, held.ids()),
                 None => (part.key.position(), &[][..]),
             };
-            works.push(Work { view: View { first, kept, fresh: fresh(index) }, key: &mut part.key });
+            works.push(Work { view: View { first, kept, fresh: fresh(index) }, key: &mut part.key, words });
         }
         let places = Places { kept: &self.kept.rows, batch };
         let mut matches = Matches::default();
@@ -171,7 +172,13 @@ impl Settled {
             staying.extend_from_slice(fresh_from(work.view, needed_from(&plan, work.key)));
             ends.push((work.view.end(), staying.len()));
         }
-        drop(works);
+        let mut words: Vec<Vec<u64>> = match plan.registers {
+            Some(_) => works.into_iter().map(|work| work.words).collect(),
+            None => {
+                drop(works);
+                Vec::new()
+            }
+        };
         let mut ids = Vec::new();
         if !staying.is_empty() {
             let rows = take_record_batch(batch, &UInt32Array::from(staying))?;
@@ -180,10 +187,13 @@ impl Settled {
         let mut gone = Vec::new();
         let mut forgotten = Vec::new();
         let mut start = 0;
-        for (slot, (view_end, end)) in slots.iter().zip(ends) {
+        for (index, (slot, (view_end, end))) in slots.iter().zip(ends).enumerate() {
             let new = &ids[start..end];
             start = end;
             self.settle_rows(*slot, new, view_end, &mut gone);
+            if let (Some(held), Some(words)) = (&mut self.parts[*slot as usize].held, words.get_mut(index)) {
+                held.words = std::mem::take(words);
+            }
             if !std::mem::replace(&mut self.dirty[*slot as usize], true) {
                 self.dirty_slots.push(*slot);
             }
@@ -278,6 +288,7 @@ impl Settled {
         columns.push(numbers(&|part| part.key.start()));
         columns.push(numbers(&|part| part.key.number()));
         columns.push(numbers(&|part| part.key.matched_until()));
+        columns.push(numbers(&|part| part.key.told_until()));
         columns.push(numbers(&first_held));
         columns.push(numbers(&|part| part.held.as_ref().map_or(part.key.position(), |held| held.first)));
         columns.push(Arc::new(BooleanArray::from(vec![there; slots.len()])));
@@ -377,7 +388,7 @@ impl Operator for Settled {
         self.buffer.kept.next_arrival = arrivals.max(self.buffer.kept.next_arrival);
         self.saves = !state.metas.is_empty();
         // The newest state of each partition; `None`: it was forgotten.
-        let mut newest: Vec<Option<[u64; 5]>> = Vec::new();
+        let mut newest: Vec<Option<[u64; 6]>> = Vec::new();
         for chunk in state.chunks.iter().filter(|chunk| chunk.table == PARTITIONS) {
             check_chunk(NAME, chunk, &self.state_schema)?;
             let rows = keep_owned(&chunk.rows, 0, width, state.owned)?;
@@ -385,8 +396,8 @@ impl Operator for Settled {
             self.partitions.intern(&rows.columns()[..width], rows.num_rows(), &mut slots)?;
             newest.resize(self.partitions.slot_count().max(newest.len()), None);
             let columns: Vec<&[u64]> =
-                (0..5).map(|column| &rows.column(width + column).as_primitive::<UInt64Type>().values()[..]).collect();
-            let there = rows.column(width + 5).as_boolean();
+                (0..6).map(|column| &rows.column(width + column).as_primitive::<UInt64Type>().values()[..]).collect();
+            let there = rows.column(width + 6).as_boolean();
             for (row, slot) in slots.iter().enumerate() {
                 let values = std::array::from_fn(|column| columns[column][row]);
                 newest[*slot as usize] = there.value(row).then_some(values);
@@ -417,14 +428,15 @@ impl Operator for Settled {
         self.kept.next_arrival = held_arrivals.max(self.kept.next_arrival);
         let mut gone = Vec::new();
         for (slot, (state, mut rows)) in newest.into_iter().zip(held).enumerate() {
-            let Some([start, number, matched_until, _, held_from]) = state else {
+            let Some([start, number, matched_until, told_until, _, held_from]) = state else {
                 gone.push(slot as u32);
                 self.parts.push(Part { key: plan.matcher.key(), held: None });
                 continue;
             };
             rows.sort_unstable();
             let ids: Vec<u32> = rows.iter().map(|(_, id)| *id).collect();
-            let mut part = Part { key: plan.matcher.resume(start, number, matched_until), held: None };
+            let mut part =
+                Part { key: plan.matcher.resume_after_partial(start, number, matched_until, told_until), held: None };
             if !ids.is_empty() {
                 let mut held = Held::new(held_from);
                 held.push(&ids);

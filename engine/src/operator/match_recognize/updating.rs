@@ -84,7 +84,7 @@ impl Updating {
             calls: Vec::new(),
         };
         let mut fields: Vec<Field> = spec.partition.iter().map(|column| spec.input.field(*column).clone()).collect();
-        for name in ["start", "number", "matched_until", "first", "held"] {
+        for name in ["start", "number", "matched_until", "told_until", "first", "held"] {
             fields.push(Field::new(format!("__{name}"), arrow::datatypes::DataType::UInt64, false));
         }
         Ok(Self {
@@ -144,12 +144,13 @@ impl Updating {
         let view = View { first, kept: ids, fresh: &[] };
         let places = Places { kept: &self.shelf.rows, batch: &self.empty };
         let time = self.time(watermark);
-        let mut works = [Work { key: &mut key, view }];
+        let mut works = [Work { key: &mut key, view, words: Vec::new() }];
         run(&self.plan, &mut works, places, context, time, &mut self.scratch, matches)?;
+        let [Work { words, .. }] = works;
         let deadline = key.deadline();
         if self.plan.spec.emit == MatchEmit::Changes && !time.ended {
             // The best there is of what is still open. What could still go on has not run out of time.
-            let mut works = [Work { key: &mut key, view }];
+            let mut works = [Work { key: &mut key, view, words }];
             let time = Time { expired: None, ended: true };
             let open = matches.len();
             run(&self.plan, &mut works, places, context, time, &mut self.scratch, matches)?;
@@ -206,15 +207,14 @@ impl Updating {
         let bounded = !ended && below != WATERMARK_MIN && self.plan.spec.by_watermark;
         let within = self.plan.spec.within.filter(|_| bounded);
         let time = Time { expired: within.map(|within| self.plan.units(within, below)), ended };
-        let mut works = [Work { key: &mut part.key, view }];
+        let mut works = [Work { key: &mut part.key, view, words: Vec::new() }];
         run(&self.plan, &mut works, places, context, time, &mut self.scratch, after)?;
-        let mut deadline = self.parts[index].key.deadline();
+        let mut deadline = None;
         if !ended {
             let part = &self.parts[index];
             let shown = self.shown(&part.rows, after_watermark);
             let (key, first) = (part.key.clone(), part.first);
-            let open = self.show((&key, first, &ids[..shown]), after_watermark, context, after)?;
-            deadline = deadline.into_iter().chain(open).min();
+            deadline = self.show((&key, first, &ids[..shown]), after_watermark, context, after)?;
         }
         self.note(slot, after_watermark, deadline);
         Ok(())
@@ -402,7 +402,7 @@ impl Operator for Updating {
         self.shelf.restore(state, &mut edits)?;
         let plan = Arc::clone(&self.plan);
         let width = plan.spec.partition.len();
-        let mut known: Vec<Option<[u64; 5]>> = Vec::new();
+        let mut known: Vec<Option<[u64; 6]>> = Vec::new();
         for chunk in state.chunks.iter().filter(|chunk| chunk.table == PARTITIONS) {
             check_chunk(NAME, chunk, &self.state_schema)?;
             let rows = keep_owned(&chunk.rows, 0, width, state.owned)?;
@@ -416,8 +416,8 @@ impl Operator for Updating {
         }
         for slot in 0..self.shelf.partitions.slot_count() {
             let mut part = self.fresh_part();
-            if let Some([start, number, matched_until, first, _]) = known.get(slot).copied().flatten() {
-                part.key = plan.matcher.resume(start, number, matched_until);
+            if let Some([start, number, matched_until, told_until, first, _]) = known.get(slot).copied().flatten() {
+                part.key = plan.matcher.resume_after_partial(start, number, matched_until, told_until);
                 part.first = first;
             }
             self.parts.push(part);
@@ -459,10 +459,11 @@ impl Updating {
     /// The columns of partitions in a checkpoint.
     fn states(&self, slots: &[u32]) -> Result<RecordBatch> {
         let mut columns = self.shelf.partitions.columns(Slots::Some(slots))?;
-        let of: [fn(&Part) -> u64; 5] = [
+        let of: [fn(&Part) -> u64; 6] = [
             |part| part.key.start(),
             |part| part.key.number(),
             |part| part.key.matched_until(),
+            |part| part.key.told_until(),
             |part| part.first,
             |part| part.rows.len() as u64,
         ];
