@@ -1,5 +1,6 @@
 //! Conditions that look at the rows matched so far.
 
+use crate::automaton::{State, StateId};
 use crate::pattern::{PatternError, Variable};
 
 /// What is asked while a partial match takes a row, where the row's own bits do not say all.
@@ -31,15 +32,19 @@ pub trait Conditions {
 #[derive(Debug, Clone, Copy)]
 pub struct Trail<'a> {
     pub(crate) nodes: &'a [TrailNode],
+    pub(crate) states: &'a [State],
+    /// The node of the last row, or [`NO_NODE`].
     pub(crate) last: u32,
+    /// The row after it: they follow each other without gaps.
+    pub(crate) row: u64,
 }
 
 /// A row of a partial match; those before it are found by `before`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TrailNode {
     pub(crate) before: u32,
-    pub(crate) row: u64,
-    pub(crate) variable: Variable,
+    /// The state that the row entered.
+    pub(crate) state: StateId,
 }
 
 /// No node.
@@ -49,10 +54,12 @@ impl Trail<'_> {
     /// Row and variable of each row taken before, the last one first.
     pub fn iter(&self) -> impl Iterator<Item = (u64, Variable)> + '_ {
         let mut next = self.last;
+        let mut row = self.row;
         std::iter::from_fn(move || {
             let node = self.nodes.get(next as usize)?;
             next = node.before;
-            Some((node.row, node.variable))
+            row -= 1;
+            Some((row, self.states[node.state as usize].variable))
         })
     }
 }

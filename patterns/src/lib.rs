@@ -6,10 +6,15 @@
 //!
 //! Semantics: SQL:2016, ISO/IEC 19075-5 (row pattern recognition), and a bound in time (`WITHIN`).
 
+mod attempt;
 mod automaton;
 mod conditions;
 mod matcher;
+#[cfg(test)]
+mod naive;
 mod pattern;
+#[cfg(test)]
+mod tests;
 
 pub use automaton::{Automaton, Distance, State, StateId, Step};
 pub use conditions::{Conditions, NoConditions, Trail};

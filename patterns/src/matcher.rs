@@ -1,8 +1,10 @@
 //! Runs an automaton over the rows of partitions.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::automaton::Automaton;
+use crate::attempt::{Attempt, Run, Until};
+use crate::automaton::{Automaton, StateId, Step};
 use crate::conditions::Conditions;
 use crate::pattern::{Pattern, PatternError, Variable, VariableSet};
 
@@ -134,6 +136,7 @@ impl Found {
 /// The symbols of some rows, in a form that the matcher has chosen.
 #[derive(Debug, Clone, Default)]
 pub struct Symbols {
+    /// For each row the variables whose conditions it meets.
     bits: Vec<u64>,
 }
 
@@ -141,9 +144,30 @@ pub struct Symbols {
 /// rows from [`start`](Key::start) on and the partial matches there; without rows under way it is a few words.
 #[derive(Debug, Clone)]
 pub struct Key {
-    position: u64,
-    start: u64,
-    number: u64,
+    /// How many rows have come.
+    pub(crate) position: u64,
+    pub(crate) number: u64,
+    pub(crate) matched_until: u64,
+    /// Where rows are under way.
+    pub(crate) active: Option<Box<Active>>,
+}
+
+/// What a key has while rows are under way.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Active {
+    /// The first row under way.
+    pub(crate) start: u64,
+    /// The symbols of the rows from there on.
+    pub(crate) rows: VecDeque<u64>,
+    /// Their times, where there is a bound in time.
+    pub(crate) times: VecDeque<i64>,
+    /// What begins at `start`.
+    pub(crate) attempt: Attempt,
+    /// For each row from `start` on, states in which a partial match was that could not be completed for lack of rows that fit.
+    /// Shorter than `rows` where nothing is known.
+    pub(crate) failed: VecDeque<Vec<StateId>>,
+    /// The greatest row of a partial match that was told, plus one.
+    pub(crate) told_until: u64,
 }
 
 impl Key {
@@ -155,7 +179,7 @@ impl Key {
     /// The first row that the match being looked for may have; [`position`](Self::position) if no row is under way. Rows before it are
     /// not looked at any more.
     pub fn start(&self) -> u64 {
-        self.start
+        self.active.as_ref().map_or(self.position, |active| active.start)
     }
 
     /// How many matches there were.
@@ -165,25 +189,50 @@ impl Key {
 
     /// The greatest row that an earlier match has, plus one; 0 if there was none.
     pub fn matched_until(&self) -> u64 {
-        todo!()
+        self.matched_until
+    }
+
+    /// The greatest row of a partial match that was told ([`Status::Timeout`]), plus one; 0 where it does not matter any more. With
+    /// [`Skip::PastLastRow`] a key that is resumed has to know it, see [`Matcher::resume_after_partial`].
+    pub fn told_until(&self) -> u64 {
+        self.active.as_ref().map_or(0, |active| active.told_until)
     }
 
     /// [`Matcher::expire`] has something to do when time has passed this.
     pub fn deadline(&self) -> Option<i64> {
-        todo!()
+        self.active.as_ref().and_then(|active| active.attempt.deadline)
     }
 
     /// Bytes held outside of the value itself.
     pub fn bytes(&self) -> usize {
-        todo!()
+        self.active.as_ref().map_or(0, |active| {
+            size_of::<Active>()
+                + active.rows.capacity() * size_of::<u64>()
+                + active.times.capacity() * size_of::<i64>()
+                + active.attempt.bytes()
+                + active.failed.capacity() * size_of::<Vec<StateId>>()
+                + active.failed.iter().map(|states| states.capacity() * size_of::<StateId>()).sum::<usize>()
+        })
     }
+}
+
+/// How a match may begin.
+#[derive(Debug, Clone, Copy)]
+struct Starts {
+    /// Without a row.
+    empty: bool,
+    /// As these variables.
+    variables: u64,
 }
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Matcher {
-    automaton: Automaton,
-    spec: MatcherSpec,
+    pub(crate) automaton: Automaton,
+    pub(crate) spec: MatcherSpec,
+    /// How a match may begin at the partition's first row, and elsewhere.
+    starts_first: Starts,
+    starts: Starts,
 }
 
 impl Matcher {
@@ -191,8 +240,17 @@ impl Matcher {
     ///
     /// # Errors
     /// A pattern that is too large.
-    pub fn new(_spec: MatcherSpec) -> Result<Self, PatternError> {
-        todo!()
+    pub fn new(spec: MatcherSpec) -> Result<Self, PatternError> {
+        let automaton = Automaton::new(&spec.pattern)?;
+        let starts = |steps: &[Step]| Starts {
+            empty: steps.contains(&Step::Accept),
+            variables: steps.iter().fold(0, |variables, step| match step {
+                Step::To(state) => variables | 1 << automaton.states[*state as usize].variable,
+                Step::Accept | Step::AcceptAtEnd => variables,
+            }),
+        };
+        let (starts_first, starts) = (starts(&automaton.start_first), starts(&automaton.start));
+        Ok(Self { automaton, spec, starts_first, starts })
     }
 
     /// The automaton.
@@ -202,19 +260,36 @@ impl Matcher {
 
     /// The symbols of `rows` rows: bit `i % 64` of word `i / 64` of `bitmaps[v]` tells whether row `i` meets the condition of variable
     /// `v`, one bitmap for each variable, in order. Bits after the last row do not matter.
-    pub fn symbols(&self, _bitmaps: &[&[u64]], _rows: usize, _symbols: &mut Symbols) {
-        todo!()
+    pub fn symbols(&self, bitmaps: &[&[u64]], rows: usize, symbols: &mut Symbols) {
+        symbols.bits.clear();
+        symbols.bits.resize(rows, 0);
+        for (variable, bitmap) in bitmaps.iter().enumerate() {
+            for (chunk, word) in symbols.bits.chunks_mut(64).zip(*bitmap) {
+                for (bit, row) in chunk.iter_mut().enumerate() {
+                    *row |= (word >> bit & 1) << variable;
+                }
+            }
+        }
     }
 
     /// A partition of which no row has come.
     pub fn key(&self) -> Key {
-        todo!()
+        self.resume(0, 0, 0)
     }
 
     /// A partition as it was: `start`, `number` and `matched_until` are those of the key that is to go on. Its rows from `start` on
     /// are to be fed again, and then nothing is found that was found before.
-    pub fn resume(&self, _start: u64, _number: u64, _matched_until: u64) -> Key {
-        todo!()
+    pub fn resume(&self, start: u64, number: u64, matched_until: u64) -> Key {
+        Key { position: start, number, matched_until, active: None }
+    }
+
+    /// As [`resume`](Self::resume) where attempts are told that end without a match: `told_until` is that of the key that is to go on.
+    pub fn resume_after_partial(&self, start: u64, number: u64, matched_until: u64, told_until: u64) -> Key {
+        let mut key = self.resume(start, number, matched_until);
+        if told_until > start {
+            key.active = Some(Box::new(Active { start, told_until, ..Active::default() }));
+        }
+        key
     }
 
     /// Takes in the next rows of a partition: rows `rows` of `symbols`. `times` has the time of each of them, ascending (it is empty
@@ -222,30 +297,66 @@ impl Matcher {
     ///
     /// # Errors
     /// A skip that leads nowhere, too many partial matches, a condition that cannot be evaluated.
+    #[expect(clippy::too_many_arguments, reason = "what came, who is asked, and where it goes")]
     pub fn feed<C: Conditions>(
         &self,
-        _key: &mut Key,
-        _symbols: &Symbols,
-        _rows: Range<usize>,
-        _times: &[i64],
-        _ended: bool,
-        _conditions: &mut C,
-        _found: &mut Found,
+        key: &mut Key,
+        symbols: &Symbols,
+        rows: Range<usize>,
+        times: &[i64],
+        ended: bool,
+        conditions: &mut C,
+        found: &mut Found,
     ) -> Result<(), PatternError> {
-        todo!()
+        let mut rows = &symbols.bits[rows];
+        let mut times = times;
+        if key.active.is_none() {
+            let skipped = (key.position..).zip(rows).take_while(|&(row, bits)| !self.may_start(row, *bits)).count();
+            key.position += skipped as u64;
+            if self.spec.unmatched {
+                let first = key.position - skipped as u64;
+                found.unmatched.extend((first..key.position).filter(|row| *row >= key.matched_until));
+            }
+            rows = &rows[skipped..];
+            times = times.get(skipped..).unwrap_or(&[]);
+            if rows.is_empty() {
+                return Ok(());
+            }
+        }
+        let active = key.active.get_or_insert_with(|| Box::new(Active { start: key.position, ..Active::default() }));
+        active.rows.extend(rows);
+        if self.spec.within.is_some() {
+            active.times.extend(times);
+        }
+        key.position += rows.len() as u64;
+        self.run(key, Until { ended, time: None }, conditions, found)
     }
 
-    /// No further row of the partition has a time below `time`: attempts that none can join any more are decided.
+    /// No further row of the partition has a time below `time`: attempts that none can join any more are decided, unless there being no
+    /// further row would complete them (`$`).
     ///
     /// # Errors
     /// As [`feed`](Self::feed).
     pub fn expire<C: Conditions>(
         &self,
-        _key: &mut Key,
-        _time: i64,
-        _conditions: &mut C,
-        _found: &mut Found,
+        key: &mut Key,
+        time: i64,
+        conditions: &mut C,
+        found: &mut Found,
     ) -> Result<(), PatternError> {
-        todo!()
+        if key.deadline().is_some_and(|deadline| deadline < time) {
+            self.run(key, Until { ended: false, time: Some(time) }, conditions, found)?;
+        }
+        Ok(())
+    }
+
+    /// Whether an attempt at a row can do better than fail at once.
+    pub(crate) fn may_start(&self, row: u64, bits: u64) -> bool {
+        let starts = if row == 0 { self.starts_first } else { self.starts };
+        starts.empty || bits & starts.variables != 0
+    }
+
+    fn run<C: Conditions>(&self, key: &mut Key, until: Until, conditions: &mut C, found: &mut Found) -> Result<(), PatternError> {
+        Run::new(self, until, conditions, found).run(key)
     }
 }
