@@ -4,7 +4,8 @@
 //! streaming engine's statements (`WATERMARK FOR`, `CREATE SOURCE`, `STATEMENT SET`, `EMIT`) are in no dialect of it, and because a
 //! statement that we do not run should be refused by its name, not half understood. There is no fork and no text rewriting: the one
 //! change to the tokens is that a trailing `EMIT ..` is lifted out before a query is parsed, so that it may stand on either side of
-//! `ORDER BY` and `LIMIT`.
+//! `ORDER BY` and `LIMIT`, and that joins and clauses which sqlparser does not know are put into forms that it knows ([`asof`],
+//! [`match_recognize`]).
 
 mod asof;
 pub mod ast;
@@ -14,6 +15,7 @@ pub mod data_type;
 pub mod dialect;
 pub(crate) mod hint;
 pub mod locate;
+pub(crate) mod match_recognize;
 mod source;
 mod statement;
 mod top;
