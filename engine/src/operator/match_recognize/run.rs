@@ -183,10 +183,11 @@ pub(super) fn leaving(
     }
 }
 
-/// The first row of a partition that is still needed.
+/// The first row of a partition that is still needed. After a restart the rows from the key's start on are matched again, so what their
+/// conditions look back at is needed too, though the rows up to the key's position have been looked at.
 pub(super) fn needed_from(plan: &Plan, key: &Key) -> u64 {
     let around = plan.margin.before.max(plan.run_margin.before);
-    key.start().saturating_sub(around).min(key.position().saturating_sub(plan.lookback))
+    key.start().saturating_sub(around.max(plan.lookback))
 }
 
 /// Rows of the batch by their positions, from one on.
