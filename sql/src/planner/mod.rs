@@ -31,6 +31,7 @@ pub mod oracle;
 mod over;
 mod precedence;
 mod processing_time;
+mod program;
 mod rank;
 mod recursive;
 mod refuse;
