@@ -61,7 +61,7 @@ impl<'a> Expressions<'a> {
         let slots = plan.slots.iter().map(|(slot, _)| self.slot(slot)).collect::<Result<_>>()?;
         let schema: SchemaRef = Arc::new(Schema::new(plan.slots.iter().map(|(_, field)| Arc::clone(field)).collect::<Vec<_>>()));
         let compiler = Compiler::over(&schema, &self.lowering.context.config)?;
-        Ok(SlotExpr { slots, schema, expr: compiler.compile(&plan.expr, name)? })
+        Ok(SlotExpr { slots, schema, expr: compiler.compile(&plan.expr, name)?, program: None })
     }
 
     fn slot(&self, slot: &SlotPlan) -> Result<MatchSlot> {

@@ -414,7 +414,7 @@ impl MatchRules {
     /// Which columns leave: partition, order, measures, the others; or of one row per match partition and measures.
     fn output(&self, input: &DFSchema, measures: &[MeasurePlan], clause: &Clause) -> Result<Vec<OutputPlan>> {
         let mut columns: Vec<Column> = vec![];
-        let mut add = |column: &Column, columns: &mut Vec<Column>| {
+        let add = |column: &Column, columns: &mut Vec<Column>| {
             if !columns.contains(column) {
                 columns.push(column.clone());
             }
