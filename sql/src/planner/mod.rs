@@ -32,6 +32,7 @@ pub mod oracle;
 mod over;
 mod precedence;
 mod processing_time;
+mod program;
 mod rank;
 mod recursive;
 mod refuse;
