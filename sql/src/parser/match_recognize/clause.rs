@@ -500,7 +500,10 @@ fn with_semantics(expr: &[TokenWithSpan], condition: Option<&Named>) -> Result<E
             Some(qualifier) if !tokens.word(0).is_empty() && tokens.is(1, &Token::LParen) => {
                 if let (Some(variable), FINAL) = (condition, qualifier) {
                     return Err(SqlError::plan(
-                        format!("`FINAL` in the condition of `{}`: while it is asked the match has no end", variable.name),
+                        format!(
+                            "`FINAL` in the condition of `{}`: while it is asked the match has no end",
+                            variable.name
+                        ),
                         tokens.location_of(index),
                     ));
                 }

@@ -19,7 +19,6 @@ mod tokens;
 
 pub(crate) use self::clause::{Clause, FINAL, RUNNING, RowsSyntax, SkipSyntax};
 pub(crate) use self::pattern::PatternSyntax;
-pub(crate) use self::tokens::Place;
 
 /// The table function that a clause becomes.
 pub(crate) const MATCH_FUNCTION: &str = "__eagre_match";

@@ -47,7 +47,8 @@ impl Marker<'_> {
             Some(nearest) => format!("did you mean `{nearest}`?"),
             None => format!("the pattern has {}", self.clause.labels().collect::<Vec<_>>().join(", ")),
         };
-        let message = format!("`{}` is neither a variable of the pattern nor a table of its rows; {way_out}", ident.value);
+        let message =
+            format!("`{}` is neither a variable of the pattern nor a table of its rows; {way_out}", ident.value);
         SqlError::plan(message, Location::of(ident.span))
     }
 
@@ -177,16 +178,14 @@ impl VisitorMut for Marker<'_> {
         let marked = match expr {
             Expr::CompoundIdentifier(idents) => self.compound(idents),
             Expr::CompoundFieldAccess { root, access_chain } => match (&**root, access_chain.first()) {
-                (Expr::Identifier(ident), Some(AccessExpr::Dot(Expr::Identifier(column)))) => {
-                    match self.label(ident) {
-                        Some(label) => {
-                            **root = labelled(ident, label, Expr::Identifier(column.clone()));
-                            access_chain.remove(0);
-                            Ok(None)
-                        }
-                        None => Ok(None),
+                (Expr::Identifier(ident), Some(AccessExpr::Dot(Expr::Identifier(column)))) => match self.label(ident) {
+                    Some(label) => {
+                        **root = labelled(ident, label, Expr::Identifier(column.clone()));
+                        access_chain.remove(0);
+                        Ok(None)
                     }
-                }
+                    None => Ok(None),
+                },
                 _ => Ok(None),
             },
             Expr::Function(function) => self.function(function),

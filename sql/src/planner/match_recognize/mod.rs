@@ -77,9 +77,8 @@ pub(super) fn is_marker(name: &str) -> bool {
 
 /// Why a function that only a clause has is not known elsewhere.
 pub(super) fn misplaced(name: &str) -> Option<String> {
-    matches!(name, "prev" | "next" | "classifier" | "match_number" | "match_status" | "match_rowtime").then(|| {
-        format!("`{}` stands in the `MEASURES` and the `DEFINE` of a `MATCH_RECOGNIZE`", name.to_uppercase())
-    })
+    matches!(name, "prev" | "next" | "classifier" | "match_number" | "match_status" | "match_rowtime")
+        .then(|| format!("`{}` stands in the `MEASURES` and the `DEFINE` of a `MATCH_RECOGNIZE`", name.to_uppercase()))
 }
 
 /// The qualifier of the rows' columns.
@@ -192,12 +191,7 @@ impl MatchRelationPlanner {
 }
 
 /// A plain column of the rows.
-fn column_of(
-    expr: &Expr,
-    schema: &DFSchema,
-    what: &str,
-    context: &mut dyn RelationPlannerContext,
-) -> Result<Column> {
+fn column_of(expr: &Expr, schema: &DFSchema, what: &str, context: &mut dyn RelationPlannerContext) -> Result<Column> {
     let location = Location::of(expr.span());
     let planned = context.sql_to_expr(expr.clone(), schema);
     match planned.map_err(|error| SqlError::from(error).placed_in(expr).or_at(location))? {
@@ -271,7 +265,8 @@ fn within(
         _ => 1_000_000,
     };
     // Times differ by whole units, so a part of one bounds nothing.
-    let units = i64::try_from(ns / unit_ns).map_err(|_| SqlError::plan(format!("`WITHIN {expr}` is too long"), location))?;
+    let units =
+        i64::try_from(ns / unit_ns).map_err(|_| SqlError::plan(format!("`WITHIN {expr}` is too long"), location))?;
     let ms = i64::try_from(ns.div_euclid(1_000_000) + i128::from(ns % 1_000_000 != 0)).unwrap_or(i64::MAX);
     Ok(WithinPlan { units, ms })
 }
@@ -414,7 +409,7 @@ impl MatchRules {
     /// Which columns leave: partition, order, measures, the others; or of one row per match partition and measures.
     fn output(&self, input: &DFSchema, measures: &[MeasurePlan], clause: &Clause) -> Result<Vec<OutputPlan>> {
         let mut columns: Vec<Column> = vec![];
-        let mut add = |column: &Column, columns: &mut Vec<Column>| {
+        let add = |column: &Column, columns: &mut Vec<Column>| {
             if !columns.contains(column) {
                 columns.push(column.clone());
             }
@@ -456,9 +451,10 @@ impl MatchRules {
 
     fn check_volatile(&self, measures: &[MeasurePlan]) -> Result<()> {
         let of_measures = measures.iter().flat_map(|m| slot_values(&m.expr).chain([&m.expr.expr]));
-        let of_conditions = self.conditions.iter().flat_map(|condition| {
-            condition.row_exprs().chain(condition.run.iter().map(|run| &run.expr))
-        });
+        let of_conditions = self
+            .conditions
+            .iter()
+            .flat_map(|condition| condition.row_exprs().chain(condition.run.iter().map(|run| &run.expr)));
         match of_measures.chain(of_conditions).flat_map(volatile_calls).next() {
             None => Ok(()),
             Some(call) => Err(SqlError::unsupported(

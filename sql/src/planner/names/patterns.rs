@@ -2,7 +2,7 @@
 
 use datafusion::sql::sqlparser::ast::{Expr, Function, Ident, SetExpr, TableAlias};
 
-use super::{Aliases, Column, Input, Resolver, Scope, rename};
+use super::{Aliases, Column, Input, Resolver, rename};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::match_recognize::RowsSyntax;
 use crate::planner::match_recognize::{self as patterns, labels};
