@@ -81,15 +81,18 @@ pub(super) fn run(
     if let Some(registers) = &plan.registers {
         read_words(registers, works, lookahead, places)?;
     }
+    let waiting = times_of_waiting(plan, works, places, time, lookahead)?;
     let evaluation = Evaluation { spec, places, context };
     let found = &mut scratch.found;
     let mut start = 0;
-    for (work, end) in works.iter_mut().zip(ends) {
+    for (index, (work, end)) in works.iter_mut().zip(ends).enumerate() {
         let rows = start..end;
         start = end;
         let times = if times.is_empty() { &[] } else { &times[rows.clone()] };
         found.clear();
+        let waits_from = waiting.get(index).copied().flatten();
         let expired = time.expired.filter(|_| spec.within.is_some());
+        let expired = expired.map(|time| waits_from.map_or(time, |first| time.min(first)));
         let mut fed =
             Fed { matcher: &plan.matcher, symbols: &scratch.symbols, rows, times, ended: time.ended, expired };
         let first = work.key.start();
@@ -114,6 +117,29 @@ pub(super) fn run(
     scratch.dropped += std::mem::take(&mut found.dropped);
     scratch.bad_skips += std::mem::take(&mut found.bad_skips);
     Ok(())
+}
+
+/// For each partition the time of its first row that waits for rows behind it, where time decides anything: the matcher has not seen that
+/// row yet, so for it time has come no further.
+fn times_of_waiting(
+    plan: &Plan,
+    works: &[Work<'_>],
+    places: Places<'_>,
+    time: Time,
+    lookahead: u64,
+) -> Result<Vec<Option<i64>>> {
+    let Some(within) = plan.spec.within.filter(|_| time.expired.is_some() && lookahead > 0) else {
+        return Ok(Vec::new());
+    };
+    let first = |work: &Work<'_>| work.view.at(work.view.end().saturating_sub(lookahead).max(work.key.position()));
+    let rows: Vec<Option<RowAt>> = works.iter().map(first).collect();
+    let there: Vec<RowAt> = rows.iter().copied().flatten().collect();
+    if there.is_empty() {
+        return Ok(Vec::new());
+    }
+    let column = places.take(&there, &[within.column])?.pop().expect("a column was asked for");
+    let mut times = plan.times(&column)?.values().to_vec().into_iter();
+    Ok(rows.into_iter().map(|row| row.and_then(|_| times.next())).collect())
 }
 
 /// What the matcher is given for one partition.
