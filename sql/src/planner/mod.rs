@@ -23,6 +23,7 @@ mod kept;
 mod local_time;
 mod logical;
 mod lower;
+mod match_recognize;
 mod materialized;
 mod names;
 mod nearest;
