@@ -53,7 +53,9 @@ pub(crate) struct Attempt {
     /// The bound in time ended a thread.
     timed: bool,
     /// The last time at which a further row may have a part in it.
-    pub(crate) deadline: Option<i64>,
+    deadline: Option<i64>,
+    /// That time has passed, but it is a match if no row comes at all.
+    waits_for_end: bool,
 }
 
 impl Attempt {
@@ -61,6 +63,11 @@ impl Attempt {
         self.threads.capacity() * size_of::<Thread>()
             + self.registers.capacity() * size_of::<u64>()
             + self.nodes.capacity() * size_of::<TrailNode>()
+    }
+
+    /// When time alone decides something.
+    pub(crate) fn deadline(&self) -> Option<i64> {
+        self.deadline.filter(|_| !self.waits_for_end)
     }
 
     fn reset(&mut self) {
@@ -359,7 +366,7 @@ impl<'a, C: Conditions> Run<'a, C> {
         }
         let expired = self.until.time.is_some_and(|time| attempt.deadline.is_some_and(|deadline| deadline < time));
         if expired && complete.is_some() {
-            attempt.deadline = None;
+            attempt.waits_for_end = true;
             return false;
         }
         attempt.timed |= expired;

@@ -200,7 +200,7 @@ impl Key {
 
     /// [`Matcher::expire`] has something to do when time has passed this.
     pub fn deadline(&self) -> Option<i64> {
-        self.active.as_ref().and_then(|active| active.attempt.deadline)
+        self.active.as_ref().and_then(|active| active.attempt.deadline())
     }
 
     /// Bytes held outside of the value itself.

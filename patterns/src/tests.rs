@@ -57,6 +57,31 @@ fn pattern() -> impl Strategy<Value = Pattern> {
     })
 }
 
+/// What people write: some variables one after the other, most of them repeated.
+fn usual_pattern() -> impl Strategy<Value = Pattern> {
+    let bounds = prop_oneof![
+        3 => Just((1, Some(1))), 3 => Just((1, None)), 2 => Just((0, None)), 1 => Just((0, Some(1))), 1 => Just((2, None)),
+        1 => Just((1, Some(3)))
+    ];
+    let repeated = ((0..VARIABLES).prop_map(Pattern::Variable), bounds, prop::bool::weighted(0.8))
+        .prop_map(|(body, (min, max), greedy)| Pattern::Repetition { body: Box::new(body), min, max, greedy });
+    let part = prop_oneof![
+        8 => repeated.clone(),
+        1 => prop::collection::vec(repeated.clone(), 1..4).prop_map(Pattern::Permutation),
+        1 => prop::collection::vec(repeated.clone(), 1..3).prop_map(Pattern::Alternation),
+        1 => repeated.prop_map(|body| Pattern::Exclusion(Box::new(body))),
+    ];
+    (prop::collection::vec(part, 1..5), prop::bool::weighted(0.1), prop::bool::weighted(0.2)).prop_map(|(mut parts, first, last)| {
+        if first {
+            parts.insert(0, Pattern::PartitionStart);
+        }
+        if last {
+            parts.push(repeat(Pattern::PartitionEnd, parts.len() as u32 % 2, Some(1)));
+        }
+        Pattern::Concatenation(parts)
+    })
+}
+
 fn skip() -> impl Strategy<Value = Skip> {
     prop_oneof![
         3 => Just(Skip::PastLastRow),
@@ -291,6 +316,19 @@ proptest! {
     ) {
         let asks = asked != Asked::Nothing;
         let spec = MatcherSpec { skip, within, asks, partial, ..spec(pattern) };
+        agrees(&spec, asked, &rows, &between, ends_with_rows)?;
+    }
+
+    /// What people write, with and without a bound in time.
+    #[test]
+    fn agrees_on_usual_patterns(
+        pattern in usual_pattern(), skip in skip(), within in prop::option::of(0..9i64), asked in asked(),
+        partial in prop::bool::weighted(0.2), unmatched: bool,
+        rows in prop::collection::vec(prop_oneof![0u64..16, (0u32..4).prop_map(|variable| 1 << variable)], 0..14),
+        between in prop::collection::vec(between(), 14), ends_with_rows: bool,
+    ) {
+        let asks = asked != Asked::Nothing;
+        let spec = MatcherSpec { skip, within, asks, partial, unmatched, ..spec(pattern) };
         agrees(&spec, asked, &rows, &between, ends_with_rows)?;
     }
 }
