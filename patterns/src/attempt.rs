@@ -91,7 +91,8 @@ impl Attempt {
     /// Throws away the nodes that no thread needs. `failed`: where it is remembered what failed.
     fn collect(&mut self, failed: Option<&mut VecDeque<Vec<StateId>>>) {
         let mut needed = vec![false; self.nodes.len()];
-        let ends = self.threads.iter().map(|thread| thread.node).chain(self.best.map(|best| best.0)).chain([self.longest.0]);
+        let ends =
+            self.threads.iter().map(|thread| thread.node).chain(self.best.map(|best| best.0)).chain([self.longest.0]);
         for end in ends {
             let mut node = end;
             while let Some(needed) = needed.get_mut(node as usize).filter(|needed| !**needed) {
@@ -140,6 +141,22 @@ impl Attempt {
                 }
             }
         }
+    }
+}
+
+/// How many transitions were tried, on this thread: what tests bound instead of time.
+#[cfg(test)]
+pub(crate) mod work {
+    use std::cell::Cell;
+
+    thread_local!(static TRIED: Cell<u64> = const { Cell::new(0) });
+
+    pub(crate) fn add(count: u64) {
+        TRIED.with(|tried| tried.set(tried.get() + count));
+    }
+
+    pub(crate) fn take() -> u64 {
+        TRIED.with(Cell::take)
     }
 }
 
@@ -257,7 +274,18 @@ impl<'a, C: Conditions> Run<'a, C> {
 
     /// All threads take the next row.
     fn take_row(&mut self, active: &mut Active) -> Result<(), PatternError> {
-        let Self { matcher, conditions, register_count, merges, threads, registers, distinct, asked, asked_registers, .. } = self;
+        let Self {
+            matcher,
+            conditions,
+            register_count,
+            merges,
+            threads,
+            registers,
+            distinct,
+            asked,
+            asked_registers,
+            ..
+        } = self;
         let (automaton, asks, register_count) = (&matcher.automaton, matcher.spec.asks, *register_count);
         let attempt = &mut active.attempt;
         let taken = attempt.taken;
@@ -272,6 +300,8 @@ impl<'a, C: Conditions> Run<'a, C> {
             asked_registers.clear();
             for step in steps(automaton, thread.state, active.start) {
                 let Step::To(id) = *step else { continue };
+                #[cfg(test)]
+                work::add(1);
                 let state = &automaton.states[id as usize];
                 if bits >> state.variable & 1 == 0 {
                     continue;
@@ -289,8 +319,10 @@ impl<'a, C: Conditions> Run<'a, C> {
                         Some((_, answer)) => *answer,
                         None => {
                             let begin = asked_registers.len();
-                            asked_registers.extend_from_slice(&attempt.registers[index * register_count..][..register_count]);
-                            let trail = Trail { nodes: &attempt.nodes, states: &automaton.states, last: thread.node, row };
+                            asked_registers
+                                .extend_from_slice(&attempt.registers[index * register_count..][..register_count]);
+                            let trail =
+                                Trail { nodes: &attempt.nodes, states: &automaton.states, last: thread.node, row };
                             let holds = conditions.take(state.variable, row, trail, &mut asked_registers[begin..])?;
                             asked.push((state.variable, holds.then_some(begin)));
                             holds.then_some(begin)
@@ -482,7 +514,9 @@ impl Distinct {
     /// Whether it is a new one.
     fn insert(&mut self, state: StateId, registers: &[u64]) -> bool {
         let width = registers.len();
-        let same = |index: usize, met: &[StateId], all: &[u64]| met[index] == state && all[index * width..][..width] == *registers;
+        let same = |index: usize, met: &[StateId], all: &[u64]| {
+            met[index] == state && all[index * width..][..width] == *registers
+        };
         if self.met.len() < SCANNED_THREADS_MAX {
             if (0..self.met.len()).any(|index| same(index, &self.met, &self.registers)) {
                 return false;
