@@ -30,7 +30,7 @@ use crate::time::{EventTimeMs, event_times_ms};
 mod aggregates;
 mod frame;
 mod functions;
-mod kept;
+pub(in crate::operator) mod kept;
 mod running;
 mod settled;
 mod shelf;
@@ -41,7 +41,7 @@ mod updating;
 pub use self::frame::{Bound, Distance, Frame, FrameUnit, Ordered, RangeKeys, Reach, Segment};
 pub use self::functions::{OverRequest, accumulated, native};
 pub(in crate::operator) use self::running::Buffer;
-pub(in crate::operator) use self::shelf::in_order_of_arrival;
+pub(in crate::operator) use self::shelf::{Edit, Shelf, in_order_of_arrival};
 
 /// One function of an `OVER` expression, with its arguments' types and its frame fixed.
 pub trait OverFunction: Send + Sync + fmt::Debug {

@@ -30,7 +30,7 @@ const ARRIVALS: &str = "arrivals";
 const SAVES: &str = "saves";
 
 /// The order keys of rows, by id.
-pub(super) struct SortKeys {
+pub(in crate::operator) struct SortKeys {
     /// `None`: there is no order but that of arrival.
     converter: Option<RowConverter>,
     columns: Vec<usize>,
@@ -88,7 +88,7 @@ impl SortKeys {
 
     /// The key of a stored row.
     #[inline]
-    pub(super) fn get(&self, id: u32) -> &[u8] {
+    pub(in crate::operator) fn get(&self, id: u32) -> &[u8] {
         match (&self.converter, self.stride) {
             (None, _) => &[],
             (_, Some(stride)) => &self.fixed[id as usize * stride..(id as usize + 1) * stride],
@@ -104,15 +104,15 @@ impl SortKeys {
 
 /// One row that came or went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Edit {
+pub(in crate::operator) struct Edit {
     /// Its partition.
-    pub(super) slot: u32,
+    pub(in crate::operator) slot: u32,
     /// Where it is stored.
-    pub(super) id: u32,
+    pub(in crate::operator) id: u32,
     /// When it came: unique in its partition.
-    pub(super) arrival: u64,
+    pub(in crate::operator) arrival: u64,
     /// Whether it is there now.
-    pub(super) added: bool,
+    pub(in crate::operator) added: bool,
 }
 
 /// Segments of stored rows to be evaluated together.
@@ -134,11 +134,11 @@ impl Work {
 }
 
 /// Rows by id.
-pub(super) struct Shelf {
+pub(in crate::operator) struct Shelf {
     plan: Arc<Plan>,
-    pub(super) partitions: GroupKeys,
-    pub(super) rows: Rows,
-    pub(super) order: SortKeys,
+    pub(in crate::operator) partitions: GroupKeys,
+    pub(in crate::operator) rows: Rows,
+    pub(in crate::operator) order: SortKeys,
     /// By id, where rows are only inserted: when the row came; `u64::MAX` where there is none.
     arrivals: Vec<u64>,
     /// By id, where rows can be taken back: when the copies that are there came, ascending.
@@ -146,7 +146,7 @@ pub(super) struct Shelf {
     /// Rows whose retractions outnumber them: they count when they come.
     debts: BTreeSet<u32>,
     /// Partitions that the step has made.
-    pub(super) made: Vec<u32>,
+    pub(in crate::operator) made: Vec<u32>,
     /// Rows whose weight became zero in the step.
     zeroed: Vec<u32>,
     next_arrival: u64,
@@ -160,6 +160,12 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
+    /// For rows that are kept in order, and nothing else.
+    pub(in crate::operator) fn of(spec: OverSpec) -> Result<Self> {
+        debug_assert!(spec.calls.is_empty(), "calls are an `OVER`'s");
+        Self::new(&super::OverFactory::updating(spec)?.plan)
+    }
+
     pub(super) fn new(plan: &Arc<Plan>) -> Result<Self> {
         Ok(Self {
             plan: Arc::clone(plan),
@@ -181,7 +187,7 @@ impl Shelf {
     }
 
     /// Takes in the deltas of a step, in order of arrival; what came and went is added to `edits`.
-    pub(super) fn take_in(&mut self, deltas: Vec<Delta>, edits: &mut Vec<Edit>) -> Result<()> {
+    pub(in crate::operator) fn take_in(&mut self, deltas: Vec<Delta>, edits: &mut Vec<Edit>) -> Result<()> {
         for delta in in_order_of_arrival(deltas)? {
             self.take_in_one(&delta, None, edits)?;
         }
@@ -266,7 +272,7 @@ impl Shelf {
     }
 
     /// Forgets rows that nobody looks at any more.
-    pub(super) fn release(&mut self, gone: &[(u64, u32)]) -> Result<()> {
+    pub(in crate::operator) fn release(&mut self, gone: &[(u64, u32)]) -> Result<()> {
         let mut ids = Vec::with_capacity(gone.len());
         for (arrival, id) in gone {
             if !self.plan.spec.retracting {
@@ -290,7 +296,7 @@ impl Shelf {
     }
 
     /// Forgets the rows that the step has taken back for good.
-    pub(super) fn sweep(&mut self) -> Result<()> {
+    pub(in crate::operator) fn sweep(&mut self) -> Result<()> {
         let mut gone = std::mem::take(&mut self.zeroed);
         gone.retain(|id| self.rows.weight(*id) == 0);
         gone.sort_unstable();
@@ -324,7 +330,7 @@ impl Shelf {
     }
 
     /// Saves rows; `all` are those that are there now.
-    pub(super) fn save(
+    pub(in crate::operator) fn save(
         &mut self,
         kind: SaveKind,
         state: &mut StateWriter,
@@ -361,7 +367,7 @@ impl Shelf {
     }
 
     /// Takes in again what was saved; all rows that are there are added to `edits`, in order of arrival.
-    pub(super) fn restore(&mut self, state: &StateReader<'_>, edits: &mut Vec<Edit>) -> Result<()> {
+    pub(in crate::operator) fn restore(&mut self, state: &StateReader<'_>, edits: &mut Vec<Edit>) -> Result<()> {
         let number = |name: &str| state.metas.iter().filter_map(|meta| meta.get(name)?.as_u64()).max().unwrap_or(0);
         let plan = Arc::clone(&self.plan);
         self.saves = number(SAVES);
@@ -411,7 +417,7 @@ impl Shelf {
     }
 
     /// Bytes held, about.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::operator) fn bytes(&self) -> usize {
         let copies = self.copies.len() * 32 + self.arrivals.capacity() * 8;
         self.partitions.bytes() + self.rows.bytes() + self.order.bytes() + copies + self.unsaved.capacity() * 16
     }

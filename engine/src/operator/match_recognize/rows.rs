@@ -1,0 +1,97 @@
+//! Rows of two places at once: those that the operator keeps, and those of the batch in work.
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::{interleave, take};
+
+use crate::delta::batch_of;
+use crate::error::Result;
+use crate::rows::Rows;
+
+/// Where a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RowAt {
+    /// Kept, under an id.
+    Kept(u32),
+    /// In the batch in work.
+    New(u32),
+}
+
+/// Both places.
+#[derive(Clone, Copy)]
+pub(super) struct Places<'a> {
+    pub(super) kept: &'a Rows,
+    pub(super) batch: &'a RecordBatch,
+}
+
+impl Places<'_> {
+    /// Some columns of rows, in the order asked for.
+    pub(super) fn take(&self, rows: &[RowAt], columns: &[usize]) -> Result<Vec<ArrayRef>> {
+        let mut ids = Vec::new();
+        let mut fresh = Vec::new();
+        let mut order = Vec::with_capacity(rows.len());
+        for row in rows {
+            match row {
+                RowAt::Kept(id) => {
+                    order.push((0, ids.len()));
+                    ids.push(*id);
+                }
+                RowAt::New(row) => {
+                    order.push((1, *row as usize));
+                    fresh.push(*row);
+                }
+            }
+        }
+        if ids.is_empty() {
+            if is_all(&fresh, self.batch.num_rows()) {
+                return Ok(columns.iter().map(|column| std::sync::Arc::clone(self.batch.column(*column))).collect());
+            }
+            let fresh = UInt32Array::from(fresh);
+            return columns.iter().map(|column| Ok(take(self.batch.column(*column), &fresh, None)?)).collect();
+        }
+        let kept = self.kept.take(&ids, columns)?;
+        if fresh.is_empty() {
+            return Ok(kept);
+        }
+        let both = kept.iter().zip(columns);
+        both.map(|(kept, column)| Ok(interleave(&[kept.as_ref(), self.batch.column(*column).as_ref()], &order)?))
+            .collect()
+    }
+
+    /// All columns of rows.
+    pub(super) fn take_batch(&self, rows: &[RowAt]) -> Result<RecordBatch> {
+        let columns: Vec<usize> = (0..self.batch.num_columns()).collect();
+        batch_of(&self.batch.schema(), self.take(rows, &columns)?, rows.len())
+    }
+}
+
+/// Whether rows are all of the batch, in its order.
+fn is_all(rows: &[u32], count: usize) -> bool {
+    rows.len() == count && rows.iter().zip(0..).all(|(row, place)| *row == place)
+}
+
+/// The rows of one partition by their position in it: kept ones, then new ones.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    /// The position of the first row.
+    pub(super) first: u64,
+    pub(super) kept: &'a [u32],
+    /// Rows of the batch.
+    pub(super) fresh: &'a [u32],
+}
+
+impl View<'_> {
+    /// One past the position of the last row.
+    pub(super) fn end(&self) -> u64 {
+        self.first + (self.kept.len() + self.fresh.len()) as u64
+    }
+
+    /// The row at a position; `None`: there is none, or none any more.
+    #[inline]
+    pub(super) fn at(&self, position: u64) -> Option<RowAt> {
+        let place = usize::try_from(position.checked_sub(self.first)?).ok()?;
+        match self.kept.get(place) {
+            Some(id) => Some(RowAt::Kept(*id)),
+            None => self.fresh.get(place - self.kept.len()).map(|row| RowAt::New(*row)),
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The operators against themselves: how rows come, and what was there before, must not show.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::SortOptions;
+use arrow::datatypes::Field;
+use eagre_patterns::{BadSkip, Overflow, Skip, VariableSet};
+use proptest::prelude::*;
+
+use super::*;
+use crate::aggregate::testing::{Pipeline, Row, call, delta_of, input_schema, show};
+use crate::expr::{Expr, ExprRef, PlainColumn, StepContext};
+use crate::operator::SaveKind;
+use crate::operator::chain::ChainFactory;
+use crate::operator::over::OrderKey;
+use arrow::datatypes::{FieldRef, Schema};
+
+/// An integer column beside another one or a constant.
+#[derive(Debug)]
+struct Compare {
+    left: usize,
+    right: Result<usize, i64>,
+    less: bool,
+    field: FieldRef,
+}
+
+impl fmt::Display for Compare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl Expr for Compare {
+    fn evaluate(
+        &self,
+        batch: &RecordBatch,
+        _: &StepContext,
+        _: Option<&arrow::array::UInt64Array>,
+    ) -> crate::error::Result<ArrayRef> {
+        let of = |column: usize| batch.column(column).as_primitive::<Int64Type>().clone();
+        let left = of(self.left);
+        let compare = |left: Option<i64>, right: Option<i64>| {
+            left.zip(right).map(|(left, right)| if self.less { left < right } else { left > right })
+        };
+        let values = (0..batch.num_rows()).map(|row| {
+            let value = |column: &Int64Array| column.is_valid(row).then(|| column.value(row));
+            match self.right {
+                Ok(column) => compare(value(&left), value(&of(column))),
+                Err(constant) => compare(value(&left), Some(constant)),
+            }
+        });
+        Ok(Arc::new(values.collect::<BooleanArray>()))
+    }
+
+    fn field(&self) -> &FieldRef {
+        &self.field
+    }
+}
+
+fn compare(left: usize, less: bool, right: Result<usize, i64>) -> ExprRef {
+    Arc::new(Compare { left, right, less, field: Arc::new(Field::new("holds", DataType::Boolean, true)) })
+}
+
+fn column(index: usize, name: &str, data_type: DataType) -> ExprRef {
+    Arc::new(PlainColumn::new(index, Arc::new(Field::new(name, data_type, true))))
+}
+
+const VALUE: usize = 2;
+
+fn value() -> ExprRef {
+    column(VALUE, "value", DataType::Int64)
+}
+
+/// The value beside that of the row before.
+fn trend(less: bool) -> Condition {
+    let mut fields: Vec<FieldRef> = input_schema().fields().iter().cloned().collect();
+    let width = fields.len();
+    fields.push(Arc::new(Field::new("before", DataType::Int64, true)));
+    Condition {
+        row: Some(RowCondition {
+            shifted: vec![Shifted { by: -1, value: value() }],
+            schema: Arc::new(Schema::new(fields)),
+            expr: compare(VALUE, less, Ok(width)),
+        }),
+        run: None,
+    }
+}
+
+fn slot_expr(slot: Slot, data_type: DataType) -> SlotExpr {
+    let schema = Arc::new(Schema::new(vec![Field::new("slot", data_type.clone(), true)]));
+    SlotExpr { slots: vec![slot], schema, expr: column(0, "slot", data_type) }
+}
+
+fn sum(variables: VariableSet, running: bool) -> Slot {
+    let function = call("sum", &[VALUE], DataType::Int64, false, false).function;
+    Slot::Aggregate { function, args: vec![value()], filter: None, variables, running }
+}
+
+fn at(variables: VariableSet, first: bool, shift: i64, value: ExprRef) -> Slot {
+    Slot::At { row: Navigation { variables, first, offset: 0, shift, running: true }, value }
+}
+
+/// What is matched: a V in the values, or a run whose sum stays small, and how.
+#[derive(Debug, Clone, Copy)]
+struct Query {
+    on_match: bool,
+    all_rows: bool,
+    unmatched: bool,
+    skip: u8,
+    within: Option<i64>,
+    partial: bool,
+}
+
+fn spec(query: Query) -> MatchSpec {
+    let input = input_schema();
+    let plus =
+        |variable| Pattern::Repetition { body: Box::new(Pattern::Variable(variable)), min: 1, max: None, greedy: true };
+    let pattern = Pattern::Concatenation(vec![Pattern::Variable(0), plus(1), plus(2)]);
+    let (first, second) = (VariableSet::of(0), VariableSet::of(1));
+    let mut conditions = vec![Condition::default(), trend(true), trend(false)];
+    if query.on_match {
+        let schema = Arc::new(Schema::new(vec![Field::new("slot", DataType::Int64, true)]));
+        let run = SlotExpr { slots: vec![sum(second, true)], schema, expr: compare(0, true, Err(20)) };
+        conditions[1] = Condition { row: None, run: Some(run) };
+    }
+    let measure = |name: &str, slot, data_type: DataType| {
+        let field = Arc::new(Field::new(name, data_type.clone(), true));
+        (field, OutputColumn::Measure(slot_expr(slot, data_type)))
+    };
+    let passed = |column: usize| (Arc::clone(&input.fields()[column]), OutputColumn::Input(column));
+    let label = column(input.fields().len(), CLASSIFIER, DataType::Utf8);
+    let output = vec![
+        passed(1),
+        measure("number", Slot::MatchNumber, DataType::Int64),
+        measure("status", Slot::Status, DataType::Utf8),
+        measure("label", at(VariableSet::ALL, false, 0, label), DataType::Utf8),
+        measure("first", at(first, true, 0, value()), DataType::Int64),
+        measure("before", at(VariableSet::ALL, true, -1, value()), DataType::Int64),
+        measure("lowest", at(second, false, 0, value()), DataType::Int64),
+        measure("sum", sum(VariableSet::ALL, true), DataType::Int64),
+        measure("whole", sum(VariableSet::ALL, false), DataType::Int64),
+    ];
+    let order = OrderKey { column: 0, options: SortOptions { descending: false, nulls_first: false } };
+    MatchSpec {
+        retracting: false,
+        partition: vec![1],
+        order: vec![order],
+        by_watermark: true,
+        allowed_lateness_ms: 0,
+        emit: MatchEmit::Final,
+        pattern,
+        variables: ["STRT", "DOWN", "UP"].map(str::to_owned).to_vec(),
+        conditions,
+        skip: [Skip::PastLastRow, Skip::ToNextRow, Skip::ToLast(second), Skip::ToLast(VariableSet::of(2))]
+            [query.skip as usize],
+        bad_skip: BadSkip::NextRow,
+        within: query.within.map(|units| Within { column: 0, units }),
+        partial: query.partial,
+        max_partial: 1_000_000,
+        overflow: Overflow::Error,
+        rows: match query.all_rows {
+            true => RowsPerMatch::All { show_empty: true, unmatched: query.unmatched },
+            false => RowsPerMatch::One,
+        },
+        output,
+        input,
+    }
+}
+
+fn queries() -> impl Strategy<Value = Query> {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (flags, 0u8..4, proptest::option::weighted(0.5, 0i64..40)).prop_map(
+        |((on_match, all_rows, unmatched, partial), skip, within)| Query {
+            on_match,
+            all_rows,
+            unmatched,
+            skip,
+            within,
+            partial,
+        },
+    )
+}
+
+fn rows() -> impl Strategy<Value = Vec<Row>> {
+    let row = (0i64..8, 0i64..3, proptest::option::weighted(0.95, 0i64..9));
+    proptest::collection::vec(row, 0..80).prop_map(|rows| {
+        let row = |(index, (jitter, key, value)): (usize, (i64, i64, Option<i64>))| Row {
+            ts: (index as i64) * 3 + jitter,
+            key: Some(key),
+            value,
+            ordinal: index as u64,
+            weight: 1,
+        };
+        rows.into_iter().enumerate().map(row).collect()
+    })
+}
+
+/// What leaves, summed up.
+fn net(lines: Vec<(String, i64)>) -> BTreeMap<String, i64> {
+    let mut net = BTreeMap::new();
+    lines.into_iter().for_each(|(line, weight)| *net.entry(line).or_default() += weight);
+    net.retain(|_, weight| *weight != 0);
+    net
+}
+
+/// All rows at once, in one shard, in order.
+fn at_once(spec: &MatchSpec, rows: &[Row]) -> BTreeMap<String, i64> {
+    let mut spec = spec.clone();
+    (spec.retracting, spec.allowed_lateness_ms, spec.emit) = (false, 0, MatchEmit::Final);
+    let (local, global) = (ChainFactory::new(vec![]), MatchFactory::new(spec).expect("it can be"));
+    let mut pipeline = Pipeline::new(&local, &global, vec![1], 1);
+    let deltas = if rows.is_empty() { vec![] } else { vec![delta_of(rows, false)] };
+    net(show(&pipeline.step(&deltas, i64::MAX)))
+}
+
+type Restarts = Vec<Option<(bool, usize)>>;
+
+fn restarts() -> impl Strategy<Value = Restarts> {
+    proptest::collection::vec(proptest::option::weighted(0.3, (any::<bool>(), 1usize..4)), 0..40)
+}
+
+fn restart(pipeline: &mut Pipeline<'_>, restarts: &Restarts, step: usize) {
+    if let Some((full, shards)) = restarts.get(step).copied().flatten() {
+        pipeline.save(if full { SaveKind::Full } else { SaveKind::Changes });
+        pipeline.restart(shards);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Steps, disorder within the watermark's delay, shards, checkpoints and restarts never show in matches.
+    #[test]
+    fn steps_and_restarts_do_not_show(
+        query in queries(),
+        rows in rows(),
+        steps in proptest::collection::vec(1usize..20, 1..10),
+        shards in 1usize..4,
+        restarts in restarts(),
+    ) {
+        let spec = spec(query);
+        let (local, global) = (ChainFactory::new(vec![]), MatchFactory::new(spec.clone()).expect("it can be"));
+        let mut pipeline = Pipeline::new(&local, &global, vec![1], shards);
+        let (mut lines, mut rest, mut greatest, mut step) = (Vec::new(), rows.as_slice(), i64::MIN, 0);
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(steps[step % steps.len()].min(rest.len()));
+            rest = later;
+            greatest = now.iter().fold(greatest, |greatest, row| greatest.max(row.ts));
+            lines.extend(show(&pipeline.step(&[delta_of(now, false)], greatest.saturating_sub(8))));
+            restart(&mut pipeline, &restarts, step);
+            step += 1;
+        }
+        lines.extend(show(&pipeline.step(&[], i64::MAX)));
+        prop_assert!(pipeline.late.is_empty());
+        prop_assert!(lines.iter().all(|(_, weight)| *weight > 0));
+        prop_assert_eq!(net(lines), at_once(&spec, &rows));
+    }
+
+    /// Rows that are taken back, rows that come late but are allowed to, and matches that leave early: in the end the matches are those
+    /// of the rows that are there.
+    #[test]
+    fn corrections_end_where_the_rows_end(
+        query in queries(),
+        rows in rows(),
+        taken_back in proptest::collection::vec(proptest::option::weighted(0.3, 1usize..30), 80),
+        lateness in prop_oneof![Just(0i64), 1i64..60],
+        changes in any::<bool>(),
+        steps in proptest::collection::vec(1usize..20, 1..10),
+        shards in 1usize..4,
+        restarts in restarts(),
+    ) {
+        let mut spec = spec(query);
+        spec.retracting = true;
+        spec.allowed_lateness_ms = lateness;
+        spec.emit = if changes { MatchEmit::Changes } else { MatchEmit::Final };
+        // A row goes so many rows later, if it is not settled then.
+        let mut events: Vec<Row> = Vec::new();
+        let mut backs: BTreeMap<usize, Vec<Row>> = BTreeMap::new();
+        for (index, row) in rows.iter().enumerate() {
+            events.push(*row);
+            if let Some(later) = taken_back[index] {
+                backs.entry(index + later).or_default().push(Row { weight: -1, ..*row });
+            }
+            events.extend(backs.remove(&index).unwrap_or_default());
+        }
+        let (local, global) = (ChainFactory::new(vec![]), MatchFactory::new(spec.clone()).expect("it can be"));
+        let mut pipeline = Pipeline::new(&local, &global, vec![1], shards);
+        let (mut lines, mut rest, mut greatest, mut step) = (Vec::new(), events.as_slice(), 0i64, 0);
+        let mut there: Vec<Row> = Vec::new();
+        let mut watermark = i64::MIN;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(steps[step % steps.len()].min(rest.len()));
+            rest = later;
+            let judged = now.iter().copied().filter(|row| row.ts >= watermark.saturating_sub(lateness));
+            for row in judged {
+                match row.weight {
+                    1 => there.push(row),
+                    _ => {
+                        let same = |other: &Row| (other.ts, other.key, other.value) == (row.ts, row.key, row.value);
+                        let place = there.iter().rposition(same).expect("it came before");
+                        there.remove(place);
+                    }
+                }
+            }
+            greatest = now.iter().fold(greatest, |greatest, row| greatest.max(row.ts));
+            watermark = watermark.max(greatest - 8);
+            lines.extend(show(&pipeline.step(&[delta_of(now, true)], watermark)));
+            restart(&mut pipeline, &restarts, step);
+            step += 1;
+        }
+        lines.extend(show(&pipeline.step(&[], i64::MAX)));
+        prop_assert_eq!(net(lines), at_once(&spec, &there));
+    }
+}

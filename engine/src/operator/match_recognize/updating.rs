@@ -1,0 +1,484 @@
+//! Matches leave and are taken back again.
+//!
+//! Rows stay in order until nothing can change them: until the watermark has passed them by the allowed lateness. The automaton has taken
+//! in what is settled, once and for all. What is *shown* lies behind that: the rows that the watermark has passed, or, where matches
+//! leave before they are final, all rows. Of each partition that a step changes, the shown rows are matched twice from where the
+//! settled ones end, as they were and as they are, and what differs leaves: matches that are undone with weight -1, new ones with
+//! weight 1. So what has been told is never kept, and a checkpoint takes the rows alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, Int64Array, RecordBatch, UInt64Array};
+use arrow::datatypes::{Field, Schema, SchemaRef, UInt64Type};
+use eagre_patterns::Key;
+
+use super::matches::Matches;
+use super::rows::{Places, View};
+use super::run::{Scratch, Time, Work, leaving, needed_from, run};
+use super::{MatchEmit, NAME, Plan};
+use crate::aggregate::Slots;
+use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
+use crate::delta::{Delta, batch_of};
+use crate::error::Result;
+use crate::expr::StepContext;
+use crate::operator::over::{Edit, OverSpec, Shelf, judge};
+use crate::operator::{Input, Operator, Output, Progress, SaveKind, StateReader, StateWriter};
+use crate::rows::Rows;
+use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, event_times_ms};
+
+/// The table of partitions in a checkpoint, and its meta.
+const PARTITIONS: &str = "partitions";
+const WATERMARK: &str = "watermark";
+
+/// A row in its place.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    arrival: u64,
+    id: u32,
+    time: EventTimeMs,
+}
+
+/// A partition.
+struct Part {
+    /// It has taken in the settled rows.
+    key: Key,
+    /// The position of the first of `rows`.
+    first: u64,
+    /// In order; some of them are settled.
+    rows: Vec<Row>,
+    /// When time will have something to do with it, as far as it is noted.
+    due: Option<EventTimeMs>,
+    dirty: bool,
+}
+
+/// See the [module](self).
+pub(super) struct Updating {
+    plan: Arc<Plan>,
+    shelf: Shelf,
+    /// By slot.
+    parts: Vec<Part>,
+    due: BTreeMap<EventTimeMs, Vec<u32>>,
+    /// Partitions that were restored.
+    asleep: Vec<u32>,
+    watermark: EventTimeMs,
+    empty: RecordBatch,
+    /// What leaves in a step, so that equal rows meet; empty between two steps.
+    net: Rows,
+    scratch: Scratch,
+    state_schema: SchemaRef,
+    /// Partitions that were let go since the last save.
+    freed: Vec<RecordBatch>,
+    /// Whether anything was ever saved.
+    saves: bool,
+}
+
+impl Updating {
+    pub(super) fn new(plan: &Arc<Plan>) -> Result<Self> {
+        let spec = &plan.spec;
+        let over = OverSpec {
+            input: Arc::clone(&spec.input),
+            retracting: spec.retracting,
+            partition: spec.partition.clone(),
+            order: spec.order.clone(),
+            calls: Vec::new(),
+        };
+        let mut fields: Vec<Field> = spec.partition.iter().map(|column| spec.input.field(*column).clone()).collect();
+        for name in ["start", "number", "matched_until", "told_until", "first", "held"] {
+            fields.push(Field::new(format!("__{name}"), arrow::datatypes::DataType::UInt64, false));
+        }
+        Ok(Self {
+            shelf: Shelf::of(over)?,
+            parts: Vec::new(),
+            due: BTreeMap::new(),
+            asleep: Vec::new(),
+            watermark: WATERMARK_MIN,
+            empty: RecordBatch::new_empty(Arc::clone(&spec.input)),
+            net: Rows::new(&plan.output, true)?,
+            scratch: Scratch::default(),
+            state_schema: Arc::new(Schema::new(fields)),
+            freed: Vec::new(),
+            saves: false,
+            plan: Arc::clone(plan),
+        })
+    }
+
+    fn fresh_part(&self) -> Part {
+        Part { key: self.plan.matcher.key(), first: 0, rows: Vec::new(), due: None, dirty: false }
+    }
+
+    /// Below this time rows are settled.
+    fn settled_below(&self, watermark: EventTimeMs) -> EventTimeMs {
+        match watermark {
+            WATERMARK_MAX | WATERMARK_MIN => watermark,
+            watermark => watermark.saturating_sub(self.plan.spec.allowed_lateness_ms),
+        }
+    }
+
+    /// How many of a partition's rows are shown.
+    fn shown(&self, rows: &[Row], watermark: EventTimeMs) -> usize {
+        match self.plan.spec.emit {
+            MatchEmit::Changes => rows.len(),
+            MatchEmit::Final if watermark == WATERMARK_MAX => rows.len(),
+            MatchEmit::Final if !self.plan.spec.by_watermark => 0,
+            MatchEmit::Final => rows.partition_point(|row| row.time < watermark),
+        }
+    }
+
+    /// What time does to rows that are shown, or settled, when the watermark is at `watermark`.
+    fn time(&self, watermark: EventTimeMs) -> Time {
+        let bounded = watermark != WATERMARK_MIN && watermark != WATERMARK_MAX;
+        let within = self.plan.spec.within.filter(|_| bounded && self.plan.spec.by_watermark);
+        Time { expired: within.map(|within| self.plan.units(within, watermark)), ended: watermark == WATERMARK_MAX }
+    }
+
+    /// Adds to `matches` what the shown rows of a partition give behind the settled ones. Its deadline, if it has one.
+    fn show(
+        &mut self,
+        (key, first, ids): (&Key, u64, &[u32]),
+        watermark: EventTimeMs,
+        context: &StepContext,
+        matches: &mut Matches,
+    ) -> Result<Option<i64>> {
+        let mut key = key.clone();
+        let view = View { first, kept: ids, fresh: &[] };
+        let places = Places { kept: &self.shelf.rows, batch: &self.empty };
+        let time = self.time(watermark);
+        let mut works = [Work { key: &mut key, view }];
+        run(&self.plan, &mut works, places, context, time, &mut self.scratch, matches)?;
+        let deadline = key.deadline();
+        if self.plan.spec.emit == MatchEmit::Changes && !time.ended {
+            // The best there is of what is still open. What could still go on has not run out of time.
+            let mut works = [Work { key: &mut key, view }];
+            let time = Time { expired: None, ended: true };
+            let open = matches.len();
+            run(&self.plan, &mut works, places, context, time, &mut self.scratch, matches)?;
+            matches.drop_partial_from(open);
+        }
+        Ok(deadline)
+    }
+
+    /// Puts rows in their places and takes out those that went.
+    fn apply(&mut self, slot: u32, edits: &[Edit], times: &BTreeMap<u32, EventTimeMs>) {
+        let (order, part) = (&self.shelf.order, &mut self.parts[slot as usize]);
+        for edit in edits {
+            let place = part.rows.partition_point(|row| {
+                order.get(row.id).cmp(order.get(edit.id)).then(row.arrival.cmp(&edit.arrival)).is_lt()
+            });
+            if edit.added {
+                let time = times.get(&edit.id).copied().unwrap_or(WATERMARK_MIN);
+                part.rows.insert(place, Row { arrival: edit.arrival, id: edit.id, time });
+            } else if part.rows.get(place).is_some_and(|row| row.arrival == edit.arrival && row.id == edit.id) {
+                part.rows.remove(place);
+            }
+        }
+    }
+
+    /// Brings a partition from one watermark to another, and adds what leaves to `before` and `after`.
+    fn change(
+        &mut self,
+        slot: u32,
+        edits: &[Edit],
+        times: &BTreeMap<u32, EventTimeMs>,
+        (before_watermark, after_watermark): (EventTimeMs, EventTimeMs),
+        context: &StepContext,
+        (before, after): (&mut Matches, &mut Matches),
+    ) -> Result<()> {
+        let index = slot as usize;
+        let part = &self.parts[index];
+        let shown = self.shown(&part.rows, before_watermark);
+        let ids: Vec<u32> = part.rows[..shown].iter().map(|row| row.id).collect();
+        let (key, first) = (part.key.clone(), part.first);
+        self.show((&key, first, &ids), before_watermark, context, before)?;
+        self.apply(slot, edits, times);
+        // What is settled now is matched for good.
+        let below = self.settled_below(after_watermark);
+        let part = &mut self.parts[index];
+        let settled = match below {
+            WATERMARK_MAX => part.rows.len(),
+            _ if !self.plan.spec.by_watermark => 0,
+            below => part.rows.partition_point(|row| row.time < below),
+        };
+        let ids: Vec<u32> = part.rows.iter().map(|row| row.id).collect();
+        let view = View { first: part.first, kept: &ids[..settled], fresh: &[] };
+        let places = Places { kept: &self.shelf.rows, batch: &self.empty };
+        let ended = below == WATERMARK_MAX;
+        let bounded = !ended && below != WATERMARK_MIN && self.plan.spec.by_watermark;
+        let within = self.plan.spec.within.filter(|_| bounded);
+        let time = Time { expired: within.map(|within| self.plan.units(within, below)), ended };
+        let mut works = [Work { key: &mut part.key, view }];
+        run(&self.plan, &mut works, places, context, time, &mut self.scratch, after)?;
+        let mut deadline = None;
+        if !ended {
+            let part = &self.parts[index];
+            let shown = self.shown(&part.rows, after_watermark);
+            let (key, first) = (part.key.clone(), part.first);
+            deadline = self.show((&key, first, &ids[..shown]), after_watermark, context, after)?;
+        }
+        self.note(slot, after_watermark, deadline);
+        Ok(())
+    }
+
+    /// Notes when time will have something to do with a partition: a row is passed, or settled, or an attempt runs out.
+    fn note(&mut self, slot: u32, watermark: EventTimeMs, deadline: Option<i64>) {
+        if !self.plan.spec.by_watermark || watermark == WATERMARK_MAX {
+            return;
+        }
+        let lateness = self.plan.spec.allowed_lateness_ms;
+        let below = self.settled_below(watermark);
+        let part = &self.parts[slot as usize];
+        let unsettled = part.rows.partition_point(|row| row.time < below);
+        let shown = self.shown(&part.rows, watermark);
+        let within = self.plan.spec.within;
+        let times = [
+            part.rows.get(unsettled).map(|row| row.time.saturating_add(lateness)),
+            part.rows.get(shown).map(|row| row.time),
+            deadline.zip(within).map(|(deadline, within)| self.plan.time_of(within, deadline)),
+            // Settled by the watermark less the lateness.
+            part.key
+                .deadline()
+                .zip(within)
+                .map(|(deadline, within)| self.plan.time_of(within, deadline).saturating_add(lateness)),
+        ];
+        // What has passed already and changed nothing will not change anything.
+        let next = times.into_iter().flatten().filter(|time| *time >= watermark).min();
+        let part = &mut self.parts[slot as usize];
+        if let Some(next) = next
+            && part.due.is_none_or(|due| next < due)
+        {
+            part.due = Some(next);
+            self.due.entry(next).or_default().push(slot);
+        }
+    }
+
+    /// Partitions with which the watermark has something to do.
+    fn due(&mut self, watermark: EventTimeMs, slots: &mut Vec<u32>) {
+        while let Some(entry) = self.due.first_entry()
+            && *entry.key() < watermark
+        {
+            let due = *entry.key();
+            for slot in entry.remove() {
+                let part = &mut self.parts[slot as usize];
+                if part.due == Some(due) {
+                    part.due = None;
+                    slots.push(slot);
+                }
+            }
+        }
+    }
+
+    /// Emits what differs.
+    fn emit(&mut self, before: &Matches, after: &Matches, context: &StepContext, out: &mut Output) -> Result<()> {
+        let places = Places { kept: &self.shelf.rows, batch: &self.empty };
+        let before = leaving(&self.plan, before, places, context)?;
+        let after = leaving(&self.plan, after, places, context)?;
+        let mut changes = Vec::new();
+        for (rows, weight) in [(before, -1), (after, 1)] {
+            if let Some(rows) = rows {
+                let weights = Int64Array::from_value(weight, rows.num_rows());
+                self.net.apply(&Delta::weighted(rows, weights), &mut changes)?;
+            }
+        }
+        let mut ids: Vec<u32> = changes.iter().map(|change| change.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        // What goes leaves first.
+        let mut changed: Vec<u32> = ids.iter().copied().filter(|id| self.net.weight(*id) != 0).collect();
+        changed.sort_by_key(|id| self.net.weight(*id) > 0);
+        if !changed.is_empty() {
+            let weights = changed.iter().map(|id| self.net.weight(*id)).collect::<Vec<_>>();
+            out.emit(Delta::weighted(self.net.take_batch(&changed)?, Int64Array::from(weights)));
+        }
+        self.net.remove(&ids)
+    }
+
+    /// Lets rows go that nobody looks at any more, and partitions without rows.
+    fn release(&mut self, slots: &[u32]) -> Result<()> {
+        let mut gone = Vec::new();
+        let mut freed: Vec<u32> = Vec::new();
+        for slot in slots {
+            let part = &mut self.parts[*slot as usize];
+            let needed = needed_from(&self.plan, &part.key);
+            let count = needed.saturating_sub(part.first).min(part.rows.len() as u64) as usize;
+            gone.extend(part.rows.drain(..count).map(|row| (row.arrival, row.id)));
+            part.first = part.first.max(needed);
+            part.dirty = true;
+            let idle = part.rows.is_empty() && part.key.start() == part.key.position();
+            if idle && (self.plan.forgets || part.key.position() == 0) {
+                freed.push(*slot);
+            }
+        }
+        self.shelf.release(&gone)?;
+        for slot in &freed {
+            self.parts[*slot as usize] = self.fresh_part();
+        }
+        if self.saves && !freed.is_empty() {
+            self.freed.push(self.states(&freed)?);
+        }
+        self.shelf.partitions.remove(&freed);
+        Ok(())
+    }
+}
+
+impl Operator for Updating {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
+        let context = *input.context;
+        let (before, after) = (input.watermarks.before, input.watermarks.after);
+        let mut deltas = input.single();
+        if let Some(time) = self.plan.time() {
+            deltas = judge((time, self.plan.spec.allowed_lateness_ms), deltas, before, out)?;
+        }
+        // After a restart, settled rows are taken in again; that gives nothing.
+        let known = self.watermark;
+        let asleep = std::mem::take(&mut self.asleep);
+        for slot in &asleep {
+            let mut nothing = (Matches::default(), Matches::default());
+            let times = BTreeMap::new();
+            self.change(*slot, &[], &times, (known, known), &context, (&mut nothing.0, &mut nothing.1))?;
+        }
+        let mut edits: Vec<Edit> = Vec::new();
+        self.shelf.take_in(deltas, &mut edits)?;
+        for slot in std::mem::take(&mut self.shelf.made) {
+            if (slot as usize) < self.parts.len() {
+                self.parts[slot as usize] = self.fresh_part();
+            }
+        }
+        let fresh = self.shelf.partitions.slot_count();
+        while self.parts.len() < fresh {
+            let part = self.fresh_part();
+            self.parts.push(part);
+        }
+        let times = self.times_of(&edits)?;
+        edits.sort_by_key(|edit| edit.slot);
+        let mut slots: Vec<u32> = edits.iter().map(|edit| edit.slot).collect();
+        if after == WATERMARK_MAX && known != WATERMARK_MAX {
+            slots.extend(self.shelf.partitions.live_slots());
+        } else if after > known {
+            self.due(after, &mut slots);
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        let (mut old, mut new) = (Matches::default(), Matches::default());
+        for slot in &slots {
+            let start = edits.partition_point(|edit| edit.slot < *slot);
+            let end = edits.partition_point(|edit| edit.slot <= *slot);
+            let of_slot = edits[start..end].to_vec();
+            self.change(*slot, &of_slot, &times, (known, after.max(known)), &context, (&mut old, &mut new))?;
+        }
+        self.watermark = after.max(known);
+        self.emit(&old, &new, &context, out)?;
+        self.shelf.sweep()?;
+        self.release(&slots)?;
+        Ok(Progress::Done)
+    }
+
+    fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
+        state.meta.insert(WATERMARK.into(), self.watermark.into());
+        let held = self.parts.iter().flat_map(|part| part.rows.iter().map(|row| (row.arrival, row.id)));
+        let all: Vec<(u64, u32)> = if kind == SaveKind::Full { held.collect() } else { Vec::new() };
+        self.shelf.save(kind, state, || all)?;
+        let mut slots = self.shelf.partitions.live_slots();
+        slots.retain(|slot| kind == SaveKind::Full || self.parts[*slot as usize].dirty);
+        self.parts.iter_mut().for_each(|part| part.dirty = false);
+        let freed = std::mem::take(&mut self.freed);
+        if kind == SaveKind::Changes {
+            freed.into_iter().for_each(|rows| state.put(PARTITIONS, rows));
+        }
+        self.saves = true;
+        if !slots.is_empty() {
+            state.put(PARTITIONS, self.states(&slots)?);
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, state: &StateReader<'_>) -> Result<()> {
+        self.watermark = newest_time(state.metas, WATERMARK);
+        let mut edits = Vec::new();
+        self.shelf.restore(state, &mut edits)?;
+        let plan = Arc::clone(&self.plan);
+        let width = plan.spec.partition.len();
+        let mut known: Vec<Option<[u64; 6]>> = Vec::new();
+        for chunk in state.chunks.iter().filter(|chunk| chunk.table == PARTITIONS) {
+            check_chunk(NAME, chunk, &self.state_schema)?;
+            let rows = keep_owned(&chunk.rows, 0, width, state.owned)?;
+            let mut slots = Vec::new();
+            self.shelf.partitions.intern(&rows.columns()[..width], rows.num_rows(), &mut slots)?;
+            known.resize(self.shelf.partitions.slot_count().max(known.len()), None);
+            for (row, slot) in slots.iter().enumerate() {
+                let value = |column: usize| rows.column(width + column).as_primitive::<UInt64Type>().value(row);
+                known[*slot as usize] = Some(std::array::from_fn(value));
+            }
+        }
+        for slot in 0..self.shelf.partitions.slot_count() {
+            let mut part = self.fresh_part();
+            if let Some([start, number, matched_until, told_until, first, _]) = known.get(slot).copied().flatten() {
+                part.key = plan.matcher.resume_after_partial(start, number, matched_until, told_until);
+                part.first = first;
+            }
+            self.parts.push(part);
+        }
+        let times = self.times_of(&edits)?;
+        edits.sort_by_key(|edit| edit.slot);
+        for edits in edits.chunk_by(|a, b| a.slot == b.slot) {
+            self.apply(edits[0].slot, edits, &times);
+        }
+        // What older chunks hold and was let go since lies before the rows that were there at the last save.
+        let (mut gone, mut freed) = (Vec::new(), Vec::new());
+        for (slot, part) in self.parts.iter_mut().enumerate() {
+            let held = known.get(slot).copied().flatten().map_or(0, |[.., held]| held as usize);
+            gone.extend(part.rows.drain(..part.rows.len().saturating_sub(held)).map(|row| (row.arrival, row.id)));
+            if part.rows.is_empty() && part.key.position() == 0 {
+                freed.push(slot as u32);
+            }
+        }
+        self.shelf.release(&gone)?;
+        self.shelf.partitions.remove(&freed);
+        self.shelf.made.clear();
+        self.saves = !state.metas.is_empty();
+        self.asleep = self.shelf.partitions.live_slots();
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        let rows: usize =
+            self.parts.iter().map(|part| part.rows.capacity() * size_of::<Row>() + part.key.bytes()).sum();
+        self.shelf.bytes() + rows + self.parts.capacity() * size_of::<Part>()
+    }
+
+    fn state_rows(&self) -> usize {
+        self.shelf.rows.len() + self.shelf.partitions.len()
+    }
+}
+
+impl Updating {
+    /// The columns of partitions in a checkpoint.
+    fn states(&self, slots: &[u32]) -> Result<RecordBatch> {
+        let mut columns = self.shelf.partitions.columns(Slots::Some(slots))?;
+        let of: [fn(&Part) -> u64; 6] = [
+            |part| part.key.start(),
+            |part| part.key.number(),
+            |part| part.key.matched_until(),
+            |part| part.key.told_until(),
+            |part| part.first,
+            |part| part.rows.len() as u64,
+        ];
+        for of in of {
+            let numbers = slots.iter().map(|slot| of(&self.parts[*slot as usize]));
+            columns.push(Arc::new(UInt64Array::from_iter_values(numbers)));
+        }
+        batch_of(&self.state_schema, columns, slots.len())
+    }
+
+    /// The times of rows that came.
+    fn times_of(&self, edits: &[Edit]) -> Result<BTreeMap<u32, EventTimeMs>> {
+        let ids: Vec<u32> = edits.iter().filter(|edit| edit.added).map(|edit| edit.id).collect();
+        let Some(time) = self.plan.time() else { return Ok(BTreeMap::new()) };
+        let columns = self.shelf.rows.take(&ids, &[time])?;
+        let times = event_times_ms(&columns[0])?;
+        Ok(ids.into_iter().zip(times.iter().map(|time| time.unwrap_or(WATERMARK_MIN))).collect())
+    }
+}
