@@ -233,8 +233,23 @@ fn told(found: &Found) -> Vec<(u64, u64, Vec<Label>, Status)> {
         .collect()
 }
 
+/// Which of the matcher's ways it takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    Tables,
+    Threads,
+}
+
+impl Way {
+    fn matcher(self, spec: &MatcherSpec) -> Result<Matcher, PatternError> {
+        let matcher = Matcher::new(spec.clone())?;
+        Ok(if self == Self::Threads { matcher.without_tables() } else { matcher })
+    }
+}
+
 /// Feeds a partition as `between` has it.
 fn fed(
+    way: Way,
     spec: &MatcherSpec,
     asked: Asked,
     rows: &[u64],
@@ -242,7 +257,7 @@ fn fed(
     between: &[Between],
     ends_with_rows: bool,
 ) -> Result<NaiveFound, PatternError> {
-    let matcher = Matcher::new(spec.clone())?;
+    let matcher = way.matcher(spec)?;
     let all = symbols(&matcher, rows);
     let timed = |range: std::ops::Range<usize>| if spec.within.is_some() { &times[range] } else { &[] };
     let mut asked = asked;
@@ -294,23 +309,22 @@ fn agrees(
     between: &[Between],
     ends_with_rows: bool,
 ) -> Result<(), TestCaseError> {
-    let times: Vec<i64> = between[..rows.len()]
-        .iter()
-        .scan(0, |time, row| {
-            *time += row.later;
-            Some(*time)
-        })
-        .collect();
+    let times = times(rows, between);
     let holds = |first: usize, number: u64, labels: &[Label]| asked.holds(first, number, labels);
     let expected = Naive { spec, rows, times: &times, holds: &holds }.run();
     prop_assume!(expected.is_ok(), "too slow to be told by the naive evaluator");
     let expected = expected.unwrap();
-    match fed(spec, asked, rows, &times, between, ends_with_rows) {
-        Ok(found) => prop_assert_eq!(found, expected),
-        Err(PatternError::SkipTargetMissing { .. } | PatternError::SkipToFirstRow { .. }) => {
-            prop_assert!(expected.failed)
+    for way in [Way::Tables, Way::Threads] {
+        match fed(way, spec, asked, rows, &times, between, ends_with_rows) {
+            Ok(found) => prop_assert_eq!(&found, &expected, "{:?}", way),
+            Err(PatternError::SkipTargetMissing { .. } | PatternError::SkipToFirstRow { .. }) => {
+                prop_assert!(expected.failed)
+            }
+            Err(error) => return Err(TestCaseError::fail(error.to_string())),
         }
-        Err(error) => return Err(TestCaseError::fail(error.to_string())),
+        if asked != Asked::Nothing {
+            break;
+        }
     }
     Ok(())
 }
@@ -365,8 +379,8 @@ fn a_match_is_told_as_soon_as_it_is_decided() {
 }
 
 /// Runs a pattern over one partition of equal rows, all at once and in pieces; tells how many transitions a row needed.
-fn tried_per_row(spec: &MatcherSpec, bits: u64, rows: usize) -> u64 {
-    let matcher = Matcher::new(spec.clone()).unwrap();
+fn tried_per_row(way: Way, spec: &MatcherSpec, bits: u64, rows: usize) -> u64 {
+    let matcher = way.matcher(spec).unwrap();
     let all = symbols(&matcher, &vec![bits; rows]);
     let mut most = 0;
     for step in [rows, 7] {
@@ -390,8 +404,10 @@ fn work_is_linear_whatever_the_pattern() {
     for skip in [Skip::PastLastRow, Skip::ToNextRow] {
         let check = |pattern: Pattern, bits: u64, most: u64| {
             let spec = MatcherSpec { skip, ..spec(pattern.clone()) };
-            let tried = tried_per_row(&spec, bits, 5000);
-            assert!(tried <= most, "{tried} transitions for each row: {pattern:?}, {skip:?}");
+            for way in [Way::Tables, Way::Threads] {
+                let tried = tried_per_row(way, &spec, bits, 5000);
+                assert!(tried <= most, "{tried} transitions for each row: {pattern:?}, {skip:?}, {way:?}");
+            }
         };
         check(sequence([plus(plus(a())), b()]), A, 8);
         check(sequence([plus(a()), plus(b())]), A, 8);
@@ -403,7 +419,7 @@ fn work_is_linear_whatever_the_pattern() {
         check(sequence([a(), optional(sequence([repeat(a(), 0, None), b()]))]), A, 12);
     }
     // All rows are in one match, which is found once.
-    assert!(tried_per_row(&spec(sequence([plus(a()), plus(b())])), A | B, 5000) <= 8);
+    assert!(tried_per_row(Way::Threads, &spec(sequence([plus(a()), plus(b())])), A | B, 5000) <= 8);
 }
 
 /// Too many partial matches are an error, or the oldest attempt is given up; whatever comes in one call.
@@ -482,4 +498,49 @@ proptest! {
         let spec = MatcherSpec { skip, within, asks, partial, unmatched, ..spec(pattern) };
         agrees(&spec, asked, &rows, &between, ends_with_rows)?;
     }
+
+    /// Long partitions, where what was found out by earlier attempts is used again: all ways agree.
+    #[test]
+    fn ways_agree_on_long_partitions(
+        pattern in prop_oneof![usual_pattern(), pattern()], skip in skip(), within in prop::option::weighted(0.3, 0..40i64),
+        partial in prop::bool::weighted(0.2), unmatched: bool, max_partial in prop_oneof![3 => Just(usize::MAX), 1 => 1usize..30],
+        rows in long_partition(), between in prop::collection::vec(between(), 300), ends_with_rows: bool, cuts: bool,
+    ) {
+        let overflow = Overflow::DropOldest;
+        let spec = MatcherSpec { skip, within, partial, unmatched, max_partial, overflow, ..spec(pattern) };
+        let between: Vec<Between> = between.into_iter().map(|between| Between { cut: between.cut && cuts, ..between }).collect();
+        let times = times(&rows, &between);
+        let run = |way, between: &[Between]| fed(way, &spec, Asked::Nothing, &rows, &times, between, ends_with_rows);
+        let whole = vec![Between { cut: false, expire: false, resume: false, later: 0 }; rows.len() + 1];
+        let expected = run(Way::Threads, &whole);
+        prop_assert_eq!(&run(Way::Tables, &whole), &expected, "tables");
+        prop_assert_eq!(&run(Way::Tables, &between), &expected, "tables, in pieces");
+        prop_assert_eq!(&run(Way::Threads, &between), &expected, "threads, in pieces");
+    }
+}
+
+fn times(rows: &[u64], between: &[Between]) -> Vec<i64> {
+    let later = between[..rows.len()].iter();
+    later
+        .scan(0, |time, row| {
+            *time += row.later;
+            Some(*time)
+        })
+        .collect()
+}
+
+/// Stretches of rows that are alike.
+fn long_partition() -> impl Strategy<Value = Vec<u64>> {
+    let stretch =
+        (prop_oneof![2 => (0u32..4).prop_map(|variable| 1 << variable), 1 => 0u64..16], 1usize..20, 0usize..8);
+    prop::collection::vec(stretch, 0..12).prop_map(|stretches| {
+        let mut rows: Vec<u64> = stretches
+            .into_iter()
+            .flat_map(|(bits, count, other)| {
+                (0..count).map(move |row| if row % 8 == other { bits ^ 1 << (other % 4) } else { bits })
+            })
+            .collect();
+        rows.truncate(300);
+        rows
+    })
 }
