@@ -11,6 +11,7 @@ use std::ops::Range;
 use crate::attempt::Until;
 use crate::determinise::{ACCEPTS, Attempts, CLASSES, DEAD, DECIDED, NEW, NONE, START, START_FIRST};
 use crate::few::Few;
+use crate::fold::Fold;
 use crate::key::Key;
 use crate::matcher::{Found, Label, Match, MatcherSpec, Overflow, Skip, Status, next_start};
 use crate::pattern::PatternError;
@@ -60,13 +61,13 @@ impl Dense {
 
 /// The attempt at the first row under way.
 #[derive(Debug, Clone, Copy, Default)]
-struct DenseAttempt {
+pub(crate) struct DenseAttempt {
     begun: bool,
     /// The time is over, but it is a match if no row comes at all.
     waits_for_end: bool,
-    state: u8,
+    pub(crate) state: u8,
     /// How many rows it has looked at.
-    taken: usize,
+    pub(crate) taken: usize,
     /// How many rows the match has that it is if no preferred one comes.
     best: Option<usize>,
     /// The last time at which a further row may have a part in it.
@@ -83,12 +84,12 @@ struct Left {
 }
 
 /// Rows as they lie, and what is known of them.
-struct Rows<'a> {
+pub(crate) struct Rows<'a> {
     /// The number of the first one.
-    base: u64,
-    classes: &'a [u8],
+    pub(crate) base: u64,
+    pub(crate) classes: &'a [u8],
     times: &'a [i64],
-    states: &'a mut [u8],
+    pub(crate) states: &'a mut [u8],
     failed: &'a mut Vec<u64>,
 }
 
@@ -96,6 +97,8 @@ struct Rows<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct DenseMatcher {
     pub(crate) attempts: Attempts,
+    /// All attempts as one, where that is possible and what is asked for.
+    pub(crate) fold: Option<Fold>,
     /// Whether an attempt at a row of a class can do better than fail at once: elsewhere, and at the partition's first row.
     may_start: [[bool; CLASSES]; 2],
     /// Whether it may be empty: elsewhere, and at the partition's first row.
@@ -103,11 +106,11 @@ pub(crate) struct DenseMatcher {
 }
 
 impl DenseMatcher {
-    pub(crate) fn new(attempts: Attempts, may_be_empty: [bool; 2]) -> Self {
+    pub(crate) fn new(attempts: Attempts, fold: Option<Fold>, may_be_empty: [bool; 2]) -> Self {
         let may_start =
             |start: u8, empty: bool| attempts.transitions.next[usize::from(start)].map(|state| empty || state != DEAD);
         let may_start = [may_start(START, may_be_empty[0]), may_start(START_FIRST, may_be_empty[1])];
-        Self { attempts, may_start, may_be_empty }
+        Self { attempts, fold, may_start, may_be_empty }
     }
 
     /// How many of the rows start nothing.
@@ -138,9 +141,9 @@ pub(crate) struct DenseRun<'a> {
 }
 
 /// The parts of a key that a pass changes.
-struct Counts<'a> {
-    number: &'a mut u64,
-    matched_until: &'a mut u64,
+pub(crate) struct Counts<'a> {
+    pub(crate) number: &'a mut u64,
+    pub(crate) matched_until: &'a mut u64,
     told_until: u64,
 }
 
@@ -162,7 +165,7 @@ impl DenseRun<'_> {
         let mut rows = Rows { base, classes, times, states: &mut states, failed: &mut failed };
         let (mut start, mut attempt) = (0, DenseAttempt::default());
         let mut counts = Counts { number: &mut key.number, matched_until: &mut key.matched_until, told_until: 0 };
-        let result = self.run(&mut rows, &mut start, &mut attempt, &mut counts);
+        let result = self.run_rows(&mut rows, &mut start, &mut attempt, &mut counts);
         let told_until = counts.told_until;
         let dense = (start < classes.len()).then(|| {
             let mut dense = Dense { start: base + start as u64, attempt, told_until, ..Dense::default() };
@@ -200,7 +203,7 @@ impl DenseRun<'_> {
         let mut start = dense.passed;
         let mut counts =
             Counts { number: &mut key.number, matched_until: &mut key.matched_until, told_until: dense.told_until };
-        let result = self.run(&mut rows, &mut start, &mut dense.attempt, &mut counts);
+        let result = self.run_rows(&mut rows, &mut start, &mut dense.attempt, &mut counts);
         dense.told_until = counts.told_until;
         dense.start = base + start as u64;
         dense.passed = start;
@@ -218,7 +221,21 @@ impl DenseRun<'_> {
         Ok(true)
     }
 
-    fn run(
+    fn run_rows(
+        &mut self,
+        rows: &mut Rows<'_>,
+        start: &mut usize,
+        attempt: &mut DenseAttempt,
+        counts: &mut Counts<'_>,
+    ) -> Result<(), PatternError> {
+        match &self.matcher.fold {
+            Some(fold) => self.run_folded(fold, rows, start, attempt, counts),
+            None => self.run(rows, start, attempt, counts),
+        }
+    }
+
+    /// Decides all attempts that can be decided.
+    pub(crate) fn run(
         &mut self,
         rows: &mut Rows<'_>,
         start: &mut usize,
@@ -417,7 +434,7 @@ impl DenseRun<'_> {
     }
 
     #[inline]
-    fn no_match(&mut self, row: u64, counts: &Counts<'_>) {
+    pub(crate) fn no_match(&mut self, row: u64, counts: &Counts<'_>) {
         if self.spec.unmatched && row >= *counts.matched_until {
             self.found.unmatched.push(row);
         }

@@ -127,6 +127,22 @@ impl Transitions {
         Some(())
     }
 
+    /// With other numbers for the states, by their old ones.
+    pub(crate) fn renumbered(self, ids: &[u8]) -> Self {
+        let count = 1 + usize::from(ids.iter().copied().max().unwrap_or(0));
+        let mut renumbered = Self {
+            next: vec![[0; CLASSES]; count],
+            origins_at: vec![[0; CLASSES]; count],
+            origins: self.origins,
+            count: self.count,
+        };
+        for (old, new) in ids.iter().enumerate() {
+            renumbered.next[usize::from(*new)] = self.next[old].map(|state| ids[usize::from(state)]);
+            renumbered.origins_at[usize::from(*new)] = self.origins_at[old];
+        }
+        renumbered
+    }
+
     /// Where the member `index` of the list after a transition was before it.
     #[inline]
     pub(crate) fn origin(&self, state: u8, class: u8, index: u8) -> u8 {

@@ -12,6 +12,8 @@ mod conditions;
 mod dense;
 mod determinise;
 mod few;
+mod fold;
+mod fold_run;
 mod key;
 mod matcher;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::automaton::{Automaton, Step};
 use crate::conditions::Conditions;
 use crate::dense::{Dense, DenseMatcher, DenseRun};
 use crate::determinise::{Attempts, Classes, next_variables};
+use crate::fold::Fold;
 use crate::key::{Active, Key};
 use crate::pattern::{Pattern, PatternError, Variable, VariableSet};
 use crate::symbols::Symbols;
@@ -173,7 +174,9 @@ impl Matcher {
         let (starts_first, starts) = (starts(&automaton.start_first), starts(&automaton.start));
         let dense = Classes::new(&automaton).filter(|_| !spec.asks).and_then(|classes| {
             let attempts = Attempts::new(&automaton, &classes)?;
-            Some(Arc::new((classes, DenseMatcher::new(attempts, [starts.empty, starts_first.empty]))))
+            let folds = spec.skip == Skip::PastLastRow && spec.within.is_none() && !spec.partial;
+            let fold = if folds { Fold::new(&automaton, &classes) } else { None };
+            Some(Arc::new((classes, DenseMatcher::new(attempts, fold, [starts.empty, starts_first.empty]))))
         });
         Ok(Self { automaton, spec, starts_first, starts, dense, labels: true })
     }
@@ -183,6 +186,13 @@ impl Matcher {
     pub fn without_labels(mut self) -> Self {
         self.labels = false;
         self
+    }
+
+    /// Runs attempts one by one, as where the pattern cannot be folded; false if it could not anyway.
+    #[cfg(test)]
+    pub(crate) fn unfold(&mut self) -> bool {
+        let Some(dense) = &mut self.dense else { return false };
+        Arc::make_mut(dense).1.fold.take().is_some()
     }
 
     /// Runs partial matches one by one, as where tables would be too large.

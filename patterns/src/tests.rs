@@ -236,14 +236,21 @@ fn told(found: &Found) -> Vec<(u64, u64, Vec<Label>, Status)> {
 /// Which of the matcher's ways it takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Way {
+    /// All attempts as one, where that can be.
+    Folded,
     Tables,
     Threads,
 }
 
 impl Way {
     fn matcher(self, spec: &MatcherSpec) -> Result<Matcher, PatternError> {
-        let matcher = Matcher::new(spec.clone())?;
-        Ok(if self == Self::Threads { matcher.without_tables() } else { matcher })
+        let mut matcher = Matcher::new(spec.clone())?;
+        match self {
+            Self::Folded => {}
+            Self::Tables => _ = matcher.unfold(),
+            Self::Threads => matcher = matcher.without_tables(),
+        }
+        Ok(matcher)
     }
 }
 
@@ -314,7 +321,7 @@ fn agrees(
     let expected = Naive { spec, rows, times: &times, holds: &holds }.run();
     prop_assume!(expected.is_ok(), "too slow to be told by the naive evaluator");
     let expected = expected.unwrap();
-    for way in [Way::Tables, Way::Threads] {
+    for way in [Way::Folded, Way::Tables, Way::Threads] {
         match fed(way, spec, asked, rows, &times, between, ends_with_rows) {
             Ok(found) => prop_assert_eq!(&found, &expected, "{:?}", way),
             Err(PatternError::SkipTargetMissing { .. } | PatternError::SkipToFirstRow { .. }) => {
@@ -404,7 +411,7 @@ fn work_is_linear_whatever_the_pattern() {
     for skip in [Skip::PastLastRow, Skip::ToNextRow] {
         let check = |pattern: Pattern, bits: u64, most: u64| {
             let spec = MatcherSpec { skip, ..spec(pattern.clone()) };
-            for way in [Way::Tables, Way::Threads] {
+            for way in [Way::Folded, Way::Tables, Way::Threads] {
                 let tried = tried_per_row(way, &spec, bits, 5000);
                 assert!(tried <= most, "{tried} transitions for each row: {pattern:?}, {skip:?}, {way:?}");
             }
@@ -513,6 +520,8 @@ proptest! {
         let run = |way, between: &[Between]| fed(way, &spec, Asked::Nothing, &rows, &times, between, ends_with_rows);
         let whole = vec![Between { cut: false, expire: false, resume: false, later: 0 }; rows.len() + 1];
         let expected = run(Way::Threads, &whole);
+        prop_assert_eq!(&run(Way::Folded, &whole), &expected, "folded");
+        prop_assert_eq!(&run(Way::Folded, &between), &expected, "folded, in pieces");
         prop_assert_eq!(&run(Way::Tables, &whole), &expected, "tables");
         prop_assert_eq!(&run(Way::Tables, &between), &expected, "tables, in pieces");
         prop_assert_eq!(&run(Way::Threads, &between), &expected, "threads, in pieces");
