@@ -65,6 +65,8 @@ pub(crate) struct DenseAttempt {
     begun: bool,
     /// The time is over, but it is a match if no row comes at all.
     waits_for_end: bool,
+    /// Folded: the way of the first attempt is not that of its most preferred partial match throughout.
+    pub(crate) turned: bool,
     pub(crate) state: u8,
     /// How many rows it has looked at.
     pub(crate) taken: usize,
@@ -135,6 +137,7 @@ thread_local! {
 pub(crate) struct DenseRun<'a> {
     pub(crate) spec: &'a MatcherSpec,
     pub(crate) matcher: &'a DenseMatcher,
+    pub(crate) fold: Option<&'a Fold>,
     pub(crate) labels: bool,
     pub(crate) until: Until,
     pub(crate) found: &'a mut Found,
@@ -228,7 +231,7 @@ impl DenseRun<'_> {
         attempt: &mut DenseAttempt,
         counts: &mut Counts<'_>,
     ) -> Result<(), PatternError> {
-        match &self.matcher.fold {
+        match self.fold {
             Some(fold) => self.run_folded(fold, rows, start, attempt, counts),
             None => self.run(rows, start, attempt, counts),
         }

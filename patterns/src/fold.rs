@@ -18,17 +18,19 @@ use crate::matcher::Label;
 /// No attempt is alive, and nothing happened. Also the state before the first row of an attempt that is not at the partition's first row.
 pub(crate) const IDLE: u8 = 0;
 
-/// A state's number says what happened at the row: the first attempt is complete up to it,
+/// What happened at a row: the first attempt is complete up to it,
 pub(crate) const ACCEPTS: u8 = 0x80;
 /// the first attempt begins with it,
 pub(crate) const BEGINS: u8 = 0x40;
-/// or a match is decided.
+/// a match is decided,
 pub(crate) const EMITS: u8 = 0x20;
-/// So many states may have the same of these.
-const ALIKE_MAX: usize = 0x20;
+/// or the way of the first attempt's most preferred partial match is not that of the one before, or not that of the match.
+pub(crate) const TURNS: u8 = 0x10;
+/// A state's number says it, where no more states than this have the same of these.
+const ALIKE_MAX: usize = 0x10;
 
-/// Shorter stretches of rows are not worth cutting.
-const LANE_ROWS_MIN: usize = 64;
+/// Shorter lanes are not worth it; tests want to see them.
+const LANE_ROWS_MIN: usize = if cfg!(test) { 4 } else { 64 };
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -41,8 +43,8 @@ pub(crate) struct Fold {
     pub(crate) first_labels: Box<[Label; 256]>,
     /// Before the partition's first row.
     pub(crate) first: u8,
-    /// The way of a match is always that of the most preferred partial match, and an attempt that becomes the first one has just begun.
-    pub(crate) direct: bool,
+    /// What happened, by state; `None` where the state's number says it.
+    flags: Option<Box<[u8; 256]>>,
 }
 
 /// What a state is, beyond its number.
@@ -70,6 +72,7 @@ struct State {
     matched: bool,
     accepts: bool,
     begins: bool,
+    turns: bool,
     emits_earlier: bool,
     emits_now: bool,
 }
@@ -127,12 +130,17 @@ impl State {
                 break;
             }
         }
+        let follows = origins.first().is_none_or(|origin| *origin == if after.begins { NEW } else { 0 });
+        after.turns = !follows || after.accepts && after.attempts[0].len() > 1;
         Some((after, origins))
     }
 
     fn flags(&self) -> u8 {
         let flag = |is: bool, flag| if is { flag } else { 0 };
-        flag(self.accepts, ACCEPTS) | flag(self.begins, BEGINS) | flag(self.emits_earlier || self.emits_now, EMITS)
+        flag(self.accepts, ACCEPTS)
+            | flag(self.begins, BEGINS)
+            | flag(self.turns, TURNS)
+            | flag(self.emits_earlier || self.emits_now, EMITS)
     }
 }
 
@@ -148,7 +156,6 @@ impl Fold {
         numbers.of(State::default())?;
         numbers.of(State { first: true, ..State::default() })?;
         let mut transitions = Transitions::default();
-        let mut direct = true;
         let mut at = 0;
         while let Some(state) = numbers.states.get(at).cloned() {
             let steps = state.attempts.iter().flatten().map(|inner| &automaton.states[*inner as usize].next);
@@ -157,24 +164,20 @@ impl Fold {
                 steps.chain([start]).fold(0, |variables, steps| variables | next_variables(automaton, steps));
             transitions.add(classes, variables, |class| {
                 let (after, origins) = state.step(automaton, classes, class)?;
-                direct &= !after.accepts || after.attempts[0].len() == 1;
-                direct &= origins.first().is_none_or(|origin| *origin == if after.begins { NEW } else { 0 });
                 Some((numbers.of(after)?, origins))
             })?;
             at += 1;
         }
-        // Numbers that say what happened.
         let mut alike = [0usize; 256];
-        let mut ids = Vec::new();
-        for state in &numbers.states {
+        let speaking = numbers.states.iter().map(|state| {
             let flags = state.flags();
             let count = &mut alike[usize::from(flags)];
-            if *count == ALIKE_MAX {
-                return None;
-            }
-            ids.push(flags | *count as u8);
             *count += 1;
-        }
+            (*count <= ALIKE_MAX).then(|| flags | (*count - 1) as u8)
+        });
+        let speaking: Option<Vec<u8>> = speaking.collect();
+        let mut flags = speaking.is_none().then(|| Box::new([0; 256]));
+        let ids = speaking.unwrap_or_else(|| (0..=u8::MAX).take(numbers.states.len()).collect());
         let transitions = transitions.renumbered(&ids);
         let mut next = Box::new([[IDLE; CLASSES]; 256]);
         let mut first_labels = Box::new([Label(0); 256]);
@@ -182,6 +185,9 @@ impl Fold {
         for (id, state) in ids.iter().zip(&numbers.states) {
             let id = usize::from(*id);
             next[id] = transitions.next[id];
+            if let Some(flags) = &mut flags {
+                flags[id] = state.flags();
+            }
             let label = |inner: &StateId| {
                 let state = &automaton.states[*inner as usize];
                 Label::new(state.variable, state.excluded)
@@ -197,7 +203,23 @@ impl Fold {
                 labels,
             };
         }
-        Some(Self { transitions, next, details, first_labels, first: ids[1], direct })
+        Some(Self { transitions, next, details, first_labels, first: ids[1], flags })
+    }
+
+    /// What happened at up to 64 rows.
+    #[inline]
+    pub(crate) fn happened(&self, states: &[u8]) -> Happened {
+        let Some(flags) = &self.flags else { return Happened::of(states) };
+        let mut of = [0; 64];
+        for (flag, state) in of.iter_mut().zip(states) {
+            *flag = flags[usize::from(*state)];
+        }
+        Happened::of(&of[..states.len()])
+    }
+
+    /// What happened at a row.
+    pub(crate) fn flags(&self, state: u8) -> u8 {
+        self.flags.as_ref().map_or(state, |flags| flags[usize::from(state)])
     }
 
     /// The states after each row; gives the last one.
@@ -254,25 +276,36 @@ fn flag_bits(states: u64, flag: u8) -> u64 {
     bits.wrapping_mul(0x0102_0408_1020_4080) >> 56
 }
 
-/// For up to 64 states, which of them accept, begin and emit.
-#[inline]
-pub(crate) fn happened(states: &[u8]) -> (u64, u64, u64) {
-    let (mut accepts, mut begins, mut emits) = (0, 0, 0);
-    let mut shift = 0;
-    let (eights, rest) = states.as_chunks::<8>();
-    for eight in eights {
-        let eight = u64::from_le_bytes(*eight);
-        accepts |= flag_bits(eight, ACCEPTS) << shift;
-        begins |= flag_bits(eight, BEGINS) << shift;
-        emits |= flag_bits(eight, EMITS) << shift;
-        shift += 8;
+/// Of up to 64 rows, those that [`ACCEPTS`], [`BEGINS`], [`EMITS`] and [`TURNS`] are said of.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Happened {
+    pub(crate) accepts: u64,
+    pub(crate) begins: u64,
+    pub(crate) emits: u64,
+    pub(crate) turns: u64,
+}
+
+impl Happened {
+    #[inline]
+    fn of(states: &[u8]) -> Self {
+        let mut happened = Self::default();
+        let mut shift = 0;
+        let (eights, rest) = states.as_chunks::<8>();
+        for eight in eights {
+            happened.add(u64::from_le_bytes(*eight), shift);
+            shift += 8;
+        }
+        if !rest.is_empty() {
+            happened.add(rest.iter().rev().fold(0, |eight, state| eight << 8 | u64::from(*state)), shift);
+        }
+        happened
     }
-    for state in rest {
-        let bit = |flag| u64::from(state & flag != 0) << shift;
-        accepts |= bit(ACCEPTS);
-        begins |= bit(BEGINS);
-        emits |= bit(EMITS);
-        shift += 1;
+
+    #[inline]
+    fn add(&mut self, eight: u64, shift: u32) {
+        self.accepts |= flag_bits(eight, ACCEPTS) << shift;
+        self.begins |= flag_bits(eight, BEGINS) << shift;
+        self.emits |= flag_bits(eight, EMITS) << shift;
+        self.turns |= flag_bits(eight, TURNS) << shift;
     }
-    (accepts, begins, emits)
 }

@@ -147,6 +147,9 @@ struct Starts {
     variables: u64,
 }
 
+/// So many rows are matched at once, if each is some bytes.
+const CACHED_ROWS: usize = if cfg!(test) { 100 } else { 8192 };
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Matcher {
@@ -158,6 +161,8 @@ pub struct Matcher {
     /// Where it is small enough, and conditions are bits: all partial matches of an attempt as one.
     dense: Option<Arc<(Classes, DenseMatcher)>>,
     labels: bool,
+    /// Whether `dense` is folded where it can be.
+    folding: bool,
 }
 
 impl Matcher {
@@ -178,7 +183,7 @@ impl Matcher {
             let fold = if folds { Fold::new(&automaton, &classes) } else { None };
             Some(Arc::new((classes, DenseMatcher::new(attempts, fold, [starts.empty, starts_first.empty]))))
         });
-        Ok(Self { automaton, spec, starts_first, starts, dense, labels: true })
+        Ok(Self { automaton, spec, starts_first, starts, dense, labels: true, folding: true })
     }
 
     /// Leaves the labels out: [`Found::labels`] stays empty, and only the length of [`Match::labels`] says how many rows a match has.
@@ -188,11 +193,22 @@ impl Matcher {
         self
     }
 
-    /// Runs attempts one by one, as where the pattern cannot be folded; false if it could not anyway.
     #[cfg(test)]
-    pub(crate) fn unfold(&mut self) -> bool {
-        let Some(dense) = &mut self.dense else { return false };
-        Arc::make_mut(dense).1.fold.take().is_some()
+    pub(crate) fn spec(&self) -> &MatcherSpec {
+        &self.spec
+    }
+
+    /// Whether all attempts are run as one automaton.
+    #[cfg(test)]
+    pub(crate) fn folds(&self) -> bool {
+        self.dense.as_ref().is_some_and(|dense| dense.1.fold.is_some())
+    }
+
+    /// Runs attempts one by one, as where the pattern cannot be folded.
+    #[cfg(test)]
+    pub(crate) fn without_fold(mut self) -> Self {
+        self.folding = false;
+        self
     }
 
     /// Runs partial matches one by one, as where tables would be too large.
@@ -258,7 +274,18 @@ impl Matcher {
         let times = if self.spec.within.is_some() { times } else { &[] };
         let until = Until { ended, time: None };
         match &self.dense {
-            Some(dense) => self.feed_dense(&dense.1, key, &symbols.classes[rows], times, until, found),
+            Some(dense) => {
+                // A cache holds what is looked at several times.
+                let mut rest = &symbols.classes[rows];
+                let mut times = times;
+                while rest.len() > CACHED_ROWS {
+                    let (now, then) = rest.split_at(CACHED_ROWS);
+                    let (times_now, times_then) = times.split_at(times.len().min(CACHED_ROWS));
+                    self.feed_dense(&dense.1, key, now, times_now, Until { ended: false, time: None }, found)?;
+                    (rest, times) = (then, times_then);
+                }
+                self.feed_dense(&dense.1, key, rest, times, until, found)
+            }
             None => self.feed_threads(key, &symbols.bits[rows], times, until, conditions, found),
         }
     }
@@ -294,9 +321,10 @@ impl Matcher {
         until: Until,
         found: &mut Found,
     ) -> Result<(), PatternError> {
+        let fold = matcher.fold.as_ref().filter(|_| self.folding);
         if let Some(mut active) = key.active.take() {
             if let Active::Dense(dense) = &mut *active {
-                let mut run = DenseRun { spec: &self.spec, matcher, labels: self.labels, until, found };
+                let mut run = DenseRun { spec: &self.spec, matcher, fold, labels: self.labels, until, found };
                 if run.run_on(key, dense, classes, times)? {
                     key.active = Some(active);
                 }
@@ -306,7 +334,7 @@ impl Matcher {
         let idle = matcher.idle_rows(key.position, classes);
         self.pass_idle(key, idle, found);
         if idle < classes.len() {
-            let mut run = DenseRun { spec: &self.spec, matcher, labels: self.labels, until, found };
+            let mut run = DenseRun { spec: &self.spec, matcher, fold, labels: self.labels, until, found };
             let dense = run.run_new(key, &classes[idle..], times.get(idle..).unwrap_or(&[]))?;
             key.active = dense.map(|dense| Box::new(Active::Dense(dense)));
         }
