@@ -140,11 +140,17 @@ impl Marker<'_> {
             };
             values.push(value.clone());
         }
-        if marked == CLASSIFIER
-            && let [Expr::Identifier(ident)] = values.as_slice()
-        {
-            let label = self.label(ident).ok_or_else(|| self.unknown(ident))?;
-            values = vec![window::string(&label)];
+        if marked == CLASSIFIER {
+            values = match values.as_slice() {
+                [] => vec![],
+                [Expr::Identifier(ident)] => {
+                    vec![window::string(&self.label(ident).ok_or_else(|| self.unknown(ident))?)]
+                }
+                _ => {
+                    let message = "`CLASSIFIER` takes the name of a variable or subset, or nothing";
+                    return Err(SqlError::plan(message, location));
+                }
+            };
         }
         Ok(Some(call_at(marked, name, values)))
     }

@@ -22,8 +22,10 @@ use super::{
     SEMANTICS_FINAL, SEMANTICS_RUNNING, is_marker,
 };
 use crate::error::{Location, Result, SqlError};
+use crate::parser::NameKind;
 use crate::parser::match_recognize::{Clause, RowsSyntax};
 use crate::planner::expr::strip_alias;
+use crate::planner::logical::volatile_calls;
 use crate::planner::window;
 
 /// A value that depends on the match.
@@ -89,8 +91,17 @@ pub(super) fn plan(
     let schema = slot_schema(&slots)?;
     let planned = context.sql_to_expr(rest, &schema);
     let planned = planned.map_err(|error| SqlError::from(error).placed_in(expr).or_at(location))?;
-    let expr = exprs.simplify(planned, &schema).map_err(|error| error.placed_in(expr).or_at(location))?;
-    Ok(SlotExprPlan { slots, expr })
+    let planned = exprs.simplify(planned, &schema).map_err(|error| error.placed_in(expr).or_at(location))?;
+    let planned = SlotExprPlan { slots, expr: planned };
+    let volatile = super::slot_values(&planned).chain([&planned.expr]).flat_map(volatile_calls).next();
+    match volatile {
+        None => Ok(planned),
+        Some(call) => Err(SqlError::unsupported(
+            format!("`{call}()` in `MATCH_RECOGNIZE`"),
+            "a row may be asked more than once; compute it in a subquery that the pattern is looked for in",
+            crate::parser::find_name(expr, NameKind::Function, &call).or(location),
+        )),
+    }
 }
 
 struct Extractor<'a> {
@@ -297,7 +308,9 @@ impl Extractor<'_> {
         let Some(offset) = offset else { return Ok(default) };
         let location = Location::of(offset.span());
         let wrong = |why: &str| {
-            SqlError::plan(format!("the number of rows of `{}` {why}: `{offset}`", plain_name(name)), location)
+            let shown = offset.to_string();
+            let shown = if shown.contains("__eagre") { String::new() } else { format!(": `{shown}`") };
+            SqlError::plan(format!("the number of rows of `{}` {why}{shown}", plain_name(name)), location)
         };
         let schema = DFSchema::empty();
         let planned = self.context.sql_to_expr(offset.clone(), &schema).map_err(|_| wrong("is no constant"))?;
