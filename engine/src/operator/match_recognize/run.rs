@@ -54,7 +54,7 @@ pub(super) struct Known<'a> {
 
 /// Matches the rows of all works; what is found is added to `matches`.
 pub(super) fn run(
-    plan: &Plan,
+    (plans, plan): (&Plans, &Plan),
     works: &mut [Work<'_>],
     known: &Known<'_>,
     (places, context): (Places<'_>, &StepContext),
@@ -67,7 +67,7 @@ pub(super) fn run(
     if let Some(registers) = &plan.registers {
         read_words(registers, works, places)?;
     }
-    let waiting = times_of_waiting(plan, works, places, time)?;
+    let waiting = times_of_waiting(plans, works, places, time.expired.filter(|_| spec.within.is_some()))?;
     let evaluation = Evaluation { spec, places, context };
     let found = &mut scratch.found;
     let mut start = 0;
@@ -111,18 +111,22 @@ pub(super) fn run(
 
 /// For each partition the time of its first row that waits for rows behind it, where time decides anything: the matcher has not seen that
 /// row yet, so for it time has come no further.
-fn times_of_waiting(plan: &Plan, works: &[Work<'_>], places: Places<'_>, time: Time) -> Result<Vec<Option<i64>>> {
-    let Some(within) = plan.spec.within.filter(|_| time.expired.is_some()) else {
+fn times_of_waiting(
+    plans: &Plans,
+    works: &[Work<'_>],
+    places: Places<'_>,
+    expired: Option<i64>,
+) -> Result<Vec<Option<i64>>> {
+    if expired.is_none() {
         return Ok(Vec::new());
-    };
+    }
     let first = |work: &Work<'_>| work.view.at(work.key.position() + work.rows.len() as u64);
     let rows: Vec<Option<RowAt>> = works.iter().map(first).collect();
     let there: Vec<RowAt> = rows.iter().copied().flatten().collect();
     if there.is_empty() {
         return Ok(Vec::new());
     }
-    let column = places.take(&there, &[within.column])?.pop().expect("a column was asked for");
-    let mut times = plan.times(&column)?.values().to_vec().into_iter();
+    let mut times = plans.times_of(&there, places)?.into_iter();
     Ok(rows.into_iter().map(|row| row.and_then(|_| times.next())).collect())
 }
 
