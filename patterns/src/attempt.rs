@@ -84,7 +84,8 @@ impl Attempt {
     /// Throws away the nodes that no thread needs. `failed`: where it is remembered what failed.
     fn collect(&mut self, failed: Option<&mut VecDeque<Vec<StateId>>>) {
         let mut needed = vec![false; self.nodes.len()];
-        let ends = self.threads.iter().map(|thread| thread.node).chain(self.best.map(|best| best.0)).chain([self.longest.0]);
+        let ends =
+            self.threads.iter().map(|thread| thread.node).chain(self.best.map(|best| best.0)).chain([self.longest.0]);
         for end in ends {
             let mut node = end;
             while let Some(needed) = needed.get_mut(node as usize).filter(|needed| !**needed) {
@@ -250,7 +251,18 @@ impl<'a, C: Conditions> Run<'a, C> {
 
     /// All threads take the next row.
     fn take_row(&mut self, active: &mut Active) -> Result<(), PatternError> {
-        let Self { matcher, conditions, register_count, merges, threads, registers, distinct, asked, asked_registers, .. } = self;
+        let Self {
+            matcher,
+            conditions,
+            register_count,
+            merges,
+            threads,
+            registers,
+            distinct,
+            asked,
+            asked_registers,
+            ..
+        } = self;
         let (automaton, asks, register_count) = (&matcher.automaton, matcher.spec.asks, *register_count);
         let attempt = &mut active.attempt;
         let taken = attempt.taken;
@@ -282,8 +294,10 @@ impl<'a, C: Conditions> Run<'a, C> {
                         Some((_, answer)) => *answer,
                         None => {
                             let begin = asked_registers.len();
-                            asked_registers.extend_from_slice(&attempt.registers[index * register_count..][..register_count]);
-                            let trail = Trail { nodes: &attempt.nodes, states: &automaton.states, last: thread.node, row };
+                            asked_registers
+                                .extend_from_slice(&attempt.registers[index * register_count..][..register_count]);
+                            let trail =
+                                Trail { nodes: &attempt.nodes, states: &automaton.states, last: thread.node, row };
                             let holds = conditions.take(state.variable, row, trail, &mut asked_registers[begin..])?;
                             asked.push((state.variable, holds.then_some(begin)));
                             holds.then_some(begin)
@@ -475,7 +489,9 @@ impl Distinct {
     /// Whether it is a new one.
     fn insert(&mut self, state: StateId, registers: &[u64]) -> bool {
         let width = registers.len();
-        let same = |index: usize, met: &[StateId], all: &[u64]| met[index] == state && all[index * width..][..width] == *registers;
+        let same = |index: usize, met: &[StateId], all: &[u64]| {
+            met[index] == state && all[index * width..][..width] == *registers
+        };
         if self.met.len() < SCANNED_THREADS_MAX {
             if (0..self.met.len()).any(|index| same(index, &self.met, &self.registers)) {
                 return false;

@@ -356,7 +356,13 @@ impl Matcher {
         starts.empty || bits & starts.variables != 0
     }
 
-    fn run<C: Conditions>(&self, key: &mut Key, until: Until, conditions: &mut C, found: &mut Found) -> Result<(), PatternError> {
+    fn run<C: Conditions>(
+        &self,
+        key: &mut Key,
+        until: Until,
+        conditions: &mut C,
+        found: &mut Found,
+    ) -> Result<(), PatternError> {
         Run::new(self, until, conditions, found).run(key)
     }
 }

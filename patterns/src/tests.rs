@@ -43,8 +43,16 @@ fn pattern() -> impl Strategy<Value = Pattern> {
     ];
     leaf.prop_recursive(4, 12, 3, |inner| {
         let bounds = prop_oneof![
-            Just((0, None)), Just((1, None)), Just((0, Some(1))), Just((2, None)), Just((2, Some(2))), Just((1, Some(3))),
-            Just((0, Some(2))), Just((0, Some(0))), Just((3, Some(4))), Just((5, Some(2)))
+            Just((0, None)),
+            Just((1, None)),
+            Just((0, Some(1))),
+            Just((2, None)),
+            Just((2, Some(2))),
+            Just((1, Some(3))),
+            Just((0, Some(2))),
+            Just((0, Some(0))),
+            Just((3, Some(4))),
+            Just((5, Some(2)))
         ];
         prop_oneof![
             4 => prop::collection::vec(inner.clone(), 0..4).prop_map(Pattern::Concatenation),
@@ -93,8 +101,12 @@ impl Asked {
         match self {
             Self::Nothing => true,
             Self::Sum(most) => rows().map(Self::weight).sum::<u64>() <= most,
-            Self::First => rows().next().is_none_or(|row| row == (first + labels.len() - 1) as u64 || Self::weight(row) != last),
-            Self::Begin => labels.last().map(|label| label.variable()) != Some(1) || !(first as u64 + number).is_multiple_of(3),
+            Self::First => {
+                rows().next().is_none_or(|row| row == (first + labels.len() - 1) as u64 || Self::weight(row) != last)
+            }
+            Self::Begin => {
+                labels.last().map(|label| label.variable()) != Some(1) || !(first as u64 + number).is_multiple_of(3)
+            }
             Self::Trail => labels.len() < 3 || labels[labels.len() - 3].variable() != 0,
         }
     }
@@ -122,7 +134,13 @@ impl Conditions for Asked {
         }
     }
 
-    fn take(&mut self, variable: Variable, row: u64, trail: Trail<'_>, registers: &mut [u64]) -> Result<bool, PatternError> {
+    fn take(
+        &mut self,
+        variable: Variable,
+        row: u64,
+        trail: Trail<'_>,
+        registers: &mut [u64],
+    ) -> Result<bool, PatternError> {
         Ok(match self {
             Self::Nothing => true,
             Self::Sum(most) => {
@@ -239,18 +257,29 @@ fn fed(
     Ok(NaiveFound { matches: told(&found), unmatched: found.unmatched, bad_skips: found.bad_skips, failed: false })
 }
 
-fn agrees(spec: &MatcherSpec, asked: Asked, rows: &[u64], between: &[Between], ends_with_rows: bool) -> Result<(), TestCaseError> {
-    let times: Vec<i64> = between[..rows.len()].iter().scan(0, |time, row| {
-        *time += row.later;
-        Some(*time)
-    }).collect();
+fn agrees(
+    spec: &MatcherSpec,
+    asked: Asked,
+    rows: &[u64],
+    between: &[Between],
+    ends_with_rows: bool,
+) -> Result<(), TestCaseError> {
+    let times: Vec<i64> = between[..rows.len()]
+        .iter()
+        .scan(0, |time, row| {
+            *time += row.later;
+            Some(*time)
+        })
+        .collect();
     let holds = |first: usize, number: u64, labels: &[Label]| asked.holds(first, number, labels);
     let expected = Naive { spec, rows, times: &times, holds: &holds }.run();
     prop_assume!(expected.is_ok(), "too slow to be told by the naive evaluator");
     let expected = expected.unwrap();
     match fed(spec, asked, rows, &times, between, ends_with_rows) {
         Ok(found) => prop_assert_eq!(found, expected),
-        Err(PatternError::SkipTargetMissing { .. } | PatternError::SkipToFirstRow { .. }) => prop_assert!(expected.failed),
+        Err(PatternError::SkipTargetMissing { .. } | PatternError::SkipToFirstRow { .. }) => {
+            prop_assert!(expected.failed)
+        }
         Err(error) => return Err(TestCaseError::fail(error.to_string())),
     }
     Ok(())
