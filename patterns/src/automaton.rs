@@ -470,3 +470,6 @@ fn next_order(order: &mut [u8]) -> bool {
     order[rise..].reverse();
     true
 }
+
+#[cfg(test)]
+mod tests;

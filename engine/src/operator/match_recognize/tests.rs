@@ -11,10 +11,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::aggregate::testing::{Pipeline, Row, call, delta_of, input_schema, show};
+use crate::delta::Delta;
 use crate::expr::{Expr, ExprRef, PlainColumn, StepContext};
-use crate::operator::SaveKind;
 use crate::operator::chain::ChainFactory;
 use crate::operator::over::OrderKey;
+use crate::operator::{Output, SaveKind};
 use arrow::datatypes::{FieldRef, Schema};
 
 /// An integer column beside another one or a constant.
@@ -266,6 +267,40 @@ proptest! {
         prop_assert_eq!(net(lines), at_once(&spec, &rows));
     }
 
+    /// Patterns that share an operator find what each finds alone.
+    #[test]
+    fn patterns_together_do_not_show(
+        queries in proptest::collection::vec(queries(), 1..5),
+        rows in rows(),
+        steps in proptest::collection::vec(1usize..20, 1..10),
+        shards in 1usize..4,
+        restarts in restarts(),
+    ) {
+        let specs: Vec<MatchSpec> = queries.into_iter().map(spec).collect();
+        let (local, global) = (ChainFactory::new(vec![]), MatchFactory::together(specs.clone()).expect("they can be"));
+        let mut pipeline = Pipeline::new(&local, &global, vec![1], shards);
+        let (mut deltas, mut rest, mut greatest, mut step) = (Vec::new(), rows.as_slice(), i64::MIN, 0);
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(steps[step % steps.len()].min(rest.len()));
+            rest = later;
+            greatest = now.iter().fold(greatest, |greatest, row| greatest.max(row.ts));
+            deltas.extend(pipeline.step(&[delta_of(now, false)], greatest.saturating_sub(8)));
+            restart(&mut pipeline, &restarts, step);
+            step += 1;
+        }
+        deltas.extend(pipeline.step(&[], i64::MAX));
+        for (pattern, spec) in specs.iter().enumerate() {
+            let of_pattern = |delta: &Delta| {
+                let patterns = delta.batch.column(0).as_primitive::<arrow::datatypes::UInt32Type>();
+                let mask: BooleanArray = patterns.iter().map(|of| Some(of == Some(pattern as u32))).collect();
+                let delta = delta.filter(&mask).expect("a mask");
+                delta.with_batch(delta.batch.project(global.columns_of(pattern)).expect("columns"))
+            };
+            let deltas: Vec<Delta> = deltas.iter().map(of_pattern).filter(|delta| !delta.is_empty()).collect();
+            prop_assert_eq!(net(show(&deltas)), at_once(spec, &rows));
+        }
+    }
+
     /// Rows that are taken back, rows that come late but are allowed to, and matches that leave early: in the end the matches are those
     /// of the rows that are there.
     #[test]
@@ -406,5 +441,3 @@ fn tmp_speed() {
         op.state_bytes() >> 20
     );
 }
-use super::super::Output;
-use crate::delta::Delta;
