@@ -8,11 +8,12 @@
 //! remembered: a state and a row from which rows that have come lead to no match, wherever the attempt began. That holds where conditions
 //! are bits, and where it was not the bound in time that ended it.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use crate::automaton::{Automaton, StateId, Step};
 use crate::conditions::{Conditions, NO_NODE, Trail, TrailNode};
-use crate::key::Key;
+use crate::key::{Active, Key};
 use crate::matcher::{Found, Label, Match, Matcher, MatcherSpec, Overflow, Skip, Status, next_start};
 use crate::pattern::PatternError;
 
@@ -214,13 +215,36 @@ pub(crate) struct Run<'a, C> {
     merges: bool,
     /// What fails is remembered. Where partial matches are told it matters how long they lived, so there it is not.
     remembers: bool,
-    // What follows is empty between two rows, and kept for its capacity.
+    scratch: Box<Scratch>,
+}
+
+/// What is empty between two rows, and kept for its capacity.
+#[derive(Debug, Default)]
+struct Scratch {
     threads: Vec<Thread>,
     registers: Vec<u64>,
     distinct: Distinct,
     /// What was asked of one thread: for each variable where its registers are in `asked_registers`, if its condition holds.
     asked: Vec<(u8, Option<usize>)>,
     asked_registers: Vec<u64>,
+    /// Of keys that have no rows under way any more.
+    spare: Vec<Box<Active>>,
+}
+
+/// As many as go back and forth within a few calls; more would only be memory.
+const SPARE_MAX: usize = 4;
+
+/// Larger ones are not kept.
+const SPARE_ROWS_MAX: usize = 1024;
+
+thread_local! {
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+impl<C> Drop for Run<'_, C> {
+    fn drop(&mut self) {
+        SCRATCH.set(Some(std::mem::take(&mut self.scratch)));
+    }
 }
 
 impl<'a, C: Conditions> Run<'a, C> {
@@ -236,11 +260,24 @@ impl<'a, C: Conditions> Run<'a, C> {
             register_count,
             merges,
             remembers: !asks && !partial,
-            threads: Vec::new(),
-            registers: Vec::new(),
-            distinct: Distinct::default(),
-            asked: Vec::new(),
-            asked_registers: Vec::new(),
+            scratch: SCRATCH.take().unwrap_or_default(),
+        }
+    }
+
+    /// For a key that had no rows under way.
+    pub(crate) fn begin_rows(&mut self, start: u64) -> Box<Active> {
+        let mut active = self.scratch.spare.pop().unwrap_or_else(|| Box::new(Active::Threads(Box::default())));
+        if let Active::Threads(threads) = &mut *active {
+            (threads.start, threads.told_until) = (start, 0);
+        }
+        active
+    }
+
+    /// The key has none under way any more.
+    pub(crate) fn end_rows(&mut self, active: Box<Active>) {
+        let small = matches!(&*active, Active::Threads(threads) if threads.rows.capacity() <= SPARE_ROWS_MAX);
+        if small && self.scratch.spare.len() < SPARE_MAX {
+            self.scratch.spare.push(active);
         }
     }
 
@@ -301,18 +338,8 @@ impl<'a, C: Conditions> Run<'a, C> {
 
     /// All threads take the next row.
     fn take_row(&mut self, active: &mut ThreadRows) -> Result<(), PatternError> {
-        let Self {
-            matcher,
-            conditions,
-            register_count,
-            merges,
-            threads,
-            registers,
-            distinct,
-            asked,
-            asked_registers,
-            ..
-        } = self;
+        let Self { matcher, conditions, register_count, merges, scratch, .. } = self;
+        let Scratch { threads, registers, distinct, asked, asked_registers, .. } = &mut **scratch;
         let (automaton, asks, register_count) = (&matcher.automaton, matcher.spec.asks, *register_count);
         let attempt = &mut active.attempt;
         let taken = attempt.taken;
@@ -346,8 +373,7 @@ impl<'a, C: Conditions> Run<'a, C> {
                         Some((_, answer)) => *answer,
                         None => {
                             let begin = asked_registers.len();
-                            asked_registers
-                                .extend_from_slice(&attempt.registers[index * register_count..][..register_count]);
+                            push_few(asked_registers, &attempt.registers[index * register_count..][..register_count]);
                             let trail =
                                 Trail { nodes: &attempt.nodes, states: &automaton.states, last: thread.node, row };
                             let holds = conditions.take(state.variable, row, trail, &mut asked_registers[begin..])?;
@@ -367,7 +393,7 @@ impl<'a, C: Conditions> Run<'a, C> {
                 first_node.get_or_insert(node);
                 if state.goes_on() {
                     threads.push(Thread { state: id, node });
-                    registers.extend_from_slice(own);
+                    push_few(registers, own);
                 }
                 if state.accepts() {
                     attempt.best = Some((node, taken + 1));
@@ -393,14 +419,15 @@ impl<'a, C: Conditions> Run<'a, C> {
         if attempt.threads.is_empty() {
             return Ok(false);
         }
+        let mut live = 0;
         if attempt.nodes.len() > attempt.nodes_max {
             attempt.collect(self.remembers.then_some(&mut active.failed));
             // Near the bound it is done more often, but still only after a fixed part of them is new.
-            let live = attempt.nodes.len();
+            live = attempt.nodes.len();
             attempt.nodes_max = (2 * live).max(KEPT_NODES_MIN).min(max_partial.max(live + live / 8));
         }
         // Where only bits count, what is remembered of other attempts makes for fewer threads; but not for fewer rows.
-        let partial = if asks { attempt.nodes.len() } else { attempt.taken };
+        let partial = if asks { live } else { attempt.taken };
         if partial <= max_partial {
             return Ok(false);
         }
@@ -487,6 +514,14 @@ impl<'a, C: Conditions> Run<'a, C> {
     }
 }
 
+/// Registers are few, mostly one or two: too few for a call.
+#[inline]
+fn push_few(all: &mut Vec<u64>, few: &[u64]) {
+    for register in few {
+        all.push(*register);
+    }
+}
+
 /// Where a thread may go on, of an attempt that began at row `start`.
 fn steps(automaton: &Automaton, state: StateId, start: u64) -> &[Step] {
     match automaton.states.get(state as usize) {
@@ -497,7 +532,7 @@ fn steps(automaton: &Automaton, state: StateId, start: u64) -> &[Step] {
 }
 
 /// The threads that there are already: by looking at each of them or, where they are many, by a table.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Distinct {
     /// A thread's index plus one, where its hash says or in the free place after that. The length is a power of two, or 0.
     table: Vec<u32>,
@@ -539,7 +574,7 @@ impl Distinct {
             self.table[place] = u32::try_from(self.met.len() + 1).unwrap_or(u32::MAX);
         }
         self.met.push(state);
-        self.registers.extend_from_slice(registers);
+        push_few(&mut self.registers, registers);
         true
     }
 

@@ -351,8 +351,8 @@ impl Matcher {
         found: &mut Found,
     ) -> Result<(), PatternError> {
         let (mut rows, mut times) = (rows, times);
-        let mut active = match key.active.take() {
-            Some(active) => active,
+        let active = match key.active.take() {
+            Some(active) => Some(active),
             None => {
                 let idle = (key.position..).zip(rows).take_while(|&(row, bits)| !self.may_start(row, *bits)).count();
                 self.pass_idle(key, idle, found);
@@ -360,16 +360,20 @@ impl Matcher {
                 if rows.is_empty() {
                     return Ok(());
                 }
-                Box::new(Active::Threads(Box::new(ThreadRows::after_partial(key.position, 0))))
+                None
             }
         };
+        let mut run = Run::new(self, until, conditions, found);
+        let mut active = active.unwrap_or_else(|| run.begin_rows(key.position));
         if let Active::Threads(threads) = &mut *active {
             threads.rows.extend(rows);
             threads.times.extend(times);
             key.position += rows.len() as u64;
-            Run::new(self, until, conditions, found).run(key, threads)?;
+            run.run(key, threads)?;
             if !threads.rows.is_empty() || threads.told_until > threads.start {
                 key.active = Some(active);
+            } else {
+                run.end_rows(active);
             }
         }
         Ok(())
