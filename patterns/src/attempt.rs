@@ -13,8 +13,9 @@ use std::collections::VecDeque;
 
 use crate::automaton::{Automaton, StateId, Step};
 use crate::conditions::{Conditions, NO_NODE, Trail, TrailNode};
-use crate::key::{Active, Key};
+use crate::key::Key;
 use crate::matcher::{Found, Label, Match, Matcher, MatcherSpec, Overflow, Skip, Status, next_start};
+use crate::packed::Packed;
 use crate::pattern::PatternError;
 
 /// The state of a thread that took no row yet.
@@ -27,8 +28,8 @@ const SCANNED_THREADS_MAX: usize = 16;
 const KEPT_NODES_MIN: usize = 1024;
 
 /// A partial match.
-#[derive(Debug, Clone, Copy)]
-struct Thread {
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Thread {
     state: StateId,
     /// Its last row.
     node: u32,
@@ -36,28 +37,28 @@ struct Thread {
 
 /// The partial matches that begin at one row.
 #[derive(Debug, Clone, Default)]
-struct Attempt {
-    begun: bool,
+pub(crate) struct Attempt {
+    pub(crate) begun: bool,
     /// How many rows it has looked at.
-    taken: usize,
+    pub(crate) taken: usize,
     /// Those that can become a match that is preferred to `best`, most preferred first.
-    threads: Vec<Thread>,
+    pub(crate) threads: Vec<Thread>,
     /// Of each thread.
-    registers: Vec<u64>,
+    pub(crate) registers: Vec<u64>,
     /// The rows of all threads, as a forest.
-    nodes: Vec<TrailNode>,
+    pub(crate) nodes: Vec<TrailNode>,
     /// How many nodes there may be before those of dead threads are thrown away.
-    nodes_max: usize,
+    pub(crate) nodes_max: usize,
     /// Last node and count of rows of the match that it is if no thread completes.
-    best: Option<(u32, usize)>,
+    pub(crate) best: Option<(u32, usize)>,
     /// Last node and count of rows of the most preferred of the threads that lived longest.
-    longest: (u32, usize),
+    pub(crate) longest: (u32, usize),
     /// The bound in time ended a thread.
-    timed: bool,
+    pub(crate) timed: bool,
     /// The last time at which a further row may have a part in it.
-    deadline: Option<i64>,
+    pub(crate) deadline: Option<i64>,
     /// That time has passed, but it is a match if no row comes at all.
-    waits_for_end: bool,
+    pub(crate) waits_for_end: bool,
 }
 
 impl Attempt {
@@ -167,10 +168,10 @@ pub(crate) struct ThreadRows {
     /// Their times, where there is a bound in time.
     pub(crate) times: VecDeque<i64>,
     /// What begins at `start`.
-    attempt: Attempt,
+    pub(crate) attempt: Attempt,
     /// For each row from `start` on, states in which a partial match was that could not be completed for lack of rows that fit.
     /// Shorter than `rows` where nothing is known.
-    failed: VecDeque<Vec<StateId>>,
+    pub(crate) failed: VecDeque<Vec<StateId>>,
     /// The greatest row of a partial match that was told, plus one.
     pub(crate) told_until: u64,
 }
@@ -179,6 +180,18 @@ impl ThreadRows {
     /// No row yet, but what was told.
     pub(crate) fn after_partial(start: u64, told_until: u64) -> Self {
         Self { start, told_until, ..Self::default() }
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.times.clear();
+        self.failed.clear();
+        self.attempt.reset();
+    }
+
+    /// Whether anything is under way, or was told that must not be told again.
+    pub(crate) fn is_needed(&self) -> bool {
+        !self.rows.is_empty() || self.told_until > self.start
     }
 
     pub(crate) fn deadline(&self) -> Option<i64> {
@@ -228,7 +241,7 @@ struct Scratch {
     asked: Vec<(u8, Option<usize>)>,
     asked_registers: Vec<u64>,
     /// Of keys that have no rows under way any more.
-    spare: Vec<Box<Active>>,
+    spare: Vec<Box<ThreadRows>>,
 }
 
 /// As many as go back and forth within a few calls; more would only be memory.
@@ -265,24 +278,47 @@ impl<'a, C: Conditions> Run<'a, C> {
     }
 
     /// For a key that had no rows under way.
-    pub(crate) fn begin_rows(&mut self, start: u64) -> Box<Active> {
-        let mut active = self.scratch.spare.pop().unwrap_or_else(|| Box::new(Active::Threads(Box::default())));
-        if let Active::Threads(threads) = &mut *active {
-            (threads.start, threads.told_until) = (start, 0);
-        }
-        active
+    pub(crate) fn begin_rows(&mut self, start: u64) -> Box<ThreadRows> {
+        let mut rows = self.scratch.spare.pop().unwrap_or_default();
+        (rows.start, rows.told_until) = (start, 0);
+        rows
     }
 
-    /// The key has none under way any more.
-    pub(crate) fn end_rows(&mut self, active: Box<Active>) {
-        let small = matches!(&*active, Active::Threads(threads) if threads.rows.capacity() <= SPARE_ROWS_MAX);
-        if small && self.scratch.spare.len() < SPARE_MAX {
-            self.scratch.spare.push(active);
+    /// For a key that has few.
+    pub(crate) fn unpack(&mut self, packed: &Packed) -> Box<ThreadRows> {
+        let mut rows = self.begin_rows(packed.start);
+        packed.unpack(&mut rows, self.nodes_max());
+        rows
+    }
+
+    fn nodes_max(&self) -> usize {
+        KEPT_NODES_MIN.min(self.matcher.spec.max_partial)
+    }
+
+    /// They are packed, or the key has none under way any more.
+    pub(crate) fn end_rows(&mut self, mut rows: Box<ThreadRows>) {
+        if rows.rows.capacity() <= SPARE_ROWS_MAX && self.scratch.spare.len() < SPARE_MAX {
+            rows.clear();
+            self.scratch.spare.push(rows);
         }
     }
 
-    /// Decides all attempts that can be decided; `active` is the key's.
-    pub(crate) fn run(&mut self, key: &mut Key, active: &mut ThreadRows) -> Result<(), PatternError> {
+    /// Takes in rows; `active` is the key's.
+    pub(crate) fn feed(
+        &mut self,
+        key: &mut Key,
+        active: &mut ThreadRows,
+        rows: &[u64],
+        times: &[i64],
+    ) -> Result<(), PatternError> {
+        active.rows.extend(rows);
+        active.times.extend(times);
+        key.position += rows.len() as u64;
+        self.run(key, active)
+    }
+
+    /// Decides all attempts that can be decided.
+    fn run(&mut self, key: &mut Key, active: &mut ThreadRows) -> Result<(), PatternError> {
         while !active.rows.is_empty() {
             if !active.attempt.begun {
                 self.begin(active, key.number + 1);
@@ -314,10 +350,11 @@ impl<'a, C: Conditions> Run<'a, C> {
     }
 
     fn begin(&mut self, active: &mut ThreadRows, number: u64) {
+        let nodes_max = self.nodes_max();
         let attempt = &mut active.attempt;
         attempt.begun = true;
         attempt.longest = (NO_NODE, 0);
-        attempt.nodes_max = KEPT_NODES_MIN.min(self.matcher.spec.max_partial);
+        attempt.nodes_max = nodes_max;
         if !self.matcher.may_start(active.start, active.rows[0]) {
             return;
         }

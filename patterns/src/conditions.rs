@@ -46,7 +46,7 @@ pub struct Trail<'a> {
 }
 
 /// A row of a partial match; those before it are found by `before`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct TrailNode {
     pub(crate) before: u32,
     /// The state that the row entered.
