@@ -12,7 +12,7 @@ use eagre_engine::EngineError;
 use eagre_engine::checkpoint::{self, CheckpointStore, Manifest};
 use eagre_engine::runtime::{Clock, Mode, StepObserver};
 use eagre_engine::settings::{self, SETTINGS, Settings};
-use eagre_sql::catalog::{Catalog, Relation, Table, TableDefinition};
+use eagre_sql::catalog::{Catalog, MatchSettings, Relation, Table, TableDefinition};
 use eagre_sql::error::{Location, SqlError};
 use eagre_sql::parser::{
     self, Analyze, Describe, DropKind, Explain, Insert, ObjectName, QueryText, Show, Statement, StatementKind,
@@ -234,6 +234,7 @@ fn apply_settings(settings: &Settings, log: &DeviceLog, catalog: &mut Catalog) {
     catalog.set_time_zone(settings.text(settings::SQL_TIME_ZONE));
     catalog.set_state_ttl_ms(settings.duration_ms(settings::STATE_TTL));
     catalog.set_recursion_max(settings.count(settings::RECURSION_MAX), settings.count(settings::RECURSION_ROWS_MAX));
+    catalog.set_match_settings(MatchSettings::of(settings));
     catalog.set_placement(device::placement(settings, log));
 }
 

@@ -64,6 +64,12 @@ settings! {
         "The most memory that is held on the GPU; 0: 70 % of what it has.";
     LATENCY_TARGET = "eagre.latency.target", "0", Kind::Duration, "duration",
         "How long a batch may take on the GPU before the CPU is preferred; 0: no bound.";
+    MATCH_BAD_SKIP = "eagre.match.bad_skip", "auto", Kind::Word(&["auto", "error", "next-row"]), "word",
+        "What becomes of a match whose AFTER MATCH SKIP TO leads nowhere: an error, on at the next row, or (auto) the error over finished input and the next row over streams.";
+    MATCH_MAX_PARTIAL = "eagre.match.max_partial", "1000000", Kind::Count { min: 1 }, "partial matches",
+        "The most partial matches that a partition of a MATCH_RECOGNIZE may have at once.";
+    MATCH_OVERFLOW = "eagre.match.overflow", "error", Kind::Word(&["error", "drop-oldest"]), "word",
+        "What happens where a partition has more partial matches: an error, or the attempt that began first is given up and counted.";
     MEMORY_MAX = "eagre.memory.max", "0", Kind::Bytes, "bytes",
         "State beyond this ends the pipeline with a checkpoint and an error; 0: no bound.";
     SEED = "eagre.seed", "0", Kind::Count { min: 0 }, "number",

@@ -14,8 +14,10 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, WindowUDF};
 use eagre_engine::graph::{ChangelogMode, errors_schema, late_schema};
 use eagre_engine::score::Placement;
+use eagre_engine::settings::{self, Settings};
 use eagre_engine::sink::SinkFactory;
 use eagre_engine::source::Source;
+use eagre_patterns::{BadSkip, Overflow};
 
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::{
@@ -531,6 +533,42 @@ pub struct Catalog {
     state_ttl_ms: Option<u64>,
     placement: Arc<Placement>,
     recursion_max: (u64, u64),
+    match_settings: MatchSettings,
+}
+
+/// What holds for all `MATCH_RECOGNIZE` clauses.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MatchSettings {
+    /// What becomes of a match whose `SKIP TO` leads nowhere; `None`: of finished input an error, of streams the next row.
+    pub bad_skip: Option<BadSkip>,
+    /// How many partial matches a partition may have.
+    pub max_partial: usize,
+    /// What happens where there are more.
+    pub overflow: Overflow,
+}
+
+impl MatchSettings {
+    /// As the settings say.
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            bad_skip: match settings.text(settings::MATCH_BAD_SKIP) {
+                "error" => Some(BadSkip::Error),
+                "next-row" => Some(BadSkip::NextRow),
+                _ => None,
+            },
+            max_partial: usize::try_from(settings.count(settings::MATCH_MAX_PARTIAL)).unwrap_or(usize::MAX),
+            overflow: match settings.text(settings::MATCH_OVERFLOW) {
+                "drop-oldest" => Overflow::DropOldest,
+                _ => Overflow::Error,
+            },
+        }
+    }
+}
+
+impl Default for MatchSettings {
+    fn default() -> Self {
+        Self { bad_skip: None, max_partial: 1_000_000, overflow: Overflow::Error }
+    }
 }
 
 impl Catalog {
@@ -546,6 +584,7 @@ impl Catalog {
             state_ttl_ms: None,
             placement: Arc::default(),
             recursion_max: (10_000, 10_000_000),
+            match_settings: MatchSettings::default(),
         }
     }
 
@@ -587,6 +626,16 @@ impl Catalog {
     /// Sets [`recursion_max`](Self::recursion_max).
     pub fn set_recursion_max(&mut self, iterations: u64, rows: u64) {
         self.recursion_max = (iterations, rows);
+    }
+
+    /// What holds for all `MATCH_RECOGNIZE` clauses (`SET 'eagre.match.max_partial'` and its kin).
+    pub fn match_settings(&self) -> &MatchSettings {
+        &self.match_settings
+    }
+
+    /// Sets [`match_settings`](Self::match_settings).
+    pub fn set_match_settings(&mut self, settings: MatchSettings) {
+        self.match_settings = settings;
     }
 
     pub(crate) fn functions(&self) -> &Functions {

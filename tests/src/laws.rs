@@ -354,15 +354,15 @@ fn grouped_query() -> impl Strategy<Value = Query> {
 
 /// One calm schedule of several shards, and one that dies twice.
 #[derive(Debug, Clone)]
-struct Chances {
-    shards: u64,
-    rows_max: u64,
-    batch_rows: usize,
-    crashes: [Index; 2],
-    checkpoint_steps: u64,
+pub(crate) struct Chances {
+    pub(crate) shards: u64,
+    pub(crate) rows_max: u64,
+    pub(crate) batch_rows: usize,
+    pub(crate) crashes: [Index; 2],
+    pub(crate) checkpoint_steps: u64,
 }
 
-fn chances() -> impl Strategy<Value = Chances> {
+pub(crate) fn chances() -> impl Strategy<Value = Chances> {
     (1u64..4, 1u64..20, 1usize..40, any::<[Index; 2]>(), 1u64..4).prop_map(
         |(shards, rows_max, batch_rows, crashes, checkpoint_steps)| Chances {
             shards,
@@ -375,7 +375,7 @@ fn chances() -> impl Strategy<Value = Chances> {
 }
 
 impl Chances {
-    fn schedules(&self, rows: usize) -> [Schedule; 3] {
+    pub(crate) fn schedules(&self, rows: usize) -> [Schedule; 3] {
         let steps = rows / self.rows_max as usize + 2;
         let first = self.crashes[0].index(steps) as u64 + 1;
         let second = first + self.crashes[1].index(3) as u64;

@@ -9,6 +9,7 @@
 //! | [`slt`] | a query's answer depends on steps, shards or crashes, or is not DataFusion's |
 //! | [`laws`] | the same, for windows and groups and rows that nobody thought of |
 //! | [`lookup`] | a table outside is asked wrongly, or a replay gives what it says today |
+//! | [`match_recognize`] | a pattern finds other matches than the standard says |
 //! | [`random_queries`] | the same, for queries of many operators that nobody thought of |
 //! | [`scores`] | a score depends on where it is computed |
 //! | [`changelog`] | changes that were written do not read back to the same rows |
@@ -34,6 +35,7 @@ mod crash;
 mod harness;
 mod laws;
 mod lookup;
+mod match_recognize;
 mod no_execution_plan;
 mod random_queries;
 mod scores;
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
     trials.extend(slt::trials());
     trials.extend(laws::trials());
     trials.extend(lookup::trials());
+    trials.extend(match_recognize::trials());
     trials.extend(random_queries::trials());
     trials.extend(scores::trials());
     trials.extend(changelog::trials());

@@ -241,7 +241,7 @@ fn changes(rows: &[Json], upsert: bool) -> Vec<(i64, Vec<Json>)> {
 }
 
 /// Rows as Arrow reads JSON.
-fn batch(schema: &Arc<Schema>, rows: &[Vec<Json>]) -> RecordBatch {
+pub(crate) fn batch(schema: &Arc<Schema>, rows: &[Vec<Json>]) -> RecordBatch {
     let mut lines = Vec::new();
     for row in rows {
         let names = schema.fields().iter().map(|field| field.name().clone());
@@ -278,10 +278,10 @@ fn expected_value(cell: &Json, sql_type: &str, averages: bool) -> Value {
     }
 }
 
-fn array(json: &Json) -> &[Json] {
+pub(crate) fn array(json: &Json) -> &[Json] {
     json.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn text_of(json: &Json) -> &str {
+pub(crate) fn text_of(json: &Json) -> &str {
     json.as_str().expect("a string")
 }

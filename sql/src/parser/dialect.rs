@@ -132,10 +132,6 @@ impl Dialect for EagreDialect {
         true
     }
 
-    fn supports_match_recognize(&self) -> bool {
-        true
-    }
-
     fn supports_table_versioning(&self) -> bool {
         true
     }

@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::tokenizer::{
 };
 
 use super::dialect::EagreDialect;
-use super::hint;
+use super::{hint, match_recognize};
 use crate::error::{Location, Result, SqlError};
 
 /// The text and where its lines begin.
@@ -45,7 +45,8 @@ impl<'a> Source<'a> {
         Ok(statements)
     }
 
-    /// All tokens, without white space and comments; hints that the planner reads stay behind their `SELECT`.
+    /// All tokens, without white space and comments; hints that the planner reads stay behind their `SELECT`, and `MATCH_RECOGNIZE` is a
+    /// table function.
     pub(crate) fn tokens(&self) -> Result<Vec<TokenWithSpan>> {
         let tokens = Tokenizer::new(&EagreDialect, self.text).tokenize_with_location().map_err(|error| {
             let location = Location::of_token(error.location).map(|location| self.place(location));
@@ -67,7 +68,7 @@ impl<'a> Source<'a> {
             }
         }
         let placed = |token: TokenWithSpan| TokenWithSpan { span: self.place_span(token.span), token: token.token };
-        Ok(kept.into_iter().map(placed).collect())
+        match_recognize::rewrite(kept.into_iter().map(placed).collect())
     }
 
     /// The text from one place to another, both of the file.

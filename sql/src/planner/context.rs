@@ -22,6 +22,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{Query, Statement};
 
+use super::match_recognize::MatchRelationPlanner;
 use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
 use super::set_operation::SetRelationPlanner;
@@ -101,13 +102,18 @@ pub(super) struct PlanContext<'a> {
 
 impl<'a> PlanContext<'a> {
     pub(super) fn new(catalog: &'a Catalog) -> Self {
+        let config = Arc::new(config_of(catalog));
         Self {
             catalog,
-            config: Arc::new(config_of(catalog)),
+            config: Arc::clone(&config),
             relation_planners: vec![
                 Arc::new(WindowRelationPlanner { time_zone: catalog.time_zone().to_string() }),
                 Arc::new(NearestRelationPlanner),
                 Arc::new(SetRelationPlanner),
+                Arc::new(MatchRelationPlanner {
+                    config: Arc::clone(&config),
+                    time_zone: catalog.time_zone().to_string(),
+                }),
             ],
             views: RefCell::new(HashMap::new()),
             view_depth: Cell::new(0),

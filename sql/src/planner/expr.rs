@@ -20,9 +20,11 @@ use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable};
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use eagre_engine::expr::{Expr, ExprRef, PlainColumn, StepContext};
+use eagre_engine::operator::match_recognize::Program;
 use eagre_engine::{EngineError, Result};
 
 use super::logical::{is_random, volatile_calls};
+use super::program::program;
 use crate::error::Result as SqlResult;
 use crate::functions::{convert, volatile};
 use crate::words::{own_text, own_words};
@@ -106,6 +108,16 @@ impl Compiler {
         // Nullability of a computed column is DataFusion's estimate; a wrong one would end the pipeline.
         let field = Field::new(name, field.data_type().clone(), true).with_metadata(field.metadata().clone());
         Ok(Arc::new(Computed { physical: physical.data, field: Arc::new(field), text, volatility, input_width }))
+    }
+
+    /// The same as a program over words, where it can be written as one: a column's place is the place of its word.
+    pub(super) fn program(&self, expr: &LogicalExpr) -> Option<Program> {
+        let expr = strip_alias(expr);
+        if !volatile_calls(expr).is_empty() {
+            return None;
+        }
+        let physical = create_physical_expr(expr, &self.schema, &self.props, &PhysicalPlanningContext::default());
+        program(&physical.ok()?, self.schema.as_arrow())
     }
 }
 

@@ -28,6 +28,7 @@ use eagre_engine::operator::window::WindowKind;
 
 use super::context::{CatalogTable, PlanContext, column};
 use super::local_time::last_instant;
+use super::match_recognize::MatchRecognize;
 use super::nearest::NearestJoin;
 use super::set_operation::SetOperation;
 use super::window::{WindowShape, WindowTableFunction};
@@ -92,6 +93,14 @@ pub(super) fn executable(
             }
             if let Some(join) = inner.downcast_ref::<NearestJoin>() {
                 return Ok(Transformed::yes(super::nearest::expand(join)?));
+            }
+            if let Some(node) = inner.downcast_ref::<MatchRecognize>() {
+                return Err(SqlError::unsupported(
+                    "`MATCH_RECOGNIZE` in a query that is answered at once",
+                    "look for the pattern in a pipeline: in the query of a materialized view, or over a table",
+                    node.location,
+                )
+                .into());
             }
             if let Some(operation) = inner.downcast_ref::<SetOperation>() {
                 return Ok(Transformed::yes(operation.expand()?));

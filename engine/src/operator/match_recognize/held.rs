@@ -42,6 +42,6 @@ impl Held {
 
     /// Bytes held, about.
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.ids.capacity() * 4
+        self.ids.capacity() * 4
     }
 }

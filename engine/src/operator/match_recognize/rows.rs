@@ -1,6 +1,6 @@
 //! Rows of two places at once: those that the operator keeps, and those of the batch in work.
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{interleave, take};
 
 use crate::delta::batch_of;
@@ -62,6 +62,31 @@ impl Places<'_> {
         let columns: Vec<usize> = (0..self.batch.num_columns()).collect();
         batch_of(&self.batch.schema(), self.take(rows, &columns)?, rows.len())
     }
+}
+
+/// A column of rows, null where there is no row.
+pub(super) fn take_or_null(targets: &[Option<RowAt>], column: usize, places: Places<'_>) -> Result<ArrayRef> {
+    let rows: Vec<RowAt> = targets.iter().copied().flatten().collect();
+    let values = places.take(&rows, &[column])?.pop().expect("a column was asked for");
+    scatter(values, targets)
+}
+
+/// The values of those targets that there are, in order, with nulls for the others.
+pub(super) fn scatter(values: ArrayRef, targets: &[Option<RowAt>]) -> Result<ArrayRef> {
+    if values.len() == targets.len() {
+        return Ok(values);
+    }
+    if values.is_empty() {
+        return Ok(new_null_array(values.data_type(), targets.len()));
+    }
+    let mut next = 0;
+    let indices = targets.iter().map(|target| {
+        target.map(|_| {
+            next += 1;
+            next - 1
+        })
+    });
+    Ok(take(&values, &indices.collect::<UInt32Array>(), None)?)
 }
 
 /// Whether rows are all of the batch, in its order.

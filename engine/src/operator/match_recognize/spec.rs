@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use eagre_patterns::{BadSkip, Overflow, Pattern, Skip, VariableSet};
 use std::sync::Arc;
 
+use super::Program;
 use crate::aggregate::AggregateFunctionRef;
 use crate::expr::ExprRef;
 use crate::operator::over::OrderKey;
@@ -77,6 +78,8 @@ pub struct SlotExpr {
     pub schema: SchemaRef,
     /// The expression.
     pub expr: ExprRef,
+    /// The same for a condition, if it can be written so.
+    pub program: Option<Program>,
 }
 
 /// A value of the same partition some rows on or back.

@@ -19,10 +19,11 @@ use eagre_engine::operator::chain::ChainFactory;
 use eagre_engine::operator::{OperatorFactory, PORT_MAIN, PORT_SIDE};
 use eagre_engine::score::DeviceChoice;
 
-use crate::catalog::{Relation, Table};
+use crate::catalog::{MatchSettings, Relation, Table};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::EmitKind;
 use crate::planner::context::{CatalogTable, PlanContext};
+use crate::planner::match_recognize::MatchRecognize;
 use crate::planner::materialized::{Materialized, plan_of, view_of};
 use crate::planner::nearest::NearestJoin;
 use crate::planner::rank::TopN;
@@ -106,6 +107,7 @@ pub(super) struct Shared {
     time_zone: String,
     state_ttl_ms: Option<i64>,
     device: DeviceChoice,
+    matches: MatchSettings,
 }
 
 impl<'a> Lowering<'a> {
@@ -330,6 +332,7 @@ impl<'a> Lowering<'a> {
                     time_zone: self.context.catalog.time_zone().to_string(),
                     state_ttl_ms: self.state_ttl(),
                     device: self.context.catalog.placement().settings().device,
+                    matches: self.context.catalog.match_settings().clone(),
                 };
                 if let Some((stream, aggregated_window)) = self.shared.get(&shared) {
                     self.aggregated_window |= aggregated_window;
@@ -371,6 +374,9 @@ impl<'a> Lowering<'a> {
                 }
                 if let Some(operation) = node.downcast_ref::<SetOperation>() {
                     return self.lower_set_operation(operation, plan);
+                }
+                if let Some(node) = node.downcast_ref::<MatchRecognize>() {
+                    return self.lower_match(node, plan);
                 }
                 if let Some(port) = node.downcast_ref::<Port>() {
                     return self.lower_port(port);

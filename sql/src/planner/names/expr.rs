@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::{Aliases, Column, Input, Resolver, Scope, object_idents};
 use crate::error::{Location, Result, SqlError, nearest};
+use crate::planner::match_recognize::{self, is_marker};
 use crate::planner::window;
 
 /// A column that a name means.
@@ -162,10 +163,10 @@ impl ExprNames<'_, '_> {
             None => ident.value.to_lowercase(),
         };
         let functions = self.resolver.catalog.functions();
-        if functions.contains(&folded) || PLANNER_FUNCTIONS.contains(&folded.as_str()) {
+        if functions.contains(&folded) || PLANNER_FUNCTIONS.contains(&folded.as_str()) || is_marker(&folded) {
             return Ok(());
         }
-        if let Some(message) = window::misplaced(&folded) {
+        if let Some(message) = window::misplaced(&folded).or_else(|| match_recognize::misplaced(&folded)) {
             return Err(SqlError::plan(message, location));
         }
         Err(SqlError::UnknownFunction {

@@ -20,12 +20,14 @@ use datafusion::sql::sqlparser::ast::{
 use crate::catalog::{Catalog, Relation, View};
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::EmitKind;
+use crate::parser::match_recognize::MATCH_FUNCTION;
 use crate::planner::nearest::{self as nearest_join, NearestSyntax};
 use crate::planner::rows::ROWS;
 use crate::planner::window::{self, WINDOW_PLACEHOLDERS, WindowCall};
 use crate::planner::{rank, recursive, set_operation, state_ttl};
 
 mod expr;
+mod patterns;
 mod unnest;
 
 use expr::{ExprNames, Found};
@@ -668,6 +670,11 @@ impl Resolver<'_> {
             TableFactor::Derived { subquery, alias, lateral: false, .. } => {
                 let (columns, open) = self.query(subquery)?;
                 derived_input(columns, open, alias.as_ref())
+            }
+            TableFactor::TableFunction { expr: Expr::Function(function), alias }
+                if function.name.to_string() == MATCH_FUNCTION =>
+            {
+                self.match_input(function, alias.as_ref())
             }
             TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality: false, .. } => {
                 for expr in array_exprs {

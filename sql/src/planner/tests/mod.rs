@@ -2,6 +2,7 @@
 
 mod answers;
 mod harness;
+mod matches;
 mod names;
 mod plans;
 mod refusals;

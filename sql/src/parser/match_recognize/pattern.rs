@@ -1,0 +1,343 @@
+//! Patterns: `A (B | C)+? {- D -} PERMUTE(E, F) ^ $ ()`.
+//!
+//! sqlparser's tokeniser makes operators and placeholders of some of what stands here: `?` is a placeholder, `$` one or the end of an
+//! identifier, `||` the concatenation of texts. This parser takes them for what they mean in a pattern.
+
+use std::fmt;
+
+use datafusion::sql::sqlparser::tokenizer::Token;
+use eagre_patterns::{Pattern, VARIABLES_MAX};
+
+use super::tokens::{Named, Tokens};
+use crate::error::{Result, SqlError};
+
+/// How deep parentheses may be in each other: whoever walks over a pattern does it by recursion.
+const DEPTH_MAX: usize = 64;
+
+/// A pattern as it is written down between the parser and the planner; variables are numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub(crate) enum PatternSyntax {
+    Empty,
+    Variable(u8),
+    Concatenation(Vec<PatternSyntax>),
+    Alternation(Vec<PatternSyntax>),
+    Permutation(Vec<PatternSyntax>),
+    Repetition { body: Box<PatternSyntax>, min: u32, max: Option<u32>, greedy: bool },
+    Exclusion(Box<PatternSyntax>),
+    PartitionStart,
+    PartitionEnd,
+}
+
+impl PatternSyntax {
+    /// The pattern as it is matched.
+    pub(crate) fn pattern(&self) -> Pattern {
+        let all = |parts: &[Self]| parts.iter().map(Self::pattern).collect();
+        match self {
+            Self::Empty => Pattern::Empty,
+            Self::Variable(variable) => Pattern::Variable(*variable),
+            Self::Concatenation(parts) => Pattern::Concatenation(all(parts)),
+            Self::Alternation(parts) => Pattern::Alternation(all(parts)),
+            Self::Permutation(parts) => Pattern::Permutation(all(parts)),
+            Self::Repetition { body, min, max, greedy } => {
+                Pattern::Repetition { body: Box::new(body.pattern()), min: *min, max: *max, greedy: *greedy }
+            }
+            Self::Exclusion(body) => Pattern::Exclusion(Box::new(body.pattern())),
+            Self::PartitionStart => Pattern::PartitionStart,
+            Self::PartitionEnd => Pattern::PartitionEnd,
+        }
+    }
+
+    /// The patterns that this one is made of.
+    pub(crate) fn parts(&self) -> &[Self] {
+        match self {
+            Self::Concatenation(parts) | Self::Alternation(parts) | Self::Permutation(parts) => parts,
+            Self::Repetition { body, .. } | Self::Exclusion(body) => std::slice::from_ref(body),
+            _ => &[],
+        }
+    }
+
+    /// Whether this or a part of it is so.
+    pub(crate) fn any(&self, is: &impl Fn(&Self) -> bool) -> bool {
+        is(self) || self.parts().iter().any(|part| part.any(is))
+    }
+
+    /// As it is written, with the names of its variables.
+    pub(crate) fn text<'p>(&'p self, variables: &'p [String]) -> impl fmt::Display + 'p {
+        PatternText { pattern: self, variables }
+    }
+}
+
+struct PatternText<'p> {
+    pattern: &'p PatternSyntax,
+    variables: &'p [String],
+}
+
+impl PatternText<'_> {
+    fn list(&self, f: &mut fmt::Formatter<'_>, parts: &[PatternSyntax], separator: &str) -> fmt::Result {
+        for (index, part) in parts.iter().enumerate() {
+            if index > 0 {
+                f.write_str(separator)?;
+            }
+            write!(f, "{}", part.text(self.variables))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PatternText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pattern {
+            PatternSyntax::Empty => f.write_str("()"),
+            PatternSyntax::Variable(variable) => f.write_str(&self.variables[usize::from(*variable)]),
+            PatternSyntax::Concatenation(parts) => {
+                for (index, part) in parts.iter().enumerate() {
+                    let space = if index > 0 { " " } else { "" };
+                    match part {
+                        PatternSyntax::Alternation(_) => write!(f, "{space}({})", part.text(self.variables))?,
+                        _ => write!(f, "{space}{}", part.text(self.variables))?,
+                    }
+                }
+                Ok(())
+            }
+            PatternSyntax::Alternation(parts) => self.list(f, parts, " | "),
+            PatternSyntax::Permutation(parts) => {
+                f.write_str("PERMUTE(")?;
+                self.list(f, parts, ", ")?;
+                f.write_str(")")
+            }
+            PatternSyntax::Repetition { body, min, max, greedy } => {
+                let plain = !matches!(
+                    **body,
+                    PatternSyntax::Concatenation(_) | PatternSyntax::Alternation(_) | PatternSyntax::Repetition { .. }
+                );
+                match plain {
+                    true => write!(f, "{}", body.text(self.variables))?,
+                    false => write!(f, "({})", body.text(self.variables))?,
+                }
+                match (min, max) {
+                    (0, None) => f.write_str("*")?,
+                    (1, None) => f.write_str("+")?,
+                    (0, Some(1)) => f.write_str("?")?,
+                    (min, None) => write!(f, "{{{min},}}")?,
+                    (min, Some(max)) if min == max => write!(f, "{{{min}}}")?,
+                    (min, Some(max)) => write!(f, "{{{min},{max}}}")?,
+                }
+                f.write_str(if *greedy { "" } else { "?" })
+            }
+            PatternSyntax::Exclusion(body) => write!(f, "{{- {} -}}", body.text(self.variables)),
+            PatternSyntax::PartitionStart => f.write_str("^"),
+            PatternSyntax::PartitionEnd => f.write_str("$"),
+        }
+    }
+}
+
+/// Reads a pattern to the end of its tokens; returns it with its variables in the order in which they first stand in it.
+pub(super) fn parse(tokens: Tokens<'_>) -> Result<(PatternSyntax, Vec<Named>)> {
+    let mut parser = PatternParser { tokens, variables: vec![], pending_end: false, depth: 0 };
+    let pattern = parser.alternation()?;
+    if parser.tokens.is(0, &Token::StringConcat) {
+        return Err(no_alternation(&parser.tokens));
+    }
+    if !parser.tokens.at_end() {
+        return Err(parser.tokens.expected("the end of the pattern, or another part of it"));
+    }
+    Ok((pattern, parser.variables))
+}
+
+struct PatternParser<'t> {
+    tokens: Tokens<'t>,
+    variables: Vec<Named>,
+    /// A `$` that the tokeniser took for the last character of a variable was read with it, and comes next.
+    pending_end: bool,
+    depth: usize,
+}
+
+impl PatternParser<'_> {
+    fn alternation(&mut self) -> Result<PatternSyntax> {
+        if self.depth == DEPTH_MAX {
+            return Err(SqlError::unsupported(
+                format!("a pattern nested more than {DEPTH_MAX} deep"),
+                "leave out parentheses that change nothing",
+                self.tokens.location(),
+            ));
+        }
+        self.depth += 1;
+        let mut parts = vec![self.concatenation()?];
+        while self.tokens.accept_token(&Token::Pipe) {
+            parts.push(self.concatenation()?);
+        }
+        self.depth -= 1;
+        Ok(one_or(parts, PatternSyntax::Alternation))
+    }
+
+    fn concatenation(&mut self) -> Result<PatternSyntax> {
+        let mut parts = vec![];
+        while let Some(part) = self.repetition()? {
+            parts.push(part);
+        }
+        if parts.is_empty() {
+            return Err(match self.tokens.peek(0) {
+                Some(Token::StringConcat) => no_alternation(&self.tokens),
+                _ => self.tokens.expected("a pattern (`()` is the empty one)"),
+            });
+        }
+        Ok(one_or(parts, PatternSyntax::Concatenation))
+    }
+
+    /// A part with its quantifier; `None` where none begins.
+    fn repetition(&mut self) -> Result<Option<PatternSyntax>> {
+        let Some(body) = self.primary()? else { return Ok(None) };
+        let at = self.tokens.location();
+        let Some((min, max)) = self.quantifier()? else { return Ok(Some(body)) };
+        if let Some(max) = max.filter(|max| *max < min) {
+            return Err(SqlError::plan(format!("`{{{min},{max}}}`: the first bound is above the second"), at));
+        }
+        let greedy = !self.question();
+        let again = self.tokens.location();
+        if !self.pending_end && self.quantifier()?.is_some() {
+            return Err(SqlError::syntax("a part of a pattern has one quantifier; write `(A+)*`, not `A+*`", again));
+        }
+        Ok(Some(PatternSyntax::Repetition { body: Box::new(body), min, max, greedy }))
+    }
+
+    /// Whether a `?` comes next, which is read.
+    fn question(&mut self) -> bool {
+        let is = match self.tokens.peek(0) {
+            Some(Token::Placeholder(text)) => text == "?",
+            Some(Token::Question) => true,
+            _ => false,
+        };
+        self.tokens.index += usize::from(is && !self.pending_end);
+        is && !self.pending_end
+    }
+
+    fn quantifier(&mut self) -> Result<Option<(u32, Option<u32>)>> {
+        if self.pending_end {
+            return Ok(None);
+        }
+        if self.tokens.accept_token(&Token::Mul) {
+            return Ok(Some((0, None)));
+        }
+        if self.tokens.accept_token(&Token::Plus) {
+            return Ok(Some((1, None)));
+        }
+        if self.question() {
+            return Ok(Some((0, Some(1))));
+        }
+        if !self.tokens.is(0, &Token::LBrace) || self.tokens.is(1, &Token::Minus) {
+            return Ok(None);
+        }
+        self.tokens.index += 1;
+        let min = self.bound()?;
+        let bounds = match self.tokens.accept_token(&Token::Comma) {
+            true => (min.unwrap_or(0), self.bound()?),
+            false => match min {
+                Some(times) => (times, Some(times)),
+                None => return Err(self.tokens.expected("a number or `,`")),
+            },
+        };
+        self.tokens.expect_token(&Token::RBrace)?;
+        Ok(Some(bounds))
+    }
+
+    /// A number, if one comes next.
+    fn bound(&mut self) -> Result<Option<u32>> {
+        let Some(Token::Number(text, _)) = self.tokens.peek(0) else { return Ok(None) };
+        let bound = text.parse().map_err(|_| {
+            let message = format!("`{text}` is no number of repetitions; it is a whole number below {}", u32::MAX);
+            SqlError::syntax(message, self.tokens.location())
+        })?;
+        self.tokens.index += 1;
+        Ok(Some(bound))
+    }
+
+    fn primary(&mut self) -> Result<Option<PatternSyntax>> {
+        if std::mem::take(&mut self.pending_end) {
+            self.tokens.index += 1;
+            return Ok(Some(PatternSyntax::PartitionEnd));
+        }
+        let Some(token) = self.tokens.peek(0) else { return Ok(None) };
+        Ok(Some(match token {
+            Token::LParen => {
+                self.tokens.index += 1;
+                if self.tokens.accept_token(&Token::RParen) {
+                    return Ok(Some(PatternSyntax::Empty));
+                }
+                let body = self.alternation()?;
+                self.tokens.expect_token(&Token::RParen)?;
+                body
+            }
+            Token::LBrace if self.tokens.is(1, &Token::Minus) => {
+                self.tokens.index += 2;
+                let body = self.alternation()?;
+                if !(self.tokens.is(0, &Token::Minus) && self.tokens.is(1, &Token::RBrace)) {
+                    return Err(self.tokens.expected("`-}`"));
+                }
+                self.tokens.index += 2;
+                PatternSyntax::Exclusion(Box::new(body))
+            }
+            Token::Caret => {
+                self.tokens.index += 1;
+                PatternSyntax::PartitionStart
+            }
+            Token::Placeholder(text) if text == "$" => {
+                self.tokens.index += 1;
+                PatternSyntax::PartitionEnd
+            }
+            Token::Word(_) if self.tokens.word(0) == "PERMUTE" && self.tokens.is(1, &Token::LParen) => {
+                self.tokens.index += 2;
+                let mut parts = vec![self.alternation()?];
+                while self.tokens.accept_token(&Token::Comma) {
+                    parts.push(self.alternation()?);
+                }
+                self.tokens.expect_token(&Token::RParen)?;
+                PatternSyntax::Permutation(parts)
+            }
+            Token::Word(word) => {
+                let at = self.tokens.location().into();
+                let name = match word.quote_style {
+                    Some(_) => word.value.clone(),
+                    None => {
+                        let name = word.value.to_uppercase();
+                        // The token is not done: its last character is an anchor.
+                        self.pending_end = name.ends_with('$');
+                        name.strip_suffix('$').map(str::to_owned).unwrap_or(name)
+                    }
+                };
+                if !self.pending_end {
+                    self.tokens.index += 1;
+                }
+                self.variable(Named { name, at })?
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    fn variable(&mut self, name: Named) -> Result<PatternSyntax> {
+        let known = self.variables.iter().position(|known| known.name == name.name);
+        let index = known.unwrap_or(self.variables.len());
+        if index == VARIABLES_MAX {
+            return Err(SqlError::plan(
+                format!("a pattern has at most {VARIABLES_MAX} variables; `{}` is one more", name.name),
+                Some(name.at.into()),
+            ));
+        }
+        if known.is_none() {
+            self.variables.push(name);
+        }
+        Ok(PatternSyntax::Variable(index as u8))
+    }
+}
+
+fn no_alternation(tokens: &Tokens<'_>) -> SqlError {
+    let message =
+        "`||` is no operator of patterns; `A | B` is one or the other, and `A | () | B` may be nothing as well";
+    SqlError::syntax(message, tokens.location())
+}
+
+fn one_or(mut parts: Vec<PatternSyntax>, several: impl Fn(Vec<PatternSyntax>) -> PatternSyntax) -> PatternSyntax {
+    match parts.len() {
+        1 => parts.remove(0),
+        _ => several(parts),
+    }
+}

@@ -1,0 +1,207 @@
+//! What names in a clause mean besides columns: `A.price` is a column of the rows of `A`, `FIRST` and its kin are no functions.
+//!
+//! They are written as calls of names of our own before the other names are resolved: so these find columns only, and after that each
+//! column still knows whose it is.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Spanned,
+    VisitMut, VisitorMut,
+};
+
+use super::{
+    CLASSIFIER, FIRST, LABEL, LAST, MATCH_NUMBER, MATCH_ROWTIME, MATCH_STATUS, NEXT, PREV, SEMANTICS_FINAL,
+    SEMANTICS_RUNNING,
+};
+use crate::error::{Location, Result, SqlError, nearest};
+use crate::parser::match_recognize::{Clause, FINAL, RUNNING};
+use crate::planner::window;
+
+/// Marks the variables and the functions of patterns in one expression of a clause. `is_known` tells whether a name begins that of a
+/// column.
+///
+/// # Errors
+/// Subqueries and `OVER`; a qualifier that is neither a variable nor a table.
+pub(in crate::planner) fn mark(expr: &mut Expr, clause: &Clause, is_known: &dyn Fn(&Ident) -> bool) -> Result<()> {
+    match expr.visit(&mut Marker { clause, is_known }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+struct Marker<'c> {
+    clause: &'c Clause,
+    is_known: &'c dyn Fn(&Ident) -> bool,
+}
+
+impl Marker<'_> {
+    /// The variable or subset that a name is.
+    fn label(&self, ident: &Ident) -> Option<String> {
+        let name = if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_uppercase() };
+        self.clause.variables_of(&name).is_some().then_some(name)
+    }
+
+    fn unknown(&self, ident: &Ident) -> SqlError {
+        let way_out = match nearest(&ident.value, self.clause.labels()) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => format!("the pattern has {}", self.clause.labels().collect::<Vec<_>>().join(", ")),
+        };
+        let message =
+            format!("`{}` is neither a variable of the pattern nor a table of its rows; {way_out}", ident.value);
+        SqlError::plan(message, Location::of(ident.span))
+    }
+
+    fn compound(&self, idents: &[Ident]) -> Result<Option<Expr>> {
+        let [first, rest @ ..] = idents else { return Ok(None) };
+        match self.label(first) {
+            Some(label) => {
+                let column = match rest {
+                    [column] => Expr::Identifier(column.clone()),
+                    rest => Expr::CompoundIdentifier(rest.to_vec()),
+                };
+                Ok(Some(labelled(first, label, column)))
+            }
+            None if (self.is_known)(first) => Ok(None),
+            None => Err(self.unknown(first)),
+        }
+    }
+
+    fn function(&self, function: &mut Function) -> Result<Option<Expr>> {
+        let location = Location::of(function.name.span());
+        let idents: Vec<Ident> = function.name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
+        if let [qualifier, name] = idents.as_slice()
+            && let Some(wrapper) = match qualifier.value.as_str() {
+                RUNNING => Some(SEMANTICS_RUNNING),
+                FINAL => Some(SEMANTICS_FINAL),
+                _ => None,
+            }
+        {
+            function.name = ObjectName::from(vec![name.clone()]);
+            let inner = self.function(function)?.unwrap_or_else(|| Expr::Function(function.clone()));
+            return Ok(Some(call_at(wrapper, qualifier, vec![inner])));
+        }
+        if function.over.is_some() {
+            return Err(SqlError::unsupported(
+                "`OVER` in `MATCH_RECOGNIZE`",
+                "compute it in a subquery that the pattern is looked for in",
+                location,
+            ));
+        }
+        if let FunctionArguments::List(list) = &mut function.args {
+            for arg in &mut list.args {
+                let FunctionArg::Unnamed(kind) = arg else { continue };
+                let FunctionArgExpr::QualifiedWildcard(name) = &*kind else { continue };
+                // `COUNT(A.*)` counts the rows of `A`.
+                let first = name.0.first().and_then(|part| part.as_ident()).cloned();
+                let Some(first) = first else { continue };
+                let one = Expr::value(datafusion::sql::sqlparser::ast::Value::Number("1".into(), false));
+                let row = match self.label(&first) {
+                    Some(label) => labelled(&first, label, one),
+                    None if (self.is_known)(&first) => one,
+                    None => return Err(self.unknown(&first)),
+                };
+                *kind = FunctionArgExpr::Expr(row);
+            }
+        }
+        let [name] = idents.as_slice() else { return Ok(None) };
+        let marked = match name.value.to_lowercase().as_str() {
+            _ if name.quote_style.is_some() => return Ok(None),
+            "first" => FIRST,
+            "last" => LAST,
+            "prev" => PREV,
+            "next" => NEXT,
+            "classifier" => CLASSIFIER,
+            "match_number" => MATCH_NUMBER,
+            "match_status" => MATCH_STATUS,
+            "match_rowtime" => MATCH_ROWTIME,
+            _ => return Ok(None),
+        };
+        let plain = function.filter.is_none() && function.null_treatment.is_none() && function.within_group.is_empty();
+        let args = match &function.args {
+            FunctionArguments::List(list) if plain && list.duplicate_treatment.is_none() && list.clauses.is_empty() => {
+                list.args.as_slice()
+            }
+            FunctionArguments::None if plain => &[],
+            _ => {
+                return Err(SqlError::plan(
+                    format!("`{}` takes a value and a number of rows, and nothing else", name.value.to_uppercase()),
+                    location,
+                ));
+            }
+        };
+        let mut values = vec![];
+        for arg in args {
+            let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) = arg else {
+                return Err(SqlError::plan(
+                    format!("`{}` takes no `{arg}`; name a column", name.value.to_uppercase()),
+                    location,
+                ));
+            };
+            values.push(value.clone());
+        }
+        if marked == CLASSIFIER {
+            values = match values.as_slice() {
+                [] => vec![],
+                [Expr::Identifier(ident)] => {
+                    vec![window::string(&self.label(ident).ok_or_else(|| self.unknown(ident))?)]
+                }
+                _ => {
+                    let message = "`CLASSIFIER` takes the name of a variable or subset, or nothing";
+                    return Err(SqlError::plan(message, location));
+                }
+            };
+        }
+        Ok(Some(call_at(marked, name, values)))
+    }
+}
+
+/// A call that stands where `at` stands.
+fn call_at(name: &str, at: &Ident, args: Vec<Expr>) -> Expr {
+    let mut call = window::call(name, args);
+    if let Expr::Function(function) = &mut call {
+        function.name = ObjectName::from(vec![Ident::with_span(at.span, name)]);
+    }
+    call
+}
+
+fn labelled(at: &Ident, label: String, value: Expr) -> Expr {
+    call_at(LABEL, at, vec![window::string(&label), value])
+}
+
+impl VisitorMut for Marker<'_> {
+    type Break = SqlError;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
+        ControlFlow::Break(SqlError::unsupported(
+            "a subquery in `MATCH_RECOGNIZE`",
+            "join what it asks for to the rows that the pattern is looked for in",
+            Location::of(query.span()),
+        ))
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        let marked = match expr {
+            Expr::CompoundIdentifier(idents) => self.compound(idents),
+            Expr::CompoundFieldAccess { root, access_chain } => match (&**root, access_chain.first()) {
+                (Expr::Identifier(ident), Some(AccessExpr::Dot(Expr::Identifier(column)))) => match self.label(ident) {
+                    Some(label) => {
+                        **root = labelled(ident, label, Expr::Identifier(column.clone()));
+                        access_chain.remove(0);
+                        Ok(None)
+                    }
+                    None => Ok(None),
+                },
+                _ => Ok(None),
+            },
+            Expr::Function(function) => self.function(function),
+            _ => Ok(None),
+        };
+        match marked {
+            Ok(Some(marked)) => *expr = marked,
+            Ok(None) => {}
+            Err(error) => return ControlFlow::Break(error),
+        }
+        ControlFlow::Continue(())
+    }
+}

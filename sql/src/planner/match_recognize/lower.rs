@@ -1,0 +1,425 @@
+//! From the logical node to the operator.
+
+use std::sync::Arc;
+
+use arrow::compute::SortOptions;
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::expr::NullTreatment;
+use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, LogicalPlan};
+use eagre_engine::aggregate::{AggregateFunctionRef, BuiltinRequest, builtin};
+use eagre_engine::expr::{ExprRef, PlainColumn};
+use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
+use eagre_engine::operator::match_recognize::{
+    Condition, MatchEmit, MatchFactory, MatchSpec, OutputColumn, RowCondition, RowsPerMatch, Shifted,
+    Slot as MatchSlot, SlotExpr, Within,
+};
+use eagre_engine::operator::over::OrderKey;
+use eagre_patterns::{BadSkip, Skip, VariableSet};
+
+use super::conditions::{ConditionPlan, rows_max};
+use super::slots::{SlotExprPlan, SlotPlan};
+use super::{MatchRecognize, OutputPlan, row_schema};
+use crate::catalog::MatchSettings;
+use crate::error::{Result, SqlError};
+use crate::parser::EmitKind;
+use crate::parser::match_recognize::{RowsSyntax, SkipSyntax};
+use crate::planner::accumulators::{Arg, Foreign, ForeignSpec, Order};
+use crate::planner::aggregate::ORDERED_FUNCTIONS;
+use crate::planner::context::default_functions;
+use crate::planner::expr::{Compiler, short_text, strip_alias};
+use crate::planner::lower::{Lowering, Slot, Stream, StreamColumn, engine};
+use crate::planner::state_ttl::duration;
+
+/// Compiles what an operator over one stream evaluates.
+struct Expressions<'a> {
+    lowering: &'a Lowering<'a>,
+    input: &'a DFSchema,
+    /// The place in the batches of each column of `input`.
+    mapping: Vec<usize>,
+    /// How many columns the batches have.
+    width: usize,
+    /// Over the columns of one row.
+    rows: Compiler,
+    row_schema: DFSchema,
+    /// Values that a stage before the operator has computed, with their places.
+    computed: Vec<(LogicalExpr, ExprRef)>,
+}
+
+impl<'a> Expressions<'a> {
+    fn new(lowering: &'a Lowering<'a>, stream: &Stream, input: &'a DFSchema) -> Result<Self> {
+        let (mapping, width) = (stream.mapping(), stream.physical.fields().len());
+        let row_schema = row_schema(input)?;
+        let of_rows = mapping.iter().copied().chain([width, width + 1]).collect();
+        let rows = Compiler::new(&row_schema, of_rows, width + 2, &lowering.context.config);
+        Ok(Self { lowering, input, mapping, width, rows, row_schema, computed: vec![] })
+    }
+
+    fn value(&self, expr: &LogicalExpr) -> Result<ExprRef> {
+        if let Some((_, column)) = self.computed.iter().find(|(known, _)| known == expr) {
+            return Ok(Arc::clone(column));
+        }
+        self.rows.compile(expr, &short_text(expr))
+    }
+
+    fn slot_expr(&self, plan: &SlotExprPlan, name: &str) -> Result<SlotExpr> {
+        let slots = plan.slots.iter().map(|(slot, _)| self.slot(slot)).collect::<Result<_>>()?;
+        let schema: SchemaRef =
+            Arc::new(Schema::new(plan.slots.iter().map(|(_, field)| Arc::clone(field)).collect::<Vec<_>>()));
+        let compiler = Compiler::over(&schema, &self.lowering.context.config)?;
+        let program = compiler.program(&plan.expr);
+        Ok(SlotExpr { slots, schema, expr: compiler.compile(&plan.expr, name)?, program })
+    }
+
+    fn slot(&self, slot: &SlotPlan) -> Result<MatchSlot> {
+        Ok(match slot {
+            SlotPlan::At { row, value } => MatchSlot::At { row: *row, value: self.value(value)? },
+            SlotPlan::Aggregate { call, variables, running } => self.aggregate(call, *variables, *running)?,
+            SlotPlan::MatchNumber => MatchSlot::MatchNumber,
+            SlotPlan::Status => MatchSlot::Status,
+        })
+    }
+
+    fn aggregate(&self, call: &LogicalExpr, variables: VariableSet, running: bool) -> Result<MatchSlot> {
+        let LogicalExpr::AggregateFunction(function) = strip_alias(call) else {
+            return Err(SqlError::internal(format!("`{call}` is no aggregate")));
+        };
+        let (_, field) = call.to_field(&self.row_schema)?;
+        let params = &function.params;
+        let name = function.func.name();
+        let filter = params.filter.as_deref().map(|filter| self.value(filter)).transpose()?;
+        let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
+        let ours = default_functions().aggregate.get(name).is_some_and(|known| Arc::ptr_eq(known, &function.func));
+        let counts_rows = name == "count"
+            && !params.distinct
+            && matches!(params.args.as_slice(), [LogicalExpr::Literal(value, _)] if !value.is_null());
+        if ours && !ignore_nulls && params.order_by.is_empty() {
+            let args: &[LogicalExpr] = if counts_rows { &[] } else { &params.args };
+            let fields = args.iter().map(|arg| Ok(arg.to_field(&self.row_schema)?.1)).collect::<Result<Vec<_>>>()?;
+            let request = BuiltinRequest {
+                name,
+                args: &fields,
+                distinct: params.distinct,
+                retracting: false,
+                return_field: Arc::clone(&field),
+            };
+            if let Some(function) = builtin(&request) {
+                let args = args.iter().map(|arg| self.value(arg)).collect::<Result<_>>()?;
+                return Ok(MatchSlot::Aggregate { function, args, filter, variables, running });
+            }
+        }
+        // DataFusion's own.
+        let mut columns: Vec<FieldRef> = vec![];
+        let mut exprs = vec![];
+        let mut add = |expr: &LogicalExpr| -> Result<usize> {
+            exprs.push(self.value(expr)?);
+            columns.push(expr.to_field(&self.row_schema)?.1);
+            Ok(columns.len() - 1)
+        };
+        let mut args = vec![];
+        for arg in &params.args {
+            args.push(match strip_alias(arg) {
+                LogicalExpr::Literal(value, _) => Arg::Literal(value.clone()),
+                arg => Arg::Column(add(arg)?),
+            });
+        }
+        let mut order = vec![];
+        for sort in &params.order_by {
+            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
+            let argument = params.args.iter().zip(&args).find_map(|(arg, place)| match place {
+                Arg::Column(place) if arg == &sort.expr => Some(*place),
+                _ => None,
+            });
+            let column = match argument {
+                Some(place) => place,
+                None => add(&sort.expr)?,
+            };
+            order.push(Order { column, options });
+        }
+        let spec = ForeignSpec {
+            function: Arc::clone(&function.func),
+            args,
+            columns,
+            order,
+            // The operator numbers the rows of a partition.
+            by_arrival: ORDERED_FUNCTIONS.contains(&name) && !params.distinct,
+            distinct: params.distinct,
+            ignore_nulls,
+        };
+        let function: AggregateFunctionRef = Arc::new(Foreign::new(spec)?);
+        Ok(MatchSlot::Aggregate { function, args: exprs, filter, variables, running })
+    }
+
+    fn condition(&self, plan: &ConditionPlan, name: &str) -> Result<Condition> {
+        let row = match &plan.row {
+            None => None,
+            Some(row) => {
+                let mut fields: Vec<_> =
+                    self.input.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
+                fields.extend(row.shifted.iter().map(|(_, _, field)| (None, Arc::clone(field))));
+                let schema = DFSchema::new_with_metadata(fields, self.input.metadata().clone())?;
+                let places = self.width..self.width + row.shifted.len();
+                let mapping = self.mapping.iter().copied().chain(places.clone()).collect();
+                let compiler = Compiler::new(&schema, mapping, places.end, &self.lowering.context.config);
+                let values =
+                    row.shifted.iter().map(|(by, value, _)| Ok(Shifted { by: *by, value: self.value(value)? }));
+                Some(RowCondition {
+                    shifted: values.collect::<Result<_>>()?,
+                    schema: Arc::new(Schema::empty()),
+                    expr: compiler.compile(&row.expr, name)?,
+                })
+            }
+        };
+        let run = plan.run.as_ref().map(|run| self.slot_expr(run, name)).transpose()?;
+        Ok(Condition { row, run })
+    }
+}
+
+impl Lowering<'_> {
+    pub(in crate::planner) fn lower_match(&mut self, node: &MatchRecognize, plan: &LogicalPlan) -> Result<Stream> {
+        let (rules, input) = (&node.rules, &node.input);
+        let mut stream = self.lower(input)?;
+        if stream.pending.is_some() {
+            stream = self.assign_windows(stream, input)?;
+        }
+        self.narrow(&mut stream);
+        let computed = self.compute_values(node, &mut stream)?;
+        if stream.ordered {
+            stream.require_ordinals();
+        }
+        let from = self.flush(&mut stream, input);
+        let schema = Arc::clone(&stream.physical);
+        let place = |column: &datafusion::common::Column| -> Result<usize> {
+            match stream.columns[input.schema().index_of_column(column)?].slot {
+                Slot::Physical(place) => Ok(place),
+                Slot::Window(_) => Err(SqlError::internal("windows were not assigned")),
+            }
+        };
+        let partition = rules.partition.iter().map(place).collect::<Result<Vec<_>>>()?;
+        let order = rules.order.iter().map(|key| {
+            let options = SortOptions { descending: key.descending, nulls_first: key.nulls_first };
+            Ok(OrderKey { column: place(&key.column)?, options })
+        });
+        let order = order.collect::<Result<Vec<_>>>()?;
+        let by_watermark = match rules.order.first() {
+            Some(key) => !key.descending && stream.columns[input.schema().index_of_column(&key.column)?].rowtime,
+            None => false,
+        };
+        if !by_watermark && !stream.bounded {
+            let at = rules.order.first().map(|key| key.location).or(node.location);
+            return Err(SqlError::plan(
+                "`MATCH_RECOGNIZE` over a stream needs rows in event-time order: begin its `ORDER BY` with a column of which a watermark \
+                 speaks, ascending (`WATERMARK FOR <column> AS ..` in `CREATE TABLE`)",
+                at,
+            ));
+        }
+        let settings = self.context.catalog.match_settings().clone();
+        let mut exprs = Expressions::new(self, &stream, input.schema())?;
+        exprs.computed = computed;
+        let conditions = rules.conditions.iter().zip(&rules.variables);
+        let conditions =
+            conditions.map(|(condition, name)| exprs.condition(condition, name)).collect::<Result<Vec<_>>>()?;
+        let mut output = vec![];
+        for (column, field) in node.output.iter().zip(node.schema.fields()) {
+            let column = match column {
+                OutputPlan::Input(column) => OutputColumn::Input(place(column)?),
+                OutputPlan::Measure(measure) => OutputColumn::Measure(exprs.slot_expr(&measure.expr, &measure.name)?),
+            };
+            output.push((Arc::clone(field), column));
+        }
+        drop(exprs);
+        let emits_changes = rules.changes || self.emit == Some(EmitKind::Changes);
+        let spec = MatchSpec {
+            input: Arc::clone(&schema),
+            retracting: stream.changelog != ChangelogMode::AppendOnly,
+            partition: partition.clone(),
+            order,
+            by_watermark,
+            allowed_lateness_ms: if by_watermark { stream.lateness_ms } else { 0 },
+            emit: if emits_changes { MatchEmit::Changes } else { MatchEmit::Final },
+            pattern: rules.pattern.pattern(),
+            variables: rules.variables.clone(),
+            conditions: with_schemas(conditions, &schema),
+            skip: skip(&rules.skip),
+            bad_skip: settings.bad_skip.unwrap_or(if stream.bounded { BadSkip::Error } else { BadSkip::NextRow }),
+            within: match (rules.within, rules.order.first()) {
+                (Some(within), Some(key)) => Some(Within { column: place(&key.column)?, units: within.units }),
+                _ => None,
+            },
+            partial: rules.partial,
+            max_partial: settings.max_partial,
+            overflow: settings.overflow,
+            rows: match rules.rows {
+                RowsSyntax::One => RowsPerMatch::One,
+                RowsSyntax::All { show_empty, unmatched } => RowsPerMatch::All { show_empty, unmatched },
+            },
+            output,
+        };
+        let factory = MatchFactory::new(spec).map_err(engine).map_err(|error| error.or_at(node.location))?;
+        let mut detail = rules.head();
+        let classes = rules.classes();
+        if !classes.is_empty() {
+            detail.push_str(&format!(", conditions on [{classes}]"));
+        }
+        detail.push_str(if emits_changes {
+            ", corrected by later rows"
+        } else if by_watermark {
+            ", final by watermark"
+        } else {
+            ", final when the input ends"
+        });
+        let bound = self.match_bound(node, &stream, by_watermark, &settings);
+        let event_time = rules.event_time(&node.output).filter(|_| by_watermark);
+        let columns = (0..node.output.len())
+            .map(|index| StreamColumn { rowtime: event_time == Some(index), ..StreamColumn::plain(index) });
+        let columns: Vec<StreamColumn> = columns.collect();
+        let retracts = factory.retracts();
+        let edge = EdgeInfo {
+            schema: factory.output_schema(),
+            changelog: if retracts { ChangelogMode::Retract } else { ChangelogMode::AppendOnly },
+            key: None,
+            time_column: event_time,
+            ordinals: false,
+        };
+        let id = self.id("match", plan, &stream.tables);
+        let index = self.push_operator(id, factory, from, Route::Hash(partition), edge, detail, &bound);
+        if by_watermark {
+            self.may_refuse(index, &stream.tables);
+            self.aggregated_window |= !retracts;
+        }
+        let mut result = self.stream_after(&stream, index, columns);
+        result.retracts_because = retracts.then(|| match &stream.retracts_because {
+            Some(because) => because.clone(),
+            None if emits_changes => "`EMIT CHANGES` shows matches that are corrected later".to_string(),
+            None => "the table's 'allowed-lateness' has matches corrected after they were shown".to_string(),
+        });
+        Ok(result)
+    }
+
+    /// Adds a column for each value that conditions on the match compute from a row: of plain columns they can carry along what they need.
+    fn compute_values(&mut self, node: &MatchRecognize, stream: &mut Stream) -> Result<Vec<(LogicalExpr, ExprRef)>> {
+        let input = node.input.schema();
+        let mut values: Vec<&LogicalExpr> = vec![];
+        let runs = node.rules.conditions.iter().filter_map(|condition| condition.run.as_ref());
+        for (slot, _) in runs.flat_map(|run| &run.slots) {
+            let read: Vec<&LogicalExpr> = match slot {
+                SlotPlan::At { value, .. } => vec![value],
+                SlotPlan::Aggregate { call: LogicalExpr::AggregateFunction(function), .. } => {
+                    function.params.args.iter().collect()
+                }
+                _ => vec![],
+            };
+            // Labels and numbers of matches are not there yet.
+            let of_input = |value: &&LogicalExpr| value.column_refs().iter().all(|column| input.has_column(column));
+            let computed = |value: &&LogicalExpr| !matches!(value, LogicalExpr::Column(_) | LogicalExpr::Literal(..));
+            for value in read.into_iter().map(strip_alias).filter(of_input).filter(computed) {
+                if !values.contains(&value) {
+                    values.push(value);
+                }
+            }
+        }
+        if values.is_empty() {
+            return Ok(vec![]);
+        }
+        let compiler = self.compiler(stream, input);
+        let mut fields: Vec<FieldRef> = stream.physical.fields().iter().cloned().collect();
+        let plain = fields.iter().enumerate().map(|(i, f)| Arc::new(PlainColumn::new(i, Arc::clone(f))) as ExprRef);
+        let mut exprs: Vec<ExprRef> = plain.collect();
+        let mut computed = vec![];
+        for value in values {
+            let compiled = self.compile(stream, &compiler, value, &short_text(value))?;
+            let field = Arc::clone(compiled.field());
+            computed.push((value.clone(), Arc::new(PlainColumn::new(fields.len(), Arc::clone(&field))) as ExprRef));
+            fields.push(field);
+            exprs.push(compiled);
+        }
+        let (columns, key) = (stream.columns.clone(), stream.key.clone());
+        self.project_physical(stream, exprs, Arc::new(Schema::new(fields)));
+        (stream.columns, stream.key) = (columns, key);
+        Ok(computed)
+    }
+
+    /// What is kept, in words; and a word of warning where nothing bounds it.
+    fn match_bound(
+        &mut self,
+        node: &MatchRecognize,
+        stream: &Stream,
+        by_watermark: bool,
+        settings: &MatchSettings,
+    ) -> String {
+        let rules = &node.rules;
+        let each = if rules.partition.is_empty() { "" } else { " of each key" };
+        let mut parts = vec![];
+        if !by_watermark {
+            return "every row, until the input ends".to_string();
+        }
+        parts.push("rows that wait for the watermark".to_string());
+        let under_way = match (rules.within, rows_max(&rules.pattern, VariableSet::ALL)) {
+            (Some(within), _) => format!("rows{each} of matches under way, for {} at most", duration(within.ms)),
+            (None, Some(rows)) => format!("the last {rows} rows{each} of matches under way"),
+            (None, None) => {
+                if !stream.bounded {
+                    self.notice(format!(
+                        "nothing bounds how long a match of the pattern ({}) may be under way, and all its rows are kept meanwhile; \
+                         bound it by `WITHIN INTERVAL ..` behind the pattern",
+                        rules.pattern.text(&rules.variables)
+                    ));
+                }
+                format!("all rows{each} of matches under way")
+            }
+        };
+        parts.push(under_way);
+        parts.push(format!("{} partial matches{each} at most", settings.max_partial));
+        let (back, _) = rules.reach(&node.output);
+        if back > 0 {
+            parts.push(format!("the last {back} rows{each}"));
+        }
+        if stream.lateness_ms > 0 {
+            parts.push(format!("rows of the last {}, which late ones may change", duration(stream.lateness_ms)));
+        }
+        parts.join("; ")
+    }
+}
+
+impl super::MatchRules {
+    /// How many rows before and after those of a match are looked at.
+    fn reach(&self, output: &[OutputPlan]) -> (u64, u64) {
+        let measures = output.iter().filter_map(|column| match column {
+            OutputPlan::Measure(measure) => Some(&measure.expr),
+            OutputPlan::Input(_) => None,
+        });
+        let slots = measures.chain(self.conditions.iter().filter_map(|condition| condition.run.as_ref()));
+        let of_slots = slots.flat_map(|expr| &expr.slots).filter_map(|(slot, _)| match slot {
+            SlotPlan::At { row, .. } => Some(row.shift),
+            _ => None,
+        });
+        let of_rows = self.conditions.iter().filter_map(|condition| condition.row.as_ref());
+        let of_rows = of_rows.flat_map(|row| row.shifted.iter().map(|(by, ..)| *by));
+        of_slots.chain(of_rows).fold((0, 0), |(back, ahead), shift| match shift {
+            shift if shift < 0 => (back.max(shift.unsigned_abs()), ahead),
+            shift => (back, ahead.max(shift.unsigned_abs())),
+        })
+    }
+}
+
+/// The batches that row conditions are given: the input's columns and the shifted values.
+fn with_schemas(conditions: Vec<Condition>, input: &SchemaRef) -> Vec<Condition> {
+    let with_schema = |row: RowCondition| {
+        let mut fields: Vec<FieldRef> = input.fields().iter().cloned().collect();
+        fields.extend(row.shifted.iter().enumerate().map(|(index, shifted)| {
+            let field = shifted.value.field().as_ref().clone();
+            Arc::new(field.with_name(super::conditions::shifted_name(index)).with_nullable(true))
+        }));
+        RowCondition { schema: Arc::new(Schema::new(fields)), ..row }
+    };
+    conditions.into_iter().map(|condition| Condition { row: condition.row.map(with_schema), ..condition }).collect()
+}
+
+fn skip(syntax: &SkipSyntax) -> Skip {
+    match syntax {
+        SkipSyntax::PastLastRow => Skip::PastLastRow,
+        SkipSyntax::ToNextRow => Skip::ToNextRow,
+        SkipSyntax::To { first: true, variables, .. } => Skip::ToFirst(VariableSet(*variables)),
+        SkipSyntax::To { first: false, variables, .. } => Skip::ToLast(VariableSet(*variables)),
+    }
+}

@@ -1,0 +1,92 @@
+//! Names in a `MATCH_RECOGNIZE`: its rows bring columns, its pattern brings variables, and what leaves has columns of its own.
+
+use datafusion::sql::sqlparser::ast::{Expr, Function, Ident, SetExpr, TableAlias};
+
+use super::{Aliases, Column, Input, Resolver, rename};
+use crate::error::{Location, Result, SqlError};
+use crate::parser::match_recognize::RowsSyntax;
+use crate::planner::match_recognize::{self as patterns, labels};
+
+impl Resolver<'_> {
+    /// Resolves the names of a clause; returns the columns that leave it.
+    pub(super) fn match_input(&mut self, function: &mut Function, alias: Option<&TableAlias>) -> Result<Input> {
+        let (rows, clause, mut exprs) = patterns::parts_of(function)?;
+        let Expr::Subquery(query) = rows else { return Err(SqlError::internal("`MATCH_RECOGNIZE` lost its rows")) };
+        let SetExpr::Select(select) = &mut *query.body else {
+            return Err(SqlError::internal("the rows of `MATCH_RECOGNIZE` are no table"));
+        };
+        let mut scope = self.from(&mut select.from)?;
+        let mut seen: Vec<&str> = vec![];
+        for column in scope.inputs.iter().flat_map(Input::own_columns) {
+            if seen.contains(&column.name.as_str()) {
+                return Err(SqlError::plan(
+                    format!(
+                        "the rows of `MATCH_RECOGNIZE` have two columns named `{}`; name them in a subquery: \
+                         `FROM (SELECT a.x, b.x AS y FROM ..) MATCH_RECOGNIZE (..)`",
+                        column.name
+                    ),
+                    Location::of(function_span(function)),
+                ));
+            }
+            seen.push(&column.name);
+        }
+        let (columns, open) = self.projection(&mut select.projection, &[None], &scope)?;
+        // Whatever table they come from, in the plan they are the rows'.
+        for input in &mut scope.inputs {
+            input.qualifier = Some(patterns::ROWS.to_string());
+        }
+        for expr in &mut exprs {
+            let is_known = |ident: &Ident| {
+                let same = |name: &str| match ident.quote_style {
+                    Some(_) => ident.value == name,
+                    None => ident.value.eq_ignore_ascii_case(name),
+                };
+                open || scope.inputs.iter().any(|input| {
+                    let by_name = input.name.as_deref().is_some_and(|name| name.split('.').any(same));
+                    by_name || input.columns.iter().any(|column| same(&column.name))
+                })
+            };
+            labels::mark(expr, &clause, &is_known)?;
+            self.expr(expr, &scope, Aliases::None)?;
+        }
+        let named = |expr: &&mut Expr| -> Option<Column> {
+            let mut expr: &Expr = expr;
+            while let Expr::Nested(inner) = expr {
+                expr = inner;
+            }
+            let name = match expr {
+                Expr::Identifier(ident) => &ident.value,
+                Expr::CompoundIdentifier(idents) => &idents.last()?.value,
+                _ => return None,
+            };
+            Some(columns.iter().find(|column| column.name == *name).cloned().unwrap_or_else(|| Column::untyped(name)))
+        };
+        let mut output: Vec<Column> = vec![];
+        let add = |column: Column, output: &mut Vec<Column>| {
+            if !output.iter().any(|known| known.name == column.name) {
+                output.push(column);
+            }
+        };
+        let all = clause.rows != RowsSyntax::One;
+        let keys = clause.partition + if all { clause.order.len() } else { 0 };
+        exprs.iter().take(keys).filter_map(named).for_each(|column| add(column, &mut output));
+        let taken = |name: &str| output.iter().chain(columns.iter().filter(|_| all)).any(|column| column.name == name);
+        if let Some(measure) = clause.measures.iter().find(|measure| taken(&measure.name)) {
+            return Err(patterns::name_is_taken(measure));
+        }
+        output.extend(clause.measures.iter().map(|measure| Column::untyped(&measure.name)));
+        if all {
+            columns.into_iter().for_each(|column| add(column, &mut output));
+        }
+        let name = alias.map(|alias| alias.name.value.clone());
+        if let Some(alias) = alias {
+            rename(&mut output, alias)?;
+        }
+        Ok(Input { qualifier: name.clone(), name, columns: output, open: open && all, ..Input::default() })
+    }
+}
+
+fn function_span(function: &Function) -> datafusion::sql::sqlparser::tokenizer::Span {
+    use datafusion::sql::sqlparser::ast::Spanned;
+    function.name.span()
+}

@@ -1,0 +1,19 @@
+//! `MATCH_RECOGNIZE`: other engines' cases, random queries against a naive evaluator, and patterns that must not blow up.
+
+use libtest_mimic::Trial;
+
+mod cases;
+mod generate;
+mod naive;
+mod no_blow_up;
+mod query;
+mod random;
+mod stepwise;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = cases::trials();
+    trials.extend(random::trials());
+    trials.extend(no_blow_up::trials());
+    trials.extend(stepwise::trials());
+    trials
+}
