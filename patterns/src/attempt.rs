@@ -27,6 +27,15 @@ const SCANNED_THREADS_MAX: usize = 16;
 /// With fewer nodes, those of dead threads are left where they are.
 const KEPT_NODES_MIN: usize = 1024;
 
+/// Of attempts that ask conditions, what failed within so many rows is simply tried again; tests are short.
+const FORGOTTEN_ROWS: usize = if cfg!(test) { 2 } else { 8 };
+
+/// So much is noted of one attempt.
+const LIVED_WORDS_MAX: usize = 1 << 20;
+
+/// So many states with registers are remembered for a row: where each attempt has others, all that would be looked through in vain.
+const KNOWN_REGISTERS_MAX: usize = 4;
+
 /// A partial match.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Thread {
@@ -59,6 +68,9 @@ pub(crate) struct Attempt {
     pub(crate) deadline: Option<i64>,
     /// That time has passed, but it is a match if no row comes at all.
     pub(crate) waits_for_end: bool,
+    /// Of a long attempt, where that is worth to be remembered: for each thread that was alive the count of rows that it had, its state
+    /// and its registers.
+    lived: Vec<u64>,
 }
 
 impl Attempt {
@@ -66,15 +78,21 @@ impl Attempt {
         self.threads.capacity() * size_of::<Thread>()
             + self.registers.capacity() * size_of::<u64>()
             + self.nodes.capacity() * size_of::<TrailNode>()
+            + self.lived.capacity() * size_of::<u64>()
     }
 
     fn reset(&mut self) {
         self.threads.clear();
         self.registers.clear();
         self.nodes.clear();
-        let (threads, registers, nodes) =
-            (std::mem::take(&mut self.threads), std::mem::take(&mut self.registers), std::mem::take(&mut self.nodes));
-        *self = Self { threads, registers, nodes, ..Self::default() };
+        self.lived.clear();
+        *self = Self {
+            threads: std::mem::take(&mut self.threads),
+            registers: std::mem::take(&mut self.registers),
+            nodes: std::mem::take(&mut self.nodes),
+            lived: std::mem::take(&mut self.lived),
+            ..Self::default()
+        };
     }
 
     /// How many rows each node's way has; nodes stand after those before them.
@@ -118,6 +136,24 @@ impl Attempt {
         place(&mut self.longest.0);
         if let Some(best) = &mut self.best {
             place(&mut best.0);
+        }
+    }
+
+    /// As [`remember`](Self::remember), for what is asked.
+    fn remember_registers(&self, failed: &mut VecDeque<Vec<u64>>, register_count: usize) {
+        let matched = self.best.map_or(0, |best| best.1);
+        if self.timed {
+            return;
+        }
+        for lived in self.lived.chunks_exact(register_count + 2).filter(|lived| lived[0] as usize > matched) {
+            let depth = lived[0] as usize;
+            if failed.len() < depth {
+                failed.resize_with(depth, Vec::new);
+            }
+            let known = &mut failed[depth - 1];
+            if known.len() < KNOWN_REGISTERS_MAX * (register_count + 1) {
+                known.extend_from_slice(&lived[1..]);
+            }
         }
     }
 
@@ -172,6 +208,8 @@ pub(crate) struct ThreadRows {
     /// For each row from `start` on, states in which a partial match was that could not be completed for lack of rows that fit.
     /// Shorter than `rows` where nothing is known.
     pub(crate) failed: VecDeque<Vec<StateId>>,
+    /// The same where conditions are asked: for each row states with their registers.
+    pub(crate) failed_registers: VecDeque<Vec<u64>>,
     /// The greatest row of a partial match that was told, plus one.
     pub(crate) told_until: u64,
 }
@@ -186,6 +224,7 @@ impl ThreadRows {
         self.rows.clear();
         self.times.clear();
         self.failed.clear();
+        self.failed_registers.clear();
         self.attempt.reset();
     }
 
@@ -205,6 +244,8 @@ impl ThreadRows {
             + self.attempt.bytes()
             + self.failed.capacity() * size_of::<Vec<StateId>>()
             + self.failed.iter().map(|states| states.capacity() * size_of::<StateId>()).sum::<usize>()
+            + self.failed_registers.capacity() * size_of::<Vec<u64>>()
+            + self.failed_registers.iter().map(|words| words.capacity() * size_of::<u64>()).sum::<usize>()
     }
 }
 
@@ -228,6 +269,8 @@ pub(crate) struct Run<'a, C> {
     merges: bool,
     /// What fails is remembered. Where partial matches are told it matters how long they lived, so there it is not.
     remembers: bool,
+    /// The same for what is asked.
+    remembers_registers: bool,
     scratch: Box<Scratch>,
 }
 
@@ -265,6 +308,7 @@ impl<'a, C: Conditions> Run<'a, C> {
         let MatcherSpec { asks, partial, .. } = matcher.spec;
         let register_count = if asks { conditions.register_count() } else { 0 };
         let merges = !asks || !conditions.reads_trail();
+        let remembers_registers = asks && merges && !partial && conditions.forgets();
         Self {
             matcher,
             until,
@@ -273,6 +317,7 @@ impl<'a, C: Conditions> Run<'a, C> {
             register_count,
             merges,
             remembers: !asks && !partial,
+            remembers_registers,
             scratch: SCRATCH.take().unwrap_or_default(),
         }
     }
@@ -343,6 +388,7 @@ impl<'a, C: Conditions> Run<'a, C> {
             active.rows.drain(..next);
             active.times.drain(..next.min(active.times.len()));
             active.failed.drain(..next.min(active.failed.len()));
+            active.failed_registers.drain(..next.min(active.failed_registers.len()));
             active.start += next as u64;
             active.attempt.reset();
         }
@@ -375,7 +421,7 @@ impl<'a, C: Conditions> Run<'a, C> {
 
     /// All threads take the next row.
     fn take_row(&mut self, active: &mut ThreadRows) -> Result<(), PatternError> {
-        let Self { matcher, conditions, register_count, merges, scratch, .. } = self;
+        let Self { matcher, conditions, register_count, merges, remembers_registers, scratch, .. } = self;
         let Scratch { threads, registers, distinct, asked, asked_registers, .. } = &mut **scratch;
         let (automaton, asks, register_count) = (&matcher.automaton, matcher.spec.asks, *register_count);
         let attempt = &mut active.attempt;
@@ -384,6 +430,7 @@ impl<'a, C: Conditions> Run<'a, C> {
         let bits = active.rows[taken];
         let in_time = attempt.deadline.is_none_or(|deadline| active.times[taken] <= deadline);
         let failed: &[StateId] = active.failed.get(taken).map_or(&[], |failed| failed);
+        let failed_registers: &[u64] = active.failed_registers.get(taken).map_or(&[], |failed| failed);
         let mut first_node = None;
         distinct.clear();
         'threads: for (index, thread) in attempt.threads.iter().enumerate() {
@@ -420,6 +467,10 @@ impl<'a, C: Conditions> Run<'a, C> {
                     };
                     let Some(begin) = answer else { continue };
                     own = &asked_registers[begin..begin + register_count];
+                    let same = |words: &[u64]| words[0] == u64::from(id) && words[1..] == *own;
+                    if failed_registers.chunks_exact(register_count + 1).any(same) {
+                        continue;
+                    }
                 }
                 if *merges && !distinct.insert(id, own) {
                     continue;
@@ -444,6 +495,12 @@ impl<'a, C: Conditions> Run<'a, C> {
         }
         std::mem::swap(&mut attempt.threads, threads);
         std::mem::swap(&mut attempt.registers, registers);
+        if *remembers_registers && taken >= FORGOTTEN_ROWS && attempt.lived.len() < LIVED_WORDS_MAX {
+            for (index, thread) in attempt.threads.iter().enumerate() {
+                attempt.lived.extend([attempt.taken as u64, u64::from(thread.state)]);
+                push_few(&mut attempt.lived, &attempt.registers[index * register_count..][..register_count]);
+            }
+        }
         threads.clear();
         registers.clear();
         Ok(())
@@ -500,6 +557,9 @@ impl<'a, C: Conditions> Run<'a, C> {
     fn decide(&mut self, key: &mut Key, active: &mut ThreadRows) -> Result<usize, PatternError> {
         if self.remembers {
             active.attempt.remember(&mut active.failed, |_| true);
+        }
+        if self.remembers_registers {
+            active.attempt.remember_registers(&mut active.failed_registers, self.register_count);
         }
         let attempt = &active.attempt;
         let Some((node, rows)) = attempt.best else {

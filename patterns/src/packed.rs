@@ -51,7 +51,8 @@ impl Packed {
             && attempt.threads.len() <= THREADS_MAX
             && attempt.registers.len() <= REGISTERS_MAX
             && attempt.nodes.len() <= NODES_MAX
-            && from.failed.is_empty();
+            && from.failed.is_empty()
+            && from.failed_registers.is_empty();
         if !fits {
             return None;
         }
@@ -104,6 +105,7 @@ impl Packed {
         into.times.clear();
         into.times.extend(&self.times[..self.time_count.into()]);
         into.failed.clear();
+        into.failed_registers.clear();
     }
 }
 
