@@ -201,6 +201,30 @@ impl Conditions for Asked {
     }
 }
 
+/// Asks again what was asked before.
+#[derive(Debug, Clone, Copy)]
+struct Again(Asked);
+
+impl Conditions for Again {
+    fn register_count(&self) -> usize {
+        self.0.register_count()
+    }
+
+    fn begin(&mut self, first: u64, number: u64, registers: &mut [u64]) {
+        self.0.begin(first, number, registers);
+    }
+
+    fn take(
+        &mut self,
+        variable: Variable,
+        row: u64,
+        trail: Trail<'_>,
+        registers: &mut [u64],
+    ) -> Result<bool, PatternError> {
+        self.0.take(variable, row, trail, registers)
+    }
+}
+
 /// What happens between two rows of a partition.
 #[derive(Debug, Clone, Copy)]
 struct Between {
@@ -266,7 +290,7 @@ impl Way {
 /// Feeds a partition as `between` has it.
 fn fed(
     matcher: &Matcher,
-    asked: Asked,
+    asked: impl Conditions,
     rows: &[u64],
     times: &[i64],
     between: &[Between],
@@ -540,6 +564,22 @@ proptest! {
         let asks = asked != Asked::Nothing;
         let spec = MatcherSpec { skip, within, asks, partial, unmatched, ..spec(pattern) };
         agrees(&spec, asked, &rows, &between, ends_with_rows)?;
+    }
+
+    /// What is remembered of conditions that were asked changes nothing.
+    #[test]
+    fn asking_once_is_enough(
+        pattern in usual_pattern(), skip in skip(), within in prop::option::of(5..40i64), unmatched: bool,
+        asked in prop_oneof![(0..30u64).prop_map(Asked::Sum), Just(Asked::First), Just(Asked::Begin), Just(Asked::Parity)],
+        rows in long_partition(), between in prop::collection::vec(between(), 300), ends_with_rows: bool,
+    ) {
+        let spec = MatcherSpec { skip, within, unmatched, asks: true, ..spec(pattern) };
+        let times = times(&rows, &between);
+        let matcher = Matcher::new(spec).unwrap();
+        let whole = vec![Between { cut: false, expire: false, resume: false, later: 0 }; rows.len() + 1];
+        let expected = fed(&matcher, Again(asked), &rows, &times, &whole, ends_with_rows);
+        prop_assert_eq!(&fed(&matcher, asked, &rows, &times, &whole, ends_with_rows), &expected);
+        prop_assert_eq!(&fed(&matcher, asked, &rows, &times, &between, ends_with_rows), &expected, "in pieces");
     }
 
     /// Long partitions, where what was found out by earlier attempts is used again: all ways agree.
