@@ -288,7 +288,7 @@ impl Settled {
                 continue;
             }
             let mut matches = Matches::default();
-            run(plan, &mut works, &known, (places, context), time, &mut self.scratch, &mut matches)?;
+            run((&plans, plan), &mut works, &known, (places, context), time, &mut self.scratch, &mut matches)?;
             if let Some(rows) = matches.leaving(Evaluation { spec: &plan.spec, places, context })? {
                 emitted.push((pattern, rows));
             }
