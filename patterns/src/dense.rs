@@ -8,13 +8,13 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use crate::attempt::Until;
 use crate::determinise::{ACCEPTS, Attempts, CLASSES, DEAD, DECIDED, NEW, NONE, START, START_FIRST};
 use crate::few::Few;
 use crate::fold::Fold;
 use crate::key::Key;
 use crate::matcher::{Found, Label, Match, MatcherSpec, Overflow, Skip, Status, next_start};
 use crate::pattern::PatternError;
+use crate::thread_run::Until;
 
 /// An attempt that fails so early is simply made again.
 const REMEMBERED_ROWS_MIN: usize = 8;
@@ -338,7 +338,7 @@ impl DenseRun<'_> {
             }
             let next = attempts.transitions.next[usize::from(state)][usize::from(rows.classes[at])];
             #[cfg(test)]
-            crate::attempt::work::add(1);
+            crate::thread_run::work::add(1);
             if next == DEAD
                 || rows.failed.get(at).is_some_and(|failed| attempts.members[usize::from(next)] & !failed == 0)
             {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::attempt::{Run, ThreadRows, Until};
+use crate::attempt::ThreadRows;
 use crate::automaton::{Automaton, Step};
 use crate::conditions::Conditions;
 use crate::dense::{Dense, DenseMatcher, DenseRun};
@@ -13,6 +13,7 @@ use crate::key::{Active, Key};
 use crate::packed::Packed;
 use crate::pattern::{Pattern, PatternError, Variable, VariableSet};
 use crate::symbols::Symbols;
+use crate::thread_run::{Run, Until};
 
 /// Where the next match is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

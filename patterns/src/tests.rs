@@ -425,13 +425,13 @@ fn tried_per_row(way: Way, spec: &MatcherSpec, asked: Asked, bits: u64, rows: us
     let all = symbols(&matcher, &vec![bits; rows]);
     let mut most = 0;
     for step in [rows, 7] {
-        attempt::work::take();
+        thread_run::work::take();
         let (mut key, mut found) = (matcher.key(), Found::default());
         for begin in (0..rows).step_by(step) {
             let end = rows.min(begin + step);
             matcher.feed(&mut key, &all, begin..end, &[], end == rows, &mut { asked }, &mut found).unwrap();
         }
-        most = most.max(attempt::work::take().div_ceil(rows as u64));
+        most = most.max(thread_run::work::take().div_ceil(rows as u64));
     }
     most
 }
