@@ -363,30 +363,47 @@ impl Matcher {
             }
         }
         let mut run = Run::new(self, until, conditions, found);
-        if let Some(Active::Threads(threads)) = active.as_deref_mut() {
-            run.feed(key, threads, rows, times)?;
-            key.active = if threads.is_needed() { active } else { None };
-            return Ok(());
-        }
-        let mut threads = match active.as_deref() {
-            Some(Active::Packed(packed)) => run.unpack(packed),
-            _ => run.begin_rows(key.position),
-        };
-        run.feed(key, &mut threads, rows, times)?;
-        if !threads.is_needed() {
-            run.end_rows(threads);
-            return Ok(());
-        }
-        let now = match Packed::new(&threads) {
-            Some(packed) => {
-                run.end_rows(threads);
-                Active::Packed(packed)
+        match active.as_deref_mut() {
+            Some(Active::Threads(threads)) => {
+                run.feed(key, threads, rows, times)?;
+                if !threads.is_needed() {
+                    return Ok(());
+                }
+                if Packed::fits(threads, false) {
+                    let mut packed = Packed::default();
+                    packed.pack(threads);
+                    active = Some(Box::new(Active::Packed(packed)));
+                }
             }
-            None => Active::Threads(threads),
-        };
-        match &mut active {
-            Some(active) => **active = now,
-            None => active = Some(Box::new(now)),
+            Some(Active::Packed(packed)) => {
+                let mut threads = run.unpack(packed);
+                run.feed(key, &mut threads, rows, times)?;
+                if !threads.is_needed() {
+                    run.end_rows(threads);
+                    return Ok(());
+                }
+                if Packed::fits(&threads, true) {
+                    packed.pack(&threads);
+                    run.end_rows(threads);
+                } else {
+                    active = Some(Box::new(Active::Threads(threads)));
+                }
+            }
+            _ => {
+                let mut threads = run.begin_rows(key.position);
+                run.feed(key, &mut threads, rows, times)?;
+                if threads.is_needed() {
+                    let mut packed = Packed::default();
+                    if Packed::fits(&threads, true) {
+                        packed.pack(&threads);
+                        active = Some(Box::new(Active::Packed(packed)));
+                    } else {
+                        key.active = Some(Box::new(Active::Threads(threads)));
+                        return Ok(());
+                    }
+                }
+                run.end_rows(threads);
+            }
         }
         key.active = active;
         Ok(())
