@@ -26,6 +26,7 @@ mod naive;
 mod packed;
 mod pattern;
 mod symbols;
+mod table;
 #[cfg(test)]
 mod tests;
 mod thread_run;

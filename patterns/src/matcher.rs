@@ -182,8 +182,12 @@ impl Matcher {
         let dense = Classes::new(&automaton).filter(|_| !spec.asks).and_then(|classes| {
             let attempts = Attempts::new(&automaton, &classes)?;
             let folds = spec.skip == Skip::PastLastRow && spec.within.is_none() && !spec.partial;
+            let class_count = 1 << classes.variables.len();
             let fold = if folds { Fold::new(&automaton, &classes) } else { None };
-            Some(Arc::new((classes, DenseMatcher::new(attempts, fold, [starts.empty, starts_first.empty]))))
+            Some(Arc::new((
+                classes,
+                DenseMatcher::new(attempts, fold, class_count, [starts.empty, starts_first.empty]),
+            )))
         });
         Ok(Self { automaton, spec, starts_first, starts, dense, labels: true, folding: true })
     }
