@@ -222,9 +222,10 @@ impl Attempts {
             let ways: Vec<(u8, &[Step])> = match &list {
                 List::Start(true) => vec![(NEW, &*automaton.start_first)],
                 List::Start(false) => vec![(NEW, &*automaton.start)],
-                List::Of(states) => {
-                    (0..).zip(states).map(|(index, state)| (index, &*automaton.states[*state as usize].next)).collect()
-                }
+                List::Of(states) => (0..=u8::MAX)
+                    .zip(states)
+                    .map(|(index, state)| (index, &*automaton.states[*state as usize].next))
+                    .collect(),
             };
             let variables = ways.iter().fold(0, |variables, (_, steps)| variables | next_variables(automaton, steps));
             transitions.add(classes, variables, |class| {

@@ -88,7 +88,10 @@ impl State {
                 Some(states) => {
                     let first = member;
                     member += u8::try_from(states.len()).ok()?;
-                    (first..).zip(states).map(|(at, state)| (at, &*automaton.states[*state as usize].next)).collect()
+                    (first..=u8::MAX)
+                        .zip(states)
+                        .map(|(at, state)| (at, &*automaton.states[*state as usize].next))
+                        .collect()
                 }
             };
             let (mut states, mut from, mut accepts) = (Vec::new(), Vec::new(), false);
@@ -177,7 +180,7 @@ impl Fold {
         let mut inner = Box::new([0; 256]);
         let mut first_labels = Box::new([Label(0); 256]);
         let mut details = Vec::new();
-        for (number, (id, state)) in (0..).zip(ids.iter().zip(&numbers.states)) {
+        for (number, (id, state)) in (0..=u8::MAX).zip(ids.iter().zip(&numbers.states)) {
             let id = usize::from(*id);
             inner[id] = number;
             if let Some(flags) = &mut flags {
@@ -199,7 +202,7 @@ impl Fold {
             });
         }
         let mut next = Table::new(classes.variables.len());
-        for (number, id) in (0..).zip(&ids) {
+        for (number, id) in (0..=u8::MAX).zip(&ids) {
             for class in 0..1usize << classes.variables.len() {
                 next.set(*id, class as u8, ids[usize::from(transitions.next(number, class as u8))]);
             }

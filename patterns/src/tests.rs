@@ -31,8 +31,11 @@ fn spec(pattern: Pattern) -> MatcherSpec {
     }
 }
 
-/// How many variables the patterns of random tests have.
+/// How many variables the patterns of most random tests have.
 const VARIABLES: u8 = 4;
+
+/// How many bitmaps there are in all of them.
+const BITMAPS: usize = 12;
 
 fn pattern() -> impl Strategy<Value = Pattern> {
     let leaf = prop_oneof![
@@ -245,7 +248,7 @@ fn between() -> impl Strategy<Value = Between> {
 
 fn symbols(matcher: &Matcher, rows: &[u64]) -> Symbols {
     let words = rows.len().div_ceil(64);
-    let mut bitmaps = vec![vec![u64::MAX << (rows.len() % 64); words]; VARIABLES.into()];
+    let mut bitmaps = vec![vec![u64::MAX << (rows.len() % 64); words]; BITMAPS];
     for (variable, bitmap) in bitmaps.iter_mut().enumerate() {
         for (index, bits) in rows.iter().enumerate() {
             let bit = 1 << (index % 64);
@@ -564,6 +567,28 @@ proptest! {
         let asks = asked != Asked::Nothing;
         let spec = MatcherSpec { skip, within, asks, partial, unmatched, ..spec(pattern) };
         agrees(&spec, asked, &rows, &between, ends_with_rows)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    /// Up to eight variables fit the tables; beyond them nothing changes but the speed.
+    #[test]
+    fn ways_agree_on_many_variables(
+        parts in prop::collection::vec((0..BITMAPS as u8, 0u32..2, prop::option::of(1u32..3), any::<bool>()), 4..12), skip in skip(),
+        rows in prop::collection::vec((0u64..1 << BITMAPS, 0u64..1 << BITMAPS).prop_map(|(a, b)| a | b), 0..200),
+        between in prop::collection::vec(between(), 200),
+    ) {
+        let parts = parts.into_iter().map(|(number, min, more, greedy)| Pattern::Repetition {
+            body: Box::new(variable(number)), min, max: more.map(|more| min + more), greedy,
+        });
+        let matcher = Matcher::new(MatcherSpec { skip, ..spec(Pattern::Concatenation(parts.collect())) }).unwrap();
+        let times = times(&rows, &between);
+        let run = |way: Way| fed(&way.of(&matcher), Asked::Nothing, &rows, &times, &between, true);
+        let expected = run(Way::Threads);
+        prop_assert_eq!(&run(Way::Folded), &expected, "folded");
+        prop_assert_eq!(&run(Way::Tables), &expected, "tables");
     }
 
     /// What is remembered of conditions that were asked changes nothing.
