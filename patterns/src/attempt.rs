@@ -5,8 +5,9 @@
 //! match is complete cuts off all that are less preferred; when none is left before it, the match is decided.
 //!
 //! Attempts that fail one after the other could walk the same rows again and again (`A+ B` over many `A`). So what is known to fail is
-//! remembered: a state and a row from which rows that have come lead to no match, wherever the attempt began. That holds where conditions
-//! are bits, and where it was not the bound in time that ended it.
+//! remembered: a state (and registers) and a row from which rows that have come lead to no match, wherever the attempt began. That holds
+//! where conditions are bits or do not know it ([`Conditions::forgets`](crate::Conditions::forgets)), and where it was not the bound in
+//! time that ended it.
 
 use std::collections::VecDeque;
 
@@ -75,17 +76,8 @@ impl Attempt {
         };
     }
 
-    /// How many rows each node's way has; nodes stand after those before them.
-    fn depths(&self) -> Vec<usize> {
-        let mut depths: Vec<usize> = Vec::with_capacity(self.nodes.len());
-        for node in &self.nodes {
-            depths.push(1 + depths.get(node.before as usize).copied().unwrap_or(0));
-        }
-        depths
-    }
-
-    /// Throws away the nodes that no thread needs. `failed`: where it is remembered what failed.
-    pub(crate) fn collect(&mut self, failed: Option<&mut VecDeque<Vec<StateId>>>) {
+    /// Throws away the nodes that no thread needs.
+    pub(crate) fn collect(&mut self) {
         let mut needed = vec![false; self.nodes.len()];
         let ends =
             self.threads.iter().map(|thread| thread.node).chain(self.best.map(|best| best.0)).chain([self.longest.0]);
@@ -95,9 +87,6 @@ impl Attempt {
                 *needed = true;
                 node = self.nodes[node as usize].before;
             }
-        }
-        if let Some(failed) = failed {
-            self.remember(failed, |node| !needed[node]);
         }
         let mut moved = vec![NO_NODE; self.nodes.len()];
         let mut kept = 0;
@@ -119,8 +108,9 @@ impl Attempt {
         }
     }
 
-    /// As [`remember`](Self::remember), for what is asked.
-    pub(crate) fn remember_registers(&self, failed: &mut VecDeque<Vec<u64>>, register_count: usize) {
+    /// Notes which of the threads that lived led nowhere: those that had more rows than the match, as all of them were preferred to it and
+    /// are dead; without a match, all. Of a thread that had fewer, another one may have taken the place, in the same state.
+    pub(crate) fn remember(&self, failed: &mut VecDeque<Vec<u64>>, register_count: usize) {
         let matched = self.best.map_or(0, |best| best.1);
         if self.timed {
             return;
@@ -131,32 +121,26 @@ impl Attempt {
                 failed.resize_with(depth, Vec::new);
             }
             let known = &mut failed[depth - 1];
-            if known.len() < KNOWN_REGISTERS_MAX * (register_count + 1) {
+            if register_count == 0 {
+                if let Err(place) = known.binary_search(&lived[1]) {
+                    known.insert(place, lived[1]);
+                }
+            } else if known.len() < KNOWN_REGISTERS_MAX * (register_count + 1) {
                 known.extend_from_slice(&lived[1..]);
             }
         }
     }
-
-    /// Notes which of the nodes led nowhere. Up to the last row of a match nothing is noted: a node there may have been part of a match
-    /// that a more preferred one has replaced.
-    pub(crate) fn remember(&self, failed: &mut VecDeque<Vec<StateId>>, dead: impl Fn(usize) -> bool) {
-        let matched = self.best.map_or(0, |best| best.1);
-        if self.timed || self.taken <= matched {
-            return;
-        }
-        for (node, depth) in self.depths().into_iter().enumerate() {
-            if depth > matched && dead(node) {
-                if failed.len() < depth {
-                    failed.resize_with(depth, Vec::new);
-                }
-                let states = &mut failed[depth - 1];
-                if let Err(place) = states.binary_search(&self.nodes[node].state) {
-                    states.insert(place, self.nodes[node].state);
-                }
-            }
-        }
-    }
 }
+
+/// Whether a state with its registers is among those.
+#[inline]
+pub(crate) fn is_known(known: &[u64], state: StateId, registers: &[u64]) -> bool {
+    if registers.is_empty() {
+        return known.binary_search(&u64::from(state)).is_ok();
+    }
+    known.chunks_exact(registers.len() + 1).any(|words| words[0] == u64::from(state) && words[1..] == *registers)
+}
+
 /// What a key has while rows are under way.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ThreadRows {
@@ -168,11 +152,10 @@ pub(crate) struct ThreadRows {
     pub(crate) times: VecDeque<i64>,
     /// What begins at `start`.
     pub(crate) attempt: Attempt,
-    /// For each row from `start` on, states in which a partial match was that could not be completed for lack of rows that fit.
-    /// Shorter than `rows` where nothing is known.
-    pub(crate) failed: VecDeque<Vec<StateId>>,
-    /// The same where conditions are asked: for each row states with their registers.
-    pub(crate) failed_registers: VecDeque<Vec<u64>>,
+    /// For each row from `start` on, states in which a partial match was that could not be completed for lack of rows that fit, with the
+    /// registers that it had: those first that were found first or, without registers, ascending. Shorter than `rows` where nothing is
+    /// known.
+    pub(crate) failed: VecDeque<Vec<u64>>,
     /// The greatest row of a partial match that was told, plus one.
     pub(crate) told_until: u64,
 }
@@ -187,7 +170,6 @@ impl ThreadRows {
         self.rows.clear();
         self.times.clear();
         self.failed.clear();
-        self.failed_registers.clear();
         self.attempt.reset();
     }
 
@@ -205,9 +187,7 @@ impl ThreadRows {
             + self.rows.capacity() * size_of::<u64>()
             + self.times.capacity() * size_of::<i64>()
             + self.attempt.bytes()
-            + self.failed.capacity() * size_of::<Vec<StateId>>()
-            + self.failed.iter().map(|states| states.capacity() * size_of::<StateId>()).sum::<usize>()
-            + self.failed_registers.capacity() * size_of::<Vec<u64>>()
-            + self.failed_registers.iter().map(|words| words.capacity() * size_of::<u64>()).sum::<usize>()
+            + self.failed.capacity() * size_of::<Vec<u64>>()
+            + self.failed.iter().map(|words| words.capacity() * size_of::<u64>()).sum::<usize>()
     }
 }

@@ -52,7 +52,7 @@ impl Packed {
         let attempt = &rows.attempt;
         let words =
             attempt.threads.len() + attempt.registers.len() + attempt.nodes.len() + rows.rows.len() + rows.times.len();
-        let known = rows.failed.is_empty() && rows.failed_registers.is_empty() && attempt.lived.is_empty();
+        let known = rows.failed.is_empty() && attempt.lived.is_empty();
         known && words <= if before { WORDS_MAX } else { WORDS_AGAIN_MAX }
     }
 

@@ -516,6 +516,22 @@ fn usual_patterns_are_folded() {
     assert!(!Matcher::new(spec(pattern)).unwrap().folds());
 }
 
+/// A partial match that another one has replaced, in the same state, did not fail: the next attempt may come there again.
+#[test]
+fn what_was_replaced_is_not_taken_for_failed() {
+    let few = |number, min| Pattern::Repetition { body: Box::new(variable(number)), min, max: None, greedy: false };
+    let pattern = sequence([few(0, 1), few(0, 2), variable(1)]);
+    for way in [Way::Folded, Way::Tables, Way::Threads] {
+        let spec = MatcherSpec { skip: Skip::ToNextRow, max_partial: 4, ..spec(pattern.clone()) };
+        let matcher = way.of(&Matcher::new(spec).unwrap());
+        let all = symbols(&matcher, &[A, A | B, A, A, A | B]);
+        let (mut key, mut found) = (matcher.key(), Found::default());
+        matcher.feed(&mut key, &all, 0..5, &[], true, &mut NoConditions, &mut found).unwrap();
+        let firsts: Vec<u64> = found.matches.iter().map(|found| found.first).collect();
+        assert_eq!(firsts, [0, 1], "{way:?}");
+    }
+}
+
 /// Millions of partitions are idle at any time.
 #[test]
 fn an_idle_key_is_small() {
@@ -528,8 +544,17 @@ fn an_idle_key_is_small() {
     assert_eq!(found.unmatched, [0, 1, 4]);
 }
 
+/// As many cases, or what `PROPTEST_CASES` says.
+fn cases(count: u32) -> ProptestConfig {
+    let mut config = ProptestConfig { max_global_rejects: 1_000_000, ..ProptestConfig::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = count;
+    }
+    config
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, max_global_rejects: 100_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(2000))]
 
     /// Whatever the pattern, the conditions and the way in which rows come: the same matches as by trying all ways.
     #[test]
@@ -571,7 +596,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(cases(600))]
 
     /// Up to eight variables fit the tables; beyond them nothing changes but the speed.
     #[test]

@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 
-use crate::attempt::{Attempt, Thread, ThreadRows};
+use crate::attempt::{Attempt, Thread, ThreadRows, is_known};
 use crate::automaton::{Automaton, StateId, Step};
 use crate::conditions::{Conditions, NO_NODE, Trail, TrailNode};
 use crate::distinct::{Distinct, push_few};
@@ -19,11 +19,11 @@ const AT_START: StateId = StateId::MAX;
 /// With fewer nodes, those of dead threads are left where they are.
 const KEPT_NODES_MIN: usize = 1024;
 
-/// Of attempts that ask conditions, what failed within so many rows is simply tried again; tests are short.
+/// What failed within so many rows is simply tried again; tests are short.
 const FORGOTTEN_ROWS: usize = if cfg!(test) { 2 } else { 8 };
 
 /// So much is noted of one attempt.
-const LIVED_WORDS_MAX: usize = 1 << 20;
+const LIVED_WORDS_MAX: usize = 1 << 22;
 
 /// How many transitions were tried, on this thread: what tests bound instead of time.
 #[cfg(test)]
@@ -61,8 +61,6 @@ pub(crate) struct Run<'a, C> {
     merges: bool,
     /// What fails is remembered. Where partial matches are told it matters how long they lived, so there it is not.
     remembers: bool,
-    /// The same for what is asked.
-    remembers_registers: bool,
     scratch: Box<Scratch>,
 }
 
@@ -101,7 +99,7 @@ impl<'a, C: Conditions> Run<'a, C> {
         let MatcherSpec { asks, partial, .. } = matcher.spec;
         let register_count = if asks { conditions.register_count() } else { 0 };
         let merges = !asks || !conditions.reads_trail();
-        let remembers_registers = asks && merges && !partial && conditions.forgets();
+        let remembers = !partial && merges && (!asks || conditions.forgets());
         Self {
             matcher,
             until,
@@ -109,8 +107,7 @@ impl<'a, C: Conditions> Run<'a, C> {
             found,
             register_count,
             merges,
-            remembers: !asks && !partial,
-            remembers_registers,
+            remembers,
             scratch: SCRATCH.take().unwrap_or_default(),
         }
     }
@@ -181,7 +178,6 @@ impl<'a, C: Conditions> Run<'a, C> {
             active.rows.drain(..next);
             active.times.drain(..next.min(active.times.len()));
             active.failed.drain(..next.min(active.failed.len()));
-            active.failed_registers.drain(..next.min(active.failed_registers.len()));
             active.start += next as u64;
             active.attempt.reset();
         }
@@ -214,7 +210,7 @@ impl<'a, C: Conditions> Run<'a, C> {
 
     /// All threads take the next row.
     fn take_row(&mut self, active: &mut ThreadRows) -> Result<(), PatternError> {
-        let Self { matcher, conditions, register_count, merges, remembers_registers, scratch, .. } = self;
+        let Self { matcher, conditions, register_count, merges, remembers, scratch, .. } = self;
         let Scratch { threads, registers, distinct, asked, asked_registers, .. } = &mut **scratch;
         let (automaton, asks, register_count) = (&matcher.automaton, matcher.spec.asks, *register_count);
         let attempt = &mut active.attempt;
@@ -222,8 +218,7 @@ impl<'a, C: Conditions> Run<'a, C> {
         let row = active.start + taken as u64;
         let bits = active.rows[taken];
         let in_time = attempt.deadline.is_none_or(|deadline| active.times[taken] <= deadline);
-        let failed: &[StateId] = active.failed.get(taken).map_or(&[], |failed| failed);
-        let failed_registers: &[u64] = active.failed_registers.get(taken).map_or(&[], |failed| failed);
+        let failed: &[u64] = active.failed.get(taken).map_or(&[], |failed| failed);
         let mut first_node = None;
         distinct.clear();
         'threads: for (index, thread) in attempt.threads.iter().enumerate() {
@@ -241,9 +236,6 @@ impl<'a, C: Conditions> Run<'a, C> {
                     attempt.timed = true;
                     break 'threads;
                 }
-                if failed.binary_search(&id).is_ok() {
-                    continue;
-                }
                 let mut own: &[u64] = &[];
                 if asks {
                     let answer = match asked.iter().find(|(variable, _)| *variable == state.variable) {
@@ -260,10 +252,9 @@ impl<'a, C: Conditions> Run<'a, C> {
                     };
                     let Some(begin) = answer else { continue };
                     own = &asked_registers[begin..begin + register_count];
-                    let same = |words: &[u64]| words[0] == u64::from(id) && words[1..] == *own;
-                    if failed_registers.chunks_exact(register_count + 1).any(same) {
-                        continue;
-                    }
+                }
+                if !failed.is_empty() && is_known(failed, id, own) {
+                    continue;
                 }
                 if *merges && !distinct.insert(id, own) {
                     continue;
@@ -288,7 +279,7 @@ impl<'a, C: Conditions> Run<'a, C> {
         }
         std::mem::swap(&mut attempt.threads, threads);
         std::mem::swap(&mut attempt.registers, registers);
-        if *remembers_registers && taken >= FORGOTTEN_ROWS && attempt.lived.len() < LIVED_WORDS_MAX {
+        if *remembers && taken >= FORGOTTEN_ROWS && attempt.lived.len() < LIVED_WORDS_MAX {
             for (index, thread) in attempt.threads.iter().enumerate() {
                 attempt.lived.extend([attempt.taken as u64, u64::from(thread.state)]);
                 push_few(&mut attempt.lived, &attempt.registers[index * register_count..][..register_count]);
@@ -308,7 +299,7 @@ impl<'a, C: Conditions> Run<'a, C> {
         }
         let mut live = 0;
         if attempt.nodes.len() > attempt.nodes_max {
-            attempt.collect(self.remembers.then_some(&mut active.failed));
+            attempt.collect();
             // Near the bound it is done more often, but still only after a fixed part of them is new.
             live = attempt.nodes.len();
             attempt.nodes_max = (2 * live).max(KEPT_NODES_MIN).min(max_partial.max(live + live / 8));
@@ -349,10 +340,7 @@ impl<'a, C: Conditions> Run<'a, C> {
     /// Tells what the attempt came to, and after how many rows the next one begins.
     fn decide(&mut self, key: &mut Key, active: &mut ThreadRows) -> Result<usize, PatternError> {
         if self.remembers {
-            active.attempt.remember(&mut active.failed, |_| true);
-        }
-        if self.remembers_registers {
-            active.attempt.remember_registers(&mut active.failed_registers, self.register_count);
+            active.attempt.remember(&mut active.failed, self.register_count);
         }
         let attempt = &active.attempt;
         let Some((node, rows)) = attempt.best else {
