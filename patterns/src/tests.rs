@@ -532,6 +532,36 @@ fn what_was_replaced_is_not_taken_for_failed() {
     }
 }
 
+/// A condition that cannot be evaluated is an error of its partition; nothing of it is left for the next one.
+#[test]
+fn an_error_leaves_nothing_behind() {
+    /// Fails where the third row is to be the second variable.
+    struct Failing;
+    impl Conditions for Failing {
+        fn register_count(&self) -> usize {
+            1
+        }
+        fn begin(&mut self, _: u64, _: u64, _: &mut [u64]) {}
+        fn take(&mut self, variable: Variable, row: u64, _: Trail<'_>, _: &mut [u64]) -> Result<bool, PatternError> {
+            if (variable, row) == (1, 2) { Err(PatternError::Condition("no".into())) } else { Ok(true) }
+        }
+    }
+    // Two partial matches: the first one has taken the row when the second one fails.
+    let pattern = Pattern::Alternation(vec![
+        sequence([repeat(variable(0), 1, None), variable(2)]),
+        sequence([repeat(variable(1), 1, None), variable(2)]),
+    ]);
+    let matcher = Matcher::new(MatcherSpec { asks: true, ..spec(pattern) }).unwrap();
+    let all = symbols(&matcher, &[A | B, A | B, A | B, A | B, B, C]);
+    let mut found = Found::default();
+    let (mut broken, mut whole) = (matcher.key(), matcher.key());
+    let error = matcher.feed(&mut broken, &all, 0..4, &[], true, &mut Failing, &mut found);
+    assert_eq!(error, Err(PatternError::Condition("no".into())));
+    matcher.feed(&mut whole, &all, 4..6, &[], true, &mut Failing, &mut found).unwrap();
+    assert_eq!(found.labels, [Label::new(1, false), Label::new(2, false)]);
+    matcher.feed(&mut broken, &all, 0..0, &[], true, &mut Failing, &mut found).unwrap();
+}
+
 /// Millions of partitions are idle at any time.
 #[test]
 fn an_idle_key_is_small() {

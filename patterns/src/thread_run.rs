@@ -90,6 +90,9 @@ thread_local! {
 
 impl<C> Drop for Run<'_, C> {
     fn drop(&mut self) {
+        // After an error they are not empty.
+        self.scratch.threads.clear();
+        self.scratch.registers.clear();
         SCRATCH.set(Some(std::mem::take(&mut self.scratch)));
     }
 }
