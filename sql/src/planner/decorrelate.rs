@@ -445,7 +445,9 @@ impl Decorrelator {
                     .unnest_columns_with_options(unnest.exec_columns.clone(), unnest.options.clone())?
                     .build()?)
             }
-            LogicalPlan::Extension(extension) if let Some(node) = extension.node.as_any().downcast_ref::<MatchRecognize>() => {
+            LogicalPlan::Extension(extension)
+                if let Some(node) = extension.node.as_any().downcast_ref::<MatchRecognize>() =>
+            {
                 // Its partitions would have to be those of each row outside.
                 Err(SqlError::unsupported(
                     "`MATCH_RECOGNIZE` over rows that a query outside of it chooses",

@@ -80,7 +80,10 @@ fn parts_are_told_apart() {
     assert_eq!(full.partition, 2);
     let order: Vec<_> = full.order.iter().map(|key| (key.descending, key.nulls_first)).collect();
     assert_eq!(order, [(true, Some(false)), (false, None), (false, None)]);
-    assert_eq!(full.measures.iter().map(|measure| measure.name.as_str()).collect::<Vec<_>>(), ["pattern", "one", "all", "y", "m"]);
+    assert_eq!(
+        full.measures.iter().map(|measure| measure.name.as_str()).collect::<Vec<_>>(),
+        ["pattern", "one", "all", "y", "m"]
+    );
     assert_eq!(full.rows, RowsSyntax::All { show_empty: true, unmatched: false });
     assert_eq!(full.skip, SkipSyntax::To { first: false, name: "A".into(), variables: 1 });
     assert!(full.within.is_some() && full.emit_partial && full.emit_changes);
