@@ -36,7 +36,12 @@ const CLAUSES: &[Bad] = &[
     bad("measure_of_no_column", "MEASURES A.vv AS x PATTERN (A)", (2, 12), &["vv", "did you mean `v`?"]),
     bad("condition_on_no_column", "PATTERN (A) DEFINE A AS vv > 1", (2, 25), &["vv", "did you mean `v`?"]),
     bad("measure_without_a_name", "MEASURES SUM(v) PATTERN (A)", (2, 10), &["AS <name>"]),
-    bad("two_variables_in_one_argument", "MEASURES SUM(A.v + B.v) AS x PATTERN (A B)", (2, 20), &["`SUM`", "`A`", "`B`"]),
+    bad(
+        "two_variables_in_one_argument",
+        "MEASURES SUM(A.v + B.v) AS x PATTERN (A B)",
+        (2, 20),
+        &["`SUM`", "`A`", "`B`"],
+    ),
     bad("aggregate_of_an_aggregate", "MEASURES SUM(COUNT(v)) AS x PATTERN (A)", (2, 14), &[]),
     bad("previous_of_an_aggregate", "MEASURES PREV(SUM(v)) AS x PATTERN (A)", (2, 15), &["PREV"]),
     bad("negative_offset", "MEASURES LAST(v, -1) AS x PATTERN (A)", (2, 19), &["`LAST`", "-1"]),

@@ -136,7 +136,7 @@ pub(in crate::planner) struct Stream {
     /// The node and port that they leave.
     pub(super) from: (NodeIndex, u8),
     /// What is done to them after that.
-    pub(super) stages: Vec<Stage>,
+    pub(in crate::planner) stages: Vec<Stage>,
     /// The columns of the batches after the stages.
     pub(in crate::planner) physical: SchemaRef,
     /// The columns of the logical plan's output.
