@@ -611,9 +611,28 @@ fn analyze() -> Result<(), String> {
 
 fn demo() -> Result<(), String> {
     let shown = eagre(&["demo", "--shards", "2"]).ok()?.stdout;
-    match shown.contains("nyc_taxi") && shown.contains(" *\n") && shown.contains("degrees") {
-        true => Ok(()),
-        false => Err(shown),
+    let real = shown.contains("nyc_taxi") && shown.contains(" *\n") && shown.contains("degrees");
+    // All planted ones are found, and nothing else.
+    let counts =
+        shown.split_once("tried small amounts before large ones, the pattern finds ").and_then(|(before, after)| {
+            let planted = before.rsplit("Of ").next()?.split(' ').next()?;
+            Some((planted.parse::<u64>().ok()?, after.split(',').next()?.parse::<u64>().ok()?))
+        });
+    let found = matches!(counts, Some((planted, found)) if planted > 20 && found == planted)
+        && shown.contains("with 0 false alarms");
+    // The rows of a match: at least three small ones, then large ones.
+    let steps: Vec<&str> = shown.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    let rows = steps.windows(4).any(|steps| steps == ["PROBE", "PROBE", "PROBE", "LARGE"]);
+    if !(real && found && rows) {
+        return Err(shown);
+    }
+    // The README shows a part of it.
+    let readme = std::fs::read_to_string(folder("../README.md")).map_err(|error| error.to_string())?;
+    let pattern = readme.split("\n## ").find(|section| section.starts_with("A pattern")).ok_or("no section")?;
+    let blocks: Vec<&str> = pattern.split("```").skip(1).step_by(2).collect();
+    match blocks.iter().map(|block| block.split_once('\n').map_or("", |(_, text)| text)).find(|text| !shown.contains(text)) {
+        None if blocks.len() == 2 => Ok(()),
+        other => Err(format!("the README shows\n{}\nand the demo\n{shown}", other.unwrap_or("something else"))),
     }
 }
 
