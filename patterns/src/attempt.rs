@@ -12,8 +12,9 @@ use std::collections::VecDeque;
 
 use crate::automaton::{Automaton, StateId, Step};
 use crate::conditions::{Conditions, NO_NODE, Trail, TrailNode};
-use crate::matcher::{Active, BadSkip, Found, Key, Label, Match, Matcher, MatcherSpec, Overflow, Skip, Status};
-use crate::pattern::{PatternError, VariableSet};
+use crate::key::Key;
+use crate::matcher::{Found, Label, Match, Matcher, MatcherSpec, Overflow, Skip, Status, next_start};
+use crate::pattern::PatternError;
 
 /// The state of a thread that took no row yet.
 const AT_START: StateId = StateId::MAX;
@@ -34,7 +35,7 @@ struct Thread {
 
 /// The partial matches that begin at one row.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Attempt {
+struct Attempt {
     begun: bool,
     /// How many rows it has looked at.
     taken: usize,
@@ -53,11 +54,13 @@ pub(crate) struct Attempt {
     /// The bound in time ended a thread.
     timed: bool,
     /// The last time at which a further row may have a part in it.
-    pub(crate) deadline: Option<i64>,
+    deadline: Option<i64>,
+    /// That time has passed, but it is a match if no row comes at all.
+    waits_for_end: bool,
 }
 
 impl Attempt {
-    pub(crate) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.threads.capacity() * size_of::<Thread>()
             + self.registers.capacity() * size_of::<u64>()
             + self.nodes.capacity() * size_of::<TrailNode>()
@@ -84,7 +87,8 @@ impl Attempt {
     /// Throws away the nodes that no thread needs. `failed`: where it is remembered what failed.
     fn collect(&mut self, failed: Option<&mut VecDeque<Vec<StateId>>>) {
         let mut needed = vec![false; self.nodes.len()];
-        let ends = self.threads.iter().map(|thread| thread.node).chain(self.best.map(|best| best.0)).chain([self.longest.0]);
+        let ends =
+            self.threads.iter().map(|thread| thread.node).chain(self.best.map(|best| best.0)).chain([self.longest.0]);
         for end in ends {
             let mut node = end;
             while let Some(needed) = needed.get_mut(node as usize).filter(|needed| !**needed) {
@@ -133,6 +137,60 @@ impl Attempt {
                 }
             }
         }
+    }
+}
+
+/// How many transitions were tried, on this thread: what tests bound instead of time.
+#[cfg(test)]
+pub(crate) mod work {
+    use std::cell::Cell;
+
+    thread_local!(static TRIED: Cell<u64> = const { Cell::new(0) });
+
+    pub(crate) fn add(count: u64) {
+        TRIED.with(|tried| tried.set(tried.get() + count));
+    }
+
+    pub(crate) fn take() -> u64 {
+        TRIED.with(Cell::take)
+    }
+}
+
+/// What a key has while rows are under way.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ThreadRows {
+    /// The first row under way.
+    pub(crate) start: u64,
+    /// The symbols of the rows from there on.
+    pub(crate) rows: VecDeque<u64>,
+    /// Their times, where there is a bound in time.
+    pub(crate) times: VecDeque<i64>,
+    /// What begins at `start`.
+    attempt: Attempt,
+    /// For each row from `start` on, states in which a partial match was that could not be completed for lack of rows that fit.
+    /// Shorter than `rows` where nothing is known.
+    failed: VecDeque<Vec<StateId>>,
+    /// The greatest row of a partial match that was told, plus one.
+    pub(crate) told_until: u64,
+}
+
+impl ThreadRows {
+    /// No row yet, but what was told.
+    pub(crate) fn after_partial(start: u64, told_until: u64) -> Self {
+        Self { start, told_until, ..Self::default() }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<i64> {
+        self.attempt.deadline.filter(|_| !self.attempt.waits_for_end)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.rows.capacity() * size_of::<u64>()
+            + self.times.capacity() * size_of::<i64>()
+            + self.attempt.bytes()
+            + self.failed.capacity() * size_of::<Vec<StateId>>()
+            + self.failed.iter().map(|states| states.capacity() * size_of::<StateId>()).sum::<usize>()
     }
 }
 
@@ -186,15 +244,9 @@ impl<'a, C: Conditions> Run<'a, C> {
         }
     }
 
-    /// Decides all attempts that can be decided.
-    pub(crate) fn run(&mut self, key: &mut Key) -> Result<(), PatternError> {
-        while let Some(active) = &mut key.active {
-            if active.rows.is_empty() {
-                if active.told_until <= active.start {
-                    key.active = None;
-                }
-                return Ok(());
-            }
+    /// Decides all attempts that can be decided; `active` is the key's.
+    pub(crate) fn run(&mut self, key: &mut Key, active: &mut ThreadRows) -> Result<(), PatternError> {
+        while !active.rows.is_empty() {
             if !active.attempt.begun {
                 self.begin(active, key.number + 1);
             }
@@ -213,9 +265,8 @@ impl<'a, C: Conditions> Run<'a, C> {
                 self.found.dropped += 1;
                 self.no_match(active, key.matched_until)
             } else {
-                self.decide(key)?
+                self.decide(key, active)?
             };
-            let Some(active) = &mut key.active else { return Ok(()) };
             active.rows.drain(..next);
             active.times.drain(..next.min(active.times.len()));
             active.failed.drain(..next.min(active.failed.len()));
@@ -225,7 +276,7 @@ impl<'a, C: Conditions> Run<'a, C> {
         Ok(())
     }
 
-    fn begin(&mut self, active: &mut Active, number: u64) {
+    fn begin(&mut self, active: &mut ThreadRows, number: u64) {
         let attempt = &mut active.attempt;
         attempt.begun = true;
         attempt.longest = (NO_NODE, 0);
@@ -249,8 +300,19 @@ impl<'a, C: Conditions> Run<'a, C> {
     }
 
     /// All threads take the next row.
-    fn take_row(&mut self, active: &mut Active) -> Result<(), PatternError> {
-        let Self { matcher, conditions, register_count, merges, threads, registers, distinct, asked, asked_registers, .. } = self;
+    fn take_row(&mut self, active: &mut ThreadRows) -> Result<(), PatternError> {
+        let Self {
+            matcher,
+            conditions,
+            register_count,
+            merges,
+            threads,
+            registers,
+            distinct,
+            asked,
+            asked_registers,
+            ..
+        } = self;
         let (automaton, asks, register_count) = (&matcher.automaton, matcher.spec.asks, *register_count);
         let attempt = &mut active.attempt;
         let taken = attempt.taken;
@@ -265,6 +327,8 @@ impl<'a, C: Conditions> Run<'a, C> {
             asked_registers.clear();
             for step in steps(automaton, thread.state, active.start) {
                 let Step::To(id) = *step else { continue };
+                #[cfg(test)]
+                work::add(1);
                 let state = &automaton.states[id as usize];
                 if bits >> state.variable & 1 == 0 {
                     continue;
@@ -282,8 +346,10 @@ impl<'a, C: Conditions> Run<'a, C> {
                         Some((_, answer)) => *answer,
                         None => {
                             let begin = asked_registers.len();
-                            asked_registers.extend_from_slice(&attempt.registers[index * register_count..][..register_count]);
-                            let trail = Trail { nodes: &attempt.nodes, states: &automaton.states, last: thread.node, row };
+                            asked_registers
+                                .extend_from_slice(&attempt.registers[index * register_count..][..register_count]);
+                            let trail =
+                                Trail { nodes: &attempt.nodes, states: &automaton.states, last: thread.node, row };
                             let holds = conditions.take(state.variable, row, trail, &mut asked_registers[begin..])?;
                             asked.push((state.variable, holds.then_some(begin)));
                             holds.then_some(begin)
@@ -321,7 +387,7 @@ impl<'a, C: Conditions> Run<'a, C> {
     }
 
     /// Keeps the trails short; true if the attempt is to be given up.
-    fn too_many(&mut self, active: &mut Active) -> Result<bool, PatternError> {
+    fn too_many(&mut self, active: &mut ThreadRows) -> Result<bool, PatternError> {
         let MatcherSpec { asks, max_partial, overflow, .. } = self.matcher.spec;
         let attempt = &mut active.attempt;
         if attempt.threads.is_empty() {
@@ -345,7 +411,7 @@ impl<'a, C: Conditions> Run<'a, C> {
     }
 
     /// Threads are alive, but there are no more rows: whether that decides it.
-    fn cease(&mut self, active: &mut Active) -> bool {
+    fn cease(&mut self, active: &mut ThreadRows) -> bool {
         let attempt = &mut active.attempt;
         let states = &self.matcher.automaton.states;
         // A thread that has no row yet cannot be at the end, as there is a row.
@@ -359,7 +425,7 @@ impl<'a, C: Conditions> Run<'a, C> {
         }
         let expired = self.until.time.is_some_and(|time| attempt.deadline.is_some_and(|deadline| deadline < time));
         if expired && complete.is_some() {
-            attempt.deadline = None;
+            attempt.waits_for_end = true;
             return false;
         }
         attempt.timed |= expired;
@@ -367,8 +433,7 @@ impl<'a, C: Conditions> Run<'a, C> {
     }
 
     /// Tells what the attempt came to, and after how many rows the next one begins.
-    fn decide(&mut self, key: &mut Key) -> Result<usize, PatternError> {
-        let Some(active) = &mut key.active else { return Ok(0) };
+    fn decide(&mut self, key: &mut Key, active: &mut ThreadRows) -> Result<usize, PatternError> {
         if self.remembers {
             active.attempt.remember(&mut active.failed, |_| true);
         }
@@ -378,7 +443,8 @@ impl<'a, C: Conditions> Run<'a, C> {
             return Ok(self.no_match(active, key.matched_until));
         };
         let labels = self.push_labels(attempt, node, rows);
-        let next = self.next_start(active.start, labels.clone())?;
+        let named = &self.found.labels[labels.clone()];
+        let next = next_start(&self.matcher.spec, active.start, named, &mut self.found.bad_skips)?;
         key.number += 1;
         let first = active.start;
         key.matched_until = key.matched_until.max(first + rows as u64);
@@ -387,14 +453,14 @@ impl<'a, C: Conditions> Run<'a, C> {
     }
 
     /// No match begins at the row.
-    fn no_match(&mut self, active: &Active, matched_until: u64) -> usize {
+    fn no_match(&mut self, active: &ThreadRows, matched_until: u64) -> usize {
         if self.matcher.spec.unmatched && active.start >= matched_until {
             self.found.unmatched.push(active.start);
         }
         1
     }
 
-    fn tell_partial(&mut self, active: &mut Active, number: u64) {
+    fn tell_partial(&mut self, active: &mut ThreadRows, number: u64) {
         let MatcherSpec { partial, skip, .. } = self.matcher.spec;
         let (node, rows) = active.attempt.longest;
         let end = active.start + rows as u64;
@@ -418,30 +484,6 @@ impl<'a, C: Conditions> Run<'a, C> {
         labels[begin..].reverse();
         debug_assert_eq!(labels.len() - begin, rows, "a thread has taken each row");
         begin..labels.len()
-    }
-
-    /// After how many rows the next attempt begins.
-    fn next_start(&mut self, first: u64, labels: std::ops::Range<usize>) -> Result<usize, PatternError> {
-        let labels = &self.found.labels[labels];
-        if labels.is_empty() {
-            return Ok(1);
-        }
-        let has = |variables: VariableSet| move |label: &Label| variables.contains(label.variable());
-        let (target, first_or_last) = match self.matcher.spec.skip {
-            Skip::PastLastRow => return Ok(labels.len()),
-            Skip::ToNextRow => return Ok(1),
-            Skip::ToFirst(variables) => (labels.iter().position(has(variables)), "FIRST"),
-            Skip::ToLast(variables) => (labels.iter().rposition(has(variables)), "LAST"),
-        };
-        match (target, self.matcher.spec.bad_skip) {
-            (Some(row), _) if row > 0 => Ok(row),
-            (_, BadSkip::NextRow) => {
-                self.found.bad_skips += 1;
-                Ok(1)
-            }
-            (Some(_), BadSkip::Error) => Err(PatternError::SkipToFirstRow { first_or_last, first }),
-            (None, BadSkip::Error) => Err(PatternError::SkipTargetMissing { first_or_last, first }),
-        }
     }
 }
 
@@ -475,7 +517,9 @@ impl Distinct {
     /// Whether it is a new one.
     fn insert(&mut self, state: StateId, registers: &[u64]) -> bool {
         let width = registers.len();
-        let same = |index: usize, met: &[StateId], all: &[u64]| met[index] == state && all[index * width..][..width] == *registers;
+        let same = |index: usize, met: &[StateId], all: &[u64]| {
+            met[index] == state && all[index * width..][..width] == *registers
+        };
         if self.met.len() < SCANNED_THREADS_MAX {
             if (0..self.met.len()).any(|index| same(index, &self.met, &self.registers)) {
                 return false;

@@ -95,7 +95,8 @@ impl Automaton {
     pub fn new(pattern: &Pattern) -> Result<Self, PatternError> {
         let mut tree = Tree::default();
         let root = tree.add(pattern, None, false)?;
-        let mut builder = Builder { tree: &tree, ids: HashMap::new(), queue: VecDeque::new(), states: Vec::new(), walked: 0 };
+        let mut builder =
+            Builder { tree: &tree, ids: HashMap::new(), queue: VecDeque::new(), states: Vec::new(), walked: 0 };
         let begin = |at_first| (Cursor { node: root, after: false, at_end: false, frames: Vec::new() }, Some(at_first));
         let (cursor, rows) = begin(true);
         let start_first = builder.walk(cursor, rows)?;
@@ -103,7 +104,9 @@ impl Automaton {
         let start = builder.walk(cursor, rows)?;
         while let Some((node, frames)) = builder.queue.pop_front() {
             let next = builder.walk(Cursor { node, after: true, at_end: false, frames }, None)?;
-            let Node::Leaf { variable, excluded } = tree.nodes[node as usize].kind else { unreachable!("only leaves are queued") };
+            let Node::Leaf { variable, excluded } = tree.nodes[node as usize].kind else {
+                unreachable!("only leaves are queued")
+            };
             builder.states.push(State { variable, excluded, next });
         }
         Ok(Self { states: builder.states, start_first, start })
@@ -114,21 +117,22 @@ impl Automaton {
         // What is known of each state when its row comes; `None` until a way to it is found. It rises at most twice, so this ends.
         let mut known: Vec<Option<Distance>> = vec![None; self.states.len()];
         let mut changed: Vec<StateId> = Vec::new();
-        let arrive = |known: &mut Vec<Option<Distance>>, changed: &mut Vec<StateId>, steps: &[Step], distance: Distance| {
-            for step in steps {
-                let Step::To(state) = *step else { continue };
-                let old = known[state as usize];
-                let new = match old {
-                    None => distance,
-                    Some(old) if old == distance => old,
-                    Some(_) => Distance::Varies,
-                };
-                if old != Some(new) {
-                    known[state as usize] = Some(new);
-                    changed.push(state);
+        let arrive =
+            |known: &mut Vec<Option<Distance>>, changed: &mut Vec<StateId>, steps: &[Step], distance: Distance| {
+                for step in steps {
+                    let Step::To(state) = *step else { continue };
+                    let old = known[state as usize];
+                    let new = match old {
+                        None => distance,
+                        Some(old) if old == distance => old,
+                        Some(_) => Distance::Varies,
+                    };
+                    if old != Some(new) {
+                        known[state as usize] = Some(new);
+                        changed.push(state);
+                    }
                 }
-            }
-        };
+            };
         arrive(&mut known, &mut changed, &self.start_first, Distance::Never);
         arrive(&mut known, &mut changed, &self.start, Distance::Never);
         while let Some(id) = changed.pop() {
@@ -141,7 +145,12 @@ impl Automaton {
             };
             arrive(&mut known, &mut changed, &state.next, distance);
         }
-        let mut ways = self.states.iter().zip(known).filter(|(state, _)| state.variable == at).filter_map(|(_, distance)| distance);
+        let mut ways = self
+            .states
+            .iter()
+            .zip(known)
+            .filter(|(state, _)| state.variable == at)
+            .filter_map(|(_, distance)| distance);
         let Some(first) = ways.next() else { return Distance::Never };
         if ways.all(|distance| distance == first) { first } else { Distance::Varies }
     }
@@ -161,14 +170,22 @@ struct TreeNode {
 
 enum Node {
     Empty,
-    Leaf { variable: Variable, excluded: bool },
+    Leaf {
+        variable: Variable,
+        excluded: bool,
+    },
     Sequence(Vec<u32>),
     Choice(Vec<u32>),
     /// In all orders, one after the other.
     Orders(Vec<u32>),
     /// In all orders, which share their beginnings.
     Sets(Vec<u32>),
-    Loop { body: u32, min: u32, max: Option<u32>, greedy: bool },
+    Loop {
+        body: u32,
+        min: u32,
+        max: Option<u32>,
+        greedy: bool,
+    },
     PartitionStart,
     PartitionEnd,
 }
@@ -185,14 +202,18 @@ impl Tree {
         self.nodes.push(TreeNode { kind: Node::Empty, parent });
         let kind = match pattern {
             Pattern::Empty | Pattern::Exclusion(_) => Node::Empty,
-            Pattern::Variable(variable) if usize::from(*variable) >= VARIABLES_MAX => return Err(PatternError::TooManyVariables),
+            Pattern::Variable(variable) if usize::from(*variable) >= VARIABLES_MAX => {
+                return Err(PatternError::TooManyVariables);
+            }
             Pattern::Variable(variable) => Node::Leaf { variable: *variable, excluded },
             Pattern::Concatenation(parts) => Node::Sequence(self.add_all(parts, id, excluded)?),
             Pattern::Alternation(parts) => Node::Choice(self.add_all(parts, id, excluded)?),
             Pattern::Permutation(parts) if parts.len() <= 32 && parts.iter().all(matches_in_one_way) => {
                 Node::Sets(self.add_all(parts, id, excluded)?)
             }
-            Pattern::Permutation(parts) if parts.len() <= ORDERED_PARTS_MAX => Node::Orders(self.add_all(parts, id, excluded)?),
+            Pattern::Permutation(parts) if parts.len() <= ORDERED_PARTS_MAX => {
+                Node::Orders(self.add_all(parts, id, excluded)?)
+            }
             Pattern::Permutation(_) => return Err(too_large()),
             Pattern::Repetition { body, min, max, greedy } => {
                 Node::Loop { body: self.add(body, Some((id, 0)), excluded)?, min: *min, max: *max, greedy: *greedy }
@@ -215,7 +236,9 @@ fn matches_in_one_way(pattern: &Pattern) -> bool {
     match pattern {
         Pattern::Empty | Pattern::Variable(_) | Pattern::PartitionStart | Pattern::PartitionEnd => true,
         Pattern::Concatenation(parts) => parts.iter().all(matches_in_one_way),
-        Pattern::Alternation(parts) | Pattern::Permutation(parts) => parts.len() == 1 && parts.iter().all(matches_in_one_way),
+        Pattern::Alternation(parts) | Pattern::Permutation(parts) => {
+            parts.len() == 1 && parts.iter().all(matches_in_one_way)
+        }
         Pattern::Repetition { body, min, max, .. } => Some(*min) == *max && matches_in_one_way(body),
         Pattern::Exclusion(body) => matches_in_one_way(body),
     }
@@ -290,7 +313,8 @@ impl Builder<'_> {
             if !stack.is_empty() && !seen.insert(cursor.clone()) {
                 continue;
             }
-            let step = if cursor.after { self.leave(cursor, &mut stack) } else { self.enter(cursor, start, &mut stack)? };
+            let step =
+                if cursor.after { self.leave(cursor, &mut stack) } else { self.enter(cursor, start, &mut stack)? };
             let Some(step) = step else { continue };
             if met.insert(step) {
                 steps.push(step);
@@ -303,7 +327,12 @@ impl Builder<'_> {
     }
 
     /// Goes on before a part. What is to be walked first is pushed last.
-    fn enter(&mut self, cursor: Cursor, start: Option<bool>, stack: &mut Vec<Cursor>) -> Result<Option<Step>, PatternError> {
+    fn enter(
+        &mut self,
+        cursor: Cursor,
+        start: Option<bool>,
+        stack: &mut Vec<Cursor>,
+    ) -> Result<Option<Step>, PatternError> {
         let node = cursor.node;
         match &self.tree.nodes[node as usize].kind {
             Node::Empty => stack.push(cursor.after(node)),
@@ -369,14 +398,18 @@ impl Builder<'_> {
                 Some(Frame::Loop { before, empty: false }) => self.iterate(cursor, parent, before + 1, stack),
                 _ => unreachable!("the innermost frame within a repetition is its own"),
             },
-            Node::Empty | Node::Leaf { .. } | Node::PartitionStart | Node::PartitionEnd => unreachable!("these have no parts"),
+            Node::Empty | Node::Leaf { .. } | Node::PartitionStart | Node::PartitionEnd => {
+                unreachable!("these have no parts")
+            }
         }
         None
     }
 
     /// After `count` iterations of a repetition: another one, or what follows it.
     fn iterate(&self, cursor: Cursor, node: u32, count: u32, stack: &mut Vec<Cursor>) {
-        let Node::Loop { body, min, max, greedy } = self.tree.nodes[node as usize].kind else { unreachable!("called for repetitions") };
+        let Node::Loop { body, min, max, greedy } = self.tree.nodes[node as usize].kind else {
+            unreachable!("called for repetitions")
+        };
         let more = (max.is_none_or(|max| count < max)).then(|| {
             // Beyond the minimum, only a maximum tells one iteration from the next.
             let before = if max.is_none() { count.min(min) } else { count };
@@ -437,3 +470,6 @@ fn next_order(order: &mut [u8]) -> bool {
     order[rise..].reverse();
     true
 }
+
+#[cfg(test)]
+mod tests;

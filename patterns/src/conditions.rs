@@ -25,7 +25,13 @@ pub trait Conditions {
     ///
     /// # Errors
     /// What the evaluation says.
-    fn take(&mut self, variable: Variable, row: u64, trail: Trail<'_>, registers: &mut [u64]) -> Result<bool, PatternError>;
+    fn take(
+        &mut self,
+        variable: Variable,
+        row: u64,
+        trail: Trail<'_>,
+        registers: &mut [u64],
+    ) -> Result<bool, PatternError>;
 }
 
 /// The rows of a partial match before the one in question.

@@ -9,14 +9,23 @@
 mod attempt;
 mod automaton;
 mod conditions;
+mod dense;
+mod determinise;
+mod few;
+mod fold;
+mod fold_run;
+mod key;
 mod matcher;
 #[cfg(test)]
 mod naive;
 mod pattern;
+mod symbols;
 #[cfg(test)]
 mod tests;
 
 pub use automaton::{Automaton, Distance, State, StateId, Step};
 pub use conditions::{Conditions, NoConditions, Trail};
-pub use matcher::{BadSkip, Found, Key, Label, Match, Matcher, MatcherSpec, Overflow, Skip, Status, Symbols};
+pub use key::Key;
+pub use matcher::{BadSkip, Found, Label, Match, Matcher, MatcherSpec, Overflow, Skip, Status};
 pub use pattern::{Pattern, PatternError, VARIABLES_MAX, Variable, VariableSet};
+pub use symbols::Symbols;

@@ -1,12 +1,17 @@
 //! Runs an automaton over the rows of partitions.
 
-use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
-use crate::attempt::{Attempt, Run, Until};
-use crate::automaton::{Automaton, StateId, Step};
+use crate::attempt::{Run, ThreadRows, Until};
+use crate::automaton::{Automaton, Step};
 use crate::conditions::Conditions;
+use crate::dense::{Dense, DenseMatcher, DenseRun};
+use crate::determinise::{Attempts, Classes, next_variables};
+use crate::fold::Fold;
+use crate::key::{Active, Key};
 use crate::pattern::{Pattern, PatternError, Variable, VariableSet};
+use crate::symbols::Symbols;
 
 /// Where the next match is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -133,89 +138,6 @@ impl Found {
     }
 }
 
-/// The symbols of some rows, in a form that the matcher has chosen.
-#[derive(Debug, Clone, Default)]
-pub struct Symbols {
-    /// For each row the variables whose conditions it meets.
-    bits: Vec<u64>,
-}
-
-/// Where matching stands in one partition: between two calls, all that is known of its rows. It holds the symbols (and times) of the
-/// rows from [`start`](Key::start) on and the partial matches there; without rows under way it is a few words.
-#[derive(Debug, Clone)]
-pub struct Key {
-    /// How many rows have come.
-    pub(crate) position: u64,
-    pub(crate) number: u64,
-    pub(crate) matched_until: u64,
-    /// Where rows are under way.
-    pub(crate) active: Option<Box<Active>>,
-}
-
-/// What a key has while rows are under way.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Active {
-    /// The first row under way.
-    pub(crate) start: u64,
-    /// The symbols of the rows from there on.
-    pub(crate) rows: VecDeque<u64>,
-    /// Their times, where there is a bound in time.
-    pub(crate) times: VecDeque<i64>,
-    /// What begins at `start`.
-    pub(crate) attempt: Attempt,
-    /// For each row from `start` on, states in which a partial match was that could not be completed for lack of rows that fit.
-    /// Shorter than `rows` where nothing is known.
-    pub(crate) failed: VecDeque<Vec<StateId>>,
-    /// The greatest row of a partial match that was told, plus one.
-    pub(crate) told_until: u64,
-}
-
-impl Key {
-    /// How many rows of the partition have come.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// The first row that the match being looked for may have; [`position`](Self::position) if no row is under way. Rows before it are
-    /// not looked at any more.
-    pub fn start(&self) -> u64 {
-        self.active.as_ref().map_or(self.position, |active| active.start)
-    }
-
-    /// How many matches there were.
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// The greatest row that an earlier match has, plus one; 0 if there was none.
-    pub fn matched_until(&self) -> u64 {
-        self.matched_until
-    }
-
-    /// The greatest row of a partial match that was told ([`Status::Timeout`]), plus one; 0 where it does not matter any more. With
-    /// [`Skip::PastLastRow`] a key that is resumed has to know it, see [`Matcher::resume_after_partial`].
-    pub fn told_until(&self) -> u64 {
-        self.active.as_ref().map_or(0, |active| active.told_until)
-    }
-
-    /// [`Matcher::expire`] has something to do when time has passed this.
-    pub fn deadline(&self) -> Option<i64> {
-        self.active.as_ref().and_then(|active| active.attempt.deadline)
-    }
-
-    /// Bytes held outside of the value itself.
-    pub fn bytes(&self) -> usize {
-        self.active.as_ref().map_or(0, |active| {
-            size_of::<Active>()
-                + active.rows.capacity() * size_of::<u64>()
-                + active.times.capacity() * size_of::<i64>()
-                + active.attempt.bytes()
-                + active.failed.capacity() * size_of::<Vec<StateId>>()
-                + active.failed.iter().map(|states| states.capacity() * size_of::<StateId>()).sum::<usize>()
-        })
-    }
-}
-
 /// How a match may begin.
 #[derive(Debug, Clone, Copy)]
 struct Starts {
@@ -225,6 +147,9 @@ struct Starts {
     variables: u64,
 }
 
+/// So many rows are matched at once, if each is some bytes.
+const CACHED_ROWS: usize = if cfg!(test) { 100 } else { 8192 };
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Matcher {
@@ -233,6 +158,11 @@ pub struct Matcher {
     /// How a match may begin at the partition's first row, and elsewhere.
     starts_first: Starts,
     starts: Starts,
+    /// Where it is small enough, and conditions are bits: all partial matches of an attempt as one.
+    dense: Option<Arc<(Classes, DenseMatcher)>>,
+    labels: bool,
+    /// Whether `dense` is folded where it can be.
+    folding: bool,
 }
 
 impl Matcher {
@@ -244,13 +174,48 @@ impl Matcher {
         let automaton = Automaton::new(&spec.pattern)?;
         let starts = |steps: &[Step]| Starts {
             empty: steps.contains(&Step::Accept),
-            variables: steps.iter().fold(0, |variables, step| match step {
-                Step::To(state) => variables | 1 << automaton.states[*state as usize].variable,
-                Step::Accept | Step::AcceptAtEnd => variables,
-            }),
+            variables: next_variables(&automaton, steps),
         };
         let (starts_first, starts) = (starts(&automaton.start_first), starts(&automaton.start));
-        Ok(Self { automaton, spec, starts_first, starts })
+        let dense = Classes::new(&automaton).filter(|_| !spec.asks).and_then(|classes| {
+            let attempts = Attempts::new(&automaton, &classes)?;
+            let folds = spec.skip == Skip::PastLastRow && spec.within.is_none() && !spec.partial;
+            let fold = if folds { Fold::new(&automaton, &classes) } else { None };
+            Some(Arc::new((classes, DenseMatcher::new(attempts, fold, [starts.empty, starts_first.empty]))))
+        });
+        Ok(Self { automaton, spec, starts_first, starts, dense, labels: true, folding: true })
+    }
+
+    /// Leaves the labels out: [`Found::labels`] stays empty, and only the length of [`Match::labels`] says how many rows a match has.
+    #[must_use]
+    pub fn without_labels(mut self) -> Self {
+        self.labels = false;
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn spec(&self) -> &MatcherSpec {
+        &self.spec
+    }
+
+    /// Whether all attempts are run as one automaton.
+    #[cfg(test)]
+    pub(crate) fn folds(&self) -> bool {
+        self.dense.as_ref().is_some_and(|dense| dense.1.fold.is_some())
+    }
+
+    /// Runs attempts one by one, as where the pattern cannot be folded.
+    #[cfg(test)]
+    pub(crate) fn without_fold(mut self) -> Self {
+        self.folding = false;
+        self
+    }
+
+    /// Runs partial matches one by one, as where tables would be too large.
+    #[cfg(test)]
+    pub(crate) fn without_tables(mut self) -> Self {
+        self.dense = None;
+        self
     }
 
     /// The automaton.
@@ -261,14 +226,9 @@ impl Matcher {
     /// The symbols of `rows` rows: bit `i % 64` of word `i / 64` of `bitmaps[v]` tells whether row `i` meets the condition of variable
     /// `v`, one bitmap for each variable, in order. Bits after the last row do not matter.
     pub fn symbols(&self, bitmaps: &[&[u64]], rows: usize, symbols: &mut Symbols) {
-        symbols.bits.clear();
-        symbols.bits.resize(rows, 0);
-        for (variable, bitmap) in bitmaps.iter().enumerate() {
-            for (chunk, word) in symbols.bits.chunks_mut(64).zip(*bitmap) {
-                for (bit, row) in chunk.iter_mut().enumerate() {
-                    *row |= (word >> bit & 1) << variable;
-                }
-            }
+        match &self.dense {
+            Some(dense) => symbols.classify(&dense.0.variables, bitmaps, rows),
+            None => symbols.collect(bitmaps, rows),
         }
     }
 
@@ -287,7 +247,10 @@ impl Matcher {
     pub fn resume_after_partial(&self, start: u64, number: u64, matched_until: u64, told_until: u64) -> Key {
         let mut key = self.resume(start, number, matched_until);
         if told_until > start {
-            key.active = Some(Box::new(Active { start, told_until, ..Active::default() }));
+            key.active = Some(Box::new(match self.dense {
+                Some(_) => Active::Dense(Dense::after_partial(start, told_until)),
+                None => Active::Threads(Box::new(ThreadRows::after_partial(start, told_until))),
+            }));
         }
         key
     }
@@ -308,28 +271,23 @@ impl Matcher {
         conditions: &mut C,
         found: &mut Found,
     ) -> Result<(), PatternError> {
-        let mut rows = &symbols.bits[rows];
-        let mut times = times;
-        if key.active.is_none() {
-            let skipped = (key.position..).zip(rows).take_while(|&(row, bits)| !self.may_start(row, *bits)).count();
-            key.position += skipped as u64;
-            if self.spec.unmatched {
-                let first = key.position - skipped as u64;
-                found.unmatched.extend((first..key.position).filter(|row| *row >= key.matched_until));
+        let times = if self.spec.within.is_some() { times } else { &[] };
+        let until = Until { ended, time: None };
+        match &self.dense {
+            Some(dense) => {
+                // A cache holds what is looked at several times.
+                let mut rest = &symbols.classes[rows];
+                let mut times = times;
+                while rest.len() > CACHED_ROWS {
+                    let (now, then) = rest.split_at(CACHED_ROWS);
+                    let (times_now, times_then) = times.split_at(times.len().min(CACHED_ROWS));
+                    self.feed_dense(&dense.1, key, now, times_now, Until { ended: false, time: None }, found)?;
+                    (rest, times) = (then, times_then);
+                }
+                self.feed_dense(&dense.1, key, rest, times, until, found)
             }
-            rows = &rows[skipped..];
-            times = times.get(skipped..).unwrap_or(&[]);
-            if rows.is_empty() {
-                return Ok(());
-            }
+            None => self.feed_threads(key, &symbols.bits[rows], times, until, conditions, found),
         }
-        let active = key.active.get_or_insert_with(|| Box::new(Active { start: key.position, ..Active::default() }));
-        active.rows.extend(rows);
-        if self.spec.within.is_some() {
-            active.times.extend(times);
-        }
-        key.position += rows.len() as u64;
-        self.run(key, Until { ended, time: None }, conditions, found)
     }
 
     /// No further row of the partition has a time below `time`: attempts that none can join any more are decided, unless there being no
@@ -344,10 +302,86 @@ impl Matcher {
         conditions: &mut C,
         found: &mut Found,
     ) -> Result<(), PatternError> {
-        if key.deadline().is_some_and(|deadline| deadline < time) {
-            self.run(key, Until { ended: false, time: Some(time) }, conditions, found)?;
+        if key.deadline().is_none_or(|deadline| deadline >= time) {
+            return Ok(());
+        }
+        let until = Until { ended: false, time: Some(time) };
+        match &self.dense {
+            Some(dense) => self.feed_dense(&dense.1, key, &[], &[], until, found),
+            None => self.feed_threads(key, &[], &[], until, conditions, found),
+        }
+    }
+
+    fn feed_dense(
+        &self,
+        matcher: &DenseMatcher,
+        key: &mut Key,
+        classes: &[u8],
+        times: &[i64],
+        until: Until,
+        found: &mut Found,
+    ) -> Result<(), PatternError> {
+        let fold = matcher.fold.as_ref().filter(|_| self.folding);
+        if let Some(mut active) = key.active.take() {
+            if let Active::Dense(dense) = &mut *active {
+                let mut run = DenseRun { spec: &self.spec, matcher, fold, labels: self.labels, until, found };
+                if run.run_on(key, dense, classes, times)? {
+                    key.active = Some(active);
+                }
+            }
+            return Ok(());
+        }
+        let idle = matcher.idle_rows(key.position, classes);
+        self.pass_idle(key, idle, found);
+        if idle < classes.len() {
+            let mut run = DenseRun { spec: &self.spec, matcher, fold, labels: self.labels, until, found };
+            let dense = run.run_new(key, &classes[idle..], times.get(idle..).unwrap_or(&[]))?;
+            key.active = dense.map(|dense| Box::new(Active::Dense(dense)));
         }
         Ok(())
+    }
+
+    fn feed_threads<C: Conditions>(
+        &self,
+        key: &mut Key,
+        rows: &[u64],
+        times: &[i64],
+        until: Until,
+        conditions: &mut C,
+        found: &mut Found,
+    ) -> Result<(), PatternError> {
+        let (mut rows, mut times) = (rows, times);
+        let mut active = match key.active.take() {
+            Some(active) => active,
+            None => {
+                let idle = (key.position..).zip(rows).take_while(|&(row, bits)| !self.may_start(row, *bits)).count();
+                self.pass_idle(key, idle, found);
+                (rows, times) = (&rows[idle..], times.get(idle..).unwrap_or(&[]));
+                if rows.is_empty() {
+                    return Ok(());
+                }
+                Box::new(Active::Threads(Box::new(ThreadRows::after_partial(key.position, 0))))
+            }
+        };
+        if let Active::Threads(threads) = &mut *active {
+            threads.rows.extend(rows);
+            threads.times.extend(times);
+            key.position += rows.len() as u64;
+            Run::new(self, until, conditions, found).run(key, threads)?;
+            if !threads.rows.is_empty() || threads.told_until > threads.start {
+                key.active = Some(active);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows that start nothing, while none is under way.
+    fn pass_idle(&self, key: &mut Key, rows: usize, found: &mut Found) {
+        let first = key.position;
+        key.position += rows as u64;
+        if self.spec.unmatched {
+            found.unmatched.extend(first.max(key.matched_until)..key.position);
+        }
     }
 
     /// Whether an attempt at a row can do better than fail at once.
@@ -355,8 +389,32 @@ impl Matcher {
         let starts = if row == 0 { self.starts_first } else { self.starts };
         starts.empty || bits & starts.variables != 0
     }
+}
 
-    fn run<C: Conditions>(&self, key: &mut Key, until: Until, conditions: &mut C, found: &mut Found) -> Result<(), PatternError> {
-        Run::new(self, until, conditions, found).run(key)
+/// After how many rows of a match the next attempt begins.
+pub(crate) fn next_start(
+    spec: &MatcherSpec,
+    first: u64,
+    labels: &[Label],
+    bad_skips: &mut u64,
+) -> Result<usize, PatternError> {
+    if labels.is_empty() {
+        return Ok(1);
+    }
+    let has = |variables: VariableSet| move |label: &Label| variables.contains(label.variable());
+    let (target, first_or_last) = match spec.skip {
+        Skip::PastLastRow => return Ok(labels.len()),
+        Skip::ToNextRow => return Ok(1),
+        Skip::ToFirst(variables) => (labels.iter().position(has(variables)), "FIRST"),
+        Skip::ToLast(variables) => (labels.iter().rposition(has(variables)), "LAST"),
+    };
+    match (target, spec.bad_skip) {
+        (Some(row), _) if row > 0 => Ok(row),
+        (_, BadSkip::NextRow) => {
+            *bad_skips += 1;
+            Ok(1)
+        }
+        (Some(_), BadSkip::Error) => Err(PatternError::SkipToFirstRow { first_or_last, first }),
+        (None, BadSkip::Error) => Err(PatternError::SkipTargetMissing { first_or_last, first }),
     }
 }

@@ -65,13 +65,13 @@ impl<'a> Attempt<'a> {
             }
             Pattern::Concatenation(parts) => self.sequence(&parts.iter().collect::<Vec<_>>(), excluded, then),
             Pattern::Alternation(parts) => parts.iter().any(|part| self.all(part, excluded, then)),
-            Pattern::Permutation(parts) => {
-                orders((0..parts.len()).collect()).iter().any(|order| {
-                    let parts: Vec<&Pattern> = order.iter().map(|index| &parts[*index]).collect();
-                    self.sequence(&parts, excluded, then)
-                })
+            Pattern::Permutation(parts) => orders((0..parts.len()).collect()).iter().any(|order| {
+                let parts: Vec<&Pattern> = order.iter().map(|index| &parts[*index]).collect();
+                self.sequence(&parts, excluded, then)
+            }),
+            Pattern::Repetition { body, min, max, greedy } => {
+                self.repeat((body, *min, *max, *greedy), excluded, 0, then)
             }
-            Pattern::Repetition { body, min, max, greedy } => self.repeat((body, *min, *max, *greedy), excluded, 0, then),
             Pattern::Exclusion(body) => self.all(body, true, then),
             Pattern::PartitionStart => self.position() == 0 && then(self),
             Pattern::PartitionEnd => self.position() == self.naive.rows.len() && then(self),
@@ -104,7 +104,13 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn repeat(&mut self, repetition: (&Pattern, u32, Option<u32>, bool), excluded: bool, count: u32, then: Then<'_, 'a>) -> bool {
+    fn repeat(
+        &mut self,
+        repetition: (&Pattern, u32, Option<u32>, bool),
+        excluded: bool,
+        count: u32,
+        then: Then<'_, 'a>,
+    ) -> bool {
         let (body, min, max, greedy) = repetition;
         let before = self.position();
         if !greedy && count >= min && then(self) {

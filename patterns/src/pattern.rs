@@ -63,7 +63,9 @@ pub enum Pattern {
 #[non_exhaustive]
 pub enum PatternError {
     /// Its automaton has too many states.
-    #[error("the pattern needs more than {max} states; use smaller bounds in `{{n,m}}`, or fewer patterns in `PERMUTE`")]
+    #[error(
+        "the pattern needs more than {max} states; use smaller bounds in `{{n,m}}`, or fewer patterns in `PERMUTE`"
+    )]
     TooLarge {
         /// The most there may be.
         max: usize,
@@ -72,7 +74,9 @@ pub enum PatternError {
     #[error("a pattern has at most {VARIABLES_MAX} variables")]
     TooManyVariables,
     /// `AFTER MATCH SKIP TO` names a variable that no row of the match has.
-    #[error("`AFTER MATCH SKIP TO {first_or_last} ..`: no row of the match that begins at row {first} of its partition has that variable")]
+    #[error(
+        "`AFTER MATCH SKIP TO {first_or_last} ..`: no row of the match that begins at row {first} of its partition has that variable"
+    )]
     SkipTargetMissing {
         /// `FIRST` or `LAST`.
         first_or_last: &'static str,
@@ -80,7 +84,9 @@ pub enum PatternError {
         first: u64,
     },
     /// `AFTER MATCH SKIP TO` names the match's first row, where the next match would be the same one.
-    #[error("`AFTER MATCH SKIP TO {first_or_last} ..` leads to the first row of the match (row {first} of its partition) again, for ever")]
+    #[error(
+        "`AFTER MATCH SKIP TO {first_or_last} ..` leads to the first row of the match (row {first} of its partition) again, for ever"
+    )]
     SkipToFirstRow {
         /// `FIRST` or `LAST`.
         first_or_last: &'static str,
@@ -88,7 +94,9 @@ pub enum PatternError {
         first: u64,
     },
     /// More partial matches than [`MatcherSpec::max_partial`](crate::MatcherSpec::max_partial).
-    #[error("more than {max} partial matches in one partition; bound the pattern by `WITHIN`, raise `eagre.match.max_partial`, or set `eagre.match.overflow` to 'drop-oldest'")]
+    #[error(
+        "more than {max} partial matches in one partition; bound the pattern by `WITHIN`, raise `eagre.match.max_partial`, or set `eagre.match.overflow` to 'drop-oldest'"
+    )]
     TooManyPartial {
         /// The bound.
         max: usize,

@@ -56,8 +56,6 @@ pub enum Construct {
     DistinctOn,
     /// `GROUPING SETS`, `CUBE`, `ROLLUP`.
     GroupingSets,
-    /// `MATCH_RECOGNIZE`.
-    MatchRecognize,
     /// `FOR SYSTEM_TIME AS OF` and its like.
     SystemTime,
     /// `TABLESAMPLE`.
@@ -100,7 +98,6 @@ impl fmt::Display for Construct {
             Self::Distinct => "`SELECT DISTINCT`",
             Self::DistinctOn => "`DISTINCT ON`",
             Self::GroupingSets => "`GROUPING SETS`",
-            Self::MatchRecognize => "`MATCH_RECOGNIZE`",
             Self::SystemTime => "`FOR SYSTEM_TIME`",
             Self::TableSample => "`TABLESAMPLE`",
             Self::RecursiveCte => "`WITH RECURSIVE`",
@@ -326,9 +323,6 @@ impl Visitor for Finder {
             }
             TableFactor::Pivot { .. } => self.add(Construct::Pivot, location),
             TableFactor::Unpivot { .. } => self.add(Construct::Unpivot, location),
-            TableFactor::MatchRecognize { table, .. } => {
-                self.add(Construct::MatchRecognize, location_of(&**table).or(location));
-            }
             _ => self.add(Construct::OtherTable, location),
         }
         ControlFlow::Continue(())

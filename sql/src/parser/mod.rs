@@ -2,10 +2,9 @@
 //!
 //! sqlparser reads queries and expressions, in our [`dialect`]; the statements around them are read here, token by token, because a
 //! streaming engine's statements (`WATERMARK FOR`, `CREATE SOURCE`, `STATEMENT SET`, `EMIT`) are in no dialect of it, and because a
-//! statement that we do not run should be refused by its name, not half understood. There is no fork and no text rewriting: the one
-//! change to the tokens is that a trailing `EMIT ..` is lifted out before a query is parsed, so that it may stand on either side of
-//! `ORDER BY` and `LIMIT`, and that joins and clauses which sqlparser does not know are put into forms that it knows ([`asof`],
-//! [`match_recognize`]).
+//! statement that we do not run should be refused by its name, not half understood. There is no fork and no text rewriting. The
+//! tokens are changed before they are parsed: a trailing `EMIT ..` is lifted out, so that it may stand on either side of `ORDER BY` and
+//! `LIMIT`, and joins and clauses that sqlparser does not know are put into forms that it knows ([`asof`], [`match_recognize`]).
 
 mod asof;
 pub mod ast;

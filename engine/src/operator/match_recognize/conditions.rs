@@ -1,9 +1,10 @@
 //! Conditions of rows, worked out for all rows of a step at once: one bitmap for each variable.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use eagre_patterns::VARIABLES_MAX;
+use std::ops::Range;
 
-use super::rows::{Places, RowAt, scatter, take_or_null};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+
+use super::rows::{Places, RowAt, View, scatter, take_or_null};
 use super::{MatchSpec, RowCondition, Shifted};
 use crate::delta::batch_of;
 use crate::error::Result;
@@ -12,39 +13,84 @@ use crate::expr::StepContext;
 /// Rows whose conditions are to be worked out.
 pub(super) struct Fresh {
     pub(super) rows: Vec<RowAt>,
-    /// For each distance in [`shifts_of`], the row there of each of `rows`.
+    /// For each distance at which conditions look, the row there of each of `rows`.
     pub(super) shifted: Vec<Vec<Option<RowAt>>>,
 }
 
-/// The distances at which conditions look, each once.
-pub(super) fn shifts_of(spec: &MatchSpec) -> Vec<i64> {
-    let conditions = spec.conditions.iter().filter_map(|condition| condition.row.as_ref());
-    let mut shifts: Vec<i64> = conditions.flat_map(|row| row.shifted.iter().map(|shifted| shifted.by)).collect();
-    shifts.sort_unstable();
-    shifts.dedup();
-    shifts
+impl Fresh {
+    /// Rows of partitions, each partition's by their positions, one partition after the other.
+    pub(super) fn of<'a>(distinct: &Distinct, rows: impl Iterator<Item = (View<'a>, Range<u64>)>) -> Self {
+        let mut fresh = Self { rows: Vec::new(), shifted: vec![Vec::new(); distinct.shifts.len()] };
+        for (view, positions) in rows {
+            fresh.rows.extend(positions.clone().filter_map(|position| view.at(position)));
+            for (by, shifted) in distinct.shifts.iter().zip(&mut fresh.shifted) {
+                let at = |position: u64| position.checked_add_signed(*by).and_then(|position| view.at(position));
+                shifted.extend(positions.clone().map(at));
+            }
+        }
+        fresh
+    }
 }
 
-/// One bitmap for each variable: bit `i % 64` of word `i / 64` is row `i` of `fresh`.
+/// The distances at which conditions look.
+fn shifts_of(spec: &MatchSpec) -> Vec<i64> {
+    let conditions = spec.conditions.iter().filter_map(|condition| condition.row.as_ref());
+    conditions.flat_map(|row| row.shifted.iter().map(|shifted| shifted.by)).collect()
+}
+
+/// The conditions of some patterns over one input, each once.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Distinct {
+    conditions: Vec<RowCondition>,
+    /// For each pattern and variable, its condition; `None`: any row.
+    of: Vec<Vec<Option<usize>>>,
+    /// The distances at which conditions look, ascending.
+    pub(super) shifts: Vec<i64>,
+}
+
+impl Distinct {
+    pub(super) fn new<'a>(specs: impl Iterator<Item = &'a MatchSpec>) -> Self {
+        let mut distinct = Self::default();
+        // Conditions are the same where they are built the same.
+        let mut known: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
+        for spec in specs {
+            distinct.shifts.extend(shifts_of(spec));
+            let of = spec.conditions.iter().map(|condition| {
+                let row = condition.row.as_ref()?;
+                let place =
+                    *known.entry(format!("{:?} {:?}", row.shifted, row.expr)).or_insert(distinct.conditions.len());
+                if place == distinct.conditions.len() {
+                    distinct.conditions.push(row.clone());
+                }
+                Some(place)
+            });
+            let of = of.collect();
+            distinct.of.push(of);
+        }
+        distinct.shifts.sort_unstable();
+        distinct.shifts.dedup();
+        distinct
+    }
+
+    /// The bitmaps of a pattern's variables among those of all conditions; `any` is true for every row.
+    pub(super) fn of<'a>(&self, pattern: usize, bitmaps: &'a [Vec<u64>], any: &'a [u64]) -> Vec<&'a [u64]> {
+        self.of[pattern].iter().map(|place| place.map_or(any, |place| bitmaps[place].as_slice())).collect()
+    }
+}
+
+/// One bitmap for each condition: bit `i % 64` of word `i / 64` is row `i` of `fresh`.
 pub(super) fn bitmaps(
-    spec: &MatchSpec,
-    shifts: &[i64],
+    distinct: &Distinct,
     fresh: &Fresh,
     places: Places<'_>,
     context: &StepContext,
 ) -> Result<Vec<Vec<u64>>> {
     let rows = fresh.rows.len();
-    let words = rows.div_ceil(64);
     let batch = places.take_batch(&fresh.rows)?;
     // A value that several conditions look at is fetched once.
     let mut values: Vec<(i64, String, ArrayRef)> = Vec::new();
-    let mut bitmaps = Vec::with_capacity(spec.variables.len());
-    debug_assert!(spec.conditions.len() <= VARIABLES_MAX, "the planner has counted them");
-    for condition in &spec.conditions {
-        let Some(RowCondition { shifted, schema, expr }) = &condition.row else {
-            bitmaps.push(vec![u64::MAX; words]);
-            continue;
-        };
+    let mut bitmaps = Vec::with_capacity(distinct.conditions.len());
+    for RowCondition { shifted, schema, expr } in &distinct.conditions {
         let mut columns = batch.columns().to_vec();
         for shifted in shifted {
             let name = shifted.value.to_string();
@@ -52,7 +98,7 @@ pub(super) fn bitmaps(
             let value = match known {
                 Some((.., value)) => std::sync::Arc::clone(value),
                 None => {
-                    let place = shifts.iter().position(|by| *by == shifted.by).expect("it is one of them");
+                    let place = distinct.shifts.iter().position(|by| *by == shifted.by).expect("it is one of them");
                     let value = shift(shifted, &fresh.shifted[place], places, context)?;
                     values.push((shifted.by, name, std::sync::Arc::clone(&value)));
                     value

@@ -10,8 +10,6 @@ pub(super) struct Held {
     gone: usize,
     /// When the watermark will have something to do with the partition, as far as it is noted.
     pub(super) due: Option<i64>,
-    /// What conditions on the match read of the rows under way.
-    pub(super) words: Vec<u64>,
 }
 
 impl Held {
@@ -44,6 +42,6 @@ impl Held {
 
     /// Bytes held, about.
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.ids.capacity() * 4 + self.words.capacity() * 8
+        self.ids.capacity() * 4
     }
 }

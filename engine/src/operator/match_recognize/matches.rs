@@ -79,7 +79,7 @@ pub(super) struct Evaluation<'a> {
 }
 
 impl Matches {
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.leaving.is_empty()
     }
 
@@ -175,8 +175,15 @@ impl Matches {
         matches
     }
 
-    /// The rows that leave.
-    pub(super) fn output(&self, evaluation: Evaluation<'_>) -> Result<RecordBatch> {
+    /// The rows that leave, if there are any.
+    pub(super) fn leaving(&self, evaluation: Evaluation<'_>) -> Result<Option<RecordBatch>> {
+        match self.is_empty() {
+            true => Ok(None),
+            false => Ok(Some(self.output(evaluation)?)),
+        }
+    }
+
+    fn output(&self, evaluation: Evaluation<'_>) -> Result<RecordBatch> {
         let spec = evaluation.spec;
         let matched: Vec<u32> =
             (0..self.leaving.len() as u32).filter(|row| self.leaving[*row as usize].span != NONE).collect();

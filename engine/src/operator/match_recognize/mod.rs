@@ -31,10 +31,11 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow_row::{RowConverter, SortField};
-use eagre_patterns::{Matcher, MatcherSpec, Pattern, PatternError};
+use eagre_patterns::{Matcher, MatcherSpec, Pattern, PatternError, Step, VariableSet};
 
+use self::conditions::Distinct;
 use self::matches::Margin;
 use super::{Operator, OperatorFactory, OutputWatermark};
 use crate::error::{EngineError, Result};
@@ -42,9 +43,25 @@ use crate::time::{EventTimeMs, event_times_ms};
 
 const NAME: &str = "MatchRecognize";
 
-/// Makes the operators of a [`MatchSpec`].
+/// Makes the operators of one or more [`MatchSpec`]s.
 pub struct MatchFactory {
-    plan: Arc<Plan>,
+    plans: Arc<Plans>,
+}
+
+/// Patterns over the same rows, in the same partitions and order.
+#[derive(Debug)]
+struct Plans {
+    plans: Vec<Plan>,
+    distinct: Distinct,
+    /// How many rows before a row conditions look at.
+    lookback: u64,
+    /// How many rows after a row have to be there before it is matched.
+    lookahead: u64,
+    /// Whether a partition without rows under way is as if it had never been.
+    forgets: bool,
+    output: SchemaRef,
+    /// For several patterns, where each one's columns are in `output`.
+    columns: Vec<Vec<usize>>,
 }
 
 /// A spec with what follows from it.
@@ -52,13 +69,6 @@ pub struct MatchFactory {
 struct Plan {
     spec: MatchSpec,
     matcher: Matcher,
-    output: SchemaRef,
-    /// The distances at which conditions look.
-    shifts: Vec<i64>,
-    /// How many rows before a row its conditions look at.
-    lookback: u64,
-    /// How many rows after a row have to be there before it is matched.
-    lookahead: u64,
     /// How far measures look around a match.
     margin: Margin,
     /// How far conditions on the match look around it.
@@ -67,9 +77,77 @@ struct Plan {
     asks: bool,
     /// What those conditions read, where it can be carried along.
     registers: Option<registers::Registers>,
-    /// Whether a partition without rows under way is as if it had never been.
-    forgets: bool,
+    /// Whether some expression reads the number of the match.
+    counts: bool,
+    begins: Begins,
 }
+
+/// The rows at which something may begin.
+#[derive(Debug, Clone, Copy)]
+struct Begins {
+    /// All rows are of interest, whatever they are.
+    everywhere: bool,
+    /// A partition's first row is.
+    at_first: bool,
+    /// Rows that have one of these variables.
+    variables: VariableSet,
+}
+
+impl Plan {
+    fn new(spec: MatchSpec) -> Result<Self> {
+        if spec.by_watermark && spec.order.first().is_none_or(|key| key.options.descending) {
+            return Err(EngineError::bug("rows become final in the order of their event time only"));
+        }
+        let asks = spec.conditions.iter().any(|condition| condition.run.is_some());
+        let unmatched = matches!(spec.rows, RowsPerMatch::All { unmatched: true, .. });
+        let matcher = Matcher::new(MatcherSpec {
+            pattern: spec.pattern.clone(),
+            skip: spec.skip,
+            bad_skip: spec.bad_skip,
+            within: spec.within.map(|within| within.units),
+            asks,
+            unmatched,
+            partial: spec.partial,
+            max_partial: spec.max_partial,
+            overflow: spec.overflow,
+        })
+        .map_err(|error| EngineError::Plan { message: error.to_string() })?;
+        let margin = Margin::of(spec.output.iter().flat_map(|(_, column)| match column {
+            OutputColumn::Measure(measure) => measure.slots.as_slice(),
+            OutputColumn::Input(_) => &[],
+        }));
+        let conditions = spec.conditions.iter().filter_map(|condition| condition.run.as_ref());
+        let run_margin = Margin::of(conditions.flat_map(|run| &run.slots));
+        let automaton = matcher.automaton();
+        let mut begins =
+            Begins { everywhere: unmatched, at_first: has_start(&spec.pattern), variables: VariableSet(0) };
+        for step in &automaton.start {
+            match step {
+                Step::To(state) => begins.variables.0 |= 1 << automaton.states[*state as usize].variable,
+                Step::Accept | Step::AcceptAtEnd => begins.everywhere = true,
+            }
+        }
+        Ok(Self {
+            counts: counts_matches(&spec),
+            registers: registers::Registers::of(&spec).filter(|_| asks),
+            margin,
+            run_margin,
+            begins,
+            matcher,
+            asks,
+            spec,
+        })
+    }
+
+    /// Whether matches are taken back.
+    fn retracts(&self) -> bool {
+        let spec = &self.spec;
+        spec.retracting || spec.allowed_lateness_ms > 0 || spec.emit == MatchEmit::Changes
+    }
+}
+
+/// The column that tells the pattern of a match, where there are several.
+pub const PATTERN: &str = "__pattern";
 
 impl MatchFactory {
     /// Matches leave once, when they are final, or, if the factory [retracts](Self::retracts), are taken back. Late are rows whose time
@@ -78,59 +156,80 @@ impl MatchFactory {
     /// # Errors
     /// A pattern that is too large; partitions or an order that cannot be compared.
     pub fn new(spec: MatchSpec) -> Result<Self> {
-        if spec.by_watermark && spec.order.first().is_none_or(|key| key.options.descending) {
-            return Err(EngineError::bug("rows become final in the order of their event time only"));
+        let output = spec.output_schema();
+        Self::of(vec![Plan::new(spec)?], output, Vec::new())
+    }
+
+    /// Many patterns over the same input, in the same partitions and order, whose matches are not taken back: rows are ordered, kept and
+    /// looked at once for all of them. What leaves has the column [`PATTERN`] (the place of the spec), and columns that patterns share
+    /// ([`columns_of`](Self::columns_of)); those of other patterns are null.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn together(specs: Vec<MatchSpec>) -> Result<Self> {
+        let mut fields: Vec<FieldRef> = vec![Arc::new(Field::new(PATTERN, DataType::UInt32, false))];
+        let mut columns = Vec::with_capacity(specs.len());
+        for spec in &specs {
+            let mut taken = vec![false; fields.len()];
+            taken[0] = true;
+            let mut places = Vec::with_capacity(spec.output.len());
+            for (field, _) in &spec.output {
+                let free =
+                    (1..fields.len()).find(|place| !taken[*place] && fields[*place].data_type() == field.data_type());
+                let place = free.unwrap_or_else(|| {
+                    fields.push(Arc::new(Field::new(format!("__{}", fields.len()), field.data_type().clone(), true)));
+                    taken.push(false);
+                    fields.len() - 1
+                });
+                taken[place] = true;
+                places.push(place);
+            }
+            columns.push(places);
         }
-        let asks = spec.conditions.iter().any(|condition| condition.run.is_some());
-        let matcher = Matcher::new(MatcherSpec {
-            pattern: spec.pattern.clone(),
-            skip: spec.skip,
-            bad_skip: spec.bad_skip,
-            within: spec.within.map(|within| within.units),
-            asks,
-            unmatched: matches!(spec.rows, RowsPerMatch::All { unmatched: true, .. }),
-            partial: spec.partial,
-            max_partial: spec.max_partial,
-            overflow: spec.overflow,
-        })
-        .map_err(|error| EngineError::Plan { message: error.to_string() })?;
-        let shifts = conditions::shifts_of(&spec);
-        let margin = Margin::of(spec.output.iter().flat_map(|(_, column)| match column {
-            OutputColumn::Measure(measure) => measure.slots.as_slice(),
-            OutputColumn::Input(_) => &[],
-        }));
-        let run_margin = Margin::of(
-            spec.conditions.iter().filter_map(|condition| condition.run.as_ref()).flat_map(|run| &run.slots),
-        );
-        let back = |shifts: &[i64]| shifts.first().map_or(0, |by| by.min(&0).unsigned_abs());
-        let forth = |shifts: &[i64]| shifts.last().map_or(0, |by| by.max(&0).unsigned_abs());
-        let plan = Plan {
-            lookback: back(&shifts),
-            lookahead: forth(&shifts).max(margin.after).max(run_margin.after),
-            forgets: !counts_matches(&spec) && !has_start(&spec.pattern),
-            output: spec.output_schema(),
-            matcher,
-            shifts,
-            margin,
-            run_margin,
-            registers: registers::Registers::of(&spec).filter(|_| asks),
-            asks,
-            spec,
+        let plans = specs.into_iter().map(Plan::new).collect::<Result<Vec<_>>>()?;
+        let same = |plan: &Plan| {
+            let (a, b) = (&plan.spec, &plans[0].spec);
+            (&a.input, &a.partition, &a.order, a.by_watermark) == (&b.input, &b.partition, &b.order, b.by_watermark)
         };
-        crate::keys::GroupKeys::new(plan.partition_types())?;
-        plan.converter()?;
-        Ok(Self { plan: Arc::new(plan) })
+        if plans.iter().any(|plan| plan.retracts() || !same(plan)) {
+            return Err(EngineError::bug("patterns together have one input and one order, and take nothing back"));
+        }
+        Self::of(plans, Arc::new(Schema::new(fields)), columns)
+    }
+
+    fn of(plans: Vec<Plan>, output: SchemaRef, columns: Vec<Vec<usize>>) -> Result<Self> {
+        let distinct = Distinct::new(plans.iter().map(|plan| &plan.spec));
+        let back = distinct.shifts.first().map_or(0, |by| by.min(&0).unsigned_abs());
+        let forth = distinct.shifts.last().map_or(0, |by| by.max(&0).unsigned_abs());
+        let after = plans.iter().map(|plan| plan.margin.after.max(plan.run_margin.after)).max().unwrap_or(0);
+        let before = plans.iter().map(|plan| plan.margin.before.max(plan.run_margin.before)).max().unwrap_or(0);
+        let plans = Plans {
+            lookback: back.max(before),
+            lookahead: forth.max(after),
+            forgets: back.max(before) == 0 && plans.iter().all(|plan| !plan.begins.at_first),
+            distinct,
+            output,
+            columns,
+            plans,
+        };
+        crate::keys::GroupKeys::new(plans.partition_types())?;
+        plans.converter()?;
+        Ok(Self { plans: Arc::new(plans) })
     }
 
     /// The columns that leave.
     pub fn output_schema(&self) -> SchemaRef {
-        Arc::clone(&self.plan.output)
+        Arc::clone(&self.plans.output)
+    }
+
+    /// Of several patterns, the places of the columns of the one at `pattern`.
+    pub fn columns_of(&self, pattern: usize) -> &[usize] {
+        &self.plans.columns[pattern]
     }
 
     /// Whether matches are taken back: rows can be, or come late, or matches leave before they are final.
     pub fn retracts(&self) -> bool {
-        let spec = &self.plan.spec;
-        spec.retracting || spec.allowed_lateness_ms > 0 || spec.emit == MatchEmit::Changes
+        self.plans.plans.iter().any(Plan::retracts)
     }
 }
 
@@ -141,15 +240,16 @@ impl OperatorFactory for MatchFactory {
 
     fn create(&self) -> Result<Box<dyn Operator>> {
         Ok(match self.retracts() {
-            true => Box::new(updating::Updating::new(&self.plan)?),
-            false => Box::new(settled::Settled::new(&self.plan)?),
+            true => Box::new(updating::Updating::new(&self.plans)?),
+            false => Box::new(settled::Settled::new(&self.plans)?),
         })
     }
 
     /// Rows of a match leave when it is final, which the bound in time bounds.
     fn output_watermark(&self) -> OutputWatermark {
-        let within = self.plan.spec.within;
-        OutputWatermark::Behind(within.map_or(0, |within| self.plan.milliseconds(within)))
+        let behind =
+            self.plans.plans.iter().map(|plan| plan.spec.within.map_or(0, |within| self.plans.milliseconds(within)));
+        OutputWatermark::Behind(behind.max().unwrap_or(0))
     }
 }
 
@@ -183,27 +283,31 @@ fn has_start(pattern: &Pattern) -> bool {
     }
 }
 
-impl Plan {
+impl Plans {
+    /// The input, the partitions and the order, which all patterns share.
+    fn spec(&self) -> &MatchSpec {
+        &self.plans[0].spec
+    }
+
     fn partition_types(&self) -> Vec<DataType> {
-        self.spec.partition.iter().map(|column| self.spec.input.field(*column).data_type().clone()).collect()
+        self.spec().partition.iter().map(|column| self.spec().input.field(*column).data_type().clone()).collect()
     }
 
     fn converter(&self) -> Result<RowConverter> {
-        let fields =
-            self.spec.order.iter().map(|key| {
-                SortField::new_with_options(self.spec.input.field(key.column).data_type().clone(), key.options)
-            });
+        let fields = self.spec().order.iter().map(|key| {
+            SortField::new_with_options(self.spec().input.field(key.column).data_type().clone(), key.options)
+        });
         Ok(RowConverter::new(fields.collect())?)
     }
 
     /// The column by which the watermark releases rows.
     fn time(&self) -> Option<usize> {
-        self.spec.by_watermark.then(|| self.spec.order[0].column)
+        self.spec().by_watermark.then(|| self.spec().order[0].column)
     }
 
     /// Units of [`Within`] in a millisecond, as numerator and denominator.
     fn unit(&self, within: Within) -> (i64, i64) {
-        match self.spec.input.field(within.column).data_type() {
+        match self.spec().input.field(within.column).data_type() {
             DataType::Timestamp(TimeUnit::Second, _) => (1, 1_000),
             DataType::Timestamp(TimeUnit::Microsecond, _) => (1_000, 1),
             DataType::Timestamp(TimeUnit::Nanosecond, _) => (1_000_000, 1),
@@ -235,7 +339,7 @@ impl Plan {
             DataType::Timestamp(..) => cast(column, &DataType::Int64)?.as_primitive::<Int64Type>().clone(),
             _ => event_times_ms(column)?,
         };
-        let options = self.spec.order[0].options;
+        let options = self.spec().order[0].options;
         // Rows without a time come first or last, whatever the direction, and are within no bound of others.
         let null = if options.nulls_first { i64::MIN / 2 } else { i64::MAX / 2 };
         let of = |time: Option<i64>| match time {
@@ -244,6 +348,15 @@ impl Plan {
             None => null,
         };
         Ok(times.iter().map(|time| Some(of(time))).collect())
+    }
+}
+
+impl Plans {
+    /// The times of rows, where some pattern has a bound.
+    fn times_of(&self, rows: &[rows::RowAt], places: rows::Places<'_>) -> Result<Vec<i64>> {
+        let Some(within) = self.plans.iter().find_map(|plan| plan.spec.within) else { return Ok(Vec::new()) };
+        let column = places.take(rows, &[within.column])?.pop().expect("a column was asked for");
+        Ok(self.times(&column)?.values().to_vec())
     }
 }
 

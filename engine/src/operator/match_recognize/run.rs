@@ -2,11 +2,9 @@
 
 use std::ops::Range;
 
-use arrow::array::RecordBatch;
 use eagre_patterns::{Conditions, Found, Key, Matcher, NoConditions, PatternError, Symbols};
 
 use super::asked::Asked;
-use super::conditions::{Fresh, bitmaps};
 use super::matches::{Evaluation, Matches};
 use super::registers::{Registers, Running};
 use super::rows::{Places, RowAt, View, take_or_null};
@@ -16,9 +14,11 @@ use crate::expr::StepContext;
 
 /// A partition in work.
 pub(super) struct Work<'a> {
-    pub(super) key: &'a mut Key,
-    /// Its rows, of which those from the key's position on are to be matched.
+    pub(super) key: Key,
+    /// Its rows.
     pub(super) view: View<'a>,
+    /// Those that are to be matched, from the key's position on, among the rows whose conditions are known.
+    pub(super) rows: Range<usize>,
     /// What conditions on the match read of its rows from the key's start on, as far as they were matched.
     pub(super) words: Vec<u64>,
 }
@@ -42,67 +42,57 @@ pub(super) struct Scratch {
     pub(super) bad_skips: u64,
 }
 
-/// Matches what is there to be matched; what is found is added to `matches`.
+/// Rows whose conditions are known.
+#[derive(Default)]
+pub(super) struct Known<'a> {
+    pub(super) rows: usize,
+    /// Of each variable, in the order of the plan's.
+    pub(super) bitmaps: Vec<&'a [u64]>,
+    /// In the unit of the bound, where there is one.
+    pub(super) times: &'a [i64],
+}
+
+/// Matches the rows of all works; what is found is added to `matches`.
 pub(super) fn run(
     plan: &Plan,
     works: &mut [Work<'_>],
-    places: Places<'_>,
-    context: &StepContext,
+    known: &Known<'_>,
+    (places, context): (Places<'_>, &StepContext),
     time: Time,
     scratch: &mut Scratch,
     matches: &mut Matches,
 ) -> Result<()> {
     let spec = &plan.spec;
-    let lookahead = if time.ended { 0 } else { plan.lookahead };
-    let mut fresh = Fresh { rows: Vec::new(), shifted: vec![Vec::new(); plan.shifts.len()] };
-    let mut ends = Vec::with_capacity(works.len());
-    for work in works.iter() {
-        let end = work.view.end().saturating_sub(lookahead);
-        for position in work.key.position()..end {
-            fresh.rows.extend(work.view.at(position));
-            for (by, shifted) in plan.shifts.iter().zip(&mut fresh.shifted) {
-                shifted.push(position.checked_add_signed(*by).and_then(|position| work.view.at(position)));
-            }
-        }
-        ends.push(fresh.rows.len());
-    }
-    if !fresh.rows.is_empty() {
-        let bits = bitmaps(spec, &plan.shifts, &fresh, places, context)?;
-        let bits: Vec<&[u64]> = bits.iter().map(Vec::as_slice).collect();
-        plan.matcher.symbols(&bits, fresh.rows.len(), &mut scratch.symbols);
-    }
-    let times = match spec.within {
-        Some(within) if !fresh.rows.is_empty() => {
-            let column = places.take(&fresh.rows, &[within.column])?.pop().expect("a column was asked for");
-            plan.times(&column)?.values().to_vec()
-        }
-        _ => Vec::new(),
-    };
+    let in_place = symbols_of(plan, works, known, &mut scratch.symbols);
     if let Some(registers) = &plan.registers {
-        read_words(registers, works, lookahead, places)?;
+        read_words(registers, works, places)?;
     }
     let evaluation = Evaluation { spec, places, context };
     let found = &mut scratch.found;
     let mut start = 0;
-    for (work, end) in works.iter_mut().zip(ends) {
-        let rows = start..end;
-        start = end;
-        let times = if times.is_empty() { &[] } else { &times[rows.clone()] };
+    for work in works.iter_mut() {
+        let times = match spec.within {
+            Some(_) if !work.rows.is_empty() => &known.times[work.rows.clone()],
+            _ => &[],
+        };
+        let rows = if in_place { work.rows.clone() } else { start..start + work.rows.len() };
+        start += work.rows.len();
         found.clear();
         let expired = time.expired.filter(|_| spec.within.is_some());
         let mut fed =
             Fed { matcher: &plan.matcher, symbols: &scratch.symbols, rows, times, ended: time.ended, expired };
         let first = work.key.start();
+        let key = &mut work.key;
         let result = match (&plan.registers, plan.asks) {
             (Some(registers), _) => {
                 let mut running = Running { registers, first, words: &work.words };
-                fed.feed(work.key, &mut running, found)
+                fed.feed(key, &mut running, found)
             }
             (None, true) => {
                 let mut asked = Asked { evaluation, view: work.view, margin: plan.run_margin };
-                fed.feed(work.key, &mut asked, found)
+                fed.feed(key, &mut asked, found)
             }
-            (None, false) => fed.feed(work.key, &mut NoConditions, found),
+            (None, false) => fed.feed(key, &mut NoConditions, found),
         };
         result.map_err(matcher_error)?;
         if let Some(registers) = &plan.registers {
@@ -114,6 +104,65 @@ pub(super) fn run(
     scratch.dropped += std::mem::take(&mut found.dropped);
     scratch.bad_skips += std::mem::take(&mut found.bad_skips);
     Ok(())
+}
+
+/// The symbols of the rows of all works. `true`: of all rows that are known; else of those of the works, one after the other.
+fn symbols_of(plan: &Plan, works: &[Work<'_>], known: &Known<'_>, symbols: &mut Symbols) -> bool {
+    let rows: usize = works.iter().map(|work| work.rows.len()).sum();
+    if rows == 0 {
+        return true;
+    }
+    // Few of many are picked out first.
+    if rows * 2 > known.rows {
+        plan.matcher.symbols(&known.bitmaps, known.rows, symbols);
+        return true;
+    }
+    let picked: Vec<Vec<u64>> = known
+        .bitmaps
+        .iter()
+        .map(|bitmap| {
+            let mut bits = Bits::default();
+            works.iter().for_each(|work| bits.extend(bitmap, work.rows.clone()));
+            bits.words
+        })
+        .collect();
+    let picked: Vec<&[u64]> = picked.iter().map(Vec::as_slice).collect();
+    plan.matcher.symbols(&picked, rows, symbols);
+    false
+}
+
+/// Bits that are put one behind the other.
+#[derive(Default)]
+struct Bits {
+    words: Vec<u64>,
+    count: usize,
+}
+
+impl Bits {
+    /// Adds the bits `range` of `bitmap`.
+    fn extend(&mut self, bitmap: &[u64], range: Range<usize>) {
+        let mut from = range.start;
+        while from < range.end {
+            let (word, shift) = (from / 64, from % 64);
+            let count = (64 - shift).min(range.end - from);
+            let mask = if count == 64 { u64::MAX } else { (1 << count) - 1 };
+            self.push(bitmap[word] >> shift & mask, count);
+            from += count;
+        }
+    }
+
+    fn push(&mut self, bits: u64, count: usize) {
+        let shift = self.count % 64;
+        if shift == 0 {
+            self.words.push(bits);
+        } else {
+            *self.words.last_mut().expect("it is begun") |= bits << shift;
+            if shift + count > 64 {
+                self.words.push(bits >> (64 - shift));
+            }
+        }
+        self.count += count;
+    }
 }
 
 /// What the matcher is given for one partition.
@@ -142,14 +191,14 @@ impl Fed<'_> {
 }
 
 /// Reads what conditions on the match look at, for the rows of which it was not read before.
-fn read_words(registers: &Registers, works: &mut [Work<'_>], lookahead: u64, places: Places<'_>) -> Result<()> {
+fn read_words(registers: &Registers, works: &mut [Work<'_>], places: Places<'_>) -> Result<()> {
     let stride = registers.stride();
     let mut targets: Vec<Vec<Option<RowAt>>> = vec![Vec::new(); registers.inputs.len()];
     let mut ends = Vec::with_capacity(works.len());
     let mut count = 0;
     for work in works.iter() {
         let start = work.key.start() + (work.words.len() / stride) as u64;
-        for position in start..work.view.end().saturating_sub(lookahead).max(start) {
+        for position in start..(work.key.position() + work.rows.len() as u64).max(start) {
             for (input, targets) in registers.inputs.iter().zip(&mut targets) {
                 targets.push(position.checked_add_signed(input.shift).and_then(|position| work.view.at(position)));
             }
@@ -170,27 +219,39 @@ fn read_words(registers: &Registers, works: &mut [Work<'_>], lookahead: u64, pla
     Ok(())
 }
 
-/// The rows that leave for these matches, if there are any.
-pub(super) fn leaving(
-    plan: &Plan,
-    matches: &Matches,
-    places: Places<'_>,
-    context: &StepContext,
-) -> Result<Option<RecordBatch>> {
-    match matches.is_empty() {
-        true => Ok(None),
-        false => Ok(Some(matches.output(Evaluation { spec: &plan.spec, places, context })?)),
-    }
-}
-
-/// The first row of a partition that is still needed.
+/// The first row of a partition that is still needed for its match under way.
 pub(super) fn needed_from(plan: &Plan, key: &Key) -> u64 {
-    let around = plan.margin.before.max(plan.run_margin.before);
-    key.start().saturating_sub(around).min(key.position().saturating_sub(plan.lookback))
+    key.start().saturating_sub(plan.margin.before.max(plan.run_margin.before))
 }
 
 /// Rows of the batch by their positions, from one on.
 pub(super) fn fresh_from<'a>(view: View<'a>, position: u64) -> &'a [u32] {
     let skipped = position.saturating_sub(view.first + view.kept.len() as u64);
     &view.fresh[(skipped as usize).min(view.fresh.len())..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bits;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Bits that are picked out keep their order, across the borders of words.
+        #[test]
+        fn bits_are_put_one_behind_the_other(
+            words in proptest::collection::vec(any::<u64>(), 4),
+            cuts in proptest::collection::vec(0usize..257, 0..12),
+        ) {
+            let mut cuts = cuts;
+            cuts.sort_unstable();
+            let (mut bits, mut expected) = (Bits::default(), Vec::new());
+            for pair in cuts.chunks_exact(2) {
+                let range = pair[0].min(256)..pair[1].min(256);
+                bits.extend(&words, range.clone());
+                expected.extend(range.map(|bit| words[bit / 64] >> (bit % 64) & 1));
+            }
+            let got: Vec<u64> = (0..bits.count).map(|bit| bits.words[bit / 64] >> (bit % 64) & 1).collect();
+            prop_assert_eq!(got, expected);
+        }
+    }
 }

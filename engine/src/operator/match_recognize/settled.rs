@@ -8,24 +8,28 @@
 //! the rows, which are matched again after a restart and give nothing that they gave before.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array, new_null_array,
+};
 use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use arrow_row::RowConverter;
 use eagre_kernels::rows::GroupedRows;
 use eagre_patterns::Key;
 
+use super::conditions::{Fresh, bitmaps};
 use super::held::Held;
-use super::matches::Matches;
+use super::matches::{Evaluation, Matches};
 use super::rows::{Places, View};
-use super::run::{Scratch, Time, Work, fresh_from, leaving, needed_from, run};
-use super::{NAME, Plan};
+use super::run::{Known, Scratch, Time, Work, fresh_from, needed_from, run};
+use super::{NAME, Plan, Plans};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::delta::{Delta, batch_of};
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::expr::StepContext;
 use crate::keys::GroupKeys;
 use crate::operator::over::kept::Kept;
@@ -44,15 +48,72 @@ const HELD_ARRIVALS: &str = "held_arrivals";
 const CHUNK_ROWS: usize = 65_536;
 
 /// A partition.
+#[derive(Default)]
 struct Part {
+    /// How many of its rows were matched.
+    position: u64,
+    /// What is under way; `None`: nothing, and no row stays.
+    busy: Option<Box<Busy>>,
+}
+
+/// What is under way in a partition.
+struct Busy {
+    /// Its rows that stay.
+    held: Held,
+    /// The patterns of which a match is under way, ascending.
+    active: Vec<Active>,
+    /// How many matches patterns had, where someone counts them.
+    numbers: Vec<(u32, u64)>,
+}
+
+/// A pattern of which a match is under way.
+struct Active {
+    pattern: u32,
     key: Key,
-    /// Its rows that stay; `None`: none, and the next one is at the key's position.
-    held: Option<Box<Held>>,
+    /// What conditions on the match read of its rows.
+    words: Vec<u64>,
+}
+
+impl Busy {
+    fn bytes(&self) -> usize {
+        let active = self.active.iter().map(|active| active.key.bytes() + active.words.capacity() * 8);
+        size_of::<Self>() + self.held.bytes() + active.sum::<usize>() + self.active.capacity() * size_of::<Active>()
+    }
+}
+
+impl Part {
+    fn view<'a>(&'a self, fresh: &'a [u32]) -> View<'a> {
+        match &self.busy {
+            Some(busy) => View { first: busy.held.first, kept: busy.held.ids(), fresh },
+            None => View { first: self.position, kept: &[], fresh },
+        }
+    }
+
+    fn number(&self, pattern: u32) -> u64 {
+        let numbers = self.busy.as_ref().map_or(&[][..], |busy| &busy.numbers);
+        numbers.iter().find(|(of, _)| *of == pattern).map_or(0, |(_, number)| *number)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.busy
+            .as_ref()
+            .is_none_or(|busy| busy.active.is_empty() && busy.held.ids().is_empty() && busy.numbers.is_empty())
+    }
+}
+
+/// A partition in work: where its rows are among those whose conditions are known.
+struct Group {
+    slot: u32,
+    /// The position of the first of them.
+    from: u64,
+    rows: Range<usize>,
+    /// Up to which position all was matched before.
+    position: u64,
 }
 
 /// See the [module](self).
 pub(super) struct Settled {
-    plan: Arc<Plan>,
+    plans: Arc<Plans>,
     buffer: Buffer,
     converter: RowConverter,
     partitions: GroupKeys,
@@ -81,17 +142,18 @@ pub(super) struct Settled {
 }
 
 impl Settled {
-    pub(super) fn new(plan: &Arc<Plan>) -> Result<Self> {
-        let input = &plan.spec.input;
-        let mut fields: Vec<Field> = plan.spec.partition.iter().map(|column| input.field(*column).clone()).collect();
-        for name in ["start", "number", "matched_until", "told_until", "first_held", "held_from"] {
+    pub(super) fn new(plans: &Arc<Plans>) -> Result<Self> {
+        let spec = plans.spec();
+        let input = &spec.input;
+        let mut fields: Vec<Field> = spec.partition.iter().map(|column| input.field(*column).clone()).collect();
+        for name in ["position", "first_held", "held_from"] {
             fields.push(Field::new(format!("__{name}"), DataType::UInt64, false));
         }
-        fields.push(Field::new("__there", DataType::Boolean, false));
+        fields.push(Field::new("__active", DataType::Binary, true));
         Ok(Self {
             buffer: Buffer::new(input)?,
-            converter: plan.converter()?,
-            partitions: GroupKeys::new(plan.partition_types())?,
+            converter: plans.converter()?,
+            partitions: GroupKeys::new(plans.partition_types())?,
             parts: Vec::new(),
             kept: Kept::new(input)?,
             log: RowLog::new(HELD, input),
@@ -107,27 +169,25 @@ impl Settled {
             scratch: Scratch::default(),
             state_schema: Arc::new(Schema::new(fields)),
             ended: false,
-            plan: Arc::clone(plan),
+            plans: Arc::clone(plans),
         })
     }
 
     /// Takes in rows that are in order.
     fn take_in(&mut self, batch: &RecordBatch, context: &StepContext, out: &mut Output) -> Result<()> {
-        let partition = &self.plan.spec.partition;
+        let partition = &self.plans.spec().partition;
         let keys: Vec<ArrayRef> = partition.iter().map(|column| Arc::clone(batch.column(*column))).collect();
         self.partitions.intern(&keys, batch.num_rows(), &mut self.slots)?;
         let count = self.partitions.slot_count();
         for slot in self.partitions.fresh() {
             if let Some(part) = self.parts.get_mut(*slot as usize) {
-                *part = Part { key: self.plan.matcher.key(), held: None };
+                *part = Part::default();
             }
         }
-        let matcher = &self.plan.matcher;
-        self.parts.resize_with(count.max(self.parts.len()), || Part { key: matcher.key(), held: None });
+        self.parts.resize_with(count.max(self.parts.len()), Part::default);
         self.dirty.resize(count.max(self.dirty.len()), false);
         let grouped = GroupedRows::group(&self.slots, count);
-        let time = Time::default();
-        self.advance(grouped.slots(), Some(&grouped), batch, time, context, out)
+        self.advance(grouped.slots(), Some(&grouped), batch, Time::default(), context, out)
     }
 
     /// Matches the rows that the partitions `slots`, ascending, hold and those that they get from `batch`.
@@ -140,94 +200,192 @@ impl Settled {
         context: &StepContext,
         out: &mut Output,
     ) -> Result<()> {
-        let plan = Arc::clone(&self.plan);
-        let fresh = |index: usize| match grouped {
+        let plans = Arc::clone(&self.plans);
+        let fresh_of = |index: usize| match grouped {
             Some(grouped) => &grouped.order()[grouped.offsets()[index] as usize..grouped.offsets()[index + 1] as usize],
             None => &[],
         };
-        let mut works = Vec::with_capacity(slots.len());
-        let mut rest = self.parts.as_mut_slice();
-        let mut passed = 0;
+        // Matches under way, by pattern, each with the place of its partition.
+        let mut under_way: Vec<Vec<(usize, Active)>> = Vec::new();
+        under_way.resize_with(plans.plans.len(), Vec::new);
+        let mut groups = Vec::with_capacity(slots.len());
+        let lookahead = if time.ended { 0 } else { plans.lookahead };
+        let mut count = 0;
         for (index, slot) in slots.iter().enumerate() {
-            let (before, after) = rest.split_at_mut(*slot as usize - passed + 1);
-            (rest, passed) = (after, *slot as usize + 1);
-            let part = before.last_mut().expect("one more than the slots before");
-            let words = part.held.as_mut().map(|held| std::mem::take(&mut held.words)).unwrap_or_default();
-            let (first, kept) = match &part.held {
-                Some(held) => (held.first, held.ids()),
-                None => (part.key.position(), &[][..]),
-            };
-            works.push(Work { view: View { first, kept, fresh: fresh(index) }, key: &mut part.key, words });
+            let part = &mut self.parts[*slot as usize];
+            let mut from = part.position;
+            for active in part.busy.iter_mut().flat_map(|busy| busy.active.drain(..)) {
+                // After a restart it is fed again from its start.
+                from = from.min(active.key.position());
+                under_way[active.pattern as usize].push((index, active));
+            }
+            let end = part.view(fresh_of(index)).end().saturating_sub(lookahead).max(from);
+            let rows = count..count + (end - from) as usize;
+            count = rows.end;
+            groups.push(Group { slot: *slot, from, rows, position: part.position });
+            part.position = part.position.max(end);
         }
+        let views: Vec<View<'_>> = slots
+            .iter()
+            .enumerate()
+            .map(|(index, slot)| {
+                let part = &self.parts[*slot as usize];
+                let first = part.busy.as_ref().map_or(groups[index].position, |busy| busy.held.first);
+                View { first, ..part.view(fresh_of(index)) }
+            })
+            .collect();
         let places = Places { kept: &self.kept.rows, batch };
-        let mut matches = Matches::default();
-        run(&plan, &mut works, places, context, time, &mut self.scratch, &mut matches)?;
-        if let Some(rows) = leaving(&plan, &matches, places, context)? {
-            out.emit(Delta::insert(rows));
+        let positions = |group: &Group| group.from..group.from + group.rows.len() as u64;
+        let fresh = Fresh::of(&plans.distinct, views.iter().copied().zip(groups.iter().map(positions)));
+        debug_assert_eq!(fresh.rows.len(), count, "all rows are there");
+        let (bits, times) = match count {
+            0 => (Vec::new(), Vec::new()),
+            _ => (bitmaps(&plans.distinct, &fresh, places, context)?, plans.times_of(&fresh.rows, places)?),
+        };
+        let any = vec![u64::MAX; count.div_ceil(64)];
+        let mut emitted: Vec<(usize, RecordBatch)> = Vec::new();
+        for (pattern, plan) in plans.plans.iter().enumerate() {
+            let bitmaps = if count == 0 { Vec::new() } else { plans.distinct.of(pattern, &bits, &any) };
+            let known = Known { rows: count, bitmaps, times: &times };
+            let work = |index: usize, active: Active| {
+                let group = &groups[index];
+                let start = group.rows.start + (active.key.position() - group.from) as usize;
+                Work {
+                    key: active.key,
+                    view: views[index],
+                    rows: start..group.rows.end.max(start),
+                    words: active.words,
+                }
+            };
+            let (mut places_of, mut works) = (Vec::new(), Vec::new());
+            let mut started = std::mem::take(&mut under_way[pattern]).into_iter().peekable();
+            if count > 0 {
+                let mut next = 0;
+                beginnings(plan, &known, &groups, |index, row| {
+                    while let Some((before, active)) = started.next_if(|(before, _)| *before <= index) {
+                        places_of.push(before);
+                        works.push(work(before, active));
+                        next = before + 1;
+                    }
+                    // A match under way takes the partition's rows in itself.
+                    if index < next {
+                        return;
+                    }
+                    next = index + 1;
+                    let group = &groups[index];
+                    let position = group.from + (row - group.rows.start) as u64;
+                    let number = self.parts[group.slot as usize].number(pattern as u32);
+                    let key = plan.matcher.resume(position, number, 0);
+                    places_of.push(index);
+                    works.push(work(index, Active { pattern: pattern as u32, key, words: Vec::new() }));
+                });
+            }
+            for (index, active) in started {
+                places_of.push(index);
+                works.push(work(index, active));
+            }
+            if works.is_empty() {
+                continue;
+            }
+            let mut matches = Matches::default();
+            run(plan, &mut works, &known, (places, context), time, &mut self.scratch, &mut matches)?;
+            if let Some(rows) = matches.leaving(Evaluation { spec: &plan.spec, places, context })? {
+                emitted.push((pattern, rows));
+            }
+            under_way[pattern] = places_of
+                .into_iter()
+                .zip(works)
+                .map(|(index, work)| (index, Active { pattern: pattern as u32, key: work.key, words: work.words }))
+                .collect();
         }
         // What is still needed stays.
+        let mut needed: Vec<u64> =
+            slots.iter().map(|slot| self.parts[*slot as usize].position.saturating_sub(plans.lookback)).collect();
+        for (plan, active) in plans.plans.iter().zip(&under_way) {
+            for (index, active) in active {
+                needed[*index] = needed[*index].min(needed_from(plan, &active.key));
+            }
+        }
         let mut staying: Vec<u32> = Vec::new();
         let mut ends = Vec::with_capacity(slots.len());
-        for work in &works {
-            staying.extend_from_slice(fresh_from(work.view, needed_from(&plan, work.key)));
-            ends.push((work.view.end(), staying.len()));
+        for (view, needed) in views.iter().zip(&needed) {
+            staying.extend_from_slice(fresh_from(*view, *needed));
+            ends.push((view.end(), staying.len()));
         }
-        let mut words: Vec<Vec<u64>> = match plan.registers {
-            Some(_) => works.into_iter().map(|work| work.words).collect(),
-            None => {
-                drop(works);
-                Vec::new()
-            }
-        };
         let mut ids = Vec::new();
         if !staying.is_empty() {
             let rows = take_record_batch(batch, &UInt32Array::from(staying))?;
             self.kept.append(&rows, &mut ids)?;
         }
+        self.put_back(&plans, slots, under_way);
         let mut gone = Vec::new();
         let mut forgotten = Vec::new();
         let mut start = 0;
         for (index, (slot, (view_end, end))) in slots.iter().zip(ends).enumerate() {
-            let new = &ids[start..end];
+            self.settle_rows(*slot, &ids[start..end], view_end, needed[index], &mut gone);
             start = end;
-            self.settle_rows(*slot, new, view_end, &mut gone);
-            if let (Some(held), Some(words)) = (&mut self.parts[*slot as usize].held, words.get_mut(index)) {
-                held.words = std::mem::take(words);
-            }
             if !std::mem::replace(&mut self.dirty[*slot as usize], true) {
                 self.dirty_slots.push(*slot);
             }
-            let part = &self.parts[*slot as usize];
-            if plan.forgets && part.held.is_none() && part.key.start() == part.key.position() {
-                forgotten.push(*slot);
+            let part = &mut self.parts[*slot as usize];
+            if part.is_idle() {
+                part.busy = None;
+                if plans.forgets {
+                    forgotten.push(*slot);
+                }
             }
         }
         self.kept.release(&gone)?;
-        self.forget(&forgotten)
+        self.forget(&forgotten)?;
+        self.emit(emitted, out)
+    }
+
+    /// Gives partitions back the matches that are still under way.
+    fn put_back(&mut self, plans: &Plans, slots: &[u32], under_way: Vec<Vec<(usize, Active)>>) {
+        for (plan, active) in plans.plans.iter().zip(under_way) {
+            for (index, active) in active {
+                let part = &mut self.parts[slots[index] as usize];
+                let idle = active.key.start() == active.key.position();
+                if idle && !(plan.counts && active.key.number() > 0) {
+                    continue;
+                }
+                let position = part.position;
+                let busy = part.busy.get_or_insert_with(|| {
+                    Box::new(Busy { held: Held::new(position), active: Vec::new(), numbers: Vec::new() })
+                });
+                if plan.counts && active.key.number() > 0 {
+                    match busy.numbers.iter_mut().find(|(of, _)| *of == active.pattern) {
+                        Some((_, number)) => *number = active.key.number(),
+                        None => busy.numbers.push((active.pattern, active.key.number())),
+                    }
+                }
+                if !idle {
+                    busy.active.push(active);
+                }
+            }
+        }
     }
 
     /// Notes which rows of a partition stay, and when it is to be looked at again.
-    fn settle_rows(&mut self, slot: u32, new: &[u32], end: u64, gone: &mut Vec<u32>) {
+    fn settle_rows(&mut self, slot: u32, new: &[u32], end: u64, needed: u64, gone: &mut Vec<u32>) {
         let part = &mut self.parts[slot as usize];
-        let needed = needed_from(&self.plan, &part.key);
-        if part.held.is_none() && new.is_empty() {
+        if part.busy.is_none() && new.is_empty() {
             return;
         }
         let first = end - new.len() as u64;
-        let held = part.held.get_or_insert_with(|| Box::new(Held::new(first)));
-        held.release(needed, gone);
-        if held.ids().is_empty() {
-            held.first = first;
+        let busy = part
+            .busy
+            .get_or_insert_with(|| Box::new(Busy { held: Held::new(first), active: Vec::new(), numbers: Vec::new() }));
+        busy.held.release(needed, gone);
+        if busy.held.ids().is_empty() {
+            busy.held.first = first;
         }
-        held.push(new);
-        if held.ids().is_empty() && part.key.position() == end {
-            part.held = None;
-            return;
-        }
-        if let Some(deadline) = part.key.deadline()
-            && held.due.is_none_or(|due| deadline < due)
+        busy.held.push(new);
+        let deadline = busy.active.iter().filter_map(|active| active.key.deadline()).min();
+        if let Some(deadline) = deadline
+            && busy.held.due.is_none_or(|due| deadline < due)
         {
-            held.due = Some(deadline);
+            busy.held.due = Some(deadline);
             self.due.entry(deadline).or_default().push(slot);
         }
     }
@@ -237,20 +395,39 @@ impl Settled {
             return Ok(());
         }
         if self.saves {
-            let gone: Vec<u32> = slots.to_vec();
-            self.forgotten.push(self.states(&gone, false)?);
+            self.forgotten.push(self.states(slots, false)?);
         }
         self.partitions.remove(slots);
         Ok(())
     }
 
+    /// Emits the matches of patterns.
+    fn emit(&self, matches: Vec<(usize, RecordBatch)>, out: &mut Output) -> Result<()> {
+        let plans = &self.plans;
+        for (pattern, rows) in matches {
+            if plans.columns.is_empty() {
+                out.emit(Delta::insert(rows));
+                continue;
+            }
+            let count = rows.num_rows();
+            let fields = plans.output.fields().iter();
+            let mut columns: Vec<ArrayRef> = fields.map(|field| new_null_array(field.data_type(), count)).collect();
+            columns[0] = Arc::new(UInt32Array::from(vec![pattern as u32; count]));
+            for (column, place) in rows.columns().iter().zip(&plans.columns[pattern]) {
+                columns[*place] = Arc::clone(column);
+            }
+            out.emit(Delta::insert(batch_of(&plans.output, columns, count)?));
+        }
+        Ok(())
+    }
+
     /// Partitions whose attempts may have run out of time.
     fn expire(&mut self, context: &StepContext, out: &mut Output) -> Result<()> {
-        let Some(within) = self.plan.spec.within else { return Ok(()) };
+        let Some(within) = self.plans.plans.iter().find_map(|plan| plan.spec.within) else { return Ok(()) };
         if self.watermark == WATERMARK_MIN || self.watermark == WATERMARK_MAX {
             return Ok(());
         }
-        let time = self.plan.units(within, self.watermark);
+        let time = self.plans.units(within, self.watermark);
         let mut slots = Vec::new();
         while let Some(entry) = self.due.first_entry()
             && *entry.key() < time
@@ -258,10 +435,10 @@ impl Settled {
             let deadline = *entry.key();
             for slot in entry.remove() {
                 // A partition that was forgotten, or looked at since, may have another one, or none.
-                if let Some(held) = &mut self.parts[slot as usize].held
-                    && held.due == Some(deadline)
+                if let Some(busy) = &mut self.parts[slot as usize].busy
+                    && busy.held.due == Some(deadline)
                 {
-                    held.due = None;
+                    busy.held.due = None;
                     slots.push(slot);
                 }
             }
@@ -275,32 +452,77 @@ impl Settled {
         self.advance(&slots, None, &empty, Time { expired: Some(time), ended: false }, context, out)
     }
 
-    /// The columns of partitions in a checkpoint.
+    /// The columns of partitions in a checkpoint; those that are not there have no matches under way.
     fn states(&self, slots: &[u32], there: bool) -> Result<RecordBatch> {
         let mut columns = self.partitions.columns(Slots::Some(slots))?;
         let numbers = |of: &dyn Fn(&Part) -> u64| -> ArrayRef {
             Arc::new(UInt64Array::from_iter_values(slots.iter().map(|slot| of(&self.parts[*slot as usize]))))
         };
-        let first_held = |part: &Part| match part.held.as_ref().and_then(|held| held.ids().first()) {
-            Some(id) => self.kept.arrival(*id),
-            None => self.kept.next_arrival,
-        };
-        columns.push(numbers(&|part| part.key.start()));
-        columns.push(numbers(&|part| part.key.number()));
-        columns.push(numbers(&|part| part.key.matched_until()));
-        columns.push(numbers(&|part| part.key.told_until()));
-        columns.push(numbers(&first_held));
-        columns.push(numbers(&|part| part.held.as_ref().map_or(part.key.position(), |held| held.first)));
-        columns.push(Arc::new(BooleanArray::from(vec![there; slots.len()])));
+        let held = |part: &Part| part.busy.as_ref().and_then(|busy| busy.held.ids().first().copied());
+        columns.push(numbers(&|part| part.position));
+        columns.push(numbers(&|part| held(part).map_or(self.kept.next_arrival, |id| self.kept.arrival(id))));
+        columns.push(numbers(&|part| part.busy.as_ref().map_or(part.position, |busy| busy.held.first)));
+        let active = slots.iter().map(|slot| there.then(|| encode(&self.parts[*slot as usize])));
+        columns.push(Arc::new(active.collect::<BinaryArray>()));
         batch_of(&self.state_schema, columns, slots.len())
     }
+}
 
-    /// All partitions that are there.
-    fn live(&self) -> Vec<u32> {
-        let mut slots = self.partitions.live_slots();
-        slots.sort_unstable();
-        slots
+/// Calls `begin` with the place of each group in which a match may begin, and the row of the first one, ascending.
+fn beginnings(plan: &Plan, known: &Known<'_>, groups: &[Group], mut begin: impl FnMut(usize, usize)) {
+    let begins = &plan.begins;
+    let first_row = |group: &Group| group.rows.start + (group.position - group.from) as usize;
+    let variables = (0..plan.spec.variables.len()).filter(|variable| begins.variables.contains(*variable as u8));
+    let any_row = begins.everywhere || variables.clone().any(|variable| plan.spec.conditions[variable].row.is_none());
+    if any_row {
+        for (index, group) in groups.iter().enumerate() {
+            if first_row(group) < group.rows.end {
+                begin(index, first_row(group));
+            }
+        }
+        return;
     }
+    let bitmaps: Vec<&[u64]> = variables.map(|variable| known.bitmaps[variable]).collect();
+    let mut rows = (0..known.rows.div_ceil(64)).flat_map(|word| {
+        let mut bits = bitmaps.iter().fold(0, |bits, bitmap| bits | bitmap[word]);
+        std::iter::from_fn(move || {
+            let bit = bits.trailing_zeros() as usize;
+            bits &= bits.wrapping_sub(1);
+            (bit < 64).then_some(word * 64 + bit)
+        })
+    });
+    let mut row = rows.next();
+    for (index, group) in groups.iter().enumerate() {
+        let first = first_row(group);
+        while row.is_some_and(|row| row < first) {
+            row = rows.next();
+        }
+        if begins.at_first && group.position == 0 && first < group.rows.end {
+            begin(index, first);
+        } else if let Some(row) = row.filter(|row| *row < group.rows.end) {
+            begin(index, row);
+        }
+    }
+}
+
+/// What is under way in a partition, as bytes: for each pattern its place, where it starts, how many matches it had, up to where rows are
+/// in matches, and up to where beginnings of matches were told.
+fn encode(part: &Part) -> Vec<u8> {
+    let Some(busy) = &part.busy else { return Vec::new() };
+    let active = busy.active.iter().map(|active| {
+        let key = &active.key;
+        [u64::from(active.pattern), key.start(), key.number(), key.matched_until(), key.told_until()]
+    });
+    let idle = busy.numbers.iter().filter(|(of, _)| busy.active.iter().all(|active| active.pattern != *of));
+    let idle = idle.map(|(pattern, number)| [u64::from(*pattern), u64::MAX, *number, 0, 0]);
+    active.chain(idle).flatten().flat_map(u64::to_le_bytes).collect()
+}
+
+/// What [`encode`] gave.
+fn decode(bytes: &[u8]) -> Vec<[u64; 5]> {
+    let words: Vec<u64> =
+        bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes"))).collect();
+    words.chunks_exact(5).map(|words| words.try_into().expect("five words")).collect()
 }
 
 impl Operator for Settled {
@@ -312,7 +534,7 @@ impl Operator for Settled {
         let (before, after) = (input.watermarks.before, input.watermarks.after);
         let context = *input.context;
         let mut deltas = input.single();
-        let time = self.plan.time();
+        let time = self.plans.time();
         if let Some(time) = time {
             deltas = judge((time, 0), deltas, before, out)?;
         }
@@ -328,13 +550,16 @@ impl Operator for Settled {
         }
         self.watermark = after;
         while let Some(batch) = self.buffer.settle(after, CHUNK_ROWS)? {
-            let batch = in_order(batch, &self.plan.spec.order, &self.converter)?;
+            let batch = in_order(batch, &self.plans.spec().order, &self.converter)?;
             self.take_in(&batch, &context, out)?;
         }
         self.expire(&context, out)?;
         if after == WATERMARK_MAX {
             self.ended = true;
-            let (slots, empty) = (self.live(), self.empty.clone());
+            let busy = |slot: &u32| self.parts[*slot as usize].busy.is_some();
+            let mut slots: Vec<u32> = self.partitions.live_slots().into_iter().filter(busy).collect();
+            slots.sort_unstable();
+            let empty = self.empty.clone();
             self.advance(&slots, None, &empty, Time { expired: None, ended: true }, &context, out)?;
         }
         Ok(Progress::Done)
@@ -381,39 +606,40 @@ impl Operator for Settled {
         self.ended = self.watermark == WATERMARK_MAX;
         let number = |name: &str| state.metas.iter().filter_map(|meta| meta.get(name)?.as_u64()).max().unwrap_or(0);
         let (arrivals, held_arrivals) = (number(ARRIVALS), number(HELD_ARRIVALS));
-        let plan = Arc::clone(&self.plan);
-        let width = plan.spec.partition.len();
-        self.buffer.restore(state, &plan.spec.partition, plan.time(), self.watermark)?;
+        let plans = Arc::clone(&self.plans);
+        let spec = plans.spec();
+        let width = spec.partition.len();
+        self.buffer.restore(state, &spec.partition, plans.time(), self.watermark)?;
         self.buffer.kept.take_unsaved();
         self.buffer.kept.next_arrival = arrivals.max(self.buffer.kept.next_arrival);
         self.saves = !state.metas.is_empty();
         // The newest state of each partition; `None`: it was forgotten.
-        let mut newest: Vec<Option<[u64; 6]>> = Vec::new();
+        let mut newest: Vec<Option<([u64; 3], Vec<u8>)>> = Vec::new();
         for chunk in state.chunks.iter().filter(|chunk| chunk.table == PARTITIONS) {
             check_chunk(NAME, chunk, &self.state_schema)?;
             let rows = keep_owned(&chunk.rows, 0, width, state.owned)?;
             let mut slots = Vec::new();
             self.partitions.intern(&rows.columns()[..width], rows.num_rows(), &mut slots)?;
             newest.resize(self.partitions.slot_count().max(newest.len()), None);
-            let columns: Vec<&[u64]> =
-                (0..6).map(|column| &rows.column(width + column).as_primitive::<UInt64Type>().values()[..]).collect();
-            let there = rows.column(width + 6).as_boolean();
+            let active = rows.column(width + 3).as_binary::<i32>();
             for (row, slot) in slots.iter().enumerate() {
-                let values = std::array::from_fn(|column| columns[column][row]);
-                newest[*slot as usize] = there.value(row).then_some(values);
+                let number = |column: usize| rows.column(width + column).as_primitive::<UInt64Type>().value(row);
+                let there = active.is_valid(row);
+                newest[*slot as usize] = there.then(|| (std::array::from_fn(number), active.value(row).to_vec()));
             }
         }
         // Rows, each for its partition, in order.
         let mut held: Vec<Vec<(u64, u32)>> = vec![Vec::new(); newest.len()];
-        for delta in self.log.restore(NAME, state, &plan.spec.partition)? {
+        for delta in self.log.restore(NAME, state, &spec.partition)? {
             let keys: Vec<ArrayRef> =
-                plan.spec.partition.iter().map(|column| Arc::clone(delta.batch.column(*column))).collect();
+                spec.partition.iter().map(|column| Arc::clone(delta.batch.column(*column))).collect();
             let mut slots = Vec::new();
             self.partitions.intern(&keys, delta.rows(), &mut slots)?;
             newest.resize(self.partitions.slot_count().max(newest.len()), None);
             held.resize(newest.len(), Vec::new());
             let is_held = |row: usize| {
-                newest[slots[row] as usize].is_some_and(|[.., first_held, _]| delta.ordinal(row) >= first_held)
+                let first_held = newest[slots[row] as usize].as_ref().map(|([_, first_held, _], _)| *first_held);
+                first_held.is_some_and(|first_held| delta.ordinal(row) >= first_held)
             };
             let mask: Vec<bool> = (0..delta.rows()).map(is_held).collect();
             let rows = filter_record_batch(&delta.batch, &BooleanArray::from(mask.clone()))?;
@@ -428,19 +654,29 @@ impl Operator for Settled {
         self.kept.next_arrival = held_arrivals.max(self.kept.next_arrival);
         let mut gone = Vec::new();
         for (slot, (state, mut rows)) in newest.into_iter().zip(held).enumerate() {
-            let Some([start, number, matched_until, told_until, _, held_from]) = state else {
+            let Some(([position, _, held_from], active)) = state else {
                 gone.push(slot as u32);
-                self.parts.push(Part { key: plan.matcher.key(), held: None });
+                self.parts.push(Part::default());
                 continue;
             };
             rows.sort_unstable();
             let ids: Vec<u32> = rows.iter().map(|(_, id)| *id).collect();
-            let mut part =
-                Part { key: plan.matcher.resume_after_partial(start, number, matched_until, told_until), held: None };
+            let mut busy = Busy { held: Held::new(held_from), active: Vec::new(), numbers: Vec::new() };
+            busy.held.push(&ids);
+            for [pattern, start, number, matched_until, told_until] in decode(&active) {
+                let Some(plan) = plans.plans.get(pattern as usize) else {
+                    return Err(EngineError::bug("a checkpoint has more patterns than the query"));
+                };
+                if plan.counts && number > 0 {
+                    busy.numbers.push((pattern as u32, number));
+                }
+                if start != u64::MAX {
+                    let key = plan.matcher.resume_after_partial(start, number, matched_until, told_until);
+                    busy.active.push(Active { pattern: pattern as u32, key, words: Vec::new() });
+                }
+            }
+            let part = Part { position, busy: Some(Box::new(busy)) };
             if !ids.is_empty() {
-                let mut held = Held::new(held_from);
-                held.push(&ids);
-                part.held = Some(Box::new(held));
                 self.asleep.push(slot as u32);
             }
             self.parts.push(part);
@@ -451,7 +687,7 @@ impl Operator for Settled {
     }
 
     fn state_bytes(&self) -> usize {
-        let parts: usize = self.parts.iter().filter_map(|part| part.held.as_ref()).map(|held| held.bytes()).sum();
+        let parts: usize = self.parts.iter().filter_map(|part| part.busy.as_ref()).map(|busy| busy.bytes()).sum();
         let keys: usize = self.parts.capacity() * size_of::<Part>();
         self.buffer.bytes() + self.partitions.bytes() + self.kept.bytes() + parts + keys + self.dirty.capacity()
     }

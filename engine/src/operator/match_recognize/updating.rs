@@ -13,10 +13,11 @@ use arrow::array::{AsArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{Field, Schema, SchemaRef, UInt64Type};
 use eagre_patterns::Key;
 
-use super::matches::Matches;
+use super::conditions::{Fresh, bitmaps};
+use super::matches::{Evaluation, Matches};
 use super::rows::{Places, View};
-use super::run::{Scratch, Time, Work, leaving, needed_from, run};
-use super::{MatchEmit, NAME, Plan};
+use super::run::{Known, Scratch, Time, Work, needed_from, run};
+use super::{MatchEmit, NAME, Plan, Plans};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::delta::{Delta, batch_of};
@@ -54,7 +55,7 @@ struct Part {
 
 /// See the [module](self).
 pub(super) struct Updating {
-    plan: Arc<Plan>,
+    plans: Arc<Plans>,
     shelf: Shelf,
     /// By slot.
     parts: Vec<Part>,
@@ -74,8 +75,8 @@ pub(super) struct Updating {
 }
 
 impl Updating {
-    pub(super) fn new(plan: &Arc<Plan>) -> Result<Self> {
-        let spec = &plan.spec;
+    pub(super) fn new(plans: &Arc<Plans>) -> Result<Self> {
+        let spec = plans.spec();
         let over = OverSpec {
             input: Arc::clone(&spec.input),
             retracting: spec.retracting,
@@ -94,33 +95,33 @@ impl Updating {
             asleep: Vec::new(),
             watermark: WATERMARK_MIN,
             empty: RecordBatch::new_empty(Arc::clone(&spec.input)),
-            net: Rows::new(&plan.output, true)?,
+            net: Rows::new(&plans.output, true)?,
             scratch: Scratch::default(),
             state_schema: Arc::new(Schema::new(fields)),
             freed: Vec::new(),
             saves: false,
-            plan: Arc::clone(plan),
+            plans: Arc::clone(plans),
         })
     }
 
     fn fresh_part(&self) -> Part {
-        Part { key: self.plan.matcher.key(), first: 0, rows: Vec::new(), due: None, dirty: false }
+        Part { key: self.plan().matcher.key(), first: 0, rows: Vec::new(), due: None, dirty: false }
     }
 
     /// Below this time rows are settled.
     fn settled_below(&self, watermark: EventTimeMs) -> EventTimeMs {
         match watermark {
             WATERMARK_MAX | WATERMARK_MIN => watermark,
-            watermark => watermark.saturating_sub(self.plan.spec.allowed_lateness_ms),
+            watermark => watermark.saturating_sub(self.plan().spec.allowed_lateness_ms),
         }
     }
 
     /// How many of a partition's rows are shown.
     fn shown(&self, rows: &[Row], watermark: EventTimeMs) -> usize {
-        match self.plan.spec.emit {
+        match self.plan().spec.emit {
             MatchEmit::Changes => rows.len(),
             MatchEmit::Final if watermark == WATERMARK_MAX => rows.len(),
-            MatchEmit::Final if !self.plan.spec.by_watermark => 0,
+            MatchEmit::Final if !self.plan().spec.by_watermark => 0,
             MatchEmit::Final => rows.partition_point(|row| row.time < watermark),
         }
     }
@@ -128,8 +129,8 @@ impl Updating {
     /// What time does to rows that are shown, or settled, when the watermark is at `watermark`.
     fn time(&self, watermark: EventTimeMs) -> Time {
         let bounded = watermark != WATERMARK_MIN && watermark != WATERMARK_MAX;
-        let within = self.plan.spec.within.filter(|_| bounded && self.plan.spec.by_watermark);
-        Time { expired: within.map(|within| self.plan.units(within, watermark)), ended: watermark == WATERMARK_MAX }
+        let within = self.plan().spec.within.filter(|_| bounded && self.plan().spec.by_watermark);
+        Time { expired: within.map(|within| self.plans.units(within, watermark)), ended: watermark == WATERMARK_MAX }
     }
 
     /// Adds to `matches` what the shown rows of a partition give behind the settled ones. Its deadline, if it has one.
@@ -140,23 +141,56 @@ impl Updating {
         context: &StepContext,
         matches: &mut Matches,
     ) -> Result<Option<i64>> {
-        let mut key = key.clone();
+        let key = key.clone();
         let view = View { first, kept: ids, fresh: &[] };
-        let places = Places { kept: &self.shelf.rows, batch: &self.empty };
         let time = self.time(watermark);
-        let mut works = [Work { key: &mut key, view, words: Vec::new() }];
-        run(&self.plan, &mut works, places, context, time, &mut self.scratch, matches)?;
-        let [Work { words, .. }] = works;
-        let deadline = key.deadline();
-        if self.plan.spec.emit == MatchEmit::Changes && !time.ended {
+        let work = Work { key, view, rows: 0..0, words: Vec::new() };
+        let work = self.run(work, time, context, matches)?;
+        let deadline = work.key.deadline();
+        if self.plan().spec.emit == MatchEmit::Changes && !time.ended {
             // The best there is of what is still open. What could still go on has not run out of time.
-            let mut works = [Work { key: &mut key, view, words }];
             let time = Time { expired: None, ended: true };
             let open = matches.len();
-            run(&self.plan, &mut works, places, context, time, &mut self.scratch, matches)?;
+            self.run(work, time, context, matches)?;
             matches.drop_partial_from(open);
         }
         Ok(deadline)
+    }
+
+    /// Matches the rows of one partition that are behind its key's position.
+    fn run<'a>(
+        &mut self,
+        mut work: Work<'a>,
+        time: Time,
+        context: &StepContext,
+        matches: &mut Matches,
+    ) -> Result<Work<'a>> {
+        let plans = &self.plans;
+        let lookahead = if time.ended { 0 } else { plans.lookahead };
+        let end = work.view.end().saturating_sub(lookahead);
+        let fresh = Fresh::of(&plans.distinct, [(work.view, work.key.position()..end)].into_iter());
+        let places = Places { kept: &self.shelf.rows, batch: &self.empty };
+        let rows = fresh.rows.len();
+        work.rows = 0..rows;
+        let (bits, times) = match rows {
+            0 => (Vec::new(), Vec::new()),
+            _ => (bitmaps(&plans.distinct, &fresh, places, context)?, plans.times_of(&fresh.rows, places)?),
+        };
+        let any = vec![u64::MAX; rows.div_ceil(64)];
+        let known = Known {
+            rows,
+            bitmaps: if rows == 0 { Vec::new() } else { plans.distinct.of(0, &bits, &any) },
+            times: &times,
+        };
+        let mut works = [work];
+        let at = (places, context);
+        run(&plans.plans[0], &mut works, &known, at, time, &mut self.scratch, matches)?;
+        let [work] = works;
+        Ok(work)
+    }
+
+    fn plan(&self) -> &Plan {
+        &self.plans.plans[0]
     }
 
     /// Puts rows in their places and takes out those that went.
@@ -186,6 +220,7 @@ impl Updating {
         (before, after): (&mut Matches, &mut Matches),
     ) -> Result<()> {
         let index = slot as usize;
+        let plans = Arc::clone(&self.plans);
         let part = &self.parts[index];
         let shown = self.shown(&part.rows, before_watermark);
         let ids: Vec<u32> = part.rows[..shown].iter().map(|row| row.id).collect();
@@ -194,21 +229,22 @@ impl Updating {
         self.apply(slot, edits, times);
         // What is settled now is matched for good.
         let below = self.settled_below(after_watermark);
+        let spec = plans.spec();
         let part = &mut self.parts[index];
         let settled = match below {
             WATERMARK_MAX => part.rows.len(),
-            _ if !self.plan.spec.by_watermark => 0,
+            _ if !spec.by_watermark => 0,
             below => part.rows.partition_point(|row| row.time < below),
         };
         let ids: Vec<u32> = part.rows.iter().map(|row| row.id).collect();
         let view = View { first: part.first, kept: &ids[..settled], fresh: &[] };
-        let places = Places { kept: &self.shelf.rows, batch: &self.empty };
         let ended = below == WATERMARK_MAX;
-        let bounded = !ended && below != WATERMARK_MIN && self.plan.spec.by_watermark;
-        let within = self.plan.spec.within.filter(|_| bounded);
-        let time = Time { expired: within.map(|within| self.plan.units(within, below)), ended };
-        let mut works = [Work { key: &mut part.key, view, words: Vec::new() }];
-        run(&self.plan, &mut works, places, context, time, &mut self.scratch, after)?;
+        let bounded = !ended && below != WATERMARK_MIN && spec.by_watermark;
+        let within = spec.within.filter(|_| bounded);
+        let time = Time { expired: within.map(|within| plans.units(within, below)), ended };
+        let key = std::mem::replace(&mut part.key, plans.plans[0].matcher.key());
+        let work = Work { key, view, rows: 0..0, words: Vec::new() };
+        self.parts[index].key = self.run(work, time, context, after)?.key;
         let mut deadline = None;
         if !ended {
             let part = &self.parts[index];
@@ -222,24 +258,24 @@ impl Updating {
 
     /// Notes when time will have something to do with a partition: a row is passed, or settled, or an attempt runs out.
     fn note(&mut self, slot: u32, watermark: EventTimeMs, deadline: Option<i64>) {
-        if !self.plan.spec.by_watermark || watermark == WATERMARK_MAX {
+        if !self.plan().spec.by_watermark || watermark == WATERMARK_MAX {
             return;
         }
-        let lateness = self.plan.spec.allowed_lateness_ms;
+        let lateness = self.plan().spec.allowed_lateness_ms;
         let below = self.settled_below(watermark);
         let part = &self.parts[slot as usize];
         let unsettled = part.rows.partition_point(|row| row.time < below);
         let shown = self.shown(&part.rows, watermark);
-        let within = self.plan.spec.within;
+        let within = self.plan().spec.within;
         let times = [
             part.rows.get(unsettled).map(|row| row.time.saturating_add(lateness)),
             part.rows.get(shown).map(|row| row.time),
-            deadline.zip(within).map(|(deadline, within)| self.plan.time_of(within, deadline)),
+            deadline.zip(within).map(|(deadline, within)| self.plans.time_of(within, deadline)),
             // Settled by the watermark less the lateness.
             part.key
                 .deadline()
                 .zip(within)
-                .map(|(deadline, within)| self.plan.time_of(within, deadline).saturating_add(lateness)),
+                .map(|(deadline, within)| self.plans.time_of(within, deadline).saturating_add(lateness)),
         ];
         // What has passed already and changed nothing will not change anything.
         let next = times.into_iter().flatten().filter(|time| *time >= watermark).min();
@@ -271,8 +307,9 @@ impl Updating {
     /// Emits what differs.
     fn emit(&mut self, before: &Matches, after: &Matches, context: &StepContext, out: &mut Output) -> Result<()> {
         let places = Places { kept: &self.shelf.rows, batch: &self.empty };
-        let before = leaving(&self.plan, before, places, context)?;
-        let after = leaving(&self.plan, after, places, context)?;
+        let evaluation = Evaluation { spec: self.plans.spec(), places, context };
+        let before = before.leaving(evaluation)?;
+        let after = after.leaving(evaluation)?;
         let mut changes = Vec::new();
         for (rows, weight) in [(before, -1), (after, 1)] {
             if let Some(rows) = rows {
@@ -297,15 +334,17 @@ impl Updating {
     fn release(&mut self, slots: &[u32]) -> Result<()> {
         let mut gone = Vec::new();
         let mut freed: Vec<u32> = Vec::new();
+        let plans = Arc::clone(&self.plans);
+        let (plan, lookback) = (&plans.plans[0], plans.lookback);
         for slot in slots {
             let part = &mut self.parts[*slot as usize];
-            let needed = needed_from(&self.plan, &part.key);
+            let needed = needed_from(plan, &part.key).min(part.key.position().saturating_sub(lookback));
             let count = needed.saturating_sub(part.first).min(part.rows.len() as u64) as usize;
             gone.extend(part.rows.drain(..count).map(|row| (row.arrival, row.id)));
             part.first = part.first.max(needed);
             part.dirty = true;
             let idle = part.rows.is_empty() && part.key.start() == part.key.position();
-            if idle && (self.plan.forgets || part.key.position() == 0) {
+            if idle && ((plans.forgets && !plan.counts) || part.key.position() == 0) {
                 freed.push(*slot);
             }
         }
@@ -330,8 +369,8 @@ impl Operator for Updating {
         let context = *input.context;
         let (before, after) = (input.watermarks.before, input.watermarks.after);
         let mut deltas = input.single();
-        if let Some(time) = self.plan.time() {
-            deltas = judge((time, self.plan.spec.allowed_lateness_ms), deltas, before, out)?;
+        if let Some(time) = self.plans.time() {
+            deltas = judge((time, self.plan().spec.allowed_lateness_ms), deltas, before, out)?;
         }
         // After a restart, settled rows are taken in again; that gives nothing.
         let known = self.watermark;
@@ -400,7 +439,8 @@ impl Operator for Updating {
         self.watermark = newest_time(state.metas, WATERMARK);
         let mut edits = Vec::new();
         self.shelf.restore(state, &mut edits)?;
-        let plan = Arc::clone(&self.plan);
+        let plans = Arc::clone(&self.plans);
+        let plan = &plans.plans[0];
         let width = plan.spec.partition.len();
         let mut known: Vec<Option<[u64; 6]>> = Vec::new();
         for chunk in state.chunks.iter().filter(|chunk| chunk.table == PARTITIONS) {
@@ -477,7 +517,7 @@ impl Updating {
     /// The times of rows that came.
     fn times_of(&self, edits: &[Edit]) -> Result<BTreeMap<u32, EventTimeMs>> {
         let ids: Vec<u32> = edits.iter().filter(|edit| edit.added).map(|edit| edit.id).collect();
-        let Some(time) = self.plan.time() else { return Ok(BTreeMap::new()) };
+        let Some(time) = self.plans.time() else { return Ok(BTreeMap::new()) };
         let columns = self.shelf.rows.take(&ids, &[time])?;
         let times = event_times_ms(&columns[0])?;
         Ok(ids.into_iter().zip(times.iter().map(|time| time.unwrap_or(WATERMARK_MIN))).collect())

@@ -264,8 +264,8 @@ fn begins_measures_or_later(tokens: &Tokens<'_>) -> bool {
 }
 
 fn begins_rows_or_later(tokens: &Tokens<'_>) -> bool {
-    tokens.sees("ONE ROW PER")
-        || tokens.sees("ALL ROWS PER")
+    tokens.sees("ONE ROW")
+        || tokens.sees("ALL ROWS")
         || tokens.sees("AFTER MATCH")
         || tokens.sees("INITIAL PATTERN")
         || tokens.sees("SEEK PATTERN")
@@ -327,6 +327,9 @@ fn measure(item: &[TokenWithSpan]) -> Result<(&[TokenWithSpan], MeasureSyntax)> 
     let unnamed = || SqlError::syntax("a measure has a name: `MEASURES <expression> AS <name>`", first);
     let Some((last, expr)) = item.split_last() else { return Err(unnamed()) };
     let Token::Word(name) = &last.token else { return Err(unnamed()) };
+    if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("AS") {
+        return Err(unnamed());
+    }
     let expr = match expr.split_last() {
         Some((TokenWithSpan { token: Token::Word(word), .. }, before))
             if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("AS") =>
@@ -500,7 +503,10 @@ fn with_semantics(expr: &[TokenWithSpan], condition: Option<&Named>) -> Result<E
             Some(qualifier) if !tokens.word(0).is_empty() && tokens.is(1, &Token::LParen) => {
                 if let (Some(variable), FINAL) = (condition, qualifier) {
                     return Err(SqlError::plan(
-                        format!("`FINAL` in the condition of `{}`: while it is asked the match has no end", variable.name),
+                        format!(
+                            "`FINAL` in the condition of `{}`: while it is asked the match has no end",
+                            variable.name
+                        ),
                         tokens.location_of(index),
                     ));
                 }

@@ -17,7 +17,7 @@ mod clause;
 mod pattern;
 mod tokens;
 
-pub(crate) use self::clause::{Clause, FINAL, RUNNING, RowsSyntax, SkipSyntax};
+pub(crate) use self::clause::{Clause, FINAL, MeasureSyntax, RUNNING, RowsSyntax, SkipSyntax};
 pub(crate) use self::pattern::PatternSyntax;
 
 /// The table function that a clause becomes.
@@ -35,6 +35,12 @@ pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpa
             && tokens.get(index + 1).is_some_and(|token| token.token == Token::LParen);
         match begins.then(|| table_before(&tokens, index)).flatten() {
             Some(start) if begins_clause(&tokens[index + 2..]) => index = rewrite_one(&mut tokens, start, index)?,
+            None if begins && is_clause(&tokens[index + 2..]) => {
+                return Err(SqlError::syntax(
+                    "`MATCH_RECOGNIZE` follows a table; a join stands in parentheses: `FROM (a JOIN b ON ..) MATCH_RECOGNIZE (..)`",
+                    Location::of(tokens[index].span),
+                ));
+            }
             _ => index += 1,
         }
     }
@@ -70,8 +76,10 @@ fn rewrite_one(tokens: &mut Vec<TokenWithSpan>, start: usize, word: usize) -> Re
     for expr in exprs {
         push(Token::Comma, span);
         push(Token::LParen, span);
+        // Whatever is missing is missing here.
+        let end = expr.last().map_or(span.end, |token| token.span.end);
         expr.into_iter().for_each(|token| push(token.token, token.span));
-        push(Token::RParen, span);
+        push(Token::RParen, Span { start: end, end });
     }
     // The last ones close the statement's text, if nothing follows.
     push(Token::RParen, closing_span);
@@ -90,6 +98,15 @@ fn begins_clause(tokens: &[TokenWithSpan]) -> bool {
         _ => false,
     };
     tokens.first().is_some_and(|token| token.token == Token::RParen) || !names.into_iter().all(is_list)
+}
+
+/// Whether these tokens, behind `match_recognize (`, are a clause and no arguments of a function.
+fn is_clause(tokens: &[TokenWithSpan]) -> bool {
+    let tokens = Tokens::new(tokens, Location::new(1, 1));
+    tokens.sees("PARTITION BY")
+        || tokens.sees("ORDER BY")
+        || tokens.sees("PATTERN") && tokens.is(1, &Token::LParen)
+        || tokens.sees("MEASURES") && !matches!(tokens.peek(1), Some(Token::RParen | Token::Comma))
 }
 
 /// Where the table begins that ends before `end`, with its alias; `None`: there is none.

@@ -135,6 +135,9 @@ impl fmt::Display for PatternText<'_> {
 pub(super) fn parse(tokens: Tokens<'_>) -> Result<(PatternSyntax, Vec<Named>)> {
     let mut parser = PatternParser { tokens, variables: vec![], pending_end: false, depth: 0 };
     let pattern = parser.alternation()?;
+    if parser.tokens.is(0, &Token::StringConcat) {
+        return Err(no_alternation(&parser.tokens));
+    }
     if !parser.tokens.at_end() {
         return Err(parser.tokens.expected("the end of the pattern, or another part of it"));
     }
@@ -174,10 +177,7 @@ impl PatternParser<'_> {
         }
         if parts.is_empty() {
             return Err(match self.tokens.peek(0) {
-                Some(Token::StringConcat) => SqlError::syntax(
-                    "`||` is no operator of patterns; `A | B` is one or the other, and `A | () | B` may be nothing as well",
-                    self.tokens.location(),
-                ),
+                Some(Token::StringConcat) => no_alternation(&self.tokens),
                 _ => self.tokens.expected("a pattern (`()` is the empty one)"),
             });
         }
@@ -327,6 +327,12 @@ impl PatternParser<'_> {
         }
         Ok(PatternSyntax::Variable(index as u8))
     }
+}
+
+fn no_alternation(tokens: &Tokens<'_>) -> SqlError {
+    let message =
+        "`||` is no operator of patterns; `A | B` is one or the other, and `A | () | B` may be nothing as well";
+    SqlError::syntax(message, tokens.location())
 }
 
 fn one_or(mut parts: Vec<PatternSyntax>, several: impl Fn(Vec<PatternSyntax>) -> PatternSyntax) -> PatternSyntax {

@@ -143,10 +143,22 @@ impl<'t> Tokens<'t> {
     /// The tokens in the parentheses that come next, and where these close.
     pub(super) fn in_parentheses(&mut self) -> Result<Self> {
         self.expect_token(&Token::LParen)?;
-        let tokens = self.until(|tokens| tokens.is(0, &Token::RParen));
-        let closing = self.location();
+        let start = self.index;
+        let mut depth = 1;
+        while let Some(token) = self.peek(0) {
+            match token {
+                Token::LParen => depth += 1,
+                Token::RParen => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+            self.index += 1;
+        }
+        let inside = Self::new(&self.tokens[start..self.index], self.location());
         self.expect_token(&Token::RParen)?;
-        Ok(Self::new(tokens, closing))
+        Ok(inside)
     }
 }
 

@@ -76,7 +76,10 @@ pub(super) fn split(
         DataType::Null => cast(planned.expr, DataType::Boolean),
         other => {
             let name = &clause.variables[usize::from(variable)].name;
-            return Err(SqlError::plan(format!("the condition of `{name}` is {}, not BOOLEAN", sql_name(&other)), None));
+            return Err(SqlError::plan(
+                format!("the condition of `{name}` is {}, not BOOLEAN", sql_name(&other)),
+                None,
+            ));
         }
     };
     let places: Vec<Option<Place>> =

@@ -47,7 +47,8 @@ impl Marker<'_> {
             Some(nearest) => format!("did you mean `{nearest}`?"),
             None => format!("the pattern has {}", self.clause.labels().collect::<Vec<_>>().join(", ")),
         };
-        let message = format!("`{}` is neither a variable of the pattern nor a table of its rows; {way_out}", ident.value);
+        let message =
+            format!("`{}` is neither a variable of the pattern nor a table of its rows; {way_out}", ident.value);
         SqlError::plan(message, Location::of(ident.span))
     }
 
@@ -139,11 +140,17 @@ impl Marker<'_> {
             };
             values.push(value.clone());
         }
-        if marked == CLASSIFIER
-            && let [Expr::Identifier(ident)] = values.as_slice()
-        {
-            let label = self.label(ident).ok_or_else(|| self.unknown(ident))?;
-            values = vec![window::string(&label)];
+        if marked == CLASSIFIER {
+            values = match values.as_slice() {
+                [] => vec![],
+                [Expr::Identifier(ident)] => {
+                    vec![window::string(&self.label(ident).ok_or_else(|| self.unknown(ident))?)]
+                }
+                _ => {
+                    let message = "`CLASSIFIER` takes the name of a variable or subset, or nothing";
+                    return Err(SqlError::plan(message, location));
+                }
+            };
         }
         Ok(Some(call_at(marked, name, values)))
     }
@@ -177,16 +184,14 @@ impl VisitorMut for Marker<'_> {
         let marked = match expr {
             Expr::CompoundIdentifier(idents) => self.compound(idents),
             Expr::CompoundFieldAccess { root, access_chain } => match (&**root, access_chain.first()) {
-                (Expr::Identifier(ident), Some(AccessExpr::Dot(Expr::Identifier(column)))) => {
-                    match self.label(ident) {
-                        Some(label) => {
-                            **root = labelled(ident, label, Expr::Identifier(column.clone()));
-                            access_chain.remove(0);
-                            Ok(None)
-                        }
-                        None => Ok(None),
+                (Expr::Identifier(ident), Some(AccessExpr::Dot(Expr::Identifier(column)))) => match self.label(ident) {
+                    Some(label) => {
+                        **root = labelled(ident, label, Expr::Identifier(column.clone()));
+                        access_chain.remove(0);
+                        Ok(None)
                     }
-                }
+                    None => Ok(None),
+                },
                 _ => Ok(None),
             },
             Expr::Function(function) => self.function(function),

@@ -8,11 +8,11 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::NullTreatment;
 use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, LogicalPlan};
 use eagre_engine::aggregate::{AggregateFunctionRef, BuiltinRequest, builtin};
-use eagre_engine::expr::ExprRef;
+use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::match_recognize::{
-    Condition, MatchEmit, MatchFactory, MatchSpec, OutputColumn, RowCondition, RowsPerMatch, Shifted, Slot as MatchSlot,
-    SlotExpr, Within,
+    Condition, MatchEmit, MatchFactory, MatchSpec, OutputColumn, RowCondition, RowsPerMatch, Shifted,
+    Slot as MatchSlot, SlotExpr, Within,
 };
 use eagre_engine::operator::over::OrderKey;
 use eagre_patterns::{BadSkip, Skip, VariableSet};
@@ -42,6 +42,8 @@ struct Expressions<'a> {
     /// Over the columns of one row.
     rows: Compiler,
     row_schema: DFSchema,
+    /// Values that a stage before the operator has computed, with their places.
+    computed: Vec<(LogicalExpr, ExprRef)>,
 }
 
 impl<'a> Expressions<'a> {
@@ -50,18 +52,23 @@ impl<'a> Expressions<'a> {
         let row_schema = row_schema(input)?;
         let of_rows = mapping.iter().copied().chain([width, width + 1]).collect();
         let rows = Compiler::new(&row_schema, of_rows, width + 2, &lowering.context.config);
-        Ok(Self { lowering, input, mapping, width, rows, row_schema })
+        Ok(Self { lowering, input, mapping, width, rows, row_schema, computed: vec![] })
     }
 
     fn value(&self, expr: &LogicalExpr) -> Result<ExprRef> {
+        if let Some((_, column)) = self.computed.iter().find(|(known, _)| known == expr) {
+            return Ok(Arc::clone(column));
+        }
         self.rows.compile(expr, &short_text(expr))
     }
 
     fn slot_expr(&self, plan: &SlotExprPlan, name: &str) -> Result<SlotExpr> {
         let slots = plan.slots.iter().map(|(slot, _)| self.slot(slot)).collect::<Result<_>>()?;
-        let schema: SchemaRef = Arc::new(Schema::new(plan.slots.iter().map(|(_, field)| Arc::clone(field)).collect::<Vec<_>>()));
+        let schema: SchemaRef =
+            Arc::new(Schema::new(plan.slots.iter().map(|(_, field)| Arc::clone(field)).collect::<Vec<_>>()));
         let compiler = Compiler::over(&schema, &self.lowering.context.config)?;
-        Ok(SlotExpr { slots, schema, expr: compiler.compile(&plan.expr, name)?, program: None })
+        let program = compiler.program(&plan.expr);
+        Ok(SlotExpr { slots, schema, expr: compiler.compile(&plan.expr, name)?, program })
     }
 
     fn slot(&self, slot: &SlotPlan) -> Result<MatchSlot> {
@@ -154,7 +161,8 @@ impl<'a> Expressions<'a> {
                 let places = self.width..self.width + row.shifted.len();
                 let mapping = self.mapping.iter().copied().chain(places.clone()).collect();
                 let compiler = Compiler::new(&schema, mapping, places.end, &self.lowering.context.config);
-                let values = row.shifted.iter().map(|(by, value, _)| Ok(Shifted { by: *by, value: self.value(value)? }));
+                let values =
+                    row.shifted.iter().map(|(by, value, _)| Ok(Shifted { by: *by, value: self.value(value)? }));
                 Some(RowCondition {
                     shifted: values.collect::<Result<_>>()?,
                     schema: Arc::new(Schema::empty()),
@@ -175,6 +183,7 @@ impl Lowering<'_> {
             stream = self.assign_windows(stream, input)?;
         }
         self.narrow(&mut stream);
+        let computed = self.compute_values(node, &mut stream)?;
         if stream.ordered {
             stream.require_ordinals();
         }
@@ -205,9 +214,11 @@ impl Lowering<'_> {
             ));
         }
         let settings = self.context.catalog.match_settings().clone();
-        let exprs = Expressions::new(self, &stream, input.schema())?;
+        let mut exprs = Expressions::new(self, &stream, input.schema())?;
+        exprs.computed = computed;
         let conditions = rules.conditions.iter().zip(&rules.variables);
-        let conditions = conditions.map(|(condition, name)| exprs.condition(condition, name)).collect::<Result<Vec<_>>>()?;
+        let conditions =
+            conditions.map(|(condition, name)| exprs.condition(condition, name)).collect::<Result<Vec<_>>>()?;
         let mut output = vec![];
         for (column, field) in node.output.iter().zip(node.schema.fields()) {
             let column = match column {
@@ -259,10 +270,8 @@ impl Lowering<'_> {
         });
         let bound = self.match_bound(node, &stream, by_watermark, &settings);
         let event_time = rules.event_time(&node.output).filter(|_| by_watermark);
-        let columns = (0..node.output.len()).map(|index| StreamColumn {
-            rowtime: event_time == Some(index),
-            ..StreamColumn::plain(index)
-        });
+        let columns = (0..node.output.len())
+            .map(|index| StreamColumn { rowtime: event_time == Some(index), ..StreamColumn::plain(index) });
         let columns: Vec<StreamColumn> = columns.collect();
         let retracts = factory.retracts();
         let edge = EdgeInfo {
@@ -287,8 +296,57 @@ impl Lowering<'_> {
         Ok(result)
     }
 
+    /// Adds a column for each value that conditions on the match compute from a row: of plain columns they can carry along what they need.
+    fn compute_values(&mut self, node: &MatchRecognize, stream: &mut Stream) -> Result<Vec<(LogicalExpr, ExprRef)>> {
+        let input = node.input.schema();
+        let mut values: Vec<&LogicalExpr> = vec![];
+        let runs = node.rules.conditions.iter().filter_map(|condition| condition.run.as_ref());
+        for (slot, _) in runs.flat_map(|run| &run.slots) {
+            let read: Vec<&LogicalExpr> = match slot {
+                SlotPlan::At { value, .. } => vec![value],
+                SlotPlan::Aggregate { call: LogicalExpr::AggregateFunction(function), .. } => {
+                    function.params.args.iter().collect()
+                }
+                _ => vec![],
+            };
+            // Labels and numbers of matches are not there yet.
+            let of_input = |value: &&LogicalExpr| value.column_refs().iter().all(|column| input.has_column(column));
+            let computed = |value: &&LogicalExpr| !matches!(value, LogicalExpr::Column(_) | LogicalExpr::Literal(..));
+            for value in read.into_iter().map(strip_alias).filter(of_input).filter(computed) {
+                if !values.contains(&value) {
+                    values.push(value);
+                }
+            }
+        }
+        if values.is_empty() {
+            return Ok(vec![]);
+        }
+        let compiler = self.compiler(stream, input);
+        let mut fields: Vec<FieldRef> = stream.physical.fields().iter().cloned().collect();
+        let plain = fields.iter().enumerate().map(|(i, f)| Arc::new(PlainColumn::new(i, Arc::clone(f))) as ExprRef);
+        let mut exprs: Vec<ExprRef> = plain.collect();
+        let mut computed = vec![];
+        for value in values {
+            let compiled = self.compile(stream, &compiler, value, &short_text(value))?;
+            let field = Arc::clone(compiled.field());
+            computed.push((value.clone(), Arc::new(PlainColumn::new(fields.len(), Arc::clone(&field))) as ExprRef));
+            fields.push(field);
+            exprs.push(compiled);
+        }
+        let (columns, key) = (stream.columns.clone(), stream.key.clone());
+        self.project_physical(stream, exprs, Arc::new(Schema::new(fields)));
+        (stream.columns, stream.key) = (columns, key);
+        Ok(computed)
+    }
+
     /// What is kept, in words; and a word of warning where nothing bounds it.
-    fn match_bound(&mut self, node: &MatchRecognize, stream: &Stream, by_watermark: bool, settings: &MatchSettings) -> String {
+    fn match_bound(
+        &mut self,
+        node: &MatchRecognize,
+        stream: &Stream,
+        by_watermark: bool,
+        settings: &MatchSettings,
+    ) -> String {
         let rules = &node.rules;
         let each = if rules.partition.is_empty() { "" } else { " of each key" };
         let mut parts = vec![];

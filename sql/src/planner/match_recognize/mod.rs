@@ -27,11 +27,12 @@ use eagre_engine::operator::match_recognize as engine;
 use eagre_patterns::{Automaton, VariableSet};
 
 use super::expr::strip_alias;
-use super::logical::{self, is_time, volatile_calls};
+use super::logical::{self, is_time};
 use super::{ROWTIME_METADATA, casts};
 use crate::error::{Location, Result, SqlError};
-use crate::parser::match_recognize::{Clause, MATCH_FUNCTION, PatternSyntax, RowsSyntax, SkipSyntax};
+use crate::parser::match_recognize::{Clause, MATCH_FUNCTION, MeasureSyntax, PatternSyntax, RowsSyntax, SkipSyntax};
 use crate::types::sql_name;
+use crate::words::own_words;
 
 mod conditions;
 pub(super) mod labels;
@@ -77,13 +78,23 @@ pub(super) fn is_marker(name: &str) -> bool {
 
 /// Why a function that only a clause has is not known elsewhere.
 pub(super) fn misplaced(name: &str) -> Option<String> {
-    matches!(name, "prev" | "next" | "classifier" | "match_number" | "match_status" | "match_rowtime").then(|| {
-        format!("`{}` stands in the `MEASURES` and the `DEFINE` of a `MATCH_RECOGNIZE`", name.to_uppercase())
-    })
+    matches!(name, "prev" | "next" | "classifier" | "match_number" | "match_status" | "match_rowtime")
+        .then(|| format!("`{}` stands in the `MEASURES` and the `DEFINE` of a `MATCH_RECOGNIZE`", name.to_uppercase()))
 }
 
 /// The qualifier of the rows' columns.
 pub(super) const ROWS: &str = "__eagre_rows";
+
+/// The error that a measure has the name of a column.
+pub(super) fn name_is_taken(measure: &MeasureSyntax) -> SqlError {
+    let name = &measure.name;
+    SqlError::plan(
+        format!(
+            "the measure `{name}` has the name of a column that leaves beside it; give it another name: `AS {name}_2`"
+        ),
+        Some(measure.at.into()),
+    )
+}
 
 /// The parts of a call of [`MATCH_FUNCTION`]: its rows, the clause, its expressions.
 pub(super) fn parts_of(function: &mut Function) -> Result<(&mut Expr, Clause, Vec<&mut Expr>)> {
@@ -121,7 +132,7 @@ impl RelationPlanner for MatchRelationPlanner {
             other => return Ok(RelationPlanning::Original(Box::new(other))),
         };
         let location = Location::of(function.name.span());
-        let node = self.plan(&mut function, context).map_err(|error| error.or_at(location))?;
+        let node = self.plan(&mut function, context).map_err(|error| placed(error.or_at(location)))?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
@@ -185,19 +196,26 @@ impl MatchRelationPlanner {
             partial: clause.emit_partial,
             changes: clause.emit_changes,
         };
-        rules.check_volatile(&measures).map_err(|error| error.or_at(location))?;
         let output = rules.output(input.schema(), &measures, &clause)?;
+        if output.is_empty() {
+            let message = "`ONE ROW PER MATCH` without `PARTITION BY` and `MEASURES` has no columns; say what is wanted of a match: \
+                           `MEASURES COUNT(*) AS n`";
+            return Err(SqlError::plan(message, location));
+        }
         MatchRecognize::new(input, Arc::new(rules), output, location)
     }
 }
 
+/// DataFusion's own errors would lose their place on the way through it.
+fn placed(error: SqlError) -> SqlError {
+    match error {
+        SqlError::DataFusion { source, location } => SqlError::plan(own_words(&source.strip_backtrace()), location),
+        other => other,
+    }
+}
+
 /// A plain column of the rows.
-fn column_of(
-    expr: &Expr,
-    schema: &DFSchema,
-    what: &str,
-    context: &mut dyn RelationPlannerContext,
-) -> Result<Column> {
+fn column_of(expr: &Expr, schema: &DFSchema, what: &str, context: &mut dyn RelationPlannerContext) -> Result<Column> {
     let location = Location::of(expr.span());
     let planned = context.sql_to_expr(expr.clone(), schema);
     match planned.map_err(|error| SqlError::from(error).placed_in(expr).or_at(location))? {
@@ -235,12 +253,16 @@ fn within(
         let is = if key.descending { "descending".to_string() } else { sql_name(data_type) };
         return Err(unsuited(&format!("; `{}` is {is}", key.column.name)));
     }
+    let mut expr = expr;
+    while let Expr::Nested(inner) = expr {
+        expr = inner;
+    }
     let form = "it is a constant such as `INTERVAL '10' MINUTE`";
     let location = Location::of(expr.span()).unwrap_or(at);
     let empty = DFSchema::empty();
     let planned = context.sql_to_expr(expr.clone(), &empty).map_err(SqlError::from);
-    let planned = planned.and_then(|expr| expressions.simplify(expr, &empty)).map_err(|error| error.or_at(location))?;
-    let LogicalExpr::Literal(value, _) = strip_alias(&planned) else {
+    let planned = planned.and_then(|expr| expressions.simplify(expr, &empty));
+    let Ok(LogicalExpr::Literal(value, _)) = planned.as_ref().map(strip_alias) else {
         return Err(SqlError::plan(format!("`WITHIN {expr}`: {form}"), location));
     };
     let (months, ns) = match value {
@@ -271,7 +293,8 @@ fn within(
         _ => 1_000_000,
     };
     // Times differ by whole units, so a part of one bounds nothing.
-    let units = i64::try_from(ns / unit_ns).map_err(|_| SqlError::plan(format!("`WITHIN {expr}` is too long"), location))?;
+    let units =
+        i64::try_from(ns / unit_ns).map_err(|_| SqlError::plan(format!("`WITHIN {expr}` is too long"), location))?;
     let ms = i64::try_from(ns.div_euclid(1_000_000) + i128::from(ns % 1_000_000 != 0)).unwrap_or(i64::MAX);
     Ok(WithinPlan { units, ms })
 }
@@ -429,13 +452,7 @@ impl MatchRules {
         }
         for (measure, syntax) in measures.iter().zip(&clause.measures) {
             if columns.iter().any(|column| column.name == measure.name) {
-                return Err(SqlError::plan(
-                    format!(
-                        "the measure `{0}` has the name of a column that leaves beside it; give it another name: `AS {0}_2`",
-                        measure.name
-                    ),
-                    Some(syntax.at.into()),
-                ));
+                return Err(name_is_taken(syntax));
             }
         }
         let rest = columns.split_off(before);
@@ -452,21 +469,6 @@ impl MatchRules {
             OutputPlan::Input(_) => None,
         });
         conditions.chain(measures.flat_map(|measure| slot_values(&measure.expr)))
-    }
-
-    fn check_volatile(&self, measures: &[MeasurePlan]) -> Result<()> {
-        let of_measures = measures.iter().flat_map(|m| slot_values(&m.expr).chain([&m.expr.expr]));
-        let of_conditions = self.conditions.iter().flat_map(|condition| {
-            condition.row_exprs().chain(condition.run.iter().map(|run| &run.expr))
-        });
-        match of_measures.chain(of_conditions).flat_map(volatile_calls).next() {
-            None => Ok(()),
-            Some(call) => Err(SqlError::unsupported(
-                format!("`{call}()` in `MATCH_RECOGNIZE`"),
-                "a row may be asked more than once; compute it in a subquery that the pattern is looked for in",
-                None,
-            )),
-        }
     }
 
     /// Whether rows after a match are looked at, or its partition's end: then it may wait for them however long.

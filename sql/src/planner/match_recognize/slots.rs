@@ -18,12 +18,14 @@ use eagre_engine::operator::match_recognize::Navigation;
 use eagre_patterns::VariableSet;
 
 use super::{
-    CLASSIFIER, Expressions, FIRST, LABEL, LAST, MATCH_NUMBER, MATCH_ROWTIME, MATCH_STATUS, NEXT, PREV, SEMANTICS_FINAL,
-    SEMANTICS_RUNNING, is_marker,
+    CLASSIFIER, Expressions, FIRST, LABEL, LAST, MATCH_NUMBER, MATCH_ROWTIME, MATCH_STATUS, NEXT, PREV,
+    SEMANTICS_FINAL, SEMANTICS_RUNNING, is_marker,
 };
 use crate::error::{Location, Result, SqlError};
+use crate::parser::NameKind;
 use crate::parser::match_recognize::{Clause, RowsSyntax};
 use crate::planner::expr::strip_alias;
+use crate::planner::logical::volatile_calls;
 use crate::planner::window;
 
 /// A value that depends on the match.
@@ -89,8 +91,17 @@ pub(super) fn plan(
     let schema = slot_schema(&slots)?;
     let planned = context.sql_to_expr(rest, &schema);
     let planned = planned.map_err(|error| SqlError::from(error).placed_in(expr).or_at(location))?;
-    let expr = exprs.simplify(planned, &schema).map_err(|error| error.placed_in(expr).or_at(location))?;
-    Ok(SlotExprPlan { slots, expr })
+    let planned = exprs.simplify(planned, &schema).map_err(|error| error.placed_in(expr).or_at(location))?;
+    let planned = SlotExprPlan { slots, expr: planned };
+    let volatile = super::slot_values(&planned).chain([&planned.expr]).flat_map(volatile_calls).next();
+    match volatile {
+        None => Ok(planned),
+        Some(call) => Err(SqlError::unsupported(
+            format!("`{call}()` in `MATCH_RECOGNIZE`"),
+            "a row may be asked more than once; compute it in a subquery that the pattern is looked for in",
+            crate::parser::find_name(expr, NameKind::Function, &call).or(location),
+        )),
+    }
 }
 
 struct Extractor<'a> {
@@ -154,13 +165,15 @@ impl Extractor<'_> {
     /// What an expression without navigations and aggregates is, over the columns of one row; and whose row it is.
     fn value(&mut self, expr: &Expr, of: &str) -> Result<(LogicalExpr, VariableSet)> {
         let mut plain = expr.clone();
-        let mut stripper = Stripper { of, labels: Labels::default(), exprs: self.exprs, lambdas: vec![], outermost: None };
+        let mut stripper =
+            Stripper { of, labels: Labels::default(), exprs: self.exprs, lambdas: vec![], outermost: None };
         if let ControlFlow::Break(error) = plain.visit(&mut stripper) {
             return Err(error);
         }
         let variables = self.one_label(stripper.labels, of)?;
         let planned = self.context.sql_to_expr(plain, &self.exprs.row_schema);
-        let planned = planned.map_err(|error| SqlError::from(error).placed_in(expr).or_at(Location::of(expr.span())))?;
+        let planned =
+            planned.map_err(|error| SqlError::from(error).placed_in(expr).or_at(Location::of(expr.span())))?;
         Ok((self.exprs.simplify(planned, &self.exprs.row_schema)?, variables))
     }
 
@@ -168,7 +181,9 @@ impl Extractor<'_> {
         let Some((first, _)) = labels.named.first() else { return Ok(VariableSet::ALL) };
         let speaks_of = |other: &str, at: Option<Location>| {
             SqlError::plan(
-                format!("{of} speaks of the rows of `{first}` and of {other}; all its columns are of one variable, or of none"),
+                format!(
+                    "{of} speaks of the rows of `{first}` and of {other}; all its columns are of one variable, or of none"
+                ),
                 at,
             )
         };
@@ -247,7 +262,9 @@ impl Extractor<'_> {
                 let rows = i64::try_from(self.offset(offset, 1, &name)?).unwrap_or(i64::MAX);
                 let shift = if name == PREV { -rows } else { rows };
                 let (inner, said) = match value {
-                    Expr::Function(wrapper) if matches!(wrapper.name.to_string().as_str(), SEMANTICS_RUNNING | SEMANTICS_FINAL) => {
+                    Expr::Function(wrapper)
+                        if matches!(wrapper.name.to_string().as_str(), SEMANTICS_RUNNING | SEMANTICS_FINAL) =>
+                    {
                         let said = wrapper.name.to_string() == SEMANTICS_RUNNING;
                         (args_of(wrapper).first().copied().unwrap_or(value), Some(said))
                     }
@@ -291,7 +308,9 @@ impl Extractor<'_> {
         let Some(offset) = offset else { return Ok(default) };
         let location = Location::of(offset.span());
         let wrong = |why: &str| {
-            SqlError::plan(format!("the number of rows of `{}` {why}: `{offset}`", plain_name(name)), location)
+            let shown = offset.to_string();
+            let shown = if shown.contains("__eagre") { String::new() } else { format!(": `{shown}`") };
+            SqlError::plan(format!("the number of rows of `{}` {why}{shown}", plain_name(name)), location)
         };
         let schema = DFSchema::empty();
         let planned = self.context.sql_to_expr(offset.clone(), &schema).map_err(|_| wrong("is no constant"))?;
@@ -386,7 +405,9 @@ impl Extractor<'_> {
     fn replacement(&mut self, expr: &Expr) -> Result<Option<Expr>> {
         match expr {
             Expr::Identifier(ident) if self.is_parameter(ident) => Ok(None),
-            Expr::CompoundIdentifier(idents) if idents.first().is_some_and(|first| self.is_parameter(first)) => Ok(None),
+            Expr::CompoundIdentifier(idents) if idents.first().is_some_and(|first| self.is_parameter(first)) => {
+                Ok(None)
+            }
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) => self.last(expr, "a column").map(Some),
             // A field of a column, and not of what a function gives.
             Expr::CompoundFieldAccess { root, .. } => {
@@ -474,14 +495,19 @@ impl Stripper<'_> {
                 let inner = plain_name(&name);
                 let way_out = match name.as_str() {
                     PREV | NEXT => format!("write `{inner}(LAST(..))`, the other way round"),
-                    FIRST | LAST => "`PREV(LAST(..))` and `NEXT(FIRST(..))` are the only navigations in each other".into(),
+                    FIRST | LAST => {
+                        "`PREV(LAST(..))` and `NEXT(FIRST(..))` are the only navigations in each other".into()
+                    }
                     _ => "compute it beside".into(),
                 };
                 Err(SqlError::plan(format!("`{inner}` in the argument of {}; {way_out}", self.of), location))
             }
             _ if self.outermost.take().is_some() => Ok(None),
             _ if self.exprs.is_aggregate(function) => Err(SqlError::plan(
-                format!("the aggregate `{name}` in the argument of {}; an aggregate stands alone or in an expression", self.of),
+                format!(
+                    "the aggregate `{name}` in the argument of {}; an aggregate stands alone or in an expression",
+                    self.of
+                ),
                 location,
             )),
             _ => Ok(None),
@@ -525,9 +551,7 @@ impl VisitorMut for Stripper<'_> {
     }
 }
 
-fn parameters(
-    params: &OneOrManyWithParens<datafusion::sql::sqlparser::ast::LambdaFunctionParameter>,
-) -> Vec<String> {
+fn parameters(params: &OneOrManyWithParens<datafusion::sql::sqlparser::ast::LambdaFunctionParameter>) -> Vec<String> {
     match params {
         OneOrManyWithParens::One(param) => vec![param.name.value.clone()],
         OneOrManyWithParens::Many(params) => params.iter().map(|param| param.name.value.clone()).collect(),

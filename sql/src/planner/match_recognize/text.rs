@@ -106,7 +106,9 @@ impl MatchRules {
     /// An expression over slots with these written out.
     pub(super) fn slot_expr_text(&self, expr: &SlotExprPlan) -> String {
         let name = |column: &Column| {
-            (0..expr.slots.len()).find(|index| slot_name(*index) == column.name).map(|i| self.slot_text(&expr.slots[i].0))
+            (0..expr.slots.len())
+                .find(|index| slot_name(*index) == column.name)
+                .map(|i| self.slot_text(&expr.slots[i].0))
         };
         short_text(&renamed(&expr.expr, &name))
     }

@@ -70,6 +70,10 @@ impl Resolver<'_> {
         let all = clause.rows != RowsSyntax::One;
         let keys = clause.partition + if all { clause.order.len() } else { 0 };
         exprs.iter().take(keys).filter_map(named).for_each(|column| add(column, &mut output));
+        let taken = |name: &str| output.iter().chain(columns.iter().filter(|_| all)).any(|column| column.name == name);
+        if let Some(measure) = clause.measures.iter().find(|measure| taken(&measure.name)) {
+            return Err(patterns::name_is_taken(measure));
+        }
         output.extend(clause.measures.iter().map(|measure| Column::untyped(&measure.name)));
         if all {
             columns.into_iter().for_each(|column| add(column, &mut output));

@@ -1,0 +1,79 @@
+//! What is known of one partition.
+
+use crate::attempt::ThreadRows;
+use crate::dense::Dense;
+
+/// Where matching stands in one partition: between two calls, all that is known of its rows. It holds the symbols (and times) of the
+/// rows from [`start`](Key::start) on and the partial matches there; without rows under way it is a few words.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// How many rows have come.
+    pub(crate) position: u64,
+    pub(crate) number: u64,
+    pub(crate) matched_until: u64,
+    /// Where rows are under way.
+    pub(crate) active: Option<Box<Active>>,
+}
+
+/// What a key has while rows are under way.
+#[derive(Debug, Clone)]
+pub(crate) enum Active {
+    Dense(Dense),
+    Threads(Box<ThreadRows>),
+}
+
+impl Key {
+    /// How many rows of the partition have come.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The first row that the match being looked for may have; [`position`](Self::position) if no row is under way. Rows before it are
+    /// not looked at any more.
+    pub fn start(&self) -> u64 {
+        match self.active.as_deref() {
+            None => self.position,
+            Some(Active::Dense(dense)) => dense.start,
+            Some(Active::Threads(threads)) => threads.start,
+        }
+    }
+
+    /// How many matches there were.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The greatest row that an earlier match has, plus one; 0 if there was none.
+    pub fn matched_until(&self) -> u64 {
+        self.matched_until
+    }
+
+    /// The greatest row of a partial match that was told ([`Status::Timeout`](crate::Status::Timeout)), plus one; 0 where it does not
+    /// matter any more. With [`Skip::PastLastRow`](crate::Skip::PastLastRow) a key that is resumed has to know it, see
+    /// [`Matcher::resume_after_partial`](crate::Matcher::resume_after_partial).
+    pub fn told_until(&self) -> u64 {
+        match self.active.as_deref() {
+            None => 0,
+            Some(Active::Dense(dense)) => dense.told_until,
+            Some(Active::Threads(threads)) => threads.told_until,
+        }
+    }
+
+    /// [`Matcher::expire`](crate::Matcher::expire) has something to do when time has passed this.
+    pub fn deadline(&self) -> Option<i64> {
+        match self.active.as_deref() {
+            None => None,
+            Some(Active::Dense(dense)) => dense.deadline(),
+            Some(Active::Threads(threads)) => threads.deadline(),
+        }
+    }
+
+    /// Bytes held outside of the value itself.
+    pub fn bytes(&self) -> usize {
+        match self.active.as_deref() {
+            None => 0,
+            Some(Active::Dense(dense)) => size_of::<Active>() + dense.bytes(),
+            Some(Active::Threads(threads)) => size_of::<Active>() + threads.bytes(),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Conditions by column, turned into symbols by row.
+
+use crate::pattern::Variable;
+
+/// The symbols of some rows, in a form that the matcher has chosen.
+#[derive(Debug, Clone, Default)]
+pub struct Symbols {
+    /// For each row the variables whose conditions it meets, if partial matches run one by one.
+    pub(crate) bits: Vec<u64>,
+    /// For each row its class, a bit for each variable of the pattern, if they run together.
+    pub(crate) classes: Vec<u8>,
+}
+
+impl Symbols {
+    /// Makes `bits`.
+    pub(crate) fn collect(&mut self, bitmaps: &[&[u64]], rows: usize) {
+        self.bits.clear();
+        self.bits.resize(rows, 0);
+        for (variable, bitmap) in bitmaps.iter().enumerate() {
+            for (chunk, word) in self.bits.chunks_mut(64).zip(*bitmap) {
+                for (bit, row) in chunk.iter_mut().enumerate() {
+                    *row |= (word >> bit & 1) << variable;
+                }
+            }
+        }
+    }
+
+    /// Makes `classes`: bit `b` is that of variable `variables[b]`.
+    pub(crate) fn classify(&mut self, variables: &[Variable], bitmaps: &[&[u64]], rows: usize) {
+        self.classes.clear();
+        self.classes.resize(rows.next_multiple_of(64), 0);
+        let none: &[u64] = &[];
+        let mut of: [&[u64]; 8] = [none; 8];
+        for (place, variable) in of.iter_mut().zip(variables) {
+            *place = bitmaps.get(usize::from(*variable)).copied().unwrap_or(none);
+        }
+        for (word, rows) in self.classes.chunks_exact_mut(64).enumerate() {
+            let words = of.map(|bitmap| bitmap.get(word).copied().unwrap_or(0));
+            for (byte, rows) in rows.chunks_exact_mut(8).enumerate() {
+                // Byte `v` has eight rows of variable `v`; turned, byte `i` has all variables of row `i`.
+                let square = words.iter().rev().fold(0u64, |square, word| square << 8 | word >> (8 * byte) & 0xff);
+                rows.copy_from_slice(&transpose(square).to_le_bytes());
+            }
+        }
+        self.classes.truncate(rows);
+    }
+}
+
+/// Turns a square of 8 by 8 bits: bit `i` of byte `v` becomes bit `v` of byte `i`. After Warren, "Hacker's Delight", section 7-3.
+fn transpose(square: u64) -> u64 {
+    let mut square = square;
+    for (shift, mask) in [(7, 0x00aa_00aa_00aa_00aa), (14, 0x0000_cccc_0000_cccc), (28, 0x0000_0000_f0f0_f0f0)] {
+        let swapped = (square ^ square >> shift) & mask;
+        square ^= swapped ^ swapped << shift;
+    }
+    square
+}
