@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use tempfile::TempDir;
 
+use crate::harness::folder;
+
 /// The command, built by this package from the real one's `main.rs`.
 pub(crate) const EAGRE: &str = env!("CARGO_BIN_EXE_eagre-under-test");
 /// No run of a test takes so long unless it hangs.
