@@ -8,7 +8,7 @@ use super::asked::Asked;
 use super::matches::{Evaluation, Matches};
 use super::registers::{Registers, Running};
 use super::rows::{Places, RowAt, View, take_or_null};
-use super::{Plan, matcher_error};
+use super::{Plan, Plans, matcher_error};
 use crate::error::Result;
 use crate::expr::StepContext;
 
@@ -219,9 +219,10 @@ fn read_words(registers: &Registers, works: &mut [Work<'_>], places: Places<'_>)
     Ok(())
 }
 
-/// The first row of a partition that is still needed for its match under way.
-pub(super) fn needed_from(plan: &Plan, key: &Key) -> u64 {
-    key.start().saturating_sub(plan.margin.before.max(plan.run_margin.before))
+/// The first row of a partition that is still needed for its match under way: what measures and conditions look back at, too. After a
+/// restart the rows from the key's start on are matched again, so conditions look back from there and not from its position.
+pub(super) fn needed_from(plans: &Plans, key: &Key) -> u64 {
+    key.start().saturating_sub(plans.lookback)
 }
 
 /// Rows of the batch by their positions, from one on.

@@ -301,10 +301,8 @@ impl Settled {
         // What is still needed stays.
         let mut needed: Vec<u64> =
             slots.iter().map(|slot| self.parts[*slot as usize].position.saturating_sub(plans.lookback)).collect();
-        for (plan, active) in plans.plans.iter().zip(&under_way) {
-            for (index, active) in active {
-                needed[*index] = needed[*index].min(needed_from(plan, &active.key));
-            }
+        for (index, active) in under_way.iter().flatten() {
+            needed[*index] = needed[*index].min(needed_from(&plans, &active.key));
         }
         let mut staying: Vec<u32> = Vec::new();
         let mut ends = Vec::with_capacity(slots.len());

@@ -335,10 +335,10 @@ impl Updating {
         let mut gone = Vec::new();
         let mut freed: Vec<u32> = Vec::new();
         let plans = Arc::clone(&self.plans);
-        let (plan, lookback) = (&plans.plans[0], plans.lookback);
+        let plan = &plans.plans[0];
         for slot in slots {
             let part = &mut self.parts[*slot as usize];
-            let needed = needed_from(plan, &part.key).min(part.key.position().saturating_sub(lookback));
+            let needed = needed_from(&plans, &part.key);
             let count = needed.saturating_sub(part.first).min(part.rows.len() as u64) as usize;
             gone.extend(part.rows.drain(..count).map(|row| (row.arrival, row.id)));
             part.first = part.first.max(needed);
