@@ -8,12 +8,14 @@
 //! remembered: a state and a row from which rows that have come lead to no match, wherever the attempt began. That holds where conditions
 //! are bits, and where it was not the bound in time that ended it.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use crate::automaton::{Automaton, StateId, Step};
 use crate::conditions::{Conditions, NO_NODE, Trail, TrailNode};
 use crate::key::Key;
 use crate::matcher::{Found, Label, Match, Matcher, MatcherSpec, Overflow, Skip, Status, next_start};
+use crate::packed::Packed;
 use crate::pattern::PatternError;
 
 /// The state of a thread that took no row yet.
@@ -25,9 +27,18 @@ const SCANNED_THREADS_MAX: usize = 16;
 /// With fewer nodes, those of dead threads are left where they are.
 const KEPT_NODES_MIN: usize = 1024;
 
+/// Of attempts that ask conditions, what failed within so many rows is simply tried again; tests are short.
+const FORGOTTEN_ROWS: usize = if cfg!(test) { 2 } else { 8 };
+
+/// So much is noted of one attempt.
+const LIVED_WORDS_MAX: usize = 1 << 20;
+
+/// So many states with registers are remembered for a row: where each attempt has others, all that would be looked through in vain.
+const KNOWN_REGISTERS_MAX: usize = 4;
+
 /// A partial match.
-#[derive(Debug, Clone, Copy)]
-struct Thread {
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Thread {
     state: StateId,
     /// Its last row.
     node: u32,
@@ -35,28 +46,31 @@ struct Thread {
 
 /// The partial matches that begin at one row.
 #[derive(Debug, Clone, Default)]
-struct Attempt {
-    begun: bool,
+pub(crate) struct Attempt {
+    pub(crate) begun: bool,
     /// How many rows it has looked at.
-    taken: usize,
+    pub(crate) taken: usize,
     /// Those that can become a match that is preferred to `best`, most preferred first.
-    threads: Vec<Thread>,
+    pub(crate) threads: Vec<Thread>,
     /// Of each thread.
-    registers: Vec<u64>,
+    pub(crate) registers: Vec<u64>,
     /// The rows of all threads, as a forest.
-    nodes: Vec<TrailNode>,
+    pub(crate) nodes: Vec<TrailNode>,
     /// How many nodes there may be before those of dead threads are thrown away.
-    nodes_max: usize,
+    pub(crate) nodes_max: usize,
     /// Last node and count of rows of the match that it is if no thread completes.
-    best: Option<(u32, usize)>,
+    pub(crate) best: Option<(u32, usize)>,
     /// Last node and count of rows of the most preferred of the threads that lived longest.
-    longest: (u32, usize),
+    pub(crate) longest: (u32, usize),
     /// The bound in time ended a thread.
-    timed: bool,
+    pub(crate) timed: bool,
     /// The last time at which a further row may have a part in it.
-    deadline: Option<i64>,
+    pub(crate) deadline: Option<i64>,
     /// That time has passed, but it is a match if no row comes at all.
-    waits_for_end: bool,
+    pub(crate) waits_for_end: bool,
+    /// Of a long attempt, where that is worth to be remembered: for each thread that was alive the count of rows that it had, its state
+    /// and its registers.
+    lived: Vec<u64>,
 }
 
 impl Attempt {
@@ -64,15 +78,21 @@ impl Attempt {
         self.threads.capacity() * size_of::<Thread>()
             + self.registers.capacity() * size_of::<u64>()
             + self.nodes.capacity() * size_of::<TrailNode>()
+            + self.lived.capacity() * size_of::<u64>()
     }
 
     fn reset(&mut self) {
         self.threads.clear();
         self.registers.clear();
         self.nodes.clear();
-        let (threads, registers, nodes) =
-            (std::mem::take(&mut self.threads), std::mem::take(&mut self.registers), std::mem::take(&mut self.nodes));
-        *self = Self { threads, registers, nodes, ..Self::default() };
+        self.lived.clear();
+        *self = Self {
+            threads: std::mem::take(&mut self.threads),
+            registers: std::mem::take(&mut self.registers),
+            nodes: std::mem::take(&mut self.nodes),
+            lived: std::mem::take(&mut self.lived),
+            ..Self::default()
+        };
     }
 
     /// How many rows each node's way has; nodes stand after those before them.
@@ -116,6 +136,24 @@ impl Attempt {
         place(&mut self.longest.0);
         if let Some(best) = &mut self.best {
             place(&mut best.0);
+        }
+    }
+
+    /// As [`remember`](Self::remember), for what is asked.
+    fn remember_registers(&self, failed: &mut VecDeque<Vec<u64>>, register_count: usize) {
+        let matched = self.best.map_or(0, |best| best.1);
+        if self.timed {
+            return;
+        }
+        for lived in self.lived.chunks_exact(register_count + 2).filter(|lived| lived[0] as usize > matched) {
+            let depth = lived[0] as usize;
+            if failed.len() < depth {
+                failed.resize_with(depth, Vec::new);
+            }
+            let known = &mut failed[depth - 1];
+            if known.len() < KNOWN_REGISTERS_MAX * (register_count + 1) {
+                known.extend_from_slice(&lived[1..]);
+            }
         }
     }
 
@@ -166,10 +204,12 @@ pub(crate) struct ThreadRows {
     /// Their times, where there is a bound in time.
     pub(crate) times: VecDeque<i64>,
     /// What begins at `start`.
-    attempt: Attempt,
+    pub(crate) attempt: Attempt,
     /// For each row from `start` on, states in which a partial match was that could not be completed for lack of rows that fit.
     /// Shorter than `rows` where nothing is known.
-    failed: VecDeque<Vec<StateId>>,
+    pub(crate) failed: VecDeque<Vec<StateId>>,
+    /// The same where conditions are asked: for each row states with their registers.
+    pub(crate) failed_registers: VecDeque<Vec<u64>>,
     /// The greatest row of a partial match that was told, plus one.
     pub(crate) told_until: u64,
 }
@@ -178,6 +218,19 @@ impl ThreadRows {
     /// No row yet, but what was told.
     pub(crate) fn after_partial(start: u64, told_until: u64) -> Self {
         Self { start, told_until, ..Self::default() }
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.times.clear();
+        self.failed.clear();
+        self.failed_registers.clear();
+        self.attempt.reset();
+    }
+
+    /// Whether anything is under way, or was told that must not be told again.
+    pub(crate) fn is_needed(&self) -> bool {
+        !self.rows.is_empty() || self.told_until > self.start
     }
 
     pub(crate) fn deadline(&self) -> Option<i64> {
@@ -191,6 +244,8 @@ impl ThreadRows {
             + self.attempt.bytes()
             + self.failed.capacity() * size_of::<Vec<StateId>>()
             + self.failed.iter().map(|states| states.capacity() * size_of::<StateId>()).sum::<usize>()
+            + self.failed_registers.capacity() * size_of::<Vec<u64>>()
+            + self.failed_registers.iter().map(|words| words.capacity() * size_of::<u64>()).sum::<usize>()
     }
 }
 
@@ -214,13 +269,38 @@ pub(crate) struct Run<'a, C> {
     merges: bool,
     /// What fails is remembered. Where partial matches are told it matters how long they lived, so there it is not.
     remembers: bool,
-    // What follows is empty between two rows, and kept for its capacity.
+    /// The same for what is asked.
+    remembers_registers: bool,
+    scratch: Box<Scratch>,
+}
+
+/// What is empty between two rows, and kept for its capacity.
+#[derive(Debug, Default)]
+struct Scratch {
     threads: Vec<Thread>,
     registers: Vec<u64>,
     distinct: Distinct,
     /// What was asked of one thread: for each variable where its registers are in `asked_registers`, if its condition holds.
     asked: Vec<(u8, Option<usize>)>,
     asked_registers: Vec<u64>,
+    /// Of keys that have no rows under way any more.
+    spare: Vec<Box<ThreadRows>>,
+}
+
+/// As many as go back and forth within a few calls; more would only be memory.
+const SPARE_MAX: usize = 4;
+
+/// Larger ones are not kept.
+const SPARE_ROWS_MAX: usize = 1024;
+
+thread_local! {
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+impl<C> Drop for Run<'_, C> {
+    fn drop(&mut self) {
+        SCRATCH.set(Some(std::mem::take(&mut self.scratch)));
+    }
 }
 
 impl<'a, C: Conditions> Run<'a, C> {
@@ -228,6 +308,7 @@ impl<'a, C: Conditions> Run<'a, C> {
         let MatcherSpec { asks, partial, .. } = matcher.spec;
         let register_count = if asks { conditions.register_count() } else { 0 };
         let merges = !asks || !conditions.reads_trail();
+        let remembers_registers = asks && merges && !partial && conditions.forgets();
         Self {
             matcher,
             until,
@@ -236,16 +317,53 @@ impl<'a, C: Conditions> Run<'a, C> {
             register_count,
             merges,
             remembers: !asks && !partial,
-            threads: Vec::new(),
-            registers: Vec::new(),
-            distinct: Distinct::default(),
-            asked: Vec::new(),
-            asked_registers: Vec::new(),
+            remembers_registers,
+            scratch: SCRATCH.take().unwrap_or_default(),
         }
     }
 
-    /// Decides all attempts that can be decided; `active` is the key's.
-    pub(crate) fn run(&mut self, key: &mut Key, active: &mut ThreadRows) -> Result<(), PatternError> {
+    /// For a key that had no rows under way.
+    pub(crate) fn begin_rows(&mut self, start: u64) -> Box<ThreadRows> {
+        let mut rows = self.scratch.spare.pop().unwrap_or_default();
+        (rows.start, rows.told_until) = (start, 0);
+        rows
+    }
+
+    /// For a key that has few.
+    pub(crate) fn unpack(&mut self, packed: &Packed) -> Box<ThreadRows> {
+        let mut rows = self.begin_rows(packed.start);
+        packed.unpack(&mut rows, self.nodes_max());
+        rows
+    }
+
+    fn nodes_max(&self) -> usize {
+        KEPT_NODES_MIN.min(self.matcher.spec.max_partial)
+    }
+
+    /// They are packed, or the key has none under way any more.
+    pub(crate) fn end_rows(&mut self, mut rows: Box<ThreadRows>) {
+        if rows.rows.capacity() <= SPARE_ROWS_MAX && self.scratch.spare.len() < SPARE_MAX {
+            rows.clear();
+            self.scratch.spare.push(rows);
+        }
+    }
+
+    /// Takes in rows; `active` is the key's.
+    pub(crate) fn feed(
+        &mut self,
+        key: &mut Key,
+        active: &mut ThreadRows,
+        rows: &[u64],
+        times: &[i64],
+    ) -> Result<(), PatternError> {
+        active.rows.extend(rows);
+        active.times.extend(times);
+        key.position += rows.len() as u64;
+        self.run(key, active)
+    }
+
+    /// Decides all attempts that can be decided.
+    fn run(&mut self, key: &mut Key, active: &mut ThreadRows) -> Result<(), PatternError> {
         while !active.rows.is_empty() {
             if !active.attempt.begun {
                 self.begin(active, key.number + 1);
@@ -270,6 +388,7 @@ impl<'a, C: Conditions> Run<'a, C> {
             active.rows.drain(..next);
             active.times.drain(..next.min(active.times.len()));
             active.failed.drain(..next.min(active.failed.len()));
+            active.failed_registers.drain(..next.min(active.failed_registers.len()));
             active.start += next as u64;
             active.attempt.reset();
         }
@@ -277,10 +396,11 @@ impl<'a, C: Conditions> Run<'a, C> {
     }
 
     fn begin(&mut self, active: &mut ThreadRows, number: u64) {
+        let nodes_max = self.nodes_max();
         let attempt = &mut active.attempt;
         attempt.begun = true;
         attempt.longest = (NO_NODE, 0);
-        attempt.nodes_max = KEPT_NODES_MIN.min(self.matcher.spec.max_partial);
+        attempt.nodes_max = nodes_max;
         if !self.matcher.may_start(active.start, active.rows[0]) {
             return;
         }
@@ -301,18 +421,8 @@ impl<'a, C: Conditions> Run<'a, C> {
 
     /// All threads take the next row.
     fn take_row(&mut self, active: &mut ThreadRows) -> Result<(), PatternError> {
-        let Self {
-            matcher,
-            conditions,
-            register_count,
-            merges,
-            threads,
-            registers,
-            distinct,
-            asked,
-            asked_registers,
-            ..
-        } = self;
+        let Self { matcher, conditions, register_count, merges, remembers_registers, scratch, .. } = self;
+        let Scratch { threads, registers, distinct, asked, asked_registers, .. } = &mut **scratch;
         let (automaton, asks, register_count) = (&matcher.automaton, matcher.spec.asks, *register_count);
         let attempt = &mut active.attempt;
         let taken = attempt.taken;
@@ -320,6 +430,7 @@ impl<'a, C: Conditions> Run<'a, C> {
         let bits = active.rows[taken];
         let in_time = attempt.deadline.is_none_or(|deadline| active.times[taken] <= deadline);
         let failed: &[StateId] = active.failed.get(taken).map_or(&[], |failed| failed);
+        let failed_registers: &[u64] = active.failed_registers.get(taken).map_or(&[], |failed| failed);
         let mut first_node = None;
         distinct.clear();
         'threads: for (index, thread) in attempt.threads.iter().enumerate() {
@@ -346,8 +457,7 @@ impl<'a, C: Conditions> Run<'a, C> {
                         Some((_, answer)) => *answer,
                         None => {
                             let begin = asked_registers.len();
-                            asked_registers
-                                .extend_from_slice(&attempt.registers[index * register_count..][..register_count]);
+                            push_few(asked_registers, &attempt.registers[index * register_count..][..register_count]);
                             let trail =
                                 Trail { nodes: &attempt.nodes, states: &automaton.states, last: thread.node, row };
                             let holds = conditions.take(state.variable, row, trail, &mut asked_registers[begin..])?;
@@ -357,6 +467,10 @@ impl<'a, C: Conditions> Run<'a, C> {
                     };
                     let Some(begin) = answer else { continue };
                     own = &asked_registers[begin..begin + register_count];
+                    let same = |words: &[u64]| words[0] == u64::from(id) && words[1..] == *own;
+                    if failed_registers.chunks_exact(register_count + 1).any(same) {
+                        continue;
+                    }
                 }
                 if *merges && !distinct.insert(id, own) {
                     continue;
@@ -367,7 +481,7 @@ impl<'a, C: Conditions> Run<'a, C> {
                 first_node.get_or_insert(node);
                 if state.goes_on() {
                     threads.push(Thread { state: id, node });
-                    registers.extend_from_slice(own);
+                    push_few(registers, own);
                 }
                 if state.accepts() {
                     attempt.best = Some((node, taken + 1));
@@ -381,6 +495,12 @@ impl<'a, C: Conditions> Run<'a, C> {
         }
         std::mem::swap(&mut attempt.threads, threads);
         std::mem::swap(&mut attempt.registers, registers);
+        if *remembers_registers && taken >= FORGOTTEN_ROWS && attempt.lived.len() < LIVED_WORDS_MAX {
+            for (index, thread) in attempt.threads.iter().enumerate() {
+                attempt.lived.extend([attempt.taken as u64, u64::from(thread.state)]);
+                push_few(&mut attempt.lived, &attempt.registers[index * register_count..][..register_count]);
+            }
+        }
         threads.clear();
         registers.clear();
         Ok(())
@@ -393,14 +513,15 @@ impl<'a, C: Conditions> Run<'a, C> {
         if attempt.threads.is_empty() {
             return Ok(false);
         }
+        let mut live = 0;
         if attempt.nodes.len() > attempt.nodes_max {
             attempt.collect(self.remembers.then_some(&mut active.failed));
             // Near the bound it is done more often, but still only after a fixed part of them is new.
-            let live = attempt.nodes.len();
+            live = attempt.nodes.len();
             attempt.nodes_max = (2 * live).max(KEPT_NODES_MIN).min(max_partial.max(live + live / 8));
         }
         // Where only bits count, what is remembered of other attempts makes for fewer threads; but not for fewer rows.
-        let partial = if asks { attempt.nodes.len() } else { attempt.taken };
+        let partial = if asks { live } else { attempt.taken };
         if partial <= max_partial {
             return Ok(false);
         }
@@ -436,6 +557,9 @@ impl<'a, C: Conditions> Run<'a, C> {
     fn decide(&mut self, key: &mut Key, active: &mut ThreadRows) -> Result<usize, PatternError> {
         if self.remembers {
             active.attempt.remember(&mut active.failed, |_| true);
+        }
+        if self.remembers_registers {
+            active.attempt.remember_registers(&mut active.failed_registers, self.register_count);
         }
         let attempt = &active.attempt;
         let Some((node, rows)) = attempt.best else {
@@ -487,6 +611,14 @@ impl<'a, C: Conditions> Run<'a, C> {
     }
 }
 
+/// Registers are few, mostly one or two: too few for a call.
+#[inline]
+fn push_few(all: &mut Vec<u64>, few: &[u64]) {
+    for register in few {
+        all.push(*register);
+    }
+}
+
 /// Where a thread may go on, of an attempt that began at row `start`.
 fn steps(automaton: &Automaton, state: StateId, start: u64) -> &[Step] {
     match automaton.states.get(state as usize) {
@@ -497,7 +629,7 @@ fn steps(automaton: &Automaton, state: StateId, start: u64) -> &[Step] {
 }
 
 /// The threads that there are already: by looking at each of them or, where they are many, by a table.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Distinct {
     /// A thread's index plus one, where its hash says or in the free place after that. The length is a power of two, or 0.
     table: Vec<u32>,
@@ -539,7 +671,7 @@ impl Distinct {
             self.table[place] = u32::try_from(self.met.len() + 1).unwrap_or(u32::MAX);
         }
         self.met.push(state);
-        self.registers.extend_from_slice(registers);
+        push_few(&mut self.registers, registers);
         true
     }
 

@@ -16,6 +16,13 @@ pub trait Conditions {
         false
     }
 
+    /// Whether [`take`](Self::take) is a function of the variable, the row and the registers alone, for all attempts of a partition: what
+    /// [`begin`](Self::begin) is told then counts only as far as the registers hold it. What failed for one attempt is not tried again by
+    /// another one that comes to the same place with the same registers. Registers that stay apart (a sum) gain nothing from it.
+    fn forgets(&self) -> bool {
+        false
+    }
+
     /// A partial match begins at row `first` of its partition; it would become match `number`.
     fn begin(&mut self, first: u64, number: u64, registers: &mut [u64]);
 
@@ -46,7 +53,7 @@ pub struct Trail<'a> {
 }
 
 /// A row of a partial match; those before it are found by `before`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct TrailNode {
     pub(crate) before: u32,
     /// The state that the row entered.

@@ -2,6 +2,7 @@
 
 use crate::attempt::ThreadRows;
 use crate::dense::Dense;
+use crate::packed::Packed;
 
 /// Where matching stands in one partition: between two calls, all that is known of its rows. It holds the symbols (and times) of the
 /// rows from [`start`](Key::start) on and the partial matches there; without rows under way it is a few words.
@@ -20,6 +21,7 @@ pub struct Key {
 pub(crate) enum Active {
     Dense(Dense),
     Threads(Box<ThreadRows>),
+    Packed(Packed),
 }
 
 impl Key {
@@ -35,6 +37,7 @@ impl Key {
             None => self.position,
             Some(Active::Dense(dense)) => dense.start,
             Some(Active::Threads(threads)) => threads.start,
+            Some(Active::Packed(packed)) => packed.start,
         }
     }
 
@@ -56,6 +59,7 @@ impl Key {
             None => 0,
             Some(Active::Dense(dense)) => dense.told_until,
             Some(Active::Threads(threads)) => threads.told_until,
+            Some(Active::Packed(packed)) => packed.told_until,
         }
     }
 
@@ -65,6 +69,7 @@ impl Key {
             None => None,
             Some(Active::Dense(dense)) => dense.deadline(),
             Some(Active::Threads(threads)) => threads.deadline(),
+            Some(Active::Packed(packed)) => packed.deadline(),
         }
     }
 
@@ -74,6 +79,7 @@ impl Key {
             None => 0,
             Some(Active::Dense(dense)) => size_of::<Active>() + dense.bytes(),
             Some(Active::Threads(threads)) => size_of::<Active>() + threads.bytes(),
+            Some(Active::Packed(_)) => size_of::<Active>(),
         }
     }
 }

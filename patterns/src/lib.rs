@@ -18,6 +18,7 @@ mod key;
 mod matcher;
 #[cfg(test)]
 mod naive;
+mod packed;
 mod pattern;
 mod symbols;
 #[cfg(test)]

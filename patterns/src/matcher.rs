@@ -10,6 +10,7 @@ use crate::dense::{Dense, DenseMatcher, DenseRun};
 use crate::determinise::{Attempts, Classes, next_variables};
 use crate::fold::Fold;
 use crate::key::{Active, Key};
+use crate::packed::Packed;
 use crate::pattern::{Pattern, PatternError, Variable, VariableSet};
 use crate::symbols::Symbols;
 
@@ -351,27 +352,42 @@ impl Matcher {
         found: &mut Found,
     ) -> Result<(), PatternError> {
         let (mut rows, mut times) = (rows, times);
-        let mut active = match key.active.take() {
-            Some(active) => active,
-            None => {
-                let idle = (key.position..).zip(rows).take_while(|&(row, bits)| !self.may_start(row, *bits)).count();
-                self.pass_idle(key, idle, found);
-                (rows, times) = (&rows[idle..], times.get(idle..).unwrap_or(&[]));
-                if rows.is_empty() {
-                    return Ok(());
-                }
-                Box::new(Active::Threads(Box::new(ThreadRows::after_partial(key.position, 0))))
-            }
-        };
-        if let Active::Threads(threads) = &mut *active {
-            threads.rows.extend(rows);
-            threads.times.extend(times);
-            key.position += rows.len() as u64;
-            Run::new(self, until, conditions, found).run(key, threads)?;
-            if !threads.rows.is_empty() || threads.told_until > threads.start {
-                key.active = Some(active);
+        let mut active = key.active.take();
+        if active.is_none() {
+            let idle = (key.position..).zip(rows).take_while(|&(row, bits)| !self.may_start(row, *bits)).count();
+            self.pass_idle(key, idle, found);
+            (rows, times) = (&rows[idle..], times.get(idle..).unwrap_or(&[]));
+            if rows.is_empty() {
+                return Ok(());
             }
         }
+        let mut run = Run::new(self, until, conditions, found);
+        if let Some(Active::Threads(threads)) = active.as_deref_mut() {
+            run.feed(key, threads, rows, times)?;
+            key.active = if threads.is_needed() { active } else { None };
+            return Ok(());
+        }
+        let mut threads = match active.as_deref() {
+            Some(Active::Packed(packed)) => run.unpack(packed),
+            _ => run.begin_rows(key.position),
+        };
+        run.feed(key, &mut threads, rows, times)?;
+        if !threads.is_needed() {
+            run.end_rows(threads);
+            return Ok(());
+        }
+        let now = match Packed::new(&threads) {
+            Some(packed) => {
+                run.end_rows(threads);
+                Active::Packed(packed)
+            }
+            None => Active::Threads(threads),
+        };
+        match &mut active {
+            Some(active) => **active = now,
+            None => active = Some(Box::new(now)),
+        }
+        key.active = active;
         Ok(())
     }
 

@@ -111,6 +111,8 @@ enum Asked {
     First,
     /// The first row or the number decides about variable 1.
     Begin,
+    /// Whether the count of rows of variable 0 is odd; variable 1 is never.
+    Parity,
     /// The row two before in the match has not variable 0; only the trail tells.
     Trail,
 }
@@ -134,6 +136,7 @@ impl Asked {
             Self::Begin => {
                 labels.last().map(|label| label.variable()) != Some(1) || !(first as u64 + number).is_multiple_of(3)
             }
+            Self::Parity => labels.last().map(|label| label.variable()) != Some(1),
             Self::Trail => labels.len() < 3 || labels[labels.len() - 3].variable() != 0,
         }
     }
@@ -143,7 +146,7 @@ impl Conditions for Asked {
     fn register_count(&self) -> usize {
         match self {
             Self::Nothing | Self::Trail => 0,
-            Self::Sum(_) | Self::First => 1,
+            Self::Sum(_) | Self::First | Self::Parity => 1,
             Self::Begin => 2,
         }
     }
@@ -152,10 +155,14 @@ impl Conditions for Asked {
         *self == Self::Trail
     }
 
+    fn forgets(&self) -> bool {
+        *self != Self::Trail
+    }
+
     fn begin(&mut self, first: u64, number: u64, registers: &mut [u64]) {
         match self {
             Self::Nothing | Self::Trail => {}
-            Self::Sum(_) => registers[0] = 0,
+            Self::Sum(_) | Self::Parity => registers[0] = 0,
             Self::First => registers[0] = NONE,
             Self::Begin => registers.copy_from_slice(&[first, number]),
         }
@@ -181,12 +188,40 @@ impl Conditions for Asked {
                 }
                 holds
             }
+            Self::Parity => {
+                registers[0] ^= u64::from(variable == 0);
+                variable != 1
+            }
             Self::Begin => variable != 1 || !(registers[0] + registers[1]).is_multiple_of(3),
             Self::Trail => trail.iter().nth(1).is_none_or(|(at, variable)| {
                 assert_eq!(at, row - 2, "rows of a trail follow each other");
                 variable != 0
             }),
         })
+    }
+}
+
+/// Asks again what was asked before.
+#[derive(Debug, Clone, Copy)]
+struct Again(Asked);
+
+impl Conditions for Again {
+    fn register_count(&self) -> usize {
+        self.0.register_count()
+    }
+
+    fn begin(&mut self, first: u64, number: u64, registers: &mut [u64]) {
+        self.0.begin(first, number, registers);
+    }
+
+    fn take(
+        &mut self,
+        variable: Variable,
+        row: u64,
+        trail: Trail<'_>,
+        registers: &mut [u64],
+    ) -> Result<bool, PatternError> {
+        self.0.take(variable, row, trail, registers)
     }
 }
 
@@ -255,7 +290,7 @@ impl Way {
 /// Feeds a partition as `between` has it.
 fn fed(
     matcher: &Matcher,
-    asked: Asked,
+    asked: impl Conditions,
     rows: &[u64],
     times: &[i64],
     between: &[Between],
@@ -340,6 +375,7 @@ fn asked() -> impl Strategy<Value = Asked> {
         2 => (0..8u64).prop_map(Asked::Sum),
         1 => Just(Asked::First),
         1 => Just(Asked::Begin),
+        1 => Just(Asked::Parity),
         1 => Just(Asked::Trail),
     ]
 }
@@ -384,7 +420,7 @@ fn a_match_is_told_as_soon_as_it_is_decided() {
 }
 
 /// Runs a pattern over one partition of equal rows, all at once and in pieces; tells how many transitions a row needed.
-fn tried_per_row(way: Way, spec: &MatcherSpec, bits: u64, rows: usize) -> u64 {
+fn tried_per_row(way: Way, spec: &MatcherSpec, asked: Asked, bits: u64, rows: usize) -> u64 {
     let matcher = way.of(&Matcher::new(spec.clone()).unwrap());
     let all = symbols(&matcher, &vec![bits; rows]);
     let mut most = 0;
@@ -393,7 +429,7 @@ fn tried_per_row(way: Way, spec: &MatcherSpec, bits: u64, rows: usize) -> u64 {
         let (mut key, mut found) = (matcher.key(), Found::default());
         for begin in (0..rows).step_by(step) {
             let end = rows.min(begin + step);
-            matcher.feed(&mut key, &all, begin..end, &[], end == rows, &mut NoConditions, &mut found).unwrap();
+            matcher.feed(&mut key, &all, begin..end, &[], end == rows, &mut { asked }, &mut found).unwrap();
         }
         most = most.max(attempt::work::take().div_ceil(rows as u64));
     }
@@ -410,7 +446,7 @@ fn work_is_linear_whatever_the_pattern() {
         let check = |pattern: Pattern, bits: u64, most: u64| {
             let spec = MatcherSpec { skip, ..spec(pattern.clone()) };
             for way in [Way::Folded, Way::Tables, Way::Threads] {
-                let tried = tried_per_row(way, &spec, bits, 5000);
+                let tried = tried_per_row(way, &spec, Asked::Nothing, bits, 5000);
                 assert!(tried <= most, "{tried} transitions for each row: {pattern:?}, {skip:?}, {way:?}");
             }
         };
@@ -424,7 +460,13 @@ fn work_is_linear_whatever_the_pattern() {
         check(sequence([a(), optional(sequence([repeat(a(), 0, None), b()]))]), A, 12);
     }
     // All rows are in one match, which is found once.
-    assert!(tried_per_row(Way::Threads, &spec(sequence([plus(a()), plus(b())])), A | B, 5000) <= 8);
+    let both = spec(sequence([plus(a()), plus(b())]));
+    assert!(tried_per_row(Way::Threads, &both, Asked::Nothing, A | B, 5000) <= 8);
+    // Where conditions are asked, the registers of attempts that begin at odd and at even rows differ, and no others.
+    for skip in [Skip::PastLastRow, Skip::ToNextRow] {
+        let asks = MatcherSpec { asks: true, skip, ..spec(sequence([plus(a()), b()])) };
+        assert!(tried_per_row(Way::Folded, &asks, Asked::Parity, A | B, 5000) <= 40, "{skip:?}");
+    }
 }
 
 /// Too many partial matches are an error, or the oldest attempt is given up; whatever comes in one call.
@@ -522,6 +564,22 @@ proptest! {
         let asks = asked != Asked::Nothing;
         let spec = MatcherSpec { skip, within, asks, partial, unmatched, ..spec(pattern) };
         agrees(&spec, asked, &rows, &between, ends_with_rows)?;
+    }
+
+    /// What is remembered of conditions that were asked changes nothing.
+    #[test]
+    fn asking_once_is_enough(
+        pattern in usual_pattern(), skip in skip(), within in prop::option::of(5..40i64), unmatched: bool,
+        asked in prop_oneof![(0..30u64).prop_map(Asked::Sum), Just(Asked::First), Just(Asked::Begin), Just(Asked::Parity)],
+        rows in long_partition(), between in prop::collection::vec(between(), 300), ends_with_rows: bool,
+    ) {
+        let spec = MatcherSpec { skip, within, unmatched, asks: true, ..spec(pattern) };
+        let times = times(&rows, &between);
+        let matcher = Matcher::new(spec).unwrap();
+        let whole = vec![Between { cut: false, expire: false, resume: false, later: 0 }; rows.len() + 1];
+        let expected = fed(&matcher, Again(asked), &rows, &times, &whole, ends_with_rows);
+        prop_assert_eq!(&fed(&matcher, asked, &rows, &times, &whole, ends_with_rows), &expected);
+        prop_assert_eq!(&fed(&matcher, asked, &rows, &times, &between, ends_with_rows), &expected, "in pieces");
     }
 
     /// Long partitions, where what was found out by earlier attempts is used again: all ways agree.

@@ -220,7 +220,7 @@ const STATEMENTS: &[Statement] = &[
     statement(
         "match_recognize",
         "SELECT * FROM t MATCH_RECOGNIZE (ORDER BY ts MEASURES A.v AS x PATTERN (A) DEFINE B AS A.v > 1) AS m",
-        &["line 2, column 84", "`DEFINE`", "`B` is no variable of the pattern"],
+        &["line 2, column 83", "`DEFINE`", "`B` is no variable of the pattern"],
     ),
     statement("update", "UPDATE t SET v = 1", &["line 2, column 1: `UPDATE` is not supported"]),
     statement("syntax", "SELECT k v x FROM t", &["line 2, column 12", "expected", "x"]),

@@ -263,8 +263,14 @@ pub fn plan_each(statements: &[(&Catalog, PlannedStatement<'_>)], options: &Plan
         let output = lower_statement(&mut lowering, index, statement, planned);
         outputs[index] = Some(output.map_err(|error| located(error, statement))?);
     }
-    let moved = nearest::drop_unread(&mut lowering.graph, &lowering.asked);
     let mut outputs: Vec<OutputInfo> = outputs.into_iter().flatten().collect();
+    let has_views = statements.iter().any(|statement| statement.view().is_some());
+    if !has_views {
+        let moved = match_recognize::share(&mut lowering.graph, &lowering.matches)?;
+        outputs.iter_mut().for_each(|output| output.node = moved[output.node]);
+        lowering.asked.iter_mut().for_each(|node| *node = moved[*node]);
+    }
+    let moved = nearest::drop_unread(&mut lowering.graph, &lowering.asked);
     outputs.iter_mut().for_each(|output| output.node = moved[output.node]);
     let mut job = Job { outputs, graph: lowering.graph, notices: lowering.notices, views: lowering.materialized.set };
     merge_sinks(&mut job);

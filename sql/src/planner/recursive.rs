@@ -282,7 +282,9 @@ impl Lowering<'_> {
     ) -> Result<(eagre_engine::graph::Graph, Vec<NodeIndex>, NodeIndex)> {
         let outside =
             (std::mem::take(&mut self.graph), std::mem::take(&mut self.shared), std::mem::take(&mut self.ports));
+        let matches = self.matches.len();
         let lowered = self.lower_part(term, schemas, fields);
+        self.matches.truncate(matches);
         let (graph, shared, ports) = outside;
         let part = std::mem::replace(&mut self.graph, graph);
         (self.shared, self.ports) = (shared, ports);

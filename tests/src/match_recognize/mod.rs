@@ -2,6 +2,7 @@
 
 use libtest_mimic::Trial;
 
+mod bad_input;
 mod cases;
 mod generate;
 mod naive;
@@ -14,6 +15,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = cases::trials();
     trials.extend(random::trials());
     trials.extend(no_blow_up::trials());
+    trials.extend(bad_input::trials());
     trials.extend(stepwise::trials());
     trials
 }

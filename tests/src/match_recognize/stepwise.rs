@@ -479,7 +479,7 @@ const CASES: &[Case] = &[
         late: &[3],
         ..PLAIN
     },
-    // A row is told as one of no match when that is known, and taken back when a match has it.
+    // What is shown is what the rows so far give: a row that no match has is taken back when a match has it.
     Case {
         name: "changes_of_unmatched_rows",
         delay_s: 30,
@@ -487,7 +487,7 @@ const CASES: &[Case] = &[
                  DEFINE A AS s = 'a', B AS s = 'b' EMIT CHANGES",
         rows: &[Comes(0, "k", "a"), Comes(10, "k", "x"), Comes(5, "k", "b")],
         expected: &[
-            (2, "+ k | 2026-01-01 00:00:00.000 | NULL | a | 1"),
+            (1, "+ k | 2026-01-01 00:00:00.000 | NULL | a | 1"),
             (2, "+ k | 2026-01-01 00:00:10.000 | NULL | x | 2"),
             (3, "+ k | 2026-01-01 00:00:00.000 | A | a | 1"),
             (3, "+ k | 2026-01-01 00:00:05.000 | B | b | 3"),

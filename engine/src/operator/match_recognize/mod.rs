@@ -27,11 +27,12 @@ mod updating;
 pub use program::{Arithmetic, Comparison, Program, Word, WordKind};
 pub use spec::*;
 
+use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, TimeUnit, UInt32Type};
 use arrow_row::{RowConverter, SortField};
 use eagre_patterns::{Matcher, MatcherSpec, Pattern, PatternError, Step, VariableSet};
 
@@ -39,6 +40,7 @@ use self::conditions::Distinct;
 use self::matches::Margin;
 use super::{Operator, OperatorFactory, OutputWatermark};
 use crate::error::{EngineError, Result};
+use crate::expr::{Expr, ExprRef, StepContext};
 use crate::time::{EventTimeMs, event_times_ms};
 
 const NAME: &str = "MatchRecognize";
@@ -148,6 +150,35 @@ impl Plan {
 
 /// The column that tells the pattern of a match, where there are several.
 pub const PATTERN: &str = "__pattern";
+
+/// Whether a match of [`MatchFactory::together`] is one of the pattern at `place`.
+pub fn is_pattern(place: usize) -> ExprRef {
+    Arc::new(IsPattern { place: place as u32, field: Arc::new(Field::new("is_pattern", DataType::Boolean, false)) })
+}
+
+#[derive(Debug)]
+struct IsPattern {
+    place: u32,
+    field: FieldRef,
+}
+
+impl fmt::Display for IsPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pattern {}", self.place + 1)
+    }
+}
+
+impl Expr for IsPattern {
+    fn evaluate(&self, batch: &RecordBatch, _: &StepContext, _: Option<&UInt64Array>) -> Result<ArrayRef> {
+        let patterns = batch.column(0).as_primitive::<UInt32Type>();
+        let is_it = |pattern: &u32| *pattern == self.place;
+        Ok(Arc::new(BooleanArray::from(patterns.values().iter().map(is_it).collect::<Vec<_>>())))
+    }
+
+    fn field(&self) -> &FieldRef {
+        &self.field
+    }
+}
 
 impl MatchFactory {
     /// Matches leave once, when they are final, or, if the factory [retracts](Self::retracts), are taken back. Late are rows whose time

@@ -54,7 +54,7 @@ pub(super) struct Known<'a> {
 
 /// Matches the rows of all works; what is found is added to `matches`.
 pub(super) fn run(
-    plan: &Plan,
+    (plans, plan): (&Plans, &Plan),
     works: &mut [Work<'_>],
     known: &Known<'_>,
     (places, context): (Places<'_>, &StepContext),
@@ -67,10 +67,11 @@ pub(super) fn run(
     if let Some(registers) = &plan.registers {
         read_words(registers, works, places)?;
     }
+    let waiting = times_of_waiting(plans, works, places, time.expired.filter(|_| spec.within.is_some()))?;
     let evaluation = Evaluation { spec, places, context };
     let found = &mut scratch.found;
     let mut start = 0;
-    for work in works.iter_mut() {
+    for (index, work) in works.iter_mut().enumerate() {
         let times = match spec.within {
             Some(_) if !work.rows.is_empty() => &known.times[work.rows.clone()],
             _ => &[],
@@ -78,7 +79,9 @@ pub(super) fn run(
         let rows = if in_place { work.rows.clone() } else { start..start + work.rows.len() };
         start += work.rows.len();
         found.clear();
+        let waits_from = waiting.get(index).copied().flatten();
         let expired = time.expired.filter(|_| spec.within.is_some());
+        let expired = expired.map(|time| waits_from.map_or(time, |first| time.min(first)));
         let mut fed =
             Fed { matcher: &plan.matcher, symbols: &scratch.symbols, rows, times, ended: time.ended, expired };
         let first = work.key.start();
@@ -104,6 +107,27 @@ pub(super) fn run(
     scratch.dropped += std::mem::take(&mut found.dropped);
     scratch.bad_skips += std::mem::take(&mut found.bad_skips);
     Ok(())
+}
+
+/// For each partition the time of its first row that waits for rows behind it, where time decides anything: the matcher has not seen that
+/// row yet, so for it time has come no further.
+fn times_of_waiting(
+    plans: &Plans,
+    works: &[Work<'_>],
+    places: Places<'_>,
+    expired: Option<i64>,
+) -> Result<Vec<Option<i64>>> {
+    if expired.is_none() {
+        return Ok(Vec::new());
+    }
+    let first = |work: &Work<'_>| work.view.at(work.key.position() + work.rows.len() as u64);
+    let rows: Vec<Option<RowAt>> = works.iter().map(first).collect();
+    let there: Vec<RowAt> = rows.iter().copied().flatten().collect();
+    if there.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut times = plans.times_of(&there, places)?.into_iter();
+    Ok(rows.into_iter().map(|row| row.and_then(|_| times.next())).collect())
 }
 
 /// The symbols of the rows of all works. `true`: of all rows that are known; else of those of the works, one after the other.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array, new_null_array,
 };
-use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use arrow_row::RowConverter;
 use eagre_kernels::rows::GroupedRows;
@@ -288,7 +288,7 @@ impl Settled {
                 continue;
             }
             let mut matches = Matches::default();
-            run(plan, &mut works, &known, (places, context), time, &mut self.scratch, &mut matches)?;
+            run((&plans, plan), &mut works, &known, (places, context), time, &mut self.scratch, &mut matches)?;
             if let Some(rows) = matches.leaving(Evaluation { spec: &plan.spec, places, context })? {
                 emitted.push((pattern, rows));
             }
@@ -402,11 +402,12 @@ impl Settled {
     /// Emits the matches of patterns.
     fn emit(&self, matches: Vec<(usize, RecordBatch)>, out: &mut Output) -> Result<()> {
         let plans = &self.plans;
+        if plans.columns.is_empty() {
+            matches.into_iter().for_each(|(_, rows)| out.emit(Delta::insert(rows)));
+            return Ok(());
+        }
+        let mut together = Vec::with_capacity(matches.len());
         for (pattern, rows) in matches {
-            if plans.columns.is_empty() {
-                out.emit(Delta::insert(rows));
-                continue;
-            }
             let count = rows.num_rows();
             let fields = plans.output.fields().iter();
             let mut columns: Vec<ArrayRef> = fields.map(|field| new_null_array(field.data_type(), count)).collect();
@@ -414,7 +415,11 @@ impl Settled {
             for (column, place) in rows.columns().iter().zip(&plans.columns[pattern]) {
                 columns[*place] = Arc::clone(column);
             }
-            out.emit(Delta::insert(batch_of(&plans.output, columns, count)?));
+            together.push(batch_of(&plans.output, columns, count)?);
+        }
+        // Each pattern's consumer looks at all that leaves: at one batch rather than at one for each pattern.
+        if !together.is_empty() {
+            out.emit(Delta::insert(concat_batches(&plans.output, &together)?));
         }
         Ok(())
     }

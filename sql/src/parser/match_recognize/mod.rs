@@ -41,7 +41,15 @@ pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpa
                     Location::of(tokens[index].span),
                 ));
             }
-            _ => index += 1,
+            _ => {
+                // Any other use is a name like others.
+                if let Token::Word(word) = &mut tokens[index].token
+                    && word.keyword == Keyword::MATCH_RECOGNIZE
+                {
+                    word.keyword = Keyword::NoKeyword;
+                }
+                index += 1;
+            }
         }
     }
     Ok(tokens)

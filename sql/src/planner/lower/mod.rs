@@ -16,6 +16,7 @@ use eagre_engine::graph::{
     ChangelogMode, Edge, EdgeInfo, Graph, Node, NodeIndex, NodeKind, OperatorId, Route, errors_schema,
 };
 use eagre_engine::operator::chain::ChainFactory;
+use eagre_engine::operator::match_recognize::MatchSpec;
 use eagre_engine::operator::{OperatorFactory, PORT_MAIN, PORT_SIDE};
 use eagre_engine::score::DeviceChoice;
 
@@ -93,6 +94,8 @@ pub(super) struct Lowering<'a> {
     /// What was lowered, with whether it aggregated by a window.
     pub(super) shared: HashMap<Shared, (Stream, bool)>,
     pub(super) materialized: Materialized,
+    /// The nodes that match patterns.
+    pub(super) matches: Vec<(NodeIndex, MatchSpec)>,
 }
 
 /// A part of a plan under the conditions that it was lowered with.
@@ -118,6 +121,7 @@ impl<'a> Lowering<'a> {
     ) -> Self {
         Self {
             materialized: Materialized::new(statements),
+            matches: vec![],
             context,
             options,
             graph: Graph::default(),

@@ -166,7 +166,8 @@ impl<'a> Expressions<'a> {
                 Some(RowCondition {
                     shifted: values.collect::<Result<_>>()?,
                     schema: Arc::new(Schema::empty()),
-                    expr: compiler.compile(&row.expr, name)?,
+                    // Equal conditions of several patterns are known by being equal: without names.
+                    expr: compiler.compile(&row.expr, "")?,
                 })
             }
         };
@@ -182,7 +183,10 @@ impl Lowering<'_> {
         if stream.pending.is_some() {
             stream = self.assign_windows(stream, input)?;
         }
-        self.narrow(&mut stream);
+        // Straight from a table, rows have the columns that anyone reads: patterns over them can share an operator.
+        if !stream.stages.is_empty() {
+            self.narrow(&mut stream);
+        }
         let computed = self.compute_values(node, &mut stream)?;
         if stream.ordered {
             stream.require_ordinals();
@@ -255,7 +259,7 @@ impl Lowering<'_> {
             },
             output,
         };
-        let factory = MatchFactory::new(spec).map_err(engine).map_err(|error| error.or_at(node.location))?;
+        let factory = MatchFactory::new(spec.clone()).map_err(engine).map_err(|error| error.or_at(node.location))?;
         let mut detail = rules.head();
         let classes = rules.classes();
         if !classes.is_empty() {
@@ -283,6 +287,7 @@ impl Lowering<'_> {
         };
         let id = self.id("match", plan, &stream.tables);
         let index = self.push_operator(id, factory, from, Route::Hash(partition), edge, detail, &bound);
+        self.matches.push((index, spec));
         if by_watermark {
             self.may_refuse(index, &stream.tables);
             self.aggregated_window |= !retracts;

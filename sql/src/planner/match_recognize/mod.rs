@@ -39,6 +39,9 @@ pub(super) mod labels;
 mod lower;
 mod slots;
 mod text;
+mod together;
+
+pub(super) use together::share;
 
 use conditions::ConditionPlan;
 use slots::{Position, SlotExprPlan, SlotPlan};
