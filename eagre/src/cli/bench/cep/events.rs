@@ -19,6 +19,9 @@ const EVENTS_PER_KEY_AND_SECOND: u64 = 10;
 /// Amounts are below this.
 pub(super) const AMOUNTS: u64 = 1_000;
 
+/// Times are drawn from bits of their own.
+const TIMES: u64 = 0x7469_6d65;
+
 /// What is done, and how often of a hundred times.
 pub(super) const ACTIONS: [(&str, u64); 6] =
     [("view", 58), ("cart", 15), ("login", 12), ("buy", 7), ("change", 5), ("transfer", 3)];
@@ -58,19 +61,18 @@ impl Stream {
     /// The first events, as they come.
     pub(super) fn batches(&self, events: u64) -> Result<Vec<RecordBatch>> {
         let mean_us = 1_000_000.0 / self.events_per_s() as f64;
-        let (times, who) = (Stream { seed: self.seed ^ 0x7469_6d65, ..*self }, self);
         let mut time_us = 0.0f64;
         // When each comes, its event time in milliseconds and its number.
         let mut rows: Vec<(u64, u64, u64)> = (0..events)
             .map(|event| {
-                let bits = mix(times.seed, event);
+                let bits = mix(self.seed ^ TIMES, event);
                 time_us += 2.0 * mean_us * unit(bits as u32);
                 let disorder_us = unit((bits >> 32) as u32) * (self.disorder_ms * 1_000) as f64;
                 ((time_us + disorder_us) as u64, time_us as u64 / 1_000, event)
             })
             .collect();
         rows.sort_unstable_by_key(|(comes, _, event)| (*comes, *event));
-        let batches = rows.chunks(KEYED_BATCH_ROWS as usize).map(|rows| who.batch(rows));
+        let batches = rows.chunks(KEYED_BATCH_ROWS as usize).map(|rows| self.batch(rows));
         batches.collect()
     }
 

@@ -126,7 +126,8 @@ fn the_form_is_in_the_name() {
 fn figures_of_patterns_are_told_apart_by_their_keys() {
     let few = Figure { keys: Some(1_000), ..figure("fraud", "ok") };
     let many = Figure { keys: Some(100_000), ..few.clone() };
-    assert_eq!([few.label(), many.label()], ["fraud/1k", "fraud/100k"]);
+    let book = Figure { patterns: Some(32), ..few.clone() };
+    assert_eq!([few.label(), many.label(), book.label()], ["fraud/1k", "fraud/100k", "fraud:32/1k"]);
     let peers = Peers::stored(super::super::cep::PEERS).expect("the file is well-formed");
     let report = Report { layout: &cep::LAYOUT, peers, figures: vec![few, many], ..report() };
     let page = html::text(&report);
