@@ -24,6 +24,7 @@ use datafusion::logical_expr::{
 
 use super::context::default_functions;
 use super::expr::strip_alias;
+use super::match_recognize::MatchRecognize;
 use super::rank::numbers;
 use crate::error::{Result, SqlError};
 
@@ -443,6 +444,16 @@ impl Decorrelator {
                 Ok(LogicalPlanBuilder::from(input)
                     .unnest_columns_with_options(unnest.exec_columns.clone(), unnest.options.clone())?
                     .build()?)
+            }
+            LogicalPlan::Extension(extension)
+                if let Some(node) = extension.node.as_any().downcast_ref::<MatchRecognize>() =>
+            {
+                // Its partitions would have to be those of each row outside.
+                Err(SqlError::unsupported(
+                    "`MATCH_RECOGNIZE` over rows that a query outside of it chooses",
+                    "partition by what chooses them, and join or filter the matches",
+                    node.location,
+                ))
             }
             LogicalPlan::Extension(extension) => {
                 let mut inputs = vec![];

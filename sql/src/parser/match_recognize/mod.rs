@@ -224,3 +224,6 @@ fn is_word(token: &Token, text: &str) -> bool {
 fn plain_word(text: &str) -> Token {
     Token::Word(Word { value: text.into(), quote_style: None, keyword: Keyword::NoKeyword })
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Graph, Node, NodeIndex, NodeKind, OperatorId, Route};
 use eagre_engine::operator::chain::{ChainFactory, Stage};
-use eagre_engine::operator::match_recognize::{MatchFactory, MatchSpec, is_pattern};
+use eagre_engine::operator::match_recognize::{MatchFactory, MatchSpec, OutputColumn, Slot, is_pattern};
 use eagre_engine::operator::{PORT_MAIN, PORT_SIDE};
 
 use crate::error::Result;
@@ -85,7 +85,8 @@ fn groups(graph: &Graph, matches: &[(NodeIndex, MatchSpec)]) -> Vec<Vec<usize>> 
     let same = |a: usize, b: usize| {
         let ((a, of_a), (b, of_b)) = (&matches[a], &matches[b]);
         let from = |node: NodeIndex| (graph.nodes[node].inputs[0].from, graph.nodes[node].inputs[0].port);
-        let spec = |spec: &MatchSpec| (spec.by_watermark, spec.partition.clone(), spec.order.clone());
+        // Who looks ahead waits for rows, and has all the others wait: these might have said how late their rows are.
+        let spec = |spec: &MatchSpec| (spec.by_watermark, spec.partition.clone(), spec.order.clone(), lookahead(spec));
         // The unit of `WITHIN` is that of the first column of the order, which is the same then.
         from(*a) == from(*b) && spec(of_a) == spec(of_b)
     };
@@ -100,6 +101,22 @@ fn groups(graph: &Graph, matches: &[(NodeIndex, MatchSpec)]) -> Vec<Vec<usize>> 
     }
     groups.retain(|group| group.len() > 1);
     groups
+}
+
+/// How many rows after a row have to be there before it is matched.
+fn lookahead(spec: &MatchSpec) -> i64 {
+    let measures = spec.output.iter().filter_map(|(_, column)| match column {
+        OutputColumn::Measure(measure) => Some(measure),
+        OutputColumn::Input(_) => None,
+    });
+    let slots = measures.chain(spec.conditions.iter().filter_map(|condition| condition.run.as_ref()));
+    let of_slots = slots.flat_map(|expr| &expr.slots).map(|slot| match slot {
+        Slot::At { row, .. } => row.shift,
+        _ => 0,
+    });
+    let rows = spec.conditions.iter().filter_map(|condition| condition.row.as_ref());
+    let of_rows = rows.flat_map(|row| &row.shifted).map(|shifted| shifted.by);
+    of_slots.chain(of_rows).max().unwrap_or(0).max(0)
 }
 
 /// The operator of a group whose first member is `node`.
@@ -126,8 +143,10 @@ fn operator_of(node: &Node, factory: &Arc<MatchFactory>, count: usize) -> Node {
 fn consumer(node: Node, operator: NodeIndex, factory: &MatchFactory, place: usize) -> Node {
     let columns = factory.columns_of(place).iter().zip(node.output.schema.fields());
     let exprs = columns.map(|(column, field)| Arc::new(PlainColumn::new(*column, Arc::clone(field))) as ExprRef);
-    let stages =
-        vec![Stage::Filter(is_pattern(place)), Stage::Project { exprs: exprs.collect(), schema: node.output.schema.clone() }];
+    let stages = vec![
+        Stage::Filter(is_pattern(place)),
+        Stage::Project { exprs: exprs.collect(), schema: node.output.schema.clone() },
+    ];
     Node {
         kind: NodeKind::Operator(Arc::new(ChainFactory::new(stages))),
         inputs: vec![Edge { from: operator, port: PORT_MAIN, route: Route::Forward }],

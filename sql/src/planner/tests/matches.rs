@@ -494,3 +494,20 @@ fn mistakes_in_the_clause() {
         assert!(error.starts_with(expected), "{sql}\n{error}");
     }
 }
+
+/// Patterns over one stream, in the same partitions and order, are one operator; one that waits for later rows does not have the others wait.
+#[test]
+fn patterns_share_an_operator() {
+    let clause = |define: &str| {
+        format!(
+            "SELECT at FROM tick MATCH_RECOGNIZE (PARTITION BY k ORDER BY ts MEASURES LAST(ts) AS at PATTERN (A B) \
+                 WITHIN INTERVAL '1' HOUR DEFINE B AS {define})"
+        )
+    };
+    let operators = |conditions: &[&str]| {
+        let sql = conditions.iter().map(|define| clause(define)).collect::<Vec<_>>().join("; ");
+        job_of(TABLES, &sql).graph.nodes.iter().filter(|node| node.name() == "MatchRecognize").count()
+    };
+    assert_eq!(operators(&["price > 1", "B.price > A.price", "SUM(price) > 10"]), 1);
+    assert_eq!(operators(&["price > 1", "price < NEXT(price)", "price > 2", "price = NEXT(price)"]), 2);
+}

@@ -1,0 +1,116 @@
+//! Clauses as users write them, and what is read.
+
+use super::*;
+use crate::parser::source::Source;
+
+/// The clauses of a text, innermost first.
+fn clauses(sql: &str) -> Vec<Clause> {
+    let tokens = Source::new(sql).tokens().unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let texts = tokens.windows(2).filter_map(|pair| match (&pair[0].token, &pair[1].token) {
+        (Token::Comma, Token::SingleQuotedString(text)) => serde_json::from_str(text).ok(),
+        _ => None,
+    });
+    texts.collect()
+}
+
+fn clause(inside: &str) -> Clause {
+    let sql = format!("SELECT * FROM t MATCH_RECOGNIZE ({inside})");
+    clauses(&sql).pop().unwrap_or_else(|| panic!("no clause in {sql}"))
+}
+
+fn pattern(text: &str) -> String {
+    let clause = clause(&format!("PATTERN ({text})"));
+    let names: Vec<String> = clause.variables.iter().map(|variable| variable.name.clone()).collect();
+    clause.pattern.text(&names).to_string()
+}
+
+/// What the tokeniser takes for operators, placeholders and parts of names means what it means in a pattern.
+#[test]
+fn patterns_are_read_as_they_are_written() {
+    for (written, read) in [
+        ("a", "A"),
+        ("A B|C", "A B | C"),
+        ("(A | B) C", "(A | B) C"),
+        ("A*B+C?D{2}", "A* B+ C? D{2}"),
+        ("A*?B+?C??D{2}?", "A*? B+? C?? D{2}?"),
+        ("A{2,}B{,3}C{2,3}D{,}", "A{2,} B{0,3} C{2,3} D*"),
+        ("A{1,}?B{0,1}C{0,}", "A+? B? C*"),
+        ("(A B)*(A|B)+?(A)?", "(A B)* (A | B)+? A?"),
+        ("((A*)*)?", "((A*)*)?"),
+        ("^A$", "^ A $"),
+        ("^A $", "^ A $"),
+        ("A$|^ B", "A $ | ^ B"),
+        ("^* $+", "^* $+"),
+        ("A$+B$", "A $+ B $"),
+        ("()|A", "() | A"),
+        ("()+?", "()+?"),
+        ("{-A-}{- B+ -}", "{- A -} {- B+ -}"),
+        ("{- A | B -}*", "{- A | B -}*"),
+        ("A {- {- B -} C -}", "A {- {- B -} C -}"),
+        ("permute(A, B C | D, E*)+", "PERMUTE(A, B C | D, E*)+"),
+        ("permute PERMUTE (permute)", "PERMUTE PERMUTE(PERMUTE)"),
+        ("first LAST within define", "FIRST LAST WITHIN DEFINE"),
+    ] {
+        assert_eq!(pattern(written), read, "{written}");
+        assert_eq!(pattern(read), read, "{written}, as it is shown");
+    }
+    assert_eq!(pattern("\"a b\" A"), "a b A");
+}
+
+#[test]
+fn variables_have_the_case_of_labels() {
+    let clause = clause("PATTERN (a \"b\" A c) SUBSET u = (A, \"b\"), \"w\" = (C) DEFINE \"b\" AS true, C AS false");
+    assert_eq!(clause.labels().collect::<Vec<_>>(), ["A", "b", "C", "U", "w"]);
+    assert_eq!(clause.subsets.iter().map(|(_, set)| *set).collect::<Vec<_>>(), [0b011, 0b100]);
+    assert_eq!(clause.defines.iter().map(|(variable, _)| *variable).collect::<Vec<_>>(), [1, 2]);
+}
+
+/// All parts may be there or not, and words of one are names in another.
+#[test]
+fn parts_are_told_apart() {
+    let plain = clause("PATTERN (A)");
+    assert_eq!((plain.rows, plain.skip, plain.within.is_some()), (RowsSyntax::One, SkipSyntax::PastLastRow, false));
+    assert_eq!((plain.partition, plain.order.len(), plain.measures.len(), plain.defines.len()), (0, 0, 0, 0));
+    let full = clause(
+        "PARTITION BY a, \"b\" ORDER BY c DESC NULLS LAST, d ASC, e
+         MEASURES f(a, b) AS pattern, CASE WHEN x THEN 1 ELSE 2 END one, [1, 2][1] AS \"all\", RUNNING LAST(x) y, MAP['a', 1] AS m
+         ALL ROWS PER MATCH SHOW EMPTY MATCHES AFTER MATCH SKIP TO LAST A INITIAL PATTERN (A) WITHIN INTERVAL '1' HOUR
+         EMIT PARTIAL ON TIMEOUT SUBSET U = (A) DEFINE A AS emit > 1 EMIT CHANGES",
+    );
+    assert_eq!(full.partition, 2);
+    let order: Vec<_> = full.order.iter().map(|key| (key.descending, key.nulls_first)).collect();
+    assert_eq!(order, [(true, Some(false)), (false, None), (false, None)]);
+    assert_eq!(
+        full.measures.iter().map(|measure| measure.name.as_str()).collect::<Vec<_>>(),
+        ["pattern", "one", "all", "y", "m"]
+    );
+    assert_eq!(full.rows, RowsSyntax::All { show_empty: true, unmatched: false });
+    assert_eq!(full.skip, SkipSyntax::To { first: false, name: "A".into(), variables: 1 });
+    assert!(full.within.is_some() && full.emit_partial && full.emit_changes);
+    let skip = |skip: &str| clause(&format!("{skip} PATTERN (A FIRST LAST)")).skip;
+    let to = |first, name: &str, index: u32| SkipSyntax::To { first, name: name.into(), variables: 1 << index };
+    assert_eq!(skip("AFTER MATCH SKIP PAST LAST ROW"), SkipSyntax::PastLastRow);
+    assert_eq!(skip("AFTER MATCH SKIP TO NEXT ROW"), SkipSyntax::ToNextRow);
+    assert_eq!(skip("AFTER MATCH SKIP TO a"), to(false, "A", 0));
+    assert_eq!(skip("AFTER MATCH SKIP TO FIRST A"), to(true, "A", 0));
+    assert_eq!(skip("AFTER MATCH SKIP TO FIRST"), to(false, "FIRST", 1));
+    assert_eq!(skip("AFTER MATCH SKIP TO LAST LAST"), to(false, "LAST", 2));
+}
+
+/// Where a table stands, with whatever alias, a clause may follow; elsewhere the word is a name.
+#[test]
+fn a_clause_follows_a_table() {
+    let inside = "MATCH_RECOGNIZE (PATTERN (A))";
+    for (sql, count) in [
+        (format!("SELECT 1 FROM t {inside}, a.b.c AS x {inside} y JOIN u(v, w) {inside} ON true"), 3),
+        (format!("SELECT 1 FROM (SELECT 1 FROM t {inside}) {inside} AS m {inside}"), 3),
+        (format!("SELECT 1 FROM (a JOIN b ON true) {inside} LEFT JOIN \"c\" \"d\" {inside} ON true"), 2),
+        (format!("SELECT 1 FROM generate_series(1, 2) AS g(i) {inside}; SELECT 1 FROM UNNEST(x) u {inside}"), 2),
+        (format!("SELECT 1 FROM TABLE(f(TABLE t)) {inside}"), 1),
+        ("SELECT match_recognize (a), match_recognize FROM t WHERE match_recognize (a, 1) > 2 AND match_recognize (b)".into(), 0),
+        ("SELECT 1 FROM match_recognize (1), t AS match_recognize (a, b), u match_recognize (a)".into(), 0),
+        ("SELECT 1 FROM t \"MATCH_RECOGNIZE\" JOIN u ON f(x) AND match_recognize (1 + 2)".into(), 0),
+    ] {
+        assert_eq!(clauses(&sql).len(), count, "{sql}");
+    }
+}
