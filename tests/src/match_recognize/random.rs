@@ -121,7 +121,7 @@ fn holds(
     let text = text.join(";\n");
     // One schedule a case: of so many cases, each kind has its share.
     let [_, calm, crashing] = chances.schedules(rows.len());
-    let schedule = if chances.rows_max % 3 == 0 { calm } else { crashing };
+    let schedule = if chances.rows_max.is_multiple_of(3) { calm } else { crashing };
     let goes = |row: usize| goes[row].0.then(|| goes[row].1);
     let answers = answers(form, &schedule, Changes { rows, goes: &goes }, chances.batch_rows, &text);
     let answers =
