@@ -16,9 +16,9 @@ help:
 	@echo 'make test      all tests (what CI runs)'
 	@echo 'make test-kernels  the kernels on a software GPU of three widths, with checked and with trusted shaders (part of make test)'
 	@echo 'make soak      half an hour of random steps with failing devices, against the CPU alone'
-	@echo 'make test-random  the laws with another seed, and ten minutes of random queries against the batch answer'
+	@echo 'make test-random  the laws with another seed, and ten minutes of random queries against the batch answer, of random patterns against a naive evaluator'
 	@echo 'make check     test + format + lints + licences'
-	@echo 'make bench     the micro-benchmarks and Nexmark, as benches/README.md tells'
+	@echo 'make bench     the micro-benchmarks, Nexmark and patterns, as benches/README.md tells'
 	@echo 'make demo      eagre on real data'
 
 # A C compiler builds zstd and the allocator; cargo says so badly.
@@ -74,6 +74,7 @@ check: fmt test lint licences
 bench: toolchain
 	$(CARGO) bench --locked -p eagre-benches
 	$(CARGO) run --locked --release -p eagre -- bench nexmark
+	$(CARGO) run --locked --release -p eagre -- bench cep
 
 demo: toolchain
 	$(CARGO) run --locked --release -p eagre -- demo

@@ -8,13 +8,13 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use crate::attempt::Until;
-use crate::determinise::{ACCEPTS, Attempts, CLASSES, DEAD, DECIDED, NEW, NONE, START, START_FIRST};
+use crate::determinise::{ACCEPTS, Attempts, DEAD, DECIDED, NEW, NONE, START, START_FIRST};
 use crate::few::Few;
 use crate::fold::Fold;
 use crate::key::Key;
 use crate::matcher::{Found, Label, Match, MatcherSpec, Overflow, Skip, Status, next_start};
 use crate::pattern::PatternError;
+use crate::thread_run::Until;
 
 /// An attempt that fails so early is simply made again.
 const REMEMBERED_ROWS_MIN: usize = 8;
@@ -102,15 +102,17 @@ pub(crate) struct DenseMatcher {
     /// All attempts as one, where that is possible and what is asked for.
     pub(crate) fold: Option<Fold>,
     /// Whether an attempt at a row of a class can do better than fail at once: elsewhere, and at the partition's first row.
-    may_start: [[bool; CLASSES]; 2],
+    may_start: [Vec<bool>; 2],
     /// Whether it may be empty: elsewhere, and at the partition's first row.
     may_be_empty: [bool; 2],
 }
 
 impl DenseMatcher {
-    pub(crate) fn new(attempts: Attempts, fold: Option<Fold>, may_be_empty: [bool; 2]) -> Self {
-        let may_start =
-            |start: u8, empty: bool| attempts.transitions.next[usize::from(start)].map(|state| empty || state != DEAD);
+    pub(crate) fn new(attempts: Attempts, fold: Option<Fold>, class_count: usize, may_be_empty: [bool; 2]) -> Self {
+        let may_start = |start: u8, empty: bool| {
+            let class = |class| empty || attempts.transitions.next(start, class) != DEAD;
+            (0..class_count).map(|index| class(index as u8)).collect()
+        };
         let may_start = [may_start(START, may_be_empty[0]), may_start(START_FIRST, may_be_empty[1])];
         Self { attempts, fold, may_start, may_be_empty }
     }
@@ -336,9 +338,9 @@ impl DenseRun<'_> {
             if TIMED && rows.times[at] > deadline {
                 break Stop::OutOfTime;
             }
-            let next = attempts.transitions.next[usize::from(state)][usize::from(rows.classes[at])];
+            let next = attempts.transitions.next(state, rows.classes[at]);
             #[cfg(test)]
-            crate::attempt::work::add(1);
+            crate::thread_run::work::add(1);
             if next == DEAD
                 || rows.failed.get(at).is_some_and(|failed| attempts.members[usize::from(next)] & !failed == 0)
             {

@@ -13,10 +13,7 @@ use crate::automaton::{Automaton, StateId, Step};
 use crate::matcher::Label;
 use crate::pattern::Variable;
 
-/// Which of the pattern's variables a row may be, a bit each: a row's *class*.
-pub(crate) const CLASSES: usize = 256;
-
-/// Variables beyond this many make rows have more classes.
+/// Which of the pattern's variables a row may be, a bit each, is a row's *class*: a byte. So many variables have room there.
 const CLASS_VARIABLES_MAX: usize = 8;
 
 /// States are numbered by bytes.
@@ -55,12 +52,11 @@ impl Classes {
         self.variables.binary_search(&variable).is_ok_and(|bit| class >> bit & 1 == 1)
     }
 
-    /// The classes that differ in these variables only from class 0, and for each of all classes which of these it is for them.
-    pub(crate) fn relevant(&self, variables: u64) -> (Vec<usize>, usize) {
-        let mask = (0..self.variables.len())
+    /// The bits of these variables.
+    fn relevant(&self, variables: u64) -> usize {
+        (0..self.variables.len())
             .filter(|&bit| variables >> self.variables[bit] & 1 == 1)
-            .fold(0, |mask, bit| mask | 1 << bit);
-        ((0..CLASSES).filter(|class| class & !mask == 0).collect(), mask)
+            .fold(0, |mask, bit| mask | 1 << bit)
     }
 }
 
@@ -86,18 +82,26 @@ pub(crate) fn fits(automaton: &Automaton) -> bool {
 }
 
 /// Transitions by state and class, with the ways of partial matches through them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Transitions {
-    /// The next state.
-    pub(crate) next: Vec<[u8; CLASSES]>,
+    /// How many bits a class has.
+    bits: usize,
+    /// The next state, by state and class as one number.
+    next: Vec<u8>,
     /// Where in `origins` those of the next state's list are.
-    origins_at: Vec<[u32; CLASSES]>,
+    origins_at: Vec<u32>,
     /// The index in the list before of each member of a list, or [`NEW`].
     origins: Vec<u8>,
+    /// How many were worked out.
     count: usize,
 }
 
 impl Transitions {
+    pub(crate) fn new(classes: &Classes) -> Self {
+        let bits = classes.variables.len();
+        Self { bits, next: Vec::new(), origins_at: Vec::new(), origins: Vec::new(), count: 0 }
+    }
+
     /// Adds those of the next state. `of` works out the transition of a class: the state that it leads to, and the origins of its list.
     /// `None` if there are too many.
     pub(crate) fn add(
@@ -106,47 +110,38 @@ impl Transitions {
         variables: u64,
         mut of: impl FnMut(usize) -> Option<(u8, Vec<u8>)>,
     ) -> Option<()> {
-        let (distinct, mask) = classes.relevant(variables);
-        let (mut next, mut origins_at) = ([0; CLASSES], [0; CLASSES]);
-        self.count += distinct.len();
+        let relevant = classes.relevant(variables);
+        self.count += 1 << relevant.count_ones();
         if self.count > TRANSITIONS_MAX {
             return None;
         }
-        for class in distinct {
-            let (state, origins) = of(class)?;
-            next[class] = state;
-            origins_at[class] = u32::try_from(self.origins.len()).ok()?;
-            self.origins.extend(origins);
+        let first = self.next.len();
+        for class in 0..1 << self.bits {
+            let like = class & relevant;
+            if like == class {
+                let (state, origins) = of(class)?;
+                self.next.push(state);
+                self.origins_at.push(u32::try_from(self.origins.len()).ok()?);
+                self.origins.extend(origins);
+            } else {
+                // It differs only in what does not matter here, and is greater.
+                self.next.push(self.next[first + like]);
+                self.origins_at.push(self.origins_at[first + like]);
+            }
         }
-        for class in 0..CLASSES {
-            next[class] = next[class & mask];
-            origins_at[class] = origins_at[class & mask];
-        }
-        self.next.push(next);
-        self.origins_at.push(origins_at);
         Some(())
     }
 
-    /// With other numbers for the states, by their old ones.
-    pub(crate) fn renumbered(self, ids: &[u8]) -> Self {
-        let count = 1 + usize::from(ids.iter().copied().max().unwrap_or(0));
-        let mut renumbered = Self {
-            next: vec![[0; CLASSES]; count],
-            origins_at: vec![[0; CLASSES]; count],
-            origins: self.origins,
-            count: self.count,
-        };
-        for (old, new) in ids.iter().enumerate() {
-            renumbered.next[usize::from(*new)] = self.next[old].map(|state| ids[usize::from(state)]);
-            renumbered.origins_at[usize::from(*new)] = self.origins_at[old];
-        }
-        renumbered
+    /// The state after a row.
+    #[inline]
+    pub(crate) fn next(&self, state: u8, class: u8) -> u8 {
+        self.next[usize::from(state) << self.bits | usize::from(class)]
     }
 
     /// Where the member `index` of the list after a transition was before it.
     #[inline]
     pub(crate) fn origin(&self, state: u8, class: u8, index: u8) -> u8 {
-        let at = self.origins_at[usize::from(state)][usize::from(class)];
+        let at = self.origins_at[usize::from(state) << self.bits | usize::from(class)];
         self.origins[at as usize + usize::from(index)]
     }
 }
@@ -220,16 +215,17 @@ impl Attempts {
         numbers.of(List::Of(Vec::new()))?;
         numbers.of(List::Start(true))?;
         numbers.of(List::Start(false))?;
-        let mut transitions = Transitions::default();
+        let mut transitions = Transitions::new(classes);
         let mut direct = true;
         let mut at = 0;
         while let Some(list) = numbers.states.get(at).cloned() {
             let ways: Vec<(u8, &[Step])> = match &list {
                 List::Start(true) => vec![(NEW, &*automaton.start_first)],
                 List::Start(false) => vec![(NEW, &*automaton.start)],
-                List::Of(states) => {
-                    (0..).zip(states).map(|(index, state)| (index, &*automaton.states[*state as usize].next)).collect()
-                }
+                List::Of(states) => (0..=u8::MAX)
+                    .zip(states)
+                    .map(|(index, state)| (index, &*automaton.states[*state as usize].next))
+                    .collect(),
             };
             let variables = ways.iter().fold(0, |variables, (_, steps)| variables | next_variables(automaton, steps));
             transitions.add(classes, variables, |class| {

@@ -7,13 +7,11 @@
 //! That the first attempt has a match while preferred ones are open is part of the state, and so is what happened at the row: a match of
 //! the first attempt was complete, a decided match left. Where a later attempt could have a match while an earlier one is open, it would
 //! have to be remembered for as long as that lasts; patterns in which that can happen are not folded, nor those that may be empty.
-//!
-//! Look-ups wait for each other, so a long stretch of rows is cut into lanes that run side by side, each from a guessed state. Automata
-//! of patterns forget quickly: after a few rows the guess does not matter any more, and the rows before that are done again.
 
 use crate::automaton::{Automaton, StateId, Step};
-use crate::determinise::{CLASSES, Classes, NEW, Numbers, Transitions, enters, fits, next_variables};
+use crate::determinise::{Classes, NEW, Numbers, Transitions, enters, fits, next_variables};
 use crate::matcher::Label;
+use crate::table::Table;
 
 /// No attempt is alive, and nothing happened. Also the state before the first row of an attempt that is not at the partition's first row.
 pub(crate) const IDLE: u8 = 0;
@@ -29,16 +27,14 @@ pub(crate) const TURNS: u8 = 0x10;
 /// A state's number says it, where no more states than this have the same of these.
 const ALIKE_MAX: usize = 0x10;
 
-/// Shorter lanes are not worth it; tests want to see them.
-const LANE_ROWS_MIN: usize = if cfg!(test) { 4 } else { 64 };
-
 /// See the module.
 #[derive(Debug, Clone)]
 pub(crate) struct Fold {
-    pub(crate) transitions: Transitions,
-    /// By state, as `transitions`; an array, so that a look-up needs no check.
-    next: Box<[[u8; CLASSES]; 256]>,
-    pub(crate) details: Vec<Detail>,
+    next: Table,
+    /// The ways of partial matches; states have other numbers there, `inner`.
+    transitions: Transitions,
+    details: Vec<Detail>,
+    inner: Box<[u8; 256]>,
     /// By state: the label of the first attempt's most preferred partial match.
     pub(crate) first_labels: Box<[Label; 256]>,
     /// Before the partition's first row.
@@ -92,7 +88,10 @@ impl State {
                 Some(states) => {
                     let first = member;
                     member += u8::try_from(states.len()).ok()?;
-                    (first..).zip(states).map(|(at, state)| (at, &*automaton.states[*state as usize].next)).collect()
+                    (first..=u8::MAX)
+                        .zip(states)
+                        .map(|(at, state)| (at, &*automaton.states[*state as usize].next))
+                        .collect()
                 }
             };
             let (mut states, mut from, mut accepts) = (Vec::new(), Vec::new(), false);
@@ -155,7 +154,7 @@ impl Fold {
         let mut numbers = Numbers::new();
         numbers.of(State::default())?;
         numbers.of(State { first: true, ..State::default() })?;
-        let mut transitions = Transitions::default();
+        let mut transitions = Transitions::new(classes);
         let mut at = 0;
         while let Some(state) = numbers.states.get(at).cloned() {
             let steps = state.attempts.iter().flatten().map(|inner| &automaton.states[*inner as usize].next);
@@ -178,13 +177,12 @@ impl Fold {
         let speaking: Option<Vec<u8>> = speaking.collect();
         let mut flags = speaking.is_none().then(|| Box::new([0; 256]));
         let ids = speaking.unwrap_or_else(|| (0..=u8::MAX).take(numbers.states.len()).collect());
-        let transitions = transitions.renumbered(&ids);
-        let mut next = Box::new([[IDLE; CLASSES]; 256]);
+        let mut inner = Box::new([0; 256]);
         let mut first_labels = Box::new([Label(0); 256]);
-        let mut details = vec![Detail::default(); 256];
-        for (id, state) in ids.iter().zip(&numbers.states) {
+        let mut details = Vec::new();
+        for (number, (id, state)) in (0..=u8::MAX).zip(ids.iter().zip(&numbers.states)) {
             let id = usize::from(*id);
-            next[id] = transitions.next[id];
+            inner[id] = number;
             if let Some(flags) = &mut flags {
                 flags[id] = state.flags();
             }
@@ -195,15 +193,21 @@ impl Fold {
             let labels: Vec<Label> = state.attempts.iter().flatten().map(label).collect();
             first_labels[id] = labels.first().copied().unwrap_or(Label(0));
             let goes_on = |inner: &StateId| automaton.states[*inner as usize].goes_on();
-            details[id] = Detail {
+            details.push(Detail {
                 emits_earlier: state.emits_earlier,
                 emits_now: state.emits_now,
                 idle: !state.attempts.iter().flatten().any(goes_on),
                 first_count: state.attempts.first().map_or(0, |states| states.len() as u8),
                 labels,
-            };
+            });
         }
-        Some(Self { transitions, next, details, first_labels, first: ids[1], flags })
+        let mut next = Table::new(classes.variables.len());
+        for (number, id) in (0..=u8::MAX).zip(&ids) {
+            for class in 0..1usize << classes.variables.len() {
+                next.set(*id, class as u8, ids[usize::from(transitions.next(number, class as u8))]);
+            }
+        }
+        Some(Self { next, transitions, details, inner, first_labels, first: ids[1], flags })
     }
 
     /// What happened at up to 64 rows.
@@ -222,50 +226,19 @@ impl Fold {
         self.flags.as_ref().map_or(state, |flags| flags[usize::from(state)])
     }
 
-    /// The states after each row; gives the last one.
-    pub(crate) fn fill(&self, from: u8, classes: &[u8], states: &mut [u8]) -> u8 {
-        let states = &mut states[..classes.len()];
-        let lane = classes.len() / 4;
-        if lane < LANE_ROWS_MIN {
-            return self.fill_lane(from, classes, states);
-        }
-        {
-            let (first, rest) = states.split_at_mut(lane);
-            let (second, rest) = rest.split_at_mut(lane);
-            let (third, fourth) = rest.split_at_mut(lane);
-            let fourth = &mut fourth[..lane];
-            let (of_first, of_second) = (&classes[..lane], &classes[lane..2 * lane]);
-            let (of_third, of_fourth) = (&classes[2 * lane..3 * lane], &classes[3 * lane..4 * lane]);
-            let (mut a, mut b, mut c, mut d) = (from, IDLE, IDLE, IDLE);
-            for row in 0..lane {
-                a = self.next[usize::from(a)][usize::from(of_first[row])];
-                b = self.next[usize::from(b)][usize::from(of_second[row])];
-                c = self.next[usize::from(c)][usize::from(of_third[row])];
-                d = self.next[usize::from(d)][usize::from(of_fourth[row])];
-                (first[row], second[row], third[row], fourth[row]) = (a, b, c, d);
-            }
-        }
-        // From where a lane's guess does not matter any more, its states are right.
-        for begin in [lane, 2 * lane, 3 * lane] {
-            let mut state = states[begin - 1];
-            for row in begin..begin + lane {
-                state = self.next[usize::from(state)][usize::from(classes[row])];
-                if states[row] == state {
-                    break;
-                }
-                states[row] = state;
-            }
-        }
-        self.fill_lane(states[4 * lane - 1], &classes[4 * lane..], &mut states[4 * lane..])
+    pub(crate) fn detail(&self, state: u8) -> &Detail {
+        &self.details[usize::from(self.inner[usize::from(state)])]
     }
 
-    fn fill_lane(&self, from: u8, classes: &[u8], states: &mut [u8]) -> u8 {
-        let mut state = from;
-        for (after, class) in states.iter_mut().zip(classes) {
-            state = self.next[usize::from(state)][usize::from(*class)];
-            *after = state;
-        }
-        state
+    /// Where a partial match came from: the `index`th of the state after a row, with the state before it.
+    #[inline]
+    pub(crate) fn origin(&self, state: u8, class: u8, index: u8) -> u8 {
+        self.transitions.origin(self.inner[usize::from(state)], class, index)
+    }
+
+    /// The states after each row; gives the last one.
+    pub(crate) fn fill(&self, from: u8, classes: &[u8], states: &mut [u8]) -> u8 {
+        self.next.fill(from, classes, states)
     }
 }
 

@@ -81,7 +81,7 @@ impl DenseRun<'_> {
             while emits != 0 {
                 let row = chunk + emits.trailing_zeros() as usize;
                 emits &= emits - 1;
-                let detail = &fold.details[usize::from(rows.states[row])];
+                let detail = fold.detail(rows.states[row]);
                 if detail.emits_earlier {
                     let in_chunk = if row > chunk { last_of(happened.accepts, row - 1) } else { None };
                     let end = in_chunk.or(accept).unwrap_or_else(|| accepted_before(fold, rows, *start, new.start));
@@ -100,7 +100,7 @@ impl DenseRun<'_> {
             begin = last_of(happened.begins, chunk + 63).unwrap_or(begin);
             turn = last_of(happened.turns, chunk + 63).or(turn);
         }
-        *start = if fold.details[usize::from(rows.states[last])].idle {
+        *start = if fold.detail(rows.states[last]).idle {
             last + 1
         } else if turn.is_none_or(|turn| turn < begin) {
             begin
@@ -131,11 +131,11 @@ impl DenseRun<'_> {
             }
             first
         } else {
-            let last = fold.details[usize::from(rows.states[end])].first_count - 1;
+            let last = fold.detail(rows.states[end]).first_count - 1;
             let names = self.labels;
             let first = way(fold, rows, told, end, last, |row, member| {
                 if names {
-                    labels.push(fold.details[usize::from(rows.states[row])].labels[usize::from(member)]);
+                    labels.push(fold.detail(rows.states[row]).labels[usize::from(member)]);
                 }
             });
             labels[begin..].reverse();
@@ -170,7 +170,7 @@ fn way(fold: &Fold, rows: &Rows<'_>, start: usize, row: usize, member: u8, mut e
         if row == start {
             return row;
         }
-        member = fold.transitions.origin(rows.states[row - 1], rows.classes[row], member);
+        member = fold.origin(rows.states[row - 1], rows.classes[row], member);
         if member == NEW {
             return row;
         }

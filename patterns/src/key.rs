@@ -79,7 +79,7 @@ impl Key {
             None => 0,
             Some(Active::Dense(dense)) => size_of::<Active>() + dense.bytes(),
             Some(Active::Threads(threads)) => size_of::<Active>() + threads.bytes(),
-            Some(Active::Packed(_)) => size_of::<Active>(),
+            Some(Active::Packed(packed)) => size_of::<Active>() + packed.bytes(),
         }
     }
 }

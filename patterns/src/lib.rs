@@ -4,6 +4,10 @@
 //! at once. A pattern becomes an [`Automaton`] whose transitions are in order of preference, and a [`Matcher`] runs it over the symbols of
 //! a partition. Conditions that also look at the rows matched so far (`SUM(A.price) < 30`) are asked while it runs ([`Conditions`]).
 //!
+//! Three engines find the same matches: all attempts as one automaton (`fold`), attempts one after the other at a look-up a row (`dense`),
+//! and partial matches one by one (`attempt`, `thread_run`), which alone asks conditions and runs patterns of any size. Which one it is
+//! follows from the pattern and from what is asked for.
+//!
 //! Semantics: SQL:2016, ISO/IEC 19075-5 (row pattern recognition), and a bound in time (`WITHIN`).
 
 mod attempt;
@@ -11,6 +15,7 @@ mod automaton;
 mod conditions;
 mod dense;
 mod determinise;
+mod distinct;
 mod few;
 mod fold;
 mod fold_run;
@@ -21,8 +26,10 @@ mod naive;
 mod packed;
 mod pattern;
 mod symbols;
+mod table;
 #[cfg(test)]
 mod tests;
+mod thread_run;
 
 pub use automaton::{Automaton, Distance, State, StateId, Step};
 pub use conditions::{Conditions, NoConditions, Trail};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::attempt::{Run, ThreadRows, Until};
+use crate::attempt::ThreadRows;
 use crate::automaton::{Automaton, Step};
 use crate::conditions::Conditions;
 use crate::dense::{Dense, DenseMatcher, DenseRun};
@@ -13,6 +13,7 @@ use crate::key::{Active, Key};
 use crate::packed::Packed;
 use crate::pattern::{Pattern, PatternError, Variable, VariableSet};
 use crate::symbols::Symbols;
+use crate::thread_run::{Run, Until};
 
 /// Where the next match is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -181,8 +182,12 @@ impl Matcher {
         let dense = Classes::new(&automaton).filter(|_| !spec.asks).and_then(|classes| {
             let attempts = Attempts::new(&automaton, &classes)?;
             let folds = spec.skip == Skip::PastLastRow && spec.within.is_none() && !spec.partial;
+            let class_count = 1 << classes.variables.len();
             let fold = if folds { Fold::new(&automaton, &classes) } else { None };
-            Some(Arc::new((classes, DenseMatcher::new(attempts, fold, [starts.empty, starts_first.empty]))))
+            Some(Arc::new((
+                classes,
+                DenseMatcher::new(attempts, fold, class_count, [starts.empty, starts_first.empty]),
+            )))
         });
         Ok(Self { automaton, spec, starts_first, starts, dense, labels: true, folding: true })
     }
@@ -362,30 +367,47 @@ impl Matcher {
             }
         }
         let mut run = Run::new(self, until, conditions, found);
-        if let Some(Active::Threads(threads)) = active.as_deref_mut() {
-            run.feed(key, threads, rows, times)?;
-            key.active = if threads.is_needed() { active } else { None };
-            return Ok(());
-        }
-        let mut threads = match active.as_deref() {
-            Some(Active::Packed(packed)) => run.unpack(packed),
-            _ => run.begin_rows(key.position),
-        };
-        run.feed(key, &mut threads, rows, times)?;
-        if !threads.is_needed() {
-            run.end_rows(threads);
-            return Ok(());
-        }
-        let now = match Packed::new(&threads) {
-            Some(packed) => {
-                run.end_rows(threads);
-                Active::Packed(packed)
+        match active.as_deref_mut() {
+            Some(Active::Threads(threads)) => {
+                run.feed(key, threads, rows, times)?;
+                if !threads.is_needed() {
+                    return Ok(());
+                }
+                if Packed::fits(threads, false) {
+                    let mut packed = Packed::default();
+                    packed.pack(threads);
+                    active = Some(Box::new(Active::Packed(packed)));
+                }
             }
-            None => Active::Threads(threads),
-        };
-        match &mut active {
-            Some(active) => **active = now,
-            None => active = Some(Box::new(now)),
+            Some(Active::Packed(packed)) => {
+                let mut threads = run.unpack(packed);
+                run.feed(key, &mut threads, rows, times)?;
+                if !threads.is_needed() {
+                    run.end_rows(threads);
+                    return Ok(());
+                }
+                if Packed::fits(&threads, true) {
+                    packed.pack(&threads);
+                    run.end_rows(threads);
+                } else {
+                    active = Some(Box::new(Active::Threads(threads)));
+                }
+            }
+            _ => {
+                let mut threads = run.begin_rows(key.position);
+                run.feed(key, &mut threads, rows, times)?;
+                if threads.is_needed() {
+                    let mut packed = Packed::default();
+                    if Packed::fits(&threads, true) {
+                        packed.pack(&threads);
+                        active = Some(Box::new(Active::Packed(packed)));
+                    } else {
+                        key.active = Some(Box::new(Active::Threads(threads)));
+                        return Ok(());
+                    }
+                }
+                run.end_rows(threads);
+            }
         }
         key.active = active;
         Ok(())

@@ -1,21 +1,23 @@
-//! Few rows under way, in one piece of memory.
+//! Few rows under way, in one or two pieces of memory.
 //!
 //! Where there are many partitions, each of them comes from far away in memory, and what it costs is how many pieces it is in. Most have
-//! a row or two under way. While rows are taken they are unpacked into vectors that serve all partitions one after the other.
+//! some rows under way. While rows are taken they are unpacked into vectors that serve all partitions one after the other.
 
 use crate::attempt::{Attempt, Thread, ThreadRows};
-use crate::conditions::{NO_NODE, TrailNode};
+use crate::conditions::TrailNode;
+use crate::few::Few;
 
-const THREADS_MAX: usize = 2;
-const REGISTERS_MAX: usize = 4;
-const NODES_MAX: usize = 6;
-const ROWS_MAX: usize = 4;
+/// Copying more for each call costs more than what it saves.
+const WORDS_MAX: usize = 128;
 
-/// No node, and no match.
-const NONE: u8 = u8::MAX;
+/// What was not packed is packed when it has become so small.
+const WORDS_AGAIN_MAX: usize = 32;
+
+/// No match.
+const NONE: u16 = u16::MAX;
 
 /// [`ThreadRows`] with few rows and threads.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Packed {
     pub(crate) start: u64,
     pub(crate) told_until: u64,
@@ -23,19 +25,17 @@ pub(crate) struct Packed {
     begun: bool,
     timed: bool,
     waits_for_end: bool,
-    taken: u8,
-    best: (u8, u8),
-    longest: (u8, u8),
-    thread_count: u8,
-    register_count: u8,
-    node_count: u8,
-    row_count: u8,
-    time_count: u8,
-    threads: [Thread; THREADS_MAX],
-    registers: [u64; REGISTERS_MAX],
-    nodes: [TrailNode; NODES_MAX],
-    rows: [u64; ROWS_MAX],
-    times: [i64; ROWS_MAX],
+    taken: u16,
+    /// Node and count of rows.
+    best: (u32, u16),
+    longest: (u32, u16),
+    threads: u16,
+    registers: u16,
+    nodes: u16,
+    rows: u16,
+    times: u16,
+    /// So many of each, one after the other.
+    words: Few<u64, 12>,
 }
 
 impl Packed {
@@ -43,79 +43,88 @@ impl Packed {
         self.deadline.filter(|_| !self.waits_for_end)
     }
 
-    /// `None` if it is too much.
-    pub(crate) fn new(from: &ThreadRows) -> Option<Self> {
+    pub(crate) fn bytes(&self) -> usize {
+        self.words.bytes()
+    }
+
+    /// Whether it is little enough, in a key that has had it packed before or not.
+    pub(crate) fn fits(rows: &ThreadRows, before: bool) -> bool {
+        let attempt = &rows.attempt;
+        let words =
+            attempt.threads.len() + attempt.registers.len() + attempt.nodes.len() + rows.rows.len() + rows.times.len();
+        let known = rows.failed.is_empty() && attempt.lived.is_empty();
+        known && words <= if before { WORDS_MAX } else { WORDS_AGAIN_MAX }
+    }
+
+    /// Takes the place of what was packed; it fits.
+    pub(crate) fn pack(&mut self, from: &ThreadRows) {
         let attempt = &from.attempt;
-        let fits = from.rows.len() <= ROWS_MAX
-            && from.times.len() <= ROWS_MAX
-            && attempt.threads.len() <= THREADS_MAX
-            && attempt.registers.len() <= REGISTERS_MAX
-            && attempt.nodes.len() <= NODES_MAX
-            && from.failed.is_empty()
-            && from.failed_registers.is_empty();
-        if !fits {
-            return None;
-        }
-        // All of these are small where there are few rows and nodes.
-        let byte = |number: usize| number as u8;
-        let node = |node: u32| if node == NO_NODE { NONE } else { node as u8 };
-        let mut packed = Self {
-            start: from.start,
-            told_until: from.told_until,
-            deadline: attempt.deadline,
-            begun: attempt.begun,
-            timed: attempt.timed,
-            waits_for_end: attempt.waits_for_end,
-            taken: byte(attempt.taken),
-            best: attempt.best.map_or((NONE, NONE), |(last, rows)| (node(last), byte(rows))),
-            longest: (node(attempt.longest.0), byte(attempt.longest.1)),
-            thread_count: byte(attempt.threads.len()),
-            register_count: byte(attempt.registers.len()),
-            node_count: byte(attempt.nodes.len()),
-            row_count: byte(from.rows.len()),
-            time_count: byte(from.times.len()),
-            ..Self::default()
-        };
-        fill(&mut packed.threads, attempt.threads.iter());
-        fill(&mut packed.registers, attempt.registers.iter());
-        fill(&mut packed.nodes, attempt.nodes.iter());
-        fill(&mut packed.rows, from.rows.iter());
-        fill(&mut packed.times, from.times.iter());
-        Some(packed)
+        // There are fewer of everything than words.
+        let short = |count: usize| count as u16;
+        self.start = from.start;
+        self.told_until = from.told_until;
+        self.deadline = attempt.deadline;
+        self.begun = attempt.begun;
+        self.timed = attempt.timed;
+        self.waits_for_end = attempt.waits_for_end;
+        self.taken = short(attempt.taken);
+        self.best = attempt.best.map_or((0, NONE), |(node, rows)| (node, short(rows)));
+        self.longest = (attempt.longest.0, short(attempt.longest.1));
+        self.threads = short(attempt.threads.len());
+        self.registers = short(attempt.registers.len());
+        self.nodes = short(attempt.nodes.len());
+        self.rows = short(from.rows.len());
+        self.times = short(from.times.len());
+        let count = self.threads + self.registers + self.nodes + self.rows + self.times;
+        self.words.resize(count.into());
+        let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+        let threads = attempt.threads.iter().map(|thread| pair(thread.state, thread.node));
+        let nodes = attempt.nodes.iter().map(|node| pair(node.before, node.state));
+        let times = from.times.iter().map(|time| *time as u64);
+        let mut words = self.words.as_mut_slice();
+        put(&mut words, threads);
+        put(&mut words, attempt.registers.iter().copied());
+        put(&mut words, nodes);
+        put(&mut words, from.rows.iter().copied());
+        put(&mut words, times);
     }
 
     /// Into what is empty but for its capacity. `nodes_max`: see [`Attempt`].
     pub(crate) fn unpack(&self, into: &mut ThreadRows, nodes_max: usize) {
-        let node = |node: u8| if node == NONE { NO_NODE } else { u32::from(node) };
+        let mut words = self.words.as_slice();
+        let mut take = |count: u16| {
+            let (now, then) = words.split_at(count.into());
+            words = then;
+            now.iter().copied()
+        };
+        let halves = |word: u64| ((word >> 32) as u32, word as u32);
         let Attempt { threads, registers, nodes, .. } = &mut into.attempt;
-        replace(threads, &self.threads[..self.thread_count.into()]);
-        replace(registers, &self.registers[..self.register_count.into()]);
-        replace(nodes, &self.nodes[..self.node_count.into()]);
+        threads.extend(take(self.threads).map(|word| {
+            let (state, node) = halves(word);
+            Thread { state, node }
+        }));
+        registers.extend(take(self.registers));
+        nodes.extend(take(self.nodes).map(|word| {
+            let (before, state) = halves(word);
+            TrailNode { before, state }
+        }));
+        into.rows.extend(take(self.rows));
+        into.times.extend(take(self.times).map(|word| word as i64));
         into.attempt.begun = self.begun;
         into.attempt.timed = self.timed;
         into.attempt.waits_for_end = self.waits_for_end;
         into.attempt.taken = self.taken.into();
-        into.attempt.best = (self.best.1 != NONE).then(|| (node(self.best.0), self.best.1.into()));
-        into.attempt.longest = (node(self.longest.0), self.longest.1.into());
+        into.attempt.best = (self.best.1 != NONE).then(|| (self.best.0, self.best.1.into()));
+        into.attempt.longest = (self.longest.0, self.longest.1.into());
         into.attempt.deadline = self.deadline;
         into.attempt.nodes_max = nodes_max;
         (into.start, into.told_until) = (self.start, self.told_until);
-        into.rows.clear();
-        into.rows.extend(&self.rows[..self.row_count.into()]);
-        into.times.clear();
-        into.times.extend(&self.times[..self.time_count.into()]);
-        into.failed.clear();
-        into.failed_registers.clear();
     }
 }
 
-fn fill<'a, T: Copy + 'a>(places: &mut [T], values: impl Iterator<Item = &'a T>) {
-    for (place, value) in places.iter_mut().zip(values) {
-        *place = *value;
-    }
-}
-
-fn replace<T: Copy>(all: &mut Vec<T>, values: &[T]) {
-    all.clear();
-    all.extend_from_slice(values);
+/// Fills the next places.
+fn put(places: &mut &mut [u64], values: impl ExactSizeIterator<Item = u64>) {
+    let (now, then) = std::mem::take(places).split_at_mut(values.len());
+    now.iter_mut().zip(values).for_each(|(place, value)| *place = value);
+    *places = then;
 }

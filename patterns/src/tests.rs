@@ -31,8 +31,11 @@ fn spec(pattern: Pattern) -> MatcherSpec {
     }
 }
 
-/// How many variables the patterns of random tests have.
+/// How many variables the patterns of most random tests have.
 const VARIABLES: u8 = 4;
+
+/// How many bitmaps there are in all of them.
+const BITMAPS: usize = 12;
 
 fn pattern() -> impl Strategy<Value = Pattern> {
     let leaf = prop_oneof![
@@ -245,7 +248,7 @@ fn between() -> impl Strategy<Value = Between> {
 
 fn symbols(matcher: &Matcher, rows: &[u64]) -> Symbols {
     let words = rows.len().div_ceil(64);
-    let mut bitmaps = vec![vec![u64::MAX << (rows.len() % 64); words]; VARIABLES.into()];
+    let mut bitmaps = vec![vec![u64::MAX << (rows.len() % 64); words]; BITMAPS];
     for (variable, bitmap) in bitmaps.iter_mut().enumerate() {
         for (index, bits) in rows.iter().enumerate() {
             let bit = 1 << (index % 64);
@@ -425,13 +428,13 @@ fn tried_per_row(way: Way, spec: &MatcherSpec, asked: Asked, bits: u64, rows: us
     let all = symbols(&matcher, &vec![bits; rows]);
     let mut most = 0;
     for step in [rows, 7] {
-        attempt::work::take();
+        thread_run::work::take();
         let (mut key, mut found) = (matcher.key(), Found::default());
         for begin in (0..rows).step_by(step) {
             let end = rows.min(begin + step);
             matcher.feed(&mut key, &all, begin..end, &[], end == rows, &mut { asked }, &mut found).unwrap();
         }
-        most = most.max(attempt::work::take().div_ceil(rows as u64));
+        most = most.max(thread_run::work::take().div_ceil(rows as u64));
     }
     most
 }
@@ -513,6 +516,52 @@ fn usual_patterns_are_folded() {
     assert!(!Matcher::new(spec(pattern)).unwrap().folds());
 }
 
+/// A partial match that another one has replaced, in the same state, did not fail: the next attempt may come there again.
+#[test]
+fn what_was_replaced_is_not_taken_for_failed() {
+    let few = |number, min| Pattern::Repetition { body: Box::new(variable(number)), min, max: None, greedy: false };
+    let pattern = sequence([few(0, 1), few(0, 2), variable(1)]);
+    for way in [Way::Folded, Way::Tables, Way::Threads] {
+        let spec = MatcherSpec { skip: Skip::ToNextRow, max_partial: 4, ..spec(pattern.clone()) };
+        let matcher = way.of(&Matcher::new(spec).unwrap());
+        let all = symbols(&matcher, &[A, A | B, A, A, A | B]);
+        let (mut key, mut found) = (matcher.key(), Found::default());
+        matcher.feed(&mut key, &all, 0..5, &[], true, &mut NoConditions, &mut found).unwrap();
+        let firsts: Vec<u64> = found.matches.iter().map(|found| found.first).collect();
+        assert_eq!(firsts, [0, 1], "{way:?}");
+    }
+}
+
+/// A condition that cannot be evaluated is an error of its partition; nothing of it is left for the next one.
+#[test]
+fn an_error_leaves_nothing_behind() {
+    /// Fails where the third row is to be the second variable.
+    struct Failing;
+    impl Conditions for Failing {
+        fn register_count(&self) -> usize {
+            1
+        }
+        fn begin(&mut self, _: u64, _: u64, _: &mut [u64]) {}
+        fn take(&mut self, variable: Variable, row: u64, _: Trail<'_>, _: &mut [u64]) -> Result<bool, PatternError> {
+            if (variable, row) == (1, 2) { Err(PatternError::Condition("no".into())) } else { Ok(true) }
+        }
+    }
+    // Two partial matches: the first one has taken the row when the second one fails.
+    let pattern = Pattern::Alternation(vec![
+        sequence([repeat(variable(0), 1, None), variable(2)]),
+        sequence([repeat(variable(1), 1, None), variable(2)]),
+    ]);
+    let matcher = Matcher::new(MatcherSpec { asks: true, ..spec(pattern) }).unwrap();
+    let all = symbols(&matcher, &[A | B, A | B, A | B, A | B, B, C]);
+    let mut found = Found::default();
+    let (mut broken, mut whole) = (matcher.key(), matcher.key());
+    let error = matcher.feed(&mut broken, &all, 0..4, &[], true, &mut Failing, &mut found);
+    assert_eq!(error, Err(PatternError::Condition("no".into())));
+    matcher.feed(&mut whole, &all, 4..6, &[], true, &mut Failing, &mut found).unwrap();
+    assert_eq!(found.labels, [Label::new(1, false), Label::new(2, false)]);
+    matcher.feed(&mut broken, &all, 0..0, &[], true, &mut Failing, &mut found).unwrap();
+}
+
 /// Millions of partitions are idle at any time.
 #[test]
 fn an_idle_key_is_small() {
@@ -525,8 +574,17 @@ fn an_idle_key_is_small() {
     assert_eq!(found.unmatched, [0, 1, 4]);
 }
 
+/// As many cases, or what `PROPTEST_CASES` says.
+fn cases(count: u32) -> ProptestConfig {
+    let mut config = ProptestConfig { max_global_rejects: 1_000_000, ..ProptestConfig::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = count;
+    }
+    config
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, max_global_rejects: 100_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(2000))]
 
     /// Whatever the pattern, the conditions and the way in which rows come: the same matches as by trying all ways.
     #[test]
@@ -564,6 +622,28 @@ proptest! {
         let asks = asked != Asked::Nothing;
         let spec = MatcherSpec { skip, within, asks, partial, unmatched, ..spec(pattern) };
         agrees(&spec, asked, &rows, &between, ends_with_rows)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(600))]
+
+    /// Up to eight variables fit the tables; beyond them nothing changes but the speed.
+    #[test]
+    fn ways_agree_on_many_variables(
+        parts in prop::collection::vec((0..BITMAPS as u8, 0u32..2, prop::option::of(1u32..3), any::<bool>()), 4..12), skip in skip(),
+        rows in prop::collection::vec((0u64..1 << BITMAPS, 0u64..1 << BITMAPS).prop_map(|(a, b)| a | b), 0..200),
+        between in prop::collection::vec(between(), 200),
+    ) {
+        let parts = parts.into_iter().map(|(number, min, more, greedy)| Pattern::Repetition {
+            body: Box::new(variable(number)), min, max: more.map(|more| min + more), greedy,
+        });
+        let matcher = Matcher::new(MatcherSpec { skip, ..spec(Pattern::Concatenation(parts.collect())) }).unwrap();
+        let times = times(&rows, &between);
+        let run = |way: Way| fed(&way.of(&matcher), Asked::Nothing, &rows, &times, &between, true);
+        let expected = run(Way::Threads);
+        prop_assert_eq!(&run(Way::Folded), &expected, "folded");
+        prop_assert_eq!(&run(Way::Tables), &expected, "tables");
     }
 
     /// What is remembered of conditions that were asked changes nothing.

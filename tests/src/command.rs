@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use tempfile::TempDir;
 
+use crate::harness::folder;
+
 /// The command, built by this package from the real one's `main.rs`.
 pub(crate) const EAGRE: &str = env!("CARGO_BIN_EXE_eagre-under-test");
 /// No run of a test takes so long unless it hangs.
@@ -261,6 +263,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("bench_refuses_what_it_does_not_know", bench_refuses),
         trial("bench_checks_answers_and_writes_reports", bench_reports),
         trial("bench_runs_over_files_of_others", bench_files),
+        trial("bench_of_patterns_checks_answers_and_writes_reports", bench_patterns),
         trial("kernels_are_measured_and_reported", bench_kernels),
         trial("bench_kernels_refuses_what_it_does_not_know", bench_kernels_refuses),
         trial("adapters_are_shown", adapters),
@@ -610,9 +613,28 @@ fn analyze() -> Result<(), String> {
 
 fn demo() -> Result<(), String> {
     let shown = eagre(&["demo", "--shards", "2"]).ok()?.stdout;
-    match shown.contains("nyc_taxi") && shown.contains(" *\n") && shown.contains("degrees") {
-        true => Ok(()),
-        false => Err(shown),
+    let real = shown.contains("nyc_taxi") && shown.contains(" *\n") && shown.contains("degrees");
+    // All planted ones are found, and nothing else.
+    let counts =
+        shown.split_once("tried small amounts before large ones, the pattern finds ").and_then(|(before, after)| {
+            let planted = before.rsplit("Of ").next()?.split(' ').next()?;
+            Some((planted.parse::<u64>().ok()?, after.split(',').next()?.parse::<u64>().ok()?))
+        });
+    let found = matches!(counts, Some((planted, found)) if planted > 20 && found == planted)
+        && shown.contains("with 0 false alarms");
+    // The rows of a match: at least three small ones, then large ones.
+    let steps: Vec<&str> = shown.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    let rows = steps.windows(4).any(|steps| steps == ["PROBE", "PROBE", "PROBE", "LARGE"]);
+    if !(real && found && rows) {
+        return Err(shown);
+    }
+    // The README shows a part of it.
+    let readme = std::fs::read_to_string(folder("../README.md")).map_err(|error| error.to_string())?;
+    let pattern = readme.split("\n## ").find(|section| section.starts_with("A pattern")).ok_or("no section")?;
+    let blocks: Vec<&str> = pattern.split("```").skip(1).step_by(2).collect();
+    match blocks.iter().map(|block| block.split_once('\n').map_or("", |(_, text)| text)).find(|text| !shown.contains(text)) {
+        None if blocks.len() == 2 => Ok(()),
+        other => Err(format!("the README shows\n{}\nand the demo\n{shown}", other.unwrap_or("something else"))),
     }
 }
 
@@ -699,7 +721,48 @@ fn bench_refuses() -> Result<(), String> {
     ] {
         eagre(&[&["bench", "nexmark"], args].concat()).says(code, texts)?;
     }
+    for (args, code, texts) in [
+        (&["--queries", "w"][..], 1, &["there is no query `w`", "v, fraud", "`all`"][..]),
+        (&["--keys", "0"], 1, &["--keys takes whole numbers of at least 1", "`0`"]),
+        (&["--patterns", "some"], 1, &["--patterns takes whole numbers", "`some`"]),
+        (&["--report", "figures"], 1, &["`figures` ends in none of .json, .md and .html"]),
+        (&["--disorder", "1001"], 2, &["--disorder"]),
+    ] {
+        eagre(&[&["bench", "cep"], args].concat()).says(code, texts)?;
+    }
     Ok(())
+}
+
+/// Every query's answer is that of a plain program, with one key and with more keys than events.
+fn bench_patterns() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let (json, html, markdown) = (pipeline.path("out.json"), pipeline.path("out.html"), pipeline.path("out.md"));
+    let reports = ["--report", &json, "--report", &html, "--report", &markdown];
+    let args = ["bench", "cep", "--keys", "1,100,1k,1M", "--patterns", "1,20", "--events", "10k"];
+    let ended = eagre(&[&args[..], &reports].concat()).ok()?;
+    let lines = ended.stdout.lines().filter(|line| line.ends_with(" ok")).count();
+    if lines != 44 {
+        return Err(format!("{lines} right answers and not 44:\n{}", ended.stdout));
+    }
+    let text = |path: &str| std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
+    let report: serde_json::Value = serde_json::from_str(&text(&json)?).map_err(|error| error.to_string())?;
+    for figure in report["figures"].as_array().ok_or("no figures")? {
+        let matches = figure["rows_out"].as_u64();
+        let few_keys = figure["keys"].as_u64() < Some(1_000_000);
+        if figure["rows"].as_u64() != Some(10_000) || matches.is_none() || (few_keys && matches == Some(0)) {
+            return Err(format!("not all was read, or nothing found: {figure}"));
+        }
+        let peer = figure["times_peer"]["Flink"].as_f64().is_some_and(|times| times > 0.0);
+        let measured = ["v", "fraud"].iter().any(|name| figure["query"] == *name) && figure["keys"] == 1_000;
+        if peer != measured {
+            return Err(format!("a peer beside what it was not measured with, or none beside what it was: {figure}"));
+        }
+    }
+    let (html, markdown) = (text(&html)?, text(&markdown)?);
+    match html.contains("<title>rules:20/1k eagre") && markdown.contains("| rules | 1k | 20 | 1 | hash | 10000 |") {
+        true => Ok(()),
+        false => Err(format!("a report lacks something:\n{markdown}\n{html}")),
+    }
 }
 
 /// A twin at two sizes; what a device does is tested beside the kernels.

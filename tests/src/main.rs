@@ -15,6 +15,7 @@
 //! | [`changelog`] | changes that were written do not read back to the same rows |
 //! | [`crash`] | `kill -9` loses or doubles a row |
 //! | [`bad_input`], [`command`] | a mistake is not told, or not so that one can mend it |
+//! | [`guide`] | what the documentation shows does not run, or shows something else |
 //! | [`state_folder`] | a state folder is taken for another's, or going on from an older checkpoint doubles rows |
 //! | [`state_ttl`] | state is forgotten too early, or never |
 //! | [`statements`] | a statement changes what one before it means |
@@ -32,6 +33,7 @@ mod bad_input;
 mod changelog;
 mod command;
 mod crash;
+mod guide;
 mod harness;
 mod laws;
 mod lookup;
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
     trials.extend(laws::trials());
     trials.extend(lookup::trials());
     trials.extend(match_recognize::trials());
+    trials.extend(guide::trials());
     trials.extend(random_queries::trials());
     trials.extend(scores::trials());
     trials.extend(changelog::trials());

@@ -95,13 +95,13 @@ const STATEMENTS: &[Bad] = &[
     bad("unclosed", "SELECT * FROM t MATCH_RECOGNIZE (ORDER BY ts PATTERN (A)", (1, 33), &[]),
     bad(
         "stream_without_a_watermark",
-        "SELECT * FROM endless MATCH_RECOGNIZE (ORDER BY v PATTERN (A))",
+        "SELECT * FROM endless MATCH_RECOGNIZE (ORDER BY v MEASURES A.v AS x PATTERN (A))",
         (1, 49),
         &["WATERMARK FOR"],
     ),
     bad(
         "stream_that_descends",
-        "SELECT * FROM stream MATCH_RECOGNIZE (ORDER BY ts DESC PATTERN (A))",
+        "SELECT * FROM stream MATCH_RECOGNIZE (ORDER BY ts DESC MEASURES A.v AS x PATTERN (A))",
         (1, 48),
         &["ts"],
     ),

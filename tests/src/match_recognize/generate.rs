@@ -112,6 +112,7 @@ fn word(condition: bool) -> BoxedStrategy<Word> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Int,
+    Double,
     Text,
     Time,
 }
@@ -131,6 +132,7 @@ fn row_expr(kind: Kind) -> BoxedStrategy<RowExpr> {
             1 => Just(RowExpr::WithLabel),
         ]
         .boxed(),
+        Kind::Double => Just(RowExpr::Column(D)).boxed(),
         Kind::Time => Just(RowExpr::Column(T)).boxed(),
     }
 }
@@ -183,11 +185,25 @@ fn int(condition: bool) -> BoxedStrategy<Expr> {
     ];
     prop_oneof![
         6 => simple.clone(),
-        1 => (simple.clone(), select(vec!["+", "-"]), simple.clone())
+        1 => (simple.clone(), select(vec!["+", "-", "*"]), simple.clone())
             .prop_map(|(a, operator, b)| Expr::Arithmetic(operator, Box::new(a), Box::new(b))),
-        1 => (simple, 2i64..4).prop_map(|(a, by)| Expr::Arithmetic("%", Box::new(a), Box::new(Expr::Int(by)))),
+        1 => (simple.clone(), select(vec!["%", "/"]), 2i64..4)
+            .prop_map(|(a, operator, by)| Expr::Arithmetic(operator, Box::new(a), Box::new(Expr::Int(by)))),
+        1 => (simple.clone(), simple).prop_map(|(a, b)| Expr::Coalesce(Box::new(a), Box::new(b))),
     ]
     .boxed()
+}
+
+/// An aggregate of doubles.
+fn of_doubles(condition: bool) -> impl Strategy<Value = Expr> {
+    let function = select(vec![Function::Sum, Function::Min, Function::Max, Function::Avg]);
+    (function, word(condition), of(condition)).prop_map(|(function, word, of)| Expr::Aggregate {
+        function,
+        distinct: false,
+        word,
+        of,
+        argument: Some(RowExpr::Column(D)),
+    })
 }
 
 fn text(condition: bool) -> BoxedStrategy<Expr> {
@@ -229,6 +245,13 @@ fn boolean(condition: bool) -> BoxedStrategy<Expr> {
         3 => compare(bare(V), order.clone(), int(condition)),
         3 => compare(int(condition), order.clone(), number()),
         1 => compare(aggregate(condition, false), vec!["<", ">="], number()),
+        1 => compare(of_doubles(condition), vec!["<", ">="], number()),
+        1 => compare(bare(D), order.clone(), prop_oneof![at(Kind::Double, condition), of_doubles(condition)]),
+        1 => compare(bare(V), order.clone(), of_doubles(condition)),
+        1 => (bare(V), vec(prop_oneof![number(), int(condition)], 1..4))
+            .prop_map(|(row, list)| Expr::In(Box::new(row), list)),
+        2 => (bare(T), at(Kind::Time, condition), 0i64..4)
+            .prop_map(|(row, other, steps)| Expr::NoLaterThan(Box::new(row), Box::new(other), steps * 20)),
         2 => compare(text(condition), vec!["=", "<>"], select(vec!["A", "B", "x", "y", "xA"]).prop_map(Expr::Text)),
         1 => int(condition).prop_map(|value| Expr::IsNull(Box::new(value))),
         1 => any::<bool>().prop_map(Expr::Bool),
@@ -237,6 +260,11 @@ fn boolean(condition: bool) -> BoxedStrategy<Expr> {
         6 => leaf.clone(),
         1 => (leaf.clone(), leaf.clone()).prop_map(|(a, b)| Expr::And(Box::new(a), Box::new(b))),
         1 => (leaf.clone(), leaf.clone()).prop_map(|(a, b)| Expr::Or(Box::new(a), Box::new(b))),
+        1 => (leaf.clone(), leaf.clone(), leaf.clone()).prop_map(|(condition, then, otherwise)| Expr::Case {
+            condition: Box::new(condition),
+            then: Box::new(then),
+            otherwise: Box::new(otherwise),
+        }),
         1 => leaf.prop_map(|a| Expr::Not(Box::new(a))),
     ]
     .boxed()
@@ -252,14 +280,6 @@ fn measure() -> impl Strategy<Value = Expr> {
             argument: Some(argument),
         },
     );
-    let of_d = (select(vec![Function::Sum, Function::Min, Function::Max, Function::Avg]), word(false), of(false))
-        .prop_map(|(function, word, of)| Expr::Aggregate {
-            function,
-            distinct: false,
-            word,
-            of,
-            argument: Some(RowExpr::Column(D)),
-        });
     let case = (boolean(false), int(false), int(false)).prop_map(|(condition, then, otherwise)| Expr::Case {
         condition: Box::new(condition),
         then: Box::new(then),
@@ -270,7 +290,8 @@ fn measure() -> impl Strategy<Value = Expr> {
         3 => text(false),
         1 => at(Kind::Time, false),
         1 => aggregate(false, false),
-        1 => of_d,
+        1 => of_doubles(false),
+        1 => at(Kind::Double, false),
         1 => array,
         1 => boolean(false),
         1 => Just(Expr::Status),
@@ -313,6 +334,9 @@ impl Names {
             Expr::Or(a, b) => Expr::Or(again(a), again(b)),
             Expr::Not(a) => Expr::Not(again(a)),
             Expr::IsNull(a) => Expr::IsNull(again(a)),
+            Expr::In(a, list) => Expr::In(again(a), list.into_iter().map(|other| self.expr(other, own)).collect()),
+            Expr::Coalesce(a, b) => Expr::Coalesce(again(a), again(b)),
+            Expr::NoLaterThan(a, b, seconds) => Expr::NoLaterThan(again(a), again(b), seconds),
             Expr::Case { condition, then, otherwise } => {
                 Expr::Case { condition: again(condition), then: again(then), otherwise: again(otherwise) }
             }
@@ -322,8 +346,13 @@ impl Names {
 
 pub(super) fn query(input: Input) -> impl Strategy<Value = Query> {
     let order = match input {
-        Input::Stream => vec![vec![(T, false), (ID, false)], vec![(T, false), (V, true), (ID, false)]],
+        Input::Stream => {
+            vec![vec![(T, false), (ID, false)], vec![(T, false), (V, true), (ID, false)], vec![(T, false)]]
+        }
         Input::Bounded => vec![
+            // Rows that are equal in it are in order of arrival.
+            vec![(T, false)],
+            vec![(S, true)],
             vec![(T, false), (ID, false)],
             vec![(ID, true)],
             vec![(V, true), (ID, false)],

@@ -510,7 +510,9 @@ impl Scope<'_> {
                 (Cell::Int(a), Cell::Int(b)) => Cell::Int(match *operator {
                     "+" => a + b,
                     "-" => a - b,
+                    "*" => a * b,
                     "%" => a % b,
+                    "/" => a / b,
                     other => panic!("there is no `{other}`"),
                 }),
                 _ => Cell::Null,
@@ -530,6 +532,24 @@ impl Scope<'_> {
                 _ => Cell::Null,
             },
             Expr::IsNull(a) => Cell::Bool(self.evaluate(a) == Cell::Null),
+            Expr::In(a, list) => {
+                let a = self.evaluate(a);
+                let list: Vec<Cell> = list.iter().map(|other| self.evaluate(other)).collect();
+                match a {
+                    Cell::Null => Cell::Null,
+                    a if list.contains(&a) => Cell::Bool(true),
+                    _ if list.contains(&Cell::Null) => Cell::Null,
+                    _ => Cell::Bool(false),
+                }
+            }
+            Expr::Coalesce(a, b) => match self.evaluate(a) {
+                Cell::Null => self.evaluate(b),
+                a => a,
+            },
+            Expr::NoLaterThan(a, b, seconds) => match (self.evaluate(a), self.evaluate(b)) {
+                (Cell::Time(a), Cell::Time(b)) => Cell::Bool(a <= b + seconds),
+                _ => Cell::Null,
+            },
             Expr::Case { condition, then, otherwise } => match self.evaluate(condition) {
                 Cell::Bool(true) => self.evaluate(then),
                 _ => self.evaluate(otherwise),

@@ -20,7 +20,7 @@ use crate::value::{self, Value};
 /// over [`ROWS`] rows some hundred times as long. In a build without optimisations a row and a partial match take about a microsecond.
 const TIMES_MAX: u32 = 8;
 const AT_LEAST: Duration = Duration::from_secs(8);
-const ROWS: i64 = 20_000;
+const ROWS: i64 = 40_000;
 
 /// Name, what stands in the clause after `ORDER BY`, how many matches there are, and how many rows the first one has.
 const PATTERNS: &[(&str, &str, i64, i64)] = &[

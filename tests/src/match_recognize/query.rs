@@ -125,7 +125,7 @@ pub(super) enum Expr {
         argument: Option<RowExpr>,
     },
     Compare(&'static str, Box<Expr>, Box<Expr>),
-    /// `+`, `-`, or `%` by a number.
+    /// `+`, `-`, `*`, or `%` and `/` by a number above 0.
     Arithmetic(&'static str, Box<Expr>, Box<Expr>),
     And(Box<Expr>, Box<Expr>),
     Or(Box<Expr>, Box<Expr>),
@@ -136,6 +136,11 @@ pub(super) enum Expr {
         then: Box<Expr>,
         otherwise: Box<Expr>,
     },
+    /// `a IN (..)`.
+    In(Box<Expr>, Vec<Expr>),
+    Coalesce(Box<Expr>, Box<Expr>),
+    /// `a <= b + INTERVAL ..`, of times, in seconds.
+    NoLaterThan(Box<Expr>, Box<Expr>, i64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -340,6 +345,12 @@ impl fmt::Display for Expr {
             Self::Or(a, b) => write!(f, "({a} OR {b})"),
             Self::Not(a) => write!(f, "(NOT {a})"),
             Self::IsNull(a) => write!(f, "({a} IS NULL)"),
+            Self::In(a, list) => {
+                let list: Vec<String> = list.iter().map(Self::to_string).collect();
+                write!(f, "({a} IN ({}))", list.join(", "))
+            }
+            Self::Coalesce(a, b) => write!(f, "COALESCE({a}, {b})"),
+            Self::NoLaterThan(a, b, seconds) => write!(f, "({a} <= {b} + INTERVAL '{seconds}' SECOND)"),
             Self::Case { condition, then, otherwise } => {
                 write!(f, "CASE WHEN {condition} THEN {then} ELSE {otherwise} END")
             }

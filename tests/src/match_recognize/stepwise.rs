@@ -601,8 +601,11 @@ fn line(row: &value::Row) -> String {
     row.iter().map(value::Value::to_string).collect::<Vec<_>>().join(" | ")
 }
 
-/// What leaves after each row, and `v` of the late ones.
-fn told(case: &Case) -> Result<(Vec<(usize, String)>, Vec<i64>), String> {
+/// How many rows have come, and what leaves then.
+type Told = Vec<(usize, String)>;
+
+/// What leaves, and `v` of the late rows.
+fn told(case: &Case) -> Result<(Told, Vec<i64>), String> {
     let session = Session::builder().set("eagre.shards", "1").set("eagre.step.rows_max", "1").build().map_err(text)?;
     case.scene(&session).map_err(text)?;
     // The rows themselves tell which step takes which of them.

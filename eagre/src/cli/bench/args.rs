@@ -69,8 +69,19 @@ pub(in crate::cli) struct NexmarkArgs {
 pub(super) enum SinkKind {
     /// Every value of every column is hashed.
     Hash,
-    /// Rows are dropped.
+    /// Rows are counted and dropped.
+    #[value(alias = "count")]
     Blackhole,
+}
+
+impl SinkKind {
+    /// As tables and reports name it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Hash => "hash",
+            Self::Blackhole => "blackhole",
+        }
+    }
 }
 
 /// Where events come from.
@@ -167,17 +178,24 @@ impl NexmarkArgs {
     }
 
     pub(super) fn reports(&self) -> Result<Vec<(Form, &Path)>> {
-        self.report.iter().map(|path| Ok((Form::of(path)?, path.as_path()))).collect()
+        reports(&self.report)
     }
 }
 
-fn numbers(text: &str, option: &str) -> Result<Vec<u64>> {
+/// The files to write, with what their names say of the form.
+pub(super) fn reports(files: &[PathBuf]) -> Result<Vec<(Form, &Path)>> {
+    files.iter().map(|path| Ok((Form::of(path)?, path.as_path()))).collect()
+}
+
+/// Counts separated by commas.
+pub(super) fn numbers(text: &str, option: &str) -> Result<Vec<u64>> {
     text.split(',').map(|part| parse_count(part.trim()).ok().filter(|n| *n > 0)).collect::<Option<Vec<_>>>().ok_or_else(
         || Error::usage(format!("{option} takes whole numbers of at least 1 separated by commas, not `{text}`")),
     )
 }
 
-fn parse_count(text: &str) -> Result<u64, String> {
+/// A count, perhaps with a suffix.
+pub(super) fn parse_count(text: &str) -> Result<u64, String> {
     let (digits, factor) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 1_000.0),
         Some(b'm' | b'M') => (&text[..text.len() - 1], 1_000_000.0),

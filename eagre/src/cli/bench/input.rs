@@ -338,7 +338,7 @@ impl SourceReader for SlicedReader {
     }
 }
 
-const KEYED_BATCH_ROWS: u64 = 8_192;
+pub(super) const KEYED_BATCH_ROWS: u64 = 8_192;
 const KEYS: u64 = 10_000;
 
 /// The columns of [`keyed`].
@@ -350,13 +350,16 @@ pub(super) fn keyed_schema() -> SchemaRef {
     ]))
 }
 
+/// Bits that say nothing of the row's number.
+pub(super) fn mix(seed: u64, row: u64) -> u64 {
+    let mut x = row.wrapping_add(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x ^ (x >> 31)
+}
+
 /// `rows` rows of a stream over [`KEYS`] keys in random order.
 pub(super) fn keyed(rows: u64, event_rate: u64, seed: u64) -> Result<Vec<RecordBatch>> {
-    let mix = |row: u64| {
-        let mut x = row.wrapping_add(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x ^ (x >> 31)
-    };
+    let mix = |row: u64| mix(seed, row);
     let mut batches = Vec::new();
     let mut first = 0;
     while first < rows {

@@ -1,12 +1,15 @@
-//! `eagre bench nexmark`: throughput, CPU seconds, memory, state, checkpoints and latency of whole queries, with the answer checked.
+//! `eagre bench nexmark` and `eagre bench cep`: throughput, CPU seconds, memory, state, checkpoints and latency of whole queries, with the
+//! answer checked.
 //!
 //! A figure is worth something when its question is the same as everyone's, its answer right and its command known. So the queries are
-//! Nexmark's ([`query`]), the answer over the first events is compared with an oracle's before time is taken ([`verify`], [`oracle`]), the
+//! Nexmark's ([`query`]), or patterns as they are known ([`cep`]), the answer over the first events is compared with an oracle's before time is taken ([`verify`], [`oracle`]), the
 //! sink hashes every output column so that nothing can be skipped ([`sink`]), the source says what it leaves out ([`input`]), latency is
 //! counted from when an event was due ([`latency`]), and a report ([`report`]) carries the command that makes it again. [`kernels`] is the benchmark of the
 //! kernels alone.
 
 mod args;
+mod cep;
+mod figure;
 mod input;
 mod kernels;
 mod latency;
@@ -16,6 +19,7 @@ mod plain;
 mod process;
 mod query;
 mod report;
+mod run;
 mod sink;
 mod verify;
 
@@ -27,18 +31,21 @@ use clap::Subcommand;
 use eagre_datasets::nexmark::NexmarkTable;
 
 use self::args::{NexmarkArgs, SourceKind};
+use self::figure::{Checkpoints, Figure};
 use self::input::{Events, Feed, Memory, Pace};
-use self::measure::{Checkpoints, Figure, Input, Rows, RowsKind, Setup};
+use self::measure::{Input, Rows, RowsKind, Setup};
 use self::peers::Peers;
 use self::query::{Folder, Query};
-use self::report::{Refused, Report};
-use crate::error::{Error, Result};
+use self::report::Report;
+use crate::error::Result;
 
 /// Benchmarks.
 #[derive(Debug, Subcommand)]
 pub(super) enum BenchCommand {
     /// The queries of Nexmark, and windows over keys.
     Nexmark(NexmarkArgs),
+    /// Queries of row patterns (MATCH_RECOGNIZE), by number of keys and of patterns.
+    Cep(cep::CepArgs),
     /// Each kernel on the device and on the CPU, by batch size, with the answers compared.
     Kernels(eagre_kernels::cli::KernelsArgs),
 }
@@ -47,29 +54,23 @@ pub(super) enum BenchCommand {
 pub(super) fn run(command: BenchCommand) -> Result<()> {
     let args = match command {
         BenchCommand::Nexmark(args) => args,
+        BenchCommand::Cep(args) => return cep::run(&args),
         BenchCommand::Kernels(args) => return kernels::run(&args),
     };
     let (queries, shards, rows_per_step) = (args.queries()?, args.shards()?, args.rows_per_step()?);
     let (sources, reports) = (args.sources()?, args.reports()?);
-    let peers = Peers::stored()?;
+    let peers = Peers::stored(peers::NEXMARK)?;
     let folder = Folder::create()?;
     let mut bench = Bench { args: &args, folder: &folder, nexmark: None, keyed: None, files: None, file_events: None };
-    let mut report = Report::new(&args, peers);
-    if cfg!(debug_assertions) {
-        eprintln!("note: this is a debug build; its figures say nothing, build with --release");
-    }
-    println!("{}", report::HEADER);
+    let mut report = Report::new(&report::nexmark::LAYOUT, args.seed, peers);
+    report.begin();
     for query in queries {
         let outcome = bench.query(query, &sources, &shards, &rows_per_step, &mut report);
         if let Err(error) = outcome {
-            println!("{:<10} REFUSED: {error}", query.name);
-            report.refused.push(Refused { query: query.name.to_owned(), reason: error.to_string() });
+            report.refuse(query.name, &error);
         }
     }
-    for (form, path) in reports {
-        report.write(form, path)?;
-    }
-    report.verdict()
+    report.end(&reports)
 }
 
 /// Rows that are made once for all queries.
@@ -106,8 +107,7 @@ impl Bench<'_> {
                     let mut figure = self.measure(query, source, self.setup(input.clone(), *shards, *rows_per_step))?;
                     figure.answer.clone_from(&answer);
                     figure.times_peer = report.peers.times(query.name, figure.events_per_cpu_s);
-                    println!("{}", report::line(&figure));
-                    report.figures.push(figure);
+                    report.add(figure);
                 }
             }
         }
@@ -239,21 +239,5 @@ impl Bench<'_> {
         self.files = Some(Arc::clone(&memory));
         let rows = NexmarkTable::ALL.into_iter().flat_map(|table| memory.table(table)).map(RecordBatch::num_rows);
         Ok(Rows { events: rows.sum::<usize>() as u64, kind: RowsKind::Nexmark(memory) })
-    }
-}
-
-impl Report {
-    /// An error where an answer was wrong or a query did not run.
-    fn verdict(&self) -> Result<()> {
-        if let Some(figure) = self.figures.iter().find(|figure| figure.answer.starts_with("WRONG")) {
-            return Err(Error::usage(format!("{}: the answer is {}", figure.query, figure.answer)));
-        }
-        match self.refused.first() {
-            Some(refused) => {
-                let names: Vec<_> = self.refused.iter().map(|refused| refused.query.as_str()).collect();
-                Err(Error::usage(format!("{} did not run; {}: {}", names.join(", "), refused.query, refused.reason)))
-            }
-            None => Ok(()),
-        }
     }
 }

@@ -1,4 +1,5 @@
-//! What other engines reach, from `benches/nexmark/peers.json`: measured elsewhere and before, on a machine of the kind that the file names.
+//! What other engines reach, from `peers.json` in the benchmark's folder: measured elsewhere and before, on a machine of the kind that the
+//! file names.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
-const PEERS: &str = include_str!("../../../../benches/nexmark/peers.json");
+/// Of Nexmark.
+pub(super) const NEXMARK: &str = include_str!("../../../../benches/nexmark/peers.json");
 
 /// All stored figures.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -25,13 +27,14 @@ pub(super) struct Peer {
     pub version: String,
     /// What was measured.
     pub what: String,
-    /// By query, in thousand events per CPU second.
+    /// By query (of patterns: query and keys, `v/1k`), in thousand events per CPU second.
     pub figures: BTreeMap<String, f64>,
 }
 
 impl Peers {
-    pub(super) fn stored() -> Result<Self> {
-        Ok(serde_json::from_str(PEERS).map_err(eagre_engine::EngineError::bug)?)
+    /// Those of one of these files.
+    pub(super) fn stored(file: &str) -> Result<Self> {
+        Ok(serde_json::from_str(file).map_err(eagre_engine::EngineError::bug)?)
     }
 
     /// How many times each peer's figure this one is.
@@ -48,7 +51,7 @@ mod tests {
     /// A ratio would be a thousand times off, or a query's figure missing.
     #[test]
     fn stored_figures_are_read_and_compared() {
-        let peers = Peers::stored().expect("the file is well-formed");
+        let peers = Peers::stored(NEXMARK).expect("the file is well-formed");
         let names: Vec<&str> = peers.peers.iter().map(|peer| peer.name.as_str()).collect();
         assert_eq!(names, ["Flink", "DBSP", "best batch"]);
         let times = peers.times("q4", 3_820_000.0);

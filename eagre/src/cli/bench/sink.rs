@@ -1,14 +1,16 @@
-//! Where the output goes: rows are counted, and hashed so that nothing of them can be skipped.
+//! Where the output goes: when time is taken, rows are counted, and hashed so that nothing of them can be skipped; when the answer is
+//! checked, they are kept.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::DataType;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
 use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::{Delta, Result};
 
 use super::latency::Recorder;
+use crate::sink::results::Materialized;
 
 /// Makes a [`MeasuringSink`].
 pub(super) struct MeasuringFactory {
@@ -104,4 +106,70 @@ fn hash_column(column: &ArrayRef) -> Result<u64> {
             }
         },
     })
+}
+
+/// Makes sinks that keep the rows to which what they are given adds up.
+#[derive(Clone)]
+pub(super) struct CollectingFactory {
+    schema: SchemaRef,
+    table: Arc<Mutex<Materialized>>,
+}
+
+impl CollectingFactory {
+    pub(super) fn new(schema: &SchemaRef) -> Self {
+        Self { schema: Arc::clone(schema), table: Arc::new(Mutex::new(Materialized::new(Arc::clone(schema)))) }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Materialized> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rows, which are gone from here then.
+    ///
+    /// # Errors
+    /// A row was taken back more often than it came.
+    pub(super) fn rows(&self) -> Result<Vec<RecordBatch>> {
+        std::mem::replace(&mut *self.table(), Materialized::new(Arc::clone(&self.schema))).finish()
+    }
+}
+
+impl SinkFactory for CollectingFactory {
+    fn describe(&self) -> String {
+        "collected".to_owned()
+    }
+
+    fn accepts_retractions(&self) -> bool {
+        true
+    }
+
+    fn exactly_once(&self) -> bool {
+        false
+    }
+
+    fn create(&self) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Sink for CollectingFactory {
+    fn write(&mut self, _step: u64, deltas: &[Delta]) -> Result<()> {
+        let mut table = self.table();
+        deltas.iter().try_for_each(|delta| table.apply(&delta.batch, delta.weights.as_ref()))
+    }
+
+    fn prepare(&mut self, _step: u64) -> Result<Option<serde_json::Value>> {
+        Ok(None)
+    }
+
+    fn commit(&mut self, _transaction: &serde_json::Value) -> Result<()> {
+        Ok(())
+    }
+
+    fn recover(&mut self, _transaction: Option<&serde_json::Value>) -> Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
 }

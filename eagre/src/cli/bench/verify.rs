@@ -9,15 +9,17 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
 use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use eagre_engine::EngineError;
+use eagre_sql::planner::Job;
 
 use super::measure::{Rows, Setup, open_gate};
 use super::plain::answer as plain_answer;
 use super::query::Query;
+use super::sink::CollectingFactory;
 use crate::error::{Error, Result};
-use crate::sink::results::{Materialized, result_channel};
+use crate::session::Session;
 
 /// Rows that differ are shown up to so many.
 const SHOWN: usize = 3;
@@ -34,7 +36,12 @@ pub(super) fn verify(query: &Query, setup: &Setup<'_>, rows: &Rows) -> Result<St
         None => (setup.session()?.0.answer_at_once(query.text, &tables)?, "DataFusion"),
     };
     let streamed = if query.name == "q12" { totals(&streamed)? } else { streamed };
-    Ok(match difference(&streamed, &expected)? {
+    verdict(&streamed, &expected, oracle)
+}
+
+/// `ok`, or in which rows an answer differs from the oracle's.
+pub(super) fn verdict(streamed: &RecordBatch, expected: &RecordBatch, oracle: &str) -> Result<String> {
+    Ok(match difference(streamed, expected)? {
         None => "ok".to_owned(),
         Some(difference) => format!("WRONG against {oracle}: {difference}"),
     })
@@ -43,24 +50,29 @@ pub(super) fn verify(query: &Query, setup: &Setup<'_>, rows: &Rows) -> Result<St
 /// The rows that a query's changes add up to, and how many rows of its input were late.
 fn streamed(query: &Query, setup: &Setup<'_>) -> Result<(RecordBatch, u64)> {
     let (session, gate) = setup.session()?;
-    let mut job = session.prepare(query.text)?.job.ok_or_else(|| Error::usage("the text holds no query"))?;
+    let job = session.prepare(query.text)?.job.ok_or_else(|| Error::usage("the text holds no query"))?;
     open_gate(&gate, &job);
-    let (sink, mut stream) = result_channel();
-    job.attach_results(0, Arc::new(sink));
-    let schema = Arc::clone(&job.outputs[0].schema);
-    let mut table = Materialized::new(Arc::clone(&schema));
-    let job = session.start_as_is(job, None, None)?;
-    let metrics = job.metrics().cloned();
-    while let Some(change) = stream.blocking_next() {
-        table.apply(&change.batch, change.weights.as_ref())?;
-    }
-    job.wait_blocking()?;
-    let rows_late = metrics.map_or(0, |metrics| metrics.snapshot().nodes.iter().map(|node| node.rows_late).sum());
-    Ok((concat(&schema, &table.finish()?)?, rows_late))
+    rows_of(&session, job)
 }
 
-fn concat(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
-    Ok(concat_batches(schema, batches).map_err(EngineError::from)?)
+/// The rows that the changes of all results of a pipeline add up to, which have the same columns, and how many rows of its input were
+/// late.
+pub(super) fn rows_of(session: &Session, mut job: Job) -> Result<(RecordBatch, u64)> {
+    let schema = job.outputs.first().map(|output| Arc::clone(&output.schema));
+    let schema = schema.ok_or_else(|| Error::usage("the text holds no query"))?;
+    let tables: Vec<CollectingFactory> = job.outputs.iter().map(|_| CollectingFactory::new(&schema)).collect();
+    for (output, table) in tables.iter().enumerate() {
+        job.attach_results(output, Arc::new(table.clone()));
+    }
+    let job = session.start_as_is(job, None, None)?;
+    let metrics = job.metrics().cloned();
+    job.wait_blocking()?;
+    let mut batches = Vec::new();
+    for table in tables {
+        batches.extend(table.rows()?);
+    }
+    let rows_late = metrics.map_or(0, |metrics| metrics.snapshot().nodes.iter().map(|node| node.rows_late).sum());
+    Ok((concat_batches(&schema, &batches).map_err(EngineError::from)?, rows_late))
 }
 
 /// q12's rows (bidder, count, start, end) as one a bidder.

@@ -52,7 +52,7 @@ impl Distinct {
     pub(super) fn new<'a>(specs: impl Iterator<Item = &'a MatchSpec>) -> Self {
         let mut distinct = Self::default();
         // Conditions are the same where they are built the same.
-        let mut known: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
+        let mut known: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
         for spec in specs {
             distinct.shifts.extend(shifts_of(spec));
             let of = spec.conditions.iter().map(|condition| {

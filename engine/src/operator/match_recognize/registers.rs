@@ -186,6 +186,11 @@ impl Conditions for Running<'_> {
         self.registers.words
     }
 
+    /// All that a condition reads is in the registers.
+    fn forgets(&self) -> bool {
+        true
+    }
+
     fn begin(&mut self, _first: u64, number: u64, registers: &mut [u64]) {
         registers.fill(0);
         for place in &self.registers.places {

@@ -184,7 +184,7 @@ impl Updating {
         };
         let mut works = [work];
         let at = (places, context);
-        run((&plans, &plans.plans[0]), &mut works, &known, at, time, &mut self.scratch, matches)?;
+        run((plans, &plans.plans[0]), &mut works, &known, at, time, &mut self.scratch, matches)?;
         let [work] = works;
         Ok(work)
     }

@@ -160,6 +160,11 @@ pub(in crate::planner) struct Stream {
 }
 
 impl Stream {
+    /// Whether rows are those of its node, as they are.
+    pub(in crate::planner) fn is_plain(&self) -> bool {
+        self.stages.is_empty()
+    }
+
     /// The place in the batches of each column; columns of a pending window have none.
     pub(in crate::planner) fn mapping(&self) -> Vec<usize> {
         let place = |column: &StreamColumn| match column.slot {

@@ -185,7 +185,7 @@ impl Lowering<'_> {
             stream = self.assign_windows(stream, input)?;
         }
         // Straight from a table, rows have the columns that anyone reads: patterns over them can share an operator.
-        if !stream.stages.is_empty() {
+        if !stream.is_plain() {
             self.narrow(&mut stream);
         }
         let computed = self.compute_values(node, &mut stream)?;

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use arrow::array::RecordBatch;
 
-use self::rows::{Auction, Bid, Columns, Person, Table};
+pub(super) use self::rows::Table;
+use self::rows::{Auction, Bid, Columns, Person};
 use super::query::SIDE_INPUT;
 use crate::error::Result;
 

@@ -153,7 +153,7 @@ fn missing(column: &str) -> Error {
 
 /// An answer, filled value by value, row after row.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(in crate::cli::bench) struct Table {
     width: usize,
     values: Vec<Value>,
 }
@@ -168,33 +168,33 @@ enum Value {
 
 impl Table {
     /// An empty one with so many columns.
-    pub(super) fn of(width: usize) -> Self {
+    pub(in crate::cli::bench) fn of(width: usize) -> Self {
         Self { width, values: Vec::new() }
     }
 
-    pub(super) fn int(&mut self, value: i64) -> &mut Self {
+    pub(in crate::cli::bench) fn int(&mut self, value: i64) -> &mut Self {
         self.values.push(Value::Int(value));
         self
     }
 
     /// Milliseconds since 1970.
-    pub(super) fn time(&mut self, value: i64) -> &mut Self {
+    pub(in crate::cli::bench) fn time(&mut self, value: i64) -> &mut Self {
         self.values.push(Value::Time(value));
         self
     }
 
-    pub(super) fn double(&mut self, value: f64) -> &mut Self {
+    pub(in crate::cli::bench) fn double(&mut self, value: f64) -> &mut Self {
         self.values.push(Value::Double(value));
         self
     }
 
-    pub(super) fn text(&mut self, value: &str) -> &mut Self {
+    pub(in crate::cli::bench) fn text(&mut self, value: &str) -> &mut Self {
         self.values.push(Value::Text(value.to_owned()));
         self
     }
 
     /// The columns, named by their place.
-    pub(super) fn into_batch(self) -> Result<RecordBatch> {
+    pub(in crate::cli::bench) fn into_batch(self) -> Result<RecordBatch> {
         let column = |index: usize| -> ArrayRef {
             let values = || self.values.iter().skip(index).step_by(self.width);
             match self.values.get(index) {

@@ -24,7 +24,8 @@ svg{width:100%;height:auto;font:12px system-ui,sans-serif}svg text:not([fill]){f
 pub(super) fn text(report: &Report) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>Nexmark on eagre</title><style>{STYLE}</style></head><body>\n<h1>Nexmark on eagre {}</h1>\n<p>{}, seed {}</p>\n<pre>{}</pre>\n",
+         <title>{0} on eagre</title><style>{STYLE}</style></head><body>\n<h1>{0} on eagre {1}</h1>\n<p>{2}, seed {3}</p>\n<pre>{4}</pre>\n",
+        report.layout.title,
         escape(&report.version),
         escape(&report.machine),
         report.seed,
@@ -103,10 +104,10 @@ fn throughput(report: &Report) -> (Vec<String>, Vec<DotRow>) {
             series.push(name);
             series.len() - 1
         });
-        let dot = (index, figure.events_per_cpu_s);
-        match rows.iter_mut().find(|row| row.label == figure.query) {
+        let (label, dot) = (figure.label(), (index, figure.events_per_cpu_s));
+        match rows.iter_mut().find(|row| row.label == label) {
             Some(row) => row.dots.push(dot),
-            None => rows.push(DotRow { label: figure.query.clone(), dots: vec![dot] }),
+            None => rows.push(DotRow { label, dots: vec![dot] }),
         }
     }
     for peer in &report.peers.peers {

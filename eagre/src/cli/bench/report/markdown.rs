@@ -6,8 +6,8 @@ use super::{Report, tables};
 
 pub(super) fn text(report: &Report) -> String {
     let mut text = format!(
-        "# Nexmark on eagre {}\n\n{}, seed {}\n\n```\n{}\n```\n",
-        report.version, report.machine, report.seed, report.command
+        "# {} on eagre {}\n\n{}, seed {}\n\n```\n{}\n```\n",
+        report.layout.title, report.version, report.machine, report.seed, report.command
     );
     for (title, meaning, columns, figures) in tables(report) {
         let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();

@@ -1,15 +1,16 @@
 //! What a benchmark says: a line on standard output as soon as a run is done, and reports in files at the end.
 
+pub(super) mod cep;
 mod html;
 mod markdown;
+pub(super) mod nexmark;
 mod plot;
 
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::args::NexmarkArgs;
-use super::measure::Figure;
+use super::figure::Figure;
 use super::peers::Peers;
 use super::process;
 use crate::error::{Error, Result};
@@ -47,9 +48,28 @@ pub(super) struct Refused {
     pub reason: String,
 }
 
+/// What is shown of a benchmark.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    /// What the benchmark is called.
+    pub title: &'static str,
+    /// Names over the columns of `line`.
+    pub header: &'static str,
+    /// One run on standard output.
+    pub line: fn(&Figure) -> String,
+    /// What the numbers of the first table mean.
+    pub meaning: &'static str,
+    /// The first table.
+    throughput: &'static [Cell],
+    /// The table of memory and state.
+    resources: &'static [Cell],
+}
+
 /// Everything that was measured, and what it was measured with.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Report {
+    #[serde(skip)]
+    pub layout: &'static Layout,
     pub version: String,
     pub machine: String,
     /// The command that makes it again.
@@ -61,20 +81,66 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(args: &NexmarkArgs, peers: Peers) -> Self {
+    pub(super) fn new(layout: &'static Layout, seed: u64, peers: Peers) -> Self {
         let arguments = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
         Self {
+            layout,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             machine: process::machine(),
             command: format!("eagre {arguments}"),
-            seed: args.seed,
+            seed,
             figures: Vec::new(),
             refused: Vec::new(),
             peers,
         }
     }
 
-    pub(super) fn write(&self, form: Form, path: &Path) -> Result<()> {
+    /// Shows what the columns are.
+    pub(super) fn begin(&self) {
+        if cfg!(debug_assertions) {
+            eprintln!("note: this is a debug build; its figures say nothing, build with --release");
+        }
+        println!("{}", self.layout.header);
+    }
+
+    /// Shows a run and keeps it.
+    pub(super) fn add(&mut self, figure: Figure) {
+        println!("{}", (self.layout.line)(&figure));
+        self.figures.push(figure);
+    }
+
+    /// Notes that a query did not run.
+    pub(super) fn refuse(&mut self, query: &str, error: &Error) {
+        println!("{query:<10} REFUSED: {error}");
+        self.refused.push(Refused { query: query.to_owned(), reason: error.to_string() });
+    }
+
+    /// Writes it down.
+    ///
+    /// # Errors
+    /// A file that cannot be written; an answer that was wrong, a query that did not run.
+    pub(super) fn end(&self, files: &[(Form, &Path)]) -> Result<()> {
+        for (form, path) in files {
+            self.write(*form, path)?;
+        }
+        self.verdict()
+    }
+
+    /// An error where an answer was wrong or a query did not run.
+    fn verdict(&self) -> Result<()> {
+        if let Some(figure) = self.figures.iter().find(|figure| figure.answer.starts_with("WRONG")) {
+            return Err(Error::usage(format!("{}: the answer is {}", figure.query, figure.answer)));
+        }
+        match self.refused.first() {
+            Some(refused) => {
+                let names: Vec<_> = self.refused.iter().map(|refused| refused.query.as_str()).collect();
+                Err(Error::usage(format!("{} did not run; {}: {}", names.join(", "), refused.query, refused.reason)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, form: Form, path: &Path) -> Result<()> {
         let text = match form {
             Form::Json => serde_json::to_string_pretty(self).map_err(eagre_engine::EngineError::bug)?,
             Form::Markdown => markdown::text(self),
@@ -82,50 +148,6 @@ impl Report {
         };
         std::fs::write(path, text).map_err(|error| Error::File { path: path.display().to_string(), error })
     }
-}
-
-/// Names over [`line`]'s columns.
-pub(super) const HEADER: &str = "query      source             sink      shards rows/step       events  seconds     events/s    cpu_s events/cpu_s \
-                                 cores   p50_ms   p99_ms   max_ms  rss_mib state_mib ckpts ckpt_cost late_p50 late_p99 late_p999  flink   dbsp  batch datafusion/s answer";
-
-/// One run.
-pub(super) fn line(figure: &Figure) -> String {
-    let optional =
-        |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"));
-    let times =
-        |peer: &str| figure.times_peer.get(peer).map_or_else(|| "-".to_owned(), |times| format!("{}x", short(*times)));
-    let checkpoints = figure.checkpoints.as_ref();
-    let cost = checkpoints.and_then(|checkpoints| checkpoints.cost);
-    let late = figure.latency.as_ref().map(|at_rate| &at_rate.latency);
-    format!(
-        "{:<10} {:<18} {:<9} {:>6} {:>9} {:>12} {:>8.2} {:>12.0} {:>8.2} {:>12.0} {:>5.2} {:>8.3} {:>8.3} {:>8.3} {:>8.0} {:>9.1} {:>5} {:>9} {:>8} {:>8} {:>9} {:>6} {:>6} {:>6} {:>12} {}",
-        figure.query,
-        figure.source,
-        figure.sink,
-        figure.shards,
-        figure.rows_per_step,
-        figure.events,
-        figure.seconds,
-        figure.events_per_s,
-        figure.cpu_seconds,
-        figure.events_per_cpu_s,
-        figure.cores,
-        figure.step_ms_p50,
-        figure.step_ms_p99,
-        figure.step_ms_max,
-        figure.rss_mib_max,
-        figure.state_mib_max,
-        checkpoints.map_or(0, |checkpoints| checkpoints.count),
-        cost.map_or_else(|| "-".to_owned(), |cost| format!("{:+.1}%", cost * 100.0)),
-        optional(late.map(|late| late.ms_p50), 2),
-        optional(late.map(|late| late.ms_p99), 2),
-        optional(late.map(|late| late.ms_p999), 2),
-        times("Flink"),
-        times("DBSP"),
-        times("best batch"),
-        optional(figure.datafusion_events_per_s, 0),
-        figure.answer,
-    )
 }
 
 /// A number with two or three telling digits.
@@ -139,22 +161,6 @@ fn short(value: f64) -> String {
 
 /// Names of the tables' columns and how a figure fills them, for the forms that have tables.
 type Cell = (&'static str, fn(&Figure) -> String);
-
-const THROUGHPUT: &[Cell] = &[
-    ("query", |figure| figure.query.clone()),
-    ("source", |figure| figure.source.clone()),
-    ("sink", |figure| figure.sink.clone()),
-    ("shards", |figure| figure.shards.to_string()),
-    ("events", |figure| figure.events.to_string()),
-    ("event time, events/s", |figure| figure.event_time_rate.map_or_else(|| "–".to_owned(), |rate| rate.to_string())),
-    ("k events/s", |figure| format!("{:.0}", figure.events_per_s / 1e3)),
-    ("k events/CPU-s", |figure| format!("{:.0}", figure.events_per_cpu_s / 1e3)),
-    ("cores", |figure| format!("{:.2}", figure.cores)),
-    ("× Flink", |figure| times(figure, "Flink")),
-    ("× DBSP", |figure| times(figure, "DBSP")),
-    ("× best batch", |figure| times(figure, "best batch")),
-    ("answer", |figure| figure.answer.clone()),
-];
 
 const RESOURCES: &[Cell] = &[
     ("query", |figure| figure.query.clone()),
@@ -207,11 +213,11 @@ fn times(figure: &Figure, peer: &str) -> String {
     figure.times_peer.get(peer).map_or_else(|| "–".to_owned(), |times| short(*times))
 }
 
-fn checkpoint(figure: &Figure, text: impl Fn(&super::measure::Checkpoints) -> String) -> String {
+fn checkpoint(figure: &Figure, text: impl Fn(&super::figure::Checkpoints) -> String) -> String {
     figure.checkpoints.as_ref().map_or_else(String::new, text)
 }
 
-fn at_rate(figure: &Figure, text: impl Fn(&super::measure::AtRate) -> String) -> String {
+fn at_rate(figure: &Figure, text: impl Fn(&super::figure::AtRate) -> String) -> String {
     figure.latency.as_ref().map_or_else(String::new, text)
 }
 
@@ -220,18 +226,11 @@ fn tables(report: &Report) -> Vec<(&'static str, &'static str, &'static [Cell], 
     let all: Vec<&Figure> = report.figures.iter().collect();
     let with = |has: fn(&Figure) -> bool| report.figures.iter().filter(|figure| has(figure)).collect::<Vec<_>>();
     let tables = [
-        (
-            "Throughput",
-            "Events of all three tables count, whether or not the query reads them. `memory`: made before the clock starts; `generator`: \
-             all columns of all tables are made while it runs; `generator-pushdown`: only what the query reads is made. A multiple above 1 \
-             is in favour of eagre.",
-            THROUGHPUT,
-            all.clone(),
-        ),
+        ("Throughput", report.layout.meaning, report.layout.throughput, all.clone()),
         (
             "Steps, memory, state",
             "Memory is what is resident, with events in memory included; state is what operators count, at its largest.",
-            RESOURCES,
+            report.layout.resources,
             all,
         ),
         (

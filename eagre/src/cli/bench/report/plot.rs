@@ -18,14 +18,15 @@ pub(super) struct DotRow {
 /// Dots of several series, a row for each label, on one logarithmic axis.
 pub(super) fn dots(series: &[String], rows: &[DotRow], unit: &str) -> String {
     const WIDTH: f64 = 900.0;
-    const LEFT: f64 = 70.0;
     const RIGHT: f64 = 36.0;
     const ROW: f64 = 24.0;
     const TOP: f64 = 30.0;
+    let letters = rows.iter().map(|row| row.label.chars().count()).max().unwrap_or(0);
+    let left = (16.0 + 7.5 * letters as f64).max(70.0);
     let values = || rows.iter().flat_map(|row| &row.dots).map(|(_, value)| *value).filter(|value| *value > 0.0);
     let (low, high) = decades(values());
     let height = TOP + ROW * rows.len() as f64 + 34.0;
-    let x = |value: f64| LEFT + (value.log10() - low as f64) / f64::from(high - low) * (WIDTH - LEFT - RIGHT);
+    let x = |value: f64| left + (value.log10() - low as f64) / f64::from(high - low) * (WIDTH - left - RIGHT);
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"{}\">", escape(unit));
     let bottom = height - 34.0;
     for decade in low..=high {
@@ -48,9 +49,9 @@ pub(super) fn dots(series: &[String], rows: &[DotRow], unit: &str) -> String {
         let y = TOP + ROW * (index as f64 + 0.5);
         let _ = write!(
             svg,
-            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            "<line class=\"grid\" x1=\"{left}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
             WIDTH - RIGHT,
-            LEFT - 8.0,
+            left - 8.0,
             y + 4.0,
             escape(&row.label)
         );
@@ -66,7 +67,7 @@ pub(super) fn dots(series: &[String], rows: &[DotRow], unit: &str) -> String {
             );
         }
     }
-    let mut at = LEFT;
+    let mut at = left;
     for (index, name) in series.iter().enumerate() {
         let _ = write!(
             svg,

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
+use super::super::figure::{AtRate, Checkpoints};
 use super::super::latency::Latency;
-use super::super::measure::{AtRate, Checkpoints};
 use super::*;
 
 fn figure(query: &str, answer: &str) -> Figure {
@@ -15,6 +15,8 @@ fn figure(query: &str, answer: &str) -> Figure {
     };
     Figure {
         query: query.to_owned(),
+        keys: None,
+        patterns: None,
         source: "memory".to_owned(),
         sink: "hash".to_owned(),
         shards: 1,
@@ -54,13 +56,14 @@ fn figure(query: &str, answer: &str) -> Figure {
 
 fn report() -> Report {
     Report {
+        layout: &nexmark::LAYOUT,
         version: "1".to_owned(),
         machine: "2 cores".to_owned(),
         command: "eagre bench nexmark --queries q4,<q6>".to_owned(),
         seed: 42,
         figures: vec![figure("q4", "ok"), figure("q5", "WRONG against DataFusion: 1 | 2")],
         refused: vec![Refused { query: "q6".to_owned(), reason: "`OVER` & more".to_owned() }],
-        peers: Peers::stored().expect("the file is well-formed"),
+        peers: Peers::stored(super::super::peers::NEXMARK).expect("the file is well-formed"),
     }
 }
 
@@ -103,9 +106,12 @@ fn markdown_has_every_table() {
 /// The line under a name says what the name does.
 #[test]
 fn lines_fit_their_header() {
-    let (names, cells) = (HEADER.split_whitespace().count(), line(&figure("q4", "ok")).split_whitespace().count());
-    assert_eq!(names, cells);
-    assert!(line(&figure("q4", "ok")).contains(" +3.1% "));
+    for layout in [&nexmark::LAYOUT, &cep::LAYOUT] {
+        let figure = Figure { keys: Some(1_000), patterns: Some(1), ..figure("q4", "ok") };
+        let line = (layout.line)(&figure);
+        assert_eq!(layout.header.split_whitespace().count(), line.split_whitespace().count(), "{}", layout.title);
+    }
+    assert!((nexmark::LAYOUT.line)(&figure("q4", "ok")).contains(" +3.1% "));
 }
 
 #[test]
@@ -113,4 +119,19 @@ fn the_form_is_in_the_name() {
     assert_eq!(Form::of(Path::new("a/b.html")).ok(), Some(Form::Html));
     let error = Form::of(Path::new("out.txt")).expect_err("no form");
     assert!(error.to_string().contains("`out.txt` ends in none of .json, .md and .html"));
+}
+
+/// Figures of one query with few and with many keys would be one row of the plot, and Flink's beside it those of others.
+#[test]
+fn figures_of_patterns_are_told_apart_by_their_keys() {
+    let few = Figure { keys: Some(1_000), ..figure("fraud", "ok") };
+    let many = Figure { keys: Some(100_000), ..few.clone() };
+    let book = Figure { patterns: Some(32), ..few.clone() };
+    assert_eq!([few.label(), many.label(), book.label()], ["fraud/1k", "fraud/100k", "fraud:32/1k"]);
+    let peers = Peers::stored(super::super::cep::PEERS).expect("the file is well-formed");
+    let report = Report { layout: &cep::LAYOUT, peers, figures: vec![few, many], ..report() };
+    let page = html::text(&report);
+    assert_eq!(page.matches("<title>fraud/1k ").count(), 2, "this run's dot and Flink's");
+    assert!(page.contains("<title>Patterns on eagre</title>"));
+    assert!(markdown::text(&report).contains("| fraud | 100k |  | 1 | hash |"));
 }

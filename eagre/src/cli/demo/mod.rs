@@ -1,7 +1,10 @@
 //! `eagre demo`: the main job on real data, from the binary alone.
 //!
 //! Half-hourly taxi rides of New York, the temperature of a machine, clicks on advertisements and road traffic, as recorded, run as one
-//! stream at full speed through windows of streaming SQL. The days that people know stand out.
+//! stream at full speed through windows of streaming SQL. The days that people know stand out. Then a pattern looks for fraud among
+//! payments ([`fraud`]).
+
+mod fraud;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -13,7 +16,7 @@ use clap::Args;
 use eagre_datasets::real::{SERIES, Series};
 use eagre_sql::catalog::TableDefinition;
 
-use super::progress::count;
+use crate::cli::progress::count;
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::source::memory::MemorySource;
@@ -110,14 +113,15 @@ pub(super) fn run(args: DemoArgs) -> Result<()> {
     print(
         &mut out,
         format!(
-            "\n{total} events, {} windows in {:.0} ms ({} events/s, start included), {} steps. The data: Numenta Anomaly Benchmark (MIT).\n\
-             Next: eagre run -e \"SELECT * FROM t\", or `eagre --help`.\n",
+            "\n{total} events, {} windows in {:.0} ms ({} events/s, start included), {} steps. The data: Numenta Anomaly Benchmark (MIT).\n\n",
             days.iter().chain(&swings).map(RecordBatch::num_rows).sum::<usize>(),
             seconds * 1e3,
             count(total as f64 / seconds),
             summary.steps,
         ),
-    )
+    )?;
+    print(&mut out, fraud::show(&session)?)?;
+    print(&mut out, "\nNext: eagre run -e \"SELECT * FROM t\", or `eagre --help`.\n".to_owned())
 }
 
 fn schema() -> SchemaRef {
