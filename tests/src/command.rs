@@ -632,7 +632,11 @@ fn demo() -> Result<(), String> {
     let readme = std::fs::read_to_string(folder("../README.md")).map_err(|error| error.to_string())?;
     let pattern = readme.split("\n## ").find(|section| section.starts_with("A pattern")).ok_or("no section")?;
     let blocks: Vec<&str> = pattern.split("```").skip(1).step_by(2).collect();
-    match blocks.iter().map(|block| block.split_once('\n').map_or("", |(_, text)| text)).find(|text| !shown.contains(text)) {
+    match blocks
+        .iter()
+        .map(|block| block.split_once('\n').map_or("", |(_, text)| text))
+        .find(|text| !shown.contains(text))
+    {
         None if blocks.len() == 2 => Ok(()),
         other => Err(format!("the README shows\n{}\nand the demo\n{shown}", other.unwrap_or("something else"))),
     }

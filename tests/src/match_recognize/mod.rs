@@ -1,10 +1,12 @@
-//! `MATCH_RECOGNIZE`: other engines' cases, random queries against a naive evaluator, and patterns that must not blow up.
+//! `MATCH_RECOGNIZE`: other engines' cases, random queries and many rows against a naive evaluator, what leaves after each row, patterns
+//! that must not blow up, and clauses that cannot be.
 
 use libtest_mimic::Trial;
 
 mod bad_input;
 mod cases;
 mod generate;
+mod large;
 mod naive;
 mod no_blow_up;
 mod query;
@@ -14,6 +16,7 @@ mod stepwise;
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = cases::trials();
     trials.extend(random::trials());
+    trials.extend(large::trials());
     trials.extend(no_blow_up::trials());
     trials.extend(bad_input::trials());
     trials.extend(stepwise::trials());
