@@ -7,14 +7,15 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident, ObjectName,
-    OrderByExpr, OrderByOptions, Query, Select, SelectItem, SetExpr, Spanned, TableAlias, TableAliasColumnDef,
-    TableFactor, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    ObjectNamePart, OrderByExpr, OrderByOptions, Query, Select, SelectItem, SetExpr, Spanned, TableAlias,
+    TableAliasColumnDef, TableFactor, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
 use super::rows::{and, filter_by_rows, quantified, row_in_list, rows_compared};
 use super::window;
 use crate::error::{Location, Result, SqlError};
 use crate::functions::score::fold_options;
+use crate::parser::match_recognize::{FINAL, RUNNING};
 
 /// Writes all such forms of a query as others.
 ///
@@ -66,7 +67,7 @@ impl VisitorMut for Expander {
             Expr::InSubquery { .. } | Expr::AnyOp { .. } | Expr::AllOp { .. } => quantified(expr),
             Expr::BinaryOp { left, op, right } => rows_compared(left, op, right),
             Expr::InList { expr: row, list, negated } => row_in_list(row, list, *negated),
-            Expr::Function(function) => match fold_options(function).and_then(|()| arg_extreme(function)) {
+            Expr::Function(function) => match fold_options(function).and_then(|()| arg_extreme_in_match(function)) {
                 Ok(expanded) => expanded,
                 Err(error) => return ControlFlow::Break(error),
             },
@@ -129,6 +130,23 @@ fn series(factor: &TableFactor) -> Option<TableFactor> {
         with_offset_alias: None,
         with_ordinality: *with_ordinality,
     })
+}
+
+/// [`arg_extreme`], also behind `RUNNING` and `FINAL`.
+fn arg_extreme_in_match(function: &mut Function) -> Result<Option<Expr>> {
+    let semantics = match function.name.0.as_slice() {
+        [first, _] => first.as_ident().filter(|ident| matches!(ident.value.as_str(), RUNNING | FINAL)).cloned(),
+        _ => None,
+    };
+    let Some(semantics) = semantics else { return arg_extreme(function) };
+    let semantics = function.name.0.drain(..1).next().unwrap_or(ObjectNamePart::Identifier(semantics));
+    let mut expanded = arg_extreme(function)?;
+    let name = match &mut expanded {
+        Some(Expr::Function(function)) => &mut function.name,
+        _ => &mut function.name,
+    };
+    name.0.insert(0, semantics);
+    Ok(expanded)
 }
 
 /// `ARG_MAX(x, y)`: `FIRST_VALUE(x ORDER BY y DESC)` of the rows where `y` is not null.

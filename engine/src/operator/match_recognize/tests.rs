@@ -13,9 +13,9 @@ use super::*;
 use crate::aggregate::testing::{Pipeline, Row, call, delta_of, input_schema, show};
 use crate::delta::Delta;
 use crate::expr::{Expr, ExprRef, PlainColumn, StepContext};
+use crate::operator::SaveKind;
 use crate::operator::chain::ChainFactory;
 use crate::operator::over::OrderKey;
-use crate::operator::{Output, SaveKind};
 use arrow::datatypes::{FieldRef, Schema};
 
 /// An integer column beside another one or a constant.
@@ -356,88 +356,4 @@ proptest! {
         lines.extend(show(&pipeline.step(&[], i64::MAX)));
         prop_assert_eq!(net(lines), at_once(&spec, &there));
     }
-}
-
-#[test]
-#[ignore]
-fn tmp_speed() {
-    use crate::time::Watermarks;
-    use arrow::array::TimestampMillisecondArray;
-    let fraud = std::env::var("FRAUD").is_ok();
-    let keys: i64 = std::env::var("KEYS").map_or(100_000, |k| k.parse().unwrap());
-    let query = Query {
-        on_match: std::env::var("SUM").is_ok(),
-        by_columns: false,
-        all_rows: false,
-        unmatched: false,
-        skip: 0,
-        within: None,
-        partial: false,
-    };
-    let mut spec = spec(query);
-    if fraud {
-        let cond = |less| Condition {
-            row: Some(RowCondition { shifted: vec![], schema: input_schema(), expr: compare(VALUE, less, Err(90)) }),
-            run: None,
-        };
-        spec.pattern = Pattern::Concatenation(vec![
-            Pattern::Repetition { body: Box::new(Pattern::Variable(0)), min: 3, max: None, greedy: true },
-            Pattern::Variable(1),
-        ]);
-        spec.variables = vec!["SMALL".into(), "BIG".into()];
-        spec.conditions = vec![cond(true), cond(false)];
-        spec.within = Some(Within { column: 0, units: 600_000 });
-    }
-    spec.output.retain(|(field, _)| ["key", "first", "lowest", "sum"].contains(&field.name().as_str()));
-    let factory = MatchFactory::new(spec).unwrap();
-    let mut op = factory.create().unwrap();
-    op.restore(&crate::operator::StateReader { chunks: &[], metas: &[], owned: crate::hash::HashGroups::ALL }).unwrap();
-    let mut seed = 1u64;
-    let mut rand = || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed
-    };
-    let steps: Vec<Vec<Delta>> = (0..64i64)
-        .map(|step| {
-            (0..8i64)
-                .map(|d| {
-                    let n = 8192i64;
-                    let base = (step * 8 + d) * n;
-                    let columns: Vec<ArrayRef> = vec![
-                        Arc::new(TimestampMillisecondArray::from_iter_values(
-                            (base..base + n).map(|i| i * keys / 100_000),
-                        )),
-                        Arc::new(Int64Array::from_iter_values((0..n).map(|_| (rand() % keys as u64) as i64))),
-                        Arc::new(Int64Array::from_iter_values((0..n).map(|_| (rand() % 100) as i64))),
-                    ];
-                    Delta::insert(RecordBatch::try_new(input_schema(), columns).unwrap())
-                })
-                .collect()
-        })
-        .collect();
-    let rows = 64 * 65536;
-    let t = std::time::Instant::now();
-    let mut out_rows = 0;
-    let mut before = i64::MIN;
-    for (i, deltas) in steps.into_iter().enumerate() {
-        let after = (i as i64 + 1) * 65536 * keys / 100_000 - 1000;
-        let mut out = Output::default();
-        let context = StepContext { step: i as u64 + 1, clock_ms: 0, seed: 0 };
-        op.step(
-            crate::operator::Input { ports: vec![deltas], context: &context, watermarks: Watermarks { before, after } },
-            &mut out,
-        )
-        .unwrap();
-        before = after;
-        out_rows += out.deltas.iter().map(|d| d.rows()).sum::<usize>();
-    }
-    let s = t.elapsed().as_secs_f64();
-    eprintln!(
-        "{rows} rows {s:.3} s {:.1} ns/row {:.2} M/s out {out_rows} state {} MiB",
-        s * 1e9 / rows as f64,
-        rows as f64 / s / 1e6,
-        op.state_bytes() >> 20
-    );
 }

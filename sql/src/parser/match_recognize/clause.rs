@@ -1,4 +1,18 @@
-//! What stands between the parentheses of `MATCH_RECOGNIZE (..)`.
+//! What stands between the parentheses of `MATCH_RECOGNIZE (..)`:
+//!
+//! ```text
+//! [PARTITION BY column, ..] [ORDER BY column [ASC | DESC] [NULLS FIRST | NULLS LAST], ..]
+//! [MEASURES expression [AS] name, ..]
+//! [ONE ROW PER MATCH | ALL ROWS PER MATCH [SHOW EMPTY MATCHES | OMIT EMPTY MATCHES | WITH UNMATCHED ROWS]]
+//! [AFTER MATCH SKIP {PAST LAST ROW | TO NEXT ROW | TO [FIRST | LAST] variable}]
+//! [INITIAL] PATTERN (pattern) [WITHIN interval]
+//! [SUBSET name = (variable, ..), ..] [DEFINE variable AS condition, ..]
+//! ```
+//!
+//! `EMIT PARTIAL ON TIMEOUT` and `EMIT CHANGES` stand behind the pattern, behind its `WITHIN` or at the end. In expressions a function
+//! may have `RUNNING` or `FINAL` before it.
+//!
+//! Lists end at the words that begin the next part; so a measure may be called `pattern` or `one`, as long as that is no beginning.
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 

@@ -2,17 +2,18 @@
 //!
 //! In the condition of `B` the row in question is the last row of `B`, and of all rows: `B.price`, `price` and `PREV(B.price)` are values
 //! of this row and its neighbours, whatever was matched before. So is `A.price` where the last row of `A` always lies as many rows back.
-//! Such conjuncts are evaluated for all rows at once; the others while the pattern is matched.
+//! Such conjuncts are evaluated for all rows at once, if no row can make them fail; the others while the pattern is matched.
 
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, ScalarValue};
+use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, cast};
 use eagre_engine::operator::match_recognize as engine;
 use eagre_patterns::{Automaton, Distance, VariableSet};
 
-use super::slots::{SlotExprPlan, SlotPlan, slot_name};
+use super::fallible::may_fail;
+use super::slots::{SlotExprPlan, SlotPlan, slot_name, slot_schema};
 use crate::error::{Result, SqlError};
 use crate::parser::match_recognize::{Clause, PatternSyntax};
 use crate::types::sql_name;
@@ -69,6 +70,7 @@ pub(super) fn split(
     planned: SlotExprPlan,
     clause: &Clause,
     automaton: &Automaton,
+    rows: &DFSchema,
 ) -> Result<ConditionPlan> {
     let data_type = planned.expr.get_type(&planned.schema()?)?;
     let expr = match data_type {
@@ -82,13 +84,18 @@ pub(super) fn split(
             ));
         }
     };
-    let places: Vec<Option<Place>> =
-        planned.slots.iter().map(|(slot, _)| place_of(slot, variable, &clause.pattern, automaton)).collect();
+    let schema = slot_schema(&planned.slots)?;
+    let places = planned.slots.iter().map(|(slot, _)| match slot {
+        SlotPlan::At { value, .. } if may_fail(value, rows) => None,
+        slot => place_of(slot, variable, &clause.pattern, automaton),
+    });
+    let places: Vec<Option<Place>> = places.collect();
     let slot_of = |column: &Column| (0..planned.slots.len()).find(|index| slot_name(*index) == column.name);
     let is_true = |part: &LogicalExpr| matches!(part, LogicalExpr::Literal(ScalarValue::Boolean(Some(true)), _));
     let parts = split_conjunction_owned(expr).into_iter().filter(|part| !is_true(part));
     let (row, run): (Vec<_>, Vec<_>) = parts.partition(|part| {
-        part.column_refs().into_iter().all(|column| slot_of(column).is_some_and(|index| places[index].is_some()))
+        let by_rows = |column: &Column| slot_of(column).is_some_and(|index| places[index].is_some());
+        part.column_refs().into_iter().all(by_rows) && !may_fail(part, &schema)
     });
     let row = match conjunction(row) {
         None => None,

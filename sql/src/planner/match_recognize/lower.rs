@@ -18,6 +18,7 @@ use eagre_engine::operator::over::OrderKey;
 use eagre_patterns::{BadSkip, Skip, VariableSet};
 
 use super::conditions::{ConditionPlan, rows_max};
+use super::fallible::may_fail;
 use super::slots::{SlotExprPlan, SlotPlan};
 use super::{MatchRecognize, OutputPlan, row_schema};
 use crate::catalog::MatchSettings;
@@ -217,6 +218,11 @@ impl Lowering<'_> {
                 at,
             ));
         }
+        if node.output.is_empty() {
+            let message = "`ONE ROW PER MATCH` without `PARTITION BY` and `MEASURES` has no columns; say what is wanted of a match: \
+                           `MEASURES COUNT(*) AS n`";
+            return Err(SqlError::plan(message, node.location));
+        }
         let settings = self.context.catalog.match_settings().clone();
         let mut exprs = Expressions::new(self, &stream, input.schema())?;
         exprs.computed = computed;
@@ -316,7 +322,10 @@ impl Lowering<'_> {
             };
             // Labels and numbers of matches are not there yet.
             let of_input = |value: &&LogicalExpr| value.column_refs().iter().all(|column| input.has_column(column));
-            let computed = |value: &&LogicalExpr| !matches!(value, LogicalExpr::Column(_) | LogicalExpr::Literal(..));
+            let computed = |value: &&LogicalExpr| {
+                // A row that nobody asks must not fail.
+                !matches!(value, LogicalExpr::Column(_) | LogicalExpr::Literal(..)) && !may_fail(value, input)
+            };
             for value in read.into_iter().map(strip_alias).filter(of_input).filter(computed) {
                 if !values.contains(&value) {
                     values.push(value);

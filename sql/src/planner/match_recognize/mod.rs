@@ -35,6 +35,7 @@ use crate::types::sql_name;
 use crate::words::own_words;
 
 mod conditions;
+mod fallible;
 pub(super) mod labels;
 mod lower;
 mod slots;
@@ -182,7 +183,7 @@ impl MatchRelationPlanner {
         for (variable, _) in &clause.defines {
             let expr = next()?;
             let planned = slots::plan(expr, Position::Condition(*variable), &clause, &expressions, context)?;
-            let condition = conditions::split(*variable, planned, &clause, &automaton)
+            let condition = conditions::split(*variable, planned, &clause, &automaton, &expressions.row_schema)
                 .map_err(|error| error.or_at(Location::of(expr.span())))?;
             conditions[usize::from(*variable)] = condition;
         }
@@ -200,11 +201,6 @@ impl MatchRelationPlanner {
             changes: clause.emit_changes,
         };
         let output = rules.output(input.schema(), &measures, &clause)?;
-        if output.is_empty() {
-            let message = "`ONE ROW PER MATCH` without `PARTITION BY` and `MEASURES` has no columns; say what is wanted of a match: \
-                           `MEASURES COUNT(*) AS n`";
-            return Err(SqlError::plan(message, location));
-        }
         MatchRecognize::new(input, Arc::new(rules), output, location)
     }
 }

@@ -1,10 +1,13 @@
 //! `MATCH_RECOGNIZE`: what plans, what is refused and where, and what is read of it.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::harness::{explained, job, job_of, refused};
+use super::harness::{catalog, explained, job, job_of, materialised, refused, run};
+use crate::parser::parse_query;
+use crate::planner::oracle;
 
 const TABLES: &str = "
 CREATE TABLE tick (k STRING, price BIGINT, amount DOUBLE, pay ROW<tax BIGINT, net BIGINT>, arr ARRAY<BIGINT>, ts TIMESTAMP(3),
@@ -510,4 +513,73 @@ fn patterns_share_an_operator() {
     };
     assert_eq!(operators(&["price > 1", "B.price > A.price", "SUM(price) > 10"]), 1);
     assert_eq!(operators(&["price > 1", "price < NEXT(price)", "price > 2", "price = NEXT(price)"]), 2);
+}
+
+/// The answer over five rows of `id`, `price` and `name`.
+fn answer(clause: &str) -> Vec<String> {
+    let rows = "(VALUES (1, 0, 'a'), (2, 5, 'b'), (3, 50, 'a'), (4, 40, 'c'), (5, 60, 'b')) AS t(id, price, name)";
+    let job = job_of(TABLES, &format!("SELECT * FROM {rows} MATCH_RECOGNIZE ({clause}) AS m"));
+    materialised(&run(&job, &HashMap::new(), 1000)[0])
+}
+
+/// A condition is asked of the rows that it is for: others may be such that it has no answer.
+#[test]
+fn conditions_fail_only_where_they_are_asked() {
+    let clause = |condition: &str| {
+        format!(
+            "ORDER BY id MEASURES B.price AS p AFTER MATCH SKIP TO NEXT ROW PATTERN (A B) DEFINE A AS price > 0, B AS {condition}"
+        )
+    };
+    assert_eq!(answer(&clause("100 / A.price > 3")), ["50"]);
+    assert_eq!(answer(&clause("100 % A.price = 0 AND B.price > A.price")), ["50"]);
+    assert_eq!(answer(&clause("SUM(100 / A.price) > 3")), ["50"]);
+    assert_eq!(answer(&clause("100 / PREV(B.price) > 3")), ["50"]);
+    let error = job_of(
+        TABLES,
+        &format!("SELECT * FROM (VALUES (1, 0), (2, 0)) AS t(id, price) MATCH_RECOGNIZE ({})", clause("true")),
+    );
+    assert!(materialised(&run(&error, &HashMap::new(), 1000)[0]).is_empty());
+}
+
+/// Aggregates and functions of all forms mean in a measure what they mean elsewhere.
+#[test]
+fn measures_of_all_forms() {
+    for (measure, expected) in [
+        ("COUNT(DISTINCT name)", "3"),
+        ("COUNT(DISTINCT A.name, A.price)", "2"),
+        ("COUNT(B.*) FILTER (WHERE B.price > 45)", "2"),
+        ("ARG_MAX(name, price)", "b"),
+        ("FINAL ARG_MIN(B.name, B.price)", "c"),
+        ("LISTAGG(B.name) WITHIN GROUP (ORDER BY B.price DESC)", "b,a,c"),
+        ("array_agg(name ORDER BY price DESC)", "[b, a, c, b, a]"),
+        ("array_agg(A.price)", "[0, 5]"),
+        ("string_agg(CLASSIFIER(), '')", "AABBB"),
+        ("array_transform(array_agg(A.price), x -> x + LAST(B.price))", "[60, 65]"),
+        ("CASE WHEN FIRST(B.name) = 'a' THEN SUM(B.price) / COUNT(*) END", "30"),
+        ("CAST(approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY B.price) AS BIGINT)", "50"),
+        ("median(U.price)", "4.000000000e1"),
+        ("first_value(B.name)", "a"),
+        ("PREV(FIRST(B.name, 1), 2) || NEXT(LAST(A.name), 3) || LAST(B.name, 2)", "bba"),
+        ("coalesce(PREV(FIRST(id)), NEXT(id), -1)", "-1"),
+        ("CLASSIFIER(U) || lower(LAST(CLASSIFIER())) || FIRST(CLASSIFIER(A))", "BbA"),
+        ("SUM(MATCH_NUMBER() * id)", "15"),
+        ("match_status()", "complete"),
+    ] {
+        let clause = format!("ORDER BY id MEASURES {measure} AS m PATTERN (A A B+) SUBSET U = (A, B)");
+        assert_eq!(answer(&clause), [expected], "{measure}");
+    }
+}
+
+/// The batch answer that others are held to says that it has none.
+#[test]
+fn the_oracle_refuses_patterns() {
+    let query = parse_query("SELECT n\nFROM done MATCH_RECOGNIZE (ORDER BY ts MEASURES COUNT(*) AS n PATTERN (A))")
+        .expect("a query");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let answer = runtime.block_on(oracle::answer(&catalog(TABLES).expect("tables"), &query, &HashMap::new()));
+    let error = answer.expect_err("it has none").to_string();
+    assert!(
+        error.starts_with("line 2, column 11: `MATCH_RECOGNIZE` in a query that is answered at once is not supported"),
+        "{error}"
+    );
 }
