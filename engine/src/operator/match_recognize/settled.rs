@@ -89,6 +89,11 @@ impl Part {
         }
     }
 
+    /// Bytes held outside of the value itself.
+    fn bytes(&self) -> usize {
+        self.busy.as_ref().map_or(0, |busy| busy.bytes())
+    }
+
     fn number(&self, pattern: u32) -> u64 {
         let numbers = self.busy.as_ref().map_or(&[][..], |busy| &busy.numbers);
         numbers.iter().find(|(of, _)| *of == pattern).map_or(0, |(_, number)| *number)
@@ -139,6 +144,8 @@ pub(super) struct Settled {
     scratch: Scratch,
     state_schema: SchemaRef,
     ended: bool,
+    /// What partitions hold that are busy: counted where it changes, because all of them are too many to ask after each step.
+    busy_bytes: usize,
 }
 
 impl Settled {
@@ -169,6 +176,7 @@ impl Settled {
             scratch: Scratch::default(),
             state_schema: Arc::new(Schema::new(fields)),
             ended: false,
+            busy_bytes: 0,
             plans: Arc::clone(plans),
         })
     }
@@ -210,6 +218,7 @@ impl Settled {
         under_way.resize_with(plans.plans.len(), Vec::new);
         let mut groups = Vec::with_capacity(slots.len());
         let lookahead = if time.ended { 0 } else { plans.lookahead };
+        let bytes_before: usize = slots.iter().map(|slot| self.parts[*slot as usize].bytes()).sum();
         let mut count = 0;
         for (index, slot) in slots.iter().enumerate() {
             let part = &mut self.parts[*slot as usize];
@@ -333,6 +342,8 @@ impl Settled {
                 }
             }
         }
+        let bytes_after: usize = slots.iter().map(|slot| self.parts[*slot as usize].bytes()).sum();
+        self.busy_bytes = (self.busy_bytes + bytes_after).saturating_sub(bytes_before);
         self.kept.release(&gone)?;
         self.forget(&forgotten)?;
         self.emit(emitted, out)
@@ -684,15 +695,21 @@ impl Operator for Settled {
             }
             self.parts.push(part);
         }
+        self.busy_bytes = self.parts.iter().map(Part::bytes).sum();
         self.dirty.resize(self.parts.len(), false);
         self.partitions.remove(&gone);
         Ok(())
     }
 
     fn state_bytes(&self) -> usize {
-        let parts: usize = self.parts.iter().filter_map(|part| part.busy.as_ref()).map(|busy| busy.bytes()).sum();
+        debug_assert_eq!(self.busy_bytes, self.parts.iter().map(Part::bytes).sum::<usize>(), "no change was missed");
         let keys: usize = self.parts.capacity() * size_of::<Part>();
-        self.buffer.bytes() + self.partitions.bytes() + self.kept.bytes() + parts + keys + self.dirty.capacity()
+        self.buffer.bytes()
+            + self.partitions.bytes()
+            + self.kept.bytes()
+            + self.busy_bytes
+            + keys
+            + self.dirty.capacity()
     }
 
     fn state_rows(&self) -> usize {

@@ -127,7 +127,7 @@ fn spec(query: Query) -> MatchSpec {
         let schema = Arc::new(Schema::new(vec![Field::new("slot", DataType::Int64, true)]));
         let (sum_slot, bound) = (Box::new(Program::Slot(0)), Box::new(Program::Constant(Some(20))));
         let program =
-            (!query.by_columns).then(|| Program::Compare(Comparison::Less, WordKind::Integer, sum_slot, bound));
+            (!query.by_columns).then_some(Program::Compare(Comparison::Less, WordKind::Integer, sum_slot, bound));
         let run = SlotExpr { slots: vec![sum(second, true)], schema, expr: compare(0, true, Err(20)), program };
         conditions[1] = Condition { row: None, run: Some(run) };
     }
