@@ -69,7 +69,7 @@ settings! {
     MATCH_MAX_PARTIAL = "eagre.match.max_partial", "1000000", Kind::Count { min: 1 }, "partial matches",
         "The most partial matches that a partition of a MATCH_RECOGNIZE may have at once.";
     MATCH_OVERFLOW = "eagre.match.overflow", "error", Kind::Word(&["error", "drop-oldest"]), "word",
-        "What happens where a partition has more partial matches: an error, or the attempt that began first is given up and counted.";
+        "What happens where a partition has more partial matches: an error, or the attempt that began first is given up.";
     MEMORY_MAX = "eagre.memory.max", "0", Kind::Bytes, "bytes",
         "State beyond this ends the pipeline with a checkpoint and an error; 0: no bound.";
     SEED = "eagre.seed", "0", Kind::Count { min: 0 }, "number",
