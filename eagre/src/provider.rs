@@ -8,10 +8,13 @@ use arrow::datatypes::SchemaRef;
 use eagre_connectors::{Environment, TableOptions};
 use eagre_engine::checkpoint::CheckpointStore;
 use eagre_engine::graph::ChangelogMode;
+use eagre_engine::model::{Model, ModelHistory};
 use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::source::{Places, Source, SourceReader, StopFlag};
 use eagre_engine::{Delta, EngineError};
-use eagre_sql::catalog::{ColumnKind, InferredTable, PLANNER_OPTIONS, TableDefinition, TableProviderFactory};
+use eagre_sql::catalog::{
+    ColumnKind, InferredTable, ModelDefinition, PLANNER_OPTIONS, TableDefinition, TableProviderFactory,
+};
 use eagre_sql::error::{Result, SqlError};
 
 use crate::sink::callback::CallbackSink;
@@ -276,6 +279,10 @@ impl TableProviderFactory for Providers {
                 Ok(InferredTable { schema: inferred.schema, partitioned_by: inferred.partitioned_by })
             }
         }
+    }
+
+    fn model(&self, model: &ModelDefinition) -> Result<(Arc<dyn Model>, Option<Box<ModelHistory>>)> {
+        crate::models::open(model).map(|model| (model, None))
     }
 
     fn changelog(&self, table: &TableDefinition) -> ChangelogMode {

@@ -12,7 +12,7 @@ use eagre_engine::EngineError;
 use eagre_engine::checkpoint::{self, CheckpointStore, Manifest};
 use eagre_engine::runtime::{Clock, Mode, StepObserver};
 use eagre_engine::settings::{self, SETTINGS, Settings};
-use eagre_sql::catalog::{Catalog, MatchSettings, Relation, Table, TableDefinition};
+use eagre_sql::catalog::{Catalog, MatchSettings, ModelDefinition, Relation, Table, TableDefinition};
 use eagre_sql::error::{Location, SqlError};
 use eagre_sql::parser::{
     self, Analyze, Describe, DropKind, Explain, Insert, ObjectName, QueryText, Show, Statement, StatementKind,
@@ -542,6 +542,9 @@ impl Session {
                     state.catalog.create_view(create)?;
                 }
                 StatementKind::CreateFunction(create) => self.state().catalog.create_function(create)?,
+                StatementKind::CreateModel(create) => {
+                    self.state().catalog.create_model(ModelDefinition::of(create), create)?;
+                }
                 StatementKind::Drop(drop) if drop.kind == DropKind::MaterializedView => {
                     check_unasked(&self.state().catalog, &queries, &drop.name)?;
                     let mut kept = self.kept(&queries);
@@ -866,6 +869,8 @@ impl Session {
                     ("kind", functions.iter().map(|(_, kind)| Some((*kind).to_owned())).collect()),
                 ])
             }
+            Show::Models => crate::models::list(state.catalog.models()),
+            Show::ModelOptions => crate::models::options(),
             Show::Settings => {
                 let text = |read: fn(&settings::Setting) -> &'static str| -> Vec<Option<String>> {
                     SETTINGS.iter().map(|setting| Some(read(setting).to_owned())).collect()
@@ -908,6 +913,11 @@ impl Session {
     fn describe(&self, describe: &Describe) -> Result<RecordBatch> {
         match describe {
             Describe::Table(name) => self.describe_table(name),
+            Describe::Model(name) => {
+                let state = self.state();
+                let last = name.last();
+                crate::models::describe(state.catalog.model(&last.text, last.quoted, Some(last.location))?)
+            }
             Describe::Connector(name) => crate::describe::connector(&name.text, Some(name.location)),
         }
     }
@@ -1008,6 +1018,7 @@ fn defines(statement: &Statement) -> bool {
         StatementKind::CreateTable(_)
             | StatementKind::CreateView(_)
             | StatementKind::CreateFunction(_)
+            | StatementKind::CreateModel(_)
             | StatementKind::Drop(_)
             | StatementKind::Set { .. }
             | StatementKind::Reset { .. }

@@ -24,6 +24,7 @@ pub mod materialize;
 mod ordered;
 pub mod over;
 pub mod partial_aggregate;
+pub mod predict;
 pub mod processing_time;
 pub mod recursion;
 pub mod retraction_check;

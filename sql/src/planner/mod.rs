@@ -31,6 +31,7 @@ mod not_null;
 pub mod oracle;
 mod over;
 mod precedence;
+mod predict;
 mod processing_time;
 mod program;
 mod rank;

@@ -265,7 +265,7 @@ impl WindowCall {
 }
 
 /// A table argument and the columns that partition it.
-fn split_partition(expr: &Expr) -> (&Expr, &[Expr]) {
+pub(super) fn split_partition(expr: &Expr) -> (&Expr, &[Expr]) {
     match expr {
         Expr::Prefixed { value, .. } => match &**value {
             Expr::Tuple(parts) if !parts.is_empty() => (&parts[0], &parts[1..]),
@@ -284,7 +284,7 @@ fn column_ident(expr: &Expr) -> Option<Ident> {
     }
 }
 
-fn window_data(expr: &Expr) -> Option<WindowData> {
+pub(super) fn window_data(expr: &Expr) -> Option<WindowData> {
     Some(match expr {
         Expr::Prefixed { value, .. } => return window_data(value),
         Expr::Nested(inner) => return window_data(inner),

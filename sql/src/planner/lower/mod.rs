@@ -27,6 +27,7 @@ use crate::planner::context::{CatalogTable, PlanContext};
 use crate::planner::match_recognize::MatchRecognize;
 use crate::planner::materialized::{Materialized, plan_of, view_of};
 use crate::planner::nearest::NearestJoin;
+use crate::planner::predict::Predict;
 use crate::planner::rank::TopN;
 use crate::planner::recursive::Port;
 use crate::planner::set_operation::SetOperation;
@@ -381,6 +382,9 @@ impl<'a> Lowering<'a> {
                 }
                 if let Some(node) = node.downcast_ref::<MatchRecognize>() {
                     return self.lower_match(node, plan);
+                }
+                if let Some(node) = node.downcast_ref::<Predict>() {
+                    return self.lower_predict(node, plan);
                 }
                 if let Some(port) = node.downcast_ref::<Port>() {
                     return self.lower_port(port);
