@@ -17,6 +17,7 @@ use eagre_sql::catalog::{
 };
 use eagre_sql::error::{Result, SqlError};
 
+use crate::models::Models;
 use crate::sink::callback::CallbackSink;
 use crate::source::journal::JournaledSource;
 use crate::source::memory::MemorySource;
@@ -40,6 +41,7 @@ pub(crate) struct Providers {
     callbacks: Mutex<HashMap<String, CallbackSink>>,
     /// Whether sources that are not replayable are read on, or only their journal.
     pub live: bool,
+    pub models: Models,
 }
 
 /// Rows of a fixture.
@@ -57,6 +59,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Providers {
     pub(crate) fn new(environment: Environment, store: Option<Arc<dyn CheckpointStore>>, live: bool) -> Self {
         Self {
+            models: Models::new(store.clone(), live),
             environment,
             store,
             pushes: Mutex::default(),
@@ -282,7 +285,7 @@ impl TableProviderFactory for Providers {
     }
 
     fn model(&self, model: &ModelDefinition) -> Result<(Arc<dyn Model>, Option<Box<ModelHistory>>)> {
-        crate::models::open(model).map(|model| (model, None))
+        self.models.open(model)
     }
 
     fn changelog(&self, table: &TableDefinition) -> ChangelogMode {

@@ -47,6 +47,7 @@ pub struct SessionBuilder {
     abort_after_step: Option<u64>,
     replay: bool,
     device_log: Option<DeviceLog>,
+    progress_log: Option<DeviceLog>,
 }
 
 impl SessionBuilder {
@@ -95,6 +96,12 @@ impl SessionBuilder {
     /// Told, a line for each, of what happens to kernels that run on a device: that one was lost, and the CPU goes on, say.
     pub fn device_log(mut self, log: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.device_log = Some(Arc::new(log));
+        self
+    }
+
+    /// Told, a line for each, of how far what takes long is: the training of a model, say.
+    pub fn progress_log(mut self, log: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.progress_log = Some(Arc::new(log));
         self
     }
 
@@ -161,6 +168,7 @@ impl SessionBuilder {
                 run,
                 abort_after_step: self.abort_after_step,
                 views: Arc::default(),
+                progress_log: self.progress_log.unwrap_or_else(|| Arc::new(|_| {})),
                 state: Mutex::new(State {
                     catalog,
                     base: settings.clone(),
@@ -195,6 +203,7 @@ pub(crate) struct Inner {
     pub run: String,
     pub abort_after_step: Option<u64>,
     pub views: Arc<Views>,
+    progress_log: DeviceLog,
     state: Mutex<State>,
 }
 
@@ -543,7 +552,16 @@ impl Session {
                 }
                 StatementKind::CreateFunction(create) => self.state().catalog.create_function(create)?,
                 StatementKind::CreateModel(create) => {
-                    self.state().catalog.create_model(ModelDefinition::of(create), create)?;
+                    let catalog = self.state().catalog.clone();
+                    if let Some(query) = &create.query
+                        && catalog.creates_model(create)?
+                    {
+                        self.train(number, statement, create, query, &catalog)?;
+                    }
+                    let definition = ModelDefinition::of(create, &statement.text);
+                    if self.state().catalog.create_model(definition, create)? && create.query.is_some() {
+                        tables.push(self.training_report(&create.name.plain())?);
+                    }
                 }
                 StatementKind::Drop(drop) if drop.kind == DropKind::MaterializedView => {
                     check_unasked(&self.state().catalog, &queries, &drop.name)?;
@@ -644,7 +662,7 @@ impl Session {
     }
 
     /// The query, where it reads materialized views and nothing else.
-    fn over_views(&self, catalog: &Catalog, query: &QueryText) -> Result<Option<AdHocQuery>> {
+    pub(crate) fn over_views(&self, catalog: &Catalog, query: &QueryText) -> Result<Option<AdHocQuery>> {
         match catalog.views().any(|view| view.materialized) {
             true => Ok(ad_hoc::plan(catalog, query)?),
             false => Ok(None),
@@ -809,7 +827,7 @@ impl Session {
         RunningJob::start(self, job, &self.settings(), None, mode)
     }
 
-    fn plan(&self, statements: &[(usize, Statement, Catalog)]) -> Result<Job> {
+    pub(crate) fn plan(&self, statements: &[(usize, Statement, Catalog)]) -> Result<Job> {
         let mut planned: Vec<(&Catalog, PlannedStatement<'_>)> = Vec::new();
         for (number, statement, catalog) in statements {
             planned.extend(PlannedStatement::of(*number, statement).into_iter().map(|statement| (catalog, statement)));
@@ -1004,6 +1022,21 @@ impl Session {
         let mut queries = Queries::default();
         queries.add(1, statement, &catalog)?;
         self.plan(&queries.planned)
+    }
+
+    /// What gives this session its models.
+    pub(crate) fn providers(&self) -> Arc<Providers> {
+        Arc::clone(&self.state().providers)
+    }
+
+    /// What names mean now.
+    pub(crate) fn catalog(&self) -> Catalog {
+        self.state().catalog.clone()
+    }
+
+    /// Tells of what takes long.
+    pub(crate) fn tell_progress(&self, line: &str) {
+        (self.inner.progress_log)(line);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

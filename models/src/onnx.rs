@@ -197,7 +197,10 @@ impl OnnxModel {
                 output: Arc::new(arrow::datatypes::Schema::empty()),
             },
             hash: 0,
-            text: format!("onnx graph of {} nodes", graph.node.len()),
+            text: match graph.node.len() {
+                1 => "onnx graph of 1 node".to_owned(),
+                nodes => format!("onnx graph of {nodes} nodes"),
+            },
         };
         model.settle(definition, graph, bytes)?;
         Ok(model)

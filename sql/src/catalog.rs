@@ -455,6 +455,8 @@ pub enum Relation {
     Errors(Arc<Table>),
     /// `<table>.late`.
     Late(Arc<Table>),
+    /// `<view>.errors`: the rows that models refused on their way into the view.
+    ViewErrors(Arc<View>),
 }
 
 impl Relation {
@@ -465,6 +467,7 @@ impl Relation {
             Self::View(view) => view.name.clone(),
             Self::Errors(table) => format!("{}.{ERRORS_SUFFIX}", table.definition.name),
             Self::Late(table) => format!("{}.{LATE_SUFFIX}", table.definition.name),
+            Self::ViewErrors(view) => format!("{}.{ERRORS_SUFFIX}", view.name),
         }
     }
 }
@@ -482,13 +485,15 @@ pub struct ModelDefinition {
     pub options: Vec<TableOption>,
     /// `COMMENT`.
     pub comment: Option<String>,
+    /// The statement, as written.
+    pub text: String,
     /// Where it was created.
     pub location: Option<Location>,
 }
 
 impl ModelDefinition {
-    /// Of a statement.
-    pub fn of(create: &CreateModel) -> Self {
+    /// Of a statement and its text.
+    pub fn of(create: &CreateModel, text: &str) -> Self {
         let columns = |columns: &Option<Vec<FunctionArg>>| {
             let column = |column: &FunctionArg| (column.name.text.clone(), column.data_type.clone());
             columns.as_ref().map(|columns| columns.iter().map(column).collect())
@@ -499,6 +504,7 @@ impl ModelDefinition {
             output: columns(&create.output),
             options: create.options.clone(),
             comment: create.comment.clone(),
+            text: text.to_string(),
             location: Some(create.name.location()),
         }
     }
@@ -955,12 +961,8 @@ impl Catalog {
         let name = self.object_key(&create.name)?;
         let key = name.to_lowercase();
         let known = self.models.get(&key).cloned();
-        match &known {
-            Some(_) if create.if_not_exists => return Ok(false),
-            Some(_) if !create.or_replace => {
-                return Err(SqlError::AlreadyExists { kind: "model", name, location: Some(create.name.location()) });
-            }
-            _ => {}
+        if !self.creates_model(create)? {
+            return Ok(false);
         }
         let (model, history) = self.provider.model(&definition)?;
         let slot = match &known {
@@ -978,6 +980,21 @@ impl Catalog {
         };
         self.models.insert(key, Arc::new(CatalogModel { definition, slot }));
         Ok(true)
+    }
+
+    /// Whether `CREATE MODEL` makes a model, or leaves the one that there is.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn creates_model(&self, create: &CreateModel) -> Result<bool> {
+        let name = self.object_key(&create.name)?;
+        match self.models.contains_key(&name.to_lowercase()) {
+            true if create.if_not_exists => Ok(false),
+            true if !create.or_replace => {
+                Err(SqlError::AlreadyExists { kind: "model", name, location: Some(create.name.location()) })
+            }
+            _ => Ok(true),
+        }
     }
 
     /// The model that a name means.
@@ -1122,6 +1139,12 @@ impl Catalog {
                 _ => {}
             }
         }
+        if let [part, (suffix, _)] = parts
+            && suffix.eq_ignore_ascii_case(ERRORS_SUFFIX)
+            && let Some(view) = self.views.get(&part.0.to_lowercase()).filter(|view| fits(&view.name, *part))
+        {
+            return Ok(Relation::ViewErrors(Arc::clone(view)));
+        }
         let name = parts.iter().map(|(text, _)| *text).collect::<Vec<_>>().join(".");
         Err(SqlError::UnknownTable { nearest: self.nearest_relation(&name), name, location })
     }
@@ -1143,6 +1166,7 @@ impl Catalog {
                 names.push(format!("{}.{ERRORS_SUFFIX}", table.definition.name));
                 names.push(format!("{}.{LATE_SUFFIX}", table.definition.name));
             }
+            names.extend(self.views.values().map(|view| format!("{}.{ERRORS_SUFFIX}", view.name)));
         }
         nearest(name, names.iter().map(String::as_str))
     }
@@ -1230,7 +1254,7 @@ impl Catalog {
         Ok(match relation {
             Relation::Table(table) => table.definition.schema(),
             Relation::View(view) => planner::view_schema(self, view)?,
-            Relation::Errors(_) => errors_schema(),
+            Relation::Errors(_) | Relation::ViewErrors(_) => errors_schema(),
             Relation::Late(_) => late_schema(),
         })
     }
@@ -1287,7 +1311,7 @@ impl Catalog {
             Relation::Table(table) | Relation::Errors(table) | Relation::Late(table) => {
                 table.definition.create_statement()
             }
-            Relation::View(view) => view.create_statement(),
+            Relation::View(view) | Relation::ViewErrors(view) => view.create_statement(),
         })
     }
 

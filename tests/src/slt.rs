@@ -214,7 +214,7 @@ impl File {
                     StatementKind::CreateView(create) => catalog.create_view(create),
                     StatementKind::CreateFunction(create) => catalog.create_function(create),
                     StatementKind::CreateModel(create) => {
-                        catalog.create_model(ModelDefinition::of(create), create).map(drop)
+                        catalog.create_model(ModelDefinition::of(create, sql), create).map(drop)
                     }
                     StatementKind::Drop(drop) => catalog.drop(drop),
                     StatementKind::Set { key, value, .. } if key == "eagre.sql.time_zone" => {

@@ -282,6 +282,11 @@ pub trait OperatorFactory: Send + Sync {
     }
     /// A fresh operator without state.
     fn create(&self) -> Result<Box<dyn Operator>>;
+
+    /// Whether it refuses rows for what is in them ([`Output::bad`]): these are then rows of `<view>.errors`.
+    fn refuses_as_bad(&self) -> bool {
+        false
+    }
     /// Where it may run, for `EXPLAIN`.
     fn runs_on(&self) -> &'static str {
         "CPU"

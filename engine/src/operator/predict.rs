@@ -88,6 +88,10 @@ impl OperatorFactory for PredictFactory {
             owned: HashGroups::ALL,
         }))
     }
+
+    fn refuses_as_bad(&self) -> bool {
+        true
+    }
 }
 
 /// See the [module](self).

@@ -65,8 +65,8 @@ use self::context::{CatalogTable, PlanContext};
 pub use self::explain::explain;
 pub use self::final_sort::FinalSort;
 use self::lower::{Lowering, Stream};
-use self::materialized::view_of;
 pub use self::materialized::views_read;
+use self::materialized::{errors_of, view_of};
 use crate::catalog::{Catalog, Relation, TableDefinition, View};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::{
@@ -547,7 +547,7 @@ fn reads_bounded(context: &PlanContext<'_>, plan: &LogicalPlan) -> bool {
     let mut bounded = true;
     let _ = plan.apply_with_subqueries(|plan| {
         if let LogicalPlan::TableScan(scan) = plan
-            && let Some(view) = view_of(scan)
+            && let Some(view) = view_of(scan).or(errors_of(scan))
         {
             bounded &= context.view_plan(view).is_ok_and(|plan| reads_bounded(context, &plan));
         }

@@ -391,12 +391,17 @@ impl Lowering<'_> {
                 return Err(SqlError::internal("a prediction without its model"));
             };
             let mut args = vec![];
-            for arg in &asked.args {
+            let inputs = function.model.current();
+            for (arg, input) in asked.args.iter().zip(inputs.input().fields()) {
                 let compiled = self.compile(&mut stream, &compiler, arg, "")?;
                 args.push(match compiled.as_column() {
                     Some(place) => place,
                     None => {
-                        let field = compiled.field().as_ref().clone().with_name(format!("__input_{}", exprs.len()));
+                        let field = compiled.field().as_ref().clone().with_name(format!(
+                            "{}.{}",
+                            function.model.name(),
+                            input.name()
+                        ));
                         columns.push(Arc::new(field));
                         exprs.push(compiled);
                         exprs.len() - 1

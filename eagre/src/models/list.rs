@@ -1,47 +1,15 @@
-//! Models of a session: files read, models listed.
+//! `SHOW MODELS`, `DESCRIBE MODEL`, `SHOW MODEL OPTIONS`.
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema};
 use eagre_engine::model::Model;
-use eagre_models::{Definition, ModelError, OPTIONS};
-use eagre_sql::catalog::{CatalogModel, ModelDefinition};
-use eagre_sql::error::{Result, SqlError};
+use eagre_models::OPTIONS;
+use eagre_sql::catalog::CatalogModel;
 use eagre_sql::types::sql_name;
 
 use crate::session::table;
-
-/// What the room of models is told.
-fn definition(model: &ModelDefinition) -> Definition {
-    Definition {
-        name: model.name.clone(),
-        input: model.input.clone(),
-        output: model.output.clone(),
-        options: model.options.iter().map(|option| (option.key.clone(), option.value.clone())).collect(),
-    }
-}
-
-/// An error with the place of the option that is at fault.
-fn placed(model: &ModelDefinition, error: &ModelError) -> SqlError {
-    let option = error.option().and_then(|key| model.option(key));
-    SqlError::plan(error.to_string(), option.map(|option| option.key_location).or(model.location))
-}
-
-/// Reads the file of a model and makes the model of it.
-///
-/// # Errors
-/// A file that is not there; all that is wrong with the model.
-pub(crate) fn open(model: &ModelDefinition) -> Result<Arc<dyn Model>> {
-    let definition = definition(model);
-    eagre_models::check(&definition).map_err(|error| placed(model, &error))?;
-    let path = definition.path().map_err(|error| placed(model, &error))?;
-    let bytes = std::fs::read(path).map_err(|error| {
-        let location = model.option("path").map(|option| option.value_location);
-        SqlError::plan(format!("model `{}`: '{path}' cannot be read: {error}", model.name), location.or(model.location))
-    })?;
-    eagre_models::open(&definition, &bytes).map_err(|error| placed(model, &error))
-}
 
 fn columns(schema: &Schema) -> String {
     let column = |(name, data_type): (&String, &DataType)| format!("{name} {}", sql_name(data_type));
