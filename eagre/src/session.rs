@@ -556,11 +556,18 @@ impl Session {
                     if let Some(query) = &create.query
                         && catalog.creates_model(create)?
                     {
+                        let rows = StatementKind::Query(Box::new(query.clone()));
+                        queries.check_reads(&Statement { kind: rows, ..statement.clone() }, &catalog)?;
                         self.train(number, statement, create, query, &catalog)?;
                     }
                     let definition = ModelDefinition::of(create, &statement.text);
-                    if self.state().catalog.create_model(definition, create)? && create.query.is_some() {
+                    let made = self.state().catalog.create_model(definition, create)?;
+                    if made && create.query.is_some() {
                         tables.push(self.training_report(&create.name.plain())?);
+                    }
+                    // The views go on from a checkpoint with all that the model before has answered, under a text that has this one.
+                    if made && create.or_replace && self.inner.store.is_some() && self.inner.views.current().is_some() {
+                        queries.views = Some(self.kept(&queries));
                     }
                 }
                 StatementKind::Drop(drop) if drop.kind == DropKind::MaterializedView => {
@@ -1058,10 +1065,12 @@ fn defines(statement: &Statement) -> bool {
     )
 }
 
-/// Whether a statement creates, replaces or drops a materialized view.
+/// Whether a statement creates, replaces or drops a materialized view, or exchanges a model that views may ask.
 fn changes_views(statement: &Statement) -> bool {
     match &statement.kind {
         StatementKind::CreateView(create) => create.materialized,
+        // What has been answered is written down before another model answers.
+        StatementKind::CreateModel(create) => create.or_replace,
         StatementKind::Drop(drop) => drop.kind == DropKind::MaterializedView,
         _ => false,
     }

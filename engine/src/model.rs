@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arrow::array::{Array, ArrayRef, AsArray, StructArray, UInt32Array, new_null_array};
 use arrow::compute::take;
@@ -45,10 +45,29 @@ pub trait Model: Send + Sync {
     /// What is no fault of single rows, which are [`Predictions::refused`] instead.
     fn predict(&self, inputs: &[ArrayRef], rows: usize) -> Result<Predictions>;
 
+    /// Whether it asks somebody outside: then it may take its time, and what it answers depends on when it is asked.
+    fn waits(&self) -> bool {
+        false
+    }
+
+    /// How long answers of one that waits are held; `None`: for the step.
+    fn cache(&self) -> Option<AnswerCache> {
+        None
+    }
+
     /// What a user may want to know beside that: names and values, for `DESCRIBE MODEL`.
     fn details(&self) -> Vec<(String, String)> {
         Vec::new()
     }
+}
+
+/// How long answers of a model outside are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnswerCache {
+    /// Beyond it the answers that were asked for first are dropped.
+    pub rows_max: usize,
+    /// An answer is asked for again when it is so old, in processing time; `None`: never.
+    pub expire_ms: Option<i64>,
 }
 
 /// What a model answers.
@@ -209,6 +228,8 @@ pub struct ModelSlot {
     name: String,
     state: Mutex<SlotState>,
     history: Option<Box<ModelHistory>>,
+    /// Who asks about rows that can be taken back, as long as they run.
+    bound: Mutex<Vec<Weak<()>>>,
 }
 
 struct SlotState {
@@ -228,7 +249,7 @@ impl ModelSlot {
     /// A name and its first model.
     pub fn new(name: impl Into<String>, model: Arc<dyn Model>) -> Self {
         let state = SlotState { versions: BTreeMap::from([(0, model)]), newest: 0 };
-        Self { name: name.into(), state: Mutex::new(state), history: None }
+        Self { name: name.into(), state: Mutex::new(state), history: None, bound: Mutex::default() }
     }
 
     /// Where models of this name that are no longer held are found.
@@ -260,10 +281,20 @@ impl ModelSlot {
         Arc::clone(begun.expect("a slot begins with a model").1)
     }
 
+    /// As long as what is given is held, this model must stay: its answers are to be taken back.
+    pub(crate) fn bind(&self) -> Arc<()> {
+        let held = Arc::new(());
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        bound.retain(|other| other.strong_count() > 0);
+        bound.push(Arc::downgrade(&held));
+        held
+    }
+
     /// Another model takes this one's place, from the first step on that no operator has begun. Gives the step.
     ///
     /// # Errors
-    /// It has other inputs or outputs: whoever asks this one could not ask it.
+    /// It has other inputs or outputs: whoever asks this one could not ask it. It is asked about rows that can be taken back, and they would not be
+    /// found again.
     pub fn replace(&self, model: Arc<dyn Model>) -> Result<u64> {
         let before = self.current();
         let differs = |before: &SchemaRef, after: &SchemaRef| {
@@ -286,6 +317,15 @@ impl ModelSlot {
                     names(before.output()),
                     names(model.input()),
                     names(model.output())
+                ),
+            });
+        }
+        if self.bound.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|bound| bound.strong_count() > 0) {
+            return Err(EngineError::Plan {
+                message: format!(
+                    "model `{}` is asked about rows that can be taken back, and a row is taken back with the answer that it got; ask it about rows that \
+                     are only inserted, or drop what asks it and create that again",
+                    self.name
                 ),
             });
         }

@@ -39,6 +39,18 @@ pub const OPTIONS: &[ModelOption] = &[
     option("output.name", "a name", "which output of an ONNX graph is the answer, where it has several"),
     option("labels", "a, b, c", "makes it a classifier: the label of each output, or of the two sides of one output"),
     option("priorities", "a = 1, b = 10", "how urgent each label is; by default its place in 'labels', from 0"),
+    option("provider", "http", "who answers, where it is no file"),
+    option("url", "an URL", "where the service is"),
+    option("payload", "openai | sagemaker | vertex | azureml", "how it is spoken to"),
+    option("remote-model", "a name", "what the model is called there ('payload' = 'openai')"),
+    option("system-prompt", "a text", "what stands before each row ('payload' = 'openai')"),
+    option("api-key", "a text", "sent as `Authorization: Bearer ..`; it is part of the statement, so better in a file"),
+    option("api-key.file", "a file", "holds the key"),
+    option("timeout", "a duration", "how long a request may take (30 s)"),
+    option("retries", "a count", "how often a request that failed is made again (2)"),
+    option("max-concurrency", "a count", "requests at once, for each shard (4)"),
+    option("cache.max-rows", "a count", "how many answers are held from step to step; by default none"),
+    option("cache.expire", "a duration", "how old a held answer may be"),
     option("task", "classifier | regressor", "what is learnt from the rows of `AS SELECT ..`, a label or a number"),
     option("label", "a column", "what is learnt; the other columns are the inputs"),
     option(
@@ -52,8 +64,12 @@ pub const OPTIONS: &[ModelOption] = &[
         "a count",
         "a training ends after so many epochs that make the loss on the held-out rows no less (10)",
     ),
-    option("batch-rows", "a count", "rows for each step of the optimiser (64)"),
-    option("learning-rate", "a number", "of AdamW (0.005)"),
+    option(
+        "batch-rows",
+        "a count",
+        "rows for each step of the optimiser (8 to 64, by how many there are), or for each request (64)",
+    ),
+    option("learning-rate", "a number", "of AdamW (0.01)"),
     option("held-out", "a part", "which part of the rows is held out to measure by (0.2)"),
     option(
         "class-weights",
@@ -104,6 +120,14 @@ impl Definition {
     pub fn option(&self, name: &str) -> Option<&str> {
         let found = self.options.iter().find(|(option, _)| option.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a service answers, and no file.
+    ///
+    /// # Errors
+    /// Another provider.
+    pub fn is_remote(&self) -> Result<bool> {
+        Ok(self.word("provider", &[("http", true)])?.unwrap_or(false))
     }
 
     /// Where the file is.

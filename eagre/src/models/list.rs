@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Schema};
 use eagre_engine::model::Model;
 use eagre_models::OPTIONS;
 use eagre_sql::catalog::CatalogModel;
+use eagre_sql::parser::TableOption;
 use eagre_sql::types::sql_name;
 
 use crate::session::table;
@@ -42,7 +43,10 @@ pub(crate) fn describe(known: &CatalogModel) -> crate::Result<RecordBatch> {
     for label in model.labels().unwrap_or_default() {
         add("label", label, String::new());
     }
-    known.definition.options.iter().for_each(|option| add("option", &option.key, option.value.clone()));
+    let shown = |option: &TableOption| {
+        if option.key.eq_ignore_ascii_case("api-key") { "***".to_owned() } else { option.value.clone() }
+    };
+    known.definition.options.iter().for_each(|option| add("option", &option.key, shown(option)));
     for (name, value) in model.details() {
         add("training", &name, value);
     }

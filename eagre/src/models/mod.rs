@@ -134,6 +134,9 @@ fn placed(model: &ModelDefinition, error: &ModelError) -> SqlError {
 fn read(model: &ModelDefinition) -> Result<Vec<u8>> {
     let definition = definition(model);
     eagre_models::check(&definition).map_err(|error| placed(model, &error))?;
+    if definition.is_remote().map_err(|error| placed(model, &error))? {
+        return Ok(Vec::new());
+    }
     if let Some(option) = model.option("task") {
         let message = format!(
             "model `{}`: 'task' trains it, and there are no rows to learn from: `CREATE MODEL .. AS SELECT ..`",
@@ -150,6 +153,13 @@ fn read(model: &ModelDefinition) -> Result<Vec<u8>> {
 
 fn open(model: &ModelDefinition, bytes: &[u8]) -> Result<Arc<dyn Model>> {
     let mut definition = definition(model);
+    if let Some(option) = model.option("api-key.file") {
+        let key = std::fs::read_to_string(&option.value).map_err(|error| {
+            let message = format!("model `{}`: the key in '{}' cannot be read: {error}", model.name, option.value);
+            SqlError::plan(message, option.value_location)
+        })?;
+        definition.options.push(("api-key".into(), key.trim().to_owned()));
+    }
     // What was trained is such a file, and need not lie anywhere.
     if definition.option("task").is_some() {
         definition.options.retain(|(key, _)| !key.eq_ignore_ascii_case("format"));

@@ -27,6 +27,7 @@ pub mod partial_aggregate;
 pub mod predict;
 pub mod processing_time;
 pub mod recursion;
+pub mod remote_predict;
 pub mod retraction_check;
 pub mod score;
 pub mod session_window;

@@ -46,6 +46,7 @@ pub struct PredictCall {
 pub struct PredictFactory {
     calls: Arc<[PredictCall]>,
     output: SchemaRef,
+    retracts: bool,
 }
 
 impl PredictFactory {
@@ -64,7 +65,12 @@ impl PredictFactory {
             }
             fields.push(Arc::new(Field::new(&call.name, call.shape.data_type(model.output()), true)));
         }
-        Ok(Self { calls: calls.into(), output: Arc::new(Schema::new(fields)) })
+        Ok(Self { calls: calls.into(), output: Arc::new(Schema::new(fields)), retracts: false })
+    }
+
+    /// Whether rows can be taken back.
+    pub fn retracting(self, retracts: bool) -> Self {
+        Self { retracts, ..self }
     }
 
     /// The columns that come out.
@@ -86,6 +92,7 @@ impl OperatorFactory for PredictFactory {
             restored: vec![None; self.calls.len()],
             recalled: None,
             owned: HashGroups::ALL,
+            _bound: self.calls.iter().filter(|_| self.retracts).map(|call| call.model.bind()).collect(),
         }))
     }
 
@@ -105,6 +112,8 @@ struct Predict {
     /// In a replay: by call, the model that answers now.
     recalled: Option<Vec<Option<Arc<dyn Model>>>>,
     owned: HashGroups,
+    /// While it runs, models that it takes back the answers of.
+    _bound: Vec<Arc<()>>,
 }
 
 /// Which models answer from a step on, in the step log.

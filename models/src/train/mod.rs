@@ -223,7 +223,7 @@ impl Training {
         for epoch in 1..=settings.epochs {
             chance.shuffle(&mut order);
             let (mut sum, mut weight) = (0.0, 0.0);
-            for batch in rows.batches(&order, settings.batch_rows) {
+            for batch in rows.batches(&order, settings.batch_rows_of(learnt.len())) {
                 let (loss, share) = self.loss(rows, &batch)?;
                 optimizer.backward_step(&loss)?;
                 sum += f64::from(loss.to_scalar::<f32>()?) * share;

@@ -34,8 +34,8 @@ pub struct TrainingSettings {
     pub epochs: usize,
     /// After how many epochs without progress it ends.
     pub patience: usize,
-    /// Rows a step of the optimiser.
-    pub batch_rows: usize,
+    /// Rows a step of the optimiser; `None`: so many that an epoch has some steps, also where there are few rows.
+    pub batch_rows: Option<usize>,
     /// Of AdamW.
     pub learning_rate: f64,
     /// Which part of the rows is held out.
@@ -94,8 +94,11 @@ impl TrainingSettings {
             hidden_activation: definition.hidden()?.unwrap_or(Hidden::Relu),
             epochs: number(definition, "epochs", 100.0, 1.0..=1e6)? as usize,
             patience: number(definition, "patience", 10.0, 1.0..=1e6)? as usize,
-            batch_rows: number(definition, "batch-rows", 64.0, 1.0..=1e6)? as usize,
-            learning_rate: number(definition, "learning-rate", 0.005, 1e-9..=10.0)?,
+            batch_rows: match definition.option("batch-rows") {
+                None => None,
+                Some(_) => Some(number(definition, "batch-rows", 64.0, 1.0..=1e6)? as usize),
+            },
+            learning_rate: number(definition, "learning-rate", 0.01, 1e-9..=10.0)?,
             held_out: number(definition, "held-out", 0.2, 0.01..=0.9)?,
             balanced: definition.word("class-weights", &[("balanced", true), ("none", false)])?.unwrap_or(true),
             seed: match definition.option("seed") {
@@ -104,6 +107,11 @@ impl TrainingSettings {
             },
         };
         Ok(settings)
+    }
+
+    /// Rows a step of the optimiser, where so many are learnt from.
+    pub(super) fn batch_rows_of(&self, learnt: usize) -> usize {
+        self.batch_rows.unwrap_or_else(|| (learnt / 32).clamp(8, 64))
     }
 
     /// How much a row of each label counts.

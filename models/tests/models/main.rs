@@ -2,6 +2,7 @@
 
 mod bad;
 mod fixtures;
+mod service;
 
 use std::sync::Arc;
 

@@ -122,6 +122,10 @@ impl ScalarUDFImpl for Predict {
                     is_number(item.data_type())
                 }
                 (DataType::List(_), other) => *other == DataType::Null,
+                // A service may read texts; what is none is written as one.
+                (DataType::Utf8, other) => !other.is_nested() && !matches!(other, DataType::Binary | DataType::BinaryView | DataType::LargeBinary),
+                (DataType::Int64, other) => other.is_integer() || matches!(other, DataType::Boolean | DataType::Null),
+                (DataType::Boolean, other) => matches!(other, DataType::Boolean | DataType::Null),
                 (_, other) => is_number(other),
             };
             match fits {

@@ -340,7 +340,7 @@ fn errors() {
         ("42", "expected a statement (it begins with one of CREATE"),
         ("\n  UPDATE t SET a = 1", "line 2, column 3: `UPDATE` is not supported; a stream is changed by new rows"),
         ("CREATE INDEX i", "line 1, column 1: `CREATE INDEX` is not supported; tables, sources"),
-        ("CREATE MODEL m INPUT (a INT, A INT)", "line 1, column 31: column `A` is given twice"),
+        ("CREATE MODEL m INPUT (a INT, A INT)", "line 1, column 30: column `A` is given twice"),
         (
             "CREATE MODEL m INPUTS (a INT)",
             "line 1, column 16: expected `INPUT (..)`, `OUTPUT (..)`, `COMMENT`, `WITH (..)` or `AS SELECT ..`",

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, FieldRef, Schema};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as DataFusionResult};
 use datafusion::logical_expr::{
@@ -20,9 +20,10 @@ use datafusion::sql::sqlparser::ast::{
     Spanned, TableFactor, WildcardAdditionalOptions,
 };
 use eagre_engine::expr::{ExprRef, PlainColumn};
-use eagre_engine::graph::{EdgeInfo, Route};
+use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::predict::{PredictCall, PredictFactory};
+use eagre_engine::operator::remote_predict::RemotePredictFactory;
 
 use super::expr::Compiler;
 use super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
@@ -422,30 +423,64 @@ impl Lowering<'_> {
             self.project_physical(&mut stream, exprs, schema);
             (stream.columns, stream.key) = (of_rows, key.clone());
         }
-        let from = self.flush(&mut stream, &node.input);
-        let physical = Arc::clone(&stream.physical);
-        let factory = PredictFactory::new(&physical, calls).map_err(engine)?;
-        let asked = node.calls.iter().map(super::expr::short_text).collect::<Vec<_>>().join(", ");
-        let models = node.calls.iter().filter_map(as_call).map(|call| call.model.current().describe());
-        let detail = format!("{asked}, models=[{}]", models.collect::<Vec<_>>().join(", "));
+        let mut from = self.flush(&mut stream, &node.input);
         let time_column = stream.columns.iter().find_map(|column| match (column.rowtime, column.slot) {
             (true, Slot::Physical(place)) => Some(place),
             _ => None,
         });
-        let schema = factory.output_schema();
-        let output = EdgeInfo {
-            schema: Arc::clone(&schema),
-            changelog: stream.changelog,
-            key,
+        let (changelog, ordinals) = (stream.changelog, stream.needs_ordinals);
+        let edge = |schema: &SchemaRef| EdgeInfo {
+            schema: Arc::clone(schema),
+            changelog,
+            key: key.clone(),
             time_column,
-            ordinals: stream.needs_ordinals,
+            ordinals,
         };
-        let id = self.id("predict", plan, &stream.tables);
-        let index = self.push_operator(id, factory, from, Route::Forward, output, detail, "");
-        let asked_of = physical.fields().len();
-        stream.columns.extend((0..node.calls.len()).map(|call| StreamColumn::plain(asked_of + call)));
-        stream.physical = schema;
-        stream.from = (index, PORT_MAIN);
+        let detail = |places: &[usize]| {
+            let asked =
+                places.iter().map(|place| super::expr::short_text(&node.calls[*place])).collect::<Vec<_>>().join(", ");
+            let models = places.iter().filter_map(|place| as_call(&node.calls[*place]));
+            let models = models.map(|call| call.model.current().describe()).collect::<Vec<_>>().join(", ");
+            format!("{asked}, models=[{models}]")
+        };
+        // Those that answer at once do so together; who is outside is asked by an operator of its own.
+        let (remote, local): (Vec<usize>, Vec<usize>) =
+            (0..calls.len()).partition(|place| calls[*place].model.current().waits());
+        let mut places = vec![0; calls.len()];
+        if !local.is_empty() {
+            let width = stream.physical.fields().len();
+            let asked = local.iter().map(|place| calls[*place].clone()).collect();
+            let factory = PredictFactory::new(&stream.physical, asked).map_err(engine)?;
+            let factory = factory.retracting(changelog != ChangelogMode::AppendOnly);
+            stream.physical = factory.output_schema();
+            let id = self.id("predict", plan, &stream.tables);
+            let info = edge(&stream.physical);
+            from = (self.push_operator(id, factory, from, Route::Forward, info, detail(&local), ""), PORT_MAIN);
+            local.iter().enumerate().for_each(|(index, place)| places[*place] = width + index);
+        }
+        for place in remote {
+            let call = calls[place].clone();
+            if changelog != ChangelogMode::AppendOnly {
+                let because = stream.retracts_because.clone().unwrap_or_else(|| "its input can take rows back".into());
+                return Err(SqlError::unsupported(
+                    format!("`{}` of rows that can be taken back", super::expr::short_text(&node.calls[place])),
+                    format!(
+                        "model `{}` is outside and would have to answer the same again, and {because}; ask it about rows that are only inserted",
+                        call.model.name()
+                    ),
+                    None,
+                ));
+            }
+            places[place] = stream.physical.fields().len();
+            let route = Route::Hash(call.args.clone());
+            let factory = RemotePredictFactory::new(&stream.physical, call).map_err(engine)?;
+            stream.physical = factory.output_schema();
+            let id = self.id("ask a model", plan, &stream.tables);
+            let info = edge(&stream.physical);
+            from = (self.push_operator(id, factory, from, route, info, detail(&[place]), ""), PORT_MAIN);
+        }
+        stream.columns.extend(places.into_iter().map(StreamColumn::plain));
+        stream.from = from;
         Ok(stream)
     }
 }

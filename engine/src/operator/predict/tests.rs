@@ -83,6 +83,20 @@ fn a_replay_asks_the_models_of_then() {
     }
 }
 
+/// An answer is taken back as it was given, so a model stays as long as an operator runs that may have to.
+#[test]
+fn a_model_stays_where_its_answers_are_taken_back() {
+    let slot = slot(1.0);
+    let call = PredictCall { name: "p".into(), model: Arc::clone(&slot), args: vec![0, 1], shape: Shape::First };
+    let factory = PredictFactory::new(&schema(), vec![call]).expect("it can be").retracting(true);
+    slot.replace(sum_of(2, 2.0)).expect("nobody asks it yet");
+    let running = factory.create().expect("it can be");
+    let error = slot.replace(sum_of(2, 3.0)).expect_err("it is asked").to_string();
+    assert!(error.contains("model `m` is asked about rows that can be taken back"), "{error}");
+    drop(running);
+    slot.replace(sum_of(2, 3.0)).expect("nobody asks it any more");
+}
+
 /// A pipeline that goes on with another model under the same name is told; with the same one it goes on.
 #[test]
 fn another_file_under_the_same_name_is_told() {
