@@ -3,7 +3,7 @@
 mod options;
 mod tail;
 
-pub use options::AlarmOptions;
+pub use options::{AlarmOptions, Rest};
 
 use crate::features::{Features, centred};
 use crate::score::Detections;
@@ -11,8 +11,10 @@ use crate::state::{Layout, StatePages, StateShape};
 
 // Words of a slot; then for each feature `FEATURE_WORDS`, then `BINS` weights.
 const COUNT: usize = 0; // scores learnt, at most COUNT_MAX
-const REST: usize = 1; // rows until the key may alarm again
-const HEADER_WORDS: usize = 2;
+// How many rows the key rests still, or until when, in milliseconds: low and high word.
+const REST_LOW: usize = 1;
+const REST_HIGH: usize = 2;
+const HEADER_WORDS: usize = 3;
 const BASE_HIGH: usize = 0;
 const BASE_LOW: usize = 1;
 const MEAN: usize = 2;
@@ -26,6 +28,17 @@ pub struct Calibration {
     options: AlarmOptions,
     features: usize,
     shape: StateShape,
+}
+
+/// What is known of rows beside their features and scores; `[grouped row]` each.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupedContext<'a> {
+    /// Event time in milliseconds; 0 where it is not known.
+    pub time_ms: Option<&'a [i64]>,
+    /// Rows with `false` are judged and not learnt.
+    pub learn: Option<&'a [bool]>,
+    /// Rows that have all values and no score: one is infinite, or of a magnitude where no difference is left.
+    pub beyond: &'a [bool],
 }
 
 impl Calibration {
@@ -43,12 +56,12 @@ impl Calibration {
         &self.shape
     }
 
-    /// Judges the scores of rows, grouped by key and in order, and learns them where `learn` does not say otherwise.
+    /// Judges the scores of rows, grouped by key and in order, and learns them where `seen` does not say otherwise.
     pub fn run(
         &self,
         features: &Features,
         scores: Vec<f32>,
-        learn: Option<&[bool]>,
+        seen: GroupedContext<'_>,
         state: &mut StatePages,
     ) -> Detections {
         let rows = features.rows().row_count();
@@ -62,25 +75,62 @@ impl Calibration {
             contributions: vec![vec![f32::NAN; rows]; self.features],
             score: scores,
         };
-        let mut kept = 0;
+        let mut kept = 0usize;
         for (slot, rows) in features.rows().groups() {
             let (page, in_page) =
                 (slot as usize / state.shape().slots_per_page(), slot as usize % state.shape().slots_per_page());
             let start = state.shape().index(in_page, 0);
             let words = &mut state.page_mut(page)[start..][..self.shape.words_per_slot()];
             for row in rows {
+                // A kernel may give up on rows that are among the features.
+                let place = kept;
+                let is_kept = features.kept().is_none_or(|all| all.get(place) == Some(&(row as u32)));
+                kept += usize::from(is_kept);
                 if out.score[row].is_nan() {
+                    if seen.beyond[row] {
+                        self.beyond(words, seen.time_ms.map_or(0, |times| times[row]), row, &mut out);
+                    }
                     continue;
                 }
-                let learns = learn.is_none_or(|learn| learn[row]);
-                self.row(words, features, kept, row, learns, &mut out);
-                kept += 1;
+                let learns = seen.learn.is_none_or(|learn| learn[row]);
+                let time_ms = seen.time_ms.map_or(0, |times| times[row]);
+                self.row(words, features, place, (row, time_ms), learns, &mut out);
             }
         }
         out
     }
 
-    fn row(&self, words: &mut [u32], features: &Features, kept: usize, row: usize, learns: bool, out: &mut Detections) {
+    /// A value that nothing can be compared with is as rare as can be.
+    fn beyond(&self, words: &mut [u32], time_ms: i64, row: usize, out: &mut Detections) {
+        let trained = words[COUNT] >= self.options.min_training;
+        out.score[row] = f32::MAX;
+        out.p_value[row] = if trained { f32::MIN_POSITIVE } else { 1.0 };
+        out.is_anomaly[row] = self.alarms(words, time_ms, trained);
+    }
+
+    /// Whether a row that is rare enough for an alarm is one, and no row of the rest after another; `rare` or not, it counts as a row.
+    fn alarms(&self, header: &mut [u32], time_ms: i64, rare: bool) -> bool {
+        let left = i64::from(header[REST_LOW]) | i64::from(header[REST_HIGH]) << 32;
+        let (rests, next) = match self.options.rest {
+            Rest::Rows(rows) if left == 0 => (false, i64::from(if rare { rows } else { 0 })),
+            Rest::Rows(_) => (true, left - 1),
+            // No time is the one at which nothing rests: a key that never alarmed.
+            Rest::Ms(_) if left != 0 && time_ms < left => (true, left),
+            Rest::Ms(ms) => (false, if rare { time_ms.saturating_add(ms) } else { 0 }),
+        };
+        (header[REST_LOW], header[REST_HIGH]) = (next as u32, (next >> 32) as u32);
+        rare && !rests
+    }
+
+    fn row(
+        &self,
+        words: &mut [u32],
+        features: &Features,
+        kept: usize,
+        (row, time_ms): (usize, i64),
+        learns: bool,
+        out: &mut Detections,
+    ) {
         let score = out.score[row];
         let (header, rest) = words.split_at_mut(HEADER_WORDS);
         let (models, bins) = rest.split_at_mut(self.features * FEATURE_WORDS);
@@ -89,12 +139,7 @@ impl Calibration {
             out.p_value[row] = tail::p_value(bins, score);
         }
         let below = f64::from(out.p_value[row]) < self.options.max_false_alarm_rate;
-        if header[REST] > 0 {
-            header[REST] -= 1;
-        } else if below {
-            out.is_anomaly[row] = true;
-            header[REST] = self.options.rest;
-        }
+        out.is_anomaly[row] = self.alarms(header, time_ms, below);
         let gain = 1.0 / (count.min(200) + 1) as f32;
         let mut deviations = 0.0;
         for (index, model) in models.chunks_exact_mut(FEATURE_WORDS).enumerate() {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::method::{Method, MethodError};
 use super::placement::Placement;
 use super::scorer::Scorer;
-use crate::calibration::{AlarmOptions, Calibration};
+use crate::calibration::{AlarmOptions, Calibration, GroupedContext, Rest};
 use crate::features::Features;
 use crate::placed::WaveGroup;
 use crate::rows::GroupedRows;
@@ -26,7 +26,7 @@ pub struct DetectorOptions {
 /// What a detector says of each grouped row. All are `[grouped row]`; NaN stands where nothing can be said.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Detections {
-    /// The method's own score: greater is stranger; NaN where the row has no value that can be scored.
+    /// The method's own score: greater is stranger; NaN where a value is missing, `f32::MAX` where one is beyond what can be compared.
     pub score: Vec<f32>,
     /// The chance that a normal row of this key has a score as great, in `(0, 1]`; 1 while the key is too young.
     pub p_value: Vec<f32>,
@@ -62,6 +62,27 @@ impl DetectorOptions {
     pub fn parse(given: &Map<String, Value>) -> Result<Self, MethodError> {
         let (alarm, rest) = AlarmOptions::take(given)?;
         Ok(DetectorOptions { method: Method::parse(&rest)?, alarm })
+    }
+
+    /// The method alone, from the options of a detector: what speaks of alarms is checked and left out.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_method(given: &Map<String, Value>) -> Result<Method, MethodError> {
+        let (_, mut rest) = AlarmOptions::take(given)?;
+        let method = Method::parse(&rest)?;
+        let shared = given.iter().find(|(key, _)| key.eq_ignore_ascii_case(AlarmOptions::SHARED));
+        let Some((key, value)) = shared else { return Ok(method) };
+        if !method.description().options.iter().any(|option| option.name == AlarmOptions::SHARED) {
+            return Ok(method);
+        }
+        rest.insert(key.clone(), value.clone());
+        Method::parse(&rest)
+    }
+
+    /// Whether it has to be told each row's event time.
+    pub fn needs_time(&self) -> bool {
+        matches!(self.alarm.rest, Rest::Ms(_))
     }
 
     /// How rows are scored.
@@ -106,7 +127,14 @@ pub struct Detector {
     calibration: Calibration,
     state: StatePages,
     shape: StateShape,
-    started: Option<(Features, Option<Vec<bool>>)>,
+    started: Option<Started>,
+}
+
+struct Started {
+    features: Features,
+    time_ms: Option<Vec<i64>>,
+    learn: Option<Vec<bool>>,
+    beyond: Vec<bool>,
 }
 
 impl Detector {
@@ -124,8 +152,13 @@ impl Detector {
         group: &mut WaveGroup,
     ) {
         self.scorer.start(rows, columns, context, group);
-        let learn = context.learn.map(|learn| rows.order().iter().map(|row| learn[*row as usize]).collect());
-        self.started = Some((Features::new(Arc::clone(rows), columns), learn));
+        let order = || rows.order().iter().map(|row| *row as usize);
+        self.started = Some(Started {
+            features: Features::new(Arc::clone(rows), columns),
+            time_ms: context.time_ms.map(|times| order().map(|row| times[row]).collect()),
+            learn: context.learn.map(|learn| order().map(|row| learn[row]).collect()),
+            beyond: order().map(|row| columns.iter().all(|column| !column[row].is_nan())).collect(),
+        });
     }
 
     /// What there is to say of each *grouped* row.
@@ -133,10 +166,11 @@ impl Detector {
     /// # Panics
     /// When nothing was started.
     pub fn finish(&mut self) -> Detections {
-        let (features, learn) = self.started.take().expect("a batch was started");
+        let Started { features, time_ms, learn, beyond } = self.started.take().expect("a batch was started");
         let scores = self.scorer.finish();
         self.state.grow(features.slot_count());
-        self.calibration.run(&features, scores, learn.as_deref(), &mut self.state)
+        let seen = GroupedContext { time_ms: time_ms.as_deref(), learn: learn.as_deref(), beyond: &beyond };
+        self.calibration.run(&features, scores, seen, &mut self.state)
     }
 
     /// Its scorer: where it runs, what it decided.
