@@ -7,10 +7,11 @@
 //! the row goes with a reason to `<view>.errors`. A row with a null among the inputs has a null for an answer, as SQL's functions have; that
 //! is no error. [`ask`] does both for every model.
 //!
-//! A [`ModelSlot`] is what a name means while pipelines run. `CREATE OR REPLACE MODEL` puts another model in, from a step on that no operator has
-//! begun: all shards and all operators change at the same step.
+//! A [`ModelSlot`] is what a name means while pipelines run. `CREATE OR REPLACE MODEL` puts another model in. Each pipeline has steps of its own, so each
+//! says by its [`StepModels`] from which step on the new one answers: the first that none of its operators has begun, for all its shards and
+//! operators alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -220,10 +221,7 @@ fn nullable(field: &FieldRef) -> FieldRef {
 /// Finds models that a slot has had, by their hash: for replays.
 pub type ModelHistory = dyn Fn(u64) -> Result<Arc<dyn Model>> + Send + Sync;
 
-/// Models are held for shards that are so many steps behind the newest.
-const STEPS_BEHIND_MAX: u64 = 1_024;
-
-/// What the name of a model means, from step to step.
+/// What the name of a model means now.
 pub struct ModelSlot {
     name: String,
     state: Mutex<SlotState>,
@@ -233,10 +231,11 @@ pub struct ModelSlot {
 }
 
 struct SlotState {
-    /// By the step from which on they hold; the first from the beginning.
-    versions: BTreeMap<u64, Arc<dyn Model>>,
-    /// The newest step that an operator has begun.
-    newest: u64,
+    current: Arc<dyn Model>,
+    /// How often the model has been exchanged.
+    generation: u64,
+    /// The hashes of all that the name has meant.
+    hashes: BTreeSet<u64>,
 }
 
 impl fmt::Debug for ModelSlot {
@@ -248,7 +247,7 @@ impl fmt::Debug for ModelSlot {
 impl ModelSlot {
     /// A name and its first model.
     pub fn new(name: impl Into<String>, model: Arc<dyn Model>) -> Self {
-        let state = SlotState { versions: BTreeMap::from([(0, model)]), newest: 0 };
+        let state = SlotState { hashes: BTreeSet::from([model.hash()]), current: model, generation: 0 };
         Self { name: name.into(), state: Mutex::new(state), history: None, bound: Mutex::default() }
     }
 
@@ -267,18 +266,9 @@ impl ModelSlot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The model as it is from now on.
+    /// The model as it is now.
     pub fn current(&self) -> Arc<dyn Model> {
-        let state = self.state();
-        Arc::clone(state.versions.values().next_back().expect("a slot begins with a model"))
-    }
-
-    /// The model of a step that an operator begins.
-    pub fn at(&self, step: u64) -> Arc<dyn Model> {
-        let mut state = self.state();
-        state.newest = state.newest.max(step);
-        let begun = state.versions.range(..=step).next_back().or_else(|| state.versions.first_key_value());
-        Arc::clone(begun.expect("a slot begins with a model").1)
+        Arc::clone(&self.state().current)
     }
 
     /// As long as what is given is held, this model must stay: its answers are to be taken back.
@@ -290,33 +280,33 @@ impl ModelSlot {
         held
     }
 
-    /// Another model takes this one's place, from the first step on that no operator has begun. Gives the step.
+    /// Another model takes this one's place, for each pipeline from the first step on that none of its operators has begun.
     ///
     /// # Errors
-    /// It has other inputs or outputs: whoever asks this one could not ask it. It is asked about rows that can be taken back, and they would not be
-    /// found again.
-    pub fn replace(&self, model: Arc<dyn Model>) -> Result<u64> {
+    /// It has other inputs or outputs: whoever asks this one could not ask it. This one is asked about rows that can be taken back, and its
+    /// answers would not be found again.
+    pub fn replace(&self, model: Arc<dyn Model>) -> Result<()> {
         let before = self.current();
-        let differs = |before: &SchemaRef, after: &SchemaRef| {
-            let types = |schema: &SchemaRef| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
-            types(before) != types(after)
-        };
-        let names = |schema: &SchemaRef| {
+        let types = |schema: &SchemaRef| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
+        let named = |schema: &SchemaRef| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
+        let shown = |schema: &SchemaRef| {
             let fields = schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
             fields.collect::<Vec<_>>().join(", ")
         };
-        let same_names =
-            before.output().fields().iter().map(|f| f.name()).eq(model.output().fields().iter().map(|f| f.name()));
-        if differs(before.input(), model.input()) || differs(before.output(), model.output()) || !same_names {
+        let same = types(before.input()) == types(model.input())
+            && types(before.output()) == types(model.output())
+            && named(before.output()) == named(model.output())
+            && before.waits() == model.waits();
+        if !same {
             return Err(EngineError::Plan {
                 message: format!(
                     "model `{}` is in use and takes ({}) to give ({}); the new one takes ({}) to give ({}), so what asks the one cannot ask \
                      the other; give it a name of its own",
                     self.name,
-                    names(before.input()),
-                    names(before.output()),
-                    names(model.input()),
-                    names(model.output())
+                    shown(before.input()),
+                    shown(before.output()),
+                    shown(model.input()),
+                    shown(model.output())
                 ),
             });
         }
@@ -330,19 +320,15 @@ impl ModelSlot {
             });
         }
         let mut state = self.state();
-        let from = state.newest + 1;
-        state.versions.insert(from, model);
-        // No shard is so many steps behind another.
-        let past = state.newest.saturating_sub(STEPS_BEHIND_MAX);
-        while state.versions.keys().nth(1).is_some_and(|second| *second <= past) {
-            state.versions.pop_first();
-        }
-        Ok(from)
+        state.generation += 1;
+        state.hashes.insert(model.hash());
+        state.current = model;
+        Ok(())
     }
 
     /// Whether this name means or has meant, since it was created, the model of a hash.
     pub fn has_had(&self, hash: u64) -> bool {
-        self.state().versions.values().any(|model| model.hash() == hash)
+        self.state().hashes.contains(&hash)
     }
 
     /// The model of a hash, which this name means or has meant.
@@ -350,17 +336,74 @@ impl ModelSlot {
     /// # Errors
     /// It is not known any more.
     pub fn version(&self, hash: u64) -> Result<Arc<dyn Model>> {
-        let held = self.state().versions.values().find(|model| model.hash() == hash).cloned();
-        match (held, &self.history) {
-            (Some(model), _) => Ok(model),
-            (None, Some(history)) => history(hash),
-            (None, None) => Err(EngineError::Checkpoint {
+        let current = self.current();
+        match &self.history {
+            _ if current.hash() == hash => Ok(current),
+            Some(history) => history(hash),
+            None => Err(EngineError::Checkpoint {
                 message: format!(
                     "model `{}` is another one than {hash:016x}, which it was when this was written",
                     self.name
                 ),
             }),
         }
+    }
+}
+
+/// Models are held for shards that are so many steps behind the newest.
+const STEPS_BEHIND_MAX: u64 = 1_024;
+
+/// Which models answer in which steps of one pipeline: shared by all its operators that ask, on all shards.
+#[derive(Debug, Default)]
+pub struct StepModels {
+    state: Mutex<StepState>,
+}
+
+#[derive(Debug, Default)]
+struct StepState {
+    /// The newest step that an operator has begun.
+    newest: u64,
+    /// By the name of the slot.
+    slots: HashMap<String, Versions>,
+}
+
+#[derive(Default)]
+struct Versions {
+    /// Of the slot, when it was looked at last.
+    generation: u64,
+    /// By the step from which on they answer.
+    models: BTreeMap<u64, Arc<dyn Model>>,
+}
+
+impl fmt::Debug for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.models.iter().map(|(step, model)| (step, model.describe()))).finish()
+    }
+}
+
+impl StepModels {
+    /// The model of a step that an operator begins.
+    pub fn at(&self, slot: &ModelSlot, step: u64) -> Arc<dyn Model> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = state.newest;
+        state.newest = before.max(step);
+        let past = state.newest.saturating_sub(STEPS_BEHIND_MAX);
+        let versions = state.slots.entry(slot.name.clone()).or_default();
+        let (generation, current) = {
+            let state = slot.state();
+            (state.generation, Arc::clone(&state.current))
+        };
+        if versions.models.is_empty() {
+            versions.models.insert(0, Arc::clone(&current));
+        } else if versions.generation != generation {
+            versions.models.insert(before + 1, Arc::clone(&current));
+        }
+        versions.generation = generation;
+        while versions.models.keys().nth(1).is_some_and(|second| *second <= past) {
+            versions.models.pop_first();
+        }
+        let begun = versions.models.range(..=step).next_back().or_else(|| versions.models.first_key_value());
+        begun.map_or(current, |(_, model)| Arc::clone(model))
     }
 }
 
@@ -447,17 +490,21 @@ mod tests {
         assert_eq!((answer.columns[0].null_count(), answer.refused.len()), (2, 0));
     }
 
-    /// A replaced model answers from one step on, the same for all that ask: never within a step.
+    /// A replaced model answers from one step on, the same for all that ask in a pipeline: never within a step. Each pipeline has its own steps.
     #[test]
     fn another_model_begins_with_a_step() {
         let slot = ModelSlot::new("m", sum_of(1, 1.0));
-        assert_eq!(slot.at(4).hash(), 1f64.to_bits());
-        assert_eq!(slot.replace(sum_of(1, 2.0)).expect("it fits"), 5);
-        assert_eq!(slot.at(3).hash(), 1f64.to_bits());
-        assert_eq!(slot.at(4).hash(), 1f64.to_bits());
-        assert_eq!(slot.at(5).hash(), 2f64.to_bits());
+        let (first, second) = (StepModels::default(), StepModels::default());
+        let at = |pipeline: &StepModels, step: u64| f64::from_bits(pipeline.at(&slot, step).hash());
+        assert_eq!((at(&first, 4), at(&second, 1_000)), (1.0, 1.0));
+        slot.replace(sum_of(1, 2.0)).expect("it fits");
+        assert_eq!(
+            [at(&first, 3), at(&first, 4), at(&first, 5), at(&first, 4), at(&first, 6)],
+            [1.0, 1.0, 2.0, 1.0, 2.0]
+        );
+        assert_eq!([at(&second, 1_000), at(&second, 1_001)], [1.0, 2.0]);
         assert_eq!(slot.current().hash(), 2f64.to_bits());
-        assert!(slot.version(1f64.to_bits()).is_ok());
+        assert!(slot.has_had(1f64.to_bits()) && !slot.has_had(3f64.to_bits()));
         let error = slot.replace(sum_of(2, 1.0)).expect_err("it has two inputs").to_string();
         assert!(error.contains("model `m` is in use and takes (x0 Float64)"), "{error}");
     }

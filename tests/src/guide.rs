@@ -5,10 +5,10 @@
 
 use libtest_mimic::Trial;
 
-use crate::command::eagre;
+use crate::command::{command, ended};
 use crate::harness::folder;
 
-const PAGES: &[&str] = &["match_recognize.md"];
+const PAGES: &[&str] = &["match_recognize.md", "models.md"];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trial = |page: &'static str| {
@@ -57,7 +57,10 @@ fn check(page: &str) -> Result<(), String> {
         match blocks.get(index + 1).filter(|next| next.follows && next.language == "text") {
             None => definitions.push_str(&block.text),
             Some(answer) => {
-                let shown = eagre(&["run", "-e", &format!("{definitions}{}", block.text)]);
+                // As a reader would, from the root of the repository.
+                let text = format!("{definitions}{}", block.text);
+                let shown =
+                    ended(command(&["run", "-e", &text]).current_dir(folder("..")).stdin(std::process::Stdio::null()));
                 let shown = shown.ok().map_err(|error| format!("{page}:{}: {error}", block.line))?.stdout;
                 if shown != answer.text {
                     return Err(format!("{page}:{}: this shows\n{shown}and not\n{}", block.line, answer.text));

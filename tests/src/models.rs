@@ -1,7 +1,10 @@
 //! Models on a session that runs, ends, and goes on: exchanged at a step, told when they are others, trained once, replayed as they were.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::compute::cast;
@@ -21,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_model_stays_where_its_answers_are_taken_back", stays),
         trial("another_file_is_told_when_a_pipeline_goes_on", another_file),
         trial("a_replay_asks_the_models_of_then", replay),
+        trial("a_service_is_asked_once_and_never_in_a_replay", service),
         trial("what_was_trained_is_not_trained_again", trained_once),
         trial("describe_and_show_tell_what_is_known", described),
     ]
@@ -218,6 +222,104 @@ fn replay() -> Result<(), String> {
         return Err(before.stdout);
     }
     expect(after.stdout, before.stdout)
+}
+
+/// Answers each request about instances `{"n": ..}` by ten times as much, refuses what is about 3; counts rows.
+fn tenfold(factor: Arc<AtomicUsize>, rows: Arc<AtomicUsize>) -> Result<String, String> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(text)?;
+    let url = format!("http://{}/predict", listener.local_addr().map_err(text)?);
+    let answer = move |stream: TcpStream| -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let mut stream = stream;
+        loop {
+            let mut length = 0;
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line)? == 0 {
+                    return Ok(());
+                }
+                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap_or(0);
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body)?;
+            let body: serde_json::Value = serde_json::from_slice(&body)?;
+            let asked = body["instances"].as_array().cloned().unwrap_or_default();
+            rows.fetch_add(asked.len(), Ordering::SeqCst);
+            let factor = factor.load(Ordering::SeqCst) as i64;
+            let predictions: Vec<serde_json::Value> = asked
+                .iter()
+                .map(|row| match row["n"].as_i64() {
+                    Some(3) => "three".into(),
+                    number => (number.unwrap_or(0) * factor).into(),
+                })
+                .collect();
+            let text = serde_json::json!({ "predictions": predictions }).to_string();
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len())?;
+        }
+    };
+    let answer = Arc::new(answer);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let answer = Arc::clone(&answer);
+            std::thread::spawn(move || answer(stream));
+        }
+    });
+    Ok(url)
+}
+
+fn service() -> Result<(), String> {
+    for shards in ["1", "3"] {
+        let (factor, rows) = (Arc::new(AtomicUsize::new(10)), Arc::new(AtomicUsize::new(0)));
+        let url = tenfold(Arc::clone(&factor), Arc::clone(&rows))?;
+        let folder = tempfile::tempdir().map_err(text)?;
+        let path = |name: &str| folder.path().join(name);
+        let state = path("state").display().to_string();
+        let table = |name: &str, columns: &str| {
+            let path = path(name).display().to_string();
+            format!(
+                "CREATE TABLE {name} ({columns}) WITH ('connector' = 'filesystem', 'path' = '{path}', 'format' = 'csv', 'csv.header' = 'false');"
+            )
+        };
+        let sql = format!(
+            "SET 'eagre.step.rows_max' = '4'; SET 'eagre.checkpoint.steps' = '2'; SET 'eagre.checkpoint.retain' = '100';
+             CREATE TABLE gen (n BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '40', 'fields.n.kind' = 'sequence',
+               'fields.n.start' = '0', 'fields.n.end' = '39');
+             {}{}
+             CREATE MODEL m INPUT (n BIGINT) OUTPUT (tenfold BIGINT) WITH ('provider' = 'http', 'url' = '{url}', 'payload' = 'vertex',
+               'cache.max-rows' = '1000', 'batch-rows' = '3');
+             CREATE VIEW asked AS SELECT n, predict(m, n % 5) AS p FROM gen;
+             BEGIN STATEMENT SET; INSERT INTO out SELECT n, p FROM asked; INSERT INTO bad SELECT origin, reason FROM asked.errors; END",
+            table("out", "n BIGINT, p BIGINT"),
+            table("bad", "origin STRING, reason STRING"),
+        );
+        eagre(&["run", "--state", &state, "--shards", shards, "-e", &sql]).ok()?;
+        let mut expected: Vec<String> =
+            (0..40).map(|n| if n % 5 == 3 { format!("{n},") } else { format!("{n},{}", n % 5 * 10) }).collect();
+        expected.sort();
+        expect(crate::command::visible_lines(&path("out")), expected)?;
+        let bad = crate::command::visible_lines(&path("bad"));
+        expect(bad.len(), 8)?;
+        if !bad[0].starts_with("model m,") || !bad[0].contains("and not a whole number") {
+            return Err(bad[0].clone());
+        }
+        // Each of four answers once, and the one that fails whenever it comes, once a step.
+        let asked = rows.load(Ordering::SeqCst);
+        if !(12..=14).contains(&asked) {
+            return Err(format!("{asked} rows were asked for"));
+        }
+        factor.store(77, Ordering::SeqCst);
+        let replayed = eagre(&["replay", "--state", &state]).ok()?;
+        expect(rows.load(Ordering::SeqCst), asked)?;
+        if !replayed.stdout.contains(r#""p":40"#) || replayed.stdout.contains(r#""p":77"#) {
+            return Err(replayed.stdout);
+        }
+    }
+    Ok(())
 }
 
 const SALES: &str = "CREATE TABLE sale (size DOUBLE, dear BOOLEAN);

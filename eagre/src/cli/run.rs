@@ -146,8 +146,16 @@ pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&P
 fn tell_losses(metrics: &Metrics, _summary: &Summary) {
     let snapshot = metrics.snapshot();
     let checks = |name: &str| matches!(name, "ChangelogNormalize" | "RetractionCheck");
-    let (unfounded, unread): (Vec<_>, Vec<_>) =
-        snapshot.nodes.iter().filter(|node| node.rows_bad > 0).partition(|node| checks(&node.label.name));
+    let asks = |name: &str| matches!(name, "Predict" | "RemotePredict");
+    let bad = snapshot.nodes.iter().filter(|node| node.rows_bad > 0);
+    let (refused, bad): (Vec<_>, Vec<_>) = bad.partition(|node| asks(&node.label.name));
+    let (unfounded, unread): (Vec<_>, Vec<_>) = bad.into_iter().partition(|node| checks(&node.label.name));
+    let refused: u64 = refused.iter().map(|node| node.rows_bad).sum();
+    if refused > 0 {
+        note(format_args!(
+            "note: models refused {refused} rows, which have null for an answer; make the query a view, and SELECT * FROM <view>.errors shows them"
+        ));
+    }
     for node in unfounded {
         note(format_args!(
             "note: `{1}` took back {} rows that were not there; SELECT * FROM {1}.errors shows them",

@@ -20,7 +20,7 @@ use super::{BadRows, Input, Operator, OperatorFactory, Output, Progress, SaveKin
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::hash::HashGroups;
-use crate::model::{Model, ModelSlot, Refusal, Shape, ask};
+use crate::model::{Model, ModelSlot, Refusal, Shape, StepModels, ask};
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +40,8 @@ pub struct PredictCall {
     pub args: Vec<usize>,
     /// What of the answer.
     pub shape: Shape,
+    /// Which models answer in which steps of the pipeline.
+    pub steps: Arc<StepModels>,
 }
 
 /// Makes [`Predict`]s.
@@ -134,7 +136,7 @@ impl Predict {
         }
         for (index, call) in self.calls.iter().enumerate() {
             let recalled = self.recalled.as_ref().and_then(|models| models[index].clone());
-            let model = recalled.unwrap_or_else(|| call.model.at(step));
+            let model = recalled.unwrap_or_else(|| call.steps.at(&call.model, step));
             let hash = model.hash();
             if self.asked[index].replace(hash) != Some(hash) {
                 changed.push(index as u32);

@@ -307,7 +307,7 @@ impl Operator for RemotePredict {
     }
 
     fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
-        let model = self.call.model.at(input.context.step);
+        let model = self.call.steps.at(&self.call.model, input.context.step);
         let clock_ms = input.context.clock_ms;
         let waiting = match self.waiting.take() {
             Some(waiting) => {

@@ -40,7 +40,7 @@ impl Wanted {
 #[derive(Debug)]
 pub(crate) struct Predict {
     pub(crate) model: Arc<ModelSlot>,
-    wanted: Wanted,
+    pub(crate) wanted: Wanted,
     signature: Signature,
 }
 

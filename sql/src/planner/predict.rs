@@ -25,7 +25,7 @@ use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::predict::{PredictCall, PredictFactory};
 use eagre_engine::operator::remote_predict::RemotePredictFactory;
 
-use super::expr::Compiler;
+use super::expr::{Compiler, short_text};
 use super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
 use super::window::{self, WindowData, split_partition, window_data};
 use crate::catalog::Catalog;
@@ -49,9 +49,9 @@ fn wanted_of(name: &ObjectName) -> Option<Wanted> {
     }
 }
 
-/// Whether a function asks a model.
-pub(super) fn is_call(function: &Function) -> bool {
-    wanted_of(&function.name).is_some()
+/// Whether a function asks a model: not where a function of this name was registered.
+pub(super) fn is_call(catalog: &Catalog, function: &Function) -> bool {
+    wanted_of(&function.name).is_some_and(|wanted| !catalog.functions().contains(wanted.name()))
 }
 
 /// Whether a name is that of a call whose model is known.
@@ -270,6 +270,21 @@ fn as_call(expr: &LogicalExpr) -> Option<&PredictFunction> {
     }
 }
 
+/// A call as it is written, more or less: without the types that its arguments are cast to.
+fn text_of(call: &LogicalExpr) -> String {
+    let (Some(function), LogicalExpr::ScalarFunction(asked)) = (as_call(call), call) else { return short_text(call) };
+    let mut text = format!("{}({}", function.wanted.name(), function.model.name());
+    for arg in &asked.args {
+        let arg = match arg {
+            LogicalExpr::Cast(cast) => &cast.expr,
+            other => other,
+        };
+        text.push_str(&format!(", {}", short_text(arg)));
+    }
+    text.push(')');
+    text
+}
+
 /// The calls in an expression that ask about no other call's answer.
 fn innermost(expr: &LogicalExpr, calls: &mut Vec<LogicalExpr>) {
     let _ = expr.apply(|expr| {
@@ -353,7 +368,7 @@ pub(super) fn take_out(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 fn misplaced_call(call: &LogicalExpr) -> SqlError {
     SqlError::unsupported(
-        format!("`{call}` in this place"),
+        format!("`{}` in this place", text_of(call)),
         "compute it in a subquery, whose rows are then joined, unnested or matched: `(SELECT *, predict(m, a) AS p FROM t)`",
         None,
     )
@@ -414,6 +429,7 @@ impl Lowering<'_> {
                 model: Arc::clone(&function.model),
                 args,
                 shape: function.shape(),
+                steps: Arc::clone(&self.models),
             });
         }
         let key = stream.key.clone();
@@ -437,8 +453,7 @@ impl Lowering<'_> {
             ordinals,
         };
         let detail = |places: &[usize]| {
-            let asked =
-                places.iter().map(|place| super::expr::short_text(&node.calls[*place])).collect::<Vec<_>>().join(", ");
+            let asked = places.iter().map(|place| text_of(&node.calls[*place])).collect::<Vec<_>>().join(", ");
             let models = places.iter().filter_map(|place| as_call(&node.calls[*place]));
             let models = models.map(|call| call.model.current().describe()).collect::<Vec<_>>().join(", ");
             format!("{asked}, models=[{models}]")
@@ -463,7 +478,7 @@ impl Lowering<'_> {
             if changelog != ChangelogMode::AppendOnly {
                 let because = stream.retracts_because.clone().unwrap_or_else(|| "its input can take rows back".into());
                 return Err(SqlError::unsupported(
-                    format!("`{}` of rows that can be taken back", super::expr::short_text(&node.calls[place])),
+                    format!("`{}` of rows that can be taken back", text_of(&node.calls[place])),
                     format!(
                         "model `{}` is outside and would have to answer the same again, and {because}; ask it about rows that are only inserted",
                         call.model.name()

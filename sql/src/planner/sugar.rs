@@ -75,10 +75,12 @@ impl VisitorMut for Expander<'_> {
             Expr::InSubquery { .. } | Expr::AnyOp { .. } | Expr::AllOp { .. } => quantified(expr),
             Expr::BinaryOp { left, op, right } => rows_compared(left, op, right),
             Expr::InList { expr: row, list, negated } => row_in_list(row, list, *negated),
-            Expr::Function(function) if predict::is_call(function) => match predict::resolve(self.catalog, function) {
-                Ok(()) => return ControlFlow::Continue(()),
-                Err(error) => return ControlFlow::Break(error),
-            },
+            Expr::Function(function) if predict::is_call(self.catalog, function) => {
+                match predict::resolve(self.catalog, function) {
+                    Ok(()) => return ControlFlow::Continue(()),
+                    Err(error) => return ControlFlow::Break(error),
+                }
+            }
             Expr::Function(function) => match fold_options(function).and_then(|()| arg_extreme_in_match(function)) {
                 Ok(expanded) => expanded,
                 Err(error) => return ControlFlow::Break(error),

@@ -18,7 +18,13 @@ fn schema() -> SchemaRef {
 }
 
 fn operator(slot: &Arc<ModelSlot>) -> Box<dyn Operator> {
-    let call = PredictCall { name: "p".into(), model: Arc::clone(slot), args: vec![0, 1], shape: Shape::First };
+    let call = PredictCall {
+        name: "p".into(),
+        model: Arc::clone(slot),
+        args: vec![0, 1],
+        shape: Shape::First,
+        steps: Arc::default(),
+    };
     PredictFactory::new(&schema(), vec![call]).expect("it can be").create().expect("it can be")
 }
 
@@ -87,7 +93,13 @@ fn a_replay_asks_the_models_of_then() {
 #[test]
 fn a_model_stays_where_its_answers_are_taken_back() {
     let slot = slot(1.0);
-    let call = PredictCall { name: "p".into(), model: Arc::clone(&slot), args: vec![0, 1], shape: Shape::First };
+    let call = PredictCall {
+        name: "p".into(),
+        model: Arc::clone(&slot),
+        args: vec![0, 1],
+        shape: Shape::First,
+        steps: Arc::default(),
+    };
     let factory = PredictFactory::new(&schema(), vec![call]).expect("it can be").retracting(true);
     slot.replace(sum_of(2, 2.0)).expect("nobody asks it yet");
     let running = factory.create().expect("it can be");

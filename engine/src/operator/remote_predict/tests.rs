@@ -83,7 +83,7 @@ fn schema() -> SchemaRef {
 
 fn operator(service: &Arc<Service>) -> Box<dyn Operator> {
     let slot = Arc::new(ModelSlot::new("m", Arc::clone(service) as Arc<dyn Model>));
-    let call = PredictCall { name: "p".into(), model: slot, args: vec![0], shape: Shape::First };
+    let call = PredictCall { name: "p".into(), model: slot, args: vec![0], shape: Shape::First, steps: Arc::default() };
     RemotePredictFactory::new(&schema(), call).expect("it can be").create().expect("it can be")
 }
 

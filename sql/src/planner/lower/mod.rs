@@ -15,6 +15,7 @@ use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, TableScan};
 use eagre_engine::graph::{
     ChangelogMode, Edge, EdgeInfo, Graph, Node, NodeIndex, NodeKind, OperatorId, Route, errors_schema,
 };
+use eagre_engine::model::StepModels;
 use eagre_engine::operator::chain::ChainFactory;
 use eagre_engine::operator::match_recognize::MatchSpec;
 use eagre_engine::operator::{OperatorFactory, PORT_MAIN, PORT_SIDE};
@@ -95,6 +96,8 @@ pub(super) struct Lowering<'a> {
     /// What was lowered, with whether it aggregated by a window.
     pub(super) shared: HashMap<Shared, (Stream, bool)>,
     pub(super) materialized: Materialized,
+    /// Which models answer in which steps.
+    pub(super) models: Arc<StepModels>,
     /// The nodes that match patterns.
     pub(super) matches: Vec<(NodeIndex, MatchSpec)>,
 }
@@ -122,6 +125,7 @@ impl<'a> Lowering<'a> {
     ) -> Self {
         Self {
             materialized: Materialized::new(statements),
+            models: Arc::default(),
             matches: vec![],
             context,
             options,
