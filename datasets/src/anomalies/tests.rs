@@ -33,8 +33,8 @@ fn labels_are_exactly_the_changed_rows() {
             assert!(series.values.iter().all(|value| value.is_finite()), "{what}");
             let labels = series.labels();
             let is_changed = |row: usize| series.values[row] != plain.values[row];
-            for row in 0..length {
-                assert!(labels[row] || !is_changed(row), "row {row} of {what}");
+            for (row, label) in labels.iter().enumerate() {
+                assert!(*label || !is_changed(row), "row {row} of {what}");
             }
             for window in &series.windows {
                 assert!(is_changed(window.start) && is_changed(window.end - 1), "{window:?} of {what}");
