@@ -15,6 +15,7 @@
 //!   runs it there too.
 
 pub mod bench;
+pub mod calibration;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod convert;

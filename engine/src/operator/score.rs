@@ -23,7 +23,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schema, SchemaRef
 use arrow_row::{RowConverter, SortField};
 use eagre_kernels::placed::{WaitingFor, WaveGroup};
 use eagre_kernels::rows::GroupedRows;
-use eagre_kernels::score::{DeviceChoice, Method, Placement, Scorer, Side, Switch, score_now};
+use eagre_kernels::score::{DeviceChoice, Method, Placement, RowContext, Scorer, Side, Switch, score_now};
 
 use super::over::{Buffer, OrderKey, in_order, in_order_of_arrival, judge};
 use super::{Input, Operator, OperatorFactory, Output, Placed, Progress, SaveKind, StateReader, StateWriter, Ticket};
@@ -292,7 +292,7 @@ impl Score {
             let columns = call.features.iter().map(|column| feature(batch.column(*column)));
             let columns = columns.collect::<Result<Vec<_>>>()?;
             let slices: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
-            scorer.start(&grouped, &slices, &mut group);
+            scorer.start(&grouped, &slices, RowContext::default(), &mut group);
             features.push(columns);
         }
         self.working = Some(Working { batch, grouped, features });

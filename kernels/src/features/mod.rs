@@ -73,6 +73,11 @@ impl Features {
         self.starts.last().map_or(0, |&end| end as usize)
     }
 
+    /// Which grouped rows are learnt, ascending; none where all are.
+    pub fn kept(&self) -> Option<&[u32]> {
+        self.kept.as_deref()
+    }
+
     /// Where the learnt rows of each group start; one more entry than there are groups. Groups may be empty here.
     pub fn starts(&self) -> &[u32] {
         &self.starts

@@ -43,6 +43,8 @@ pub struct MethodDescription {
     pub features_max: usize,
     /// One sentence.
     pub meaning: &'static str,
+    /// Whether rows can be scored without being learnt.
+    pub learns_when: bool,
     /// What can be set.
     pub options: &'static [OptionDescription],
 }
@@ -69,12 +71,14 @@ pub const METHODS: &[MethodDescription] = &[
         name: "ewma",
         features_max: 1,
         meaning: "Distance from an exponentially weighted mean, in standard deviations.",
+        learns_when: false,
         options: &[option!("half_life", 100.0, "Rows after which a row weighs half."), MIN_TRAINING, VARIANCE_FLOOR],
     },
     MethodDescription {
         name: "holt",
         features_max: 1,
         meaning: "Error of the forecast from level and trend (Holt), in its standard deviations.",
+        learns_when: false,
         options: &[
             option!("half_life", 20.0, "Rows after which the level has forgotten half."),
             option!("trend_half_life", 100.0, "Rows after which the trend has forgotten half."),
@@ -86,6 +90,7 @@ pub const METHODS: &[MethodDescription] = &[
         name: "cusum",
         features_max: 1,
         meaning: "Two-sided cumulative sum (Page) of standardised residuals: small shifts that last.",
+        learns_when: false,
         options: &[
             option!("half_life", 500.0, "Rows after which a row weighs half in mean and variance."),
             option!("drift", 0.5, "Taken from each residual, in standard deviations: half of the shift to be found."),
@@ -98,6 +103,7 @@ pub const METHODS: &[MethodDescription] = &[
         name: "half_space",
         features_max: 32,
         meaning: "How rare the region is in which a row lies, in bits, by half-space trees over one or more values.",
+        learns_when: false,
         options: &[
             option!("trees", whole 25, "Random trees."),
             option!("depth", whole 8, "Levels of a tree."),
@@ -109,6 +115,7 @@ pub const METHODS: &[MethodDescription] = &[
         name: "distance",
         features_max: 1,
         meaning: "Distance of the last values' shape to the nearest earlier shape (left matrix profile, z-normalised).",
+        learns_when: false,
         options: &[
             option!("window", whole 32, "Rows that make a shape."),
             option!("history", whole 2000, "How many rows back earlier shapes are kept; two windows score 0."),
@@ -118,6 +125,7 @@ pub const METHODS: &[MethodDescription] = &[
         name: "subspace",
         features_max: 1,
         meaning: "What the usual shapes of a window do not explain (online principal components).",
+        learns_when: false,
         options: &[
             option!("window", whole 32, "Rows that make a shape."),
             option!("components", whole 4, "How many components are kept."),
@@ -128,6 +136,7 @@ pub const METHODS: &[MethodDescription] = &[
         name: "centroids",
         features_max: 1,
         meaning: "Distance of a window's shape to the nearest of the usual shapes (online k-means).",
+        learns_when: false,
         options: &[
             option!("window", whole 32, "Rows that make a shape."),
             option!("components", whole 4, "How many centres are kept."),

@@ -3,12 +3,14 @@
 //! A [`Method`] is what a user names (`method => 'ewma', half_life => 50`), checked. It makes a [`Scorer`], which owns the state of all
 //! keys and scores rows that come grouped by key and in order. A score never depends on how rows are cut into batches.
 
+mod detector;
 mod method;
 mod placement;
 mod scorer;
 #[cfg(test)]
 mod tests;
 
+pub use detector::{Detections, Detector, DetectorOptions, RowContext};
 pub use method::{METHODS, Method, MethodDescription, MethodError, OptionDescription};
 pub use placement::Placement;
 #[cfg(feature = "gpu")]

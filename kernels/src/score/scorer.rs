@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::detector::RowContext;
 use super::placement::Placement;
 use crate::features::{Features, Scores};
 use crate::half_space_forest::HalfSpaceForest;
@@ -77,8 +78,9 @@ pub trait Scorer: Send {
 
     /// Starts to score the rows of a batch; on a device, as part of the group's wave. To be [finished](Self::finish) before the next.
     ///
-    /// `columns` are the features, each with one value for each row *before* grouping; a null is NaN.
-    fn start(&mut self, rows: &Arc<GroupedRows>, columns: &[&[f64]], group: &mut WaveGroup);
+    /// `columns` are the features, each with one value for each row *before* grouping; a null is NaN. Rows that are not to be learnt are
+    /// so only by methods that [know how](super::MethodDescription::learns_when).
+    fn start(&mut self, rows: &Arc<GroupedRows>, columns: &[&[f64]], context: RowContext<'_>, group: &mut WaveGroup);
 
     /// One score for each *grouped* row; NaN where a feature is missing, 0 while the key is too young.
     ///
@@ -120,7 +122,7 @@ pub trait Scorer: Send {
 /// Scores rows at once, with a wave of their own.
 pub fn score_now(scorer: &mut dyn Scorer, rows: &Arc<GroupedRows>, columns: &[&[f64]]) -> Vec<f32> {
     let mut group = WaveGroup::new();
-    scorer.start(rows, columns, &mut group);
+    scorer.start(rows, columns, RowContext::default(), &mut group);
     group.submit(|| {});
     scorer.finish()
 }
@@ -215,7 +217,7 @@ impl<K: ScoreKernel> Scorer for KernelScorer<K> {
         &self.shape
     }
 
-    fn start(&mut self, rows: &Arc<GroupedRows>, columns: &[&[f64]], group: &mut WaveGroup) {
+    fn start(&mut self, rows: &Arc<GroupedRows>, columns: &[&[f64]], _: RowContext<'_>, group: &mut WaveGroup) {
         if let Some(state) = self.loading.take() {
             self.placed.restore(state);
         }

@@ -177,3 +177,75 @@ fn scores_on_a_device_are_those_of_the_twin() {
         }
     }
 }
+
+/// What a detector with such options says of one key's rows.
+fn detections(options: Value, rows: &[(i64, f64)]) -> Detections {
+    let options = DetectorOptions::parse(&map(options)).expect("they can be");
+    let mut detector = options.detector(1, &Arc::default()).expect("one value");
+    let (times, values): (Vec<i64>, Vec<f64>) = rows.iter().copied().unzip();
+    let grouped = Arc::new(GroupedRows::group(&vec![0; rows.len()], 1));
+    let mut group = crate::placed::WaveGroup::new();
+    let context = RowContext { time_ms: Some(&times), learn: None };
+    detector.start(&grouped, &[&values], context, &mut group);
+    group.submit(|| {});
+    detector.finish()
+}
+
+fn alarms(detections: &Detections) -> Vec<usize> {
+    (0..detections.is_anomaly.len()).filter(|row| detections.is_anomaly[*row]).collect()
+}
+
+/// A series in which every row from the 200th on is far out, once a second.
+fn noisy_then_wild() -> Vec<(i64, f64)> {
+    let value = |row: i64| if row < 200 { (row * 7 % 13) as f64 } else { 1e6 * 2f64.powi(row as i32 - 200) };
+    (0..220).map(|row| (row * 1_000, value(row))).collect()
+}
+
+/// After an alarm a key is quiet for as many rows, or for as long, as was asked for.
+#[test]
+fn rest_is_in_rows_or_in_time() {
+    let rows = noisy_then_wild();
+    let with = |rest: Value| {
+        alarms(&detections(json!({ "max_false_alarm_rate": 0.2, "half_life": 1e6, "rest": rest }), &rows))
+    };
+    let all = with(json!(0));
+    assert!(all.ends_with(&(201..220).collect::<Vec<_>>()), "{all:?}");
+    let spaced = |alarms: &[usize], least: usize| alarms.windows(2).all(|pair| pair[1] - pair[0] >= least);
+    let (by_rows, by_time) = (with(json!(4)), with(json!({ "ms": 5_000 })));
+    assert!(spaced(&by_rows, 5) && by_rows.len() >= 4, "{by_rows:?}");
+    assert_eq!(by_rows, by_time, "five seconds are five rows, of which the first is no longer at rest");
+}
+
+/// What no number can be compared with is an alarm, what is missing is none, and neither moves the expectations of the rows after it.
+#[test]
+fn values_beyond_all_others_are_alarms() {
+    let mut rows = noisy_then_wild();
+    rows.truncate(200);
+    let calm = detections(json!({}), &rows);
+    rows[150].1 = f64::INFINITY;
+    rows[151].1 = f64::NAN;
+    // Beyond what `ewma` compares, and not beyond `f32`.
+    rows[152].1 = 1e25;
+    let wild = detections(json!({ "rest": 0 }), &rows);
+    assert_eq!(alarms(&wild), [150, 152]);
+    assert_eq!((wild.score[150], wild.p_value[150]), (f32::MAX, f32::MIN_POSITIVE));
+    assert!(wild.score[151].is_nan() && !wild.is_anomaly[151]);
+    // Three rows fewer were learnt; their values are in the same range.
+    assert!((150..200).all(|row| wild.expected[row].is_nan() == (150..153).contains(&row)));
+    assert!((153..200).all(|row| (wild.expected[row] - calm.expected[row]).abs() < 1.0));
+}
+
+/// Options of alarms are checked wherever they are given; `min_training` is the method's too.
+#[test]
+fn options_of_alarms_are_apart_from_those_of_the_method() {
+    let method = |value| DetectorOptions::parse_method(&map(value)).map(|method| method.to_string());
+    assert_eq!(
+        method(json!({ "min_training": 7, "rest": 3 })),
+        Ok("ewma(half_life=100, min_training=7, variance_floor=0.000001)".to_string())
+    );
+    assert!(method(json!({ "method": "distance", "min_training": 7 })).is_ok());
+    let error = method(json!({ "rest": "x" })).expect_err("no rows").to_string();
+    assert!(error.contains("must be a whole number of rows up to 10^9, not 'x'"), "{error}");
+    let error = method(json!({ "rest": { "ms": -1 } })).expect_err("no time").to_string();
+    assert!(error.contains("must be an interval of at most a thousand years, not below 0"), "{error}");
+}
