@@ -83,6 +83,11 @@ impl Forecaster {
         )
     }
 
+    /// How many rows back a key is remembered.
+    pub fn rows_remembered(&self) -> u32 {
+        self.shape.ring as u32
+    }
+
     /// Makes sure that slots below `slot_count` are there.
     pub fn grow(&mut self, slot_count: usize) {
         self.state.grow(slot_count);
@@ -344,13 +349,14 @@ fn judge(parameters: &Parameters, key: &mut Key<'_>, value: f32) {
         let of_group = key.group(group);
         let spread = *of_group.spread;
         *of_group.count += 1.0;
-        let rate = SPREAD.max(1.0 / *of_group.count);
+        // The first errors are those of a forecaster that knows nothing yet: they count less and less.
+        let rate = SPREAD.max(2.0 / (*of_group.count + 1.0));
         // One error may at most make the spread grow by a third or so.
         let magnitude =
             if *of_group.count > 16.0 && spread > 0.0 { error.abs().min(20.0 * spread) } else { error.abs() };
         *of_group.spread += rate * (magnitude - spread);
-        let mut errors = of_group.errors;
-        errors.learn(error / factor, even);
+        let (count, mut errors) = (*of_group.count, of_group.errors);
+        errors.learn(error / factor, count, even);
         if parameters.method == Method::Flair {
             flair::learn(key, group, base, &features, value, error);
         }

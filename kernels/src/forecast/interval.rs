@@ -15,10 +15,12 @@ pub(super) const BINS: usize = 2 * SIDE + 1;
 pub(super) const LEVELS: [f32; 9] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99];
 /// By so much is a level moved at most.
 const RATE: f32 = 0.004;
-/// An error weighs half after so many others.
-const HALF_LIFE: f32 = 500.0;
+/// Each error weighs so much more than the one before: twice as much after 500.
+const GROWTH: f32 = 1.001_387_3;
 /// Errors of forecasts that overlap say little that is new: of those of one forecast, this share.
 const OVERLAP: f32 = 0.5;
+/// How many errors are the first ones.
+const FIRST: f32 = 32.0;
 /// Weights grow to this before all are divided by it.
 const GAIN_MAX: f32 = 1e6;
 /// A top bin that has less than this share of the errors makes room at the bottom.
@@ -151,8 +153,8 @@ impl<'a> Errors<'a> {
         (below + within * self.bins[bin]) / *self.total
     }
 
-    /// Moves levels by an error that has come, then counts it. `even` is evenly drawn from 0 to 1.
-    pub(super) fn learn(&mut self, error: f32, even: f32) {
+    /// Moves levels by an error that has come, the `count`-th one, then counts it. `even` is evenly drawn from 0 to 1.
+    pub(super) fn learn(&mut self, error: f32, count: f32, even: f32) {
         if *self.gain <= 0.0 {
             *self.gain = 1.0;
             self.levels.copy_from_slice(&LEVELS);
@@ -167,7 +169,8 @@ impl<'a> Errors<'a> {
         }
         self.bins[bin] += *self.gain;
         *self.total += *self.gain;
-        *self.gain *= (1.0 / HALF_LIFE).exp2();
+        // The first ones are those of a forecaster that knows nothing yet: at first each weighs by how many there are.
+        *self.gain *= if count < FIRST { 1.0 + 1.0 / count } else { GROWTH };
         if *self.gain > GAIN_MAX {
             self.bins.iter_mut().for_each(|weight| *weight /= GAIN_MAX);
             *self.total /= GAIN_MAX;
@@ -239,7 +242,7 @@ mod tests {
             };
             let mut words = words();
             let mut errors = Errors::new(&mut words);
-            (0..count).for_each(|row| errors.learn(error(row), 0.5));
+            (0..count).for_each(|row| errors.learn(error(row), 1e6, 0.5));
             errors.levels.copy_from_slice(&LEVELS);
             let mut sorted: Vec<f32> = (0..count).map(error).collect();
             sorted.sort_by(f32::total_cmp);
@@ -261,13 +264,13 @@ mod tests {
             let (mut one, mut two) = (words(), words());
             let (mut one, mut two) = (Errors::new(&mut one), Errors::new(&mut two));
             for row in 0..100 {
-                one.learn(error(row), 0.5);
-                two.learn(error(row), 0.5);
+                one.learn(error(row), 1e6, 0.5);
+                two.learn(error(row), 1e6, 0.5);
             }
             two.rescale(shift);
             for row in 100..200 {
-                one.learn(error(row), 0.5);
-                two.learn(error(row) * half_power(-2 * shift), 0.5);
+                one.learn(error(row), 1e6, 0.5);
+                two.learn(error(row) * half_power(-2 * shift), 1e6, 0.5);
             }
             for level in [0.05, 0.5, 0.95] {
                 prop_assert_eq!(one.quantile(level, 1), two.quantile(level, 1) * half_power(2 * shift));
@@ -282,7 +285,8 @@ mod tests {
         let mut errors = Errors::new(&mut words);
         let even = |row: usize| mix(row as u32, 7) as f32 / u32::MAX as f32 - 0.5;
         for scale in [1.0, 1e-4, 1e4] {
-            (0..20_000).for_each(|row| errors.learn(scale * even(row), mix(row as u32, 8) as f32 / u32::MAX as f32));
+            (0..20_000)
+                .for_each(|row| errors.learn(scale * even(row), 1e6, mix(row as u32, 8) as f32 / u32::MAX as f32));
             let found = errors.quantile(0.9, 1) / scale;
             assert!((found - 0.4).abs() < 0.03, "{found} at {scale}");
         }

@@ -131,7 +131,7 @@ impl Naive {
             let count = group.errors.len() as f64;
             let limited =
                 if count > 16.0 && group.spread > 0.0 { error.abs().min(20.0 * group.spread) } else { error.abs() };
-            group.spread += (1.0f64 / 64.0).max(1.0 / count) * (limited - group.spread);
+            group.spread += (1.0f64 / 64.0).max(2.0 / (count + 1.0)) * (limited - group.spread);
             let weight =
                 if error.abs() > group.spread && group.spread > 0.0 { group.spread / error.abs() } else { 1.0 };
             group.examples.push((features, value - base, weight));

@@ -8,6 +8,7 @@
 //! first change, so that a level of 1e9 with a noise of 1 keeps its digits, and 1e200 is no overflow. When a series leaves the range
 //! that was chosen, its whole state is moved to another ([`Key::rebase`]): powers of two, so that nothing is rounded.
 
+use super::flair::WINDOW;
 use super::interval::{BINS, Errors, LEVELS};
 use super::ridge::{FEATURES, NORMAL};
 
@@ -45,7 +46,7 @@ impl Shape {
     pub(super) fn new(horizon: usize, season_max: usize, own: usize, own_levels: Option<(usize, usize)>) -> Self {
         let stride = horizon.div_ceil(ORIGINS_MAX);
         Shape {
-            ring: 2 * season_max + horizon + 1,
+            ring: 2 * season_max.max(WINDOW) + horizon + 1,
             origins: horizon / stride + 1,
             season_max,
             stride,

@@ -273,10 +273,11 @@ proptest! {
             0..300,
         ),
         method in prop::sample::select(&Method::ALL[..]),
+        season_max in 2u32..40,
         horizon in prop_oneof![1u32..10, 60u32..80],
     ) {
         let levels = [0.001, 0.05, 0.3, 0.5, 0.77, 0.999];
-        let mut forecaster = learnt(Parameters { method, min_training: 5, season_max: 24, ..Parameters::new(horizon) }, values);
+        let mut forecaster = learnt(Parameters { method, min_training: 5, season_max, ..Parameters::new(horizon) }, values);
         let mut quantiles = Vec::new();
         if forecaster.forecast(0, &levels, &mut quantiles) {
             prop_assert_eq!(quantiles.len(), horizon as usize * levels.len());
