@@ -24,6 +24,7 @@ use crate::catalog::{MatchSettings, Relation, Table};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::EmitKind;
 use crate::planner::context::{CatalogTable, PlanContext};
+use crate::planner::forecast::ForecastTable;
 use crate::planner::match_recognize::MatchRecognize;
 use crate::planner::materialized::{Materialized, plan_of, view_of};
 use crate::planner::nearest::NearestJoin;
@@ -381,6 +382,9 @@ impl<'a> Lowering<'a> {
                 }
                 if let Some(node) = node.downcast_ref::<MatchRecognize>() {
                     return self.lower_match(node, plan);
+                }
+                if let Some(node) = node.downcast_ref::<ForecastTable>() {
+                    return self.lower_forecast(node, plan);
                 }
                 if let Some(port) = node.downcast_ref::<Port>() {
                     return self.lower_port(port);
