@@ -55,7 +55,6 @@ impl Lowering<'_> {
             .map(|column| StreamColumn {
                 // Rows that are taken back are older than any watermark.
                 rowtime: by_watermark && !latest && column == event_time,
-                whole: !rules.options.errors && column == event_time,
                 ..StreamColumn::plain(column)
             })
             .collect();
@@ -81,6 +80,7 @@ impl Lowering<'_> {
             self.may_refuse(operator, &stream.tables);
         }
         let mut result = self.stream_after(&stream, operator, columns);
+        result.columns[event_time].whole = !rules.options.errors;
         if latest {
             result.retracts_because =
                 Some("`changelog => 'latest'` takes a forecast back when the key has a newer one".to_string());

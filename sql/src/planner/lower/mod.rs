@@ -329,6 +329,8 @@ impl<'a> Lowering<'a> {
             | LogicalPlan::Extension(_)
             | LogicalPlan::Window(_)
             | LogicalPlan::RecursiveQuery(_) => {
+                // A forecast has all its columns whoever reads them.
+                let wanted = wanted.filter(|_| !is_forecast(plan));
                 let shared = Shared {
                     plan: plan.clone(),
                     emit: self.emit,
@@ -448,7 +450,9 @@ impl<'a> Lowering<'a> {
     }
 
     /// Rows that leave an operator which is not a step of a chain.
-    pub(super) fn stream_after(&self, input: &Stream, node: NodeIndex, columns: Vec<StreamColumn>) -> Stream {
+    pub(super) fn stream_after(&self, input: &Stream, node: NodeIndex, mut columns: Vec<StreamColumn>) -> Stream {
+        // An operator may let some rows of a time go later than others.
+        columns.iter_mut().for_each(|column| column.whole = false);
         let output = &self.graph.nodes[node].output;
         Stream {
             from: (node, PORT_MAIN),
@@ -467,6 +471,10 @@ impl<'a> Lowering<'a> {
             tables: input.tables.clone(),
         }
     }
+}
+
+fn is_forecast(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Extension(extension) if extension.node.as_any().is::<ForecastTable>())
 }
 
 /// The columns of `input` that expressions look at.
