@@ -46,7 +46,7 @@ const SERIES: &str = "series";
 const WATERMARK: &str = "watermark";
 const ARRIVALS: &str = "arrivals";
 const LAYOUT: &str = "layout";
-/// About as many rows are learnt at once.
+/// About as many rows are learnt at once, and as many leave.
 const CHUNK_ROWS: usize = 65_536;
 
 /// See the [module](self).
@@ -104,8 +104,8 @@ impl Forecast {
         })
     }
 
-    /// Learns rows that are in order.
-    fn take_in(&mut self, batch: &RecordBatch, rows: &mut Rows) -> Result<()> {
+    /// Learns rows that are in order, and emits what is forecast.
+    fn take_in(&mut self, batch: &RecordBatch, rows: &mut Rows, out: &mut Output) -> Result<()> {
         let columns: Vec<ArrayRef> = self.spec.keys.iter().map(|column| Arc::clone(batch.column(*column))).collect();
         self.keys.intern(&columns, batch.num_rows(), &mut self.slots)?;
         let count = self.keys.slot_count();
@@ -127,9 +127,13 @@ impl Forecast {
                 if !times.is_null(row) {
                     self.learn(slot, times.value(row), value, rows);
                 }
+                // A horizon of a thousand steps makes a thousand rows of each.
+                if rows.len() >= CHUNK_ROWS {
+                    self.emit(rows, out)?;
+                }
             }
         }
-        Ok(())
+        self.emit(rows, out)
     }
 
     /// Learns one row of a key.
@@ -238,11 +242,13 @@ impl Operator for Forecast {
         let mut rows = Rows::new(self.levels.len());
         while let Some(batch) = self.buffer.settle(after, CHUNK_ROWS)? {
             let batch = in_order(batch, &[self.spec.order()], &self.converter)?;
-            self.take_in(&batch, &mut rows)?;
-            self.emit(&mut rows, out)?;
+            self.take_in(&batch, &mut rows, out)?;
         }
         while let Some((closes, slot)) = self.closing.first().copied().filter(|(closes, _)| *closes <= after) {
             self.close(slot, closes, &mut rows);
+            if rows.len() >= CHUNK_ROWS {
+                self.emit(&mut rows, out)?;
+            }
         }
         self.emit(&mut rows, out)?;
         Ok(Progress::Done)

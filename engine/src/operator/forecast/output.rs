@@ -33,6 +33,10 @@ impl Rows {
         Rows { quantiles: vec![Vec::new(); levels], ..Rows::default() }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     fn row(&mut self, slot: u32, time: EventTimeMs, made_at: EventTimeMs, quantiles: &[f64]) {
         self.slots.push(slot);
         self.times.push(time);

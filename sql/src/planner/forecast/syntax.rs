@@ -140,7 +140,7 @@ impl ForecastCall {
                     let known = text_of(expr).and_then(|name| Method::from_name(&name));
                     options.method = known.ok_or_else(|| {
                         let given = text_of(expr).unwrap_or_default().to_lowercase();
-                        let hint = nearest(&given, names().into_iter()).map(|near| format!(", did you mean '{near}'?"));
+                        let hint = nearest(&given, names()).map(|near| format!(", did you mean '{near}'?"));
                         needs(&format!("one of '{}'{}", names().join("', '"), hint.unwrap_or_default()))
                     })?;
                 }
@@ -163,7 +163,7 @@ impl ForecastCall {
                     options.min_training = Some(rows.ok_or_else(|| needs("a whole number of rows, at least 1"))?);
                 }
                 other => {
-                    let hint = nearest(other, ARGUMENTS.into_iter()).map(|near| format!(", did you mean `{near}`?"));
+                    let hint = nearest(other, ARGUMENTS).map(|near| format!(", did you mean `{near}`?"));
                     return Err(wrong(format!("`FORECAST` has no argument `{other}`{}", hint.unwrap_or_default()), at));
                 }
             }
