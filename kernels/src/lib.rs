@@ -22,6 +22,7 @@ pub mod convert;
 #[cfg(feature = "gpu")]
 pub mod device;
 pub mod features;
+pub mod forecast;
 pub mod half_space_forest;
 #[cfg(feature = "gpu")]
 pub mod inspect;
