@@ -81,6 +81,7 @@ mod describe;
 mod device;
 pub mod error;
 pub mod job;
+mod models;
 mod provider;
 pub mod session;
 pub mod sink;

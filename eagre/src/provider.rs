@@ -8,12 +8,16 @@ use arrow::datatypes::SchemaRef;
 use eagre_connectors::{Environment, TableOptions};
 use eagre_engine::checkpoint::CheckpointStore;
 use eagre_engine::graph::ChangelogMode;
+use eagre_engine::model::{Model, ModelHistory};
 use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::source::{Places, Source, SourceReader, StopFlag};
 use eagre_engine::{Delta, EngineError};
-use eagre_sql::catalog::{ColumnKind, InferredTable, PLANNER_OPTIONS, TableDefinition, TableProviderFactory};
+use eagre_sql::catalog::{
+    ColumnKind, InferredTable, ModelDefinition, PLANNER_OPTIONS, TableDefinition, TableProviderFactory,
+};
 use eagre_sql::error::{Result, SqlError};
 
+use crate::models::Models;
 use crate::sink::callback::CallbackSink;
 use crate::source::journal::JournaledSource;
 use crate::source::memory::MemorySource;
@@ -37,6 +41,7 @@ pub(crate) struct Providers {
     callbacks: Mutex<HashMap<String, CallbackSink>>,
     /// Whether sources that are not replayable are read on, or only their journal.
     pub live: bool,
+    pub models: Models,
 }
 
 /// Rows of a fixture.
@@ -54,6 +59,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Providers {
     pub(crate) fn new(environment: Environment, store: Option<Arc<dyn CheckpointStore>>, live: bool) -> Self {
         Self {
+            models: Models::new(store.clone(), live),
             environment,
             store,
             pushes: Mutex::default(),
@@ -276,6 +282,10 @@ impl TableProviderFactory for Providers {
                 Ok(InferredTable { schema: inferred.schema, partitioned_by: inferred.partitioned_by })
             }
         }
+    }
+
+    fn model(&self, model: &ModelDefinition) -> Result<(Arc<dyn Model>, Option<Box<ModelHistory>>)> {
+        self.models.open(model)
     }
 
     fn changelog(&self, table: &TableDefinition) -> ChangelogMode {

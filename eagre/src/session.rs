@@ -12,7 +12,7 @@ use eagre_engine::EngineError;
 use eagre_engine::checkpoint::{self, CheckpointStore, Manifest};
 use eagre_engine::runtime::{Clock, Mode, StepObserver};
 use eagre_engine::settings::{self, SETTINGS, Settings};
-use eagre_sql::catalog::{Catalog, MatchSettings, Relation, Table, TableDefinition};
+use eagre_sql::catalog::{Catalog, MatchSettings, ModelDefinition, Relation, Table, TableDefinition};
 use eagre_sql::error::{Location, SqlError};
 use eagre_sql::parser::{
     self, Analyze, Describe, DropKind, Explain, Insert, ObjectName, QueryText, Show, Statement, StatementKind,
@@ -47,6 +47,7 @@ pub struct SessionBuilder {
     abort_after_step: Option<u64>,
     replay: bool,
     device_log: Option<DeviceLog>,
+    progress_log: Option<DeviceLog>,
 }
 
 impl SessionBuilder {
@@ -95,6 +96,12 @@ impl SessionBuilder {
     /// Told, a line for each, of what happens to kernels that run on a device: that one was lost, and the CPU goes on, say.
     pub fn device_log(mut self, log: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.device_log = Some(Arc::new(log));
+        self
+    }
+
+    /// Told, a line for each, of how far what takes long is: the training of a model, say.
+    pub fn progress_log(mut self, log: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.progress_log = Some(Arc::new(log));
         self
     }
 
@@ -161,6 +168,7 @@ impl SessionBuilder {
                 run,
                 abort_after_step: self.abort_after_step,
                 views: Arc::default(),
+                progress_log: self.progress_log.unwrap_or_else(|| Arc::new(|_| {})),
                 state: Mutex::new(State {
                     catalog,
                     base: settings.clone(),
@@ -195,6 +203,7 @@ pub(crate) struct Inner {
     pub run: String,
     pub abort_after_step: Option<u64>,
     pub views: Arc<Views>,
+    progress_log: DeviceLog,
     state: Mutex<State>,
 }
 
@@ -542,6 +551,25 @@ impl Session {
                     state.catalog.create_view(create)?;
                 }
                 StatementKind::CreateFunction(create) => self.state().catalog.create_function(create)?,
+                StatementKind::CreateModel(create) => {
+                    let catalog = self.state().catalog.clone();
+                    if let Some(query) = &create.query
+                        && catalog.creates_model(create)?
+                    {
+                        let rows = StatementKind::Query(Box::new(query.clone()));
+                        queries.check_reads(&Statement { kind: rows, ..statement.clone() }, &catalog)?;
+                        self.train(number, statement, create, query, &catalog)?;
+                    }
+                    let definition = ModelDefinition::of(create, &statement.text);
+                    let made = self.state().catalog.create_model(definition, create)?;
+                    if made && create.query.is_some() {
+                        tables.push(self.training_report(&create.name.plain())?);
+                    }
+                    // The views go on from a checkpoint with all that the model before has answered, under a text that has this one.
+                    if made && create.or_replace && self.inner.store.is_some() && self.inner.views.current().is_some() {
+                        queries.views = Some(self.kept(&queries));
+                    }
+                }
                 StatementKind::Drop(drop) if drop.kind == DropKind::MaterializedView => {
                     check_unasked(&self.state().catalog, &queries, &drop.name)?;
                     let mut kept = self.kept(&queries);
@@ -641,7 +669,7 @@ impl Session {
     }
 
     /// The query, where it reads materialized views and nothing else.
-    fn over_views(&self, catalog: &Catalog, query: &QueryText) -> Result<Option<AdHocQuery>> {
+    pub(crate) fn over_views(&self, catalog: &Catalog, query: &QueryText) -> Result<Option<AdHocQuery>> {
         match catalog.views().any(|view| view.materialized) {
             true => Ok(ad_hoc::plan(catalog, query)?),
             false => Ok(None),
@@ -806,7 +834,7 @@ impl Session {
         RunningJob::start(self, job, &self.settings(), None, mode)
     }
 
-    fn plan(&self, statements: &[(usize, Statement, Catalog)]) -> Result<Job> {
+    pub(crate) fn plan(&self, statements: &[(usize, Statement, Catalog)]) -> Result<Job> {
         let mut planned: Vec<(&Catalog, PlannedStatement<'_>)> = Vec::new();
         for (number, statement, catalog) in statements {
             planned.extend(PlannedStatement::of(*number, statement).into_iter().map(|statement| (catalog, statement)));
@@ -866,6 +894,8 @@ impl Session {
                     ("kind", functions.iter().map(|(_, kind)| Some((*kind).to_owned())).collect()),
                 ])
             }
+            Show::Models => crate::models::list(state.catalog.models()),
+            Show::ModelOptions => crate::models::options(),
             Show::Settings => {
                 let text = |read: fn(&settings::Setting) -> &'static str| -> Vec<Option<String>> {
                     SETTINGS.iter().map(|setting| Some(read(setting).to_owned())).collect()
@@ -908,6 +938,11 @@ impl Session {
     fn describe(&self, describe: &Describe) -> Result<RecordBatch> {
         match describe {
             Describe::Table(name) => self.describe_table(name),
+            Describe::Model(name) => {
+                let state = self.state();
+                let last = name.last();
+                crate::models::describe(state.catalog.model(&last.text, last.quoted, Some(last.location))?)
+            }
             Describe::Connector(name) => crate::describe::connector(&name.text, Some(name.location)),
         }
     }
@@ -996,6 +1031,21 @@ impl Session {
         self.plan(&queries.planned)
     }
 
+    /// What gives this session its models.
+    pub(crate) fn providers(&self) -> Arc<Providers> {
+        Arc::clone(&self.state().providers)
+    }
+
+    /// What names mean now.
+    pub(crate) fn catalog(&self) -> Catalog {
+        self.state().catalog.clone()
+    }
+
+    /// Tells of what takes long.
+    pub(crate) fn tell_progress(&self, line: &str) {
+        (self.inner.progress_log)(line);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -1008,16 +1058,19 @@ fn defines(statement: &Statement) -> bool {
         StatementKind::CreateTable(_)
             | StatementKind::CreateView(_)
             | StatementKind::CreateFunction(_)
+            | StatementKind::CreateModel(_)
             | StatementKind::Drop(_)
             | StatementKind::Set { .. }
             | StatementKind::Reset { .. }
     )
 }
 
-/// Whether a statement creates, replaces or drops a materialized view.
+/// Whether a statement creates, replaces or drops a materialized view, or exchanges a model that views may ask.
 fn changes_views(statement: &Statement) -> bool {
     match &statement.kind {
         StatementKind::CreateView(create) => create.materialized,
+        // What has been answered is written down before another model answers.
+        StatementKind::CreateModel(create) => create.or_replace,
         StatementKind::Drop(drop) => drop.kind == DropKind::MaterializedView,
         _ => false,
     }

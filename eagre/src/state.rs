@@ -7,6 +7,7 @@ use eagre_engine::checkpoint::{CheckpointStore, MANIFEST_PREFIX, STATE_PREFIX};
 use eagre_engine::log::LOG_PREFIX;
 
 use crate::error::{Error, Result};
+use crate::models::MODEL_PREFIX;
 use crate::sink::results::RESULTS_PREFIX;
 use crate::source::journal::JOURNAL_PREFIX;
 
@@ -19,7 +20,7 @@ pub(crate) const NEXT_JOB_OBJECT: &str = "job.next.json";
 const PIPELINE_OBJECT: &str = "pipeline";
 
 /// What eagre writes into a state folder, in the order in which it is forgotten. Names go on with numbers of [`NUMBER_DIGITS`] digits.
-const PREFIXES: &[&str] = &[MANIFEST_PREFIX, STATE_PREFIX, LOG_PREFIX, RESULTS_PREFIX, JOURNAL_PREFIX];
+const PREFIXES: &[&str] = &[MANIFEST_PREFIX, STATE_PREFIX, LOG_PREFIX, RESULTS_PREFIX, JOURNAL_PREFIX, MODEL_PREFIX];
 const NUMBER_DIGITS: usize = 20;
 
 /// Whether eagre has made this name.
@@ -72,6 +73,8 @@ mod tests {
             "journal/t/00000000000000000001",
             "log/00000000000000000001-abc.jsonl.zst",
             "manifest/00000000000000000001.json",
+            "model/00000000000000000001",
+            "model/trained/00000000000000000001.safetensors",
             "results/0f/00000000000000000001-abc",
             "state/0f/00000000000000000001-0000-abc.arrow",
         ];

@@ -21,6 +21,7 @@ pub mod keys;
 pub mod log;
 pub mod lookup;
 pub mod metrics;
+pub mod model;
 pub mod operator;
 mod rows;
 pub mod runtime;

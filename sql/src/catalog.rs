@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, WindowUDF};
 use eagre_engine::graph::{ChangelogMode, errors_schema, late_schema};
+use eagre_engine::model::{Model, ModelHistory, ModelSlot};
 use eagre_engine::score::Placement;
 use eagre_engine::settings::{self, Settings};
 use eagre_engine::sink::SinkFactory;
@@ -21,8 +22,8 @@ use eagre_patterns::{BadSkip, Overflow};
 
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::{
-    self, ColumnKind as AstColumnKind, CreateFunction, CreateTable, CreateView, Drop, DropKind, ExprText, Name,
-    ObjectName, QueryText, TableOption, TableRole,
+    self, ColumnKind as AstColumnKind, CreateFunction, CreateModel, CreateTable, CreateView, Drop, DropKind, ExprText,
+    FunctionArg, Name, ObjectName, QueryText, TableOption, TableRole,
 };
 use crate::planner::{self, ROWTIME_METADATA, function::SqlFunction};
 use crate::types::{quote_if_needed, sql_name};
@@ -97,6 +98,14 @@ pub trait TableProviderFactory: Send + Sync {
     /// a key goes. A table of the latter kind has a primary key.
     fn changelog(&self, _table: &TableDefinition) -> ChangelogMode {
         ChangelogMode::AppendOnly
+    }
+
+    /// The model of a definition, and what finds others that its name has meant.
+    ///
+    /// # Errors
+    /// Options that cannot be, a file that is no such model, with their place.
+    fn model(&self, model: &ModelDefinition) -> Result<(Arc<dyn Model>, Option<Box<ModelHistory>>)> {
+        Err(SqlError::plan(format!("model `{}` cannot be had: nothing here runs models", model.name), model.location))
     }
 }
 
@@ -446,6 +455,8 @@ pub enum Relation {
     Errors(Arc<Table>),
     /// `<table>.late`.
     Late(Arc<Table>),
+    /// `<view>.errors`: the rows that models refused on their way into the view.
+    ViewErrors(Arc<View>),
 }
 
 impl Relation {
@@ -456,8 +467,60 @@ impl Relation {
             Self::View(view) => view.name.clone(),
             Self::Errors(table) => format!("{}.{ERRORS_SUFFIX}", table.definition.name),
             Self::Late(table) => format!("{}.{LATE_SUFFIX}", table.definition.name),
+            Self::ViewErrors(view) => format!("{}.{ERRORS_SUFFIX}", view.name),
         }
     }
+}
+
+/// What `CREATE MODEL` said.
+#[derive(Debug, Clone)]
+pub struct ModelDefinition {
+    /// Its name, as created.
+    pub name: String,
+    /// `INPUT (..)`: names and types.
+    pub input: Option<Vec<(String, DataType)>>,
+    /// `OUTPUT (..)`: names and types.
+    pub output: Option<Vec<(String, DataType)>>,
+    /// `WITH (..)`.
+    pub options: Vec<TableOption>,
+    /// `COMMENT`.
+    pub comment: Option<String>,
+    /// The statement, as written.
+    pub text: String,
+    /// Where it was created.
+    pub location: Option<Location>,
+}
+
+impl ModelDefinition {
+    /// Of a statement and its text.
+    pub fn of(create: &CreateModel, text: &str) -> Self {
+        let columns = |columns: &Option<Vec<FunctionArg>>| {
+            let column = |column: &FunctionArg| (column.name.text.clone(), column.data_type.clone());
+            columns.as_ref().map(|columns| columns.iter().map(column).collect())
+        };
+        Self {
+            name: create.name.last().text.clone(),
+            input: columns(&create.input),
+            output: columns(&create.output),
+            options: create.options.clone(),
+            comment: create.comment.clone(),
+            text: text.to_string(),
+            location: Some(create.name.location()),
+        }
+    }
+
+    /// The value of an option, by its key.
+    pub fn option(&self, key: &str) -> Option<&TableOption> {
+        self.options.iter().find(|option| option.key.eq_ignore_ascii_case(key))
+    }
+}
+
+/// A model and what was said of it.
+pub struct CatalogModel {
+    /// What `CREATE MODEL` said.
+    pub definition: ModelDefinition,
+    /// What the name means, from step to step.
+    pub slot: Arc<ModelSlot>,
 }
 
 /// The functions that a query may call, by their lower-case names.
@@ -527,6 +590,7 @@ pub struct Catalog {
     tables: BTreeMap<String, Arc<Table>>,
     views: BTreeMap<String, Arc<View>>,
     sql_functions: BTreeMap<String, Arc<SqlFunction>>,
+    models: BTreeMap<String, Arc<CatalogModel>>,
     functions: Arc<Functions>,
     provider: Arc<dyn TableProviderFactory>,
     time_zone: String,
@@ -578,6 +642,7 @@ impl Catalog {
             tables: BTreeMap::new(),
             views: BTreeMap::new(),
             sql_functions: BTreeMap::new(),
+            models: BTreeMap::new(),
             functions: planner::context::default_functions(),
             provider,
             time_zone: "UTC".into(),
@@ -887,6 +952,74 @@ impl Catalog {
         Ok(())
     }
 
+    /// `CREATE MODEL` of a file, or with the model that was trained for it. `OR REPLACE` exchanges the model for all who ask it. Gives whether
+    /// there is another one now.
+    ///
+    /// # Errors
+    /// A name that is taken; a model that cannot be had; one that cannot take the place of another.
+    pub fn create_model(&mut self, definition: ModelDefinition, create: &CreateModel) -> Result<bool> {
+        let name = self.object_key(&create.name)?;
+        let key = name.to_lowercase();
+        let known = self.models.get(&key).cloned();
+        if !self.creates_model(create)? {
+            return Ok(false);
+        }
+        let (model, history) = self.provider.model(&definition)?;
+        let slot = match &known {
+            Some(known) => {
+                known.slot.replace(model).map_err(|error| SqlError::plan(error.to_string(), definition.location))?;
+                Arc::clone(&known.slot)
+            }
+            None => {
+                let slot = ModelSlot::new(&name, model);
+                Arc::new(match history {
+                    Some(history) => slot.with_history(history),
+                    None => slot,
+                })
+            }
+        };
+        self.models.insert(key, Arc::new(CatalogModel { definition, slot }));
+        Ok(true)
+    }
+
+    /// Whether `CREATE MODEL` makes a model, or leaves the one that there is.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn creates_model(&self, create: &CreateModel) -> Result<bool> {
+        let name = self.object_key(&create.name)?;
+        match self.models.contains_key(&name.to_lowercase()) {
+            true if create.if_not_exists => Ok(false),
+            true if !create.or_replace => {
+                Err(SqlError::AlreadyExists { kind: "model", name, location: Some(create.name.location()) })
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// The model that a name means.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn model(&self, name: &str, quoted: bool, location: Option<Location>) -> Result<&Arc<CatalogModel>> {
+        let found = self.models.get(&name.to_lowercase()).filter(|model| !quoted || model.definition.name == name);
+        found.ok_or_else(|| SqlError::UnknownModel {
+            name: name.to_string(),
+            nearest: nearest(name, self.models.values().map(|model| model.definition.name.as_str())),
+            location,
+        })
+    }
+
+    /// The model of a lower-case name.
+    pub(crate) fn model_by_key(&self, key: &str) -> Option<&Arc<CatalogModel>> {
+        self.models.get(key)
+    }
+
+    /// All models, by name.
+    pub fn models(&self) -> impl Iterator<Item = &CatalogModel> {
+        self.models.values().map(|model| &**model)
+    }
+
     /// `DROP ..`. `DROP TABLE` drops sources and sinks too.
     ///
     /// # Errors
@@ -904,12 +1037,19 @@ impl Catalog {
             }
             return Ok(());
         }
+        if drop.kind == DropKind::Model {
+            // Pipelines that ask it go on with it.
+            return match self.models.remove(&key) {
+                None if !drop.if_exists => self.model(&name, false, location).map(|_| ()),
+                _ => Ok(()),
+            };
+        }
         let (kind, word) = match drop.kind {
             DropKind::Source => (ObjectKind::Source, "SOURCE"),
             DropKind::Sink => (ObjectKind::Sink, "SINK"),
             DropKind::View => (ObjectKind::View, "VIEW"),
             DropKind::MaterializedView => (ObjectKind::View, "MATERIALIZED VIEW"),
-            DropKind::Table | DropKind::Function => (ObjectKind::Table, "TABLE"),
+            DropKind::Table | DropKind::Function | DropKind::Model => (ObjectKind::Table, "TABLE"),
         };
         match self.kind_of(&key) {
             Some(found) if found == kind || (kind == ObjectKind::Table && found != ObjectKind::View) => {
@@ -1015,6 +1155,12 @@ impl Catalog {
                 )),
             };
         }
+        if let [part, (suffix, _)] = parts
+            && suffix.eq_ignore_ascii_case(ERRORS_SUFFIX)
+            && let Some(view) = self.views.get(&part.0.to_lowercase()).filter(|view| fits(&view.name, *part))
+        {
+            return Ok(Relation::ViewErrors(Arc::clone(view)));
+        }
         let name = parts.iter().map(|(text, _)| *text).collect::<Vec<_>>().join(".");
         Err(SqlError::UnknownTable { nearest: self.nearest_relation(&name), name, location })
     }
@@ -1036,6 +1182,7 @@ impl Catalog {
                 names.push(format!("{}.{ERRORS_SUFFIX}", table.definition.name));
                 names.push(format!("{}.{LATE_SUFFIX}", table.definition.name));
             }
+            names.extend(self.views.values().map(|view| format!("{}.{ERRORS_SUFFIX}", view.name)));
         }
         nearest(name, names.iter().map(String::as_str))
     }
@@ -1123,7 +1270,7 @@ impl Catalog {
         Ok(match relation {
             Relation::Table(table) => table.definition.schema(),
             Relation::View(view) => planner::view_schema(self, view)?,
-            Relation::Errors(_) => errors_schema(),
+            Relation::Errors(_) | Relation::ViewErrors(_) => errors_schema(),
             Relation::Late(_) => late_schema(),
         })
     }
@@ -1180,7 +1327,7 @@ impl Catalog {
             Relation::Table(table) | Relation::Errors(table) | Relation::Late(table) => {
                 table.definition.create_statement()
             }
-            Relation::View(view) => view.create_statement(),
+            Relation::View(view) | Relation::ViewErrors(view) => view.create_statement(),
         })
     }
 

@@ -103,6 +103,16 @@ pub enum SqlError {
         /// Where.
         location: Option<Location>,
     },
+    /// No model has this name.
+    #[error("{}model `{name}` is not known{}", at(.location), nearest_clause(.nearest, "; `SHOW MODELS` lists them"))]
+    UnknownModel {
+        /// The name as written.
+        name: String,
+        /// The most similar name that exists.
+        nearest: Option<String>,
+        /// Where.
+        location: Option<Location>,
+    },
     /// No SQL type has this name, or not with these parameters.
     #[error("{}type `{name}` is not known{}", at(.location), clause("; ", .hint))]
     UnknownType {
@@ -219,6 +229,7 @@ impl SqlError {
             | Self::UnknownTable { location, .. }
             | Self::UnknownColumn { location, .. }
             | Self::UnknownFunction { location, .. }
+            | Self::UnknownModel { location, .. }
             | Self::UnknownType { location, .. }
             | Self::UnknownObject { location, .. }
             | Self::AlreadyExists { location, .. }
@@ -238,6 +249,7 @@ impl SqlError {
             | Self::UnknownTable { location, .. }
             | Self::UnknownColumn { location, .. }
             | Self::UnknownFunction { location, .. }
+            | Self::UnknownModel { location, .. }
             | Self::UnknownType { location, .. }
             | Self::UnknownObject { location, .. }
             | Self::AlreadyExists { location, .. }
@@ -269,6 +281,7 @@ impl SqlError {
             Self::UnknownTable { .. } => "unknown_table",
             Self::UnknownColumn { .. } => "unknown_column",
             Self::UnknownFunction { .. } => "unknown_function",
+            Self::UnknownModel { .. } => "unknown_model",
             Self::UnknownType { .. } => "unknown_type",
             Self::UnknownObject { .. } => "unknown_object",
             Self::AlreadyExists { .. } => "already_exists",

@@ -10,6 +10,7 @@
 //! | [`laws`] | the same, for windows and groups and rows that nobody thought of |
 //! | [`lookup`] | a table outside is asked wrongly, or a replay gives what it says today |
 //! | [`match_recognize`] | a pattern finds other matches than the standard says |
+//! | [`models`] | a model answers otherwise than the one that was asked, or its training is done twice |
 //! | [`random_queries`] | the same, for queries of many operators that nobody thought of |
 //! | [`scores`] | a score depends on where it is computed |
 //! | [`changelog`] | changes that were written do not read back to the same rows |
@@ -40,6 +41,7 @@ mod harness;
 mod laws;
 mod lookup;
 mod match_recognize;
+mod models;
 mod no_execution_plan;
 mod random_queries;
 mod scores;
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
     trials.extend(laws::trials());
     trials.extend(lookup::trials());
     trials.extend(match_recognize::trials());
+    trials.extend(models::trials());
     trials.extend(guide::trials());
     trials.extend(random_queries::trials());
     trials.extend(scores::trials());

@@ -16,7 +16,13 @@ use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
 use eagre::Session;
-use eagre_sql::catalog::{Catalog, ColumnKind, NoProviders};
+use eagre_engine::model::{Model, ModelHistory};
+use eagre_engine::sink::SinkFactory;
+use eagre_engine::source::Source;
+use eagre_sql::catalog::{
+    Catalog, ColumnKind, InferredTable, ModelDefinition, NoProviders, TableDefinition, TableProviderFactory,
+};
+use eagre_sql::error::SqlError;
 use eagre_sql::parser::{self, StatementKind};
 use eagre_sql::planner::oracle;
 use libtest_mimic::Trial;
@@ -200,13 +206,16 @@ impl File {
     /// DataFusion's answer over all rows at once.
     fn oracle(&mut self, sql: &str) -> Result<RecordBatch, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
-        let mut catalog = Catalog::new(Arc::new(NoProviders));
+        let mut catalog = Catalog::new(Arc::new(OnlyModels));
         for sql in &self.statements {
             for statement in parser::parse(sql).map_err(|error| text(&error))? {
                 let done = match &statement.kind {
                     StatementKind::CreateTable(create) => catalog.create_table(create),
                     StatementKind::CreateView(create) => catalog.create_view(create),
                     StatementKind::CreateFunction(create) => catalog.create_function(create),
+                    StatementKind::CreateModel(create) => {
+                        catalog.create_model(ModelDefinition::of(create, sql), create).map(drop)
+                    }
                     StatementKind::Drop(drop) => catalog.drop(drop),
                     StatementKind::Set { key, value, .. } if key == "eagre.sql.time_zone" => {
                         catalog.set_time_zone(value.clone());
@@ -228,6 +237,36 @@ impl File {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| text(&error))?;
         runtime.block_on(oracle::answer(&catalog, query, tables)).map_err(|error| text(&error))
+    }
+}
+
+/// Has the models of files, and no data behind tables.
+struct OnlyModels;
+
+impl TableProviderFactory for OnlyModels {
+    fn source(&self, table: &TableDefinition) -> eagre_sql::error::Result<Arc<dyn Source>> {
+        NoProviders.source(table)
+    }
+
+    fn sink(&self, table: &TableDefinition) -> eagre_sql::error::Result<Arc<dyn SinkFactory>> {
+        NoProviders.sink(table)
+    }
+
+    fn infer_schema(&self, table: &TableDefinition) -> eagre_sql::error::Result<InferredTable> {
+        NoProviders.infer_schema(table)
+    }
+
+    fn model(&self, model: &ModelDefinition) -> eagre_sql::error::Result<(Arc<dyn Model>, Option<Box<ModelHistory>>)> {
+        let failed = |error: &dyn std::fmt::Display| SqlError::plan(error.to_string(), model.location);
+        let definition = eagre_models::Definition {
+            name: model.name.clone(),
+            input: model.input.clone(),
+            output: model.output.clone(),
+            options: model.options.iter().map(|option| (option.key.clone(), option.value.clone())).collect(),
+        };
+        let path = definition.path().map_err(|error| failed(&error))?;
+        let bytes = std::fs::read(path).map_err(|error| failed(&error))?;
+        Ok((eagre_models::open(&definition, &bytes).map_err(|error| failed(&error))?, None))
     }
 }
 

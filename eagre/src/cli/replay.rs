@@ -62,7 +62,9 @@ pub(super) fn run(args: ReplayArgs) -> Result<()> {
     records.retain(|record| after < record.step && record.step <= until);
 
     let mut builder = Session::builder().store(Arc::clone(&store)).replay();
-    builder = builder.device_log(|line| note(format_args!("device: {line}")));
+    builder = builder
+        .device_log(|line| note(format_args!("device: {line}")))
+        .progress_log(|line| note(format_args!("{line}")));
     if let Some(device) = args.device {
         builder = builder.set(DEVICE, device);
     }

@@ -43,8 +43,11 @@ pub(super) fn run(args: RunArgs) -> Result<Outcome> {
     if let Some(device) = &args.device {
         settings.set(settings::DEVICE, device).map_err(wrong)?;
     }
-    let mut builder =
-        Session::builder().settings(settings).fresh(args.fresh).device_log(|line| note(format_args!("device: {line}")));
+    let mut builder = Session::builder()
+        .settings(settings)
+        .fresh(args.fresh)
+        .device_log(|line| note(format_args!("device: {line}")))
+        .progress_log(|line| note(format_args!("{line}")));
     if let Some(state) = &args.state {
         builder = builder.state(state);
     }

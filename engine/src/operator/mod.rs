@@ -25,8 +25,10 @@ pub mod materialize;
 mod ordered;
 pub mod over;
 pub mod partial_aggregate;
+pub mod predict;
 pub mod processing_time;
 pub mod recursion;
+pub mod remote_predict;
 pub mod retraction_check;
 pub mod score;
 pub mod session_window;
@@ -282,6 +284,11 @@ pub trait OperatorFactory: Send + Sync {
     }
     /// A fresh operator without state.
     fn create(&self) -> Result<Box<dyn Operator>>;
+
+    /// Whether it refuses rows for what is in them ([`Output::bad`]): these are then rows of `<view>.errors`.
+    fn refuses_as_bad(&self) -> bool {
+        false
+    }
     /// Where it may run, for `EXPLAIN`.
     fn runs_on(&self) -> &'static str {
         "CPU"

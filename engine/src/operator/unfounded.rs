@@ -1,5 +1,7 @@
 //! What is done with changes that take back what was never there.
 
+use std::borrow::Cow;
+
 use arrow::array::{RecordBatch, UInt32Array};
 
 use super::Output;
@@ -14,7 +16,9 @@ pub struct BadRows {
     /// The arrival number of each row.
     pub ordinals: Vec<u64>,
     /// What is wrong with them.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
+    /// Who refuses them: the `origin` of `<table>.errors`.
+    pub origin: Cow<'static, str>,
 }
 
 /// What is done with a change that takes back what was never there.
@@ -61,7 +65,7 @@ impl Judge {
             return Err(EngineError::Source { table: self.table.clone(), message });
         }
         let ordinals = (0..refused.rows()).map(|row| refused.ordinal(row)).collect();
-        out.bad(BadRows { rows, ordinals, reason });
+        out.bad(BadRows { rows, ordinals, reason: reason.into(), origin: "changelog".into() });
         Ok(())
     }
 }

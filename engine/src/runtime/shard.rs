@@ -503,9 +503,9 @@ fn bad_batch(bad: &BadRows) -> Result<RecordBatch> {
     let rows = bad.rows.num_rows();
     let raw = super::rows_as_json(&bad.rows)?;
     let columns: Vec<arrow::array::ArrayRef> = vec![
-        Arc::new(StringArray::from(vec!["changelog"; rows])),
+        Arc::new(StringArray::from(vec![bad.origin.as_ref(); rows])),
         Arc::new(UInt64Array::from(bad.ordinals.clone())),
-        Arc::new(StringArray::from(vec![bad.reason; rows])),
+        Arc::new(StringArray::from(vec![bad.reason.as_ref(); rows])),
         Arc::new(BinaryArray::from_iter_values(raw.iter().map(String::as_bytes))),
     ];
     Ok(RecordBatch::try_new(errors_schema(), columns)?)

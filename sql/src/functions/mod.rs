@@ -15,6 +15,7 @@ pub(crate) mod local_time;
 mod modulo;
 pub(crate) mod nested;
 mod operators;
+pub(crate) mod predict;
 mod ranking;
 mod round_time;
 pub(crate) mod score;

@@ -31,6 +31,8 @@ pub enum StatementKind {
     CreateView(Box<CreateView>),
     /// `CREATE FUNCTION`.
     CreateFunction(Box<CreateFunction>),
+    /// `CREATE MODEL`.
+    CreateModel(Box<CreateModel>),
     /// `INSERT INTO`.
     Insert(Box<Insert>),
     /// `BEGIN STATEMENT SET; .. END` and `EXECUTE STATEMENT SET BEGIN .. END`: [`StatementKind::Insert`] statements only.
@@ -337,6 +339,27 @@ pub struct FunctionArg {
     pub data_type: DataType,
 }
 
+/// `CREATE [OR REPLACE] [TEMPORARY] MODEL [IF NOT EXISTS] m [INPUT (a T, ..)] [OUTPUT (b T, ..)] [COMMENT '..'] WITH (..) [AS query]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateModel {
+    /// `OR REPLACE`.
+    pub or_replace: bool,
+    /// `IF NOT EXISTS`.
+    pub if_not_exists: bool,
+    /// The model's name.
+    pub name: ObjectName,
+    /// What goes in, where it is said.
+    pub input: Option<Vec<FunctionArg>>,
+    /// What comes out, where it is said.
+    pub output: Option<Vec<FunctionArg>>,
+    /// `COMMENT`.
+    pub comment: Option<String>,
+    /// `WITH (..)`, in order, no key twice.
+    pub options: Vec<TableOption>,
+    /// `AS SELECT ..`: the rows that it is trained with.
+    pub query: Option<QueryText>,
+}
+
 /// `INSERT INTO t [(columns)] query`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Insert {
@@ -381,6 +404,10 @@ pub enum Show {
     MaterializedViews,
     /// `SHOW FUNCTIONS`.
     Functions,
+    /// `SHOW MODELS`.
+    Models,
+    /// `SHOW MODEL OPTIONS`: what `CREATE MODEL .. WITH (..)` knows.
+    ModelOptions,
     /// `SHOW SETTINGS`, `SHOW ALL`, `SET` alone.
     Settings,
     /// `SHOW 'key'`, `SET 'key'`.
@@ -405,6 +432,8 @@ pub enum Describe {
     Table(ObjectName),
     /// The options of a connector.
     Connector(Name),
+    /// What goes into a model and comes out, and what is known of it.
+    Model(ObjectName),
 }
 
 /// `DROP ..`.
@@ -435,4 +464,6 @@ pub enum DropKind {
     MaterializedView,
     /// `DROP FUNCTION`.
     Function,
+    /// `DROP MODEL`.
+    Model,
 }

@@ -3,7 +3,7 @@
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::ast::{
-    Column, ColumnKind, CreateFunction, CreateTable, CreateView, ExprText, FunctionArg, Name, PrimaryKey,
+    Column, ColumnKind, CreateFunction, CreateModel, CreateTable, CreateView, ExprText, FunctionArg, Name, PrimaryKey,
     StatementKind, TableOption, TableRole, Watermark,
 };
 use super::cursor::Cursor;
@@ -46,11 +46,13 @@ impl Cursor<'_> {
             self.create_view(false, prefix)
         } else if self.accept("FUNCTION") {
             self.create_function(prefix)
+        } else if self.accept("MODEL") {
+            self.create_model(prefix)
         } else {
-            let hint = "tables, sources, sinks, views and functions can be created";
+            let hint = "tables, sources, sinks, views, functions and models can be created";
             match self.peek_word(0) {
                 Some(word) => Err(SqlError::unsupported(format!("`CREATE {word}`"), hint, location)),
-                None => Err(self.expected("one of TABLE, SOURCE, SINK, VIEW, FUNCTION")),
+                None => Err(self.expected("one of TABLE, SOURCE, SINK, VIEW, FUNCTION, MODEL")),
             }
         }
     }
@@ -376,6 +378,61 @@ impl Cursor<'_> {
             returns,
             body,
         })))
+    }
+
+    fn create_model(&mut self, prefix: Prefix) -> Result<StatementKind> {
+        let if_not_exists = self.accept("IF NOT EXISTS");
+        let mut model = CreateModel {
+            or_replace: prefix.or_replace,
+            if_not_exists,
+            name: self.object_name()?,
+            input: None,
+            output: None,
+            comment: None,
+            options: vec![],
+            query: None,
+        };
+        while !self.at_end() {
+            if model.input.is_none() && self.accept("INPUT") {
+                model.input = Some(self.model_columns()?);
+            } else if model.output.is_none() && self.accept("OUTPUT") {
+                model.output = Some(self.model_columns()?);
+            } else if self.accept("COMMENT") {
+                self.accept_token(&Token::Eq);
+                model.comment = Some(self.string()?);
+            } else if self.sees("WITH") && model.options.is_empty() {
+                model.options = self.options()?;
+            } else if self.accept("AS") {
+                model.query = Some(self.query()?);
+            } else {
+                return Err(self.expected("`INPUT (..)`, `OUTPUT (..)`, `COMMENT`, `WITH (..)` or `AS SELECT ..`"));
+            }
+        }
+        Ok(StatementKind::CreateModel(Box::new(model)))
+    }
+
+    /// `(a DOUBLE COMMENT '..', ..)`.
+    fn model_columns(&mut self) -> Result<Vec<FunctionArg>> {
+        self.expect_token(&Token::LParen)?;
+        let mut columns: Vec<FunctionArg> = vec![];
+        loop {
+            let column = FunctionArg { name: self.name()?, data_type: self.data_type()? };
+            self.column_comment()?;
+            if columns.iter().any(|other| column.name.matches(&other.name.text)) {
+                return Err(SqlError::plan(
+                    format!("column `{}` is given twice", column.name.text),
+                    column.name.location,
+                ));
+            }
+            columns.push(column);
+            if !self.accept_token(&Token::Comma) {
+                break;
+            }
+        }
+        if !self.accept_token(&Token::RParen) {
+            return Err(self.expected("`,` or `)` after the column"));
+        }
+        Ok(columns)
     }
 
     /// The expression after `AS`: in quotes, after PostgreSQL's `SELECT` if need be, or bare.

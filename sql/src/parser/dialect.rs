@@ -7,6 +7,7 @@
 //! Flink's forms that no dialect parses are prefixes of expressions, so [`Dialect::parse_prefix`] reads them and returns ordinary nodes:
 //! - `TABLE t`, `TABLE (SELECT ..)` as an argument becomes `Expr::Prefixed { prefix: TABLE, value }`, and with `PARTITION BY a, b` the
 //!   value is the tuple of table and columns;
+//! - `MODEL m` as an argument of `ML_PREDICT` becomes `Expr::Prefixed { prefix: MODEL, value }`;
 //! - `CAST(x AS ROW<..>)`, `MAP<..>`, `TIMESTAMP_LTZ(3)` reads the type with [`super::data_type`];
 //! - `MAP['k', v, ..]` becomes sqlparser's `MAP {'k': v}`;
 //! - `TIMESTAMPDIFF(HOUR, a, b)`, `TIMESTAMPADD(..)` get their unit as a string; the unit of `FLOOR(ts TO HOUR)` and `CEIL` is checked;
@@ -66,6 +67,9 @@ const LAMBDA_FUNCTIONS: &[&str] = &[
     "list_filter",
     "list_transform",
 ];
+
+/// Table functions that take a model: `MODEL m` is one there.
+const PREDICT_FUNCTIONS: &[&str] = &["ml_predict"];
 
 impl Dialect for EagreDialect {
     fn dialect(&self) -> TypeId {
@@ -253,6 +257,12 @@ impl Dialect for EagreDialect {
             Keyword::FLOOR if second.token == Token::LParen => parse_rounding(parser, false),
             Keyword::CEIL | Keyword::CEILING if second.token == Token::LParen => parse_rounding(parser, true),
             Keyword::MAP if second.token == Token::LBracket => Some(parse_map(parser)),
+            _ if is_word(word, "MODEL")
+                && matches!(second.token, Token::Word(_))
+                && calls_around(parser, PREDICT_FUNCTIONS) =>
+            {
+                Some(parse_model_argument(parser, span))
+            }
             Keyword::LAMBDA if !matches!(second.token, Token::LParen | Token::Period) => {
                 Some(parser.parse_identifier().map(Expr::Identifier))
             }
@@ -277,6 +287,12 @@ impl Dialect for EagreDialect {
 
 fn is_word(word: &Word, expected: &str) -> bool {
     word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected)
+}
+
+fn parse_model_argument(parser: &mut Parser, span: Span) -> Result<Expr, ParserError> {
+    parser.next_token();
+    let name = Expr::Identifier(parser.parse_identifier()?);
+    Ok(Expr::Prefixed { prefix: Ident::with_span(span, "MODEL"), value: Box::new(name) })
 }
 
 fn parse_table_argument(parser: &mut Parser, span: Span) -> Result<Expr, ParserError> {
@@ -456,10 +472,15 @@ fn call(name: Ident, args: Vec<Expr>) -> Expr {
 
 /// Whether the next token is directly an argument of a function that takes lambdas.
 fn is_lambda_position(parser: &Parser) -> bool {
+    calls_around(parser, LAMBDA_FUNCTIONS)
+}
+
+/// Whether an argument of one of these functions begins here.
+fn calls_around(parser: &Parser, functions: &[&str]) -> bool {
     let mut depth = 0usize;
     let mut index = parser.get_current_index();
     // The current token is the one consumed last: `(` or `,` before an argument.
-    if !matches!(parser.token_at(index).token, Token::LParen | Token::Comma) {
+    if !matches!(parser.token_at(index).token, Token::LParen | Token::Comma | Token::RArrow) {
         return false;
     }
     loop {
@@ -469,7 +490,7 @@ fn is_lambda_position(parser: &Parser) -> bool {
             Token::LParen => {
                 let before = index.checked_sub(1).map(|index| &parser.token_at(index).token);
                 return matches!(before, Some(Token::Word(word))
-                    if LAMBDA_FUNCTIONS.contains(&word.value.to_lowercase().as_str()));
+                    if functions.contains(&word.value.to_lowercase().as_str()));
             }
             _ => {}
         }

@@ -35,6 +35,8 @@ const SHOW: &[&str] = &[
     "VIEWS",
     "MATERIALIZED VIEWS",
     "FUNCTIONS",
+    "MODELS",
+    "MODEL OPTIONS",
     "CONNECTORS",
     "FORMATS",
     "SETTINGS",
@@ -55,7 +57,6 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("SCHEMAS", "all objects live in one namespace: `SHOW TABLES`, `SHOW VIEWS`"),
     ("MODULES", "`SHOW FUNCTIONS` lists all functions"),
     ("PARTITIONS", "partition columns are columns: `SELECT DISTINCT` them"),
-    ("MODELS", "there are none yet"),
 ];
 
 /// Statements of other engines, which deserve a better answer than "expected CREATE".
@@ -274,6 +275,11 @@ impl Cursor<'_> {
                 Show::MaterializedViews
             }
             Some("FUNCTIONS") => Show::Functions,
+            Some("MODELS") => Show::Models,
+            Some("MODEL") if self.peek_word(1).as_deref() == Some("OPTIONS") => {
+                self.expect("MODEL")?;
+                Show::ModelOptions
+            }
             Some("SETTINGS" | "ALL") => Show::Settings,
             Some("CONNECTORS") => Show::Connectors,
             Some("FORMATS") => Show::Formats,
@@ -329,6 +335,10 @@ impl Cursor<'_> {
             let (text, location) = self.key()?;
             return Ok(StatementKind::Describe(Describe::Connector(Name { text, quoted: true, location })));
         }
+        if self.sees("MODEL") && self.parser.peek_nth_token_ref(1).token != Token::EOF {
+            self.expect("MODEL")?;
+            return Ok(StatementKind::Describe(Describe::Model(self.object_name()?)));
+        }
         if self.parser.peek_nth_token_ref(1).token != Token::EOF {
             let _ = self.accept("TABLE") || self.accept("VIEW") || self.accept("EXTENDED");
         }
@@ -350,8 +360,10 @@ impl Cursor<'_> {
             DropKind::View
         } else if self.accept("FUNCTION") {
             DropKind::Function
+        } else if self.accept("MODEL") {
+            DropKind::Model
         } else {
-            return Err(self.expected("one of TABLE, SOURCE, SINK, VIEW, MATERIALIZED VIEW, FUNCTION"));
+            return Err(self.expected("one of TABLE, SOURCE, SINK, VIEW, MATERIALIZED VIEW, FUNCTION, MODEL"));
         };
         let if_exists = self.accept("IF EXISTS");
         let name = self.object_name()?;

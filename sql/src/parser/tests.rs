@@ -72,6 +72,19 @@ fn summary(statement: &Statement) -> String {
             ]);
             format!("View{flags} {}({}): {}", view.name, names(&view.columns), query(&view.query))
         }
+        StatementKind::CreateModel(model) => {
+            let columns = |columns: &Option<Vec<FunctionArg>>| match columns {
+                Some(columns) => {
+                    let column = |column: &FunctionArg| format!("{} {}", column.name, sql_name(&column.data_type));
+                    columns.iter().map(column).collect::<Vec<_>>().join(", ")
+                }
+                None => "-".to_string(),
+            };
+            let flags = flags(&[(model.or_replace, "replace"), (model.if_not_exists, "if not exists")]);
+            let rows = model.query.iter().map(query).collect::<String>();
+            let (input, output) = (columns(&model.input), columns(&model.output));
+            format!("Model{flags} {}: {input} -> {output} | {}{rows}", model.name, options(&model.options))
+        }
         StatementKind::CreateFunction(function) => {
             let args = function.args.iter().map(|arg| format!("{} {}", arg.name, sql_name(&arg.data_type)));
             let args = args.collect::<Vec<_>>().join(", ");
@@ -97,6 +110,7 @@ fn summary(statement: &Statement) -> String {
         StatementKind::Show(Show::Setting { key, .. }) => format!("Show setting {key}"),
         StatementKind::Show(show) => format!("Show {show:?}"),
         StatementKind::Describe(Describe::Table(name)) => format!("Describe {name}"),
+        StatementKind::Describe(Describe::Model(name)) => format!("Describe model {name}"),
         StatementKind::Describe(Describe::Connector(name)) => format!("Describe connector {}", name.text),
         StatementKind::Drop(drop) => {
             let flags = flags(&[(drop.if_exists, "if exists"), (drop.cascade, "cascade")]);
@@ -325,7 +339,12 @@ fn errors() {
         ),
         ("42", "expected a statement (it begins with one of CREATE"),
         ("\n  UPDATE t SET a = 1", "line 2, column 3: `UPDATE` is not supported; a stream is changed by new rows"),
-        ("CREATE MODEL m", "line 1, column 1: `CREATE MODEL` is not supported; tables, sources"),
+        ("CREATE INDEX i", "line 1, column 1: `CREATE INDEX` is not supported; tables, sources"),
+        ("CREATE MODEL m INPUT (a INT, A INT)", "line 1, column 30: column `A` is given twice"),
+        (
+            "CREATE MODEL m INPUTS (a INT)",
+            "line 1, column 16: expected `INPUT (..)`, `OUTPUT (..)`, `COMMENT`, `WITH (..)` or `AS SELECT ..`",
+        ),
         ("CREATE TABLE t (a INT", "line 1, column 22: expected `,` or `)` after the column, found the end"),
         ("CREATE TABLE t (a, b INT)", "line 1, column 18: expected a type after the column `a`, or `AS`"),
         ("CREATE TABLE t (a STRIN)", "line 1, column 19: type `STRIN` is not known; did you mean `STRING`?"),

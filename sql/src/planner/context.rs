@@ -28,7 +28,7 @@ use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
 use super::set_operation::SetRelationPlanner;
 use super::window::WindowRelationPlanner;
-use super::{casts, forms, logical, precedence, recursive, refuse, sugar, ties};
+use super::{casts, forms, logical, precedence, predict, recursive, refuse, sugar, ties};
 use crate::catalog::{Catalog, Functions, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::parser::{EmitKind, ExprText, QueryText};
@@ -160,7 +160,7 @@ impl<'a> PlanContext<'a> {
         refuse::constructs(&query.ast)?;
         let mut ast = query.ast.clone();
         precedence::mend(&mut ast);
-        sugar::expand(&mut ast).map_err(|error| error.or_at(query.location))?;
+        sugar::expand(self.catalog, &mut ast).map_err(|error| error.or_at(query.location))?;
         let emit = query.emit.map(|emit| emit.kind).or(self.emit.get());
         names::resolve(self.catalog, self, &mut ast, emit).map_err(|error| error.or_at(query.location))?;
         forms::rewrite(&mut ast).map_err(|error| error.or_at(query.location))?;
@@ -331,7 +331,8 @@ impl ContextProvider for PlanContext<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.catalog.functions().scalar.get(name).cloned().or_else(|| ties::function(name))
+        let known = self.catalog.functions().scalar.get(name).cloned();
+        known.or_else(|| ties::function(name)).or_else(|| predict::function(self.catalog, name))
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

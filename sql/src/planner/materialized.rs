@@ -7,10 +7,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan};
-use eagre_engine::graph::{EdgeInfo, Route};
+use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeKind, Route, errors_schema};
+use eagre_engine::operator::PORT_SIDE;
 use eagre_engine::operator::materialize::MaterializeFactory;
 use eagre_engine::view::ViewSet;
 
@@ -53,6 +55,23 @@ pub(super) fn view_of(scan: &TableScan) -> Option<&Arc<View>> {
     }
 }
 
+/// The view whose refused rows a scan reads, if it is one.
+pub(super) fn errors_of(scan: &TableScan) -> Option<&Arc<View>> {
+    match &scan.source.downcast_ref::<CatalogTable>()?.relation {
+        Relation::ViewErrors(view) => Some(view),
+        _ => None,
+    }
+}
+
+/// The view whose rows, or refused rows, a scan reads, if it is one.
+fn view_behind(scan: &TableScan) -> Option<&Arc<View>> {
+    match &scan.source.downcast_ref::<CatalogTable>()?.relation {
+        Relation::View(view) => Some(view),
+        Relation::ViewErrors(view) if view.materialized => Some(view),
+        _ => None,
+    }
+}
+
 /// The query's columns under the names that the view gives them.
 pub(super) fn rename(plan: LogicalPlan, create: &CreateView) -> Result<LogicalPlan> {
     if create.columns.is_empty() {
@@ -75,7 +94,7 @@ pub(super) fn views_in(plan: &LogicalPlan) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     plan.apply_with_subqueries(|plan| {
         if let LogicalPlan::TableScan(scan) = plan
-            && let Some(view) = view_of(scan)
+            && let Some(view) = view_behind(scan)
         {
             names.insert(view.name.clone());
         }
@@ -143,6 +162,47 @@ impl Lowering<'_> {
         };
         self.materialized.own.insert(key_of(&name), Some(stream));
         Ok(info)
+    }
+
+    /// The rows that models refused on their way into a view.
+    pub(super) fn refused_on_the_way(&mut self, view: &View, plan: &LogicalPlan) -> Result<Stream> {
+        let key = key_of(&view.name);
+        let of_view = match self.materialized.own.get(&key) {
+            Some(Some(stream)) => stream.clone(),
+            Some(None) => {
+                let message = format!(
+                    "`{0}.errors` is read before `{0}` is made; create the view before what reads it",
+                    view.name
+                );
+                return Err(SqlError::plan(message, None));
+            }
+            None => {
+                let plan = plan_of(self.context, view)?;
+                self.lower(&plan)?
+            }
+        };
+        let (mut seen, mut open) = (BTreeSet::new(), vec![of_view.from.0]);
+        let mut ports = vec![];
+        while let Some(index) = open.pop() {
+            if !seen.insert(index) {
+                continue;
+            }
+            let node = &self.graph.nodes[index];
+            if matches!(&node.kind, NodeKind::Operator(factory) if factory.refuses_as_bad()) {
+                ports.push((index, PORT_SIDE));
+            }
+            open.extend(node.inputs.iter().map(|edge| edge.from));
+        }
+        ports.sort_unstable();
+        let mut stream = match ports.as_slice() {
+            [] => self.constant(RecordBatch::new_empty(errors_schema()), plan),
+            [only] => self.new_stream(*only, errors_schema(), false),
+            _ => self.union_of(ports.clone(), errors_schema(), ChangelogMode::AppendOnly, plan, &Default::default()),
+        };
+        stream.bounded = ports.iter().all(|(node, _)| self.reads_bounded(*node));
+        stream.ordered = false;
+        stream.tables.insert(format!("{key}.errors"), String::new());
+        Ok(stream)
     }
 
     /// The rows of a view, as a reader of it gets them.

@@ -32,6 +32,7 @@ mod not_null;
 pub mod oracle;
 mod over;
 mod precedence;
+mod predict;
 mod processing_time;
 mod program;
 mod rank;
@@ -66,8 +67,8 @@ pub use self::explain::explain;
 pub use self::final_sort::FinalSort;
 pub(crate) use self::forecast::{FORECAST_ERROR_SUFFIX, errors_of};
 use self::lower::{Lowering, Stream};
-use self::materialized::view_of;
 pub use self::materialized::views_read;
+use self::materialized::{errors_of, view_of};
 use crate::catalog::{Catalog, Relation, TableDefinition, View};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::{
@@ -548,7 +549,7 @@ fn reads_bounded(context: &PlanContext<'_>, plan: &LogicalPlan) -> bool {
     let mut bounded = true;
     let _ = plan.apply_with_subqueries(|plan| {
         if let LogicalPlan::TableScan(scan) = plan
-            && let Some(view) = view_of(scan)
+            && let Some(view) = view_of(scan).or(errors_of(scan))
         {
             bounded &= context.view_plan(view).is_ok_and(|plan| reads_bounded(context, &plan));
         }

@@ -12,7 +12,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::rows::{and, filter_by_rows, quantified, row_in_list, rows_compared};
-use super::window;
+use super::{predict, window};
+use crate::catalog::Catalog;
 use crate::error::{Location, Result, SqlError};
 use crate::functions::score::fold_options;
 use crate::parser::match_recognize::{FINAL, RUNNING};
@@ -21,16 +22,18 @@ use crate::parser::match_recognize::{FINAL, RUNNING};
 ///
 /// # Errors
 /// A form that is written wrongly.
-pub(super) fn expand(query: &mut Query) -> Result<()> {
-    match query.visit(&mut Expander) {
+pub(super) fn expand(catalog: &Catalog, query: &mut Query) -> Result<()> {
+    match query.visit(&mut Expander { catalog }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
 }
 
-struct Expander;
+struct Expander<'a> {
+    catalog: &'a Catalog,
+}
 
-impl VisitorMut for Expander {
+impl VisitorMut for Expander<'_> {
     type Break = SqlError;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
@@ -59,6 +62,11 @@ impl VisitorMut for Expander {
         if let Some(series) = series(factor) {
             *factor = series;
         }
+        match predict::table_function(self.catalog, factor) {
+            Ok(Some(predictions)) => *factor = predictions,
+            Ok(None) => {}
+            Err(error) => return ControlFlow::Break(error),
+        }
         ControlFlow::Continue(())
     }
 
@@ -67,6 +75,10 @@ impl VisitorMut for Expander {
             Expr::InSubquery { .. } | Expr::AnyOp { .. } | Expr::AllOp { .. } => quantified(expr),
             Expr::BinaryOp { left, op, right } => rows_compared(left, op, right),
             Expr::InList { expr: row, list, negated } => row_in_list(row, list, *negated),
+            Expr::Function(function) if predict::is_call(function) => match predict::resolve(self.catalog, function) {
+                Ok(()) => return ControlFlow::Continue(()),
+                Err(error) => return ControlFlow::Break(error),
+            },
             Expr::Function(function) => match fold_options(function).and_then(|()| arg_extreme_in_match(function)) {
                 Ok(expanded) => expanded,
                 Err(error) => return ControlFlow::Break(error),

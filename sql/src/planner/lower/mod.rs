@@ -28,6 +28,7 @@ use crate::planner::forecast::ForecastTable;
 use crate::planner::match_recognize::MatchRecognize;
 use crate::planner::materialized::{Materialized, plan_of, view_of};
 use crate::planner::nearest::NearestJoin;
+use crate::planner::predict::Predict;
 use crate::planner::rank::TopN;
 use crate::planner::recursive::Port;
 use crate::planner::set_operation::SetOperation;
@@ -164,6 +165,11 @@ impl<'a> Lowering<'a> {
                     let name = self.name_of(table);
                     self.readings.entry(name).or_default().errors = true;
                 }
+                // The rows of a view of this graph are noted with its own statement.
+                Relation::ViewErrors(view) if !self.materialized.is_own(view) => {
+                    let plan = plan_of(self.context, view)?;
+                    self.note_reads(&plan)?;
+                }
                 _ => {}
             }
         }
@@ -190,6 +196,7 @@ impl<'a> Lowering<'a> {
         let mut names = match own {
             Some(Relation::Table(table) | Relation::Errors(table) | Relation::Late(table)) => vec![self.name_of(table)],
             Some(Relation::View(view)) => vec![format!("view {}", view.name.to_lowercase())],
+            Some(Relation::ViewErrors(view)) => vec![format!("errors of {}", view.name.to_lowercase())],
             _ => vec![],
         };
         for input in plan.inputs() {
@@ -388,6 +395,9 @@ impl<'a> Lowering<'a> {
                 if let Some(node) = node.downcast_ref::<ForecastTable>() {
                     return self.lower_forecast(node, plan);
                 }
+                if let Some(node) = node.downcast_ref::<Predict>() {
+                    return self.lower_predict(node, plan);
+                }
                 if let Some(port) = node.downcast_ref::<Port>() {
                     return self.lower_port(port);
                 }
@@ -423,6 +433,11 @@ impl<'a> Lowering<'a> {
                 stream
             }
             Relation::View(view) => self.scan_view(view, scan)?,
+            Relation::ViewErrors(view) => {
+                let mut stream = self.refused_on_the_way(view, plan)?;
+                project_columns(&mut stream, &scan_projection(scan));
+                stream
+            }
         };
         for filter in &scan.filters {
             stream = self.filter(stream, filter, plan)?;

@@ -136,7 +136,7 @@ pub(in crate::planner) struct PendingWindow {
 #[derive(Clone)]
 pub(in crate::planner) struct Stream {
     /// The node and port that they leave.
-    pub(super) from: (NodeIndex, u8),
+    pub(in crate::planner) from: (NodeIndex, u8),
     /// What is done to them after that.
     pub(in crate::planner) stages: Vec<Stage>,
     /// The columns of the batches after the stages.
@@ -152,7 +152,7 @@ pub(in crate::planner) struct Stream {
     /// Whether the rows come one by one from sources, and so can have arrival numbers.
     pub(in crate::planner) ordered: bool,
     /// Whether a stage needs arrival numbers.
-    pub(super) needs_ordinals: bool,
+    pub(in crate::planner) needs_ordinals: bool,
     pub(in crate::planner) bounded: bool,
     /// Whether a step says of each row once what became of it.
     pub(in crate::planner) consolidated: bool,

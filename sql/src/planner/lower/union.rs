@@ -72,7 +72,7 @@ impl Lowering<'_> {
         Ok(stream)
     }
 
-    pub(super) fn union_of(
+    pub(in crate::planner) fn union_of(
         &mut self,
         inputs: Vec<(NodeIndex, u8)>,
         schema: SchemaRef,

@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::{Aliases, Column, Input, Resolver, Scope, object_idents};
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::planner::match_recognize::{self, is_marker};
-use crate::planner::window;
+use crate::planner::{predict, window};
 
 /// A column that a name means.
 pub(super) struct Found {
@@ -163,10 +163,17 @@ impl ExprNames<'_, '_> {
             None => ident.value.to_lowercase(),
         };
         let functions = self.resolver.catalog.functions();
-        if functions.contains(&folded) || PLANNER_FUNCTIONS.contains(&folded.as_str()) || is_marker(&folded) {
+        if functions.contains(&folded)
+            || PLANNER_FUNCTIONS.contains(&folded.as_str())
+            || is_marker(&folded)
+            || predict::is_resolved(&folded)
+        {
             return Ok(());
         }
-        if let Some(message) = window::misplaced(&folded).or_else(|| match_recognize::misplaced(&folded)) {
+        if let Some(message) = window::misplaced(&folded)
+            .or_else(|| match_recognize::misplaced(&folded))
+            .or_else(|| predict::misplaced(&folded))
+        {
             return Err(SqlError::plan(message, location));
         }
         Err(SqlError::UnknownFunction {

@@ -1,0 +1,464 @@
+//! Models of one's own: columns in, columns out, a batch of rows at a time.
+//!
+//! A [`Model`] is made elsewhere (the room `models` has networks and ONNX graphs) and is asked for a step's rows together. What it answers for a
+//! row depends on that row alone: how rows are cut into batches never shows.
+//!
+//! A row that a model refuses, or answers with something that is no number, is a bad row and not a failure: its prediction is null, and
+//! the row goes with a reason to `<view>.errors`. A row with a null among the inputs has a null for an answer, as SQL's functions have; that
+//! is no error. [`ask`] does both for every model.
+//!
+//! A [`ModelSlot`] is what a name means while pipelines run. `CREATE OR REPLACE MODEL` puts another model in, from a step on that no operator has
+//! begun: all shards and all operators change at the same step.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use arrow::array::{Array, ArrayRef, AsArray, StructArray, UInt32Array, new_null_array};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, SchemaRef};
+
+use crate::error::{EngineError, Result};
+
+/// A function of a row's columns that was learnt.
+pub trait Model: Send + Sync {
+    /// For EXPLAIN and errors, for example `safetensors mlp(3, 16, 2)`.
+    fn describe(&self) -> String;
+
+    /// What is asked for: `DOUBLE` columns, and `ARRAY<DOUBLE>` where a column is a sequence.
+    fn input(&self) -> &SchemaRef;
+
+    /// What is answered. A classifier answers with label, probability of the label, priority, and the probability of each label.
+    fn output(&self) -> &SchemaRef;
+
+    /// The labels of a classifier, in the order of its probabilities.
+    fn labels(&self) -> Option<&[String]> {
+        None
+    }
+
+    /// A hash of all that the answers depend on: two models with one hash answer the same.
+    fn hash(&self) -> u64;
+
+    /// Answers for `rows` rows; `inputs` has the columns of [`input`](Self::input) without nulls.
+    ///
+    /// # Errors
+    /// What is no fault of single rows, which are [`Predictions::refused`] instead.
+    fn predict(&self, inputs: &[ArrayRef], rows: usize) -> Result<Predictions>;
+
+    /// Whether it asks somebody outside: then it may take its time, and what it answers depends on when it is asked.
+    fn waits(&self) -> bool {
+        false
+    }
+
+    /// How long answers of one that waits are held; `None`: for the step.
+    fn cache(&self) -> Option<AnswerCache> {
+        None
+    }
+
+    /// What a user may want to know beside that: names and values, for `DESCRIBE MODEL`.
+    fn details(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+}
+
+/// How long answers of a model outside are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnswerCache {
+    /// Beyond it the answers that were asked for first are dropped.
+    pub rows_max: usize,
+    /// An answer is asked for again when it is so old, in processing time; `None`: never.
+    pub expire_ms: Option<i64>,
+}
+
+/// What a model answers.
+#[derive(Debug, Clone)]
+pub struct Predictions {
+    /// The columns of [`Model::output`]; of a refused row anything.
+    pub columns: Vec<ArrayRef>,
+    /// The rows that have no answer, ascending.
+    pub refused: Vec<Refusal>,
+}
+
+/// A row without an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The row, from 0.
+    pub row: u32,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// Asks a model for rows that may have nulls: what is null, refused or not a number is null in all columns of the answer.
+///
+/// # Errors
+/// As [`Model::predict`]; an answer that does not have the columns it promised.
+pub fn ask(model: &dyn Model, inputs: &[ArrayRef], rows: usize) -> Result<Predictions> {
+    let null = |row: usize| inputs.iter().any(|column| column.is_null(row));
+    let has_nulls = inputs.iter().any(|column| column.logical_null_count() > 0);
+    let whole: Option<Vec<u32>> = has_nulls.then(|| (0..rows as u32).filter(|row| !null(*row as usize)).collect());
+    let mut answer = match &whole {
+        None => model.predict(inputs, rows)?,
+        Some(whole) => {
+            let indices = UInt32Array::from(whole.clone());
+            let inputs = inputs.iter().map(|column| Ok(take(column, &indices, None)?)).collect::<Result<Vec<_>>>()?;
+            model.predict(&inputs, whole.len())?
+        }
+    };
+    let asked = whole.as_ref().map_or(rows, Vec::len);
+    let promised = model.output().fields();
+    let fits = answer.columns.len() == promised.len()
+        && answer
+            .columns
+            .iter()
+            .zip(promised)
+            .all(|(column, field)| column.len() == asked && column.data_type() == field.data_type());
+    if !fits {
+        return Err(EngineError::bug(format!(
+            "{} does not answer with the columns that it promised",
+            model.describe()
+        )));
+    }
+    for (column, field) in answer.columns.iter().zip(promised) {
+        refuse_no_numbers(column, field, &mut answer.refused);
+    }
+    answer.refused.sort_by_key(|refusal| refusal.row);
+    answer.refused.dedup_by_key(|refusal| refusal.row);
+    if whole.is_none() && answer.refused.is_empty() {
+        return Ok(answer);
+    }
+    // Where in the answer each row stands.
+    let mut places: Vec<Option<u32>> = vec![None; rows];
+    let mut refused = answer.refused.iter().map(|refusal| refusal.row).peekable();
+    for place in 0..asked as u32 {
+        let row = whole.as_ref().map_or(place, |whole| whole[place as usize]);
+        if refused.next_if_eq(&place).is_none() {
+            places[row as usize] = Some(place);
+        }
+    }
+    let places = UInt32Array::from(places);
+    let spread = |column: &ArrayRef| match asked {
+        0 => Ok(new_null_array(column.data_type(), rows)),
+        _ => Ok(take(column, &places, None)?),
+    };
+    answer.columns = answer.columns.iter().map(spread).collect::<Result<Vec<_>>>()?;
+    if let Some(whole) = &whole {
+        answer.refused.iter_mut().for_each(|refusal| refusal.row = whole[refusal.row as usize]);
+    }
+    Ok(answer)
+}
+
+/// What is NaN or infinite is no answer.
+fn refuse_no_numbers(column: &ArrayRef, field: &Field, refused: &mut Vec<Refusal>) {
+    let mut check = |numbers: &mut dyn Iterator<Item = (usize, f64)>| {
+        refused.extend(numbers.filter(|(_, value)| !value.is_finite()).map(|(row, value)| Refusal {
+            row: row as u32,
+            reason: format!(
+                "its output `{}` is {}",
+                field.name(),
+                if value.is_nan() { "not a number" } else { "infinite" }
+            ),
+        }));
+    };
+    match column.data_type() {
+        DataType::Float64 => {
+            let values = column.as_primitive::<Float64Type>();
+            check(&mut values.iter().enumerate().filter_map(|(row, value)| Some((row, value?))));
+        }
+        DataType::Float32 => {
+            let values = column.as_primitive::<Float32Type>();
+            check(&mut values.iter().enumerate().filter_map(|(row, value)| Some((row, f64::from(value?)))));
+        }
+        DataType::Struct(fields) => {
+            let values = column.as_struct();
+            for (column, field) in values.columns().iter().zip(fields) {
+                refuse_no_numbers(column, field, refused);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// How the columns of an answer become the one value of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Shape {
+    /// The first column: the value of a regressor, the label of a classifier.
+    First,
+    /// All columns, as the fields of a row.
+    Row,
+}
+
+impl Shape {
+    /// What a model's answer is in this form.
+    pub fn data_type(self, output: &SchemaRef) -> DataType {
+        match self {
+            Self::First => output.field(0).data_type().clone(),
+            Self::Row => DataType::Struct(output.fields().iter().map(nullable).collect()),
+        }
+    }
+
+    /// The one column of an answer of `rows` rows; a row without any answer is null as a whole.
+    ///
+    /// # Errors
+    /// None, where the columns are those of the model.
+    pub fn column(self, output: &SchemaRef, columns: Vec<ArrayRef>) -> Result<ArrayRef> {
+        match self {
+            Self::First => columns.into_iter().next().ok_or_else(|| EngineError::bug("a model without outputs")),
+            Self::Row => {
+                // Whatever is refused is null in the first column too.
+                let nulls = columns.first().and_then(|column| column.logical_nulls());
+                let fields = output.fields().iter().map(nullable).collect();
+                Ok(Arc::new(StructArray::try_new(fields, columns, nulls)?))
+            }
+        }
+    }
+}
+
+fn nullable(field: &FieldRef) -> FieldRef {
+    Arc::new(field.as_ref().clone().with_nullable(true))
+}
+
+/// Finds models that a slot has had, by their hash: for replays.
+pub type ModelHistory = dyn Fn(u64) -> Result<Arc<dyn Model>> + Send + Sync;
+
+/// Models are held for shards that are so many steps behind the newest.
+const STEPS_BEHIND_MAX: u64 = 1_024;
+
+/// What the name of a model means, from step to step.
+pub struct ModelSlot {
+    name: String,
+    state: Mutex<SlotState>,
+    history: Option<Box<ModelHistory>>,
+    /// Who asks about rows that can be taken back, as long as they run.
+    bound: Mutex<Vec<Weak<()>>>,
+}
+
+struct SlotState {
+    /// By the step from which on they hold; the first from the beginning.
+    versions: BTreeMap<u64, Arc<dyn Model>>,
+    /// The newest step that an operator has begun.
+    newest: u64,
+}
+
+impl fmt::Debug for ModelSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "model `{}`", self.name)
+    }
+}
+
+impl ModelSlot {
+    /// A name and its first model.
+    pub fn new(name: impl Into<String>, model: Arc<dyn Model>) -> Self {
+        let state = SlotState { versions: BTreeMap::from([(0, model)]), newest: 0 };
+        Self { name: name.into(), state: Mutex::new(state), history: None, bound: Mutex::default() }
+    }
+
+    /// Where models of this name that are no longer held are found.
+    pub fn with_history(mut self, history: Box<ModelHistory>) -> Self {
+        self.history = Some(history);
+        self
+    }
+
+    /// The model's name, as created.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn state(&self) -> MutexGuard<'_, SlotState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The model as it is from now on.
+    pub fn current(&self) -> Arc<dyn Model> {
+        let state = self.state();
+        Arc::clone(state.versions.values().next_back().expect("a slot begins with a model"))
+    }
+
+    /// The model of a step that an operator begins.
+    pub fn at(&self, step: u64) -> Arc<dyn Model> {
+        let mut state = self.state();
+        state.newest = state.newest.max(step);
+        let begun = state.versions.range(..=step).next_back().or_else(|| state.versions.first_key_value());
+        Arc::clone(begun.expect("a slot begins with a model").1)
+    }
+
+    /// As long as what is given is held, this model must stay: its answers are to be taken back.
+    pub(crate) fn bind(&self) -> Arc<()> {
+        let held = Arc::new(());
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        bound.retain(|other| other.strong_count() > 0);
+        bound.push(Arc::downgrade(&held));
+        held
+    }
+
+    /// Another model takes this one's place, from the first step on that no operator has begun. Gives the step.
+    ///
+    /// # Errors
+    /// It has other inputs or outputs: whoever asks this one could not ask it. It is asked about rows that can be taken back, and they would not be
+    /// found again.
+    pub fn replace(&self, model: Arc<dyn Model>) -> Result<u64> {
+        let before = self.current();
+        let differs = |before: &SchemaRef, after: &SchemaRef| {
+            let types = |schema: &SchemaRef| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
+            types(before) != types(after)
+        };
+        let names = |schema: &SchemaRef| {
+            let fields = schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
+            fields.collect::<Vec<_>>().join(", ")
+        };
+        let same_names =
+            before.output().fields().iter().map(|f| f.name()).eq(model.output().fields().iter().map(|f| f.name()));
+        if differs(before.input(), model.input()) || differs(before.output(), model.output()) || !same_names {
+            return Err(EngineError::Plan {
+                message: format!(
+                    "model `{}` is in use and takes ({}) to give ({}); the new one takes ({}) to give ({}), so what asks the one cannot ask \
+                     the other; give it a name of its own",
+                    self.name,
+                    names(before.input()),
+                    names(before.output()),
+                    names(model.input()),
+                    names(model.output())
+                ),
+            });
+        }
+        if self.bound.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|bound| bound.strong_count() > 0) {
+            return Err(EngineError::Plan {
+                message: format!(
+                    "model `{}` is asked about rows that can be taken back, and a row is taken back with the answer that it got; ask it about rows that \
+                     are only inserted, or drop what asks it and create that again",
+                    self.name
+                ),
+            });
+        }
+        let mut state = self.state();
+        let from = state.newest + 1;
+        state.versions.insert(from, model);
+        // No shard is so many steps behind another.
+        let past = state.newest.saturating_sub(STEPS_BEHIND_MAX);
+        while state.versions.keys().nth(1).is_some_and(|second| *second <= past) {
+            state.versions.pop_first();
+        }
+        Ok(from)
+    }
+
+    /// Whether this name means or has meant, since it was created, the model of a hash.
+    pub fn has_had(&self, hash: u64) -> bool {
+        self.state().versions.values().any(|model| model.hash() == hash)
+    }
+
+    /// The model of a hash, which this name means or has meant.
+    ///
+    /// # Errors
+    /// It is not known any more.
+    pub fn version(&self, hash: u64) -> Result<Arc<dyn Model>> {
+        let held = self.state().versions.values().find(|model| model.hash() == hash).cloned();
+        match (held, &self.history) {
+            (Some(model), _) => Ok(model),
+            (None, Some(history)) => history(hash),
+            (None, None) => Err(EngineError::Checkpoint {
+                message: format!(
+                    "model `{}` is another one than {hash:016x}, which it was when this was written",
+                    self.name
+                ),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! A model that a test can see through: the sum of its inputs.
+
+    use arrow::array::Float64Array;
+    use arrow::datatypes::Schema;
+
+    use super::*;
+
+    pub(crate) struct Sum {
+        pub(crate) input: SchemaRef,
+        pub(crate) output: SchemaRef,
+        pub(crate) factor: f64,
+    }
+
+    pub(crate) fn sum_of(inputs: usize, factor: f64) -> Arc<dyn Model> {
+        let input = (0..inputs).map(|index| Field::new(format!("x{index}"), DataType::Float64, false));
+        Arc::new(Sum {
+            input: Arc::new(Schema::new(input.collect::<Vec<_>>())),
+            output: Arc::new(Schema::new(vec![Field::new("y", DataType::Float64, true)])),
+            factor,
+        })
+    }
+
+    impl Model for Sum {
+        fn describe(&self) -> String {
+            format!("{} times the sum", self.factor)
+        }
+
+        fn input(&self) -> &SchemaRef {
+            &self.input
+        }
+
+        fn output(&self) -> &SchemaRef {
+            &self.output
+        }
+
+        fn hash(&self) -> u64 {
+            self.factor.to_bits()
+        }
+
+        fn predict(&self, inputs: &[ArrayRef], rows: usize) -> Result<Predictions> {
+            let value =
+                |row: usize| inputs.iter().map(|column| column.as_primitive::<Float64Type>().value(row)).sum::<f64>();
+            let sums: Vec<f64> = (0..rows).map(|row| value(row) * self.factor).collect();
+            let negative = |(row, sum): (usize, &f64)| {
+                (*sum < 0.0).then(|| Refusal { row: row as u32, reason: "the sum is negative".into() })
+            };
+            let refused = sums.iter().enumerate().filter_map(negative).collect();
+            Ok(Predictions { columns: vec![Arc::new(Float64Array::from(sums))], refused })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Float64Array;
+
+    use super::testing::sum_of;
+    use super::*;
+
+    /// A null is a null, a row that cannot be answered is null with its reason, and all others keep their places.
+    #[test]
+    fn rows_without_an_answer_are_null_and_told() {
+        let inputs: Vec<ArrayRef> = vec![
+            Arc::new(Float64Array::from(vec![Some(1.0), None, Some(f64::NAN), Some(-5.0), Some(2.0)])),
+            Arc::new(Float64Array::from(vec![Some(1.0), Some(1.0), Some(1.0), Some(1.0), Some(3.0)])),
+        ];
+        let answer = ask(sum_of(2, 10.0).as_ref(), &inputs, 5).expect("it answers");
+        let values: Vec<Option<f64>> = answer.columns[0].as_primitive::<Float64Type>().iter().collect();
+        assert_eq!(values, [Some(20.0), None, None, None, Some(50.0)]);
+        let refused: Vec<(u32, &str)> = answer.refused.iter().map(|r| (r.row, r.reason.as_str())).collect();
+        assert_eq!(refused, [(2, "its output `y` is not a number"), (3, "the sum is negative")]);
+    }
+
+    /// All that is null is asked of nobody.
+    #[test]
+    fn only_nulls_give_only_nulls() {
+        let inputs: Vec<ArrayRef> = vec![Arc::new(Float64Array::from(vec![None::<f64>, None]))];
+        let answer = ask(sum_of(1, 1.0).as_ref(), &inputs, 2).expect("it answers");
+        assert_eq!((answer.columns[0].null_count(), answer.refused.len()), (2, 0));
+    }
+
+    /// A replaced model answers from one step on, the same for all that ask: never within a step.
+    #[test]
+    fn another_model_begins_with_a_step() {
+        let slot = ModelSlot::new("m", sum_of(1, 1.0));
+        assert_eq!(slot.at(4).hash(), 1f64.to_bits());
+        assert_eq!(slot.replace(sum_of(1, 2.0)).expect("it fits"), 5);
+        assert_eq!(slot.at(3).hash(), 1f64.to_bits());
+        assert_eq!(slot.at(4).hash(), 1f64.to_bits());
+        assert_eq!(slot.at(5).hash(), 2f64.to_bits());
+        assert_eq!(slot.current().hash(), 2f64.to_bits());
+        assert!(slot.version(1f64.to_bits()).is_ok());
+        let error = slot.replace(sum_of(2, 1.0)).expect_err("it has two inputs").to_string();
+        assert!(error.contains("model `m` is in use and takes (x0 Float64)"), "{error}");
+    }
+}

@@ -1,0 +1,338 @@
+//! Models behind HTTP: a service is asked for the rows of a step, some at a time, several requests at once.
+//!
+//! `'provider' = 'http'`, `'url'`, and `'payload'`, which says how rows are put into a request and answers taken out of a response ([`payload`]). A
+//! request that fails in a way that may pass (no connection, too late, 429, 5xx) is made again, waiting longer each time. What does not answer in the
+//! end, or answers something else than was asked for, refuses its rows with the reason; nothing is ended by it.
+//!
+//! The engine keeps what was answered for its replays, and, with `'cache.max-rows'`, from step to step.
+
+mod payload;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use eagre_engine::model::{AnswerCache, Model, Predictions, Refusal};
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
+
+use self::payload::Payload;
+use crate::answer::six_digits;
+use crate::error::{ModelError, Result};
+use crate::options::Definition;
+
+/// A response may have so many bytes.
+const RESPONSE_BYTES_MAX: u64 = 64 << 20;
+/// The wait before a request is made again, and the longest that it becomes.
+const BACKOFF: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Of what a service says of an error, so much is told.
+const EXCERPT_CHARS: usize = 200;
+
+/// A service.
+pub struct HttpModel {
+    agent: ureq::Agent,
+    url: String,
+    key: Option<String>,
+    payload: Payload,
+    retries: usize,
+    requests_at_once: usize,
+    batch_rows: usize,
+    cache: Option<AnswerCache>,
+    input: SchemaRef,
+    output: SchemaRef,
+    hash: u64,
+}
+
+impl HttpModel {
+    /// The service of a definition. It is not asked yet.
+    ///
+    /// # Errors
+    /// Options that cannot be; no `INPUT` or `OUTPUT`.
+    pub fn open(definition: &Definition) -> Result<Self> {
+        let url = definition.option("url").ok_or_else(|| ModelError::MissingOption {
+            model: definition.name.clone(),
+            option: "url",
+            meaning: "where the service is",
+            example: "http://localhost:8080/predict",
+        })?;
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(definition.bad("url", url, "it begins with http:// or https://"));
+        }
+        let payload = Payload::of(definition)?;
+        let input = columns(definition, "INPUT", definition.input.as_deref())?;
+        let output = columns(definition, "OUTPUT", definition.output.as_deref())?;
+        let timeout = duration(definition, "timeout", Duration::from_secs(30))?;
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(timeout))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            // What the environment says is for the session to know.
+            .proxy(None)
+            .build();
+        let cache = match definition.option("cache.max-rows") {
+            None => {
+                if let Some(value) = definition.option("cache.expire") {
+                    return Err(definition.bad(
+                        "cache.expire",
+                        value,
+                        "answers are held where 'cache.max-rows' says how many",
+                    ));
+                }
+                None
+            }
+            Some(_) => Some(AnswerCache {
+                rows_max: count(definition, "cache.max-rows", 1, 1 << 32)?,
+                expire_ms: match definition.option("cache.expire") {
+                    None => None,
+                    Some(_) => Some(duration(definition, "cache.expire", Duration::ZERO)?.as_millis() as i64),
+                },
+            }),
+        };
+        let said = format!("{url} {payload:?} {input:?} {output:?}");
+        Ok(Self {
+            agent: agent.into(),
+            url: url.to_owned(),
+            key: definition.option("api-key").map(str::to_owned),
+            retries: count(definition, "retries", 2, 100)?,
+            requests_at_once: count(definition, "max-concurrency", 4, 256)?.max(1),
+            batch_rows: if payload.takes_one_row() { 1 } else { count(definition, "batch-rows", 64, 1 << 20)?.max(1) },
+            payload,
+            cache,
+            input,
+            output,
+            hash: xxh3_64(said.as_bytes()),
+        })
+    }
+
+    /// The answers to some rows, by output, or why there are none.
+    fn request(&self, rows: &[Vec<Value>]) -> std::result::Result<Vec<Vec<Value>>, String> {
+        let body = self.payload.request(&self.input, rows).to_string();
+        let mut wait = BACKOFF;
+        let mut attempt = 0;
+        loop {
+            let (why, may_pass) = match self.send(&body) {
+                Ok((200..=299, text)) => {
+                    let response = serde_json::from_str(&text);
+                    let response = response.map_err(|_| format!("its response is no JSON: {}", excerpt(&text)))?;
+                    return self.payload.answers(&self.output, &response, rows.len());
+                }
+                Ok((status, text)) => {
+                    (format!("it answered {status}: {}", excerpt(&text)), status == 429 || status >= 500)
+                }
+                Err(error) => (format!("it did not answer: {error}"), true),
+            };
+            if !may_pass {
+                return Err(why);
+            }
+            if attempt == self.retries {
+                return Err(match attempt {
+                    0 => why,
+                    _ => format!("{why}, also when asked {attempt} times again ('retries')"),
+                });
+            }
+            attempt += 1;
+            std::thread::sleep(wait);
+            wait = (wait * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    fn send(&self, body: &str) -> std::result::Result<(u16, String), ureq::Error> {
+        let mut request = self.agent.post(&self.url).header("content-type", "application/json");
+        if let Some(key) = &self.key {
+            request = self.payload.authorise(request, key);
+        }
+        let mut response = request.send(body)?;
+        let text = response.body_mut().with_config().limit(RESPONSE_BYTES_MAX).read_to_string()?;
+        Ok((response.status().as_u16(), text))
+    }
+}
+
+/// The beginning of what a service says, on one line.
+fn excerpt(text: &str) -> String {
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(EXCERPT_CHARS) {
+        Some((end, _)) => format!("{}..", &line[..end]),
+        None => line,
+    }
+}
+
+/// `INPUT (..)` or `OUTPUT (..)`, in the types that JSON has.
+fn columns(definition: &Definition, clause: &str, said: Option<&[(String, DataType)]>) -> Result<SchemaRef> {
+    let said = said.filter(|columns| !columns.is_empty());
+    let said = said.ok_or_else(|| {
+        definition.shape(format!("a service does not say what its columns are: `{clause} (name TYPE, ..)`"))
+    })?;
+    let mut fields = Vec::new();
+    for (name, data_type) in said {
+        let json = match data_type {
+            integer if integer.is_integer() => DataType::Int64,
+            number if number.is_numeric() => DataType::Float64,
+            DataType::Boolean => DataType::Boolean,
+            DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+            other => {
+                return Err(definition.shape(format!(
+                    "`{name}` of {clause} is {other}; a service takes and gives numbers, booleans and texts"
+                )));
+            }
+        };
+        fields.push(Field::new(name, json, true));
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+fn count(definition: &Definition, option: &str, default: usize, most: usize) -> Result<usize> {
+    let Some(text) = definition.option(option) else { return Ok(default) };
+    let count: Option<usize> = text.trim().parse().ok();
+    count
+        .filter(|count| *count <= most)
+        .ok_or_else(|| definition.bad(option, text, &format!("it is a whole number up to {most}")))
+}
+
+fn duration(definition: &Definition, option: &str, default: Duration) -> Result<Duration> {
+    let Some(text) = definition.option(option) else { return Ok(default) };
+    let text = text.trim();
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let unit_ms = match text[digits..].trim() {
+        "" | "ms" => Some(1),
+        "s" => Some(1_000),
+        "min" => Some(60_000),
+        "h" => Some(3_600_000),
+        "d" => Some(86_400_000),
+        _ => None,
+    };
+    let ms = text[..digits].parse::<u64>().ok().zip(unit_ms).and_then(|(number, unit_ms)| number.checked_mul(unit_ms));
+    let ms = ms
+        .filter(|ms| *ms > 0)
+        .ok_or_else(|| definition.bad(option, text, "it is a duration such as '500 ms', '30 s' or '1 h'"))?;
+    Ok(Duration::from_millis(ms))
+}
+
+impl Model for HttpModel {
+    fn describe(&self) -> String {
+        format!("{} at {}", self.payload.name(), self.url)
+    }
+
+    fn input(&self) -> &SchemaRef {
+        &self.input
+    }
+
+    fn output(&self) -> &SchemaRef {
+        &self.output
+    }
+
+    fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    fn waits(&self) -> bool {
+        true
+    }
+
+    fn cache(&self) -> Option<AnswerCache> {
+        self.cache
+    }
+
+    fn predict(&self, inputs: &[ArrayRef], rows: usize) -> eagre_engine::Result<Predictions> {
+        let questions = payload::rows(inputs, rows);
+        let batches: Vec<&[Vec<Value>]> = questions.chunks(self.batch_rows).collect();
+        let (next, answered) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(batches.len())));
+        let work = || {
+            while let Some((place, batch)) = {
+                let place = next.fetch_add(1, Ordering::Relaxed);
+                batches.get(place).map(|batch| (place, *batch))
+            } {
+                let answer = self.request(batch);
+                answered.lock().unwrap_or_else(PoisonError::into_inner).push((place, answer));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.requests_at_once.min(batches.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let mut answered = answered.into_inner().unwrap_or_else(PoisonError::into_inner);
+        answered.sort_unstable_by_key(|(place, _)| *place);
+        let mut columns: Vec<Vec<Value>> = vec![Vec::with_capacity(rows); self.output.fields().len()];
+        let mut refused = Vec::new();
+        let mut row = 0u32;
+        for ((_, answer), batch) in answered.into_iter().zip(&batches) {
+            let answers = answer.unwrap_or_else(|reason| {
+                refused.extend((row..row + batch.len() as u32).map(|row| Refusal { row, reason: reason.clone() }));
+                vec![vec![Value::Null; columns.len()]; batch.len()]
+            });
+            for answer in answers {
+                columns.iter_mut().zip(answer).for_each(|(column, value)| column.push(value));
+            }
+            row += batch.len() as u32;
+        }
+        let columns = columns
+            .iter()
+            .zip(self.output.fields())
+            .map(|(values, field)| column(values, field, &mut refused))
+            .collect();
+        refused.sort_by_key(|refusal| refusal.row);
+        refused.dedup_by_key(|refusal| refusal.row);
+        Ok(Predictions { columns, refused })
+    }
+}
+
+/// Values of JSON as a column; a row whose value is something else is refused.
+fn column(values: &[Value], field: &Field, refused: &mut Vec<Refusal>) -> ArrayRef {
+    let mut wrong = |row: usize, value: &Value, expected: &str| {
+        let reason = format!("its output `{}` is {}, and not {expected}", field.name(), excerpt(&value.to_string()));
+        refused.push(Refusal { row: row as u32, reason });
+    };
+    let rows = values.iter().enumerate();
+    match field.data_type() {
+        DataType::Float64 => {
+            let numbers = rows.map(|(row, value)| match value {
+                Value::Null => None,
+                Value::Number(number) => number.as_f64().map(six_digits_of_f32),
+                other => {
+                    wrong(row, other, "a number");
+                    None
+                }
+            });
+            Arc::new(numbers.collect::<Float64Array>())
+        }
+        DataType::Int64 => {
+            let numbers = rows.map(|(row, value)| {
+                let whole = value
+                    .as_i64()
+                    .or_else(|| value.as_f64().filter(|value| value.fract() == 0.0).map(|value| value as i64));
+                if whole.is_none() && !value.is_null() {
+                    wrong(row, value, "a whole number");
+                }
+                whole
+            });
+            Arc::new(numbers.collect::<Int64Array>())
+        }
+        DataType::Boolean => {
+            let values = rows.map(|(row, value)| {
+                if !value.is_boolean() && !value.is_null() {
+                    wrong(row, value, "true or false");
+                }
+                value.as_bool()
+            });
+            Arc::new(values.collect::<BooleanArray>())
+        }
+        _ => {
+            let texts = values.iter().map(|value| match value {
+                Value::Null => None,
+                Value::String(text) => Some(text.clone()),
+                other => Some(other.to_string()),
+            });
+            Arc::new(texts.collect::<StringArray>())
+        }
+    }
+}
+
+/// A number as the service gave it; what it computed in `f32` and wrote out in full is rounded to what that holds.
+fn six_digits_of_f32(value: f64) -> f64 {
+    let single = f64::from(value as f32);
+    if single == value && value.fract() != 0.0 { six_digits(value) } else { value }
+}

@@ -1,0 +1,89 @@
+//! Models that cannot be had, and rows that they cannot answer: each says what is wrong.
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Float64Type;
+use eagre_engine::model::ask;
+use eagre_models::open;
+use proptest::prelude::*;
+
+use crate::{definition, fixture, fixtures, numbers};
+
+fn error(name: &str, options: &[(&str, &str)]) -> String {
+    match fixture(name, options) {
+        Ok(model) => panic!("{name} opens as {}", model.describe()),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Errors name the thing, the value and the way out.
+#[test]
+fn errors_say_what_is_wrong() {
+    let cases: [(&str, &[(&str, &str)], &str); 9] = [
+        ("linear.safetensors", &[], "option `arch` is missing"),
+        ("linear.safetensors", &[("arch", "lstm")], "it is one of 'linear', 'logistic', 'mlp', 'gru'"),
+        ("linear.safetensors", &[("arch", "gru")], "no tensor `weight_ih_l0`"),
+        ("gru.safetensors", &[("arch", "mlp")], "tensors that are no part of such a network: `gru.bias_hh_l0` [3]"),
+        ("mlp.safetensors", &[("arch", "mlp"), ("labels", "a, a")], "two or more different names"),
+        ("mlp.safetensors", &[("arch", "mlp"), ("labels", "a, b, c"), ("priorities", "d = 1")], "a = 1, b = 2, c = 3"),
+        ("classifier.onnx", &[("labels", "a, b")], "the graph gives 3 numbers a row, and there are 2 labels"),
+        ("classifier.onnx", &[("output.name", "logit")], "the graph's outputs are 'probabilities'"),
+        ("missing.onnx", &[], "the ONNX operators Frobnicate, ZipMapper"),
+    ];
+    for (name, options, expected) in cases {
+        let told = error(name, options);
+        assert!(told.starts_with("model `m`: ") && told.contains(expected), "{name} {options:?}: {told}");
+    }
+}
+
+/// Numbers beyond what 32 bits hold end in no answer, for their own row only.
+#[test]
+fn what_overflows_is_refused_row_by_row() {
+    let model = fixture("overflowing.safetensors", &[("arch", "mlp")]).expect("it opens");
+    let inputs = [numbers(&[1e-40, 1.0, f64::INFINITY, 1e300, 0.0])];
+    let answer = ask(model.as_ref(), &inputs, 5).expect("it answers");
+    let given: Vec<bool> =
+        answer.columns[0].as_primitive::<Float64Type>().iter().map(|value| value.is_some()).collect();
+    assert_eq!(given, [true, false, false, false, true]);
+    let reasons: Vec<&str> = answer.refused.iter().map(|refusal| refusal.reason.as_str()).collect();
+    assert_eq!(
+        reasons,
+        [
+            "its output `prediction` is infinite",
+            "its input `x1` is infinite",
+            "its input `x1` is beyond what 32 bits hold"
+        ]
+    );
+    assert_eq!(answer.columns[0].null_count(), 3);
+}
+
+/// Outputs that are no probabilities are told as such, and how they become some.
+#[test]
+fn numbers_that_are_no_probabilities_are_refused() {
+    let model = fixture("mlp.safetensors", &[("arch", "mlp"), ("labels", "a, b, c"), ("output.activation", "none")])
+        .expect("it opens");
+    let answer = ask(model.as_ref(), &[numbers(&[1.0]), numbers(&[3.0])], 1).expect("it answers");
+    assert!(answer.refused[0].reason.contains("'output.activation' = 'softmax'"), "{:?}", answer.refused);
+}
+
+proptest! {
+    /// A file that was cut short or changed is refused or answers; it never ends the process.
+    #[test]
+    fn damaged_files_are_errors(which in 0usize..9, place in 0usize..4_000, value: u8, cut: bool) {
+        let (name, mut bytes) = fixtures::all().swap_remove(which);
+        let place = place % bytes.len();
+        match cut {
+            true => bytes.truncate(place),
+            false => bytes[place] = value,
+        }
+        let arch = name.split('.').next().unwrap_or_default();
+        let arch = if arch == "overflowing" { "mlp" } else { arch };
+        let mut options = vec![("path", name)];
+        if name.ends_with(".safetensors") {
+            options.push(("arch", arch));
+        }
+        if let Ok(model) = open(&definition(&options), &bytes) {
+            let inputs: Vec<_> = model.input().fields().iter().map(|_| numbers(&[1.0, -2.0])).collect();
+            let _ = ask(model.as_ref(), &inputs, 2).map(|answer| answer.refused.len());
+        }
+    }
+}

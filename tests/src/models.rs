@@ -1,0 +1,292 @@
+//! Models on a session that runs, ends, and goes on: exchanged at a step, told when they are others, trained once, replayed as they were.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::compute::cast;
+use arrow::util::display::array_value_to_string;
+use eagre::{InputHandle, Session};
+use eagre_engine::checkpoint::{CheckpointStore, MemoryStore};
+use libtest_mimic::Trial;
+
+use crate::command::eagre;
+use crate::harness::folder;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let trial =
+        |name: &str, test: fn() -> Result<(), String>| Trial::test(format!("models::{name}"), move || Ok(test()?));
+    vec![
+        trial("a_model_is_exchanged_while_rows_come", exchanged),
+        trial("a_model_stays_where_its_answers_are_taken_back", stays),
+        trial("another_file_is_told_when_a_pipeline_goes_on", another_file),
+        trial("a_replay_asks_the_models_of_then", replay),
+        trial("what_was_trained_is_not_trained_again", trained_once),
+        trial("describe_and_show_tell_what_is_known", described),
+    ]
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn file(name: &str) -> String {
+    folder("cases/slt/data/models").join(name).display().to_string()
+}
+
+/// A network of one layer and one input: `factor` times that.
+fn times(factor: f32) -> Vec<u8> {
+    let header = r#"{"weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}}"#;
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend_from_slice(&factor.to_le_bytes());
+    bytes
+}
+
+fn lines(batches: &[RecordBatch]) -> Vec<String> {
+    let mut lines = vec![];
+    for batch in batches {
+        for row in 0..batch.num_rows() {
+            let cells = batch.columns().iter().map(|column| array_value_to_string(column, row).expect("printable"));
+            lines.push(cells.collect::<Vec<_>>().join("|"));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+fn read(session: &Session, sql: &str) -> Result<Vec<String>, String> {
+    Ok(lines(&session.execute(sql).map_err(text)?.tables))
+}
+
+/// Reads until the view has so many rows.
+fn settled(session: &Session, view: &str, rows: usize) -> Result<Vec<String>, String> {
+    for _ in 0..5_000 {
+        let found = read(session, &format!("SELECT * FROM {view}"))?;
+        if found.len() >= rows {
+            return Ok(found);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    Err(format!("{view} does not have {rows} rows"))
+}
+
+fn expect<T: PartialEq + std::fmt::Debug>(found: T, expected: T) -> Result<(), String> {
+    if found == expected { Ok(()) } else { Err(format!("{found:?}, expected {expected:?}")) }
+}
+
+fn push(handle: &mut InputHandle, ids: &[i64]) -> Result<(), String> {
+    let ids: ArrayRef = Arc::new(Int64Array::from(ids.to_vec()));
+    let schema = handle.schema();
+    let ids = cast(&ids, schema.field(0).data_type()).map_err(text)?;
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![ids]).map_err(text)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(text)?;
+    runtime.block_on(handle.push(batch)).map_err(text)
+}
+
+fn create(path: &Path) -> String {
+    format!("CREATE OR REPLACE MODEL m INPUT (x DOUBLE) WITH ('path' = '{}', 'arch' = 'linear')", path.display())
+}
+
+fn exchanged() -> Result<(), String> {
+    for shards in ["1", "3"] {
+        let folder = tempfile::tempdir().map_err(text)?;
+        let path = folder.path().join("m.safetensors");
+        let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::new());
+        let session = || Session::builder().set("eagre.shards", shards).store(Arc::clone(&store)).build().map_err(text);
+        let first = session()?;
+        std::fs::write(&path, times(2.0)).map_err(text)?;
+        first.execute("CREATE TABLE t (id BIGINT) WITH ('connector' = 'push')").map_err(text)?;
+        first.execute(&create(&path)).map_err(text)?;
+        first.execute("CREATE MATERIALIZED VIEW v AS SELECT id, predict(m, id) AS p FROM t").map_err(text)?;
+        let mut rows = first.input("t").map_err(text)?;
+        push(&mut rows, &[1, 2])?;
+        expect(settled(&first, "v", 2)?, vec!["1|2.0".into(), "2|4.0".into()])?;
+        std::fs::write(&path, times(10.0)).map_err(text)?;
+        first.execute(&create(&path)).map_err(text)?;
+        push(&mut rows, &[3, 4])?;
+        let all = vec!["1|2.0".to_owned(), "2|4.0".into(), "3|30.0".into(), "4|40.0".into()];
+        expect(settled(&first, "v", 4)?, all.clone())?;
+        // One that takes or gives something else cannot be asked in its place.
+        let other =
+            format!("CREATE OR REPLACE MODEL m WITH ('path' = '{}', 'arch' = 'linear')", file("linear.safetensors"));
+        let error = first.execute(&other).err().map(text).ok_or("it has two inputs")?;
+        if !error.contains("model `m` is in use and takes (x Float64)") {
+            return Err(error);
+        }
+        drop((rows, first));
+        // It goes on with the one that came last, also where the text has both.
+        let second = session()?;
+        second.resume().map_err(text)?;
+        let mut rows = second.input("t").map_err(text)?;
+        expect(settled(&second, "v", 4)?, all)?;
+        push(&mut rows, &[5])?;
+        expect(settled(&second, "v", 5)?.pop(), Some("5|50.0".into()))?;
+    }
+    Ok(())
+}
+
+fn stays() -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(text)?;
+    let path = folder.path().join("m.safetensors");
+    std::fs::write(&path, times(2.0)).map_err(text)?;
+    let session = Session::builder().build().map_err(text)?;
+    session.execute("CREATE TABLE t (id BIGINT) WITH ('connector' = 'push')").map_err(text)?;
+    session.execute(&create(&path)).map_err(text)?;
+    let view = "CREATE MATERIALIZED VIEW v AS SELECT k, predict(m, c) AS p FROM (SELECT id % 2 AS k, count(*) AS c FROM t GROUP BY id % 2)";
+    session.execute(view).map_err(text)?;
+    let mut rows = session.input("t").map_err(text)?;
+    push(&mut rows, &[1, 2, 3])?;
+    for _ in 0..5_000 {
+        if read(&session, "SELECT * FROM v")? == ["0|2.0", "1|4.0"] {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    std::fs::write(&path, times(3.0)).map_err(text)?;
+    let error = session.execute(&create(&path)).err().map(text).ok_or("its answers are taken back")?;
+    if !error.contains("rows that can be taken back") {
+        return Err(error);
+    }
+    push(&mut rows, &[5])?;
+    for _ in 0..5_000 {
+        if read(&session, "SELECT * FROM v")? == ["0|2.0", "1|6.0"] {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    Err(format!("{:?}", read(&session, "SELECT * FROM v")?))
+}
+
+fn run(model: &Path, out: &Path, rows: u64) -> String {
+    format!(
+        "SET 'eagre.step.rows_max' = '4'; SET 'eagre.checkpoint.steps' = '2'; SET 'eagre.checkpoint.retain' = '100';
+         CREATE TABLE gen (n BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '{rows}', 'fields.n.kind' = 'sequence',
+           'fields.n.start' = '0', 'fields.n.end' = '39');
+         CREATE TABLE out (n BIGINT, p DOUBLE) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv', 'csv.header' = 'false');
+         {}; INSERT INTO out SELECT n, predict(m, n) FROM gen",
+        out.display(),
+        create(model)
+    )
+}
+
+fn another_file() -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(text)?;
+    let path = |name: &str| folder.path().join(name);
+    let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::new());
+    let go = |abort: Option<u64>| -> Result<(), String> {
+        let builder = Session::builder().store(Arc::clone(&store));
+        let builder = match abort {
+            Some(step) => builder.abort_after_step(step),
+            None => builder,
+        };
+        let session = builder.build().map_err(text)?;
+        let job =
+            session.execute(&run(&path("m.safetensors"), &path("out"), 40)).map_err(text)?.job.ok_or("nothing runs")?;
+        job.wait_blocking().map(drop).map_err(text)
+    };
+    std::fs::write(path("m.safetensors"), times(2.0)).map_err(text)?;
+    // It vanishes, as by `kill -9`.
+    let _ = go(Some(6));
+    std::fs::write(path("m.safetensors"), times(3.0)).map_err(text)?;
+    let error = go(None).err().ok_or("it goes on with another model")?;
+    for wanted in ["model `m` (safetensors linear(1, 1)) is another one than that of the checkpoint", "--fresh"] {
+        if !error.contains(wanted) {
+            return Err(error);
+        }
+    }
+    std::fs::write(path("m.safetensors"), times(2.0)).map_err(text)?;
+    go(None)?;
+    let rows = crate::command::visible_lines(&path("out"));
+    let mut expected: Vec<String> = (0..40).map(|n| format!("{n},{:?}", f64::from(n) * 2.0)).collect();
+    expected.sort();
+    expect(rows, expected)
+}
+
+fn replay() -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(text)?;
+    let path = |name: &str| folder.path().join(name);
+    let state = path("state").display().to_string();
+    std::fs::write(path("m.safetensors"), times(2.0)).map_err(text)?;
+    eagre(&["run", "--state", &state, "-e", &run(&path("m.safetensors"), &path("out"), 40)]).ok()?;
+    let replayed = || eagre(&["replay", "--state", &state]);
+    let before = replayed().ok()?;
+    // What lies under the path by now is asked by nobody.
+    std::fs::write(path("m.safetensors"), times(100.0)).map_err(text)?;
+    let after = replayed().ok()?;
+    if !before.stdout.contains("78") {
+        return Err(before.stdout);
+    }
+    expect(after.stdout, before.stdout)
+}
+
+const SALES: &str = "CREATE TABLE sale (size DOUBLE, dear BOOLEAN);
+    INSERT INTO sale VALUES (1, false), (2, false), (3, false), (4, false), (5, false), (6, false), (7, false), (8, false), (9, false),
+      (10, false), (51, true), (52, true), (53, true), (54, true), (55, true), (56, true), (57, true), (58, true), (59, true);
+    CREATE MODEL dear WITH ('task' = 'classifier', 'arch' = 'logistic', 'label' = 'dear', 'epochs' = '30', 'learning-rate' = '0.1') AS SELECT * FROM sale";
+
+fn trained_once() -> Result<(), String> {
+    let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::new());
+    let trained = |store: &Arc<dyn CheckpointStore>| -> Result<(usize, Vec<String>), String> {
+        let told = Arc::new(std::sync::Mutex::new(0));
+        let count = Arc::clone(&told);
+        let session = Session::builder()
+            .store(Arc::clone(store))
+            .progress_log(move |_| *count.lock().expect("no panic") += 1)
+            .build()
+            .map_err(text)?;
+        let mut report = vec![];
+        for statement in SALES.split(';') {
+            for result in session.execute(statement).map_err(text)?.tables {
+                report.extend(lines(&[result]));
+            }
+        }
+        let told = *told.lock().expect("no panic");
+        Ok((told, report))
+    };
+    let (told, report) = trained(&store)?;
+    if told == 0 || report.is_empty() {
+        return Err(format!("told {told} times, {report:?}"));
+    }
+    expect(trained(&store)?, (0, report.clone()))?;
+    // Elsewhere it is trained again, to the same.
+    let elsewhere: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::new());
+    expect(trained(&elsewhere)?, (told, report))
+}
+
+fn described() -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(text)?;
+    let path = folder.path().join("dear.safetensors");
+    let sql = SALES.replace("'epochs' = '30'", &format!("'epochs' = '30', 'path' = '{}'", path.display()));
+    let session = Session::builder().build().map_err(text)?;
+    session.execute(&sql).map_err(text)?;
+    // The file that was written says by itself what it is.
+    session
+        .execute(&format!("CREATE MODEL again COMMENT 'as it was' WITH ('path' = '{}')", path.display()))
+        .map_err(text)?;
+    let shown = read(&session, "SHOW MODELS")?;
+    expect(
+        shown,
+        vec![
+            "again|safetensors logistic(1, 2)|size DOUBLE|label STRING, probability DOUBLE, priority DOUBLE, probabilities ROW<false DOUBLE, true DOUBLE>".to_owned(),
+            "dear|safetensors logistic(1, 2)|size DOUBLE|label STRING, probability DOUBLE, priority DOUBLE, probabilities ROW<false DOUBLE, true DOUBLE>".to_owned(),
+        ],
+    )?;
+    let described = read(&session, "DESCRIBE MODEL again")?;
+    for wanted in [
+        "comment||as it was",
+        "input|size|DOUBLE",
+        "label|false|",
+        "training|held_out_accuracy|1",
+        "model|again|safetensors logistic(1, 2)",
+    ] {
+        if !described.iter().any(|line| line == wanted) {
+            return Err(format!("no `{wanted}` in {described:?}"));
+        }
+    }
+    let options = read(&session, "SHOW MODEL OPTIONS")?;
+    if !options.iter().any(|line| line.starts_with("arch|linear | logistic | mlp | gru|")) {
+        return Err(format!("{options:?}"));
+    }
+    Ok(())
+}
