@@ -34,6 +34,7 @@ pub mod placer;
 pub mod recurrence_scan;
 pub mod rows;
 pub mod score;
+mod series;
 pub mod state;
 pub mod subspace_score;
 mod window;
