@@ -25,6 +25,8 @@ struct Losses {
     absolute: f64,
     /// Values inside of the 80 % interval, and all.
     inside: f64,
+    /// Inside of the 60 % interval.
+    within: f64,
     below: f64,
     count: f64,
 }
@@ -37,6 +39,7 @@ impl Losses {
         }
         self.absolute += (value - quantiles[4]).abs();
         self.inside += f64::from(u8::from(quantiles[0] <= value && value <= quantiles[8]));
+        self.within += f64::from(u8::from(quantiles[1] <= value && value <= quantiles[7]));
         self.below += f64::from(u8::from(value < quantiles[4]));
         self.count += 1.0;
     }
@@ -172,6 +175,7 @@ struct Summary {
     bare: f64,
     absolute: f64,
     coverage: f64,
+    coverage_60: f64,
     /// Group, and its losses over those of the naive forecast, as geometric means.
     groups: Vec<(String, f64, f64)>,
 }
@@ -180,7 +184,7 @@ fn report(title: &str, all: &[Series], method: Method, horizon: usize) -> Summar
     println!("{title}, {}, {horizon} steps ahead, beside seasonal naive:", method.name());
     let mut groups: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
     let (mut quantile, mut absolute, mut bare) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut inside, mut count, mut covered) = (0.0, 0.0, Vec::new());
+    let (mut inside, mut within, mut count, mut covered) = (0.0, 0.0, 0.0, Vec::new());
     for series in all {
         let outcome = evaluate(series, method, horizon);
         if outcome.ours.count == 0.0 {
@@ -204,6 +208,7 @@ fn report(title: &str, all: &[Series], method: Method, horizon: usize) -> Summar
         absolute.push(of_absolute);
         bare.push(ratio(outcome.ours.quantile, outcome.bare.quantile));
         inside += outcome.ours.inside;
+        within += outcome.ours.within;
         count += outcome.ours.count;
         covered.push(outcome.ours.inside / outcome.ours.count);
         match groups.iter_mut().find(|(name, _)| *name == series.group) {
@@ -227,11 +232,12 @@ fn report(title: &str, all: &[Series], method: Method, horizon: usize) -> Summar
         bare: median(bare),
         absolute: median(absolute),
         coverage: inside / count,
+        coverage_60: within / count,
         groups,
     };
     println!(
-        "  median: quantile loss {:.3} ({:.3} of naive without intervals), MASE {:.3}; inside of 80 %: {:.3} (mean over series {:.3})",
-        summary.quantile, summary.bare, summary.absolute, summary.coverage, mean_covered,
+        "  median: quantile loss {:.3} ({:.3} of naive without intervals), MASE {:.3}; inside of 80 %: {:.3} (mean over series {:.3}), of 60 %: {:.3}",
+        summary.quantile, summary.bare, summary.absolute, summary.coverage, mean_covered, summary.coverage_60,
     );
     summary
 }
@@ -318,6 +324,7 @@ fn generated() -> Vec<Series> {
 fn check(summary: &Summary) {
     assert!(summary.absolute <= 0.88, "MASE is {:.3} of that of the seasonal naive forecast", summary.absolute);
     assert!((summary.coverage - 0.8).abs() <= 0.03, "the interval of 80 % holds {:.3}", summary.coverage);
+    assert!((summary.coverage_60 - 0.6).abs() <= 0.03, "the interval of 60 % holds {:.3}", summary.coverage_60);
     for (group, quantile, absolute) in &summary.groups {
         assert!(
             quantile.max(*absolute) <= 1.05,

@@ -11,7 +11,7 @@ use crate::state::{Layout, StatePages, StateShape};
 /// Values of greater magnitude are taken to be this.
 const VALUE_MAX: f64 = 1e300;
 /// Seasons are looked for from so many rows on.
-const CHECK_FIRST: u32 = 16;
+const CHECK_FIRST: u64 = 16;
 /// How fast spreads follow errors.
 const SPREAD: f32 = 1.0 / 64.0;
 /// How fast parts of a season learn how far errors spread in them.
@@ -24,8 +24,6 @@ const UNREST_LASTING: f32 = 0.8;
 const UNREST_FADES: f32 = 0.5;
 /// A group of horizons borrows from the one before until it has seen so many errors.
 const ERRORS_MIN: f32 = 6.0;
-/// Expectations stand in for so many missing rows in a row; after that the level alone does.
-const MISSING_MAX: u32 = 4096;
 
 /// What was expected of the next row.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -304,8 +302,7 @@ fn learn(parameters: &Parameters, key: &mut Key<'_>, value: f64, scratch: &mut S
     key.make_room(value);
     let scaled = key.scaled(value);
     judge(parameters, key, scaled);
-    key.head.values += 1;
-    key.head.missing = 0;
+    key.head.values = key.head.values.saturating_add(1);
     advance(parameters, key, scaled, scratch);
 }
 
@@ -317,7 +314,6 @@ fn missing(parameters: &Parameters, key: &mut Key<'_>, scratch: &mut Scratch) {
         Method::Flair => flair::features(key, &origin, newest, newest + 1).0,
         method => point(method, key, 0, &origin, newest, newest + 1).0,
     };
-    key.head.missing = key.head.missing.saturating_add(1).min(MISSING_MAX);
     advance(parameters, key, expected, scratch);
 }
 
@@ -401,7 +397,7 @@ fn find_season(parameters: &Parameters, key: &mut Key<'_>, scratch: &mut Scratch
     let calendar: &[u32] = match &parameters.season {
         Season::None => return,
         Season::Fixed(period) => {
-            if key.head.season == 0 && rows >= *period {
+            if key.head.season == 0 && rows >= u64::from(*period) {
                 change_season(parameters, key, *period, 0);
             }
             return;
@@ -412,7 +408,7 @@ fn find_season(parameters: &Parameters, key: &mut Key<'_>, scratch: &mut Scratch
         return;
     }
     let season_max = parameters.season_max;
-    key.head.check = rows + (rows / 4).clamp(8, (season_max / 2).max(8));
+    key.head.check = rows + (rows / 4).clamp(8, u64::from(season_max / 2).max(8));
     let first = rows as usize - key.held().min(2 * season_max as usize);
     let (one, two) = key.run(first, rows as usize);
     scratch.values.clear();

@@ -199,8 +199,7 @@ fn solve(group: &Group) -> [f64; FEATURES] {
         if top[column].abs() < 1e-12 {
             return [0.0; FEATURES];
         }
-        for (index, row) in rows.iter_mut().enumerate().filter(|(index, _)| *index != column) {
-            let _ = index;
+        for (_, row) in rows.iter_mut().enumerate().filter(|(index, _)| *index != column) {
             let factor = row[column] / top[column];
             row.iter_mut().zip(top).for_each(|(cell, above)| *cell -= factor * above);
         }

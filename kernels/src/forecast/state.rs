@@ -104,19 +104,17 @@ fn groups(horizon: usize) -> Vec<(usize, usize)> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Head {
     /// Rows, missing ones included, from the first value on.
-    pub(super) rows: u32,
-    /// Rows with a value.
+    pub(super) rows: u64,
+    /// Rows with a value, as far as they are counted.
     pub(super) values: u32,
     /// Rows in a season; 0 is none.
     pub(super) season: u32,
     /// Rows in a longer season that is a multiple of it; 0 is none.
     pub(super) long: u32,
     /// The row from which on the season holds.
-    pub(super) since: u32,
+    pub(super) since: u64,
     /// The row at which seasons are looked for next.
-    pub(super) check: u32,
-    /// The last rows were missing, so many.
-    pub(super) missing: u32,
+    pub(super) check: u64,
     /// The unit is `2^exponent`; not known (0) before `unit_known`.
     pub(super) exponent: i32,
     pub(super) unit_known: u32,
@@ -130,38 +128,34 @@ pub(super) struct Head {
 
 impl Head {
     fn read(words: &[u32]) -> Self {
-        let origin = u64::from(words[9]) | u64::from(words[10]) << 32;
+        let long = |at: usize| u64::from(words[at]) | u64::from(words[at + 1]) << 32;
         Head {
-            rows: words[0],
-            values: words[1],
-            season: words[2],
-            long: words[3],
-            since: words[4],
-            check: words[5],
-            missing: words[6],
-            exponent: words[7] as i32,
-            unit_known: words[8],
-            origin: f64::from_bits(origin),
-            fast: f32::from_bits(words[11]),
-            slow: f32::from_bits(words[12]),
-            unrest: f32::from_bits(words[13]),
+            rows: long(0),
+            since: long(2),
+            check: long(4),
+            origin: f64::from_bits(long(6)),
+            values: words[8],
+            season: words[9],
+            long: words[10],
+            exponent: words[11] as i32,
+            unit_known: words[12],
+            fast: f32::from_bits(words[13]),
+            slow: f32::from_bits(words[14]),
+            unrest: f32::from_bits(words[15]),
         }
     }
 
     fn write(&self, words: &mut [u32]) {
-        let origin = self.origin.to_bits();
-        words[..14].copy_from_slice(&[
-            self.rows,
+        let longs = [self.rows, self.since, self.check, self.origin.to_bits()];
+        for (words, long) in words.chunks_exact_mut(2).zip(longs) {
+            (words[0], words[1]) = (long as u32, (long >> 32) as u32);
+        }
+        words[8..HEAD].copy_from_slice(&[
             self.values,
             self.season,
             self.long,
-            self.since,
-            self.check,
-            self.missing,
             self.exponent as u32,
             self.unit_known,
-            origin as u32,
-            (origin >> 32) as u32,
             self.fast.to_bits(),
             self.slow.to_bits(),
             self.unrest.to_bits(),
@@ -358,7 +352,7 @@ impl<'a> Key<'a> {
             for row in first + 1..rows {
                 step += (self.value(row) - self.value(row - 1)).abs();
             }
-            let step = step / 63.0;
+            let step = step / (rows - first - 1).max(1) as f32;
             if step > 0.0 && level.abs() > 1024.0 * step {
                 self.recentre(level);
             }

@@ -70,105 +70,135 @@ fn parts(factor: &TableFactor) -> Option<(&ObjectName, &[FunctionArg], &Option<T
     name.to_string().eq_ignore_ascii_case(NAME).then_some((name, args, alias))
 }
 
+/// The arguments of a call, as far as they were read.
+#[derive(Default)]
+struct Arguments {
+    data: Option<WindowData>,
+    keys: Vec<Ident>,
+    ts: Option<Ident>,
+    value: Option<Ident>,
+    horizon: Option<Expr>,
+    step: Option<Expr>,
+    seasonality: Option<Expr>,
+    options: Options,
+}
+
+/// An error at a place, with the form that is right.
+fn wrong(message: String, at: Span, function: Span) -> SqlError {
+    SqlError::plan(format!("{message}; the form is `{FORM}`"), Location::of(at).or(Location::of(function)))
+}
+
+/// The name of an argument and what it is given.
+fn named(position: usize, arg: &FunctionArg, function: Span) -> Result<(String, &Expr)> {
+    let other = || wrong(format!("`FORECAST` has an argument `{arg}`"), function, function);
+    match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => match ARGUMENTS.get(position) {
+            Some(argument) => Ok((argument.to_string(), expr)),
+            None => Err(wrong("`FORECAST` has too many arguments".into(), expr.span(), function)),
+        },
+        FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. } => Ok((name.value.to_lowercase(), expr)),
+        FunctionArg::ExprNamed { name, arg: FunctionArgExpr::Expr(expr), .. } => {
+            let name = match name {
+                Expr::Identifier(ident) => Some(ident.value.clone()),
+                other => text_of(other),
+            };
+            Ok((name.ok_or_else(other)?.to_lowercase(), expr))
+        }
+        _ => Err(other()),
+    }
+}
+
+impl Arguments {
+    fn take(&mut self, argument: &str, expr: &Expr, function: Span) -> Result<()> {
+        let at = expr.span();
+        let needs = |what: &str| wrong(format!("the {argument} of `FORECAST` is `{expr}`; it is {what}"), at, function);
+        let column = |expr: &Expr| descriptor(expr).or_else(|| column_ident(expr));
+        let word = || text_of(expr).map(|text| text.to_lowercase());
+        match argument {
+            "data" => {
+                let (table, columns) = split_partition(expr);
+                let data = window_data(table);
+                self.data = Some(data.ok_or_else(|| wrong(format!("`{table}` is no table"), at, function))?);
+                for column in columns {
+                    let ident = column_ident(column);
+                    let no_column = || wrong(format!("`PARTITION BY {column}` is no column"), at, function);
+                    self.keys.push(ident.ok_or_else(no_column)?);
+                }
+            }
+            "value" => self.value = Some(column(expr).ok_or_else(|| needs("`DESCRIPTOR(column)`"))?),
+            "ts" => self.ts = Some(column(expr).ok_or_else(|| needs("the event-time column"))?),
+            "key" => {
+                let exprs = match expr {
+                    Expr::Tuple(exprs) => exprs.as_slice(),
+                    Expr::Array(array) => array.elem.as_slice(),
+                    one => std::slice::from_ref(one),
+                };
+                for expr in exprs {
+                    self.keys.push(column(expr).ok_or_else(|| needs("a column, or several: `(a, b)`"))?);
+                }
+            }
+            "horizon" => self.horizon = Some(expr.clone()),
+            "step" => self.step = Some(expr.clone()),
+            "seasonality" => self.seasonality = Some(expr.clone()),
+            "levels" => {
+                let form = || needs("as `ARRAY[0.1, 0.5, 0.9]`: each between 0 and 1, none twice");
+                self.options.levels = levels(expr).ok_or_else(form)?;
+            }
+            "emit" => {
+                let form = || needs("'every <n>', such as 'every 5', or 'on window close'");
+                self.options.every = every(expr).ok_or_else(form)?;
+            }
+            "method" => self.options.method = method(expr).map_err(|what| needs(&what))?,
+            "changelog" => {
+                self.options.latest = match word().as_deref() {
+                    Some("append") => false,
+                    Some("latest") => true,
+                    _ => return Err(needs("'append' or 'latest'")),
+                };
+            }
+            "output" => {
+                self.options.errors = match word().as_deref() {
+                    Some("forecasts") => false,
+                    Some("errors") => true,
+                    _ => return Err(needs("'forecasts' or 'errors'")),
+                };
+            }
+            "min_training" => {
+                let rows = number_of(expr).and_then(|number| number.parse::<u32>().ok()).filter(|rows| *rows > 0);
+                self.options.min_training = Some(rows.ok_or_else(|| needs("a whole number of rows, at least 1"))?);
+            }
+            other => {
+                let hint = nearest(other, ARGUMENTS).map(|near| format!(", did you mean `{near}`?"));
+                let message = format!("`FORECAST` has no argument `{other}`{}", hint.unwrap_or_default());
+                return Err(wrong(message, at, function));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A method by its name, or what it could be.
+fn method(expr: &Expr) -> std::result::Result<Method, String> {
+    let names = Method::ALL.map(Method::name);
+    let given = text_of(expr).unwrap_or_default().to_lowercase();
+    Method::from_name(&given).ok_or_else(|| {
+        let hint = nearest(&given, names).map(|near| format!(", did you mean '{near}'?"));
+        format!("one of '{}'{}", names.join("', '"), hint.unwrap_or_default())
+    })
+}
+
 impl ForecastCall {
     /// The call that a table factor is, if it is one.
     pub(in crate::planner) fn of(factor: &TableFactor) -> Result<Option<Self>> {
         let Some((name, args, alias)) = parts(factor) else { return Ok(None) };
         let span = name.span();
-        let wrong = |message: String, at: Span| {
-            SqlError::plan(format!("{message}; the form is `{FORM}`"), Location::of(at).or(Location::of(span)))
-        };
-        let (mut data, mut keys, mut ts, mut value) = (None, vec![], None, None);
-        let (mut horizon, mut step, mut seasonality) = (None, None, None);
-        let mut options = Options::default();
+        let mut arguments = Arguments::default();
         for (position, arg) in args.iter().enumerate() {
-            let (argument, expr) = match arg {
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => match ARGUMENTS.get(position) {
-                    Some(argument) => (argument.to_string(), expr),
-                    None => return Err(wrong("`FORECAST` has too many arguments".into(), expr.span())),
-                },
-                FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. } => (name.value.to_lowercase(), expr),
-                FunctionArg::ExprNamed { name, arg: FunctionArgExpr::Expr(expr), .. } => {
-                    let name = match name {
-                        Expr::Identifier(ident) => Some(ident.value.clone()),
-                        other => text_of(other),
-                    };
-                    match name {
-                        Some(name) => (name.to_lowercase(), expr),
-                        None => return Err(wrong(format!("`FORECAST` has an argument `{arg}`"), span)),
-                    }
-                }
-                other => return Err(wrong(format!("`FORECAST` has an argument `{other}`"), span)),
-            };
-            let at = expr.span();
-            let needs = |what: &str| wrong(format!("the {argument} of `FORECAST` is `{expr}`; it is {what}"), at);
-            let column = |expr: &Expr| descriptor(expr).or_else(|| column_ident(expr));
-            match argument.as_str() {
-                "data" => {
-                    let (table, columns) = split_partition(expr);
-                    data = Some(window_data(table).ok_or_else(|| wrong(format!("`{table}` is no table"), at))?);
-                    for column in columns {
-                        let ident = column_ident(column);
-                        keys.push(ident.ok_or_else(|| wrong(format!("`PARTITION BY {column}` is no column"), at))?);
-                    }
-                }
-                "value" => value = Some(column(expr).ok_or_else(|| needs("`DESCRIPTOR(column)`"))?),
-                "ts" => ts = Some(column(expr).ok_or_else(|| needs("the event-time column"))?),
-                "key" => {
-                    let exprs = match expr {
-                        Expr::Tuple(exprs) => exprs.as_slice(),
-                        Expr::Array(array) => array.elem.as_slice(),
-                        one => std::slice::from_ref(one),
-                    };
-                    for expr in exprs {
-                        keys.push(column(expr).ok_or_else(|| needs("a column, or several: `(a, b)`"))?);
-                    }
-                }
-                "horizon" => horizon = Some(expr.clone()),
-                "step" => step = Some(expr.clone()),
-                "seasonality" => seasonality = Some(expr.clone()),
-                "levels" => {
-                    options.levels = levels(expr)
-                        .ok_or_else(|| needs("as `ARRAY[0.1, 0.5, 0.9]`: each between 0 and 1, none twice"))?
-                }
-                "emit" => {
-                    options.every =
-                        every(expr).ok_or_else(|| needs("'every <n>', such as 'every 5', or 'on window close'"))?
-                }
-                "method" => {
-                    let names = || Method::ALL.map(Method::name);
-                    let known = text_of(expr).and_then(|name| Method::from_name(&name));
-                    options.method = known.ok_or_else(|| {
-                        let given = text_of(expr).unwrap_or_default().to_lowercase();
-                        let hint = nearest(&given, names()).map(|near| format!(", did you mean '{near}'?"));
-                        needs(&format!("one of '{}'{}", names().join("', '"), hint.unwrap_or_default()))
-                    })?;
-                }
-                "changelog" => {
-                    options.latest = match text_of(expr).map(|text| text.to_lowercase()).as_deref() {
-                        Some("append") => false,
-                        Some("latest") => true,
-                        _ => return Err(needs("'append' or 'latest'")),
-                    };
-                }
-                "output" => {
-                    options.errors = match text_of(expr).map(|text| text.to_lowercase()).as_deref() {
-                        Some("forecasts") => false,
-                        Some("errors") => true,
-                        _ => return Err(needs("'forecasts' or 'errors'")),
-                    };
-                }
-                "min_training" => {
-                    let rows = number_of(expr).and_then(|number| number.parse::<u32>().ok()).filter(|rows| *rows > 0);
-                    options.min_training = Some(rows.ok_or_else(|| needs("a whole number of rows, at least 1"))?);
-                }
-                other => {
-                    let hint = nearest(other, ARGUMENTS).map(|near| format!(", did you mean `{near}`?"));
-                    return Err(wrong(format!("`FORECAST` has no argument `{other}`{}", hint.unwrap_or_default()), at));
-                }
-            }
+            let (argument, expr) = named(position, arg, span)?;
+            arguments.take(&argument, expr, span)?;
         }
-        let missing = |what: &str| wrong(format!("`FORECAST` needs {what}"), span);
+        let missing = |what: &str| wrong(format!("`FORECAST` needs {what}"), span, span);
+        let Arguments { data, keys, ts, value, horizon, step, seasonality, options } = arguments;
         Ok(Some(Self {
             data: data.ok_or_else(|| missing("a table"))?,
             keys,
