@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use crate::command::eagre;
 use crate::harness::folder;
 
-const PAGES: &[&str] = &["match_recognize.md"];
+const PAGES: &[&str] = &["forecast.md", "match_recognize.md"];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trial = |page: &'static str| {

@@ -27,6 +27,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use eagre_engine::operator::window::WindowKind;
 
 use super::context::{CatalogTable, PlanContext, column};
+use super::forecast::ForecastTable;
 use super::local_time::last_instant;
 use super::match_recognize::MatchRecognize;
 use super::nearest::NearestJoin;
@@ -98,6 +99,14 @@ pub(super) fn executable(
                 return Err(SqlError::unsupported(
                     "`MATCH_RECOGNIZE` in a query that is answered at once",
                     "look for the pattern in a pipeline: in the query of a materialized view, or over a table",
+                    node.location,
+                )
+                .into());
+            }
+            if let Some(node) = inner.downcast_ref::<ForecastTable>() {
+                return Err(SqlError::unsupported(
+                    "`FORECAST` in a query that is answered at once",
+                    "forecast in a pipeline: in the query of a materialized view, or over a table",
                     node.location,
                 )
                 .into());
