@@ -170,7 +170,7 @@ fn methods() -> Result<(), String> {
     for outcome in report["outcomes"].as_array().ok_or("no outcomes")? {
         let figure = |name: &str| outcome["figures"][name].as_f64().ok_or(format!("{name} of {outcome}"));
         let (per_day, alarms, right) = (figure("alarms_per_day")?, figure("alarms")?, figure("right_alarms")?);
-        if per_day > 0.2 || per_day < 0.05 || right < 1.0 || right > alarms {
+        if !(0.05..=0.2).contains(&per_day) || !(1.0..=alarms).contains(&right) {
             return Err(format!("{per_day} alarms a day, {right} of {alarms} right: {outcome}"));
         }
         let keys = outcome["keys"].as_array().ok_or("no keys")?;

@@ -68,7 +68,7 @@ impl SeriesSpec {
     pub fn numbered(seed: u64, number: u64) -> Self {
         let bits = Draws::new(seed, "anomalies.numbered").at(number);
         let length = 2_000 + below(low(bits), 18_001) as usize;
-        Self { length, ..Self::of_length(seed, number, length) }
+        Self::of_length(seed, number, length)
     }
 
     /// As [`Self::numbered`], of the given length.
