@@ -17,6 +17,8 @@ pub use placement::Placement;
 pub use placement::{OpenDevice, OpenOnce};
 pub use scorer::{Expectations, Scorer, score_now};
 
+/// When scores are alarms.
+pub use crate::calibration::{AlarmOptions, Rest};
 /// How a kernel's state is kept on a device.
 pub use crate::placed::PlacedOptions;
 /// Where a batch runs, and the record of a move.

@@ -31,6 +31,7 @@ use super::forecast::ForecastTable;
 use super::local_time::last_instant;
 use super::match_recognize::MatchRecognize;
 use super::nearest::NearestJoin;
+use super::over::score;
 use super::set_operation::SetOperation;
 use super::window::{WindowShape, WindowTableFunction};
 use super::{decorrelate, logical};
@@ -87,6 +88,10 @@ pub(super) fn executable(
             Ok(Transformed::no(node))
         }
         LogicalPlan::TableScan(leaf) => Ok(Transformed::yes(scan(leaf)?)),
+        LogicalPlan::Window(window) => {
+            window.window_expr.iter().try_for_each(score::check_over)?;
+            Ok(Transformed::no(node))
+        }
         LogicalPlan::Extension(extension) => {
             let inner = extension.node.as_any();
             if let Some(window) = inner.downcast_ref::<WindowTableFunction>() {
