@@ -11,6 +11,7 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use eagre_datasets::anomalies::{AnomaliesConfig, AnomaliesGenerator};
 use eagre_datasets::nexmark::{NexmarkConfig, NexmarkGenerator, NexmarkTable};
 use eagre_datasets::payments::{PaymentsConfig, PaymentsGenerator};
 use eagre_datasets::telemetry::{TelemetryConfig, TelemetryGenerator};
@@ -62,7 +63,9 @@ fn measure(events: u64, batch_rows: u64) -> Result<(), DatasetError> {
     let payments = PaymentsGenerator::new(PaymentsConfig::default())?;
     line("payments payment", events, || run(&payments, events, batch_rows, None))?;
     let telemetry = TelemetryGenerator::new(TelemetryConfig::default())?;
-    line("telemetry reading", events, || run(&telemetry, events, batch_rows, None))
+    line("telemetry reading", events, || run(&telemetry, events, batch_rows, None))?;
+    let anomalies = AnomaliesGenerator::new(AnomaliesConfig::default())?;
+    line("anomalies measurement", events, || run(&anomalies, events, batch_rows, None))
 }
 
 fn line(name: &str, events: u64, mut make: impl FnMut() -> Result<u64, DatasetError>) -> Result<(), DatasetError> {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::anomalies::{self, AnomaliesConfig, AnomaliesGenerator};
 use crate::error::{DatasetError, Result};
 use crate::generator::Generator;
 use crate::nexmark::{self, NexmarkConfig, NexmarkGenerator, NexmarkTable};
@@ -81,6 +82,17 @@ pub fn catalog() -> Vec<Dataset> {
             options: defaults::<TelemetryConfig>(),
             option_aliases: &[],
         },
+        Dataset {
+            name: anomalies::NAME,
+            about: "Series of one value with planted anomalies of many kinds and their labels.",
+            tables: vec![DatasetTable {
+                name: "measurement",
+                schema: Arc::clone(anomalies::schema()),
+                event_time_column: "event_time",
+            }],
+            options: defaults::<AnomaliesConfig>(),
+            option_aliases: &[],
+        },
     ]
 }
 
@@ -99,6 +111,7 @@ pub fn open(dataset: &str, table: &str, options: &Map<String, Value>) -> Result<
     }
     Ok(match found.name {
         payments::NAME => Arc::new(PaymentsGenerator::new(found.configure(options)?)?),
+        anomalies::NAME => Arc::new(AnomaliesGenerator::new(found.configure(options)?)?),
         telemetry::NAME => Arc::new(TelemetryGenerator::new(found.configure(options)?)?),
         _ => {
             let generator = NexmarkGenerator::new(found.configure(options)?)?;

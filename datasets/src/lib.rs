@@ -12,6 +12,7 @@
 //! - [`nexmark`]: the auction benchmark, after the official generator: tables `person`, `auction`, `bid`.
 //! - [`payments`]: card payments with planted fraud episodes and their labels.
 //! - [`telemetry`]: machine sensors with planted faults and their labels.
+//! - [`anomalies`]: series of one value with planted anomalies of many kinds and their labels, and series without any.
 //! - [`real`]: real series with labelled anomalies, embedded in the binary.
 //!
 //! [`catalog()`] lists the generated tables and [`open`] makes one by name, as a connector does:
@@ -24,6 +25,7 @@
 //! # Ok::<(), eagre_datasets::DatasetError>(())
 //! ```
 
+pub mod anomalies;
 mod catalog;
 mod columns;
 mod config;

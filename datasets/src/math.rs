@@ -33,6 +33,27 @@ pub(crate) const fn exp(x: f64) -> f64 {
     power
 }
 
+/// The natural logarithm of a positive, normal `x`, to about 1e-15.
+#[inline]
+pub(crate) fn ln(x: f64) -> f64 {
+    // x = mantissa * 2^exponent with the mantissa near 1, where the series of the inverse hyperbolic tangent is good.
+    const TERMS: u32 = 12;
+    let bits = x.to_bits();
+    let mut exponent = ((bits >> 52) & 0x7ff) as i32 - 1_023;
+    let mut mantissa = f64::from_bits(bits & 0x000f_ffff_ffff_ffff | 0x3ff0_0000_0000_0000);
+    if mantissa > std::f64::consts::SQRT_2 {
+        mantissa *= 0.5;
+        exponent += 1;
+    }
+    let ratio = (mantissa - 1.0) / (mantissa + 1.0);
+    let square = ratio * ratio;
+    let mut sum = 0.0;
+    for term in (0..TERMS).rev() {
+        sum = sum * square + 1.0 / f64::from(2 * term + 1);
+    }
+    2.0 * ratio * sum + f64::from(exponent) * std::f64::consts::LN_2
+}
+
 /// The sine of a whole turn: `turn` 0.25 gives 1. Any number of turns, to about 1e-6, which is far below any sensor's noise.
 #[inline]
 pub(crate) fn sine_of_turn(turn: f64) -> f64 {
@@ -70,6 +91,9 @@ mod tests {
             let x = f64::from(step) / 10.0;
             assert!((exp(x) / x.exp() - 1.0).abs() < 1e-13, "exp({x})");
             assert!((sine_of_turn(x) - (x * std::f64::consts::TAU).sin()).abs() < 5e-6, "sine of {x} turns");
+        }
+        for x in [1e-300, 1e-9, 0.1, 0.5, 0.99, 1.0, 1.01, std::f64::consts::SQRT_2, 2.0, 3.7, 1e6, 1e300] {
+            assert!((ln(x) - x.ln()).abs() <= 2e-15 * x.ln().abs().max(1.0), "ln({x})");
         }
         for step in 0..1_000 {
             let turn = f64::from(step) / 1_000.0;

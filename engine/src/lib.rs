@@ -33,6 +33,8 @@ pub mod view;
 pub mod wall_clock;
 
 pub use delta::Delta;
+/// How values are forecast.
+pub use eagre_kernels::forecast;
 /// The methods by which rows are scored.
 pub use eagre_kernels::score;
 pub use error::{EngineError, Result};

@@ -11,7 +11,7 @@
 //! says by its [`StepModels`] from which step on the new one answers: the first that none of its operators has begun, for all its shards and
 //! operators alike.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -364,7 +364,7 @@ struct StepState {
     /// The newest step that an operator has begun.
     newest: u64,
     /// By the name of the slot.
-    slots: HashMap<String, Versions>,
+    slots: BTreeMap<String, Versions>,
 }
 
 #[derive(Default)]

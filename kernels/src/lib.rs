@@ -22,6 +22,7 @@ pub mod convert;
 #[cfg(feature = "gpu")]
 pub mod device;
 pub mod features;
+pub mod forecast;
 pub mod half_space_forest;
 #[cfg(feature = "gpu")]
 pub mod inspect;
@@ -33,6 +34,7 @@ pub mod placer;
 pub mod recurrence_scan;
 pub mod rows;
 pub mod score;
+mod series;
 pub mod state;
 pub mod subspace_score;
 mod window;

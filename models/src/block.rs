@@ -93,7 +93,7 @@ pub(crate) fn by_blocks(
     answer_width: usize,
     mut forward: impl FnMut(&[f32]) -> Result<Vec<f32>, String>,
 ) -> (Vec<f64>, Vec<Refusal>) {
-    let rows = if width == 0 { 0 } else { numbers.len() / width };
+    let rows = numbers.len().checked_div(width).unwrap_or(0);
     let (mut answers, mut refused) = (Vec::with_capacity(rows * answer_width), Vec::new());
     let mut block = vec![0.0f32; block_rows * width];
     for (index, part) in numbers.chunks(block_rows * width).enumerate() {

@@ -1140,6 +1140,22 @@ impl Catalog {
             }
         }
         if let [part, (suffix, _)] = parts
+            && suffix.eq_ignore_ascii_case(planner::FORECAST_ERROR_SUFFIX)
+            && let Some(view) = self.views.get(&part.0.to_lowercase()).filter(|view| fits(&view.name, *part))
+        {
+            return match planner::errors_of(view) {
+                Some(errors) => Ok(Relation::View(Arc::new(errors))),
+                None => Err(SqlError::plan(
+                    format!(
+                        "view `{0}` has no `{1}`: it is no `SELECT .. FROM FORECAST(..)`; only of one forecast there is an error",
+                        view.name,
+                        planner::FORECAST_ERROR_SUFFIX
+                    ),
+                    location,
+                )),
+            };
+        }
+        if let [part, (suffix, _)] = parts
             && suffix.eq_ignore_ascii_case(ERRORS_SUFFIX)
             && let Some(view) = self.views.get(&part.0.to_lowercase()).filter(|view| fits(&view.name, *part))
         {

@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use crate::command::{command, ended};
 use crate::harness::folder;
 
-const PAGES: &[&str] = &["match_recognize.md", "models.md"];
+const PAGES: &[&str] = &["forecast.md", "match_recognize.md", "models.md"];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trial = |page: &'static str| {

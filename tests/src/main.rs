@@ -17,6 +17,7 @@
 //! | [`crash`] | `kill -9` loses or doubles a row |
 //! | [`bad_input`], [`command`] | a mistake is not told, or not so that one can mend it |
 //! | [`guide`] | what the documentation shows does not run, or shows something else |
+//! | [`backtest`] | figures of alarms on history are not those of the labels |
 //! | [`state_folder`] | a state folder is taken for another's, or going on from an older checkpoint doubles rows |
 //! | [`state_ttl`] | state is forgotten too early, or never |
 //! | [`statements`] | a statement changes what one before it means |
@@ -30,6 +31,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
+mod backtest;
 mod bad_input;
 mod changelog;
 mod command;
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
     trials.extend(crash::trials());
     trials.extend(bad_input::trials());
     trials.extend(command::trials());
+    trials.extend(backtest::trials());
     trials.extend(state_folder::trials());
     trials.extend(state_ttl::trials());
     trials.extend(statements::trials());

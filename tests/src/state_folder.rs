@@ -121,6 +121,7 @@ fn generator() -> Result<(), String> {
         ("nexmark", "'table' = 'bid', 'seed' = '1'", "'table' = 'bid', 'seed' = '2'"),
         ("payments", "'seed' = '1'", "'seed' = '2'"),
         ("telemetry", "'seed' = '1'", "'seed' = '2'"),
+        ("anomalies", "'seed' = '1'", "'seed' = '2'"),
     ] {
         let pipeline = Pipeline::new();
         let sql = |options: &str| {

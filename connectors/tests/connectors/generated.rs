@@ -166,6 +166,7 @@ fn datasets_are_tables() {
         ("nexmark", "bid"),
         ("payments", "payment"),
         ("telemetry", "reading"),
+        ("anomalies", "measurement"),
     ] {
         let entries = [("connector", connector), ("number-of-rows", "20000")];
         let columns = infer_schema(name, &options(&entries), &environment()).expect("columns").schema;

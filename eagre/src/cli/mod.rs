@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Result};
 
+mod backtest;
 mod bench;
 mod checkpoint;
 mod demo;
@@ -60,6 +61,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Shows adapters, limits, the self-test and what things cost on the best one: what may run on a GPU here, and why or why not.
     Gpu(eagre_kernels::cli::GpuArgs),
+    /// Tries scoring and pattern queries on labelled history: precision, recall, alarms a day, delay.
+    Backtest(backtest::BacktestArgs),
     /// Measures throughput.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -165,6 +168,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Replay(args) => done(replay::run(args)),
         Command::Demo(args) => done(demo::run(args)),
         Command::Gpu(args) => done(gpu::run(&args)),
+        Command::Backtest(args) => done(backtest::run(args)),
         Command::Bench(command) => done(bench::run(command)),
     };
     match ended {

@@ -9,8 +9,8 @@
 //! down ends nothing. The input is one that only grows, because to take a row back one would have to know what it was answered; it is partitioned by what
 //! is asked, so that one question has one answer in a step.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, RecordBatch, StringBuilder, UInt32Array};
@@ -68,7 +68,7 @@ impl OperatorFactory for RemotePredictFactory {
             call: self.call.clone(),
             output: Arc::clone(&self.output),
             converters: Converters::of(self.call.model.current().as_ref())?,
-            answers: HashMap::new(),
+            answers: BTreeMap::new(),
             order: VecDeque::new(),
             worker: None,
             waiting: None,
@@ -124,7 +124,7 @@ struct RemotePredict {
     call: PredictCall,
     output: SchemaRef,
     converters: Converters,
-    answers: HashMap<Box<[u8]>, Answer>,
+    answers: BTreeMap<Box<[u8]>, Answer>,
     /// Questions by when they were asked.
     order: VecDeque<Box<[u8]>>,
     /// Started with the first question.
@@ -242,7 +242,7 @@ impl RemotePredict {
     fn emit(&self, model: &dyn Model, delta: &Delta, questions: &[Option<Box<[u8]>>], out: &mut Output) -> Result<()> {
         let mut places: Vec<Option<u32>> = Vec::with_capacity(questions.len());
         let mut rows: Vec<&[u8]> = Vec::new();
-        let mut seen: HashMap<&[u8], u32> = HashMap::new();
+        let mut seen: BTreeMap<&[u8], u32> = BTreeMap::new();
         let mut by_reason: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
         for (row, question) in questions.iter().enumerate() {
             let answer = match question {

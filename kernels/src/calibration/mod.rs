@@ -1,12 +1,16 @@
 //! From scores to alarms: how rare a score is among the earlier scores of its key, and when that is worth an alarm.
 
 mod options;
+mod prior;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 pub use options::{AlarmOptions, Rest};
+pub use prior::Prior;
 
 use crate::features::{Features, centred};
-use crate::score::Detections;
+use crate::score::{Detections, Expectations};
 use crate::state::{Layout, StatePages, StateShape};
 
 // Words of a slot; then for each feature `FEATURE_WORDS`, then `BINS` weights.
@@ -22,10 +26,12 @@ const VARIANCE: usize = 3;
 const FEATURE_WORDS: usize = 4;
 const COUNT_MAX: u32 = 1 << 30;
 
-/// Scores and their alarms. The state of a key is a histogram of its scores and a mean and variance for each feature.
+/// Scores and their alarms. The state of a key is a histogram of its scores, how often they were below
+/// the rate, and a mean and variance for each feature.
 #[derive(Debug, Clone)]
 pub struct Calibration {
     options: AlarmOptions,
+    prior: Prior,
     features: usize,
     shape: StateShape,
 }
@@ -46,9 +52,9 @@ impl Calibration {
     pub const LAYOUT: &'static str = "calibration/1";
 
     /// For rows with so many features.
-    pub fn new(options: AlarmOptions, features: usize) -> Self {
-        let words = HEADER_WORDS + features * FEATURE_WORDS + tail::BINS;
-        Calibration { options, features, shape: StateShape::new(vec![0; words], Layout::SlotMajor) }
+    pub fn new(options: AlarmOptions, prior: Prior, features: usize) -> Self {
+        let words = HEADER_WORDS + features * FEATURE_WORDS + tail::WORDS;
+        Calibration { options, prior, features, shape: StateShape::new(vec![0; words], Layout::SlotMajor) }
     }
 
     /// The words of a key.
@@ -57,10 +63,13 @@ impl Calibration {
     }
 
     /// Judges the scores of rows, grouped by key and in order, and learns them where `seen` does not say otherwise.
+    ///
+    /// What the scorer expected of rows is told as it is; where it expects nothing, an exponentially weighted mean stands in.
     pub fn run(
         &self,
         features: &Features,
         scores: Vec<f32>,
+        expectations: Option<Expectations>,
         seen: GroupedContext<'_>,
         state: &mut StatePages,
     ) -> Detections {
@@ -95,6 +104,13 @@ impl Calibration {
                 let learns = seen.learn.is_none_or(|learn| learn[row]);
                 let time_ms = seen.time_ms.map_or(0, |times| times[row]);
                 self.row(words, features, place, (row, time_ms), learns, &mut out);
+                if let Some(Expectations { expected, deviation }) = &expectations {
+                    let reach = f64::from(tail::reach(self.options.max_false_alarm_rate) * deviation[row]);
+                    let value = f64::from(features.high(0)[place]) + f64::from(features.low(0)[place]);
+                    out.expected[row] = expected[row];
+                    (out.lower[row], out.upper[row]) = (expected[row] - reach, expected[row] + reach);
+                    out.direction[row] = i8::from(value > expected[row]) - i8::from(value < expected[row]);
+                }
             }
         }
         out
@@ -133,10 +149,13 @@ impl Calibration {
     ) {
         let score = out.score[row];
         let (header, rest) = words.split_at_mut(HEADER_WORDS);
-        let (models, bins) = rest.split_at_mut(self.features * FEATURE_WORDS);
+        let (models, tail) = rest.split_at_mut(self.features * FEATURE_WORDS);
         let count = header[COUNT];
-        if count >= self.options.min_training {
-            out.p_value[row] = tail::p_value(bins, score);
+        let trained = count >= self.options.min_training;
+        let rate = self.options.max_false_alarm_rate as f32;
+        let p_value = tail::p_value(bytemuck::cast_slice_mut(tail), &self.prior, rate, score, learns, trained);
+        if trained {
+            out.p_value[row] = p_value;
         }
         let below = f64::from(out.p_value[row]) < self.options.max_false_alarm_rate;
         out.is_anomaly[row] = self.alarms(header, time_ms, below);
@@ -170,7 +189,6 @@ impl Calibration {
             share[row] = if deviations > 0.0 { share[row] / deviations } else { 1.0 / self.features as f32 };
         }
         if learns {
-            tail::learn(bins, score);
             header[COUNT] = (count + 1).min(COUNT_MAX);
         }
     }

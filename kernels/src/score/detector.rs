@@ -106,7 +106,7 @@ impl DetectorOptions {
     /// More features than the method takes; `learn_when` with a method that learns every row.
     pub fn detector(&self, features: usize, placement: &Arc<Placement>) -> Result<Detector, MethodError> {
         let scorer = self.method.scorer(features, placement)?;
-        let calibration = Calibration::new(self.alarm.clone(), features);
+        let calibration = Calibration::new(self.alarm.clone(), self.method.description().prior, features);
         let words = scorer.state_shape().initial().iter().chain(calibration.shape().initial()).copied().collect();
         let shape = StateShape::new(words, scorer.state_shape().layout());
         Ok(Detector {
@@ -168,9 +168,10 @@ impl Detector {
     pub fn finish(&mut self) -> Detections {
         let Started { features, time_ms, learn, beyond } = self.started.take().expect("a batch was started");
         let scores = self.scorer.finish();
+        let expectations = self.scorer.take_expectations();
         self.state.grow(features.slot_count());
         let seen = GroupedContext { time_ms: time_ms.as_deref(), learn: learn.as_deref(), beyond: &beyond };
-        self.calibration.run(&features, scores, seen, &mut self.state)
+        self.calibration.run(&features, scores, expectations, seen, &mut self.state)
     }
 
     /// Its scorer: where it runs, what it decided.

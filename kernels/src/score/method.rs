@@ -8,14 +8,17 @@ use serde_json::{Map, Value};
 
 use super::placement::Placement;
 use super::scorer::{KernelScorer, ScoreKernel, Scorer};
+use crate::calibration::Prior;
 use crate::half_space_forest::{ForestParameters, HalfSpaceForest};
 use crate::kernel::KernelError;
+use crate::parameter::check;
 use crate::recurrence_scan::{Config, Recurrence, RecurrenceScan};
+use crate::series::{Auto, NoveltyScore, SeasonalScore, Seasonality, SeriesScorer, gain_of};
 use crate::subspace_score::{Model, SubspaceParameters, SubspaceScore};
 use crate::window_distance::{DistanceParameters, WindowDistance};
 
 /// The method that is taken when none is named.
-const DEFAULT: &str = "ewma";
+const DEFAULT: &str = "auto";
 /// The version of all kernels' states, raised when the words of any of them change their meaning.
 const STATE_VERSION: u32 = 1;
 /// The option that names the method.
@@ -45,6 +48,8 @@ pub struct MethodDescription {
     pub meaning: &'static str,
     /// Whether rows can be scored without being learnt.
     pub learns_when: bool,
+    /// How its scores are distributed, for all that is known before a key has shown its own.
+    pub prior: Prior,
     /// What can be set.
     pub options: &'static [OptionDescription],
 }
@@ -65,13 +70,61 @@ const VARIANCE_FLOOR: OptionDescription = option!(
     "Added to every variance, in squared units of the value: a constant series scores 0."
 );
 
+/// The option that is a number of milliseconds and has words for two of them.
+const SEASONALITY_NAME: &str = "seasonality";
+/// As a number: any season that is found.
+const SEASONALITY_AUTO: f64 = -1.0;
+/// As a number: no season.
+const SEASONALITY_NONE: f64 = 0.0;
+/// A season is at most ten years long.
+const SEASONALITY_MS_MAX: f64 = 10.0 * 366.0 * 86_400_000.0;
+const SEASONALITY: OptionDescription = option!(
+    "seasonality",
+    -1.0,
+    "'auto' (the day, the week, or a cycle that is found), 'none', or the interval after which values repeat."
+);
+
 /// All methods.
 pub const METHODS: &[MethodDescription] = &[
+    MethodDescription {
+        name: "auto",
+        features_max: 32,
+        meaning: "Novelty of values and of their means, deviations, and what a season leaves, weighed for each key by what the season \
+                  explains; of several values, how rare their region is (as `half_space`).",
+        learns_when: true,
+        prior: Prior::AUTO,
+        options: &[SEASONALITY, option!("half_life", 500.0, "Rows after which a row weighs half in deviations.")],
+    },
+    MethodDescription {
+        name: "novelty",
+        features_max: 1,
+        meaning: "How far a value, and the mean of the last ones, is from all earlier ones, beside how far they usually are.",
+        learns_when: true,
+        prior: Prior::NOVELTY,
+        options: &[
+            option!("window", whole 80, "Rows of the rolling mean."),
+            option!("capacity", whole 384, "Distinct values that are remembered."),
+            MIN_TRAINING,
+        ],
+    },
+    MethodDescription {
+        name: "seasonal",
+        features_max: 1,
+        meaning: "Distance from what is usual at this time of day, of the week or in the cycle, in standard deviations.",
+        learns_when: true,
+        prior: Prior::DEVIATIONS,
+        options: &[
+            SEASONALITY,
+            option!("half_life", 500.0, "Rows after which a row weighs half in the standard deviation."),
+            MIN_TRAINING,
+        ],
+    },
     MethodDescription {
         name: "ewma",
         features_max: 1,
         meaning: "Distance from an exponentially weighted mean, in standard deviations.",
         learns_when: false,
+        prior: Prior::DEVIATIONS,
         options: &[option!("half_life", 100.0, "Rows after which a row weighs half."), MIN_TRAINING, VARIANCE_FLOOR],
     },
     MethodDescription {
@@ -79,6 +132,7 @@ pub const METHODS: &[MethodDescription] = &[
         features_max: 1,
         meaning: "Error of the forecast from level and trend (Holt), in its standard deviations.",
         learns_when: false,
+        prior: Prior::DEVIATIONS,
         options: &[
             option!("half_life", 20.0, "Rows after which the level has forgotten half."),
             option!("trend_half_life", 100.0, "Rows after which the trend has forgotten half."),
@@ -91,6 +145,7 @@ pub const METHODS: &[MethodDescription] = &[
         features_max: 1,
         meaning: "Two-sided cumulative sum (Page) of standardised residuals: small shifts that last.",
         learns_when: false,
+        prior: Prior::DEVIATIONS,
         options: &[
             option!("half_life", 500.0, "Rows after which a row weighs half in mean and variance."),
             option!("drift", 0.5, "Taken from each residual, in standard deviations: half of the shift to be found."),
@@ -104,6 +159,7 @@ pub const METHODS: &[MethodDescription] = &[
         features_max: 32,
         meaning: "How rare the region is in which a row lies, in bits, by half-space trees over one or more values.",
         learns_when: false,
+        prior: Prior::BITS,
         options: &[
             option!("trees", whole 25, "Random trees."),
             option!("depth", whole 8, "Levels of a tree."),
@@ -116,6 +172,7 @@ pub const METHODS: &[MethodDescription] = &[
         features_max: 1,
         meaning: "Distance of the last values' shape to the nearest earlier shape (left matrix profile, z-normalised).",
         learns_when: false,
+        prior: Prior::UNKNOWN,
         options: &[
             option!("window", whole 32, "Rows that make a shape."),
             option!("history", whole 2000, "How many rows back earlier shapes are kept; two windows score 0."),
@@ -126,6 +183,7 @@ pub const METHODS: &[MethodDescription] = &[
         features_max: 1,
         meaning: "What the usual shapes of a window do not explain (online principal components).",
         learns_when: false,
+        prior: Prior::UNKNOWN,
         options: &[
             option!("window", whole 32, "Rows that make a shape."),
             option!("components", whole 4, "How many components are kept."),
@@ -137,6 +195,7 @@ pub const METHODS: &[MethodDescription] = &[
         features_max: 1,
         meaning: "Distance of a window's shape to the nearest of the usual shapes (online k-means).",
         learns_when: false,
+        prior: Prior::UNKNOWN,
         options: &[
             option!("window", whole 32, "Rows that make a shape."),
             option!("components", whole 4, "How many centres are kept."),
@@ -194,6 +253,22 @@ pub enum MethodError {
     },
 }
 
+/// `'auto'`, `'none'` or `{"ms": 3600000}` as a number.
+fn seasonality(value: &Value) -> Option<f64> {
+    match value {
+        Value::String(text) if text.eq_ignore_ascii_case("auto") => Some(SEASONALITY_AUTO),
+        Value::String(text) if text.eq_ignore_ascii_case("none") => Some(SEASONALITY_NONE),
+        other => other.get("ms")?.as_f64().filter(|ms| ms.fract() == 0.0 && (1.0..=SEASONALITY_MS_MAX).contains(ms)),
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("'{text}'"),
+        other => other.to_string(),
+    }
+}
+
 fn methods() -> String {
     METHODS.iter().map(|method| format!("'{}'", method.name)).collect::<Vec<_>>().join(", ")
 }
@@ -237,6 +312,16 @@ impl Method {
             let Some(option) = option else {
                 return Err(MethodError::UnknownOption { method: description.name, given: key.clone() });
             };
+            if option.name == SEASONALITY_NAME {
+                let period = seasonality(value).ok_or_else(|| MethodError::Value {
+                    method: description.name,
+                    option: option.name.to_string(),
+                    expected: "'auto', 'none' or an interval of at most ten years".to_string(),
+                    given: shown(value),
+                })?;
+                options.insert(option.name, period);
+                continue;
+            }
             let whole = |number: &f64| {
                 !option.whole || (number.fract() == 0.0 && *number >= 0.0 && *number <= f64::from(u32::MAX))
             };
@@ -244,10 +329,7 @@ impl Method {
                 method: description.name,
                 option: option.name.to_string(),
                 expected: if option.whole { "a whole number" } else { "a number" }.to_string(),
-                given: match value {
-                    Value::String(text) => format!("'{text}'"),
-                    other => other.to_string(),
-                },
+                given: shown(value),
             })?;
             options.insert(option.name, number);
         }
@@ -303,7 +385,44 @@ impl Method {
             };
             placed(RecurrenceScan::new(config)?, placement)
         };
+        let season = || match number(SEASONALITY_NAME) {
+            SEASONALITY_AUTO => Seasonality::Auto,
+            SEASONALITY_NONE => Seasonality::None,
+            ms => Seasonality::Period(ms as i64),
+        };
+        let half_life = |kernel| {
+            let value = number("half_life");
+            let fits = value.is_finite() && (1.0..=1e9).contains(&value);
+            match fits {
+                true => Ok(gain_of(value as f32)),
+                false => Err(KernelError::Parameter {
+                    kernel,
+                    parameter: "half_life",
+                    expected: "between 1 and 1e9".to_string(),
+                    given: value.to_string(),
+                }),
+            }
+        };
         match self.description.name {
+            "auto" if features > 1 => {
+                let parameters = ForestParameters { features: features as u32, ..ForestParameters::default() };
+                placed(HalfSpaceForest::new(parameters)?, placement)
+            }
+            "auto" => Ok(Box::new(SeriesScorer::new(Auto { seasonality: season(), gain: half_life("auto")? }))),
+            "novelty" => {
+                check("novelty", "window", whole("window"), 2..=1024)?;
+                check("novelty", "capacity", whole("capacity"), 8..=16_384)?;
+                Ok(Box::new(SeriesScorer::new(NoveltyScore {
+                    window: whole("window") as usize,
+                    capacity: whole("capacity") as usize,
+                    min_training: whole("min_training"),
+                })))
+            }
+            "seasonal" => Ok(Box::new(SeriesScorer::new(SeasonalScore {
+                seasonality: season(),
+                gain: half_life("seasonal")?,
+                min_training: whole("min_training"),
+            }))),
             "ewma" => recurrence(Recurrence::Ewma { half_life: number("half_life") }),
             "holt" => recurrence(Recurrence::Holt {
                 half_life: number("half_life"),

@@ -15,8 +15,10 @@ pub use method::{METHODS, Method, MethodDescription, MethodError, OptionDescript
 pub use placement::Placement;
 #[cfg(feature = "gpu")]
 pub use placement::{OpenDevice, OpenOnce};
-pub use scorer::{Scorer, score_now};
+pub use scorer::{Expectations, Scorer, score_now};
 
+/// When scores are alarms.
+pub use crate::calibration::{AlarmOptions, Rest};
 /// How a kernel's state is kept on a device.
 pub use crate::placed::PlacedOptions;
 /// Where a batch runs, and the record of a move.

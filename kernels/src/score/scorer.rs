@@ -88,6 +88,11 @@ pub trait Scorer: Send {
     /// When nothing was started.
     fn finish(&mut self) -> Vec<f32>;
 
+    /// What was expected of each row of the batch that was finished last, of scorers that expect something.
+    fn take_expectations(&mut self) -> Option<Expectations> {
+        None
+    }
+
     /// Brings what [`read_slot`](Self::read_slot) reads up to the last batch.
     fn sync(&mut self);
 
@@ -117,6 +122,15 @@ pub trait Scorer: Send {
 
     /// Repeats recorded moves from here on, whatever figures say; to be called with those of each step before it.
     fn recall(&mut self, switches: &[Switch]);
+}
+
+/// What a scorer expected of the first feature, by grouped row; NaN where the row was not scored.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Expectations {
+    /// The value that was expected.
+    pub expected: Vec<f64>,
+    /// How far values usually are from it: a standard deviation.
+    pub deviation: Vec<f32>,
 }
 
 /// Scores rows at once, with a wave of their own.

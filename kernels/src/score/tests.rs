@@ -28,21 +28,31 @@ fn young(name: &str) -> Method {
 #[test]
 fn what_cannot_be_is_named_with_what_can() {
     let error = |value| Method::parse(&map(value)).expect_err("it cannot be").to_string();
-    assert!(error(json!({ "method": "ewna" })).starts_with("method 'ewna' is not known; the methods are 'ewma', "));
+    assert!(
+        error(json!({ "method": "ewna" }))
+            .starts_with("method 'ewna' is not known; the methods are 'auto', 'novelty', 'seasonal', 'ewma', ")
+    );
     assert_eq!(
         error(json!({ "method": "ewma", "trees": 5 })),
         "method 'ewma' has no option `trees`; its options are `half_life`, `min_training`, `variance_floor`"
     );
-    assert_eq!(error(json!({ "half_life": "x" })), "option `half_life` of method 'ewma' must be a number, not 'x'");
     assert_eq!(
-        error(json!({ "min_training": 1.5 })),
+        error(json!({ "method": "ewma", "half_life": "x" })),
+        "option `half_life` of method 'ewma' must be a number, not 'x'"
+    );
+    assert_eq!(
+        error(json!({ "method": "ewma", "min_training": 1.5 })),
         "option `min_training` of method 'ewma' must be a whole number, not 1.5"
     );
     assert_eq!(
-        error(json!({ "half_life": -1 })),
+        error(json!({ "method": "ewma", "half_life": -1 })),
         "option `half_life` of method 'ewma' must be between 0.1 and 1000000000, not -1"
     );
-    let two = Method::parse(&Map::new()).expect("the default").scorer(2, &Arc::default()).err().expect("it takes one");
+    let two = Method::parse(&map(json!({ "method": "ewma" })))
+        .expect("it can be")
+        .scorer(2, &Arc::default())
+        .err()
+        .expect("it takes one");
     assert_eq!(two.to_string(), "method 'ewma' takes one value, not 2");
 }
 
@@ -206,7 +216,10 @@ fn noisy_then_wild() -> Vec<(i64, f64)> {
 fn rest_is_in_rows_or_in_time() {
     let rows = noisy_then_wild();
     let with = |rest: Value| {
-        alarms(&detections(json!({ "max_false_alarm_rate": 0.2, "half_life": 1e6, "rest": rest }), &rows))
+        alarms(&detections(
+            json!({ "method": "ewma", "max_false_alarm_rate": 0.2, "half_life": 1e6, "rest": rest }),
+            &rows,
+        ))
     };
     let all = with(json!(0));
     assert!(all.ends_with(&(201..220).collect::<Vec<_>>()), "{all:?}");
@@ -221,12 +234,12 @@ fn rest_is_in_rows_or_in_time() {
 fn values_beyond_all_others_are_alarms() {
     let mut rows = noisy_then_wild();
     rows.truncate(200);
-    let calm = detections(json!({}), &rows);
+    let calm = detections(json!({ "method": "ewma" }), &rows);
     rows[150].1 = f64::INFINITY;
     rows[151].1 = f64::NAN;
     // Beyond what `ewma` compares, and not beyond `f32`.
     rows[152].1 = 1e25;
-    let wild = detections(json!({ "rest": 0 }), &rows);
+    let wild = detections(json!({ "method": "ewma", "rest": 0 }), &rows);
     assert_eq!(alarms(&wild), [150, 152]);
     assert_eq!((wild.score[150], wild.p_value[150]), (f32::MAX, f32::MIN_POSITIVE));
     assert!(wild.score[151].is_nan() && !wild.is_anomaly[151]);
@@ -240,7 +253,7 @@ fn values_beyond_all_others_are_alarms() {
 fn options_of_alarms_are_apart_from_those_of_the_method() {
     let method = |value| DetectorOptions::parse_method(&map(value)).map(|method| method.to_string());
     assert_eq!(
-        method(json!({ "min_training": 7, "rest": 3 })),
+        method(json!({ "method": "ewma", "min_training": 7, "rest": 3 })),
         Ok("ewma(half_life=100, min_training=7, variance_floor=0.000001)".to_string())
     );
     assert!(method(json!({ "method": "distance", "min_training": 7 })).is_ok());

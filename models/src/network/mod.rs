@@ -65,7 +65,7 @@ impl NetworkModel {
             Arch::Gru => {
                 let columns = definition.input.as_ref().map(Vec::len).or(card.input.as_ref().map(Vec::len));
                 let columns = columns.unwrap_or(network.input_width());
-                if columns % network.input_width() != 0 {
+                if !columns.is_multiple_of(network.input_width()) {
                     return Err(definition.shape(format!(
                         "the gru reads {} numbers a step, and `INPUT` names {columns} columns, which is no multiple of that",
                         network.input_width()

@@ -6,7 +6,7 @@ use eagre_engine::model::ask;
 use eagre_models::open;
 use proptest::prelude::*;
 
-use crate::{definition, fixture, fixtures, numbers};
+use crate::{Options, definition, fixture, fixtures, numbers};
 
 fn error(name: &str, options: &[(&str, &str)]) -> String {
     match fixture(name, options) {
@@ -18,7 +18,7 @@ fn error(name: &str, options: &[(&str, &str)]) -> String {
 /// Errors name the thing, the value and the way out.
 #[test]
 fn errors_say_what_is_wrong() {
-    let cases: [(&str, &[(&str, &str)], &str); 9] = [
+    let cases: [(&str, Options<'_>, &str); 9] = [
         ("linear.safetensors", &[], "option `arch` is missing"),
         ("linear.safetensors", &[("arch", "lstm")], "it is one of 'linear', 'logistic', 'mlp', 'gru'"),
         ("linear.safetensors", &[("arch", "gru")], "no tensor `weight_ih_l0`"),

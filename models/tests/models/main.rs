@@ -12,6 +12,9 @@ use eagre_engine::model::{Model, ask};
 use eagre_models::{Definition, Result, open};
 use proptest::prelude::*;
 
+/// Options and their values.
+pub(crate) type Options<'a> = &'a [(&'a str, &'a str)];
+
 /// A definition with these options.
 pub(crate) fn definition(options: &[(&str, &str)]) -> Definition {
     let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();

@@ -10,7 +10,7 @@ use eagre_engine::model::{Model, ask};
 use eagre_models::{Definition, open};
 use serde_json::{Value, json};
 
-use crate::definition;
+use crate::{Options, definition};
 
 /// What a server answers to a request: its status and body.
 type Handler = dyn Fn(usize, &Value, &str) -> (u16, String) + Send + Sync;
@@ -123,7 +123,7 @@ fn each_make_is_spoken_to_in_its_way() {
     let columns: [ArrayRef; 2] = [Arc::new(Float64Array::from(vec![1.5])), Arc::new(StringArray::from(vec!["x"]))];
     let chat =
         json!({ "choices": [{ "message": { "content": "```json\n{\"label\": \"ok\", \"score\": 0.25}\n```" } }] });
-    let cases: [(&[(&str, &str)], Value, Value); 4] = [
+    let cases: [(Options<'_>, Value, Value); 4] = [
         (
             &[("payload", "sagemaker")],
             json!({ "instances": [{ "features": [1.5, "x"] }] }),

@@ -79,7 +79,9 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     for function in aggregate_functions() {
         registry.register_udaf(function)?;
     }
-    registry.register_udwf(Arc::new(WindowUDF::new_from_impl(score::AnomalyScore::new())))?;
+    for function in score::ScoreFunction::ALL {
+        registry.register_udwf(Arc::new(WindowUDF::new_from_impl(score::ScoreUdwf::new(function))))?;
+    }
     registry.register_function_rewrite(Arc::new(operators::Operators))?;
     ranking::register(registry)
 }

@@ -332,6 +332,7 @@ impl Lowering<'_> {
                 slot,
                 role: role.and_then(|column| column.role.clone()),
                 rowtime: finite && role.is_some_and(|column| column.rowtime && column.role.is_some()),
+                whole: false,
             });
         }
         for index in 0..aggregate.aggr_expr.len() {

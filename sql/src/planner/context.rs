@@ -22,6 +22,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{Query, Statement};
 
+use super::forecast::ForecastRelationPlanner;
 use super::match_recognize::MatchRelationPlanner;
 use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
@@ -108,6 +109,7 @@ impl<'a> PlanContext<'a> {
             config: Arc::clone(&config),
             relation_planners: vec![
                 Arc::new(WindowRelationPlanner { time_zone: catalog.time_zone().to_string() }),
+                Arc::new(ForecastRelationPlanner),
                 Arc::new(NearestRelationPlanner),
                 Arc::new(SetRelationPlanner),
                 Arc::new(MatchRelationPlanner {

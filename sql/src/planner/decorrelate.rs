@@ -24,6 +24,7 @@ use datafusion::logical_expr::{
 
 use super::context::default_functions;
 use super::expr::strip_alias;
+use super::forecast::ForecastTable;
 use super::match_recognize::MatchRecognize;
 use super::rank::numbers;
 use crate::error::{Result, SqlError};
@@ -452,6 +453,16 @@ impl Decorrelator {
                 Err(SqlError::unsupported(
                     "`MATCH_RECOGNIZE` over rows that a query outside of it chooses",
                     "partition by what chooses them, and join or filter the matches",
+                    node.location,
+                ))
+            }
+            LogicalPlan::Extension(extension)
+                if let Some(node) = extension.node.as_any().downcast_ref::<ForecastTable>() =>
+            {
+                // A series would be another one for each row outside.
+                Err(SqlError::unsupported(
+                    "`FORECAST` over rows that a query outside of it chooses",
+                    "give it what chooses them as a key, and join or filter the forecasts",
                     node.location,
                 ))
             }

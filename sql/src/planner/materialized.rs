@@ -56,7 +56,7 @@ pub(super) fn view_of(scan: &TableScan) -> Option<&Arc<View>> {
 }
 
 /// The view whose refused rows a scan reads, if it is one.
-pub(super) fn errors_of(scan: &TableScan) -> Option<&Arc<View>> {
+pub(super) fn view_of_errors(scan: &TableScan) -> Option<&Arc<View>> {
     match &scan.source.downcast_ref::<CatalogTable>()?.relation {
         Relation::ViewErrors(view) => Some(view),
         _ => None,

@@ -16,6 +16,7 @@ mod decorrelate;
 mod explain;
 mod expr;
 mod final_sort;
+mod forecast;
 mod forms;
 mod insert;
 mod join;
@@ -64,9 +65,10 @@ use eagre_engine::view::{ViewSet, ViewStore};
 use self::context::{CatalogTable, PlanContext};
 pub use self::explain::explain;
 pub use self::final_sort::FinalSort;
+pub(crate) use self::forecast::{FORECAST_ERROR_SUFFIX, errors_of};
 use self::lower::{Lowering, Stream};
 pub use self::materialized::views_read;
-use self::materialized::{errors_of, view_of};
+use self::materialized::{view_of, view_of_errors};
 use crate::catalog::{Catalog, Relation, TableDefinition, View};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::{
@@ -547,7 +549,7 @@ fn reads_bounded(context: &PlanContext<'_>, plan: &LogicalPlan) -> bool {
     let mut bounded = true;
     let _ = plan.apply_with_subqueries(|plan| {
         if let LogicalPlan::TableScan(scan) = plan
-            && let Some(view) = view_of(scan).or(errors_of(scan))
+            && let Some(view) = view_of(scan).or(view_of_errors(scan))
         {
             bounded &= context.view_plan(view).is_ok_and(|plan| reads_bounded(context, &plan));
         }

@@ -27,9 +27,11 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use eagre_engine::operator::window::WindowKind;
 
 use super::context::{CatalogTable, PlanContext, column};
+use super::forecast::ForecastTable;
 use super::local_time::last_instant;
 use super::match_recognize::MatchRecognize;
 use super::nearest::NearestJoin;
+use super::over::score;
 use super::set_operation::SetOperation;
 use super::window::{WindowShape, WindowTableFunction};
 use super::{decorrelate, logical};
@@ -86,6 +88,10 @@ pub(super) fn executable(
             Ok(Transformed::no(node))
         }
         LogicalPlan::TableScan(leaf) => Ok(Transformed::yes(scan(leaf)?)),
+        LogicalPlan::Window(window) => {
+            window.window_expr.iter().try_for_each(score::check_over)?;
+            Ok(Transformed::no(node))
+        }
         LogicalPlan::Extension(extension) => {
             let inner = extension.node.as_any();
             if let Some(window) = inner.downcast_ref::<WindowTableFunction>() {
@@ -98,6 +104,14 @@ pub(super) fn executable(
                 return Err(SqlError::unsupported(
                     "`MATCH_RECOGNIZE` in a query that is answered at once",
                     "look for the pattern in a pipeline: in the query of a materialized view, or over a table",
+                    node.location,
+                )
+                .into());
+            }
+            if let Some(node) = inner.downcast_ref::<ForecastTable>() {
+                return Err(SqlError::unsupported(
+                    "`FORECAST` in a query that is answered at once",
+                    "forecast in a pipeline: in the query of a materialized view, or over a table",
                     node.location,
                 )
                 .into());

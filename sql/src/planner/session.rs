@@ -136,6 +136,7 @@ impl Lowering<'_> {
         let route = Route::Hash(pending.partition.clone());
         let node = self.push_operator(id, factory, from, route, output, detail, &bound);
         self.may_refuse(node, &stream.tables);
+        stream.columns.iter_mut().for_each(|column| column.whole = false);
         stream.leave((node, PORT_MAIN));
         // Arrival numbers of rows that can be taken back are not kept.
         stream.ordered &= !retracting;

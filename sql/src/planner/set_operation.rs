@@ -331,7 +331,7 @@ impl Lowering<'_> {
                     _ => false,
                 };
                 let role = a.role.clone().filter(|_| same);
-                StreamColumn { slot: Slot::Physical(index), role, rowtime: a.rowtime && b.rowtime }
+                StreamColumn { slot: Slot::Physical(index), role, rowtime: a.rowtime && b.rowtime, whole: false }
             })
             .collect();
         let mut tables: BTreeMap<String, String> = left.tables.clone();

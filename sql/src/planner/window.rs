@@ -275,7 +275,7 @@ pub(super) fn split_partition(expr: &Expr) -> (&Expr, &[Expr]) {
     }
 }
 
-fn column_ident(expr: &Expr) -> Option<Ident> {
+pub(super) fn column_ident(expr: &Expr) -> Option<Ident> {
     match expr {
         Expr::Identifier(ident) => Some(ident.clone()),
         Expr::CompoundIdentifier(idents) => idents.last().cloned(),
@@ -295,7 +295,7 @@ pub(super) fn window_data(expr: &Expr) -> Option<WindowData> {
     })
 }
 
-fn descriptor(expr: &Expr) -> Option<Ident> {
+pub(super) fn descriptor(expr: &Expr) -> Option<Ident> {
     match expr {
         Expr::Identifier(ident) => Some(ident.clone()),
         Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("descriptor") => {
@@ -716,7 +716,8 @@ fn plan_window(
     for (parameter, interval) in function.parameters().iter().zip(intervals) {
         let expr = context.sql_to_expr((*interval).clone(), &DFSchema::empty())?;
         let at = Location::of(interval.span()).or(location);
-        intervals_ms.push(interval_ms(expr, function, parameter, at)?);
+        let what = format!("the {} of `{}`", parameter.to_lowercase(), function.name());
+        intervals_ms.push(constant_interval_ms(expr, &what, at)?);
     }
     let offset_ms = intervals_ms.get(function.parameters().len() - 1).copied().unwrap_or(0);
     let aligned = |kind: WindowKind| -> Result<WindowShape> {
@@ -771,19 +772,13 @@ fn plan_window(
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
 }
 
-/// The milliseconds of a constant interval.
-fn interval_ms(
-    expr: LogicalExpr,
-    function: WindowFunction,
-    parameter: &str,
-    location: Option<Location>,
-) -> Result<i64> {
+/// The milliseconds of a constant interval, which is `what` in errors.
+pub(super) fn constant_interval_ms(expr: LogicalExpr, what: &str, location: Option<Location>) -> Result<i64> {
     let schema = Arc::new(DFSchema::empty());
     let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&schema)).build());
     let text = expr.to_string();
     let expr = simplifier.coerce(expr, &schema).and_then(|expr| simplifier.simplify(expr))?;
-    let parameter = parameter.to_lowercase();
-    let wrong = |message: &str| SqlError::plan(format!("the {parameter} of `{}` {message}", function.name()), location);
+    let wrong = |message: &str| SqlError::plan(format!("{what} {message}"), location);
     match expr {
         LogicalExpr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => {
             if interval.months != 0 {

@@ -195,7 +195,8 @@ impl Settled {
         self.parts.resize_with(count.max(self.parts.len()), Part::default);
         self.dirty.resize(count.max(self.dirty.len()), false);
         let grouped = GroupedRows::group(&self.slots, count);
-        self.advance(grouped.slots(), Some(&grouped), batch, Time::default(), context, out)
+        let time = Time { expired: None, ended: self.plans.spec().whole_partitions };
+        self.advance(grouped.slots(), Some(&grouped), batch, time, context, out)
     }
 
     /// Matches the rows that the partitions `slots`, ascending, hold and those that they get from `batch`.

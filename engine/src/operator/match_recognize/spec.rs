@@ -165,6 +165,9 @@ pub struct MatchSpec {
     pub order: Vec<OrderKey>,
     /// Whether a watermark speaks of the first column of the order, which is ascending then; otherwise rows wait until the input ends.
     pub by_watermark: bool,
+    /// Whether all rows of a partition have the same time there: none comes when the watermark has passed it, so that nothing more is
+    /// waited for.
+    pub whole_partitions: bool,
     /// How long after the watermark has passed a row it may still come or be taken back.
     pub allowed_lateness_ms: i64,
     /// When matches leave.

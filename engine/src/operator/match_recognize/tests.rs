@@ -154,6 +154,7 @@ fn spec(query: Query) -> MatchSpec {
         partition: vec![1],
         order: vec![order],
         by_watermark: true,
+        whole_partitions: false,
         allowed_lateness_ms: 0,
         emit: MatchEmit::Final,
         pattern,

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 
 use arrow::compute::SortOptions;
 
+use eagre_kernels::score::{DetectorOptions, Method};
+
 use super::*;
 use crate::aggregate::testing::{Pipeline, show};
 use crate::operator::chain::ChainFactory;
@@ -46,33 +48,56 @@ fn method() -> Method {
     Method::parse(&serde_json::from_str(options).expect("an object")).expect("it can be")
 }
 
+fn score() -> ScoreAnswer {
+    ScoreAnswer::Score(method())
+}
+
+/// Alarms are frequent and rest for a while, so that what a detector remembers shows.
+fn found() -> ScoreAnswer {
+    let options = r#"{ "half_life": 5, "min_training": 2, "max_false_alarm_rate": 0.4, "rest": { "ms": 11 } }"#;
+    let options = serde_json::from_str(options).expect("an object");
+    ScoreAnswer::Detections(DetectorOptions::parse(&options).expect("they can be"))
+}
+
 fn factory(by_watermark: bool) -> ScoreFactory {
-    let call = ScoreCall { name: "score".into(), method: method(), features: vec![2] };
+    let call = |name: &str, answer: ScoreAnswer| ScoreCall {
+        name: name.into(),
+        answer,
+        features: vec![2],
+        time: Some(0),
+        learn: None,
+    };
     let order = vec![OrderKey { column: 0, options: SortOptions { descending: false, nulls_first: false } }];
     let spec = ScoreSpec {
         input: schema(),
         partition: vec![1],
         order,
         by_watermark,
-        calls: vec![call],
+        calls: vec![call("score", score()), call("found", found())],
         placement: Arc::default(),
     };
     ScoreFactory::new(spec).expect("it can be")
 }
 
-/// `ts|key|value|score` of every row, from the definition.
+/// `ts|key|value|score|found` of every row, from the definition.
 fn expected(rows: &[Row]) -> Vec<String> {
     let mut by_key: BTreeMap<i64, Vec<Row>> = BTreeMap::new();
     rows.iter().for_each(|row| by_key.entry(row.key).or_default().push(*row));
     let mut lines = Vec::new();
-    for (key, mut rows) in by_key {
+    for mut rows in by_key.into_values() {
         rows.sort_by_key(|row| (row.ts, row.arrival));
         let values: ArrayRef = Arc::new(Float64Array::from_iter(rows.iter().map(|row| row.value)));
-        let scores = score_partition(&method(), &[values], rows.len()).expect("scores");
-        let text = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.6}"));
-        for (row, score) in rows.iter().zip(scores.iter()) {
-            lines.push(format!("{}|{key}|{}|{}", row.ts, text(row.value), text(score)));
-        }
+        let time: ArrayRef = Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.ts)));
+        let answer = |answer| score_partition(&answer, &[Arc::clone(&values)], Some(&time), None, rows.len());
+        let columns = vec![
+            Arc::clone(&time),
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.key))),
+            Arc::clone(&values),
+            answer(score()).expect("scores"),
+            answer(found()).expect("detections"),
+        ];
+        let batch = batch_of(&factory(true).output_schema(), columns, rows.len()).expect("the operator's columns");
+        lines.extend(show(&[Delta::insert(batch)]).into_iter().map(|(line, _)| line));
     }
     lines.sort();
     lines
@@ -143,7 +168,16 @@ fn late_rows_are_refused_and_told() {
 /// A reader should not see the digits that a score does not have.
 #[test]
 fn scores_have_six_digits() {
-    let of = |score: f32| six_digits(f64::from(score));
+    let of = |score: f32| calls::six_digits(f64::from(score));
     assert_eq!((of(0.3), of(2.371_639_3), of(-12_345.678), of(0.0)), (0.3, 2.37164, -12_345.7, 0.0));
     assert_eq!((of(1.234_567e-7), of(123_456_790.0), of(f32::INFINITY)), (1.23457e-7, 123_457_000.0, f64::INFINITY));
+}
+
+/// A reader should see of an expectation what is known of it: digits beyond those of the distance to its bounds are noise.
+#[test]
+fn expectations_have_the_digits_of_their_bounds() {
+    assert_eq!(calls::in_grains(20.100_000_043, 3.2), 20.1);
+    assert_eq!(calls::in_grains(1_000_000.250_000_012, 0.5), 1_000_000.25);
+    assert_eq!(calls::in_grains(1_000_000.25, 4e7), 1_000_000.0);
+    assert_eq!(calls::in_grains(0.1 + 0.2, 0.0), 0.3);
 }

@@ -25,6 +25,7 @@ use crate::catalog::{MatchSettings, Relation, Table};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::EmitKind;
 use crate::planner::context::{CatalogTable, PlanContext};
+use crate::planner::forecast::ForecastTable;
 use crate::planner::match_recognize::MatchRecognize;
 use crate::planner::materialized::{Materialized, plan_of, view_of};
 use crate::planner::nearest::NearestJoin;
@@ -339,6 +340,8 @@ impl<'a> Lowering<'a> {
             | LogicalPlan::Extension(_)
             | LogicalPlan::Window(_)
             | LogicalPlan::RecursiveQuery(_) => {
+                // A forecast has all its columns whoever reads them.
+                let wanted = wanted.filter(|_| !is_forecast(plan));
                 let shared = Shared {
                     plan: plan.clone(),
                     emit: self.emit,
@@ -392,6 +395,9 @@ impl<'a> Lowering<'a> {
                 }
                 if let Some(node) = node.downcast_ref::<MatchRecognize>() {
                     return self.lower_match(node, plan);
+                }
+                if let Some(node) = node.downcast_ref::<ForecastTable>() {
+                    return self.lower_forecast(node, plan);
                 }
                 if let Some(node) = node.downcast_ref::<Predict>() {
                     return self.lower_predict(node, plan);
@@ -463,7 +469,9 @@ impl<'a> Lowering<'a> {
     }
 
     /// Rows that leave an operator which is not a step of a chain.
-    pub(super) fn stream_after(&self, input: &Stream, node: NodeIndex, columns: Vec<StreamColumn>) -> Stream {
+    pub(super) fn stream_after(&self, input: &Stream, node: NodeIndex, mut columns: Vec<StreamColumn>) -> Stream {
+        // An operator may let some rows of a time go later than others.
+        columns.iter_mut().for_each(|column| column.whole = false);
         let output = &self.graph.nodes[node].output;
         Stream {
             from: (node, PORT_MAIN),
@@ -482,6 +490,10 @@ impl<'a> Lowering<'a> {
             tables: input.tables.clone(),
         }
     }
+}
+
+fn is_forecast(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Extension(extension) if extension.node.as_any().is::<ForecastTable>())
 }
 
 /// The columns of `input` that expressions look at.

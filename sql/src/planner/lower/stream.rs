@@ -100,11 +100,13 @@ pub(in crate::planner) struct StreamColumn {
     pub(in crate::planner) role: Option<(WindowInfo, WindowPart)>,
     /// Whether the stream's watermark speaks of this column.
     pub(in crate::planner) rowtime: bool,
+    /// Whether rows of one value, within one key, come all in one step of the pipeline, and no other comes later.
+    pub(in crate::planner) whole: bool,
 }
 
 impl StreamColumn {
     pub(in crate::planner) fn plain(index: usize) -> Self {
-        Self { slot: Slot::Physical(index), role: None, rowtime: false }
+        Self { slot: Slot::Physical(index), role: None, rowtime: false, whole: false }
     }
 
     /// How far behind the watermark this column's values in rows to come may be, in milliseconds; `None`: as far as they like. Of the

@@ -37,7 +37,12 @@ impl Lowering<'_> {
                 (Some((a, part_a)), Some((b, part_b))) => part_a == part_b && a.is_as(&b),
                 _ => false,
             });
-            StreamColumn { slot: Slot::Physical(index), role: role(&streams[0].0).filter(|_| same), rowtime }
+            StreamColumn {
+                slot: Slot::Physical(index),
+                role: role(&streams[0].0).filter(|_| same),
+                rowtime,
+                whole: false,
+            }
         });
         let columns: Vec<_> = columns.collect();
         let mut tables = BTreeMap::new();

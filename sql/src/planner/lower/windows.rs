@@ -58,6 +58,7 @@ impl Lowering<'_> {
                 slot: Slot::Window(part),
                 role: Some((info.clone(), part)),
                 rowtime: watermark && part == WindowPart::Time,
+                whole: false,
             });
         }
         stream.pending = Some(PendingWindow { info, time, partition });

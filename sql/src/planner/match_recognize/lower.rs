@@ -205,12 +205,24 @@ impl Lowering<'_> {
             let options = SortOptions { descending: key.descending, nulls_first: key.nulls_first };
             Ok(OrderKey { column: place(&key.column)?, options })
         });
-        let order = order.collect::<Result<Vec<_>>>()?;
-        let by_watermark = match rules.order.first() {
+        let mut order = order.collect::<Result<Vec<_>>>()?;
+        let mut by_watermark = match rules.order.first() {
             Some(key) => !key.descending && stream.columns[input.schema().index_of_column(&key.column)?].rowtime,
             None => false,
         };
-        if !by_watermark && !stream.bounded {
+        // Partitions that come whole are final in whatever order when their time has passed.
+        let whole = stream.columns.iter().find_map(|column| match column.slot {
+            Slot::Physical(place) if column.whole && partition.contains(&place) => Some((place, column.rowtime)),
+            _ => None,
+        });
+        let whole_by_watermark = whole.filter(|(_, rowtime)| *rowtime && !by_watermark);
+        if let Some((column, _)) = whole_by_watermark {
+            order.insert(0, OrderKey { column, options: SortOptions { descending: false, nulls_first: false } });
+            by_watermark = true;
+        }
+        // Or they go as they came, and need no time.
+        let whole_by_changes = whole.is_some() && !by_watermark && stream.changelog != ChangelogMode::AppendOnly;
+        if !by_watermark && !stream.bounded && !whole_by_changes {
             let at = rules.order.first().map(|key| key.location).or(node.location);
             return Err(SqlError::plan(
                 "`MATCH_RECOGNIZE` over a stream needs rows in event-time order: begin its `ORDER BY` with a column of which a watermark \
@@ -238,13 +250,14 @@ impl Lowering<'_> {
             output.push((Arc::clone(field), column));
         }
         drop(exprs);
-        let emits_changes = rules.changes || self.emit == Some(EmitKind::Changes);
+        let emits_changes = rules.changes || self.emit == Some(EmitKind::Changes) || whole_by_changes;
         let spec = MatchSpec {
             input: Arc::clone(&schema),
             retracting: stream.changelog != ChangelogMode::AppendOnly,
             partition: partition.clone(),
             order,
             by_watermark,
+            whole_partitions: whole_by_watermark.is_some(),
             allowed_lateness_ms: if by_watermark { stream.lateness_ms } else { 0 },
             emit: if emits_changes { MatchEmit::Changes } else { MatchEmit::Final },
             pattern: rules.pattern.pattern(),
@@ -278,7 +291,11 @@ impl Lowering<'_> {
         } else {
             ", final when the input ends"
         });
-        let bound = self.match_bound(node, &stream, by_watermark, &settings);
+        let bound = match whole {
+            Some(_) if !by_watermark => "all rows until they are taken back".to_string(),
+            Some(_) => "rows that wait for the watermark".to_string(),
+            None => self.match_bound(node, &stream, by_watermark, &settings),
+        };
         let event_time = rules.event_time(&node.output).filter(|_| by_watermark);
         let columns = (0..node.output.len())
             .map(|index| StreamColumn { rowtime: event_time == Some(index), ..StreamColumn::plain(index) });

@@ -86,7 +86,9 @@ fn groups(graph: &Graph, matches: &[(NodeIndex, MatchSpec)]) -> Vec<Vec<usize>> 
         let ((a, of_a), (b, of_b)) = (&matches[a], &matches[b]);
         let from = |node: NodeIndex| (graph.nodes[node].inputs[0].from, graph.nodes[node].inputs[0].port);
         // Who looks ahead waits for rows, and has all the others wait: these might have said how late their rows are.
-        let spec = |spec: &MatchSpec| (spec.by_watermark, spec.partition.clone(), spec.order.clone(), lookahead(spec));
+        let spec = |spec: &MatchSpec| {
+            ((spec.by_watermark, spec.whole_partitions), spec.partition.clone(), spec.order.clone(), lookahead(spec))
+        };
         // The unit of `WITHIN` is that of the first column of the order, which is the same then.
         from(*a) == from(*b) && spec(of_a) == spec(of_b)
     };

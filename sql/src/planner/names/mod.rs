@@ -21,6 +21,7 @@ use crate::catalog::{Catalog, Relation, View};
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::EmitKind;
 use crate::parser::match_recognize::MATCH_FUNCTION;
+use crate::planner::forecast::ForecastCall;
 use crate::planner::nearest::{self as nearest_join, NearestSyntax};
 use crate::planner::rows::ROWS;
 use crate::planner::window::{self, WINDOW_PLACEHOLDERS, WindowCall};
@@ -627,7 +628,7 @@ impl Resolver<'_> {
 
     fn factor(&mut self, factor: &mut TableFactor) -> Result<Input> {
         if let Some(mut call) = WindowCall::of(factor)? {
-            let mut input = self.window_input(&mut call)?;
+            let mut input = self.table_argument(&mut call.data)?;
             let names = window::window_column_names(input.columns.iter().map(|column| column.name.as_str()));
             let time = find_column(&input.columns, &call.time);
             match time {
@@ -661,6 +662,9 @@ impl Resolver<'_> {
             input.window = Some(names);
             *factor = call.into_factor(self.emit);
             return Ok(input);
+        }
+        if let Some(call) = ForecastCall::of(factor)? {
+            return self.forecast(factor, call);
         }
         match factor {
             TableFactor::Table { version: Some(_), .. } => {
@@ -705,9 +709,43 @@ impl Resolver<'_> {
         }
     }
 
-    /// The input of a window function: a table by name, or a subquery.
-    fn window_input(&mut self, call: &mut WindowCall) -> Result<Input> {
-        match &mut call.data {
+    /// The columns of a forecast: its keys, then its own.
+    fn forecast(&mut self, factor: &mut TableFactor, mut call: ForecastCall) -> Result<Input> {
+        let rows = self.table_argument(&mut call.data)?;
+        let mut columns = vec![];
+        for (index, ident) in call.keys.iter_mut().chain([&mut call.ts, &mut call.value]).enumerate() {
+            match find_column(&rows.columns, ident) {
+                Some(found) => {
+                    ident.value = rows.columns[found].name.clone();
+                    columns.push((index, rows.columns[found].clone()));
+                }
+                None if rows.open => columns.push((index, Column::untyped(&ident.value))),
+                None => return Err(unknown_column(ident, &Scope { inputs: vec![rows], aliases: vec![] })),
+            }
+        }
+        columns.retain(|(index, _)| *index < call.keys.len());
+        let mut columns: Vec<Column> = columns.into_iter().map(|(_, column)| column).collect();
+        let own = call.own_columns();
+        if let Some(key) = columns.iter().find(|column| own.contains(&column.name)) {
+            return Err(call.name_is_taken(&key.name));
+        }
+        columns.extend(own.into_iter().map(Column::untyped));
+        let mut input = Input { columns, ..Input::default() };
+        match &call.alias {
+            Some(alias) => {
+                rename(&mut input.columns, alias)?;
+                input.name = Some(alias.name.value.clone());
+                input.qualifier = input.name.clone();
+            }
+            None => input.bare = input.columns.iter().map(|column| column.name.clone()).collect(),
+        }
+        *factor = call.into_factor();
+        Ok(input)
+    }
+
+    /// The input of a table function: a table by name, or a subquery.
+    fn table_argument(&mut self, data: &mut window::WindowData) -> Result<Input> {
+        match data {
             window::WindowData::Table(name) => self.named(name, None),
             window::WindowData::Query(query) => {
                 let (columns, open) = self.query(query)?;

@@ -32,7 +32,7 @@ use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 
 mod foreign;
-mod score;
+pub(super) mod score;
 
 /// The rows that the operator reads: the stream's columns, then what is computed for the calls.
 struct Inputs<'a> {
@@ -120,7 +120,7 @@ impl Lowering<'_> {
             let same = |other: &usize| {
                 let (a, b) = (&calls[*other].params, &call.params);
                 let rows = a.partition_by == b.partition_by && a.order_by == b.order_by;
-                rows && score::is_score(calls[*other]) == score::is_score(call)
+                rows && score::score_function(calls[*other]).is_some() == score::score_function(call).is_some()
             };
             match groups.iter_mut().find(|group| group.first().is_some_and(same)) {
                 Some(group) => group.push(index),
@@ -138,7 +138,7 @@ impl Lowering<'_> {
                 .into_iter()
                 .map(|index| (calls[index], Arc::clone(&plan.schema().fields()[width + index])))
                 .collect();
-            stream = match score::is_score(group[0].0) {
+            stream = match score::score_function(group[0].0).is_some() {
                 true => self.score_group(stream, &group, input, plan)?,
                 false => self.over_group(stream, &group, input, plan)?,
             };

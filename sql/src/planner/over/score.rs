@@ -1,23 +1,80 @@
-//! `anomaly_score(..) OVER (..)`: where the engine's `Score` runs, and what is refused.
+//! `anomaly_score(..) OVER (..)` and `detect_anomalies(..) OVER (..)`: where the engine's `Score` runs, and what is refused.
 //!
 //! A score is made of the rows before its own, so rows have to come in order and stay: a stream needs a watermark for that, and rows
 //! that can be taken back would have to be unlearnt, which no model can. A finished table needs neither; its rows wait until it ends.
 
-use arrow::datatypes::FieldRef;
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion::logical_expr::expr::WindowFunction;
-use datafusion::logical_expr::{LogicalPlan, WindowFrame, WindowFrameBound, WindowFunctionDefinition};
+use datafusion::logical_expr::{Expr, LogicalPlan, WindowFrame, WindowFrameBound, WindowFunctionDefinition};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
-use eagre_engine::operator::score::{ScoreCall, ScoreFactory, ScoreSpec};
+use eagre_engine::operator::score::{ScoreAnswer, ScoreCall, ScoreFactory, ScoreSpec};
+use eagre_engine::score::Rest;
 
+use super::super::expr::{short_text, strip_alias};
 use super::super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
 use super::Layout;
 use crate::error::{Result, SqlError};
-use crate::functions::score::{NAME, method_of};
+use crate::functions::score::{ScoreArgs, ScoreFunction};
 use crate::parser::EmitKind;
 
-/// Whether a call is for the `Score` operator.
-pub(super) fn is_score(function: &WindowFunction) -> bool {
-    matches!(&function.fun, WindowFunctionDefinition::WindowUDF(udf) if udf.name() == NAME)
+/// The function of a call, where that is for the `Score` operator.
+pub(super) fn score_function(function: &WindowFunction) -> Option<ScoreFunction> {
+    match &function.fun {
+        WindowFunctionDefinition::WindowUDF(udf) => ScoreFunction::named(udf.name()),
+        WindowFunctionDefinition::AggregateUDF(_) => None,
+    }
+}
+
+/// Refuses a call whose `OVER` says other than that rows are compared with all those before them, in the order of their times.
+///
+/// # Errors
+/// No order; one that is not that of the time that was given; a frame of some rows.
+pub(in crate::planner) fn check_over(expr: &Expr) -> Result<()> {
+    let Expr::WindowFunction(function) = strip_alias(expr) else { return Ok(()) };
+    let Some(which) = score_function(function) else { return Ok(()) };
+    let (name, params) = (which.name(), &function.params);
+    let refuse = |message: String| Err(SqlError::plan(message, None));
+    let order = params.order_by.iter().find(|sort| !matches!(strip_alias(&sort.expr), Expr::Literal(..)));
+    let Some(order) = order else {
+        return refuse(format!("`{name}` compares a row with earlier ones: add `ORDER BY <event time>` to its `OVER`"));
+    };
+    let args = ScoreArgs::of(which, &params.args)?;
+    if let Some(place) = args.time {
+        let (time, by) = (strip_alias(&params.args[place]), strip_alias(&order.expr));
+        if time != by || !order.asc {
+            return refuse(format!(
+                "`{name}` goes through rows in the order of their times: its time is `{}`, so its `OVER` begins with \
+                 `ORDER BY {}`, not `ORDER BY {}{}`",
+                short_text(time),
+                short_text(time),
+                short_text(by),
+                if order.asc { "" } else { " DESC" },
+            ));
+        }
+    }
+    if !is_all_before(&params.window_frame) {
+        return refuse(format!(
+            "`{name}` has seen all rows before its own, so its `OVER` takes no other frame than `RANGE BETWEEN UNBOUNDED \
+             PRECEDING AND CURRENT ROW`"
+        ));
+    }
+    Ok(())
+}
+
+/// A call as `EXPLAIN` shows it.
+fn call_text(call: &ScoreCall, features: &str) -> String {
+    let method = call.answer.method();
+    match &call.answer {
+        ScoreAnswer::Score(_) => format!("{method} of {features}"),
+        ScoreAnswer::Detections(options) => {
+            let rest = match options.alarm().rest {
+                Rest::Rows(rows) => format!("{rows} rows"),
+                Rest::Ms(ms) => format!("{ms} ms"),
+            };
+            let rate = options.alarm().max_false_alarm_rate;
+            format!("alarms by {method} of {features}, at most {rate} false, then rest for {rest}")
+        }
+    }
 }
 
 /// Whether a frame holds all rows up to the current one: what is written, or meant where nothing is.
@@ -36,41 +93,42 @@ impl Lowering<'_> {
         plan: &LogicalPlan,
     ) -> Result<Stream> {
         let refuse = |message: String| Err(SqlError::plan(message, None));
+        let name = score_function(calls[0].0).map_or("", ScoreFunction::name);
         if stream.changelog != ChangelogMode::AppendOnly {
             let reason = stream.retracts_because.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
             return refuse(format!(
-                "`{NAME}` learns from rows and cannot unlearn one that is taken back{reason}; score rows that are only inserted"
+                "`{name}` learns from rows and cannot unlearn one that is taken back{reason}; score rows that are only inserted"
             ));
         }
         if self.emit == Some(EmitKind::Changes) {
             return refuse(format!(
-                "`{NAME}` gives each row one score, when the watermark has passed it; leave `EMIT CHANGES` out"
+                "`{name}` gives each row one score, when the watermark has passed it; leave `EMIT CHANGES` out"
             ));
         }
         let params = &calls[0].0.params;
-        let (mut inputs, layout) = self.lay_out(&mut stream, params, input)?;
-        if layout.order.is_empty() {
-            return refuse(format!(
-                "`{NAME}` compares a row with earlier ones: add `ORDER BY <event time>` to its `OVER`"
-            ));
+        for (function, _) in calls {
+            check_over(&Expr::from((*function).clone()))?;
         }
+        let (mut inputs, layout) = self.lay_out(&mut stream, params, input)?;
         if !layout.by_time && !stream.bounded {
             return refuse(format!(
-                "`{NAME}` over a stream needs rows in event-time order: begin the ORDER BY of its `OVER` with a column of which a \
+                "`{name}` over a stream needs rows in event-time order: begin the ORDER BY of its `OVER` with a column of which a \
                  watermark speaks, ascending (`WATERMARK FOR <column> AS ..` in `CREATE TABLE`)"
             ));
         }
+        let order_time = layout.order.first().map(|key| key.column);
+        let is_time =
+            |column: &usize| matches!(inputs.fields[*column].data_type(), DataType::Timestamp(..) | DataType::Date32);
+        let time = order_time.filter(is_time);
         let mut score_calls = vec![];
         for (function, field) in calls {
-            if !is_all_before(&function.params.window_frame) {
-                return refuse(format!(
-                    "`{NAME}` has seen all rows before its own, so its `OVER` takes no other frame than `RANGE BETWEEN UNBOUNDED \
-                     PRECEDING AND CURRENT ROW`"
-                ));
-            }
-            let (method, args) = method_of(&function.params.args)?;
-            let features = args.iter().map(|arg| inputs.add(self, &mut stream, arg)).collect::<Result<Vec<_>>>()?;
-            score_calls.push(ScoreCall { name: field.name().clone(), method, features });
+            let Some(which) = score_function(function) else { continue };
+            let args = &function.params.args;
+            let ScoreArgs { answer, features, learn, .. } = ScoreArgs::of(which, args)?;
+            let mut place = |arg: &Expr| inputs.add(self, &mut stream, arg);
+            let features = args[..features].iter().map(&mut place).collect::<Result<Vec<_>>>()?;
+            let learn = learn.map(|learn| place(&args[learn])).transpose()?;
+            score_calls.push(ScoreCall { name: field.name().clone(), answer, features, time, learn });
         }
         self.project_inputs(&mut stream, inputs, &layout);
         let from = self.flush(&mut stream, input);
@@ -85,7 +143,7 @@ impl Lowering<'_> {
             names(&mut order.iter().map(|key| key.column)),
             score_calls
                 .iter()
-                .map(|call| format!("{} of {}", call.method, names(&mut call.features.iter().copied())))
+                .map(|call| call_text(call, &names(&mut call.features.iter().copied())))
                 .collect::<Vec<_>>()
                 .join(", "),
             if by_time { "final by watermark" } else { "final when the input ends" },

@@ -1,0 +1,55 @@
+//! Rows that a forecaster learns, and forecasts that it makes, on one core.
+#![allow(missing_docs, reason = "the macros of criterion make public functions")]
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use eagre_kernels::forecast::{Forecaster, Method, Parameters};
+use eagre_kernels::rows::GroupedRows;
+use std::hint::black_box;
+
+const ROWS: usize = 200_000;
+/// Each key has come through a day and more before anything is measured.
+const WARM_ROWS: usize = 64;
+
+fn value(row: usize) -> f64 {
+    let noise = f64::from((row as u32).wrapping_mul(2_654_435_761) >> 8) / f64::from(1 << 20);
+    1000.0 + 20.0 * (row as f64 / 24.0 * std::f64::consts::TAU).sin() + noise
+}
+
+fn bench(criterion: &mut Criterion) {
+    for method in Method::ALL {
+        let mut group = criterion.benchmark_group(format!("forecast/{}", method.name()));
+        group.throughput(Throughput::Elements(ROWS as u64)).sample_size(10);
+        for keys in [64usize, 100_000] {
+            let parameters = Parameters { method, ..Parameters::new(24) };
+            let mut forecaster = Forecaster::new(parameters).expect("parameters are in range");
+            forecaster.grow(keys);
+            for slot in 0..keys as u32 {
+                (0..WARM_ROWS).for_each(|row| forecaster.learn_one(slot, value(row + slot as usize)));
+            }
+            let slots: Vec<u32> = (0..ROWS).map(|row| (row % keys) as u32).collect();
+            let rows = GroupedRows::group(&slots, keys);
+            let values: Vec<f64> = (0..ROWS).map(|row| value(row / keys + row % keys)).collect();
+            group.bench_function(BenchmarkId::new("learn", keys), |bencher| {
+                bencher.iter(|| forecaster.learn(black_box(&rows), &values));
+            });
+        }
+        group.finish();
+        let mut group = criterion.benchmark_group(format!("forecast/{}/24_steps_3_levels", method.name()));
+        group.throughput(Throughput::Elements(1)).sample_size(10);
+        let parameters = Parameters { method, ..Parameters::new(24) };
+        let mut forecaster = Forecaster::new(parameters).expect("parameters are in range");
+        forecaster.grow(1);
+        (0..500).for_each(|row| forecaster.learn_one(0, value(row)));
+        let mut quantiles = Vec::new();
+        group.bench_function("forecast", |bencher| {
+            bencher.iter(|| {
+                quantiles.clear();
+                black_box(forecaster.forecast(0, &[0.1, 0.5, 0.9], &mut quantiles))
+            });
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

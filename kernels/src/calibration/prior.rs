@@ -1,0 +1,61 @@
+//! What is known of a method's scores before a key has shown its own.
+
+/// How a method's scores are distributed over normal rows, roughly, and how many rows that is worth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prior {
+    scale: Scale,
+    rows: f32,
+}
+
+/// The scale on which a score is `-ln` of its chance.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Scale {
+    /// `factor * score`: scores that are logarithms.
+    Linear(f32),
+    /// `factor * ln(1 + score / unit)`: scores with a heavy tail.
+    Logarithmic { factor: f32, unit: f32 },
+    /// Nothing is known: octaves, so that a histogram has room for small and great.
+    Octaves,
+}
+
+/// On this scale histograms end: a chance of `e^-24`.
+pub(super) const SURPRISE_MAX: f32 = 24.0;
+
+impl Prior {
+    /// Sums of logarithms of ratios, as `auto` makes them. The factor is the slope of the tail over many kinds of series.
+    pub const AUTO: Self = Prior { scale: Scale::Linear(1.5), rows: 24_000.0 };
+    /// The sum of two such logarithms.
+    pub const NOVELTY: Self = Prior { scale: Scale::Linear(2.0), rows: 24_000.0 };
+    /// Distances in standard deviations, with tails as heavy as measured series have.
+    pub const DEVIATIONS: Self = Prior { scale: Scale::Logarithmic { factor: 4.0, unit: 1.5 }, rows: 300.0 };
+    /// Bits: half as likely with each.
+    pub const BITS: Self = Prior { scale: Scale::Linear(std::f32::consts::LN_2), rows: 100.0 };
+    /// Scores of which nothing is known beforehand.
+    pub const UNKNOWN: Self = Prior { scale: Scale::Octaves, rows: 1.0 };
+
+    /// A score, 0 or more, as `-ln` of its chance, from 0 to [`SURPRISE_MAX`].
+    pub(super) fn surprise(&self, score: f32) -> f32 {
+        let surprise = match self.scale {
+            Scale::Linear(factor) => factor * score,
+            Scale::Logarithmic { factor, unit } => factor * (score / unit).ln_1p(),
+            Scale::Octaves => 8.0 + score.log2(),
+        };
+        surprise.clamp(0.0, SURPRISE_MAX)
+    }
+
+    /// How many of the rows that the prior is worth have such a surprise or more, when a key has shown `shown` rows of its own.
+    ///
+    /// What is known beforehand is worth less the more there is to see: nothing beside a hundred thousand rows.
+    pub(super) fn rows_above(&self, surprise: f32, shown: f32) -> (f32, f32) {
+        let share = shown / FORGOTTEN_AFTER;
+        let rows = self.rows / (1.0 + share * share);
+        match self.scale {
+            // The row itself (conformal).
+            Scale::Octaves => (1.0, 1.0),
+            _ => (rows * (-surprise).exp(), rows),
+        }
+    }
+}
+
+/// After so many rows of a key the prior is worth half.
+const FORGOTTEN_AFTER: f32 = 20_000.0;

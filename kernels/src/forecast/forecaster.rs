@@ -1,0 +1,452 @@
+//! The face: keys by slot, rows in, forecasts out.
+
+use super::ridge::{self, FEATURES};
+use super::season::{self, Scratch};
+use super::state::{Key, Origin, PHASES, Shape};
+use super::{Method, Parameters, Season, flair, holt_winters};
+use crate::kernel::KernelError;
+use crate::rows::GroupedRows;
+use crate::state::{Layout, StatePages, StateShape};
+
+/// Values of greater magnitude are taken to be this.
+const VALUE_MAX: f64 = 1e300;
+/// Seasons are looked for from so many rows on.
+const CHECK_FIRST: u64 = 16;
+/// How fast spreads follow errors.
+const SPREAD: f32 = 1.0 / 64.0;
+/// How fast parts of a season learn how far errors spread in them.
+const PHASE_SPREAD: f32 = 1.0 / 32.0;
+/// How fast unrest follows errors.
+const UNREST: f32 = 0.1;
+/// The power of it that intervals widen by one step ahead,
+const UNREST_LASTING: f32 = 0.8;
+/// and how that fades from group to group.
+const UNREST_FADES: f32 = 0.5;
+/// A group of horizons borrows from the one before until it has seen so many errors.
+const ERRORS_MIN: f32 = 6.0;
+
+/// What was expected of the next row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Expectation {
+    /// The median.
+    pub expected: f64,
+    /// The quantile at the lower level.
+    pub lower: f64,
+    /// The quantile at the upper level.
+    pub upper: f64,
+}
+
+/// Forecasts by key. See the [module](super).
+#[derive(Debug)]
+pub struct Forecaster {
+    parameters: Parameters,
+    shape: Shape,
+    state: StatePages,
+    scratch: Scratch,
+}
+
+impl Forecaster {
+    /// No key yet.
+    ///
+    /// # Errors
+    /// Parameters out of range.
+    pub fn new(parameters: Parameters) -> Result<Self, KernelError> {
+        parameters.check()?;
+        let shape = shape_of(&parameters);
+        let state = StatePages::new(state_shape(&shape));
+        Ok(Forecaster { parameters, shape, state, scratch: Scratch::default() })
+    }
+
+    /// What it is.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The words of a key.
+    pub fn state_shape(&self) -> &StateShape {
+        self.state.shape()
+    }
+
+    /// Says what the words of a state mean: those of another layout cannot be read.
+    pub fn state_layout(&self) -> String {
+        let Parameters { method, horizon, season, season_max, min_training } = &self.parameters;
+        let season = match season {
+            Season::Auto(periods) => format!("auto{periods:?}"),
+            Season::Fixed(period) => period.to_string(),
+            Season::None => "none".to_string(),
+        };
+        format!(
+            "forecast/1 {} horizon={horizon} season={season} season_max={season_max} from={min_training}",
+            method.name()
+        )
+    }
+
+    /// How many rows back a key is remembered.
+    pub fn rows_remembered(&self) -> u32 {
+        self.shape.ring as u32
+    }
+
+    /// Makes sure that slots below `slot_count` are there.
+    pub fn grow(&mut self, slot_count: usize) {
+        self.state.grow(slot_count);
+    }
+
+    /// Bytes of state.
+    pub fn bytes(&self) -> usize {
+        self.state.bytes()
+    }
+
+    /// Appends the words of a key's state.
+    pub fn read_slot(&self, slot: u32, words: &mut Vec<u32>) {
+        words.extend(self.state.slot(slot));
+    }
+
+    /// Sets the words of keys, `words_per_slot` for each.
+    pub fn load(&mut self, slots: &[u32], words: &[u32]) {
+        self.grow(slots.iter().max().map_or(0, |last| *last as usize + 1));
+        for (slot, words) in slots.iter().zip(words.chunks_exact(self.state.shape().words_per_slot())) {
+            self.state.set_slot(*slot, words);
+        }
+    }
+
+    /// Learns rows; `values[r]` belongs to row `r` before grouping, NaN if it is missing.
+    pub fn learn(&mut self, rows: &GroupedRows, values: &[f64]) {
+        self.grow(rows.slots().last().map_or(0, |last| *last as usize + 1));
+        for (slot, range) in rows.groups() {
+            for row in &rows.order()[range] {
+                self.learn_one(slot, values[*row as usize]);
+            }
+        }
+    }
+
+    /// Learns one row of a key; nothing happens if the key is not there.
+    pub fn learn_one(&mut self, slot: u32, value: f64) {
+        let Some(mut key) = key(&self.shape, &mut self.state, slot) else { return };
+        learn(&self.parameters, &mut key, value, &mut self.scratch);
+        key.store();
+    }
+
+    /// What is expected of the key's next row, at two levels around the median; `None` as long as there is no forecast.
+    ///
+    /// So a row's residual is its value less `expected`, asked for before the row is [learnt](Self::learn_one).
+    pub fn expect(&mut self, slot: u32, lower: f64, upper: f64) -> Option<Expectation> {
+        let mut key = key(&self.shape, &mut self.state, slot)?;
+        let newest = ready(&self.parameters, &key)?;
+        let origin = key.newest_origin();
+        let mut values = [0.0; 3];
+        forecast_step(&self.parameters, &mut key, &origin, newest, 1, &[lower, 0.5, upper], &mut values)?;
+        let [lower, expected, upper] = values;
+        Some(Expectation { expected, lower, upper })
+    }
+
+    /// Appends the forecast of a key: for each step from 1 to the horizon, its quantile at each of `levels`, which ascend and lie between
+    /// 0 and 1. False, and nothing appended, as long as there is none.
+    pub fn forecast(&mut self, slot: u32, levels: &[f64], quantiles: &mut Vec<f64>) -> bool {
+        let Some(mut key) = key(&self.shape, &mut self.state, slot) else { return false };
+        let Some(newest) = ready(&self.parameters, &key) else { return false };
+        let origin = key.newest_origin();
+        let start = quantiles.len();
+        for ahead in 1..=self.parameters.horizon as usize {
+            let at = quantiles.len();
+            quantiles.resize(at + levels.len(), 0.0);
+            let step = &mut quantiles[at..];
+            if forecast_step(&self.parameters, &mut key, &origin, newest, ahead, levels, step).is_none() {
+                quantiles.truncate(start);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The season that a key's values have now, in rows.
+    pub fn season(&mut self, slot: u32) -> Option<u32> {
+        let season = key(&self.shape, &mut self.state, slot)?.head.season;
+        (season > 0).then_some(season)
+    }
+
+    /// The forecast of a key before what errors say of it.
+    #[cfg(test)]
+    pub(super) fn points(&mut self, slot: u32) -> Vec<f64> {
+        let mut key = key(&self.shape, &mut self.state, slot).expect("the key is there");
+        let (newest, origin) = (key.head.rows as usize - 1, key.newest_origin());
+        let steps = 1..=self.parameters.horizon as usize;
+        let step = |ahead: usize| {
+            let group = key.shape.group_of(ahead);
+            let scaled = point(self.parameters.method, &mut key, group, &origin, newest, newest + ahead).0;
+            key.unscaled(f64::from(scaled))
+        };
+        steps.map(step).collect()
+    }
+}
+
+/// The words of a key, to be worked on where they are; `None` if it is not there.
+fn key<'a>(shape: &'a Shape, state: &'a mut StatePages, slot: u32) -> Option<Key<'a>> {
+    if slot as usize >= state.slot_count() {
+        return None;
+    }
+    let (per_page, words) = (state.shape().slots_per_page(), shape.words());
+    let at = slot as usize % per_page * words;
+    Some(Key::new(shape, &mut state.page_mut(slot as usize / per_page)[at..at + words]))
+}
+
+fn shape_of(parameters: &Parameters) -> Shape {
+    let (horizon, season_max) = (parameters.horizon as usize, parameters.season_max as usize);
+    match parameters.method {
+        Method::HoltWinters => {
+            Shape::new(horizon, season_max, holt_winters::words(season_max), Some(holt_winters::LEVELS))
+        }
+        Method::Flair | Method::SeasonalNaive => Shape::new(horizon, season_max, 0, None),
+    }
+}
+
+/// Pages of 1 MiB: a query with few keys does not hold a large one.
+fn state_shape(shape: &Shape) -> StateShape {
+    StateShape::new(vec![0; shape.words()], Layout::SlotMajor).with_page_bytes(1 << 20)
+}
+
+/// The newest row, if there is enough to forecast from.
+fn ready(parameters: &Parameters, key: &Key<'_>) -> Option<usize> {
+    (key.head.values >= parameters.min_training).then(|| key.head.rows as usize - 1)
+}
+
+/// The same on each machine, spread over all numbers.
+pub(super) fn mix(row: u32, salt: u32) -> u32 {
+    let mut word = row.wrapping_mul(0x9e37_79b9) ^ salt.wrapping_mul(0x85eb_ca6b);
+    word = (word ^ word >> 16).wrapping_mul(0x7feb_352d);
+    word = (word ^ word >> 15).wrapping_mul(0x846c_a68b);
+    word ^ word >> 16
+}
+
+/// What a method says of row `target` after row `newest`, and what `flair` made it from.
+fn point(
+    method: Method,
+    key: &mut Key<'_>,
+    group: usize,
+    origin: &Origin,
+    newest: usize,
+    target: usize,
+) -> (f32, f32, [f32; FEATURES]) {
+    match method {
+        Method::Flair => {
+            let (base, features) = flair::features(key, origin, newest, target);
+            (base + ridge::dot(key.group(group).weights, &features), base, features)
+        }
+        Method::HoltWinters => (holt_winters::forecast(key, origin, newest, target), 0.0, [0.0; FEATURES]),
+        Method::SeasonalNaive => {
+            let period = key.head.season.max(1) as usize;
+            let row = target.saturating_sub((target - newest).div_ceil(period) * period);
+            (key.value(row), 0.0, [0.0; FEATURES])
+        }
+    }
+}
+
+/// How far errors spread at the phase of a row, beside the mean.
+fn phase(key: &mut Key<'_>, row: usize) -> f32 {
+    match key.head.season as usize {
+        0 => 1.0,
+        period => {
+            let learnt = key.phases()[row % period * PHASES / period];
+            (1.0 + learnt).max(0.1)
+        }
+    }
+}
+
+/// What an error is divided by before it is counted: how far errors spread at the phase that is forecast, and of late.
+fn spread_factor(key: &mut Key<'_>, group: usize, origin: &Origin, target: usize) -> f32 {
+    let lasting = UNREST_LASTING / (1.0 + UNREST_FADES * group as f32);
+    phase(key, target) * (1.0 + origin.unrest).max(0.1).powf(lasting)
+}
+
+fn forecast_step(
+    parameters: &Parameters,
+    key: &mut Key<'_>,
+    origin: &Origin,
+    newest: usize,
+    ahead: usize,
+    levels: &[f64],
+    out: &mut [f64],
+) -> Option<()> {
+    let group = key.shape.group_of(ahead);
+    let target = newest + ahead;
+    let (point, _, _) = point(parameters.method, key, group, origin, newest, target);
+    let mut source = group;
+    while source > 0 && *key.group(source).count < ERRORS_MIN {
+        source -= 1;
+    }
+    if *key.group(source).count < ERRORS_MIN {
+        return None;
+    }
+    // Errors of fewer steps ahead, as if they added up.
+    let wider = (ahead as f32 / key.shape.groups[source].1.min(ahead) as f32).sqrt();
+    let factor = spread_factor(key, group, origin, target) * wider;
+    for (value, level) in out.iter_mut().zip(levels) {
+        let span = key.shape.groups[source].1;
+        let error = key.group(source).errors.quantile(*level as f32, span) * factor;
+        *value = key.unscaled(f64::from(point) + f64::from(error));
+    }
+    // Rounding may have turned two that are equal.
+    for index in 1..out.len() {
+        out[index] = out[index].max(out[index - 1]);
+    }
+    Some(())
+}
+
+fn learn(parameters: &Parameters, key: &mut Key<'_>, value: f64, scratch: &mut Scratch) {
+    if !value.is_finite() {
+        if key.head.values > 0 {
+            missing(parameters, key, scratch);
+        }
+        return;
+    }
+    let value = value.clamp(-VALUE_MAX, VALUE_MAX);
+    key.make_room(value);
+    let scaled = key.scaled(value);
+    judge(parameters, key, scaled);
+    key.head.values = key.head.values.saturating_add(1);
+    advance(parameters, key, scaled, scratch);
+}
+
+/// The expectation stands in for a value that is missing.
+fn missing(parameters: &Parameters, key: &mut Key<'_>, scratch: &mut Scratch) {
+    let newest = key.head.rows as usize - 1;
+    let origin = key.newest_origin();
+    let expected = match parameters.method {
+        Method::Flair => flair::features(key, &origin, newest, newest + 1).0,
+        method => point(method, key, 0, &origin, newest, newest + 1).0,
+    };
+    advance(parameters, key, expected, scratch);
+}
+
+/// Holds a value against what was forecast for it, at one horizon of each group.
+fn judge(parameters: &Parameters, key: &mut Key<'_>, value: f32) {
+    let target = key.head.rows as usize;
+    let since = key.head.since as usize;
+    for group in 0..key.shape.groups.len() {
+        let (first, last) = key.shape.groups[group];
+        let stride = key.shape.stride;
+        let ahead = first + mix(target as u32, group as u32) as usize % (last - first + 1);
+        let Some(mut newest) = target.checked_sub(ahead) else { continue };
+        let origin = if ahead == 1 {
+            key.newest_origin()
+        } else {
+            newest -= newest % stride;
+            if target - newest > last {
+                continue;
+            }
+            key.origin(newest)
+        };
+        if newest < since {
+            continue;
+        }
+        let (point, base, features) = point(parameters.method, key, group, &origin, newest, target);
+        let error = value - point;
+        let factor = spread_factor(key, group, &origin, target);
+        let even = (mix(target as u32, 64 + group as u32) >> 8) as f32 / (1u32 << 24) as f32;
+        let of_group = key.group(group);
+        let spread = *of_group.spread;
+        *of_group.count += 1.0;
+        // The first errors are those of a forecaster that knows nothing yet: they count less and less.
+        let rate = SPREAD.max(2.0 / (*of_group.count + 1.0));
+        // One error may at most make the spread grow by a third or so.
+        let magnitude =
+            if *of_group.count > 16.0 && spread > 0.0 { error.abs().min(20.0 * spread) } else { error.abs() };
+        *of_group.spread += rate * (magnitude - spread);
+        let (count, mut errors) = (*of_group.count, of_group.errors);
+        errors.learn(error / factor, count, even);
+        if parameters.method == Method::Flair {
+            flair::learn(key, group, base, &features, value, error);
+        }
+        if group == 0 && spread > 0.0 {
+            key.head.unrest += UNREST * ((error.abs() / spread).min(4.0) - 1.0 - key.head.unrest);
+        }
+        if group == 0 && key.head.season > 0 && spread > 0.0 {
+            let period = key.head.season as usize;
+            let learnt = &mut key.phases()[target % period * PHASES / period];
+            *learnt += PHASE_SPREAD * ((error.abs() / spread).min(4.0) - 1.0 - *learnt);
+        }
+    }
+    if parameters.method == Method::Flair {
+        for group in 0..key.shape.groups.len() {
+            let (_, last) = key.shape.groups[group];
+            if target % last == group % last {
+                flair::solve(key, group);
+            }
+        }
+    }
+}
+
+/// Appends a value, and what forecasts begin from after it.
+fn advance(parameters: &Parameters, key: &mut Key<'_>, value: f32, scratch: &mut Scratch) {
+    key.push(value);
+    find_season(parameters, key, scratch);
+    let mut origin = match parameters.method {
+        Method::Flair => flair::origin(key, true),
+        Method::HoltWinters => holt_winters::learn(key),
+        Method::SeasonalNaive => Origin::default(),
+    };
+    origin.unrest = key.head.unrest;
+    key.set_newest_origin(origin);
+    let newest = key.head.rows as usize - 1;
+    if newest.is_multiple_of(key.shape.stride) {
+        key.set_origin(newest, origin);
+    }
+}
+
+fn find_season(parameters: &Parameters, key: &mut Key<'_>, scratch: &mut Scratch) {
+    let rows = key.head.rows;
+    let calendar: &[u32] = match &parameters.season {
+        Season::None => return,
+        Season::Fixed(period) => {
+            if key.head.season == 0 && rows >= u64::from(*period) {
+                change_season(parameters, key, *period, 0);
+            }
+            return;
+        }
+        Season::Auto(calendar) => calendar,
+    };
+    if rows < key.head.check.max(CHECK_FIRST) {
+        return;
+    }
+    let season_max = parameters.season_max;
+    key.head.check = rows + (rows / 4).clamp(8, u64::from(season_max / 2).max(8));
+    let first = rows as usize - key.held().min(2 * season_max as usize);
+    let (one, two) = key.run(first, rows as usize);
+    scratch.values.clear();
+    scratch.values.extend_from_slice(one);
+    scratch.values.extend_from_slice(two);
+    let season = season::find(scratch, calendar, season_max as usize, key.head.season);
+    let long = calendar
+        .iter()
+        .copied()
+        .filter(|long| season > 0 && *long > season && long.is_multiple_of(season))
+        .max()
+        .unwrap_or(0);
+    if (season, long) != (key.head.season, key.head.long) {
+        change_season(parameters, key, season, long);
+    }
+}
+
+fn change_season(parameters: &Parameters, key: &mut Key<'_>, season: u32, long: u32) {
+    (key.head.season, key.head.long) = (season, long);
+    let rows = key.head.rows as usize;
+    key.head.since = key.head.rows - 1;
+    key.phases().fill(0.0);
+    match parameters.method {
+        Method::Flair => flair::restart(key),
+        Method::HoltWinters => {
+            let cycle: Vec<f32> = match season as usize {
+                0 => Vec::new(),
+                period => {
+                    let level = key.mean(rows - period, rows);
+                    let mut cycle = vec![0.0; period];
+                    for row in rows - period..rows {
+                        cycle[row % period] = key.value(row) - level;
+                    }
+                    cycle
+                }
+            };
+            holt_winters::restart(key, &cycle);
+        }
+        Method::SeasonalNaive => {}
+    }
+}

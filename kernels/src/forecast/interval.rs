@@ -1,0 +1,294 @@
+//! How far forecasts are off: errors by size, and levels that are moved until they hold.
+//!
+//! Errors of a group of horizons are counted in bins whose edges are powers of the square root of two, on both sides of zero: the same
+//! relative precision for any magnitude, and a change of unit by a power of two moves bins and rounds nothing. Old errors weigh less.
+//!
+//! A quantile of past errors holds for the next one only while they are alike. So each of some levels is itself moved: down when what
+//! came lay above it, up when below, until as many lie below as it says (adaptive conformal inference; Gibbs & Candès, "Adaptive
+//! conformal inference under distribution shift", 2021). That holds the rate under any drift; levels between are interpolated.
+
+/// Bins of one sign.
+const SIDE: usize = 16;
+/// Both signs, and zero.
+pub(super) const BINS: usize = 2 * SIDE + 1;
+/// The levels that are moved.
+pub(super) const LEVELS: [f32; 9] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99];
+/// By so much is a level moved at most.
+const RATE: f32 = 0.004;
+/// Each error weighs so much more than the one before: twice as much after 500.
+const GROWTH: f32 = 1.001_387_3;
+/// Errors of forecasts that overlap say little that is new: of those of one forecast, this share.
+const OVERLAP: f32 = 0.5;
+/// How many errors are the first ones.
+const FIRST: f32 = 32.0;
+/// Weights grow to this before all are divided by it.
+const GAIN_MAX: f32 = 1e6;
+/// A top bin that has less than this share of the errors makes room at the bottom.
+const RARE: f32 = 1e-3;
+
+/// `2^(k / 2)`, without a library's function: the same on each machine.
+fn half_power(k: i32) -> f32 {
+    let power = k.div_euclid(2);
+    let even = match power {
+        -1022..=1023 => f64::from_bits(((power + 1023) as u64) << 52),
+        ..-1022 => 0.0,
+        _ => f64::MAX,
+    };
+    (if k.rem_euclid(2) == 1 { even * std::f64::consts::SQRT_2 } else { even }) as f32
+}
+
+/// The greatest `k` with `2^(k / 2) <= |error|`: the exponent of its square.
+fn half_exponent(error: f32) -> i32 {
+    let square = f64::from(error) * f64::from(error);
+    ((square.to_bits() >> 52) & 0x7ff) as i32 - 1023
+}
+
+/// The errors of one group: words of its state.
+pub(super) struct Errors<'a> {
+    /// From the most negative to the most positive.
+    bins: &'a mut [f32],
+    /// The exponent of the lowest edge, in half powers of two.
+    offset: &'a mut f32,
+    /// What the next error weighs.
+    gain: &'a mut f32,
+    /// Sum of all bins.
+    total: &'a mut f32,
+    levels: &'a mut [f32],
+}
+
+impl<'a> Errors<'a> {
+    /// `BINS + 3 + LEVELS.len()` words; zeros are a start.
+    pub(super) fn new(words: &'a mut [f32]) -> Self {
+        let (bins, words) = words.split_at_mut(BINS);
+        let [offset, gain, total, levels @ ..] = words else { unreachable!("there are three more words") };
+        Errors { bins, offset, gain, total, levels }
+    }
+
+    /// How many errors of today's weight they amount to.
+    pub(super) fn weight(&self) -> f32 {
+        if *self.gain > 0.0 { *self.total / *self.gain } else { 0.0 }
+    }
+
+    /// The unit has become `2^shift` times as large.
+    pub(super) fn rescale(&mut self, shift: i32) {
+        *self.offset -= 2.0 * shift as f32;
+    }
+
+    fn edge(&self, index: usize) -> f32 {
+        half_power(*self.offset as i32 + index as i32)
+    }
+
+    /// Where the errors of a bin lie.
+    fn bounds(&self, bin: usize) -> (f32, f32) {
+        let side =
+            |index: usize| if index == 0 { (0.0, self.edge(0)) } else { (self.edge(index - 1), self.edge(index)) };
+        match bin {
+            SIDE => (0.0, 0.0),
+            bin if bin < SIDE => {
+                let (near, far) = side(SIDE - 1 - bin);
+                (-far, -near)
+            }
+            bin => side(bin - SIDE - 1),
+        }
+    }
+
+    /// The bin of an error, after the bins have moved to where it has one.
+    fn bin(&mut self, error: f32) -> usize {
+        if error == 0.0 {
+            return SIDE;
+        }
+        let exponent = (half_exponent(error) + 1) as f32;
+        let any = self.bins.iter().enumerate().any(|(bin, weight)| bin != SIDE && *weight > 0.0);
+        if !any {
+            *self.offset = exponent - 10.0;
+        }
+        let above = exponent - *self.offset - (SIDE - 1) as f32;
+        if above > 0.0 {
+            self.raise(above as usize);
+        }
+        let index = (exponent - *self.offset).max(0.0) as usize;
+        if error < 0.0 { SIDE - 1 - index } else { SIDE + 1 + index }
+    }
+
+    /// Moves the range up by so many bins.
+    fn raise(&mut self, by: usize) {
+        let (low, high) = self.bins.split_at_mut(SIDE);
+        let mut sides = [[0f32; SIDE]; 2];
+        for index in 0..SIDE {
+            let to = index.saturating_sub(by);
+            sides[0][to] += low[SIDE - 1 - index];
+            sides[1][to] += high[1 + index];
+        }
+        for index in 0..SIDE {
+            low[SIDE - 1 - index] = sides[0][index];
+            high[1 + index] = sides[1][index];
+        }
+        *self.offset += by as f32;
+    }
+
+    /// Moves the range down by one bin: what lay in the lowest one is taken to be even in it.
+    fn lower(&mut self) {
+        let (low, high) = self.bins.split_at_mut(SIDE);
+        let high = &mut high[1..];
+        low.reverse();
+        for side in [&mut *low, high] {
+            let (top, lowest) = (side[SIDE - 1], side[0]);
+            side.copy_within(0..SIDE - 1, 1);
+            side[SIDE - 1] += top;
+            side[0] = lowest * std::f32::consts::FRAC_1_SQRT_2;
+            side[1] = lowest - side[0];
+        }
+        low.reverse();
+        *self.offset -= 1.0;
+    }
+
+    /// The share of errors below this one; those equal to it count by `even`, evenly drawn from 0 to 1.
+    fn share_below(&self, error: f32, bin: usize, even: f32) -> f32 {
+        if *self.total <= 0.0 {
+            return 0.5;
+        }
+        let below: f32 = self.bins[..bin].iter().sum();
+        let (from, to) = self.bounds(bin);
+        let within = if to > from { ((error - from) / (to - from)).clamp(0.0, 1.0) } else { even };
+        (below + within * self.bins[bin]) / *self.total
+    }
+
+    /// Moves levels by an error that has come, the `count`-th one, then counts it. `even` is evenly drawn from 0 to 1.
+    pub(super) fn learn(&mut self, error: f32, count: f32, even: f32) {
+        if *self.gain <= 0.0 {
+            *self.gain = 1.0;
+            self.levels.copy_from_slice(&LEVELS);
+        }
+        let bin = self.bin(error);
+        if self.weight() >= 16.0 {
+            let share = self.share_below(error, bin, even);
+            for (moved, level) in self.levels.iter_mut().zip(LEVELS) {
+                let below = if share < *moved { 1.0 } else { 0.0 };
+                *moved = (*moved + RATE * (level - below)).clamp(level * 0.2, 1.0 - (1.0 - level) * 0.2);
+            }
+        }
+        self.bins[bin] += *self.gain;
+        *self.total += *self.gain;
+        // The first ones are those of a forecaster that knows nothing yet: at first each weighs by how many there are.
+        *self.gain *= if count < FIRST { 1.0 + 1.0 / count } else { GROWTH };
+        if *self.gain > GAIN_MAX {
+            self.bins.iter_mut().for_each(|weight| *weight /= GAIN_MAX);
+            *self.total /= GAIN_MAX;
+            *self.gain /= GAIN_MAX;
+        }
+        let top = self.bins[0] + self.bins[1] + self.bins[BINS - 2] + self.bins[BINS - 1];
+        if top < RARE * *self.total && self.bins[SIDE - 1] + self.bins[SIDE + 1] > 0.1 * *self.total {
+            self.lower();
+        }
+    }
+
+    /// The level that is to be asked for, so that `level` holds.
+    fn moved(&self, level: f32) -> f32 {
+        let (mut before, mut moved_before) = (0.0, 0.0);
+        for (next, moved) in LEVELS.into_iter().zip(self.levels.iter().copied()).chain([(1.0, 1.0)]) {
+            let moved = f32::max(moved, moved_before);
+            if level <= next {
+                return moved_before + (moved - moved_before) * (level - before) / (next - before);
+            }
+            (before, moved_before) = (next, moved);
+        }
+        1.0
+    }
+
+    /// The quantile of errors at a level. With few errors it lies further out: the next one may be beyond all.
+    pub(super) fn quantile(&self, level: f32, span: usize) -> f32 {
+        if *self.total <= 0.0 {
+            return 0.0;
+        }
+        let level = self.moved(level);
+        let count = (self.weight() / (OVERLAP * span as f32).max(1.0)).max(1.0);
+        let level = (0.5 + (level - 0.5) * (1.0 + 1.0 / count)).clamp(0.0, 1.0);
+        let wanted = level * *self.total;
+        let mut below = 0.0;
+        let mut last = 0.0;
+        for bin in 0..BINS {
+            let weight = self.bins[bin];
+            if weight <= 0.0 {
+                continue;
+            }
+            let (from, to) = self.bounds(bin);
+            if below + weight >= wanted {
+                return from + (to - from) * ((wanted - below) / weight).clamp(0.0, 1.0);
+            }
+            below += weight;
+            last = to;
+        }
+        last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forecast::forecaster::mix;
+    use proptest::prelude::*;
+
+    fn words() -> Vec<f32> {
+        vec![0.0; BINS + 3 + LEVELS.len()]
+    }
+
+    proptest! {
+        /// A bin is no wider than a factor of the square root of two, so a quantile is no further off than that.
+        #[test]
+        fn quantiles_are_those_of_the_errors(salt in 0u32..1000, exponent in -30i32..30, count in 100usize..400) {
+            let error = |row: usize| {
+                let even = mix(row as u32, salt) as f32 / u32::MAX as f32 - 0.4;
+                even * even.abs() * half_power(2 * exponent)
+            };
+            let mut words = words();
+            let mut errors = Errors::new(&mut words);
+            (0..count).for_each(|row| errors.learn(error(row), 1e6, 0.5));
+            errors.levels.copy_from_slice(&LEVELS);
+            let mut sorted: Vec<f32> = (0..count).map(error).collect();
+            sorted.sort_by(f32::total_cmp);
+            for level in [0.1, 0.25, 0.75, 0.9] {
+                let found = errors.quantile(level, 1);
+                // Old errors weigh less, and the level lies further out by one over the count.
+                let rank = |by: f32| sorted[(((level + by) * count as f32) as usize).min(count - 1)];
+                let (low, high) = (rank(-0.06), rank(0.06));
+                let factor = std::f32::consts::SQRT_2;
+                let (low, high) = (low.min(low / factor).min(low * factor), high.max(high / factor).max(high * factor));
+                prop_assert!(low <= found && found <= high, "{} at {}: not from {} to {}", found, level, low, high);
+            }
+        }
+
+        /// A change of unit by a power of two is no change.
+        #[test]
+        fn units_do_not_show(salt in 0u32..1000, shift in -40i32..40) {
+            let error = |row: usize| mix(row as u32, salt) as f32 / u32::MAX as f32 - 0.5;
+            let (mut one, mut two) = (words(), words());
+            let (mut one, mut two) = (Errors::new(&mut one), Errors::new(&mut two));
+            for row in 0..100 {
+                one.learn(error(row), 1e6, 0.5);
+                two.learn(error(row), 1e6, 0.5);
+            }
+            two.rescale(shift);
+            for row in 100..200 {
+                one.learn(error(row), 1e6, 0.5);
+                two.learn(error(row) * half_power(-2 * shift), 1e6, 0.5);
+            }
+            for level in [0.05, 0.5, 0.95] {
+                prop_assert_eq!(one.quantile(level, 1), two.quantile(level, 1) * half_power(2 * shift));
+            }
+        }
+    }
+
+    /// After the spread has fallen or grown by much, quantiles are again as fine as before.
+    #[test]
+    fn bins_follow_the_spread() {
+        let mut words = words();
+        let mut errors = Errors::new(&mut words);
+        let even = |row: usize| mix(row as u32, 7) as f32 / u32::MAX as f32 - 0.5;
+        for scale in [1.0, 1e-4, 1e4] {
+            (0..20_000)
+                .for_each(|row| errors.learn(scale * even(row), 1e6, mix(row as u32, 8) as f32 / u32::MAX as f32));
+            let found = errors.quantile(0.9, 1) / scale;
+            assert!((found - 0.4).abs() < 0.03, "{found} at {scale}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The same forecasts worked out from the whole history in `f64`, each sum anew: what the words of [`Forecaster`](super::Forecaster) are
+//! held against. Only the method `flair`; which season there is, both are told.
+
+use super::forecaster::mix;
+
+const FEATURES: usize = 7;
+const WINDOW: usize = 24;
+const CYCLES: usize = 7;
+const FAST: f64 = 0.25;
+const PENALTY: f64 = 8.0;
+
+#[derive(Clone)]
+struct Group {
+    first: usize,
+    last: usize,
+    examples: Vec<([f64; FEATURES], f64, f64)>,
+    errors: Vec<f64>,
+    spread: f64,
+    weights: [f64; FEATURES],
+}
+
+/// One key's series and all that follows from it.
+pub(super) struct Naive {
+    season: usize,
+    season_max: usize,
+    values: Vec<f64>,
+    groups: Vec<Group>,
+    /// The row from which on the season holds.
+    since: Option<usize>,
+    /// The fast moving average, by row.
+    fast: Vec<f64>,
+    slow: Vec<f64>,
+}
+
+impl Naive {
+    pub(super) fn new(season: usize, season_max: usize, groups: &[(usize, usize)]) -> Self {
+        let group = |&(first, last): &(usize, usize)| Group {
+            first,
+            last,
+            examples: Vec::new(),
+            errors: Vec::new(),
+            spread: 0.0,
+            weights: [0.0; FEATURES],
+        };
+        let groups = groups.iter().map(group).collect();
+        Naive { season, season_max, values: Vec::new(), groups, since: None, fast: Vec::new(), slow: Vec::new() }
+    }
+
+    fn period(&self) -> usize {
+        if self.has_season() { self.season } else { WINDOW }
+    }
+
+    fn has_season(&self) -> bool {
+        self.since.is_some() && self.season > 0
+    }
+
+    fn cycles(&self, rows: usize) -> usize {
+        (rows.min(2 * self.season_max) / self.period()).clamp(1, CYCLES)
+    }
+
+    fn mean(&self, first: usize, last: usize) -> f64 {
+        self.values[first..last].iter().sum::<f64>() / (last - first) as f64
+    }
+
+    fn width(&self, rows: usize) -> usize {
+        if self.has_season() { self.season.min(rows) } else { WINDOW.min(rows / 2).max(1) }
+    }
+
+    fn level(&self, newest: usize) -> f64 {
+        let rows = newest + 1;
+        self.mean(rows - self.width(rows), rows)
+    }
+
+    fn base(&self, newest: usize) -> f64 {
+        let rows = newest + 1;
+        match self.has_season() {
+            true => self.mean(rows - (self.cycles(rows) * self.width(rows)).min(rows), rows),
+            false => self.level(newest),
+        }
+    }
+
+    fn shape(&self, newest: usize, target: usize, base: f64) -> f64 {
+        if !self.has_season() {
+            return 0.0;
+        }
+        let first = (target - newest).div_ceil(self.season);
+        let phases = (first..first + self.cycles(newest + 1)).filter_map(|back| target.checked_sub(back * self.season));
+        let mut values: Vec<f64> = phases.map(|row| self.values[row]).collect();
+        values.sort_by(f64::total_cmp);
+        if values.is_empty() {
+            return 0.0;
+        }
+        let kept = if values.len() > 3 { &values[1..values.len() - 1] } else { &values };
+        kept.iter().sum::<f64>() / kept.len() as f64 - base
+    }
+
+    fn flat(&self, row: usize) -> f64 {
+        let season = if row > 0 { self.shape(row - 1, row, self.base(row)) } else { 0.0 };
+        self.values[row] - season
+    }
+
+    fn features(&self, newest: usize, target: usize) -> (f64, [f64; FEATURES]) {
+        let (level, base, rows, width) = (self.level(newest), self.base(newest), newest + 1, self.width(newest + 1));
+        let season = self.shape(newest, target, base);
+        let trend = if rows >= 2 * width { level - self.mean(rows - 2 * width, rows - width) } else { 0.0 };
+        let ahead = target - newest;
+        let (near, trend) = if self.has_season() {
+            let row = target.checked_sub(ahead.div_ceil(self.season) * self.season);
+            ([row.map_or(0.0, |row| self.values[row] - base - season), 0.0], trend)
+        } else {
+            let back = |by: usize| newest.checked_sub(by).map_or(0.0, |row| self.values[row] - level);
+            ([back(1), back(2)], trend * ahead as f64 / width as f64)
+        };
+        let last = self.flat(newest) - level;
+        (level + season, [last, self.fast[newest] - level, self.slow[newest] - level, trend, near[0], near[1], season])
+    }
+
+    /// Takes in the next value.
+    pub(super) fn push(&mut self, value: f64) {
+        let target = self.values.len();
+        for index in 0..self.groups.len() {
+            let (first, last) = (self.groups[index].first, self.groups[index].last);
+            let ahead = first + mix(target as u32, index as u32) as usize % (last - first + 1);
+            let Some(newest) = target.checked_sub(ahead).filter(|newest| *newest >= self.since.unwrap_or(0)) else {
+                continue;
+            };
+            let (base, features) = self.features(newest, target);
+            let group = &mut self.groups[index];
+            let error = value - base - dot(&group.weights, &features);
+            group.errors.push(error);
+            let count = group.errors.len() as f64;
+            let limited =
+                if count > 16.0 && group.spread > 0.0 { error.abs().min(20.0 * group.spread) } else { error.abs() };
+            group.spread += (1.0f64 / 64.0).max(2.0 / (count + 1.0)) * (limited - group.spread);
+            let weight =
+                if error.abs() > group.spread && group.spread > 0.0 { group.spread / error.abs() } else { 1.0 };
+            group.examples.push((features, value - base, weight));
+        }
+        for (index, group) in self.groups.iter_mut().enumerate() {
+            if target % group.last == index % group.last {
+                group.weights = solve(group);
+            }
+        }
+        self.values.push(value);
+        let rows = target + 1;
+        if self.since.is_none() && self.season > 0 && rows >= self.season {
+            self.since = Some(target);
+            for group in &mut self.groups {
+                group.examples.iter_mut().for_each(|example| example.2 *= 0.25);
+            }
+            self.fast.pop();
+            self.fast.push(self.mean(rows - self.season, rows));
+        }
+        let before = |averages: &[f64]| averages.last().copied().unwrap_or(0.0);
+        let gain = 1.0 / rows as f64;
+        let fast = before(&self.fast) + FAST.max(gain) * (self.flat(target) - before(&self.fast));
+        let slow = before(&self.slow) + (1.0 / (4 * self.period()) as f64).max(gain) * (value - before(&self.slow));
+        self.fast.resize(target, 0.0);
+        self.fast.push(fast);
+        self.slow.push(slow);
+    }
+
+    /// The forecast of each step, before what errors say of it.
+    pub(super) fn points(&self) -> Vec<f64> {
+        let newest = self.values.len() - 1;
+        let step = |ahead: usize| {
+            let group = self.groups.iter().find(|group| ahead <= group.last).expect("groups reach to the horizon");
+            let (base, features) = self.features(newest, newest + ahead);
+            base + dot(&group.weights, &features)
+        };
+        (1..=self.groups[self.groups.len() - 1].last).map(step).collect()
+    }
+}
+
+fn dot(weights: &[f64; FEATURES], features: &[f64; FEATURES]) -> f64 {
+    weights.iter().zip(features).map(|(weight, feature)| weight * feature).sum()
+}
+
+/// Least squares by Gauss's elimination, with ridge.
+fn solve(group: &Group) -> [f64; FEATURES] {
+    let mut rows = [[0.0; FEATURES + 1]; FEATURES];
+    let count = group.examples.len();
+    for (index, (features, target, weight)) in group.examples.iter().enumerate() {
+        let kept = (index + 2..=count).map(|count| 1.0 - (1.0 / 1024.0f64).max(1.0 / count as f64));
+        let weight = weight * kept.product::<f64>();
+        for (row, feature) in rows.iter_mut().zip(features) {
+            for (cell, other) in row.iter_mut().zip(features.iter().chain([target])) {
+                *cell += weight * feature * other;
+            }
+        }
+    }
+    for (index, row) in rows.iter_mut().enumerate() {
+        row[index] += PENALTY * group.spread * group.spread;
+    }
+    for column in 0..FEATURES {
+        let pivot = (column..FEATURES).max_by(|one, two| rows[*one][column].abs().total_cmp(&rows[*two][column].abs()));
+        rows.swap(column, pivot.expect("there are rows left"));
+        let top = rows[column];
+        if top[column].abs() < 1e-12 {
+            return [0.0; FEATURES];
+        }
+        for (_, row) in rows.iter_mut().enumerate().filter(|(index, _)| *index != column) {
+            let factor = row[column] / top[column];
+            row.iter_mut().zip(top).for_each(|(cell, above)| *cell -= factor * above);
+        }
+    }
+    std::array::from_fn(|index| rows[index][FEATURES] / rows[index][index])
+}

@@ -1,0 +1,288 @@
+//! Laws of forecasts, and cases that can be worked out by hand.
+
+use super::forecaster::mix;
+use super::naive::Naive;
+use super::state::Shape;
+use super::*;
+use crate::rows::GroupedRows;
+use proptest::prelude::*;
+
+const LEVELS: [f64; 3] = [0.1, 0.5, 0.9];
+
+fn parameters(season: Season, horizon: u32) -> Parameters {
+    Parameters { season, season_max: 48, ..Parameters::new(horizon) }
+}
+
+fn forecaster(parameters: Parameters) -> Forecaster {
+    let mut forecaster = Forecaster::new(parameters).expect("parameters are in range");
+    forecaster.grow(1);
+    forecaster
+}
+
+fn learnt(parameters: Parameters, values: impl IntoIterator<Item = f64>) -> Forecaster {
+    let mut forecaster = forecaster(parameters);
+    values.into_iter().for_each(|value| forecaster.learn_one(0, value));
+    forecaster
+}
+
+/// The rows of quantiles, one for each step; none before there is a forecast.
+fn forecast(forecaster: &mut Forecaster) -> Vec<[f64; 3]> {
+    let mut quantiles = Vec::new();
+    forecaster.forecast(0, &LEVELS, &mut quantiles);
+    quantiles.chunks_exact(3).map(|step| step.try_into().expect("three levels")).collect()
+}
+
+/// About normal, of variance one.
+fn noise(row: usize, salt: u32) -> f64 {
+    (0..12).map(|index| f64::from(mix(row as u32, salt * 12 + index)) / f64::from(u32::MAX) - 0.5).sum()
+}
+
+fn close(one: f64, other: f64, within: f64) -> bool {
+    (one - other).abs() <= within
+}
+
+/// A constant goes on as it is, without a doubt.
+#[test]
+fn a_constant_is_forecast_as_itself() {
+    for method in Method::ALL {
+        let parameters = Parameters { method, ..Parameters::new(8) };
+        for constant in [0.0, 7.25, -1e9, 1e300, 1e-300] {
+            let quantiles = forecast(&mut learnt(parameters.clone(), [constant; 100]));
+            assert_eq!(quantiles, [[constant; 3]; 8], "{}", method.name());
+        }
+    }
+}
+
+/// A line goes on as a line.
+#[test]
+fn a_line_goes_on() {
+    let mut forecaster = learnt(Parameters::new(12), (0..300).map(|row| 100.0 + 3.0 * f64::from(row)));
+    for (index, [low, middle, high]) in forecast(&mut forecaster).into_iter().enumerate() {
+        let expected = 100.0 + 3.0 * (300.0 + index as f64);
+        assert!(close(middle, expected, 0.5), "step {index}: {middle}, not {expected}");
+        assert!(high - low < 3.0, "step {index}: from {low} to {high}");
+    }
+}
+
+/// A season is found without being told of, and repeats.
+#[test]
+fn an_exact_season_repeats() {
+    let shape = |row: u32| f64::from(row % 17 * row % 17);
+    for method in Method::ALL {
+        let mut forecaster = learnt(Parameters { method, ..Parameters::new(20) }, (0..400).map(shape));
+        assert_eq!(forecaster.season(0), Some(17), "{}", method.name());
+        for (step, [low, middle, high]) in (400..).zip(forecast(&mut forecaster)) {
+            assert!(close(middle, shape(step), 0.1), "{} row {step}: {middle}, not {}", method.name(), shape(step));
+            assert!(high - low < 1.0, "{} row {step}: from {low} to {high}", method.name());
+        }
+    }
+}
+
+/// After a level shift forecasts are there where the series is, and not half way.
+#[test]
+fn a_level_shift_is_followed() {
+    let values = (0..400).map(|row| if row < 300 { 10.0 } else { 60.0 } + noise(row, 1));
+    for [low, middle, high] in forecast(&mut learnt(Parameters::new(6), values)) {
+        assert!(close(middle, 60.0, 3.0) && low < high, "{low} {middle} {high}");
+    }
+}
+
+/// With few rows there is no forecast, and then wide ones.
+#[test]
+fn intervals_are_wide_at_first() {
+    let mut forecaster = forecaster(Parameters { min_training: 20, ..Parameters::new(4) });
+    let mut widths = Vec::new();
+    for row in 0..2000 {
+        forecaster.learn_one(0, noise(row, 2));
+        match forecast(&mut forecaster).first() {
+            None => assert!(row < 19, "no forecast after {} rows", row + 1),
+            Some([low, _, high]) => {
+                assert!(row >= 19, "a forecast after {} rows", row + 1);
+                widths.push(high - low);
+            }
+        }
+    }
+    let late = widths[widths.len() - 200..].iter().sum::<f64>() / 200.0;
+    // The interval of 80 % of a standard normal distribution.
+    assert!(close(late, 2.0 * 1.2816, 0.4), "{late}");
+    assert!(widths[..20].iter().sum::<f64>() / 20.0 > late, "{:?}", &widths[..20]);
+}
+
+/// When the noise of a series trebles, intervals follow until they hold again.
+#[test]
+fn intervals_hold_under_drift() {
+    let mut forecaster = forecaster(Parameters::new(3));
+    let (mut inside, mut count) = (0, 0);
+    for row in 0..6000usize {
+        let value = noise(row, 3) * if row / 1500 % 2 == 0 { 1.0 } else { 3.0 };
+        if let Some(Expectation { lower, upper, .. }) = forecaster.expect(0, 0.1, 0.9) {
+            inside += u32::from((lower..=upper).contains(&value));
+            count += 1;
+        }
+        forecaster.learn_one(0, value);
+    }
+    let share = f64::from(inside) / f64::from(count);
+    assert!(close(share, 0.8, 0.03), "{share}");
+}
+
+/// Rows that are missing keep their place in time: the season goes on behind them.
+#[test]
+fn missing_rows_keep_the_phase() {
+    let shape = |row: u32| f64::from(row % 12) * 10.0;
+    let values = (0..420).map(|row| if row % 29 < 5 { f64::NAN } else { shape(row) });
+    for (step, [_, middle, _]) in (420..).zip(forecast(&mut learnt(parameters(Season::Fixed(12), 12), values))) {
+        assert!(close(middle, shape(step), 3.0), "row {step}: {middle}, not {}", shape(step));
+    }
+    assert!(forecast(&mut learnt(Parameters::new(2), [f64::NAN; 100])).is_empty());
+}
+
+/// A level far from zero keeps its digits, and a series that jumps by powers of ten is followed.
+#[test]
+fn huge_values_keep_their_digits() {
+    let far = |row: usize| 1e12 + 5.0 * noise(row, 4);
+    for [low, middle, high] in forecast(&mut learnt(Parameters::new(4), (0..500).map(far))) {
+        assert!(close(middle, 1e12, 5.0) && high - low < 40.0, "{low} {middle} {high}");
+    }
+    let jump = |row: usize| if row == 0 { 0.0 } else { far(row) };
+    for [low, middle, high] in forecast(&mut learnt(Parameters::new(4), (0..500).map(jump))) {
+        assert!(close(middle, 1e12, 1e8) && low.is_finite() && high.is_finite(), "{low} {middle} {high}");
+    }
+    let jump = |row: usize| if row < 200 { 1e-9 * noise(row, 5) } else { 1e250 * (1.0 + 0.01 * noise(row, 6)) };
+    for [low, middle, high] in forecast(&mut learnt(Parameters::new(4), (0..500).map(jump))) {
+        assert!(close(middle / 1e250, 1.0, 0.1) && low.is_finite() && high.is_finite(), "{low} {middle} {high}");
+    }
+}
+
+/// What cannot be is refused with what can.
+#[test]
+fn parameters_out_of_range_are_refused() {
+    let refused = |parameters: Parameters| Forecaster::new(parameters).expect_err("it is refused").to_string();
+    assert_eq!(refused(Parameters::new(0)), "`forecast`: horizon must be from 1 to 1024 steps, not 0");
+    let fixed = Parameters { season: Season::Fixed(200), ..Parameters::new(1) };
+    assert_eq!(refused(fixed), "`forecast`: seasonality must be from 2 to 168 rows, not 200");
+    assert_eq!(Parameters::calendar(300_000), (vec![12, 288], 288));
+    assert_eq!(Parameters::calendar(3_600_000), (vec![24, 168], 168));
+}
+
+/// The default's state is a few hundred words.
+#[test]
+fn the_state_of_the_default_is_small() {
+    let words = forecaster(Parameters::new(24)).state_shape().words_per_slot();
+    assert_eq!(words, 927, "the documentation says so");
+}
+
+fn groups(horizon: usize, season_max: usize) -> Vec<(usize, usize)> {
+    Shape::new(horizon, season_max, 0, None).groups
+}
+
+proptest! {
+    // The twin works everything out anew for each row.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Groups of horizons have all steps ahead, each once.
+    #[test]
+    fn groups_have_each_step(horizon in 1usize..=1024) {
+        let groups = groups(horizon, 24);
+        prop_assert_eq!(groups[0], (1, 1));
+        prop_assert!(groups.windows(2).all(|pair| pair[0].1 + 1 == pair[1].0 && pair[1].0 <= pair[1].1));
+        prop_assert_eq!(groups[groups.len() - 1].1, horizon);
+    }
+
+    /// What is kept in a few words says what the whole history says.
+    #[test]
+    fn words_say_what_the_history_says(
+        season in prop_oneof![Just(0usize), 2usize..20],
+        horizon in 1usize..30,
+        rows in 60usize..260,
+        salt in 0u32..1000,
+        slope in -0.5f64..0.5,
+    ) {
+        let value = |row: usize| {
+            let wave = if season > 0 { 8.0 * (row as f64 * std::f64::consts::TAU / season as f64).sin() } else { 0.0 };
+            100.0 + slope * row as f64 + wave + noise(row, salt)
+        };
+        let told = if season > 0 { Season::Fixed(season as u32) } else { Season::None };
+        let parameters = Parameters { season_max: 24, ..parameters(told, horizon as u32) };
+        let mut forecaster = learnt(parameters, (0..rows).map(value));
+        let mut naive = Naive::new(season, 24, &groups(horizon, 24));
+        (0..rows).for_each(|row| naive.push(value(row)));
+        for (step, (kept, whole)) in forecaster.points(0).into_iter().zip(naive.points()).enumerate() {
+            prop_assert!(close(kept, whole, 0.02), "step {}: {} of {}", step + 1, kept, whole);
+        }
+    }
+
+    /// How rows are cut into batches, and a checkpoint between two of them, does not show, to the bit.
+    #[test]
+    fn batches_and_restarts_do_not_show(
+        values in proptest::collection::vec(prop_oneof![9 => -1e3f64..1e3, 1 => Just(f64::NAN)], 1..200),
+        keys in 1usize..4,
+        cut in 0usize..200,
+        method in prop::sample::select(&Method::ALL[..]),
+    ) {
+        let parameters = Parameters { method, min_training: 8, season_max: 24, ..Parameters::new(5) };
+        let slots: Vec<u32> = (0..values.len()).map(|row| (row % keys) as u32).collect();
+        let cut = cut.min(values.len());
+        let mut whole = Forecaster::new(parameters.clone()).expect("in range");
+        whole.learn(&GroupedRows::group(&slots, keys), &values);
+        let mut first = Forecaster::new(parameters.clone()).expect("in range");
+        first.grow(keys);
+        first.learn(&GroupedRows::group(&slots[..cut], keys), &values[..cut]);
+        let mut second = Forecaster::new(parameters).expect("in range");
+        let saved: Vec<u32> = (0..keys as u32).rev().collect();
+        let mut words = Vec::new();
+        saved.iter().for_each(|slot| first.read_slot(*slot, &mut words));
+        second.load(&saved, &words);
+        for row in cut..values.len() {
+            second.learn(&GroupedRows::group(&slots[row..=row], keys), &values[row..=row]);
+        }
+        whole.grow(keys);
+        for slot in 0..keys as u32 {
+            let (mut one, mut two) = (Vec::new(), Vec::new());
+            whole.forecast(slot, &LEVELS, &mut one);
+            second.forecast(slot, &LEVELS, &mut two);
+            prop_assert_eq!(one, two);
+        }
+    }
+
+    /// In another unit, or from another zero, the forecasts are the same ones. Powers of two are no rounding.
+    #[test]
+    fn units_do_not_show(salt in 0u32..1000, exponent in -60i32..60, shift in -1000i32..1000, rows in 40usize..200) {
+        let value = |row: usize| (16.0 * (noise(row, salt) + (row as f64 / 3.0).sin())).round() / 16.0;
+        let unit = f64::from(exponent).exp2();
+        let plain = forecast(&mut learnt(parameters(Season::Auto(vec![]), 6), (0..rows).map(value)));
+        let other = forecast(&mut learnt(
+            parameters(Season::Auto(vec![]), 6),
+            (0..rows).map(|row| (value(row) + f64::from(shift)) * unit),
+        ));
+        for (plain, other) in plain.iter().flatten().zip(other.iter().flatten()) {
+            prop_assert!(close(*plain, other / unit - f64::from(shift), 1e-3), "{} {}", plain, other / unit);
+        }
+    }
+
+    /// Whatever comes, what is said is finite, and a higher level lies no lower.
+    #[test]
+    fn forecasts_are_finite_and_ordered(
+        values in proptest::collection::vec(
+            prop_oneof![
+                4 => -1e3f64..1e3,
+                1 => Just(f64::NAN),
+                1 => Just(f64::INFINITY),
+                1 => Just(0.0),
+                1 => any::<f64>(),
+            ],
+            0..300,
+        ),
+        method in prop::sample::select(&Method::ALL[..]),
+        season_max in 2u32..40,
+        horizon in prop_oneof![1u32..10, 60u32..80],
+    ) {
+        let levels = [0.001, 0.05, 0.3, 0.5, 0.77, 0.999];
+        let mut forecaster = learnt(Parameters { method, min_training: 5, season_max, ..Parameters::new(horizon) }, values);
+        let mut quantiles = Vec::new();
+        if forecaster.forecast(0, &levels, &mut quantiles) {
+            prop_assert_eq!(quantiles.len(), horizon as usize * levels.len());
+        }
+        prop_assert!(quantiles.iter().all(|quantile| quantile.is_finite()), "{:?}", quantiles);
+        prop_assert!(quantiles.chunks(levels.len()).all(|step| step.is_sorted()), "{:?}", quantiles);
+    }
+}

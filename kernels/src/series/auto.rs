@@ -1,0 +1,79 @@
+//! The method `auto`: several looks at a row, weighed by what the key's own history says of them.
+//!
+//! ```text
+//! score = ln(1 + novelty of the value)
+//!       + ln(1 + novelty of the mean of the last 80 values)
+//!       + ln(1 + deviation of the mean of the last 20 values) / 2
+//!       + explained * (ln(1 + novelty of m) + ln(1 + deviation of m) / 2 + ln(1 + deviation of r) / 2)
+//! r     = what is left when the season is taken out;  m = mean of its last 20
+//! ```
+//!
+//! *Novelty* finds spikes, dips and levels that never were; the mean's novelty finds stretches whose values are usual and whose mix is
+//! not, a shift of level or a sensor that is stuck; the *deviation* finds fast changes of level; what the season leaves finds values that
+//! are usual at another time of the day, one row or many. A season speaks as far as it explains the variance ([`seasonal`](super::seasonal)), so a key
+//! without one has a score without it: that is the choice by key, and it moves as the evidence does.
+//!
+//! Logarithms are summed because ratios have heavy tails: two looks that each find a row twice as strange as usual say more than one
+//! that finds it three times.
+
+use super::seasonal::{HISTORY, Seasonality};
+use super::{Parts, Row, Scored, SeriesModel, history, level, novelty, strangeness};
+
+/// Numbers that are kept of values and of their means.
+const CAPACITY: usize = 384;
+/// Numbers that are kept of what seasons leave.
+const REST_CAPACITY: usize = 320;
+/// Rows of the rolling mean whose novelty counts.
+const LONG: usize = 80;
+/// Rows of the rolling means whose deviations count.
+const SHORT: usize = 20;
+
+/// See the [module](self).
+#[derive(Debug, Clone)]
+pub(crate) struct Auto {
+    pub(crate) seasonality: Seasonality,
+    /// The weight of the newest row in means and deviations.
+    pub(crate) gain: f32,
+}
+
+impl SeriesModel for Auto {
+    fn words(&self) -> usize {
+        2 * novelty::words(CAPACITY)
+            + novelty::words(REST_CAPACITY)
+            + history::words(HISTORY)
+            + history::words(SHORT)
+            + 3 * level::WORDS
+            + self.seasonality.words()
+    }
+
+    fn row(&self, state: &mut [f32], row: Row) -> Scored {
+        let mut parts = Parts(state);
+        let (values, means) = (parts.take(novelty::words(CAPACITY)), parts.take(novelty::words(CAPACITY)));
+        let rests = parts.take(novelty::words(REST_CAPACITY));
+        let (last_values, last_rests) = (parts.take(history::words(HISTORY)), parts.take(history::words(SHORT)));
+        let (mean_level, rests_level, rest_level) =
+            (parts.take(level::WORDS), parts.take(level::WORDS), parts.take(level::WORDS));
+        let seasons = parts.take(self.seasonality.words());
+
+        let left = self.seasonality.take_out(seasons, last_values, row);
+        let long = history::mean_with(last_values, row.value, LONG);
+        let short = history::mean_with(last_values, row.value, SHORT);
+        let mean_rest = history::mean_with(last_rests, left.rest, SHORT);
+        let of_value = novelty::novelty(values, row.value, row.learn);
+        let of_mean = novelty::novelty(means, long, row.learn);
+        let of_rest = novelty::novelty(rests, mean_rest, row.learn);
+        let of_level = level::beside(mean_level, short, self.gain, row.learn).deviation;
+        let of_rests_level = level::beside(rests_level, mean_rest, self.gain, row.learn).deviation;
+        let of_rest_level = level::beside(rest_level, left.rest, self.gain, row.learn).deviation;
+        if row.learn {
+            history::push(last_values, row.value);
+            history::push(last_rests, left.rest);
+        }
+        let score = strangeness(of_value)
+            + strangeness(of_mean)
+            + 0.5 * strangeness(of_level)
+            + left.explained
+                * (strangeness(of_rest) + 0.5 * (strangeness(of_rests_level) + strangeness(of_rest_level)));
+        Scored { score, expected: left.expected, deviation: left.square.sqrt() }
+    }
+}

@@ -1,0 +1,136 @@
+//! Novelty of a number: how far it is from the nearest one that came before, beside how far numbers usually are.
+//!
+//! A number that has been seen is not strange, however far from the mean it lies; one that nobody has come near to is. The distance to
+//! the nearest earlier number is divided by the running mean of such distances, so that the ratio has no unit (after the simple causal
+//! detector that the Numenta Anomaly Benchmark is known to reward; the nearest-neighbour score of Ramaswamy et al., SIGMOD 2000, in one
+//! dimension).
+//!
+//! **State.** The numbers seen, ascending, at most a capacity of them: a number is kept when it is farther than a *resolution* from all
+//! that are there. When the capacity is full, the resolution rises to the median gap and the numbers are thinned to it. What lies within
+//! the resolution counts as seen. So memory is bounded, a lookup is a binary search, and few rows insert.
+
+use std::cell::RefCell;
+
+// Words before the numbers.
+const LENGTH: usize = 0;
+const RESOLUTION: usize = 1;
+const MEAN: usize = 2;
+const COUNT: usize = 3;
+const HEADER: usize = 4;
+
+/// Ratios beyond this say no more.
+const RATIO_MAX: f32 = 1e9;
+/// Counts are exact in `f32` up to here.
+pub(super) const COUNT_MAX: f32 = 16_777_216.0;
+
+/// The words of a set of at most so many numbers.
+pub(super) const fn words(capacity: usize) -> usize {
+    HEADER + capacity
+}
+
+/// How many distances the running mean remembers: half of a distance's weight is gone after so many.
+const MEAN_HALF_LIFE: f32 = 4000.0;
+/// `1 - 2^(-1 / MEAN_HALF_LIFE)`.
+const MEAN_GAIN: f32 = std::f32::consts::LN_2 / MEAN_HALF_LIFE;
+
+/// The novelty of a number: its distance as a multiple of the mean distance, from 0 on; then the number is learnt, if it is to be.
+pub(super) fn novelty(set: &mut [f32], number: f32, learn: bool) -> f32 {
+    let (header, numbers) = set.split_at_mut(HEADER);
+    let length = header[LENGTH] as usize;
+    let place = numbers[..length].partition_point(|seen| *seen < number);
+    let above = numbers[..length].get(place).map_or(f32::INFINITY, |seen| seen - number);
+    let below = if place > 0 { number - numbers[place - 1] } else { f32::INFINITY };
+    let distance = above.min(below);
+    if !distance.is_finite() {
+        if learn {
+            numbers[0] = number;
+            header[LENGTH] = 1.0;
+        }
+        return 0.0;
+    }
+    let distance = if distance > header[RESOLUTION] { distance } else { 0.0 };
+    let mean = header[MEAN];
+    let ratio = if mean > 0.0 { (distance / mean).min(RATIO_MAX) } else { 0.0 };
+    if !learn {
+        return ratio;
+    }
+    header[COUNT] = (header[COUNT] + 1.0).min(COUNT_MAX);
+    header[MEAN] = mean + (1.0 / header[COUNT]).max(MEAN_GAIN) * (distance - mean);
+    if distance > 0.0 {
+        numbers.copy_within(place..length, place + 1);
+        numbers[place] = number;
+        header[LENGTH] += 1.0;
+        if length + 1 == numbers.len() {
+            let (resolution, left) = thin(numbers, header[RESOLUTION]);
+            (header[RESOLUTION], header[LENGTH]) = (resolution, left as f32);
+        }
+    }
+    ratio
+}
+
+thread_local! {
+    static GAPS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps numbers that are farther apart than the median gap, the least and the greatest among them: the new resolution, and how many.
+fn thin(numbers: &mut [f32], resolution: f32) -> (f32, usize) {
+    let median = GAPS.with_borrow_mut(|gaps| {
+        gaps.clear();
+        gaps.extend(numbers.windows(2).map(|pair| pair[1] - pair[0]));
+        let middle = gaps.len() / 2;
+        *gaps.select_nth_unstable_by(middle, f32::total_cmp).1
+    });
+    let resolution = resolution.max(median);
+    let greatest = numbers[numbers.len() - 1];
+    let mut left = 1;
+    for place in 1..numbers.len() {
+        if numbers[place] - numbers[left - 1] > resolution {
+            numbers[left] = numbers[place];
+            left += 1;
+        }
+    }
+    if numbers[left - 1] < greatest {
+        left += usize::from(left == 1);
+        numbers[left - 1] = greatest;
+    }
+    (resolution, left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_was_seen_is_not_new() {
+        let mut set = vec![0.0; words(8)];
+        let ratios: Vec<f32> = [1.0, 2.0, 1.0, 2.0, 4.0].map(|number| novelty(&mut set, number, true)).to_vec();
+        // The first has nothing to be compared with, the second no usual distance; then distances 1, 0, 0 have the mean 1/3.
+        assert_eq!(ratios[..4], [0.0; 4]);
+        assert!((ratios[4] - 6.0).abs() < 1e-5);
+        let before = set.clone();
+        assert!(novelty(&mut set, 9.0, false) > 0.0);
+        assert_eq!(set, before, "a row that is not learnt leaves no trace");
+    }
+
+    proptest! {
+        /// A full set must go on telling new from seen: every number is within the resolution of one that is kept.
+        #[test]
+        fn thinning_forgets_no_place(numbers in proptest::collection::vec(-1e6f32..1e6, 1..400), capacity in 4usize..40) {
+            let mut set = vec![0.0; words(capacity)];
+            for number in &numbers {
+                let ratio = novelty(&mut set, *number, true);
+                prop_assert!(ratio.is_finite() && ratio >= 0.0);
+                let length = set[LENGTH] as usize;
+                prop_assert!(length >= 1 && length < capacity);
+                prop_assert!(set[HEADER..HEADER + length].windows(2).all(|pair| pair[0] < pair[1]));
+            }
+            let kept = &set[HEADER..HEADER + set[LENGTH] as usize];
+            let reach = 2.0 * set[RESOLUTION];
+            for number in &numbers {
+                let nearest = kept.iter().map(|kept| (kept - number).abs()).fold(f32::INFINITY, f32::min);
+                prop_assert!(nearest <= reach, "{number} is {nearest} away, the resolution is {}", set[RESOLUTION]);
+            }
+        }
+    }
+}

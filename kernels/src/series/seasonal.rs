@@ -1,0 +1,174 @@
+//! What is left of a value when its season is taken out, for three seasons at once: the day, the week, and a period in rows that is
+//! found in the values.
+//!
+//! All three learn every row; the one that has lately left least speaks, and says how much of the variance it explains. Errors count
+//! before a row is learnt, so a season that is none loses to the plain mean, and explains nothing.
+
+use super::novelty::COUNT_MAX;
+use super::{Parts, Row, Scored, SeriesModel, history, level, season};
+
+const DAY_MS: i64 = 86_400_000;
+const WEEK_MS: i64 = 7 * DAY_MS;
+const DAY_BINS: usize = 48;
+const WEEK_BINS: usize = 84;
+const ROW_BINS: usize = 64;
+/// Values in which a period in rows is looked for.
+pub(super) const HISTORY: usize = 256;
+/// The mean squares of what is left forget half after so many rows.
+const ERROR_GAIN: f32 = 1.0 / 2000.0;
+
+// Words before those of the seasons.
+const ROWS: usize = 0; // learnt, at most COUNT_MAX
+const MEAN: usize = 1;
+const VARIANCE: usize = 2; // mean square of what the mean leaves
+const PERIOD: usize = 3; // in rows, 0 while there is none
+const PHASE: usize = 4; // in rows, of the next row
+const HEADER: usize = 5;
+
+/// Which seasons there may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Seasonality {
+    /// A day, a week, or a period in rows, whichever explains most.
+    Auto,
+    /// None: what is left is the distance from the mean.
+    None,
+    /// One of so many milliseconds.
+    Period(i64),
+}
+
+/// What is left of a value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left {
+    /// What was expected.
+    pub(super) expected: f32,
+    /// Value less expected.
+    pub(super) rest: f32,
+    /// The mean square of what was left lately.
+    pub(super) square: f32,
+    /// The share of the variance that the season explains, 0 to 1.
+    pub(super) explained: f32,
+}
+
+impl Seasonality {
+    /// The words of the seasons.
+    pub(super) fn words(self) -> usize {
+        HEADER
+            + match self {
+                Seasonality::Auto => season::words(DAY_BINS) + season::words(WEEK_BINS) + season::words(ROW_BINS),
+                Seasonality::None => 0,
+                Seasonality::Period(_) => season::words(WEEK_BINS),
+            }
+    }
+
+    /// Takes the season out of a value, and learns it. `values` has those before it, for a period in rows.
+    pub(super) fn take_out(self, state: &mut [f32], values: &[f32], row: Row) -> Left {
+        let (header, rest) = state.split_at_mut(HEADER);
+        let mut parts = Parts(rest);
+        let gain = ERROR_GAIN.max(1.0 / (header[ROWS] + 1.0));
+        let mean = header[MEAN];
+        let from_mean = row.value - mean;
+        let variance = header[VARIANCE] + gain * (from_mean * from_mean - header[VARIANCE]);
+        let mut best = Left { expected: mean, rest: from_mean, square: variance, explained: 0.0 };
+        let mut consider = |season: &mut [f32], bin: usize| {
+            let expected = season::expected(season, bin, mean);
+            let rest = row.value - expected;
+            let before = season::error(season);
+            let square = before + gain * (rest * rest - before);
+            if square < best.square {
+                best = Left { expected, rest, square, ..best };
+            }
+            if row.learn {
+                season::learn(season, bin, row.value, rest, gain);
+            }
+        };
+        match (self, row.time_ms) {
+            (Seasonality::Auto, time_ms) => {
+                let (day, week, rows) = (
+                    parts.take(season::words(DAY_BINS)),
+                    parts.take(season::words(WEEK_BINS)),
+                    parts.take(season::words(ROW_BINS)),
+                );
+                if let Some(time_ms) = time_ms {
+                    consider(day, season::bin_of_time(time_ms, DAY_MS, DAY_BINS));
+                    consider(week, season::bin_of_time(time_ms, WEEK_MS, WEEK_BINS));
+                }
+                let period = header[PERIOD];
+                if period > 0.0 {
+                    let bins = period.min(ROW_BINS as f32);
+                    consider(rows, ((header[PHASE] * bins / period) as usize).min(ROW_BINS - 1));
+                }
+                // Time goes on for rows that are not learnt too.
+                if period > 0.0 {
+                    header[PHASE] = if header[PHASE] + 1.0 < period { header[PHASE] + 1.0 } else { 0.0 };
+                }
+                if row.learn {
+                    find_period(header, rows, values, variance);
+                }
+            }
+            (Seasonality::Period(period), Some(time_ms)) => {
+                let season = parts.take(season::words(WEEK_BINS));
+                consider(season, season::bin_of_time(time_ms, period, WEEK_BINS));
+            }
+            (Seasonality::Period(_), None) | (Seasonality::None, _) => {}
+        }
+        if row.learn {
+            header[VARIANCE] = variance;
+            header[MEAN] = mean + gain * from_mean;
+            header[ROWS] = (header[ROWS] + 1.0).min(COUNT_MAX);
+        }
+        best.explained = if variance > 0.0 { (1.0 - best.square / variance).max(0.0) } else { 0.0 };
+        best
+    }
+}
+
+/// Looks for a period each time the history is a new one, while the one there is explains little.
+fn find_period(header: &mut [f32], season: &mut [f32], values: &[f32], variance: f32) {
+    let count = history::count(values);
+    let explains = header[PERIOD] > 0.0 && season::error(season) < 0.5 * variance;
+    if count == 0 || !count.is_multiple_of(HISTORY) || explains || count as f32 >= COUNT_MAX {
+        return;
+    }
+    let mut ordered = Vec::with_capacity(HISTORY);
+    history::in_order(values, &mut ordered);
+    if let Some(period) = season::period_of(&ordered)
+        && period as f32 != header[PERIOD]
+    {
+        (header[PERIOD], header[PHASE]) = (period as f32, 0.0);
+        season::clear(season, variance);
+    }
+}
+
+/// The method `seasonal`: how far a value is from its season, in standard deviations of what seasons leave.
+#[derive(Debug, Clone)]
+pub(crate) struct SeasonalScore {
+    pub(crate) seasonality: Seasonality,
+    /// The weight of the newest row in the standard deviation of what is left.
+    pub(crate) gain: f32,
+    /// Rows that score 0.
+    pub(crate) min_training: u32,
+}
+
+impl SeriesModel for SeasonalScore {
+    fn words(&self) -> usize {
+        self.seasonality.words() + history::words(HISTORY) + level::WORDS + 1
+    }
+
+    fn row(&self, state: &mut [f32], row: Row) -> Scored {
+        let mut parts = Parts(state);
+        let seasons = parts.take(self.seasonality.words());
+        let values = parts.take(history::words(HISTORY));
+        let (rests, rows) = (parts.take(level::WORDS), parts.take(1));
+        let left = self.seasonality.take_out(seasons, values, row);
+        let beside = level::beside(rests, left.rest, self.gain, row.learn);
+        let young = rows[0] < self.min_training as f32;
+        if row.learn {
+            history::push(values, row.value);
+            rows[0] = (rows[0] + 1.0).min(COUNT_MAX);
+        }
+        Scored {
+            score: if young { 0.0 } else { beside.deviation },
+            expected: left.expected,
+            deviation: beside.variance.sqrt(),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! `anomaly_score(v, .., method => .., ..) OVER (PARTITION BY .. ORDER BY ..)`: how strange a row is beside the earlier ones of its
+//! partition; and `detect_anomalies(v, ts, ..) OVER (..)`: that, how rare it is, whether it is worth an alarm, and what was expected.
+//!
+//! A streaming query runs them as the engine's `Score`. The functions here are what they mean over finished tables: they check types, and
+//! evaluate whole partitions with the same kernel. Options arrive as one text of JSON behind the other arguments, into which
+//! [`fold_options`] has put what was written by name.
+
+mod options;
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::{DataFusionError, Result, ScalarValue, plan_err};
+use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
+use datafusion::logical_expr::{Expr, LimitEffect, PartitionEvaluator, Signature, Volatility, WindowUDFImpl};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Literal;
+use eagre_engine::operator::score::{ScoreAnswer, detections_type, score_partition};
+use eagre_engine::score::{DetectorOptions, MethodError};
+use serde_json::Map;
+
+pub(crate) use self::options::fold_options;
+use self::options::{IS_LEARNT, OF, message};
+use crate::types::sql_name;
+
+/// The functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum ScoreFunction {
+    Score,
+    Detect,
+}
+
+impl ScoreFunction {
+    pub(crate) const ALL: [ScoreFunction; 2] = [ScoreFunction::Score, ScoreFunction::Detect];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Score => "anomaly_score",
+            Self::Detect => "detect_anomalies",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|function| function.name().eq_ignore_ascii_case(name))
+    }
+
+    fn usage(self) -> &'static str {
+        match self {
+            Self::Score => {
+                "`anomaly_score` takes numbers and then options by name: `anomaly_score(v, method => 'ewma', half_life => 50)`"
+            }
+            Self::Detect => {
+                "`detect_anomalies` takes a number (or an ARRAY of numbers), the time of its ORDER BY, and then options by name: \
+                 `detect_anomalies(v, ts, max_false_alarm_rate => 1e-4) OVER (PARTITION BY k ORDER BY ts)`"
+            }
+        }
+    }
+
+    fn told(self, error: &MethodError) -> DataFusionError {
+        DataFusionError::Plan(format!("`{}`: {}", self.name(), message(error)))
+    }
+
+    /// What was written by name, checked.
+    fn answer(self, options: &Map<String, serde_json::Value>) -> Result<ScoreAnswer, MethodError> {
+        Ok(match self {
+            Self::Score => ScoreAnswer::Score(DetectorOptions::parse_method(options)?),
+            Self::Detect => ScoreAnswer::Detections(DetectorOptions::parse(options)?),
+        })
+    }
+}
+
+/// What a call says of rows, and the places of its arguments.
+#[derive(Debug, Clone)]
+pub(crate) struct ScoreArgs {
+    pub(crate) answer: ScoreAnswer,
+    /// How many of the first arguments are features.
+    pub(crate) features: usize,
+    pub(crate) time: Option<usize>,
+    pub(crate) learn: Option<usize>,
+}
+
+impl ScoreArgs {
+    /// Of a call in a plan.
+    ///
+    /// # Errors
+    /// A method or option that cannot be; another number of features than the method takes.
+    pub(crate) fn of(function: ScoreFunction, args: &[Expr]) -> Result<Self> {
+        let options = match args.last() {
+            Some(Expr::Literal(ScalarValue::Utf8(Some(text)), _)) => Some(text.as_str()),
+            _ => None,
+        };
+        Self::new(function, args.len(), options)
+    }
+
+    fn new(function: ScoreFunction, args: usize, options: Option<&str>) -> Result<Self> {
+        let usage = || DataFusionError::Plan(function.usage().to_string());
+        let mut given: Map<String, serde_json::Value> =
+            options.map_or(Ok(Map::new()), serde_json::from_str).map_err(|_| usage())?;
+        given.remove(OF);
+        let mut rest = args - usize::from(options.is_some());
+        let mut take = |is_there: bool| -> Result<Option<usize>> {
+            match is_there {
+                true => {
+                    rest = rest.checked_sub(1).ok_or_else(usage)?;
+                    Ok(Some(rest))
+                }
+                false => Ok(None),
+            }
+        };
+        let learn = take(given.remove(IS_LEARNT).is_some())?;
+        let time = take(function == ScoreFunction::Detect)?;
+        let answer = function.answer(&given).map_err(|error| function.told(&error))?;
+        answer.method().scorer(rest, &Arc::default()).map_err(|error| function.told(&error))?;
+        Ok(Self { answer, features: rest, time, learn })
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ScoreUdwf {
+    function: ScoreFunction,
+    signature: Signature,
+}
+
+impl ScoreUdwf {
+    pub(crate) fn new(function: ScoreFunction) -> Self {
+        Self { function, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+impl WindowUDFImpl for ScoreUdwf {
+    fn name(&self) -> &str {
+        self.function.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        let (name, usage) = (self.name(), self.function.usage());
+        let mut coerced = arg_types.to_vec();
+        let mut rest = coerced.as_mut_slice();
+        // From behind: the text of the options, what is learnt, the time.
+        if let [before @ .., DataType::Utf8] = rest {
+            rest = before;
+            if let [before @ .., DataType::Boolean] = rest {
+                rest = before;
+            }
+        }
+        if self.function == ScoreFunction::Detect {
+            let [before @ .., time] = rest else { return plan_err!("{usage}") };
+            if !matches!(time, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64) {
+                return plan_err!(
+                    "`{name}`: what follows the numbers is the time of the ORDER BY, not a {}",
+                    sql_name(time)
+                );
+            }
+            rest = before;
+        }
+        if rest.is_empty() {
+            return plan_err!("{usage}");
+        }
+        for feature in rest {
+            if !(feature.is_numeric() || *feature == DataType::Null) {
+                return plan_err!("`{name}` scores numbers, not a {}", sql_name(feature));
+            }
+            *feature = DataType::Float64;
+        }
+        Ok(coerced)
+    }
+
+    fn field(&self, args: WindowUDFFieldArgs) -> Result<FieldRef> {
+        let data_type = match self.function {
+            ScoreFunction::Score => DataType::Float64,
+            ScoreFunction::Detect => detections_type(),
+        };
+        Ok(Arc::new(Field::new(args.name(), data_type, true)))
+    }
+
+    fn partition_evaluator(&self, args: PartitionEvaluatorArgs) -> Result<Box<dyn PartitionEvaluator>> {
+        let exprs = args.input_exprs();
+        let options = exprs.last().and_then(text_of);
+        Ok(Box::new(Evaluator(ScoreArgs::new(self.function, exprs.len(), options.as_deref())?)))
+    }
+
+    fn limit_effect(&self, _args: &[Arc<dyn PhysicalExpr>]) -> LimitEffect {
+        LimitEffect::Unknown
+    }
+}
+
+fn text_of(expr: &Arc<dyn PhysicalExpr>) -> Option<String> {
+    match expr.downcast_ref::<Literal>()?.value() {
+        ScalarValue::Utf8(text) => text.clone(),
+        _ => None,
+    }
+}
+
+#[derive(Debug)]
+struct Evaluator(ScoreArgs);
+
+impl PartitionEvaluator for Evaluator {
+    fn evaluate_all(&mut self, values: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+        let ScoreArgs { answer, features, time, learn } = &self.0;
+        let at = |place: &Option<usize>| place.map(|place| &values[place]);
+        let answers = score_partition(answer, &values[..*features], at(time), at(learn), rows);
+        answers.map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+}

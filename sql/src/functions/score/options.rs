@@ -1,0 +1,230 @@
+//! The options of a call, which are given by name, as one text; and what is wrong with them, at its place.
+
+use std::ops::ControlFlow;
+
+use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
+use datafusion::sql::sqlparser::ast::{
+    self, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned, UnaryOperator, Value, visit_expressions,
+};
+use eagre_engine::score::{AlarmOptions, METHODS, Method, MethodError};
+use serde_json::Map;
+
+use super::ScoreFunction;
+use crate::error::{Location, SqlError, nearest};
+
+/// Stands in the text of the options where the argument before it says whether a row is learnt.
+pub(super) const IS_LEARNT: &str = "$is_learnt";
+/// What is scored, where it has casts in it: they do not show in the name that a plan gives to a call, and calls need names of their own.
+pub(super) const OF: &str = "$of";
+/// The option that is a condition on the row.
+const LEARN_WHEN: &str = "learn_when";
+/// The option that names the method.
+const METHOD: &str = "method";
+
+/// Writes the options of a call, which are given by name, as one text; `ARRAY[a, b]` as `a, b`.
+///
+/// # Errors
+/// An option that is no constant, or is given twice; a method or option that cannot be.
+pub(crate) fn fold_options(function: &mut Function) -> Result<(), SqlError> {
+    let Some(which) = ScoreFunction::named(&function.name.to_string()) else { return Ok(()) };
+    let name = which.name();
+    let location = Location::of(function.span());
+    let usage = |what: String| SqlError::plan(format!("{}{what}", which.usage()), location);
+    if function.over.is_none() {
+        return Err(SqlError::plan(
+            format!("`{name}` compares a row with earlier ones: add `OVER (PARTITION BY .. ORDER BY <event time>)`"),
+            location,
+        ));
+    }
+    let FunctionArguments::List(list) = &mut function.args else { return Ok(()) };
+    let modifier = match (&list.duplicate_treatment, list.clauses.first(), function.null_treatment) {
+        (Some(treatment), ..) => Some(treatment.to_string()),
+        (_, Some(clause), _) => Some(clause.to_string()),
+        (.., Some(treatment)) => Some(treatment.to_string()),
+        _ => function.filter.as_ref().map(|_| "FILTER".to_string()),
+    };
+    if let Some(modifier) = modifier {
+        return Err(SqlError::plan(format!("`{name}` scores every row and takes no {modifier}"), location));
+    }
+    let mut options = Options { function: which, given: Map::new(), location };
+    let (mut args, mut learn) = (vec![], None);
+    for arg in std::mem::take(&mut list.args) {
+        match arg {
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => {
+                if name.value.eq_ignore_ascii_case(LEARN_WHEN) {
+                    if learn.replace((Location::of(name.span).or(location), value)).is_some() {
+                        return Err(options.twice(LEARN_WHEN, Location::of(name.span)));
+                    }
+                } else {
+                    options.add(&name, &value)?;
+                }
+            }
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) if options.given.is_empty() && learn.is_none() => {
+                match value {
+                    ast::Expr::Array(array) => args.extend(array.elem),
+                    value => args.push(value),
+                }
+            }
+            other => return Err(usage(format!("; not `{other}`"))),
+        }
+    }
+    if args.len() < 1 + usize::from(which == ScoreFunction::Detect) {
+        return Err(usage(String::new()));
+    }
+    // The method may come after its options.
+    let answer = which.answer(&options.given).map_err(|error| options.at_fault(&error, location))?;
+    let mut given = options.given;
+    if args.iter().any(has_cast) {
+        given.insert(OF.to_string(), args.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ").into());
+    }
+    if let Some((at, condition)) = learn {
+        let method = answer.method().description();
+        if !method.learns_when {
+            return Err(cannot_choose(which, method.name, at));
+        }
+        args.push(condition_of(condition));
+        given.insert(IS_LEARNT.to_string(), true.into());
+    }
+    if !given.is_empty() {
+        let text = Value::SingleQuotedString(serde_json::Value::Object(given).to_string());
+        args.push(ast::Expr::Value(text.into()));
+    }
+    list.args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    Ok(())
+}
+
+/// A condition, of whatever type its writer gave it, as a truth value.
+fn condition_of(condition: ast::Expr) -> ast::Expr {
+    ast::Expr::IsTrue(Box::new(ast::Expr::Nested(Box::new(condition))))
+}
+
+fn has_cast(expr: &ast::Expr) -> bool {
+    let found = visit_expressions(expr, |expr| match expr {
+        ast::Expr::Cast { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}
+
+fn cannot_choose(function: ScoreFunction, method: &str, at: Option<Location>) -> SqlError {
+    let can = METHODS.iter().filter(|method| method.learns_when).map(|method| format!("'{}'", method.name));
+    let can: Vec<String> = can.collect();
+    let way_out = match can.is_empty() {
+        true => String::new(),
+        false => format!("; methods that can leave rows out are {}", can.join(", ")),
+    };
+    let name = function.name();
+    SqlError::plan(format!("`{name}`: method '{method}' learns every row and takes no `{LEARN_WHEN}`{way_out}"), at)
+}
+
+/// Options as they are collected.
+struct Options {
+    function: ScoreFunction,
+    given: Map<String, serde_json::Value>,
+    location: Option<Location>,
+}
+
+impl Options {
+    fn add(&mut self, name: &ast::Ident, value: &ast::Expr) -> Result<(), SqlError> {
+        let at = Location::of(name.span).or(self.location);
+        let constant = constant(value).ok_or_else(|| {
+            let function = self.function.name();
+            let what = "a number, a text or an interval of constant length as such";
+            SqlError::plan(format!("option `{}` of `{function}` is {what}, not `{value}`", name.value), at)
+        })?;
+        let key = name.value.to_lowercase();
+        if self.given.insert(key.clone(), constant).is_some() {
+            return Err(self.twice(&key, at));
+        }
+        self.check(&key, at)
+    }
+
+    fn twice(&self, key: &str, at: Option<Location>) -> SqlError {
+        SqlError::plan(format!("option `{key}` of `{}` is given twice", self.function.name()), at)
+    }
+
+    /// Refuses an option at its own place, where the method is known by then.
+    fn check(&self, key: &str, at: Option<Location>) -> Result<(), SqlError> {
+        if !self.given.contains_key(METHOD) {
+            return Ok(());
+        }
+        match self.function.answer(&self.given) {
+            Err(MethodError::UnknownOption { given, .. }) if given != key => Ok(()),
+            Err(MethodError::Value { option, .. }) if option != key => Ok(()),
+            Err(error) => Err(self.at_fault(&error, at)),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    fn at_fault(&self, error: &MethodError, location: Option<Location>) -> SqlError {
+        let name = self.function.name();
+        if let MethodError::UnknownOption { method, given } = error {
+            let options = Method::named(method).map(|method| method.options).unwrap_or_default();
+            let known = options.iter().map(|option| option.name).chain(AlarmOptions::NAMES).chain([METHOD, LEARN_WHEN]);
+            if let Some(near) = nearest(given, known) {
+                let owner = format!("`{name}`, method '{method}'");
+                return SqlError::UnknownOption { owner, nearest: Some(near), option: given.clone(), location };
+            }
+        }
+        SqlError::plan(format!("`{name}`: {}", message(error)), location)
+    }
+}
+
+/// What is wrong, with the names that are near or there are.
+pub(super) fn message(error: &MethodError) -> String {
+    match error {
+        MethodError::UnknownMethod { given } => {
+            let names = || METHODS.iter().map(|method| method.name);
+            let all = names().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+            match nearest(given, names()) {
+                Some(near) => format!("method '{given}' is not known; did you mean '{near}'? The methods are {all}"),
+                None => format!("method '{given}' is not known; the methods are {all}"),
+            }
+        }
+        MethodError::UnknownOption { .. } => {
+            let alarms = AlarmOptions::NAMES.map(|name| format!("`{name}`"));
+            format!("{error}; with any method there are {}", alarms.join(", "))
+        }
+        MethodError::Value { option, expected, given, .. } if AlarmOptions::NAMES.contains(&option.as_str()) => {
+            format!("option `{option}` must be {expected}, not {given}")
+        }
+        other => other.to_string(),
+    }
+}
+
+fn constant(expr: &ast::Expr) -> Option<serde_json::Value> {
+    match expr {
+        ast::Expr::Value(value) => match &value.value {
+            Value::Number(number, _) => serde_json::from_str(number).ok(),
+            Value::SingleQuotedString(text) => Some(text.as_str().into()),
+            Value::Boolean(value) => Some((*value).into()),
+            _ => None,
+        },
+        ast::Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match constant(expr)? {
+            serde_json::Value::Number(number) => number.as_f64().map(|number| (-number).into()),
+            _ => None,
+        },
+        ast::Expr::Interval(interval) => Some(serde_json::json!({ "ms": interval_ms(interval)? })),
+        ast::Expr::Nested(expr) => constant(expr),
+        _ => None,
+    }
+}
+
+/// An interval of constant length in milliseconds, down to whole ones.
+pub(super) fn interval_ms(interval: &ast::Interval) -> Option<i64> {
+    let ast::Interval { value, leading_field, last_field: None, .. } = interval else { return None };
+    let amount = match &**value {
+        ast::Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) | Value::Number(text, _) => text.clone(),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let text = match leading_field {
+        Some(unit) => format!("{amount} {unit}"),
+        None => amount,
+    };
+    let length = parse_interval_month_day_nano(&text).ok()?;
+    let days_ms = i64::from(length.days) * 86_400_000;
+    (length.months == 0).then(|| days_ms + length.nanoseconds.div_euclid(1_000_000))
+}
