@@ -11,6 +11,7 @@
 //! | [`lookup`] | a table outside is asked wrongly, or a replay gives what it says today |
 //! | [`match_recognize`] | a pattern finds other matches than the standard says |
 //! | [`random_queries`] | the same, for queries of many operators that nobody thought of |
+//! | [`nab`] | a detector looks ahead |
 //! | [`scores`] | a score depends on where it is computed |
 //! | [`changelog`] | changes that were written do not read back to the same rows |
 //! | [`crash`] | `kill -9` loses or doubles a row |
@@ -38,6 +39,7 @@ mod harness;
 mod laws;
 mod lookup;
 mod match_recognize;
+mod nab;
 mod no_execution_plan;
 mod random_queries;
 mod scores;
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
     trials.extend(match_recognize::trials());
     trials.extend(guide::trials());
     trials.extend(random_queries::trials());
+    trials.extend(nab::trials());
     trials.extend(scores::trials());
     trials.extend(changelog::trials());
     trials.extend(crash::trials());

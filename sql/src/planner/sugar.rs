@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::rows::{and, filter_by_rows, quantified, row_in_list, rows_compared};
+use super::score_aliases::alias;
 use super::window;
 use crate::error::{Location, Result, SqlError};
 use crate::functions::score::fold_options;
@@ -58,6 +59,17 @@ impl VisitorMut for Expander {
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<SqlError> {
         if let Some(series) = series(factor) {
             *factor = series;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        match alias(function) {
+            Ok(None) => {}
+            // Its parts are visited next.
+            Ok(Some(written)) => *expr = written,
+            Err(error) => return ControlFlow::Break(error),
         }
         ControlFlow::Continue(())
     }
