@@ -8,7 +8,9 @@ use crate::command::eagre;
 
 /// Real series of the benchmark; the second has times that come twice.
 const FILES: [&str; 2] = ["realTraffic/TravelTime_451.csv", "realKnownCause/machine_temperature_system_failure.csv"];
-const ROWS: usize = 1_800;
+const ROWS: usize = 2_160;
+/// The row that is far out: there have been enough rows before it for the shipped false alarm rate.
+const WILD: usize = 2_100;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -26,7 +28,7 @@ fn write(data: &Path, file: &str, rows: usize) -> Result<usize, String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/data/nab").join(file);
     let all = std::fs::read_to_string(source).map_err(text)?;
     let mut lines: Vec<String> = all.lines().take(rows + 1).map(str::to_owned).collect();
-    if let Some(line) = lines.get_mut(900) {
+    if let Some(line) = lines.get_mut(WILD) {
         let time = line.split(',').next().unwrap_or_default().to_owned();
         *line = format!("{time},1000000000");
     }
@@ -60,14 +62,14 @@ fn causal() -> Result<(), String> {
             return Err(format!("{file}: `{line}` became `{result}`"));
         }
         let score = |line: &String| line.rsplit(',').next().and_then(|score| score.parse::<f64>().ok());
-        if score(&whole[900]).is_none_or(|score| score < 0.5) {
-            return Err(format!("{file}: no alarm at `{}`", whole[900]));
+        if score(&whole[WILD]).is_none_or(|score| score < 0.5) {
+            return Err(format!("{file}: no alarm at `{}`", whole[WILD]));
         }
-        // It rests after an alarm.
-        if let Some(line) = whole[901..=1000].iter().find(|line| score(line).is_none_or(|score| score >= 0.5)) {
+        // It rests for a hundred rows after an alarm.
+        if let Some(line) = whole[WILD + 1..].iter().find(|line| score(line).is_none_or(|score| score >= 0.5)) {
             return Err(format!("{file}: another alarm at `{line}`"));
         }
-        for rows in [1, 450, 901, 1_300] {
+        for rows in [1, 1_050, WILD, 2_130] {
             let (data, out) = (place(&format!("part{rows}_")), place(&format!("part{rows}_out")));
             write(&data, file, rows)?;
             let part = scored(&data, &out, file)?;
