@@ -12,6 +12,7 @@
 //! | [`match_recognize`] | a pattern finds other matches than the standard says |
 //! | [`models`] | a model answers otherwise than the one that was asked, or its training is done twice |
 //! | [`random_queries`] | the same, for queries of many operators that nobody thought of |
+//! | [`nab`] | a detector looks ahead |
 //! | [`scores`] | a score depends on where it is computed |
 //! | [`changelog`] | changes that were written do not read back to the same rows |
 //! | [`crash`] | `kill -9` loses or doubles a row |
@@ -42,6 +43,7 @@ mod laws;
 mod lookup;
 mod match_recognize;
 mod models;
+mod nab;
 mod no_execution_plan;
 mod random_queries;
 mod scores;
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
     trials.extend(models::trials());
     trials.extend(guide::trials());
     trials.extend(random_queries::trials());
+    trials.extend(nab::trials());
     trials.extend(scores::trials());
     trials.extend(changelog::trials());
     trials.extend(crash::trials());

@@ -24,6 +24,14 @@ pub enum BenchError {
         /// Why it could not be.
         error: std::io::Error,
     },
+    /// The adapter that was asked for by name cannot be had.
+    #[error("adapter `{adapter}` is not measured: {reason}; `eagre gpu` lists the adapters")]
+    Adapter {
+        /// What was asked for.
+        adapter: String,
+        /// Why it cannot be had.
+        reason: String,
+    },
 }
 
 impl BenchError {
@@ -64,6 +72,10 @@ pub fn run(options: &Options, command: String, out: &mut dyn Write) -> Result<Re
     }
     for refused in &report.refused {
         writeln!(out, "{}: {}", refused.what, refused.reason).map_err(printed)?;
+    }
+    // Figures of the CPU alone are not what was asked for then.
+    if let (Some(adapter), None, Some(refused)) = (&options.adapter, &device, report.refused.first()) {
+        return Err(BenchError::Adapter { adapter: adapter.clone(), reason: refused.reason.clone() });
     }
     let threads = thread_counts(options);
     writeln!(out, "\n{}", table::header(&threads, options.sides.gpu)).map_err(printed)?;

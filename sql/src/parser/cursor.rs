@@ -9,6 +9,7 @@ use super::asof::mark_asof_joins;
 use super::ast::{Emit, EmitKind, ExprText, Name, ObjectName, QueryText};
 use super::data_type::parse_data_type;
 use super::dialect::EagreDialect;
+use super::limit_duration::drop_limit_durations;
 use super::source::{Source, lower_first};
 use super::top::to_limits;
 use crate::error::{Location, Result, SqlError};
@@ -32,6 +33,7 @@ impl<'a> Cursor<'a> {
         let emit = take_emit(&mut tokens);
         let nested_emit = find_emit(&tokens).and_then(|(index, _, _)| Location::of(tokens[index].span));
         mark_asof_joins(&mut tokens);
+        drop_limit_durations(&mut tokens);
         let parser = Parser::new(&EagreDialect).with_tokens_with_locations(tokens);
         Self { parser, source, end, emit, nested_emit }
     }

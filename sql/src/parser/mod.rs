@@ -13,6 +13,7 @@ mod cursor;
 pub mod data_type;
 pub mod dialect;
 pub(crate) mod hint;
+mod limit_duration;
 pub mod locate;
 pub(crate) mod match_recognize;
 mod source;

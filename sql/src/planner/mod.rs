@@ -39,6 +39,7 @@ mod rank;
 mod recursive;
 mod refuse;
 mod rows;
+mod score_aliases;
 mod session;
 mod set_operation;
 mod single_value;

@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::rows::{and, filter_by_rows, quantified, row_in_list, rows_compared};
+use super::score_aliases::alias;
 use super::{predict, window};
 use crate::catalog::Catalog;
 use crate::error::{Location, Result, SqlError};
@@ -65,6 +66,17 @@ impl VisitorMut for Expander<'_> {
         match predict::table_function(self.catalog, factor) {
             Ok(Some(predictions)) => *factor = predictions,
             Ok(None) => {}
+            Err(error) => return ControlFlow::Break(error),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        match alias(function) {
+            Ok(None) => {}
+            // Its parts are visited next.
+            Ok(Some(written)) => *expr = written,
             Err(error) => return ControlFlow::Break(error),
         }
         ControlFlow::Continue(())

@@ -14,12 +14,14 @@ mod input;
 mod kernels;
 mod latency;
 mod measure;
+mod nab;
 mod peers;
 mod plain;
 mod process;
 mod query;
 mod report;
 mod run;
+mod score;
 mod sink;
 mod verify;
 
@@ -46,6 +48,10 @@ pub(super) enum BenchCommand {
     Nexmark(NexmarkArgs),
     /// Queries of row patterns (MATCH_RECOGNIZE), by number of keys and of patterns.
     Cep(cep::CepArgs),
+    /// Scores and alarms through SQL, by method, number of keys and order of rows.
+    Score(score::ScoreArgs),
+    /// The series of the Numenta Anomaly Benchmark through `detect_anomalies`, as files that its scorer reads.
+    Nab(nab::NabArgs),
     /// Each kernel on the device and on the CPU, by batch size, with the answers compared.
     Kernels(eagre_kernels::cli::KernelsArgs),
 }
@@ -55,6 +61,8 @@ pub(super) fn run(command: BenchCommand) -> Result<()> {
     let args = match command {
         BenchCommand::Nexmark(args) => args,
         BenchCommand::Cep(args) => return cep::run(&args),
+        BenchCommand::Score(args) => return score::run(&args),
+        BenchCommand::Nab(args) => return nab::run(&args),
         BenchCommand::Kernels(args) => return kernels::run(&args),
     };
     let (queries, shards, rows_per_step) = (args.queries()?, args.shards()?, args.rows_per_step()?);
