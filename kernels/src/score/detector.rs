@@ -60,8 +60,7 @@ impl DetectorOptions {
     /// # Errors
     /// Names that are not known, and values that cannot be.
     pub fn parse(given: &Map<String, Value>) -> Result<Self, MethodError> {
-        let (alarm, rest) = AlarmOptions::take(given)?;
-        Ok(DetectorOptions { method: Method::parse(&rest)?, alarm })
+        Ok(DetectorOptions { method: Self::parse_method(given)?, alarm: AlarmOptions::take(given)?.0 })
     }
 
     /// The method alone, from the options of a detector: what speaks of alarms is checked and left out.
@@ -82,7 +81,7 @@ impl DetectorOptions {
 
     /// Whether it has to be told each row's event time.
     pub fn needs_time(&self) -> bool {
-        matches!(self.alarm.rest, Rest::Ms(_))
+        matches!(self.alarm.rest, Rest::Ms(_)) || self.method.has_period_in_time()
     }
 
     /// How rows are scored.

@@ -343,6 +343,17 @@ impl Method {
         format!("{}/{}", self.description.name, STATE_VERSION)
     }
 
+    /// Whether it takes a season out whose period is one of time, so that it has to be told each row's.
+    pub fn has_period_in_time(&self) -> bool {
+        self.options.get(SEASONALITY_NAME).is_some_and(|period| *period > SEASONALITY_NONE)
+    }
+
+    /// Whether rows of so many features can be scored without being learnt.
+    pub fn learns_when(&self, features: usize) -> bool {
+        // Several values go to a kernel that learns every row.
+        self.description.learns_when && features == 1
+    }
+
     /// The method's description.
     pub fn description(&self) -> &'static MethodDescription {
         self.description

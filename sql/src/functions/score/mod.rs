@@ -64,7 +64,20 @@ impl ScoreFunction {
     /// What was written by name, checked.
     fn answer(self, options: &Map<String, serde_json::Value>) -> Result<ScoreAnswer, MethodError> {
         Ok(match self {
-            Self::Score => ScoreAnswer::Score(DetectorOptions::parse_method(options)?),
+            Self::Score => {
+                let method = DetectorOptions::parse_method(options)?;
+                if method.has_period_in_time() {
+                    return Err(MethodError::Value {
+                        method: method.description().name,
+                        option: "seasonality".to_string(),
+                        expected: "'auto' or 'none' in `anomaly_score`, which is not told times; \
+                                   `detect_anomalies(v, ts, ..)` takes an interval"
+                            .to_string(),
+                        given: options.get("seasonality").map(ToString::to_string).unwrap_or_default(),
+                    });
+                }
+                ScoreAnswer::Score(method)
+            }
             Self::Detect => ScoreAnswer::Detections(DetectorOptions::parse(options)?),
         })
     }

@@ -78,9 +78,9 @@ pub(crate) fn fold_options(function: &mut Function) -> Result<(), SqlError> {
         given.insert(OF.to_string(), args.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ").into());
     }
     if let Some((at, condition)) = learn {
-        let method = answer.method().description();
-        if !method.learns_when {
-            return Err(cannot_choose(which, method.name, at));
+        let features = args.len() - usize::from(which == ScoreFunction::Detect);
+        if !answer.method().learns_when(features) {
+            return Err(cannot_choose(which, answer.method().description().name, at));
         }
         args.push(condition_of(condition));
         given.insert(IS_LEARNT.to_string(), true.into());
@@ -111,7 +111,7 @@ fn cannot_choose(function: ScoreFunction, method: &str, at: Option<Location>) ->
     let can: Vec<String> = can.collect();
     let way_out = match can.is_empty() {
         true => String::new(),
-        false => format!("; methods that can leave rows out are {}", can.join(", ")),
+        false => format!("; with one value, {} can leave rows out", can.join(", ")),
     };
     let name = function.name();
     SqlError::plan(format!("`{name}`: method '{method}' learns every row and takes no `{LEARN_WHEN}`{way_out}"), at)

@@ -128,6 +128,8 @@ impl Lowering<'_> {
             let mut place = |arg: &Expr| inputs.add(self, &mut stream, arg);
             let features = args[..features].iter().map(&mut place).collect::<Result<Vec<_>>>()?;
             let learn = learn.map(|learn| place(&args[learn])).transpose()?;
+            // A score is the same over a finished table, where nobody tells the function when a row was.
+            let time = time.filter(|_| which == ScoreFunction::Detect);
             score_calls.push(ScoreCall { name: field.name().clone(), answer, features, time, learn });
         }
         self.project_inputs(&mut stream, inputs, &layout);
