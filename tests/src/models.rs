@@ -102,7 +102,8 @@ fn exchanged() -> Result<(), String> {
         std::fs::write(&path, times(2.0)).map_err(text)?;
         first.execute("CREATE TABLE t (id BIGINT) WITH ('connector' = 'push')").map_err(text)?;
         first.execute(&create(&path)).map_err(text)?;
-        first.execute("CREATE MATERIALIZED VIEW v AS SELECT id, predict(m, id) AS p FROM t").map_err(text)?;
+        let view = "CREATE MATERIALIZED VIEW v AS SELECT id, predict(m, id) AS p FROM t";
+        first.execute(view).map_err(text)?;
         let mut rows = first.input("t").map_err(text)?;
         push(&mut rows, &[1, 2])?;
         expect(settled(&first, "v", 2)?, vec!["1|2.0".into(), "2|4.0".into()])?;
@@ -118,6 +119,10 @@ fn exchanged() -> Result<(), String> {
         if !error.contains("model `m` is in use and takes (x Float64)") {
             return Err(error);
         }
+        // Two pipelines must not write one state.
+        let job = first.execute("SUBSCRIBE TO v").map_err(text)?.job.ok_or("no pipeline runs")?;
+        job.stop();
+        job.wait_blocking().map_err(text)?;
         drop((rows, first));
         // It goes on with the one that came last, also where the text has both.
         let second = session()?;

@@ -165,8 +165,10 @@ fn scores_on_a_device_are_those_of_the_twin() {
             let grouped = Arc::new(GroupedRows::group(&slots, 3));
             let expected = score_now(twin.as_mut(), &grouped, &[&values]);
             let found = score_now(moving.as_mut(), &grouped, &[&values]);
-            let decision = moving.decision().expect("a batch was placed");
-            assert_eq!(decision.side, side(step), "{}", described.name);
+            // What has no shader stays where it is.
+            let on_cpu_alone = ["auto", "novelty", "seasonal"].contains(&described.name);
+            let placed = moving.decision().map(|decision| decision.side);
+            assert_eq!(placed, (!on_cpu_alone).then(|| side(step)), "{}", described.name);
             for (expected, found) in expected.iter().zip(&found) {
                 let near = (expected - found).abs() <= 2e-3 * expected.abs() + 2e-3;
                 assert!(
