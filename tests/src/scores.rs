@@ -36,6 +36,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn options(method: &str) -> &'static str {
     match method {
         "ewma" | "holt" | "cusum" => "min_training => 5, half_life => 20",
+        "auto" => "half_life => 20",
+        "novelty" | "seasonal" => "min_training => 5",
         "half_space" => "window => 64, trees => 10, depth => 5",
         "distance" => "window => 8, history => 128",
         _ => "window => 8, components => 2",
