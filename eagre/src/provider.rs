@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use eagre_connectors::{Environment, TableOptions};
 use eagre_engine::checkpoint::CheckpointStore;
 use eagre_engine::graph::ChangelogMode;
-use eagre_engine::model::{Model, ModelHistory};
+use eagre_engine::model::ModelAndHistory;
 use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::source::{Places, Source, SourceReader, StopFlag};
 use eagre_engine::{Delta, EngineError};
@@ -284,7 +284,7 @@ impl TableProviderFactory for Providers {
         }
     }
 
-    fn model(&self, model: &ModelDefinition) -> Result<(Arc<dyn Model>, Option<Box<ModelHistory>>)> {
+    fn model(&self, model: &ModelDefinition) -> Result<ModelAndHistory> {
         self.models.open(model)
     }
 

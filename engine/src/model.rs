@@ -221,6 +221,9 @@ fn nullable(field: &FieldRef) -> FieldRef {
 /// Finds models that a slot has had, by their hash: for replays.
 pub type ModelHistory = dyn Fn(u64) -> Result<Arc<dyn Model>> + Send + Sync;
 
+/// A model, and what finds others that its name has meant.
+pub type ModelAndHistory = (Arc<dyn Model>, Option<Box<ModelHistory>>);
+
 /// What the name of a model means now.
 pub struct ModelSlot {
     name: String,

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, WindowUDF};
 use eagre_engine::graph::{ChangelogMode, errors_schema, late_schema};
-use eagre_engine::model::{Model, ModelHistory, ModelSlot};
+use eagre_engine::model::{ModelAndHistory, ModelSlot};
 use eagre_engine::score::Placement;
 use eagre_engine::settings::{self, Settings};
 use eagre_engine::sink::SinkFactory;
@@ -104,7 +104,7 @@ pub trait TableProviderFactory: Send + Sync {
     ///
     /// # Errors
     /// Options that cannot be, a file that is no such model, with their place.
-    fn model(&self, model: &ModelDefinition) -> Result<(Arc<dyn Model>, Option<Box<ModelHistory>>)> {
+    fn model(&self, model: &ModelDefinition) -> Result<ModelAndHistory> {
         Err(SqlError::plan(format!("model `{}` cannot be had: nothing here runs models", model.name), model.location))
     }
 }

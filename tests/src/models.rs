@@ -83,7 +83,7 @@ fn push(handle: &mut InputHandle, ids: &[i64]) -> Result<(), String> {
     let ids: ArrayRef = Arc::new(Int64Array::from(ids.to_vec()));
     let schema = handle.schema();
     let ids = cast(&ids, schema.field(0).data_type()).map_err(text)?;
-    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![ids]).map_err(text)?;
+    let batch = RecordBatch::try_new(Arc::clone(schema), vec![ids]).map_err(text)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(text)?;
     runtime.block_on(handle.push(batch)).map_err(text)
 }

@@ -16,7 +16,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
 use eagre::Session;
-use eagre_engine::model::{Model, ModelHistory};
+use eagre_engine::model::ModelAndHistory;
 use eagre_engine::sink::SinkFactory;
 use eagre_engine::source::Source;
 use eagre_sql::catalog::{
@@ -256,7 +256,7 @@ impl TableProviderFactory for OnlyModels {
         NoProviders.infer_schema(table)
     }
 
-    fn model(&self, model: &ModelDefinition) -> eagre_sql::error::Result<(Arc<dyn Model>, Option<Box<ModelHistory>>)> {
+    fn model(&self, model: &ModelDefinition) -> eagre_sql::error::Result<ModelAndHistory> {
         let failed = |error: &dyn std::fmt::Display| SqlError::plan(error.to_string(), model.location);
         let definition = eagre_models::Definition {
             name: model.name.clone(),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use eagre_engine::EngineError;
 use eagre_engine::checkpoint::CheckpointStore;
-use eagre_engine::model::{Model, ModelHistory};
+use eagre_engine::model::{Model, ModelAndHistory};
 use eagre_models::{Definition, ModelError};
 use eagre_sql::catalog::ModelDefinition;
 use eagre_sql::error::{Result, SqlError};
@@ -47,7 +47,7 @@ impl Models {
     ///
     /// # Errors
     /// A file that is not there; all that is wrong with the model.
-    pub(crate) fn open(&self, model: &ModelDefinition) -> Result<(Arc<dyn Model>, Option<Box<ModelHistory>>)> {
+    pub(crate) fn open(&self, model: &ModelDefinition) -> Result<ModelAndHistory> {
         let trained = self.trained.lock().unwrap_or_else(PoisonError::into_inner).remove(&model.name.to_lowercase());
         let bytes = match trained {
             Some(bytes) => bytes,

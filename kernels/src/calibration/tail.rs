@@ -33,7 +33,7 @@ const HEADER: usize = 6;
 pub(super) const WORDS: usize = HEADER + BINS;
 
 /// `2^(1 / 50,000)`: after so many rows half of a row's weight is gone.
-const GROWTH: f32 = 1.000_013_9;
+const GROWTH: f32 = 1.0 + std::f32::consts::LN_2 / 50_000.0;
 /// Weights are brought back to 1 when they reach this.
 const WEIGHT_MAX: f32 = 1e6;
 /// Rows of a cluster.
