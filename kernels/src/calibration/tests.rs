@@ -79,18 +79,18 @@ fn false_alarms_stay_near_the_rate() {
     }
 }
 
-/// Three million rows of each kind: what is aimed at is between half and twice the rate before the rest; a young random walk has more, and
-/// an old Gaussian series less.
+/// The promise itself: three million rows of each kind, between half and twice the rate before the rest. It is not kept for a random walk of
+/// 100,000 rows a key and, by little, for Gaussian and autoregressive series of a million: see `benches/README.md`.
 #[test]
 #[ignore = "minutes; `make false-alarms` runs it"]
-fn the_rate_is_held_over_millions_of_rows() {
+fn the_rate_is_held_within_a_factor_of_two() {
     let mut failed = Vec::new();
     for kind in KINDS {
         for (keys, rows) in [(3, 1_000_000), (30, 100_000)] {
             let (below, alarms) = rates(kind, "auto", 5e-4, keys, rows);
             println!("{kind}, {keys} keys of {rows} rows: {below:.2} times the rate, {alarms:.2} after the rest");
-            let least = if kind == "Poisson" { 0.0 } else { 1.0 / 3.0 };
-            if !(least..=3.0).contains(&below) {
+            let least = if kind == "Poisson" { 0.0 } else { 0.5 };
+            if !(least..=2.0).contains(&below) {
                 failed.push(format!("{kind} ({keys} keys): {below:.2}"));
             }
         }
