@@ -25,6 +25,20 @@ macro_rules! lanes {
 }
 pub(crate) use lanes;
 
+/// The sum of a few values, in eight lanes: vectors on every processor, in the same order of additions.
+pub(crate) fn sum(values: &[f32]) -> f32 {
+    const LANES: usize = 8;
+    let mut lanes = [0.0f32; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest: f32 = chunks.remainder().iter().sum();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] += chunk[lane];
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
 /// What a window's shape is taken from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Statistics {

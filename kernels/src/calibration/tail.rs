@@ -15,6 +15,7 @@
 //! take its own fault for normal, and only some of them count against the rate.
 
 use super::prior::{Prior, SURPRISE_MAX};
+use crate::window::sum;
 
 /// Bins of a unit of surprise.
 const PER_UNIT: f32 = 8.0;
@@ -94,20 +95,6 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, score: f32, l
         (header[TOTAL], header[WEIGHT]) = (header[TOTAL] + weight, weight);
     }
     p_value
-}
-
-/// In lanes, so that it is vectors and the same on all processors.
-fn sum(values: &[f32]) -> f32 {
-    const LANES: usize = 8;
-    let mut lanes = [0.0f32; LANES];
-    let chunks = values.chunks_exact(LANES);
-    let rest: f32 = chunks.remainder().iter().sum();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            lanes[lane] += chunk[lane];
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
 }
 
 /// How many standard deviations a normal value has a chance of `rate` to be away, on either side (a bound of the Gaussian tail).

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::method::{Method, MethodError};
 use super::placement::Placement;
 use super::scorer::Scorer;
-use crate::calibration::{AlarmOptions, Calibration, GroupedContext, Rest};
+use crate::calibration::{AlarmOptions, Calibration, GroupedContext};
 use crate::features::Features;
 use crate::placed::WaveGroup;
 use crate::rows::GroupedRows;
@@ -77,11 +77,6 @@ impl DetectorOptions {
         }
         rest.insert(key.clone(), value.clone());
         Method::parse(&rest)
-    }
-
-    /// Whether it has to be told each row's event time.
-    pub fn needs_time(&self) -> bool {
-        matches!(self.alarm.rest, Rest::Ms(_)) || self.method.has_period_in_time()
     }
 
     /// How rows are scored.

@@ -1,6 +1,7 @@
 //! The last values of a series, and their means.
 
 use super::novelty::COUNT_MAX;
+use crate::window::sum;
 
 const COUNT: usize = 0; // values seen, at most COUNT_MAX
 const PLACE: usize = 1; // where the next value goes
@@ -38,20 +39,6 @@ pub(super) fn mean_with(history: &[f32], value: f32, window: usize) -> f32 {
         sum(&values[..end]) + sum(&values[values.len() - (earlier - end)..])
     };
     (sum + value) / (earlier + 1) as f32
-}
-
-/// In lanes, so that it is vectors and the same on all processors.
-fn sum(values: &[f32]) -> f32 {
-    const LANES: usize = 8;
-    let mut lanes = [0.0f32; LANES];
-    let chunks = values.chunks_exact(LANES);
-    let rest: f32 = chunks.remainder().iter().sum();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            lanes[lane] += chunk[lane];
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
 }
 
 /// The values that are there, oldest first.
