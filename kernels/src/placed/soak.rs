@@ -399,5 +399,10 @@ fn shards_share_a_device_that_fails() {
         shards.into_iter().map(|shard| shard.join().expect("no shard fails")).sum()
     });
     assert!(fall_backs > 0, "no fault has struck");
-    assert_eq!(device.current().metrics().waves_in_flight, 0, "nothing is left over");
+    // A wave whose batch was redone by the twin is not waited for by anybody: its answer may still be on its way.
+    let patience = Instant::now() + Duration::from_secs(60);
+    while device.current().metrics().waves_in_flight > 0 {
+        assert!(Instant::now() < patience, "a wave is left over");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
