@@ -206,12 +206,12 @@ fn forest_batch(random: &mut Random, _: u64) -> Arc<Features> {
     Arc::new(Features::new(rows, &[&columns[0], &columns[1]]))
 }
 
-fn same_scores<K>(_: &K, output: &Scores, expected: &Scores) -> bool {
+pub(super) fn same_scores<K>(_: &K, output: &Scores, expected: &Scores) -> bool {
     let bits = |scores: &Scores| scores.score.iter().map(|score| score.to_bits()).collect::<Vec<_>>();
     bits(output) == bits(expected)
 }
 
-fn near(exactness: Exactness, output: &[f32], expected: &[f32]) -> bool {
+pub(super) fn near(exactness: Exactness, output: &[f32], expected: &[f32]) -> bool {
     let Exactness::Tolerance { relative, absolute } = exactness else { panic!("of the class with a tolerance") };
     let is_near = |ours: f32, twin: f32| {
         if twin.is_nan() { ours.is_nan() } else { (ours - twin).abs() <= relative * twin.abs() + absolute }
@@ -263,7 +263,7 @@ fn reduce_batch(random: &mut Random, _: u64) -> Arc<window_reduce::Batch> {
 }
 
 /// Integers are equal; their squares are sums of floats.
-fn same_cells(_: &WindowReduce, output: &Cells, expected: &Cells) -> bool {
+pub(super) fn same_cells(_: &WindowReduce, output: &Cells, expected: &Cells) -> bool {
     let exact = |cells: &Cells, cell| (cells.count(cell), cells.sum(cell), cells.min(cell), cells.max(cell));
     output.len() == expected.len()
         && (0..output.len()).all(|cell| {
