@@ -42,7 +42,7 @@ pub const PROGRAMS: &[Registered] = &[
         program: &window_distance::gpu::WINDOW_DISTANCE,
         entries: &[("prepare", &[&[]]), ("compare", &[&[]]), ("finish", &[&[]])],
     },
-    Registered { program: &subspace_score::gpu::SUBSPACE_SCORE, entries: &[("subspace_score", &[&[]])] },
+    Registered { program: &subspace_score::gpu::SUBSPACE_SCORE, entries: &[("subspace_score", SUBSPACES)] },
     Registered {
         program: &recurrence_scan::gpu::RECURRENCE_SCAN,
         entries: &[
@@ -60,6 +60,12 @@ pub const PROGRAMS: &[Registered] = &[
 ];
 
 const RECURRENCES: &[OverrideSet] = &[&[("RECURRENCE", 0.0)], &[("RECURRENCE", 1.0)], &[("RECURRENCE", 2.0)]];
+const SUBSPACES: &[OverrideSet] = &[
+    &[("STRIDE", 16.0), ("CENTROIDS", 0.0)],
+    &[("STRIDE", 16.0), ("CENTROIDS", 1.0)],
+    &[("STRIDE", 512.0), ("CENTROIDS", 0.0)],
+    &[("STRIDE", 512.0), ("CENTROIDS", 1.0)],
+];
 const VALUE_KINDS: &[OverrideSet] = &[
     window_reduce::gpu::overrides(ValueKind::Float32),
     window_reduce::gpu::overrides(ValueKind::Int64),
