@@ -39,9 +39,10 @@ pub const PROGRAMS: &[Registered] = &[
     Registered { program: &half_space_forest::gpu::TRACK, entries: &[("track", &[&[]]), ("advance", &[&[]])] },
     Registered { program: &half_space_forest::gpu::COUNT_ROWS, entries: &[("count_rows", &[&[]])] },
     Registered {
-        program: &window_distance::gpu::WINDOW_DISTANCE,
-        entries: &[("prepare", &[&[]]), ("compare", &[&[]]), ("finish", &[&[]])],
+        program: &window_distance::gpu::PREPARE,
+        entries: &[("unroll", &[&[]]), ("shape", &[&[]]), ("mark", &[&[]]), ("finish", &[&[]]), ("settle", &[&[]])],
     },
+    Registered { program: &window_distance::gpu::COMPARE, entries: &[("compare", &[&[]])] },
     Registered { program: &subspace_score::gpu::SUBSPACE_SCORE, entries: &[("subspace_score", SUBSPACES)] },
     Registered {
         program: &recurrence_scan::gpu::RECURRENCE_SCAN,
