@@ -59,6 +59,10 @@ struct Params {
 var<workgroup> values: array<f32, KEYS * STRIDE>;                        // [key][STRIDE], a ring of `window`
 var<workgroup> rest: array<f32, KEYS * STRIDE>;                          // [key][STRIDE] of the shape
 var<workgroup> learnt: array<u32, 32>;                                   // [key][COMPONENTS_MAX] windows that each centre has learnt
+// Sixteen rows of each key at a time: one load and one store of sixteen words, where each row alone would touch other lines.
+var<workgroup> row_high: array<f32, WORKGROUP_SIZE>;
+var<workgroup> row_low: array<f32, WORKGROUP_SIZE>;
+var<workgroup> row_score: array<f32, WORKGROUP_SIZE>;
 var<workgroup> key_rows: array<u32, KEYS>;
 var<workgroup> rows_max: u32;
 // Two halves in turn, so that a sum needs one barrier: [half][which of three][key][LANES / 4].
@@ -70,25 +74,27 @@ fn rounded(x: f32) -> f32 {
     return launder(x, params.zero);
 }
 
-// a / b, rounded to the nearest as the twin's: the remainder of a quotient that is off by a few last bits fits into a word, whatever
-// is cut off above. b is positive; results below the normal numbers are 0.
+// a / b, rounded to the nearest as the twin's: the remainder of a quotient that is off by some last bits fits into a word, whatever is
+// cut off above, and tells by how much it is off. b is positive; results below the normal numbers are 0.
 fn divided(a: f32, b: f32) -> f32 {
     let a_bits = bitcast<u32>(a);
     let b_bits = bitcast<u32>(b);
     let a_whole = (a_bits & 0x7fffffu) | 0x800000u;
     let b_whole = (b_bits & 0x7fffffu) | 0x800000u;
     let shift = select(23u, 24u, a_whole < b_whole);
-    var quotient = u32(f32(a_whole) / f32(b_whole) * f32(1u << shift));
+    let reciprocal = 1.0 / f32(b_whole);
+    let near = u32(f32(a_whole) * reciprocal * f32(1u << shift));
+    let near_remainder = bitcast<i32>((a_whole << shift) - near * b_whole);
+    // One off at most after this.
+    let off = i32(round(f32(near_remainder) * reciprocal));
     let divisor = i32(b_whole);
-    var remainder = bitcast<i32>((a_whole << shift) - quotient * b_whole);
-    for (var i = 0u; i < 4u; i++) {
-        let step = select(0, 1, remainder >= divisor) - select(0, 1, remainder < 0);
-        quotient = bitcast<u32>(bitcast<i32>(quotient) + step);
-        remainder -= step * divisor;
-    }
-    quotient += select(0u, 1u, 2 * remainder > divisor || (2 * remainder == divisor && (quotient & 1u) != 0u));
+    let nearer_remainder = near_remainder - off * divisor;
+    let step = select(0, 1, nearer_remainder >= divisor) - select(0, 1, nearer_remainder < 0);
+    let remainder = nearer_remainder - step * divisor;
+    let cut = bitcast<u32>(bitcast<i32>(near) + off + step);
+    let quotient = cut + select(0u, 1u, 2 * remainder > divisor || (2 * remainder == divisor && (cut & 1u) != 0u));
     let exponent = i32((a_bits >> 23u) & 255u) - i32((b_bits >> 23u) & 255u) - i32(shift);
-    let whole = bitcast<i32>(bitcast<u32>(f32(quotient)));
+    let whole = bitcast<i32>(f32(quotient));
     let normal = (a_bits & 0x7f800000u) != 0u && (whole >> 23u) + exponent > 0;
     return bitcast<f32>((a_bits & 0x80000000u) | select(0u, bitcast<u32>(whole + exponent * 8388608), normal));
 }
@@ -100,19 +106,19 @@ fn root(x: f32) -> f32 {
     let odd = exponent & 1;
     let shift = 23u + u32(odd);
     let whole = (bits & 0x7fffffu) | 0x800000u;
-    var found = u32(sqrt(f32(whole) * f32(1u << shift)));
-    var remainder = bitcast<i32>((whole << shift) - found * found);
-    for (var i = 0u; i < 6u; i++) {
-        if remainder < 0 {
-            found -= 1u;
-            remainder += i32(2u * found + 1u);
-        } else if remainder > i32(2u * found) {
-            remainder -= i32(2u * found + 1u);
-            found += 1u;
-        }
-    }
-    found += select(0u, 1u, remainder > i32(found));
-    let moved = bitcast<i32>(bitcast<u32>(f32(found))) + ((exponent - odd) / 2 - 23) * 8388608;
+    let scaled = f32(whole) * f32(1u << shift);
+    let reciprocal = inverseSqrt(scaled);
+    let near = u32(scaled * reciprocal);
+    let near_remainder = bitcast<i32>((whole << shift) - near * near);
+    // One off at most after this.
+    let off = i32(round(f32(near_remainder) * 0.5 * reciprocal));
+    let nearer = bitcast<u32>(bitcast<i32>(near) + off);
+    let nearer_remainder = bitcast<i32>((whole << shift) - nearer * nearer);
+    let step = select(0, 1, nearer_remainder > i32(2u * nearer)) - select(0, 1, nearer_remainder < 0);
+    let cut = bitcast<u32>(bitcast<i32>(nearer) + step);
+    let remainder = bitcast<i32>((whole << shift) - cut * cut);
+    let found = cut + select(0u, 1u, remainder > i32(cut));
+    let moved = bitcast<i32>(f32(found)) + ((exponent - odd) / 2 - 23) * 8388608;
     return select(0.0, bitcast<f32>(moved), (bits & 0x7f800000u) != 0u);
 }
 
@@ -189,10 +195,22 @@ fn subspace_score(
     var oldest = 0u;                                                     // its place in the ring
     var half = 0u;                                                       // of partials
     for (var step = 0u; step < rows_end; step++) {
+        if step % LANES == 0u {
+            // Only this lane reads and writes its scores here; rows are read by all lanes of the key, after the barrier.
+            if step > 0u && step - LANES + lane < rows {
+                score[first_row + step - LANES + lane] = row_score[index];
+            }
+            if step + lane < rows {
+                row_high[index] = high[first_row + step + lane];
+                row_low[index] = low[first_row + step + lane];
+            }
+            workgroupBarrier();
+        }
         let going = step < rows;
+        let row = key * LANES + step % LANES;
         var newest = 0.0;
         if going {
-            newest = centred(high[first_row + step], low[first_row + step], base);
+            newest = centred(row_high[row], row_low[row], base);
             if lane == 0u {
                 values[own + oldest] = newest;
             }
@@ -348,20 +366,25 @@ fn subspace_score(
         if params.in_units != 0u {
             answer *= root(divided(squares, f32(window)));
         }
-        if going && lane == 0u {
-            score[first_row + step] = select(0.0, answer, full && windows > params.min_training);
+        if going && lane == step % LANES {
+            row_score[index] = select(0.0, answer, full && windows > params.min_training);
         }
         // The base moves to the newest value when it is many spans of its window away.
         if full && span < abs(newest) * (1.0 / REBASE_SPANS) {
             for (var j = lane; j < window; j += LANES) {
                 values[own + j] -= newest;
             }
-            base = vec2<f32>(high[first_row + step], low[first_row + step]);
+            base = vec2<f32>(row_high[row], row_low[row]);
         }
         workgroupBarrier();
     }
 
     if rows > 0u {
+        // What is left of the last sixteen.
+        let last = (rows_end - 1u) / LANES * LANES + lane;
+        if last < rows {
+            score[first_row + last] = row_score[index];
+        }
         if lane < params.components {
             page[counts + lane] = learnt[own_learnt + lane];
         }

@@ -18,6 +18,9 @@ const TILE: usize = 1024;
 /// Pairs that are moved side by side.
 const PAIR_LANES: usize = 32;
 
+/// A window whose differences are cut has at least half of the greatest one's square, so its inverse is less than 2^-55.
+const CUT_INVERSE_MAX: f32 = 2.775_557_6e-17;
+
 /// A window that is compared.
 struct Row {
     place: usize,
@@ -100,13 +103,23 @@ impl Values {
     /// Of the window that starts and ends there, and whether differences in it were cut: then they are not those of other windows.
     fn statistics(&mut self, start: usize, newest: usize) -> (Statistics, bool) {
         let Values { high, low, window } = self;
-        let (newest_high, newest_low) = (high[newest], low[newest]);
-        window.clear();
-        let parts = high[start..=newest].iter().zip(&low[start..=newest]);
-        window.extend(parts.map(|(&high, &low)| centred(high, low, newest_high, newest_low)));
+        window.resize(newest + 1 - start, 0.0);
+        differences(&high[start..=newest], &low[start..=newest], window);
         let found = statistics(window);
-        let cut = found.greatest >= VALUE_MAX || found.least <= -VALUE_MAX;
-        (found, cut)
+        if found.greatest < VALUE_MAX && found.least > -VALUE_MAX {
+            return (found, false);
+        }
+        window.iter_mut().for_each(|value| *value = value.clamp(-VALUE_MAX, VALUE_MAX));
+        (statistics(window), true)
+    }
+}
+
+/// The differences of values from the last of them. They are not cut yet.
+#[multiversion(targets = "simd")]
+fn differences(high: &[f32], low: &[f32], out: &mut [f32]) {
+    let (newest_high, newest_low) = (high[high.len() - 1], low[low.len() - 1]);
+    for ((out, &high), &low) in out.iter_mut().zip(high).zip(low) {
+        *out = (high - newest_high) + (low - newest_low);
     }
 }
 
@@ -198,15 +211,22 @@ fn compare(slot: &mut [u32], shape: Shape, rows: &mut [Row]) {
     let (low, rest) = rest.split_at(ring);
     let (df, rest) = rest.split_at(ring);
     let (dg, inverse) = rest.split_at(ring);
-    let anew = |row: &Row, lag: usize| {
-        covariance_of(high, low, row.place, row.offset, (row.place + lag) % ring, window).to_bits()
-    };
+    let mut centred_window = Vec::with_capacity(window);
     for first in (exclusion + 1..=history).step_by(TILE) {
         let last = (first + TILE - 1).min(history);
         for row in rows.iter_mut() {
+            // Most rows compute a few covariances anew in one tile, and those share what is taken from the row's window.
+            centred_window.clear();
+            let (place, offset) = (row.place, row.offset);
+            let mut anew = |lag: usize| {
+                if centred_window.is_empty() {
+                    centre(high, low, place, offset, window, &mut centred_window);
+                }
+                covariance_of(&centred_window, high, low, inverse, (place + lag) % ring).to_bits()
+            };
             // What is computed anew, and compared before it is refreshed as any other.
-            let renew = |row: &mut Row, covariance: &mut [u32], lag: usize| {
-                covariance[lag] = anew(row, lag);
+            let mut renew = |row: &mut Row, covariance: &mut [u32], lag: usize| {
+                covariance[lag] = anew(lag);
                 let inverse = f32::from_bits(inverse[(row.place + lag) % ring]);
                 row.best = row.best.max(f32::from_bits(covariance[lag]) * inverse);
             };
@@ -233,7 +253,7 @@ fn compare(slot: &mut [u32], shape: Shape, rows: &mut [Row]) {
             if let Some(entering) = row.entering.filter(|lag| (first..=last).contains(lag)) {
                 renew(row, covariance, entering);
             }
-            (first.max(row.refresh.0)..=last.min(row.refresh.1)).for_each(|lag| covariance[lag] = anew(row, lag));
+            (first.max(row.refresh.0)..=last.min(row.refresh.1)).for_each(|lag| covariance[lag] = anew(lag));
         }
     }
 }
@@ -271,32 +291,47 @@ fn move_pairs(covariance: &mut [u32], df: &[u32], dg: &[u32], inverse: &[u32], d
     (best, marks)
 }
 
-/// The centred product of two windows from their values. The second is centred on its newest value, which is as good as on its mean,
-/// because the first one's differences add up to nothing.
+/// The values of the window at `place` from their mean, the newest first as in the rings.
+fn centre(high: &[u32], low: &[u32], place: usize, offset: f32, window: usize, out: &mut Vec<f32>) {
+    let part = |ring: &[u32], place: usize| f32::from_bits(ring[place % ring.len()]);
+    let newest = (part(high, place), part(low, place));
+    out.extend(
+        (0..window).map(|back| centred(part(high, place + back), part(low, place + back), newest.0, newest.1) - offset),
+    );
+}
+
+/// The product of a window from its mean and another one, from their values. The second is seen from its newest value, which is as good
+/// as from its mean, because the first one's differences from its mean add up to nothing.
 #[inline(always)]
-fn covariance_of(high: &[u32], low: &[u32], place: usize, offset: f32, other: usize, window: usize) -> f32 {
-    let ring = high.len();
-    let part = |ring: &[u32], place: usize| f32::from_bits(ring[place]);
-    let (newest, origin) = ((part(high, place), part(low, place)), (part(high, other), part(low, other)));
+fn covariance_of(now: &[f32], high: &[u32], low: &[u32], inverse: &[u32], other: usize) -> f32 {
+    let origin = (f32::from_bits(high[other]), f32::from_bits(low[other]));
+    // Differences of other windows than these are not cut.
+    let may_be_cut = f32::from_bits(inverse[other]) < CUT_INVERSE_MAX;
     let mut sums = [0.0f32; LANES];
-    let (mut place, mut other, mut done) = (place, other, 0);
-    while done < window {
-        let run = (window - done).min(ring - place).min(ring - other);
-        let (high_now, low_now) = (&high[place..][..run], &low[place..][..run]);
-        let (high_then, low_then) = (&high[other..][..run], &low[other..][..run]);
-        let product = |index: usize| {
-            let now = centred(f32::from_bits(high_now[index]), f32::from_bits(low_now[index]), newest.0, newest.1);
-            let then = centred(f32::from_bits(high_then[index]), f32::from_bits(low_then[index]), origin.0, origin.1);
-            (now - offset) * then
-        };
-        let whole = run / LANES * LANES;
-        for start in (0..whole).step_by(LANES) {
-            sums = lanes!(LANES, lane => sums[lane] + product(start + lane));
+    let mut done = 0;
+    while done < now.len() {
+        let place = (other + done) % high.len();
+        let run = (now.len() - done).min(high.len() - place);
+        let (now, high, low) = (&now[done..][..run], &high[place..][..run], &low[place..][..run]);
+        if may_be_cut {
+            for (index, now) in now.iter().enumerate() {
+                let then = centred(f32::from_bits(high[index]), f32::from_bits(low[index]), origin.0, origin.1);
+                sums[index % LANES] += now * then;
+            }
+        } else {
+            let product = |now: f32, high: u32, low: u32| {
+                now * ((f32::from_bits(high) - origin.0) + (f32::from_bits(low) - origin.1))
+            };
+            let whole = run / LANES * LANES;
+            for start in (0..whole).step_by(LANES) {
+                let (now, high, low) = (&now[start..][..LANES], &high[start..][..LANES], &low[start..][..LANES]);
+                sums = lanes!(LANES, lane => sums[lane] + product(now[lane], high[lane], low[lane]));
+            }
+            for index in whole..run {
+                sums[index - whole] += product(now[index], high[index], low[index]);
+            }
         }
-        for index in whole..run {
-            sums[index - whole] += product(index);
-        }
-        (place, other, done) = ((place + run) % ring, (other + run) % ring, done + run);
+        done += run;
     }
     add_lanes(sums)
 }
