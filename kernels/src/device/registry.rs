@@ -39,10 +39,11 @@ pub const PROGRAMS: &[Registered] = &[
     Registered { program: &half_space_forest::gpu::TRACK, entries: &[("track", &[&[]]), ("advance", &[&[]])] },
     Registered { program: &half_space_forest::gpu::COUNT_ROWS, entries: &[("count_rows", &[&[]])] },
     Registered {
-        program: &window_distance::gpu::WINDOW_DISTANCE,
-        entries: &[("prepare", &[&[]]), ("compare", &[&[]]), ("finish", &[&[]])],
+        program: &window_distance::gpu::PREPARE,
+        entries: &[("unroll", &[&[]]), ("shape", &[&[]]), ("mark", &[&[]]), ("finish", &[&[]]), ("settle", &[&[]])],
     },
-    Registered { program: &subspace_score::gpu::SUBSPACE_SCORE, entries: &[("subspace_score", &[&[]])] },
+    Registered { program: &window_distance::gpu::COMPARE, entries: &[("compare", &[&[]])] },
+    Registered { program: &subspace_score::gpu::SUBSPACE_SCORE, entries: &[("subspace_score", SUBSPACES)] },
     Registered {
         program: &recurrence_scan::gpu::RECURRENCE_SCAN,
         entries: &[
@@ -60,6 +61,12 @@ pub const PROGRAMS: &[Registered] = &[
 ];
 
 const RECURRENCES: &[OverrideSet] = &[&[("RECURRENCE", 0.0)], &[("RECURRENCE", 1.0)], &[("RECURRENCE", 2.0)]];
+const SUBSPACES: &[OverrideSet] = &[
+    &[("STRIDE", 16.0), ("CENTROIDS", 0.0)],
+    &[("STRIDE", 16.0), ("CENTROIDS", 1.0)],
+    &[("STRIDE", 512.0), ("CENTROIDS", 0.0)],
+    &[("STRIDE", 512.0), ("CENTROIDS", 1.0)],
+];
 const VALUE_KINDS: &[OverrideSet] = &[
     window_reduce::gpu::overrides(ValueKind::Float32),
     window_reduce::gpu::overrides(ValueKind::Int64),

@@ -20,7 +20,7 @@ use crate::window_distance::{DistanceParameters, WindowDistance};
 /// The method that is taken when none is named.
 const DEFAULT: &str = "auto";
 /// The version of all kernels' states, raised when the words of any of them change their meaning.
-const STATE_VERSION: u32 = 1;
+const STATE_VERSION: u32 = 2;
 /// The option that names the method.
 const METHOD: &str = "method";
 
