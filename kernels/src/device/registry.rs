@@ -52,9 +52,10 @@ pub const PROGRAMS: &[Registered] = &[
             ("carry_residuals", RECURRENCES),
         ],
     },
-    Registered { program: &window_reduce::gpu::INT64, entries: &[("reduce", &[&[]]), ("combine", &[&[]])] },
-    Registered { program: &window_reduce::gpu::DECIMAL128, entries: &[("reduce", &[&[]]), ("combine", &[&[]])] },
-    Registered { program: &window_reduce::gpu::FLOAT32, entries: &[("reduce", &[&[]]), ("combine", &[&[]])] },
+    Registered { program: &window_reduce::gpu::INT64, entries: &[("reduce", TEAMS), ("combine", TEAMS)] },
+    Registered { program: &window_reduce::gpu::DECIMAL128, entries: &[("reduce", TEAMS), ("combine", TEAMS)] },
+    Registered { program: &window_reduce::gpu::FLOAT32, entries: &[("reduce", TEAMS), ("combine", TEAMS)] },
 ];
 
 const RECURRENCES: &[OverrideSet] = &[&[("RECURRENCE", 0.0)], &[("RECURRENCE", 1.0)], &[("RECURRENCE", 2.0)]];
+const TEAMS: &[OverrideSet] = &[&[("TEAM", 16.0)], &[("TEAM", 64.0)]];

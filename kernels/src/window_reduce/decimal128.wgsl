@@ -10,7 +10,11 @@ struct Sum {
     top: u32,
 }
 
-alias LaneSum = Sum;
+// Sums of words, and how often each has overflowed: carries wait until the end. The sign's word is summed with the last of them.
+struct LaneSum {
+    words: vec4<u32>,
+    carries: vec4<u32>,
+}
 
 @group(0) @binding(2) var<storage, read> values: array<vec4<u32>>;     // [row]
 
@@ -41,24 +45,32 @@ fn square_of(value: Value) -> f32 {
     return launder(float * float, params.zero);
 }
 
-fn no_lane_sum() -> LaneSum { return Sum(vec4<u32>(0u), 0u); }
+fn no_lane_sum() -> LaneSum { return LaneSum(vec4<u32>(0u), vec4<u32>(0u)); }
 
 fn sum_of(a: Sum, b: Sum) -> Sum {
     let low = add128(a.low, b.low);
     return Sum(low, a.top + b.top + select(0u, 1u, less_u128(low, a.low)));
 }
 
-fn sum_of_value(value: Value) -> Sum { return Sum(value, u32(bitcast<i32>(value.w) >> 31u)); }
+fn add_value(sum: LaneSum, value: Value) -> LaneSum {
+    let words = sum.words + value;
+    var carries = sum.carries + select(vec4<u32>(0u), vec4<u32>(1u), words < value);
+    carries.w += u32(bitcast<i32>(value.w) >> 31u);
+    return LaneSum(words, carries);
+}
 
 fn add_line(sum: LaneSum, a: Value, b: Value, c: Value, d: Value) -> LaneSum {
-    return add_sums(sum, sum_of_value(a), sum_of_value(b), sum_of_value(c), sum_of_value(d));
+    return add_value(add_value(add_value(add_value(sum, a), b), c), d);
+}
+
+fn whole_sum(sum: LaneSum) -> Sum {
+    return sum_of(Sum(sum.words, sum.carries.w), Sum(vec4<u32>(0u, sum.carries.xyz), 0u));
 }
 
 fn add_sums(sum: LaneSum, a: Sum, b: Sum, c: Sum, d: Sum) -> LaneSum {
-    return sum_of(sum, sum_of(sum_of(a, b), sum_of(c, d)));
+    let whole = sum_of(sum_of(Sum(sum.words, sum.carries.w), sum_of(a, b)), sum_of(c, d));
+    return LaneSum(whole.low, vec4<u32>(0u, 0u, 0u, whole.top));
 }
-
-fn whole_sum(sum: LaneSum) -> Sum { return sum; }
 
 fn sum_in_words(at: u32) -> Sum { return Sum(value_in_words(at), words[at + 4u]); }
 

@@ -5,7 +5,7 @@ const SUM_WORDS: u32 = 1u;
 
 alias Value = u32;
 alias Sum = f32;
-alias LaneSum = vec4<f32>;                // of the member's four lanes
+alias LaneSum = vec4<f32>;                // of the member's lanes
 
 @group(0) @binding(2) var<storage, read> values: array<u32>;           // [row]
 
@@ -25,10 +25,10 @@ fn square_of(value: Value) -> f32 {
 fn no_lane_sum() -> LaneSum { return vec4<f32>(0.0); }
 
 fn add_line(sum: LaneSum, a: Value, b: Value, c: Value, d: Value) -> LaneSum {
-    return launder4(sum + bitcast<vec4<f32>>(vec4<u32>(a, b, c, d)));
+    return with_four(sum, bitcast<vec4<f32>>(vec4<u32>(a, b, c, d)));
 }
 
-fn add_sums(sum: LaneSum, a: Sum, b: Sum, c: Sum, d: Sum) -> LaneSum { return launder4(sum + vec4<f32>(a, b, c, d)); }
+fn add_sums(sum: LaneSum, a: Sum, b: Sum, c: Sum, d: Sum) -> LaneSum { return with_four(sum, vec4<f32>(a, b, c, d)); }
 fn whole_sum(sum: LaneSum) -> Sum { return halved(sum); }
 fn sum_of(a: Sum, b: Sum) -> Sum { return launder(a + b, params.zero); }
 fn sum_in_words(at: u32) -> Sum { return bitcast<f32>(words[at]); }

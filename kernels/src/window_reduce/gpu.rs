@@ -5,8 +5,7 @@ use crate::device::{Access, Binding, Dispatch, Program, Region, ResidentPages, W
 use crate::kernel::{Kernel, KernelError};
 use std::ops::Range;
 
-pub(super) const TEAM: usize = LANES / 4;
-pub(super) const TEAMS: usize = 4;
+pub(super) const WORKGROUP_SIZE: usize = 64;
 pub(super) const TO_PARTIAL: u32 = u32::MAX;
 const PIECE_WORDS: usize = 4;
 
@@ -40,6 +39,12 @@ pub(super) fn program(kind: ValueKind) -> &'static Program {
         ValueKind::Decimal128 => &DECIMAL128,
         ValueKind::Float32 => &FLOAT32,
     }
+}
+
+/// How many members a team has: one for each lane where pieces have rows enough for all of them, else a quarter as many.
+fn team_of(row_count: usize, piece_count: usize) -> usize {
+    const ROWS_FOR_ALL: usize = 4 * LANES;
+    if row_count / piece_count.max(1) >= ROWS_FOR_ALL { LANES } else { LANES / 4 }
 }
 
 fn upload(values: &Values, wave: &mut Wave) -> Region {
@@ -131,11 +136,12 @@ pub(super) fn encode(
     let partial = wave.scratch(pieces.partial_count * cell_words);
     let (piece_region, valid) = (wave.upload(&pieces.words), wave.upload(&batch.valid));
     let values = upload(&batch.values, wave);
+    let team = team_of(batch.rows.row_count(), pieces.words.len() / PIECE_WORDS);
     for run in &pieces.runs {
         wave.dispatch(Dispatch {
             program: program(kernel.kind),
             entry: if run.level == 0 { "reduce" } else { "combine" },
-            overrides: &[],
+            overrides: &[("TEAM", team as f64)],
             params: &[
                 run.pieces.start as u32,
                 run.pieces.len() as u32,
@@ -152,7 +158,7 @@ pub(super) fn encode(
                 Binding::Page(state, run.page),
                 Binding::Region(&cells),
             ],
-            workgroups: run.pieces.len().div_ceil(TEAMS) as u32,
+            workgroups: run.pieces.len().div_ceil(WORKGROUP_SIZE / team) as u32,
         })?;
     }
     Ok(vec![cells])

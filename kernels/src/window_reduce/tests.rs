@@ -259,9 +259,7 @@ mod device {
         for kind in [ValueKind::Int64, ValueKind::Decimal128, ValueKind::Float32] {
             let constants = [
                 ("LANES", LANES as f64),
-                ("TEAM", gpu::TEAM as f64),
-                ("TEAMS", gpu::TEAMS as f64),
-                ("WORKGROUP_SIZE", (gpu::TEAM * gpu::TEAMS) as f64),
+                ("WORKGROUP_SIZE", gpu::WORKGROUP_SIZE as f64),
                 ("TO_PARTIAL", f64::from(gpu::TO_PARTIAL)),
                 ("VALUE_WORDS", kind.value_words() as f64),
                 ("SUM_WORDS", kind.sum_words() as f64),
@@ -275,7 +273,7 @@ mod device {
             let constants = &constants[..constants.len() - usize::from(kind == ValueKind::Float32)];
             assert_constants_agree(gpu::program(kind), constants);
             assert_registered(gpu::program(kind));
-            assert!(kind.cell_words() <= gpu::TEAM, "each member has a word of the cell at most");
+            assert!(kind.cell_words() <= LANES / 4, "each member has a word of the cell at most");
         }
     }
 

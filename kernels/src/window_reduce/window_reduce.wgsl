@@ -1,17 +1,16 @@
 // Count, sum, minimum, maximum and sum of squares of each cell.
 //
-// A cell's rows are cut into pieces of PIECE_ROWS at most, and a team of 16 invocations reduces a piece: member m has the lanes
-// m, m + 16, m + 32 and m + 48 of LANES = 64, and a lane adds every 64th row of the piece, one after the other, so that the members read
-// rows side by side, and each has four to eight loads under way. Then lanes are halved: lane[i] takes in lane[i + 32], then 16 (both
-// within a member), 8, 4, 2, 1. So floats are added by one tree whatever the device. `reduce` does that with rows; a cell of one piece
-// goes to the state at once. The pieces of other cells are written down, and are then what `combine` reduces in the same way.
+// A cell's rows are cut into pieces of PIECE_ROWS at most, and a team of invocations reduces a piece. There are LANES = 64 lanes, each of
+// which adds every 64th row of the piece, one after the other. In a team of 64 each member has a lane; in one of 16, for cells with few rows,
+// member m has the lanes m, m + 16, m + 32 and m + 48. Either way members read rows side by side, and each has several loads under way. Then
+// lanes are halved: lane[i] takes in lane[i + 32], then 16, 8, 4, 2, 1. So floats are added by one tree whatever the device. `reduce` does
+// that with rows; a cell of one piece goes to the state at once. The pieces of other cells are written down, and are then what `combine`
+// reduces in the same way.
 //
 // What depends on the kind of column is in int64.wgsl, decimal128.wgsl and float32.wgsl, of which one is put before this.
 // Twin: cpu.rs.
 const LANES: u32 = 64u;                   // = window_reduce::LANES
-const TEAM: u32 = 16u;                    // = gpu::TEAM: LANES / 4, and no less than the words of a cell
-const TEAMS: u32 = 4u;                    // = gpu::TEAMS
-const WORKGROUP_SIZE: u32 = 64u;          // TEAM * TEAMS
+const WORKGROUP_SIZE: u32 = 64u;          // = gpu::WORKGROUP_SIZE
 const TO_PARTIAL: u32 = 0xffffffffu;      // = gpu::TO_PARTIAL: instead of a slot, when the cell has more pieces
 // Where the parts of a cell are: count (2 words), sum, minimum, maximum, sum of squares (1).
 const SUM_AT: u32 = 2u;
@@ -19,6 +18,8 @@ const MIN_AT: u32 = SUM_AT + SUM_WORDS;
 const MAX_AT: u32 = MIN_AT + VALUE_WORDS;
 const SQUARES_AT: u32 = MAX_AT + VALUE_WORDS;
 const CELL_WORDS: u32 = SQUARES_AT + 1u;
+
+override TEAM: u32;                       // members of a team: 16 or 64; no less than the words of a cell
 
 struct Params {
     piece_first: u32,     // the dispatch's pieces are those of one level and one page
@@ -37,7 +38,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> state: array<u32>;      // [word][slot] of one page
 @group(0) @binding(6) var<storage, read_write> cells: array<u32>;      // [cell][word]
 
-// [team][TEAM]: the cell before, then after.
+// [team][member]: the words of the cell before, then after.
 var<workgroup> words: array<u32, WORKGROUP_SIZE>;
 var<workgroup> counts: array<u32, WORKGROUP_SIZE>;
 var<workgroup> sums: array<Sum, WORKGROUP_SIZE>;
@@ -58,7 +59,15 @@ fn launder4(x: vec4<f32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) ^ vec4<u32>(params.zero));
 }
 
+// Adds four rows to lanes: one to each of a member's four, or all to its only one.
+fn with_four(lanes: vec4<f32>, added: vec4<f32>) -> vec4<f32> {
+    if TEAM != LANES { return launder4(lanes + added); }
+    let first = launder(launder(lanes.x + added.x, params.zero) + added.y, params.zero);
+    return vec4<f32>(launder(launder(first + added.z, params.zero) + added.w, params.zero), 0.0, 0.0, 0.0);
+}
+
 fn halved(lanes: vec4<f32>) -> f32 {
+    if TEAM == LANES { return lanes.x; }
     let half = vec2<f32>(launder(lanes.x + lanes.z, params.zero), launder(lanes.y + lanes.w, params.zero));
     return launder(half.x + half.y, params.zero);
 }
@@ -82,7 +91,7 @@ fn with_line(before: Reduced, a: Value, b: Value, c: Value, d: Value) -> Reduced
     reduced.sum = add_line(reduced.sum, a, b, c, d);
     reduced.low = lesser(reduced.low, lesser(lesser(ordered(a), ordered(b)), lesser(ordered(c), ordered(d))));
     reduced.high = greater(reduced.high, greater(greater(ordered(a), ordered(b)), greater(ordered(c), ordered(d))));
-    reduced.squares = launder4(reduced.squares + vec4<f32>(square_of(a), square_of(b), square_of(c), square_of(d)));
+    reduced.squares = with_four(reduced.squares, vec4<f32>(square_of(a), square_of(b), square_of(c), square_of(d)));
     return reduced;
 }
 
@@ -105,13 +114,13 @@ fn with_some_of_line(before: Reduced, a: Value, b: Value, c: Value, d: Value, th
     reduced.high = greater(reduced.high, select(least_value(), ordered(c), there.z));
     reduced.high = greater(reduced.high, select(least_value(), ordered(d), there.w));
     let squared = vec4<f32>(square_of(known_a), square_of(known_b), square_of(known_c), square_of(known_d));
-    reduced.squares = launder4(reduced.squares + squared);
+    reduced.squares = with_four(reduced.squares, squared);
     return reduced;
 }
 
 // The team's piece; one without rows behind the last one.
 fn piece_of(workgroup: u32, local: u32) -> vec4<u32> {
-    let index = workgroup * TEAMS + local / TEAM;
+    let index = workgroup * (WORKGROUP_SIZE / TEAM) + local / TEAM;
     if index >= params.piece_count { return vec4<u32>(0u, 0u, TO_PARTIAL, 0u); }
     return pieces[params.piece_first + index];
 }
@@ -178,14 +187,14 @@ fn reduce(
     @builtin(local_invocation_index) local: u32,
 ) {
     let linear = linear_workgroup(workgroup, grid);
-    if linear * TEAMS >= params.piece_count { return; } // the whole workgroup
+    if linear * (WORKGROUP_SIZE / TEAM) >= params.piece_count { return; } // the whole workgroup
     let piece = piece_of(linear, local);
     fetch_cell(piece, local);
     var reduced = nothing();
     var row = piece.x + local % TEAM;
     let end = piece.y;
     if params.all_valid == 1u {
-        for (; row + 7u * TEAM < end; row += 2u * LANES) {
+        for (; row + 7u * TEAM < end; row += 8u * TEAM) {
             let a = value_of(row);
             let b = value_of(row + TEAM);
             let c = value_of(row + 2u * TEAM);
@@ -198,7 +207,7 @@ fn reduce(
             reduced = with_line(reduced, e, f, g, h);
         }
     }
-    for (; row < end; row += LANES) {
+    for (; row < end; row += 4u * TEAM) {
         let rows = min(vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u) * TEAM, vec4<u32>(end - 1u));
         let a = value_of(rows.x);
         let b = value_of(rows.y);
@@ -248,12 +257,12 @@ fn combine(
     @builtin(local_invocation_index) local: u32,
 ) {
     let linear = linear_workgroup(workgroup, grid);
-    if linear * TEAMS >= params.piece_count { return; } // the whole workgroup
+    if linear * (WORKGROUP_SIZE / TEAM) >= params.piece_count { return; } // the whole workgroup
     let piece = piece_of(linear, local);
     fetch_cell(piece, local);
     var reduced = nothing();
     let end = piece.y;
-    for (var part = piece.x + local % TEAM; part < end; part += LANES) {
+    for (var part = piece.x + local % TEAM; part < end; part += 4u * TEAM) {
         let a = part_of(part, end);
         let b = part_of(part + TEAM, end);
         let c = part_of(part + 2u * TEAM, end);
@@ -262,7 +271,7 @@ fn combine(
         reduced.sum = add_sums(reduced.sum, a.sum, b.sum, c.sum, d.sum);
         reduced.low = lesser(reduced.low, lesser(lesser(a.low, b.low), lesser(c.low, d.low)));
         reduced.high = greater(reduced.high, greater(greater(a.high, b.high), greater(c.high, d.high)));
-        reduced.squares = launder4(reduced.squares + vec4<f32>(a.squares, b.squares, c.squares, d.squares));
+        reduced.squares = with_four(reduced.squares, vec4<f32>(a.squares, b.squares, c.squares, d.squares));
     }
     finish(reduced, piece, local);
 }
