@@ -45,6 +45,11 @@ pub trait Workload: Send + Sync + 'static {
     /// The bytes that the kernel cannot but read and write, its state included: what GB/s are counted from.
     fn traffic_bytes(&self, batch: &<Self::Kernel as Kernel>::Batch) -> u64;
 
+    /// How many units of work an event is, and what they are called, where they tell more than events do.
+    fn units_per_event(&self) -> Option<(usize, &'static str)> {
+        None
+    }
+
     /// The answer as bits that must be equal and as numbers that must agree by the kernel's policy.
     fn answer(&self, output: <Self::Kernel as Kernel>::Output) -> Answer;
 }
@@ -70,6 +75,8 @@ pub trait Case: Send + Sync {
     fn input(&self) -> &'static str;
     /// How device and twin agree.
     fn exactness(&self) -> Exactness;
+    /// How many units of work an event is, and what they are called, where they tell more than events do.
+    fn units_per_event(&self) -> Option<(usize, &'static str)>;
     /// Among how many threads so many rows can be cut: a key stays whole.
     fn threads_max(&self, rows: usize) -> usize;
     /// Times the twin on batches of `rows` rows, cut by key among `threads` threads, or as many as can be.
@@ -118,6 +125,10 @@ impl<W: Workload> Case for W {
 
     fn exactness(&self) -> Exactness {
         Workload::kernel(self).exactness()
+    }
+
+    fn units_per_event(&self) -> Option<(usize, &'static str)> {
+        Workload::units_per_event(self)
     }
 
     fn threads_max(&self, rows: usize) -> usize {

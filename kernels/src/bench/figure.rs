@@ -134,7 +134,8 @@ pub struct DeviceFigure {
     pub batch_ns_p99: f64,
     /// Of it grouping and conversion on the CPU: median, in ns.
     pub convert_ns_p50: f64,
-    /// The kernel alone, by the device's own clock: median, in ns; none where it gives no timestamps.
+    /// The kernel alone, by the device's own clock: median, in ns; none where it gives no timestamps. It is that of converted batches
+    /// that follow each other, since a device that waits for the CPU lowers its clock.
     pub kernel_ns_p50: Option<f64>,
     /// The quickest of them, which has the least of what disturbs short ones, in ns.
     pub kernel_ns_min: Option<f64>,
@@ -142,6 +143,9 @@ pub struct DeviceFigure {
     pub events_per_s: f64,
     /// The same when more threads convert, each its own keys, and share the device, as shards do.
     pub fed: Vec<FedFigure>,
+    /// Events a second of batches that are converted already, with several under way: from host memory to the device, through the
+    /// kernel and back to answers in host memory.
+    pub converted_events_per_s: f64,
     /// Bytes that crossed to the device for a batch.
     pub upload_bytes: u64,
     /// Bytes that came back.

@@ -15,6 +15,8 @@ use crate::kernel::{Kernel, KernelError};
 
 /// Batches under way when throughput is measured: one is converted, one crosses, one computes.
 const BATCHES_UNDER_WAY: usize = 3;
+/// Batches that follow each other when the kernel alone is timed.
+const CONVERTED_BATCHES_MIN: usize = 8;
 
 /// Opens the device that is measured, and measures what is not a kernel's.
 pub(super) fn open(options: &Options) -> Result<(SharedDevice, AdapterFigures), DeviceError> {
@@ -98,18 +100,17 @@ impl<'a, W: Workload> Resident<'a, W> {
     }
 
     /// So many batches, several of them under way.
-    fn run_all(&mut self, columns: &W::Columns, batches: usize) -> Result<(), KernelError> {
+    fn run_all(&mut self, batches: usize, mut batch: impl FnMut() -> Arc<BatchOf<W>>) -> Result<(), KernelError> {
         let mut under_way = VecDeque::new();
-        for _ in 0..batches {
-            under_way.push_back(self.start(Arc::new(self.workload.batch(columns)))?);
-            if under_way.len() >= BATCHES_UNDER_WAY
+        for index in 0..batches + BATCHES_UNDER_WAY - 1 {
+            if index < batches {
+                under_way.push_back(self.start(batch())?);
+            }
+            if index + 1 >= BATCHES_UNDER_WAY
                 && let Some(first) = under_way.pop_front()
             {
                 drop(std::hint::black_box(self.finish(first)?));
             }
-        }
-        for rest in under_way {
-            drop(std::hint::black_box(self.finish(rest)?));
         }
         Ok(())
     }
@@ -148,9 +149,14 @@ pub(super) fn measure<W: Workload>(
     let per_batch = |after: u64, before: u64| (after - before) / batches as u64;
 
     let started = Instant::now();
-    resident.run_all(&columns, batches)?;
+    resident.run_all(batches, || Arc::new(workload.batch(&columns)))?;
     let events_per_s = (batches * rows) as f64 / started.elapsed().as_secs_f64().max(1e-9);
-    let mut kernel = kernel_ns(&mut resident, &Arc::new(workload.batch(&columns)), limits)?;
+    let (batch, converted) = (Arc::new(workload.batch(&columns)), batches.max(CONVERTED_BATCHES_MIN));
+    let started = Instant::now();
+    resident.run_all(converted, || batch.clone())?;
+    let converted_events_per_s = (converted * rows) as f64 / started.elapsed().as_secs_f64().max(1e-9);
+    let mut kernel = kernel_ns(&mut resident, &batch, limits)?;
+    drop(batch);
     drop(resident);
     let fed = threads.iter().map(|&threads| fed(workload, device, rows, threads, batches, limits));
     let fed = fed.collect::<Result<_, _>>()?;
@@ -166,6 +172,7 @@ pub(super) fn measure<W: Workload>(
         kernel_ns_min: kernel.iter().copied().min_by(f64::total_cmp),
         events_per_s,
         fed,
+        converted_events_per_s,
         upload_bytes: per_batch(crossed.upload_bytes, before.upload_bytes),
         readback_bytes: per_batch(crossed.readback_bytes, before.readback_bytes),
         kernel_gb_per_s: kernel_ns_p50.map(|ns| giga_per_s(traffic as f64, ns)),
@@ -194,7 +201,7 @@ fn fed<W: Workload>(
         // Whoever fails still lets the others go on.
         barrier.wait();
         let started = Instant::now();
-        warm.and_then(|_| resident.run_all(&columns, batches))?;
+        warm.and_then(|_| resident.run_all(batches, || Arc::new(workload.batch(&columns))))?;
         Ok((started, Instant::now()))
     };
     let spans = std::thread::scope(|scope| {

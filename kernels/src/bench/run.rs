@@ -171,7 +171,15 @@ fn measure(
                     ns / 1e9
                 )),
                 _ => match device.measure(case, rows as usize, &fed_by(case, rows as usize), &limits, report) {
-                    Ok(figure) => point.device = Some(figure),
+                    Ok(figure) => {
+                        if let Some((units, name)) = case.units_per_event() {
+                            point.notes.push(format!(
+                                "device: {} {name}/s from converted rows in host memory",
+                                report::short(figure.converted_events_per_s * units as f64)
+                            ));
+                        }
+                        point.device = Some(figure);
+                    }
                     Err(reason) => {
                         report.refused.push(Refused {
                             what: format!("{} at {} rows on the device", case.name(), count(rows)),

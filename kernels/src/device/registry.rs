@@ -33,10 +33,19 @@ pub const PROGRAMS: &[Registered] = &[
     },
     Registered {
         program: &pattern_step::gpu::PATTERN_STEP,
-        entries: &[("step", &[&[]]), ("settle", &[&[]]), ("compose", &[&[]]), ("carry", &[&[]])],
+        entries: &[
+            ("step", &[&[]]),
+            ("step_within", &[&[]]),
+            ("settle", &[&[]]),
+            ("compose", &[&[]]),
+            ("carry", &[&[]]),
+        ],
     },
-    Registered { program: &half_space_forest::gpu::TRACK, entries: &[("track", &[&[]]), ("advance", &[&[]])] },
-    Registered { program: &half_space_forest::gpu::COUNT_ROWS, entries: &[("count_rows", &[&[]])] },
+    Registered { program: &half_space_forest::gpu::TRACK, entries: &[("track", half_space_forest::gpu::OVERRIDES)] },
+    Registered {
+        program: &half_space_forest::gpu::COUNT_ROWS,
+        entries: &[("count_rows", half_space_forest::gpu::OVERRIDES)],
+    },
     Registered {
         program: &window_distance::gpu::PREPARE,
         entries: &[("unroll", &[&[]]), ("shape", &[&[]]), ("mark", &[&[]]), ("finish", &[&[]]), ("settle", &[&[]])],

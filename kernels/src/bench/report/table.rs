@@ -46,8 +46,8 @@ pub(in crate::bench) fn header(threads: &[usize], gpu: bool) -> String {
     if gpu {
         let _ = write!(
             text,
-            " {:>8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7} answer",
-            "gpu", "gpu fed", "p50", "p99", "convert", "kernel", "GB/s", "of copy"
+            " {:>8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7} answer",
+            "gpu", "gpu fed", "converted", "p50", "p99", "convert", "kernel", "GB/s", "of copy"
         );
     }
     text
@@ -64,9 +64,10 @@ pub(in crate::bench) fn line(case: &str, point: &Point, threads: &[usize], gpu: 
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         let _ = write!(
             text,
-            " {:>8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7} {}",
+            " {:>8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7} {}",
             short(figure.events_per_s),
             or_dash(figure.fed.last().map(|fed| short(fed.events_per_s))),
+            short(figure.converted_events_per_s),
             time(figure.batch_ns_p50),
             time(figure.batch_ns_p99),
             time(figure.convert_ns_p50),
