@@ -22,6 +22,7 @@ pub mod join;
 pub mod lookup_join;
 pub mod match_recognize;
 pub mod materialize;
+mod moves;
 mod ordered;
 pub mod over;
 pub mod partial_aggregate;
@@ -40,6 +41,7 @@ pub mod unfounded;
 pub mod window;
 pub mod window_aggregate;
 pub mod window_assign;
+pub mod window_reduce;
 
 pub use unfounded::{BadRows, Judge, Unfounded};
 

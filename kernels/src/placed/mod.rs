@@ -14,8 +14,10 @@
 mod backoff;
 mod changed;
 mod group;
+mod placement;
 #[cfg(feature = "gpu")]
 mod resident;
+mod runner;
 #[cfg(all(test, feature = "gpu"))]
 mod soak;
 #[cfg(test)]
@@ -30,6 +32,10 @@ use std::sync::Arc;
 pub use backoff::Backoff;
 pub use changed::Changed;
 pub use group::{WaitingFor, WaveGroup};
+pub use placement::Placement;
+#[cfg(feature = "gpu")]
+pub use placement::{OpenDevice, OpenOnce};
+pub use runner::Runner;
 
 pub use crate::placer::Side;
 

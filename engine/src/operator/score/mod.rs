@@ -15,16 +15,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow_row::{RowConverter, SortField};
 use eagre_kernels::placed::{WaitingFor, WaveGroup};
 use eagre_kernels::rows::GroupedRows;
-use eagre_kernels::score::{DeviceChoice, Placement, Side, Switch};
+use eagre_kernels::score::{Placement, Switch};
 
 use self::calls::{CallRows, Running};
 pub use self::calls::{ScoreAnswer, ScoreCall, detections_type, score_partition};
-use self::checkpoint::answers_schema;
+use super::moves::{record, runs_on};
 use super::over::{Buffer, OrderKey, in_order, in_order_of_arrival, judge};
 use super::{Input, Operator, OperatorFactory, Output, Placed, Progress, SaveKind, StateReader, StateWriter, Ticket};
 use crate::delta::{Delta, batch_of};
@@ -121,11 +121,7 @@ impl OperatorFactory for ScoreFactory {
     }
 
     fn runs_on(&self) -> &'static str {
-        match self.spec.placement.settings().device {
-            DeviceChoice::Cpu => "CPU",
-            DeviceChoice::Gpu => "GPU",
-            DeviceChoice::Auto => "CPU or GPU, whichever measures faster",
-        }
+        runs_on(&self.spec.placement)
     }
 }
 
@@ -225,17 +221,7 @@ impl Score {
         for (call, running) in (0..).zip(&mut self.running) {
             moves.extend(running.scorer_mut().take_switches().into_iter().map(|switch| (call, switch)));
         }
-        if out.records_answers && !moves.is_empty() {
-            let columns: Vec<ArrayRef> = vec![
-                Arc::new(UInt32Array::from(vec![u32::from(self.owned.start); moves.len()])),
-                Arc::new(UInt32Array::from(vec![u32::from(self.owned.end); moves.len()])),
-                Arc::new(UInt32Array::from_iter_values(moves.iter().map(|(call, _)| *call))),
-                Arc::new(UInt64Array::from_iter_values(moves.iter().map(|(_, switch)| switch.step))),
-                Arc::new(moves.iter().map(|(_, switch)| Some(switch.side == Side::Device)).collect::<BooleanArray>()),
-            ];
-            out.answers.push(batch_of(&answers_schema(), columns, moves.len())?);
-        }
-        Ok(())
+        record(self.owned, &moves, out)
     }
 }
 
