@@ -63,7 +63,7 @@ settings! {
     GPU_MEMORY = "eagre.gpu.memory", "0", Kind::Bytes, "bytes",
         "The most memory that is held on the GPU; 0: 70 % of what it has.";
     LATENCY_TARGET = "eagre.latency.target", "0", Kind::Duration, "duration",
-        "How long a batch may take on the GPU before the CPU is preferred; 0: no bound.";
+        "How long the oldest event of a batch may take, waiting included, on the GPU before the CPU is preferred; 0: no bound.";
     MATCH_BAD_SKIP = "eagre.match.bad_skip", "auto", Kind::Word(&["auto", "error", "next-row"]), "word",
         "What becomes of a match whose AFTER MATCH SKIP TO leads nowhere: an error, on at the next row, or (auto) the error over finished input and the next row over streams.";
     MATCH_MAX_PARTIAL = "eagre.match.max_partial", "1000000", Kind::Count { min: 1 }, "partial matches",

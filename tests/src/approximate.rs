@@ -26,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_replay_moves_where_the_run_moved", replayed),
         trial("equal_statements_differ_in_the_setting", by_statement),
         trial("explain_analyze_says_where_and_why", explained),
+        trial("operators_of_a_step_share_a_wave", shared),
     ]
 }
 
@@ -202,9 +203,9 @@ fn replayed() -> Result<(), String> {
     let folder = folder.path();
     let (file, state) = (folder.join("readings.json"), folder.join("state"));
     write_readings(&file)?;
-    let sql = format!("{}{}", table(&file), query(TUMBLE));
+    let sql = format!("{} SET 'eagre.sql.approximate' = 'true'; {}", table(&file), query(TUMBLE));
     let state = state.display().to_string();
-    let args = ["--state", &state, "--set", "eagre.step.rows_max=100", "--set", APPROXIMATE, "--shards", "2", "-e", &sql];
+    let args = ["--state", &state, "--set", "eagre.step.rows_max=100", "--shards", "2", "-e", &sql];
     let Some(run) = on_device(&args)? else { return Ok(()) };
     let again = eagre(&["replay", "--state", &state, "--device", "gpu"]).ok()?;
     if !again.stderr.contains("`window_reduce` runs on") {
@@ -234,13 +235,57 @@ fn by_statement() -> Result<(), String> {
     }
 }
 
+/// Three operators that read the same rows, with five kernels: each step is one round trip to the device, not three.
+fn shared() -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let file = folder.path().join("readings.json");
+    write_readings(&file)?;
+    let text = |error: eagre::Error| error.to_string();
+    if on_device(&["-e", &format!("{}SELECT anomaly_score(`value`) OVER (ORDER BY ts) FROM reading", table(&file))])?
+        .is_none()
+    {
+        return Ok(());
+    }
+    let sink =
+        |name: &str| format!("CREATE TABLE {name} (s DOUBLE) WITH ('connector' = 'blackhole'); INSERT INTO {name}");
+    let ewma = |partition: &str| {
+        format!("anomaly_score(`value`, method => 'ewma') OVER (PARTITION BY {partition} ORDER BY ts)")
+    };
+    let sql = format!(
+        "{} {} SELECT {} + anomaly_score(`value`, method => 'cusum') OVER (PARTITION BY sensor ORDER BY ts) FROM reading;
+         {} SELECT {} FROM reading; {} SELECT SUM(`value`) + MIN(number) FROM TABLE({TUMBLE}) GROUP BY window_start, window_end, sensor",
+        table(&file),
+        sink("a"),
+        ewma("sensor"),
+        sink("b"),
+        ewma("number % 7"),
+        sink("c"),
+    );
+    let session = Session::builder()
+        .set("eagre.device", "gpu")
+        .set("eagre.sql.approximate", "true")
+        .set("eagre.shards", "1")
+        .set("eagre.step.rows_max", "100");
+    let job = session.build().map_err(text)?.execute(&sql).map_err(text)?.job.ok_or("no pipeline runs")?;
+    let metrics = job.metrics().cloned().ok_or("it has no metrics")?;
+    job.wait_blocking().map_err(text)?;
+    let (waves, batches, steps) = (metrics.device_waves.get(), metrics.device_batches.get(), metrics.steps.get());
+    // Windows have their rows in the step that brings them, scores theirs when the watermark has passed them, in most steps some. An
+    // operator of its own has two kernels at most.
+    if waves < 20 || waves > steps || batches < 3 * waves {
+        return Err(format!("{waves} waves with {batches} batches in {steps} steps"));
+    }
+    Ok(())
+}
+
 fn explained() -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let file = folder.path().join("readings.json");
     write_readings(&file)?;
     let sql = format!("{}EXPLAIN ANALYZE {}", table(&file), query(TUMBLE));
     let cpu = eagre(&["run", "--device", "cpu", "--set", APPROXIMATE, "-e", &sql]).ok()?.stdout;
-    for expected in ["window_reduce of value as float on cpu: eagre.device says so", "window_reduce of number on cpu: "] {
+    for expected in ["window_reduce of value as float on cpu: eagre.device says so", "window_reduce of number on cpu: "]
+    {
         if !cpu.contains(expected) {
             return Err(format!("no `{expected}` in\n{cpu}"));
         }

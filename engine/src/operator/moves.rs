@@ -85,11 +85,7 @@ pub(super) fn recorded(
 }
 
 /// Writes where a shard's kernels are into the meta of a checkpoint.
-pub(super) fn put_places(
-    owned: HashGroups,
-    places: impl Iterator<Item = (u64, Side)>,
-    meta: &mut Map<String, Value>,
-) {
+pub(super) fn put_places(owned: HashGroups, places: impl Iterator<Item = (u64, Side)>, meta: &mut Map<String, Value>) {
     meta.insert(SHARD.into(), owned.start.into());
     let places = places.map(|(batches, side)| Value::from(vec![batches.into(), Value::from(side == Side::Device)]));
     meta.insert(PLACES.into(), places.collect());
@@ -97,8 +93,7 @@ pub(super) fn put_places(
 
 /// Where the kernels of a checkpoint were, in order: those of this shard; at another number of shards, those of some shard.
 pub(super) fn places_of(owned: HashGroups, metas: &[Map<String, Value>]) -> Vec<Option<(u64, Side)>> {
-    let of_shard =
-        |meta: &&Map<String, Value>| meta.get(SHARD).and_then(Value::as_u64) == Some(u64::from(owned.start));
+    let of_shard = |meta: &&Map<String, Value>| meta.get(SHARD).and_then(Value::as_u64) == Some(u64::from(owned.start));
     let Some(meta) = metas.iter().find(of_shard).or(metas.first()) else { return Vec::new() };
     let places = meta.get(PLACES).and_then(Value::as_array);
     let place = |place: &Value| {

@@ -263,13 +263,7 @@ impl PartialAggregate {
         Ok(())
     }
 
-    fn take_in_panes(
-        &mut self,
-        delta: Delta,
-        cut: PaneCut,
-        watermark: EventTimeMs,
-        out: &mut Output,
-    ) -> Result<()> {
+    fn take_in_panes(&mut self, delta: Delta, cut: PaneCut, watermark: EventTimeMs, out: &mut Output) -> Result<()> {
         let plan = Arc::clone(&self.plan);
         cut.each_pane(delta, &plan.clock, watermark, out, |pane, delta| self.update(pane, delta))
     }

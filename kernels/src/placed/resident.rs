@@ -141,6 +141,7 @@ impl<K: Kernel> Placed<K> {
                 }
                 let number = self.next_step;
                 self.next_step += 1;
+                group.note_recorded();
                 device.retained_bytes += bytes;
                 device.in_flight.push_back(InFlight {
                     number,

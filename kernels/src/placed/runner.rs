@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Placed, PlacedOptions, Placement, PlacementEvent, Step, WaveGroup};
+use super::{Placed, PlacedOptions, Placement, PlacementEvent, Step, WaveGroup, WaveShare};
 use crate::Kernel;
 use crate::placer::{BatchShape, Decision, OperatorPlacer, Reason, Side, Switch};
 use crate::state::{StatePages, StateShape};
@@ -32,8 +32,9 @@ struct Started<K: Kernel> {
     side: Side,
     number: u64,
     at: Instant,
-    /// How long it took, where it was done at once.
-    took_ns: Option<u64>,
+    /// How long it took to start it: all, where it was done at once.
+    took_ns: u64,
+    share: Option<WaveShare>,
 }
 
 /// State beyond this is not copied for a shadow run.
@@ -69,14 +70,19 @@ impl<K: Kernel> Runner<K> {
 
     /// Starts a batch; on a device, as part of the group's wave. To be [finished](Self::finish) before the next.
     ///
-    /// `batch_shape` is what the placer has to know of it; the bytes of state are filled in.
+    /// `batch_shape` is what the placer has to know of it; the bytes of state, and what the group knows, are filled in.
     pub fn start(&mut self, batch: K::Batch, batch_shape: BatchShape, group: &mut WaveGroup) {
         if let Some(state) = self.loading.take() {
             self.placed.restore(state);
         }
         let batch = Arc::new(batch);
         self.slot_count = self.slot_count.max(self.kernel.slot_count(&batch));
-        let shape = BatchShape { state_bytes: self.bytes() as u64, ..batch_shape };
+        let shape = BatchShape {
+            state_bytes: self.bytes() as u64,
+            upload_sharers: group.sharers(),
+            oldest_wait_ns: group.oldest_wait_ns(),
+            ..batch_shape
+        };
         let decision = self.placer.decide(&shape);
         match decision.side {
             Side::Cpu => self.placed.move_to_cpu(),
@@ -95,8 +101,10 @@ impl<K: Kernel> Runner<K> {
         // What came before is not what the batch takes.
         let at = Instant::now();
         let step = self.placed.start(batch, group);
-        let took_ns = step.is_ready().then(|| nanoseconds(at));
-        self.started = Some(Started { step, batch: shape, side, number, at, took_ns });
+        let took_ns = nanoseconds(at);
+        let predicted = self.decision.as_ref().and_then(|decision| decision.gpu_predicted_ns_per_event);
+        let share = step.share((predicted.unwrap_or(1.0) * shape.rows as f64) as u64);
+        self.started = Some(Started { step, batch: shape, side, number, at, took_ns, share });
     }
 
     /// The answer of the batch that was started.
@@ -104,14 +112,20 @@ impl<K: Kernel> Runner<K> {
     /// # Panics
     /// When nothing was started.
     pub fn finish(&mut self) -> K::Output {
-        let Started { step, batch, side, number, at, took_ns } = self.started.take().expect("a batch was started");
+        let Started { step, batch, side, number, at, took_ns, share } =
+            self.started.take().expect("a batch was started");
         let output = self.placed.finish(step);
         let failed = self.note_fall_backs(number);
         match (side, self.placed.side()) {
             _ if failed => {}
             // It could not be had.
             (Side::Device, Side::Cpu) => self.placer.device_failed(number),
-            _ => self.placer.observe(side, &batch, took_ns.unwrap_or_else(|| nanoseconds(at))),
+            _ => {
+                // The wave is waited for by all its kernels, and is sent when all operators have started theirs.
+                let waited = share.map_or(Some(0), |share| share.ns());
+                let took_ns = waited.map_or_else(|| nanoseconds(at), |waited| took_ns + waited);
+                self.placer.observe(side, &batch, took_ns);
+            }
         }
         let (cpu, device) = self.placer.observed();
         if let Some(decision) = &mut self.decision {

@@ -787,6 +787,8 @@ impl Lowering<'_> {
         if self.context.catalog.approximate() {
             let reason = match task.row_count_call {
                 Some(_) => Some("rows can be taken back".to_string()),
+                // What waits for a device cannot be part of a step's iterations.
+                None if !self.ports.is_empty() => Some("it is in a recursive part".to_string()),
                 None => check_calls(&task.input_schema, &task.calls).err(),
             };
             let Some(reason) = reason else {

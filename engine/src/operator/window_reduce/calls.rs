@@ -72,10 +72,9 @@ impl CallPlan {
     pub(super) fn new(input: &Schema, calls: &[AggregateCall]) -> Result<Self, String> {
         let mut plan = Self::default();
         for call in calls {
-            let part = plan.part(input, call).ok_or_else(|| {
-                let types = call.args.iter().map(|arg| input.field(*arg).data_type().to_string()).collect::<Vec<_>>();
-                format!("the kernel has no {} of {}", call.function.name(), types.join(", "))
-            })?;
+            let part = plan
+                .part(input, call)
+                .ok_or_else(|| format!("the kernel has no {} of such values", call.function.name()))?;
             plan.parts.push(part);
         }
         if plan.columns.is_empty() {

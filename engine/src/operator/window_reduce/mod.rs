@@ -2,8 +2,8 @@
 //!
 //! It stands where [`PartialAggregate`](super::partial_aggregate) stands otherwise, and gives the same partial rows: all behind it is as
 //! it was. A cell of the kernel's state is one (key, pane); a step's rows, of all panes that are open, go through the kernel at once, on
-//! the CPU or on a device, as its placer says ([`Placement`]). All columns share one wave, and the operator is pending until it
-//! is answered.
+//! the CPU or on a device, as its placer says ([`Placement`]). All columns share one wave, with
+//! other operators of the step, and the operator is pending until it is answered.
 //!
 //! # What is exact
 //! Counts, sums of integers and decimals, and all minima and maxima: floats are compared as integers of the same order. Sums of floats
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use eagre_kernels::placed::{Placement, WaitingFor, WaveGroup};
+use eagre_kernels::placed::Placement;
 use eagre_kernels::placer::Switch;
 use eagre_kernels::rows::GroupedRows;
 
@@ -33,7 +33,8 @@ use self::column::Column;
 use super::partial_aggregate::{PaneCut, PaneEmit};
 use super::window::WindowSpec;
 use super::{
-    Input, Operator, OperatorFactory, Output, Placed, Progress, SaveKind, StateReader, StateWriter, Ticket, moves,
+    Input, Operator, OperatorFactory, Output, Placed, Progress, SaveKind, StateReader, StateWriter, StepWave, Ticket,
+    moves,
 };
 use crate::aggregate::partial::{check_chunk, keep_owned, merge_from, newest_time, split_by_pane};
 use crate::aggregate::table::{GroupTable, StateLayout, state_fields, types_of};
@@ -231,20 +232,18 @@ impl WindowReduce {
     }
 
     /// Starts to reduce the step's rows. A ticket: the device has to answer first.
-    fn start(&mut self) -> Option<Ticket> {
+    fn start(&mut self, wave: &mut StepWave) -> Result<Option<Ticket>> {
         if self.cells.is_empty() {
-            return None;
+            return Ok(None);
         }
         let grouped = Arc::new(GroupedRows::group(&self.cells, self.numbers.count()));
         self.cells.clear();
-        let mut group = WaveGroup::new();
-        self.columns.iter_mut().for_each(|column| column.start(&grouped, &mut group));
+        let ticket = wave.start(self.columns.len(), |group| {
+            self.columns.iter_mut().for_each(|column| column.start(&grouped, group));
+            Ok(())
+        })?;
         self.working = Some(grouped);
-        let (redeemer, ticket) = Ticket::new();
-        match group.submit(move || redeemer.redeem()) {
-            WaitingFor::Nothing => None,
-            WaitingFor::Device => Some(ticket),
-        }
+        Ok(ticket)
     }
 
     /// Takes in what the kernel answers.
@@ -300,11 +299,10 @@ impl Operator for WindowReduce {
         if self.working.is_none() {
             let plan = Arc::clone(&self.plan);
             for delta in input.single().into_iter().filter(|delta| !delta.is_empty()) {
-                plan.cut.each_pane(delta, &plan.clock, watermarks.before, out, |pane, delta| {
-                    self.take_in(pane, delta)
-                })?;
+                plan.cut
+                    .each_pane(delta, &plan.clock, watermarks.before, out, |pane, delta| self.take_in(pane, delta))?;
             }
-            if let Some(ticket) = self.start() {
+            if let Some(ticket) = self.start(&mut out.wave)? {
                 return Ok(Progress::Pending(ticket));
             }
         }

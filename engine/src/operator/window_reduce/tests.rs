@@ -206,7 +206,7 @@ fn long_panes_keep_their_digits() {
             Row {
                 ts: 5,
                 key: (index % 3 == 0).into(),
-                number: Some(i64::MAX - noise as i64),
+                number: Some((1 << 45) - noise as i64),
                 float: Some(1_000_000.0 + noise as f64 / 65_536.0),
                 kept: Some(true),
             }
@@ -243,7 +243,8 @@ fn cells_are_taken_back() {
     let context = crate::expr::StepContext { step: 1, clock_ms: 0, seed: 0 };
     let (mut emitted, mut most_bytes) = (0i64, 0);
     for step in 0..40i64 {
-        let row = |key: i64| Row { ts: step * 10, key: step * 1_000_000 + key, number: Some(key), float: None, kept: None };
+        let row =
+            |key: i64| Row { ts: step * 10, key: step * 1_000_000 + key, number: Some(key), float: None, kept: None };
         let rows: Vec<Row> = (0..10_000).map(row).collect();
         let watermarks = crate::time::Watermarks { before: step * 10 - 10, after: step * 10 };
         let mut out = Output::default();
@@ -269,6 +270,9 @@ fn calls_that_the_kernel_does_not_have_are_named() {
     let refused = |calls: &[AggregateCall]| check_calls(&schema(), calls).expect_err("the kernel does not do this");
     assert_eq!(refused(&[call("count", None, int.clone(), None)]), "there is nothing to reduce but to count");
     let xor = call("bit_xor", Some(2), int.clone(), None);
-    assert_eq!(refused(&[call("sum", Some(2), int, None), xor]), "the kernel has no bit_xor of Int64");
-    assert_eq!(refused(&[call("min", Some(0), schema().field(0).data_type().clone(), None)]).split(" of ").next(), Some("the kernel has no min"));
+    assert_eq!(refused(&[call("sum", Some(2), int, None), xor]), "the kernel has no bit_xor of such values");
+    assert_eq!(
+        refused(&[call("min", Some(0), schema().field(0).data_type().clone(), None)]).split(" of ").next(),
+        Some("the kernel has no min")
+    );
 }
