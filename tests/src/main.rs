@@ -32,6 +32,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
+mod approximate;
 mod backtest;
 mod bad_input;
 mod changelog;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
     trials.extend(random_queries::trials());
     trials.extend(nab::trials());
     trials.extend(scores::trials());
+    trials.extend(approximate::trials());
     trials.extend(changelog::trials());
     trials.extend(crash::trials());
     trials.extend(bad_input::trials());

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::placement::Placement;
 use super::scorer::{KernelScorer, ScoreKernel, Scorer};
 use crate::calibration::Prior;
 use crate::half_space_forest::{ForestParameters, HalfSpaceForest};
 use crate::kernel::KernelError;
 use crate::parameter::check;
+use crate::placed::Placement;
 use crate::recurrence_scan::{Config, Recurrence, RecurrenceScan};
 use crate::series::{Auto, NoveltyScore, SeasonalScore, Seasonality, SeriesScorer, gain_of};
 use crate::subspace_score::{Model, SubspaceParameters, SubspaceScore};

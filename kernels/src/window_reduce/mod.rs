@@ -64,11 +64,12 @@ impl ValueKind {
     }
 
     /// Words of a cell: count (2), sum, minimum, maximum, sum of squares (1).
-    pub(crate) fn cell_words(self) -> usize {
+    pub fn cell_words(self) -> usize {
         2 + self.sum_words() + 2 * self.value_words() + 1
     }
 
-    fn initial(self) -> Vec<u32> {
+    /// The words of a cell without rows.
+    pub fn initial(self) -> Vec<u32> {
         let mut words = vec![0; 2 + self.sum_words()];
         match self {
             ValueKind::Int64 | ValueKind::Decimal128 => {
@@ -215,6 +216,11 @@ impl Cells {
         self.words.is_empty()
     }
 
+    /// Their words, one cell after the other.
+    pub fn words(&self) -> &[u32] {
+        &self.words
+    }
+
     fn cell(&self, cell: usize) -> &[u32] {
         &self.words[cell * self.kind.cell_words()..(cell + 1) * self.kind.cell_words()]
     }
@@ -235,6 +241,14 @@ impl Cells {
         match words.get(4) {
             Some(&above) if above != (value >> 127) as u32 => Sum::Overflow,
             _ => Sum::Integer(value),
+        }
+    }
+
+    /// The sum of integers or decimals modulo 2^128; of floats 0.
+    pub fn wrapped_sum(&self, cell: usize) -> i128 {
+        match self.kind {
+            ValueKind::Float32 => 0,
+            kind => integer(&self.cell(cell)[2..2 + kind.sum_words().min(4)]),
         }
     }
 
