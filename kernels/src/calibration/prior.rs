@@ -30,6 +30,8 @@ impl Prior {
     pub const DEVIATIONS: Self = Prior { scale: Scale::Logarithmic { factor: 4.0, unit: 1.5 }, rows: 300.0 };
     /// Bits: half as likely with each.
     pub const BITS: Self = Prior { scale: Scale::Linear(std::f32::consts::LN_2), rows: 100.0 };
+    /// Logarithms of how sure a model is, which it is too much where it is wrong.
+    pub const SURENESS: Self = Prior { scale: Scale::Linear(1.0), rows: 30.0 };
     /// Scores of which nothing is known beforehand.
     pub const UNKNOWN: Self = Prior { scale: Scale::Octaves, rows: 1.0 };
 

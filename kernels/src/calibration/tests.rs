@@ -80,7 +80,7 @@ fn false_alarms_stay_near_the_rate() {
         let message = format!("{kind}: {below:.2} times the rate, {alarms:.2} after the rest");
         assert!(below <= 2.0 && (below >= 0.5 || kind == DISCRETE), "{message}");
     }
-    for method in ["ewma", "novelty", "seasonal", "half_space"] {
+    for method in ["ewma", "novelty", "seasonal", "half_space", "changepoint", "forecast", "rcf"] {
         let (below, alarms) = rates("Student t of 3", method, 2e-3, 1, 30_000);
         assert!((0.1..2.0).contains(&alarms), "{method}: {alarms:.2} times as many alarms, {below:.2} before the rest");
     }
