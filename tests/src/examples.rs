@@ -93,8 +93,12 @@ fn as_in_the_guide(example: &Example) -> Result<(), String> {
 fn killed(example: &Example, device: &str, before: u64, after: u64) -> Result<(), String> {
     let (_, printed) = guide(example)?;
     let crash = |after_step, shards| Crash { after_step, shards };
-    let schedule =
-        Schedule { shards: before, rows_max: 9_000, crashes: vec![crash(4, after), crash(9, before)], checkpoint_steps: 3 };
+    let schedule = Schedule {
+        shards: before,
+        rows_max: 9_000,
+        crashes: vec![crash(4, after), crash(9, before)],
+        checkpoint_steps: 3,
+    };
     let scene = |_: &Session| Ok(());
     let text = format!("SET 'eagre.device' = '{device}'; {}", sql(example)?);
     let answers = match run_all(&schedule, &scene, &text) {

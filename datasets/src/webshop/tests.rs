@@ -86,18 +86,27 @@ fn visits_are_what_their_labels_say() {
         let first = &clicks[0];
         let outcome = first.cart.as_ref().expect("collected by it").1.as_str();
         *counts.entry(outcome.to_owned()).or_default() += 1;
-        let same = |row: &Row| (row.visitor, &row.device, row.is_member, &row.cart) == (first.visitor, &first.device, first.is_member, &first.cart);
+        let same = |row: &Row| {
+            (row.visitor, &row.device, row.is_member, &row.cart)
+                == (first.visitor, &first.device, first.is_member, &first.cart)
+        };
         assert!(clicks.iter().all(same), "cart {cart}: {clicks:#?}");
         let is_back = |row: &Row| row.time_ms - first.time_ms > 2_300_000;
         let (visit, later): (Vec<&Row>, Vec<&Row>) = clicks.iter().partition(|row| !is_back(row));
         let count = |rows: &[&Row], action: &str| rows.iter().filter(|row| row.action == action).count();
         let sum = |action: &str| visit.iter().filter(|row| row.action == action).map(|row| row.amount).sum::<f64>();
         let value = sum("add") - sum("remove");
-        assert!(first.action == "view" && (1..=3).contains(&count(&visit, "add")) && value > 0.5, "cart {cart}: {clicks:#?}");
+        assert!(
+            first.action == "view" && (1..=3).contains(&count(&visit, "add")) && value > 0.5,
+            "cart {cart}: {clicks:#?}"
+        );
         assert!(visit.last().is_some_and(|row| row.time_ms - first.time_ms < 1_500_000), "cart {cart}: {clicks:#?}");
         for row in clicks {
             let is_whole = row.action == "checkout" || row.action == "buy";
-            assert!(row.product.is_none() == is_whole && (!is_whole || (row.amount - value).abs() < 0.01), "cart {cart}: {clicks:#?}");
+            assert!(
+                row.product.is_none() == is_whole && (!is_whole || (row.amount - value).abs() < 0.01),
+                "cart {cart}: {clicks:#?}"
+            );
         }
         let holds = match outcome {
             "bought" => count(&visit, "buy") == 1 && later.is_empty(),

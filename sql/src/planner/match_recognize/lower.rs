@@ -298,7 +298,10 @@ impl Lowering<'_> {
         };
         let event_time = match whole_by_watermark {
             // A partition that comes whole leaves whole, when the watermark passes the time that all of its rows have.
-            Some((column, _)) => spec.output.iter().position(|(_, output)| matches!(output, OutputColumn::Input(place) if *place == column)),
+            Some((column, _)) => spec
+                .output
+                .iter()
+                .position(|(_, output)| matches!(output, OutputColumn::Input(place) if *place == column)),
             None => rules.event_time(&node.output).filter(|_| by_watermark),
         };
         let columns = (0..node.output.len())
