@@ -75,10 +75,7 @@ fn lines(batch: &RecordBatch) -> Result<Vec<String>> {
             let time = time.map_or_else(String::new, |time| time.format("%a %H:%M:%S").to_string());
             let why = match chance.is_valid(row) {
                 true => {
-                    format!(
-                        "pattern + score: one in {:.0} of its payments is so hasty",
-                        1.0 / chance.value(row).max(1e-9)
-                    )
+                    format!("pattern + score: one in {:.0} for this card", 1.0 / chance.value(row).max(1e-9))
                 }
                 false => "pattern".to_owned(),
             };
