@@ -74,12 +74,18 @@ pub trait Case: Send + Sync {
     fn threads_max(&self, rows: usize) -> usize;
     /// Times the twin on batches of `rows` rows, cut by key among `threads` threads, or as many as can be.
     fn twin(&self, rows: usize, threads: usize, limits: &Limits) -> TwinFigure;
-    /// Times the device on batches of `rows` rows.
+    /// Times the device on batches of `rows` rows, its throughput also when fed by each of these counts of threads.
     ///
     /// # Errors
     /// What the kernel or the device refuses.
     #[cfg(feature = "gpu")]
-    fn device(&self, device: &Device, rows: usize, limits: &Limits) -> Result<DeviceFigure, KernelError>;
+    fn device(
+        &self,
+        device: &Device,
+        rows: usize,
+        threads: &[usize],
+        limits: &Limits,
+    ) -> Result<DeviceFigure, KernelError>;
     /// Compares device and twin over several batches from fresh state.
     ///
     /// # Errors
@@ -123,8 +129,14 @@ impl<W: Workload> Case for W {
     }
 
     #[cfg(feature = "gpu")]
-    fn device(&self, device: &Device, rows: usize, limits: &Limits) -> Result<DeviceFigure, KernelError> {
-        gpu::measure(self, device, rows, limits)
+    fn device(
+        &self,
+        device: &Device,
+        rows: usize,
+        threads: &[usize],
+        limits: &Limits,
+    ) -> Result<DeviceFigure, KernelError> {
+        gpu::measure(self, device, rows, threads, limits)
     }
 
     #[cfg(feature = "gpu")]

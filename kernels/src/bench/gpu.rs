@@ -1,12 +1,12 @@
 //! Timing the device: one batch after the other for its latency, several under way for its throughput.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use super::case::Workload;
-use super::figure::{AdapterFigures, Agreement, DeviceFigure, LinkFigure};
-use super::twin::{Runner, percentile, warm_batches, warm_up};
+use super::figure::{AdapterFigures, Agreement, DeviceFigure, FedFigure, LinkFigure};
+use super::twin::{Runner, percentile, share_of, warm_batches, warm_up};
 use super::{Limits, Options, agreement, giga_per_s};
 use crate::device::{
     Device, DeviceError, DeviceOptions, Readback, Region, ResidentPages, SharedDevice, Ticket, calibrate,
@@ -92,13 +92,31 @@ impl<'a, W: Workload> Resident<'a, W> {
         let under_way = self.start(batch)?;
         self.finish(under_way)
     }
+
+    /// So many batches, several of them under way.
+    fn run_all(&mut self, columns: &W::Columns, batches: usize) -> Result<(), KernelError> {
+        let mut under_way = VecDeque::new();
+        for _ in 0..batches {
+            under_way.push_back(self.start(Arc::new(self.workload.batch(columns)))?);
+            if under_way.len() >= BATCHES_UNDER_WAY
+                && let Some(first) = under_way.pop_front()
+            {
+                drop(std::hint::black_box(self.finish(first)?));
+            }
+        }
+        for rest in under_way {
+            drop(std::hint::black_box(self.finish(rest)?));
+        }
+        Ok(())
+    }
 }
 
-/// Times batches of `rows` rows from columns to answers.
+/// Times batches of `rows` rows from columns to answers; the throughput also with each of `threads` threads that convert.
 pub(super) fn measure<W: Workload>(
     workload: &W,
     device: &Device,
     rows: usize,
+    threads: &[usize],
     limits: &Limits,
 ) -> Result<DeviceFigure, KernelError> {
     let key_count = workload.key_count(rows);
@@ -127,19 +145,11 @@ pub(super) fn measure<W: Workload>(
     let per_batch = |after: u64, before: u64| (after - before) / batches as u64;
 
     let started = Instant::now();
-    let mut under_way = VecDeque::new();
-    for _ in 0..batches {
-        under_way.push_back(resident.start(Arc::new(workload.batch(&columns)))?);
-        if under_way.len() >= BATCHES_UNDER_WAY
-            && let Some(first) = under_way.pop_front()
-        {
-            drop(std::hint::black_box(resident.finish(first)?));
-        }
-    }
-    for rest in under_way {
-        drop(std::hint::black_box(resident.finish(rest)?));
-    }
+    resident.run_all(&columns, batches)?;
     let events_per_s = (batches * rows) as f64 / started.elapsed().as_secs_f64().max(1e-9);
+    drop(resident);
+    let fed = threads.iter().map(|&threads| fed(workload, device, rows, threads, batches, limits));
+    let fed = fed.collect::<Result<_, _>>()?;
 
     let kernel_ns_p50 = Some(percentile(&mut kernel, 0.5)).filter(|_| !kernel.is_empty());
     Ok(DeviceFigure {
@@ -149,12 +159,51 @@ pub(super) fn measure<W: Workload>(
         batch_ns_p99: percentile(&mut whole, 0.99),
         convert_ns_p50: percentile(&mut convert, 0.5),
         kernel_ns_p50,
+        kernel_ns_min: kernel.iter().copied().min_by(f64::total_cmp),
         events_per_s,
+        fed,
         upload_bytes: per_batch(crossed.upload_bytes, before.upload_bytes),
         readback_bytes: per_batch(crossed.readback_bytes, before.readback_bytes),
         kernel_gb_per_s: kernel_ns_p50.map(|ns| giga_per_s(traffic as f64, ns)),
         kernel_share_of_copy: None,
     })
+}
+
+/// The throughput when a batch is cut by key among threads that share the device.
+fn fed<W: Workload>(
+    workload: &W,
+    device: &Device,
+    rows: usize,
+    threads: usize,
+    batches: usize,
+    limits: &Limits,
+) -> Result<FedFigure, KernelError> {
+    let key_count = workload.key_count(rows).max(1);
+    let barrier = Barrier::new(threads);
+    let run = |thread: usize| {
+        let (share, keys) = (share_of(rows, threads, thread), share_of(key_count, threads, thread));
+        let columns = workload.columns(share, keys, limits.seed + thread as u64);
+        let mut resident = Resident::new(workload, device);
+        let warm = warm_up(warm_batches(workload, share, keys), limits, || {
+            resident.run(Arc::new(workload.batch(&columns))).map(drop)
+        });
+        // Whoever fails still lets the others go on.
+        barrier.wait();
+        let started = Instant::now();
+        warm.and_then(|_| resident.run_all(&columns, batches))?;
+        Ok((started, Instant::now()))
+    };
+    let spans = std::thread::scope(|scope| {
+        let run = &run;
+        let all: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
+        all.into_iter()
+            .map(|thread| thread.join().expect("a device does not panic on input of its workload"))
+            .collect::<Result<Vec<_>, KernelError>>()
+    })?;
+    let first = spans.iter().map(|(started, _)| *started).min();
+    let last = spans.iter().map(|(_, ended)| *ended).max();
+    let duration = first.zip(last).map_or(Duration::ZERO, |(first, last)| last - first);
+    Ok(FedFigure { threads, events_per_s: (batches * rows) as f64 / duration.as_secs_f64().max(1e-9) })
 }
 
 /// Whether the adapter computes rightly what the kernel needs.

@@ -14,6 +14,8 @@
 mod backoff;
 mod changed;
 mod group;
+#[cfg(all(test, feature = "gpu"))]
+mod many_keys;
 #[cfg(feature = "gpu")]
 mod resident;
 #[cfg(all(test, feature = "gpu"))]
