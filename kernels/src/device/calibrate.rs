@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::program::{Access, Program};
-use super::wave::{Binding, Dispatch};
+use super::wave::{Binding, Dispatch, Wave};
 use super::{AdapterDescription, Device, DeviceError};
 use crate::bench::{Case, Limits, percentile};
 use crate::placer::{BandwidthPoint, Calibration, KernelFigures, Line, Link, RoundTrip};
@@ -119,6 +119,23 @@ pub fn copy_gb_per_s(device: &Device, repeats: usize) -> Result<Option<f64>, Dev
         }
     }
     Ok(if rates.is_empty() { None } else { Some(percentile(&mut rates, 1.0)) })
+}
+
+/// Puts copies into a wave that keep the device busy for some milliseconds, and leave nothing of other buffers in its caches: what comes
+/// after them finds the clocks as they are under load, and is timed alone.
+///
+/// # Errors
+/// What the device refuses.
+pub(crate) fn keep_busy(wave: &mut Wave) -> Result<(), DeviceError> {
+    const BYTES: usize = 64 << 20;
+    const DISPATCHES: usize = 100;
+    let (from, to) = (wave.scratch(BYTES / 4), wave.scratch(BYTES / 4));
+    for _ in 0..DISPATCHES {
+        let vectors = (BYTES / 4 / COPY_VECTOR_WORDS) as u32;
+        wave.dispatch(copy(&[vectors], &[Binding::Region(&from), Binding::Region(&to)]))?;
+    }
+    wave.time_from_here();
+    Ok(())
 }
 
 /// The calibration of a device: the one kept in `file` if it is of this adapter, driver and processor, completed by what it lacks and
