@@ -1271,7 +1271,11 @@ impl Catalog {
                 "scalar"
             }
         };
-        self.functions.names().into_iter().map(|name| (name.to_string(), kind(name))).collect()
+        let mut names: Vec<_> = self.functions.names().into_iter().map(|name| (name.to_string(), kind(name))).collect();
+        let written = planner::WRITTEN_FUNCTIONS.iter().filter(|(name, _)| !self.functions.contains(name));
+        names.extend(written.map(|(name, kind)| ((*name).to_string(), *kind)));
+        names.sort_unstable();
+        names
     }
 
     /// The columns of a table, view or pseudo-table, as a query sees them.

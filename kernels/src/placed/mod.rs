@@ -14,6 +14,8 @@
 mod backoff;
 mod changed;
 mod group;
+#[cfg(all(test, feature = "gpu"))]
+mod many_keys;
 mod placement;
 #[cfg(feature = "gpu")]
 mod resident;

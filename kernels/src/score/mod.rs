@@ -4,6 +4,7 @@
 //! keys and scores rows that come grouped by key and in order. A score never depends on how rows are cut into batches.
 
 mod detector;
+mod forecast;
 mod method;
 mod scorer;
 #[cfg(test)]

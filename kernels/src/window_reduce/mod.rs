@@ -8,11 +8,13 @@
 //! so no order of 2^32 rows overflows one. Minima and maxima of floats go by their total order (-0 below 0, NaN above all), so they
 //! do not depend on the order of rows.
 //!
-//! Sums of floats depend on the order of additions, so it is fixed, whatever the device's width: the cell's rows of a step are cut into
-//! chunks of [`CHUNK_ROWS`], a chunk is halved (`lane[i] += lane[i + 32]`, then 16, 8, 4, 2, 1; missing rows are 0), and the chunks'
-//! sums are added to the cell's sum one after the other. Device and twin are equal to the bit where the adapter keeps float operations
-//! as they are written. Sums of squares go the same way, in `f32` for every column, and are approximate: a device may fuse the square
-//! with the addition.
+//! Sums of floats depend on the order of additions, so it is fixed, whatever the device's width. The cell's rows of a step are cut into
+//! pieces of [`PIECE_ROWS`]. In a piece each of [`LANES`] lanes adds every 64th row, one after the other, and the lanes are then halved:
+//! `lane[i] += lane[i + 32]`, then 16, 8, 4, 2, 1; missing rows are 0. The sums of several pieces are a column that is cut and added in
+//! the same way, until one sum is left, and that is added to the cell's. So no sum is made of more than a hundred additions in a chain
+//! for each level, vector units and devices add lanes side by side, and a hot cell is spread over a whole device. Device and twin are
+//! equal to the bit where the adapter keeps float operations as they are written. Sums of squares go the same way, in `f32` for every
+//! column, and are approximate: a device may fuse the square with the addition.
 
 mod cpu;
 #[cfg(feature = "gpu")]
@@ -29,8 +31,10 @@ use std::sync::Arc;
 
 /// The name of the kernel.
 pub const NAME: &str = "window_reduce";
-/// The leaves of the tree that floats are added by.
-pub const CHUNK_ROWS: usize = 64;
+/// The lanes that floats are added by, each every 64th row of a piece.
+pub const LANES: usize = 64;
+/// How many rows, or sums of pieces, the lanes add before they are halved.
+pub const PIECE_ROWS: usize = 2048;
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
