@@ -8,7 +8,7 @@
 //! # What is exact
 //! Counts, sums of integers and decimals, and all minima and maxima: floats are compared as integers of the same order. Sums of floats
 //! and of squares are made in 32-bit floats, of what values are beyond the first value of their cell, by a fixed tree; a cell takes at
-//! most [`CELL_ROWS_MAX`](column) rows, and cells are added in doubles. So a sum of floats is off by at most some 2^-14, as a rule by less than 2^-20, of the
+//! most [`CELL_ROWS_MAX`](column) rows, in at most [`CELL_STEPS_MAX`](column) steps, and cells are added in doubles. So a sum of floats is off by at most some 2^-14, as a rule by less than 2^-20, of the
 //! sum of all distances from that first value, and a sum of squared distances by as much of itself. How rows are cut into steps shows
 //! within that. Rows with a float that is not finite, or farther than 2^50 from the first of its cell, are aggregated beside the kernel,
 //! as they are without it.
@@ -247,6 +247,7 @@ impl WindowReduce {
         }
         let grouped = Arc::new(GroupedRows::group(&self.cells, self.numbers.count()));
         self.cells.clear();
+        self.numbers.note_step(grouped.slots());
         let ticket = wave.start(self.columns.len(), |group| {
             self.columns.iter_mut().for_each(|column| column.start(&grouped, group));
             Ok(())
