@@ -49,7 +49,7 @@ pub struct GroupedContext<'a> {
 
 impl Calibration {
     /// What the words of a key mean.
-    pub const LAYOUT: &'static str = "calibration/1";
+    pub const LAYOUT: &'static str = "calibration/2";
 
     /// For rows with so many features.
     pub fn new(options: AlarmOptions, prior: Prior, features: usize) -> Self {
@@ -153,7 +153,8 @@ impl Calibration {
         let count = header[COUNT];
         let trained = count >= self.options.min_training;
         let rate = self.options.max_false_alarm_rate as f32;
-        let p_value = tail::p_value(bytemuck::cast_slice_mut(tail), &self.prior, rate, score, learns, trained);
+        let judged = tail::Judged { score, age: count, learn: learns, judged: trained };
+        let p_value = tail::p_value(bytemuck::cast_slice_mut(tail), &self.prior, rate, judged);
         if trained {
             out.p_value[row] = p_value;
         }

@@ -30,6 +30,8 @@ impl Prior {
     pub const DEVIATIONS: Self = Prior { scale: Scale::Logarithmic { factor: 4.0, unit: 1.5 }, rows: 300.0 };
     /// Bits: half as likely with each.
     pub const BITS: Self = Prior { scale: Scale::Linear(std::f32::consts::LN_2), rows: 100.0 };
+    /// Logarithms of how sure a model is, which it is too much where it is wrong.
+    pub const SURENESS: Self = Prior { scale: Scale::Linear(1.0), rows: 30.0 };
     /// Scores of which nothing is known beforehand.
     pub const UNKNOWN: Self = Prior { scale: Scale::Octaves, rows: 1.0 };
 
@@ -43,12 +45,10 @@ impl Prior {
         surprise.clamp(0.0, SURPRISE_MAX)
     }
 
-    /// How many of the rows that the prior is worth have such a surprise or more, when a key has shown `shown` rows of its own.
-    ///
-    /// What is known beforehand is worth less the more there is to see: nothing beside a hundred thousand rows.
-    pub(super) fn rows_above(&self, surprise: f32, shown: f32) -> (f32, f32) {
-        let share = shown / FORGOTTEN_AFTER;
-        let rows = self.rows / (1.0 + share * share);
+    /// How many of the rows that the prior is worth have such a surprise or more, and how many it is worth, to a key that
+    /// [trusts](trust_in_prior) it so far.
+    pub(super) fn rows_above(&self, surprise: f32, trust: f32) -> (f32, f32) {
+        let rows = self.rows * trust;
         match self.scale {
             // The row itself (conformal).
             Scale::Octaves => (1.0, 1.0),
@@ -59,3 +59,9 @@ impl Prior {
 
 /// After so many rows of a key the prior is worth half.
 const FORGOTTEN_AFTER: f32 = 20_000.0;
+
+/// What is left of the trust in what was known beforehand, from 1 to 0, when a key has learnt so many rows.
+pub(super) fn trust_in_prior(age: u32) -> f32 {
+    let share = age as f32 / FORGOTTEN_AFTER;
+    1.0 / (1.0 + share * share)
+}

@@ -3,6 +3,7 @@
 //! ```text
 //! p = min(1, (prior rows above + own rows above) / (prior rows + own rows) * correction)
 //! correction = ((rows below the rate + k) / (rate * rows + k))^3
+//! prior rows = those of the method * trust,  k = STEADY * trust,  trust = 1 / (1 + (age / 20,000)^2)
 //! ```
 //!
 //! The first factor is conformal (Vovk et al., "Algorithmic Learning in a Random World"): the rank of a score among those seen, in a
@@ -11,10 +12,16 @@
 //! Gibbs and Candès, NeurIPS 2021): where ranks are wrong, because scores depend on each other or fade as a key ages, rows below the
 //! rate come more or less often than the rate says, and p-values follow.
 //!
+//! Both begin with trust in what is known beforehand, and it fades with the *age* of the key, not with the weight of its histogram, which
+//! stays finite because it forgets: a prior that is worth two per cent of a histogram for ever holds a key whose tail is lighter than the
+//! prior's at a fraction of the rate for ever, and a loop that is as steady after a million rows as after a thousand cannot mend it. With
+//! `k` gone the loop is an integral of all misses, which bounds the rate over the key's life whatever its scores do (Angelopoulos, Candès,
+//! Tibshirani, "Conformal PID Control for Time Series Prediction", NeurIPS 2023).
+//!
 //! An anomaly is not one row. After the first row below the rate a *cluster* lasts for some rows: they are not learnt, or a key would
-//! take its own fault for normal, and only some of them count against the rate.
+//! take its own fault for normal; they count against the rate like all others.
 
-use super::prior::{Prior, SURPRISE_MAX};
+use super::prior::{Prior, SURPRISE_MAX, trust_in_prior};
 use crate::window::sum;
 
 /// Bins of a unit of surprise.
@@ -28,8 +35,7 @@ const TOTAL: usize = 1; // of all weights
 const ROWS: usize = 2; // that were judged since the last halving
 const BELOW: usize = 3; // of them, those with a p-value below the rate
 const CLUSTER: usize = 4; // rows that the cluster lasts still
-const COUNTED: usize = 5; // rows of the cluster that counted against the rate
-const HEADER: usize = 6;
+const HEADER: usize = 5;
 /// The words of a key.
 pub(super) const WORDS: usize = HEADER + BINS;
 
@@ -37,20 +43,35 @@ pub(super) const WORDS: usize = HEADER + BINS;
 const GROWTH: f32 = 1.0 + std::f32::consts::LN_2 / 50_000.0;
 /// Weights are brought back to 1 when they reach this.
 const WEIGHT_MAX: f32 = 1e6;
-/// Rows of a cluster.
-const CLUSTER_ROWS: f32 = 100.0;
-/// Rows of a cluster that count against the rate at most.
-const COUNTED_MAX: f32 = 16.0;
+/// Rows of a cluster. The longer, the more rows of a restless key are passed over, and the more the ranks of the rest promise too much.
+const CLUSTER_ROWS: f32 = 50.0;
 /// Rows below the rate that are taken as given before any is seen: how slowly the correction sets in.
 const STEADY: f32 = 120.0;
+/// Some are for ever: a rate so small that no row below it is expected is not corrected by one that comes.
+const STEADY_MIN: f32 = 5.0;
 /// Corrections stay within these: a discrete series may have no score at all between normal and never seen.
 const CORRECTION_MIN: f32 = 0.0625;
 const CORRECTION_MAX: f32 = 64.0;
+/// The ratio of rows below the rate to those expected whose third power is [`CORRECTION_MAX`].
+const RATIO_MAX: f32 = 4.0;
 /// Counts are halved when so many rows below the rate are expected.
 const EXPECTED_MAX: f32 = 1000.0;
 
+/// A score, and what is to be done with it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Judged {
+    pub(super) score: f32,
+    /// Rows that the key has learnt.
+    pub(super) age: u32,
+    /// Whether it is to be learnt.
+    pub(super) learn: bool,
+    /// Whether it counts against the rate: rows of a young key are no alarms.
+    pub(super) judged: bool,
+}
+
 /// The chance of a score at least as great, above 0 and at most 1; then the score is learnt, if it is to be.
-pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, score: f32, learn: bool, judged: bool) -> f32 {
+pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) -> f32 {
+    let Judged { score, age, learn, judged } = row;
     let surprise = prior.surprise(score);
     let (header, weights) = state.split_at_mut(HEADER);
     let place = surprise * PER_UNIT;
@@ -60,9 +81,11 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, score: f32, l
     let weight = header[WEIGHT].max(1.0);
     let above = (sum(&weights[bin + 1..]) + own) / weight;
     let shown = header[TOTAL] / weight;
-    let (prior_above, prior_rows) = prior.rows_above(surprise, shown);
+    let trust = trust_in_prior(age);
+    let (prior_above, prior_rows) = prior.rows_above(surprise, trust);
     let rank = (prior_above + above) / (prior_rows + shown);
-    let ratio = (header[BELOW] + STEADY) / (rate * header[ROWS] + STEADY);
+    let steady = (STEADY * trust).max(STEADY_MIN);
+    let ratio = (header[BELOW] + steady) / (rate * header[ROWS] + steady);
     let correction = (ratio * ratio * ratio).clamp(CORRECTION_MIN, CORRECTION_MAX);
     let p_value = (rank * correction).clamp(f32::MIN_POSITIVE, 1.0);
     let below = judged && p_value < rate;
@@ -73,14 +96,13 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, score: f32, l
     if in_cluster {
         header[CLUSTER] -= 1.0;
     } else if below {
-        (header[CLUSTER], header[COUNTED]) = (CLUSTER_ROWS, 0.0);
+        header[CLUSTER] = CLUSTER_ROWS;
     }
     if judged {
         header[ROWS] += 1.0;
-        if below && header[COUNTED] < COUNTED_MAX {
-            header[BELOW] += 1.0;
-            header[COUNTED] += 1.0;
-        }
+        // No more than the greatest correction needs: a fault that lasts for a week must not silence the key for years.
+        let enough = RATIO_MAX * (rate * header[ROWS] + steady) - steady;
+        header[BELOW] = (header[BELOW] + f32::from(u8::from(below))).min(enough);
         if rate * header[ROWS] > EXPECTED_MAX || header[ROWS] >= 16_000_000.0 {
             (header[ROWS], header[BELOW]) = (0.5 * header[ROWS], 0.5 * header[BELOW]);
         }

@@ -44,6 +44,9 @@ fn normal(kind: &str, seed: u64, rows: usize) -> Vec<f64> {
 const KINDS: [&str; 7] =
     ["Gaussian", "Student t of 3", "log-normal", "autoregression 0.9", "day", "random walk", "Poisson"];
 
+/// The kind that may stay below half of the rate while it is young: there is no score between usual and never seen.
+const DISCRETE: &str = "Poisson";
+
 /// The share of rows, after training and whatever the rest, whose p-value is below the rate, as a multiple of it; and that of alarms.
 fn rates(kind: &str, method: &str, rate: f64, keys: u64, rows: usize) -> (f64, f64) {
     const TRAINING: usize = 1000;
@@ -66,21 +69,24 @@ fn rates(kind: &str, method: &str, rate: f64, keys: u64, rows: usize) -> (f64, f
     (below as f64 / expected, alarms as f64 / expected)
 }
 
-/// Nobody is called more often than was agreed: far above the rate, alarms are switched off; that holds for young keys as for old.
+/// Nobody is called more often than was agreed: far above the rate, alarms are switched off; that holds for young keys as for old. And not
+/// much less often either: a rate that is asked for is also what one is ready to look at.
 #[test]
 fn false_alarms_stay_near_the_rate() {
     for kind in KINDS {
-        let (below, alarms) = rates(kind, "auto", 5e-4, 2, 40_000);
-        assert!(alarms < 2.0, "{kind}: {alarms:.2} times as many alarms, {below:.2} before the rest");
+        let (_, alarms) = rates(kind, "auto", 5e-4, 2, 20_000);
+        assert!(alarms < 2.0, "{kind}: {alarms:.2} times as many alarms");
+        let (below, alarms) = rates(kind, "auto", 2e-3, 1, 100_000);
+        let message = format!("{kind}: {below:.2} times the rate, {alarms:.2} after the rest");
+        assert!(below <= 2.0 && (below >= 0.5 || kind == DISCRETE), "{message}");
     }
-    for method in ["ewma", "novelty", "seasonal", "half_space"] {
+    for method in ["ewma", "novelty", "seasonal", "half_space", "changepoint", "forecast", "rcf"] {
         let (below, alarms) = rates("Student t of 3", method, 2e-3, 1, 30_000);
         assert!((0.1..2.0).contains(&alarms), "{method}: {alarms:.2} times as many alarms, {below:.2} before the rest");
     }
 }
 
-/// The promise itself: three million rows of each kind, between half and twice the rate before the rest. It is not kept for a random walk of
-/// 100,000 rows a key and, by little, for Gaussian and autoregressive series of a million: see `benches/README.md`.
+/// The promise itself: three million rows of each kind, between half and twice the rate before the rest.
 #[test]
 #[ignore = "minutes; `make false-alarms` runs it"]
 fn the_rate_is_held_within_a_factor_of_two() {
@@ -89,8 +95,7 @@ fn the_rate_is_held_within_a_factor_of_two() {
         for (keys, rows) in [(3, 1_000_000), (30, 100_000)] {
             let (below, alarms) = rates(kind, "auto", 5e-4, keys, rows);
             println!("{kind}, {keys} keys of {rows} rows: {below:.2} times the rate, {alarms:.2} after the rest");
-            let least = if kind == "Poisson" { 0.0 } else { 0.5 };
-            if !(least..=2.0).contains(&below) {
+            if below > 2.0 || (below < 0.5 && kind != DISCRETE) {
                 failed.push(format!("{kind} ({keys} keys): {below:.2}"));
             }
         }

@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::placement::Placement;
+use super::forecast::ForecastScorer;
 use super::scorer::{KernelScorer, ScoreKernel, Scorer};
 use crate::calibration::Prior;
 use crate::half_space_forest::{ForestParameters, HalfSpaceForest};
 use crate::kernel::KernelError;
 use crate::parameter::check;
+use crate::placed::Placement;
 use crate::recurrence_scan::{Config, Recurrence, RecurrenceScan};
-use crate::series::{Auto, NoveltyScore, SeasonalScore, Seasonality, SeriesScorer, gain_of};
+use crate::series::{
+    Auto, ChangePoint, NoveltyScore, RandomCutForest, SeasonalScore, Seasonality, SeriesModel, SeriesScorer, gain_of,
+};
 use crate::subspace_score::{Model, SubspaceParameters, SubspaceScore};
 use crate::window_distance::{DistanceParameters, WindowDistance};
 
@@ -152,6 +155,55 @@ pub const METHODS: &[MethodDescription] = &[
             option!("residual_limit", 4.0, "Residuals are cut at so many standard deviations."),
             MIN_TRAINING,
             VARIANCE_FLOOR,
+        ],
+    },
+    MethodDescription {
+        name: "changepoint",
+        features_max: 1,
+        meaning: "How sure it is that level or spread have changed of late, by all that came since (Bayesian online change point detection).",
+        learns_when: true,
+        prior: Prior::SURENESS,
+        options: &[
+            option!("window", whole 30, "Rows of late in which a change counts."),
+            option!("run", 500.0, "Rows from one change to the next, for all that is known beforehand."),
+            option!(
+                "residual_limit",
+                4.0,
+                "Values are cut at so many standard deviations from the level, so that no single row is a change."
+            ),
+            option!(
+                "half_life",
+                500.0,
+                "Rows after which a row weighs half in the level of which changes are expected."
+            ),
+            MIN_TRAINING,
+        ],
+    },
+    MethodDescription {
+        name: "forecast",
+        features_max: 1,
+        meaning: "Distance from what was forecast for the row, in half widths of the forecast's interval (its standard deviations).",
+        learns_when: true,
+        prior: Prior::DEVIATIONS,
+        options: &[
+            option!("period", whole 0, "Rows of a season; 0: any that is found."),
+            option!("season_max", whole 168, "The longest season that is looked for, in rows."),
+            MIN_TRAINING,
+        ],
+    },
+    MethodDescription {
+        name: "rcf",
+        features_max: 32,
+        meaning: "How much a row, of one or more values, displaces those in samples of the earlier ones (robust random cut forest).",
+        learns_when: true,
+        prior: Prior::UNKNOWN,
+        options: &[
+            option!("trees", whole 30, "Random trees."),
+            option!("sample", whole 128, "Earlier rows in a tree."),
+            option!("window", whole 4, "Rows that make a point (a shingle)."),
+            option!("half_life", 50_000.0, "Rows after which half of a sample is forgotten."),
+            option!("seed", whole 24_301, "Where random choices come from."),
+            MIN_TRAINING,
         ],
     },
     MethodDescription {
@@ -350,8 +402,8 @@ impl Method {
 
     /// Whether rows of so many features can be scored without being learnt.
     pub fn learns_when(&self, features: usize) -> bool {
-        // Several values go to a kernel that learns every row.
-        self.description.learns_when && features == 1
+        // Several values of `auto` go to a kernel that learns every row.
+        self.description.learns_when && (features == 1 || self.description.name != DEFAULT)
     }
 
     /// The method's description.
@@ -434,6 +486,39 @@ impl Method {
                 gain: half_life("seasonal")?,
                 min_training: whole("min_training"),
             }))),
+            "changepoint" => {
+                check("changepoint", "window", whole("window"), 1..=100_000)?;
+                check("changepoint", "run", number("run"), 2.0..=1e9)?;
+                check("changepoint", "residual_limit", number("residual_limit"), 0.5..=1e6)?;
+                Ok(Box::new(SeriesScorer::new(ChangePoint {
+                    window: whole("window"),
+                    hazard: (1.0 / number("run")) as f32,
+                    residual_limit: number("residual_limit") as f32,
+                    gain: half_life("changepoint")?,
+                    memory: (number("half_life") / std::f64::consts::LN_2).max(2.0) as f32,
+                    min_training: whole("min_training"),
+                })))
+            }
+            "forecast" => {
+                Ok(Box::new(ForecastScorer::new(whole("period"), whole("season_max"), whole("min_training").max(1))?))
+            }
+            "rcf" => {
+                check("rcf", "trees", whole("trees"), 1..=200)?;
+                check("rcf", "sample", whole("sample"), 4..=1024)?;
+                check("rcf", "window", whole("window"), 1..=64)?;
+                half_life("rcf")?;
+                let model = RandomCutForest {
+                    features,
+                    window: whole("window") as usize,
+                    trees: whole("trees") as usize,
+                    sample: whole("sample") as usize,
+                    decay: (std::f64::consts::LN_2 / number("half_life")) as f32,
+                    seed: whole("seed"),
+                    min_training: whole("min_training"),
+                };
+                check("rcf", "trees, sample, window and values as bytes of state", 4 * model.words(), 0..=16 << 20)?;
+                Ok(Box::new(SeriesScorer::of_several(model, features)))
+            }
             "ewma" => recurrence(Recurrence::Ewma { half_life: number("half_life") }),
             "holt" => recurrence(Recurrence::Holt {
                 half_life: number("half_life"),

@@ -46,7 +46,7 @@ impl SeriesModel for Auto {
             + self.seasonality.words()
     }
 
-    fn row(&self, state: &mut [f32], row: Row) -> Scored {
+    fn row(&self, state: &mut [f32], row: Row<'_>) -> Scored {
         let mut parts = Parts(state);
         let (values, means) = (parts.take(novelty::words(CAPACITY)), parts.take(novelty::words(CAPACITY)));
         let rests = parts.take(novelty::words(REST_CAPACITY));
@@ -56,17 +56,17 @@ impl SeriesModel for Auto {
         let seasons = parts.take(self.seasonality.words());
 
         let left = self.seasonality.take_out(seasons, last_values, row);
-        let long = history::mean_with(last_values, row.value, LONG);
-        let short = history::mean_with(last_values, row.value, SHORT);
+        let long = history::mean_with(last_values, row.value(), LONG);
+        let short = history::mean_with(last_values, row.value(), SHORT);
         let mean_rest = history::mean_with(last_rests, left.rest, SHORT);
-        let of_value = novelty::novelty(values, row.value, row.learn);
+        let of_value = novelty::novelty(values, row.value(), row.learn);
         let of_mean = novelty::novelty(means, long, row.learn);
         let of_rest = novelty::novelty(rests, mean_rest, row.learn);
         let of_level = level::beside(mean_level, short, self.gain, row.learn).deviation;
         let of_rests_level = level::beside(rests_level, mean_rest, self.gain, row.learn).deviation;
         let of_rest_level = level::beside(rest_level, left.rest, self.gain, row.learn).deviation;
         if row.learn {
-            history::push(last_values, row.value);
+            history::push(last_values, row.value());
             history::push(last_rests, left.rest);
         }
         let score = strangeness(of_value)

@@ -6,10 +6,12 @@
 //! A value is the difference from the first value of its key (see [`features`](crate::features)), and so is whatever is kept of it.
 
 mod auto;
+mod changepoint;
 mod history;
 mod level;
 mod novelty;
 mod novelty_score;
+mod random_cut;
 mod season;
 mod seasonal;
 #[cfg(test)]
@@ -20,8 +22,10 @@ mod tests;
 use std::sync::Arc;
 
 pub(crate) use auto::Auto;
+pub(crate) use changepoint::ChangePoint;
 pub(crate) use level::gain_of;
 pub(crate) use novelty_score::NoveltyScore;
+pub(crate) use random_cut::RandomCutForest;
 pub(crate) use seasonal::{SeasonalScore, Seasonality};
 
 use crate::features::{Features, centred};
@@ -31,11 +35,8 @@ use crate::rows::GroupedRows;
 use crate::score::{Expectations, RowContext, Scorer};
 use crate::state::{Layout, StatePages, StateShape};
 
-/// Words before those of a model: the first value of the key, and whether there was one.
-const BASE_HIGH: usize = 0;
-const BASE_LOW: usize = 1;
-const BEGUN: usize = 2;
-const HEADER: usize = 3;
+/// Words before those of a model: the first values of the key, high and low word of each, and whether there were any.
+const BASE_WORDS: usize = 2;
 /// A page holds this much, or one key.
 const PAGE_BYTES: usize = 16 << 20;
 
@@ -52,13 +53,20 @@ pub(crate) struct Scored {
 
 /// A row of a series.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Row {
-    /// The value as a difference from the key's first.
-    pub(crate) value: f32,
+pub(crate) struct Row<'a> {
+    /// The values, one for most models, as differences from the key's first.
+    pub(crate) values: &'a [f32],
     /// Event time in milliseconds, if it is known.
     pub(crate) time_ms: Option<i64>,
     /// Whether it is to be learnt.
     pub(crate) learn: bool,
+}
+
+impl Row<'_> {
+    /// The first value.
+    pub(crate) fn value(&self) -> f32 {
+        self.values[0]
+    }
 }
 
 /// A model of one series: all that it knows is in words, zeros before the first row.
@@ -67,12 +75,14 @@ pub(crate) trait SeriesModel: Send + Sync + 'static {
     fn words(&self) -> usize;
 
     /// Scores a row and learns it, if it is to be learnt.
-    fn row(&self, state: &mut [f32], row: Row) -> Scored;
+    fn row(&self, state: &mut [f32], row: Row<'_>) -> Scored;
 }
 
 /// The series of all keys.
 pub(crate) struct SeriesScorer<M> {
     model: M,
+    /// Values of a row.
+    features: usize,
     state: StatePages,
     scores: Vec<f32>,
     expectations: Expectations,
@@ -80,10 +90,16 @@ pub(crate) struct SeriesScorer<M> {
 }
 
 impl<M: SeriesModel> SeriesScorer<M> {
+    /// For rows of one value.
     pub(crate) fn new(model: M) -> Self {
-        let shape = StateShape::new(vec![0; HEADER + model.words()], Layout::SlotMajor).with_page_bytes(PAGE_BYTES);
-        let state = StatePages::new(shape);
-        SeriesScorer { model, state, scores: Vec::new(), expectations: Expectations::default(), batches: 0 }
+        Self::of_several(model, 1)
+    }
+
+    /// For rows of so many values.
+    pub(crate) fn of_several(model: M, features: usize) -> Self {
+        let words = vec![0; features * BASE_WORDS + 1 + model.words()];
+        let state = StatePages::new(StateShape::new(words, Layout::SlotMajor).with_page_bytes(PAGE_BYTES));
+        SeriesScorer { model, features, state, scores: Vec::new(), expectations: Expectations::default(), batches: 0 }
     }
 }
 
@@ -98,7 +114,8 @@ impl<M: SeriesModel> Scorer for SeriesScorer<M> {
         self.batches += 1;
         let kept = features.kept_count();
         let (mut scores, mut expected, mut deviation) = (vec![0.0; kept], vec![0.0f64; kept], vec![0.0f32; kept]);
-        let (high, low) = (features.high(0), features.low(0));
+        let columns: Vec<_> = (0..self.features).map(|index| (features.high(index), features.low(index))).collect();
+        let mut values = vec![0.0f32; self.features];
         let slots_per_page = self.state.shape().slots_per_page();
         for (slot, rows_of_key) in features.groups() {
             let start = self.state.shape().index(slot as usize % slots_per_page, 0);
@@ -109,14 +126,22 @@ impl<M: SeriesModel> Scorer for SeriesScorer<M> {
                 // Where the row was before grouping.
                 let grouped = features.kept().map_or(row, |kept| kept[row] as usize);
                 let arrived = rows.order()[grouped] as usize;
-                if state[BEGUN] == 0.0 {
-                    (state[BASE_HIGH], state[BASE_LOW], state[BEGUN]) = (high[row], low[row], 1.0);
+                let (header, state) = state.split_at_mut(self.features * BASE_WORDS + 1);
+                let (bases, begun) = header.split_at_mut(self.features * BASE_WORDS);
+                for ((value, (high, low)), base) in
+                    values.iter_mut().zip(&columns).zip(bases.chunks_exact_mut(BASE_WORDS))
+                {
+                    if begun[0] == 0.0 {
+                        (base[0], base[1]) = (high[row], low[row]);
+                    }
+                    *value = centred(high[row], low[row], base[0], base[1]);
                 }
-                let base = (state[BASE_HIGH], state[BASE_LOW]);
+                begun[0] = 1.0;
+                let base = (bases[0], bases[1]);
                 let scored = self.model.row(
-                    &mut state[HEADER..],
+                    state,
                     Row {
-                        value: centred(high[row], low[row], base.0, base.1),
+                        values: &values,
                         time_ms: context.time_ms.map(|times| times[arrived]),
                         learn: context.learn.is_none_or(|learn| learn[arrived]),
                     },

@@ -22,17 +22,17 @@ impl SeriesModel for NoveltyScore {
         2 * novelty::words(self.capacity) + history::words(self.window) + level::WORDS
     }
 
-    fn row(&self, state: &mut [f32], row: Row) -> Scored {
+    fn row(&self, state: &mut [f32], row: Row<'_>) -> Scored {
         let mut parts = Parts(state);
         let (values, means) = (parts.take(novelty::words(self.capacity)), parts.take(novelty::words(self.capacity)));
         let (window, level) = (parts.take(history::words(self.window)), parts.take(level::WORDS));
-        let mean = history::mean_with(window, row.value, self.window);
-        let of_value = novelty::novelty(values, row.value, row.learn);
+        let mean = history::mean_with(window, row.value(), self.window);
+        let of_value = novelty::novelty(values, row.value(), row.learn);
         let of_mean = novelty::novelty(means, mean, row.learn);
-        let beside = level::beside(level, row.value, LEVEL_GAIN, row.learn);
+        let beside = level::beside(level, row.value(), LEVEL_GAIN, row.learn);
         let young = (history::count(window) as f32) < (self.min_training as f32).min(COUNT_MAX);
         if row.learn {
-            history::push(window, row.value);
+            history::push(window, row.value());
         }
         Scored {
             score: if young { 0.0 } else { strangeness(of_value) + strangeness(of_mean) },

@@ -61,24 +61,24 @@ impl Seasonality {
     }
 
     /// Takes the season out of a value, and learns it. `values` has those before it, for a period in rows.
-    pub(super) fn take_out(self, state: &mut [f32], values: &[f32], row: Row) -> Left {
+    pub(super) fn take_out(self, state: &mut [f32], values: &[f32], row: Row<'_>) -> Left {
         let (header, rest) = state.split_at_mut(HEADER);
         let mut parts = Parts(rest);
         let gain = ERROR_GAIN.max(1.0 / (header[ROWS] + 1.0));
         let mean = header[MEAN];
-        let from_mean = row.value - mean;
+        let from_mean = row.value() - mean;
         let variance = header[VARIANCE] + gain * (from_mean * from_mean - header[VARIANCE]);
         let mut best = Left { expected: mean, rest: from_mean, square: variance, explained: 0.0 };
         let mut consider = |season: &mut [f32], bin: usize| {
             let expected = season::expected(season, bin, mean);
-            let rest = row.value - expected;
+            let rest = row.value() - expected;
             let before = season::error(season);
             let square = before + gain * (rest * rest - before);
             if square < best.square {
                 best = Left { expected, rest, square, ..best };
             }
             if row.learn {
-                season::learn(season, bin, row.value, rest, gain);
+                season::learn(season, bin, row.value(), rest, gain);
             }
         };
         match (self, row.time_ms) {
@@ -153,7 +153,7 @@ impl SeriesModel for SeasonalScore {
         self.seasonality.words() + history::words(HISTORY) + level::WORDS + 1
     }
 
-    fn row(&self, state: &mut [f32], row: Row) -> Scored {
+    fn row(&self, state: &mut [f32], row: Row<'_>) -> Scored {
         let mut parts = Parts(state);
         let seasons = parts.take(self.seasonality.words());
         let values = parts.take(history::words(HISTORY));
@@ -162,7 +162,7 @@ impl SeriesModel for SeasonalScore {
         let beside = level::beside(rests, left.rest, self.gain, row.learn);
         let young = rows[0] < self.min_training as f32;
         if row.learn {
-            history::push(values, row.value);
+            history::push(values, row.value());
             rows[0] = (rows[0] + 1.0).min(COUNT_MAX);
         }
         Scored {

@@ -10,7 +10,7 @@ use crate::placed::WaveGroup;
 use crate::rows::GroupedRows;
 use crate::score::{Detections, Detector, DetectorOptions, RowContext};
 
-const METHODS: [&str; 3] = ["auto", "novelty", "seasonal"];
+const METHODS: [&str; 6] = ["auto", "novelty", "seasonal", "changepoint", "forecast", "rcf"];
 const FIVE_MINUTES_MS: i64 = 300_000;
 
 fn detector(options: Value) -> Detector {
@@ -75,7 +75,7 @@ proptest! {
     /// A row's score depends on rows up to it and on nothing else: however rows are cut into batches, and after a restart between them,
     /// every one gets the same answer to the bit. (A prefix is a cut, so no row looks ahead.)
     #[test]
-    fn scores_depend_on_earlier_rows_alone(rows in rows(), cuts in proptest::collection::vec(0usize..700, 0..4), method in 0usize..3) {
+    fn scores_depend_on_earlier_rows_alone(rows in rows(), cuts in proptest::collection::vec(0usize..700, 0..4), method in 0usize..METHODS.len()) {
         let options = json!({ "method": METHODS[method], "min_training": 20, "max_false_alarm_rate": 0.01, "rest": 5 });
         let whole = feed(&mut detector(options.clone()), &rows, 0..rows.len());
         let mut ends: Vec<usize> = cuts.into_iter().map(|cut| cut.min(rows.len())).collect();
@@ -100,7 +100,7 @@ proptest! {
 
     /// No input makes a score that is no number, a negative one, or a chance outside of `(0, 1]`.
     #[test]
-    fn answers_are_numbers(rows in rows(), method in 0usize..3) {
+    fn answers_are_numbers(rows in rows(), method in 0usize..METHODS.len()) {
         let mut detector = detector(json!({ "method": METHODS[method], "min_training": 20 }));
         for (row, (score, p_value, ..)) in feed(&mut detector, &rows, 0..rows.len()).into_iter().enumerate() {
             let (score, p_value) = (f32::from_bits(score), f32::from_bits(p_value));
@@ -114,9 +114,12 @@ proptest! {
 #[test]
 fn what_is_not_learnt_leaves_no_trace() {
     let value = |row: u64| if row % 5 == 4 { 1e4 + row as f64 } else { gaussian(row) };
-    for method in METHODS {
-        let options = json!({ "method": method, "min_training": 20, "seasonality": "none" });
-        let options = if method == "novelty" { json!({ "method": method, "min_training": 20 }) } else { options };
+    // Time goes on for a forecast: what is not learnt is a value that is missing there.
+    for method in METHODS.into_iter().filter(|method| *method != "forecast") {
+        let mut options = json!({ "method": method, "min_training": 20 });
+        if ["auto", "seasonal"].contains(&method) {
+            options["seasonality"] = json!("none");
+        }
         let mut all = Rows::of((0..2000).map(value).collect());
         all.learn.iter_mut().skip(4).step_by(5).for_each(|learn| *learn = false);
         let with = feed(&mut detector(options.clone()), &all, 0..all.len());
@@ -161,7 +164,7 @@ fn auto_finds_what_is_planted() {
 #[test]
 fn expectations_follow_the_season() {
     let rows = Rows::of((0..6000u64).map(|row| f64::from(u8::from(row % 24 < 8)) * 50.0 + unit(row)).collect());
-    for method in ["auto", "seasonal"] {
+    for method in ["auto", "seasonal", "forecast"] {
         let mut detector = detector(json!({ "method": method }));
         let grouped = Arc::new(GroupedRows::group(&rows.slots, 1));
         let mut group = WaveGroup::new();
@@ -180,4 +183,40 @@ fn expectations_follow_the_season() {
 fn a_key_of_auto_takes_less_than_eight_kibibytes() {
     let bytes = detector(json!({})).state_shape().words_per_slot() * 4;
     assert!(bytes <= 8192, "{bytes}");
+}
+
+/// Why `AnomalyDetection_ChangePoint` is `changepoint`: at one rate of false alarms it finds more changes than cumulative sums do, of the level
+/// and above all of the spread.
+#[test]
+fn changepoint_finds_more_changes_than_cumulative_sums() {
+    const CHANGE: usize = 1500;
+    let found = |method: &str, change: fn(f64) -> f64| {
+        let (mut hits, mut early) = (0, 0);
+        for key in 0..40u64 {
+            let value = |row: usize| {
+                let noise = gaussian(key * 100_003 + row as u64);
+                if row < CHANGE { noise } else { change(noise) }
+            };
+            let rows = Rows::of((0..CHANGE + 60).map(value).collect());
+            let options = json!({ "method": method, "max_false_alarm_rate": 2e-3, "rest": 50 });
+            let alarms = feed(&mut detector(options), &rows, 0..rows.len()).into_iter().map(|answer| answer.2);
+            let alarms: Vec<usize> = alarms.enumerate().filter(|(_, alarm)| *alarm).map(|(row, _)| row).collect();
+            early += alarms.iter().filter(|row| **row < CHANGE).count();
+            hits += usize::from(alarms.iter().any(|row| *row >= CHANGE));
+        }
+        (hits, early)
+    };
+    type Change = fn(f64) -> f64;
+    let changes: [(&str, Change); 3] =
+        [("level", |noise| noise + 1.5), ("wider", |noise| 2.0 * noise), ("narrower", |noise| 0.3 * noise)];
+    let mut told = vec![];
+    for (name, change) in changes {
+        told.push((name, found("changepoint", change), found("cusum", change)));
+    }
+    let hits = |which: fn(&(&str, (usize, usize), (usize, usize))) -> (usize, usize)| -> usize {
+        told.iter().map(|one| which(one).0).sum()
+    };
+    println!("{told:?}");
+    assert!(hits(|one| one.1) > hits(|one| one.2), "{told:?}");
+    assert!(told.iter().all(|(_, (_, early), _)| *early < 2 * 40 * CHANGE / 500), "{told:?}");
 }

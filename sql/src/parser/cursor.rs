@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::asof::mark_asof_joins;
 use super::ast::{Emit, EmitKind, ExprText, Name, ObjectName, QueryText};
+use super::cursor_stream::drop_cursor_streams;
 use super::data_type::parse_data_type;
 use super::dialect::EagreDialect;
 use super::limit_duration::drop_limit_durations;
@@ -34,6 +35,7 @@ impl<'a> Cursor<'a> {
         let nested_emit = find_emit(&tokens).and_then(|(index, _, _)| Location::of(tokens[index].span));
         mark_asof_joins(&mut tokens);
         drop_limit_durations(&mut tokens);
+        drop_cursor_streams(&mut tokens);
         let parser = Parser::new(&EagreDialect).with_tokens_with_locations(tokens);
         Self { parser, source, end, emit, nested_emit }
     }

@@ -10,6 +10,7 @@ mod asof;
 pub mod ast;
 mod create;
 mod cursor;
+mod cursor_stream;
 pub mod data_type;
 pub mod dialect;
 pub(crate) mod hint;

@@ -35,6 +35,7 @@ mod precedence;
 mod predict;
 mod processing_time;
 mod program;
+mod random_cut_forest;
 mod rank;
 mod recursive;
 mod refuse;
@@ -64,6 +65,23 @@ use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::view::{ViewSet, ViewStore};
 
 use self::context::{CatalogTable, PlanContext};
+/// Functions that are resolved where they are written, before DataFusion looks for one of their name: table functions, those that ask
+/// models, and names that others have for ours; with what kind each is.
+pub(crate) const WRITTEN_FUNCTIONS: [(&str, &str); 12] = [
+    ("anomalydetection_changepoint", "window"),
+    ("anomalydetection_spikeanddip", "window"),
+    ("classify", "scalar"),
+    ("cumulate", "table"),
+    ("forecast", "table"),
+    ("hop", "table"),
+    ("ml_detect_anomalies", "window"),
+    ("ml_predict", "table"),
+    ("predict", "scalar"),
+    ("random_cut_forest", "table"),
+    ("session", "table"),
+    ("tumble", "table"),
+];
+
 pub use self::explain::explain;
 pub use self::final_sort::FinalSort;
 pub(crate) use self::forecast::{FORECAST_ERROR_SUFFIX, errors_of};

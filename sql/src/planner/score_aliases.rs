@@ -135,7 +135,7 @@ impl Call<'_> {
         let rows = number_of(history).filter(|rows| rows.fract() == 0.0 && *rows >= 1.0);
         let rows =
             rows.ok_or_else(|| self.wrong(&format!("looks back over a number of rows, not over `{history}`")))?;
-        let method = if spikes { "ewma" } else { "cusum" };
+        let method = if spikes { "ewma" } else { "changepoint" };
         let options = vec![
             ("method", text(method)),
             ("half_life", history.clone()),

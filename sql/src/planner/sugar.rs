@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::rows::{and, filter_by_rows, quantified, row_in_list, rows_compared};
 use super::score_aliases::alias;
-use super::{predict, window};
+use super::{predict, random_cut_forest, window};
 use crate::catalog::Catalog;
 use crate::error::{Location, Result, SqlError};
 use crate::functions::score::fold_options;
@@ -63,10 +63,12 @@ impl VisitorMut for Expander<'_> {
         if let Some(series) = series(factor) {
             *factor = series;
         }
-        match predict::table_function(self.catalog, factor) {
-            Ok(Some(predictions)) => *factor = predictions,
-            Ok(None) => {}
-            Err(error) => return ControlFlow::Break(error),
+        for written in [predict::table_function, random_cut_forest::table_function] {
+            match written(self.catalog, factor) {
+                Ok(Some(subquery)) => *factor = subquery,
+                Ok(None) => {}
+                Err(error) => return ControlFlow::Break(error),
+            }
         }
         ControlFlow::Continue(())
     }

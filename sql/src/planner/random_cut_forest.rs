@@ -1,0 +1,138 @@
+//! `RANDOM_CUT_FOREST(CURSOR(SELECT STREAM ..), trees, sample, decay, shingle)`, as users of Kinesis know it: the columns of its stream, and
+//! `ANOMALY_SCORE`.
+//!
+//! It becomes `anomaly_score(<numeric columns>, method => 'rcf', ..) OVER (ORDER BY <event time>)` beside them: one model for the whole
+//! stream, over the columns that are numbers, as there. The defaults are those of there too. Which columns are numbers, and which is the
+//! event time, the table says; so the stream is one of columns of one table.
+
+use arrow::datatypes::DataType;
+use datafusion::sql::sqlparser::ast::{
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, SelectItem, SetExpr, Spanned, TableAlias,
+    TableFactor, Value, WildcardAdditionalOptions,
+};
+use datafusion::sql::sqlparser::parser::Parser;
+
+use super::window::{self, WindowData, split_partition, window_data};
+use crate::catalog::{Catalog, Relation};
+use crate::error::{Location, Result, SqlError};
+use crate::parser::dialect::EagreDialect;
+
+const NAME: &str = "RANDOM_CUT_FOREST";
+const FORM: &str =
+    "RANDOM_CUT_FOREST(CURSOR(SELECT STREAM a, b FROM t) [, trees [, sample size [, time decay [, shingle size]]]])";
+const SCORE: &str = "ANOMALY_SCORE";
+/// What is meant where an argument is not given: trees, rows in a tree, rows after which a row weighs 1/e, rows of a shingle.
+const DEFAULTS: [f64; 4] = [100.0, 256.0, 100_000.0, 1.0];
+
+/// A call in a `FROM`, as a subquery.
+///
+/// # Errors
+/// Other arguments; a stream of which the table does not tell columns and event time.
+pub(super) fn table_function(catalog: &Catalog, factor: &TableFactor) -> Result<Option<TableFactor>> {
+    let (name, args, alias) = match factor {
+        TableFactor::TableFunction { expr: Expr::Function(function), alias } => match &function.args {
+            FunctionArguments::List(list) => (&function.name, list.args.as_slice(), alias),
+            _ => return Ok(None),
+        },
+        TableFactor::Table { name, alias, args: Some(args), .. } => (name, args.args.as_slice(), alias),
+        TableFactor::Function { name, args, alias, .. } => (name, args.as_slice(), alias),
+        _ => return Ok(None),
+    };
+    if !name.to_string().eq_ignore_ascii_case(NAME) {
+        return Ok(None);
+    }
+    let location = Location::of(name.span());
+    let wrong = |message: String| SqlError::plan(format!("{message}; the form is `{FORM}`"), location);
+    let plain = args.iter().map(|arg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Ok(expr),
+        other => Err(wrong(format!("`{NAME}` takes no `{other}`"))),
+    });
+    let plain = plain.collect::<Result<Vec<_>>>()?;
+    let Some((data, given)) = plain.split_first() else { return Err(wrong(format!("`{NAME}` needs a stream"))) };
+    if given.len() > DEFAULTS.len() {
+        return Err(wrong(format!("`{NAME}` has too many arguments")));
+    }
+    let mut options = DEFAULTS;
+    for (option, expr) in options.iter_mut().zip(given) {
+        let number = match expr {
+            Expr::Value(value) => match &value.value {
+                Value::Number(number, _) => number.parse().ok(),
+                _ => None,
+            },
+            _ => None,
+        };
+        *option = number.ok_or_else(|| wrong(format!("`{expr}` is no number")))?;
+    }
+    let (data, []) = split_partition(data) else {
+        return Err(wrong(format!(
+            "`{NAME}` is one model for a whole stream; for one each, write `anomaly_score(v, method => 'rcf') OVER (PARTITION BY k ORDER BY ts)`"
+        )));
+    };
+    let all = || SelectItem::Wildcard(WildcardAdditionalOptions::default());
+    let mut query = match window_data(data).ok_or_else(|| wrong(format!("`{data}` is no stream")))? {
+        WindowData::Table(name) => Box::new(window::select_query(vec![all()], Some(window::table_factor(name)), None)),
+        WindowData::Query(query) => query,
+    };
+    let one_table =
+        || wrong(format!("the stream of `{NAME}` is columns of one table, whose event time its `WATERMARK` tells"));
+    let SetExpr::Select(select) = query.body.as_mut() else { return Err(one_table()) };
+    let [from] = select.from.as_slice() else { return Err(one_table()) };
+    let TableFactor::Table { name: table, args: None, .. } = &from.relation else { return Err(one_table()) };
+    let parts: Vec<(String, bool)> = table
+        .0
+        .iter()
+        .filter_map(|part| part.as_ident())
+        .map(|ident| (ident.value.clone(), ident.quote_style.is_some()))
+        .collect();
+    let parts: Vec<(&str, bool)> = parts.iter().map(|(text, quoted)| (text.as_str(), *quoted)).collect();
+    let Relation::Table(found) = catalog.relation(&parts, Location::of(table.span()).or(location))? else {
+        return Err(one_table());
+    };
+    let Some(time) = found.definition.watermark.as_ref().map(|watermark| watermark.column.clone()) else {
+        return Err(one_table());
+    };
+    if !from.joins.is_empty() {
+        return Err(one_table());
+    }
+    let schema = found.definition.schema();
+    let numeric = |data_type: &DataType| data_type.is_numeric();
+    let mut values: Vec<String> = vec![];
+    for item in &select.projection {
+        match item {
+            SelectItem::Wildcard(_) => {
+                values.extend(
+                    schema.fields().iter().filter(|field| numeric(field.data_type())).map(|field| field.name().clone()),
+                );
+            }
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+                let column = window::column_ident(expr);
+                let column = column.ok_or_else(|| wrong(format!("`{expr}` is no column")))?;
+                let same = |name: &str| match column.quote_style {
+                    Some(_) => name == column.value,
+                    None => name.eq_ignore_ascii_case(&column.value),
+                };
+                // A column that is not there is told of where names are resolved.
+                let field = schema.fields().iter().find(|field| same(field.name()));
+                values.extend(field.filter(|field| numeric(field.data_type())).map(|field| field.name().clone()));
+            }
+            other => return Err(wrong(format!("`{other}` names no columns"))),
+        }
+    }
+    if values.is_empty() {
+        return Err(wrong(format!("no column of the stream of `{NAME}` is a number")));
+    }
+    let quoted = |name: &str| Ident::with_quote('"', name).to_string();
+    let [trees, sample, decay, shingle] = options;
+    let call = format!(
+        "anomaly_score({}, method => 'rcf', trees => {trees}, sample => {sample}, half_life => {}, \"window\" => {shingle}) OVER (ORDER BY {})",
+        values.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(", "),
+        decay * std::f64::consts::LN_2,
+        quoted(&time),
+    );
+    let call = Parser::new(&EagreDialect).try_with_sql(&call).and_then(|mut parser| parser.parse_expr());
+    let call = call.map_err(|error| SqlError::internal(format!("`{NAME}` cannot be written out: {error}")))?;
+    select.projection.push(SelectItem::ExprWithAlias { expr: call, alias: Ident::with_quote('"', SCORE) });
+    let own = || TableAlias { explicit: true, name: Ident::with_quote('"', "__forest"), columns: vec![], at: None };
+    let alias = Some(alias.clone().unwrap_or_else(own));
+    Ok(Some(TableFactor::Derived { lateral: false, subquery: query, alias, sample: None }))
+}
