@@ -16,6 +16,7 @@ use crate::generator::Generator;
 use crate::nexmark::{self, NexmarkConfig, NexmarkGenerator, NexmarkTable};
 use crate::payments::{self, PaymentsConfig, PaymentsGenerator};
 use crate::telemetry::{self, TelemetryConfig, TelemetryGenerator};
+use crate::webshop::{self, WebshopConfig, WebshopGenerator};
 
 /// A generated dataset: one stream of events that fills one or more tables.
 #[derive(Debug, Clone)]
@@ -93,6 +94,17 @@ pub fn catalog() -> Vec<Dataset> {
             options: defaults::<AnomaliesConfig>(),
             option_aliases: &[],
         },
+        Dataset {
+            name: webshop::NAME,
+            about: "Clicks in a shop with carts that are left and what became of them.",
+            tables: vec![DatasetTable {
+                name: "click",
+                schema: Arc::clone(webshop::schema()),
+                event_time_column: "event_time",
+            }],
+            options: defaults::<WebshopConfig>(),
+            option_aliases: &[],
+        },
     ]
 }
 
@@ -113,6 +125,7 @@ pub fn open(dataset: &str, table: &str, options: &Map<String, Value>) -> Result<
         payments::NAME => Arc::new(PaymentsGenerator::new(found.configure(options)?)?),
         anomalies::NAME => Arc::new(AnomaliesGenerator::new(found.configure(options)?)?),
         telemetry::NAME => Arc::new(TelemetryGenerator::new(found.configure(options)?)?),
+        webshop::NAME => Arc::new(WebshopGenerator::new(found.configure(options)?)?),
         _ => {
             let generator = NexmarkGenerator::new(found.configure(options)?)?;
             let is_asked_for = |known: &NexmarkTable| known.name() == table;

@@ -12,6 +12,7 @@
 //! - [`nexmark`]: the auction benchmark, after the official generator: tables `person`, `auction`, `bid`.
 //! - [`payments`]: card payments with planted fraud episodes and their labels.
 //! - [`telemetry`]: machine sensors with planted faults and their labels.
+//! - [`webshop`]: clicks in a shop, with carts that are left and what became of them.
 //! - [`anomalies`]: series of one value with planted anomalies of many kinds and their labels, and series without any.
 //! - [`real`]: real series with labelled anomalies, embedded in the binary.
 //!
@@ -39,6 +40,7 @@ mod random;
 pub mod real;
 pub mod telemetry;
 mod text;
+pub mod webshop;
 
 pub use catalog::{Dataset, DatasetTable, catalog, open};
 pub use error::{DatasetError, Result};

@@ -174,6 +174,9 @@ pub(crate) fn analyze(session: &Session, mut job: Job, analyze: &Analyze) -> Res
         metrics.step_ns_p50 as f64 / 1e6,
         metrics.step_ns_p99 as f64 / 1e6,
     );
+    if metrics.device_waves > 0 {
+        let _ = writeln!(text, "device: {} waves with {} batches", metrics.device_waves, metrics.device_batches);
+    }
     for node in &metrics.nodes {
         let watermark = match node.watermark_ms {
             None => "none".to_owned(),

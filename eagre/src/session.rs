@@ -243,6 +243,7 @@ fn apply_settings(settings: &Settings, log: &DeviceLog, catalog: &mut Catalog) {
     catalog.set_time_zone(settings.text(settings::SQL_TIME_ZONE));
     catalog.set_state_ttl_ms(settings.duration_ms(settings::STATE_TTL));
     catalog.set_recursion_max(settings.count(settings::RECURSION_MAX), settings.count(settings::RECURSION_ROWS_MAX));
+    catalog.set_approximate(settings.is_true(settings::SQL_APPROXIMATE));
     catalog.set_match_settings(MatchSettings::of(settings));
     catalog.set_placement(device::placement(settings, log));
 }

@@ -82,6 +82,10 @@ pub struct Metrics {
     pub checkpoint_save_ns: Counter,
     /// The longest `save` of one shard in nanoseconds.
     pub checkpoint_save_ns_max: Counter,
+    /// Waves of work that shards sent to the device.
+    pub device_waves: Counter,
+    /// Batches of kernels in them.
+    pub device_batches: Counter,
     step_ns: StepHistogram,
 }
 
@@ -140,6 +144,10 @@ pub struct MetricsSnapshot {
     pub checkpoint_save_ns: u64,
     /// The longest save of one shard.
     pub checkpoint_save_ns_max: u64,
+    /// Waves of work that shards sent to the device.
+    pub device_waves: u64,
+    /// Batches of kernels in them.
+    pub device_batches: u64,
     /// Step duration quantiles in nanoseconds (upper bound of the bucket): p50, p99, max.
     pub step_ns_p50: u64,
     /// See above.
@@ -163,6 +171,8 @@ impl Metrics {
             checkpoint_bytes: Counter::default(),
             checkpoint_save_ns: Counter::default(),
             checkpoint_save_ns_max: Counter::default(),
+            device_waves: Counter::default(),
+            device_batches: Counter::default(),
             step_ns: StepHistogram::default(),
         })
     }
@@ -228,6 +238,8 @@ impl Metrics {
             checkpoint_bytes: self.checkpoint_bytes.get(),
             checkpoint_save_ns: self.checkpoint_save_ns.get(),
             checkpoint_save_ns_max: self.checkpoint_save_ns_max.get(),
+            device_waves: self.device_waves.get(),
+            device_batches: self.device_batches.get(),
             step_ns_p50: self.step_ns.quantile(0.5),
             step_ns_p99: self.step_ns.quantile(0.99),
             step_ns_max: self.step_ns.max.get(),
@@ -339,6 +351,8 @@ impl MetricsSnapshot {
             ("steps_total", "counter", "Steps finished.", self.steps as f64),
             ("rows_read_total", "counter", "Rows read from all sources.", self.rows_read as f64),
             ("checkpoints_total", "counter", "Checkpoints made durable.", self.checkpoints as f64),
+            ("device_waves_total", "counter", "Waves of work sent to the device.", self.device_waves as f64),
+            ("device_batches_total", "counter", "Batches of kernels in these.", self.device_batches as f64),
             ("checkpoint_bytes_total", "counter", "Bytes written by checkpoints.", self.checkpoint_bytes as f64),
             (
                 "checkpoint_save_seconds_total",

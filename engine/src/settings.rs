@@ -63,7 +63,7 @@ settings! {
     GPU_MEMORY = "eagre.gpu.memory", "0", Kind::Bytes, "bytes",
         "The most memory that is held on the GPU; 0: 70 % of what it has.";
     LATENCY_TARGET = "eagre.latency.target", "0", Kind::Duration, "duration",
-        "How long a batch may take on the GPU before the CPU is preferred; 0: no bound.";
+        "How long the oldest event of a batch may take, waiting included, on the GPU before the CPU is preferred; 0: no bound.";
     MATCH_BAD_SKIP = "eagre.match.bad_skip", "auto", Kind::Word(&["auto", "error", "next-row"]), "word",
         "What becomes of a match whose AFTER MATCH SKIP TO leads nowhere: an error, on at the next row, or (auto) the error over finished input and the next row over streams.";
     MATCH_MAX_PARTIAL = "eagre.match.max_partial", "1000000", Kind::Count { min: 1 }, "partial matches",
@@ -82,6 +82,8 @@ settings! {
         "A source further ahead of the slowest one than this, in event time, is held back; 0: never.";
     SOURCE_QUEUE_BATCHES = "eagre.source.queue_batches", "16", Kind::Count { min: 1 }, "batches",
         "How many batches a source may have ready before it has to wait.";
+    SQL_APPROXIMATE = "eagre.sql.approximate", "false", Kind::Bool, "true or false",
+        "Whether sums, averages and variances of floats by window may be computed in 32-bit floats, by a kernel that can run on the GPU.";
     RECURSION_MAX = "eagre.sql.recursion_max", "10000", Kind::Count { min: 1 }, "iterations",
         "The most iterations of a recursive query in one step; beyond it the pipeline ends with an error.";
     RECURSION_ROWS_MAX = "eagre.sql.recursion_rows_max", "10000000", Kind::Count { min: 1 }, "rows",
@@ -163,6 +165,11 @@ impl Settings {
     /// A [`Kind::Bytes`] setting.
     pub fn bytes(&self, name: &'static str) -> u64 {
         parse_bytes(self.text(name)).expect("sizes are checked when set")
+    }
+
+    /// A [`Kind::Bool`] setting.
+    pub fn is_true(&self, name: &'static str) -> bool {
+        self.text(name) == "true"
     }
 
     /// Any setting of this crate's table as text.

@@ -598,6 +598,7 @@ pub struct Catalog {
     placement: Arc<Placement>,
     recursion_max: (u64, u64),
     match_settings: MatchSettings,
+    approximate: bool,
 }
 
 /// What holds for all `MATCH_RECOGNIZE` clauses.
@@ -650,6 +651,7 @@ impl Catalog {
             placement: Arc::default(),
             recursion_max: (10_000, 10_000_000),
             match_settings: MatchSettings::default(),
+            approximate: false,
         }
     }
 
@@ -696,6 +698,16 @@ impl Catalog {
     /// What holds for all `MATCH_RECOGNIZE` clauses (`SET 'eagre.match.max_partial'` and its kin).
     pub fn match_settings(&self) -> &MatchSettings {
         &self.match_settings
+    }
+
+    /// Whether aggregates of floats by window may be approximate (`SET 'eagre.sql.approximate'`).
+    pub fn approximate(&self) -> bool {
+        self.approximate
+    }
+
+    /// Sets [`approximate`](Self::approximate).
+    pub fn set_approximate(&mut self, approximate: bool) {
+        self.approximate = approximate;
     }
 
     /// Sets [`match_settings`](Self::match_settings).

@@ -19,14 +19,14 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// A block of code: its language, its text, the line at which it begins, and whether it follows the block before directly.
 #[derive(Debug)]
-struct Block {
-    language: String,
-    text: String,
+pub(crate) struct Block {
+    pub(crate) language: String,
+    pub(crate) text: String,
     line: usize,
     follows: bool,
 }
 
-fn blocks(page: &str) -> Vec<Block> {
+pub(crate) fn blocks(page: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let (mut open, mut ended) = (false, None);
     for (line, text) in page.lines().enumerate() {

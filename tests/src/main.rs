@@ -18,6 +18,7 @@
 //! | [`crash`] | `kill -9` loses or doubles a row |
 //! | [`bad_input`], [`command`] | a mistake is not told, or not so that one can mend it |
 //! | [`guide`] | what the documentation shows does not run, or shows something else |
+//! | [`examples`] | a worked example prints something else than the guide, or finds less |
 //! | [`backtest`] | figures of alarms on history are not those of the labels |
 //! | [`state_folder`] | a state folder is taken for another's, or going on from an older checkpoint doubles rows |
 //! | [`state_ttl`] | state is forgotten too early, or never |
@@ -32,11 +33,13 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
+mod approximate;
 mod backtest;
 mod bad_input;
 mod changelog;
 mod command;
 mod crash;
+mod examples;
 mod guide;
 mod harness;
 mod laws;
@@ -65,9 +68,11 @@ fn main() -> ExitCode {
     trials.extend(match_recognize::trials());
     trials.extend(models::trials());
     trials.extend(guide::trials());
+    trials.extend(examples::trials());
     trials.extend(random_queries::trials());
     trials.extend(nab::trials());
     trials.extend(scores::trials());
+    trials.extend(approximate::trials());
     trials.extend(changelog::trials());
     trials.extend(crash::trials());
     trials.extend(bad_input::trials());

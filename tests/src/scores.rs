@@ -87,7 +87,7 @@ fn query(method: &str) -> String {
 }
 
 /// `None`: there is no device, which was said.
-fn on_device(args: &[&str]) -> Result<Option<Ended>, String> {
+pub(crate) fn on_device(args: &[&str]) -> Result<Option<Ended>, String> {
     let ended = eagre(&[&["run", "--device", "gpu", "--format", "ndjson"], args].concat());
     if ended.code != Some(0) && ended.stderr.contains("there is none to use") {
         let required = std::env::var("EAGRE_REQUIRE_GPU").is_ok_and(|value| !value.is_empty() && value != "0");

@@ -122,6 +122,7 @@ fn generator() -> Result<(), String> {
         ("payments", "'seed' = '1'", "'seed' = '2'"),
         ("telemetry", "'seed' = '1'", "'seed' = '2'"),
         ("anomalies", "'seed' = '1'", "'seed' = '2'"),
+        ("webshop", "'seed' = '1'", "'seed' = '2'"),
     ] {
         let pipeline = Pipeline::new();
         let sql = |options: &str| {

@@ -1,4 +1,4 @@
-//! The sources `nexmark`, `payments`, `telemetry` and `anomalies`: the generators of `eagre-datasets` as tables.
+//! The sources `nexmark`, `payments`, `telemetry`, `webshop` and `anomalies`: the generators of `eagre-datasets` as tables.
 //!
 //! A table takes its columns by name from one table of the dataset (option `table`; by default the one that the table is named
 //! after, or the only one). For Nexmark a table without it may also have the shape that the Flink benchmark uses: `event_type` and

@@ -1,4 +1,4 @@
-//! Sources that make their rows: `datagen`, and the datasets `nexmark`, `payments`, `telemetry` and `anomalies`.
+//! Sources that make their rows: `datagen`, and the datasets `nexmark`, `payments`, `telemetry`, `webshop` and `anomalies`.
 //!
 //! Rows are a function of (seed, number), so the position is a number and a restart makes the same rows again. Where a rate is asked
 //! for, the reader sleeps between batches; the rate decides when rows come and never what they are.

@@ -167,6 +167,7 @@ fn datasets_are_tables() {
         ("payments", "payment"),
         ("telemetry", "reading"),
         ("anomalies", "measurement"),
+        ("webshop", "click"),
     ] {
         let entries = [("connector", connector), ("number-of-rows", "20000")];
         let columns = infer_schema(name, &options(&entries), &environment()).expect("columns").schema;

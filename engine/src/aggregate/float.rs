@@ -28,6 +28,12 @@ impl DoubleDouble {
         Self { high, low }
     }
 
+    /// An integer, exactly if it has up to 106 bits.
+    pub(crate) fn of_integer(value: i128) -> Self {
+        let high = value as f64;
+        Self { high, low: value.wrapping_sub(high as i128) as f64 }
+    }
+
     /// The rounded sum and the sum of all rounding errors.
     pub(crate) fn parts(self) -> (f64, f64) {
         (self.high, self.low)
@@ -79,6 +85,21 @@ impl DoubleDouble {
         let (high, error) = two_sum(self.high, -other.high);
         high + (error + (self.low - other.low))
     }
+}
+
+/// The sum of some values and that of their squares, from those of what they are beyond `base`.
+pub(crate) fn sums_around(base: f64, count: u64, sum: f64, squares: f64) -> (DoubleDouble, DoubleDouble) {
+    let count = count as f64;
+    let (mut total, mut total_squares) = (DoubleDouble::default(), DoubleDouble::default());
+    total.add_product(base, count);
+    total.add(sum);
+    // The square of the base has two doubles.
+    let square = base * base;
+    total_squares.add_product(square, count);
+    total_squares.add_product(base.mul_add(base, -square), count);
+    total_squares.add_product(2.0 * base, sum);
+    total_squares.add(squares);
+    (total, total_squares)
 }
 
 #[inline(always)]

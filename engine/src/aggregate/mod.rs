@@ -28,7 +28,7 @@ mod integer;
 mod min_max;
 mod multiset;
 pub(crate) mod partial;
-mod select;
+pub(crate) mod select;
 pub(crate) mod table;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -36,7 +36,8 @@ pub(crate) mod testing;
 mod tests;
 
 pub use builtin::{BuiltinRequest, builtin};
-pub(crate) use float::DoubleDouble;
+pub(crate) use count::Count;
+pub(crate) use float::{DoubleDouble, sums_around};
 
 /// What a batch brings to [`Accumulators::update`] besides the argument columns. All have as many values as there are rows.
 #[derive(Debug, Clone, Copy, Default)]

@@ -37,6 +37,11 @@ impl<'a> Selection<'a> {
         Self { valid, weights: rows.weights.map(|weights| weights.values().as_ref()) }
     }
 
+    /// The rows that count; `None`: all.
+    pub(crate) fn rows(&self) -> Option<&BooleanBuffer> {
+        self.valid.as_ref()
+    }
+
     /// Whether every row counts once.
     pub(crate) fn is_all(&self) -> bool {
         self.valid.is_none() && self.weights.is_none()

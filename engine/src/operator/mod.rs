@@ -22,6 +22,7 @@ pub mod join;
 pub mod lookup_join;
 pub mod match_recognize;
 pub mod materialize;
+mod moves;
 mod ordered;
 pub mod over;
 pub mod partial_aggregate;
@@ -37,11 +38,14 @@ pub mod temporal_join;
 pub mod top_n;
 mod ttl;
 pub mod unfounded;
+mod wave;
 pub mod window;
 pub mod window_aggregate;
 pub mod window_assign;
+pub mod window_reduce;
 
 pub use unfounded::{BadRows, Judge, Unfounded};
+pub use wave::StepWave;
 
 /// One operator of a pipeline: this step's changes in, this step's changes out, keyed state in between.
 ///
@@ -186,6 +190,8 @@ pub struct Output {
     /// Rows that this operator refused as unreadable (output port 1, see [`errors_schema`](crate::graph::errors_schema)). An operator
     /// refuses in one of the two ways only.
     pub bad: Vec<BadRows>,
+    /// Where its kernels leave what they have for the device.
+    pub wave: StepWave,
 }
 
 impl Output {

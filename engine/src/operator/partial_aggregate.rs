@@ -263,55 +263,9 @@ impl PartialAggregate {
         Ok(())
     }
 
-    fn take_in_panes(
-        &mut self,
-        mut delta: Delta,
-        spec: WindowSpec,
-        time_column: usize,
-        lateness_ms: i64,
-        watermark: EventTimeMs,
-        out: &mut Output,
-    ) -> Result<()> {
-        if delta.batch.column(time_column).null_count() > 0 {
-            refuse_null_times(&delta.batch, time_column, watermark, out)?;
-            delta = delta.filter(&is_not_null(delta.batch.column(time_column))?)?;
-        }
-        let times = event_times_ms(delta.batch.column(time_column))?;
-        let locals = self.plan.clock.local_times(&times);
-        let (times, locals) = (times.values().as_ref(), locals.values().as_ref());
-        let Some((least, greatest)) = bounds(locals) else {
-            return Ok(());
-        };
-        // A window takes rows while its end is above this.
-        let closed = self.plan.clock.passed(watermark.saturating_sub(lateness_ms));
-        let (first, last) = (spec.pane_of(least), spec.pane_of(greatest));
-        let all_windows_open = |pane: i64| spec.first_window_end(pane).is_some_and(|end| end > closed);
-        if first == last && all_windows_open(first) {
-            return self.update(first, &delta);
-        }
-        let (mut late_rows, mut missed_counts) = (Vec::new(), Vec::new());
-        for (pane, rows) in rows_by(locals.len(), |row| spec.pane_of(locals[row])) {
-            let windows = spec.windows_of_pane(pane);
-            let open = windows.ending_after(closed).count_left();
-            let missed = windows.count_left() - open;
-            if missed > 0 {
-                late_rows.extend_from_slice(&rows);
-                missed_counts.resize(late_rows.len(), missed as u32);
-            }
-            if open > 0 {
-                let part = match as_range(&rows) {
-                    Some((first, count)) => delta.slice(first, count),
-                    None => delta.take(&UInt32Array::from(rows))?,
-                };
-                self.update(pane, &part)?;
-            }
-        }
-        if !late_rows.is_empty() {
-            let event_times = late_rows.iter().map(|row| times[*row as usize]).collect();
-            let rows = take_record_batch(&delta.batch, &UInt32Array::from(late_rows))?;
-            out.late(LateRows { rows, event_times, windows_missed: missed_counts, watermark });
-        }
-        Ok(())
+    fn take_in_panes(&mut self, delta: Delta, cut: PaneCut, watermark: EventTimeMs, out: &mut Output) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
+        cut.each_pane(delta, &plan.clock, watermark, out, |pane, delta| self.update(pane, delta))
     }
 
     fn take_in_attached(
@@ -355,6 +309,70 @@ impl Pane {
     }
 }
 
+/// How rows are cut into panes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PaneCut {
+    pub(super) spec: WindowSpec,
+    /// The column of the rows that is the event time.
+    pub(super) time_column: usize,
+    /// How long after its end a window still takes rows.
+    pub(super) lateness_ms: i64,
+}
+
+impl PaneCut {
+    /// Gives `each` the rows of each pane, apart from those that are too late for some window, of which they are told, or for all.
+    pub(super) fn each_pane(
+        self,
+        mut delta: Delta,
+        clock: &WallClock,
+        watermark: EventTimeMs,
+        out: &mut Output,
+        mut each: impl FnMut(i64, &Delta) -> Result<()>,
+    ) -> Result<()> {
+        let Self { spec, time_column, lateness_ms } = self;
+        if delta.batch.column(time_column).null_count() > 0 {
+            refuse_null_times(&delta.batch, time_column, watermark, out)?;
+            delta = delta.filter(&is_not_null(delta.batch.column(time_column))?)?;
+        }
+        let times = event_times_ms(delta.batch.column(time_column))?;
+        let locals = clock.local_times(&times);
+        let (times, locals) = (times.values().as_ref(), locals.values().as_ref());
+        let Some((least, greatest)) = bounds(locals) else {
+            return Ok(());
+        };
+        // A window takes rows while its end is above this.
+        let closed = clock.passed(watermark.saturating_sub(lateness_ms));
+        let (first, last) = (spec.pane_of(least), spec.pane_of(greatest));
+        let all_windows_open = |pane: i64| spec.first_window_end(pane).is_some_and(|end| end > closed);
+        if first == last && all_windows_open(first) {
+            return each(first, &delta);
+        }
+        let (mut late_rows, mut missed_counts) = (Vec::new(), Vec::new());
+        for (pane, rows) in rows_by(locals.len(), |row| spec.pane_of(locals[row])) {
+            let windows = spec.windows_of_pane(pane);
+            let open = windows.ending_after(closed).count_left();
+            let missed = windows.count_left() - open;
+            if missed > 0 {
+                late_rows.extend_from_slice(&rows);
+                missed_counts.resize(late_rows.len(), missed as u32);
+            }
+            if open > 0 {
+                let part = match as_range(&rows) {
+                    Some((first, count)) => delta.slice(first, count),
+                    None => delta.take(&UInt32Array::from(rows))?,
+                };
+                each(pane, &part)?;
+            }
+        }
+        if !late_rows.is_empty() {
+            let event_times = late_rows.iter().map(|row| times[*row as usize]).collect();
+            let rows = take_record_batch(&delta.batch, &UInt32Array::from(late_rows))?;
+            out.late(LateRows { rows, event_times, windows_missed: missed_counts, watermark });
+        }
+        Ok(())
+    }
+}
+
 /// Rows without an event time belong to no window. They are refused as late rows with no window missed and the least event time there
 /// is: nothing is dropped in silence.
 pub(crate) fn refuse_null_times(
@@ -390,7 +408,8 @@ impl Operator for PartialAggregate {
             match windows {
                 PartialWindows::None => self.take_in(delta)?,
                 PartialWindows::Panes { spec, time_column, lateness_ms, .. } => {
-                    self.take_in_panes(delta, spec, time_column, lateness_ms, watermarks.before, out)?;
+                    let cut = PaneCut { spec, time_column, lateness_ms };
+                    self.take_in_panes(delta, cut, watermarks.before, out)?;
                 }
                 PartialWindows::Attached { end_key, lateness_ms } => {
                     let column = self.plan.keys[end_key];

@@ -453,6 +453,8 @@ impl Coordinator {
         let cut_ns = self.clock.monotonic_ns();
         let node_watermarks = self.watermarks.advance(&watermarks, context.clock_ms);
         self.source_watermarks.clone_from(&watermarks);
+        let waited_ms = cuts.iter().map(|cut| cut.waited_ms).max().unwrap_or(0);
+        let waited_ns = u64::try_from(waited_ms).unwrap_or(0).saturating_mul(1_000_000);
         let mut by_shard: Vec<Vec<SourceInput>> =
             (0..self.config.shards).map(|_| vec![SourceInput::default(); cuts.len()]).collect();
         let mut record = StepRecord {
@@ -486,7 +488,7 @@ impl Coordinator {
             }
             None
         };
-        self.send_step(context, by_shard, node_watermarks, request, cut_ns)
+        self.send_step(context, by_shard, node_watermarks, request, (cut_ns, waited_ns))
     }
 
     /// Gives a delta to the shards in turn.
@@ -501,7 +503,7 @@ impl Coordinator {
         by_shard: Vec<Vec<SourceInput>>,
         watermarks: Arc<[Watermarks]>,
         checkpoint: Option<Arc<CheckpointRequest>>,
-        cut_ns: u64,
+        (cut_ns, waited_ns): (u64, u64),
     ) -> Result<()> {
         let mut steps = by_shard.into_iter().map(|sources| StepInput {
             context,
@@ -510,6 +512,7 @@ impl Coordinator {
             checkpoint: checkpoint.clone(),
             answers: self.answers.clone(),
             cut_ns,
+            waited_ns,
         });
         match &mut self.shards {
             Shards::One(shard) => shard.run_step(steps.next().expect("one shard, one input")),
@@ -610,7 +613,7 @@ impl Coordinator {
                 };
                 let request = Arc::new(self.begin_checkpoint(&context, record, finished)?);
                 let nothing = vec![vec![SourceInput::default(); self.inputs.len()]; self.config.shards];
-                self.send_step(context, nothing, node_watermarks, Some(request), cut_ns)?;
+                self.send_step(context, nothing, node_watermarks, Some(request), (cut_ns, 0))?;
                 self.wait_for_steps(self.step)?;
                 while self.checkpoint_running {
                     self.wait_event()?;

@@ -143,6 +143,7 @@ pub(crate) struct Input {
 struct Queued {
     batch: SourceBatch,
     rows_taken: usize,
+    received_ms: i64,
 }
 
 #[derive(Default)]
@@ -172,6 +173,8 @@ pub(crate) struct Cut {
     pub taken: Vec<Taken>,
     pub row_count: u64,
     pub bad_row_count: u64,
+    /// How long the row that waited longest had been handed over.
+    pub waited_ms: i64,
 }
 
 impl Input {
@@ -259,7 +262,7 @@ impl Input {
                     return Ok(());
                 }
                 self.queued_rows += rows - skip;
-                self.queue.push_back(Queued { batch, rows_taken: skip });
+                self.queue.push_back(Queued { batch, rows_taken: skip, received_ms: now_ms });
             }
             ReaderMessage::Event(SourceEvent::PartitionEnd(id)) => {
                 // Rows of the partition may still wait: it ends for the watermark when they are taken.
@@ -368,6 +371,7 @@ impl Input {
             end: serde_json::Value::Null,
         };
         let name = Arc::clone(&queued.batch.partition);
+        cut.waited_ms = cut.waited_ms.max(stamp.context.clock_ms.saturating_sub(queued.received_ms));
         queued.rows_taken = end;
         let place = if whole {
             Place { position: queued.batch.end.clone(), rows: 0 }

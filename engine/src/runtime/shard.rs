@@ -24,7 +24,7 @@ use crate::graph::{Graph, NodeKind, Route, errors_schema, late_schema};
 use crate::hash::{group_of, hash_columns, shard_of};
 use crate::metrics::Metrics;
 use crate::operator::{
-    BadRows, Input, LateRows, Operator, Output, PORT_MAIN, PORT_SIDE, Progress, SaveKind, StateWriter, Ticket,
+    BadRows, Input, LateRows, Operator, Output, PORT_MAIN, PORT_SIDE, Progress, SaveKind, StateWriter, StepWave, Ticket,
 };
 use crate::time::Watermarks;
 
@@ -40,6 +40,8 @@ pub(crate) struct StepInput {
     pub answers: Option<Arc<Answers>>,
     /// Monotonic nanoseconds when the step was cut.
     pub cut_ns: u64,
+    /// How long the oldest of the step's rows had waited by then since a reader handed it over.
+    pub waited_ns: u64,
 }
 
 /// What tables outside answered in one step, by node.
@@ -92,6 +94,10 @@ pub(crate) struct Shard {
     /// What tables outside answered since the last checkpoint.
     answers: Vec<AnsweredNode>,
     hashes: Vec<u64>,
+    /// What operators have for the device in the step that they all are in; sent when none of them has more.
+    wave: StepWave,
+    /// The earliest step of what is in the wave; `u64::MAX`: there is nothing.
+    wave_step: u64,
 }
 
 /// Everything that a shard talks to.
@@ -204,6 +210,8 @@ impl Shard {
             saved: Vec::new(),
             answers: Vec::new(),
             hashes: Vec::new(),
+            wave: StepWave::gathering(),
+            wave_step: u64::MAX,
         }
     }
 
@@ -222,6 +230,7 @@ impl Shard {
             if ending && self.inputs.is_empty() {
                 return;
             }
+            self.send_wave();
             let message = match self.wait(&inbox) {
                 Waited::Message(message) => message,
                 Waited::Redeemed => continue,
@@ -243,6 +252,7 @@ impl Shard {
             if self.advance()? {
                 continue;
             }
+            self.send_wave();
             let Some((ticket, _)) = self.nodes.iter().find_map(|node| node.pending.as_ref()) else {
                 return Err(EngineError::bug("a step is not complete and no operator is pending"));
             };
@@ -250,6 +260,15 @@ impl Shard {
             let _ = ticket.receiver().recv();
         }
         Ok(())
+    }
+
+    /// Sends what operators have left for the device.
+    fn send_wave(&mut self) {
+        if let Some(batches) = self.wave.send() {
+            self.links.metrics.device_waves.add(1);
+            self.links.metrics.device_batches.add(batches.into());
+        }
+        self.wave_step = u64::MAX;
     }
 
     /// Waits for the next message, or until a pending operator can go on.
@@ -310,6 +329,10 @@ impl Shard {
                 }
             };
             if ready {
+                // Work of a later step does not hold up what this one has for the device.
+                if node.next > self.wave_step {
+                    self.send_wave();
+                }
                 self.run_node(index)?;
                 return Ok(true);
             }
@@ -342,6 +365,7 @@ impl Shard {
         let is_resumed = resumed.is_some();
         let fresh = || Output { records_answers: self.links.logs_answers, ..Output::default() };
         let mut out = resumed.map_or_else(fresh, |(_, out)| out);
+        let (cut_ns, waited_ns) = (input.cut_ns, input.waited_ns);
         let mut side = Vec::new();
         match &mut node.kind {
             ShardNodeKind::Source(source) => {
@@ -362,7 +386,13 @@ impl Shard {
                 if let Some(answers) = input.answers.as_ref().filter(|_| !is_resumed) {
                     operator.recall(answers.get(&index).map_or(&[][..], Vec::as_slice))?;
                 }
+                let waited = started.saturating_sub(cut_ns).saturating_add(waited_ns);
+                out.wave = std::mem::take(&mut self.wave).waiting_for(waited);
                 let progress = operator.step(Input { ports, context: &input.context, watermarks }, &mut out)?;
+                self.wave = std::mem::take(&mut out.wave);
+                if self.wave.is_waiting() {
+                    self.wave_step = self.wave_step.min(step);
+                }
                 counters.busy_ns.add(self.links.clock.monotonic_ns() - started);
                 if let Progress::Pending(ticket) = progress {
                     node.pending = Some((ticket, out));

@@ -516,8 +516,9 @@ fn time_goes_on_when_what_has_not_ended_is_idle() {
         let mut stamp = super::input::Stamp { context: &context, next_ordinal: &mut 0 };
         let (mut rows, mut bytes, mut cut) = (10, u64::MAX, super::input::Cut::default());
         source.take(&mut rows, &mut bytes, &mut cut, &mut stamp).expect("taken");
+        cut.waited_ms
     };
-    take(&mut source, 1_000);
+    assert_eq!(take(&mut source, 1_000), 0);
     let time = |watermark, idle| crate::log::SourceTime { watermark, idle };
     // Five milliseconds behind the latest row of the one that goes on.
     assert_eq!(source.advance_watermark(1_001), time(35, false));
@@ -526,6 +527,59 @@ fn time_goes_on_when_what_has_not_ended_is_idle() {
     // Its next row is an hour late, and time does not go back.
     let event = SourceEvent::Batch(batch_of("idles", 45));
     source.receive(super::input::ReaderMessage::Event(event), 1_030).expect("received");
-    take(&mut source, 1_030);
+    // How long a row has waited counts for latency, from when it was handed over.
+    assert_eq!(take(&mut source, 1_031), 1);
     assert_eq!(source.advance_watermark(1_031), time(95, false));
+}
+
+/// Notes how long rows had waited when they came to it.
+#[derive(Clone, Default)]
+struct Waits(Arc<Mutex<Vec<u64>>>);
+
+impl OperatorFactory for Waits {
+    fn name(&self) -> &'static str {
+        "Waits"
+    }
+    fn create(&self) -> crate::Result<Box<dyn Operator>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Operator for Waits {
+    fn name(&self) -> &'static str {
+        "Waits"
+    }
+    fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> crate::Result<Progress> {
+        if input.single().iter().any(|delta| delta.rows() > 0) {
+            self.0.lock().expect("no panic").push(out.wave.oldest_wait_ns());
+        }
+        Ok(Progress::Done)
+    }
+    fn save(&mut self, _: SaveKind, _: &mut StateWriter) -> crate::Result<()> {
+        Ok(())
+    }
+    fn restore(&mut self, _: &StateReader<'_>) -> crate::Result<()> {
+        Ok(())
+    }
+    fn state_bytes(&self) -> usize {
+        0
+    }
+    fn state_rows(&self) -> usize {
+        0
+    }
+}
+
+/// A row that waits in a queue while others are taken has used up some of its latency bound, which placement has to know.
+#[test]
+fn operators_are_told_how_long_rows_have_waited() {
+    let rows = (0..5).map(|time| (time, 1, 1)).collect();
+    let source = Rows { partitions: vec![(PartitionId::from("one"), vec![rows])] };
+    let (sums, errors, waits) = (Published::default(), Published::default(), Waits::default());
+    let mut graph = graph(source, &sums, &errors, false);
+    graph.nodes[1].kind = NodeKind::Operator(Arc::new(waits.clone()));
+    let config = PipelineConfig { rows_max: 1, shards: 1, ..PipelineConfig::default() };
+    Pipeline::start(start(graph, config, None)).expect("starts").wait().expect("runs");
+    let waits = waits.0.lock().expect("no panic").clone();
+    // The clock moves by a millisecond with each look.
+    assert!(waits.len() == 5 && waits.is_sorted() && waits[4] >= 4_000_000, "{waits:?}");
 }

@@ -45,6 +45,11 @@ pub trait Workload: Send + Sync + 'static {
     /// The bytes that the kernel cannot but read and write, its state included: what GB/s are counted from.
     fn traffic_bytes(&self, batch: &<Self::Kernel as Kernel>::Batch) -> u64;
 
+    /// How many units of work an event is, and what they are called, where they tell more than events do.
+    fn units_per_event(&self) -> Option<(usize, &'static str)> {
+        None
+    }
+
     /// The answer as bits that must be equal and as numbers that must agree by the kernel's policy.
     fn answer(&self, output: <Self::Kernel as Kernel>::Output) -> Answer;
 }
@@ -70,16 +75,24 @@ pub trait Case: Send + Sync {
     fn input(&self) -> &'static str;
     /// How device and twin agree.
     fn exactness(&self) -> Exactness;
+    /// How many units of work an event is, and what they are called, where they tell more than events do.
+    fn units_per_event(&self) -> Option<(usize, &'static str)>;
     /// Among how many threads so many rows can be cut: a key stays whole.
     fn threads_max(&self, rows: usize) -> usize;
     /// Times the twin on batches of `rows` rows, cut by key among `threads` threads, or as many as can be.
     fn twin(&self, rows: usize, threads: usize, limits: &Limits) -> TwinFigure;
-    /// Times the device on batches of `rows` rows.
+    /// Times the device on batches of `rows` rows, its throughput also when fed by each of these counts of threads.
     ///
     /// # Errors
     /// What the kernel or the device refuses.
     #[cfg(feature = "gpu")]
-    fn device(&self, device: &Device, rows: usize, limits: &Limits) -> Result<DeviceFigure, KernelError>;
+    fn device(
+        &self,
+        device: &Device,
+        rows: usize,
+        threads: &[usize],
+        limits: &Limits,
+    ) -> Result<DeviceFigure, KernelError>;
     /// Compares device and twin over several batches from fresh state.
     ///
     /// # Errors
@@ -114,6 +127,10 @@ impl<W: Workload> Case for W {
         Workload::kernel(self).exactness()
     }
 
+    fn units_per_event(&self) -> Option<(usize, &'static str)> {
+        Workload::units_per_event(self)
+    }
+
     fn threads_max(&self, rows: usize) -> usize {
         self.key_count(rows).min(rows).max(1)
     }
@@ -123,8 +140,14 @@ impl<W: Workload> Case for W {
     }
 
     #[cfg(feature = "gpu")]
-    fn device(&self, device: &Device, rows: usize, limits: &Limits) -> Result<DeviceFigure, KernelError> {
-        gpu::measure(self, device, rows, limits)
+    fn device(
+        &self,
+        device: &Device,
+        rows: usize,
+        threads: &[usize],
+        limits: &Limits,
+    ) -> Result<DeviceFigure, KernelError> {
+        gpu::measure(self, device, rows, threads, limits)
     }
 
     #[cfg(feature = "gpu")]

@@ -134,10 +134,18 @@ pub struct DeviceFigure {
     pub batch_ns_p99: f64,
     /// Of it grouping and conversion on the CPU: median, in ns.
     pub convert_ns_p50: f64,
-    /// The kernel alone, by the device's own clock: median, in ns; none where it gives no timestamps.
+    /// The kernel alone, by the device's own clock: median, in ns; none where it gives no timestamps. It is that of converted batches
+    /// that follow each other, since a device that waits for the CPU lowers its clock.
     pub kernel_ns_p50: Option<f64>,
-    /// Events a second from columns to answers, with several batches under way.
+    /// The quickest of them, which has the least of what disturbs short ones, in ns.
+    pub kernel_ns_min: Option<f64>,
+    /// Events a second from columns to answers, one thread converting, with several batches under way.
     pub events_per_s: f64,
+    /// The same when more threads convert, each its own keys, and share the device, as shards do.
+    pub fed: Vec<FedFigure>,
+    /// Events a second of batches that are converted already, with several under way: from host memory to the device, through the
+    /// kernel and back to answers in host memory.
+    pub converted_events_per_s: f64,
     /// Bytes that crossed to the device for a batch.
     pub upload_bytes: u64,
     /// Bytes that came back.
@@ -146,6 +154,15 @@ pub struct DeviceFigure {
     pub kernel_gb_per_s: Option<f64>,
     /// The same as a share of what a copy reaches.
     pub kernel_share_of_copy: Option<f64>,
+}
+
+/// The device at one batch size, fed by several threads.
+#[derive(Debug, Clone, Serialize)]
+pub struct FedFigure {
+    /// Threads that shared the batch.
+    pub threads: usize,
+    /// Events a second from columns to answers, with several batches under way of each.
+    pub events_per_s: f64,
 }
 
 /// From which batch size on the device is quicker.

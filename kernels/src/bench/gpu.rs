@@ -1,20 +1,22 @@
 //! Timing the device: one batch after the other for its latency, several under way for its throughput.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use super::case::Workload;
-use super::figure::{AdapterFigures, Agreement, DeviceFigure, LinkFigure};
-use super::twin::{Runner, percentile, warm_batches, warm_up};
+use super::figure::{AdapterFigures, Agreement, DeviceFigure, FedFigure, LinkFigure};
+use super::twin::{Runner, percentile, share_of, warm_batches, warm_up};
 use super::{Limits, Options, agreement, giga_per_s};
 use crate::device::{
-    Device, DeviceError, DeviceOptions, Readback, Region, ResidentPages, SharedDevice, Ticket, calibrate,
+    Device, DeviceError, DeviceOptions, Readback, Region, ResidentPages, SharedDevice, Ticket, Wave, calibrate,
 };
 use crate::kernel::{Kernel, KernelError};
 
 /// Batches under way when throughput is measured: one is converted, one crosses, one computes.
 const BATCHES_UNDER_WAY: usize = 3;
+/// Batches that follow each other when the kernel alone is timed.
+const CONVERTED_BATCHES_MIN: usize = 8;
 
 /// Opens the device that is measured, and measures what is not a kernel's.
 pub(super) fn open(options: &Options) -> Result<(SharedDevice, AdapterFigures), DeviceError> {
@@ -76,8 +78,12 @@ impl<'a, W: Workload> Resident<'a, W> {
     }
 
     fn start(&mut self, batch: Arc<BatchOf<W>>) -> Result<UnderWay<BatchOf<W>>, KernelError> {
+        let wave = self.device.wave()?;
+        self.start_in(wave, batch)
+    }
+
+    fn start_in(&mut self, mut wave: Wave, batch: Arc<BatchOf<W>>) -> Result<UnderWay<BatchOf<W>>, KernelError> {
         let kernel = self.workload.kernel();
-        let mut wave = self.device.wave()?;
         self.pages.grow(&mut wave, kernel.slot_count(&batch))?;
         let regions = kernel.encode(&batch, &mut self.pages, &mut wave)?;
         Ok(UnderWay { batch, regions, ticket: self.device.submit(wave) })
@@ -92,13 +98,30 @@ impl<'a, W: Workload> Resident<'a, W> {
         let under_way = self.start(batch)?;
         self.finish(under_way)
     }
+
+    /// So many batches, several of them under way.
+    fn run_all(&mut self, batches: usize, mut batch: impl FnMut() -> Arc<BatchOf<W>>) -> Result<(), KernelError> {
+        let mut under_way = VecDeque::new();
+        for index in 0..batches + BATCHES_UNDER_WAY - 1 {
+            if index < batches {
+                under_way.push_back(self.start(batch())?);
+            }
+            if index + 1 >= BATCHES_UNDER_WAY
+                && let Some(first) = under_way.pop_front()
+            {
+                drop(std::hint::black_box(self.finish(first)?));
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Times batches of `rows` rows from columns to answers.
+/// Times batches of `rows` rows from columns to answers; the throughput also with each of `threads` threads that convert.
 pub(super) fn measure<W: Workload>(
     workload: &W,
     device: &Device,
     rows: usize,
+    threads: &[usize],
     limits: &Limits,
 ) -> Result<DeviceFigure, KernelError> {
     let key_count = workload.key_count(rows);
@@ -110,16 +133,15 @@ pub(super) fn measure<W: Workload>(
     })?;
     let batches = limits.batches(one);
     let before = device.metrics();
-    let (mut whole, mut convert, mut kernel) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut whole, mut convert) = (Vec::new(), Vec::new());
     let mut traffic = 0;
     for _ in 0..batches {
         let started = Instant::now();
         let batch = Arc::new(workload.batch(&columns));
         let converted = started.elapsed();
-        let (output, readback) = resident.run(batch.clone())?;
+        let (output, _) = resident.run(batch.clone())?;
         whole.push(started.elapsed().as_nanos() as f64);
         convert.push(converted.as_nanos() as f64);
-        kernel.extend(readback.device_ns().map(|ns| ns as f64));
         traffic = workload.traffic_bytes(&batch);
         drop(std::hint::black_box(output));
     }
@@ -127,19 +149,17 @@ pub(super) fn measure<W: Workload>(
     let per_batch = |after: u64, before: u64| (after - before) / batches as u64;
 
     let started = Instant::now();
-    let mut under_way = VecDeque::new();
-    for _ in 0..batches {
-        under_way.push_back(resident.start(Arc::new(workload.batch(&columns)))?);
-        if under_way.len() >= BATCHES_UNDER_WAY
-            && let Some(first) = under_way.pop_front()
-        {
-            drop(std::hint::black_box(resident.finish(first)?));
-        }
-    }
-    for rest in under_way {
-        drop(std::hint::black_box(resident.finish(rest)?));
-    }
+    resident.run_all(batches, || Arc::new(workload.batch(&columns)))?;
     let events_per_s = (batches * rows) as f64 / started.elapsed().as_secs_f64().max(1e-9);
+    let (batch, converted) = (Arc::new(workload.batch(&columns)), batches.max(CONVERTED_BATCHES_MIN));
+    let started = Instant::now();
+    resident.run_all(converted, || batch.clone())?;
+    let converted_events_per_s = (converted * rows) as f64 / started.elapsed().as_secs_f64().max(1e-9);
+    let mut kernel = kernel_ns(&mut resident, &batch, limits)?;
+    drop(batch);
+    drop(resident);
+    let fed = threads.iter().map(|&threads| fed(workload, device, rows, threads, batches, limits));
+    let fed = fed.collect::<Result<_, _>>()?;
 
     let kernel_ns_p50 = Some(percentile(&mut kernel, 0.5)).filter(|_| !kernel.is_empty());
     Ok(DeviceFigure {
@@ -149,12 +169,75 @@ pub(super) fn measure<W: Workload>(
         batch_ns_p99: percentile(&mut whole, 0.99),
         convert_ns_p50: percentile(&mut convert, 0.5),
         kernel_ns_p50,
+        kernel_ns_min: kernel.iter().copied().min_by(f64::total_cmp),
         events_per_s,
+        fed,
+        converted_events_per_s,
         upload_bytes: per_batch(crossed.upload_bytes, before.upload_bytes),
         readback_bytes: per_batch(crossed.readback_bytes, before.readback_bytes),
         kernel_gb_per_s: kernel_ns_p50.map(|ns| giga_per_s(traffic as f64, ns)),
         kernel_share_of_copy: None,
     })
+}
+
+/// The throughput when a batch is cut by key among threads that share the device.
+fn fed<W: Workload>(
+    workload: &W,
+    device: &Device,
+    rows: usize,
+    threads: usize,
+    batches: usize,
+    limits: &Limits,
+) -> Result<FedFigure, KernelError> {
+    let key_count = workload.key_count(rows).max(1);
+    let barrier = Barrier::new(threads);
+    let run = |thread: usize| {
+        let (share, keys) = (share_of(rows, threads, thread), share_of(key_count, threads, thread));
+        let columns = workload.columns(share, keys, limits.seed + thread as u64);
+        let mut resident = Resident::new(workload, device);
+        let warm = warm_up(warm_batches(workload, share, keys), limits, || {
+            resident.run(Arc::new(workload.batch(&columns))).map(drop)
+        });
+        // Whoever fails still lets the others go on.
+        barrier.wait();
+        let started = Instant::now();
+        warm.and_then(|_| resident.run_all(batches, || Arc::new(workload.batch(&columns))))?;
+        Ok((started, Instant::now()))
+    };
+    let spans = std::thread::scope(|scope| {
+        let run = &run;
+        let all: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
+        all.into_iter()
+            .map(|thread| thread.join().expect("a device does not panic on input of its workload"))
+            .collect::<Result<Vec<_>, KernelError>>()
+    })?;
+    let first = spans.iter().map(|(started, _)| *started).min();
+    let last = spans.iter().map(|(_, ended)| *ended).max();
+    let duration = first.zip(last).map_or(Duration::ZERO, |(first, last)| last - first);
+    Ok(FedFigure { threads, events_per_s: (batches * rows) as f64 / duration.as_secs_f64().max(1e-9) })
+}
+
+/// What one batch takes on the device, again and again, right after other work: a card that has waited while a batch was converted or
+/// crossed the bus has slowed down its clocks when that comes, by up to six times.
+fn kernel_ns<W: Workload>(
+    resident: &mut Resident<'_, W>,
+    batch: &Arc<BatchOf<W>>,
+    limits: &Limits,
+) -> Result<Vec<f64>, KernelError> {
+    let (mut times, mut one) = (Vec::new(), Duration::ZERO);
+    let started = Instant::now();
+    while times.len() < limits.batches(one) {
+        let mut wave = resident.device.wave()?;
+        if !resident.device.description().software {
+            calibrate::keep_busy(&mut wave)?;
+        }
+        let under_way = resident.start_in(wave, batch.clone())?;
+        // A device without timestamps tells nothing, however often it is asked.
+        let Some(ns) = resident.finish(under_way)?.1.device_ns() else { break };
+        times.push(ns as f64);
+        one = started.elapsed() / times.len() as u32;
+    }
+    Ok(times)
 }
 
 /// Whether the adapter computes rightly what the kernel needs.

@@ -26,7 +26,8 @@ use std::time::Duration;
 
 pub use case::{Answer, Case, Workload};
 pub use figure::{
-    AdapterFigures, Agreement, BreakEven, CaseFigures, DeviceFigure, LinkFigure, Point, Refused, Report, TwinFigure,
+    AdapterFigures, Agreement, BreakEven, CaseFigures, DeviceFigure, FedFigure, LinkFigure, Point, Refused, Report,
+    TwinFigure,
 };
 pub use options::{Form, Options, OptionsError, Sides, parse_rows, parse_seconds, parse_sides};
 pub use run::{BenchError, run};

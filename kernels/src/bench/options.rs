@@ -300,7 +300,10 @@ mod tests {
             chosen(&cases, &names).expect("all are there").iter().map(|case| case.name()).collect()
         };
         assert_eq!(names(&["recurrence_scan/one-key"]), ["recurrence_scan/one-key"]);
-        assert_eq!(names(&["recurrence_scan"]), ["recurrence_scan", "recurrence_scan/one-key"]);
+        assert_eq!(
+            names(&["recurrence_scan"]),
+            ["recurrence_scan", "recurrence_scan/one-key", "recurrence_scan/holt", "recurrence_scan/cusum"]
+        );
         assert_eq!(names(&[]), cases.iter().map(|case| case.name()).collect::<Vec<_>>());
         assert_eq!(names(&["all"]), names(&[]));
     }

@@ -84,11 +84,12 @@ pub fn run(options: &Options, command: String, out: &mut dyn Write) -> Result<Re
             measure(case, options, &threads, device.as_ref(), &mut report, &mut |line| writeln!(out, "{line}"))
                 .map_err(printed)?;
         report.cases.push(figures);
+        // After each case, so that a run that is stopped has what it came to.
+        for (form, path) in &forms {
+            write_report(&report, *form, path)?;
+        }
     }
     write!(out, "{}", table::summary(&report)).map_err(printed)?;
-    for (form, path) in forms {
-        write_report(&report, form, path)?;
-    }
     Ok(report)
 }
 
@@ -106,6 +107,12 @@ fn thread_counts(options: &Options) -> Vec<usize> {
     let mut threads = vec![1, 2.min(all), all];
     threads.dedup();
     threads
+}
+
+/// How many threads feed the device beside one: all, or as many as a batch can be cut among.
+fn fed_by(case: &dyn Case, rows: usize) -> Vec<usize> {
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    Some(all.min(case.threads_max(rows))).filter(|&threads| threads > 1).into_iter().collect()
 }
 
 /// One workload at all sizes.
@@ -163,8 +170,16 @@ fn measure(
                     count(rows),
                     ns / 1e9
                 )),
-                _ => match device.measure(case, rows as usize, &limits, report) {
-                    Ok(figure) => point.device = Some(figure),
+                _ => match device.measure(case, rows as usize, &fed_by(case, rows as usize), &limits, report) {
+                    Ok(figure) => {
+                        if let Some((units, name)) = case.units_per_event() {
+                            point.notes.push(format!(
+                                "device: {} {name}/s from converted rows in host memory",
+                                report::short(figure.converted_events_per_s * units as f64)
+                            ));
+                        }
+                        point.device = Some(figure);
+                    }
                     Err(reason) => {
                         report.refused.push(Refused {
                             what: format!("{} at {} rows on the device", case.name(), count(rows)),
@@ -253,10 +268,11 @@ impl Gpu {
         &self,
         case: &dyn Case,
         rows: usize,
+        threads: &[usize],
         limits: &Limits,
         report: &Report,
     ) -> Result<super::DeviceFigure, String> {
-        let mut figure = case.device(&self.get()?, rows, limits).map_err(|error| error.to_string())?;
+        let mut figure = case.device(&self.get()?, rows, threads, limits).map_err(|error| error.to_string())?;
         let copy = report.adapter.as_ref().and_then(|adapter: &AdapterFigures| adapter.copy_gb_per_s);
         figure.kernel_share_of_copy = figure.kernel_gb_per_s.zip(copy).map(|(kernel, copy)| kernel / copy);
         Ok(figure)
@@ -277,7 +293,14 @@ impl Gpu {
         None
     }
 
-    fn measure(&self, _: &dyn Case, _: usize, _: &Limits, _: &Report) -> Result<super::DeviceFigure, String> {
+    fn measure(
+        &self,
+        _: &dyn Case,
+        _: usize,
+        _: &[usize],
+        _: &Limits,
+        _: &Report,
+    ) -> Result<super::DeviceFigure, String> {
         match *self {}
     }
 

@@ -167,7 +167,11 @@ mod gpu {
     #[test]
     fn a_device_is_timed_and_compared() {
         let Some(device) = timed_device() else { return };
-        let figure = Case::device(&Chain::new(), &device, 5000, &quick()).expect("runs");
+        let figure = Case::device(&Chain::new(), &device, 5000, &[2], &quick()).expect("runs");
+        assert!(
+            figure.fed.iter().all(|fed| fed.threads == 2 && fed.events_per_s > 0.0) && figure.fed.len() == 1,
+            "{figure:?}"
+        );
         assert!(
             figure.batches >= 2
                 && figure.batch_ns_p99 >= figure.batch_ns_p50

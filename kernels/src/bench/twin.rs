@@ -62,8 +62,7 @@ pub(super) fn measure<W: Workload>(workload: &W, rows: usize, threads: usize, li
     // For each thread, the duration of each batch and of the kernel in it.
     let timed: Vec<Vec<(f64, f64)>> = std::thread::scope(|scope| {
         let run = |thread: usize| {
-            let share = rows / threads + usize::from(thread < rows % threads);
-            let keys = key_count / threads + usize::from(thread < key_count % threads);
+            let (share, keys) = (share_of(rows, threads, thread), share_of(key_count, threads, thread));
             let columns = workload.columns(share, keys, limits.seed + thread as u64);
             let mut runner = Runner::new(workload);
             let Ok((warm, one)) =
@@ -111,6 +110,11 @@ pub(super) fn measure<W: Workload>(workload: &W, rows: usize, threads: usize, li
         kernel_ns_p50,
         events_per_s: rows as f64 / batch_ns_p50.max(1.0) * 1e9,
     }
+}
+
+/// How many of `count` things one of `threads` threads has.
+pub(super) fn share_of(count: usize, threads: usize, thread: usize) -> usize {
+    count / threads + usize::from(thread < count % threads)
 }
 
 /// The value that a share of all does not exceed; 0 for none.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::program::{Access, Program};
-use super::wave::{Binding, Dispatch};
+use super::wave::{Binding, Dispatch, Wave};
 use super::{AdapterDescription, Device, DeviceError};
 use crate::bench::{Case, Limits, percentile};
 use crate::placer::{BandwidthPoint, Calibration, KernelFigures, Line, Link, RoundTrip};
@@ -32,7 +32,7 @@ const COPY_BYTES: u64 = 127 << 20;
 /// A kernel is timed on batches that grow by this factor until one takes [`KERNEL_DURATION`].
 const ROWS_FACTOR: usize = 8;
 const ROWS_MIN: usize = 64;
-const ROWS_MAX: usize = 1 << 15;
+const ROWS_MAX: usize = 1 << 18;
 const KERNEL_DURATION: Duration = Duration::from_millis(2);
 
 /// Copies words from one region to another.
@@ -119,6 +119,23 @@ pub fn copy_gb_per_s(device: &Device, repeats: usize) -> Result<Option<f64>, Dev
         }
     }
     Ok(if rates.is_empty() { None } else { Some(percentile(&mut rates, 1.0)) })
+}
+
+/// Puts copies into a wave that keep the device busy for some milliseconds, and leave nothing of other buffers in its caches: what comes
+/// after them finds the clocks as they are under load, and is timed alone.
+///
+/// # Errors
+/// What the device refuses.
+pub(crate) fn keep_busy(wave: &mut Wave) -> Result<(), DeviceError> {
+    const BYTES: usize = 64 << 20;
+    const DISPATCHES: usize = 100;
+    let (from, to) = (wave.scratch(BYTES / 4), wave.scratch(BYTES / 4));
+    for _ in 0..DISPATCHES {
+        let vectors = (BYTES / 4 / COPY_VECTOR_WORDS) as u32;
+        wave.dispatch(copy(&[vectors], &[Binding::Region(&from), Binding::Region(&to)]))?;
+    }
+    wave.time_from_here();
+    Ok(())
 }
 
 /// The calibration of a device: the one kept in `file` if it is of this adapter, driver and processor, completed by what it lacks and
@@ -237,11 +254,12 @@ fn kernel(
     };
     let (mut upload_bytes_per_event, mut readback_bytes_per_event) = (0.0, 0.0);
     let device = two_sizes(share, |rows| {
-        let figure = case.device(device, rows, &limits)?;
+        let figure = case.device(device, rows, &[], &limits)?;
         upload_bytes_per_event = figure.upload_bytes as f64 / rows as f64;
         readback_bytes_per_event = figure.readback_bytes as f64 / rows as f64;
-        // Without timestamps it is what is left of the whole.
-        Ok(figure.kernel_ns_p50.unwrap_or_else(|| {
+        // The least, because at sizes for which there is time a launch varies by more than a thousand rows cost. Without timestamps it is
+        // what is left of the whole.
+        Ok(figure.kernel_ns_min.unwrap_or_else(|| {
             let around = calibration.round_trip.p50_ns
                 + calibration.upload.ns(figure.upload_bytes)
                 + calibration.readback.ns(figure.readback_bytes);
@@ -264,8 +282,9 @@ fn two_sizes(
     share: Duration,
     mut time: impl FnMut(usize) -> Result<f64, crate::KernelError>,
 ) -> Result<Line, crate::KernelError> {
-    let started = Instant::now();
     let mut small = (ROWS_MIN as u64, time(ROWS_MIN)?);
+    // Counted from here, because the first run compiles the shaders, which may take longer than all the others.
+    let started = Instant::now();
     let mut rows = ROWS_MIN * ROWS_FACTOR;
     loop {
         let size_started = Instant::now();

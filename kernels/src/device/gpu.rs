@@ -233,6 +233,7 @@ impl Gpu {
             held_bytes: self.budget.held_bytes(),
             budget_bytes: self.budget.limit_bytes(),
             pipelines: self.pipelines.count(),
+            buffers_created: self.pool.created(),
             errors: ErrorKind::ALL.map(|kind| (kind, load(&self.counters.errors[kind.index()]))),
         }
     }

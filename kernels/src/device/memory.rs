@@ -123,26 +123,40 @@ const POOLED_FREE_MAX: usize = 8;
 const POOLED_FREE_MIN: usize = 3;
 /// How many times as large as needed a buffer may be: small waves leave the large ones to large waves.
 const POOLED_EXCESS_MAX: u64 = 16;
-/// How many bytes of free buffers of a use are kept, beyond that.
+/// How many bytes of free buffers of a use are kept, beyond that: so many, or a share of the budget where that is more.
 const POOLED_FREE_BYTES_MAX: u64 = 512 << 20;
+const POOLED_FREE_OF_BUDGET: u64 = 32;
 
-/// Free buffers, by use.
+/// Free buffers by use, those that came back last at the end.
 #[derive(Debug)]
 pub(super) struct Pool {
     device: wgpu::Device,
     adapter: String,
     budget: Arc<Budget>,
     buffer_bytes_max: u64,
+    created: AtomicU64,
     free: [Mutex<Vec<Buffer>>; Use::POOLED],
 }
 
 impl Pool {
     pub(super) fn new(device: wgpu::Device, adapter: String, budget: Arc<Budget>, buffer_bytes_max: u64) -> Arc<Self> {
-        Arc::new(Pool { device, adapter, budget, buffer_bytes_max, free: Default::default() })
+        Arc::new(Pool {
+            device,
+            adapter,
+            budget,
+            buffer_bytes_max,
+            created: AtomicU64::new(0),
+            free: Default::default(),
+        })
     }
 
     pub(super) fn buffer_bytes_max(&self) -> u64 {
         self.buffer_bytes_max
+    }
+
+    /// How many buffers were made so far.
+    pub(super) fn created(&self) -> u64 {
+        self.created.load(Ordering::Relaxed)
     }
 
     fn free(&self, usage: Use) -> MutexGuard<'_, Vec<Buffer>> {
@@ -160,10 +174,11 @@ impl Pool {
         let mut free = self.free(usage);
         let fitting = bytes..=bytes.saturating_mul(POOLED_EXCESS_MAX);
         let best = (0..free.len())
+            .rev()
             .filter(|&index| fitting.contains(&free[index].bytes))
             .min_by_key(|&index| free[index].bytes);
         if let Some(index) = best {
-            return Ok(free.swap_remove(index));
+            return Ok(free.remove(index));
         }
         drop(free);
         self.create(usage, bytes)
@@ -185,6 +200,7 @@ impl Pool {
             usage: usage.usages(),
             mapped_at_creation: usage == Use::UploadStaging,
         });
+        self.created.fetch_add(1, Ordering::Relaxed);
         match pollster::block_on(scope.pop()) {
             None => Ok(Buffer { raw, bytes, _reservation: reservation }),
             Some(_) => {
@@ -194,17 +210,16 @@ impl Pool {
         }
     }
 
-    /// Takes a buffer back; staging of uploads must be mapped, all others not.
+    /// Takes a buffer back; staging of uploads must be mapped, all others not. What nobody has used for longest makes room: after
+    /// large waves small ones keep their buffers, which would cost them milliseconds to make each time.
     pub(super) fn give_back(&self, usage: Use, buffer: Buffer) {
+        let bytes_max = POOLED_FREE_BYTES_MAX.max(self.budget.limit_bytes() / POOLED_FREE_OF_BUDGET);
         let mut free = self.free(usage);
         free.push(buffer);
         while free.len() > POOLED_FREE_MAX
-            || (free.len() > POOLED_FREE_MIN
-                && free.iter().map(|buffer| buffer.bytes).sum::<u64>() > POOLED_FREE_BYTES_MAX)
+            || (free.len() > POOLED_FREE_MIN && free.iter().map(|buffer| buffer.bytes).sum::<u64>() > bytes_max)
         {
-            // Traffic that has grown needs the large ones.
-            let smallest = (0..free.len()).min_by_key(|&index| free[index].bytes).unwrap_or(0);
-            free.swap_remove(smallest);
+            drop(free.remove(0));
         }
     }
 

@@ -151,6 +151,8 @@ pub struct DeviceMetrics {
     pub budget_bytes: u64,
     /// Entry points that were compiled, each with its overrides.
     pub pipelines: usize,
+    /// Buffers that were made. Waves use those of waves before them, so it stands still unless they grow.
+    pub buffers_created: u64,
     /// How many waves failed, by kind.
     pub errors: [(ErrorKind, u64); ErrorKind::ALL.len()],
 }
@@ -159,8 +161,32 @@ pub struct DeviceMetrics {
 #[derive(Debug, Clone)]
 pub struct Device {
     gpu: Arc<Gpu>,
-    commands: crossbeam_channel::Sender<Command>,
+    thread: Arc<DeviceThread>,
 }
+
+/// The device thread's channel and end.
+#[derive(Debug)]
+struct DeviceThread {
+    commands: Option<crossbeam_channel::Sender<Command>>,
+    ended: crossbeam_channel::Receiver<()>,
+}
+
+/// How long closing a device waits for its thread. A driver that hangs must not hang who gives it up.
+const CLOSED_WITHIN: Duration = Duration::from_secs(2);
+
+impl Drop for DeviceThread {
+    /// Waits until the thread has left the driver: some drivers bring the process down when it ends meanwhile.
+    fn drop(&mut self) {
+        drop(self.commands.take());
+        // It may be the thread itself that drops the last handle, with the answer of a wave; then there is nothing to wait for.
+        if std::thread::current().name() != Some(THREAD_NAME) {
+            // Its sender is dropped when it ends, whichever way.
+            let _ = self.ended.recv_timeout(CLOSED_WITHIN);
+        }
+    }
+}
+
+const THREAD_NAME: &str = "eagre-device";
 
 impl Device {
     /// All adapters of this machine, the best first.
@@ -176,15 +202,21 @@ impl Device {
     pub fn open(options: &DeviceOptions) -> Result<Device, DeviceError> {
         let gpu = Gpu::open(options)?;
         let (commands, received) = crossbeam_channel::unbounded();
+        let (running, ended) = crossbeam_channel::bounded(0);
         let shared = gpu.clone();
         std::thread::Builder::new()
-            .name("eagre-device".to_owned())
-            .spawn(move || thread::run(&shared, &received))
+            .name(THREAD_NAME.to_owned())
+            .spawn(move || {
+                thread::run(&shared, &received);
+                drop(shared);
+                drop::<crossbeam_channel::Sender<()>>(running);
+            })
             .map_err(|error| DeviceError::Open {
                 adapter: gpu.description.name.clone(),
                 reason: format!("its thread does not start: {error}"),
             })?;
-        let device = Device { gpu, commands };
+        let thread = Arc::new(DeviceThread { commands: Some(commands), ended });
+        let device = Device { gpu, thread };
         let test = self_test::run(&device, options.checked_shaders)?;
         device.gpu.self_test.set(test).expect("is set only here, once for each device");
         Ok(device)
@@ -258,7 +290,10 @@ impl Device {
         match failure {
             Some(error) => answer.give(Err(error)),
             // When the thread is gone the command is dropped, and its answer says so.
-            None => drop(self.commands.send(Command { work, slot, submitted, answer })),
+            None => {
+                let command = Command { work, slot, submitted, answer };
+                drop(self.thread.commands.as_ref().map(|commands| commands.send(command)));
+            }
         }
         Ticket { shared, gpu: self.gpu.clone(), submitted }
     }

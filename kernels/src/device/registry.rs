@@ -2,7 +2,6 @@
 
 use super::program::Program;
 use super::{calibrate, resident, self_test};
-use crate::window_reduce::ValueKind;
 use crate::{half_space_forest, pattern_step, recurrence_scan, subspace_score, window_distance, window_reduce};
 
 /// Values of the `override` constants of an entry point, by name.
@@ -34,15 +33,25 @@ pub const PROGRAMS: &[Registered] = &[
     },
     Registered {
         program: &pattern_step::gpu::PATTERN_STEP,
-        entries: &[("step", &[&[]]), ("settle", &[&[]]), ("compose", &[&[]]), ("carry", &[&[]])],
+        entries: &[
+            ("step", &[&[]]),
+            ("step_within", &[&[]]),
+            ("settle", &[&[]]),
+            ("compose", &[&[]]),
+            ("carry", &[&[]]),
+        ],
     },
-    Registered { program: &half_space_forest::gpu::TRACK, entries: &[("track", &[&[]]), ("advance", &[&[]])] },
-    Registered { program: &half_space_forest::gpu::COUNT_ROWS, entries: &[("count_rows", &[&[]])] },
+    Registered { program: &half_space_forest::gpu::TRACK, entries: &[("track", half_space_forest::gpu::OVERRIDES)] },
     Registered {
-        program: &window_distance::gpu::WINDOW_DISTANCE,
-        entries: &[("prepare", &[&[]]), ("compare", &[&[]]), ("finish", &[&[]])],
+        program: &half_space_forest::gpu::COUNT_ROWS,
+        entries: &[("count_rows", half_space_forest::gpu::OVERRIDES)],
     },
-    Registered { program: &subspace_score::gpu::SUBSPACE_SCORE, entries: &[("subspace_score", &[&[]])] },
+    Registered {
+        program: &window_distance::gpu::PREPARE,
+        entries: &[("unroll", &[&[]]), ("shape", &[&[]]), ("mark", &[&[]]), ("finish", &[&[]]), ("settle", &[&[]])],
+    },
+    Registered { program: &window_distance::gpu::COMPARE, entries: &[("compare", &[&[]])] },
+    Registered { program: &subspace_score::gpu::SUBSPACE_SCORE, entries: &[("subspace_score", SUBSPACES)] },
     Registered {
         program: &recurrence_scan::gpu::RECURRENCE_SCAN,
         entries: &[
@@ -53,15 +62,16 @@ pub const PROGRAMS: &[Registered] = &[
             ("carry_residuals", RECURRENCES),
         ],
     },
-    Registered {
-        program: &window_reduce::gpu::WINDOW_REDUCE,
-        entries: &[("reduce", VALUE_KINDS), ("merge", VALUE_KINDS)],
-    },
+    Registered { program: &window_reduce::gpu::INT64, entries: &[("reduce", TEAMS), ("combine", TEAMS)] },
+    Registered { program: &window_reduce::gpu::DECIMAL128, entries: &[("reduce", TEAMS), ("combine", TEAMS)] },
+    Registered { program: &window_reduce::gpu::FLOAT32, entries: &[("reduce", TEAMS), ("combine", TEAMS)] },
 ];
 
 const RECURRENCES: &[OverrideSet] = &[&[("RECURRENCE", 0.0)], &[("RECURRENCE", 1.0)], &[("RECURRENCE", 2.0)]];
-const VALUE_KINDS: &[OverrideSet] = &[
-    window_reduce::gpu::overrides(ValueKind::Float32),
-    window_reduce::gpu::overrides(ValueKind::Int64),
-    window_reduce::gpu::overrides(ValueKind::Decimal128),
+const SUBSPACES: &[OverrideSet] = &[
+    &[("STRIDE", 16.0), ("CENTROIDS", 0.0)],
+    &[("STRIDE", 16.0), ("CENTROIDS", 1.0)],
+    &[("STRIDE", 512.0), ("CENTROIDS", 0.0)],
+    &[("STRIDE", 512.0), ("CENTROIDS", 1.0)],
 ];
+const TEAMS: &[OverrideSet] = &[&[("TEAM", 16.0)], &[("TEAM", 64.0)]];

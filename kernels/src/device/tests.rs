@@ -223,6 +223,19 @@ fn buffers_are_used_again() {
     assert_eq!(after.pipelines - before.pipelines, 2);
 }
 
+/// Large waves fill the ring with large buffers; small waves after them must not make their own anew each time.
+#[test]
+fn small_waves_after_large_ones_make_no_buffers() {
+    let Some(device) = own_test_device(&test_options()) else { return };
+    let (large, small) = (vec![1u32; 30_000_000], vec![1u32; 1000]);
+    let two_under_way = |input: &[u32]| drop((scale_twice(&device, input), scale_twice(&device, input)));
+    (0..4).for_each(|_| two_under_way(&large));
+    (0..30).for_each(|_| two_under_way(&small));
+    let created = device.metrics().buffers_created;
+    (0..20).for_each(|_| two_under_way(&small));
+    assert_eq!(device.metrics().buffers_created, created);
+}
+
 /// Many threads, each with several waves under way: every wave gets its own answer.
 #[test]
 fn waves_of_many_threads_do_not_mix() {

@@ -295,26 +295,12 @@ fn send(gpu: &Arc<Gpu>, work: Work) -> Result<InFlight, DeviceError> {
             count: 2,
         })
     });
-    {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-            label: Some("wave"),
-            timestamp_writes: queries.as_ref().map(|query_set| wgpu::ComputePassTimestampWrites {
-                query_set,
-                beginning_of_pass_write_index: Some(0),
-                end_of_pass_write_index: Some(1),
-            }),
-        });
-        let groups: Vec<wgpu::BindGroup> = work.groups.iter().map(|group| bind(gpu, group, &arenas)).collect();
-        let mut last = None;
-        for Recorded { pipeline, group, grid } in &work.dispatches {
-            pass.set_pipeline(&pipeline.raw);
-            if last != Some(*group) {
-                pass.set_bind_group(0, &groups[*group], &[]);
-                last = Some(*group);
-            }
-            pass.dispatch_workgroups(grid.0, grid.1, 1);
-        }
+    let groups: Vec<wgpu::BindGroup> = work.groups.iter().map(|group| bind(gpu, group, &arenas)).collect();
+    let (untimed, timed) = work.dispatches.split_at(work.timed_from);
+    if !untimed.is_empty() {
+        run_pass(&mut encoder, None, &groups, untimed);
     }
+    run_pass(&mut encoder, queries.as_ref(), &groups, timed);
     let mut readback_bytes = 0;
     for ((source, target), &bytes) in arenas.output.iter().zip(&readback).zip(&output_bytes) {
         encoder.copy_buffer_to_buffer(&source.raw, 0, &target.raw, 0, bytes);
@@ -392,6 +378,32 @@ fn send(gpu: &Arc<Gpu>, work: Work) -> Result<InFlight, DeviceError> {
         maps,
         _pages: pages.chain(bound_pages).collect(),
     })
+}
+
+/// Dispatches in order, and the time before and after them.
+fn run_pass(
+    encoder: &mut wgpu::CommandEncoder,
+    timestamps: Option<&wgpu::QuerySet>,
+    groups: &[wgpu::BindGroup],
+    dispatches: &[Recorded],
+) {
+    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+        label: Some("wave"),
+        timestamp_writes: timestamps.map(|query_set| wgpu::ComputePassTimestampWrites {
+            query_set,
+            beginning_of_pass_write_index: Some(0),
+            end_of_pass_write_index: Some(1),
+        }),
+    });
+    let mut last = None;
+    for Recorded { pipeline, group, grid } in dispatches {
+        pass.set_pipeline(&pipeline.raw);
+        if last != Some(*group) {
+            pass.set_bind_group(0, &groups[*group], &[]);
+            last = Some(*group);
+        }
+        pass.dispatch_workgroups(grid.0, grid.1, 1);
+    }
 }
 
 /// When the device has read the staging buffer, it is mapped and goes back into the ring.

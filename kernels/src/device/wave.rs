@@ -162,6 +162,8 @@ pub(super) struct Work {
     pub(super) page_reads: Vec<(Arc<Page>, usize)>,
     pub(super) groups: Vec<Group>,
     pub(super) dispatches: Vec<Recorded>,
+    /// The first dispatch that is timed.
+    pub(super) timed_from: usize,
 }
 
 /// How far a wave was at some time.
@@ -205,6 +207,7 @@ impl Wave {
             page_reads: Vec::new(),
             groups: Vec::new(),
             dispatches: Vec::new(),
+            timed_from: 0,
         };
         let mut wave = Wave { gpu, work, slot, failure: None };
         let expected = wave.gpu.upload_bytes_expected();
@@ -241,6 +244,7 @@ impl Wave {
         self.work.page_reads.truncate(mark.page_reads);
         self.work.groups.truncate(mark.groups);
         self.work.dispatches.truncate(mark.dispatches);
+        self.work.timed_from = self.work.timed_from.min(mark.dispatches);
         self.failure = None;
     }
 
@@ -374,6 +378,11 @@ impl Wave {
         }
         self.work.dispatches.push(Recorded { pipeline, group, grid: grid(call.workgroups) });
         Ok(())
+    }
+
+    /// What has been dispatched until here is not part of the time that the readback tells.
+    pub(crate) fn time_from_here(&mut self) {
+        self.work.timed_from = self.work.dispatches.len();
     }
 
     /// One of the last groups if it is the same, else a new one.

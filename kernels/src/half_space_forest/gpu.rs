@@ -1,6 +1,7 @@
 //! The device side of `half_space_forest`: ranges and coordinates, then trees, then how far each key is.
 
 use super::HalfSpaceForest;
+use crate::device::registry::OverrideSet;
 use crate::device::{Access, Binding, Dispatch, Program, Readback, Region, ResidentPages, Wave};
 use crate::features::{Features, Scores};
 use crate::kernel::KernelError;
@@ -27,7 +28,45 @@ pub(crate) static COUNT_ROWS: Program = Program {
     ],
 };
 
-const WORKGROUP_SIZE: u32 = 64;
+/// Trees up to this depth have their leaves in workgroup memory; deeper ones count on the page.
+const NEAR_DEPTH_MAX: u32 = 12;
+/// Leaves of a workgroup, of one tree or of several.
+const NEAR_LEAVES: u32 = 1 << NEAR_DEPTH_MAX;
+/// A key takes the words of its trees into workgroup memory when it has more rows than leaves of a tree over this: a tree's words cross
+/// twice then, in a row, while a row's crosses twice with all of its sector.
+const NEAR_LEAVES_PER_ROW: u32 = 8;
+/// Rows that a lane takes at the same time.
+const ROWS_PER_LANE: u32 = 4;
+/// As many workgroups fill a large device, some of them waiting; with more, they take several trees each.
+pub(super) const WORKGROUPS: u32 = 2048;
+/// A split that starts another feature, see the shader.
+const SPLIT_FRESH: u32 = 32;
+
+/// For both shaders: small and large workgroups.
+pub(crate) const OVERRIDES: &[OverrideSet] = &[SMALL, MEDIUM, LARGE];
+const SMALL: OverrideSet = &[("WORKGROUP_SIZE", 64.0)];
+const MEDIUM: OverrideSet = &[("WORKGROUP_SIZE", 128.0)];
+const LARGE: OverrideSet = &[("WORKGROUP_SIZE", 256.0)];
+
+/// `[tree]`: the feature of each level; then its splits by feature, so that a feature's coordinate is read once. A coordinate's bit for
+/// a level is above the leaf's bit for it: there are no fewer levels after it than further bits of the coordinate.
+fn levels_table(forest: &HalfSpaceForest) -> Vec<u32> {
+    let depth = forest.parameters().depth;
+    let mut words = Vec::with_capacity(2 * forest.levels.len());
+    for tree in 0..forest.parameters().trees as usize {
+        let levels = forest.levels_of(tree);
+        words.extend(levels.iter().map(|level| u32::from(level.feature)));
+        let mut splits: Vec<(u32, super::Level)> = (0..depth).rev().zip(levels.iter().copied()).collect();
+        splits.sort_by_key(|(_, level)| level.feature);
+        let mut before = None;
+        for (bit, level) in splits {
+            let fresh = if before.replace(level.feature) == Some(level.feature) { 0 } else { SPLIT_FRESH };
+            let shift = u32::from(level.shift) - bit;
+            words.push(u32::from(level.feature) | fresh | shift << 6 | bit << 10 | u32::from(level.offset) << 16);
+        }
+    }
+    words
+}
 
 pub(super) fn encode(
     forest: &HalfSpaceForest,
@@ -38,52 +77,61 @@ pub(super) fn encode(
     let parameters = forest.parameters();
     let (row_count, features) = (batch.kept_count(), batch.column_count());
     let (slots_per_page, slot_words) = (state.shape().slots_per_page(), state.shape().words_per_slot() as u32);
-    let levels = state.table("levels", || {
-        let pack = |level: &super::Level| {
-            u32::from(level.feature) | u32::from(level.shift) << 8 | u32::from(level.offset) << 16
-        };
-        forest.levels.iter().map(pack).collect()
-    })?;
+    let levels = state.table("levels", || levels_table(forest))?;
     let log_units = state.table("log_units", || forest.log_units.iter().map(|&units| u32::from(units)).collect())?;
     let (slots, starts) = (wave.upload(batch.rows().slots()), wave.upload(batch.starts()));
     let (high, low) = (wave.upload_f32(batch.all_high()), wave.upload_f32(batch.all_low()));
-    let coordinates = wave.scratch(features * row_count);
+    let (plans_at, group_count) = (features * row_count, batch.rows().slots().len());
+    // A lane reads the coordinates of all its rows, also where there is but one.
+    let beyond = (ROWS_PER_LANE * 256) as usize;
+    let coordinates = wave.scratch(plans_at + 2 * group_count + beyond);
     let units = wave.output(row_count);
     let credits = wave.output(if parameters.attribution { features * row_count } else { 0 });
+    let track_overrides = if row_count / group_count.max(1) < 512 { SMALL } else { LARGE };
+    // A window's rows over as many lanes as it gives work to, but for the ends of windows.
+    let count_overrides = match parameters.window {
+        ..=512 => SMALL,
+        ..=2048 => MEDIUM,
+        _ => LARGE,
+    };
+    let tree_leaves = 1 << parameters.depth.min(NEAR_DEPTH_MAX);
     for (page, groups) in batch.rows().pages(slots_per_page) {
         let (start, end, slot_first) = (groups.start as u32, groups.end as u32, (page * slots_per_page) as u32);
         let group_count = groups.len() as u32;
-        let track = [
-            start,
-            end,
-            slot_first,
-            slot_words,
-            parameters.features,
-            row_count as u32,
-            parameters.window,
-            parameters.calibration_rows(),
-            0,
-        ];
-        let tracked = [
-            Binding::Region(&slots),
-            Binding::Region(&starts),
-            Binding::Region(&high),
-            Binding::Region(&low),
-            Binding::Page(state, page),
-            Binding::Region(&coordinates),
-        ];
         wave.dispatch(Dispatch {
             program: &TRACK,
             entry: "track",
-            overrides: &[],
-            params: &track,
-            bindings: &tracked,
+            overrides: track_overrides,
+            params: &[
+                start,
+                end,
+                slot_first,
+                slot_words,
+                parameters.features,
+                row_count as u32,
+                parameters.window,
+                parameters.calibration_rows(),
+                plans_at as u32,
+                0,
+            ],
+            bindings: &[
+                Binding::Region(&slots),
+                Binding::Region(&starts),
+                Binding::Region(&high),
+                Binding::Region(&low),
+                Binding::Page(state, page),
+                Binding::Region(&coordinates),
+            ],
             workgroups: group_count * parameters.features,
         })?;
+        let block_trees = (group_count * parameters.trees / forest.workgroups)
+            .clamp(1, NEAR_LEAVES / tree_leaves)
+            .min(parameters.trees);
+        let blocks = parameters.trees.div_ceil(block_trees);
         wave.dispatch(Dispatch {
             program: &COUNT_ROWS,
             entry: "count_rows",
-            overrides: &[],
+            overrides: count_overrides,
             params: &[
                 start,
                 end,
@@ -99,6 +147,9 @@ pub(super) fn encode(
                 parameters.table_start() as u32,
                 parameters.mass_start() as u32,
                 u32::from(parameters.attribution),
+                plans_at as u32,
+                block_trees,
+                tree_leaves / NEAR_LEAVES_PER_ROW,
             ],
             bindings: &[
                 Binding::Region(&slots),
@@ -110,15 +161,7 @@ pub(super) fn encode(
                 Binding::Region(&units),
                 Binding::Region(&credits),
             ],
-            workgroups: group_count * parameters.trees,
-        })?;
-        wave.dispatch(Dispatch {
-            program: &TRACK,
-            entry: "advance",
-            overrides: &[],
-            params: &track,
-            bindings: &tracked,
-            workgroups: group_count.div_ceil(WORKGROUP_SIZE),
+            workgroups: group_count * blocks,
         })?;
     }
     Ok(vec![units, credits])
@@ -153,7 +196,6 @@ mod tests {
         assert_constants_agree(
             &TRACK,
             &[
-                ("WORKGROUP_SIZE", f64::from(WORKGROUP_SIZE)),
                 ("PARTS", f64::from(PARTS)),
                 ("KEEP_BELOW", f64::from(KEEP_BELOW)),
                 ("KEEP_ABOVE", f64::from(KEEP_ABOVE)),
@@ -187,8 +229,11 @@ mod tests {
         assert_constants_agree(
             &COUNT_ROWS,
             &[
-                ("WORKGROUP_SIZE", f64::from(WORKGROUP_SIZE)),
-                ("DEPTH_MAX", f64::from(WORK_BITS)),
+                ("ROWS_PER_LANE", f64::from(ROWS_PER_LANE)),
+                ("NEAR_DEPTH_MAX", f64::from(NEAR_DEPTH_MAX)),
+                ("HALF_WORDS", f64::from(NEAR_LEAVES / 2)),
+                ("OPEN", f64::from(u16::MAX)),
+                ("SPLIT_FRESH", f64::from(SPLIT_FRESH)),
                 ("UNITS", f64::from(UNITS)),
                 ("CALIBRATING", f64::from(CALIBRATING)),
                 ("SCORING", f64::from(SCORING)),
@@ -230,6 +275,14 @@ mod tests {
         fn device_agrees_with_twin(case in case()) {
             agrees(&forest(case.parameters.clone()), &Case::batches(&case));
         }
+
+        /// Trees that share a workgroup share its memory, and must not see each other's masses.
+        #[test]
+        fn trees_in_one_workgroup_agree_with_the_twin(case in case(), workgroups in 1u32..8) {
+            let mut forest = forest(case.parameters.clone());
+            forest.workgroups = workgroups;
+            agrees(&forest, &Case::batches(&case));
+        }
     }
 
     /// None, one, as many rows and keys as lanes and one beside it, nothing but nulls, one hot key, the edges of pages.
@@ -246,6 +299,14 @@ mod tests {
         }
         let large = ForestParameters { features: 32, trees: 20, depth: 12, window: 300, ..Default::default() };
         agrees(&forest(large), &edge_batches(32, 4, 10)[6]);
+        // The largest masses there are: all rows of the longest window in one leaf.
+        let heavy = ForestParameters { trees: 2, depth: 3, window: 65_535, attribution: true, ..Default::default() };
+        let (slots, rows) = (vec![0; 150_000], vec![2.5; 150_000]);
+        agrees(&forest(heavy), &[super::super::tests::batch(&slots, &[rows])]);
+        for depth in [12, 13, 15] {
+            let deep = ForestParameters { trees: 2, depth, window: 33, attribution: true, ..Default::default() };
+            agrees(&forest(deep), &edge_batches(1, 4, 10)[5]);
+        }
         let deep = ForestParameters { features: 1, trees: 2, depth: 15, window: 500, ..Default::default() };
         agrees(&forest(deep), &edge_batches(1, 4, 10)[6]);
     }

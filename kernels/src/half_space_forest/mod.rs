@@ -80,8 +80,10 @@ pub(crate) const CALIBRATING: u32 = 0;
 pub(crate) const COUNTING: u32 = 1;
 pub(crate) const SCORING: u32 = 2;
 
-/// A page holds this much, or one key: a model is large, and most queries have few keys.
+/// A page holds this much: a model is large, and most queries have few keys.
 const PAGE_BYTES: usize = 16 << 20;
+/// And so many keys, where they fit at all: a device works on a page at a time, and has little to do with the trees of fewer.
+const PAGE_SLOTS_MIN: usize = 32;
 
 const NAME: &str = "half_space_forest";
 
@@ -173,6 +175,9 @@ pub struct HalfSpaceForest {
     levels: Vec<Level>,
     /// `1024 (log2(max(m, 1/2)) + 1)` for each mass up to `window`.
     log_units: Vec<u16>,
+    /// From how many workgroups on a device gives several trees to each.
+    #[cfg(feature = "gpu")]
+    workgroups: u32,
 }
 
 impl HalfSpaceForest {
@@ -197,7 +202,13 @@ impl HalfSpaceForest {
         let log_units = (0..=parameters.window)
             .map(|mass| ((f64::from(mass).max(0.5).log2() + 1.0) * f64::from(UNITS)).round() as u16)
             .collect();
-        Ok(HalfSpaceForest { parameters, levels, log_units })
+        Ok(HalfSpaceForest {
+            parameters,
+            levels,
+            log_units,
+            #[cfg(feature = "gpu")]
+            workgroups: gpu::WORKGROUPS,
+        })
     }
 
     /// What it was made from.
@@ -252,7 +263,8 @@ impl Kernel for HalfSpaceForest {
         for feature in 0..self.parameters.features as usize {
             reset_parts(&mut initial[HEADER_WORDS + feature * FEATURE_WORDS..][..FEATURE_WORDS]);
         }
-        StateShape::new(initial, Layout::SlotMajor).with_page_bytes(PAGE_BYTES)
+        let page_bytes = PAGE_BYTES.max(PAGE_SLOTS_MIN * initial.len() * 4);
+        StateShape::new(initial, Layout::SlotMajor).with_page_bytes(page_bytes)
     }
 
     fn slot_count(&self, batch: &Features) -> usize {

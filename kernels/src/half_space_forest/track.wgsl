@@ -1,7 +1,10 @@
-// Ranges of the half-space forest and the rows' coordinates in them: one workgroup for each key and feature. Rows of one part of a window
-// are taken side by side, parts in order. Extremes are compared as integers (`ordered`), so that they are the twin's to the bit.
+// Ranges of the half-space forest and the rows' coordinates in them: one workgroup for each key and feature. Within a window the range
+// stands still, so the rows of all its parts are taken side by side, some lanes for each part; windows follow each other. Extremes are
+// compared as integers (`ordered`), so that they are the twin's to the bit.
+//
+// Roofline: 12 bytes a row and feature (two floats in, one word out) and some 20 instructions: memory, where there are enough keys.
 // Twin: cpu.rs (`track`, `end_part`, `end_range`).
-const WORKGROUP_SIZE: u32 = 64u;
+override WORKGROUP_SIZE: u32;            // 64 or more
 const PARTS: u32 = 8u;
 const KEEP_BELOW: f32 = -2048.0;
 const KEEP_ABOVE: f32 = 18432.0;
@@ -41,6 +44,7 @@ struct Params {
     row_count: u32,
     window: u32,
     calibration: u32,
+    plans_at: u32,
     zero: u32,
 }
 
@@ -50,11 +54,13 @@ struct Params {
 @group(0) @binding(3) var<storage, read> high: array<f32>;               // [feature][row]
 @group(0) @binding(4) var<storage, read> low: array<f32>;                // [feature][row]
 @group(0) @binding(5) var<storage, read_write> page: array<u32>;
-@group(0) @binding(6) var<storage, read_write> coordinates: array<u32>;  // [feature][row] latest in the low half, reference in the high
+// [feature][row] latest in the low half, reference in the high half; from `plans_at` on [group] phase and count before the batch
+@group(0) @binding(6) var<storage, read_write> coordinates: array<u32>;
 
 var<workgroup> head: vec2<u32>;
-var<workgroup> partials: array<vec2<u32>, WORKGROUP_SIZE>;
-var<workgroup> eighths: array<vec2<u32>, 8>;
+var<workgroup> of_lanes: array<vec2<u32>, WORKGROUP_SIZE>;
+var<workgroup> of_eighths: array<vec2<u32>, 64>;
+var<workgroup> of_parts: array<vec2<u32>, PARTS>;
 
 // Floats as integers in the same order, and back.
 fn ordered(x: f32) -> u32 {
@@ -77,23 +83,32 @@ fn coordinate(value: f32, range: vec2<f32>) -> u32 {
     return u32(i32(launder(units, params.zero) + 32768.0) - 32768) & 0xffffu;
 }
 
-// Least of the first, greatest of the second, over all lanes.
-fn reduce(lane: u32, mine: vec2<u32>) -> vec2<u32> {
-    partials[lane] = mine;
+// Least of the first, greatest of the second.
+fn wider(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+    return vec2<u32>(min(a.x, b.x), max(a.y, b.y));
+}
+
+// From the extremes of each lane to those of each part in `of_parts`; neighbouring lanes have the rows of one part.
+fn reduce_parts(lane: u32, mine: vec2<u32>) {
+    of_lanes[lane] = mine;
     workgroupBarrier();
-    if lane < 8u {
-        var eighth = partials[lane];
-        for (var i = lane + 8u; i < WORKGROUP_SIZE; i += 8u) {
-            eighth = vec2<u32>(min(eighth.x, partials[i].x), max(eighth.y, partials[i].y));
+    if lane < 64u {
+        let lanes = WORKGROUP_SIZE / 64u;
+        var eighth = of_lanes[lane * lanes];
+        for (var i = 1u; i < lanes; i++) {
+            eighth = wider(eighth, of_lanes[lane * lanes + i]);
         }
-        eighths[lane] = eighth;
+        of_eighths[lane] = eighth;
     }
     workgroupBarrier();
-    var all = eighths[0];
-    for (var i = 1u; i < 8u; i++) {
-        all = vec2<u32>(min(all.x, eighths[i].x), max(all.y, eighths[i].y));
+    if lane < PARTS {
+        var part = of_eighths[lane * 8u];
+        for (var i = 1u; i < 8u; i++) {
+            part = wider(part, of_eighths[lane * 8u + i]);
+        }
+        of_parts[lane] = part;
     }
-    return all;
+    workgroupBarrier();
 }
 
 fn phase_rows(phase: u32) -> u32 {
@@ -126,6 +141,10 @@ fn track(
     let start = workgroupUniformLoad(&head);
     var phase = start.x;
     var count = start.y;
+    if feature == 0u && lane == 0u {
+        coordinates[params.plans_at + 2u * group] = phase;
+        coordinates[params.plans_at + 2u * group + 1u] = count;
+    }
 
     var base = vec2<f32>(bitcast<f32>(page[words + BASE_HIGH]), bitcast<f32>(page[words + BASE_LOW]));
     if phase == CALIBRATING && count == 0u {
@@ -141,21 +160,28 @@ fn track(
     while row < end_row {
         let length = phase_rows(phase);
         let part = (length + PARTS - 1u) / PARTS;
-        let rows = min(min(part - count % part, length - count), end_row - row);
+        let rows = min(length - count, end_row - row);
+        // This lane's rows of the window.
+        let lanes = WORKGROUP_SIZE / PARTS;
+        let first = max(lane / lanes * part, count);
+        let end = min(min((lane / lanes + 1u) * part, length), count + rows);
         var mine = infinite;
-        for (var i = row + lane; i < row + rows; i += WORKGROUP_SIZE) {
-            let value = centred(high[column + i], low[column + i], base);
-            mine = vec2<u32>(min(mine.x, ordered(value)), max(mine.y, ordered(value)));
-            coordinates[column + i] = coordinate(value, latest) | (coordinate(value, reference) << 16u);
+        for (var i = first + lane % lanes; i < end; i += lanes) {
+            let at = column + row + i - count;
+            let value = centred(high[at], low[at], base);
+            mine = wider(mine, vec2<u32>(ordered(value)));
+            coordinates[at] = coordinate(value, latest) | (coordinate(value, reference) << 16u);
         }
-        let found = reduce(lane, mine);
-        extremes = vec2<u32>(min(extremes.x, found.x), max(extremes.y, found.y));
+        reduce_parts(lane, mine);
         row += rows;
         count += rows;
-        if count == length || count % part == 0u {
-            least = vec2<u32>(min(least.x, extremes.x), min(least.y, max(least.x, extremes.x)));
-            greatest = vec2<u32>(max(greatest.x, extremes.y), max(greatest.y, min(greatest.x, extremes.y)));
-            extremes = infinite;
+        for (var i = (count - rows) / part; i * part < count; i++) {
+            extremes = wider(extremes, of_parts[i]);
+            if count == length || (i + 1u) * part <= count {
+                least = vec2<u32>(min(least.x, extremes.x), min(least.y, max(least.x, extremes.x)));
+                greatest = vec2<u32>(max(greatest.x, extremes.y), max(greatest.y, min(greatest.x, extremes.y)));
+                extremes = infinite;
+            }
         }
         if count == length {
             reference = latest;
@@ -198,32 +224,4 @@ fn track(
         page[words + GREATEST] = unordered(greatest.x);
         page[words + GREATEST_2] = unordered(greatest.y);
     }
-}
-
-// After all else: how far each key's window is now. One invocation for each key.
-@compute @workgroup_size(WORKGROUP_SIZE)
-fn advance(
-    @builtin(workgroup_id) workgroup_id: vec3<u32>,
-    @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let group = params.group_first + linear_invocation(workgroup_id, num_workgroups, lane, WORKGROUP_SIZE);
-    if group >= params.group_end {
-        return;
-    }
-    let slot = (slots[group] - params.slot_first) * params.slot_words;
-    var rows = starts[group + 1u] - starts[group];
-    var phase = page[slot + PHASE];
-    var count = page[slot + COUNT];
-    while phase < SCORING && rows >= phase_rows(phase) - count {
-        rows -= phase_rows(phase) - count;
-        count = 0u;
-        phase++;
-    }
-    count += rows;
-    if phase == SCORING {
-        count %= params.window;
-    }
-    page[slot + PHASE] = phase;
-    page[slot + COUNT] = count;
 }

@@ -257,7 +257,11 @@ mod device {
             ("STATES_MAX", STATES_MAX as f64),
             ("CHUNK_WORDS", gpu::CHUNK_WORDS as f64),
             ("CARRY_WORDS", gpu::CARRY_WORDS as f64),
+            ("CARRY_SIZE", f64::from(gpu::CARRY_SIZE)),
+            ("SCRATCH_WORDS", STATES_MAX as f64),
             ("HEADER_WORDS", gpu::HEADER_WORDS as f64),
+            ("CONDITION_WORDS", gpu::CONDITION_WORDS as f64),
+            ("NARROW_STATES_MAX", gpu::NARROW_STATES_MAX as f64),
             ("FLAG_FIRST", f64::from(gpu::FLAG_FIRST)),
             ("FLAG_LAST", f64::from(gpu::FLAG_LAST)),
         ];

@@ -14,8 +14,12 @@
 mod backoff;
 mod changed;
 mod group;
+#[cfg(all(test, feature = "gpu"))]
+mod many_keys;
+mod placement;
 #[cfg(feature = "gpu")]
 mod resident;
+mod runner;
 #[cfg(all(test, feature = "gpu"))]
 mod soak;
 #[cfg(test)]
@@ -30,6 +34,10 @@ use std::sync::Arc;
 pub use backoff::Backoff;
 pub use changed::Changed;
 pub use group::{WaitingFor, WaveGroup};
+pub use placement::Placement;
+#[cfg(feature = "gpu")]
+pub use placement::{OpenDevice, OpenOnce};
+pub use runner::Runner;
 
 pub use crate::placer::Side;
 
@@ -149,7 +157,40 @@ enum StepKind<O> {
     Waiting(u64, Arc<group::Answer>),
 }
 
+/// The part of a kernel in the time of the wave that it is in.
+pub(crate) struct WaveShare {
+    #[cfg(feature = "gpu")]
+    answer: Arc<group::Answer>,
+    #[cfg(feature = "gpu")]
+    predicted_ns: u64,
+}
+
+impl WaveShare {
+    /// How long of the wave's time is the kernel's, once the wave is answered.
+    pub(crate) fn ns(&self) -> Option<u64> {
+        #[cfg(feature = "gpu")]
+        return self.answer.share_ns(self.predicted_ns);
+        #[cfg(not(feature = "gpu"))]
+        None
+    }
+}
+
 impl<K: Kernel> Step<K> {
+    /// Has the step take part in the time of its wave by what it is predicted to take; `None`: it is in no wave.
+    pub(crate) fn share(&self, predicted_ns: u64) -> Option<WaveShare> {
+        match &self.0 {
+            StepKind::Done(_) => {
+                let _ = predicted_ns;
+                None
+            }
+            #[cfg(feature = "gpu")]
+            StepKind::Waiting(_, answer) => {
+                answer.predict(predicted_ns.max(1));
+                Some(WaveShare { answer: answer.clone(), predicted_ns: predicted_ns.max(1) })
+            }
+        }
+    }
+
     /// Whether `finish` gives the answer without waiting.
     pub fn is_ready(&self) -> bool {
         match &self.0 {

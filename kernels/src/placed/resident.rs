@@ -141,6 +141,7 @@ impl<K: Kernel> Placed<K> {
                 }
                 let number = self.next_step;
                 self.next_step += 1;
+                group.note_recorded();
                 device.retained_bytes += bytes;
                 device.in_flight.push_back(InFlight {
                     number,
@@ -231,6 +232,11 @@ impl<K: Kernel> Placed<K> {
 
     /// Puts the state on the wanted device.
     pub(super) fn try_device(&mut self) -> Result<(), DeviceError> {
+        self.try_device_telling(true)
+    }
+
+    /// The same; whether anybody is told that it is there now.
+    fn try_device_telling(&mut self, tell: bool) -> Result<(), DeviceError> {
         let Some(wanted) = &self.wanted else { return Ok(()) };
         let placed = wanted.device.get().and_then(|device| {
             self.check_self_test(&device)?;
@@ -240,7 +246,9 @@ impl<K: Kernel> Placed<K> {
             Ok(resident) => {
                 let adapter = resident.device.description().name.clone();
                 self.device = Some(resident);
-                (self.options.on_event)(&PlacementEvent::MovedToDevice { kernel: self.kernel.name(), adapter });
+                if tell {
+                    (self.options.on_event)(&PlacementEvent::MovedToDevice { kernel: self.kernel.name(), adapter });
+                }
                 Ok(())
             }
             Err(error @ DeviceError::Refused { .. }) => {
@@ -312,8 +320,8 @@ impl<K: Kernel> Placed<K> {
     /// The state was replaced: what is on the device is worth nothing any more.
     pub(super) fn restart_on_device(&mut self) {
         if self.device.take().is_some() {
-            // A failure was told, and is tried again.
-            drop(self.try_device());
+            // It stays where it was, which is nothing to tell; a failure is, and is tried again.
+            drop(self.try_device_telling(false));
         }
     }
 }

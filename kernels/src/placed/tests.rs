@@ -70,6 +70,7 @@ mod device {
     use super::*;
     use crate::device::testing::{shared_test_device, test_options};
     use crate::device::{DeviceOptions, Fault, MemoryBudget};
+    use crate::placer::{BatchShape, Calibration, DeviceChoice, KernelFigures, Line, Link, PlacerSettings, RoundTrip};
 
     /// Options that gather the log's lines, with a short back-off.
     fn logged() -> (PlacedOptions, Arc<Mutex<Vec<String>>>) {
@@ -85,6 +86,140 @@ mod device {
 
     fn fall_backs(log: &Mutex<Vec<String>>) -> Vec<String> {
         log.lock().expect("not poisoned").iter().filter(|line| line.contains("continues on the CPU")).cloned().collect()
+    }
+
+    /// A device that is fast, but 100 us away, and a twin that takes 1 us for each row.
+    fn far_device(settings: PlacerSettings) -> Option<Arc<Placement>> {
+        let line = |ns_per_event| Line { fixed_ns: 0.0, ns_per_event };
+        let figures = KernelFigures {
+            kernel: "chain_hash".to_owned(),
+            twin: line(1_000.0),
+            device: line(1.0),
+            upload_bytes_per_event: 8.0,
+            readback_bytes_per_event: 4.0,
+        };
+        let calibration = Calibration {
+            version: 1,
+            adapter: "any".to_owned(),
+            software: false,
+            round_trip: RoundTrip { p50_ns: 100_000.0, p99_ns: 100_000.0 },
+            upload: Link::default(),
+            readback: Link::default(),
+            kernels: vec![figures],
+        };
+        let device = shared_test_device(&test_options())?;
+        let opened = OpenDevice { device, calibration: Some(Arc::new(calibration)) };
+        Some(Arc::new(Placement::on(settings, PlacedOptions::default(), Arc::new(move || Ok(opened.clone())))))
+    }
+
+    fn runner(placement: &Arc<Placement>) -> Runner<ChainHash> {
+        Runner::new(ChainHash { layout: Layout::WordMajor, counters: 0 }, placement)
+    }
+
+    /// Starts 50 rows, twice as many microseconds too few for a round trip of one's own.
+    fn start(runner: &mut Runner<ChainHash>, group: &mut WaveGroup) {
+        let slots: Vec<u32> = (0..50).collect();
+        let batch = Arc::into_inner(ChainBatch::new(&slots, &slots)).expect("nobody else has it");
+        runner.start(batch, BatchShape::of_rows(50, 8, 4), group);
+    }
+
+    /// Kernels that would not pay for a round trip each pay for one together, whichever way they know of each other.
+    #[test]
+    fn kernels_of_a_wave_share_its_round_trip() {
+        // What this machine takes says nothing here.
+        let settings = PlacerSettings { observation_weight: 0.0, ..PlacerSettings::default() };
+        let Some(placement) = far_device(settings) else { return };
+        let sides = |kernels: usize, group: fn() -> WaveGroup| {
+            let mut runners: Vec<_> = (0..kernels).map(|_| runner(&placement)).collect();
+            let (mut recorded, mut sides) = (0, Vec::new());
+            for _ in 0..30 {
+                let mut group = group();
+                group.begin(kernels as u32, 0);
+                runners.iter_mut().for_each(|runner| start(runner, &mut group));
+                recorded += group.recorded();
+                sides.extend(runners.iter().map(|runner| runner.place().1));
+                group.submit(|| {});
+                runners.iter_mut().for_each(|runner| drop(runner.finish()));
+            }
+            assert_eq!(recorded as usize, sides.iter().filter(|side| **side == Side::Device).count());
+            recorded
+        };
+        assert_eq!(sides(1, WaveGroup::new), 0, "50 us are less than 100");
+        assert!(sides(4, WaveGroup::new) >= 4, "50 us are more than 25");
+        // Behind a wave of four, one that starts is taken for one of four again.
+        assert!(sides(1, || WaveGroup::after(4)) >= 1);
+    }
+
+    /// Slots that were all taken back begin anew, on the device too, and a log is not filled with moves that were none.
+    #[test]
+    fn a_cleared_kernel_begins_anew_where_it_is() {
+        let (options, log) = logged();
+        let Some(device) = shared_test_device(&test_options()) else { return };
+        let opened = OpenDevice { device, calibration: None };
+        let settings = PlacerSettings { device: DeviceChoice::Gpu, ..PlacerSettings::default() };
+        let placement = Arc::new(Placement::on(settings, options, Arc::new(move || Ok(opened.clone()))));
+        let mut runner = runner(&placement);
+        let answers: Vec<Vec<u32>> = (0..6)
+            .map(|round| {
+                let mut group = WaveGroup::new();
+                start(&mut runner, &mut group);
+                assert_eq!((group.recorded(), group.submit(|| {})), (1, WaitingFor::Device));
+                let answer = runner.finish();
+                assert_eq!(runner.bytes(), 50 * 4);
+                if round % 2 == 1 {
+                    runner.clear();
+                    assert_eq!(runner.bytes(), 0);
+                }
+                answer
+            })
+            .collect();
+        assert_ne!(answers[0], answers[1], "keys remember");
+        assert!(answers[2..].iter().zip(&answers).all(|(later, first)| later == first));
+        assert_eq!(log.lock().expect("not poisoned").len(), 1, "{log:?}");
+    }
+
+    /// A wave is waited for by all of its kernels: what it took is not observed once for each of them.
+    #[test]
+    fn the_time_of_a_wave_is_shared_as_predicted() {
+        let Some(device) = shared_test_device(&test_options()) else { return };
+        let mut placed: Vec<_> = (0..3).map(|_| Placed::new(kernel(), PlacedOptions::default())).collect();
+        let mut group = WaveGroup::new();
+        let mut started = Vec::new();
+        for (placed, predicted_ns) in placed.iter_mut().zip([1_000, 1_000, 2_000]) {
+            placed.move_to_device(&device).expect("a device");
+            let step = placed.start(batch(0), &mut group);
+            started.push((step.share(predicted_ns).expect("it is in the wave"), step));
+        }
+        assert!(started.iter().all(|(share, _)| share.ns().is_none()), "nothing is answered yet");
+        let sent = std::time::Instant::now();
+        group.submit(|| {});
+        let finish = |((share, step), placed): ((WaveShare, Step<ChainHash>), &mut Placed<ChainHash>)| {
+            drop(placed.finish(step));
+            share.ns().expect("it is answered")
+        };
+        let shares: Vec<u64> = started.into_iter().zip(&mut placed).map(finish).collect();
+        let took_ns = u64::try_from(sent.elapsed().as_nanos()).expect("soon");
+        assert!(shares[0] > 0 && shares[0] == shares[1] && shares[2].abs_diff(2 * shares[0]) <= 2, "{shares:?}");
+        assert!(shares.iter().sum::<u64>() <= took_ns, "{shares:?} of {took_ns}");
+    }
+
+    /// Rows that have waited for most of the latency bound do not wait for state to be moved as well.
+    #[test]
+    fn the_wait_before_a_batch_counts_towards_the_bound() {
+        let settings = PlacerSettings { latency_target_ns: Some(1_000_000), ..PlacerSettings::default() };
+        let Some(placement) = far_device(settings) else { return };
+        let reason_after = |wait_ns| {
+            let mut runner = runner(&placement);
+            let mut group = WaveGroup::after(4);
+            group.begin(1, wait_ns);
+            start(&mut runner, &mut group);
+            group.submit(|| {});
+            runner.finish();
+            runner.decision().expect("decided").reason.to_string()
+        };
+        let bound = "eagre.latency.target is 1.0 ms";
+        assert!(!reason_after(0).contains(bound), "{}", reason_after(0));
+        assert!(reason_after(990_000).contains(bound), "{}", reason_after(990_000));
     }
 
     /// Moving back and forth between steps changes nothing, and what is on the device is what a checkpoint sees.

@@ -132,7 +132,8 @@ pub struct BatchShape {
     pub upload_bytes: u64,
     /// Bytes of its answer.
     pub readback_bytes: u64,
-    /// How many operators share the upload, itself included.
+    /// How many kernels share the wave, which is one upload, one submission and one readback, itself included: its round trip is paid
+    /// once by all of them.
     pub upload_sharers: u32,
     /// Bytes of state that move when the operator moves.
     pub state_bytes: u64,
@@ -176,7 +177,7 @@ impl BatchShape {
 pub struct Prediction {
     /// The twin.
     pub twin_ns: f64,
-    /// The device: round trip, its share of the upload, kernel and readback one after the other. That they overlap is not promised by
+    /// The device: its share of the round trip, its bytes up, kernel and readback one after the other. That they overlap is not promised by
     /// any driver, so it is not counted on.
     pub device_ns: f64,
 }
@@ -186,9 +187,8 @@ impl Calibration {
     pub fn predict(&self, kernel: &str, batch: &BatchShape) -> Option<Prediction> {
         let figures = self.kernel(kernel)?;
         let twin_ns = figures.twin.ns(batch.rows, batch.work) / f64::from(batch.twin_threads.max(1));
-        let upload = self.upload.ns(batch.upload_bytes) / f64::from(batch.upload_sharers.max(1));
-        let device_ns = self.round_trip.p50_ns
-            + upload
+        let device_ns = self.round_trip.p50_ns / f64::from(batch.upload_sharers.max(1))
+            + self.upload.ns(batch.upload_bytes)
             + figures.device.ns(batch.rows, batch.work)
             + self.readback.ns(batch.readback_bytes);
         Some(Prediction { twin_ns, device_ns })

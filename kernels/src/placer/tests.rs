@@ -55,9 +55,11 @@ fn break_even_is_where_both_sides_take_as_long() {
     // On resident columns nothing crosses: 50 us / (0.25 - 0.02) ns.
     let resident = card.break_even_rows("sum", &BatchShape::of_rows(1, 0, 0), 1.0, 1.0).expect("pays late");
     assert_eq!(resident, (50_000.0f64 / 0.23).ceil() as u64);
-    // Four operators on one upload carry a quarter of it each.
-    let shared = BatchShape { upload_sharers: 4, ..BatchShape::of_rows(1000, 8, 0) };
-    assert!(card.break_even_rows("sum", &shared, 1.0, 1.0).expect("pays when shared") > resident);
+    // Four kernels of one wave carry a quarter of its round trip each, and their own bytes.
+    let shared = |upload_bytes| BatchShape { upload_sharers: 4, ..BatchShape::of_rows(1000, upload_bytes, 0) };
+    let of_four = card.break_even_rows("sum", &shared(0), 1.0, 1.0).expect("pays earlier when shared");
+    assert_eq!(of_four, (12_500.0f64 / 0.23).ceil() as u64);
+    assert_eq!(card.break_even_rows("sum", &shared(8), 1.0, 1.0), None);
     // Sixteen threads of twins leave nothing to save.
     let threads = BatchShape { twin_threads: 16, ..BatchShape::of_rows(1, 0, 0) };
     assert_eq!(card.break_even_rows("sum", &threads, 1.0, 1.0), None);

@@ -61,7 +61,8 @@ struct Tile<const N: usize, const ROWS: usize> {
 struct Scratch {
     values: [[f64; LANES]; LANE_ROWS],
     lanes: Tile<LANES, LANE_ROWS>,
-    key: Tile<1, KEY_ROWS>,
+    /// The tile that is learnt, and the one before it.
+    key: [Tile<1, KEY_ROWS>; 2],
 }
 
 /// One kind of recurrence.
@@ -71,12 +72,14 @@ trait Formula {
 
     /// Learns rows of each key; a row without a value leaves its key as it was.
     ///
-    /// `STEADY` promises that every key has learnt `steady_from` rows, so that gains are constants.
+    /// `STEADY` promises that every key has learnt `steady_from` rows, so that gains are constants. `beside` is called for each row, with
+    /// its place in the tile: work that does not wait for this chain fits into its shadow.
     fn learn<const N: usize, const ROWS: usize, const STEADY: bool>(
         keys: &mut Keys<N>,
         constants: &Constants,
         values: &[[f64; N]],
         tile: &mut Tile<N, ROWS>,
+        beside: impl FnMut(usize),
     );
 }
 
@@ -100,9 +103,12 @@ impl Formula for Ewma {
         constants: &Constants,
         values: &[[f64; N]],
         tile: &mut Tile<N, ROWS>,
+        mut beside: impl FnMut(usize),
     ) {
         let Keys { mut learnt, mut base, mut mean, mut variance, .. } = *keys;
-        for ((values, residuals), variances) in values.iter().zip(&mut tile.residual).zip(&mut tile.variance) {
+        let rows = values.iter().zip(&mut tile.residual).zip(&mut tile.variance);
+        for (row, ((values, residuals), variances)) in rows.enumerate() {
+            beside(row);
             // Compared anew for each use: an array of truth values is put together lane by lane.
             let valid = |lane: usize| values[lane].abs() <= VALUE_LIMIT;
             if !STEADY {
@@ -138,8 +144,9 @@ impl Formula for Cusum {
         constants: &Constants,
         values: &[[f64; N]],
         tile: &mut Tile<N, ROWS>,
+        beside: impl FnMut(usize),
     ) {
-        Ewma::learn::<N, ROWS, STEADY>(keys, constants, values, tile);
+        Ewma::learn::<N, ROWS, STEADY>(keys, constants, values, tile, beside);
     }
 }
 
@@ -154,9 +161,12 @@ impl Formula for Holt {
         constants: &Constants,
         values: &[[f64; N]],
         tile: &mut Tile<N, ROWS>,
+        mut beside: impl FnMut(usize),
     ) {
         let Keys { mut learnt, mut base, mean: mut level, mut variance, mut trend, .. } = *keys;
-        for ((values, residuals), variances) in values.iter().zip(&mut tile.residual).zip(&mut tile.variance) {
+        let rows = values.iter().zip(&mut tile.residual).zip(&mut tile.variance);
+        for (row, ((values, residuals), variances)) in rows.enumerate() {
+            beside(row);
             // Compared anew for each use: an array of truth values is put together lane by lane.
             let valid = |lane: usize| values[lane].abs() <= VALUE_LIMIT;
             if !STEADY {
@@ -173,8 +183,9 @@ impl Formula for Holt {
             });
             let level_next: [f64; N] =
                 from_fn(|lane| (1.0 - gains[lane].0) * forecast[lane] + gains[lane].0 * centred[lane]);
+            // In this order the chain from forecast to forecast is one multiplication and two additions.
             let trend_next: [f64; N] =
-                from_fn(|lane| (trend[lane] - gains[lane].1 * forecast[lane]) + gains[lane].1 * centred[lane]);
+                from_fn(|lane| (trend[lane] + gains[lane].1 * centred[lane]) - gains[lane].1 * forecast[lane]);
             let variance_next: [f64; N] = from_fn(|lane| {
                 (1.0 - gains[lane].2) * variance[lane] + gains[lane].2 * residual[lane] * residual[lane]
             });
@@ -199,24 +210,28 @@ fn lesser(left: f32, right: f32) -> f32 {
     if left < right { left } else { right }
 }
 
-/// Replaces `residual` by the score, for `rows` rows.
+/// Replaces residuals of `rows` rows by standardised ones: the scores where there are no sums.
 #[inline(always)]
-fn score<F: Formula, const N: usize, const ROWS: usize>(
-    keys: &mut Keys<N>,
-    constants: &Constants,
-    rows: usize,
-    tile: &mut Tile<N, ROWS>,
-) {
+fn standardise<F: Formula, const N: usize, const ROWS: usize>(rows: usize, tile: &mut Tile<N, ROWS>) {
     let residuals = tile.residual[..rows].as_flattened_mut();
     for (residual, variance) in residuals.iter_mut().zip(tile.variance[..rows].as_flattened()) {
         let standardised = *residual / variance.sqrt();
         *residual = if F::HAS_SUMS { standardised } else { standardised.abs() };
     }
-    if !F::HAS_SUMS {
-        return;
-    }
-    let Keys { mut rise, mut fall, .. } = *keys;
-    for residuals in &mut tile.residual[..rows] {
+}
+
+/// CUSUM's sums above and below.
+#[derive(Clone, Copy)]
+struct Sums<const N: usize> {
+    rise: [f32; N],
+    fall: [f32; N],
+}
+
+impl<const N: usize> Sums<N> {
+    /// Adds a row's standardised residuals, and puts the scores in their place.
+    #[inline(always)]
+    fn add(&mut self, constants: &Constants, residuals: &mut [f32; N]) {
+        let Sums { mut rise, mut fall } = *self;
         // A row without a value adds nothing, and no sum is below 0.
         let before = *residuals;
         let counts = |lane: usize| !before[lane].is_nan();
@@ -227,8 +242,25 @@ fn score<F: Formula, const N: usize, const ROWS: usize>(
         rise = from_fn(|lane| greater(rise[lane] + up[lane], 0.0));
         fall = from_fn(|lane| greater(fall[lane] + down[lane], 0.0));
         *residuals = from_fn(|lane| if counts(lane) { greater(rise[lane], fall[lane]) } else { f32::NAN });
+        *self = Sums { rise, fall };
     }
-    *keys = Keys { rise, fall, ..*keys };
+}
+
+/// Learns a tile, and standardises its residuals.
+#[inline(always)]
+fn learn_tile<F: Formula, const N: usize, const ROWS: usize>(
+    keys: &mut Keys<N>,
+    constants: &Constants,
+    values: &[[f64; N]],
+    tile: &mut Tile<N, ROWS>,
+    beside: impl FnMut(usize),
+) {
+    if keys.learnt.iter().all(|&learnt| learnt >= constants.steady_from) {
+        F::learn::<N, ROWS, true>(keys, constants, values, tile, beside);
+    } else {
+        F::learn::<N, ROWS, false>(keys, constants, values, tile, beside);
+    }
+    standardise::<F, N, ROWS>(values.len(), tile);
 }
 
 /// All passes over a tile.
@@ -239,12 +271,12 @@ fn run_tile<F: Formula, const N: usize, const ROWS: usize>(
     values: &[[f64; N]],
     tile: &mut Tile<N, ROWS>,
 ) {
-    if keys.learnt.iter().all(|&learnt| learnt >= constants.steady_from) {
-        F::learn::<N, ROWS, true>(keys, constants, values, tile);
-    } else {
-        F::learn::<N, ROWS, false>(keys, constants, values, tile);
+    learn_tile::<F, N, ROWS>(keys, constants, values, tile, |_| ());
+    if F::HAS_SUMS {
+        let mut sums = Sums { rise: keys.rise, fall: keys.fall };
+        tile.residual[..values.len()].iter_mut().for_each(|residuals| sums.add(constants, residuals));
+        (keys.rise, keys.fall) = (sums.rise, sums.fall);
     }
-    score::<F, N, ROWS>(keys, constants, values.len(), tile);
 }
 
 /// One page of state, word-major.
@@ -353,7 +385,7 @@ fn run_page<F: Formula>(constants: &Constants, page: &mut Page<'_>, rows: &mut R
     let mut scratch = Scratch {
         values: [[0.0; LANES]; LANE_ROWS],
         lanes: Tile { residual: [[0.0; LANES]; LANE_ROWS], variance: [[0.0; LANES]; LANE_ROWS] },
-        key: Tile { residual: [[0.0]; KEY_ROWS], variance: [[0.0]; KEY_ROWS] },
+        key: [const { Tile { residual: [[0.0]; KEY_ROWS], variance: [[0.0]; KEY_ROWS] } }; 2],
     };
     let mut group = 0;
     while group < group_count {
@@ -372,22 +404,45 @@ fn run_page<F: Formula>(constants: &Constants, page: &mut Page<'_>, rows: &mut R
     }
 }
 
+/// A key alone. Its sums are a second chain, and a core has time for both side by side: those of a tile go beside the learning of the next.
 #[inline(always)]
 fn run_key<F: Formula>(
     constants: &Constants,
     page: &mut Page<'_>,
     rows: &mut Rows<'_>,
-    tile: &mut Tile<1, KEY_ROWS>,
+    tiles: &mut [Tile<1, KEY_ROWS>; 2],
     group: usize,
 ) {
     let slots = [(rows.slots[group] & rows.slot_mask) as usize];
     let range = rows.range(group);
     let mut keys = page.load::<F, 1>(&slots);
+    let mut sums = Sums { rise: keys.rise, fall: keys.fall };
+    let [mut tile, mut waiting] = tiles.each_mut();
+    let mut waiting_scores: &mut [f32] = &mut [];
     let chunks = rows.values[range.clone()].chunks(KEY_ROWS).zip(rows.scores[range].chunks_mut(KEY_ROWS));
     for (values, scores) in chunks {
-        run_tile::<F, 1, KEY_ROWS>(&mut keys, constants, values.as_chunks().0, tile);
-        scores.copy_from_slice(tile.residual[..values.len()].as_flattened());
+        let values = values.as_chunks().0;
+        if !F::HAS_SUMS {
+            learn_tile::<F, 1, KEY_ROWS>(&mut keys, constants, values, tile, |_| ());
+            scores.copy_from_slice(tile.residual[..values.len()].as_flattened());
+            continue;
+        }
+        let (beside, after) =
+            waiting.residual[..waiting_scores.len()].split_at_mut(values.len().min(waiting_scores.len()));
+        learn_tile::<F, 1, KEY_ROWS>(&mut keys, constants, values, tile, |row| {
+            if let Some(residual) = beside.get_mut(row) {
+                sums.add(constants, residual);
+            }
+        });
+        after.iter_mut().for_each(|residual| sums.add(constants, residual));
+        waiting_scores.copy_from_slice(waiting.residual[..waiting_scores.len()].as_flattened());
+        waiting_scores = scores;
+        std::mem::swap(&mut tile, &mut waiting);
     }
+    let residuals = &mut waiting.residual[..waiting_scores.len()];
+    residuals.iter_mut().for_each(|residual| sums.add(constants, residual));
+    waiting_scores.copy_from_slice(residuals.as_flattened());
+    (keys.rise, keys.fall) = (sums.rise, sums.fall);
     page.store::<F, 1>(&slots, &keys);
 }
 

@@ -27,6 +27,18 @@ fn f32_of_f64(x: vec2<u32>) -> f32 {
     return bitcast<f32>(sign | min(rounded, 0x7f7fffffu));
 }
 
+// As two floats that make 48 bits of it: cut off, and what was cut off. Beyond the range of f32 as in `f32_of_f64`.
+fn f32s_of_f64(x: vec2<u32>) -> vec2<f32> {
+    let sign = x.y & 0x80000000u;
+    let wide = (x.y >> 20u) & 0x7ffu;
+    if wide <= 896u { return vec2<f32>(0.0, 0.0); }
+    if wide >= 1151u { return vec2<f32>(bitcast<f32>(sign | 0x7f7fffffu), 0.0); }
+    let cut = bitcast<f32>(sign | ((wide - 896u) << 23u) | ((x.y & 0xfffffu) << 3u) | (x.x >> 29u));
+    // Its lowest bit is 2^-52 of the highest; what would be subnormal is nothing.
+    if wide <= 948u { return vec2<f32>(cut, 0.0); }
+    return vec2<f32>(cut, f32(x.x & 0x1fffffffu) * bitcast<f32>(sign | ((wide - 948u) << 23u)));
+}
+
 fn f64_negated(x: vec2<u32>) -> vec2<u32> {
     return vec2<u32>(x.x, x.y ^ 0x80000000u);
 }

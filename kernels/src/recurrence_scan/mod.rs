@@ -1,9 +1,9 @@
 //! `recurrence_scan`: how far each row is from what its key's recurrence expects of it: EWMA, Holt, CUSUM.
 //!
 //! A recurrence keeps a few numbers for each key and makes the next ones from them and the next row, so one key's rows seem to wait
-//! for one another. But each step is an affine map (CUSUM: a max-plus map), and such maps compose: a device cuts the rows into
-//! chunks, composes each chunk to one map, scans over the maps, and only then walks the rows, so that one hot key is spread over all
-//! lanes like many cold ones.
+//! for one another. But each step is an affine map (CUSUM: a max-plus map), and such maps compose: each invocation of a device makes one
+//! map of a few rows, a team of them scans over the maps, and only then they walk their rows. So keys are spread over all lanes, and rows
+//! are read and scores written side by side; a key that is hot enough is cut, and its pieces are scanned over in the same way.
 //!
 //! The twin needs no scan. Written as `keep * mean + gain * value`, the chain from row to row is one multiplication and one addition,
 //! and all the rest of the work fits into its shadow. So the twin walks each key in order, in `f64`, and **its answer does not depend
@@ -152,9 +152,9 @@ pub fn gain_of_half_life(half_life: f64) -> f64 {
 pub struct RecurrenceScan {
     config: Config,
     constants: Constants,
-    /// How many rows of a key one invocation of a device takes.
+    /// The least rows of a piece, where a key is cut for a device.
     #[cfg(feature = "gpu")]
-    chunk_rows: usize,
+    piece_rows: usize,
 }
 
 /// Words of a key's state, for all recurrences; `f64` as low word, high word.
@@ -215,7 +215,7 @@ impl RecurrenceScan {
             config,
             constants,
             #[cfg(feature = "gpu")]
-            chunk_rows: gpu::CHUNK_ROWS,
+            piece_rows: gpu::PIECE_ROWS,
         })
     }
 

@@ -248,10 +248,10 @@ mod device {
     }
 
     /// Runs steps on both sides and compares scores by the kernel's tolerance, and how much was learnt exactly.
-    fn assert_close(config: Config, chunk_rows: usize, steps: &[&[(u32, f64)]]) {
+    fn assert_close(config: Config, piece_rows: usize, steps: &[&[(u32, f64)]]) {
         let Some(device) = device() else { return };
         let mut kernel = RecurrenceScan::new(config).unwrap();
-        kernel.chunk_rows = chunk_rows;
+        kernel.piece_rows = piece_rows;
         let Exactness::Tolerance { relative, absolute } = kernel.exactness() else { panic!("floats") };
         let mut state = StatePages::new(kernel.state_shape());
         let mut placed = Placed::new(Arc::new(kernel.clone()), loud());
@@ -285,8 +285,9 @@ mod device {
     fn shader_and_rust_agree_on_constants() {
         let constants = [
             ("WORKGROUP_SIZE", f64::from(gpu::WORKGROUP_SIZE)),
-            ("CHUNK_WORDS", gpu::CHUNK_WORDS as f64),
-            ("CARRY_WORDS", gpu::CARRY_WORDS as f64),
+            ("MEMBER_ROWS", gpu::MEMBER_ROWS as f64),
+            ("PITCH", (gpu::MEMBER_ROWS + 1) as f64),
+            ("PIECE_WORDS", gpu::PIECE_WORDS as f64),
             ("FLAG_FIRST", f64::from(gpu::FLAG_FIRST)),
             ("FLAG_LAST", f64::from(gpu::FLAG_LAST)),
             ("FLAG_LEARNS", f64::from(gpu::FLAG_LEARNS)),
@@ -299,13 +300,16 @@ mod device {
             ("WORD_MEAN", word::MEAN as f64),
             ("WORD_VARIANCE", word::VARIANCE as f64),
             ("WORD_EXTRA", word::EXTRA as f64),
-            ("CARRY_LEARNT", 8.0),
-            ("CARRY_MEAN", 9.0),
-            ("CARRY_TREND", 10.0),
-            ("CARRY_VARIANCE", 11.0),
-            ("CARRY_RISE", 12.0),
-            ("CARRY_FALL", 13.0),
-            ("CARRY_MEAN_REST", 14.0),
+            ("CARRY_LEARNT", f64::from(gpu::CARRY_LEARNT)),
+            ("CARRY_MEAN", f64::from(gpu::CARRY_LEARNT + 1)),
+            ("CARRY_MEAN_REST", f64::from(gpu::CARRY_LEARNT + 2)),
+            ("CARRY_TREND", f64::from(gpu::CARRY_LEARNT + 3)),
+            ("CARRY_VARIANCE", f64::from(gpu::CARRY_LEARNT + 4)),
+            ("CARRY_RISE", f64::from(gpu::CARRY_LEARNT + 5)),
+            ("CARRY_FALL", f64::from(gpu::CARRY_LEARNT + 6)),
+            ("TO_SCORE", 0.0),
+            ("TO_MAP", 1.0),
+            ("TO_MAP_RESIDUALS", 2.0),
         ];
         assert_constants_agree(&gpu::RECURRENCE_SCAN, &constants);
         assert_registered(&gpu::RECURRENCE_SCAN);
@@ -314,16 +318,16 @@ mod device {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(60))]
 
-        /// A query scores the same wherever it runs, within the tolerance, keys cut into chunks or not.
+        /// A query scores the same wherever it runs, within the tolerance, keys cut into pieces or not.
         #[test]
         fn device_agrees_with_twin(
             recurrence in recurrences(), min_training in 2u32..8, rows in proptest::collection::vec((slots(), values()), 1..600),
-            chunk_rows in 1usize..100, batch_rows in 50usize..600
+            piece_rows in 1usize..100, batch_rows in 50usize..600
         ) {
             // A floor that is not small beside the values: f32 holds a value to 1e-7 of its distance from the origin, and the score
             // divides that by the deviation.
             let config = Config { min_training, variance_floor: 1.0, ..Config::new(recurrence) };
-            assert_close(config, chunk_rows, &rows.chunks(batch_rows).collect::<Vec<_>>());
+            assert_close(config, piece_rows, &rows.chunks(batch_rows).collect::<Vec<_>>());
         }
     }
 
@@ -346,7 +350,7 @@ mod device {
                 for keys in [1, 3, 100_000] {
                     let rows: Vec<(u32, f64)> =
                         (0..count).map(|row| (row.wrapping_mul(7919) % keys, noise(row))).collect();
-                    assert_close(config, gpu::CHUNK_ROWS, &[&rows, &rows[..rows.len().min(300)]]);
+                    assert_close(config, gpu::PIECE_ROWS, &[&rows, &rows[..rows.len().min(300)]]);
                 }
             }
             let skewed: Vec<(u32, f64)> =
@@ -366,7 +370,7 @@ mod device {
         }
     }
 
-    /// A level that changes within a step by far more than the noise must leave the noise its digits, keys cut into chunks or not.
+    /// A level that changes within a step by far more than the noise must leave the noise its digits, keys cut into pieces or not.
     #[test]
     fn a_level_that_changes_within_a_step_keeps_precision() {
         for recurrence in [
@@ -377,14 +381,14 @@ mod device {
             let level = |row: u32| if (40..80).contains(&(row / 10)) { 7.0 } else { 1e6 };
             let rows: Vec<(u32, f64)> = (0..2400).map(|row| (row % 3, level(row) + noise(row))).collect();
             // Steps of which a key has a few rows of each level.
-            assert_close(config, gpu::CHUNK_ROWS, &rows.chunks(17).collect::<Vec<_>>());
+            assert_close(config, gpu::PIECE_ROWS, &rows.chunks(17).collect::<Vec<_>>());
             assert_close(config, 16, &[&rows]);
         }
         let holt =
             Config { min_training: 5, ..Config::new(Recurrence::Holt { half_life: 20.0, trend_half_life: 100.0 }) };
         let rows: Vec<(u32, f64)> =
             (0..600).map(|row| (row % 3, if row < 300 { 1e6 } else { 7.0 } + noise(row))).collect();
-        assert_close(holt, gpu::CHUNK_ROWS, &rows.chunks(17).collect::<Vec<_>>());
+        assert_close(holt, gpu::PIECE_ROWS, &rows.chunks(17).collect::<Vec<_>>());
     }
 
     /// A wild value must not take the digits of those that come with it, or what comes later is scored wrongly.
@@ -416,9 +420,9 @@ mod device {
             [Recurrence::Ewma { half_life: 1e5 }, Recurrence::Cusum { half_life: 1e5, drift: 0.5, residual_limit: 6.0 }]
         {
             let rows: Vec<(u32, f64)> = (0..200_000).map(|row| (0, value(row))).collect();
-            // In one chunk, and in many.
-            for chunk_rows in [usize::MAX / 2, gpu::CHUNK_ROWS] {
-                assert_close(Config::new(recurrence), chunk_rows, &[&rows]);
+            // In one piece, and in many.
+            for piece_rows in [usize::MAX / 2, gpu::PIECE_ROWS] {
+                assert_close(Config::new(recurrence), piece_rows, &[&rows]);
             }
         }
     }

@@ -8,11 +8,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::method::{Method, MethodError};
-use super::placement::Placement;
 use super::scorer::Scorer;
 use crate::calibration::{AlarmOptions, Calibration, GroupedContext};
 use crate::features::Features;
-use crate::placed::WaveGroup;
+use crate::placed::{Placement, WaveGroup};
 use crate::rows::GroupedRows;
 use crate::state::{StatePages, StateShape};
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::forecast::ForecastScorer;
-use super::placement::Placement;
 use super::scorer::{KernelScorer, ScoreKernel, Scorer};
 use crate::calibration::Prior;
 use crate::half_space_forest::{ForestParameters, HalfSpaceForest};
 use crate::kernel::KernelError;
 use crate::parameter::check;
+use crate::placed::Placement;
 use crate::recurrence_scan::{Config, Recurrence, RecurrenceScan};
 use crate::series::{
     Auto, ChangePoint, NoveltyScore, RandomCutForest, SeasonalScore, Seasonality, SeriesModel, SeriesScorer, gain_of,
@@ -23,7 +23,7 @@ use crate::window_distance::{DistanceParameters, WindowDistance};
 /// The method that is taken when none is named.
 const DEFAULT: &str = "auto";
 /// The version of all kernels' states, raised when the words of any of them change their meaning.
-const STATE_VERSION: u32 = 1;
+const STATE_VERSION: u32 = 2;
 /// The option that names the method.
 const METHOD: &str = "method";
 

@@ -6,21 +6,19 @@
 mod detector;
 mod forecast;
 mod method;
-mod placement;
 mod scorer;
 #[cfg(test)]
 mod tests;
 
 pub use detector::{Detections, Detector, DetectorOptions, RowContext};
 pub use method::{METHODS, Method, MethodDescription, MethodError, OptionDescription};
-pub use placement::Placement;
-#[cfg(feature = "gpu")]
-pub use placement::{OpenDevice, OpenOnce};
 pub use scorer::{Expectations, Scorer, score_now};
 
 /// When scores are alarms.
 pub use crate::calibration::{AlarmOptions, Rest};
-/// How a kernel's state is kept on a device.
-pub use crate::placed::PlacedOptions;
+/// Where kernels may run, and how their state is kept on a device.
+#[cfg(feature = "gpu")]
+pub use crate::placed::{OpenDevice, OpenOnce};
+pub use crate::placed::{PlacedOptions, Placement};
 /// Where a batch runs, and the record of a move.
 pub use crate::placer::{Decision, DeviceChoice, PlacerSettings, Side, Switch};

@@ -1,18 +1,16 @@
 //! A scoring kernel with the state of its keys, wherever it runs.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::detector::RowContext;
-use super::placement::Placement;
 use crate::features::{Features, Scores};
 use crate::half_space_forest::HalfSpaceForest;
 use crate::kernel::Kernel;
-use crate::placed::{Placed, PlacedOptions, PlacementEvent, Step, WaveGroup};
-use crate::placer::{BatchShape, Decision, OperatorPlacer, Reason, Side, Switch};
+use crate::placed::{Placement, Runner, WaveGroup};
+use crate::placer::{BatchShape, Decision, Side, Switch};
 use crate::recurrence_scan::{self, RecurrenceScan};
 use crate::rows::GroupedRows;
-use crate::state::{StatePages, StateShape};
+use crate::state::StateShape;
 use crate::subspace_score::SubspaceScore;
 use crate::window_distance::{CALIBRATED_HISTORY, WindowDistance};
 
@@ -142,200 +140,72 @@ pub fn score_now(scorer: &mut dyn Scorer, rows: &Arc<GroupedRows>, columns: &[&[
 }
 
 /// A kernel, its state and its place.
-pub(super) struct KernelScorer<K: Kernel> {
-    kernel: Arc<K>,
-    placed: Placed<K>,
-    placer: OperatorPlacer,
-    placement: Arc<Placement>,
-    shape: StateShape,
-    started: Option<Started<K>>,
-    decision: Option<Decision>,
-    loading: Option<StatePages>,
-    slot_count: usize,
-    fall_backs: u64,
-}
-
-struct Started<K: Kernel> {
-    step: Step<K>,
-    batch: BatchShape,
-    side: Side,
-    number: u64,
-    at: Instant,
-    /// How long it took, where it was done at once.
-    took_ns: Option<u64>,
-}
-
-/// State beyond this is not copied for a shadow run.
-const SHADOW_BYTES_MAX: usize = 64 << 20;
+pub(super) struct KernelScorer<K: Kernel>(Runner<K>);
 
 impl<K: ScoreKernel> KernelScorer<K> {
     pub(super) fn new(kernel: K, placement: &Arc<Placement>) -> Self {
-        let kernel = Arc::new(kernel);
-        KernelScorer {
-            placer: placement.placer(&*kernel),
-            shape: kernel.state_shape(),
-            placed: Placed::new(Arc::clone(&kernel), placement.options().clone()),
-            kernel,
-            placement: Arc::clone(placement),
-            started: None,
-            decision: None,
-            loading: None,
-            slot_count: 0,
-            fall_backs: 0,
-        }
+        KernelScorer(Runner::new(kernel, placement))
     }
-
-    /// Does the batch on the other side too, on a copy of the state, and drops the answer: only how long it takes is of use.
-    fn shadow(&mut self, side: Side, batch: &Arc<K::Batch>, shape: &BatchShape, number: u64) {
-        if self.bytes() > SHADOW_BYTES_MAX {
-            return;
-        }
-        // Nobody is told of what happens to a shadow.
-        let options = PlacedOptions { on_event: Arc::new(|_| {}), ..self.placement.options().clone() };
-        let mut shadow = Placed::new(Arc::clone(&self.kernel), options);
-        self.sync();
-        shadow.restore(self.placed.state().clone());
-        if side == Side::Device {
-            // The first one compiles shaders.
-            if !self.placement.move_to_device(&mut shadow) {
-                return;
-            }
-            drop(shadow.run(Arc::clone(batch)));
-        }
-        let at = Instant::now();
-        drop(shadow.run(Arc::clone(batch)));
-        match shadow.metrics().fall_backs {
-            0 => self.placer.observe(side, shape, nanoseconds(at)),
-            _ => self.placer.device_failed(number),
-        }
-    }
-
-    /// Tells the placer when the device has failed; the twin has done the batches from `number` on.
-    fn note_fall_backs(&mut self, number: u64) -> bool {
-        let fall_backs = self.placed.metrics().fall_backs;
-        let failed = fall_backs > self.fall_backs;
-        self.fall_backs = fall_backs;
-        if failed {
-            self.placer.device_failed(number);
-        }
-        failed
-    }
-}
-
-fn nanoseconds(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl<K: ScoreKernel> Scorer for KernelScorer<K> {
     fn state_shape(&self) -> &StateShape {
-        &self.shape
+        self.0.state_shape()
     }
 
     fn start(&mut self, rows: &Arc<GroupedRows>, columns: &[&[f64]], _: RowContext<'_>, group: &mut WaveGroup) {
-        if let Some(state) = self.loading.take() {
-            self.placed.restore(state);
-        }
-        let kernel = &self.kernel;
-        let batch = Arc::new(kernel.batch(rows, columns));
-        self.slot_count = self.slot_count.max(kernel.slot_count(&batch));
+        let kernel = self.0.kernel();
+        let batch = kernel.batch(rows, columns);
         let shape = BatchShape {
-            rows: rows.row_count() as u64,
             upload_bytes: kernel.batch_bytes(&batch) as u64,
             readback_bytes: rows.row_count() as u64 * 4,
-            upload_sharers: 1,
-            state_bytes: self.bytes() as u64,
             work: kernel.work(),
-            twin_threads: 1,
-            oldest_wait_ns: 0,
+            ..BatchShape::of_rows(rows.row_count() as u64, 0, 0)
         };
-        let decision = self.placer.decide(&shape);
-        match decision.side {
-            Side::Cpu => self.placed.move_to_cpu(),
-            // Where it cannot be had, the twin does the batch, and the placer learns of it when that is done.
-            Side::Device => drop(self.placement.move_to_device(&mut self.placed)),
-        }
-        let (side, number) = (decision.side, decision.step);
-        let absent = |decision: &Decision| decision.reason == Reason::ReplayedWithoutDevice;
-        if absent(&decision) && !self.decision.as_ref().is_some_and(absent) {
-            (self.placement.options().on_event)(&PlacementEvent::Absent { kernel: self.kernel.name() });
-        }
-        if let Some(other) = decision.shadow {
-            self.shadow(other, &batch, &shape, number);
-        }
-        self.decision = Some(decision);
-        // What came before is not what the batch takes.
-        let at = Instant::now();
-        let step = self.placed.start(batch, group);
-        let took_ns = step.is_ready().then(|| nanoseconds(at));
-        self.started = Some(Started { step, batch: shape, side, number, at, took_ns });
+        self.0.start(batch, shape, group);
     }
 
     fn finish(&mut self) -> Vec<f32> {
-        let Started { step, batch, side, number, at, took_ns } = self.started.take().expect("a batch was started");
-        let output = self.placed.finish(step);
-        let failed = self.note_fall_backs(number);
-        match (side, self.placed.side()) {
-            _ if failed => {}
-            // It could not be had.
-            (Side::Device, Side::Cpu) => self.placer.device_failed(number),
-            _ => self.placer.observe(side, &batch, took_ns.unwrap_or_else(|| nanoseconds(at))),
-        }
-        let (cpu, device) = self.placer.observed();
-        if let Some(decision) = &mut self.decision {
-            (decision.cpu_observed_ns_per_event, decision.gpu_observed_ns_per_event) = (cpu, device);
-        }
-        K::scores(output)
+        K::scores(self.0.finish())
     }
 
     fn sync(&mut self) {
-        if let Some(state) = self.loading.take() {
-            self.placed.restore(state);
-        }
-        self.placed.sync();
-        let next = self.placer.step();
-        self.note_fall_backs(next);
+        self.0.sync();
     }
 
     fn read_slot(&self, slot: u32, words: &mut Vec<u32>) {
-        words.extend(self.placed.state().slot(slot));
+        self.0.read_slot(slot, words);
     }
 
     fn load(&mut self, slots: &[u32], words: &[u32]) {
-        let state = self.loading.get_or_insert_with(|| StatePages::new(self.shape.clone()));
-        let count = slots.iter().max().map_or(0, |last| *last as usize + 1);
-        self.slot_count = self.slot_count.max(count);
-        state.grow(count);
-        for (slot, words) in slots.iter().zip(words.chunks_exact(self.shape.words_per_slot())) {
-            state.set_slot(*slot, words);
-        }
+        self.0.load(slots, words);
     }
 
     fn bytes(&self) -> usize {
-        self.slot_count * self.shape.words_per_slot() * 4
+        self.0.bytes()
     }
 
     fn decision(&self) -> Option<&Decision> {
-        self.decision.as_ref()
+        self.0.decision()
     }
 
     fn fall_backs(&self) -> (u64, u64) {
-        let metrics = self.placed.metrics();
-        (metrics.fall_backs, metrics.replayed_batches)
+        self.0.fall_backs()
     }
 
     fn place(&self) -> (u64, Side) {
-        (self.placer.step(), self.placer.side())
+        self.0.place()
     }
 
     fn resume(&mut self, steps: u64, side: Side) {
-        self.placer = self.placer.clone().resuming(steps, side);
+        self.0.resume(steps, side);
     }
 
     fn take_switches(&mut self) -> Vec<Switch> {
-        self.placer.take_switches()
+        self.0.take_switches()
     }
 
     fn recall(&mut self, switches: &[Switch]) {
-        self.placer.replay(switches);
+        self.0.recall(switches);
     }
 }

@@ -6,17 +6,20 @@
 use multiversion::multiversion;
 
 use super::{
-    BASE_HIGH, BASE_LOW, CHUNK, COUNT, COUNT_BACK, COUNT_MAX, FLAT_COUNT, HEADER_WORDS, PEAK, PEAK_RATIO, PLACE,
-    RENEWED, WindowDistance,
+    CHUNK, COUNT, COUNT_BACK, COUNT_MAX, FLAT_COUNT, HEADER_WORDS, PEAK, PEAK_RATIO, PLACE, RENEWED, RINGS,
+    WindowDistance,
 };
-use crate::features::{Features, Scores, centred};
+use crate::features::{Features, Scores, VALUE_MAX, centred};
 use crate::state::StatePages;
-use crate::window::{LANES, REBASE_SPANS, add_lanes, lanes, statistics};
+use crate::window::{LANES, Statistics, add_lanes, lanes, statistics};
 
 /// Lags of a tile: with four arrays of words, half of a first-level cache.
 const TILE: usize = 1024;
 /// Pairs that are moved side by side.
 const PAIR_LANES: usize = 32;
+
+/// A window whose differences are cut has at least half of the greatest one's square, so its inverse is less than 2^-55.
+const CUT_INVERSE_MAX: f32 = 2.775_557_6e-17;
 
 /// A window that is compared.
 struct Row {
@@ -57,7 +60,7 @@ pub(super) fn run(kernel: &WindowDistance, batch: &Features, state: &mut StatePa
         ring: parameters.ring(),
     };
     let mut score = vec![0.0; batch.kept_count()];
-    let (mut rows, mut values) = (Vec::with_capacity(CHUNK), Vec::with_capacity(CHUNK + shape.window));
+    let (mut rows, mut values) = (Vec::with_capacity(CHUNK), Values::default());
     let slot_words = state.shape().words_per_slot();
     for (slot, group) in batch.groups() {
         let (page, slot_in_page) =
@@ -77,16 +80,50 @@ pub(super) fn run(kernel: &WindowDistance, batch: &Features, state: &mut StatePa
                     *score = kernel.distance(row.best, row.inverse, row.any_flat);
                 }
             }
-            if (slot[COUNT] as usize).is_multiple_of(CHUNK) {
-                rebase(shape, slot, high[high.len() - 1], low[low.len() - 1]);
-            }
             start = end;
         }
     }
     Scores { score: batch.spread(score), attribution: Vec::new() }
 }
 
-/// Puts the values of a chunk into the ring and makes the windows that end with them.
+/// Values in the order of time, each in two parts, and the window that is looked at.
+#[derive(Default)]
+struct Values {
+    high: Vec<f32>,
+    low: Vec<f32>,
+    window: Vec<f32>,
+}
+
+impl Values {
+    /// From one value to another.
+    fn between(&self, from: usize, to: usize) -> f32 {
+        centred(self.high[to], self.low[to], self.high[from], self.low[from])
+    }
+
+    /// Of the window that starts and ends there, and whether differences in it were cut: then they are not those of other windows.
+    fn statistics(&mut self, start: usize, newest: usize) -> (Statistics, bool) {
+        let Values { high, low, window } = self;
+        window.resize(newest + 1 - start, 0.0);
+        differences(&high[start..=newest], &low[start..=newest], window);
+        let found = statistics(window);
+        if found.greatest < VALUE_MAX && found.least > -VALUE_MAX {
+            return (found, false);
+        }
+        window.iter_mut().for_each(|value| *value = value.clamp(-VALUE_MAX, VALUE_MAX));
+        (statistics(window), true)
+    }
+}
+
+/// The differences of values from the last of them. They are not cut yet.
+#[multiversion(targets = "simd")]
+fn differences(high: &[f32], low: &[f32], out: &mut [f32]) {
+    let (newest_high, newest_low) = (high[high.len() - 1], low[low.len() - 1]);
+    for ((out, &high), &low) in out.iter_mut().zip(high).zip(low) {
+        *out = (high - newest_high) + (low - newest_low);
+    }
+}
+
+/// Puts the values of a chunk into the rings and makes the windows that end with them.
 fn make_windows(
     kernel: &WindowDistance,
     shape: Shape,
@@ -94,50 +131,52 @@ fn make_windows(
     high: &[f32],
     low: &[f32],
     rows: &mut Vec<Row>,
-    values: &mut Vec<f32>,
+    values: &mut Values,
 ) {
     let Shape { window, history, exclusion, ring } = shape;
     let (slices, slice_lags) = kernel.parameters().slices();
-    if slot[COUNT] == 0 {
-        (slot[BASE_HIGH], slot[BASE_LOW]) = (high[0].to_bits(), low[0].to_bits());
-    }
-    let base = (f32::from_bits(slot[BASE_HIGH]), f32::from_bits(slot[BASE_LOW]));
     // The last `window` values before the chunk, then the chunk, in the order of time.
-    values.clear();
-    for back in (0..window).rev() {
-        values.push(f32::from_bits(slot[HEADER_WORDS + (slot[PLACE] as usize + back) % ring]));
+    for (array, (values, new)) in [(&mut values.high, high), (&mut values.low, low)].into_iter().enumerate() {
+        values.clear();
+        let old = (0..window).rev().map(|back| HEADER_WORDS + array * ring + (slot[PLACE] as usize + back) % ring);
+        values.extend(old.map(|word| f32::from_bits(slot[word])));
+        values.extend_from_slice(new);
     }
-    values.extend(high.iter().zip(low).map(|(&high, &low)| centred(high, low, base.0, base.1)));
     rows.clear();
-    let mut before = statistics(&values[..window]);
-    for (index, ends) in (window..values.len()).enumerate() {
+    let (mut before, mut cut_before) = values.statistics(0, window - 1);
+    for (index, ends) in (window..window + high.len()).enumerate() {
         let place = (slot[PLACE] as usize + ring - 1) % ring;
         let count = slot[COUNT] as usize + 1;
         (slot[PLACE], slot[COUNT]) = (place as u32, count as u32);
-        slot[HEADER_WORDS + place] = values[ends].to_bits();
+        slot[HEADER_WORDS + place] = values.high[ends].to_bits();
+        slot[HEADER_WORDS + ring + place] = values.low[ends].to_bits();
         if count < window {
             continue;
         }
-        let now = statistics(&values[index + 1..=ends]);
-        let mut df = (values[ends] - values[index]) * 0.5;
-        let mut dg = ((values[index] - values[ends - 1]) - before.offset) - now.offset;
         if count == window {
             // There is no window before the first one, and nothing looks at the differences from it.
+            (before, cut_before) = (Statistics { offset: 0.0, squares: 0.0, least: 0.0, greatest: 0.0 }, false);
+        }
+        let (now, cut) = values.statistics(index + 1, ends);
+        let mut df = values.between(index, ends) * 0.5;
+        let mut dg = (values.between(ends - 1, index) - before.offset) - now.offset;
+        if count == window {
             (df, dg) = (0.0, 0.0);
         }
         let mut renew = false;
         let mut inverse = 0;
         if !now.is_flat(kernel.parameters().flat_span) {
             let peak = f32::from_bits(slot[PEAK]).max(now.squares);
-            renew = now.squares * PEAK_RATIO < peak;
-            slot[PEAK] = if renew { now.squares } else { peak }.to_bits();
+            let is_small = now.squares * PEAK_RATIO < peak;
+            slot[PEAK] = if is_small { now.squares } else { peak }.to_bits();
+            renew = is_small || cut || cut_before;
             inverse = (1.0 / now.squares.sqrt()).to_bits() & !RENEWED | if renew { RENEWED } else { 0 };
         }
-        for (array, word) in [(1, df.to_bits()), (2, dg.to_bits()), (3, inverse)] {
+        for (array, word) in [(2, df.to_bits()), (3, dg.to_bits()), (4, inverse)] {
             slot[HEADER_WORDS + array * ring + place] = word;
         }
         let earlier = count - window; // windows before this one
-        let is_flat = |lag: usize| slot[HEADER_WORDS + 3 * ring + (place + lag) % ring] == 0;
+        let is_flat = |lag: usize| slot[HEADER_WORDS + 4 * ring + (place + lag) % ring] == 0;
         let flats = slot[FLAT_COUNT] + u32::from(earlier > exclusion && is_flat(exclusion + 1))
             - u32::from(earlier > history && is_flat(history + 1));
         slot[FLAT_COUNT] = flats;
@@ -156,7 +195,7 @@ fn make_windows(
             any_flat: flats > 0,
             best: f32::NEG_INFINITY,
         });
-        before = now;
+        (before, cut_before) = (now, cut);
     }
     if slot[COUNT] >= COUNT_MAX {
         slot[COUNT] -= COUNT_BACK;
@@ -167,19 +206,27 @@ fn make_windows(
 #[multiversion(targets = "simd")]
 fn compare(slot: &mut [u32], shape: Shape, rows: &mut [Row]) {
     let Shape { window, history, exclusion, ring } = shape;
-    let (rings, covariance) = slot.split_at_mut(HEADER_WORDS + 4 * ring);
-    let (values, rest) = rings[HEADER_WORDS..].split_at(ring);
+    let (rings, covariance) = slot.split_at_mut(HEADER_WORDS + RINGS * ring);
+    let (high, rest) = rings[HEADER_WORDS..].split_at(ring);
+    let (low, rest) = rest.split_at(ring);
     let (df, rest) = rest.split_at(ring);
     let (dg, inverse) = rest.split_at(ring);
-    let anew = |row: &Row, lag: usize| {
-        covariance_of(values, row.place, row.offset, (row.place + lag) % ring, window).to_bits()
-    };
+    let mut centred_window = Vec::with_capacity(window);
     for first in (exclusion + 1..=history).step_by(TILE) {
         let last = (first + TILE - 1).min(history);
         for row in rows.iter_mut() {
+            // Most rows compute a few covariances anew in one tile, and those share what is taken from the row's window.
+            centred_window.clear();
+            let (place, offset) = (row.place, row.offset);
+            let mut anew = |lag: usize| {
+                if centred_window.is_empty() {
+                    centre(high, low, place, offset, window, &mut centred_window);
+                }
+                covariance_of(&centred_window, high, low, inverse, (place + lag) % ring).to_bits()
+            };
             // What is computed anew, and compared before it is refreshed as any other.
-            let renew = |row: &mut Row, covariance: &mut [u32], lag: usize| {
-                covariance[lag] = anew(row, lag);
+            let mut renew = |row: &mut Row, covariance: &mut [u32], lag: usize| {
+                covariance[lag] = anew(lag);
                 let inverse = f32::from_bits(inverse[(row.place + lag) % ring]);
                 row.best = row.best.max(f32::from_bits(covariance[lag]) * inverse);
             };
@@ -206,7 +253,7 @@ fn compare(slot: &mut [u32], shape: Shape, rows: &mut [Row]) {
             if let Some(entering) = row.entering.filter(|lag| (first..=last).contains(lag)) {
                 renew(row, covariance, entering);
             }
-            (first.max(row.refresh.0)..=last.min(row.refresh.1)).for_each(|lag| covariance[lag] = anew(row, lag));
+            (first.max(row.refresh.0)..=last.min(row.refresh.1)).for_each(|lag| covariance[lag] = anew(lag));
         }
     }
 }
@@ -244,42 +291,47 @@ fn move_pairs(covariance: &mut [u32], df: &[u32], dg: &[u32], inverse: &[u32], d
     (best, marks)
 }
 
-/// The centred product of two windows from their values. The second is centred on its newest value, which is as good as on its mean,
-/// because the first one's differences add up to nothing.
-#[inline(always)]
-fn covariance_of(values: &[u32], place: usize, offset: f32, other: usize, window: usize) -> f32 {
-    let ring = values.len();
-    let (newest, origin) = (f32::from_bits(values[place]), f32::from_bits(values[other]));
-    let mut sums = [0.0f32; LANES];
-    let (mut place, mut other, mut done) = (place, other, 0);
-    while done < window {
-        let run = (window - done).min(ring - place).min(ring - other);
-        let (now, then) = (&values[place..][..run], &values[other..][..run]);
-        let product = |now: u32, then: u32| ((f32::from_bits(now) - newest) - offset) * (f32::from_bits(then) - origin);
-        let whole = run / LANES * LANES;
-        for (now, then) in now[..whole].chunks_exact(LANES).zip(then[..whole].chunks_exact(LANES)) {
-            sums = lanes!(LANES, lane => sums[lane] + product(now[lane], then[lane]));
-        }
-        for lane in whole..run {
-            sums[lane - whole] += product(now[lane], then[lane]);
-        }
-        (place, other, done) = ((place + run) % ring, (other + run) % ring, done + run);
-    }
-    add_lanes(sums)
+/// The values of the window at `place` from their mean, the newest first as in the rings.
+fn centre(high: &[u32], low: &[u32], place: usize, offset: f32, window: usize, out: &mut Vec<f32>) {
+    let part = |ring: &[u32], place: usize| f32::from_bits(ring[place % ring.len()]);
+    let newest = (part(high, place), part(low, place));
+    out.extend(
+        (0..window).map(|back| centred(part(high, place + back), part(low, place + back), newest.0, newest.1) - offset),
+    );
 }
 
-/// Moves the base to the newest value when it is many spans of its window away.
-fn rebase(shape: Shape, slot: &mut [u32], high: f32, low: f32) {
-    let (place, count) = (slot[PLACE] as usize, slot[COUNT] as usize);
-    let values = &mut slot[HEADER_WORDS..][..shape.ring];
-    let newest = f32::from_bits(values[place]);
-    let (mut least, mut greatest) = (newest, newest);
-    for back in 1..shape.window.min(count) {
-        let value = f32::from_bits(values[(place + back) % shape.ring]);
-        (least, greatest) = (least.min(value), greatest.max(value));
+/// The product of a window from its mean and another one, from their values. The second is seen from its newest value, which is as good
+/// as from its mean, because the first one's differences from its mean add up to nothing.
+#[inline(always)]
+fn covariance_of(now: &[f32], high: &[u32], low: &[u32], inverse: &[u32], other: usize) -> f32 {
+    let origin = (f32::from_bits(high[other]), f32::from_bits(low[other]));
+    // Differences of other windows than these are not cut.
+    let may_be_cut = f32::from_bits(inverse[other]) < CUT_INVERSE_MAX;
+    let mut sums = [0.0f32; LANES];
+    let mut done = 0;
+    while done < now.len() {
+        let place = (other + done) % high.len();
+        let run = (now.len() - done).min(high.len() - place);
+        let (now, high, low) = (&now[done..][..run], &high[place..][..run], &low[place..][..run]);
+        if may_be_cut {
+            for (index, now) in now.iter().enumerate() {
+                let then = centred(f32::from_bits(high[index]), f32::from_bits(low[index]), origin.0, origin.1);
+                sums[index % LANES] += now * then;
+            }
+        } else {
+            let product = |now: f32, high: u32, low: u32| {
+                now * ((f32::from_bits(high) - origin.0) + (f32::from_bits(low) - origin.1))
+            };
+            let whole = run / LANES * LANES;
+            for start in (0..whole).step_by(LANES) {
+                let (now, high, low) = (&now[start..][..LANES], &high[start..][..LANES], &low[start..][..LANES]);
+                sums = lanes!(LANES, lane => sums[lane] + product(now[lane], high[lane], low[lane]));
+            }
+            for index in whole..run {
+                sums[index - whole] += product(now[index], high[index], low[index]);
+            }
+        }
+        done += run;
     }
-    if newest.abs() > REBASE_SPANS * (greatest - least) {
-        values.iter_mut().for_each(|value| *value = (f32::from_bits(*value) - newest).to_bits());
-        (slot[BASE_HIGH], slot[BASE_LOW]) = (high.to_bits(), low.to_bits());
-    }
+    add_lanes(sums)
 }

@@ -18,7 +18,8 @@
 //! the covariances of a few lags anew from the values: each lag after [`DistanceParameters::refresh`] rows. A spike needs more: it makes
 //! covariances large, and when it leaves the window their roundings stay. So when a window's sum of squares falls below the greatest
 //! since the last time by `PEAK_RATIO`, all its covariances are computed anew, and those of later windows with it too (it is marked in
-//! the lowest bit of `inverse`). Correlations are right to 10^-4 so.
+//! the lowest bit of `inverse`). The same where differences were cut at the greatest that is computed with. Correlations are right to
+//! 10^-4 so.
 //!
 //! Lower bounds that spare pairs (as in DAMP) are refused: where they are exact for every row, and not for the greatest distance alone,
 //! a bound of one pair costs as much as its four operations, and covariances that were not moved are not there for the next row.
@@ -27,10 +28,10 @@
 //! MASS, two flat windows have distance 0, a flat one and another `sqrt(w)`.
 //!
 //! **State.** Values of the last `history + window` rows and, for each window that ends with one, `df`, `dg` and `inverse`, in rings
-//! that are filled *downwards*: so the lag ascends with the address and both sides read covariances and rings side by side. Rows are
-//! taken in chunks of `CHUNK`; the rings have room for one more chunk, so a chunk's windows are all made before any is compared. Values
-//! are kept as differences from a base, the first value of all; at the end of a chunk the base moves to the newest value if it is far
-//! away.
+//! that are filled *downwards*: so the lag ascends with the address, and covariances and rings are read side by side. The twin takes
+//! rows in chunks of `CHUNK`; the rings have room for one more chunk, so a chunk's windows are all made before any is compared. Values
+//! are kept in two parts, and all that is computed starts from differences within one window: no base that a level could run away
+//! from, and nothing that a row would have to wait for but the rows of its own window.
 
 mod cpu;
 #[cfg(feature = "gpu")]
@@ -57,13 +58,13 @@ pub(crate) const COUNT_MAX: u32 = 1 << 30;
 pub(crate) const COUNT_BACK: u32 = 1 << 29;
 
 // Words of a slot.
-pub(crate) const BASE_HIGH: usize = 0;
-pub(crate) const BASE_LOW: usize = 1;
-pub(crate) const COUNT: usize = 2; // rows learnt
-pub(crate) const FLAT_COUNT: usize = 3; // flat windows among those that the newest is compared with
-pub(crate) const PLACE: usize = 4; // of the newest value in the rings
-pub(crate) const PEAK: usize = 5; // the greatest sum of squares since a window was marked
-pub(crate) const HEADER_WORDS: usize = 6;
+pub(crate) const COUNT: usize = 0; // rows learnt
+pub(crate) const FLAT_COUNT: usize = 1; // flat windows among those that the newest is compared with
+pub(crate) const PLACE: usize = 2; // of the newest value in the rings
+pub(crate) const PEAK: usize = 3; // the greatest sum of squares since a window was marked
+pub(crate) const HEADER_WORDS: usize = 4;
+/// The rings: both parts of the value, `df`, `dg`, `inverse`.
+pub(crate) const RINGS: usize = 5;
 
 const NAME: &str = "window_distance";
 /// A page holds this much, or one key.
@@ -121,7 +122,7 @@ impl DistanceParameters {
 
     /// The word of covariance 0, which is not used.
     pub(crate) fn covariance_start(&self) -> usize {
-        HEADER_WORDS + 4 * self.ring()
+        HEADER_WORDS + RINGS * self.ring()
     }
 
     fn slot_words(&self) -> usize {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::naive::NaiveDistance;
-use super::testing::{batch, noise};
+pub(crate) use super::testing::{batch, noise};
 use super::*;
 
 pub(crate) fn kernel(parameters: DistanceParameters) -> WindowDistance {

@@ -1,34 +1,50 @@
-//! How `window_reduce` goes to a device: a workgroup for each chunk, then an invocation for each cell.
+//! How `window_reduce` goes to a device: a team of invocations for each piece of a cell, then for each piece of pieces.
 
-use super::{Batch, CHUNK_ROWS, NAME, ValueKind, Values, WindowReduce};
+use super::{Batch, LANES, NAME, PIECE_ROWS, ValueKind, Values, WindowReduce};
 use crate::device::{Access, Binding, Dispatch, Program, Region, ResidentPages, Wave};
 use crate::kernel::{Kernel, KernelError};
+use std::ops::Range;
 
-pub(super) const WORKGROUP_SIZE: u32 = 64;
-pub(super) const GROUP_WORDS: usize = 4;
+pub(super) const WORKGROUP_SIZE: usize = 64;
+pub(super) const TO_PARTIAL: u32 = u32::MAX;
+const PIECE_WORDS: usize = 4;
 
-/// The shader.
-pub(crate) static WINDOW_REDUCE: Program = Program {
+const STORAGE: &[Access] =
+    &[Access::Read, Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite, Access::ReadWrite];
+
+/// The shader for 64-bit integers.
+pub(crate) static INT64: Program = Program {
     name: NAME,
-    source: include_str!("window_reduce.wgsl"),
-    storage: &[
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::ReadWrite,
-        Access::ReadWrite,
-        Access::ReadWrite,
-    ],
+    source: concat!(include_str!("int64.wgsl"), include_str!("window_reduce.wgsl")),
+    storage: STORAGE,
 };
 
-/// The override constants for a kind of column.
-pub(crate) const fn overrides(kind: ValueKind) -> &'static [(&'static str, f64)] {
+/// The shader for decimals.
+pub(crate) static DECIMAL128: Program = Program {
+    name: NAME,
+    source: concat!(include_str!("decimal128.wgsl"), include_str!("window_reduce.wgsl")),
+    storage: STORAGE,
+};
+
+/// The shader for floats.
+pub(crate) static FLOAT32: Program = Program {
+    name: NAME,
+    source: concat!(include_str!("float32.wgsl"), include_str!("window_reduce.wgsl")),
+    storage: STORAGE,
+};
+
+pub(super) fn program(kind: ValueKind) -> &'static Program {
     match kind {
-        ValueKind::Float32 => &[("VALUE_WORDS", 1.0), ("SUM_WORDS", 1.0)],
-        ValueKind::Int64 => &[("VALUE_WORDS", 2.0), ("SUM_WORDS", 3.0)],
-        ValueKind::Decimal128 => &[("VALUE_WORDS", 4.0), ("SUM_WORDS", 5.0)],
+        ValueKind::Int64 => &INT64,
+        ValueKind::Decimal128 => &DECIMAL128,
+        ValueKind::Float32 => &FLOAT32,
     }
+}
+
+/// How many members a team has: one for each lane where pieces have rows enough for all of them, else a quarter as many.
+fn team_of(row_count: usize, piece_count: usize) -> usize {
+    const ROWS_FOR_ALL: usize = 4 * LANES;
+    if row_count / piece_count.max(1) >= ROWS_FOR_ALL { LANES } else { LANES / 4 }
 }
 
 fn upload(values: &Values, wave: &mut Wave) -> Region {
@@ -36,6 +52,73 @@ fn upload(values: &Values, wave: &mut Wave) -> Region {
         Values::Float32(values) => wave.upload_f32(values),
         Values::Int64(values) => wave.upload(bytemuck::cast_slice(values)),
         Values::Decimal128(values) => wave.upload(bytemuck::cast_slice(values)),
+    }
+}
+
+/// A dispatch: of rows (level 0) or of the parts of the level before, the page of its cells, its pieces.
+struct Run {
+    level: usize,
+    page: usize,
+    pieces: Range<usize>,
+}
+
+/// All cells in pieces, level by level.
+struct Pieces {
+    words: Vec<u32>,
+    partial_count: usize,
+    runs: Vec<Run>,
+}
+
+/// What of a cell is still to be reduced: rows, or parts.
+struct Open {
+    page: usize,
+    slot: u32,
+    cell: usize,
+    parts: Range<usize>,
+}
+
+impl Pieces {
+    fn new(batch: &Batch, slots_per_page: usize, piece_rows: usize) -> Self {
+        let (slots, offsets) = (batch.rows.slots(), batch.rows.offsets());
+        let mut pieces =
+            Pieces { words: Vec::with_capacity(slots.len() * PIECE_WORDS), partial_count: 0, runs: Vec::new() };
+        let mut open: Vec<Open> = Vec::new();
+        for (page, cells) in batch.rows.pages(slots_per_page) {
+            for cell in cells {
+                let parts = offsets[cell] as usize..offsets[cell + 1] as usize;
+                let slot = slots[cell] % slots_per_page as u32;
+                open.extend(pieces.cut(0, Open { page, slot, cell, parts }, piece_rows));
+            }
+        }
+        for level in 1.. {
+            if open.is_empty() {
+                break;
+            }
+            open = open.into_iter().filter_map(|cell| pieces.cut(level, cell, piece_rows)).collect();
+        }
+        pieces
+    }
+
+    /// Cuts what is left of a cell. When that are several pieces, the parts that they become are left.
+    fn cut(&mut self, level: usize, open: Open, piece_rows: usize) -> Option<Open> {
+        let Open { page, slot, cell, parts } = open;
+        let (first, part_first) = (self.words.len() / PIECE_WORDS, self.partial_count);
+        let is_whole = parts.len() <= piece_rows;
+        if is_whole {
+            self.words.extend([parts.start as u32, parts.end as u32, slot, cell as u32]);
+        } else {
+            for start in parts.clone().step_by(piece_rows) {
+                let end = (start + piece_rows).min(parts.end);
+                self.words.extend([start as u32, end as u32, TO_PARTIAL, self.partial_count as u32]);
+                self.partial_count += 1;
+            }
+        }
+        let end = self.words.len() / PIECE_WORDS;
+        match self.runs.last_mut() {
+            Some(run) if run.level == level && run.page == page => run.pieces.end = end,
+            _ => self.runs.push(Run { level, page, pieces: first..end }),
+        }
+        (!is_whole).then(|| Open { page, slot, cell, parts: part_first..self.partial_count })
     }
 }
 
@@ -47,50 +130,36 @@ pub(super) fn encode(
 ) -> Result<Vec<Region>, KernelError> {
     state.grow(wave, kernel.slot_count(batch))?;
     let slots_per_page = state.shape().slots_per_page();
-    let mut chunks: Vec<u32> = Vec::new();
-    let mut groups: Vec<u32> = Vec::with_capacity(batch.rows.slots().len() * GROUP_WORDS);
-    for (slot, rows) in batch.rows.groups() {
-        let first = chunks.len() / 2;
-        for start in rows.clone().step_by(CHUNK_ROWS) {
-            chunks.extend([start as u32, (rows.end - start).min(CHUNK_ROWS) as u32]);
-        }
-        groups.extend([slot % slots_per_page as u32, first as u32, (chunks.len() / 2) as u32, 0]);
-    }
-    let (chunk_count, group_count) = (chunks.len() / 2, groups.len() / GROUP_WORDS);
+    let pieces = Pieces::new(batch, slots_per_page, PIECE_ROWS);
     let cell_words = kernel.kind.cell_words();
-    let cells = wave.output(group_count * cell_words);
-    let partial = wave.scratch(chunk_count * cell_words);
-    let (chunks, groups, valid) = (wave.upload(&chunks), wave.upload(&groups), wave.upload(&batch.valid));
+    let cells = wave.output(batch.rows.slots().len() * cell_words);
+    let partial = wave.scratch(pieces.partial_count * cell_words);
+    let (piece_region, valid) = (wave.upload(&pieces.words), wave.upload(&batch.valid));
     let values = upload(&batch.values, wave);
-    for (place, (page, range)) in batch.rows.pages(slots_per_page).into_iter().enumerate() {
-        let params = [
-            chunk_count as u32,
-            range.start as u32,
-            range.len() as u32,
-            slots_per_page as u32,
-            u32::from(batch.valid.is_empty()),
-            0,
-        ];
-        let runs = [("reduce", chunk_count), ("merge", range.len().div_ceil(WORKGROUP_SIZE as usize))];
-        // All chunks are reduced before the first page, whatever page their cells are in.
-        for (entry, workgroups) in runs.into_iter().skip(usize::from(place > 0)) {
-            wave.dispatch(Dispatch {
-                program: &WINDOW_REDUCE,
-                entry,
-                overrides: overrides(kernel.kind),
-                params: &params,
-                bindings: &[
-                    Binding::Region(&chunks),
-                    Binding::Region(&groups),
-                    Binding::Region(&values),
-                    Binding::Region(&valid),
-                    Binding::Region(&partial),
-                    Binding::Page(state, page),
-                    Binding::Region(&cells),
-                ],
-                workgroups: workgroups as u32,
-            })?;
-        }
+    let team = team_of(batch.rows.row_count(), pieces.words.len() / PIECE_WORDS);
+    for run in &pieces.runs {
+        wave.dispatch(Dispatch {
+            program: program(kernel.kind),
+            entry: if run.level == 0 { "reduce" } else { "combine" },
+            overrides: &[("TEAM", team as f64)],
+            params: &[
+                run.pieces.start as u32,
+                run.pieces.len() as u32,
+                slots_per_page as u32,
+                pieces.partial_count as u32,
+                u32::from(batch.valid.is_empty()),
+                0,
+            ],
+            bindings: &[
+                Binding::Region(&piece_region),
+                Binding::Region(&values),
+                Binding::Region(&valid),
+                Binding::Region(&partial),
+                Binding::Page(state, run.page),
+                Binding::Region(&cells),
+            ],
+            workgroups: run.pieces.len().div_ceil(WORKGROUP_SIZE / team) as u32,
+        })?;
     }
     Ok(vec![cells])
 }

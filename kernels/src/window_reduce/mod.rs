@@ -8,11 +8,13 @@
 //! so no order of 2^32 rows overflows one. Minima and maxima of floats go by their total order (-0 below 0, NaN above all), so they
 //! do not depend on the order of rows.
 //!
-//! Sums of floats depend on the order of additions, so it is fixed, whatever the device's width: the cell's rows of a step are cut into
-//! chunks of [`CHUNK_ROWS`], a chunk is halved (`lane[i] += lane[i + 32]`, then 16, 8, 4, 2, 1; missing rows are 0), and the chunks'
-//! sums are added to the cell's sum one after the other. Device and twin are equal to the bit where the adapter keeps float operations
-//! as they are written. Sums of squares go the same way, in `f32` for every column, and are approximate: a device may fuse the square
-//! with the addition.
+//! Sums of floats depend on the order of additions, so it is fixed, whatever the device's width. The cell's rows of a step are cut into
+//! pieces of [`PIECE_ROWS`]. In a piece each of [`LANES`] lanes adds every 64th row, one after the other, and the lanes are then halved:
+//! `lane[i] += lane[i + 32]`, then 16, 8, 4, 2, 1; missing rows are 0. The sums of several pieces are a column that is cut and added in
+//! the same way, until one sum is left, and that is added to the cell's. So no sum is made of more than a hundred additions in a chain
+//! for each level, vector units and devices add lanes side by side, and a hot cell is spread over a whole device. Device and twin are
+//! equal to the bit where the adapter keeps float operations as they are written. Sums of squares go the same way, in `f32` for every
+//! column, and are approximate: a device may fuse the square with the addition.
 
 mod cpu;
 #[cfg(feature = "gpu")]
@@ -29,8 +31,10 @@ use std::sync::Arc;
 
 /// The name of the kernel.
 pub const NAME: &str = "window_reduce";
-/// The leaves of the tree that floats are added by.
-pub const CHUNK_ROWS: usize = 64;
+/// The lanes that floats are added by, each every 64th row of a piece.
+pub const LANES: usize = 64;
+/// How many rows, or sums of pieces, the lanes add before they are halved.
+pub const PIECE_ROWS: usize = 2048;
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,11 +64,12 @@ impl ValueKind {
     }
 
     /// Words of a cell: count (2), sum, minimum, maximum, sum of squares (1).
-    pub(crate) fn cell_words(self) -> usize {
+    pub fn cell_words(self) -> usize {
         2 + self.sum_words() + 2 * self.value_words() + 1
     }
 
-    fn initial(self) -> Vec<u32> {
+    /// The words of a cell without rows.
+    pub fn initial(self) -> Vec<u32> {
         let mut words = vec![0; 2 + self.sum_words()];
         match self {
             ValueKind::Int64 | ValueKind::Decimal128 => {
@@ -211,6 +216,11 @@ impl Cells {
         self.words.is_empty()
     }
 
+    /// Their words, one cell after the other.
+    pub fn words(&self) -> &[u32] {
+        &self.words
+    }
+
     fn cell(&self, cell: usize) -> &[u32] {
         &self.words[cell * self.kind.cell_words()..(cell + 1) * self.kind.cell_words()]
     }
@@ -231,6 +241,14 @@ impl Cells {
         match words.get(4) {
             Some(&above) if above != (value >> 127) as u32 => Sum::Overflow,
             _ => Sum::Integer(value),
+        }
+    }
+
+    /// The sum of integers or decimals modulo 2^128; of floats 0.
+    pub fn wrapped_sum(&self, cell: usize) -> i128 {
+        match self.kind {
+            ValueKind::Float32 => 0,
+            kind => integer(&self.cell(cell)[2..2 + kind.sum_words().min(4)]),
         }
     }
 

@@ -103,24 +103,61 @@ proptest! {
         }
     }
 
-    /// The tree, written down as a recursion: the sum is that one to the bit.
+    /// The tree, written down as it is told: the sum is that one to the bit.
     #[test]
-    fn floats_are_added_by_the_fixed_tree(values in proptest::collection::vec(-1e6f32..1e6, 0..300)) {
-        fn tree(chunk: &[f32], lane: usize, stride: usize) -> f32 {
-            if stride == CHUNK_ROWS {
-                return chunk.get(lane).copied().unwrap_or(0.0);
-            }
-            tree(chunk, lane, 2 * stride) + tree(chunk, lane + stride, 2 * stride)
-        }
-        let expected = values.chunks(CHUNK_ROWS).fold(0.0, |sum: f32, chunk| sum + tree(chunk, 0, 1));
+    fn floats_are_added_by_the_fixed_tree(values in floats(3 * PIECE_ROWS)) {
         let kernel = WindowReduce::new(ValueKind::Float32);
-        let count = values.len();
+        let (count, expected) = (values.len(), tree(&values));
         let batch = batch_of(&(vec![0; count], Values::Float32(values), vec![true; count]));
         let cells = run(&kernel, &mut StatePages::new(kernel.state_shape()), &batch);
         if count > 0 {
-            prop_assert_eq!(cells.sum(0), Sum::Float(expected));
+            prop_assert_eq!(cells.sum(0), Sum::Float(0.0 + expected));
         }
     }
+}
+
+/// Up to so many floats of one seed.
+fn floats(most: usize) -> impl Strategy<Value = Vec<f32>> {
+    (0..most, any::<u32>()).prop_map(|(count, seed)| {
+        (0..count as u32).map(|row| (row.wrapping_mul(2_654_435_761) ^ seed) as f32 / 1e3 - 2e6).collect()
+    })
+}
+
+/// Lane by lane, lanes by halves, pieces by pieces.
+fn tree(values: &[f32]) -> f32 {
+    fn halves(lanes: &[f32]) -> f32 {
+        if let [sum] = lanes {
+            return *sum;
+        }
+        let (low, high) = lanes.split_at(lanes.len() / 2);
+        halves(&low.iter().zip(high).map(|(low, high)| low + high).collect::<Vec<_>>())
+    }
+    let piece = |piece: &[f32]| {
+        let lane = |lane: usize| piece.iter().skip(lane).step_by(LANES).fold(0.0, |sum: f32, value| sum + value);
+        halves(&(0..LANES).map(lane).collect::<Vec<_>>())
+    };
+    let sums: Vec<f32> = values.chunks(PIECE_ROWS).map(piece).collect();
+    match sums[..] {
+        [] => 0.0,
+        [sum] => sum,
+        _ => tree(&sums),
+    }
+}
+
+/// A cell with more pieces than one piece has lanes: the pieces of pieces too.
+#[test]
+fn a_hot_cell_is_added_by_the_fixed_tree() {
+    let kernel = WindowReduce::new(ValueKind::Float32);
+    let count = PIECE_ROWS * (PIECE_ROWS + 3) + 17;
+    let values: Vec<f32> = (0..count as u32).map(|row| row.wrapping_mul(2_654_435_761) as f32 / 1e3 - 2e6).collect();
+    let expected = tree(&values);
+    let rows = Arc::new(GroupedRows::from_parts(vec![0], vec![0, count as u32]));
+    let cells = run(
+        &kernel,
+        &mut StatePages::new(kernel.state_shape()),
+        &Batch::new(rows, Values::Float32(values), Vec::new()),
+    );
+    assert_eq!(cells.sum(0), Sum::Float(expected));
 }
 
 /// An overflow of 128 bits is told, not wrapped; and a sum that comes back into range is right.
@@ -219,14 +256,25 @@ mod device {
 
     #[test]
     fn shader_and_rust_agree_on_constants() {
-        let constants = [
-            ("CHUNK_ROWS", CHUNK_ROWS as f64),
-            ("WORKGROUP_SIZE", f64::from(gpu::WORKGROUP_SIZE)),
-            ("GROUP_WORDS", gpu::GROUP_WORDS as f64),
-            ("WORD_RANGE", 4_294_967_296.0),
-        ];
-        assert_constants_agree(&gpu::WINDOW_REDUCE, &constants);
-        assert_registered(&gpu::WINDOW_REDUCE);
+        for kind in [ValueKind::Int64, ValueKind::Decimal128, ValueKind::Float32] {
+            let constants = [
+                ("LANES", LANES as f64),
+                ("WORKGROUP_SIZE", gpu::WORKGROUP_SIZE as f64),
+                ("TO_PARTIAL", f64::from(gpu::TO_PARTIAL)),
+                ("VALUE_WORDS", kind.value_words() as f64),
+                ("SUM_WORDS", kind.sum_words() as f64),
+                ("CELL_WORDS", kind.cell_words() as f64),
+                ("SUM_AT", 2.0),
+                ("MIN_AT", (2 + kind.sum_words()) as f64),
+                ("MAX_AT", (2 + kind.sum_words() + kind.value_words()) as f64),
+                ("SQUARES_AT", (kind.cell_words() - 1) as f64),
+                ("WORD_RANGE", 4_294_967_296.0),
+            ];
+            let constants = &constants[..constants.len() - usize::from(kind == ValueKind::Float32)];
+            assert_constants_agree(gpu::program(kind), constants);
+            assert_registered(gpu::program(kind));
+            assert!(kind.cell_words() <= LANES / 4, "each member has a word of the cell at most");
+        }
     }
 
     proptest! {

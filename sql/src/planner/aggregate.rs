@@ -3,6 +3,7 @@
 //! All ways but one have two phases: rows are aggregated where they are, the partial results travel to the shard that owns their key, and are
 //! merged there.
 //! - By a pending window that closes, lateness 0: panes, each shipped once when it is complete ([`WindowAggregateFactory`]).
+//!   Where `eagre.sql.approximate` allows it, panes are made by a kernel that can run on a device ([`WindowReduceFactory`]).
 //! - By a pending window that is corrected, shown early, or never closes: panes shipped each step, spread over their windows, merged into a
 //!   table keyed by window too ([`PaneWindowsFactory`], [`GroupAggregateFactory`]).
 //! - By a pending session of exactly the keys that partition it: one phase behind the exchange (see [`super::session`]).
@@ -30,6 +31,7 @@ use eagre_engine::operator::partial_aggregate::{PaneEmit, PartialAggregateFactor
 use eagre_engine::operator::window::WindowSpec;
 use eagre_engine::operator::window_aggregate::WindowAggregateFactory;
 use eagre_engine::operator::window_assign::PaneWindowsFactory;
+use eagre_engine::operator::window_reduce::{WindowReduceFactory, WindowReduceSpec, check_calls};
 use eagre_engine::wall_clock::WallClock;
 
 use super::accumulators::{Arg, Foreign, ForeignSpec, Order};
@@ -579,11 +581,10 @@ impl Lowering<'_> {
         let lateness_ms = if info.watermark { stream.lateness_ms } else { NEVER_LATE_MS };
         let closes_once = info.watermark && lateness_ms == 0 && info.emit != Some(EmitKind::Changes);
         let emit = if closes_once { PaneEmit::OnClose } else { PaneEmit::EveryStep };
-        let windows = PartialWindows::Panes { spec, time_column: time, emit, lateness_ms };
         let bound = if closes_once { "open panes, until the watermark passes the pane's end" } else { "" };
         let detail = format!("{}, window={}", task.detail.keys_and_calls, info.cut());
-        let local = (windows, &info.clock);
-        let (partial, partial_schema) = self.partial(stream, &task, local, false, &detail, bound)?;
+        let cut = Cut { spec, time, emit, lateness_ms, clock: &info.clock };
+        let (partial, partial_schema) = self.panes(stream, &task, cut, detail.clone(), bound)?;
         if info.watermark {
             self.may_refuse(partial, &stream.tables);
         }
@@ -773,6 +774,49 @@ impl Lowering<'_> {
         Ok((node, schema))
     }
 
+    /// The local phase by panes: through the kernel where results may be approximate and it has all aggregates.
+    fn panes(
+        &mut self,
+        stream: &mut Stream,
+        task: &Task<'_>,
+        cut: Cut<'_>,
+        mut detail: String,
+        bound: &str,
+    ) -> Result<(NodeIndex, SchemaRef)> {
+        let Cut { spec, time, emit, lateness_ms, clock } = cut;
+        if self.context.catalog.approximate() {
+            let reason = match task.row_count_call {
+                Some(_) => Some("rows can be taken back".to_string()),
+                // What waits for a device cannot be part of a step's iterations.
+                None if !self.ports.is_empty() => Some("it is in a recursive part".to_string()),
+                None => check_calls(&task.input_schema, &task.calls).err(),
+            };
+            let Some(reason) = reason else {
+                let factory = WindowReduceFactory::new(WindowReduceSpec {
+                    input: Arc::clone(&task.input_schema),
+                    keys: task.keys.clone(),
+                    calls: task.calls.clone(),
+                    windows: spec,
+                    time_column: time,
+                    emit,
+                    lateness_ms,
+                    clock: clock.clone(),
+                    placement: self.context.catalog.placement().clone(),
+                })
+                .map_err(engine)?;
+                let schema = factory.output_schema();
+                let id = self.id("window reduce", task.plan, &stream.tables);
+                let output = plain_edge(Arc::clone(&schema));
+                let detail = format!("{detail}, floats approximate");
+                let node = self.push_operator(id, factory, task.from, Route::Forward, output, detail, bound);
+                return Ok((node, schema));
+            };
+            detail = format!("{detail}, exact: {reason}");
+        }
+        let windows = PartialWindows::Panes { spec, time_column: time, emit, lateness_ms };
+        self.partial(stream, task, (windows, clock), false, &detail, bound)
+    }
+
     /// `window_time`, which the keyed table does not hold, computed from `window_end`.
     fn append_window_time(&mut self, stream: &mut Stream, column: usize, end: usize) {
         let watermark = stream.columns[column].rowtime;
@@ -798,6 +842,15 @@ impl Lowering<'_> {
         stream.key =
             key.map(|key| key.into_iter().map(|key| if key == end && !shows_end { place } else { key }).collect());
     }
+}
+
+/// How rows are cut into panes, and when those leave.
+struct Cut<'a> {
+    spec: WindowSpec,
+    time: usize,
+    emit: PaneEmit,
+    lateness_ms: i64,
+    clock: &'a WallClock,
 }
 
 /// What the ways of aggregating have in common.

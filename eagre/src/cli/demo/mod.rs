@@ -2,9 +2,10 @@
 //!
 //! Half-hourly taxi rides of New York, the temperature of a machine, clicks on advertisements and road traffic, as recorded, run as one
 //! stream at full speed through windows of streaming SQL. The days that people know stand out. Then a pattern looks for fraud among
-//! payments ([`fraud`]).
+//! payments ([`fraud`]), and alarms of patterns and scores are shown as they come ([`live`]).
 
 mod fraud;
+mod live;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -121,7 +122,19 @@ pub(super) fn run(args: DemoArgs) -> Result<()> {
         ),
     )?;
     print(&mut out, fraud::show(&session)?)?;
-    print(&mut out, "\nNext: eagre run -e \"SELECT * FROM t\", or `eagre --help`.\n".to_owned())
+    print(
+        &mut out,
+        format!(
+            "\nSome kinds of fraud depend on the card, so a score learns how fast each is used, and a pattern is about the score:\n\n{};\n\n\
+             A day and a half of another bank, at a day in a second and a bit; the first day is for learning, then alarms come:\n",
+            live::RUSHED
+        ),
+    )?;
+    live::show(args.shards, &mut out)?;
+    print(
+        &mut out,
+        "\nNext: the worked examples in examples/ (`eagre run examples/fraud.sql`), or `eagre --help`.\n".to_owned(),
+    )
 }
 
 fn schema() -> SchemaRef {

@@ -3,34 +3,19 @@
 use std::sync::Arc;
 
 use arrow::array::{AsArray, FixedSizeBinaryArray, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type, UInt64Type};
-use eagre_kernels::score::{Side, Switch};
 
 use super::{NAME, Score};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::delta::batch_of;
 use crate::error::{EngineError, Result};
-use crate::operator::{SaveKind, StateReader, StateWriter};
+use crate::operator::{SaveKind, StateReader, StateWriter, moves};
 
 /// The tables of a checkpoint, and its meta.
 const PARTITIONS: &str = "partitions";
 const WATERMARK: &str = "watermark";
 const ARRIVALS: &str = "arrivals";
-const SHARD: &str = "shard";
-const PLACES: &str = "places";
 const LAYOUTS: &str = "layouts";
-
-/// Moves between CPU and device in the step log: who moved, at which of its batches, and to where.
-pub(super) fn answers_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("first_group", DataType::UInt32, false),
-        Field::new("end_group", DataType::UInt32, false),
-        Field::new("call", DataType::UInt32, false),
-        Field::new("batch", DataType::UInt64, false),
-        Field::new("device", DataType::Boolean, false),
-    ]))
-}
 
 impl Score {
     /// What the words of models mean.
@@ -40,14 +25,9 @@ impl Score {
 
     /// Kernels go on where they ran; at another number of shards, where those of some shard did.
     fn resume_places(&mut self, metas: &[serde_json::Map<String, serde_json::Value>]) {
-        let of_shard = |meta: &&serde_json::Map<String, serde_json::Value>| {
-            meta.get(SHARD).and_then(serde_json::Value::as_u64) == Some(u64::from(self.owned.start))
-        };
-        let Some(meta) = metas.iter().find(of_shard).or(metas.first()) else { return };
-        let places = meta.get(PLACES).and_then(serde_json::Value::as_array);
-        for (running, place) in self.running.iter_mut().zip(places.into_iter().flatten()) {
-            if let (Some(batches), Some(device)) = (place[0].as_u64(), place[1].as_bool()) {
-                running.scorer_mut().resume(batches, if device { Side::Device } else { Side::Cpu });
+        for (running, place) in self.running.iter_mut().zip(moves::places_of(self.owned, metas)) {
+            if let Some((batches, side)) = place {
+                running.scorer_mut().resume(batches, side);
             }
         }
     }
@@ -72,26 +52,8 @@ impl Score {
 
     /// Repeats the moves of the step log.
     pub(super) fn recall_moves(&mut self, answers: &[RecordBatch]) -> Result<()> {
-        let mut moves: Vec<Vec<Switch>> = vec![Vec::new(); self.running.len()];
-        for answer in answers {
-            if answer.schema().fields() != answers_schema().fields() {
-                return Err(EngineError::bug("the step log has answers of another operator for `Score`"));
-            }
-            let word = |column: usize, row: usize| answer.column(column).as_primitive::<UInt32Type>().value(row);
-            // At another number of shards a shard follows the one that had its first keys then.
-            let mine = u32::from(self.owned.start);
-            for row in (0..answer.num_rows()).filter(|row| word(0, *row) <= mine && mine < word(1, *row)) {
-                let recorded = answer.column(3).as_primitive::<UInt64Type>().value(row);
-                let side = if answer.column(4).as_boolean().value(row) { Side::Device } else { Side::Cpu };
-                let call = word(2, row) as usize;
-                if let (Some(moves), Some(running)) = (moves.get_mut(call), self.running.get(call)) {
-                    // Its batches are counted otherwise then: the move is one of this step.
-                    let same = word(0, row) == mine && word(1, row) == u32::from(self.owned.end);
-                    let next = running.scorer().place().0;
-                    moves.push(Switch { step: if same { recorded.max(next) } else { next }, side });
-                }
-            }
-        }
+        let next: Vec<u64> = self.running.iter().map(|running| running.scorer().place().0).collect();
+        let moves = moves::recorded(NAME, self.owned, answers, &next)?;
         self.running.iter_mut().zip(moves).for_each(|(running, moves)| running.scorer_mut().recall(&moves));
         Ok(())
     }
@@ -99,12 +61,7 @@ impl Score {
     pub(super) fn save_all(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
         state.meta.insert(WATERMARK.into(), self.watermark.into());
         state.meta.insert(ARRIVALS.into(), self.buffer.kept.next_arrival.into());
-        state.meta.insert(SHARD.into(), self.owned.start.into());
-        let places = self.running.iter().map(|running| {
-            let (batches, side) = running.scorer().place();
-            serde_json::Value::from(vec![batches.into(), serde_json::Value::from(side == Side::Device)])
-        });
-        state.meta.insert(PLACES.into(), places.collect());
+        moves::put_places(self.owned, self.running.iter().map(|running| running.scorer().place()), &mut state.meta);
         state.meta.insert(LAYOUTS.into(), self.layouts().into());
         self.buffer.save(kind, state)?;
         let mut slots = std::mem::take(&mut self.dirty_slots);

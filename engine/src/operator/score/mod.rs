@@ -8,25 +8,26 @@
 //! once. As a score does not depend on how rows are cut into batches, neither steps nor shards nor a restart show in it.
 //!
 //! Where a kernel runs, on the CPU or on a device, its placer says ([`Placement`]). All scores of a batch share one wave of work on the
-//! device, and the operator is pending until it is answered. As both sides agree within a tolerance only, each move between them goes
+//! device, with those of other operators of the step, and the operator is pending until it is answered. As both sides agree within a tolerance only, each move between them goes
 //! into the step log, and a replay repeats it.
 //!
 //! A checkpoint takes the rows that wait, the words of the partitions that changed, and where kernels ran.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow_row::{RowConverter, SortField};
-use eagre_kernels::placed::{WaitingFor, WaveGroup};
 use eagre_kernels::rows::GroupedRows;
-use eagre_kernels::score::{DeviceChoice, Placement, Side, Switch};
+use eagre_kernels::score::{Placement, Switch};
 
 use self::calls::{CallRows, Running};
 pub use self::calls::{ScoreAnswer, ScoreCall, detections_type, score_partition};
-use self::checkpoint::answers_schema;
+use super::moves::{record, runs_on};
 use super::over::{Buffer, OrderKey, in_order, in_order_of_arrival, judge};
-use super::{Input, Operator, OperatorFactory, Output, Placed, Progress, SaveKind, StateReader, StateWriter, Ticket};
+use super::{
+    Input, Operator, OperatorFactory, Output, Placed, Progress, SaveKind, StateReader, StateWriter, StepWave, Ticket,
+};
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::hash::HashGroups;
@@ -121,11 +122,7 @@ impl OperatorFactory for ScoreFactory {
     }
 
     fn runs_on(&self) -> &'static str {
-        match self.spec.placement.settings().device {
-            DeviceChoice::Cpu => "CPU",
-            DeviceChoice::Gpu => "GPU",
-            DeviceChoice::Auto => "CPU or GPU, whichever measures faster",
-        }
+        runs_on(&self.spec.placement)
     }
 }
 
@@ -186,7 +183,7 @@ impl Score {
     }
 
     /// Starts to score rows that are in order. A ticket: the device has to answer first.
-    fn start(&mut self, batch: RecordBatch) -> Result<Option<Ticket>> {
+    fn start(&mut self, batch: RecordBatch, wave: &mut StepWave) -> Result<Option<Ticket>> {
         let keys: Vec<ArrayRef> = self.spec.partition.iter().map(|column| Arc::clone(batch.column(*column))).collect();
         self.partitions.intern(&keys, batch.num_rows(), &mut self.slots)?;
         let count = self.partitions.slot_count();
@@ -197,19 +194,13 @@ impl Score {
                 self.dirty_slots.push(*slot);
             }
         }
-        let mut group = WaveGroup::new();
-        let mut calls = Vec::with_capacity(self.running.len());
-        for (call, running) in self.spec.calls.iter().zip(&mut self.running) {
-            let rows = CallRows::of(call, &batch)?;
-            running.start(&grouped, &rows, &mut group);
-            calls.push(rows);
-        }
+        let calls = self.spec.calls.iter().map(|call| CallRows::of(call, &batch)).collect::<Result<Vec<_>>>()?;
+        let ticket = wave.start(calls.len(), |group| {
+            self.running.iter_mut().zip(&calls).for_each(|(running, rows)| running.start(&grouped, rows, group));
+            Ok(())
+        })?;
         self.working = Some(Working { batch, grouped, calls });
-        let (redeemer, ticket) = Ticket::new();
-        Ok(match group.submit(move || redeemer.redeem()) {
-            WaitingFor::Nothing => None,
-            WaitingFor::Device => Some(ticket),
-        })
+        Ok(ticket)
     }
 
     /// Emits the rows that are being scored.
@@ -225,17 +216,7 @@ impl Score {
         for (call, running) in (0..).zip(&mut self.running) {
             moves.extend(running.scorer_mut().take_switches().into_iter().map(|switch| (call, switch)));
         }
-        if out.records_answers && !moves.is_empty() {
-            let columns: Vec<ArrayRef> = vec![
-                Arc::new(UInt32Array::from(vec![u32::from(self.owned.start); moves.len()])),
-                Arc::new(UInt32Array::from(vec![u32::from(self.owned.end); moves.len()])),
-                Arc::new(UInt32Array::from_iter_values(moves.iter().map(|(call, _)| *call))),
-                Arc::new(UInt64Array::from_iter_values(moves.iter().map(|(_, switch)| switch.step))),
-                Arc::new(moves.iter().map(|(_, switch)| Some(switch.side == Side::Device)).collect::<BooleanArray>()),
-            ];
-            out.answers.push(batch_of(&answers_schema(), columns, moves.len())?);
-        }
-        Ok(())
+        record(self.owned, &moves, out)
     }
 }
 
@@ -264,7 +245,7 @@ impl Operator for Score {
         }
         while let Some(batch) = self.buffer.settle(after, CHUNK_ROWS)? {
             let batch = in_order(batch, &self.spec.order, &self.converter)?;
-            if let Some(ticket) = self.start(batch)? {
+            if let Some(ticket) = self.start(batch, &mut out.wave)? {
                 return Ok(Progress::Pending(ticket));
             }
             self.finish(out)?;

@@ -25,6 +25,7 @@ svg{width:100%;height:auto;font:12px system-ui,sans-serif}svg text{fill:var(--so
 
 const TWIN_COLOURS: [&str; 3] = ["#74c0fc", "#339af0", "#1864ab"];
 const DEVICE_COLOUR: &str = "#e8590c";
+const FED_COLOUR: &str = "#d6336c";
 
 pub(super) fn text(report: &Report) -> String {
     let mut page = format!(
@@ -133,6 +134,15 @@ fn section(case: &CaseFigures, page: &mut String) {
         dashed: false,
         points: device(|figure| Some(figure.events_per_s)),
     });
+    let fed = device(|figure| figure.fed.last().map(|fed| fed.events_per_s));
+    if !fed.is_empty() {
+        rates.push(Curve {
+            label: "device, fed by all cores".to_owned(),
+            colour: FED_COLOUR,
+            dashed: false,
+            points: fed,
+        });
+    }
     let kernel_rates: Vec<(f64, f64)> = case
         .points
         .iter()
@@ -193,8 +203,21 @@ fn section(case: &CaseFigures, page: &mut String) {
     let measured = case.points.iter().any(|point| point.device.is_some());
     if measured {
         names.extend(
-            ["answer", "device, events/s", "p50", "p99", "conversion", "kernel", "GB/s", "of copy", "up", "back"]
-                .map(str::to_owned),
+            [
+                "answer",
+                "device, events/s",
+                "fed by all cores",
+                "from converted rows",
+                "p50",
+                "p99",
+                "conversion",
+                "kernel",
+                "GB/s",
+                "of copy",
+                "up",
+                "back",
+            ]
+            .map(str::to_owned),
         );
     }
     let rows = case.points.iter().map(|point| {
@@ -212,6 +235,8 @@ fn section(case: &CaseFigures, page: &mut String) {
         cells.extend([
             dash(point.agreement.as_ref().map(|agreement| agreement.text())),
             dash(device.map(|figure| short(figure.events_per_s))),
+            dash(device.and_then(|figure| figure.fed.last()).map(|fed| short(fed.events_per_s))),
+            dash(device.map(|figure| short(figure.converted_events_per_s))),
             dash(device.map(|figure| time(figure.batch_ns_p50))),
             dash(device.map(|figure| time(figure.batch_ns_p99))),
             dash(device.map(|figure| time(figure.convert_ns_p50))),

@@ -58,8 +58,8 @@ pub(super) fn text(report: &Report) -> String {
         for threads in &threads {
             let _ = write!(text, " twin, {threads} thread(s), events/s | kernel alone |");
         }
-        text.push_str(" device, events/s | p50 | p99 | conversion | kernel | GB/s | of copy | answer |\n|---:|");
-        text.push_str(&"---:|".repeat(threads.len() * 2 + 7));
+        text.push_str(" device, events/s | fed by all cores | from converted rows | p50 | p99 | conversion | kernel | GB/s | of copy | answer |\n|---:|");
+        text.push_str(&"---:|".repeat(threads.len() * 2 + 9));
         text.push_str("---|\n");
         for point in &case.points {
             let _ = write!(text, "| {} |", count(point.rows));
@@ -81,6 +81,8 @@ pub(super) fn text(report: &Report) -> String {
             let device = point.device.as_ref();
             for cell in [
                 dash(device.map(|figure| short(figure.events_per_s))),
+                dash(device.and_then(|figure| figure.fed.last()).map(|fed| short(fed.events_per_s))),
+                dash(device.map(|figure| short(figure.converted_events_per_s))),
                 dash(device.map(|figure| time(figure.batch_ns_p50))),
                 dash(device.map(|figure| time(figure.batch_ns_p99))),
                 dash(device.map(|figure| time(figure.convert_ns_p50))),

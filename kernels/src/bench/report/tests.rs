@@ -19,7 +19,10 @@ fn report(software: bool, wrong: u64) -> Report {
         batch_ns_p99: 900_000.0,
         convert_ns_p50: 40_000.0,
         kernel_ns_p50: Some(20_000.0),
+        kernel_ns_min: Some(19_000.0),
         events_per_s: 320e6,
+        fed: vec![FedFigure { threads: 2, events_per_s: 310e6 }],
+        converted_events_per_s: 480e6,
         upload_bytes: 1 << 20,
         readback_bytes: 256 << 10,
         kernel_gb_per_s: Some(700.0),
@@ -111,9 +114,15 @@ fn lines_stand_under_the_header() {
     let header = table::header(&threads, true);
     let line = table::line("half_space_forest/100x12", &report.cases[0].points[1], &threads, true);
     let end = |text: &str, word: &str| text.find(word).expect(word) + word.len();
-    for (name, value) in
-        [("rows", "64k"), ("cpu x1", "10M"), ("cpu x2", "20M"), ("gpu", "320M"), ("p99", "900 us"), ("of copy", "70 %")]
-    {
+    for (name, value) in [
+        ("rows", "64k"),
+        ("cpu x1", "10M"),
+        ("cpu x2", "20M"),
+        ("gpu", "320M"),
+        ("converted", "480M"),
+        ("p99", "900 us"),
+        ("of copy", "70 %"),
+    ] {
         assert_eq!(end(&header, name), end(&line, value), "{name}\n{header}\n{line}");
     }
     let (line, note) = line.split_once('\n').expect("a note");

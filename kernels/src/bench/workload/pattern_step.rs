@@ -95,6 +95,10 @@ impl Workload for Patterns {
         rows * (self.kernel.predicate_count() + self.kernel.patterns().len()) as u64 / 8 + keys * (8 + 8 * state_words)
     }
 
+    fn units_per_event(&self) -> Option<(usize, &'static str)> {
+        Some((self.kernel.patterns().len(), "event-patterns")).filter(|(patterns, _)| *patterns > 1)
+    }
+
     fn answer(&self, matches: Matches) -> Answer {
         let counts = matches.counts.iter().flat_map(|&count| [count as u32, (count >> 32) as u32]);
         let bits = (0..matches.counts.len()).flat_map(|pattern| matches.bitmap(pattern).to_vec());

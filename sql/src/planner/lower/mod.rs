@@ -109,13 +109,14 @@ pub(super) struct Shared {
     plan: LogicalPlan,
     emit: Option<EmitKind>,
     wanted: Option<BTreeSet<usize>>,
-    /// What the names of its tables mean, the zone of its days, how long state is kept, where kernels run: equal plans of two statements
-    /// may differ in these.
+    /// What the names of its tables mean, the zone of its days, how long state is kept, where kernels run, what may be approximate:
+    /// equal plans of two statements may differ in these.
     tables: Vec<String>,
     time_zone: String,
     state_ttl_ms: Option<i64>,
     device: DeviceChoice,
     matches: MatchSettings,
+    approximate: bool,
 }
 
 impl<'a> Lowering<'a> {
@@ -351,6 +352,7 @@ impl<'a> Lowering<'a> {
                     state_ttl_ms: self.state_ttl(),
                     device: self.context.catalog.placement().settings().device,
                     matches: self.context.catalog.match_settings().clone(),
+                    approximate: self.context.catalog.approximate(),
                 };
                 if let Some((stream, aggregated_window)) = self.shared.get(&shared) {
                     self.aggregated_window |= aggregated_window;

@@ -296,7 +296,14 @@ impl Lowering<'_> {
             Some(_) => "rows that wait for the watermark".to_string(),
             None => self.match_bound(node, &stream, by_watermark, &settings),
         };
-        let event_time = rules.event_time(&node.output).filter(|_| by_watermark);
+        let event_time = match whole_by_watermark {
+            // A partition that comes whole leaves whole, when the watermark passes the time that all of its rows have.
+            Some((column, _)) => spec
+                .output
+                .iter()
+                .position(|(_, output)| matches!(output, OutputColumn::Input(place) if *place == column)),
+            None => rules.event_time(&node.output).filter(|_| by_watermark),
+        };
         let columns = (0..node.output.len())
             .map(|index| StreamColumn { rowtime: event_time == Some(index), ..StreamColumn::plain(index) });
         let columns: Vec<StreamColumn> = columns.collect();

@@ -1,13 +1,13 @@
-//! Where the scoring operators of a process may run: who chooses, and the device that they share.
+//! Where the kernels of a process's operators may run: who chooses, and the device that they share.
 
 use std::fmt;
 #[cfg(feature = "gpu")]
 use std::sync::{Arc, OnceLock};
 
-use super::scorer::ScoreKernel;
+use super::{Placed, PlacedOptions};
+use crate::Kernel;
 #[cfg(feature = "gpu")]
 use crate::device::SharedDevice;
-use crate::placed::{Placed, PlacedOptions};
 #[cfg(feature = "gpu")]
 use crate::placer::Calibration;
 use crate::placer::{DeviceChoice, DeviceFitness, OperatorPlacer, PlacerSettings};
@@ -87,12 +87,12 @@ impl Placement {
         Err("this build has no GPU support (cargo feature `gpu`)".to_string())
     }
 
-    pub(super) fn options(&self) -> &PlacedOptions {
+    pub(crate) fn options(&self) -> &PlacedOptions {
         &self.options
     }
 
     /// The placer of one operator.
-    pub(super) fn placer<K: ScoreKernel>(&self, kernel: &K) -> OperatorPlacer {
+    pub(crate) fn placer<K: Kernel>(&self, kernel: &K) -> OperatorPlacer {
         #[cfg(feature = "gpu")]
         if self.settings.device != DeviceChoice::Cpu
             && let Ok(opened) = self.opened()
@@ -107,7 +107,7 @@ impl Placement {
     }
 
     /// Whether it is on the device now.
-    pub(super) fn move_to_device<K: ScoreKernel>(&self, placed: &mut Placed<K>) -> bool {
+    pub(crate) fn move_to_device<K: Kernel>(&self, placed: &mut Placed<K>) -> bool {
         #[cfg(feature = "gpu")]
         if let Ok(opened) = self.opened() {
             // What went wrong is told by the placement's events.
