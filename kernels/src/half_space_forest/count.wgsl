@@ -124,17 +124,47 @@ struct Block {
     reference: u32,                      // scores by the reference
 }
 
+// What a lane has counted and not yet added to the word that all lanes share. Rows of a dense cell wait for each other at its word, and an
+// outlier in the range makes nearly all rows of a key one cell: so a lane keeps the word that it meets most often, by a majority vote
+// (Boyer, Moore, 1981), and adds to it once.
+struct Counted {
+    word: u32,
+    sum: u32,
+    votes: u32,
+}
+
+fn add_mass(block: Block, word: u32, sum: u32) {
+    if block.is_near {
+        atomicAdd(&near[word], sum);
+    } else {
+        atomicAdd(&page[word], sum);
+    }
+}
+
+fn count_row(block: Block, counted: Counted, word: u32, one: u32) -> Counted {
+    if counted.votes == 0u {
+        if counted.sum != 0u {
+            add_mass(block, counted.word, counted.sum);
+        }
+        return Counted(word, one, 1u);
+    }
+    if word == counted.word {
+        return Counted(word, counted.sum + one, counted.votes + 1u);
+    }
+    add_mass(block, word, one);
+    return Counted(counted.word, counted.sum, counted.votes - 1u);
+}
+
 // Scores (if `scores`) and counts rows `begin`..`end` of a window.
 fn run_rows(block: Block, lane: u32, begin: u32, end: u32, scores: bool) {
     let half_bits = params.depth - 1u;
     let half_mask = (1u << half_bits) - 1u;
+    var counted: Counted;
     for (var row = begin + lane; row < end; row += ROWS_PER_LANE * WORKGROUP_SIZE) {
         let rows = row + vec4<u32>(0u, 1u, 2u, 3u) * WORKGROUP_SIZE;
         var sums = vec4<u32>(0u);
         for (var tree = 0u; tree < block.tree_count; tree++) {
             let found = leaves_of(block.tree_first + tree, row, 16u);
-            let words = (found.leaf & vec4<u32>(half_mask)) + vec4<u32>(tree << half_bits);
-            let shifts = (found.leaf >> vec4<u32>(half_bits)) << vec4<u32>(4u);
             if scores {
                 var read = found.leaf;
                 if any((found.differs & vec4<u32>(0xffffu)) != vec4<u32>(0u)) {
@@ -164,19 +194,19 @@ fn run_rows(block: Block, lane: u32, begin: u32, end: u32, scores: bool) {
                     }
                 }
             }
+            var at = found.leaf + vec4<u32>(block.table + (tree << params.depth));
+            var one = vec4<u32>(1u);
             if block.is_near {
-                let at = words + vec4<u32>(block.latest);
-                let one = vec4<u32>(1u) << shifts;
-                atomicAdd(&near[at.x], one.x);
-                if rows.y < end { atomicAdd(&near[at.y], one.y); }
-                if rows.z < end { atomicAdd(&near[at.z], one.z); }
-                if rows.w < end { atomicAdd(&near[at.w], one.w); }
-            } else {
-                let at = found.leaf + vec4<u32>(block.table + (tree << params.depth));
-                atomicAdd(&page[at.x], 1u);
-                if rows.y < end { atomicAdd(&page[at.y], 1u); }
-                if rows.z < end { atomicAdd(&page[at.z], 1u); }
-                if rows.w < end { atomicAdd(&page[at.w], 1u); }
+                at = (found.leaf & vec4<u32>(half_mask)) + vec4<u32>(block.latest + (tree << half_bits));
+                one <<= (found.leaf >> vec4<u32>(half_bits)) << vec4<u32>(4u);
+            }
+            counted = count_row(block, counted, at.x, one.x);
+            if rows.y < end { counted = count_row(block, counted, at.y, one.y); }
+            if rows.z < end { counted = count_row(block, counted, at.z, one.z); }
+            if rows.w < end { counted = count_row(block, counted, at.w, one.w); }
+            if block.tree_count > 1u {
+                add_mass(block, counted.word, counted.sum);
+                counted = Counted();
             }
         }
         if scores {
@@ -185,6 +215,9 @@ fn run_rows(block: Block, lane: u32, begin: u32, end: u32, scores: bool) {
             if rows.z < end { atomicAdd(&units[rows.z], sums.z); }
             if rows.w < end { atomicAdd(&units[rows.w], sums.w); }
         }
+    }
+    if counted.sum != 0u {
+        add_mass(block, counted.word, counted.sum);
     }
 }
 

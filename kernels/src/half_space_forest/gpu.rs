@@ -90,8 +90,8 @@ pub(super) fn encode(
     let track_overrides = if row_count / group_count.max(1) < 512 { SMALL } else { LARGE };
     // A window's rows over as many lanes as it gives work to, but for the ends of windows.
     let count_overrides = match parameters.window {
-        ..=512 => SMALL,
-        ..=2048 => MEDIUM,
+        0..=512 => SMALL,
+        513..=2048 => MEDIUM,
         _ => LARGE,
     };
     let tree_leaves = 1 << parameters.depth.min(NEAR_DEPTH_MAX);
