@@ -16,8 +16,10 @@ use eagre_engine::operator::group_aggregate::GroupAggregateFactory;
 use eagre_engine::operator::partial_aggregate::{PaneEmit, PartialAggregateFactory, PartialWindows};
 use eagre_engine::operator::window::{WindowKind, WindowSpec};
 use eagre_engine::operator::window_aggregate::WindowAggregateFactory;
+use eagre_engine::operator::window_reduce::{WindowReduceFactory, WindowReduceSpec};
 use eagre_engine::operator::{Input, Operator, OperatorFactory, Output};
 use eagre_engine::time::Watermarks;
+use eagre_engine::wall_clock::WallClock;
 
 const BATCH_ROWS: usize = 8_192;
 const BATCHES: usize = 64;
@@ -73,6 +75,25 @@ impl Pair {
         Self::new(&local, &global.expect("a plan"))
     }
 
+    /// The same through the kernel, on the CPU.
+    fn approximate_windows(kind: WindowKind) -> Self {
+        let windows = WindowSpec::new(kind, 0).expect("a window");
+        let spec = WindowReduceSpec {
+            input: schema(),
+            keys: vec![1],
+            calls: count_sum_max(),
+            windows,
+            time_column: 0,
+            emit: PaneEmit::OnClose,
+            lateness_ms: 0,
+            clock: WallClock::default(),
+            placement: Arc::default(),
+        };
+        let local = WindowReduceFactory::new(spec).expect("a plan");
+        let global = WindowAggregateFactory::new(windows, time_type(), local.output_schema(), 1, count_sum_max(), None);
+        Self::new(&local, &global.expect("a plan"))
+    }
+
     fn groups() -> Self {
         let local =
             PartialAggregateFactory::new(schema(), vec![1], count_sum_max(), PartialWindows::None).expect("a plan");
@@ -108,8 +129,9 @@ fn aggregates(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("count+sum+max, 10 k keys");
     let rows: Vec<Delta> = (0..BATCHES).map(|index| batch((index * BATCH_ROWS) as u64, BATCH_ROWS)).collect();
     group.throughput(Throughput::Elements((BATCHES * BATCH_ROWS) as u64)).sample_size(20);
-    let forms: [(&str, MakePair); 3] = [
+    let forms: [(&str, MakePair); 4] = [
         ("tumble 1 s", || Pair::windows(WindowKind::Tumble { size_ms: 1_000 })),
+        ("tumble 1 s, approximate", || Pair::approximate_windows(WindowKind::Tumble { size_ms: 1_000 })),
         ("hop 200 ms / 1 s", || Pair::windows(WindowKind::Hop { slide_ms: 200, size_ms: 1_000 })),
         ("updating group by", Pair::groups),
     ];

@@ -37,7 +37,8 @@ fn options(method: &str) -> &'static str {
     match method {
         "ewma" | "holt" | "cusum" => "min_training => 5, half_life => 20",
         "auto" => "half_life => 20",
-        "novelty" | "seasonal" => "min_training => 5",
+        "novelty" | "seasonal" | "changepoint" | "forecast" => "min_training => 5",
+        "rcf" => "min_training => 5, trees => 10, sample => 32",
         "half_space" => "window => 64, trees => 10, depth => 5",
         "distance" => "window => 8, history => 128",
         _ => "window => 8, components => 2",

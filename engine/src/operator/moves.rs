@@ -84,6 +84,23 @@ pub(super) fn recorded(
     Ok(moves)
 }
 
+/// What stands in the step log in the place of a kernel's number where an operator has noted something of itself.
+const NOTE: u32 = u32::MAX;
+
+/// Hands over a note of this shard, where anyone writes it down: what it means is the operator's.
+pub(super) fn record_note(owned: HashGroups, out: &mut Output) -> Result<()> {
+    record(owned, &[(NOTE, Switch { step: 0, side: Side::Cpu })], out)
+}
+
+/// Whether a shard left a note in a step.
+pub(super) fn has_note(owned: HashGroups, answers: &[RecordBatch]) -> bool {
+    let mine = u32::from(owned.start);
+    answers.iter().any(|answer| {
+        let word = |column: usize, row: usize| answer.column(column).as_primitive::<UInt32Type>().value(row);
+        (0..answer.num_rows()).any(|row| word(2, row) == NOTE && word(0, row) <= mine && mine < word(1, row))
+    })
+}
+
 /// Writes where a shard's kernels are into the meta of a checkpoint.
 pub(super) fn put_places(owned: HashGroups, places: impl Iterator<Item = (u64, Side)>, meta: &mut Map<String, Value>) {
     meta.insert(SHARD.into(), owned.start.into());

@@ -224,11 +224,21 @@ fn kernel_ns<W: Workload>(
     batch: &Arc<BatchOf<W>>,
     limits: &Limits,
 ) -> Result<Vec<f64>, KernelError> {
+    const BATCHES_MIN: usize = 5;
+    /// As long as clocks take to rise.
+    const BUSY_BEFORE: Duration = Duration::from_millis(300);
+    let has_clocks = !resident.device.description().software;
+    let started = Instant::now();
+    while has_clocks && started.elapsed() < BUSY_BEFORE {
+        let mut wave = resident.device.wave()?;
+        calibrate::keep_busy(&mut wave)?;
+        resident.device.submit(wave).wait()?;
+    }
     let (mut times, mut one) = (Vec::new(), Duration::ZERO);
     let started = Instant::now();
-    while times.len() < limits.batches(one) {
+    while times.len() < limits.batches(one).max(BATCHES_MIN) {
         let mut wave = resident.device.wave()?;
-        if !resident.device.description().software {
+        if has_clocks {
             calibrate::keep_busy(&mut wave)?;
         }
         let under_way = resident.start_in(wave, batch.clone())?;

@@ -289,10 +289,11 @@ impl Device {
         let Wave { work, slot, failure, .. } = wave;
         match failure {
             Some(error) => answer.give(Err(error)),
-            // When the thread is gone the command is dropped, and its answer says so.
             None => {
-                let command = Command { work, slot, submitted, answer };
-                drop(self.thread.commands.as_ref().map(|commands| commands.send(command)));
+                if let Some(commands) = &self.thread.commands {
+                    // When the thread is gone the command is dropped, and its answer says so.
+                    drop(commands.send(Command { work, slot, submitted, answer }));
+                }
             }
         }
         Ticket { shared, gpu: self.gpu.clone(), submitted }

@@ -7,7 +7,8 @@ use crate::kernel::{Kernel, KernelError};
 use std::ops::Range;
 
 pub(super) const WORKGROUP_SIZE: u32 = 64;
-pub(super) const MEMBER_ROWS: usize = 8;
+/// The most rows of a tile that a member of a team has.
+pub(super) const MEMBER_ROWS_MAX: u32 = 16;
 pub(super) const PIECE_WORDS: usize = 8;
 /// Where in a carry is what holds before a piece; its map is before that.
 pub(super) const CARRY_LEARNT: u32 = 10;
@@ -27,7 +28,13 @@ const PIECES_TO_CUT: usize = 4;
 /// The shader.
 pub(crate) static RECURRENCE_SCAN: Program = Program {
     name: NAME,
-    source: concat!(include_str!("f64.wgsl"), include_str!("recurrence_scan.wgsl")),
+    source: concat!(
+        include_str!("f64.wgsl"),
+        include_str!("recurrence_scan.wgsl"),
+        include_str!("maps.wgsl"),
+        include_str!("walk.wgsl"),
+        include_str!("carry.wgsl")
+    ),
     storage: &[Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite, Access::ReadWrite, Access::Read],
 };
 
@@ -104,12 +111,14 @@ impl Pieces {
     }
 }
 
-/// How many members a team has: about as many as the rows of a piece give work to.
-fn team_of(row_count: usize, piece_count: usize) -> u32 {
+/// How many members a team has, and how many rows of a tile each of them: about as many as a piece has rows. More rows for each member are
+/// fewer steps of scans, more members are more rows under way.
+fn team_of(row_count: usize, piece_count: usize) -> (u32, u32) {
     match row_count / piece_count.max(1) {
-        0..32 => 4,
-        32..4096 => 16,
-        _ => WORKGROUP_SIZE,
+        0..32 => (4, 8),
+        32..256 => (16, 8),
+        256..4096 => (16, MEMBER_ROWS_MAX),
+        _ => (WORKGROUP_SIZE, MEMBER_ROWS_MAX),
     }
 }
 
@@ -144,7 +153,7 @@ pub(super) fn encode(
         Recurrence::Cusum { .. } => CUSUM,
     };
     let constants = &kernel.constants;
-    let team = team_of(batch.values.len(), pieces.words.len() / PIECE_WORDS);
+    let (team, member_rows) = team_of(batch.values.len(), pieces.words.len() / PIECE_WORDS);
     for PageRun { page, pieces: range, cuts: cut_range } in pieces.pages {
         let params = [
             range.start as u32,
@@ -163,7 +172,8 @@ pub(super) fn encode(
             cut_range.start as u32,
             cut_range.len() as u32,
             team,
-            MEMBER_ROWS as u32,
+            member_rows,
+            member_rows.ilog2(),
             WORKGROUP_SIZE,
             if recurrence == HOLT { 5 } else { 4 },
         ];

@@ -285,8 +285,8 @@ mod device {
     fn shader_and_rust_agree_on_constants() {
         let constants = [
             ("WORKGROUP_SIZE", f64::from(gpu::WORKGROUP_SIZE)),
-            ("MEMBER_ROWS", gpu::MEMBER_ROWS as f64),
-            ("PITCH", (gpu::MEMBER_ROWS + 1) as f64),
+            ("MEMBER_ROWS_MAX", f64::from(gpu::MEMBER_ROWS_MAX)),
+            ("PITCH", f64::from(gpu::MEMBER_ROWS_MAX + 1)),
             ("PIECE_WORDS", gpu::PIECE_WORDS as f64),
             ("FLAG_FIRST", f64::from(gpu::FLAG_FIRST)),
             ("FLAG_LAST", f64::from(gpu::FLAG_LAST)),

@@ -166,7 +166,8 @@ fn scores_on_a_device_are_those_of_the_twin() {
             let expected = score_now(twin.as_mut(), &grouped, &[&values]);
             let found = score_now(moving.as_mut(), &grouped, &[&values]);
             // What has no shader stays where it is.
-            let on_cpu_alone = ["auto", "novelty", "seasonal"].contains(&described.name);
+            let on_cpu_alone =
+                ["auto", "novelty", "seasonal", "changepoint", "forecast", "rcf"].contains(&described.name);
             let placed = moving.decision().map(|decision| decision.side);
             assert_eq!(placed, (!on_cpu_alone).then(|| side(step)), "{}", described.name);
             for (expected, found) in expected.iter().zip(&found) {

@@ -170,6 +170,9 @@ impl Kernel for SubspaceScore {
         NAME
     }
 
+    /// Equal to the bit where an adapter keeps the order of float operations and denormals, and it has to be: a last bit may decide
+    /// which centre is nearest, and what is learnt from that moves all scores after it by more than any tolerance. Elsewhere most
+    /// scores are within this.
     fn exactness(&self) -> Exactness {
         Exactness::Tolerance { relative: 1e-3, absolute: 1e-3 }
     }

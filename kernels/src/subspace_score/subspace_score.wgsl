@@ -33,6 +33,10 @@ const HEADER_WORDS: u32 = 4u;
 
 override STRIDE: u32 = 16u;              // words from one vector to the next, a multiple of LANES
 override CENTROIDS: bool = false;        // false: subspace
+// Whether the vectors stay in workgroup memory while rows pass: a load from a page that is written too may take as long as a whole
+// reduction does.
+override RESIDENT: bool = STRIDE <= 64u;
+override VECTOR_WORDS: u32 = KEYS * COMPONENTS_MAX * STRIDE * u32(RESIDENT) + 1u;
 
 struct Params {
     group_first: u32,
@@ -59,6 +63,7 @@ struct Params {
 var<workgroup> values: array<f32, KEYS * STRIDE>;                        // [key][STRIDE], a ring of `window`
 var<workgroup> rest: array<f32, KEYS * STRIDE>;                          // [key][STRIDE] of the shape
 var<workgroup> learnt: array<u32, 32>;                                   // [key][COMPONENTS_MAX] windows that each centre has learnt
+var<workgroup> vectors: array<f32, VECTOR_WORDS>;                        // [key][COMPONENTS_MAX][STRIDE]
 // Sixteen rows of each key at a time: one load and one store of sixteen words, where each row alone would touch other lines.
 var<workgroup> row_high: array<f32, WORKGROUP_SIZE>;
 var<workgroup> row_low: array<f32, WORKGROUP_SIZE>;
@@ -120,6 +125,22 @@ fn root(x: f32) -> f32 {
     let found = cut + select(0u, 1u, remainder > i32(cut));
     let moved = bitcast<i32>(f32(found)) + ((exponent - odd) / 2 - 23) * 8388608;
     return select(0.0, bitcast<f32>(moved), (bits & 0x7f800000u) != 0u);
+}
+
+// An element of a vector of the key; `start` is that of its vectors in the page.
+fn element_at(start: u32, key: u32, element: u32) -> f32 {
+    if RESIDENT {
+        return vectors[key * COMPONENTS_MAX * STRIDE + element];
+    }
+    return bitcast<f32>(page[start + element]);
+}
+
+fn set_element(start: u32, key: u32, element: u32, value: f32) {
+    if RESIDENT {
+        vectors[key * COMPONENTS_MAX * STRIDE + element] = value;
+    } else {
+        page[start + element] = bitcast<u32>(value);
+    }
 }
 
 fn gain(count: u32, first: f32) -> f32 {
@@ -190,6 +211,12 @@ fn subspace_score(
     for (var j = lane; j < window; j += LANES) {
         values[own + j] = bitcast<f32>(page[values_start + j]);
     }
+    if RESIDENT {
+        // A lane reads and writes the same elements all the time, so nothing waits for this.
+        for (var j = lane; j < params.components * STRIDE; j += LANES) {
+            vectors[key * COMPONENTS_MAX * STRIDE + j] = bitcast<f32>(page[vectors_start + j]);
+        }
+    }
     workgroupBarrier();
 
     var oldest = 0u;                                                     // its place in the ring
@@ -224,11 +251,13 @@ fn subspace_score(
         // Mean and extremes.
         var sum = 0.0;
         var tops = vec2<f32>(-VALUE_MAX);
-        for (var j = lane; j < window; j += LANES) {
-            let place = oldest + j;
-            let value = values[own + select(place, place - window, place >= window)];
-            sum += rounded(value - newest);
-            tops = max(tops, vec2<f32>(value, -value));
+        for (var j = lane; j < STRIDE; j += LANES) {
+            if j < window {
+                let place = oldest + j;
+                let value = values[own + select(place, place - window, place >= window)];
+                sum += rounded(value - newest);
+                tops = max(tops, vec2<f32>(value, -value));
+            }
         }
         partials[half + own_quarter][lane % 4u] = sum;
         partials[half + 8u + own_quarter][lane % 4u] = tops.x;
@@ -242,12 +271,14 @@ fn subspace_score(
 
         // The sum of squares, and the shape.
         sum = 0.0;
-        for (var j = lane; j < window; j += LANES) {
-            let place = oldest + j;
-            let value = values[own + select(place, place - window, place >= window)];
-            let difference = rounded(rounded(value - newest) - offset);
-            sum += rounded(difference * difference);
-            rest[own + j] = difference;
+        for (var j = lane; j < STRIDE; j += LANES) {
+            if j < window {
+                let place = oldest + j;
+                let value = values[own + select(place, place - window, place >= window)];
+                let difference = rounded(rounded(value - newest) - offset);
+                sum += rounded(difference * difference);
+                rest[own + j] = difference;
+            }
         }
         partials[half + own_quarter][lane % 4u] = sum;
         workgroupBarrier();
@@ -260,16 +291,16 @@ fn subspace_score(
         }
         var live = full && !flat;
         let scale = divided(1.0, root(max(squares, SQUARES_MIN)));
-        for (var j = lane; j < window; j += LANES) {
+        for (var j = lane; j < STRIDE; j += LANES) {
             rest[own + j] = rounded(rest[own + j] * scale);              // what lies behind the window stays 0
         }
 
         if CENTROIDS {
             for (var centre = 0u; centre < params.components; centre++) {
-                let vector = vectors_start + centre * STRIDE;
+                let vector = centre * STRIDE;
                 sum = 0.0;
                 for (var j = lane; j < STRIDE; j += LANES) {
-                    let difference = rounded(rest[own + j] - bitcast<f32>(page[vector + j]));
+                    let difference = rounded(rest[own + j] - element_at(vectors_start, key, vector + j));
                     sum += rounded(difference * difference);
                 }
                 centre_partials[(own_learnt + centre) * CENTRE_QUARTERS + lane / 4u][lane % 4u] = sum;
@@ -306,10 +337,10 @@ fn subspace_score(
             if moves {
                 let learnt_now = min(learnt[own_learnt + centre] + 1u, COUNT_MAX);
                 let weight = gain(learnt_now, 1.0);
-                let vector = vectors_start + centre * STRIDE;
+                let vector = centre * STRIDE;
                 for (var j = lane; j < STRIDE; j += LANES) {
-                    let element = bitcast<f32>(page[vector + j]);
-                    page[vector + j] = bitcast<u32>(element + rounded(weight * (rest[own + j] - element)));
+                    let element = element_at(vectors_start, key, vector + j);
+                    set_element(vectors_start, key, vector + j, element + rounded(weight * (rest[own + j] - element)));
                 }
             }
             workgroupBarrier();
@@ -321,13 +352,13 @@ fn subspace_score(
             let keep = 1.0 - learn;
             // After the components, what is left.
             for (var component = 0u; component <= params.components; component++) {
-                let vector = vectors_start + component * STRIDE;
+                let vector = component * STRIDE;
                 let has_vector = component < params.components;
                 var sums = vec3<f32>(0.0);
                 for (var j = lane; j < STRIDE; j += LANES) {
                     let left = rest[own + j];
                     if has_vector {
-                        let element = bitcast<f32>(page[vector + j]);
+                        let element = element_at(vectors_start, key, vector + j);
                         sums.x += rounded(element * element);
                         sums.y += rounded(element * left);
                     }
@@ -347,16 +378,16 @@ fn subspace_score(
                     live = false;
                     if has_vector && rest_squares > TAKEN_SQUARES {
                         for (var j = lane; j < STRIDE; j += LANES) {
-                            page[vector + j] = bitcast<u32>(rest[own + j]);
+                            set_element(vectors_start, key, vector + j, rest[own + j]);
                         }
                     }
                 } else if live {
                     let along = rounded(learn * divided(product, root(vector_squares)));
                     let take = divided(product, vector_squares);
                     for (var j = lane; j < STRIDE; j += LANES) {
-                        let element = bitcast<f32>(page[vector + j]);
+                        let element = element_at(vectors_start, key, vector + j);
                         let left = rest[own + j];
-                        page[vector + j] = bitcast<u32>(rounded(keep * element) + rounded(along * left));
+                        set_element(vectors_start, key, vector + j, rounded(keep * element) + rounded(along * left));
                         rest[own + j] = left - rounded(take * element);
                     }
                 }
@@ -387,6 +418,11 @@ fn subspace_score(
         }
         if lane < params.components {
             page[counts + lane] = learnt[own_learnt + lane];
+        }
+        if RESIDENT {
+            for (var j = lane; j < params.components * STRIDE; j += LANES) {
+                page[vectors_start + j] = bitcast<u32>(vectors[key * COMPONENTS_MAX * STRIDE + j]);
+            }
         }
         for (var j = lane; j < window; j += LANES) {
             let place = oldest + j;

@@ -292,12 +292,16 @@ fn move_pairs(covariance: &mut [u32], df: &[u32], dg: &[u32], inverse: &[u32], d
 }
 
 /// The values of the window at `place` from their mean, the newest first as in the rings.
+#[inline(always)]
 fn centre(high: &[u32], low: &[u32], place: usize, offset: f32, window: usize, out: &mut Vec<f32>) {
-    let part = |ring: &[u32], place: usize| f32::from_bits(ring[place % ring.len()]);
-    let newest = (part(high, place), part(low, place));
-    out.extend(
-        (0..window).map(|back| centred(part(high, place + back), part(low, place + back), newest.0, newest.1) - offset),
-    );
+    let newest = (f32::from_bits(high[place]), f32::from_bits(low[place]));
+    let before_end = window.min(high.len() - place);
+    let mut add = |high: &[u32], low: &[u32]| {
+        let value = |high: u32, low: u32| centred(f32::from_bits(high), f32::from_bits(low), newest.0, newest.1);
+        out.extend(high.iter().zip(low).map(|(&high, &low)| value(high, low) - offset));
+    };
+    add(&high[place..][..before_end], &low[place..][..before_end]);
+    add(&high[..window - before_end], &low[..window - before_end]);
 }
 
 /// The product of a window from its mean and another one, from their values. The second is seen from its newest value, which is as good

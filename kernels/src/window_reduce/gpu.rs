@@ -41,10 +41,11 @@ pub(super) fn program(kind: ValueKind) -> &'static Program {
     }
 }
 
-/// How many members a team has: one for each lane where pieces have rows enough for all of them, else a quarter as many.
-fn team_of(row_count: usize, piece_count: usize) -> usize {
-    const ROWS_FOR_ALL: usize = 4 * LANES;
-    if row_count / piece_count.max(1) >= ROWS_FOR_ALL { LANES } else { LANES / 4 }
+/// How many members a team has: a quarter as many as lanes, which costs the fewest workgroups, or one for each lane where there are too
+/// few pieces to keep a device busy otherwise.
+fn team_of(piece_count: usize) -> usize {
+    const PIECES_FEW: usize = 1024;
+    if piece_count < PIECES_FEW { LANES } else { LANES / 4 }
 }
 
 fn upload(values: &Values, wave: &mut Wave) -> Region {
@@ -136,7 +137,7 @@ pub(super) fn encode(
     let partial = wave.scratch(pieces.partial_count * cell_words);
     let (piece_region, valid) = (wave.upload(&pieces.words), wave.upload(&batch.valid));
     let values = upload(&batch.values, wave);
-    let team = team_of(batch.rows.row_count(), pieces.words.len() / PIECE_WORDS);
+    let team = team_of(pieces.words.len() / PIECE_WORDS);
     for run in &pieces.runs {
         wave.dispatch(Dispatch {
             program: program(kernel.kind),

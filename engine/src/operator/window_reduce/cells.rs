@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 
 use super::Plan;
-use super::column::{CELL_ROWS_MAX, Column};
+use super::column::{CELL_ROWS_MAX, CELL_STEPS_MAX, Column};
 use crate::aggregate::table::GroupTable;
 use crate::aggregate::{Count, Slots};
 use crate::delta::{Delta, batch_of};
@@ -20,6 +20,8 @@ const NO_CELL: u32 = u32::MAX;
 pub(super) struct CellNumbers {
     /// How many rows each has; one past the last is the next to be given out.
     rows: Vec<u32>,
+    /// How many steps each has had rows in.
+    steps: Vec<u32>,
     /// How many are in use.
     used: usize,
 }
@@ -27,8 +29,19 @@ pub(super) struct CellNumbers {
 impl CellNumbers {
     fn give(&mut self) -> u32 {
         self.rows.push(0);
+        self.steps.push(0);
         self.used += 1;
         u32::try_from(self.rows.len() - 1).expect("they are taken back long before")
+    }
+
+    /// Whether a cell takes no more rows, because each rounds.
+    fn is_full(&self, cell: u32) -> bool {
+        self.rows[cell as usize] == CELL_ROWS_MAX || self.steps[cell as usize] == CELL_STEPS_MAX
+    }
+
+    /// The step has rows of these cells.
+    pub(super) fn note_step(&mut self, cells: &[u32]) {
+        cells.iter().for_each(|cell| self.steps[*cell as usize] += 1);
     }
 
     /// One past the last.
@@ -46,7 +59,7 @@ impl CellNumbers {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.rows.capacity() * 4
+        (self.rows.capacity() + self.steps.capacity()) * 4
     }
 }
 
@@ -94,7 +107,7 @@ impl Pane {
         current.resize(keys.slot_count(), NO_CELL);
         let cell_of = |slot: &u32| {
             let cell = &mut current[*slot as usize];
-            if *cell == NO_CELL || numbers.rows[*cell as usize] == CELL_ROWS_MAX {
+            if *cell == NO_CELL || numbers.is_full(*cell) {
                 *cell = numbers.give();
                 cells.push(*cell);
                 slots_of_cells.push(*slot);

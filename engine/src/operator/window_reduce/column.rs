@@ -20,8 +20,10 @@ use crate::error::Result;
 /// A float that is farther from the first of its cell is not for the kernel: so the squares of a cell's rows stay below the greatest
 /// 32-bit float.
 const BEYOND: f64 = (1u64 << 50) as f64;
-/// The most rows of a cell: so many chunks are added one after the other, and each addition rounds.
+/// The most rows of a cell.
 pub(super) const CELL_ROWS_MAX: u32 = 1 << 16;
+/// The most steps that bring a cell rows: their sums are added one after the other, and each addition rounds.
+pub(super) const CELL_STEPS_MAX: u32 = 1 << 9;
 
 /// The values of some rows.
 pub(super) struct Numbers {

@@ -8,7 +8,7 @@
 //! # What is exact
 //! Counts, sums of integers and decimals, and all minima and maxima: floats are compared as integers of the same order. Sums of floats
 //! and of squares are made in 32-bit floats, of what values are beyond the first value of their cell, by a fixed tree; a cell takes at
-//! most [`CELL_ROWS_MAX`](column) rows, and cells are added in doubles. So a sum of floats is off by at most some 2^-14, as a rule by less than 2^-20, of the
+//! most [`CELL_ROWS_MAX`](column) rows, in at most [`CELL_STEPS_MAX`](column) steps, and cells are added in doubles. So a sum of floats is off by at most some 2^-14, as a rule by less than 2^-20, of the
 //! sum of all distances from that first value, and a sum of squared distances by as much of itself. How rows are cut into steps shows
 //! within that. Rows with a float that is not finite, or farther than 2^50 from the first of its cell, are aggregated beside the kernel,
 //! as they are without it.
@@ -17,6 +17,9 @@
 //! Rows of a key may be on several shards, so that what a checkpoint takes has to be merged, not replaced: it takes all cells as partial
 //! rows, which are kept beside as they are, and their keys begin new cells. Cells are numbered in ascending order; when most are not in use
 //! any more the rest is sealed too, and the kernel's state begins anew.
+//!
+//! Where a cell ends shows in the last digits of floats. So that a replay has them too, the step log says before which steps cells were
+//! sealed, and a replay, which makes no checkpoints, seals them there and nowhere else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -167,6 +170,8 @@ impl OperatorFactory for WindowReduceFactory {
             watermark: WATERMARK_MIN,
             working: None,
             owned: HashGroups::ALL,
+            sealed: false,
+            replays: false,
             plan,
         }))
     }
@@ -193,6 +198,10 @@ struct WindowReduce {
     working: Option<Arc<GroupedRows>>,
     /// The hash groups of this shard, by which the step log knows it.
     owned: HashGroups,
+    /// Whether cells were sealed since the last step.
+    sealed: bool,
+    /// Whether the step log says when cells are sealed.
+    replays: bool,
 }
 
 impl WindowReduce {
@@ -238,6 +247,7 @@ impl WindowReduce {
         }
         let grouped = Arc::new(GroupedRows::group(&self.cells, self.numbers.count()));
         self.cells.clear();
+        self.numbers.note_step(grouped.slots());
         let ticket = wave.start(self.columns.len(), |group| {
             self.columns.iter_mut().for_each(|column| column.start(&grouped, group));
             Ok(())
@@ -274,18 +284,31 @@ impl WindowReduce {
     /// Where most cells are not in use any more: seals the others and begins anew.
     fn take_back_cells(&mut self) -> Result<()> {
         let used = self.numbers.used();
-        if self.numbers.count() - used <= IDLE_CELLS.max(used) {
-            return Ok(());
+        match self.numbers.count() - used > IDLE_CELLS.max(used) && !self.replays {
+            true => self.seal(),
+            false => Ok(()),
         }
+    }
+
+    /// Seals all cells.
+    fn seal(&mut self) -> Result<()> {
         let Self { plan, columns, counts, numbers, panes, .. } = self;
         for (number, pane) in panes {
             pane.seal(plan, *number, columns, counts, numbers)?;
             pane.compact(plan, *number, merge_from)?;
         }
-        self.numbers.clear();
-        self.columns.iter_mut().for_each(Column::clear);
-        self.counts.iter_mut().for_each(|count| *count = Count::default());
+        self.begin_anew();
         Ok(())
+    }
+
+    /// After all cells were sealed: numbers them anew if there were many.
+    fn begin_anew(&mut self) {
+        self.sealed = true;
+        if self.numbers.count() > IDLE_CELLS {
+            self.numbers.clear();
+            self.columns.iter_mut().for_each(Column::clear);
+            self.counts.iter_mut().for_each(|count| *count = Count::default());
+        }
     }
 }
 
@@ -297,6 +320,9 @@ impl Operator for WindowReduce {
     fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
         let watermarks = input.watermarks;
         if self.working.is_none() {
+            if std::mem::take(&mut self.sealed) {
+                moves::record_note(self.owned, out)?;
+            }
             let plan = Arc::clone(&self.plan);
             for delta in input.single().into_iter().filter(|delta| !delta.is_empty()) {
                 plan.cut
@@ -313,6 +339,10 @@ impl Operator for WindowReduce {
     }
 
     fn recall(&mut self, answers: &[RecordBatch]) -> Result<()> {
+        self.replays = true;
+        if moves::has_note(self.owned, answers) {
+            self.seal()?;
+        }
         let next: Vec<u64> = self.columns.iter().map(|column| column.runner().place().0).collect();
         let moved = moves::recorded(NAME, self.owned, answers, &next)?;
         self.columns.iter_mut().zip(moved).for_each(|(column, moved)| column.runner_mut().recall(&moved));
@@ -336,11 +366,13 @@ impl Operator for WindowReduce {
                 }
             }
         }
-        self.take_back_cells()
+        self.begin_anew();
+        Ok(())
     }
 
     fn restore(&mut self, state: &StateReader<'_>) -> Result<()> {
         self.owned = state.owned;
+        self.sealed = !state.metas.is_empty();
         for (column, place) in self.columns.iter_mut().zip(moves::places_of(self.owned, state.metas)) {
             if let Some((batches, side)) = place {
                 column.runner_mut().resume(batches, side);

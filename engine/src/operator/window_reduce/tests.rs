@@ -271,8 +271,6 @@ fn calls_that_the_kernel_does_not_have_are_named() {
     assert_eq!(refused(&[call("count", None, int.clone(), None)]), "there is nothing to reduce but to count");
     let xor = call("bit_xor", Some(2), int.clone(), None);
     assert_eq!(refused(&[call("sum", Some(2), int, None), xor]), "the kernel has no bit_xor of such values");
-    assert_eq!(
-        refused(&[call("min", Some(0), schema().field(0).data_type().clone(), None)]).split(" of ").next(),
-        Some("the kernel has no min")
-    );
+    let times = call("min", Some(0), schema().field(0).data_type().clone(), None);
+    assert_eq!(refused(&[times]), "the kernel has no min of such values");
 }

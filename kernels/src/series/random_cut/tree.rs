@@ -181,8 +181,9 @@ impl<'a> Tree<'a> {
                 let cut = if cut < value { cut } else { high };
                 return self.part(node, point, dimension, cut);
             }
-            if value < low && cut < low {
-                return self.part(node, point, dimension, cut);
+            // A cut that rounds up to a leaf's own value would part nothing, and there is nothing below a leaf.
+            if value < low && (cut < low || self.is_leaf(node)) {
+                return self.part(node, point, dimension, if cut < low { cut } else { value });
             }
             // The point is below this node.
             *self.word(node, MASS) += 1.0;
@@ -300,9 +301,14 @@ mod tests {
             let cut = place(|at| Self::bound(&all, at).0, |at| Self::bound(&all, at).1, point.len(), draws.next());
             let Some((dimension, cut)) = cut else { return Naive::Leaf(all) };
             let (low, high) = Self::bound(&below, dimension);
-            let parts = (point[dimension] > high && cut >= high) || (point[dimension] < low && cut < low);
+            let leaf = matches!(self, Naive::Leaf(_));
+            let parts = (point[dimension] > high && cut >= high) || (point[dimension] < low && (cut < low || leaf));
             if parts {
-                let cut = if point[dimension] > high && cut >= point[dimension] { high } else { cut };
+                let cut = match point[dimension] {
+                    value if value > high && cut >= value => high,
+                    value if value < low && cut >= low => value,
+                    _ => cut,
+                };
                 let (own, other) = (Box::new(Naive::Leaf(vec![point.to_vec()])), Box::new(self));
                 let (left, right) = if point[dimension] <= cut { (own, other) } else { (other, own) };
                 return Naive::Inner { dimension, cut, left, right };
@@ -406,6 +412,25 @@ mod tests {
                 let held = (0..tree.words[COUNT] as usize).map(|place| tree.point(place).to_vec()).collect();
                 prop_assert_eq!(sorted(held), sorted(naive.as_ref().map_or(vec![], Naive::points)));
             }
+        }
+    }
+
+    /// Between neighbours of `f32` there is no place for a cut but at one of them: they are parted all the same.
+    #[test]
+    fn neighbours_are_parted() {
+        for seed in 0..64 {
+            let mut words = vec![0.0; words(4, 1)];
+            let mut tree = Tree::new(&mut words, 4, 1);
+            let mut draws = Draws { seed, tree: 0, row: 0, draw: 0 };
+            for value in [1.0f32, 1.0f32.next_down(), 1.0f32.next_up(), 1.0f32.next_down()] {
+                tree.insert(&[value], || draws.next());
+            }
+            let root = tree.words[ROOT];
+            assert_eq!(
+                (tree.mass(root), tree.boxed(root)),
+                (4.0, (&[1.0f32.next_down()][..], &[1.0f32.next_up()][..]))
+            );
+            assert!((0..4).all(|place| (tree.point(place)[0] - 1.0).abs() < 1e-6));
         }
     }
 

@@ -105,3 +105,27 @@ fn definitions_can_be_read_back() {
     let again = super::harness::catalog(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
     assert_eq!(again.show_create(&name("t")).expect("it is there"), text);
 }
+
+/// What can be called is listed, with its kind, in order and once; also what is resolved before functions are looked up.
+#[test]
+fn functions_are_listed_wherever_they_are_resolved() {
+    let catalog = catalog("CREATE FUNCTION twice(x BIGINT) RETURNS BIGINT LANGUAGE SQL AS 'x * 2'").expect("it can be");
+    let listed = catalog.function_names();
+    for expected in [
+        ("anomaly_score", "window"),
+        ("detect_anomalies", "window"),
+        ("ml_detect_anomalies", "window"),
+        ("anomalydetection_changepoint", "window"),
+        ("random_cut_forest", "table"),
+        ("forecast", "table"),
+        ("tumble", "table"),
+        ("ml_predict", "table"),
+        ("predict", "scalar"),
+        ("classify", "scalar"),
+        ("sum", "aggregate"),
+        ("twice", "sql"),
+    ] {
+        assert!(listed.iter().any(|(name, kind)| (name.as_str(), *kind) == expected), "{expected:?}");
+    }
+    assert!(listed.is_sorted_by(|one, other| one.0 < other.0), "{listed:?}");
+}
