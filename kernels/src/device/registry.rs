@@ -69,9 +69,11 @@ pub const PROGRAMS: &[Registered] = &[
 
 const RECURRENCES: &[OverrideSet] = &[&[("RECURRENCE", 0.0)], &[("RECURRENCE", 1.0)], &[("RECURRENCE", 2.0)]];
 const SUBSPACES: &[OverrideSet] = &[
-    &[("STRIDE", 16.0), ("CENTROIDS", 0.0)],
-    &[("STRIDE", 16.0), ("CENTROIDS", 1.0)],
-    &[("STRIDE", 512.0), ("CENTROIDS", 0.0)],
-    &[("STRIDE", 512.0), ("CENTROIDS", 1.0)],
+    &[("STRIDE", 16.0), ("CENTROIDS", 0.0), ("COMPONENTS", 16.0)],
+    &[("STRIDE", 16.0), ("CENTROIDS", 1.0), ("COMPONENTS", 16.0)],
+    &[("STRIDE", 16.0), ("CENTROIDS", 0.0), ("COMPONENTS", 1.0)],
+    &[("STRIDE", 64.0), ("CENTROIDS", 1.0), ("COMPONENTS", 16.0)],
+    &[("STRIDE", 512.0), ("CENTROIDS", 0.0), ("COMPONENTS", 16.0)],
+    &[("STRIDE", 512.0), ("CENTROIDS", 1.0), ("COMPONENTS", 16.0)],
 ];
 const TEAMS: &[OverrideSet] = &[&[("TEAM", 16.0)], &[("TEAM", 64.0)]];

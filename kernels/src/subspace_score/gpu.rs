@@ -27,7 +27,11 @@ pub(super) fn encode(
     let (high, low) = (wave.upload_f32(batch.all_high()), wave.upload_f32(batch.all_low()));
     let score = wave.output(batch.kept_count());
     let centroids = parameters.model == Model::Centroids;
-    let overrides = [("STRIDE", parameters.stride() as f64), ("CENTROIDS", f64::from(u8::from(centroids)))];
+    let overrides = [
+        ("STRIDE", parameters.stride() as f64),
+        ("CENTROIDS", f64::from(u8::from(centroids))),
+        ("COMPONENTS", f64::from(parameters.components)),
+    ];
     for (page, groups) in batch.rows().pages(slots_per_page) {
         let params = [
             groups.start as u32,

@@ -33,10 +33,12 @@ const HEADER_WORDS: u32 = 4u;
 
 override STRIDE: u32 = 16u;              // words from one vector to the next, a multiple of LANES
 override CENTROIDS: bool = false;        // false: subspace
+override COMPONENTS: u32 = 16u;          // = params.components; memory that is not used keeps keys off a card
 // Whether the vectors stay in workgroup memory while rows pass: a load from a page that is written too may take as long as a whole
 // reduction does.
 override RESIDENT: bool = STRIDE <= 64u;
-override VECTOR_WORDS: u32 = KEYS * COMPONENTS_MAX * STRIDE * u32(RESIDENT) + 1u;
+override VECTOR_WORDS: u32 = KEYS * COMPONENTS * STRIDE * u32(RESIDENT) + 1u;
+override CENTRE_WORDS: u32 = KEYS * COMPONENTS_MAX * CENTRE_QUARTERS * u32(CENTROIDS) + 1u;
 
 struct Params {
     group_first: u32,
@@ -63,7 +65,7 @@ struct Params {
 var<workgroup> values: array<f32, KEYS * STRIDE>;                        // [key][STRIDE], a ring of `window`
 var<workgroup> rest: array<f32, KEYS * STRIDE>;                          // [key][STRIDE] of the shape
 var<workgroup> learnt: array<u32, 32>;                                   // [key][COMPONENTS_MAX] windows that each centre has learnt
-var<workgroup> vectors: array<f32, VECTOR_WORDS>;                        // [key][COMPONENTS_MAX][STRIDE]
+var<workgroup> vectors: array<f32, VECTOR_WORDS>;                        // [key][COMPONENTS][STRIDE]
 // Sixteen rows of each key at a time: one load and one store of sixteen words, where each row alone would touch other lines.
 var<workgroup> row_high: array<f32, WORKGROUP_SIZE>;
 var<workgroup> row_low: array<f32, WORKGROUP_SIZE>;
@@ -72,7 +74,7 @@ var<workgroup> key_rows: array<u32, KEYS>;
 var<workgroup> rows_max: u32;
 // Two halves in turn, so that a sum needs one barrier: [half][which of three][key][LANES / 4].
 var<workgroup> partials: array<vec4<f32>, 48>;
-var<workgroup> centre_partials: array<vec4<f32>, 160>;                   // [key][centre][CENTRE_QUARTERS]
+var<workgroup> centre_partials: array<vec4<f32>, CENTRE_WORDS>;                   // [key][centre][CENTRE_QUARTERS]
 var<workgroup> centre_squares: array<f32, 32>;                           // [key][COMPONENTS_MAX]
 
 fn rounded(x: f32) -> f32 {
@@ -130,14 +132,14 @@ fn root(x: f32) -> f32 {
 // An element of a vector of the key; `start` is that of its vectors in the page.
 fn element_at(start: u32, key: u32, element: u32) -> f32 {
     if RESIDENT {
-        return vectors[key * COMPONENTS_MAX * STRIDE + element];
+        return vectors[key * COMPONENTS * STRIDE + element];
     }
     return bitcast<f32>(page[start + element]);
 }
 
 fn set_element(start: u32, key: u32, element: u32, value: f32) {
     if RESIDENT {
-        vectors[key * COMPONENTS_MAX * STRIDE + element] = value;
+        vectors[key * COMPONENTS * STRIDE + element] = value;
     } else {
         page[start + element] = bitcast<u32>(value);
     }
@@ -214,7 +216,7 @@ fn subspace_score(
     if RESIDENT {
         // A lane reads and writes the same elements all the time, so nothing waits for this.
         for (var j = lane; j < params.components * STRIDE; j += LANES) {
-            vectors[key * COMPONENTS_MAX * STRIDE + j] = bitcast<f32>(page[vectors_start + j]);
+            vectors[key * COMPONENTS * STRIDE + j] = bitcast<f32>(page[vectors_start + j]);
         }
     }
     workgroupBarrier();
@@ -421,7 +423,7 @@ fn subspace_score(
         }
         if RESIDENT {
             for (var j = lane; j < params.components * STRIDE; j += LANES) {
-                page[vectors_start + j] = bitcast<u32>(vectors[key * COMPONENTS_MAX * STRIDE + j]);
+                page[vectors_start + j] = bitcast<u32>(vectors[key * COMPONENTS * STRIDE + j]);
             }
         }
         for (var j = lane; j < window; j += LANES) {
