@@ -166,6 +166,22 @@ mod tests {
         assert!(scores[..100].iter().all(|score| *score == 0.0));
     }
 
+    /// A few values far from all others make the rest neighbours in `f32`, where cuts have little room: rows go on to be scored.
+    #[test]
+    fn a_few_far_values_leave_no_row_without_a_score() {
+        let model = RandomCutForest { trees: 10, sample: 32, min_training: 5, ..model() };
+        for seed in 0..8 {
+            let mut state = vec![0.0; model.words()];
+            for row in 0..3000u64 {
+                let wave =
+                    (row as f64 / 12.0).sin() * 10.0 + (gaussian(seed * 10_007 + row).abs() * 300.0).round() / 1000.0;
+                let value = if row == 0 || row % 97 == 5 { -1e6 } else { wave } as f32;
+                let score = model.row(&mut state, Row { values: &[value], time_ms: None, learn: true }).score;
+                assert!((0.0..=32.0).contains(&score) && (row < 50 || score > 0.0), "row {row}: {score}");
+            }
+        }
+    }
+
     /// A sample of a young key is one of all its rows, an old key forgets: the mean age of sampled rows says which.
     #[test]
     fn samples_forget_as_they_are_told() {
