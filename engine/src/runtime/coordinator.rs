@@ -11,7 +11,9 @@ use super::input::{Cut, Input, Reading, Stamp, coalesce, run_reader};
 use super::output::{SinkMessage, SinkThread};
 use super::shard::{Answers, CheckpointRequest, Links, Message, Shard, SourceInput, StepInput};
 use super::watermarks::NodeWatermarks;
-use super::{Clock, Event, EventReceiver, Mode, PipelineConfig, Start, StepObserver, Stopwatch, Summary, spawn};
+use super::{
+    Clock, Event, EventReceiver, Mode, PipelineConfig, Start, StepObserver, Stopwatch, Summary, spawn, spawn_watched,
+};
 use crate::checkpoint::writer::{Begin, Checkpointer, Part, Publish};
 use crate::checkpoint::{CheckpointStore, Manifest, Meta, read_chunks};
 use crate::delta::Delta;
@@ -127,7 +129,7 @@ impl Coordinator {
                 events: control.clone(),
                 busy: Stopwatch::new(&clock, &metrics, index),
             };
-            threads.push(spawn("eagre-sink", move || thread.run(inbox))?);
+            threads.push(spawn_watched("eagre-sink", &control, move || thread.run(inbox))?);
             let publisher = sender.clone();
             publishers.push((
                 node.id,
@@ -163,7 +165,8 @@ impl Coordinator {
             };
             let (written, written_receiver) = unbounded();
             let events = control.clone();
-            threads.push(spawn("eagre-checkpoint", move || checkpointer.run(part_receiver, written))?);
+            threads
+                .push(spawn_watched("eagre-checkpoint", &control, move || checkpointer.run(part_receiver, written))?);
             threads.push(spawn("eagre-checkpoint-events", move || {
                 written_receiver.iter().for_each(|result| {
                     let _ = events.send(Event::Written(result));
@@ -182,7 +185,9 @@ impl Coordinator {
             let reader = source.source.open(&source.projection, &Input::places(saved), stop_readers.clone())?;
             let stop = stop_readers.clone();
             let busy = Stopwatch::new(&clock, &metrics, index);
-            threads.push(spawn("eagre-source", move || run_reader(reader, columns, &stop, &sender, &busy))?);
+            threads.push(spawn_watched("eagre-source", &control, move || {
+                run_reader(reader, columns, &stop, &sender, &busy)
+            })?);
             let schema = Arc::clone(&node.output.schema);
             let reading = Reading { messages, stop: stop_readers.clone() };
             inputs.push(Input::new(source.clone(), schema, inputs.len(), reading, volatile, saved, now_ms));
@@ -212,7 +217,7 @@ impl Coordinator {
             Shards::One(Box::new(shards.pop().expect("there is one")))
         } else {
             for (shard, inbox) in shards.into_iter().zip(inboxes) {
-                threads.push(spawn("eagre-shard", move || shard.run(inbox))?);
+                threads.push(spawn_watched("eagre-shard", &control, move || shard.run(inbox))?);
             }
             Shards::Many(peers)
         };

@@ -9,6 +9,7 @@
 //! shard the steps run on the coordinator's own thread and nothing is handed over; with several, each has a thread and the coordinator
 //! keeps a bounded number of steps in flight.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -300,11 +301,30 @@ pub(crate) fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Se
         .map_err(|error| EngineError::Limit { message: format!("no thread could be started for {name}: {error}") })
 }
 
-fn join<T>(thread: JoinHandle<T>) -> Result<T> {
-    thread.join().map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        EngineError::bug(text.unwrap_or("a thread of the pipeline panicked"))
+/// A thread whose panic ends the pipeline with an error: who waits for what it owes would wait for ever.
+pub(crate) fn spawn_watched<T: Send + 'static>(
+    name: &'static str,
+    events: &Sender<Event>,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>> {
+    let events = events.clone();
+    spawn(name, move || match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(value) => value,
+        Err(panic) => {
+            // Whoever has gone before needs no telling.
+            let _ = events.send(Event::Failed(panicked(panic.as_ref())));
+            resume_unwind(panic)
+        }
     })
+}
+
+fn join<T>(thread: JoinHandle<T>) -> Result<T> {
+    thread.join().map_err(|panic| panicked(panic.as_ref()))
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> EngineError {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    EngineError::bug(text.unwrap_or("a thread of the pipeline panicked"))
 }
 
 /// Each row as a line of JSON, nulls included.

@@ -583,3 +583,55 @@ fn operators_are_told_how_long_rows_have_waited() {
     // The clock moves by a millisecond with each look.
     assert!(waits.len() == 5 && waits.is_sorted() && waits[4] >= 4_000_000, "{waits:?}");
 }
+
+/// A mistake in an operator.
+struct Mistaken;
+
+impl OperatorFactory for Mistaken {
+    fn name(&self) -> &'static str {
+        "Mistaken"
+    }
+    fn create(&self) -> crate::Result<Box<dyn Operator>> {
+        Ok(Box::new(Mistaken))
+    }
+}
+
+impl Operator for Mistaken {
+    fn name(&self) -> &'static str {
+        "Mistaken"
+    }
+    fn step(&mut self, mut input: Input<'_>, _: &mut Output) -> crate::Result<Progress> {
+        assert!(input.single().iter().all(|delta| delta.rows() == 0), "one and one is three");
+        Ok(Progress::Done)
+    }
+    fn save(&mut self, _: SaveKind, _: &mut StateWriter) -> crate::Result<()> {
+        Ok(())
+    }
+    fn restore(&mut self, _: &StateReader<'_>) -> crate::Result<()> {
+        Ok(())
+    }
+    fn state_bytes(&self) -> usize {
+        0
+    }
+    fn state_rows(&self) -> usize {
+        0
+    }
+}
+
+/// A panic is a mistake of ours; it must end the pipeline and say so, not leave who waits for the shard waiting.
+#[test]
+fn a_panic_ends_the_pipeline_with_an_error() {
+    for shards in [1, 3] {
+        let rows = (0..500).map(|time| (time, time % 7, 1)).collect();
+        let source = Rows { partitions: vec![(PartitionId::from("one"), vec![rows])] };
+        let mut graph = graph(source, &Published::default(), &Published::default(), false);
+        graph.nodes[1].kind = NodeKind::Operator(Arc::new(Mistaken));
+        let config = PipelineConfig { rows_max: 10, shards, ..PipelineConfig::default() };
+        let pipeline = Pipeline::start(start(graph, config, None)).expect("starts");
+        let (sender, ended) = crossbeam_channel::bounded(1);
+        std::thread::spawn(move || sender.send(pipeline.wait()));
+        let outcome = ended.recv_timeout(std::time::Duration::from_secs(60)).expect("the pipeline ends");
+        let error = outcome.expect_err("an operator has panicked").to_string();
+        assert!(error.contains("one and one is three"), "{shards} shards: {error}");
+    }
+}

@@ -10,7 +10,10 @@ use super::twin;
 use crate::kernel::{Exactness, Kernel};
 
 #[cfg(feature = "gpu")]
-use super::{figure::DeviceFigure, gpu};
+use super::{
+    figure::{DeviceFigure, KernelTime},
+    gpu,
+};
 #[cfg(feature = "gpu")]
 use crate::{device::Device, kernel::KernelError};
 
@@ -93,6 +96,12 @@ pub trait Case: Send + Sync {
         threads: &[usize],
         limits: &Limits,
     ) -> Result<DeviceFigure, KernelError>;
+    /// Times the kernel alone, for a calibration.
+    ///
+    /// # Errors
+    /// What the kernel or the device refuses.
+    #[cfg(feature = "gpu")]
+    fn kernel_time(&self, device: &Device, rows: usize, limits: &Limits) -> Result<KernelTime, KernelError>;
     /// Compares device and twin over several batches from fresh state.
     ///
     /// # Errors
@@ -148,6 +157,11 @@ impl<W: Workload> Case for W {
         limits: &Limits,
     ) -> Result<DeviceFigure, KernelError> {
         gpu::measure(self, device, rows, threads, limits)
+    }
+
+    #[cfg(feature = "gpu")]
+    fn kernel_time(&self, device: &Device, rows: usize, limits: &Limits) -> Result<KernelTime, KernelError> {
+        gpu::kernel_time(self, device, rows, limits)
     }
 
     #[cfg(feature = "gpu")]

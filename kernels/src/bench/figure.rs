@@ -137,8 +137,6 @@ pub struct DeviceFigure {
     /// The kernel alone, by the device's own clock: median, in ns; none where it gives no timestamps. It is that of converted batches
     /// that follow each other, since a device that waits for the CPU lowers its clock.
     pub kernel_ns_p50: Option<f64>,
-    /// The quickest of them, which has the least of what disturbs short ones, in ns.
-    pub kernel_ns_min: Option<f64>,
     /// Events a second from columns to answers, one thread converting, with several batches under way.
     pub events_per_s: f64,
     /// The same when more threads convert, each its own keys, and share the device, as shards do.
@@ -154,6 +152,20 @@ pub struct DeviceFigure {
     pub kernel_gb_per_s: Option<f64>,
     /// The same as a share of what a copy reaches.
     pub kernel_share_of_copy: Option<f64>,
+}
+
+/// What a calibration needs of a kernel at one batch size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KernelTime {
+    /// The kernel alone, in ns, the quickest of several: at sizes for which there is time a launch varies by more than a thousand rows
+    /// cost. None where the device gives no timestamps.
+    pub kernel_ns: Option<f64>,
+    /// From converted rows to the answer, in ns.
+    pub whole_ns: f64,
+    /// Bytes that crossed to the device.
+    pub upload_bytes: u64,
+    /// Bytes that came back.
+    pub readback_bytes: u64,
 }
 
 /// The device at one batch size, fed by several threads.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use super::case::Workload;
-use super::figure::{AdapterFigures, Agreement, DeviceFigure, FedFigure, LinkFigure};
+use super::figure::{AdapterFigures, Agreement, DeviceFigure, FedFigure, KernelTime, LinkFigure};
 use super::twin::{Runner, percentile, share_of, warm_batches, warm_up};
 use super::{Limits, Options, agreement, giga_per_s};
 use crate::device::{
@@ -169,7 +169,6 @@ pub(super) fn measure<W: Workload>(
         batch_ns_p99: percentile(&mut whole, 0.99),
         convert_ns_p50: percentile(&mut convert, 0.5),
         kernel_ns_p50,
-        kernel_ns_min: kernel.iter().copied().min_by(f64::total_cmp),
         events_per_s,
         fed,
         converted_events_per_s,
@@ -177,6 +176,30 @@ pub(super) fn measure<W: Workload>(
         readback_bytes: per_batch(crossed.readback_bytes, before.readback_bytes),
         kernel_gb_per_s: kernel_ns_p50.map(|ns| giga_per_s(traffic as f64, ns)),
         kernel_share_of_copy: None,
+    })
+}
+
+/// The kernel alone on batches of `rows` rows, as soon as it can be told.
+pub(super) fn kernel_time<W: Workload>(
+    workload: &W,
+    device: &Device,
+    rows: usize,
+    limits: &Limits,
+) -> Result<KernelTime, KernelError> {
+    let key_count = workload.key_count(rows);
+    may_run(workload, device)?;
+    let mut resident = Resident::new(workload, device);
+    let batch = Arc::new(workload.batch(&workload.columns(rows, key_count, limits.seed)));
+    warm_up(warm_batches(workload, rows, key_count), limits, || resident.run(batch.clone()).map(drop))?;
+    let (before, started) = (device.metrics(), Instant::now());
+    drop(std::hint::black_box(resident.run(batch.clone())?));
+    let (after, whole) = (device.metrics(), started.elapsed());
+    let times = kernel_ns(&mut resident, &batch, limits)?;
+    Ok(KernelTime {
+        kernel_ns: times.into_iter().min_by(f64::total_cmp),
+        whole_ns: whole.as_nanos() as f64,
+        upload_bytes: after.upload_bytes - before.upload_bytes,
+        readback_bytes: after.readback_bytes - before.readback_bytes,
     })
 }
 
@@ -227,18 +250,19 @@ fn kernel_ns<W: Workload>(
     const BATCHES_MIN: usize = 5;
     /// As long as clocks take to rise.
     const BUSY_BEFORE: Duration = Duration::from_millis(300);
-    let has_clocks = !resident.device.description().software;
+    let is_busy = limits.busy && !resident.device.description().software;
+    let batches_min = if limits.busy { BATCHES_MIN } else { 1 };
     let started = Instant::now();
-    while has_clocks && started.elapsed() < BUSY_BEFORE {
+    while is_busy && started.elapsed() < BUSY_BEFORE {
         let mut wave = resident.device.wave()?;
         calibrate::keep_busy(&mut wave)?;
         resident.device.submit(wave).wait()?;
     }
     let (mut times, mut one) = (Vec::new(), Duration::ZERO);
     let started = Instant::now();
-    while times.len() < limits.batches(one).max(BATCHES_MIN) {
+    while times.len() < limits.batches(one).max(batches_min) {
         let mut wave = resident.device.wave()?;
-        if has_clocks {
+        if is_busy {
             calibrate::keep_busy(&mut wave)?;
         }
         let under_way = resident.start_in(wave, batch.clone())?;

@@ -26,8 +26,8 @@ use std::time::Duration;
 
 pub use case::{Answer, Case, Workload};
 pub use figure::{
-    AdapterFigures, Agreement, BreakEven, CaseFigures, DeviceFigure, FedFigure, LinkFigure, Point, Refused, Report,
-    TwinFigure,
+    AdapterFigures, Agreement, BreakEven, CaseFigures, DeviceFigure, FedFigure, KernelTime, LinkFigure, Point, Refused,
+    Report, TwinFigure,
 };
 pub use options::{Form, Options, OptionsError, Sides, parse_rows, parse_seconds, parse_sides};
 pub use run::{BenchError, run};
@@ -51,6 +51,9 @@ pub struct Limits {
     pub batches_max: usize,
     /// Of the input.
     pub seed: u64,
+    /// Kernels are timed on a device right after other work, as it finds its clocks under load. Without it they are timed as a stream
+    /// with pauses finds them, and soon.
+    pub busy: bool,
 }
 
 impl Default for Limits {
@@ -61,6 +64,7 @@ impl Default for Limits {
             batches_min: 3,
             batches_max: 1000,
             seed: 42,
+            busy: true,
         }
     }
 }

@@ -68,6 +68,7 @@ fn quick() -> Limits {
         batches_min: 2,
         batches_max: 4,
         seed: 7,
+        busy: false,
     }
 }
 

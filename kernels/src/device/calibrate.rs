@@ -34,6 +34,8 @@ const ROWS_FACTOR: usize = 8;
 const ROWS_MIN: usize = 64;
 const ROWS_MAX: usize = 1 << 18;
 const KERNEL_DURATION: Duration = Duration::from_millis(2);
+/// By how much launches of a kernel differ on a card, whatever they do.
+const LAUNCH_NOISE_NS: f64 = 2_000.0;
 
 /// Copies words from one region to another.
 pub static COPY: Program =
@@ -248,26 +250,26 @@ fn kernel(
     let limits = Limits {
         duration: KERNEL_DURATION / 2,
         warm_duration: KERNEL_DURATION * 2,
-        batches_min: 2,
+        batches_min: 3,
         batches_max: 16,
+        busy: false,
         ..Limits::default()
     };
     let (mut upload_bytes_per_event, mut readback_bytes_per_event) = (0.0, 0.0);
-    let device = two_sizes(share, |rows| {
-        let figure = case.device(device, rows, &[], &limits)?;
-        upload_bytes_per_event = figure.upload_bytes as f64 / rows as f64;
-        readback_bytes_per_event = figure.readback_bytes as f64 / rows as f64;
-        // The least, because at sizes for which there is time a launch varies by more than a thousand rows cost. Without timestamps it is
-        // what is left of the whole.
-        Ok(figure.kernel_ns_min.unwrap_or_else(|| {
+    let device = two_sizes(share, LAUNCH_NOISE_NS, |rows| {
+        let time = case.kernel_time(device, rows, &limits)?;
+        upload_bytes_per_event = time.upload_bytes as f64 / rows as f64;
+        readback_bytes_per_event = time.readback_bytes as f64 / rows as f64;
+        // Without timestamps it is what is left of the whole.
+        Ok(time.kernel_ns.unwrap_or_else(|| {
             let around = calibration.round_trip.p50_ns
-                + calibration.upload.ns(figure.upload_bytes)
-                + calibration.readback.ns(figure.readback_bytes);
-            (figure.batch_ns_p50 - figure.convert_ns_p50 - around).max(0.0)
+                + calibration.upload.ns(time.upload_bytes)
+                + calibration.readback.ns(time.readback_bytes);
+            (time.whole_ns - around).max(0.0)
         }))
     })?;
     // After the device, which may refuse the kernel.
-    let twin = two_sizes(share, |rows| Ok(case.twin(rows, 1, &limits).kernel_ns_p50))?;
+    let twin = two_sizes(share, 0.0, |rows| Ok(case.twin(rows, 1, &limits).kernel_ns_p50))?;
     Ok(KernelFigures {
         kernel: case.kernel().to_owned(),
         twin,
@@ -278,8 +280,10 @@ fn kernel(
 }
 
 /// The line through the two largest sizes, growing until one takes long enough to be told from noise, or the next would take too long.
+/// Sizes that differ by no more than `noise_ns` cost the same: a line through noise would let a kernel look slow for good.
 fn two_sizes(
     share: Duration,
+    noise_ns: f64,
     mut time: impl FnMut(usize) -> Result<f64, crate::KernelError>,
 ) -> Result<Line, crate::KernelError> {
     let mut small = (ROWS_MIN as u64, time(ROWS_MIN)?);
@@ -292,7 +296,8 @@ fn two_sizes(
         let next = size_started.elapsed() * ROWS_FACTOR as u32;
         rows *= ROWS_FACTOR;
         if large.1 >= KERNEL_DURATION.as_nanos() as f64 || rows > ROWS_MAX || started.elapsed() + next > share {
-            return Ok(Line::through(small, large));
+            let beyond_noise = if large.1 - small.1 > noise_ns { large.1 } else { small.1 };
+            return Ok(Line::through(small, (large.0, beyond_noise)));
         }
         small = large;
     }
@@ -317,5 +322,23 @@ impl Kept {
         if std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, file)).is_err() {
             let _ = std::fs::remove_file(&beside);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two launches that differ by a microsecond on 500 rows would be 2 ns a row, which no placer would ever send anything for.
+    #[test]
+    fn noise_does_not_make_a_kernel_slow() {
+        let line = |noise_ns: f64, more_ns: f64| {
+            two_sizes(Duration::ZERO, noise_ns, |rows| Ok(10_000.0 + if rows > ROWS_MIN { more_ns } else { 0.0 }))
+                .expect("never fails")
+        };
+        assert_eq!(line(LAUNCH_NOISE_NS, 1_500.0), Line { fixed_ns: 10_000.0, ns_per_event: 0.0 });
+        let rows = (ROWS_MIN * ROWS_FACTOR - ROWS_MIN) as f64;
+        assert_eq!(line(LAUNCH_NOISE_NS, rows * 20.0).ns_per_event, 20.0);
+        assert_eq!(line(0.0, rows * 2.0).ns_per_event, 2.0);
     }
 }

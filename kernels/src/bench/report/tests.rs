@@ -19,7 +19,6 @@ fn report(software: bool, wrong: u64) -> Report {
         batch_ns_p99: 900_000.0,
         convert_ns_p50: 40_000.0,
         kernel_ns_p50: Some(20_000.0),
-        kernel_ns_min: Some(19_000.0),
         events_per_s: 320e6,
         fed: vec![FedFigure { threads: 2, events_per_s: 310e6 }],
         converted_events_per_s: 480e6,
