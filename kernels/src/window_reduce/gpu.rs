@@ -119,7 +119,7 @@ impl Pieces {
             Some(run) if run.level == level && run.page == page => run.pieces.end = end,
             _ => self.runs.push(Run { level, page, pieces: first..end }),
         }
-        (!is_whole).then(|| Open { page, slot, cell, parts: part_first..self.partial_count })
+        (!is_whole).then_some(Open { page, slot, cell, parts: part_first..self.partial_count })
     }
 }
 
