@@ -136,12 +136,7 @@ fn section(case: &CaseFigures, page: &mut String) {
     });
     let fed = device(|figure| figure.fed.last().map(|fed| fed.events_per_s));
     if !fed.is_empty() {
-        rates.push(Curve {
-            label: "device, fed by all cores".to_owned(),
-            colour: FED_COLOUR,
-            dashed: false,
-            points: fed,
-        });
+        rates.push(Curve { label: "device, fed".to_owned(), colour: FED_COLOUR, dashed: false, points: fed });
     }
     let kernel_rates: Vec<(f64, f64)> = case
         .points
@@ -150,12 +145,7 @@ fn section(case: &CaseFigures, page: &mut String) {
             Some((point.rows as f64, point.rows as f64 / point.device.as_ref()?.kernel_ns_p50?.max(1.0) * 1e9))
         })
         .collect();
-    rates.push(Curve {
-        label: "its kernel alone".to_owned(),
-        colour: DEVICE_COLOUR,
-        dashed: true,
-        points: kernel_rates,
-    });
+    rates.push(Curve { label: "its kernel".to_owned(), colour: DEVICE_COLOUR, dashed: true, points: kernel_rates });
     let pays = case.break_even.last().and_then(|found| found.rows.filter(|_| !found.or_fewer));
     let mark = pays.map(|rows| (rows as f64, format!("pays from {}", short(rows as f64))));
     let latencies = [
