@@ -187,6 +187,8 @@ impl Answer {
     pub(super) fn wait(&self) -> Result<&Readback, DeviceError> {
         let mut ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = self.answer.get_or_init(|| ticket.take().map_or(Err(DeviceError::NotSubmitted), Ticket::wait));
+        // The device thread answers before it says that it has: who waits may be sooner.
+        self.note_answered();
         answer.as_ref().map_err(Clone::clone)
     }
 }
