@@ -64,6 +64,7 @@ impl Placement {
     }
 
     /// All on the CPU; what asks for a device is refused by [`check`](Self::check).
+    #[cfg_attr(not(feature = "gpu"), expect(clippy::needless_update, reason = "with a device there are more fields"))]
     pub fn without_device(settings: PlacerSettings, options: PlacedOptions) -> Self {
         Placement { settings, options, ..Self::default() }
     }
