@@ -27,12 +27,19 @@ pub trait Generator: Send + Sync + fmt::Debug {
     fn event_count(&self) -> Option<u64>;
 
     /// How many rows this table has among the event numbers. Numbers past the end of the stream hold no rows.
-    fn row_count(&self, events: Range<u64>) -> u64;
+    ///
+    /// Each event is a row, where the dataset has one table.
+    fn row_count(&self, events: Range<u64>) -> u64 {
+        let events = clamp(events, self.event_count());
+        events.end - events.start
+    }
 
     /// The shortest range from `first_event` on that holds `rows` rows of this table, cut off at the end of the stream.
     ///
     /// The next call goes on at the end of the returned range; an empty one for more than no rows says that the stream is over.
-    fn events_for_rows(&self, first_event: u64, rows: u64) -> Range<u64>;
+    fn events_for_rows(&self, first_event: u64, rows: u64) -> Range<u64> {
+        clamp(first_event..first_event.saturating_add(rows), self.event_count())
+    }
 
     /// The smallest event time, in ms since 1970 UTC, that `first_event` or any event after it has: what a watermark may
     /// promise once all events before it have been handed over.

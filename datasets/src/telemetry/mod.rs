@@ -135,15 +135,6 @@ impl Generator for TelemetryGenerator {
         self.config.event_count
     }
 
-    fn row_count(&self, events: Range<u64>) -> u64 {
-        let events = clamp(events, self.config.event_count);
-        events.end - events.start
-    }
-
-    fn events_for_rows(&self, first_event: u64, rows: u64) -> Range<u64> {
-        clamp(first_event..first_event.saturating_add(rows), self.config.event_count)
-    }
-
     fn event_time_ms_min(&self, first_event: u64) -> i64 {
         self.config.event_time_ms(self.order.group_start(first_event.min(EVENT_COUNT_MAX)))
     }
