@@ -240,7 +240,7 @@ fn fed<W: Workload>(
     Ok(FedFigure { threads, events_per_s: (batches * rows) as f64 / duration.as_secs_f64().max(1e-9) })
 }
 
-/// What one batch takes on the device, again and again, right after other work: a card that has waited while a batch was converted or
+/// What one batch takes on the device, again and again, right after other work where the limits say so: a card that has waited while a batch was converted or
 /// crossed the bus has slowed down its clocks when that comes, by up to six times.
 fn kernel_ns<W: Workload>(
     resident: &mut Resident<'_, W>,

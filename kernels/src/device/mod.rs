@@ -168,6 +168,7 @@ pub struct Device {
 #[derive(Debug)]
 struct DeviceThread {
     commands: Option<crossbeam_channel::Sender<Command>>,
+    id: std::thread::ThreadId,
     ended: crossbeam_channel::Receiver<()>,
 }
 
@@ -179,14 +180,12 @@ impl Drop for DeviceThread {
     fn drop(&mut self) {
         drop(self.commands.take());
         // It may be the thread itself that drops the last handle, with the answer of a wave; then there is nothing to wait for.
-        if std::thread::current().name() != Some(THREAD_NAME) {
+        if std::thread::current().id() != self.id {
             // Its sender is dropped when it ends, whichever way.
             let _ = self.ended.recv_timeout(CLOSED_WITHIN);
         }
     }
 }
-
-const THREAD_NAME: &str = "eagre-device";
 
 impl Device {
     /// All adapters of this machine, the best first.
@@ -204,8 +203,8 @@ impl Device {
         let (commands, received) = crossbeam_channel::unbounded();
         let (running, ended) = crossbeam_channel::bounded(0);
         let shared = gpu.clone();
-        std::thread::Builder::new()
-            .name(THREAD_NAME.to_owned())
+        let thread = std::thread::Builder::new()
+            .name("eagre-device".to_owned())
             .spawn(move || {
                 thread::run(&shared, &received);
                 drop(shared);
@@ -215,7 +214,7 @@ impl Device {
                 adapter: gpu.description.name.clone(),
                 reason: format!("its thread does not start: {error}"),
             })?;
-        let thread = Arc::new(DeviceThread { commands: Some(commands), ended });
+        let thread = Arc::new(DeviceThread { commands: Some(commands), id: thread.thread().id(), ended });
         let device = Device { gpu, thread };
         let test = self_test::run(&device, options.checked_shaders)?;
         device.gpu.self_test.set(test).expect("is set only here, once for each device");
