@@ -4,7 +4,6 @@
 //! The device is any adapter that the machine has, a software one too; as in [`crate::scores`].
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 
 use eagre::Session;
@@ -12,7 +11,7 @@ use libtest_mimic::Trial;
 
 use crate::command::eagre;
 use crate::harness::Random;
-use crate::scores::on_device;
+use crate::scores::{on_device, write_in_order};
 
 const ROWS: usize = 6_000;
 const APPROXIMATE: &str = "eagre.sql.approximate=true";
@@ -47,12 +46,7 @@ fn write_readings(file: &Path) -> Result<(), String> {
         let line = format!("{{\"sensor\":{sensor},\"ts\":\"{time}\",\"value\":{value},\"number\":{number}}}");
         rows.push((second * 10 + random.between(0, 40), line));
     }
-    rows.sort();
-    let text = rows.into_iter().fold(String::new(), |mut text, (_, line)| {
-        let _ = writeln!(text, "{line}");
-        text
-    });
-    std::fs::write(file, text).map_err(|error| error.to_string())
+    write_in_order(file, rows)
 }
 
 fn table(file: &Path) -> String {

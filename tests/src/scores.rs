@@ -63,8 +63,13 @@ fn write_readings(file: &Path) -> Result<(), String> {
         let line = format!("{{\"id\":{index},\"sensor\":{key},\"ts\":\"{time}\",\"value\":{value}}}");
         rows.push((second * 10 + random.between(0, 40), line));
     }
-    rows.sort();
-    let text = rows.into_iter().fold(String::new(), |mut text, (_, line)| {
+    write_in_order(file, rows)
+}
+
+/// Lines by the time at which they come.
+pub(crate) fn write_in_order(file: &Path, mut lines: Vec<(u64, String)>) -> Result<(), String> {
+    lines.sort();
+    let text = lines.into_iter().fold(String::new(), |mut text, (_, line)| {
         let _ = writeln!(text, "{line}");
         text
     });
