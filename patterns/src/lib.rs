@@ -25,11 +25,13 @@ mod matcher;
 mod naive;
 mod packed;
 mod pattern;
+mod short;
 mod symbols;
 mod table;
 #[cfg(test)]
 mod tests;
 mod thread_run;
+mod viable;
 
 pub use automaton::{Automaton, Distance, State, StateId, Step};
 pub use conditions::{Conditions, NoConditions, Trail};
