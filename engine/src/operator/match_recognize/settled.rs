@@ -14,7 +14,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array, new_null_array,
 };
-use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::compute::{concat_batches, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use arrow_row::RowConverter;
 use eagre_kernels::rows::GroupedRows;
@@ -322,7 +322,10 @@ impl Settled {
         }
         let mut ids = Vec::new();
         if !staying.is_empty() {
-            let rows = take_record_batch(batch, &UInt32Array::from(staying))?;
+            let staying = UInt32Array::from(staying);
+            let columns = batch.columns().iter().map(|column| Ok(take(column, &staying, None)?));
+            // Where no column is asked for, rows are still counted.
+            let rows = batch_of(&batch.schema(), columns.collect::<Result<_>>()?, staying.len())?;
             self.kept.append(&rows, &mut ids)?;
         }
         self.put_back(&plans, slots, under_way);
