@@ -45,6 +45,8 @@ pub(crate) struct Clause {
     pub(crate) emit_partial: bool,
     /// `EMIT CHANGES`.
     pub(crate) emit_changes: bool,
+    /// The columns of a match that the query names and `*` does not show, by name: where its rows are in their source.
+    pub(crate) lineage: Vec<String>,
 }
 
 /// One key of `ORDER BY`.
@@ -218,6 +220,7 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<(Clause, Vec<ExprTokens>)>
         defines,
         emit_partial: emits.partial.is_some(),
         emit_changes: emits.changes.is_some(),
+        lineage: vec![],
     };
     check(&clause, &emits, rows_at)?;
     Ok((clause, exprs))

@@ -61,6 +61,8 @@ struct Reading {
     columns: BTreeSet<usize>,
     /// Its unreadable rows are asked for, so all columns are read.
     errors: bool,
+    /// Where in the source its rows are is asked for.
+    positions: bool,
     /// The node that the table's rows leave, and the place of each table column in its output.
     node: Option<(NodeIndex, HashMap<usize, usize>)>,
     /// The nodes on whose side port its unreadable rows leave.
@@ -164,7 +166,11 @@ impl<'a> Lowering<'a> {
             match &table.relation {
                 Relation::Table(table) => {
                     let name = self.name_of(table);
-                    self.readings.entry(name).or_default().columns.extend(scan_projection(scan));
+                    let (columns, positions): (BTreeSet<usize>, BTreeSet<usize>) =
+                        scan_projection(scan).into_iter().partition(|column| *column < table.definition.columns.len());
+                    let reading = self.readings.entry(name).or_default();
+                    reading.columns.extend(columns);
+                    reading.positions |= !positions.is_empty();
                 }
                 Relation::Errors(table) => {
                     let name = self.name_of(table);

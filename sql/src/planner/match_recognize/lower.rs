@@ -230,6 +230,12 @@ impl Lowering<'_> {
                 at,
             ));
         }
+        let tells_positions = rules.row_exprs(&node.output).flat_map(LogicalExpr::column_refs);
+        if tells_positions.into_iter().any(|column| super::lineage::is_position(&column.name))
+            && let Some(because) = &stream.retracts_because
+        {
+            return Err(super::lineage::of_changelog(because, node.location));
+        }
         if node.output.is_empty() {
             let message = "`ONE ROW PER MATCH` without `PARTITION BY` and `MEASURES` has no columns; say what is wanted of a match: \
                            `MEASURES COUNT(*) AS n`";

@@ -37,11 +37,13 @@ use crate::words::own_words;
 mod conditions;
 mod fallible;
 pub(super) mod labels;
+mod lineage;
 mod lower;
 mod slots;
 mod text;
 mod together;
 
+pub(super) use lineage::column_named as lineage_column;
 pub(super) use together::share;
 
 use conditions::ConditionPlan;
@@ -114,6 +116,18 @@ pub(super) fn parts_of(function: &mut Function) -> Result<(&mut Expr, Clause, Ve
     Ok((rows, clause, args.collect::<Result<_>>()?))
 }
 
+/// Gives a call of [`MATCH_FUNCTION`] another clause.
+pub(super) fn write_clause(function: &mut Function, clause: &Clause) -> Result<()> {
+    let text = serde_json::to_string(clause)
+        .map_err(|error| SqlError::internal(format!("a clause could not be written down: {error}")))?;
+    if let FunctionArguments::List(list) = &mut function.args
+        && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(written))) = list.args.get_mut(1)
+    {
+        *written = super::window::string(&text);
+    }
+    Ok(())
+}
+
 /// Plans calls of [`MATCH_FUNCTION`].
 #[derive(Debug)]
 pub(super) struct MatchRelationPlanner {
@@ -154,6 +168,10 @@ impl MatchRelationPlanner {
             alias: Some(alias),
             sample: None,
         })?;
+        let input = match clause.lineage.is_empty() {
+            true => input,
+            false => lineage::with_positions(&input, &clause.lineage, location)?,
+        };
         let mut exprs = exprs.into_iter().map(|expr| &*expr);
         let mut next = || exprs.next().ok_or_else(|| SqlError::internal("`MATCH_RECOGNIZE` lost an expression"));
         let mut partition = vec![];
@@ -200,7 +218,10 @@ impl MatchRelationPlanner {
             partial: clause.emit_partial,
             changes: clause.emit_changes,
         };
-        let output = rules.output(input.schema(), &measures, &clause)?;
+        let mut output = rules.output(input.schema(), &measures, &clause)?;
+        for name in &clause.lineage {
+            output.push(OutputPlan::Measure(lineage::measure(name, input.schema())?));
+        }
         MatchRecognize::new(input, Arc::new(rules), output, location)
     }
 }
@@ -447,7 +468,8 @@ impl MatchRules {
         }
         let before = columns.len();
         if self.rows != RowsSyntax::One {
-            input.columns().iter().for_each(|column| add(column, &mut columns));
+            let own = input.columns().into_iter().filter(|column| !lineage::is_position(&column.name));
+            own.for_each(|column| add(&column, &mut columns));
         }
         for (measure, syntax) in measures.iter().zip(&clause.measures) {
             if columns.iter().any(|column| column.name == measure.name) {
