@@ -98,10 +98,7 @@ pub const OFFSET: &str = "__eagre_offset";
 /// Where a row is in its source: [`PARTITION`] and [`OFFSET`]. The offset is null where a checkpoint of an older version does not say
 /// how many rows came before.
 pub fn position_fields() -> [FieldRef; 2] {
-    [
-        Arc::new(Field::new(PARTITION, DataType::Utf8, false)),
-        Arc::new(Field::new(OFFSET, DataType::Int64, true)),
-    ]
+    [Arc::new(Field::new(PARTITION, DataType::Utf8, false)), Arc::new(Field::new(OFFSET, DataType::Int64, true))]
 }
 
 /// How a table's watermark is made.

@@ -22,10 +22,12 @@ mod settled;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod updating;
 
 pub use program::{Arithmetic, Comparison, Program, Word, WordKind};
 pub use spec::*;
+pub use trace::{TRACE, TraceFactory, TraceSpec};
 
 use std::fmt;
 use std::sync::Arc;

@@ -215,7 +215,7 @@ impl Fed<'_> {
 }
 
 /// Reads what conditions on the match look at, for the rows of which it was not read before.
-fn read_words(registers: &Registers, works: &mut [Work<'_>], places: Places<'_>) -> Result<()> {
+pub(super) fn read_words(registers: &Registers, works: &mut [Work<'_>], places: Places<'_>) -> Result<()> {
     let stride = registers.stride();
     let mut targets: Vec<Vec<Option<RowAt>>> = vec![Vec::new(); registers.inputs.len()];
     let mut ends = Vec::with_capacity(works.len());

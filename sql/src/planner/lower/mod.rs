@@ -20,6 +20,7 @@ use eagre_engine::operator::chain::ChainFactory;
 use eagre_engine::operator::match_recognize::MatchSpec;
 use eagre_engine::operator::{OperatorFactory, PORT_MAIN, PORT_SIDE};
 use eagre_engine::score::DeviceChoice;
+use eagre_engine::time::EventTimeMs;
 
 use crate::catalog::{MatchSettings, Relation, Table};
 use crate::error::{Location, Result, SqlError};
@@ -103,6 +104,8 @@ pub(super) struct Lowering<'a> {
     pub(super) models: Arc<StepModels>,
     /// The nodes that match patterns.
     pub(super) matches: Vec<(NodeIndex, MatchSpec)>,
+    /// See [`Job::told_until_ms`](crate::planner::Job::told_until_ms).
+    pub(super) told_until_ms: Option<EventTimeMs>,
 }
 
 /// A part of a plan under the conditions that it was lowered with.
@@ -131,6 +134,7 @@ impl<'a> Lowering<'a> {
             materialized: Materialized::new(statements),
             models: Arc::default(),
             matches: vec![],
+            told_until_ms: None,
             context,
             options,
             graph: Graph::default(),

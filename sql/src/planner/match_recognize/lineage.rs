@@ -49,9 +49,8 @@ pub(super) fn is_position(column: &str) -> bool {
 /// # Errors
 /// The rows are in no source.
 pub(super) fn with_positions(input: &LogicalPlan, names: &[String], at: Option<Location>) -> Result<LogicalPlan> {
-    let asked = [SOURCE, PARTITION, OFFSET].map(|of| {
-        COLUMNS.iter().any(|(name, _, column)| *column == of && names.iter().any(|asked| asked == name))
-    });
+    let asked = [SOURCE, PARTITION, OFFSET]
+        .map(|of| COLUMNS.iter().any(|(name, _, column)| *column == of && names.iter().any(|asked| asked == name)));
     let name = names.first().map_or("", String::as_str);
     Positions { name, asked, at }.added(input)
 }

@@ -35,6 +35,7 @@ use crate::types::sql_name;
 use crate::words::own_words;
 
 mod conditions;
+mod explain;
 mod fallible;
 pub(super) mod labels;
 mod lineage;
@@ -43,6 +44,8 @@ mod slots;
 mod text;
 mod together;
 
+pub use explain::explain_match;
+pub(super) use explain::{ExplainPlan, add_parts};
 pub(super) use lineage::column_named as lineage_column;
 pub(super) use together::share;
 
@@ -168,7 +171,7 @@ impl MatchRelationPlanner {
             alias: Some(alias),
             sample: None,
         })?;
-        let input = match clause.lineage.is_empty() {
+        let mut input = match clause.lineage.is_empty() {
             true => input,
             false => lineage::with_positions(&input, &clause.lineage, location)?,
         };
@@ -205,9 +208,20 @@ impl MatchRelationPlanner {
                 .map_err(|error| error.or_at(Location::of(expr.span())))?;
             conditions[usize::from(*variable)] = condition;
         }
+        let explain = match &clause.explain {
+            Some(explain) => {
+                let keys = (partition.as_slice(), order.as_slice());
+                let of = (explain, &clause);
+                let (plan, of_key) = explain::plan(of, &mut next, input, keys, &expressions, context)?;
+                input = of_key;
+                Some(Arc::new(plan))
+            }
+            None => None,
+        };
         let rules = MatchRules {
             partition,
             order,
+            explain,
             labels: labels_of(&clause),
             variables: clause.variables.iter().map(|variable| variable.name.clone()).collect(),
             pattern: clause.pattern.clone(),
@@ -218,7 +232,10 @@ impl MatchRelationPlanner {
             partial: clause.emit_partial,
             changes: clause.emit_changes,
         };
-        let mut output = rules.output(input.schema(), &measures, &clause)?;
+        let mut output = match &rules.explain {
+            None => rules.output(input.schema(), &measures, &clause)?,
+            Some(_) => vec![],
+        };
         for name in &clause.lineage {
             output.push(OutputPlan::Measure(lineage::measure(name, input.schema())?));
         }
@@ -433,6 +450,8 @@ pub(super) struct MatchRules {
     rows: RowsSyntax,
     partial: bool,
     changes: bool,
+    /// `EXPLAIN MATCH`: rows do not leave, but what there is to tell of each.
+    explain: Option<Arc<ExplainPlan>>,
 }
 
 /// A column that leaves.
@@ -489,7 +508,11 @@ impl MatchRules {
             OutputPlan::Measure(measure) => Some(measure),
             OutputPlan::Input(_) => None,
         });
-        conditions.chain(measures.flat_map(|measure| slot_values(&measure.expr)))
+        let explained = self.explain.iter().flat_map(|explain| {
+            let parts = explain.parts.iter().flatten().flat_map(|(_, part)| slot_values(part));
+            parts.chain(&explain.told)
+        });
+        conditions.chain(measures.flat_map(|measure| slot_values(&measure.expr))).chain(explained)
     }
 
     /// Whether rows after a match are looked at, or its partition's end: then it may wait for them however long.
@@ -569,6 +592,9 @@ impl MatchRecognize {
             field.set_metadata(metadata);
             fields.push((None, Arc::new(field)));
         }
+        if rules.explain.is_some() {
+            fields = rules.told_fields(input.schema())?.into_iter().map(|field| (None, field)).collect();
+        }
         let schema = Arc::new(DFSchema::new_with_metadata(fields, HashMap::new())?);
         Ok(Self { input, rules, output, location, schema })
     }
@@ -631,7 +657,7 @@ impl UserDefinedLogicalNodeCore for MatchRecognize {
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let schema = self.input.schema();
-        let of_input = output_columns.iter().filter_map(|index| match &self.output[*index] {
+        let of_input = output_columns.iter().filter_map(|index| match self.output.get(*index)? {
             OutputPlan::Input(column) => schema.index_of_column(column).ok(),
             OutputPlan::Measure(_) => None,
         });

@@ -12,9 +12,9 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, Cte, Distinct, ExcludeSelectItem, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator,
-    ObjectName, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator,
-    Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, WildcardAdditionalOptions,
+    AccessExpr, BinaryOperator, Cte, Distinct, ExcludeSelectItem, Expr, GroupByExpr, Ident, Join, JoinConstraint,
+    JoinOperator, ObjectName, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
+    SetExpr, SetOperator, Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, WildcardAdditionalOptions,
 };
 
 use crate::catalog::{Catalog, Relation, View};
@@ -129,7 +129,15 @@ pub(super) fn resolve_expr(
     expr: &mut Expr,
     schema: &SchemaRef,
 ) -> Result<()> {
-    let resolver = Resolver { catalog, views, emit: None, ctes: vec![], outer: vec![], lineage: vec![], found_outside: Cell::new(None) };
+    let resolver = Resolver {
+        catalog,
+        views,
+        emit: None,
+        ctes: vec![],
+        outer: vec![],
+        lineage: vec![],
+        found_outside: Cell::new(None),
+    };
     let scope = Scope { inputs: vec![Input { columns: columns_of(schema), ..Input::default() }], aliases: vec![] };
     resolver.expr(expr, &scope, Aliases::None)
 }
@@ -994,8 +1002,7 @@ fn spell_out_wildcard(items: &mut Vec<SelectItem>, written: &mut Vec<Option<Stri
 
 /// Leaves columns out of a wildcard.
 fn hide<'h>(options: &mut WildcardAdditionalOptions, hidden: impl Iterator<Item = &'h String>) {
-    let mut hidden: Vec<ObjectName> =
-        hidden.map(|name| ObjectName::from(vec![Ident::with_quote('"', name)])).collect();
+    let mut hidden: Vec<ObjectName> = hidden.map(|name| ObjectName::from(vec![Ident::with_quote('"', name)])).collect();
     if hidden.is_empty() {
         return;
     }

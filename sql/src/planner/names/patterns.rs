@@ -15,6 +15,7 @@ impl Resolver<'_> {
     /// Resolves the names of a clause; returns the columns that leave it.
     pub(super) fn match_input(&mut self, function: &mut Function, alias: Option<&mut TableAlias>) -> Result<Input> {
         let lineage = self.lineage.clone();
+        patterns::add_parts(function)?;
         let (rows, mut clause, mut exprs) = patterns::parts_of(function)?;
         let Expr::Subquery(query) = rows else { return Err(SqlError::internal("`MATCH_RECOGNIZE` lost its rows")) };
         let SetExpr::Select(select) = &mut *query.body else {
@@ -53,6 +54,10 @@ impl Resolver<'_> {
             };
             labels::mark(expr, &clause, &is_known)?;
             self.expr(expr, &scope, Aliases::None)?;
+        }
+        if clause.explain.is_some() {
+            let name = alias.map(|alias| alias.name.value.clone());
+            return Ok(Input { qualifier: name.clone(), name, open: true, ..Input::default() });
         }
         let named = |expr: &&mut Expr| -> Option<Column> {
             let mut expr: &Expr = expr;
@@ -97,10 +102,10 @@ impl Resolver<'_> {
             // Whoever names the columns names those that are shown.
             let names = alias.columns.len();
             if names > 0 && !hidden.is_empty() {
-                let rest = output.iter().skip(names).map(|column| TableAliasColumnDef {
-                    name: Ident::with_quote('"', &column.name),
-                    data_type: None,
-                });
+                let rest = output
+                    .iter()
+                    .skip(names)
+                    .map(|column| TableAliasColumnDef { name: Ident::with_quote('"', &column.name), data_type: None });
                 alias.columns.extend(rest);
             }
             let first = output.len() - hidden.len();
