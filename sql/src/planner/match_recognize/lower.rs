@@ -21,6 +21,7 @@ use eagre_patterns::{BadSkip, Skip, VariableSet};
 use super::conditions::{ConditionPlan, rows_max};
 use super::fallible::may_fail;
 use super::slots::{SlotExprPlan, SlotPlan};
+use super::subqueries::is_lifted;
 use super::{ExplainPlan, MatchRecognize, MatchRules, OutputPlan, row_schema};
 use crate::catalog::MatchSettings;
 use crate::error::{Result, SqlError};
@@ -300,6 +301,12 @@ impl Lowering<'_> {
         }
         // Or they go as they came, and need no time.
         let whole_by_changes = whole.is_some() && !by_watermark && stream.changelog != ChangelogMode::AppendOnly;
+        if !by_watermark && !stream.bounded && input.schema().fields().iter().any(|field| is_lifted(field.name())) {
+            let message = "a subquery over tables in the `MATCH_RECOGNIZE` of a stream: what it gives may change while rows are matched; \
+                           join what it asks for to the rows, as of their time (`FOR SYSTEM_TIME AS OF`), in a subquery that the pattern \
+                           is looked for in";
+            return Err(SqlError::plan(message, node.location));
+        }
         if !by_watermark && !stream.bounded && !whole_by_changes {
             let at = rules.order.first().map(|key| key.location).or(node.location);
             return Err(SqlError::plan(

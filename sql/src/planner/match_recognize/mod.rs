@@ -41,12 +41,14 @@ pub(super) mod labels;
 mod lineage;
 mod lower;
 mod slots;
+mod subqueries;
 mod text;
 mod together;
 
 pub use explain::explain_match;
 pub(super) use explain::{ExplainPlan, add_parts};
 pub(super) use lineage::column_named as lineage_column;
+pub(super) use subqueries::{is_lifted, lift};
 pub(super) use together::share;
 
 use conditions::ConditionPlan;
@@ -487,7 +489,8 @@ impl MatchRules {
         }
         let before = columns.len();
         if self.rows != RowsSyntax::One {
-            let own = input.columns().into_iter().filter(|column| !lineage::is_position(&column.name));
+            let is_own = |column: &Column| !lineage::is_position(&column.name) && !is_lifted(&column.name);
+            let own = input.columns().into_iter().filter(is_own);
             own.for_each(|column| add(&column, &mut columns));
         }
         for (measure, syntax) in measures.iter().zip(&clause.measures) {

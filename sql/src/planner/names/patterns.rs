@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, Ident, Select, SetExpr, TableAlias, TableAliasColumnDef, Visit, Visitor,
+    Expr, Function, Ident, Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, Visit, Visitor,
 };
 
 use super::{Aliases, Column, Input, Resolver, rename};
@@ -36,7 +36,19 @@ impl Resolver<'_> {
             }
             seen.push(&column.name);
         }
-        let (columns, open) = self.projection(&mut select.projection, &[None], &scope)?;
+        let before = clause.partition + clause.order.len();
+        let within = usize::from(clause.within.is_some());
+        let (measures, defines) = exprs.split_at_mut(before + clause.measures.len());
+        let of_match = measures.iter_mut().skip(before).chain(defines.iter_mut().skip(within));
+        let lifted = patterns::lift(of_match.map(|expr| &mut **expr))?;
+        for (name, expr) in lifted {
+            let alias = Ident::with_quote('"', name);
+            select.projection.push(SelectItem::ExprWithAlias { expr, alias });
+        }
+        let written = vec![None; select.projection.len()];
+        let (mut columns, open) = self.projection(&mut select.projection, &written, &scope)?;
+        let lifted = columns.extract_if(.., |column| patterns::is_lifted(&column.name)).collect();
+        scope.inputs.push(Input { columns: lifted, ..Input::default() });
         // Whatever table they come from, in the plan they are the rows'.
         for input in &mut scope.inputs {
             input.qualifier = Some(patterns::ROWS.to_string());
