@@ -19,9 +19,10 @@ use arrow::array::RecordBatch;
 use candle_core::{Device, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 
-use self::chance::Chance;
+pub(crate) use self::chance::Chance;
 use self::report::{Report, of_classes, of_numbers};
 use self::rows::{Rows, Targets};
+pub(crate) use self::settings::number;
 pub use self::settings::{Task, TrainingSettings};
 use crate::error::{ModelError, Result};
 use crate::network::{Arch, Card, Network, write};

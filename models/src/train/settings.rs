@@ -14,7 +14,8 @@ pub enum Task {
 }
 
 impl Task {
-    const ALL: [(&'static str, Self); 2] = [("classifier", Self::Classifier), ("regressor", Self::Regressor)];
+    pub(crate) const ALL: [(&'static str, Self); 2] =
+        [("classifier", Self::Classifier), ("regressor", Self::Regressor)];
 }
 
 /// How a model is trained.
@@ -125,7 +126,13 @@ impl TrainingSettings {
     }
 }
 
-fn number(definition: &Definition, option: &str, default: f64, range: std::ops::RangeInclusive<f64>) -> Result<f64> {
+/// An option that is a number in a range.
+pub(crate) fn number(
+    definition: &Definition,
+    option: &str,
+    default: f64,
+    range: std::ops::RangeInclusive<f64>,
+) -> Result<f64> {
     let Some(text) = definition.option(option) else { return Ok(default) };
     let number: Option<f64> = text.trim().parse().ok();
     number.filter(|number| range.contains(number)).ok_or_else(|| {
