@@ -11,7 +11,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use eagre_engine::Delta;
 use eagre_engine::expr::StepContext;
 use eagre_engine::model::{Model, ModelSlot, Shape};
-use eagre_engine::operator::online::{LabelledFactory, OnlineCall, OnlinePredictFactory};
+use eagre_engine::operator::online::{LabelledFactory, OnlineCall, OnlinePredictFactory, Question};
 use eagre_engine::operator::{Input, Operator, OperatorFactory, Output};
 use eagre_engine::time::Watermarks;
 use eagre_models::Definition;
@@ -106,8 +106,8 @@ fn operators(criterion: &mut Criterion) {
     let inputs: Vec<usize> = (1..=INPUTS).collect();
     let labelled =
         LabelledFactory::new(&schema(), Arc::clone(&slot), 0, inputs.clone(), INPUTS + 1).expect("it can be");
-    let call =
-        OnlineCall { name: "p".into(), model: slot, args: inputs, time: 0, by_watermark: true, shape: Shape::Row };
+    let question = Question { name: "p".into(), args: inputs, shape: Shape::Row };
+    let call = OnlineCall { model: slot, questions: vec![question], time: 0, by_watermark: true };
     let predict = OnlinePredictFactory::new(&schema(), &labelled.output_schema(), true, call).expect("it can be");
     let deltas: Vec<Delta> = (0..STEPS).map(delta).collect();
     let fresh = || -> Operators { [labelled.create().expect("creates"), predict.create().expect("creates")] };

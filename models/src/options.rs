@@ -87,6 +87,11 @@ pub const OPTIONS: &[ModelOption] = &[
         "a count",
         "online: the first rows, with which the inputs of later ones are compared (1000)",
     ),
+    option(
+        "max-rows",
+        "a count",
+        "of more rows an even sample is learnt from, so that no more are held in memory than twice as many (1000000)",
+    ),
     option("held-out", "a part", "which part of the rows is held out to measure by (0.2)"),
     option(
         "class-weights",

@@ -167,7 +167,7 @@ fn open(model: &ModelDefinition, bytes: &[u8]) -> Result<Arc<dyn Model>> {
         definition.options.push(("api-key".into(), key.trim().to_owned()));
     }
     // What was trained is such a file, and need not lie anywhere.
-    if definition.option("task").is_some() {
+    if definition.option("task").is_some() && !model.is_online() {
         definition.options.retain(|(key, _)| !key.eq_ignore_ascii_case("format"));
         definition.options.push(("format".into(), "safetensors".into()));
         if definition.option("path").is_none() {

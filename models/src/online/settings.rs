@@ -3,7 +3,7 @@
 use crate::error::{ModelError, Result};
 use crate::network::{Arch, Hidden};
 use crate::options::Definition;
-use crate::train::{Task, number};
+use crate::train::{Task, number, seed};
 
 /// The options that such a model has.
 const KNOWN: [&str; 15] = [
@@ -142,19 +142,16 @@ impl Settings {
             l2: number(definition, "l2", 0.0, 0.0..=1.0)?,
             decay,
         };
-        let window_rows = number(definition, "window-rows", 1_000.0, 10.0..=ROWS_MAX)? as u64;
+        let window_rows = number(definition, "window-rows", 1_000.0, 2.0..=ROWS_MAX)? as u64;
         Ok(Self {
             task,
             arch,
             hidden,
             activation,
             steps,
-            seed: match definition.option("seed") {
-                None => 0,
-                Some(text) => text.trim().parse().map_err(|_| definition.bad("seed", text, "it is a whole number"))?,
-            },
+            seed: seed(definition)?,
             window_rows,
-            reference_rows: number(definition, "reference-rows", 1_000.0, 10.0..=ROWS_MAX)? as u64,
+            reference_rows: number(definition, "reference-rows", 1_000.0, 2.0..=ROWS_MAX)? as u64,
         })
     }
 }

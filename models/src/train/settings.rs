@@ -102,10 +102,7 @@ impl TrainingSettings {
             learning_rate: number(definition, "learning-rate", 0.01, 1e-9..=10.0)?,
             held_out: number(definition, "held-out", 0.2, 0.01..=0.9)?,
             balanced: definition.word("class-weights", &[("balanced", true), ("none", false)])?.unwrap_or(true),
-            seed: match definition.option("seed") {
-                None => 0,
-                Some(text) => text.trim().parse().map_err(|_| definition.bad("seed", text, "it is a whole number"))?,
-            },
+            seed: seed(definition)?,
         };
         Ok(settings)
     }
@@ -123,6 +120,14 @@ impl TrainingSettings {
         let mut counts = vec![0usize; labels];
         learnt.iter().for_each(|row| counts[of[*row] as usize] += 1);
         counts.into_iter().map(|count| learnt.len() as f32 / (labels as f32 * count.max(1) as f32)).collect()
+    }
+}
+
+/// `'seed'`, or 0.
+pub(crate) fn seed(definition: &Definition) -> Result<u64> {
+    match definition.option("seed") {
+        None => Ok(0),
+        Some(text) => text.trim().parse().map_err(|_| definition.bad("seed", text, "it is a whole number")),
     }
 }
 

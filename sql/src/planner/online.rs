@@ -17,7 +17,7 @@ use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeIndex, NodeKi
 use eagre_engine::operator::online::{
     LabelledFactory, OnlineCall, OnlinePredictFactory, OnlineReportFactory, QuestionsFactory,
 };
-use eagre_engine::operator::{OperatorFactory, PORT_MAIN, PORT_SIDE};
+use eagre_engine::operator::{PORT_MAIN, PORT_SIDE};
 
 use super::ROWTIME_METADATA;
 use super::context::{CatalogTable, PlanContext};
@@ -247,13 +247,6 @@ pub(super) struct Lessons {
     meaning: String,
 }
 
-/// A call of a model that goes on learning, and which column of the rows is their event time.
-pub(super) struct TimedCall {
-    pub(super) call: OnlineCall,
-    /// As written, more or less.
-    pub(super) text: String,
-}
-
 impl Lowering<'_> {
     /// Notes what the labelled rows of models read that a plan asks.
     pub(super) fn note_lessons(&mut self, plan: &LogicalPlan) -> Result<()> {
@@ -346,10 +339,10 @@ impl Lowering<'_> {
         &mut self,
         stream: &mut Stream,
         from: (NodeIndex, u8),
-        asked: TimedCall,
+        call: OnlineCall,
+        text: &str,
         plan: &LogicalPlan,
     ) -> Result<(NodeIndex, u8)> {
-        let TimedCall { call, text } = asked;
         let name = call.model.name().to_owned();
         if stream.changelog != ChangelogMode::AppendOnly {
             let because = stream.retracts_because.clone().unwrap_or_else(|| "its input can take rows back".into());
@@ -388,11 +381,18 @@ impl Lowering<'_> {
             (true, Slot::Physical(place)) => Some(place),
             _ => None,
         });
-        let questions =
-            QuestionsFactory::new(&stream.physical, Arc::clone(&call.model), call.args.clone()).map_err(engine)?;
-        let id = self.id(&format!("questions\n{text}"), plan, &stream.tables);
-        let info = edge(&stream.physical, time_column);
-        let questions = self.push_operator(id, questions, from, Route::Forward, info, text.clone(), "");
+        let mut from = from;
+        let mut checked: Vec<&[usize]> = vec![];
+        for question in &call.questions {
+            if !checked.contains(&question.args.as_slice()) {
+                let (model, args) = (Arc::clone(&call.model), question.args.clone());
+                let questions = QuestionsFactory::new(&stream.physical, model, args).map_err(engine)?;
+                let id = self.id(&format!("questions {:?}\n{text}", question.args), plan, &stream.tables);
+                let info = edge(&stream.physical, time_column);
+                from = (self.push_operator(id, questions, from, Route::Forward, info, text.to_owned(), ""), PORT_MAIN);
+                checked.push(&question.args);
+            }
+        }
         let factory = OnlinePredictFactory::new(&stream.physical, &lessons.schema, lessons.by_watermark, call.clone())
             .map_err(engine)?;
         stream.physical = factory.output_schema();
@@ -406,8 +406,8 @@ impl Lowering<'_> {
         let node = self.push(Node {
             id,
             kind: NodeKind::Operator(Arc::new(factory)),
-            inputs: [questions, lessons.node]
-                .map(|from| Edge { from, port: PORT_MAIN, route: Route::Hash(vec![]) })
+            inputs: [from, (lessons.node, PORT_MAIN)]
+                .map(|(from, port)| Edge { from, port, route: Route::Hash(vec![]) })
                 .to_vec(),
             output: edge(&stream.physical, time_column),
             detail: format!("{text}, models=[{}], {}", call.model.current().describe(), final_by(call.by_watermark)),
@@ -457,18 +457,11 @@ impl Lowering<'_> {
     /// `m.errors`: the labelled rows that could not be learnt.
     pub(super) fn lower_unlearnt(&mut self, model: &CatalogModel) -> Result<Stream> {
         let lessons = self.lessons(model)?;
-        debug_assert!(
-            matches!(&self.graph.nodes[lessons.node].kind, NodeKind::Operator(factory) if refuses(factory.as_ref()))
-        );
         let mut stream = self.new_stream((lessons.node, PORT_SIDE), errors_schema(), lessons.bounded);
         stream.ordered = false;
         stream.tables.insert(format!("{}.errors", model.slot.name().to_lowercase()), lessons.meaning);
         Ok(stream)
     }
-}
-
-fn refuses(factory: &dyn OperatorFactory) -> bool {
-    factory.refuses_as_bad()
 }
 
 fn final_by(by_watermark: bool) -> &'static str {

@@ -22,13 +22,12 @@ use datafusion::sql::sqlparser::ast::{
 use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::PORT_MAIN;
-use eagre_engine::operator::online::OnlineCall;
+use eagre_engine::operator::online::{OnlineCall, Question};
 use eagre_engine::operator::predict::{PredictCall, PredictFactory};
 use eagre_engine::operator::remote_predict::RemotePredictFactory;
 
 use super::expr::{Compiler, short_text};
 use super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
-use super::online::TimedCall;
 use super::window::{self, WindowData, split_partition, window_data};
 use crate::catalog::Catalog;
 use crate::error::{Location, Result, SqlError};
@@ -505,16 +504,28 @@ impl Lowering<'_> {
             let info = edge(&stream.physical);
             from = (self.push_operator(id, factory, from, route, info, detail(&[place]), ""), PORT_MAIN);
         }
+        // All questions to one of those that learn share what it has learnt.
+        let mut groups: Vec<Vec<usize>> = vec![];
         for place in online {
-            let PredictCall { name, model, args, shape, .. } = calls[place].clone();
-            let column = times[place].and_then(|time| stream.columns.get(time));
+            match groups.iter_mut().find(|group| Arc::ptr_eq(&calls[group[0]].model, &calls[place].model)) {
+                Some(group) => group.push(place),
+                None => groups.push(vec![place]),
+            }
+        }
+        for group in groups {
+            let column = times[group[0]].and_then(|time| stream.columns.get(time));
             let Some(StreamColumn { slot: Slot::Physical(time), rowtime, .. }) = column.cloned() else {
                 return Err(SqlError::internal("a question to a model that learns lost its time"));
             };
-            places[place] = stream.physical.fields().len();
-            let call = OnlineCall { name, model, args, time, by_watermark: rowtime, shape };
-            let text = text_of(&node.calls[place]);
-            from = self.ask_online(&mut stream, from, TimedCall { call, text }, plan)?;
+            let mut questions = vec![];
+            for (place, call) in group.iter().map(|place| (*place, calls[*place].clone())) {
+                places[place] = stream.physical.fields().len() + questions.len();
+                questions.push(Question { name: call.name, args: call.args, shape: call.shape });
+            }
+            let model = Arc::clone(&calls[group[0]].model);
+            let call = OnlineCall { model, questions, time, by_watermark: rowtime };
+            let texts = group.iter().map(|place| text_of(&node.calls[*place])).collect::<Vec<_>>();
+            from = self.ask_online(&mut stream, from, call, &texts.join(", "), plan)?;
         }
         stream.columns.extend(places.into_iter().map(StreamColumn::plain));
         stream.from = from;

@@ -17,7 +17,7 @@ mod report;
 mod tests;
 
 pub use labelled::LabelledFactory;
-pub use predict::{OnlineCall, OnlinePredictFactory};
+pub use predict::{OnlineCall, OnlinePredictFactory, Question};
 pub use questions::QuestionsFactory;
 pub use report::OnlineReportFactory;
 

@@ -11,6 +11,7 @@ use crate::aggregate::partial::newest_time;
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::model::{Model, ModelSlot, Shape, spread};
+use crate::online::Learner;
 use crate::operator::over::{Buffer, judge};
 use crate::operator::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, event_times_ms};
@@ -21,19 +22,26 @@ const ARRIVALS: &str = "asked arrivals";
 
 /// One question to a model that learns.
 #[derive(Debug, Clone)]
-pub struct OnlineCall {
+pub struct Question {
     /// What the result is called.
     pub name: String,
-    /// Who is asked.
-    pub model: Arc<ModelSlot>,
     /// What about: `DOUBLE` columns of the rows that ask.
     pub args: Vec<usize>,
-    /// Their event time.
+    /// What of the answer.
+    pub shape: Shape,
+}
+
+/// Questions to one model that learns: they share what it has learnt.
+#[derive(Debug, Clone)]
+pub struct OnlineCall {
+    /// Who is asked.
+    pub model: Arc<ModelSlot>,
+    /// What, about each row.
+    pub questions: Vec<Question>,
+    /// The event time of the rows that ask.
     pub time: usize,
     /// Whether a watermark speaks of it; otherwise rows wait until they end.
     pub by_watermark: bool,
-    /// What of the answer.
-    pub shape: Shape,
 }
 
 /// Makes operators with two inputs: rows that ask, and lessons of a [`LabelledFactory`](super::LabelledFactory), all on the shard of the first hash group.
@@ -50,7 +58,7 @@ struct Plan {
 }
 
 impl OnlinePredictFactory {
-    /// The columns of `asked`, then that of the call. `labels_by_watermark`: whether a watermark speaks of the time of lessons. Both inputs only grow. Late are
+    /// The columns of `asked`, then one for each question. `labels_by_watermark`: whether a watermark speaks of the time of lessons. Both inputs only grow. Late are
     /// rows of either whose time lies before the watermark at the step's start, and those without one.
     ///
     /// # Errors
@@ -58,7 +66,9 @@ impl OnlinePredictFactory {
     pub fn new(asked: &SchemaRef, labelled: &SchemaRef, labels_by_watermark: bool, call: OnlineCall) -> Result<Self> {
         let model = call.model.current();
         let mut fields: Vec<FieldRef> = asked.fields().iter().cloned().collect();
-        fields.push(Arc::new(Field::new(&call.name, call.shape.data_type(model.output()), true)));
+        for question in &call.questions {
+            fields.push(Arc::new(Field::new(&question.name, question.shape.data_type(model.output()), true)));
+        }
         let output = Arc::new(Schema::new(fields));
         let (asked, labelled) = (Arc::clone(asked), Arc::clone(labelled));
         let plan = Arc::new(Plan { call, asked, labelled, labels_by_watermark, output });
@@ -92,6 +102,41 @@ struct OnlinePredict {
     watermark: EventTimeMs,
 }
 
+/// The answers about some columns.
+struct Asked<'a> {
+    args: &'a [usize],
+    inputs: Vec<&'a Float64Array>,
+    width: usize,
+    numbers: Vec<f64>,
+    /// The rows that have an answer: nulls and what is no number have none.
+    whole: Vec<u32>,
+    features: Vec<f64>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(args: &'a [usize], batch: &'a RecordBatch, width: usize) -> Self {
+        Self {
+            args,
+            inputs: args.iter().map(|arg| batch.column(*arg).as_primitive::<Float64Type>()).collect(),
+            width,
+            numbers: Vec::with_capacity(batch.num_rows() * width),
+            whole: Vec::with_capacity(batch.num_rows()),
+            features: vec![0.0; args.len()],
+        }
+    }
+
+    fn ask(&mut self, row: usize, learner: &mut dyn Learner) {
+        if self.inputs.iter().any(|column| column.is_null(row) || !column.value(row).is_finite()) {
+            return;
+        }
+        self.features.iter_mut().zip(&self.inputs).for_each(|(place, column)| *place = column.value(row));
+        let start = self.numbers.len();
+        self.numbers.resize(start + self.width, 0.0);
+        learner.predict(&self.features, &mut self.numbers[start..]);
+        self.whole.push(row as u32);
+    }
+}
+
 impl OnlinePredict {
     fn new(plan: &Arc<Plan>) -> Result<Self> {
         let model = plan.call.model.current();
@@ -110,13 +155,13 @@ impl OnlinePredict {
         let online = self.model.online().ok_or_else(|| EngineError::bug("a model that does not learn"))?;
         let rows = batch.num_rows();
         let times = event_times_ms(batch.column(call.time))?;
-        let inputs: Vec<&Float64Array> =
-            call.args.iter().map(|arg| batch.column(*arg).as_primitive::<Float64Type>()).collect();
-        let width = online.width();
-        let mut numbers = Vec::with_capacity(rows * width);
-        // Nulls and what is no number have no answer.
-        let mut whole: Vec<u32> = Vec::with_capacity(rows);
-        let mut features = vec![0.0; inputs.len()];
+        // Several questions about the same columns are one.
+        let mut asked: Vec<Asked<'_>> = Vec::new();
+        for question in &call.questions {
+            if !asked.iter().any(|asked| asked.args == question.args) {
+                asked.push(Asked::new(&question.args, batch, online.width()));
+            }
+        }
         let mut last = WATERMARK_MIN;
         for row in 0..rows {
             let time = times.value(row);
@@ -124,19 +169,20 @@ impl OnlinePredict {
                 self.lessons.learn_before(time, self.watermark, |_, _| {})?;
                 last = time;
             }
-            if inputs.iter().any(|column| column.is_null(row) || !column.value(row).is_finite()) {
-                continue;
-            }
-            features.iter_mut().zip(&inputs).for_each(|(place, column)| *place = column.value(row));
-            let start = numbers.len();
-            numbers.resize(start + width, 0.0);
-            self.lessons.learner.predict(&features, &mut numbers[start..]);
-            whole.push(row as u32);
+            asked.iter_mut().for_each(|asked| asked.ask(row, self.lessons.learner.as_mut()));
         }
-        let answer = online.answers(numbers, whole.len());
-        let answer = spread(self.model.as_ref(), answer, (whole.len() < rows).then_some(whole.as_slice()), rows)?;
+        let mut answers = Vec::with_capacity(asked.len());
+        for Asked { args, numbers, whole, .. } in asked {
+            let answer = online.answers(numbers, whole.len());
+            let some = (whole.len() < rows).then_some(whole.as_slice());
+            answers.push((args, spread(self.model.as_ref(), answer, some, rows)?));
+        }
         let mut columns = batch.columns().to_vec();
-        columns.push(call.shape.column(self.model.output(), answer.columns)?);
+        for question in &call.questions {
+            let found = answers.iter().find(|(args, _)| *args == question.args);
+            let (_, answer) = found.ok_or_else(|| EngineError::bug("a question without its answer"))?;
+            columns.push(question.shape.column(self.model.output(), answer.columns.clone())?);
+        }
         out.emit(Delta::insert(batch_of(&self.plan.output, columns, rows)?));
         Ok(())
     }
@@ -153,8 +199,9 @@ impl OnlinePredict {
             let known: BooleanArray = (0..delta.rows()).map(|row| Some(times.is_valid(row))).collect();
             let others = delta.filter(&arrow::compute::not(&known)?)?;
             let mut columns: Vec<ArrayRef> = others.batch.columns().to_vec();
-            let answer = self.plan.output.field(columns.len());
-            columns.push(new_null_array(answer.data_type(), others.rows()));
+            for answer in &self.plan.output.fields()[columns.len()..] {
+                columns.push(new_null_array(answer.data_type(), others.rows()));
+            }
             out.emit(Delta::insert(batch_of(&self.plan.output, columns, others.rows())?));
             with_time.push(delta.filter(&known)?);
         }

@@ -176,14 +176,9 @@ impl Shards {
         let slot = slot();
         let labelled = LabelledFactory::new(&rows_schema(), Arc::clone(&slot), 0, vec![1], 2).expect("it can be");
         let lessons = labelled.output_schema();
-        let call = OnlineCall {
-            name: "p".into(),
-            model: Arc::clone(&slot),
-            args: vec![1],
-            time: 0,
-            by_watermark,
-            shape: Shape::First,
-        };
+        let question = Question { name: "p".into(), args: vec![1], shape: Shape::First };
+        let call =
+            OnlineCall { model: Arc::clone(&slot), questions: vec![question.clone(), question], time: 0, by_watermark };
         let mut all = Self {
             predict: OnlinePredictFactory::new(&rows_schema(), &lessons, by_watermark, call).expect("it can be"),
             report: OnlineReportFactory::new(&lessons, by_watermark, slot).expect("it can be"),
@@ -253,6 +248,7 @@ impl Shards {
             for delta in out.deltas {
                 let (x, p) = (delta.batch.column(1).as_primitive::<Float64Type>(), delta.batch.column(3));
                 let p = p.as_primitive::<Float64Type>();
+                assert_eq!(delta.batch.column(3), delta.batch.column(4), "one question has one answer");
                 let ts = delta.batch.column(0).as_primitive::<arrow::datatypes::TimestampMillisecondType>();
                 for row in 0..delta.rows() {
                     let shown = |column: &Float64Array| {
