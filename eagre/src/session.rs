@@ -554,16 +554,27 @@ impl Session {
                 StatementKind::CreateFunction(create) => self.state().catalog.create_function(create)?,
                 StatementKind::CreateModel(create) => {
                     let catalog = self.state().catalog.clone();
+                    let definition = ModelDefinition::of(create, &statement.text);
+                    let learns_once = !definition.is_online();
                     if let Some(query) = &create.query
+                        && learns_once
                         && catalog.creates_model(create)?
                     {
                         let rows = StatementKind::Query(Box::new(query.clone()));
                         queries.check_reads(&Statement { kind: rows, ..statement.clone() }, &catalog)?;
                         self.train(number, statement, create, query, &catalog)?;
                     }
-                    let definition = ModelDefinition::of(create, &statement.text);
                     let made = self.state().catalog.create_model(definition, create)?;
-                    if made && create.query.is_some() {
+                    if made
+                        && !learns_once
+                        && let Err(error) = self.check_online(number, statement, create)
+                    {
+                        let name = create.name.clone();
+                        let drop = parser::Drop { kind: DropKind::Model, name, if_exists: true, cascade: false };
+                        self.state().catalog.drop(&drop)?;
+                        return Err(error);
+                    }
+                    if made && learns_once && create.query.is_some() {
                         tables.push(self.training_report(&create.name.plain())?);
                     }
                     // The views go on from a checkpoint with all that the model before has answered, under a text that has this one.

@@ -29,6 +29,7 @@ mod materialized;
 mod names;
 mod nearest;
 mod not_null;
+pub(crate) mod online;
 pub mod oracle;
 mod over;
 mod precedence;
@@ -581,7 +582,11 @@ fn place_of(query: &QueryText, construct: Construct) -> Option<Location> {
 
 /// Whether all tables that a plan reads end.
 fn reads_bounded(context: &PlanContext<'_>, plan: &LogicalPlan) -> bool {
-    let mut bounded = true;
+    let lessons = online::lessons_read(context.catalog, plan);
+    let mut bounded = lessons
+        .iter()
+        .filter_map(|model| model.online.as_ref())
+        .all(|online| context.view_plan(&online.view).is_ok_and(|plan| reads_bounded(context, &plan)));
     let _ = plan.apply_with_subqueries(|plan| {
         if let LogicalPlan::TableScan(scan) = plan
             && let Some(view) = view_of(scan).or(view_of_errors(scan))
@@ -641,6 +646,11 @@ impl SinkFactory for ResultSink {
 pub fn tables_read(catalog: &Catalog, query: &QueryText) -> Result<BTreeSet<String>> {
     let plan = PlanContext::inlining(catalog).plan_query(query)?;
     let mut names = BTreeSet::new();
+    for model in online::lessons_read(catalog, &plan) {
+        if let Some(online) = &model.online {
+            names.extend(tables_read(catalog, &online.view.query)?);
+        }
+    }
     plan.apply_with_subqueries(|plan| {
         if let LogicalPlan::TableScan(scan) = plan
             && let Some(table) = scan.source.downcast_ref::<CatalogTable>()
