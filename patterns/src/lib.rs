@@ -31,6 +31,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod thread_run;
+mod trace;
 mod viable;
 
 pub use automaton::{Automaton, Distance, State, StateId, Step};
@@ -39,3 +40,4 @@ pub use key::Key;
 pub use matcher::{BadSkip, Found, Label, Match, Matcher, MatcherSpec, Overflow, Skip, Status};
 pub use pattern::{Pattern, PatternError, VARIABLES_MAX, Variable, VariableSet};
 pub use symbols::Symbols;
+pub use trace::{TraceEnd, TraceRows, TracedRow};

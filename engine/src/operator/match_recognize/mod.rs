@@ -24,10 +24,12 @@ mod spec;
 mod starts;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod updating;
 
 pub use program::{Arithmetic, Comparison, Program, Word, WordKind};
 pub use spec::*;
+pub use trace::{TRACE, TraceFactory, TraceSpec};
 
 use std::fmt;
 use std::sync::Arc;

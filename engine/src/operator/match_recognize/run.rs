@@ -236,7 +236,7 @@ pub(super) fn row_words<'a>(
 }
 
 /// Reads what conditions on the match look at, for the rows of which it was not read before.
-fn read_words(registers: &Registers, works: &mut [Work<'_>], places: Places<'_>) -> Result<()> {
+pub(super) fn read_words(registers: &Registers, works: &mut [Work<'_>], places: Places<'_>) -> Result<()> {
     let stride = registers.stride();
     let mut news = Vec::with_capacity(works.len());
     for work in works.iter() {

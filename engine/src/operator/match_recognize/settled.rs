@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array, new_null_array,
 };
-use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::compute::{concat_batches, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, UInt64Type};
 use arrow_row::RowConverter;
 use eagre_kernels::rows::GroupedRows;
@@ -231,7 +231,10 @@ impl Settled {
         }
         let mut ids = Vec::with_capacity(staying.len());
         if !staying.is_empty() {
-            let rows = take_record_batch(batch, &UInt32Array::from(staying))?;
+            let staying = UInt32Array::from(staying);
+            let columns = batch.columns().iter().map(|column| Ok(take(column, &staying, None)?));
+            // Where no column is asked for, rows are still counted.
+            let rows = batch_of(&batch.schema(), columns.collect::<Result<_>>()?, staying.len())?;
             self.kept.append(&rows, &mut ids)?;
         }
         let mut gone = Vec::new();

@@ -273,6 +273,10 @@ pub(in crate::operator) fn in_order(
     order: &[OrderKey],
     converter: &RowConverter,
 ) -> Result<RecordBatch> {
+    // Of no columns the converter makes no rows that could be compared.
+    if order.is_empty() {
+        return Ok(batch);
+    }
     let columns: Vec<ArrayRef> = order.iter().map(|key| Arc::clone(batch.column(key.column))).collect();
     match order_of(&columns, converter)? {
         None => Ok(batch),

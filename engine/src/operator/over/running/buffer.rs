@@ -49,10 +49,15 @@ struct Run {
 
 impl Buffer {
     pub(in crate::operator) fn new(schema: &SchemaRef) -> Result<Self> {
+        Self::named(ROWS, schema)
+    }
+
+    /// One of several buffers of an operator: its rows are saved under the name `table`.
+    pub(in crate::operator) fn named(table: &'static str, schema: &SchemaRef) -> Result<Self> {
         Ok(Self {
             kept: Kept::new(schema)?,
             runs: Vec::new(),
-            log: RowLog::new(ROWS, schema),
+            log: RowLog::new(table, schema),
             leaving: Vec::new(),
             handed: 0,
         })
