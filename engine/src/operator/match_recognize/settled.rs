@@ -52,9 +52,9 @@ const CHUNK_ROWS: usize = 65_536;
 /// The times at which partitions are to be looked at again are noted in so many steps of the bound.
 const DUE_STEPS: i64 = 4_096;
 /// So many rows of partitions that lie side by side are matched together: what is looked at in several passes stays in the cache.
-const BLOCK_ROWS: usize = 8_192;
+const BLOCK_ROWS: usize = if cfg!(test) { 8 } else { 8_192 };
 /// Each pattern is a pass of its own, which needs so many rows to be worth it.
-const PATTERN_ROWS: usize = 64;
+const PATTERN_ROWS: usize = if cfg!(test) { 2 } else { 64 };
 /// So many partitions more than those that are busy may be idle before they are forgotten: many of them soon have a row again.
 const IDLE_MAX: usize = 262_144;
 
