@@ -20,7 +20,7 @@ pub(super) struct Mlp {
     weights: Vec<f64>,
     first: Vec<f64>,
     second: Vec<f64>,
-    /// How many steps were taken, and what is left of the powers of both betas.
+    /// Both betas to the power of the steps that were taken.
     powers: (f64, f64),
     /// The hidden units of the last row.
     units: Vec<f64>,
