@@ -20,6 +20,7 @@ use eagre_engine::operator::chain::ChainFactory;
 use eagre_engine::operator::match_recognize::MatchSpec;
 use eagre_engine::operator::{OperatorFactory, PORT_MAIN, PORT_SIDE};
 use eagre_engine::score::DeviceChoice;
+use eagre_engine::time::EventTimeMs;
 
 use crate::catalog::{MatchSettings, Relation, Table};
 use crate::error::{Location, Result, SqlError};
@@ -62,6 +63,8 @@ struct Reading {
     columns: BTreeSet<usize>,
     /// Its unreadable rows are asked for, so all columns are read.
     errors: bool,
+    /// Where in the source its rows are is asked for.
+    positions: bool,
     /// The node that the table's rows leave, and the place of each table column in its output.
     node: Option<(NodeIndex, HashMap<usize, usize>)>,
     /// The nodes on whose side port its unreadable rows leave.
@@ -104,6 +107,8 @@ pub(super) struct Lowering<'a> {
     pub(super) lessons: HashMap<usize, Lessons>,
     /// The nodes that match patterns.
     pub(super) matches: Vec<(NodeIndex, MatchSpec)>,
+    /// See [`Job::told_until_ms`](crate::planner::Job::told_until_ms).
+    pub(super) told_until_ms: Option<EventTimeMs>,
 }
 
 /// A part of a plan under the conditions that it was lowered with.
@@ -133,6 +138,7 @@ impl<'a> Lowering<'a> {
             models: Arc::default(),
             lessons: HashMap::new(),
             matches: vec![],
+            told_until_ms: None,
             context,
             options,
             graph: Graph::default(),
@@ -173,7 +179,11 @@ impl<'a> Lowering<'a> {
             match &table.relation {
                 Relation::Table(table) => {
                     let name = self.name_of(table);
-                    self.readings.entry(name).or_default().columns.extend(scan_projection(scan));
+                    let (columns, positions): (BTreeSet<usize>, BTreeSet<usize>) =
+                        scan_projection(scan).into_iter().partition(|column| *column < table.definition.columns.len());
+                    let reading = self.readings.entry(name).or_default();
+                    reading.columns.extend(columns);
+                    reading.positions |= !positions.is_empty();
                 }
                 Relation::Errors(table) => {
                     let name = self.name_of(table);
