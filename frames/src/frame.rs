@@ -34,6 +34,7 @@ pub fn frame(schema: &Schema, batches: &[RecordBatch]) -> Result<DataFrame> {
 
 /// A frame that a program gives: its rows, or how they are made.
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one for a whole table")]
 pub enum Frame {
     /// Rows in memory.
     Data(DataFrame),

@@ -373,7 +373,7 @@ fn refusals_help() {
     assert!(matches!(frame(&twice, &[]), Err(FrameError::Polars(_))));
     // Values that do not fit are not made null.
     let seconds = batch(vec![("c", Arc::new(TimestampSecondArray::from(vec![i64::MAX])) as ArrayRef)]);
-    assert!(matches!(frame(seconds.schema_ref(), &[seconds.clone()]), Err(FrameError::Value { .. })));
+    assert!(matches!(frame(seconds.schema_ref(), std::slice::from_ref(&seconds)), Err(FrameError::Value { .. })));
 }
 
 /// A column of rows, of any type that both sides have, with any nulls.
@@ -407,7 +407,7 @@ fn column(rows: usize) -> impl Strategy<Value = ArrayRef> {
         of(texts(), rows, |texts| texts.into_iter().collect::<StringViewArray>()),
         of(prop::collection::vec(any::<u8>(), 0..20), rows, |bytes| bytes.into_iter().collect::<BinaryArray>()),
         of(any::<i64>(), rows, TimestampMicrosecondArray::from),
-        of(any::<i32>(), rows, |days| Date32Array::from(days)),
+        of(any::<i32>(), rows, Date32Array::from),
         lists.boxed(),
     ]
 }
