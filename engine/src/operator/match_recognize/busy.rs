@@ -41,6 +41,8 @@ impl Part {
 pub(super) struct Busy {
     /// Its rows that stay.
     pub(super) held: Held,
+    /// The bytes that it held elsewhere when they were counted last.
+    counted: usize,
     /// Of one pattern, its match under way.
     pub(super) one: Option<Active>,
     /// What else there is.
@@ -173,8 +175,9 @@ impl Parts {
         let slot = self.parts.len() as u32;
         self.parts.push(part);
         if let Some(busy) = busy {
-            self.busy_bytes += busy.bytes();
-            *self.make_busy(slot, 0) = busy;
+            let counted = busy.bytes();
+            self.busy_bytes += counted;
+            *self.make_busy(slot, 0) = Busy { counted, ..busy };
         }
     }
 
@@ -183,7 +186,7 @@ impl Parts {
         self.busy.get(self.parts[slot as usize].busy as usize)
     }
 
-    /// What changes has to be told, see [`measure`](Self::measure).
+    /// When all is changed, it has to be told: see [`settle`](Self::settle).
     #[inline]
     pub(super) fn busy_mut(&mut self, slot: u32) -> Option<&mut Busy> {
         self.busy.get_mut(self.parts[slot as usize].busy as usize)
@@ -202,25 +205,22 @@ impl Parts {
         &mut self.busy[part.busy as usize]
     }
 
-    /// Notes the bytes of what is under way in a partition, before it is changed and after.
-    #[inline]
-    pub(super) fn measure(&mut self, slot: u32, after: bool) {
-        let bytes = self.busy(slot).map_or(0, Busy::bytes);
-        self.busy_bytes = if after { self.busy_bytes + bytes } else { self.busy_bytes.saturating_sub(bytes) };
-    }
-
-    /// Gives the place of a partition back that has become idle; whether it has.
+    /// To be called when all of a step that changes a partition is done: counts its bytes, and gives its place back if it has become idle.
+    /// Whether it is.
     #[inline]
     pub(super) fn settle(&mut self, slot: u32) -> bool {
         let part = &mut self.parts[slot as usize];
         let Some(busy) = self.busy.get_mut(part.busy as usize) else { return true };
-        if !busy.is_idle() {
-            return false;
+        let idle = busy.is_idle();
+        let bytes = if idle { 0 } else { busy.bytes() };
+        self.busy_bytes = self.busy_bytes + bytes - busy.counted;
+        busy.counted = bytes;
+        if idle {
+            *busy = Busy::default();
+            self.free.push(part.busy);
+            part.busy = NONE;
         }
-        *busy = Busy::default();
-        self.free.push(part.busy);
-        part.busy = NONE;
-        true
+        idle
     }
 
     /// Bytes held, about.

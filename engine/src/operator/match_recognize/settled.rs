@@ -26,7 +26,7 @@ use super::matches::{Evaluation, Matches};
 use super::registers::Running;
 use super::rows::{NewRows, Places, View};
 use super::run::{Fed, Known, Scratch, Time, Work, needed_from, new_from, row_words, run, times_of_waiting};
-use super::starts::{Group, Starts, ends_of};
+use super::starts::{Group, Starts, ends_of, group_of_rows};
 use super::{NAME, Plan, Plans, matcher_error};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
@@ -51,6 +51,10 @@ const CHUNK_ROWS: usize = 65_536;
 
 /// The times at which partitions are to be looked at again are noted in so many steps of the bound.
 const DUE_STEPS: i64 = 4_096;
+/// So many rows of partitions that lie side by side are matched together: what is looked at in several passes stays in the cache.
+const BLOCK_ROWS: usize = if cfg!(test) { 8 } else { 8_192 };
+/// Each pattern is a pass of its own, which needs so many rows to be worth it.
+const PATTERN_ROWS: usize = if cfg!(test) { 2 } else { 64 };
 /// So many partitions more than those that are busy may be idle before they are forgotten: many of them soon have a row again.
 const IDLE_MAX: usize = 262_144;
 
@@ -160,7 +164,20 @@ impl Settled {
         let batch = rows.take_batch(&ids)?;
         self.buffer.kept.release(&ids)?;
         let time = Time { expired: None, ended: spec.whole_partitions };
-        self.advance(grouped.slots(), grouped.offsets(), &batch, time, context, out)
+        let (slots, offsets) = (grouped.slots(), grouped.offsets());
+        let mut emitted = Vec::new();
+        let mut first = 0;
+        while first < slots.len() {
+            let rows_max = offsets[first] as usize + BLOCK_ROWS.max(PATTERN_ROWS * plans.plans.len());
+            // Whole partitions, and at least one.
+            let end = offsets[first + 1..].partition_point(|end| *end as usize <= rows_max).max(1) + first;
+            let (start, rows) = (offsets[first], (offsets[end] - offsets[first]) as usize);
+            let block: Vec<u32> = offsets[first..=end].iter().map(|offset| offset - start).collect();
+            let batch = batch.slice(start as usize, rows);
+            emitted.extend(self.advance(&slots[first..end], &block, &batch, time, context)?);
+            first = end;
+        }
+        self.emit(emitted, out)
     }
 
     /// Matches the rows that the partitions `slots`, ascending, hold, and those that they get: rows `offsets[i]..offsets[i + 1]` of
@@ -172,8 +189,7 @@ impl Settled {
         batch: &RecordBatch,
         time: Time,
         context: &StepContext,
-        out: &mut Output,
-    ) -> Result<()> {
+    ) -> Result<Vec<(usize, RecordBatch)>> {
         let plans = Arc::clone(&self.plans);
         let lookahead = if time.ended { 0 } else { plans.lookahead };
         let mut groups = std::mem::take(&mut self.groups);
@@ -185,7 +201,6 @@ impl Settled {
                 Some(ends) => NewRows { first: ends[0], count: ends[1] - ends[0] },
                 None => NewRows::default(),
             };
-            self.parts.measure(*slot, false);
             let position = self.parts.part(*slot).position;
             let (mut from, mut new_at) = (position, position);
             if let Some(busy) = self.parts.busy(*slot) {
@@ -204,22 +219,15 @@ impl Settled {
             self.parts.part_mut(*slot).position = position.max(end);
         }
         debug_assert_eq!(fresh.rows.len(), count, "all rows are there");
+        let mut needed = Vec::with_capacity(groups.len());
         let emitted = match &plans.plans[..] {
-            [plan] => self.match_one((&plans, plan), &groups, &fresh, batch, time, context)?,
-            _ => self.match_many(&plans, &groups, &fresh, batch, time, context)?,
+            [plan] => self.match_one((&plans, plan), &groups, &fresh, batch, time, context, &mut needed)?,
+            _ => self.match_many(&plans, &groups, &fresh, batch, time, context, &mut needed)?,
         };
         // What is still needed stays.
         let mut staying: Vec<u32> = Vec::new();
-        let needed_of = |slot: u32| {
-            let active = self.parts.busy(slot).into_iter().flat_map(Busy::active);
-            let position = self.parts.part(slot).position.saturating_sub(plans.lookback);
-            active.map(|active| needed_from(&plans, &active.key)).fold(position, u64::min)
-        };
-        let mut needed = Vec::with_capacity(groups.len());
-        for group in &groups {
-            let from = needed_of(group.slot);
-            needed.push(from);
-            staying.extend(new_from(group.new, group.new_at, from));
+        for (group, needed) in groups.iter().zip(&needed) {
+            staying.extend(new_from(group.new, group.new_at, *needed));
         }
         let mut ids = Vec::with_capacity(staying.len());
         if !staying.is_empty() {
@@ -241,10 +249,12 @@ impl Settled {
         if self.idle.len() > IDLE_MAX + self.parts.busy_count() {
             self.forget_idle()?;
         }
-        self.emit(emitted, out)
+        Ok(emitted)
     }
 
-    /// Matches the rows of partitions where there is one pattern.
+    /// Matches the rows of partitions where there is one pattern. For each of them, from where on its rows are still needed is added to
+    /// `needed`.
+    #[expect(clippy::too_many_arguments, reason = "what is matched, what is known, and where it goes")]
     fn match_one(
         &mut self,
         (plans, plan): (&Plans, &Plan),
@@ -253,6 +263,7 @@ impl Settled {
         batch: &RecordBatch,
         time: Time,
         context: &StepContext,
+        needed: &mut Vec<u64>,
     ) -> Result<Vec<(usize, RecordBatch)>> {
         let places = Places { kept: &self.kept.rows, batch };
         let count = fresh.rows.len();
@@ -282,6 +293,7 @@ impl Settled {
         let mut matches = Matches::default();
         let Scratch { symbols, found, dropped, bad_skips } = &mut self.scratch;
         for (index, group) in groups.iter().enumerate() {
+            needed.push(self.parts.part(group.slot).position.saturating_sub(plans.lookback));
             let mut begun = None;
             let (view, active) = match self.parts.busy_mut(group.slot) {
                 Some(Busy { held, one: Some(active), .. }) => {
@@ -325,6 +337,8 @@ impl Settled {
             };
             result.map_err(matcher_error)?;
             matches.add(&plan.spec, found, view, plan.margin);
+            let needed = &mut needed[index];
+            *needed = needed_from(plans, key).min(*needed);
             let idle = key.start() == key.position();
             let number = (plan.counts && key.number() > 0).then_some(key.number());
             if let Some(number) = number {
@@ -349,7 +363,8 @@ impl Settled {
         Ok(matches.leaving(evaluation)?.map(|rows| (0, rows)).into_iter().collect())
     }
 
-    /// Matches the rows of partitions where there are several patterns.
+    /// Matches the rows of partitions where there are several patterns, as [`match_one`](Self::match_one).
+    #[expect(clippy::too_many_arguments, reason = "what is matched, what is known, and where it goes")]
     fn match_many(
         &mut self,
         plans: &Plans,
@@ -358,6 +373,7 @@ impl Settled {
         batch: &RecordBatch,
         time: Time,
         context: &StepContext,
+        needed: &mut Vec<u64>,
     ) -> Result<Vec<(usize, RecordBatch)>> {
         // Matches under way, by pattern, each with the place of its partition.
         let mut under_way: Vec<Vec<(usize, Active)>> = Vec::new();
@@ -374,7 +390,7 @@ impl Settled {
             _ => (bitmaps(&plans.distinct, fresh, places, context)?, plans.times_of(&fresh.rows, places)?),
         };
         let any = vec![u64::MAX; count.div_ceil(64)];
-        let ends = ends_of(groups, count);
+        let (ends, group_of) = (ends_of(groups, count), group_of_rows(groups, count));
         let mut emitted: Vec<(usize, RecordBatch)> = Vec::new();
         for (pattern, plan) in plans.plans.iter().enumerate() {
             let bitmaps = if count == 0 { Vec::new() } else { plans.distinct.of(pattern, &bits, &any) };
@@ -389,7 +405,7 @@ impl Settled {
             let (mut places_of, mut works) = (Vec::new(), Vec::new());
             let mut started = std::mem::take(&mut under_way[pattern]).into_iter().peekable();
             let mut index = 0;
-            while let Some(begins) = starts.next_group(groups, index) {
+            while let Some(begins) = starts.next_group(groups, &group_of, index) {
                 while let Some((before, active)) = started.next_if(|(before, _)| *before < begins.0) {
                     places_of.push(before);
                     works.push(work(before, active));
@@ -427,6 +443,10 @@ impl Settled {
                 .filter(|(_, work)| work.key.start() < work.key.position() || plan.counts)
                 .map(|(index, work)| (index, Active { pattern: pattern as u32, key: work.key, words: work.words }))
                 .collect();
+        }
+        needed.extend(groups.iter().map(|group| self.parts.part(group.slot).position.saturating_sub(plans.lookback)));
+        for (index, active) in under_way.iter().flatten() {
+            needed[*index] = needed_from(plans, &active.key).min(needed[*index]);
         }
         self.put_back(plans, groups, under_way);
         Ok(emitted)
@@ -483,7 +503,6 @@ impl Settled {
             }
         }
         let idle = self.parts.settle(slot);
-        self.parts.measure(slot, true);
         let part = self.parts.part_mut(slot);
         if idle && plans.forgets && !std::mem::replace(&mut part.listed, true) {
             self.idle.push(slot);
@@ -515,7 +534,10 @@ impl Settled {
     fn emit(&self, matches: Vec<(usize, RecordBatch)>, out: &mut Output) -> Result<()> {
         let plans = &self.plans;
         if plans.columns.is_empty() {
-            matches.into_iter().for_each(|(_, rows)| out.emit(Delta::insert(rows)));
+            let rows: Vec<RecordBatch> = matches.into_iter().map(|(_, rows)| rows).collect();
+            if !rows.is_empty() {
+                out.emit(Delta::insert(concat_batches(&plans.output, &rows)?));
+            }
             return Ok(());
         }
         let mut together = Vec::with_capacity(matches.len());
@@ -571,7 +593,8 @@ impl Settled {
             return Ok(());
         }
         let empty = self.empty.clone();
-        self.advance(&slots, &[], &empty, Time { expired: Some(time), ended: false }, context, out)
+        let emitted = self.advance(&slots, &[], &empty, Time { expired: Some(time), ended: false }, context)?;
+        self.emit(emitted, out)
     }
 
     /// The columns of partitions in a checkpoint; those that are not there have no matches under way.
@@ -647,7 +670,8 @@ impl Operator for Settled {
             let slots = std::mem::take(&mut self.asleep);
             let empty = self.empty.clone();
             self.wakes = true;
-            self.advance(&slots, &[], &empty, Time::default(), &context, out)?;
+            let emitted = self.advance(&slots, &[], &empty, Time::default(), &context)?;
+            self.emit(emitted, out)?;
             self.wakes = false;
         }
         let moves = time.is_some() && after > self.watermark;
@@ -665,7 +689,8 @@ impl Operator for Settled {
             let mut slots: Vec<u32> = self.partitions.live_slots().into_iter().filter(busy).collect();
             slots.sort_unstable();
             let empty = self.empty.clone();
-            self.advance(&slots, &[], &empty, Time { expired: None, ended: true }, &context, out)?;
+            let emitted = self.advance(&slots, &[], &empty, Time { expired: None, ended: true }, &context)?;
+            self.emit(emitted, out)?;
             self.forget_idle()?;
         }
         Ok(Progress::Done)

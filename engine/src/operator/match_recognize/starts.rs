@@ -111,8 +111,8 @@ impl Starts {
         }
     }
 
-    /// The first group from `index` on in which a match may begin, and the row at which.
-    pub(super) fn next_group(&self, groups: &[Group], index: usize) -> Option<(usize, usize)> {
+    /// The first group from `index` on in which a match may begin, and the row at which. `group_of` has the group of each row.
+    pub(super) fn next_group(&self, groups: &[Group], group_of: &[u32], index: usize) -> Option<(usize, usize)> {
         let mut index = index;
         while let Some(group) = groups.get(index) {
             if let Some(row) = self.next(group) {
@@ -123,11 +123,18 @@ impl Starts {
                 continue;
             }
             // Groups without such a row are passed over together.
-            let Some(row) = groups.get(index).and_then(|group| self.next_row(group.rows.start, usize::MAX)) else {
-                return None;
-            };
-            index += groups[index..].partition_point(|group| group.rows.end <= row);
+            let from = groups.get(index)?.rows.start;
+            index = group_of[self.next_row(from, group_of.len())?] as usize;
         }
         None
     }
+}
+
+/// The group of each row.
+pub(super) fn group_of_rows(groups: &[Group], count: usize) -> Vec<u32> {
+    let mut group_of = Vec::with_capacity(count);
+    for (group, index) in groups.iter().zip(0u32..) {
+        group_of.resize(group.rows.end, index);
+    }
+    group_of
 }

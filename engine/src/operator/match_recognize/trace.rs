@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanBuilder, Int64Builder, RecordBatch, StringBuilder, UInt32Array};
-use arrow::compute::{concat_batches, take};
+use arrow::compute::{concat_batches, take, take_record_batch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow_row::RowConverter;
 use eagre_kernels::rows::GroupedRows;
@@ -23,7 +23,7 @@ use super::asked::Asked;
 use super::conditions::{Fresh, bitmaps};
 use super::matches::{Evaluation, Margin, Matches};
 use super::registers::Running;
-use super::rows::{Places, View};
+use super::rows::{NewRows, Places, RowAt, View};
 use super::run::{Work, read_words};
 use super::{MatchFactory, MatchSpec, Plan, Plans, SlotExpr, matcher_error};
 use crate::delta::{DELTA_ROWS_MAX, Delta, batch_of};
@@ -192,8 +192,13 @@ impl Trace {
         let mut slots = Vec::new();
         partitions.intern(&keys, batch.num_rows(), &mut slots)?;
         let grouped = GroupedRows::group(&slots, partitions.slot_count());
-        let views: Vec<View<'_>> =
-            grouped.groups().map(|(_, rows)| View { first: 0, kept: &[], fresh: &grouped.order()[rows] }).collect();
+        // Each partition's rows side by side.
+        let batch = &take_record_batch(batch, &UInt32Array::from(grouped.order().to_vec()))?;
+        let view = |rows: std::ops::Range<usize>| {
+            let new = NewRows { first: rows.start as u32, count: rows.len() as u32 };
+            View { first: 0, kept: &[], new }
+        };
+        let views: Vec<View<'_>> = grouped.groups().map(|(_, rows)| view(rows)).collect();
         let none = Rows::new(&plan.spec.input, false)?;
         let places = Places { kept: &none, batch };
         let fresh = Fresh::of(&plans.distinct, views.iter().map(|view| (*view, 0..view.end())));
@@ -217,7 +222,7 @@ impl Trace {
         plan.matcher.symbols(&bitmaps, batch.num_rows(), &mut symbols);
         let mut start = 0;
         for view in &views {
-            let rows = start..start + view.fresh.len();
+            let rows = start..start + view.new.count as usize;
             start = rows.end;
             let word = |row: usize| {
                 let bit = |(variable, bitmap): (usize, &&[u64])| (bitmap[row / 64] >> (row % 64) & 1) << variable;
@@ -240,9 +245,9 @@ impl Trace {
             match (&plan.registers, plan.asks) {
                 (Some(registers), _) => {
                     let key = plan.matcher.key();
-                    let mut works = [Work { key, view, rows: 0..view.fresh.len(), words: Vec::new() }];
+                    let mut works = [Work { key, view, rows: 0..view.new.count as usize, words: Vec::new() }];
                     read_words(registers, &mut works, places)?;
-                    let mut conditions = Running { registers, first: 0, words: &works[0].words };
+                    let mut conditions = Running { registers, first: 0, words: &works[0].words, new: &[] };
                     telling.partition(&partition, &symbols, rows, &mut conditions, &mut found)?;
                 }
                 (None, true) => {
@@ -342,7 +347,7 @@ impl Telling<'_> {
         let first = Some(&at_start).filter(|_| matched == Some(0) || told.is_empty());
         let last_row = told.last().map_or(attempt.start, |row| row.row);
         for (index, row) in first.into_iter().chain(told).enumerate() {
-            let Some(place) = partition.view.fresh.get(row.row as usize).copied() else { continue };
+            let Some(RowAt::New(place)) = partition.view.at(row.row) else { continue };
             if !(partition.is_told)(place) {
                 continue;
             }
