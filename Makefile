@@ -1,7 +1,8 @@
 # One command for each thing that one does with a fresh clone. `make` alone lists them.
 CARGO ?= cargo
 # All targets of all rooms in one go, always: the same features everywhere, so nothing is built twice.
-FEATURES = --features eagre-kernels/gpu
+FEATURES = --features eagre-kernels/gpu,eagre/polars
+KERNELS = -p eagre-kernels --features gpu
 BUILD = $(CARGO) build --locked --workspace --all-targets $(FEATURES)
 NEXTEST := $(shell $(CARGO) nextest --version 2>/dev/null)
 
@@ -44,7 +45,7 @@ endif
 ifneq ($(NEXTEST),)
 TEST_KERNELS = $(CARGO) nextest run --locked --workspace $(FEATURES) -E 'package(eagre-kernels) and test(/device|gpu|placed/)'
 else
-TEST_KERNELS = $(CARGO) test --locked -p eagre-kernels $(FEATURES) --lib -- device gpu placed
+TEST_KERNELS = $(CARGO) test --locked $(KERNELS) --lib -- device gpu placed
 endif
 
 test-kernels: toolchain
@@ -55,7 +56,7 @@ test-kernels: toolchain
 
 soak: toolchain
 	EAGRE_SOAK_SECONDS=1800 EAGRE_SOAK_SEED=$$(date +%s) $(VULKAN) \
-		$(CARGO) test --locked -p eagre-kernels $(FEATURES) --lib -- --nocapture random_faults
+		$(CARGO) test --locked $(KERNELS) --lib -- --nocapture random_faults
 
 false-alarms: toolchain
 	$(CARGO) test --locked --release -p eagre-kernels --lib -- --ignored --nocapture the_rate_is_held
@@ -65,8 +66,8 @@ forecast-accuracy: toolchain
 
 test-random: toolchain
 	$(BUILD)
-	PROPTEST_RNG_SEED=$$(date +%s) $(CARGO) test --locked --workspace --lib
-	EAGRE_RANDOM_SECONDS=600 EAGRE_TESTS_SEED=$$(date +%s) $(CARGO) test --locked --workspace --test integration -- random_queries
+	PROPTEST_RNG_SEED=$$(date +%s) $(CARGO) test --locked --workspace $(FEATURES) --lib
+	EAGRE_RANDOM_SECONDS=600 EAGRE_TESTS_SEED=$$(date +%s) $(CARGO) test --locked --workspace $(FEATURES) --test integration -- random_queries
 
 fmt:
 	$(CARGO) fmt --all --check

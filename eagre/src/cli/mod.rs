@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Result};
 
-mod backtest;
+pub(crate) mod backtest;
 mod bench;
 mod checkpoint;
 mod demo;
