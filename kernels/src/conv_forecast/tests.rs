@@ -91,11 +91,12 @@ fn a_constant_window_has_no_unit() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    // The definition is slow without optimisation; blocks of many windows are `batches_do_not_show`'s.
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     /// Leaving out the tokens that nobody looks at changes nothing.
     #[test]
-    fn the_twin_is_the_whole_network(seed in 0u32..100, count in 1usize..20) {
+    fn the_twin_is_the_whole_network(seed in 0u32..100, count in 1usize..4) {
         let (weights, windows) = (weights(seed), windows(count, seed));
         let twin = forecast(&weights, &windows);
         for (twin, naive) in twin.iter().zip(naive::forecast(&weights, &windows)) {

@@ -8,6 +8,8 @@
 //! A forecast for errors alone would cost more than all the rest, so only each so-manieth row begins one, and of each group of horizons one
 //! step of it is kept until its value comes.
 
+use std::cmp::Ordering;
+
 use super::forecaster::{ERRORS_MIN, mix};
 use super::state::{Key, Shape};
 use crate::conv_forecast::{self, FORECAST_NUMBERS, QUANTILES, STEPS, Seasons, Weights, Windows};
@@ -207,8 +209,8 @@ pub(super) fn judge(key: &mut Key<'_>, horizon: usize, value: f32) {
 /// numbers, or all the same.
 pub(super) fn surprise(quantiles: &[f32; QUANTILES], value: f32) -> Option<f32> {
     let (low, middle, high) = (quantiles[0], quantiles[MEDIAN], quantiles[QUANTILES - 1]);
-    // Also false where one is no number.
-    if !(low < high) {
+    // None of these orders holds where one is no number.
+    if low.partial_cmp(&high) != Some(Ordering::Less) {
         return None;
     }
     let beyond = |distance: f32, width: f32| distance / width.max((high - low) * 0.05) * NORMAL[QUANTILES - 1];
