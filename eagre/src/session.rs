@@ -422,8 +422,11 @@ impl Session {
                 }
             },
             (Some(job), None) => {
-                let job = running.insert(self.start(job, Some(&text), Mode::Live)?);
-                job.take_results()
+                let job = match self.fills_fixtures(&job) {
+                    true => self.start_fixtures(job)?,
+                    false => self.start(job, Some(&text), Mode::Live)?,
+                };
+                running.insert(job).take_results()
             }
             // What a text makes and drops again.
             (None, _) if wanted.is_empty() => return Ok(Execution { tables, notices, job: None }),
@@ -554,16 +557,27 @@ impl Session {
                 StatementKind::CreateFunction(create) => self.state().catalog.create_function(create)?,
                 StatementKind::CreateModel(create) => {
                     let catalog = self.state().catalog.clone();
+                    let definition = ModelDefinition::of(create, &statement.text);
+                    let learns_once = !definition.is_online();
                     if let Some(query) = &create.query
+                        && learns_once
                         && catalog.creates_model(create)?
                     {
                         let rows = StatementKind::Query(Box::new(query.clone()));
                         queries.check_reads(&Statement { kind: rows, ..statement.clone() }, &catalog)?;
                         self.train(number, statement, create, query, &catalog)?;
                     }
-                    let definition = ModelDefinition::of(create, &statement.text);
                     let made = self.state().catalog.create_model(definition, create)?;
-                    if made && create.query.is_some() {
+                    if made
+                        && !learns_once
+                        && let Err(error) = self.check_online(number, statement, create)
+                    {
+                        let name = create.name.clone();
+                        let drop = parser::Drop { kind: DropKind::Model, name, if_exists: true, cascade: false };
+                        self.state().catalog.drop(&drop)?;
+                        return Err(error);
+                    }
+                    if made && learns_once && create.query.is_some() {
                         tables.push(self.training_report(&create.name.plain())?);
                     }
                     // The views go on from a checkpoint with all that the model before has answered, under a text that has this one.
@@ -792,6 +806,26 @@ impl Session {
         let folder = self.take_state_folder()?;
         let folder = folder.map(|store| StateFolder { store, text: text.map(str::to_owned) });
         RunningJob::start(self, job, &settings, folder, mode)
+    }
+
+    /// Whether a pipeline does nothing but put rows into tables in memory.
+    fn fills_fixtures(&self, job: &Job) -> bool {
+        let state = self.state();
+        let in_memory = |name: &String| {
+            let mut tables = state.catalog.tables();
+            tables.any(|table| table.name == *name && connector(table) == MEMORY)
+        };
+        !job.outputs.is_empty() && job.outputs.iter().all(|output| output.table.as_ref().is_some_and(in_memory))
+    }
+
+    /// Fills tables in memory, which are gone with the process: beside the state folder, which belongs to what reads them. On one shard, so that
+    /// a session that goes on from that folder at any number of shards finds the same rows at the same places.
+    fn start_fixtures(&self, job: Job) -> Result<RunningJob> {
+        let mut settings = self.settings();
+        if self.inner.store.is_some() {
+            settings.set(settings::SHARDS, "1")?;
+        }
+        RunningJob::start(self, job, &settings, None, Mode::Live)
     }
 
     /// The answer that DataFusion gives to the last query of `text` over finished tables (by name, the columns that a source gives): what a

@@ -25,12 +25,14 @@ mod matcher;
 mod naive;
 mod packed;
 mod pattern;
+mod short;
 mod symbols;
 mod table;
 #[cfg(test)]
 mod tests;
 mod thread_run;
 mod trace;
+mod viable;
 
 pub use automaton::{Automaton, Distance, State, StateId, Step};
 pub use conditions::{Conditions, NoConditions, Trail};

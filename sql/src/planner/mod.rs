@@ -20,15 +20,19 @@ mod forecast;
 mod forms;
 mod insert;
 mod join;
+mod json_made;
+mod json_plain;
 mod kept;
 mod local_time;
 mod logical;
 mod lower;
+pub(crate) mod macros;
 mod match_recognize;
 mod materialized;
 mod names;
 mod nearest;
 mod not_null;
+pub(crate) mod online;
 pub mod oracle;
 mod over;
 mod precedence;
@@ -68,13 +72,27 @@ use eagre_engine::view::{ViewSet, ViewStore};
 use self::context::{CatalogTable, PlanContext};
 /// Functions that are resolved where they are written, before DataFusion looks for one of their name: table functions, those that ask
 /// models, and names that others have for ours; with what kind each is.
-pub(crate) const WRITTEN_FUNCTIONS: [(&str, &str); 12] = [
+pub(crate) const WRITTEN_FUNCTIONS: [(&str, &str); 26] = [
     ("anomalydetection_changepoint", "window"),
     ("anomalydetection_spikeanddip", "window"),
     ("classify", "scalar"),
+    ("count_window", "table"),
     ("cumulate", "table"),
     ("forecast", "table"),
+    ("gap_fill", "table"),
     ("hop", "table"),
+    ("json_agg", "aggregate"),
+    ("json_array", "scalar"),
+    ("json_arrayagg", "aggregate"),
+    ("json_build_array", "scalar"),
+    ("json_build_object", "scalar"),
+    ("json_object", "scalar"),
+    ("json_object_agg", "aggregate"),
+    ("json_objectagg", "aggregate"),
+    ("jsonb_agg", "aggregate"),
+    ("jsonb_build_array", "scalar"),
+    ("jsonb_build_object", "scalar"),
+    ("jsonb_object_agg", "aggregate"),
     ("ml_detect_anomalies", "window"),
     ("ml_predict", "table"),
     ("predict", "scalar"),
@@ -581,7 +599,11 @@ fn place_of(query: &QueryText, construct: Construct) -> Option<Location> {
 
 /// Whether all tables that a plan reads end.
 fn reads_bounded(context: &PlanContext<'_>, plan: &LogicalPlan) -> bool {
-    let mut bounded = true;
+    let lessons = online::lessons_read(context.catalog, plan);
+    let mut bounded = lessons
+        .iter()
+        .filter_map(|model| model.online.as_ref())
+        .all(|online| context.view_plan(&online.view).is_ok_and(|plan| reads_bounded(context, &plan)));
     let _ = plan.apply_with_subqueries(|plan| {
         if let LogicalPlan::TableScan(scan) = plan
             && let Some(view) = view_of(scan).or(view_of_errors(scan))
@@ -641,6 +663,11 @@ impl SinkFactory for ResultSink {
 pub fn tables_read(catalog: &Catalog, query: &QueryText) -> Result<BTreeSet<String>> {
     let plan = PlanContext::inlining(catalog).plan_query(query)?;
     let mut names = BTreeSet::new();
+    for model in online::lessons_read(catalog, &plan) {
+        if let Some(online) = &model.online {
+            names.extend(tables_read(catalog, &online.view.query)?);
+        }
+    }
     plan.apply_with_subqueries(|plan| {
         if let LogicalPlan::TableScan(scan) = plan
             && let Some(table) = scan.source.downcast_ref::<CatalogTable>()

@@ -11,6 +11,7 @@
 //! it undoes ([`updating`]).
 
 mod asked;
+mod busy;
 mod conditions;
 mod held;
 mod matches;
@@ -20,6 +21,7 @@ mod rows;
 mod run;
 mod settled;
 mod spec;
+mod starts;
 #[cfg(test)]
 mod tests;
 mod trace;

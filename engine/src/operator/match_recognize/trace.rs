@@ -23,7 +23,7 @@ use super::asked::Asked;
 use super::conditions::{Fresh, bitmaps};
 use super::matches::{Evaluation, Margin, Matches};
 use super::registers::Running;
-use super::rows::{Places, View};
+use super::rows::{NewRows, Places, RowAt, View};
 use super::run::{Work, read_words};
 use super::{MatchFactory, MatchSpec, Plan, Plans, SlotExpr, matcher_error};
 use crate::delta::{DELTA_ROWS_MAX, Delta, batch_of};
@@ -192,8 +192,16 @@ impl Trace {
         let mut slots = Vec::new();
         partitions.intern(&keys, batch.num_rows(), &mut slots)?;
         let grouped = GroupedRows::group(&slots, partitions.slot_count());
-        let views: Vec<View<'_>> =
-            grouped.groups().map(|(_, rows)| View { first: 0, kept: &[], fresh: &grouped.order()[rows] }).collect();
+        // Each partition's rows side by side.
+        let order = UInt32Array::from(grouped.order().to_vec());
+        let columns = batch.columns().iter().map(|column| Ok(take(column, &order, None)?));
+        // Where no column is asked for, rows are still counted.
+        let batch = &batch_of(&batch.schema(), columns.collect::<Result<_>>()?, order.len())?;
+        let view = |rows: std::ops::Range<usize>| {
+            let new = NewRows { first: rows.start as u32, count: rows.len() as u32 };
+            View { first: 0, kept: &[], new }
+        };
+        let views: Vec<View<'_>> = grouped.groups().map(|(_, rows)| view(rows)).collect();
         let none = Rows::new(&plan.spec.input, false)?;
         let places = Places { kept: &none, batch };
         let fresh = Fresh::of(&plans.distinct, views.iter().map(|view| (*view, 0..view.end())));
@@ -217,7 +225,7 @@ impl Trace {
         plan.matcher.symbols(&bitmaps, batch.num_rows(), &mut symbols);
         let mut start = 0;
         for view in &views {
-            let rows = start..start + view.fresh.len();
+            let rows = start..start + view.new.count as usize;
             start = rows.end;
             let word = |row: usize| {
                 let bit = |(variable, bitmap): (usize, &&[u64])| (bitmap[row / 64] >> (row % 64) & 1) << variable;
@@ -240,9 +248,9 @@ impl Trace {
             match (&plan.registers, plan.asks) {
                 (Some(registers), _) => {
                     let key = plan.matcher.key();
-                    let mut works = [Work { key, view, rows: 0..view.fresh.len(), words: Vec::new() }];
+                    let mut works = [Work { key, view, rows: 0..view.new.count as usize, words: Vec::new() }];
                     read_words(registers, &mut works, places)?;
-                    let mut conditions = Running { registers, first: 0, words: &works[0].words };
+                    let mut conditions = Running { registers, first: 0, words: &works[0].words, new: &[] };
                     telling.partition(&partition, &symbols, rows, &mut conditions, &mut found)?;
                 }
                 (None, true) => {
@@ -293,8 +301,8 @@ impl Telling<'_> {
             attempt += 1;
             let hit = matches.next_if(|hit| hit.first == start);
             let traced = TraceRows { bits: &partition.bits, times: partition.times, ended: partition.ended };
-            let place = |row: u64| partition.view.fresh.get(row as usize).copied();
-            let wanted = |row: u64| place(row).is_some_and(|place| (partition.is_told)(place));
+            let wanted =
+                |row: u64| matches!(partition.view.at(row), Some(RowAt::New(place)) if (partition.is_told)(place));
             let mut told = Vec::new();
             let end = matcher.trace(traced, (start, number + 1), conditions, wanted, |row| told.push(row));
             let end = end.map_err(matcher_error)?;
@@ -344,7 +352,7 @@ impl Telling<'_> {
         for (row, is_alone) in rows {
             let index = (row.row - attempt.start) as usize;
             let of_match = matched.is_some_and(|rows| is_alone || index < rows);
-            let Some(place) = partition.view.fresh.get(row.row as usize).copied() else { continue };
+            let Some(RowAt::New(place)) = partition.view.at(row.row) else { continue };
             if !(partition.is_told)(place) {
                 continue;
             }
