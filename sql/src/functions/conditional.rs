@@ -1,5 +1,6 @@
 //! `IF(condition, then, else)`: another way to write `CASE`, and planned as one, so that only the branch that is taken is computed.
 
+use arrow::array::Array;
 use arrow::datatypes::DataType;
 use datafusion::common::utils::take_function_args;
 use datafusion::common::{Result, internal_err, plan_err};
@@ -69,7 +70,10 @@ impl ScalarUDFImpl for If {
         let Some(condition) = condition.as_any().downcast_ref::<arrow::array::BooleanArray>() else {
             return internal_err!("the condition of IF is no BOOLEAN");
         };
-        let condition = arrow::compute::prep_null_mask_filter(condition);
+        let condition = match condition.null_count() {
+            0 => condition.clone(),
+            _ => arrow::compute::prep_null_mask_filter(condition),
+        };
         let (then, otherwise) = (then.into_array(rows)?, otherwise.into_array(rows)?);
         Ok(ColumnarValue::Array(arrow::compute::kernels::zip::zip(&condition, &then, &otherwise)?))
     }
