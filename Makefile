@@ -1,7 +1,8 @@
 # One command for each thing that one does with a fresh clone. `make` alone lists them.
 CARGO ?= cargo
 # All targets of all rooms in one go, always: the same features everywhere, so nothing is built twice.
-FEATURES = --features eagre-kernels/gpu
+FEATURES = --features eagre-kernels/gpu,eagre/polars
+KERNELS = -p eagre-kernels --features gpu
 BUILD = $(CARGO) build --locked --workspace --all-targets $(FEATURES)
 NEXTEST := $(shell $(CARGO) nextest --version 2>/dev/null)
 
@@ -10,13 +11,14 @@ VULKAN = ./.ci/vulkan
 # The widths of subgroups that drivers have differ; lavapipe can have several of them (4, 8 and 16 lanes).
 WIDTHS = 128 256 512
 
-.PHONY: help test test-kernels soak false-alarms test-random fmt lint check bench demo licences
+.PHONY: help test test-kernels soak false-alarms forecast-accuracy test-random fmt lint check bench demo licences
 
 help:
 	@echo 'make test      all tests (what CI runs)'
 	@echo 'make test-kernels  the kernels on a software GPU of three widths, with checked and with trusted shaders (part of make test)'
 	@echo 'make soak      half an hour of random steps with failing devices, against the CPU alone'
 	@echo 'make false-alarms  how often alarms come on millions of rows without anomalies, beside the rate that was asked for'
+	@echo 'make forecast-accuracy  how good forecasts are on real and generated series, flair and conv beside seasonal naive'
 	@echo 'make test-random  the laws with another seed, and ten minutes of random queries against the batch answer, of random patterns against a naive evaluator'
 	@echo 'make check     test + format + lints + licences'
 	@echo 'make bench     the micro-benchmarks, Nexmark and patterns, as benches/README.md tells'
@@ -43,7 +45,7 @@ endif
 ifneq ($(NEXTEST),)
 TEST_KERNELS = $(CARGO) nextest run --locked --workspace $(FEATURES) -E 'package(eagre-kernels) and test(/device|gpu|placed/)'
 else
-TEST_KERNELS = $(CARGO) test --locked -p eagre-kernels $(FEATURES) --lib -- device gpu placed
+TEST_KERNELS = $(CARGO) test --locked $(KERNELS) --lib -- device gpu placed
 endif
 
 test-kernels: toolchain
@@ -54,15 +56,18 @@ test-kernels: toolchain
 
 soak: toolchain
 	EAGRE_SOAK_SECONDS=1800 EAGRE_SOAK_SEED=$$(date +%s) $(VULKAN) \
-		$(CARGO) test --locked -p eagre-kernels $(FEATURES) --lib -- --nocapture random_faults
+		$(CARGO) test --locked $(KERNELS) --lib -- --nocapture random_faults
 
 false-alarms: toolchain
 	$(CARGO) test --locked --release -p eagre-kernels --lib -- --ignored --nocapture the_rate_is_held
 
+forecast-accuracy: toolchain
+	$(CARGO) test --locked --release -p eagre-kernels --lib -- --ignored --nocapture the_network_forecasts
+
 test-random: toolchain
 	$(BUILD)
-	PROPTEST_RNG_SEED=$$(date +%s) $(CARGO) test --locked --workspace --lib
-	EAGRE_RANDOM_SECONDS=600 EAGRE_TESTS_SEED=$$(date +%s) $(CARGO) test --locked --workspace --test integration -- random_queries
+	PROPTEST_RNG_SEED=$$(date +%s) $(CARGO) test --locked --workspace $(FEATURES) --lib
+	EAGRE_RANDOM_SECONDS=600 EAGRE_TESTS_SEED=$$(date +%s) $(CARGO) test --locked --workspace $(FEATURES) --test integration -- random_queries
 
 fmt:
 	$(CARGO) fmt --all --check

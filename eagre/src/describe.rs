@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use eagre_connectors::connectors as connector_infos;
 use eagre_engine::graph::NodeKind;
 use eagre_engine::operator::Placed;
+use eagre_engine::operator::match_recognize::TRACE;
 use eagre_engine::runtime::Mode;
 use eagre_engine::sink::{Sink, SinkFactory};
-use eagre_engine::{Delta, Result as EngineResult};
+use eagre_engine::{Delta, EngineError, Result as EngineResult};
 use eagre_sql::error::{Location, SqlError, nearest};
 use eagre_sql::parser::Analyze;
 use eagre_sql::planner::{self, Job};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::session::{Session, table};
 
 /// The connectors of this crate, beside those of `eagre-connectors`.
@@ -128,6 +130,30 @@ impl Sink for Discard {
     fn finish(&mut self) -> EngineResult<()> {
         Ok(())
     }
+}
+
+/// Runs the job of an `EXPLAIN MATCH` to its end, or until all is told.
+pub(crate) fn told_matches(session: &Session, job: Job) -> Result<RecordBatch> {
+    let until_ms = job.told_until_ms;
+    let mut job = session.start_detached(job, Mode::Live)?;
+    let metrics = job.metrics().cloned();
+    let result = job.take_results().pop().ok_or_else(|| Error::usage("`EXPLAIN MATCH` has no result"))?;
+    let schema = Arc::clone(result.schema());
+    let rows = std::thread::spawn(move || result.collect_blocking());
+    if let (Some(until_ms), Some(metrics)) = (until_ms, metrics) {
+        let is_told = || {
+            let nodes = metrics.snapshot().nodes;
+            nodes.iter().any(|node| node.label.name == TRACE && node.watermark_ms.is_some_and(|ms| ms > until_ms))
+        };
+        while !job.is_finished() && !is_told() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        job.stop();
+    }
+    job.wait_blocking()?;
+    let rows = rows.join().map_err(|_| Error::usage("the result of `EXPLAIN MATCH` could not be read"))??;
+    let schema = rows.first().map_or(schema, RecordBatch::schema);
+    Ok(concat_batches(&schema, &rows).map_err(EngineError::from)?)
 }
 
 /// Runs a job to its end (or for the time given), without touching its sinks, and says what each operator did.

@@ -16,6 +16,10 @@ pub enum Error {
     /// DataFusion, while it sorted a final result.
     #[error("{0}")]
     DataFusion(#[from] datafusion::error::DataFusionError),
+    /// A frame of polars that makes no table, or a result that makes no frame.
+    #[cfg(feature = "polars")]
+    #[error("{0}")]
+    Frame(Box<eagre_frames::FrameError>),
     /// A call or a command that does not fit.
     #[error("{message}")]
     Usage {
@@ -49,6 +53,8 @@ impl Error {
             Self::Engine(error) => error.code(),
             Self::Connector(error) => error.code(),
             Self::DataFusion(_) => "datafusion",
+            #[cfg(feature = "polars")]
+            Self::Frame(_) => "frame",
             Self::Usage { .. } | Self::CommandLine { .. } => "usage",
             Self::File { .. } => "file",
         }

@@ -218,6 +218,11 @@ impl ResultInfo {
         Self { sink_schema: Arc::clone(&schema), schema, bounded: false, changelog, key, final_sort: None }
     }
 
+    /// Whether its rows are those that come, as they come: none is taken back, and no order or limit waits for the end.
+    pub(crate) fn only_grows(&self) -> bool {
+        self.changelog == ChangelogMode::AppendOnly && self.final_sort.is_none()
+    }
+
     fn finish(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let Some(sort) = &self.final_sort else { return Ok(rows) };
         let whole =

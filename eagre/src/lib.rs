@@ -73,13 +73,23 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! With the cargo feature `polars` a frame is a table (`Session::register_frame`), a result a frame (`Execution::into_frame`), and labelled
+//! history tells which method and threshold to take (`backtest::Backtest`).
 
+#[cfg(feature = "polars")]
+pub mod backtest {
+    //! `eagre backtest` from code: over a frame.
+    pub use crate::cli::backtest::frame::{Backtest, BacktestReport};
+}
 pub mod cli;
 pub mod clock;
 pub mod config;
 mod describe;
 mod device;
 pub mod error;
+#[cfg(feature = "polars")]
+pub mod frame;
 pub mod job;
 mod models;
 mod provider;
@@ -99,4 +109,14 @@ pub use source::push::InputHandle;
 pub use views::read::{Answer, Snapshot, ViewChanges};
 
 // What appears in this crate's signatures.
-pub use {arrow, datafusion, eagre_connectors as connectors, eagre_engine as engine, eagre_sql as sql};
+#[cfg(feature = "polars")]
+pub use eagre_frames::polars;
+pub use {
+    arrow, datafusion, eagre_connectors as connectors, eagre_datasets as datasets, eagre_engine as engine,
+    eagre_sql as sql,
+};
+
+// Its examples run, and say what they say.
+#[cfg(all(doctest, feature = "polars"))]
+#[doc = include_str!("../../docs/frames.md")]
+struct FramesPage;

@@ -15,8 +15,8 @@ use eagre_engine::settings::{self, SETTINGS, Settings};
 use eagre_sql::catalog::{Catalog, MatchSettings, ModelDefinition, Relation, Table, TableDefinition};
 use eagre_sql::error::{Location, SqlError};
 use eagre_sql::parser::{
-    self, Analyze, Describe, DropKind, Explain, Insert, ObjectName, QueryText, Show, Statement, StatementKind,
-    TableRole,
+    self, Analyze, Describe, DropKind, Explain, ExplainMatch, Insert, ObjectName, QueryText, Show, Statement,
+    StatementKind, TableRole,
 };
 use eagre_sql::planner::ad_hoc::{self, AdHocQuery};
 use eagre_sql::planner::{self, Job, PlanOptions, PlannedStatement};
@@ -557,16 +557,27 @@ impl Session {
                 StatementKind::CreateFunction(create) => self.state().catalog.create_function(create)?,
                 StatementKind::CreateModel(create) => {
                     let catalog = self.state().catalog.clone();
+                    let definition = ModelDefinition::of(create, &statement.text);
+                    let learns_once = !definition.is_online();
                     if let Some(query) = &create.query
+                        && learns_once
                         && catalog.creates_model(create)?
                     {
                         let rows = StatementKind::Query(Box::new(query.clone()));
                         queries.check_reads(&Statement { kind: rows, ..statement.clone() }, &catalog)?;
                         self.train(number, statement, create, query, &catalog)?;
                     }
-                    let definition = ModelDefinition::of(create, &statement.text);
                     let made = self.state().catalog.create_model(definition, create)?;
-                    if made && create.query.is_some() {
+                    if made
+                        && !learns_once
+                        && let Err(error) = self.check_online(number, statement, create)
+                    {
+                        let name = create.name.clone();
+                        let drop = parser::Drop { kind: DropKind::Model, name, if_exists: true, cascade: false };
+                        self.state().catalog.drop(&drop)?;
+                        return Err(error);
+                    }
+                    if made && learns_once && create.query.is_some() {
                         tables.push(self.training_report(&create.name.plain())?);
                     }
                     // The views go on from a checkpoint with all that the model before has answered, under a text that has this one.
@@ -987,6 +998,9 @@ impl Session {
     }
 
     fn explain(&self, explain: &Explain) -> Result<RecordBatch> {
+        if let Some(asked) = &explain.matching {
+            return self.explain_match(&explain.statement, asked);
+        }
         if let Some(text) = self.explain_views(&explain.statement, explain.analyze.as_ref())? {
             return table(&[("plan", text.lines().map(|line| Some(line.to_owned())).collect())]);
         }
@@ -996,6 +1010,19 @@ impl Session {
             Some(analyze) => crate::describe::analyze(self, job, analyze)?,
         };
         table(&[("plan", text.lines().map(|line| Some(line.to_owned())).collect())])
+    }
+
+    /// Runs the search for a pattern, and tells how it went.
+    fn explain_match(&self, statement: &Statement, asked: &ExplainMatch) -> Result<RecordBatch> {
+        let StatementKind::Query(query) = &statement.kind else {
+            return Err(SqlError::plan("`EXPLAIN MATCH` takes a query", statement.location).into());
+        };
+        let kind = StatementKind::Query(Box::new(planner::explain_match(query, asked)?));
+        let statement = Statement { kind, text: statement.text.clone(), location: statement.location };
+        let catalog = self.state().catalog.clone();
+        let mut queries = Queries::default();
+        queries.add(1, statement, &catalog)?;
+        crate::describe::told_matches(self, self.plan(&queries.planned)?)
     }
 
     /// Of statements about views, which run in the pipeline of views or over its rows.

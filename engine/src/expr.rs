@@ -39,6 +39,11 @@ pub trait Expr: Send + Sync + fmt::Debug + fmt::Display {
     fn as_column(&self) -> Option<usize> {
         None
     }
+    /// The parts of a boolean that is `AND` of several, each of which can be evaluated for all rows by itself; empty: it is none. What
+    /// several expressions have in common is then evaluated once.
+    fn conjuncts(&self) -> Vec<ExprRef> {
+        Vec::new()
+    }
 }
 
 /// A shared expression.

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 
 use crate::expr::ExprRef;
 use crate::operator::OperatorFactoryRef;
@@ -82,8 +82,23 @@ pub struct SourceNode {
     pub idle_timeout_ms: Option<u64>,
     /// Whether consumers need arrival numbers.
     pub ordinals: bool,
+    /// Whether consumers need to know where rows are in the source: then the node's output has two more columns than `columns`, the
+    /// last ones ([`position_fields`]).
+    pub positions: bool,
     /// `'bad-rows' = 'fail'`: an unreadable row ends the pipeline.
     pub fail_on_bad_rows: bool,
+}
+
+/// The column that names the partition of its source that a row came from ([`PartitionId`](crate::source::PartitionId)).
+pub const PARTITION: &str = "__eagre_partition";
+/// The column that numbers the rows of each partition from 0, in the order in which the source has them; unreadable rows have numbers, too.
+/// The same row has the same number whenever it is read.
+pub const OFFSET: &str = "__eagre_offset";
+
+/// Where a row is in its source: [`PARTITION`] and [`OFFSET`]. The offset is null where a checkpoint of an older version does not say
+/// how many rows came before.
+pub fn position_fields() -> [FieldRef; 2] {
+    [Arc::new(Field::new(PARTITION, DataType::Utf8, false)), Arc::new(Field::new(OFFSET, DataType::Int64, true))]
 }
 
 /// How a table's watermark is made.
@@ -187,7 +202,7 @@ impl Node {
 
 /// The columns of `<table>.errors`: where the row was, why it could not be read, its bytes.
 pub fn errors_schema() -> SchemaRef {
-    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::datatypes::Schema;
     Arc::new(Schema::new(vec![
         Field::new("origin", DataType::Utf8, false),
         Field::new("offset", DataType::UInt64, false),
@@ -199,7 +214,7 @@ pub fn errors_schema() -> SchemaRef {
 /// The columns of `<table>.late`: which operator of which statement refused the row, by which watermark, and the row as the operator
 /// saw it, as JSON text.
 pub fn late_schema() -> SchemaRef {
-    use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+    use arrow::datatypes::{Schema, TimeUnit};
     let time = || DataType::Timestamp(TimeUnit::Millisecond, None);
     Arc::new(Schema::new(vec![
         Field::new("statement", DataType::Utf8, false),

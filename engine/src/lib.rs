@@ -22,6 +22,7 @@ pub mod log;
 pub mod lookup;
 pub mod metrics;
 pub mod model;
+pub mod online;
 pub mod operator;
 mod rows;
 pub mod runtime;

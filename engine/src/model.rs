@@ -20,6 +20,7 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, SchemaRef};
 
 use crate::error::{EngineError, Result};
+use crate::online::Online;
 
 /// A function of a row's columns that was learnt.
 pub trait Model: Send + Sync {
@@ -53,6 +54,12 @@ pub trait Model: Send + Sync {
 
     /// How long answers of one that waits are held; `None`: for the step.
     fn cache(&self) -> Option<AnswerCache> {
+        None
+    }
+
+    /// How it goes on learning, if it does: then it is asked by [`operator::online`](crate::operator::online), and [`predict`](Self::predict) answers by what is
+    /// known of it outside of pipelines.
+    fn online(&self) -> Option<&dyn Online> {
         None
     }
 
@@ -97,7 +104,7 @@ pub fn ask(model: &dyn Model, inputs: &[ArrayRef], rows: usize) -> Result<Predic
     let null = |row: usize| inputs.iter().any(|column| column.is_null(row));
     let has_nulls = inputs.iter().any(|column| column.logical_null_count() > 0);
     let whole: Option<Vec<u32>> = has_nulls.then(|| (0..rows as u32).filter(|row| !null(*row as usize)).collect());
-    let mut answer = match &whole {
+    let answer = match &whole {
         None => model.predict(inputs, rows)?,
         Some(whole) => {
             let indices = UInt32Array::from(whole.clone());
@@ -105,7 +112,17 @@ pub fn ask(model: &dyn Model, inputs: &[ArrayRef], rows: usize) -> Result<Predic
             model.predict(&inputs, whole.len())?
         }
     };
-    let asked = whole.as_ref().map_or(rows, Vec::len);
+    spread(model, answer, whole.as_deref(), rows)
+}
+
+/// Makes the answer for the rows `whole` (`None`: for all) that of `rows` rows: the others, and those that are refused or are no numbers, are null.
+pub(crate) fn spread(
+    model: &dyn Model,
+    mut answer: Predictions,
+    whole: Option<&[u32]>,
+    rows: usize,
+) -> Result<Predictions> {
+    let asked = whole.map_or(rows, <[u32]>::len);
     let promised = model.output().fields();
     let fits = answer.columns.len() == promised.len()
         && answer
@@ -131,7 +148,7 @@ pub fn ask(model: &dyn Model, inputs: &[ArrayRef], rows: usize) -> Result<Predic
     let mut places: Vec<Option<u32>> = vec![None; rows];
     let mut refused = answer.refused.iter().map(|refusal| refusal.row).peekable();
     for place in 0..asked as u32 {
-        let row = whole.as_ref().map_or(place, |whole| whole[place as usize]);
+        let row = whole.map_or(place, |whole| whole[place as usize]);
         if refused.next_if_eq(&place).is_none() {
             places[row as usize] = Some(place);
         }
@@ -142,7 +159,7 @@ pub fn ask(model: &dyn Model, inputs: &[ArrayRef], rows: usize) -> Result<Predic
         _ => Ok(take(column, &places, None)?),
     };
     answer.columns = answer.columns.iter().map(spread).collect::<Result<Vec<_>>>()?;
-    if let Some(whole) = &whole {
+    if let Some(whole) = whole {
         answer.refused.iter_mut().for_each(|refusal| refusal.row = whole[refusal.row as usize]);
     }
     Ok(answer)
@@ -290,6 +307,15 @@ impl ModelSlot {
     /// answers would not be found again.
     pub fn replace(&self, model: Arc<dyn Model>) -> Result<()> {
         let before = self.current();
+        if before.online().is_some() || model.online().is_some() {
+            return Err(EngineError::Plan {
+                message: format!(
+                    "model `{0}` cannot be exchanged, because one that learns is what its labelled rows made of it; `DROP MODEL {0}` and create it again, \
+                     and what asks it too",
+                    self.name
+                ),
+            });
+        }
         let types = |schema: &SchemaRef| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
         let named = |schema: &SchemaRef| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
         let shown = |schema: &SchemaRef| {

@@ -5,6 +5,7 @@ use arrow::datatypes::DataType;
 use crate::answer::Activation;
 use crate::error::{ModelError, Result};
 use crate::network::Hidden;
+use crate::online::is_online;
 
 /// An option of `CREATE MODEL`, for `SHOW` and checks.
 #[derive(Debug, Clone, Copy)]
@@ -51,12 +52,17 @@ pub const OPTIONS: &[ModelOption] = &[
     option("max-concurrency", "a count", "requests at once, for each shard (4)"),
     option("cache.max-rows", "a count", "how many answers are held from step to step; by default none"),
     option("cache.expire", "a duration", "how old a held answer may be"),
+    option(
+        "learn",
+        "once | online",
+        "whether the rows of `AS SELECT ..` are learnt once, or as they come, for as long as they do (once)",
+    ),
     option("task", "classifier | regressor", "what is learnt from the rows of `AS SELECT ..`, a label or a number"),
     option("label", "a column", "what is learnt; the other columns are the inputs"),
     option(
         "hidden",
         "32, 16",
-        "widths of the hidden layers of what is trained; of a gru the first is its own (16, 16; a gru: 16)",
+        "widths of the hidden layers of what is trained; of a gru the first is its own (16, 16; a gru: 16; online: 16)",
     ),
     option("epochs", "a count", "the most epochs (100)"),
     option(
@@ -69,7 +75,24 @@ pub const OPTIONS: &[ModelOption] = &[
         "a count",
         "rows for each step of the optimiser (8 to 64, by how many there are), or for each request (64)",
     ),
-    option("learning-rate", "a number", "of AdamW (0.01)"),
+    option("learning-rate", "a number", "of AdamW (0.01); online of Adam (mlp: 0.01) or AdaGrad (0.5)"),
+    option("l2", "a number", "online: how much weights are drawn to 0 (0)"),
+    option(
+        "half-life",
+        "a count of rows | none",
+        "online: after how many rows what was seen of scales and slopes counts half (10000)",
+    ),
+    option("window-rows", "a count", "online: rows for each row of `m.drift` (1000)"),
+    option(
+        "reference-rows",
+        "a count",
+        "online: the first rows, with which the inputs of later ones are compared (1000)",
+    ),
+    option(
+        "max-rows",
+        "a count",
+        "of more rows an even sample is learnt from, so that no more are held in memory than twice as many (1000000)",
+    ),
     option("held-out", "a part", "which part of the rows is held out to measure by (0.2)"),
     option(
         "class-weights",
@@ -90,6 +113,8 @@ pub struct Definition {
     pub output: Option<Vec<(String, DataType)>>,
     /// `WITH (..)`.
     pub options: Vec<(String, String)>,
+    /// Of a model that goes on learning from a stream: the type of what is learnt. Its `input` is what it is learnt from.
+    pub label: Option<DataType>,
 }
 
 /// What a file may be.
@@ -99,7 +124,7 @@ pub(crate) enum Format {
     Onnx,
 }
 
-/// Refuses options that models do not have.
+/// Refuses options that models do not have, and another word for how they learn.
 ///
 /// # Errors
 /// The first of them.
@@ -112,7 +137,7 @@ pub fn check(definition: &Definition) -> Result<()> {
         let nearest = names.min_by_key(|known| strsim::levenshtein(known, name)).unwrap_or("format");
         return Err(ModelError::UnknownOption { model: definition.name.clone(), option: name.clone(), nearest });
     }
-    Ok(())
+    is_online(definition).map(|_| ())
 }
 
 impl Definition {

@@ -11,10 +11,12 @@ use std::ops::Range;
 use crate::determinise::{ACCEPTS, Attempts, DEAD, DECIDED, NEW, NONE, START, START_FIRST};
 use crate::few::Few;
 use crate::fold::Fold;
-use crate::key::Key;
+use crate::key::{Active, Key};
 use crate::matcher::{Found, Label, Match, MatcherSpec, Overflow, Skip, Status, next_start};
 use crate::pattern::PatternError;
+use crate::short::{SHORT_ROWS, Short};
 use crate::thread_run::Until;
+use crate::viable::StartBits;
 
 /// An attempt that fails so early is simply made again.
 const REMEMBERED_ROWS_MIN: usize = 8;
@@ -56,6 +58,17 @@ impl Dense {
 
     pub(crate) fn deadline(&self) -> Option<i64> {
         self.attempt.deadline.filter(|_| !self.attempt.waits_for_end)
+    }
+
+    /// The same in the key itself, where it has become so short.
+    pub(crate) fn shortened(&self, within: Option<i64>) -> Option<Short> {
+        let classes = &self.classes.as_slice()[self.passed..];
+        // Those that are near the bound go back and forth, which costs more than staying.
+        let is_short = classes.len() <= SHORT_ROWS / 2 && !self.attempt.waits_for_end && self.told_until <= self.start;
+        if !is_short {
+            return None;
+        }
+        Short::of(self.start, classes, self.times.get(self.passed..).unwrap_or(&[]), within)
     }
 }
 
@@ -130,9 +143,18 @@ impl DenseMatcher {
     }
 }
 
+/// What serves all partitions one after the other, and is kept for its capacity.
+#[derive(Debug, Default)]
+struct Scratch {
+    /// States of rows that come while few or none are under way.
+    states: Vec<u8>,
+    /// Rows that were under way and those that come.
+    classes: Vec<u8>,
+    times: Vec<i64>,
+}
+
 thread_local! {
-    /// States of rows that come while none is under way; kept for its capacity.
-    static STATES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch { states: Vec::new(), classes: Vec::new(), times: Vec::new() }) };
 }
 
 /// A pass over the rows of a partition.
@@ -142,6 +164,8 @@ pub(crate) struct DenseRun<'a> {
     pub(crate) fold: Option<&'a Fold>,
     pub(crate) labels: bool,
     pub(crate) until: Until,
+    /// Where attempts may begin among the rows that come, if that is known.
+    pub(crate) starts: Option<StartBits<'a>>,
     pub(crate) found: &'a mut Found,
 }
 
@@ -159,29 +183,75 @@ impl DenseRun<'_> {
         key: &mut Key,
         classes: &[u8],
         times: &[i64],
-    ) -> Result<Option<Dense>, PatternError> {
-        let mut states = STATES.take();
+    ) -> Result<Option<Active>, PatternError> {
+        let mut scratch = SCRATCH.take();
+        let base = key.position;
+        key.position += classes.len() as u64;
+        let result = self.run_from(key, base, classes, times, &mut scratch.states);
+        SCRATCH.set(scratch);
+        result
+    }
+
+    /// Rows come (or none, but time passes or the partition ends) to a key that has few under way, over which an attempt is made again.
+    pub(crate) fn run_again(
+        &mut self,
+        key: &mut Key,
+        short: &Short,
+        classes: &[u8],
+        times: &[i64],
+    ) -> Result<Option<Active>, PatternError> {
+        let mut scratch = SCRATCH.take();
+        key.position += classes.len() as u64;
+        let Scratch { states, classes: all_classes, times: all_times } = &mut scratch;
+        all_classes.clear();
+        all_classes.extend_from_slice(short.classes());
+        all_classes.extend_from_slice(classes);
+        all_times.clear();
+        all_times.extend(short.times(self.spec.within));
+        all_times.extend_from_slice(times);
+        if let Some(starts) = &mut self.starts {
+            starts.at = short.classes().len();
+        }
+        let result = self.run_from(key, short.start, all_classes, all_times, states);
+        SCRATCH.set(scratch);
+        result
+    }
+
+    /// Rows from `base` on, none of which was looked at or decided anything.
+    fn run_from(
+        &mut self,
+        key: &mut Key,
+        base: u64,
+        classes: &[u8],
+        times: &[i64],
+        states: &mut Vec<u8>,
+    ) -> Result<Option<Active>, PatternError> {
         if states.len() < classes.len() {
             states.resize(classes.len(), 0);
         }
         let mut failed = Vec::new();
-        let base = key.position;
-        key.position += classes.len() as u64;
-        let mut rows = Rows { base, classes, times, states: &mut states, failed: &mut failed };
+        let mut rows = Rows { base, classes, times, states, failed: &mut failed };
         let (mut start, mut attempt) = (0, DenseAttempt::default());
         let mut counts = Counts { number: &mut key.number, matched_until: &mut key.matched_until, told_until: 0 };
-        let result = self.run_rows(&mut rows, &mut start, &mut attempt, &mut counts);
+        self.run_rows(&mut rows, &mut start, &mut attempt, &mut counts)?;
         let told_until = counts.told_until;
-        let dense = (start < classes.len()).then(|| {
-            let mut dense = Dense { start: base + start as u64, attempt, told_until, ..Dense::default() };
-            dense.classes.extend_from_slice(&classes[start..]);
-            dense.states.extend_from_slice(&states[start..start + attempt.taken]);
-            dense.times.extend_from_slice(times.get(start..).unwrap_or(&[]));
-            dense.failed.extend_from_slice(failed.get(start..).unwrap_or(&[]));
-            dense
-        });
-        STATES.set(states);
-        result.map(|()| dense)
+        if start == classes.len() {
+            return Ok(None);
+        }
+        let (first, rest, rest_times) = (base + start as u64, &classes[start..], times.get(start..).unwrap_or(&[]));
+        if rest.len() <= SHORT_ROWS
+            && told_until <= first
+            && !attempt.waits_for_end
+            && let Some(short) = Short::of(first, rest, rest_times, self.spec.within)
+        {
+            return Ok(Some(Active::Short(short)));
+        }
+        let mut dense = Dense { start: first, attempt, told_until, ..Dense::default() };
+        dense.classes.extend_from_slice(rest);
+        dense.states.extend_from_slice(&states[start..start + attempt.taken]);
+        dense.times.extend_from_slice(rest_times);
+        dense.failed.extend_from_slice(failed.get(start..).unwrap_or(&[]));
+        Ok(Some(Active::Dense(Box::new(dense))))
     }
 
     /// Rows come to a key that has some under way (or none come, but time passes or the partition ends); false if none is left.
@@ -192,6 +262,9 @@ impl DenseRun<'_> {
         classes: &[u8],
         times: &[i64],
     ) -> Result<bool, PatternError> {
+        if let Some(starts) = &mut self.starts {
+            starts.at = dense.classes.as_slice().len();
+        }
         dense.classes.extend_from_slice(classes);
         dense.times.extend_from_slice(times);
         key.position += classes.len() as u64;
@@ -250,6 +323,12 @@ impl DenseRun<'_> {
         let mut left = Left::default();
         let count = rows.classes.len();
         while *start < count {
+            if let Some(starts) = self.starts.as_ref().filter(|_| !attempt.begun) {
+                *start = starts.next(*start, count);
+                if *start == count {
+                    break;
+                }
+            }
             let at_first = usize::from(rows.base == 0 && *start == 0);
             if !attempt.begun {
                 if !self.matcher.may_start[at_first][usize::from(rows.classes[*start])] {

@@ -3,6 +3,7 @@
 use crate::attempt::ThreadRows;
 use crate::dense::Dense;
 use crate::packed::Packed;
+use crate::short::Short;
 
 /// Where matching stands in one partition: between two calls, all that is known of its rows. It holds the symbols (and times) of the
 /// rows from [`start`](Key::start) on and the partial matches there; without rows under way it is a few words.
@@ -13,15 +14,16 @@ pub struct Key {
     pub(crate) number: u64,
     pub(crate) matched_until: u64,
     /// Where rows are under way.
-    pub(crate) active: Option<Box<Active>>,
+    pub(crate) active: Option<Active>,
 }
 
 /// What a key has while rows are under way.
 #[derive(Debug, Clone)]
 pub(crate) enum Active {
-    Dense(Dense),
+    Short(Short),
+    Dense(Box<Dense>),
     Threads(Box<ThreadRows>),
-    Packed(Packed),
+    Packed(Box<Packed>),
 }
 
 impl Key {
@@ -33,8 +35,9 @@ impl Key {
     /// The first row that the match being looked for may have; [`position`](Self::position) if no row is under way. Rows before it are
     /// not looked at any more.
     pub fn start(&self) -> u64 {
-        match self.active.as_deref() {
+        match &self.active {
             None => self.position,
+            Some(Active::Short(short)) => short.start,
             Some(Active::Dense(dense)) => dense.start,
             Some(Active::Threads(threads)) => threads.start,
             Some(Active::Packed(packed)) => packed.start,
@@ -55,8 +58,9 @@ impl Key {
     /// matter any more. With [`Skip::PastLastRow`](crate::Skip::PastLastRow) a key that is resumed has to know it, see
     /// [`Matcher::resume_after_partial`](crate::Matcher::resume_after_partial).
     pub fn told_until(&self) -> u64 {
-        match self.active.as_deref() {
-            None => 0,
+        match &self.active {
+            // Where something was told that matters, it is not short.
+            None | Some(Active::Short(_)) => 0,
             Some(Active::Dense(dense)) => dense.told_until,
             Some(Active::Threads(threads)) => threads.told_until,
             Some(Active::Packed(packed)) => packed.told_until,
@@ -65,8 +69,9 @@ impl Key {
 
     /// [`Matcher::expire`](crate::Matcher::expire) has something to do when time has passed this.
     pub fn deadline(&self) -> Option<i64> {
-        match self.active.as_deref() {
+        match &self.active {
             None => None,
+            Some(Active::Short(short)) => short.deadline(),
             Some(Active::Dense(dense)) => dense.deadline(),
             Some(Active::Threads(threads)) => threads.deadline(),
             Some(Active::Packed(packed)) => packed.deadline(),
@@ -75,11 +80,11 @@ impl Key {
 
     /// Bytes held outside of the value itself.
     pub fn bytes(&self) -> usize {
-        match self.active.as_deref() {
-            None => 0,
-            Some(Active::Dense(dense)) => size_of::<Active>() + dense.bytes(),
-            Some(Active::Threads(threads)) => size_of::<Active>() + threads.bytes(),
-            Some(Active::Packed(packed)) => size_of::<Active>() + packed.bytes(),
+        match &self.active {
+            None | Some(Active::Short(_)) => 0,
+            Some(Active::Dense(dense)) => size_of::<Dense>() + dense.bytes(),
+            Some(Active::Threads(threads)) => threads.bytes(),
+            Some(Active::Packed(packed)) => size_of::<Packed>() + packed.bytes(),
         }
     }
 }

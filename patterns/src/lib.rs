@@ -25,11 +25,14 @@ mod matcher;
 mod naive;
 mod packed;
 mod pattern;
+mod short;
 mod symbols;
 mod table;
 #[cfg(test)]
 mod tests;
 mod thread_run;
+mod trace;
+mod viable;
 
 pub use automaton::{Automaton, Distance, State, StateId, Step};
 pub use conditions::{Conditions, NoConditions, Trail};
@@ -37,3 +40,4 @@ pub use key::Key;
 pub use matcher::{BadSkip, Found, Label, Match, Matcher, MatcherSpec, Overflow, Skip, Status};
 pub use pattern::{Pattern, PatternError, VARIABLES_MAX, Variable, VariableSet};
 pub use symbols::Symbols;
+pub use trace::{TraceEnd, TraceRows, TracedRow};

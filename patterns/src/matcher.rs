@@ -14,6 +14,7 @@ use crate::packed::Packed;
 use crate::pattern::{Pattern, PatternError, Variable, VariableSet};
 use crate::symbols::Symbols;
 use crate::thread_run::{Run, Until};
+use crate::viable::{self, StartBits};
 
 /// Where the next match is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -232,10 +233,29 @@ impl Matcher {
     /// The symbols of `rows` rows: bit `i % 64` of word `i / 64` of `bitmaps[v]` tells whether row `i` meets the condition of variable
     /// `v`, one bitmap for each variable, in order. Bits after the last row do not matter.
     pub fn symbols(&self, bitmaps: &[&[u64]], rows: usize, symbols: &mut Symbols) {
+        symbols.starts.clear();
         match &self.dense {
             Some(dense) => symbols.classify(&dense.0.variables, bitmaps, rows),
             None => symbols.collect(bitmaps, rows),
         }
+    }
+
+    /// The rows at which a match can begin, a bit each, as the next few rows tell; `None` where that does not say all that is asked for
+    /// or is not worth it. Bit `i % 64` of word `i / 64` of `ends` tells that row `i` is the last one of its partition that there is.
+    pub fn starts(&self, bitmaps: &[&[u64]], rows: usize, ends: &[u64]) -> Option<Vec<u64>> {
+        let MatcherSpec { asks, unmatched, partial, max_partial, .. } = self.spec;
+        let told = asks || unmatched || partial || max_partial < viable::ROWS;
+        let plain = self.automaton.start == self.automaton.start_first && !self.starts.empty;
+        if told || !plain || self.dense.is_none() {
+            return None;
+        }
+        Some(viable::starts(&self.automaton, bitmaps, rows, ends))
+    }
+
+    /// As [`symbols`](Self::symbols), with what [`starts`](Self::starts) gave of these rows.
+    pub fn symbols_with(&self, bitmaps: &[&[u64]], starts: &[u64], rows: usize, symbols: &mut Symbols) {
+        self.symbols(bitmaps, rows, symbols);
+        symbols.starts.extend_from_slice(starts);
     }
 
     /// A partition of which no row has come.
@@ -253,10 +273,10 @@ impl Matcher {
     pub fn resume_after_partial(&self, start: u64, number: u64, matched_until: u64, told_until: u64) -> Key {
         let mut key = self.resume(start, number, matched_until);
         if told_until > start {
-            key.active = Some(Box::new(match self.dense {
-                Some(_) => Active::Dense(Dense::after_partial(start, told_until)),
+            key.active = Some(match self.dense {
+                Some(_) => Active::Dense(Box::new(Dense::after_partial(start, told_until))),
                 None => Active::Threads(Box::new(ThreadRows::after_partial(start, told_until))),
-            }));
+            });
         }
         key
     }
@@ -282,15 +302,21 @@ impl Matcher {
         match &self.dense {
             Some(dense) => {
                 // A cache holds what is looked at several times.
+                let known = !symbols.starts.is_empty();
+                let mut starts = known.then_some(StartBits { words: &symbols.starts, bit: rows.start, at: 0 });
                 let mut rest = &symbols.classes[rows];
                 let mut times = times;
                 while rest.len() > CACHED_ROWS {
                     let (now, then) = rest.split_at(CACHED_ROWS);
                     let (times_now, times_then) = times.split_at(times.len().min(CACHED_ROWS));
-                    self.feed_dense(&dense.1, key, now, times_now, Until { ended: false, time: None }, found)?;
+                    let open = Until { ended: false, time: None };
+                    self.feed_dense(&dense.1, key, (now, times_now, starts), open, found)?;
                     (rest, times) = (then, times_then);
+                    if let Some(starts) = &mut starts {
+                        starts.bit += CACHED_ROWS;
+                    }
                 }
-                self.feed_dense(&dense.1, key, rest, times, until, found)
+                self.feed_dense(&dense.1, key, (rest, times, starts), until, found)
             }
             None => self.feed_threads(key, &symbols.bits[rows], times, until, conditions, found),
         }
@@ -313,7 +339,7 @@ impl Matcher {
         }
         let until = Until { ended: false, time: Some(time) };
         match &self.dense {
-            Some(dense) => self.feed_dense(&dense.1, key, &[], &[], until, found),
+            Some(dense) => self.feed_dense(&dense.1, key, (&[], &[], None), until, found),
             None => self.feed_threads(key, &[], &[], until, conditions, found),
         }
     }
@@ -322,27 +348,35 @@ impl Matcher {
         &self,
         matcher: &DenseMatcher,
         key: &mut Key,
-        classes: &[u8],
-        times: &[i64],
+        (classes, times, starts): (&[u8], &[i64], Option<StartBits<'_>>),
         until: Until,
         found: &mut Found,
     ) -> Result<(), PatternError> {
         let fold = matcher.fold.as_ref().filter(|_| self.folding);
-        if let Some(mut active) = key.active.take() {
-            if let Active::Dense(dense) = &mut *active {
-                let mut run = DenseRun { spec: &self.spec, matcher, fold, labels: self.labels, until, found };
-                if run.run_on(key, dense, classes, times)? {
-                    key.active = Some(active);
+        let mut run = DenseRun { spec: &self.spec, matcher, fold, labels: self.labels, until, starts, found };
+        match key.active.take() {
+            Some(Active::Dense(mut dense)) => {
+                if run.run_on(key, &mut dense, classes, times)? {
+                    key.active = Some(dense.shortened(self.spec.within).map_or(Active::Dense(dense), Active::Short));
                 }
+                return Ok(());
             }
-            return Ok(());
+            Some(Active::Short(short)) => {
+                key.active = run.run_again(key, &short, classes, times)?;
+                return Ok(());
+            }
+            _ => {}
         }
-        let idle = matcher.idle_rows(key.position, classes);
-        self.pass_idle(key, idle, found);
+        let idle = match starts {
+            Some(starts) => starts.next(0, classes.len()),
+            None => matcher.idle_rows(key.position, classes),
+        };
+        self.pass_idle(key, idle, run.found);
         if idle < classes.len() {
-            let mut run = DenseRun { spec: &self.spec, matcher, fold, labels: self.labels, until, found };
-            let dense = run.run_new(key, &classes[idle..], times.get(idle..).unwrap_or(&[]))?;
-            key.active = dense.map(|dense| Box::new(Active::Dense(dense)));
+            if let Some(starts) = &mut run.starts {
+                starts.bit += idle;
+            }
+            key.active = run.run_new(key, &classes[idle..], times.get(idle..).unwrap_or(&[]))?;
         }
         Ok(())
     }
@@ -367,16 +401,16 @@ impl Matcher {
             }
         }
         let mut run = Run::new(self, until, conditions, found);
-        match active.as_deref_mut() {
+        match &mut active {
             Some(Active::Threads(threads)) => {
                 run.feed(key, threads, rows, times)?;
                 if !threads.is_needed() {
                     return Ok(());
                 }
                 if Packed::fits(threads, false) {
-                    let mut packed = Packed::default();
+                    let mut packed = Box::<Packed>::default();
                     packed.pack(threads);
-                    active = Some(Box::new(Active::Packed(packed)));
+                    active = Some(Active::Packed(packed));
                 }
             }
             Some(Active::Packed(packed)) => {
@@ -390,19 +424,19 @@ impl Matcher {
                     packed.pack(&threads);
                     run.end_rows(threads);
                 } else {
-                    active = Some(Box::new(Active::Threads(threads)));
+                    active = Some(Active::Threads(threads));
                 }
             }
             _ => {
                 let mut threads = run.begin_rows(key.position);
                 run.feed(key, &mut threads, rows, times)?;
                 if threads.is_needed() {
-                    let mut packed = Packed::default();
                     if Packed::fits(&threads, true) {
+                        let mut packed = Box::<Packed>::default();
                         packed.pack(&threads);
-                        active = Some(Box::new(Active::Packed(packed)));
+                        active = Some(Active::Packed(packed));
                     } else {
-                        key.active = Some(Box::new(Active::Threads(threads)));
+                        key.active = Some(Active::Threads(threads));
                         return Ok(());
                     }
                 }

@@ -9,6 +9,8 @@ pub struct Symbols {
     pub(crate) bits: Vec<u64>,
     /// For each row its class, a bit for each variable of the pattern, if they run together.
     pub(crate) classes: Vec<u8>,
+    /// A bit for each row at which a match may begin; empty: that is not known.
+    pub(crate) starts: Vec<u64>,
 }
 
 impl Symbols {

@@ -25,11 +25,14 @@ use crate::parser::{
     self, ColumnKind as AstColumnKind, CreateFunction, CreateModel, CreateTable, CreateView, Drop, DropKind, ExprText,
     FunctionArg, Name, ObjectName, QueryText, TableOption, TableRole,
 };
+use crate::planner::online::OnlineQuery;
 use crate::planner::{self, ROWTIME_METADATA, function::SqlFunction};
 use crate::types::{quote_if_needed, sql_name};
 
 /// Suffix of the pseudo-table of rows that could not be read.
 pub const ERRORS_SUFFIX: &str = "errors";
+/// What is told of a model that goes on learning, behind its name.
+pub const DRIFT_SUFFIX: &str = "drift";
 /// Suffix of the pseudo-table of rows that were refused as late.
 pub const LATE_SUFFIX: &str = "late";
 
@@ -457,6 +460,10 @@ pub enum Relation {
     Late(Arc<Table>),
     /// `<view>.errors`: the rows that models refused on their way into the view.
     ViewErrors(Arc<View>),
+    /// `<model>.drift`: how well a model does that goes on learning, and how far its inputs have gone.
+    ModelDrift(Arc<CatalogModel>),
+    /// `<model>.errors`: the labelled rows that it could not learn.
+    ModelErrors(Arc<CatalogModel>),
 }
 
 impl Relation {
@@ -468,6 +475,8 @@ impl Relation {
             Self::Errors(table) => format!("{}.{ERRORS_SUFFIX}", table.definition.name),
             Self::Late(table) => format!("{}.{LATE_SUFFIX}", table.definition.name),
             Self::ViewErrors(view) => format!("{}.{ERRORS_SUFFIX}", view.name),
+            Self::ModelDrift(model) => format!("{}.{DRIFT_SUFFIX}", model.slot.name()),
+            Self::ModelErrors(model) => format!("{}.{ERRORS_SUFFIX}", model.slot.name()),
         }
     }
 }
@@ -489,6 +498,8 @@ pub struct ModelDefinition {
     pub text: String,
     /// Where it was created.
     pub location: Option<Location>,
+    /// Of a model that goes on learning from the rows of its query: the type of what is learnt. Its `input` are the columns that it is learnt from.
+    pub label: Option<DataType>,
 }
 
 impl ModelDefinition {
@@ -506,7 +517,13 @@ impl ModelDefinition {
             comment: create.comment.clone(),
             text: text.to_string(),
             location: Some(create.name.location()),
+            label: None,
         }
+    }
+
+    /// Whether it says that the model goes on learning.
+    pub fn is_online(&self) -> bool {
+        self.option("learn").is_some_and(|option| option.value.trim().eq_ignore_ascii_case("online"))
     }
 
     /// The value of an option, by its key.
@@ -521,6 +538,8 @@ pub struct CatalogModel {
     pub definition: ModelDefinition,
     /// What the name means, from step to step.
     pub slot: Arc<ModelSlot>,
+    /// Its labelled rows, if it goes on learning.
+    pub(crate) online: Option<OnlineQuery>,
 }
 
 /// The functions that a query may call, by their lower-case names.
@@ -969,13 +988,17 @@ impl Catalog {
     ///
     /// # Errors
     /// A name that is taken; a model that cannot be had; one that cannot take the place of another.
-    pub fn create_model(&mut self, definition: ModelDefinition, create: &CreateModel) -> Result<bool> {
+    pub fn create_model(&mut self, mut definition: ModelDefinition, create: &CreateModel) -> Result<bool> {
         let name = self.object_key(&create.name)?;
         let key = name.to_lowercase();
         let known = self.models.get(&key).cloned();
         if !self.creates_model(create)? {
             return Ok(false);
         }
+        let online = match &create.query {
+            Some(query) if definition.is_online() => Some(OnlineQuery::of(self, &mut definition, query)?),
+            _ => None,
+        };
         let (model, history) = self.provider.model(&definition)?;
         let slot = match &known {
             Some(known) => {
@@ -990,7 +1013,7 @@ impl Catalog {
                 })
             }
         };
-        self.models.insert(key, Arc::new(CatalogModel { definition, slot }));
+        self.models.insert(key, Arc::new(CatalogModel { definition, slot, online }));
         Ok(true)
     }
 
@@ -1173,6 +1196,17 @@ impl Catalog {
         {
             return Ok(Relation::ViewErrors(Arc::clone(view)));
         }
+        if let [part, (suffix, _)] = parts
+            && let Some(model) =
+                self.models.get(&part.0.to_lowercase()).filter(|model| fits(&model.definition.name, *part))
+            && model.online.is_some()
+        {
+            match suffix.to_lowercase().as_str() {
+                DRIFT_SUFFIX => return Ok(Relation::ModelDrift(Arc::clone(model))),
+                ERRORS_SUFFIX => return Ok(Relation::ModelErrors(Arc::clone(model))),
+                _ => {}
+            }
+        }
         let name = parts.iter().map(|(text, _)| *text).collect::<Vec<_>>().join(".");
         Err(SqlError::UnknownTable { nearest: self.nearest_relation(&name), name, location })
     }
@@ -1195,6 +1229,9 @@ impl Catalog {
                 names.push(format!("{}.{LATE_SUFFIX}", table.definition.name));
             }
             names.extend(self.views.values().map(|view| format!("{}.{ERRORS_SUFFIX}", view.name)));
+            for model in self.models.values().filter(|model| model.online.is_some()) {
+                names.extend([DRIFT_SUFFIX, ERRORS_SUFFIX].map(|suffix| format!("{}.{suffix}", model.slot.name())));
+            }
         }
         nearest(name, names.iter().map(String::as_str))
     }
@@ -1290,7 +1327,8 @@ impl Catalog {
         Ok(match relation {
             Relation::Table(table) => table.definition.schema(),
             Relation::View(view) => planner::view_schema(self, view)?,
-            Relation::Errors(_) | Relation::ViewErrors(_) => errors_schema(),
+            Relation::Errors(_) | Relation::ViewErrors(_) | Relation::ModelErrors(_) => errors_schema(),
+            Relation::ModelDrift(model) => planner::online::drift_schema(model)?,
             Relation::Late(_) => late_schema(),
         })
     }
@@ -1348,6 +1386,7 @@ impl Catalog {
                 table.definition.create_statement()
             }
             Relation::View(view) | Relation::ViewErrors(view) => view.create_statement(),
+            Relation::ModelDrift(model) | Relation::ModelErrors(model) => model.definition.text.clone(),
         })
     }
 

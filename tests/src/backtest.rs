@@ -11,6 +11,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         |name: &str, test: fn() -> Result<(), String>| Trial::test(format!("backtest::{name}"), move || Ok(test()?));
     vec![
         trial("figures_are_those_of_the_labels", figures),
+        trial("files_of_other_formats_are_read", formats),
         trial("a_pattern_is_tried_like_a_score", pattern),
         trial("methods_are_compared_on_generated_history", methods),
         trial("figures_do_not_depend_on_shards", shards),
@@ -117,6 +118,39 @@ fn figures() -> Result<(), String> {
     // Quiet for two minutes after the alarm of minute 5.
     let report = files.report("is_fault", &["--query", &flag, "--rest", "2 min"])?;
     same("rested alarms", &report["outcomes"][0]["figures"]["alarms"], 2.into())
+}
+
+/// The same rows as Parquet, as Arrow, and as a folder of files: the same figures.
+fn formats() -> Result<(), String> {
+    let files = Files::new();
+    let score = ["--query", "SELECT timestamp, value AS score FROM history", "--threshold", "5"];
+    let expected = files.report("is_fault", &score)?["outcomes"].clone();
+    for format in ["parquet", "arrow"] {
+        let folder = files.path(&format!("as {format}"));
+        let sql = format!(
+            "CREATE TABLE reading (timestamp TIMESTAMP(3), `value` DOUBLE, is_fault BIGINT)
+             WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv', 'csv.header' = 'true');
+             CREATE TABLE copy (timestamp TIMESTAMP(3), `value` DOUBLE, is_fault BIGINT)
+             WITH ('connector' = 'filesystem', 'path' = '{folder}', 'format' = '{format}');
+             INSERT INTO copy SELECT * FROM reading",
+            files.path("readings.csv")
+        );
+        eagre(&["run", "-e", &sql]).ok()?;
+        let written = std::fs::read_dir(&folder).map_err(|error| error.to_string())?;
+        let mut written: Vec<_> = written.filter_map(|file| Some(file.ok()?.path().display().to_string())).collect();
+        written.retain(|file| file.ends_with(format));
+        for data in written.iter().chain([&folder]) {
+            let path = files.path("report.json");
+            eagre(&[&["backtest", "--data", data, "--labels", "is_fault", "--report", &path][..], &score].concat())
+                .ok()?;
+            let report: Value = serde_json::from_str(&files.read("report.json")?).map_err(|error| error.to_string())?;
+            same(data, &report["outcomes"], expected.clone())?;
+        }
+        if written.is_empty() {
+            return Err(format!("no file of {format} was written"));
+        }
+    }
+    Ok(())
 }
 
 /// Each match is an alarm, at the time that the query says.

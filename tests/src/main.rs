@@ -11,6 +11,7 @@
 //! | [`lookup`] | a table outside is asked wrongly, or a replay gives what it says today |
 //! | [`match_recognize`] | a pattern finds other matches than the standard says |
 //! | [`models`] | a model answers otherwise than the one that was asked, or its training is done twice |
+//! | [`online_models`] | what a model has learnt is lost, learnt twice, or shows how steps were cut |
 //! | [`random_queries`] | the same, for queries of many operators that nobody thought of |
 //! | [`nab`] | a detector looks ahead |
 //! | [`scores`] | a score depends on where it is computed |
@@ -48,6 +49,7 @@ mod match_recognize;
 mod models;
 mod nab;
 mod no_execution_plan;
+mod online_models;
 mod random_queries;
 mod scores;
 mod slt;
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
     trials.extend(lookup::trials());
     trials.extend(match_recognize::trials());
     trials.extend(models::trials());
+    trials.extend(online_models::trials());
     trials.extend(guide::trials());
     trials.extend(examples::trials());
     trials.extend(random_queries::trials());

@@ -263,7 +263,11 @@ impl TableProviderFactory for OnlyModels {
             input: model.input.clone(),
             output: model.output.clone(),
             options: model.options.iter().map(|option| (option.key.clone(), option.value.clone())).collect(),
+            label: model.label.clone(),
         };
+        if model.is_online() {
+            return Ok((eagre_models::open(&definition, &[]).map_err(|error| failed(&error))?, None));
+        }
         let path = definition.path().map_err(|error| failed(&error))?;
         let bytes = std::fs::read(path).map_err(|error| failed(&error))?;
         Ok((eagre_models::open(&definition, &bytes).map_err(|error| failed(&error))?, None))

@@ -3,6 +3,9 @@
 //! They are files of the Numenta Anomaly Benchmark, unchanged. Origin, licence and citation are in `data/nab/SOURCE.md`, whose
 //! text [`SOURCE`] holds, so that a program can show where its data comes from.
 
+#[cfg(feature = "polars")]
+mod frame;
+
 use std::collections::BTreeMap;
 
 /// Origin and licence of the series, as Markdown.

@@ -12,6 +12,9 @@ use eagre_sql::types::sql_name;
 
 use crate::session::table;
 
+/// What is shown of a model's learning in a list: version, rows, and how good it is.
+const LEARNT_SHOWN: usize = 3;
+
 fn columns(schema: &Schema) -> String {
     let column = |(name, data_type): (&String, &DataType)| format!("{name} {}", sql_name(data_type));
     schema.fields().iter().map(|field| column((field.name(), field.data_type()))).collect::<Vec<_>>().join(", ")
@@ -25,10 +28,21 @@ pub(crate) fn list<'a>(models: impl Iterator<Item = &'a CatalogModel>) -> crate:
     };
     table(&[
         ("model", text(&|known, _| known.definition.name.clone())),
-        ("kind", text(&|_, model| model.describe())),
+        ("kind", text(&|_, model| kind(model))),
         ("input", text(&|_, model| columns(model.input()))),
         ("output", text(&|_, model| columns(model.output()))),
     ])
+}
+
+/// What a model is and, if it goes on learning, how far it is.
+fn kind(model: &dyn Model) -> String {
+    let mut kind = model.describe();
+    if model.online().is_some() {
+        for (name, value) in model.details().into_iter().take(LEARNT_SHOWN) {
+            kind.push_str(&format!(", {name}: {value}"));
+        }
+    }
+    kind
 }
 
 /// `DESCRIBE MODEL m`: a line for each thing that is known of it.
@@ -48,7 +62,7 @@ pub(crate) fn describe(known: &CatalogModel) -> crate::Result<RecordBatch> {
     };
     known.definition.options.iter().for_each(|option| add("option", &option.key, shown(option)));
     for (name, value) in model.details() {
-        add("training", &name, value);
+        add(if model.online().is_some() { "learning" } else { "training" }, &name, value);
     }
     add("content", "hash", format!("{:016x}", model.hash()));
     if let Some(comment) = &known.definition.comment {

@@ -17,6 +17,7 @@ use eagre_sql::parser::{self, StatementKind};
 use xxhash_rust::xxh3::xxh3_64;
 
 mod list;
+mod online;
 pub(crate) mod train;
 
 pub(crate) use self::list::{describe, list, options};
@@ -48,6 +49,10 @@ impl Models {
     /// # Errors
     /// A file that is not there; all that is wrong with the model.
     pub(crate) fn open(&self, model: &ModelDefinition) -> Result<ModelAndHistory> {
+        if model.is_online() {
+            // All that it has learnt is in the checkpoints of who asks it.
+            return Ok((open(model, &[])?, None));
+        }
         let trained = self.trained.lock().unwrap_or_else(PoisonError::into_inner).remove(&model.name.to_lowercase());
         let bytes = match trained {
             Some(bytes) => bytes,
@@ -122,6 +127,7 @@ fn definition(model: &ModelDefinition) -> Definition {
         input: model.input.clone(),
         output: model.output.clone(),
         options: model.options.iter().map(|option| (option.key.clone(), option.value.clone())).collect(),
+        label: model.label.clone(),
     }
 }
 
@@ -161,7 +167,7 @@ fn open(model: &ModelDefinition, bytes: &[u8]) -> Result<Arc<dyn Model>> {
         definition.options.push(("api-key".into(), key.trim().to_owned()));
     }
     // What was trained is such a file, and need not lie anywhere.
-    if definition.option("task").is_some() {
+    if definition.option("task").is_some() && !model.is_online() {
         definition.options.retain(|(key, _)| !key.eq_ignore_ascii_case("format"));
         definition.options.push(("format".into(), "safetensors".into()));
         if definition.option("path").is_none() {

@@ -1,11 +1,9 @@
 //! `CREATE MODEL .. AS SELECT ..`: the rows of a query that ends, and what is learnt from them.
 
-use std::sync::Arc;
-
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use eagre_engine::runtime::Mode;
-use eagre_models::train::{Progress, train};
+use eagre_models::train::{Progress, Sample, train_sample};
 use eagre_sql::catalog::{Catalog, ModelDefinition};
 use eagre_sql::error::SqlError;
 use eagre_sql::parser::{CreateModel, QueryText, Statement, StatementKind};
@@ -38,7 +36,7 @@ impl Session {
             models.put_trained(&model.name, bytes);
             return Ok(());
         }
-        let rows = self.rows_at_once(number, statement, query, catalog)?;
+        let rows = self.rows_at_once(&model, number, statement, query, catalog)?;
         let mut last_told = 0;
         let mut told = |progress: Progress| {
             let part = progress.epoch * TOLD / progress.epochs.max(1);
@@ -50,7 +48,7 @@ impl Session {
                 ));
             }
         };
-        let trained = train(&definition(&model), &rows, &mut told).map_err(|error| placed(&model, &error))?;
+        let trained = train_sample(&definition(&model), rows, &mut told).map_err(|error| placed(&model, &error))?;
         if let Some(path) = model.option("path") {
             std::fs::write(&path.value, &trained.bytes).map_err(|error| {
                 let message = format!("model `{}`: '{}' cannot be written: {error}", model.name, path.value);
@@ -62,16 +60,24 @@ impl Session {
         Ok(())
     }
 
-    /// All rows of a query, beside whatever else runs.
+    /// The rows of a query, or an even sample of them where they are many, beside whatever else runs.
     fn rows_at_once(
         &self,
+        model: &ModelDefinition,
         number: usize,
         statement: &Statement,
         query: &QueryText,
         catalog: &Catalog,
-    ) -> Result<RecordBatch> {
+    ) -> Result<Sample> {
+        let sample =
+            |schema: &SchemaRef| Sample::new(&definition(model), schema).map_err(|error| placed(model, &error));
         if let Some(query) = self.over_views(catalog, query)? {
-            return self.snapshot()?.answer(&query)?.collect_blocking();
+            let mut rows = self.snapshot()?.answer(&query)?;
+            let mut kept = sample(rows.schema())?;
+            while let Some(batch) = rows.blocking_next()? {
+                kept.push(&batch)?;
+            }
+            return Ok(kept);
         }
         let kind = StatementKind::Query(Box::new(query.clone()));
         let statement = Statement { kind, text: query.text.clone(), location: statement.location };
@@ -82,12 +88,21 @@ impl Session {
             return Err(SqlError::plan(message, query.location).into());
         }
         let mut running = RunningJob::start(self, job, &self.settings(), None, Mode::Live)?;
-        let result =
+        let mut result =
             running.take_results().pop().ok_or_else(|| Error::usage("the query of a model has no rows to give"))?;
-        let schema = Arc::clone(result.schema());
-        let batches = result.collect_blocking()?;
+        let mut kept = sample(result.schema())?;
+        if result.info().only_grows() {
+            while let Some(change) = result.blocking_next() {
+                kept.push(&change.batch)?;
+            }
+        } else {
+            // What is taken back, and a limit, can only be told from all rows.
+            for batch in result.collect_blocking()? {
+                kept.push(&batch)?;
+            }
+        }
         running.wait_blocking()?;
-        concat_batches(&schema, &batches).map_err(|error| Error::Engine(error.into()))
+        Ok(kept)
     }
 
     /// How good what was trained is: the result of the statement.

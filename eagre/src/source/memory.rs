@@ -24,11 +24,16 @@ impl MemorySource {
     pub fn new(name: impl Into<String>, schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
         Self { name: name.into(), schema, batches: batches.into() }
     }
+
+    /// How many rows all batches have.
+    pub fn row_count(&self) -> u64 {
+        self.batches.iter().map(|batch| batch.num_rows() as u64).sum()
+    }
 }
 
 impl Source for MemorySource {
     fn describe(&self) -> String {
-        format!("memory({}, rows={})", self.name, self.batches.iter().map(RecordBatch::num_rows).sum::<usize>())
+        format!("memory({}, rows={})", self.name, self.row_count())
     }
 
     fn schema(&self) -> SchemaRef {

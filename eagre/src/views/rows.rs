@@ -36,6 +36,7 @@ pub(super) fn node(made_by: &Node, view: &str, rows: Vec<RecordBatch>, busy: &Ar
         watermark: None,
         idle_timeout_ms: None,
         ordinals: made_by.output.ordinals,
+        positions: false,
         fail_on_bad_rows: false,
         source: Arc::new(RowsSource { view: view.to_owned(), schema, rows, busy: Arc::clone(busy) }),
     };

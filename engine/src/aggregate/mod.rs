@@ -68,6 +68,14 @@ impl Slots<'_> {
         }
     }
 
+    /// What `map` gives for each slot.
+    pub fn map<U>(&self, map: impl Fn(usize) -> U) -> Vec<U> {
+        match self {
+            Slots::First(count) => (0..*count).map(map).collect(),
+            Slots::Some(slots) => slots.iter().map(|slot| map(*slot as usize)).collect(),
+        }
+    }
+
     /// The value of each slot.
     pub fn gather<T: Copy, U>(&self, values: &[T], map: impl Fn(T) -> U) -> Vec<U> {
         match self {

@@ -59,12 +59,10 @@ impl ByteStore {
     #[inline]
     pub(super) fn find_or_insert(&mut self, hash: u64, bytes: &[u8], new: &mut NewSlots<'_>) -> u32 {
         let arena = &self.arena;
-        if let Some(slot) = self.table.find(hash, |slot| arena.get(slot) == bytes) {
-            return slot;
+        let (slot, is_new) = self.table.find_or_insert(hash, |slot| arena.get(slot) == bytes, || new.give());
+        if is_new {
+            self.arena.set(slot, bytes);
         }
-        let slot = new.give();
-        self.table.insert(hash, slot);
-        self.arena.set(slot, bytes);
         slot
     }
 

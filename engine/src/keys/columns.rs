@@ -10,6 +10,7 @@ use arrow::datatypes::{
 };
 
 use crate::aggregate::Slots;
+use crate::aggregate::select::nulls;
 use crate::error::{EngineError, Result};
 use crate::hash::{Words, by_native, native_column, native_values};
 
@@ -120,21 +121,18 @@ pub(super) fn gather_words(
     index: usize,
     slots: Slots<'_>,
 ) -> ArrayRef {
-    let is_valid = |slot: usize| words[slot * stride] & (1 << index) == 0;
-    let nulls = NullBuffer::from_iter(slots.iter().map(is_valid));
-    let nulls = (nulls.null_count() > 0).then_some(nulls);
+    let nulls = nulls(slots.map(|slot| words[slot * stride] & (1 << index) == 0));
     macro_rules! column {
         ($native:ty) => {{
-            let values =
-                slots.iter().map(|slot| <$native as Words>::from_words(&words[slot * stride + offset..])).collect();
+            let values = slots.map(|slot| <$native as Words>::from_words(&words[slot * stride + offset..]));
             native_column::<$native>(data_type, values, nulls)
         }};
     }
     by_native! {
         data_type => column,
         DataType::Boolean => {
-            let values = slots.iter().map(|slot| words[slot * stride + offset] != 0).collect();
-            Arc::new(BooleanArray::new(values, nulls))
+            let values = slots.map(|slot| words[slot * stride + offset] != 0);
+            Arc::new(BooleanArray::new(values.into(), nulls))
         },
         _ => unreachable!("only fixed-width types are kept as words"),
     }

@@ -41,6 +41,7 @@ impl EncodedStore {
         &mut self,
         columns: &[ArrayRef],
         rows: usize,
+        known: Option<&[u64]>,
         slots: &mut Vec<u32>,
         new: &mut NewSlots<'_>,
     ) -> Result<()> {
@@ -48,17 +49,15 @@ impl EncodedStore {
         self.rows.clear();
         self.converter.append(&mut self.rows, &columns)?;
         slots.reserve(rows);
-        for row in &self.rows {
+        for (index, row) in self.rows.iter().enumerate() {
             let bytes = row.data();
-            let hash = xxh3_64(bytes);
+            let hash = known.map_or_else(|| xxh3_64(bytes), |known| known[index]);
             let arena = &self.arena;
-            let found = self.table.find(hash, |slot| arena.get(slot) == bytes);
-            slots.push(found.unwrap_or_else(|| {
-                let slot = new.give();
-                self.table.insert(hash, slot);
+            let (slot, is_new) = self.table.find_or_insert(hash, |slot| arena.get(slot) == bytes, || new.give());
+            if is_new {
                 self.arena.set(slot, bytes);
-                slot
-            }));
+            }
+            slots.push(slot);
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ use self::word::WordStore;
 use crate::aggregate::Slots;
 use crate::error::Result;
 
+mod ahead;
 mod bytes;
 mod columns;
 mod encoded;
@@ -29,6 +30,7 @@ mod table;
 mod tests;
 mod word;
 
+pub(crate) use self::ahead::{AHEAD, look_ahead};
 pub(crate) use self::columns::{bytes_column, canonical_floats, is_bytes};
 
 /// The distinct rows of some key columns, each with a slot.
@@ -99,6 +101,18 @@ impl GroupKeys {
 
     /// Finds or makes the slot of each of the `rows` rows of `columns`, into `slots` (which is overwritten).
     pub fn intern(&mut self, columns: &[ArrayRef], rows: usize, slots: &mut Vec<u32>) -> Result<()> {
+        self.intern_hashed(columns, rows, None, slots)
+    }
+
+    /// The same where a well-mixed hash of each row is at hand, so that none need be computed: equal rows have the same in all calls, and
+    /// either all calls bring hashes or none.
+    pub(crate) fn intern_hashed(
+        &mut self,
+        columns: &[ArrayRef],
+        rows: usize,
+        hashes: Option<&[u64]>,
+        slots: &mut Vec<u32>,
+    ) -> Result<()> {
         debug_assert_eq!(columns.len(), self.types.len());
         slots.clear();
         self.fresh.clear();
@@ -115,9 +129,9 @@ impl GroupKeys {
                 Ok(())
             }
             Store::Word(store) => store.intern(&columns[0], slots, &mut new),
-            Store::Row(store) => store.intern(columns, rows, slots, &mut new),
+            Store::Row(store) => store.intern(columns, rows, hashes, slots, &mut new),
             Store::Bytes(store) => store.intern(&columns[0], slots, &mut new),
-            Store::Encoded(store) => store.intern(columns, rows, slots, &mut new),
+            Store::Encoded(store) => store.intern(columns, rows, hashes, slots, &mut new),
         }
     }
 
@@ -141,14 +155,12 @@ impl GroupKeys {
 
     /// Forgets the keys of `slots`, all of which are in use; the slots will be given out again.
     pub fn remove(&mut self, slots: &[u32]) {
-        for slot in slots {
-            match &mut self.store {
-                Store::Unit => {}
-                Store::Word(store) => store.remove(*slot),
-                Store::Row(store) => store.remove(*slot),
-                Store::Bytes(store) => store.remove(*slot),
-                Store::Encoded(store) => store.remove(*slot),
-            }
+        match &mut self.store {
+            Store::Unit => {}
+            Store::Word(store) => slots.iter().for_each(|slot| store.remove(*slot)),
+            Store::Row(store) => store.remove(slots),
+            Store::Bytes(store) => slots.iter().for_each(|slot| store.remove(*slot)),
+            Store::Encoded(store) => slots.iter().for_each(|slot| store.remove(*slot)),
         }
         self.free.extend_from_slice(slots);
         self.in_order &= slots.is_empty();

@@ -3,9 +3,9 @@
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 
-use super::NewSlots;
 use super::columns::{gather_words, scatter_words, word_count};
 use super::table::{EMPTY, SlotTable};
+use super::{AHEAD, NewSlots};
 use crate::aggregate::Slots;
 use crate::error::Result;
 use crate::hash::mix_words;
@@ -22,10 +22,8 @@ pub(super) struct RowStore {
     hashes: Vec<u64>,
 }
 
-/// A table with so many entries is beyond the caches; in tests one that is large for them.
-const FAR: usize = if cfg!(test) { 256 } else { 1 << 15 };
-/// So many probes are on their way to memory at once.
-const BLOCK: usize = 32;
+/// A table with so many entries is beyond the nearest cache; in tests one that is large for them.
+const FAR: usize = if cfg!(test) { 256 } else { 1 << 12 };
 
 impl RowStore {
     pub(super) fn new(stride: usize) -> Self {
@@ -36,6 +34,7 @@ impl RowStore {
         &mut self,
         columns: &[ArrayRef],
         rows: usize,
+        known: Option<&[u64]>,
         slots: &mut Vec<u32>,
         new: &mut NewSlots<'_>,
     ) -> Result<()> {
@@ -46,11 +45,14 @@ impl RowStore {
         for (index, column) in columns.iter().enumerate() {
             offset += scatter_words(column, &mut self.scratch, stride, offset, index)?;
         }
-        self.hashes.clear();
-        self.hashes.extend(self.scratch.chunks_exact(stride).map(mix_words));
         let scratch = std::mem::take(&mut self.scratch);
-        let hashes = std::mem::take(&mut self.hashes);
-        for (rows, hashes) in scratch.chunks(stride * BLOCK).zip(hashes.chunks(BLOCK)) {
+        let mut hashes = std::mem::take(&mut self.hashes);
+        if known.is_none() {
+            hashes.clear();
+            hashes.extend(scratch.chunks_exact(stride).map(mix_words));
+        }
+        slots.reserve(rows);
+        for (rows, hashes) in scratch.chunks(stride * AHEAD).zip(known.unwrap_or(&hashes).chunks(AHEAD)) {
             let first = self.first_hits(rows, hashes);
             for ((row, hash), first) in rows.chunks_exact(stride).zip(hashes).zip(first) {
                 slots.push(if first == EMPTY { self.find_or_insert(*hash, row, new) } else { first });
@@ -62,8 +64,8 @@ impl RowStore {
 
     /// The slots of the rows that the first entry of their probe holds, [`EMPTY`] for the others: of a table in memory nearly all that
     /// are known. No load waits for the one of another row, so a block of misses costs about what one does.
-    fn first_hits(&self, rows: &[u64], hashes: &[u64]) -> [u32; BLOCK] {
-        let mut first = [EMPTY; BLOCK];
+    fn first_hits(&self, rows: &[u64], hashes: &[u64]) -> [u32; AHEAD] {
+        let mut first = [EMPTY; AHEAD];
         if self.table.entries.len() < FAR || self.words.is_empty() {
             return first;
         }
@@ -87,12 +89,11 @@ impl RowStore {
     #[inline]
     fn find_or_insert(&mut self, hash: u64, row: &[u64], new: &mut NewSlots<'_>) -> u32 {
         // Rows are a few words: a loop beats the call of `memcmp` that comparing slices becomes.
-        let same = |slot: u32| self.row(slot).iter().zip(row).all(|(a, b)| a == b);
-        if let Some(slot) = self.table.find(hash, same) {
+        let same = |slot: u32| self.words[slot as usize * self.stride..].iter().zip(row).all(|(a, b)| a == b);
+        let (slot, is_new) = self.table.find_or_insert(hash, same, || new.give());
+        if !is_new {
             return slot;
         }
-        let slot = new.give();
-        self.table.insert(hash, slot);
         let start = slot as usize * self.stride;
         if start == self.words.len() {
             self.words.extend_from_slice(row);
@@ -102,8 +103,11 @@ impl RowStore {
         slot
     }
 
-    pub(super) fn remove(&mut self, slot: u32) {
-        self.table.remove(slot);
+    pub(super) fn remove(&mut self, slots: &[u32]) {
+        for slots in slots.chunks(AHEAD) {
+            self.table.look_ahead(slots);
+            slots.iter().for_each(|slot| self.table.remove(*slot));
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -3,6 +3,8 @@
 //! Open addressing with linear probing. Removal shifts back, so there are no tombstones; and a table that holds little is emptied entry
 //! by entry, youngest first, because the capacity that a large step left behind must not cost the small ones after it.
 
+use super::look_ahead;
+
 /// Marks an unused table entry.
 pub(super) const EMPTY: u32 = u32::MAX;
 /// The fewest entries of a table.
@@ -20,9 +22,11 @@ pub(super) fn may_move(home: usize, hole: usize, next: usize, mask: usize) -> bo
 /// A table from hashes to slots; what a slot's key is, the caller knows.
 #[derive(Default)]
 pub(super) struct SlotTable {
-    /// `(low half of the hash, slot)`, a power of two of them, at most 5/8 used.
+    /// `(tag, slot)`, a power of two of them, at most 3/4 used. The first bits of a tag are where its probe begins, so that shifting
+    /// entries back looks at nothing but the entries.
     pub(super) entries: Vec<(u32, u32)>,
-    pub(super) shift: u32,
+    /// `32 - log2(entries.len())`.
+    shift: u32,
     pub(super) used: usize,
     /// The hash of each slot.
     pub(super) hashes: Vec<u64>,
@@ -33,68 +37,87 @@ impl SlotTable {
         (self.entries.capacity() + self.hashes.capacity()) * 8
     }
 
+    /// Spread once more, because a shard's hashes have their first bits in common.
     #[inline(always)]
-    pub(super) fn home(&self, hash: u64) -> usize {
-        (hash.wrapping_mul(SPREAD) >> self.shift) as usize
+    fn tag(hash: u64) -> u32 {
+        (hash.wrapping_mul(SPREAD) >> 32) as u32
     }
 
     #[inline(always)]
-    pub(super) fn find(&self, hash: u64, equal: impl Fn(u32) -> bool) -> Option<u32> {
-        let entries = self.entries.as_slice();
-        if entries.is_empty() {
-            return None;
+    fn home(&self, tag: u32) -> usize {
+        (tag >> self.shift) as usize
+    }
+
+    /// The slot with this hash for which `equal` holds, else a new one from `give`; and whether it is new.
+    #[inline(always)]
+    pub(super) fn find_or_insert(
+        &mut self,
+        hash: u64,
+        equal: impl Fn(u32) -> bool,
+        give: impl FnOnce() -> u32,
+    ) -> (u32, bool) {
+        if (self.used + 1) * 4 > self.entries.len() * 3 {
+            self.grow();
         }
+        let wanted = Self::tag(hash);
+        let mut position = self.home(wanted);
+        let entries = self.entries.as_mut_slice();
         let mask = entries.len() - 1;
-        let mut position = self.home(hash);
-        loop {
-            let (tag, slot) = entries[position & mask];
-            if slot == EMPTY {
-                return None;
+        let free = loop {
+            let entry = &mut entries[position & mask];
+            if entry.1 == EMPTY {
+                break entry;
             }
-            if tag == hash as u32 && equal(slot) {
-                return Some(slot);
+            if entry.0 == wanted && equal(entry.1) {
+                return (entry.1, false);
             }
             position += 1;
-        }
-    }
-
-    /// The slot in the entry where the probe for a hash begins, if its tag is the hash's; else [`EMPTY`].
-    #[inline(always)]
-    pub(super) fn first(&self, hash: u64) -> u32 {
-        let (tag, slot) = self.entries[self.home(hash) & (self.entries.len() - 1)];
-        if tag == hash as u32 { slot } else { EMPTY }
-    }
-
-    pub(super) fn insert(&mut self, hash: u64, slot: u32) {
-        if (self.used + 1) * 8 > self.entries.len() * 5 {
-            let size = (self.entries.len() * 2).max(ENTRIES_MIN);
-            let old = std::mem::replace(&mut self.entries, vec![(0, EMPTY); size]);
-            self.shift = 64 - size.trailing_zeros();
-            for (_, slot) in old.into_iter().filter(|(_, slot)| *slot != EMPTY) {
-                self.place(self.hashes[slot as usize], slot);
-            }
-        }
+        };
+        let slot = give();
+        *free = (wanted, slot);
+        self.used += 1;
         if slot as usize == self.hashes.len() {
             self.hashes.push(hash);
         } else {
             self.hashes[slot as usize] = hash;
         }
-        self.place(hash, slot);
-        self.used += 1;
+        (slot, true)
     }
 
-    pub(super) fn place(&mut self, hash: u64, slot: u32) {
-        let mask = self.entries.len() - 1;
-        let mut position = self.home(hash);
-        while self.entries[position].1 != EMPTY {
-            position = (position + 1) & mask;
+    /// The slot in the entry where the probe for a hash begins, if its tag is the hash's; else [`EMPTY`].
+    #[inline(always)]
+    pub(super) fn first(&self, hash: u64) -> u32 {
+        let wanted = Self::tag(hash);
+        let (tag, slot) = self.entries[self.home(wanted) & (self.entries.len() - 1)];
+        if tag == wanted { slot } else { EMPTY }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) {
+        let size = (self.entries.len() * 2).max(ENTRIES_MIN);
+        let old = std::mem::replace(&mut self.entries, vec![(0, EMPTY); size]);
+        // A table with more entries than tags tell apart begins all probes in its first part.
+        self.shift = 32_u32.saturating_sub(size.trailing_zeros());
+        let mask = size - 1;
+        for (tag, slot) in old.into_iter().filter(|(_, slot)| *slot != EMPTY) {
+            let mut position = self.home(tag);
+            while self.entries[position].1 != EMPTY {
+                position = (position + 1) & mask;
+            }
+            self.entries[position] = (tag, slot);
         }
-        self.entries[position] = (hash as u32, slot);
     }
 
-    pub(super) fn position(&self, slot: u32) -> usize {
+    /// Loads the entries where the probes for slots in use begin.
+    pub(super) fn look_ahead(&self, slots: &[u32]) {
+        let home = |slot: &u32| self.home(Self::tag(self.hashes[*slot as usize]));
+        look_ahead(slots.iter().map(|slot| u64::from(self.entries[home(slot)].0)));
+    }
+
+    fn position(&self, slot: u32) -> usize {
         let mask = self.entries.len() - 1;
-        let mut position = self.home(self.hashes[slot as usize]);
+        let mut position = self.home(Self::tag(self.hashes[slot as usize]));
         while self.entries[position].1 != slot {
             position = (position + 1) & mask;
         }
@@ -106,7 +129,7 @@ impl SlotTable {
         let mut hole = self.position(slot);
         let mut next = (hole + 1) & mask;
         while self.entries[next].1 != EMPTY {
-            let home = self.home(self.hashes[self.entries[next].1 as usize]);
+            let home = self.home(self.entries[next].0);
             if may_move(home, hole, next, mask) {
                 self.entries[hole] = self.entries[next];
                 hole = next;

@@ -4,11 +4,14 @@ use arrow::array::{Array, ArrayRef};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::DataType;
 
-use super::NewSlots;
 use super::columns::{column_words, words_column};
 use super::table::{EMPTY, ENTRIES_MIN, SPREAD, may_move};
+use super::{AHEAD, NewSlots, look_ahead};
 use crate::aggregate::Slots;
 use crate::error::Result;
+
+/// A table with so many entries is beyond the nearest cache; in tests one that is large for them.
+const FAR: usize = if cfg!(test) { 256 } else { 1 << 13 };
 
 /// Keys of one word: the table entry holds the key, so a probe touches one cache line.
 #[derive(Default)]
@@ -34,9 +37,15 @@ impl WordStore {
         match column.nulls().filter(|nulls| nulls.null_count() > 0) {
             None => {
                 slots.reserve(words.len());
-                for word in words.iter() {
-                    let slot = self.find_or_insert(*word, new);
-                    slots.push(slot);
+                for words in words.chunks(AHEAD) {
+                    if self.entries.len() >= FAR {
+                        let home = |word: &u64| Self::home(*word, self.shift) & (self.entries.len() - 1);
+                        look_ahead(words.iter().map(|word| self.entries[home(word)].0));
+                    }
+                    for word in words {
+                        let slot = self.find_or_insert(*word, new);
+                        slots.push(slot);
+                    }
                 }
             }
             Some(nulls) => {

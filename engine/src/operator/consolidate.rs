@@ -3,6 +3,9 @@
 //! Most operators say of each row once a step what became of it. A changelog from outside does not, and neither does a join, which takes back
 //! the pair of a row that came with one that goes. To whom the order of changes means nothing this is no matter; an operator that takes
 //! what goes before what comes ([`super::ttl`]) has to know what was there before the step.
+//!
+//! Most rows of a step are said once all the same. Only rows whose hash another row of the step has are looked up by their columns; the
+//! others are passed on as they are, and where that is all of them, so are their deltas.
 
 use arrow::array::{ArrayRef, Int64Array, UInt64Array};
 use arrow::compute::interleave;
@@ -11,6 +14,7 @@ use arrow::datatypes::SchemaRef;
 use super::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::delta::{Delta, batch_of};
 use crate::error::Result;
+use crate::hash::hash_columns;
 use crate::rows::Rows;
 
 /// Makes [`Consolidate`]s.
@@ -35,7 +39,15 @@ impl OperatorFactory for ConsolidateFactory {
     }
 
     fn create(&self) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(Consolidate { rows: Rows::new(&self.schema, true)?, touched: Vec::new(), touched_of: Vec::new() }))
+        Ok(Box::new(Consolidate {
+            rows: Rows::new(&self.schema, true)?,
+            touched: Vec::new(),
+            touched_of: Vec::new(),
+            hashes: Vec::new(),
+            of_delta: Vec::new(),
+            seen: Vec::new(),
+            meets: Vec::new(),
+        }))
     }
 }
 
@@ -45,50 +57,128 @@ const NONE: u32 = u32::MAX;
 
 /// Says of each row of a step once what became of it.
 struct Consolidate {
-    /// The rows of the step, none between two steps.
+    /// The rows of the step that may be said more than once, none between two steps.
     rows: Rows,
     touched: Vec<Touched>,
     /// By row id: its place in `touched`.
     touched_of: Vec<u32>,
+    /// Of all rows of the step, delta by delta.
+    hashes: Vec<u64>,
+    of_delta: Vec<u64>,
+    /// A table from hashes to rows: the high half of a hash and the row's number, or [`NONE`].
+    seen: Vec<(u32, u32)>,
+    /// Whether another row of the step has a row's hash.
+    meets: Vec<bool>,
 }
 
-/// A row of the step.
+/// A row of the step that may be said more than once.
 struct Touched {
     id: u32,
+    /// The number of the first change of it in the step.
+    first: usize,
     /// Delta and row of the first change that puts it in, and of the first one that takes it back.
     came: Option<(usize, usize)>,
     went: Option<(usize, usize)>,
 }
 
+/// What became of a row.
+struct Net {
+    /// In order of this number, those that go before those that come.
+    first: usize,
+    place: (usize, usize),
+    weight: i64,
+}
+
 impl Consolidate {
-    fn take_in(&mut self, number: usize, delta: &Delta) -> Result<()> {
-        let mut changes = Vec::with_capacity(delta.rows());
-        self.rows.apply(delta, &mut changes)?;
+    /// Finds the rows whose hash others have too. Returns whether there are any.
+    fn find_meetings(&mut self, deltas: &[Delta]) -> Result<bool> {
+        self.hashes.clear();
+        for delta in deltas {
+            hash_columns(delta.batch.columns(), delta.rows(), &mut self.of_delta)?;
+            self.hashes.extend_from_slice(&self.of_delta);
+        }
+        let rows = self.hashes.len();
+        let size = (rows * 2).next_power_of_two();
+        self.seen.clear();
+        self.seen.resize(size, (0, NONE));
+        self.meets.clear();
+        self.meets.resize(rows, false);
+        let mut any = false;
+        for (row, hash) in self.hashes.iter().enumerate() {
+            let mut position = *hash as usize & (size - 1);
+            loop {
+                let (tag, other) = self.seen[position];
+                if other == NONE {
+                    self.seen[position] = ((hash >> 32) as u32, row as u32);
+                    break;
+                }
+                if tag == (hash >> 32) as u32 && self.hashes[other as usize] == *hash {
+                    (self.meets[row], self.meets[other as usize], any) = (true, true, true);
+                    break;
+                }
+                position = (position + 1) & (size - 1);
+            }
+        }
+        Ok(any)
+    }
+
+    /// Takes in the rows of a delta that others of the step may be equal to; `first` is the number of its first row.
+    fn take_in(&mut self, number: usize, delta: &Delta, first: usize) -> Result<()> {
+        let meets = &self.meets[first..first + delta.rows()];
+        let places: Vec<u32> = (0..delta.rows() as u32).filter(|row| meets[*row as usize]).collect();
+        let mut changes = Vec::with_capacity(places.len());
+        match places.len() {
+            0 => return Ok(()),
+            all if all == delta.rows() => {
+                self.rows.apply_hashed(delta, Some(&self.hashes[first..first + all]), &mut changes)?;
+            }
+            _ => {
+                let hashes: Vec<u64> = places.iter().map(|row| self.hashes[first + *row as usize]).collect();
+                self.rows.apply_hashed(&delta.take(&places.clone().into())?, Some(&hashes), &mut changes)?;
+            }
+        }
         self.touched_of.resize(self.rows.id_bound().max(self.touched_of.len()), NONE);
-        for (row, change) in changes.iter().enumerate() {
+        for (row, change) in places.into_iter().zip(&changes) {
+            let row = row as usize;
             let place = &mut self.touched_of[change.id as usize];
             if *place == NONE {
                 *place = self.touched.len() as u32;
-                self.touched.push(Touched { id: change.id, came: None, went: None });
+                self.touched.push(Touched { id: change.id, first: first + row, came: None, went: None });
             }
             let touched = &mut self.touched[*place as usize];
-            let first = if change.after > change.before { &mut touched.came } else { &mut touched.went };
-            first.get_or_insert((number, row));
+            let of = if change.after > change.before { &mut touched.came } else { &mut touched.went };
+            of.get_or_insert((number, row));
         }
         Ok(())
     }
 
-    /// What became of the rows, those that go before those that come.
-    fn emit(&self, deltas: &[Delta], out: &mut Output) -> Result<()> {
-        let mut net: Vec<((usize, usize), i64)> = Vec::with_capacity(self.touched.len());
-        for touched in &self.touched {
-            let weight = self.rows.weight(touched.id);
-            let of = if weight > 0 { touched.came } else { touched.went };
-            net.extend(of.filter(|_| weight != 0).map(|of| (of, weight)));
+    /// What became of the rows, in no order; the rows that were looked up are forgotten.
+    fn net(&mut self, deltas: &[Delta]) -> Result<Vec<Net>> {
+        let mut net = Vec::with_capacity(self.hashes.len());
+        let mut first = 0;
+        for (number, delta) in deltas.iter().enumerate() {
+            let once = (0..delta.rows()).filter(|row| !self.meets[first + row]);
+            net.extend(once.map(|row| Net { first: first + row, place: (number, row), weight: delta.weight(row) }));
+            self.take_in(number, delta, first)?;
+            first += delta.rows();
         }
-        net.sort_by_key(|(_, weight)| *weight > 0);
+        let mut ids = Vec::with_capacity(self.touched.len());
+        for touched in self.touched.drain(..) {
+            self.touched_of[touched.id as usize] = NONE;
+            ids.push(touched.id);
+            let weight = self.rows.weight(touched.id);
+            let place = if weight > 0 { touched.came } else { touched.went };
+            net.extend(place.filter(|_| weight != 0).map(|place| Net { first: touched.first, place, weight }));
+        }
+        self.rows.remove(&ids)?;
+        Ok(net)
+    }
+
+    /// Emits what became of the rows, those that go before those that come.
+    fn emit(&self, deltas: &[Delta], mut net: Vec<Net>, out: &mut Output) -> Result<()> {
+        net.sort_unstable_by_key(|net| (net.weight > 0, net.first));
         let Some(first) = deltas.first().filter(|_| !net.is_empty()) else { return Ok(()) };
-        let places: Vec<(usize, usize)> = net.iter().map(|(place, _)| *place).collect();
+        let places: Vec<(usize, usize)> = net.iter().map(|net| net.place).collect();
         let columns = (0..first.batch.num_columns()).map(|column| -> Result<ArrayRef> {
             let arrays: Vec<_> = deltas.iter().map(|delta| delta.batch.column(column).as_ref()).collect();
             Ok(interleave(&arrays, &places)?)
@@ -96,7 +186,7 @@ impl Consolidate {
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let mut delta = Delta::weighted(
             batch_of(self.rows.schema(), columns, net.len())?,
-            Int64Array::from_iter_values(net.iter().map(|(_, weight)| *weight)),
+            Int64Array::from_iter_values(net.iter().map(|net| net.weight)),
         );
         if deltas.iter().all(|delta| delta.ordinals.is_some()) {
             let ordinals = places.iter().map(|(number, row)| deltas[*number].ordinal(*row));
@@ -105,6 +195,23 @@ impl Consolidate {
         out.emit(delta);
         Ok(())
     }
+}
+
+/// Whether what goes comes before what comes, over all deltas.
+fn goes_first(deltas: &[Delta]) -> bool {
+    let mut comes = false;
+    deltas.iter().all(|delta| match &delta.weights {
+        None => {
+            comes = true;
+            true
+        }
+        Some(weights) => {
+            let ordered = weights.values().is_sorted_by_key(|weight| *weight > 0);
+            let ordered = ordered && !(comes && weights.value(0) < 0);
+            comes |= weights.values().last().is_some_and(|weight| *weight > 0);
+            ordered
+        }
+    })
 }
 
 impl Operator for Consolidate {
@@ -121,13 +228,12 @@ impl Operator for Consolidate {
             deltas.into_iter().for_each(|delta| out.emit(delta));
             return Ok(Progress::Done);
         }
-        for (number, delta) in deltas.iter().enumerate() {
-            self.take_in(number, delta)?;
+        if !self.find_meetings(&deltas)? && goes_first(&deltas) {
+            deltas.into_iter().for_each(|delta| out.emit(delta));
+            return Ok(Progress::Done);
         }
-        self.emit(&deltas, out)?;
-        let ids: Vec<u32> = self.touched.drain(..).map(|touched| touched.id).collect();
-        ids.iter().for_each(|id| self.touched_of[*id as usize] = NONE);
-        self.rows.remove(&ids)?;
+        let net = self.net(&deltas)?;
+        self.emit(&deltas, net, out)?;
         Ok(Progress::Done)
     }
 
@@ -140,7 +246,8 @@ impl Operator for Consolidate {
     }
 
     fn state_bytes(&self) -> usize {
-        self.rows.bytes() + self.touched_of.capacity() * 4
+        let hashes = self.hashes.capacity() + self.of_delta.capacity() + self.seen.capacity();
+        self.rows.bytes() + self.touched_of.capacity() * 4 + hashes * 8 + self.meets.capacity()
     }
 
     fn state_rows(&self) -> usize {

@@ -509,8 +509,13 @@ pub(crate) fn same_rows(left: &[ArrayRef], right: &[ArrayRef], rows: usize) -> R
         macro_rules! natives {
             ($native:ty) => {{
                 let (left, right) = (native_values::<$native>(left), native_values::<$native>(right));
-                let pairs = left.iter().zip(right.iter()).map(|(left, right)| left.to_words() == right.to_words());
-                same.iter_mut().zip(pairs).for_each(|(same, equal)| *same &= equal);
+                let pairs = left.iter().zip(right.iter());
+                same.iter_mut().zip(pairs).for_each(|(same, (left, right))| {
+                    let (left, right) = (left.to_words(), right.to_words());
+                    let differ =
+                        (0..<$native as Words>::COUNT).fold(0, |differ, word| differ | (left[word] ^ right[word]));
+                    *same &= differ == 0;
+                });
             }};
         }
         if left.null_count() == 0 && right.null_count() == 0 && left.data_type().is_primitive() {

@@ -23,6 +23,7 @@ pub mod lookup_join;
 pub mod match_recognize;
 pub mod materialize;
 mod moves;
+pub mod online;
 mod ordered;
 pub mod over;
 pub mod partial_aggregate;

@@ -11,19 +11,20 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt64Array};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
-use arrow_row::{RowConverter, SortField};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow_row::{RowConverter, Rows, SortField};
 use xxhash_rust::xxh3::xxh3_128;
 
+use self::counts::{RowCounts, RowHash};
 use super::changelog_normalize::in_order_of_arrival;
 use super::{Input, Judge, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
-use crate::aggregate::Slots;
 use crate::aggregate::partial::check_chunk;
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::hash::hash_columns;
-use crate::keys::{GroupKeys, canonical_floats};
+use crate::keys::{AHEAD, canonical_floats};
+
+mod counts;
 
 /// Makes [`RetractionCheck`]s.
 pub struct RetractionCheckFactory {
@@ -68,13 +69,15 @@ impl OperatorFactory for RetractionCheckFactory {
     }
 
     fn create(&self) -> Result<Box<dyn Operator>> {
+        let converter = RowConverter::new(self.plan.fields.clone())?;
         Ok(Box::new(RetractionCheck {
-            converter: RowConverter::new(self.plan.fields.clone())?,
-            keys: GroupKeys::new(vec![DataType::UInt64; 3])?,
-            counts: Vec::new(),
-            dirty: Vec::new(),
-            removed: Vec::new(),
-            has_saved: false,
+            encoded: converter.empty_rows(0, 0),
+            converter,
+            counts: RowCounts::default(),
+            hashes: Vec::new(),
+            routes: Vec::new(),
+            touched: Vec::new(),
+            changed: None,
             plan: Arc::clone(&self.plan),
         }))
     }
@@ -84,23 +87,16 @@ impl OperatorFactory for RetractionCheckFactory {
 pub struct RetractionCheck {
     plan: Arc<Plan>,
     converter: RowConverter,
-    /// Hashes of rows: of the exchange, and of the whole row.
-    keys: GroupKeys,
-    /// By slot.
-    counts: Vec<Count>,
-    /// The slots that changed since the last save, each once.
-    dirty: Vec<u32>,
-    /// The hashes of rows that vanished since the last save.
-    removed: Vec<Vec<ArrayRef>>,
-    /// Whether some store knows of our rows, so that one that vanishes must be named.
-    has_saved: bool,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Count {
-    count: i64,
-    dirty: bool,
-    in_step: bool,
+    /// The rows of the batch at hand.
+    encoded: Rows,
+    counts: RowCounts,
+    /// Of the step's rows, delta by delta.
+    hashes: Vec<RowHash>,
+    routes: Vec<u64>,
+    /// The entries that the step has touched.
+    touched: Vec<u32>,
+    /// The rows that changed since the last save; `None` until the first one, which hands over all.
+    changed: Option<Vec<RowHash>>,
 }
 
 const NAME: &str = "RetractionCheck";
@@ -109,78 +105,73 @@ const COUNTS: &str = "counts";
 const REASON: &str = "a row is taken back (`-D` or `-U`) that is not there";
 
 impl RetractionCheck {
-    /// The slots of a batch's rows.
-    fn intern(&mut self, batch: &RecordBatch) -> Result<Vec<u32>> {
+    /// Adds the hashes of a batch's rows.
+    fn hash(&mut self, batch: &RecordBatch) -> Result<()> {
         let rows = batch.num_rows();
         let route: Vec<ArrayRef> = self.plan.route.iter().map(|column| Arc::clone(batch.column(*column))).collect();
-        let mut hashes = Vec::new();
-        hash_columns(&route, rows, &mut hashes)?;
-        let (mut low, mut high) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        hash_columns(&route, rows, &mut self.routes)?;
         let columns: Vec<ArrayRef> = batch.columns().iter().map(canonical_floats).collect();
-        match columns.is_empty() {
-            true => (low, high) = (vec![0; rows], vec![0; rows]),
-            false => {
-                for row in &self.converter.convert_columns(&columns)? {
-                    let hash = xxh3_128(row.data());
-                    low.push(hash as u64);
-                    high.push((hash >> 64) as u64);
-                }
-            }
+        if columns.is_empty() {
+            self.hashes.extend(self.routes.iter().map(|route| RowHash { route: *route, ..RowHash::default() }));
+            return Ok(());
         }
-        let columns = [hashes, low, high].map(|words| Arc::new(UInt64Array::from(words)) as ArrayRef);
-        self.intern_hashes(&columns, rows)
-    }
-
-    fn intern_hashes(&mut self, hashes: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
-        let mut slots = Vec::new();
-        self.keys.intern(hashes, rows, &mut slots)?;
-        self.counts.resize(self.keys.slot_count(), Count::default());
-        for slot in self.keys.fresh() {
-            let entry = &mut self.counts[*slot as usize];
-            *entry = Count { dirty: entry.dirty, ..Count::default() };
-        }
-        Ok(slots)
+        self.encoded.clear();
+        self.converter.append(&mut self.encoded, &columns)?;
+        self.hashes.extend((0..rows).map(|row| {
+            let hash = xxh3_128(self.encoded.row(row).data());
+            RowHash { route: self.routes[row], low: hash as u64, high: (hash >> 64) as u64 }
+        }));
+        Ok(())
     }
 
     /// Counts rows in order of arrival; those that take back what is not there, by delta.
     fn count(&mut self, deltas: &[Delta]) -> Result<Vec<Vec<u32>>> {
-        let slots = deltas.iter().map(|delta| self.intern(&delta.batch)).collect::<Result<Vec<_>>>()?;
+        self.hashes.clear();
+        let mut firsts = Vec::with_capacity(deltas.len());
+        for delta in deltas {
+            firsts.push(self.hashes.len());
+            self.hash(&delta.batch)?;
+        }
+        self.touched.clear();
         let mut refused = vec![Vec::new(); deltas.len()];
-        let mut touched = Vec::new();
-        for (delta, row) in in_order_of_arrival(deltas) {
-            let slot = slots[delta as usize][row as usize];
-            let weight = deltas[delta as usize].weight(row as usize);
-            let entry = &mut self.counts[slot as usize];
-            if !std::mem::replace(&mut entry.in_step, true) {
-                touched.push(slot);
-            }
-            if entry.count + weight < 0 {
-                refused[delta as usize].push(row);
-            } else {
-                entry.count += weight;
+        // By delta and row, where they do not lie in order of arrival.
+        let order = deltas.iter().any(|delta| delta.ordinals.is_some()).then(|| in_order_of_arrival(deltas));
+        let (mut delta, mut row) = (0, 0);
+        for first in (0..self.hashes.len()).step_by(AHEAD) {
+            let block = first..self.hashes.len().min(first + AHEAD);
+            let number = |place: usize| {
+                order.as_ref().map_or(place, |order| {
+                    let (delta, row) = order[place];
+                    firsts[delta as usize] + row as usize
+                })
+            };
+            self.counts.look_ahead(block.clone().map(|place| &self.hashes[number(place)]));
+            for place in block {
+                if let Some(order) = &order {
+                    (delta, row) = (order[place].0 as usize, order[place].1 as usize);
+                } else {
+                    while row == deltas[delta].rows() {
+                        (delta, row) = (delta + 1, 0);
+                    }
+                }
+                let hash = &self.hashes[firsts[delta] + row];
+                if !self.counts.add(hash, deltas[delta].weight(row), &mut self.touched) {
+                    refused[delta].push(row as u32);
+                }
+                row += 1;
             }
         }
-        let mut vanished = Vec::new();
-        for slot in touched {
-            let entry = &mut self.counts[slot as usize];
-            entry.in_step = false;
-            if entry.count == 0 {
-                vanished.push(slot);
-            } else if !std::mem::replace(&mut entry.dirty, true) {
-                self.dirty.push(slot);
-            }
-        }
-        if self.has_saved && !vanished.is_empty() {
-            self.removed.push(self.keys.columns(Slots::Some(&vanished))?);
-        }
-        self.keys.remove(&vanished);
+        self.counts.settle(&self.touched, self.changed.as_mut());
         Ok(refused)
     }
 
-    fn put(&self, mut hashes: Vec<ArrayRef>, counts: Int64Array, state: &mut StateWriter) -> Result<()> {
-        let rows = counts.len();
-        hashes.push(Arc::new(counts));
-        state.put(COUNTS, batch_of(&self.plan.saved, hashes, rows)?);
+    fn put(&self, rows: impl Iterator<Item = (RowHash, i64)>, state: &mut StateWriter) -> Result<()> {
+        let (rows, counts): (Vec<RowHash>, Vec<i64>) = rows.unzip();
+        let words: [fn(&RowHash) -> u64; 3] = [|row| row.route, |row| row.low, |row| row.high];
+        let words = words.iter().map(|word| UInt64Array::from_iter_values(rows.iter().map(word)));
+        let mut columns: Vec<ArrayRef> = words.map(|words| Arc::new(words) as ArrayRef).collect();
+        columns.push(Arc::new(Int64Array::from(counts)));
+        state.put(COUNTS, batch_of(&self.plan.saved, columns, rows.len())?);
         Ok(())
     }
 }
@@ -211,52 +202,41 @@ impl Operator for RetractionCheck {
     }
 
     fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
-        let removed = std::mem::take(&mut self.removed);
-        let mut slots = std::mem::take(&mut self.dirty);
-        slots.iter().for_each(|slot| self.counts[*slot as usize].dirty = false);
-        match kind {
-            SaveKind::Full => slots = self.keys.live_slots(),
-            SaveKind::Changes => {
-                // First what vanished: a row that came back since is among those that are there.
-                for hashes in removed {
-                    let rows = hashes[0].len();
-                    self.put(hashes, Int64Array::from_value(0, rows), state)?;
-                }
-                slots.retain(|slot| self.counts[*slot as usize].count != 0);
-            }
+        let changed = self.changed.replace(Vec::new());
+        changed.iter().flatten().for_each(|row| self.counts.forget_note(row));
+        match changed.filter(|_| kind == SaveKind::Changes) {
+            Some(changed) => self.put(changed.into_iter().map(|row| (row, self.counts.count(&row))), state),
+            None => self.put(self.counts.iter(), state),
         }
-        self.has_saved = true;
-        let counts = Int64Array::from_iter_values(slots.iter().map(|slot| self.counts[*slot as usize].count));
-        self.put(self.keys.columns(Slots::Some(&slots))?, counts, state)
     }
 
     fn restore(&mut self, state: &StateReader<'_>) -> Result<()> {
         for chunk in state.chunks {
             check_chunk(NAME, chunk, &self.plan.saved)?;
-            let routes = chunk.rows.column(0).as_primitive::<UInt64Type>();
-            let mine: BooleanArray = routes.values().iter().map(|route| Some(state.owned.owns(*route))).collect();
-            let rows = filter_record_batch(&chunk.rows, &mine)?;
-            let slots = self.intern_hashes(&rows.columns()[..3], rows.num_rows())?;
-            let counts = rows.column(3).as_primitive::<Int64Type>();
-            let mut gone = Vec::new();
-            for (slot, count) in slots.iter().zip(counts.values()) {
-                self.counts[*slot as usize].count = *count;
-                if *count == 0 {
-                    gone.push(*slot);
+            let words: [&UInt64Array; 3] = [0, 1, 2].map(|column| chunk.rows.column(column).as_primitive());
+            let counts = chunk.rows.column(3).as_primitive::<Int64Type>();
+            for (index, count) in counts.values().iter().enumerate() {
+                let [route, low, high] = words.map(|words| words.value(index));
+                if state.owned.owns(route) {
+                    self.counts.set(&RowHash { route, low, high }, *count);
                 }
             }
-            self.keys.remove(&gone);
         }
-        self.has_saved = !state.chunks.is_empty();
+        self.changed = (!state.chunks.is_empty()).then(Vec::new);
         Ok(())
     }
 
     fn state_bytes(&self) -> usize {
-        self.keys.bytes() + self.counts.capacity() * size_of::<Count>() + self.dirty.capacity() * 4
+        let hashes = self.hashes.capacity() + self.changed.as_ref().map_or(0, Vec::capacity);
+        self.counts.bytes()
+            + self.encoded.size()
+            + hashes * size_of::<RowHash>()
+            + self.routes.capacity() * 8
+            + self.touched.capacity() * 4
     }
 
     fn state_rows(&self) -> usize {
-        self.keys.len()
+        self.counts.len()
     }
 }
 

@@ -138,10 +138,16 @@ impl WindowAssign {
         let closed = self.clock.passed(closed);
         let mut expansion = Expansion::default();
         let (mut late, mut late_times, mut windows_missed) = (Vec::new(), Vec::new(), Vec::new());
+        // Rows of one pane mostly come together; finding it takes several divisions.
+        let (mut pane, mut open, mut missed) = (0..0, self.spec.windows_of_pane(0), 0);
         for (row, (time, local)) in times.values().iter().zip(locals.values()).enumerate() {
-            let windows = self.spec.windows_of(*local);
-            let open = if self.judge.is_some() { windows.ending_after(closed) } else { windows };
-            let missed = windows.count_left() - open.count_left();
+            if !pane.contains(local) {
+                let number = self.spec.pane_of(*local);
+                let windows = self.spec.windows_of_pane(number);
+                pane = self.spec.pane_start(number)..self.spec.pane_end(number);
+                open = if self.judge.is_some() { windows.ending_after(closed) } else { windows };
+                missed = windows.count_left() - open.count_left();
+            }
             if missed > 0 {
                 late.push(row as u32);
                 late_times.push(*time);

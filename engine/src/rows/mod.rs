@@ -100,6 +100,16 @@ impl Rows {
     /// A row whose weight became 0 keeps its id until it is removed, so that what a step retracts and inserts again meets itself: look at
     /// the rows with weight 0 when the whole step is taken in, and [`remove`](Self::remove) them then.
     pub(crate) fn apply(&mut self, delta: &Delta, changes: &mut Vec<RowChange>) -> Result<()> {
+        self.apply_hashed(delta, None, changes)
+    }
+
+    /// The same where a hash of each row is at hand, as [`GroupKeys::intern_hashed`] has it.
+    pub(crate) fn apply_hashed(
+        &mut self,
+        delta: &Delta,
+        hashes: Option<&[u64]>,
+        changes: &mut Vec<RowChange>,
+    ) -> Result<()> {
         match &mut self.store {
             Store::Appended(pages) => {
                 debug_assert!(delta.weights.is_none(), "an append-only edge has no weights");
@@ -108,7 +118,7 @@ impl Rows {
                 changes.extend(ids.into_iter().map(|id| RowChange { id, before: 0, after: 1 }));
             }
             Store::Counted { keys, weights, slots } => {
-                keys.intern(delta.batch.columns(), delta.rows(), slots)?;
+                keys.intern_hashed(delta.batch.columns(), delta.rows(), hashes, slots)?;
                 weights.resize(keys.slot_count(), 0);
                 keys.fresh().iter().for_each(|slot| weights[*slot as usize] = 0);
                 changes.reserve(slots.len());

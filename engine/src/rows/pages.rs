@@ -42,9 +42,40 @@ struct Page {
     /// Which of them are in use.
     live: Vec<u64>,
     live_count: usize,
-    /// In a squeezed page: the rows that are left, ascending; the n-th of them is row n of the only piece.
-    left: Option<Vec<u16>>,
+    /// In a squeezed page: the rows that were left; the n-th of them is row n of the only piece.
+    left: Option<Left>,
     bytes: usize,
+}
+
+/// Some rows of a page, each of which is found without a search.
+struct Left {
+    bits: Vec<u64>,
+    /// How many there are in the words before each word.
+    before: Vec<u16>,
+    count: usize,
+}
+
+impl Left {
+    fn new(bits: &[u64]) -> Self {
+        let mut count = 0;
+        let before = bits.iter().map(|word| {
+            let before = count;
+            count += word.count_ones() as usize;
+            before as u16
+        });
+        Self { before: before.collect(), bits: bits.to_vec(), count }
+    }
+
+    /// How many of them are before a row.
+    #[inline]
+    fn rank(&self, place: usize) -> usize {
+        let below = self.bits[place / 64] & ((1 << (place % 64)) - 1);
+        usize::from(self.before[place / 64]) + below.count_ones() as usize
+    }
+
+    fn bytes(&self) -> usize {
+        self.bits.len() * 8 + self.before.len() * 2
+    }
 }
 
 struct Piece {
@@ -113,7 +144,7 @@ impl Pages {
         let page = &mut self.pages[page as usize];
         self.bytes -= page.bytes;
         page.bytes = page.pieces.iter().flat_map(|piece| &piece.columns).map(|c| c.get_array_memory_size()).sum();
-        page.bytes += page.left.as_ref().map_or(0, |left| left.len() * 2);
+        page.bytes += page.left.as_ref().map_or(0, Left::bytes);
         self.bytes += page.bytes;
     }
 
@@ -150,18 +181,17 @@ impl Pages {
     /// Copies what is left of a page where that is little.
     fn squeeze(&mut self, number: u32) -> Result<()> {
         let page = &mut self.pages[number as usize];
-        let held = page.left.as_ref().map_or(page.given, Vec::len);
+        let held = page.left.as_ref().map_or(page.given, |left| left.count);
         if page.given < PAGE_ROWS || page.live_count == 0 || page.live_count * SQUEEZE > held {
             return Ok(());
         }
-        let left: Vec<u16> =
-            (0..PAGE_ROWS as u16).filter(|place| page.live[*place as usize / 64] >> (place % 64) & 1 == 1).collect();
-        let rows = left.iter().map(|place| page.row_of(*place as usize).1 as u32);
-        let rows = UInt32Array::from_iter_values(rows);
+        let left = Left::new(&page.live);
+        let places = (0..PAGE_ROWS).filter(|place| page.live[place / 64] >> (place % 64) & 1 == 1);
+        let rows = UInt32Array::from_iter_values(places.map(|place| page.row_of(place).1 as u32));
         // A full page is one piece.
         let columns = page.pieces[0].columns.iter().map(|column| pack(&take(column, &rows, None)?));
         let columns = columns.collect::<Result<Vec<_>>>()?;
-        page.pieces = vec![Piece { start: 0, rows: left.len(), columns }];
+        page.pieces = vec![Piece { start: 0, rows: left.count, columns }];
         page.left = Some(left);
         self.recount(number);
         Ok(())
@@ -221,7 +251,7 @@ impl Page {
     #[inline]
     fn row_of(&self, place: usize) -> (usize, usize) {
         if let Some(left) = &self.left {
-            return (0, left.binary_search(&(place as u16)).expect("a row that is in use is left"));
+            return (0, left.rank(place));
         }
         match self.pieces.len() {
             1 => (0, place),

@@ -181,14 +181,14 @@ impl Coordinator {
             let saved = manifest.and_then(|manifest| manifest.sources.get(&node.id.to_string()));
             let (sender, messages) = bounded(config.queue_batches.max(1));
             let volatile = source.columns.iter().any(|column| column.is_volatile());
-            let columns = (!volatile).then(|| (source.columns.clone(), Arc::clone(&node.output.schema)));
+            let schema = Input::computed_schema(source, &node.output.schema)?;
+            let columns = (!volatile).then(|| (source.columns.clone(), Arc::clone(&schema)));
             let reader = source.source.open(&source.projection, &Input::places(saved), stop_readers.clone())?;
             let stop = stop_readers.clone();
             let busy = Stopwatch::new(&clock, &metrics, index);
             threads.push(spawn_watched("eagre-source", &control, move || {
                 run_reader(reader, columns, &stop, &sender, &busy)
             })?);
-            let schema = Arc::clone(&node.output.schema);
             let reading = Reading { messages, stop: stop_readers.clone() };
             inputs.push(Input::new(source.clone(), schema, inputs.len(), reading, volatile, saved, now_ms));
         }

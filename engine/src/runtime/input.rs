@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::{concat_batches, filter, filter_record_batch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 use super::Stopwatch;
@@ -13,7 +13,7 @@ use crate::checkpoint::{PartitionState, SourceState};
 use crate::delta::{DELTA_ROWS_MAX, Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::expr::{ExprRef, StepContext};
-use crate::graph::{SourceNode, WatermarkStrategy, errors_schema};
+use crate::graph::{SourceNode, WatermarkStrategy, errors_schema, position_fields};
 use crate::log::{SourceTime, Taken};
 use crate::source::{BadRow, PartitionId, Place, Places, SourceBatch, SourceEvent, SourceReader, StopFlag};
 use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, event_times_ms};
@@ -124,7 +124,10 @@ fn compute_columns(
 /// A source as the coordinator sees it.
 pub(crate) struct Input {
     pub node: SourceNode,
+    /// Of what is computed from the source's columns.
     pub schema: SchemaRef,
+    /// Of what leaves.
+    output: SchemaRef,
     pub index: usize,
     pub messages: Receiver<ReaderMessage>,
     /// Columns are computed when rows are taken (they need the step), not by the reader.
@@ -178,6 +181,14 @@ pub(crate) struct Cut {
 }
 
 impl Input {
+    /// The columns of a node's output that are computed from those of its source: all but its [positions](SourceNode::positions).
+    pub(crate) fn computed_schema(node: &SourceNode, output: &SchemaRef) -> Result<SchemaRef> {
+        match node.positions {
+            true => Ok(Arc::new(output.project(&(0..node.columns.len()).collect::<Vec<_>>())?)),
+            false => Ok(Arc::clone(output)),
+        }
+    }
+
     pub(crate) fn new(
         node: SourceNode,
         schema: SchemaRef,
@@ -199,9 +210,12 @@ impl Input {
             };
             (PartitionId::from(name.as_str()), state)
         });
+        let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
+        fields.extend(node.positions.then(position_fields).into_iter().flatten());
         Self {
             partitions: partitions.collect(),
             watermark: saved.and_then(|saved| saved.watermark),
+            output: Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone())),
             node,
             schema,
             index,
@@ -401,6 +415,9 @@ impl Input {
         }
         let watermark = self.observe(&slice.batch, stamp.context)?;
         let partition = self.partitions.entry(Arc::clone(&name)).or_default();
+        if self.node.positions {
+            slice.batch = with_positions(&slice, partition.records, &self.output)?;
+        }
         partition.records = partition.records.map(|before| before + records);
         partition.place = Some(place);
         partition.active_ms = stamp.context.clock_ms;
@@ -505,6 +522,24 @@ impl Input {
             ended: self.exhausted(),
         }
     }
+}
+
+/// The rows of a slice with where they are in their source; `before`: how many records of the partition come before it.
+fn with_positions(slice: &SourceBatch, before: Option<u64>, schema: &SchemaRef) -> Result<RecordBatch> {
+    let rows = slice.batch.num_rows();
+    let mut bad = slice.bad_rows.iter().map(|bad| bad.before_row).peekable();
+    let mut passed = 0;
+    let offsets = (0..rows).map(|row| {
+        while bad.next_if(|before_row| *before_row <= row).is_some() {
+            passed += 1;
+        }
+        before.map(|before| (before + passed) as i64 + row as i64)
+    });
+    let offsets: Int64Array = offsets.collect();
+    let mut columns = slice.batch.columns().to_vec();
+    columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&*slice.partition, rows))));
+    columns.push(Arc::new(offsets));
+    batch_of(schema, columns, rows)
 }
 
 /// Gives rows their arrival numbers.

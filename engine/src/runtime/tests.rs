@@ -291,6 +291,7 @@ fn graph(source: Rows, sums: &Published, errors: &Published, pending: bool) -> G
         }),
         idle_timeout_ms: None,
         ordinals: false,
+        positions: false,
         fail_on_bad_rows: false,
     };
     let sink = |published: &Published| {

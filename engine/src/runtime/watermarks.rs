@@ -175,6 +175,7 @@ mod tests {
             watermark: None,
             idle_timeout_ms: None,
             ordinals: false,
+            positions: false,
             fail_on_bad_rows: false,
         })
     }

@@ -8,9 +8,10 @@
 //! The same rows and seed give the same model: rows of a query come in any order, so they are sorted first, and chance is a generator of our own
 //! ([`chance`]) whose numbers no library's next version changes.
 
-mod chance;
+pub(crate) mod chance;
 mod report;
 mod rows;
+mod sample;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -19,10 +20,12 @@ use arrow::array::RecordBatch;
 use candle_core::{Device, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 
-use self::chance::Chance;
+pub(crate) use self::chance::Chance;
 use self::report::{Report, of_classes, of_numbers};
 use self::rows::{Rows, Targets};
+pub use self::sample::Sample;
 pub use self::settings::{Task, TrainingSettings};
+pub(crate) use self::settings::{number, seed};
 use crate::error::{ModelError, Result};
 use crate::network::{Arch, Card, Network, write};
 use crate::options::{Definition, check};
@@ -55,6 +58,27 @@ pub struct Progress {
 /// # Errors
 /// Settings that cannot be, rows that nothing can be learnt from.
 pub fn train(definition: &Definition, batch: &RecordBatch, told: &mut dyn FnMut(Progress)) -> Result<Trained> {
+    learn(definition, batch, 0, told)
+}
+
+/// As [`train`], of the rows that a sample has kept.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_sample(definition: &Definition, sample: Sample, told: &mut dyn FnMut(Progress)) -> Result<Trained> {
+    let (rows, seen) = sample.finish().map_err(|error| ModelError::Training {
+        model: definition.name.clone(),
+        message: format!("its rows cannot be put together: {error}"),
+    })?;
+    learn(definition, &rows, seen - rows.num_rows(), told)
+}
+
+fn learn(
+    definition: &Definition,
+    batch: &RecordBatch,
+    not_sampled: usize,
+    told: &mut dyn FnMut(Progress),
+) -> Result<Trained> {
     check(definition)?;
     let settings = TrainingSettings::of(definition)?;
     let rows = rows::read(definition, &settings, batch)?;
@@ -66,6 +90,9 @@ pub fn train(definition: &Definition, batch: &RecordBatch, told: &mut dyn FnMut(
     let (learnt, held_out) = split(definition, &settings, &rows, &mut chance)?;
     let mut training = Training::new(definition, &settings, &rows, &learnt, &mut chance).map_err(failed)?;
     let mut report = Report::new(&settings, &rows, learnt.len(), held_out.len());
+    if not_sampled > 0 {
+        report.add("rows_not_sampled", not_sampled);
+    }
     training.run(&settings, &rows, (&learnt, &held_out), &mut chance, &mut report, told).map_err(failed)?;
     let outputs = training.answers(&rows, &held_out).map_err(failed)?;
     match &rows.targets {

@@ -29,7 +29,7 @@ impl Report {
         report
     }
 
-    fn add(&mut self, name: &str, value: impl std::fmt::Display) {
+    pub(super) fn add(&mut self, name: &str, value: impl std::fmt::Display) {
         self.lines.push((name.to_owned(), value.to_string()));
     }
 

@@ -14,7 +14,8 @@ pub enum Task {
 }
 
 impl Task {
-    const ALL: [(&'static str, Self); 2] = [("classifier", Self::Classifier), ("regressor", Self::Regressor)];
+    pub(crate) const ALL: [(&'static str, Self); 2] =
+        [("classifier", Self::Classifier), ("regressor", Self::Regressor)];
 }
 
 /// How a model is trained.
@@ -101,10 +102,7 @@ impl TrainingSettings {
             learning_rate: number(definition, "learning-rate", 0.01, 1e-9..=10.0)?,
             held_out: number(definition, "held-out", 0.2, 0.01..=0.9)?,
             balanced: definition.word("class-weights", &[("balanced", true), ("none", false)])?.unwrap_or(true),
-            seed: match definition.option("seed") {
-                None => 0,
-                Some(text) => text.trim().parse().map_err(|_| definition.bad("seed", text, "it is a whole number"))?,
-            },
+            seed: seed(definition)?,
         };
         Ok(settings)
     }
@@ -125,7 +123,21 @@ impl TrainingSettings {
     }
 }
 
-fn number(definition: &Definition, option: &str, default: f64, range: std::ops::RangeInclusive<f64>) -> Result<f64> {
+/// `'seed'`, or 0.
+pub(crate) fn seed(definition: &Definition) -> Result<u64> {
+    match definition.option("seed") {
+        None => Ok(0),
+        Some(text) => text.trim().parse().map_err(|_| definition.bad("seed", text, "it is a whole number")),
+    }
+}
+
+/// An option that is a number in a range.
+pub(crate) fn number(
+    definition: &Definition,
+    option: &str,
+    default: f64,
+    range: std::ops::RangeInclusive<f64>,
+) -> Result<f64> {
     let Some(text) = definition.option(option) else { return Ok(default) };
     let number: Option<f64> = text.trim().parse().ok();
     number.filter(|number| range.contains(number)).ok_or_else(|| {

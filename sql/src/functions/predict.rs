@@ -63,6 +63,11 @@ impl Predict {
         Self { model, wanted, signature: Signature::user_defined(Volatility::Immutable) }
     }
 
+    /// How many columns the model reads; a call of one that goes on learning has the time of the row behind them.
+    pub(crate) fn inputs(&self) -> usize {
+        self.model.current().input().fields().len()
+    }
+
     /// In what form the answer is given.
     pub(crate) fn shape(&self) -> Shape {
         let model = self.model.current();
@@ -74,7 +79,7 @@ impl Predict {
 
     fn display(&self, args: &[Expr], text: impl Fn(&Expr) -> String) -> String {
         let mut shown = format!("{}({}", self.wanted.name(), self.model.name());
-        for arg in args {
+        for arg in args.iter().take(self.inputs()) {
             let _ = write!(shown, ", {}", text(arg));
         }
         shown.push(')');
@@ -107,6 +112,10 @@ impl ScalarUDFImpl for Predict {
             );
         }
         let expected = model.input().fields();
+        let timed = model.online().is_some()
+            && arg_types.len() == expected.len() + 1
+            && matches!(arg_types.last(), Some(DataType::Timestamp(..)));
+        let (arg_types, time) = if timed { arg_types.split_at(expected.len()) } else { (arg_types, &[][..]) };
         if arg_types.len() != expected.len() {
             let names = expected.iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
             return plan_err!(
@@ -138,7 +147,7 @@ impl ScalarUDFImpl for Predict {
                 ),
             }
         });
-        coerced.collect()
+        coerced.chain(time.iter().map(|time| Ok(time.clone()))).collect()
     }
 
     fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
@@ -154,7 +163,7 @@ impl ScalarUDFImpl for Predict {
         let rows = args.number_rows;
         let model = self.model.current();
         let mut inputs = Vec::with_capacity(args.args.len());
-        for arg in args.args {
+        for arg in args.args.into_iter().take(self.inputs()) {
             inputs.push(arg.into_array(rows)?);
         }
         let failed = |error: eagre_engine::EngineError| DataFusionError::External(Box::new(error));

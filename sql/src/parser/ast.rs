@@ -371,13 +371,28 @@ pub struct Insert {
     pub query: QueryText,
 }
 
-/// `EXPLAIN [ANALYZE [FOR INTERVAL '..']] statement`.
+/// `EXPLAIN [ANALYZE [FOR INTERVAL '..'] | MATCH ..] statement`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explain {
     /// `ANALYZE`: run it and measure.
     pub analyze: Option<Analyze>,
+    /// `MATCH`: run it and tell how its pattern was looked for.
+    pub matching: Option<ExplainMatch>,
     /// The statement: a query, an insert, a statement set or a view.
     pub statement: Box<Statement>,
+}
+
+/// `MATCH [FOR (column = constant [AND ..])] [FROM constant] [TO constant]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExplainMatch {
+    /// The partition: columns of `PARTITION BY` with their values.
+    pub key: Vec<(Name, ExprText)>,
+    /// The first value of the order that is told.
+    pub from: Option<ExprText>,
+    /// The last one.
+    pub to: Option<ExprText>,
+    /// Where `MATCH` stands.
+    pub location: Location,
 }
 
 /// `ANALYZE [FOR INTERVAL '..']`.

@@ -48,7 +48,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Where the last read token ends.
-    fn read_end(&self) -> Location {
+    pub(crate) fn read_end(&self) -> Location {
         Location::of_token(self.parser.get_current_token().span.end).unwrap_or(self.end)
     }
 

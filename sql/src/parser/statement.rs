@@ -3,10 +3,14 @@
 use std::vec::IntoIter;
 
 use datafusion::sql::sqlparser::ast::{DateTimeField, Expr, Value};
+use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::ast::{Analyze, Describe, Drop, DropKind, Explain, Insert, Name, Show, Statement, StatementKind};
+use super::ast::{
+    Analyze, Describe, Drop, DropKind, Explain, ExplainMatch, ExprText, Insert, Name, Show, Statement, StatementKind,
+};
 use super::cursor::Cursor;
+use super::dialect::EagreDialect;
 use crate::error::{Location, Result, SqlError, nearest};
 
 /// The words that begin a statement, for messages.
@@ -185,8 +189,10 @@ impl Cursor<'_> {
 
     fn explain(&mut self, following: &mut IntoIter<Vec<TokenWithSpan>>) -> Result<(StatementKind, Location)> {
         let location = self.location();
-        let mut analyze = None;
-        if self.accept("ANALYZE") {
+        let (mut analyze, mut matching) = (None, None);
+        if self.accept("MATCH") {
+            matching = Some(self.explain_match(location)?);
+        } else if self.accept("ANALYZE") {
             let duration_ms = match self.accept("FOR") {
                 true => Some(self.interval_ms()?),
                 false => None,
@@ -199,6 +205,11 @@ impl Cursor<'_> {
         let (kind, end) = self.kind(following)?;
         let text = self.source.slice(location, end).to_string();
         match kind {
+            StatementKind::Query(_) if matching.is_some() => {}
+            _ if matching.is_some() => {
+                let message = "`EXPLAIN MATCH` takes a query with a `MATCH_RECOGNIZE`";
+                return Err(SqlError::syntax(message, location));
+            }
             StatementKind::Query(_)
             | StatementKind::Insert(_)
             | StatementKind::StatementSet(_)
@@ -210,7 +221,32 @@ impl Cursor<'_> {
             }
         }
         let statement = Box::new(Statement { kind, text, location });
-        Ok((StatementKind::Explain(Explain { analyze, statement }), end))
+        Ok((StatementKind::Explain(Explain { analyze, matching, statement }), end))
+    }
+
+    /// What stands behind `EXPLAIN MATCH`, before the query.
+    fn explain_match(&mut self, location: Location) -> Result<ExplainMatch> {
+        let mut key = vec![];
+        if self.accept("FOR") {
+            self.expect_token(&Token::LParen)?;
+            loop {
+                let column = self.name()?;
+                self.expect_token(&Token::Eq)?;
+                let at = self.location();
+                // An operator that binds as `AND` does is behind the value.
+                let precedence = EagreDialect.prec_value(Precedence::And);
+                let value = self.parser.parse_subexpr(precedence).map_err(|error| self.syntax_error(error))?;
+                let text = self.source.slice(at, self.read_end()).to_string();
+                key.push((column, ExprText { ast: value, text, location: at }));
+                if !self.accept("AND") && !self.accept_token(&Token::Comma) {
+                    break;
+                }
+            }
+            self.expect_token(&Token::RParen)?;
+        }
+        let from = if self.accept("FROM") { Some(self.expr()?) } else { None };
+        let to = if self.accept("TO") { Some(self.expr()?) } else { None };
+        Ok(ExplainMatch { key, from, to, location })
     }
 
     /// A constant interval in milliseconds.

@@ -104,7 +104,15 @@ fn summary(statement: &Statement) -> String {
                 Some(_) => " analyze".into(),
                 None => String::new(),
             };
-            format!("Explain{analyze}: {}", summary(&explain.statement))
+            let matching = explain.matching.as_ref().map(|matching| {
+                let key = matching.key.iter().map(|(column, value)| format!(" {column} = {}", value.text));
+                let bound = |word: &str, value: &Option<ExprText>| {
+                    value.as_ref().map(|value| format!(" {word} {}", value.text)).unwrap_or_default()
+                };
+                let bounds = (bound("from", &matching.from), bound("to", &matching.to));
+                format!(" match{}{}{}", key.collect::<String>(), bounds.0, bounds.1)
+            });
+            format!("Explain{analyze}{}: {}", matching.unwrap_or_default(), summary(&explain.statement))
         }
         StatementKind::Show(Show::Create(name)) => format!("Show create {name}"),
         StatementKind::Show(Show::Setting { key, .. }) => format!("Show setting {key}"),
@@ -211,6 +219,11 @@ fn emit() {
 #[test]
 fn short_statements() {
     check("EXPLAIN SELECT 1", "Explain: Query [SELECT 1]");
+    check("EXPLAIN MATCH SELECT 1", "Explain match: Query [SELECT 1]");
+    check(
+        "EXPLAIN MATCH FOR (k = 'a' AND j = 1 + 1) FROM TIMESTAMP '2026-01-01' TO 5 SELECT 1",
+        "Explain match k = 'a' j = 1 + 1 from TIMESTAMP '2026-01-01' to 5: Query [SELECT 1]",
+    );
     check("EXPLAIN PLAN FOR INSERT INTO t SELECT 1", "Explain: Insert t(): [SELECT 1]");
     check("EXPLAIN ANALYZE SELECT 1", "Explain analyze: Query [SELECT 1]");
     check("EXPLAIN ANALYZE FOR INTERVAL '10' SECOND SELECT 1", "Explain analyze 10000 ms: Query [SELECT 1]");

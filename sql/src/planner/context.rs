@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, Result as DataFusionResult, TableReference};
 use datafusion::datasource::cte_worktable::CteWorkTable;
@@ -21,6 +21,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{Query, Statement};
+use eagre_engine::graph::position_fields;
 
 use super::forecast::ForecastRelationPlanner;
 use super::match_recognize::MatchRelationPlanner;
@@ -280,6 +281,21 @@ impl ViewSchemas for PlanContext<'_> {
 pub(super) struct CatalogTable {
     pub(super) relation: Relation,
     schema: SchemaRef,
+}
+
+impl CatalogTable {
+    /// How many columns it has.
+    pub(super) fn schema_len(&self) -> usize {
+        self.schema.fields().len()
+    }
+
+    /// The same table with two more columns, the last ones: where in its source a row is.
+    pub(super) fn with_positions(&self) -> Self {
+        let mut fields: Vec<FieldRef> = self.schema.fields().iter().cloned().collect();
+        fields.extend(position_fields());
+        let schema = Arc::new(Schema::new_with_metadata(fields, self.schema.metadata().clone()));
+        Self { relation: self.relation.clone(), schema }
+    }
 }
 
 impl TableSource for CatalogTable {

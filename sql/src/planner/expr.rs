@@ -18,7 +18,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable};
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
-use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr, split_conjunction};
 use eagre_engine::expr::{Expr, ExprRef, PlainColumn, StepContext};
 use eagre_engine::operator::match_recognize::Program;
 use eagre_engine::{EngineError, Result};
@@ -231,5 +231,24 @@ impl Expr for Computed {
 
     fn field(&self) -> &FieldRef {
         &self.field
+    }
+
+    fn conjuncts(&self) -> Vec<ExprRef> {
+        let parts = split_conjunction(&self.physical);
+        if parts.len() < 2 || self.volatility != Volatility::None {
+            return Vec::new();
+        }
+        // Equal parts of several expressions are known by being equal: without names.
+        let field: FieldRef = Arc::new(Field::new("", DataType::Boolean, true));
+        let part = |part: &Arc<dyn PhysicalExpr>| -> ExprRef {
+            Arc::new(Self {
+                physical: Arc::clone(part),
+                field: Arc::clone(&field),
+                text: part.to_string(),
+                volatility: Volatility::None,
+                input_width: self.input_width,
+            })
+        };
+        parts.into_iter().map(part).collect()
     }
 }

@@ -34,7 +34,7 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerContext, OptimizerRule};
 
 use super::context::{PlanContext, function_rewrites};
-use super::{casts, decorrelate, json_plain, predict, rank, single_value, ties};
+use super::{casts, decorrelate, json_plain, online, predict, rank, single_value, ties};
 use crate::error::Result;
 use crate::functions::volatile;
 
@@ -72,6 +72,7 @@ fn unchecked_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 
 /// The plan that is lowered.
 pub(super) fn optimize(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = online::add_times(plan)?;
     predict::take_out(rank::recognise(run_all_rules(context, rank::expand(plan)?)?)?)
 }
 

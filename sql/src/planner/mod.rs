@@ -32,6 +32,7 @@ mod materialized;
 mod names;
 mod nearest;
 mod not_null;
+pub(crate) mod online;
 pub mod oracle;
 mod over;
 mod precedence;
@@ -65,6 +66,7 @@ use eagre_engine::graph::{
     ChangelogMode, Edge, EdgeInfo, Graph, Node, NodeIndex, NodeKind, OperatorId, Route, SinkNode,
 };
 use eagre_engine::sink::{Sink, SinkFactory};
+use eagre_engine::time::EventTimeMs;
 use eagre_engine::view::{ViewSet, ViewStore};
 
 use self::context::{CatalogTable, PlanContext};
@@ -103,6 +105,7 @@ pub use self::explain::explain;
 pub use self::final_sort::FinalSort;
 pub(crate) use self::forecast::{FORECAST_ERROR_SUFFIX, errors_of};
 use self::lower::{Lowering, Stream};
+pub use self::match_recognize::explain_match;
 pub use self::materialized::views_read;
 use self::materialized::{view_of, view_of_errors};
 use crate::catalog::{Catalog, Relation, TableDefinition, View};
@@ -208,6 +211,8 @@ pub struct Job {
     pub notices: Vec<Notice>,
     /// The rows of its materialized views.
     pub views: Arc<ViewSet>,
+    /// `EXPLAIN MATCH .. TO`: the event time that the watermark has to pass so that all is told.
+    pub told_until_ms: Option<EventTimeMs>,
 }
 
 impl Job {
@@ -276,7 +281,13 @@ pub fn plan_each(statements: &[(&Catalog, PlannedStatement<'_>)], options: &Plan
     let contexts: Vec<PlanContext<'_>> = statements.iter().map(|(catalog, _)| PlanContext::new(catalog)).collect();
     let statements: Vec<PlannedStatement<'_>> = statements.iter().map(|(_, statement)| *statement).collect();
     let Some(first) = contexts.first() else {
-        return Ok(Job { graph: Graph::default(), outputs: vec![], notices: vec![], views: ViewSet::new() });
+        return Ok(Job {
+            graph: Graph::default(),
+            outputs: vec![],
+            notices: vec![],
+            views: ViewSet::new(),
+            told_until_ms: None,
+        });
     };
     let mut plans = vec![];
     for (index, (context, statement)) in contexts.iter().zip(&statements).enumerate() {
@@ -311,7 +322,13 @@ pub fn plan_each(statements: &[(&Catalog, PlannedStatement<'_>)], options: &Plan
     }
     let moved = nearest::drop_unread(&mut lowering.graph, &lowering.asked);
     outputs.iter_mut().for_each(|output| output.node = moved[output.node]);
-    let mut job = Job { outputs, graph: lowering.graph, notices: lowering.notices, views: lowering.materialized.set };
+    let mut job = Job {
+        outputs,
+        graph: lowering.graph,
+        notices: lowering.notices,
+        views: lowering.materialized.set,
+        told_until_ms: lowering.told_until_ms,
+    };
     merge_sinks(&mut job);
     check_writers(&job, &statements)?;
     Ok(job)
@@ -582,7 +599,11 @@ fn place_of(query: &QueryText, construct: Construct) -> Option<Location> {
 
 /// Whether all tables that a plan reads end.
 fn reads_bounded(context: &PlanContext<'_>, plan: &LogicalPlan) -> bool {
-    let mut bounded = true;
+    let lessons = online::lessons_read(context.catalog, plan);
+    let mut bounded = lessons
+        .iter()
+        .filter_map(|model| model.online.as_ref())
+        .all(|online| context.view_plan(&online.view).is_ok_and(|plan| reads_bounded(context, &plan)));
     let _ = plan.apply_with_subqueries(|plan| {
         if let LogicalPlan::TableScan(scan) = plan
             && let Some(view) = view_of(scan).or(view_of_errors(scan))
@@ -642,6 +663,11 @@ impl SinkFactory for ResultSink {
 pub fn tables_read(catalog: &Catalog, query: &QueryText) -> Result<BTreeSet<String>> {
     let plan = PlanContext::inlining(catalog).plan_query(query)?;
     let mut names = BTreeSet::new();
+    for model in online::lessons_read(catalog, &plan) {
+        if let Some(online) = &model.online {
+            names.extend(tables_read(catalog, &online.view.query)?);
+        }
+    }
     plan.apply_with_subqueries(|plan| {
         if let LogicalPlan::TableScan(scan) = plan
             && let Some(table) = scan.source.downcast_ref::<CatalogTable>()

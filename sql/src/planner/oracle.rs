@@ -35,7 +35,7 @@ use super::nearest::NearestJoin;
 use super::over::{self, score};
 use super::set_operation::SetOperation;
 use super::window::{WindowShape, WindowTableFunction};
-use super::{decorrelate, logical};
+use super::{decorrelate, logical, online};
 use crate::catalog::{Catalog, ColumnKind, Relation};
 use crate::error::{Result, SqlError};
 use crate::functions::local_time::WALL_CLOCK;
@@ -73,6 +73,10 @@ fn batch_plan(catalog: &Catalog, query: &QueryText, tables: &HashMap<String, Vec
     let context = PlanContext::inlining(catalog);
     let plan = context.plan_query(query)?;
     let plan = logical::analyze(&context, plan).map_err(|error| error.or_at(query.location))?;
+    if let Some(model) = online::asked_models(&plan).pop() {
+        let message = format!("a query that asks `{model}`, a model that goes on learning, and is answered at once");
+        return Err(SqlError::unsupported(message, "ask it in a pipeline", query.location));
+    }
     executable(plan, |scan| memory_scan(&context, scan, tables))
 }
 

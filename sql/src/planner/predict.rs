@@ -22,6 +22,7 @@ use datafusion::sql::sqlparser::ast::{
 use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::PORT_MAIN;
+use eagre_engine::operator::online::{OnlineCall, Question};
 use eagre_engine::operator::predict::{PredictCall, PredictFactory};
 use eagre_engine::operator::remote_predict::RemotePredictFactory;
 
@@ -263,7 +264,7 @@ impl UserDefinedLogicalNodeCore for Predict {
     }
 }
 
-fn as_call(expr: &LogicalExpr) -> Option<&PredictFunction> {
+pub(super) fn as_call(expr: &LogicalExpr) -> Option<&PredictFunction> {
     match expr {
         LogicalExpr::ScalarFunction(call) => call.func.inner().downcast_ref::<PredictFunction>(),
         _ => None,
@@ -271,10 +272,11 @@ fn as_call(expr: &LogicalExpr) -> Option<&PredictFunction> {
 }
 
 /// A call as it is written, more or less: without the types that its arguments are cast to.
-fn text_of(call: &LogicalExpr) -> String {
+pub(super) fn text_of(call: &LogicalExpr) -> String {
     let (Some(function), LogicalExpr::ScalarFunction(asked)) = (as_call(call), call) else { return short_text(call) };
     let mut text = format!("{}({}", function.wanted.name(), function.model.name());
-    for arg in &asked.args {
+    // Behind these a model that goes on learning has the time.
+    for arg in asked.args.iter().take(function.inputs()) {
         let arg = match arg {
             LogicalExpr::Cast(cast) => &cast.expr,
             other => other,
@@ -402,6 +404,7 @@ impl Lowering<'_> {
             exprs.push(Arc::new(PlainColumn::new(place, Arc::clone(field))));
         }
         let mut calls = vec![];
+        let mut times = vec![];
         for (call, name) in node.calls.iter().zip(&node.names) {
             let (Some(function), LogicalExpr::ScalarFunction(asked)) = (as_call(call), call) else {
                 return Err(SqlError::internal("a prediction without its model"));
@@ -424,6 +427,11 @@ impl Lowering<'_> {
                     }
                 });
             }
+            let time = match asked.args.get(function.inputs()) {
+                Some(LogicalExpr::Column(column)) => Some(node.input.schema().index_of_column(column)?),
+                _ => None,
+            };
+            times.push(time);
             calls.push(PredictCall {
                 name: name.clone(),
                 model: Arc::clone(&function.model),
@@ -459,8 +467,10 @@ impl Lowering<'_> {
             format!("{asked}, models=[{models}]")
         };
         // Those that answer at once do so together; who is outside is asked by an operator of its own.
+        let (online, others): (Vec<usize>, Vec<usize>) =
+            (0..calls.len()).partition(|place| calls[*place].model.current().online().is_some());
         let (remote, local): (Vec<usize>, Vec<usize>) =
-            (0..calls.len()).partition(|place| calls[*place].model.current().waits());
+            others.into_iter().partition(|place| calls[*place].model.current().waits());
         let mut places = vec![0; calls.len()];
         if !local.is_empty() {
             let width = stream.physical.fields().len();
@@ -493,6 +503,29 @@ impl Lowering<'_> {
             let id = self.id("ask a model", plan, &stream.tables);
             let info = edge(&stream.physical);
             from = (self.push_operator(id, factory, from, route, info, detail(&[place]), ""), PORT_MAIN);
+        }
+        // All questions to one of those that learn share what it has learnt.
+        let mut groups: Vec<Vec<usize>> = vec![];
+        for place in online {
+            match groups.iter_mut().find(|group| Arc::ptr_eq(&calls[group[0]].model, &calls[place].model)) {
+                Some(group) => group.push(place),
+                None => groups.push(vec![place]),
+            }
+        }
+        for group in groups {
+            let column = times[group[0]].and_then(|time| stream.columns.get(time));
+            let Some(StreamColumn { slot: Slot::Physical(time), rowtime, .. }) = column.cloned() else {
+                return Err(SqlError::internal("a question to a model that learns lost its time"));
+            };
+            let mut questions = vec![];
+            for (place, call) in group.iter().map(|place| (*place, calls[*place].clone())) {
+                places[place] = stream.physical.fields().len() + questions.len();
+                questions.push(Question { name: call.name, args: call.args, shape: call.shape });
+            }
+            let model = Arc::clone(&calls[group[0]].model);
+            let call = OnlineCall { model, questions, time, by_watermark: rowtime };
+            let texts = group.iter().map(|place| text_of(&node.calls[*place])).collect::<Vec<_>>();
+            from = self.ask_online(&mut stream, from, call, &texts.join(", "), plan)?;
         }
         stream.columns.extend(places.into_iter().map(StreamColumn::plain));
         stream.from = from;

@@ -24,6 +24,8 @@ const CLAUSES: &[Bad] = &[
     bad("quantifier_of_nothing", "PATTERN (A | + B)", (2, 14), &[]),
     bad("quantifier_twice", "PATTERN (A* *)", (2, 13), &[]),
     bad("bounds_the_wrong_way", "PATTERN (A{3,2})", (2, 11), &["3", "2"]),
+    bad("no_repetition", "PATTERN (A{0})", (2, 11), &["the upper bound of a quantifier is 1 at least"]),
+    bad("no_repetition_at_most", "PATTERN (A B{,0})", (2, 13), &["the upper bound of a quantifier is 1 at least"]),
     bad("unclosed_exclusion", "PATTERN (A {- B)", (2, 16), &["`-}`"]),
     bad("condition_of_no_variable", "PATTERN (A B) DEFINE X AS v > 1", (2, 22), &["`X`"]),
     bad("two_conditions", "PATTERN (A) DEFINE A AS v > 1, A AS v > 2", (2, 32), &["`A`"]),
@@ -48,7 +50,7 @@ const CLAUSES: &[Bad] = &[
     bad("offset_of_a_column", "MEASURES LAST(v, v) AS x PATTERN (A)", (2, 18), &["LAST"]),
     bad("unknown_function", "MEASURES SUMM(v) AS x PATTERN (A)", (2, 10), &["did you mean `sum`?"]),
     bad("final_in_a_condition", "PATTERN (A) DEFINE A AS FINAL LAST(v) > 1", (2, 25), &["FINAL"]),
-    bad("subquery_in_a_condition", "PATTERN (A) DEFINE A AS v > (SELECT 1)", (2, 30), &["subquery"]),
+    bad("subquery_over_the_match", "PATTERN (A) DEFINE A AS v > (SELECT max(A.v) FROM t)", (2, 41), &["`A.v`"]),
     bad("window_in_a_condition", "PATTERN (A) DEFINE A AS SUM(v) OVER () > 1", (2, 25), &[]),
     bad("condition_that_is_a_number", "PATTERN (A) DEFINE A AS v + 1", (2, 25), &["BIGINT"]),
     bad(

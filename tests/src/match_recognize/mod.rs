@@ -1,10 +1,11 @@
-//! `MATCH_RECOGNIZE`: other engines' cases, random queries and many rows against a naive evaluator, what leaves after each row, patterns
-//! that must not blow up, and clauses that cannot be.
+//! `MATCH_RECOGNIZE`: other engines' cases, random queries and many rows against a naive evaluator, what is told of how a pattern is
+//! looked for, what leaves after each row, patterns that must not blow up, and clauses that cannot be.
 
 use libtest_mimic::Trial;
 
 mod bad_input;
 mod cases;
+mod explained;
 mod generate;
 mod large;
 mod naive;
@@ -20,5 +21,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(no_blow_up::trials());
     trials.extend(bad_input::trials());
     trials.extend(stepwise::trials());
+    trials.extend(explained::trials());
     trials
 }

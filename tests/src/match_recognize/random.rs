@@ -161,7 +161,7 @@ pub(super) fn answers(
     run_all(schedule, &scene, sql)
 }
 
-fn definition(form: Form, rows: &RecordBatch) -> TableDefinition {
+pub(super) fn definition(form: Form, rows: &RecordBatch) -> TableDefinition {
     let mut table = TableDefinition::from_schema("events", &rows.schema());
     let mut option = |key: &str, value: &str| {
         let (key, value, at) = (key.to_owned(), value.to_owned(), Location::new(1, 1));
@@ -197,7 +197,7 @@ fn changed(Changes { rows, goes }: &Changes<'_>) -> (RecordBatch, Option<Int64Ar
     (RecordBatch::try_new(batch.schema(), columns.collect()).expect("one length"), Some(weights))
 }
 
-fn batch(rows: &[Row]) -> RecordBatch {
+pub(super) fn batch(rows: &[Row]) -> RecordBatch {
     let columns: [ArrayRef; COLUMNS.len()] = [
         Arc::new(rows.iter().map(|row| row.k).collect::<StringViewArray>()),
         Arc::new(rows.iter().map(|row| Some(row.t * 1_000)).collect::<TimestampMillisecondArray>()),

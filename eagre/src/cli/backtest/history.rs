@@ -1,4 +1,4 @@
-//! Labelled history: the rows of a CSV file, and which of them something was wrong with.
+//! Labelled history: rows, of a CSV file or a frame, and which of them something was wrong with.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,13 +13,18 @@ use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use eagre_engine::settings;
 
 use super::labels::{self, LabelledWindows};
 use super::{Columns, HISTORY};
 use crate::error::{Error, Result};
+use crate::session::Session;
 
 /// How times are kept, and how a query sees them.
 pub(super) const TIME: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
+
+/// The endings of files that are read as tables.
+const TABLE_ENDINGS: [&str; 2] = ["parquet", "arrow"];
 
 /// One key's part of the history.
 #[derive(Debug)]
@@ -67,20 +72,29 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Reads the rows and their labels.
+    /// Reads the rows of a file and their labels.
     ///
     /// # Errors
-    /// A file that cannot be read; a column that is not there or of another type; a label that fits no row.
+    /// A file that cannot be read; as [`of`](Self::of).
     pub(super) fn read(path: &Path, columns: &Columns, labels: &str) -> Result<Self> {
-        let rows = read_csv(path)?;
+        Self::of(read_file(path)?, &format!("`{}`", path.display()), columns, labels)
+    }
+
+    /// The rows of `data`, as errors call it, with their labels.
+    ///
+    /// # Errors
+    /// A column that is not there or of another type; a label that fits no row.
+    pub(super) fn of(rows: RecordBatch, data: &str, columns: &Columns, labels: &str) -> Result<Self> {
+        if rows.num_rows() == 0 {
+            return Err(Error::usage(format!("{data} has no rows")));
+        }
         let schema = rows.schema();
-        let time = column(&schema, &columns.time, "--time", path)?;
-        let key = columns.key.as_ref().map(|key| column(&schema, key, "--key", path)).transpose()?;
-        let times = times(&rows, time, path)?;
+        let time = column(&schema, &columns.time, &columns.option("time"), data)?;
+        let key = columns.key.as_ref().map(|key| column(&schema, key, &columns.option("key"), data)).transpose()?;
+        let times = times(&rows, time, columns, data)?;
         if times.null_count() > 0 {
             return Err(Error::usage(format!(
-                "`{}`: {} rows have no time in `{}`; take them out of the file",
-                path.display(),
+                "{data}: {} rows have no time in `{}`; take them out of it",
                 times.null_count(),
                 columns.time
             )));
@@ -97,7 +111,7 @@ impl History {
         let rows = take_record_batch(&rows, &order).map_err(engine)?;
 
         let label = schema.index_of(labels).ok();
-        let value = value_column(&schema, columns, [Some(time), key, label], path)?;
+        let value = value_column(&schema, columns, [Some(time), key, label], data)?;
         let keys = match key {
             Some(key) => texts(rows.column(key))?,
             None => vec![String::new(); rows.num_rows()],
@@ -106,26 +120,24 @@ impl History {
             Some(label) => {
                 let flags = labels::flags(rows.column(label)).ok_or_else(|| {
                     Error::usage(format!(
-                        "`{}`: column `{labels}` is {}; labels are true and false, or 1 and 0",
-                        path.display(),
+                        "{data}: column `{labels}` is {}; labels are true and false, or 1 and 0",
                         rows.column(label).data_type()
                     ))
                 })?;
                 labels::of_flags(&keys, rows.column(time).as_primitive::<TimestampMillisecondType>().values(), &flags)
             }
-            None => labels::read(Path::new(labels), &names(&schema))?,
+            None => labels::read(Path::new(labels), &columns.option("labels"), &names(&schema))?,
         };
         let tracks = tracks(&rows, time, value, &keys, &mut windows);
         if let Some((key, _)) = windows.0.first_key_value() {
             let known: Vec<&str> = tracks.iter().map(|track| track.key.as_str()).take(10).collect();
             let key = if key.is_empty() { "no key".to_owned() } else { format!("key `{key}`") };
             return Err(Error::usage(format!(
-                "`{labels}` has windows of {key}, which no row of `{}` has; its keys are: {}",
-                path.display(),
+                "`{labels}` has windows of {key}, which no row of {data} has; its keys are: {}",
                 known.join(", ")
             )));
         }
-        check_windows(&tracks, labels, path)?;
+        check_windows(&tracks, labels, data)?;
         let kept: Vec<usize> = (0..rows.num_columns()).filter(|column| Some(*column) != label).collect();
         Ok(Self {
             rows: rows.project(&kept).map_err(engine)?,
@@ -154,6 +166,30 @@ fn engine(error: arrow::error::ArrowError) -> Error {
     Error::Engine(error.into())
 }
 
+/// All rows of a file: one of CSV by itself, so that it may have any name; others, and folders, as a table would read them.
+fn read_file(path: &Path) -> Result<RecordBatch> {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    match path.is_dir() || TABLE_ENDINGS.contains(&ending) {
+        true => read_table(path),
+        false => read_csv(path),
+    }
+}
+
+/// All rows of what the connector of files reads there. A row that it cannot read is no history to leave out in silence.
+fn read_table(path: &Path) -> Result<RecordBatch> {
+    let session = Session::builder().set(settings::SHARDS, "1").build()?;
+    let quoted = path.display().to_string().replace('\'', "''");
+    let sql = format!(
+        "CREATE TABLE data WITH ('connector' = 'filesystem', 'path' = '{quoted}', 'bad-rows' = 'fail'); SELECT * FROM data"
+    );
+    let mut job = session.execute(&sql)?.job.ok_or_else(|| Error::usage("the rows of a table are a result"))?;
+    let rows = job.take_results().remove(0);
+    let schema = rows.schema().clone();
+    let batches = rows.collect_blocking()?;
+    job.wait_blocking()?;
+    concat_batches(&schema, &batches).map_err(engine)
+}
+
 /// All rows, with the types that all of them fit.
 fn read_csv(path: &Path) -> Result<RecordBatch> {
     let at = |error| Error::File { path: path.display().to_string(), error };
@@ -176,18 +212,14 @@ fn names(schema: &Schema) -> String {
 }
 
 /// The place of a column that an option names.
-fn column(schema: &Schema, name: &str, option: &str, path: &Path) -> Result<usize> {
+fn column(schema: &Schema, name: &str, option: &str, data: &str) -> Result<usize> {
     schema.index_of(name).map_err(|_| {
-        Error::usage(format!(
-            "{option}: `{}` has no column `{name}`; its columns are: {}",
-            path.display(),
-            names(schema)
-        ))
+        Error::usage(format!("{option}: {data} has no column `{name}`; its columns are: {}", names(schema)))
     })
 }
 
 /// The column of times in milliseconds.
-fn times(rows: &RecordBatch, time: usize, path: &Path) -> Result<ArrayRef> {
+fn times(rows: &RecordBatch, time: usize, columns: &Columns, data: &str) -> Result<ArrayRef> {
     let array = rows.column(time);
     match array.data_type() {
         DataType::Timestamp(_, None) | DataType::Date32 => cast(array, &TIME).map_err(engine),
@@ -197,23 +229,23 @@ fn times(rows: &RecordBatch, time: usize, path: &Path) -> Result<ArrayRef> {
             cast(&instants.map_err(engine)?, &TIME).map_err(engine)
         }
         other => Err(Error::usage(format!(
-            "--time: column `{}` of `{}` holds {other} and not times; a time is written like 2026-01-31 12:00:00, in every row",
-            rows.schema().field(time).name(),
-            path.display()
+            "{}: column `{}` of {data} holds {other} and not times; a time is written like 2026-01-31 12:00:00, in every row",
+            columns.option("time"),
+            rows.schema().field(time).name()
         ))),
     }
 }
 
 /// The column of values: the one that is named, else `value`, else the only number.
-fn value_column(schema: &Schema, columns: &Columns, taken: [Option<usize>; 3], path: &Path) -> Result<Option<usize>> {
+fn value_column(schema: &Schema, columns: &Columns, taken: [Option<usize>; 3], data: &str) -> Result<Option<usize>> {
     let is_number = |index: &usize| schema.field(*index).data_type().is_numeric();
     if let Some(name) = &columns.value {
-        let index = column(schema, name, "--value", path)?;
+        let index = column(schema, name, &columns.option("value"), data)?;
         return match is_number(&index) {
             true => Ok(Some(index)),
             false => Err(Error::usage(format!(
-                "--value: column `{name}` of `{}` holds {} and not numbers",
-                path.display(),
+                "{}: column `{name}` of {data} holds {} and not numbers",
+                columns.option("value"),
                 schema.field(index).data_type()
             ))),
         };
@@ -263,14 +295,13 @@ fn tracks(
 }
 
 /// A window without a row could never be found, and says that the labels are those of something else.
-fn check_windows(tracks: &[Track], labels: &str, path: &Path) -> Result<()> {
+fn check_windows(tracks: &[Track], labels: &str, data: &str) -> Result<()> {
     for track in tracks {
         for window in &track.windows_ms {
             let at = track.times_ms.partition_point(|time| time < window.start());
             if track.times_ms.get(at).is_none_or(|time| time > window.end()) {
                 return Err(Error::usage(format!(
-                    "`{labels}`: no row of `{}`{} lies in the window from {} to {}; are the labels in another time zone?",
-                    path.display(),
+                    "`{labels}`: no row of {data}{} lies in the window from {} to {}; are the labels in another time zone?",
                     if track.key.is_empty() { String::new() } else { format!(" with key `{}`", track.key) },
                     moment(*window.start()),
                     moment(*window.end())
@@ -280,8 +311,7 @@ fn check_windows(tracks: &[Track], labels: &str, path: &Path) -> Result<()> {
     }
     match tracks.iter().all(|track| track.windows_ms.is_empty()) {
         true => Err(Error::usage(format!(
-            "`{labels}` labels no row of `{}`: without anything to find, precision and recall mean nothing",
-            path.display()
+            "`{labels}` labels no row of {data}: without anything to find, precision and recall mean nothing"
         ))),
         false => Ok(()),
     }

@@ -29,12 +29,12 @@ pub(super) fn text(report: &Report) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <title>Backtest on {0}</title><style>{STYLE}</style></head><body>\n<h1>Backtest on {0}</h1>\n<p>{1}; labels: {2}. \
-         eagre {3}.</p>\n<pre>{4}</pre>\n",
+         eagre {3}.</p>\n{4}",
         escape(&report.data),
         escape(&report.about()),
         escape(&report.labels),
         env!("CARGO_PKG_VERSION"),
-        escape(&report.command)
+        report.command.as_ref().map_or_else(String::new, |command| format!("<pre>{}</pre>\n", escape(command)))
     );
     let rules = if report.has_scores() { format!("{}. ", report.rules_text()) } else { String::new() };
     let _ = write!(

@@ -82,10 +82,10 @@ pub(super) fn of_flags(keys: &[String], times_ms: &[i64], flags: &[bool]) -> Lab
 ///
 /// # Errors
 /// A file that is not there or says something else.
-pub(super) fn read(path: &Path, columns: &str) -> Result<LabelledWindows> {
+pub(super) fn read(path: &Path, option: &str, columns: &str) -> Result<LabelledWindows> {
     let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Error::usage(format!(
-            "--labels: `{}` is neither a column of the data ({columns}) nor a file of windows",
+            "{option}: `{}` is neither a column of the data ({columns}) nor a file of windows",
             path.display()
         )),
         _ => Error::File { path: path.display().to_string(), error },
@@ -94,7 +94,7 @@ pub(super) fn read(path: &Path, columns: &str) -> Result<LabelledWindows> {
         Some("json") => of_json(&text),
         _ => of_csv(&text),
     };
-    windows.map(LabelledWindows::of).map_err(|reason| Error::usage(format!("--labels: `{}`: {reason}", path.display())))
+    windows.map(LabelledWindows::of).map_err(|reason| Error::usage(format!("{option}: `{}`: {reason}", path.display())))
 }
 
 type Windows = Vec<(String, RangeInclusive<i64>)>;

@@ -5,6 +5,8 @@
 //! time, with a watermark, in which nothing ahead can be seen, and from which the labels are gone. What comes out is counted in
 //! what a user of alarms notices (right and wrong alarms, windows found, how late, how many a day), and drawn.
 
+#[cfg(feature = "polars")]
+pub(crate) mod frame;
 mod history;
 mod html;
 mod labels;
@@ -38,8 +40,8 @@ const HISTORY: &str = "history";
                         threshold on, or, without either, all of them (a pattern's matches)."
 )]
 pub(super) struct BacktestArgs {
-    /// The history: a CSV file with a header.
-    #[arg(long, value_name = "FILE.csv")]
+    /// The history: a CSV file with a header, a file that ends in .parquet or .arrow, or a folder of files.
+    #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// What was wrong, and when: a column of the data (true and false, or 1 and 0), or a file of windows (`start,end[,key]` as CSV;
     /// `[[start, end], ..]` or an object of such lists by key as JSON).
@@ -85,6 +87,18 @@ struct Columns {
     time: String,
     key: Option<String>,
     value: Option<String>,
+    /// How options are written where they are given: `--` on a command line, nothing in code.
+    dashes: &'static str,
+}
+
+impl Columns {
+    /// An option, as its user knows it.
+    fn option(&self, name: &str) -> String {
+        match self.dashes {
+            "" => name.replace('-', "_"),
+            dashes => format!("{dashes}{name}"),
+        }
+    }
 }
 
 /// A query that is tried.
@@ -104,45 +118,68 @@ struct Rules {
 
 /// Runs all queries and says what they came to.
 pub(super) fn run(args: BacktestArgs) -> Result<()> {
-    let rules = rules(&args)?;
+    let columns = Columns { time: args.time, key: args.key, value: args.value, dashes: "--" };
+    let rules = Rules::new(args.threshold, args.alarms_per_day, &args.rest, &columns)?;
     for path in &args.report {
         Report::check_form(path)?;
     }
-    let columns = Columns { time: args.time, key: args.key, value: args.value };
+    let mut settings = args.settings.settings()?;
+    if let Some(shards) = args.shards {
+        let wrong = |error: eagre_engine::EngineError| Error::command_line(error.to_string());
+        settings.set(settings::SHARDS, &shards.to_string()).map_err(wrong)?;
+    }
     let history = History::read(&args.data, &columns, &args.labels)?;
     let mut questions =
         args.query.iter().enumerate().map(|(index, query)| question(index, query)).collect::<Result<Vec<_>>>()?;
     for method in &args.method {
         questions.push(of_method(method, &history, &columns)?);
     }
-    let mut outcomes = Vec::with_capacity(questions.len());
-    for question in &questions {
-        let mut settings = args.settings.settings()?;
-        if let Some(shards) = args.shards {
-            let wrong = |error: eagre_engine::EngineError| Error::command_line(error.to_string());
-            settings.set(settings::SHARDS, &shards.to_string()).map_err(wrong)?;
-        }
-        let session = Session::builder().settings(settings).build()?;
-        let verdict = verdict::ask(&history, &columns, question, session)?;
-        outcomes.push(Outcome::of(&history, question, verdict, &rules));
-    }
-    let report = Report::new(&args.data, &args.labels, history, columns, rules, outcomes);
+    let session = || Session::builder().settings(settings.clone()).build();
+    let outcomes = outcomes(&history, &columns, &rules, &questions, session)?;
+    let report = Report {
+        data: args.data.display().to_string(),
+        labels: args.labels,
+        history,
+        columns,
+        rules,
+        outcomes,
+        command: None,
+    };
+    let report = report.of_command();
     super::text::print(format_args!("{}", report.text()))?;
     args.report.iter().try_for_each(|path| report.write(path))
 }
 
-fn rules(args: &BacktestArgs) -> Result<Rules> {
-    let rest_ms = parse_duration_ms(&args.rest).ok_or_else(|| {
-        Error::command_line(format!("--rest: `{}` is no duration; write it like '1 h' or '30 min'", args.rest))
-    })?;
-    if !(args.alarms_per_day > 0.0 && args.alarms_per_day.is_finite()) {
-        return Err(Error::command_line(format!("--alarms-per-day: {} is not above 0", args.alarms_per_day)));
+/// Runs all queries over the history, each in a session of its own.
+fn outcomes(
+    history: &History,
+    columns: &Columns,
+    rules: &Rules,
+    questions: &[Question],
+    session: impl Fn() -> Result<Session>,
+) -> Result<Vec<Outcome>> {
+    let outcome = |question: &Question| {
+        let verdict = verdict::ask(history, columns, question, session()?)?;
+        Ok(Outcome::of(history, question, verdict, rules))
+    };
+    questions.iter().map(outcome).collect()
+}
+
+impl Rules {
+    fn new(threshold: Option<f64>, alarms_per_day: f64, rest: &str, columns: &Columns) -> Result<Self> {
+        let rest_ms = parse_duration_ms(rest).ok_or_else(|| {
+            let option = columns.option("rest");
+            Error::command_line(format!("{option}: `{rest}` is no duration; write it like '1 h' or '30 min'"))
+        })?;
+        if !(alarms_per_day > 0.0 && alarms_per_day.is_finite()) {
+            let option = columns.option("alarms-per-day");
+            return Err(Error::command_line(format!("{option}: {alarms_per_day} is not above 0")));
+        }
+        if threshold.is_some_and(f64::is_nan) {
+            return Err(Error::command_line(format!("{}: NaN is reached by no score", columns.option("threshold"))));
+        }
+        Ok(Self { threshold, alarms_per_day, rest_ms: i64::try_from(rest_ms).unwrap_or(i64::MAX) })
     }
-    if args.threshold.is_some_and(f64::is_nan) {
-        return Err(Error::command_line("--threshold: NaN is reached by no score"));
-    }
-    let rest_ms = i64::try_from(rest_ms).unwrap_or(i64::MAX);
-    Ok(Rules { threshold: args.threshold, alarms_per_day: args.alarms_per_day, rest_ms })
 }
 
 /// A query's text, or a file of it.
@@ -164,7 +201,9 @@ fn of_method(method: &str, history: &History, columns: &Columns) -> Result<Quest
         let numbers = schema.fields().iter().filter(|field| field.data_type().is_numeric());
         let numbers: Vec<&str> = numbers.map(|field| field.name().as_str()).collect();
         Error::command_line(format!(
-            "--method scores one value; say which with --value, one of {}",
+            "{} scores one value; say which with {}, one of {}",
+            columns.option("method"),
+            columns.option("value"),
             if numbers.is_empty() { "no column, because none holds numbers".to_owned() } else { numbers.join(", ") }
         ))
     })?;

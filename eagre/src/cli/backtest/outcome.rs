@@ -38,17 +38,17 @@ pub(super) struct Outcome {
 /// One line of figures, for programs.
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
-    alarms: usize,
-    right_alarms: usize,
-    precision: Option<f64>,
-    windows: usize,
-    windows_found: usize,
-    recall: Option<f64>,
-    f1: Option<f64>,
-    alarms_per_day: Option<f64>,
-    false_alarms_per_day: Option<f64>,
-    delay_ms_median: Option<i64>,
-    delay_ms_max: Option<i64>,
+    pub alarms: usize,
+    pub right_alarms: usize,
+    pub precision: Option<f64>,
+    pub windows: usize,
+    pub windows_found: usize,
+    pub recall: Option<f64>,
+    pub f1: Option<f64>,
+    pub alarms_per_day: Option<f64>,
+    pub false_alarms_per_day: Option<f64>,
+    pub delay_ms_median: Option<i64>,
+    pub delay_ms_max: Option<i64>,
 }
 
 impl From<&AlarmOutcome> for Figures {

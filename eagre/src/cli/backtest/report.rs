@@ -21,8 +21,8 @@ pub(super) struct Report {
     pub columns: Columns,
     pub rules: Rules,
     pub outcomes: Vec<Outcome>,
-    /// The command that makes it again.
-    pub command: String,
+    /// The command that makes it again, where it was made by one.
+    pub command: Option<String>,
 }
 
 /// Names over the figures.
@@ -43,14 +43,8 @@ pub(super) const HEADER: [&str; 13] = [
 ];
 
 impl Report {
-    pub(super) fn new(
-        data: &Path,
-        labels: &str,
-        history: History,
-        columns: Columns,
-        rules: Rules,
-        outcomes: Vec<Outcome>,
-    ) -> Self {
+    /// The same, with the command that this process was started by.
+    pub(super) fn of_command(self) -> Self {
         let quoted = |argument: String| match argument
             .contains(|letter: char| letter.is_whitespace() || "'\"`$*();<>|&".contains(letter))
         {
@@ -58,15 +52,7 @@ impl Report {
             false => argument,
         };
         let arguments: Vec<String> = std::env::args().skip(1).map(quoted).collect();
-        Self {
-            data: data.display().to_string(),
-            labels: labels.to_owned(),
-            history,
-            columns,
-            rules,
-            outcomes,
-            command: format!("eagre {}", arguments.join(" ")),
-        }
+        Self { command: Some(format!("eagre {}", arguments.join(" "))), ..self }
     }
 
     /// An error where the end of a file's name does not say what is written.
@@ -83,7 +69,7 @@ impl Report {
     pub(super) fn write(&self, path: &Path) -> Result<()> {
         let text = match path.extension().and_then(|extension| extension.to_str()) {
             Some("json") => self.json(),
-            _ => html::text(self),
+            _ => self.html(),
         };
         std::fs::write(path, text).map_err(|error| Error::File { path: path.display().to_string(), error })
     }
@@ -152,7 +138,13 @@ impl Report {
         text
     }
 
-    fn json(&self) -> String {
+    /// A page with plots.
+    pub(super) fn html(&self) -> String {
+        html::text(self)
+    }
+
+    /// For programs.
+    pub(super) fn json(&self) -> String {
         let outcomes =
             self.outcomes.iter().map(|outcome| {
                 let thresholds = outcome.thresholds.iter().map(|(threshold, figures)| {

@@ -1,6 +1,5 @@
 //! From a file to figures and a page, without the command around it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, StructArray};
@@ -24,7 +23,7 @@ ts,k,v,bad
 ";
 
 fn columns() -> Columns {
-    Columns { time: "ts".to_owned(), key: Some("k".to_owned()), value: None }
+    Columns { time: "ts".to_owned(), key: Some("k".to_owned()), value: None, dashes: "--" }
 }
 
 fn file(folder: &tempfile::TempDir, name: &str, text: &str) -> PathBuf {
@@ -84,6 +83,7 @@ fn history_refusals_help() {
         time: time.to_owned(),
         key: key.map(str::to_owned),
         value: value.map(str::to_owned),
+        dashes: "--",
     };
     refused(ROWS, &with("time", None, None), "bad", "has no column `time`; its columns are: ts, k, v, bad");
     refused(ROWS, &with("v", None, None), "bad", "column `v` of");
@@ -165,7 +165,15 @@ fn the_page_stands_alone() {
     let history = read(ROWS, &columns(), "bad").expect("readable");
     let scores = outcome("SELECT k, ts, v AS score FROM history WHERE k <> '<b>'", &RULES);
     let rows = outcome("SELECT ts, k FROM history WHERE v > 9.4", &RULES);
-    let report = Report::new(Path::new("<rows>.csv"), "bad", history, columns(), RULES, vec![scores, rows]);
+    let report = Report {
+        data: "<rows>.csv".to_owned(),
+        labels: "bad".to_owned(),
+        history,
+        columns: columns(),
+        rules: RULES,
+        outcomes: vec![scores, rows],
+        command: Some("eagre backtest --data '<rows>.csv'".to_owned()),
+    };
     let page = html::text(&report);
     assert_eq!(page.matches("<svg").count(), 2);
     assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
@@ -181,4 +189,60 @@ fn the_page_stands_alone() {
         "{text}"
     );
     assert!(text.contains("\nq: other thresholds\n"), "{text}");
+}
+
+/// A frame is history as a file is: the same rows give the same figures.
+#[cfg(feature = "polars")]
+#[test]
+fn frames_are_history() {
+    use arrow::csv::ReaderBuilder;
+    use arrow::csv::reader::Format;
+    use eagre_frames::polars::prelude::*;
+
+    use super::frame::Backtest;
+
+    let (schema, _) = Format::default().with_header(true).infer_schema(ROWS.as_bytes(), None).expect("readable");
+    let schema = Arc::new(schema);
+    let reader = ReaderBuilder::new(Arc::clone(&schema)).with_header(true).build(ROWS.as_bytes()).expect("readable");
+    let rows = reader.collect::<std::result::Result<Vec<_>, _>>().expect("readable");
+    let history = eagre_frames::frame(&schema, &rows).expect("a frame");
+    let sql = "SELECT k, ts, v AS score FROM history";
+    let backtest = |history: LazyFrame| Backtest::new(history, "bad").time("ts").key("k").set("eagre.shards", "1");
+    let report = backtest(history.clone().lazy()).alarms_per_day(0.5).query("q", sql).run().expect("a report");
+    let expected = outcome(sql, &RULES);
+    let figures = report.figures().expect("figures");
+    let number = |name: &str| figures.column(name).expect("a column").get(0).expect("a row").try_extract::<f64>().ok();
+    assert_eq!(number("threshold"), expected.threshold);
+    assert_eq!(number("alarms"), Some(expected.figures.alarms as f64));
+    assert_eq!(number("precision"), expected.figures.precision());
+    assert_eq!(number("recall"), expected.figures.recall());
+    assert_eq!(number("delay_ms_max"), expected.figures.delay_ms_max().map(|ms| ms as f64));
+    assert_eq!(number("vus_pr"), expected.vus_pr);
+    let thresholds = report.thresholds().expect("thresholds");
+    assert_eq!(thresholds.height(), expected.thresholds.len());
+    // Each alarm is a mark, and each row has one.
+    let marks = report.marks().expect("marks");
+    assert_eq!(marks.height(), 10);
+    let raised = marks.column("is_alarm").expect("a column").bool().expect("flags").sum();
+    assert_eq!(raised.map(|count| count as usize), Some(expected.figures.alarms));
+    assert_eq!(marks.column("score").expect("a column").null_count(), 1);
+    assert!(
+        report.text().contains("\nq: other thresholds\n") && report.html().contains("<h1>Backtest on a frame</h1>")
+    );
+    assert!(report.json().contains("\"command\": null"));
+
+    let refused = |backtest: Backtest, expected: &str| {
+        let error = backtest.run().expect_err("refused").to_string();
+        assert!(error.contains(expected), "{error}\nshould contain: {expected}");
+    };
+    let lazy = || history.clone().lazy();
+    refused(backtest(lazy()), "there is nothing to try");
+    refused(
+        backtest(lazy()).time("at").method("ewma"),
+        "time: the frame has no column `at`; its columns are: ts, k, v, bad",
+    );
+    refused(backtest(lazy()).alarms_per_day(0.0).method("ewma"), "alarms_per_day: 0 is not above 0");
+    refused(backtest(lazy().filter(lit(false))).method("ewma"), "the frame has no rows");
+    refused(backtest(lazy().select([col("none")])).method("ewma"), "none");
+    assert!(report.write("report.pdf").expect_err("no such form").to_string().contains("report.pdf"));
 }

@@ -1,6 +1,8 @@
 //! Conditions of rows, worked out for all rows of a step at once: one bitmap for each variable.
 
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 
@@ -8,7 +10,7 @@ use super::rows::{Places, RowAt, View, scatter, take_or_null};
 use super::{MatchSpec, RowCondition, Shifted};
 use crate::delta::batch_of;
 use crate::error::Result;
-use crate::expr::StepContext;
+use crate::expr::{ExprRef, StepContext};
 
 /// Rows whose conditions are to be worked out.
 pub(super) struct Fresh {
@@ -18,17 +20,27 @@ pub(super) struct Fresh {
 }
 
 impl Fresh {
+    pub(super) fn new(distinct: &Distinct) -> Self {
+        Self { rows: Vec::new(), shifted: vec![Vec::new(); distinct.shifts.len()] }
+    }
+
     /// Rows of partitions, each partition's by their positions, one partition after the other.
     pub(super) fn of<'a>(distinct: &Distinct, rows: impl Iterator<Item = (View<'a>, Range<u64>)>) -> Self {
-        let mut fresh = Self { rows: Vec::new(), shifted: vec![Vec::new(); distinct.shifts.len()] };
+        let mut fresh = Self::new(distinct);
         for (view, positions) in rows {
-            fresh.rows.extend(positions.clone().filter_map(|position| view.at(position)));
-            for (by, shifted) in distinct.shifts.iter().zip(&mut fresh.shifted) {
-                let at = |position: u64| position.checked_add_signed(*by).and_then(|position| view.at(position));
-                shifted.extend(positions.clone().map(at));
-            }
+            fresh.add(distinct, view, positions);
         }
         fresh
+    }
+
+    /// Adds the rows of one partition.
+    #[inline]
+    pub(super) fn add(&mut self, distinct: &Distinct, view: View<'_>, positions: Range<u64>) {
+        self.rows.extend(positions.clone().filter_map(|position| view.at(position)));
+        for (by, shifted) in distinct.shifts.iter().zip(&mut self.shifted) {
+            let at = |position: u64| position.checked_add_signed(*by).and_then(|position| view.at(position));
+            shifted.extend(positions.clone().map(at));
+        }
     }
 }
 
@@ -41,8 +53,11 @@ fn shifts_of(spec: &MatchSpec) -> Vec<i64> {
 /// The conditions of some patterns over one input, each once.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Distinct {
-    conditions: Vec<RowCondition>,
-    /// For each pattern and variable, its condition; `None`: any row.
+    /// What is evaluated: the conditions that are no conjunctions, and the parts of those that are.
+    parts: Vec<RowCondition>,
+    /// Those parts of which several together are a condition.
+    conjunctions: Vec<Vec<usize>>,
+    /// For each pattern and variable, the place of its condition among the parts and, behind them, the conjunctions; `None`: any row.
     of: Vec<Vec<Option<usize>>>,
     /// The distances at which conditions look, ascending.
     pub(super) shifts: Vec<i64>,
@@ -52,21 +67,39 @@ impl Distinct {
     pub(super) fn new<'a>(specs: impl Iterator<Item = &'a MatchSpec>) -> Self {
         let mut distinct = Self::default();
         // Conditions are the same where they are built the same.
-        let mut known: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
+        let mut known: HashMap<String, usize> = HashMap::new();
+        let mut conjunctions: HashMap<Vec<usize>, usize> = HashMap::new();
+        let mut of: Vec<Vec<Vec<usize>>> = Vec::new();
         for spec in specs {
             distinct.shifts.extend(shifts_of(spec));
-            let of = spec.conditions.iter().map(|condition| {
-                let row = condition.row.as_ref()?;
-                let place =
-                    *known.entry(format!("{:?} {:?}", row.shifted, row.expr)).or_insert(distinct.conditions.len());
-                if place == distinct.conditions.len() {
-                    distinct.conditions.push(row.clone());
-                }
-                Some(place)
+            let parts = spec.conditions.iter().map(|condition| {
+                let Some(row) = &condition.row else { return Vec::new() };
+                let exprs = row.expr.conjuncts();
+                let exprs = if exprs.is_empty() { vec![Arc::clone(&row.expr)] } else { exprs };
+                let place = |expr: ExprRef| {
+                    let parts = &mut distinct.parts;
+                    *known.entry(format!("{:?} {expr:?}", row.shifted)).or_insert_with(|| {
+                        parts.push(RowCondition { expr, ..row.clone() });
+                        parts.len() - 1
+                    })
+                };
+                let mut places: Vec<usize> = exprs.into_iter().map(place).collect();
+                places.sort_unstable();
+                places.dedup();
+                places
             });
-            let of = of.collect();
-            distinct.of.push(of);
+            of.push(parts.collect());
         }
+        let parts = distinct.parts.len();
+        let mut place = |of: Vec<usize>| match of[..] {
+            [] => None,
+            [part] => Some(part),
+            _ => Some(*conjunctions.entry(of).or_insert_with_key(|of| {
+                distinct.conjunctions.push(of.clone());
+                parts + distinct.conjunctions.len() - 1
+            })),
+        };
+        distinct.of = of.into_iter().map(|of| of.into_iter().map(&mut place).collect()).collect();
         distinct.shifts.sort_unstable();
         distinct.shifts.dedup();
         distinct
@@ -78,7 +111,7 @@ impl Distinct {
     }
 }
 
-/// One bitmap for each condition: bit `i % 64` of word `i / 64` is row `i` of `fresh`.
+/// One bitmap for each part of a condition and for each conjunction of them: bit `i % 64` of word `i / 64` is row `i` of `fresh`.
 pub(super) fn bitmaps(
     distinct: &Distinct,
     fresh: &Fresh,
@@ -89,18 +122,18 @@ pub(super) fn bitmaps(
     let batch = places.take_batch(&fresh.rows)?;
     // A value that several conditions look at is fetched once.
     let mut values: Vec<(i64, String, ArrayRef)> = Vec::new();
-    let mut bitmaps = Vec::with_capacity(distinct.conditions.len());
-    for RowCondition { shifted, schema, expr } in &distinct.conditions {
+    let mut bitmaps = Vec::with_capacity(distinct.parts.len() + distinct.conjunctions.len());
+    for RowCondition { shifted, schema, expr } in &distinct.parts {
         let mut columns = batch.columns().to_vec();
         for shifted in shifted {
             let name = shifted.value.to_string();
             let known = values.iter().find(|(by, known, _)| *by == shifted.by && *known == name);
             let value = match known {
-                Some((.., value)) => std::sync::Arc::clone(value),
+                Some((.., value)) => Arc::clone(value),
                 None => {
                     let place = distinct.shifts.iter().position(|by| *by == shifted.by).expect("it is one of them");
                     let value = shift(shifted, &fresh.shifted[place], places, context)?;
-                    values.push((shifted.by, name, std::sync::Arc::clone(&value)));
+                    values.push((shifted.by, name, Arc::clone(&value)));
                     value
                 }
             };
@@ -108,6 +141,14 @@ pub(super) fn bitmaps(
         }
         let holds = expr.evaluate(&batch_of(schema, columns, rows)?, context, None)?;
         bitmaps.push(words_of(holds.as_boolean()));
+    }
+    // A conjunction is true where all of its parts are, whatever is null elsewhere.
+    for parts in &distinct.conjunctions {
+        let mut all = bitmaps[parts[0]].clone();
+        for part in &parts[1..] {
+            all.iter_mut().zip(&bitmaps[*part]).for_each(|(all, part)| *all &= part);
+        }
+        bitmaps.push(all);
     }
     Ok(bitmaps)
 }

@@ -11,6 +11,7 @@
 //! it undoes ([`updating`]).
 
 mod asked;
+mod busy;
 mod conditions;
 mod held;
 mod matches;
@@ -20,12 +21,15 @@ mod rows;
 mod run;
 mod settled;
 mod spec;
+mod starts;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod updating;
 
 pub use program::{Arithmetic, Comparison, Program, Word, WordKind};
 pub use spec::*;
+pub use trace::{TRACE, TraceFactory, TraceSpec};
 
 use std::fmt;
 use std::sync::Arc;

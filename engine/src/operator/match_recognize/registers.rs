@@ -178,7 +178,10 @@ pub(super) struct Running<'a> {
     pub(super) registers: &'a Registers,
     /// The position of the first row.
     pub(super) first: u64,
+    /// The words of rows that came before,
     pub(super) words: &'a [u64],
+    /// and those of the rows behind them.
+    pub(super) new: &'a [u64],
 }
 
 impl Conditions for Running<'_> {
@@ -210,7 +213,10 @@ impl Conditions for Running<'_> {
         let plan = self.registers;
         let stride = plan.stride();
         let start = (row - self.first) as usize * stride;
-        let words = &self.words[start..start + stride];
+        let words = match self.words.get(start..start + stride) {
+            Some(words) => words,
+            None => &self.new[start - self.words.len()..][..stride],
+        };
         for place in &plan.places {
             if place.variables.contains(variable) {
                 let there = words[stride - 1] >> place.input & 1 == 1;

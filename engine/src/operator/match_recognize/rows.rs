@@ -26,6 +26,9 @@ pub(super) struct Places<'a> {
 impl Places<'_> {
     /// Some columns of rows, in the order asked for.
     pub(super) fn take(&self, rows: &[RowAt], columns: &[usize]) -> Result<Vec<ArrayRef>> {
+        if is_all(rows, self.batch.num_rows()) {
+            return Ok(columns.iter().map(|column| std::sync::Arc::clone(self.batch.column(*column))).collect());
+        }
         let mut ids = Vec::new();
         let mut fresh = Vec::new();
         let mut order = Vec::with_capacity(rows.len());
@@ -42,9 +45,6 @@ impl Places<'_> {
             }
         }
         if ids.is_empty() {
-            if is_all(&fresh, self.batch.num_rows()) {
-                return Ok(columns.iter().map(|column| std::sync::Arc::clone(self.batch.column(*column))).collect());
-            }
             let fresh = UInt32Array::from(fresh);
             return columns.iter().map(|column| Ok(take(self.batch.column(*column), &fresh, None)?)).collect();
         }
@@ -90,8 +90,15 @@ pub(super) fn scatter(values: ArrayRef, targets: &[Option<RowAt>]) -> Result<Arr
 }
 
 /// Whether rows are all of the batch, in its order.
-fn is_all(rows: &[u32], count: usize) -> bool {
-    rows.len() == count && rows.iter().zip(0..).all(|(row, place)| *row == place)
+fn is_all(rows: &[RowAt], count: usize) -> bool {
+    rows.len() == count && rows.iter().zip(0..).all(|(row, place)| *row == RowAt::New(place))
+}
+
+/// Rows of a partition in the batch in work, which lie side by side.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct NewRows {
+    pub(super) first: u32,
+    pub(super) count: u32,
 }
 
 /// The rows of one partition by their position in it: kept ones, then new ones.
@@ -100,14 +107,14 @@ pub(super) struct View<'a> {
     /// The position of the first row.
     pub(super) first: u64,
     pub(super) kept: &'a [u32],
-    /// Rows of the batch.
-    pub(super) fresh: &'a [u32],
+    /// Those of the batch.
+    pub(super) new: NewRows,
 }
 
 impl View<'_> {
     /// One past the position of the last row.
     pub(super) fn end(&self) -> u64 {
-        self.first + (self.kept.len() + self.fresh.len()) as u64
+        self.first + self.kept.len() as u64 + u64::from(self.new.count)
     }
 
     /// The row at a position; `None`: there is none, or none any more.
@@ -116,7 +123,10 @@ impl View<'_> {
         let place = usize::try_from(position.checked_sub(self.first)?).ok()?;
         match self.kept.get(place) {
             Some(id) => Some(RowAt::Kept(*id)),
-            None => self.fresh.get(place - self.kept.len()).map(|row| RowAt::New(*row)),
+            None => {
+                let place = place - self.kept.len();
+                (place < self.new.count as usize).then(|| RowAt::New(self.new.first + place as u32))
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use eagre_patterns::{Conditions, Found, Key, Matcher, NoConditions, PatternError
 use super::asked::Asked;
 use super::matches::{Evaluation, Matches};
 use super::registers::{Registers, Running};
-use super::rows::{Places, RowAt, View, take_or_null};
+use super::rows::{NewRows, Places, RowAt, View, take_or_null};
 use super::{Plan, Plans, matcher_error};
 use crate::error::Result;
 use crate::expr::StepContext;
@@ -35,8 +35,8 @@ pub(super) struct Time {
 /// What is used again from batch to batch.
 #[derive(Default)]
 pub(super) struct Scratch {
-    symbols: Symbols,
-    found: Found,
+    pub(super) symbols: Symbols,
+    pub(super) found: Found,
     /// Attempts given up, and skips that led nowhere, since the pipeline began.
     pub(super) dropped: u64,
     pub(super) bad_skips: u64,
@@ -50,6 +50,8 @@ pub(super) struct Known<'a> {
     pub(super) bitmaps: Vec<&'a [u64]>,
     /// In the unit of the bound, where there is one.
     pub(super) times: &'a [i64],
+    /// Where matches may begin, if the matcher does not see that by itself.
+    pub(super) starts: &'a [u64],
 }
 
 /// Matches the rows of all works; what is found is added to `matches`.
@@ -67,7 +69,9 @@ pub(super) fn run(
     if let Some(registers) = &plan.registers {
         read_words(registers, works, places)?;
     }
-    let waiting = times_of_waiting(plans, works, places, time.expired.filter(|_| spec.within.is_some()))?;
+    let expired = time.expired.filter(|_| spec.within.is_some());
+    let waits = works.iter().map(|work| work.view.at(work.key.position() + work.rows.len() as u64));
+    let waiting = times_of_waiting(plans, waits, places, expired)?;
     let evaluation = Evaluation { spec, places, context };
     let found = &mut scratch.found;
     let mut start = 0;
@@ -80,15 +84,13 @@ pub(super) fn run(
         start += work.rows.len();
         found.clear();
         let waits_from = waiting.get(index).copied().flatten();
-        let expired = time.expired.filter(|_| spec.within.is_some());
         let expired = expired.map(|time| waits_from.map_or(time, |first| time.min(first)));
-        let mut fed =
-            Fed { matcher: &plan.matcher, symbols: &scratch.symbols, rows, times, ended: time.ended, expired };
+        let fed = Fed { matcher: &plan.matcher, symbols: &scratch.symbols, rows, times, ended: time.ended, expired };
         let first = work.key.start();
         let key = &mut work.key;
         let result = match (&plan.registers, plan.asks) {
             (Some(registers), _) => {
-                let mut running = Running { registers, first, words: &work.words };
+                let mut running = Running { registers, first, words: &work.words, new: &[] };
                 fed.feed(key, &mut running, found)
             }
             (None, true) => {
@@ -111,17 +113,17 @@ pub(super) fn run(
 
 /// For each partition the time of its first row that waits for rows behind it, where time decides anything: the matcher has not seen that
 /// row yet, so for it time has come no further.
-fn times_of_waiting(
+pub(super) fn times_of_waiting(
     plans: &Plans,
-    works: &[Work<'_>],
+    rows: impl Iterator<Item = Option<RowAt>>,
     places: Places<'_>,
     expired: Option<i64>,
 ) -> Result<Vec<Option<i64>>> {
-    if expired.is_none() {
+    // Where no condition looks ahead, no row waits.
+    if expired.is_none() || plans.lookahead == 0 {
         return Ok(Vec::new());
     }
-    let first = |work: &Work<'_>| work.view.at(work.key.position() + work.rows.len() as u64);
-    let rows: Vec<Option<RowAt>> = works.iter().map(first).collect();
+    let rows: Vec<Option<RowAt>> = rows.collect();
     let there: Vec<RowAt> = rows.iter().copied().flatten().collect();
     if there.is_empty() {
         return Ok(Vec::new());
@@ -138,20 +140,18 @@ fn symbols_of(plan: &Plan, works: &[Work<'_>], known: &Known<'_>, symbols: &mut 
     }
     // Few of many are picked out first.
     if rows * 2 > known.rows {
-        plan.matcher.symbols(&known.bitmaps, known.rows, symbols);
+        plan.matcher.symbols_with(&known.bitmaps, known.starts, known.rows, symbols);
         return true;
     }
-    let picked: Vec<Vec<u64>> = known
-        .bitmaps
-        .iter()
-        .map(|bitmap| {
-            let mut bits = Bits::default();
-            works.iter().for_each(|work| bits.extend(bitmap, work.rows.clone()));
-            bits.words
-        })
-        .collect();
+    let pick = |bitmap: &[u64]| {
+        let mut bits = Bits::default();
+        works.iter().for_each(|work| bits.extend(bitmap, work.rows.clone()));
+        bits.words
+    };
+    let picked: Vec<Vec<u64>> = known.bitmaps.iter().map(|bitmap| pick(bitmap)).collect();
     let picked: Vec<&[u64]> = picked.iter().map(Vec::as_slice).collect();
-    plan.matcher.symbols(&picked, rows, symbols);
+    let starts = if known.starts.is_empty() { Vec::new() } else { pick(known.starts) };
+    plan.matcher.symbols_with(&picked, &starts, rows, symbols);
     false
 }
 
@@ -190,18 +190,18 @@ impl Bits {
 }
 
 /// What the matcher is given for one partition.
-struct Fed<'a> {
-    matcher: &'a Matcher,
-    symbols: &'a Symbols,
-    rows: Range<usize>,
-    times: &'a [i64],
-    ended: bool,
-    expired: Option<i64>,
+pub(super) struct Fed<'a> {
+    pub(super) matcher: &'a Matcher,
+    pub(super) symbols: &'a Symbols,
+    pub(super) rows: Range<usize>,
+    pub(super) times: &'a [i64],
+    pub(super) ended: bool,
+    pub(super) expired: Option<i64>,
 }
 
 impl Fed<'_> {
-    fn feed(
-        &mut self,
+    pub(super) fn feed(
+        &self,
         key: &mut Key,
         conditions: &mut impl Conditions,
         found: &mut Found,
@@ -214,31 +214,42 @@ impl Fed<'_> {
     }
 }
 
-/// Reads what conditions on the match look at, for the rows of which it was not read before.
-fn read_words(registers: &Registers, works: &mut [Work<'_>], places: Places<'_>) -> Result<()> {
-    let stride = registers.stride();
-    let mut targets: Vec<Vec<Option<RowAt>>> = vec![Vec::new(); registers.inputs.len()];
-    let mut ends = Vec::with_capacity(works.len());
-    let mut count = 0;
-    for work in works.iter() {
-        let start = work.key.start() + (work.words.len() / stride) as u64;
-        for position in start..(work.key.position() + work.rows.len() as u64).max(start) {
-            for (input, targets) in registers.inputs.iter().zip(&mut targets) {
-                targets.push(position.checked_add_signed(input.shift).and_then(|position| work.view.at(position)));
-            }
-            count += 1;
+/// What conditions on the match look at, of `count` rows: of each partition its rows, and where and how many they are.
+pub(super) fn row_words<'a>(
+    registers: &Registers,
+    rows: impl Iterator<Item = (View<'a>, u64, usize)>,
+    count: usize,
+    places: Places<'_>,
+) -> Result<Vec<u64>> {
+    let mut targets: Vec<Vec<Option<RowAt>>> = registers.inputs.iter().map(|_| Vec::with_capacity(count)).collect();
+    for (view, from, rows) in rows {
+        for (input, targets) in registers.inputs.iter().zip(&mut targets) {
+            let at = |position: u64| position.checked_add_signed(input.shift).and_then(|position| view.at(position));
+            targets.extend((from..from + rows as u64).map(at));
         }
-        ends.push(count);
     }
     let columns = registers.inputs.iter().zip(&targets).map(|(input, targets)| {
         let column = input.value.as_column().expect("registers take in plain columns");
         take_or_null(targets, column, places)
     });
-    let words = registers.words(&columns.collect::<Result<Vec<_>>>()?, count)?;
+    registers.words(&columns.collect::<Result<Vec<_>>>()?, count)
+}
+
+/// Reads what conditions on the match look at, for the rows of which it was not read before.
+pub(super) fn read_words(registers: &Registers, works: &mut [Work<'_>], places: Places<'_>) -> Result<()> {
+    let stride = registers.stride();
+    let mut news = Vec::with_capacity(works.len());
+    for work in works.iter() {
+        let from = work.key.start() + (work.words.len() / stride) as u64;
+        let end = work.key.position() + work.rows.len() as u64;
+        news.push((work.view, from, end.saturating_sub(from) as usize));
+    }
+    let count = news.iter().map(|(.., rows)| rows).sum();
+    let words = row_words(registers, news.iter().copied(), count, places)?;
     let mut start = 0;
-    for (work, end) in works.iter_mut().zip(ends) {
-        work.words.extend_from_slice(&words[start * stride..end * stride]);
-        start = end;
+    for (work, (.., rows)) in works.iter_mut().zip(news) {
+        work.words.extend_from_slice(&words[start * stride..(start + rows) * stride]);
+        start += rows;
     }
     Ok(())
 }
@@ -249,10 +260,11 @@ pub(super) fn needed_from(plans: &Plans, key: &Key) -> u64 {
     key.start().saturating_sub(plans.lookback)
 }
 
-/// Rows of the batch by their positions, from one on.
-pub(super) fn fresh_from<'a>(view: View<'a>, position: u64) -> &'a [u32] {
-    let skipped = position.saturating_sub(view.first + view.kept.len() as u64);
-    &view.fresh[(skipped as usize).min(view.fresh.len())..]
+/// The rows of the batch from a position on, where the first one is at `new_at`.
+pub(super) fn new_from(new: NewRows, new_at: u64, position: u64) -> Range<u32> {
+    let end = new.first + new.count;
+    let skipped = position.saturating_sub(new_at).min(u64::from(new.count));
+    new.first + skipped as u32..end
 }
 
 #[cfg(test)]

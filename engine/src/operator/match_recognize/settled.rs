@@ -8,24 +8,26 @@
 //! the rows, which are matched again after a restart and give nothing that they gave before.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array, new_null_array,
 };
-use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use arrow::compute::{concat_batches, filter_record_batch, take};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, UInt64Type};
 use arrow_row::RowConverter;
 use eagre_kernels::rows::GroupedRows;
-use eagre_patterns::Key;
+use eagre_patterns::NoConditions;
 
+use super::asked::Asked;
+use super::busy::{Active, Busy, Part, Parts};
 use super::conditions::{Fresh, bitmaps};
-use super::held::Held;
 use super::matches::{Evaluation, Matches};
-use super::rows::{Places, View};
-use super::run::{Known, Scratch, Time, Work, fresh_from, needed_from, run};
-use super::{NAME, Plan, Plans};
+use super::registers::Running;
+use super::rows::{NewRows, Places, View};
+use super::run::{Fed, Known, Scratch, Time, Work, needed_from, new_from, row_words, run, times_of_waiting};
+use super::starts::{Group, Starts, ends_of, group_of_rows};
+use super::{NAME, Plan, Plans, matcher_error};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::delta::{Delta, batch_of};
@@ -33,7 +35,7 @@ use crate::error::{EngineError, Result};
 use crate::expr::StepContext;
 use crate::keys::GroupKeys;
 use crate::operator::over::kept::Kept;
-use crate::operator::over::{Buffer, in_order, in_order_of_arrival, judge};
+use crate::operator::over::{Buffer, in_order_of_arrival, judge, order_of};
 use crate::operator::{Input, Operator, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::rows::RowLog;
 use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN};
@@ -47,74 +49,14 @@ const HELD_ARRIVALS: &str = "held_arrivals";
 /// About as many rows are matched at once.
 const CHUNK_ROWS: usize = 65_536;
 
-/// A partition.
-#[derive(Default)]
-struct Part {
-    /// How many of its rows were matched.
-    position: u64,
-    /// What is under way; `None`: nothing, and no row stays.
-    busy: Option<Box<Busy>>,
-}
-
-/// What is under way in a partition.
-struct Busy {
-    /// Its rows that stay.
-    held: Held,
-    /// The patterns of which a match is under way, ascending.
-    active: Vec<Active>,
-    /// How many matches patterns had, where someone counts them.
-    numbers: Vec<(u32, u64)>,
-}
-
-/// A pattern of which a match is under way.
-struct Active {
-    pattern: u32,
-    key: Key,
-    /// What conditions on the match read of its rows.
-    words: Vec<u64>,
-}
-
-impl Busy {
-    fn bytes(&self) -> usize {
-        let active = self.active.iter().map(|active| active.key.bytes() + active.words.capacity() * 8);
-        size_of::<Self>() + self.held.bytes() + active.sum::<usize>() + self.active.capacity() * size_of::<Active>()
-    }
-}
-
-impl Part {
-    fn view<'a>(&'a self, fresh: &'a [u32]) -> View<'a> {
-        match &self.busy {
-            Some(busy) => View { first: busy.held.first, kept: busy.held.ids(), fresh },
-            None => View { first: self.position, kept: &[], fresh },
-        }
-    }
-
-    /// Bytes held outside of the value itself.
-    fn bytes(&self) -> usize {
-        self.busy.as_ref().map_or(0, |busy| busy.bytes())
-    }
-
-    fn number(&self, pattern: u32) -> u64 {
-        let numbers = self.busy.as_ref().map_or(&[][..], |busy| &busy.numbers);
-        numbers.iter().find(|(of, _)| *of == pattern).map_or(0, |(_, number)| *number)
-    }
-
-    fn is_idle(&self) -> bool {
-        self.busy
-            .as_ref()
-            .is_none_or(|busy| busy.active.is_empty() && busy.held.ids().is_empty() && busy.numbers.is_empty())
-    }
-}
-
-/// A partition in work: where its rows are among those whose conditions are known.
-struct Group {
-    slot: u32,
-    /// The position of the first of them.
-    from: u64,
-    rows: Range<usize>,
-    /// Up to which position all was matched before.
-    position: u64,
-}
+/// The times at which partitions are to be looked at again are noted in so many steps of the bound.
+const DUE_STEPS: i64 = 4_096;
+/// So many rows of partitions that lie side by side are matched together: what is looked at in several passes stays in the cache.
+const BLOCK_ROWS: usize = if cfg!(test) { 8 } else { 8_192 };
+/// Each pattern is a pass of its own, which needs so many rows to be worth it.
+const PATTERN_ROWS: usize = if cfg!(test) { 2 } else { 64 };
+/// So many partitions more than those that are busy may be idle before they are forgotten: many of them soon have a row again.
+const IDLE_MAX: usize = 262_144;
 
 /// See the [module](self).
 pub(super) struct Settled {
@@ -122,18 +64,19 @@ pub(super) struct Settled {
     buffer: Buffer,
     converter: RowConverter,
     partitions: GroupKeys,
-    /// By slot.
-    parts: Vec<Part>,
+    parts: Parts,
     /// The rows that stay.
     kept: Kept,
     log: RowLog,
-    /// Partitions with which the watermark will have something to do when it has passed a time.
+    /// Partitions with which the watermark will have something to do when it has passed a time: by steps of `due_step`.
     due: BTreeMap<i64, Vec<u32>>,
-    /// Partitions that were restored and whose rows are to be matched again.
+    due_step: i64,
+    /// Partitions that were restored and whose rows are to be matched again; whether that is what is being done.
     asleep: Vec<u32>,
-    /// By slot: whether the partition differs from what was saved.
-    dirty: Vec<bool>,
+    wakes: bool,
     dirty_slots: Vec<u32>,
+    /// Partitions in which nothing was under way when they were looked at last, where such are forgotten.
+    idle: Vec<u32>,
     /// Keys of partitions that were forgotten since the last save.
     forgotten: Vec<RecordBatch>,
     /// Whether anything was ever saved.
@@ -141,11 +84,13 @@ pub(super) struct Settled {
     watermark: EventTimeMs,
     empty: RecordBatch,
     slots: Vec<u32>,
+    /// Used again, as memory that is new costs more than what it is used for.
+    groups: Vec<Group>,
     scratch: Scratch,
     state_schema: SchemaRef,
     ended: bool,
-    /// What partitions hold that are busy: counted where it changes, because all of them are too many to ask after each step.
-    busy_bytes: usize,
+    /// The order of the buffer, by milliseconds, is that of the query.
+    by_ms: bool,
 }
 
 impl Settled {
@@ -161,134 +106,324 @@ impl Settled {
             buffer: Buffer::new(input)?,
             converter: plans.converter()?,
             partitions: GroupKeys::new(plans.partition_types())?,
-            parts: Vec::new(),
+            parts: Parts::default(),
             kept: Kept::new(input)?,
             log: RowLog::new(HELD, input),
             due: BTreeMap::new(),
+            due_step: plans
+                .plans
+                .iter()
+                .filter_map(|plan| plan.spec.within)
+                .map(|within| within.units)
+                .min()
+                .map_or(1, |within| (within / DUE_STEPS).max(1)),
             asleep: Vec::new(),
-            dirty: Vec::new(),
+            wakes: false,
             dirty_slots: Vec::new(),
+            idle: Vec::new(),
             forgotten: Vec::new(),
             saves: false,
             watermark: WATERMARK_MIN,
             empty: RecordBatch::new_empty(Arc::clone(input)),
             slots: Vec::new(),
+            groups: Vec::new(),
             scratch: Scratch::default(),
             state_schema: Arc::new(Schema::new(fields)),
             ended: false,
-            busy_bytes: 0,
+            by_ms: plans.time().is_some_and(|time| {
+                let unit = input.field(time).data_type();
+                spec.order.len() == 1
+                    && matches!(unit, DataType::Timestamp(TimeUnit::Millisecond | TimeUnit::Second, _))
+            }),
             plans: Arc::clone(plans),
         })
     }
 
-    /// Takes in rows that are in order.
-    fn take_in(&mut self, batch: &RecordBatch, context: &StepContext, out: &mut Output) -> Result<()> {
-        let partition = &self.plans.spec().partition;
-        let keys: Vec<ArrayRef> = partition.iter().map(|column| Arc::clone(batch.column(*column))).collect();
-        self.partitions.intern(&keys, batch.num_rows(), &mut self.slots)?;
-        let count = self.partitions.slot_count();
-        for slot in self.partitions.fresh() {
-            if let Some(part) = self.parts.get_mut(*slot as usize) {
-                *part = Part::default();
+    /// Takes in rows of the buffer, in the order of milliseconds and arrival.
+    ///
+    /// They are fetched as they are needed: each partition's rows side by side.
+    fn take_in(&mut self, mut ids: Vec<u32>, context: &StepContext, out: &mut Output) -> Result<()> {
+        let plans = Arc::clone(&self.plans);
+        let spec = plans.spec();
+        let rows = &self.buffer.kept.rows;
+        if !self.by_ms {
+            let columns: Vec<usize> = spec.order.iter().map(|key| key.column).collect();
+            if let Some(order) = order_of(&rows.take(&ids, &columns)?, &self.converter)? {
+                ids = order.iter().map(|row| ids[*row as usize]).collect();
             }
         }
-        self.parts.resize_with(count.max(self.parts.len()), Part::default);
-        self.dirty.resize(count.max(self.dirty.len()), false);
+        let keys = rows.take(&ids, &spec.partition)?;
+        self.partitions.intern(&keys, ids.len(), &mut self.slots)?;
+        for slot in self.partitions.fresh() {
+            self.parts.reset(*slot);
+        }
+        let count = self.partitions.slot_count();
+        self.parts.resize(count);
         let grouped = GroupedRows::group(&self.slots, count);
-        let time = Time { expired: None, ended: self.plans.spec().whole_partitions };
-        self.advance(grouped.slots(), Some(&grouped), batch, time, context, out)
+        let ids: Vec<u32> = grouped.order().iter().map(|row| ids[*row as usize]).collect();
+        let batch = rows.take_batch(&ids)?;
+        self.buffer.kept.release(&ids)?;
+        let time = Time { expired: None, ended: spec.whole_partitions };
+        let (slots, offsets) = (grouped.slots(), grouped.offsets());
+        let mut emitted = Vec::new();
+        let mut first = 0;
+        while first < slots.len() {
+            let rows_max = offsets[first] as usize + BLOCK_ROWS.max(PATTERN_ROWS * plans.plans.len());
+            // Whole partitions, and at least one.
+            let end = offsets[first + 1..].partition_point(|end| *end as usize <= rows_max).max(1) + first;
+            let (start, rows) = (offsets[first], (offsets[end] - offsets[first]) as usize);
+            let block: Vec<u32> = offsets[first..=end].iter().map(|offset| offset - start).collect();
+            let batch = batch.slice(start as usize, rows);
+            emitted.extend(self.advance(&slots[first..end], &block, &batch, time, context)?);
+            first = end;
+        }
+        self.emit(emitted, out)
     }
 
-    /// Matches the rows that the partitions `slots`, ascending, hold and those that they get from `batch`.
+    /// Matches the rows that the partitions `slots`, ascending, hold, and those that they get: rows `offsets[i]..offsets[i + 1]` of
+    /// `batch` are those of partition `slots[i]`. Without offsets they get none.
     fn advance(
         &mut self,
         slots: &[u32],
-        grouped: Option<&GroupedRows>,
+        offsets: &[u32],
         batch: &RecordBatch,
         time: Time,
         context: &StepContext,
-        out: &mut Output,
-    ) -> Result<()> {
+    ) -> Result<Vec<(usize, RecordBatch)>> {
         let plans = Arc::clone(&self.plans);
-        let fresh_of = |index: usize| match grouped {
-            Some(grouped) => &grouped.order()[grouped.offsets()[index] as usize..grouped.offsets()[index + 1] as usize],
-            None => &[],
+        let lookahead = if time.ended { 0 } else { plans.lookahead };
+        let mut groups = std::mem::take(&mut self.groups);
+        groups.clear();
+        let mut fresh = Fresh::new(&plans.distinct);
+        let mut count = 0;
+        for (index, slot) in slots.iter().enumerate() {
+            let new = match offsets.get(index..index + 2) {
+                Some(ends) => NewRows { first: ends[0], count: ends[1] - ends[0] },
+                None => NewRows::default(),
+            };
+            let position = self.parts.part(*slot).position;
+            let (mut from, mut new_at) = (position, position);
+            if let Some(busy) = self.parts.busy(*slot) {
+                new_at = busy.held.end();
+                // After a restart it is fed again from its start.
+                if self.wakes {
+                    from = busy.active().map(|active| active.key.position()).fold(from, u64::min);
+                }
+            }
+            let end = (new_at + u64::from(new.count)).saturating_sub(lookahead).max(from);
+            let rows = count..count + (end - from) as usize;
+            count = rows.end;
+            let group = Group { slot: *slot, from, rows, position, new, new_at };
+            fresh.add(&plans.distinct, group.view(&self.parts), from..end);
+            groups.push(group);
+            self.parts.part_mut(*slot).position = position.max(end);
+        }
+        debug_assert_eq!(fresh.rows.len(), count, "all rows are there");
+        let mut needed = Vec::with_capacity(groups.len());
+        let emitted = match &plans.plans[..] {
+            [plan] => self.match_one((&plans, plan), &groups, &fresh, batch, time, context, &mut needed)?,
+            _ => self.match_many(&plans, &groups, &fresh, batch, time, context, &mut needed)?,
         };
+        // What is still needed stays.
+        let mut staying: Vec<u32> = Vec::new();
+        for (group, needed) in groups.iter().zip(&needed) {
+            staying.extend(new_from(group.new, group.new_at, *needed));
+        }
+        let mut ids = Vec::with_capacity(staying.len());
+        if !staying.is_empty() {
+            let staying = UInt32Array::from(staying);
+            let columns = batch.columns().iter().map(|column| Ok(take(column, &staying, None)?));
+            // Where no column is asked for, rows are still counted.
+            let rows = batch_of(&batch.schema(), columns.collect::<Result<_>>()?, staying.len())?;
+            self.kept.append(&rows, &mut ids)?;
+        }
+        let mut gone = Vec::new();
+        let mut start = 0;
+        for (group, needed) in groups.iter().zip(needed) {
+            let end = start + new_from(group.new, group.new_at, needed).len();
+            self.settle(&plans, group, &ids[start..end], needed, &mut gone);
+            start = end;
+        }
+        self.kept.release(&gone)?;
+        self.groups = groups;
+        if self.idle.len() > IDLE_MAX + self.parts.busy_count() {
+            self.forget_idle()?;
+        }
+        Ok(emitted)
+    }
+
+    /// Matches the rows of partitions where there is one pattern. For each of them, from where on its rows are still needed is added to
+    /// `needed`.
+    #[expect(clippy::too_many_arguments, reason = "what is matched, what is known, and where it goes")]
+    fn match_one(
+        &mut self,
+        (plans, plan): (&Plans, &Plan),
+        groups: &[Group],
+        fresh: &Fresh,
+        batch: &RecordBatch,
+        time: Time,
+        context: &StepContext,
+        needed: &mut Vec<u64>,
+    ) -> Result<Vec<(usize, RecordBatch)>> {
+        let places = Places { kept: &self.kept.rows, batch };
+        let count = fresh.rows.len();
+        let (bits, times) = match count {
+            0 => (Vec::new(), Vec::new()),
+            _ => (bitmaps(&plans.distinct, fresh, places, context)?, plans.times_of(&fresh.rows, places)?),
+        };
+        let any = vec![u64::MAX; count.div_ceil(64)];
+        let bitmaps = if count == 0 { Vec::new() } else { plans.distinct.of(0, &bits, &any) };
+        let starts = Starts::of(plan, &bitmaps, count, &ends_of(groups, count));
+        if count > 0 {
+            let starts = starts.looked_ahead().unwrap_or(&[]);
+            plan.matcher.symbols_with(&bitmaps, starts, count, &mut self.scratch.symbols);
+        }
+        let within = plan.spec.within.is_some();
+        let expired = time.expired.filter(|_| within);
+        let waits = groups.iter().map(|group| group.view(&self.parts).at(self.parts.part(group.slot).position));
+        let waiting = times_of_waiting(plans, waits, places, expired)?;
+        let (new_words, stride) = match &plan.registers {
+            Some(registers) => {
+                let rows = groups.iter().map(|group| (group.view(&self.parts), group.from, group.rows.len()));
+                (row_words(registers, rows, count, places)?, registers.stride())
+            }
+            None => (Vec::new(), 0),
+        };
+        let evaluation = Evaluation { spec: &plan.spec, places, context };
+        let mut matches = Matches::default();
+        let Scratch { symbols, found, dropped, bad_skips } = &mut self.scratch;
+        for (index, group) in groups.iter().enumerate() {
+            needed.push(self.parts.part(group.slot).position.saturating_sub(plans.lookback));
+            let mut begun = None;
+            let (view, active) = match self.parts.busy_mut(group.slot) {
+                Some(Busy { held, one: Some(active), .. }) => {
+                    (View { first: held.first, kept: held.ids(), new: group.new }, active)
+                }
+                busy => {
+                    let Some(row) = starts.next(group) else { continue };
+                    let position = group.from + (row - group.rows.start) as u64;
+                    let number = busy.as_ref().map_or(0, |busy| busy.number(0));
+                    let key = plan.matcher.resume(position, number, 0);
+                    let view = match busy {
+                        Some(busy) => View { first: busy.held.first, kept: busy.held.ids(), new: group.new },
+                        None => View { first: group.position, kept: &[], new: group.new },
+                    };
+                    (view, begun.insert(Active { pattern: 0, key, words: Vec::new() }))
+                }
+            };
+            let Active { key, words, .. } = active;
+            let from = group.rows.start + (key.position() - group.from) as usize;
+            let rows = from..group.rows.end.max(from);
+            found.clear();
+            let waits_from = waiting.get(index).copied().flatten();
+            let fed = Fed {
+                matcher: &plan.matcher,
+                symbols: &*symbols,
+                times: if within && !rows.is_empty() { &times[rows.clone()] } else { &[] },
+                rows: rows.clone(),
+                ended: time.ended,
+                expired: expired.map(|time| waits_from.map_or(time, |first| time.min(first))),
+            };
+            let first = key.start();
+            let result = match (&plan.registers, plan.asks) {
+                (Some(registers), _) => {
+                    let new = &new_words[rows.start * stride..rows.end * stride];
+                    let result = fed.feed(key, &mut Running { registers, first, words, new }, found);
+                    keep_words(words, new, (key.start() - first) as usize * stride);
+                    result
+                }
+                (None, true) => fed.feed(key, &mut Asked { evaluation, view, margin: plan.run_margin }, found),
+                (None, false) => fed.feed(key, &mut NoConditions, found),
+            };
+            result.map_err(matcher_error)?;
+            matches.add(&plan.spec, found, view, plan.margin);
+            let needed = &mut needed[index];
+            *needed = needed_from(plans, key).min(*needed);
+            let idle = key.start() == key.position();
+            let number = (plan.counts && key.number() > 0).then_some(key.number());
+            if let Some(number) = number {
+                let position = self.parts.part(group.slot).position;
+                self.parts.make_busy(group.slot, position).set_number(0, number);
+            }
+            match begun {
+                Some(active) if !idle => {
+                    let position = self.parts.part(group.slot).position;
+                    self.parts.make_busy(group.slot, position).one = Some(active);
+                }
+                None if idle => {
+                    if let Some(busy) = self.parts.busy_mut(group.slot) {
+                        busy.one = None;
+                    }
+                }
+                _ => {}
+            }
+        }
+        *dropped += std::mem::take(&mut found.dropped);
+        *bad_skips += std::mem::take(&mut found.bad_skips);
+        Ok(matches.leaving(evaluation)?.map(|rows| (0, rows)).into_iter().collect())
+    }
+
+    /// Matches the rows of partitions where there are several patterns, as [`match_one`](Self::match_one).
+    #[expect(clippy::too_many_arguments, reason = "what is matched, what is known, and where it goes")]
+    fn match_many(
+        &mut self,
+        plans: &Plans,
+        groups: &[Group],
+        fresh: &Fresh,
+        batch: &RecordBatch,
+        time: Time,
+        context: &StepContext,
+        needed: &mut Vec<u64>,
+    ) -> Result<Vec<(usize, RecordBatch)>> {
         // Matches under way, by pattern, each with the place of its partition.
         let mut under_way: Vec<Vec<(usize, Active)>> = Vec::new();
         under_way.resize_with(plans.plans.len(), Vec::new);
-        let mut groups = Vec::with_capacity(slots.len());
-        let lookahead = if time.ended { 0 } else { plans.lookahead };
-        let bytes_before: usize = slots.iter().map(|slot| self.parts[*slot as usize].bytes()).sum();
-        let mut count = 0;
-        for (index, slot) in slots.iter().enumerate() {
-            let part = &mut self.parts[*slot as usize];
-            let mut from = part.position;
-            for active in part.busy.iter_mut().flat_map(|busy| busy.active.drain(..)) {
-                // After a restart it is fed again from its start.
-                from = from.min(active.key.position());
+        for (index, group) in groups.iter().enumerate() {
+            for active in self.parts.busy_mut(group.slot).into_iter().flat_map(Busy::take_active) {
                 under_way[active.pattern as usize].push((index, active));
             }
-            let end = part.view(fresh_of(index)).end().saturating_sub(lookahead).max(from);
-            let rows = count..count + (end - from) as usize;
-            count = rows.end;
-            groups.push(Group { slot: *slot, from, rows, position: part.position });
-            part.position = part.position.max(end);
         }
-        let views: Vec<View<'_>> = slots
-            .iter()
-            .enumerate()
-            .map(|(index, slot)| {
-                let part = &self.parts[*slot as usize];
-                let first = part.busy.as_ref().map_or(groups[index].position, |busy| busy.held.first);
-                View { first, ..part.view(fresh_of(index)) }
-            })
-            .collect();
         let places = Places { kept: &self.kept.rows, batch };
-        let positions = |group: &Group| group.from..group.from + group.rows.len() as u64;
-        let fresh = Fresh::of(&plans.distinct, views.iter().copied().zip(groups.iter().map(positions)));
-        debug_assert_eq!(fresh.rows.len(), count, "all rows are there");
+        let count = fresh.rows.len();
         let (bits, times) = match count {
             0 => (Vec::new(), Vec::new()),
-            _ => (bitmaps(&plans.distinct, &fresh, places, context)?, plans.times_of(&fresh.rows, places)?),
+            _ => (bitmaps(&plans.distinct, fresh, places, context)?, plans.times_of(&fresh.rows, places)?),
         };
         let any = vec![u64::MAX; count.div_ceil(64)];
+        let (ends, group_of) = (ends_of(groups, count), group_of_rows(groups, count));
         let mut emitted: Vec<(usize, RecordBatch)> = Vec::new();
         for (pattern, plan) in plans.plans.iter().enumerate() {
             let bitmaps = if count == 0 { Vec::new() } else { plans.distinct.of(pattern, &bits, &any) };
-            let known = Known { rows: count, bitmaps, times: &times };
+            let starts = Starts::of(plan, &bitmaps, count, &ends);
+            let known = Known { rows: count, bitmaps, times: &times, starts: starts.looked_ahead().unwrap_or(&[]) };
             let work = |index: usize, active: Active| {
-                let group = &groups[index];
+                let group: &Group = &groups[index];
                 let start = group.rows.start + (active.key.position() - group.from) as usize;
-                Work {
-                    key: active.key,
-                    view: views[index],
-                    rows: start..group.rows.end.max(start),
-                    words: active.words,
-                }
+                let rows = start..group.rows.end.max(start);
+                Work { key: active.key, view: group.view(&self.parts), rows, words: active.words }
             };
             let (mut places_of, mut works) = (Vec::new(), Vec::new());
             let mut started = std::mem::take(&mut under_way[pattern]).into_iter().peekable();
-            if count > 0 {
-                let mut next = 0;
-                beginnings(plan, &known, &groups, |index, row| {
-                    while let Some((before, active)) = started.next_if(|(before, _)| *before <= index) {
-                        places_of.push(before);
-                        works.push(work(before, active));
-                        next = before + 1;
-                    }
+            let mut index = 0;
+            while let Some(begins) = starts.next_group(groups, &group_of, index) {
+                while let Some((before, active)) = started.next_if(|(before, _)| *before < begins.0) {
+                    places_of.push(before);
+                    works.push(work(before, active));
+                }
+                let (group, row) = (&groups[begins.0], begins.1);
+                let active = match started.next_if(|(before, _)| *before == begins.0) {
                     // A match under way takes the partition's rows in itself.
-                    if index < next {
-                        return;
+                    Some((_, active)) => active,
+                    None => {
+                        let position = group.from + (row - group.rows.start) as u64;
+                        let number = self.parts.busy(group.slot).map_or(0, |busy| busy.number(pattern as u32));
+                        let key = plan.matcher.resume(position, number, 0);
+                        Active { pattern: pattern as u32, key, words: Vec::new() }
                     }
-                    next = index + 1;
-                    let group = &groups[index];
-                    let position = group.from + (row - group.rows.start) as u64;
-                    let number = self.parts[group.slot as usize].number(pattern as u32);
-                    let key = plan.matcher.resume(position, number, 0);
-                    places_of.push(index);
-                    works.push(work(index, Active { pattern: pattern as u32, key, words: Vec::new() }));
-                });
+                };
+                places_of.push(begins.0);
+                works.push(work(begins.0, active));
+                index = begins.0 + 1;
             }
             for (index, active) in started {
                 places_of.push(index);
@@ -298,106 +433,90 @@ impl Settled {
                 continue;
             }
             let mut matches = Matches::default();
-            run((&plans, plan), &mut works, &known, (places, context), time, &mut self.scratch, &mut matches)?;
+            run((plans, plan), &mut works, &known, (places, context), time, &mut self.scratch, &mut matches)?;
             if let Some(rows) = matches.leaving(Evaluation { spec: &plan.spec, places, context })? {
                 emitted.push((pattern, rows));
             }
             under_way[pattern] = places_of
                 .into_iter()
                 .zip(works)
+                .filter(|(_, work)| work.key.start() < work.key.position() || plan.counts)
                 .map(|(index, work)| (index, Active { pattern: pattern as u32, key: work.key, words: work.words }))
                 .collect();
         }
-        // What is still needed stays.
-        let mut needed: Vec<u64> =
-            slots.iter().map(|slot| self.parts[*slot as usize].position.saturating_sub(plans.lookback)).collect();
+        needed.extend(groups.iter().map(|group| self.parts.part(group.slot).position.saturating_sub(plans.lookback)));
         for (index, active) in under_way.iter().flatten() {
-            needed[*index] = needed[*index].min(needed_from(&plans, &active.key));
+            needed[*index] = needed_from(plans, &active.key).min(needed[*index]);
         }
-        let mut staying: Vec<u32> = Vec::new();
-        let mut ends = Vec::with_capacity(slots.len());
-        for (view, needed) in views.iter().zip(&needed) {
-            staying.extend_from_slice(fresh_from(*view, *needed));
-            ends.push((view.end(), staying.len()));
-        }
-        let mut ids = Vec::new();
-        if !staying.is_empty() {
-            let rows = take_record_batch(batch, &UInt32Array::from(staying))?;
-            self.kept.append(&rows, &mut ids)?;
-        }
-        self.put_back(&plans, slots, under_way);
-        let mut gone = Vec::new();
-        let mut forgotten = Vec::new();
-        let mut start = 0;
-        for (index, (slot, (view_end, end))) in slots.iter().zip(ends).enumerate() {
-            self.settle_rows(*slot, &ids[start..end], view_end, needed[index], &mut gone);
-            start = end;
-            if !std::mem::replace(&mut self.dirty[*slot as usize], true) {
-                self.dirty_slots.push(*slot);
-            }
-            let part = &mut self.parts[*slot as usize];
-            if part.is_idle() {
-                part.busy = None;
-                if plans.forgets {
-                    forgotten.push(*slot);
-                }
-            }
-        }
-        let bytes_after: usize = slots.iter().map(|slot| self.parts[*slot as usize].bytes()).sum();
-        self.busy_bytes = (self.busy_bytes + bytes_after).saturating_sub(bytes_before);
-        self.kept.release(&gone)?;
-        self.forget(&forgotten)?;
-        self.emit(emitted, out)
+        self.put_back(plans, groups, under_way);
+        Ok(emitted)
     }
 
     /// Gives partitions back the matches that are still under way.
-    fn put_back(&mut self, plans: &Plans, slots: &[u32], under_way: Vec<Vec<(usize, Active)>>) {
+    fn put_back(&mut self, plans: &Plans, groups: &[Group], under_way: Vec<Vec<(usize, Active)>>) {
         for (plan, active) in plans.plans.iter().zip(under_way) {
             for (index, active) in active {
-                let part = &mut self.parts[slots[index] as usize];
+                let slot = groups[index].slot;
                 let idle = active.key.start() == active.key.position();
-                if idle && !(plan.counts && active.key.number() > 0) {
+                let number = (plan.counts && active.key.number() > 0).then_some(active.key.number());
+                if idle && number.is_none() {
                     continue;
                 }
-                let position = part.position;
-                let busy = part.busy.get_or_insert_with(|| {
-                    Box::new(Busy { held: Held::new(position), active: Vec::new(), numbers: Vec::new() })
-                });
-                if plan.counts && active.key.number() > 0 {
-                    match busy.numbers.iter_mut().find(|(of, _)| *of == active.pattern) {
-                        Some((_, number)) => *number = active.key.number(),
-                        None => busy.numbers.push((active.pattern, active.key.number())),
-                    }
+                let position = self.parts.part(slot).position;
+                let busy = self.parts.make_busy(slot, position);
+                if let Some(number) = number {
+                    busy.set_number(active.pattern, number);
                 }
                 if !idle {
-                    busy.active.push(active);
+                    busy.put_active(active);
                 }
             }
         }
     }
 
-    /// Notes which rows of a partition stay, and when it is to be looked at again.
-    fn settle_rows(&mut self, slot: u32, new: &[u32], end: u64, needed: u64, gone: &mut Vec<u32>) {
-        let part = &mut self.parts[slot as usize];
-        if part.busy.is_none() && new.is_empty() {
-            return;
+    /// Notes which rows of a partition stay, and when it is to be looked at again. `new` are those of its new rows that do.
+    #[inline]
+    fn settle(&mut self, plans: &Plans, group: &Group, new: &[u32], needed: u64, gone: &mut Vec<u32>) {
+        let slot = group.slot;
+        let part = self.parts.part_mut(slot);
+        if !std::mem::replace(&mut part.dirty, true) {
+            self.dirty_slots.push(slot);
         }
-        let first = end - new.len() as u64;
-        let busy = part
-            .busy
-            .get_or_insert_with(|| Box::new(Busy { held: Held::new(first), active: Vec::new(), numbers: Vec::new() }));
-        busy.held.release(needed, gone);
-        if busy.held.ids().is_empty() {
-            busy.held.first = first;
+        let first = group.new_at + u64::from(group.new.count) - new.len() as u64;
+        let busy = if new.is_empty() { self.parts.busy_mut(slot) } else { Some(self.parts.make_busy(slot, first)) };
+        if let Some(busy) = busy {
+            busy.held.release(needed, gone);
+            if busy.held.ids().is_empty() {
+                busy.held.first = first;
+            }
+            busy.held.push(new);
+            let deadline = busy.active().filter_map(|active| active.key.deadline()).min();
+            if let Some(deadline) = deadline
+                && busy.held.due.is_none_or(|due| deadline < due)
+            {
+                let step = deadline.div_euclid(self.due_step);
+                let noted = busy.held.due.is_some_and(|due| due.div_euclid(self.due_step) == step);
+                busy.held.due = Some(deadline);
+                if !noted {
+                    self.due.entry(step).or_default().push(slot);
+                }
+            }
         }
-        busy.held.push(new);
-        let deadline = busy.active.iter().filter_map(|active| active.key.deadline()).min();
-        if let Some(deadline) = deadline
-            && busy.held.due.is_none_or(|due| deadline < due)
-        {
-            busy.held.due = Some(deadline);
-            self.due.entry(deadline).or_default().push(slot);
+        let idle = self.parts.settle(slot);
+        let part = self.parts.part_mut(slot);
+        if idle && plans.forgets && !std::mem::replace(&mut part.listed, true) {
+            self.idle.push(slot);
         }
+    }
+
+    /// Forgets the partitions that are idle.
+    fn forget_idle(&mut self) -> Result<()> {
+        let mut idle = std::mem::take(&mut self.idle);
+        idle.retain(|slot| {
+            self.parts.part_mut(*slot).listed = false;
+            self.parts.busy(*slot).is_none()
+        });
+        self.forget(&idle)
     }
 
     fn forget(&mut self, slots: &[u32]) -> Result<()> {
@@ -415,7 +534,10 @@ impl Settled {
     fn emit(&self, matches: Vec<(usize, RecordBatch)>, out: &mut Output) -> Result<()> {
         let plans = &self.plans;
         if plans.columns.is_empty() {
-            matches.into_iter().for_each(|(_, rows)| out.emit(Delta::insert(rows)));
+            let rows: Vec<RecordBatch> = matches.into_iter().map(|(_, rows)| rows).collect();
+            if !rows.is_empty() {
+                out.emit(Delta::insert(concat_batches(&plans.output, &rows)?));
+            }
             return Ok(());
         }
         let mut together = Vec::with_capacity(matches.len());
@@ -444,19 +566,26 @@ impl Settled {
         }
         let time = self.plans.units(within, self.watermark);
         let mut slots = Vec::new();
+        let mut later = Vec::new();
         while let Some(entry) = self.due.first_entry()
-            && *entry.key() < time
+            && entry.key().saturating_mul(self.due_step) < time
         {
-            let deadline = *entry.key();
+            let step = *entry.key();
             for slot in entry.remove() {
                 // A partition that was forgotten, or looked at since, may have another one, or none.
-                if let Some(busy) = &mut self.parts[slot as usize].busy
-                    && busy.held.due == Some(deadline)
-                {
-                    busy.held.due = None;
-                    slots.push(slot);
+                let Some(busy) = self.parts.busy_mut(slot) else { continue };
+                match busy.held.due {
+                    Some(due) if due < time => {
+                        busy.held.due = None;
+                        slots.push(slot);
+                    }
+                    Some(due) if due.div_euclid(self.due_step) == step => later.push((step, slot)),
+                    _ => {}
                 }
             }
+        }
+        for (step, slot) in later {
+            self.due.entry(step).or_default().push(slot);
         }
         slots.sort_unstable();
         slots.dedup();
@@ -464,71 +593,54 @@ impl Settled {
             return Ok(());
         }
         let empty = self.empty.clone();
-        self.advance(&slots, None, &empty, Time { expired: Some(time), ended: false }, context, out)
+        let emitted = self.advance(&slots, &[], &empty, Time { expired: Some(time), ended: false }, context)?;
+        self.emit(emitted, out)
     }
 
     /// The columns of partitions in a checkpoint; those that are not there have no matches under way.
     fn states(&self, slots: &[u32], there: bool) -> Result<RecordBatch> {
         let mut columns = self.partitions.columns(Slots::Some(slots))?;
-        let numbers = |of: &dyn Fn(&Part) -> u64| -> ArrayRef {
-            Arc::new(UInt64Array::from_iter_values(slots.iter().map(|slot| of(&self.parts[*slot as usize]))))
+        let numbers = |of: &dyn Fn(u32) -> u64| -> ArrayRef {
+            Arc::new(UInt64Array::from_iter_values(slots.iter().map(|slot| of(*slot))))
         };
-        let held = |part: &Part| part.busy.as_ref().and_then(|busy| busy.held.ids().first().copied());
-        columns.push(numbers(&|part| part.position));
-        columns.push(numbers(&|part| held(part).map_or(self.kept.next_arrival, |id| self.kept.arrival(id))));
-        columns.push(numbers(&|part| part.busy.as_ref().map_or(part.position, |busy| busy.held.first)));
-        let active = slots.iter().map(|slot| there.then(|| encode(&self.parts[*slot as usize])));
+        let parts = &self.parts;
+        let position = |slot| parts.part(slot).position;
+        let held = |slot| parts.busy(slot).and_then(|busy| busy.held.ids().first().copied());
+        columns.push(numbers(&position));
+        columns.push(numbers(&|slot| held(slot).map_or(self.kept.next_arrival, |id| self.kept.arrival(id))));
+        columns.push(numbers(&|slot| parts.busy(slot).map_or(position(slot), |busy| busy.held.first)));
+        let active = slots.iter().map(|slot| there.then(|| encode(parts.busy(*slot))));
         columns.push(Arc::new(active.collect::<BinaryArray>()));
         batch_of(&self.state_schema, columns, slots.len())
     }
 }
 
-/// Calls `begin` with the place of each group in which a match may begin, and the row of the first one, ascending.
-fn beginnings(plan: &Plan, known: &Known<'_>, groups: &[Group], mut begin: impl FnMut(usize, usize)) {
-    let begins = &plan.begins;
-    let first_row = |group: &Group| group.rows.start + (group.position - group.from) as usize;
-    let variables = (0..plan.spec.variables.len()).filter(|variable| begins.variables.contains(*variable as u8));
-    let any_row = begins.everywhere || variables.clone().any(|variable| plan.spec.conditions[variable].row.is_none());
-    if any_row {
-        for (index, group) in groups.iter().enumerate() {
-            if first_row(group) < group.rows.end {
-                begin(index, first_row(group));
-            }
+/// The words from `gone` on of those that are kept and those that are new stay.
+fn keep_words(words: &mut Vec<u64>, new: &[u64], gone: usize) {
+    match gone.checked_sub(words.len()) {
+        Some(skipped) => {
+            words.clear();
+            words.extend_from_slice(&new[skipped.min(new.len())..]);
         }
-        return;
+        None => {
+            words.drain(..gone);
+            words.extend_from_slice(new);
+        }
     }
-    let bitmaps: Vec<&[u64]> = variables.map(|variable| known.bitmaps[variable]).collect();
-    let mut rows = (0..known.rows.div_ceil(64)).flat_map(|word| {
-        let mut bits = bitmaps.iter().fold(0, |bits, bitmap| bits | bitmap[word]);
-        std::iter::from_fn(move || {
-            let bit = bits.trailing_zeros() as usize;
-            bits &= bits.wrapping_sub(1);
-            (bit < 64).then_some(word * 64 + bit)
-        })
-    });
-    let mut row = rows.next();
-    for (index, group) in groups.iter().enumerate() {
-        let first = first_row(group);
-        while row.is_some_and(|row| row < first) {
-            row = rows.next();
-        }
-        if begins.at_first && group.position == 0 && first < group.rows.end {
-            begin(index, first);
-        } else if let Some(row) = row.filter(|row| *row < group.rows.end) {
-            begin(index, row);
-        }
+    if words.is_empty() {
+        *words = Vec::new();
     }
 }
 
 /// What is under way in a partition, as bytes: for each pattern its place, where it starts, how many matches it had, up to where rows are
 /// in matches, and up to where beginnings of matches were told.
-fn encode(part: &Part) -> Vec<u8> {
-    let Some(busy) = &part.busy else { return Vec::new() };
-    let active = busy.active.iter().map(|active| {
+fn encode(busy: Option<&Busy>) -> Vec<u8> {
+    let Some(busy) = busy else { return Vec::new() };
+    let active = busy.active().map(|active| {
         let key = &active.key;
         [u64::from(active.pattern), key.start(), key.number(), key.matched_until(), key.told_until()]
     });
-    let idle = busy.numbers.iter().filter(|(of, _)| busy.active.iter().all(|active| active.pattern != *of));
+    let idle = busy.numbers().iter().filter(|(of, _)| busy.active().all(|active| active.pattern != *of));
     let idle = idle.map(|(pattern, number)| [u64::from(*pattern), u64::MAX, *number, 0, 0]);
     active.chain(idle).flatten().flat_map(u64::to_le_bytes).collect()
 }
@@ -557,25 +669,29 @@ impl Operator for Settled {
         if !self.asleep.is_empty() {
             let slots = std::mem::take(&mut self.asleep);
             let empty = self.empty.clone();
-            self.advance(&slots, None, &empty, Time::default(), &context, out)?;
+            self.wakes = true;
+            let emitted = self.advance(&slots, &[], &empty, Time::default(), &context)?;
+            self.emit(emitted, out)?;
+            self.wakes = false;
         }
         let moves = time.is_some() && after > self.watermark;
         if self.ended || (!moves && after != WATERMARK_MAX) {
             return Ok(Progress::Done);
         }
         self.watermark = after;
-        while let Some(batch) = self.buffer.settle(after, CHUNK_ROWS)? {
-            let batch = in_order(batch, &self.plans.spec().order, &self.converter)?;
-            self.take_in(&batch, &context, out)?;
+        while let Some(ids) = self.buffer.settle_ids(after, CHUNK_ROWS) {
+            self.take_in(ids, &context, out)?;
         }
         self.expire(&context, out)?;
         if after == WATERMARK_MAX {
             self.ended = true;
-            let busy = |slot: &u32| self.parts[*slot as usize].busy.is_some();
+            let busy = |slot: &u32| self.parts.busy(*slot).is_some();
             let mut slots: Vec<u32> = self.partitions.live_slots().into_iter().filter(busy).collect();
             slots.sort_unstable();
             let empty = self.empty.clone();
-            self.advance(&slots, None, &empty, Time { expired: None, ended: true }, &context, out)?;
+            let emitted = self.advance(&slots, &[], &empty, Time { expired: None, ended: true }, &context)?;
+            self.emit(emitted, out)?;
+            self.forget_idle()?;
         }
         Ok(Progress::Done)
     }
@@ -596,9 +712,10 @@ impl Operator for Settled {
             };
             self.log.save(SaveKind::Full, state, || Ok(vec![rows]))?;
         }
+        self.forget_idle()?;
         let forgotten = std::mem::take(&mut self.forgotten);
         let mut slots = std::mem::take(&mut self.dirty_slots);
-        slots.iter().for_each(|slot| self.dirty[*slot as usize] = false);
+        slots.iter().for_each(|slot| self.parts.part_mut(*slot).dirty = false);
         let live = self.partitions.live_slots();
         match kind {
             SaveKind::Full => slots = live,
@@ -671,46 +788,46 @@ impl Operator for Settled {
         for (slot, (state, mut rows)) in newest.into_iter().zip(held).enumerate() {
             let Some(([position, _, held_from], active)) = state else {
                 gone.push(slot as u32);
-                self.parts.push(Part::default());
+                self.parts.push(Part::default(), None);
                 continue;
             };
             rows.sort_unstable();
             let ids: Vec<u32> = rows.iter().map(|(_, id)| *id).collect();
-            let mut busy = Busy { held: Held::new(held_from), active: Vec::new(), numbers: Vec::new() };
+            let mut busy = Busy::new(held_from);
             busy.held.push(&ids);
             for [pattern, start, number, matched_until, told_until] in decode(&active) {
                 let Some(plan) = plans.plans.get(pattern as usize) else {
                     return Err(EngineError::bug("a checkpoint has more patterns than the query"));
                 };
                 if plan.counts && number > 0 {
-                    busy.numbers.push((pattern as u32, number));
+                    busy.set_number(pattern as u32, number);
                 }
                 if start != u64::MAX {
                     let key = plan.matcher.resume_after_partial(start, number, matched_until, told_until);
-                    busy.active.push(Active { pattern: pattern as u32, key, words: Vec::new() });
+                    let active = Active { pattern: pattern as u32, key, words: Vec::new() };
+                    match plans.plans.len() {
+                        1 => busy.one = Some(active),
+                        _ => busy.put_active(active),
+                    }
                 }
             }
-            let part = Part { position, busy: Some(Box::new(busy)) };
             if !ids.is_empty() {
                 self.asleep.push(slot as u32);
             }
-            self.parts.push(part);
+            self.parts.push(Part::at(position), Some(busy));
         }
-        self.busy_bytes = self.parts.iter().map(Part::bytes).sum();
-        self.dirty.resize(self.parts.len(), false);
         self.partitions.remove(&gone);
         Ok(())
     }
 
     fn state_bytes(&self) -> usize {
-        debug_assert_eq!(self.busy_bytes, self.parts.iter().map(Part::bytes).sum::<usize>(), "no change was missed");
-        let keys: usize = self.parts.capacity() * size_of::<Part>();
+        let noted: usize = self.due.values().map(|slots| slots.capacity() * 4).sum();
         self.buffer.bytes()
             + self.partitions.bytes()
             + self.kept.bytes()
-            + self.busy_bytes
-            + keys
-            + self.dirty.capacity()
+            + self.parts.bytes()
+            + noted
+            + self.idle.capacity() * 4
     }
 
     fn state_rows(&self) -> usize {

@@ -15,7 +15,7 @@ use eagre_patterns::Key;
 
 use super::conditions::{Fresh, bitmaps};
 use super::matches::{Evaluation, Matches};
-use super::rows::{Places, View};
+use super::rows::{NewRows, Places, View};
 use super::run::{Known, Scratch, Time, Work, needed_from, run};
 use super::{MatchEmit, NAME, Plan, Plans};
 use crate::aggregate::Slots;
@@ -142,7 +142,7 @@ impl Updating {
         matches: &mut Matches,
     ) -> Result<Option<i64>> {
         let key = key.clone();
-        let view = View { first, kept: ids, fresh: &[] };
+        let view = View { first, kept: ids, new: NewRows::default() };
         let time = self.time(watermark);
         let work = Work { key, view, rows: 0..0, words: Vec::new() };
         let work = self.run(work, time, context, matches)?;
@@ -181,6 +181,7 @@ impl Updating {
             rows,
             bitmaps: if rows == 0 { Vec::new() } else { plans.distinct.of(0, &bits, &any) },
             times: &times,
+            starts: &[],
         };
         let mut works = [work];
         let at = (places, context);
@@ -237,7 +238,7 @@ impl Updating {
             below => part.rows.partition_point(|row| row.time < below),
         };
         let ids: Vec<u32> = part.rows.iter().map(|row| row.id).collect();
-        let view = View { first: part.first, kept: &ids[..settled], fresh: &[] };
+        let view = View { first: part.first, kept: &ids[..settled], new: NewRows::default() };
         let ended = below == WATERMARK_MAX;
         let bounded = !ended && below != WATERMARK_MIN && spec.by_watermark;
         let within = spec.within.filter(|_| bounded);

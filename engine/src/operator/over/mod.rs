@@ -273,14 +273,26 @@ pub(in crate::operator) fn in_order(
     order: &[OrderKey],
     converter: &RowConverter,
 ) -> Result<RecordBatch> {
-    let columns: Vec<ArrayRef> = order.iter().map(|key| Arc::clone(batch.column(key.column))).collect();
-    let keys = converter.convert_columns(&columns)?;
-    let mut order: Vec<u32> = (0..batch.num_rows() as u32).collect();
-    if order.windows(2).all(|pair| keys.row(pair[0] as usize) <= keys.row(pair[1] as usize)) {
+    // Of no columns the converter makes no rows that could be compared.
+    if order.is_empty() {
         return Ok(batch);
     }
+    let columns: Vec<ArrayRef> = order.iter().map(|key| Arc::clone(batch.column(key.column))).collect();
+    match order_of(&columns, converter)? {
+        None => Ok(batch),
+        Some(order) => Ok(take_record_batch(&batch, &UInt32Array::from(order))?),
+    }
+}
+
+/// The rows of columns in the order that `converter` has; `None`: they are in it.
+pub(in crate::operator) fn order_of(columns: &[ArrayRef], converter: &RowConverter) -> Result<Option<Vec<u32>>> {
+    let keys = converter.convert_columns(columns)?;
+    let mut order: Vec<u32> = (0..keys.num_rows() as u32).collect();
+    if order.windows(2).all(|pair| keys.row(pair[0] as usize) <= keys.row(pair[1] as usize)) {
+        return Ok(None);
+    }
     order.sort_by(|a, b| keys.row(*a as usize).cmp(&keys.row(*b as usize)));
-    Ok(take_record_batch(&batch, &UInt32Array::from(order))?)
+    Ok(Some(order))
 }
 
 /// The rows that are not late.

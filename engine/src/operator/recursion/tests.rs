@@ -87,6 +87,7 @@ fn placeholder() -> Node {
         watermark: None,
         idle_timeout_ms: None,
         ordinals: false,
+        positions: false,
         fail_on_bad_rows: false,
     };
     node(NodeKind::Source(source), vec![])

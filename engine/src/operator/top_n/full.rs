@@ -8,10 +8,11 @@
 //! Equal rows of a retracting input are one entry with a weight, which stands where the first of them arrived.
 
 use super::key::SortKey;
-use super::ordered::{At, Entry, Ordered, Place};
+use super::ordered::{At, Entry, Indexes, Ordered, Place};
 use super::{Change, RankFunction, Ranks};
 use crate::delta::Delta;
 use crate::error::Result;
+use crate::keys::{AHEAD, look_ahead};
 use crate::rows::{RowChange, Rows};
 
 /// No touched row.
@@ -27,8 +28,9 @@ pub(super) struct Full<K> {
     ties: Vec<(u64, u64)>,
     /// The rows that this step touched, each once.
     touched: Vec<Touched<K>>,
-    /// By row id, where rows can be taken back: its place in `touched`.
+    /// By row id: its place in `touched`.
     touched_of: Vec<u32>,
+    indexes: Indexes,
     next_seq: u64,
     entries: usize,
     heap_bytes: usize,
@@ -95,6 +97,7 @@ impl<K: SortKey> Full<K> {
             ties: Vec::new(),
             touched: Vec::new(),
             touched_of: Vec::new(),
+            indexes: Indexes::default(),
             next_seq: 0,
             entries: 0,
             heap_bytes: 0,
@@ -118,23 +121,29 @@ impl<K: SortKey> Full<K> {
         })
     }
 
-    /// Takes in rows with their partitions, keys and ties; those that are kept come back.
+    /// Takes in rows with their partitions, keys, ties and, where they are at hand, hashes; those that are kept come back.
     pub(super) fn take_in(
         &mut self,
         delta: &Delta,
         slots: &[u32],
         keys: &[K],
         ties: &[u64],
+        hashes: Option<&[u64]>,
         rows: &mut Rows,
     ) -> Result<Option<Delta>> {
         let mut changes = std::mem::take(&mut self.scratch);
         changes.clear();
         if self.retracting {
-            rows.apply(delta, &mut changes)?;
+            rows.apply_hashed(delta, hashes, &mut changes)?;
             self.ties.resize(rows.id_bound(), (0, 0));
             self.touched_of.resize(rows.id_bound(), UNTOUCHED);
-            for (row, change) in changes.iter().enumerate() {
-                self.touch(*change, slots[row], &keys[row], ties[row]);
+            for (block, changes) in changes.chunks(AHEAD).enumerate() {
+                let ids = changes.iter().map(|change| change.id as usize);
+                look_ahead(ids.map(|id| self.ties[id].1 ^ u64::from(self.touched_of[id])));
+                for (row, change) in changes.iter().enumerate() {
+                    let row = block * AHEAD + row;
+                    self.touch(*change, slots[row], &keys[row], ties[row]);
+                }
             }
             self.scratch = changes;
             return Ok(Some(delta.clone()));
@@ -150,8 +159,10 @@ impl<K: SortKey> Full<K> {
         if let Some(delta) = &delta {
             rows.apply(delta, &mut changes)?;
         }
+        self.touched_of.resize(rows.id_bound(), UNTOUCHED);
         for (row, change) in kept.iter().zip(&changes) {
             let row = *row as usize;
+            self.touched_of[change.id as usize] = self.touched.len() as u32;
             self.touched.push(Touched {
                 slot: slots[row],
                 id: change.id,
@@ -218,7 +229,6 @@ impl<K: SortKey> Full<K> {
     ) {
         let mut touched = std::mem::take(&mut self.touched);
         if self.retracting {
-            touched.iter().for_each(|touched| self.touched_of[touched.id as usize] = UNTOUCHED);
             dead.extend(touched.iter().filter(|touched| touched.weight == 0).map(|touched| touched.id));
         }
         // Stable: rows of a partition stay in the order in which they came.
@@ -233,6 +243,7 @@ impl<K: SortKey> Full<K> {
                 empty.push(slot);
             }
         }
+        touched.iter().for_each(|touched| self.touched_of[touched.id as usize] = UNTOUCHED);
         touched.clear();
         self.touched = touched;
     }
@@ -266,28 +277,28 @@ impl<K: SortKey> Full<K> {
             };
             new.push(Some((at, row.weight)));
         }
-        let least =
-            touched.iter().filter_map(|row| row.old.as_ref()).chain(new.iter().flatten()).map(|(at, _)| at).min();
-        let Some(least) = least.cloned() else { return };
         let before = tell.then(|| partition.ordered.stretch(ranks)).flatten();
-        let ranked_before = match (&before, ranks.told) {
-            (Some(stretch), true) => partition.ordered.ranked(ranks, &least, stretch),
+        // Where numbers are told: the first place whose number may change.
+        let stand = touched.iter().filter_map(|row| row.old.as_ref()).chain(new.iter().flatten());
+        let least = if ranks.told && tell { stand.map(|(at, _)| at).min().cloned() } else { None };
+        let ranked_before = match (&before, &least) {
+            (Some(stretch), Some(least)) => partition.ordered.ranked(ranks, least, stretch),
             _ => Vec::new(),
         };
         for (row, new) in touched.iter().zip(&new) {
-            if let Some((at, _)) = &row.old {
-                if let Some((new_at, weight)) = new
-                    && new_at == at
-                {
-                    partition.ordered.set_weight(at, *weight);
-                    continue;
-                }
-                partition.ordered.set_weight(at, 0);
+            let Some((at, old)) = &row.old else { continue };
+            let weight = new.as_ref().filter(|(new_at, _)| new_at == at).map_or(0, |(_, weight)| *weight);
+            partition.ordered.set_weight(at, row.id, *old, weight, &mut self.indexes);
+            if weight == 0 {
                 self.entries -= 1;
                 self.heap_bytes -= at.key.heap_bytes();
             }
-            if let Some((at, weight)) = new {
-                partition.ordered.insert(Entry { at: at.clone(), id: row.id, weight: *weight });
+        }
+        for (row, new) in touched.iter().zip(&new) {
+            let Some((at, weight)) = new else { continue };
+            if row.old.as_ref().is_none_or(|(old_at, _)| old_at != at) {
+                let entry = Entry { at: at.clone(), id: row.id, weight: *weight };
+                partition.ordered.insert(entry, &mut self.indexes);
                 self.entries += 1;
                 self.heap_bytes += at.key.heap_bytes();
             }
@@ -308,9 +319,9 @@ impl<K: SortKey> Full<K> {
         }
         let after = partition.ordered.stretch(ranks);
         if ranks.told {
-            let ranked_after = match &after {
-                Some(stretch) => partition.ordered.ranked(ranks, &least, stretch),
-                None => Vec::new(),
+            let ranked_after = match (&after, &least) {
+                (Some(stretch), Some(least)) => partition.ordered.ranked(ranks, least, stretch),
+                _ => Vec::new(),
             };
             difference(ranked_before, ranked_after, changes);
             return;
@@ -325,13 +336,10 @@ impl<K: SortKey> Full<K> {
                 changes.push(Change { id, rank: 0, weight });
             }
         };
-        let mut ids: Vec<u32> = Vec::new();
         for (row, new) in touched.iter().zip(&new) {
-            ids.push(row.id);
             tell_row(changes, row.id, row.old.as_ref(), new.as_ref());
         }
-        ids.sort_unstable();
-        let is_touched = |id: u32| ids.binary_search(&id).is_ok();
+        let is_touched = |id: u32| self.touched_of[id as usize] != UNTOUCHED;
         // What was cut off was at most behind what is shown now.
         for entry in gone.iter().filter(|entry| !is_touched(entry.id)) {
             tell_row(changes, entry.id, Some(&(entry.at.clone(), entry.weight)), None);
@@ -366,8 +374,8 @@ impl<K: SortKey> Full<K> {
     }
 
     /// The rows of a partition that are shown.
-    pub(super) fn shown(&self, slot: u32, changes: &mut Vec<Change>) {
-        let ordered = &self.partitions[slot as usize].ordered;
+    pub(super) fn shown(&mut self, slot: u32, changes: &mut Vec<Change>) {
+        let ordered = &mut self.partitions[slot as usize].ordered;
         let Some(stretch) = ordered.stretch(self.ranks) else { return };
         if self.ranks.told {
             changes.extend(ordered.ranked(self.ranks, &stretch.from.0, &stretch));
@@ -382,7 +390,7 @@ impl<K: SortKey> Full<K> {
     }
 
     /// The stored rows of a partition, in their order, and their ties.
-    pub(super) fn stored(&self, slot: u32) -> impl Iterator<Item = (u32, u64)> {
+    pub(super) fn stored(&mut self, slot: u32) -> impl Iterator<Item = (u32, u64)> {
         self.partitions[slot as usize].ordered.iter().map(|entry| (entry.id, entry.at.key.tie()))
     }
 
@@ -404,6 +412,7 @@ impl<K: SortKey> Full<K> {
             + self.heap_bytes
             + self.ties.capacity() * 16
             + self.touched_of.capacity() * 4
+            + self.indexes.bytes()
     }
 }
 
@@ -428,30 +437,38 @@ fn difference(mut before: Vec<Change>, mut after: Vec<Change>, changes: &mut Vec
 
 impl<K: SortKey> Ordered<K> {
     /// Behind the rows with ranks up to `last`; none where there are no further ones.
-    fn end_of(&self, ranks: Ranks) -> Option<Place> {
+    fn end_of(&mut self, ranks: Ranks) -> Option<Place> {
         let last = i64::try_from(ranks.last).unwrap_or(i64::MAX);
         if self.weight() <= last {
             return None;
         }
         let place = match ranks.function {
-            RankFunction::RowNumber => self.next(self.seek(last - 1)?),
-            RankFunction::Rank => self.group_end(&self.get(self.seek(last - 1)?)?.at.key),
+            RankFunction::RowNumber => {
+                let place = self.seek(last - 1)?;
+                self.next(place)
+            }
+            RankFunction::Rank => {
+                let place = self.seek(last - 1)?;
+                let key = self.get(place)?.at.key.clone();
+                self.group_end(&key)
+            }
             RankFunction::DenseRank => self.group_number(ranks.last)?,
         };
         self.get(place).map(|_| place)
     }
 
     /// Where the groups of rows with equal sort columns, counted from 0, reach `number`.
-    fn group_number(&self, number: u64) -> Option<Place> {
+    fn group_number(&mut self, number: u64) -> Option<Place> {
         let mut place = self.start();
         for _ in 0..number {
-            place = self.group_end(&self.get(place)?.at.key);
+            let key = self.get(place)?.at.key.clone();
+            place = self.group_end(&key);
         }
         Some(place)
     }
 
     /// Where rows can no longer be shown, and the last key before that.
-    fn limit(&self, ranks: Ranks) -> Option<(K, Place)> {
+    fn limit(&mut self, ranks: Ranks) -> Option<(K, Place)> {
         i64::try_from(ranks.last).ok().filter(|last| *last <= self.weight())?;
         if ranks.function == RankFunction::DenseRank {
             self.group_number(ranks.last)?;
@@ -466,20 +483,21 @@ impl<K: SortKey> Ordered<K> {
     }
 
     /// What is shown.
-    fn stretch(&self, ranks: Ranks) -> Option<Stretch<K>> {
+    fn stretch(&mut self, ranks: Ranks) -> Option<Stretch<K>> {
         let skip = i64::try_from(ranks.first - 1).unwrap_or(i64::MAX);
         let last = i64::try_from(ranks.last).unwrap_or(i64::MAX);
         let from = match (ranks.function, skip) {
             (_, 0) => self.start(),
             (RankFunction::RowNumber, skip) => self.seek(skip)?,
             (RankFunction::Rank, skip) => {
-                let key = &self.get(self.seek(skip)?)?.at.key;
-                let start = self.group_start(key);
-                if start.before == skip { start } else { self.group_end(key) }
+                let place = self.seek(skip)?;
+                let key = self.get(place)?.at.key.clone();
+                let start = self.group_start(&key);
+                if start.before == skip { start } else { self.group_end(&key) }
             }
             (RankFunction::DenseRank, _) => self.group_number(ranks.first - 1)?,
         };
-        let first = self.get(from)?;
+        let first = self.get(from)?.clone();
         let to = match ranks.function {
             // The last row may be shown in part.
             RankFunction::RowNumber => self.seek(last.min(self.weight()) - 1)?,
@@ -496,13 +514,16 @@ impl<K: SortKey> Ordered<K> {
             RankFunction::RowNumber => (place.before + entry.weight).min(last) - place.before.max(skip),
             _ => entry.weight,
         };
-        Some(Stretch { from: (first.at.clone(), clipped(from, first)), to: (end.at.clone(), clipped(to, end)) })
+        Some(Stretch { from: (first.at.clone(), clipped(from, &first)), to: (end.at.clone(), clipped(to, end)) })
     }
 
     /// The shown rows from `least` on, with their ranks.
-    fn ranked(&self, ranks: Ranks, least: &At<K>, stretch: &Stretch<K>) -> Vec<Change> {
-        let mut place = self.lower(least.max(&stretch.from.0));
+    fn ranked(&mut self, ranks: Ranks, least: &At<K>, stretch: &Stretch<K>) -> Vec<Change> {
         let mut list = Vec::new();
+        if *least > stretch.to.0 {
+            return list;
+        }
+        let mut place = self.lower(least.max(&stretch.from.0));
         let Some(entry) = self.get(place) else { return list };
         let mut group = entry.at.key.clone();
         let mut rank = match ranks.function {
@@ -510,8 +531,10 @@ impl<K: SortKey> Ordered<K> {
             RankFunction::Rank => self.group_start(&group).before as u64 + 1,
             RankFunction::DenseRank => {
                 let (mut rank, mut start) = (1, self.start());
-                while let Some(entry) = self.get(start).filter(|entry| !entry.at.key.ties_with(&group)) {
-                    start = self.group_end(&entry.at.key);
+                while let Some(key) =
+                    self.get(start).map(|entry| entry.at.key.clone()).filter(|key| !key.ties_with(&group))
+                {
+                    start = self.group_end(&key);
                     rank += 1;
                 }
                 rank

@@ -369,7 +369,8 @@ impl<K: SortKey> TopN<K> {
             match &mut self.core {
                 Core::Few(few) => few.take_in(number as u32, &self.slots, &self.sort_keys),
                 Core::Full(full) => {
-                    let kept = full.take_in(delta, &self.slots, &self.sort_keys, &self.ties, &mut self.rows)?;
+                    let hashes = (!self.plan.spec.by_arrival).then_some(self.ties.as_slice());
+                    let kept = full.take_in(delta, &self.slots, &self.sort_keys, &self.ties, hashes, &mut self.rows)?;
                     if let Some(kept) = kept.filter(|_| log && self.ttl.is_none()) {
                         self.log.push(&kept)?;
                     }
@@ -420,7 +421,7 @@ impl<K: SortKey> TopN<K> {
     }
 
     /// The rows of windows that the watermark closes now.
-    fn close(&self, watermark: EventTimeMs, changes: &mut Vec<Change>) {
+    fn close(&mut self, watermark: EventTimeMs, changes: &mut Vec<Change>) {
         let closing = (Bound::Excluded(self.fired_until), Bound::Included(watermark.max(self.fired_until)));
         for (end, listed) in self.ends.range(closing) {
             let mut slots: Vec<u32> = listed.iter().copied().filter(|slot| self.holds(*slot, *end)).collect();
@@ -428,7 +429,7 @@ impl<K: SortKey> TopN<K> {
             slots.sort_unstable();
             slots.dedup();
             for slot in slots {
-                match &self.core {
+                match &mut self.core {
                     Core::Few(few) => few.shown(slot, changes),
                     Core::Full(full) => full.shown(slot, changes),
                 }
@@ -493,11 +494,11 @@ impl<K: SortKey> TopN<K> {
     }
 
     /// All rows, partition by partition in their order, with weights and arrival numbers as they were taken in.
-    fn all(&self) -> Result<Vec<Delta>> {
+    fn all(&mut self) -> Result<Vec<Delta>> {
         let mut stored: Vec<(u32, u64)> = Vec::with_capacity(self.rows.len());
         let mut slots = Vec::new();
         for slot in self.keys.live_slots() {
-            match &self.core {
+            match &mut self.core {
                 Core::Few(few) => stored.extend(few.stored(slot)),
                 Core::Full(full) => stored.extend(full.stored(slot)),
             }

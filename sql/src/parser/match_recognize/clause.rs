@@ -45,6 +45,32 @@ pub(crate) struct Clause {
     pub(crate) emit_partial: bool,
     /// `EMIT CHANGES`.
     pub(crate) emit_changes: bool,
+    /// The columns of a match that the query names and `*` does not show, by name: where its rows are in their source.
+    pub(crate) lineage: Vec<String>,
+    /// `EXPLAIN MATCH`.
+    pub(crate) explain: Option<ExplainSyntax>,
+}
+
+/// What `EXPLAIN MATCH` asks for. Its expressions follow those of the clause: the values of the key, the bounds, the parts of conditions.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct ExplainSyntax {
+    /// Where it stands.
+    pub(crate) at: Place,
+    /// The columns of the key.
+    pub(crate) key: Vec<KeySyntax>,
+    /// The first and the last value of the order, if they are given.
+    pub(crate) from: Option<Place>,
+    pub(crate) to: Option<Place>,
+    /// For each condition, the words of the parts that `AND` joins.
+    pub(crate) parts: Vec<Vec<String>>,
+}
+
+/// A column of a key.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct KeySyntax {
+    pub(crate) name: String,
+    pub(crate) quoted: bool,
+    pub(crate) at: Place,
 }
 
 /// One key of `ORDER BY`.
@@ -218,6 +244,8 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<(Clause, Vec<ExprTokens>)>
         defines,
         emit_partial: emits.partial.is_some(),
         emit_changes: emits.changes.is_some(),
+        lineage: vec![],
+        explain: None,
     };
     check(&clause, &emits, rows_at)?;
     Ok((clause, exprs))

@@ -17,7 +17,9 @@ mod clause;
 mod pattern;
 mod tokens;
 
-pub(crate) use self::clause::{Clause, FINAL, MeasureSyntax, RUNNING, RowsSyntax, SkipSyntax};
+pub(crate) use self::clause::{
+    Clause, ExplainSyntax, FINAL, KeySyntax, MeasureSyntax, RUNNING, RowsSyntax, SkipSyntax,
+};
 pub(crate) use self::pattern::PatternSyntax;
 
 /// The table function that a clause becomes.

@@ -192,6 +192,10 @@ impl PatternParser<'_> {
         if let Some(max) = max.filter(|max| *max < min) {
             return Err(SqlError::plan(format!("`{{{min},{max}}}`: the first bound is above the second"), at));
         }
+        if max == Some(0) {
+            let message = "the upper bound of a quantifier is 1 at least; leave out what is not to come, or write `()` for nothing";
+            return Err(SqlError::plan(message, at));
+        }
         let greedy = !self.question();
         let again = self.tokens.location();
         if !self.pending_end && self.quantifier()?.is_some() {

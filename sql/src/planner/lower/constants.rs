@@ -45,6 +45,7 @@ impl Lowering<'_> {
                 watermark: None,
                 idle_timeout_ms: None,
                 ordinals: false,
+                positions: false,
                 fail_on_bad_rows: true,
             }),
             inputs: vec![],

@@ -20,6 +20,7 @@ use eagre_engine::operator::chain::ChainFactory;
 use eagre_engine::operator::match_recognize::MatchSpec;
 use eagre_engine::operator::{OperatorFactory, PORT_MAIN, PORT_SIDE};
 use eagre_engine::score::DeviceChoice;
+use eagre_engine::time::EventTimeMs;
 
 use crate::catalog::{MatchSettings, Relation, Table};
 use crate::error::{Location, Result, SqlError};
@@ -29,6 +30,7 @@ use crate::planner::forecast::ForecastTable;
 use crate::planner::match_recognize::MatchRecognize;
 use crate::planner::materialized::{Materialized, plan_of, view_of};
 use crate::planner::nearest::NearestJoin;
+use crate::planner::online::Lessons;
 use crate::planner::predict::Predict;
 use crate::planner::rank::TopN;
 use crate::planner::recursive::Port;
@@ -61,6 +63,8 @@ struct Reading {
     columns: BTreeSet<usize>,
     /// Its unreadable rows are asked for, so all columns are read.
     errors: bool,
+    /// Where in the source its rows are is asked for.
+    positions: bool,
     /// The node that the table's rows leave, and the place of each table column in its output.
     node: Option<(NodeIndex, HashMap<usize, usize>)>,
     /// The nodes on whose side port its unreadable rows leave.
@@ -99,8 +103,12 @@ pub(super) struct Lowering<'a> {
     pub(super) materialized: Materialized,
     /// Which models answer in which steps.
     pub(super) models: Arc<StepModels>,
+    /// The labelled rows of models that go on learning, by the model.
+    pub(super) lessons: HashMap<usize, Lessons>,
     /// The nodes that match patterns.
     pub(super) matches: Vec<(NodeIndex, MatchSpec)>,
+    /// See [`Job::told_until_ms`](crate::planner::Job::told_until_ms).
+    pub(super) told_until_ms: Option<EventTimeMs>,
 }
 
 /// A part of a plan under the conditions that it was lowered with.
@@ -128,7 +136,9 @@ impl<'a> Lowering<'a> {
         Self {
             materialized: Materialized::new(statements),
             models: Arc::default(),
+            lessons: HashMap::new(),
             matches: vec![],
+            told_until_ms: None,
             context,
             options,
             graph: Graph::default(),
@@ -151,6 +161,11 @@ impl<'a> Lowering<'a> {
 
     /// Notes which columns a plan reads; to be called for all plans before the first is lowered.
     pub(super) fn note_reads(&mut self, plan: &LogicalPlan) -> Result<()> {
+        if let LogicalPlan::Extension(extension) = plan
+            && extension.node.as_any().is::<Predict>()
+        {
+            self.note_lessons(plan)?;
+        }
         if let LogicalPlan::TableScan(scan) = plan
             && let Some(view) = view_of(scan)
             && !self.materialized.is_own(view)
@@ -164,12 +179,17 @@ impl<'a> Lowering<'a> {
             match &table.relation {
                 Relation::Table(table) => {
                     let name = self.name_of(table);
-                    self.readings.entry(name).or_default().columns.extend(scan_projection(scan));
+                    let (columns, positions): (BTreeSet<usize>, BTreeSet<usize>) =
+                        scan_projection(scan).into_iter().partition(|column| *column < table.definition.columns.len());
+                    let reading = self.readings.entry(name).or_default();
+                    reading.columns.extend(columns);
+                    reading.positions |= !positions.is_empty();
                 }
                 Relation::Errors(table) => {
                     let name = self.name_of(table);
                     self.readings.entry(name).or_default().errors = true;
                 }
+                Relation::ModelDrift(model) | Relation::ModelErrors(model) => self.note_lessons_of(model)?,
                 // The rows of a view of this graph are noted with its own statement.
                 Relation::ViewErrors(view) if !self.materialized.is_own(view) => {
                     let plan = plan_of(self.context, view)?;
@@ -202,6 +222,9 @@ impl<'a> Lowering<'a> {
             Some(Relation::Table(table) | Relation::Errors(table) | Relation::Late(table)) => vec![self.name_of(table)],
             Some(Relation::View(view)) => vec![format!("view {}", view.name.to_lowercase())],
             Some(Relation::ViewErrors(view)) => vec![format!("errors of {}", view.name.to_lowercase())],
+            Some(relation @ (Relation::ModelDrift(_) | Relation::ModelErrors(_))) => {
+                vec![relation.name().to_lowercase()]
+            }
             _ => vec![],
         };
         for input in plan.inputs() {
@@ -439,6 +462,16 @@ impl<'a> Lowering<'a> {
                 stream
             }
             Relation::View(view) => self.scan_view(view, scan)?,
+            Relation::ModelDrift(model) => {
+                let mut stream = self.lower_drift(model, plan)?;
+                project_columns(&mut stream, &scan_projection(scan));
+                stream
+            }
+            Relation::ModelErrors(model) => {
+                let mut stream = self.lower_unlearnt(model)?;
+                project_columns(&mut stream, &scan_projection(scan));
+                stream
+            }
             Relation::ViewErrors(view) => {
                 let mut stream = self.refused_on_the_way(view, plan)?;
                 project_columns(&mut stream, &scan_projection(scan));

@@ -10,7 +10,7 @@ use datafusion::logical_expr::{LogicalPlan, TableScan};
 use eagre_engine::expr::ExprRef;
 use eagre_engine::graph::{
     ChangelogMode, EdgeInfo, Node, NodeIndex, NodeKind, Route, SourceNode, WatermarkSpec, WatermarkStrategy,
-    late_schema,
+    late_schema, position_fields,
 };
 use eagre_engine::operator::chain::Stage;
 use eagre_engine::operator::changelog_normalize::ChangelogNormalizeFactory;
@@ -240,7 +240,14 @@ impl Lowering<'_> {
             });
             columns.push(compiled);
         }
-        let places: HashMap<usize, usize> = wanted.iter().enumerate().map(|(place, index)| (*index, place)).collect();
+        let mut places: HashMap<usize, usize> =
+            wanted.iter().enumerate().map(|(place, index)| (*index, place)).collect();
+        if reading.positions {
+            for (column, field) in (definition.columns.len()..).zip(position_fields()) {
+                places.insert(column, fields.len());
+                fields.push(field);
+            }
+        }
         let output_schema: SchemaRef = Arc::new(Schema::new(fields));
         let watermark = match watermark {
             Some(watermark) => {
@@ -286,6 +293,7 @@ impl Lowering<'_> {
                 watermark: watermark.map(|(spec, _)| spec),
                 idle_timeout_ms,
                 ordinals,
+                positions: reading.positions,
                 fail_on_bad_rows,
             }),
             inputs: vec![],
@@ -312,6 +320,7 @@ impl Lowering<'_> {
             && node.output.changelog == ChangelogMode::AppendOnly
             && source.source.bounded()
             && source.source.replayable()
+            && !source.positions
             && is_plain(&source.columns)
             && stream.stages.iter().all(plain_stage);
         can_be_asked.then(|| (source.clone(), Arc::clone(&node.output.schema), stream.stages.clone()))

@@ -4,23 +4,25 @@ use std::sync::Arc;
 
 use arrow::compute::SortOptions;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
-use datafusion::common::DFSchema;
+use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::expr::NullTreatment;
 use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, LogicalPlan};
 use eagre_engine::aggregate::{AggregateFunctionRef, BuiltinRequest, builtin};
 use eagre_engine::expr::{ExprRef, PlainColumn};
-use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
+use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex, Route};
 use eagre_engine::operator::match_recognize::{
     Condition, MatchEmit, MatchFactory, MatchSpec, OutputColumn, RowCondition, RowsPerMatch, Shifted,
-    Slot as MatchSlot, SlotExpr, Within,
+    Slot as MatchSlot, SlotExpr, TraceFactory, TraceSpec, Within,
 };
 use eagre_engine::operator::over::OrderKey;
+use eagre_engine::time::EventTimeMs;
 use eagre_patterns::{BadSkip, Skip, VariableSet};
 
 use super::conditions::{ConditionPlan, rows_max};
 use super::fallible::may_fail;
 use super::slots::{SlotExprPlan, SlotPlan};
-use super::{MatchRecognize, OutputPlan, row_schema};
+use super::subqueries::is_lifted;
+use super::{ExplainPlan, MatchRecognize, MatchRules, OutputPlan, row_schema};
 use crate::catalog::MatchSettings;
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
@@ -177,7 +179,84 @@ impl<'a> Expressions<'a> {
     }
 }
 
+/// What is told of a pattern, but for the pattern.
+struct Explained {
+    parts: Vec<Vec<(String, SlotExpr)>>,
+    columns: Vec<(String, usize)>,
+    variables: Vec<String>,
+    told: Option<ExprRef>,
+    until_ms: Option<EventTimeMs>,
+}
+
+impl Expressions<'_> {
+    fn explained(
+        &self,
+        rules: &MatchRules,
+        explain: &ExplainPlan,
+        stream: &Stream,
+        place: &dyn Fn(&Column) -> Result<usize>,
+    ) -> Result<Explained> {
+        let part = |(text, part): &(String, SlotExprPlan)| Ok((text.clone(), self.slot_expr(part, text)?));
+        let parts = explain.parts.iter().map(|parts| parts.iter().map(part).collect::<Result<Vec<_>>>());
+        let (columns, variables) = rules.told_columns();
+        let columns = columns.into_iter().map(|(name, column)| Ok((name, place(&column)?)));
+        let compiler = Compiler::new(self.input, self.mapping.clone(), self.width, &self.lowering.context.config);
+        let until_ms = match &explain.to {
+            Some(to) => eagre_engine::time::event_times_ms(&to.to_array()?).ok().map(|times| times.value(0)),
+            None => None,
+        };
+        if !stream.bounded && explain.to.is_none() {
+            let message = "the query reads input without an end; say up to when its rows are told: `EXPLAIN MATCH .. TO TIMESTAMP '..'`";
+            return Err(SqlError::plan(message, explain.location));
+        }
+        Ok(Explained {
+            parts: parts.collect::<Result<_>>()?,
+            columns: columns.collect::<Result<_>>()?,
+            variables,
+            told: explain.told.as_ref().map(|told| compiler.compile(told, "told")).transpose()?,
+            until_ms,
+        })
+    }
+}
+
 impl Lowering<'_> {
+    /// The operator that tells how a pattern is looked for.
+    fn lower_explained(
+        &mut self,
+        node: &MatchRecognize,
+        plan: &LogicalPlan,
+        stream: &Stream,
+        spec: MatchSpec,
+        explained: Explained,
+        from: (NodeIndex, u8),
+    ) -> Result<Stream> {
+        if let Some(because) = &stream.retracts_because {
+            let message = format!("`EXPLAIN MATCH` follows rows that are only inserted: {because}");
+            return Err(SqlError::plan(message, node.location));
+        }
+        let Explained { parts, columns, variables, told, until_ms } = explained;
+        let lateness_ms = spec.allowed_lateness_ms;
+        let spec = MatchSpec { allowed_lateness_ms: 0, emit: MatchEmit::Final, ..spec };
+        let until_ms = until_ms.filter(|_| !stream.bounded);
+        self.told_until_ms = until_ms;
+        let spec = TraceSpec { spec, lateness_ms, parts, columns, variables, told, until_ms };
+        let factory = TraceFactory::new(spec).map_err(engine).map_err(|error| error.or_at(node.location))?;
+        let edge = EdgeInfo {
+            schema: Arc::new(node.schema.as_arrow().clone()),
+            changelog: ChangelogMode::AppendOnly,
+            key: None,
+            time_column: None,
+            ordinals: false,
+        };
+        let columns = (0..edge.schema.fields().len()).map(StreamColumn::plain).collect();
+        let id = self.id("match trace", plan, &stream.tables);
+        let bound = "all rows, until they are told";
+        // Partitions are told one after the other.
+        let route = Route::Hash(vec![]);
+        let index = self.push_operator(id, factory, from, route, edge, node.rules.head(), bound);
+        Ok(self.stream_after(stream, index, columns))
+    }
+
     pub(in crate::planner) fn lower_match(&mut self, node: &MatchRecognize, plan: &LogicalPlan) -> Result<Stream> {
         let (rules, input) = (&node.rules, &node.input);
         let mut stream = self.lower(input)?;
@@ -222,6 +301,12 @@ impl Lowering<'_> {
         }
         // Or they go as they came, and need no time.
         let whole_by_changes = whole.is_some() && !by_watermark && stream.changelog != ChangelogMode::AppendOnly;
+        if !by_watermark && !stream.bounded && input.schema().fields().iter().any(|field| is_lifted(field.name())) {
+            let message = "a subquery over tables in the `MATCH_RECOGNIZE` of a stream: what it gives may change while rows are matched; \
+                           join what it asks for to the rows, as of their time (`FOR SYSTEM_TIME AS OF`), in a subquery that the pattern \
+                           is looked for in";
+            return Err(SqlError::plan(message, node.location));
+        }
         if !by_watermark && !stream.bounded && !whole_by_changes {
             let at = rules.order.first().map(|key| key.location).or(node.location);
             return Err(SqlError::plan(
@@ -230,7 +315,13 @@ impl Lowering<'_> {
                 at,
             ));
         }
-        if node.output.is_empty() {
+        let tells_positions = rules.row_exprs(&node.output).flat_map(LogicalExpr::column_refs);
+        if tells_positions.into_iter().any(|column| super::lineage::is_position(&column.name))
+            && let Some(because) = &stream.retracts_because
+        {
+            return Err(super::lineage::of_changelog(because, node.location));
+        }
+        if node.output.is_empty() && rules.explain.is_none() {
             let message = "`ONE ROW PER MATCH` without `PARTITION BY` and `MEASURES` has no columns; say what is wanted of a match: \
                            `MEASURES COUNT(*) AS n`";
             return Err(SqlError::plan(message, node.location));
@@ -249,6 +340,10 @@ impl Lowering<'_> {
             };
             output.push((Arc::clone(field), column));
         }
+        let explained = match &rules.explain {
+            Some(explain) => Some(exprs.explained(rules, explain, &stream, &place)?),
+            None => None,
+        };
         drop(exprs);
         let emits_changes = rules.changes || self.emit == Some(EmitKind::Changes) || whole_by_changes;
         let spec = MatchSpec {
@@ -278,6 +373,9 @@ impl Lowering<'_> {
             },
             output,
         };
+        if let Some(explained) = explained {
+            return self.lower_explained(node, plan, &stream, spec, explained, from);
+        }
         let factory = MatchFactory::new(spec.clone()).map_err(engine).map_err(|error| error.or_at(node.location))?;
         let mut detail = rules.head();
         let classes = rules.classes();

@@ -35,13 +35,20 @@ use crate::types::sql_name;
 use crate::words::own_words;
 
 mod conditions;
+mod explain;
 mod fallible;
 pub(super) mod labels;
+mod lineage;
 mod lower;
 mod slots;
+mod subqueries;
 mod text;
 mod together;
 
+pub use explain::explain_match;
+pub(super) use explain::{ExplainPlan, add_parts};
+pub(super) use lineage::column_named as lineage_column;
+pub(super) use subqueries::{is_lifted, lift};
 pub(super) use together::share;
 
 use conditions::ConditionPlan;
@@ -114,6 +121,18 @@ pub(super) fn parts_of(function: &mut Function) -> Result<(&mut Expr, Clause, Ve
     Ok((rows, clause, args.collect::<Result<_>>()?))
 }
 
+/// Gives a call of [`MATCH_FUNCTION`] another clause.
+pub(super) fn write_clause(function: &mut Function, clause: &Clause) -> Result<()> {
+    let text = serde_json::to_string(clause)
+        .map_err(|error| SqlError::internal(format!("a clause could not be written down: {error}")))?;
+    if let FunctionArguments::List(list) = &mut function.args
+        && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(written))) = list.args.get_mut(1)
+    {
+        *written = super::window::string(&text);
+    }
+    Ok(())
+}
+
 /// Plans calls of [`MATCH_FUNCTION`].
 #[derive(Debug)]
 pub(super) struct MatchRelationPlanner {
@@ -154,6 +173,10 @@ impl MatchRelationPlanner {
             alias: Some(alias),
             sample: None,
         })?;
+        let mut input = match clause.lineage.is_empty() {
+            true => input,
+            false => lineage::with_positions(&input, &clause.lineage, location)?,
+        };
         let mut exprs = exprs.into_iter().map(|expr| &*expr);
         let mut next = || exprs.next().ok_or_else(|| SqlError::internal("`MATCH_RECOGNIZE` lost an expression"));
         let mut partition = vec![];
@@ -187,9 +210,20 @@ impl MatchRelationPlanner {
                 .map_err(|error| error.or_at(Location::of(expr.span())))?;
             conditions[usize::from(*variable)] = condition;
         }
+        let explain = match &clause.explain {
+            Some(explain) => {
+                let keys = (partition.as_slice(), order.as_slice());
+                let of = (explain, &clause);
+                let (plan, of_key) = explain::plan(of, &mut next, input, keys, &expressions, context)?;
+                input = of_key;
+                Some(Arc::new(plan))
+            }
+            None => None,
+        };
         let rules = MatchRules {
             partition,
             order,
+            explain,
             labels: labels_of(&clause),
             variables: clause.variables.iter().map(|variable| variable.name.clone()).collect(),
             pattern: clause.pattern.clone(),
@@ -200,7 +234,13 @@ impl MatchRelationPlanner {
             partial: clause.emit_partial,
             changes: clause.emit_changes,
         };
-        let output = rules.output(input.schema(), &measures, &clause)?;
+        let mut output = match &rules.explain {
+            None => rules.output(input.schema(), &measures, &clause)?,
+            Some(_) => vec![],
+        };
+        for name in &clause.lineage {
+            output.push(OutputPlan::Measure(lineage::measure(name, input.schema())?));
+        }
         MatchRecognize::new(input, Arc::new(rules), output, location)
     }
 }
@@ -412,6 +452,8 @@ pub(super) struct MatchRules {
     rows: RowsSyntax,
     partial: bool,
     changes: bool,
+    /// `EXPLAIN MATCH`: rows do not leave, but what there is to tell of each.
+    explain: Option<Arc<ExplainPlan>>,
 }
 
 /// A column that leaves.
@@ -447,7 +489,9 @@ impl MatchRules {
         }
         let before = columns.len();
         if self.rows != RowsSyntax::One {
-            input.columns().iter().for_each(|column| add(column, &mut columns));
+            let is_own = |column: &Column| !lineage::is_position(&column.name) && !is_lifted(&column.name);
+            let own = input.columns().into_iter().filter(is_own);
+            own.for_each(|column| add(&column, &mut columns));
         }
         for (measure, syntax) in measures.iter().zip(&clause.measures) {
             if columns.iter().any(|column| column.name == measure.name) {
@@ -467,7 +511,11 @@ impl MatchRules {
             OutputPlan::Measure(measure) => Some(measure),
             OutputPlan::Input(_) => None,
         });
-        conditions.chain(measures.flat_map(|measure| slot_values(&measure.expr)))
+        let explained = self.explain.iter().flat_map(|explain| {
+            let parts = explain.parts.iter().flatten().flat_map(|(_, part)| slot_values(part));
+            parts.chain(&explain.told)
+        });
+        conditions.chain(measures.flat_map(|measure| slot_values(&measure.expr))).chain(explained)
     }
 
     /// Whether rows after a match are looked at, or its partition's end: then it may wait for them however long.
@@ -547,6 +595,9 @@ impl MatchRecognize {
             field.set_metadata(metadata);
             fields.push((None, Arc::new(field)));
         }
+        if rules.explain.is_some() {
+            fields = rules.told_fields(input.schema())?.into_iter().map(|field| (None, field)).collect();
+        }
         let schema = Arc::new(DFSchema::new_with_metadata(fields, HashMap::new())?);
         Ok(Self { input, rules, output, location, schema })
     }
@@ -609,7 +660,7 @@ impl UserDefinedLogicalNodeCore for MatchRecognize {
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let schema = self.input.schema();
-        let of_input = output_columns.iter().filter_map(|index| match &self.output[*index] {
+        let of_input = output_columns.iter().filter_map(|index| match self.output.get(*index)? {
             OutputPlan::Input(column) => schema.index_of_column(column).ok(),
             OutputPlan::Measure(_) => None,
         });

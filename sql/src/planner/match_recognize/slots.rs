@@ -528,6 +528,8 @@ impl VisitorMut for Stripper<'_> {
                     _ => None,
                 };
                 if let Some(first) = first
+                    // What a subquery gives is whoever's it stands beside.
+                    && !super::is_lifted(&first.value)
                     && !self.lambdas.iter().flatten().any(|name| *name == first.value)
                 {
                     self.labels.all.get_or_insert(Location::of(first.span));

@@ -37,6 +37,12 @@ impl MatchRules {
         if self.changes {
             text.push_str(", changes");
         }
+        if let Some(explain) = &self.explain {
+            text.push_str(", explained");
+            if let Some(told) = &explain.told {
+                let _ = write!(text, " where {}", short_text(told));
+            }
+        }
         text
     }
 

@@ -12,9 +12,9 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, Cte, Distinct, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator,
-    ObjectName, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator,
-    Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, WildcardAdditionalOptions,
+    AccessExpr, BinaryOperator, Cte, Distinct, ExcludeSelectItem, Expr, GroupByExpr, Ident, Join, JoinConstraint,
+    JoinOperator, ObjectName, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
+    SetExpr, SetOperator, Spanned, TableAlias, TableFactor, TableWithJoins, VisitMut, WildcardAdditionalOptions,
 };
 
 use crate::catalog::{Catalog, Relation, View};
@@ -67,12 +67,19 @@ struct Input {
     bare: Vec<String>,
     /// Columns that `USING` or `NATURAL` made one with those of an input before it.
     merged: Vec<String>,
+    /// Columns that `*` does not show.
+    hidden: Vec<String>,
 }
 
 impl Input {
-    /// The columns that `*` shows and that need no qualifier.
+    /// The columns that need no qualifier.
     fn own_columns(&self) -> impl Iterator<Item = &Column> {
         self.columns.iter().filter(|column| !self.merged.contains(&column.name))
+    }
+
+    /// The columns that `*` shows.
+    fn shown_columns(&self) -> impl Iterator<Item = &Column> {
+        self.own_columns().filter(|column| !self.hidden.contains(&column.name))
     }
 }
 
@@ -111,7 +118,7 @@ pub(super) fn resolve(
     query: &mut Query,
     emit: Option<EmitKind>,
 ) -> Result<()> {
-    Resolver { catalog, views, emit, ctes: vec![], outer: vec![], found_outside: Cell::new(None) }
+    Resolver { catalog, views, emit, ctes: vec![], outer: vec![], lineage: vec![], found_outside: Cell::new(None) }
         .query(query)
         .map(|_| ())
 }
@@ -126,7 +133,15 @@ pub(super) fn resolve_expr(
     expr: &mut Expr,
     schema: &SchemaRef,
 ) -> Result<()> {
-    let resolver = Resolver { catalog, views, emit: None, ctes: vec![], outer: vec![], found_outside: Cell::new(None) };
+    let resolver = Resolver {
+        catalog,
+        views,
+        emit: None,
+        ctes: vec![],
+        outer: vec![],
+        lineage: vec![],
+        found_outside: Cell::new(None),
+    };
     let scope = Scope { inputs: vec![Input { columns: columns_of(schema), ..Input::default() }], aliases: vec![] };
     resolver.expr(expr, &scope, Aliases::None)
 }
@@ -143,6 +158,8 @@ struct Resolver<'a> {
     ctes: Vec<(String, Vec<Column>, bool)>,
     /// The names that a subquery sees of the queries around it, the innermost last.
     outer: Vec<Scope>,
+    /// The columns of matches that the `SELECT` whose tables are looked at names and `*` does not show.
+    lineage: Vec<&'static str>,
     /// The qualifier that a name without one needs, because it was found in a query around: the planner looks there only so.
     found_outside: Cell<Option<String>>,
 }
@@ -219,7 +236,7 @@ impl Resolver<'_> {
         let mut outer = self.outer.clone();
         outer.push(scope.clone());
         let (catalog, views, emit, ctes) = (self.catalog, self.views, self.emit, self.ctes.clone());
-        Resolver { catalog, views, emit, ctes, outer, found_outside: Cell::new(None) }.query(query)
+        Resolver { catalog, views, emit, ctes, outer, lineage: vec![], found_outside: Cell::new(None) }.query(query)
     }
 
     fn set_expr(&mut self, body: &mut SetExpr) -> Result<Output> {
@@ -252,7 +269,10 @@ impl Resolver<'_> {
         };
         state_ttl::write_hints(select)?;
         window::rewrite_group_windows(select, &mut order_exprs)?;
-        let mut scope = self.from(&mut select.from)?;
+        let around = std::mem::replace(&mut self.lineage, patterns::lineage_columns(select, &order_exprs));
+        let scope = self.from(&mut select.from);
+        self.lineage = around;
+        let mut scope = scope?;
         if let Some(filter) = &mut select.selection {
             self.expr(filter, &scope, Aliases::None)?;
         }
@@ -291,8 +311,9 @@ impl Resolver<'_> {
             match item {
                 SelectItem::Wildcard(options) => {
                     open |= scope.inputs.iter().any(|input| input.open);
-                    let all = scope.inputs.iter().flat_map(|input| input.own_columns().cloned()).collect();
+                    let all = scope.inputs.iter().flat_map(|input| input.shown_columns().cloned()).collect();
                     columns.extend(self.wildcard(options, all, scope)?);
+                    hide(options, scope.inputs.iter().flat_map(|input| &input.hidden));
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
                     let input = self.qualified_input(name, scope)?;
@@ -300,7 +321,9 @@ impl Resolver<'_> {
                     if let Some(qualifier) = &input.qualifier {
                         *name = ObjectName::from(vec![Ident::with_quote('"', qualifier)]);
                     }
-                    columns.extend(self.wildcard(options, input.columns.clone(), scope)?);
+                    let shown = input.columns.iter().filter(|column| !input.hidden.contains(&column.name)).cloned();
+                    columns.extend(self.wildcard(options, shown.collect(), scope)?);
+                    hide(options, input.hidden.iter());
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), _) => {
                     return Err(SqlError::unsupported("`.*` after an expression", "", Location::of(expr.span())));
@@ -402,8 +425,8 @@ impl Resolver<'_> {
             Ok(())
         };
         match &mut options.opt_exclude {
-            Some(datafusion::sql::sqlparser::ast::ExcludeSelectItem::Single(name)) => drop(last_ident_mut(name)?)?,
-            Some(datafusion::sql::sqlparser::ast::ExcludeSelectItem::Multiple(names)) => {
+            Some(ExcludeSelectItem::Single(name)) => drop(last_ident_mut(name)?)?,
+            Some(ExcludeSelectItem::Multiple(names)) => {
                 for name in names {
                     drop(last_ident_mut(name)?)?;
                 }
@@ -576,7 +599,7 @@ impl Resolver<'_> {
             }
             JoinConstraint::Natural => {
                 let (left, right) = (&inputs[first..right], &inputs[right..]);
-                let names = left.iter().flat_map(|input| input.own_columns()).map(|column| column.name.clone());
+                let names = left.iter().flat_map(|input| input.shown_columns()).map(|column| column.name.clone());
                 let on_right = |name: &String| right.iter().any(|input| input.columns.iter().any(|c| c.name == *name));
                 merged = names.filter(on_right).collect();
             }
@@ -694,7 +717,7 @@ impl Resolver<'_> {
             TableFactor::TableFunction { expr: Expr::Function(function), alias }
                 if function.name.to_string() == MATCH_FUNCTION =>
             {
-                self.match_input(function, alias.as_ref())
+                self.match_input(function, alias.as_mut())
             }
             TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality: false, .. } => {
                 for expr in array_exprs {
@@ -966,14 +989,15 @@ fn spell_out_wildcard(items: &mut Vec<SelectItem>, written: &mut Vec<Option<Stri
     if scope.inputs.iter().any(|input| input.open) {
         return;
     }
-    let columns = || scope.inputs.iter().flat_map(|input| input.own_columns().map(move |column| (input, column)));
+    let columns = || scope.inputs.iter().flat_map(|input| input.shown_columns().map(move |column| (input, column)));
     // Joined tables may have columns of one name.
     let mut seen = HashSet::new();
     let merged = scope.inputs.iter().flat_map(|input| &input.merged);
     let mut once = HashSet::new();
     let is_plain =
         columns().all(|(_, column)| seen.insert(&column.name)) && merged.into_iter().all(|name| once.insert(name));
-    if items.len() == 1 && is_plain {
+    let hides = scope.inputs.iter().any(|input| !input.hidden.is_empty());
+    if items.len() == 1 && is_plain && !hides {
         return;
     }
     let columns = columns();
@@ -990,6 +1014,20 @@ fn spell_out_wildcard(items: &mut Vec<SelectItem>, written: &mut Vec<Option<Stri
     let (spelled_items, spelled_names): (Vec<_>, Vec<_>) = spelled.into_iter().unzip();
     items.splice(index..=index, spelled_items);
     written.splice(index..=index, spelled_names);
+}
+
+/// Leaves columns out of a wildcard.
+fn hide<'h>(options: &mut WildcardAdditionalOptions, hidden: impl Iterator<Item = &'h String>) {
+    let mut hidden: Vec<ObjectName> = hidden.map(|name| ObjectName::from(vec![Ident::with_quote('"', name)])).collect();
+    if hidden.is_empty() {
+        return;
+    }
+    match options.opt_exclude.take() {
+        Some(ExcludeSelectItem::Single(name)) => hidden.push(name),
+        Some(ExcludeSelectItem::Multiple(names)) => hidden.extend(names),
+        None => {}
+    }
+    options.opt_exclude = Some(ExcludeSelectItem::Multiple(hidden));
 }
 
 fn has_no_options(options: &WildcardAdditionalOptions) -> bool {

@@ -1,6 +1,10 @@
 //! Names in a `MATCH_RECOGNIZE`: its rows bring columns, its pattern brings variables, and what leaves has columns of its own.
 
-use datafusion::sql::sqlparser::ast::{Expr, Function, Ident, SetExpr, TableAlias};
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, Ident, Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, Visit, Visitor,
+};
 
 use super::{Aliases, Column, Input, Resolver, rename};
 use crate::error::{Location, Result, SqlError};
@@ -9,8 +13,10 @@ use crate::planner::match_recognize::{self as patterns, labels};
 
 impl Resolver<'_> {
     /// Resolves the names of a clause; returns the columns that leave it.
-    pub(super) fn match_input(&mut self, function: &mut Function, alias: Option<&TableAlias>) -> Result<Input> {
-        let (rows, clause, mut exprs) = patterns::parts_of(function)?;
+    pub(super) fn match_input(&mut self, function: &mut Function, alias: Option<&mut TableAlias>) -> Result<Input> {
+        let lineage = self.lineage.clone();
+        patterns::add_parts(function)?;
+        let (rows, mut clause, mut exprs) = patterns::parts_of(function)?;
         let Expr::Subquery(query) = rows else { return Err(SqlError::internal("`MATCH_RECOGNIZE` lost its rows")) };
         let SetExpr::Select(select) = &mut *query.body else {
             return Err(SqlError::internal("the rows of `MATCH_RECOGNIZE` are no table"));
@@ -30,7 +36,19 @@ impl Resolver<'_> {
             }
             seen.push(&column.name);
         }
-        let (columns, open) = self.projection(&mut select.projection, &[None], &scope)?;
+        let before = clause.partition + clause.order.len();
+        let within = usize::from(clause.within.is_some());
+        let (measures, defines) = exprs.split_at_mut(before + clause.measures.len());
+        let of_match = measures.iter_mut().skip(before).chain(defines.iter_mut().skip(within));
+        let lifted = patterns::lift(of_match.map(|expr| &mut **expr))?;
+        for (name, expr) in lifted {
+            let alias = Ident::with_quote('"', name);
+            select.projection.push(SelectItem::ExprWithAlias { expr, alias });
+        }
+        let written = vec![None; select.projection.len()];
+        let (mut columns, open) = self.projection(&mut select.projection, &written, &scope)?;
+        let lifted = columns.extract_if(.., |column| patterns::is_lifted(&column.name)).collect();
+        scope.inputs.push(Input { columns: lifted, ..Input::default() });
         // Whatever table they come from, in the plan they are the rows'.
         for input in &mut scope.inputs {
             input.qualifier = Some(patterns::ROWS.to_string());
@@ -48,6 +66,10 @@ impl Resolver<'_> {
             };
             labels::mark(expr, &clause, &is_known)?;
             self.expr(expr, &scope, Aliases::None)?;
+        }
+        if clause.explain.is_some() {
+            let name = alias.map(|alias| alias.name.value.clone());
+            return Ok(Input { qualifier: name.clone(), name, open: true, ..Input::default() });
         }
         let named = |expr: &&mut Expr| -> Option<Column> {
             let mut expr: &Expr = expr;
@@ -78,15 +100,70 @@ impl Resolver<'_> {
         if all {
             columns.into_iter().for_each(|column| add(column, &mut output));
         }
-        let name = alias.map(|alias| alias.name.value.clone());
+        // A column or measure of that name is the one that is meant.
+        let is_there = |name: &&str| output.iter().any(|column| column.name == **name);
+        let mut hidden: Vec<String> = lineage.iter().filter(|name| !is_there(name)).map(ToString::to_string).collect();
+        if !hidden.is_empty() {
+            output.extend(hidden.iter().map(Column::untyped));
+            clause.lineage.clone_from(&hidden);
+            patterns::write_clause(function, &clause)?;
+        }
+        let name = alias.as_ref().map(|alias| alias.name.value.clone());
         if let Some(alias) = alias {
             rename(&mut output, alias)?;
+            // Whoever names the columns names those that are shown.
+            let names = alias.columns.len();
+            if names > 0 && !hidden.is_empty() {
+                let rest = output
+                    .iter()
+                    .skip(names)
+                    .map(|column| TableAliasColumnDef { name: Ident::with_quote('"', &column.name), data_type: None });
+                alias.columns.extend(rest);
+            }
+            let first = output.len() - hidden.len();
+            hidden = output[first..].iter().map(|column| column.name.clone()).collect();
         }
-        Ok(Input { qualifier: name.clone(), name, columns: output, open: open && all, ..Input::default() })
+        Ok(Input { qualifier: name.clone(), name, columns: output, open: open && all, hidden, ..Input::default() })
     }
 }
 
 fn function_span(function: &Function) -> datafusion::sql::sqlparser::tokenizer::Span {
     use datafusion::sql::sqlparser::ast::Spanned;
     function.name.span()
+}
+
+/// The columns of matches that a `SELECT` names and `*` does not show. What its tables are made of is not looked at: a subquery there has
+/// names of its own.
+pub(super) fn lineage_columns(select: &mut Select, order: &[&mut Expr]) -> Vec<&'static str> {
+    let from = std::mem::take(&mut select.from);
+    let mut names = LineageNames(vec![]);
+    let _ = select.visit(&mut names);
+    for join in from.iter().flat_map(|table| &table.joins) {
+        let _ = join.join_operator.visit(&mut names);
+    }
+    select.from = from;
+    for expr in order {
+        let _ = expr.visit(&mut names);
+    }
+    names.0
+}
+
+struct LineageNames(Vec<&'static str>);
+
+impl Visitor for LineageNames {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        let name = match expr {
+            Expr::Identifier(ident) => Some(ident),
+            Expr::CompoundIdentifier(idents) => idents.last(),
+            _ => None,
+        };
+        if let Some(column) = name.and_then(|i| patterns::lineage_column(&i.value, i.quote_style.is_some()))
+            && !self.0.contains(&column)
+        {
+            self.0.push(column);
+        }
+        ControlFlow::Continue(())
+    }
 }

@@ -294,8 +294,8 @@ fn mistakes_in_conditions() {
         ("CLASSIFIER(A, B) = 'A'", "13: `CLASSIFIER` takes the name of a variable or subset, or nothing"),
         ("MATCH_NUMBER(1) = 1", "13: `MATCH_NUMBER` takes no arguments"),
         ("match_status() = 'x'", "13: `match_status()` in a condition: it is known when the match has ended"),
-        ("price > (SELECT max(price) FROM tick)", "22: a subquery in `MATCH_RECOGNIZE` is not supported"),
-        ("price IN (SELECT price FROM tick)", "23: a subquery in `MATCH_RECOGNIZE` is not supported"),
+        ("price > (SELECT max(A.price) FROM tick)", "33: column `A.price` is not known; did you mean `price`?"),
+        ("price > (SELECT prise FROM tick)", "29: column `prise` is not known; did you mean `price`?"),
         ("SUM(price) OVER (ORDER BY ts) > 1", "13: `OVER` in `MATCH_RECOGNIZE` is not supported"),
         ("price > 1 AND random() > 0.5", "27: `random()` in `MATCH_RECOGNIZE` is not supported"),
         ("now() > ts", "13: `now()` in `MATCH_RECOGNIZE` is not supported"),
@@ -310,6 +310,18 @@ fn mistakes_in_conditions() {
         let error = refused(TABLES, &over_tick(&format!("{head}\nDEFINE B AS {condition}")));
         assert!(error.starts_with(&format!("line 4, column {expected}")), "{condition}\n{error}");
     }
+}
+
+/// Over a stream, what a subquery of tables gives has no place in time.
+#[test]
+fn a_subquery_over_a_stream() {
+    let clause = "PARTITION BY k ORDER BY ts MEASURES COUNT(*) AS n PATTERN (A+)";
+    for condition in ["price > (SELECT max(price) FROM tick)", "price IN (SELECT price FROM tick)"] {
+        let error = refused(TABLES, &over_tick(&format!("{clause} DEFINE A AS {condition}")));
+        assert!(error.contains("a subquery over tables in the `MATCH_RECOGNIZE` of a stream"), "{condition}\n{error}");
+    }
+    let text = node(&over_tick(&format!("{clause} DEFINE A AS price > (SELECT 5)")));
+    assert!(text.contains("conditions on [columns: A]"), "{text}");
 }
 
 #[test]

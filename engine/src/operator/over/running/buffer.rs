@@ -49,10 +49,15 @@ struct Run {
 
 impl Buffer {
     pub(in crate::operator) fn new(schema: &SchemaRef) -> Result<Self> {
+        Self::named(ROWS, schema)
+    }
+
+    /// One of several buffers of an operator: its rows are saved under the name `table`.
+    pub(in crate::operator) fn named(table: &'static str, schema: &SchemaRef) -> Result<Self> {
         Ok(Self {
             kept: Kept::new(schema)?,
             runs: Vec::new(),
-            log: RowLog::new(ROWS, schema),
+            log: RowLog::new(table, schema),
             leaving: Vec::new(),
             handed: 0,
         })
@@ -76,7 +81,7 @@ impl Buffer {
         if run.is_empty() {
             return;
         }
-        run.sort_by_key(Waiting::place);
+        sort(&mut run);
         self.runs.push(Run { rows: run, first: 0 });
         self.runs.retain(|run| run.first < run.rows.len());
         if self.runs.len() <= RUNS_MAX {
@@ -90,7 +95,7 @@ impl Buffer {
         });
         let merged = self.runs.drain(first.unwrap_or(0)..);
         let mut rows: Vec<Waiting> = merged.flat_map(|run| run.rows.into_iter().skip(run.first)).collect();
-        rows.sort_by_key(Waiting::place);
+        sort(&mut rows);
         self.runs.push(Run { rows, first: 0 });
     }
 
@@ -100,6 +105,14 @@ impl Buffer {
         watermark: EventTimeMs,
         rows_max: usize,
     ) -> Result<Option<RecordBatch>> {
+        let Some(ids) = self.settle_ids(watermark, rows_max) else { return Ok(None) };
+        let batch = self.kept.rows.take_batch(&ids)?;
+        self.kept.release(&ids)?;
+        Ok(Some(batch))
+    }
+
+    /// As [`settle`](Self::settle); the rows are still kept, and have to be released.
+    pub(in crate::operator) fn settle_ids(&mut self, watermark: EventTimeMs, rows_max: usize) -> Option<Vec<u32>> {
         if self.handed == self.leaving.len() {
             self.leaving.clear();
             self.handed = 0;
@@ -116,7 +129,7 @@ impl Buffer {
             }
             self.runs.retain(|run| run.first < run.rows.len());
             if runs > 1 {
-                self.leaving.sort_by_key(Waiting::place);
+                sort(&mut self.leaving);
             }
         }
         let rest = &self.leaving[self.handed..];
@@ -125,13 +138,11 @@ impl Buffer {
             count += 1;
         }
         if count == 0 {
-            return Ok(None);
+            return None;
         }
         let ids: Vec<u32> = rest[..count].iter().map(|row| row.id).collect();
         self.handed += count;
-        let batch = self.kept.rows.take_batch(&ids)?;
-        self.kept.release(&ids)?;
-        Ok(Some(batch))
+        Some(ids)
     }
 
     /// Hands over the rows that wait and came since the last save, or all.
@@ -184,9 +195,70 @@ impl Buffer {
     }
 }
 
+/// Puts rows in order. They came within a short time, so there are few times: they are counted, if they are few for so many rows.
+fn sort(rows: &mut Vec<Waiting>) {
+    if rows.is_sorted_by_key(Waiting::place) {
+        return;
+    }
+    count_times(rows);
+    // Of one time, rows came one after the other, as a rule.
+    if !rows.is_sorted_by_key(Waiting::place) {
+        rows.sort_by_key(Waiting::place);
+    }
+}
+
+/// Puts rows in order of time, those of one time as they were, if there are few times.
+fn count_times(rows: &mut Vec<Waiting>) {
+    let (first, last) = rows
+        .iter()
+        .fold((EventTimeMs::MAX, EventTimeMs::MIN), |(first, last), row| (first.min(row.time), last.max(row.time)));
+    let span = last.checked_sub(first).and_then(|span| usize::try_from(span).ok());
+    let Some(span) = span.filter(|span| *span < rows.len()) else { return };
+    let place = |row: &Waiting| (row.time - first) as usize;
+    let mut next = vec![0u32; span + 2];
+    rows.iter().for_each(|row| next[place(row) + 1] += 1);
+    let mut before = 0;
+    for next in &mut next {
+        before += *next;
+        *next = before;
+    }
+    let mut sorted = vec![rows[0]; rows.len()];
+    for row in rows.iter() {
+        let next = &mut next[place(row)];
+        sorted[*next as usize] = *row;
+        *next += 1;
+    }
+    *rows = sorted;
+}
+
 fn times_of(batch: &RecordBatch, time: Option<usize>) -> Result<Int64Array> {
     match time {
         Some(time) => event_times_ms(batch.column(time)),
         None => Ok(Int64Array::from(vec![0; batch.num_rows()])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Rows of one time stay in order of arrival, however many times there are.
+        #[test]
+        fn rows_are_in_order_of_time_and_arrival(
+            times in proptest::collection::vec(prop_oneof![0i64..40, any::<i64>()], 0..80),
+            turned in any::<bool>(),
+        ) {
+            let arrival = |index: u64| if turned { u64::MAX - index } else { index };
+            let rows = times.iter().zip(0..).map(|(time, index)| Waiting { time: *time, arrival: arrival(index), id: index as u32 });
+            let mut rows: Vec<Waiting> = rows.collect();
+            let mut expected = rows.clone();
+            expected.sort_by_key(Waiting::place);
+            sort(&mut rows);
+            let places = |rows: &[Waiting]| rows.iter().map(|row| (row.place(), row.id)).collect::<Vec<_>>();
+            prop_assert_eq!(places(&rows), places(&expected));
+        }
     }
 }

@@ -1,0 +1,261 @@
+//! Partitions, and what is under way in them.
+//!
+//! A partition without rows under way is a few words. What the others have lies in one vector, each in one piece as a rule: where there are
+//! many partitions each piece comes from far away in memory, and how many of them there are is what a row costs.
+
+use eagre_patterns::Key;
+
+use super::held::Held;
+
+/// Nothing is under way.
+const NONE: u32 = u32::MAX;
+
+/// A partition.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    /// How many of its rows were matched.
+    pub(super) position: u64,
+    /// The place of what is under way, or [`NONE`].
+    busy: u32,
+    /// It differs from what was saved.
+    pub(super) dirty: bool,
+    /// It is among those that were idle.
+    pub(super) listed: bool,
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self { position: 0, busy: NONE, dirty: false, listed: false }
+    }
+}
+
+impl Part {
+    /// Rows were matched up to a position, and nothing is under way.
+    pub(super) fn at(position: u64) -> Self {
+        Self { position, ..Self::default() }
+    }
+}
+
+/// What is under way in a partition.
+#[derive(Debug, Default)]
+pub(super) struct Busy {
+    /// Its rows that stay.
+    pub(super) held: Held,
+    /// The bytes that it held elsewhere when they were counted last.
+    counted: usize,
+    /// Of one pattern, its match under way.
+    pub(super) one: Option<Active>,
+    /// What else there is.
+    more: Option<Box<More>>,
+}
+
+/// What is under way of several patterns, and how many matches there were.
+#[derive(Debug, Default)]
+struct More {
+    /// The patterns of which a match is under way, ascending.
+    active: Vec<Active>,
+    /// How many matches patterns had, where someone counts them.
+    numbers: Vec<(u32, u64)>,
+}
+
+/// A pattern of which a match is under way.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) pattern: u32,
+    pub(super) key: Key,
+    /// What conditions on the match read of its rows.
+    pub(super) words: Vec<u64>,
+}
+
+impl Active {
+    fn bytes(&self) -> usize {
+        self.key.bytes() + self.words.capacity() * 8
+    }
+}
+
+impl Busy {
+    /// Nothing yet; the next row that stays is at `first`.
+    pub(super) fn new(first: u64) -> Self {
+        Self { held: Held::new(first), ..Self::default() }
+    }
+
+    /// The matches under way, by pattern.
+    pub(super) fn active(&self) -> impl Iterator<Item = &Active> {
+        self.one.iter().chain(self.more.iter().flat_map(|more| &more.active))
+    }
+
+    /// Those of several patterns are taken out.
+    pub(super) fn take_active(&mut self) -> impl Iterator<Item = Active> {
+        self.more.iter_mut().flat_map(|more| more.active.drain(..))
+    }
+
+    /// Puts one of several patterns back, behind those before it.
+    pub(super) fn put_active(&mut self, active: Active) {
+        self.more.get_or_insert_default().active.push(active);
+    }
+
+    /// How many matches patterns had, as far as it is counted.
+    pub(super) fn numbers(&self) -> &[(u32, u64)] {
+        self.more.as_ref().map_or(&[], |more| &more.numbers)
+    }
+
+    pub(super) fn number(&self, pattern: u32) -> u64 {
+        self.numbers().iter().find(|(of, _)| *of == pattern).map_or(0, |(_, number)| *number)
+    }
+
+    pub(super) fn set_number(&mut self, pattern: u32, number: u64) {
+        let numbers = &mut self.more.get_or_insert_default().numbers;
+        match numbers.iter_mut().find(|(of, _)| *of == pattern) {
+            Some((_, known)) => *known = number,
+            None => numbers.push((pattern, number)),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.held.ids().is_empty()
+            && self.one.is_none()
+            && self.more.as_ref().is_none_or(|more| more.active.is_empty() && more.numbers.is_empty())
+    }
+
+    /// Bytes held outside of the value itself.
+    fn bytes(&self) -> usize {
+        let more = self.more.as_ref().map_or(0, |more| {
+            size_of::<More>() + more.active.capacity() * size_of::<Active>() + more.numbers.capacity() * 16
+        });
+        self.held.bytes() + more + self.active().map(Active::bytes).sum::<usize>()
+    }
+}
+
+/// All partitions, by slot.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    parts: Vec<Part>,
+    busy: Vec<Busy>,
+    /// Places of `busy` that are free.
+    free: Vec<u32>,
+    /// Bytes that what is busy holds elsewhere: counted where it changes, because all partitions are too many to ask after each step.
+    busy_bytes: usize,
+}
+
+impl Parts {
+    pub(super) fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// How many have something under way.
+    pub(super) fn busy_count(&self) -> usize {
+        self.busy.len() - self.free.len()
+    }
+
+    /// Makes room for slots below `count`.
+    pub(super) fn resize(&mut self, count: usize) {
+        self.parts.resize_with(count.max(self.parts.len()), Part::default);
+    }
+
+    #[inline]
+    pub(super) fn part(&self, slot: u32) -> &Part {
+        &self.parts[slot as usize]
+    }
+
+    #[inline]
+    pub(super) fn part_mut(&mut self, slot: u32) -> &mut Part {
+        &mut self.parts[slot as usize]
+    }
+
+    /// The partition is as if it had never been; nothing is under way in it.
+    pub(super) fn reset(&mut self, slot: u32) {
+        if let Some(part) = self.parts.get_mut(slot as usize) {
+            debug_assert_eq!(part.busy, NONE, "what is forgotten is idle");
+            *part = Part { dirty: part.dirty, ..Part::default() };
+        }
+    }
+
+    /// Adds a partition.
+    pub(super) fn push(&mut self, part: Part, busy: Option<Busy>) {
+        let slot = self.parts.len() as u32;
+        self.parts.push(part);
+        if let Some(busy) = busy {
+            let counted = busy.bytes();
+            self.busy_bytes += counted;
+            *self.make_busy(slot, 0) = Busy { counted, ..busy };
+        }
+    }
+
+    #[inline]
+    pub(super) fn busy(&self, slot: u32) -> Option<&Busy> {
+        self.busy.get(self.parts[slot as usize].busy as usize)
+    }
+
+    /// When all is changed, it has to be told: see [`settle`](Self::settle).
+    #[inline]
+    pub(super) fn busy_mut(&mut self, slot: u32) -> Option<&mut Busy> {
+        self.busy.get_mut(self.parts[slot as usize].busy as usize)
+    }
+
+    /// What is under way in a partition, which begins now if there was nothing: the next row that stays is at `first` then.
+    pub(super) fn make_busy(&mut self, slot: u32, first: u64) -> &mut Busy {
+        let part = &mut self.parts[slot as usize];
+        if part.busy == NONE {
+            part.busy = self.free.pop().unwrap_or_else(|| {
+                self.busy.push(Busy::default());
+                u32::try_from(self.busy.len() - 1).expect("there are no more than slots")
+            });
+            self.busy[part.busy as usize] = Busy::new(first);
+        }
+        &mut self.busy[part.busy as usize]
+    }
+
+    /// To be called when all of a step that changes a partition is done: counts its bytes, and gives its place back if it has become idle.
+    /// Whether it is.
+    #[inline]
+    pub(super) fn settle(&mut self, slot: u32) -> bool {
+        let part = &mut self.parts[slot as usize];
+        let Some(busy) = self.busy.get_mut(part.busy as usize) else { return true };
+        let idle = busy.is_idle();
+        let bytes = if idle { 0 } else { busy.bytes() };
+        self.busy_bytes = self.busy_bytes + bytes - busy.counted;
+        busy.counted = bytes;
+        if idle {
+            *busy = Busy::default();
+            self.free.push(part.busy);
+            part.busy = NONE;
+        }
+        idle
+    }
+
+    /// Bytes held, about.
+    pub(super) fn bytes(&self) -> usize {
+        debug_assert_eq!(self.busy_bytes, self.busy.iter().map(Busy::bytes).sum::<usize>(), "no change was missed");
+        self.parts.capacity() * size_of::<Part>()
+            + self.busy.capacity() * size_of::<Busy>()
+            + self.free.capacity() * 4
+            + self.busy_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten million keys in which nothing is under way have to fit a gigabyte, with the table that finds them.
+    #[test]
+    fn an_idle_partition_is_small() {
+        assert!(size_of::<Part>() <= 16);
+    }
+
+    /// What is under way has its place as long as it is there, and no longer.
+    #[test]
+    fn places_are_used_again() {
+        let mut parts = Parts::default();
+        parts.resize(3);
+        for slot in 0..3 {
+            parts.make_busy(slot, 7).held.push(&[slot]);
+        }
+        assert_eq!((parts.busy_count(), parts.busy(1).map(|busy| busy.held.ids())), (3, Some(&[1][..])));
+        assert!(!parts.settle(1), "it holds a row");
+        parts.busy_mut(1).expect("it is busy").held.release(8, &mut Vec::new());
+        assert!(parts.settle(1) && parts.busy(1).is_none());
+        assert_eq!(parts.make_busy(1, 9).held.end(), 9, "it begins anew");
+        assert_eq!((parts.busy_count(), parts.busy.len()), (3, 3));
+    }
+}

@@ -1,0 +1,173 @@
+//! Subqueries in the expressions of a clause: each becomes a column of the rows that the pattern is looked for in.
+//!
+//! A subquery knows the rows' columns and no match, so what it gives is there before any row is matched: `A.price > (SELECT max(price) FROM
+//! old)` is `A.price > q` over `SELECT *, (SELECT max(price) FROM old) AS q FROM rows`. The column is one of the row in question, as any
+//! other; unlike others it belongs to whatever variable it stands beside. `x IN (SELECT ..)` asks the list of all that the subquery gives,
+//! `EXISTS (SELECT ..)` their count. A subquery without tables is the expression that it selects.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, CaseWhen, Expr, Ident, Query, SelectItem, SetExpr, TableFactor, UnaryOperator, Value, VisitMut,
+    VisitorMut,
+};
+
+use crate::error::{Result, SqlError};
+use crate::parser::parse_query;
+use crate::planner::window;
+
+/// How the names of the columns begin.
+const LIFTED: &str = "__eagre_subquery_";
+
+/// Whether a column is one that a subquery became.
+pub(in crate::planner) fn is_lifted(column: &str) -> bool {
+    column.starts_with(LIFTED)
+}
+
+/// Takes the subqueries out of the expressions of a clause; returns them with the names of their columns.
+///
+/// # Errors
+/// None but of our own making.
+pub(in crate::planner) fn lift<'e>(exprs: impl Iterator<Item = &'e mut Expr>) -> Result<Vec<(String, Expr)>> {
+    let mut lifter = Lifter { lifted: vec![] };
+    for expr in exprs {
+        if let ControlFlow::Break(error) = expr.visit(&mut lifter) {
+            return Err(error);
+        }
+    }
+    Ok(lifter.lifted)
+}
+
+struct Lifter {
+    lifted: Vec<(String, Expr)>,
+}
+
+impl Lifter {
+    /// The column that the value of a subquery becomes.
+    fn column(&mut self, subquery: Expr) -> Expr {
+        let known = self.lifted.iter().find(|(_, known)| *known == subquery).map(|(name, _)| name.clone());
+        let name = known.unwrap_or_else(|| {
+            let name = format!("{LIFTED}{}", self.lifted.len());
+            self.lifted.push((name.clone(), subquery));
+            name
+        });
+        Expr::Identifier(Ident::with_quote('"', name))
+    }
+
+    /// The column of an aggregate, in the words of SQL, over what a subquery gives, named `q` with these columns.
+    fn aggregate(&mut self, aggregate: &str, columns: &str, query: &Query) -> Result<Expr> {
+        let text = format!("SELECT {aggregate} FROM (SELECT 1) AS q{columns}");
+        let mut aggregated = parse_query(&text)?;
+        let SetExpr::Select(select) = &mut *aggregated.ast.body else {
+            return Err(SqlError::internal("a `SELECT` is none"));
+        };
+        if let TableFactor::Derived { subquery, .. } = &mut select.from[0].relation {
+            **subquery = query.clone();
+        }
+        Ok(self.column(Expr::Subquery(aggregated.ast)))
+    }
+
+    fn replacement(&mut self, expr: &Expr) -> Result<Option<Expr>> {
+        Ok(Some(match expr {
+            Expr::Subquery(query) => match constant(query) {
+                Some(value) => Expr::Nested(Box::new(value)),
+                None => self.column(expr.clone()),
+            },
+            Expr::Exists { subquery, negated } => match constant(subquery) {
+                Some(_) => boolean(!negated),
+                None => {
+                    // What it selects does not matter.
+                    let count = self.aggregate("count(*) > 0", "", subquery)?;
+                    if *negated { not(count) } else { count }
+                }
+            },
+            Expr::InSubquery { expr: value, subquery, negated } => {
+                let is_in = match constant(subquery) {
+                    Some(only) => Expr::BinaryOp {
+                        left: value.clone(),
+                        op: BinaryOperator::Eq,
+                        right: Box::new(Expr::Nested(Box::new(only))),
+                    },
+                    None => {
+                        let list = self.aggregate("array_agg(c) FILTER (WHERE c IS NOT NULL)", " (c)", subquery)?;
+                        let rows = self.aggregate("count(*)", " (c)", subquery)?;
+                        let nulls = self.aggregate("count(*) - count(c)", " (c)", subquery)?;
+                        is_in(value, list, rows, nulls)
+                    }
+                };
+                let is_in = Expr::Nested(Box::new(is_in));
+                if *negated { not(is_in) } else { is_in }
+            }
+            _ => return Ok(None),
+        }))
+    }
+}
+
+impl VisitorMut for Lifter {
+    type Break = SqlError;
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        match self.replacement(expr) {
+            Ok(Some(replacement)) => *expr = replacement,
+            Ok(None) => {}
+            Err(error) => return ControlFlow::Break(error),
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// What a query of one row selects that looks at no table: `(SELECT 5)`.
+fn constant(query: &Query) -> Option<Expr> {
+    let plain =
+        query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
+    let SetExpr::Select(select) = &*query.body else { return None };
+    let plain = plain && select.from.is_empty() && select.selection.is_none() && select.having.is_none();
+    match select.projection.as_slice() {
+        [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }] if plain && is_constant(expr) => {
+            Some(expr.clone())
+        }
+        _ => None,
+    }
+}
+
+/// Whether an expression is made of values alone.
+fn is_constant(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(_) | Expr::TypedString(_) | Expr::Interval(_) => true,
+        Expr::Nested(inner) | Expr::UnaryOp { expr: inner, .. } | Expr::Cast { expr: inner, .. } => is_constant(inner),
+        Expr::BinaryOp { left, right, .. } => is_constant(left) && is_constant(right),
+        _ => false,
+    }
+}
+
+/// `value IN (..)` of a list without nulls that comes of so many rows, of which so many are null.
+fn is_in(value: &Expr, list: Expr, rows: Expr, nulls: Expr) -> Expr {
+    let when = |condition: Expr, result: Expr| CaseWhen { condition, result };
+    let number = |n: &str| Expr::Value(Value::Number(n.into(), false).into());
+    let compare = |left: Expr, op: BinaryOperator, right: Expr| Expr::BinaryOp {
+        left: Box::new(left),
+        op,
+        right: Box::new(right),
+    };
+    let null = || Expr::Value(Value::Null.into());
+    Expr::Case {
+        case_token: datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
+        end_token: datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
+        operand: None,
+        conditions: vec![
+            when(compare(rows, BinaryOperator::Eq, number("0")), boolean(false)),
+            when(Expr::IsNull(Box::new(value.clone())), null()),
+            when(window::call("array_has", vec![list, value.clone()]), boolean(true)),
+            when(compare(nulls, BinaryOperator::Gt, number("0")), null()),
+        ],
+        else_result: Some(Box::new(boolean(false))),
+    }
+}
+
+fn boolean(value: bool) -> Expr {
+    Expr::Value(Value::Boolean(value).into())
+}
+
+fn not(expr: Expr) -> Expr {
+    Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(expr) }
+}
