@@ -7,7 +7,7 @@ use eagre_kernels::conv_forecast::{
     CANDIDATES, DILATIONS, FEATURES, HIDDEN, LAYERS, OUTPUTS, QUANTILES, STEPS, TOKENS, WIDTH,
 };
 
-use crate::train::chance::Chance;
+use crate::train::Chance;
 
 const MEDIAN: usize = QUANTILES / 2;
 

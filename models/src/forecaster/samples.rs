@@ -6,7 +6,7 @@ use eagre_kernels::conv_forecast::{
 };
 
 use super::SeriesSource;
-use crate::train::chance::Chance;
+use crate::train::Chance;
 
 /// Windows of one series.
 const WINDOWS_PER_SERIES: usize = 4;

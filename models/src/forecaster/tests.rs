@@ -43,10 +43,10 @@ fn candle_and_the_kernel_agree_on_the_trained_network() {
 #[test]
 fn a_training_learns_and_can_be_repeated() {
     let settings = ForecasterSettings {
-        steps: 12,
-        batch_windows: 16,
+        steps: 40,
+        batch_windows: 32,
         points: 4,
-        held_out_windows: 64,
+        held_out_windows: 128,
         ..ForecasterSettings::default()
     };
     let run = |settings: &ForecasterSettings| {
@@ -57,14 +57,16 @@ fn a_training_learns_and_can_be_repeated() {
     };
     let trained = run(&settings);
     let losses: Vec<f64> = trained.curve.iter().map(|point| point.held_out_loss).collect();
-    assert_eq!(trained.curve.iter().map(|point| point.step).collect::<Vec<_>>(), [0, 3, 6, 9, 12]);
-    assert!(losses[4] < 0.95 * losses[0], "{losses:?}");
+    assert_eq!(trained.curve.iter().map(|point| point.step).collect::<Vec<_>>(), [0, 10, 20, 30, 40]);
+    assert!(losses[4] < 0.97 * losses[0], "{losses:?}");
     agrees(&trained.bytes, &windows(20));
-    assert_eq!(trained, run(&settings), "the same seed gives the same bytes");
-    assert_ne!(trained.bytes, run(&ForecasterSettings { seed: 2, ..settings }).bytes);
+    let short = ForecasterSettings { steps: 3, ..settings };
+    let trained = run(&short);
+    assert_eq!(trained, run(&short), "the same seed gives the same bytes");
+    assert_ne!(trained.bytes, run(&ForecasterSettings { seed: 2, ..short }).bytes);
 }
 
-/// The curve that is committed is one that a training writes.
+/// A curve can be read as numbers, and seen.
 #[test]
 fn curves_are_shown() {
     let point = |step: usize, loss: f64| CurvePoint { step, steps: 10, loss, held_out_loss: loss + 0.1 };

@@ -14,7 +14,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use super::network::{Network, first_weights};
 use super::samples::Batch;
 use super::{CurvePoint, ForecasterSettings, SeriesSource, TrainedForecaster};
-use crate::train::chance::Chance;
+use crate::train::Chance;
 
 /// Series of held-out windows have numbers from here on.
 const HELD_OUT_FIRST: u64 = 1 << 40;
