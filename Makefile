@@ -11,13 +11,14 @@ VULKAN = ./.ci/vulkan
 # The widths of subgroups that drivers have differ; lavapipe can have several of them (4, 8 and 16 lanes).
 WIDTHS = 128 256 512
 
-.PHONY: help test test-kernels soak false-alarms test-random fmt lint check bench demo licences
+.PHONY: help test test-kernels soak false-alarms forecast-accuracy test-random fmt lint check bench demo licences
 
 help:
 	@echo 'make test      all tests (what CI runs)'
 	@echo 'make test-kernels  the kernels on a software GPU of three widths, with checked and with trusted shaders (part of make test)'
 	@echo 'make soak      half an hour of random steps with failing devices, against the CPU alone'
 	@echo 'make false-alarms  how often alarms come on millions of rows without anomalies, beside the rate that was asked for'
+	@echo 'make forecast-accuracy  how good forecasts are on real and generated series, flair and conv beside seasonal naive'
 	@echo 'make test-random  the laws with another seed, and ten minutes of random queries against the batch answer, of random patterns against a naive evaluator'
 	@echo 'make check     test + format + lints + licences'
 	@echo 'make bench     the micro-benchmarks, Nexmark and patterns, as benches/README.md tells'
@@ -59,6 +60,9 @@ soak: toolchain
 
 false-alarms: toolchain
 	$(CARGO) test --locked --release -p eagre-kernels --lib -- --ignored --nocapture the_rate_is_held
+
+forecast-accuracy: toolchain
+	$(CARGO) test --locked --release -p eagre-kernels --lib -- --ignored --nocapture the_network_forecasts
 
 test-random: toolchain
 	$(BUILD)

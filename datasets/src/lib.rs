@@ -14,6 +14,7 @@
 //! - [`telemetry`]: machine sensors with planted faults and their labels.
 //! - [`webshop`]: clicks in a shop, with carts that are left and what became of them.
 //! - [`anomalies`]: series of one value with planted anomalies of many kinds and their labels, and series without any.
+//! - [`mixtures`]: random mixtures of trend, seasons, walks, shifts, spikes and noise, to learn forecasting from.
 //! - [`real`]: real series with labelled anomalies, embedded in the binary.
 //!
 //! [`catalog()`] lists the generated tables and [`open`] makes one by name, as a connector does:
@@ -33,6 +34,7 @@ mod config;
 mod error;
 mod generator;
 mod math;
+pub mod mixtures;
 pub mod nexmark;
 mod order;
 pub mod payments;

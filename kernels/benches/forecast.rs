@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "the macros of criterion make public functions")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use eagre_kernels::conv_forecast::{self, Seasons, Weights, Windows};
 use eagre_kernels::forecast::{Forecaster, Method, Parameters};
 use eagre_kernels::rows::GroupedRows;
 use std::hint::black_box;
@@ -51,5 +52,32 @@ fn bench(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, bench);
+/// The network alone, so many keys at once, the windows being there.
+fn network(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("conv_forecast/32_steps_9_levels");
+    group.sample_size(10);
+    for keys in [1usize, 16, 1024] {
+        let mut windows = Windows::new();
+        for key in 0..keys {
+            let values: Vec<f32> = (0..400).map(|row| value(row + key) as f32).collect();
+            windows.push(&values, Seasons { season: 24, long: 0 });
+        }
+        group.throughput(Throughput::Elements(keys as u64));
+        group.bench_function(BenchmarkId::new("keys", keys), |bencher| {
+            bencher.iter(|| conv_forecast::forecast(Weights::builtin(), black_box(&windows)));
+        });
+    }
+    let values: Vec<f32> = (0..400).map(|row| value(row) as f32).collect();
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("window", |bencher| {
+        let mut windows = Windows::new();
+        bencher.iter(|| {
+            windows.clear();
+            windows.push(black_box(&values), Seasons { season: 24, long: 0 });
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, bench, network);
 criterion_main!(benches);

@@ -18,6 +18,7 @@ pub mod bench;
 pub mod calibration;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod conv_forecast;
 pub mod convert;
 #[cfg(feature = "gpu")]
 pub mod device;

@@ -11,6 +11,7 @@
 mod answer;
 mod block;
 mod error;
+pub mod forecaster;
 pub mod http;
 pub mod network;
 pub mod online;

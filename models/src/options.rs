@@ -5,6 +5,7 @@ use arrow::datatypes::DataType;
 use crate::answer::Activation;
 use crate::error::{ModelError, Result};
 use crate::network::Hidden;
+use crate::online::is_online;
 
 /// An option of `CREATE MODEL`, for `SHOW` and checks.
 #[derive(Debug, Clone, Copy)]
@@ -123,7 +124,7 @@ pub(crate) enum Format {
     Onnx,
 }
 
-/// Refuses options that models do not have.
+/// Refuses options that models do not have, and another word for how they learn.
 ///
 /// # Errors
 /// The first of them.
@@ -136,7 +137,7 @@ pub fn check(definition: &Definition) -> Result<()> {
         let nearest = names.min_by_key(|known| strsim::levenshtein(known, name)).unwrap_or("format");
         return Err(ModelError::UnknownOption { model: definition.name.clone(), option: name.clone(), nearest });
     }
-    Ok(())
+    is_online(definition).map(|_| ())
 }
 
 impl Definition {

@@ -1311,6 +1311,10 @@ impl Catalog {
         let mut names: Vec<_> = self.functions.names().into_iter().map(|name| (name.to_string(), kind(name))).collect();
         let written = planner::WRITTEN_FUNCTIONS.iter().filter(|(name, _)| !self.functions.contains(name));
         names.extend(written.map(|(name, kind)| ((*name).to_string(), *kind)));
+        let macros = planner::macros::names().filter(|name| !self.functions.contains(name));
+        names.extend(
+            macros.map(|name| (name.to_string(), if name.starts_with("count") { "aggregate" } else { "scalar" })),
+        );
         names.sort_unstable();
         names
     }

@@ -22,6 +22,7 @@ mod progress;
 mod replay;
 mod run;
 mod text;
+mod train;
 
 /// Streaming SQL over real events: exact, replayable, unharmed by a crash.
 #[derive(Debug, Parser)]
@@ -63,6 +64,9 @@ enum Command {
     Gpu(eagre_kernels::cli::GpuArgs),
     /// Tries scoring and pattern queries on labelled history: precision, recall, alarms a day, delay.
     Backtest(backtest::BacktestArgs),
+    /// Trains what comes with eagre.
+    #[command(subcommand)]
+    Train(train::TrainCommand),
     /// Measures throughput.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -169,6 +173,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(args) => done(demo::run(args)),
         Command::Gpu(args) => done(gpu::run(&args)),
         Command::Backtest(args) => done(backtest::run(args)),
+        Command::Train(command) => done(train::run(&command)),
         Command::Bench(command) => done(bench::run(command)),
     };
     match ended {

@@ -2,7 +2,9 @@
 
 use super::program::Program;
 use super::{calibrate, resident, self_test};
-use crate::{half_space_forest, pattern_step, recurrence_scan, subspace_score, window_distance, window_reduce};
+use crate::{
+    conv_forecast, half_space_forest, pattern_step, recurrence_scan, subspace_score, window_distance, window_reduce,
+};
 
 /// Values of the `override` constants of an entry point, by name.
 pub type OverrideSet = &'static [(&'static str, f64)];
@@ -41,6 +43,7 @@ pub const PROGRAMS: &[Registered] = &[
             ("carry", &[&[]]),
         ],
     },
+    Registered { program: &conv_forecast::gpu::CONV_FORECAST, entries: &[("conv_forecast", &[&[]])] },
     Registered { program: &half_space_forest::gpu::TRACK, entries: &[("track", half_space_forest::gpu::OVERRIDES)] },
     Registered {
         program: &half_space_forest::gpu::COUNT_ROWS,

@@ -363,3 +363,22 @@ fn intervals_of_all_methods_hold() {
         assert!((summary.coverage - 0.8).abs() <= 0.05, "the interval of 80 % holds {:.3}", summary.coverage);
     }
 }
+
+/// The network has seen generated series only. On real ones it is to be worth its price too: no worse than the seasonal naive forecast on any
+/// group, and clearly better on most series; its intervals hold. Slow without optimisation: `make forecast-accuracy` runs it.
+#[test]
+#[ignore = "takes minutes without optimisation: make forecast-accuracy"]
+fn the_network_forecasts_better_than_the_day_before() {
+    for (title, series) in [
+        ("real series as recorded", read(&folder(), None)),
+        ("real series by the hour", read(&folder(), Some(3600))),
+        ("generated series", generated()),
+    ] {
+        for method in [Method::Flair, Method::SeasonalNaive, Method::Conv] {
+            let summary = report(title, &series, method, 24);
+            if method == Method::Conv {
+                check(&summary);
+            }
+        }
+    }
+}

@@ -3,7 +3,8 @@
 use super::ridge::{self, FEATURES};
 use super::season::{self, Scratch};
 use super::state::{Key, Origin, PHASES, Shape};
-use super::{Method, Parameters, Season, flair, holt_winters};
+use super::{Method, Parameters, Season, conv, flair, holt_winters};
+use crate::conv_forecast::QUANTILES;
 use crate::kernel::KernelError;
 use crate::rows::GroupedRows;
 use crate::state::{Layout, StatePages, StateShape};
@@ -23,7 +24,7 @@ const UNREST_LASTING: f32 = 0.8;
 /// and how that fades from group to group.
 const UNREST_FADES: f32 = 0.5;
 /// A group of horizons borrows from the one before until it has seen so many errors.
-const ERRORS_MIN: f32 = 6.0;
+pub(super) const ERRORS_MIN: f32 = 6.0;
 
 /// What was expected of the next row.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,6 +44,8 @@ pub struct Forecaster {
     shape: Shape,
     state: StatePages,
     scratch: Scratch,
+    /// Of the method `conv`.
+    network: Option<conv::Network>,
 }
 
 impl Forecaster {
@@ -54,7 +57,8 @@ impl Forecaster {
         parameters.check()?;
         let shape = shape_of(&parameters);
         let state = StatePages::new(state_shape(&shape));
-        Ok(Forecaster { parameters, shape, state, scratch: Scratch::default() })
+        let network = (parameters.method == Method::Conv).then(conv::Network::new);
+        Ok(Forecaster { parameters, shape, state, scratch: Scratch::default(), network })
     }
 
     /// What it is.
@@ -114,16 +118,45 @@ impl Forecaster {
         self.grow(rows.slots().last().map_or(0, |last| *last as usize + 1));
         for (slot, range) in rows.groups() {
             for row in &rows.order()[range] {
-                self.learn_one(slot, values[*row as usize]);
+                self.learn_row(slot, values[*row as usize]);
             }
         }
+        self.settle();
     }
 
     /// Learns one row of a key; nothing happens if the key is not there.
     pub fn learn_one(&mut self, slot: u32, value: f64) {
+        self.learn_row(slot, value);
+        self.settle();
+    }
+
+    /// Learns a row; what the network says after it may wait until [`Self::settle`], so that it is asked about many keys at once.
+    fn learn_row(&mut self, slot: u32, value: f64) {
+        if self.network.as_ref().is_some_and(|network| network.waits(slot)) {
+            self.settle();
+        }
         let Some(mut key) = key(&self.shape, &mut self.state, slot) else { return };
+        let rows = key.head.rows;
         learn(&self.parameters, &mut key, value, &mut self.scratch);
+        let many = match &mut self.network {
+            Some(network) if key.head.rows > rows => network.begin(&mut key, slot, self.parameters.horizon as usize),
+            _ => false,
+        };
         key.store();
+        if many {
+            self.settle();
+        }
+    }
+
+    /// Asks the network what waits for it.
+    fn settle(&mut self) {
+        let Some(network) = self.network.as_mut().filter(|network| !network.is_idle()) else { return };
+        let (shape, state, horizon) = (&self.shape, &mut self.state, self.parameters.horizon as usize);
+        network.settle(|slot, newest, quantiles| {
+            let mut key = key(shape, state, slot).expect("a key that has learnt a row is there");
+            conv::keep(&mut key, horizon, newest, quantiles);
+            key.store();
+        });
     }
 
     /// What is expected of the key's next row, at two levels around the median; `None` as long as there is no forecast.
@@ -132,9 +165,14 @@ impl Forecaster {
     pub fn expect(&mut self, slot: u32, lower: f64, upper: f64) -> Option<Expectation> {
         let mut key = key(&self.shape, &mut self.state, slot)?;
         let newest = ready(&self.parameters, &key)?;
-        let origin = key.newest_origin();
-        let mut values = [0.0; 3];
-        forecast_step(&self.parameters, &mut key, &origin, newest, 1, &[lower, 0.5, upper], &mut values)?;
+        let (levels, mut values) = ([lower, 0.5, upper], [0.0; 3]);
+        if let Some(network) = &mut self.network {
+            let of_network = network.ahead(&key, 1);
+            quantiles_of_step(&mut key, of_network, 1, &levels, &mut values);
+        } else {
+            let origin = key.newest_origin();
+            forecast_step(&self.parameters, &mut key, &origin, newest, 1, &levels, &mut values)?;
+        }
         let [lower, expected, upper] = values;
         Some(Expectation { expected, lower, upper })
     }
@@ -144,8 +182,17 @@ impl Forecaster {
     pub fn forecast(&mut self, slot: u32, levels: &[f64], quantiles: &mut Vec<f64>) -> bool {
         let Some(mut key) = key(&self.shape, &mut self.state, slot) else { return false };
         let Some(newest) = ready(&self.parameters, &key) else { return false };
-        let origin = key.newest_origin();
         let start = quantiles.len();
+        if let Some(network) = &mut self.network {
+            let of_network = network.ahead(&key, self.parameters.horizon as usize);
+            quantiles.resize(start + self.parameters.horizon as usize * levels.len(), 0.0);
+            let steps = of_network.chunks_exact(QUANTILES).zip(quantiles[start..].chunks_exact_mut(levels.len()));
+            for (ahead, (of_network, step)) in (1..).zip(steps) {
+                quantiles_of_step(&mut key, of_network, ahead, levels, step);
+            }
+            return true;
+        }
+        let origin = key.newest_origin();
         for ahead in 1..=self.parameters.horizon as usize {
             let at = quantiles.len();
             quantiles.resize(at + levels.len(), 0.0);
@@ -196,6 +243,15 @@ fn shape_of(parameters: &Parameters) -> Shape {
             Shape::new(horizon, season_max, holt_winters::words(season_max), Some(holt_winters::LEVELS))
         }
         Method::Flair | Method::SeasonalNaive => Shape::new(horizon, season_max, 0, None),
+        Method::Conv => {
+            let mut shape = Shape::new(horizon, season_max, 0, None);
+            shape.ring = shape.ring.max(conv::rows_seen(season_max));
+            // All of its words are values.
+            shape.own = conv::words(horizon, shape.groups.len());
+            shape.own_levels = Some((shape.own, 1));
+            shape.errors_have_unit = false;
+            shape
+        }
     }
 }
 
@@ -232,7 +288,8 @@ fn point(
             (base + ridge::dot(key.group(group).weights, &features), base, features)
         }
         Method::HoltWinters => (holt_winters::forecast(key, origin, newest, target), 0.0, [0.0; FEATURES]),
-        Method::SeasonalNaive => {
+        // The network's own forecasts are kept where they begin; this stands in for rows that are missing.
+        Method::SeasonalNaive | Method::Conv => {
             let period = key.head.season.max(1) as usize;
             let row = target.saturating_sub((target - newest).div_ceil(period) * period);
             (key.value(row), 0.0, [0.0; FEATURES])
@@ -284,11 +341,24 @@ fn forecast_step(
         let error = key.group(source).errors.quantile(*level as f32, span) * factor;
         *value = key.unscaled(f64::from(point) + f64::from(error));
     }
-    // Rounding may have turned two that are equal.
-    for index in 1..out.len() {
-        out[index] = out[index].max(out[index - 1]);
-    }
+    ascend(out);
     Some(())
+}
+
+/// The quantiles of a step: the network's, moved by what its errors say.
+fn quantiles_of_step(key: &mut Key<'_>, of_network: &[f32], ahead: usize, levels: &[f64], out: &mut [f64]) {
+    for (value, level) in out.iter_mut().zip(levels) {
+        let surprise = conv::surprise_of(key, ahead, *level);
+        *value = key.unscaled(conv::value_of(of_network, surprise));
+    }
+    ascend(out);
+}
+
+/// Rounding may have turned two that are equal.
+fn ascend(quantiles: &mut [f64]) {
+    for index in 1..quantiles.len() {
+        quantiles[index] = quantiles[index].max(quantiles[index - 1]);
+    }
 }
 
 fn learn(parameters: &Parameters, key: &mut Key<'_>, value: f64, scratch: &mut Scratch) {
@@ -301,7 +371,10 @@ fn learn(parameters: &Parameters, key: &mut Key<'_>, value: f64, scratch: &mut S
     let value = value.clamp(-VALUE_MAX, VALUE_MAX);
     key.make_room(value);
     let scaled = key.scaled(value);
-    judge(parameters, key, scaled);
+    match parameters.method {
+        Method::Conv => conv::judge(key, parameters.horizon as usize, scaled),
+        _ => judge(parameters, key, scaled),
+    }
     key.head.values = key.head.values.saturating_add(1);
     advance(parameters, key, scaled, scratch);
 }
@@ -382,7 +455,7 @@ fn advance(parameters: &Parameters, key: &mut Key<'_>, value: f32, scratch: &mut
     let mut origin = match parameters.method {
         Method::Flair => flair::origin(key, true),
         Method::HoltWinters => holt_winters::learn(key),
-        Method::SeasonalNaive => Origin::default(),
+        Method::SeasonalNaive | Method::Conv => Origin::default(),
     };
     origin.unrest = key.head.unrest;
     key.set_newest_origin(origin);
@@ -447,6 +520,6 @@ fn change_season(parameters: &Parameters, key: &mut Key<'_>, season: u32, long: 
             };
             holt_winters::restart(key, &cycle);
         }
-        Method::SeasonalNaive => {}
+        Method::SeasonalNaive | Method::Conv => {}
     }
 }

@@ -1,7 +1,7 @@
 //! Forecasts by key: what values come next, and how far they may be off.
 //!
 //! A [`Forecaster`] takes each key's values in order and remembers a fixed number of words of them, whatever comes
-//! ([`Forecaster::state_shape`]). From these it forecasts any step up to its horizon, as quantiles. There is no training: each row is
+//! ([`Forecaster::state_shape`]). From these it forecasts any step up to its horizon, as quantiles. Nothing is trained on a key's values: each row is
 //! learnt when it comes, so that the same rows in the same order give the same forecasts however they were cut into batches.
 //!
 //! What methods share is around them: which season a series has (`season.rs`), which unit it is kept in (`state.rs`), and how far
@@ -14,6 +14,7 @@
 //! | [`Flair`](Method::Flair) | level of the last cycle, shape of the last cycles, a ridge on few lags for each group of horizons |
 //! | [`HoltWinters`](Method::HoltWinters) | level and damped trend, with a season, all exponentially smoothed |
 //! | [`SeasonalNaive`](Method::SeasonalNaive) | the value one season ago, or the last one |
+//! | [`Conv`](Method::Conv) | what a small network says that was trained on generated series ([`conv_forecast`](crate::conv_forecast)) |
 //!
 //! The default, for 24 steps ahead and seasons of up to 168 rows, has 927 words a key (3,708 bytes): the last 361 values, what forecasts
 //! began from in the last 24 rows, and for each of four groups of horizons a regression and a table of errors.
@@ -21,6 +22,7 @@
 //! Values that are missing (NaN) take a place in time: the season goes on, and the expectation stands in for them. They are no error of
 //! a forecast. Infinite values are missing ones, and those beyond 1e300 are that.
 
+mod conv;
 mod flair;
 mod forecaster;
 mod holt_winters;
@@ -59,11 +61,13 @@ pub enum Method {
     HoltWinters,
     /// The value one season ago.
     SeasonalNaive,
+    /// A small convolutional network that was trained on generated series.
+    Conv,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Method; 3] = [Method::Flair, Method::HoltWinters, Method::SeasonalNaive];
+    pub const ALL: [Method; 4] = [Method::Flair, Method::HoltWinters, Method::SeasonalNaive, Method::Conv];
 
     /// As users write it.
     pub fn name(self) -> &'static str {
@@ -71,6 +75,7 @@ impl Method {
             Method::Flair => "flair",
             Method::HoltWinters => "holt_winters",
             Method::SeasonalNaive => "seasonal_naive",
+            Method::Conv => "conv",
         }
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Shape {
     pub(super) own: usize,
     /// Which of these are levels, and move with the origin: so many from the first on, so far apart.
     pub(super) own_levels: Option<(usize, usize)>,
+    /// Whether errors are counted in the key's unit.
+    pub(super) errors_have_unit: bool,
 }
 
 impl Shape {
@@ -53,6 +55,7 @@ impl Shape {
             groups: groups(horizon),
             own,
             own_levels,
+            errors_have_unit: true,
         }
     }
 
@@ -372,11 +375,14 @@ impl<'a> Key<'a> {
             origin[..ORIGIN - 1].iter_mut().for_each(|value| *value *= factor);
         }
         self.own().iter_mut().for_each(|value| *value *= factor);
+        let has_unit = self.shape.errors_have_unit;
         for group in 0..self.shape.groups.len() {
             let mut group = self.group(group);
             group.normal.iter_mut().for_each(|value| *value *= factor * factor);
             *group.spread *= factor;
-            group.errors.rescale(shift);
+            if has_unit {
+                group.errors.rescale(shift);
+            }
         }
     }
 

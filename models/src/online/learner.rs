@@ -73,7 +73,7 @@ impl Brain {
         }
     }
 
-    /// Moves the weights; what is not the label's is `answer`'s place for a while.
+    /// Takes one row into scale and weights; `answer` is overwritten.
     fn learn(&mut self, features: &[f64], target: f64, answer: &mut [f64], settings: &Settings) {
         self.scale.learn(features, settings.steps.decay);
         self.scale.apply(features, &mut self.standard);

@@ -34,14 +34,13 @@ impl Linear {
     pub(super) fn descend(&mut self, row: &[f64], gradient: &[f64], steps: &Steps) {
         let all = self.weights.chunks_exact_mut(self.inputs + 1).zip(self.squares.chunks_exact_mut(self.inputs + 1));
         for ((weights, squares), gradient) in all.zip(gradient) {
-            let inputs = row.iter().copied().chain([1.0]);
-            for (place, ((weight, square), input)) in weights.iter_mut().zip(squares).zip(inputs).enumerate() {
-                // The bias is not drawn to 0.
-                let shrink = if place < row.len() { steps.l2 * *weight } else { 0.0 };
-                let slope = gradient * input + shrink;
-                *square = *square * steps.decay + slope * slope;
-                *weight -= steps.learning_rate * slope / (square.sqrt() + EPSILON);
+            let (bias, weights) = weights.split_last_mut().expect("an output has a bias");
+            let (bias_square, squares) = squares.split_last_mut().expect("a bias has a slope");
+            for ((weight, square), input) in weights.iter_mut().zip(squares).zip(row) {
+                step(weight, square, gradient * input + steps.l2 * *weight, steps);
             }
+            // The bias is not drawn to 0.
+            step(bias, bias_square, *gradient, steps);
         }
     }
 
@@ -58,4 +57,10 @@ impl Linear {
     pub(super) fn bytes(&self) -> usize {
         self.weights.len() * 16
     }
+}
+
+#[inline(always)]
+fn step(weight: &mut f64, square: &mut f64, slope: f64, steps: &Steps) {
+    *square = *square * steps.decay + slope * slope;
+    *weight -= steps.learning_rate * slope / (square.sqrt() + EPSILON);
 }

@@ -14,17 +14,18 @@ const EPSILON: f64 = 1e-8;
 pub(super) struct Mlp {
     inputs: usize,
     hidden: usize,
-    outputs: usize,
     activation: Hidden,
     /// For each hidden unit the weights of its inputs, then its bias; then for each output those of the hidden units.
     weights: Vec<f64>,
     first: Vec<f64>,
     second: Vec<f64>,
-    /// How many steps were taken, and what is left of the powers of both betas.
+    /// Both betas to the power of the steps that were taken.
     powers: (f64, f64),
     /// The hidden units of the last row.
     units: Vec<f64>,
+    /// Of the loss, by hidden unit and by weight, for the row that is learnt.
     slopes: Vec<f64>,
+    gradient: Vec<f64>,
 }
 
 impl Mlp {
@@ -42,10 +43,10 @@ impl Mlp {
         Self {
             inputs,
             hidden,
-            outputs,
             activation,
             first: vec![0.0; weights.len()],
             second: vec![0.0; weights.len()],
+            gradient: vec![0.0; weights.len()],
             weights,
             powers: (1.0, 1.0),
             units: vec![0.0; hidden],
@@ -87,25 +88,36 @@ impl Mlp {
                 _ => f64::from(*unit > 0.0),
             };
         }
-        let (correct_1, correct_2) = (1.0 - self.powers.0, 1.0 - self.powers.1);
-        let mut place = 0;
-        let mut step = |weights: &mut [f64], first: &mut [f64], second: &mut [f64], slope: f64, is_bias: bool| {
-            let slope = slope + if is_bias { 0.0 } else { steps.l2 * weights[place] };
-            first[place] = BETA_1 * first[place] + (1.0 - BETA_1) * slope;
-            second[place] = BETA_2 * second[place] + (1.0 - BETA_2) * slope * slope;
-            let along = first[place] / correct_1;
-            let across = (second[place] / correct_2).sqrt();
-            weights[place] -= steps.learning_rate * along / (across + EPSILON);
-            place += 1;
-        };
-        let (weights, first, second) = (&mut self.weights, &mut self.first, &mut self.second);
-        for slope in &self.slopes {
-            row.iter().for_each(|input| step(weights, first, second, slope * input, false));
-            step(weights, first, second, *slope, true);
+        // First all slopes, then all steps: the square roots and quotients of a row are done several at once.
+        let (below, above) = self.gradient.split_at_mut(split);
+        for (slopes, slope) in below.chunks_exact_mut(self.inputs + 1).zip(&self.slopes) {
+            slopes.iter_mut().zip(row).for_each(|(place, input)| *place = slope * input);
+            slopes[self.inputs] = *slope;
         }
-        for gradient in &gradient[..self.outputs] {
-            self.units.iter().for_each(|unit| step(weights, first, second, gradient * unit, false));
-            step(weights, first, second, *gradient, true);
+        for (slopes, gradient) in above.chunks_exact_mut(self.hidden + 1).zip(gradient) {
+            slopes.iter_mut().zip(&self.units).for_each(|(place, unit)| *place = gradient * unit);
+            slopes[self.hidden] = *gradient;
+        }
+        if steps.l2 > 0.0 {
+            self.shrink(steps.l2);
+        }
+        let (correct_1, correct_2) = (1.0 - self.powers.0, 1.0 - self.powers.1);
+        let moments = self.first.iter_mut().zip(&mut self.second);
+        for ((weight, slope), (first, second)) in self.weights.iter_mut().zip(&self.gradient).zip(moments) {
+            *first = something(BETA_1 * *first + (1.0 - BETA_1) * slope);
+            *second = something(BETA_2 * *second + (1.0 - BETA_2) * slope * slope);
+            *weight -= steps.learning_rate * (*first / correct_1) / ((*second / correct_2).sqrt() + EPSILON);
+        }
+    }
+
+    /// Draws all weights but biases to 0.
+    fn shrink(&mut self, l2: f64) {
+        let split = self.split();
+        for (range, wide) in [(0..split, self.inputs), (split..self.weights.len(), self.hidden)] {
+            let rows = self.gradient[range.clone()].chunks_exact_mut(wide + 1);
+            for (slopes, weights) in rows.zip(self.weights[range].chunks_exact(wide + 1)) {
+                slopes[..wide].iter_mut().zip(weights).for_each(|(slope, weight)| *slope += l2 * weight);
+            }
         }
     }
 
@@ -123,13 +135,19 @@ impl Mlp {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.weights.len() * 24 + self.hidden * 16
+        self.weights.len() * 32 + self.hidden * 16
     }
 
     #[cfg(test)]
     pub(super) fn weights(&mut self) -> &mut [f64] {
         &mut self.weights
     }
+}
+
+/// Moments of what does not vary any more fall for ever, and numbers near the least are very slow to compute with: below this they are nothing.
+#[inline(always)]
+fn something(moment: f64) -> f64 {
+    if moment.abs() < 1e-200 { 0.0 } else { moment }
 }
 
 #[cfg(test)]

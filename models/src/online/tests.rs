@@ -16,7 +16,8 @@ fn model(arch: &str, inputs: usize, label: DataType, options: &[(&str, &str)]) -
 }
 
 fn refused(options: &[(&str, &str)]) -> String {
-    let all = [&[("learn", "online"), ("label", "y")], options].concat();
+    // The first of two counts.
+    let all = [options, &[("learn", "online"), ("label", "y")]].concat();
     let options = all.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let input = Some(vec![("x".to_owned(), DataType::Float64)]);
     let definition =
@@ -278,6 +279,10 @@ fn options_that_cannot_be_are_told() {
         (
             vec![("arch", "logistic"), ("labels", "a, b"), ("half_life", "5")],
             "option `half_life` is not known; did you mean `half-life`",
+        ),
+        (
+            vec![("arch", "logistic"), ("learn", "sometimes")],
+            "option `learn` = 'sometimes' cannot be used: it is one of 'online', 'once'",
         ),
         (vec![("arch", "logistic")], "option `labels` is missing"),
         (vec![("arch", "mlp"), ("labels", "a, b")], "option `task` is missing"),

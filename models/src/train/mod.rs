@@ -8,7 +8,7 @@
 //! The same rows and seed give the same model: rows of a query come in any order, so they are sorted first, and chance is a generator of our own
 //! ([`chance`]) whose numbers no library's next version changes.
 
-mod chance;
+pub(crate) mod chance;
 mod report;
 mod rows;
 mod sample;

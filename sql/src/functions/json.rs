@@ -23,7 +23,13 @@ pub(crate) fn definitions() -> Vec<Definition> {
         invoke,
     };
     vec![
-        text("json_value", |call| texts(call, scalar_text)),
+        Definition {
+            name: "json_value",
+            params: &[Param::Text, Param::Text, Param::Text, Param::Text],
+            optional: 2,
+            returns: |_| DataType::Utf8View,
+            invoke: json_value,
+        },
         text("json_query", |call| {
             texts(call, |value| (value.is_object() || value.is_array()).then(|| value.to_string()))
         }),
@@ -50,6 +56,26 @@ fn scalar_text(value: &Value) -> Option<String> {
         Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
+}
+
+/// `JSON_VALUE(document, path[, on_empty[, on_error]])`: the one where the document has nothing at the path, the other where it is no JSON, or an array or
+/// object is there.
+fn json_value(call: &Call) -> Result<ArrayRef> {
+    let (documents, on_empty, on_error) = (call.text(0)?, call.text(2)?, call.text(3)?);
+    let found = found(call, |value| value.map(|value| (scalar_text(value), value.is_array() || value.is_object())))?;
+    let or = |texts: &StringViewArray, row: usize| texts.is_valid(row).then(|| texts.value(row).to_owned());
+    let rows = found.into_iter().enumerate().map(|(row, found)| match found {
+        // No document or no path.
+        None => None,
+        Some(Some((text, false))) => text,
+        Some(Some((_, true))) => or(&on_error, row),
+        Some(None) if on_empty.is_null(row) && on_error.is_null(row) => None,
+        Some(None) => match serde_json::from_str::<serde::de::IgnoredAny>(documents.value(row)) {
+            Ok(_) => or(&on_empty, row),
+            Err(_) => or(&on_error, row),
+        },
+    });
+    Ok(Arc::new(rows.collect::<StringViewArray>()))
 }
 
 fn texts(call: &Call, show: fn(&Value) -> Option<String>) -> Result<ArrayRef> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringViewArray, UnionArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, UnionMode};
 use datafusion::common::Result;
 use datafusion::logical_expr::ScalarUDF;
 
@@ -31,6 +31,13 @@ pub(super) static NUMBER_KEY: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
 pub(super) static JSON_ORDER: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
     let params = &[Param::Any, Param::Any];
     Definition { name: "__json_order", params, optional: 0, returns: |_| DataType::Int64, invoke: orders }.udf()
+});
+
+/// The same values, each in the one way in which equal ones are written.
+pub(super) static JSON_PLAIN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    let invoke = |call: &Call| plain(&call.args[0]);
+    Definition { name: "__json_plain", params: &[Param::Any], optional: 0, returns: |types| types[0].clone(), invoke }
+        .udf()
 });
 
 /// One value.
@@ -126,6 +133,44 @@ fn json_value(union: &UnionArray, row: usize) -> Result<Value> {
             if is_json { Value::Other(text) } else { Value::Text(text) }
         }
     })
+}
+
+/// Numbers without a fraction as whole ones, arrays and objects in their shortest form.
+fn plain(array: &ArrayRef) -> Result<ArrayRef> {
+    let Some(union) = array.as_any().downcast_ref::<UnionArray>() else { return Ok(Arc::clone(array)) };
+    let DataType::Union(fields, UnionMode::Sparse) = union.data_type() else { return Ok(Arc::clone(array)) };
+    let of_type = |wanted: &DataType| fields.iter().find(|(_, field)| field.data_type() == wanted).map(|(id, _)| id);
+    let (Some(int), Some(float)) = (of_type(&DataType::Int64), of_type(&DataType::Float64)) else {
+        return Ok(Arc::clone(array));
+    };
+    let floats = union.child(float).as_primitive::<Float64Type>();
+    let wholes: Vec<Option<i64>> = (0..union.len())
+        .map(|row| match union.type_id(row) == float && floats.is_valid(row) {
+            true => whole(floats.value(row)),
+            false => None,
+        })
+        .collect();
+    let type_ids = (0..union.len()).map(|row| if wholes[row].is_some() { int } else { union.type_id(row) });
+    let children = fields.iter().map(|(id, field)| -> Result<ArrayRef> {
+        let child = union.child(id);
+        if id == int {
+            let ints = child.as_primitive::<Int64Type>().iter().zip(&wholes);
+            return Ok(Arc::new(ints.map(|(value, whole)| whole.or(value)).collect::<Int64Array>()));
+        }
+        if !field.metadata().contains_key("is_json") {
+            return Ok(Arc::clone(child));
+        }
+        let texts = cast(child, &DataType::Utf8View)?;
+        let shortest = texts.as_string_view().iter().map(|text| {
+            text.map(|text| match serde_json::from_str::<serde_json::Value>(text) {
+                Ok(value) => value.to_string(),
+                Err(_) => text.to_owned(),
+            })
+        });
+        Ok(cast(&shortest.collect::<StringViewArray>(), field.data_type())?)
+    });
+    let children = children.collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(UnionArray::try_new(fields.clone(), type_ids.collect(), None, children)?))
 }
 
 fn keys(call: &Call, key: fn(&Value) -> Option<String>) -> Result<ArrayRef> {

@@ -10,11 +10,13 @@ pub(crate) mod convert;
 mod date_pattern;
 mod definition;
 mod json;
+pub(crate) mod json_build;
 mod json_order;
 pub(crate) mod local_time;
 mod modulo;
 pub(crate) mod nested;
 mod operators;
+mod ordered_set;
 pub(crate) mod predict;
 mod ranking;
 mod round_time;
@@ -28,9 +30,11 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::functions_aggregate::approx_distinct::approx_distinct_udaf;
-use datafusion::functions_aggregate::bool_and_or::bool_and_udaf;
+use datafusion::functions_aggregate::array_agg::array_agg_udaf;
+use datafusion::functions_aggregate::bool_and_or::{bool_and_udaf, bool_or_udaf};
 use datafusion::functions_aggregate::grouping::grouping_udaf;
 use datafusion::functions_aggregate::string_agg::string_agg_udaf;
+use datafusion::functions_aggregate::variance::var_samp_udaf;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 pub use json::json_values;
@@ -43,31 +47,52 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         round_time::definitions(),
         text::definitions(),
         json::definitions(),
+        json_build::definitions(),
         nested::definitions(),
     ];
     let mut functions: Vec<_> = definitions.into_iter().flatten().map(|definition| definition.udf()).collect();
     functions.push(Arc::new(ScalarUDF::new_from_impl(conditional::If::new())));
     functions.push(Arc::new(ScalarUDF::new_from_impl(modulo::Modulo::new())));
     functions.push(Arc::new(ScalarUDF::new_from_impl(nested::FieldOfRow::new())));
+    functions.extend(json_build::functions());
     functions.extend(volatile::functions());
     let renamed = [
         (datafusion::functions::regex::regexp_like(), "regexp"),
         (datafusion::functions::math::trunc(), "truncate"),
         (datafusion::functions::math::signum(), "sign"),
+        (datafusion::functions::math::ceil(), "ceiling"),
+        (datafusion::functions::math::isnan(), "is_nan"),
+        (datafusion::functions::string::starts_with(), "startswith"),
+        (datafusion::functions::string::ends_with(), "endswith"),
+        (datafusion::functions::string::upper(), "ucase"),
+        (datafusion::functions::string::lower(), "lcase"),
+        (datafusion::functions_nested::length::array_length_udf(), "array_size"),
+        (datafusion::functions_nested::sort::array_sort_udf(), "sort_array"),
     ];
     functions.extend(renamed.map(|(function, alias)| Arc::new(function.as_ref().clone().with_aliases([alias]))));
     functions
 }
 
-/// DataFusion's aggregate functions under Flink's names.
+/// DataFusion's aggregate functions under Flink's names, and ours.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     let renamed = [
         (string_agg_udaf(), "listagg"),
         (bool_and_udaf(), "every"),
         (approx_distinct_udaf(), "approx_count_distinct"),
         (grouping_udaf(), "grouping_id"),
+        (bool_or_udaf(), "logical_or"),
+        (array_agg_udaf(), "collect"),
+        (var_samp_udaf(), "variance"),
     ];
-    renamed.map(|(function, alias)| Arc::new(function.as_ref().clone().with_aliases([alias]))).into()
+    let mut functions: Vec<_> =
+        renamed.map(|(function, alias)| Arc::new(function.as_ref().clone().with_aliases([alias]))).into();
+    functions.extend(ordered_set::functions());
+    functions
+}
+
+/// The function that writes JSON values in the one way of equal ones.
+pub(crate) fn json_plain() -> &'static ScalarUDF {
+    &json_order::JSON_PLAIN
 }
 
 /// Adds all functions, and the planner of the JSON operators, over DataFusion's defaults.

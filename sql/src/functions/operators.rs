@@ -32,7 +32,8 @@ impl FunctionRewrite for Operators {
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _config: &ConfigOptions) -> Result<Transformed<Expr>> {
         let rewritten = match &expr {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-                match op.supports_propagation() || *op == Operator::NotEq {
+                use Operator::{IsDistinctFrom, IsNotDistinctFrom, NotEq};
+                match op.supports_propagation() || matches!(op, NotEq | IsDistinctFrom | IsNotDistinctFrom) {
                     true => compared(left, *op, right, schema)?,
                     false => counted(left, *op, right, schema),
                 }
@@ -89,12 +90,14 @@ fn negated_if(negated: bool, expr: Expr) -> Expr {
 
 /// `left op right`, where DataFusion would compare otherwise.
 fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
-    use Operator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
-    if !matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq) {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    if !matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom) {
         return Ok(None);
     }
     let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else { return Ok(None) };
     Ok(match (&left_type, &right_type) {
+        // Nulls are values here, as in the words that DataFusion makes of rows.
+        (DataType::Struct(_), DataType::Struct(_)) if matches!(op, IsDistinctFrom | IsNotDistinctFrom) => None,
         (DataType::Struct(left_fields), DataType::Struct(right_fields)) => {
             if left_fields.len() != right_fields.len() {
                 return plan_err!(
@@ -106,12 +109,14 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
             rows_compared(left, op, right, left_fields, schema)?
         }
         (DataType::Union(..), DataType::Union(..)) => Some(match op {
-            Eq | NotEq => binary_expr(JSON_KEY.call(vec![left.clone()]), op, JSON_KEY.call(vec![right.clone()])),
+            Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom => by_key(left, op, right),
             _ => ordered(left, op, right),
         }),
         (DataType::Union(..), other) | (other, DataType::Union(..)) if other.is_numeric() => {
             let with_constant = [left, right].iter().any(|side| matches!(side, Expr::Literal(..)));
             Some(match op {
+                // What is no number differs from a null.
+                IsDistinctFrom | IsNotDistinctFrom => by_key(left, op, right),
                 Eq | NotEq if !with_constant => {
                     binary_expr(NUMBER_KEY.call(vec![left.clone()]), op, NUMBER_KEY.call(vec![right.clone()]))
                 }
@@ -120,6 +125,10 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
         }
         _ => None,
     })
+}
+
+fn by_key(left: &Expr, op: Operator, right: &Expr) -> Expr {
+    binary_expr(JSON_KEY.call(vec![left.clone()]), op, JSON_KEY.call(vec![right.clone()]))
 }
 
 fn ordered(left: &Expr, op: Operator, right: &Expr) -> Expr {

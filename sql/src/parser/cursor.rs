@@ -10,6 +10,7 @@ use super::ast::{Emit, EmitKind, ExprText, Name, ObjectName, QueryText};
 use super::cursor_stream::drop_cursor_streams;
 use super::data_type::parse_data_type;
 use super::dialect::EagreDialect;
+use super::json_pairs::write_as_arguments;
 use super::limit_duration::drop_limit_durations;
 use super::source::{Source, lower_first};
 use super::top::to_limits;
@@ -36,6 +37,7 @@ impl<'a> Cursor<'a> {
         mark_asof_joins(&mut tokens);
         drop_limit_durations(&mut tokens);
         drop_cursor_streams(&mut tokens);
+        write_as_arguments(&mut tokens);
         let parser = Parser::new(&EagreDialect).with_tokens_with_locations(tokens);
         Self { parser, source, end, emit, nested_emit }
     }

@@ -11,6 +11,7 @@
 //! - `CAST(x AS ROW<..>)`, `MAP<..>`, `TIMESTAMP_LTZ(3)` reads the type with [`super::data_type`];
 //! - `MAP['k', v, ..]` becomes sqlparser's `MAP {'k': v}`;
 //! - `TIMESTAMPDIFF(HOUR, a, b)`, `TIMESTAMPADD(..)` get their unit as a string; the unit of `FLOOR(ts TO HOUR)` and `CEIL` is checked;
+//! - `BETWEEN SYMMETRIC a AND b` keeps the word as a prefix of `a`; `x IS JSON` is `is_json(x, 'value')`;
 //! - `TIMESTAMP '..'` gets the precision that its digits need, so that none are lost.
 //!
 //! JSON access (`j -> 'a' = 3`) binds closer than arithmetic and comparisons, which is what everybody means who writes it.
@@ -22,12 +23,13 @@ use std::any::TypeId;
 
 use datafusion::sql::sqlparser::ast::{
     CastKind, CeilFloorKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, Map, MapEntry, ObjectName, TimezoneInfo, TypedString, Value,
+    FunctionArgumentList, FunctionArguments, Ident, Map, MapEntry, ObjectName, TimezoneInfo, TypedString,
+    UnaryOperator, Value,
 };
-use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
+use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::{Span, Token, Word};
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 
 use super::data_type::parse_data_type;
 
@@ -67,6 +69,12 @@ const LAMBDA_FUNCTIONS: &[&str] = &[
     "list_filter",
     "list_transform",
 ];
+
+/// What stands before the first bound of `BETWEEN SYMMETRIC a AND b`.
+pub(crate) const SYMMETRIC: &str = "SYMMETRIC";
+
+/// The function that `x IS JSON` is.
+pub(crate) const IS_JSON: &str = "is_json";
 
 /// Table functions that take a model: `MODEL m` is one there.
 const PREDICT_FUNCTIONS: &[&str] = &["ml_predict"];
@@ -230,6 +238,10 @@ impl Dialect for EagreDialect {
         matches!(parser.peek_token_ref().token, Token::Arrow | Token::LongArrow).then_some(Ok(JSON_ACCESS_PRECEDENCE))
     }
 
+    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
+        parse_is_json(parser, expr)
+    }
+
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         let [first, second, third, fourth] = parser.peek_tokens_ref::<4>();
         let Token::Word(word) = &first.token else { return None };
@@ -263,6 +275,11 @@ impl Dialect for EagreDialect {
             {
                 Some(parse_model_argument(parser, span))
             }
+            _ if is_word(word, SYMMETRIC) || is_word(word, "ASYMMETRIC") => {
+                let between =
+                    matches!(&parser.get_current_token().token, Token::Word(word) if is_word(word, "BETWEEN"));
+                between.then(|| parse_between_low(parser, self.prec_value(Precedence::Between)))
+            }
             Keyword::LAMBDA if !matches!(second.token, Token::LParen | Token::Period) => {
                 Some(parser.parse_identifier().map(Expr::Identifier))
             }
@@ -287,6 +304,44 @@ impl Dialect for EagreDialect {
 
 fn is_word(word: &Word, expected: &str) -> bool {
     word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected)
+}
+
+/// What follows `BETWEEN`, with the word before it: `SYMMETRIC a` as a prefixed expression, `ASYMMETRIC a` as `a`.
+fn parse_between_low(parser: &mut Parser, precedence: u8) -> Result<Expr, ParserError> {
+    let token = parser.next_token();
+    let value = parser.parse_subexpr(precedence)?;
+    Ok(match &token.token {
+        Token::Word(word) if is_word(word, SYMMETRIC) => {
+            Expr::Prefixed { prefix: Ident::with_span(token.span, SYMMETRIC), value: Box::new(value) }
+        }
+        _ => value,
+    })
+}
+
+/// `expr IS [NOT] JSON [VALUE|OBJECT|ARRAY|SCALAR]`; none where something else follows `IS`.
+fn parse_is_json(parser: &mut Parser, expr: &Expr) -> Option<Result<Expr, ParserError>> {
+    let [is, second, third, fourth] = parser.peek_tokens_ref::<4>();
+    let word =
+        |token: &TokenWithSpan, expected: &str| matches!(&token.token, Token::Word(word) if is_word(word, expected));
+    if !word(is, "IS") {
+        return None;
+    }
+    let negated = word(second, "NOT");
+    let (json, kind) = if negated { (third, fourth) } else { (second, third) };
+    if !word(json, "JSON") {
+        return None;
+    }
+    let kind = ["VALUE", "OBJECT", "ARRAY", "SCALAR"].into_iter().find(|name| word(kind, name));
+    let count = 2 + usize::from(negated) + usize::from(kind.is_some());
+    for _ in 0..count {
+        parser.next_token();
+    }
+    let kind = string_literal(kind.unwrap_or("VALUE").to_lowercase());
+    let test = call(Ident::new(IS_JSON), vec![expr.clone(), kind]);
+    Some(Ok(match negated {
+        true => Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(test) },
+        false => test,
+    }))
 }
 
 fn parse_model_argument(parser: &mut Parser, span: Span) -> Result<Expr, ParserError> {

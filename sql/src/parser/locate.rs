@@ -352,7 +352,7 @@ impl Visitor for Finder {
 
 /// Whether this is a table function that the planner writes as an `UNNEST`.
 fn is_series(name: &ObjectName) -> bool {
-    matches!(name.to_string().to_lowercase().as_str(), "generate_series" | "range")
+    matches!(name.to_string().to_lowercase().as_str(), "generate_series" | "range" | "unnest")
 }
 
 /// The table of a table argument, which may come with the columns that partition it.

@@ -4,7 +4,7 @@
 //! streaming engine's statements (`WATERMARK FOR`, `CREATE SOURCE`, `STATEMENT SET`, `EMIT`) are in no dialect of it, and because a
 //! statement that we do not run should be refused by its name, not half understood. There is no fork and no text rewriting. The
 //! tokens are changed before they are parsed: a trailing `EMIT ..` is lifted out, so that it may stand on either side of `ORDER BY` and
-//! `LIMIT`, and joins and clauses that sqlparser does not know are put into forms that it knows ([`asof`], [`match_recognize`]).
+//! `LIMIT`, and joins and clauses that sqlparser does not know are put into forms that it knows ([`asof`], [`frame_exclusion`], [`match_recognize`]).
 
 mod asof;
 pub mod ast;
@@ -13,7 +13,10 @@ mod cursor;
 mod cursor_stream;
 pub mod data_type;
 pub mod dialect;
+pub(crate) mod frame_exclusion;
 pub(crate) mod hint;
+mod json_pairs;
+mod json_value;
 mod limit_duration;
 pub mod locate;
 pub(crate) mod match_recognize;
@@ -25,6 +28,7 @@ use arrow::datatypes::DataType;
 
 pub use self::ast::*;
 use self::cursor::Cursor;
+pub(crate) use self::dialect::SYMMETRIC;
 pub use self::locate::{Construct, NameKind, find_constructs, find_name};
 use self::source::Source;
 use crate::error::Result;

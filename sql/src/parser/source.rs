@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::tokenizer::{
 };
 
 use super::dialect::EagreDialect;
-use super::{hint, match_recognize};
+use super::{frame_exclusion, hint, json_value, match_recognize};
 use crate::error::{Location, Result, SqlError};
 
 /// The text and where its lines begin.
@@ -68,7 +68,8 @@ impl<'a> Source<'a> {
             }
         }
         let placed = |token: TokenWithSpan| TokenWithSpan { span: self.place_span(token.span), token: token.token };
-        match_recognize::rewrite(kept.into_iter().map(placed).collect())
+        let tokens = json_value::write_as_arguments(kept.into_iter().map(placed).collect())?;
+        match_recognize::rewrite(frame_exclusion::rewrite(tokens)?)
     }
 
     /// The text from one place to another, both of the file.

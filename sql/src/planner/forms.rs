@@ -4,6 +4,9 @@
 //! - `COUNT(DISTINCT a, b)` counts the rows `(a, b)` without a null in them;
 //! - `LISTAGG(x)` has the separator `','`, and `WITHIN GROUP (ORDER BY ..)` orders what it joins;
 //! - `FLOOR(time TO unit)` and `CEIL` are `floor_to('unit', time)` and `ceil_to`;
+//! - `INTERVAL '1-2' YEAR TO MONTH` and its kin have their units spelt out;
+//! - `j #>> '{a,0}'` is `json_as_text(j, 'a', 0)`, `j #> '{a,0}'` is `json_get(j, 'a', 0)`;
+//! - `TO_CHAR(time, 'YYYY-MM-DD')` has PostgreSQL's patterns ([`macros`]);
 //! - `ROW(1, 'a').c0` and `list[1].field` take a field by its name.
 //!
 //! This comes after the names are resolved: an output column keeps the name that the user wrote. Two columns of one name are refused
@@ -13,12 +16,12 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, CaseWhen, CeilFloorKind, DateTimeField, DuplicateTreatment, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Query, Select, SelectItem,
-    Spanned, UnaryOperator, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, CaseWhen, CeilFloorKind, DateTimeField, DuplicateTreatment, Expr, Function,
+    FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Interval, Query,
+    Select, SelectItem, Spanned, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
-use super::window;
+use super::{macros, window};
 use crate::error::{Location, Result, SqlError};
 
 /// Rewrites all expressions of a query.
@@ -77,6 +80,17 @@ impl VisitorMut for Rewriter {
                     window::call("ceil_to", vec![window::string(&unit.to_string().to_lowercase()), (**time).clone()]);
             }
             Expr::CompoundFieldAccess { root, access_chain } => name_fields(root, access_chain),
+            Expr::Interval(interval) => {
+                if let Some(written) = interval_of_fields(interval) {
+                    *expr = written;
+                }
+            }
+            Expr::BinaryOp { left, op: op @ (BinaryOperator::HashArrow | BinaryOperator::HashLongArrow), right } => {
+                match json_at_path(left, op, right) {
+                    Ok(found) => *expr = found,
+                    Err(error) => return ControlFlow::Break(error),
+                }
+            }
             Expr::Function(function) => {
                 let name = function.name.to_string().trim_matches('"').to_lowercase();
                 match name.as_str() {
@@ -89,6 +103,11 @@ impl VisitorMut for Rewriter {
                     }
                     "count" => count_rows(function),
                     "listagg" | "string_agg" => join_texts(function, name == "listagg"),
+                    "to_char" => {
+                        if let Some(written) = macros::to_char(function) {
+                            *expr = written;
+                        }
+                    }
                     _ => {}
                 }
             }
@@ -96,6 +115,64 @@ impl VisitorMut for Rewriter {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// `INTERVAL '1-2' YEAR TO MONTH`, `INTERVAL '1 02:03:04.5' DAY TO SECOND` and what lies between, as an interval without fields; none for others.
+fn interval_of_fields(interval: &Interval) -> Option<Expr> {
+    use DateTimeField::{Day, Hour, Minute, Month, Second, Year};
+    let (first, last) = (interval.leading_field.as_ref()?, interval.last_field.as_ref()?);
+    let Expr::Value(value) = interval.value.as_ref() else { return None };
+    let Value::SingleQuotedString(text) = &value.value else { return None };
+    let (sign, text) = match text.trim().strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", text.trim()),
+    };
+    let units = [Year, Month, Day, Hour, Minute, Second];
+    let names = ["years", "months", "days", "hours", "minutes", "seconds"];
+    let place = |field: &DateTimeField| units.iter().position(|unit| unit == field);
+    let (from, to) = (place(first)?, place(last)?);
+    let parts: Vec<&str> = text.split(['-', ' ', ':']).collect();
+    // Months and days lie on different scales.
+    if from >= to || (from < 2) != (to < 2) || parts.len() != to - from + 1 {
+        return None;
+    }
+    let written: Vec<String> =
+        parts.iter().zip(&names[from..=to]).map(|(part, name)| format!("{sign}{part} {name}")).collect();
+    Some(Expr::Interval(Interval {
+        value: Box::new(window::string(&written.join(" "))),
+        leading_field: None,
+        leading_precision: None,
+        last_field: None,
+        fractional_seconds_precision: None,
+    }))
+}
+
+/// `j #>> '{a,0,b}'` is `json_as_text(j, 'a', 0, 'b')`, and `#>` is `json_get` of the same.
+fn json_at_path(json: &Expr, op: &BinaryOperator, path: &Expr) -> Result<Expr> {
+    let steps = match path {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => text.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')),
+            _ => None,
+        },
+        _ => None,
+    };
+    let Some(steps) = steps else {
+        return Err(SqlError::unsupported(
+            format!("`{op}` with `{path}`"),
+            "the path is written out: `j #>> '{a,0,b}'`; or use `json_as_text(j, key, ..)`",
+            Location::of(path.span()).or_else(|| Location::of(json.span())),
+        ));
+    };
+    let mut args = vec![json.clone()];
+    for step in steps.split(',').map(str::trim).filter(|step| !step.is_empty()) {
+        let step = step.trim_matches('"');
+        args.push(match step.parse::<i64>() {
+            Ok(_) => Expr::Value(Value::Number(step.to_string(), false).into()),
+            Err(_) => window::string(step),
+        });
+    }
+    let name = if *op == BinaryOperator::HashLongArrow { "json_as_text" } else { "json_get" };
+    Ok(window::call(name, args))
 }
 
 fn check_names(select: &Select) -> Result<()> {
@@ -167,7 +244,7 @@ fn count_rows(function: &mut Function) {
     }
     let Some(values) = plain_arguments(list) else { return };
     let no_nulls = values.iter().map(|value| Expr::IsNotNull(Box::new(value.clone()))).reduce(|left, right| {
-        let op = datafusion::sql::sqlparser::ast::BinaryOperator::And;
+        let op = BinaryOperator::And;
         Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
     });
     let Some(condition) = no_nulls else { return };

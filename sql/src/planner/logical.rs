@@ -34,7 +34,7 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerContext, OptimizerRule};
 
 use super::context::{PlanContext, function_rewrites};
-use super::{casts, decorrelate, online, predict, rank, single_value, ties};
+use super::{casts, decorrelate, json_plain, online, predict, rank, single_value, ties};
 use crate::error::Result;
 use crate::functions::volatile;
 
@@ -58,7 +58,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
         }
         Err(error) => return Err(error.into()),
     };
-    let plan = casts::rewrite_plan(plan, context.catalog.time_zone())?;
+    let plan = casts::rewrite_plan(json_plain::rewrite(plan)?, context.catalog.time_zone())?;
     Ok(volatile::number_call_sites(plan)?)
 }
 

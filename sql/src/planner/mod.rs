@@ -20,10 +20,13 @@ mod forecast;
 mod forms;
 mod insert;
 mod join;
+mod json_made;
+mod json_plain;
 mod kept;
 mod local_time;
 mod logical;
 mod lower;
+pub(crate) mod macros;
 mod match_recognize;
 mod materialized;
 mod names;
@@ -69,13 +72,27 @@ use eagre_engine::view::{ViewSet, ViewStore};
 use self::context::{CatalogTable, PlanContext};
 /// Functions that are resolved where they are written, before DataFusion looks for one of their name: table functions, those that ask
 /// models, and names that others have for ours; with what kind each is.
-pub(crate) const WRITTEN_FUNCTIONS: [(&str, &str); 12] = [
+pub(crate) const WRITTEN_FUNCTIONS: [(&str, &str); 26] = [
     ("anomalydetection_changepoint", "window"),
     ("anomalydetection_spikeanddip", "window"),
     ("classify", "scalar"),
+    ("count_window", "table"),
     ("cumulate", "table"),
     ("forecast", "table"),
+    ("gap_fill", "table"),
     ("hop", "table"),
+    ("json_agg", "aggregate"),
+    ("json_array", "scalar"),
+    ("json_arrayagg", "aggregate"),
+    ("json_build_array", "scalar"),
+    ("json_build_object", "scalar"),
+    ("json_object", "scalar"),
+    ("json_object_agg", "aggregate"),
+    ("json_objectagg", "aggregate"),
+    ("jsonb_agg", "aggregate"),
+    ("jsonb_build_array", "scalar"),
+    ("jsonb_build_object", "scalar"),
+    ("jsonb_object_agg", "aggregate"),
     ("ml_detect_anomalies", "window"),
     ("ml_predict", "table"),
     ("predict", "scalar"),

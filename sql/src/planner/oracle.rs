@@ -27,11 +27,12 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use eagre_engine::operator::window::WindowKind;
 
 use super::context::{CatalogTable, PlanContext, column};
+use super::expr::strip_alias;
 use super::forecast::ForecastTable;
 use super::local_time::last_instant;
 use super::match_recognize::MatchRecognize;
 use super::nearest::NearestJoin;
-use super::over::score;
+use super::over::{self, score};
 use super::set_operation::SetOperation;
 use super::window::{WindowShape, WindowTableFunction};
 use super::{decorrelate, logical, online};
@@ -79,6 +80,20 @@ fn batch_plan(catalog: &Catalog, query: &QueryText, tables: &HashMap<String, Vec
     executable(plan, |scan| memory_scan(&context, scan, tables))
 }
 
+/// Frames without some of their rows are none of DataFusion's.
+fn check_exclusion(expr: &Expr) -> Result<()> {
+    if let Expr::WindowFunction(function) = strip_alias(expr)
+        && let Some(exclusion) = over::exclusion_of(function)
+    {
+        return Err(SqlError::unsupported(
+            format!("`{}` in a query that is answered at once", exclusion.sql()),
+            "compute it in a pipeline: in the query of a materialized view, or over a table",
+            None,
+        ));
+    }
+    Ok(())
+}
+
 /// An analysed plan without our own nodes, which DataFusion can execute, over what `scan` makes of its leaves.
 pub(super) fn executable(
     plan: LogicalPlan,
@@ -94,6 +109,7 @@ pub(super) fn executable(
         LogicalPlan::TableScan(leaf) => Ok(Transformed::yes(scan(leaf)?)),
         LogicalPlan::Window(window) => {
             window.window_expr.iter().try_for_each(score::check_over)?;
+            window.window_expr.iter().try_for_each(check_exclusion)?;
             Ok(Transformed::no(node))
         }
         LogicalPlan::Extension(extension) => {

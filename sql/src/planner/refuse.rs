@@ -42,6 +42,8 @@ fn refusal(construct: Construct) -> Option<&'static str> {
         | Construct::Except
         | Construct::SubqueryLimit
         | Construct::RecursiveCte
+        | Construct::Pivot
+        | Construct::Unpivot
         | Construct::Limit => None,
         Construct::TableSample => Some("filter with `random() < ..`"),
         _ => Some(""),

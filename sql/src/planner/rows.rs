@@ -188,7 +188,7 @@ pub(super) fn filter_by_rows(condition: &mut Expr) {
     }
 }
 
-fn or(left: Expr, right: Expr) -> Expr {
+pub(super) fn or(left: Expr, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::Or, right: Box::new(right) }
 }
 

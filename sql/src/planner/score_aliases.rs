@@ -173,7 +173,7 @@ impl Call<'_> {
         ]))
     }
 
-    /// The options of a `JSON_OBJECT('a' VALUE 1, ..)`, in whichever of its forms.
+    /// The options of a `JSON_OBJECT('a' VALUE 1, ..)`.
     fn json_object(&self, expr: &Expr) -> Result<Vec<(String, Expr)>, SqlError> {
         let wrong =
             || self.wrong(&format!("takes its options as `JSON_OBJECT('minTrainingSize' VALUE 100)`, not as `{expr}`"));
@@ -182,13 +182,14 @@ impl Call<'_> {
         if !function.name.to_string().eq_ignore_ascii_case("json_object") {
             return Err(wrong());
         }
-        let options = list.args.iter().map(|arg| match arg {
-            FunctionArg::ExprNamed { name, arg: FunctionArgExpr::Expr(value), .. } => {
-                Ok((text_of(name).ok_or_else(wrong)?, value.clone()))
-            }
-            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } if name.quote_style == Some('\'') => {
-                Ok((name.value.clone(), value.clone()))
-            }
+        // The parser has made a key and its value two arguments of each pair.
+        let plain = list.args.iter().map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Ok(expr),
+            _ => Err(wrong()),
+        });
+        let plain = plain.collect::<Result<Vec<_>, _>>()?;
+        let options = plain.chunks(2).map(|pair| match pair {
+            [name, value] => Ok((text_of(name).ok_or_else(wrong)?, (*value).clone())),
             _ => Err(wrong()),
         });
         options.collect()

@@ -1,22 +1,25 @@
 //! Forms of SQL that say what others say, written as those: what comes after knows fewer of them.
 //!
-//! `ARG_MAX(x, y)` and its kin, `FROM generate_series(..)`, `TABLE t`, and rows in comparisons and `IN`, `ANY` and `ALL` of subqueries
-//! ([`super::rows`]): what changes the names that are in scope, so it comes before they are resolved. [`super::forms`] has those that do not.
+//! `ARG_MAX(x, y)` and its kin, `FROM generate_series(..)`, `TABLE t`, `SEMI JOIN`, `GROUP BY ()`, `BETWEEN SYMMETRIC`, and rows in comparisons
+//! and `IN`, `ANY` and `ALL` of subqueries ([`super::rows`]): what changes the names that are in scope, so it comes before they are resolved.
+//! [`super::forms`] has those that do not.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident, ObjectName,
-    ObjectNamePart, OrderByExpr, OrderByOptions, Query, Select, SelectItem, SetExpr, Spanned, TableAlias,
-    TableAliasColumnDef, TableFactor, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident,
+    JoinOperator, ObjectName, ObjectNamePart, OrderByExpr, OrderByOptions, Query, Select, SelectItem, SetExpr, Spanned,
+    TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, UnaryOperator, Value, VisitMut, VisitorMut,
+    WildcardAdditionalOptions,
 };
 
-use super::rows::{and, filter_by_rows, quantified, row_in_list, rows_compared};
+use super::rows::{and, filter_by_rows, or, quantified, row_in_list, rows_compared};
 use super::score_aliases::alias;
-use super::{predict, random_cut_forest, window};
+use super::{json_made, predict, random_cut_forest, window};
 use crate::catalog::Catalog;
 use crate::error::{Location, Result, SqlError};
 use crate::functions::score::fold_options;
+use crate::parser::SYMMETRIC;
 use crate::parser::match_recognize::{FINAL, RUNNING};
 
 /// Writes all such forms of a query as others.
@@ -43,6 +46,8 @@ impl VisitorMut for Expander<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+        select.from.iter_mut().for_each(sided_joins);
+        group_by_nothing(select);
         for condition in select.selection.iter_mut().chain(&mut select.having) {
             filter_by_rows(condition);
         }
@@ -75,7 +80,12 @@ impl VisitorMut for Expander<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
-        match alias(function) {
+        let name = function.name.to_string().to_lowercase();
+        let json = match self.catalog.functions().contains(&name) {
+            true => Ok(None),
+            false => json_made::written_out(function, &name),
+        };
+        match json.transpose().or_else(|| alias(function).transpose()).transpose() {
             Ok(None) => {}
             // Its parts are visited next.
             Ok(Some(written)) => *expr = written,
@@ -89,6 +99,7 @@ impl VisitorMut for Expander<'_> {
             Expr::InSubquery { .. } | Expr::AnyOp { .. } | Expr::AllOp { .. } => quantified(expr),
             Expr::BinaryOp { left, op, right } => rows_compared(left, op, right),
             Expr::InList { expr: row, list, negated } => row_in_list(row, list, *negated),
+            Expr::Between { expr: value, negated, low, high } => symmetric_between(value, *negated, low, high),
             Expr::Function(function) if predict::is_call(self.catalog, function) => {
                 match predict::resolve(self.catalog, function) {
                     Ok(()) => return ControlFlow::Continue(()),
@@ -125,7 +136,63 @@ fn tables_as_selects(body: &mut SetExpr) {
     }
 }
 
-/// `generate_series(..) [AS g[(i)]]` is `UNNEST(generate_series(..)) AS g(i)`.
+/// `a SEMI JOIN b` and `a ANTI JOIN b` keep rows of `a`.
+fn sided_joins(table: &mut TableWithJoins) {
+    let relations = std::iter::once(&mut table.relation).chain(table.joins.iter_mut().map(|join| {
+        let operator = std::mem::replace(&mut join.join_operator, JoinOperator::CrossApply);
+        join.join_operator = match operator {
+            JoinOperator::Semi(constraint) => JoinOperator::LeftSemi(constraint),
+            JoinOperator::Anti(constraint) => JoinOperator::LeftAnti(constraint),
+            other => other,
+        };
+        &mut join.relation
+    }));
+    for relation in relations {
+        if let TableFactor::NestedJoin { table_with_joins, .. } = relation {
+            sided_joins(table_with_joins);
+        }
+    }
+}
+
+/// `GROUP BY ()` is one group of all rows, also where there are none. Beside other keys it says nothing; alone it is a condition on an aggregate that
+/// always holds, without which a `SELECT` of constants would be no aggregation.
+fn group_by_nothing(select: &mut Select) {
+    let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return };
+    let is_empty = |expr: &Expr| matches!(expr, Expr::Tuple(values) if values.is_empty());
+    if !exprs.iter().any(is_empty) {
+        return;
+    }
+    exprs.retain(|expr| !is_empty(expr));
+    if !exprs.is_empty() {
+        return;
+    }
+    let always = Expr::IsNotNull(Box::new(window::call("count", vec![Expr::Value(Value::Boolean(true).into())])));
+    select.having = Some(match select.having.take() {
+        Some(condition) => and(Expr::Nested(Box::new(condition)), always),
+        None => always,
+    });
+}
+
+/// `x BETWEEN SYMMETRIC a AND b`: between them, whichever of them is less.
+fn symmetric_between(value: &Expr, negated: bool, low: &Expr, high: &Expr) -> Option<Expr> {
+    let Expr::Prefixed { prefix, value: low } = low else { return None };
+    if prefix.value != SYMMETRIC {
+        return None;
+    }
+    let between = |low: &Expr, high: &Expr| Expr::Between {
+        expr: Box::new(value.clone()),
+        negated: false,
+        low: Box::new(low.clone()),
+        high: Box::new(high.clone()),
+    };
+    let either = Expr::Nested(Box::new(or(between(low, high), between(high, low))));
+    Some(match negated {
+        true => Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(either) },
+        false => either,
+    })
+}
+
+/// `generate_series(..) [AS g[(i)]]` is `UNNEST(generate_series(..)) AS g(i)`, `LATERAL UNNEST(..)` is `UNNEST(..)`.
 fn series(factor: &TableFactor) -> Option<TableFactor> {
     let (name, alias, args, with_ordinality) = match factor {
         TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } if args.settings.is_none() => {
@@ -136,7 +203,9 @@ fn series(factor: &TableFactor) -> Option<TableFactor> {
         _ => return None,
     };
     let spelled = name.to_string().to_lowercase();
-    if spelled != "generate_series" && spelled != "range" {
+    // `LATERAL UNNEST(..)` comes as a function of that name.
+    let unnests = spelled == "unnest";
+    if spelled != "generate_series" && spelled != "range" && !unnests {
         return None;
     }
     let mut values = vec![];
@@ -148,12 +217,12 @@ fn series(factor: &TableFactor) -> Option<TableFactor> {
     }
     let plain = || TableAlias { explicit: true, name: Ident::new(&spelled), columns: vec![], at: None };
     let mut alias = alias.clone().unwrap_or_else(plain);
-    if alias.columns.is_empty() {
+    if alias.columns.is_empty() && !unnests {
         alias.columns.push(TableAliasColumnDef::from_name(alias.name.value.clone()));
     }
     Some(TableFactor::UNNEST {
         alias: Some(alias),
-        array_exprs: vec![window::call(&spelled, values)],
+        array_exprs: if unnests { values } else { vec![window::call(&spelled, values)] },
         with_offset: false,
         with_offset_alias: None,
         with_ordinality: *with_ordinality,

@@ -1,5 +1,6 @@
 //! Typical input of each kernel.
 
+mod conv_forecast;
 mod half_space_forest;
 mod pattern_step;
 mod recurrence_scan;
@@ -19,6 +20,7 @@ pub fn cases() -> Vec<Box<dyn Case>> {
     window_distance::add(&mut cases);
     subspace_score::add(&mut cases);
     pattern_step::add(&mut cases);
+    conv_forecast::add(&mut cases);
     cases
 }
 

@@ -148,7 +148,8 @@ impl Arguments {
                 let form = || needs("'every <n>', such as 'every 5', or 'on window close'");
                 self.options.every = every(expr).ok_or_else(form)?;
             }
-            "method" => self.options.method = method(expr).map_err(|what| needs(&what))?,
+            // Its column is called `model`, so that name does as well.
+            "method" | "model" => self.options.method = method(expr).map_err(|what| needs(&what))?,
             "changelog" => {
                 self.options.latest = match word().as_deref() {
                     Some("append") => false,

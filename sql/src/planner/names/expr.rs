@@ -5,13 +5,13 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, Ident, ObjectName, OneOrManyWithParens, Query, Spanned, VisitorMut,
+    AccessExpr, Expr, Function, Ident, ObjectName, ObjectNamePart, OneOrManyWithParens, Query, Spanned, VisitorMut,
 };
 
 use super::{Aliases, Column, Input, Resolver, Scope, object_idents};
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::planner::match_recognize::{self, is_marker};
-use crate::planner::{predict, window};
+use crate::planner::{macros, predict, window};
 
 /// A column that a name means.
 pub(super) struct Found {
@@ -121,7 +121,14 @@ impl VisitorMut for ExprNames<'_, '_> {
                 });
                 Ok(())
             }
-            Expr::Function(function) => self.function(&function.name),
+            Expr::Function(function) => match self.macro_of(function) {
+                // Its parts are visited next.
+                Some(written) => {
+                    *expr = written;
+                    Ok(())
+                }
+                None => self.function(&function.name),
+            },
             _ => Ok(()),
         };
         match result {
@@ -152,6 +159,16 @@ impl VisitorMut for ExprNames<'_, '_> {
 const PLANNER_FUNCTIONS: &[&str] = &["unnest", "make_map", "map", "grouping"];
 
 impl ExprNames<'_, '_> {
+    /// What a call of a function is that is an expression of others, unless somebody created one of its name.
+    fn macro_of(&self, function: &Function) -> Option<Expr> {
+        let [ObjectNamePart::Identifier(ident)] = function.name.0.as_slice() else { return None };
+        let name = ident.value.to_lowercase();
+        match ident.quote_style.is_some() || self.resolver.catalog.functions().contains(&name) {
+            true => None,
+            false => macros::expanded(&name, function),
+        }
+    }
+
     pub(super) fn function(&self, name: &ObjectName) -> Result<()> {
         let location = Location::of(name.span());
         let idents = object_idents(name)?;

@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::{
 use crate::catalog::{Catalog, Relation, View};
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::EmitKind;
+use crate::parser::frame_exclusion::without_marks;
 use crate::parser::match_recognize::MATCH_FUNCTION;
 use crate::planner::forecast::ForecastCall;
 use crate::planner::nearest::{self as nearest_join, NearestSyntax};
@@ -28,7 +29,10 @@ use crate::planner::window::{self, WINDOW_PLACEHOLDERS, WindowCall};
 use crate::planner::{rank, recursive, set_operation, state_ttl};
 
 mod expr;
+mod order;
 mod patterns;
+mod pivot;
+mod row_windows;
 mod unnest;
 
 use expr::{ExprNames, Found};
@@ -195,6 +199,7 @@ impl Resolver<'_> {
                 output
             }
         };
+        order::name_sort_keys(query);
         self.ctes.truncate(outer_ctes);
         Ok(output)
     }
@@ -525,6 +530,15 @@ impl Resolver<'_> {
                 self.expr(time, &scope, Aliases::None)?;
             }
             nearest.push(NearestSyntax::take(join, time)?);
+            // Nobody sees the other side of these.
+            match join.join_operator {
+                JoinOperator::LeftSemi(_) | JoinOperator::LeftAnti(_) => inputs.truncate(right),
+                JoinOperator::RightSemi(_) | JoinOperator::RightAnti(_) => {
+                    inputs.drain(first..right);
+                    inputs[first..].iter_mut().for_each(|input| input.merged.clear());
+                }
+                _ => {}
+            }
         }
         nearest_join::fold(table, nearest);
         Ok(())
@@ -650,6 +664,8 @@ impl Resolver<'_> {
     }
 
     fn factor(&mut self, factor: &mut TableFactor) -> Result<Input> {
+        self.write_out_pivot(factor)?;
+        self.write_out_rows(factor)?;
         if let Some(mut call) = WindowCall::of(factor)? {
             let mut input = self.table_argument(&mut call.data)?;
             let names = window::window_column_names(input.columns.iter().map(|column| column.name.as_str()));
@@ -955,7 +971,7 @@ fn written_name(item: &SelectItem) -> Option<String> {
         {
             Some(field.value.clone())
         }
-        SelectItem::UnnamedExpr(expr) => Some(expr.to_string()),
+        SelectItem::UnnamedExpr(expr) => Some(without_marks(expr.to_string())),
         _ => None,
     }
 }

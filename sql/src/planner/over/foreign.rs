@@ -24,6 +24,7 @@ use eagre_engine::{EngineError, Result};
 
 use super::super::accumulators::Arg;
 use crate::error::Result as SqlResult;
+use crate::parser::frame_exclusion::FrameExclusion;
 
 /// What both kinds have in common.
 #[derive(Debug)]
@@ -229,6 +230,8 @@ pub(super) struct ForeignAggregate {
     expr: AggregateFunctionExpr,
     /// How rows leave.
     leaving: Leaving,
+    /// Rows of a frame that its row does not see.
+    exclusion: Option<FrameExclusion>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,7 +261,12 @@ impl ForeignAggregate {
             _ if exact && expr.create_sliding_accumulator().is_ok() => Leaving::TakenBack,
             _ => Leaving::Anew,
         };
-        Ok(Self { call, expr, leaving })
+        Ok(Self { call, expr, leaving, exclusion: None })
+    }
+
+    /// The same without some rows of each frame.
+    pub(super) fn excluding(self, exclusion: FrameExclusion) -> Self {
+        Self { leaving: Leaving::Anew, exclusion: Some(exclusion), ..self }
     }
 
     fn segment(
@@ -280,6 +288,18 @@ impl ForeignAggregate {
             Leaving::TakenBack => self.expr.create_sliding_accumulator(),
             _ => self.expr.create_accumulator(),
         };
+        if let Some(exclusion) = self.exclusion {
+            let mut current = segment.wanted.start;
+            return self.call.frame.each(rows, segment, |frame| {
+                let mut accumulator = self.expr.create_accumulator()?;
+                for part in seen(exclusion, current, frame, rows, segment) {
+                    accumulator.update_batch(&slice(part)?)?;
+                }
+                results.push(accumulator.evaluate()?);
+                current += 1;
+                Ok(())
+            });
+        }
         let mut accumulator = fresh()?;
         let mut inside = segment.rows.start..segment.rows.start;
         let mut latest: Option<(Range<usize>, ScalarValue)> = None;
@@ -324,6 +344,34 @@ impl ForeignAggregate {
             Ok(())
         })
     }
+}
+
+/// The parts of `frame` that row `current` sees.
+fn seen(
+    exclusion: FrameExclusion,
+    current: usize,
+    frame: Range<usize>,
+    rows: &Ordered<'_>,
+    segment: &Segment,
+) -> impl Iterator<Item = Range<usize>> {
+    let peers = match exclusion {
+        FrameExclusion::CurrentRow => current..current + 1,
+        FrameExclusion::Group | FrameExclusion::Ties => {
+            let start = (segment.rows.start..=current).rev().find(|row| rows.new_peer[*row]);
+            let end = (current + 1..segment.rows.end).find(|row| rows.new_peer[*row]);
+            start.unwrap_or(segment.rows.start)..end.unwrap_or(segment.rows.end)
+        }
+    };
+    let own = match exclusion {
+        FrameExclusion::Ties => current..current + 1,
+        _ => current..current,
+    };
+    let parts = [
+        frame.start..frame.end.min(peers.start),
+        own.start.max(frame.start)..own.end.min(frame.end),
+        frame.start.max(peers.end)..frame.end,
+    ];
+    parts.into_iter().filter(|part| !part.is_empty())
 }
 
 impl fmt::Debug for ForeignAggregate {

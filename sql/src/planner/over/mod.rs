@@ -11,8 +11,8 @@ use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{NullTreatment, Sort, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{
-    Expr as LogicalExpr, ExprSchemable, LogicalPlan, Window, WindowFrame, WindowFrameBound, WindowFrameUnits,
-    WindowFunctionDefinition,
+    AggregateUDF, Expr as LogicalExpr, ExprSchemable, LogicalPlan, Window, WindowFrame, WindowFrameBound,
+    WindowFrameUnits, WindowFunctionDefinition,
 };
 use eagre_engine::aggregate::{AggregateFunctionRef, BuiltinRequest, builtin};
 use eagre_engine::expr::{Expr, ExprRef, PlainColumn};
@@ -30,6 +30,7 @@ use super::expr::{Compiler, short_text, strip_alias};
 use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine};
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
+use crate::parser::frame_exclusion::FrameExclusion;
 
 mod foreign;
 pub(super) mod score;
@@ -471,7 +472,9 @@ impl Lowering<'_> {
             None => None,
         };
         let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
-        if let Some((request, read)) = frame.and_then(|frame| request_of(function, frame, field)) {
+        let exclusion = exclusion_of(function);
+        let whole = frame.filter(|_| exclusion.is_none());
+        if let Some((request, read)) = whole.and_then(|frame| request_of(function, frame, field)) {
             let fields = read.iter().map(|arg| Ok(arg.to_field(schema.as_ref())?.1)).collect::<Result<Vec<_>>>()?;
             if let Some(native) = native(&request, &fields, field) {
                 let args = read.iter().map(|arg| inputs.add(self, stream, arg)).collect::<Result<_>>()?;
@@ -521,6 +524,10 @@ impl Lowering<'_> {
             lookahead,
             ignore_nulls,
         };
+        if let Some((exclusion, udf)) = exclusion.zip(aggregate_of(function)) {
+            let function = ForeignAggregate::new(call, udf, params.distinct)?.excluding(exclusion);
+            return Ok(OverCall { name, function: Arc::new(function), args: places, filter });
+        }
         let accumulators = match frame {
             Some(frame) => accumulators_of(function, &call, field)?.map(|aggregate| (frame, aggregate)),
             None => None,
@@ -536,6 +543,26 @@ impl Lowering<'_> {
             WindowFunctionDefinition::WindowUDF(udf) => Arc::new(ForeignWindow::new(call, Arc::clone(udf))?),
         };
         Ok(OverCall { name, function, args: places, filter })
+    }
+}
+
+/// The rows that a call leaves out of its frames; none for a function without a frame.
+pub(super) fn exclusion_of(function: &WindowFunction) -> Option<FrameExclusion> {
+    aggregate_of(function)?;
+    function.params.partition_by.iter().find_map(|expr| match strip_alias(expr) {
+        LogicalExpr::Literal(value, _) => FrameExclusion::of_mark(value.try_as_str()??),
+        _ => None,
+    })
+}
+
+/// An aggregate, or one that gives what a window function gives of a frame.
+fn aggregate_of(function: &WindowFunction) -> Option<Arc<AggregateUDF>> {
+    match &function.fun {
+        WindowFunctionDefinition::AggregateUDF(udf) => Some(Arc::clone(udf)),
+        WindowFunctionDefinition::WindowUDF(udf) => match udf.name() {
+            name @ ("first_value" | "last_value" | "nth_value") => default_functions().aggregate.get(name).cloned(),
+            _ => None,
+        },
     }
 }
 
@@ -770,6 +797,7 @@ fn call_text(function: &WindowFunction) -> String {
         WindowFunctionDefinition::AggregateUDF(_) => true,
         WindowFunctionDefinition::WindowUDF(udf) => matches!(udf.name(), "first_value" | "last_value" | "nth_value"),
     };
-    let frame = if framed { format!(" {}", params.window_frame) } else { String::new() };
+    let excluded = exclusion_of(function).map_or_else(String::new, |exclusion| format!(" {}", exclusion.sql()));
+    let frame = if framed { format!(" {}{excluded}", params.window_frame) } else { String::new() };
     format!("{}({distinct}{args}){nulls}{frame}", function.fun.name())
 }

@@ -1,0 +1,183 @@
+//! `JSON_VALUE(j, path RETURNING INT DEFAULT 0 ON EMPTY NULL ON ERROR)` as a call of plain arguments: `TRY_CAST(JSON_VALUE(j, path, CAST(0 AS STRING), NULL) AS
+//! INT)`. sqlparser has no place for most of it.
+
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
+
+use crate::error::{Location, Result, SqlError};
+
+/// Rewrites all such calls.
+///
+/// # Errors
+/// `ERROR ON EMPTY` and `ERROR ON ERROR`.
+pub(super) fn write_as_arguments(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
+    let mut index = tokens.len();
+    // From the last one on, so that what stands inside of a call is done before it.
+    while index > 0 {
+        index -= 1;
+        let is_call = is_word(&tokens[index], "JSON_VALUE")
+            && tokens.get(index + 1).is_some_and(|token| token.token == Token::LParen);
+        if let Some(closing) = is_call.then(|| closing_of(&tokens, index + 1)).flatten()
+            && let Some(clauses) = Clauses::of(&tokens, index + 2, closing)
+        {
+            let written = clauses.written(&tokens, index, closing)?;
+            tokens.splice(index..=closing, written);
+        }
+    }
+    Ok(tokens)
+}
+
+fn is_word(token: &TokenWithSpan, text: &str) -> bool {
+    matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(text))
+}
+
+fn depth_change(token: &Token) -> isize {
+    match token {
+        Token::LParen | Token::LBracket | Token::LBrace => 1,
+        Token::RParen | Token::RBracket | Token::RBrace => -1,
+        _ => 0,
+    }
+}
+
+/// The parenthesis that closes the one at `opening`.
+fn closing_of(tokens: &[TokenWithSpan], opening: usize) -> Option<usize> {
+    let mut depth = 0;
+    (opening..tokens.len()).find(|place| {
+        depth += depth_change(&tokens[*place].token);
+        depth == 0
+    })
+}
+
+/// Where the clauses of a call stand.
+struct Clauses {
+    /// Behind the path.
+    start: usize,
+    /// The tokens of the type.
+    returning: Option<std::ops::Range<usize>>,
+    on_empty: Option<Otherwise>,
+    on_error: Option<Otherwise>,
+}
+
+enum Otherwise {
+    Null,
+    /// The tokens of a value.
+    Default(std::ops::Range<usize>),
+    Error(Option<Location>),
+}
+
+impl Clauses {
+    /// None where there are none.
+    fn of(tokens: &[TokenWithSpan], first: usize, closing: usize) -> Option<Self> {
+        let mut depth = 0;
+        let mut places = vec![];
+        let mut commas = 0;
+        for place in first..closing {
+            let token = &tokens[place];
+            depth += depth_change(&token.token);
+            commas += usize::from(depth == 0 && token.token == Token::Comma);
+            // The path is one token at least.
+            let behind_path = commas == 1 && place > first && tokens[place - 1].token != Token::Comma;
+            if depth == 0 && behind_path {
+                places.push(place);
+            }
+        }
+        let starts = ["RETURNING", "DEFAULT", "NULL", "ERROR"];
+        let start = *places.iter().find(|place| starts.iter().any(|word| is_word(&tokens[**place], word)))?;
+        let mut clauses = Self { start, returning: None, on_empty: None, on_error: None };
+        let mut at = start;
+        if is_word(&tokens[at], "RETURNING") {
+            let end = (at + 1..closing)
+                .find(|place| places.contains(place) && starts[1..].iter().any(|word| is_word(&tokens[*place], word)));
+            clauses.returning = Some(at + 1..end.unwrap_or(closing));
+            at = end.unwrap_or(closing);
+        }
+        while at < closing {
+            let on = (at + 1..closing).find(|place| places.contains(place) && is_word(&tokens[*place], "ON"))?;
+            let otherwise = match () {
+                () if is_word(&tokens[at], "NULL") => Otherwise::Null,
+                () if is_word(&tokens[at], "ERROR") => Otherwise::Error(Location::of(tokens[at].span)),
+                () => Otherwise::Default(at + 1..on),
+            };
+            match tokens.get(on + 1) {
+                Some(word) if is_word(word, "EMPTY") => clauses.on_empty = Some(otherwise),
+                Some(word) if is_word(word, "ERROR") => clauses.on_error = Some(otherwise),
+                _ => return None,
+            }
+            at = on + 2;
+        }
+        Some(clauses)
+    }
+
+    fn written(&self, tokens: &[TokenWithSpan], call: usize, closing: usize) -> Result<Vec<TokenWithSpan>> {
+        let span = tokens[call].span;
+        let end = tokens[closing].span;
+        let mut out = vec![];
+        if self.returning.is_some() {
+            out.extend([word("TRY_CAST", Keyword::TRY_CAST, span), token(Token::LParen, span)]);
+        }
+        out.extend(tokens[call..self.start].iter().cloned());
+        if self.on_empty.is_some() || self.on_error.is_some() {
+            for (otherwise, what) in [(&self.on_empty, "EMPTY"), (&self.on_error, "ERROR")] {
+                out.push(token(Token::Comma, end));
+                match otherwise {
+                    Some(Otherwise::Default(value)) => {
+                        out.extend([word("CAST", Keyword::CAST, end), token(Token::LParen, end)]);
+                        out.extend(tokens[value.clone()].iter().cloned());
+                        out.extend([word("AS", Keyword::AS, end), word("STRING", Keyword::STRING, end)]);
+                        out.push(token(Token::RParen, end));
+                    }
+                    Some(Otherwise::Error(location)) => {
+                        return Err(SqlError::unsupported(
+                            format!("`ERROR ON {what}` in `JSON_VALUE`"),
+                            "give a value with `DEFAULT`, or filter by `IS JSON` and `JSON_EXISTS`",
+                            *location,
+                        ));
+                    }
+                    Some(Otherwise::Null) | None => out.push(word("NULL", Keyword::NULL, end)),
+                }
+            }
+        }
+        out.push(tokens[closing].clone());
+        if let Some(data_type) = &self.returning {
+            out.push(word("AS", Keyword::AS, end));
+            out.extend(tokens[data_type.clone()].iter().cloned());
+            out.push(token(Token::RParen, end));
+        }
+        Ok(out)
+    }
+}
+
+fn token(token: Token, span: Span) -> TokenWithSpan {
+    TokenWithSpan { token, span }
+}
+
+fn word(text: &str, keyword: Keyword, span: Span) -> TokenWithSpan {
+    token(Token::Word(Word { value: text.into(), quote_style: None, keyword }), span)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::parser::{parse_expr, parse_query};
+
+    /// What the standard says behind the path are arguments and a cast.
+    #[test]
+    fn clauses_are_arguments() {
+        for (sql, meaning) in [
+            ("JSON_VALUE(j, '$.a')", "JSON_VALUE(j, '$.a')"),
+            ("JSON_VALUE(j, '$.a' RETURNING INT)", "TRY_CAST(JSON_VALUE(j, '$.a') AS INT)"),
+            (
+                "JSON_VALUE(f(j, null), '$.a' RETURNING DECIMAL(10, 2) DEFAULT -1 ON EMPTY NULL ON ERROR)",
+                "TRY_CAST(JSON_VALUE(f(j, NULL), '$.a', CAST(-1 AS STRING), NULL) AS DECIMAL(10,2))",
+            ),
+            (
+                "JSON_VALUE(JSON_VALUE(j, '$.a' NULL ON EMPTY), '$.b' DEFAULT x || 'y' ON ERROR)",
+                "JSON_VALUE(JSON_VALUE(j, '$.a', NULL, NULL), '$.b', NULL, CAST(x || 'y' AS STRING))",
+            ),
+        ] {
+            let expr = parse_expr(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+            assert_eq!(expr.ast.to_string(), meaning, "{sql}");
+        }
+        let error = parse_query("SELECT JSON_VALUE(j, '$.a' ERROR ON EMPTY) FROM t").expect_err("there is no such way");
+        assert!(error.to_string().contains("line 1, column 28: `ERROR ON EMPTY` in `JSON_VALUE`"), "{error}");
+    }
+}

@@ -1,0 +1,135 @@
+//! JSON values that are equal are one group, one row of a `DISTINCT`, one partition.
+//!
+//! `3` and `3.0` are equal, and so are two spellings of an object. Where rows are told apart by a JSON column, its values are first written in one way:
+//! a number without a fraction as a whole number, an array or object in its shortest form.
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result, plan_err};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
+
+use super::expr::short_text;
+use crate::functions::json_plain;
+
+/// Puts the one way of writing where it matters.
+pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let rewritten = plan.transform_up_with_subqueries(|plan| match plan {
+        LogicalPlan::Distinct(Distinct::All(input)) if has_json(input.schema()) => {
+            let columns = input.schema().iter().map(|(qualifier, field)| {
+                let column = Expr::from((qualifier, field));
+                match is_json(field.data_type()) {
+                    true => plain(column).alias_qualified(qualifier.cloned(), field.name()),
+                    false => column,
+                }
+            });
+            let columns: Vec<Expr> = columns.collect();
+            let input = LogicalPlanBuilder::from(input.as_ref().clone()).project(columns)?.build()?;
+            Ok(Transformed::yes(LogicalPlanBuilder::from(input).distinct()?.build()?))
+        }
+        LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => {
+            let schema = merge_schema(&plan.inputs());
+            let names = NamePreserver::new(&plan);
+            let of_group = matches!(plan, LogicalPlan::Aggregate(_));
+            let group_count = match &plan {
+                LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.len(),
+                _ => 0,
+            };
+            let mut place = 0;
+            let rewritten = plan.map_expressions(|expr| {
+                let is_key = of_group && place < group_count;
+                place += 1;
+                let name = names.save(&expr);
+                let rewritten = if is_key { key(expr, &schema)? } else { inside(expr, &schema)? };
+                Ok(rewritten.update_data(|expr| name.restore(expr)))
+            })?;
+            match rewritten.transformed {
+                true => Ok(Transformed::yes(rewritten.data.recompute_schema()?)),
+                false => Ok(rewritten),
+            }
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(rewritten.data)
+}
+
+fn is_json(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Union(..))
+}
+
+fn has_json(schema: &DFSchema) -> bool {
+    schema.fields().iter().any(|field| is_json(field.data_type()))
+}
+
+fn plain(expr: Expr) -> Expr {
+    json_plain().call(vec![expr])
+}
+
+/// A key by which rows are told apart, or a grouping set of them.
+fn key(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::GroupingSet(_) => expr.map_children(|child| match child.get_type(schema) {
+            Ok(data_type) if is_json(&data_type) => Ok(Transformed::yes(plain(child))),
+            _ => Ok(Transformed::no(child)),
+        }),
+        expr if is_json(&expr.get_type(schema)?) => match expr {
+            Expr::Alias(alias) => {
+                let inner = plain(*alias.expr);
+                Ok(Transformed::yes(inner.alias_qualified(alias.relation, alias.name)))
+            }
+            expr => Ok(Transformed::yes(plain(expr))),
+        },
+        expr => Ok(Transformed::no(expr)),
+    }
+}
+
+/// What a call tells apart: the values of `DISTINCT`, the keys of `PARTITION BY`.
+fn inside(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| match expr {
+        Expr::AggregateFunction(function) if has_no_order(function.func.name(), &function.params.args, schema) => {
+            no_order(function.func.name(), &function.params.args)
+        }
+        Expr::WindowFunction(function) if has_no_order(function.fun.name(), &function.params.args, schema) => {
+            no_order(function.fun.name(), &function.params.args)
+        }
+        Expr::AggregateFunction(mut function) if function.params.distinct => {
+            let args = std::mem::take(&mut function.params.args);
+            let (args, changed) = all_plain(args, schema)?;
+            function.params.args = args;
+            let expr = Expr::AggregateFunction(function);
+            Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
+        }
+        Expr::WindowFunction(mut function) => {
+            let keys = std::mem::take(&mut function.params.partition_by);
+            let (keys, changed) = all_plain(keys, schema)?;
+            function.params.partition_by = keys;
+            let expr = Expr::WindowFunction(function);
+            Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
+        }
+        expr => Ok(Transformed::no(expr)),
+    })
+}
+
+fn has_no_order(name: &str, args: &[Expr], schema: &DFSchema) -> bool {
+    let of_json = |arg: &Expr| arg.get_type(schema).is_ok_and(|data_type| is_json(&data_type));
+    matches!(name, "min" | "max") && args.first().is_some_and(of_json)
+}
+
+fn no_order<T>(name: &str, args: &[Expr]) -> Result<T> {
+    let arg = args.first().map(short_text).unwrap_or_default();
+    plan_err!(
+        "`{name}({arg})`: JSON values have no order; take numbers or texts out of them: `CAST(j -> 'a' AS BIGINT)`, `j ->> 'a'`"
+    )
+}
+
+fn all_plain(exprs: Vec<Expr>, schema: &DFSchema) -> Result<(Vec<Expr>, bool)> {
+    let mut changed = false;
+    let mut out = Vec::with_capacity(exprs.len());
+    for expr in exprs {
+        let rewritten = key(expr, schema)?;
+        changed |= rewritten.transformed;
+        out.push(rewritten.data);
+    }
+    Ok((out, changed))
+}

@@ -1,0 +1,206 @@
+//! Functions of other engines that are expressions of those that are there: `LAST_DAY(d)`, `DATE_ADD(d, 3)`, `COUNT_IF(x)`, `TO_BASE64(x)`.
+//!
+//! Each is a template in SQL with a name for each argument, parsed once. What they mean is seen at a glance, and errors, types and retractions are
+//! those of the expression.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::OnceLock;
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Value, VisitMut, VisitorMut,
+};
+
+use super::window;
+use crate::parser::parse_expr;
+
+/// Name, how many arguments, and what it is; `__1` is the first argument.
+const TEMPLATES: &[(&str, usize, &str)] = &[
+    ("add_months", 2, "__1 + arrow_cast(concat(CAST(__2 AS BIGINT), ' months'), 'Interval(MonthDayNano)')"),
+    ("date_add", 2, "__1 + __2"),
+    ("date_sub", 2, "__1 - __2"),
+    ("datediff", 2, "CAST(__1 AS DATE) - CAST(__2 AS DATE)"),
+    ("dayname", 1, "to_char(__1, '%A')"),
+    ("element", 1, "array_element(__1, 1)"),
+    ("from_base64", 1, "arrow_cast(decode(__1, 'base64'), 'Utf8View')"),
+    ("iif", 3, "CASE WHEN __1 THEN __2 ELSE __3 END"),
+    ("last_day", 1, "CAST(date_trunc('month', __1) + INTERVAL '1 month' - INTERVAL '1 day' AS DATE)"),
+    ("map_contains_key", 2, "array_has(map_keys(__1), __2)"),
+    ("monthname", 1, "to_char(__1, '%B')"),
+    ("nullifzero", 1, "nullif(__1, 0)"),
+    ("regexp_substr", 2, "regexp_extract(__1, __2)"),
+    ("space", 1, "repeat(' ', __1)"),
+    ("split", 2, "string_to_array(__1, __2)"),
+    ("time_bucket", 2, "date_bin(__1, __2)"),
+    ("to_base64", 1, "encode(__1, 'base64pad')"),
+    ("unhex", 1, "arrow_cast(decode(__1, 'hex'), 'Utf8View')"),
+    ("zeroifnull", 1, "coalesce(__1, 0)"),
+];
+
+/// The expression that a call is; none for a function that is no such.
+pub(super) fn expanded(name: &str, function: &Function) -> Option<Expr> {
+    if matches!(name, "count_if" | "countif") {
+        return count_if(function);
+    }
+    if function.over.is_some() || function.filter.is_some() || function.null_treatment.is_some() {
+        return None;
+    }
+    let mut args = arguments(function)?;
+    if name == "elt" && args.len() > 1 {
+        let place = args.remove(0);
+        return Some(window::call("array_element", vec![window::call("make_array", args), place]));
+    }
+    let mut expr = templates().get(&(name, args.len()))?.clone();
+    let _ = expr.visit(&mut Filler { args });
+    Some(Expr::Nested(Box::new(expr)))
+}
+
+/// The names of all of them.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    let mut names: Vec<&str> = TEMPLATES.iter().map(|(name, ..)| *name).chain(["count_if", "countif", "elt"]).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter()
+}
+
+fn templates() -> &'static HashMap<(&'static str, usize), Expr> {
+    static TEMPLATES_PARSED: OnceLock<HashMap<(&'static str, usize), Expr>> = OnceLock::new();
+    TEMPLATES_PARSED.get_or_init(|| {
+        let parsed = TEMPLATES.iter().map(|(name, count, text)| {
+            let expr = parse_expr(text).expect("a test parses all of them");
+            ((*name, *count), expr.ast)
+        });
+        parsed.collect()
+    })
+}
+
+/// Puts arguments in the places of their names.
+struct Filler {
+    args: Vec<Expr>,
+}
+
+impl VisitorMut for Filler {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Identifier(ident) = expr
+            && let Some(place) = ident.value.strip_prefix("__").and_then(|place| place.parse::<usize>().ok())
+            && let Some(arg) = self.args.get(place.wrapping_sub(1))
+        {
+            *expr = Expr::Nested(Box::new(arg.clone()));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn arguments(function: &Function) -> Option<Vec<Expr>> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    if list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
+        return None;
+    }
+    let plain = list.args.iter().map(|arg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    });
+    plain.collect()
+}
+
+/// `COUNT_IF(x)` counts where `x` is true.
+fn count_if(function: &Function) -> Option<Expr> {
+    let [condition] = arguments(function)?.try_into().ok()?;
+    let Expr::Function(mut count) =
+        window::call("count", vec![window::call("nullif", vec![condition, Expr::Value(Value::Boolean(false).into())])])
+    else {
+        return None;
+    };
+    count.filter = function.filter.clone();
+    count.over = function.over.clone();
+    Some(Expr::Function(count))
+}
+
+/// What PostgreSQL's patterns are in chrono's, the longer ones first.
+const PATTERNS: &[(&str, &str)] = &[
+    ("YYYY", "%Y"),
+    ("IYYY", "%G"),
+    ("YY", "%y"),
+    ("MONTH", "%B"),
+    ("MON", "%b"),
+    ("MM", "%m"),
+    ("MI", "%M"),
+    ("MS", "%3f"),
+    ("DDD", "%j"),
+    ("DD", "%d"),
+    ("DAY", "%A"),
+    ("DY", "%a"),
+    ("HH24", "%H"),
+    ("HH12", "%I"),
+    ("HH", "%I"),
+    ("SS", "%S"),
+    ("US", "%6f"),
+    ("IW", "%V"),
+    ("AM", "%p"),
+    ("PM", "%p"),
+];
+
+/// `TO_CHAR(time, 'YYYY-MM-DD')`: a pattern of letters is PostgreSQL's; one with a `%` is chrono's, as it is.
+pub(super) fn to_char(function: &Function) -> Option<Expr> {
+    let [time, pattern] = arguments(function)?.try_into().ok()?;
+    let Expr::Value(value) = &pattern else { return None };
+    let Value::SingleQuotedString(text) = &value.value else { return None };
+    let translated = chrono_pattern(text).filter(|translated| translated != text)?;
+    Some(window::call("to_char", vec![time, window::string(&translated)]))
+}
+
+fn chrono_pattern(text: &str) -> Option<String> {
+    if text.contains('%') {
+        return None;
+    }
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let (inside, after) = quoted.split_once('"')?;
+            out.push_str(inside);
+            rest = after;
+            continue;
+        }
+        let upper = |length: usize| rest.get(..length).map(str::to_uppercase);
+        match PATTERNS.iter().find(|(pattern, _)| upper(pattern.len()).as_deref() == Some(*pattern)) {
+            Some((pattern, chrono)) => {
+                out.push_str(chrono);
+                rest = &rest[pattern.len()..];
+            }
+            None => {
+                out.push(next);
+                rest = &rest[next.len_utf8()..];
+            }
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A function that is an expression means the same whatever its arguments are.
+    #[test]
+    fn templates_are_expressions_of_their_arguments() {
+        for (name, count, text) in TEMPLATES {
+            assert!(parse_expr(text).is_ok(), "{name}: {text}");
+            assert!((1..=*count).all(|place| text.contains(&format!("__{place}"))), "{name} has all its arguments");
+        }
+    }
+
+    /// Times are shown as PostgreSQL's patterns say, and as chrono's.
+    #[test]
+    fn patterns_of_times() {
+        for (pattern, chrono) in [
+            ("YYYY-MM-DD HH24:MI:SS.MS", Some("%Y-%m-%d %H:%M:%S.%3f")),
+            ("Day, DD Mon YYYY \"at\" HH12:MI AM", Some("%A, %d %b %Y at %I:%M %p")),
+            ("%Y", None),
+        ] {
+            assert_eq!(chrono_pattern(pattern).as_deref(), chrono, "{pattern}");
+        }
+    }
+}
