@@ -43,6 +43,8 @@ pub struct TracedRow {
 pub struct TraceEnd {
     /// The match with its labels; `None`: there is none.
     pub labels: Option<Vec<Label>>,
+    /// How many rows it looked at.
+    pub rows: usize,
     /// Partial matches were under way when there were no more rows.
     pub out_of_rows: bool,
     /// Of the partial match that is told last: what it waited for, preferred first, and how many more rows it needed at least.
@@ -68,8 +70,8 @@ struct Taken {
 }
 
 impl Matcher {
-    /// Tells the attempt that begins at row `start` and would find match `number`: `tell` is called for each row that it looks at, in
-    /// order.
+    /// Tells the attempt that begins at row `start` and would find match `number`: `tell` is called for each row that it looks at and that
+    /// `wanted` tells to be of interest, in order. Others cost no more than to be matched.
     ///
     /// # Errors
     /// A condition that cannot be evaluated; too many partial matches ([`MatcherSpec::max_partial`](crate::MatcherSpec::max_partial)).
@@ -78,7 +80,8 @@ impl Matcher {
         rows: TraceRows<'_>,
         (start, number): (u64, u64),
         conditions: &mut C,
-        mut tell: impl FnMut(TracedRow) -> Result<(), PatternError>,
+        wanted: impl Fn(u64) -> bool,
+        mut tell: impl FnMut(TracedRow),
     ) -> Result<TraceEnd, PatternError> {
         let automaton = &self.automaton;
         let mut trace = Trace { matcher: self, start, nodes: Vec::new(), best: None };
@@ -96,16 +99,21 @@ impl Matcher {
                 Some(node) => Thread { state: Some(trace.nodes[node as usize].state), node },
                 None => before,
             };
+            let row = start + index as u64;
+            if !wanted(row) {
+                continue;
+            }
             tell(TracedRow {
-                row: start + index as u64,
+                row,
                 before: trace.path(before.node),
                 tried: waits_for(automaton, before.state, start),
                 taken: taken.map(|node| trace.label(node)),
                 in_time: step.in_time,
-            })?;
+            });
         }
         Ok(TraceEnd {
             labels: matched,
+            rows: steps.len(),
             out_of_rows: alive,
             waiting: waits_for(automaton, last.state, start),
             missing: missing(automaton, last.state, start),

@@ -63,8 +63,8 @@ fn naive_logistic(rows: &[(Vec<f64>, bool)], rate: f64, l2: f64, ask: &[f64]) ->
         let mut inputs = standard(&rows[..=index], row);
         let error = probability(&weights, &inputs) - f64::from(u8::from(*label));
         inputs.push(1.0);
-        for place in 0..=width {
-            let slope = error * inputs[place] + if place < width { l2 * weights[place] } else { 0.0 };
+        for (place, input) in inputs.iter().enumerate() {
+            let slope = error * input + if place < width { l2 * weights[place] } else { 0.0 };
             squares[place] += slope * slope;
             weights[place] -= rate * slope / (squares[place].sqrt() + 1e-8);
         }

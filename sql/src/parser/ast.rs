@@ -377,7 +377,7 @@ pub struct Explain {
     /// `ANALYZE`: run it and measure.
     pub analyze: Option<Analyze>,
     /// `MATCH`: run it and tell how its pattern was looked for.
-    pub matching: Option<ExplainMatch>,
+    pub matching: Option<Box<ExplainMatch>>,
     /// The statement: a query, an insert, a statement set or a view.
     pub statement: Box<Statement>,
 }

@@ -191,7 +191,7 @@ impl Cursor<'_> {
         let location = self.location();
         let (mut analyze, mut matching) = (None, None);
         if self.accept("MATCH") {
-            matching = Some(self.explain_match(location)?);
+            matching = Some(Box::new(self.explain_match(location)?));
         } else if self.accept("ANALYZE") {
             let duration_ms = match self.accept("FOR") {
                 true => Some(self.interval_ms()?),

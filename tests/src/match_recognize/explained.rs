@@ -1,7 +1,6 @@
 //! `EXPLAIN MATCH`: what it marks as matched are the rows of the query's matches, with their labels, whatever the pattern; what it says of
 //! conditions is true; and what it cannot tell is refused.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -111,16 +110,12 @@ fn check_told(told: &RecordBatch, expected: &[value::Row]) -> Result<(), String>
     // `A{3} B`: the last one is the row's.
     let label = |row: usize| taken.value(row).rsplit(' ').next().map(|run| run.split('{').next().unwrap_or_default());
     let mut marked: Vec<value::Row> = Vec::new();
-    let mut matched: BTreeMap<(i64, usize), usize> = BTreeMap::new();
     for row in 0..told.num_rows() {
         let label = label(row).filter(|label| !label.is_empty());
         let empty = label.is_none() || state.value(row) == "matched" && taken.value(row).is_empty();
         if number.is_valid(row) {
             let text = if empty { Value::Null } else { Value::Text(label.unwrap_or_default().to_owned()) };
             marked.push(vec![integer(id.value(row)), integer(number.value(row)), text]);
-        }
-        if state.value(row) == "matched" {
-            *matched.entry((number.value(row), row)).or_default() += 1;
         }
         // What a row was taken as holds.
         if let Some(name) = label.filter(|_| matches!(state.value(row), "started" | "went on" | "matched")) {

@@ -225,6 +225,23 @@ fn at_once(spec: &MatchSpec, rows: &[Row]) -> BTreeMap<String, i64> {
     net(show(&pipeline.step(&deltas, i64::MAX)))
 }
 
+/// What `EXPLAIN MATCH` tells of the rows for which `told` is true.
+fn told(spec: &MatchSpec, rows: &[Row], told: Option<ExprRef>) -> Vec<Delta> {
+    let spec = TraceSpec {
+        spec: spec.clone(),
+        lateness_ms: 0,
+        parts: vec![vec![]; 3],
+        columns: vec![("key".to_owned(), 1), ("ts".to_owned(), 0), ("value".to_owned(), VALUE)],
+        variables: spec.variables.clone(),
+        told,
+        until_ms: None,
+    };
+    let (local, global) = (ChainFactory::new(vec![]), TraceFactory::new(spec).expect("it can be"));
+    let mut pipeline = Pipeline::new(&local, &global, vec![1], 1);
+    let deltas = if rows.is_empty() { vec![] } else { vec![delta_of(rows, false)] };
+    pipeline.step(&deltas, i64::MAX)
+}
+
 type Restarts = Vec<Option<(bool, usize)>>;
 
 fn restarts() -> impl Strategy<Value = Restarts> {
@@ -300,6 +317,26 @@ proptest! {
             let deltas: Vec<Delta> = deltas.iter().map(of_pattern).filter(|delta| !delta.is_empty()).collect();
             prop_assert_eq!(net(show(&deltas)), at_once(spec, &rows));
         }
+    }
+
+    /// What is told of some rows is what is told of them among all; and the rows that are told to be in matches are as many as those of the
+    /// matches.
+    #[test]
+    fn some_rows_are_told_as_they_are_among_all(query in queries(), rows in rows()) {
+        let spec = spec(Query { all_rows: true, unmatched: false, partial: false, ..query });
+        let all = told(&spec, &rows, None);
+        let is_told = |delta: &Delta| {
+            let values = delta.batch.column_by_name("value").expect("a column").as_primitive::<Int64Type>().clone();
+            let mask: BooleanArray = values.iter().map(|value| Some(value.is_some_and(|value| value > 4))).collect();
+            delta.filter(&mask).expect("a mask")
+        };
+        let of_all: Vec<Delta> = all.iter().map(is_told).filter(|delta| !delta.is_empty()).collect();
+        prop_assert_eq!(show(&of_all), show(&told(&spec, &rows, Some(compare(VALUE, false, Err(4))))));
+        let matched = all.iter().map(|delta| {
+            let number = delta.batch.column_by_name("match").expect("a column");
+            (number.len() - number.null_count()) as i64
+        });
+        prop_assert_eq!(matched.sum::<i64>(), at_once(&spec, &rows).values().sum::<i64>());
     }
 
     /// Rows that are taken back, rows that come late but are allowed to, and matches that leave early: in the end the matches are those

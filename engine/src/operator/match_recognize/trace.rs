@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanBuilder, Int64Builder, RecordBatch, StringBuilder, UInt32Array};
-use arrow::compute::{concat_batches, take, take_record_batch};
+use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow_row::RowConverter;
 use eagre_kernels::rows::GroupedRows;
@@ -193,7 +193,10 @@ impl Trace {
         partitions.intern(&keys, batch.num_rows(), &mut slots)?;
         let grouped = GroupedRows::group(&slots, partitions.slot_count());
         // Each partition's rows side by side.
-        let batch = &take_record_batch(batch, &UInt32Array::from(grouped.order().to_vec()))?;
+        let order = UInt32Array::from(grouped.order().to_vec());
+        let columns = batch.columns().iter().map(|column| Ok(take(column, &order, None)?));
+        // Where no column is asked for, rows are still counted.
+        let batch = &batch_of(&batch.schema(), columns.collect::<Result<_>>()?, order.len())?;
         let view = |rows: std::ops::Range<usize>| {
             let new = NewRows { first: rows.start as u32, count: rows.len() as u32 };
             View { first: 0, kept: &[], new }
@@ -298,11 +301,10 @@ impl Telling<'_> {
             attempt += 1;
             let hit = matches.next_if(|hit| hit.first == start);
             let traced = TraceRows { bits: &partition.bits, times: partition.times, ended: partition.ended };
+            let wanted =
+                |row: u64| matches!(partition.view.at(row), Some(RowAt::New(place)) if (partition.is_told)(place));
             let mut told = Vec::new();
-            let end = matcher.trace(traced, (start, number + 1), conditions, |row| {
-                told.push(row);
-                Ok(())
-            });
+            let end = matcher.trace(traced, (start, number + 1), conditions, wanted, |row| told.push(row));
             let end = end.map_err(matcher_error)?;
             let undecided = end.out_of_rows && !partition.ended;
             let labels = hit.map(|hit| &found.labels[hit.labels.clone()]);
@@ -344,9 +346,12 @@ impl Telling<'_> {
         let matched = attempt.hit.map(|hit| hit.labels.len());
         // An empty match has the row at which it was found, and no row of it.
         let at_start = TracedRow { row: attempt.start, before: vec![], tried: vec![], taken: None, in_time: true };
-        let first = Some(&at_start).filter(|_| matched == Some(0) || told.is_empty());
-        let last_row = told.last().map_or(attempt.start, |row| row.row);
-        for (index, row) in first.into_iter().chain(told).enumerate() {
+        let alone = Some(&at_start).filter(|_| matched == Some(0) || attempt.end.rows == 0);
+        let last_row = attempt.start + attempt.end.rows.saturating_sub(1) as u64;
+        let rows = alone.map(|row| (row, true)).into_iter().chain(told.iter().map(|row| (row, false)));
+        for (row, is_alone) in rows {
+            let index = (row.row - attempt.start) as usize;
+            let of_match = matched.is_some_and(|rows| is_alone || index < rows);
             let Some(RowAt::New(place)) = partition.view.at(row.row) else { continue };
             if !(partition.is_told)(place) {
                 continue;
@@ -366,21 +371,20 @@ impl Telling<'_> {
                 "what a row was taken as holds"
             );
             let state = match matched {
-                Some(rows) if index + 1 == rows.max(1) => "matched",
-                Some(rows) if index >= rows => "looked ahead",
+                Some(rows) if is_alone || index + 1 == rows => "matched",
+                Some(_) if !of_match => "looked ahead",
                 _ if row.taken.is_none() && !row.in_time => "timed out",
                 _ if row.taken.is_none() => "gave up",
                 _ if index == 0 => "started",
                 _ => "went on",
             };
             let note = match matched {
-                Some(0) if index == 0 => Some("an empty match".to_owned()),
+                Some(0) if is_alone => Some("an empty match".to_owned()),
                 None if row.row == last_row => Some(self.how_near(attempt, row, &failing)),
                 _ => None,
             };
             let mut taken = row.before.clone();
             taken.extend(row.taken);
-            let of_match = matched.is_some_and(|rows| index < rows.max(1));
             self.told.push(ToldRow {
                 attempt: attempt.number,
                 place,
@@ -413,7 +417,7 @@ impl Telling<'_> {
             };
         }
         if row.tried.is_empty() && row.before.is_empty() {
-            return format!("{near}: a match begins with the first row of the partition");
+            return "a match begins with the first row of the partition".to_owned();
         }
         if !row.in_time {
             return format!("{near}: the time of `WITHIN` was over, waiting for {waiting}");

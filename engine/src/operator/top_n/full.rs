@@ -46,14 +46,22 @@ struct Partition<K> {
 struct Touched<K> {
     slot: u32,
     id: u32,
-    /// Where it stood before the step, where it was there.
-    old: Option<(At<K>, i64)>,
-    /// The sort columns, with some tie.
+    /// The sort columns, with the tie by which it stood before the step, if it was there.
     key: K,
+    /// Where it stood then, besides its key, and with which weight; 0: it was not there.
+    old_seq: u64,
+    old_weight: i64,
     /// The weight now, which may be negative.
     weight: i64,
     /// How often it came in this step.
     inserted: i64,
+}
+
+impl<K: SortKey> Touched<K> {
+    /// Where it stood before the step, where it was there.
+    fn old(&self) -> Option<(At<K>, i64)> {
+        (self.old_weight > 0).then(|| (At { key: self.key.clone(), seq: self.old_seq }, self.old_weight))
+    }
 }
 
 /// What a step changed of the stored rows, each of them once.
@@ -166,8 +174,9 @@ impl<K: SortKey> Full<K> {
             self.touched.push(Touched {
                 slot: slots[row],
                 id: change.id,
-                old: None,
                 key: keys[row].clone(),
+                old_seq: 0,
+                old_weight: 0,
                 weight: 1,
                 inserted: 1,
             });
@@ -185,7 +194,7 @@ impl<K: SortKey> Full<K> {
                 touched.weight = touched.inserted;
                 rows.set_weight(touched.id, touched.weight);
             }
-            let change = touched.weight - touched.old.as_ref().map_or(0, |(_, weight)| *weight);
+            let change = touched.weight - touched.old_weight;
             if change != 0 {
                 effect.slots.push(touched.slot);
                 effect.ids.push(touched.id);
@@ -202,9 +211,13 @@ impl<K: SortKey> Full<K> {
         let touched = self.touched_of[id];
         let inserted = (change.after - change.before).max(0);
         if touched == UNTOUCHED {
-            let old = (change.before > 0).then(|| (At { key: key.with_tie(old_tie), seq }, change.before));
+            let (key, old_weight) = match change.before > 0 {
+                true => (key.with_tie(old_tie), change.before),
+                false => (key.clone(), 0),
+            };
             self.touched_of[id] = self.touched.len() as u32;
-            self.touched.push(Touched { slot, id: change.id, old, key: key.clone(), weight: change.after, inserted });
+            let weight = change.after;
+            self.touched.push(Touched { slot, id: change.id, key, old_seq: seq, old_weight, weight, inserted });
         } else {
             self.touched[touched as usize].weight = change.after;
             self.touched[touched as usize].inserted += inserted;
@@ -279,24 +292,27 @@ impl<K: SortKey> Full<K> {
         }
         let before = tell.then(|| partition.ordered.stretch(ranks)).flatten();
         // Where numbers are told: the first place whose number may change.
-        let stand = touched.iter().filter_map(|row| row.old.as_ref()).chain(new.iter().flatten());
-        let least = if ranks.told && tell { stand.map(|(at, _)| at).min().cloned() } else { None };
+        let stand = touched.iter().filter_map(Touched::old).chain(new.iter().flatten().cloned());
+        let least = if ranks.told && tell { stand.map(|(at, _)| at).min() } else { None };
         let ranked_before = match (&before, &least) {
             (Some(stretch), Some(least)) => partition.ordered.ranked(ranks, least, stretch),
             _ => Vec::new(),
         };
-        for (row, new) in touched.iter().zip(&new) {
-            let Some((at, old)) = &row.old else { continue };
-            let weight = new.as_ref().filter(|(new_at, _)| new_at == at).map_or(0, |(_, weight)| *weight);
-            partition.ordered.set_weight(at, row.id, *old, weight, &mut self.indexes);
-            if weight == 0 {
-                self.entries -= 1;
-                self.heap_bytes -= at.key.heap_bytes();
+        for (touched, new) in touched.chunks(AHEAD).zip(new.chunks(AHEAD)) {
+            self.indexes.look_ahead(touched.iter().map(|row| row.id));
+            for (row, new) in touched.iter().zip(new) {
+                let Some((at, old)) = row.old() else { continue };
+                let weight = new.as_ref().filter(|(new_at, _)| *new_at == at).map_or(0, |(_, weight)| *weight);
+                partition.ordered.set_weight(&at, row.id, old, weight, &mut self.indexes);
+                if weight == 0 {
+                    self.entries -= 1;
+                    self.heap_bytes -= at.key.heap_bytes();
+                }
             }
         }
         for (row, new) in touched.iter().zip(&new) {
             let Some((at, weight)) = new else { continue };
-            if row.old.as_ref().is_none_or(|(old_at, _)| old_at != at) {
+            if row.old().is_none_or(|(old_at, _)| old_at != *at) {
                 let entry = Entry { at: at.clone(), id: row.id, weight: *weight };
                 partition.ordered.insert(entry, &mut self.indexes);
                 self.entries += 1;
@@ -337,7 +353,7 @@ impl<K: SortKey> Full<K> {
             }
         };
         for (row, new) in touched.iter().zip(&new) {
-            tell_row(changes, row.id, row.old.as_ref(), new.as_ref());
+            tell_row(changes, row.id, row.old().as_ref(), new.as_ref());
         }
         let is_touched = |id: u32| self.touched_of[id as usize] != UNTOUCHED;
         // What was cut off was at most behind what is shown now.

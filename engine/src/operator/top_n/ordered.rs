@@ -2,11 +2,12 @@
 //! moving the others, however many share the partition, and a position is found by adding up the weights of whole pieces.
 //!
 //! Only what is looked at need be in order, and that is mostly the beginning. So a piece is *ordered* or *loose*. In a loose one the index of
-//! an entry is known by the row's id: to take it out is to note that its place is free, without a look at it, and the next entry that is
-//! put in gets that place. Whoever looks at a loose piece puts it in order first; an ordered piece that is not looked at becomes loose again.
-//! Between pieces the order always holds.
+//! an entry is known by the row's id: to take it out is to note that its place is free, without a look at it, and one that is put in goes to
+//! the end, which is near; now and then the free places are closed, in one pass. Whoever looks at a loose piece puts it in order first; an
+//! ordered piece that is not looked at becomes loose again. Between pieces the order always holds.
 
 use super::key::SortKey;
+use crate::keys::look_ahead;
 
 /// An ordered piece with more entries is cut in two. (Tests have small ones, so that there are many.)
 const PIECE_MAX: usize = if cfg!(test) { 4 } else { 256 };
@@ -14,6 +15,8 @@ const PIECE_MAX: usize = if cfg!(test) { 4 } else { 256 };
 const LOOSE_MAX: usize = if cfg!(test) { 8 } else { 1_024 };
 /// An ordered piece into which more entries were put since it was last looked at becomes loose.
 const UNSEEN_MAX: u32 = if cfg!(test) { 2 } else { 64 };
+/// So many free places of a loose piece are left as they are, and as many as there are entries.
+const FREE_MIN: usize = if cfg!(test) { 1 } else { 64 };
 
 /// Where an entry stands. `seq` decides between entries with one key: the one put in first comes first.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +46,11 @@ impl Indexes {
             self.0.resize((id + 1).next_power_of_two(), 0);
         }
         self.0[id] = index as u32;
+    }
+
+    /// Loads the indexes of rows that will be taken out.
+    pub(super) fn look_ahead(&self, ids: impl Iterator<Item = u32>) {
+        look_ahead(ids.map(|id| self.0.get(id as usize).map_or(0, |index| u64::from(*index))));
     }
 
     /// Bytes held.
@@ -83,10 +91,13 @@ impl<K: SortKey> Piece<K> {
 
     /// Closes free places, after which nothing is known of indexes.
     fn compact(&mut self) {
-        self.free.sort_unstable();
-        while let Some(index) = self.free.pop() {
-            self.entries.swap_remove(index as usize);
+        if self.free.is_empty() {
+            return;
         }
+        let mut kept = vec![true; self.entries.len()];
+        self.free.drain(..).for_each(|index| kept[index as usize] = false);
+        let mut kept = kept.into_iter();
+        self.entries.retain(|_| kept.next().expect("one flag an entry"));
     }
 
     fn order(&mut self) {
@@ -112,10 +123,11 @@ impl<K: SortKey> Piece<K> {
             self.unseen += 1;
             let index = self.entries.partition_point(|other| other.at < entry.at);
             self.entries.insert(index, entry);
-        } else if let Some(index) = self.free.pop() {
-            indexes.set(entry.id, index as usize);
-            self.entries[index as usize] = entry;
         } else {
+            if self.free.len() > (self.entries.len() / 2).max(FREE_MIN) {
+                self.compact();
+                self.loosen(indexes);
+            }
             indexes.set(entry.id, self.entries.len());
             self.entries.push(entry);
         }

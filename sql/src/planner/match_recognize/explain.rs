@@ -12,6 +12,7 @@ use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::{
     BinaryExpr, Expr as LogicalExpr, ExprSchemable, Filter, LogicalPlan, Operator, cast, lit,
 };
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Cte, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query, SetExpr, Spanned,
     TableFactor, TableWithJoins, With,
@@ -74,10 +75,7 @@ pub fn explain_match(query: &QueryText, asked: &ExplainMatch) -> Result<QueryTex
     select.from[0].relation = factor;
     let with = query.ast.with.as_ref();
     explained.ast.with = (!ctes.is_empty()).then(|| With {
-        with_token: with.map_or_else(
-            || datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
-            |with| with.with_token.clone(),
-        ),
+        with_token: with.map_or_else(AttachedToken::empty, |with| with.with_token.clone()),
         recursive: with.is_some_and(|with| with.recursive),
         cte_tables: ctes,
     });

@@ -7,6 +7,7 @@
 
 use std::ops::ControlFlow;
 
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, Expr, Ident, Query, SelectItem, SetExpr, TableFactor, UnaryOperator, Value, VisitMut,
     VisitorMut,
@@ -151,8 +152,8 @@ fn is_in(value: &Expr, list: Expr, rows: Expr, nulls: Expr) -> Expr {
     };
     let null = || Expr::Value(Value::Null.into());
     Expr::Case {
-        case_token: datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
-        end_token: datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
+        case_token: AttachedToken::empty(),
+        end_token: AttachedToken::empty(),
         operand: None,
         conditions: vec![
             when(compare(rows, BinaryOperator::Eq, number("0")), boolean(false)),
