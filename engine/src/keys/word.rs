@@ -11,7 +11,7 @@ use crate::aggregate::Slots;
 use crate::error::Result;
 
 /// A table with so many entries is beyond the nearest cache; in tests one that is large for them.
-const FAR: usize = if cfg!(test) { 256 } else { 1 << 13 };
+const FAR: usize = if cfg!(test) { 256 } else { 1 << 15 };
 
 /// Keys of one word: the table entry holds the key, so a probe touches one cache line.
 #[derive(Default)]
