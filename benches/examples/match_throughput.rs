@@ -13,7 +13,7 @@ use eagre_benches::cep::{batches, query};
 use eagre_engine::Delta;
 use eagre_engine::expr::StepContext;
 use eagre_engine::operator::match_recognize::MatchFactory;
-use eagre_engine::operator::{Input, Operator, OperatorFactory, Output};
+use eagre_engine::operator::{Input, OperatorFactory, Output};
 use eagre_engine::time::{WATERMARK_MAX, Watermarks};
 
 /// As the command has it.

@@ -33,7 +33,7 @@ pub(crate) fn starts(automaton: &Automaton, bitmaps: &[&[u64]], rows: usize, end
         after = now;
     }
     let mut starts = goes_on(&automaton.start, automaton, bitmaps, words, ends, &after);
-    if rows % 64 > 0 {
+    if !rows.is_multiple_of(64) {
         *starts.last_mut().expect("there are rows") &= (1 << (rows % 64)) - 1;
     }
     starts

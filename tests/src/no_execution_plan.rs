@@ -110,8 +110,11 @@ fn words() -> Result<(), String> {
         let text = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
         let code = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
         let is_in = |places: &[&str]| places.iter().any(|place| name.starts_with(place));
+        // The frame of polars has the name of DataFusion's; a file that has both is told too.
+        let is_of_polars = text.contains("polars::") && !text.contains("datafusion");
+        let runs = |line: &str| WORDS.iter().any(|word| line.contains(word) && !(is_of_polars && *word == "DataFrame"));
         for (index, line) in code {
-            let runs_plans = WORDS.iter().any(|word| line.contains(word)) && !is_in(ALLOWED);
+            let runs_plans = runs(line) && !is_in(ALLOWED);
             let asks_oracle = line.contains("oracle::") && !is_in(ASKS_ORACLE);
             let is_engine = name.starts_with("engine/") || name.starts_with("connectors/");
             if runs_plans || asks_oracle || (is_engine && line.contains("datafusion::")) {

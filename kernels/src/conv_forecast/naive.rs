@@ -42,10 +42,10 @@ pub(super) fn forecast(weights: &Weights, windows: &Windows) -> Vec<f64> {
             };
             x = (0..TOKENS).map(next).collect();
         }
-        for token in TOKENS - FUTURE_TOKENS..TOKENS {
-            let outputs = linear(weights, 10, &relu(linear(weights, 9, &x[token])));
+        for (future, token) in x[TOKENS - FUTURE_TOKENS..].iter().enumerate() {
+            let outputs = linear(weights, 10, &relu(linear(weights, 9, token)));
             for (place, of_step) in outputs.chunks_exact(OUTPUTS).enumerate() {
-                let step = (token + FUTURE_TOKENS - TOKENS) * PATCH + place;
+                let step = future * PATCH + place;
                 let candidates = &windows.candidates[(window * STEPS + step) * CANDIDATES..][..CANDIDATES];
                 let beliefs: Vec<f64> = of_step[QUANTILES..].iter().map(|belief| belief.exp()).collect();
                 let believed: f64 = beliefs.iter().zip(candidates).map(|(b, c)| b * f64::from(*c)).sum();

@@ -174,19 +174,17 @@ fn a_model_recovers_from_a_drift_and_a_frozen_one_does_not() {
         let right = |(row, label): &(Vec<f64>, bool)| (answer(frozen.as_mut(), 2, row)[1] > 0.5) == *label;
         let of_frozen = after.iter().map(right).filter(|right| *right).count() as f64 / after.len() as f64;
         learn(&mut learner, after, &mut reports);
-        let accuracy = |window: usize| reports[window].figures[0];
-        let psi = |window: usize| greatest(&reports[window].figures[FIGURES..]).0;
         assert_eq!(reports.len(), 20);
-        for window in 1..10 {
-            assert!(accuracy(window) > 0.85 && psi(window) < 0.1, "{arch}, window {window}: {:?}", reports[window]);
-        }
-        for window in 10..20 {
-            assert!(psi(window) > 0.2, "{arch}, window {window}: {:?}", reports[window]);
+        for (window, report) in reports.iter().enumerate().skip(1) {
+            let (accuracy, psi) = (report.figures[0], greatest(&report.figures[FIGURES..]).0);
+            match window < 10 {
+                true => assert!(psi < 0.1, "{arch}, window {window}: {report:?}"),
+                false => assert!(psi > 0.2, "{arch}, window {window}: {report:?}"),
+            }
+            // It takes some windows to learn anew.
+            assert!((10..14).contains(&window) || accuracy > 0.85, "{arch}, window {window}: {report:?}");
         }
         assert!(of_frozen < 0.5, "{arch}: the frozen one has {of_frozen}");
-        for window in 14..20 {
-            assert!(accuracy(window) > 0.85, "{arch}, window {window}: {:?}", reports[window]);
-        }
     }
 }
 

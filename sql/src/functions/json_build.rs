@@ -336,7 +336,7 @@ impl ScalarUDFImpl for BuildFunction {
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        if self.is_object && arg_types.len() % 2 == 0 {
+        if self.is_object && arg_types.len().is_multiple_of(2) {
             return plan_err!("JSON_OBJECT takes pairs: `JSON_OBJECT('key' VALUE value, ..)`");
         }
         Ok(DataType::Utf8View)

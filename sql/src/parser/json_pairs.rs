@@ -43,12 +43,17 @@ fn rewrite_call(tokens: &mut [TokenWithSpan], first: usize, dropped: &mut Vec<us
                 dropped.push(place);
                 continue;
             }
-            token if depth == 0 && is_word(token, "VALUE") && !begins_pair && !begins_value && !ends_next => {
-                if ends_expression(&tokens[place - 1].token) {
-                    tokens[place].token = Token::Comma;
-                    begins_value = true;
-                    continue;
-                }
+            token
+                if depth == 0
+                    && is_word(token, "VALUE")
+                    && !begins_pair
+                    && !begins_value
+                    && !ends_next
+                    && ends_expression(&tokens[place - 1].token) =>
+            {
+                tokens[place].token = Token::Comma;
+                begins_value = true;
+                continue;
             }
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! Conditions of rows, worked out for all rows of a step at once: one bitmap for each variable.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -67,8 +67,8 @@ impl Distinct {
     pub(super) fn new<'a>(specs: impl Iterator<Item = &'a MatchSpec>) -> Self {
         let mut distinct = Self::default();
         // Conditions are the same where they are built the same.
-        let mut known: HashMap<String, usize> = HashMap::new();
-        let mut conjunctions: HashMap<Vec<usize>, usize> = HashMap::new();
+        let mut known: BTreeMap<String, usize> = BTreeMap::new();
+        let mut conjunctions: BTreeMap<Vec<usize>, usize> = BTreeMap::new();
         let mut of: Vec<Vec<Vec<usize>>> = Vec::new();
         for spec in specs {
             distinct.shifts.extend(shifts_of(spec));

@@ -68,7 +68,7 @@ impl Starts {
             for variable in variables() {
                 words.iter_mut().zip(bitmaps[variable]).for_each(|(word, bits)| *word |= bits);
             }
-            if count % 64 > 0 {
+            if !count.is_multiple_of(64) {
                 *words.last_mut().expect("there are rows") &= (1 << (count % 64)) - 1;
             }
         }

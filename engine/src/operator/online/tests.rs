@@ -159,13 +159,16 @@ fn delta_of(rows: &[Row]) -> Delta {
     Delta::insert(RecordBatch::try_new(rows_schema(), columns).expect("columns fit"))
 }
 
+/// The chunks of an operator, and what is said of each.
+type Saved = (Vec<StateChunk>, Vec<serde_json::Map<String, serde_json::Value>>);
+
 /// The three operators with their state, on some shards, of which the first has all that is not stateless.
 struct Shards {
     labelled: LabelledFactory,
     predict: OnlinePredictFactory,
     report: OnlineReportFactory,
     operators: Vec<[Box<dyn Operator>; 2]>,
-    saved: [(Vec<StateChunk>, Vec<serde_json::Map<String, serde_json::Value>>); 2],
+    saved: [Saved; 2],
     watermark: i64,
     late: usize,
     bad: Vec<String>,

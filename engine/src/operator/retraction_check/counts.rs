@@ -236,7 +236,7 @@ mod tests {
 
     /// Rows whose places in the table meet often.
     fn row(number: u64) -> RowHash {
-        RowHash { route: number, low: (number % 5) << 59 | number / 5 % 2, high: number }
+        RowHash { route: number, low: ((number % 5) << 59) | (number / 5 % 2), high: number }
     }
 
     proptest! {

@@ -132,10 +132,10 @@ impl Resolver<'_> {
 impl Call {
     fn of(factor: &TableFactor) -> Result<Option<Self>> {
         let (name, args): (&ObjectName, &[FunctionArg]) = match factor {
-            TableFactor::TableFunction { expr: Expr::Function(Function { name, args, .. }), .. } => match args {
-                FunctionArguments::List(list) => (name, &list.args),
-                _ => return Ok(None),
-            },
+            TableFactor::TableFunction {
+                expr: Expr::Function(Function { name, args: FunctionArguments::List(list), .. }),
+                ..
+            } => (name, &list.args),
             TableFactor::Table { name, args: Some(args), .. } => (name, &args.args),
             _ => return Ok(None),
         };
