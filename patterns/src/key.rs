@@ -6,7 +6,8 @@ use crate::packed::Packed;
 use crate::short::Short;
 
 /// Where matching stands in one partition: between two calls, all that is known of its rows. It holds the symbols (and times) of the
-/// rows from [`start`](Key::start) on and the partial matches there; without rows under way it is a few words.
+/// rows from [`start`](Key::start) on and the partial matches there. A few rows lie in it, so that most keys have nothing beside it;
+/// whoever has many keys keeps only those that have rows under way, and the rest by their counts.
 #[derive(Debug, Clone)]
 pub struct Key {
     /// How many rows have come.
