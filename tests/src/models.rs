@@ -182,21 +182,34 @@ fn run(model: &Path, out: &Path, rows: u64) -> String {
 fn another_file() -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(text)?;
     let path = |name: &str| folder.path().join(name);
-    let store: Arc<dyn CheckpointStore> = Arc::new(MemoryStore::new());
-    let go = |abort: Option<u64>| -> Result<(), String> {
-        let builder = Session::builder().store(Arc::clone(&store));
-        let builder = match abort {
+    // A fresh one for each try: what the killed run has published belongs to its checkpoint.
+    let open = |store: &MemoryStore, abort: Option<u64>| {
+        let builder = Session::builder().store(Arc::new(store.clone()));
+        match abort {
             Some(step) => builder.abort_after_step(step),
             None => builder,
-        };
-        let session = builder.build().map_err(text)?;
-        let job =
-            session.execute(&run(&path("m.safetensors"), &path("out"), 40)).map_err(text)?.job.ok_or("nothing runs")?;
+        }
+        .build()
+        .map_err(text)
+    };
+    let go = |store: &MemoryStore, out: &Path, abort: Option<u64>| -> Result<(), String> {
+        let session = open(store, abort)?;
+        let job = session.execute(&run(&path("m.safetensors"), out, 40)).map_err(text)?.job.ok_or("nothing runs")?;
         job.wait_blocking().map(drop).map_err(text)
     };
     std::fs::write(path("m.safetensors"), times(2.0)).map_err(text)?;
-    // It vanishes, as by `kill -9`.
-    let _ = go(Some(6));
+    // It vanishes, as by `kill -9`, until it does so after a checkpoint, which is written beside the steps.
+    let mut vanished = None;
+    for attempt in 0..100 {
+        let (store, out) = (MemoryStore::new(), path(&format!("out{attempt}")));
+        go(&store, &out, Some(6))?;
+        if open(&store, None)?.checkpoint().map_err(text)?.is_some() {
+            vanished = Some((store, out));
+            break;
+        }
+    }
+    let (store, out) = vanished.ok_or("no run came past a checkpoint")?;
+    let go = |abort| go(&store, &out, abort);
     std::fs::write(path("m.safetensors"), times(3.0)).map_err(text)?;
     let error = go(None).err().ok_or("it goes on with another model")?;
     for wanted in ["model `m` (safetensors linear(1, 1)) is another one than that of the checkpoint", "--fresh"] {
@@ -206,7 +219,7 @@ fn another_file() -> Result<(), String> {
     }
     std::fs::write(path("m.safetensors"), times(2.0)).map_err(text)?;
     go(None)?;
-    let rows = crate::command::visible_lines(&path("out"));
+    let rows = crate::command::visible_lines(&out);
     let mut expected: Vec<String> = (0..40).map(|n| format!("{n},{:?}", f64::from(n) * 2.0)).collect();
     expected.sort();
     expect(rows, expected)
