@@ -161,10 +161,11 @@ impl Detector {
     pub fn finish(&mut self) -> Detections {
         let Started { features, time_ms, learn, beyond } = self.started.take().expect("a batch was started");
         let scores = self.scorer.finish();
+        let surprises = self.scorer.take_surprises();
         let expectations = self.scorer.take_expectations();
         self.state.grow(features.slot_count());
         let seen = GroupedContext { time_ms: time_ms.as_deref(), learn: learn.as_deref(), beyond: &beyond };
-        self.calibration.run(&features, scores, expectations, seen, &mut self.state)
+        self.calibration.run(&features, (scores, surprises), expectations, seen, &mut self.state)
     }
 
     /// Its scorer: where it runs, what it decided.

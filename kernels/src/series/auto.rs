@@ -69,11 +69,33 @@ impl SeriesModel for Auto {
             history::push(last_values, row.value());
             history::push(last_rests, left.rest);
         }
-        let score = strangeness(of_value)
+        let surprise = strangeness(of_value)
             + strangeness(of_mean)
             + 0.5 * strangeness(of_level)
             + left.explained
                 * (strangeness(of_rest) + 0.5 * (strangeness(of_rests_level) + strangeness(of_rest_level)));
-        Scored { score, expected: left.expected, deviation: left.square.sqrt() }
+        let p = weights();
+        let x = [
+            strangeness(of_value),
+            strangeness(of_mean),
+            strangeness(of_level),
+            strangeness(of_rest),
+            strangeness(of_rests_level),
+            strangeness(of_rest_level),
+        ];
+        let e = left.explained;
+        let mut score = 0.0;
+        for i in 0..6 {
+            score += (p[i] + p[6 + i] * e) * x[i];
+        }
+        Scored { score, surprise: Some(surprise), expected: left.expected, deviation: left.square.sqrt() }
     }
+}
+fn weights() -> &'static [f32] {
+    static W: std::sync::OnceLock<Vec<f32>> = std::sync::OnceLock::new();
+    W.get_or_init(|| {
+        std::env::var("P")
+            .map(|p| p.split(',').map(|x| x.parse().unwrap()).collect())
+            .unwrap_or(vec![1., 1., 0.5, 0., 0., 0., 0., 0., 0., 1., 0.5, 0.5])
+    })
 }
