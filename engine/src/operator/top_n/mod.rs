@@ -488,8 +488,11 @@ impl<K: SortKey> TopN<K> {
     }
 
     fn forget(&mut self, mut dead: Vec<u32>) -> Result<()> {
-        dead.sort_unstable();
-        dead.dedup();
+        // Rows that can be taken back are named once, and lie in a table that knows no order.
+        if !self.plan.spec.retracting {
+            dead.sort_unstable();
+            dead.dedup();
+        }
         self.rows.remove(&dead)
     }
 
