@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use eagre_datasets::nexmark::{NexmarkConfig, NexmarkGenerator, NexmarkTable};
 use eagre_engine::Delta;
 use eagre_engine::aggregate::{AggregateCall, BuiltinRequest, builtin};
-use eagre_engine::checkpoint::encode_chunks;
+use eagre_engine::checkpoint::{Compression, encode_chunks};
 use eagre_engine::expr::StepContext;
 use eagre_engine::operator::group_aggregate::GroupAggregateFactory;
 use eagre_engine::operator::partial_aggregate::{PartialAggregateFactory, PartialWindows};
@@ -124,7 +124,7 @@ fn run(steps: &[Delta], keys: &[usize], saves_every: Option<usize>) -> Figures {
             let start = thread_ns();
             let mut rest = writer.chunks.as_slice();
             while !rest.is_empty() {
-                rest = &rest[encode_chunks(rest, &mut buffer).expect("encodes")..];
+                rest = &rest[encode_chunks(rest, Compression::None, &mut buffer).expect("encodes")..];
                 figures.bytes += buffer.len() as u64;
             }
             figures.encode_ns += thread_ns() - start;

@@ -23,7 +23,7 @@ mod migrate;
 pub mod store;
 pub(crate) mod writer;
 
-pub use codec::{decode_chunks, encode_chunks};
+pub use codec::{Compression, decode_chunks, encode_chunks};
 pub use migrate::{Filled, migrate};
 pub use store::{CheckpointStore, MemoryStore};
 
