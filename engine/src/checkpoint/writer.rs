@@ -286,3 +286,6 @@ impl Checkpointer {
 /// The most files that are not full listed for one operator before it is saved in full, so that a restart need not open thousands. Each shard writes
 /// its own, so with many shards it is those of eight checkpoints.
 const FILES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;
