@@ -487,6 +487,8 @@ pub(crate) fn pipeline_config(settings: &Settings, run: &str) -> PipelineConfig 
         checkpoint_interval_ms: settings.duration_ms(settings::CHECKPOINT_INTERVAL),
         checkpoint_steps: settings.count(settings::CHECKPOINT_STEPS),
         checkpoint_retain: settings.count(settings::CHECKPOINT_RETAIN) as usize,
+        // `auto` is none of them.
+        checkpoint_compression: settings.text(settings::CHECKPOINT_COMPRESSION).parse().ok(),
         memory_max_bytes: settings.bytes(settings::MEMORY_MAX),
         max_drift_ms: settings.duration_ms(settings::SOURCE_MAX_DRIFT),
         seed,

@@ -52,6 +52,8 @@ macro_rules! settings {
 }
 
 settings! {
+    CHECKPOINT_COMPRESSION = "eagre.checkpoint.compression", "auto", Kind::Word(&["auto", "none", "lz4", "zstd"]), "word",
+        "How state files are compressed; auto: not at all in a folder, with zstd in an object store. Files of either form are read.";
     CHECKPOINT_INTERVAL = "eagre.checkpoint.interval", "1s", Kind::Duration, "duration",
         "Processing time between two checkpoints when there is a state folder.";
     CHECKPOINT_RETAIN = "eagre.checkpoint.retain", "3", Kind::Count { min: 1 }, "checkpoints",
