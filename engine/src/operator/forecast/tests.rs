@@ -165,7 +165,8 @@ proptest! {
         shards in 1usize..4,
         restarts in proptest::collection::vec(proptest::option::weighted(0.3, (any::<bool>(), 1usize..4)), 0..40),
         by_watermark in any::<bool>(),
-        method in prop::sample::select(&[Method::Flair, Method::Conv][..]),
+        // The network is slow where nothing is optimised.
+        method in prop_oneof![4 => Just(Method::Flair), 1 => Just(Method::Conv)],
     ) {
         let (local, global) = (ChainFactory::new(vec![]), factory(by_watermark, emit, output, method));
         let mut pipeline = Pipeline::new(&local, &global, vec![1], shards);

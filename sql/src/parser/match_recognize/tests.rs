@@ -84,6 +84,11 @@ fn dollars_are_anchors_in_patterns_only() {
         error.to_string().contains("expected the end of the pattern") && error.location() == Some(Location::new(2, 16)),
         "{error}"
     );
+    // Texts with escapes, comments in each other, a name in quotes, a table of the clause's name.
+    let sql = "SELECT E'\\' (', '\\', \"a\"\"(\" /* ( /* ' */ $( */ FROM match_recognize (a$b) -- ('\n\
+               ; SELECT 1 FROM (SELECT 1) AS t MATCH_RECOGNIZE /* ( */ (MEASURES f('$') AS m PATTERN -- (\n ($A$) DEFINE A AS $1 = a$)";
+    let clause = clauses(sql).pop().expect("there is a clause");
+    assert_eq!(clause.pattern.text(&["A".to_owned()]).to_string(), "$ A $");
     let error = Source::new("SELECT * FROM t MATCH_RECOGNIZE (PATTERN (A{$}))").tokens().expect_err("it is no bound");
     assert!(error.to_string().contains("found `$`"), "{error}");
 }

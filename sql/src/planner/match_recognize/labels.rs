@@ -55,6 +55,9 @@ pub(in crate::planner) fn check_key(key: &Expr, what: &str) -> Result<()> {
     ))
 }
 
+/// `MATCH_SEQUENCE_NUMBER()`, which is written as `RUNNING COUNT(*)`.
+const SEQUENCE_NUMBER: &str = "__eagre_match_sequence_number";
+
 struct Marker<'c> {
     clause: &'c Clause,
     is_known: &'c dyn Fn(&Ident) -> bool,
@@ -140,12 +143,14 @@ impl Marker<'_> {
             _ if name.quote_style.is_some() => return Ok(None),
             "first" => FIRST,
             "last" => LAST,
-            "prev" => PREV,
-            "next" => NEXT,
+            // Outside of windows Snowflake's LAG and LEAD are these.
+            "prev" | "lag" => PREV,
+            "next" | "lead" => NEXT,
             "classifier" => CLASSIFIER,
             "match_number" => MATCH_NUMBER,
             "match_status" => MATCH_STATUS,
             "match_rowtime" => MATCH_ROWTIME,
+            "match_sequence_number" => SEQUENCE_NUMBER,
             _ => return Ok(None),
         };
         let plain = function.filter.is_none() && function.null_treatment.is_none() && function.within_group.is_empty();
@@ -171,8 +176,17 @@ impl Marker<'_> {
             };
             values.push(value.clone());
         }
-        if matches!(marked, MATCH_NUMBER | MATCH_STATUS | MATCH_ROWTIME) && !values.is_empty() {
+        if marked == MATCH_ROWTIME && values.len() == 1 {
+            // Of a time that is named, as Flink has it.
+            return Ok(Some(call_at(LAST, name, values)));
+        }
+        if matches!(marked, MATCH_NUMBER | MATCH_STATUS | MATCH_ROWTIME | SEQUENCE_NUMBER) && !values.is_empty() {
             return Err(SqlError::plan(format!("`{}` takes no arguments", name.value.to_uppercase()), location));
+        }
+        if marked == SEQUENCE_NUMBER {
+            // The rows up to the current one, itself included.
+            let one = Expr::value(datafusion::sql::sqlparser::ast::Value::Number("1".into(), false));
+            return Ok(Some(call_at(SEMANTICS_RUNNING, name, vec![call_at("count", name, vec![one])])));
         }
         if marked == CLASSIFIER {
             values = match values.as_slice() {

@@ -89,7 +89,8 @@ pub(super) fn is_marker(name: &str) -> bool {
 
 /// Why a function that only a clause has is not known elsewhere.
 pub(super) fn misplaced(name: &str) -> Option<String> {
-    matches!(name, "prev" | "next" | "classifier" | "match_number" | "match_status" | "match_rowtime")
+    ["prev", "next", "classifier", "match_number", "match_sequence_number", "match_status", "match_rowtime"]
+        .contains(&name)
         .then(|| format!("`{}` stands in the `MEASURES` and the `DEFINE` of a `MATCH_RECOGNIZE`", name.to_uppercase()))
 }
 

@@ -478,10 +478,6 @@ fn mistakes_in_the_clause() {
             "ORDER BY ts PATTERN (A) EMIT CHANGES EMIT CHANGES".into(),
             "line 2, column 38: this `EMIT` stands twice in the clause",
         ),
-        (
-            "ORDER BY ts MEASURES price AS price ALL ROWS PER MATCH PATTERN (A)".into(),
-            "line 2, column 31: the measure `price` has the name of a column",
-        ),
     ] {
         let error = refused(TABLES, &over_tick(&clause));
         assert!(error.starts_with(expected), "{clause}\n{error}");
