@@ -60,8 +60,9 @@ fn table(file: &Path) -> String {
 /// The forecasts with `more` said of them. A horizon of 40 is two windows of the network.
 fn query(more: &str) -> String {
     format!(
-        "SELECT sensor, CAST(made_at AS STRING) AS made_at, CAST(ts AS STRING) AS ts, q10, q50, q90 FROM FORECAST(TABLE reading, DESCRIPTOR(`value`), ts => ts, \
-         key => sensor, horizon => 40, step => INTERVAL '2.5' SECOND, min_training => 20, method => 'conv'{more})"
+        "SELECT sensor, CAST(made_at AS STRING) AS made_at, CAST(ts AS STRING) AS ts, q10, q50, q90 \
+         FROM FORECAST(TABLE reading, DESCRIPTOR(`value`), ts => ts, key => sensor, horizon => 40, \
+         step => INTERVAL '2.5' SECOND, min_training => 20, method => 'conv'{more})"
     )
 }
 
@@ -146,7 +147,7 @@ fn killed() -> Result<(), String> {
         let mut builder = Session::builder()
             .set("eagre.device", "gpu")
             .set("eagre.shards", shards.to_string())
-            .set("eagre.step.rows_max", "50")
+            .set("eagre.step.rows_max", "25")
             .set("eagre.checkpoint.steps", "2")
             .state(&state);
         if let Some(step) = abort {

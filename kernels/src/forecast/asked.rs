@@ -63,8 +63,8 @@ impl Asked {
         self.count == 0
     }
 
-    /// A forecast: of each step from 1 to the horizon, the quantile at each level. It is there when [`next_windows`](Self::next_windows) has no
-    /// more.
+    /// A forecast: of each step from 1 to the horizon, the quantile at each level. It is there when
+    /// [`next_windows`](Self::next_windows) has no more.
     pub fn quantiles(&self, index: usize) -> &[f64] {
         let width = self.width();
         &self.quantiles[index * width..(index + 1) * width]
@@ -77,7 +77,8 @@ impl Asked {
         debug_assert!(self.pending.is_empty(), "forecasts are waited for");
     }
 
-    /// The windows that the network is to be asked about next, if any; [`answer`](Self::answer) takes what it says, before more is asked for.
+    /// The windows that the network is to be asked about next, if any; [`answer`](Self::answer) takes what it says, before more is asked
+    /// for.
     pub fn next_windows(&mut self) -> Option<Windows> {
         if self.windows.is_empty() {
             return None;

@@ -278,8 +278,10 @@ proptest! {
         horizon in prop_oneof![1u32..8, 30u32..70],
     ) {
         let parameters = Parameters { method, min_training: 8, season_max: 24, ..Parameters::new(horizon) };
-        let (mut single, mut many) = (Forecaster::new(parameters.clone()).expect("in range"), Forecaster::new(parameters).expect("in range"));
-        (single.grow(keys), many.grow(keys));
+        let mut single = Forecaster::new(parameters.clone()).expect("in range");
+        let mut many = Forecaster::new(parameters).expect("in range");
+        single.grow(keys);
+        many.grow(keys);
         let mut asked = many.asking(&LEVELS);
         let mut expected: Vec<Vec<f64>> = Vec::new();
         for (row, value) in values.iter().enumerate() {

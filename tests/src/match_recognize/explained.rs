@@ -221,8 +221,9 @@ fn by_any_name() -> Result<(), String> {
         .execute(&format!(
             "CREATE TABLE p (card STRING, at TIMESTAMP(3), amount BIGINT, WATERMARK FOR at AS at);
              INSERT INTO p VALUES ('a', TIMESTAMP '2026-01-01 00:00:01', 5), ('a', TIMESTAMP '2026-01-01 00:00:02', 7),
-               ('b', TIMESTAMP '2026-01-01 00:00:03', 4), ('a', TIMESTAMP '2026-01-01 00:00:04', 6), ('b', TIMESTAMP '2026-01-01 00:00:05', 3),
-               ('b', TIMESTAMP '2026-01-01 00:00:06', 8), ('a', TIMESTAMP '2026-01-01 00:00:07', 9);
+               ('b', TIMESTAMP '2026-01-01 00:00:03', 4), ('a', TIMESTAMP '2026-01-01 00:00:04', 6),
+               ('b', TIMESTAMP '2026-01-01 00:00:05', 3), ('b', TIMESTAMP '2026-01-01 00:00:06', 8),
+               ('a', TIMESTAMP '2026-01-01 00:00:07', 9);
              CREATE VIEW rises AS SELECT * FROM {rising};
              CREATE VIEW few AS SELECT card, n + 1 AS m FROM rises WHERE n < 9;
              CREATE VIEW both AS SELECT * FROM {rising} AS up UNION ALL SELECT * FROM {falling} AS down"

@@ -1,4 +1,5 @@
-//! `EXPLAIN MATCH [OF name] [FOR (key = value AND ..)] [FROM value] [TO value] query`: how the pattern of a query is looked for, row by row.
+//! `EXPLAIN MATCH [OF name] [FOR (key = value AND ..)] [FROM value] [TO value] query`: how the pattern of a query is looked for, row by
+//! row.
 //!
 //! The clause is taken out of its query and becomes `SELECT * FROM <rows> MATCH_RECOGNIZE (..)` with the mark that it is to be explained:
 //! so its names, types and rows go through the same hands as when it runs. What the mark changes is the operator
