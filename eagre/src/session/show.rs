@@ -128,9 +128,9 @@ impl Session {
         let StatementKind::Query(query) = &statement.kind else {
             return Err(SqlError::plan("`EXPLAIN MATCH` takes a query", statement.location).into());
         };
-        let kind = StatementKind::Query(Box::new(planner::explain_match(query, asked)?));
-        let statement = Statement { kind, text: statement.text.clone(), location: statement.location };
         let catalog = self.state().catalog.clone();
+        let kind = StatementKind::Query(Box::new(planner::explain_match(query, asked, &catalog)?));
+        let statement = Statement { kind, text: statement.text.clone(), location: statement.location };
         let mut queries = Queries::default();
         queries.add(1, statement, &catalog)?;
         crate::describe::told_matches(self, self.plan(&queries.planned)?)
