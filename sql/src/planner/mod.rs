@@ -29,6 +29,7 @@ mod lower;
 pub(crate) mod macros;
 mod match_recognize;
 mod materialized;
+mod named_windows;
 mod names;
 mod nearest;
 mod not_null;

@@ -23,6 +23,7 @@ use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeKind, Route};
 use eagre_engine::operator::set_operation::{SetFunction, SetOperationFactory};
 
 use super::context::default_functions;
+use super::json_plain;
 use super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
 use super::state_ttl::{ADVICE, duration};
 use super::window::{call, derived, query_of, string};
@@ -151,6 +152,8 @@ fn plan_call(function: &Function, context: &mut dyn RelationPlannerContext) -> D
             let same = plan.schema().field(index).data_type() == &types[index];
             let column = LogicalExpr::Column(column);
             let column = if same { column } else { cast(column, types[index].clone()) };
+            // Equal values of JSON are compared in the one way in which they are written.
+            let column = if json_plain::is_json(&types[index]) { json_plain::plain(column) } else { column };
             exprs.push(column.alias(&names[index]));
         }
         LogicalPlanBuilder::from(plan).project(exprs)?.build()
