@@ -19,14 +19,16 @@ pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         if let Some(found) = Found::at(&tokens, index) {
             let span = tokens[index].span;
             let token = |token: Token| TokenWithSpan { span, token };
-            let word = |text: &str, keyword| token(Token::Word(Word { value: text.into(), quote_style: None, keyword }));
+            let word =
+                |text: &str, keyword| token(Token::Word(Word { value: text.into(), quote_style: None, keyword }));
             let operator: Vec<TokenWithSpan> = tokens[index..found.word].to_vec();
             let columns: Vec<TokenWithSpan> = tokens[found.columns.clone()].to_vec();
             let rank = match found.intersects {
                 true => word("INTERSECT", Keyword::INTERSECT),
                 false => word("EXCEPT", Keyword::EXCEPT),
             };
-            let mut written = vec![rank, word("SELECT", Keyword::SELECT), word(MARK, Keyword::NoKeyword), token(Token::LParen)];
+            let mut written =
+                vec![rank, word("SELECT", Keyword::SELECT), word(MARK, Keyword::NoKeyword), token(Token::LParen)];
             written.extend(columns);
             written.push(token(Token::RParen));
             written.extend(operator);
@@ -75,8 +77,10 @@ impl Found {
 pub(crate) fn take(left: &mut Box<SetExpr>) -> Option<Vec<Ident>> {
     let SetExpr::SetOperation { left: inner, right: mark, .. } = &mut **left else { return None };
     let SetExpr::Select(select) = &**mark else { return None };
-    let [SelectItem::UnnamedExpr(Expr::Function(function)) | SelectItem::ExprWithAlias { expr: Expr::Function(function), .. }] =
-        select.projection.as_slice()
+    let [
+        SelectItem::UnnamedExpr(Expr::Function(function))
+        | SelectItem::ExprWithAlias { expr: Expr::Function(function), .. },
+    ] = select.projection.as_slice()
     else {
         return None;
     };
@@ -91,11 +95,14 @@ pub(crate) fn take(left: &mut Box<SetExpr>) -> Option<Vec<Ident>> {
         _ => return None,
     };
     let columns = columns.collect();
-    let operand = std::mem::replace(inner, Box::new(SetExpr::Values(datafusion::sql::sqlparser::ast::Values {
-        explicit_row: false,
-        value_keyword: false,
-        rows: vec![],
-    })));
+    let operand = std::mem::replace(
+        inner,
+        Box::new(SetExpr::Values(datafusion::sql::sqlparser::ast::Values {
+            explicit_row: false,
+            value_keyword: false,
+            rows: vec![],
+        })),
+    );
     *left = operand;
     Some(columns)
 }

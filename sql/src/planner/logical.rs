@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, Result as DataFusionResult};
+use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result as DataFusionResult};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
@@ -31,10 +31,10 @@ use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggreg
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
-use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerContext, OptimizerRule};
+use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
 
 use super::context::{PlanContext, function_rewrites};
-use super::{casts, decorrelate, json_plain, online, predict, rank, single_value, ties};
+use super::{casts, decorrelate, grouping_sets, json_plain, online, predict, rank, single_value, ties};
 use crate::error::Result;
 use crate::functions::volatile;
 
@@ -58,7 +58,8 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
         }
         Err(error) => return Err(error.into()),
     };
-    let plan = casts::rewrite_plan(json_plain::rewrite(plan)?, context.catalog.time_zone())?;
+    let plan = grouping_sets::expand(json_plain::rewrite(plan)?)?;
+    let plan = casts::rewrite_plan(plan, context.catalog.time_zone())?;
     Ok(volatile::number_call_sites(plan)?)
 }
 
@@ -79,6 +80,9 @@ pub(super) fn optimize(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<L
 fn run_all_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan> {
     if !decorrelate::has_subquery(&plan) {
         return run_rules(context, plan);
+    }
+    if decorrelate::is_misread(&plan) {
+        return run_rules(context, decorrelate::decorrelate(plan)?);
     }
     match run_rules(context, plan.clone()) {
         Ok(optimized) if !decorrelate::has_subquery(&optimized) && is_resolved(&optimized) => Ok(optimized),
@@ -103,7 +107,7 @@ fn run_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
-        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(EliminateCrossJoinOfPlainKeys(EliminateCrossJoin::new())),
         Arc::new(PropagateEmptyRelation::new()),
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDownFilter::new()),
@@ -114,6 +118,32 @@ fn run_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan
     // Again: an INSERT casts to the types of its table after the analysis.
     let plan = casts::rewrite_plan(plan, context.catalog.time_zone())?;
     Ok(Optimizer::with_rules(rules).optimize(plan, &config, |_, _| {})?)
+}
+
+/// DataFusion's rule takes inner joins apart and puts them together again with one answer to whether nulls meet, where each of them has its own. So it is asked
+/// only where all of them say the same.
+#[derive(Debug)]
+struct EliminateCrossJoinOfPlainKeys(EliminateCrossJoin);
+
+impl OptimizerRule for EliminateCrossJoinOfPlainKeys {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn supports_rewrite(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DataFusionResult<Transformed<LogicalPlan>> {
+        let nulls_meet = plan.exists(|node| {
+            Ok(matches!(node, LogicalPlan::Join(join)
+                if join.join_type == JoinType::Inner && join.null_equality == NullEquality::NullEqualsNull))
+        })?;
+        match nulls_meet {
+            true => Ok(Transformed::no(plan)),
+            false => self.0.rewrite(plan, config),
+        }
+    }
 }
 
 /// Whether all columns that a plan looks at are there: DataFusion's rules lose the way in a subquery that looks at a query two further

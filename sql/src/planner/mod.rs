@@ -18,6 +18,7 @@ mod expr;
 mod final_sort;
 mod forecast;
 mod forms;
+mod grouping_sets;
 mod insert;
 mod join;
 mod json_made;

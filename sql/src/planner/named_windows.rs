@@ -88,7 +88,10 @@ impl NamedWindows {
         let base = self.named(&name)?;
         let wrong = |what: &str| {
             SqlError::plan(
-                format!("a window that begins with `{}` {what}; write it out: `PARTITION BY .. ORDER BY ..`", name.value),
+                format!(
+                    "a window that begins with `{}` {what}; write it out: `PARTITION BY .. ORDER BY ..`",
+                    name.value
+                ),
                 Location::of(name.span),
             )
         };

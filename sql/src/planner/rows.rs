@@ -130,12 +130,9 @@ impl Quantified {
     fn of(expr: &Expr) -> Option<Self> {
         match expr {
             Expr::InSubquery { expr, subquery, negated } => match values_of(without_parentheses(expr)) {
-                Some(row) if row.len() > 1 => Some(Self {
-                    row,
-                    op: BinaryOperator::Eq,
-                    subquery: subquery.as_ref().clone(),
-                    negated: *negated,
-                }),
+                Some(row) if row.len() > 1 => {
+                    Some(Self { row, op: BinaryOperator::Eq, subquery: subquery.as_ref().clone(), negated: *negated })
+                }
                 _ => None,
             },
             Expr::AnyOp { left, compare_op, right, .. } => Self::comparison(left, compare_op.clone(), right, false),

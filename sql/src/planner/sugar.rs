@@ -8,9 +8,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident,
-    JoinOperator, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem, SetExpr, Spanned,
-    TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, UnaryOperator, Value, VisitMut, VisitorMut,
-    WildcardAdditionalOptions,
+    JoinOperator, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem,
+    SetExpr, Spanned, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, UnaryOperator, Value, VisitMut,
+    VisitorMut, WildcardAdditionalOptions,
 };
 
 use super::named_windows::NamedWindows;
@@ -51,7 +51,9 @@ impl VisitorMut for Expander<'_> {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
         // Those of the whole query are written out already; these are of a part of a set operation.
-        match NamedWindows::take(select).and_then(|windows| windows.map_or(Ok(()), |windows| windows.write_into_select(select))) {
+        match NamedWindows::take(select)
+            .and_then(|windows| windows.map_or(Ok(()), |windows| windows.write_into_select(select)))
+        {
             Ok(()) => {}
             Err(error) => return ControlFlow::Break(error),
         }

@@ -5,9 +5,7 @@
 //! one of a `RIGHT` join, and whichever is there of a `FULL` join (SQL:2016, 7.10). So the condition is written out here as an `ON`, and the names in scope
 //! get an input more, which has the columns that the join made and what each of them is.
 
-use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, Value,
-};
+use datafusion::sql::sqlparser::ast::{AccessExpr, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, Value};
 
 use super::{Column, Input, Resolver, Scope, last_ident_mut, unknown_column};
 use crate::error::Result;
@@ -121,7 +119,9 @@ impl Resolver<'_> {
                 None => self.column(idents, &scope, false)?,
             };
             let found = found.ok_or_else(|| unknown_column(ident, &scope))?;
-            let has = |input: &Input| input.name == found.input.name && input.own_columns().any(|c| c.name == found.column.name);
+            let has = |input: &Input| {
+                input.name == found.input.name && input.own_columns().any(|c| c.name == found.column.name)
+            };
             let place = scope.inputs.iter().position(has).unwrap_or_default();
             let value = in_plan(&found.input, &found.column);
             Ok((part.start + place, found.column, value))

@@ -114,7 +114,11 @@ pub(super) fn keep_corresponding(
     let location = Location::of(right.0.span());
     let ((left_body, (of_left, left_open)), (right_body, (of_right, right_open))) = (left, right);
     if *left_open || *right_open {
-        return Err(SqlError::unsupported("`CORRESPONDING` over columns of a nested value", "name the columns", location));
+        return Err(SqlError::unsupported(
+            "`CORRESPONDING` over columns of a nested value",
+            "name the columns",
+            location,
+        ));
     }
     let names = match named.is_empty() {
         true => of_left.iter().map(|column| Ident::new(&column.name)).collect(),
@@ -149,12 +153,7 @@ pub(super) fn keep_corresponding(
             inner => Box::new(window::query_of(inner)),
         };
         select.from.push(TableWithJoins {
-            relation: TableFactor::Derived {
-                lateral: false,
-                subquery: query,
-                alias: None,
-                sample: None,
-            },
+            relation: TableFactor::Derived { lateral: false, subquery: query, alias: None, sample: None },
             joins: vec![],
         });
     }
