@@ -243,6 +243,20 @@ impl Decorrelator {
                 let calls = aggregate.aggr_expr.into_iter().map(&mut named).collect::<Result<Vec<_>>>()?;
                 Ok(LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), group, calls)?))
             }
+            LogicalPlan::Window(window) => {
+                let mut input = window.input.as_ref().clone();
+                let mut all: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+                let (mut exprs, mut names) = (vec![], vec![]);
+                for expr in &window.window_expr {
+                    names.push(expr.qualified_name());
+                    exprs.push(self.replace(&mut input, strip_alias(expr).clone())?);
+                }
+                let width = input.schema().fields().len();
+                let window = LogicalPlan::Window(Window::try_new(exprs, Arc::new(input))?);
+                let results = window.schema().columns().into_iter().skip(width).zip(names);
+                all.extend(results.map(|(column, (table, name))| Expr::Column(column).alias_qualified(table, name)));
+                Ok(LogicalPlanBuilder::from(window).project(all)?.build()?)
+            }
             LogicalPlan::Join(join) if join.join_type == JoinType::Inner => {
                 // What an inner join asks of its rows can be asked after it.
                 let mut conditions: Vec<Expr> =
