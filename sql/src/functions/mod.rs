@@ -81,6 +81,8 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
         (approx_distinct_udaf(), "approx_count_distinct"),
         (grouping_udaf(), "grouping_id"),
         (bool_or_udaf(), "logical_or"),
+        (bool_or_udaf(), "some"),
+        (bool_and_udaf(), "logical_and"),
         (array_agg_udaf(), "collect"),
         (var_samp_udaf(), "variance"),
     ];

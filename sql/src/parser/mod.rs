@@ -4,10 +4,12 @@
 //! streaming engine's statements (`WATERMARK FOR`, `CREATE SOURCE`, `STATEMENT SET`, `EMIT`) are in no dialect of it, and because a
 //! statement that we do not run should be refused by its name, not half understood. There is no fork and no text rewriting. The
 //! tokens are changed before they are parsed: a trailing `EMIT ..` is lifted out, so that it may stand on either side of `ORDER BY` and
-//! `LIMIT`, and joins and clauses that sqlparser does not know are put into forms that it knows ([`asof`], [`frame_exclusion`], [`match_recognize`]).
+//! `LIMIT`, and joins and clauses that sqlparser does not know are put into forms that it knows ([`asof`], [`corresponding`], [`frame_exclusion`],
+//! [`match_recognize`]).
 
 mod asof;
 pub mod ast;
+pub(crate) mod corresponding;
 mod create;
 mod cursor;
 mod cursor_stream;
@@ -23,6 +25,7 @@ pub(crate) mod match_recognize;
 mod source;
 mod statement;
 mod top;
+mod wildcard_except;
 
 use arrow::datatypes::DataType;
 

@@ -918,7 +918,7 @@ fn row_count() -> Result<AggregateCall> {
 }
 
 /// For each grouping set, which of the group's expressions are in it.
-fn sets_of(set: &GroupingSet, group: &[LogicalExpr]) -> Vec<Vec<bool>> {
+pub(super) fn sets_of(set: &GroupingSet, group: &[LogicalExpr]) -> Vec<Vec<bool>> {
     let pattern = |present: &[&LogicalExpr]| -> Vec<bool> {
         group.iter().map(|expr| present.iter().any(|other| strip_alias(other) == expr)).collect()
     };
@@ -938,7 +938,7 @@ fn sets_of(set: &GroupingSet, group: &[LogicalExpr]) -> Vec<Vec<bool>> {
 
 /// DataFusion's grouping ids: a bit for each expression that is *not* in the set, the last one lowest, and above them the number of
 /// times that the same set came before.
-fn grouping_ids(sets: &[Vec<bool>]) -> Vec<u64> {
+pub(super) fn grouping_ids(sets: &[Vec<bool>]) -> Vec<u64> {
     let mut ids = vec![];
     for (index, set) in sets.iter().enumerate() {
         let bits = set.iter().fold(0u64, |bits, present| (bits << 1) | u64::from(!present));

@@ -45,6 +45,49 @@ fn expr_has_subquery(expr: &Expr) -> bool {
     expr.exists(is_subquery).unwrap_or(true)
 }
 
+/// Whether DataFusion's rules would take a subquery for another one: they lift what it asks of the rows around it out of a window function, which then sees the
+/// rows of all of them, and an inequality out of a `DISTINCT`, which then tells rows apart by it.
+pub(super) fn is_misread(plan: &LogicalPlan) -> bool {
+    let mut misread = false;
+    let found = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Subquery(subquery) = node {
+            misread |= lifts_out_of(&subquery.subquery, true);
+        }
+        for expr in node.expressions() {
+            expr.apply(|expr| {
+                if let Expr::ScalarSubquery(subquery)
+                | Expr::Exists(Exists { subquery, .. })
+                | Expr::InSubquery(InSubquery { subquery, .. }) = expr
+                {
+                    misread |= lifts_out_of(&subquery.subquery, false);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    misread || found.is_err()
+}
+
+fn lifts_out_of(subquery: &LogicalPlan, lateral: bool) -> bool {
+    let looks_out = |input: &LogicalPlan| {
+        let is_outer = |expr: &Expr| Ok(matches!(expr, Expr::OuterReferenceColumn(..)));
+        input
+            .exists(|node| Ok(node.expressions().iter().any(|expr| expr.exists(is_outer).unwrap_or(true))))
+            .unwrap_or(true)
+    };
+    let lifts = subquery.exists(|node| {
+        Ok(match node {
+            LogicalPlan::Window(window) => looks_out(&window.input),
+            LogicalPlan::Distinct(Distinct::On(on)) => looks_out(&on.input),
+            // Where only `EXISTS` or `IN` asks, equal rows are one anyhow.
+            LogicalPlan::Distinct(Distinct::All(input)) => lateral && looks_out(input),
+            _ => false,
+        })
+    });
+    lifts.unwrap_or(true)
+}
+
 /// Turns all subqueries of an analysed plan into joins.
 ///
 /// # Errors
@@ -153,7 +196,16 @@ impl Decorrelator {
         if let LogicalPlan::Join(join) = &node
             && let LogicalPlan::Subquery(subquery) = lateral(&join.right)
         {
-            return self.lateral(join, &subquery.clone());
+            return self.lateral(join, &Arc::clone(&subquery.subquery));
+        }
+        // Where only a subquery inside of it looks left, DataFusion's planner does not say that it is a `LATERAL`.
+        if let LogicalPlan::Join(join) = &node
+            && matches!(join.join_type, JoinType::Inner | JoinType::Left)
+        {
+            let left = join.left.schema();
+            if outer_columns(&join.right)?.iter().any(|(column, _)| left.maybe_index_of_column(column).is_some()) {
+                return self.lateral(join, inside_of_alias(&join.right));
+            }
         }
         let here = |expr: &Expr| {
             let is_subquery =
@@ -190,6 +242,20 @@ impl Decorrelator {
                 let group = aggregate.group_expr.into_iter().map(&mut named).collect::<Result<Vec<_>>>()?;
                 let calls = aggregate.aggr_expr.into_iter().map(&mut named).collect::<Result<Vec<_>>>()?;
                 Ok(LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), group, calls)?))
+            }
+            LogicalPlan::Window(window) => {
+                let mut input = window.input.as_ref().clone();
+                let mut all: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+                let (mut exprs, mut names) = (vec![], vec![]);
+                for expr in &window.window_expr {
+                    names.push(expr.qualified_name());
+                    exprs.push(self.replace(&mut input, strip_alias(expr).clone())?);
+                }
+                let width = input.schema().fields().len();
+                let window = LogicalPlan::Window(Window::try_new(exprs, Arc::new(input))?);
+                let results = window.schema().columns().into_iter().skip(width).zip(names);
+                all.extend(results.map(|(column, (table, name))| Expr::Column(column).alias_qualified(table, name)));
+                Ok(LogicalPlanBuilder::from(window).project(all)?.build()?)
             }
             LogicalPlan::Join(join) if join.join_type == JoinType::Inner => {
                 // What an inner join asks of its rows can be asked after it.
@@ -317,9 +383,9 @@ impl Decorrelator {
         Ok(when(found, lit(true)).when(unknown, lit(ScalarValue::Boolean(None))).otherwise(lit(false))?)
     }
 
-    fn lateral(&mut self, join: &Join, subquery: &Subquery) -> Result<LogicalPlan> {
+    fn lateral(&mut self, join: &Join, subquery: &LogicalPlan) -> Result<LogicalPlan> {
         let left = join.left.as_ref().clone();
-        let (mut plan, domain) = self.unnested(&left, &subquery.subquery)?;
+        let (mut plan, domain) = self.unnested(&left, subquery)?;
         if let LogicalPlan::SubqueryAlias(alias) = join.right.as_ref() {
             plan = LogicalPlanBuilder::from(plan).alias(alias.alias.clone())?.build()?;
         }
@@ -363,6 +429,8 @@ impl Decorrelator {
                 let input = self.push(domain, &alias.input)?;
                 Ok(LogicalPlanBuilder::from(input).alias(alias.alias.clone())?.build()?)
             }
+            // What stands first in a `FROM` has nothing left of it to look at, only what is around.
+            LogicalPlan::Subquery(subquery) => self.push(domain, &subquery.subquery),
             LogicalPlan::Sort(sort) => {
                 // An order that no limit looks at means nothing.
                 match sort.fetch {
@@ -661,7 +729,7 @@ impl Decorrelator {
         }
         let from_left = push_left && join.join_type != JoinType::Right;
         let domains = if from_left { domain.columns(&left) } else { domain.columns(&right) };
-        let from_right = domain.columns(&right);
+        let from_right = if join.join_type == JoinType::Full { domain.columns(&right) } else { vec![] };
         let joined = LogicalPlanBuilder::from(left).join_on(right, join.join_type, bound)?.build()?;
         let mut all = left_own;
         match join.join_type {
@@ -689,6 +757,13 @@ impl Decorrelator {
 fn lateral(plan: &LogicalPlan) -> &LogicalPlan {
     match plan {
         LogicalPlan::SubqueryAlias(alias) => lateral(&alias.input),
+        other => other,
+    }
+}
+
+fn inside_of_alias(plan: &LogicalPlan) -> &LogicalPlan {
+    match plan {
+        LogicalPlan::SubqueryAlias(alias) => &alias.input,
         other => other,
     }
 }

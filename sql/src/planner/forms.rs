@@ -3,6 +3,7 @@
 //! - `x RLIKE p`, `x REGEXP p` is `regexp_like(x, p)`;
 //! - `COUNT(DISTINCT a, b)` counts the rows `(a, b)` without a null in them;
 //! - `LISTAGG(x)` has the separator `','`, and `WITHIN GROUP (ORDER BY ..)` orders what it joins;
+//! - `STRING_AGG(x, y)` with a separator of each row's own puts `y` before each `x` and cuts the first one off;
 //! - `FLOOR(time TO unit)` and `CEIL` are `floor_to('unit', time)` and `ceil_to`;
 //! - `INTERVAL '1-2' YEAR TO MONTH` and its kin have their units spelt out;
 //! - `j #>> '{a,0}'` is `json_as_text(j, 'a', 0)`, `j #> '{a,0}'` is `json_get(j, 'a', 0)`;
@@ -21,6 +22,7 @@ use datafusion::sql::sqlparser::ast::{
     Select, SelectItem, Spanned, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
+use super::rows::and;
 use super::{macros, window};
 use crate::error::{Location, Result, SqlError};
 
@@ -102,7 +104,12 @@ impl VisitorMut for Rewriter {
                         ));
                     }
                     "count" => count_rows(function),
-                    "listagg" | "string_agg" => join_texts(function, name == "listagg"),
+                    "listagg" | "string_agg" => {
+                        join_texts(function, name == "listagg");
+                        if let Some(written) = joined_by_a_column(function) {
+                            *expr = written;
+                        }
+                    }
                     "to_char" => {
                         if let Some(written) = macros::to_char(function) {
                             *expr = written;
@@ -269,6 +276,40 @@ fn join_texts(function: &mut Function, has_default: bool) {
     }
 }
 
+/// `STRING_AGG(x, y)` where `y` is no text: as PostgreSQL does it, each row's `y` stands before its `x`, and the first one is left out.
+fn joined_by_a_column(function: &Function) -> Option<Expr> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let [text, separator] = <[Expr; 2]>::try_from(plain_arguments(list)?).ok()?;
+    if matches!(separator, Expr::Value(_)) || list.duplicate_treatment.is_some() || function.over.is_some() {
+        return None;
+    }
+    let separator = window::call("coalesce", vec![separator, window::string("")]);
+    let known = Expr::IsNotNull(Box::new(Expr::Nested(Box::new(text.clone()))));
+    let filter = match &function.filter {
+        Some(filter) => and(Expr::Nested(filter.clone()), known),
+        None => known,
+    };
+    let aggregate = |name: &str, args: Vec<Expr>| {
+        let mut call = window::call(name, args);
+        if let Expr::Function(call) = &mut call {
+            call.filter = Some(Box::new(filter.clone()));
+            if let FunctionArguments::List(of_call) = &mut call.args {
+                of_call.clauses.clone_from(&list.clauses);
+            }
+        }
+        call
+    };
+    let pieces = window::call("concat", vec![separator.clone(), text]);
+    let joined = aggregate("string_agg", vec![pieces, window::string("")]);
+    let cut = window::call("character_length", vec![aggregate("first_value", vec![separator])]);
+    let from = Expr::BinaryOp {
+        left: Box::new(cut),
+        op: BinaryOperator::Plus,
+        right: Box::new(Expr::value(Value::Number("1".into(), false))),
+    };
+    Some(window::call("substr", vec![joined, from]))
+}
+
 #[cfg(test)]
 mod tests {
     use crate::parser::parse_query;
@@ -292,6 +333,11 @@ mod tests {
             ),
             ("SELECT LISTAGG(k), LISTAGG(DISTINCT k, ';')", "SELECT LISTAGG(k, ','), LISTAGG(DISTINCT k, ';')"),
             ("SELECT LISTAGG(k) WITHIN GROUP (ORDER BY v DESC)", "SELECT LISTAGG(k, ',' ORDER BY v DESC)"),
+            (
+                "SELECT STRING_AGG(k, v ORDER BY v)",
+                "SELECT substr(string_agg(concat(coalesce(v, ''), k), '' ORDER BY v) FILTER (WHERE (k) IS NOT NULL), \
+                 character_length(first_value(coalesce(v, '') ORDER BY v) FILTER (WHERE (k) IS NOT NULL)) + 1)",
+            ),
             ("SELECT CEIL(a TO DAY), FLOOR(b)", "SELECT ceil_to('day', a), FLOOR(b)"),
             ("SELECT ROW(1, 'a').c0, l[1].x, t.r.x FROM t", "SELECT ROW(1, 'a').'c0', l[1].'x', t.r.x FROM t"),
             (

@@ -54,7 +54,7 @@ pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(rewritten.data)
 }
 
-fn is_json(data_type: &DataType) -> bool {
+pub(super) fn is_json(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Union(..))
 }
 
@@ -62,7 +62,7 @@ fn has_json(schema: &DFSchema) -> bool {
     schema.fields().iter().any(|field| is_json(field.data_type()))
 }
 
-fn plain(expr: Expr) -> Expr {
+pub(super) fn plain(expr: Expr) -> Expr {
     json_plain().call(vec![expr])
 }
 

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, Result as DataFusionResult};
+use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result as DataFusionResult};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
@@ -31,10 +32,10 @@ use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggreg
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
-use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerContext, OptimizerRule};
+use datafusion::optimizer::{AnalyzerRule, ApplyOrder, Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
 
 use super::context::{PlanContext, function_rewrites};
-use super::{casts, decorrelate, json_plain, online, predict, rank, single_value, ties};
+use super::{casts, decorrelate, grouping_sets, json_plain, online, predict, rank, single_value, ties};
 use crate::error::Result;
 use crate::functions::volatile;
 
@@ -58,7 +59,8 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
         }
         Err(error) => return Err(error.into()),
     };
-    let plan = casts::rewrite_plan(json_plain::rewrite(plan)?, context.catalog.time_zone())?;
+    let plan = grouping_sets::expand(json_plain::rewrite(plan)?)?;
+    let plan = casts::rewrite_plan(plan, context.catalog.time_zone())?;
     Ok(volatile::number_call_sites(plan)?)
 }
 
@@ -80,10 +82,18 @@ fn run_all_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Logical
     if !decorrelate::has_subquery(&plan) {
         return run_rules(context, plan);
     }
+    let by_ours = |plan: LogicalPlan| {
+        // What looked outwards was of the types that the columns around had when their names were resolved.
+        let plan = TypeCoercion::new().analyze(decorrelate::decorrelate(plan)?, &context.config)?;
+        run_rules(context, plan)
+    };
+    if decorrelate::is_misread(&plan) {
+        return by_ours(plan);
+    }
     match run_rules(context, plan.clone()) {
         Ok(optimized) if !decorrelate::has_subquery(&optimized) && is_resolved(&optimized) => Ok(optimized),
         // What DataFusion's rules left in place, or took apart wrongly.
-        _ => run_rules(context, decorrelate::decorrelate(plan)?),
+        _ => by_ours(plan),
     }
 }
 
@@ -103,10 +113,10 @@ fn run_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
-        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(EliminateCrossJoinOfPlainKeys(EliminateCrossJoin::new())),
         Arc::new(PropagateEmptyRelation::new()),
         Arc::new(EliminateOuterJoin::new()),
-        Arc::new(PushDownFilter::new()),
+        Arc::new(PushDownFilterOfGroups(PushDownFilter::new())),
         Arc::new(EliminateGroupByConstant::new()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
@@ -114,6 +124,59 @@ fn run_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan
     // Again: an INSERT casts to the types of its table after the analysis.
     let plan = casts::rewrite_plan(plan, context.catalog.time_zone())?;
     Ok(Optimizer::with_rules(rules).optimize(plan, &config, |_, _| {})?)
+}
+
+/// DataFusion's rule takes inner joins apart and puts them together again with one answer to whether nulls meet, where each of them has its own. So it is asked
+/// only where all of them say the same.
+#[derive(Debug)]
+struct EliminateCrossJoinOfPlainKeys(EliminateCrossJoin);
+
+impl OptimizerRule for EliminateCrossJoinOfPlainKeys {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn supports_rewrite(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DataFusionResult<Transformed<LogicalPlan>> {
+        let nulls_meet = plan.exists(|node| {
+            Ok(matches!(node, LogicalPlan::Join(join)
+                if join.join_type == JoinType::Inner && join.null_equality == NullEquality::NullEqualsNull))
+        })?;
+        match nulls_meet {
+            true => Ok(Transformed::no(plan)),
+            false => self.0.rewrite(plan, config),
+        }
+    }
+}
+
+/// DataFusion's rule asks of the rows that are aggregated what looks at none of the results. Of an aggregation without keys the one row would still be there.
+#[derive(Debug)]
+struct PushDownFilterOfGroups(PushDownFilter);
+
+impl OptimizerRule for PushDownFilterOfGroups {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn supports_rewrite(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DataFusionResult<Transformed<LogicalPlan>> {
+        match &plan {
+            LogicalPlan::Filter(filter) if matches!(filter.input.as_ref(), LogicalPlan::Aggregate(all) if all.group_expr.is_empty()) => {
+                Ok(Transformed::no(plan))
+            }
+            _ => self.0.rewrite(plan, config),
+        }
+    }
 }
 
 /// Whether all columns that a plan looks at are there: DataFusion's rules lose the way in a subquery that looks at a query two further

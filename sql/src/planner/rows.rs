@@ -5,9 +5,10 @@
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, Expr, Ident, Query, SelectItem, Spanned, TableAlias, TableAliasColumnDef, TableFactor,
-    UnaryOperator, Value,
+    BinaryOperator, CaseWhen, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, SelectItem, Spanned,
+    TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator, Value,
 };
+use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::window;
 
@@ -17,8 +18,12 @@ pub(super) const ROWS: &str = "__rows";
 /// `(a, b) op (x, y)`, value by value.
 pub(super) fn rows_compared(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
     use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
-    let (Expr::Tuple(left), Expr::Tuple(right)) = (without_parentheses(left), without_parentheses(right)) else {
-        return None;
+    let (left, right) = (without_parentheses(left), without_parentheses(right));
+    let (left, right) = match (values_of(left), values_of(right)) {
+        (Some(left), Some(right)) => (left, right),
+        (Some(left), None) => (left.clone(), values_of_subquery(right, left.len())?),
+        (None, Some(right)) => (values_of_subquery(left, right.len())?, right),
+        (None, None) => return None,
     };
     if left.len() != right.len() || !matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq) {
         return None;
@@ -28,7 +33,7 @@ pub(super) fn rows_compared(left: &Expr, op: &BinaryOperator, right: &Expr) -> O
         GtEq => Gt,
         other => other.clone(),
     };
-    let mut values = left.iter().zip(right).rev();
+    let mut values = left.iter().zip(&right).rev();
     let (last_left, last_right) = values.next()?;
     let last = values_compared(last_left, op, last_right);
     let all = values.fold(last, |rest, (left, right)| match op {
@@ -58,6 +63,54 @@ pub(super) fn row_in_list(row: &Expr, list: &[Expr], negated: bool) -> Option<Ex
     })
 }
 
+/// The values of `(a, b)` and `ROW(a, b)`.
+fn values_of(row: &Expr) -> Option<Vec<Expr>> {
+    match row {
+        Expr::Tuple(values) => Some(values.clone()),
+        Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("row") => {
+            let FunctionArguments::List(list) = &function.args else { return None };
+            let values = list.args.iter().map(|arg| match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value.clone()),
+                _ => None,
+            });
+            values.collect()
+        }
+        _ => None,
+    }
+}
+
+/// The values of the one row that a subquery gives, each a subquery by itself: that it gives one is asked of each, and they are worked out once.
+fn values_of_subquery(subquery: &Expr, count: usize) -> Option<Vec<Expr>> {
+    let Expr::Subquery(query) = subquery else { return None };
+    let value = |place: usize| {
+        let rows = rows_of(query, count, Span::empty());
+        let item = SelectItem::UnnamedExpr(column_of_rows(place));
+        Expr::Subquery(Box::new(window::select_query(vec![item], Some(rows), None)))
+    };
+    Some((0..count).map(value).collect())
+}
+
+fn column_of_rows(place: usize) -> Expr {
+    Expr::CompoundIdentifier(vec![Ident::with_quote('"', ROWS), column_name(place)])
+}
+
+fn column_name(place: usize) -> Ident {
+    Ident::with_quote('"', format!("__c{place}"))
+}
+
+/// A subquery whose columns have names of their own.
+fn rows_of(subquery: &Query, count: usize, span: Span) -> TableFactor {
+    let columns = (0..count).map(|place| TableAliasColumnDef::from_name(column_name(place).value));
+    let mut name = Ident::with_quote('"', ROWS);
+    name.span = span;
+    TableFactor::Derived {
+        lateral: false,
+        subquery: Box::new(subquery.clone()),
+        alias: Some(TableAlias { explicit: true, name, columns: columns.collect(), at: None }),
+        sample: None,
+    }
+}
+
 fn without_parentheses(expr: &Expr) -> &Expr {
     match expr {
         Expr::Nested(inner) => without_parentheses(inner),
@@ -76,13 +129,10 @@ struct Quantified {
 impl Quantified {
     fn of(expr: &Expr) -> Option<Self> {
         match expr {
-            Expr::InSubquery { expr, subquery, negated } => match expr.as_ref() {
-                Expr::Tuple(row) if row.len() > 1 => Some(Self {
-                    row: row.clone(),
-                    op: BinaryOperator::Eq,
-                    subquery: subquery.as_ref().clone(),
-                    negated: *negated,
-                }),
+            Expr::InSubquery { expr, subquery, negated } => match values_of(without_parentheses(expr)) {
+                Some(row) if row.len() > 1 => {
+                    Some(Self { row, op: BinaryOperator::Eq, subquery: subquery.as_ref().clone(), negated: *negated })
+                }
                 _ => None,
             },
             Expr::AnyOp { left, compare_op, right, .. } => Self::comparison(left, compare_op.clone(), right, false),
@@ -93,10 +143,7 @@ impl Quantified {
 
     fn comparison(left: &Expr, op: BinaryOperator, right: &Expr, negated: bool) -> Option<Self> {
         opposite(&op)?;
-        let row = match without_parentheses(left) {
-            Expr::Tuple(row) => row.clone(),
-            _ => vec![left.clone()],
-        };
+        let row = values_of(without_parentheses(left)).unwrap_or_else(|| vec![left.clone()]);
         match without_parentheses(right) {
             Expr::Subquery(subquery) => Some(Self { row, op, subquery: subquery.as_ref().clone(), negated }),
             _ => None,
@@ -105,19 +152,9 @@ impl Quantified {
 
     /// Whether a row of the subquery compares so or, `or_unknown`, may for all that nulls say.
     fn exists(&self, or_unknown: bool, negated: bool) -> Expr {
-        let column = |index: usize| Ident::with_quote('"', format!("__c{index}"));
-        let columns = (0..self.row.len()).map(|index| TableAliasColumnDef::from_name(column(index).value));
-        let mut name = Ident::with_quote('"', ROWS);
-        name.span = self.row.first().map(Spanned::span).unwrap_or(name.span);
-        let rows = TableFactor::Derived {
-            lateral: false,
-            subquery: Box::new(self.subquery.clone()),
-            alias: Some(TableAlias { explicit: true, name, columns: columns.collect(), at: None }),
-            sample: None,
-        };
-        let of_rows = (0..self.row.len())
-            .map(|index| Expr::CompoundIdentifier(vec![Ident::with_quote('"', ROWS), column(index)]))
-            .collect::<Vec<_>>();
+        let span = self.row.first().map_or(Span::empty(), Spanned::span);
+        let rows = rows_of(&self.subquery, self.row.len(), span);
+        let of_rows = (0..self.row.len()).map(column_of_rows).collect::<Vec<_>>();
         let mut holds = match (self.row.as_slice(), of_rows.as_slice()) {
             ([value], [of_rows]) => values_compared(value, &self.op, of_rows),
             _ => values_compared(&Expr::Tuple(self.row.clone()), &self.op, &Expr::Tuple(of_rows)),
@@ -194,4 +231,8 @@ pub(super) fn or(left: Expr, right: Expr) -> Expr {
 
 pub(super) fn and(left: Expr, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::And, right: Box::new(right) }
+}
+
+pub(super) fn equal(left: Expr, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::Eq, right: Box::new(right) }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{DFSchema, DFSchemaRef, Result as DataFusionResult};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::type_coercion::binary::type_union_coercion;
@@ -23,6 +23,7 @@ use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeKind, Route};
 use eagre_engine::operator::set_operation::{SetFunction, SetOperationFactory};
 
 use super::context::default_functions;
+use super::json_plain;
 use super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
 use super::state_ttl::{ADVICE, duration};
 use super::window::{call, derived, query_of, string};
@@ -151,6 +152,8 @@ fn plan_call(function: &Function, context: &mut dyn RelationPlannerContext) -> D
             let same = plan.schema().field(index).data_type() == &types[index];
             let column = LogicalExpr::Column(column);
             let column = if same { column } else { cast(column, types[index].clone()) };
+            // Equal values of JSON are compared in the one way in which they are written.
+            let column = if json_plain::is_json(&types[index]) { json_plain::plain(column) } else { column };
             exprs.push(column.alias(&names[index]));
         }
         LogicalPlanBuilder::from(plan).project(exprs)?.build()
@@ -180,8 +183,35 @@ impl PartialOrd for Columns {
     }
 }
 
+fn of_one_type(left: LogicalPlan, right: LogicalPlan) -> DataFusionResult<(LogicalPlan, LogicalPlan)> {
+    let types = |plan: &LogicalPlan| -> Vec<DataType> {
+        plan.schema().fields().iter().map(|field| field.data_type().clone()).collect()
+    };
+    let (of_left, of_right) = (types(&left), types(&right));
+    if of_left == of_right {
+        return Ok((left, right));
+    }
+    let common: Vec<DataType> = of_left
+        .iter()
+        .zip(&of_right)
+        .map(|(left, right)| type_union_coercion(left, right).unwrap_or_else(|| left.clone()))
+        .collect();
+    let side = |plan: LogicalPlan| {
+        let columns = plan.schema().columns().into_iter().zip(plan.schema().fields().iter().zip(&common));
+        let exprs = columns.map(|(column, (field, data_type))| match field.data_type() == data_type {
+            true => LogicalExpr::Column(column),
+            false => cast(LogicalExpr::Column(column.clone()), data_type.clone()).alias(column.name),
+        });
+        let exprs: Vec<LogicalExpr> = exprs.collect();
+        LogicalPlanBuilder::from(plan).project(exprs)?.build()
+    };
+    Ok((side(left)?, side(right)?))
+}
+
 impl SetOperation {
     fn new(function: SetFunction, all: bool, left: LogicalPlan, right: LogicalPlan) -> DataFusionResult<Self> {
+        // Types that were told before they were coerced (of a `CASE`, say) may be others by now.
+        let (left, right) = of_one_type(left, right)?;
         let fields = left.schema().fields().iter().zip(right.schema().fields()).map(|(left, right)| {
             let nullable = left.is_nullable() || right.is_nullable();
             // An event time is one where it is on both sides.

@@ -8,11 +8,12 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident,
-    JoinOperator, ObjectName, ObjectNamePart, OrderByExpr, OrderByOptions, Query, Select, SelectItem, SetExpr, Spanned,
-    TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, UnaryOperator, Value, VisitMut, VisitorMut,
-    WildcardAdditionalOptions,
+    JoinOperator, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem,
+    SetExpr, Spanned, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, UnaryOperator, Value, VisitMut,
+    VisitorMut, WildcardAdditionalOptions,
 };
 
+use super::named_windows::NamedWindows;
 use super::rows::{and, filter_by_rows, or, quantified, row_in_list, rows_compared};
 use super::score_aliases::alias;
 use super::{json_made, predict, random_cut_forest, window};
@@ -42,10 +43,20 @@ impl VisitorMut for Expander<'_> {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
         tables_as_selects(&mut query.body);
-        ControlFlow::Continue(())
+        match write_out_windows(query) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+        // Those of the whole query are written out already; these are of a part of a set operation.
+        match NamedWindows::take(select)
+            .and_then(|windows| windows.map_or(Ok(()), |windows| windows.write_into_select(select)))
+        {
+            Ok(()) => {}
+            Err(error) => return ControlFlow::Break(error),
+        }
         select.from.iter_mut().for_each(sided_joins);
         group_by_nothing(select);
         for condition in select.selection.iter_mut().chain(&mut select.having) {
@@ -117,6 +128,17 @@ impl VisitorMut for Expander<'_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// `OVER w` where a `WINDOW` clause says what `w` is.
+fn write_out_windows(query: &mut Query) -> Result<()> {
+    let SetExpr::Select(select) = query.body.as_mut() else { return Ok(()) };
+    let Some(windows) = NamedWindows::take(select)? else { return Ok(()) };
+    windows.write_into_select(select)?;
+    if let Some(OrderByKind::Expressions(keys)) = query.order_by.as_mut().map(|order| &mut order.kind) {
+        keys.iter_mut().try_for_each(|key| windows.write_into(&mut key.expr))?;
+    }
+    Ok(())
 }
 
 /// `TABLE t` is `SELECT * FROM t`.

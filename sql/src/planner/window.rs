@@ -45,15 +45,14 @@ pub(super) const WINDOW_PLACEHOLDERS: [&str; 3] = ["__eagre_window_start", "__ea
 const WINDOW_COLUMNS: [&str; 3] = ["window_start", "window_end", "window_time"];
 
 /// The names of the columns that a window function adds to columns with names `taken`: where `window_start` is there already the new
-/// ones are `window_start0`, ... , as in Flink.
+/// one is `window_start0`, and so on, as in Flink.
 pub(super) fn window_column_names<'a>(taken: impl Iterator<Item = &'a str>) -> [String; 3] {
     let taken: HashSet<_> = taken.map(str::to_lowercase).collect();
-    let free = |suffix: &str| WINDOW_COLUMNS.iter().all(|name| !taken.contains(&format!("{name}{suffix}")));
-    let suffix = match free("") {
-        true => String::new(),
-        false => (0..).map(|n: u32| n.to_string()).find(|n| free(n)).expect("there are always more numbers"),
-    };
-    WINDOW_COLUMNS.map(|name| format!("{name}{suffix}"))
+    WINDOW_COLUMNS.map(|name| {
+        let numbered = (0..).map(|number: u32| format!("{name}{number}"));
+        let mut names = std::iter::once(name.to_string()).chain(numbered);
+        names.find(|name| !taken.contains(name)).expect("there are always more numbers")
+    })
 }
 
 /// What windows a function makes.

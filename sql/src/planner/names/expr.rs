@@ -6,9 +6,10 @@ use std::ops::ControlFlow;
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Expr, Function, Ident, ObjectName, ObjectNamePart, OneOrManyWithParens, Query, Spanned, VisitorMut,
+    visit_expressions_mut,
 };
 
-use super::{Aliases, Column, Input, Resolver, Scope, object_idents};
+use super::{Aliases, Column, Input, Resolver, Scope, merged, object_idents};
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::planner::match_recognize::{self, is_marker};
 use crate::planner::{macros, predict, window};
@@ -57,7 +58,7 @@ pub(super) struct ExprNames<'r, 'a> {
     pub(super) aliases: Aliases,
     /// The parameters of the lambdas around the current node.
     pub(super) lambdas: Vec<Vec<String>>,
-    /// Identifiers that name fields (`(expr).field`), by address.
+    /// Names that stay as they are, as those of fields (`(expr).field`), by address.
     pub(super) fields: HashSet<usize>,
     /// How many subqueries are around the current node.
     pub(super) depth: usize,
@@ -87,14 +88,14 @@ impl VisitorMut for ExprNames<'_, '_> {
         }
         let address = std::ptr::from_mut(expr) as usize;
         let result = match expr {
-            Expr::Identifier(_) if self.fields.contains(&address) => Ok(()),
+            Expr::Identifier(_) | Expr::CompoundIdentifier(_) if self.fields.contains(&address) => Ok(()),
             Expr::Identifier(ident) if self.lambdas.iter().flatten().any(|name| *name == ident.value) => Ok(()),
             Expr::Identifier(ident) => {
-                self.resolver.found_outside.set(None);
+                self.resolver.written_out.take();
                 let result = self.resolver.idents(std::slice::from_mut(ident), self.scope, self.aliases).map(|_| ());
-                if let Some(qualifier) = self.resolver.found_outside.take() {
-                    let ident = Ident::with_quote_and_span('"', ident.span, &ident.value);
-                    *expr = Expr::CompoundIdentifier(vec![Ident::with_quote('"', qualifier), ident]);
+                if let Some(written) = self.resolver.written_out.take() {
+                    *expr = written;
+                    self.leave_as_it_is(expr);
                 }
                 result
             }
@@ -102,8 +103,13 @@ impl VisitorMut for ExprNames<'_, '_> {
                 Ok(())
             }
             Expr::CompoundIdentifier(idents) => {
+                self.resolver.written_out.take();
                 let result = self.resolver.idents(idents, self.scope, self.aliases).map(|_| ());
                 idents.retain(|ident| !ident.value.is_empty());
+                if let Some(written) = self.resolver.written_out.take() {
+                    *expr = merged::field_of(written, &idents[1..]);
+                    self.leave_as_it_is(expr);
+                }
                 result
             }
             Expr::CompoundFieldAccess { access_chain, .. } => {
@@ -159,6 +165,17 @@ impl VisitorMut for ExprNames<'_, '_> {
 const PLANNER_FUNCTIONS: &[&str] = &["unnest", "make_map", "map", "grouping"];
 
 impl ExprNames<'_, '_> {
+    /// The parts of `expr`, which are visited next, are names of the plan already.
+    fn leave_as_it_is(&mut self, expr: &mut Expr) {
+        let fields = &mut self.fields;
+        let _ = visit_expressions_mut(expr, |part| {
+            if matches!(part, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+                fields.insert(std::ptr::from_mut(part) as usize);
+            }
+            ControlFlow::<()>::Continue(())
+        });
+    }
+
     /// What a call of a function is that is an expression of others, unless somebody created one of its name.
     fn macro_of(&self, function: &Function) -> Option<Expr> {
         let [ObjectNamePart::Identifier(ident)] = function.name.0.as_slice() else { return None };

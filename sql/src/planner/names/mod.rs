@@ -6,7 +6,7 @@
 //! runs with its own normalisation off. On the way every output column gets the name that the user wrote, an unknown name is an
 //! error with its place and the nearest name, and the window functions are brought into one form (see [`super::window`]).
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::{
 use crate::catalog::{Catalog, Relation, View};
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::EmitKind;
+use crate::parser::corresponding;
 use crate::parser::frame_exclusion::without_marks;
 use crate::parser::match_recognize::MATCH_FUNCTION;
 use crate::planner::forecast::ForecastCall;
@@ -29,11 +30,13 @@ use crate::planner::window::{self, WINDOW_PLACEHOLDERS, WindowCall};
 use crate::planner::{rank, recursive, set_operation, state_ttl};
 
 mod expr;
+mod merged;
 mod order;
 mod patterns;
 mod pivot;
 mod row_windows;
 mod unnest;
+mod wildcard;
 
 use expr::{ExprNames, Found};
 use unnest::{brings_arrays, is_lateral, is_plain_unnest, is_unnest, is_unnest_call, unnest_laterally, unnested_items};
@@ -65,8 +68,10 @@ struct Input {
     window: Option<[String; 3]>,
     /// Columns that have no qualifier in the plan.
     bare: Vec<String>,
-    /// Columns that `USING` or `NATURAL` made one with those of an input before it.
+    /// Columns that `USING` or `NATURAL` made one with those of another input.
     merged: Vec<String>,
+    /// What the columns are, where `USING` or `NATURAL` made them: an input that stands before those that they were made of.
+    values: Vec<Expr>,
     /// Columns that `*` does not show.
     hidden: Vec<String>,
 }
@@ -75,6 +80,12 @@ impl Input {
     /// The columns that need no qualifier.
     fn own_columns(&self) -> impl Iterator<Item = &Column> {
         self.columns.iter().filter(|column| !self.merged.contains(&column.name))
+    }
+
+    /// What a column is, if a join made it of two.
+    fn value_of(&self, column: &Column) -> Option<&Expr> {
+        let place = self.columns.iter().position(|own| own.name == column.name)?;
+        self.values.get(place)
     }
 
     /// The columns that `*` shows.
@@ -118,7 +129,7 @@ pub(super) fn resolve(
     query: &mut Query,
     emit: Option<EmitKind>,
 ) -> Result<()> {
-    Resolver { catalog, views, emit, ctes: vec![], outer: vec![], lineage: vec![], found_outside: Cell::new(None) }
+    Resolver { catalog, views, emit, ctes: vec![], outer: vec![], lineage: vec![], written_out: RefCell::new(None) }
         .query(query)
         .map(|_| ())
 }
@@ -140,7 +151,7 @@ pub(super) fn resolve_expr(
         ctes: vec![],
         outer: vec![],
         lineage: vec![],
-        found_outside: Cell::new(None),
+        written_out: RefCell::new(None),
     };
     let scope = Scope { inputs: vec![Input { columns: columns_of(schema), ..Input::default() }], aliases: vec![] };
     resolver.expr(expr, &scope, Aliases::None)
@@ -160,8 +171,9 @@ struct Resolver<'a> {
     outer: Vec<Scope>,
     /// The columns of matches that the `SELECT` whose tables are looked at names and `*` does not show.
     lineage: Vec<&'static str>,
-    /// The qualifier that a name without one needs, because it was found in a query around: the planner looks there only so.
-    found_outside: Cell<Option<String>>,
+    /// What a name without qualifier has to be written as: with one, because it was found in a query around and the planner looks there only
+    /// so, or as what a join made one column of.
+    written_out: RefCell<Option<Expr>>,
 }
 
 /// The output columns of a query, and whether there are more that only the planner knows.
@@ -236,7 +248,7 @@ impl Resolver<'_> {
         let mut outer = self.outer.clone();
         outer.push(scope.clone());
         let (catalog, views, emit, ctes) = (self.catalog, self.views, self.emit, self.ctes.clone());
-        Resolver { catalog, views, emit, ctes, outer, lineage: vec![], found_outside: Cell::new(None) }.query(query)
+        Resolver { catalog, views, emit, ctes, outer, lineage: vec![], written_out: RefCell::new(None) }.query(query)
     }
 
     fn set_expr(&mut self, body: &mut SetExpr) -> Result<Output> {
@@ -244,8 +256,12 @@ impl Resolver<'_> {
             SetExpr::Select(select) => self.select(select, None),
             SetExpr::Query(query) => self.query(query),
             SetExpr::SetOperation { left, right, .. } => {
-                let output = self.set_expr(left)?;
-                self.set_expr(right)?;
+                let corresponding = corresponding::take(left);
+                let mut output = self.set_expr(left)?;
+                let of_right = self.set_expr(right)?;
+                if let Some(columns) = corresponding {
+                    output.0 = wildcard::keep_corresponding(columns, (left, &output), (right, &of_right))?;
+                }
                 set_operation::rewrite(body)?;
                 Ok(output)
             }
@@ -306,7 +322,7 @@ impl Resolver<'_> {
         let mut columns: Vec<Column> = vec![];
         let mut open = false;
         let mut written = written.to_vec();
-        spell_out_wildcard(items, &mut written, scope);
+        wildcard::spell_out(items, &mut written, scope)?;
         for (item, written) in items.iter_mut().zip(&written) {
             match item {
                 SelectItem::Wildcard(options) => {
@@ -519,8 +535,15 @@ impl Resolver<'_> {
                 join.join_operator,
                 JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::Left(_) | JoinOperator::LeftOuter(_)
             );
+            let keeps = merged::Keeps::of(&join.join_operator).filter(|_| !join.global);
+            let mut made = None;
             if let Some(constraint) = constraint_mut(&mut join.join_operator) {
-                self.constraint(constraint, inputs, first, right)?;
+                match keeps {
+                    Some(keeps) if merged::is_written_out(constraint, &inputs[first..]) => {
+                        made = self.merge_columns(constraint, keeps, &mut inputs[first..], right - first)?;
+                    }
+                    _ => self.constraint(constraint, inputs, first, right)?,
+                }
                 if keeps_left && let Some(condition) = merged_again(constraint, &inputs[first..], right - first) {
                     *constraint = JoinConstraint::On(condition);
                 }
@@ -537,7 +560,7 @@ impl Resolver<'_> {
                     inputs.drain(first..right);
                     inputs[first..].iter_mut().for_each(|input| input.merged.clear());
                 }
-                _ => {}
+                _ => inputs.splice(first..first, made).for_each(drop),
             }
         }
         nearest_join::fold(table, nearest);
@@ -870,7 +893,7 @@ impl Resolver<'_> {
             return Ok(None);
         }
         if let Some(found) = self.column(idents, scope, true)? {
-            self.qualify_merged(&found, idents, scope);
+            self.write_out_merged(&found, idents, scope);
             return Ok(found.apply(idents));
         }
         if is_alias(true) {
@@ -879,7 +902,7 @@ impl Resolver<'_> {
         if (aliases == Aliases::AfterColumns || !is_alias(false))
             && let Some(found) = self.column(idents, scope, false)?
         {
-            self.qualify_merged(&found, idents, scope);
+            self.write_out_merged(&found, idents, scope);
             return Ok(found.apply(idents));
         }
         if is_alias(false) {
@@ -891,8 +914,10 @@ impl Resolver<'_> {
         for outer in self.outer.iter().rev() {
             for exact in [true, false] {
                 if let Some(found) = self.column(idents, outer, exact)? {
-                    if found.qualifiers == 0 && idents.len() == 1 {
-                        self.found_outside.set(found.input.qualifier.clone());
+                    match found.input.value_of(&found.column).filter(|_| found.qualifiers == 0) {
+                        Some(value) => drop(self.written_out.replace(Some(value.clone()))),
+                        None if found.qualifiers == 0 && idents.len() == 1 => self.qualify(&found, &idents[0]),
+                        None => {}
                     }
                     return Ok(found.apply(idents));
                 }
@@ -904,11 +929,27 @@ impl Resolver<'_> {
         Err(unknown_idents(idents, scope))
     }
 
-    /// A column that more than two inputs merge is ambiguous to the planner, which knows of pairs only: it gets its qualifier.
-    fn qualify_merged(&self, found: &Found, idents: &[Ident], scope: &Scope) {
+    /// A column that a join made of two is written as what it is. Where that is left to the planner, a column that more than two inputs merge is
+    /// ambiguous to it, which knows of pairs only: it gets its qualifier.
+    fn write_out_merged(&self, found: &Found, idents: &[Ident], scope: &Scope) {
+        if found.qualifiers > 0 {
+            return;
+        }
+        if let Some(value) = found.input.value_of(&found.column) {
+            self.written_out.replace(Some(value.clone()));
+            return;
+        }
         let merged = scope.inputs.iter().filter(|input| input.merged.contains(&found.column.name)).count();
-        if merged > 1 && found.qualifiers == 0 && idents.len() == 1 {
-            self.found_outside.set(found.input.qualifier.clone());
+        if merged > 1 && idents.len() == 1 {
+            self.qualify(found, &idents[0]);
+        }
+    }
+
+    fn qualify(&self, found: &Found, ident: &Ident) {
+        if let Some(qualifier) = &found.input.qualifier {
+            let column = Ident::with_quote_and_span('"', ident.span, &found.column.name);
+            let written = Expr::CompoundIdentifier(vec![Ident::with_quote('"', qualifier), column]);
+            self.written_out.replace(Some(written));
         }
     }
 
@@ -976,46 +1017,6 @@ fn written_name(item: &SelectItem) -> Option<String> {
     }
 }
 
-/// `SELECT a, *`: the planner refuses a column that comes twice, so a plain `*` that is not alone becomes its columns, which get names
-/// like any others.
-fn spell_out_wildcard(items: &mut Vec<SelectItem>, written: &mut Vec<Option<String>>, scope: &Scope) {
-    let is_plain = |item: &SelectItem| match item {
-        SelectItem::Wildcard(options) => has_no_options(options),
-        _ => false,
-    };
-    let Some(index) = items.iter().position(is_plain) else {
-        return;
-    };
-    if scope.inputs.iter().any(|input| input.open) {
-        return;
-    }
-    let columns = || scope.inputs.iter().flat_map(|input| input.shown_columns().map(move |column| (input, column)));
-    // Joined tables may have columns of one name.
-    let mut seen = HashSet::new();
-    let merged = scope.inputs.iter().flat_map(|input| &input.merged);
-    let mut once = HashSet::new();
-    let is_plain =
-        columns().all(|(_, column)| seen.insert(&column.name)) && merged.into_iter().all(|name| once.insert(name));
-    let hides = scope.inputs.iter().any(|input| !input.hidden.is_empty());
-    if items.len() == 1 && is_plain && !hides {
-        return;
-    }
-    let columns = columns();
-    let spelled: Vec<_> = columns
-        .map(|(input, column)| {
-            let name = Ident::with_quote('"', &column.name);
-            let expr = match input.name.as_ref().filter(|_| !input.bare.contains(&column.name)) {
-                Some(qualifier) => Expr::CompoundIdentifier(vec![Ident::with_quote('"', qualifier), name]),
-                None => Expr::Identifier(name),
-            };
-            (SelectItem::UnnamedExpr(expr), Some(column.name.clone()))
-        })
-        .collect();
-    let (spelled_items, spelled_names): (Vec<_>, Vec<_>) = spelled.into_iter().unzip();
-    items.splice(index..=index, spelled_items);
-    written.splice(index..=index, spelled_names);
-}
-
 /// Leaves columns out of a wildcard.
 fn hide<'h>(options: &mut WildcardAdditionalOptions, hidden: impl Iterator<Item = &'h String>) {
     let mut hidden: Vec<ObjectName> = hidden.map(|name| ObjectName::from(vec![Ident::with_quote('"', name)])).collect();
@@ -1028,15 +1029,6 @@ fn hide<'h>(options: &mut WildcardAdditionalOptions, hidden: impl Iterator<Item 
         None => {}
     }
     options.opt_exclude = Some(ExcludeSelectItem::Multiple(hidden));
-}
-
-fn has_no_options(options: &WildcardAdditionalOptions) -> bool {
-    options.opt_ilike.is_none()
-        && options.opt_exclude.is_none()
-        && options.opt_except.is_none()
-        && options.opt_replace.is_none()
-        && options.opt_rename.is_none()
-        && options.opt_alias.is_none()
 }
 
 /// `CUBE` and `ROLLUP` that name an expression twice, as the grouping sets that they are: the planner takes no expression twice.

@@ -1,0 +1,161 @@
+//! `*` as the columns that it is, where the planner would not know them as the user does, and `CORRESPONDING`, which leaves columns out of both sides.
+
+use std::collections::HashSet;
+
+use datafusion::sql::sqlparser::ast::{
+    ExcludeSelectItem, Expr, Ident, ReplaceSelectElement, SelectItem, SetExpr, Spanned, TableFactor, TableWithJoins,
+    WildcardAdditionalOptions,
+};
+
+use super::{Column, Input, Output, Scope, find_column, object_idents, unknown_idents};
+use crate::error::{Location, Result, SqlError};
+use crate::planner::window;
+
+/// `SELECT a, *`: the planner refuses a column that comes twice, so a `*` that is not alone, or not plain, becomes its columns, which get names like any
+/// others.
+pub(super) fn spell_out(items: &mut Vec<SelectItem>, written: &mut Vec<Option<String>>, scope: &Scope) -> Result<()> {
+    if scope.inputs.iter().any(|input| input.open) {
+        return Ok(());
+    }
+    let alone = items.len() == 1;
+    let mut index = 0;
+    while index < items.len() {
+        let SelectItem::Wildcard(options) = &items[index] else {
+            index += 1;
+            continue;
+        };
+        let has_others = options.opt_ilike.is_some() || options.opt_rename.is_some() || options.opt_alias.is_some();
+        if has_others || (alone && is_known_to_the_planner(options, scope)) {
+            index += 1;
+            continue;
+        }
+        let spelled = columns_of(options, scope)?;
+        let count = spelled.len();
+        let (spelled_items, spelled_names): (Vec<_>, Vec<_>) = spelled.into_iter().unzip();
+        items.splice(index..=index, spelled_items);
+        written.splice(index..=index, spelled_names);
+        index += count;
+    }
+    Ok(())
+}
+
+fn all_columns(scope: &Scope) -> impl Iterator<Item = (&Input, &Column)> {
+    scope.inputs.iter().flat_map(|input| input.shown_columns().map(move |column| (input, column)))
+}
+
+fn is_known_to_the_planner(options: &WildcardAdditionalOptions, scope: &Scope) -> bool {
+    // Joined tables may have columns of one name.
+    let mut seen = HashSet::new();
+    let merged = scope.inputs.iter().flat_map(|input| &input.merged);
+    let mut once = HashSet::new();
+    all_columns(scope).all(|(_, column)| seen.insert(&column.name))
+        && merged.into_iter().all(|name| once.insert(name))
+        && scope.inputs.iter().all(|input| input.hidden.is_empty() && input.values.is_empty())
+        && options.opt_exclude.is_none()
+        && options.opt_except.is_none()
+        && options.opt_replace.is_none()
+}
+
+fn columns_of(options: &WildcardAdditionalOptions, scope: &Scope) -> Result<Vec<(SelectItem, Option<String>)>> {
+    let mut left_out: Vec<Vec<Ident>> = vec![];
+    match &options.opt_exclude {
+        Some(ExcludeSelectItem::Single(name)) => left_out.push(object_idents(name)?),
+        Some(ExcludeSelectItem::Multiple(names)) => {
+            left_out.extend(names.iter().map(object_idents).collect::<Result<Vec<_>>>()?);
+        }
+        None => {}
+    }
+    if let Some(except) = &options.opt_except {
+        let names = std::iter::once(&except.first_element).chain(&except.additional_elements);
+        left_out.extend(names.map(|name| vec![name.clone()]));
+    }
+    let replaced = options.opt_replace.as_ref().map(|replace| replace.items.as_slice()).unwrap_or_default();
+    let names = left_out.iter().cloned().chain(replaced.iter().map(|item| vec![item.column_name.clone()]));
+    for name in names {
+        if !all_columns(scope).any(|(input, column)| is_named(&name, input, column)) {
+            return Err(unknown_idents(&name, scope));
+        }
+    }
+    let kept = all_columns(scope).filter(|(input, column)| !left_out.iter().any(|name| is_named(name, input, column)));
+    Ok(kept.map(|(input, column)| (item_of(replaced, input, column), Some(column.name.clone()))).collect())
+}
+
+/// Whether `a`, `t.a` names a column; as everywhere, ignoring case without quotes.
+fn is_named(name: &[Ident], input: &Input, column: &Column) -> bool {
+    let same = |ident: &Ident, text: &str| {
+        ident.value == text || (ident.quote_style.is_none() && ident.value.to_lowercase() == text.to_lowercase())
+    };
+    match name {
+        [ident] => same(ident, &column.name),
+        [.., table, ident] => same(ident, &column.name) && input.name.as_deref().is_some_and(|name| same(table, name)),
+        [] => false,
+    }
+}
+
+fn item_of(replaced: &[Box<ReplaceSelectElement>], input: &Input, column: &Column) -> SelectItem {
+    let name = Ident::with_quote('"', &column.name);
+    if let Some(item) = replaced.iter().find(|item| is_named(std::slice::from_ref(&item.column_name), input, column)) {
+        return SelectItem::ExprWithAlias { expr: item.expr.clone(), alias: name };
+    }
+    let qualifier = input.name.as_ref().filter(|_| !input.bare.contains(&column.name));
+    SelectItem::UnnamedExpr(match (input.value_of(column), qualifier) {
+        (Some(value), _) => value.clone(),
+        (None, Some(qualifier)) => Expr::CompoundIdentifier(vec![Ident::with_quote('"', qualifier), name]),
+        (None, None) => Expr::Identifier(name),
+    })
+}
+
+/// Leaves in both sides of a set operation the columns `named`, or all that both have by name, in the order of the left side.
+pub(super) fn keep_corresponding(
+    named: Vec<Ident>,
+    left: (&mut Box<SetExpr>, &Output),
+    right: (&mut Box<SetExpr>, &Output),
+) -> Result<Vec<Column>> {
+    let location = Location::of(right.0.span());
+    let ((left_body, (of_left, left_open)), (right_body, (of_right, right_open))) = (left, right);
+    if *left_open || *right_open {
+        return Err(SqlError::unsupported(
+            "`CORRESPONDING` over columns of a nested value",
+            "name the columns",
+            location,
+        ));
+    }
+    let names = match named.is_empty() {
+        true => of_left.iter().map(|column| Ident::new(&column.name)).collect(),
+        false => named.clone(),
+    };
+    let (mut kept, mut from_left, mut from_right) = (vec![], vec![], vec![]);
+    for name in &names {
+        match (find_column(of_left, name), find_column(of_right, name)) {
+            (Some(left), Some(right)) => {
+                kept.push(of_left[left].clone());
+                from_left.push(&of_left[left].name);
+                from_right.push(&of_right[right].name);
+            }
+            _ if named.is_empty() => {}
+            (on_left, _) => {
+                let side = if on_left.is_none() { "left" } else { "right" };
+                let message = format!("`CORRESPONDING BY`: the {side} side has no column `{}`", name.value);
+                return Err(SqlError::plan(message, Location::of(name.span)));
+            }
+        }
+    }
+    if kept.is_empty() {
+        return Err(SqlError::plan("`CORRESPONDING`: both sides have no column of one name", location));
+    }
+    for (body, columns) in [(left_body, from_left), (right_body, from_right)] {
+        let items = columns.iter().map(|name| SelectItem::UnnamedExpr(Expr::Identifier(Ident::with_quote('"', *name))));
+        let around = window::select_query(items.collect(), None, None);
+        let inner = std::mem::replace(body, around.body);
+        let SetExpr::Select(select) = &mut **body else { continue };
+        let query = match *inner {
+            SetExpr::Query(query) => query,
+            inner => Box::new(window::query_of(inner)),
+        };
+        select.from.push(TableWithJoins {
+            relation: TableFactor::Derived { lateral: false, subquery: query, alias: None, sample: None },
+            joins: vec![],
+        });
+    }
+    Ok(kept)
+}
