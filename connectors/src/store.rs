@@ -146,6 +146,10 @@ impl CheckpointStore for ObjectCheckpointStore {
         self.shown.clone()
     }
 
+    fn is_near(&self) -> bool {
+        matches!(self.place, Place::Local(_))
+    }
+
     fn put_if_absent(&self, name: &str, bytes: &[u8]) -> eagre_engine::Result<bool> {
         let answer = match &self.place {
             Place::Local(folder) => put_local(folder, name, bytes),

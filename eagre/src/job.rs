@@ -476,15 +476,19 @@ pub(crate) fn pipeline_config(settings: &Settings, run: &str) -> PipelineConfig 
         0 => xxhash_rust::xxh3::xxh3_64(run.as_bytes()),
         seed => seed,
     };
+    // A shard's part of a step is as large beside others as alone: what a step costs whatever its size would else come back with each shard.
+    let times = if settings.is_set(settings::STEP_ROWS_MAX) { 1 } else { shards };
     PipelineConfig {
         shards,
-        rows_max: settings.count(settings::STEP_ROWS_MAX) as usize,
+        rows_max: (settings.count(settings::STEP_ROWS_MAX) as usize).saturating_mul(times),
         bytes_max: settings.bytes(settings::STEP_BYTES_MAX),
         queue_batches: settings.count(settings::SOURCE_QUEUE_BATCHES) as usize,
         steps_in_flight: settings.count(settings::STEPS_IN_FLIGHT),
         checkpoint_interval_ms: settings.duration_ms(settings::CHECKPOINT_INTERVAL),
         checkpoint_steps: settings.count(settings::CHECKPOINT_STEPS),
         checkpoint_retain: settings.count(settings::CHECKPOINT_RETAIN) as usize,
+        // `auto` is none of them.
+        checkpoint_compression: settings.text(settings::CHECKPOINT_COMPRESSION).parse().ok(),
         memory_max_bytes: settings.bytes(settings::MEMORY_MAX),
         max_drift_ms: settings.duration_ms(settings::SOURCE_MAX_DRIFT),
         seed,
@@ -492,5 +496,23 @@ pub(crate) fn pipeline_config(settings: &Settings, run: &str) -> PipelineConfig 
         log_steps: true,
         first_step: false,
         abort_after_step: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two shards take twice the rows a step that one takes, so that each has as much to do; a bound that was asked for stays what it is.
+    #[test]
+    fn a_step_grows_with_the_shards() {
+        let rows_max = |sets: &[(&str, &str)]| {
+            let mut settings = Settings::new();
+            sets.iter().for_each(|(name, value)| settings.set(name, value).expect("it takes that"));
+            pipeline_config(&settings, "run").rows_max
+        };
+        let one = rows_max(&[(settings::SHARDS, "1")]);
+        assert_eq!(rows_max(&[(settings::SHARDS, "2")]), 2 * one);
+        assert_eq!(rows_max(&[(settings::SHARDS, "3"), (settings::STEP_ROWS_MAX, "7")]), 7);
     }
 }

@@ -52,6 +52,8 @@ macro_rules! settings {
 }
 
 settings! {
+    CHECKPOINT_COMPRESSION = "eagre.checkpoint.compression", "auto", Kind::Word(&["auto", "none", "lz4", "zstd"]), "word",
+        "How state files are compressed; auto: not at all in a folder, with zstd in an object store. Files of either form are read.";
     CHECKPOINT_INTERVAL = "eagre.checkpoint.interval", "1s", Kind::Duration, "duration",
         "Processing time between two checkpoints when there is a state folder.";
     CHECKPOINT_RETAIN = "eagre.checkpoint.retain", "3", Kind::Count { min: 1 }, "checkpoints",
@@ -97,7 +99,7 @@ settings! {
     STEPS_IN_FLIGHT = "eagre.step.in_flight", "4", Kind::Count { min: 1 }, "steps",
         "How many steps a fast shard may be ahead of a slow one.";
     STEP_ROWS_MAX = "eagre.step.rows_max", "65536", Kind::Count { min: 1 }, "rows",
-        "The most rows that a step takes in, over all sources and shards; 1 makes every row a step of its own.";
+        "The most rows that a step takes in, over all sources and shards; 1 makes every row a step of its own. Unless it is set: for each shard.";
     VIEWS_VERSIONS_MAX = "eagre.views.versions_max", "256 mb", Kind::Bytes, "bytes",
         "The most memory for rows of materialized views that have changed and are kept for queries of an earlier step; 0: no bound.";
 }

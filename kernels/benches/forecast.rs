@@ -52,6 +52,36 @@ fn bench(criterion: &mut Criterion) {
     }
 }
 
+/// Forecasts of many keys, one after the other and asked for together.
+fn together(criterion: &mut Criterion) {
+    const KEYS: usize = 1024;
+    const LEVELS: [f64; 3] = [0.1, 0.5, 0.9];
+    let mut group = criterion.benchmark_group("forecast/conv/24_steps_3_levels/1024_keys");
+    group.throughput(Throughput::Elements(KEYS as u64)).sample_size(10);
+    let mut forecaster = Forecaster::new(Parameters { method: Method::Conv, ..Parameters::new(24) }).expect("in range");
+    forecaster.grow(KEYS);
+    for row in 0..96 {
+        (0..KEYS as u32).for_each(|slot| forecaster.learn_later(slot, value(row + slot as usize)));
+        forecaster.settle();
+    }
+    let mut quantiles = Vec::new();
+    group.bench_function("one_by_one", |bencher| {
+        bencher.iter(|| {
+            quantiles.clear();
+            (0..KEYS as u32).all(|slot| forecaster.forecast(slot, &LEVELS, &mut quantiles))
+        });
+    });
+    let mut asked = forecaster.asking(&LEVELS);
+    group.bench_function("together", |bencher| {
+        bencher.iter(|| {
+            asked.clear();
+            assert!((0..KEYS as u32).all(|slot| forecaster.ask(slot, &mut asked)));
+            asked.settle(Weights::builtin());
+        });
+    });
+    group.finish();
+}
+
 /// The network alone, so many keys at once, the windows being there.
 fn network(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("conv_forecast/32_steps_9_levels");
@@ -79,5 +109,5 @@ fn network(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, bench, network);
+criterion_group!(benches, bench, together, network);
 criterion_main!(benches);

@@ -148,6 +148,8 @@ pub(crate) struct ThreadRows {
     pub(crate) start: u64,
     /// The symbols of the rows from there on.
     pub(crate) rows: VecDeque<u64>,
+    /// What conditions read of them, as many for each ([`Symbols::set_values`](crate::Symbols::set_values)).
+    pub(crate) values: VecDeque<u32>,
     /// Their times, where there is a bound in time.
     pub(crate) times: VecDeque<i64>,
     /// What begins at `start`.
@@ -166,8 +168,20 @@ impl ThreadRows {
         Self { start, told_until, ..Self::default() }
     }
 
+    /// The first rows go.
+    pub(crate) fn drop_front(&mut self, count: usize) {
+        // Each row has as many.
+        let values = count * self.values.len().checked_div(self.rows.len()).unwrap_or(0);
+        self.rows.drain(..count);
+        self.values.drain(..values);
+        self.times.drain(..count.min(self.times.len()));
+        self.failed.drain(..count.min(self.failed.len()));
+        self.start += count as u64;
+    }
+
     pub(crate) fn clear(&mut self) {
         self.rows.clear();
+        self.values.clear();
         self.times.clear();
         self.failed.clear();
         self.attempt.reset();
@@ -185,6 +199,7 @@ impl ThreadRows {
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>()
             + self.rows.capacity() * size_of::<u64>()
+            + self.values.capacity() * size_of::<u32>()
             + self.times.capacity() * size_of::<i64>()
             + self.attempt.bytes()
             + self.failed.capacity() * size_of::<Vec<u64>>()

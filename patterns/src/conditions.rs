@@ -41,7 +41,7 @@ pub trait Conditions {
     ) -> Result<bool, PatternError>;
 }
 
-/// The rows of a partial match before the one in question.
+/// The rows of a partial match before the one in question, and what there is of that one.
 #[derive(Debug, Clone, Copy)]
 pub struct Trail<'a> {
     pub(crate) nodes: &'a [TrailNode],
@@ -50,6 +50,8 @@ pub struct Trail<'a> {
     pub(crate) last: u32,
     /// The row after it: they follow each other without gaps.
     pub(crate) row: u64,
+    /// Of that row.
+    pub(crate) values: &'a [u32],
 }
 
 /// A row of a partial match; those before it are found by `before`.
@@ -64,6 +66,12 @@ pub(crate) struct TrailNode {
 pub(crate) const NO_NODE: u32 = u32::MAX;
 
 impl Trail<'_> {
+    /// What was handed over of the row in question with its symbols ([`Symbols::set_values`](crate::Symbols::set_values)).
+    #[inline]
+    pub fn values(&self) -> &[u32] {
+        self.values
+    }
+
     /// Row and variable of each row taken before, the last one first.
     pub fn iter(&self) -> impl Iterator<Item = (u64, Variable)> + '_ {
         let mut next = self.last;

@@ -56,6 +56,13 @@ impl Dense {
             + size_of::<u64>() * self.failed.capacity()
     }
 
+    /// Touches its lines.
+    #[inline]
+    pub(crate) fn look_ahead(&self) -> u64 {
+        let times = self.times.first().map_or(0, |time| *time as u64);
+        self.start ^ self.attempt.taken as u64 ^ self.classes.look_ahead() ^ self.states.look_ahead() ^ times
+    }
+
     pub(crate) fn deadline(&self) -> Option<i64> {
         self.attempt.deadline.filter(|_| !self.attempt.waits_for_end)
     }

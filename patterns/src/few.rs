@@ -35,11 +35,21 @@ impl<T: Copy + Default, const N: usize> Few<T, N> {
                 self.here_len += values.len() as u8;
                 return;
             }
-            self.elsewhere.reserve((len + values.len()).max(4 * N));
+            self.elsewhere.reserve((len + values.len()).max(2 * N));
             self.elsewhere.extend_from_slice(&self.here[..len]);
             self.here_len = 0;
         }
         self.elsewhere.extend_from_slice(values);
+    }
+
+    /// Touches the memory that it is in.
+    #[inline]
+    pub(crate) fn look_ahead(&self) -> u64
+    where
+        T: Into<u64>,
+    {
+        let elsewhere = self.elsewhere.first().map_or(0, |value| (*value).into());
+        self.here[0].into() ^ self.here[N / 2].into() ^ self.here[N - 1].into() ^ elsewhere
     }
 
     /// Makes it so long; new values are the default.
@@ -52,7 +62,7 @@ impl<T: Copy + Default, const N: usize> Few<T, N> {
         }
         if self.elsewhere.capacity() == 0 {
             self.extend_from_slice(&[]);
-            self.elsewhere.reserve(len.max(4 * N));
+            self.elsewhere.reserve(len.max(2 * N));
             self.elsewhere.extend_from_slice(&self.here[..self.here_len.into()]);
             self.here_len = 0;
         }

@@ -79,6 +79,17 @@ impl Key {
         }
     }
 
+    /// Loads what lies outside of the value itself, so that it is near when rows come; what it is does not matter.
+    #[inline]
+    pub fn look_ahead(&self) -> u64 {
+        match &self.active {
+            None | Some(Active::Short(_)) => 0,
+            Some(Active::Dense(dense)) => dense.look_ahead(),
+            Some(Active::Threads(threads)) => threads.start,
+            Some(Active::Packed(packed)) => packed.look_ahead(),
+        }
+    }
+
     /// Bytes held outside of the value itself.
     pub fn bytes(&self) -> usize {
         match &self.active {

@@ -233,7 +233,7 @@ impl Matcher {
     /// The symbols of `rows` rows: bit `i % 64` of word `i / 64` of `bitmaps[v]` tells whether row `i` meets the condition of variable
     /// `v`, one bitmap for each variable, in order. Bits after the last row do not matter.
     pub fn symbols(&self, bitmaps: &[&[u64]], rows: usize, symbols: &mut Symbols) {
-        symbols.starts.clear();
+        symbols.clear();
         match &self.dense {
             Some(dense) => symbols.classify(&dense.0.variables, bitmaps, rows),
             None => symbols.collect(bitmaps, rows),
@@ -318,7 +318,10 @@ impl Matcher {
                 }
                 self.feed_dense(&dense.1, key, (rest, times, starts), until, found)
             }
-            None => self.feed_threads(key, &symbols.bits[rows], times, until, conditions, found),
+            None => {
+                let of_rows = (&symbols.bits[rows.clone()], symbols.values(rows));
+                self.feed_threads(key, of_rows, times, until, conditions, found)
+            }
         }
     }
 
@@ -340,7 +343,7 @@ impl Matcher {
         let until = Until { ended: false, time: Some(time) };
         match &self.dense {
             Some(dense) => self.feed_dense(&dense.1, key, (&[], &[], None), until, found),
-            None => self.feed_threads(key, &[], &[], until, conditions, found),
+            None => self.feed_threads(key, (&[], (&[], 0)), &[], until, conditions, found),
         }
     }
 
@@ -384,30 +387,33 @@ impl Matcher {
     fn feed_threads<C: Conditions>(
         &self,
         key: &mut Key,
-        rows: &[u64],
+        (rows, (values, value_count)): (&[u64], (&[u32], usize)),
         times: &[i64],
         until: Until,
         conditions: &mut C,
         found: &mut Found,
     ) -> Result<(), PatternError> {
-        let (mut rows, mut times) = (rows, times);
+        let (mut rows, mut values, mut times) = (rows, values, times);
         let mut active = key.active.take();
         if active.is_none() {
             let idle = (key.position..).zip(rows).take_while(|&(row, bits)| !self.may_start(row, *bits)).count();
             self.pass_idle(key, idle, found);
-            (rows, times) = (&rows[idle..], times.get(idle..).unwrap_or(&[]));
+            (rows, values) = (&rows[idle..], &values[idle * value_count..]);
+            times = times.get(idle..).unwrap_or(&[]);
             if rows.is_empty() {
                 return Ok(());
             }
         }
         let mut run = Run::new(self, until, conditions, found);
+        let of_rows = (rows, values);
+        let states = self.automaton.states.len();
         match &mut active {
             Some(Active::Threads(threads)) => {
-                run.feed(key, threads, rows, times)?;
+                run.feed(key, threads, of_rows, times)?;
                 if !threads.is_needed() {
                     return Ok(());
                 }
-                if Packed::fits(threads, false) {
+                if Packed::fits(threads, false, states) {
                     let mut packed = Box::<Packed>::default();
                     packed.pack(threads);
                     active = Some(Active::Packed(packed));
@@ -415,12 +421,12 @@ impl Matcher {
             }
             Some(Active::Packed(packed)) => {
                 let mut threads = run.unpack(packed);
-                run.feed(key, &mut threads, rows, times)?;
+                run.feed(key, &mut threads, of_rows, times)?;
                 if !threads.is_needed() {
                     run.end_rows(threads);
                     return Ok(());
                 }
-                if Packed::fits(&threads, true) {
+                if Packed::fits(&threads, true, states) {
                     packed.pack(&threads);
                     run.end_rows(threads);
                 } else {
@@ -429,9 +435,9 @@ impl Matcher {
             }
             _ => {
                 let mut threads = run.begin_rows(key.position);
-                run.feed(key, &mut threads, rows, times)?;
+                run.feed(key, &mut threads, of_rows, times)?;
                 if threads.is_needed() {
-                    if Packed::fits(&threads, true) {
+                    if Packed::fits(&threads, true, states) {
                         let mut packed = Box::<Packed>::default();
                         packed.pack(&threads);
                         active = Some(Active::Packed(packed));

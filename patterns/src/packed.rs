@@ -1,17 +1,24 @@
 //! Few rows under way, in one or two pieces of memory.
 //!
 //! Where there are many partitions, each of them comes from far away in memory, and what it costs is how many pieces it is in. Most have
-//! some rows under way. While rows are taken they are unpacked into vectors that serve all partitions one after the other.
+//! some rows under way. While rows are taken they are unpacked into vectors that serve all partitions one after the other. What is packed
+//! is made of halves of words, because states, nodes and, as a rule, the bits of a row are small numbers: a row costs eight bytes.
 
 use crate::attempt::{Attempt, Thread, ThreadRows};
 use crate::conditions::TrailNode;
 use crate::few::Few;
 
 /// Copying more for each call costs more than what it saves.
-const WORDS_MAX: usize = 128;
+const HALVES_MAX: usize = 256;
 
 /// What was not packed is packed when it has become so small.
-const WORDS_AGAIN_MAX: usize = 32;
+const HALVES_AGAIN_MAX: usize = 64;
+
+/// Automata with more states are not packed: a state has 16 bits, and the greatest number is [`StateId::MAX`]'s.
+const STATES_MAX: usize = u16::MAX as usize;
+
+/// Rows whose bits are greater than this have a word.
+const NARROW_MAX: u64 = if cfg!(test) { 3 } else { u32::MAX as u64 };
 
 /// No match.
 const NONE: u16 = u16::MAX;
@@ -33,9 +40,12 @@ pub(crate) struct Packed {
     registers: u16,
     nodes: u16,
     rows: u16,
+    values: u16,
     times: u16,
+    /// Some row's bits need a whole word, so all rows have one.
+    wide: bool,
     /// So many of each, one after the other.
-    words: Few<u64, 12>,
+    halves: Few<u32, 40>,
 }
 
 impl Packed {
@@ -43,23 +53,29 @@ impl Packed {
         self.deadline.filter(|_| !self.waits_for_end)
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.words.bytes()
+    /// Touches all of its lines.
+    #[inline]
+    pub(crate) fn look_ahead(&self) -> u64 {
+        self.start ^ self.halves.look_ahead()
     }
 
-    /// Whether it is little enough, in a key that has had it packed before or not.
-    pub(crate) fn fits(rows: &ThreadRows, before: bool) -> bool {
+    pub(crate) fn bytes(&self) -> usize {
+        self.halves.bytes()
+    }
+
+    /// Whether it is little enough, in a key that has had it packed before or not. `states`: how many the automaton has.
+    pub(crate) fn fits(rows: &ThreadRows, before: bool, states: usize) -> bool {
         let attempt = &rows.attempt;
-        let words =
-            attempt.threads.len() + attempt.registers.len() + attempt.nodes.len() + rows.rows.len() + rows.times.len();
+        let small = attempt.threads.len() + attempt.nodes.len() + rows.values.len();
+        let large = attempt.registers.len() + rows.rows.len() + rows.times.len();
         let known = rows.failed.is_empty() && attempt.lived.is_empty();
-        known && words <= if before { WORDS_MAX } else { WORDS_AGAIN_MAX }
+        known && states < STATES_MAX && small + 2 * large <= if before { HALVES_MAX } else { HALVES_AGAIN_MAX }
     }
 
     /// Takes the place of what was packed; it fits.
     pub(crate) fn pack(&mut self, from: &ThreadRows) {
         let attempt = &from.attempt;
-        // There are fewer of everything than words.
+        // There are fewer of everything than halves.
         let short = |count: usize| count as u16;
         self.start = from.start;
         self.told_until = from.told_until;
@@ -74,42 +90,54 @@ impl Packed {
         self.registers = short(attempt.registers.len());
         self.nodes = short(attempt.nodes.len());
         self.rows = short(from.rows.len());
+        self.values = short(from.values.len());
         self.times = short(from.times.len());
-        let count = self.threads + self.registers + self.nodes + self.rows + self.times;
-        self.words.resize(count.into());
-        let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+        self.wide = from.rows.iter().any(|row| *row > NARROW_MAX);
+        self.halves.resize(self.count());
+        // A node's number is less than the count of nodes; [`NO_NODE`] and [`StateId::MAX`] stay the greatest numbers.
+        let pair = |high: u32, low: u32| high << 16 | low & 0xffff;
         let threads = attempt.threads.iter().map(|thread| pair(thread.state, thread.node));
         let nodes = attempt.nodes.iter().map(|node| pair(node.before, node.state));
-        let times = from.times.iter().map(|time| *time as u64);
-        let mut words = self.words.as_mut_slice();
-        put(&mut words, threads);
-        put(&mut words, attempt.registers.iter().copied());
-        put(&mut words, nodes);
-        put(&mut words, from.rows.iter().copied());
-        put(&mut words, times);
+        let mut halves = self.halves.as_mut_slice();
+        put(&mut halves, threads);
+        put_words(&mut halves, attempt.registers.iter().copied());
+        put(&mut halves, nodes);
+        match self.wide {
+            true => put_words(&mut halves, from.rows.iter().copied()),
+            false => put(&mut halves, from.rows.iter().map(|row| *row as u32)),
+        }
+        put(&mut halves, from.values.iter().copied());
+        put_words(&mut halves, from.times.iter().map(|time| *time as u64));
+    }
+
+    /// How many halves there are.
+    fn count(&self) -> usize {
+        let rows = usize::from(self.rows) << usize::from(self.wide);
+        let small = usize::from(self.threads) + usize::from(self.nodes) + usize::from(self.values) + rows;
+        small + 2 * (usize::from(self.registers) + usize::from(self.times))
     }
 
     /// Into what is empty but for its capacity. `nodes_max`: see [`Attempt`].
     pub(crate) fn unpack(&self, into: &mut ThreadRows, nodes_max: usize) {
-        let mut words = self.words.as_slice();
-        let mut take = |count: u16| {
-            let (now, then) = words.split_at(count.into());
-            words = then;
-            now.iter().copied()
+        let mut halves = self.halves.as_slice();
+        let mut take = |count: usize| {
+            let (now, then) = halves.split_at(count);
+            halves = then;
+            now
         };
-        let halves = |word: u64| ((word >> 32) as u32, word as u32);
+        // The greatest of 16 bits is the greatest of 32.
+        let number = |half: u32| if half == 0xffff { u32::MAX } else { half };
+        let pair = |half: &u32| (number(half >> 16), number(half & 0xffff));
         let Attempt { threads, registers, nodes, .. } = &mut into.attempt;
-        threads.extend(take(self.threads).map(|word| {
-            let (state, node) = halves(word);
-            Thread { state, node }
-        }));
-        registers.extend(take(self.registers));
-        nodes.extend(take(self.nodes).map(|word| {
-            let (before, state) = halves(word);
-            TrailNode { before, state }
-        }));
-        into.rows.extend(take(self.rows));
-        into.times.extend(take(self.times).map(|word| word as i64));
+        threads.extend(take(self.threads.into()).iter().map(pair).map(|(state, node)| Thread { state, node }));
+        registers.extend(words(take(2 * usize::from(self.registers))));
+        nodes.extend(take(self.nodes.into()).iter().map(pair).map(|(before, state)| TrailNode { before, state }));
+        match self.wide {
+            true => into.rows.extend(words(take(2 * usize::from(self.rows)))),
+            false => into.rows.extend(take(self.rows.into()).iter().map(|half| u64::from(*half))),
+        }
+        into.values.extend(take(self.values.into()));
+        into.times.extend(words(take(2 * usize::from(self.times))).map(|word| word as i64));
         into.attempt.begun = self.begun;
         into.attempt.timed = self.timed;
         into.attempt.waits_for_end = self.waits_for_end;
@@ -122,9 +150,23 @@ impl Packed {
     }
 }
 
+/// What [`put_words`] took.
+fn words(halves: &[u32]) -> impl Iterator<Item = u64> {
+    halves.chunks_exact(2).map(|pair| u64::from(pair[0]) << 32 | u64::from(pair[1]))
+}
+
 /// Fills the next places.
-fn put(places: &mut &mut [u64], values: impl ExactSizeIterator<Item = u64>) {
+fn put(places: &mut &mut [u32], values: impl ExactSizeIterator<Item = u32>) {
     let (now, then) = std::mem::take(places).split_at_mut(values.len());
     now.iter_mut().zip(values).for_each(|(place, value)| *place = value);
+    *places = then;
+}
+
+/// Fills the next places with two halves of each word.
+fn put_words(places: &mut &mut [u32], words: impl ExactSizeIterator<Item = u64>) {
+    let (now, then) = std::mem::take(places).split_at_mut(2 * words.len());
+    for (pair, word) in now.chunks_exact_mut(2).zip(words) {
+        pair.copy_from_slice(&[(word >> 32) as u32, word as u32]);
+    }
     *places = then;
 }

@@ -1,5 +1,7 @@
 //! Conditions by column, turned into symbols by row.
 
+use std::ops::Range;
+
 use crate::pattern::Variable;
 
 /// The symbols of some rows, in a form that the matcher has chosen.
@@ -11,9 +13,31 @@ pub struct Symbols {
     pub(crate) classes: Vec<u8>,
     /// A bit for each row at which a match may begin; empty: that is not known.
     pub(crate) starts: Vec<u64>,
+    /// What conditions on the match read of each row, so many for each.
+    values: Vec<u32>,
+    value_count: usize,
 }
 
 impl Symbols {
+    /// Adds what conditions on the match read of the rows, `count` words of 32 bits for each row, one row after the other: they find them by
+    /// [`Trail::values`](crate::Trail::values) for as long as the row is under way. Is forgotten when the symbols are made again.
+    pub fn set_values(&mut self, values: Vec<u32>, count: usize) {
+        (self.values, self.value_count) = (values, count);
+    }
+
+    /// Those of rows, and how many each has.
+    pub(crate) fn values(&self, rows: Range<usize>) -> (&[u32], usize) {
+        let count = self.value_count;
+        (&self.values[rows.start * count..rows.end * count], count)
+    }
+
+    /// Forgets what is not made anew.
+    pub(crate) fn clear(&mut self) {
+        self.starts.clear();
+        self.values.clear();
+        self.value_count = 0;
+    }
+
     /// Makes `bits`.
     pub(crate) fn collect(&mut self, bitmaps: &[&[u64]], rows: usize) {
         self.bits.clear();

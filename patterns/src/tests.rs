@@ -178,6 +178,7 @@ impl Conditions for Asked {
         trail: Trail<'_>,
         registers: &mut [u64],
     ) -> Result<bool, PatternError> {
+        assert_eq!(trail.values(), values_of(row), "each row has its values, however long it waits");
         Ok(match self {
             Self::Nothing => true,
             Self::Sum(most) => {
@@ -246,6 +247,11 @@ fn between() -> impl Strategy<Value = Between> {
         .prop_map(|(cut, expire, resume, later)| Between { cut, expire, resume, later })
 }
 
+/// What conditions read of a row.
+fn values_of(row: u64) -> [u32; 3] {
+    [row as u32, u32::MAX - row as u32, 7]
+}
+
 fn symbols(matcher: &Matcher, rows: &[u64]) -> Symbols {
     let words = rows.len().div_ceil(64);
     let mut bitmaps = vec![vec![u64::MAX << (rows.len() % 64); words]; BITMAPS];
@@ -257,6 +263,8 @@ fn symbols(matcher: &Matcher, rows: &[u64]) -> Symbols {
     }
     let mut symbols = Symbols::default();
     matcher.symbols(&bitmaps.iter().map(Vec::as_slice).collect::<Vec<_>>(), rows.len(), &mut symbols);
+    let values = (0..rows.len() as u64).flat_map(values_of);
+    symbols.set_values(values.collect(), values_of(0).len());
     symbols
 }
 

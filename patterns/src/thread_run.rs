@@ -73,6 +73,8 @@ struct Scratch {
     /// What was asked of one thread: for each variable where its registers are in `asked_registers`, if its condition holds.
     asked: Vec<(u8, Option<usize>)>,
     asked_registers: Vec<u64>,
+    /// Of the row.
+    values: Vec<u32>,
     /// Of keys that have no rows under way any more.
     #[expect(clippy::vec_box, reason = "they go into keys, and come from there, as they are")]
     spare: Vec<Box<ThreadRows>>,
@@ -146,10 +148,11 @@ impl<'a, C: Conditions> Run<'a, C> {
         &mut self,
         key: &mut Key,
         active: &mut ThreadRows,
-        rows: &[u64],
+        (rows, values): (&[u64], &[u32]),
         times: &[i64],
     ) -> Result<(), PatternError> {
         active.rows.extend(rows);
+        active.values.extend(values);
         active.times.extend(times);
         key.position += rows.len() as u64;
         self.run(key, active)
@@ -178,10 +181,7 @@ impl<'a, C: Conditions> Run<'a, C> {
             } else {
                 self.decide(key, active)?
             };
-            active.rows.drain(..next);
-            active.times.drain(..next.min(active.times.len()));
-            active.failed.drain(..next.min(active.failed.len()));
-            active.start += next as u64;
+            active.drop_front(next);
             active.attempt.reset();
         }
         Ok(())
@@ -214,12 +214,15 @@ impl<'a, C: Conditions> Run<'a, C> {
     /// All threads take the next row.
     fn take_row(&mut self, active: &mut ThreadRows) -> Result<(), PatternError> {
         let Self { matcher, conditions, register_count, merges, remembers, scratch, .. } = self;
-        let Scratch { threads, registers, distinct, asked, asked_registers, .. } = &mut **scratch;
+        let Scratch { threads, registers, distinct, asked, asked_registers, values, .. } = &mut **scratch;
         let (automaton, asks, register_count) = (&matcher.automaton, matcher.spec.asks, *register_count);
         let attempt = &mut active.attempt;
         let taken = attempt.taken;
         let row = active.start + taken as u64;
         let bits = active.rows[taken];
+        let value_count = active.values.len() / active.rows.len();
+        values.clear();
+        values.extend(active.values.range(taken * value_count..(taken + 1) * value_count));
         let in_time = attempt.deadline.is_none_or(|deadline| active.times[taken] <= deadline);
         let failed: &[u64] = active.failed.get(taken).map_or(&[], |failed| failed);
         let mut first_node = None;
@@ -246,8 +249,8 @@ impl<'a, C: Conditions> Run<'a, C> {
                         None => {
                             let begin = asked_registers.len();
                             push_few(asked_registers, &attempt.registers[index * register_count..][..register_count]);
-                            let trail =
-                                Trail { nodes: &attempt.nodes, states: &automaton.states, last: thread.node, row };
+                            let nodes = &attempt.nodes;
+                            let trail = Trail { nodes, states: &automaton.states, last: thread.node, row, values };
                             let holds = conditions.take(state.variable, row, trail, &mut asked_registers[begin..])?;
                             asked.push((state.variable, holds.then_some(begin)));
                             holds.then_some(begin)

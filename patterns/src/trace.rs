@@ -17,10 +17,19 @@ use crate::pattern::{PatternError, Variable};
 pub struct TraceRows<'a> {
     /// For each row a bit for each variable whose condition on columns it meets.
     pub bits: &'a [u64],
+    /// What conditions on the match read of each row, as many for each ([`Symbols::set_values`](crate::Symbols::set_values)).
+    pub values: &'a [u32],
     /// The time of each row, ascending, where there is a bound in time.
     pub times: &'a [i64],
     /// No further row comes.
     pub ended: bool,
+}
+
+impl TraceRows<'_> {
+    fn values(&self, row: usize) -> &[u32] {
+        let count = self.values.len() / self.bits.len();
+        &self.values[row * count..(row + 1) * count]
+    }
 }
 
 /// A row that an attempt looked at.
@@ -175,6 +184,7 @@ impl Trace<'_> {
                             states: &automaton.states,
                             last: thread.node,
                             row: place as u64,
+                            values: rows.values(place),
                         };
                         if !conditions.take(state.variable, place as u64, trail, &mut own)? {
                             continue;

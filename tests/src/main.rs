@@ -41,6 +41,7 @@ mod changelog;
 mod command;
 mod crash;
 mod examples;
+mod forecasts;
 mod guide;
 mod harness;
 mod laws;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
     trials.extend(examples::trials());
     trials.extend(random_queries::trials());
     trials.extend(nab::trials());
+    trials.extend(forecasts::trials());
     trials.extend(scores::trials());
     trials.extend(approximate::trials());
     trials.extend(changelog::trials());

@@ -12,7 +12,7 @@ use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataT
 use super::bits::{BitCounts, BitOperation, BitValues};
 use super::booleans::Booleans;
 use super::count::Count;
-use super::distinct::Distinct;
+use super::distinct::{Distinct, DistinctCall};
 use super::first_last::FirstLast;
 use super::float::{FloatSums, VarianceKind, Variances};
 use super::integer::{Finish, IntegerSums, Weighted};
@@ -55,6 +55,7 @@ struct Recipe {
     make: Make,
     state: Vec<Field>,
     retracts: bool,
+    distinct: Option<DistinctCall>,
 }
 
 impl Recipe {
@@ -73,7 +74,7 @@ impl Recipe {
     ) -> Self {
         let state =
             state.into_iter().map(|(name, data_type, nullable)| Field::new(name, data_type, nullable)).collect();
-        Self { make: Box::new(move || Ok(Box::new(make()?))), state, retracts }
+        Self { make: Box::new(move || Ok(Box::new(make()?))), state, retracts, distinct: None }
     }
 }
 
@@ -109,6 +110,10 @@ impl AggregateFunction for Builtin {
     fn supports_retraction(&self) -> bool {
         self.recipe.retracts
     }
+
+    fn distinct(&self) -> Option<&DistinctCall> {
+        self.recipe.distinct.as_ref()
+    }
 }
 
 fn recipe(request: &BuiltinRequest<'_>) -> Option<(&'static str, Recipe)> {
@@ -141,16 +146,22 @@ fn recipe(request: &BuiltinRequest<'_>) -> Option<(&'static str, Recipe)> {
         "bit_xor" => ("bit_xor", true, bits(one()?, result, BitOperation::Xor, retracting)?),
         _ => return None,
     };
-    if request.distinct && distinct_matters { Some((name, distinct(one()?, plain)?)) } else { Some((name, plain)) }
+    if request.distinct && distinct_matters {
+        Some((name, distinct(one()?, retracting, name == "count", plain)?))
+    } else {
+        Some((name, plain))
+    }
 }
 
-fn distinct(argument: &DataType, inner: Recipe) -> Option<Recipe> {
+fn distinct(argument: &DataType, retracting: bool, counts: bool, inner: Recipe) -> Option<Recipe> {
     if !Distinct::supports(argument) {
         return None;
     }
-    let state = vec![("values", Distinct::state_type(argument), false)];
-    let argument = argument.clone();
-    Some(Recipe::fallible(state, true, move || Distinct::new(argument.clone(), (inner.make)()?)))
+    let state = vec![("values", Distinct::state_type(argument, retracting, 1), false)];
+    let call = DistinctCall { data_type: argument.clone(), retracting, counts, inner: Arc::from(inner.make) };
+    let alone = call.clone();
+    let recipe = Recipe::fallible(state, retracting, move || Distinct::new(std::slice::from_ref(&alone)));
+    Some(Recipe { distinct: Some(call), ..recipe })
 }
 
 fn integers<N: Weighted>(sum_type: DataType, return_type: &DataType, finish: Finish) -> Recipe {

@@ -1,54 +1,119 @@
-//! `DISTINCT` for functions where it matters: each value of each group once, with a weight.
+//! `DISTINCT` for functions where it matters: each value of each group once.
 //!
-//! All `(slot, value)` pairs of an operator share one hash table; the pairs of a slot are chained. The wrapped function sees a value
-//! when its weight becomes positive and its retraction when it no longer is: so `count(DISTINCT x)` is read off, not counted, and
-//! stays exact when rows are taken back. The state is a list of values with weights, already free of the batch's repetitions.
+//! All `(slot, value)` pairs of an operator share one hash table; the pairs of a slot are chained. A wrapped function sees a value when it
+//! comes to its group, and its retraction when no row has it any more: so `count(DISTINCT x)` is read off, not counted, and stays exact when
+//! rows are taken back. Calls over the same argument share the table, whatever their `FILTER` and function: where rows are only inserted a
+//! pair has one bit for each call, otherwise a weight for each. The state is a list of a group's values with what they are to each call,
+//! already free of the batch's repetitions.
+//!
+//! A group may have millions of values, of which little changes from one checkpoint to the next. So once a checkpoint has the values of a
+//! group, the pairs that change are noted, and the next one takes those alone. A pair that goes stays until it was said so, unless no
+//! checkpoint knows of it.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, ListArray, StructArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, StructArray, UInt32Array};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{cast, take};
-use arrow::datatypes::{DataType, Field, Fields};
+use arrow::datatypes::{DataType, Field, Fields, UInt32Type};
 
-use super::multiset::{entry_weights, flatten_lists};
-use super::select::Selection;
+use super::multiset::flatten_lists;
+use super::select::{Selection, as_counts};
 use super::{Accumulators, RowInfo, Slots};
 use crate::error::Result;
 use crate::keys::GroupKeys;
 
 /// The end of a chain.
 const NONE: u32 = u32::MAX;
+/// The pair changed since it was saved, and is listed.
+const CHANGED: u32 = 1 << 31;
+/// A checkpoint has the pair.
+const SAVED: u32 = 1 << 30;
+/// So many calls can share a table.
+pub(crate) const CALLS_MAX: usize = 30;
 
-/// Distinct values with weights, in front of `inner`.
+/// `f(DISTINCT x)`, for those who keep the values of several calls in one place.
+#[derive(Clone)]
+pub struct DistinctCall {
+    /// The type of the argument.
+    pub(super) data_type: DataType,
+    /// Whether rows can be taken back.
+    pub(super) retracting: bool,
+    /// Whether the function asks how many values there are, and not which.
+    pub(super) counts: bool,
+    /// Makes the accumulators of `f`.
+    pub(super) inner: Arc<dyn Fn() -> Result<Box<dyn Accumulators>> + Send + Sync>,
+}
+
+impl DistinctCall {
+    /// Whether the values of two calls over the same column can be kept together.
+    pub(super) fn shares_with(&self, other: &Self) -> bool {
+        self.data_type == other.data_type && self.retracting == other.retracting
+    }
+}
+
+/// Distinct values, in front of the functions of one or more calls.
 pub(crate) struct Distinct {
     /// Keys are `(slot, value)`; a key's own slot is an *entry*.
     pairs: GroupKeys,
     entries: Vec<Entry>,
+    /// The weight of each entry for each call, one entry after the other; empty where rows are only inserted.
+    weights: Vec<i64>,
     /// The first entry of each slot.
     heads: Vec<u32>,
-    inner: Box<dyn Accumulators>,
+    calls: Vec<Inner>,
     data_type: DataType,
+    retracting: bool,
+    /// Whether changes are noted, because a checkpoint has what was there before.
+    tracking: bool,
+    /// Entries that changed since they were saved; those that were forgotten since then are no longer marked as changed.
+    changed: Vec<u32>,
+    /// By slot, while a save puts changes in order; else [`NONE`].
+    ranks: Vec<u32>,
     /// The entries of the batch at hand, one a row.
     touched: Vec<u32>,
+}
+
+struct Inner {
+    accumulators: Box<dyn Accumulators>,
+    counts: bool,
 }
 
 #[derive(Clone, Copy)]
 struct Entry {
     slot: u32,
-    weight: i64,
     next: u32,
     previous: u32,
+    /// Bit `c`: the value is there for call `c`. And [`CHANGED`], [`SAVED`].
+    bits: u32,
+}
+
+const FREE: Entry = Entry { slot: NONE, next: NONE, previous: NONE, bits: 0 };
+
+/// Which rows a call gains and loses.
+#[derive(Default)]
+struct Moves {
+    /// `(row, bits of the calls)`.
+    come: Vec<(u32, u32)>,
+    gone: Vec<(u32, u32)>,
 }
 
 impl Distinct {
-    pub(crate) fn new(data_type: DataType, inner: Box<dyn Accumulators>) -> Result<Self> {
+    /// For calls that [share](DistinctCall::shares_with) values, at most [`CALLS_MAX`].
+    pub(crate) fn new(calls: &[DistinctCall]) -> Result<Self> {
+        let DistinctCall { data_type, retracting, .. } = &calls[0];
+        let inner = |call: &DistinctCall| Ok(Inner { accumulators: (call.inner)()?, counts: call.counts });
         Ok(Self {
             pairs: GroupKeys::new(vec![DataType::UInt32, data_type.clone()])?,
             entries: Vec::new(),
+            weights: Vec::new(),
             heads: Vec::new(),
-            inner,
-            data_type,
+            calls: calls.iter().map(inner).collect::<Result<_>>()?,
+            data_type: data_type.clone(),
+            retracting: *retracting,
+            tracking: false,
+            changed: Vec::new(),
+            ranks: Vec::new(),
             touched: Vec::new(),
         })
     }
@@ -58,60 +123,179 @@ impl Distinct {
         GroupKeys::new(vec![DataType::UInt32, data_type.clone()]).is_ok()
     }
 
-    /// The type of the state column.
-    pub(crate) fn state_type(data_type: &DataType) -> DataType {
-        DataType::List(state_item(data_type))
+    /// The type of the state column of so many calls.
+    pub(crate) fn state_type(data_type: &DataType, retracting: bool, calls: usize) -> DataType {
+        DataType::List(state_item(data_type, retracting, calls))
     }
 
-    /// Adds `weights[i]` (one without weights) to the pair `(slots[i], values[i])`. No value is null.
-    fn take_in(&mut self, slots: &[u32], values: &ArrayRef, weights: Option<&[i64]>) -> Result<()> {
+    /// Takes in rows of slots and values; call `c` takes those that `filters[c]` keeps.
+    pub(crate) fn update_all(
+        &mut self,
+        slots: &[u32],
+        argument: &ArrayRef,
+        filters: &[Option<&BooleanArray>],
+        weights: Option<&Int64Array>,
+    ) -> Result<()> {
+        let values = match argument.data_type() == &self.data_type {
+            true => Arc::clone(argument),
+            false => cast(argument, &self.data_type)?,
+        };
+        let mut bits = vec![0_u32; slots.len()];
+        for (call, filter) in filters.iter().enumerate() {
+            let rows = RowInfo { filter: *filter, ..RowInfo::default() };
+            Selection::of(std::slice::from_ref(&values), rows).each(slots.len(), |row, _| bits[row] |= 1 << call);
+        }
+        let weights = weights.map(|weights| weights.values().as_ref());
+        if !bits.contains(&0) {
+            return self.take_rows(slots, &values, &bits, weights);
+        }
+        let kept: Vec<u32> = (0..slots.len() as u32).filter(|row| bits[*row as usize] != 0).collect();
+        let at = |values: &[u32]| kept.iter().map(|row| values[*row as usize]).collect::<Vec<u32>>();
+        let kept_weights = weights.map(|weights| kept.iter().map(|row| weights[*row as usize]).collect::<Vec<i64>>());
+        let (slots, bits) = (at(slots), at(&bits));
+        let values = take(&values, &UInt32Array::from(kept), None)?;
+        self.take_rows(&slots, &values, &bits, kept_weights.as_deref())
+    }
+
+    fn take_rows(&mut self, slots: &[u32], values: &ArrayRef, bits: &[u32], weights: Option<&[i64]>) -> Result<()> {
+        match (self.retracting, weights) {
+            (false, _) => self.insert(slots, values, bits),
+            (true, None) => self.weigh(slots, values, bits, |_, _, _| 1),
+            (true, Some(weights)) => self.weigh(slots, values, bits, |row, _, _| weights[row]),
+        }
+    }
+
+    /// Finds or makes the entries of pairs, into `touched`; new ones are not in a chain yet.
+    fn intern(&mut self, slots: &[u32], values: &ArrayRef) -> Result<Vec<u32>> {
         let pairs = [Arc::new(UInt32Array::from(slots.to_vec())) as ArrayRef, Arc::clone(values)];
         let mut touched = std::mem::take(&mut self.touched);
         self.pairs.intern(&pairs, slots.len(), &mut touched)?;
-        for _ in self.entries.len()..self.pairs.slot_count() {
-            self.entries.push(Entry { slot: 0, weight: 0, next: NONE, previous: NONE });
+        self.entries.resize(self.pairs.slot_count(), FREE);
+        self.pairs.fresh().iter().for_each(|entry| self.entries[*entry as usize] = FREE);
+        if self.retracting {
+            let calls = self.calls.len();
+            self.weights.resize(self.entries.len() * calls, 0);
+            self.pairs.fresh().iter().for_each(|entry| self.weights[*entry as usize * calls..][..calls].fill(0));
         }
-        // Chain the new entries; each is first met at one of its rows.
-        for index in 0..self.pairs.fresh().len() {
-            let entry = self.pairs.fresh()[index] as usize;
-            self.entries[entry] = Entry { slot: NONE, weight: 0, next: NONE, previous: NONE };
-        }
-        let (mut changed_slots, mut changed_rows, mut changes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut zeros = Vec::new();
-        for (row, entry_index) in touched.iter().enumerate() {
-            let slot = slots[row];
-            if self.entries[*entry_index as usize].slot == NONE {
-                self.link(*entry_index, slot);
+        Ok(touched)
+    }
+
+    /// Where rows are only inserted: row `i` brings its pair to the calls in `bits[i]`. No value is null.
+    fn insert(&mut self, slots: &[u32], values: &ArrayRef, bits: &[u32]) -> Result<()> {
+        let touched = self.intern(slots, values)?;
+        let mut moves = Moves::default();
+        for (row, index) in touched.iter().enumerate() {
+            if self.entries[*index as usize].slot == NONE {
+                self.link(*index, slots[row]);
             }
-            let entry = &mut self.entries[*entry_index as usize];
-            let before = entry.weight > 0;
-            entry.weight += weights.map_or(1, |weights| weights[row]);
-            if before != (entry.weight > 0) {
-                changed_slots.push(slot);
-                changed_rows.push(row as u32);
-                changes.push(if before { -1 } else { 1 });
-            }
-            if entry.weight == 0 {
-                zeros.push(*entry_index);
+            let entry = &mut self.entries[*index as usize];
+            let new = bits[row] & !entry.bits;
+            if new != 0 {
+                entry.bits |= new;
+                moves.come.push((row as u32, new));
+                self.note(*index);
             }
         }
         self.touched = touched;
-        if !changed_slots.is_empty() {
-            let values = take(values, &UInt32Array::from(changed_rows), None)?;
-            let changes = weights.map(|_| Int64Array::from(changes));
-            let rows = RowInfo { weights: changes.as_ref(), ..RowInfo::default() };
-            self.inner.update(&changed_slots, &[values], rows)?;
+        self.tell(slots, values, &moves)
+    }
+
+    /// Where rows can be taken back: adds `weight(row, call, what it is)` to the pair of each row, for the calls in `bits[row]`.
+    fn weigh(
+        &mut self,
+        slots: &[u32],
+        values: &ArrayRef,
+        bits: &[u32],
+        weight: impl Fn(usize, usize, i64) -> i64,
+    ) -> Result<()> {
+        let touched = self.intern(slots, values)?;
+        let calls = self.calls.len();
+        let (mut moves, mut zeros) = (Moves::default(), Vec::new());
+        for (row, index) in touched.iter().enumerate() {
+            if self.entries[*index as usize].slot == NONE {
+                self.link(*index, slots[row]);
+            }
+            let entry = &mut self.entries[*index as usize];
+            let weights = &mut self.weights[*index as usize * calls..][..calls];
+            let (before, mut any) = (entry.bits, false);
+            for (call, held) in weights.iter_mut().enumerate().filter(|(call, _)| bits[row] & (1 << call) != 0) {
+                let added = weight(row, call, *held);
+                *held += added;
+                any |= added != 0;
+                match *held > 0 {
+                    true => entry.bits |= 1 << call,
+                    false => entry.bits &= !(1 << call),
+                }
+            }
+            let (come, gone) = (entry.bits & !before, before & !entry.bits);
+            if come != 0 {
+                moves.come.push((row as u32, come));
+            }
+            if gone != 0 {
+                moves.gone.push((row as u32, gone));
+            }
+            if weights.iter().all(|weight| *weight == 0) {
+                zeros.push(*index);
+            }
+            if any {
+                self.note(*index);
+            }
         }
+        self.touched = touched;
+        self.tell(slots, values, &moves)?;
         zeros.sort_unstable();
         zeros.dedup();
-        zeros.retain(|entry| self.entries[*entry as usize].weight == 0);
+        // What a checkpoint knows of stays until the next one has said that it is gone.
+        zeros.retain(|entry| self.is_empty(*entry) && self.entries[*entry as usize].bits & SAVED == 0);
         self.forget(&zeros);
+        Ok(())
+    }
+
+    /// Whether no row has the pair.
+    fn is_empty(&self, entry: u32) -> bool {
+        let calls = self.calls.len();
+        self.retracting && self.weights[entry as usize * calls..][..calls].iter().all(|weight| *weight == 0)
+    }
+
+    /// Lists an entry for the next save.
+    #[inline]
+    fn note(&mut self, index: u32) {
+        let entry = &mut self.entries[index as usize];
+        if self.tracking && entry.bits & CHANGED == 0 {
+            entry.bits |= CHANGED;
+            self.changed.push(index);
+        }
+    }
+
+    /// Tells each function which values came and went.
+    fn tell(&mut self, slots: &[u32], values: &ArrayRef, moves: &Moves) -> Result<()> {
+        for (call, inner) in self.calls.iter_mut().enumerate() {
+            let of_call = |moves: &[(u32, u32)], rows: &mut Vec<u32>| {
+                rows.extend(moves.iter().filter(|(_, bits)| bits & (1 << call) != 0).map(|(row, _)| *row));
+                rows.len()
+            };
+            let mut rows = Vec::with_capacity(moves.come.len());
+            let come = of_call(&moves.come, &mut rows);
+            let all = of_call(&moves.gone, &mut rows);
+            if all == 0 {
+                continue;
+            }
+            let slots: Vec<u32> = rows.iter().map(|row| slots[*row as usize]).collect();
+            let weights: Option<Int64Array> =
+                (come < all).then(|| (0..all).map(|row| Some(if row < come { 1 } else { -1 })).collect());
+            let args = match inner.counts {
+                true => vec![],
+                false => vec![take(values, &UInt32Array::from(rows), None)?],
+            };
+            let info = RowInfo { weights: weights.as_ref(), ..RowInfo::default() };
+            inner.accumulators.update(&slots, &args, info)?;
+        }
         Ok(())
     }
 
     fn link(&mut self, entry: u32, slot: u32) {
         let head = std::mem::replace(&mut self.heads[slot as usize], entry);
-        self.entries[entry as usize] = Entry { slot, weight: 0, next: head, previous: NONE };
+        self.entries[entry as usize] = Entry { slot, next: head, previous: NONE, bits: 0 };
         if head != NONE {
             self.entries[head as usize].previous = entry;
         }
@@ -127,6 +311,7 @@ impl Distinct {
             if next != NONE {
                 self.entries[next as usize].previous = previous;
             }
+            self.entries[*entry as usize] = FREE;
         }
         self.pairs.remove(entries);
     }
@@ -135,10 +320,135 @@ impl Distinct {
         let some = |entry: u32| (entry != NONE).then_some(entry);
         std::iter::successors(some(self.heads[slot]), move |entry| some(self.entries[*entry as usize].next))
     }
+
+    /// Some entries as lists of the given lengths.
+    fn lists(&self, entries: &[u32], lengths: Vec<usize>) -> Result<ArrayRef> {
+        let calls = self.calls.len();
+        let item = state_item(&self.data_type, self.retracting, calls);
+        let DataType::Struct(fields) = item.data_type() else { unreachable!("made as a struct above") };
+        let mut columns = vec![self.pairs.columns(Slots::Some(entries))?.swap_remove(1)];
+        if self.retracting {
+            let of = |call| entries.iter().map(move |entry| self.weights[*entry as usize * calls + call]);
+            columns.extend((0..calls).map(|call| Arc::new(Int64Array::from_iter_values(of(call))) as ArrayRef));
+        } else if calls > 1 {
+            let all = all_calls(calls);
+            let bits = entries.iter().map(|entry| self.entries[*entry as usize].bits & all);
+            columns.push(Arc::new(UInt32Array::from_iter_values(bits)));
+        }
+        let values = Arc::new(StructArray::try_new(fields.clone(), columns, None)?);
+        Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, None)?))
+    }
+
+    /// Takes in lists; with `replaces` they say what pairs are now, and not what is added to them.
+    fn take_lists(&mut self, slots: &[u32], lists: &ArrayRef, replaces: bool) -> Result<()> {
+        let (slots, entries) = flatten_lists(slots, lists);
+        let (calls, values) = (self.calls.len(), entries.column(0));
+        let all = all_calls(calls);
+        if self.retracting {
+            let weights: Vec<&[i64]> = entries.columns()[1..].iter().map(as_counts).collect();
+            let added = |row: usize, call: usize, held| weights[call][row] - if replaces { held } else { 0 };
+            return self.weigh(&slots, values, &vec![all; slots.len()], added);
+        }
+        match calls {
+            1 => self.insert(&slots, values, &vec![all; slots.len()]),
+            _ => {
+                let bits = entries.column(1).as_primitive::<UInt32Type>();
+                let bits: Vec<u32> = bits.values().iter().map(|bits| bits & all).collect();
+                self.insert(&slots, values, &bits)
+            }
+        }
+    }
+
+    /// Takes in what [`save`](Self::save) gave as changes of slots.
+    pub(crate) fn apply(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
+        self.take_lists(slots, &state[0], true)
+    }
+
+    /// For a checkpoint: the whole state of the slots `whole`, and of the slots `changed` the pairs that changed since they were saved. All
+    /// slots with changes are among the two. From now on changes are noted.
+    pub(crate) fn save(&mut self, whole: &[u32], changed: &[u32]) -> Result<[Vec<ArrayRef>; 2]> {
+        let all = self.state(Slots::Some(whole))?;
+        let mut empty = Vec::new();
+        for slot in whole {
+            let mut next = self.heads[*slot as usize];
+            while next != NONE {
+                if self.is_empty(next) {
+                    empty.push(next);
+                }
+                let entry = &mut self.entries[next as usize];
+                entry.bits = entry.bits & !CHANGED | SAVED;
+                next = entry.next;
+            }
+        }
+        self.ranks.resize(self.heads.len(), NONE);
+        (0..).zip(changed).for_each(|(rank, slot)| self.ranks[*slot as usize] = rank);
+        let mut lengths = vec![0_usize; changed.len()];
+        let mut listed = Vec::new();
+        for index in std::mem::take(&mut self.changed) {
+            let entry = &mut self.entries[index as usize];
+            if entry.bits & CHANGED == 0 {
+                continue;
+            }
+            let rank = self.ranks[entry.slot as usize];
+            debug_assert_ne!(rank, NONE, "a slot with changes is saved");
+            if rank == NONE {
+                self.changed.push(index);
+                continue;
+            }
+            entry.bits = entry.bits & !CHANGED | SAVED;
+            lengths[rank as usize] += 1;
+            listed.push(index);
+        }
+        // Each list's entries lie together.
+        let mut places: Vec<usize> =
+            lengths.iter().scan(0, |next, length| Some(std::mem::replace(next, *next + length))).collect();
+        let mut entries = vec![0; listed.len()];
+        for index in listed {
+            let place = &mut places[self.ranks[self.entries[index as usize].slot as usize] as usize];
+            entries[*place] = index;
+            *place += 1;
+        }
+        changed.iter().for_each(|slot| self.ranks[*slot as usize] = NONE);
+        let changes = self.lists(&entries, lengths)?;
+        empty.extend(entries.into_iter().filter(|entry| self.is_empty(*entry)));
+        self.forget(&empty);
+        self.tracking = true;
+        Ok([all, vec![changes]])
+    }
+
+    /// After a checkpoint was read: it has all that is there.
+    pub(crate) fn restored(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.bits = entry.bits & !CHANGED | SAVED);
+        self.changed.clear();
+        self.tracking = true;
+    }
+
+    /// How many pairs there are.
+    pub(crate) fn pair_count(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// The results of one call.
+    pub(crate) fn evaluate_call(&mut self, call: usize, slots: Slots<'_>) -> Result<ArrayRef> {
+        self.calls[call].accumulators.evaluate(slots)
+    }
 }
 
-fn state_item(data_type: &DataType) -> Arc<Field> {
-    let fields = vec![Field::new("value", data_type.clone(), true), Field::new("weight", DataType::Int64, false)];
+/// The bits of so many calls.
+fn all_calls(calls: usize) -> u32 {
+    (1 << calls) - 1
+}
+
+fn state_item(data_type: &DataType, retracting: bool, calls: usize) -> Arc<Field> {
+    let mut fields = vec![Field::new("value", data_type.clone(), true)];
+    match (retracting, calls) {
+        (true, 1) => fields.push(Field::new("weight", DataType::Int64, false)),
+        (true, _) => {
+            fields.extend((0..calls).map(|call| Field::new(format!("weight_{call}"), DataType::Int64, false)));
+        }
+        (false, 1) => {}
+        (false, _) => fields.push(Field::new("calls", DataType::UInt32, false)),
+    }
     Arc::new(Field::new("item", DataType::Struct(Fields::from(fields)), false))
 }
 
@@ -147,33 +457,16 @@ impl Accumulators for Distinct {
         if count > self.heads.len() {
             self.heads.resize(count, NONE);
         }
-        self.inner.resize(count);
+        self.calls.iter_mut().for_each(|call| call.accumulators.resize(count));
     }
 
     fn update(&mut self, slots: &[u32], args: &[ArrayRef], rows: RowInfo<'_>) -> Result<()> {
-        let values = if args[0].data_type() == &self.data_type {
-            Arc::clone(&args[0])
-        } else {
-            cast(&args[0], &self.data_type)?
-        };
-        let selection = Selection::of(std::slice::from_ref(&values), RowInfo { weights: None, ..rows });
-        let weights = rows.weights.map(|weights| weights.values().as_ref());
-        if selection.is_all() {
-            return self.take_in(slots, &values, weights);
-        }
-        let (mut kept_rows, mut kept_slots, mut kept_weights) = (Vec::new(), Vec::new(), Vec::new());
-        selection.each(slots.len(), |row, _| {
-            kept_rows.push(row as u32);
-            kept_slots.push(slots[row]);
-            kept_weights.extend(weights.map(|weights| weights[row]));
-        });
-        let values = take(&values, &UInt32Array::from(kept_rows), None)?;
-        self.take_in(&kept_slots, &values, weights.map(|_| kept_weights.as_slice()))
+        let filters = vec![rows.filter; self.calls.len()];
+        self.update_all(slots, &args[0], &filters, rows.weights)
     }
 
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
-        let (slots, entries) = flatten_lists(slots, &state[0]);
-        self.take_in(&slots, entries.column(0), Some(entry_weights(&entries)))
+        self.take_lists(slots, &state[0], false)
     }
 
     fn state(&mut self, slots: Slots<'_>) -> Result<Vec<ArrayRef>> {
@@ -181,28 +474,25 @@ impl Accumulators for Distinct {
         let mut lengths = Vec::with_capacity(slots.count());
         for slot in slots.iter() {
             let before = entries.len();
-            entries.extend(self.chain(slot));
+            entries.extend(self.chain(slot).filter(|entry| !self.is_empty(*entry)));
             lengths.push(entries.len() - before);
         }
-        let values = self.pairs.columns(Slots::Some(&entries))?.swap_remove(1);
-        let weights = Int64Array::from_iter_values(entries.iter().map(|entry| self.entries[*entry as usize].weight));
-        let item = state_item(&self.data_type);
-        let DataType::Struct(fields) = item.data_type() else { unreachable!("made as a struct above") };
-        let values = Arc::new(StructArray::try_new(fields.clone(), vec![values, Arc::new(weights)], None)?);
-        Ok(vec![Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, None)?)])
+        Ok(vec![self.lists(&entries, lengths)?])
     }
 
     fn evaluate(&mut self, slots: Slots<'_>) -> Result<ArrayRef> {
-        self.inner.evaluate(slots)
+        self.evaluate_call(0, slots)
     }
 
     fn clear(&mut self, slots: Slots<'_>) {
-        self.inner.clear(slots);
+        self.calls.iter_mut().for_each(|call| call.accumulators.clear(slots));
         if let Slots::First(count) = slots
             && self.heads[count..].iter().all(|head| *head == NONE)
         {
             self.pairs.clear();
             self.entries.clear();
+            self.weights.clear();
+            self.changed.clear();
             self.heads[..count].fill(NONE);
             return;
         }
@@ -212,7 +502,9 @@ impl Accumulators for Distinct {
     }
 
     fn state_bytes(&self) -> usize {
-        let own = self.entries.capacity() * size_of::<Entry>() + (self.heads.capacity() + self.touched.capacity()) * 4;
-        self.pairs.bytes() + own + self.inner.state_bytes()
+        let lists = self.heads.capacity() + self.touched.capacity() + self.changed.capacity() + self.ranks.capacity();
+        let own = self.entries.capacity() * size_of::<Entry>() + self.weights.capacity() * 8 + lists * 4;
+        let calls: usize = self.calls.iter().map(|call| call.accumulators.state_bytes()).sum();
+        self.pairs.bytes() + own + calls
     }
 }

@@ -20,6 +20,7 @@ use crate::error::Result;
 mod bits;
 mod booleans;
 mod builtin;
+pub(crate) mod calls;
 mod count;
 mod distinct;
 mod first_last;
@@ -37,6 +38,7 @@ mod tests;
 
 pub use builtin::{BuiltinRequest, builtin};
 pub(crate) use count::Count;
+pub use distinct::DistinctCall;
 pub(crate) use float::{DoubleDouble, sums_around};
 
 /// What a batch brings to [`Accumulators::update`] besides the argument columns. All have as many values as there are rows.
@@ -139,6 +141,11 @@ pub trait AggregateFunction: Send + Sync + fmt::Debug {
     fn return_field(&self) -> FieldRef;
     /// Whether rows with negative weights are taken back exactly.
     fn supports_retraction(&self) -> bool;
+    /// For `f(DISTINCT x)` whose values can be kept together with those of other calls over the same column: how. Its accumulators and its
+    /// state are then made by whoever keeps them; by itself the function works all the same.
+    fn distinct(&self) -> Option<&DistinctCall> {
+        None
+    }
 }
 
 /// A shared function.

@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Field, Fields, Int64Type};
 use arrow_row::{RowConverter, SortField};
 
 use super::first_last::decode_rows;
-use super::select::{Selection, as_counts};
+use super::select::Selection;
 use super::{Accumulators, RowInfo, Slots};
 use crate::error::{EngineError, Result};
 use crate::keys::canonical_floats;
@@ -169,9 +169,4 @@ pub(crate) fn flatten_lists(slots: &[u32], lists: &ArrayRef) -> (Vec<u32>, Struc
         flat.extend(std::iter::repeat_n(*slot, (bounds[1] - bounds[0]) as usize));
     }
     (flat, lists.values().as_struct().slice(start, end - start))
-}
-
-/// The weights of flattened entries.
-pub(crate) fn entry_weights(entries: &StructArray) -> &[i64] {
-    as_counts(&entries.columns()[entries.num_columns() - 1])
 }

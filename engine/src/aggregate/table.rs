@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 
-use super::{Accumulators, AggregateCall, RowInfo, Slots};
+use super::calls::{CallAccumulators, Unit};
+use super::distinct::Distinct;
+use super::{AggregateCall, Slots};
 use crate::delta::Delta;
 use crate::error::Result;
 use crate::keys::GroupKeys;
@@ -13,7 +15,7 @@ use crate::keys::GroupKeys;
 /// Groups with their accumulators.
 pub(crate) struct GroupTable {
     pub(crate) keys: GroupKeys,
-    pub(crate) accumulators: Vec<Box<dyn Accumulators>>,
+    pub(crate) accumulators: CallAccumulators,
     /// The slots of the batch at hand.
     pub(crate) slots: Vec<u32>,
 }
@@ -23,7 +25,7 @@ impl GroupTable {
     pub(crate) fn new(key_types: &[DataType], calls: &[AggregateCall]) -> Result<Self> {
         Ok(Self {
             keys: GroupKeys::new(key_types.to_vec())?,
-            accumulators: calls.iter().map(|call| call.function.create()).collect::<Result<_>>()?,
+            accumulators: CallAccumulators::new(calls)?,
             slots: Vec::new(),
         })
     }
@@ -32,8 +34,7 @@ impl GroupTable {
     pub(crate) fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<()> {
         self.keys.intern(keys, rows, &mut self.slots)?;
         if !self.keys.fresh().is_empty() {
-            let count = self.keys.slot_count();
-            self.accumulators.iter_mut().for_each(|accumulators| accumulators.resize(count));
+            self.accumulators.resize(self.keys.slot_count());
         }
         Ok(())
     }
@@ -43,24 +44,12 @@ impl GroupTable {
         let columns = delta.batch.columns();
         let keys: Vec<ArrayRef> = keys.iter().map(|index| Arc::clone(&columns[*index])).collect();
         self.intern(&keys, delta.rows())?;
-        for (call, accumulators) in calls.iter().zip(&mut self.accumulators) {
-            let args: Vec<ArrayRef> = call.args.iter().map(|index| Arc::clone(&columns[*index])).collect();
-            let rows = RowInfo {
-                filter: call.filter.map(|index| columns[index].as_boolean()),
-                weights: delta.weights.as_ref(),
-                ordinals: delta.ordinals.as_ref(),
-            };
-            accumulators.update(&self.slots, &args, rows)?;
-        }
-        Ok(())
+        self.accumulators.update(&self.slots, delta, calls)
     }
 
     /// Takes in states, a row each of the slots that [`intern`](Self::intern) found last. `layout` says how many columns each call has.
     pub(crate) fn merge_states(&mut self, states: &[ArrayRef], layout: &StateLayout) -> Result<()> {
-        for (index, accumulators) in self.accumulators.iter_mut().enumerate() {
-            accumulators.merge(&self.slots, &states[layout.range(index)])?;
-        }
-        Ok(())
+        self.accumulators.merge(&self.slots, states, layout)
     }
 
     /// Takes in partial rows: keys from column `first` on, then states.
@@ -78,22 +67,18 @@ impl GroupTable {
 
     /// The states of `slots`, all calls in order.
     pub(crate) fn states(&mut self, slots: Slots<'_>) -> Result<Vec<ArrayRef>> {
-        let mut states = Vec::new();
-        for accumulators in &mut self.accumulators {
-            states.extend(accumulators.state(slots)?);
-        }
-        Ok(states)
+        self.accumulators.states(slots)
     }
 
     /// The results of `slots`, one column a call.
     pub(crate) fn results(&mut self, slots: Slots<'_>) -> Result<Vec<ArrayRef>> {
-        self.accumulators.iter_mut().map(|accumulators| accumulators.evaluate(slots)).collect()
+        self.accumulators.results(slots)
     }
 
     /// Empties the table, keeping its capacity.
     pub(crate) fn clear(&mut self) {
         let count = self.keys.slot_count();
-        self.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::First(count)));
+        self.accumulators.clear(Slots::First(count));
         self.keys.clear();
     }
 
@@ -104,25 +89,30 @@ impl GroupTable {
 
     /// Bytes held, about.
     pub(crate) fn bytes(&self) -> usize {
-        let accumulators: usize = self.accumulators.iter().map(|accumulators| accumulators.state_bytes()).sum();
-        self.keys.bytes() + accumulators + self.slots.capacity() * 4
+        self.keys.bytes() + self.accumulators.state_bytes() + self.slots.capacity() * 4
     }
 }
 
-/// Where the state columns of each call lie.
+/// Where the state columns lie of each [unit](Unit) of some calls.
 #[derive(Clone, Debug)]
 pub(crate) struct StateLayout {
-    /// The first column of each call, and one past the last.
+    /// The first column of each unit, and one past the last.
     bounds: Arc<[usize]>,
+    /// The units of distinct values.
+    distinct: Arc<[usize]>,
 }
 
 impl StateLayout {
     pub(crate) fn new(calls: &[AggregateCall]) -> Self {
-        let mut bounds = vec![0];
-        for call in calls {
-            bounds.push(bounds[bounds.len() - 1] + call.function.state_fields().len());
+        let (mut bounds, mut distinct) = (vec![0], Vec::new());
+        for (index, unit) in Unit::of(calls).iter().enumerate() {
+            if unit.is_distinct(calls) {
+                distinct.push(index);
+            }
+            // The state of distinct values is one column, for however many calls.
+            bounds.push(bounds[index] + calls[unit.calls[0]].function.state_fields().len());
         }
-        Self { bounds: bounds.into() }
+        Self { bounds: bounds.into(), distinct: distinct.into() }
     }
 
     /// How many state columns there are.
@@ -130,18 +120,37 @@ impl StateLayout {
         self.bounds[self.bounds.len() - 1]
     }
 
-    /// The state columns of a call.
-    pub(crate) fn range(&self, call: usize) -> std::ops::Range<usize> {
-        self.bounds[call]..self.bounds[call + 1]
+    /// How many distinct values lie in the lists of state columns.
+    pub(crate) fn list_entries(&self, states: &[ArrayRef]) -> u64 {
+        let entries = |unit: &usize| {
+            let offsets = states[self.bounds[*unit]].as_list::<i32>().value_offsets();
+            (offsets[offsets.len() - 1] - offsets[0]) as u64
+        };
+        self.distinct.iter().map(entries).sum()
+    }
+
+    /// The state columns of a unit.
+    pub(crate) fn range(&self, unit: usize) -> std::ops::Range<usize> {
+        self.bounds[unit]..self.bounds[unit + 1]
     }
 }
 
 /// The state columns of `calls`, named by function and position.
 pub(crate) fn state_fields(calls: &[AggregateCall]) -> Vec<Field> {
     let mut fields = Vec::new();
-    for (index, call) in calls.iter().enumerate() {
-        for field in call.function.state_fields() {
-            let name = format!("{}_{index}.{}", call.function.name(), field.name());
+    for unit in Unit::of(calls) {
+        let index = unit.calls[0];
+        let function = &calls[index].function;
+        let of_unit = match function.distinct() {
+            Some(call) => vec![Field::new(
+                "values",
+                Distinct::state_type(&call.data_type, call.retracting, unit.calls.len()),
+                false,
+            )],
+            None => function.state_fields(),
+        };
+        for field in of_unit {
+            let name = format!("{}_{index}.{}", function.name(), field.name());
             fields.push(field.with_name(name));
         }
     }

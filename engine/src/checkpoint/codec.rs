@@ -1,10 +1,15 @@
-//! The bytes of a state file: a magic word, then frames of a table name and an Arrow IPC stream, compressed with zstd.
+//! The bytes of a state file: a magic word, then frames of a table name and an Arrow IPC stream, which says itself how it is compressed.
+//!
+//! Compressing a row with several texts costs three times what writing it to a disk does, and more than the join that keeps it. So files in a
+//! folder are written as the columns lie in memory; what goes to a bucket is compressed, because there each byte costs time and money.
 //!
 //! A column of string views is packed first: IPC writes its buffers whole, and a few short strings may hold on to large ones.
 
 use std::io::Cursor;
+use std::str::FromStr;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, make_array};
+use arrow::buffer::{Buffer, NullBuffer};
 use arrow::ipc::CompressionType;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
@@ -21,9 +26,48 @@ pub(super) const FILE_BYTES: usize = 32 << 20;
 /// The fastest level that still takes all that the default one takes of columns of numbers and short texts (0.29 of their size).
 const ZSTD_LEVEL: i32 = 1;
 
+/// How state files are compressed; each can be read whatever is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// A little faster than [`Zstd`](Self::Zstd), and larger by half.
+    Lz4,
+    /// Least bytes.
+    Zstd,
+}
+
+impl FromStr for Compression {
+    type Err = EngineError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "none" => Ok(Self::None),
+            "lz4" => Ok(Self::Lz4),
+            "zstd" => Ok(Self::Zstd),
+            other => Err(EngineError::bug(format!("`{other}` is no compression of state files"))),
+        }
+    }
+}
+
+impl Compression {
+    fn options(self) -> Result<IpcWriteOptions> {
+        let (codec, level) = match self {
+            Self::None => (None, None),
+            Self::Lz4 => (Some(CompressionType::LZ4_FRAME), None),
+            Self::Zstd => (Some(CompressionType::ZSTD), Some(ZSTD_LEVEL)),
+        };
+        Ok(IpcWriteOptions::default().try_with_compression(codec)?.try_with_compression_level(level)?)
+    }
+}
+
 /// Encodes the first of some chunks, as many as one file takes, into `bytes`, which is overwritten; tells how many they were.
 /// Consecutive chunks of one table and schema share a stream.
-pub fn encode_chunks(chunks: &[(&'static str, RecordBatch)], bytes: &mut Vec<u8>) -> Result<usize> {
+pub fn encode_chunks(
+    chunks: &[(&'static str, RecordBatch)],
+    compression: Compression,
+    bytes: &mut Vec<u8>,
+) -> Result<usize> {
     bytes.clear();
     bytes.extend(MAGIC);
     let mut done = 0;
@@ -34,10 +78,7 @@ pub fn encode_chunks(chunks: &[(&'static str, RecordBatch)], bytes: &mut Vec<u8>
         bytes.extend(table.as_bytes());
         bytes.extend([0; 8]);
         let start = bytes.len();
-        let options = IpcWriteOptions::default()
-            .try_with_compression(Some(CompressionType::ZSTD))?
-            .try_with_compression_level(Some(ZSTD_LEVEL))?;
-        let mut writer = StreamWriter::try_new_with_options(&mut *bytes, &schema, options)?;
+        let mut writer = StreamWriter::try_new_with_options(&mut *bytes, &schema, compression.options()?)?;
         while let Some((_, rows)) = chunks.get(done).filter(|(t, rows)| t == table && rows.schema() == schema)
             && writer.get_ref().len() < FILE_BYTES
         {
@@ -71,19 +112,50 @@ pub fn decode_chunks(bytes: &[u8]) -> Result<Vec<StateChunk>> {
         let table = String::from_utf8(take(name_bytes)?.to_vec()).map_err(|_| broken("a table name is not text"))?;
         let stream_bytes = u64::from_le_bytes(take(8)?.try_into().expect("eight bytes were taken")) as usize;
         for rows in StreamReader::try_new(Cursor::new(take(stream_bytes)?), None)? {
-            chunks.push(StateChunk { table: table.clone(), rows: rows? });
+            chunks.push(StateChunk { table: table.clone(), rows: apart(rows?)? });
         }
     }
     Ok(chunks)
+}
+
+/// The same rows with columns that do not share their memory, as those do that were read without being decompressed: each would be taken to hold
+/// all of it, and one that is kept would hold on to the others.
+fn apart(rows: RecordBatch) -> Result<RecordBatch> {
+    let columns = rows.columns().iter().map(|column| own(&column.to_data()).map(make_array));
+    let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
+    batch_of(&rows.schema(), columns, rows.num_rows())
+}
+
+fn own(data: &ArrayData) -> Result<ArrayData> {
+    // The only owner of all of an allocation has nobody to share it with.
+    let own_buffer = |buffer: &Buffer| match buffer.len() == buffer.capacity() && buffer.ptr_offset() == 0 {
+        true => buffer.clone(),
+        false => Buffer::from_slice_ref(buffer.as_slice()),
+    };
+    let nulls = data.nulls().map(|nulls| nulls.iter().collect::<NullBuffer>());
+    let children = data.child_data().iter().map(own).collect::<Result<Vec<_>>>()?;
+    let built = ArrayData::builder(data.data_type().clone())
+        .len(data.len())
+        .offset(data.offset())
+        .buffers(data.buffers().iter().map(own_buffer).collect())
+        .nulls(nulls)
+        .child_data(children)
+        .build();
+    Ok(built?)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, StringArray, StringViewBuilder};
+    use arrow::array::{
+        BooleanArray, DictionaryArray, Int64Array, ListArray, StringArray, StringViewArray, StringViewBuilder,
+    };
+    use arrow::datatypes::{Int32Type, Int64Type};
 
     use super::*;
+
+    const ALL: [Compression; 3] = [Compression::None, Compression::Lz4, Compression::Zstd];
 
     /// A state file that does not come back as it went loses a user's answer; a cut one must be told, not read.
     #[test]
@@ -94,12 +166,14 @@ mod tests {
         let names =
             RecordBatch::try_from_iter([("n", Arc::new(StringArray::from(vec!["a"])) as ArrayRef)]).expect("one");
         let chunks = vec![("rows", batch(vec![1, 2])), ("rows", batch(vec![3])), ("gone", names)];
-        let mut bytes = vec![7];
-        assert_eq!(encode_chunks(&chunks, &mut bytes).expect("encodes"), 3);
-        let back = decode_chunks(&bytes).expect("decodes");
-        let back: Vec<_> = back.iter().map(|chunk| (chunk.table.as_str(), chunk.rows.clone())).collect();
-        assert_eq!(back, chunks);
-        assert!(decode_chunks(&bytes[..bytes.len() - 5]).is_err());
+        for compression in ALL {
+            let mut bytes = vec![7];
+            assert_eq!(encode_chunks(&chunks, compression, &mut bytes).expect("encodes"), 3);
+            let back = decode_chunks(&bytes).expect("decodes");
+            let back: Vec<_> = back.iter().map(|chunk| (chunk.table.as_str(), chunk.rows.clone())).collect();
+            assert_eq!(back, chunks);
+            assert!(decode_chunks(&bytes[..bytes.len() - 5]).is_err());
+        }
         assert!(decode_chunks(b"something else").is_err());
     }
 
@@ -115,9 +189,11 @@ mod tests {
         let views = builder.finish();
         let rows = RecordBatch::try_from_iter([("v", Arc::new(views) as ArrayRef)]).expect("one column");
         let mut bytes = Vec::new();
-        encode_chunks(&[("rows", rows.clone())], &mut bytes).expect("encodes");
-        assert!(bytes.len() < 2_000, "{} bytes", bytes.len());
-        assert_eq!(decode_chunks(&bytes).expect("decodes")[0].rows, rows);
+        for compression in ALL {
+            encode_chunks(&[("rows", rows.clone())], compression, &mut bytes).expect("encodes");
+            assert!(bytes.len() < 2_000, "{} bytes", bytes.len());
+            assert_eq!(decode_chunks(&bytes).expect("decodes")[0].rows, rows);
+        }
     }
 
     /// However much there is, a file stays near its size, and no chunk is lost or written twice.
@@ -137,12 +213,43 @@ mod tests {
             .collect();
         let (mut rest, mut bytes, mut back) = (chunks.as_slice(), Vec::new(), Vec::new());
         while !rest.is_empty() {
-            let done = encode_chunks(rest, &mut bytes).expect("encodes");
+            let done = encode_chunks(rest, Compression::Zstd, &mut bytes).expect("encodes");
             assert!(done > 0 && bytes.len() < FILE_BYTES + (4 << 20), "{done} chunks in {} bytes", bytes.len());
             back.extend(decode_chunks(&bytes).expect("decodes"));
             rest = &rest[done..];
         }
         let back: Vec<_> = back.iter().map(|chunk| (chunk.table.as_str(), chunk.rows.clone())).collect();
         assert_eq!(back, chunks);
+    }
+
+    /// Columns that come back hold their own bytes and not those of their file: memory is counted, and freed, by column.
+    #[test]
+    fn columns_come_back_apart() {
+        let rows = 1_000_i64;
+        let texts: ArrayRef =
+            Arc::new((0..rows).map(|n| (n % 7 > 0).then(|| format!("the text {n}"))).collect::<StringArray>());
+        let views: ArrayRef = Arc::new(
+            (0..rows).map(|n| (n % 5 > 0).then(|| format!("a rather long text {n}"))).collect::<StringViewArray>(),
+        );
+        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(
+            (0..rows).map(|n| (n % 3 > 0).then(|| vec![Some(n), None])),
+        ));
+        let flags: ArrayRef = Arc::new((0..rows).map(|n| (n % 4 > 0).then_some(n % 2 == 0)).collect::<BooleanArray>());
+        let words: ArrayRef =
+            Arc::new((0..rows).map(|n| ["a", "b", "c"][n as usize % 3]).collect::<DictionaryArray<Int32Type>>());
+        let numbers: ArrayRef = Arc::new((0..rows).collect::<Int64Array>());
+        let named = [("t", texts), ("v", views), ("l", lists), ("f", flags), ("w", words), ("n", numbers)];
+        let batch = RecordBatch::try_from_iter_with_nullable(named.map(|(name, column)| (name, column, true)));
+        let batch = batch.expect("columns of one length").slice(3, 900);
+        for compression in ALL {
+            let mut bytes = Vec::new();
+            encode_chunks(&[("rows", batch.clone())], compression, &mut bytes).expect("encodes");
+            let back = decode_chunks(&bytes).expect("decodes").swap_remove(0).rows;
+            assert_eq!(back, batch);
+            let held: usize = back.columns().iter().map(|column| column.get_array_memory_size()).sum();
+            assert!(held < 2 * 120_000, "{held} bytes are held");
+            let numbers = back.column(5).get_array_memory_size();
+            assert!(numbers < 2 * 900 * 8, "{numbers} bytes for 900 integers");
+        }
     }
 }

@@ -23,12 +23,13 @@ mod migrate;
 pub mod store;
 pub(crate) mod writer;
 
-pub use codec::{decode_chunks, encode_chunks};
+pub use codec::{Compression, decode_chunks, encode_chunks};
 pub use migrate::{Filled, migrate};
 pub use store::{CheckpointStore, MemoryStore};
 
-/// Changes whenever an older reader could not read a checkpoint.
-pub const FORMAT_VERSION: u32 = 1;
+/// Changes whenever an older reader could not read a checkpoint. Version 2 has the distinct values of an aggregate together for all calls
+/// over them, and of a group those that changed; checkpoints of version 1 are read unless they hold such values.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Manifests start with this; the rest is the checkpoint's number.
 pub const MANIFEST_PREFIX: &str = "manifest/";
@@ -119,7 +120,7 @@ pub struct StateFile {
     pub name: String,
     /// Its size.
     pub bytes: u64,
-    /// Rows in it.
+    /// Rows in it, and those entries of lists that count as such.
     pub rows: u64,
     /// XXH3 of its bytes, as hexadecimal text.
     pub checksum: String,

@@ -7,6 +7,10 @@ use crate::error::Result;
 pub trait CheckpointStore: Send + Sync {
     /// For messages: the folder or URL.
     fn describe(&self) -> String;
+    /// Whether bytes are cheap to write and to read there, as in a folder of this machine: state is then not compressed unless a setting says so.
+    fn is_near(&self) -> bool {
+        false
+    }
     /// Writes an object that must not exist. `Ok(false)`: it exists already, nothing was changed. Durable and whole on return:
     /// a crash leaves either nothing or all of it under the name.
     fn put_if_absent(&self, name: &str, bytes: &[u8]) -> Result<bool>;
@@ -38,6 +42,10 @@ impl MemoryStore {
 impl CheckpointStore for MemoryStore {
     fn describe(&self) -> String {
         "memory".to_owned()
+    }
+
+    fn is_near(&self) -> bool {
+        true
     }
 
     fn put_if_absent(&self, name: &str, bytes: &[u8]) -> Result<bool> {

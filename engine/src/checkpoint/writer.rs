@@ -9,8 +9,8 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::codec::FILE_BYTES;
 use super::{
-    CheckpointStore, FORMAT_VERSION, Manifest, OperatorState, SavedOperator, SourceState, StateFile, checksum,
-    encode_chunks, manifest_name,
+    CheckpointStore, Compression, FORMAT_VERSION, Manifest, OperatorState, SavedOperator, SourceState, StateFile,
+    checksum, encode_chunks, manifest_name,
 };
 use crate::error::{EngineError, Result};
 use crate::graph::OperatorId;
@@ -74,6 +74,7 @@ pub(crate) struct Checkpointer {
     /// The manifest that the pipeline started from.
     pub last: Option<Manifest>,
     pub metrics: Arc<Metrics>,
+    pub compression: Compression,
     /// What a file is encoded in, used again.
     pub buffer: Vec<u8>,
 }
@@ -163,9 +164,10 @@ impl Checkpointer {
                 for part in 0.. {
                     let (name, run) = (super::STATE_PREFIX, &self.run);
                     let name = format!("{name}{key}/{checkpoint:020}-{shard:04}-{part:04}-{run}.arrow");
-                    let done = encode_chunks(rest, &mut buffer)?;
+                    let done = encode_chunks(rest, self.compression, &mut buffer)?;
                     self.put(&name, &buffer)?;
-                    let rows = rest[..done].iter().map(|(_, rows)| rows.num_rows() as u64).sum();
+                    let rows: u64 = rest[..done].iter().map(|(_, rows)| rows.num_rows() as u64).sum();
+                    let rows = rows + std::mem::take(&mut saved.state.entries);
                     let bytes = buffer.len() as u64;
                     bytes_written += bytes;
                     state.files.push(StateFile { name, bytes, rows, checksum: checksum(&buffer) });
@@ -284,3 +286,6 @@ impl Checkpointer {
 /// The most files that are not full listed for one operator before it is saved in full, so that a restart need not open thousands. Each shard writes
 /// its own, so with many shards it is those of eight checkpoints.
 const FILES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;

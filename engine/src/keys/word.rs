@@ -10,8 +10,12 @@ use super::{AHEAD, NewSlots, look_ahead};
 use crate::aggregate::Slots;
 use crate::error::Result;
 
-/// A table with so many entries is beyond the nearest cache; in tests one that is large for them.
+/// A table with so many entries is beyond the caches of a core; in tests one that is large for them.
 const FAR: usize = if cfg!(test) { 256 } else { 1 << 15 };
+/// One with so many is beyond the nearest of them, and beyond the others too where others took their place since it was last looked at.
+const NEAR: usize = if cfg!(test) { 64 } else { 1 << 12 };
+/// That is so where a batch has so much fewer rows than there are entries: it comes between two steps, and all tables of a step take turns.
+const COLD_RATIO: usize = 4;
 
 /// Keys of one word: the table entry holds the key, so a probe touches one cache line.
 #[derive(Default)]
@@ -27,6 +31,12 @@ pub(super) struct WordStore {
 }
 
 impl WordStore {
+    /// Whether the entries that a batch of `rows` rows looks for are far away.
+    fn is_far(&self, rows: usize) -> bool {
+        let entries = self.entries.len();
+        entries >= FAR || entries >= NEAR && rows <= entries / COLD_RATIO
+    }
+
     #[inline(always)]
     pub(super) fn home(word: u64, shift: u32) -> usize {
         ((word ^ (word >> 32)).wrapping_mul(SPREAD) >> shift) as usize
@@ -37,8 +47,10 @@ impl WordStore {
         match column.nulls().filter(|nulls| nulls.null_count() > 0) {
             None => {
                 slots.reserve(words.len());
+                // A table that grows meanwhile was near.
+                let is_far = self.is_far(words.len());
                 for words in words.chunks(AHEAD) {
-                    if self.entries.len() >= FAR {
+                    if is_far || self.entries.len() >= FAR {
                         let home = |word: &u64| Self::home(*word, self.shift) & (self.entries.len() - 1);
                         look_ahead(words.iter().map(|word| self.entries[home(word)].0));
                     }

@@ -348,18 +348,17 @@ impl Side {
     fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
         let (rows, arrivals, retracts, ordinals) = (&self.rows, &self.arrivals, self.retracts, self.ordinals);
         self.log.save(kind, state, || {
-            let ids = rows.live_ids();
-            if ids.is_empty() {
-                return Ok(Vec::new());
-            }
-            let mut delta = Delta::insert(rows.take_batch(&ids)?);
-            if retracts {
-                delta.weights = Some(Int64Array::from_iter_values(ids.iter().map(|id| rows.weight(*id))));
-            }
-            if ordinals {
-                delta.ordinals = Some(UInt64Array::from_iter_values(ids.iter().map(|id| arrivals[*id as usize])));
-            }
-            Ok(vec![delta])
+            let delta = |ids: &Vec<u32>| -> Result<Delta> {
+                let mut delta = Delta::insert(rows.take_batch(ids)?);
+                if retracts {
+                    delta.weights = Some(Int64Array::from_iter_values(ids.iter().map(|id| rows.weight(*id))));
+                }
+                if ordinals {
+                    delta.ordinals = Some(UInt64Array::from_iter_values(ids.iter().map(|id| arrivals[*id as usize])));
+                }
+                Ok(delta)
+            };
+            rows.live_pieces().iter().map(delta).collect()
         })
     }
 

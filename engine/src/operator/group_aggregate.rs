@@ -6,7 +6,7 @@
 //!
 //! Old results are evaluated when a step first touches a group, so no second copy of the results is kept. A checkpoint takes the
 //! groups that changed since the last one and the keys that vanished, and is applied in order: a row replaces what an older one says
-//! of its key. Groups freed by time leave no trace in it, because the watermark beside it says that they are gone, or the clock and
+//! of its key. Of the distinct values of a group that an older checkpoint has, it takes those that changed. Groups freed by time leave no trace in it, because the watermark beside it says that they are gone, or the clock and
 //! the time at which they were last touched ([`super::ttl`]).
 
 use std::collections::BTreeMap;
@@ -223,12 +223,16 @@ struct Group {
     in_step: bool,
     /// In `dirty`.
     dirty: bool,
+    /// What the next checkpoint says of it replaces what older ones say.
+    whole: bool,
 }
 
 /// Old and new results of up to this many rows share a delta: a step of few rows should not cost those who follow two batches.
 const TOGETHER_ROWS_MAX: usize = 1_024;
 /// The tables of a checkpoint.
 const GROUPS: &str = "groups";
+/// As `groups`, with only such distinct values as changed.
+const CHANGED: &str = "changed";
 const REMOVED: &str = "removed";
 const WATERMARK: &str = "watermark";
 
@@ -247,7 +251,7 @@ impl GroupAggregate {
         let fresh = self.table.keys.fresh();
         for slot in fresh {
             let group = &mut self.groups[*slot as usize];
-            *group = Group { live: true, in_step: true, dirty: group.dirty, end: WATERMARK_MAX };
+            *group = Group { live: true, in_step: true, dirty: group.dirty, whole: true, end: WATERMARK_MAX };
             self.created.push(*slot);
         }
         if let Some(window) = self.plan.window {
@@ -289,7 +293,8 @@ impl GroupAggregate {
         let counts = self.row_counts(&slots)?;
         let empty: Vec<u32> =
             slots.iter().zip(counts).filter(|(_, count)| *count <= 0).map(|(slot, _)| *slot).collect();
-        self.table.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::Some(&empty)));
+        self.table.accumulators.clear(Slots::Some(&empty));
+        empty.iter().for_each(|slot| self.groups[*slot as usize].whole = true);
         Ok(())
     }
 
@@ -347,7 +352,7 @@ impl GroupAggregate {
         match self.plan.row_count_call {
             None => Ok(vec![1; slots.len()]),
             Some(call) => {
-                let counts = self.table.accumulators[call].evaluate(Slots::Some(slots))?;
+                let counts = self.table.accumulators.result(call, Slots::Some(slots))?;
                 Ok(counts.as_primitive::<Int64Type>().values().to_vec())
             }
         }
@@ -444,7 +449,7 @@ impl GroupAggregate {
             ttl.forget(slots);
         }
         self.table.keys.remove(slots);
-        self.table.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::Some(slots)));
+        self.table.accumulators.clear(Slots::Some(slots));
         slots.iter().for_each(|slot| self.groups[*slot as usize].live = false);
     }
 
@@ -467,11 +472,22 @@ impl GroupAggregate {
         }
     }
 
-    fn put_groups(&mut self, slots: &[u32], state: &mut StateWriter) -> Result<()> {
-        let mut columns = self.table.keys.columns(Slots::Some(slots))?;
-        columns.extend(self.table.states(Slots::Some(slots))?);
-        columns.extend(self.ttl.as_ref().map(|ttl| ttl.touched(slots)));
-        state.put(GROUPS, batch_of(&self.plan.saved, columns, slots.len())?);
+    /// Hands over groups: `whole` ones, and of others what `changed`.
+    fn put_groups(&mut self, whole: &[u32], changed: &[u32], state: &mut StateWriter) -> Result<()> {
+        if whole.is_empty() && changed.is_empty() {
+            return Ok(());
+        }
+        let states = self.table.accumulators.save(whole, changed)?;
+        for ((table, slots), states) in [(GROUPS, whole), (CHANGED, changed)].into_iter().zip(states) {
+            if slots.is_empty() {
+                continue;
+            }
+            state.entries += self.plan.layout.list_entries(&states);
+            let mut columns = self.table.keys.columns(Slots::Some(slots))?;
+            columns.extend(states);
+            columns.extend(self.ttl.as_ref().map(|ttl| ttl.touched(slots)));
+            state.put(table, batch_of(&self.plan.saved, columns, slots.len())?);
+        }
         Ok(())
     }
 }
@@ -577,16 +593,21 @@ impl Operator for GroupAggregate {
         let removed = std::mem::take(&mut self.removed);
         let mut slots = std::mem::take(&mut self.dirty);
         slots.iter().for_each(|slot| self.groups[*slot as usize].dirty = false);
+        let mut changed = Vec::new();
         match kind {
             SaveKind::Full => slots = self.table.keys.live_slots(),
             SaveKind::Changes => {
                 // First what vanished: a key that came back since is among the groups.
                 removed.into_iter().for_each(|rows| state.put(REMOVED, rows));
                 slots.retain(|slot| self.groups[*slot as usize].live);
+                if self.table.accumulators.has_values() {
+                    (slots, changed) = slots.into_iter().partition(|slot| self.groups[*slot as usize].whole);
+                }
             }
         }
         self.has_saved = true;
-        if slots.is_empty() { Ok(()) } else { self.put_groups(&slots, state) }
+        slots.iter().for_each(|slot| self.groups[*slot as usize].whole = false);
+        self.put_groups(&slots, &changed, state)
     }
 
     fn restore(&mut self, state: &StateReader<'_>) -> Result<()> {
@@ -595,7 +616,7 @@ impl Operator for GroupAggregate {
         let plan = Arc::clone(&self.plan);
         for chunk in state.chunks {
             let schema = match chunk.table.as_str() {
-                GROUPS => &plan.saved,
+                GROUPS | CHANGED => &plan.saved,
                 REMOVED => &plan.removed,
                 other => {
                     return Err(EngineError::Checkpoint {
@@ -619,19 +640,30 @@ impl Operator for GroupAggregate {
             let columns = rows.columns();
             self.intern(&columns[..plan.key_count], rows.num_rows())?;
             let slots = self.table.slots.clone();
-            if chunk.table == GROUPS {
-                self.table.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::Some(&slots)));
-                self.table.merge_states(&columns[plan.key_count..plan.input.fields().len()], &plan.layout)?;
-                if let Some(ttl) = &mut self.ttl {
-                    ttl.restore(&slots, touched_of(&rows));
+            let states = &columns[plan.key_count..];
+            match chunk.table.as_str() {
+                REMOVED => {
+                    self.free(&slots);
+                    continue;
                 }
-            } else {
-                self.free(&slots);
+                CHANGED => self.table.accumulators.apply(&slots, states, &plan.layout)?,
+                _ => {
+                    self.table.accumulators.clear(Slots::Some(&slots));
+                    self.table.accumulators.merge(&slots, states, &plan.layout)?;
+                }
+            }
+            if let Some(ttl) = &mut self.ttl {
+                ttl.restore(&slots, touched_of(&rows));
             }
         }
-        self.groups.iter_mut().for_each(|group| group.in_step = false);
+        for group in &mut self.groups {
+            (group.in_step, group.whole) = (false, false);
+        }
         self.created.clear();
         self.has_saved = !state.chunks.is_empty();
+        if self.has_saved {
+            self.table.accumulators.restored();
+        }
         Ok(())
     }
 
@@ -642,9 +674,11 @@ impl Operator for GroupAggregate {
     }
 
     fn state_rows(&self) -> usize {
-        self.table.len()
+        self.table.len() + self.table.accumulators.value_count()
     }
 }
 
+#[cfg(test)]
+mod distinct_tests;
 #[cfg(test)]
 mod tests;

@@ -248,6 +248,8 @@ pub enum SaveKind {
 pub struct StateWriter {
     /// `(table, rows)` in the order handed over.
     pub chunks: Vec<(&'static str, RecordBatch)>,
+    /// What the lists in the chunks hold, where their entries count as rows in [`Operator::state_rows`].
+    pub entries: u64,
     /// What is small and not keyed (a watermark, a format version), written with every save; the newest of each shard is read.
     pub meta: serde_json::Map<String, serde_json::Value>,
 }

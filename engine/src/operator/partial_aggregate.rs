@@ -218,7 +218,7 @@ impl PartialAggregate {
             columns.push(Arc::new(Int64Array::from_value(pane, rows)));
         }
         let states = table.states(Slots::First(rows))?;
-        table.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::First(rows)));
+        table.accumulators.clear(Slots::First(rows));
         columns.extend(table.keys.take_all()?);
         columns.extend(states);
         batch_of(&self.plan.output, columns, rows)

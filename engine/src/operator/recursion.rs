@@ -283,12 +283,12 @@ impl Operator for Recursion {
         for (port, input) in self.inputs.iter_mut().enumerate() {
             let (rows, retracting) = (&input.rows, self.spec.retracting[port]);
             input.log.save(kind, state, || {
-                let delta = |ids: &[u32]| -> Result<Delta> {
+                let delta = |ids: &Vec<u32>| -> Result<Delta> {
                     let mut delta = Delta::insert(rows.take_batch(ids)?);
                     delta.weights = retracting.then(|| ids.iter().map(|id| rows.weight(*id)).collect());
                     Ok(delta)
                 };
-                rows.live_ids().chunks(DELTA_ROWS_MAX).map(delta).collect()
+                rows.live_pieces().iter().map(delta).collect()
             })?;
         }
         Ok(())

@@ -76,7 +76,6 @@ impl OperatorFactory for RetractionCheckFactory {
             counts: RowCounts::default(),
             hashes: Vec::new(),
             routes: Vec::new(),
-            touched: Vec::new(),
             changed: None,
             plan: Arc::clone(&self.plan),
         }))
@@ -93,8 +92,6 @@ pub struct RetractionCheck {
     /// Of the step's rows, delta by delta.
     hashes: Vec<RowHash>,
     routes: Vec<u64>,
-    /// The entries that the step has touched.
-    touched: Vec<u32>,
     /// The rows that changed since the last save; `None` until the first one, which hands over all.
     changed: Option<Vec<RowHash>>,
 }
@@ -132,7 +129,6 @@ impl RetractionCheck {
             firsts.push(self.hashes.len());
             self.hash(&delta.batch)?;
         }
-        self.touched.clear();
         let mut refused = vec![Vec::new(); deltas.len()];
         // By delta and row, where they do not lie in order of arrival.
         let order = deltas.iter().any(|delta| delta.ordinals.is_some()).then(|| in_order_of_arrival(deltas));
@@ -155,13 +151,12 @@ impl RetractionCheck {
                     }
                 }
                 let hash = &self.hashes[firsts[delta] + row];
-                if !self.counts.add(hash, deltas[delta].weight(row), &mut self.touched) {
+                if !self.counts.add(hash, deltas[delta].weight(row), self.changed.as_mut()) {
                     refused[delta].push(row as u32);
                 }
                 row += 1;
             }
         }
-        self.counts.settle(&self.touched, self.changed.as_mut());
         Ok(refused)
     }
 
@@ -228,11 +223,7 @@ impl Operator for RetractionCheck {
 
     fn state_bytes(&self) -> usize {
         let hashes = self.hashes.capacity() + self.changed.as_ref().map_or(0, Vec::capacity);
-        self.counts.bytes()
-            + self.encoded.size()
-            + hashes * size_of::<RowHash>()
-            + self.routes.capacity() * 8
-            + self.touched.capacity() * 4
+        self.counts.bytes() + self.encoded.size() + hashes * size_of::<RowHash>() + self.routes.capacity() * 8
     }
 
     fn state_rows(&self) -> usize {

@@ -517,15 +517,14 @@ impl Operator for TemporalJoin {
         state.meta.insert(WATERMARK.into(), self.passed.into());
         let (rows, retracts) = (&self.left.rows, self.plan.join.left.retracts);
         self.left.log.save(kind, state, || {
-            let ids = rows.live_ids();
-            if ids.is_empty() {
-                return Ok(Vec::new());
-            }
-            let mut delta = Delta::insert(rows.take_batch(&ids)?);
-            if retracts {
-                delta.weights = Some(Int64Array::from_iter_values(ids.iter().map(|id| rows.weight(*id))));
-            }
-            Ok(vec![delta])
+            let delta = |ids: &Vec<u32>| -> Result<Delta> {
+                let mut delta = Delta::insert(rows.take_batch(ids)?);
+                if retracts {
+                    delta.weights = Some(Int64Array::from_iter_values(ids.iter().map(|id| rows.weight(*id))));
+                }
+                Ok(delta)
+            };
+            rows.live_pieces().iter().map(delta).collect()
         })?;
         self.right.save(kind, state)
     }

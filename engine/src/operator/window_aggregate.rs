@@ -138,6 +138,9 @@ impl Pane {
 
 /// A window with more panes is combined from the tree.
 const DIRECT_PANES_MAX: usize = 8;
+/// A pane that so many windows besides the one at hand will read is merged into one batch: of two shards' batches, which mostly have the same
+/// keys, that costs two looks for each key and saves one in each window.
+const LATER_WINDOWS_MIN: usize = 2;
 /// The table of a checkpoint.
 const PARTIALS: &str = "partials";
 const FIRED_UNTIL: &str = "fired_until";
@@ -226,7 +229,7 @@ impl WindowAggregate {
     fn fire(&mut self, start: EventTimeMs, end: EventTimeMs, out: &mut Output) -> Result<()> {
         let plan = Arc::clone(&self.plan);
         let (first, last) = plan.spec.panes_of_window(start, end);
-        let batches = self.batches_of(first, last)?;
+        let batches = self.batches_of(first, last, end)?;
         for batch in &batches {
             self.scratch.merge(batch, 1, plan.key_count, &plan.layout)?;
         }
@@ -248,10 +251,17 @@ impl WindowAggregate {
         Ok(())
     }
 
-    /// Batches that together hold panes `[first, last]`, all of which are closed.
-    fn batches_of(&mut self, first: i64, last: i64) -> Result<Vec<RecordBatch>> {
+    /// Batches that together hold panes `[first, last]` of the window that ends at `end`; all of them are closed.
+    fn batches_of(&mut self, first: i64, last: i64, end: EventTimeMs) -> Result<Vec<RecordBatch>> {
         let direct = self.panes.range(first..=last).take(DIRECT_PANES_MAX + 1).count() <= DIRECT_PANES_MAX;
         if direct {
+            let later = |pane: i64| self.plan.spec.windows_of_pane(pane).ending_after(end).count_left();
+            let panes = self.panes.range(first..=last).filter(|(_, pane)| pane.saved.len().max(pane.unsaved.len()) > 1);
+            let panes: Vec<i64> =
+                panes.map(|(number, _)| *number).filter(|number| later(*number) >= LATER_WINDOWS_MIN).collect();
+            for number in panes {
+                self.compact_pane(number, |batches| (batches.len() > 1).then_some(0))?;
+            }
             return Ok(self.panes.range(first..=last).flat_map(|(_, pane)| pane.batches().cloned()).collect());
         }
         let mut batches = Vec::new();

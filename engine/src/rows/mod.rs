@@ -14,7 +14,7 @@ use arrow::datatypes::SchemaRef;
 
 use self::pages::Pages;
 use crate::aggregate::Slots;
-use crate::delta::{Delta, batch_of};
+use crate::delta::{DELTA_ROWS_MAX, Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::keys::GroupKeys;
 
@@ -192,6 +192,15 @@ impl Rows {
         match &self.store {
             Store::Appended(pages) => pages.live_ids(),
             Store::Counted { keys, .. } => keys.live_slots(),
+        }
+    }
+
+    /// The same in pieces of at most [`DELTA_ROWS_MAX`]. Of rows that are only inserted each piece lies together, so that
+    /// [taking](Self::take) it copies nothing where all its rows are still there.
+    pub(crate) fn live_pieces(&self) -> Vec<Vec<u32>> {
+        match &self.store {
+            Store::Appended(pages) => pages.live_pages(),
+            Store::Counted { keys, .. } => keys.live_slots().chunks(DELTA_ROWS_MAX).map(<[u32]>::to_vec).collect(),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::error::Result;
 /// Rows of a page, a power of two.
 const PAGE_ROWS: usize = 1 << PAGE_BITS;
 const PAGE_BITS: u32 = 13;
+const _: () = assert!(PAGE_ROWS <= crate::delta::DELTA_ROWS_MAX, "the rows of a page make a delta");
 /// A page with fewer than this part of its rows left is squeezed.
 const SQUEEZE: usize = 4;
 /// A last page with more pieces has some merged.
@@ -218,6 +219,11 @@ impl Pages {
             places.push((*entry as usize + piece, row));
         }
         if let [only] = pieces.as_slice() {
+            // Rows that lie one behind the other are shared.
+            if places.windows(2).all(|pair| pair[1].1 == pair[0].1 + 1) {
+                let first = places[0].1;
+                return Ok(columns.iter().map(|column| only.columns[*column].slice(first, places.len())).collect());
+            }
             let rows = UInt32Array::from_iter_values(places.iter().map(|(_, row)| *row as u32));
             return columns.iter().map(|column| Ok(take(&only.columns[*column], &rows, None)?)).collect();
         }
@@ -232,17 +238,29 @@ impl Pages {
     /// The ids in use, ascending.
     pub(crate) fn live_ids(&self) -> Vec<u32> {
         let mut ids = Vec::with_capacity(self.live);
-        for (number, page) in self.pages.iter().enumerate() {
-            for (word, bits) in page.live.iter().enumerate() {
-                let mut bits = *bits;
-                while bits != 0 {
-                    let place = word * 64 + bits.trailing_zeros() as usize;
-                    ids.push((number << PAGE_BITS | place) as u32);
-                    bits &= bits - 1;
-                }
+        (0..self.pages.len()).for_each(|number| self.live_of(number, &mut ids));
+        ids
+    }
+
+    /// The same, those of each page by themselves.
+    pub(crate) fn live_pages(&self) -> Vec<Vec<u32>> {
+        let of_page = |number: usize| {
+            let mut ids = Vec::with_capacity(self.pages[number].live_count);
+            self.live_of(number, &mut ids);
+            ids
+        };
+        (0..self.pages.len()).map(of_page).filter(|ids| !ids.is_empty()).collect()
+    }
+
+    fn live_of(&self, number: usize, ids: &mut Vec<u32>) {
+        for (word, bits) in self.pages[number].live.iter().enumerate() {
+            let mut bits = *bits;
+            while bits != 0 {
+                let place = word * 64 + bits.trailing_zeros() as usize;
+                ids.push((number << PAGE_BITS | place) as u32);
+                bits &= bits - 1;
             }
         }
-        ids
     }
 }
 

@@ -32,6 +32,12 @@ fn batch(numbers: &[i64]) -> RecordBatch {
 fn check(rows: &Rows, model: &BTreeMap<u32, i64>) {
     assert_eq!(rows.live_ids(), model.keys().copied().collect::<Vec<_>>());
     assert_eq!(rows.len(), model.len());
+    let pieces = rows.live_pieces();
+    assert_eq!(pieces.concat(), rows.live_ids());
+    for ids in &pieces {
+        let numbers: Vec<i64> = ids.iter().map(|id| model[id]).collect();
+        assert_eq!(rows.take(ids, &[0]).expect("it works")[0].as_primitive::<Int64Type>().values(), numbers.as_slice());
+    }
     let ids: Vec<u32> = model.keys().rev().copied().collect();
     let taken = rows.take(&ids, &[1, 0]).expect("it works");
     for (row, id) in ids.iter().enumerate() {
@@ -124,5 +130,20 @@ proptest! {
             .filter(|(_, weight)| *weight != 0)
             .collect();
         prop_assert_eq!(back, model);
+    }
+}
+
+/// A full save of rows of which none is gone copies none of them.
+#[test]
+fn rows_that_lie_together_are_shared() {
+    let mut rows = Rows::new(&schema(), false).expect("it works");
+    let numbers: Vec<i64> = (0..20_000).collect();
+    rows.apply(&Delta::insert(batch(&numbers)), &mut Vec::new()).expect("it works");
+    let address =
+        |ids: &[u32]| rows.take(ids, &[0]).expect("it works")[0].as_primitive::<Int64Type>().values().as_ptr();
+    let pieces = rows.live_pieces();
+    assert_eq!(pieces.len(), 3);
+    for ids in &pieces {
+        assert_eq!(address(&ids[1..]), address(ids).wrapping_add(1));
     }
 }

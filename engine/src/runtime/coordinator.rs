@@ -15,7 +15,7 @@ use super::{
     Clock, Event, EventReceiver, Mode, PipelineConfig, Start, StepObserver, Stopwatch, Summary, spawn, spawn_watched,
 };
 use crate::checkpoint::writer::{Begin, Checkpointer, Part, Publish};
-use crate::checkpoint::{CheckpointStore, Manifest, Meta, read_chunks};
+use crate::checkpoint::{CheckpointStore, Compression, Manifest, Meta, read_chunks};
 use crate::delta::Delta;
 use crate::error::{EngineError, Result};
 use crate::expr::StepContext;
@@ -161,6 +161,10 @@ impl Coordinator {
                 sinks: publishers,
                 last: manifest.cloned(),
                 metrics: Arc::clone(&metrics),
+                compression: config.checkpoint_compression.unwrap_or(match store.is_near() {
+                    true => Compression::None,
+                    false => Compression::Zstd,
+                }),
                 buffer: Vec::new(),
             };
             let (written, written_receiver) = unbounded();

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::checkpoint::{CheckpointStore, Manifest};
+use crate::checkpoint::{CheckpointStore, Compression, Manifest};
 use crate::error::{EngineError, Result};
 use crate::graph::{Graph, NodeKind};
 use crate::log::{StepRecord, Taken};
@@ -66,6 +66,8 @@ pub struct PipelineConfig {
     pub checkpoint_steps: u64,
     /// How many checkpoints are kept.
     pub checkpoint_retain: usize,
+    /// How state files are compressed; `None`: where the store is not [near](CheckpointStore::is_near).
+    pub checkpoint_compression: Option<Compression>,
     /// State beyond this ends the pipeline; 0: no bound.
     pub memory_max_bytes: u64,
     /// A source this far ahead of the slowest one, in event time, waits; 0: never.
@@ -93,6 +95,7 @@ impl Default for PipelineConfig {
             checkpoint_interval_ms: 1_000,
             checkpoint_steps: 0,
             checkpoint_retain: 3,
+            checkpoint_compression: None,
             memory_max_bytes: 0,
             max_drift_ms: 0,
             seed: 1,

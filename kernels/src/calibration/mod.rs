@@ -68,7 +68,7 @@ impl Calibration {
     pub fn run(
         &self,
         features: &Features,
-        scores: Vec<f32>,
+        (scores, surprises): (Vec<f32>, Option<Vec<f32>>),
         expectations: Option<Expectations>,
         seen: GroupedContext<'_>,
         state: &mut StatePages,
@@ -103,7 +103,8 @@ impl Calibration {
                 }
                 let learns = seen.learn.is_none_or(|learn| learn[row]);
                 let time_ms = seen.time_ms.map_or(0, |times| times[row]);
-                self.row(words, features, place, (row, time_ms), learns, &mut out);
+                let surprise = surprises.as_ref().map_or(out.score[row], |surprises| surprises[row]);
+                self.row(words, features, (place, surprise), (row, time_ms), learns, &mut out);
                 if let Some(Expectations { expected, deviation }) = &expectations {
                     let reach = f64::from(tail::reach(self.options.max_false_alarm_rate) * deviation[row]);
                     let value = f64::from(features.high(0)[place]) + f64::from(features.low(0)[place]);
@@ -142,18 +143,17 @@ impl Calibration {
         &self,
         words: &mut [u32],
         features: &Features,
-        kept: usize,
+        (kept, surprise): (usize, f32),
         (row, time_ms): (usize, i64),
         learns: bool,
         out: &mut Detections,
     ) {
-        let score = out.score[row];
         let (header, rest) = words.split_at_mut(HEADER_WORDS);
         let (models, tail) = rest.split_at_mut(self.features * FEATURE_WORDS);
         let count = header[COUNT];
         let trained = count >= self.options.min_training;
         let rate = self.options.max_false_alarm_rate as f32;
-        let judged = tail::Judged { score, age: count, learn: learns, judged: trained };
+        let judged = tail::Judged { score: surprise, age: count, learn: learns, judged: trained };
         let p_value = tail::p_value(bytemuck::cast_slice_mut(tail), &self.prior, rate, judged);
         if trained {
             out.p_value[row] = p_value;

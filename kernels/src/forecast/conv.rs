@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 
 use super::forecaster::{ERRORS_MIN, mix};
 use super::state::{Key, Shape};
-use crate::conv_forecast::{self, FORECAST_NUMBERS, QUANTILES, STEPS, Seasons, Weights, Windows};
+use crate::conv_forecast::{self, FORECAST_NUMBERS, QUANTILES, Seasons, Weights, Windows};
 
 /// Rows between forecasts that are held against what comes, at least.
 const STRIDE_MIN: usize = 4;
@@ -68,7 +68,7 @@ pub(super) struct Network {
     /// Slot and newest row of each window.
     waiting: Vec<(u32, usize)>,
     history: Vec<f32>,
-    /// `[steps][QUANTILES]` of one key.
+    /// `[STEPS][QUANTILES]` of one key.
     quantiles: Vec<f32>,
 }
 
@@ -94,10 +94,15 @@ impl Network {
             key.own()[start..start + count].fill(f32::NAN);
             return false;
         }
-        let seasons = self.look_back(key);
+        let seasons = look_back(key, &mut self.history);
         self.windows.push(&self.history, seasons);
         self.waiting.push((slot, newest));
         self.waiting.len() >= WAITING_MAX
+    }
+
+    /// The network's weights.
+    pub(super) fn weights(&self) -> &'static Weights {
+        self.weights
     }
 
     /// Whether a forecast of this key waits.
@@ -122,47 +127,17 @@ impl Network {
         self.windows.clear();
         self.waiting.clear();
     }
+}
 
-    /// Copies the values that a window depends on.
-    fn look_back(&mut self, key: &Key<'_>) -> Seasons {
-        let seasons = Seasons { season: key.head.season as usize, long: key.head.long as usize };
-        let rows = key.head.rows as usize;
-        let (one, two) = key.run(rows - key.held().min(seasons.rows_seen()), rows);
-        self.history.clear();
-        self.history.extend_from_slice(one);
-        self.history.extend_from_slice(two);
-        seasons
-    }
-
-    /// The network's quantiles of the next `steps` steps after the newest row, `[steps][QUANTILES]`, in the key's unit.
-    ///
-    /// Steps beyond those of one forecast come from another one, whose past goes on with the medians of the first; it does not know how
-    /// uncertain these are, so its quantiles are no nearer to the median than those of the last step before.
-    pub(super) fn ahead(&mut self, key: &Key<'_>, steps: usize) -> &[f32] {
-        debug_assert!(self.is_idle());
-        let seasons = self.look_back(key);
-        self.quantiles.clear();
-        while self.quantiles.len() < steps * QUANTILES {
-            self.windows.push(&self.history, seasons);
-            let forecast = conv_forecast::forecast(self.weights, &self.windows);
-            let scale = self.windows.scales[0];
-            self.windows.clear();
-            let last: Vec<f32> = self.quantiles[self.quantiles.len().saturating_sub(QUANTILES)..].to_vec();
-            for quantiles in forecast.chunks_exact(QUANTILES) {
-                let median = scale.unscaled(quantiles[MEDIAN]);
-                let far = |level: usize| {
-                    let distance = scale.unit * (quantiles[level] - quantiles[MEDIAN]);
-                    let before = if last.is_empty() { 0.0 } else { last[level] - last[MEDIAN] };
-                    median + if level < MEDIAN { distance.min(before) } else { distance.max(before) }
-                };
-                self.quantiles.extend((0..QUANTILES).map(far));
-                self.history.push(median);
-            }
-        }
-        debug_assert_eq!(FORECAST_NUMBERS, STEPS * QUANTILES);
-        self.quantiles.truncate(steps * QUANTILES);
-        &self.quantiles
-    }
+/// Copies the values that a window of a key depends on.
+pub(super) fn look_back(key: &Key<'_>, history: &mut Vec<f32>) -> Seasons {
+    let seasons = Seasons { season: key.head.season as usize, long: key.head.long as usize };
+    let rows = key.head.rows as usize;
+    let (one, two) = key.run(rows - key.held().min(seasons.rows_seen()), rows);
+    history.clear();
+    history.extend_from_slice(one);
+    history.extend_from_slice(two);
+    seasons
 }
 
 /// Keeps what a forecast that began at row `newest` says of one step of each group.

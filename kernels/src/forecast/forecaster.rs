@@ -1,10 +1,11 @@
 //! The face: keys by slot, rows in, forecasts out.
 
+use super::asked::Asked;
 use super::ridge::{self, FEATURES};
 use super::season::{self, Scratch};
 use super::state::{Key, Origin, PHASES, Shape};
 use super::{Method, Parameters, Season, conv, flair, holt_winters};
-use crate::conv_forecast::QUANTILES;
+use crate::conv_forecast::ConvForecast;
 use crate::kernel::KernelError;
 use crate::rows::GroupedRows;
 use crate::state::{Layout, StatePages, StateShape};
@@ -130,7 +131,13 @@ impl Forecaster {
         self.settle();
     }
 
-    /// Learns a row; what the network says after it may wait until [`Self::settle`], so that it is asked about many keys at once.
+    /// Learns one row of a key as [`learn_one`](Self::learn_one) does, but what the network is to say after it may wait until
+    /// [`settle`](Self::settle), so that it is asked about many keys at once. Between two calls of that a key's rows follow each other.
+    pub fn learn_later(&mut self, slot: u32, value: f64) {
+        self.learn_row(slot, value);
+    }
+
+    /// Learns a row; what the network says after it may wait until [`Self::settle`].
     fn learn_row(&mut self, slot: u32, value: f64) {
         if self.network.as_ref().is_some_and(|network| network.waits(slot)) {
             self.settle();
@@ -149,7 +156,7 @@ impl Forecaster {
     }
 
     /// Asks the network what waits for it.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         let Some(network) = self.network.as_mut().filter(|network| !network.is_idle()) else { return };
         let (shape, state, horizon) = (&self.shape, &mut self.state, self.parameters.horizon as usize);
         network.settle(|slot, newest, quantiles| {
@@ -166,9 +173,11 @@ impl Forecaster {
         let mut key = key(&self.shape, &mut self.state, slot)?;
         let newest = ready(&self.parameters, &key)?;
         let (levels, mut values) = ([lower, 0.5, upper], [0.0; 3]);
-        if let Some(network) = &mut self.network {
-            let of_network = network.ahead(&key, 1);
-            quantiles_of_step(&mut key, of_network, 1, &levels, &mut values);
+        if let Some(network) = &self.network {
+            let mut asked = Asked::new(1, &levels, vec![0]);
+            asked.ask_network(&mut key);
+            asked.settle(network.weights());
+            values.copy_from_slice(asked.quantiles(0));
         } else {
             let origin = key.newest_origin();
             forecast_step(&self.parameters, &mut key, &origin, newest, 1, &levels, &mut values)?;
@@ -180,29 +189,38 @@ impl Forecaster {
     /// Appends the forecast of a key: for each step from 1 to the horizon, its quantile at each of `levels`, which ascend and lie between
     /// 0 and 1. False, and nothing appended, as long as there is none.
     pub fn forecast(&mut self, slot: u32, levels: &[f64], quantiles: &mut Vec<f64>) -> bool {
+        let mut asked = self.asking(levels);
+        if !self.ask(slot, &mut asked) {
+            return false;
+        }
+        if let Some(network) = &self.network {
+            asked.settle(network.weights());
+        }
+        quantiles.extend_from_slice(asked.quantiles(0));
+        true
+    }
+
+    /// For forecasts of many keys at these levels, as [`forecast`](Self::forecast) has them.
+    pub fn asking(&self, levels: &[f64]) -> Asked {
+        let horizon = self.parameters.horizon as usize;
+        Asked::new(horizon, levels, (1..=horizon).map(|ahead| self.shape.group_of(ahead)).collect())
+    }
+
+    /// Asks for the forecast of a key as it is now, at the levels of `asked`. False as long as there is none.
+    pub fn ask(&mut self, slot: u32, asked: &mut Asked) -> bool {
         let Some(mut key) = key(&self.shape, &mut self.state, slot) else { return false };
         let Some(newest) = ready(&self.parameters, &key) else { return false };
-        let start = quantiles.len();
-        if let Some(network) = &mut self.network {
-            let of_network = network.ahead(&key, self.parameters.horizon as usize);
-            quantiles.resize(start + self.parameters.horizon as usize * levels.len(), 0.0);
-            let steps = of_network.chunks_exact(QUANTILES).zip(quantiles[start..].chunks_exact_mut(levels.len()));
-            for (ahead, (of_network, step)) in (1..).zip(steps) {
-                quantiles_of_step(&mut key, of_network, ahead, levels, step);
-            }
+        if self.network.is_some() {
+            asked.ask_network(&mut key);
             return true;
         }
-        let origin = key.newest_origin();
-        for ahead in 1..=self.parameters.horizon as usize {
-            let at = quantiles.len();
-            quantiles.resize(at + levels.len(), 0.0);
-            let step = &mut quantiles[at..];
-            if forecast_step(&self.parameters, &mut key, &origin, newest, ahead, levels, step).is_none() {
-                quantiles.truncate(start);
-                return false;
-            }
-        }
-        true
+        let (parameters, origin) = (&self.parameters, key.newest_origin());
+        asked.ask_key(|ahead, levels, step| forecast_step(parameters, &mut key, &origin, newest, ahead, levels, step))
+    }
+
+    /// The kernel that answers what is asked, if one does: of the method `conv`.
+    pub fn kernel(&self) -> Option<ConvForecast> {
+        self.network.as_ref().map(|network| ConvForecast::new(network.weights().clone()))
     }
 
     /// The season that a key's values have now, in rows.
@@ -345,17 +363,8 @@ fn forecast_step(
     Some(())
 }
 
-/// The quantiles of a step: the network's, moved by what its errors say.
-fn quantiles_of_step(key: &mut Key<'_>, of_network: &[f32], ahead: usize, levels: &[f64], out: &mut [f64]) {
-    for (value, level) in out.iter_mut().zip(levels) {
-        let surprise = conv::surprise_of(key, ahead, *level);
-        *value = key.unscaled(conv::value_of(of_network, surprise));
-    }
-    ascend(out);
-}
-
 /// Rounding may have turned two that are equal.
-fn ascend(quantiles: &mut [f64]) {
+pub(super) fn ascend(quantiles: &mut [f64]) {
     for index in 1..quantiles.len() {
         quantiles[index] = quantiles[index].max(quantiles[index - 1]);
     }

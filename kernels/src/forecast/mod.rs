@@ -22,6 +22,7 @@
 //! Values that are missing (NaN) take a place in time: the season goes on, and the expectation stands in for them. They are no error of
 //! a forecast. Infinite values are missing ones, and those beyond 1e300 are that.
 
+mod asked;
 mod conv;
 mod flair;
 mod forecaster;
@@ -38,6 +39,7 @@ mod naive;
 #[cfg(test)]
 mod tests;
 
+pub use asked::Asked;
 pub use forecaster::{Expectation, Forecaster};
 
 use crate::kernel::KernelError;

@@ -166,6 +166,22 @@ impl Head {
     }
 }
 
+/// What a key's values are kept in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unit {
+    exponent: i32,
+    origin: f64,
+}
+
+impl Unit {
+    /// Back to what users have; never beyond the largest number.
+    pub(super) fn unscaled(self, value: f64) -> f64 {
+        let half = f64::from(self.exponent / 2);
+        let rest = f64::from(self.exponent) - half;
+        (value * half.exp2() * rest.exp2() + self.origin).clamp(-f64::MAX, f64::MAX)
+    }
+}
+
 /// What forecasts from one row begin with: what is known once the row has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Origin {
@@ -233,9 +249,12 @@ impl<'a> Key<'a> {
 
     /// Back to what users have; never beyond the largest number.
     pub(super) fn unscaled(&self, value: f64) -> f64 {
-        let half = f64::from(self.head.exponent / 2);
-        let rest = f64::from(self.head.exponent) - half;
-        (value * half.exp2() * rest.exp2() + self.head.origin).clamp(-f64::MAX, f64::MAX)
+        self.unit().unscaled(value)
+    }
+
+    /// What its values are kept in.
+    pub(super) fn unit(&self) -> Unit {
+        Unit { exponent: self.head.exponent, origin: self.head.origin }
     }
 
     fn slot_of(&self, row: usize) -> usize {

@@ -268,6 +268,50 @@ proptest! {
         }
     }
 
+    /// Forecasts that are asked for together are those of each moment, although keys have gone on since: to the bit.
+    #[test]
+    fn asked_together_is_one_by_one(
+        values in proptest::collection::vec(prop_oneof![9 => -1e3f64..1e3, 1 => Just(f64::NAN)], 1..160),
+        keys in 1usize..5,
+        every in 1usize..4,
+        method in prop::sample::select(&Method::ALL[..]),
+        horizon in prop_oneof![1u32..8, 30u32..70],
+    ) {
+        let parameters = Parameters { method, min_training: 8, season_max: 24, ..Parameters::new(horizon) };
+        let mut single = Forecaster::new(parameters.clone()).expect("in range");
+        let mut many = Forecaster::new(parameters).expect("in range");
+        single.grow(keys);
+        many.grow(keys);
+        let mut asked = many.asking(&LEVELS);
+        let mut expected: Vec<Vec<f64>> = Vec::new();
+        for (row, value) in values.iter().enumerate() {
+            let slot = (row % keys) as u32;
+            single.learn_one(slot, *value);
+            if slot == 0 {
+                many.settle();
+            }
+            many.learn_later(slot, *value);
+            if row % every == 0 {
+                let mut quantiles = Vec::new();
+                let there = single.forecast(slot, &LEVELS, &mut quantiles);
+                prop_assert_eq!(many.ask(slot, &mut asked), there);
+                expected.extend(there.then_some(quantiles));
+            }
+        }
+        many.settle();
+        asked.settle(crate::conv_forecast::Weights::builtin());
+        prop_assert_eq!(asked.len(), expected.len());
+        for (index, expected) in expected.iter().enumerate() {
+            prop_assert_eq!(asked.quantiles(index), expected.as_slice());
+        }
+        let words = |forecaster: &Forecaster| {
+            let mut words = Vec::new();
+            (0..keys as u32).for_each(|slot| forecaster.read_slot(slot, &mut words));
+            words
+        };
+        prop_assert_eq!(words(&single), words(&many));
+    }
+
     /// In another unit, or from another zero, the forecasts are the same ones. Powers of two are no rounding.
     #[test]
     fn units_do_not_show(salt in 0u32..1000, exponent in -60i32..60, shift in -1000i32..1000, rows in 40usize..200) {

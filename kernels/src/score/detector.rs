@@ -27,7 +27,8 @@ pub struct DetectorOptions {
 pub struct Detections {
     /// The method's own score: greater is stranger; NaN where a value is missing, `f32::MAX` where one is beyond what can be compared.
     pub score: Vec<f32>,
-    /// The chance that a normal row of this key has a score as great, in `(0, 1]`; 1 while the key is too young.
+    /// The chance that a normal row of this key surprises as much, in `(0, 1]`; 1 while the key is too young. What surprises is the score,
+    /// but for `auto`, whose score stays high as long as an anomaly lasts.
     pub p_value: Vec<f32>,
     /// Whether it is an alarm: the p-value is below the false alarm rate, and the key does not rest from an earlier alarm.
     pub is_anomaly: Vec<bool>,
@@ -161,10 +162,11 @@ impl Detector {
     pub fn finish(&mut self) -> Detections {
         let Started { features, time_ms, learn, beyond } = self.started.take().expect("a batch was started");
         let scores = self.scorer.finish();
+        let surprises = self.scorer.take_surprises();
         let expectations = self.scorer.take_expectations();
         self.state.grow(features.slot_count());
         let seen = GroupedContext { time_ms: time_ms.as_deref(), learn: learn.as_deref(), beyond: &beyond };
-        self.calibration.run(&features, scores, expectations, seen, &mut self.state)
+        self.calibration.run(&features, (scores, surprises), expectations, seen, &mut self.state)
     }
 
     /// Its scorer: where it runs, what it decided.

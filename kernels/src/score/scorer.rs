@@ -86,6 +86,11 @@ pub trait Scorer: Send {
     /// When nothing was started.
     fn finish(&mut self) -> Vec<f32>;
 
+    /// What a calibration is to judge and learn of the batch that was finished; `None`: its scores.
+    fn take_surprises(&mut self) -> Option<Vec<f32>> {
+        None
+    }
+
     /// What was expected of each row of the batch that was finished last, of scorers that expect something.
     fn take_expectations(&mut self) -> Option<Expectations> {
         None

@@ -1,16 +1,21 @@
 //! The method `auto`: several looks at a row, weighed by what the key's own history says of them.
 //!
 //! ```text
-//! score = ln(1 + novelty of the value)
-//!       + ln(1 + novelty of the mean of the last 80 values)
-//!       + ln(1 + deviation of the mean of the last 20 values) / 2
-//!       + explained * (ln(1 + novelty of m) + ln(1 + deviation of m) / 2 + ln(1 + deviation of r) / 2)
-//! r     = what is left when the season is taken out;  m = mean of its last 20
+//! n        = ln(1 + novelty of the value) + ln(1 + novelty of the mean of the last 80 values)
+//! r        = what is left when the season is taken out;  m = mean of its last 20
+//! d(x)     = ln(1 + deviation of x)
+//! surprise = n + d(mean of the last 20 values) / 2 + explained * (ln(1 + novelty of m) + (d(m) + d(r)) / 2)
+//! score    = n / 8 + d(r) + d(m) / 2 + explained * (d(m) + d(r) / 2)
 //! ```
+//!
+//! **Two questions, two numbers.** *Has something begun?* is the surprise, from which the calibration makes p-values and alarms: novelty is
+//! great at the first row of an anomaly and gone once it has been seen. *Is this row part of it?* is the score, by which rows are ranked: what a
+//! season leaves stays far from usual as long as the anomaly lasts. One number for both is worse at each: alarms want the onset alone, and a
+//! ranking is measured over all rows of an anomaly.
 //!
 //! *Novelty* finds spikes, dips and levels that never were; the mean's novelty finds stretches whose values are usual and whose mix is
 //! not, a shift of level or a sensor that is stuck; the *deviation* finds fast changes of level; what the season leaves finds values that
-//! are usual at another time of the day, one row or many. A season speaks as far as it explains the variance ([`seasonal`](super::seasonal)), so a key
+//! are usual at another time of the day, one row or many. A season speaks as far as it explains the variance ([`seasonal`](super::seasonal)); a key
 //! without one has a score without it: that is the choice by key, and it moves as the evidence does.
 //!
 //! Logarithms are summed because ratios have heavy tails: two looks that each find a row twice as strange as usual say more than one
@@ -69,11 +74,12 @@ impl SeriesModel for Auto {
             history::push(last_values, row.value());
             history::push(last_rests, left.rest);
         }
-        let score = strangeness(of_value)
-            + strangeness(of_mean)
-            + 0.5 * strangeness(of_level)
-            + left.explained
-                * (strangeness(of_rest) + 0.5 * (strangeness(of_rests_level) + strangeness(of_rest_level)));
-        Scored { score, expected: left.expected, deviation: left.square.sqrt() }
+        let novelty = strangeness(of_value) + strangeness(of_mean);
+        let level = strangeness(of_level);
+        let (rests, rests_level, rest_level) =
+            (strangeness(of_rest), strangeness(of_rests_level), strangeness(of_rest_level));
+        let score = novelty / 8.0 + rest_level + 0.5 * rests_level + left.explained * (rests_level + 0.5 * rest_level);
+        let surprise = novelty + 0.5 * level + left.explained * (rests + 0.5 * (rests_level + rest_level));
+        Scored { score, surprise: Some(surprise), expected: left.expected, deviation: left.square.sqrt() }
     }
 }

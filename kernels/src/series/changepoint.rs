@@ -110,7 +110,7 @@ impl SeriesModel for ChangePoint {
         let kept = parts.take(HYPOTHESES * WORDS);
         let beside = level::beside(level, row.value(), self.gain, row.learn);
         let deviation = beside.variance.sqrt();
-        let mut scored = Scored { score: 0.0, expected: beside.mean, deviation };
+        let mut scored = Scored { score: 0.0, surprise: None, expected: beside.mean, deviation };
         let young = header[ROWS] < self.min_training as f32;
         if row.learn {
             header[ROWS] = (header[ROWS] + 1.0).min(COUNT_MAX);

@@ -45,6 +45,8 @@ const PAGE_BYTES: usize = 16 << 20;
 pub(crate) struct Scored {
     /// Greater is stranger, from 0 on.
     pub(crate) score: f32,
+    /// What the calibration judges and learns, where that is not the score.
+    pub(crate) surprise: Option<f32>,
     /// The value that was expected, as a difference from the key's first.
     pub(crate) expected: f32,
     /// How far values usually are from it: a standard deviation.
@@ -85,6 +87,7 @@ pub(crate) struct SeriesScorer<M> {
     features: usize,
     state: StatePages,
     scores: Vec<f32>,
+    surprises: Vec<f32>,
     expectations: Expectations,
     batches: u64,
 }
@@ -99,7 +102,15 @@ impl<M: SeriesModel> SeriesScorer<M> {
     pub(crate) fn of_several(model: M, features: usize) -> Self {
         let words = vec![0; features * BASE_WORDS + 1 + model.words()];
         let state = StatePages::new(StateShape::new(words, Layout::SlotMajor).with_page_bytes(PAGE_BYTES));
-        SeriesScorer { model, features, state, scores: Vec::new(), expectations: Expectations::default(), batches: 0 }
+        SeriesScorer {
+            model,
+            features,
+            state,
+            scores: Vec::new(),
+            surprises: Vec::new(),
+            expectations: Expectations::default(),
+            batches: 0,
+        }
     }
 }
 
@@ -113,7 +124,8 @@ impl<M: SeriesModel> Scorer for SeriesScorer<M> {
         self.state.grow(features.slot_count());
         self.batches += 1;
         let kept = features.kept_count();
-        let (mut scores, mut expected, mut deviation) = (vec![0.0; kept], vec![0.0f64; kept], vec![0.0f32; kept]);
+        let (mut scores, mut surprises) = (vec![0.0; kept], vec![0.0; kept]);
+        let (mut expected, mut deviation) = (vec![0.0f64; kept], vec![0.0f32; kept]);
         let columns: Vec<_> = (0..self.features).map(|index| (features.high(index), features.low(index))).collect();
         let mut values = vec![0.0f32; self.features];
         let slots_per_page = self.state.shape().slots_per_page();
@@ -146,12 +158,13 @@ impl<M: SeriesModel> Scorer for SeriesScorer<M> {
                         learn: context.learn.is_none_or(|learn| learn[arrived]),
                     },
                 );
-                scores[row] = scored.score;
+                (scores[row], surprises[row]) = (scored.score, scored.surprise.unwrap_or(scored.score));
                 expected[row] = f64::from(base.0) + f64::from(base.1) + f64::from(scored.expected);
                 deviation[row] = scored.deviation;
             }
         }
         self.scores = features.spread(scores);
+        self.surprises = features.spread(surprises);
         self.expectations = match features.kept() {
             None => Expectations { expected, deviation },
             Some(kept) => {
@@ -168,6 +181,10 @@ impl<M: SeriesModel> Scorer for SeriesScorer<M> {
 
     fn finish(&mut self) -> Vec<f32> {
         std::mem::take(&mut self.scores)
+    }
+
+    fn take_surprises(&mut self) -> Option<Vec<f32>> {
+        Some(std::mem::take(&mut self.surprises))
     }
 
     fn take_expectations(&mut self) -> Option<Expectations> {

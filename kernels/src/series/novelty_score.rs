@@ -36,6 +36,7 @@ impl SeriesModel for NoveltyScore {
         }
         Scored {
             score: if young { 0.0 } else { strangeness(of_value) + strangeness(of_mean) },
+            surprise: None,
             expected: beside.mean,
             deviation: beside.variance.sqrt(),
         }

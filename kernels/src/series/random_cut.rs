@@ -125,6 +125,7 @@ impl SeriesModel for RandomCutForest {
         point.fill(0.0);
         Scored {
             score: if young { 0.0 } else { sum / self.trees as f32 },
+            surprise: None,
             expected: beside.mean,
             deviation: beside.variance.sqrt(),
         }

@@ -167,6 +167,7 @@ impl SeriesModel for SeasonalScore {
         }
         Scored {
             score: if young { 0.0 } else { beside.deviation },
+            surprise: None,
             expected: left.expected,
             deviation: beside.variance.sqrt(),
         }

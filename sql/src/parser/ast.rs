@@ -382,9 +382,11 @@ pub struct Explain {
     pub statement: Box<Statement>,
 }
 
-/// `MATCH [FOR (column = constant [AND ..])] [FROM constant] [TO constant]`.
+/// `MATCH [OF name] [FOR (column = constant [AND ..])] [FROM constant] [TO constant]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExplainMatch {
+    /// The clause that is meant, by its alias or the view or table of `WITH` that it stands in.
+    pub of: Option<Name>,
     /// The partition: columns of `PARTITION BY` with their values.
     pub key: Vec<(Name, ExprText)>,
     /// The first value of the order that is told.

@@ -48,7 +48,8 @@ impl<'a> Source<'a> {
     /// All tokens, without white space and comments; hints that the planner reads stay behind their `SELECT`, and `MATCH_RECOGNIZE` is a
     /// table function.
     pub(crate) fn tokens(&self) -> Result<Vec<TokenWithSpan>> {
-        let tokens = Tokenizer::new(&EagreDialect, self.text).tokenize_with_location().map_err(|error| {
+        let text = match_recognize::apart(self.text);
+        let tokens = Tokenizer::new(&EagreDialect, &text).tokenize_with_location().map_err(|error| {
             let location = Location::of_token(error.location).map(|location| self.place(location));
             SqlError::syntax(lower_first(&error.message), location)
         })?;

@@ -226,6 +226,7 @@ impl Cursor<'_> {
 
     /// What stands behind `EXPLAIN MATCH`, before the query.
     fn explain_match(&mut self, location: Location) -> Result<ExplainMatch> {
+        let of = if self.accept("OF") { Some(self.name()?) } else { None };
         let mut key = vec![];
         if self.accept("FOR") {
             self.expect_token(&Token::LParen)?;
@@ -246,7 +247,7 @@ impl Cursor<'_> {
         }
         let from = if self.accept("FROM") { Some(self.expr()?) } else { None };
         let to = if self.accept("TO") { Some(self.expr()?) } else { None };
-        Ok(ExplainMatch { key, from, to, location })
+        Ok(ExplainMatch { of, key, from, to, location })
     }
 
     /// A constant interval in milliseconds.

@@ -26,6 +26,7 @@ pub(super) fn trials() -> Vec<Trial> {
         random(Form::Bounded),
         random(Form::Stream),
         Trial::test("match_recognize::explained::what_is_refused", || Ok(refused()?)),
+        Trial::test("match_recognize::explained::by_any_name", || Ok(by_any_name()?)),
         Trial::test("match_recognize::explained::input_without_an_end", || Ok(without_an_end()?)),
     ]
 }
@@ -153,7 +154,19 @@ fn refused() -> Result<(), String> {
         ),
         (
             format!("EXPLAIN MATCH SELECT * FROM p {clause} AS a JOIN p {clause} AS b ON a.n = b.n"),
-            "here is another one",
+            "here are 2; say which by a name that it has: `EXPLAIN MATCH OF a ..` (here are a, b)",
+        ),
+        (
+            format!("EXPLAIN MATCH SELECT a.n FROM p {clause}, p {clause}"),
+            "here are 2; give each an alias, `MATCH_RECOGNIZE (..) AS m`, and say which",
+        ),
+        (
+            format!("EXPLAIN MATCH OF first FOR (card = 'x') SELECT * FROM p {clause} AS firsts"),
+            "line 1, column 18: no `MATCH_RECOGNIZE` is called `first`; did you mean `firsts`?",
+        ),
+        (
+            format!("EXPLAIN MATCH OF m WITH m AS (SELECT a.n FROM p {clause} AS a, p {clause} AS b) SELECT * FROM m"),
+            "column 18: `m` has 2 `MATCH_RECOGNIZE`",
         ),
         (
             format!("EXPLAIN MATCH FOR (cart = 'x') SELECT * FROM p {clause}"),
@@ -185,6 +198,59 @@ fn refused() -> Result<(), String> {
             Ok(_) => return Err(format!("{sql}: an error was expected")),
             Err(error) if error.to_string().contains(wanted) => {}
             Err(error) => return Err(format!("{sql}: `{wanted}` was expected, and came\n{error}")),
+        }
+    }
+    Ok(())
+}
+
+/// A clause is the same one in a view, a materialized one, a view of a view, in `WITH` or beside others.
+fn by_any_name() -> Result<(), String> {
+    let text = |error: eagre::Error| error.to_string();
+    let session = Session::builder().build().map_err(text)?;
+    let clause = |define: &str| {
+        format!(
+            "p MATCH_RECOGNIZE (PARTITION BY card ORDER BY at MEASURES COUNT(*) AS n PATTERN (A B+) DEFINE {define})"
+        )
+    };
+    let (rising, falling) = (clause("B AS amount > PREV(amount)"), clause("B AS amount < PREV(amount)"));
+    let other = format!(
+        "(WITH k AS (SELECT * FROM p WHERE amount > 1) SELECT card, n FROM {})",
+        clause("B AS true").replace("p M", "k M")
+    );
+    session
+        .execute(&format!(
+            "CREATE TABLE p (card STRING, at TIMESTAMP(3), amount BIGINT, WATERMARK FOR at AS at);
+             INSERT INTO p VALUES ('a', TIMESTAMP '2026-01-01 00:00:01', 5), ('a', TIMESTAMP '2026-01-01 00:00:02', 7),
+               ('b', TIMESTAMP '2026-01-01 00:00:03', 4), ('a', TIMESTAMP '2026-01-01 00:00:04', 6),
+               ('b', TIMESTAMP '2026-01-01 00:00:05', 3), ('b', TIMESTAMP '2026-01-01 00:00:06', 8),
+               ('a', TIMESTAMP '2026-01-01 00:00:07', 9);
+             CREATE VIEW rises AS SELECT * FROM {rising};
+             CREATE VIEW few AS SELECT card, n + 1 AS m FROM rises WHERE n < 9;
+             CREATE VIEW both AS SELECT * FROM {rising} AS up UNION ALL SELECT * FROM {falling} AS down"
+        ))
+        .map_err(text)?;
+    let told =
+        |sql: String| session.execute(&sql).map(|done| value::rows(&done.tables)).map_err(|e| format!("{sql}: {e}"));
+    let up = told(format!("EXPLAIN MATCH FOR (card = 'a') SELECT * FROM {rising}"))?;
+    let down = told(format!("EXPLAIN MATCH FOR (card = 'a') SELECT * FROM {falling}"))?;
+    if up == down || up.is_empty() {
+        return Err("the two are not told apart".into());
+    }
+    for (wanted, asked, query) in [
+        (&up, "", "SELECT * FROM rises".to_owned()),
+        (&up, "", "SELECT m FROM few WHERE card = 'b'".to_owned()),
+        (&up, "OF rises", format!("SELECT * FROM few AS f JOIN {falling} AS down ON f.card = down.card")),
+        (&down, "OF Down", format!("SELECT * FROM few AS f JOIN {falling} AS down ON f.card = down.card")),
+        (&down, "OF down", "SELECT * FROM both".to_owned()),
+        (&up, "OF up", "SELECT * FROM both".to_owned()),
+        (&down, "OF w", format!("WITH w AS (SELECT * FROM {falling}) SELECT * FROM w, rises")),
+        (&up, "OF rises", format!("SELECT * FROM {other} AS o JOIN rises ON o.card = rises.card")),
+        // A table of `WITH` hides a view of its name.
+        (&down, "", format!("WITH rises AS (SELECT * FROM {falling}) SELECT * FROM rises")),
+    ] {
+        let found = told(format!("EXPLAIN MATCH {asked} FOR (card = 'a') {query}"))?;
+        if found != *wanted {
+            return Err(format!("EXPLAIN MATCH {asked} .. {query}: another clause is told"));
         }
     }
     Ok(())

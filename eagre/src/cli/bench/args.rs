@@ -20,7 +20,7 @@ pub(in crate::cli) struct NexmarkArgs {
     /// Shard counts to run at, separated by commas.
     #[arg(long, default_value = "1")]
     shards: String,
-    /// The most rows of a step, separated by commas: one run for each.
+    /// The most rows of a step for each shard, separated by commas: one run for each.
     #[arg(long, default_value = "65536")]
     rows_per_step: String,
     /// Events of event time in a second.

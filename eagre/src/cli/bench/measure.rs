@@ -52,7 +52,7 @@ impl Setup<'_> {
     fn builder(&self) -> SessionBuilder {
         let mut builder = Session::builder()
             .set("eagre.shards", self.shards.to_string())
-            .set("eagre.step.rows_max", self.rows_per_step.to_string());
+            .set("eagre.step.rows_max", self.rows_per_step.saturating_mul(self.shards.max(1)).to_string());
         if let Some(device) = self.device {
             builder = builder.set("eagre.device", device);
         }

@@ -10,7 +10,12 @@
 //! nearest: rows that come a little early or late are rows of their step. A step without row is a missing value, for which the
 //! forecaster has an expectation of its own, so that the season goes on; after a gap longer than all that it remembers the key begins
 //! anew. Of a step the first row counts: whoever wants its mean aggregates before.
+//!
+//! # Work
+//! Forecasts of a step are worked out together ([`due`]), those of the method `conv` by a kernel where its placer says, as scores are
+//! (`operator/score`). What a key learns does not depend on where: that stays on the CPU.
 
+mod due;
 mod output;
 mod series;
 mod spec;
@@ -22,18 +27,21 @@ pub use spec::{ForecastEmit, ForecastFactory, ForecastNames, ForecastOutput, For
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, FixedSizeBinaryArray, RecordBatch};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use arrow_row::{RowConverter, SortField};
-use eagre_kernels::forecast::Forecaster;
+use eagre_kernels::forecast::{Forecaster, Method};
 use eagre_kernels::rows::GroupedRows;
 
+use self::due::{Due, Event};
 use self::output::Rows;
 use self::series::{Made, Series};
 use self::spec::NAME;
 use super::over::{Buffer, in_order, in_order_of_arrival, judge};
-use super::{Input, Operator, Output, Progress, SaveKind, StateReader, StateWriter};
+use super::{Input, Operator, Output, Placed, Progress, SaveKind, StateReader, StateWriter};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::delta::batch_of;
@@ -55,6 +63,9 @@ struct Forecast {
     output: SchemaRef,
     levels: Vec<f64>,
     forecaster: Forecaster,
+    due: Due,
+    /// Rows that are being learnt.
+    chunk: Option<Chunk>,
     buffer: Buffer,
     keys: GroupKeys,
     /// By slot.
@@ -67,9 +78,16 @@ struct Forecast {
     dirty_slots: Vec<u32>,
     slots: Vec<u32>,
     watermark: EventTimeMs,
-    /// What is forecast, between two rows of it.
-    quantiles: Vec<f64>,
     fresh_words: Vec<u32>,
+}
+
+/// Rows in the order in which they are learnt.
+struct Chunk {
+    times: Int64Array,
+    values: Float64Array,
+    /// Slot and row.
+    order: Vec<(u32, u32)>,
+    next: usize,
 }
 
 impl Forecast {
@@ -96,7 +114,8 @@ impl Forecast {
             dirty_slots: Vec::new(),
             slots: Vec::new(),
             watermark: WATERMARK_MIN,
-            quantiles: Vec::new(),
+            due: Due::new(&forecaster, &spec.levels(), &spec.placement),
+            chunk: None,
             fresh_words,
             forecaster,
             output: Arc::clone(&factory.output),
@@ -104,8 +123,8 @@ impl Forecast {
         })
     }
 
-    /// Learns rows that are in order, and emits what is forecast.
-    fn take_in(&mut self, batch: &RecordBatch, rows: &mut Rows, out: &mut Output) -> Result<()> {
+    /// Has rows that are in order be learnt.
+    fn take_in(&mut self, batch: &RecordBatch) -> Result<()> {
         let columns: Vec<ArrayRef> = self.spec.keys.iter().map(|column| Arc::clone(batch.column(*column))).collect();
         self.keys.intern(&columns, batch.num_rows(), &mut self.slots)?;
         let count = self.keys.slot_count();
@@ -113,54 +132,75 @@ impl Forecast {
         self.dirty.resize(count.max(self.dirty.len()), false);
         self.forecaster.grow(count);
         let times = event_times_ms(batch.column(self.spec.time))?;
-        let values = cast(batch.column(self.spec.value), &DataType::Float64)?;
-        let values = values.as_primitive::<Float64Type>();
+        let values = cast(batch.column(self.spec.value), &DataType::Float64)?.as_primitive::<Float64Type>().clone();
         let grouped = GroupedRows::group(&self.slots, count);
-        for (slot, range) in grouped.groups() {
-            if !std::mem::replace(&mut self.dirty[slot as usize], true) {
-                self.dirty_slots.push(slot);
+        let mut order = Vec::with_capacity(batch.num_rows());
+        let mut groups: Vec<_> = grouped.groups().collect();
+        for (slot, _) in &groups {
+            self.touch(*slot);
+        }
+        // The network is asked about many keys at once, so the first rows of all keys come first; the others' words are best left near.
+        let at_once = if self.spec.parameters.method == Method::Conv { 1 } else { usize::MAX };
+        while !groups.is_empty() {
+            for (slot, range) in &mut groups {
+                let end = range.start.saturating_add(at_once).min(range.end);
+                order.extend(grouped.order()[range.start..end].iter().map(|row| (*slot, *row)));
+                range.start = end;
             }
-            for row in &grouped.order()[range] {
-                let row = *row as usize;
-                let value = if values.is_null(row) { f64::NAN } else { values.value(row) };
-                // A row without time has no place in a series; only a finished table has any.
-                if !times.is_null(row) {
-                    self.learn(slot, times.value(row), value, rows);
-                }
-                // A horizon of a thousand steps makes a thousand rows of each.
-                if rows.len() >= CHUNK_ROWS {
-                    self.emit(rows, out)?;
-                }
+            groups.retain(|(_, range)| !range.is_empty());
+        }
+        self.chunk = Some(Chunk { times, values, order, next: 0 });
+        Ok(())
+    }
+
+    /// Learns rows until none are left, or many forecasts are due.
+    fn go_on(&mut self) {
+        let Some(mut chunk) = self.chunk.take() else { return };
+        let mut before = None;
+        while let Some((slot, row)) = chunk.order.get(chunk.next).copied() {
+            if self.due.is_full() {
+                break;
+            }
+            if before.is_some_and(|before| before > slot) {
+                // Each key may have another row now.
+                self.forecaster.settle();
+            }
+            before = Some(slot);
+            chunk.next += 1;
+            let row = row as usize;
+            let value = if chunk.values.is_null(row) { f64::NAN } else { chunk.values.value(row) };
+            // A row without time has no place in a series; only a finished table has any.
+            if !chunk.times.is_null(row) {
+                self.learn(slot, chunk.times.value(row), value);
             }
         }
-        self.emit(rows, out)
+        self.forecaster.settle();
+        self.chunk = (chunk.next < chunk.order.len()).then_some(chunk);
     }
 
     /// Learns one row of a key.
-    fn learn(&mut self, slot: u32, time: EventTimeMs, value: f64, rows: &mut Rows) {
+    fn learn(&mut self, slot: u32, time: EventTimeMs, value: f64) {
         let closes = self.series[slot as usize].closes;
         if let Some(closes) = closes.filter(|closes| *closes <= time) {
-            self.close(slot, closes, rows);
+            self.close(slot, closes);
         }
         let series = &mut self.series[slot as usize];
         let Some(missing) = series.advance(time, self.spec.step_ms) else { return };
         // Nothing of what a forecaster remembers is left then.
         let remembered = u64::from(self.forecaster.rows_remembered());
         if missing > remembered {
+            self.forecaster.settle();
             self.forecaster.load(&[slot], &self.fresh_words);
         } else {
-            (0..missing).for_each(|_| self.forecaster.learn_one(slot, f64::NAN));
+            (0..missing).for_each(|_| self.forecaster.learn_later(slot, f64::NAN));
         }
-        if self.spec.output == ForecastOutput::Errors
-            && let Some(made) = series.made.as_ref().filter(|_| value.is_finite())
-            && let Some((steps, quantiles)) = made.of(series.index, self.levels.len())
-        {
-            rows.error(slot, time, made.at, steps, value, quantiles);
+        if self.spec.output == ForecastOutput::Errors && value.is_finite() {
+            self.due.came(slot, time, series.index, value);
         }
-        self.forecaster.learn_one(slot, value);
+        self.forecaster.learn_later(slot, value);
         match self.spec.emit {
             ForecastEmit::Every(rows_between) if series.count.is_multiple_of(u64::from(rows_between)) => {
-                self.make(slot, time, rows);
+                self.make(slot, time);
             }
             ForecastEmit::Every(_) => {}
             ForecastEmit::OnWindowClose => {
@@ -172,40 +212,88 @@ impl Forecast {
     }
 
     /// A step of time has ended in which the key had rows.
-    fn close(&mut self, slot: u32, at: EventTimeMs, rows: &mut Rows) {
+    fn close(&mut self, slot: u32, at: EventTimeMs) {
         self.closing.remove(&(at, slot));
         self.series[slot as usize].closes = None;
+        self.touch(slot);
+        self.make(slot, at);
+    }
+
+    /// Asks for the forecast of a key.
+    fn make(&mut self, slot: u32, at: EventTimeMs) {
+        let series = &self.series[slot as usize];
+        self.due.ask(&mut self.forecaster, slot, (at, series.index, series.last));
+    }
+
+    /// The key's words differ from what was saved.
+    fn touch(&mut self, slot: u32) {
         if !std::mem::replace(&mut self.dirty[slot as usize], true) {
             self.dirty_slots.push(slot);
         }
-        self.make(slot, at, rows);
     }
 
-    /// Forecasts a key, if there is enough to forecast from.
-    fn make(&mut self, slot: u32, at: EventTimeMs, rows: &mut Rows) {
-        self.quantiles.clear();
-        if !self.forecaster.forecast(slot, &self.levels, &mut self.quantiles) {
-            return;
-        }
-        let series = &mut self.series[slot as usize];
-        let made = Made { at, index: series.index, last: series.last, quantiles: Vec::new() };
-        match self.spec.output {
-            ForecastOutput::Append => rows.forecast(slot, &made, &self.quantiles, self.spec.step_ms, 1),
-            ForecastOutput::Latest => {
-                if let Some(before) = &series.made {
-                    rows.forecast(slot, before, &before.quantiles, self.spec.step_ms, -1);
+    /// Says what is due; all forecasts are there.
+    fn say(&mut self, out: &mut Output) -> Result<()> {
+        let mut rows = Rows::new(self.levels.len());
+        let (events, forecasts) = self.due.take();
+        for event in events {
+            match event {
+                Event::Came { slot, time, index, value } => {
+                    let made = self.series[slot as usize].made.as_ref();
+                    if let Some((made, (steps, quantiles))) =
+                        made.and_then(|made| Some((made, made.of(index, self.levels.len())?)))
+                    {
+                        rows.error(slot, time, made.at, steps, value, quantiles);
+                    }
                 }
-                rows.forecast(slot, &made, &self.quantiles, self.spec.step_ms, 1);
-                series.made = Some(Box::new(Made { quantiles: self.quantiles.clone(), ..made }));
+                Event::Made { slot, at, index, last, forecast } => {
+                    let quantiles = forecasts.quantiles(forecast);
+                    let newest = &mut self.series[slot as usize].made;
+                    let made = Made { at, index, last, quantiles: Vec::new() };
+                    if let (ForecastOutput::Latest, Some(before)) = (self.spec.output, newest.as_ref()) {
+                        rows.forecast(slot, before, &before.quantiles, self.spec.step_ms, -1);
+                    }
+                    if self.spec.output != ForecastOutput::Errors {
+                        rows.forecast(slot, &made, quantiles, self.spec.step_ms, 1);
+                    }
+                    if self.spec.output != ForecastOutput::Append {
+                        *newest = Some(Box::new(Made { quantiles: quantiles.to_vec(), ..made }));
+                    }
+                }
             }
-            ForecastOutput::Errors => {
-                series.made = Some(Box::new(Made { quantiles: self.quantiles.clone(), ..made }));
+            // A horizon of a thousand steps makes a thousand rows of each.
+            if rows.len() >= CHUNK_ROWS {
+                rows.emit(&self.spec, &self.keys, &self.output, out)?;
             }
         }
+        self.due.clear();
+        rows.emit(&self.spec, &self.keys, &self.output, out)?;
+        self.due.record(out)
     }
 
-    fn emit(&self, rows: &mut Rows, out: &mut Output) -> Result<()> {
-        rows.emit(&self.spec, &self.keys, &self.output, out)
+    /// Learns all rows that the watermark has passed, and says what is forecast.
+    fn advance(&mut self, out: &mut Output) -> Result<Progress> {
+        loop {
+            if let Some(ticket) = self.due.work(&mut out.wave)? {
+                return Ok(Progress::Pending(ticket));
+            }
+            self.say(out)?;
+            if self.chunk.is_some() {
+                self.go_on();
+            } else if let Some(batch) = self.buffer.settle(self.watermark, CHUNK_ROWS)? {
+                let batch = in_order(batch, &[self.spec.order()], &self.converter)?;
+                self.take_in(&batch)?;
+            } else if self.closing.first().is_some_and(|(closes, _)| *closes <= self.watermark) {
+                while let Some((closes, slot)) = self.closing.first().copied()
+                    && closes <= self.watermark
+                    && !self.due.is_full()
+                {
+                    self.close(slot, closes);
+                }
+            } else {
+                return Ok(Progress::Done);
+            }
+        }
     }
 
     fn states(&self, slots: &[u32]) -> Result<RecordBatch> {
@@ -228,6 +316,11 @@ impl Operator for Forecast {
 
     fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
         let (before, after) = (input.watermarks.before, input.watermarks.after);
+        if self.due.is_working {
+            // The device has answered.
+            self.due.answered();
+            return self.advance(out);
+        }
         let mut deltas = input.single();
         let time = self.spec.by_watermark.then_some(self.spec.time);
         if let Some(time) = time {
@@ -239,25 +332,18 @@ impl Operator for Forecast {
             return Ok(Progress::Done);
         }
         self.watermark = after;
-        let mut rows = Rows::new(self.levels.len());
-        while let Some(batch) = self.buffer.settle(after, CHUNK_ROWS)? {
-            let batch = in_order(batch, &[self.spec.order()], &self.converter)?;
-            self.take_in(&batch, &mut rows, out)?;
-        }
-        while let Some((closes, slot)) = self.closing.first().copied().filter(|(closes, _)| *closes <= after) {
-            self.close(slot, closes, &mut rows);
-            if rows.len() >= CHUNK_ROWS {
-                self.emit(&mut rows, out)?;
-            }
-        }
-        self.emit(&mut rows, out)?;
-        Ok(Progress::Done)
+        self.advance(out)
+    }
+
+    fn recall(&mut self, answers: &[RecordBatch]) -> Result<()> {
+        self.due.recall(answers)
     }
 
     fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
         state.meta.insert(WATERMARK.into(), self.watermark.into());
         state.meta.insert(ARRIVALS.into(), self.buffer.kept.next_arrival.into());
         state.meta.insert(LAYOUT.into(), self.forecaster.state_layout().into());
+        self.due.save(&mut state.meta);
         self.buffer.save(kind, state)?;
         let mut slots = std::mem::take(&mut self.dirty_slots);
         slots.iter().for_each(|slot| self.dirty[*slot as usize] = false);
@@ -284,6 +370,7 @@ impl Operator for Forecast {
                 });
             }
         }
+        self.due.restore(state.owned, state.metas);
         let spec = Arc::clone(&self.spec);
         let time = spec.by_watermark.then_some(spec.time);
         self.buffer.restore(state, &spec.keys, time, self.watermark)?;
@@ -325,6 +412,16 @@ impl Operator for Forecast {
         };
         let series = self.series.capacity() * size_of::<Series>() + made;
         self.buffer.bytes() + self.keys.bytes() + self.forecaster.bytes() + series + self.slots.capacity() * 4
+    }
+
+    fn placements(&self) -> Vec<Placed> {
+        let decided = self.due.decision().map(|(decision, (fall_backs, replayed_batches))| Placed {
+            what: self.spec.parameters.method.name().to_string(),
+            decision,
+            fall_backs,
+            replayed_batches,
+        });
+        decided.into_iter().collect()
     }
 
     fn state_rows(&self) -> usize {

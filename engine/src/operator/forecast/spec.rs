@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use eagre_kernels::forecast::{Forecaster, Parameters};
+use eagre_kernels::forecast::{Forecaster, Method, Parameters};
+use eagre_kernels::placed::Placement;
 
 use super::Forecast;
 use crate::error::{EngineError, Result};
+use crate::operator::moves::runs_on;
 use crate::operator::over::OrderKey;
 use crate::operator::{Operator, OperatorFactory};
 
@@ -50,6 +52,8 @@ pub struct ForecastSpec {
     pub step_ms: i64,
     /// How it is forecast.
     pub parameters: Parameters,
+    /// Where a method that has a kernel may run.
+    pub placement: Arc<Placement>,
     /// The levels of the quantiles that leave, ascending, and their columns' names.
     pub levels: Vec<(f64, String)>,
     /// When.
@@ -145,7 +149,7 @@ impl ForecastFactory {
     /// before the watermark at the step's start, and those without one.
     ///
     /// # Errors
-    /// Parameters out of range; keys that cannot be compared.
+    /// Parameters out of range; keys that cannot be compared; a device that is asked for and not there.
     pub fn new(spec: ForecastSpec) -> Result<Self> {
         if spec.step_ms < 1 {
             return Err(EngineError::Plan {
@@ -157,6 +161,11 @@ impl ForecastFactory {
             return Err(EngineError::bug("the levels of a forecast lie between 0 and 1 and ascend"));
         }
         Forecaster::new(spec.parameters.clone()).map_err(|error| EngineError::Plan { message: error.to_string() })?;
+        if spec.parameters.method == Method::Conv
+            && let Err(reason) = spec.placement.check()
+        {
+            return Err(EngineError::Device { reason });
+        }
         let output = spec.output_schema();
         let factory = Self { spec: Arc::new(spec), output };
         Forecast::new(&factory)?;
@@ -176,5 +185,12 @@ impl OperatorFactory for ForecastFactory {
 
     fn create(&self) -> Result<Box<dyn Operator>> {
         Ok(Box::new(Forecast::new(self)?))
+    }
+
+    fn runs_on(&self) -> &'static str {
+        match self.spec.parameters.method {
+            Method::Conv => runs_on(&self.spec.placement),
+            _ => "CPU",
+        }
     }
 }

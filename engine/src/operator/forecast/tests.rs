@@ -44,11 +44,11 @@ fn delta_of(rows: &[Row]) -> Delta {
     }
 }
 
-fn parameters() -> Parameters {
-    Parameters { season: Season::Auto(vec![]), season_max: 6, min_training: 4, ..Parameters::new(HORIZON) }
+fn parameters(method: Method) -> Parameters {
+    Parameters { method, season: Season::Auto(vec![]), season_max: 6, min_training: 4, ..Parameters::new(HORIZON) }
 }
 
-fn factory(by_watermark: bool, emit: ForecastEmit, output: ForecastOutput) -> ForecastFactory {
+fn factory(by_watermark: bool, emit: ForecastEmit, output: ForecastOutput, method: Method) -> ForecastFactory {
     let spec = ForecastSpec {
         input: schema(),
         keys: vec![1],
@@ -56,7 +56,8 @@ fn factory(by_watermark: bool, emit: ForecastEmit, output: ForecastOutput) -> Fo
         by_watermark,
         value: 2,
         step_ms: STEP_MS,
-        parameters: parameters(),
+        parameters: parameters(method),
+        placement: Arc::default(),
         levels: vec![(0.1, "q10".into()), (0.5, "q50".into()), (0.9, "q90".into())],
         emit,
         output,
@@ -66,13 +67,14 @@ fn factory(by_watermark: bool, emit: ForecastEmit, output: ForecastOutput) -> Fo
 }
 
 /// What leaves in all, from the definition: `append`ed forecasts, the last forecast of each key, or errors.
-fn expected(rows: &[Row], emit: ForecastEmit, output: ForecastOutput) -> Vec<String> {
+fn expected(rows: &[Row], emit: ForecastEmit, output: ForecastOutput, method: Method) -> Vec<String> {
+    let model = method.name();
     let mut by_key: BTreeMap<i64, Vec<Row>> = BTreeMap::new();
     rows.iter().for_each(|row| by_key.entry(row.key).or_default().push(*row));
     let mut lines = Vec::new();
     for (key, mut rows) in by_key {
         rows.sort_by_key(|row| (row.ts, row.arrival));
-        let mut forecaster = Forecaster::new(parameters()).expect("in range");
+        let mut forecaster = Forecaster::new(parameters(method)).expect("in range");
         forecaster.grow(1);
         let index = |ts: i64| (ts - rows[0].ts + STEP_MS / 2).div_euclid(STEP_MS);
         // The first row of each step.
@@ -91,7 +93,7 @@ fn expected(rows: &[Row], emit: ForecastEmit, output: ForecastOutput) -> Vec<Str
             {
                 let of = &quantiles[(step - made - 1) as usize * 3..][..3];
                 lines.push(format!(
-                    "{key}|{}|{at}|{}|{actual:.6}|{:.6}|{:.6}|{:.6}|{:.6}|{}|flair",
+                    "{key}|{}|{at}|{}|{actual:.6}|{:.6}|{:.6}|{:.6}|{:.6}|{}|{model}",
                     row.ts,
                     step - made,
                     of[1],
@@ -125,7 +127,7 @@ fn expected(rows: &[Row], emit: ForecastEmit, output: ForecastOutput) -> Vec<Str
         for (made_at, _, last, quantiles) in shown {
             for (ahead, of) in (1..).zip(quantiles.chunks_exact(3)) {
                 let ts = last + ahead * STEP_MS;
-                lines.push(format!("{key}|{ts}|{:.6}|{:.6}|{:.6}|true|{made_at}|flair", of[0], of[1], of[2]));
+                lines.push(format!("{key}|{ts}|{:.6}|{:.6}|{:.6}|true|{made_at}|{model}", of[0], of[1], of[2]));
             }
         }
     }
@@ -163,8 +165,10 @@ proptest! {
         shards in 1usize..4,
         restarts in proptest::collection::vec(proptest::option::weighted(0.3, (any::<bool>(), 1usize..4)), 0..40),
         by_watermark in any::<bool>(),
+        // The network is slow where nothing is optimised.
+        method in prop_oneof![4 => Just(Method::Flair), 1 => Just(Method::Conv)],
     ) {
-        let (local, global) = (ChainFactory::new(vec![]), factory(by_watermark, emit, output));
+        let (local, global) = (ChainFactory::new(vec![]), factory(by_watermark, emit, output, method));
         let mut pipeline = Pipeline::new(&local, &global, vec![1], shards);
         let mut net: BTreeMap<String, i64> = BTreeMap::new();
         let (mut rest, mut greatest, mut step) = (rows.as_slice(), i64::MIN, 0);
@@ -192,14 +196,15 @@ proptest! {
             results.extend((weight == 1).then_some(line));
         }
         results.sort();
-        prop_assert_eq!(results, expected(&rows, emit, output));
+        prop_assert_eq!(results, expected(&rows, emit, output, method));
     }
 }
 
 /// A forecast leaves as a whole, as soon as the row that it is made from is final.
 #[test]
 fn a_forecast_leaves_in_one_step() {
-    let (local, global) = (ChainFactory::new(vec![]), factory(true, ForecastEmit::Every(8), ForecastOutput::Append));
+    let (local, global) =
+        (ChainFactory::new(vec![]), factory(true, ForecastEmit::Every(8), ForecastOutput::Append, Method::Flair));
     let mut pipeline = Pipeline::new(&local, &global, vec![1], 1);
     let row = |index: i64| Row { ts: index * STEP_MS, key: 1, value: Some(5.0), arrival: index as u64 };
     let rows: Vec<Row> = (0..10).map(row).collect();
@@ -215,7 +220,8 @@ fn a_forecast_leaves_in_one_step() {
 /// A gap beyond all that is remembered starts a key anew: what comes is not forecast from what was.
 #[test]
 fn a_long_gap_starts_anew() {
-    let (local, global) = (ChainFactory::new(vec![]), factory(true, ForecastEmit::Every(1), ForecastOutput::Append));
+    let (local, global) =
+        (ChainFactory::new(vec![]), factory(true, ForecastEmit::Every(1), ForecastOutput::Append, Method::Flair));
     let mut pipeline = Pipeline::new(&local, &global, vec![1], 1);
     let row = |index: i64| Row { ts: index * STEP_MS, key: 1, value: Some(5.0), arrival: index as u64 };
     let forecasts = |rows: Vec<Row>, watermark: i64, pipeline: &mut Pipeline<'_>| {

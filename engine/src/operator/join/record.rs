@@ -212,14 +212,13 @@ impl Record {
         self.retain_alive(side, now)?;
         let schema = Arc::clone(self.log.schema());
         self.log.save(kind, state, || {
-            let live = rows.live_ids();
-            let delta = |ids: &[u32]| -> Result<Delta> {
+            let delta = |ids: &Vec<u32>| -> Result<Delta> {
                 let columns = logged_columns(ids, side, rows, || expires_of(ids), || matches_of(ids))?;
                 let weights = || Int64Array::from_iter_values(ids.iter().map(|id| rows.weight(*id)));
                 let batch = batch_of(&schema, columns, ids.len())?;
                 Ok(Delta { batch, weights: side.retracting.then(weights), ordinals: None })
             };
-            live.chunks(DELTA_ROWS_MAX).map(delta).collect()
+            rows.live_pieces().iter().map(delta).collect()
         })
     }
 

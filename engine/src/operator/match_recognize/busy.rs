@@ -6,6 +6,10 @@
 use eagre_patterns::Key;
 
 use super::held::Held;
+use crate::keys::look_ahead;
+
+/// Of fewer busy partitions all is near anyway.
+const FAR: usize = if cfg!(test) { 4 } else { 2_048 };
 
 /// Nothing is under way.
 const NONE: u32 = u32::MAX;
@@ -36,15 +40,16 @@ impl Part {
     }
 }
 
-/// What is under way in a partition.
+/// What is under way in a partition: three lines of a cache, which [`Parts::look_ahead`] touches.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 pub(super) struct Busy {
     /// Its rows that stay.
     pub(super) held: Held,
-    /// The bytes that it held elsewhere when they were counted last.
-    counted: usize,
     /// Of one pattern, its match under way.
     pub(super) one: Option<Active>,
+    /// The bytes that it held elsewhere when they were counted last.
+    counted: usize,
     /// What else there is.
     more: Option<Box<More>>,
 }
@@ -63,14 +68,6 @@ struct More {
 pub(super) struct Active {
     pub(super) pattern: u32,
     pub(super) key: Key,
-    /// What conditions on the match read of its rows.
-    pub(super) words: Vec<u64>,
-}
-
-impl Active {
-    fn bytes(&self) -> usize {
-        self.key.bytes() + self.words.capacity() * 8
-    }
 }
 
 impl Busy {
@@ -122,7 +119,7 @@ impl Busy {
         let more = self.more.as_ref().map_or(0, |more| {
             size_of::<More>() + more.active.capacity() * size_of::<Active>() + more.numbers.capacity() * 16
         });
-        self.held.bytes() + more + self.active().map(Active::bytes).sum::<usize>()
+        self.held.bytes() + more + self.active().map(|active| active.key.bytes()).sum::<usize>()
     }
 }
 
@@ -179,6 +176,20 @@ impl Parts {
             self.busy_bytes += counted;
             *self.make_busy(slot, 0) = Busy { counted, ..busy };
         }
+    }
+
+    /// Loads what is under way in some partitions, so that it is near when one after the other is looked at: their misses overlap.
+    ///
+    /// Where a partition's rows are few and partitions many, this is most of what a row costs.
+    pub(super) fn look_ahead(&self, slots: impl Iterator<Item = u32> + Clone) {
+        if self.busy.len() < FAR {
+            return;
+        }
+        let busy = || slots.clone().filter_map(|slot| self.busy(slot));
+        // What is far away decides nothing here, so nothing waits for it.
+        look_ahead(busy().map(|busy| busy.held.first ^ u64::from(busy.one.is_some()) ^ u64::from(busy.more.is_some())));
+        let active = |busy: &Busy| busy.one.as_ref().map_or(0, |active| active.key.look_ahead());
+        look_ahead(busy().map(|busy| active(busy) ^ busy.held.look_ahead()));
     }
 
     #[inline]
@@ -241,6 +252,12 @@ mod tests {
     #[test]
     fn an_idle_partition_is_small() {
         assert!(size_of::<Part>() <= 16);
+    }
+
+    /// Each line that something under way is spread over comes from far away.
+    #[test]
+    fn what_is_under_way_is_three_lines() {
+        assert_eq!(size_of::<Busy>(), 192);
     }
 
     /// What is under way has its place as long as it is there, and no longer.

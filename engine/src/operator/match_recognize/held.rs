@@ -31,6 +31,12 @@ impl Held {
         if self.elsewhere.capacity() == 0 { &self.here[range] } else { &self.elsewhere[range] }
     }
 
+    /// Loads the ids that are elsewhere; what they are does not matter.
+    #[inline]
+    pub(super) fn look_ahead(&self) -> u64 {
+        self.elsewhere.first().map_or(0, |id| u64::from(*id))
+    }
+
     /// One past the position of the last row.
     pub(super) fn end(&self) -> u64 {
         self.first + u64::from(self.len - self.gone)

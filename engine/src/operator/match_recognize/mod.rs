@@ -63,6 +63,8 @@ struct Plans {
     lookback: u64,
     /// How many rows after a row have to be there before it is matched.
     lookahead: u64,
+    /// Whether some pattern has a bound in time.
+    bounded: bool,
     /// Whether a partition without rows under way is as if it had never been.
     forgets: bool,
     output: SchemaRef,
@@ -239,6 +241,7 @@ impl MatchFactory {
         let after = plans.iter().map(|plan| plan.margin.after.max(plan.run_margin.after)).max().unwrap_or(0);
         let before = plans.iter().map(|plan| plan.margin.before.max(plan.run_margin.before)).max().unwrap_or(0);
         let plans = Plans {
+            bounded: plans.iter().any(|plan| plan.spec.within.is_some()),
             lookback: back.max(before),
             lookahead: forth.max(after),
             forgets: back.max(before) == 0 && plans.iter().all(|plan| !plan.begins.at_first),

@@ -93,8 +93,7 @@ impl Registers {
                 registers.add(spec, slot)?;
             }
         }
-        // One word of a row tells which of its values are null.
-        (registers.inputs.len() <= 64).then_some(registers)
+        Some(registers)
     }
 
     fn add(&mut self, spec: &MatchSpec, slot: &Slot) -> Option<()> {
@@ -154,34 +153,38 @@ impl Registers {
         Some(self.inputs.len() - 1)
     }
 
-    /// How many words a row has: one for each value, and one that tells which are there.
+    /// How many halves of words a row has: two for each value, and a bit for each that tells whether it is there.
     pub(super) fn stride(&self) -> usize {
-        self.inputs.len() + 1
+        2 * self.inputs.len() + self.inputs.len().div_ceil(32)
     }
 
-    /// Adds the words of rows, given the columns of their values.
-    pub(super) fn words(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
+    /// The halves of words of rows, given the columns of their values.
+    pub(super) fn halves(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
         let stride = self.stride();
-        let mut words = vec![0u64; rows * stride];
+        let mut halves = vec![0u32; rows * stride];
         for (input, column) in columns.iter().enumerate() {
-            for (row, word) in words_of(column)?.into_iter().enumerate() {
-                words[row * stride + input] = word;
-                words[row * stride + stride - 1] |= u64::from(column.is_valid(row)) << input;
+            let bits = 2 * self.inputs.len() + input / 32;
+            for (row, (halves, word)) in halves.chunks_exact_mut(stride).zip(words_of(column)?).enumerate() {
+                halves[2 * input..2 * input + 2].copy_from_slice(&[(word >> 32) as u32, word as u32]);
+                halves[bits] |= u32::from(column.is_valid(row)) << (input % 32);
             }
         }
-        Ok(words)
+        Ok(halves)
+    }
+
+    /// What [`halves`](Self::halves) has of a row: a value's word, and whether it is there.
+    #[inline]
+    fn value(&self, halves: &[u32], input: usize) -> (u64, bool) {
+        // Who only counts rows reads none.
+        let Some(&[high, low]) = halves.get(2 * input..2 * input + 2) else { return (0, false) };
+        let there = halves[2 * self.inputs.len() + input / 32] >> (input % 32) & 1 == 1;
+        (u64::from(high) << 32 | u64::from(low), there)
     }
 }
 
-/// The rows of one partition as words, for the matcher.
+/// What conditions read of rows, for the matcher, which keeps it with the rows.
 pub(super) struct Running<'a> {
     pub(super) registers: &'a Registers,
-    /// The position of the first row.
-    pub(super) first: u64,
-    /// The words of rows that came before,
-    pub(super) words: &'a [u64],
-    /// and those of the rows behind them.
-    pub(super) new: &'a [u64],
 }
 
 impl Conditions for Running<'_> {
@@ -206,21 +209,15 @@ impl Conditions for Running<'_> {
     fn take(
         &mut self,
         variable: Variable,
-        row: u64,
-        _trail: Trail<'_>,
+        _row: u64,
+        trail: Trail<'_>,
         registers: &mut [u64],
     ) -> std::result::Result<bool, PatternError> {
         let plan = self.registers;
-        let stride = plan.stride();
-        let start = (row - self.first) as usize * stride;
-        let words = match self.words.get(start..start + stride) {
-            Some(words) => words,
-            None => &self.new[start - self.words.len()..][..stride],
-        };
         for place in &plan.places {
             if place.variables.contains(variable) {
-                let there = words[stride - 1] >> place.input & 1 == 1;
-                take_in(place, words[place.input], there, &mut registers[place.word..])?;
+                let (word, there) = plan.value(trail.values(), place.input);
+                take_in(place, word, there, &mut registers[place.word..])?;
             }
         }
         let Some((program, first)) = &plan.programs[variable as usize] else { return Ok(true) };

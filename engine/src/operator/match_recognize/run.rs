@@ -19,8 +19,6 @@ pub(super) struct Work<'a> {
     pub(super) view: View<'a>,
     /// Those that are to be matched, from the key's position on, among the rows whose conditions are known.
     pub(super) rows: Range<usize>,
-    /// What conditions on the match read of its rows from the key's start on, as far as they were matched.
-    pub(super) words: Vec<u64>,
 }
 
 /// How far time has come for the partitions in work.
@@ -67,7 +65,9 @@ pub(super) fn run(
     let spec = &plan.spec;
     let in_place = symbols_of(plan, works, known, &mut scratch.symbols);
     if let Some(registers) = &plan.registers {
-        read_words(registers, works, places)?;
+        let rows = || works.iter().map(|work| (work.view, work.key.position(), work.rows.len()));
+        let count = rows().map(|(.., rows)| rows).sum();
+        scratch.symbols.set_values(row_values(registers, rows(), count, places)?, registers.stride());
     }
     let expired = time.expired.filter(|_| spec.within.is_some());
     let waits = works.iter().map(|work| work.view.at(work.key.position() + work.rows.len() as u64));
@@ -86,13 +86,9 @@ pub(super) fn run(
         let waits_from = waiting.get(index).copied().flatten();
         let expired = expired.map(|time| waits_from.map_or(time, |first| time.min(first)));
         let fed = Fed { matcher: &plan.matcher, symbols: &scratch.symbols, rows, times, ended: time.ended, expired };
-        let first = work.key.start();
         let key = &mut work.key;
         let result = match (&plan.registers, plan.asks) {
-            (Some(registers), _) => {
-                let mut running = Running { registers, first, words: &work.words, new: &[] };
-                fed.feed(key, &mut running, found)
-            }
+            (Some(registers), _) => fed.feed(key, &mut Running { registers }, found),
             (None, true) => {
                 let mut asked = Asked { evaluation, view: work.view, margin: plan.run_margin };
                 fed.feed(key, &mut asked, found)
@@ -100,10 +96,6 @@ pub(super) fn run(
             (None, false) => fed.feed(key, &mut NoConditions, found),
         };
         result.map_err(matcher_error)?;
-        if let Some(registers) = &plan.registers {
-            let gone = (work.key.start() - first) as usize * registers.stride();
-            work.words.drain(..gone.min(work.words.len()));
-        }
         matches.add(spec, found, work.view, plan.margin);
     }
     scratch.dropped += std::mem::take(&mut found.dropped);
@@ -135,11 +127,12 @@ pub(super) fn times_of_waiting(
 /// The symbols of the rows of all works. `true`: of all rows that are known; else of those of the works, one after the other.
 fn symbols_of(plan: &Plan, works: &[Work<'_>], known: &Known<'_>, symbols: &mut Symbols) -> bool {
     let rows: usize = works.iter().map(|work| work.rows.len()).sum();
+    // Whose rows are none has a place among those of others, which may be those of another pattern's works.
     if rows == 0 {
-        return true;
+        return false;
     }
-    // Few of many are picked out first.
-    if rows * 2 > known.rows {
+    // Few of many are picked out first, and those that have values, which are read for the works alone.
+    if rows * 2 > known.rows && plan.registers.is_none() {
         plan.matcher.symbols_with(&known.bitmaps, known.starts, known.rows, symbols);
         return true;
     }
@@ -214,13 +207,13 @@ impl Fed<'_> {
     }
 }
 
-/// What conditions on the match look at, of `count` rows: of each partition its rows, and where and how many they are.
-pub(super) fn row_words<'a>(
+/// What conditions on the match read of `count` rows: of each partition its rows, and where and how many they are.
+pub(super) fn row_values<'a>(
     registers: &Registers,
     rows: impl Iterator<Item = (View<'a>, u64, usize)>,
     count: usize,
     places: Places<'_>,
-) -> Result<Vec<u64>> {
+) -> Result<Vec<u32>> {
     let mut targets: Vec<Vec<Option<RowAt>>> = registers.inputs.iter().map(|_| Vec::with_capacity(count)).collect();
     for (view, from, rows) in rows {
         for (input, targets) in registers.inputs.iter().zip(&mut targets) {
@@ -232,26 +225,7 @@ pub(super) fn row_words<'a>(
         let column = input.value.as_column().expect("registers take in plain columns");
         take_or_null(targets, column, places)
     });
-    registers.words(&columns.collect::<Result<Vec<_>>>()?, count)
-}
-
-/// Reads what conditions on the match look at, for the rows of which it was not read before.
-pub(super) fn read_words(registers: &Registers, works: &mut [Work<'_>], places: Places<'_>) -> Result<()> {
-    let stride = registers.stride();
-    let mut news = Vec::with_capacity(works.len());
-    for work in works.iter() {
-        let from = work.key.start() + (work.words.len() / stride) as u64;
-        let end = work.key.position() + work.rows.len() as u64;
-        news.push((work.view, from, end.saturating_sub(from) as usize));
-    }
-    let count = news.iter().map(|(.., rows)| rows).sum();
-    let words = row_words(registers, news.iter().copied(), count, places)?;
-    let mut start = 0;
-    for (work, (.., rows)) in works.iter_mut().zip(news) {
-        work.words.extend_from_slice(&words[start * stride..(start + rows) * stride]);
-        start += rows;
-    }
-    Ok(())
+    registers.halves(&columns.collect::<Result<Vec<_>>>()?, count)
 }
 
 /// The first row of a partition that is still needed for its match under way: what measures and conditions look back at, too. After a

@@ -25,7 +25,7 @@ use super::conditions::{Fresh, bitmaps};
 use super::matches::{Evaluation, Matches};
 use super::registers::Running;
 use super::rows::{NewRows, Places, View};
-use super::run::{Fed, Known, Scratch, Time, Work, needed_from, new_from, row_words, run, times_of_waiting};
+use super::run::{Fed, Known, Scratch, Time, Work, needed_from, new_from, row_values, run, times_of_waiting};
 use super::starts::{Group, Starts, ends_of, group_of_rows};
 use super::{NAME, Plan, Plans, matcher_error};
 use crate::aggregate::Slots;
@@ -33,7 +33,7 @@ use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::expr::StepContext;
-use crate::keys::GroupKeys;
+use crate::keys::{AHEAD, GroupKeys};
 use crate::operator::over::kept::Kept;
 use crate::operator::over::{Buffer, in_order_of_arrival, judge, order_of};
 use crate::operator::{Input, Operator, Output, Progress, SaveKind, StateReader, StateWriter};
@@ -53,6 +53,8 @@ const CHUNK_ROWS: usize = 65_536;
 const DUE_STEPS: i64 = 4_096;
 /// So many rows of partitions that lie side by side are matched together: what is looked at in several passes stays in the cache.
 const BLOCK_ROWS: usize = if cfg!(test) { 8 } else { 8_192 };
+/// But of no more partitions: it is what these have under way that has to fit there.
+const BLOCK_PARTITIONS: usize = if cfg!(test) { 4 } else { 2_048 };
 /// Each pattern is a pass of its own, which needs so many rows to be worth it.
 const PATTERN_ROWS: usize = if cfg!(test) { 2 } else { 64 };
 /// So many partitions more than those that are busy may be idle before they are forgotten: many of them soon have a row again.
@@ -160,23 +162,25 @@ impl Settled {
         let count = self.partitions.slot_count();
         self.parts.resize(count);
         let grouped = GroupedRows::group(&self.slots, count);
-        let ids: Vec<u32> = grouped.order().iter().map(|row| ids[*row as usize]).collect();
-        let batch = rows.take_batch(&ids)?;
-        self.buffer.kept.release(&ids)?;
+        let by_partition: Vec<u32> = grouped.order().iter().map(|row| ids[*row as usize]).collect();
         let time = Time { expired: None, ended: spec.whole_partitions };
         let (slots, offsets) = (grouped.slots(), grouped.offsets());
         let mut emitted = Vec::new();
         let mut first = 0;
         while first < slots.len() {
-            let rows_max = offsets[first] as usize + BLOCK_ROWS.max(PATTERN_ROWS * plans.plans.len());
+            let worth = PATTERN_ROWS * plans.plans.len();
+            let rows_max = offsets[first] as usize + BLOCK_ROWS.max(worth);
             // Whole partitions, and at least one.
-            let end = offsets[first + 1..].partition_point(|end| *end as usize <= rows_max).max(1) + first;
-            let (start, rows) = (offsets[first], (offsets[end] - offsets[first]) as usize);
+            let count = offsets[first + 1..].partition_point(|end| *end as usize <= rows_max);
+            let end = first + count.clamp(1, BLOCK_PARTITIONS.max(worth));
+            let start = offsets[first];
             let block: Vec<u32> = offsets[first..=end].iter().map(|offset| offset - start).collect();
-            let batch = batch.slice(start as usize, rows);
+            // Fetched by block, a row is still near when it is looked at.
+            let batch = self.buffer.kept.rows.take_batch(&by_partition[start as usize..offsets[end] as usize])?;
             emitted.extend(self.advance(&slots[first..end], &block, &batch, time, context)?);
             first = end;
         }
+        self.buffer.kept.release(&ids)?;
         self.emit(emitted, out)
     }
 
@@ -197,6 +201,9 @@ impl Settled {
         let mut fresh = Fresh::new(&plans.distinct);
         let mut count = 0;
         for (index, slot) in slots.iter().enumerate() {
+            if index % AHEAD == 0 {
+                self.parts.look_ahead(slots[index..].iter().take(AHEAD).copied());
+            }
             let new = match offsets.get(index..index + 2) {
                 Some(ends) => NewRows { first: ends[0], count: ends[1] - ends[0] },
                 None => NewRows::default(),
@@ -239,7 +246,10 @@ impl Settled {
         }
         let mut gone = Vec::new();
         let mut start = 0;
-        for (group, needed) in groups.iter().zip(needed) {
+        for (index, (group, needed)) in groups.iter().zip(needed).enumerate() {
+            if index % AHEAD == 0 {
+                self.parts.look_ahead(groups[index..].iter().take(AHEAD).map(|group| group.slot));
+            }
             let end = start + new_from(group.new, group.new_at, needed).len();
             self.settle(&plans, group, &ids[start..end], needed, &mut gone);
             start = end;
@@ -282,17 +292,18 @@ impl Settled {
         let expired = time.expired.filter(|_| within);
         let waits = groups.iter().map(|group| group.view(&self.parts).at(self.parts.part(group.slot).position));
         let waiting = times_of_waiting(plans, waits, places, expired)?;
-        let (new_words, stride) = match &plan.registers {
-            Some(registers) => {
-                let rows = groups.iter().map(|group| (group.view(&self.parts), group.from, group.rows.len()));
-                (row_words(registers, rows, count, places)?, registers.stride())
-            }
-            None => (Vec::new(), 0),
-        };
+        if let Some(registers) = &plan.registers {
+            let rows = groups.iter().map(|group| (group.view(&self.parts), group.from, group.rows.len()));
+            let values = row_values(registers, rows, count, places)?;
+            self.scratch.symbols.set_values(values, registers.stride());
+        }
         let evaluation = Evaluation { spec: &plan.spec, places, context };
         let mut matches = Matches::default();
         let Scratch { symbols, found, dropped, bad_skips } = &mut self.scratch;
         for (index, group) in groups.iter().enumerate() {
+            if index % AHEAD == 0 {
+                self.parts.look_ahead(groups[index..].iter().take(AHEAD).map(|group| group.slot));
+            }
             needed.push(self.parts.part(group.slot).position.saturating_sub(plans.lookback));
             let mut begun = None;
             let (view, active) = match self.parts.busy_mut(group.slot) {
@@ -308,10 +319,10 @@ impl Settled {
                         Some(busy) => View { first: busy.held.first, kept: busy.held.ids(), new: group.new },
                         None => View { first: group.position, kept: &[], new: group.new },
                     };
-                    (view, begun.insert(Active { pattern: 0, key, words: Vec::new() }))
+                    (view, begun.insert(Active { pattern: 0, key }))
                 }
             };
-            let Active { key, words, .. } = active;
+            let key = &mut active.key;
             let from = group.rows.start + (key.position() - group.from) as usize;
             let rows = from..group.rows.end.max(from);
             found.clear();
@@ -320,18 +331,12 @@ impl Settled {
                 matcher: &plan.matcher,
                 symbols: &*symbols,
                 times: if within && !rows.is_empty() { &times[rows.clone()] } else { &[] },
-                rows: rows.clone(),
+                rows,
                 ended: time.ended,
                 expired: expired.map(|time| waits_from.map_or(time, |first| time.min(first))),
             };
-            let first = key.start();
             let result = match (&plan.registers, plan.asks) {
-                (Some(registers), _) => {
-                    let new = &new_words[rows.start * stride..rows.end * stride];
-                    let result = fed.feed(key, &mut Running { registers, first, words, new }, found);
-                    keep_words(words, new, (key.start() - first) as usize * stride);
-                    result
-                }
+                (Some(registers), _) => fed.feed(key, &mut Running { registers }, found),
                 (None, true) => fed.feed(key, &mut Asked { evaluation, view, margin: plan.run_margin }, found),
                 (None, false) => fed.feed(key, &mut NoConditions, found),
             };
@@ -400,7 +405,7 @@ impl Settled {
                 let group: &Group = &groups[index];
                 let start = group.rows.start + (active.key.position() - group.from) as usize;
                 let rows = start..group.rows.end.max(start);
-                Work { key: active.key, view: group.view(&self.parts), rows, words: active.words }
+                Work { key: active.key, view: group.view(&self.parts), rows }
             };
             let (mut places_of, mut works) = (Vec::new(), Vec::new());
             let mut started = std::mem::take(&mut under_way[pattern]).into_iter().peekable();
@@ -418,7 +423,7 @@ impl Settled {
                         let position = group.from + (row - group.rows.start) as u64;
                         let number = self.parts.busy(group.slot).map_or(0, |busy| busy.number(pattern as u32));
                         let key = plan.matcher.resume(position, number, 0);
-                        Active { pattern: pattern as u32, key, words: Vec::new() }
+                        Active { pattern: pattern as u32, key }
                     }
                 };
                 places_of.push(begins.0);
@@ -441,7 +446,7 @@ impl Settled {
                 .into_iter()
                 .zip(works)
                 .filter(|(_, work)| work.key.start() < work.key.position() || plan.counts)
-                .map(|(index, work)| (index, Active { pattern: pattern as u32, key: work.key, words: work.words }))
+                .map(|(index, work)| (index, Active { pattern: pattern as u32, key: work.key }))
                 .collect();
         }
         needed.extend(groups.iter().map(|group| self.parts.part(group.slot).position.saturating_sub(plans.lookback)));
@@ -490,8 +495,8 @@ impl Settled {
                 busy.held.first = first;
             }
             busy.held.push(new);
-            let deadline = busy.active().filter_map(|active| active.key.deadline()).min();
-            if let Some(deadline) = deadline
+            let deadline = || busy.active().filter_map(|active| active.key.deadline()).min();
+            if let Some(deadline) = plans.bounded.then(deadline).flatten()
                 && busy.held.due.is_none_or(|due| deadline < due)
             {
                 let step = deadline.div_euclid(self.due_step);
@@ -612,23 +617,6 @@ impl Settled {
         let active = slots.iter().map(|slot| there.then(|| encode(parts.busy(*slot))));
         columns.push(Arc::new(active.collect::<BinaryArray>()));
         batch_of(&self.state_schema, columns, slots.len())
-    }
-}
-
-/// The words from `gone` on of those that are kept and those that are new stay.
-fn keep_words(words: &mut Vec<u64>, new: &[u64], gone: usize) {
-    match gone.checked_sub(words.len()) {
-        Some(skipped) => {
-            words.clear();
-            words.extend_from_slice(&new[skipped.min(new.len())..]);
-        }
-        None => {
-            words.drain(..gone);
-            words.extend_from_slice(new);
-        }
-    }
-    if words.is_empty() {
-        *words = Vec::new();
     }
 }
 
@@ -804,7 +792,7 @@ impl Operator for Settled {
                 }
                 if start != u64::MAX {
                     let key = plan.matcher.resume_after_partial(start, number, matched_until, told_until);
-                    let active = Active { pattern: pattern as u32, key, words: Vec::new() };
+                    let active = Active { pattern: pattern as u32, key };
                     match plans.plans.len() {
                         1 => busy.one = Some(active),
                         _ => busy.put_active(active),

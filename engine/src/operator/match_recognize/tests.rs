@@ -176,6 +176,24 @@ fn spec(query: Query) -> MatchSpec {
     }
 }
 
+/// Another pattern, which looks at where a partition begins: nothing looks back at rows that have gone, and nobody counts matches, so that
+/// of most partitions there is a position and nothing else.
+fn anchored(spec: MatchSpec) -> MatchSpec {
+    let mut spec = spec;
+    let row = |less: bool, bound: i64| Condition {
+        row: Some(RowCondition { shifted: vec![], schema: input_schema(), expr: compare(VALUE, less, Err(bound)) }),
+        run: None,
+    };
+    let more = Pattern::Repetition { body: Box::new(Pattern::Variable(2)), min: 1, max: None, greedy: true };
+    spec.pattern = Pattern::Alternation(vec![
+        Pattern::Concatenation(vec![Pattern::PartitionStart, Pattern::Variable(0)]),
+        Pattern::Concatenation(vec![Pattern::Variable(1), more]),
+    ]);
+    spec.conditions = vec![Condition::default(), row(true, 3), row(false, 4)];
+    spec.output.retain(|(field, _)| !["number", "before"].contains(&field.name().as_str()));
+    spec
+}
+
 fn queries() -> impl Strategy<Value = Query> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     (flags, 0u8..4, proptest::option::weighted(0.5, 0i64..40)).prop_map(
@@ -262,12 +280,13 @@ proptest! {
     #[test]
     fn steps_and_restarts_do_not_show(
         query in queries(),
+        anchors in any::<bool>(),
         rows in rows(),
         steps in proptest::collection::vec(1usize..20, 1..10),
         shards in 1usize..4,
         restarts in restarts(),
     ) {
-        let spec = spec(query);
+        let spec = if anchors { anchored(spec(query)) } else { spec(query) };
         let (local, global) = (ChainFactory::new(vec![]), MatchFactory::new(spec.clone()).expect("it can be"));
         let mut pipeline = Pipeline::new(&local, &global, vec![1], shards);
         let (mut lines, mut rest, mut greatest, mut step) = (Vec::new(), rows.as_slice(), i64::MIN, 0);
@@ -344,6 +363,7 @@ proptest! {
     #[test]
     fn corrections_end_where_the_rows_end(
         query in queries(),
+        anchors in any::<bool>(),
         rows in rows(),
         taken_back in proptest::collection::vec(proptest::option::weighted(0.3, 1usize..30), 80),
         lateness in prop_oneof![Just(0i64), 1i64..60],
@@ -352,7 +372,7 @@ proptest! {
         shards in 1usize..4,
         restarts in restarts(),
     ) {
-        let mut spec = spec(query);
+        let mut spec = if anchors { anchored(spec(query)) } else { spec(query) };
         spec.retracting = true;
         spec.allowed_lateness_ms = lateness;
         spec.emit = if changes { MatchEmit::Changes } else { MatchEmit::Final };

@@ -24,7 +24,7 @@ use super::conditions::{Fresh, bitmaps};
 use super::matches::{Evaluation, Margin, Matches};
 use super::registers::Running;
 use super::rows::{NewRows, Places, RowAt, View};
-use super::run::{Work, read_words};
+use super::run::row_values;
 use super::{MatchFactory, MatchSpec, Plan, Plans, SlotExpr, matcher_error};
 use crate::delta::{DELTA_ROWS_MAX, Delta, batch_of};
 use crate::error::{EngineError, Result};
@@ -223,6 +223,14 @@ impl Trace {
         };
         let mut symbols = Symbols::default();
         plan.matcher.symbols(&bitmaps, batch.num_rows(), &mut symbols);
+        let (values, stride) = match &plan.registers {
+            Some(registers) => {
+                let rows = views.iter().map(|view| (*view, 0, view.new.count as usize));
+                (row_values(registers, rows, batch.num_rows(), places)?, registers.stride())
+            }
+            None => (Vec::new(), 0),
+        };
+        symbols.set_values(values.clone(), stride);
         let mut start = 0;
         for view in &views {
             let rows = start..start + view.new.count as usize;
@@ -237,6 +245,7 @@ impl Trace {
             let partition = Partition {
                 view: *view,
                 bits: rows.clone().map(word).collect(),
+                values: &values[rows.start * stride..rows.end * stride],
                 times: if plan.spec.within.is_some() { &times[rows.clone()] } else { &[] },
                 ended,
                 is_told: &|row: u32| {
@@ -247,11 +256,7 @@ impl Trace {
             let (view, run_margin) = (*view, plan.run_margin);
             match (&plan.registers, plan.asks) {
                 (Some(registers), _) => {
-                    let key = plan.matcher.key();
-                    let mut works = [Work { key, view, rows: 0..view.new.count as usize, words: Vec::new() }];
-                    read_words(registers, &mut works, places)?;
-                    let mut conditions = Running { registers, first: 0, words: &works[0].words, new: &[] };
-                    telling.partition(&partition, &symbols, rows, &mut conditions, &mut found)?;
+                    telling.partition(&partition, &symbols, rows, &mut Running { registers }, &mut found)?;
                 }
                 (None, true) => {
                     let mut conditions = Asked { evaluation: telling.evaluation, view, margin: run_margin };
@@ -268,6 +273,7 @@ impl Trace {
 struct Partition<'a> {
     view: View<'a>,
     bits: Vec<u64>,
+    values: &'a [u32],
     times: &'a [i64],
     ended: bool,
     is_told: &'a dyn Fn(u32) -> bool,
@@ -300,7 +306,8 @@ impl Telling<'_> {
         while (start as usize) < partition.bits.len() {
             attempt += 1;
             let hit = matches.next_if(|hit| hit.first == start);
-            let traced = TraceRows { bits: &partition.bits, times: partition.times, ended: partition.ended };
+            let Partition { bits, values, times, ended, .. } = partition;
+            let traced = TraceRows { bits, values, times, ended: *ended };
             let wanted =
                 |row: u64| matches!(partition.view.at(row), Some(RowAt::New(place)) if (partition.is_told)(place));
             let mut told = Vec::new();

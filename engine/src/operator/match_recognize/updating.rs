@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{Field, Schema, SchemaRef, UInt64Type};
-use eagre_patterns::Key;
+use eagre_patterns::{Key, Matcher};
 
 use super::conditions::{Fresh, bitmaps};
 use super::matches::{Evaluation, Matches};
@@ -40,8 +40,19 @@ struct Row {
     time: EventTimeMs,
 }
 
-/// A partition.
+/// A partition: two words while it is idle, as most are.
 struct Part {
+    /// What there is of it beside its position, unless it is idle.
+    open: Option<Box<Open>>,
+    /// How many rows came, of an idle one; and a bit of it for what differs from what was saved.
+    position: u64,
+}
+
+/// The bit of [`Part::position`].
+const DIRTY: u64 = 1 << 63;
+
+/// A partition in which rows stay, or matches are under way or counted.
+struct Open {
     /// It has taken in the settled rows.
     key: Key,
     /// The position of the first of `rows`.
@@ -50,7 +61,49 @@ struct Part {
     rows: Vec<Row>,
     /// When time will have something to do with it, as far as it is noted.
     due: Option<EventTimeMs>,
-    dirty: bool,
+}
+
+impl Part {
+    /// No row has come, and nothing was saved.
+    fn new() -> Self {
+        Self { open: None, position: 0 }
+    }
+
+    fn rows(&self) -> &[Row] {
+        self.open.as_ref().map_or(&[], |open| &open.rows)
+    }
+
+    fn position(&self) -> u64 {
+        self.open.as_ref().map_or(self.position & !DIRTY, |open| open.key.position())
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.position & DIRTY != 0
+    }
+
+    /// What there is, if need be as it is when all rows have gone.
+    fn open(&mut self, matcher: &Matcher) -> &mut Open {
+        let position = self.position & !DIRTY;
+        self.open.get_or_insert_with(|| Box::new(Open::at(matcher, position)))
+    }
+
+    /// Gives back what an idle partition does not need: nothing stays in it, and nobody counts its matches.
+    fn close(&mut self) {
+        let position = self.position();
+        self.open = None;
+        self.position = position | self.position & DIRTY;
+    }
+}
+
+impl Open {
+    /// All rows before a position were taken in and have gone.
+    fn at(matcher: &Matcher, position: u64) -> Self {
+        Self { key: matcher.resume(position, 0, 0), first: position, rows: Vec::new(), due: None }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.rows.is_empty() && self.key.start() == self.key.position()
+    }
 }
 
 /// See the [module](self).
@@ -104,10 +157,6 @@ impl Updating {
         })
     }
 
-    fn fresh_part(&self) -> Part {
-        Part { key: self.plan().matcher.key(), first: 0, rows: Vec::new(), due: None, dirty: false }
-    }
-
     /// Below this time rows are settled.
     fn settled_below(&self, watermark: EventTimeMs) -> EventTimeMs {
         match watermark {
@@ -144,7 +193,7 @@ impl Updating {
         let key = key.clone();
         let view = View { first, kept: ids, new: NewRows::default() };
         let time = self.time(watermark);
-        let work = Work { key, view, rows: 0..0, words: Vec::new() };
+        let work = Work { key, view, rows: 0..0 };
         let work = self.run(work, time, context, matches)?;
         let deadline = work.key.deadline();
         if self.plan().spec.emit == MatchEmit::Changes && !time.ended {
@@ -196,7 +245,8 @@ impl Updating {
 
     /// Puts rows in their places and takes out those that went.
     fn apply(&mut self, slot: u32, edits: &[Edit], times: &BTreeMap<u32, EventTimeMs>) {
-        let (order, part) = (&self.shelf.order, &mut self.parts[slot as usize]);
+        let order = &self.shelf.order;
+        let part = self.parts[slot as usize].open(&self.plans.plans[0].matcher);
         for edit in edits {
             let place = part.rows.partition_point(|row| {
                 order.get(row.id).cmp(order.get(edit.id)).then(row.arrival.cmp(&edit.arrival)).is_lt()
@@ -222,16 +272,17 @@ impl Updating {
     ) -> Result<()> {
         let index = slot as usize;
         let plans = Arc::clone(&self.plans);
-        let part = &self.parts[index];
-        let shown = self.shown(&part.rows, before_watermark);
-        let ids: Vec<u32> = part.rows[..shown].iter().map(|row| row.id).collect();
+        let part = self.parts[index].open(&plans.plans[0].matcher);
         let (key, first) = (part.key.clone(), part.first);
+        let part = &self.parts[index];
+        let shown = self.shown(part.rows(), before_watermark);
+        let ids: Vec<u32> = part.rows()[..shown].iter().map(|row| row.id).collect();
         self.show((&key, first, &ids), before_watermark, context, before)?;
         self.apply(slot, edits, times);
         // What is settled now is matched for good.
         let below = self.settled_below(after_watermark);
         let spec = plans.spec();
-        let part = &mut self.parts[index];
+        let part = self.parts[index].open(&plans.plans[0].matcher);
         let settled = match below {
             WATERMARK_MAX => part.rows.len(),
             _ if !spec.by_watermark => 0,
@@ -244,13 +295,12 @@ impl Updating {
         let within = spec.within.filter(|_| bounded);
         let time = Time { expired: within.map(|within| plans.units(within, below)), ended };
         let key = std::mem::replace(&mut part.key, plans.plans[0].matcher.key());
-        let work = Work { key, view, rows: 0..0, words: Vec::new() };
-        self.parts[index].key = self.run(work, time, context, after)?.key;
+        let work = Work { key, view, rows: 0..0 };
+        let key = self.run(work, time, context, after)?.key;
+        self.parts[index].open(&plans.plans[0].matcher).key = key.clone();
         let mut deadline = None;
         if !ended {
-            let part = &self.parts[index];
-            let shown = self.shown(&part.rows, after_watermark);
-            let (key, first) = (part.key.clone(), part.first);
+            let shown = self.shown(self.parts[index].rows(), after_watermark);
             deadline = self.show((&key, first, &ids[..shown]), after_watermark, context, after)?;
         }
         self.note(slot, after_watermark, deadline);
@@ -264,7 +314,7 @@ impl Updating {
         }
         let lateness = self.plan().spec.allowed_lateness_ms;
         let below = self.settled_below(watermark);
-        let part = &self.parts[slot as usize];
+        let Some(part) = &self.parts[slot as usize].open else { return };
         let unsettled = part.rows.partition_point(|row| row.time < below);
         let shown = self.shown(&part.rows, watermark);
         let within = self.plan().spec.within;
@@ -280,8 +330,8 @@ impl Updating {
         ];
         // What has passed already and changed nothing will not change anything.
         let next = times.into_iter().flatten().filter(|time| *time >= watermark).min();
-        let part = &mut self.parts[slot as usize];
         if let Some(next) = next
+            && let Some(part) = &mut self.parts[slot as usize].open
             && part.due.is_none_or(|due| next < due)
         {
             part.due = Some(next);
@@ -296,8 +346,9 @@ impl Updating {
         {
             let due = *entry.key();
             for slot in entry.remove() {
-                let part = &mut self.parts[slot as usize];
-                if part.due == Some(due) {
+                if let Some(part) = &mut self.parts[slot as usize].open
+                    && part.due == Some(due)
+                {
                     part.due = None;
                     slots.push(slot);
                 }
@@ -339,20 +390,23 @@ impl Updating {
         let plan = &plans.plans[0];
         for slot in slots {
             let part = &mut self.parts[*slot as usize];
-            let needed = needed_from(&plans, &part.key);
-            let count = needed.saturating_sub(part.first).min(part.rows.len() as u64) as usize;
-            gone.extend(part.rows.drain(..count).map(|row| (row.arrival, row.id)));
-            part.first = part.first.max(needed);
-            part.dirty = true;
-            let idle = part.rows.is_empty() && part.key.start() == part.key.position();
-            if idle && ((plans.forgets && !plan.counts) || part.key.position() == 0) {
+            part.position |= DIRTY;
+            let Some(open) = &mut part.open else { continue };
+            let needed = needed_from(&plans, &open.key);
+            let count = needed.saturating_sub(open.first).min(open.rows.len() as u64) as usize;
+            gone.extend(open.rows.drain(..count).map(|row| (row.arrival, row.id)));
+            open.first = open.first.max(needed);
+            if !open.is_idle() {
+                continue;
+            }
+            if (plans.forgets && !plan.counts) || open.key.position() == 0 {
                 freed.push(*slot);
+            } else if !plan.counts {
+                part.close();
             }
         }
         self.shelf.release(&gone)?;
-        for slot in &freed {
-            self.parts[*slot as usize] = self.fresh_part();
-        }
+        freed.iter().for_each(|slot| self.parts[*slot as usize] = Part::new());
         if self.saves && !freed.is_empty() {
             self.freed.push(self.states(&freed)?);
         }
@@ -385,14 +439,11 @@ impl Operator for Updating {
         self.shelf.take_in(deltas, &mut edits)?;
         for slot in std::mem::take(&mut self.shelf.made) {
             if (slot as usize) < self.parts.len() {
-                self.parts[slot as usize] = self.fresh_part();
+                self.parts[slot as usize] = Part::new();
             }
         }
-        let fresh = self.shelf.partitions.slot_count();
-        while self.parts.len() < fresh {
-            let part = self.fresh_part();
-            self.parts.push(part);
-        }
+        let count = self.shelf.partitions.slot_count().max(self.parts.len());
+        self.parts.resize_with(count, Part::new);
         let times = self.times_of(&edits)?;
         edits.sort_by_key(|edit| edit.slot);
         let mut slots: Vec<u32> = edits.iter().map(|edit| edit.slot).collect();
@@ -419,12 +470,12 @@ impl Operator for Updating {
 
     fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
         state.meta.insert(WATERMARK.into(), self.watermark.into());
-        let held = self.parts.iter().flat_map(|part| part.rows.iter().map(|row| (row.arrival, row.id)));
+        let held = self.parts.iter().flat_map(|part| part.rows().iter().map(|row| (row.arrival, row.id)));
         let all: Vec<(u64, u32)> = if kind == SaveKind::Full { held.collect() } else { Vec::new() };
         self.shelf.save(kind, state, || all)?;
         let mut slots = self.shelf.partitions.live_slots();
-        slots.retain(|slot| kind == SaveKind::Full || self.parts[*slot as usize].dirty);
-        self.parts.iter_mut().for_each(|part| part.dirty = false);
+        slots.retain(|slot| kind == SaveKind::Full || self.parts[*slot as usize].is_dirty());
+        self.parts.iter_mut().for_each(|part| part.position &= !DIRTY);
         let freed = std::mem::take(&mut self.freed);
         if kind == SaveKind::Changes {
             freed.into_iter().for_each(|rows| state.put(PARTITIONS, rows));
@@ -456,10 +507,11 @@ impl Operator for Updating {
             }
         }
         for slot in 0..self.shelf.partitions.slot_count() {
-            let mut part = self.fresh_part();
+            let mut part = Part::new();
             if let Some([start, number, matched_until, told_until, first, _]) = known.get(slot).copied().flatten() {
-                part.key = plan.matcher.resume_after_partial(start, number, matched_until, told_until);
-                part.first = first;
+                let open = part.open(&plan.matcher);
+                open.key = plan.matcher.resume_after_partial(start, number, matched_until, told_until);
+                open.first = first;
             }
             self.parts.push(part);
         }
@@ -472,8 +524,11 @@ impl Operator for Updating {
         let (mut gone, mut freed) = (Vec::new(), Vec::new());
         for (slot, part) in self.parts.iter_mut().enumerate() {
             let held = known.get(slot).copied().flatten().map_or(0, |[.., held]| held as usize);
-            gone.extend(part.rows.drain(..part.rows.len().saturating_sub(held)).map(|row| (row.arrival, row.id)));
-            if part.rows.is_empty() && part.key.position() == 0 {
+            if let Some(open) = &mut part.open {
+                let count = open.rows.len().saturating_sub(held);
+                gone.extend(open.rows.drain(..count).map(|row| (row.arrival, row.id)));
+            }
+            if part.rows().is_empty() && part.position() == 0 {
                 freed.push(slot as u32);
             }
         }
@@ -486,8 +541,9 @@ impl Operator for Updating {
     }
 
     fn state_bytes(&self) -> usize {
+        let open = self.parts.iter().filter_map(|part| part.open.as_ref());
         let rows: usize =
-            self.parts.iter().map(|part| part.rows.capacity() * size_of::<Row>() + part.key.bytes()).sum();
+            open.map(|open| size_of::<Open>() + open.rows.capacity() * size_of::<Row>() + open.key.bytes()).sum();
         self.shelf.bytes() + rows + self.parts.capacity() * size_of::<Part>()
     }
 
@@ -500,17 +556,20 @@ impl Updating {
     /// The columns of partitions in a checkpoint.
     fn states(&self, slots: &[u32]) -> Result<RecordBatch> {
         let mut columns = self.shelf.partitions.columns(Slots::Some(slots))?;
-        let of: [fn(&Part) -> u64; 6] = [
-            |part| part.key.start(),
-            |part| part.key.number(),
-            |part| part.key.matched_until(),
-            |part| part.key.told_until(),
-            |part| part.first,
-            |part| part.rows.len() as u64,
-        ];
-        for of in of {
-            let numbers = slots.iter().map(|slot| of(&self.parts[*slot as usize]));
-            columns.push(Arc::new(UInt64Array::from_iter_values(numbers)));
+        let of = |slot: &u32| {
+            let part = &self.parts[*slot as usize];
+            match &part.open {
+                None => [part.position(), 0, 0, 0, part.position(), 0],
+                Some(open) => {
+                    let Open { key, first, rows, .. } = &**open;
+                    let counts = [key.start(), key.number(), key.matched_until(), key.told_until()];
+                    [counts[0], counts[1], counts[2], counts[3], *first, rows.len() as u64]
+                }
+            }
+        };
+        let numbers: Vec<[u64; 6]> = slots.iter().map(of).collect();
+        for place in 0..6 {
+            columns.push(Arc::new(UInt64Array::from_iter_values(numbers.iter().map(|numbers| numbers[place]))));
         }
         batch_of(&self.state_schema, columns, slots.len())
     }
@@ -522,5 +581,16 @@ impl Updating {
         let columns = self.shelf.rows.take(&ids, &[time])?;
         let times = event_times_ms(&columns[0])?;
         Ok(ids.into_iter().zip(times.iter().map(|time| time.unwrap_or(WATERMARK_MIN))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Part;
+
+    /// Ten million keys in which nothing is under way have to fit a gigabyte, with the table that finds them.
+    #[test]
+    fn an_idle_partition_is_small() {
+        assert!(size_of::<Part>() <= 16);
     }
 }

@@ -3,7 +3,7 @@
 //! Open addressing with linear probing; removal shifts back, so there are no tombstones. The hash is spread over all bits already, so its
 //! first ones are the place.
 
-use crate::keys::{AHEAD, look_ahead};
+use crate::keys::look_ahead;
 
 /// The fewest entries of a table.
 const ENTRIES_MIN: usize = 64;
@@ -22,18 +22,16 @@ pub(super) struct RowHash {
 #[repr(align(32))]
 struct Entry {
     row: RowHash,
-    /// The count in the high bits, [`USED`], [`IN_STEP`] and [`NOTED`] in the low ones.
+    /// The count in the high bits, [`USED`] and [`NOTED`] in the low ones.
     packed: i64,
 }
 
 /// There is a row in the entry.
 const USED: i64 = 1;
-/// The step has touched the row.
-const IN_STEP: i64 = 2;
 /// The row was noted for the next checkpoint.
-const NOTED: i64 = 4;
+const NOTED: i64 = 2;
 /// The first bit of the count.
-const COUNT_SHIFT: u32 = 3;
+const COUNT_SHIFT: u32 = 2;
 
 impl Entry {
     #[inline(always)]
@@ -88,14 +86,12 @@ impl RowCounts {
         }
     }
 
-    /// Makes room for one more row. Returns whether that moved the others.
+    /// Makes room for one more row.
     #[inline(always)]
-    fn make_room(&mut self) -> bool {
-        let full = (self.used + 1) * 4 > self.entries.len() * 3;
-        if full {
+    fn make_room(&mut self) {
+        if (self.used + 1) * 4 > self.entries.len() * 3 {
             self.grow();
         }
-        full
     }
 
     #[cold]
@@ -107,13 +103,6 @@ impl RowCounts {
             let position = self.find(&entry.row);
             self.entries[position] = entry;
         }
-    }
-
-    /// The entries that the step has touched.
-    #[cold]
-    fn in_step(&self) -> impl Iterator<Item = u32> {
-        let entries = self.entries.iter().enumerate();
-        entries.filter(|(_, entry)| entry.packed & IN_STEP != 0).map(|(position, _)| position as u32)
     }
 
     /// Loads the entries where the probes for rows begin, and the next lines, where half of them end.
@@ -130,14 +119,11 @@ impl RowCounts {
         if self.entries.is_empty() { 0 } else { self.entries[self.find(row)].count() }
     }
 
-    /// Adds `weight`, not 0, to the count of a row, where that does not fall below 0. `touched` has the entries of the rows that the step has
-    /// touched. Returns whether the count was changed.
+    /// Adds `weight`, not 0, to the count of a row, where that does not fall below 0; a row that is no longer there is forgotten. With `notes`,
+    /// a row that changed and is not noted is added to it. Returns whether the count was changed.
     #[inline]
-    pub(super) fn add(&mut self, row: &RowHash, weight: i64, touched: &mut Vec<u32>) -> bool {
-        if self.make_room() {
-            touched.clear();
-            touched.extend(self.in_step());
-        }
+    pub(super) fn add(&mut self, row: &RowHash, weight: i64, notes: Option<&mut Vec<RowHash>>) -> bool {
+        self.make_room();
         let position = self.find(row);
         let entry = &mut self.entries[position];
         if entry.count() + weight < 0 {
@@ -147,34 +133,17 @@ impl RowCounts {
             *entry = Entry { row: *row, packed: USED };
             self.used += 1;
         }
-        if entry.packed & IN_STEP == 0 {
-            entry.packed |= IN_STEP;
-            touched.push(u32::try_from(position).expect("memory ends before u32 entries do"));
+        if let Some(notes) = notes
+            && entry.packed & NOTED == 0
+        {
+            entry.packed |= NOTED;
+            notes.push(*row);
         }
         entry.packed += weight << COUNT_SHIFT;
+        if entry.count() == 0 {
+            self.remove_at(position);
+        }
         true
-    }
-
-    /// Ends a step: rows that are no longer there are forgotten. With `notes`, rows that changed and were not noted before are added to it.
-    pub(super) fn settle(&mut self, touched: &[u32], mut notes: Option<&mut Vec<RowHash>>) {
-        let mut vanished = Vec::new();
-        for position in touched {
-            let entry = &mut self.entries[*position as usize];
-            entry.packed &= !IN_STEP;
-            if let Some(notes) = &mut notes
-                && entry.packed & NOTED == 0
-            {
-                entry.packed |= NOTED;
-                notes.push(entry.row);
-            }
-            if entry.count() == 0 {
-                vanished.push(entry.row);
-            }
-        }
-        for vanished in vanished.chunks(AHEAD) {
-            self.look_ahead(vanished.iter());
-            vanished.iter().for_each(|row| self.remove(row));
-        }
     }
 
     /// Forgets a row, if it is there.
@@ -182,11 +151,16 @@ impl RowCounts {
         if self.entries.is_empty() {
             return;
         }
-        let mask = self.entries.len() - 1;
-        let mut hole = self.find(row);
-        if self.entries[hole].packed & USED == 0 {
-            return;
+        let position = self.find(row);
+        if self.entries[position].packed & USED != 0 {
+            self.remove_at(position);
         }
+    }
+
+    /// Forgets the row in an entry.
+    #[inline]
+    fn remove_at(&mut self, mut hole: usize) {
+        let mask = self.entries.len() - 1;
         let mut next = (hole + 1) & mask;
         while self.entries[next].packed & USED != 0 {
             let home = self.home(&self.entries[next].row);
@@ -247,7 +221,6 @@ mod tests {
             let mut model = BTreeMap::<u64, i64>::new();
             let (mut notes, mut changed) = (Vec::new(), std::collections::BTreeSet::new());
             for (number, step) in steps.into_iter().enumerate() {
-                let mut touched = Vec::new();
                 for (key, weight) in step.into_iter().filter(|(_, weight)| *weight != 0) {
                     let entry = model.entry(key).or_default();
                     let fits = *entry + weight >= 0;
@@ -255,9 +228,8 @@ mod tests {
                         *entry += weight;
                         changed.insert(key);
                     }
-                    prop_assert_eq!(counts.add(&row(key), weight, &mut touched), fits);
+                    prop_assert_eq!(counts.add(&row(key), weight, Some(&mut notes)), fits);
                 }
-                counts.settle(&touched, Some(&mut notes));
                 model.retain(|_, count| *count != 0);
                 let found: BTreeMap<u64, i64> = counts.iter().map(|(row, count)| (row.high, count)).collect();
                 prop_assert_eq!(&found, &model);

@@ -19,9 +19,10 @@ use arrow::compute::{concat_batches, filter_record_batch, is_not_null, take_reco
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use super::{SessionSpec, is_past};
+use crate::aggregate::calls::CallAccumulators;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::aggregate::table::{GroupTable, StateLayout, result_fields, state_fields, types_of};
-use crate::aggregate::{Accumulators, AggregateCall, RowInfo, Slots};
+use crate::aggregate::{AggregateCall, Slots};
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::keys::GroupKeys;
@@ -100,7 +101,7 @@ impl OperatorFactory for SessionAggregateFactory {
         let plan = Arc::clone(&self.plan);
         Ok(Box::new(SessionAggregate {
             keys: GroupKeys::new(plan.key_types.clone())?,
-            accumulators: plan.calls.iter().map(|call| call.function.create()).collect::<Result<_>>()?,
+            accumulators: CallAccumulators::new(&plan.calls)?,
             of_key: Vec::new(),
             sessions: Vec::new(),
             free: Vec::new(),
@@ -127,7 +128,7 @@ pub struct SessionAggregate {
     plan: Arc<Plan>,
     keys: GroupKeys,
     /// By session slot.
-    accumulators: Vec<Box<dyn Accumulators>>,
+    accumulators: CallAccumulators,
     /// By key slot.
     of_key: Vec<KeySessions>,
     /// By session slot.
@@ -350,17 +351,13 @@ impl SessionAggregate {
             false => slots.extend(pairs.map(|(key, time)| self.place::<false>(*key, *time))),
         }
         if self.before.slots.len() > known {
-            let results = results(&mut self.accumulators, Slots::Some(&self.before.slots[known..]))?;
+            let results = self.accumulators.results(Slots::Some(&self.before.slots[known..]))?;
             self.before.results.push(results);
         }
-        let columns = delta.batch.columns();
-        for (call, accumulators) in plan.calls.iter().zip(&mut self.accumulators) {
-            accumulators.resize(self.sessions.len());
-            let args: Vec<ArrayRef> = call.args.iter().map(|index| Arc::clone(&columns[*index])).collect();
-            let filter = call.filter.map(|index| columns[index].as_boolean());
-            let rows = RowInfo { filter, weights: None, ordinals: delta.ordinals.as_ref() };
-            accumulators.update(&slots, &args, rows)?;
-        }
+        self.accumulators.resize(self.sessions.len());
+        // Rows are only inserted: what weights they have say nothing.
+        let rows = Delta { batch: delta.batch.clone(), weights: None, ordinals: delta.ordinals.clone() };
+        self.accumulators.update(&slots, &rows, &plan.calls)?;
         self.key_slots = keys;
         self.session_slots = slots;
         self.merge_sessions()
@@ -380,11 +377,9 @@ impl SessionAggregate {
             slot
         };
         let winners: Vec<u32> = losers.iter().map(winner).collect();
-        for accumulators in &mut self.accumulators {
-            let states = accumulators.state(Slots::Some(&losers))?;
-            accumulators.merge(&winners, &states)?;
-            accumulators.clear(Slots::Some(&losers));
-        }
+        let states = self.accumulators.states(Slots::Some(&losers))?;
+        self.accumulators.merge(&winners, &states, &self.plan.layout)?;
+        self.accumulators.clear(Slots::Some(&losers));
         losers.iter().for_each(|slot| self.sessions[*slot as usize].key = FREE);
         self.free.extend(losers);
         Ok(())
@@ -481,7 +476,7 @@ impl SessionAggregate {
         let of = |get: fn(&Session) -> i64| slots.iter().map(|slot| get(&self.sessions[*slot as usize])).collect();
         let keys: Vec<u32> = slots.iter().map(|slot| self.sessions[*slot as usize].key).collect();
         let (starts, lasts): (Vec<i64>, Vec<i64>) = (of(|session| session.start), of(|session| session.last));
-        let results = results(&mut self.accumulators, Slots::Some(slots))?;
+        let results = self.accumulators.results(Slots::Some(slots))?;
         self.output_columns(&keys, starts, &lasts, results)
     }
 
@@ -582,7 +577,7 @@ impl SessionAggregate {
         if slots.is_empty() {
             return;
         }
-        self.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::Some(&slots)));
+        self.accumulators.clear(Slots::Some(&slots));
         let mut keys = Vec::new();
         for slot in &slots {
             let session = &mut self.sessions[*slot as usize];
@@ -639,7 +634,7 @@ impl SessionAggregate {
                 }
             }
         }
-        self.accumulators.iter_mut().for_each(|accumulators| accumulators.clear(Slots::Some(&replaced)));
+        self.accumulators.clear(Slots::Some(&replaced));
         self.free.extend(replaced);
         let (starts, lasts) =
             (columns[key_count].as_primitive::<Int64Type>(), columns[key_count + 1].as_primitive::<Int64Type>());
@@ -652,16 +647,9 @@ impl SessionAggregate {
             slots.push(slot);
         }
         keys.iter().for_each(|key| self.of_key[*key as usize].dirty = false);
-        for (index, accumulators) in self.accumulators.iter_mut().enumerate() {
-            accumulators.resize(self.sessions.len());
-            accumulators.merge(&slots, &columns[key_count + 2..][plan.layout.range(index)])?;
-        }
-        Ok(())
+        self.accumulators.resize(self.sessions.len());
+        self.accumulators.merge(&slots, &columns[key_count + 2..], &plan.layout)
     }
-}
-
-fn results(accumulators: &mut [Box<dyn Accumulators>], slots: Slots<'_>) -> Result<Vec<ArrayRef>> {
-    accumulators.iter_mut().map(|accumulators| accumulators.evaluate(slots)).collect()
 }
 
 fn key_columns(batch: &RecordBatch, keys: &[usize]) -> Vec<ArrayRef> {
@@ -725,9 +713,7 @@ impl Operator for SessionAggregate {
         let of_slots: Vec<u32> = slots.iter().map(|slot| self.sessions[*slot as usize].key).collect();
         let mut columns = self.keys.columns(Slots::Some(&of_slots))?;
         columns.extend(bounds);
-        for accumulators in &mut self.accumulators {
-            columns.extend(accumulators.state(Slots::Some(&slots))?);
-        }
+        columns.extend(self.accumulators.states(Slots::Some(&slots))?);
         state.put(SESSIONS, batch_of(&self.plan.saved, columns, slots.len())?);
         Ok(())
     }
@@ -755,13 +741,12 @@ impl Operator for SessionAggregate {
     }
 
     fn state_bytes(&self) -> usize {
-        let accumulators: usize = self.accumulators.iter().map(|accumulators| accumulators.state_bytes()).sum();
         let lists = self.of_key.capacity() * size_of::<KeySessions>()
             + self.sessions.capacity() * (size_of::<Session>() + 4)
             + self.older.len() * 32
             + self.calendar.len() * 48
             + (self.dirty.capacity() + self.key_slots.capacity() + self.session_slots.capacity()) * 4;
-        self.keys.bytes() + accumulators + lists
+        self.keys.bytes() + self.accumulators.state_bytes() + lists
     }
 
     fn state_rows(&self) -> usize {

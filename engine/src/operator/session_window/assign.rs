@@ -513,16 +513,18 @@ impl Operator for SessionAssign {
         state.meta.insert(WATERMARK.into(), self.watermark.into());
         let (plan, rows, watermark) = (&self.plan, &self.rows, self.watermark);
         self.log.save(kind, state, || {
-            let ids = rows.live_ids();
-            let mut columns = rows.take_batch(&ids)?.columns().to_vec();
-            let ordinals = columns.split_off(plan.width).pop();
-            columns.push(Arc::new(Int64Array::from_value(watermark, ids.len())));
-            let mut delta = Delta::insert(batch_of(&plan.logged, columns, ids.len())?);
-            delta.ordinals = ordinals
-                .filter(|ordinals| ordinals.null_count() == 0)
-                .map(|ordinals| ordinals.as_primitive::<UInt64Type>().clone());
-            delta.weights = plan.retracting.then(|| ids.iter().map(|id| rows.weight(*id)).collect());
-            Ok(vec![delta])
+            let delta = |ids: &Vec<u32>| -> Result<Delta> {
+                let mut columns = rows.take_batch(ids)?.columns().to_vec();
+                let ordinals = columns.split_off(plan.width).pop();
+                columns.push(Arc::new(Int64Array::from_value(watermark, ids.len())));
+                let mut delta = Delta::insert(batch_of(&plan.logged, columns, ids.len())?);
+                delta.ordinals = ordinals
+                    .filter(|ordinals| ordinals.null_count() == 0)
+                    .map(|ordinals| ordinals.as_primitive::<UInt64Type>().clone());
+                delta.weights = plan.retracting.then(|| ids.iter().map(|id| rows.weight(*id)).collect());
+                Ok(delta)
+            };
+            rows.live_pieces().iter().map(delta).collect()
         })
     }
 

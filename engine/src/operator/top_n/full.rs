@@ -539,8 +539,9 @@ impl<K: SortKey> Ordered<K> {
         if *least > stretch.to.0 {
             return list;
         }
-        let mut place = self.lower(least.max(&stretch.from.0));
-        let Some(entry) = self.get(place) else { return list };
+        let begin = least.max(&stretch.from.0);
+        let first = self.lower(begin);
+        let Some(entry) = self.get(first) else { return list };
         let mut group = entry.at.key.clone();
         let mut rank = match ranks.function {
             RankFunction::RowNumber => 0,
@@ -556,6 +557,7 @@ impl<K: SortKey> Ordered<K> {
                 rank
             }
         };
+        let mut place = self.lower(begin);
         while let Some(entry) = self.get(place).filter(|entry| entry.at <= stretch.to.0) {
             if ranks.function == RankFunction::RowNumber {
                 let numbers = place.before as u64 + 1..=(place.before + entry.weight) as u64;

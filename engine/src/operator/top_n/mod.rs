@@ -488,13 +488,19 @@ impl<K: SortKey> TopN<K> {
     }
 
     fn forget(&mut self, mut dead: Vec<u32>) -> Result<()> {
-        dead.sort_unstable();
-        dead.dedup();
+        // Rows that can be taken back are named once, and lie in a table that knows no order.
+        if !self.plan.spec.retracting {
+            dead.sort_unstable();
+            dead.dedup();
+        }
         self.rows.remove(&dead)
     }
 
-    /// All rows, partition by partition in their order, with weights and arrival numbers as they were taken in.
+    /// All rows, with weights and arrival numbers as they were taken in: partition by partition in their order, or as they lie.
     fn all(&mut self) -> Result<Vec<Delta>> {
+        if !self.plan.spec.retracting && self.ttl.is_none() {
+            return self.all_as_they_lie();
+        }
         let mut stored: Vec<(u32, u64)> = Vec::with_capacity(self.rows.len());
         let mut slots = Vec::new();
         for slot in self.keys.live_slots() {
@@ -527,6 +533,29 @@ impl<K: SortKey> TopN<K> {
             deltas.push(delta);
         }
         Ok(deltas)
+    }
+
+    /// Rows that are only inserted, which are then mostly shared and not copied.
+    fn all_as_they_lie(&mut self) -> Result<Vec<Delta>> {
+        let mut ties = Vec::new();
+        if self.plan.spec.by_arrival {
+            ties.resize(self.rows.id_bound(), 0_u64);
+            let mut note = |(id, tie): (u32, u64)| ties[id as usize] = tie;
+            for slot in self.keys.live_slots() {
+                match &mut self.core {
+                    Core::Few(few) => few.stored(slot).for_each(&mut note),
+                    Core::Full(full) => full.stored(slot).for_each(&mut note),
+                }
+            }
+        }
+        let delta = |ids: &Vec<u32>| -> Result<Delta> {
+            let mut delta = Delta::insert(self.rows.take_batch(ids)?);
+            if self.plan.spec.by_arrival {
+                delta.ordinals = Some(UInt64Array::from_iter_values(ids.iter().map(|id| ties[*id as usize])));
+            }
+            Ok(delta)
+        };
+        self.rows.live_pieces().iter().map(delta).collect()
     }
 }
 

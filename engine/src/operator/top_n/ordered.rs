@@ -3,16 +3,20 @@
 //!
 //! Only what is looked at need be in order, and that is mostly the beginning. So a piece is *ordered* or *loose*. In a loose one the index of
 //! an entry is known by the row's id: to take it out is to note that its place is free, without a look at it, and one that is put in goes to
-//! the end, which is near; now and then the free places are closed, in one pass. Whoever looks at a loose piece puts it in order first; an
-//! ordered piece that is not looked at becomes loose again. Between pieces the order always holds.
+//! the end, which is near; now and then the free places are closed, in one pass. An ordered piece that is not looked at becomes loose again.
+//! Between pieces the order always holds.
+//!
+//! A loose piece may be of any size, so that nearly all entries lie in a few of them and a search for an entry's piece is a comparison or two
+//! that are guessed rightly. Whoever looks into one cuts its beginning off, an eighth each time until what is left is small, and orders only
+//! that (as in "Optimal Incremental Sorting", Paredes and Navarro, ALENEX 2006); loose neighbours become one again.
 
 use super::key::SortKey;
 use crate::keys::look_ahead;
 
 /// An ordered piece with more entries is cut in two. (Tests have small ones, so that there are many.)
-const PIECE_MAX: usize = if cfg!(test) { 4 } else { 256 };
-/// A loose piece with more entries is cut in two.
-const LOOSE_MAX: usize = if cfg!(test) { 8 } else { 1_024 };
+const PIECE_MAX: usize = if cfg!(test) { 8 } else { 256 };
+/// How much of a loose piece is cut off to be looked into, and how much larger than it the next may be that takes a loose piece in.
+const LOOSE_RATIO: usize = 8;
 /// An ordered piece into which more entries were put since it was last looked at becomes loose.
 const UNSEEN_MAX: u32 = if cfg!(test) { 2 } else { 64 };
 /// So many free places of a loose piece are left as they are, and as many as there are entries.
@@ -73,8 +77,10 @@ struct Piece<K> {
     /// The indexes at which there is no entry, each once; none while it is ordered.
     free: Vec<u32>,
     weight: i64,
-    /// Whether the entries are in order; if not, [`Indexes`] has where they are.
+    /// Whether the entries are in order.
     ordered: bool,
+    /// Whether [`Indexes`] has where the entries are, while it is loose. If not, no place is free.
+    indexed: bool,
     /// How many entries were put in since it was last looked at, while it is ordered.
     unseen: u32,
 }
@@ -105,12 +111,12 @@ impl<K: SortKey> Piece<K> {
         if !self.ordered {
             self.compact();
             self.entries.sort_unstable_by(|a, b| a.at.cmp(&b.at));
-            self.ordered = true;
+            (self.ordered, self.indexed) = (true, false);
         }
     }
 
     fn loosen(&mut self, indexes: &mut Indexes) {
-        self.ordered = false;
+        (self.ordered, self.indexed) = (false, true);
         self.entries.iter().enumerate().for_each(|(index, entry)| indexes.set(entry.id, index));
     }
 
@@ -128,20 +134,23 @@ impl<K: SortKey> Piece<K> {
                 self.compact();
                 self.loosen(indexes);
             }
-            indexes.set(entry.id, self.entries.len());
+            if self.indexed {
+                indexes.set(entry.id, self.entries.len());
+            }
             self.entries.push(entry);
         }
     }
 
     /// Where an entry is, which is there.
-    fn find(&self, at: &At<K>, id: u32, indexes: &Indexes) -> usize {
-        match self.ordered {
-            true => {
-                let found = self.entries.binary_search_by(|entry| entry.at.cmp(at));
-                found.expect("an entry stands where it was put")
-            }
-            false => indexes.0[id as usize] as usize,
+    fn find(&mut self, at: &At<K>, id: u32, indexes: &mut Indexes) -> usize {
+        if self.ordered {
+            let found = self.entries.binary_search_by(|entry| entry.at.cmp(at));
+            return found.expect("an entry stands where it was put");
         }
+        if !self.indexed {
+            self.loosen(indexes);
+        }
+        indexes.0[id as usize] as usize
     }
 
     fn remove(&mut self, index: usize) {
@@ -152,29 +161,35 @@ impl<K: SortKey> Piece<K> {
         }
     }
 
-    /// The upper half, if there are too many entries.
-    fn cut_in_two(&mut self, indexes: &mut Indexes) -> Option<Self> {
+    /// The upper half of an ordered piece with too many entries.
+    fn cut_in_two(&mut self) -> Option<Self> {
+        let count = self.entries.len();
+        (self.ordered && count > PIECE_MAX).then(|| self.split_off(count / 2))
+    }
+
+    /// Of a loose piece with many entries all but a beginning.
+    fn cut_beginning(&mut self) -> Option<Self> {
         let count = self.len();
-        if count <= if self.ordered { PIECE_MAX } else { LOOSE_MAX } {
+        if self.ordered || count <= PIECE_MAX {
             return None;
         }
-        if !self.ordered {
-            self.compact();
-            self.entries.select_nth_unstable_by(count / 2, |a, b| a.at.cmp(&b.at));
-        }
-        let entries = self.entries.split_off(count / 2);
+        self.compact();
+        self.indexed = false;
+        let beginning = (count / LOOSE_RATIO).max(PIECE_MAX / 2);
+        self.entries.select_nth_unstable_by(beginning, |a, b| a.at.cmp(&b.at));
+        Some(self.split_off(beginning))
+    }
+
+    /// The entries from an index on, before which none of them stands; no place is free.
+    fn split_off(&mut self, index: usize) -> Self {
+        let entries = self.entries.split_off(index);
         let weight = Self::weigh(&entries);
         self.weight -= weight;
-        let mut upper = Self { entries, weight, free: Vec::new(), ..*self };
-        if !self.ordered {
-            self.loosen(indexes);
-            upper.loosen(indexes);
-        }
-        Some(upper)
+        Self { entries, weight, free: Vec::new(), ..*self }
     }
 }
 
-/// A place between entries, or before all of them. It holds until entries are put in or taken out.
+/// A place between entries, or before all of them. It holds until entries are put in or taken out, or a place before it is looked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     piece: usize,
@@ -203,11 +218,24 @@ impl<K: SortKey> Ordered<K> {
         self.lows.partition_point(|low| *low <= *at)
     }
 
-    /// Puts a piece in order, to be looked at.
+    /// Puts a piece in order, to be looked at; of a large loose one its beginning, and what lies behind that becomes pieces of its own.
     fn look(&mut self, number: usize) {
+        while self.cut_beginning(number) {}
         if let Some(piece) = self.pieces.get_mut(number) {
             piece.order();
         }
+    }
+
+    /// Cuts the beginning of a large loose piece off. Returns whether it was one.
+    fn cut_beginning(&mut self, number: usize) -> bool {
+        let upper = self.pieces.get_mut(number).and_then(Piece::cut_beginning);
+        upper.map(|upper| self.insert_piece(number + 1, upper)).is_some()
+    }
+
+    /// Puts a piece in whose first entry is its least, not as the first.
+    fn insert_piece(&mut self, number: usize, piece: Piece<K>) {
+        self.lows.insert(number - 1, piece.entries[0].at.clone());
+        self.pieces.insert(number, piece);
     }
 
     /// Puts in an entry that is not there.
@@ -215,16 +243,58 @@ impl<K: SortKey> Ordered<K> {
         self.weight += entry.weight;
         if self.pieces.is_empty() {
             let weight = entry.weight;
-            self.pieces.push(Piece { entries: vec![entry], free: Vec::new(), weight, ordered: true, unseen: 0 });
+            let free = Vec::new();
+            self.pieces.push(Piece { entries: vec![entry], free, weight, ordered: true, indexed: false, unseen: 0 });
             return;
         }
         let number = self.piece_of(&entry.at);
-        self.pieces[number].insert(entry, indexes);
-        while let Some(upper) = self.pieces[number].cut_in_two(indexes) {
-            // Of a loose piece that was cut the least entry is the first.
-            self.lows.insert(number, upper.entries[0].at.clone());
-            self.pieces.insert(number + 1, upper);
+        let piece = &mut self.pieces[number];
+        let was_ordered = piece.ordered;
+        piece.insert(entry, indexes);
+        if was_ordered && !piece.ordered {
+            self.gather(number, indexes);
         }
+        self.cut_ordered(number);
+    }
+
+    /// Cuts an ordered piece with too many entries, down to its beginning.
+    fn cut_ordered(&mut self, number: usize) {
+        while let Some(upper) = self.pieces.get_mut(number).and_then(Piece::cut_in_two) {
+            self.insert_piece(number + 1, upper);
+        }
+    }
+
+    /// A piece has become loose: it and its neighbours become one where they are loose and not too unlike in size. The first piece stays what
+    /// it is, because it is the one that is looked at most.
+    fn gather(&mut self, mut number: usize, indexes: &mut Indexes) {
+        let fits = |pieces: &[Piece<K>]| match pieces {
+            [piece, next] => piece.len() <= next.len() && next.len() <= piece.len() * LOOSE_RATIO,
+            _ => false,
+        };
+        if number >= 2 && self.pieces.get(number - 1..=number).is_some_and(fits) && self.absorb(number - 1, indexes) {
+            number -= 1;
+        }
+        while number >= 1 && self.pieces.get(number..number + 2).is_some_and(fits) && self.absorb(number, indexes) {}
+    }
+
+    /// The next piece takes a piece in, if both are loose. Returns whether they were.
+    fn absorb(&mut self, number: usize, indexes: &mut Indexes) -> bool {
+        let [piece, next] = &mut self.pieces[number..number + 2] else { return false };
+        if piece.ordered || next.ordered {
+            return false;
+        }
+        piece.compact();
+        next.weight += piece.weight;
+        for entry in piece.entries.drain(..) {
+            if next.indexed {
+                indexes.set(entry.id, next.entries.len());
+            }
+            next.entries.push(entry);
+        }
+        // What is left begins where the piece did.
+        self.pieces.remove(number);
+        self.lows.remove(number);
+        true
     }
 
     /// Sets the weight of the entry of row `id` at `at`, which is there with weight `old`; 0 takes it out.
@@ -245,6 +315,8 @@ impl<K: SortKey> Ordered<K> {
             self.remove_piece(number);
         } else if piece.len() < PIECE_MAX / 4 && number + 1 < self.pieces.len() {
             self.join_next(number, indexes);
+        } else {
+            self.cut_ordered(number);
         }
     }
 
@@ -258,8 +330,11 @@ impl<K: SortKey> Ordered<K> {
 
     /// Puts a small piece and the next one together.
     fn join_next(&mut self, number: usize, indexes: &mut Indexes) {
-        let [piece, next] = &mut self.pieces[number..number + 2] else { return };
+        let [piece, next] = &self.pieces[number..number + 2] else { return };
         if piece.len() + next.len() > PIECE_MAX / 2 {
+            if number >= 1 && piece.len() <= next.len() {
+                self.absorb(number, indexes);
+            }
             return;
         }
         let ordered = piece.ordered && next.ordered;
@@ -303,7 +378,8 @@ impl<K: SortKey> Ordered<K> {
         let (piece, index) = match place.index {
             0 => {
                 let piece = place.piece.checked_sub(1)?;
-                self.look(piece);
+                // As a whole, or the pieces behind it would have other numbers.
+                self.pieces[piece].order();
                 (piece, self.pieces[piece].entries.len() - 1)
             }
             index => (place.piece, index - 1),
@@ -319,13 +395,18 @@ impl<K: SortKey> Ordered<K> {
 
     /// The entry that covers `position`, counted by weight from 0.
     pub(super) fn seek(&mut self, position: i64) -> Option<Place> {
-        let mut before = 0;
         let covers = |before: i64, weight: i64| position < before + weight;
-        let piece = self.pieces.iter().position(|piece| {
-            let found = covers(before, piece.weight);
-            before += if found { 0 } else { piece.weight };
-            found
-        })?;
+        let (piece, mut before) = loop {
+            let mut before = 0;
+            let piece = self.pieces.iter().position(|piece| {
+                let found = covers(before, piece.weight);
+                before += if found { 0 } else { piece.weight };
+                found
+            })?;
+            if !self.cut_beginning(piece) {
+                break (piece, before);
+            }
+        };
         self.look(piece);
         let index = self.pieces[piece].entries.iter().position(|entry| {
             let found = covers(before, entry.weight);
@@ -340,7 +421,10 @@ impl<K: SortKey> Ordered<K> {
         if self.is_empty() {
             return self.start();
         }
-        let number = self.piece_of(at);
+        let mut number = self.piece_of(at);
+        while self.cut_beginning(number) {
+            number = self.piece_of(at);
+        }
         self.look(number);
         let piece = &self.pieces[number];
         let index = piece.entries.partition_point(|entry| entry.at < *at);
@@ -382,7 +466,151 @@ impl<K: SortKey> Ordered<K> {
 
     /// All entries in their order.
     pub(super) fn iter(&mut self) -> impl Iterator<Item = &Entry<K>> {
-        self.pieces.iter_mut().for_each(Piece::order);
+        for piece in self.pieces.iter_mut().filter(|piece| !piece.ordered) {
+            piece.order();
+            // Nobody looks at it for long.
+            piece.unseen = UNSEEN_MAX;
+        }
         self.pieces.iter().flat_map(|piece| &piece.entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is done between two looks.
+    #[derive(Clone, Debug)]
+    enum Change {
+        /// An entry of this weight is put in.
+        Insert(u64, i64),
+        /// One of those that are there, counted from the first, gets this weight; 0 takes it out.
+        SetWeight(usize, i64),
+    }
+
+    fn changes() -> impl Strategy<Value = Vec<Change>> {
+        let change = prop_oneof![
+            3 => (0_u64..200, 1_i64..4).prop_map(|(key, weight)| Change::Insert(key, weight)),
+            2 => (any::<usize>(), prop_oneof![2 => Just(0_i64), 1 => 1_i64..4]).prop_map(|(which, weight)| Change::SetWeight(which, weight)),
+        ];
+        proptest::collection::vec(change, 0..80)
+    }
+
+    /// What is looked at in between.
+    #[derive(Clone, Copy, Debug)]
+    enum Look {
+        Nothing,
+        Start(usize),
+        Seek(u32, usize),
+        Lower(u64, usize),
+        Last(usize),
+        All,
+    }
+
+    fn look() -> impl Strategy<Value = Look> {
+        prop_oneof![
+            Just(Look::Nothing),
+            (0_usize..20).prop_map(Look::Start),
+            (any::<u32>(), 0_usize..10).prop_map(|(at, steps)| Look::Seek(at, steps)),
+            (0_u64..200, 0_usize..10).prop_map(|(key, steps)| Look::Lower(key, steps)),
+            (0_usize..20).prop_map(Look::Last),
+            Just(Look::All),
+        ]
+    }
+
+    type Model = BTreeMap<([u64; 2], u64), (u32, i64)>;
+
+    fn told(entry: &Entry<[u64; 2]>) -> (([u64; 2], u64), (u32, i64)) {
+        ((entry.at.key, entry.at.seq), (entry.id, entry.weight))
+    }
+
+    /// The entries from a place on, `steps` of them, with the weight before each.
+    fn walk(ordered: &mut Ordered<[u64; 2]>, mut place: Place, steps: usize) -> Vec<(i64, u32)> {
+        let mut walked = Vec::new();
+        while let Some(entry) = ordered.get(place).filter(|_| walked.len() < steps) {
+            walked.push((place.before, entry.id));
+            place = ordered.next(place);
+        }
+        walked
+    }
+
+    proptest! {
+        /// Whatever is looked at in between, entries stand in their order, and a position is where the weights before it say.
+        #[test]
+        fn entries_stand_in_their_order(rounds in proptest::collection::vec((changes(), look()), 1..12)) {
+            let (mut ordered, mut indexes) = (Ordered::<[u64; 2]>::new(), Indexes::default());
+            let (mut model, mut next) = (Model::new(), 0_u32);
+            for (changes, look) in rounds {
+                for change in changes {
+                    match change {
+                        Change::Insert(key, weight) => {
+                            let at = At { key: [key, u64::from(next % 3)], seq: u64::from(next) };
+                            model.insert((at.key, at.seq), (next, weight));
+                            ordered.insert(Entry { at, id: next, weight }, &mut indexes);
+                            next += 1;
+                        }
+                        Change::SetWeight(which, weight) if !model.is_empty() => {
+                            let (at, (id, old)) = model.iter().nth(which % model.len()).map(|(at, row)| (*at, *row)).expect("there is one");
+                            ordered.set_weight(&At { key: at.0, seq: at.1 }, id, old, weight, &mut indexes);
+                            match weight {
+                                0 => model.remove(&at),
+                                weight => model.insert(at, (id, weight)),
+                            };
+                        }
+                        Change::SetWeight(..) => {}
+                    }
+                }
+                let mut before = 0;
+                let expected: Vec<(i64, u32, i64)> = model.values().map(|(id, weight)| {
+                    before += weight;
+                    (before - weight, *id, *weight)
+                }).collect();
+                let from = |first: usize, steps: usize| -> Vec<(i64, u32)> {
+                    expected.iter().skip(first).take(steps).map(|(before, id, _)| (*before, *id)).collect()
+                };
+                prop_assert_eq!(ordered.weight(), before);
+                prop_assert_eq!(ordered.is_empty(), model.is_empty());
+                match look {
+                    Look::Nothing => {}
+                    Look::Start(steps) => {
+                        let place = ordered.start();
+                        prop_assert_eq!(walk(&mut ordered, place, steps), from(0, steps));
+                    }
+                    Look::Seek(at, steps) => {
+                        let position = if before == 0 { 0 } else { i64::from(at) % before };
+                        let first = expected.iter().position(|(before, _, weight)| position < before + weight);
+                        let place = ordered.seek(position);
+                        prop_assert_eq!(place.is_some(), first.is_some());
+                        if let Some((place, first)) = place.zip(first) {
+                            prop_assert_eq!(walk(&mut ordered, place, steps), from(first, steps));
+                        }
+                    }
+                    Look::Lower(key, steps) => {
+                        let at = At { key: [key, 0], seq: 0 };
+                        let first = model.range(..(at.key, 0)).count();
+                        let place = ordered.lower(&at);
+                        prop_assert_eq!(walk(&mut ordered, place, steps), from(first, steps));
+                    }
+                    Look::Last(steps) => {
+                        let mut place = ordered.last();
+                        for (before, id, _) in expected.iter().rev().take(steps) {
+                            let found = place.and_then(|place| Some((place.before, ordered.get(place)?.id)));
+                            prop_assert_eq!(found, Some((*before, *id)));
+                            place = place.and_then(|place| ordered.previous(place));
+                        }
+                    }
+                    Look::All => {
+                        let all: Vec<_> = ordered.iter().map(told).collect();
+                        prop_assert_eq!(all, model.iter().map(|(at, row)| (*at, *row)).collect::<Vec<_>>());
+                    }
+                }
+            }
+            let all: Vec<_> = ordered.iter().map(told).collect();
+            prop_assert_eq!(all, model.into_iter().collect::<Vec<_>>());
+        }
     }
 }

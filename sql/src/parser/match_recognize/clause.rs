@@ -5,7 +5,7 @@
 //! [MEASURES expression [AS] name, ..]
 //! [ONE ROW PER MATCH | ALL ROWS PER MATCH [SHOW EMPTY MATCHES | OMIT EMPTY MATCHES | WITH UNMATCHED ROWS]]
 //! [AFTER MATCH SKIP {PAST LAST ROW | TO NEXT ROW | TO [FIRST | LAST] variable}]
-//! [INITIAL] PATTERN (pattern) [WITHIN interval]
+//! PATTERN (pattern) [WITHIN interval]
 //! [SUBSET name = (variable, ..), ..] [DEFINE variable AS condition, ..]
 //! ```
 //!
@@ -161,10 +161,15 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<(Clause, Vec<ExprTokens>)>
     let rows = rows(tokens)?;
     let skip = skip(tokens)?;
     let seek_at = tokens.location();
-    if tokens.accept("SEEK") {
-        return Err(SqlError::unsupported("`SEEK`", "a pattern is looked for from each row on: leave it out", seek_at));
+    for word in ["SEEK", "INITIAL"] {
+        if tokens.accept(word) {
+            return Err(SqlError::unsupported(
+                format!("`{word}`"),
+                "it belongs to patterns in windows; here a pattern is looked for from each row on: leave it out",
+                seek_at,
+            ));
+        }
     }
-    tokens.accept("INITIAL");
     if !tokens.accept("PATTERN") {
         return Err(tokens.expected("`PATTERN (..)`"));
     }

@@ -13,13 +13,13 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 use self::tokens::Tokens;
 use crate::error::{Location, Result, SqlError};
 
+mod anchors;
 mod clause;
 mod pattern;
 mod tokens;
 
-pub(crate) use self::clause::{
-    Clause, ExplainSyntax, FINAL, KeySyntax, MeasureSyntax, RUNNING, RowsSyntax, SkipSyntax,
-};
+pub(super) use self::anchors::apart;
+pub(crate) use self::clause::{Clause, ExplainSyntax, FINAL, KeySyntax, RUNNING, RowsSyntax, SkipSyntax};
 pub(crate) use self::pattern::PatternSyntax;
 
 /// The table function that a clause becomes.
@@ -44,6 +44,7 @@ pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpa
                 ));
             }
             _ => {
+                refuse_elsewhere(&tokens, index)?;
                 // Any other use is a name like others.
                 if let Token::Word(word) = &mut tokens[index].token
                     && word.keyword == Keyword::MATCH_RECOGNIZE
@@ -64,6 +65,18 @@ fn rewrite_one(tokens: &mut Vec<TokenWithSpan>, start: usize, word: usize) -> Re
         SqlError::syntax("`MATCH_RECOGNIZE (`: the parenthesis is not closed", Location::of(tokens[word + 1].span))
     })?;
     let closing_span = tokens[closing].span;
+    let nested = |index: &usize| {
+        is_word(&tokens[*index].token, "MATCH_RECOGNIZE")
+            && tokens[index + 1].token == Token::LParen
+            && is_clause(&tokens[index + 2..])
+    };
+    if let Some(index) = (word + 2..closing).find(nested) {
+        return Err(SqlError::unsupported(
+            "`MATCH_RECOGNIZE` in a measure or condition of another",
+            "join the table to the matches that the other finds, or look for the pattern in their rows",
+            Location::of(tokens[index].span),
+        ));
+    }
     let inside = Tokens::new(&tokens[word + 2..closing], Location::of(closing_span).unwrap_or(Location::new(1, 1)));
     let (clause, exprs) = clause::parse(inside)?;
     let text = serde_json::to_string(&clause)
@@ -117,6 +130,39 @@ fn is_clause(tokens: &[TokenWithSpan]) -> bool {
         || tokens.sees("ORDER BY")
         || tokens.sees("PATTERN") && tokens.is(1, &Token::LParen)
         || tokens.sees("MEASURES") && !matches!(tokens.peek(1), Some(Token::RParen | Token::Comma))
+}
+
+/// Words before `PATTERN (` in the definition of a window.
+const BEFORE_PATTERN: &[&str] = &["FOLLOWING", "ROW", "INITIAL", "SEEK"];
+/// Functions that `RUNNING` and `FINAL` often stand before.
+const OF_MATCHES: &[&str] = &["FIRST", "LAST", "COUNT", "SUM", "AVG", "MIN", "MAX", "ARRAY_AGG"];
+
+/// What only a clause has, where none is: patterns of windows (feature R020 of the standard), `RUNNING` and `FINAL`.
+fn refuse_elsewhere(tokens: &[TokenWithSpan], index: usize) -> Result<()> {
+    let word = |index: usize| match tokens.get(index).map(|token| &token.token) {
+        Some(Token::Word(word)) if word.quote_style.is_none() => word.value.to_uppercase(),
+        _ => String::new(),
+    };
+    let calls = |index: usize| tokens.get(index + 1).is_some_and(|token| token.token == Token::LParen);
+    let at = Location::of(tokens[index].span);
+    let before = |n: usize| index.checked_sub(n).map(word).unwrap_or_default();
+    match word(index).as_str() {
+        "PATTERN" if calls(index) => {
+            let skips = before(2) == "TO" || before(3) == "TO" && matches!(before(2).as_str(), "FIRST" | "LAST");
+            match skips || BEFORE_PATTERN.contains(&before(1).as_str()) {
+                true => Err(SqlError::unsupported(
+                    "a pattern in a window",
+                    "look for it in the rows: `FROM t MATCH_RECOGNIZE (.. ALL ROWS PER MATCH AFTER MATCH SKIP TO NEXT ROW PATTERN ..)`",
+                    at,
+                )),
+                false => Ok(()),
+            }
+        }
+        said @ ("RUNNING" | "FINAL") if calls(index + 1) && OF_MATCHES.contains(&word(index + 1).as_str()) => Err(
+            SqlError::syntax(format!("`{said}` stands in the `MEASURES` and the `DEFINE` of a `MATCH_RECOGNIZE`"), at),
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Where the table begins that ends before `end`, with its alias; `None`: there is none.

@@ -1,13 +1,14 @@
 //! Patterns: `A (B | C)+? {- D -} PERMUTE(E, F) ^ $ ()`.
 //!
-//! sqlparser's tokeniser makes operators and placeholders of some of what stands here: `?` is a placeholder, `$` one or the end of an
-//! identifier, `||` the concatenation of texts. This parser takes them for what they mean in a pattern.
+//! sqlparser's tokeniser makes operators and placeholders of some of what stands here: `?` is a placeholder, `||` the concatenation of
+//! texts. This parser takes them for what they mean in a pattern; of `$` see [`super::anchors`].
 
 use std::fmt;
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 use eagre_patterns::{Pattern, VARIABLES_MAX};
 
+use super::anchors::PARTITION_END;
 use super::tokens::{Named, Tokens};
 use crate::error::{Result, SqlError};
 
@@ -133,7 +134,7 @@ impl fmt::Display for PatternText<'_> {
 
 /// Reads a pattern to the end of its tokens; returns it with its variables in the order in which they first stand in it.
 pub(super) fn parse(tokens: Tokens<'_>) -> Result<(PatternSyntax, Vec<Named>)> {
-    let mut parser = PatternParser { tokens, variables: vec![], pending_end: false, depth: 0 };
+    let mut parser = PatternParser { tokens, variables: vec![], depth: 0 };
     let pattern = parser.alternation()?;
     if parser.tokens.is(0, &Token::StringConcat) {
         return Err(no_alternation(&parser.tokens));
@@ -147,8 +148,6 @@ pub(super) fn parse(tokens: Tokens<'_>) -> Result<(PatternSyntax, Vec<Named>)> {
 struct PatternParser<'t> {
     tokens: Tokens<'t>,
     variables: Vec<Named>,
-    /// A `$` that the tokeniser took for the last character of a variable was read with it, and comes next.
-    pending_end: bool,
     depth: usize,
 }
 
@@ -198,7 +197,7 @@ impl PatternParser<'_> {
         }
         let greedy = !self.question();
         let again = self.tokens.location();
-        if !self.pending_end && self.quantifier()?.is_some() {
+        if self.quantifier()?.is_some() {
             return Err(SqlError::syntax("a part of a pattern has one quantifier; write `(A+)*`, not `A+*`", again));
         }
         Ok(Some(PatternSyntax::Repetition { body: Box::new(body), min, max, greedy }))
@@ -211,14 +210,11 @@ impl PatternParser<'_> {
             Some(Token::Question) => true,
             _ => false,
         };
-        self.tokens.index += usize::from(is && !self.pending_end);
-        is && !self.pending_end
+        self.tokens.index += usize::from(is);
+        is
     }
 
     fn quantifier(&mut self) -> Result<Option<(u32, Option<u32>)>> {
-        if self.pending_end {
-            return Ok(None);
-        }
         if self.tokens.accept_token(&Token::Mul) {
             return Ok(Some((0, None)));
         }
@@ -256,10 +252,6 @@ impl PatternParser<'_> {
     }
 
     fn primary(&mut self) -> Result<Option<PatternSyntax>> {
-        if std::mem::take(&mut self.pending_end) {
-            self.tokens.index += 1;
-            return Ok(Some(PatternSyntax::PartitionEnd));
-        }
         let Some(token) = self.tokens.peek(0) else { return Ok(None) };
         Ok(Some(match token {
             Token::LParen => {
@@ -284,7 +276,7 @@ impl PatternParser<'_> {
                 self.tokens.index += 1;
                 PatternSyntax::PartitionStart
             }
-            Token::Placeholder(text) if text == "$" => {
+            token if *token == PARTITION_END => {
                 self.tokens.index += 1;
                 PatternSyntax::PartitionEnd
             }
@@ -301,16 +293,9 @@ impl PatternParser<'_> {
                 let at = self.tokens.location().into();
                 let name = match word.quote_style {
                     Some(_) => word.value.clone(),
-                    None => {
-                        let name = word.value.to_uppercase();
-                        // The token is not done: its last character is an anchor.
-                        self.pending_end = name.ends_with('$');
-                        name.strip_suffix('$').map(str::to_owned).unwrap_or(name)
-                    }
+                    None => word.value.to_uppercase(),
                 };
-                if !self.pending_end {
-                    self.tokens.index += 1;
-                }
+                self.tokens.index += 1;
                 self.variable(Named { name, at })?
             }
             _ => return Ok(None),

@@ -42,6 +42,10 @@ fn patterns_are_read_as_they_are_written() {
         ("A$|^ B", "A $ | ^ B"),
         ("^* $+", "^* $+"),
         ("A$+B$", "A $+ B $"),
+        ("$A", "$ A"),
+        ("$A$", "$ A $"),
+        ("A$$ B$C$", "A $ $ B $ C $"),
+        ("$é$|$$", "$ É $ | $ $"),
         ("()|A", "() | A"),
         ("()+?", "()+?"),
         ("{-A-}{- B+ -}", "{- A -} {- B+ -}"),
@@ -55,6 +59,38 @@ fn patterns_are_read_as_they_are_written() {
         assert_eq!(pattern(read), read, "{written}, as it is shown");
     }
     assert_eq!(pattern("\"a b\" A"), "a b A");
+    assert_eq!(pattern("\"$\"$ /* $A */ \"a$b\""), "$ $ a$b");
+}
+
+/// Outside of patterns `$` is what it was, before a clause and in it, and places in the text stay the same.
+#[test]
+fn dollars_are_anchors_in_patterns_only() {
+    let sql = "SELECT $$A$ MATCH_RECOGNIZE (PATTERN (A$))$$, a$b, $1 FROM \"t$\" AS pattern$ MATCH_RECOGNIZE (\n\
+               MEASURES $tag$ ) 'é $A$ $tag$ AS m, LAST(a$b) AS n PATTERN (\"$\" $ $\"x\") DEFINE \"x\" AS a$b > $2)";
+    let tokens = Source::new(sql).tokens().expect("it is read");
+    let texts: Vec<String> = tokens.iter().map(|token| token.token.to_string()).collect();
+    for text in
+        ["$$A$ MATCH_RECOGNIZE (PATTERN (A$))$$", "a$b", "$1", "\"t$\"", "pattern$", "$tag$ ) 'é $A$ $tag$", "$2"]
+    {
+        assert!(texts.iter().any(|found| found == text), "{text} is not in {texts:?}");
+    }
+    let clause = clauses(sql).pop().expect("there is a clause");
+    assert_eq!(clause.labels().collect::<Vec<_>>(), ["$", "x"]);
+    let anchors = |part: &PatternSyntax| matches!(part, PatternSyntax::PartitionEnd);
+    assert!(clause.pattern.any(&anchors));
+    let error =
+        Source::new("SELECT * FROM t MATCH_RECOGNIZE (\nPATTERN (A $ $ , B))").tokens().expect_err("it is no pattern");
+    assert!(
+        error.to_string().contains("expected the end of the pattern") && error.location() == Some(Location::new(2, 16)),
+        "{error}"
+    );
+    // Texts with escapes, comments in each other, a name in quotes, a table of the clause's name.
+    let sql = "SELECT E'\\' (', '\\', \"a\"\"(\" /* ( /* ' */ $( */ FROM match_recognize (a$b) -- ('\n\
+               ; SELECT 1 FROM (SELECT 1) AS t MATCH_RECOGNIZE /* ( */ (MEASURES f('$') AS m PATTERN -- (\n ($A$) DEFINE A AS $1 = a$)";
+    let clause = clauses(sql).pop().expect("there is a clause");
+    assert_eq!(clause.pattern.text(&["A".to_owned()]).to_string(), "$ A $");
+    let error = Source::new("SELECT * FROM t MATCH_RECOGNIZE (PATTERN (A{$}))").tokens().expect_err("it is no bound");
+    assert!(error.to_string().contains("found `$`"), "{error}");
 }
 
 #[test]
@@ -74,7 +110,7 @@ fn parts_are_told_apart() {
     let full = clause(
         "PARTITION BY a, \"b\" ORDER BY c DESC NULLS LAST, d ASC, e
          MEASURES f(a, b) AS pattern, CASE WHEN x THEN 1 ELSE 2 END one, [1, 2][1] AS \"all\", RUNNING LAST(x) y, MAP['a', 1] AS m
-         ALL ROWS PER MATCH SHOW EMPTY MATCHES AFTER MATCH SKIP TO LAST A INITIAL PATTERN (A) WITHIN INTERVAL '1' HOUR
+         ALL ROWS PER MATCH SHOW EMPTY MATCHES AFTER MATCH SKIP TO LAST A PATTERN (A) WITHIN INTERVAL '1' HOUR
          EMIT PARTIAL ON TIMEOUT SUBSET U = (A) DEFINE A AS emit > 1 EMIT CHANGES",
     );
     assert_eq!(full.partition, 2);

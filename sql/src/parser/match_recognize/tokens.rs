@@ -2,6 +2,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::anchors::PARTITION_END;
 use crate::error::{Location, Result, SqlError};
 
 /// A name as patterns know it: in upper case unless it was quoted.
@@ -110,6 +111,7 @@ impl<'t> Tokens<'t> {
     pub(super) fn expected(&self, what: &str) -> SqlError {
         let found = match self.peek(0) {
             None => "`)`".to_string(),
+            Some(token) if *token == PARTITION_END => "`$`".to_string(),
             Some(token) => format!("`{token}`"),
         };
         SqlError::syntax(format!("expected {what}, found {found}"), self.location())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::common::Column;
 use datafusion::logical_expr::LogicalPlan;
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
-use eagre_engine::operator::forecast::ForecastFactory;
+use eagre_engine::operator::forecast::{ForecastFactory, ForecastSpec};
 
 use super::ForecastTable;
 use crate::error::{Result, SqlError};
@@ -47,7 +47,10 @@ impl Lowering<'_> {
         };
         let keys = rules.keys.iter().map(place).collect::<Result<Vec<_>>>()?;
         let (time, value) = (place(&rules.time)?, place(&rules.value)?);
-        let spec = rules.spec(Arc::clone(&stream.physical), keys.clone(), time, value, by_watermark);
+        let spec = ForecastSpec {
+            placement: self.context.catalog.placement().clone(),
+            ..rules.spec(Arc::clone(&stream.physical), keys.clone(), time, value, by_watermark)
+        };
         let (event_time, width) = (spec.event_time(), node.schema.fields().len());
         let factory = ForecastFactory::new(spec).map_err(engine).map_err(|error| error.or_at(node.location))?;
         let latest = rules.options.is_latest();

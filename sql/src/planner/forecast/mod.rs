@@ -206,7 +206,7 @@ struct Rules {
 }
 
 impl Rules {
-    /// The operator's plan, for rows of `input` that hold the columns at these places.
+    /// The operator's plan, for rows of `input` that hold the columns at these places, on the CPU.
     fn spec(&self, input: SchemaRef, keys: Vec<usize>, time: usize, value: usize, by_watermark: bool) -> ForecastSpec {
         ForecastSpec {
             input,
@@ -216,6 +216,7 @@ impl Rules {
             value,
             step_ms: self.step_ms,
             parameters: self.parameters.clone(),
+            placement: Arc::default(),
             levels: self.options.named_levels(),
             emit: self.options.emit(),
             output: self.options.output(),

@@ -1,4 +1,5 @@
-//! `EXPLAIN MATCH [FOR (key = value AND ..)] [FROM value] [TO value] query`: how the pattern of a query is looked for, row by row.
+//! `EXPLAIN MATCH [OF name] [FOR (key = value AND ..)] [FROM value] [TO value] query`: how the pattern of a query is looked for, row by
+//! row.
 //!
 //! The clause is taken out of its query and becomes `SELECT * FROM <rows> MATCH_RECOGNIZE (..)` with the mark that it is to be explained:
 //! so its names, types and rows go through the same hands as when it runs. What the mark changes is the operator
@@ -14,37 +15,42 @@ use datafusion::logical_expr::{
 };
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Cte, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query, SetExpr, Spanned,
-    TableFactor, TableWithJoins, With,
+    BinaryOperator, Cte, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Query, SetExpr,
+    Spanned, TableFactor, TableWithJoins, With,
 };
 use std::sync::Arc;
 
 use super::slots::{self, Position, SlotExprPlan};
 use super::{Expressions, MatchRules, OrderPlan, parts_of, write_clause};
+use crate::catalog::{Catalog, Relation};
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::match_recognize::{Clause, ExplainSyntax, FINAL, KeySyntax, MATCH_FUNCTION, RUNNING};
 use crate::parser::{ExplainMatch, ExprText, QueryText, parse_query};
 use crate::planner::expr::strip_alias;
 use crate::types::sql_name;
 
-/// The query that tells how the pattern of `query` is looked for.
+/// How deep views may stand in each other; beyond that one reads itself, which is told when it is planned.
+const VIEW_DEPTH_MAX: usize = 64;
+
+/// A clause of a query, or of a view that it reads.
+struct Found {
+    factor: TableFactor,
+    /// The tables of `WITH` that are known there, and whether these may be recursive.
+    ctes: Vec<Cte>,
+    recursive: bool,
+    /// What it may be called: its alias, the view and the table of `WITH` that it stands in.
+    names: Vec<String>,
+}
+
+/// The query that tells how the pattern of `query` is looked for. Of views it is the pattern of their query.
 ///
 /// # Errors
-/// It has no `MATCH_RECOGNIZE`, or several.
-pub fn explain_match(query: &QueryText, asked: &ExplainMatch) -> Result<QueryText> {
-    let mut found = vec![];
-    find(&query.ast, &mut vec![], &mut found);
-    let mut found = found.into_iter();
-    let Some((ctes, mut factor)) = found.next() else {
-        let message = "`EXPLAIN MATCH` tells how a pattern is looked for, and this query has no `MATCH_RECOGNIZE`; of a view, explain the \
-                       query that it stands for";
-        return Err(SqlError::plan(message, query.location));
-    };
-    if let Some((_, second)) = found.next() {
-        let message =
-            "`EXPLAIN MATCH` tells of one `MATCH_RECOGNIZE`, and here is another one; explain a query with one of them";
-        return Err(SqlError::plan(message, Location::of(second.span())));
-    }
+/// It has no `MATCH_RECOGNIZE`, or several and it is not said which.
+pub fn explain_match(query: &QueryText, asked: &ExplainMatch, catalog: &Catalog) -> Result<QueryText> {
+    let mut finder = Finder { catalog, ctes: vec![], recursive: false, names: vec![], views: 0, found: vec![] };
+    finder.query(&query.ast);
+    let found = one_of(finder.found, query, asked)?;
+    let mut factor = found.factor;
     let TableFactor::TableFunction { expr: Expr::Function(function), alias } = &mut factor else {
         return Err(SqlError::internal("a clause is no table function any more"));
     };
@@ -73,49 +79,140 @@ pub fn explain_match(query: &QueryText, asked: &ExplainMatch) -> Result<QueryTex
         return Err(SqlError::internal("a `SELECT` is none"));
     };
     select.from[0].relation = factor;
-    let with = query.ast.with.as_ref();
-    explained.ast.with = (!ctes.is_empty()).then(|| With {
-        with_token: with.map_or_else(AttachedToken::empty, |with| with.with_token.clone()),
-        recursive: with.is_some_and(|with| with.recursive),
-        cte_tables: ctes,
+    explained.ast.with = (!found.ctes.is_empty()).then(|| With {
+        with_token: AttachedToken::empty(),
+        recursive: found.recursive,
+        cte_tables: found.ctes,
     });
     Ok(QueryText { text: query.text.clone(), location: query.location, ..explained })
 }
 
-/// The clauses of a query, each with the tables of `WITH` that are known there. A clause inside of another's rows is a part of these.
-fn find(query: &Query, ctes: &mut Vec<Cte>, found: &mut Vec<(Vec<Cte>, TableFactor)>) {
-    let before = ctes.len();
-    for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
-        find(&cte.query, ctes, found);
-        ctes.push(cte.clone());
+/// The clause that is meant.
+fn one_of(mut found: Vec<Found>, query: &QueryText, asked: &ExplainMatch) -> Result<Found> {
+    if found.is_empty() {
+        let message = "`EXPLAIN MATCH` tells how a pattern is looked for, and this query has no `MATCH_RECOGNIZE`";
+        return Err(SqlError::plan(message, query.location));
     }
-    find_in(&query.body, ctes, found);
-    ctes.truncate(before);
-}
-
-fn find_in(body: &SetExpr, ctes: &mut Vec<Cte>, found: &mut Vec<(Vec<Cte>, TableFactor)>) {
-    match body {
-        SetExpr::Select(select) => select.from.iter().for_each(|table| find_in_table(table, ctes, found)),
-        SetExpr::Query(query) => find(query, ctes, found),
-        SetExpr::SetOperation { left, right, .. } => {
-            find_in(left, ctes, found);
-            find_in(right, ctes, found);
+    let known: Vec<&str> = found.iter().flat_map(|found| &found.names).map(String::as_str).collect();
+    let Some(of) = &asked.of else {
+        if found.len() == 1 {
+            return Ok(found.remove(0));
         }
-        _ => {}
+        let way_out = match known.first() {
+            Some(first) => format!(
+                "say which by a name that it has: `EXPLAIN MATCH OF {first} ..` (here are {})",
+                known.join(", ")
+            ),
+            None => "give each an alias, `MATCH_RECOGNIZE (..) AS m`, and say which: `EXPLAIN MATCH OF m ..`".into(),
+        };
+        let message =
+            format!("`EXPLAIN MATCH` tells of one `MATCH_RECOGNIZE`, and here are {}; {way_out}", found.len());
+        return Err(SqlError::plan(message, Location::of(found[1].factor.span()).or(Some(query.location))));
+    };
+    let is_it = |found: &Found| found.names.iter().any(|name| of.matches(name));
+    match found.iter().filter(|found| is_it(found)).count() {
+        1 => Ok(found.swap_remove(found.iter().position(is_it).expect("there is one"))),
+        0 => {
+            let way_out = match (nearest(&of.text, known.iter().copied()), known.is_empty()) {
+                (Some(nearest), _) => format!("did you mean `{nearest}`?"),
+                (None, false) => format!("here are {}", known.join(", ")),
+                (None, true) => "give it an alias: `MATCH_RECOGNIZE (..) AS m`".into(),
+            };
+            Err(SqlError::plan(format!("no `MATCH_RECOGNIZE` is called `{}`; {way_out}", of.text), of.location))
+        }
+        several => {
+            let message = format!(
+                "`{}` has {several} `MATCH_RECOGNIZE`; give each an alias, `MATCH_RECOGNIZE (..) AS m`",
+                of.text
+            );
+            Err(SqlError::plan(message, of.location))
+        }
     }
 }
 
-fn find_in_table(table: &TableWithJoins, ctes: &mut Vec<Cte>, found: &mut Vec<(Vec<Cte>, TableFactor)>) {
-    for factor in [&table.relation].into_iter().chain(table.joins.iter().map(|join| &join.relation)) {
-        match factor {
-            TableFactor::TableFunction { expr: Expr::Function(function), .. }
-                if function.name.to_string() == MATCH_FUNCTION =>
-            {
-                found.push((ctes.clone(), factor.clone()));
+/// Finds the clauses of a query. One inside of another's rows is a part of these.
+struct Finder<'c> {
+    catalog: &'c Catalog,
+    ctes: Vec<Cte>,
+    recursive: bool,
+    /// Of the view and the table of `WITH` around.
+    names: Vec<String>,
+    /// How many views there are around.
+    views: usize,
+    found: Vec<Found>,
+}
+
+impl Finder<'_> {
+    fn query(&mut self, query: &Query) {
+        let before = (self.ctes.len(), self.recursive);
+        self.recursive |= query.with.as_ref().is_some_and(|with| with.recursive);
+        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
+            self.names.push(cte.alias.name.value.clone());
+            self.query(&cte.query);
+            self.names.pop();
+            self.ctes.push(cte.clone());
+        }
+        self.body(&query.body);
+        self.ctes.truncate(before.0);
+        self.recursive = before.1;
+    }
+
+    fn body(&mut self, body: &SetExpr) {
+        match body {
+            SetExpr::Select(select) => select.from.iter().for_each(|table| self.table(table)),
+            SetExpr::Query(query) => self.query(query),
+            SetExpr::SetOperation { left, right, .. } => {
+                self.body(left);
+                self.body(right);
             }
-            TableFactor::Derived { subquery, .. } => find(subquery, ctes, found),
-            TableFactor::NestedJoin { table_with_joins, .. } => find_in_table(table_with_joins, ctes, found),
             _ => {}
+        }
+    }
+
+    fn table(&mut self, table: &TableWithJoins) {
+        for factor in [&table.relation].into_iter().chain(table.joins.iter().map(|join| &join.relation)) {
+            match factor {
+                TableFactor::TableFunction { expr: Expr::Function(function), alias }
+                    if function.name.to_string() == MATCH_FUNCTION =>
+                {
+                    let alias = alias.iter().map(|alias| alias.name.value.clone());
+                    self.found.push(Found {
+                        factor: factor.clone(),
+                        ctes: self.ctes.clone(),
+                        recursive: self.recursive,
+                        names: alias.chain(self.names.iter().cloned()).collect(),
+                    });
+                }
+                TableFactor::Derived { subquery, .. } => self.query(subquery),
+                TableFactor::NestedJoin { table_with_joins, .. } => self.table(table_with_joins),
+                TableFactor::Table { name, args: None, .. } => self.named(name),
+                _ => {}
+            }
+        }
+    }
+
+    /// A view is looked into; nothing outside of it is known there.
+    fn named(&mut self, name: &ObjectName) {
+        let parts: Vec<_> = name.0.iter().filter_map(|part| part.as_ident()).collect();
+        let [ident] = parts.as_slice() else { return };
+        let same = |cte: &Cte| match ident.quote_style {
+            Some(_) => cte.alias.name.value == ident.value,
+            None => cte.alias.name.value.eq_ignore_ascii_case(&ident.value),
+        };
+        if self.views == VIEW_DEPTH_MAX || self.ctes.iter().any(same) {
+            return;
+        }
+        if let Ok(Relation::View(view)) = self.catalog.relation(&[(&ident.value, ident.quote_style.is_some())], None) {
+            let mut inside = Finder {
+                catalog: self.catalog,
+                ctes: vec![],
+                recursive: false,
+                names: vec![view.name.clone()],
+                views: self.views + 1,
+                found: vec![],
+            };
+            inside.query(&view.query.ast);
+            self.found.append(&mut inside.found);
         }
     }
 }

@@ -7,12 +7,12 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Spanned,
-    VisitMut, VisitorMut,
+    VisitMut, VisitorMut, visit_expressions,
 };
 
 use super::{
     CLASSIFIER, FIRST, LABEL, LAST, MATCH_NUMBER, MATCH_ROWTIME, MATCH_STATUS, NEXT, PREV, SEMANTICS_FINAL,
-    SEMANTICS_RUNNING,
+    SEMANTICS_RUNNING, slots,
 };
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::match_recognize::{Clause, FINAL, RUNNING};
@@ -29,6 +29,34 @@ pub(in crate::planner) fn mark(expr: &mut Expr, clause: &Clause, is_known: &dyn 
         ControlFlow::Break(error) => Err(error),
     }
 }
+
+/// Of what is marked, keys of the partition and of the order have nothing.
+///
+/// # Errors
+/// A variable or a function of patterns.
+pub(in crate::planner) fn check_key(key: &Expr, what: &str) -> Result<()> {
+    let found = visit_expressions(key, |expr| match expr {
+        Expr::Function(function) if super::is_marker(&function.name.to_string()) => {
+            ControlFlow::Break(function.clone())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    let ControlFlow::Break(function) = found else { return Ok(()) };
+    let name = function.name.to_string();
+    let named = match name.as_str() {
+        LABEL => "a variable of the pattern".to_string(),
+        name => format!("`{}`", slots::plain_name(name)),
+    };
+    Err(SqlError::plan(
+        format!(
+            "{named} in the `{what}` of `MATCH_RECOGNIZE`: rows are put in order before matches are looked for; it takes columns"
+        ),
+        Location::of(function.name.span()),
+    ))
+}
+
+/// `MATCH_SEQUENCE_NUMBER()`, which is written as `RUNNING COUNT(*)`.
+const SEQUENCE_NUMBER: &str = "__eagre_match_sequence_number";
 
 struct Marker<'c> {
     clause: &'c Clause,
@@ -89,12 +117,18 @@ impl Marker<'_> {
             ));
         }
         if let FunctionArguments::List(list) = &mut function.args {
+            let counts = idents.last().is_some_and(|name| name.value.eq_ignore_ascii_case("count"));
+            let alone = counts && list.args.len() == 1 && list.duplicate_treatment.is_none();
             for arg in &mut list.args {
                 let FunctionArg::Unnamed(kind) = arg else { continue };
                 let FunctionArgExpr::QualifiedWildcard(name) = &*kind else { continue };
                 // `COUNT(A.*)` counts the rows of `A`.
                 let first = name.0.first().and_then(|part| part.as_ident()).cloned();
                 let Some(first) = first else { continue };
+                if !alone {
+                    let message = format!("`{name}.*` stands in `COUNT({name}.*)` alone; name a column");
+                    return Err(SqlError::plan(message, Location::of(first.span)));
+                }
                 let one = Expr::value(datafusion::sql::sqlparser::ast::Value::Number("1".into(), false));
                 let row = match self.label(&first) {
                     Some(label) => labelled(&first, label, one),
@@ -109,12 +143,14 @@ impl Marker<'_> {
             _ if name.quote_style.is_some() => return Ok(None),
             "first" => FIRST,
             "last" => LAST,
-            "prev" => PREV,
-            "next" => NEXT,
+            // Outside of windows Snowflake's LAG and LEAD are these.
+            "prev" | "lag" => PREV,
+            "next" | "lead" => NEXT,
             "classifier" => CLASSIFIER,
             "match_number" => MATCH_NUMBER,
             "match_status" => MATCH_STATUS,
             "match_rowtime" => MATCH_ROWTIME,
+            "match_sequence_number" => SEQUENCE_NUMBER,
             _ => return Ok(None),
         };
         let plain = function.filter.is_none() && function.null_treatment.is_none() && function.within_group.is_empty();
@@ -139,6 +175,18 @@ impl Marker<'_> {
                 ));
             };
             values.push(value.clone());
+        }
+        if marked == MATCH_ROWTIME && values.len() == 1 {
+            // Of a time that is named, as Flink has it.
+            return Ok(Some(call_at(LAST, name, values)));
+        }
+        if matches!(marked, MATCH_NUMBER | MATCH_STATUS | MATCH_ROWTIME | SEQUENCE_NUMBER) && !values.is_empty() {
+            return Err(SqlError::plan(format!("`{}` takes no arguments", name.value.to_uppercase()), location));
+        }
+        if marked == SEQUENCE_NUMBER {
+            // The rows up to the current one, itself included.
+            let one = Expr::value(datafusion::sql::sqlparser::ast::Value::Number("1".into(), false));
+            return Ok(Some(call_at(SEMANTICS_RUNNING, name, vec![call_at("count", name, vec![one])])));
         }
         if marked == CLASSIFIER {
             values = match values.as_slice() {

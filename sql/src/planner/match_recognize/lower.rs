@@ -335,7 +335,7 @@ impl Lowering<'_> {
         let mut output = vec![];
         for (column, field) in node.output.iter().zip(node.schema.fields()) {
             let column = match column {
-                OutputPlan::Input(column) => OutputColumn::Input(place(column)?),
+                OutputPlan::Input { column, .. } => OutputColumn::Input(place(column)?),
                 OutputPlan::Measure(measure) => OutputColumn::Measure(exprs.slot_expr(&measure.expr, &measure.name)?),
             };
             output.push((Arc::clone(field), column));
@@ -522,7 +522,7 @@ impl super::MatchRules {
     fn reach(&self, output: &[OutputPlan]) -> (u64, u64) {
         let measures = output.iter().filter_map(|column| match column {
             OutputPlan::Measure(measure) => Some(&measure.expr),
-            OutputPlan::Input(_) => None,
+            OutputPlan::Input { .. } => None,
         });
         let slots = measures.chain(self.conditions.iter().filter_map(|condition| condition.run.as_ref()));
         let of_slots = slots.flat_map(|expr| &expr.slots).filter_map(|(slot, _)| match slot {

@@ -30,7 +30,7 @@ use super::expr::strip_alias;
 use super::logical::{self, is_time};
 use super::{ROWTIME_METADATA, casts};
 use crate::error::{Location, Result, SqlError};
-use crate::parser::match_recognize::{Clause, MATCH_FUNCTION, MeasureSyntax, PatternSyntax, RowsSyntax, SkipSyntax};
+use crate::parser::match_recognize::{Clause, MATCH_FUNCTION, PatternSyntax, RowsSyntax, SkipSyntax};
 use crate::types::sql_name;
 use crate::words::own_words;
 
@@ -89,22 +89,29 @@ pub(super) fn is_marker(name: &str) -> bool {
 
 /// Why a function that only a clause has is not known elsewhere.
 pub(super) fn misplaced(name: &str) -> Option<String> {
-    matches!(name, "prev" | "next" | "classifier" | "match_number" | "match_status" | "match_rowtime")
+    ["prev", "next", "classifier", "match_number", "match_sequence_number", "match_status", "match_rowtime"]
+        .contains(&name)
         .then(|| format!("`{}` stands in the `MEASURES` and the `DEFINE` of a `MATCH_RECOGNIZE`", name.to_uppercase()))
 }
 
 /// The qualifier of the rows' columns.
 pub(super) const ROWS: &str = "__eagre_rows";
 
-/// The error that a measure has the name of a column.
-pub(super) fn name_is_taken(measure: &MeasureSyntax) -> SqlError {
-    let name = &measure.name;
-    SqlError::plan(
-        format!(
-            "the measure `{name}` has the name of a column that leaves beside it; give it another name: `AS {name}_2`"
-        ),
-        Some(measure.at.into()),
-    )
+/// The names of columns that leave, of which several may be called the same: the first one keeps its name `x`, the next is `x_2`.
+pub(super) fn leaving_names(columns: &[&str]) -> Vec<String> {
+    let mut names: Vec<String> = vec![];
+    for (index, column) in columns.iter().enumerate() {
+        let taken = |name: &str| columns.contains(&name) || names.iter().any(|known| known == name);
+        let name = match columns[..index].contains(column) {
+            false => column.to_string(),
+            true => {
+                let number = (2..).find(|number| !taken(&format!("{column}_{number}")));
+                format!("{column}_{}", number.expect("there are always more numbers"))
+            }
+        };
+        names.push(name);
+    }
+    names
 }
 
 /// The parts of a call of [`MATCH_FUNCTION`]: its rows, the clause, its expressions.
@@ -235,7 +242,7 @@ impl MatchRelationPlanner {
             changes: clause.emit_changes,
         };
         let mut output = match &rules.explain {
-            None => rules.output(input.schema(), &measures, &clause)?,
+            None => rules.output(input.schema(), &measures),
             Some(_) => vec![],
         };
         for name in &clause.lineage {
@@ -459,7 +466,11 @@ pub(super) struct MatchRules {
 /// A column that leaves.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum OutputPlan {
-    Input(Column),
+    /// One of the input, with the name that it leaves under.
+    Input {
+        column: Column,
+        name: String,
+    },
     Measure(MeasurePlan),
 }
 
@@ -475,33 +486,37 @@ pub(super) struct MatchRecognize {
 }
 
 impl MatchRules {
-    /// Which columns leave: partition, order, measures, the others; or of one row per match partition and measures.
-    fn output(&self, input: &DFSchema, measures: &[MeasurePlan], clause: &Clause) -> Result<Vec<OutputPlan>> {
-        let mut columns: Vec<Column> = vec![];
-        let add = |column: &Column, columns: &mut Vec<Column>| {
-            if !columns.contains(column) {
-                columns.push(column.clone());
-            }
-        };
-        self.partition.iter().for_each(|column| add(column, &mut columns));
-        if self.rows != RowsSyntax::One {
-            self.order.iter().for_each(|key| add(&key.column, &mut columns));
+    /// Which columns leave: partition, order, measures, the others; or of one row per match partition and measures. A column that
+    /// several keys name leaves for each of them.
+    fn output(&self, input: &DFSchema, measures: &[MeasurePlan]) -> Vec<OutputPlan> {
+        let all = self.rows != RowsSyntax::One;
+        let order = self.order.iter().filter(|_| all).map(|key| &key.column);
+        let keys: Vec<Column> = self.partition.iter().chain(order).cloned().collect();
+        let is_own = |column: &Column| !lineage::is_position(&column.name) && !is_lifted(&column.name);
+        let rest = input.columns().into_iter().filter(|column| all && is_own(column) && !keys.contains(column));
+        let rest: Vec<Column> = rest.collect();
+        let measure_names = measures.iter().map(|measure| measure.name.as_str());
+        let names_of = |columns: &'_ [Column]| columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
+        let (key_names, rest_names) = (names_of(&keys), names_of(&rest));
+        let plain: Vec<&str> = key_names
+            .iter()
+            .map(String::as_str)
+            .chain(measure_names)
+            .chain(rest_names.iter().map(String::as_str))
+            .collect();
+        let mut names = leaving_names(&plain).into_iter();
+        let mut name = || names.next().expect("each column has a name");
+        let mut output = vec![];
+        for column in keys {
+            output.push(OutputPlan::Input { column, name: name() });
         }
-        let before = columns.len();
-        if self.rows != RowsSyntax::One {
-            let is_own = |column: &Column| !lineage::is_position(&column.name) && !is_lifted(&column.name);
-            let own = input.columns().into_iter().filter(is_own);
-            own.for_each(|column| add(&column, &mut columns));
+        for measure in measures {
+            output.push(OutputPlan::Measure(MeasurePlan { name: name(), expr: measure.expr.clone() }));
         }
-        for (measure, syntax) in measures.iter().zip(&clause.measures) {
-            if columns.iter().any(|column| column.name == measure.name) {
-                return Err(name_is_taken(syntax));
-            }
+        for column in rest {
+            output.push(OutputPlan::Input { column, name: name() });
         }
-        let rest = columns.split_off(before);
-        let columns = columns.into_iter().map(OutputPlan::Input);
-        let measures = measures.iter().cloned().map(OutputPlan::Measure);
-        Ok(columns.chain(measures).chain(rest.into_iter().map(OutputPlan::Input)).collect())
+        output
     }
 
     /// All expressions over the columns of a row.
@@ -509,7 +524,7 @@ impl MatchRules {
         let conditions = self.conditions.iter().flat_map(ConditionPlan::row_exprs);
         let measures = output.iter().filter_map(|column| match column {
             OutputPlan::Measure(measure) => Some(measure),
-            OutputPlan::Input(_) => None,
+            OutputPlan::Input { .. } => None,
         });
         let explained = self.explain.iter().flat_map(|explain| {
             let parts = explain.parts.iter().flatten().flat_map(|(_, part)| slot_values(part));
@@ -523,7 +538,7 @@ impl MatchRules {
         let ahead = |slot: &SlotPlan| matches!(slot, SlotPlan::At { row, .. } if row.shift > 0);
         let measures = output.iter().any(|column| match column {
             OutputPlan::Measure(measure) => measure.expr.slots.iter().any(|(slot, _)| ahead(slot)),
-            OutputPlan::Input(_) => false,
+            OutputPlan::Input { .. } => false,
         });
         measures
             || self.conditions.iter().any(ConditionPlan::looks_ahead)
@@ -538,7 +553,9 @@ impl MatchRules {
             return None;
         }
         match self.rows {
-            RowsSyntax::All { .. } => output.iter().position(|c| matches!(c, OutputPlan::Input(c) if *c == key.column)),
+            RowsSyntax::All { .. } => {
+                output.iter().position(|c| matches!(c, OutputPlan::Input { column, .. } if *column == key.column))
+            }
             // Where a match may be empty it has no row whose time this were.
             RowsSyntax::One => output.iter().position(|column| match column {
                 OutputPlan::Measure(measure) => match measure.expr.slots.as_slice() {
@@ -549,7 +566,7 @@ impl MatchRules {
                     }
                     _ => false,
                 },
-                OutputPlan::Input(_) => false,
+                OutputPlan::Input { .. } => false,
             }),
         }
     }
@@ -575,8 +592,8 @@ impl MatchRecognize {
         let mut fields: Vec<(Option<_>, FieldRef)> = vec![];
         for (index, column) in output.iter().enumerate() {
             let mut field = match column {
-                OutputPlan::Input(column) => {
-                    input.schema().field(input.schema().index_of_column(column)?).as_ref().clone()
+                OutputPlan::Input { column, name } => {
+                    input.schema().field(input.schema().index_of_column(column)?).as_ref().clone().with_name(name)
                 }
                 OutputPlan::Measure(measure) => {
                     let schema = measure.expr.schema()?;
@@ -634,7 +651,8 @@ impl UserDefinedLogicalNodeCore for MatchRecognize {
         write!(f, "MatchRecognize: {}", self.rules.text())?;
         for column in &self.output {
             match column {
-                OutputPlan::Input(column) => write!(f, ", {}", column.name)?,
+                OutputPlan::Input { column, name } if column.name == *name => write!(f, ", {name}")?,
+                OutputPlan::Input { column, name } => write!(f, ", {} AS {name}", column.name)?,
                 OutputPlan::Measure(measure) => {
                     write!(f, ", {} AS {}", self.rules.slot_expr_text(&measure.expr), measure.name)?;
                 }
@@ -651,7 +669,7 @@ impl UserDefinedLogicalNodeCore for MatchRecognize {
             return Err(SqlError::internal("the columns of a `MATCH_RECOGNIZE` were given other names").into());
         }
         let there = |column: &&OutputPlan| match column {
-            OutputPlan::Input(column) => input.schema().has_column(column),
+            OutputPlan::Input { column, .. } => input.schema().has_column(column),
             OutputPlan::Measure(_) => true,
         };
         let output = self.output.iter().filter(there).cloned().collect();
@@ -661,7 +679,7 @@ impl UserDefinedLogicalNodeCore for MatchRecognize {
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let schema = self.input.schema();
         let of_input = output_columns.iter().filter_map(|index| match self.output.get(*index)? {
-            OutputPlan::Input(column) => schema.index_of_column(column).ok(),
+            OutputPlan::Input { column, .. } => schema.index_of_column(column).ok(),
             OutputPlan::Measure(_) => None,
         });
         Some(vec![of_input.collect()])

@@ -164,17 +164,36 @@ impl Extractor<'_> {
 
     /// What an expression without navigations and aggregates is, over the columns of one row; and whose row it is.
     fn value(&mut self, expr: &Expr, of: &str) -> Result<(LogicalExpr, VariableSet)> {
+        let (value, variables, _) = self.value_of_rows(expr, of)?;
+        Ok((value, variables))
+    }
+
+    /// The same of the argument of a navigation, which says of which rows it speaks.
+    fn value_at(&mut self, expr: &Expr, of: &str) -> Result<(LogicalExpr, VariableSet)> {
+        match self.value_of_rows(expr, of)? {
+            (value, variables, true) => Ok((value, variables)),
+            (.., false) => {
+                let message =
+                    format!("{of} goes to a row; it takes a column of it or `CLASSIFIER()`, alone or in an expression");
+                Err(SqlError::plan(message, Location::of(expr.span())))
+            }
+        }
+    }
+
+    /// Beside both, whether it names a column or asks for the label of its row.
+    fn value_of_rows(&mut self, expr: &Expr, of: &str) -> Result<(LogicalExpr, VariableSet, bool)> {
         let mut plain = expr.clone();
         let mut stripper =
             Stripper { of, labels: Labels::default(), exprs: self.exprs, lambdas: vec![], outermost: None };
         if let ControlFlow::Break(error) = plain.visit(&mut stripper) {
             return Err(error);
         }
+        let of_rows = stripper.labels.all.is_some() || !stripper.labels.named.is_empty();
         let variables = self.one_label(stripper.labels, of)?;
         let planned = self.context.sql_to_expr(plain, &self.exprs.row_schema);
         let planned =
             planned.map_err(|error| SqlError::from(error).placed_in(expr).or_at(Location::of(expr.span())))?;
-        Ok((self.exprs.simplify(planned, &self.exprs.row_schema)?, variables))
+        Ok((self.exprs.simplify(planned, &self.exprs.row_schema)?, variables, of_rows))
     }
 
     fn one_label(&self, labels: Labels, of: &str) -> Result<VariableSet> {
@@ -244,7 +263,7 @@ impl Extractor<'_> {
         match name.as_str() {
             FIRST | LAST => {
                 let offset = self.offset(offset, 0, &name)?;
-                let (value, variables) = self.value(value, &format!("`{}`", plain_name(&name)))?;
+                let (value, variables) = self.value_at(value, &format!("`{}`", plain_name(&name)))?;
                 let running = self.running(said);
                 let first = name == FIRST;
                 self.at(Navigation { variables, first, offset, shift: 0, running }, value)
@@ -288,12 +307,12 @@ impl Extractor<'_> {
                         };
                         row.offset = self.offset(nested_args.get(1).copied(), 0, &nested_name)?;
                         row.first = nested_name == FIRST;
-                        let (value, variables) = self.value(value, &of)?;
+                        let (value, variables) = self.value_at(value, &of)?;
                         row.variables = variables;
                         value
                     }
                     value => {
-                        let (value, variables) = self.value(value, &of)?;
+                        let (value, variables) = self.value_at(value, &of)?;
                         row.variables = variables;
                         value
                     }
@@ -369,9 +388,6 @@ impl Extractor<'_> {
             }
             FIRST | LAST | PREV | NEXT => self.navigation(function, None)?,
             CLASSIFIER => self.classifier(function)?,
-            MATCH_NUMBER | MATCH_STATUS | MATCH_ROWTIME if !args_of(function).is_empty() => {
-                return Err(SqlError::plan(format!("`{}` takes no arguments", plain_name(&name)), location));
-            }
             MATCH_NUMBER => self.slot(SlotPlan::MatchNumber, DataType::Int64),
             MATCH_STATUS => match self.position {
                 Position::Measure => self.slot(SlotPlan::Status, DataType::Utf8),
@@ -575,7 +591,7 @@ fn args_of(function: &Function) -> Vec<&Expr> {
 }
 
 /// A function's name as it is written in the clause.
-fn plain_name(marker: &str) -> String {
+pub(super) fn plain_name(marker: &str) -> String {
     marker.trim_start_matches("__eagre_").to_uppercase()
 }
 

@@ -53,7 +53,7 @@ impl Resolver<'_> {
         for input in &mut scope.inputs {
             input.qualifier = Some(patterns::ROWS.to_string());
         }
-        for expr in &mut exprs {
+        for (index, expr) in exprs.iter_mut().enumerate() {
             let is_known = |ident: &Ident| {
                 let same = |name: &str| match ident.quote_style {
                     Some(_) => ident.value == name,
@@ -65,6 +65,9 @@ impl Resolver<'_> {
                 })
             };
             labels::mark(expr, &clause, &is_known)?;
+            if index < before {
+                labels::check_key(expr, if index < clause.partition { "PARTITION BY" } else { "ORDER BY" })?;
+            }
             self.expr(expr, &scope, Aliases::None)?;
         }
         if clause.explain.is_some() {
@@ -83,23 +86,15 @@ impl Resolver<'_> {
             };
             Some(columns.iter().find(|column| column.name == *name).cloned().unwrap_or_else(|| Column::untyped(name)))
         };
-        let mut output: Vec<Column> = vec![];
-        let add = |column: Column, output: &mut Vec<Column>| {
-            if !output.iter().any(|known| known.name == column.name) {
-                output.push(column);
-            }
-        };
         let all = clause.rows != RowsSyntax::One;
         let keys = clause.partition + if all { clause.order.len() } else { 0 };
-        exprs.iter().take(keys).filter_map(named).for_each(|column| add(column, &mut output));
-        let taken = |name: &str| output.iter().chain(columns.iter().filter(|_| all)).any(|column| column.name == name);
-        if let Some(measure) = clause.measures.iter().find(|measure| taken(&measure.name)) {
-            return Err(patterns::name_is_taken(measure));
-        }
+        let mut output: Vec<Column> = exprs.iter().take(keys).filter_map(named).collect();
+        let is_key = |column: &Column| output.iter().any(|key| key.name == column.name);
+        let rest: Vec<Column> = columns.iter().filter(|column| all && !is_key(column)).cloned().collect();
         output.extend(clause.measures.iter().map(|measure| Column::untyped(&measure.name)));
-        if all {
-            columns.into_iter().for_each(|column| add(column, &mut output));
-        }
+        output.extend(rest);
+        let names = patterns::leaving_names(&output.iter().map(|column| column.name.as_str()).collect::<Vec<_>>());
+        output.iter_mut().zip(names).for_each(|(column, name)| column.name = name);
         // A column or measure of that name is the one that is meant.
         let is_there = |name: &&str| output.iter().any(|column| column.name == **name);
         let mut hidden: Vec<String> = lineage.iter().filter(|name| !is_there(name)).map(ToString::to_string).collect();

@@ -17,6 +17,10 @@ use crate::time::{EventTimeMs, WATERMARK_MAX, event_times_ms};
 const ROWS: &str = "rows";
 /// More runs than this are merged.
 const RUNS_MAX: usize = 8;
+/// So many runs that have left keep their memory for those to come, if they are no longer than this: memory that is asked for anew in each step
+/// is cleared anew, which costs more than what is done with it.
+const SPARES_MAX: usize = 2;
+const SPARE_ROWS_MAX: usize = 1 << 18;
 
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
@@ -40,6 +44,8 @@ pub(in crate::operator) struct Buffer {
     /// Rows that leave, in order, not yet handed over.
     leaving: Vec<Waiting>,
     handed: usize,
+    /// Empty, for their capacity.
+    spares: Vec<Vec<Waiting>>,
 }
 
 struct Run {
@@ -60,15 +66,18 @@ impl Buffer {
             log: RowLog::new(table, schema),
             leaving: Vec::new(),
             handed: 0,
+            spares: Vec::new(),
         })
     }
 
     /// Takes in rows, none of which is late, in order of arrival. Rows without a column of `time` leave when all is over.
     pub(in crate::operator) fn take_in(&mut self, deltas: Vec<Delta>, time: Option<usize>) -> Result<()> {
-        let mut run = Vec::new();
+        let mut run = self.spares.pop().unwrap_or_default();
+        run.reserve(deltas.iter().map(Delta::rows).sum());
+        let mut ids = Vec::new();
         for delta in deltas {
             let times = times_of(&delta.batch, time)?;
-            let mut ids = Vec::with_capacity(delta.rows());
+            ids.clear();
             self.kept.append(&delta.batch, &mut ids)?;
             let rows = ids.iter().zip(times.values());
             run.extend(rows.map(|(id, time)| Waiting { time: *time, arrival: self.kept.arrival(*id), id: *id }));
@@ -81,9 +90,9 @@ impl Buffer {
         if run.is_empty() {
             return;
         }
-        sort(&mut run);
+        self.sort(&mut run);
         self.runs.push(Run { rows: run, first: 0 });
-        self.runs.retain(|run| run.first < run.rows.len());
+        self.drop_left();
         if self.runs.len() <= RUNS_MAX {
             return;
         }
@@ -95,8 +104,30 @@ impl Buffer {
         });
         let merged = self.runs.drain(first.unwrap_or(0)..);
         let mut rows: Vec<Waiting> = merged.flat_map(|run| run.rows.into_iter().skip(run.first)).collect();
-        sort(&mut rows);
+        self.sort(&mut rows);
         self.runs.push(Run { rows, first: 0 });
+    }
+
+    /// Forgets runs of which all rows have left.
+    fn drop_left(&mut self) {
+        let spares = &mut self.spares;
+        self.runs.retain_mut(|run| {
+            let waits = run.first < run.rows.len();
+            if !waits && spares.len() < SPARES_MAX && run.rows.capacity() <= SPARE_ROWS_MAX {
+                run.rows.clear();
+                spares.push(std::mem::take(&mut run.rows));
+            }
+            waits
+        });
+    }
+
+    fn sort(&mut self, rows: &mut Vec<Waiting>) {
+        let mut spare = self.spares.pop().unwrap_or_default();
+        sort(rows, &mut spare);
+        if spare.capacity() <= SPARE_ROWS_MAX {
+            spare.clear();
+            self.spares.push(spare);
+        }
     }
 
     /// Rows that the watermark has passed, in order: about `rows_max`, and all of a time. To be called until there are none.
@@ -127,9 +158,11 @@ impl Buffer {
                 self.leaving.extend_from_slice(&rest[..count]);
                 run.first += count;
             }
-            self.runs.retain(|run| run.first < run.rows.len());
+            self.drop_left();
             if runs > 1 {
-                sort(&mut self.leaving);
+                let mut leaving = std::mem::take(&mut self.leaving);
+                self.sort(&mut leaving);
+                self.leaving = leaving;
             }
         }
         let rest = &self.leaving[self.handed..];
@@ -191,16 +224,18 @@ impl Buffer {
     /// Bytes held, about.
     pub(in crate::operator) fn bytes(&self) -> usize {
         let runs: usize = self.runs.iter().map(|run| run.rows.capacity() * size_of::<Waiting>()).sum();
-        self.kept.bytes() + runs + self.leaving.capacity() * size_of::<Waiting>()
+        let spares: usize = self.spares.iter().map(|rows| rows.capacity() * size_of::<Waiting>()).sum();
+        self.kept.bytes() + runs + spares + self.leaving.capacity() * size_of::<Waiting>()
     }
 }
 
-/// Puts rows in order. They came within a short time, so there are few times: they are counted, if they are few for so many rows.
-fn sort(rows: &mut Vec<Waiting>) {
+/// Puts rows in order. They came within a short time, so there are few times: they are counted, if they are few for so many rows. `spare` is
+/// memory for as many, whatever is in it.
+fn sort(rows: &mut Vec<Waiting>, spare: &mut Vec<Waiting>) {
     if rows.is_sorted_by_key(Waiting::place) {
         return;
     }
-    count_times(rows);
+    count_times(rows, spare);
     // Of one time, rows came one after the other, as a rule.
     if !rows.is_sorted_by_key(Waiting::place) {
         rows.sort_by_key(Waiting::place);
@@ -208,7 +243,7 @@ fn sort(rows: &mut Vec<Waiting>) {
 }
 
 /// Puts rows in order of time, those of one time as they were, if there are few times.
-fn count_times(rows: &mut Vec<Waiting>) {
+fn count_times(rows: &mut Vec<Waiting>, sorted: &mut Vec<Waiting>) {
     let (first, last) = rows
         .iter()
         .fold((EventTimeMs::MAX, EventTimeMs::MIN), |(first, last), row| (first.min(row.time), last.max(row.time)));
@@ -222,13 +257,13 @@ fn count_times(rows: &mut Vec<Waiting>) {
         before += *next;
         *next = before;
     }
-    let mut sorted = vec![rows[0]; rows.len()];
+    sorted.resize(rows.len(), rows[0]);
     for row in rows.iter() {
         let next = &mut next[place(row)];
         sorted[*next as usize] = *row;
         *next += 1;
     }
-    *rows = sorted;
+    std::mem::swap(rows, sorted);
 }
 
 fn times_of(batch: &RecordBatch, time: Option<usize>) -> Result<Int64Array> {
@@ -256,7 +291,7 @@ mod tests {
             let mut rows: Vec<Waiting> = rows.collect();
             let mut expected = rows.clone();
             expected.sort_by_key(Waiting::place);
-            sort(&mut rows);
+            sort(&mut rows, &mut expected.clone());
             let places = |rows: &[Waiting]| rows.iter().map(|row| (row.place(), row.id)).collect::<Vec<_>>();
             prop_assert_eq!(places(&rows), places(&expected));
         }
