@@ -109,7 +109,8 @@ impl AdHocQuery {
     fn session(&self) -> SessionContext {
         let mut config = SessionConfig::new();
         config.options_mut().execution.time_zone = Some(self.time_zone.clone());
-        SessionContext::new_with_state(SessionStateBuilder::new().with_default_features().with_config(config).build())
+        let state = SessionStateBuilder::new().with_default_features().with_optimizer_rules(logical::batch_rules());
+        SessionContext::new_with_state(state.with_config(config).build())
     }
 
     fn executable(&self, tables: &ViewTables<'_>, clock_ms: i64) -> Result<LogicalPlan> {

@@ -126,6 +126,18 @@ fn run_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan
     Ok(Optimizer::with_rules(rules).optimize(plan, &config, |_, _| {})?)
 }
 
+/// DataFusion's rules for finished rows, with ours in the place of those that give wrong answers.
+pub(super) fn batch_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let ours: [Arc<dyn OptimizerRule + Send + Sync>; 2] = [
+        Arc::new(EliminateCrossJoinOfPlainKeys(EliminateCrossJoin::new())),
+        Arc::new(PushDownFilterOfGroups(PushDownFilter::new())),
+    ];
+    let or_ours = |rule: Arc<dyn OptimizerRule + Send + Sync>| {
+        ours.iter().find(|own| own.name() == rule.name()).map_or(rule, Arc::clone)
+    };
+    Optimizer::new().rules.into_iter().map(or_ours).collect()
+}
+
 /// DataFusion's rule takes inner joins apart and puts them together again with one answer to whether nulls meet, where each of them has its own. So it is asked
 /// only where all of them say the same.
 #[derive(Debug)]

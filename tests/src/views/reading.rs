@@ -351,6 +351,23 @@ pub(super) fn complete() -> Outcome {
     expect("after a restart", &read(&second, "SELECT * FROM sums")?, &["1,5", "2,4"])
 }
 
+/// DataFusion's own rules give all inner joins one answer to whether nulls meet, and ask a condition that looks at no result of the rows below an aggregation.
+pub(super) fn batch_rules() -> Outcome {
+    let session = session(1)?;
+    let statements = "CREATE TABLE t (id BIGINT, dep BIGINT);
+        INSERT INTO t VALUES (1, 10), (2, 10), (3, NULL), (4, 20);
+        CREATE MATERIALIZED VIEW person AS SELECT id, dep FROM t";
+    session.execute(statements).map_err(text)?.job.ok_or("no pipeline")?.wait_blocking().map_err(text)?;
+    let meet = "SELECT a.id, c.id FROM person AS a JOIN person AS b ON a.dep = b.dep JOIN person AS c ON b.dep IS NOT DISTINCT FROM c.dep
+                WHERE a.id + c.id > 3 ORDER BY 1, 2";
+    expect("nulls that do not meet", &read(&session, meet)?, &["2,2", "2,2", "4,4"])?;
+    let nulls = "SELECT p.id, q.id FROM person AS p JOIN person AS q ON p.dep IS NOT DISTINCT FROM q.dep
+                 CROSS JOIN (SELECT max(id) - 2 AS m FROM person) AS s WHERE p.id > s.m ORDER BY 1, 2";
+    expect("nulls that meet", &read(&session, nulls)?, &["3,3", "4,4"])?;
+    let constant = "SELECT * FROM (SELECT 1 AS one, count(*) AS n FROM person) AS q WHERE one > 1";
+    expect("the one row of an aggregation", &read(&session, constant)?, &[])
+}
+
 pub(super) fn wrong_uses() -> Outcome {
     let own = session(1)?;
     let session = session(1)?;
