@@ -87,6 +87,7 @@ pub(crate) struct SeriesScorer<M> {
     features: usize,
     state: StatePages,
     scores: Vec<f32>,
+    /// Of the batch at hand; empty where they are the scores.
     surprises: Vec<f32>,
     expectations: Expectations,
     batches: u64,
@@ -124,7 +125,7 @@ impl<M: SeriesModel> Scorer for SeriesScorer<M> {
         self.state.grow(features.slot_count());
         self.batches += 1;
         let kept = features.kept_count();
-        let (mut scores, mut surprises) = (vec![0.0; kept], vec![0.0; kept]);
+        let (mut scores, mut surprises) = (vec![0.0; kept], Vec::new());
         let (mut expected, mut deviation) = (vec![0.0f64; kept], vec![0.0f32; kept]);
         let columns: Vec<_> = (0..self.features).map(|index| (features.high(index), features.low(index))).collect();
         let mut values = vec![0.0f32; self.features];
@@ -158,13 +159,17 @@ impl<M: SeriesModel> Scorer for SeriesScorer<M> {
                         learn: context.learn.is_none_or(|learn| learn[arrived]),
                     },
                 );
-                (scores[row], surprises[row]) = (scored.score, scored.surprise.unwrap_or(scored.score));
+                scores[row] = scored.score;
+                if let Some(surprise) = scored.surprise {
+                    surprises.resize(kept, 0.0);
+                    surprises[row] = surprise;
+                }
                 expected[row] = f64::from(base.0) + f64::from(base.1) + f64::from(scored.expected);
                 deviation[row] = scored.deviation;
             }
         }
         self.scores = features.spread(scores);
-        self.surprises = features.spread(surprises);
+        self.surprises = if surprises.is_empty() { surprises } else { features.spread(surprises) };
         self.expectations = match features.kept() {
             None => Expectations { expected, deviation },
             Some(kept) => {
@@ -184,7 +189,7 @@ impl<M: SeriesModel> Scorer for SeriesScorer<M> {
     }
 
     fn take_surprises(&mut self) -> Option<Vec<f32>> {
-        Some(std::mem::take(&mut self.surprises))
+        Some(std::mem::take(&mut self.surprises)).filter(|surprises| !surprises.is_empty())
     }
 
     fn take_expectations(&mut self) -> Option<Expectations> {
