@@ -176,6 +176,30 @@ pub(crate) fn run_open(schedule: &Schedule, rows: u64, scene: Scene<'_>, sql: &s
     Ok(Answer { schema, batches, summary: Some(summary) })
 }
 
+/// Runs statements to the end of their input, in the state folder `state`: at each of some numbers of shards in turn, and killed after a step
+/// in all but the last.
+pub(crate) fn run_killed(
+    sql: &str,
+    state: &str,
+    settings: &[(&str, &str)],
+    attempts: &[(u64, Option<u64>)],
+) -> Result<(), String> {
+    let text = |error: eagre::Error| error.to_string();
+    let mut finished = false;
+    for (shards, abort) in attempts {
+        let mut builder = Session::builder().set("eagre.shards", shards.to_string()).state(state);
+        for (name, value) in settings {
+            builder = builder.set(*name, *value);
+        }
+        if let Some(step) = abort {
+            builder = builder.abort_after_step(*step);
+        }
+        let job = builder.build().map_err(text)?.execute(sql).map_err(text)?.job.ok_or("no pipeline runs")?;
+        finished = job.wait_blocking().map_err(text)?.finished;
+    }
+    if finished { Ok(()) } else { Err("the input does not end".to_owned()) }
+}
+
 /// SplitMix64: the same numbers on every machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);

@@ -11,7 +11,7 @@ use eagre_engine::checkpoint::{CheckpointStore, MemoryStore};
 use libtest_mimic::Trial;
 
 use crate::command::{eagre, visible_lines};
-use crate::harness::Random;
+use crate::harness::{Random, run_killed};
 use crate::scores::write_in_order;
 
 const ROWS: u64 = 1_500;
@@ -105,22 +105,13 @@ fn killed() -> Result<(), String> {
             folder.display()
         );
         let state = folder.join(format!("{name}_state")).display().to_string();
-        let mut finished = false;
-        for (shards, abort) in [(1u64, Some(5)), (3, Some(14)), (2, Some(19)), (1, Some(31)), (3, None)] {
-            let mut builder = Session::builder()
-                .set("eagre.shards", shards.to_string())
-                .set("eagre.step.rows_max", "60")
-                .set("eagre.checkpoint.steps", "2")
-                .state(&state);
-            if let Some(step) = abort {
-                builder = builder.abort_after_step(step);
-            }
-            let job = builder.build().map_err(text)?.execute(&sinks).map_err(text)?.job.ok_or("no pipeline runs")?;
-            finished = job.wait_blocking().map_err(text)?.finished;
-        }
-        if !finished {
-            return Err("the input does not end".to_owned());
-        }
+        let settings = [("eagre.step.rows_max", "60"), ("eagre.checkpoint.steps", "2")];
+        run_killed(
+            &sinks,
+            &state,
+            &settings,
+            &[(1u64, Some(5)), (3, Some(14)), (2, Some(19)), (1, Some(31)), (3, None)],
+        )?;
         for (query, calm, written) in [(ANSWERS, &answers, "a"), (DRIFT, &drift, "d")] {
             let mut lines = visible_lines(&folder.join(format!("{name}_{written}")));
             lines.sort();

@@ -10,8 +10,8 @@ use eagre::Session;
 use eagre_engine::score::METHODS;
 use libtest_mimic::Trial;
 
-use crate::command::{Ended, eagre};
-use crate::harness::Random;
+use crate::command::{Ended, eagre, visible_lines};
+use crate::harness::{Random, run_killed};
 
 const ROWS: usize = 1_200;
 const KEYS: usize = 5;
@@ -178,31 +178,9 @@ fn killed() -> Result<(), String> {
             query(method)
         );
         let state = folder.join(format!("{method}_state")).display().to_string();
-        let text = |error: eagre::Error| error.to_string();
-        let mut finished = false;
-        for (shards, abort) in [(1u64, Some(4)), (2, Some(9)), (1, Some(15)), (3, None)] {
-            let mut builder = Session::builder()
-                .set("eagre.device", "gpu")
-                .set("eagre.shards", shards.to_string())
-                .set("eagre.step.rows_max", "50")
-                .set("eagre.checkpoint.steps", "2")
-                .state(&state);
-            if let Some(step) = abort {
-                builder = builder.abort_after_step(step);
-            }
-            let job = builder.build().map_err(text)?.execute(&sink).map_err(text)?.job.ok_or("no pipeline runs")?;
-            finished = job.wait_blocking().map_err(text)?.finished;
-        }
-        if !finished {
-            return Err("the input does not end".to_owned());
-        }
-        let mut lines = String::new();
-        for entry in std::fs::read_dir(&out).map_err(|error| error.to_string())? {
-            let path = entry.map_err(|error| error.to_string())?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
-                lines.push_str(&std::fs::read_to_string(path).map_err(|error| error.to_string())?);
-            }
-        }
+        let settings = [("eagre.device", "gpu"), ("eagre.step.rows_max", "50"), ("eagre.checkpoint.steps", "2")];
+        run_killed(&sink, &state, &settings, &[(1u64, Some(4)), (2, Some(9)), (1, Some(15)), (3, None)])?;
+        let lines = visible_lines(&out).join("\n");
         let published = scores(&lines)?;
         compare(method, &cpu, &published)?;
         // At the last number of shards, on the device from the beginning.
