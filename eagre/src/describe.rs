@@ -227,6 +227,9 @@ pub(crate) fn analyze(session: &Session, mut job: Job, analyze: &Analyze) -> Res
         for placed in &node.placements {
             let _ = writeln!(text, "    {}", placement(placed));
         }
+        for (name, count) in &node.incidents {
+            let _ = writeln!(text, "    {}: {count}", name.replace('_', " "));
+        }
     }
     Ok(text)
 }

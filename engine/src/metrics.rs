@@ -1,5 +1,6 @@
 //! Counters of a running pipeline: written by shards with relaxed atomics, read by anyone at any time.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,6 +54,8 @@ pub struct NodeCounters {
     pub state_rows: Counter,
     /// Where kernels run.
     placements: Mutex<Vec<Placed>>,
+    /// What no row tells, and how often.
+    incidents: Mutex<Vec<(&'static str, u64)>>,
 }
 
 impl NodeCounters {
@@ -60,6 +63,11 @@ impl NodeCounters {
     pub fn set_placements(&self, placements: Vec<Placed>) {
         // A list is whole whatever happened to the thread that held the lock.
         *self.placements.lock().unwrap_or_else(PoisonError::into_inner) = placements;
+    }
+
+    /// Notes what the operator did that no row tells, and how often.
+    pub fn set_incidents(&self, incidents: Vec<(&'static str, u64)>) {
+        *self.incidents.lock().unwrap_or_else(PoisonError::into_inner) = incidents;
     }
 }
 
@@ -125,6 +133,9 @@ pub struct NodeSnapshot {
     /// Where kernels run, in each shard that has run one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub placements: Vec<Placed>,
+    /// What no row tells, and how often it happened ([`Operator::incidents`](crate::operator::Operator::incidents)).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub incidents: BTreeMap<&'static str, u64>,
 }
 
 /// A whole reading.
@@ -202,6 +213,17 @@ impl Metrics {
         self.nodes.iter().flatten().map(|node| node.state_rows.get()).sum()
     }
 
+    fn incidents(&self, node: usize) -> BTreeMap<&'static str, u64> {
+        let mut sum = BTreeMap::new();
+        for shard in &self.nodes {
+            let incidents = shard[node].incidents.lock();
+            for (name, count) in incidents.unwrap_or_else(PoisonError::into_inner).iter() {
+                *sum.entry(*name).or_default() += count;
+            }
+        }
+        sum
+    }
+
     /// Reads everything.
     pub fn snapshot(&self) -> MetricsSnapshot {
         let sum = |node: usize, read: fn(&NodeCounters) -> &Counter| {
@@ -227,6 +249,7 @@ impl Metrics {
                         placements.unwrap_or_else(PoisonError::into_inner).clone()
                     })
                     .collect(),
+                incidents: self.incidents(label.node),
                 watermark_ms: Some(self.watermarks[label.node].load(Ordering::Relaxed)).filter(|w| *w != WATERMARK_MIN),
             })
             .collect();
@@ -340,6 +363,13 @@ impl MetricsSnapshot {
             "Batches that the CPU has done again because of that.",
             &|n| placed(n, |one| one.replayed_batches),
         );
+        let mut names: Vec<&str> = self.nodes.iter().flat_map(|node| node.incidents.keys().copied()).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            let help = format!("{}, as `EXPLAIN ANALYZE` tells.", name.replace('_', " "));
+            family(&format!("{name}_total"), "counter", &help, &|n| n.incidents.get(name).map(|count| *count as f64));
+        }
         let mean = |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
         family("kernel_cpu_ns_per_event", "gauge", "Observed on the CPU.", &|n| {
             mean(n.placements.iter().filter_map(|placed| placed.decision.cpu_observed_ns_per_event).collect())

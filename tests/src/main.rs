@@ -9,6 +9,7 @@
 //! | [`slt`] | a query's answer depends on steps, shards or crashes, or is not DataFusion's |
 //! | [`laws`] | the same, for windows and groups and rows that nobody thought of |
 //! | [`lookup`] | a table outside is asked wrongly, or a replay gives what it says today |
+//! | [`processing_time`] | what goes by the order of processing time waits for the end of the input |
 //! | [`match_recognize`] | a pattern finds other matches than the standard says |
 //! | [`models`] | a model answers otherwise than the one that was asked, or its training is done twice |
 //! | [`online_models`] | what a model has learnt is lost, learnt twice, or shows how steps were cut |
@@ -51,6 +52,7 @@ mod models;
 mod nab;
 mod no_execution_plan;
 mod online_models;
+mod processing_time;
 mod random_queries;
 mod scores;
 mod slt;
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
     trials.extend(slt::trials());
     trials.extend(laws::trials());
     trials.extend(lookup::trials());
+    trials.extend(processing_time::trials());
     trials.extend(match_recognize::trials());
     trials.extend(models::trials());
     trials.extend(online_models::trials());

@@ -99,6 +99,12 @@ pub trait Operator: Send {
     fn placements(&self) -> Vec<Placed> {
         Vec::new()
     }
+
+    /// What it did that no row of its output tells, by name (words with `_` between), and how often since the pipeline was started; what
+    /// never happened may be left out. For `EXPLAIN ANALYZE` and metrics. Called after every step.
+    fn incidents(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }
 
 /// Where a kernel of an operator runs.

@@ -406,6 +406,10 @@ impl Shard {
                 if !placements.is_empty() {
                     counters.set_placements(placements);
                 }
+                let incidents = operator.incidents();
+                if !incidents.is_empty() {
+                    counters.set_incidents(incidents);
+                }
                 let late: usize = out.late.iter().map(|late| late.rows.num_rows()).sum();
                 counters.rows_late.add(late as u64);
                 if !node.consumers[PORT_SIDE as usize].is_empty() {

@@ -1,11 +1,11 @@
-//! Windows in processing time: over a column that is `PROCTIME()`, as a column of the table or of a query over it.
+//! Windows, `OVER` and patterns in processing time: over a column that is `PROCTIME()`, of the table or of a query over it.
 //!
 //! Such a column has the recorded clock of the step in which it is computed. Traced through projections, filters and aliases down to
 //! the call it is a time attribute, as in Flink; behind anything that holds rows back it is an ordinary timestamp.
 
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan};
-use eagre_engine::graph::{NodeIndex, Route};
+use eagre_engine::graph::{ChangelogMode, NodeIndex, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::processing_time::ProcessingTimeFactory;
 use eagre_engine::operator::window::WindowKind;
@@ -22,13 +22,15 @@ use crate::error::Result;
 pub(super) struct Ticks {
     grain_ms: i64,
     offset_ms: i64,
-    /// The column of the window's input.
+    /// The column of the input.
     column: usize,
 }
 
 /// Sessions end at any time: they are looked at this many times a gap, and not more often than each 10 ms.
 const TICKS_PER_GAP: i64 = 50;
 const SESSION_TICK_MS_MIN: i64 = 10;
+/// So long, at most, rows wait that are taken in the order of processing time: until the clock shows a later time than theirs.
+const ORDER_TICK_MS: i64 = 10;
 
 impl Lowering<'_> {
     /// Whether a window is in processing time, and when it can close.
@@ -99,7 +101,23 @@ impl Lowering<'_> {
         }
     }
 
-    /// From here on the clock is the watermark, and speaks of the window's column alone.
+    /// Where an order begins with processing time, ascending, the clock is the watermark: rows are in order as they come, and final as
+    /// soon as it has gone on.
+    pub(super) fn order_in_processing_time(
+        &mut self,
+        stream: Stream,
+        plan: &LogicalPlan,
+        column: &Column,
+    ) -> Result<Stream> {
+        let column = plan.schema().index_of_column(column)?;
+        let is_known = stream.columns.get(column).is_none_or(|column| column.rowtime);
+        if is_known || stream.changelog != ChangelogMode::AppendOnly || !self.is_processing_time(plan, column)? {
+            return Ok(stream);
+        }
+        Ok(self.start_processing_time(stream, plan, Ticks { grain_ms: ORDER_TICK_MS, offset_ms: 0, column }))
+    }
+
+    /// From here on the clock is the watermark, and speaks of that column alone.
     pub(super) fn start_processing_time(&mut self, mut stream: Stream, plan: &LogicalPlan, ticks: Ticks) -> Stream {
         let from = self.flush(&mut stream, plan);
         for column in &mut stream.columns {

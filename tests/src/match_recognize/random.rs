@@ -182,7 +182,7 @@ pub(super) fn definition(form: Form, rows: &RecordBatch) -> TableDefinition {
 }
 
 /// Rows and weights, in order.
-fn changed(Changes { rows, goes }: &Changes<'_>) -> (RecordBatch, Option<Int64Array>) {
+pub(super) fn changed(Changes { rows, goes }: &Changes<'_>) -> (RecordBatch, Option<Int64Array>) {
     let mut changes: Vec<(usize, i64)> = (0..rows.len()).map(|row| (row, 1)).collect();
     for (row, Row { id, .. }) in rows.iter().enumerate() {
         if let Some(after) = goes(*id as usize) {

@@ -38,7 +38,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBat
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, TimeUnit, UInt32Type};
 use arrow_row::{RowConverter, SortField};
-use eagre_patterns::{Matcher, MatcherSpec, Pattern, PatternError, Step, VariableSet};
+use eagre_patterns::{Matcher, MatcherSpec, Pattern, PatternError, Skip, Step, VariableSet};
 
 use self::conditions::Distinct;
 use self::matches::Margin;
@@ -398,10 +398,25 @@ impl Plans {
     }
 }
 
-/// What a matcher says is wrong.
-fn matcher_error(error: PatternError) -> EngineError {
-    match error {
-        PatternError::TooManyPartial { .. } => EngineError::Limit { message: format!("`{NAME}`: {error}") },
-        error => EngineError::Evaluate { operator: NAME.to_owned(), message: error.to_string() },
-    }
+/// What a matcher says is wrong, in the words of its clause.
+fn matcher_error(spec: &MatchSpec, error: PatternError) -> EngineError {
+    let target = || {
+        let (Skip::ToFirst(set) | Skip::ToLast(set)) = spec.skip else { return String::new() };
+        let named = (0u8..).zip(&spec.variables).filter(|(variable, _)| set.contains(*variable));
+        named.map(|(_, name)| name.as_str()).collect::<Vec<_>>().join("` or `")
+    };
+    let way_out = "; another `AFTER MATCH SKIP`, or `SET 'eagre.match.bad_skip' = 'next-row'`, goes on";
+    let message = match error {
+        PatternError::TooManyPartial { .. } => return EngineError::Limit { message: format!("`{NAME}`: {error}") },
+        PatternError::SkipTargetMissing { first_or_last, first } => format!(
+            "`AFTER MATCH SKIP TO {first_or_last}`: no row of the match that begins at row {first} of its partition is `{}`{way_out}",
+            target()
+        ),
+        PatternError::SkipToFirstRow { first_or_last, first } => format!(
+            "`AFTER MATCH SKIP TO {first_or_last}` leads to the match's own first row, which is `{}` (row {first} of its partition), again and again{way_out}",
+            target()
+        ),
+        error => error.to_string(),
+    };
+    EngineError::Evaluate { operator: NAME.to_owned(), message }
 }

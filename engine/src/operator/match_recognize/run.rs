@@ -40,6 +40,14 @@ pub(super) struct Scratch {
     pub(super) bad_skips: u64,
 }
 
+impl Scratch {
+    /// What no row tells: for [`Operator::incidents`](crate::operator::Operator::incidents).
+    pub(super) fn incidents(&self) -> Vec<(&'static str, u64)> {
+        let all = [("partial_matches_dropped", self.dropped), ("skips_to_nowhere", self.bad_skips)];
+        all.into_iter().filter(|(_, count)| *count > 0).collect()
+    }
+}
+
 /// Rows whose conditions are known.
 #[derive(Default)]
 pub(super) struct Known<'a> {
@@ -95,7 +103,7 @@ pub(super) fn run(
             }
             (None, false) => fed.feed(key, &mut NoConditions, found),
         };
-        result.map_err(matcher_error)?;
+        result.map_err(|error| matcher_error(spec, error))?;
         matches.add(spec, found, work.view, plan.margin);
     }
     scratch.dropped += std::mem::take(&mut found.dropped);

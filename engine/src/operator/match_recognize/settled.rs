@@ -340,7 +340,7 @@ impl Settled {
                 (None, true) => fed.feed(key, &mut Asked { evaluation, view, margin: plan.run_margin }, found),
                 (None, false) => fed.feed(key, &mut NoConditions, found),
             };
-            result.map_err(matcher_error)?;
+            result.map_err(|error| matcher_error(&plan.spec, error))?;
             matches.add(&plan.spec, found, view, plan.margin);
             let needed = &mut needed[index];
             *needed = needed_from(plans, key).min(*needed);
@@ -806,6 +806,10 @@ impl Operator for Settled {
         }
         self.partitions.remove(&gone);
         Ok(())
+    }
+
+    fn incidents(&self) -> Vec<(&'static str, u64)> {
+        self.scratch.incidents()
     }
 
     fn state_bytes(&self) -> usize {

@@ -5,12 +5,16 @@
 //! matcher found must agree; anything else is a bug and said to be one.
 //!
 //! Conditions are told by their parts, as they stand in the query: a part that fails in the evaluation, where the match would not have
-//! asked it, is null. All rows are kept until the end, or until the watermark has passed the time up to which rows are told.
+//! asked it, is null. All rows are kept until the end, or until the watermark has passed the time up to which rows are told. Where rows can be
+//! taken back, those are told that are left then.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanBuilder, Int64Builder, RecordBatch, StringBuilder, UInt32Array};
-use arrow::compute::{concat_batches, take};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, Int64Builder, RecordBatch, StringBuilder, UInt32Array,
+};
+use arrow::compute::{concat_batches, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow_row::RowConverter;
 use eagre_kernels::rows::GroupedRows;
@@ -25,15 +29,15 @@ use super::matches::{Evaluation, Margin, Matches};
 use super::registers::Running;
 use super::rows::{NewRows, Places, RowAt, View};
 use super::run::row_values;
-use super::{MatchFactory, MatchSpec, Plan, Plans, SlotExpr, matcher_error};
+use super::{MatchEmit, MatchFactory, MatchSpec, Plan, Plans, SlotExpr, matcher_error};
 use crate::delta::{DELTA_ROWS_MAX, Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::expr::{ExprRef, StepContext};
 use crate::keys::GroupKeys;
-use crate::operator::over::{Buffer, in_order, in_order_of_arrival, judge};
+use crate::operator::over::{Buffer, OverSpec, Shelf, in_order, in_order_of_arrival, judge};
 use crate::operator::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::rows::Rows;
-use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN};
+use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, event_times_ms};
 
 /// The operator's name.
 pub const TRACE: &str = "MatchTrace";
@@ -41,7 +45,7 @@ pub const TRACE: &str = "MatchTrace";
 /// What `EXPLAIN MATCH` tells of a pattern.
 #[derive(Debug, Clone)]
 pub struct TraceSpec {
-    /// The pattern; rows are only inserted, and what leaves of a match does not matter.
+    /// The pattern. What leaves of a match does not matter, and is told once: nothing of it is corrected.
     pub spec: MatchSpec,
     /// How long behind the watermark a row is not late.
     pub lateness_ms: i64,
@@ -83,11 +87,11 @@ pub struct TraceFactory {
 
 impl TraceFactory {
     /// # Errors
-    /// As [`MatchFactory::new`]; rows that can be taken back.
+    /// As [`MatchFactory::new`]; matches that would be corrected.
     pub fn new(spec: TraceSpec) -> Result<Self> {
         let factory = MatchFactory::new(spec.spec.clone())?;
-        if factory.retracts() {
-            return Err(EngineError::bug("what is taken back is not told"));
+        if spec.spec.emit == MatchEmit::Changes || spec.spec.allowed_lateness_ms > 0 {
+            return Err(EngineError::bug("what is told is not corrected"));
         }
         Ok(Self { plans: factory.plans, spec: Arc::new(spec) })
     }
@@ -99,11 +103,9 @@ impl OperatorFactory for TraceFactory {
     }
 
     fn create(&self) -> Result<Box<dyn Operator>> {
-        let input = &self.spec.spec.input;
         Ok(Box::new(Trace {
-            buffer: Buffer::new(input)?,
+            came: Came::new(&self.spec.spec)?,
             converter: self.plans.converter()?,
-            rows: Vec::new(),
             watermark: WATERMARK_MIN,
             done: false,
             spec: Arc::clone(&self.spec),
@@ -112,13 +114,99 @@ impl OperatorFactory for TraceFactory {
     }
 }
 
+/// The rows that have come.
+enum Came {
+    /// To stay: those that wait for the watermark, and the others in order of time and, within that, of arrival.
+    Inserted { waiting: Box<Buffer>, passed: Vec<RecordBatch> },
+    /// Rows can be taken back: where those are stored that are there, in order of arrival.
+    Changing { shelf: Box<Shelf>, there: BTreeMap<u64, u32> },
+}
+
+impl Came {
+    fn new(spec: &MatchSpec) -> Result<Self> {
+        if !spec.retracting {
+            return Ok(Self::Inserted { waiting: Box::new(Buffer::new(&spec.input)?), passed: Vec::new() });
+        }
+        let over = OverSpec {
+            input: Arc::clone(&spec.input),
+            retracting: true,
+            partition: spec.partition.clone(),
+            order: spec.order.clone(),
+            calls: Vec::new(),
+        };
+        Ok(Self::Changing { shelf: Box::new(Shelf::of(over)?), there: BTreeMap::new() })
+    }
+
+    fn take_in(&mut self, deltas: Vec<Delta>, time: Option<usize>) -> Result<()> {
+        match self {
+            Self::Inserted { waiting, .. } => waiting.take_in(in_order_of_arrival(deltas)?, time),
+            Self::Changing { shelf, there } => {
+                let mut edits = Vec::new();
+                shelf.take_in(deltas, &mut edits)?;
+                for edit in edits {
+                    match edit.added {
+                        true => there.insert(edit.arrival, edit.id),
+                        false => there.remove(&edit.arrival),
+                    };
+                }
+                shelf.sweep()
+            }
+        }
+    }
+
+    fn pass(&mut self, watermark: EventTimeMs) -> Result<()> {
+        if let Self::Inserted { waiting, passed } = self {
+            while let Some(batch) = waiting.settle(watermark, usize::MAX)? {
+                passed.push(batch);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows that the watermark has passed, those of equal time in order of arrival; nothing is kept of them.
+    fn leave(&mut self, schema: &SchemaRef, time: Option<usize>, watermark: EventTimeMs) -> Result<RecordBatch> {
+        match self {
+            Self::Inserted { passed, .. } => Ok(concat_batches(schema, &std::mem::take(passed))?),
+            Self::Changing { shelf, there } => {
+                let ids: Vec<u32> = std::mem::take(there).into_values().collect();
+                let batch = shelf.rows.take_batch(&ids)?;
+                shelf.rows.remove(&ids)?;
+                match time.filter(|_| watermark != WATERMARK_MAX) {
+                    None => Ok(batch),
+                    Some(time) => {
+                        let times = event_times_ms(batch.column(time))?;
+                        let passed = BooleanArray::from_unary(&times, |time| time < watermark);
+                        Ok(filter_record_batch(&batch, &passed)?)
+                    }
+                }
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Inserted { waiting, passed } => {
+                waiting.bytes() + passed.iter().map(RecordBatch::get_array_memory_size).sum::<usize>()
+            }
+            Self::Changing { shelf, there } => shelf.bytes() + there.len() * size_of::<(u64, u32)>(),
+        }
+    }
+
+    fn rows(&self) -> usize {
+        match self {
+            Self::Inserted { waiting, passed } => {
+                waiting.kept.rows.len() + passed.iter().map(RecordBatch::num_rows).sum::<usize>()
+            }
+            Self::Changing { there, .. } => there.len(),
+        }
+    }
+}
+
 struct Trace {
     spec: Arc<TraceSpec>,
     plans: Arc<Plans>,
-    buffer: Buffer,
+    came: Came,
     converter: RowConverter,
-    /// In order of time and, within that, of arrival.
-    rows: Vec<RecordBatch>,
     watermark: EventTimeMs,
     done: bool,
 }
@@ -139,19 +227,17 @@ impl Operator for Trace {
         if self.done {
             return Ok(Progress::Done);
         }
-        self.buffer.take_in(in_order_of_arrival(deltas)?, time)?;
+        self.came.take_in(deltas, time)?;
         let moves = time.is_some() && after > self.watermark;
         if !moves && after != WATERMARK_MAX {
             return Ok(Progress::Done);
         }
         self.watermark = after;
-        while let Some(batch) = self.buffer.settle(after, usize::MAX)? {
-            self.rows.push(batch);
-        }
+        self.came.pass(after)?;
         let ended = after == WATERMARK_MAX;
         if ended || self.spec.until_ms.is_some_and(|until| after > until) {
             self.done = true;
-            let batch = concat_batches(&self.spec.spec.input, &std::mem::take(&mut self.rows))?;
+            let batch = self.came.leave(&self.spec.spec.input, time, after)?;
             let batch = in_order(batch, &self.spec.spec.order, &self.converter)?;
             let told = self.tell(&batch, ended, &context)?;
             let mut start = 0;
@@ -174,11 +260,11 @@ impl Operator for Trace {
     }
 
     fn state_bytes(&self) -> usize {
-        self.buffer.bytes() + self.rows.iter().map(RecordBatch::get_array_memory_size).sum::<usize>()
+        self.came.bytes()
     }
 
     fn state_rows(&self) -> usize {
-        self.buffer.kept.rows.len() + self.rows.iter().map(RecordBatch::num_rows).sum::<usize>()
+        self.came.rows()
     }
 }
 
@@ -300,7 +386,7 @@ impl Telling<'_> {
         let matcher = &self.plan.matcher;
         let mut key = matcher.key();
         let fed = matcher.feed(&mut key, symbols, rows, partition.times, partition.ended, conditions, found);
-        fed.map_err(matcher_error)?;
+        fed.map_err(|error| matcher_error(&self.plan.spec, error))?;
         let mut matches = found.matches.iter().filter(|hit| hit.status == Status::Complete).peekable();
         let (mut start, mut attempt, mut number) = (0u64, 0, 0);
         while (start as usize) < partition.bits.len() {
@@ -312,7 +398,7 @@ impl Telling<'_> {
                 |row: u64| matches!(partition.view.at(row), Some(RowAt::New(place)) if (partition.is_told)(place));
             let mut told = Vec::new();
             let end = matcher.trace(traced, (start, number + 1), conditions, wanted, |row| told.push(row));
-            let end = end.map_err(matcher_error)?;
+            let end = end.map_err(|error| matcher_error(&self.plan.spec, error))?;
             let undecided = end.out_of_rows && !partition.ended;
             let labels = hit.map(|hit| &found.labels[hit.labels.clone()]);
             if !undecided && labels != end.labels.as_deref() || undecided && hit.is_some() {

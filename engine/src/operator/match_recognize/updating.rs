@@ -540,6 +540,10 @@ impl Operator for Updating {
         Ok(())
     }
 
+    fn incidents(&self) -> Vec<(&'static str, u64)> {
+        self.scratch.incidents()
+    }
+
     fn state_bytes(&self) -> usize {
         let open = self.parts.iter().filter_map(|part| part.open.as_ref());
         let rows: usize =

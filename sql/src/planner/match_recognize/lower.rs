@@ -230,10 +230,6 @@ impl Lowering<'_> {
         explained: Explained,
         from: (NodeIndex, u8),
     ) -> Result<Stream> {
-        if let Some(because) = &stream.retracts_because {
-            let message = format!("`EXPLAIN MATCH` follows rows that are only inserted: {because}");
-            return Err(SqlError::plan(message, node.location));
-        }
         let Explained { parts, columns, variables, told, until_ms } = explained;
         let lateness_ms = spec.allowed_lateness_ms;
         let spec = MatchSpec { allowed_lateness_ms: 0, emit: MatchEmit::Final, ..spec };
@@ -254,7 +250,7 @@ impl Lowering<'_> {
         // Partitions are told one after the other.
         let route = Route::Hash(vec![]);
         let index = self.push_operator(id, factory, from, route, edge, node.rules.head(), bound);
-        Ok(self.stream_after(stream, index, columns))
+        Ok(Stream { retracts_because: None, ..self.stream_after(stream, index, columns) })
     }
 
     pub(in crate::planner) fn lower_match(&mut self, node: &MatchRecognize, plan: &LogicalPlan) -> Result<Stream> {
@@ -262,6 +258,9 @@ impl Lowering<'_> {
         let mut stream = self.lower(input)?;
         if stream.pending.is_some() {
             stream = self.assign_windows(stream, input)?;
+        }
+        if let Some(key) = rules.order.first().filter(|key| !key.descending) {
+            stream = self.order_in_processing_time(stream, input, &key.column)?;
         }
         // Straight from a table, rows have the columns that anyone reads: patterns over them can share an operator.
         if !stream.is_plain() {

@@ -102,6 +102,10 @@ struct Layout {
     by_time: bool,
 }
 
+fn is_constant(expr: &LogicalExpr) -> bool {
+    matches!(strip_alias(expr), LogicalExpr::Literal(..))
+}
+
 impl Lowering<'_> {
     pub(super) fn lower_over(&mut self, window: &Window, plan: &LogicalPlan) -> Result<Stream> {
         let input = window.input.as_ref();
@@ -167,7 +171,6 @@ impl Lowering<'_> {
         }
         let key = stream.key.clone().filter(|_| stream.changelog != ChangelogMode::Retract);
         let key: Option<Vec<usize>> = key.map(|key| key.into_iter().map(|place| inputs.keep(stream, place)).collect());
-        let is_constant = |expr: &LogicalExpr| matches!(strip_alias(expr), LogicalExpr::Literal(..));
         let mut partition = vec![];
         for expr in params.partition_by.iter().filter(|expr| !is_constant(expr)) {
             let place = inputs.add(self, stream, expr)?;
@@ -190,6 +193,20 @@ impl Lowering<'_> {
             sort.asc && input.schema().index_of_column(column).is_ok_and(|index| stream.columns[index].rowtime)
         });
         Ok((inputs, Layout { columns, key, partition, order, sorts, by_time }))
+    }
+
+    /// The stream, in processing time if that is what the order begins with.
+    fn by_processing_time(
+        &mut self,
+        stream: Stream,
+        params: &WindowFunctionParams,
+        input: &LogicalPlan,
+    ) -> Result<Stream> {
+        let first = params.order_by.iter().find(|sort| !is_constant(&sort.expr)).filter(|sort| sort.asc);
+        match first.map(|sort| strip_alias(&sort.expr)) {
+            Some(LogicalExpr::Column(column)) => self.order_in_processing_time(stream, input, column),
+            _ => Ok(stream),
+        }
     }
 
     /// Gives the stream the columns that were laid out.
@@ -216,6 +233,7 @@ impl Lowering<'_> {
         plan: &LogicalPlan,
     ) -> Result<Stream> {
         let params = &calls[0].0.params;
+        stream = self.by_processing_time(stream, params, input)?;
         let before = stream.clone();
         let old = stream.columns.clone();
         let (mut inputs, layout) = self.lay_out(&mut stream, params, input)?;

@@ -109,6 +109,7 @@ impl Lowering<'_> {
         for (function, _) in calls {
             check_over(&Expr::from((*function).clone()))?;
         }
+        stream = self.by_processing_time(stream, params, input)?;
         let (mut inputs, layout) = self.lay_out(&mut stream, params, input)?;
         if !layout.by_time && !stream.bounded {
             return refuse(format!(
