@@ -253,6 +253,49 @@ fn asked(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Patterns that take exponential or quadratic time where partial matches are not merged, over 5,000 equal rows of one partition: making the
+/// matcher, all rows and the end, from nothing.
+fn no_blow_up(criterion: &mut Criterion) {
+    const EQUAL: usize = 5_000;
+    let a = || repeat(variable(0), 1, None, true);
+    let optional = |number| repeat(variable(number), 0, Some(1), true);
+    let then = |parts: Vec<Pattern>| Pattern::Concatenation(parts);
+    // Variable 10 is what no row is.
+    let never = || variable(10);
+    let cases: [(&str, Pattern, usize); 6] = [
+        ("(A+)+ B", then(vec![repeat(a(), 1, None, true), never()]), 0),
+        ("(A?){20} B", then(vec![repeat(optional(0), 20, Some(20), true), never()]), 0),
+        (
+            "(A?){20} A{20}",
+            then(vec![repeat(optional(0), 20, Some(20), true), repeat(variable(0), 20, Some(20), true)]),
+            EQUAL / 40,
+        ),
+        ("A+ B+", then(vec![a(), repeat(variable(1), 1, None, true)]), 1),
+        ("(E?){2,} Y", then(vec![repeat(optional(0), 2, None, true), variable(1)]), 1),
+        ("A? B? .. J? Z", then((0..10).map(optional).chain([never()]).collect()), 0),
+    ];
+    let bits: Vec<Vec<u64>> =
+        (0..11).map(|variable| vec![if variable < 10 { u64::MAX } else { 0 }; EQUAL.div_ceil(64)]).collect();
+    let columns: Vec<&[u64]> = bits.iter().map(Vec::as_slice).collect();
+    let mut group = criterion.benchmark_group("no_blow_up");
+    group.sample_size(10);
+    for (name, pattern, matches) in cases {
+        let spec = spec(pattern);
+        group.bench_function(name, |bencher| {
+            measure(bencher, || {
+                let matcher = Matcher::new(spec.clone()).expect("a small pattern");
+                let (mut symbols, mut found, mut key) = (Symbols::default(), Found::default(), matcher.key());
+                matcher.symbols(black_box(&columns), EQUAL, &mut symbols);
+                let fed = matcher.feed(&mut key, &symbols, 0..EQUAL, &[], true, &mut NoConditions, &mut found);
+                fed.expect("few partial matches");
+                assert_eq!(found.matches.len(), matches, "{name}");
+                matches
+            });
+        });
+    }
+    group.finish();
+}
+
 /// Bitmaps to symbols, alone.
 fn symbols(criterion: &mut Criterion) {
     let mut random = Random(3);
@@ -272,5 +315,5 @@ fn symbols(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, symbols, matcher, asked);
+criterion_group!(benches, symbols, matcher, asked, no_blow_up);
 criterion_main!(benches);

@@ -19,7 +19,7 @@ const AT_START: StateId = StateId::MAX;
 /// With fewer nodes, those of dead threads are left where they are.
 const KEPT_NODES_MIN: usize = 1024;
 
-/// What failed within so many rows is simply tried again; tests are short.
+/// What failed within so many rows is simply tried again, unless as many partial matches did; tests are short.
 const FORGOTTEN_ROWS: usize = if cfg!(test) { 2 } else { 8 };
 
 /// So much is noted of one attempt.
@@ -285,7 +285,8 @@ impl<'a, C: Conditions> Run<'a, C> {
         }
         std::mem::swap(&mut attempt.threads, threads);
         std::mem::swap(&mut attempt.registers, registers);
-        if *remembers && taken >= FORGOTTEN_ROWS && attempt.lived.len() < LIVED_WORDS_MAX {
+        let many = taken.max(attempt.threads.len()) >= FORGOTTEN_ROWS;
+        if *remembers && many && attempt.lived.len() < LIVED_WORDS_MAX {
             for (index, thread) in attempt.threads.iter().enumerate() {
                 attempt.lived.extend([attempt.taken as u64, u64::from(thread.state)]);
                 push_few(&mut attempt.lived, &attempt.registers[index * register_count..][..register_count]);

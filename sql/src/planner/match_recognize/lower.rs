@@ -310,7 +310,7 @@ impl Lowering<'_> {
             let at = rules.order.first().map(|key| key.location).or(node.location);
             return Err(SqlError::plan(
                 "`MATCH_RECOGNIZE` over a stream needs rows in event-time order: begin its `ORDER BY` with a column of which a watermark \
-                 speaks, ascending (`WATERMARK FOR <column> AS ..` in `CREATE TABLE`)",
+                 speaks, ascending (`WATERMARK FOR <column> AS ..` in `CREATE TABLE`), or with one that is `PROCTIME()`",
                 at,
             ));
         }

@@ -114,7 +114,7 @@ impl Lowering<'_> {
         if !layout.by_time && !stream.bounded {
             return refuse(format!(
                 "`{name}` over a stream needs rows in event-time order: begin the ORDER BY of its `OVER` with a column of which a \
-                 watermark speaks, ascending (`WATERMARK FOR <column> AS ..` in `CREATE TABLE`)"
+                 watermark speaks, ascending (`WATERMARK FOR <column> AS ..` in `CREATE TABLE`), or with one that is `PROCTIME()`"
             ));
         }
         let order_time = layout.order.first().map(|key| key.column);
