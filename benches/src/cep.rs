@@ -256,6 +256,7 @@ fn spec(
         overflow: Overflow::Error,
         rows: RowsPerMatch::One,
         output,
+        placement: Arc::default(),
     }
 }
 

@@ -26,6 +26,11 @@ pub trait Kernel: Send + Sync + 'static {
         true
     }
 
+    /// Whether a batch depends on those before it. Where none does, a batch that was answered is never done again.
+    fn keeps_state(&self) -> bool {
+        true
+    }
+
     /// The state of one key.
     fn state_shape(&self) -> StateShape;
 

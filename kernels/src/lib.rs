@@ -29,6 +29,7 @@ pub mod half_space_forest;
 pub mod inspect;
 pub mod kernel;
 mod parameter;
+pub mod pattern_starts;
 pub mod pattern_step;
 pub mod placed;
 pub mod placer;

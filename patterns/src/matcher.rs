@@ -240,19 +240,21 @@ impl Matcher {
         }
     }
 
+    /// Whether rows at which no match can begin, as the rows behind them tell, may be passed over unseen: nothing else is told of them.
+    pub fn looks_ahead(&self) -> bool {
+        let MatcherSpec { asks, unmatched, partial, .. } = self.spec;
+        let plain = self.automaton.start == self.automaton.start_first && !self.starts.empty;
+        !asks && !unmatched && !partial && plain && self.dense.is_some()
+    }
+
     /// The rows at which a match can begin, a bit each, as the next few rows tell; `None` where that does not say all that is asked for
     /// or is not worth it. Bit `i % 64` of word `i / 64` of `ends` tells that row `i` is the last one of its partition that there is.
     pub fn starts(&self, bitmaps: &[&[u64]], rows: usize, ends: &[u64]) -> Option<Vec<u64>> {
-        let MatcherSpec { asks, unmatched, partial, max_partial, .. } = self.spec;
-        let told = asks || unmatched || partial || max_partial < viable::ROWS;
-        let plain = self.automaton.start == self.automaton.start_first && !self.starts.empty;
-        if told || !plain || self.dense.is_none() {
-            return None;
-        }
-        Some(viable::starts(&self.automaton, bitmaps, rows, ends))
+        let told = self.spec.max_partial >= viable::ROWS && self.looks_ahead();
+        told.then(|| viable::starts(&self.automaton, bitmaps, rows, ends))
     }
 
-    /// As [`symbols`](Self::symbols), with what [`starts`](Self::starts) gave of these rows.
+    /// As [`symbols`](Self::symbols), with what [`starts`](Self::starts) gave of these rows, or who looked further ahead.
     pub fn symbols_with(&self, bitmaps: &[&[u64]], starts: &[u64], rows: usize, symbols: &mut Symbols) {
         self.symbols(bitmaps, rows, symbols);
         symbols.starts.extend_from_slice(starts);

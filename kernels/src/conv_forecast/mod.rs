@@ -170,6 +170,10 @@ impl Kernel for ConvForecast {
         false
     }
 
+    fn keeps_state(&self) -> bool {
+        false
+    }
+
     fn state_shape(&self) -> StateShape {
         StateShape::new(vec![0], Layout::SlotMajor)
     }

@@ -3,7 +3,8 @@
 use super::program::Program;
 use super::{calibrate, resident, self_test};
 use crate::{
-    conv_forecast, half_space_forest, pattern_step, recurrence_scan, subspace_score, window_distance, window_reduce,
+    conv_forecast, half_space_forest, pattern_starts, pattern_step, recurrence_scan, subspace_score, window_distance,
+    window_reduce,
 };
 
 /// Values of the `override` constants of an entry point, by name.
@@ -43,6 +44,7 @@ pub const PROGRAMS: &[Registered] = &[
             ("carry", &[&[]]),
         ],
     },
+    Registered { program: &pattern_starts::gpu::PATTERN_STARTS, entries: &[("pattern_starts", &[&[]])] },
     Registered { program: &conv_forecast::gpu::CONV_FORECAST, entries: &[("conv_forecast", &[&[]])] },
     Registered { program: &half_space_forest::gpu::TRACK, entries: &[("track", half_space_forest::gpu::OVERRIDES)] },
     Registered {

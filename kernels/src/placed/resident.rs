@@ -182,7 +182,11 @@ impl<K: Kernel> Placed<K> {
                     let output = self.kernel.decode(&step.kept.batch, &step.regions, readback);
                     self.outputs.insert(step.number, output);
                     self.metrics.device_batches += 1;
-                    device.retained.push(step.kept);
+                    if self.kernel.keeps_state() {
+                        device.retained.push(step.kept);
+                    } else {
+                        device.retained_bytes -= step.kept.bytes;
+                    }
                     if let Some(copies) = step.copies {
                         self.state.grow(copies.slot_count);
                         for (page, region) in copies.pages {

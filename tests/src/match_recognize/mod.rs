@@ -12,6 +12,7 @@ mod naive;
 mod no_blow_up;
 mod query;
 mod random;
+mod rule_book;
 mod stepwise;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -22,5 +23,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(bad_input::trials());
     trials.extend(stepwise::trials());
     trials.extend(explained::trials());
+    trials.extend(rule_book::trials());
     trials
 }

@@ -105,6 +105,11 @@ impl Distinct {
         distinct
     }
 
+    /// Where the condition of each of a pattern's variables is among all of them; `None`: any row.
+    pub(super) fn places(&self, pattern: usize) -> &[Option<usize>] {
+        &self.of[pattern]
+    }
+
     /// The bitmaps of a pattern's variables among those of all conditions; `any` is true for every row.
     pub(super) fn of<'a>(&self, pattern: usize, bitmaps: &'a [Vec<u64>], any: &'a [u64]) -> Vec<&'a [u64]> {
         self.of[pattern].iter().map(|place| place.map_or(any, |place| bitmaps[place].as_slice())).collect()

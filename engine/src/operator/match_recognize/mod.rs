@@ -5,11 +5,15 @@
 //! conditions on the rows matched so far are asked row by row. Measures are worked out for all matches of a step at once
 //! ([`matches`]).
 //!
+//! Patterns over the same rows, in the same partitions and order, are one operator: a rule book costs one pass. Where their matches may
+//! begin is worked out for all of them at once, on the CPU or on a device ([`ahead`]).
+//!
 //! Two operators share that. Where rows are only inserted and matches leave when they are final, rows wait until the watermark has
 //! passed them, and of each partition only the rows stay that the match under way may still have ([`settled`]). Where rows can be taken
 //! back, come late, or matches leave before they are final, rows stay until nothing can change them, and a step takes back the matches that
 //! it undoes ([`updating`]).
 
+mod ahead;
 mod asked;
 mod busy;
 mod conditions;
@@ -42,6 +46,7 @@ use eagre_patterns::{Matcher, MatcherSpec, Pattern, PatternError, Skip, Step, Va
 
 use self::conditions::Distinct;
 use self::matches::Margin;
+use super::moves::runs_on;
 use super::{Operator, OperatorFactory, OutputWatermark};
 use crate::error::{EngineError, Result};
 use crate::expr::{Expr, ExprRef, StepContext};
@@ -199,10 +204,10 @@ impl MatchFactory {
 
     /// Many patterns over the same input, in the same partitions and order, whose matches are not taken back: rows are ordered, kept and
     /// looked at once for all of them. What leaves has the column [`PATTERN`] (the place of the spec), and columns that patterns share
-    /// ([`columns_of`](Self::columns_of)); those of other patterns are null.
+    /// ([`columns_of`](Self::columns_of)); those of other patterns are null. Kernels run where the first one's placement says.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// As [`new`](Self::new); a device that is asked for and not there.
     pub fn together(specs: Vec<MatchSpec>) -> Result<Self> {
         let mut fields: Vec<FieldRef> = vec![Arc::new(Field::new(PATTERN, DataType::UInt32, false))];
         let mut columns = Vec::with_capacity(specs.len());
@@ -250,6 +255,11 @@ impl MatchFactory {
             columns,
             plans,
         };
+        if ahead::LookAhead::is_used(&plans)
+            && let Err(reason) = plans.spec().placement.check()
+        {
+            return Err(EngineError::Device { reason });
+        }
         crate::keys::GroupKeys::new(plans.partition_types())?;
         plans.converter()?;
         Ok(Self { plans: Arc::new(plans) })
@@ -281,6 +291,13 @@ impl OperatorFactory for MatchFactory {
             true => Box::new(updating::Updating::new(&self.plans)?),
             false => Box::new(settled::Settled::new(&self.plans)?),
         })
+    }
+
+    fn runs_on(&self) -> &'static str {
+        match ahead::LookAhead::is_used(&self.plans) {
+            true => runs_on(&self.plans.spec().placement),
+            false => "CPU",
+        }
     }
 
     /// Rows of a match leave when it is final, which the bound in time bounds.

@@ -3,6 +3,7 @@
 //! A condition or a measure is an ordinary expression over *slots*: values that depend on the match, worked out before it is evaluated.
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use eagre_kernels::placed::Placement;
 use eagre_patterns::{BadSkip, Overflow, Pattern, Skip, VariableSet};
 use std::sync::Arc;
 
@@ -194,6 +195,8 @@ pub struct MatchSpec {
     pub rows: RowsPerMatch,
     /// The columns that leave, with their names and types.
     pub output: Vec<(FieldRef, OutputColumn)>,
+    /// Where kernels may run: several patterns over the same rows share one that looks ahead.
+    pub placement: Arc<Placement>,
 }
 
 impl MatchSpec {

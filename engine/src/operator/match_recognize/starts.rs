@@ -1,5 +1,6 @@
 //! Partitions in work, and the rows at which matches may begin in them: most rows are the beginning of none, and cost nothing then.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Plan;
@@ -40,25 +41,30 @@ pub(super) fn ends_of(groups: &[Group], count: usize) -> Vec<u64> {
 }
 
 /// The rows at which a match may begin, in groups one after the other.
-pub(super) struct Starts {
+pub(super) struct Starts<'a> {
     /// Any row may.
     any: bool,
     /// The first row of a partition may.
     at_first: bool,
     /// A bit for each row.
-    words: Vec<u64>,
+    words: Cow<'a, [u64]>,
     /// What the next rows are counts, too.
     looked_ahead: bool,
 }
 
-impl Starts {
+impl<'a> Starts<'a> {
+    /// What was found for all patterns at once.
+    pub(super) fn known(plan: &Plan, words: &'a [u64]) -> Self {
+        Self { any: false, at_first: plan.begins.at_first, words: words.into(), looked_ahead: true }
+    }
+
     /// `ends` has a bit for the last row of each group.
     pub(super) fn of(plan: &Plan, bitmaps: &[&[u64]], count: usize, ends: &[u64]) -> Self {
         let begins = &plan.begins;
         if count > 0
             && let Some(words) = plan.matcher.starts(bitmaps, count, ends)
         {
-            return Self { any: false, at_first: begins.at_first, words, looked_ahead: true };
+            return Self { any: false, at_first: begins.at_first, words: words.into(), looked_ahead: true };
         }
         let variables = || (0..plan.spec.variables.len()).filter(|place| begins.variables.contains(*place as u8));
         let any = begins.everywhere || variables().any(|variable| plan.spec.conditions[variable].row.is_none());
@@ -72,7 +78,7 @@ impl Starts {
                 *words.last_mut().expect("there are rows") &= (1 << (count % 64)) - 1;
             }
         }
-        Self { any, at_first: begins.at_first, words, looked_ahead: false }
+        Self { any, at_first: begins.at_first, words: words.into(), looked_ahead: false }
     }
 
     /// What the matcher does not know by itself.

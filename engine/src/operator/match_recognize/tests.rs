@@ -173,6 +173,7 @@ fn spec(query: Query) -> MatchSpec {
         },
         output,
         input,
+        placement: Arc::default(),
     }
 }
 
@@ -191,6 +192,34 @@ fn anchored(spec: MatchSpec) -> MatchSpec {
     ]);
     spec.conditions = vec![Condition::default(), row(true, 3), row(false, 4)];
     spec.output.retain(|(field, _)| !["number", "before"].contains(&field.name().as_str()));
+    spec
+}
+
+/// A rule of a book, which is looked ahead for together with others: small and large values, in runs, in turns, in any order.
+fn rule(spec: MatchSpec, (form, small, large): (u8, i64, i64), max_partial: usize) -> MatchSpec {
+    let mut spec = spec;
+    let row = |less: bool, bound: i64| Condition {
+        row: Some(RowCondition { shifted: vec![], schema: input_schema(), expr: compare(VALUE, less, Err(bound)) }),
+        run: None,
+    };
+    let [first, second, third] = [0, 1, 2].map(Pattern::Variable);
+    let times =
+        |body: &Pattern, min, max, greedy| Pattern::Repetition { body: Box::new(body.clone()), min, max, greedy };
+    let turns = Pattern::Concatenation(vec![first.clone(), second.clone()]);
+    spec.pattern = match form {
+        0 => Pattern::Concatenation(vec![times(&first, 2, None, true), second]),
+        1 => Pattern::Concatenation(vec![times(&turns, 1, None, true), third]),
+        2 => Pattern::Permutation(vec![first, second, third]),
+        3 => Pattern::Concatenation(vec![first, times(&third, 0, None, false), second]),
+        4 => Pattern::Alternation(vec![turns, times(&first, 3, Some(5), true)]),
+        5 => Pattern::Concatenation(vec![times(&first, 0, Some(40), true), second, Pattern::PartitionEnd]),
+        _ => {
+            Pattern::Concatenation(vec![times(&Pattern::Alternation(vec![turns, third.clone()]), 2, None, true), first])
+        }
+    };
+    spec.conditions =
+        vec![row(true, small), row(false, large), if form == 3 { Condition::default() } else { trend(true) }];
+    (spec.max_partial, spec.overflow) = (max_partial, Overflow::DropOldest);
     spec
 }
 
@@ -241,6 +270,17 @@ fn at_once(spec: &MatchSpec, rows: &[Row]) -> BTreeMap<String, i64> {
     let mut pipeline = Pipeline::new(&local, &global, vec![1], 1);
     let deltas = if rows.is_empty() { vec![] } else { vec![delta_of(rows, false)] };
     net(show(&pipeline.step(&deltas, i64::MAX)))
+}
+
+/// The matches of one of the patterns that share an operator.
+fn of_pattern(factory: &MatchFactory, pattern: usize, deltas: &[Delta]) -> Vec<Delta> {
+    let of_pattern = |delta: &Delta| {
+        let patterns = delta.batch.column(0).as_primitive::<arrow::datatypes::UInt32Type>();
+        let mask: BooleanArray = patterns.iter().map(|of| Some(of == Some(pattern as u32))).collect();
+        let delta = delta.filter(&mask).expect("a mask");
+        delta.with_batch(delta.batch.project(factory.columns_of(pattern)).expect("columns"))
+    };
+    deltas.iter().map(of_pattern).filter(|delta| !delta.is_empty()).collect()
 }
 
 /// What `EXPLAIN MATCH` tells of the rows for which `told` is true.
@@ -327,14 +367,44 @@ proptest! {
         }
         deltas.extend(pipeline.step(&[], i64::MAX));
         for (pattern, spec) in specs.iter().enumerate() {
-            let of_pattern = |delta: &Delta| {
-                let patterns = delta.batch.column(0).as_primitive::<arrow::datatypes::UInt32Type>();
-                let mask: BooleanArray = patterns.iter().map(|of| Some(of == Some(pattern as u32))).collect();
-                let delta = delta.filter(&mask).expect("a mask");
-                delta.with_batch(delta.batch.project(global.columns_of(pattern)).expect("columns"))
-            };
-            let deltas: Vec<Delta> = deltas.iter().map(of_pattern).filter(|delta| !delta.is_empty()).collect();
-            prop_assert_eq!(net(show(&deltas)), at_once(spec, &rows));
+            prop_assert_eq!(net(show(&of_pattern(&global, pattern, &deltas))), at_once(spec, &rows));
+        }
+    }
+
+    /// Rows that are passed over, because others tell that no match begins there, do not show; nor which patterns cannot be looked ahead for.
+    #[test]
+    fn looking_ahead_for_many_does_not_show(
+        book in proptest::collection::vec((queries(), (0u8..7, 1i64..8, 1i64..8), proptest::bool::weighted(0.9)), 2..8),
+        max_partial in prop_oneof![3 => Just(1_000_000usize), 1 => Just(90)],
+        rows in rows(),
+        steps in proptest::collection::vec(1usize..40, 1..10),
+        shards in 1usize..4,
+        restarts in restarts(),
+    ) {
+        let specs: Vec<MatchSpec> = book
+            .into_iter()
+            .map(|(query, form, plain)| match plain {
+                true => {
+                    let query = Query { on_match: false, unmatched: false, partial: false, ..query };
+                    rule(spec(query), form, max_partial)
+                }
+                false => spec(query),
+            })
+            .collect();
+        let (local, global) = (ChainFactory::new(vec![]), MatchFactory::together(specs.clone()).expect("they can be"));
+        let mut pipeline = Pipeline::new(&local, &global, vec![1], shards);
+        let (mut deltas, mut rest, mut greatest, mut step) = (Vec::new(), rows.as_slice(), i64::MIN, 0);
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(steps[step % steps.len()].min(rest.len()));
+            rest = later;
+            greatest = now.iter().fold(greatest, |greatest, row| greatest.max(row.ts));
+            deltas.extend(pipeline.step(&[delta_of(now, false)], greatest.saturating_sub(8)));
+            restart(&mut pipeline, &restarts, step);
+            step += 1;
+        }
+        deltas.extend(pipeline.step(&[], i64::MAX));
+        for (pattern, spec) in specs.iter().enumerate() {
+            prop_assert_eq!(net(show(&of_pattern(&global, pattern, &deltas))), at_once(spec, &rows), "{:?}", spec.pattern);
         }
     }
 
@@ -414,4 +484,39 @@ proptest! {
         lines.extend(show(&pipeline.step(&[], i64::MAX)));
         prop_assert_eq!(net(lines), at_once(&spec, &there));
     }
+}
+
+/// Rules that can be are looked ahead for together, some in each call of the kernel; others, and rows of a block that is too long, are not.
+#[test]
+fn what_can_be_is_looked_ahead_for_together() {
+    let query = Query {
+        on_match: false,
+        by_columns: false,
+        all_rows: false,
+        unmatched: false,
+        skip: 0,
+        within: Some(9),
+        partial: false,
+    };
+    let mut specs: Vec<MatchSpec> = (0..3).map(|form| rule(spec(query), (form, 4, 5), 20)).collect();
+    specs.insert(1, spec(Query { on_match: true, ..query }));
+    specs.push(anchored(spec(query)));
+    let factory = MatchFactory::together(specs).expect("they can be");
+    let mut ahead = ahead::LookAhead::new(&factory.plans, &Arc::default()).expect("a kernel");
+    assert_eq!(ahead.calls(), 2, "a test has two patterns in each");
+    let mut asked = |rows: usize| {
+        let (bits, ends) = (Arc::new(vec![vec![u64::MAX]; 20]), Arc::new(vec![1 << (rows - 1)]));
+        let ticket = ahead.ask(rows, &bits, &ends, &mut crate::operator::StepWave::default()).expect("it is asked");
+        assert!(ticket.is_none() && !ahead.is_working, "the CPU answers at once");
+        (0..5).map(|pattern| ahead.starts(pattern).map(<[u64]>::to_vec)).collect::<Vec<_>>()
+    };
+    let all = Some(vec![0b11_1111_1111]);
+    assert_eq!(asked(10), [all.clone(), None, all.clone(), all, None]);
+    assert_eq!(
+        asked(21),
+        [const { None::<Vec<u64>> }; 5],
+        "an attempt over so many rows is refused, and must not be passed over"
+    );
+    let alone = MatchFactory::new(rule(spec(query), (0, 4, 5), 20)).expect("it can be");
+    assert_eq!(ahead::LookAhead::new(&alone.plans, &Arc::default()).expect("none").calls(), 0);
 }

@@ -2,6 +2,7 @@
 
 mod conv_forecast;
 mod half_space_forest;
+mod pattern_starts;
 mod pattern_step;
 mod recurrence_scan;
 mod subspace_score;
@@ -20,6 +21,7 @@ pub fn cases() -> Vec<Box<dyn Case>> {
     window_distance::add(&mut cases);
     subspace_score::add(&mut cases);
     pattern_step::add(&mut cases);
+    pattern_starts::add(&mut cases);
     conv_forecast::add(&mut cases);
     cases
 }

@@ -371,6 +371,7 @@ impl Lowering<'_> {
                 RowsSyntax::All { show_empty, unmatched } => RowsPerMatch::All { show_empty, unmatched },
             },
             output,
+            placement: Arc::clone(self.context.catalog.placement()),
         };
         if let Some(explained) = explained {
             return self.lower_explained(node, plan, &stream, spec, explained, from);

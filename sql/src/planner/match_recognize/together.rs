@@ -90,7 +90,8 @@ fn groups(graph: &Graph, matches: &[(NodeIndex, MatchSpec)]) -> Vec<Vec<usize>> 
             ((spec.by_watermark, spec.whole_partitions), spec.partition.clone(), spec.order.clone(), lookahead(spec))
         };
         // The unit of `WITHIN` is that of the first column of the order, which is the same then.
-        from(*a) == from(*b) && spec(of_a) == spec(of_b)
+        let device = |spec: &MatchSpec| spec.placement.settings().device;
+        from(*a) == from(*b) && spec(of_a) == spec(of_b) && device(of_a) == device(of_b)
     };
     for (member, (node, spec)) in matches.iter().enumerate() {
         if graph.nodes[*node].output.changelog != ChangelogMode::AppendOnly || spec.retracting {
