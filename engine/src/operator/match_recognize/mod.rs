@@ -402,6 +402,6 @@ impl Plans {
 fn matcher_error(error: PatternError) -> EngineError {
     match error {
         PatternError::TooManyPartial { .. } => EngineError::Limit { message: format!("`{NAME}`: {error}") },
-        error => EngineError::Evaluate { operator: NAME.to_owned(), message: error.to_string() },
+        error => EngineError::evaluate(NAME, error),
     }
 }
