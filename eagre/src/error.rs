@@ -1,5 +1,8 @@
 //! Errors of this crate: what the rooms below report, and what a caller does wrong.
 
+use eagre_engine::EngineError;
+use eagre_sql::error::Location;
+
 /// What can go wrong with a session, a statement or a pipeline.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -61,9 +64,12 @@ impl Error {
     }
 
     /// Line and column in the text of the statements, where known.
-    pub fn location(&self) -> Option<eagre_sql::error::Location> {
+    pub fn location(&self) -> Option<Location> {
         match self {
             Self::Sql(error) => error.location(),
+            Self::Engine(EngineError::Evaluate { place, .. }) => {
+                place.location.map(|(line, column)| Location::new(line, column))
+            }
             _ => None,
         }
     }
@@ -78,7 +84,7 @@ impl Error {
         match self {
             Self::File { error, .. } => error.kind() == std::io::ErrorKind::BrokenPipe,
             // What a sink of the engine says is text by the time it comes here.
-            Self::Engine(eagre_engine::EngineError::Sink { message, .. }) => {
+            Self::Engine(EngineError::Sink { message, .. }) => {
                 message.starts_with("cannot write to standard output") && message.contains("Broken pipe")
             }
             _ => false,

@@ -1,5 +1,7 @@
 //! Errors of the engine, split by *who must act*: the query, the data, the environment, or us.
 
+use std::fmt;
+
 use arrow::error::ArrowError;
 
 /// The result type of this crate.
@@ -16,8 +18,10 @@ pub enum EngineError {
         reason: String,
     },
     /// An expression failed on a row for a reason that lies in the query or the data: the message names it.
-    #[error("`{operator}`: {message}")]
+    #[error("{place}`{operator}`: {message}")]
     Evaluate {
+        /// Where it stands in the text of the statements.
+        place: Place,
         /// The operator that evaluated.
         operator: String,
         /// What failed, with the value.
@@ -98,7 +102,41 @@ pub enum EngineError {
     Bug(String),
 }
 
+/// Where in the text of the statements an error of a running pipeline arose; the text is empty where that is not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Line and column, both from 1.
+    pub location: Option<(u64, u64)>,
+    /// The statement, as in `"statement 2 (SELECT)"`.
+    pub statement: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.location {
+            Some((line, column)) => write!(f, "line {line}, column {column}: "),
+            None if self.statement.is_empty() => Ok(()),
+            None => write!(f, "{}: ", self.statement),
+        }
+    }
+}
+
 impl EngineError {
+    /// An [`EngineError::Evaluate`] whose place is not known.
+    pub fn evaluate(operator: impl Into<String>, message: impl fmt::Display) -> Self {
+        Self::Evaluate { place: Place::default(), operator: operator.into(), message: message.to_string() }
+    }
+
+    /// The same error, of an operator of this statement.
+    pub(crate) fn in_statement(mut self, name: &str) -> Self {
+        if let Self::Evaluate { place, .. } = &mut self
+            && place.statement.is_empty()
+        {
+            place.statement = name.to_owned();
+        }
+        self
+    }
+
     /// A stable word for programs (`--errors json`).
     pub fn code(&self) -> &'static str {
         match self {

@@ -38,5 +38,5 @@ pub use delta::Delta;
 pub use eagre_kernels::forecast;
 /// The methods by which rows are scored.
 pub use eagre_kernels::score;
-pub use error::{EngineError, Result};
+pub use error::{EngineError, Place, Result};
 pub use time::EventTimeMs;

@@ -130,12 +130,13 @@ impl<N: Weighted> Accumulators for IntegerSums<N> {
                     if entry.count == 0 {
                         return Ok(N::ZERO);
                     }
-                    let overflow = |_| EngineError::Evaluate {
-                        operator: "avg".into(),
-                        message: format!(
-                            "the sum {:?} with {digits} more digits does not fit {}; cast the argument to a wider DECIMAL or to DOUBLE",
-                            entry.sum, self.sum_type
-                        ),
+                    let overflow = |_| {
+                        let sum = entry.sum;
+                        let message = format!(
+                            "the sum {sum:?} with {digits} more digits does not fit {}; cast the argument to a wider DECIMAL or to DOUBLE",
+                            self.sum_type
+                        );
+                        EngineError::evaluate("avg", message)
                     };
                     Ok(entry.sum.mul_checked(factor).map_err(overflow)?.div_wrapping(N::from_weight(entry.count)))
                 };

@@ -178,10 +178,7 @@ impl Predict {
             let inputs: Vec<ArrayRef> = call.args.iter().map(|arg| Arc::clone(delta.batch.column(*arg))).collect();
             let answer = ask(model.as_ref(), &inputs, delta.rows()).map_err(|error| match error {
                 EngineError::Bug(_) => error,
-                other => EngineError::Evaluate {
-                    operator: format!("model {}", call.model.name()),
-                    message: other.to_string(),
-                },
+                other => EngineError::evaluate(format!("model {}", call.model.name()), other),
             })?;
             columns.push(call.shape.column(model.output(), answer.columns)?);
             refuse(delta, call, model.as_ref(), answer.refused, out)?;

@@ -388,7 +388,8 @@ impl Shard {
                 }
                 let waited = started.saturating_sub(cut_ns).saturating_add(waited_ns);
                 out.wave = std::mem::take(&mut self.wave).waiting_for(waited);
-                let progress = operator.step(Input { ports, context: &input.context, watermarks }, &mut out)?;
+                let progress = operator.step(Input { ports, context: &input.context, watermarks }, &mut out);
+                let progress = progress.map_err(|error| error.in_statement(&node.statement))?;
                 self.wave = std::mem::take(&mut out.wave);
                 if self.wave.is_waiting() {
                     self.wave_step = self.wave_step.min(step);

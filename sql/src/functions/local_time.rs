@@ -49,6 +49,18 @@ pub(crate) static TRY_INSTANT_OF_TEXT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(
     Definition { name: "__try_instant_of_text", params: &[Param::Text], optional: 0, returns: of_text, invoke }.udf()
 });
 
+/// What `x AT TIME ZONE zone` is written as: of an instant the wall clock of the zone, of a `TIMESTAMP` the instant at which that clock shows it.
+pub(crate) const AT_TIME_ZONE: &str = "__at_time_zone";
+
+pub(super) fn definitions() -> Vec<Definition> {
+    let returns = |types: &[DataType]| match types.first() {
+        Some(DataType::Timestamp(_, Some(_))) => timestamp(types.first(), None),
+        given => timestamp(given, Some(UTC)),
+    };
+    let params = &[Param::Timestamp, Param::Text];
+    vec![Definition { name: AT_TIME_ZONE, params, optional: 0, returns, invoke: at_time_zone }]
+}
+
 fn of_text(_types: &[DataType]) -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into()))
 }
@@ -83,6 +95,44 @@ fn shifted(call: &Call, offset_s: impl Fn(&Tz, NaiveDateTime) -> i64) -> Result<
     };
     let shifted: Int64Array = counts.iter().map(|count| count.and_then(shift)).collect();
     Ok(cast(&shifted, &call.return_type)?)
+}
+
+fn at_time_zone(call: &Call) -> Result<ArrayRef> {
+    let shows_clock = matches!(call.args[0].data_type(), DataType::Timestamp(_, Some(_)));
+    let zones = call.text(1)?;
+    let (counts, per_second) = counts(call)?;
+    let mut known: Option<(&str, Tz)> = None;
+    let mut times = Vec::with_capacity(call.rows);
+    for row in 0..call.rows {
+        if zones.is_null(row) || counts.is_null(row) {
+            times.push(None);
+            continue;
+        }
+        let name = zones.value(row);
+        let zone = match known {
+            Some((known, zone)) if known == name => zone,
+            _ => match Tz::from_str(name) {
+                Ok(zone) => zone,
+                Err(_) => {
+                    return exec_err!(
+                        "'{name}' is no time zone; write a name as 'Europe/Berlin', or an offset as '+02:00'"
+                    );
+                }
+            },
+        };
+        known = Some((name, zone));
+        let shifted = || {
+            let count = counts.value(row);
+            let time = DateTime::from_timestamp(count.div_euclid(per_second), 0)?.naive_utc();
+            let offset_s = match shows_clock {
+                true => i64::from(zone.offset_from_utc_datetime(&time).fix().local_minus_utc()),
+                false => -local_offset_s(&zone, time),
+            };
+            count.checked_add(offset_s.checked_mul(per_second)?)
+        };
+        times.push(shifted());
+    }
+    Ok(cast(&Int64Array::from(times), &call.return_type)?)
 }
 
 pub(super) fn wall_clock(call: &Call) -> Result<ArrayRef> {

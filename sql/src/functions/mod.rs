@@ -9,6 +9,7 @@ mod conditional;
 pub(crate) mod convert;
 mod date_pattern;
 mod definition;
+pub(crate) mod interval;
 mod json;
 pub(crate) mod json_build;
 mod json_order;
@@ -49,6 +50,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         json::definitions(),
         json_build::definitions(),
         nested::definitions(),
+        local_time::definitions(),
     ];
     let mut functions: Vec<_> = definitions.into_iter().flatten().map(|definition| definition.udf()).collect();
     functions.push(Arc::new(ScalarUDF::new_from_impl(conditional::If::new())));
@@ -110,6 +112,7 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
         registry.register_udwf(Arc::new(WindowUDF::new_from_impl(score::ScoreUdwf::new(function))))?;
     }
     registry.register_function_rewrite(Arc::new(operators::Operators))?;
+    registry.register_expr_planner(Arc::new(interval::IntervalOperators))?;
     ranking::register(registry)
 }
 

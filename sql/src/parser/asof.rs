@@ -2,10 +2,14 @@
 //!
 //! sqlparser knows `ASOF JOIN t MATCH_CONDITION (..)` only, without `LEFT` and without a plain `ON`. The tokens are rewritten before it
 //! sees them: the word `ASOF` becomes `GLOBAL`, a modifier of joins that means nothing in this dialect and ends up as a flag of the
-//! join; `MATCH_CONDITION (a) ON b` becomes `ON (a) AND b`. Places in the text stay what they were. A `GLOBAL` of the user's own is a name like any other.
+//! join; `MATCH_CONDITION (a) ON b` becomes `ON (a) AND b`, and `MATCH_CONDITION (a) USING (k, l)` a condition `(a) USING (k, l)` whose operator
+//! has that name ([`ASOF_USING`]). Places in the text stay what they were. A `GLOBAL` of the user's own is a name like any other.
 
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
+
+/// The operator between the condition and the columns of `MATCH_CONDITION (a) USING (k, l)`.
+pub(crate) const ASOF_USING: &str = "USING";
 
 /// Rewrites the `ASOF` joins of a statement.
 pub(super) fn mark_asof_joins(tokens: &mut [TokenWithSpan]) {
@@ -72,8 +76,10 @@ fn match_condition(tokens: &mut [TokenWithSpan], start: usize) {
             _ => {}
         }
         if depth == 0 {
-            if keyword(tokens, index + 1) == Keyword::ON {
-                tokens[index + 1].token = word("AND", Keyword::AND);
+            match keyword(tokens, index + 1) {
+                Keyword::ON => tokens[index + 1].token = word("AND", Keyword::AND),
+                Keyword::USING => tokens[index + 1].token = Token::CustomBinaryOperator(ASOF_USING.to_owned()),
+                _ => {}
             }
             return;
         }

@@ -244,6 +244,14 @@ impl<'a> Cursor<'a> {
         if message.starts_with("Expected: JOIN, found: RIGHT") || message.starts_with("Expected: JOIN, found: FULL") {
             return SqlError::unsupported("this `ASOF` join", "there are `ASOF JOIN` and `ASOF LEFT JOIN`", location);
         }
+        if let Some(operator) = message.strip_prefix("No infix parser for token ") {
+            // A word comes as the parser's own struct.
+            let name = match operator.split_once("value: \"").and_then(|(_, rest)| rest.split_once('"')) {
+                Some((name, _)) => name.to_string(),
+                None => self.source.slice(location, self.end).chars().next().map_or_else(String::new, String::from),
+            };
+            return SqlError::syntax(format!("`{name}` is no operator here"), location);
+        }
         // "Expected: x, found: y", and in some places without the first colon.
         let expectation = message.strip_prefix("Expected").map(|rest| rest.trim_start_matches(':').trim_start());
         let message = match expectation.and_then(|rest| rest.rsplit_once(", found: ")) {

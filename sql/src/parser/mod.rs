@@ -22,6 +22,7 @@ mod json_value;
 mod limit_duration;
 pub mod locate;
 pub(crate) mod match_recognize;
+mod session_frame;
 mod source;
 mod statement;
 mod top;
@@ -29,6 +30,7 @@ mod wildcard_except;
 
 use arrow::datatypes::DataType;
 
+pub(crate) use self::asof::ASOF_USING;
 pub use self::ast::*;
 use self::cursor::Cursor;
 pub(crate) use self::dialect::SYMMETRIC;

@@ -155,7 +155,7 @@ struct ForeignAccumulators {
 
 impl ForeignAccumulators {
     fn failed(&self, error: impl fmt::Display) -> EngineError {
-        EngineError::Evaluate { operator: self.expr.name().to_string(), message: own_words(&error.to_string()) }
+        EngineError::evaluate(self.expr.name(), own_words(&error.to_string()))
     }
 
     fn fresh(&self) -> Result<Box<dyn Accumulator>> {

@@ -29,7 +29,7 @@ use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
 use super::set_operation::SetRelationPlanner;
 use super::window::WindowRelationPlanner;
-use super::{casts, forms, logical, precedence, predict, recursive, refuse, sugar, ties};
+use super::{casts, expr, forms, logical, precedence, predict, recursive, refuse, sugar, ties};
 use crate::catalog::{Catalog, Functions, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::parser::{EmitKind, ExprText, QueryText};
@@ -185,7 +185,8 @@ impl<'a> PlanContext<'a> {
         self.view_depth.set(depth + 1);
         let plan = self.plan_query(&view.query).map_err(|error| in_view(error, &view.name));
         self.view_depth.set(depth);
-        let mut plan = plan?;
+        // The places are of the text in which the view was created.
+        let mut plan = expr::without_locations(plan?)?;
         if !view.columns.is_empty() {
             let columns = plan.schema().columns();
             let exprs = columns.into_iter().zip(&view.columns).map(|(column, name)| Expr::Column(column).alias(name));
@@ -242,6 +243,7 @@ impl<'a> PlanContext<'a> {
                 expr.location,
             ));
         }
+        let planned = expr::expr_without_locations(planned).map_err(|error| at(SqlError::from(error)))?.data;
         self.simplify(planned, df_schema).map_err(at)
     }
 

@@ -27,6 +27,7 @@ use super::expr::strip_alias;
 use super::forecast::ForecastTable;
 use super::match_recognize::MatchRecognize;
 use super::rank::numbers;
+use super::single_value;
 use crate::error::{Result, SqlError};
 
 /// Whether a plan still has a subquery in an expression, or a `LATERAL`.
@@ -328,13 +329,9 @@ impl Decorrelator {
     }
 
     fn scalar(&mut self, input: &mut LogicalPlan, subquery: &Subquery) -> Result<Expr> {
-        let (plan, domain) = self.unnested(input, &subquery.subquery)?;
+        let (mut plan, domain) = self.unnested(input, &subquery.subquery)?;
         if !domain.outer.is_empty() && !gives_one_row(&subquery.subquery) {
-            return Err(SqlError::plan(
-                "a subquery that is compared with one value may give several rows for one row of the query around it; aggregate it or \
-                 add `LIMIT 1`",
-                None,
-            ));
+            plan = single_value::of_each(plan, domain.width())?;
         }
         let plan = LogicalPlanBuilder::from(plan).alias(self.name("__value"))?.build()?;
         let value = Expr::Column(plan.schema().columns().swap_remove(0));

@@ -12,21 +12,22 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, Result as DataFusionResult};
+use datafusion::common::{Column, DFSchema, Result as DataFusionResult, ScalarValue};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable};
+use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, LogicalPlan, Operator, binary_expr};
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr, split_conjunction};
 use eagre_engine::expr::{Expr, ExprRef, PlainColumn, StepContext};
 use eagre_engine::operator::match_recognize::Program;
-use eagre_engine::{EngineError, Result};
+use eagre_engine::{EngineError, Place, Result};
 
 use super::logical::{is_random, volatile_calls};
 use super::program::program;
 use crate::error::Result as SqlResult;
-use crate::functions::{convert, volatile};
+use crate::functions::local_time::AT_TIME_ZONE;
+use crate::functions::{convert, interval, volatile};
 use crate::words::{own_text, own_words};
 
 /// The name of the column of arrival numbers.
@@ -83,7 +84,8 @@ impl Compiler {
             (false, false) => Volatility::Step,
             (false, true) => Volatility::Row,
         };
-        let text = short_text(expr);
+        let (text, location) = (short_text(expr), location_of(expr));
+        let logical = Some(unqualified(expr));
         let width = self.schema.fields().len();
         let physical = match volatility {
             Volatility::Row => {
@@ -107,7 +109,8 @@ impl Compiler {
         })?;
         // Nullability of a computed column is DataFusion's estimate; a wrong one would end the pipeline.
         let field = Field::new(name, field.data_type().clone(), true).with_metadata(field.metadata().clone());
-        Ok(Arc::new(Computed { physical: physical.data, field: Arc::new(field), text, volatility, input_width }))
+        let physical = physical.data;
+        Ok(Arc::new(Computed { physical, field: Arc::new(field), text, logical, location, volatility, input_width }))
     }
 
     /// The same as a program over words, where it can be written as one: a column's place is the place of its word.
@@ -129,8 +132,77 @@ pub(super) fn strip_alias(expr: &LogicalExpr) -> &LogicalExpr {
     }
 }
 
+/// Line and column of the column that stands first in the text, of those that an expression reads.
+fn location_of(expr: &LogicalExpr) -> Option<(u64, u64)> {
+    let columns = expr.column_refs().into_iter();
+    let starts = columns.flat_map(|column| column.spans().iter()).map(|span| (span.start.line, span.start.column));
+    starts.filter(|(line, _)| *line > 0).min()
+}
+
+/// A plan whose columns have no places: those of a text that is not the one of the statement that reads it.
+pub(super) fn without_locations(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let plan =
+        plan.transform_up_with_subqueries(|plan| plan.map_expressions(|expr| Ok(expr_without_locations(expr)?)))?;
+    Ok(plan.data)
+}
+
+/// The same of one expression.
+pub(super) fn expr_without_locations(expr: LogicalExpr) -> DataFusionResult<Transformed<LogicalExpr>> {
+    expr.transform_up(|expr| match expr {
+        LogicalExpr::Column(column) if !column.spans().get_spans().is_empty() => {
+            let bare = Column::new(column.relation, column.name);
+            Ok(Transformed::yes(LogicalExpr::Column(bare)))
+        }
+        other => Ok(Transformed::no(other)),
+    })
+}
+
 /// As `EXPLAIN` and errors show it: columns without their qualifiers.
 pub(super) fn short_text(expr: &LogicalExpr) -> String {
+    let text = unqualified(expr).human_display().to_string();
+    // DataFusion's spelling of `count(*)`, as a call and as the name of its result.
+    text.replace("count(Int64(1))", "count(*)").replace("count(1)", "count(*)")
+}
+
+/// An expression as whoever wrote it would write it: operators that are functions here as operators, constants as in SQL.
+fn sql_text(expr: &LogicalExpr) -> String {
+    let written = |text: String| Transformed::yes(LogicalExpr::Column(Column::new_unqualified(text)));
+    let plain = expr.clone().transform_up(|expr| match expr {
+        LogicalExpr::Literal(value, _) => Ok(written(constant_text(&value))),
+        LogicalExpr::ScalarFunction(call) => match (call.func.name(), call.args.as_slice()) {
+            (interval::TIMES, [left, right]) => {
+                Ok(Transformed::yes(binary_expr(left.clone(), Operator::Multiply, right.clone())))
+            }
+            (interval::DIVIDED, [left, right]) => {
+                Ok(Transformed::yes(binary_expr(left.clone(), Operator::Divide, right.clone())))
+            }
+            (AT_TIME_ZONE, [time, zone]) => Ok(written(format!("{time} AT TIME ZONE {zone}"))),
+            _ => Ok(Transformed::no(LogicalExpr::ScalarFunction(call))),
+        },
+        other => Ok(Transformed::no(other)),
+    });
+    plain.map_or_else(|_| expr.to_string(), |plain| plain.data.to_string())
+}
+
+fn constant_text(value: &ScalarValue) -> String {
+    let shown = || {
+        let array = value.to_array().ok()?;
+        arrow::util::display::array_value_to_string(&array, 0).ok()
+    };
+    let word = match value.data_type() {
+        _ if value.is_null() => return "NULL".into(),
+        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => "",
+        DataType::Timestamp(..) => "TIMESTAMP ",
+        DataType::Date32 => "DATE ",
+        DataType::Time32(_) | DataType::Time64(_) => "TIME ",
+        DataType::Interval(_) => "INTERVAL ",
+        _ => return shown().unwrap_or_else(|| value.to_string()),
+    };
+    format!("{word}'{}'", shown().unwrap_or_default())
+}
+
+/// The expression with columns without their qualifiers, and casts of our own as casts.
+fn unqualified(expr: &LogicalExpr) -> LogicalExpr {
     let plain = expr.clone().transform_up(|expr| match expr {
         LogicalExpr::Column(column) if column.relation.is_some() => {
             Ok(Transformed::yes(LogicalExpr::Column(Column::new_unqualified(column.name))))
@@ -142,12 +214,7 @@ pub(super) fn short_text(expr: &LogicalExpr) -> String {
         },
         other => Ok(Transformed::no(other)),
     });
-    let text = match plain {
-        Ok(plain) => plain.data.human_display().to_string(),
-        Err(_) => expr.to_string(),
-    };
-    // DataFusion's spelling of `count(*)`, as a call and as the name of its result.
-    text.replace("count(Int64(1))", "count(*)").replace("count(1)", "count(*)")
+    plain.map_or_else(|_| expr.clone(), |plain| plain.data)
 }
 
 /// Hands each call of chance the row's arrival number.
@@ -168,6 +235,10 @@ struct Computed {
     physical: Arc<dyn PhysicalExpr>,
     field: FieldRef,
     text: String,
+    /// The expression with unqualified columns; none where it is a part of one.
+    logical: Option<LogicalExpr>,
+    /// Line and column of the first of its columns in the text of the statements, if known.
+    location: Option<(u64, u64)>,
     volatility: Volatility,
     /// How many columns of the input it sees.
     input_width: usize,
@@ -185,8 +256,17 @@ impl fmt::Display for Computed {
 }
 
 impl Computed {
+    /// As errors show it: [`short_text`] leaves out casts and parentheses, which matter there.
+    fn written(&self) -> String {
+        own_text(&self.logical.as_ref().map_or_else(|| self.text.clone(), sql_text))
+    }
+
     fn failed(&self, error: impl fmt::Display) -> EngineError {
-        EngineError::Evaluate { operator: own_text(&self.text), message: error.to_string() }
+        EngineError::Evaluate {
+            place: Place { location: self.location, statement: String::new() },
+            operator: self.written(),
+            message: error.to_string(),
+        }
     }
 
     /// The batch with the arrival numbers as one more column.
@@ -245,6 +325,8 @@ impl Expr for Computed {
                 physical: Arc::clone(part),
                 field: Arc::clone(&field),
                 text: part.to_string(),
+                logical: None,
+                location: self.location,
                 volatility: Volatility::None,
                 input_width: self.input_width,
             })

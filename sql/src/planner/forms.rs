@@ -4,7 +4,10 @@
 //! - `COUNT(DISTINCT a, b)` counts the rows `(a, b)` without a null in them;
 //! - `LISTAGG(x)` has the separator `','`, and `WITHIN GROUP (ORDER BY ..)` orders what it joins;
 //! - `STRING_AGG(x, y)` with a separator of each row's own puts `y` before each `x` and cuts the first one off;
+//! - `PERCENTILE_CONT(NULL)` is null;
 //! - `FLOOR(time TO unit)` and `CEIL` are `floor_to('unit', time)` and `ceil_to`;
+//! - integers that no BIGINT holds are decimals, and `CAST(1.005 AS DECIMAL(10, 2))` is of these digits;
+//! - `t AT TIME ZONE 'Europe/Berlin'` is a function of its own, because DataFusion's planner has it keep an instant an instant;
 //! - `INTERVAL '1-2' YEAR TO MONTH` and its kin have their units spelt out;
 //! - `j #>> '{a,0}'` is `json_as_text(j, 'a', 0)`, `j #> '{a,0}'` is `json_get(j, 'a', 0)`;
 //! - `TO_CHAR(time, 'YYYY-MM-DD')` has PostgreSQL's patterns ([`macros`]);
@@ -15,9 +18,10 @@
 
 use std::ops::ControlFlow;
 
+use arrow::datatypes::DECIMAL128_MAX_PRECISION;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CaseWhen, CeilFloorKind, DateTimeField, DuplicateTreatment, Expr, Function,
+    AccessExpr, BinaryOperator, CaseWhen, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, Expr, Function,
     FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Interval, Query,
     Select, SelectItem, Spanned, UnaryOperator, Value, VisitMut, VisitorMut,
 };
@@ -25,6 +29,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::rows::and;
 use super::{macros, window};
 use crate::error::{Location, Result, SqlError};
+use crate::functions::local_time::AT_TIME_ZONE;
 
 /// Rewrites all expressions of a query.
 ///
@@ -81,6 +86,15 @@ impl VisitorMut for Rewriter {
                 *expr =
                     window::call("ceil_to", vec![window::string(&unit.to_string().to_lowercase()), (**time).clone()]);
             }
+            Expr::Value(value) => {
+                if let Some(written) = constant(&value.value) {
+                    *expr = written;
+                }
+            }
+            Expr::Cast { expr: value, data_type, .. } if is_decimal(data_type) => exact_digits(value),
+            Expr::AtTimeZone { timestamp, time_zone } => {
+                *expr = window::call(AT_TIME_ZONE, vec![(**timestamp).clone(), (**time_zone).clone()]);
+            }
             Expr::CompoundFieldAccess { root, access_chain } => name_fields(root, access_chain),
             Expr::Interval(interval) => {
                 if let Some(written) = interval_of_fields(interval) {
@@ -110,6 +124,11 @@ impl VisitorMut for Rewriter {
                             *expr = written;
                         }
                     }
+                    "percentile_cont" => {
+                        if let Some(written) = percentile_of_nothing(function) {
+                            *expr = written;
+                        }
+                    }
                     "to_char" => {
                         if let Some(written) = macros::to_char(function) {
                             *expr = written;
@@ -121,6 +140,49 @@ impl VisitorMut for Rewriter {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Constants that the planner does not know, or would take for a DOUBLE that is another number: integers of more digits than a BIGINT has.
+fn constant(value: &Value) -> Option<Expr> {
+    match value {
+        Value::UnicodeStringLiteral(text) => Some(window::string(text)),
+        Value::Number(digits, _)
+            if digits.bytes().all(|digit| digit.is_ascii_digit())
+                && digits.len() <= usize::from(DECIMAL128_MAX_PRECISION)
+                && digits.parse::<u64>().is_err() =>
+        {
+            let decimal = format!("Decimal128({DECIMAL128_MAX_PRECISION}, 0)");
+            Some(window::call("arrow_cast", vec![window::string(digits), window::string(&decimal)]))
+        }
+        _ => None,
+    }
+}
+
+fn is_decimal(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Decimal(_) | DataType::Numeric(_) | DataType::Dec(_))
+}
+
+/// In `CAST(1.005 AS DECIMAL(10, 2))` the digits count, and not the DOUBLE that is next to them.
+fn exact_digits(value: &mut Expr) {
+    match value {
+        Expr::Nested(inner) => exact_digits(inner),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } => {
+            if let Expr::Value(number) = inner.as_ref()
+                && let Value::Number(digits, _) = &number.value
+                && digits.contains('.')
+            {
+                *value = window::string(&format!("-{digits}"));
+            }
+        }
+        Expr::Value(number) => {
+            if let Value::Number(digits, _) = &number.value
+                && digits.contains('.')
+            {
+                *value = window::string(digits);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -263,6 +325,23 @@ fn count_rows(function: &mut Function) {
         else_result: None,
     };
     list.args = vec![argument(row)];
+}
+
+/// `PERCENTILE_CONT(NULL) WITHIN GROUP (..)` is null in every group, whatever its values are.
+fn percentile_of_nothing(function: &Function) -> Option<Expr> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let is_null = |value: &Expr| matches!(value, Expr::Value(value) if value.value == Value::Null);
+    if function.within_group.is_empty() || !matches!(plain_arguments(list)?.as_slice(), [fraction] if is_null(fraction))
+    {
+        return None;
+    }
+    let null = window::call("arrow_cast", vec![Expr::Value(Value::Null.into()), window::string("Float64")]);
+    let mut written = window::call("max", vec![null]);
+    if let Expr::Function(call) = &mut written {
+        call.filter.clone_from(&function.filter);
+        call.over.clone_from(&function.over);
+    }
+    Some(written)
 }
 
 fn join_texts(function: &mut Function, has_default: bool) {

@@ -114,7 +114,7 @@ const ENTRY_BYTES: usize = 40;
 
 impl KeptRows {
     fn failed(&self, error: impl fmt::Display) -> EngineError {
-        EngineError::Evaluate { operator: self.expr.name().to_string(), message: own_words(&error.to_string()) }
+        EngineError::evaluate(self.expr.name(), own_words(&error.to_string()))
     }
 
     fn add(&mut self, slot: u32, row: &[u8], weight: i64) {

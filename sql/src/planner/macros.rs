@@ -25,6 +25,11 @@ const TEMPLATES: &[(&str, usize, &str)] = &[
     ("from_base64", 1, "arrow_cast(decode(__1, 'base64'), 'Utf8View')"),
     ("iif", 3, "CASE WHEN __1 THEN __2 ELSE __3 END"),
     ("last_day", 1, "CAST(date_trunc('month', __1) + INTERVAL '1 month' - INTERVAL '1 day' AS DATE)"),
+    (
+        "make_timestamp",
+        6,
+        "CAST(make_date(__1, __2, __3) AS TIMESTAMP(3)) + arrow_cast(CAST(round((__4 * 3600 + __5 * 60 + __6) * 1000) AS BIGINT), 'Duration(Millisecond)')",
+    ),
     ("map_contains_key", 2, "array_has(map_keys(__1), __2)"),
     ("monthname", 1, "to_char(__1, '%B')"),
     ("nullifzero", 1, "nullif(__1, 0)"),
@@ -34,6 +39,12 @@ const TEMPLATES: &[(&str, usize, &str)] = &[
     ("time_bucket", 2, "date_bin(__1, __2)"),
     ("to_base64", 1, "encode(__1, 'base64pad')"),
     ("unhex", 1, "arrow_cast(decode(__1, 'hex'), 'Utf8View')"),
+    (
+        "width_bucket",
+        4,
+        "CASE WHEN __2 < __3 AND __1 < __2 OR __2 > __3 AND __1 > __2 THEN 0 WHEN __2 < __3 AND __1 >= __3 OR __2 > __3 AND __1 <= __3 THEN __4 + 1 \
+         ELSE CAST(floor(CAST(__1 - __2 AS DOUBLE) * __4 / (__3 - __2)) AS BIGINT) + 1 END",
+    ),
     ("zeroifnull", 1, "coalesce(__1, 0)"),
 ];
 

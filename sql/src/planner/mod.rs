@@ -11,7 +11,9 @@ pub(crate) mod function;
 
 mod accumulators;
 mod aggregate;
+mod array_subquery;
 mod casts;
+mod comparisons;
 mod decorrelate;
 mod explain;
 mod expr;

@@ -1,7 +1,8 @@
 //! A subquery in the place of one value: that it gives one is checked while it runs.
 //!
 //! DataFusion makes a join of it, and rows beyond the first would multiply the rows around. What may give more than one row is put under
-//! an aggregate that gives the only value, null where there is none, and an error where there are more (Flink's `SINGLE_VALUE`).
+//! an aggregate that gives the only value, null where there is none, and an error where there are more (Flink's `SINGLE_VALUE`). One that looks at the rows around it has its value for each
+//! of them ([`of_each`]).
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,7 +17,7 @@ use datafusion::logical_expr::{
 };
 
 use super::decorrelate::gives_one_row;
-use crate::error::Result;
+use crate::error::{Result, SqlError};
 
 /// Puts the subqueries of a plan that stand for one value, look at nothing around them and may give several under a check.
 pub(super) fn check(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -45,6 +46,22 @@ fn checked(subquery: Subquery) -> DataFusionResult<Subquery> {
     let plan = LogicalPlanBuilder::from(plan).aggregate(none, [value])?;
     let plan = plan.project([datafusion::logical_expr::col(NAME).alias(name)])?.build()?;
     Ok(Subquery { subquery: Arc::new(plan), ..subquery })
+}
+
+/// The only value of `plan`, its first column, for each combination of its last `keys` columns: the error is that of a combination of which there are more.
+/// The columns stay where they are.
+pub(super) fn of_each(plan: LogicalPlan, keys: usize) -> Result<LogicalPlan> {
+    let columns = plan.schema().columns();
+    let [value, .., _] = columns.as_slice() else {
+        return Err(SqlError::internal("a value without the columns that it is a function of"));
+    };
+    let keys: Vec<Expr> = columns[columns.len() - keys..].iter().cloned().map(Expr::Column).collect();
+    let (table, name) = (value.relation.clone(), value.name.clone());
+    let value = AggregateFunction::new_udf(function(), vec![Expr::Column(value.clone())], false, None, vec![], None);
+    let value = Expr::AggregateFunction(value).alias(NAME);
+    let plan = LogicalPlanBuilder::from(plan).aggregate(keys.clone(), [value])?;
+    let columns = std::iter::once(datafusion::logical_expr::col(NAME).alias_qualified(table, name)).chain(keys);
+    Ok(plan.project(columns)?.build()?)
 }
 
 const NAME: &str = "single_value";

@@ -1,6 +1,6 @@
 //! Forms of SQL that say what others say, written as those: what comes after knows fewer of them.
 //!
-//! `ARG_MAX(x, y)` and its kin, `FROM generate_series(..)`, `TABLE t`, `SEMI JOIN`, `GROUP BY ()`, `BETWEEN SYMMETRIC`, and rows in comparisons
+//! `ARG_MAX(x, y)` and its kin, `ARRAY(SELECT ..)` ([`super::array_subquery`]), `LIKE ANY`, `SIMILAR TO`, `OVERLAPS` ([`super::comparisons`]), `FROM generate_series(..)`, `TABLE t`, `SEMI JOIN`, `GROUP BY ()`, `BETWEEN SYMMETRIC`, and rows in comparisons
 //! and `IN`, `ANY` and `ALL` of subqueries ([`super::rows`]): what changes the names that are in scope, so it comes before they are resolved.
 //! [`super::forms`] has those that do not.
 
@@ -16,7 +16,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::named_windows::NamedWindows;
 use super::rows::{and, filter_by_rows, or, quantified, row_in_list, rows_compared};
 use super::score_aliases::alias;
-use super::{json_made, predict, random_cut_forest, window};
+use super::{array_subquery, comparisons, json_made, predict, random_cut_forest, window};
 use crate::catalog::Catalog;
 use crate::error::{Location, Result, SqlError};
 use crate::functions::score::fold_options;
@@ -28,7 +28,7 @@ use crate::parser::match_recognize::{FINAL, RUNNING};
 /// # Errors
 /// A form that is written wrongly.
 pub(super) fn expand(catalog: &Catalog, query: &mut Query) -> Result<()> {
-    match query.visit(&mut Expander { catalog }) {
+    match query.visit(&mut Expander { catalog, written: vec![] }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
@@ -36,6 +36,8 @@ pub(super) fn expand(catalog: &Catalog, query: &mut Query) -> Result<()> {
 
 struct Expander<'a> {
     catalog: &'a Catalog,
+    /// What the unnamed columns of the `SELECT`s around are as they were written, the innermost last.
+    written: Vec<Vec<Option<String>>>,
 }
 
 impl VisitorMut for Expander<'_> {
@@ -62,14 +64,22 @@ impl VisitorMut for Expander<'_> {
         for condition in select.selection.iter_mut().chain(&mut select.having) {
             filter_by_rows(condition);
         }
-        for item in &mut select.projection {
-            let SelectItem::UnnamedExpr(expr) = item else { continue };
-            let mut expanded = expr.clone();
-            expanded.visit(self)?;
-            if expanded != *expr {
-                // The column is named as it was written.
-                let name = expr.to_string();
-                *item = SelectItem::ExprWithAlias { expr: expanded, alias: Ident::with_quote('"', name) };
+        let written = |item: &SelectItem| match item {
+            SelectItem::UnnamedExpr(expr) => Some(expr.to_string()),
+            _ => None,
+        };
+        self.written.push(select.projection.iter().map(written).collect());
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+        let written = self.written.pop().unwrap_or_default();
+        for (item, written) in select.projection.iter_mut().zip(written) {
+            // A column is named as it was written.
+            if let (SelectItem::UnnamedExpr(expr), Some(written)) = (&*item, written)
+                && expr.to_string() != written
+            {
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', written) };
             }
         }
         ControlFlow::Continue(())
@@ -106,6 +116,14 @@ impl VisitorMut for Expander<'_> {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        match comparisons::written_out(expr) {
+            Ok(None) => {}
+            Ok(Some(written)) => {
+                *expr = written;
+                return ControlFlow::Continue(());
+            }
+            Err(error) => return ControlFlow::Break(error),
+        }
         let expanded = match expr {
             Expr::InSubquery { .. } | Expr::AnyOp { .. } | Expr::AllOp { .. } => quantified(expr),
             Expr::BinaryOp { left, op, right } => rows_compared(left, op, right),
@@ -114,6 +132,12 @@ impl VisitorMut for Expander<'_> {
             Expr::Function(function) if predict::is_call(self.catalog, function) => {
                 match predict::resolve(self.catalog, function) {
                     Ok(()) => return ControlFlow::Continue(()),
+                    Err(error) => return ControlFlow::Break(error),
+                }
+            }
+            Expr::Function(function) if matches!(function.args, FunctionArguments::Subquery(_)) => {
+                match array_subquery::written_out(function) {
+                    Ok(expanded) => expanded,
                     Err(error) => return ControlFlow::Break(error),
                 }
             }

@@ -435,5 +435,5 @@ fn matcher_error(spec: &MatchSpec, error: PatternError) -> EngineError {
         ),
         error => error.to_string(),
     };
-    EngineError::Evaluate { operator: NAME.to_owned(), message }
+    EngineError::evaluate(NAME, message)
 }

@@ -26,7 +26,7 @@ use crate::error::{EngineError, Result};
 use crate::hash::{by_native, native_column, native_values};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Count,
     Sum,
     Average,
@@ -41,25 +41,41 @@ pub(super) fn aggregate(
     frame: Frame,
     return_field: &FieldRef,
 ) -> Option<OverFunctionRef> {
+    let kind = kind_of(name, args, return_field)?;
+    Some(Arc::new(Aggregate { kind, frame, field: Arc::clone(return_field) }))
+}
+
+/// What is computed of these types; `None`: nothing here.
+pub(super) fn kind_of(name: &str, args: &[FieldRef], return_field: &FieldRef) -> Option<Kind> {
     use DataType::{Decimal128, Float64, Int64, Interval, UInt64};
     let result = return_field.data_type();
     let argument = args.first().map(|field| field.data_type());
     let one = || argument.filter(|_| args.len() == 1);
-    let kind =
-        match name {
-            "count" if result == &Int64 => Kind::Count,
-            "sum" => match (one()?, result) {
-                (Int64, Int64) | (UInt64, UInt64) | (Float64, Float64) => Kind::Sum,
-                (Decimal128(_, scale), Decimal128(_, wanted)) if scale == wanted => Kind::Sum,
-                _ => return None,
-            },
-            "avg" | "mean" if one()? == &Float64 && result == &Float64 => Kind::Average,
-            "min" | "max" if one()? == result && !matches!(result, Interval(_)) && !result.is_nested() => {
-                if name == "min" { Kind::Min } else { Kind::Max }
-            }
-            _ => return None,
-        };
-    Some(Arc::new(Aggregate { kind, frame, field: Arc::clone(return_field) }))
+    match name {
+        "count" if result == &Int64 => Some(Kind::Count),
+        "sum" => match (one()?, result) {
+            (Int64, Int64) | (UInt64, UInt64) | (Float64, Float64) => Some(Kind::Sum),
+            (Decimal128(_, scale), Decimal128(_, wanted)) if scale == wanted => Some(Kind::Sum),
+            _ => None,
+        },
+        "avg" | "mean" if one()? == &Float64 && result == &Float64 => Some(Kind::Average),
+        "min" | "max" if one()? == result && !matches!(result, Interval(_)) && !result.is_nested() => {
+            Some(if name == "min" { Kind::Min } else { Kind::Max })
+        }
+        _ => None,
+    }
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Sum => "sum",
+            Self::Average => "avg",
+            Self::Min => "min",
+            Self::Max => "max",
+        }
+    }
 }
 
 struct Aggregate {
@@ -356,7 +372,7 @@ impl Aggregate {
     }
 }
 
-fn nulls(full: Vec<bool>) -> Option<NullBuffer> {
+pub(super) fn nulls(full: Vec<bool>) -> Option<NullBuffer> {
     (!full.iter().all(|full| *full)).then(|| NullBuffer::from(full))
 }
 
@@ -392,13 +408,7 @@ impl OverFunction for Aggregate {
     }
 
     fn name(&self) -> &str {
-        match self.kind {
-            Kind::Count => "count",
-            Kind::Sum => "sum",
-            Kind::Average => "avg",
-            Kind::Min => "min",
-            Kind::Max => "max",
-        }
+        self.kind.name()
     }
 
     fn field(&self) -> FieldRef {

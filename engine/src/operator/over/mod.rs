@@ -28,6 +28,7 @@ use crate::keys::GroupKeys;
 use crate::time::{EventTimeMs, event_times_ms};
 
 mod aggregates;
+mod excluding;
 mod frame;
 mod functions;
 pub(in crate::operator) mod kept;
@@ -38,6 +39,7 @@ mod shelf;
 mod tests;
 mod updating;
 
+pub use self::excluding::{Exclusion, excluding};
 pub use self::frame::{Bound, Distance, Frame, FrameUnit, Ordered, RangeKeys, Reach, Segment};
 pub use self::functions::{OverRequest, accumulated, native};
 pub(in crate::operator) use self::running::Buffer;

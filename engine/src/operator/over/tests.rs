@@ -13,7 +13,8 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use proptest::prelude::*;
 
 use super::{
-    Bound, Distance, Finality, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverRequest, OverSpec, native,
+    Bound, Distance, Exclusion, Finality, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverRequest, OverSpec,
+    excluding, native,
 };
 use crate::delta::Delta;
 use crate::expr::StepContext;
@@ -77,6 +78,7 @@ enum What {
     Shift(i64),
     Value(i64, Frame),
     Aggregate(&'static str, usize, Frame),
+    Excluding(&'static str, usize, Frame, Exclusion),
 }
 
 fn frame(unit: FrameUnit, start: Bound, end: Bound) -> Frame {
@@ -102,7 +104,7 @@ fn call_of(what: &What) -> OverCall {
             (OverRequest::Shift { offset: *offset, default: Some(default) }, vec![VALUE], DataType::Int64)
         }
         What::Value(n, frame) => (OverRequest::Value { n: *n, frame: *frame }, vec![VALUE], DataType::Int64),
-        What::Aggregate(name, column, frame) => {
+        What::Aggregate(name, column, frame) | What::Excluding(name, column, frame, _) => {
             let result = match (*name, *column) {
                 ("avg", _) | ("sum", DOUBLE) => DataType::Float64,
                 (_, DOUBLE) if *name != "count" => DataType::Float64,
@@ -113,7 +115,11 @@ fn call_of(what: &What) -> OverCall {
     };
     let fields: Vec<_> = args.iter().map(|arg| Arc::clone(&schema.fields()[*arg])).collect();
     let field = Arc::new(Field::new("result", result, true));
-    let function = native(&request, &fields, &field).expect("there is one");
+    let function = match what {
+        What::Excluding(name, _, frame, exclusion) => excluding(name, &fields, *frame, *exclusion, &field),
+        _ => native(&request, &fields, &field),
+    };
+    let function = function.expect("there is one");
     OverCall { name: format!("{what:?}"), function, args, filter: None }
 }
 
@@ -195,7 +201,14 @@ fn value_of(part: &[Row], order: &Order, what: &What, i: usize) -> String {
             against(part, order, frame.unit, frame.start, i, *j).is_ge()
                 && against(part, order, frame.unit, frame.end, i, *j).is_le()
         };
-        (0..part.len()).filter(inside).map(|j| part[j]).collect()
+        let is_peer = |j: &usize| compare(&part[*j], &part[i], order).is_eq();
+        let seen = |j: &usize| match what {
+            What::Excluding(.., Exclusion::CurrentRow) => *j != i,
+            What::Excluding(.., Exclusion::Group) => !is_peer(j),
+            What::Excluding(.., Exclusion::Ties) => *j == i || !is_peer(j),
+            _ => true,
+        };
+        (0..part.len()).filter(inside).filter(seen).map(|j| part[j]).collect()
     };
     match what {
         What::RowNumber => (i + 1).to_string(),
@@ -213,7 +226,7 @@ fn value_of(part: &[Row], order: &Order, what: &What, i: usize) -> String {
             let index = if *n > 0 { *n as usize - 1 } else { rows.len().wrapping_sub(n.unsigned_abs() as usize) };
             rows.get(index).map_or(String::new(), |row| text(row.value))
         }
-        What::Aggregate(name, DOUBLE, frame) => {
+        What::Aggregate(name, DOUBLE, frame) | What::Excluding(name, DOUBLE, frame, _) => {
             let values: Vec<f64> = rows_in(frame).iter().filter_map(Row::double).collect();
             let sum: f64 = values.iter().sum();
             match (values.len(), *name) {
@@ -224,7 +237,7 @@ fn value_of(part: &[Row], order: &Order, what: &What, i: usize) -> String {
                 (_, other) => unreachable!("{other}"),
             }
         }
-        What::Aggregate(name, _, frame) => {
+        What::Aggregate(name, _, frame) | What::Excluding(name, _, frame, _) => {
             let values: Vec<i64> = rows_in(frame).iter().filter_map(|row| row.value).collect();
             match *name {
                 "count" => values.len().to_string(),
@@ -391,7 +404,14 @@ fn whats(range: bool) -> impl Strategy<Value = Vec<What>> {
         prop_oneof![Just(FrameUnit::Rows), Just(FrameUnit::Groups)].boxed()
     };
     let frames = (units, bounds()).prop_map(|(unit, (start, end))| frame(unit, start, end));
-    let what = (0_usize..12, frames, -2_i64..4).prop_map(|(kind, frame, n)| match kind {
+    let exclusions = prop_oneof![Just(Exclusion::CurrentRow), Just(Exclusion::Group), Just(Exclusion::Ties)];
+    let what = (0_usize..18, frames, -2_i64..4, exclusions).prop_map(|(kind, frame, n, exclusion)| match kind {
+        12 => What::Excluding("count", VALUE, frame, exclusion),
+        13 => What::Excluding("sum", VALUE, frame, exclusion),
+        14 => What::Excluding("min", VALUE, frame, exclusion),
+        15 => What::Excluding("max", VALUE, frame, exclusion),
+        16 => What::Excluding("sum", DOUBLE, frame, exclusion),
+        17 => What::Excluding("avg", DOUBLE, frame, exclusion),
         0 => What::RowNumber,
         1 => What::Rank,
         2 => What::DenseRank,

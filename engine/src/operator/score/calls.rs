@@ -144,7 +144,7 @@ impl Running {
                 .detector(features, placement)
                 .map(|detector| Self::Detections(Box::new(detector), options.method().description().name)),
         };
-        made.map_err(|error| EngineError::Evaluate { operator: NAME.to_string(), message: error.to_string() })
+        made.map_err(|error| EngineError::evaluate(NAME, error))
     }
 
     /// Starts to answer for rows; as [`Scorer::start`].

@@ -164,6 +164,27 @@ impl VisitorMut for ExprNames<'_, '_> {
 /// Functions that the planner knows and no registry does.
 const PLANNER_FUNCTIONS: &[&str] = &["unnest", "make_map", "map", "grouping"];
 
+/// Functions of other databases for which there is another way here, and which.
+const ELSEWHERE: &[(&str, &str)] = &[
+    (
+        "regexp_matches",
+        "it is a condition in DuckDB and gives arrays in PostgreSQL: write `regexp_like(text, pattern)` for the one, \
+         `regexp_match(text, pattern)` for the groups of the first match",
+    ),
+    ("safe_divide", "write `a / NULLIF(b, 0)`"),
+    ("get_json_object", "write `JSON_VALUE(doc, '$.a.b')`, or `JSON_QUERY` for an object or an array"),
+    ("json_extract", "write `JSON_QUERY(doc, '$.a.b')`, `JSON_VALUE` for the text of a value, or `doc -> 'a' -> 'b'`"),
+    ("json_extract_string", "write `JSON_VALUE(doc, '$.a.b')` or `doc -> 'a' ->> 'b'`"),
+    ("json_extract_scalar", "write `JSON_VALUE(doc, '$.a.b')` or `doc -> 'a' ->> 'b'`"),
+    ("json_extract_path_text", "write `doc #>> '{a,b}'`"),
+    ("jsonb_extract_path_text", "write `doc #>> '{a,b}'`"),
+    ("json_group_array", "write `JSON_ARRAYAGG(value)`"),
+    ("json_group_object", "write `JSON_OBJECTAGG(KEY name VALUE value)`"),
+    ("group_concat", "write `STRING_AGG(text, ',')` or `LISTAGG(text)`"),
+    ("date_diff", "write `TIMESTAMPDIFF(DAY, from, to)`, or `DATEDIFF(to, from)` for days"),
+    ("histogram", "group by the value and count: `SELECT v, COUNT(*) .. GROUP BY v`"),
+];
+
 impl ExprNames<'_, '_> {
     /// The parts of `expr`, which are visited next, are names of the plan already.
     fn leave_as_it_is(&mut self, expr: &mut Expr) {
@@ -210,10 +231,11 @@ impl ExprNames<'_, '_> {
         {
             return Err(SqlError::plan(message, location));
         }
-        Err(SqlError::UnknownFunction {
-            name: ident.value.clone(),
-            nearest: nearest(&folded, functions.names()),
-            location,
-        })
+        if let Some((_, hint)) = ELSEWHERE.iter().find(|(name, _)| *name == folded) {
+            return Err(SqlError::unsupported(format!("the function `{}`", ident.value), *hint, location));
+        }
+        // Ours, which nobody writes.
+        let names = functions.names().into_iter().filter(|name| !name.starts_with("__"));
+        Err(SqlError::UnknownFunction { name: ident.value.clone(), nearest: nearest(&folded, names), location })
     }
 }

@@ -23,12 +23,14 @@ use crate::parser::EmitKind;
 use crate::parser::corresponding;
 use crate::parser::frame_exclusion::without_marks;
 use crate::parser::match_recognize::MATCH_FUNCTION;
+use crate::planner::array_subquery::ELEMENTS;
 use crate::planner::forecast::ForecastCall;
 use crate::planner::nearest::{self as nearest_join, NearestSyntax};
-use crate::planner::rows::ROWS;
+use crate::planner::rows::{ROWS, and};
 use crate::planner::window::{self, WINDOW_PLACEHOLDERS, WindowCall};
 use crate::planner::{rank, recursive, set_operation, state_ttl};
 
+mod asof_using;
 mod expr;
 mod merged;
 mod order;
@@ -535,9 +537,10 @@ impl Resolver<'_> {
                 join.join_operator,
                 JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::Left(_) | JoinOperator::LeftOuter(_)
             );
-            let keeps = merged::Keeps::of(&join.join_operator).filter(|_| !join.global);
+            let keeps = merged::Keeps::of(&join.join_operator);
             let mut made = None;
             if let Some(constraint) = constraint_mut(&mut join.join_operator) {
+                let by = if join.global { asof_using::take(constraint)? } else { None };
                 match keeps {
                     Some(keeps) if merged::is_written_out(constraint, &inputs[first..]) => {
                         made = self.merge_columns(constraint, keeps, &mut inputs[first..], right - first)?;
@@ -546,6 +549,20 @@ impl Resolver<'_> {
                 }
                 if keeps_left && let Some(condition) = merged_again(constraint, &inputs[first..], right - first) {
                     *constraint = JoinConstraint::On(condition);
+                }
+                match by {
+                    Some(asof_using::Nearest::By(mut condition)) => {
+                        let scope = Scope { inputs: inputs[first..].to_vec(), aliases: vec![] };
+                        self.expr(&mut condition, &scope, Aliases::None)?;
+                        if let JoinConstraint::On(keys) = constraint {
+                            *keys = and(condition, keys.clone());
+                        }
+                    }
+                    Some(asof_using::Nearest::LastColumn(column)) => {
+                        asof_using::check_last(&column, made.as_ref())?;
+                        asof_using::last_as_inequality(constraint);
+                    }
+                    None => {}
                 }
             }
             if let Some(time) = &mut time {
@@ -1071,6 +1088,15 @@ fn derived_input(mut columns: Vec<Column>, open: bool, alias: Option<&TableAlias
                     "the left side of `IN`, `ANY` or `ALL` has {values} {} and the subquery gives {given} {}; both need as many",
                     if values == 1 { "value" } else { "values" },
                     if given == 1 { "column" } else { "columns" },
+                ),
+                Location::of(alias.name.span),
+            ));
+        }
+        if alias.name.value == ELEMENTS && !open && values != given {
+            return Err(SqlError::plan(
+                format!(
+                    "`ARRAY(SELECT ..)` needs a subquery of one column, and this one gives {}; make them one: `ROW(a, b)`",
+                    given + 1 - values.min(given)
                 ),
                 Location::of(alias.name.span),
             ));

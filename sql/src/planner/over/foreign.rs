@@ -101,7 +101,7 @@ impl Call {
     }
 
     fn failed(&self, error: impl fmt::Display) -> EngineError {
-        EngineError::Evaluate { operator: self.name.clone(), message: error.to_string() }
+        EngineError::evaluate(self.name.clone(), error)
     }
 
     /// Expressions evaluated over all rows.

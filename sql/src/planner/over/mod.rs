@@ -18,8 +18,8 @@ use eagre_engine::aggregate::{AggregateFunctionRef, BuiltinRequest, builtin};
 use eagre_engine::expr::{Expr, ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::over::{
-    Bound, Distance, Finality, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverFunctionRef, OverRequest,
-    OverSpec, RangeKeys, Reach, accumulated, native,
+    Bound, Distance, Exclusion, Finality, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverFunctionRef,
+    OverRequest, OverSpec, RangeKeys, Reach, accumulated, excluding, native,
 };
 
 use self::foreign::{Call, ForeignAggregate, ForeignWindow, Frames};
@@ -491,10 +491,16 @@ impl Lowering<'_> {
         };
         let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
         let exclusion = exclusion_of(function);
-        let whole = frame.filter(|_| exclusion.is_none());
-        if let Some((request, read)) = whole.and_then(|frame| request_of(function, frame, field)) {
+        if let Some((request, read)) = frame.and_then(|frame| request_of(function, frame, field)) {
             let fields = read.iter().map(|arg| Ok(arg.to_field(schema.as_ref())?.1)).collect::<Result<Vec<_>>>()?;
-            if let Some(native) = native(&request, &fields, field) {
+            let native = match (exclusion, &request) {
+                (None, request) => native(request, &fields, field),
+                (Some(exclusion), OverRequest::Aggregate { name, frame }) => {
+                    excluding(name, &fields, *frame, exclusion_of_engine(exclusion), field)
+                }
+                (Some(_), _) => None,
+            };
+            if let Some(native) = native {
                 let args = read.iter().map(|arg| inputs.add(self, stream, arg)).collect::<Result<_>>()?;
                 return Ok(OverCall { name, function: native, args, filter });
             }
@@ -571,6 +577,14 @@ pub(super) fn exclusion_of(function: &WindowFunction) -> Option<FrameExclusion> 
         LogicalExpr::Literal(value, _) => FrameExclusion::of_mark(value.try_as_str()??),
         _ => None,
     })
+}
+
+fn exclusion_of_engine(exclusion: FrameExclusion) -> Exclusion {
+    match exclusion {
+        FrameExclusion::CurrentRow => Exclusion::CurrentRow,
+        FrameExclusion::Group => Exclusion::Group,
+        FrameExclusion::Ties => Exclusion::Ties,
+    }
 }
 
 /// An aggregate, or one that gives what a window function gives of a frame.

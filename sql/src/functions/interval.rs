@@ -1,0 +1,176 @@
+//! `INTERVAL '1' HOUR * 3`, `n * INTERVAL '1' MONTH`, `(a - b) / 2`: intervals times and through numbers.
+//!
+//! DataFusion has no such operators, so its planner is told what they are where an operator meets these types. A whole multiple is exact. Of a part, what is left of a
+//! month goes on as days, thirty to the month, and what is left of a day as time, as PostgreSQL does it. The difference of two times is an interval without months.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{Array, ArrayRef, AsArray, IntervalMonthDayNanoArray};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, DurationMillisecondType, Float64Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
+    IntervalUnit, TimeUnit,
+};
+use datafusion::common::{DFSchema, Result, exec_err};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF};
+use datafusion::sql::sqlparser::ast::BinaryOperator;
+
+use super::definition::{Call, Definition, Param};
+
+const DAYS_OF_MONTH: f64 = 30.0;
+const NANOS_OF_DAY: i64 = 86_400_000_000_000;
+
+const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
+
+/// The name of the function that `interval * number` is.
+pub(crate) const TIMES: &str = "__interval_times";
+/// The name of the function that `interval / number` is.
+pub(crate) const DIVIDED: &str = "__interval_divided";
+
+static TIMES_FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    let invoke = |call: &Call| scaled(call, false);
+    Definition { name: TIMES, params: &[Param::Any, Param::Any], optional: 0, returns, invoke }.udf()
+});
+
+static DIVIDED_FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    let invoke = |call: &Call| scaled(call, true);
+    Definition { name: DIVIDED, params: &[Param::Any, Param::Any], optional: 0, returns, invoke }.udf()
+});
+
+fn returns(_types: &[DataType]) -> DataType {
+    INTERVAL
+}
+
+/// Plans the operators.
+#[derive(Debug)]
+pub(super) struct IntervalOperators;
+
+impl ExprPlanner for IntervalOperators {
+    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let divides = match expr.op {
+            BinaryOperator::Multiply => false,
+            BinaryOperator::Divide => true,
+            _ => return Ok(PlannerResult::Original(expr)),
+        };
+        let is_interval = |data_type: &DataType| matches!(data_type, DataType::Interval(_) | DataType::Duration(_));
+        let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema)) else {
+            return Ok(PlannerResult::Original(expr));
+        };
+        let function = if divides { &DIVIDED_FUNCTION } else { &TIMES_FUNCTION };
+        Ok(match (is_interval(&left), is_interval(&right)) {
+            (true, false) if right.is_numeric() => PlannerResult::Planned(call(function, expr.left, expr.right)),
+            (false, true) if left.is_numeric() && !divides => {
+                PlannerResult::Planned(call(function, expr.right, expr.left))
+            }
+            _ => PlannerResult::Original(expr),
+        })
+    }
+}
+
+fn call(function: &Arc<ScalarUDF>, interval: Expr, number: Expr) -> Expr {
+    function.call(vec![interval, number])
+}
+
+fn scaled(call: &Call, divides: bool) -> Result<ArrayRef> {
+    let intervals = intervals(&call.args[0])?;
+    let numbers = &call.args[1];
+    let whole = numbers.data_type().is_integer() && !divides;
+    let (integers, doubles) = match whole {
+        true => (Some(cast(numbers, &DataType::Int64)?.as_primitive::<Int64Type>().clone()), None),
+        false => (None, Some(cast(numbers, &DataType::Float64)?.as_primitive::<Float64Type>().clone())),
+    };
+    let mut results = Vec::with_capacity(call.rows);
+    for row in 0..call.rows {
+        if intervals.is_null(row) || numbers.is_null(row) {
+            results.push(None);
+            continue;
+        }
+        let interval = intervals.value(row);
+        let (result, text) = match (&integers, &doubles) {
+            (Some(integers), _) => (times(interval, integers.value(row)), integers.value(row).to_string()),
+            (None, Some(doubles)) => {
+                let number = doubles.value(row);
+                if divides && number == 0.0 {
+                    return exec_err!("Divide by zero error");
+                }
+                (part(interval, |count| if divides { count / number } else { count * number }), number.to_string())
+            }
+            (None, None) => (None, String::new()),
+        };
+        let Some(result) = result else {
+            let operator = if divides { '/' } else { '*' };
+            return exec_err!("an INTERVAL {operator} {text} is longer than an INTERVAL can be");
+        };
+        results.push(Some(result));
+    }
+    Ok(Arc::new(IntervalMonthDayNanoArray::from(results)))
+}
+
+/// Differences of times become intervals.
+fn intervals(array: &ArrayRef) -> Result<IntervalMonthDayNanoArray> {
+    if let DataType::Duration(_) = array.data_type() {
+        let milliseconds = cast(array, &DataType::Duration(TimeUnit::Millisecond))?;
+        let milliseconds = milliseconds.as_primitive::<DurationMillisecondType>();
+        let interval = |ms: i64| match ms.checked_mul(1_000_000) {
+            Some(nanoseconds) => Ok(IntervalMonthDayNano::new(0, 0, nanoseconds)),
+            None => exec_err!("{ms} milliseconds are longer than an INTERVAL can be"),
+        };
+        return milliseconds.iter().map(|ms| ms.map(interval).transpose()).collect();
+    }
+    Ok(cast(array, &INTERVAL)?.as_primitive::<IntervalMonthDayNanoType>().clone())
+}
+
+/// Exactly; none where it does not fit.
+fn times(interval: IntervalMonthDayNano, count: i64) -> Option<IntervalMonthDayNano> {
+    let short = |part: i32| i32::try_from(i64::from(part).checked_mul(count)?).ok();
+    Some(IntervalMonthDayNano::new(
+        short(interval.months)?,
+        short(interval.days)?,
+        interval.nanoseconds.checked_mul(count)?,
+    ))
+}
+
+/// Parts of months and days go on to what is shorter; none where it does not fit.
+fn part(interval: IntervalMonthDayNano, scale: impl Fn(f64) -> f64) -> Option<IntervalMonthDayNano> {
+    let months = scale(f64::from(interval.months));
+    let days_of_months = (months - months.trunc()) * DAYS_OF_MONTH;
+    // A third of a month is ten days, whatever the binary digits of a third say.
+    let days_of_months = settled(days_of_months);
+    let days = scale(f64::from(interval.days));
+    let days_left = settled(days - days.trunc() + days_of_months - days_of_months.trunc());
+    let whole_days = days.trunc() + days_of_months.trunc();
+    let nanoseconds = scale(interval.nanoseconds as f64) + days_left * NANOS_OF_DAY as f64;
+    let fits = |value: f64, bound: f64| value.is_finite() && value.abs() < bound;
+    let bound = f64::from(i32::MAX);
+    if !fits(months, bound) || !fits(whole_days, bound) || !fits(nanoseconds, i64::MAX as f64) {
+        return None;
+    }
+    Some(IntervalMonthDayNano::new(months.trunc() as i32, whole_days as i32, nanoseconds.round() as i64))
+}
+
+/// To a billionth.
+fn settled(value: f64) -> f64 {
+    (value * 1e9).round() / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interval(months: i32, days: i32, nanoseconds: i64) -> IntervalMonthDayNano {
+        IntervalMonthDayNano::new(months, days, nanoseconds)
+    }
+
+    /// Whole multiples are exact, and parts of a month are days of a month of thirty.
+    #[test]
+    fn parts_of_intervals() {
+        assert_eq!(times(interval(1, -2, 3), 7), Some(interval(7, -14, 21)));
+        assert_eq!(times(interval(i32::MAX, 0, 0), 2), None);
+        assert_eq!(times(interval(0, 0, i64::MAX), 2), None);
+        assert_eq!(part(interval(1, 0, 0), |count| count / 3.0), Some(interval(0, 10, 0)));
+        assert_eq!(part(interval(0, 1, 0), |count| count / 2.0), Some(interval(0, 0, NANOS_OF_DAY / 2)));
+        assert_eq!(part(interval(-1, 0, 0), |count| count * 1.5), Some(interval(-1, -15, 0)));
+        assert_eq!(part(interval(1, 0, 0), |count| count * 1e300), None);
+    }
+}
