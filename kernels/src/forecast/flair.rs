@@ -5,6 +5,9 @@
 //! is iterated, so an error of one step does not grow in the next. It weighs rows that are far off less, which makes it nearly one of the
 //! least absolute error: series of machines have spikes.
 //!
+//! A regression takes its time after a level shift, and does not see what is no level at all: so what it says is one voice of several
+//! (`experts.rs`).
+//!
 //! After the idea of FLAIR (arXiv 2605.07222), level times shape with a ridge on the level, written for streams: additive, so that zeros
 //! and negative values are nothing special, and each number is updated by the next row.
 
@@ -12,7 +15,7 @@ use super::ridge::{self, FEATURES};
 use super::state::{Key, Origin};
 
 /// The cycles that a shape is taken from.
-const CYCLES_MAX: usize = 7;
+pub(super) const CYCLES_MAX: usize = 7;
 /// Without season the level is the mean of so many rows.
 pub(super) const WINDOW: usize = 24;
 /// Gain of the fast moving average.
@@ -39,8 +42,13 @@ fn width(key: &Key<'_>, rows: usize) -> usize {
 
 /// How many whole cycles are used when `rows` rows have come.
 fn cycles(key: &Key<'_>, rows: usize) -> usize {
+    cycles_of(key, rows, period(key))
+}
+
+/// How many cycles of a period are used when `rows` rows have come: as many as are remembered after any row that forecasts are made from.
+pub(super) fn cycles_of(key: &Key<'_>, rows: usize, period: usize) -> usize {
     let remembered = rows.min(2 * key.shape.season_max);
-    (remembered / period(key)).clamp(1, CYCLES_MAX)
+    (remembered / period).clamp(1, CYCLES_MAX)
 }
 
 /// The mean of the values in the phase of row `target`, of the cycles up to row `newest`, without the farthest off where there are many;

@@ -1,10 +1,11 @@
 //! The face: keys by slot, rows in, forecasts out.
 
 use super::asked::Asked;
+use super::experts::EXPERTS;
 use super::ridge::{self, FEATURES};
 use super::season::{self, Scratch};
 use super::state::{Key, Origin, PHASES, Shape};
-use super::{Method, Parameters, Season, conv, flair, holt_winters};
+use super::{Method, Parameters, Season, conv, experts, flair, holt_winters};
 use crate::conv_forecast::ConvForecast;
 use crate::kernel::KernelError;
 use crate::rows::GroupedRows;
@@ -80,8 +81,9 @@ impl Forecaster {
             Season::Fixed(period) => period.to_string(),
             Season::None => "none".to_string(),
         };
+        let version = if *method == Method::Flair { 2 } else { 1 };
         format!(
-            "forecast/1 {} horizon={horizon} season={season} season_max={season_max} from={min_training}",
+            "forecast/{version} {} horizon={horizon} season={season} season_max={season_max} from={min_training}",
             method.name()
         )
     }
@@ -237,7 +239,7 @@ impl Forecaster {
         let steps = 1..=self.parameters.horizon as usize;
         let step = |ahead: usize| {
             let group = key.shape.group_of(ahead);
-            let scaled = point(self.parameters.method, &mut key, group, &origin, newest, newest + ahead).0;
+            let scaled = point(self.parameters.method, &mut key, group, &origin, newest, newest + ahead).point;
             key.unscaled(f64::from(scaled))
         };
         steps.map(step).collect()
@@ -260,7 +262,14 @@ fn shape_of(parameters: &Parameters) -> Shape {
         Method::HoltWinters => {
             Shape::new(horizon, season_max, holt_winters::words(season_max), Some(holt_winters::LEVELS))
         }
-        Method::Flair | Method::SeasonalNaive => Shape::new(horizon, season_max, 0, None),
+        Method::Flair => {
+            let mut shape = Shape::new(horizon, season_max, 0, None);
+            shape.own = experts::words(horizon, shape.groups.len());
+            shape.own_levels = Some((experts::medians(horizon), 1));
+            shape.phase_period = experts::phase_period(parameters);
+            shape
+        }
+        Method::SeasonalNaive => Shape::new(horizon, season_max, 0, None),
         Method::Conv => {
             let mut shape = Shape::new(horizon, season_max, 0, None);
             shape.ring = shape.ring.max(conv::rows_seen(season_max));
@@ -291,26 +300,39 @@ pub(super) fn mix(row: u32, salt: u32) -> u32 {
     word ^ word >> 16
 }
 
-/// What a method says of row `target` after row `newest`, and what `flair` made it from.
-fn point(
-    method: Method,
-    key: &mut Key<'_>,
-    group: usize,
-    origin: &Origin,
-    newest: usize,
-    target: usize,
-) -> (f32, f32, [f32; FEATURES]) {
+/// What a method says of a row, and what `flair` made it from.
+struct Said {
+    point: f32,
+    /// What its regression added to,
+    base: f32,
+    /// from these.
+    features: [f32; FEATURES],
+    /// What each of its experts says.
+    experts: [f32; EXPERTS],
+}
+
+impl Said {
+    /// Of a method that has no parts.
+    fn plain(point: f32) -> Self {
+        Said { point, base: 0.0, features: [0.0; FEATURES], experts: [0.0; EXPERTS] }
+    }
+}
+
+/// What a method says of row `target` after row `newest`.
+fn point(method: Method, key: &mut Key<'_>, group: usize, origin: &Origin, newest: usize, target: usize) -> Said {
     match method {
         Method::Flair => {
             let (base, features) = flair::features(key, origin, newest, target);
-            (base + ridge::dot(key.group(group).weights, &features), base, features)
+            let regression = base + ridge::dot(key.group(group).weights, &features);
+            let experts = experts::ask(key, newest, target, regression);
+            Said { point: experts::weigh(key, group, &experts), base, features, experts }
         }
-        Method::HoltWinters => (holt_winters::forecast(key, origin, newest, target), 0.0, [0.0; FEATURES]),
+        Method::HoltWinters => Said::plain(holt_winters::forecast(key, origin, newest, target)),
         // The network's own forecasts are kept where they begin; this stands in for rows that are missing.
         Method::SeasonalNaive | Method::Conv => {
             let period = key.head.season.max(1) as usize;
             let row = target.saturating_sub((target - newest).div_ceil(period) * period);
-            (key.value(row), 0.0, [0.0; FEATURES])
+            Said::plain(key.value(row))
         }
     }
 }
@@ -343,7 +365,7 @@ fn forecast_step(
 ) -> Option<()> {
     let group = key.shape.group_of(ahead);
     let target = newest + ahead;
-    let (point, _, _) = point(parameters.method, key, group, origin, newest, target);
+    let point = point(parameters.method, key, group, origin, newest, target).point;
     let mut source = group;
     while source > 0 && *key.group(source).count < ERRORS_MIN {
         source -= 1;
@@ -394,7 +416,7 @@ fn missing(parameters: &Parameters, key: &mut Key<'_>, scratch: &mut Scratch) {
     let origin = key.newest_origin();
     let expected = match parameters.method {
         Method::Flair => flair::features(key, &origin, newest, newest + 1).0,
-        method => point(method, key, 0, &origin, newest, newest + 1).0,
+        method => point(method, key, 0, &origin, newest, newest + 1).point,
     };
     advance(parameters, key, expected, scratch);
 }
@@ -420,8 +442,8 @@ fn judge(parameters: &Parameters, key: &mut Key<'_>, value: f32) {
         if newest < since {
             continue;
         }
-        let (point, base, features) = point(parameters.method, key, group, &origin, newest, target);
-        let error = value - point;
+        let said = point(parameters.method, key, group, &origin, newest, target);
+        let error = value - said.point;
         let factor = spread_factor(key, group, &origin, target);
         let even = (mix(target as u32, 64 + group as u32) >> 8) as f32 / (1u32 << 24) as f32;
         let of_group = key.group(group);
@@ -436,7 +458,8 @@ fn judge(parameters: &Parameters, key: &mut Key<'_>, value: f32) {
         let (count, mut errors) = (*of_group.count, of_group.errors);
         errors.learn(error / factor, count, even);
         if parameters.method == Method::Flair {
-            flair::learn(key, group, base, &features, value, error);
+            experts::learn(key, group, &said.experts, value);
+            flair::learn(key, group, said.base, &said.features, value, value - said.experts[experts::REGRESSION]);
         }
         if group == 0 && spread > 0.0 {
             key.head.unrest += UNREST * ((error.abs() / spread).min(4.0) - 1.0 - key.head.unrest);
@@ -461,6 +484,9 @@ fn judge(parameters: &Parameters, key: &mut Key<'_>, value: f32) {
 fn advance(parameters: &Parameters, key: &mut Key<'_>, value: f32, scratch: &mut Scratch) {
     key.push(value);
     find_season(parameters, key, scratch);
+    if parameters.method == Method::Flair {
+        experts::remember(key, &mut scratch.ordered);
+    }
     let mut origin = match parameters.method {
         Method::Flair => flair::origin(key, true),
         Method::HoltWinters => holt_winters::learn(key),

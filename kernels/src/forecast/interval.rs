@@ -142,14 +142,16 @@ impl<'a> Errors<'a> {
         *self.offset -= 1.0;
     }
 
-    /// The share of errors below this one; those equal to it count by `even`, evenly drawn from 0 to 1.
+    /// The share of errors below this one; those equal to it, as far as bins tell, count by `even`, evenly drawn from 0 to 1.
     fn share_below(&self, error: f32, bin: usize, even: f32) -> f32 {
         if *self.total <= 0.0 {
             return 0.5;
         }
         let below: f32 = self.bins[..bin].iter().sum();
         let (from, to) = self.bounds(bin);
-        let within = if to > from { ((error - from) / (to - from)).clamp(0.0, 1.0) } else { even };
+        // The bins next to zero have all that is smaller, mostly one and the same value: where in them does not tell.
+        let near = (SIDE - 1..=SIDE + 1).contains(&bin);
+        let within = if near { even } else { ((error - from) / (to - from)).clamp(0.0, 1.0) };
         (below + within * self.bins[bin]) / *self.total
     }
 

@@ -8,6 +8,7 @@ const WINDOW: usize = 24;
 const CYCLES: usize = 7;
 const FAST: f64 = 0.25;
 const PENALTY: f64 = 8.0;
+const EXPERTS: usize = 5;
 
 #[derive(Clone)]
 struct Group {
@@ -17,6 +18,8 @@ struct Group {
     errors: Vec<f64>,
     spread: f64,
     weights: [f64; FEATURES],
+    /// What each expert was off by, without what is far beyond.
+    off: Vec<[f64; EXPERTS]>,
 }
 
 /// One key's series and all that follows from it.
@@ -41,6 +44,7 @@ impl Naive {
             errors: Vec::new(),
             spread: 0.0,
             weights: [0.0; FEATURES],
+            off: Vec::new(),
         };
         let groups = groups.iter().map(group).collect();
         Naive { season, season_max, values: Vec::new(), groups, since: None, fast: Vec::new(), slow: Vec::new() }
@@ -115,6 +119,43 @@ impl Naive {
         (level + season, [last, self.fast[newest] - level, self.slow[newest] - level, trend, near[0], near[1], season])
     }
 
+    /// The regression, the last value, the medians of the last five, of the phase, and of all.
+    fn experts(&self, newest: usize, target: usize, regression: f64) -> [f64; EXPERTS] {
+        let horizon = self.groups[self.groups.len() - 1].last;
+        let ring = 2 * self.season_max.max(WINDOW) + horizon + 1;
+        let all = newest / 8 * 8 + 1;
+        let period = self.period();
+        let first = (target - newest).div_ceil(period);
+        let count = ((newest + 1).min(2 * self.season_max) / period).clamp(1, CYCLES);
+        let phases = (first..first + count).filter_map(|back| target.checked_sub(back * period));
+        let beside = phases.flat_map(|row| [row.saturating_sub(1), row, (row + 1).min(newest)]);
+        let phase: Vec<f64> = beside.map(|row| self.values[row]).collect();
+        [
+            regression,
+            self.values[newest],
+            median(&self.values[(newest + 1).saturating_sub(5)..=newest]),
+            if phase.is_empty() { regression } else { median(&phase) },
+            median(&self.values[all.saturating_sub(ring.min(336))..all]),
+        ]
+    }
+
+    /// The experts' mean, weighed by what each was off by of late.
+    fn weighed(group: &Group, said: &[f64; EXPERTS]) -> f64 {
+        let loss = |expert: usize| {
+            let mut loss = 0.0;
+            for (index, off) in group.off.iter().enumerate() {
+                loss += 0.02f64.max(1.0 / (index + 1) as f64) * (off[expert] - loss);
+            }
+            loss
+        };
+        let losses: Vec<f64> = (0..EXPERTS).map(loss).collect();
+        if let Some(exact) = losses.iter().position(|loss| *loss <= 0.0) {
+            return said[exact];
+        }
+        let weights: Vec<f64> = losses.iter().map(|loss| loss.powi(-8)).collect();
+        said.iter().zip(&weights).map(|(said, weight)| said * weight).sum::<f64>() / weights.iter().sum::<f64>()
+    }
+
     /// Takes in the next value.
     pub(super) fn push(&mut self, value: f64) {
         let target = self.values.len();
@@ -125,13 +166,18 @@ impl Naive {
                 continue;
             };
             let (base, features) = self.features(newest, target);
+            let regression = base + dot(&self.groups[index].weights, &features);
+            let said = self.experts(newest, target, regression);
             let group = &mut self.groups[index];
-            let error = value - base - dot(&group.weights, &features);
+            let error = value - Self::weighed(group, &said);
             group.errors.push(error);
             let count = group.errors.len() as f64;
             let limited =
                 if count > 16.0 && group.spread > 0.0 { error.abs().min(20.0 * group.spread) } else { error.abs() };
             group.spread += (1.0f64 / 64.0).max(2.0 / (count + 1.0)) * (limited - group.spread);
+            let most = if count > 16.0 && group.spread > 0.0 { 20.0 * group.spread } else { f64::MAX };
+            group.off.push(said.map(|said| (value - said).abs().min(most)));
+            let error = value - regression;
             let weight =
                 if error.abs() > group.spread && group.spread > 0.0 { group.spread / error.abs() } else { 1.0 };
             group.examples.push((features, value - base, weight));
@@ -166,10 +212,18 @@ impl Naive {
         let step = |ahead: usize| {
             let group = self.groups.iter().find(|group| ahead <= group.last).expect("groups reach to the horizon");
             let (base, features) = self.features(newest, newest + ahead);
-            base + dot(&group.weights, &features)
+            let regression = base + dot(&group.weights, &features);
+            Self::weighed(group, &self.experts(newest, newest + ahead, regression))
         };
         (1..=self.groups[self.groups.len() - 1].last).map(step).collect()
     }
+}
+
+/// The greater one of the middle, where there are two.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
 }
 
 fn dot(weights: &[f64; FEATURES], features: &[f64; FEATURES]) -> f64 {

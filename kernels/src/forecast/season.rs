@@ -21,6 +21,8 @@ const KEPT_MAX: f64 = 1.0;
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     pub(super) values: Vec<f32>,
+    /// Of whom medians are asked for.
+    pub(super) ordered: Vec<i32>,
     autocorrelation: Vec<f32>,
     shape: Vec<f64>,
 }

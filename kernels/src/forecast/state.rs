@@ -42,6 +42,8 @@ pub(super) struct Shape {
     pub(super) own_levels: Option<(usize, usize)>,
     /// Whether errors are counted in the key's unit.
     pub(super) errors_have_unit: bool,
+    /// Rows between values of the same phase where no season has been found.
+    pub(super) phase_period: usize,
 }
 
 impl Shape {
@@ -56,6 +58,7 @@ impl Shape {
             own,
             own_levels,
             errors_have_unit: true,
+            phase_period: WINDOW,
         }
     }
 
