@@ -238,6 +238,11 @@ fn known(plain: &str) -> Option<Told> {
             "`SUBSTRING` needs a place to start from: `SUBSTRING(text FROM 2)`, or `substr(text, 2)`",
         ));
     }
+    if plain.starts_with("Unnest should be rewritten") {
+        let message = "`UNNEST` gives a row for each element: it stands in the SELECT list or in FROM (`CROSS JOIN UNNEST(a) AS u(x)`), \
+                       not in a condition or a measure; of one value ask `a[1]`, `array_has(a, x)` or `x = ANY(a)`";
+        return Some(Told { subject: Some(Subject::Function("unnest".into())), ..Told::new(message) });
+    }
     if let Some(node) = after("Unsupported ast node in sqltorel: ") {
         let kind = node.split([' ', '(', '{']).next().unwrap_or(node);
         return Some(Told::new(format!("an expression of the kind `{kind}` is not supported")));
@@ -577,6 +582,11 @@ mod tests {
                 "the condition of IF is a BIGINT; it must be a BOOLEAN",
             ),
             ("This feature is not implemented: TOP", "TOP is not supported"),
+            (
+                "Unnest should be rewritten to LogicalPlan::Unnest before type coercion is not supported",
+                "`UNNEST` gives a row for each element: it stands in the SELECT list or in FROM (`CROSS JOIN UNNEST(a) AS u(x)`), \
+                 not in a condition or a measure; of one value ask `a[1]`, `array_has(a, x)` or `x = ANY(a)`",
+            ),
             (
                 "Internal error: Min/Max accumulator not implemented for type Union(Sparse, 0: (\"null\": Null), 2: (\"int\": non-null \
                  Int64))",
