@@ -46,6 +46,33 @@ fn expr_has_subquery(expr: &Expr) -> bool {
     expr.exists(is_subquery).unwrap_or(true)
 }
 
+/// How many subqueries deep DataFusion's own rules may go: its checks, before and (in builds for development) after each rule, take twice as long for each level.
+const DEPTH_MAX: usize = 4;
+
+/// Whether subqueries stand in subqueries so deep that DataFusion would check them for ever.
+pub(super) fn is_deep(plan: &LogicalPlan) -> bool {
+    depth(plan) > DEPTH_MAX
+}
+
+/// How many subqueries of expressions are in each other.
+fn depth(plan: &LogicalPlan) -> usize {
+    let mut deepest = 0;
+    let found = plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::ScalarSubquery(subquery)
+                | Expr::Exists(Exists { subquery, .. })
+                | Expr::InSubquery(InSubquery { subquery, .. }) = expr
+                {
+                    deepest = deepest.max(1 + depth(&subquery.subquery));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    found.map_or(0, |_| deepest)
+}
+
 /// Whether DataFusion's rules would take a subquery for another one: they lift what it asks of the rows around it out of a window function, which then sees the
 /// rows of all of them, and an inequality out of a `DISTINCT`, which then tells rows apart by it.
 pub(super) fn is_misread(plan: &LogicalPlan) -> bool {

@@ -141,8 +141,7 @@ fn location_of(expr: &LogicalExpr) -> Option<(u64, u64)> {
 
 /// A plan whose columns have no places: those of a text that is not the one of the statement that reads it.
 pub(super) fn without_locations(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
-    let plan =
-        plan.transform_up_with_subqueries(|plan| plan.map_expressions(|expr| Ok(expr_without_locations(expr)?)))?;
+    let plan = plan.transform_up_with_subqueries(|plan| plan.map_expressions(expr_without_locations))?;
     Ok(plan.data)
 }
 

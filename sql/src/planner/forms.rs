@@ -163,6 +163,11 @@ fn is_decimal(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Decimal(_) | DataType::Numeric(_) | DataType::Dec(_))
 }
 
+/// Digits with a point among them, and nothing else.
+fn is_point_number(text: &str) -> bool {
+    text.contains('.') && text.bytes().all(|digit| digit == b'.' || digit.is_ascii_digit())
+}
+
 /// In `CAST(1.005 AS DECIMAL(10, 2))` the digits count, and not the DOUBLE that is next to them.
 fn exact_digits(value: &mut Expr) {
     match value {
@@ -170,14 +175,14 @@ fn exact_digits(value: &mut Expr) {
         Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } => {
             if let Expr::Value(number) = inner.as_ref()
                 && let Value::Number(digits, _) = &number.value
-                && digits.contains('.')
+                && is_point_number(digits)
             {
                 *value = window::string(&format!("-{digits}"));
             }
         }
         Expr::Value(number) => {
             if let Value::Number(digits, _) = &number.value
-                && digits.contains('.')
+                && is_point_number(digits)
             {
                 *value = window::string(digits);
             }

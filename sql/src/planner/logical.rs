@@ -47,17 +47,21 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
     }
     let plan = single_value::check(ties::expand(plan)?)?;
     let subqueries = decorrelate::has_subquery(&plan);
-    let plan = match analyzer.execute_and_check(plan.clone(), &context.config, |_, _| {}) {
-        Ok(plan) => plan,
-        // DataFusion checks that its own rules can turn subqueries into joins; ours can do more.
-        Err(_) if subqueries => {
-            let mut plan = plan;
-            for rule in unchecked_rules() {
-                plan = rule.analyze(plan, &context.config)?;
-            }
-            analyzer.execute_and_check(decorrelate::decorrelate(plan)?, &context.config, |_, _| {})?
+    let by_ours = |mut plan: LogicalPlan| -> Result<LogicalPlan> {
+        for rule in unchecked_rules() {
+            plan = rule.analyze(plan, &context.config)?;
         }
-        Err(error) => return Err(error.into()),
+        Ok(analyzer.execute_and_check(decorrelate::decorrelate(plan)?, &context.config, |_, _| {})?)
+    };
+    let plan = if subqueries && decorrelate::is_deep(&plan) {
+        by_ours(plan)?
+    } else {
+        match analyzer.execute_and_check(plan.clone(), &context.config, |_, _| {}) {
+            Ok(plan) => plan,
+            // DataFusion checks that its own rules can turn subqueries into joins; ours can do more.
+            Err(_) if subqueries => by_ours(plan)?,
+            Err(error) => return Err(error.into()),
+        }
     };
     let plan = grouping_sets::expand(json_plain::rewrite(plan)?)?;
     let plan = casts::rewrite_plan(plan, context.catalog.time_zone())?;

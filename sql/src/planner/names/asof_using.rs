@@ -14,7 +14,7 @@ use crate::parser::ASOF_USING;
 /// What decides which row is the nearest, where keys are named by `USING`.
 pub(super) enum Nearest {
     /// This condition, whose names are still those of the text.
-    By(Expr),
+    By(Box<Expr>),
     /// The last of the columns.
     LastColumn(Ident),
 }
@@ -36,7 +36,7 @@ pub(super) fn take(constraint: &mut JoinConstraint) -> Result<Option<Nearest>> {
                 )),
             };
             let names = columns.iter().map(name_of).collect::<Result<Vec<_>>>()?;
-            let condition = left.as_ref().clone();
+            let condition = left.clone();
             *constraint = JoinConstraint::Using(names);
             Ok(Some(Nearest::By(condition)))
         }

@@ -1,0 +1,175 @@
+//! Which column a name means: of the inputs, of the output, or of a query around.
+
+use arrow::datatypes::DataType;
+use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, Spanned};
+
+use super::expr::Found;
+use super::{Aliases, Column, Input, Resolver, Scope};
+use crate::error::{Location, Result, SqlError, nearest};
+use crate::planner::window::WINDOW_PLACEHOLDERS;
+
+impl Resolver<'_> {
+    /// Writes the catalog's spelling into `a`, `t.a`, `t.a.field`, `a.field`; the type of what they name, where known.
+    pub(super) fn idents(&self, idents: &mut [Ident], scope: &Scope, aliases: Aliases) -> Result<Option<DataType>> {
+        let first = &idents[0];
+        if let Some(part) = WINDOW_PLACEHOLDERS.iter().position(|placeholder| *placeholder == first.value) {
+            let names = scope.inputs.iter().find_map(|input| input.window.as_ref());
+            let names = names.ok_or_else(|| SqlError::internal("a group window without its window function"))?;
+            idents[0].value = names[part].clone();
+            return Ok(None);
+        }
+        let is_alias = |exact: bool| {
+            aliases != Aliases::None
+                && idents.len() == 1
+                && scope.aliases.iter().any(|alias| match exact {
+                    true => *alias == idents[0].value,
+                    false => idents[0].quote_style.is_none() && alias.to_lowercase() == idents[0].value.to_lowercase(),
+                })
+        };
+        if aliases == Aliases::BeforeColumns && is_alias(true) {
+            return Ok(None);
+        }
+        if let Some(found) = self.column(idents, scope, true)? {
+            self.write_out_merged(&found, idents, scope);
+            return Ok(found.apply(idents));
+        }
+        if is_alias(true) {
+            return Ok(None);
+        }
+        if (aliases == Aliases::AfterColumns || !is_alias(false))
+            && let Some(found) = self.column(idents, scope, false)?
+        {
+            self.write_out_merged(&found, idents, scope);
+            return Ok(found.apply(idents));
+        }
+        if is_alias(false) {
+            let folded = idents[0].value.to_lowercase();
+            let alias = scope.aliases.iter().find(|alias| alias.to_lowercase() == folded);
+            idents[0].value = alias.expect("`is_alias` found it").clone();
+            return Ok(None);
+        }
+        for outer in self.outer.iter().rev() {
+            for exact in [true, false] {
+                if let Some(found) = self.column(idents, outer, exact)? {
+                    match found.input.value_of(&found.column).filter(|_| found.qualifiers == 0) {
+                        Some(value) => drop(self.written_out.replace(Some(value.clone()))),
+                        None if found.qualifiers == 0 && idents.len() == 1 => self.qualify(&found, &idents[0]),
+                        None => {}
+                    }
+                    return Ok(found.apply(idents));
+                }
+            }
+        }
+        if scope.inputs.iter().chain(self.outer.iter().flat_map(|outer| &outer.inputs)).any(|input| input.open) {
+            return Ok(None);
+        }
+        Err(unknown_idents(idents, scope))
+    }
+
+    /// A column that a join made of two is written as what it is. Where that is left to the planner, a column that more than two inputs merge is
+    /// ambiguous to it, which knows of pairs only: it gets its qualifier.
+    pub(super) fn write_out_merged(&self, found: &Found, idents: &[Ident], scope: &Scope) {
+        if found.qualifiers > 0 {
+            return;
+        }
+        if let Some(value) = found.input.value_of(&found.column) {
+            self.written_out.replace(Some(value.clone()));
+            return;
+        }
+        let merged = scope.inputs.iter().filter(|input| input.merged.contains(&found.column.name)).count();
+        if merged > 1 && idents.len() == 1 {
+            self.qualify(found, &idents[0]);
+        }
+    }
+
+    pub(super) fn qualify(&self, found: &Found, ident: &Ident) {
+        if let Some(qualifier) = &found.input.qualifier {
+            let column = Ident::with_quote_and_span('"', ident.span, &found.column.name);
+            let written = Expr::CompoundIdentifier(vec![Ident::with_quote('"', qualifier), column]);
+            self.written_out.replace(Some(written));
+        }
+    }
+
+    /// Finds a column, with or without qualifier, exactly or ignoring case.
+    pub(super) fn column(&self, idents: &[Ident], scope: &Scope, exact: bool) -> Result<Option<Found>> {
+        let same = |ident: &Ident, name: &str| match exact {
+            true => ident.value == name,
+            false => ident.quote_style.is_none() && ident.value.to_lowercase() == name.to_lowercase(),
+        };
+        // With a qualifier first: `t.a` is column `a` of `t` also where a column `t` has a field `a`.
+        for prefix in 1..idents.len() {
+            let spelled = idents[..prefix].iter().map(|ident| ident.value.as_str()).collect::<Vec<_>>().join(".");
+            let folded = spelled.to_lowercase();
+            for input in &scope.inputs {
+                // A qualifier may differ in case also where the column does not.
+                let Some(name) = input.name.as_ref().filter(|name| name.to_lowercase() == folded) else {
+                    continue;
+                };
+                let quoted = idents[..prefix].iter().any(|ident| ident.quote_style.is_some());
+                if quoted && *name != spelled {
+                    continue;
+                }
+                if let Some(column) = input.columns.iter().find(|column| same(&idents[prefix], &column.name)) {
+                    return Ok(Some(Found { qualifiers: prefix, input: input.clone(), column: column.clone() }));
+                }
+            }
+        }
+        let mut found = scope.inputs.iter().flat_map(|input| {
+            input.own_columns().filter(|column| same(&idents[0], &column.name)).map(move |column| (input, column))
+        });
+        let Some((input, column)) = found.next() else {
+            return Ok(None);
+        };
+        if let Some((other_input, other)) = found.next() {
+            let place = |input: &Input, column: &Column| match &input.name {
+                Some(name) => format!("`{name}.{}`", column.name),
+                None => format!("`{}`", column.name),
+            };
+            return Err(SqlError::plan(
+                format!(
+                    "column `{}` is ambiguous: it may be {} or {}",
+                    idents[0].value,
+                    place(input, column),
+                    place(other_input, other)
+                ),
+                Location::of(idents[0].span),
+            ));
+        }
+        Ok(Some(Found { qualifiers: 0, input: input.clone(), column: column.clone() }))
+    }
+}
+
+pub(super) fn find_column(columns: &[Column], ident: &Ident) -> Option<usize> {
+    let exact = columns.iter().position(|column| column.name == ident.value);
+    let folded = ident.value.to_lowercase();
+    exact.or_else(|| {
+        columns.iter().position(|column| ident.quote_style.is_none() && column.name.to_lowercase() == folded)
+    })
+}
+
+pub(super) fn unknown_column(ident: &Ident, scope: &Scope) -> SqlError {
+    unknown_idents(std::slice::from_ref(ident), scope)
+}
+
+pub(super) fn unknown_idents(idents: &[Ident], scope: &Scope) -> SqlError {
+    let name = idents.iter().map(|ident| ident.value.as_str()).collect::<Vec<_>>().join(".");
+    let columns = || scope.inputs.iter().flat_map(|input| &input.columns).map(|column| column.name.as_str());
+    let last = &idents[idents.len() - 1].value;
+    let names = columns().chain(scope.aliases.iter().map(String::as_str));
+    SqlError::UnknownColumn { nearest: nearest(last, names), name, location: Location::of(idents[0].span) }
+}
+
+pub(super) fn object_idents(name: &ObjectName) -> Result<Vec<Ident>> {
+    let part = |part: &datafusion::sql::sqlparser::ast::ObjectNamePart| match part.as_ident() {
+        Some(ident) => Ok(ident.clone()),
+        None => Err(SqlError::unsupported("a computed name", "", Location::of(name.span()))),
+    };
+    name.0.iter().map(part).collect()
+}
+
+pub(super) fn last_ident_mut(name: &mut ObjectName) -> Result<&mut Ident> {
+    match name.0.last_mut() {
+        Some(datafusion::sql::sqlparser::ast::ObjectNamePart::Identifier(ident)) => Ok(ident),
+        _ => Err(SqlError::unsupported("a computed name", "", None)),
+    }
+}
