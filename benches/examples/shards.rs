@@ -1,11 +1,11 @@
 //! What a second shard costs: keyed windows and groups as whole pipelines, without SQL, from rows in memory.
 //!
-//! `cargo run --release -p eagre-benches --example shards -- [queries] [rows in millions] [passes] [rounds] [rows a step]`
+//! `cargo run --release -p eagre-benches --example shards -- [queries] [rows in millions] [passes] [rounds] [rows a step] [keys]`
 //!
 //! Each round measures, one after the other and each in a process of its own: one shard; two of those at the same time, which is what two
 //! cores can do at most; two shards of one pipeline. Processor time is that of the whole process, reader, steps and sink together. The sink
 //! adds up a hash of each row times its weight, which must not depend on the number of shards, and is compared. A step takes 65,536 rows for each
-//! shard, as `eagre.step.rows_max` has it where it is not set, or as many as the last argument says, however many shards there are.
+//! shard, as `eagre.step.rows_max` has it where it is not set (or 0), or as many as the argument says, however many shards there are.
 
 #![allow(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 
@@ -40,7 +40,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Rows of a batch as the reader hands them over.
 const BATCH_ROWS: usize = 8_192;
-const KEYS: u64 = 10_000;
 
 fn time_type() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, None)
@@ -61,11 +60,11 @@ fn spread(number: u64) -> u64 {
 }
 
 /// 100,000 rows a second of event time, keys in random order.
-fn batch(first: u64, rows: usize) -> RecordBatch {
+fn batch(first: u64, rows: usize, keys: u64) -> RecordBatch {
     let each = || first..first + rows as u64;
     let columns: Vec<ArrayRef> = vec![
         Arc::new(TimestampMillisecondArray::from_iter_values(each().map(|row| (row / 100) as i64))),
-        Arc::new(Int64Array::from_iter_values(each().map(|row| ((spread(row) >> 33) % KEYS) as i64))),
+        Arc::new(Int64Array::from_iter_values(each().map(|row| ((spread(row) >> 33) % keys) as i64))),
         Arc::new(Int64Array::from_iter_values(each().map(|row| (spread(row) % 1_000_000) as i64))),
     ];
     RecordBatch::try_new(schema(), columns).expect("the schema's types")
@@ -298,8 +297,9 @@ fn process_cpu_s() -> f64 {
 }
 
 /// Measures when told to by a line on standard input.
-fn run_child(query: &str, shards: usize, rows: usize, passes: usize, rows_max: usize) {
-    let source = Memory((0..rows / BATCH_ROWS).map(|index| batch((index * BATCH_ROWS) as u64, BATCH_ROWS)).collect());
+fn run_child(query: &str, shards: usize, [rows, passes, rows_max, keys]: [usize; 4]) {
+    let batches = (0..rows / BATCH_ROWS).map(|index| batch((index * BATCH_ROWS) as u64, BATCH_ROWS, keys as u64));
+    let source = Memory(batches.collect());
     println!("ready");
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).expect("a line");
@@ -321,7 +321,7 @@ fn run_child(query: &str, shards: usize, rows: usize, passes: usize, rows_max: u
 }
 
 /// Processes that run at the same time, one for each number of shards.
-fn measure(query: &str, shards: &[usize], sizes: [usize; 3]) -> Vec<Figures> {
+fn measure(query: &str, shards: &[usize], sizes: [usize; 4]) -> Vec<Figures> {
     let program = std::env::current_exe().expect("this program");
     let start = |shards: &usize| -> Child {
         let numbers = [*shards].into_iter().chain(sizes).map(|number| number.to_string());
@@ -367,12 +367,12 @@ fn main() {
         args.get(index).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("`{text}` is no number")))
     };
     if args.first().is_some_and(|arg| arg == "child") {
-        return run_child(&args[1], number(2, 1), number(3, 0), number(4, 1), number(5, 0));
+        return run_child(&args[1], number(2, 1), [number(3, 0), number(4, 1), number(5, 0), number(6, 1)]);
     }
     let queries = args.first().map_or("tumble,hop,group", String::as_str);
     let (rows, passes, rounds) = (number(1, 10) * 1_000_000, number(2, 10), number(3, 5));
-    let sizes = [rows, passes, number(4, 0)];
-    println!("{rows} rows, {passes} passes, median of {rounds} rounds");
+    let sizes = [rows, passes, number(4, 0), number(5, 10_000)];
+    println!("{rows} rows, {} keys, {passes} passes, median of {rounds} rounds", sizes[3]);
     println!(
         "query    M rows/cpu_s: one  two at once  two shards   cpu / one  cpu / two at once  wall: two at once / two shards"
     );

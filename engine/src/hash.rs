@@ -67,6 +67,38 @@ impl HashGroups {
     }
 }
 
+/// The rows of a batch by the shard that owns them; those of one shard keep their order.
+pub(crate) struct ByOwner {
+    rows: Vec<u32>,
+    /// Where in `rows` those of each shard begin, and where the last ones end.
+    bounds: Vec<usize>,
+}
+
+impl ByOwner {
+    /// Of rows with these hashes, in one pass that counts and one that places.
+    pub(crate) fn new(hashes: &[u64], shards: usize) -> Self {
+        let owner = |hash: &u64| shard_of(group_of(*hash), shards);
+        let mut bounds = vec![0; shards + 1];
+        hashes.iter().for_each(|hash| bounds[owner(hash) + 1] += 1);
+        for shard in 0..shards {
+            bounds[shard + 1] += bounds[shard];
+        }
+        let mut next = bounds.clone();
+        let mut rows = vec![0; hashes.len()];
+        for (row, hash) in hashes.iter().enumerate() {
+            let next = &mut next[owner(hash)];
+            rows[*next] = row as u32;
+            *next += 1;
+        }
+        Self { rows, bounds }
+    }
+
+    /// The rows of a shard, ascending.
+    pub(crate) fn rows_of(&self, shard: usize) -> &[u32] {
+        &self.rows[self.bounds[shard]..self.bounds[shard + 1]]
+    }
+}
+
 /// What a null hashes to, before it is combined with other columns.
 const NULL_HASH: u64 = 0x9e6c_63d0_876a_3f6b;
 const MIX_XOR: u64 = 0x2d35_8dcc_aa6c_78a5;

@@ -70,13 +70,18 @@ const BATCHES_MAX: usize = 8;
 /// Which batches to merge into one, from the first of them to the end, so that a list stays short: sizes then fall by half from one to
 /// the next, and a row is merged no more often than the logarithm of their number. `None`: the list is short enough.
 pub(crate) fn merge_from(batches: &[RecordBatch]) -> Option<usize> {
-    if batches.len() <= BATCHES_MAX {
+    merge_from_rows(batches.len(), |index| batches[index].num_rows())
+}
+
+/// The same of a list of `count` things that have so many rows.
+pub(crate) fn merge_from_rows(count: usize, rows: impl Fn(usize) -> usize) -> Option<usize> {
+    if count <= BATCHES_MAX {
         return None;
     }
-    let mut after: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    batches.iter().position(|batch| {
-        after -= batch.num_rows();
-        batch.num_rows() <= after
+    let mut after: usize = (0..count).map(&rows).sum();
+    (0..count).position(|index| {
+        after -= rows(index);
+        rows(index) <= after
     })
 }
 

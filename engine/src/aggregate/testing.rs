@@ -215,6 +215,9 @@ impl<'a> Pipeline<'a> {
                 .map(|shard| {
                     let mut operator = factory.create().expect("creates");
                     let owned = HashGroups::of_shard(shard, shards);
+                    if !self.keys.is_empty() {
+                        operator.exchanged(&self.keys, shards);
+                    }
                     operator.restore(&StateReader { chunks, metas, owned }).expect("restores");
                     operator
                 })
@@ -272,6 +275,13 @@ impl<'a> Pipeline<'a> {
                     exchanged.push(delta.take(&UInt32Array::from_iter_values(rows)).expect("takes"));
                 }
             }
+            for (owner, delta) in out.owned {
+                let keys: Vec<ArrayRef> = self.keys.iter().map(|key| Arc::clone(delta.batch.column(*key))).collect();
+                let mut hashes = Vec::new();
+                hash_columns(&keys, delta.rows(), &mut hashes).expect("hashes");
+                assert!(hashes.iter().all(|hash| shard_of(group_of(*hash), shards) == owner), "rows of another shard");
+                exchanged[owner].push(delta);
+            }
         }
         let mut results = Vec::new();
         for (operator, deltas) in self.globals.iter_mut().zip(exchanged) {
@@ -283,6 +293,15 @@ impl<'a> Pipeline<'a> {
             results.extend(out.deltas);
         }
         results
+    }
+
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.locals.iter().chain(&self.globals).map(|operator| operator.state_bytes()).sum()
+    }
+
+    /// How many rows all checkpoints of the global operators hold.
+    pub(crate) fn saved_rows(&self) -> usize {
+        self.global_chunks.iter().map(|chunk| chunk.rows.num_rows()).sum()
     }
 
     pub(crate) fn state_rows(&self) -> usize {

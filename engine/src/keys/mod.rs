@@ -172,7 +172,7 @@ impl GroupKeys {
         let live = live.as_deref();
         match &mut self.store {
             Store::Unit => {}
-            Store::Word(store) => store.clear(live),
+            Store::Word(store) => store.clear(),
             Store::Row(store) => store.clear(live),
             Store::Bytes(store) => store.clear(live),
             Store::Encoded(store) => store.clear(live),

@@ -42,9 +42,14 @@ proptest! {
         let mut slots = Vec::new();
         for (batch, action) in rounds {
             keys.intern(&columns(kind, &batch), batch.len(), &mut slots).expect("interns");
+            let mut new: Vec<u32> = Vec::new();
             for (key, slot) in batch.iter().zip(&slots) {
+                if !model.contains_key(key) {
+                    new.push(*slot);
+                }
                 prop_assert_eq!(*model.entry(*key).or_insert(*slot), *slot);
             }
+            prop_assert_eq!(keys.fresh(), new.as_slice());
             prop_assert_eq!(keys.len(), model.len());
             let mut live: Vec<u32> = model.values().copied().collect();
             live.sort_unstable();
@@ -78,6 +83,28 @@ fn draining_few_keys_of_a_large_table_leaves_none() {
             keys.intern(&columns(kind, &few), few.len(), &mut slots).expect("interns");
             assert_eq!(slots, (0..51).collect::<Vec<u32>>());
             assert_eq!(keys.take_all().expect("drains"), columns(kind, &few));
+        }
+    }
+}
+
+/// What keys of other times have left in a table makes it no larger than those at hand need, whether they come back or not.
+#[test]
+fn keys_that_never_come_back_take_no_room() {
+    for (round_keys, overlap) in [(10, 0), (1_000, 0), (1_000, 900), (1_000, 400)] {
+        let mut keys = table(0);
+        let mut slots = Vec::new();
+        let mut most = 0;
+        for round in 0..300 {
+            let first = round * (round_keys - overlap);
+            let batch: Vec<Option<i64>> = (first..first + round_keys).map(Some).collect();
+            keys.intern(&columns(0, &batch), batch.len(), &mut slots).expect("interns");
+            assert_eq!(slots, (0..round_keys as u32).collect::<Vec<_>>());
+            assert_eq!(keys.take_all().expect("drains"), columns(0, &batch));
+            if round == 0 {
+                most = keys.bytes();
+            }
+            // Half as much again as is used, rounded up to a power of two.
+            assert!(keys.bytes() <= most.max(2 * 1_024) * 5 / 2, "{} bytes after {most}", keys.bytes());
         }
     }
 }

@@ -88,6 +88,11 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// Tells, before the first step, that all rows of the main port go through one exchange: to the owners, among so many shards, of the
+    /// hash of `columns`. An operator that gathers its rows from a table may then gather those of each owner by themselves
+    /// ([`Output::emit_to`]), which saves gathering them once more; what it [emits](Output::emit) as ever is divided behind it.
+    fn exchanged(&mut self, _columns: &[usize], _shards: usize) {}
+
     /// How many bytes of state are held, for metrics and the memory bound. Cheap: called after every step.
     fn state_bytes(&self) -> usize;
 
@@ -188,6 +193,8 @@ impl Input<'_> {
 pub struct Output {
     /// The deltas of output port 0.
     pub deltas: Vec<Delta>,
+    /// More of them, each for the shard that owns its rows; they come behind the others.
+    pub owned: Vec<(usize, Delta)>,
     /// Rows that this operator refused as late (output port 1, see [`late_schema`](crate::graph::late_schema)).
     pub late: Vec<LateRows>,
     /// What the outside answered in this step, for the step log.
@@ -205,6 +212,13 @@ impl Output {
     /// Emits a delta on the main port, cut to size; an empty one vanishes.
     pub fn emit(&mut self, delta: Delta) {
         delta.split(&mut self.deltas);
+    }
+
+    /// Emits a delta whose rows a shard owns, where the operator was told of the [exchange](Operator::exchanged), cut to size.
+    pub fn emit_to(&mut self, shard: usize, delta: Delta) {
+        let mut deltas = Vec::new();
+        delta.split(&mut deltas);
+        self.owned.extend(deltas.into_iter().map(|delta| (shard, delta)));
     }
 
     /// Refuses rows as unreadable. The runtime sends them to `<table>.errors`.

@@ -23,6 +23,7 @@ use crate::aggregate::table::{GroupTable, StateLayout, state_fields};
 use crate::aggregate::{AggregateCall, Slots};
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
+use crate::hash::{ByOwner, hash_columns};
 use crate::time::{EventTimeMs, WATERMARK_MIN, event_times_ms};
 use crate::wall_clock::WallClock;
 
@@ -135,6 +136,8 @@ impl OperatorFactory for PartialAggregateFactory {
             pool: Vec::new(),
             bytes: 0,
             watermark: WATERMARK_MIN,
+            exchange: None,
+            hashes: Vec::new(),
         }))
     }
 }
@@ -150,6 +153,9 @@ pub struct PartialAggregate {
     bytes: usize,
     /// The watermark at the end of the last step.
     watermark: EventTimeMs,
+    /// Where partial rows go: the places of columns among the keys, and the number of shards.
+    exchange: Option<(Vec<usize>, usize)>,
+    hashes: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -163,6 +169,8 @@ struct Pane {
     bytes: usize,
 }
 
+/// A table with fewer rows is emitted as one batch, which is divided behind it.
+const APART_ROWS_MIN: usize = if cfg!(test) { 3 } else { 256 };
 /// How many empty tables are kept.
 const POOL_MAX: usize = 8;
 /// Where there are no panes: the one of what is taken back, where that is kept apart.
@@ -212,16 +220,47 @@ impl PartialAggregate {
 
     /// The partial rows of a table, which is empty afterwards.
     fn drain(&self, pane: i64, table: &mut GroupTable) -> Result<RecordBatch> {
-        let rows = table.keys.slot_count();
+        let batch = self.rows_of(pane, table, Slots::First(table.keys.slot_count()))?;
+        table.clear();
+        Ok(batch)
+    }
+
+    /// The partial rows of these slots of a table.
+    fn rows_of(&self, pane: i64, table: &mut GroupTable, slots: Slots<'_>) -> Result<RecordBatch> {
+        let rows = slots.count();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.plan.output.fields().len());
         if self.has_panes() {
             columns.push(Arc::new(Int64Array::from_value(pane, rows)));
         }
-        let states = table.states(Slots::First(rows))?;
-        table.accumulators.clear(Slots::First(rows));
-        columns.extend(table.keys.take_all()?);
-        columns.extend(states);
+        columns.extend(table.keys.columns(slots)?);
+        columns.extend(table.states(slots)?);
         batch_of(&self.plan.output, columns, rows)
+    }
+
+    /// Emits the partial rows of a table, which is empty afterwards: those of each shard by themselves where they are many.
+    fn emit_table(&mut self, number: i64, table: &mut GroupTable, out: &mut Output) -> Result<()> {
+        let retracted = !self.has_panes() && number == RETRACTED;
+        let delta = |batch: RecordBatch| match retracted {
+            true => Delta::weighted(batch.clone(), Int64Array::from_value(-1, batch.num_rows())),
+            false => Delta::insert(batch),
+        };
+        let rows = table.keys.slot_count();
+        let Some((keys, shards)) = self.exchange.as_ref().filter(|_| rows >= APART_ROWS_MIN) else {
+            out.emit(delta(self.drain(number, table)?));
+            return Ok(());
+        };
+        let all = table.keys.columns(Slots::First(rows))?;
+        let keys: Vec<ArrayRef> = keys.iter().map(|key| Arc::clone(&all[*key])).collect();
+        hash_columns(&keys, rows, &mut self.hashes)?;
+        let by_owner = ByOwner::new(&self.hashes, *shards);
+        for shard in 0..*shards {
+            let slots = by_owner.rows_of(shard);
+            if !slots.is_empty() {
+                out.emit_to(shard, delta(self.rows_of(number, table, Slots::Some(slots))?));
+            }
+        }
+        table.clear();
+        Ok(())
     }
 
     fn recycle(&mut self, table: GroupTable) {
@@ -236,11 +275,7 @@ impl PartialAggregate {
         self.bytes -= pane.bytes;
         pane.sealed.drain(..).for_each(|batch| out.emit(Delta::insert(batch)));
         if let Some(mut table) = pane.table.take() {
-            let batch = self.drain(number, &mut table)?;
-            out.emit(match !self.has_panes() && number == RETRACTED {
-                true => Delta::weighted(batch.clone(), Int64Array::from_value(-1, batch.num_rows())),
-                false => Delta::insert(batch),
-            });
+            self.emit_table(number, &mut table, out)?;
             self.recycle(table);
         }
         Ok(())
@@ -263,9 +298,34 @@ impl PartialAggregate {
         Ok(())
     }
 
-    fn take_in_panes(&mut self, delta: Delta, cut: PaneCut, watermark: EventTimeMs, out: &mut Output) -> Result<()> {
-        let plan = Arc::clone(&self.plan);
-        cut.each_pane(delta, &plan.clock, watermark, out, |pane, delta| self.update(pane, delta))
+    /// Sorts rows into the panes that they belong to.
+    fn sort_into_panes(
+        &self,
+        delta: Delta,
+        cut: PaneCut,
+        watermark: EventTimeMs,
+        out: &mut Output,
+        parts: &mut BTreeMap<i64, Vec<Delta>>,
+    ) -> Result<()> {
+        cut.each_pane(delta, &self.plan.clock, watermark, out, |pane, delta| {
+            parts.entry(pane).or_default().push(delta.clone());
+            Ok(())
+        })
+    }
+
+    /// Emits the panes that the watermark has passed, or all, as [`PaneEmit`] has it; with `before` only those before that pane.
+    fn emit_passed(&mut self, passed: EventTimeMs, before: Option<i64>, out: &mut Output) -> Result<()> {
+        let comes_first = |pane: i64| before.is_none_or(|before| pane < before);
+        while let Some(entry) = self.panes.first_entry().filter(|entry| comes_first(*entry.key())) {
+            if let PartialWindows::Panes { spec, emit: PaneEmit::OnClose, .. } = self.plan.windows
+                && spec.pane_end(*entry.key()) > passed
+            {
+                break;
+            }
+            let (number, pane) = entry.remove_entry();
+            self.emit(number, pane, out)?;
+        }
+        Ok(())
     }
 
     fn take_in_attached(
@@ -400,16 +460,17 @@ impl Operator for PartialAggregate {
 
     fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
         let watermarks = input.watermarks;
-        let windows = self.plan.windows;
+        let passed = self.plan.clock.passed(watermarks.after);
+        let mut parts = BTreeMap::new();
         for delta in input.single() {
             if delta.is_empty() {
                 continue;
             }
-            match windows {
+            match self.plan.windows {
                 PartialWindows::None => self.take_in(delta)?,
                 PartialWindows::Panes { spec, time_column, lateness_ms, .. } => {
                     let cut = PaneCut { spec, time_column, lateness_ms };
-                    self.take_in_panes(delta, cut, watermarks.before, out)?;
+                    self.sort_into_panes(delta, cut, watermarks.before, out, &mut parts)?;
                 }
                 PartialWindows::Attached { end_key, lateness_ms } => {
                     let column = self.plan.keys[end_key];
@@ -417,18 +478,25 @@ impl Operator for PartialAggregate {
                 }
             }
         }
-        self.watermark = watermarks.after;
-        let passed = self.plan.clock.passed(watermarks.after);
-        while let Some(entry) = self.panes.first_entry() {
-            if let PartialWindows::Panes { spec, emit: PaneEmit::OnClose, .. } = windows
-                && spec.pane_end(*entry.key()) > passed
-            {
-                break;
-            }
-            let (number, pane) = entry.remove_entry();
-            self.emit(number, pane, out)?;
+        // Pane by pane: the table of one that leaves is still near, and has the keys of the next one.
+        for (pane, deltas) in parts {
+            self.emit_passed(passed, Some(pane), out)?;
+            deltas.iter().try_for_each(|delta| self.update(pane, delta))?;
         }
+        self.watermark = watermarks.after;
+        self.emit_passed(passed, None, out)?;
         Ok(Progress::Done)
+    }
+
+    fn exchanged(&mut self, columns: &[usize], shards: usize) {
+        // What is taken back comes before the rest, whichever way rows leave.
+        if self.plan.apart {
+            return;
+        }
+        let first = usize::from(self.has_panes());
+        let key = |column: &usize| column.checked_sub(first).filter(|key| *key < self.plan.keys.len());
+        let keys: Option<Vec<usize>> = columns.iter().map(key).collect();
+        self.exchange = keys.filter(|keys| !keys.is_empty()).map(|keys| (keys, shards));
     }
 
     fn save(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {

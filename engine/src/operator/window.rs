@@ -83,6 +83,15 @@ impl WindowSpec {
         Ok(Self { kind, offset_ms })
     }
 
+    /// Whether a pane can lie in several windows.
+    pub fn overlaps(&self) -> bool {
+        match self.kind {
+            WindowKind::Tumble { .. } => false,
+            WindowKind::Hop { slide_ms, size_ms } => slide_ms < size_ms,
+            WindowKind::Cumulate { step_ms, size_ms } => step_ms < size_ms,
+        }
+    }
+
     /// The period at which the pattern of panes repeats, and where in it the second pane begins (the period itself: there is none).
     fn period(&self) -> (i64, i64) {
         match self.kind {

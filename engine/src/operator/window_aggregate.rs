@@ -15,16 +15,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 
+use self::merger::{Merger, Part};
 use super::window::WindowSpec;
 use super::window_assign::{window_columns, window_fields};
 use super::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
-use crate::aggregate::partial::{check_chunk, keep_owned, merge_from, newest_time, split_by_pane};
+use crate::aggregate::AggregateCall;
+use crate::aggregate::partial::{check_chunk, keep_owned, merge_from_rows, newest_time, split_by_pane};
 use crate::aggregate::table::{GroupTable, StateLayout, result_fields, types_of};
-use crate::aggregate::{AggregateCall, Slots};
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::time::{EventTimeMs, WATERMARK_MIN};
@@ -102,7 +103,7 @@ impl OperatorFactory for WindowAggregateFactory {
         Ok(Box::new(WindowAggregate {
             panes: BTreeMap::new(),
             levels: Vec::new(),
-            scratch: GroupTable::new(&self.plan.key_types, &self.plan.calls)?,
+            merger: Merger::new(&self.plan)?,
             fired_until: WATERMARK_MIN,
             bytes: 0,
             plan: Arc::clone(&self.plan),
@@ -115,8 +116,8 @@ pub struct WindowAggregate {
     plan: Arc<Plan>,
     panes: BTreeMap<i64, Pane>,
     /// Merged panes: level `l` is at index `l - 1`.
-    levels: Vec<BTreeMap<i64, RecordBatch>>,
-    scratch: GroupTable,
+    levels: Vec<BTreeMap<i64, Part>>,
+    merger: Merger,
     /// Every window up to this end, in local time, has fired.
     fired_until: EventTimeMs,
     /// What panes and levels hold.
@@ -126,20 +127,39 @@ pub struct WindowAggregate {
 /// The partial rows of a pane. Those that a checkpoint has are kept apart from the rest, so that merging them keeps that distinction.
 #[derive(Default)]
 struct Pane {
-    saved: Vec<RecordBatch>,
-    unsaved: Vec<RecordBatch>,
+    saved: Vec<Part>,
+    unsaved: Vec<Part>,
 }
 
 impl Pane {
-    fn batches(&self) -> impl Iterator<Item = &RecordBatch> {
+    fn parts(&self) -> impl Iterator<Item = &Part> {
         self.saved.iter().chain(&self.unsaved)
     }
+
+    /// The parts, for a merge that others will follow.
+    fn looked_up(&mut self, merger: &mut Merger, bytes: &mut usize, parts: &mut Vec<Part>) -> Result<()> {
+        for part in self.saved.iter_mut().chain(&mut self.unsaved) {
+            *bytes += merger.look_up(part)?;
+            parts.push(part.clone());
+        }
+        Ok(())
+    }
+}
+
+/// As [`merge_from_rows`].
+fn parts_to_merge(parts: &[Part]) -> Option<usize> {
+    merge_from_rows(parts.len(), |index| parts[index].batch.num_rows())
+}
+
+/// All, if there are several.
+fn all_parts(parts: &[Part]) -> Option<usize> {
+    (parts.len() > 1).then_some(0)
 }
 
 /// A window with more panes is combined from the tree.
 const DIRECT_PANES_MAX: usize = 8;
-/// A pane that so many windows besides the one at hand will read is merged into one batch: of two shards' batches, which mostly have the same
-/// keys, that costs two looks for each key and saves one in each window.
+/// A pane that so many windows besides the one at hand will read is merged into one part, if that leaves fewer rows: those of several shards
+/// mostly have the same keys.
 const LATER_WINDOWS_MIN: usize = 2;
 /// The table of a checkpoint.
 const PARTIALS: &str = "partials";
@@ -149,43 +169,36 @@ impl WindowAggregate {
     fn take_in(&mut self, batch: &RecordBatch) -> Result<()> {
         for (number, rows) in split_by_pane(batch)? {
             self.invalidate(number);
-            self.bytes += batch_bytes(&rows);
+            let part = Part::new(rows);
+            self.bytes += part.bytes();
             let pane = self.panes.entry(number).or_default();
-            pane.unsaved.push(rows);
-            if merge_from(&pane.unsaved).is_some() {
-                self.compact_pane(number, merge_from)?;
+            pane.unsaved.push(part);
+            if parts_to_merge(&pane.unsaved).is_some() {
+                self.compact_pane(number, parts_to_merge)?;
             }
         }
         Ok(())
     }
 
-    /// Merges batches of one pane, whose bytes are counted, into one.
-    fn compact(&mut self, number: i64, batches: Vec<RecordBatch>) -> Result<RecordBatch> {
-        self.bytes -= batches.iter().map(batch_bytes).sum::<usize>();
-        let merged = self.merge(number, &batches)?;
-        self.bytes += batch_bytes(&merged);
+    /// Merges parts of one pane, whose bytes are counted, into one.
+    fn compact(&mut self, number: i64, parts: Vec<Part>) -> Result<Part> {
+        self.bytes -= parts.iter().map(Part::bytes).sum::<usize>();
+        let merged = self.merge(number, &parts)?;
+        self.bytes += merged.bytes();
         Ok(merged)
     }
 
-    /// One batch of partial rows from several.
-    fn merge(&mut self, number: i64, batches: &[RecordBatch]) -> Result<RecordBatch> {
-        let plan = Arc::clone(&self.plan);
-        for batch in batches {
-            self.scratch.merge(batch, 1, plan.key_count, &plan.layout)?;
-        }
-        let rows = self.scratch.keys.slot_count();
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(arrow::array::Int64Array::from_value(number, rows))];
-        columns.extend(self.scratch.keys.columns(Slots::First(rows))?);
-        columns.extend(self.scratch.states(Slots::First(rows))?);
-        self.scratch.clear();
-        batch_of(&plan.input, columns, rows)
+    /// One part from several.
+    fn merge(&mut self, number: i64, parts: &[Part]) -> Result<Part> {
+        parts.iter().try_for_each(|part| self.merger.add(part))?;
+        self.merger.states(number)
     }
 
     /// Takes away the merged nodes above a pane.
     fn invalidate(&mut self, pane: i64) {
         for (index, level) in self.levels.iter_mut().enumerate() {
             if let Some(node) = level.remove(&(pane >> (index + 1))) {
-                self.bytes -= batch_bytes(&node);
+                self.bytes -= node.bytes();
             }
         }
     }
@@ -199,7 +212,7 @@ impl WindowAggregate {
             match next {
                 None => {
                     let pane = entry.remove();
-                    self.bytes -= pane.batches().map(batch_bytes).sum::<usize>();
+                    self.bytes -= pane.parts().map(Part::bytes).sum::<usize>();
                     self.forget_nodes_until(number);
                 }
                 Some((start, end)) if end <= watermark => {
@@ -221,7 +234,7 @@ impl WindowAggregate {
                 if last > pane {
                     break;
                 }
-                self.bytes -= batch_bytes(&node.remove());
+                self.bytes -= node.remove().bytes();
             }
         }
     }
@@ -229,14 +242,11 @@ impl WindowAggregate {
     fn fire(&mut self, start: EventTimeMs, end: EventTimeMs, out: &mut Output) -> Result<()> {
         let plan = Arc::clone(&self.plan);
         let (first, last) = plan.spec.panes_of_window(start, end);
-        let batches = self.batches_of(first, last, end)?;
-        for batch in &batches {
-            self.scratch.merge(batch, 1, plan.key_count, &plan.layout)?;
+        for part in self.parts_of(first, last, end)? {
+            self.merger.add(&part)?;
         }
-        let rows = self.scratch.keys.slot_count();
-        let results = self.scratch.results(Slots::First(rows))?;
-        let mut columns = self.scratch.keys.columns(Slots::First(rows))?;
-        self.scratch.clear();
+        let rows = self.merger.rows();
+        let (mut columns, results) = self.merger.results()?;
         columns.extend(window_columns(vec![start; rows], vec![end; rows], &plan.time_type, &plan.clock)?);
         columns.extend(results);
         let mut batch = batch_of(&plan.output, columns, rows)?;
@@ -251,8 +261,9 @@ impl WindowAggregate {
         Ok(())
     }
 
-    /// Batches that together hold panes `[first, last]` of the window that ends at `end`; all of them are closed.
-    fn batches_of(&mut self, first: i64, last: i64, end: EventTimeMs) -> Result<Vec<RecordBatch>> {
+    /// Parts that together hold panes `[first, last]` of the window that ends at `end`; all of them are closed.
+    fn parts_of(&mut self, first: i64, last: i64, end: EventTimeMs) -> Result<Vec<Part>> {
+        let mut parts = Vec::new();
         let direct = self.panes.range(first..=last).take(DIRECT_PANES_MAX + 1).count() <= DIRECT_PANES_MAX;
         if direct {
             let later = |pane: i64| self.plan.spec.windows_of_pane(pane).ending_after(end).count_left();
@@ -260,81 +271,88 @@ impl WindowAggregate {
             let panes: Vec<i64> =
                 panes.map(|(number, _)| *number).filter(|number| later(*number) >= LATER_WINDOWS_MIN).collect();
             for number in panes {
-                self.compact_pane(number, |batches| (batches.len() > 1).then_some(0))?;
+                if self.repeats_keys(number)? {
+                    self.compact_pane(number, all_parts)?;
+                }
             }
-            return Ok(self.panes.range(first..=last).flat_map(|(_, pane)| pane.batches().cloned()).collect());
+            let Self { panes, merger, bytes, .. } = self;
+            for (_, pane) in panes.range_mut(first..=last) {
+                pane.looked_up(merger, bytes, &mut parts)?;
+            }
+            return Ok(parts);
         }
-        let mut batches = Vec::new();
         let mut next = first;
         loop {
             // The largest node that starts here and does not reach past the last pane.
             let length = last.saturating_sub(next).saturating_add(1);
             let level = next.trailing_zeros().min(length.ilog2());
-            self.node(level, next >> level, &mut batches)?;
+            self.node(level, next >> level, &mut parts)?;
             match next.checked_add(1 << level) {
                 Some(after) if after <= last => next = after,
-                _ => return Ok(batches),
+                _ => return Ok(parts),
             }
         }
     }
 
-    /// Adds the batches of node `index` of `level` to `batches`, merging it if that has not been done.
-    fn node(&mut self, level: u32, index: i64, batches: &mut Vec<RecordBatch>) -> Result<()> {
+    /// Whether the parts of a pane have so many keys in common that it is worth a merge.
+    fn repeats_keys(&mut self, number: i64) -> Result<bool> {
+        let Self { panes, merger, bytes, .. } = self;
+        let Some(pane) = panes.get_mut(&number) else { return Ok(false) };
+        let mut rows = 0;
+        for part in pane.saved.iter_mut().chain(&mut pane.unsaved) {
+            *bytes += merger.look_up(part)?;
+            rows += part.batch.num_rows();
+        }
+        Ok(rows > merger.distinct(pane.parts()) * 5 / 4)
+    }
+
+    /// Adds the parts of node `index` of `level` to `parts`, merging it if that has not been done.
+    fn node(&mut self, level: u32, index: i64, parts: &mut Vec<Part>) -> Result<()> {
         let (first, last) = (index << level, (index << level) | ((1 << level) - 1));
         let mut present = self.panes.range(first..=last);
         let Some((number, pane)) = present.next() else {
             return Ok(());
         };
         if level == 0 || present.next().is_none() {
-            // One pane: nothing to merge but, once, its own batches.
+            // One pane: nothing to merge but, once, its own parts.
+            let number = *number;
             if pane.saved.len() + pane.unsaved.len() > 2 {
-                let number = *number;
-                self.compact_pane(number, |batches| (batches.len() > 1).then_some(0))?;
-                batches.extend(self.panes[&number].batches().cloned());
-            } else {
-                batches.extend(pane.batches().cloned());
+                self.compact_pane(number, all_parts)?;
             }
-            return Ok(());
+            let pane = self.panes.get_mut(&number).expect("it was just found");
+            return pane.looked_up(&mut self.merger, &mut self.bytes, parts);
         }
         let slot = level as usize - 1;
         while self.levels.len() <= slot {
             self.levels.push(BTreeMap::new());
         }
-        if let Some(node) = self.levels[slot].get(&index) {
-            batches.push(node.clone());
+        if let Some(node) = self.levels[slot].get_mut(&index) {
+            self.bytes += self.merger.look_up(node)?;
+            parts.push(node.clone());
             return Ok(());
         }
-        let mut parts = Vec::new();
-        self.node(level - 1, index * 2, &mut parts)?;
-        self.node(level - 1, index * 2 + 1, &mut parts)?;
-        let merged = self.merge(first, &parts)?;
-        self.bytes += batch_bytes(&merged);
+        let mut halves = Vec::new();
+        self.node(level - 1, index * 2, &mut halves)?;
+        self.node(level - 1, index * 2 + 1, &mut halves)?;
+        let merged = self.merge(first, &halves)?;
+        self.bytes += merged.bytes();
         self.levels[slot].insert(index, merged.clone());
-        batches.push(merged);
+        parts.push(merged);
         Ok(())
     }
 
-    /// Merges the saved and the unsaved batches of a pane, each from the one on that `first` says.
-    fn compact_pane(&mut self, number: i64, first: impl Fn(&[RecordBatch]) -> Option<usize>) -> Result<()> {
+    /// Merges the saved and the unsaved parts of a pane, each from the one on that `first` says.
+    fn compact_pane(&mut self, number: i64, first: impl Fn(&[Part]) -> Option<usize>) -> Result<()> {
         let mut pane = self.panes.remove(&number).expect("the caller found it");
-        for batches in [&mut pane.saved, &mut pane.unsaved] {
-            if let Some(first) = first(batches) {
-                let merged = self.compact(number, batches.split_off(first))?;
-                batches.push(merged);
+        for parts in [&mut pane.saved, &mut pane.unsaved] {
+            if let Some(first) = first(parts) {
+                let merged = self.compact(number, parts.split_off(first))?;
+                parts.push(merged);
             }
         }
         self.panes.insert(number, pane);
         Ok(())
     }
-}
-
-/// What a batch holds, without what it shares with the batches that it was cut from.
-fn batch_bytes(batch: &RecordBatch) -> usize {
-    let column = |column: &ArrayRef| match column.data_type().primitive_width() {
-        Some(width) => column.len() * width,
-        None => column.to_data().get_slice_memory_size().unwrap_or(0),
-    };
-    batch.columns().iter().map(column).sum()
 }
 
 impl Operator for WindowAggregate {
@@ -357,13 +375,13 @@ impl Operator for WindowAggregate {
         for number in self.panes.keys().copied().collect::<Vec<_>>() {
             let pane = self.panes.get_mut(&number).expect("just listed");
             if kind == SaveKind::Full {
-                pane.saved.iter().for_each(|batch| state.put(PARTIALS, batch.clone()));
+                pane.saved.iter().for_each(|part| state.put(PARTIALS, part.batch.clone()));
             }
-            pane.unsaved.iter().for_each(|batch| state.put(PARTIALS, batch.clone()));
+            pane.unsaved.iter().for_each(|part| state.put(PARTIALS, part.batch.clone()));
             let unsaved = std::mem::take(&mut pane.unsaved);
             pane.saved.extend(unsaved);
-            if merge_from(&pane.saved).is_some() {
-                self.compact_pane(number, merge_from)?;
+            if parts_to_merge(&pane.saved).is_some() {
+                self.compact_pane(number, parts_to_merge)?;
             }
         }
         Ok(())
@@ -383,25 +401,27 @@ impl Operator for WindowAggregate {
                 let last_end = self.plan.spec.last_window_end(number);
                 if rows.num_rows() > 0 && last_end.is_some_and(|end| end > self.fired_until) {
                     let rows = batch_of(&self.plan.input, rows.columns().to_vec(), rows.num_rows())?;
-                    self.bytes += batch_bytes(&rows);
-                    self.panes.entry(number).or_default().saved.push(rows);
+                    let part = Part::new(rows);
+                    self.bytes += part.bytes();
+                    self.panes.entry(number).or_default().saved.push(part);
                 }
             }
         }
         for number in self.panes.keys().copied().collect::<Vec<_>>() {
-            self.compact_pane(number, merge_from)?;
+            self.compact_pane(number, parts_to_merge)?;
         }
         Ok(())
     }
 
     fn state_bytes(&self) -> usize {
-        self.bytes + self.scratch.bytes()
+        self.bytes + self.merger.bytes()
     }
 
     fn state_rows(&self) -> usize {
-        self.panes.values().flat_map(Pane::batches).map(RecordBatch::num_rows).sum()
+        self.panes.values().flat_map(Pane::parts).map(|part| part.batch.num_rows()).sum()
     }
 }
 
+mod merger;
 #[cfg(test)]
 mod tests;

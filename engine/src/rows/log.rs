@@ -4,6 +4,9 @@
 //! shared), and restoring is taking them in again. Rows freed by time leave no trace, because the watermark beside the chunks says
 //! that they are gone. A full save hands over the rows that are there now; so does the first one, whatever is asked for, because until
 //! then nothing is noted: a pipeline without checkpoints must not remember its input for ever.
+//!
+//! Where an operator names the stored rows, those that came and went since the last checkpoint are not written ([`noted`](super::noted)): most rows of a
+//! rank are pushed out by better ones soon. Nor are they remembered for long.
 
 use std::sync::Arc;
 
@@ -11,6 +14,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBat
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use super::noted::Noted;
 use crate::aggregate::partial::check_chunk;
 use crate::delta::{Delta, batch_of};
 use crate::error::Result;
@@ -21,6 +25,13 @@ use crate::operator::{SaveKind, StateReader, StateWriter};
 const WEIGHT: &str = "__weight";
 const ORDINAL: &str = "__ordinal";
 
+/// So many noted rows that are gone are no burden.
+const GONE_MAX: usize = if cfg!(test) { 8 } else { 65_536 };
+
+/// A chunk of which fewer than one in so many rows are gone is written as it is: that shares the memory of the rows, and gathering the others
+/// takes a step longer than writing all takes the thread that does it.
+const GONE_PART: usize = if cfg!(test) { usize::MAX } else { 4 };
+
 /// The deltas of one input since the last checkpoint.
 pub(crate) struct RowLog {
     /// The table of the checkpoint.
@@ -29,6 +40,7 @@ pub(crate) struct RowLog {
     rows: SchemaRef,
     pending: Vec<RecordBatch>,
     pending_rows: usize,
+    noted: Noted,
     /// Whether some store knows of earlier rows.
     active: bool,
 }
@@ -45,6 +57,7 @@ impl RowLog {
             rows: Arc::clone(schema),
             pending: Vec::new(),
             pending_rows: 0,
+            noted: Noted::default(),
             active: false,
         }
     }
@@ -66,6 +79,54 @@ impl RowLog {
         Ok(())
     }
 
+    /// The same of a delta whose rows are the stored rows `ids`; `is_new`: which of them were not there before. Each id that leaves has then
+    /// to be [`remove`](Self::remove)d.
+    pub(crate) fn push_rows(&mut self, delta: &Delta, ids: &[u32], is_new: impl Fn(usize) -> bool) -> Result<()> {
+        debug_assert_eq!(delta.rows(), ids.len());
+        if self.active {
+            self.noted.push(self.pending_rows, ids, is_new);
+        }
+        self.push(delta)
+    }
+
+    /// Stored rows leave. What was noted of those that no checkpoint knows is forgotten.
+    pub(crate) fn remove(&mut self, ids: &[u32]) -> Result<()> {
+        if self.noted.is_empty() {
+            return Ok(());
+        }
+        ids.iter().for_each(|id| _ = self.noted.remove(*id));
+        let gone = self.noted.gone_count();
+        if gone > GONE_MAX && gone * 2 > self.pending_rows { self.sweep() } else { Ok(()) }
+    }
+
+    /// A stored row will be noted otherwise. Returns whether what was noted of it is forgotten, as no checkpoint knows it.
+    pub(crate) fn withdraw(&mut self, id: u32) -> bool {
+        self.noted.remove(id)
+    }
+
+    /// Takes away the rows that are gone.
+    fn sweep(&mut self) -> Result<()> {
+        self.pending = self.left(usize::MAX)?;
+        self.noted.sweep();
+        self.pending_rows = self.pending.iter().map(RecordBatch::num_rows).sum();
+        Ok(())
+    }
+
+    /// What was noted without the rows that are gone, of chunks of which they are more than one of `part` rows; the others come as they are.
+    fn left(&mut self, part: usize) -> Result<Vec<RecordBatch>> {
+        let (mut all, mut first) = (Vec::with_capacity(self.pending.len()), 0);
+        for chunk in std::mem::take(&mut self.pending) {
+            let rows = chunk.num_rows();
+            let left = self.noted.left(first, rows).filter(|left| (rows - left.true_count()) > rows / part);
+            first += rows;
+            all.extend(match left {
+                Some(left) => filtered(chunk, &left)?,
+                None => Some(chunk),
+            });
+        }
+        Ok(all)
+    }
+
     /// How many rows are noted.
     pub(crate) fn pending_rows(&self) -> usize {
         self.pending_rows
@@ -74,13 +135,17 @@ impl RowLog {
     /// Forgets noted rows of which a restore would find at once that they are gone: those that `keep` says `false` of, which sees the
     /// rows' own columns first.
     pub(crate) fn retain(&mut self, keep: impl Fn(&RecordBatch) -> BooleanArray) -> Result<()> {
+        if !self.noted.is_empty() {
+            let mut first = 0;
+            for chunk in &self.pending {
+                self.noted.retain(first, &keep(chunk));
+                first += chunk.num_rows();
+            }
+            return self.sweep();
+        }
         for chunk in std::mem::take(&mut self.pending) {
             let kept = keep(&chunk);
-            match kept.true_count() {
-                0 => {}
-                all if all == chunk.num_rows() => self.pending.push(chunk),
-                _ => self.pending.push(filter_record_batch(&chunk, &kept)?),
-            }
+            self.pending.extend(filtered(chunk, &kept)?);
         }
         self.pending_rows = self.pending.iter().map(RecordBatch::num_rows).sum();
         Ok(())
@@ -103,6 +168,10 @@ impl RowLog {
         state: &mut StateWriter,
         all: impl FnOnce() -> Result<Vec<Delta>>,
     ) -> Result<()> {
+        if kind == SaveKind::Changes && self.noted.gone_count() > 0 {
+            self.pending = self.left(GONE_PART)?;
+        }
+        self.noted.clear();
         let pending = std::mem::take(&mut self.pending);
         self.pending_rows = 0;
         let known = std::mem::replace(&mut self.active, true);
@@ -140,8 +209,17 @@ impl RowLog {
 
     /// Bytes held until the next save, about. (Mostly shared with the rows themselves.)
     pub(crate) fn bytes(&self) -> usize {
-        self.pending.len() * 256
+        self.pending.len() * 256 + self.noted.bytes()
     }
+}
+
+/// The rows where `left` is true; `None`: there are none.
+fn filtered(chunk: RecordBatch, left: &BooleanArray) -> Result<Option<RecordBatch>> {
+    Ok(match left.true_count() {
+        0 => None,
+        all if all == chunk.num_rows() => Some(chunk),
+        _ => Some(filter_record_batch(&chunk, left)?),
+    })
 }
 
 /// The rows whose key the hash groups own; without keys all of them belong to the owner of hash 0.

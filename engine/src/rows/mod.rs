@@ -19,6 +19,7 @@ use crate::error::{EngineError, Result};
 use crate::keys::GroupKeys;
 
 mod log;
+mod noted;
 mod pages;
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,7 @@ use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::expr::StepContext;
 use crate::graph::{Graph, NodeKind, Route, errors_schema, late_schema};
-use crate::hash::{group_of, hash_columns, shard_of};
+use crate::hash::{ByOwner, hash_columns};
 use crate::metrics::Metrics;
 use crate::operator::{
     BadRows, Input, LateRows, Operator, Output, PORT_MAIN, PORT_SIDE, Progress, SaveKind, StateWriter, StepWave, Ticket,
@@ -199,6 +199,13 @@ impl Shard {
                 next: done + 1,
                 pending: None,
             });
+        }
+        for node in &mut nodes {
+            if let ShardNodeKind::Operator(operator) = &mut node.kind
+                && let [Consumer { hash: Some(columns), .. }] = node.consumers[PORT_MAIN as usize].as_slice()
+            {
+                operator.exchanged(columns, shards);
+            }
         }
         Self {
             index,
@@ -453,16 +460,24 @@ impl Shard {
             }
         }
         self.links.metrics.set_watermark(index, watermarks.after);
-        counters.rows_out.add(out.deltas.iter().map(|delta| delta.rows() as u64).sum());
+        let owned = out.owned.iter().map(|(_, delta)| delta);
+        counters.rows_out.add(out.deltas.iter().chain(owned).map(|delta| delta.rows() as u64).sum());
         self.nodes[index].next = step + 1;
-        self.deliver(index, PORT_MAIN, step, out.deltas)?;
-        self.deliver(index, PORT_SIDE, step, side)?;
+        self.deliver(index, PORT_MAIN, step, out.deltas, out.owned)?;
+        self.deliver(index, PORT_SIDE, step, side, Vec::new())?;
         self.complete();
         Ok(())
     }
 
-    /// Hands the rows of an output port to all its consumers.
-    fn deliver(&mut self, index: usize, out_port: u8, step: u64, mut deltas: Vec<Delta>) -> Result<()> {
+    /// Hands the rows of an output port to all its consumers. `owned`: rows that the operator has divided among shards itself, for the only one.
+    fn deliver(
+        &mut self,
+        index: usize,
+        out_port: u8,
+        step: u64,
+        mut deltas: Vec<Delta>,
+        mut owned: Vec<(usize, Delta)>,
+    ) -> Result<()> {
         let count = self.nodes[index].consumers[out_port as usize].len();
         for position in 0..count {
             let consumer = &self.nodes[index].consumers[out_port as usize][position];
@@ -473,6 +488,7 @@ impl Shard {
                 continue;
             };
             let mut by_shard = scatter(deltas, columns, self.shards, &mut self.hashes)?;
+            owned.drain(..).for_each(|(shard, delta)| by_shard[shard].push(delta));
             for (shard, deltas) in by_shard.drain(..).enumerate() {
                 if shard == self.index {
                     self.arrive(node, port, step, shard, deltas);
@@ -509,7 +525,6 @@ impl Shard {
 /// Divides rows among shards by the hash of `columns`; rows of one shard keep their order.
 fn scatter(deltas: Vec<Delta>, columns: &[usize], shards: usize, hashes: &mut Vec<u64>) -> Result<Vec<Vec<Delta>>> {
     let mut by_shard: Vec<Vec<Delta>> = (0..shards).map(|_| Vec::new()).collect();
-    let mut indices: Vec<Vec<u32>> = vec![Vec::new(); shards];
     for delta in deltas {
         if columns.is_empty() {
             by_shard[0].push(delta);
@@ -517,15 +532,13 @@ fn scatter(deltas: Vec<Delta>, columns: &[usize], shards: usize, hashes: &mut Ve
         }
         let keys: Vec<_> = columns.iter().map(|column| Arc::clone(delta.batch.column(*column))).collect();
         hash_columns(&keys, delta.rows(), hashes)?;
-        indices.iter_mut().for_each(Vec::clear);
-        for (row, hash) in hashes.iter().enumerate() {
-            indices[shard_of(group_of(*hash), shards)].push(row as u32);
-        }
-        for (shard, indices) in indices.iter_mut().enumerate() {
-            if indices.len() == delta.rows() {
-                by_shard[shard].push(delta.clone());
-            } else if !indices.is_empty() {
-                by_shard[shard].push(delta.take(&UInt32Array::from(std::mem::take(indices)))?);
+        let by_owner = ByOwner::new(hashes, shards);
+        for (shard, deltas) in by_shard.iter_mut().enumerate() {
+            let rows = by_owner.rows_of(shard);
+            if rows.len() == delta.rows() {
+                deltas.push(delta.clone());
+            } else if !rows.is_empty() {
+                deltas.push(delta.take(&UInt32Array::from(rows.to_vec()))?);
             }
         }
     }

@@ -77,37 +77,48 @@ impl Record {
         self.log.is_active()
     }
 
-    /// Notes rows that were taken in, where matches are not told. `batch` has the stored columns.
+    /// Notes rows that were taken in, where matches are not told. `batch` has the stored columns; `is_new`: which of the rows were not there
+    /// before.
     pub(super) fn inserted(
         &mut self,
         batch: &RecordBatch,
+        ids: &[u32],
+        is_new: impl Fn(usize) -> bool,
         expires: Option<Int64Array>,
         weights: Option<Int64Array>,
     ) -> Result<()> {
         let mut columns = batch.columns().to_vec();
         columns.extend(expires.map(|expires| Arc::new(expires) as ArrayRef));
-        self.push(columns, batch.num_rows(), weights)
+        if !self.is_active() {
+            return Ok(());
+        }
+        let batch = batch_of(self.log.schema(), columns, batch.num_rows())?;
+        self.log.push_rows(&Delta { batch, weights, ordinals: None }, ids, is_new)
     }
 
     /// Notes new rows of a side that only inserts, with their matches.
     pub(super) fn counted(
         &mut self,
         batch: &RecordBatch,
+        ids: &[u32],
         expires: Option<Vec<i64>>,
         matches: Int64Array,
     ) -> Result<()> {
         let mut columns = batch.columns().to_vec();
         columns.extend(expires.map(|expires| Arc::new(Int64Array::from(expires)) as ArrayRef));
         columns.push(Arc::new(matches));
-        self.push(columns, batch.num_rows(), None)
+        let batch = batch_of(self.log.schema(), columns, batch.num_rows())?;
+        self.log.push_rows(&Delta::insert(batch), ids, |_| true)
     }
 
     fn push(&mut self, columns: Vec<ArrayRef>, rows: usize, weights: Option<Int64Array>) -> Result<()> {
-        if !self.is_active() {
-            return Ok(());
-        }
         let batch = batch_of(self.log.schema(), columns, rows)?;
         self.log.push(&Delta { batch, weights, ordinals: None })
+    }
+
+    /// Rows leave, whether taken back, settled or freed by time.
+    pub(super) fn removed(&mut self, ids: &[u32]) -> Result<()> {
+        self.log.remove(ids)
     }
 
     /// Notes that a row was `old` before this step and is `new` now; `None`: it leaves.
@@ -117,6 +128,8 @@ impl Record {
         }
         let noted = self.note_of.get(id as usize).copied().unwrap_or(NONE);
         let note = match noted {
+            // A row that came since the last checkpoint is not in it.
+            NONE if self.log.withdraw(id) => Note { id, state: RowState { weight: 0, ..old } },
             NONE => Note { id, state: old },
             place => self.notes[place as usize],
         };
@@ -127,7 +140,7 @@ impl Record {
                     self.removed.push(note);
                 }
             }
-            Some(new) if noted == NONE && new != old => {
+            Some(new) if noted == NONE && new != note.state => {
                 if self.note_of.len() <= id as usize {
                     self.note_of.resize(id as usize + 1, NONE);
                 }

@@ -154,7 +154,7 @@ impl Side {
             self.remembered.extend(ids.iter().copied().zip(matches.values().iter().copied()));
         }
         if !restoring && !self.plan().logs_rows {
-            self.record.inserted(&batch, expires, None)?;
+            self.record.inserted(&batch, &ids, |_| true, expires, None)?;
         }
         Ok(Arrived { batch, ids, slots, weights: None, fresh: None })
     }
@@ -243,7 +243,7 @@ impl Side {
                 expiry.insert(&new_ids, &new);
             }
             if !restoring && !self.plan().logs_rows {
-                self.record.inserted(&batch, None, Some(Int64Array::from(weights.clone())))?;
+                self.record.inserted(&batch, &ids, |row| fresh[row], None, Some(Int64Array::from(weights.clone())))?;
             }
             arrived.push(Arrived { batch, ids, slots, weights: Some(weights), fresh: Some(fresh) });
         }
@@ -345,7 +345,7 @@ impl Side {
             let expires = self.expiry.as_ref().map(|expiry| ids.iter().map(|id| expiry.at(*id)).collect());
             let matches: Int64Array = ids.iter().map(|id| self.matches[*id as usize]).collect::<Vec<_>>().into();
             let (batch, _) = select(arrived.batch.clone(), None, rows)?;
-            self.record.counted(&batch, expires, matches)?;
+            self.record.counted(&batch, &ids, expires, matches)?;
         }
         if side.settles {
             self.leaving.extend(matched.iter().map(|row| arrived.ids[*row as usize]));
@@ -411,6 +411,7 @@ impl Side {
         leaving.sort_unstable();
         leaving.iter().for_each(|id| self.chains.unlink(index, *id));
         leaving.append(&mut self.passing);
+        self.record.removed(&leaving)?;
         self.rows.remove(&leaving)?;
         leaving.clear();
         self.leaving = leaving;

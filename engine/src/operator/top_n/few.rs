@@ -156,8 +156,8 @@ impl<K: SortKey> Few<K> {
         if kept.is_empty() { Ok(None) } else { rows_at(deltas, &kept, schema).map(Some) }
     }
 
-    /// Stores the rows of the step that are still among the first; they come back as one delta.
-    pub(super) fn settle(&mut self, deltas: &[Delta], rows: &mut Rows) -> Result<Option<Delta>> {
+    /// Stores the rows of the step that are still among the first; they come back as one delta, with their ids.
+    pub(super) fn settle(&mut self, deltas: &[Delta], rows: &mut Rows) -> Result<Option<(Delta, Vec<u32>)>> {
         let Some(delta) = self.gather(deltas, rows.schema())? else { return Ok(None) };
         let mut changes = Vec::with_capacity(delta.rows());
         rows.apply(&delta, &mut changes)?;
@@ -169,7 +169,7 @@ impl<K: SortKey> Few<K> {
             }
         });
         self.touched = touched;
-        Ok(Some(delta))
+        Ok(Some((delta, changes.iter().map(|change| change.id).collect())))
     }
 
     /// The rows of the step that are still among the first, and stores nothing: where another shard decides.

@@ -185,6 +185,11 @@ impl<K: SortKey> Full<K> {
         Ok(delta)
     }
 
+    /// What the rows that were kept last did to the stored ones, in order.
+    pub(super) fn taken(&self) -> &[RowChange] {
+        &self.scratch
+    }
+
     /// Drops what takes back rows that are not there, because they were forgotten, so that at least what came is there; what is left of
     /// the step comes back.
     pub(super) fn drop_unfounded(&mut self, rows: &mut Rows) -> Effect {

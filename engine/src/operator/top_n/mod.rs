@@ -372,17 +372,19 @@ impl<K: SortKey> TopN<K> {
                     let hashes = (!self.plan.spec.by_arrival).then_some(self.ties.as_slice());
                     let kept = full.take_in(delta, &self.slots, &self.sort_keys, &self.ties, hashes, &mut self.rows)?;
                     if let Some(kept) = kept.filter(|_| log && self.ttl.is_none()) {
-                        self.log.push(&kept)?;
+                        let taken = full.taken();
+                        let ids: Vec<u32> = taken.iter().map(|change| change.id).collect();
+                        self.log.push_rows(&kept, &ids, |row| taken[row].before == 0)?;
                     }
                 }
             }
         }
         let Core::Few(few) = &mut self.core else { return Ok(None) };
-        let kept = few.settle(deltas, &mut self.rows)?;
-        if let Some(kept) = kept.as_ref().filter(|_| log && self.ttl.is_none()) {
-            self.log.push(kept)?;
+        let Some((kept, ids)) = few.settle(deltas, &mut self.rows)? else { return Ok(None) };
+        if log && self.ttl.is_none() {
+            self.log.push_rows(&kept, &ids, |_| true)?;
         }
-        Ok(kept)
+        Ok(Some(kept))
     }
 
     /// Refuses the rows of windows that were closed before this step; the others come back.
@@ -493,6 +495,7 @@ impl<K: SortKey> TopN<K> {
             dead.sort_unstable();
             dead.dedup();
         }
+        self.log.remove(&dead)?;
         self.rows.remove(&dead)
     }
 

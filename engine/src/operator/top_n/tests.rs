@@ -352,6 +352,56 @@ proptest! {
     }
 }
 
+/// Rows that were pushed out, or taken back, before a checkpoint saw them are in none.
+#[test]
+fn checkpoints_have_no_rows_that_came_and_went() {
+    let row = |n: i64| Row { end: 0, key: Some(n % 3), value: Some(n), double: None, text: None, number: n };
+    let order = vec![SortColumn { column: VALUE, descending: true, nulls_first: false }];
+    for (function, retracting, last) in [
+        (RankFunction::RowNumber, false, 1),
+        (RankFunction::RowNumber, false, 2),
+        (RankFunction::Rank, false, 2),
+        (RankFunction::RowNumber, true, 2),
+    ] {
+        let spec = TopNSpec {
+            partition: vec![KEY],
+            order: order.clone(),
+            function,
+            first: 1,
+            last,
+            rank_column: None,
+            window: None,
+            retracting,
+            by_arrival: false,
+        };
+        let factory = TopNFactory::new(spec.clone(), schema()).expect("plans");
+        let local = ChainFactory::new(vec![]);
+        let mut pipeline = Pipeline::new(&local, &factory, spec.partition.clone(), 2);
+        let (mut view, mut events) = (View::default(), Vec::new());
+        pipeline.save(SaveKind::Changes);
+        for number in 0..300_i64 {
+            let mut now = vec![(row(number), 1, number as u64)];
+            if retracting && number >= 6 {
+                now.push((row(number - 6), -1, number as u64));
+            }
+            view.apply(&pipeline.step(&[delta_of(&now, retracting)], 0));
+            events.extend(now);
+            if number == 200 {
+                // From here on there are rows that a checkpoint knows, which are told of once more where they are taken back.
+                pipeline.save(SaveKind::Changes);
+                assert_eq!(pipeline.saved_rows(), if retracting { 6 } else { 3 * last as usize });
+            }
+        }
+        pipeline.save(SaveKind::Changes);
+        assert_eq!(pipeline.saved_rows(), if retracting { 3 * 6 } else { 2 * 3 * last as usize });
+        pipeline.restart(3);
+        let next = [(row(300), 1, 300)];
+        view.apply(&pipeline.step(&[delta_of(&next, retracting)], 0));
+        events.extend(next);
+        assert_eq!(view.0, naive(&table(&events, retracting, false), &spec));
+    }
+}
+
 /// A hot partition is not walked through for each change, and long results are cut to size.
 #[test]
 fn a_hot_partition() {

@@ -179,6 +179,21 @@ proptest! {
         prop_assert_eq!(run(spec, &rows, delay, &steps, 1, &[]), run(spec, &sorted, 0, &[7], 2, &[]));
     }
 
+    /// Keys that come into use and fall out of it, many more than are there at once.
+    #[test]
+    fn keys_move_on(
+        spec in specs(),
+        (delay, rows) in stream(),
+        pace in 1_i64..30,
+        steps in steps(),
+        shards in 1_usize..4,
+        events in events(),
+    ) {
+        let key = |row: &Row| row.key.map(|key| row.ts.div_euclid(pace) + key);
+        let rows: Vec<Row> = rows.iter().map(|row| Row { key: key(row), ..*row }).collect();
+        prop_assert_eq!(run(spec, &rows, delay, &steps, shards, &events), oracle(spec, &rows));
+    }
+
     /// Panes are a partition of time, and their windows are those of the definition.
     #[test]
     fn panes_agree_with_the_definition(spec in specs(), ts in -1_000_i64..1_000) {
@@ -197,6 +212,26 @@ proptest! {
             prop_assert_eq!(open, expected.iter().copied().filter(|(_, end)| *end > ts + bound).collect::<Vec<_>>());
         }
     }
+}
+
+/// A window that is read over and over remembers the keys of those that are open, not all that there ever were.
+#[test]
+fn keys_of_the_past_are_forgotten() {
+    let spec = WindowSpec::new(WindowKind::Hop { slide_ms: 10, size_ms: 50 }, 0).expect("valid");
+    let (local, global) = factories(spec);
+    let mut pipeline = Pipeline::new(&local, &global, vec![1], 2);
+    let mut bytes = Vec::new();
+    for pane in 0..200_i64 {
+        let row =
+            |n: i64| Row { ts: pane * 10, key: Some(pane * 100 + n), value: Some(n), weight: 1, ordinal: n as u64 };
+        let rows: Vec<Row> = (0..100).map(row).collect();
+        let shown = show(&pipeline.step(&[delta_of(&rows, false)], pane * 10));
+        assert_eq!(shown.len(), 100 * pane.min(5) as usize);
+        bytes.push(pipeline.state_bytes());
+    }
+    let most = bytes[20..40].iter().max().expect("there are some");
+    // Capacities differ; the keys of all panes would be several times as much.
+    assert!(bytes[40..].iter().all(|now| *now <= most * 5 / 4), "{bytes:?}");
 }
 
 fn row(ts: i64, value: i64, ordinal: u64) -> Row {
