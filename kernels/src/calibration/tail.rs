@@ -3,7 +3,7 @@
 //! ```text
 //! p = min(1, (prior rows above + own rows above) / (prior rows + own rows) * correction)
 //! correction = ((rows below the rate + k) / (rate * rows + k))^3
-//! prior rows = those of the method * trust,  k = STEADY * trust,  trust = 1 / (1 + (age / 20,000)^2)
+//! prior rows = those of the method * trust,  k = STEADY * trust * min(1, rate / 5e-4)^1.5,  trust = 1 / (1 + (age / 20,000)^2)
 //! ```
 //!
 //! The first factor is conformal (Vovk et al., "Algorithmic Learning in a Random World"): the rank of a score among those seen, in a
@@ -47,6 +47,9 @@ const WEIGHT_MAX: f32 = 1e6;
 const CLUSTER_ROWS: f32 = 50.0;
 /// Rows below the rate that are taken as given before any is seen: how slowly the correction sets in.
 const STEADY: f32 = 120.0;
+/// At this rate, or a greater one; at a smaller one, fewer, and not only in proportion: a key of a hundred thousand rows, of which ten are to be
+/// below a rate of 1e-4, would otherwise be for all its life as it began.
+const STEADY_RATE: f32 = 5e-4;
 /// Some are for ever: a rate so small that no row below it is expected is not corrected by one that comes.
 const STEADY_MIN: f32 = 5.0;
 /// Corrections stay within these: a discrete series may have no score at all between normal and never seen.
@@ -84,7 +87,8 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) 
     let trust = trust_in_prior(age);
     let (prior_above, prior_rows) = prior.rows_above(surprise, trust);
     let rank = (prior_above + above) / (prior_rows + shown);
-    let steady = (STEADY * trust).max(STEADY_MIN);
+    let relative = (rate / STEADY_RATE).min(1.0);
+    let steady = (STEADY * trust * relative * relative.sqrt()).max(STEADY_MIN);
     let ratio = (header[BELOW] + steady) / (rate * header[ROWS] + steady);
     let correction = (ratio * ratio * ratio).clamp(CORRECTION_MIN, CORRECTION_MAX);
     let p_value = (rank * correction).clamp(f32::MIN_POSITIVE, 1.0);

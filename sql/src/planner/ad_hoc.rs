@@ -24,6 +24,7 @@ use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::context::{CatalogTable, PlanContext};
+use super::forecast;
 use super::logical::{self, is_random, volatile_calls};
 use super::materialized::{view_of, views_in};
 use super::oracle::executable;
@@ -87,8 +88,9 @@ impl AdHocQuery {
     /// # Errors
     /// What DataFusion's planner and executor have to say.
     pub async fn run(&self, tables: &ViewTables<'_>, clock_ms: i64) -> Result<SendableRecordBatchStream> {
-        let frame = self.session().execute_logical_plan(self.executable(tables, clock_ms)?).await?;
-        Ok(frame.execute_stream().await?)
+        let session = self.session();
+        let plan = forecast::made(&session, self.executable(tables, clock_ms)?).await?;
+        Ok(session.execute_logical_plan(plan).await?.execute_stream().await?)
     }
 
     /// How DataFusion would answer, as text; `run`: how it has answered, with what each part of the plan counted.
@@ -96,7 +98,10 @@ impl AdHocQuery {
     /// # Errors
     /// What DataFusion's planner has to say, and its executor.
     pub async fn explain(&self, tables: &ViewTables<'_>, clock_ms: i64, run: bool) -> Result<String> {
-        let frame = self.session().execute_logical_plan(self.executable(tables, clock_ms)?).await?;
+        let session = self.session();
+        // What forecasts there are is known once they are made.
+        let plan = forecast::made(&session, self.executable(tables, clock_ms)?).await?;
+        let frame = session.execute_logical_plan(plan).await?;
         let context = Arc::new(frame.task_ctx());
         let plan = frame.create_physical_plan().await?;
         if !run {

@@ -28,7 +28,7 @@ use eagre_engine::operator::window::WindowKind;
 
 use super::context::{CatalogTable, PlanContext, column};
 use super::expr::strip_alias;
-use super::forecast::ForecastTable;
+use super::forecast;
 use super::local_time::last_instant;
 use super::match_recognize::MatchRecognize;
 use super::nearest::NearestJoin;
@@ -61,6 +61,7 @@ pub async fn answer(
     config.options_mut().execution.time_zone = Some(catalog.time_zone().to_string());
     let state = SessionStateBuilder::new().with_default_features().with_config(config).build();
     let session = SessionContext::new_with_state(state);
+    let plan = forecast::made(&session, plan).await?;
     let frame = session.execute_logical_plan(plan).await?;
     let schema = Arc::clone(frame.schema().inner());
     let batches = frame.collect().await?;
@@ -94,7 +95,8 @@ fn check_exclusion(expr: &Expr) -> Result<()> {
     Ok(())
 }
 
-/// An analysed plan without our own nodes, which DataFusion can execute, over what `scan` makes of its leaves.
+/// An analysed plan without our own nodes, which DataFusion can execute, over what `scan` makes of its leaves. Forecasts are left in it, for
+/// [`forecast::made`].
 pub(super) fn executable(
     plan: LogicalPlan,
     scan: impl Fn(&TableScan) -> DataFusionResult<LogicalPlan>,
@@ -124,14 +126,6 @@ pub(super) fn executable(
                 return Err(SqlError::unsupported(
                     "`MATCH_RECOGNIZE` in a query that is answered at once",
                     "look for the pattern in a pipeline: in the query of a materialized view, or over a table",
-                    node.location,
-                )
-                .into());
-            }
-            if let Some(node) = inner.downcast_ref::<ForecastTable>() {
-                return Err(SqlError::unsupported(
-                    "`FORECAST` in a query that is answered at once",
-                    "forecast in a pipeline: in the query of a materialized view, or over a table",
                     node.location,
                 )
                 .into());

@@ -34,6 +34,8 @@ use crate::error::{Location, Result, SqlError};
 use crate::functions::nested::FIELD;
 use crate::functions::predict::{Predict as PredictFunction, Wanted};
 
+mod lazy;
+
 /// What stands before the name of a model in the name of a resolved function.
 const RESOLVED: [(&str, Wanted); 3] =
     [("__eagre_predict$", Wanted::Value), ("__eagre_classify$", Wanted::Classes), ("__eagre_ml_predict$", Wanted::All)];
@@ -317,6 +319,9 @@ pub(super) fn take_out(plan: LogicalPlan) -> Result<LogicalPlan> {
         if calls.is_empty() {
             return Ok(Transformed::no(node));
         }
+        exprs = lazy::guard(exprs)?;
+        calls.clear();
+        exprs.iter().for_each(|expr| innermost(expr, &mut calls));
         let passes_columns = match &node {
             LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) => false,
             LogicalPlan::Filter(_) | LogicalPlan::Window(_) | LogicalPlan::Sort(_) => true,

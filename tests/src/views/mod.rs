@@ -19,7 +19,7 @@ use changing::{
     resume,
 };
 use reading::{
-    answers, batch_rules, complete, file, lookup, one_step, restart, shared_work, slow_reader, subscription,
+    answers, batch_rules, complete, file, forecasts, lookup, one_step, restart, shared_work, slow_reader, subscription,
     subscription_words, wrong_uses,
 };
 
@@ -29,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let trial = |name: &str, test: fn() -> Outcome| Trial::test(format!("views::{name}"), move || Ok(test()?));
     vec![
         trial("a_view_answers_queries_while_it_changes", answers),
+        trial("forecasts_of_a_view_are_made_at_once", forecasts),
         trial("views_read_together_are_of_one_step", one_step),
         trial("views_on_views_share_their_work", shared_work),
         trial("a_subscription_adds_up_to_the_view", subscription),

@@ -14,6 +14,62 @@ use super::{Input, NUMBERS, Outcome, expect, lines, read, run, session, settle, 
 use crate::harness::Random;
 use crate::value;
 
+/// What comes next is asked of a view like anything else, also of one whose rows are replaced as they change.
+pub(super) fn forecasts() -> Outcome {
+    for shards in [1, 2] {
+        let session = session(shards)?;
+        run(
+            &session,
+            &format!(
+                "{NUMBERS} CREATE MATERIALIZED VIEW totals AS
+                 SELECT TIMESTAMPADD(MINUTE, CAST(k AS INT), TIMESTAMP '2026-01-01 00:00:00') AS ts, sum(n) AS v FROM t GROUP BY k"
+            ),
+        )?;
+        let input = Input::of(&session, "t")?;
+        let minutes: Vec<i64> = (0..40).collect();
+        let values: Vec<i64> = minutes.iter().map(|minute| if *minute == 5 { 1000 } else { 7 }).collect();
+        input.numbers(&minutes, &values)?;
+        input.numbers(&[5], &[-993])?;
+        settle(&session, "SELECT count(*), min(v), max(v) FROM totals", &["40,7,7"])?;
+        let forecast = "FORECAST(TABLE totals, DESCRIPTOR(v), ts => ts, horizon => 2, step => INTERVAL '1' MINUTE";
+        let at = |minute: u32| format!("2026-01-01 00:{minute}:00.000,7.0,7.0");
+        for (sql, wanted) in [
+            (format!("SELECT ts, q10, q90 FROM {forecast}, emit => 'every 40') ORDER BY ts"), vec![at(40), at(41)]),
+            // The newest forecast takes those before back.
+            (
+                format!("SELECT ts, q10, q90 FROM {forecast}, changelog => 'latest') ORDER BY ts"),
+                vec![at(40), at(41)],
+            ),
+            (format!("SELECT count(*) FROM {forecast}) WHERE q50 = 7"), vec!["18".to_string()]),
+            (format!("SELECT bool_and(is_inside) FROM {forecast}, output => 'errors')"), vec!["true".to_string()]),
+            // Of a subquery, beside the view itself, and one of another one.
+            (
+                "SELECT count(*) FROM totals AS a JOIN FORECAST(TABLE (SELECT ts, v FROM totals WHERE v > 0), DESCRIPTOR(v), ts => ts, horizon => 2, \
+                 step => INTERVAL '1' MINUTE, emit => 'every 40') AS f ON a.v = f.q50"
+                    .to_string(),
+                vec!["80".to_string()],
+            ),
+            (
+                format!(
+                    "SELECT count(*) FROM FORECAST(TABLE (SELECT ts, q50 FROM {forecast}) WHERE ts > made_at + INTERVAL '1' MINUTE), \
+                     DESCRIPTOR(q50), ts => ts, horizon => 1, step => INTERVAL '1' MINUTE, min_training => 8)"
+                ),
+                vec!["2".to_string()],
+            ),
+        ] {
+            let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+            expect(&sql, &read(&session, &sql)?, &wanted)?;
+        }
+        input.numbers(&[40], &[7])?;
+        settle(
+            &session,
+            &format!("SELECT ts, q10, q90 FROM {forecast}, changelog => 'latest') ORDER BY ts LIMIT 1"),
+            &[&at(41)],
+        )?;
+    }
+    Ok(())
+}
+
 pub(super) fn answers() -> Outcome {
     for shards in [1, 3] {
         let session = session(shards)?;

@@ -2,7 +2,7 @@
 //!
 //! Like a window function the call stands in a `FROM`, and its columns are resolved with the names around it ([`syntax`]). It becomes a
 //! call of [`FORECAST_FUNCTION`] with its arguments in a fixed order, which [`ForecastRelationPlanner`] plans as a [`ForecastTable`];
-//! [`lower`] hands that over to the engine's operator.
+//! [`lower`] hands that over to the engine's operator, and [`at_once`] runs that where a query is answered at once.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -25,10 +25,12 @@ use super::window::{constant_interval_ms, table_factor};
 use crate::error::{Location, Result, SqlError};
 use crate::types::sql_name;
 
+mod at_once;
 mod lower;
 mod options;
 mod syntax;
 
+pub(super) use at_once::made;
 use options::Options;
 pub(super) use syntax::ForecastCall;
 pub(crate) use syntax::errors_of;
