@@ -106,7 +106,7 @@ fn run(query: &str, steps: &[Delta], saves_every: Option<usize>) -> Figures {
         metas = vec![writer.meta];
     }
     figures.kept = operator.state_rows();
-    if saves > 0 && steps.len() % saves_every.unwrap_or(1) == 0 {
+    if saves > 0 && steps.len().is_multiple_of(saves_every.unwrap_or(1)) {
         let mut restored = factory.create().expect("creates");
         let state = StateReader { chunks: &chunks, metas: &metas, owned: HashGroups::ALL };
         restored.restore(&state).expect("restores");
