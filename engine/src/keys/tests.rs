@@ -69,6 +69,29 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Whatever a table held in times gone by, keys get their slots in the order in which they come first.
+    #[test]
+    fn slots_are_in_order_of_first_rows(
+        rounds in proptest::collection::vec((proptest::collection::vec(0_i64..150, 1..400), any::<bool>()), 2..6),
+    ) {
+        let mut keys = table(0);
+        let (mut slots, mut model) = (Vec::new(), BTreeMap::new());
+        for (batch, goes_on) in rounds {
+            let column: ArrayRef = Arc::new(TimestampMillisecondArray::from(batch.clone()));
+            keys.intern(&[column], batch.len(), &mut slots).expect("interns");
+            for (key, slot) in batch.iter().zip(&slots) {
+                let next = model.len() as u32;
+                prop_assert_eq!(*model.entry(*key).or_insert(next), *slot);
+            }
+            if !goes_on {
+                keys.clear();
+                model.clear();
+            }
+        }
+    }
+}
+
 /// A table that was large once is drained in proportion to what is in it now; no key is left behind.
 #[test]
 fn draining_few_keys_of_a_large_table_leaves_none() {

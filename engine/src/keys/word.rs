@@ -106,7 +106,9 @@ impl WordStore {
                 // A table that grows meanwhile was near.
                 let is_far = self.is_far(words.len());
                 for words in words.chunks(AHEAD) {
-                    if is_far || self.entries.len() >= FAR || self.is_young() {
+                    if self.is_young() {
+                        self.renew_ahead(words, new);
+                    } else if is_far || self.entries.len() >= FAR {
                         let home = |word: &u64| Self::home(*word, self.shift) & (self.entries.len() - 1);
                         look_ahead(words.iter().map(|word| self.entries[home(word)].word));
                     }
@@ -165,6 +167,28 @@ impl WordStore {
             }
         }
         self.insert(word, new)
+    }
+
+    /// Gives slots to those of up to [`AHEAD`] keys whose entries are of generations gone by, where they are all that need one: else
+    /// slots would not be in the order in which keys come first. Their entries are loaded side by side, and which of them are old is seen
+    /// without a guess for each.
+    fn renew_ahead(&mut self, words: &[u64], new: &mut NewSlots<'_>) {
+        debug_assert!(words.len() <= AHEAD);
+        let mask = self.entries.len() - 1;
+        let (mut old, mut known) = (0_u32, true);
+        for (bit, word) in words.iter().enumerate() {
+            let entry = &self.entries[Self::home(*word, self.shift) & mask];
+            known &= entry.word == *word && entry.generation != 0;
+            old |= u32::from(entry.generation != self.generation) << bit;
+        }
+        while known && old != 0 {
+            let position = Self::home(words[old.trailing_zeros() as usize], self.shift) & mask;
+            // A key that comes twice among these has its slot the second time.
+            if self.entries[position].generation != self.generation {
+                self.renew(position, new);
+            }
+            old &= old - 1;
+        }
     }
 
     /// Gives a slot to a key whose entry is of a generation gone by.

@@ -16,7 +16,7 @@ use crate::expr::{ExprRef, StepContext};
 use crate::graph::{SourceNode, WatermarkStrategy, errors_schema, position_fields};
 use crate::log::{SourceTime, Taken};
 use crate::source::{BadRow, PartitionId, Place, Places, SourceBatch, SourceEvent, SourceReader, StopFlag};
-use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, event_times_ms};
+use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN, event_times_ms, greatest_time};
 
 /// What a reader thread sends.
 #[expect(clippy::large_enum_variant, reason = "moves once for thousands of rows; a box each would cost more")]
@@ -455,7 +455,7 @@ impl Input {
         if rows.num_rows() == 0 {
             return Ok(None);
         }
-        let greatest = |column| -> Result<Option<EventTimeMs>> { Ok(arrow::compute::max(&event_times_ms(column)?)) };
+        let greatest = |column| -> Result<Option<EventTimeMs>> { Ok(greatest_time(&event_times_ms(column)?)) };
         match &spec.strategy {
             WatermarkStrategy::BoundedOutOfOrderness { delay_ms } => {
                 Ok(greatest(rows.column(spec.time_column))?.map(|time| time.saturating_sub(*delay_ms)))
