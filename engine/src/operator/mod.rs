@@ -16,6 +16,7 @@ pub mod changelog_normalize;
 pub mod consolidate;
 pub mod expand;
 mod expiry;
+pub mod extreme_filter;
 pub mod forecast;
 pub mod group_aggregate;
 pub mod join;

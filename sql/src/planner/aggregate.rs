@@ -37,6 +37,7 @@ use eagre_engine::wall_clock::WallClock;
 use super::accumulators::{Arg, Foreign, ForeignSpec, Order};
 use super::context::default_functions;
 use super::expr::{Compiler, short_text, strip_alias};
+use super::join::Extreme;
 use super::kept::Kept;
 use super::lower::{
     Lowering, NEVER_LATE_MS, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, columns_of, engine,
@@ -241,6 +242,20 @@ impl Lowering<'_> {
         if ttl_ms.is_some() {
             self.consolidate(&mut stream, input_plan);
         }
+        // Of all rows of a window, and not of those of one key.
+        let extremes: Vec<Option<Extreme>> = aggregate
+            .aggr_expr
+            .iter()
+            .zip(&calls)
+            .map(|(expr, call)| match (&way, time, strip_alias(expr)) {
+                (Way::Panes { info, spec, .. }, Some(time), LogicalExpr::AggregateFunction(function))
+                    if keys.is_empty() && sets.is_none() =>
+                {
+                    Extreme::of_call(&stream, info, *spec, time, function, call)
+                }
+                _ => None,
+            })
+            .collect();
         let mut from = self.flush(&mut stream, input_plan);
         let mut input_schema = Arc::clone(&stream.physical);
 
@@ -334,11 +349,12 @@ impl Lowering<'_> {
                 slot,
                 role: role.and_then(|column| column.role.clone()),
                 rowtime: finite && role.is_some_and(|column| column.rowtime && column.role.is_some()),
-                whole: false,
+                ..StreamColumn::plain(0)
             });
         }
-        for index in 0..aggregate.aggr_expr.len() {
-            columns.push(StreamColumn::plain(result_start + index));
+        for (index, extreme) in extremes.into_iter().enumerate() {
+            let extreme = extreme.map(|extreme| extreme.at(node));
+            columns.push(StreamColumn { extreme, ..StreamColumn::plain(result_start + index) });
         }
         let mut output = self.stream_after(&stream, node, columns);
         output.consolidated = matches!(way, Way::Plain);

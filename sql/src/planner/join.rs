@@ -31,6 +31,10 @@ use super::state_ttl::{ADVICE, duration};
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 
+mod extreme;
+
+pub(super) use extreme::Extreme;
+
 /// One input of a join.
 struct Input {
     stream: Stream,
@@ -186,6 +190,12 @@ impl Lowering<'_> {
             (true, true) => ChangelogMode::Upsert,
             (true, false) => ChangelogMode::Retract,
         };
+        if !matches!(kind, JoinKind::LeftMark) {
+            let rows = (Side::Left, &mut left, join.left.as_ref());
+            self.drop_what_is_beaten(join, &condition, &both, rows, &right)?;
+        }
+        let rows = (Side::Right, &mut right, join.right.as_ref());
+        self.drop_what_is_beaten(join, &condition, &both, rows, &left)?;
         let inputs = [(&mut left, &join.left), (&mut right, &join.right)].map(|(input, plan)| {
             let (from, port) = self.flush(&mut input.stream, plan);
             Edge { from, port, route: Route::Hash(input.keys.clone()) }

@@ -24,7 +24,7 @@ use eagre_engine::operator::set_operation::{SetFunction, SetOperationFactory};
 
 use super::context::default_functions;
 use super::json_plain;
-use super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
+use super::lower::{Lowering, Stream, StreamColumn, engine};
 use super::state_ttl::{ADVICE, duration};
 use super::window::{call, derived, query_of, string};
 use crate::error::{Location, Result, SqlError};
@@ -361,7 +361,7 @@ impl Lowering<'_> {
                     _ => false,
                 };
                 let role = a.role.clone().filter(|_| same);
-                StreamColumn { slot: Slot::Physical(index), role, rowtime: a.rowtime && b.rowtime, whole: false }
+                StreamColumn { role, rowtime: a.rowtime && b.rowtime, ..StreamColumn::plain(index) }
             })
             .collect();
         let mut tables: BTreeMap<String, String> = left.tables.clone();

@@ -12,6 +12,7 @@ use eagre_engine::operator::chain::Stage;
 use eagre_engine::wall_clock::WallClock;
 
 use crate::parser::EmitKind;
+use crate::planner::join::Extreme;
 use crate::planner::window::{WindowCut, WindowShape};
 
 /// The three columns of a window.
@@ -102,11 +103,13 @@ pub(in crate::planner) struct StreamColumn {
     pub(in crate::planner) rowtime: bool,
     /// Whether rows of one value, within one key, come all in one step of the pipeline, and no other comes later.
     pub(in crate::planner) whole: bool,
+    /// `Some`: the column is the greatest or least of the rows of a window.
+    pub(in crate::planner) extreme: Option<Extreme>,
 }
 
 impl StreamColumn {
     pub(in crate::planner) fn plain(index: usize) -> Self {
-        Self { slot: Slot::Physical(index), role: None, rowtime: false, whole: false }
+        Self { slot: Slot::Physical(index), role: None, rowtime: false, whole: false, extreme: None }
     }
 
     /// How far behind the watermark this column's values in rows to come may be, in milliseconds; `None`: as far as they like. Of the

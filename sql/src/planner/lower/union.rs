@@ -9,7 +9,7 @@ use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeIndex, NodeKi
 use eagre_engine::operator::PORT_MAIN;
 
 use super::Lowering;
-use super::stream::{Slot, Stream, StreamColumn};
+use super::stream::{Stream, StreamColumn};
 use crate::error::Result;
 
 impl Lowering<'_> {
@@ -37,12 +37,7 @@ impl Lowering<'_> {
                 (Some((a, part_a)), Some((b, part_b))) => part_a == part_b && a.is_as(&b),
                 _ => false,
             });
-            StreamColumn {
-                slot: Slot::Physical(index),
-                role: role(&streams[0].0).filter(|_| same),
-                rowtime,
-                whole: false,
-            }
+            StreamColumn { role: role(&streams[0].0).filter(|_| same), rowtime, ..StreamColumn::plain(index) }
         });
         let columns: Vec<_> = columns.collect();
         let mut tables = BTreeMap::new();

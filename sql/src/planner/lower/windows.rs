@@ -58,7 +58,7 @@ impl Lowering<'_> {
                 slot: Slot::Window(part),
                 role: Some((info.clone(), part)),
                 rowtime: watermark && part == WindowPart::Time,
-                whole: false,
+                ..StreamColumn::plain(0)
             });
         }
         stream.pending = Some(PendingWindow { info, time, partition });
