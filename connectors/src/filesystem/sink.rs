@@ -11,10 +11,11 @@
 //! is committed and not before: only then does the manifest say that this process, and no other on the same state, goes on.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, UInt32Array};
-use arrow::compute::{cast, take_record_batch};
+use arrow::compute::{cast, partition, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use eagre_engine::EngineError;
@@ -202,6 +203,13 @@ struct OpenPart {
     opened_ms: i64,
 }
 
+/// Rows of a batch that go to one folder.
+enum FolderRows {
+    /// One behind the other.
+    Run(Range<usize>),
+    Some(UInt32Array),
+}
+
 struct FilesystemSink {
     settings: Arc<Settings>,
     staging: Staging,
@@ -327,41 +335,50 @@ impl FilesystemSink {
         Ok(RecordBatch::try_new(Arc::clone(&self.settings.file_schema), columns)?)
     }
 
-    /// The rows of each folder; `None`: all of them.
-    fn folders(&self, batch: &RecordBatch) -> eagre_engine::Result<Vec<(String, Option<UInt32Array>)>> {
+    /// The rows of each folder. Rows one behind the other that have equal values are taken together: folders often follow time.
+    fn folders(&self, batch: &RecordBatch) -> eagre_engine::Result<Vec<(String, FolderRows)>> {
         if self.settings.partition_columns.is_empty() {
-            return Ok(vec![(String::new(), None)]);
+            return Ok(vec![(String::new(), FolderRows::Run(0..batch.num_rows()))]);
         }
-        let mut keys = Vec::new();
+        let mut columns = Vec::new();
         for &index in &self.settings.partition_columns {
-            let column = match batch.column(index).data_type() {
+            columns.push(match batch.column(index).data_type() {
                 DataType::Binary => cast(batch.column(index), &DataType::Utf8)?,
                 _ => Arc::clone(batch.column(index)),
-            };
-            keys.push((self.settings.schema.field(index).name(), column));
+            });
         }
         let options = FormatOptions::default()
             .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"))
             .with_timestamp_tz_format(Some("%Y-%m-%d %H:%M:%S%.f%:z"));
-        let mut formatters = Vec::new();
-        for (name, column) in &keys {
-            formatters.push((*name, column, ArrayFormatter::try_new(column, &options)?));
+        let mut values = Vec::new();
+        for (&index, column) in self.settings.partition_columns.iter().zip(&columns) {
+            let name = percent_encode(self.settings.schema.field(index).name());
+            values.push((name, column, ArrayFormatter::try_new(column, &options)?));
         }
-        let mut rows: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        for row in 0..batch.num_rows() {
+        let runs = match partition(&columns) {
+            Ok(runs) => runs.ranges(),
+            // Values that cannot be compared.
+            Err(_) => (0..batch.num_rows()).map(|row| row..row + 1).collect(),
+        };
+        let mut folders: BTreeMap<String, Vec<Range<usize>>> = BTreeMap::new();
+        for run in runs {
             let mut folder = String::new();
-            for (name, column, formatter) in &formatters {
-                folder.push_str(&percent_encode(name));
+            for (name, column, formatter) in &values {
+                folder.push_str(name);
                 folder.push('=');
-                match column.is_null(row) {
+                match column.is_null(run.start) {
                     true => folder.push_str(NULL_PARTITION),
-                    false => folder.push_str(&percent_encode(&formatter.value(row).to_string())),
+                    false => folder.push_str(&percent_encode(&formatter.value(run.start).to_string())),
                 }
                 folder.push('/');
             }
-            rows.entry(folder).or_default().push(row as u32);
+            folders.entry(folder).or_default().push(run);
         }
-        Ok(rows.into_iter().map(|(folder, rows)| (folder, Some(UInt32Array::from(rows)))).collect())
+        let rows_of = |runs: Vec<Range<usize>>| match runs.as_slice() {
+            [run] => FolderRows::Run(run.clone()),
+            _ => FolderRows::Some(runs.into_iter().flatten().map(|row| row as u32).collect::<Vec<_>>().into()),
+        };
+        Ok(folders.into_iter().map(|(folder, runs)| (folder, rows_of(runs))).collect())
     }
 
     fn write_inserts(&mut self, deltas: &[Delta]) -> eagre_engine::Result<()> {
@@ -372,9 +389,10 @@ impl FilesystemSink {
             }
             for (folder, rows) in self.folders(&batch)? {
                 let rows = match rows {
-                    Some(rows) => self.file_rows(&take_record_batch(&batch, &rows)?)?,
-                    None => self.file_rows(&batch)?,
+                    FolderRows::Run(run) => batch.slice(run.start, run.len()),
+                    FolderRows::Some(rows) => take_record_batch(&batch, &rows)?,
                 };
+                let rows = self.file_rows(&rows)?;
                 self.write_rows(&folder, |encoder| encoder.write(&rows)).map_err(ConnectorError::into_sink_error)?;
             }
         }
@@ -387,8 +405,8 @@ impl FilesystemSink {
         for delta in deltas {
             for (folder, rows) in self.folders(&delta.batch)? {
                 let delta = match rows {
-                    Some(rows) => delta.take(&rows)?,
-                    None => delta.clone(),
+                    FolderRows::Run(run) => delta.slice(run.start, run.len()),
+                    FolderRows::Some(rows) => delta.take(&rows)?,
                 };
                 by_folder.entry(folder).or_default().push(delta);
             }

@@ -1,14 +1,13 @@
 //! Rows to bytes.
 //!
 //! JSON goes through arrow-json's writer with two corrections, so that what is written reads back the same: bytes are base64, as in
-//! Flink, and NaN and the infinities are words instead of null. CSV has a writer of its own because arrow-csv's writes a null and an
-//! empty text alike; here a null is an empty field (or the null literal) and an empty text is `""`.
+//! Flink, and NaN and the infinities are words instead of null. CSV has a writer of its own ([`super::csv_lines`]).
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Float32Array, Float64Array, RecordBatch, make_array};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::array::{Array, AsArray, Float32Array, Float64Array, RecordBatch};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::{FileWriter, StreamWriter};
 use arrow::json::writer::{LineDelimited, WriterBuilder};
@@ -20,7 +19,8 @@ use base64::prelude::BASE64_STANDARD;
 use eagre_engine::changes::Changes;
 
 use super::changelog::{ChangelogFormat, wrap_lines};
-use super::{CsvFormat, CsvHeader, Format, JsonFormat};
+use super::csv_lines::{write_csv, write_csv_header};
+use super::{CsvHeader, Format, JsonFormat};
 
 const SQL_TIMESTAMP: &str = "%Y-%m-%d %H:%M:%S%.f";
 const SQL_TIMESTAMP_UTC: &str = "%Y-%m-%d %H:%M:%S%.fZ";
@@ -30,7 +30,7 @@ const ISO_TIMESTAMP_UTC: &str = "%Y-%m-%dT%H:%M:%S%.fZ";
 const ISO_TIMESTAMP_ZONED: &str = "%Y-%m-%dT%H:%M:%S%.f%:z";
 
 /// How times with a zone are written: `Z` where all are UTC.
-fn timestamp_formats(schema: &Schema, iso: bool) -> (&'static str, &'static str) {
+pub(super) fn timestamp_formats(schema: &Schema, iso: bool) -> (&'static str, &'static str) {
     fn zoned(data_type: &DataType) -> bool {
         match data_type {
             DataType::Timestamp(_, Some(zone)) => !matches!(zone.as_ref(), "UTC" | "+00:00" | "Z"),
@@ -113,7 +113,7 @@ impl EncoderFactory for Corrections {
     }
 }
 
-fn write_json(format: &JsonFormat, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+pub(super) fn write_json(format: &JsonFormat, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
     let (plain, zoned) = timestamp_formats(batch.schema_ref(), format.iso_timestamps);
     let mut writer = WriterBuilder::new()
         .with_explicit_nulls(!format.ignore_null_fields)
@@ -123,94 +123,6 @@ fn write_json(format: &JsonFormat, batch: &RecordBatch, out: &mut Vec<u8>) -> Re
         .build::<_, LineDelimited>(out);
     writer.write(batch)?;
     writer.finish()
-}
-
-fn write_csv_field(format: &CsvFormat, text: &str, null_like: bool, out: &mut Vec<u8>) {
-    let Some(quote) = format.dialect.quote else {
-        out.extend_from_slice(text.as_bytes());
-        return;
-    };
-    let special = |byte: u8| {
-        byte == quote
-            || byte == format.dialect.delimiter
-            || matches!(byte, b'\n' | b'\r')
-            || Some(byte) == format.dialect.escape
-    };
-    let comment = format.dialect.allow_comments && text.starts_with('#');
-    if !null_like && !comment && !text.bytes().any(special) {
-        out.extend_from_slice(text.as_bytes());
-        return;
-    }
-    out.push(quote);
-    for byte in text.bytes() {
-        if byte == quote {
-            out.push(format.dialect.escape.unwrap_or(quote));
-        } else if Some(byte) == format.dialect.escape {
-            out.push(byte);
-        }
-        out.push(byte);
-    }
-    out.push(quote);
-}
-
-fn write_csv_header(format: &CsvFormat, schema: &Schema, out: &mut Vec<u8>) {
-    for (index, field) in schema.fields().iter().enumerate() {
-        if index > 0 {
-            out.push(format.dialect.delimiter);
-        }
-        write_csv_field(format, field.name(), false, out);
-    }
-    out.push(b'\n');
-}
-
-fn write_csv(format: &CsvFormat, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
-    let (plain, zoned) = timestamp_formats(batch.schema_ref(), false);
-    let options = FormatOptions::default().with_timestamp_format(Some(plain)).with_timestamp_tz_format(Some(zoned));
-    let null = format.null_literal.as_deref().unwrap_or("");
-    let columns = batch.columns().iter().map(csv_column).collect::<Result<Vec<_>, _>>()?;
-    let formatters =
-        columns.iter().map(|column| ArrayFormatter::try_new(column, &options)).collect::<Result<Vec<_>, _>>()?;
-    let mut text = String::new();
-    for row in 0..batch.num_rows() {
-        for (index, (column, formatter)) in columns.iter().zip(&formatters).enumerate() {
-            if index > 0 {
-                out.push(format.dialect.delimiter);
-            }
-            if column.is_null(row) {
-                out.extend_from_slice(null.as_bytes());
-                continue;
-            }
-            text.clear();
-            formatter.value(row).write(&mut text).map_err(|error| ArrowError::CsvError(error.to_string()))?;
-            write_csv_field(format, &text, text == null || text.is_empty(), out);
-        }
-        out.push(b'\n');
-    }
-    Ok(())
-}
-
-/// A column as text has it: bytes in base64, nested values in JSON.
-fn csv_column(column: &arrow::array::ArrayRef) -> Result<arrow::array::ArrayRef, ArrowError> {
-    let texts: Vec<Option<String>> = match column.data_type() {
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
-            let binary = arrow::compute::cast(column, &DataType::Binary)?;
-            binary.as_binary::<i32>().iter().map(|bytes| bytes.map(|bytes| BASE64_STANDARD.encode(bytes))).collect()
-        }
-        DataType::List(_) | DataType::Struct(_) | DataType::Map(_, _) => {
-            let schema = Arc::new(Schema::new(vec![Field::new("v", column.data_type().clone(), true)]));
-            let batch = RecordBatch::try_new(schema, vec![make_array(column.to_data())])?;
-            let mut out = Vec::new();
-            write_json(&JsonFormat::default(), &batch, &mut out)?;
-            let text = String::from_utf8_lossy(&out);
-            let lines = text.lines().map(|line| {
-                let value = line.strip_prefix("{\"v\":").and_then(|line| line.strip_suffix('}'));
-                value.filter(|value| *value != "null").map(str::to_owned)
-            });
-            lines.collect()
-        }
-        _ => return Ok(Arc::clone(column)),
-    };
-    Ok(Arc::new(arrow::array::StringArray::from(texts)))
 }
 
 fn write_raw(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {

@@ -10,6 +10,7 @@ pub(crate) mod cell;
 pub(crate) mod changelog;
 pub(crate) mod compression;
 pub(crate) mod csv;
+mod csv_lines;
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod infer;

@@ -1,8 +1,8 @@
 //! One shape for our scalar functions: a name, parameters, and a pure function of columns.
 //!
 //! A DataFusion function is a trait with a dozen methods of which ours would all say the same. What differs is here a value, so that a
-//! function reads as its definition and coercion, arity errors and scalars are handled once. Functions see arrays only: a call with
-//! constants alone is computed on one row and comes back as a constant.
+//! function reads as its definition and coercion, arity errors and scalars are handled once. A call with constants alone is computed on one
+//! row and comes back as a constant. Other constants are columns as well for whoever does not ask ([`Call::same_text`]).
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -80,26 +80,48 @@ pub(crate) struct Definition {
 /// One call on columns of equal length.
 pub(crate) struct Call {
     pub(crate) name: &'static str,
-    pub(crate) args: Vec<ArrayRef>,
+    args: Vec<ColumnarValue>,
     pub(crate) rows: usize,
     pub(crate) return_type: DataType,
     config: Arc<ConfigOptions>,
 }
 
 impl Call {
+    /// An argument that was given, as a column.
+    pub(crate) fn array(&self, index: usize) -> Result<ArrayRef> {
+        self.args[index].to_array(self.rows)
+    }
+
     /// An argument that is a string; rows of nulls where it was left out.
     pub(crate) fn text(&self, index: usize) -> Result<StringViewArray> {
         match self.args.get(index) {
-            Some(array) => Ok(cast(array, &DataType::Utf8View)?.as_string_view().clone()),
+            Some(arg) => Ok(cast(&arg.to_array(self.rows)?, &DataType::Utf8View)?.as_string_view().clone()),
             None => Ok(StringViewArray::new_null(self.rows)),
+        }
+    }
+
+    /// The string that an argument is in all rows; none if it is a column, or null.
+    pub(crate) fn same_text(&self, index: usize) -> Option<&str> {
+        match self.args.get(index)? {
+            ColumnarValue::Scalar(value) => value.try_as_str().flatten(),
+            ColumnarValue::Array(_) => None,
         }
     }
 
     /// An argument that is a whole number; rows of `default` where it was left out.
     pub(crate) fn integer_or(&self, index: usize, default: i64) -> Result<Int64Array> {
         match self.args.get(index) {
-            Some(array) => Ok(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone()),
+            Some(arg) => Ok(cast(&arg.to_array(self.rows)?, &DataType::Int64)?.as_primitive::<Int64Type>().clone()),
             None => Ok(Int64Array::from_value(default, self.rows)),
+        }
+    }
+
+    /// The whole number that an argument is in all rows, `default` where it was left out; none if it is a column, or null.
+    pub(crate) fn same_integer_or(&self, index: usize, default: i64) -> Option<i64> {
+        match self.args.get(index) {
+            Some(ColumnarValue::Scalar(ScalarValue::Int64(value))) => *value,
+            Some(_) => None,
+            None => Some(default),
         }
     }
 
@@ -109,6 +131,7 @@ impl Call {
 
     /// The same call with other arguments.
     pub(crate) fn with_args(&self, args: Vec<ArrayRef>) -> Self {
+        let args = args.into_iter().map(ColumnarValue::Array).collect();
         let (return_type, config) = (self.return_type.clone(), Arc::clone(&self.config));
         Self { name: self.name, args, rows: self.rows, return_type, config }
     }
@@ -198,10 +221,9 @@ impl ScalarUDFImpl for Function {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let is_constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if is_constant { 1 } else { args.number_rows };
-        let arrays = args.args.into_iter().map(|arg| arg.into_array(rows)).collect::<Result<Vec<_>>>()?;
         let call = Call {
             name: self.definition.name,
-            args: arrays,
+            args: args.args,
             rows,
             return_type: args.return_field.data_type().clone(),
             config: args.config_options,

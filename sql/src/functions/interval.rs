@@ -73,8 +73,8 @@ fn call(function: &Arc<ScalarUDF>, interval: Expr, number: Expr) -> Expr {
 }
 
 fn scaled(call: &Call, divides: bool) -> Result<ArrayRef> {
-    let intervals = intervals(&call.args[0])?;
-    let numbers = &call.args[1];
+    let intervals = intervals(&call.array(0)?)?;
+    let numbers = &call.array(1)?;
     let whole = numbers.data_type().is_integer() && !divides;
     let (integers, doubles) = match whole {
         true => (Some(cast(numbers, &DataType::Int64)?.as_primitive::<Int64Type>().clone()), None),

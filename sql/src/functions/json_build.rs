@@ -213,7 +213,8 @@ fn quote(text: &str, out: &mut String) {
 
 /// Any value as JSON; null stays null.
 fn json_string(call: &Call) -> Result<ArrayRef> {
-    let writer = Writer::new(&call.args[0], false)?;
+    let values = call.array(0)?;
+    let writer = Writer::new(&values, false)?;
     let text = |row| {
         (!writer.is_null(row)).then(|| {
             let mut text = String::new();
@@ -245,7 +246,7 @@ fn kind_of(value: &Value) -> &'static str {
 }
 
 fn json_typeof(call: &Call) -> Result<ArrayRef> {
-    let kinds = documents(&call.args[0])?
+    let kinds = documents(&call.array(0)?)?
         .into_iter()
         .map(|document| serde_json::from_str::<Value>(&document?).ok().map(|value| kind_of(&value)));
     Ok(Arc::new(kinds.collect::<StringViewArray>()))
@@ -253,7 +254,7 @@ fn json_typeof(call: &Call) -> Result<ArrayRef> {
 
 fn is_json(call: &Call) -> Result<ArrayRef> {
     let kinds = if call.is_given(1) { Some(call.text(1)?) } else { None };
-    let documents = documents(&call.args[0])?.into_iter().enumerate();
+    let documents = documents(&call.array(0)?)?.into_iter().enumerate();
     let fits = documents.map(|(row, document)| {
         let value = serde_json::from_str::<Value>(&document?);
         let Ok(value) = value else { return Some(false) };
@@ -269,19 +270,21 @@ fn is_json(call: &Call) -> Result<ArrayRef> {
 
 /// How many values an array has; null for what is none.
 fn array_length(call: &Call) -> Result<ArrayRef> {
-    let lengths =
-        documents(&call.args[0])?.into_iter().map(|document| match serde_json::from_str::<Value>(&document?).ok()? {
+    let lengths = documents(&call.array(0)?)?.into_iter().map(|document| {
+        match serde_json::from_str::<Value>(&document?).ok()? {
             Value::Array(values) => i64::try_from(values.len()).ok(),
             _ => None,
-        });
+        }
+    });
     Ok(Arc::new(lengths.collect::<Int64Array>()))
 }
 
 fn object_of(call: &Call) -> Result<ArrayRef> {
-    let DataType::List(_) = call.args[0].data_type() else {
+    let array = call.array(0)?;
+    let DataType::List(_) = array.data_type() else {
         return exec_err!("the entries of an object are no array");
     };
-    let list = call.args[0].as_list::<i32>();
+    let list = array.as_list::<i32>();
     let entries = list.values();
     let Some(rows) = entries.as_struct_opt().filter(|rows| rows.num_columns() == 2) else {
         return exec_err!("the entries of an object are no pairs");

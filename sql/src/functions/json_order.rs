@@ -35,7 +35,7 @@ pub(super) static JSON_ORDER: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
 
 /// The same values, each in the one way in which equal ones are written.
 pub(super) static JSON_PLAIN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
-    let invoke = |call: &Call| plain(&call.args[0]);
+    let invoke = |call: &Call| plain(&call.array(0)?);
     Definition { name: "__json_plain", params: &[Param::Any], optional: 0, returns: |types| types[0].clone(), invoke }
         .udf()
 });
@@ -174,12 +174,12 @@ fn plain(array: &ArrayRef) -> Result<ArrayRef> {
 }
 
 fn keys(call: &Call, key: fn(&Value) -> Option<String>) -> Result<ArrayRef> {
-    let keys: StringViewArray = values(&call.args[0])?.iter().map(key).collect();
+    let keys: StringViewArray = values(&call.array(0)?)?.iter().map(key).collect();
     Ok(Arc::new(keys))
 }
 
 fn orders(call: &Call) -> Result<ArrayRef> {
-    let (left, right) = (values(&call.args[0])?, values(&call.args[1])?);
+    let (left, right) = (values(&call.array(0)?)?, values(&call.array(1)?)?);
     let orders: Int64Array =
         left.iter().zip(&right).map(|(left, right)| left.order(right).map(|order| order as i64)).collect();
     Ok(Arc::new(orders))

@@ -75,7 +75,7 @@ fn timestamp(given: Option<&DataType>, zone: Option<&str>) -> DataType {
 
 /// The counts of a timestamp column, and how many there are in a second.
 fn counts(call: &Call) -> Result<(Int64Array, i64)> {
-    let array = &call.args[0];
+    let array = &call.array(0)?;
     let per_second = match array.data_type() {
         DataType::Timestamp(TimeUnit::Second, _) => 1,
         DataType::Timestamp(TimeUnit::Millisecond, _) => 1_000,
@@ -98,7 +98,7 @@ fn shifted(call: &Call, offset_s: impl Fn(&Tz, NaiveDateTime) -> i64) -> Result<
 }
 
 fn at_time_zone(call: &Call) -> Result<ArrayRef> {
-    let shows_clock = matches!(call.args[0].data_type(), DataType::Timestamp(_, Some(_)));
+    let shows_clock = matches!(call.array(0)?.data_type(), DataType::Timestamp(_, Some(_)));
     let zones = call.text(1)?;
     let (counts, per_second) = counts(call)?;
     let mut known: Option<(&str, Tz)> = None;

@@ -13,6 +13,8 @@ pub(crate) mod interval;
 mod json;
 pub(crate) mod json_build;
 mod json_order;
+mod key_pattern;
+mod letter_case;
 pub(crate) mod local_time;
 mod modulo;
 pub(crate) mod nested;
@@ -23,6 +25,7 @@ mod ranking;
 mod round_time;
 pub(crate) mod score;
 mod text;
+mod text_column;
 mod time;
 pub mod volatile;
 
@@ -57,6 +60,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions.push(Arc::new(ScalarUDF::new_from_impl(modulo::Modulo::new())));
     functions.push(Arc::new(ScalarUDF::new_from_impl(nested::FieldOfRow::new())));
     functions.extend(json_build::functions());
+    functions.extend(letter_case::functions());
     functions.extend(volatile::functions());
     let renamed = [
         (datafusion::functions::regex::regexp_like(), "regexp"),
@@ -66,8 +70,6 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         (datafusion::functions::math::isnan(), "is_nan"),
         (datafusion::functions::string::starts_with(), "startswith"),
         (datafusion::functions::string::ends_with(), "endswith"),
-        (datafusion::functions::string::upper(), "ucase"),
-        (datafusion::functions::string::lower(), "lcase"),
         (datafusion::functions_nested::length::array_length_udf(), "array_size"),
         (datafusion::functions_nested::sort::array_sort_udf(), "sort_array"),
     ];

@@ -30,7 +30,7 @@ pub(crate) fn definitions() -> Vec<Definition> {
             params: &[Param::Any],
             optional: 0,
             returns: same,
-            invoke: |call| Ok(Arc::clone(&call.args[0])),
+            invoke: |call| call.array(0),
         },
     ]
 }
@@ -43,7 +43,7 @@ fn elements_type(types: &[DataType]) -> DataType {
 }
 
 fn elements(call: &Call) -> Result<ArrayRef> {
-    let array = &call.args[0];
+    let array = &call.array(0)?;
     let DataType::Map(entries, _) = array.data_type() else { return Ok(Arc::clone(array)) };
     let map = array.as_map();
     let rows = Arc::new(map.entries().clone());

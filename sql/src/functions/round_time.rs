@@ -93,7 +93,7 @@ impl Unit {
 }
 
 fn rounded(call: &Call, up: bool) -> Result<ArrayRef> {
-    let time = &call.args[1];
+    let time = &call.array(1)?;
     // What the counts are, and how many make a second; days are counted in seconds here.
     let (factor, per_second) = match time.data_type() {
         DataType::Date32 => (DAY_S, 1),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringViewArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::util::display::array_value_to_string;
 use datafusion::common::{DFSchema, DataFusionError};
@@ -339,12 +339,94 @@ proptest! {
         prop_assert_eq!(together, alone);
     }
 
-    /// Cutting by one byte is cutting by any text.
+    /// Cutting by one byte is cutting by any text, near the start of a text and far from it, of a column and of one that says row by row how.
     #[test]
-    fn pieces_are_those_of_split(text in "[/aé]{0,12}", index in 0_usize..6) {
-        let split = (!text.is_empty()).then(|| text.split('/').nth(index)).flatten();
-        let column = Arc::new(StringArray::from(vec![text.as_str()]));
-        let pieces = evaluate(&context("UTC"), &format!("split_index(x, '/', {index})"), Some(column)).expect("it runs");
-        prop_assert_eq!(shown(&pieces), [split.unwrap_or("NULL")]);
+    fn pieces_are_those_of_split(
+        texts in proptest::collection::vec(proptest::option::weighted(0.9, "[/aé]{0,12}|[/aé]{50,120}|[a-z]{60,70}[/aé]{0,20}"), 1..8),
+        index in prop_oneof![-1_i64..8, 0_i64..40],
+        delimiter in prop::sample::select(vec!["/", "é", "//", ""]),
+        is_view in any::<bool>(),
+        skipped in 0_usize..3,
+    ) {
+        let piece = |text: &str| -> Option<String> {
+            let index = usize::try_from(index).ok()?;
+            match (text, delimiter) {
+                ("", _) => None,
+                (text, "") => (index == 0).then(|| text.to_string()),
+                (text, delimiter) => text.split(delimiter).nth(index).map(String::from),
+            }
+        };
+        let column = text_column(&texts, is_view, skipped);
+        let texts = &texts[skipped.min(texts.len() - 1)..];
+        let expected: Vec<String> =
+            texts.iter().map(|text| text.as_deref().and_then(piece).unwrap_or("NULL".into())).collect();
+        let calls = [
+            format!("split_index(x, '{delimiter}', {index})"),
+            format!("split_index(x, CASE WHEN x IS NULL THEN 'x' ELSE '{delimiter}' END, {index})"),
+        ];
+        for sql in calls {
+            let pieces = evaluate(&context("UTC"), &sql, Some(Arc::clone(&column))).expect("it runs");
+            prop_assert_eq!(shown(&pieces), expected.clone(), "{}", sql);
+        }
     }
+
+    /// What a pattern takes out is what `regex` takes out: by a search for its key, by its groups, as a whole, and row by row.
+    #[test]
+    fn extracts_are_those_of_regex(
+        texts in proptest::collection::vec(proptest::option::weighted(0.9, "([?&]|channel_id=|é|[a-z]{1,14}|[0-9]){0,8}"), 1..8),
+        pattern in prop::sample::select(vec!["(&|^)channel_id=([^&]*)", "[?&]([a-z]+)=([0-9]+)", "(é)?([a-z]+)", "channel_id=([^&]+)"]),
+        group in -1_i64..4,
+        is_view in any::<bool>(),
+        skipped in 0_usize..3,
+    ) {
+        let regex = regex::Regex::new(pattern).expect("it compiles");
+        let extract = |text: &str| {
+            let group = usize::try_from(group).ok()?;
+            Some(regex.captures(text)?.get(group)?.as_str().to_string())
+        };
+        let column = text_column(&texts, is_view, skipped);
+        let texts = &texts[skipped.min(texts.len() - 1)..];
+        let expected: Vec<String> =
+            texts.iter().map(|text| text.as_deref().and_then(extract).unwrap_or("NULL".into())).collect();
+        let calls = [
+            format!("regexp_extract(x, '{pattern}', {group})"),
+            format!("regexp_extract(x, CASE WHEN x IS NULL THEN '(' ELSE '{pattern}' END, {group})"),
+        ];
+        for sql in calls {
+            let found = evaluate(&context("UTC"), &sql, Some(Arc::clone(&column))).expect("it runs");
+            prop_assert_eq!(shown(&found), expected.clone(), "{}", sql);
+        }
+    }
+
+    /// Letters are changed as Rust changes them, in views and elsewhere, and of constants.
+    #[test]
+    fn letters_are_those_of_rust(
+        texts in proptest::collection::vec(proptest::option::weighted(0.9, "[a-zA-ZéÉß@{ ]{0,14}"), 1..8),
+        is_view in any::<bool>(),
+        skipped in 0_usize..3,
+    ) {
+        let column = text_column(&texts, is_view, skipped);
+        let texts = &texts[skipped.min(texts.len() - 1)..];
+        for (names, change) in [(["lower", "lcase"], str::to_lowercase as fn(&str) -> String), (["upper", "ucase"], str::to_uppercase)] {
+            let expected: Vec<String> = texts.iter().map(|text| text.as_deref().map_or("NULL".into(), change)).collect();
+            for name in names {
+                let changed = evaluate(&context("UTC"), &format!("{name}(x)"), Some(Arc::clone(&column))).expect("it runs");
+                prop_assert_eq!(shown(&changed), expected.clone(), "{}", name);
+            }
+            if let Some(Some(text)) = texts.first() {
+                let constant = evaluate(&context("UTC"), &format!("{}('{text}')", names[0]), None).expect("it runs");
+                prop_assert_eq!(shown(&constant), [change(text)]);
+            }
+        }
+    }
+}
+
+/// A slice of a column of texts, as views or not.
+fn text_column(texts: &[Option<String>], is_view: bool, skipped: usize) -> ArrayRef {
+    let column: ArrayRef = match is_view {
+        true => Arc::new(texts.iter().map(Option::as_deref).collect::<StringViewArray>()),
+        false => Arc::new(texts.iter().map(Option::as_deref).collect::<StringArray>()),
+    };
+    let skipped = skipped.min(column.len() - 1);
+    column.slice(skipped, column.len() - skipped)
 }

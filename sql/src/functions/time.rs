@@ -103,7 +103,7 @@ pub(crate) fn definitions() -> Vec<Definition> {
 }
 
 fn part_of(call: &Call, part: DatePart) -> Result<ArrayRef> {
-    let mut array = Arc::clone(&call.args[0]);
+    let mut array = call.array(0)?;
     if let DataType::Timestamp(unit, Some(_)) = array.data_type() {
         array = cast(&array, &DataType::Timestamp(*unit, Some(call.time_zone().into())))?;
     }
@@ -124,7 +124,7 @@ struct WallClock {
 
 impl WallClock {
     fn of(call: &Call, index: usize) -> Result<Self> {
-        let array = &call.args[index];
+        let array = &call.array(index)?;
         let DataType::Timestamp(unit, array_zone) = array.data_type() else {
             return exec_err!("{} got a {} for a timestamp", call.name, array.data_type());
         };
@@ -147,7 +147,7 @@ impl WallClock {
 /// The wall clock of each row: of the session's zone for instants.
 fn datetimes(call: &Call, index: usize) -> Result<Vec<Option<NaiveDateTime>>> {
     let clock = WallClock::of(call, index)?;
-    let values = cast(&call.args[index], &DataType::Int64)?;
+    let values = cast(&call.array(index)?, &DataType::Int64)?;
     Ok(values.as_primitive::<Int64Type>().iter().map(|value| clock.at(value?)).collect())
 }
 
@@ -163,7 +163,7 @@ const YEAR_1980_S: i64 = 315_532_800;
 /// Times that come in order mostly have the text of the one before, which is then not made anew.
 fn date_format(call: &Call) -> Result<ArrayRef> {
     let (clock, patterns) = (WallClock::of(call, 0)?, call.text(1)?);
-    let values = cast(&call.args[0], &DataType::Int64)?;
+    let values = cast(&call.array(0)?, &DataType::Int64)?;
     let mut cache = PatternCache::default();
     let (mut out, mut text) = (StringViewBuilder::with_capacity(call.rows), String::new());
     // Of the last row: its pattern, and the quotient that the times of equal text share.
@@ -216,7 +216,7 @@ fn is_text(data_type: &DataType) -> bool {
 
 /// Numbers are seconds, as in DataFusion's function of the same name.
 fn to_timestamp(call: &Call) -> Result<ArrayRef> {
-    let array = &call.args[0];
+    let array = &call.array(0)?;
     match array.data_type() {
         data_type if is_text(data_type) => {
             let times = parsed(call)?.into_iter().map(|time| time.map(|time| time.and_utc().timestamp_millis()));
@@ -242,7 +242,7 @@ fn to_timestamp(call: &Call) -> Result<ArrayRef> {
 /// `TO_TIMESTAMP_LTZ(number, precision)`: the number counts seconds (0), milliseconds (3), ...; or a text as `TO_TIMESTAMP`, read in the
 /// session's time zone.
 fn to_timestamp_ltz(call: &Call) -> Result<ArrayRef> {
-    let array = &call.args[0];
+    let array = &call.array(0)?;
     let times: TimestampMillisecondArray = if is_text(array.data_type()) {
         let zone = zone(call.time_zone())?;
         let times = parsed(call)?
@@ -280,12 +280,12 @@ fn days(date: NaiveDate) -> i32 {
 }
 
 fn to_date(call: &Call) -> Result<ArrayRef> {
-    match is_text(call.args[0].data_type()) {
+    match is_text(call.array(0)?.data_type()) {
         true => {
             let dates = parsed(call)?.into_iter().map(|time| time.map(|time| days(time.date())));
             Ok(Arc::new(dates.collect::<Date32Array>()))
         }
-        false => Ok(cast(&call.args[0], &DataType::Date32)?),
+        false => Ok(cast(&call.array(0)?, &DataType::Date32)?),
     }
 }
 
@@ -374,7 +374,7 @@ fn timestampadd(call: &Call) -> Result<ArrayRef> {
     let DataType::Timestamp(time_unit, _) = &call.return_type else {
         return exec_err!("TIMESTAMPADD got a {} for a timestamp", call.return_type);
     };
-    let plain = cast(&call.args[2], &DataType::Timestamp(*time_unit, None))?;
+    let plain = cast(&call.array(2)?, &DataType::Timestamp(*time_unit, None))?;
     let plain = call.with_args(vec![plain]);
     let sums = units.iter().zip(numbers.iter()).zip(datetimes(&plain, 0)?).map(|((name, number), time)| {
         let (Some(name), Some(number), Some(time)) = (name, number, time) else {
