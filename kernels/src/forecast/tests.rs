@@ -254,7 +254,7 @@ fn bursts_do_not_make_the_network_say_what_never_was() {
 #[test]
 fn the_state_of_the_default_is_small() {
     let words = forecaster(Parameters::new(24)).state_shape().words_per_slot();
-    assert_eq!(words, 952, "the documentation says so");
+    assert_eq!(words, 960, "the documentation says so");
     let conv = Parameters { method: Method::Conv, ..Parameters::new(24) };
     assert_eq!(forecaster(conv).state_shape().words_per_slot(), 1378, "the documentation says so");
 }
