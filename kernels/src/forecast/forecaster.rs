@@ -25,6 +25,8 @@ const UNREST: f32 = 0.1;
 const UNREST_LASTING: f32 = 0.8;
 /// and how that fades from group to group.
 const UNREST_FADES: f32 = 0.5;
+/// Experts that are so many mean errors apart are as doubtful as can be.
+const DOUBT_MAX: f32 = 4.0;
 /// A group of horizons borrows from the one before until it has seen so many errors.
 pub(super) const ERRORS_MIN: f32 = 6.0;
 
@@ -81,7 +83,7 @@ impl Forecaster {
             Season::Fixed(period) => period.to_string(),
             Season::None => "none".to_string(),
         };
-        let version = if *method == Method::Flair { 2 } else { 1 };
+        let version = if *method == Method::Flair { 3 } else { 1 };
         format!(
             "forecast/{version} {} horizon={horizon} season={season} season_max={season_max} from={min_training}",
             method.name()
@@ -267,6 +269,7 @@ fn shape_of(parameters: &Parameters) -> Shape {
             shape.own = experts::words(horizon, shape.groups.len());
             shape.own_levels = Some((experts::medians(horizon), 1));
             shape.phase_period = experts::phase_period(parameters);
+            shape.long_period = experts::long_period(parameters);
             shape
         }
         Method::SeasonalNaive => Shape::new(horizon, season_max, 0, None),
@@ -303,6 +306,8 @@ pub(super) fn mix(row: u32, salt: u32) -> u32 {
 /// What a method says of a row, and what `flair` made it from.
 struct Said {
     point: f32,
+    /// How far apart its experts are.
+    apart: f32,
     /// What its regression added to,
     base: f32,
     /// from these.
@@ -314,7 +319,7 @@ struct Said {
 impl Said {
     /// Of a method that has no parts.
     fn plain(point: f32) -> Self {
-        Said { point, base: 0.0, features: [0.0; FEATURES], experts: [0.0; EXPERTS] }
+        Said { point, apart: 0.0, base: 0.0, features: [0.0; FEATURES], experts: [0.0; EXPERTS] }
     }
 }
 
@@ -323,9 +328,14 @@ fn point(method: Method, key: &mut Key<'_>, group: usize, origin: &Origin, newes
     match method {
         Method::Flair => {
             let (base, features) = flair::features(key, origin, newest, target);
-            let regression = base + ridge::dot(key.group(group).weights, &features);
+            let ahead = target - newest;
+            let mut regression = base + ridge::dot(key.group(group).weights, &features);
+            if let Some((other, share)) = key.beside(group, ahead) {
+                regression += share * (base + ridge::dot(key.group(other).weights, &features) - regression);
+            }
             let experts = experts::ask(key, newest, target, regression);
-            Said { point: experts::weigh(key, group, &experts), base, features, experts }
+            let (point, apart) = experts::weigh(key, group, ahead, &experts);
+            Said { point, apart, base, features, experts }
         }
         Method::HoltWinters => Said::plain(holt_winters::forecast(key, origin, newest, target)),
         // The network's own forecasts are kept where they begin; this stands in for rows that are missing.
@@ -339,19 +349,32 @@ fn point(method: Method, key: &mut Key<'_>, group: usize, origin: &Origin, newes
 
 /// How far errors spread at the phase of a row, beside the mean.
 fn phase(key: &mut Key<'_>, row: usize) -> f32 {
-    match key.head.season as usize {
-        0 => 1.0,
-        period => {
-            let learnt = key.phases()[row % period * PHASES / period];
-            (1.0 + learnt).max(0.1)
-        }
-    }
+    (1.0 + *phase_of(key, row)).max(0.1)
 }
 
-/// What an error is divided by before it is counted: how far errors spread at the phase that is forecast, and of late.
-fn spread_factor(key: &mut Key<'_>, group: usize, origin: &Origin, target: usize) -> f32 {
+/// What has been learnt of the phase of a row. Where no season is found in values, there may be one in how far they are off.
+fn phase_of<'a>(key: &'a mut Key<'_>, row: usize) -> &'a mut f32 {
+    let period = if key.head.season > 0 { key.head.season as usize } else { key.shape.phase_period };
+    &mut key.phases()[row % period * PHASES / period]
+}
+
+/// What an error is divided by before it is counted: how far errors spread at the phase that is forecast, and of late, and how far experts
+/// are apart.
+fn spread_factor(key: &mut Key<'_>, group: usize, origin: &Origin, (ahead, target): (usize, usize), apart: f32) -> f32 {
+    let spread = *key.group(group).spread;
+    let between = match key.beside(group, ahead) {
+        Some((other, share)) if spread > 0.0 => 1.0 + share * (*key.group(other).spread / spread - 1.0),
+        _ => 1.0,
+    };
+    let between = between.clamp(0.25, 4.0);
     let lasting = UNREST_LASTING / (1.0 + UNREST_FADES * group as f32);
-    phase(key, target) * (1.0 + origin.unrest).max(0.1).powf(lasting)
+    phase(key, target) * (1.0 + origin.unrest).max(0.1).powf(lasting) * between * doubt(between * spread, apart)
+}
+
+/// Where experts are apart, one of them is far off: what each is off by and what they differ by add up as the variances of a mixture do.
+fn doubt(spread: f32, apart: f32) -> f32 {
+    let ratio = if spread > 0.0 { (apart / spread).min(DOUBT_MAX) } else { 0.0 };
+    (1.0 + ratio * ratio).sqrt()
 }
 
 fn forecast_step(
@@ -365,7 +388,7 @@ fn forecast_step(
 ) -> Option<()> {
     let group = key.shape.group_of(ahead);
     let target = newest + ahead;
-    let point = point(parameters.method, key, group, origin, newest, target).point;
+    let said = point(parameters.method, key, group, origin, newest, target);
     let mut source = group;
     while source > 0 && *key.group(source).count < ERRORS_MIN {
         source -= 1;
@@ -375,11 +398,11 @@ fn forecast_step(
     }
     // Errors of fewer steps ahead, as if they added up.
     let wider = (ahead as f32 / key.shape.groups[source].1.min(ahead) as f32).sqrt();
-    let factor = spread_factor(key, group, origin, target) * wider;
+    let factor = spread_factor(key, group, origin, (ahead, target), said.apart) * wider;
     for (value, level) in out.iter_mut().zip(levels) {
         let span = key.shape.groups[source].1;
         let error = key.group(source).errors.quantile(*level as f32, span) * factor;
-        *value = key.unscaled(f64::from(point) + f64::from(error));
+        *value = key.unscaled(f64::from(said.point) + f64::from(error));
     }
     ascend(out);
     Some(())
@@ -444,7 +467,7 @@ fn judge(parameters: &Parameters, key: &mut Key<'_>, value: f32) {
         }
         let said = point(parameters.method, key, group, &origin, newest, target);
         let error = value - said.point;
-        let factor = spread_factor(key, group, &origin, target);
+        let factor = spread_factor(key, group, &origin, (target - newest, target), said.apart);
         let even = (mix(target as u32, 64 + group as u32) >> 8) as f32 / (1u32 << 24) as f32;
         let of_group = key.group(group);
         let spread = *of_group.spread;
@@ -464,9 +487,8 @@ fn judge(parameters: &Parameters, key: &mut Key<'_>, value: f32) {
         if group == 0 && spread > 0.0 {
             key.head.unrest += UNREST * ((error.abs() / spread).min(4.0) - 1.0 - key.head.unrest);
         }
-        if group == 0 && key.head.season > 0 && spread > 0.0 {
-            let period = key.head.season as usize;
-            let learnt = &mut key.phases()[target % period * PHASES / period];
+        if group == 0 && spread > 0.0 {
+            let learnt = phase_of(key, target);
             *learnt += PHASE_SPREAD * ((error.abs() / spread).min(4.0) - 1.0 - *learnt);
         }
     }

@@ -8,7 +8,7 @@ const WINDOW: usize = 24;
 const CYCLES: usize = 7;
 const FAST: f64 = 0.25;
 const PENALTY: f64 = 8.0;
-const EXPERTS: usize = 5;
+const EXPERTS: usize = 7;
 
 #[derive(Clone)]
 struct Group {
@@ -119,7 +119,8 @@ impl Naive {
         (level + season, [last, self.fast[newest] - level, self.slow[newest] - level, trend, near[0], near[1], season])
     }
 
-    /// The regression, the last value, the medians of the last five, of the phase, and of all.
+    /// The regression, the last value, the medians of the last five, of the phase, and of all, the moved value of a cycle ago; there is no
+    /// longer cycle.
     fn experts(&self, newest: usize, target: usize, regression: f64) -> [f64; EXPERTS] {
         let horizon = self.groups[self.groups.len() - 1].last;
         let ring = 2 * self.season_max.max(WINDOW) + horizon + 1;
@@ -136,24 +137,54 @@ impl Naive {
             median(&self.values[(newest + 1).saturating_sub(5)..=newest]),
             if phase.is_empty() { regression } else { median(&phase) },
             median(&self.values[all.saturating_sub(ring.min(336))..all]),
+            match (newest + 1).checked_sub(first * period + 8) {
+                Some(before) if target - before <= ring => {
+                    self.values[target - first * period] + self.mean(newest - 7, newest + 1)
+                        - self.mean(before, before + 8)
+                }
+                _ => f64::NAN,
+            },
+            f64::NAN,
         ]
     }
 
+    /// What was learnt at a group, or between it and the one beside, where that has seen some errors.
+    fn between(&self, index: usize, ahead: usize, of: impl Fn(&Group) -> f64) -> f64 {
+        let middle = |group: &Group| (group.first + group.last) as f64 / 2.0;
+        let group = &self.groups[index];
+        let (here, ahead) = (middle(group), ahead as f64);
+        let other = if ahead < here { index.checked_sub(1) } else { Some(index + 1) };
+        let other = other.and_then(|other| self.groups.get(other)).filter(|other| other.errors.len() >= 6);
+        match other {
+            Some(other) => of(group) + (ahead - here) / (middle(other) - here) * (of(other) - of(group)),
+            None => of(group),
+        }
+    }
+
+    fn regression(&self, index: usize, newest: usize, target: usize) -> f64 {
+        let (base, features) = self.features(newest, target);
+        self.between(index, target - newest, |group| base + dot(&group.weights, &features))
+    }
+
     /// The experts' mean, weighed by what each was off by of late.
-    fn weighed(group: &Group, said: &[f64; EXPERTS]) -> f64 {
-        let loss = |expert: usize| {
+    fn weighed(&self, index: usize, ahead: usize, said: &[f64; EXPERTS]) -> f64 {
+        let of_group = |group: &Group, expert: usize| {
             let mut loss = 0.0;
             for (index, off) in group.off.iter().enumerate() {
-                loss += 0.02f64.max(1.0 / (index + 1) as f64) * (off[expert] - loss);
+                loss += 0.01f64.max(1.0 / (index + 1) as f64) * (off[expert] - loss);
             }
             loss
         };
-        let losses: Vec<f64> = (0..EXPERTS).map(loss).collect();
-        if let Some(exact) = losses.iter().position(|loss| *loss <= 0.0) {
-            return said[exact];
+        let spoken = (0..EXPERTS).filter(|expert| !said[*expert].is_nan());
+        let losses: Vec<(f64, f64)> =
+            spoken.map(|expert| (said[expert], self.between(index, ahead, |group| of_group(group, expert)))).collect();
+        if let Some((said, _)) = losses.iter().find(|(_, loss)| *loss <= 0.0) {
+            return *said;
         }
-        let weights: Vec<f64> = losses.iter().map(|loss| loss.powi(-8)).collect();
-        said.iter().zip(&weights).map(|(said, weight)| said * weight).sum::<f64>() / weights.iter().sum::<f64>()
+        let weights = losses.iter().map(|(said, loss)| (said, loss.powi(-8)));
+        let (sum, total) =
+            weights.fold((0.0, 0.0), |(sum, total), (said, weight)| (sum + said * weight, total + weight));
+        sum / total
     }
 
     /// Takes in the next value.
@@ -166,17 +197,18 @@ impl Naive {
                 continue;
             };
             let (base, features) = self.features(newest, target);
-            let regression = base + dot(&self.groups[index].weights, &features);
+            let regression = self.regression(index, newest, target);
             let said = self.experts(newest, target, regression);
+            let error = value - self.weighed(index, ahead, &said);
             let group = &mut self.groups[index];
-            let error = value - Self::weighed(group, &said);
             group.errors.push(error);
             let count = group.errors.len() as f64;
             let limited =
                 if count > 16.0 && group.spread > 0.0 { error.abs().min(20.0 * group.spread) } else { error.abs() };
             group.spread += (1.0f64 / 64.0).max(2.0 / (count + 1.0)) * (limited - group.spread);
             let most = if count > 16.0 && group.spread > 0.0 { 20.0 * group.spread } else { f64::MAX };
-            group.off.push(said.map(|said| (value - said).abs().min(most)));
+            let off = |said: f64| (value - if said.is_nan() { regression } else { said }).abs().min(most);
+            group.off.push(said.map(off));
             let error = value - regression;
             let weight =
                 if error.abs() > group.spread && group.spread > 0.0 { group.spread / error.abs() } else { 1.0 };
@@ -210,10 +242,9 @@ impl Naive {
     pub(super) fn points(&self) -> Vec<f64> {
         let newest = self.values.len() - 1;
         let step = |ahead: usize| {
-            let group = self.groups.iter().find(|group| ahead <= group.last).expect("groups reach to the horizon");
-            let (base, features) = self.features(newest, newest + ahead);
-            let regression = base + dot(&group.weights, &features);
-            Self::weighed(group, &self.experts(newest, newest + ahead, regression))
+            let index = self.groups.iter().position(|group| ahead <= group.last).expect("groups reach to the horizon");
+            let regression = self.regression(index, newest, newest + ahead);
+            self.weighed(index, ahead, &self.experts(newest, newest + ahead, regression))
         };
         (1..=self.groups[self.groups.len() - 1].last).map(step).collect()
     }

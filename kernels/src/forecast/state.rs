@@ -9,6 +9,7 @@
 //! that was chosen, its whole state is moved to another ([`Key::rebase`]): powers of two, so that nothing is rounded.
 
 use super::flair::WINDOW;
+use super::forecaster::ERRORS_MIN;
 use super::interval::{BINS, Errors, LEVELS};
 use super::ridge::{FEATURES, NORMAL};
 
@@ -44,6 +45,8 @@ pub(super) struct Shape {
     pub(super) errors_have_unit: bool,
     /// Rows between values of the same phase where no season has been found.
     pub(super) phase_period: usize,
+    /// A longer period of the calendar, a multiple of that; 0 is none.
+    pub(super) long_period: usize,
 }
 
 impl Shape {
@@ -59,6 +62,7 @@ impl Shape {
             own_levels,
             errors_have_unit: true,
             phase_period: WINDOW,
+            long_period: 0,
         }
     }
 
@@ -85,6 +89,19 @@ impl Shape {
     /// The group of a step ahead.
     pub(super) fn group_of(&self, ahead: usize) -> usize {
         self.groups.iter().position(|(_, last)| ahead <= *last).unwrap_or(self.groups.len() - 1)
+    }
+
+    /// The group beside `group` on whose side a step ahead lies, and which share of the way from middle to middle that is; `None` where
+    /// there is no group on that side.
+    pub(super) fn beside(&self, group: usize, ahead: usize) -> Option<(usize, f32)> {
+        let middle = |group: usize| {
+            let (first, last) = self.groups[group];
+            (first + last) as f32 / 2.0
+        };
+        let (here, ahead) = (middle(group), ahead as f32);
+        let other = if ahead < here { group.checked_sub(1)? } else { group + 1 };
+        let there = (ahead != here && other < self.groups.len()).then(|| middle(other))?;
+        Some((other, (ahead - here) / (there - here)))
     }
 }
 
@@ -341,6 +358,11 @@ impl<'a> Key<'a> {
         let (weights, words) = words.split_at_mut(FEATURES);
         let [spread, count, words @ ..] = words else { unreachable!("a group has more words") };
         Group { normal, weights, spread, count, errors: Errors::new(words) }
+    }
+
+    /// As [`Shape::beside`], once the group beside has seen some errors.
+    pub(super) fn beside(&mut self, group: usize, ahead: usize) -> Option<(usize, f32)> {
+        self.shape.beside(group, ahead).filter(|(other, _)| *self.group(*other).count >= ERRORS_MIN)
     }
 
     /// The method's own words.

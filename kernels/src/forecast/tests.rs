@@ -218,11 +218,43 @@ fn the_network_goes_on_from_its_medians() {
     );
 }
 
+/// Long calm, and bursts a hundred thousand times as high: what the network is off by in a calm window, counted in its widths, must not be asked
+/// for in a window full of bursts. Forecasts stay among the values that were, and are no worse than the value of a day ago.
+#[test]
+fn bursts_do_not_make_the_network_say_what_never_was() {
+    const HIGHEST: f64 = 8e6;
+    let value = |row: usize| {
+        let calm = 42.0 + 26.0 * f64::from(mix(row as u32, 21) % 4);
+        let hour = mix(row as u32 / 12, 22);
+        match hour % 16 {
+            0 => HIGHEST / f64::from(1 + mix(row as u32, 23) % 8),
+            1..3 => calm + f64::from(mix(row as u32, 24) % 6000),
+            _ => calm,
+        }
+    };
+    let mut forecaster = forecaster(Parameters { method: Method::Conv, ..parameters(Season::None, 12) });
+    let (mut off, mut off_by_day) = (0.0, 0.0);
+    for row in 0..2400usize {
+        forecaster.learn_one(0, value(row));
+        if row >= 600 && row.is_multiple_of(12) {
+            for (step, [low, middle, high]) in (row + 1..).zip(forecast(&mut forecaster)) {
+                assert!(
+                    -HIGHEST <= middle && middle <= HIGHEST && high - low <= 8.0 * HIGHEST,
+                    "row {step}: {low} {middle} {high}"
+                );
+                off += (middle - value(step)).abs();
+                off_by_day += (value(step - 24) - value(step)).abs();
+            }
+        }
+    }
+    assert!(off < 1.05 * off_by_day, "{off}, the value of a day ago is off by {off_by_day}");
+}
+
 /// The default's state is a few hundred words.
 #[test]
 fn the_state_of_the_default_is_small() {
     let words = forecaster(Parameters::new(24)).state_shape().words_per_slot();
-    assert_eq!(words, 952, "the documentation says so");
+    assert_eq!(words, 960, "the documentation says so");
     let conv = Parameters { method: Method::Conv, ..Parameters::new(24) };
     assert_eq!(forecaster(conv).state_shape().words_per_slot(), 1378, "the documentation says so");
 }
