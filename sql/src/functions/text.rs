@@ -63,7 +63,7 @@ struct Compiled {
 
 enum Search {
     /// The group is a run after a fixed text.
-    Key(KeyPattern),
+    Key(Box<KeyPattern>),
     /// The whole match: without groups the search needs no captures and is much faster.
     Match(Regex),
     /// A group, and where the groups matched last.
@@ -75,7 +75,7 @@ impl Compiled {
     /// If the pattern is none.
     fn new(pattern: &str, group: usize) -> Result<Self> {
         let search = match KeyPattern::new(pattern, group) {
-            Some(key) => Search::Key(key),
+            Some(key) => Search::Key(Box::new(key)),
             None => {
                 let regex = compile_and_cache_regex(pattern, None, &mut HashMap::new())?.clone();
                 match group {
