@@ -45,7 +45,7 @@ pub(super) fn write_csv(format: &CsvFormat, batch: &RecordBatch, out: &mut Vec<u
     let cells = columns.iter().map(|column| Cells::of(column, never_quoted));
     let mut cells = cells.collect::<Result<Vec<_>, _>>()?;
     let null = format.null_literal.as_deref().unwrap_or("");
-    let mut text = String::new();
+    let (mut text, mut digits) = (String::new(), itoa::Buffer::new());
     for row in 0..batch.num_rows() {
         for (index, (column, cells)) in columns.iter().zip(&mut cells).enumerate() {
             if index > 0 {
@@ -57,7 +57,7 @@ pub(super) fn write_csv(format: &CsvFormat, batch: &RecordBatch, out: &mut Vec<u
             }
             let shown = match cells {
                 Cells::Integers(integers) => {
-                    write_integer(integers.value(row), out);
+                    out.extend_from_slice(digits.format(integers.value(row)).as_bytes());
                     continue;
                 }
                 Cells::Texts(texts) => texts(row),
@@ -127,23 +127,6 @@ fn numbers_are_never_quoted(format: &CsvFormat) -> bool {
     let of_numbers = |byte: u8| byte.is_ascii_digit() || b"-:. ".contains(&byte);
     let null_is_number = format.null_literal.as_deref().is_some_and(|null| null.bytes().next().is_some_and(of_numbers));
     !null_is_number && !(0..=u8::MAX).any(|byte| of_numbers(byte) && has_meaning(byte))
-}
-
-fn write_integer(value: i64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let (mut start, mut rest) = (digits.len(), value.unsigned_abs());
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if value < 0 {
-        out.push(b'-');
-    }
-    out.extend_from_slice(&digits[start..]);
 }
 
 /// Times of which most have the day of the one before.
