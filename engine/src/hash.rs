@@ -256,7 +256,8 @@ pub(crate) fn native_values<N: ArrowNativeType>(column: &ArrayRef) -> ScalarBuff
     ScalarBuffer::from(values_buffer(column))
 }
 
-fn values_buffer(column: &ArrayRef) -> Buffer {
+/// The same, whatever they are.
+pub(crate) fn values_buffer(column: &ArrayRef) -> Buffer {
     macro_rules! buffer {
         ($type:ty) => {
             column.as_primitive::<$type>().values().inner().clone()
@@ -278,7 +279,8 @@ pub(crate) fn native_column<N: ArrowNativeType>(
     buffer_column(data_type, Buffer::from_vec(values), nulls)
 }
 
-fn buffer_column(data_type: &DataType, values: Buffer, nulls: Option<NullBuffer>) -> ArrayRef {
+/// A primitive column of the values in a buffer.
+pub(crate) fn buffer_column(data_type: &DataType, values: Buffer, nulls: Option<NullBuffer>) -> ArrayRef {
     macro_rules! column {
         ($type:ty) => {
             Arc::new(PrimitiveArray::<$type>::new(values.into(), nulls).with_data_type(data_type.clone()))

@@ -12,6 +12,7 @@ use crate::determinise::{ACCEPTS, Attempts, DEAD, DECIDED, NEW, NONE, START, STA
 use crate::few::Few;
 use crate::fold::Fold;
 use crate::key::{Active, Key};
+use crate::long::{LONG_ROWS, Long, Standing};
 use crate::matcher::{Found, Label, Match, MatcherSpec, Overflow, Skip, Status, next_start};
 use crate::pattern::PatternError;
 use crate::short::{SHORT_ROWS, Short};
@@ -194,7 +195,7 @@ impl DenseRun<'_> {
         let mut scratch = SCRATCH.take();
         let base = key.position;
         key.position += classes.len() as u64;
-        let result = self.run_from(key, base, classes, times, &mut scratch.states);
+        let result = self.run_from(key, base, (classes, times), DenseAttempt::default(), &mut scratch.states);
         SCRATCH.set(scratch);
         result
     }
@@ -219,18 +220,64 @@ impl DenseRun<'_> {
         if let Some(starts) = &mut self.starts {
             starts.at = short.classes().len();
         }
-        let result = self.run_from(key, short.start, all_classes, all_times, states);
+        let result = self.run_from(key, short.start, (all_classes, all_times), DenseAttempt::default(), states);
         SCRATCH.set(scratch);
         result
     }
 
-    /// Rows from `base` on, none of which was looked at or decided anything.
+    /// Rows come to a key that has more under way. Those that decide nothing it takes; with the others, or where time passes or the partition
+    /// ends, the attempt goes on from where it stands, with the states that it had.
+    pub(crate) fn run_long(&mut self, key: &mut Key, classes: &[u8], times: &[i64]) -> Result<(), PatternError> {
+        let Some(Active::Long(long)) = &mut key.active else { return Ok(()) };
+        let taken = long.take(&self.matcher.attempts, self.spec, classes, times);
+        key.position += taken as u64;
+        if taken == classes.len() && !self.until.ended && self.until.time.is_none() {
+            return Ok(());
+        }
+        let (classes, times) = (&classes[taken..], times.get(taken..).unwrap_or(&[]));
+        key.position += classes.len() as u64;
+        let Some(Active::Long(long)) = key.active.take() else { return Ok(()) };
+        if let Some(starts) = &mut self.starts {
+            starts.bit += taken;
+            starts.at = long.rows();
+        }
+        let mut scratch = SCRATCH.take();
+        let Scratch { states, classes: all_classes, times: all_times } = &mut scratch;
+        all_classes.clear();
+        all_classes.extend(long.classes());
+        states.clear();
+        let mut state = if long.start == 0 { START_FIRST } else { START };
+        states.extend(all_classes.iter().map(|class| {
+            state = self.matcher.attempts.transitions.next(state, *class);
+            state
+        }));
+        let Standing { state, best } = long.standing();
+        debug_assert_eq!(states.last(), Some(&state), "states follow from the rows");
+        all_classes.extend_from_slice(classes);
+        all_times.clear();
+        all_times.extend(long.times(self.spec.within));
+        all_times.extend_from_slice(times);
+        let attempt = DenseAttempt {
+            begun: true,
+            state,
+            taken: long.rows(),
+            best,
+            deadline: self.spec.within.map(|within| all_times[0].saturating_add(within)),
+            ..DenseAttempt::default()
+        };
+        let result = self.run_from(key, long.start, (all_classes, all_times), attempt, states);
+        SCRATCH.set(scratch);
+        key.active = result?;
+        Ok(())
+    }
+
+    /// Rows from `base` on, none of which has decided anything. `states` has those of the rows that the attempt has taken.
     fn run_from(
         &mut self,
         key: &mut Key,
         base: u64,
-        classes: &[u8],
-        times: &[i64],
+        (classes, times): (&[u8], &[i64]),
+        mut attempt: DenseAttempt,
         states: &mut Vec<u8>,
     ) -> Result<Option<Active>, PatternError> {
         if states.len() < classes.len() {
@@ -238,7 +285,7 @@ impl DenseRun<'_> {
         }
         let mut failed = Vec::new();
         let mut rows = Rows { base, classes, times, states, failed: &mut failed };
-        let (mut start, mut attempt) = (0, DenseAttempt::default());
+        let mut start = 0;
         let mut counts = Counts { number: &mut key.number, matched_until: &mut key.matched_until, told_until: 0 };
         self.run_rows(&mut rows, &mut start, &mut attempt, &mut counts)?;
         let told_until = counts.told_until;
@@ -252,6 +299,16 @@ impl DenseRun<'_> {
             && let Some(short) = Short::of(first, rest, rest_times, self.spec.within)
         {
             return Ok(Some(Active::Short(short)));
+        }
+        let standing = Standing { state: attempt.state, best: attempt.best };
+        let is_waiting = self.fold.is_none() && attempt.begun && attempt.taken == rest.len() && failed.is_empty();
+        if is_waiting
+            && rest.len() <= LONG_ROWS
+            && told_until <= first
+            && !attempt.waits_for_end
+            && let Some(long) = Long::of(first, (rest, rest_times), standing, self.spec.within)
+        {
+            return Ok(Some(Active::Long(long)));
         }
         let mut dense = Dense { start: first, attempt, told_until, ..Dense::default() };
         dense.classes.extend_from_slice(rest);

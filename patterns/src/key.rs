@@ -2,6 +2,7 @@
 
 use crate::attempt::ThreadRows;
 use crate::dense::Dense;
+use crate::long::Long;
 use crate::packed::Packed;
 use crate::short::Short;
 
@@ -22,6 +23,7 @@ pub struct Key {
 #[derive(Debug, Clone)]
 pub(crate) enum Active {
     Short(Short),
+    Long(Long),
     Dense(Box<Dense>),
     Threads(Box<ThreadRows>),
     Packed(Box<Packed>),
@@ -39,6 +41,7 @@ impl Key {
         match &self.active {
             None => self.position,
             Some(Active::Short(short)) => short.start,
+            Some(Active::Long(long)) => long.start,
             Some(Active::Dense(dense)) => dense.start,
             Some(Active::Threads(threads)) => threads.start,
             Some(Active::Packed(packed)) => packed.start,
@@ -60,8 +63,8 @@ impl Key {
     /// [`Matcher::resume_after_partial`](crate::Matcher::resume_after_partial).
     pub fn told_until(&self) -> u64 {
         match &self.active {
-            // Where something was told that matters, it is not short.
-            None | Some(Active::Short(_)) => 0,
+            // Where something was told that matters, it is neither.
+            None | Some(Active::Short(_) | Active::Long(_)) => 0,
             Some(Active::Dense(dense)) => dense.told_until,
             Some(Active::Threads(threads)) => threads.told_until,
             Some(Active::Packed(packed)) => packed.told_until,
@@ -73,6 +76,7 @@ impl Key {
         match &self.active {
             None => None,
             Some(Active::Short(short)) => short.deadline(),
+            Some(Active::Long(long)) => long.deadline(),
             Some(Active::Dense(dense)) => dense.deadline(),
             Some(Active::Threads(threads)) => threads.deadline(),
             Some(Active::Packed(packed)) => packed.deadline(),
@@ -84,6 +88,7 @@ impl Key {
     pub fn look_ahead(&self) -> u64 {
         match &self.active {
             None | Some(Active::Short(_)) => 0,
+            Some(Active::Long(long)) => long.look_ahead(),
             Some(Active::Dense(dense)) => dense.look_ahead(),
             Some(Active::Threads(threads)) => threads.start,
             Some(Active::Packed(packed)) => packed.look_ahead(),
@@ -94,6 +99,7 @@ impl Key {
     pub fn bytes(&self) -> usize {
         match &self.active {
             None | Some(Active::Short(_)) => 0,
+            Some(Active::Long(long)) => long.bytes(),
             Some(Active::Dense(dense)) => size_of::<Dense>() + dense.bytes(),
             Some(Active::Threads(threads)) => threads.bytes(),
             Some(Active::Packed(packed)) => size_of::<Packed>() + packed.bytes(),

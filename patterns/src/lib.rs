@@ -20,6 +20,7 @@ mod few;
 mod fold;
 mod fold_run;
 mod key;
+mod long;
 mod matcher;
 #[cfg(test)]
 mod naive;

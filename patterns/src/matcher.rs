@@ -359,6 +359,9 @@ impl Matcher {
     ) -> Result<(), PatternError> {
         let fold = matcher.fold.as_ref().filter(|_| self.folding);
         let mut run = DenseRun { spec: &self.spec, matcher, fold, labels: self.labels, until, starts, found };
+        if let Some(Active::Long(_)) = &key.active {
+            return run.run_long(key, classes, times);
+        }
         match key.active.take() {
             Some(Active::Dense(mut dense)) => {
                 if run.run_on(key, &mut dense, classes, times)? {

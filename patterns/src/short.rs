@@ -8,7 +8,7 @@
 pub(crate) const SHORT_ROWS: usize = 7;
 
 /// No bound in time.
-const NO_DEADLINE: i64 = i64::MAX;
+pub(crate) const NO_DEADLINE: i64 = i64::MAX;
 
 /// See the module.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! Rows that an operator keeps, each with an id by which others point to it.
 //!
-//! Where rows are only inserted, every row is stored as it came ([`pages`]). Where rows can be taken back, equal rows are one row with
+//! Where rows are only inserted, every row is stored as it came ([`pages`]) or, where rows that came together do not go together, in a place
+//! of its own ([`slab`]). Where rows can be taken back, equal rows are one row with
 //! a weight, found again by all of its columns (a table of [`GroupKeys`], so a retraction costs a probe however many rows share a
 //! join key). Both answer the same calls.
 //!
@@ -9,10 +10,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 
 use self::pages::Pages;
+use self::slab::Slab;
 use crate::aggregate::Slots;
 use crate::delta::{DELTA_ROWS_MAX, Delta, batch_of};
 use crate::error::{EngineError, Result};
@@ -21,11 +24,13 @@ use crate::keys::GroupKeys;
 mod log;
 mod noted;
 mod pages;
+mod slab;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use log::RowLog;
 pub(crate) use pages::pack;
+pub(crate) use slab::Reader;
 
 /// Rows with ids and weights.
 pub(crate) struct Rows {
@@ -36,6 +41,8 @@ pub(crate) struct Rows {
 enum Store {
     /// Each row was inserted once.
     Appended(Pages),
+    /// Each row was inserted once, and goes by itself.
+    Single(Slab),
     /// Distinct rows with the sum of their weights, which may be negative or zero between the deltas of a step.
     Counted { keys: Box<GroupKeys>, weights: Vec<i64>, slots: Vec<u32> },
 }
@@ -67,6 +74,12 @@ impl Rows {
         Ok(Self { schema: Arc::clone(schema), store })
     }
 
+    /// No rows of these columns, which are only inserted, a few at a time, and go one by one.
+    pub(crate) fn single(schema: &SchemaRef) -> Self {
+        let store = Slab::new(schema).map_or_else(|| Store::Appended(Pages::new(schema)), Store::Single);
+        Self { schema: Arc::clone(schema), store }
+    }
+
     /// The columns.
     pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -76,6 +89,7 @@ impl Rows {
     pub(crate) fn len(&self) -> usize {
         match &self.store {
             Store::Appended(pages) => pages.len(),
+            Store::Single(slab) => slab.len(),
             Store::Counted { keys, .. } => keys.len(),
         }
     }
@@ -84,6 +98,7 @@ impl Rows {
     pub(crate) fn id_bound(&self) -> usize {
         match &self.store {
             Store::Appended(pages) => pages.id_bound(),
+            Store::Single(slab) => slab.id_bound(),
             Store::Counted { keys, .. } => keys.slot_count(),
         }
     }
@@ -92,6 +107,7 @@ impl Rows {
     pub(crate) fn bytes(&self) -> usize {
         match &self.store {
             Store::Appended(pages) => pages.bytes(),
+            Store::Single(slab) => slab.bytes(),
             Store::Counted { keys, weights, slots } => keys.bytes() + weights.capacity() * 8 + slots.capacity() * 4,
         }
     }
@@ -118,6 +134,12 @@ impl Rows {
                 pages.append(&delta.batch, &mut ids)?;
                 changes.extend(ids.into_iter().map(|id| RowChange { id, before: 0, after: 1 }));
             }
+            Store::Single(slab) => {
+                debug_assert!(delta.weights.is_none(), "an append-only edge has no weights");
+                let mut ids = Vec::with_capacity(delta.rows());
+                slab.append(&delta.batch, 0..delta.rows(), &mut ids);
+                changes.extend(ids.into_iter().map(|id| RowChange { id, before: 0, after: 1 }));
+            }
             Store::Counted { keys, weights, slots } => {
                 keys.intern_hashed(delta.batch.columns(), delta.rows(), hashes, slots)?;
                 weights.resize(keys.slot_count(), 0);
@@ -138,7 +160,31 @@ impl Rows {
     pub(crate) fn append(&mut self, batch: &RecordBatch, ids: &mut Vec<u32>) -> Result<()> {
         match &mut self.store {
             Store::Appended(pages) => pages.append(batch, ids),
+            Store::Single(slab) => {
+                slab.append(batch, 0..batch.num_rows(), ids);
+                Ok(())
+            }
             Store::Counted { .. } => Err(EngineError::bug("rows that are counted have no place of their own")),
+        }
+    }
+
+    /// As [`append`](Self::append), of the rows `rows` of the batch.
+    pub(crate) fn append_some(&mut self, batch: &RecordBatch, rows: &[u32], ids: &mut Vec<u32>) -> Result<()> {
+        if let Store::Single(slab) = &mut self.store {
+            slab.append(batch, rows.iter().map(|row| *row as usize), ids);
+            return Ok(());
+        }
+        let rows = UInt32Array::from(rows.to_vec());
+        let columns = batch.columns().iter().map(|column| Ok(take(column, &rows, None)?));
+        // Where no column is asked for, rows are still counted.
+        self.append(&batch_of(&batch.schema(), columns.collect::<Result<_>>()?, rows.len())?, ids)
+    }
+
+    /// Reads a column of values of eight bytes, where each row has a place of its own.
+    pub(crate) fn reader(&self, column: usize) -> Option<Reader<'_>> {
+        match &self.store {
+            Store::Single(slab) => slab.reader(column),
+            _ => None,
         }
     }
 
@@ -146,7 +192,7 @@ impl Rows {
     #[inline]
     pub(crate) fn weight(&self, id: u32) -> i64 {
         match &self.store {
-            Store::Appended(_) => 1,
+            Store::Appended(_) | Store::Single(_) => 1,
             Store::Counted { weights, .. } => weights[id as usize],
         }
     }
@@ -162,6 +208,7 @@ impl Rows {
     pub(crate) fn remove(&mut self, ids: &[u32]) -> Result<()> {
         match &mut self.store {
             Store::Appended(pages) => pages.remove(ids)?,
+            Store::Single(slab) => slab.remove(ids),
             Store::Counted { keys, .. } => keys.remove(ids),
         }
         Ok(())
@@ -175,6 +222,7 @@ impl Rows {
         }
         match &self.store {
             Store::Appended(pages) => pages.take_columns(ids, columns),
+            Store::Single(slab) => Ok(slab.take_columns(ids, columns)),
             Store::Counted { keys, .. } => {
                 let all = keys.columns(Slots::Some(ids))?;
                 Ok(columns.iter().map(|column| Arc::clone(&all[*column])).collect())
@@ -192,6 +240,7 @@ impl Rows {
     pub(crate) fn live_ids(&self) -> Vec<u32> {
         match &self.store {
             Store::Appended(pages) => pages.live_ids(),
+            Store::Single(slab) => slab.live_ids(),
             Store::Counted { keys, .. } => keys.live_slots(),
         }
     }
@@ -201,6 +250,7 @@ impl Rows {
     pub(crate) fn live_pieces(&self) -> Vec<Vec<u32>> {
         match &self.store {
             Store::Appended(pages) => pages.live_pages(),
+            Store::Single(slab) => slab.live_ids().chunks(DELTA_ROWS_MAX).map(<[u32]>::to_vec).collect(),
             Store::Counted { keys, .. } => keys.live_slots().chunks(DELTA_ROWS_MAX).map(<[u32]>::to_vec).collect(),
         }
     }

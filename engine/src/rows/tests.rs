@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch, StringViewArray};
+use arrow::array::{
+    ArrayRef, AsArray, BinaryViewArray, BooleanArray, Decimal128Array, Decimal256Array, Float32Array, Int16Array,
+    Int64Array, RecordBatch, StringViewArray, UInt8Array,
+};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use proptest::prelude::*;
 
@@ -48,6 +51,114 @@ fn check(rows: &Rows, model: &BTreeMap<u32, i64>) {
             text_of(model[id])
         );
     }
+}
+
+/// Rows one by one, of all forms that values have.
+fn wide_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("number", DataType::Int64, false),
+        Field::new("small", DataType::Int16, true),
+        Field::new("half", DataType::Float32, true),
+        Field::new("price", DataType::Decimal128(30, 2), true),
+        Field::new("large", DataType::Decimal256(60, 2), true),
+        Field::new("flag", DataType::Boolean, true),
+        Field::new("text", DataType::Utf8View, true),
+        Field::new("bytes", DataType::BinaryView, true),
+        Field::new("byte", DataType::UInt8, true),
+    ]))
+}
+
+fn wide_batch(numbers: &[i64]) -> RecordBatch {
+    let there = |number: i64, every: i64| (number % every != 0).then_some(number);
+    // Shorter and longer than a view.
+    let text = |number: i64| there(number, 5).map(|number| "x".repeat((number % 23) as usize) + &number.to_string());
+    let numbers = || numbers.iter().copied();
+    let large = |number: i64| arrow::datatypes::i256::from_parts(number as u128, -i128::from(number));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(numbers())),
+        Arc::new(numbers().map(|number| there(number, 3).map(|number| -number as i16)).collect::<Int16Array>()),
+        // Minus zero stays what it is.
+        Arc::new(numbers().map(|number| there(number, 4).map(|number| -0.0 * number as f32)).collect::<Float32Array>()),
+        Arc::new(
+            Decimal128Array::from_iter(
+                numbers().map(|number| there(number, 7).map(|number| i128::from(number) << 70 | 5)),
+            )
+            .with_precision_and_scale(30, 2)
+            .expect("it fits"),
+        ),
+        Arc::new(
+            Decimal256Array::from_iter(numbers().map(|number| there(number, 6).map(large)))
+                .with_precision_and_scale(60, 2)
+                .expect("it fits"),
+        ),
+        Arc::new(numbers().map(|number| there(number, 9).map(|number| number % 2 == 0)).collect::<BooleanArray>()),
+        Arc::new(numbers().map(text).collect::<StringViewArray>()),
+        Arc::new(numbers().map(|number| text(number + 1).map(String::into_bytes)).collect::<BinaryViewArray>()),
+        Arc::new(numbers().map(|number| there(number, 2).map(|number| number as u8)).collect::<UInt8Array>()),
+    ];
+    RecordBatch::try_new(wide_schema(), columns).expect("it works")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Places are given out, emptied and written over; no id ever shows another row, and no bytes are left behind.
+    #[test]
+    fn a_place_gives_its_row(rounds in proptest::collection::vec((0usize..400, 0u32..100), 1..14)) {
+        let mut rows = Rows::single(&wide_schema());
+        prop_assert!(rows.reader(0).is_some() && rows.reader(1).is_none());
+        let mut model = BTreeMap::new();
+        let mut next = 0i64;
+        for (count, keep_percent) in rounds {
+            let numbers: Vec<i64> = (next..next + count as i64).collect();
+            next += count as i64;
+            // Of every third row there is nothing to be kept.
+            let some: Vec<u32> = (0..count as u32).filter(|row| row % 3 != 0).collect();
+            let mut ids = Vec::new();
+            rows.append_some(&wide_batch(&numbers), &some, &mut ids).expect("it works");
+            for (id, row) in ids.iter().zip(&some) {
+                prop_assert!((*id as usize) < rows.id_bound());
+                prop_assert!(model.insert(*id, numbers[*row as usize]).is_none(), "the place was free");
+            }
+            let gone: Vec<u32> =
+                model.iter().filter(|(_, number)| (**number * 7_919 % 100) as u32 >= keep_percent).map(|(id, _)| *id).collect();
+            rows.remove(&gone).expect("it works");
+            gone.iter().for_each(|id| { model.remove(id); });
+            prop_assert_eq!(rows.live_ids(), model.keys().copied().collect::<Vec<_>>());
+            prop_assert_eq!(rows.len(), model.len());
+            let ids: Vec<u32> = model.keys().rev().copied().collect();
+            let numbers: Vec<i64> = model.values().rev().copied().collect();
+            let reader = rows.reader(0).expect("it has eight bytes");
+            for (id, number) in ids.iter().zip(&numbers) {
+                prop_assert_eq!(reader.value(*id), (*number as u64, true));
+            }
+            prop_assert_eq!(rows.take_batch(&ids).expect("it works"), wide_batch(&numbers));
+        }
+        let all: Vec<u32> = model.keys().copied().collect();
+        rows.remove(&all).expect("it works");
+        prop_assert_eq!((rows.len(), rows.bytes()), (0, 0));
+    }
+}
+
+/// What waits in few places does not keep the memory of what once was.
+#[test]
+fn places_of_a_flood_are_given_back() {
+    let mut rows = Rows::single(&schema());
+    let numbers: Vec<i64> = (0..4_000).collect();
+    let mut ids = Vec::new();
+    rows.append(&batch(&numbers), &mut ids).expect("it works");
+    let full = rows.bytes();
+    rows.remove(&ids[100..]).expect("it works");
+    assert!(rows.bytes() < full / 8, "{} of {full} bytes", rows.bytes());
+    // The next rows go where there is room first.
+    let bound = rows.id_bound();
+    for round in 0..50 {
+        let mut ids = Vec::new();
+        rows.append(&batch(&numbers[round..round + 50]), &mut ids).expect("it works");
+        rows.remove(&ids).expect("it works");
+    }
+    assert_eq!(rows.id_bound(), bound);
+    assert!(rows.bytes() < full / 8, "{} of {full} bytes", rows.bytes());
 }
 
 proptest! {

@@ -10,25 +10,40 @@ use multiversion::multiversion;
 use super::compiled::{Compiled, members};
 use super::{Batch, Starts};
 
-pub(super) fn run(patterns: &[Compiled], batch: &Batch) -> Starts {
+/// Memory that is used again from batch to batch.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    /// An answer that was looked at.
+    pub(super) bits: Vec<u64>,
+    work: Work,
+}
+
+pub(super) fn run(patterns: &[Compiled], batch: &Batch, spare: &mut Spare) -> Starts {
     let words = batch.words();
-    let mut starts = Starts { words, bits: vec![0; patterns.len() * words] };
+    let mut bits = std::mem::take(&mut spare.bits);
+    // All of it is written over.
+    bits.resize(patterns.len() * words, 0);
     if words == 0 {
-        return starts;
+        return Starts { words, bits };
     }
-    let mut work = Work {
-        any: vec![u64::MAX; words],
+    let work = &mut spare.work;
+    work.any.resize(words, u64::MAX);
+    let states = patterns.iter().map(|pattern| pattern.states.len()).max().unwrap_or(0);
+    work.goes_on.resize_with(states.max(work.goes_on.len()), Vec::new);
+    for goes_on in &mut work.goes_on {
         // A word more, so that the last one has one behind it: rows end there.
-        goes_on: vec![vec![0; words + 1]; patterns.iter().map(|pattern| pattern.states.len()).max().unwrap_or(0)],
-    };
-    for (pattern, starts) in patterns.iter().zip(starts.bits.chunks_exact_mut(words)) {
-        run_pattern(pattern, batch, &mut work, starts);
+        goes_on.resize(words + 1, 0);
+        goes_on[words] = 0;
+    }
+    for (pattern, starts) in patterns.iter().zip(bits.chunks_exact_mut(words)) {
+        run_pattern(pattern, batch, work, starts);
         starts[words - 1] &= batch.last_mask();
     }
-    starts
+    Starts { words, bits }
 }
 
 /// Used again from pattern to pattern.
+#[derive(Debug, Default)]
 struct Work {
     any: Vec<u64>,
     /// For each state and row.
@@ -67,7 +82,12 @@ fn run_pattern(pattern: &Compiled, batch: &Batch, work: &mut Work, starts: &mut 
         }
         work.goes_on[place] = own;
     }
-    for place in members(pattern.start) {
+    let mut first = members(pattern.start);
+    match first.next() {
+        Some(place) => starts.copy_from_slice(&work.goes_on[place][..starts.len()]),
+        None => starts.fill(0),
+    }
+    for place in first {
         starts.iter_mut().zip(&work.goes_on[place]).for_each(|(starts, now)| *starts |= now);
     }
 }

@@ -30,7 +30,7 @@ pub(crate) mod gpu;
 #[cfg(test)]
 mod naive;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::kernel::{Exactness, Kernel, KernelError};
 use crate::state::{Layout, StatePages, StateShape};
@@ -126,6 +126,9 @@ pub struct PatternStarts {
     compiled: Vec<Compiled>,
     /// The bitmaps that some pattern looks at, ascending: what a device gets.
     predicates: Vec<u32>,
+    /// An answer is megabytes, and memory that is asked for anew with each batch is cleared anew by the system: that cost ten times what the
+    /// twin did with it.
+    spare: Arc<Mutex<cpu::Spare>>,
 }
 
 impl PatternStarts {
@@ -158,7 +161,7 @@ impl PatternStarts {
         predicates.sort_unstable();
         predicates.dedup();
         let compiled = patterns.iter().map(Compiled::new).collect();
-        Ok(PatternStarts { patterns, compiled, predicates })
+        Ok(PatternStarts { patterns, compiled, predicates, spare: Arc::default() })
     }
 
     /// The patterns.
@@ -174,6 +177,11 @@ impl PatternStarts {
     /// How many states all patterns have: what a row costs, about.
     pub fn state_count(&self) -> usize {
         self.patterns.iter().map(|pattern| pattern.states.len()).sum()
+    }
+
+    /// Takes an answer back that nobody looks at any more: the next one is written over it.
+    pub fn give_back(&self, starts: Starts) {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).bits = starts.bits;
     }
 
     /// # Panics
@@ -218,7 +226,7 @@ impl Kernel for PatternStarts {
 
     fn run_twin(&self, batch: &Batch, _: &mut StatePages) -> Starts {
         self.check(batch);
-        cpu::run(&self.compiled, batch)
+        cpu::run(&self.compiled, batch, &mut self.spare.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     #[cfg(feature = "gpu")]

@@ -87,10 +87,13 @@ proptest! {
     #[test]
     fn twin_agrees_with_naive(
         patterns in proptest::collection::vec(pattern(), 1..5),
+        before in lengths(),
         lengths in lengths(),
         seed in any::<u64>(),
     ) {
         let kernel = PatternStarts::new(patterns.clone()).expect("they are well formed");
+        // What is written over does not show.
+        kernel.give_back(run_twin(&kernel, &batch(&before, PREDICATES, seed ^ 1)));
         let batch = batch(&lengths, PREDICATES, seed);
         let found = run_twin(&kernel, &batch);
         for (index, pattern) in patterns.iter().enumerate() {

@@ -94,7 +94,8 @@ impl LookAhead {
         ends: &Arc<Vec<u64>>,
         wave: &mut StepWave,
     ) -> Result<Option<Ticket>> {
-        self.answers.clear();
+        let answered = self.calls.iter().zip(self.answers.drain(..));
+        answered.for_each(|(call, starts)| call.runner.kernel().give_back(starts));
         if self.calls.is_empty() || rows == 0 || rows > self.rows_max {
             return Ok(None);
         }

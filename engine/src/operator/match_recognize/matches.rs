@@ -450,7 +450,8 @@ impl Scan {
             };
         }
         if self.span != Some(span) || self.looked > limit {
-            *self = Self { span: Some(span), ..Self::default() };
+            (self.span, self.looked) = (Some(span), 0);
+            self.found.clear();
         }
         let enough = offset.checked_add(1)?;
         while self.looked < limit && !(row.first && self.found.len() == enough) {

@@ -1,10 +1,12 @@
 //! Rows of two places at once: those that the operator keeps, and those of the batch in work.
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use arrow::compute::{interleave, take};
 
 use crate::delta::batch_of;
 use crate::error::Result;
+use crate::hash::{buffer_column, values_buffer};
 use crate::rows::Rows;
 
 /// Where a row is.
@@ -28,6 +30,10 @@ impl Places<'_> {
     pub(super) fn take(&self, rows: &[RowAt], columns: &[usize]) -> Result<Vec<ArrayRef>> {
         if is_all(rows, self.batch.num_rows()) {
             return Ok(columns.iter().map(|column| std::sync::Arc::clone(self.batch.column(*column))).collect());
+        }
+        if columns.iter().all(|column| self.kept.reader(*column).is_some()) {
+            let words = |column: &usize| take_words(rows.iter().map(|row| Some(*row)), *column, *self);
+            return Ok(columns.iter().filter_map(words).collect());
         }
         let mut ids = Vec::new();
         let mut fresh = Vec::new();
@@ -66,9 +72,42 @@ impl Places<'_> {
 
 /// A column of rows, null where there is no row.
 pub(super) fn take_or_null(targets: &[Option<RowAt>], column: usize, places: Places<'_>) -> Result<ArrayRef> {
+    if let Some(values) = take_words(targets.iter().copied(), column, places) {
+        return Ok(values);
+    }
     let rows: Vec<RowAt> = targets.iter().copied().flatten().collect();
     let values = places.take(&rows, &[column])?.pop().expect("a column was asked for");
     scatter(values, targets)
+}
+
+/// The same in one pass, where values have eight bytes; `None`: they do not.
+fn take_words(
+    targets: impl ExactSizeIterator<Item = Option<RowAt>>,
+    column: usize,
+    places: Places<'_>,
+) -> Option<ArrayRef> {
+    let kept = places.kept.reader(column)?;
+    let column = places.batch.column(column);
+    let (new, nulls) = (ScalarBuffer::<u64>::from(values_buffer(column)), column.nulls());
+    let count = targets.len();
+    let mut values = Vec::with_capacity(count);
+    let (mut valid, mut bits) = (Vec::with_capacity(count.div_ceil(64)), 0);
+    for (index, target) in targets.enumerate() {
+        let (value, there) = match target {
+            Some(RowAt::Kept(id)) => kept.value(id),
+            Some(RowAt::New(row)) => (new[row as usize], nulls.is_none_or(|nulls| nulls.is_valid(row as usize))),
+            None => (0, false),
+        };
+        values.push(value);
+        bits |= u64::from(there) << (index % 64);
+        if index % 64 == 63 {
+            valid.push(std::mem::take(&mut bits));
+        }
+    }
+    valid.push(bits);
+    let nulls = Some(NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(valid), 0, count)));
+    let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
+    Some(buffer_column(column.data_type(), Buffer::from_vec(values), nulls))
 }
 
 /// The values of those targets that there are, in order, with nulls for the others.

@@ -9,29 +9,57 @@ use crate::rows::Rows;
 /// Rows by id.
 pub(in crate::operator) struct Kept {
     pub(in crate::operator) rows: Rows,
-    /// By id: when the row came; `u64::MAX` where there is none.
+    /// By id: when the row came; anything where there is none.
     arrivals: Vec<u64>,
     pub(in crate::operator) next_arrival: u64,
-    /// What came since the last save.
-    unsaved: Vec<(u64, u32)>,
+    /// By id, a bit: whether the row is there and came since the last save.
+    unsaved: Vec<u64>,
 }
 
 impl Kept {
     pub(in crate::operator) fn new(schema: &SchemaRef) -> Result<Self> {
-        Ok(Self { rows: Rows::new(schema, false)?, arrivals: Vec::new(), next_arrival: 0, unsaved: Vec::new() })
+        Ok(Self::of(Rows::new(schema, false)?))
+    }
+
+    /// For rows that come a few at a time and go one by one.
+    pub(in crate::operator) fn single(schema: &SchemaRef) -> Self {
+        Self::of(Rows::single(schema))
+    }
+
+    fn of(rows: Rows) -> Self {
+        Self { rows, arrivals: Vec::new(), next_arrival: 0, unsaved: Vec::new() }
     }
 
     /// Stores rows, whose ids are added to `ids`.
     pub(in crate::operator) fn append(&mut self, rows: &RecordBatch, ids: &mut Vec<u32>) -> Result<()> {
         let first = ids.len();
         self.rows.append(rows, ids)?;
-        self.arrivals.resize(self.rows.id_bound().max(self.arrivals.len()), u64::MAX);
-        for id in &ids[first..] {
-            self.arrivals[*id as usize] = self.next_arrival;
-            self.unsaved.push((self.next_arrival, *id));
-            self.next_arrival += 1;
-        }
+        self.arrive(&ids[first..]);
         Ok(())
+    }
+
+    /// Stores the rows `rows` of a batch, whose ids are added to `ids`.
+    pub(in crate::operator) fn append_some(
+        &mut self,
+        batch: &RecordBatch,
+        rows: &[u32],
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
+        let first = ids.len();
+        self.rows.append_some(batch, rows, ids)?;
+        self.arrive(&ids[first..]);
+        Ok(())
+    }
+
+    fn arrive(&mut self, ids: &[u32]) {
+        let bound = self.rows.id_bound();
+        self.arrivals.resize(bound.max(self.arrivals.len()), 0);
+        self.unsaved.resize(bound.div_ceil(64).max(self.unsaved.len()), 0);
+        for (id, arrival) in ids.iter().zip(self.next_arrival..) {
+            self.arrivals[*id as usize] = arrival;
+            self.unsaved[*id as usize / 64] |= 1 << (id % 64);
+        }
+        self.next_arrival += ids.len() as u64;
     }
 
     /// Stores rows that came before, at `arrivals`.
@@ -43,7 +71,7 @@ impl Kept {
     ) -> Result<()> {
         let first = ids.len();
         self.rows.append(rows, ids)?;
-        self.arrivals.resize(self.rows.id_bound().max(self.arrivals.len()), u64::MAX);
+        self.arrivals.resize(self.rows.id_bound().max(self.arrivals.len()), 0);
         ids[first..].iter().zip(arrivals).for_each(|(id, arrival)| self.arrivals[*id as usize] = *arrival);
         Ok(())
     }
@@ -56,20 +84,27 @@ impl Kept {
 
     /// Forgets rows.
     pub(in crate::operator) fn release(&mut self, ids: &[u32]) -> Result<()> {
-        ids.iter().for_each(|id| self.arrivals[*id as usize] = u64::MAX);
-        self.rows.remove(ids)?;
-        // Without checkpoints nobody asks what is unsaved.
-        if self.unsaved.len() > 2 * self.rows.len() + 65_536 {
-            let arrivals = &self.arrivals;
-            self.unsaved.retain(|(arrival, id)| arrivals[*id as usize] == *arrival);
+        for id in ids {
+            // Rows that were restored are beyond what came.
+            if let Some(word) = self.unsaved.get_mut(*id as usize / 64) {
+                *word &= !(1 << (id % 64));
+            }
         }
-        Ok(())
+        self.rows.remove(ids)
     }
 
-    /// The rows that came since the last call and are still there.
+    /// The rows that came since the last call and are still there, in the order in which they came.
     pub(in crate::operator) fn take_unsaved(&mut self) -> Vec<(u64, u32)> {
-        let mut unsaved = std::mem::take(&mut self.unsaved);
-        unsaved.retain(|(arrival, id)| self.arrivals[*id as usize] == *arrival);
+        let mut unsaved = Vec::new();
+        for (word, bits) in (0u32..).zip(&mut self.unsaved) {
+            let mut bits = std::mem::take(bits);
+            while bits != 0 {
+                let id = word * 64 + bits.trailing_zeros();
+                unsaved.push((self.arrivals[id as usize], id));
+                bits &= bits - 1;
+            }
+        }
+        unsaved.sort_unstable();
         unsaved
     }
 
@@ -80,6 +115,6 @@ impl Kept {
 
     /// Bytes held, about.
     pub(in crate::operator) fn bytes(&self) -> usize {
-        self.rows.bytes() + self.arrivals.capacity() * 8 + self.unsaved.capacity() * 16
+        self.rows.bytes() + self.arrivals.capacity() * 8 + self.unsaved.capacity() * 8
     }
 }

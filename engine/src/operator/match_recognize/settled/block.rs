@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::take;
+use arrow::array::RecordBatch;
 use eagre_kernels::rows::GroupedRows;
 
 use super::Settled;
-use crate::delta::batch_of;
 use crate::error::Result;
 use crate::expr::StepContext;
 use crate::keys::AHEAD;
@@ -188,11 +186,7 @@ impl Settled {
         }
         let mut ids = Vec::with_capacity(staying.len());
         if !staying.is_empty() {
-            let staying = UInt32Array::from(staying);
-            let columns = batch.columns().iter().map(|column| Ok(take(column, &staying, None)?));
-            // Where no column is asked for, rows are still counted.
-            let rows = batch_of(&batch.schema(), columns.collect::<Result<_>>()?, staying.len())?;
-            self.kept.append(&rows, &mut ids)?;
+            self.kept.append_some(&batch, &staying, &mut ids)?;
         }
         let mut gone = Vec::new();
         let mut start = 0;

@@ -113,7 +113,7 @@ impl Settled {
             converter: plans.converter()?,
             partitions: GroupKeys::new(plans.partition_types())?,
             parts: Parts::default(),
-            kept: Kept::new(input)?,
+            kept: Kept::single(input),
             log: RowLog::new(checkpoint::HELD, input),
             due: BTreeMap::new(),
             due_step: plans
