@@ -1,39 +1,14 @@
-//! Sums and averages of integers, decimals and durations. Sums wrap on overflow, as DataFusion's do: wrapping addition is what makes
-//! them independent of order and exactly retractable.
+//! Sums and averages of integers, decimals and durations. Sums know when they are beyond their type ([`Total`]), which is an error when they are shown.
 
-use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp};
+use arrow::array::{Array, ArrayRef};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, i256};
+use arrow::datatypes::DataType;
 
 use super::select::{Selection, as_counts, counts, natives, nulls};
+use super::total::{Total, Weighted, beyond, sum_column};
 use super::{Accumulators, RowInfo, Slots};
 use crate::error::{EngineError, Result};
-use crate::hash::{Words, native_column, native_values};
-
-/// A number that a weight can multiply.
-pub(crate) trait Weighted: ArrowNativeTypeOp + Words {
-    /// The weight in this type, modulo its width.
-    fn from_weight(weight: i64) -> Self;
-}
-
-macro_rules! weighted {
-    ($($native:ty),*) => {$(
-        impl Weighted for $native {
-            #[inline(always)]
-            fn from_weight(weight: i64) -> Self {
-                weight as Self
-            }
-        }
-    )*};
-}
-weighted!(i32, i64, u64, i128);
-
-impl Weighted for i256 {
-    #[inline(always)]
-    fn from_weight(weight: i64) -> Self {
-        i256::from_i128(i128::from(weight))
-    }
-}
+use crate::hash::{native_column, native_values};
 
 /// How a sum and a count become the result.
 #[derive(Clone, Debug)]
@@ -51,16 +26,10 @@ pub(crate) enum Finish {
 
 /// One sum and one count a slot, side by side: a row touches one cache line.
 pub(crate) struct IntegerSums<N> {
-    entries: Vec<Entry<N>>,
+    entries: Vec<Total<N>>,
     sum_type: DataType,
     return_type: DataType,
     finish: Finish,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Entry<N> {
-    sum: N,
-    count: i64,
 }
 
 impl<N: Weighted> IntegerSums<N> {
@@ -72,7 +41,7 @@ impl<N: Weighted> IntegerSums<N> {
 impl<N: Weighted> Accumulators for IntegerSums<N> {
     fn resize(&mut self, count: usize) {
         if count > self.entries.len() {
-            self.entries.resize(count, Entry::default());
+            self.entries.resize(count, Total::default());
         }
     }
 
@@ -81,21 +50,15 @@ impl<N: Weighted> Accumulators for IntegerSums<N> {
         let selection = Selection::of(args, rows);
         if selection.is_all() {
             for (slot, value) in slots.iter().zip(values.iter()) {
-                let entry = &mut self.entries[*slot as usize];
-                entry.sum = entry.sum.add_wrapping(*value);
-                entry.count += 1;
+                self.entries[*slot as usize].add(*value);
             }
         } else if selection.is_weighted() {
             selection.each(slots.len(), |row, weight| {
-                let entry = &mut self.entries[slots[row] as usize];
-                entry.sum = entry.sum.add_wrapping(values[row].mul_wrapping(N::from_weight(weight)));
-                entry.count += weight;
+                self.entries[slots[row] as usize].add_weighted(values[row], weight);
             });
         } else {
             selection.each(slots.len(), |row, _| {
-                let entry = &mut self.entries[slots[row] as usize];
-                entry.sum = entry.sum.add_wrapping(values[row]);
-                entry.count += 1;
+                self.entries[slots[row] as usize].add(values[row]);
             });
         }
         Ok(())
@@ -104,41 +67,39 @@ impl<N: Weighted> Accumulators for IntegerSums<N> {
     fn merge(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
         let sums = native_values::<N>(&state[0]);
         for ((slot, sum), count) in slots.iter().zip(sums.iter()).zip(as_counts(&state[1])) {
-            let entry = &mut self.entries[*slot as usize];
-            entry.sum = entry.sum.add_wrapping(*sum);
-            entry.count += count;
+            self.entries[*slot as usize].merge(Total::of_parts(*sum, *count));
         }
         Ok(())
     }
 
     fn state(&mut self, slots: Slots<'_>) -> Result<Vec<ArrayRef>> {
-        let sums = slots.gather(&self.entries, |entry| entry.sum);
+        let sums = slots.gather(&self.entries, |entry| entry.parts().0);
         let sums = native_column(&self.sum_type, sums, None);
-        Ok(vec![sums, counts(slots.gather(&self.entries, |entry| entry.count))])
+        Ok(vec![sums, counts(slots.gather(&self.entries, |entry| entry.parts().1))])
     }
 
     fn evaluate(&mut self, slots: Slots<'_>) -> Result<ArrayRef> {
-        let nulls = nulls(slots.gather(&self.entries, |entry| entry.count != 0));
         match &self.finish {
-            Finish::Sum => {
-                let sums = slots.gather(&self.entries, |entry| entry.sum);
-                Ok(native_column(&self.return_type, sums, nulls))
-            }
+            Finish::Sum => sum_column(&slots.gather(&self.entries, |entry| entry), &self.return_type),
             Finish::Average { digits, quotient } => {
+                let nulls = nulls(slots.gather(&self.entries, |entry| entry.count() != 0));
                 let factor = N::from_weight(10).pow_checked(*digits)?;
-                let average = |entry: Entry<N>| {
-                    if entry.count == 0 {
+                let average = |entry: Total<N>| {
+                    if entry.is_beyond() {
+                        return Err(beyond(&self.sum_type));
+                    }
+                    let (sum, count) = entry.parts();
+                    if count == 0 {
                         return Ok(N::ZERO);
                     }
                     let overflow = |_| {
-                        let sum = entry.sum;
                         let message = format!(
                             "the sum {sum:?} with {digits} more digits does not fit {}; cast the argument to a wider DECIMAL or to DOUBLE",
                             self.sum_type
                         );
                         EngineError::evaluate("avg", message)
                     };
-                    Ok(entry.sum.mul_checked(factor).map_err(overflow)?.div_wrapping(N::from_weight(entry.count)))
+                    Ok(sum.mul_checked(factor).map_err(overflow)?.div_wrapping(N::from_weight(count)))
                 };
                 let averages = slots.gather(&self.entries, average).into_iter().collect::<Result<Vec<_>>>()?;
                 let averages = native_column(quotient, averages, nulls);
@@ -152,10 +113,10 @@ impl<N: Weighted> Accumulators for IntegerSums<N> {
     }
 
     fn clear(&mut self, slots: Slots<'_>) {
-        slots.fill(&mut self.entries, Entry::default());
+        slots.fill(&mut self.entries, Total::default());
     }
 
     fn state_bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry<N>>()
+        self.entries.capacity() * size_of::<Total<N>>()
     }
 }

@@ -35,11 +35,13 @@ pub(crate) mod table;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod total;
 
 pub use builtin::{BuiltinRequest, builtin};
 pub(crate) use count::Count;
 pub use distinct::DistinctCall;
 pub(crate) use float::{DoubleDouble, sums_around};
+pub(crate) use total::{Total, Weighted, sum_column};
 
 /// What a batch brings to [`Accumulators::update`] besides the argument columns. All have as many values as there are rows.
 #[derive(Debug, Clone, Copy, Default)]

@@ -165,6 +165,11 @@ pub(crate) struct Functions {
 }
 
 impl Functions {
+    /// Whether an aggregate function has this name as it was written.
+    pub(crate) fn is_aggregate(&self, name: &str) -> bool {
+        self.aggregate.contains_key(name.trim_matches('"').to_lowercase().as_str())
+    }
+
     /// Whether some function has this lower-case name.
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.scalar.contains_key(name)

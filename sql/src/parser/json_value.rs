@@ -1,5 +1,5 @@
-//! `JSON_VALUE(j, path RETURNING INT DEFAULT 0 ON EMPTY NULL ON ERROR)` as a call of plain arguments: `TRY_CAST(JSON_VALUE(j, path, CAST(0 AS STRING), NULL) AS
-//! INT)`. sqlparser has no place for most of it.
+//! `JSON_VALUE(j, path RETURNING INT DEFAULT 0 ON EMPTY NULL ON ERROR)` as a call of plain arguments: `SAFE_CAST(JSON_VALUE(j, path, CAST(0 AS STRING), NULL)
+//! AS INT)`. sqlparser has no place for most of it.
 
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
@@ -113,7 +113,7 @@ impl Clauses {
         let end = tokens[closing].span;
         let mut out = vec![];
         if self.returning.is_some() {
-            out.extend([word("TRY_CAST", Keyword::TRY_CAST, span), token(Token::LParen, span)]);
+            out.extend([word("SAFE_CAST", Keyword::SAFE_CAST, span), token(Token::LParen, span)]);
         }
         out.extend(tokens[call..self.start].iter().cloned());
         if self.on_empty.is_some() || self.on_error.is_some() {
@@ -164,10 +164,10 @@ mod tests {
     fn clauses_are_arguments() {
         for (sql, meaning) in [
             ("JSON_VALUE(j, '$.a')", "JSON_VALUE(j, '$.a')"),
-            ("JSON_VALUE(j, '$.a' RETURNING INT)", "TRY_CAST(JSON_VALUE(j, '$.a') AS INT)"),
+            ("JSON_VALUE(j, '$.a' RETURNING INT)", "SAFE_CAST(JSON_VALUE(j, '$.a') AS INT)"),
             (
                 "JSON_VALUE(f(j, null), '$.a' RETURNING DECIMAL(10, 2) DEFAULT -1 ON EMPTY NULL ON ERROR)",
-                "TRY_CAST(JSON_VALUE(f(j, NULL), '$.a', CAST(-1 AS STRING), NULL) AS DECIMAL(10,2))",
+                "SAFE_CAST(JSON_VALUE(f(j, NULL), '$.a', CAST(-1 AS STRING), NULL) AS DECIMAL(10,2))",
             ),
             (
                 "JSON_VALUE(JSON_VALUE(j, '$.a' NULL ON EMPTY), '$.b' DEFAULT x || 'y' ON ERROR)",

@@ -27,6 +27,7 @@ mod source;
 mod statement;
 mod top;
 mod wildcard_except;
+pub(crate) mod written;
 
 use arrow::datatypes::DataType;
 

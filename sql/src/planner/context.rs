@@ -29,7 +29,7 @@ use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
 use super::set_operation::SetRelationPlanner;
 use super::window::WindowRelationPlanner;
-use super::{casts, expr, forms, logical, precedence, predict, recursive, refuse, sugar, ties};
+use super::{casts, expr, forms, logical, precedence, predict, recursive, refuse, sugar, ties, told_apart};
 use crate::catalog::{Catalog, Functions, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::parser::{EmitKind, ExprText, QueryText};
@@ -153,7 +153,7 @@ impl<'a> PlanContext<'a> {
         let resolved = self.resolve_query(query)?;
         let statement = Statement::Query(resolved);
         let plan = self.sql_to_rel().sql_statement_to_plan(statement);
-        plan.and_then(recursive::check_types).map_err(|error| self.place(error, query))
+        plan.and_then(told_apart::restore).and_then(recursive::check_types).map_err(|error| self.place(error, query))
     }
 
     /// The syntax tree with the catalog's names; what cannot run is refused.
@@ -165,6 +165,7 @@ impl<'a> PlanContext<'a> {
         let emit = query.emit.map(|emit| emit.kind).or(self.emit.get());
         names::resolve(self.catalog, self, &mut ast, emit).map_err(|error| error.or_at(query.location))?;
         forms::rewrite(&mut ast).map_err(|error| error.or_at(query.location))?;
+        told_apart::rewrite(&mut ast, &|name| self.catalog.functions().is_aggregate(name));
         Ok(ast)
     }
 
@@ -350,7 +351,8 @@ impl ContextProvider for PlanContext<'_> {
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         let known = self.catalog.functions().scalar.get(name).cloned();
-        known.or_else(|| ties::function(name)).or_else(|| predict::function(self.catalog, name))
+        let own = || ties::function(name).or_else(|| told_apart::function(name));
+        known.or_else(own).or_else(|| predict::function(self.catalog, name))
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

@@ -26,6 +26,7 @@ use super::context::default_functions;
 use super::expr::strip_alias;
 use super::forecast::ForecastTable;
 use super::match_recognize::MatchRecognize;
+use super::misread;
 use super::rank::numbers;
 use super::single_value;
 use crate::error::{Result, SqlError};
@@ -74,15 +75,19 @@ fn depth(plan: &LogicalPlan) -> usize {
 }
 
 /// Whether DataFusion's rules would take a subquery for another one: they lift what it asks of the rows around it out of a window function, which then sees the
-/// rows of all of them, and an inequality out of a `DISTINCT`, which then tells rows apart by it.
+/// rows of all of them, and an inequality out of a `DISTINCT`, which then tells rows apart by it; and see [`misread`] for what they make of conditions.
 pub(super) fn is_misread(plan: &LogicalPlan) -> bool {
     let mut misread = false;
     let found = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Subquery(subquery) = node {
             misread |= lifts_out_of(&subquery.subquery, true);
         }
+        if let LogicalPlan::Filter(filter) = node {
+            misread |= misread::condition(&filter.predicate);
+        }
         for expr in node.expressions() {
             expr.apply(|expr| {
+                misread |= misread::rows(expr);
                 if let Expr::ScalarSubquery(subquery)
                 | Expr::Exists(Exists { subquery, .. })
                 | Expr::InSubquery(InSubquery { subquery, .. }) = expr

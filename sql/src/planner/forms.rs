@@ -97,6 +97,7 @@ impl VisitorMut for Rewriter {
             }
             Expr::CompoundFieldAccess { root, access_chain } => name_fields(root, access_chain),
             Expr::Interval(interval) => {
+                quote_number(interval);
                 if let Some(written) = interval_of_fields(interval) {
                     *expr = written;
                 }
@@ -188,6 +189,15 @@ fn exact_digits(value: &mut Expr) {
             }
         }
         _ => {}
+    }
+}
+
+/// `INTERVAL 20 SECONDS` is `INTERVAL '20' SECONDS`, which the planner needs in the bounds of a frame.
+fn quote_number(interval: &mut Interval) {
+    if let Expr::Value(value) = interval.value.as_mut()
+        && let Value::Number(number, _) = &value.value
+    {
+        value.value = Value::SingleQuotedString(number.to_string());
     }
 }
 

@@ -164,7 +164,9 @@ pub(super) fn table_function(catalog: &Catalog, factor: &TableFactor) -> Result<
     };
     let relation = match window_data(table).ok_or_else(|| wrong(format!("`{table}` is no table")))? {
         WindowData::Table(name) => window::table_factor(name),
-        WindowData::Query(subquery) => TableFactor::Derived { lateral: false, subquery, alias: None, sample: None },
+        WindowData::Query(subquery) | WindowData::From(subquery) => {
+            TableFactor::Derived { lateral: false, subquery, alias: None, sample: None }
+        }
     };
     let ident = match model {
         Expr::Prefixed { value, .. } => value.as_ref(),

@@ -71,7 +71,7 @@ pub(super) fn table_function(catalog: &Catalog, factor: &TableFactor) -> Result<
     let all = || SelectItem::Wildcard(WildcardAdditionalOptions::default());
     let mut query = match window_data(data).ok_or_else(|| wrong(format!("`{data}` is no stream")))? {
         WindowData::Table(name) => Box::new(window::select_query(vec![all()], Some(window::table_factor(name)), None)),
-        WindowData::Query(query) => query,
+        WindowData::Query(query) | WindowData::From(query) => query,
     };
     let one_table =
         || wrong(format!("the stream of `{NAME}` is columns of one table, whose event time its `WATERMARK` tells"));

@@ -3,10 +3,12 @@
 //! `(a, b) IN (SELECT ..)` and `a > ALL (SELECT ..)` become `EXISTS` over the subquery, whose columns get names of their own first: DataFusion
 //! would look for `a` among the subquery's columns before it looks around it.
 
+use std::ops::ControlFlow;
+
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, SelectItem, Spanned,
-    TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator, Value,
+    TableAlias, TableAliasColumnDef, TableFactor, UnaryOperator, Value, visit_expressions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -173,15 +175,59 @@ impl Quantified {
 
     /// With null where it is not known.
     fn value(self) -> Expr {
+        self.case(self.exists(false, false), self.exists(true, false))
+    }
+
+    fn case(&self, holds: Expr, unknown: Expr) -> Expr {
         let (found, missing) = (Value::Boolean(!self.negated), Value::Boolean(self.negated));
         let when = |condition: Expr, result: Value| CaseWhen { condition, result: Expr::value(result) };
         Expr::Case {
             case_token: AttachedToken::empty(),
             end_token: AttachedToken::empty(),
             operand: None,
-            conditions: vec![when(self.exists(false, false), found), when(self.exists(true, false), Value::Null)],
+            conditions: vec![when(holds, found), when(unknown, Value::Null)],
             else_result: Some(Box::new(Expr::value(missing))),
         }
+    }
+}
+
+impl Quantified {
+    /// The comparison of one value of a whole group (`HAVING SUM(v) > ALL (SELECT ..)`), which a subquery cannot look at: it is compared with the least
+    /// and the greatest of the rows. None where several values are compared.
+    fn of_group(&self) -> Option<Expr> {
+        use BinaryOperator::{Eq, Gt, GtEq, NotEq};
+        let [value] = self.row.as_slice() else { return None };
+        let value = Expr::Nested(Box::new(value.clone()));
+        if self.op == Eq {
+            let (expr, subquery) = (Box::new(value), Box::new(self.subquery.clone()));
+            return Some(Expr::InSubquery { expr, subquery, negated: self.negated });
+        }
+        let span = value.span();
+        let of_rows = |item: Expr| {
+            let rows = rows_of(&self.subquery, 1, span);
+            Expr::Subquery(Box::new(window::select_query(vec![SelectItem::UnnamedExpr(item)], Some(rows), None)))
+        };
+        let compared = |extreme: &str| {
+            let extreme = of_rows(window::call(extreme, vec![column_of_rows(0)]));
+            Expr::BinaryOp { left: Box::new(value.clone()), op: self.op.clone(), right: Box::new(extreme) }
+        };
+        let holds = match self.op {
+            NotEq => or(compared("min"), compared("max")),
+            Gt | GtEq => compared("min"),
+            _ => compared("max"),
+        };
+        let one = || Expr::value(Value::Number("1".into(), false));
+        let zero = || Box::new(Expr::value(Value::Number("0".into(), false)));
+        let some = |count: Expr| Expr::BinaryOp { left: Box::new(count), op: Gt, right: zero() };
+        let count = |of: Expr| window::call("count", vec![of]);
+        let nulls = Expr::BinaryOp {
+            left: Box::new(count(one())),
+            op: BinaryOperator::Minus,
+            right: Box::new(count(column_of_rows(0))),
+        };
+        let is_null = Expr::IsNull(Box::new(value.clone()));
+        let unknown = or(some(of_rows(nulls)), Expr::Nested(Box::new(and(is_null, some(of_rows(count(one())))))));
+        Some(self.case(holds, unknown))
     }
 }
 
@@ -200,25 +246,40 @@ fn opposite(op: &BinaryOperator) -> Option<BinaryOperator> {
 }
 
 /// `IN` of rows, `ANY` and `ALL` as a value, with null where it is not known.
-pub(super) fn quantified(expr: &Expr) -> Option<Expr> {
-    Quantified::of(expr).map(Quantified::value)
+pub(super) fn quantified(expr: &Expr, is_aggregate: &dyn Fn(&str) -> bool) -> Option<Expr> {
+    let quantified = Quantified::of(expr)?;
+    let of_group = quantified.row.iter().any(|value| aggregates(value, is_aggregate));
+    of_group.then(|| quantified.of_group()).flatten().or_else(|| Some(quantified.value()))
+}
+
+/// Whether an expression speaks of a whole group.
+fn aggregates(expr: &Expr, is_aggregate: &dyn Fn(&str) -> bool) -> bool {
+    let found = visit_expressions(expr, |part| match part {
+        Expr::Function(function) if function.over.is_none() && is_aggregate(&function.name.to_string()) => {
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
 }
 
 /// The conjuncts of a filter that are `IN` of rows, `ANY` or `ALL`, as the semi and anti joins that they can be there.
-pub(super) fn filter_by_rows(condition: &mut Expr) {
+pub(super) fn filter_by_rows(condition: &mut Expr, is_aggregate: &dyn Fn(&str) -> bool) {
+    let of_rows =
+        |expr: &Expr| Quantified::of(expr).filter(|rows| !rows.row.iter().any(|value| aggregates(value, is_aggregate)));
     match condition {
         Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
-            filter_by_rows(left);
-            filter_by_rows(right);
+            filter_by_rows(left, is_aggregate);
+            filter_by_rows(right, is_aggregate);
         }
-        Expr::Nested(inner) => filter_by_rows(inner),
+        Expr::Nested(inner) => filter_by_rows(inner, is_aggregate),
         Expr::UnaryOp { op: UnaryOperator::Not, expr } => {
-            if let Some(rows) = Quantified::of(expr) {
+            if let Some(rows) = of_rows(expr) {
                 *condition = Quantified { negated: !rows.negated, ..rows }.condition();
             }
         }
         other => {
-            if let Some(rows) = Quantified::of(other) {
+            if let Some(rows) = of_rows(other) {
                 *other = rows.condition();
             }
         }

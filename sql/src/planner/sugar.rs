@@ -22,6 +22,7 @@ use crate::error::{Location, Result, SqlError};
 use crate::functions::score::fold_options;
 use crate::parser::SYMMETRIC;
 use crate::parser::match_recognize::{FINAL, RUNNING};
+use crate::parser::written::written;
 
 /// Writes all such forms of a query as others.
 ///
@@ -36,8 +37,14 @@ pub(super) fn expand(catalog: &Catalog, query: &mut Query) -> Result<()> {
 
 struct Expander<'a> {
     catalog: &'a Catalog,
-    /// What the unnamed columns of the `SELECT`s around are as they were written, the innermost last.
-    written: Vec<Vec<Option<String>>>,
+    /// The unnamed columns of the `SELECT`s around, the innermost last: what they were, and how that was written.
+    written: Vec<Vec<Option<(String, String)>>>,
+}
+
+impl Expander<'_> {
+    fn is_aggregate(&self, name: &str) -> bool {
+        self.catalog.functions().is_aggregate(name)
+    }
 }
 
 impl VisitorMut for Expander<'_> {
@@ -62,24 +69,24 @@ impl VisitorMut for Expander<'_> {
         select.from.iter_mut().for_each(sided_joins);
         group_by_nothing(select);
         for condition in select.selection.iter_mut().chain(&mut select.having) {
-            filter_by_rows(condition);
+            filter_by_rows(condition, &|name| self.is_aggregate(name));
         }
-        let written = |item: &SelectItem| match item {
-            SelectItem::UnnamedExpr(expr) => Some(expr.to_string()),
+        let name = |item: &SelectItem| match item {
+            SelectItem::UnnamedExpr(expr) => Some((expr.to_string(), written(expr))),
             _ => None,
         };
-        self.written.push(select.projection.iter().map(written).collect());
+        self.written.push(select.projection.iter().map(name).collect());
         ControlFlow::Continue(())
     }
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
-        let written = self.written.pop().unwrap_or_default();
-        for (item, written) in select.projection.iter_mut().zip(written) {
+        let names = self.written.pop().unwrap_or_default();
+        for (item, name) in select.projection.iter_mut().zip(names) {
             // A column is named as it was written.
-            if let (SelectItem::UnnamedExpr(expr), Some(written)) = (&*item, written)
-                && expr.to_string() != written
+            if let (SelectItem::UnnamedExpr(expr), Some((text, name))) = (&*item, name)
+                && expr.to_string() != text
             {
-                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', written) };
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', name) };
             }
         }
         ControlFlow::Continue(())
@@ -125,7 +132,9 @@ impl VisitorMut for Expander<'_> {
             Err(error) => return ControlFlow::Break(error),
         }
         let expanded = match expr {
-            Expr::InSubquery { .. } | Expr::AnyOp { .. } | Expr::AllOp { .. } => quantified(expr),
+            Expr::InSubquery { .. } | Expr::AnyOp { .. } | Expr::AllOp { .. } => {
+                quantified(expr, &|name| self.is_aggregate(name))
+            }
             Expr::BinaryOp { left, op, right } => rows_compared(left, op, right),
             Expr::InList { expr: row, list, negated } => row_in_list(row, list, *negated),
             Expr::Between { expr: value, negated, low, high } => symmetric_between(value, *negated, low, high),

@@ -23,9 +23,9 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr as LogicalExpr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident,
-    ObjectName, Query, Select, SelectFlavor, SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins,
-    Value, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, Join,
+    JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectFlavor, SelectItem, SetExpr, Spanned, TableAlias,
+    TableFactor, TableWithJoins, Value, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use eagre_engine::operator::window::{Millis, WindowKind, WindowSpec};
@@ -41,6 +41,9 @@ pub(super) const WINDOW_FUNCTION: &str = "__eagre_window";
 
 /// Stand for `window_start`, `window_end`, `window_time` of the only input until the real names are known.
 pub(super) const WINDOW_PLACEHOLDERS: [&str; 3] = ["__eagre_window_start", "__eagre_window_end", "__eagre_window_time"];
+
+/// Marks the subquery that stands for its `FROM`.
+const FROM_PREFIX: &str = "__eagre_from";
 
 const WINDOW_COLUMNS: [&str; 3] = ["window_start", "window_end", "window_time"];
 
@@ -146,6 +149,8 @@ pub(super) enum WindowData {
     Table(ObjectName),
     /// A subquery.
     Query(Box<Query>),
+    /// The `FROM` of a query, whose columns keep the names of their tables.
+    From(Box<Query>),
 }
 
 /// A window function in a `FROM`.
@@ -157,6 +162,8 @@ pub(super) struct WindowCall {
     pub(super) partition: Vec<Ident>,
     /// The column named by `DESCRIPTOR`.
     pub(super) time: Ident,
+    /// The table of that column, where the data is a `FROM`.
+    pub(super) time_table: Option<Ident>,
     /// The intervals in the order of the function's parameters.
     pub(super) intervals: Vec<Expr>,
     pub(super) alias: Option<TableAlias>,
@@ -184,7 +191,7 @@ impl WindowCall {
         let wrong = |message: String| SqlError::plan(format!("{message}; the form is `{}`", function.form()), location);
         let mut data = None;
         let mut partition = vec![];
-        let mut time = None;
+        let (mut time, mut time_table) = (None, None);
         let mut intervals: Vec<Option<Expr>> = vec![None; function.parameters().len()];
         for (position, arg) in args.iter().enumerate() {
             let (parameter, expr) = match arg {
@@ -212,6 +219,9 @@ impl WindowCall {
                 }
                 "TIMECOL" => {
                     time = Some(descriptor(expr).ok_or_else(|| wrong(format!("`{expr}` is no `DESCRIPTOR(column)`")))?);
+                    if let Expr::CompoundIdentifier(idents) = expr {
+                        time_table = idents.iter().rev().nth(1).cloned();
+                    }
                 }
                 name => match function.parameters().iter().position(|parameter| *parameter == name) {
                     Some(index) => intervals[index] = Some(expr.clone()),
@@ -237,7 +247,7 @@ impl WindowCall {
             }
         }
         let intervals = intervals.into_iter().flatten().collect();
-        Ok(Some(Self { function, data, partition, time, intervals, alias: alias.clone(), span }))
+        Ok(Some(Self { function, data, partition, time, time_table, intervals, alias: alias.clone(), span }))
     }
 
     /// The one form: `TABLE(__eagre_window(function, emit, data, (partition..), time, intervals..))`.
@@ -253,9 +263,14 @@ impl WindowCall {
                 Expr::CompoundIdentifier(idents)
             }
             WindowData::Query(query) => Expr::Subquery(query),
+            WindowData::From(query) => from_of(query),
+        };
+        let time = match self.time_table {
+            Some(table) => Expr::CompoundIdentifier(vec![table, self.time]),
+            None => Expr::Identifier(self.time),
         };
         let partition = Expr::Tuple(self.partition.into_iter().map(Expr::Identifier).collect());
-        let mut args = vec![string(self.function.name()), string(emit), data, partition, Expr::Identifier(self.time)];
+        let mut args = vec![string(self.function.name()), string(emit), data, partition, time];
         args.extend(self.intervals);
         let Expr::Function(mut function) = call(WINDOW_FUNCTION, args) else { unreachable!("`call` makes a function") };
         function.name = ObjectName::from(vec![Ident::with_span(self.span, WINDOW_FUNCTION)]);
@@ -266,6 +281,7 @@ impl WindowCall {
 /// A table argument and the columns that partition it.
 pub(super) fn split_partition(expr: &Expr) -> (&Expr, &[Expr]) {
     match expr {
+        Expr::Prefixed { prefix, .. } if prefix.value == FROM_PREFIX => (expr, &[]),
         Expr::Prefixed { value, .. } => match &**value {
             Expr::Tuple(parts) if !parts.is_empty() => (&parts[0], &parts[1..]),
             value => (value, &[]),
@@ -283,8 +299,17 @@ pub(super) fn column_ident(expr: &Expr) -> Option<Ident> {
     }
 }
 
+/// A subquery that stands for its `FROM`.
+fn from_of(query: Box<Query>) -> Expr {
+    Expr::Prefixed { prefix: Ident::new(FROM_PREFIX), value: Box::new(Expr::Subquery(query)) }
+}
+
 pub(super) fn window_data(expr: &Expr) -> Option<WindowData> {
     Some(match expr {
+        Expr::Prefixed { prefix, value } if prefix.value == FROM_PREFIX => match &**value {
+            Expr::Subquery(query) => WindowData::From(query.clone()),
+            _ => return None,
+        },
         Expr::Prefixed { value, .. } => return window_data(value),
         Expr::Nested(inner) => return window_data(inner),
         Expr::Identifier(ident) => WindowData::Table(ObjectName::from(vec![ident.clone()])),
@@ -297,6 +322,7 @@ pub(super) fn window_data(expr: &Expr) -> Option<WindowData> {
 pub(super) fn descriptor(expr: &Expr) -> Option<Ident> {
     match expr {
         Expr::Identifier(ident) => Some(ident.clone()),
+        Expr::CompoundIdentifier(idents) => idents.last().cloned(),
         Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("descriptor") => {
             column_ident(only_arg(function)?)
         }
@@ -351,9 +377,8 @@ pub(super) fn rewrite_group_windows(select: &mut Select, order_by: &mut [&mut Ex
     let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(time))) = args.first() else {
         return Err(SqlError::plan(format!("`{}` needs an event-time column", function.name), location));
     };
-    let time = match time {
-        Expr::Identifier(ident) => ident.clone(),
-        Expr::CompoundIdentifier(idents) => idents.last().expect("it has parts").clone(),
+    let written = match time {
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) => time.clone(),
         other => {
             return Err(SqlError::unsupported(
                 format!("`{}` over an expression (`{other}`)", function.name),
@@ -362,39 +387,59 @@ pub(super) fn rewrite_group_windows(select: &mut Select, order_by: &mut [&mut Ex
             ));
         }
     };
-    let [TableWithJoins { relation, joins }] = select.from.as_mut_slice() else {
-        return Err(SqlError::unsupported("`GROUP BY` with a window over several tables", "", location));
+    let Some(mut table) = one_table(&mut select.from) else {
+        return Err(SqlError::plan(format!("`{}` needs a table", function.name), location));
     };
-    if !joins.is_empty() {
-        return Err(SqlError::unsupported("`GROUP BY` with a window over a join", "", location));
-    }
-    let (data, alias) = match relation.clone() {
-        TableFactor::Table { name, alias, args: None, .. } => {
-            (Expr::CompoundIdentifier(name.0.iter().filter_map(|part| part.as_ident().cloned()).collect()), alias)
+    let of_table = match &table {
+        TableWithJoins { relation: TableFactor::Table { name, alias, args: None, version: None, .. }, joins }
+            if joins.is_empty() =>
+        {
+            let idents = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
+            Some((Expr::CompoundIdentifier(idents), alias.clone()))
         }
-        TableFactor::Derived { subquery, alias, .. } => (Expr::Subquery(subquery), alias),
-        _ => {
-            return Err(SqlError::unsupported("`GROUP BY` with a window over this form of a table", "", location));
+        TableWithJoins { relation: TableFactor::Derived { lateral: false, subquery, alias, .. }, joins }
+            if joins.is_empty() =>
+        {
+            Some((Expr::Subquery(subquery.clone()), alias.clone()))
         }
+        _ => None,
     };
-    let data = match name.as_str() {
-        "session" => {
+    let (data, time, alias) = match (name.as_str(), of_table) {
+        ("session", Some((_, alias))) => {
             // Rows that the query leaves out make no session, so the filter comes first; and each key has its own.
             let keys = session_keys(groups, index, &mut select.projection, &mut select.having, order_by, location)?;
             let mut items = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
             items.extend(keys.computed);
-            let query = select_query(items, Some(relation.clone()), select.selection.take());
+            let query = select_query(items, Some(table.relation), select.selection.take());
             let mut parts = vec![Expr::Subquery(Box::new(query))];
             parts.extend(keys.columns.into_iter().map(Expr::Identifier));
-            Expr::Prefixed { prefix: Ident::new("TABLE"), value: Box::new(Expr::Tuple(parts)) }
+            let data = Expr::Prefixed { prefix: Ident::new("TABLE"), value: Box::new(Expr::Tuple(parts)) };
+            (data, column_ident(&written).map(Expr::Identifier), alias)
         }
-        _ => data,
+        ("session", None) => {
+            return Err(SqlError::unsupported(
+                "`GROUP BY SESSION(..)` over a join or a function in `FROM`",
+                "put it into a subquery: `FROM (SELECT .. FROM a JOIN b ON ..) GROUP BY k, SESSION(ts, ..)`",
+                location,
+            ));
+        }
+        (_, Some((data, alias))) => (data, column_ident(&written).map(Expr::Identifier), alias),
+        (_, None) => {
+            let all = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
+            let mut query = select_query(all, None, None);
+            if let SetExpr::Select(inner) = query.body.as_mut() {
+                inner.from.push(std::mem::replace(&mut table, no_table()));
+            }
+            (from_of(Box::new(query)), Some(written.clone()), None)
+        }
     };
-    let mut call_args = vec![data, Expr::Identifier(time)];
+    let time = time.ok_or_else(|| SqlError::internal("a window without a time"))?;
+    let mut call_args = vec![data, time];
     call_args.extend(args.iter().skip(1).filter_map(|arg| arg_expr(arg).cloned()));
     let Expr::Function(mut window) = call(&name, call_args) else { unreachable!("`call` makes a function") };
     window.name = function.name.clone();
-    *relation = TableFactor::TableFunction { expr: Expr::Function(window), alias };
+    let relation = TableFactor::TableFunction { expr: Expr::Function(window), alias };
+    select.from = vec![TableWithJoins { relation, joins: vec![] }];
 
     let mut parts = GroupWindowParts { name: &name, args, used_time: false, first: true };
     let mut visit = |node: &mut Expr| match node.visit(&mut parts) {
@@ -421,6 +466,49 @@ pub(super) fn rewrite_group_windows(select: &mut Select, order_by: &mut [&mut Ex
     Ok(())
 }
 
+/// The tables of a `FROM` as one: `a, b` is `a CROSS JOIN b`.
+fn one_table(from: &mut Vec<TableWithJoins>) -> Option<TableWithJoins> {
+    let mut tables = std::mem::take(from).into_iter();
+    let mut first = tables.next()?;
+    for table in tables {
+        let keeps_right = table.joins.iter().any(|join| {
+            matches!(
+                join.join_operator,
+                JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_)
+            )
+        });
+        let (relation, joins) = match keeps_right {
+            true => (TableFactor::NestedJoin { table_with_joins: Box::new(table), alias: None }, vec![]),
+            false => (table.relation, table.joins),
+        };
+        let join_operator = JoinOperator::CrossJoin(JoinConstraint::None);
+        first.joins.push(Join { relation, global: false, join_operator });
+        first.joins.extend(joins);
+    }
+    Some(first)
+}
+
+fn no_table() -> TableWithJoins {
+    TableWithJoins { relation: table_factor(ObjectName::from(vec![])), joins: vec![] }
+}
+
+/// Whether two calls have the same arguments; the first one is a column, with or without its table.
+fn same_arguments(one: &[FunctionArg], other: &[FunctionArg]) -> bool {
+    let text = |args: &[FunctionArg]| args.iter().skip(1).map(|a| a.to_string().to_lowercase()).collect::<Vec<_>>();
+    let column = |args: &[FunctionArg]| match args.first().and_then(arg_expr) {
+        Some(Expr::CompoundIdentifier(idents)) => {
+            let texts: Vec<String> = idents.iter().map(|ident| ident.value.to_lowercase()).collect();
+            texts
+        }
+        Some(Expr::Identifier(ident)) => vec![ident.value.to_lowercase()],
+        other => vec![other.map(ToString::to_string).unwrap_or_default()],
+    };
+    let (one_column, other_column) = (column(one), column(other));
+    one.len() == other.len()
+        && text(one) == text(other)
+        && (one_column.ends_with(&other_column) || other_column.ends_with(&one_column))
+}
+
 /// Replaces `TUMBLE_START(..)` and its kin by the window's columns.
 struct GroupWindowParts<'a> {
     name: &'a str,
@@ -445,10 +533,7 @@ impl VisitorMut for GroupWindowParts<'_> {
             _ => return ControlFlow::Continue(()),
         };
         let same = match &function.args {
-            FunctionArguments::List(list) => {
-                let text = |args: &[FunctionArg]| args.iter().map(|a| a.to_string().to_lowercase()).collect::<Vec<_>>();
-                text(&list.args) == text(self.args)
-            }
+            FunctionArguments::List(list) => same_arguments(&list.args, self.args),
             _ => false,
         };
         if !same {
@@ -691,8 +776,16 @@ fn plan_window(
         return Err(malformed().into());
     };
     let args: Vec<&Expr> = list.args.iter().filter_map(arg_expr).collect();
-    let [kind, emit, data, Expr::Tuple(partition), Expr::Identifier(time), intervals @ ..] = args.as_slice() else {
+    let [kind, emit, data, Expr::Tuple(partition), time, intervals @ ..] = args.as_slice() else {
         return Err(malformed().into());
+    };
+    let (time_table, time) = match time {
+        Expr::Identifier(time) => (None, time),
+        Expr::CompoundIdentifier(idents) => match idents.as_slice() {
+            [table, time] => (Some(TableReference::bare(table.value.clone())), time),
+            _ => return Err(malformed().into()),
+        },
+        _ => return Err(malformed().into()),
     };
     let text = |expr: &Expr| match expr {
         Expr::Value(value) => value.value.clone().into_string().unwrap_or_default(),
@@ -709,7 +802,15 @@ fn plan_window(
         Expr::Subquery(query) => {
             TableFactor::Derived { lateral: false, subquery: query.clone(), alias: None, sample: None }
         }
-        _ => return Err(malformed().into()),
+        data => match window_data(data) {
+            Some(WindowData::From(query)) => match *query.body {
+                SetExpr::Select(mut select) if select.from.len() == 1 => {
+                    TableFactor::NestedJoin { table_with_joins: Box::new(select.from.remove(0)), alias: None }
+                }
+                _ => return Err(malformed().into()),
+            },
+            _ => return Err(malformed().into()),
+        },
     })?;
     let mut intervals_ms = vec![];
     for (parameter, interval) in function.parameters().iter().zip(intervals) {
@@ -745,10 +846,17 @@ fn plan_window(
         let found = input.schema().qualified_field_with_unqualified_name(&ident.value);
         partition_columns.push(Column::from(found.map_err(|e| SqlError::from(e).or_at(Location::of(ident.span)))?));
     }
-    let (qualifier, field) = input
-        .schema()
-        .qualified_field_with_unqualified_name(&time.value)
-        .map_err(|error| SqlError::from(error).or_at(Location::of(time.span)))?;
+    let found = match &time_table {
+        Some(table) => input
+            .schema()
+            .index_of_column_by_name(Some(table), &time.value)
+            .map(|i| input.schema().qualified_field(i))
+            .ok_or_else(|| {
+                SqlError::plan(format!("column `{table}.{}` is not known", time.value), Location::of(time.span)).into()
+            }),
+        None => input.schema().qualified_field_with_unqualified_name(&time.value),
+    };
+    let (qualifier, field) = found.map_err(|error| SqlError::from(error).or_at(Location::of(time.span)))?;
     if !matches!(field.data_type(), DataType::Timestamp(..)) {
         return Err(SqlError::plan(
             format!(

@@ -21,9 +21,9 @@ use super::frame::{Frame, Ordered, Reach};
 use super::running::Running;
 use super::running::functions::{From, RunningCounts, RunningDoubles, RunningExtremes, RunningSums};
 use super::{OverFunction, OverFunctionRef, RunningForm};
-use crate::aggregate::DoubleDouble;
+use crate::aggregate::{DoubleDouble, Total, Weighted, sum_column};
 use crate::error::{EngineError, Result};
-use crate::hash::{by_native, native_column, native_values};
+use crate::hash::{by_native, native_values};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -173,37 +173,32 @@ impl Sliding for Counts {
 struct Sums<'a, N> {
     values: &'a [N],
     valid: Option<BooleanBuffer>,
-    sum: N,
-    count: u64,
-    sums: Vec<N>,
-    full: Vec<bool>,
+    total: Total<N>,
+    totals: Vec<Total<N>>,
 }
 
-impl<N: ArrowNativeTypeOp> Sliding for Sums<'_, N> {
+impl<N: Weighted> Sliding for Sums<'_, N> {
     fn clear(&mut self) {
-        (self.sum, self.count) = (N::ZERO, 0);
+        self.total = Total::default();
     }
 
     #[inline]
     fn push(&mut self, row: usize) {
         if self.valid.as_ref().is_none_or(|valid| valid.value(row)) {
-            self.sum = self.sum.add_wrapping(self.values[row]);
-            self.count += 1;
+            self.total.add(self.values[row]);
         }
     }
 
     #[inline]
     fn pop(&mut self, row: usize, _end: usize) {
         if self.valid.as_ref().is_none_or(|valid| valid.value(row)) {
-            self.sum = self.sum.sub_wrapping(self.values[row]);
-            self.count -= 1;
+            self.total.sub(self.values[row]);
         }
     }
 
     #[inline]
     fn emit(&mut self) {
-        self.sums.push(self.sum);
-        self.full.push(self.count > 0);
+        self.totals.push(self.total);
     }
 }
 
@@ -305,16 +300,11 @@ impl<F: Fn(usize, usize) -> bool> Sliding for Extremes<F> {
 }
 
 impl Aggregate {
-    fn sums<N: ArrowNativeTypeOp>(
-        &self,
-        values: &[N],
-        valid: Option<BooleanBuffer>,
-        rows: &Ordered<'_>,
-    ) -> Result<ArrayRef> {
-        let (sums, full) = (Vec::with_capacity(rows.wanted()), Vec::with_capacity(rows.wanted()));
-        let mut window = Sums { values, valid, sum: N::ZERO, count: 0, sums, full };
+    fn sums<N: Weighted>(&self, values: &[N], valid: Option<BooleanBuffer>, rows: &Ordered<'_>) -> Result<ArrayRef> {
+        let totals = Vec::with_capacity(rows.wanted());
+        let mut window = Sums { values, valid, total: Total::default(), totals };
         slide(rows, &self.frame, &mut window)?;
-        Ok(native_column(self.field.data_type(), window.sums, nulls(window.full)))
+        sum_column(&window.totals, self.field.data_type())
     }
 
     fn doubles(&self, values: &ArrayRef, valid: Option<BooleanBuffer>, rows: &Ordered<'_>) -> Result<ArrayRef> {

@@ -16,9 +16,9 @@ use arrow::datatypes::{DataType, FieldRef};
 use super::aggregates::{Kind, counting, kind_of, nulls};
 use super::frame::{Frame, Ordered, Reach, Segment};
 use super::{OverFunction, OverFunctionRef};
-use crate::aggregate::DoubleDouble;
+use crate::aggregate::{DoubleDouble, Total, Weighted, sum_column};
 use crate::error::{EngineError, Result};
-use crate::hash::{by_native, native_column, native_values};
+use crate::hash::{by_native, native_values};
 
 /// Which rows of its frame a row does not see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,49 +86,38 @@ impl Excluding {
     }
 
     /// Of each wanted row the count of the rows that count and, of these, a sum.
-    fn sums<N: ArrowNativeTypeOp>(
+    fn sums<N: Weighted>(
         &self,
         values: Option<&[N]>,
         valid: Option<&BooleanBuffer>,
         rows: &Ordered<'_>,
-    ) -> Result<(Vec<N>, Vec<i64>)> {
-        let (mut sums, mut counts) = (Vec::with_capacity(rows.wanted()), Vec::with_capacity(rows.wanted()));
-        let (mut sums_before, mut counts_before): (Vec<N>, Vec<i64>) = (vec![], vec![]);
+    ) -> Result<Vec<Total<N>>> {
+        let mut totals = Vec::with_capacity(rows.wanted());
+        let mut before: Vec<Total<N>> = vec![];
         for segment in rows.segments.iter().filter(|segment| !segment.wanted.is_empty()) {
-            let (mut sum, mut count) = (N::ZERO, 0);
-            sums_before.clear();
-            counts_before.clear();
+            let mut total = Total::default();
+            before.clear();
             for row in segment.rows.clone() {
-                sums_before.push(sum);
-                counts_before.push(count);
+                before.push(total);
                 if valid.is_none_or(|valid| valid.value(row)) {
-                    count += 1;
-                    sum = values.map_or(sum, |values| sum.add_wrapping(values[row]));
+                    total.add(values.map_or(N::ZERO, |values| values[row]));
                 }
             }
-            sums_before.push(sum);
-            counts_before.push(count);
+            before.push(total);
             self.runs(rows, segment, |runs| {
-                let (mut sum, mut count) = (N::ZERO, 0);
+                let mut total = Total::default();
                 for run in runs {
-                    sum = sum.add_wrapping(sums_before[run.end].sub_wrapping(sums_before[run.start]));
-                    count += counts_before[run.end] - counts_before[run.start];
+                    total.merge(before[run.end]);
+                    total.unmerge(before[run.start]);
                 }
-                sums.push(sum);
-                counts.push(count);
+                totals.push(total);
             })?;
         }
-        Ok((sums, counts))
+        Ok(totals)
     }
 
-    fn whole<N: ArrowNativeTypeOp>(
-        &self,
-        values: &[N],
-        valid: Option<&BooleanBuffer>,
-        rows: &Ordered<'_>,
-    ) -> Result<ArrayRef> {
-        let (sums, counts) = self.sums(Some(values), valid, rows)?;
-        Ok(native_column(self.field.data_type(), sums, nulls(counts.iter().map(|count| *count > 0).collect())))
+    fn whole<N: Weighted>(&self, values: &[N], valid: Option<&BooleanBuffer>, rows: &Ordered<'_>) -> Result<ArrayRef> {
+        sum_column(&self.sums(Some(values), valid, rows)?, self.field.data_type())
     }
 
     fn doubles(&self, values: &ArrayRef, valid: Option<&BooleanBuffer>, rows: &Ordered<'_>) -> Result<ArrayRef> {
@@ -233,7 +222,10 @@ impl OverFunction for Excluding {
         let valid = counting(args, filter);
         let valid = valid.as_ref();
         match (self.kind, self.field.data_type()) {
-            (Kind::Count, _) => Ok(Arc::new(Int64Array::from(self.sums::<i64>(None, valid, rows)?.1))),
+            (Kind::Count, _) => {
+                let counts = self.sums::<i64>(None, valid, rows)?.into_iter().map(|total| total.count());
+                Ok(Arc::new(Int64Array::from_iter_values(counts)))
+            }
             (Kind::Sum | Kind::Average, DataType::Float64) => self.doubles(&args[0], valid, rows),
             (Kind::Sum, DataType::Int64) => self.whole::<i64>(&native_values(&args[0]), valid, rows),
             (Kind::Sum, DataType::UInt64) => self.whole::<u64>(&native_values(&args[0]), valid, rows),

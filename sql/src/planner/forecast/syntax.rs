@@ -234,7 +234,7 @@ impl ForecastCall {
                 let idents = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
                 Expr::CompoundIdentifier(idents)
             }
-            WindowData::Query(query) => Expr::Subquery(query),
+            WindowData::Query(query) | WindowData::From(query) => Expr::Subquery(query),
         };
         let args = vec![
             string(&self.options.text()),

@@ -2,11 +2,11 @@
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, SelectItem, Spanned, TableAlias,
-    TableFactor, TableWithJoins, WildcardAdditionalOptions,
+    BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, SelectItem, SetExpr, Spanned,
+    TableAlias, TableFactor, TableWithJoins, WildcardAdditionalOptions,
 };
 
-use super::unnest::{brings_arrays, is_lateral, is_plain_unnest, unnest_laterally, unnested_items};
+use super::unnest::{brings_arrays, is_lateral, is_plain_unnest, names_its_column, unnest_laterally, unnested_items};
 use super::{
     Aliases, Column, Input, Resolver, Scope, asof_using, columns_of, find_column, last_ident_mut, merged,
     object_idents, rename, unknown_column,
@@ -50,7 +50,7 @@ impl Resolver<'_> {
         let one_table = from.len() == 1;
         for table in from.iter_mut() {
             let stands_alone = one_table && table.joins.iter().all(is_plain_unnest);
-            if !stands_alone || !brings_arrays(&table.relation) {
+            if !stands_alone || !brings_arrays(&table.relation) || names_its_column(&table.relation) {
                 unnest_laterally(table, !inputs.is_empty())?;
             }
             self.joined(table, &mut inputs)?;
@@ -134,10 +134,42 @@ impl Resolver<'_> {
                 Ok(())
             }
             other => {
-                inputs.push(self.factor(other)?);
+                match WindowCall::of(other)? {
+                    Some(call) if matches!(call.data, window::WindowData::From(_)) => {
+                        *other = self.windows_of_from(call, inputs)?;
+                    }
+                    _ => inputs.push(self.factor(other)?),
+                }
                 Ok(())
             }
         }
+    }
+
+    /// `FROM a JOIN b .. GROUP BY TUMBLE(a.ts, ..)`: the tables keep their names, and the columns of the window are beside them.
+    fn windows_of_from(&mut self, mut call: WindowCall, inputs: &mut Vec<Input>) -> Result<TableFactor> {
+        let window::WindowData::From(query) = &mut call.data else {
+            return Err(SqlError::internal("a window over tables without them"));
+        };
+        let SetExpr::Select(select) = query.body.as_mut() else {
+            return Err(SqlError::internal("a FROM without a SELECT"));
+        };
+        let scope = self.from(&mut select.from)?;
+        let mut idents: Vec<Ident> = call.time_table.take().into_iter().chain([call.time.clone()]).collect();
+        let time_type = self.idents(&mut idents, &scope, Aliases::None)?;
+        if let Some(time) = idents.pop() {
+            call.time = time;
+        }
+        call.time_table = idents.pop();
+        let columns = scope.inputs.iter().flat_map(|input| &input.columns);
+        let names = window::window_column_names(columns.map(|column| column.name.as_str()));
+        inputs.extend(scope.inputs.into_iter().map(|input| Input { window: None, ..input }));
+        inputs.push(Input {
+            columns: names.iter().map(|name| Column { name: name.clone(), data_type: time_type.clone() }).collect(),
+            bare: names.to_vec(),
+            window: Some(names),
+            ..Input::default()
+        });
+        Ok(call.into_factor(self.emit))
     }
 
     /// Writes the catalog's names into what a join says of its columns; the inputs from `right` on are joined to those from `first` on.
@@ -370,6 +402,7 @@ impl Resolver<'_> {
                 let (columns, open) = self.query(query)?;
                 Ok(Input { columns, open, ..Input::default() })
             }
+            window::WindowData::From(_) => Err(SqlError::internal("a FROM in the place of a table")),
         }
     }
 

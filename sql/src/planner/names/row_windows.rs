@@ -170,7 +170,7 @@ impl Call {
     fn table(&self) -> String {
         match &self.data {
             WindowData::Table(name) => name.to_string(),
-            WindowData::Query(query) => format!("({query})"),
+            WindowData::Query(query) | WindowData::From(query) => format!("({query})"),
         }
     }
 

@@ -12,7 +12,7 @@ use super::{
     wildcard,
 };
 use crate::error::{Location, Result, SqlError, nearest};
-use crate::parser::frame_exclusion::without_marks;
+use crate::parser::written::written;
 use crate::planner::window;
 
 impl Resolver<'_> {
@@ -195,7 +195,7 @@ pub(super) fn written_name(item: &SelectItem) -> Option<String> {
         {
             Some(field.value.clone())
         }
-        SelectItem::UnnamedExpr(expr) => Some(without_marks(expr.to_string())),
+        SelectItem::UnnamedExpr(expr) => Some(written(expr)),
         _ => None,
     }
 }

@@ -58,11 +58,22 @@ pub(super) fn brings_arrays(factor: &TableFactor) -> bool {
     }
 }
 
+/// `UNNEST(array) AS i`: the column has the name of the table, as in PostgreSQL.
+pub(super) fn names_its_column(factor: &TableFactor) -> bool {
+    match factor {
+        TableFactor::UNNEST { alias: Some(alias), array_exprs, .. } => {
+            array_exprs.len() == 1 && alias.columns.is_empty()
+        }
+        _ => false,
+    }
+}
+
 /// Other forms of `UNNEST`, and those beside tables: each is a `LATERAL` of its own, `(SELECT unnest(a) AS x) AS u`. `joined`: the first table of
 /// `table` stands after others.
 pub(super) fn unnest_laterally(table: &mut TableWithJoins, joined: bool) -> Result<()> {
     // One that stands alone and brings as many columns as arrays is DataFusion's own.
-    let first = (joined || !brings_arrays(&table.relation)).then_some((&mut table.relation, joined));
+    let own = brings_arrays(&table.relation) && !names_its_column(&table.relation);
+    let first = (joined || !own).then_some((&mut table.relation, joined));
     let joins = table.joins.iter_mut().map(|join| (&mut join.relation, true));
     for (factor, looks_left) in first.into_iter().chain(joins) {
         let TableFactor::UNNEST { alias, array_exprs, with_offset, with_offset_alias, with_ordinality } = factor else {

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
+use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
-    ExcludeSelectItem, Expr, Ident, ReplaceSelectElement, SelectItem, SetExpr, Spanned, TableFactor, TableWithJoins,
-    WildcardAdditionalOptions,
+    AccessExpr, ExcludeSelectItem, Expr, Ident, ObjectName, ReplaceSelectElement, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableFactor, TableWithJoins, WildcardAdditionalOptions,
 };
 
 use super::{Column, Input, Output, Scope, find_column, object_idents, unknown_idents};
@@ -12,24 +13,34 @@ use crate::error::{Location, Result, SqlError};
 use crate::planner::window;
 
 /// `SELECT a, *`: the planner refuses a column that comes twice, so a `*` that is not alone, or not plain, becomes its columns, which get names like any
-/// others.
+/// others. So does `t.*` where the planner knows the columns of several tables by one name, as behind `UNNEST`, and `u.*` of rows that were unnested.
 pub(super) fn spell_out(items: &mut Vec<SelectItem>, written: &mut Vec<Option<String>>, scope: &Scope) -> Result<()> {
-    if scope.inputs.iter().any(|input| input.open) {
-        return Ok(());
-    }
     let alone = items.len() == 1;
+    let is_open = scope.inputs.iter().any(|input| input.open);
     let mut index = 0;
     while index < items.len() {
-        let SelectItem::Wildcard(options) = &items[index] else {
-            index += 1;
-            continue;
+        let spelled = match &items[index] {
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
+                columns_of_table(name, options, scope)?
+            }
+            _ => None,
         };
-        let has_others = options.opt_ilike.is_some() || options.opt_rename.is_some() || options.opt_alias.is_some();
-        if has_others || (alone && is_known_to_the_planner(options, scope)) {
-            index += 1;
-            continue;
-        }
-        let spelled = columns_of(options, scope)?;
+        let spelled = match (&items[index], spelled) {
+            (_, Some(spelled)) => spelled,
+            (SelectItem::Wildcard(options), None) if !is_open => {
+                let has_others =
+                    options.opt_ilike.is_some() || options.opt_rename.is_some() || options.opt_alias.is_some();
+                if has_others || (alone && is_known_to_the_planner(options, scope)) {
+                    index += 1;
+                    continue;
+                }
+                columns_of(options, scope)?
+            }
+            _ => {
+                index += 1;
+                continue;
+            }
+        };
         let count = spelled.len();
         let (spelled_items, spelled_names): (Vec<_>, Vec<_>) = spelled.into_iter().unzip();
         items.splice(index..=index, spelled_items);
@@ -37,6 +48,46 @@ pub(super) fn spell_out(items: &mut Vec<SelectItem>, written: &mut Vec<Option<St
         index += count;
     }
     Ok(())
+}
+
+/// What `t.*` is, where the planner would know more by it; none where it knows these columns alone.
+fn columns_of_table(
+    name: &ObjectName,
+    options: &WildcardAdditionalOptions,
+    scope: &Scope,
+) -> Result<Option<Vec<(SelectItem, Option<String>)>>> {
+    let idents = object_idents(name)?;
+    let [table] = idents.as_slice() else { return Ok(None) };
+    let named = |exact: bool| {
+        scope.inputs.iter().find(|input| match &input.name {
+            Some(name) if exact => *name == table.value,
+            Some(name) => table.quote_style.is_none() && name.to_lowercase() == table.value.to_lowercase(),
+            None => false,
+        })
+    };
+    let Some(input) = named(true).or_else(|| named(false)).filter(|input| !input.open) else { return Ok(None) };
+    if options.opt_ilike.is_some() || options.opt_rename.is_some() || options.opt_alias.is_some() {
+        return Ok(None);
+    }
+    if let ([Column { name, data_type: Some(DataType::Struct(fields)) }], Some(table)) =
+        (input.columns.as_slice(), &input.name)
+        && name == table
+        && options.to_string().is_empty()
+    {
+        // `UNNEST(rows) AS u`: the table is its only column.
+        let row = Expr::CompoundIdentifier(vec![Ident::with_quote('"', table), Ident::with_quote('"', name)]);
+        let field = |name: &String| {
+            let access_chain = vec![AccessExpr::Dot(Expr::Identifier(Ident::with_quote('"', name)))];
+            let root = Box::new(Expr::Nested(Box::new(row.clone())));
+            (SelectItem::UnnamedExpr(Expr::CompoundFieldAccess { root, access_chain }), Some(name.clone()))
+        };
+        return Ok(Some(fields.iter().map(|each| field(each.name())).collect()));
+    }
+    if scope.inputs.iter().filter(|other| other.qualifier == input.qualifier).count() < 2 {
+        return Ok(None);
+    }
+    let alone = Input { merged: vec![], ..input.clone() };
+    columns_of(options, &Scope { inputs: vec![alone], aliases: vec![] }).map(Some)
 }
 
 fn all_columns(scope: &Scope) -> impl Iterator<Item = (&Input, &Column)> {

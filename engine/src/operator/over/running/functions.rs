@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, UInt64Type};
 
 use super::tail::{NONE, Start};
 use super::{Arrived, Running};
-use crate::aggregate::{Accumulators, AggregateFunctionRef, DoubleDouble, RowInfo, Slots};
+use crate::aggregate::{Accumulators, AggregateFunctionRef, DoubleDouble, RowInfo, Slots, Total, Weighted, sum_column};
 use crate::error::Result;
 use crate::hash::{native_column, native_values};
 use crate::operator::over::aggregates::counting;
@@ -294,7 +294,7 @@ impl Running for RunningCounts {
 pub(in crate::operator::over) struct RunningSums<N> {
     from: From,
     field: FieldRef,
-    states: Vec<(N, u64)>,
+    states: Vec<Total<N>>,
 }
 
 impl<N> RunningSums<N> {
@@ -303,13 +303,13 @@ impl<N> RunningSums<N> {
     }
 }
 
-impl<N: ArrowNativeTypeOp> Running for RunningSums<N> {
+impl<N: Weighted> Running for RunningSums<N> {
     fn slides(&self) -> Option<Start> {
         self.from.slides()
     }
 
     fn resize(&mut self, count: usize) {
-        self.states.resize(count.max(self.states.len()), (N::ZERO, 0));
+        self.states.resize(count.max(self.states.len()), Total::default());
     }
 
     fn advance(
@@ -323,33 +323,28 @@ impl<N: ArrowNativeTypeOp> Running for RunningSums<N> {
         let values = native_values::<N>(&args[0]);
         let left = rows.left_args.first().map(native_values::<N>).unwrap_or_default();
         let count = rows.rows.order.len();
-        let (mut sums, mut full) = (vec![N::ZERO; count], vec![true; count]);
+        let mut totals = vec![Total::default(); count];
         let states = std::cell::RefCell::new(&mut self.states);
         walk.run(
             |slot| states.borrow()[slot],
-            |(sum, count), row, valid| {
+            |total, row, valid| {
                 if valid {
-                    (*sum, *count) = (sum.add_wrapping(values[row]), *count + 1);
+                    total.add(values[row]);
                 }
             },
-            |(sum, count), index, valid| {
+            |total, index, valid| {
                 if valid {
-                    (*sum, *count) = (sum.sub_wrapping(left[index]), *count - 1);
+                    total.sub(left[index]);
                 }
             },
-            |(sum, count), rows| {
-                for row in rows {
-                    sums[*row as usize] = *sum;
-                    full[*row as usize] = *count > 0;
-                }
-            },
+            |total, rows| rows.iter().for_each(|row| totals[*row as usize] = *total),
             |slot, state| states.borrow_mut()[slot] = state,
         );
-        Ok(native_column(self.field.data_type(), sums, nulls(full)))
+        sum_column(&totals, self.field.data_type())
     }
 
     fn clear(&mut self, slots: &[u32]) {
-        slots.iter().for_each(|slot| self.states[*slot as usize] = (N::ZERO, 0));
+        slots.iter().for_each(|slot| self.states[*slot as usize] = Total::default());
     }
 
     fn state_fields(&self) -> Vec<Field> {
@@ -366,21 +361,21 @@ impl<N: ArrowNativeTypeOp> Running for RunningSums<N> {
         if self.from.slides().is_some() {
             return Ok(Vec::new());
         }
-        let sums = slots.iter().map(|slot| self.states[*slot as usize].0).collect();
-        let counts = slots.iter().map(|slot| self.states[*slot as usize].1);
+        let sums = slots.iter().map(|slot| self.states[*slot as usize].parts().0).collect();
+        let counts = slots.iter().map(|slot| self.states[*slot as usize].parts().1.cast_unsigned());
         Ok(vec![native_column(self.field.data_type(), sums, None), Arc::new(UInt64Array::from_iter_values(counts))])
     }
 
     fn restore(&mut self, slots: &[u32], state: &[ArrayRef]) -> Result<()> {
         let (sums, counts) = (native_values::<N>(&state[0]), native_values::<u64>(&state[1]));
         for (row, slot) in slots.iter().enumerate() {
-            self.states[*slot as usize] = (sums[row], counts[row]);
+            self.states[*slot as usize] = Total::of_parts(sums[row], counts[row].cast_signed());
         }
         Ok(())
     }
 
     fn bytes(&self) -> usize {
-        self.states.capacity() * size_of::<(N, u64)>()
+        self.states.capacity() * size_of::<Total<N>>()
     }
 }
 

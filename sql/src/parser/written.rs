@@ -1,0 +1,132 @@
+//! Expressions as they were written, where the parser has them as calls of its own: an output column without a name is called so.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, UnaryOperator, Value, VisitMut,
+    VisitorMut,
+};
+
+use super::dialect::IS_JSON;
+use super::frame_exclusion::without_marks;
+
+/// The text of an expression.
+pub(crate) fn written(expr: &Expr) -> String {
+    let mut shown = expr.clone();
+    let _ = shown.visit(&mut AsWritten);
+    without_marks(shown.to_string())
+}
+
+struct AsWritten;
+
+impl VisitorMut for AsWritten {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let text = match expr {
+            Expr::Function(function) => is_json(function).or_else(|| json_value(function, None)),
+            Expr::UnaryOp { op: UnaryOperator::Not, expr: inner } => match inner.as_ref() {
+                // Its text, which is verbatim.
+                Expr::Identifier(test) if test.quote_style.is_none() => negated(&test.value),
+                _ => None,
+            },
+            Expr::Cast { kind: CastKind::SafeCast, expr: value, data_type, .. } => match value.as_ref() {
+                Expr::Identifier(call) if call.quote_style.is_none() && call.value.starts_with("JSON_VALUE(") => {
+                    returning(&call.value, &data_type.to_string())
+                }
+                Expr::Function(function) => json_value(function, Some(&data_type.to_string())),
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some(text) = text {
+            // A name without quotes is shown to the letter.
+            *expr = Expr::Identifier(Ident::new(text));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn arguments(function: &Function) -> Option<Vec<&Expr>> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let plain = list.args.iter().map(|arg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+        _ => None,
+    });
+    plain.collect()
+}
+
+/// `x IS JSON OBJECT`.
+fn is_json(function: &Function) -> Option<String> {
+    if function.name.to_string() != IS_JSON {
+        return None;
+    }
+    let args = arguments(function)?;
+    let [value, Expr::Value(kind)] = args.as_slice() else { return None };
+    let kind = match &kind.value {
+        Value::SingleQuotedString(kind) if kind == "value" => String::new(),
+        Value::SingleQuotedString(kind) => format!(" {}", kind.to_uppercase()),
+        _ => return None,
+    };
+    Some(format!("{value} IS JSON{kind}"))
+}
+
+fn negated(test: &str) -> Option<String> {
+    let (value, kind) = test.rsplit_once(" IS JSON")?;
+    Some(format!("{value} IS NOT JSON{kind}"))
+}
+
+/// `JSON_VALUE(j, path RETURNING type DEFAULT a ON EMPTY DEFAULT b ON ERROR)`.
+fn json_value(function: &Function, data_type: Option<&str>) -> Option<String> {
+    if !function.name.to_string().eq_ignore_ascii_case("json_value") {
+        return None;
+    }
+    let args = arguments(function)?;
+    let (json, path, otherwise) = match args.as_slice() {
+        [json, path] if data_type.is_some() => (json, path, [None, None]),
+        [json, path, on_empty, on_error] => (json, path, [Some(*on_empty), Some(*on_error)]),
+        _ => return None,
+    };
+    let mut text = format!("JSON_VALUE({json}, {path}");
+    if let Some(data_type) = data_type {
+        text += &format!(" RETURNING {data_type}");
+    }
+    for (value, what) in otherwise.into_iter().zip(["EMPTY", "ERROR"]) {
+        if let Some(Expr::Cast { expr, .. }) = value {
+            text += &format!(" DEFAULT {expr} ON {what}");
+        }
+    }
+    Some(text + ")")
+}
+
+/// The call with its type, which stands before what it says of empty values and errors.
+fn returning(call: &str, data_type: &str) -> Option<String> {
+    let clause = format!(" RETURNING {data_type}");
+    let at = call.find(" DEFAULT ").unwrap_or(call.len().checked_sub(1)?);
+    let (before, behind) = call.split_at(at);
+    Some(format!("{before}{clause}{behind}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parser::parse_expr;
+
+    /// A column of such an expression has the name that a user knows.
+    #[test]
+    fn names_have_no_calls_of_the_parser() {
+        for sql in [
+            "j IS JSON",
+            "j IS NOT JSON OBJECT",
+            "upper(j) IS JSON SCALAR AND NOT b",
+            "JSON_VALUE(j, '$.a')",
+            "JSON_VALUE(j, '$.a' RETURNING INT)",
+            "JSON_VALUE(j, '$.a' RETURNING INT DEFAULT 0 ON EMPTY)",
+            "JSON_VALUE(j, '$.a' DEFAULT 'x' ON EMPTY DEFAULT 'y' ON ERROR)",
+            "TRY_CAST(JSON_VALUE(j, '$.a') AS INT)",
+        ] {
+            let expr = parse_expr(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+            assert_eq!(written(&expr.ast), sql);
+        }
+    }
+}
