@@ -52,12 +52,9 @@ impl VisitorMut for Queries<'_> {
 impl Queries<'_> {
     fn body(&self, body: &mut SetExpr, keys: Vec<&mut Expr>) {
         match body {
-            SetExpr::Select(select) => {
-                if self.has_one_name_twice(select, &keys) {
-                    let each = parts_mut(select).into_iter().chain(keys);
-                    each.for_each(|expr| {
-                        let _ = expr.visit(&mut Namer { depth: 0 });
-                    });
+            SetExpr::Select(select) if self.has_one_name_twice(select, &keys) => {
+                for expr in parts_mut(select).into_iter().chain(keys) {
+                    let _ = expr.visit(&mut Namer { depth: 0 });
                 }
             }
             SetExpr::SetOperation { left, right, .. } => {
@@ -73,8 +70,7 @@ impl Queries<'_> {
         let mut written: HashMap<String, String> = HashMap::new();
         let mut is_other = |expr: &Expr| {
             let text = expr.to_string();
-            let named = *written.entry(without_nameless(expr)).or_insert_with(|| text.clone()) != text;
-            named
+            *written.entry(without_nameless(expr)).or_insert_with(|| text.clone()) != text
         };
         let of_groups = group_keys(select).into_iter().any(&mut is_other);
         let mut is_call_twice = |expr: &Expr| {
@@ -89,7 +85,7 @@ impl Queries<'_> {
             });
             found.is_break()
         };
-        of_groups || parts(select).into_iter().any(&mut is_call_twice) || keys.iter().any(|key| is_call_twice(&**key))
+        of_groups || parts(select).into_iter().any(&mut is_call_twice) || keys.iter().any(|key| is_call_twice(key))
     }
 }
 

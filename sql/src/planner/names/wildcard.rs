@@ -50,12 +50,11 @@ pub(super) fn spell_out(items: &mut Vec<SelectItem>, written: &mut Vec<Option<St
     Ok(())
 }
 
+/// Columns of a `SELECT`, and how they were written.
+type Spelled = Vec<(SelectItem, Option<String>)>;
+
 /// What `t.*` is, where the planner would know more by it; none where it knows these columns alone.
-fn columns_of_table(
-    name: &ObjectName,
-    options: &WildcardAdditionalOptions,
-    scope: &Scope,
-) -> Result<Option<Vec<(SelectItem, Option<String>)>>> {
+fn columns_of_table(name: &ObjectName, options: &WildcardAdditionalOptions, scope: &Scope) -> Result<Option<Spelled>> {
     let idents = object_idents(name)?;
     let [table] = idents.as_slice() else { return Ok(None) };
     let named = |exact: bool| {
@@ -107,7 +106,7 @@ fn is_known_to_the_planner(options: &WildcardAdditionalOptions, scope: &Scope) -
         && options.opt_replace.is_none()
 }
 
-fn columns_of(options: &WildcardAdditionalOptions, scope: &Scope) -> Result<Vec<(SelectItem, Option<String>)>> {
+fn columns_of(options: &WildcardAdditionalOptions, scope: &Scope) -> Result<Spelled> {
     let mut left_out: Vec<Vec<Ident>> = vec![];
     match &options.opt_exclude {
         Some(ExcludeSelectItem::Single(name)) => left_out.push(object_idents(name)?),
