@@ -22,6 +22,8 @@ pub enum Layout {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateShape {
     initial: Vec<u32>,
+    /// Which initial words are not zero: most are, and a slot is zeros before it is written.
+    not_zero: Vec<usize>,
     layout: Layout,
     slots_per_page: usize,
 }
@@ -39,7 +41,8 @@ impl StateShape {
         );
         let fits = PAGE_BYTES_MAX / slot_bytes;
         let slots_per_page = if fits >= PAGE_SLOTS_MAX { PAGE_SLOTS_MAX } else { 1 << fits.ilog2() };
-        StateShape { initial, layout, slots_per_page }
+        let not_zero = (0..initial.len()).filter(|word| initial[*word] != 0).collect();
+        StateShape { initial, not_zero, layout, slots_per_page }
     }
 
     /// The same with pages of at most `bytes` where a slot fits: for large slots, of which a query with few keys should not hold many.
@@ -124,8 +127,8 @@ impl StatePages {
         }
         for slot in self.slot_count..slot_count {
             let page = &mut self.pages[slot / slots_per_page];
-            for (word, &initial) in self.shape.initial.iter().enumerate().filter(|(_, initial)| **initial != 0) {
-                page[self.shape.index(slot % slots_per_page, word)] = initial;
+            for &word in &self.shape.not_zero {
+                page[self.shape.index(slot % slots_per_page, word)] = self.shape.initial[word];
             }
         }
         self.slot_count = self.slot_count.max(slot_count);

@@ -239,7 +239,7 @@ fn bursts_do_not_make_the_network_say_what_never_was() {
         if row >= 600 && row.is_multiple_of(12) {
             for (step, [low, middle, high]) in (row + 1..).zip(forecast(&mut forecaster)) {
                 assert!(
-                    -HIGHEST <= middle && middle <= HIGHEST && high - low <= 8.0 * HIGHEST,
+                    (-HIGHEST..=HIGHEST).contains(&middle) && high - low <= 8.0 * HIGHEST,
                     "row {step}: {low} {middle} {high}"
                 );
                 off += (middle - value(step)).abs();

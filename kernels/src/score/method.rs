@@ -198,7 +198,7 @@ pub const METHODS: &[MethodDescription] = &[
         learns_when: true,
         prior: Prior::UNKNOWN,
         options: &[
-            option!("trees", whole 30, "Random trees."),
+            option!("trees", whole 20, "Random trees."),
             option!("sample", whole 128, "Earlier rows in a tree."),
             option!("window", whole 4, "Rows that make a point (a shingle)."),
             option!("half_life", 50_000.0, "Rows after which half of a sample is forgotten."),

@@ -2,11 +2,21 @@
 
 /// CPU seconds of this process so far, user and system; 0 where the system does not tell.
 pub(super) fn cpu_seconds() -> f64 {
+    let (user, system) = user_and_system_seconds();
+    user + system
+}
+
+/// Those that the system took of them, for memory that is touched for the first time above all.
+pub(super) fn system_seconds() -> f64 {
+    user_and_system_seconds().1
+}
+
+fn user_and_system_seconds() -> (f64, f64) {
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
-    (ticks(11) + ticks(12)) / TICKS_PER_SECOND
+    (ticks(11) / TICKS_PER_SECOND, ticks(12) / TICKS_PER_SECOND)
 }
 
 /// Makes [`peak_memory_mib`] count from now on.

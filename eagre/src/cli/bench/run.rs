@@ -27,6 +27,8 @@ pub(super) struct Planned {
 pub(super) struct Run {
     pub seconds: f64,
     pub cpu_seconds: f64,
+    /// What the system took of these.
+    pub system_seconds: f64,
     pub rows_read: u64,
     /// Rows that reached the measuring sinks.
     pub rows_out: u64,
@@ -56,12 +58,13 @@ impl Planned {
         let observer = self.recorder.map(|recorder| recorder as Arc<dyn StepObserver>);
         process::reset_peak_memory();
         let rss_mib_start = process::memory_mib();
-        let (cpu, started) = (process::cpu_seconds(), Instant::now());
+        let (cpu, system, started) = (process::cpu_seconds(), process::system_seconds(), Instant::now());
         let job = self.session.start_as_is(self.job, text, observer)?;
         let metrics = job.metrics().cloned().ok_or_else(|| Error::usage("the pipeline has no metrics"))?;
         let watch = StateWatch::start(Arc::clone(&metrics));
         let summary = job.wait_blocking();
         let (seconds, cpu_seconds) = (started.elapsed().as_secs_f64(), process::cpu_seconds() - cpu);
+        let system_seconds = process::system_seconds() - system;
         let (state_bytes_max, state_rows_max) = watch.stop();
         let rss_mib_max = process::peak_memory_mib();
         let rows_read = summary?.rows_read;
@@ -69,6 +72,7 @@ impl Planned {
         Ok(Run {
             seconds,
             cpu_seconds,
+            system_seconds,
             rows_read,
             rows_out,
             state_bytes_max,
