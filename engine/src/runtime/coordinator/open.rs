@@ -28,6 +28,9 @@ const SINK_QUEUE_STEPS: usize = 64;
 /// A checkpoint to go on from.
 type Restore = (Manifest, Arc<dyn CheckpointStore>);
 
+/// How each sink publishes what it staged, once the checkpoint is written.
+type Publishers = Vec<(OperatorId, Publish)>;
+
 /// What all threads of a pipeline are made with.
 struct Opening<'a> {
     graph: &'a Graph,
@@ -139,12 +142,9 @@ impl Coordinator {
 
 impl Opening<'_> {
     /// A thread for each sink, and how a checkpoint that is written has each publish what it staged.
-    fn sinks(
-        &mut self,
-        parts: Option<&Sender<Part>>,
-    ) -> Result<(Vec<Sender<SinkMessage>>, Vec<(OperatorId, Publish)>)> {
+    fn sinks(&mut self, parts: Option<&Sender<Part>>) -> Result<(Vec<Sender<SinkMessage>>, Publishers)> {
         let mut sinks: Vec<Sender<SinkMessage>> = Vec::new();
-        let mut publishers: Vec<(OperatorId, Publish)> = Vec::new();
+        let mut publishers = Publishers::new();
         for (index, node) in self.graph.nodes.iter().enumerate() {
             let NodeKind::Sink(sink_node) = &node.kind else { continue };
             let mut sink = sink_node.factory.create()?;
@@ -179,7 +179,7 @@ impl Opening<'_> {
     fn checkpointer(
         &mut self,
         store: &Arc<dyn CheckpointStore>,
-        sinks: Vec<(OperatorId, Publish)>,
+        sinks: Publishers,
         parts: Receiver<Part>,
     ) -> Result<()> {
         let operators = self.graph.nodes.iter().enumerate().filter_map(|(index, node)| match &node.kind {
