@@ -110,6 +110,16 @@ impl<N: Ord> Bar<N> {
     }
 }
 
+/// Rows of one delta, and what is looked at of them.
+struct Rows<P: ArrowPrimitiveType> {
+    delta: Delta,
+    times: Int64Array,
+    /// As [`ExtremeFilter::values`] gives them.
+    values: PrimitiveArray<P>,
+    /// Which have both, where some have not.
+    there: Option<NullBuffer>,
+}
+
 /// Lets rows pass that may be the greatest or least of a window that they are joined with.
 struct ExtremeFilter<P: ArrowPrimitiveType> {
     spec: ExtremeSpec,
@@ -144,13 +154,11 @@ where
     }
 
     /// Notes the rows of windows that are open at watermark `before`.
-    fn learn(&mut self, times: &Int64Array, values: &PrimitiveArray<P>, before: EventTimeMs) {
-        let there = NullBuffer::union(times.nulls(), values.nulls());
-        let there = there.as_ref().filter(|there| there.null_count() > 0);
+    fn learn(&mut self, Rows { times, values, there, .. }: &Rows<P>, before: EventTimeMs) {
         // Rows of one window mostly come together.
         let (mut window, mut best): (Range<i64>, Option<P::Native>) = (0..0, None);
         for (row, (time, value)) in times.values().iter().zip(values.values()).enumerate() {
-            if there.is_some_and(|there| there.is_null(row)) {
+            if there.as_ref().is_some_and(|there| there.is_null(row)) {
                 continue;
             }
             if !window.contains(time) {
@@ -201,14 +209,12 @@ where
         (alike, bar)
     }
 
-    fn keep(&self, delta: Delta, times: &Int64Array, values: &PrimitiveArray<P>, before: EventTimeMs) -> Result<Delta> {
-        let there = NullBuffer::union(times.nulls(), values.nulls());
-        let there = there.as_ref().filter(|there| there.null_count() > 0);
+    fn keep(&self, Rows { delta, times, values, there }: Rows<P>, before: EventTimeMs) -> Result<Delta> {
         let (mut alike, mut bar) = (0..0, Bar::Open);
         let (times, values) = (times.values(), values.values());
         let mask = BooleanBuffer::collect_bool(delta.rows(), |row| {
             let time = times[row];
-            if time < before || there.is_some_and(|there| there.is_null(row)) {
+            if time < before || there.as_ref().is_some_and(|there| there.is_null(row)) {
                 return true;
             }
             if !alike.contains(&time) {
@@ -232,16 +238,17 @@ where
     fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
         let before = input.watermarks.before;
         let deltas = input.single().into_iter().filter(|delta| !delta.is_empty());
-        let columns = deltas.map(|delta| {
+        let rows = deltas.map(|delta| {
             let times = event_times_ms(delta.batch.column(self.spec.time))?;
             let values = self.values(delta.batch.column(self.spec.value))?;
-            Ok((delta, times, values))
+            let there = NullBuffer::union(times.nulls(), values.nulls()).filter(|there| there.null_count() > 0);
+            Ok(Rows { delta, times, values, there })
         });
-        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let rows = rows.collect::<Result<Vec<_>>>()?;
         // All rows of the step first: what is the greatest of them is known when the step is over.
-        columns.iter().for_each(|(_, times, values)| self.learn(times, values, before));
-        for (delta, times, values) in columns {
-            out.emit(self.keep(delta, &times, &values, before)?);
+        rows.iter().for_each(|rows| self.learn(rows, before));
+        for rows in rows {
+            out.emit(self.keep(rows, before)?);
         }
         // Rows that are not late from here on meet windows that end behind this.
         let met = input.watermarks.after.saturating_add(self.spec.ends_ms.0);
