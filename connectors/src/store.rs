@@ -4,7 +4,7 @@
 //! appears (a hard link, which fails if the name is taken: put-if-absent in one step), and the folder is synced after.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +15,7 @@ use object_store::path::Path as StorePath;
 use object_store::{ObjectStoreExt, PutMode, PutPayload};
 
 use crate::error::{ConnectorError, io_reason};
+use crate::filesystem::durable_file::write_durably;
 use crate::filesystem::location::{Root, Store};
 use crate::filesystem::staging::sync_folder;
 use crate::table::Environment;
@@ -123,9 +124,7 @@ fn put_local(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<bool> {
     }
     let temporary = temporary(parent);
     let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
+        write_durably(&temporary, bytes)?;
         std::fs::hard_link(&temporary, &target)
     };
     let outcome = write();
