@@ -83,7 +83,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let bytes: Vec<u8> = (0..4_u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let mib = 1 << 20;
-        for length in [0, 1, 4096, mib - 1, mib, mib + 1, mib + 4096, 2 * mib - 1, 2 * mib, 3 * mib + 4095, 3 * mib + 4097] {
+        for length in
+            [0, 1, 4096, mib - 1, mib, mib + 1, mib + 4096, 2 * mib - 1, 2 * mib, 3 * mib + 4095, 3 * mib + 4097]
+        {
             let path = folder.path().join("file");
             // Wherever they lie in memory.
             for start in [0, 1, bytes.as_ptr().align_offset(4096)] {

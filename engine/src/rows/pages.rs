@@ -187,8 +187,9 @@ impl Pages {
             return Ok(());
         }
         let left = Left::new(&page.live);
-        let places = (0..PAGE_ROWS).filter(|place| page.live[place / 64] >> (place % 64) & 1 == 1);
-        let rows = UInt32Array::from_iter_values(places.map(|place| page.row_of(place).1 as u32));
+        let mut rows = Vec::with_capacity(page.live_count);
+        for_each_place(&page.live, |place| rows.push(page.row_of(place).1 as u32));
+        let rows = UInt32Array::from(rows);
         // A full page is one piece.
         let columns = page.pieces[0].columns.iter().map(|column| pack(&take(column, &rows, None)?));
         let columns = columns.collect::<Result<Vec<_>>>()?;
@@ -253,13 +254,17 @@ impl Pages {
     }
 
     fn live_of(&self, number: usize, ids: &mut Vec<u32>) {
-        for (word, bits) in self.pages[number].live.iter().enumerate() {
-            let mut bits = *bits;
-            while bits != 0 {
-                let place = word * 64 + bits.trailing_zeros() as usize;
-                ids.push((number << PAGE_BITS | place) as u32);
-                bits &= bits - 1;
-            }
+        for_each_place(&self.pages[number].live, |place| ids.push((number << PAGE_BITS | place) as u32));
+    }
+}
+
+/// The places whose bits are set, ascending.
+fn for_each_place(bits: &[u64], mut each: impl FnMut(usize)) {
+    for (word, bits) in bits.iter().enumerate() {
+        let mut bits = *bits;
+        while bits != 0 {
+            each(word * 64 + bits.trailing_zeros() as usize);
+            bits &= bits - 1;
         }
     }
 }

@@ -36,7 +36,7 @@ use crate::rows::RowLog;
 use crate::time::{EventTimeMs, WATERMARK_MAX, WATERMARK_MIN};
 
 /// About as many rows are matched at once.
-const CHUNK_ROWS: usize = 65_536;
+const CHUNK_ROWS: usize = 262_144;
 
 /// The times at which partitions are to be looked at again are noted in so many steps of the bound.
 const DUE_STEPS: i64 = 4_096;
