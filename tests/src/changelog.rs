@@ -28,7 +28,10 @@ const QUERIES: &[(&str, &str)] = &[
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = vec![Trial::test("changelog::explained", || Ok(explained()?))];
+    let mut trials = vec![
+        Trial::test("changelog::explained", || Ok(explained()?)),
+        Trial::test("changelog::updates_are_not_torn", || Ok(updates_are_not_torn()?)),
+    ];
     for &(table, options, key) in TABLES {
         for &(name, query) in QUERIES {
             let trial = move || Ok(reads_back(&format!("{table}::{name}"), options, key, query)?);
@@ -122,6 +125,50 @@ fn write(random: &mut Random, scene: &[String], sql: &str, state: &Path, stops: 
             job.stop();
         }
         job.wait_blocking()?;
+    }
+    Ok(())
+}
+
+/// However small steps are, none shows the time between the two rows of an update: a table of two rows never has one.
+fn updates_are_not_torn() -> Result<(), String> {
+    let text = |error: eagre::Error| error.to_string();
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let row = |id: u64, v: u64| format!("{{\"id\":{id},\"v\":{v}}}");
+    let mut lines: Vec<String> =
+        (0..2).map(|id| format!("{{\"before\":null,\"after\":{},\"op\":\"c\"}}\n", row(id, 0))).collect();
+    lines.extend((0..60).map(|n| {
+        let (id, v) = (n % 2, n / 2);
+        format!("{{\"before\":{},\"after\":{},\"op\":\"u\"}}\n", row(id, v), row(id, v + 1))
+    }));
+    let input = folder.path().join("in.json");
+    std::fs::write(&input, lines.concat()).map_err(|error| error.to_string())?;
+    for rows_max in [1, 2, 3, 7] {
+        let output = folder.path().join(format!("out{rows_max}"));
+        let session = Session::builder().set("eagre.step.rows_max", rows_max.to_string()).build().map_err(text)?;
+        let scene = [
+            format!(
+                "CREATE TABLE t (id BIGINT, v BIGINT) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'debezium-json')",
+                input.display()
+            ),
+            format!(
+                "CREATE TABLE counts (n BIGINT) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'changelog-json')",
+                output.display()
+            ),
+            "INSERT INTO counts SELECT COUNT(*) AS n FROM t WHERE v >= 0".to_owned(),
+        ];
+        build(&session, &scene).map_err(text)?;
+        let mut written = String::new();
+        for file in std::fs::read_dir(&output).map_err(|error| error.to_string())?.flatten() {
+            if file.file_type().is_ok_and(|kind| kind.is_file()) {
+                written += &std::fs::read_to_string(file.path()).map_err(|error| error.to_string())?;
+            }
+        }
+        // Once there are two rows there are two.
+        let counts: Vec<&str> = written.lines().collect();
+        let ends_with_two = written.matches("\"n\":2").count();
+        if ends_with_two != 1 || counts.len() > 5 {
+            return Err(format!("steps of {rows_max} rows: {written}"));
+        }
     }
     Ok(())
 }

@@ -149,6 +149,17 @@ struct Queued {
     received_ms: i64,
 }
 
+impl Queued {
+    /// Whether its next `rows` rows end between the two rows of an update.
+    fn is_torn_after(&self, rows: usize) -> bool {
+        let end = self.rows_taken.saturating_add(rows);
+        let is_update = |weights: &Int64Array| {
+            rows > 0 && end < weights.len() && weights.value(end - 1) < 0 && weights.value(end) > 0
+        };
+        self.batch.weights.as_ref().is_some_and(is_update)
+    }
+}
+
 #[derive(Default)]
 struct Partition {
     place: Option<Place>,
@@ -311,7 +322,8 @@ impl Input {
         self.ended && self.queue.is_empty()
     }
 
-    /// Takes up to `budget` rows in order of arrival.
+    /// Takes up to `budget` rows in order of arrival, or one more: what takes a row back and the row that comes in its place are an update,
+    /// which is not torn, so that no step shows a state that its source never had.
     pub(crate) fn take(
         &mut self,
         budget: &mut usize,
@@ -320,7 +332,8 @@ impl Input {
         stamp: &mut Stamp<'_>,
     ) -> Result<()> {
         while *budget > 0 && *bytes > 0 && !self.queue.is_empty() {
-            let rows = self.take_from(0, *budget as u64, true, cut, stamp, bytes)?;
+            let rows_max = *budget + usize::from(self.queue[0].is_torn_after(*budget));
+            let rows = self.take_from(0, rows_max as u64, true, cut, stamp, bytes)?;
             // A batch of bad rows alone costs as much as a row, so that a file of nothing else cannot hold a step up for ever.
             *budget = budget.saturating_sub((rows as usize).max(1));
         }
