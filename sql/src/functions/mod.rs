@@ -5,6 +5,7 @@
 //! [`volatile`] ones depend on the step instead of a clock, and [`ranking`] ones are BIGINT. `JSON` access (`j -> 'a'`, `j ->> 'a'`, `json_get(..)`) is
 //! `datafusion-functions-json`'s.
 
+mod aggregate_around;
 mod conditional;
 pub(crate) mod convert;
 mod date_pattern;
@@ -41,6 +42,7 @@ use datafusion::functions_aggregate::string_agg::string_agg_udaf;
 use datafusion::functions_aggregate::variance::var_samp_udaf;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
+pub(crate) use aggregate_around::{AGGREGATE_AROUND, WITH_AGGREGATES};
 pub use json::json_values;
 pub use volatile::is_volatile;
 
@@ -62,6 +64,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions.extend(json_build::functions());
     functions.extend(letter_case::functions());
     functions.extend(volatile::functions());
+    functions.extend(aggregate_around::functions());
     let renamed = [
         (datafusion::functions::regex::regexp_like(), "regexp"),
         (datafusion::functions::math::trunc(), "truncate"),

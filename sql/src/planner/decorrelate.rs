@@ -18,7 +18,7 @@ use datafusion::common::{Column, JoinType, ScalarValue};
 use datafusion::logical_expr::expr::{Exists, InSubquery, WindowFunction};
 use datafusion::logical_expr::utils::enumerate_grouping_sets;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, DistinctOn, Expr, ExprFunctionExt, FetchType, GroupingSet, Join, LogicalPlan,
+    Aggregate, Distinct, DistinctOn, Expr, ExprFunctionExt, ExprSchemable, FetchType, GroupingSet, Join, LogicalPlan,
     LogicalPlanBuilder, Operator, SortExpr, Subquery, Union, Window, WindowFrame, binary_expr, lit, when,
 };
 
@@ -535,6 +535,23 @@ impl Decorrelator {
                     inputs.push(Arc::new(self.push(domain, input)?));
                 }
                 Ok(LogicalPlan::Union(Union::try_new(inputs)?))
+            }
+            LogicalPlan::Values(values) => {
+                // Each row is one for each value of the domain.
+                let mut inputs = vec![];
+                for row in &values.values {
+                    let mut exprs = vec![];
+                    for (value, field) in row.iter().zip(values.schema.fields()) {
+                        let value = domain.bind(value.clone(), &domain.plan)?;
+                        exprs.push(value.cast_to(field.data_type(), domain.plan.schema())?.alias(field.name()));
+                    }
+                    exprs.extend(domain.columns(&domain.plan));
+                    inputs.push(Arc::new(LogicalPlanBuilder::from(domain.plan.clone()).project(exprs)?.build()?));
+                }
+                match inputs.len() {
+                    1 => Ok(Arc::unwrap_or_clone(inputs.swap_remove(0))),
+                    _ => Ok(LogicalPlan::Union(Union::try_new(inputs)?)),
+                }
             }
             LogicalPlan::Join(join) => self.join(domain, join),
             LogicalPlan::Unnest(unnest) => {

@@ -35,7 +35,9 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{AnalyzerRule, ApplyOrder, Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
 
 use super::context::{PlanContext, function_rewrites};
-use super::{casts, decorrelate, grouping_sets, json_plain, online, predict, rank, single_value, ties};
+use super::{
+    casts, decorrelate, grouping_sets, json_plain, online, outer_aggregates, predict, rank, single_value, ties,
+};
 use crate::error::Result;
 use crate::functions::volatile;
 
@@ -45,7 +47,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
     for rewrite in function_rewrites() {
         analyzer.add_function_rewrite(Arc::clone(rewrite));
     }
-    let plan = single_value::check(ties::expand(plan)?)?;
+    let plan = single_value::check(ties::expand(outer_aggregates::settle(plan)?)?)?;
     let subqueries = decorrelate::has_subquery(&plan);
     let by_ours = |mut plan: LogicalPlan| -> Result<LogicalPlan> {
         for rule in unchecked_rules() {
