@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{FieldRef, SchemaRef};
 
 use crate::error::Result;
+use crate::time::EventTimeMs;
 
 /// All that an expression may know besides its batch; the same context always gives the same answer, so a step can be replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,17 @@ pub trait Expr: Send + Sync + fmt::Debug + fmt::Display {
         context: &StepContext,
         ordinals: Option<&arrow::array::UInt64Array>,
     ) -> Result<ArrayRef>;
+    /// As [`evaluate`](Self::evaluate), where the watermark of the rows is known: what it was at the start of the step, by which they are
+    /// late or not.
+    fn evaluate_behind(
+        &self,
+        batch: &RecordBatch,
+        context: &StepContext,
+        ordinals: Option<&arrow::array::UInt64Array>,
+        _watermark: EventTimeMs,
+    ) -> Result<ArrayRef> {
+        self.evaluate(batch, context, ordinals)
+    }
     /// Name, type and nullability of the result.
     fn field(&self) -> &FieldRef;
     /// Whether the value depends on the step's clock or seed, and not on the batch alone.

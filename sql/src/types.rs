@@ -107,11 +107,7 @@ pub fn arrow_type(sql_type: &ast::DataType) -> Result<DataType> {
             | ArrayElemTypeDef::SquareBracket(element, _)
             | ArrayElemTypeDef::Parenthesis(element),
         ) => DataType::List(Arc::new(Field::new_list_field(arrow_type(element)?, true))),
-        // Keys of text are plain: DataFusion's `m['k']` compares them with a plain literal, and arrow compares no views with that.
-        Sql::Map(key, value) => match arrow_type(key)? {
-            DataType::Utf8View => map_of(DataType::Utf8, arrow_type(value)?),
-            key => map_of(key, arrow_type(value)?),
-        },
+        Sql::Map(key, value) => map_of(arrow_type(key)?, arrow_type(value)?),
         Sql::Struct(fields, _) => {
             let fields = fields.iter().enumerate().map(|(index, field)| {
                 let name = match &field.field_name {
@@ -178,7 +174,9 @@ fn unit(sql_type: &ast::DataType, precision: Option<u64>) -> Result<TimeUnit> {
     })
 }
 
-fn map_of(key: DataType, value: DataType) -> DataType {
+/// The type of maps. Keys of text are plain: DataFusion's `m['k']` compares them with a plain literal, and arrow compares no views with that.
+pub(crate) fn map_of(key: DataType, value: DataType) -> DataType {
+    let key = if key == DataType::Utf8View { DataType::Utf8 } else { key };
     // The names that DataFusion's `map` and arrow's JSON reader use.
     let entries = Fields::from(vec![Field::new("key", key, false), Field::new("value", value, true)]);
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)

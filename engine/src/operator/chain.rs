@@ -14,6 +14,7 @@ use super::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateR
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::expr::{ExprRef, StepContext, Transform};
+use crate::time::{EventTimeMs, WATERMARK_MIN};
 
 /// One step of a chain.
 #[derive(Clone)]
@@ -86,7 +87,7 @@ impl Operator for Chain {
 
     fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
         for delta in input.single() {
-            if let Some(delta) = run_stages(&self.stages, delta, input.context)? {
+            if let Some(delta) = run_stages(&self.stages, delta, input.context, input.watermarks.before)? {
                 out.emit(delta);
             }
         }
@@ -111,15 +112,20 @@ impl Operator for Chain {
 }
 
 /// The rows of `delta` after all stages; `None` when none is left.
-fn run_stages(stages: &[Stage], mut delta: Delta, context: &StepContext) -> Result<Option<Delta>> {
+fn run_stages(
+    stages: &[Stage],
+    mut delta: Delta,
+    context: &StepContext,
+    watermark: EventTimeMs,
+) -> Result<Option<Delta>> {
     for stage in stages {
         if delta.is_empty() {
             return Ok(None);
         }
         delta = match stage {
-            Stage::Filter(predicate) => filter(delta, predicate, context)?,
+            Stage::Filter(predicate) => filter(delta, predicate, context, watermark)?,
             Stage::Project { exprs, schema } => {
-                let batch = project(&delta, exprs, schema, context)?;
+                let batch = project_behind(&delta, exprs, schema, context, watermark)?;
                 delta.with_batch(batch)
             }
             Stage::Transform(transform) => {
@@ -136,8 +142,8 @@ fn run_stages(stages: &[Stage], mut delta: Delta, context: &StepContext) -> Resu
     Ok((!delta.is_empty()).then_some(delta))
 }
 
-fn filter(delta: Delta, predicate: &ExprRef, context: &StepContext) -> Result<Delta> {
-    let mask = predicate.evaluate(&delta.batch, context, delta.ordinals.as_ref())?;
+fn filter(delta: Delta, predicate: &ExprRef, context: &StepContext, watermark: EventTimeMs) -> Result<Delta> {
+    let mask = predicate.evaluate_behind(&delta.batch, context, delta.ordinals.as_ref(), watermark)?;
     let mask = mask
         .as_boolean_opt()
         .ok_or_else(|| EngineError::bug(format!("the filter `{predicate}` has type {}", mask.data_type())))?;
@@ -147,13 +153,23 @@ fn filter(delta: Delta, predicate: &ExprRef, context: &StepContext) -> Result<De
     delta.filter(mask)
 }
 
-/// Evaluates `exprs` over the rows of `delta`.
+/// Evaluates `exprs` over the rows of `delta`, whose watermark nobody asks for.
 pub fn project(delta: &Delta, exprs: &[ExprRef], schema: &SchemaRef, context: &StepContext) -> Result<RecordBatch> {
+    project_behind(delta, exprs, schema, context, WATERMARK_MIN)
+}
+
+fn project_behind(
+    delta: &Delta,
+    exprs: &[ExprRef],
+    schema: &SchemaRef,
+    context: &StepContext,
+    watermark: EventTimeMs,
+) -> Result<RecordBatch> {
     let columns = exprs
         .iter()
         .map(|expr| match expr.as_column() {
             Some(index) => Ok(Arc::clone(delta.batch.column(index))),
-            None => expr.evaluate(&delta.batch, context, delta.ordinals.as_ref()),
+            None => expr.evaluate_behind(&delta.batch, context, delta.ordinals.as_ref(), watermark),
         })
         .collect::<Result<Vec<_>>>()?;
     batch_of(schema, columns, delta.rows())

@@ -8,7 +8,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StringViewArray, StructArray};
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
 use arrow::datatypes::{DataType, Fields};
 use arrow::error::ArrowError;
@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TryCast, Volatility, cast,
 };
 
+use super::definition::{Definition, Param};
 use super::json;
 use crate::types::sql_name;
 
@@ -49,6 +50,20 @@ pub(crate) fn as_cast(call: &ScalarFunction) -> Option<Expr> {
     })
 }
 
+/// `TYPEOF(x)`: the type of an expression, as a `CREATE TABLE` has it.
+pub(super) fn definitions() -> Vec<Definition> {
+    vec![Definition {
+        name: "typeof",
+        params: &[Param::Any, Param::Any],
+        optional: 1,
+        returns: |_| DataType::Utf8View,
+        invoke: |call| {
+            let name = sql_name(call.array(0)?.data_type());
+            Ok(Arc::new(std::iter::repeat_n(Some(name), call.rows).collect::<StringViewArray>()))
+        },
+    }]
+}
+
 /// Whether a type has a `ROW` in it.
 pub(crate) fn has_row(data_type: &DataType) -> bool {
     match data_type {
@@ -60,6 +75,56 @@ pub(crate) fn has_row(data_type: &DataType) -> bool {
         },
         _ => false,
     }
+}
+
+/// Whether a type has a `ROW` or a `MAP` in it, which arrow has no text for: see [`shown`].
+pub(crate) fn has_fields(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Struct(_) | DataType::Map(..) => true,
+        DataType::List(element) => has_fields(element.data_type()),
+        _ => false,
+    }
+}
+
+/// The texts of values with rows and maps in them, as Flink writes them: `(1, a)`, `{a=1, b=NULL}`, `[(1, a)]`.
+fn shown(array: &ArrayRef) -> Result<Vec<Option<String>>, ArrowError> {
+    let or_null = |text: &Option<String>| text.clone().unwrap_or_else(|| "NULL".into());
+    let is_there = |row: usize| array.is_valid(row);
+    Ok(match array.data_type() {
+        DataType::Struct(_) => {
+            let columns = array.as_struct().columns().iter().map(shown).collect::<Result<Vec<_>, _>>()?;
+            let text = |row: usize| {
+                let fields: Vec<String> = columns.iter().map(|column| or_null(&column[row])).collect();
+                is_there(row).then(|| format!("({})", fields.join(", ")))
+            };
+            (0..array.len()).map(text).collect()
+        }
+        DataType::Map(..) => {
+            let map = array.as_map();
+            let (keys, values) = (shown(map.keys())?, shown(map.values())?);
+            let text = |row: usize| {
+                let places = map.offsets()[row] as usize..map.offsets()[row + 1] as usize;
+                let entries = places.map(|place| format!("{}={}", or_null(&keys[place]), or_null(&values[place])));
+                is_there(row).then(|| format!("{{{}}}", entries.collect::<Vec<_>>().join(", ")))
+            };
+            (0..array.len()).map(text).collect()
+        }
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            let values = shown(list.values())?;
+            let text = |row: usize| {
+                let places = list.offsets()[row] as usize..list.offsets()[row + 1] as usize;
+                let elements: Vec<String> = values[places].iter().map(or_null).collect();
+                is_there(row).then(|| format!("[{}]", elements.join(", ")))
+            };
+            (0..array.len()).map(text).collect()
+        }
+        DataType::Union(..) => json::json_values(array.as_ref(), false)?,
+        _ => {
+            let texts = arrow::compute::cast(array, &DataType::Utf8View)?;
+            texts.as_string_view().iter().map(|text| text.map(str::to_owned)).collect()
+        }
+    })
 }
 
 /// Whether values of type `from` can become values of type `to`.
@@ -94,6 +159,10 @@ fn convert(array: &ArrayRef, to: &DataType, lenient: bool) -> Result<ArrayRef, A
         return Ok(Arc::clone(array));
     }
     Ok(match (array.data_type(), to) {
+        (from, to) if is_text(to) && has_fields(from) => {
+            let texts: ArrayRef = Arc::new(shown(array)?.into_iter().collect::<StringViewArray>());
+            convert(&texts, to, lenient)?
+        }
         (DataType::Struct(from), DataType::Struct(fields)) => {
             let rows = array.as_struct();
             let pairs = pairs(from, fields).ok_or_else(|| {

@@ -7,7 +7,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringViewArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, Int64Array, StringViewArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use datafusion::common::config::ConfigOptions;
@@ -21,6 +21,8 @@ use crate::types::sql_name;
 pub(crate) enum Param {
     /// A string; arrives as `Utf8View`.
     Text,
+    /// Bytes, or the bytes of a string; see [`Call::bytes`].
+    Bytes,
     /// A whole number; arrives as `Int64`.
     Integer,
     /// A timestamp, or a date or a string that is made one; arrives as a timestamp of any unit.
@@ -35,6 +37,7 @@ impl Param {
     fn name(self) -> &'static str {
         match self {
             Self::Text => "STRING",
+            Self::Bytes => "STRING or BYTES",
             Self::Integer => "BIGINT",
             Self::Timestamp => "TIMESTAMP",
             Self::Temporal => "TIMESTAMP, DATE or TIME",
@@ -43,13 +46,15 @@ impl Param {
     }
 
     /// The type that an argument of type `given` is cast to; none if it does not fit.
-    fn coerce(self, given: &DataType) -> Option<DataType> {
+    pub(crate) fn coerce(self, given: &DataType) -> Option<DataType> {
         use DataType::{Date32, Date64, Decimal128, Null, Time32, Time64, Timestamp};
         let is_text = matches!(given, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
             || matches!(given, DataType::Dictionary(_, value) if matches!(**value, DataType::Utf8 | DataType::Utf8View));
         match self {
             Self::Any => Some(given.clone()),
             Self::Text => (is_text || given == &Null).then_some(DataType::Utf8View),
+            Self::Bytes if is_text || given == &Null => Some(DataType::Utf8View),
+            Self::Bytes => given.is_binary().then_some(DataType::BinaryView),
             Self::Integer => {
                 let fits = given.is_integer() || matches!(given, Null | Decimal128(_, 0));
                 fits.then_some(DataType::Int64)
@@ -98,6 +103,15 @@ impl Call {
             Some(arg) => Ok(cast(&arg.to_array(self.rows)?, &DataType::Utf8View)?.as_string_view().clone()),
             None => Ok(StringViewArray::new_null(self.rows)),
         }
+    }
+
+    /// An argument that is bytes, or a string.
+    pub(crate) fn bytes(&self, index: usize) -> Result<BinaryViewArray> {
+        let array = self.array(index)?;
+        if array.data_type().is_binary() {
+            return Ok(cast(&array, &DataType::BinaryView)?.as_binary_view().clone());
+        }
+        Ok(cast(&array, &DataType::Utf8View)?.as_string_view().clone().to_binary_view())
     }
 
     /// The string that an argument is in all rows; none if it is a column, or null.

@@ -2,18 +2,20 @@
 //!
 //! DataFusion has no such operators, so its planner is told what they are where an operator meets these types. A whole multiple is exact. Of a part, what is left of a
 //! month goes on as days, thirty to the month, and what is left of a day as time, as PostgreSQL does it. The difference of two times is an interval without months.
+//!
+//! Comparisons are of the same lengths: see [`compared`].
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, IntervalMonthDayNanoArray};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, IntervalMonthDayNanoArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, DurationMillisecondType, Float64Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
     IntervalUnit, TimeUnit,
 };
-use datafusion::common::{DFSchema, Result, exec_err};
+use datafusion::common::{DFSchema, Result, ScalarValue, exec_err};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF};
+use datafusion::logical_expr::{Expr, ExprSchemable, Operator, ScalarUDF, binary_expr};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::definition::{Call, Definition, Param};
@@ -65,6 +67,48 @@ impl ExprPlanner for IntervalOperators {
             }
             _ => PlannerResult::Original(expr),
         })
+    }
+}
+
+static LENGTH_FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    let returns = |_: &[DataType]| LENGTH;
+    Definition { name: "__interval_length", params: &[Param::Any], optional: 0, returns, invoke: lengths }.udf()
+});
+
+/// Nanoseconds: the longest interval has more than a BIGINT counts.
+const LENGTH: DataType = DataType::Decimal128(38, 0);
+
+fn length(interval: IntervalMonthDayNano) -> i128 {
+    let days = i128::from(interval.months) * 30 + i128::from(interval.days);
+    days * i128::from(NANOS_OF_DAY) + i128::from(interval.nanoseconds)
+}
+
+fn lengths(call: &Call) -> Result<ArrayRef> {
+    let lengths: Decimal128Array = intervals(&call.array(0)?)?.iter().map(|interval| interval.map(length)).collect();
+    Ok(Arc::new(lengths.with_precision_and_scale(38, 0)?))
+}
+
+/// `left op right` of intervals, by their lengths; none where DataFusion compares these. A constant becomes one without months and days, so
+/// that what a condition says of two times is still seen in it.
+pub(super) fn compared(left: (&Expr, &DataType), op: Operator, right: (&Expr, &DataType)) -> Option<Expr> {
+    let is_difference = |data_type: &DataType| matches!(data_type, DataType::Duration(_));
+    if is_difference(left.1) && is_difference(right.1) {
+        return None;
+    }
+    let plain = |(expr, data_type): (&Expr, &DataType)| match expr {
+        _ if is_difference(data_type) => Some(expr.clone()),
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(value), metadata) => {
+            let plain =
+                value.map(|value| i64::try_from(length(value)).map(|length| IntervalMonthDayNano::new(0, 0, length)));
+            Some(Expr::Literal(ScalarValue::IntervalMonthDayNano(plain.transpose().ok()?), metadata.clone()))
+        }
+        _ => None,
+    };
+    let of_length = |expr: &Expr| LENGTH_FUNCTION.call(vec![expr.clone()]);
+    match (plain(left), plain(right)) {
+        (Some(plain_left), Some(plain_right)) if plain_left == *left.0 && plain_right == *right.0 => None,
+        (Some(plain_left), Some(plain_right)) => Some(binary_expr(plain_left, op, plain_right)),
+        _ => Some(binary_expr(of_length(left.0), op, of_length(right.0))),
     }
 }
 

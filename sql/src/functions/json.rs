@@ -5,49 +5,50 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, StringViewArray, UnionArray};
-use arrow::datatypes::DataType;
+use arrow::array::{Array, ArrayRef, BooleanArray, ListBuilder, StringViewArray, StringViewBuilder, UnionArray};
+use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::{Result, exec_err};
 use serde_json::Value;
 
 use super::definition::{Call, Definition, Param};
+use super::json_path::{Found, Path};
+
+/// `__json_texts(array)`: an array of JSON as one of texts.
+pub(crate) const JSON_TEXTS: &str = "__json_texts";
 
 pub(crate) fn definitions() -> Vec<Definition> {
-    let text = |name, invoke| Definition {
-        name,
-        params: &[Param::Text, Param::Text],
-        optional: 0,
-        returns: |_| DataType::Utf8View,
-        invoke,
-    };
     vec![
         Definition {
             name: "json_value",
-            params: &[Param::Text, Param::Text, Param::Text, Param::Text],
-            optional: 2,
+            params: &[Param::Text, Param::Text, Param::Text, Param::Text, Param::Text],
+            optional: 3,
             returns: |_| DataType::Utf8View,
             invoke: json_value,
         },
-        text("json_query", |call| {
-            texts(call, |value| (value.is_object() || value.is_array()).then(|| value.to_string()))
-        }),
+        Definition {
+            name: "json_query",
+            params: &[Param::Text, Param::Text, Param::Text, Param::Text, Param::Text],
+            optional: 3,
+            returns: |_| DataType::Utf8View,
+            invoke: json_query,
+        },
         Definition {
             name: "json_exists",
-            params: &[Param::Text, Param::Text],
-            optional: 0,
+            params: &[Param::Text, Param::Text, Param::Text],
+            optional: 1,
             returns: |_| DataType::Boolean,
             invoke: json_exists,
         },
+        Definition {
+            name: JSON_TEXTS,
+            params: &[Param::Text],
+            optional: 0,
+            returns: |_| DataType::List(Arc::new(Field::new_list_field(DataType::Utf8View, true))),
+            invoke: json_texts,
+        },
     ]
-}
-
-/// One step of a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum PathStep {
-    Key(String),
-    Index(usize),
 }
 
 fn scalar_text(value: &Value) -> Option<String> {
@@ -58,89 +59,128 @@ fn scalar_text(value: &Value) -> Option<String> {
     }
 }
 
-/// `JSON_VALUE(document, path[, on_empty[, on_error]])`: the one where the document has nothing at the path, the other where it is no JSON, or an array or
-/// object is there.
-fn json_value(call: &Call) -> Result<ArrayRef> {
-    let (documents, on_empty, on_error) = (call.text(0)?, call.text(2)?, call.text(3)?);
-    let found = found(call, |value| value.map(|value| (scalar_text(value), value.is_array() || value.is_object())))?;
-    let or = |texts: &StringViewArray, row: usize| texts.is_valid(row).then(|| texts.value(row).to_owned());
-    let rows = found.into_iter().enumerate().map(|(row, found)| match found {
-        // No document or no path.
-        None => None,
-        Some(Some((text, false))) => text,
-        Some(Some((_, true))) => or(&on_error, row),
-        Some(None) if on_empty.is_null(row) && on_error.is_null(row) => None,
-        Some(None) => match serde_json::from_str::<serde::de::IgnoredAny>(documents.value(row)) {
-            Ok(_) => or(&on_empty, row),
-            Err(_) => or(&on_error, row),
-        },
-    });
-    Ok(Arc::new(rows.collect::<StringViewArray>()))
+/// What a row asks for.
+struct Row<'a> {
+    index: usize,
+    path: &'a str,
+    found: Found<'a>,
 }
 
-fn texts(call: &Call, show: fn(&Value) -> Option<String>) -> Result<ArrayRef> {
-    let rows = found(call, |value| value.and_then(show))?.into_iter().map(Option::flatten);
-    Ok(Arc::new(rows.collect::<StringViewArray>()))
-}
-
-fn json_exists(call: &Call) -> Result<ArrayRef> {
-    Ok(Arc::new(found(call, |value| value.is_some())?.into_iter().collect::<BooleanArray>()))
-}
-
-/// Per row what `show` makes of the value at the path; none where the document or the path is null.
-fn found<T>(call: &Call, show: impl Fn(Option<&Value>) -> T) -> Result<Vec<Option<T>>> {
+/// Per row what `show` makes of what is at the path; none where the document or the path is null.
+fn found<T>(call: &Call, mut show: impl FnMut(Row<'_>) -> Result<Option<T>>) -> Result<Vec<Option<T>>> {
     let (documents, paths) = (call.text(0)?, call.text(1)?);
-    let mut last: Option<(&str, Vec<PathStep>)> = None;
+    let mut last: Option<(&str, Path)> = None;
     let mut out = Vec::with_capacity(call.rows);
-    for (document, path) in documents.iter().zip(paths.iter()) {
-        let (Some(document), Some(path)) = (document, path) else {
+    for (index, (document, text)) in documents.iter().zip(paths.iter()).enumerate() {
+        let (Some(document), Some(text)) = (document, text) else {
             out.push(None);
             continue;
         };
-        let steps = match &last {
-            Some((text, steps)) if *text == path => steps,
-            _ => &last.insert((path, parse_path(path)?)).1,
+        let path = match &last {
+            Some((last, path)) if *last == text => path,
+            _ => &last.insert((text, Path::parse(text)?)).1,
         };
         let root = serde_json::from_str::<Value>(document).ok();
-        let value = steps.iter().try_fold(root.as_ref(), |value, step| match step {
-            PathStep::Key(key) => value?.get(key.as_str()).map(Some),
-            PathStep::Index(index) => value?.get(*index).map(Some),
-        });
-        out.push(Some(show(value.flatten())));
+        let found = root.as_ref().map_or(Found::Error, |root| path.find(root));
+        out.push(show(Row { index, path: text, found })?);
     }
     Ok(out)
 }
 
-fn parse_path(path: &str) -> Result<Vec<PathStep>> {
-    let trimmed = path.trim();
-    let plain = trimmed.strip_prefix("lax ").or_else(|| trimmed.strip_prefix("strict ")).unwrap_or(trimmed).trim();
-    let steps = plain.strip_prefix('$').and_then(|mut rest| {
-        let mut steps = vec![];
-        while !rest.is_empty() {
-            if let Some(after) = rest.strip_prefix('.') {
-                let end = after.find(['.', '[']).unwrap_or(after.len());
-                let key = after[..end].trim_matches('"');
-                if key.is_empty() || key == "*" {
-                    return None;
-                }
-                steps.push(PathStep::Key(key.to_string()));
-                rest = &after[end..];
-            } else {
-                let (inside, after) = rest.strip_prefix('[')?.split_once(']')?;
-                let quoted = inside.trim().trim_matches(['\'', '"']);
-                steps.push(match inside.trim() == quoted {
-                    true => PathStep::Index(quoted.parse().ok()?),
-                    false => PathStep::Key(quoted.to_string()),
-                });
-                rest = after;
-            }
+/// What [`JSON_VALUE`](json_value) and `JSON_QUERY` fail with where `ERROR ON EMPTY` or `ERROR ON ERROR` stands.
+fn refused<T>(call: &Call, row: &Row<'_>, is_empty: bool) -> Result<T> {
+    let name = call.name.to_uppercase();
+    let what = if is_empty { "the document has nothing" } else { "no JSON, or not one value of this kind, is" };
+    exec_err!("{name}: {what} at '{}'", row.path)
+}
+
+/// `JSON_VALUE(document, path[, on_empty[, on_error[, raised]]])`: the one where the document has nothing at the path, the other where it is no JSON, or
+/// an array or object is there. What `raised` names, `empty` and `error`, is an error of the query.
+fn json_value(call: &Call) -> Result<ArrayRef> {
+    let (on_empty, on_error, raised) = (call.text(2)?, call.text(3)?, call.text(4)?);
+    let or = |texts: &StringViewArray, row: usize| texts.is_valid(row).then(|| texts.value(row).to_owned());
+    let raises = |row: usize, what: &str| raised.is_valid(row) && raised.value(row).contains(what);
+    let rows = found(call, |row| match row.found {
+        Found::One(value) if !value.is_array() && !value.is_object() => Ok(scalar_text(value)),
+        Found::Nothing if raises(row.index, "empty") => refused(call, &row, true),
+        Found::Nothing => Ok(or(&on_empty, row.index)),
+        _ if raises(row.index, "error") => refused(call, &row, false),
+        _ => Ok(or(&on_error, row.index)),
+    })?;
+    Ok(Arc::new(rows.into_iter().collect::<StringViewArray>()))
+}
+
+/// `JSON_QUERY(document, path[, wrapper[, on_empty[, on_error]]])`: the array or object at the path. The wrapper is `without`, `conditional` (an array is not
+/// wrapped) or `unconditional`; what to answer otherwise is `null`, `array`, `object` or `error`.
+fn json_query(call: &Call) -> Result<ArrayRef> {
+    let (wrappers, on_empty, on_error) = (call.text(2)?, call.text(3)?, call.text(4)?);
+    let word = |texts: &StringViewArray, row: usize| match texts.is_valid(row) {
+        true => texts.value(row).to_owned(),
+        false => String::new(),
+    };
+    let rows = found(call, |row| {
+        let wrapper = word(&wrappers, row.index);
+        let value = match &row.found {
+            Found::One(value) => Some((*value).clone()),
+            Found::Several(values) => Some(Value::Array(values.iter().map(|value| (*value).clone()).collect())),
+            Found::Nothing | Found::Error => None,
+        };
+        let value = value.filter(|value| !value.is_null()).map(|value| match (wrapper.as_str(), &value) {
+            ("conditional", Value::Array(_)) => value,
+            ("conditional" | "unconditional", _) => Value::Array(vec![value]),
+            _ => value,
+        });
+        let (is_empty, otherwise) = match value {
+            Some(value @ (Value::Array(_) | Value::Object(_))) => return Ok(Some(value.to_string())),
+            None if !matches!(row.found, Found::Error) => (true, word(&on_empty, row.index)),
+            _ => (false, word(&on_error, row.index)),
+        };
+        match otherwise.as_str() {
+            "array" => Ok(Some("[]".into())),
+            "object" => Ok(Some("{}".into())),
+            "error" => refused(call, &row, is_empty),
+            _ => Ok(None),
         }
-        Some(steps)
-    });
-    match steps {
-        Some(steps) => Ok(steps),
-        None => exec_err!("JSON path '{path}' is not of the form `$.key[0]['other key']`"),
+    })?;
+    Ok(Arc::new(rows.into_iter().collect::<StringViewArray>()))
+}
+
+/// `JSON_EXISTS(document, path[, on_error])`: whether something is there; what to answer of a text that is no JSON is `false`, `true`, `unknown` or `error`.
+fn json_exists(call: &Call) -> Result<ArrayRef> {
+    let on_error = call.text(2)?;
+    let rows = found(call, |row| match &row.found {
+        Found::One(_) => Ok(Some(true)),
+        Found::Several(values) => Ok(Some(!values.is_empty())),
+        Found::Nothing => Ok(Some(false)),
+        Found::Error => match on_error.is_valid(row.index).then(|| on_error.value(row.index)) {
+            Some("true") => Ok(Some(true)),
+            Some("unknown") => Ok(None),
+            Some("error") => refused(call, &row, false),
+            _ => Ok(Some(false)),
+        },
+    })?;
+    Ok(Arc::new(rows.into_iter().collect::<BooleanArray>()))
+}
+
+/// The elements of an array of JSON: texts as they are, anything else as JSON.
+fn json_texts(call: &Call) -> Result<ArrayRef> {
+    let mut out = ListBuilder::new(StringViewBuilder::new());
+    for text in &call.text(0)? {
+        match text.and_then(|text| serde_json::from_str::<Value>(text).ok()) {
+            Some(Value::Array(values)) => {
+                for value in values {
+                    match value {
+                        Value::Null => out.values().append_null(),
+                        Value::String(text) => out.values().append_value(text),
+                        other => out.values().append_value(other.to_string()),
+                    }
+                }
+                out.append(true);
+            }
+            _ => out.append(false),
+        }
     }
+    Ok(Arc::new(out.finish()))
 }
 
 /// The values of `j -> 'a'` and `json_get(j, ..)`, which are of many types, as texts: a text as it is, anything else as JSON.

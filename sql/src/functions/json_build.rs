@@ -39,8 +39,22 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
 pub(crate) fn definitions() -> Vec<Definition> {
     let of_any =
         |name, invoke| Definition { name, params: &[Param::Any], optional: 0, returns: |_| DataType::Utf8View, invoke };
+    let of_text = |name, invoke| Definition {
+        name,
+        params: &[Param::Text],
+        optional: 0,
+        returns: |_| DataType::Utf8View,
+        invoke,
+    };
     vec![
         of_any("json_string", json_string),
+        of_text("json_quote", |call| {
+            Ok(Arc::new(call.text(0)?.iter().map(|text| text.map(quoted)).collect::<StringViewArray>()))
+        }),
+        of_text("json_unquote", |call| {
+            Ok(Arc::new(call.text(0)?.iter().map(|text| text.map(unquoted)).collect::<StringViewArray>()))
+        }),
+        of_text("json", json),
         of_any("to_json", json_string),
         of_any("to_jsonb", json_string),
         of_any("json_typeof", json_typeof),
@@ -209,6 +223,48 @@ impl<'a> Writer<'a> {
 
 fn quote(text: &str, out: &mut String) {
     let _ = write!(out, "{}", Value::String(text.to_string()));
+}
+
+/// A text as JSON of ASCII alone, with `\\/` for `/`, as Flink has it.
+fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' | '/' => out.extend(['\\', letter]),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            ' '..='~' => out.push(letter),
+            _ => {
+                let mut units = [0; 2];
+                for unit in letter.encode_utf16(&mut units) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// The text that a text of JSON is; anything else stays what it is.
+fn unquoted(text: &str) -> String {
+    let is_quoted = text.len() > 1 && text.starts_with('"') && text.ends_with('"');
+    let inside = if is_quoted { serde_json::from_str::<String>(text).ok() } else { None };
+    inside.unwrap_or_else(|| text.to_string())
+}
+
+/// `JSON(text)`: a text that is JSON, to be put into other JSON as what it is.
+fn json(call: &Call) -> Result<ArrayRef> {
+    let texts = call.text(0)?;
+    for text in texts.iter().flatten() {
+        if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
+            return exec_err!("JSON: '{text}' is no JSON; `JSON_STRING` makes some of a text");
+        }
+    }
+    Ok(Arc::new(texts))
 }
 
 /// Any value as JSON; null stays null.

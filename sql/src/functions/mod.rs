@@ -5,6 +5,8 @@
 //! [`volatile`] ones depend on the step instead of a clock, and [`ranking`] ones are BIGINT. `JSON` access (`j -> 'a'`, `j ->> 'a'`, `json_get(..)`) is
 //! `datafusion-functions-json`'s.
 
+mod aggregate_around;
+mod bytes;
 mod conditional;
 pub(crate) mod convert;
 mod date_pattern;
@@ -13,20 +15,26 @@ pub(crate) mod interval;
 mod json;
 pub(crate) mod json_build;
 mod json_order;
+mod json_path;
 mod key_pattern;
 mod letter_case;
 pub(crate) mod local_time;
+mod maps;
 mod modulo;
 pub(crate) mod nested;
 mod operators;
 mod ordered_set;
 pub(crate) mod predict;
+mod prepend;
+mod printf;
 mod ranking;
 mod round_time;
 pub(crate) mod score;
 mod text;
 mod text_column;
+mod text_lists;
 mod time;
+mod url;
 pub mod volatile;
 
 use std::sync::Arc;
@@ -41,7 +49,12 @@ use datafusion::functions_aggregate::string_agg::string_agg_udaf;
 use datafusion::functions_aggregate::variance::var_samp_udaf;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
+pub(crate) use aggregate_around::{AGGREGATE_AROUND, WITH_AGGREGATES};
+pub(crate) use bytes::{CHARSETS, DECODE, ENCODE};
+pub(crate) use json::JSON_TEXTS;
 pub use json::json_values;
+pub(crate) use maps::MAP_UNION;
+pub(crate) use printf::PRINTF;
 pub use volatile::is_volatile;
 
 /// Our scalar functions, and DataFusion's under Flink's names.
@@ -50,6 +63,12 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         time::definitions(),
         round_time::definitions(),
         text::definitions(),
+        text_lists::definitions(),
+        url::definitions(),
+        bytes::definitions(),
+        maps::definitions(),
+        printf::definitions(),
+        convert::definitions(),
         json::definitions(),
         json_build::definitions(),
         nested::definitions(),
@@ -57,11 +76,13 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     ];
     let mut functions: Vec<_> = definitions.into_iter().flatten().map(|definition| definition.udf()).collect();
     functions.push(Arc::new(ScalarUDF::new_from_impl(conditional::If::new())));
+    functions.push(Arc::new(ScalarUDF::new_from_impl(prepend::ArrayPrepend::new())));
     functions.push(Arc::new(ScalarUDF::new_from_impl(modulo::Modulo::new())));
     functions.push(Arc::new(ScalarUDF::new_from_impl(nested::FieldOfRow::new())));
     functions.extend(json_build::functions());
     functions.extend(letter_case::functions());
     functions.extend(volatile::functions());
+    functions.extend(aggregate_around::functions());
     let renamed = [
         (datafusion::functions::regex::regexp_like(), "regexp"),
         (datafusion::functions::math::trunc(), "truncate"),

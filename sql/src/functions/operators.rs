@@ -4,6 +4,8 @@
 //!   nulls are equal.)
 //! - JSON values are compared as what they are: numbers by their amount, however they are written, and a JSON null as null.
 //!   Equality goes by a text that is the same for equal values ([`super::json_order`]), so that it can be the key of a join.
+//! - Intervals are compared by their length, a day being 24 hours and a month 30 days, as in PostgreSQL. (DataFusion compares months, then days, then what is
+//!   shorter, so that 36 hours were less than a day.)
 //! - Numbers without a sign that functions give (`CARDINALITY(a) / 2`) are counted on with a sign; with one on one side only, DataFusion
 //!   makes decimals.
 //!
@@ -18,7 +20,7 @@ use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, binary_expr, cast, lit};
 
 use super::json_order::{JSON_KEY, JSON_ORDER, NUMBER_KEY};
-use super::nested;
+use super::{interval, nested};
 
 /// Rewrites one operator.
 #[derive(Debug)]
@@ -122,6 +124,9 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
                 }
                 _ => ordered(left, op, right),
             })
+        }
+        (DataType::Interval(_) | DataType::Duration(_), DataType::Interval(_) | DataType::Duration(_)) => {
+            interval::compared((left, &left_type), op, (right, &right_type))
         }
         _ => None,
     })

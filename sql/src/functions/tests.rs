@@ -217,7 +217,8 @@ fn json() {
     check_column("x ->> 'a'", &[Some(r#"{"a": "y"}"#)], &["y"]);
 }
 
-const STEP: StepContext = StepContext { processing_time_ms: 1_709_211_909_123, seed: 7, ordinal_base: 100 };
+const STEP: StepContext =
+    StepContext { processing_time_ms: 1_709_211_909_123, seed: 7, ordinal_base: 100, watermark_ms: None };
 
 fn doubles(sql: &str, step: StepContext, rows: usize) -> Vec<f64> {
     let column: ArrayRef = Arc::new(StringArray::from(vec!["x"; rows]));
@@ -244,6 +245,13 @@ fn clock() {
     let array = with_context(midnight, || evaluate(&context("Europe/Berlin"), "current_date", None));
     assert_eq!(shown(&array.expect("a date")), ["2024-03-01"], "the date is the session's");
     check_error("now()", "now() has a value only inside of a step");
+    let watermark = |watermark_ms| {
+        let step = StepContext { watermark_ms, ..STEP };
+        with_context(step, || evaluate(&context("UTC"), "current_watermark(CAST('2024-01-01' AS TIMESTAMP))", None))
+    };
+    assert_eq!(shown(&watermark(Some(1_000)).expect("a watermark")), ["1970-01-01T00:00:01"]);
+    assert_eq!(shown(&watermark(Some(i64::MIN)).expect("none yet")), ["NULL"]);
+    assert!(watermark(None).is_err_and(|error| error.contains("only in `SELECT` and `WHERE`")));
 }
 
 /// How rows are cut into batches does not show in random numbers, and neither does who evaluates them.

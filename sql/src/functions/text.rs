@@ -41,13 +41,6 @@ pub(crate) fn definitions() -> Vec<Definition> {
             returns: |_| DataType::Int32,
             invoke: locate,
         },
-        Definition {
-            name: "parse_url",
-            params: &[Param::Text, Param::Text, Param::Text],
-            optional: 1,
-            returns: |_| DataType::Utf8View,
-            invoke: parse_url,
-        },
         test("is_digit", |call| every_character(call, |character| character.is_ascii_digit())),
         test("is_alpha", |call| every_character(call, char::is_alphabetic)),
         test("is_decimal", is_decimal),
@@ -291,57 +284,4 @@ fn is_decimal(call: &Call) -> Result<ArrayRef> {
         })
     });
     Ok(Arc::new(rows.collect::<BooleanArray>()))
-}
-
-/// `PARSE_URL(url, part[, key])` with Java's parts; none where the URL has no such part.
-fn parse_url(call: &Call) -> Result<ArrayRef> {
-    let (urls, parts, keys) = (call.text(0)?, call.text(1)?, call.text(2)?);
-    let has_key = call.is_given(2);
-    let rows = urls.iter().zip(parts.iter()).zip(keys.iter()).map(|((url, part), key)| {
-        let value = url_part(url?, part?)?;
-        match has_key {
-            false => Some(value),
-            // A key is for the query only.
-            true if part? == "QUERY" => {
-                let pairs = value.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-                let key = key?;
-                pairs.into_iter().find(|(name, _)| *name == key).map(|(_, value)| value)
-            }
-            true => None,
-        }
-    });
-    Ok(Arc::new(rows.collect::<StringViewArray>()))
-}
-
-fn url_part<'a>(url: &'a str, part: &str) -> Option<&'a str> {
-    let (protocol, rest) = url.split_once("://")?;
-    let (rest, fragment) = match rest.split_once('#') {
-        Some((rest, fragment)) => (rest, Some(fragment)),
-        None => (rest, None),
-    };
-    let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, file) = rest.split_at(authority_end);
-    let (path, query) = match file.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (file, None),
-    };
-    let (user, host) = match authority.rsplit_once('@') {
-        Some((user, host)) => (Some(user), host),
-        None => (None, authority),
-    };
-    match part {
-        "PROTOCOL" => Some(protocol),
-        "AUTHORITY" => Some(authority),
-        "USERINFO" => user,
-        // An IPv6 address keeps its brackets, and its colons are no port.
-        "HOST" => match host.find(']') {
-            Some(end) => host.get(..=end),
-            None => host.split(':').next(),
-        },
-        "PATH" => Some(path),
-        "QUERY" => query,
-        "FILE" => Some(file),
-        "REF" => fragment,
-        _ => None,
-    }
 }

@@ -59,10 +59,17 @@ pub(crate) fn definitions() -> Vec<Definition> {
         },
         Definition {
             name: "to_timestamp_ltz",
-            params: &[Param::Any, Param::Any],
-            optional: 1,
+            params: &[Param::Any, Param::Any, Param::Text],
+            optional: 2,
             returns: |_| DataType::Timestamp(TimeUnit::Millisecond, Some(UTC.into())),
             invoke: to_timestamp_ltz,
+        },
+        Definition {
+            name: "convert_tz",
+            params: &[Param::Text, Param::Text, Param::Text],
+            optional: 0,
+            returns: |_| DataType::Utf8View,
+            invoke: convert_tz,
         },
         Definition {
             name: "to_date",
@@ -240,15 +247,19 @@ fn to_timestamp(call: &Call) -> Result<ArrayRef> {
 }
 
 /// `TO_TIMESTAMP_LTZ(number, precision)`: the number counts seconds (0), milliseconds (3), ...; or a text as `TO_TIMESTAMP`, read in the
-/// session's time zone.
+/// session's time zone, or that of a third argument.
 fn to_timestamp_ltz(call: &Call) -> Result<ArrayRef> {
     let array = &call.array(0)?;
     let times: TimestampMillisecondArray = if is_text(array.data_type()) {
-        let zone = zone(call.time_zone())?;
-        let times = parsed(call)?
-            .into_iter()
-            .map(|time| time.and_then(|time| to_utc(&zone, time)).map(|time| time.and_utc().timestamp_millis()));
-        times.collect()
+        let mut zones = Zones::default();
+        let (own, has_zone, session) = (call.text(2)?, call.is_given(2), call.time_zone().to_string());
+        let times = parsed(call)?.into_iter().enumerate().map(|(row, time)| {
+            let name = if has_zone { own.is_valid(row).then(|| own.value(row)) } else { Some(session.as_str()) };
+            let (Some(time), Some(name)) = (time, name) else { return Ok(None) };
+            let zone = zones.get(call, name)?;
+            Ok(to_utc(&zone, time).map(|time| time.and_utc().timestamp_millis()))
+        });
+        times.collect::<Result<_>>()?
     } else if array.data_type().is_integer() {
         let (numbers, precisions) = (call.integer_or(0, 0)?, call.integer_or(1, 3)?);
         let times = numbers.iter().zip(precisions.iter()).map(|(number, precision)| {
@@ -273,6 +284,81 @@ fn to_timestamp_ltz(call: &Call) -> Result<ArrayRef> {
         return Ok(cast(array, &call.return_type)?);
     };
     Ok(Arc::new(times.with_timezone(UTC)))
+}
+
+/// Zones by the names that Java knows too: `GMT+8` and abbreviations like `PST`. The last one is kept: a column of zones is a constant in practice.
+#[derive(Default)]
+struct Zones {
+    last: Option<(String, Tz)>,
+}
+
+/// Abbreviations that no other database of zones has.
+const ABBREVIATIONS: [(&str, &str); 5] = [
+    ("PST", "America/Los_Angeles"),
+    ("CST", "America/Chicago"),
+    ("CTT", "Asia/Shanghai"),
+    ("JST", "Asia/Tokyo"),
+    ("IST", "Asia/Kolkata"),
+];
+
+impl Zones {
+    fn get(&mut self, call: &Call, name: &str) -> Result<Tz> {
+        if let Some((last, zone)) = &self.last
+            && last == name
+        {
+            return Ok(*zone);
+        }
+        let trimmed = name.trim();
+        let known = ABBREVIATIONS.iter().find(|(abbreviation, _)| trimmed == *abbreviation).map(|(_, zone)| *zone);
+        let offset = trimmed.strip_prefix("GMT").or_else(|| trimmed.strip_prefix("UTC"));
+        let parsed = match (known, offset.filter(|offset| offset.starts_with(['+', '-']))) {
+            (Some(known), _) => known.parse(),
+            (None, Some(offset)) => full_offset(offset).parse(),
+            (None, None) => trimmed.parse(),
+        };
+        let Ok(zone) = parsed else {
+            return exec_err!(
+                "{}: `{name}` is no time zone; write a name such as `Europe/Berlin`, or an offset such as `+02:00`",
+                call.name.to_uppercase()
+            );
+        };
+        self.last = Some((name.to_string(), zone));
+        Ok(zone)
+    }
+}
+
+/// `-8` as `-08:00`.
+fn full_offset(offset: &str) -> String {
+    let (sign, time) = offset.split_at(1);
+    match time.split_once(':').unwrap_or((time, "00")) {
+        (hours, minutes) if hours.len() <= 2 => format!("{sign}{hours:0>2}:{minutes:0>2}"),
+        _ => offset.to_string(),
+    }
+}
+
+/// `CONVERT_TZ(text, from, to)`: the time that a text is on the clocks of one zone, as those of another show it. Null where the text is no
+/// time.
+fn convert_tz(call: &Call) -> Result<ArrayRef> {
+    let (texts, from, to) = (call.text(0)?, call.text(1)?, call.text(2)?);
+    let (mut zones_from, mut zones_to) = (Zones::default(), Zones::default());
+    let mut patterns = PatternCache::default();
+    let mut out = StringViewBuilder::with_capacity(call.rows);
+    for ((text, from), to) in texts.iter().zip(from.iter()).zip(to.iter()) {
+        let (Some(text), Some(from), Some(to)) = (text, from, to) else {
+            out.append_null();
+            continue;
+        };
+        let (from, to) = (zones_from.get(call, from)?, zones_to.get(call, to)?);
+        match parse_iso(text).and_then(|time| to_utc(&from, time)) {
+            None => out.append_null(),
+            Some(time) => {
+                let mut shown = String::new();
+                patterns.get(DEFAULT_PATTERN)?.format(to.from_utc_datetime(&time).naive_local(), &mut shown)?;
+                out.append_value(shown);
+            }
+        }
+    }
+    Ok(Arc::new(out.finish()))
 }
 
 fn days(date: NaiveDate) -> i32 {

@@ -9,6 +9,8 @@
 //! - `random()` of row *i* of a batch is a hash of (seed, salt, `ordinal_base` + *i*). The ordinal is the row's own, so how rows were cut
 //!   into batches does not show. Two calls in one query differ by their salt, which [`number_call_sites`] writes into the plan as an
 //!   argument; a seed that the user gives (`RAND(7)`) takes its place.
+//! - `CURRENT_WATERMARK(ts)` is the watermark by which the rows of the step are late or not. How far it has come by then depends on how rows
+//!   were cut into steps, which the step log records.
 //! - Inside a branch of `CASE` only some rows of a batch are evaluated, so their index is not their ordinal. There the planner hands in the
 //!   ordinals as a second argument: `random(salt, ordinal)`.
 
@@ -23,12 +25,14 @@ use arrow::datatypes::{DataType, TimeUnit, UInt64Type};
 use chrono::{DateTime, NaiveDateTime, TimeZone, Timelike};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::common::{Result, ScalarValue, exec_err, internal_err, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
+
+use eagre_engine::time::WATERMARK_MIN;
 
 use super::definition::time_zone;
 use crate::types::UTC;
@@ -42,6 +46,9 @@ pub struct StepContext {
     pub seed: u64,
     /// The ordinal of the batch's first row.
     pub ordinal_base: u64,
+    /// The watermark of the rows at the start of the step, in milliseconds since 1970; [`WATERMARK_MIN`] before there is one. None where nobody knows
+    /// it.
+    pub watermark_ms: Option<i64>,
 }
 
 thread_local! {
@@ -79,9 +86,14 @@ const KINDS: &[(Kind, &[&str])] = &[
     (Kind::CurrentDate, &["today"]),
     (Kind::CurrentTime, &["localtime"]),
     (Kind::Random, &["rand"]),
-    (Kind::RandomInteger, &[]),
+    // The second one for `RAND_INTEGER(seed, bound)`, which has its arguments the other way round.
+    (Kind::RandomInteger, &["__rand_integer"]),
     (Kind::Uuid, &["gen_random_uuid"]),
+    (Kind::CurrentWatermark, &[]),
 ];
+
+/// The function that tells how far event time has come.
+pub(crate) const CURRENT_WATERMARK: &str = "current_watermark";
 
 /// Whether a function of this name, ignoring case, is one of ours that differs from step to step.
 pub fn is_volatile(name: &str) -> bool {
@@ -133,6 +145,7 @@ enum Kind {
     Random,
     RandomInteger,
     Uuid,
+    CurrentWatermark,
 }
 
 impl Kind {
@@ -145,6 +158,7 @@ impl Kind {
             Self::Random => "random",
             Self::RandomInteger => "rand_integer",
             Self::Uuid => "uuid",
+            Self::CurrentWatermark => CURRENT_WATERMARK,
         }
     }
 }
@@ -177,9 +191,15 @@ impl ScalarUDFImpl for VolatileFunction {
     }
 
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+        if self.kind == Kind::CurrentWatermark {
+            return match given {
+                [DataType::Timestamp(..)] => Ok(given.to_vec()),
+                _ => plan_err!("CURRENT_WATERMARK is written CURRENT_WATERMARK(ts), of the event time of a table"),
+            };
+        }
         let (usage, counts) = match self.kind {
             Kind::Random => ("RANDOM() or RANDOM(seed)", 0..=2),
-            Kind::RandomInteger => ("RAND_INTEGER(bound)", 1..=3),
+            Kind::RandomInteger => ("RAND_INTEGER(bound) or RAND_INTEGER(seed, bound)", 1..=3),
             Kind::Uuid => ("UUID()", 0..=2),
             // Flink's CURRENT_TIMESTAMP(3).
             _ => ("without arguments", 0..=1),
@@ -192,8 +212,12 @@ impl ScalarUDFImpl for VolatileFunction {
         Ok(types.collect())
     }
 
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
         Ok(match self.kind {
+            Kind::CurrentWatermark => match arg_types {
+                [DataType::Timestamp(_, zone)] => DataType::Timestamp(TimeUnit::Millisecond, zone.clone()),
+                _ => return internal_err!("the type of a watermark follows from its event time"),
+            },
             Kind::Now => DataType::Timestamp(TimeUnit::Millisecond, Some(UTC.into())),
             Kind::LocalTimestamp => DataType::Timestamp(TimeUnit::Millisecond, None),
             Kind::CurrentDate => DataType::Date32,
@@ -244,6 +268,22 @@ impl ScalarUDFImpl for VolatileFunction {
                     out.append_value(uuid(hash));
                 }
                 return Ok(array(out.finish()));
+            }
+            Kind::CurrentWatermark => {
+                let DataType::Timestamp(_, zone) = args.return_field.data_type() else {
+                    return internal_err!("a watermark is a {}", args.return_field.data_type());
+                };
+                match context.watermark_ms {
+                    Some(watermark) => {
+                        let reached = (watermark > WATERMARK_MIN).then_some(watermark);
+                        ScalarValue::TimestampMillisecond(reached, zone.clone())
+                    }
+                    None => {
+                        return exec_err!(
+                            "CURRENT_WATERMARK has a value only in `SELECT` and `WHERE`; compute it in the query that is read here"
+                        );
+                    }
+                }
             }
         };
         Ok(ColumnarValue::Scalar(scalar))

@@ -4,34 +4,41 @@
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 
-use crate::error::{Location, Result, SqlError};
+use super::json_query;
+use crate::error::Result;
 
-/// Rewrites all such calls.
+/// Rewrites all such calls, and those of [`json_query`].
 ///
 /// # Errors
-/// `ERROR ON EMPTY` and `ERROR ON ERROR`.
+/// See [`json_query::written`].
 pub(super) fn write_as_arguments(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
     let mut index = tokens.len();
     // From the last one on, so that what stands inside of a call is done before it.
     while index > 0 {
         index -= 1;
-        let is_call = is_word(&tokens[index], "JSON_VALUE")
-            && tokens.get(index + 1).is_some_and(|token| token.token == Token::LParen);
-        if let Some(closing) = is_call.then(|| closing_of(&tokens, index + 1)).flatten()
-            && let Some(clauses) = Clauses::of(&tokens, index + 2, closing)
-        {
-            let written = clauses.written(&tokens, index, closing)?;
+        let is_call = tokens.get(index + 1).is_some_and(|token| token.token == Token::LParen);
+        let is_value = is_word(&tokens[index], "JSON_VALUE");
+        let is_other = is_word(&tokens[index], "JSON_QUERY") || is_word(&tokens[index], "JSON_EXISTS");
+        if !is_call || !(is_value || is_other) {
+            continue;
+        }
+        let Some(closing) = closing_of(&tokens, index + 1) else { continue };
+        let written = match is_value {
+            true => Clauses::of(&tokens, index + 2, closing).map(|clauses| clauses.written(&tokens, index, closing)),
+            false => json_query::written(&tokens, index, closing)?,
+        };
+        if let Some(written) = written {
             tokens.splice(index..=closing, written);
         }
     }
     Ok(tokens)
 }
 
-fn is_word(token: &TokenWithSpan, text: &str) -> bool {
+pub(super) fn is_word(token: &TokenWithSpan, text: &str) -> bool {
     matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(text))
 }
 
-fn depth_change(token: &Token) -> isize {
+pub(super) fn depth_change(token: &Token) -> isize {
     match token {
         Token::LParen | Token::LBracket | Token::LBrace => 1,
         Token::RParen | Token::RBracket | Token::RBrace => -1,
@@ -62,7 +69,7 @@ enum Otherwise {
     Null,
     /// The tokens of a value.
     Default(std::ops::Range<usize>),
-    Error(Option<Location>),
+    Error,
 }
 
 impl Clauses {
@@ -95,7 +102,7 @@ impl Clauses {
             let on = (at + 1..closing).find(|place| places.contains(place) && is_word(&tokens[*place], "ON"))?;
             let otherwise = match () {
                 () if is_word(&tokens[at], "NULL") => Otherwise::Null,
-                () if is_word(&tokens[at], "ERROR") => Otherwise::Error(Location::of(tokens[at].span)),
+                () if is_word(&tokens[at], "ERROR") => Otherwise::Error,
                 () => Otherwise::Default(at + 1..on),
             };
             match tokens.get(on + 1) {
@@ -108,7 +115,7 @@ impl Clauses {
         Some(clauses)
     }
 
-    fn written(&self, tokens: &[TokenWithSpan], call: usize, closing: usize) -> Result<Vec<TokenWithSpan>> {
+    fn written(&self, tokens: &[TokenWithSpan], call: usize, closing: usize) -> Vec<TokenWithSpan> {
         let span = tokens[call].span;
         let end = tokens[closing].span;
         let mut out = vec![];
@@ -117,7 +124,7 @@ impl Clauses {
         }
         out.extend(tokens[call..self.start].iter().cloned());
         if self.on_empty.is_some() || self.on_error.is_some() {
-            for (otherwise, what) in [(&self.on_empty, "EMPTY"), (&self.on_error, "ERROR")] {
+            for otherwise in [&self.on_empty, &self.on_error] {
                 out.push(token(Token::Comma, end));
                 match otherwise {
                     Some(Otherwise::Default(value)) => {
@@ -126,15 +133,17 @@ impl Clauses {
                         out.extend([word("AS", Keyword::AS, end), word("STRING", Keyword::STRING, end)]);
                         out.push(token(Token::RParen, end));
                     }
-                    Some(Otherwise::Error(location)) => {
-                        return Err(SqlError::unsupported(
-                            format!("`ERROR ON {what}` in `JSON_VALUE`"),
-                            "give a value with `DEFAULT`, or filter by `IS JSON` and `JSON_EXISTS`",
-                            *location,
-                        ));
-                    }
-                    Some(Otherwise::Null) | None => out.push(word("NULL", Keyword::NULL, end)),
+                    Some(Otherwise::Null | Otherwise::Error) | None => out.push(word("NULL", Keyword::NULL, end)),
                 }
+            }
+            let raised: Vec<&str> = [(&self.on_empty, "empty"), (&self.on_error, "error")]
+                .into_iter()
+                .filter(|(otherwise, _)| matches!(otherwise, Some(Otherwise::Error)))
+                .map(|(_, what)| what)
+                .collect();
+            if !raised.is_empty() {
+                out.push(token(Token::Comma, end));
+                out.push(token(Token::SingleQuotedString(raised.join(" ")), end));
             }
         }
         out.push(tokens[closing].clone());
@@ -143,21 +152,21 @@ impl Clauses {
             out.extend(tokens[data_type.clone()].iter().cloned());
             out.push(token(Token::RParen, end));
         }
-        Ok(out)
+        out
     }
 }
 
-fn token(token: Token, span: Span) -> TokenWithSpan {
+pub(super) fn token(token: Token, span: Span) -> TokenWithSpan {
     TokenWithSpan { token, span }
 }
 
-fn word(text: &str, keyword: Keyword, span: Span) -> TokenWithSpan {
+pub(super) fn word(text: &str, keyword: Keyword, span: Span) -> TokenWithSpan {
     token(Token::Word(Word { value: text.into(), quote_style: None, keyword }), span)
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::parser::{parse_expr, parse_query};
+    use crate::parser::parse_expr;
 
     /// What the standard says behind the path are arguments and a cast.
     #[test]
@@ -173,11 +182,14 @@ mod tests {
                 "JSON_VALUE(JSON_VALUE(j, '$.a' NULL ON EMPTY), '$.b' DEFAULT x || 'y' ON ERROR)",
                 "JSON_VALUE(JSON_VALUE(j, '$.a', NULL, NULL), '$.b', NULL, CAST(x || 'y' AS STRING))",
             ),
+            (
+                "JSON_VALUE(j, '$.a' RETURNING INT ERROR ON EMPTY DEFAULT 0 ON ERROR)",
+                "SAFE_CAST(JSON_VALUE(j, '$.a', NULL, CAST(0 AS STRING), 'empty') AS INT)",
+            ),
+            ("JSON_VALUE(j, '$.a' ERROR ON EMPTY ERROR ON ERROR)", "JSON_VALUE(j, '$.a', NULL, NULL, 'empty error')"),
         ] {
             let expr = parse_expr(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
             assert_eq!(expr.ast.to_string(), meaning, "{sql}");
         }
-        let error = parse_query("SELECT JSON_VALUE(j, '$.a' ERROR ON EMPTY) FROM t").expect_err("there is no such way");
-        assert!(error.to_string().contains("line 1, column 28: `ERROR ON EMPTY` in `JSON_VALUE`"), "{error}");
     }
 }

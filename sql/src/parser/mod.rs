@@ -18,6 +18,7 @@ pub mod dialect;
 pub(crate) mod frame_exclusion;
 pub(crate) mod hint;
 mod json_pairs;
+mod json_query;
 mod json_value;
 mod limit_duration;
 pub mod locate;

@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::dialect::IS_JSON;
 use super::frame_exclusion::without_marks;
+use crate::functions::JSON_TEXTS;
 
 /// The text of an expression.
 pub(crate) fn written(expr: &Expr) -> String {
@@ -24,7 +25,10 @@ impl VisitorMut for AsWritten {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let text = match expr {
-            Expr::Function(function) => is_json(function).or_else(|| json_value(function, None)),
+            Expr::Function(function) => is_json(function)
+                .or_else(|| json_value(function, None))
+                .or_else(|| json_query(function))
+                .or_else(|| json_exists(function)),
             Expr::UnaryOp { op: UnaryOperator::Not, expr: inner } => match inner.as_ref() {
                 // Its text, which is verbatim.
                 Expr::Identifier(test) if test.quote_style.is_none() => negated(&test.value),
@@ -82,9 +86,14 @@ fn json_value(function: &Function, data_type: Option<&str>) -> Option<String> {
         return None;
     }
     let args = arguments(function)?;
+    let mut raises = "";
     let (json, path, otherwise) = match args.as_slice() {
         [json, path] if data_type.is_some() => (json, path, [None, None]),
         [json, path, on_empty, on_error] => (json, path, [Some(*on_empty), Some(*on_error)]),
+        [json, path, on_empty, on_error, raised] => {
+            raises = text_of(raised).unwrap_or_default();
+            (json, path, [Some(*on_empty), Some(*on_error)])
+        }
         _ => return None,
     };
     let mut text = format!("JSON_VALUE({json}, {path}");
@@ -95,14 +104,69 @@ fn json_value(function: &Function, data_type: Option<&str>) -> Option<String> {
         if let Some(Expr::Cast { expr, .. }) = value {
             text += &format!(" DEFAULT {expr} ON {what}");
         }
+        if raises.contains(&what.to_lowercase()) {
+            text += &format!(" ERROR ON {what}");
+        }
     }
     Some(text + ")")
+}
+
+/// The text that an expression is.
+fn text_of(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => Some(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// `JSON_QUERY(j, path RETURNING ARRAY<STRING> WITH CONDITIONAL WRAPPER EMPTY ARRAY ON EMPTY ERROR ON ERROR)`.
+fn json_query(function: &Function) -> Option<String> {
+    let name = function.name.to_string();
+    let args = arguments(function)?;
+    if name == JSON_TEXTS {
+        // Its text, which is verbatim.
+        let [Expr::Identifier(call)] = args.as_slice() else { return None };
+        let at = [" WITH ", " NULL ON ", " EMPTY ", " ERROR ON "].iter().filter_map(|word| call.value.find(word)).min();
+        let (before, behind) = call.value.split_at(at.unwrap_or(call.value.len().checked_sub(1)?));
+        return Some(format!("{before} RETURNING ARRAY<STRING>{behind}"));
+    }
+    if !name.eq_ignore_ascii_case("json_query") {
+        return None;
+    }
+    let [json, path, wrapper, on_empty, on_error] = args.as_slice() else { return None };
+    let mut text = format!("JSON_QUERY({json}, {path}");
+    match text_of(wrapper)? {
+        "without" => {}
+        wrapper => text += &format!(" WITH {} WRAPPER", wrapper.to_uppercase()),
+    }
+    for (otherwise, what) in [(on_empty, "EMPTY"), (on_error, "ERROR")] {
+        match text_of(otherwise)? {
+            "null" => {}
+            "error" => text += &format!(" ERROR ON {what}"),
+            otherwise => text += &format!(" EMPTY {} ON {what}", otherwise.to_uppercase()),
+        }
+    }
+    Some(text + ")")
+}
+
+/// `JSON_EXISTS(j, path TRUE ON ERROR)`.
+fn json_exists(function: &Function) -> Option<String> {
+    if !function.name.to_string().eq_ignore_ascii_case("json_exists") {
+        return None;
+    }
+    let args = arguments(function)?;
+    let [json, path, on_error] = args.as_slice() else { return None };
+    Some(format!("JSON_EXISTS({json}, {path} {} ON ERROR)", text_of(on_error)?.to_uppercase()))
 }
 
 /// The call with its type, which stands before what it says of empty values and errors.
 fn returning(call: &str, data_type: &str) -> Option<String> {
     let clause = format!(" RETURNING {data_type}");
-    let at = call.find(" DEFAULT ").unwrap_or(call.len().checked_sub(1)?);
+    let at = [" DEFAULT ", " ERROR ON "].iter().filter_map(|word| call.find(word)).min();
+    let at = at.unwrap_or(call.len().checked_sub(1)?);
     let (before, behind) = call.split_at(at);
     Some(format!("{before}{clause}{behind}"))
 }
@@ -123,6 +187,11 @@ mod tests {
             "JSON_VALUE(j, '$.a' RETURNING INT)",
             "JSON_VALUE(j, '$.a' RETURNING INT DEFAULT 0 ON EMPTY)",
             "JSON_VALUE(j, '$.a' DEFAULT 'x' ON EMPTY DEFAULT 'y' ON ERROR)",
+            "JSON_VALUE(j, '$.a' RETURNING INT ERROR ON EMPTY DEFAULT 0 ON ERROR)",
+            "JSON_QUERY(j, '$.a' WITH CONDITIONAL WRAPPER EMPTY ARRAY ON EMPTY ERROR ON ERROR)",
+            "JSON_QUERY(j, '$.a' RETURNING ARRAY<STRING> EMPTY OBJECT ON ERROR)",
+            "JSON_QUERY(j, '$.a' RETURNING ARRAY<STRING>)",
+            "JSON_EXISTS(j, '$.a' UNKNOWN ON ERROR)",
             "TRY_CAST(JSON_VALUE(j, '$.a') AS INT)",
         ] {
             let expr = parse_expr(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));

@@ -130,7 +130,7 @@ impl AdHocQuery {
 
 /// `now()` and its like are what they are when the query begins, for all rows.
 fn at_one_time(plan: LogicalPlan, clock_ms: i64) -> Result<LogicalPlan> {
-    let context = StepContext { processing_time_ms: clock_ms, seed: 0, ordinal_base: 0 };
+    let context = StepContext { processing_time_ms: clock_ms, seed: 0, ordinal_base: 0, watermark_ms: None };
     let replaced = plan.transform_up_with_subqueries(|plan| {
         let names = NamePreserver::new(&plan);
         plan.map_expressions(|expr| {
@@ -151,6 +151,10 @@ fn value_at(call: &Expr, context: StepContext) -> datafusion::common::Result<Sca
     if let Some(name) = volatile_calls(call).iter().find(|name| is_random(name)) {
         let hint = "compute it in the view's own query, where each row has one value for good";
         return Err(SqlError::unsupported(format!("`{name}()` in a query over materialized views"), hint, None).into());
+    }
+    if volatile_calls(call).iter().any(|name| name == volatile::CURRENT_WATERMARK) {
+        let hint = "ask for it in the view's own query, where event time goes on";
+        return Err(SqlError::unsupported("`CURRENT_WATERMARK` in a query over materialized views", hint, None).into());
     }
     // One row without columns that mean anything.
     let schema = Arc::new(Schema::new(vec![Field::new("row", DataType::Int32, false)]));

@@ -46,7 +46,7 @@ pub(super) fn rewrite_expr(expr: Expr, schema: &DFSchema, zone: &str) -> Result<
     })
 }
 
-/// A cast to a type with a `ROW` in it or to a text, which JSON is written as, and whether it is a `TRY_CAST`.
+/// A cast to a type with a `ROW` in it or to a text, which JSON, rows and maps are written as, and whether it is a `TRY_CAST`.
 fn row_cast(expr: &Expr) -> Option<(&Expr, &DataType, bool)> {
     let (inner, field, lenient) = match expr {
         Expr::Cast(Cast { expr, field }) => (expr, field, false),
@@ -75,6 +75,9 @@ fn casts_rows(plan: &LogicalPlan) -> Result<bool> {
 fn of_row(expr: &Expr, schema: &DFSchema, zone: &str) -> Result<Option<Expr>> {
     let Some((inner, to, lenient)) = row_cast(expr) else { return Ok(None) };
     let from = inner.get_type(schema)?;
+    if is_text(to) && convert::has_fields(&from) {
+        return Ok(Some(convert::conversion(inner.clone(), to, lenient)));
+    }
     let is_json = matches!(from, DataType::Union(..)) && is_text(to);
     if !is_json && (!convert::has_row(&from) || !convert::has_row(to)) || from == *to {
         return Ok(None);

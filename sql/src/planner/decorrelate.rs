@@ -18,7 +18,7 @@ use datafusion::common::{Column, JoinType, ScalarValue};
 use datafusion::logical_expr::expr::{Exists, InSubquery, WindowFunction};
 use datafusion::logical_expr::utils::enumerate_grouping_sets;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, DistinctOn, Expr, ExprFunctionExt, FetchType, GroupingSet, Join, LogicalPlan,
+    Aggregate, Distinct, DistinctOn, Expr, ExprFunctionExt, ExprSchemable, FetchType, GroupingSet, Join, LogicalPlan,
     LogicalPlanBuilder, Operator, SortExpr, Subquery, Union, Window, WindowFrame, binary_expr, lit, when,
 };
 
@@ -302,12 +302,56 @@ impl Decorrelator {
                 let condition = condition.ok_or_else(|| SqlError::internal("a join without a condition"))?;
                 self.node(LogicalPlanBuilder::from(pairs).filter(condition)?.build()?)
             }
+            LogicalPlan::Join(join) => self.condition(join),
             other => Err(SqlError::unsupported(
                 format!("a subquery in `{}`", other.display()),
                 "compute it in the `SELECT` or `WHERE` of a derived table",
                 None,
             )),
         }
+    }
+
+    /// An outer join whose condition has subqueries: each is computed for the rows of the side that it looks at, before the join.
+    fn condition(&mut self, join: Join) -> Result<LogicalPlan> {
+        let columns = join.schema.columns().into_iter().map(Expr::Column);
+        let (mut left, mut right) = (join.left.as_ref().clone(), join.right.as_ref().clone());
+        let condition = join.filter.ok_or_else(|| SqlError::internal("a subquery in the keys of a join"))?;
+        let condition = condition.transform_up(|expr| {
+            let (subquery, value) = match &expr {
+                Expr::ScalarSubquery(subquery) | Expr::Exists(Exists { subquery, .. }) => (subquery, None),
+                Expr::InSubquery(InSubquery { expr: value, subquery, .. }) => (subquery, Some(value)),
+                _ => return Ok(Transformed::no(expr)),
+            };
+            let mut looked_at: Vec<Column> =
+                outer_columns(&subquery.subquery)?.into_iter().map(|(column, _)| column).collect();
+            looked_at.extend(value.into_iter().flat_map(|value| value.column_refs()).cloned());
+            let has_none = |side: &LogicalPlan| {
+                !looked_at.iter().any(|column| side.schema().maybe_index_of_column(column).is_some())
+            };
+            let side = match (has_none(&right), has_none(&left)) {
+                (true, _) => &mut left,
+                (false, true) => &mut right,
+                (false, false) => {
+                    let message = format!("a subquery that looks at both sides of a {} join", join.join_type);
+                    let hint = "ask it of one side, or join by the other conditions and ask it in `WHERE`";
+                    return Err(SqlError::unsupported(message, hint, None).into());
+                }
+            };
+            Ok(Transformed::yes(self.replace(side, expr)?))
+        })?;
+        let (left, right) = (Arc::new(left), Arc::new(right));
+        let (constraint, nulls) = (join.join_constraint, join.null_equality);
+        let joined = Join::try_new(
+            left,
+            right,
+            join.on,
+            Some(condition.data),
+            join.join_type,
+            constraint,
+            nulls,
+            join.null_aware,
+        )?;
+        Ok(LogicalPlanBuilder::from(LogicalPlan::Join(joined)).project(columns)?.build()?)
     }
 
     /// Joins to `input` what the subqueries of `expr` give, and puts columns in their place.
@@ -535,6 +579,23 @@ impl Decorrelator {
                     inputs.push(Arc::new(self.push(domain, input)?));
                 }
                 Ok(LogicalPlan::Union(Union::try_new(inputs)?))
+            }
+            LogicalPlan::Values(values) => {
+                // Each row is one for each value of the domain.
+                let mut inputs = vec![];
+                for row in &values.values {
+                    let mut exprs = vec![];
+                    for (value, field) in row.iter().zip(values.schema.fields()) {
+                        let value = domain.bind(value.clone(), &domain.plan)?;
+                        exprs.push(value.cast_to(field.data_type(), domain.plan.schema())?.alias(field.name()));
+                    }
+                    exprs.extend(domain.columns(&domain.plan));
+                    inputs.push(Arc::new(LogicalPlanBuilder::from(domain.plan.clone()).project(exprs)?.build()?));
+                }
+                match inputs.len() {
+                    1 => Ok(Arc::unwrap_or_clone(inputs.swap_remove(0))),
+                    _ => Ok(LogicalPlan::Union(Union::try_new(inputs)?)),
+                }
             }
             LogicalPlan::Join(join) => self.join(domain, join),
             LogicalPlan::Unnest(unnest) => {

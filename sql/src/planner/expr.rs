@@ -21,6 +21,7 @@ use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr, split_conjunction};
 use eagre_engine::expr::{Expr, ExprRef, PlainColumn, StepContext};
 use eagre_engine::operator::match_recognize::Program;
+use eagre_engine::time::EventTimeMs;
 use eagre_engine::{EngineError, Place, Result};
 
 use super::logical::{is_random, volatile_calls};
@@ -279,15 +280,24 @@ impl Computed {
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
     }
-}
 
-impl Expr for Computed {
-    fn evaluate(&self, batch: &RecordBatch, context: &StepContext, ordinals: Option<&UInt64Array>) -> Result<ArrayRef> {
+    fn evaluate_at(
+        &self,
+        batch: &RecordBatch,
+        context: &StepContext,
+        ordinals: Option<&UInt64Array>,
+        watermark: Option<EventTimeMs>,
+    ) -> Result<ArrayRef> {
         let evaluate = |batch: &RecordBatch| {
             let value = self.physical.evaluate(batch)?;
             value.into_array(batch.num_rows())
         };
-        let step = volatile::StepContext { processing_time_ms: context.clock_ms, seed: context.seed, ordinal_base: 0 };
+        let step = volatile::StepContext {
+            processing_time_ms: context.clock_ms,
+            seed: context.seed,
+            ordinal_base: 0,
+            watermark_ms: watermark,
+        };
         let array = match self.volatility {
             Volatility::None => evaluate(batch),
             Volatility::Step => volatile::with_context(step, || evaluate(batch)),
@@ -302,6 +312,22 @@ impl Expr for Computed {
             // A function may return another string type than it declares.
             false => cast(&array, self.field.data_type()).map_err(|error| self.failed(error)),
         }
+    }
+}
+
+impl Expr for Computed {
+    fn evaluate(&self, batch: &RecordBatch, context: &StepContext, ordinals: Option<&UInt64Array>) -> Result<ArrayRef> {
+        self.evaluate_at(batch, context, ordinals, None)
+    }
+
+    fn evaluate_behind(
+        &self,
+        batch: &RecordBatch,
+        context: &StepContext,
+        ordinals: Option<&UInt64Array>,
+        watermark: EventTimeMs,
+    ) -> Result<ArrayRef> {
+        self.evaluate_at(batch, context, ordinals, Some(watermark))
     }
 
     fn is_volatile(&self) -> bool {

@@ -135,7 +135,11 @@ impl VisitorMut for Rewriter {
                             *expr = written;
                         }
                     }
-                    _ => {}
+                    name => {
+                        if let Some(written) = macros::overloaded(name, function) {
+                            *expr = written;
+                        }
+                    }
                 }
             }
             _ => {}
@@ -362,6 +366,8 @@ fn percentile_of_nothing(function: &Function) -> Option<Expr> {
 fn join_texts(function: &mut Function, has_default: bool) {
     let order = std::mem::take(&mut function.within_group);
     let FunctionArguments::List(list) = &mut function.args else { return };
+    // No text is too long here.
+    list.clauses.retain(|clause| !matches!(clause, FunctionArgumentClause::OnOverflow(_)));
     if has_default && list.args.len() == 1 {
         list.args.push(argument(window::string(",")));
     }

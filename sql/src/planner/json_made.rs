@@ -13,7 +13,8 @@ use crate::error::{Location, Result, SqlError};
 use crate::functions::json_build::{HOW_JSON, HOW_NULLS, JSON_ARRAY, JSON_OBJECT, JSON_OBJECT_OF};
 
 /// Functions whose results are JSON.
-const MAKERS: [&str; 8] = [
+const MAKERS: [&str; 9] = [
+    "json",
     "json_object",
     "json_array",
     "json_query",

@@ -35,7 +35,9 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{AnalyzerRule, ApplyOrder, Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
 
 use super::context::{PlanContext, function_rewrites};
-use super::{casts, decorrelate, grouping_sets, json_plain, online, predict, rank, single_value, ties};
+use super::{
+    casts, decorrelate, grouping_sets, json_plain, online, outer_aggregates, predict, rank, single_value, ties,
+};
 use crate::error::Result;
 use crate::functions::volatile;
 
@@ -45,7 +47,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
     for rewrite in function_rewrites() {
         analyzer.add_function_rewrite(Arc::clone(rewrite));
     }
-    let plan = single_value::check(ties::expand(plan)?)?;
+    let plan = single_value::check(ties::expand(outer_aggregates::settle(plan)?)?)?;
     let subqueries = decorrelate::has_subquery(&plan);
     let by_ours = |mut plan: LogicalPlan| -> Result<LogicalPlan> {
         for rule in unchecked_rules() {
@@ -114,7 +116,7 @@ fn run_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(DecorrelateLateralJoin::new()),
-        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(ExtractEquijoinPredicateOfPlainKeys(ExtractEquijoinPredicate::new())),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
         Arc::new(EliminateCrossJoinOfPlainKeys(EliminateCrossJoin::new())),
@@ -132,7 +134,8 @@ fn run_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan
 
 /// DataFusion's rules for finished rows, with ours in the place of those that give wrong answers.
 pub(super) fn batch_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let ours: [Arc<dyn OptimizerRule + Send + Sync>; 2] = [
+    let ours: [Arc<dyn OptimizerRule + Send + Sync>; 3] = [
+        Arc::new(ExtractEquijoinPredicateOfPlainKeys(ExtractEquijoinPredicate::new())),
         Arc::new(EliminateCrossJoinOfPlainKeys(EliminateCrossJoin::new())),
         Arc::new(PushDownFilterOfGroups(PushDownFilter::new())),
     ];
@@ -164,6 +167,32 @@ impl OptimizerRule for EliminateCrossJoinOfPlainKeys {
         match nulls_meet {
             true => Ok(Transformed::no(plan)),
             false => self.0.rewrite(plan, config),
+        }
+    }
+}
+
+/// DataFusion's rule makes the equalities of a condition keys of the join, also where nulls of the other keys meet (`ON a.x IS NOT DISTINCT FROM b.x WHERE a.k = b.k`):
+/// theirs would then meet too. There they stay a condition.
+#[derive(Debug)]
+struct ExtractEquijoinPredicateOfPlainKeys(ExtractEquijoinPredicate);
+
+impl OptimizerRule for ExtractEquijoinPredicateOfPlainKeys {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn supports_rewrite(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DataFusionResult<Transformed<LogicalPlan>> {
+        match &plan {
+            LogicalPlan::Join(join) if join.null_equality == NullEquality::NullEqualsNull => Ok(Transformed::no(plan)),
+            _ => self.0.rewrite(plan, config),
         }
     }
 }

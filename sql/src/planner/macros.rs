@@ -8,19 +8,23 @@ use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Value, VisitMut, VisitorMut,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, OrderByExpr, OrderByOptions, Value, VisitMut,
+    VisitorMut,
 };
 
 use super::window;
+use crate::functions::{CHARSETS, DECODE, ENCODE, MAP_UNION, PRINTF};
 use crate::parser::parse_expr;
 
 /// Name, how many arguments, and what it is; `__1` is the first argument.
 const TEMPLATES: &[(&str, usize, &str)] = &[
     ("add_months", 2, "__1 + arrow_cast(concat(CAST(__2 AS BIGINT), ' months'), 'Interval(MonthDayNano)')"),
+    ("array_slice", 2, "array_slice(__1, __2, -1)"),
     ("date_add", 2, "__1 + __2"),
     ("date_sub", 2, "__1 - __2"),
     ("datediff", 2, "CAST(__1 AS DATE) - CAST(__2 AS DATE)"),
     ("dayname", 1, "to_char(__1, '%A')"),
+    ("e", 0, "exp(1)"),
     ("element", 1, "array_element(__1, 1)"),
     ("from_base64", 1, "arrow_cast(decode(__1, 'base64'), 'Utf8View')"),
     ("iif", 3, "CASE WHEN __1 THEN __2 ELSE __3 END"),
@@ -33,12 +37,12 @@ const TEMPLATES: &[(&str, usize, &str)] = &[
     ("map_contains_key", 2, "array_has(map_keys(__1), __2)"),
     ("monthname", 1, "to_char(__1, '%B')"),
     ("nullifzero", 1, "nullif(__1, 0)"),
+    ("rand_integer", 2, "__rand_integer(__2, __1)"),
     ("regexp_substr", 2, "regexp_extract(__1, __2)"),
     ("space", 1, "repeat(' ', __1)"),
-    ("split", 2, "string_to_array(__1, __2)"),
     ("time_bucket", 2, "date_bin(__1, __2)"),
     ("to_base64", 1, "encode(__1, 'base64pad')"),
-    ("unhex", 1, "arrow_cast(decode(__1, 'hex'), 'Utf8View')"),
+    ("unix_timestamp", 0, "CAST(floor(date_part('epoch', now())) AS BIGINT)"),
     (
         "width_bucket",
         4,
@@ -50,25 +54,106 @@ const TEMPLATES: &[(&str, usize, &str)] = &[
 
 /// The expression that a call is; none for a function that is no such.
 pub(super) fn expanded(name: &str, function: &Function) -> Option<Expr> {
-    if matches!(name, "count_if" | "countif") {
-        return count_if(function);
+    match name {
+        "count_if" | "countif" => return count_if(function),
+        "percentile" => return percentile(function),
+        _ => {}
     }
     if function.over.is_some() || function.filter.is_some() || function.null_treatment.is_some() {
         return None;
     }
     let mut args = arguments(function)?;
-    if name == "elt" && args.len() > 1 {
-        let place = args.remove(0);
-        return Some(window::call("array_element", vec![window::call("make_array", args), place]));
+    if let Some(written) = of_some_arguments(name, &mut args) {
+        return Some(written);
     }
     let mut expr = templates().get(&(name, args.len()))?.clone();
     let _ = expr.visit(&mut Filler { args });
     Some(Expr::Nested(Box::new(expr)))
 }
 
+/// Calls that are others by how many arguments they have, or by what those are.
+fn of_some_arguments(name: &str, args: &mut Vec<Expr>) -> Option<Expr> {
+    Some(match (name, args.as_slice()) {
+        ("elt", [_, _, ..]) => {
+            let place = args.remove(0);
+            window::call("array_element", vec![window::call("make_array", std::mem::take(args)), place])
+        }
+        ("printf", [_]) => window::call(PRINTF, std::mem::take(args)),
+        ("printf", [_, _, ..]) => {
+            let values = args.split_off(1);
+            window::call(PRINTF, vec![args.remove(0), window::call("struct", values)])
+        }
+        // Of maps that are the same, the last value of a key.
+        ("map_union", [map]) => window::call(MAP_UNION, vec![map.clone(), map.clone()]),
+        ("map_union", [_, _, ..]) => {
+            let mut maps = std::mem::take(args).into_iter();
+            let first = maps.next()?;
+            maps.fold(first, |union, map| window::call(MAP_UNION, vec![union, map]))
+        }
+        ("encode" | "decode", [value, charset]) => {
+            let Value::SingleQuotedString(text) = constant(charset)? else { return None };
+            if !CHARSETS.iter().any(|charset| charset.eq_ignore_ascii_case(text)) {
+                return None;
+            }
+            window::call(if name == "encode" { ENCODE } else { DECODE }, vec![value.clone(), charset.clone()])
+        }
+        ("array_sort" | "sort_array", [array, ascending, nulls @ ..]) if nulls.len() < 2 => {
+            let Value::Boolean(is_ascending) = *constant(ascending)? else { return None };
+            let nulls_first = match nulls.first().map(constant) {
+                None => is_ascending,
+                Some(Some(Value::Boolean(nulls_first))) => *nulls_first,
+                Some(_) => return None,
+            };
+            let order = window::string(if is_ascending { "ASC" } else { "DESC" });
+            let nulls = window::string(if nulls_first { "NULLS FIRST" } else { "NULLS LAST" });
+            window::call("array_sort", vec![array.clone(), order, nulls])
+        }
+        _ => return None,
+    })
+}
+
+fn constant(expr: &Expr) -> Option<&Value> {
+    match expr {
+        Expr::Value(value) => Some(&value.value),
+        _ => None,
+    }
+}
+
+/// `PERCENTILE(x, 0.5)`; an array of percentages gives one of values.
+fn percentile(function: &Function) -> Option<Expr> {
+    let [value, percentage] = arguments(function)?.try_into().ok()?;
+    let of = |percentage: Expr| {
+        let mut written = window::call("percentile_cont", vec![percentage]);
+        if let Expr::Function(call) = &mut written {
+            let options = OrderByOptions { asc: None, nulls_first: None };
+            call.within_group = vec![OrderByExpr { expr: value.clone(), options, with_fill: None }];
+            call.filter.clone_from(&function.filter);
+            call.over.clone_from(&function.over);
+        }
+        written
+    };
+    Some(match percentage {
+        Expr::Array(array) => window::call("make_array", array.elem.into_iter().map(of).collect()),
+        percentage => of(percentage),
+    })
+}
+
+/// Functions that are registered, of which calls with other arguments are expressions: `ARRAY_SLICE(a, 2)`, `UNIX_TIMESTAMP()`, `ENCODE(s, 'UTF-8')`.
+const OVERLOADED: [&str; 7] =
+    ["array_slice", "array_sort", "decode", "encode", "rand_integer", "sort_array", "unix_timestamp"];
+
+/// As [`expanded`], for calls of registered functions.
+pub(super) fn overloaded(name: &str, function: &Function) -> Option<Expr> {
+    if OVERLOADED.contains(&name) { expanded(name, function) } else { None }
+}
+
 /// The names of all of them.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    let mut names: Vec<&str> = TEMPLATES.iter().map(|(name, ..)| *name).chain(["count_if", "countif", "elt"]).collect();
+    let mut names: Vec<&str> = TEMPLATES
+        .iter()
+        .map(|(name, ..)| *name)
+        .chain(["count_if", "countif", "elt", "map_union", "percentile", "printf"])
+        .collect();
     names.sort_unstable();
     names.dedup();
     names.into_iter()

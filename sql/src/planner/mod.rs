@@ -39,6 +39,7 @@ mod nearest;
 mod not_null;
 pub(crate) mod online;
 pub mod oracle;
+mod outer_aggregates;
 mod over;
 mod precedence;
 mod predict;

@@ -23,6 +23,13 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// Whether a column without qualifier was found of which there are no fields.
+    pub(super) fn has_no_fields(&self) -> bool {
+        let may_have_fields =
+            |data_type: &DataType| matches!(data_type, DataType::Struct(_) | DataType::Map(..) | DataType::Union(..));
+        self.qualifiers == 0 && self.column.data_type.as_ref().is_some_and(|data_type| !may_have_fields(data_type))
+    }
+
     pub(super) fn apply(self, idents: &mut [Ident]) -> Option<DataType> {
         if self.qualifiers > 0
             && let Some(qualifier) = &self.input.qualifier
@@ -155,6 +162,7 @@ impl VisitorMut for ExprNames<'_, '_> {
             Expr::Array(array) if !self.resolver.outer.is_empty() => {
                 *expr = window::call("make_array", std::mem::take(&mut array.elem));
             }
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => self.resolver.add_aggregates(expr),
             _ => {}
         }
         ControlFlow::Continue(())

@@ -130,7 +130,9 @@ impl Resolver<'_> {
             TableFactor::Derived { subquery, alias, lateral: true, .. } => {
                 let scope = Scope { inputs: inputs.clone(), aliases: vec![] };
                 let (columns, open) = self.subquery(subquery, &scope)?;
-                inputs.push(derived_input(columns, open, alias.as_ref())?);
+                let mut input = derived_input(columns, open, alias.as_ref())?;
+                self.rename_shadowed(&mut input, alias);
+                inputs.push(input);
                 Ok(())
             }
             other => {
@@ -321,10 +323,16 @@ impl Resolver<'_> {
             TableFactor::Table { version: Some(_), .. } => {
                 Err(nearest_join::other_version(Location::of(factor.span())))
             }
-            TableFactor::Table { name, alias, args: None, .. } => self.named(name, alias.as_mut()),
+            TableFactor::Table { name, alias, args: None, .. } => {
+                let mut input = self.named(name, alias.as_mut())?;
+                self.rename_shadowed(&mut input, alias);
+                Ok(input)
+            }
             TableFactor::Derived { subquery, alias, lateral: false, .. } => {
                 let (columns, open) = self.query(subquery)?;
-                derived_input(columns, open, alias.as_ref())
+                let mut input = derived_input(columns, open, alias.as_ref())?;
+                self.rename_shadowed(&mut input, alias);
+                Ok(input)
             }
             TableFactor::TableFunction { expr: Expr::Function(function), alias }
                 if function.name.to_string() == MATCH_FUNCTION =>
@@ -358,6 +366,17 @@ impl Resolver<'_> {
                 Err(SqlError::unsupported(name, "", Location::of(other.span())))
             }
         }
+    }
+
+    /// Gives a table whose name is that of a column of a subquery another one in the plan.
+    fn rename_shadowed(&self, input: &mut Input, alias: &mut Option<TableAlias>) {
+        let Some(name) = input.name.as_ref().and_then(|name| self.shadowed.other_name(name)) else { return };
+        let ident = Ident::with_quote('"', &name);
+        match alias {
+            Some(alias) => alias.name = ident,
+            None => *alias = Some(TableAlias { explicit: true, name: ident, columns: vec![], at: None }),
+        }
+        input.qualifier = Some(name);
     }
 
     /// The columns of a forecast: its keys, then its own.

@@ -29,7 +29,8 @@ impl Resolver<'_> {
         if aliases == Aliases::BeforeColumns && is_alias(true) {
             return Ok(None);
         }
-        if let Some(found) = self.column(idents, scope, true)? {
+        let is_around = |found: &Found| idents.len() > 1 && found.has_no_fields() && self.is_qualified_around(idents);
+        if let Some(found) = self.column(idents, scope, true)?.filter(|found| !is_around(found)) {
             self.write_out_merged(&found, idents, scope);
             return Ok(found.apply(idents));
         }
@@ -37,7 +38,7 @@ impl Resolver<'_> {
             return Ok(None);
         }
         if (aliases == Aliases::AfterColumns || !is_alias(false))
-            && let Some(found) = self.column(idents, scope, false)?
+            && let Some(found) = self.column(idents, scope, false)?.filter(|found| !is_around(found))
         {
             self.write_out_merged(&found, idents, scope);
             return Ok(found.apply(idents));
@@ -64,6 +65,18 @@ impl Resolver<'_> {
             return Ok(None);
         }
         Err(unknown_idents(idents, scope))
+    }
+
+    /// Whether a query around has a table and a column of it that a name with a qualifier means, so that the column here of the name of the
+    /// table is not meant.
+    fn is_qualified_around(&self, idents: &[Ident]) -> bool {
+        let is_qualified =
+            |outer: &Scope, exact| matches!(self.column(idents, outer, exact), Ok(Some(found)) if found.qualifiers > 0);
+        let found = self.outer.iter().any(|outer| is_qualified(outer, true) || is_qualified(outer, false));
+        if found {
+            self.shadowed.found.borrow_mut().insert(idents[0].value.to_lowercase());
+        }
+        found
     }
 
     /// A column that a join made of two is written as what it is. Where that is left to the planner, a column that more than two inputs merge is

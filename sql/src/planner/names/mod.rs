@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::sql::sqlparser::ast::{
@@ -25,9 +26,11 @@ use crate::planner::{rank, recursive, set_operation, state_ttl};
 mod asof_using;
 mod expr;
 mod from;
+mod grouping;
 mod lookup;
 mod merged;
 mod order;
+mod outer_aggregates;
 mod patterns;
 mod pivot;
 mod row_windows;
@@ -37,6 +40,7 @@ mod wildcard;
 
 use expr::ExprNames;
 use lookup::{find_column, last_ident_mut, object_idents, unknown_column, unknown_idents};
+use outer_aggregates::OuterAggregates;
 use select_list::written_name;
 
 /// A column in scope. The type is known where it is that of a table's column, so that fields of rows can be found in it.
@@ -127,9 +131,17 @@ pub(super) fn resolve(
     query: &mut Query,
     emit: Option<EmitKind>,
 ) -> Result<()> {
-    Resolver { catalog, views, emit, ctes: vec![], outer: vec![], lineage: vec![], written_out: RefCell::new(None) }
-        .query(query)
-        .map(|_| ())
+    let written = query.clone();
+    let mut resolver = Resolver::new(catalog, views, emit, Shadowed::default());
+    let shadowed = Rc::clone(&resolver.shadowed.found);
+    let resolved = resolver.query(query).map(|_| ());
+    let renamed = shadowed.take();
+    if renamed.is_empty() {
+        return resolved;
+    }
+    *query = written;
+    let shadowed = Shadowed { renamed: Rc::new(renamed), ..Shadowed::default() };
+    Resolver::new(catalog, views, emit, shadowed).query(query).map(|_| ())
 }
 
 /// Rewrites the names of an expression over `columns`.
@@ -142,15 +154,7 @@ pub(super) fn resolve_expr(
     expr: &mut Expr,
     schema: &SchemaRef,
 ) -> Result<()> {
-    let resolver = Resolver {
-        catalog,
-        views,
-        emit: None,
-        ctes: vec![],
-        outer: vec![],
-        lineage: vec![],
-        written_out: RefCell::new(None),
-    };
+    let resolver = Resolver::new(catalog, views, None, Shadowed::default());
     let scope = Scope { inputs: vec![Input { columns: columns_of(schema), ..Input::default() }], aliases: vec![] };
     resolver.expr(expr, &scope, Aliases::None)
 }
@@ -172,10 +176,39 @@ struct Resolver<'a> {
     /// What a name without qualifier has to be written as: with one, because it was found in a query around and the planner looks there only
     /// so, or as what a join made one column of.
     written_out: RefCell<Option<Expr>>,
+    /// Aggregates that stand in subqueries and belong to queries around.
+    aggregates: Rc<RefCell<OuterAggregates>>,
+    shadowed: Shadowed,
+}
+
+/// Tables whose names a subquery has as those of columns: in `FROM t AS x WHERE EXISTS (SELECT 1 FROM u WHERE u.x = x.v)`, where `u` has a column `x`, the planner
+/// would look for a field of that column. They are found when names are resolved first, and get another name in the plan when they are resolved
+/// again.
+#[derive(Debug, Clone, Default)]
+struct Shadowed {
+    /// The lower-case names that were found.
+    found: Rc<RefCell<HashSet<String>>>,
+    /// Those that get another name.
+    renamed: Rc<HashSet<String>>,
+}
+
+impl Shadowed {
+    /// What a table is called in the plan; none where that is its own name.
+    fn other_name(&self, name: &str) -> Option<String> {
+        self.renamed.contains(&name.to_lowercase()).then(|| format!("__{name}"))
+    }
 }
 
 /// The output columns of a query, and whether there are more that only the planner knows.
 type Output = (Vec<Column>, bool);
+
+impl<'a> Resolver<'a> {
+    fn new(catalog: &'a Catalog, views: &'a dyn ViewSchemas, emit: Option<EmitKind>, shadowed: Shadowed) -> Self {
+        let (ctes, outer, lineage) = (vec![], vec![], vec![]);
+        let (written_out, aggregates) = (RefCell::new(None), Rc::default());
+        Self { catalog, views, emit, ctes, outer, lineage, written_out, aggregates, shadowed }
+    }
+}
 
 impl Resolver<'_> {
     fn query(&mut self, query: &mut Query) -> Result<Output> {
@@ -209,7 +242,7 @@ impl Resolver<'_> {
                 output
             }
         };
-        order::name_sort_keys(query);
+        order::name_sort_keys(query, &output);
         self.ctes.truncate(outer_ctes);
         Ok(output)
     }
@@ -245,8 +278,15 @@ impl Resolver<'_> {
     fn subquery(&self, query: &mut Query, scope: &Scope) -> Result<Output> {
         let mut outer = self.outer.clone();
         outer.push(scope.clone());
+        self.with_outer(outer).query(query)
+    }
+
+    /// A resolver for a query that sees the names of the queries around it.
+    fn with_outer(&self, outer: Vec<Scope>) -> Resolver<'_> {
         let (catalog, views, emit, ctes) = (self.catalog, self.views, self.emit, self.ctes.clone());
-        Resolver { catalog, views, emit, ctes, outer, lineage: vec![], written_out: RefCell::new(None) }.query(query)
+        let (aggregates, shadowed) = (Rc::clone(&self.aggregates), self.shadowed.clone());
+        let written_out = RefCell::new(None);
+        Resolver { catalog, views, emit, ctes, outer, lineage: vec![], written_out, aggregates, shadowed }
     }
 
     fn set_expr(&mut self, body: &mut SetExpr) -> Result<Output> {
@@ -288,12 +328,13 @@ impl Resolver<'_> {
         self.lineage = around;
         let mut scope = scope?;
         if let Some(filter) = &mut select.selection {
+            self.take_out_aggregates(filter, &scope)?;
             self.expr(filter, &scope, Aliases::None)?;
         }
         let (columns, open) = self.projection(&mut select.projection, &written, &scope)?;
         scope.aliases = columns.iter().map(|column| column.name.clone()).collect();
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
-            exprs.iter_mut().for_each(spell_out_repeated);
+            exprs.iter_mut().for_each(grouping::spell_out);
             for expr in exprs {
                 self.expr(expr, &scope, Aliases::AfterColumns)?;
             }
@@ -322,35 +363,6 @@ impl Resolver<'_> {
             ControlFlow::Continue(()) => Ok(()),
         }
     }
-}
-
-/// `CUBE` and `ROLLUP` that name an expression twice, as the grouping sets that they are: the planner takes no expression twice.
-fn spell_out_repeated(group: &mut Expr) {
-    let (parts, is_cube) = match group {
-        Expr::Cube(parts) => (&*parts, true),
-        Expr::Rollup(parts) => (&*parts, false),
-        _ => return,
-    };
-    let mut seen = HashSet::new();
-    if parts.len() > 12 || parts.iter().flatten().all(|expr| seen.insert(expr.to_string())) {
-        return;
-    }
-    let subsets: Vec<Vec<usize>> = match is_cube {
-        true => {
-            (0..1usize << parts.len()).map(|mask| (0..parts.len()).filter(|i| mask >> i & 1 == 1).collect()).collect()
-        }
-        false => (0..=parts.len()).map(|count| (0..count).collect()).collect(),
-    };
-    let set_of = |subset: Vec<usize>| {
-        let mut set: Vec<Expr> = vec![];
-        for expr in subset.into_iter().flat_map(|index| &parts[index]) {
-            if !set.contains(expr) {
-                set.push(expr.clone());
-            }
-        }
-        set
-    };
-    *group = Expr::GroupingSets(subsets.into_iter().map(set_of).collect());
 }
 
 /// Gives columns the names of `AS t(a, b)`; fewer names than columns rename the first ones.
