@@ -1,10 +1,9 @@
 //! The face: keys by slot, rows in, forecasts out.
 
 use super::asked::Asked;
-use super::experts::EXPERTS;
-use super::ridge::{self, FEATURES};
+use super::point::{Begin, phase_of, point, spread_factor};
 use super::season::{self, Scratch};
-use super::state::{Key, Origin, PHASES, Shape};
+use super::state::{Key, Origin, Shape};
 use super::{Method, Parameters, Season, conv, experts, flair, holt_winters};
 use crate::conv_forecast::ConvForecast;
 use crate::kernel::KernelError;
@@ -21,12 +20,6 @@ const SPREAD: f32 = 0.01;
 const PHASE_SPREAD: f32 = 1.0 / 32.0;
 /// How fast unrest follows errors.
 const UNREST: f32 = 0.1;
-/// The power of it that intervals widen by one step ahead,
-const UNREST_LASTING: f32 = 0.8;
-/// and how that fades from group to group.
-const UNREST_FADES: f32 = 0.5;
-/// Experts that are so many mean errors apart are as doubtful as can be.
-const DOUBT_MAX: f32 = 8.0;
 /// A group of horizons borrows from the one before until it has seen so many errors.
 pub(super) const ERRORS_MIN: f32 = 6.0;
 
@@ -308,101 +301,6 @@ pub(super) fn mix(row: u32, salt: u32) -> u32 {
     word = (word ^ word >> 16).wrapping_mul(0x7feb_352d);
     word = (word ^ word >> 15).wrapping_mul(0x846c_a68b);
     word ^ word >> 16
-}
-
-/// What a method says of a row, and what `flair` made it from.
-struct Said {
-    point: f32,
-    /// How far apart its experts are.
-    apart: f32,
-    /// What its regression added to,
-    base: f32,
-    /// from these.
-    features: [f32; FEATURES],
-    /// What each of its experts says.
-    experts: [f32; EXPERTS],
-}
-
-impl Said {
-    /// Of a method that has no parts.
-    fn plain(point: f32) -> Self {
-        Said { point, apart: 0.0, base: 0.0, features: [0.0; FEATURES], experts: [0.0; EXPERTS] }
-    }
-}
-
-/// What forecasts begin from after a row.
-struct Begin {
-    newest: usize,
-    origin: Origin,
-    /// Of the method `flair`.
-    known: experts::Known,
-}
-
-impl Begin {
-    fn new(method: Method, key: &mut Key<'_>, origin: Origin, newest: usize) -> Self {
-        let known = if method == Method::Flair { experts::known(key, newest) } else { experts::Known::default() };
-        Begin { newest, origin, known }
-    }
-
-    fn newest(method: Method, key: &mut Key<'_>) -> Self {
-        let newest = key.head.rows as usize - 1;
-        Begin::new(method, key, key.newest_origin(), newest)
-    }
-}
-
-/// What a method says of row `target`.
-fn point(method: Method, key: &mut Key<'_>, group: usize, begin: &Begin, target: usize) -> Said {
-    let (newest, origin) = (begin.newest, &begin.origin);
-    match method {
-        Method::Flair => {
-            let (base, features) = flair::features(key, origin, newest, target);
-            let ahead = target - newest;
-            let mut regression = base + ridge::dot(key.group(group).weights, &features);
-            if let Some((other, share)) = key.beside(group, ahead) {
-                regression += share * (base + ridge::dot(key.group(other).weights, &features) - regression);
-            }
-            let experts = experts::ask(key, &begin.known, newest, target, regression);
-            let (point, apart) = experts::weigh(key, group, newest, ahead, &experts);
-            Said { point, apart, base, features, experts }
-        }
-        Method::HoltWinters => Said::plain(holt_winters::forecast(key, origin, newest, target)),
-        // The network's own forecasts are kept where they begin; this stands in for rows that are missing.
-        Method::SeasonalNaive | Method::Conv => {
-            let period = key.head.season.max(1) as usize;
-            let row = target.saturating_sub((target - newest).div_ceil(period) * period);
-            Said::plain(key.value(row))
-        }
-    }
-}
-
-/// How far errors spread at the phase of a row, beside the mean.
-fn phase(key: &mut Key<'_>, row: usize) -> f32 {
-    (1.0 + *phase_of(key, row)).max(0.1)
-}
-
-/// What has been learnt of the phase of a row. Where no season is found in values, there may be one in how far they are off.
-fn phase_of<'a>(key: &'a mut Key<'_>, row: usize) -> &'a mut f32 {
-    let period = if key.head.season > 0 { key.head.season as usize } else { key.shape.phase_period };
-    &mut key.phases()[row % period * PHASES / period]
-}
-
-/// What an error is divided by before it is counted: how far errors spread at the phase that is forecast, and of late, and how far experts
-/// are apart.
-fn spread_factor(key: &mut Key<'_>, group: usize, origin: &Origin, (ahead, target): (usize, usize), apart: f32) -> f32 {
-    let (spread, _) = key.spread(group);
-    let between = match key.beside(group, ahead) {
-        Some((other, share)) if spread > 0.0 => 1.0 + share * (key.spread(other).0 / spread - 1.0),
-        _ => 1.0,
-    };
-    let between = between.clamp(0.25, 4.0);
-    let lasting = UNREST_LASTING / (1.0 + UNREST_FADES * group as f32);
-    phase(key, target) * (1.0 + origin.unrest).max(0.1).powf(lasting) * between * doubt(between * spread, apart)
-}
-
-/// Where experts are apart, one of them is far off: what each is off by and what they differ by add up as the variances of a mixture do.
-fn doubt(spread: f32, apart: f32) -> f32 {
-    let ratio = if spread > 0.0 { (apart / spread).min(DOUBT_MAX) } else { 0.0 };
-    (1.0 + ratio * ratio).sqrt()
 }
 
 fn forecast_step(

@@ -29,6 +29,7 @@ mod flair;
 mod forecaster;
 mod holt_winters;
 mod interval;
+mod point;
 mod ridge;
 mod season;
 mod state;
