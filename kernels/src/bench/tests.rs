@@ -195,6 +195,55 @@ mod gpu {
         }
     }
 
+    /// The report has each kernel at each size, on the twin's threads and on the device, compared; a software adapter is named as one, and
+    /// nothing is summed up from it.
+    #[test]
+    fn a_whole_run_has_every_kernel_on_both_sides() {
+        if test_device().is_none() {
+            return;
+        }
+        let path = std::env::temp_dir().join(format!("eagre-bench-both-{}.md", std::process::id()));
+        let options = Options {
+            rows: vec![64, 256],
+            duration: Duration::from_millis(1),
+            batch_duration_max: Duration::from_secs(60),
+            checked_shaders: true,
+            reports: vec![path.clone()],
+            ..Options::default()
+        };
+        let mut printed = Vec::new();
+        let report = run(&options, "eagre bench kernels".to_owned(), &mut printed).expect("runs");
+        let (printed, text) =
+            (String::from_utf8(printed).expect("text"), std::fs::read_to_string(&path).expect("is written"));
+        std::fs::remove_file(&path).expect("was written");
+        assert!(report.refused.is_empty(), "{:?}", report.refused);
+        let names: Vec<String> = report.cases.iter().map(|figures| figures.case.clone()).collect();
+        assert_eq!(names, cases().iter().map(|case| case.name()).collect::<Vec<_>>());
+        for kernel in ["subspace_score", "pattern_step", "pattern_starts", "conv_forecast"] {
+            assert!(report.cases.iter().any(|figures| figures.kernel == kernel), "{kernel}: {names:?}");
+        }
+        for figures in &report.cases {
+            assert!(text.contains(&format!("\n## {}\n", figures.case)), "{}: {text}", figures.case);
+            assert_eq!(figures.points.iter().map(|point| point.rows).collect::<Vec<_>>(), options.rows);
+            for point in &figures.points {
+                let (name, rows) = (&figures.case, point.rows);
+                assert!(
+                    point.twin.first().is_some_and(|figure| figure.threads == 1 && figure.events_per_s > 0.0),
+                    "{name} {rows}"
+                );
+                assert!(point.device.as_ref().is_some_and(|figure| figure.events_per_s > 0.0), "{name} {rows}");
+                assert!(
+                    point.agreement.as_ref().is_some_and(Agreement::is_right),
+                    "{name} {rows}: {:?}",
+                    point.agreement
+                );
+            }
+        }
+        let software = report.adapter.as_ref().expect("there is one").software;
+        assert_eq!(software, text.contains("software adapter"), "{text}");
+        assert_eq!(software, printed.contains("no summary"), "{printed}");
+    }
+
     #[test]
     fn calibration_is_made_once_and_completed() {
         let Some(device) = timed_device() else { return };

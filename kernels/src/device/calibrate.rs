@@ -2,7 +2,9 @@
 //!
 //! It has to be over before a user notices, so each figure is a few short runs and a median, kernels are measured at two sizes for the
 //! slope between them, and a deadline ends it: kernels that it did not come to stay on the CPU and are measured at the next start.
-//! Compiling shaders takes most of a first start, and drivers keep them. Figures are kept in a file by adapter, driver and processor;
+//! Compiling shaders takes most of a first start, and drivers keep them. It cannot be ended once it has begun, so no kernel is begun that
+//! would be late if it took as long as the longest one so far, and one whose first run was late already is left for the next start, for
+//! which its shaders are kept; but for the first of a start, so that each comes at least one further. Figures are kept in a file by adapter, driver and processor;
 //! what happens later corrects them anyway, see [`crate::placer`].
 
 use std::collections::BTreeSet;
@@ -224,29 +226,57 @@ fn measure(
             }
         }
     };
+    let mut pace = Pace::default();
     for (index, case) in cases.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
-        if calibration.kernel(case.kernel()).is_some() || left.is_zero() {
+        if calibration.kernel(case.kernel()).is_some() || !pace.allows(left) {
             continue;
         }
         // Each side of each kernel that is left gets the same share, and uses less if it can.
         let rest: BTreeSet<&str> = cases[index..].iter().map(|case| case.kernel()).collect();
         let share = left / 2 / rest.iter().filter(|name| calibration.kernel(name).is_none()).count().max(1) as u32;
         // A kernel that this device refuses is one that it will not be asked for.
-        if let Ok(figures) = kernel(device, case.as_ref(), &calibration, share) {
+        let started = Instant::now();
+        let until = pace.until(deadline);
+        if let Ok(Some(figures)) = kernel(device, case.as_ref(), &calibration, share, until) {
             calibration.kernels.push(figures);
         }
+        pace.took(started.elapsed());
     }
     Ok(calibration)
 }
 
-/// One kernel on both sides, at two sizes.
+/// How long kernels take to be measured, of which nothing is known before.
+#[derive(Debug, Default)]
+struct Pace {
+    longest: Duration,
+}
+
+impl Pace {
+    /// Whether another one is likely to be over in what is left.
+    fn allows(&self, left: Duration) -> bool {
+        !left.is_zero() && left >= self.longest
+    }
+
+    /// When one that is begun now is late. The first of a start never is: each start comes at least one further.
+    fn until(&self, deadline: Instant) -> Option<Instant> {
+        (!self.longest.is_zero()).then_some(deadline)
+    }
+
+    fn took(&mut self, duration: Duration) {
+        self.longest = self.longest.max(duration);
+    }
+}
+
+/// One kernel on both sides, at two sizes; none if it is late.
 fn kernel(
     device: &Device,
     case: &dyn Case,
     calibration: &Calibration,
     share: Duration,
-) -> Result<KernelFigures, crate::KernelError> {
+    until: Option<Instant>,
+) -> Result<Option<KernelFigures>, crate::KernelError> {
+    let is_late = || until.is_some_and(|until| Instant::now() >= until);
     let limits = Limits {
         duration: KERNEL_DURATION / 2,
         warm_duration: KERNEL_DURATION * 2,
@@ -256,7 +286,7 @@ fn kernel(
         ..Limits::default()
     };
     let (mut upload_bytes_per_event, mut readback_bytes_per_event) = (0.0, 0.0);
-    let device = two_sizes(share, LAUNCH_NOISE_NS, |rows| {
+    let device = two_sizes(share, is_late, LAUNCH_NOISE_NS, |rows| {
         let time = case.kernel_time(device, rows, &limits)?;
         upload_bytes_per_event = time.upload_bytes as f64 / rows as f64;
         readback_bytes_per_event = time.readback_bytes as f64 / rows as f64;
@@ -269,24 +299,30 @@ fn kernel(
         }))
     })?;
     // After the device, which may refuse the kernel.
-    let twin = two_sizes(share, 0.0, |rows| Ok(case.twin(rows, 1, &limits).kernel_ns_p50))?;
-    Ok(KernelFigures {
+    let Some(device) = device else { return Ok(None) };
+    let twin = two_sizes(share, is_late, 0.0, |rows| Ok(case.twin(rows, 1, &limits).kernel_ns_p50))?;
+    Ok(twin.map(|twin| KernelFigures {
         kernel: case.kernel().to_owned(),
         twin,
         device,
         upload_bytes_per_event,
         readback_bytes_per_event,
-    })
+    }))
 }
 
 /// The line through the two largest sizes, growing until one takes long enough to be told from noise, or the next would take too long.
-/// Sizes that differ by no more than `noise_ns` cost the same: a line through noise would let a kernel look slow for good.
+/// Sizes that differ by no more than `noise_ns` cost the same: a line through noise would let a kernel look slow for good. None where
+/// the first run was late already.
 fn two_sizes(
     share: Duration,
+    is_late: impl Fn() -> bool,
     noise_ns: f64,
     mut time: impl FnMut(usize) -> Result<f64, crate::KernelError>,
-) -> Result<Line, crate::KernelError> {
+) -> Result<Option<Line>, crate::KernelError> {
     let mut small = (ROWS_MIN as u64, time(ROWS_MIN)?);
+    if is_late() {
+        return Ok(None);
+    }
     // Counted from here, because the first run compiles the shaders, which may take longer than all the others.
     let started = Instant::now();
     let mut rows = ROWS_MIN * ROWS_FACTOR;
@@ -297,7 +333,7 @@ fn two_sizes(
         rows *= ROWS_FACTOR;
         if large.1 >= KERNEL_DURATION.as_nanos() as f64 || rows > ROWS_MAX || started.elapsed() + next > share {
             let beyond_noise = if large.1 - small.1 > noise_ns { large.1 } else { small.1 };
-            return Ok(Line::through(small, (large.0, beyond_noise)));
+            return Ok(Some(Line::through(small, (large.0, beyond_noise))));
         }
         small = large;
     }
@@ -329,12 +365,41 @@ impl Kept {
 mod tests {
     use super::*;
 
+    /// What was measured so far says how long the next takes: a start does not wait for a kernel that will be late.
+    #[test]
+    fn no_kernel_is_begun_that_would_be_late() {
+        let ms = Duration::from_millis;
+        let mut pace = Pace::default();
+        assert!(pace.allows(ms(1)) && !pace.allows(Duration::ZERO), "of the first one nothing is known");
+        pace.took(ms(80));
+        pace.took(ms(20));
+        assert!(pace.allows(ms(80)) && !pace.allows(ms(79)));
+        assert_eq!(Pace::default().until(Instant::now()), None, "each start comes one further");
+        assert!(pace.until(Instant::now()).is_some());
+    }
+
+    /// A first run compiles shaders, and nothing ends it; but then nothing more is run.
+    #[test]
+    fn a_kernel_that_is_late_is_left_for_the_next_start() {
+        let mut runs = 0;
+        let line = two_sizes(
+            Duration::from_secs(1),
+            || true,
+            0.0,
+            |_| {
+                runs += 1;
+                Ok(1e9)
+            },
+        );
+        assert_eq!((line.expect("never fails"), runs), (None, 1));
+    }
+
     /// Two launches that differ by a microsecond on 500 rows would be 2 ns a row, which no placer would ever send anything for.
     #[test]
     fn noise_does_not_make_a_kernel_slow() {
         let line = |noise_ns: f64, more_ns: f64| {
-            two_sizes(Duration::ZERO, noise_ns, |rows| Ok(10_000.0 + if rows > ROWS_MIN { more_ns } else { 0.0 }))
-                .expect("never fails")
+            let time = |rows| Ok(10_000.0 + if rows > ROWS_MIN { more_ns } else { 0.0 });
+            two_sizes(Duration::ZERO, || false, noise_ns, time).expect("never fails").expect("is not late")
         };
         assert_eq!(line(LAUNCH_NOISE_NS, 1_500.0), Line { fixed_ns: 10_000.0, ns_per_event: 0.0 });
         let rows = (ROWS_MIN * ROWS_FACTOR - ROWS_MIN) as f64;

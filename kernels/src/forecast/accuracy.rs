@@ -356,7 +356,7 @@ fn real_series_are_forecast_better_than_by_the_day_before() {
     let summary = report("real series by the hour", &read(&folder(), Some(3600)), Method::Flair, 24);
     check(&summary);
     assert!(summary.bare <= 0.7, "the quantile loss is {:.3} of that of the seasonal naive forecast", summary.bare);
-    assert!(summary.quantile <= 0.76, "with intervals it is {:.3}", summary.quantile);
+    assert!(summary.quantile <= 0.73, "with intervals it is {:.3}", summary.quantile);
 }
 
 /// The same on series of which it is known what there is to find.

@@ -172,7 +172,8 @@ pub(super) fn judge(key: &mut Key<'_>, horizon: usize, value: f32) {
                 let of_group = key.group(group);
                 *of_group.count += 1.0;
                 let (count, mut errors) = (*of_group.count, of_group.errors);
-                errors.learn(surprise, count, even);
+                errors.learn(surprise, 1, even);
+                errors.age(count);
             }
         }
         match origin.checked_sub(stride) {

@@ -1,10 +1,9 @@
 //! The face: keys by slot, rows in, forecasts out.
 
 use super::asked::Asked;
-use super::experts::EXPERTS;
-use super::ridge::{self, FEATURES};
+use super::point::{Begin, phase_of, point, spread_factor};
 use super::season::{self, Scratch};
-use super::state::{Key, Origin, PHASES, Shape};
+use super::state::{Key, Origin, Shape};
 use super::{Method, Parameters, Season, conv, experts, flair, holt_winters};
 use crate::conv_forecast::ConvForecast;
 use crate::kernel::KernelError;
@@ -16,17 +15,11 @@ const VALUE_MAX: f64 = 1e300;
 /// Seasons are looked for from so many rows on.
 const CHECK_FIRST: u64 = 16;
 /// How fast spreads follow errors.
-const SPREAD: f32 = 1.0 / 64.0;
+const SPREAD: f32 = 0.01;
 /// How fast parts of a season learn how far errors spread in them.
 const PHASE_SPREAD: f32 = 1.0 / 32.0;
 /// How fast unrest follows errors.
 const UNREST: f32 = 0.1;
-/// The power of it that intervals widen by one step ahead,
-const UNREST_LASTING: f32 = 0.8;
-/// and how that fades from group to group.
-const UNREST_FADES: f32 = 0.5;
-/// Experts that are so many mean errors apart are as doubtful as can be.
-const DOUBT_MAX: f32 = 4.0;
 /// A group of horizons borrows from the one before until it has seen so many errors.
 pub(super) const ERRORS_MIN: f32 = 6.0;
 
@@ -83,7 +76,7 @@ impl Forecaster {
             Season::Fixed(period) => period.to_string(),
             Season::None => "none".to_string(),
         };
-        let version = if *method == Method::Flair { 3 } else { 1 };
+        let version = if *method == Method::Flair { 4 } else { 2 };
         format!(
             "forecast/{version} {} horizon={horizon} season={season} season_max={season_max} from={min_training}",
             method.name()
@@ -175,7 +168,9 @@ impl Forecaster {
     /// So a row's residual is its value less `expected`, asked for before the row is [learnt](Self::learn_one).
     pub fn expect(&mut self, slot: u32, lower: f64, upper: f64) -> Option<Expectation> {
         let mut key = key(&self.shape, &mut self.state, slot)?;
-        let newest = ready(&self.parameters, &key)?;
+        if !ready(&self.parameters, &key) {
+            return None;
+        }
         let (levels, mut values) = ([lower, 0.5, upper], [0.0; 3]);
         if let Some(network) = &self.network {
             let mut asked = Asked::new(1, &levels, vec![0]);
@@ -183,8 +178,8 @@ impl Forecaster {
             asked.settle(network.weights());
             values.copy_from_slice(asked.quantiles(0));
         } else {
-            let origin = key.newest_origin();
-            forecast_step(&self.parameters, &mut key, &origin, newest, 1, &levels, &mut values)?;
+            let begin = Begin::newest(self.parameters.method, &mut key);
+            forecast_step(&self.parameters, &mut key, &begin, 1, &levels, &mut values)?;
         }
         let [lower, expected, upper] = values;
         Some(Expectation { expected, lower, upper })
@@ -213,13 +208,16 @@ impl Forecaster {
     /// Asks for the forecast of a key as it is now, at the levels of `asked`. False as long as there is none.
     pub fn ask(&mut self, slot: u32, asked: &mut Asked) -> bool {
         let Some(mut key) = key(&self.shape, &mut self.state, slot) else { return false };
-        let Some(newest) = ready(&self.parameters, &key) else { return false };
+        if !ready(&self.parameters, &key) {
+            return false;
+        }
         if self.network.is_some() {
             asked.ask_network(&mut key);
             return true;
         }
-        let (parameters, origin) = (&self.parameters, key.newest_origin());
-        asked.ask_key(|ahead, levels, step| forecast_step(parameters, &mut key, &origin, newest, ahead, levels, step))
+        let parameters = &self.parameters;
+        let begin = Begin::newest(parameters.method, &mut key);
+        asked.ask_key(|ahead, levels, step| forecast_step(parameters, &mut key, &begin, ahead, levels, step))
     }
 
     /// The kernel that answers what is asked, if one does: of the method `conv`.
@@ -237,11 +235,11 @@ impl Forecaster {
     #[cfg(test)]
     pub(super) fn points(&mut self, slot: u32) -> Vec<f64> {
         let mut key = key(&self.shape, &mut self.state, slot).expect("the key is there");
-        let (newest, origin) = (key.head.rows as usize - 1, key.newest_origin());
+        let begin = Begin::newest(self.parameters.method, &mut key);
         let steps = 1..=self.parameters.horizon as usize;
         let step = |ahead: usize| {
             let group = key.shape.group_of(ahead);
-            let scaled = point(self.parameters.method, &mut key, group, &origin, newest, newest + ahead).point;
+            let scaled = point(self.parameters.method, &mut key, group, &begin, begin.newest + ahead).point;
             key.unscaled(f64::from(scaled))
         };
         steps.map(step).collect()
@@ -268,6 +266,7 @@ fn shape_of(parameters: &Parameters) -> Shape {
             let mut shape = Shape::new(horizon, season_max, 0, None);
             shape.own = experts::words(horizon, shape.groups.len());
             shape.own_levels = Some((experts::medians(horizon), 1));
+            shape.own_plain = experts::PLAIN_WORDS;
             shape.phase_period = experts::phase_period(parameters);
             shape.long_period = experts::long_period(parameters);
             shape
@@ -280,6 +279,7 @@ fn shape_of(parameters: &Parameters) -> Shape {
             shape.own = conv::words(horizon, shape.groups.len());
             shape.own_levels = Some((shape.own, 1));
             shape.errors_have_unit = false;
+            shape.tables = shape.groups.len();
             shape
         }
     }
@@ -290,9 +290,9 @@ fn state_shape(shape: &Shape) -> StateShape {
     StateShape::new(vec![0; shape.words()], Layout::SlotMajor).with_page_bytes(1 << 20)
 }
 
-/// The newest row, if there is enough to forecast from.
-fn ready(parameters: &Parameters, key: &Key<'_>) -> Option<usize> {
-    (key.head.values >= parameters.min_training).then(|| key.head.rows as usize - 1)
+/// Whether there is enough to forecast from.
+fn ready(parameters: &Parameters, key: &Key<'_>) -> bool {
+    key.head.values >= parameters.min_training
 }
 
 /// The same on each machine, spread over all numbers.
@@ -303,104 +303,30 @@ pub(super) fn mix(row: u32, salt: u32) -> u32 {
     word ^ word >> 16
 }
 
-/// What a method says of a row, and what `flair` made it from.
-struct Said {
-    point: f32,
-    /// How far apart its experts are.
-    apart: f32,
-    /// What its regression added to,
-    base: f32,
-    /// from these.
-    features: [f32; FEATURES],
-    /// What each of its experts says.
-    experts: [f32; EXPERTS],
-}
-
-impl Said {
-    /// Of a method that has no parts.
-    fn plain(point: f32) -> Self {
-        Said { point, apart: 0.0, base: 0.0, features: [0.0; FEATURES], experts: [0.0; EXPERTS] }
-    }
-}
-
-/// What a method says of row `target` after row `newest`.
-fn point(method: Method, key: &mut Key<'_>, group: usize, origin: &Origin, newest: usize, target: usize) -> Said {
-    match method {
-        Method::Flair => {
-            let (base, features) = flair::features(key, origin, newest, target);
-            let ahead = target - newest;
-            let mut regression = base + ridge::dot(key.group(group).weights, &features);
-            if let Some((other, share)) = key.beside(group, ahead) {
-                regression += share * (base + ridge::dot(key.group(other).weights, &features) - regression);
-            }
-            let experts = experts::ask(key, newest, target, regression);
-            let (point, apart) = experts::weigh(key, group, ahead, &experts);
-            Said { point, apart, base, features, experts }
-        }
-        Method::HoltWinters => Said::plain(holt_winters::forecast(key, origin, newest, target)),
-        // The network's own forecasts are kept where they begin; this stands in for rows that are missing.
-        Method::SeasonalNaive | Method::Conv => {
-            let period = key.head.season.max(1) as usize;
-            let row = target.saturating_sub((target - newest).div_ceil(period) * period);
-            Said::plain(key.value(row))
-        }
-    }
-}
-
-/// How far errors spread at the phase of a row, beside the mean.
-fn phase(key: &mut Key<'_>, row: usize) -> f32 {
-    (1.0 + *phase_of(key, row)).max(0.1)
-}
-
-/// What has been learnt of the phase of a row. Where no season is found in values, there may be one in how far they are off.
-fn phase_of<'a>(key: &'a mut Key<'_>, row: usize) -> &'a mut f32 {
-    let period = if key.head.season > 0 { key.head.season as usize } else { key.shape.phase_period };
-    &mut key.phases()[row % period * PHASES / period]
-}
-
-/// What an error is divided by before it is counted: how far errors spread at the phase that is forecast, and of late, and how far experts
-/// are apart.
-fn spread_factor(key: &mut Key<'_>, group: usize, origin: &Origin, (ahead, target): (usize, usize), apart: f32) -> f32 {
-    let spread = *key.group(group).spread;
-    let between = match key.beside(group, ahead) {
-        Some((other, share)) if spread > 0.0 => 1.0 + share * (*key.group(other).spread / spread - 1.0),
-        _ => 1.0,
-    };
-    let between = between.clamp(0.25, 4.0);
-    let lasting = UNREST_LASTING / (1.0 + UNREST_FADES * group as f32);
-    phase(key, target) * (1.0 + origin.unrest).max(0.1).powf(lasting) * between * doubt(between * spread, apart)
-}
-
-/// Where experts are apart, one of them is far off: what each is off by and what they differ by add up as the variances of a mixture do.
-fn doubt(spread: f32, apart: f32) -> f32 {
-    let ratio = if spread > 0.0 { (apart / spread).min(DOUBT_MAX) } else { 0.0 };
-    (1.0 + ratio * ratio).sqrt()
-}
-
 fn forecast_step(
     parameters: &Parameters,
     key: &mut Key<'_>,
-    origin: &Origin,
-    newest: usize,
+    begin: &Begin,
     ahead: usize,
     levels: &[f64],
     out: &mut [f64],
 ) -> Option<()> {
     let group = key.shape.group_of(ahead);
-    let target = newest + ahead;
-    let said = point(parameters.method, key, group, origin, newest, target);
+    let target = begin.newest + ahead;
+    let said = point(parameters.method, key, group, begin, target);
     let mut source = group;
-    while source > 0 && *key.group(source).count < ERRORS_MIN {
+    while source > 0 && key.spread(source).1 < ERRORS_MIN {
         source -= 1;
     }
-    if *key.group(source).count < ERRORS_MIN {
+    if key.spread(source).1 < ERRORS_MIN {
         return None;
     }
     // Errors of fewer steps ahead, as if they added up.
     let wider = (ahead as f32 / key.shape.groups[source].1.min(ahead) as f32).sqrt();
-    let factor = spread_factor(key, group, origin, (ahead, target), said.apart) * wider;
+    let factor =
+        spread_factor(key, group, &begin.origin, (ahead, target), said.apart) * wider * key.beside_table(source);
+    let span = key.shape.groups[source].1;
     for (value, level) in out.iter_mut().zip(levels) {
-        let span = key.shape.groups[source].1;
         let error = key.group(source).errors.quantile(*level as f32, span) * factor;
         *value = key.unscaled(f64::from(said.point) + f64::from(error));
     }
@@ -439,7 +365,10 @@ fn missing(parameters: &Parameters, key: &mut Key<'_>, scratch: &mut Scratch) {
     let origin = key.newest_origin();
     let expected = match parameters.method {
         Method::Flair => flair::features(key, &origin, newest, newest + 1).0,
-        method => point(method, key, 0, &origin, newest, newest + 1).point,
+        method => {
+            let begin = Begin::new(method, key, origin, newest);
+            point(method, key, 0, &begin, newest + 1).point
+        }
     };
     advance(parameters, key, expected, scratch);
 }
@@ -448,6 +377,7 @@ fn missing(parameters: &Parameters, key: &mut Key<'_>, scratch: &mut Scratch) {
 fn judge(parameters: &Parameters, key: &mut Key<'_>, value: f32) {
     let target = key.head.rows as usize;
     let since = key.head.since as usize;
+    let mut one_step = None;
     for group in 0..key.shape.groups.len() {
         let (first, last) = key.shape.groups[group];
         let stride = key.shape.stride;
@@ -465,9 +395,11 @@ fn judge(parameters: &Parameters, key: &mut Key<'_>, value: f32) {
         if newest < since {
             continue;
         }
-        let said = point(parameters.method, key, group, &origin, newest, target);
+        let begin = Begin::new(parameters.method, key, origin, newest);
+        let said = point(parameters.method, key, group, &begin, target);
         let error = value - said.point;
         let factor = spread_factor(key, group, &origin, (target - newest, target), said.apart);
+        let factor = factor * key.beside_table(group);
         let even = (mix(target as u32, 64 + group as u32) >> 8) as f32 / (1u32 << 24) as f32;
         let of_group = key.group(group);
         let spread = *of_group.spread;
@@ -478,9 +410,12 @@ fn judge(parameters: &Parameters, key: &mut Key<'_>, value: f32) {
         let magnitude =
             if *of_group.count > 16.0 && spread > 0.0 { error.abs().min(20.0 * spread) } else { error.abs() };
         *of_group.spread += rate * (magnitude - spread);
-        let (count, mut errors) = (*of_group.count, of_group.errors);
-        errors.learn(error / factor, count, even);
+        let mut errors = of_group.errors;
+        errors.learn(error / factor, last, even);
         if parameters.method == Method::Flair {
+            if group == 0 {
+                one_step = Some(said.experts);
+            }
             experts::learn(key, group, &said.experts, value);
             flair::learn(key, group, said.base, &said.features, value, value - said.experts[experts::REGRESSION]);
         }
@@ -491,6 +426,14 @@ fn judge(parameters: &Parameters, key: &mut Key<'_>, value: f32) {
             let learnt = phase_of(key, target);
             *learnt += PHASE_SPREAD * ((error.abs() / spread).min(4.0) - 1.0 - *learnt);
         }
+    }
+    if let Some(experts) = one_step {
+        experts::learn_late(key, &experts, value);
+    }
+    for table in 0..key.shape.tables {
+        let counts = key.shape.sharing(table).map(|group| key.spread(group).1);
+        let count = counts.fold(0.0, f32::max);
+        key.group(table).errors.age(count);
     }
     if parameters.method == Method::Flair {
         for group in 0..key.shape.groups.len() {

@@ -3,9 +3,13 @@
 //! Errors of a group of horizons are counted in bins whose edges are powers of the square root of two, on both sides of zero: the same
 //! relative precision for any magnitude, and a change of unit by a power of two moves bins and rounds nothing. Old errors weigh less.
 //!
+//! How errors are spread about their mean magnitude is much the same a few steps ahead and many, and a short series has few of each. So
+//! groups of horizons but the first share one table: each counts its errors as if it were as far off as all of them are in the mean.
+//!
 //! A quantile of past errors holds for the next one only while they are alike. So each of some levels is itself moved: down when what
 //! came lay above it, up when below, until as many lie below as it says (adaptive conformal inference; Gibbs & Candès, "Adaptive
-//! conformal inference under distribution shift", 2021). That holds the rate under any drift; levels between are interpolated.
+//! conformal inference under distribution shift", 2021). That holds the rate under any drift; levels between are interpolated. Errors of
+//! forecasts that overlap follow each other, and steps that follow each other add up: levels of far horizons move as much more slowly.
 
 /// Bins of one sign.
 const SIDE: usize = 16;
@@ -13,10 +17,10 @@ const SIDE: usize = 16;
 pub(super) const BINS: usize = 2 * SIDE + 1;
 /// The levels that are moved.
 pub(super) const LEVELS: [f32; 9] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99];
-/// By so much is a level moved at most.
+/// By so much is a level moved at most by errors that say something new.
 const RATE: f32 = 0.004;
-/// Each error weighs so much more than the one before: twice as much after 500.
-const GROWTH: f32 = 1.001_387_3;
+/// Errors of a row weigh so much more than those of the row before: twice as much after 250.
+const GROWTH: f32 = 1.002_776_4;
 /// Errors of forecasts that overlap say little that is new: of those of one forecast, this share.
 const OVERLAP: f32 = 0.5;
 /// How many errors are the first ones.
@@ -43,7 +47,10 @@ fn half_exponent(error: f32) -> i32 {
     ((square.to_bits() >> 52) & 0x7ff) as i32 - 1023
 }
 
-/// The errors of one group: words of its state.
+/// Words of a table of errors,
+pub(super) const TABLE: usize = BINS + 3;
+
+/// The errors of one group: words of its state, and of those that the table is of.
 pub(super) struct Errors<'a> {
     /// From the most negative to the most positive.
     bins: &'a mut [f32],
@@ -54,19 +61,21 @@ pub(super) struct Errors<'a> {
     /// Sum of all bins.
     total: &'a mut f32,
     levels: &'a mut [f32],
+    /// How many groups count in the table.
+    sharing: f32,
 }
 
 impl<'a> Errors<'a> {
-    /// `BINS + 3 + LEVELS.len()` words; zeros are a start.
-    pub(super) fn new(words: &'a mut [f32]) -> Self {
-        let (bins, words) = words.split_at_mut(BINS);
-        let [offset, gain, total, levels @ ..] = words else { unreachable!("there are three more words") };
-        Errors { bins, offset, gain, total, levels }
+    /// [`TABLE`] words, in which so many groups count, and a group's own, as many as there are levels; zeros are a start.
+    pub(super) fn new(table: &'a mut [f32], levels: &'a mut [f32], sharing: usize) -> Self {
+        let (bins, words) = table.split_at_mut(BINS);
+        let [offset, gain, total] = words else { unreachable!("there are three more words") };
+        Errors { bins, offset, gain, total, levels, sharing: sharing as f32 }
     }
 
-    /// How many errors of today's weight they amount to.
+    /// How many errors of today's weight they amount to, of each of those groups.
     pub(super) fn weight(&self) -> f32 {
-        if *self.gain > 0.0 { *self.total / *self.gain } else { 0.0 }
+        if *self.gain > 0.0 { *self.total / *self.gain / self.sharing } else { 0.0 }
     }
 
     /// The unit has become `2^shift` times as large.
@@ -155,22 +164,32 @@ impl<'a> Errors<'a> {
         (below + within * self.bins[bin]) / *self.total
     }
 
-    /// Moves levels by an error that has come, the `count`-th one, then counts it. `even` is evenly drawn from 0 to 1.
-    pub(super) fn learn(&mut self, error: f32, count: f32, even: f32) {
+    /// Moves levels by an error that has come, of a forecast of so many steps, then counts it. `even` is evenly drawn from 0 to 1.
+    pub(super) fn learn(&mut self, error: f32, span: usize, even: f32) {
         if *self.gain <= 0.0 {
             *self.gain = 1.0;
+        }
+        if self.levels[0] <= 0.0 {
             self.levels.copy_from_slice(&LEVELS);
         }
         let bin = self.bin(error);
         if self.weight() >= 16.0 {
             let share = self.share_below(error, bin, even);
+            let rate = RATE / (OVERLAP * span as f32).max(1.0);
             for (moved, level) in self.levels.iter_mut().zip(LEVELS) {
                 let below = if share < *moved { 1.0 } else { 0.0 };
-                *moved = (*moved + RATE * (level - below)).clamp(level * 0.2, 1.0 - (1.0 - level) * 0.2);
+                *moved = (*moved + rate * (level - below)).clamp(level * 0.2, 1.0 - (1.0 - level) * 0.2);
             }
         }
         self.bins[bin] += *self.gain;
         *self.total += *self.gain;
+    }
+
+    /// Lets what has been counted so far weigh less: once in a row, the `count`-th one of the table.
+    pub(super) fn age(&mut self, count: f32) {
+        if *self.gain <= 0.0 {
+            return;
+        }
         // The first ones are those of a forecaster that knows nothing yet: at first each weighs by how many there are.
         *self.gain *= if count < FIRST { 1.0 + 1.0 / count } else { GROWTH };
         if *self.gain > GAIN_MAX {
@@ -186,6 +205,9 @@ impl<'a> Errors<'a> {
 
     /// The level that is to be asked for, so that `level` holds.
     fn moved(&self, level: f32) -> f32 {
+        if self.levels[0] <= 0.0 {
+            return level;
+        }
         let (mut before, mut moved_before) = (0.0, 0.0);
         for (next, moved) in LEVELS.into_iter().zip(self.levels.iter().copied()).chain([(1.0, 1.0)]) {
             let moved = f32::max(moved, moved_before);
@@ -230,8 +252,14 @@ mod tests {
     use crate::forecast::forecaster::mix;
     use proptest::prelude::*;
 
-    fn words() -> Vec<f32> {
-        vec![0.0; BINS + 3 + LEVELS.len()]
+    fn words() -> [Vec<f32>; 2] {
+        [vec![0.0; TABLE], vec![0.0; LEVELS.len()]]
+    }
+
+    /// Takes in an error of one step ahead, one of many.
+    fn learn(errors: &mut Errors<'_>, error: f32, even: f32) {
+        errors.learn(error, 1, even);
+        errors.age(1e6);
     }
 
     proptest! {
@@ -242,9 +270,9 @@ mod tests {
                 let even = mix(row as u32, salt) as f32 / u32::MAX as f32 - 0.4;
                 even * even.abs() * half_power(2 * exponent)
             };
-            let mut words = words();
-            let mut errors = Errors::new(&mut words);
-            (0..count).for_each(|row| errors.learn(error(row), 1e6, 0.5));
+            let [mut table, mut levels] = words();
+            let mut errors = Errors::new(&mut table, &mut levels, 1);
+            (0..count).for_each(|row| learn(&mut errors, error(row), 0.5));
             errors.levels.copy_from_slice(&LEVELS);
             let mut sorted: Vec<f32> = (0..count).map(error).collect();
             sorted.sort_by(f32::total_cmp);
@@ -263,16 +291,17 @@ mod tests {
         #[test]
         fn units_do_not_show(salt in 0u32..1000, shift in -40i32..40) {
             let error = |row: usize| mix(row as u32, salt) as f32 / u32::MAX as f32 - 0.5;
-            let (mut one, mut two) = (words(), words());
-            let (mut one, mut two) = (Errors::new(&mut one), Errors::new(&mut two));
+            let ([mut table, mut levels], [mut other, mut others]) = (words(), words());
+            let mut one = Errors::new(&mut table, &mut levels, 1);
+            let mut two = Errors::new(&mut other, &mut others, 1);
             for row in 0..100 {
-                one.learn(error(row), 1e6, 0.5);
-                two.learn(error(row), 1e6, 0.5);
+                learn(&mut one, error(row), 0.5);
+                learn(&mut two, error(row), 0.5);
             }
             two.rescale(shift);
             for row in 100..200 {
-                one.learn(error(row), 1e6, 0.5);
-                two.learn(error(row) * half_power(-2 * shift), 1e6, 0.5);
+                learn(&mut one, error(row), 0.5);
+                learn(&mut two, error(row) * half_power(-2 * shift), 0.5);
             }
             for level in [0.05, 0.5, 0.95] {
                 prop_assert_eq!(one.quantile(level, 1), two.quantile(level, 1) * half_power(2 * shift));
@@ -283,14 +312,62 @@ mod tests {
     /// After the spread has fallen or grown by much, quantiles are again as fine as before.
     #[test]
     fn bins_follow_the_spread() {
-        let mut words = words();
-        let mut errors = Errors::new(&mut words);
+        let [mut table, mut levels] = words();
+        let mut errors = Errors::new(&mut table, &mut levels, 1);
         let even = |row: usize| mix(row as u32, 7) as f32 / u32::MAX as f32 - 0.5;
         for scale in [1.0, 1e-4, 1e4] {
-            (0..20_000)
-                .for_each(|row| errors.learn(scale * even(row), 1e6, mix(row as u32, 8) as f32 / u32::MAX as f32));
-            let found = errors.quantile(0.9, 1) / scale;
-            assert!((found - 0.4).abs() < 0.03, "{found} at {scale}");
+            let mut found = 0.0;
+            for row in 0..20_000 {
+                learn(&mut errors, scale * even(row), mix(row as u32, 8) as f32 / u32::MAX as f32);
+                if row >= 10_000 {
+                    found += errors.quantile(0.9, 1) / scale / 10_000.0;
+                }
+            }
+            // As many errors are remembered that a single quantile is off by as much as 0.03.
+            assert!((found - 0.4).abs() < 0.01, "{found} at {scale}");
         }
+    }
+
+    /// Groups that share a table ask it as if it were their own: as many errors of each are as good as one table of that many, and a level
+    /// moves by what its own group's errors do.
+    #[test]
+    fn a_shared_table_is_as_good_as_one() {
+        let ([mut table, mut levels], [mut shared, mut near]) = (words(), words());
+        let mut far = vec![0.0; LEVELS.len()];
+        let error = |row: usize| mix(row as u32, 9) as f32 / u32::MAX as f32 - 0.5;
+        for row in 0..300 {
+            learn(&mut Errors::new(&mut table, &mut levels, 1), error(row), 0.5);
+            Errors::new(&mut shared, &mut near, 2).learn(error(row), 1, 0.5);
+            let mut errors = Errors::new(&mut shared, &mut far, 2);
+            errors.learn(error(row), 1, 0.5);
+            errors.age(1e6);
+        }
+        let (one, two) = (Errors::new(&mut table, &mut levels, 1), Errors::new(&mut shared, &mut near, 2));
+        assert!((one.weight() / two.weight() - 1.0).abs() < 1e-4, "{} and {}", one.weight(), two.weight());
+        for level in [0.1, 0.5, 0.9] {
+            let (one, two) = (one.quantile(level, 4), two.quantile(level, 4));
+            assert!((one - two).abs() < 0.02, "{one} and {two} at {level}");
+        }
+    }
+
+    /// Errors of forecasts that overlap come in runs: levels of far horizons do not run after them.
+    #[test]
+    fn levels_of_far_horizons_move_slowly() {
+        let moved = |span: usize| {
+            let [mut table, mut levels] = words();
+            let mut errors = Errors::new(&mut table, &mut levels, 1);
+            for row in 0..100 {
+                errors.learn(mix(row, 10) as f32 / u32::MAX as f32 - 0.5, span, 0.5);
+                errors.age(1e6);
+            }
+            let before = errors.moved(0.9);
+            for nth in 0..12 {
+                errors.learn(half_power(2 * nth), span, 0.5);
+                errors.age(1e6);
+            }
+            errors.moved(0.9) - before
+        };
+        let (near, far) = (moved(1), moved(24));
+        assert!(near > 0.03 && (far * 12.0 - near).abs() < 0.1 * near, "{near} and {far}");
     }
 }

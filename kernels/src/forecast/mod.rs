@@ -11,13 +11,13 @@
 //!
 //! | method | a forecast is |
 //! |---|---|
-//! | [`Flair`](Method::Flair) | level of the last cycle, shape of the last cycles, a ridge on few lags for each group of horizons; weighed against six plain guesses by how far off each has been |
+//! | [`Flair`](Method::Flair) | level of the last cycle, shape of the last cycles, a ridge on few lags for each group of horizons; weighed against seven plain guesses by how far off each has been |
 //! | [`HoltWinters`](Method::HoltWinters) | level and damped trend, with a season, all exponentially smoothed |
 //! | [`SeasonalNaive`](Method::SeasonalNaive) | the value one season ago, or the last one |
 //! | [`Conv`](Method::Conv) | what a small network says that was trained on generated series ([`conv_forecast`](crate::conv_forecast)) |
 //!
-//! The default, for 24 steps ahead and seasons of up to 168 rows, has 960 words a key (3,840 bytes): the last 361 values, what forecasts
-//! began from in the last 24 rows, and for each of four groups of horizons a regression, the losses of seven experts, and a table of errors.
+//! The default, for 24 steps ahead and seasons of up to 168 rows, has 934 words a key (3,736 bytes): the last 361 values, what forecasts
+//! began from in the last 24 rows, for each of four groups of horizons a regression and the losses of eight experts, and two tables of errors.
 //!
 //! Values that are missing (NaN) take a place in time: the season goes on, and the expectation stands in for them. They are no error of
 //! a forecast. Infinite values are missing ones, and those beyond 1e300 are that.
@@ -29,6 +29,7 @@ mod flair;
 mod forecaster;
 mod holt_winters;
 mod interval;
+mod point;
 mod ridge;
 mod season;
 mod state;

@@ -8,7 +8,7 @@ const WINDOW: usize = 24;
 const CYCLES: usize = 7;
 const FAST: f64 = 0.25;
 const PENALTY: f64 = 8.0;
-const EXPERTS: usize = 7;
+const EXPERTS: usize = 8;
 
 #[derive(Clone)]
 struct Group {
@@ -18,8 +18,9 @@ struct Group {
     errors: Vec<f64>,
     spread: f64,
     weights: [f64; FEATURES],
-    /// What each expert was off by, without what is far beyond.
+    /// What each expert was off by, without what is far beyond, and with it; and whether that was a surprise.
     off: Vec<[f64; EXPERTS]>,
+    off_by: Vec<([f64; EXPERTS], bool)>,
 }
 
 /// One key's series and all that follows from it.
@@ -45,6 +46,7 @@ impl Naive {
             spread: 0.0,
             weights: [0.0; FEATURES],
             off: Vec::new(),
+            off_by: Vec::new(),
         };
         let groups = groups.iter().map(group).collect();
         Naive { season, season_max, values: Vec::new(), groups, since: None, fast: Vec::new(), slow: Vec::new() }
@@ -120,7 +122,7 @@ impl Naive {
     }
 
     /// The regression, the last value, the medians of the last five, of the phase, and of all, the moved value of a cycle ago; there is no
-    /// longer cycle.
+    /// longer cycle. Then the last value, moved by the median of the last seven steps.
     fn experts(&self, newest: usize, target: usize, regression: f64) -> [f64; EXPERTS] {
         let horizon = self.groups[self.groups.len() - 1].last;
         let ring = 2 * self.season_max.max(WINDOW) + horizon + 1;
@@ -145,7 +147,14 @@ impl Naive {
                 _ => f64::NAN,
             },
             f64::NAN,
+            self.values[newest] + self.step(newest) * (target - newest).min(7) as f64,
         ]
+    }
+
+    fn step(&self, newest: usize) -> f64 {
+        let steps: Vec<f64> =
+            (newest.saturating_sub(6).max(1)..=newest).map(|row| self.values[row] - self.values[row - 1]).collect();
+        if steps.is_empty() { 0.0 } else { median(&steps) }
     }
 
     /// What was learnt at a group, or between it and the one beside, where that has seen some errors.
@@ -166,18 +175,32 @@ impl Naive {
         self.between(index, target - newest, |group| base + dot(&group.weights, &features))
     }
 
-    /// The experts' mean, weighed by what each was off by of late.
-    fn weighed(&self, index: usize, ahead: usize, said: &[f64; EXPERTS]) -> f64 {
-        let of_group = |group: &Group, expert: usize| {
+    /// The experts' mean, weighed by what each was off by, and by whether that is much more of late than it usually is.
+    fn weighed(&self, index: usize, newest: usize, ahead: usize, said: &[f64; EXPERTS]) -> f64 {
+        let near = &self.groups[0].off_by;
+        let rate = 1.0 / (10.0 / 3.0 + (self.groups[index].last - 1) as f64 * 2.0 / 3.0);
+        let late = |expert: usize| near.iter().fold(0.0, |late, (off, _)| late + rate * (off[expert] - late));
+        let after = |expert: usize| {
             let mut loss = 0.0;
-            for (index, off) in group.off.iter().enumerate() {
-                loss += 0.01f64.max(1.0 / (index + 1) as f64) * (off[expert] - loss);
+            for (count, pair) in near.windows(2).filter(|pair| pair[0].1).enumerate() {
+                loss += 0.2f64.max(1.0 / (count + 1) as f64) * (pair[1].0[expert] - loss);
             }
             loss
         };
+        let surprised = near.last().is_some_and(|(_, surprise)| *surprise);
+        let distrust = |expert: usize| {
+            let usual = usual(&self.groups[0], expert);
+            let off = match surprised {
+                true if index == 0 && newest + 1 == self.values.len() => after(expert),
+                true => 0.0,
+                false => late(expert),
+            };
+            if usual > 0.0 { f64::max(off / (4.0 * usual), 1.0) } else { 1.0 }
+        };
         let spoken = (0..EXPERTS).filter(|expert| !said[*expert].is_nan());
-        let losses: Vec<(f64, f64)> =
-            spoken.map(|expert| (said[expert], self.between(index, ahead, |group| of_group(group, expert)))).collect();
+        let losses: Vec<(f64, f64)> = spoken
+            .map(|expert| (said[expert], distrust(expert) * self.between(index, ahead, |group| usual(group, expert))))
+            .collect();
         if let Some((said, _)) = losses.iter().find(|(_, loss)| *loss <= 0.0) {
             return *said;
         }
@@ -190,6 +213,7 @@ impl Naive {
     /// Takes in the next value.
     pub(super) fn push(&mut self, value: f64) {
         let target = self.values.len();
+        let mut one_step = None;
         for index in 0..self.groups.len() {
             let (first, last) = (self.groups[index].first, self.groups[index].last);
             let ahead = first + mix(target as u32, index as u32) as usize % (last - first + 1);
@@ -199,20 +223,27 @@ impl Naive {
             let (base, features) = self.features(newest, target);
             let regression = self.regression(index, newest, target);
             let said = self.experts(newest, target, regression);
-            let error = value - self.weighed(index, ahead, &said);
+            let error = value - self.weighed(index, newest, ahead, &said);
             let group = &mut self.groups[index];
             group.errors.push(error);
             let count = group.errors.len() as f64;
             let limited =
                 if count > 16.0 && group.spread > 0.0 { error.abs().min(20.0 * group.spread) } else { error.abs() };
-            group.spread += (1.0f64 / 64.0).max(2.0 / (count + 1.0)) * (limited - group.spread);
+            group.spread += 0.01f64.max(2.0 / (count + 1.0)) * (limited - group.spread);
             let most = if count > 16.0 && group.spread > 0.0 { 20.0 * group.spread } else { f64::MAX };
-            let off = |said: f64| (value - if said.is_nan() { regression } else { said }).abs().min(most);
-            group.off.push(said.map(off));
+            let off = said.map(|said| (value - if said.is_nan() { regression } else { said }).abs());
+            group.off.push(off.map(|off| off.min(most)));
+            if index == 0 {
+                one_step = Some(off);
+            }
             let error = value - regression;
             let weight =
                 if error.abs() > group.spread && group.spread > 0.0 { group.spread / error.abs() } else { 1.0 };
             group.examples.push((features, value - base, weight));
+        }
+        if let Some(off) = one_step {
+            let surprise = (0..EXPERTS).all(|expert| off[expert] > 4.0 * usual(&self.groups[0], expert));
+            self.groups[0].off_by.push((off, surprise));
         }
         for (index, group) in self.groups.iter_mut().enumerate() {
             if target % group.last == index % group.last {
@@ -244,7 +275,7 @@ impl Naive {
         let step = |ahead: usize| {
             let index = self.groups.iter().position(|group| ahead <= group.last).expect("groups reach to the horizon");
             let regression = self.regression(index, newest, newest + ahead);
-            self.weighed(index, ahead, &self.experts(newest, newest + ahead, regression))
+            self.weighed(index, newest, ahead, &self.experts(newest, newest + ahead, regression))
         };
         (1..=self.groups[self.groups.len() - 1].last).map(step).collect()
     }
@@ -255,6 +286,15 @@ fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() / 2]
+}
+
+/// What an expert was off by, the last ones counting most.
+fn usual(group: &Group, expert: usize) -> f64 {
+    let mut loss = 0.0;
+    for (index, off) in group.off.iter().enumerate() {
+        loss += 0.01f64.max(2.0 / (index + 2) as f64) * (off[expert] - loss);
+    }
+    loss
 }
 
 fn dot(weights: &[f64; FEATURES], features: &[f64; FEATURES]) -> f64 {

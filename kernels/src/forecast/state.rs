@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! head | ring: the last values | origins: what forecasts begin from | phases: spread by phase | groups: one block for each
+//!      | tables: errors by size
 //! ```
 //!
 //! Values are kept as `f32`, as `(value - origin) * 2^-exponent`: `origin` is a value of the series and `exponent` the magnitude of its
@@ -10,7 +11,7 @@
 
 use super::flair::WINDOW;
 use super::forecaster::ERRORS_MIN;
-use super::interval::{BINS, Errors, LEVELS};
+use super::interval::{Errors, LEVELS, TABLE};
 use super::ridge::{FEATURES, NORMAL};
 
 /// Words of [`Head`].
@@ -23,8 +24,10 @@ const ORIGINS_MAX: usize = 32;
 pub(super) const PHASES: usize = 12;
 /// Groups of horizons, at most.
 const GROUPS_MAX: usize = 5;
-/// Words of a group: normal equations, their solution, spread and count of errors, and errors by size.
-const GROUP: usize = NORMAL + FEATURES + 2 + BINS + 3 + LEVELS.len();
+/// Words of a group: normal equations, their solution, spread and count of errors, and the levels that hold.
+const GROUP: usize = NORMAL + FEATURES + 2 + LEVELS.len();
+/// Tables of errors, at most.
+const TABLES_MAX: usize = 2;
 /// Values beyond this many units move the state to another unit.
 const UNITS_MAX: f32 = (1u32 << 20) as f32;
 
@@ -41,6 +44,10 @@ pub(super) struct Shape {
     pub(super) own: usize,
     /// Which of these are levels, and move with the origin: so many from the first on, so far apart.
     pub(super) own_levels: Option<(usize, usize)>,
+    /// How many of them, the last ones, have no unit.
+    pub(super) own_plain: usize,
+    /// Tables of errors by size: the first groups have one each, and the last one is shared by those that are left.
+    pub(super) tables: usize,
     /// Whether errors are counted in the key's unit.
     pub(super) errors_have_unit: bool,
     /// Rows between values of the same phase where no season has been found.
@@ -52,14 +59,17 @@ pub(super) struct Shape {
 impl Shape {
     pub(super) fn new(horizon: usize, season_max: usize, own: usize, own_levels: Option<(usize, usize)>) -> Self {
         let stride = horizon.div_ceil(ORIGINS_MAX);
+        let groups = groups(horizon);
         Shape {
             ring: 2 * season_max.max(WINDOW) + horizon + 1,
             origins: horizon / stride + 1,
             season_max,
             stride,
-            groups: groups(horizon),
+            tables: TABLES_MAX.min(groups.len()),
+            groups,
             own,
             own_levels,
+            own_plain: 0,
             errors_have_unit: true,
             phase_period: WINDOW,
             long_period: 0,
@@ -82,8 +92,22 @@ impl Shape {
         self.phases_at() + PHASES + group * GROUP
     }
 
+    fn table_at(&self, table: usize) -> usize {
+        self.group_at(self.groups.len()) + table * TABLE
+    }
+
     fn own_at(&self) -> usize {
-        self.group_at(self.groups.len())
+        self.table_at(self.tables)
+    }
+
+    /// The table that a group's errors are counted in.
+    pub(super) fn table_of(&self, group: usize) -> usize {
+        group.min(self.tables - 1)
+    }
+
+    /// The groups that count in a table.
+    pub(super) fn sharing(&self, table: usize) -> std::ops::Range<usize> {
+        table..if table + 1 == self.tables { self.groups.len() } else { table + 1 }
     }
 
     /// The group of a step ahead.
@@ -353,16 +377,40 @@ impl<'a> Key<'a> {
 
     pub(super) fn group(&mut self, group: usize) -> Group<'_> {
         let at = self.shape.group_at(group);
-        let words = floats_mut(&mut self.words[at..at + GROUP]);
+        let table = self.shape.table_of(group);
+        let table_at = self.shape.table_at(table);
+        let (words, tables) = self.words.split_at_mut(table_at);
+        let words = floats_mut(&mut words[at..at + GROUP]);
         let (normal, words) = words.split_at_mut(NORMAL);
         let (weights, words) = words.split_at_mut(FEATURES);
-        let [spread, count, words @ ..] = words else { unreachable!("a group has more words") };
-        Group { normal, weights, spread, count, errors: Errors::new(words) }
+        let [spread, count, levels @ ..] = words else { unreachable!("a group has more words") };
+        let errors = Errors::new(floats_mut(&mut tables[..TABLE]), levels, self.shape.sharing(table).len());
+        Group { normal, weights, spread, count, errors }
+    }
+
+    /// The mean magnitude of a group's errors, and how many there were.
+    pub(super) fn spread(&self, group: usize) -> (f32, f32) {
+        let at = self.shape.group_at(group) + NORMAL + FEATURES;
+        (f32::from_bits(self.words[at]), f32::from_bits(self.words[at + 1]))
+    }
+
+    /// How far off a group is beside all that count in its table, as far as that is known.
+    pub(super) fn beside_table(&self, group: usize) -> f32 {
+        let (mut sum, mut count) = (0.0, 0.0);
+        for other in self.shape.sharing(self.shape.table_of(group)) {
+            let (spread, errors) = self.spread(other);
+            if errors >= ERRORS_MIN {
+                sum += spread;
+                count += 1.0;
+            }
+        }
+        let spread = self.spread(group).0;
+        if sum > 0.0 && spread > 0.0 { (spread * count / sum).clamp(0.1, 10.0) } else { 1.0 }
     }
 
     /// As [`Shape::beside`], once the group beside has seen some errors.
-    pub(super) fn beside(&mut self, group: usize, ahead: usize) -> Option<(usize, f32)> {
-        self.shape.beside(group, ahead).filter(|(other, _)| *self.group(*other).count >= ERRORS_MIN)
+    pub(super) fn beside(&self, group: usize, ahead: usize) -> Option<(usize, f32)> {
+        self.shape.beside(group, ahead).filter(|(other, _)| self.spread(*other).1 >= ERRORS_MIN)
     }
 
     /// The method's own words.
@@ -418,14 +466,16 @@ impl<'a> Key<'a> {
             // All but unrest, which has no unit.
             origin[..ORIGIN - 1].iter_mut().for_each(|value| *value *= factor);
         }
-        self.own().iter_mut().for_each(|value| *value *= factor);
-        let has_unit = self.shape.errors_have_unit;
+        let has_unit = self.shape.own - self.shape.own_plain;
+        self.own()[..has_unit].iter_mut().for_each(|value| *value *= factor);
         for group in 0..self.shape.groups.len() {
-            let mut group = self.group(group);
+            let group = self.group(group);
             group.normal.iter_mut().for_each(|value| *value *= factor * factor);
             *group.spread *= factor;
-            if has_unit {
-                group.errors.rescale(shift);
+        }
+        if self.shape.errors_have_unit {
+            for table in 0..self.shape.tables {
+                self.group(table).errors.rescale(shift);
             }
         }
     }

@@ -6,6 +6,7 @@
 //! addition; with `N = LANES` it is vector code for keys with few rows, whose values are turned from key by key into step by
 //! step. Both do the same operations in the same order for a row, so the answer does not depend on which of them runs.
 
+use super::steps::Steps;
 use super::{Batch, Constants, Recurrence, VALUE_LIMIT, word};
 use crate::state::StatePages;
 use multiversion::multiversion;
@@ -17,7 +18,7 @@ const LANES: usize = 8;
 /// How many rows of each of those make a tile; it stays in the first-level cache.
 const LANE_ROWS: usize = 32;
 /// How many rows of one key alone make a tile.
-const KEY_ROWS: usize = LANES * LANE_ROWS;
+pub(super) const KEY_ROWS: usize = LANES * LANE_ROWS;
 
 /// Gain of the mean and the variance for the row after `learnt` rows: `1 / (learnt + 1)` until the constant one is greater.
 #[inline(always)]
@@ -40,6 +41,7 @@ pub(super) fn holt_gains(learnt: f64, constants: &Constants) -> (f64, f64, f64) 
 struct Keys<const N: usize> {
     learnt: [u32; N],
     base: [f64; N],
+    /// Or Holt's forecast of the next row.
     mean: [f64; N],
     variance: [f64; N],
     /// Holt only.
@@ -61,20 +63,25 @@ struct Tile<const N: usize, const ROWS: usize> {
 struct Scratch {
     values: [[f64; LANES]; LANE_ROWS],
     lanes: Tile<LANES, LANE_ROWS>,
-    /// The tile that is learnt, and the one before it.
-    key: [Tile<1, KEY_ROWS>; 2],
+    /// Of a key alone: the tile that is learnt, and the steps of its sums and of those of the tile before.
+    key: Tile<1, KEY_ROWS>,
+    steps: [Steps; 2],
 }
 
 /// One kind of recurrence.
 trait Formula {
     const HAS_TREND: bool = false;
     const HAS_SUMS: bool = false;
+    /// Whether a loop that chooses nothing is quicker for one key. Beside a second chain it is not: the compiler then packs both into one
+    /// register, and packing waits in the chain.
+    const PLAIN_IS_QUICKER: bool = false;
 
     /// Learns rows of each key; a row without a value leaves its key as it was.
     ///
-    /// `STEADY` promises that every key has learnt `steady_from` rows, so that gains are constants. `beside` is called for each row, with
+    /// `STEADY` promises that every key has learnt `steady_from` rows, so that gains are constants, `ALL` that each row has a value, so that
+    /// nothing has to be chosen in the chain. `beside` is called for each row, with
     /// its place in the tile: work that does not wait for this chain fits into its shadow.
-    fn learn<const N: usize, const ROWS: usize, const STEADY: bool>(
+    fn learn<const N: usize, const ROWS: usize, const STEADY: bool, const ALL: bool>(
         keys: &mut Keys<N>,
         constants: &Constants,
         values: &[[f64; N]],
@@ -97,8 +104,10 @@ fn variance_of(variance: f64, constants: &Constants) -> f32 {
 struct Ewma;
 
 impl Formula for Ewma {
+    const PLAIN_IS_QUICKER: bool = true;
+
     #[inline(always)]
-    fn learn<const N: usize, const ROWS: usize, const STEADY: bool>(
+    fn learn<const N: usize, const ROWS: usize, const STEADY: bool, const ALL: bool>(
         keys: &mut Keys<N>,
         constants: &Constants,
         values: &[[f64; N]],
@@ -110,7 +119,7 @@ impl Formula for Ewma {
         for (row, ((values, residuals), variances)) in rows.enumerate() {
             beside(row);
             // Compared anew for each use: an array of truth values is put together lane by lane.
-            let valid = |lane: usize| values[lane].abs() <= VALUE_LIMIT;
+            let valid = |lane: usize| ALL || values[lane].abs() <= VALUE_LIMIT;
             if !STEADY {
                 base = from_fn(|lane| if learnt[lane] == 0 && valid(lane) { values[lane] } else { base[lane] });
             }
@@ -139,14 +148,14 @@ impl Formula for Cusum {
     const HAS_SUMS: bool = true;
 
     #[inline(always)]
-    fn learn<const N: usize, const ROWS: usize, const STEADY: bool>(
+    fn learn<const N: usize, const ROWS: usize, const STEADY: bool, const ALL: bool>(
         keys: &mut Keys<N>,
         constants: &Constants,
         values: &[[f64; N]],
         tile: &mut Tile<N, ROWS>,
         beside: impl FnMut(usize),
     ) {
-        Ewma::learn::<N, ROWS, STEADY>(keys, constants, values, tile, beside);
+        Ewma::learn::<N, ROWS, STEADY, ALL>(keys, constants, values, tile, beside);
     }
 }
 
@@ -156,24 +165,23 @@ impl Formula for Holt {
     const HAS_TREND: bool = true;
 
     #[inline(always)]
-    fn learn<const N: usize, const ROWS: usize, const STEADY: bool>(
+    fn learn<const N: usize, const ROWS: usize, const STEADY: bool, const ALL: bool>(
         keys: &mut Keys<N>,
         constants: &Constants,
         values: &[[f64; N]],
         tile: &mut Tile<N, ROWS>,
         mut beside: impl FnMut(usize),
     ) {
-        let Keys { mut learnt, mut base, mean: mut level, mut variance, mut trend, .. } = *keys;
+        let Keys { mut learnt, mut base, mean: mut forecast, mut variance, mut trend, .. } = *keys;
         let rows = values.iter().zip(&mut tile.residual).zip(&mut tile.variance);
         for (row, ((values, residuals), variances)) in rows.enumerate() {
             beside(row);
             // Compared anew for each use: an array of truth values is put together lane by lane.
-            let valid = |lane: usize| values[lane].abs() <= VALUE_LIMIT;
+            let valid = |lane: usize| ALL || values[lane].abs() <= VALUE_LIMIT;
             if !STEADY {
                 base = from_fn(|lane| if learnt[lane] == 0 && valid(lane) { values[lane] } else { base[lane] });
             }
             let centred: [f64; N] = from_fn(|lane| if valid(lane) { values[lane] - base[lane] } else { 0.0 });
-            let forecast: [f64; N] = from_fn(|lane| level[lane] + trend[lane]);
             let residual: [f64; N] = from_fn(|lane| centred[lane] - forecast[lane]);
             *residuals = from_fn(|lane| residual_of::<STEADY>(valid(lane), learnt[lane], constants, residual[lane]));
             *variances = from_fn(|lane| variance_of(variance[lane], constants));
@@ -181,32 +189,33 @@ impl Formula for Holt {
                 true => (constants.gain, constants.trend_gain, constants.gain),
                 false => holt_gains(f64::from(learnt[lane]), constants),
             });
-            let level_next: [f64; N] =
-                from_fn(|lane| (1.0 - gains[lane].0) * forecast[lane] + gains[lane].0 * centred[lane]);
-            // In this order the chain from forecast to forecast is one multiplication and two additions.
+            // Level and trend in one: the chain from forecast to forecast is one multiplication and one addition, and so is the trend's.
+            let both: [f64; N] = from_fn(|lane| gains[lane].0 + gains[lane].1);
+            let forecast_next: [f64; N] =
+                from_fn(|lane| (1.0 - both[lane]) * forecast[lane] + (trend[lane] + both[lane] * centred[lane]));
             let trend_next: [f64; N] =
                 from_fn(|lane| (trend[lane] + gains[lane].1 * centred[lane]) - gains[lane].1 * forecast[lane]);
             let variance_next: [f64; N] = from_fn(|lane| {
                 (1.0 - gains[lane].2) * variance[lane] + gains[lane].2 * residual[lane] * residual[lane]
             });
-            level = from_fn(|lane| if valid(lane) { level_next[lane] } else { level[lane] });
+            forecast = from_fn(|lane| if valid(lane) { forecast_next[lane] } else { forecast[lane] });
             trend = from_fn(|lane| if valid(lane) { trend_next[lane] } else { trend[lane] });
             variance = from_fn(|lane| if valid(lane) { variance_next[lane] } else { variance[lane] });
             learnt = from_fn(|lane| learnt[lane].saturating_add(u32::from(valid(lane))));
         }
-        *keys = Keys { learnt, base, mean: level, variance, trend, ..*keys };
+        *keys = Keys { learnt, base, mean: forecast, variance, trend, ..*keys };
     }
 }
 
 /// One instruction, as no operand is NaN or what is then chosen does not matter.
 #[inline(always)]
-fn greater(left: f32, right: f32) -> f32 {
+pub(super) fn greater(left: f32, right: f32) -> f32 {
     if left > right { left } else { right }
 }
 
 /// See [`greater`].
 #[inline(always)]
-fn lesser(left: f32, right: f32) -> f32 {
+pub(super) fn lesser(left: f32, right: f32) -> f32 {
     if left < right { left } else { right }
 }
 
@@ -246,6 +255,12 @@ impl<const N: usize> Sums<N> {
     }
 }
 
+/// Whether each row has a value.
+#[inline(always)]
+fn has_all(values: &[f64]) -> bool {
+    values.iter().fold(true, |all, value| all & (value.abs() <= VALUE_LIMIT))
+}
+
 /// Learns a tile, and standardises its residuals.
 #[inline(always)]
 fn learn_tile<F: Formula, const N: usize, const ROWS: usize>(
@@ -256,9 +271,14 @@ fn learn_tile<F: Formula, const N: usize, const ROWS: usize>(
     beside: impl FnMut(usize),
 ) {
     if keys.learnt.iter().all(|&learnt| learnt >= constants.steady_from) {
-        F::learn::<N, ROWS, true>(keys, constants, values, tile, beside);
+        // Where many keys go side by side, choosing costs nothing.
+        if N == 1 && F::PLAIN_IS_QUICKER && has_all(values.as_flattened()) {
+            F::learn::<N, ROWS, true, true>(keys, constants, values, tile, beside);
+        } else {
+            F::learn::<N, ROWS, true, false>(keys, constants, values, tile, beside);
+        }
     } else {
-        F::learn::<N, ROWS, false>(keys, constants, values, tile, beside);
+        F::learn::<N, ROWS, false, false>(keys, constants, values, tile, beside);
     }
     standardise::<F, N, ROWS>(values.len(), tile);
 }
@@ -385,7 +405,8 @@ fn run_page<F: Formula>(constants: &Constants, page: &mut Page<'_>, rows: &mut R
     let mut scratch = Scratch {
         values: [[0.0; LANES]; LANE_ROWS],
         lanes: Tile { residual: [[0.0; LANES]; LANE_ROWS], variance: [[0.0; LANES]; LANE_ROWS] },
-        key: [const { Tile { residual: [[0.0]; KEY_ROWS], variance: [[0.0]; KEY_ROWS] } }; 2],
+        key: Tile { residual: [[0.0]; KEY_ROWS], variance: [[0.0]; KEY_ROWS] },
+        steps: [Steps::new(), Steps::new()],
     };
     let mut group = 0;
     while group < group_count {
@@ -399,7 +420,7 @@ fn run_page<F: Formula>(constants: &Constants, page: &mut Page<'_>, rows: &mut R
                 continue;
             }
         }
-        run_key::<F>(constants, page, rows, &mut scratch.key, group);
+        run_key::<F>(constants, page, rows, &mut scratch, group);
         group += 1;
     }
 }
@@ -410,14 +431,15 @@ fn run_key<F: Formula>(
     constants: &Constants,
     page: &mut Page<'_>,
     rows: &mut Rows<'_>,
-    tiles: &mut [Tile<1, KEY_ROWS>; 2],
+    scratch: &mut Scratch,
     group: usize,
 ) {
     let slots = [(rows.slots[group] & rows.slot_mask) as usize];
     let range = rows.range(group);
     let mut keys = page.load::<F, 1>(&slots);
-    let mut sums = Sums { rise: keys.rise, fall: keys.fall };
-    let [mut tile, mut waiting] = tiles.each_mut();
+    let mut sums = [keys.rise[0], keys.fall[0]];
+    let Scratch { key: tile, steps, .. } = scratch;
+    let [mut steps, mut waiting] = steps.each_mut();
     let mut waiting_scores: &mut [f32] = &mut [];
     let chunks = rows.values[range.clone()].chunks(KEY_ROWS).zip(rows.scores[range].chunks_mut(KEY_ROWS));
     for (values, scores) in chunks {
@@ -427,22 +449,22 @@ fn run_key<F: Formula>(
             scores.copy_from_slice(tile.residual[..values.len()].as_flattened());
             continue;
         }
-        let (beside, after) =
-            waiting.residual[..waiting_scores.len()].split_at_mut(values.len().min(waiting_scores.len()));
-        learn_tile::<F, 1, KEY_ROWS>(&mut keys, constants, values, tile, |row| {
-            if let Some(residual) = beside.get_mut(row) {
-                sums.add(constants, residual);
-            }
-        });
-        after.iter_mut().for_each(|residual| sums.add(constants, residual));
-        waiting_scores.copy_from_slice(waiting.residual[..waiting_scores.len()].as_flattened());
+        let waits = waiting_scores.len();
+        // Of all rows of a tile or none, and past its end nothing is looked at.
+        if waits == KEY_ROWS {
+            learn_tile::<F, 1, KEY_ROWS>(&mut keys, constants, values, tile, |row| waiting.add(&mut sums, row));
+            (values.len()..waits).for_each(|row| waiting.add(&mut sums, row));
+        } else {
+            learn_tile::<F, 1, KEY_ROWS>(&mut keys, constants, values, tile, |_| ());
+        }
+        waiting.scores(waiting_scores);
+        steps.begin(constants, tile.residual[..values.len()].as_flattened());
         waiting_scores = scores;
-        std::mem::swap(&mut tile, &mut waiting);
+        std::mem::swap(&mut steps, &mut waiting);
     }
-    let residuals = &mut waiting.residual[..waiting_scores.len()];
-    residuals.iter_mut().for_each(|residual| sums.add(constants, residual));
-    waiting_scores.copy_from_slice(residuals.as_flattened());
-    (keys.rise, keys.fall) = (sums.rise, sums.fall);
+    (0..waiting_scores.len()).for_each(|row| waiting.add(&mut sums, row));
+    waiting.scores(waiting_scores);
+    [keys.rise[0], keys.fall[0]] = sums;
     page.store::<F, 1>(&slots, &keys);
 }
 

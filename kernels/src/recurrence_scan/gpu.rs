@@ -175,7 +175,7 @@ pub(super) fn encode(
             member_rows,
             member_rows.ilog2(),
             WORKGROUP_SIZE,
-            if recurrence == HOLT { 5 } else { 4 },
+            if recurrence == HOLT { 6 } else { 4 },
         ];
         let entries: &[&'static str] = match (cut_range.is_empty(), recurrence) {
             (true, _) => &["score"],

@@ -6,7 +6,8 @@
 //! are read and scores written side by side; a key that is hot enough is cut, and its pieces are scanned over in the same way.
 //!
 //! The twin needs no scan. Written as `keep * mean + gain * value`, the chain from row to row is one multiplication and one addition,
-//! and all the rest of the work fits into its shadow. So the twin walks each key in order, in `f64`, and **its answer does not depend
+//! and all the rest of the work fits into its shadow. So is Holt's, which keeps the forecast of the next row, level and trend in one, and
+//! CUSUM's two sums are a chain as short beside it. So the twin walks each key in order, in `f64`, and **its answer does not depend
 //! on how rows are cut into batches**, to the bit, nor on the machine (it uses no fused operations). A device answers in `f32` within
 //! [`Exactness::Tolerance`]; it centres values on the first one of the key in the batch, so that a level of 1e9 with a noise of 1
 //! keeps all its digits.
@@ -24,6 +25,7 @@ mod cpu;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
 pub mod naive;
+mod steps;
 
 use crate::kernel::{Exactness, Kernel, KernelError};
 use crate::rows::GroupedRows;
@@ -163,7 +165,7 @@ pub(crate) mod word {
     pub(crate) const LEARNT: usize = 0;
     /// The key's first value: all else is relative to it.
     pub(crate) const BASE: usize = 1;
-    /// The mean, or Holt's level.
+    /// The mean, or Holt's forecast of the next row: level and trend in one.
     pub(crate) const MEAN: usize = 3;
     pub(crate) const VARIANCE: usize = 5;
     /// How many words EWMA has; Holt's trend (`f64`) and the two sums of CUSUM (`f32` each) follow.

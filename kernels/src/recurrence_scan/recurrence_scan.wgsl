@@ -135,8 +135,12 @@ fn load(at: u32) -> Known {
     if known.learnt != 0u {
         // (base - origin) + mean: the level is gone before anything is rounded to f32.
         var mean = state_f64(WORD_BASE, slot);
-        for (var i = 0u; i < min(params.state_sums, 2u); i++) {
-            mean = f64_add(mean, select(state_f64(WORD_MEAN, slot), f64_negated(origin_of(at)), i == 0u));
+        for (var i = 0u; i < min(params.state_sums, select(2u, 3u, RECURRENCE == HOLT)); i++) {
+            var added = state_f64(WORD_MEAN, slot);
+            if i == 0u { added = f64_negated(origin_of(at)); }
+            // Holt's level is the forecast that is kept, less the trend.
+            if i == 2u { added = f64_negated(state_f64(WORD_EXTRA, slot)); }
+            mean = f64_add(mean, added);
         }
         let floats = f32s_of_f64(mean);
         known.mean = floats.x;
@@ -163,7 +167,7 @@ fn store(at: u32, known: Known) {
     let learnt_at = WORD_LEARNT * params.slots_per_page + slot;
     let is_new = state[learnt_at] == 0u;
     if is_new { set_state_f64(WORD_BASE, slot, origin_of(at)); }
-    // Mean: (origin - base) + mean + rest. Then variance + rest, trend + rest.
+    // Mean: (origin - base) + mean + rest. Then variance + rest, trend + rest; Holt's forecast is level + trend.
     var sum = select(origin_of(at), vec2<u32>(0u, 0u), is_new);
     for (var i = 0u; i < params.state_sums; i++) {
         var added = select(f64_negated(state_f64(WORD_BASE, slot)), vec2<u32>(0u, 0u), is_new);
@@ -177,8 +181,12 @@ fn store(at: u32, known: Known) {
             sum = f64_of_f32(known.trend);
             added = f64_of_f32(known.trend_rest);
         }
+        if i == 5u {
+            sum = state_f64(WORD_MEAN, slot);
+            added = state_f64(WORD_EXTRA, slot);
+        }
         sum = f64_add(sum, added);
-        if i >= 2u { set_state_f64(WORD_MEAN + 2u * (i - 2u), slot, sum); }
+        if i >= 2u { set_state_f64(select(WORD_MEAN + 2u * (i - 2u), WORD_MEAN, i == 5u), slot, sum); }
     }
     state[learnt_at] = known.learnt;
     if RECURRENCE == CUSUM {

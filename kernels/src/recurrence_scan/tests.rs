@@ -80,6 +80,37 @@ proptest! {
         }
     }
 
+    /// A hot key goes through loops of its own, tile by tile: with all values there and with some missing, in one step and in many, it scores
+    /// what the books say, and the same to the bit however it is cut.
+    #[test]
+    fn a_hot_key_is_scored_as_any(
+        recurrence in recurrences(), min_training in 0u32..40, missing in 0u32..3, seed in 0u32..1000, rows in 250usize..1600,
+        batch_rows in 1usize..700
+    ) {
+        let value = |row: u32| {
+            let random = (row ^ seed).wrapping_mul(2_654_435_761) ^ (row.wrapping_mul(40_503) >> 3);
+            match (missing, random % 97) {
+                // None, now and then one, and a tile without any.
+                (1, 0) => f64::INFINITY,
+                (2, _) if row / 256 == 1 => f64::NAN,
+                _ => 50.0 + f64::from(random >> 8) / f64::from(1 << 20),
+            }
+        };
+        let rows: Vec<(u32, f64)> = (0..rows as u32).map(|row| (0, value(row))).collect();
+        let config = Config { min_training, ..Config::new(recurrence) };
+        let kernel = RecurrenceScan::new(config).unwrap();
+        let (mut whole, mut cut) = (StatePages::new(kernel.state_shape()), StatePages::new(kernel.state_shape()));
+        let scores = run(&kernel, &mut whole, &rows);
+        let pieces = rows.chunks(batch_rows).flat_map(|rows| run(&kernel, &mut cut, rows));
+        let mut naive = Naive::new(config);
+        for (row, (score, piece)) in scores.iter().zip(pieces).enumerate() {
+            prop_assert_eq!(score.to_bits(), piece.to_bits(), "row {}", row);
+            let expected = naive.score(0, rows[row].1);
+            prop_assert!(close(*score, expected), "row {row}: {score} for {expected}");
+        }
+        prop_assert_eq!(whole.slot(0), cut.slot(0));
+    }
+
     /// The mean and the variance are those of all rows so far, each weighing less by age: worked out from the weights themselves.
     #[test]
     fn ewma_is_a_weighted_mean_and_variance(half_life in 0.5f64..50.0, values in proptest::collection::vec(-50.0f64..50.0, 1..60)) {
@@ -356,6 +387,38 @@ mod device {
             let skewed: Vec<(u32, f64)> =
                 (0..30_000).map(|row| (if row % 7 < 6 { 65_535 } else { row % 500 }, noise(row))).collect();
             assert_close(config, 32, &[&skewed]);
+        }
+    }
+
+    /// What one side has learnt the other goes on with: a state that moves at each step scores as one that stays. Holt's has a slope.
+    #[test]
+    fn a_state_goes_on_at_the_other_side() {
+        let Some(device) = device() else { return };
+        for recurrence in ALL {
+            let kernel = RecurrenceScan::new(Config { min_training: 5, ..Config::new(recurrence) }).unwrap();
+            let Exactness::Tolerance { relative, absolute } = kernel.exactness() else { panic!("floats") };
+            let mut placed = Placed::new(Arc::new(kernel.clone()), loud());
+            let mut state = StatePages::new(kernel.state_shape());
+            let rows: Vec<(u32, f64)> =
+                (0..3000).map(|row| (row % 3, 500.0 + noise(row) + f64::from(row) * 25.0)).collect();
+            for (step, rows) in rows.chunks(250).enumerate() {
+                if step % 2 == 1 {
+                    placed.move_to_device(device).expect("a device");
+                } else {
+                    placed.move_to_cpu();
+                }
+                let batch = batch_of(rows);
+                state.grow(kernel.slot_count(&batch));
+                let (scores, expected) = (placed.run(batch.clone()), kernel.run_twin(&batch, &mut state));
+                for (row, (score, expected)) in scores.iter().zip(&expected).enumerate() {
+                    let off = (score - expected).abs();
+                    assert!(
+                        off <= relative * expected.abs() + absolute,
+                        "{recurrence:?}: step {step}, row {row}: {score} for {expected}"
+                    );
+                }
+            }
+            assert_eq!(placed.metrics().device_batches, 6, "every other step ran on the device");
         }
     }
 

@@ -24,6 +24,8 @@ use crate::window_distance::{DistanceParameters, WindowDistance};
 const DEFAULT: &str = "auto";
 /// The version of all kernels' states, raised when the words of any of them change their meaning.
 const STATE_VERSION: u32 = 2;
+/// Of methods whose words have changed since.
+const STATE_VERSION_LATER: [(&str, u32); 2] = [("forecast", 3), ("holt", 3)];
 /// The option that names the method.
 const METHOD: &str = "method";
 
@@ -392,7 +394,9 @@ impl Method {
 
     /// What the words of a key's state mean: a checkpoint of another layout cannot be read.
     pub fn state_layout(&self) -> String {
-        format!("{}/{}", self.description.name, STATE_VERSION)
+        let name = self.description.name;
+        let later = STATE_VERSION_LATER.iter().find(|(method, _)| *method == name);
+        format!("{name}/{}", later.map_or(STATE_VERSION, |(_, version)| *version))
     }
 
     /// Whether it takes a season out whose period is one of time, so that it has to be told each row's.
