@@ -330,7 +330,9 @@ fn items<'t>(
     let mut place = start;
     let parts = split_at_commas(all);
     for part in &parts {
-        if part.is_empty() {
+        // A `*` alone, or with a name, is no expression.
+        let is_star = matches!(part.first(), Some(TokenWithSpan { token: Token::Mul, .. }));
+        if part.is_empty() || is_star {
             let mut here = *tokens;
             here.index = place;
             return Err(here.expected(what));
@@ -546,6 +548,10 @@ fn with_semantics(expr: &[TokenWithSpan], condition: Option<&Named>) -> Result<E
             _ => None,
         };
         tokens.index += 1;
+        if semantics.is_some() && matches!(tokens.word(0).as_str(), "RUNNING" | "FINAL") {
+            let message = "a function has one of `RUNNING` and `FINAL` before it, not both";
+            return Err(SqlError::syntax(message, tokens.location_of(index)));
+        }
         match semantics {
             Some(qualifier) if !tokens.word(0).is_empty() && tokens.is(1, &Token::LParen) => {
                 if let (Some(variable), FINAL) = (condition, qualifier) {

@@ -289,6 +289,11 @@ impl PatternParser<'_> {
                 self.tokens.expect_token(&Token::RParen)?;
                 PatternSyntax::Permutation(parts)
             }
+            Token::Word(word) if word.quote_style.is_none() && no_operator(&word.value).is_some() => {
+                let way_out = no_operator(&word.value).unwrap_or_default();
+                let message = format!("`{}` is no operator of patterns; {way_out}", word.value.to_uppercase());
+                return Err(SqlError::syntax(message, self.tokens.location()));
+            }
             Token::Word(word) => {
                 let at = self.tokens.location().into();
                 let name = match word.quote_style {
@@ -316,6 +321,18 @@ impl PatternParser<'_> {
         }
         Ok(PatternSyntax::Variable(index as u8))
     }
+}
+
+/// What to write instead of a word that stands between conditions, and is no name without quotes.
+fn no_operator(word: &str) -> Option<&'static str> {
+    Some(match word.to_uppercase().as_str() {
+        "NOT" => {
+            "rows that are no `B` are a variable of their own: `PATTERN (A N* C) DEFINE N AS NOT (<the condition of B>)`"
+        }
+        "OR" => "`A | B` is one or the other",
+        "AND" => "`A B` is one after the other; what holds of one row is one condition in `DEFINE`",
+        _ => return None,
+    })
 }
 
 fn no_alternation(tokens: &Tokens<'_>) -> SqlError {

@@ -403,6 +403,18 @@ fn mistakes_in_the_clause() {
         ("ORDER BY ts PATTERN (A B -})".into(), "line 2, column 26: expected the end of the pattern"),
         ("ORDER BY ts PATTERN (PERMUTE())".into(), "line 2, column 30: expected a pattern"),
         (
+            "ORDER BY ts PATTERN (A NOT B C) DEFINE B AS price > 1".into(),
+            "line 2, column 24: `NOT` is no operator of patterns; rows that are no `B` are a variable of their own",
+        ),
+        ("ORDER BY ts PATTERN (A or B)".into(), "line 2, column 24: `OR` is no operator of patterns; `A | B` is one"),
+        ("ORDER BY ts PATTERN (A AND B)".into(), "line 2, column 24: `AND` is no operator of patterns"),
+        ("PARTITION BY * ORDER BY ts PATTERN (A)".into(), "line 2, column 14: expected a column, found `*`"),
+        (
+            "ORDER BY ts MEASURES FINAL RUNNING LAST(A.price) AS x PATTERN (A)".into(),
+            "line 2, column 22: a function has one of `RUNNING` and `FINAL` before it, not both",
+        ),
+        ("ORDER BY ts MEASURES * AS x PATTERN (A)".into(), "line 2, column 22: expected a measure, found `*`"),
+        (
             format!("ORDER BY ts PATTERN ({many})"),
             "line 2, column 268: a pattern has at most 64 variables; `V64` is one more",
         ),
