@@ -345,7 +345,7 @@ impl Materialized {
     /// The rows, in batches of the schema.
     ///
     /// # Errors
-    /// A row was taken back more often than it came: a bug in an operator.
+    /// A row was taken back more often than it came: by a table whose changes are not checked, or by a bug in an operator.
     pub fn finish(self) -> Result<Vec<RecordBatch>> {
         let Some(counted) = self.counted else {
             return Ok(self.batches);
@@ -353,7 +353,13 @@ impl Materialized {
         let mut kept = Vec::new();
         for (row, weight) in &counted.rows {
             if *weight < 0 {
-                return Err(EngineError::bug("a result holds a row a negative number of times"));
+                return Err(EngineError::Sink {
+                    table: "result".to_owned(),
+                    message: "a row was taken back more often than it came, as it can be where a table has 'changelog.check' = 'false' \
+                              and takes back what was never there: without that option such rows are in `<table>.errors`; if no \
+                              table has it, this is a bug in eagre, please report it"
+                        .to_owned(),
+                });
             }
             kept.extend(std::iter::repeat_n(row.row(), *weight as usize));
         }

@@ -737,12 +737,22 @@ impl Lowering<'_> {
         let (partial, partial_schema) =
             self.partial(stream, &task, (PartialWindows::None, &WallClock::default()), ttl_ms.is_some(), &detail, "")?;
         let distinct = task.calls.is_empty();
+        let keeps_values = task.calls.iter().any(|call| keeps_values(&call.function));
         let factory = GroupAggregateFactory::new(partial_schema, key_count, task.calls, task.row_count_call, None)
             .map_err(engine)?
             .with_ttl(ttl_ms);
         let schema = factory.output_schema();
         let bound = match (key_count, ttl_ms) {
-            (0, _) => "one row".to_string(),
+            (0, _) if !keeps_values => "one row".to_string(),
+            (0, _) if stream.bounded => "one row, with the values that it is made of, until the input ends".to_string(),
+            (0, _) => {
+                self.notice(format!(
+                    "the state of `{}` holds every value that it is made of and is never freed; group by a window \
+                     (`TABLE(TUMBLE(..))`) over a table with a watermark to bound it",
+                    task.detail.keys_and_calls
+                ));
+                "one row, with the values that it is made of, for ever".to_string()
+            }
             (_, Some(ttl_ms)) => format!("every group, for {} by TTL", duration(ttl_ms)),
             (_, None) if stream.bounded => "every group, until the input ends".to_string(),
             (_, None) => {
@@ -917,6 +927,12 @@ fn describe(keys: &[String], calls: &[String]) -> String {
 
 fn plain_edge(schema: SchemaRef) -> EdgeInfo {
     EdgeInfo { schema, changelog: ChangelogMode::AppendOnly, key: None, time_column: None, ordinals: false }
+}
+
+/// Whether an aggregate holds the values that it is made of, and not some numbers of them alone.
+fn keeps_values(function: &AggregateFunctionRef) -> bool {
+    let lists = || function.state_fields().iter().any(|field| field.data_type().is_nested());
+    function.distinct().is_some() || lists()
 }
 
 /// Counts the rows of a group, with their weights.
