@@ -11,6 +11,7 @@
 use std::cmp::Ordering;
 
 use super::forecaster::{ERRORS_MIN, mix};
+use super::interval::GROWTH_PLAIN;
 use super::state::{Key, Shape};
 use crate::conv_forecast::{self, FORECAST_NUMBERS, QUANTILES, Seasons, Weights, Windows};
 
@@ -173,7 +174,7 @@ pub(super) fn judge(key: &mut Key<'_>, horizon: usize, value: f32) {
                 *of_group.count += 1.0;
                 let (count, mut errors) = (*of_group.count, of_group.errors);
                 errors.learn(surprise, 1, even);
-                errors.age(count);
+                errors.age(count, GROWTH_PLAIN);
             }
         }
         match origin.checked_sub(stride) {

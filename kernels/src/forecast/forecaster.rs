@@ -1,6 +1,7 @@
 //! The face: keys by slot, rows in, forecasts out.
 
 use super::asked::Asked;
+use super::interval::{GROWTH, GROWTH_PLAIN};
 use super::point::{Begin, phase_of, point, spread_factor};
 use super::season::{self, Scratch};
 use super::state::{Key, Origin, Shape};
@@ -16,6 +17,8 @@ const VALUE_MAX: f64 = 1e300;
 const CHECK_FIRST: u64 = 16;
 /// How fast spreads follow errors.
 const SPREAD: f32 = 0.01;
+/// The same of plain methods.
+const SPREAD_PLAIN: f32 = 1.0 / 64.0;
 /// How fast parts of a season learn how far errors spread in them.
 const PHASE_SPREAD: f32 = 1.0 / 32.0;
 /// How fast unrest follows errors.
@@ -260,7 +263,10 @@ fn shape_of(parameters: &Parameters) -> Shape {
     let (horizon, season_max) = (parameters.horizon as usize, parameters.season_max as usize);
     match parameters.method {
         Method::HoltWinters => {
-            Shape::new(horizon, season_max, holt_winters::words(season_max), Some(holt_winters::LEVELS))
+            let mut shape =
+                Shape::new(horizon, season_max, holt_winters::words(season_max), Some(holt_winters::LEVELS));
+            shape.tables = shape.groups.len();
+            shape
         }
         Method::Flair => {
             let mut shape = Shape::new(horizon, season_max, 0, None);
@@ -271,7 +277,11 @@ fn shape_of(parameters: &Parameters) -> Shape {
             shape.long_period = experts::long_period(parameters);
             shape
         }
-        Method::SeasonalNaive => Shape::new(horizon, season_max, 0, None),
+        Method::SeasonalNaive => {
+            let mut shape = Shape::new(horizon, season_max, 0, None);
+            shape.tables = shape.groups.len();
+            shape
+        }
         Method::Conv => {
             let mut shape = Shape::new(horizon, season_max, 0, None);
             shape.ring = shape.ring.max(conv::rows_seen(season_max));
@@ -405,13 +415,15 @@ fn judge(parameters: &Parameters, key: &mut Key<'_>, value: f32) {
         let spread = *of_group.spread;
         *of_group.count += 1.0;
         // The first errors are those of a forecaster that knows nothing yet: they count less and less.
-        let rate = SPREAD.max(2.0 / (*of_group.count + 1.0));
+        let rate =
+            if parameters.method == Method::Flair { SPREAD } else { SPREAD_PLAIN }.max(2.0 / (*of_group.count + 1.0));
         // One error may at most make the spread grow by a third or so.
         let magnitude =
             if *of_group.count > 16.0 && spread > 0.0 { error.abs().min(20.0 * spread) } else { error.abs() };
         *of_group.spread += rate * (magnitude - spread);
         let mut errors = of_group.errors;
-        errors.learn(error / factor, last, even);
+        // What a plain method does not see, such as a trend that begins, its levels have to follow at once, at each horizon by itself.
+        errors.learn(error / factor, if parameters.method == Method::Flair { last } else { 1 }, even);
         if parameters.method == Method::Flair {
             if group == 0 {
                 one_step = Some(said.experts);
@@ -433,7 +445,8 @@ fn judge(parameters: &Parameters, key: &mut Key<'_>, value: f32) {
     for table in 0..key.shape.tables {
         let counts = key.shape.sharing(table).map(|group| key.spread(group).1);
         let count = counts.fold(0.0, f32::max);
-        key.group(table).errors.age(count);
+        let growth = if parameters.method == Method::Flair { GROWTH } else { GROWTH_PLAIN };
+        key.group(table).errors.age(count, growth);
     }
     if parameters.method == Method::Flair {
         for group in 0..key.shape.groups.len() {

@@ -20,7 +20,9 @@ pub(super) const LEVELS: [f32; 9] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95
 /// By so much is a level moved at most by errors that say something new.
 const RATE: f32 = 0.004;
 /// Errors of a row weigh so much more than those of the row before: twice as much after 250.
-const GROWTH: f32 = 1.002_776_4;
+pub(super) const GROWTH: f32 = 1.002_776_4;
+/// The same where levels have to follow errors that a plain method makes for long: twice as much after 500.
+pub(super) const GROWTH_PLAIN: f32 = 1.001_387_3;
 /// Errors of forecasts that overlap say little that is new: of those of one forecast, this share.
 const OVERLAP: f32 = 0.5;
 /// How many errors are the first ones.
@@ -186,12 +188,12 @@ impl<'a> Errors<'a> {
     }
 
     /// Lets what has been counted so far weigh less: once in a row, the `count`-th one of the table.
-    pub(super) fn age(&mut self, count: f32) {
+    pub(super) fn age(&mut self, count: f32, growth: f32) {
         if *self.gain <= 0.0 {
             return;
         }
         // The first ones are those of a forecaster that knows nothing yet: at first each weighs by how many there are.
-        *self.gain *= if count < FIRST { 1.0 + 1.0 / count } else { GROWTH };
+        *self.gain *= if count < FIRST { 1.0 + 1.0 / count } else { growth };
         if *self.gain > GAIN_MAX {
             self.bins.iter_mut().for_each(|weight| *weight /= GAIN_MAX);
             *self.total /= GAIN_MAX;
@@ -259,7 +261,7 @@ mod tests {
     /// Takes in an error of one step ahead, one of many.
     fn learn(errors: &mut Errors<'_>, error: f32, even: f32) {
         errors.learn(error, 1, even);
-        errors.age(1e6);
+        errors.age(1e6, GROWTH);
     }
 
     proptest! {
@@ -340,7 +342,7 @@ mod tests {
             Errors::new(&mut shared, &mut near, 2).learn(error(row), 1, 0.5);
             let mut errors = Errors::new(&mut shared, &mut far, 2);
             errors.learn(error(row), 1, 0.5);
-            errors.age(1e6);
+            errors.age(1e6, GROWTH);
         }
         let (one, two) = (Errors::new(&mut table, &mut levels, 1), Errors::new(&mut shared, &mut near, 2));
         assert!((one.weight() / two.weight() - 1.0).abs() < 1e-4, "{} and {}", one.weight(), two.weight());
@@ -358,12 +360,12 @@ mod tests {
             let mut errors = Errors::new(&mut table, &mut levels, 1);
             for row in 0..100 {
                 errors.learn(mix(row, 10) as f32 / u32::MAX as f32 - 0.5, span, 0.5);
-                errors.age(1e6);
+                errors.age(1e6, GROWTH);
             }
             let before = errors.moved(0.9);
             for nth in 0..12 {
                 errors.learn(half_power(2 * nth), span, 0.5);
-                errors.age(1e6);
+                errors.age(1e6, GROWTH);
             }
             errors.moved(0.9) - before
         };
