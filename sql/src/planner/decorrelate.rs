@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, JoinType, ScalarValue};
+use datafusion::common::{Column, JoinType, NullEquality, ScalarValue};
 use datafusion::logical_expr::expr::{Exists, InSubquery, WindowFunction};
 use datafusion::logical_expr::utils::enumerate_grouping_sets;
 use datafusion::logical_expr::{
@@ -22,6 +22,7 @@ use datafusion::logical_expr::{
     LogicalPlanBuilder, Operator, SortExpr, Subquery, Union, Window, WindowFrame, binary_expr, lit, when,
 };
 
+use super::carried;
 use super::context::default_functions;
 use super::expr::strip_alias;
 use super::forecast::ForecastTable;
@@ -75,12 +76,13 @@ fn depth(plan: &LogicalPlan) -> usize {
 }
 
 /// Whether DataFusion's rules would take a subquery for another one: they lift what it asks of the rows around it out of a window function, which then sees the
-/// rows of all of them, and an inequality out of a `DISTINCT`, which then tells rows apart by it; and see [`misread`] for what they make of conditions.
+/// rows of all of them, and an inequality out of a `DISTINCT`, which then tells rows apart by it; see [`misread`] for what they make of conditions, and [`carried`] for columns
+/// that they mistake for each other.
 pub(super) fn is_misread(plan: &LogicalPlan) -> bool {
     let mut misread = false;
     let found = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Subquery(subquery) = node {
-            misread |= lifts_out_of(&subquery.subquery, true);
+            misread |= lifts_out_of(&subquery.subquery, true) || carried::is_misread(&subquery.subquery);
         }
         if let LogicalPlan::Filter(filter) = node {
             misread |= misread::condition(&filter.predicate);
@@ -92,7 +94,7 @@ pub(super) fn is_misread(plan: &LogicalPlan) -> bool {
                 | Expr::Exists(Exists { subquery, .. })
                 | Expr::InSubquery(InSubquery { subquery, .. }) = expr
                 {
-                    misread |= lifts_out_of(&subquery.subquery, false);
+                    misread |= lifts_out_of(&subquery.subquery, false) || carried::is_misread(&subquery.subquery);
                 }
                 Ok(TreeNodeRecursion::Continue)
             })?;
@@ -207,6 +209,15 @@ fn outer_columns(plan: &LogicalPlan) -> Result<Vec<(Column, FieldRef)>> {
     Ok(columns)
 }
 
+/// What a join asks, one after the other.
+fn conditions(join: &Join) -> Vec<Expr> {
+    let of_keys = |(left, right): &(Expr, Expr)| match join.null_equality {
+        NullEquality::NullEqualsNothing => left.clone().eq(right.clone()),
+        NullEquality::NullEqualsNull => same(left.clone(), right.clone()),
+    };
+    join.on.iter().map(of_keys).chain(join.filter.clone()).collect()
+}
+
 fn same(a: Expr, b: Expr) -> Expr {
     binary_expr(a, Operator::IsNotDistinctFrom, b)
 }
@@ -292,9 +303,7 @@ impl Decorrelator {
             }
             LogicalPlan::Join(join) if join.join_type == JoinType::Inner => {
                 // What an inner join asks of its rows can be asked after it.
-                let mut conditions: Vec<Expr> =
-                    join.on.iter().map(|(left, right)| left.clone().eq(right.clone())).collect();
-                conditions.extend(join.filter.clone());
+                let conditions = conditions(&join);
                 let pairs = LogicalPlanBuilder::from(join.left.as_ref().clone())
                     .cross_join(join.right.as_ref().clone())?
                     .build()?;
@@ -463,8 +472,7 @@ impl Decorrelator {
             plan = LogicalPlanBuilder::from(plan).alias(alias.alias.clone())?.build()?;
         }
         let mut condition = Self::matching(&domain, &plan);
-        condition.extend(join.on.iter().map(|(left, right)| left.clone().eq(right.clone())));
-        condition.extend(join.filter.clone());
+        condition.extend(conditions(join));
         let mut columns: Vec<Expr> = left.schema().columns().into_iter().map(Expr::Column).collect();
         columns.extend(domain.own(&plan));
         Ok(LogicalPlanBuilder::from(left).join_on(plan, join.join_type, condition)?.project(columns)?.build()?)
@@ -778,14 +786,7 @@ impl Decorrelator {
     }
 
     fn join(&mut self, domain: &Domain, join: &Join) -> Result<LogicalPlan> {
-        let mut conditions: Vec<Expr> = vec![];
-        for (left, right) in &join.on {
-            conditions.push(match join.null_equality {
-                datafusion::common::NullEquality::NullEqualsNothing => left.clone().eq(right.clone()),
-                datafusion::common::NullEquality::NullEqualsNull => same(left.clone(), right.clone()),
-            });
-        }
-        conditions.extend(join.filter.clone());
+        let conditions = conditions(join);
         let (left_free, right_free) = (domain.is_free_of(&join.left)?, domain.is_free_of(&join.right)?);
         let looks_out = conditions.iter().any(expr_has_subquery);
         // Rows of a side that is shown without a match are shown for every value of the domain.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, JoinType, NullEquality, ScalarValue};
-use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::utils::{can_hash, split_conjunction};
 use datafusion::logical_expr::{
     Expr as LogicalExpr, ExprSchemable, Join as LogicalJoin, LogicalPlan, LogicalPlanBuilder, Operator, cast, lit,
 };
@@ -624,9 +624,9 @@ impl Condition {
         let both = left.join(right)?;
         let width = left.fields().len();
         for conjunct in join.filter.iter().flat_map(|filter| split_conjunction(filter)) {
-            // `IS NOT DISTINCT FROM` between the sides is a key too.
+            // `IS NOT DISTINCT FROM` between the sides is a key too, and beside such keys an `=`, which asks for no null as well.
             if let LogicalExpr::BinaryExpr(binary) = conjunct
-                && binary.op == Operator::IsNotDistinctFrom
+                && (binary.op == Operator::IsNotDistinctFrom || null_equals_null && binary.op == Operator::Eq)
                 && let (Some(x), Some(y)) =
                     (side_of(&binary.left, &both, width)?, side_of(&binary.right, &both, width)?)
                 && x != y
@@ -634,6 +634,13 @@ impl Condition {
                 let (l, r) =
                     if x == Side::Left { (&binary.left, &binary.right) } else { (&binary.right, &binary.left) };
                 let (left_type, right_type) = (l.get_type(left)?, r.get_type(right)?);
+                if binary.op == Operator::Eq {
+                    if !can_hash(&left_type) || left_type != right_type {
+                        rest.push(conjunct.clone());
+                        continue;
+                    }
+                    rest.push(l.as_ref().clone().is_not_null());
+                }
                 let r = if left_type == right_type { *r.clone() } else { cast(*r.clone(), left_type) };
                 null_safe.push((*l.clone(), r));
             } else {

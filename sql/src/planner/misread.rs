@@ -10,6 +10,7 @@ use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::{BinaryExpr, Expr, FetchType, Limit, LogicalPlan, Operator, SkipType, Subquery};
 
+use super::carried;
 use super::decorrelate::gives_one_row;
 use super::expr::strip_alias;
 
@@ -42,7 +43,8 @@ fn asks(expr: &Expr) -> bool {
     expr.exists(|part| Ok(matches!(part, Expr::InSubquery(_)))).unwrap_or(true)
 }
 
-/// Whether `x NOT IN (SELECT y ..)` is no join on `x = y`: `x` is a constant, or `y` is, or looks outwards.
+/// Whether `x NOT IN (SELECT y ..)` is no join on `x = y`: `x` is a constant, or `y` is, or looks outwards. And where `y` is
+/// compared with the rows around as well, the join would have the same keys twice, or once.
 fn is_not_in_of_others(within: &InSubquery) -> bool {
     let has = |expr: &Expr, wanted: fn(&Expr) -> bool| expr.exists(|part| Ok(wanted(part))).unwrap_or(true);
     let is_column = |expr: &Expr| matches!(expr, Expr::Column(_));
@@ -50,6 +52,7 @@ fn is_not_in_of_others(within: &InSubquery) -> bool {
     let of_these_rows = |expr: &Expr| has(expr, is_column) && !has(expr, is_outer);
     looks_out(&within.subquery) && has_row_of_none(&within.subquery.subquery)
         || !of_these_rows(&within.expr)
+        || carried::has_first(&within.subquery.subquery, value_of(&within.subquery.subquery))
         || value_of(&within.subquery.subquery).is_some_and(|value| !of_these_rows(strip_alias(value)))
 }
 

@@ -59,7 +59,11 @@ pub async fn answer(
     let plan = batch_plan(catalog, query, tables)?;
     let mut config = SessionConfig::new().with_target_partitions(1);
     config.options_mut().execution.time_zone = Some(catalog.time_zone().to_string());
-    let state = SessionStateBuilder::new().with_default_features().with_config(config).build();
+    let state = SessionStateBuilder::new()
+        .with_default_features()
+        .with_optimizer_rules(logical::batch_rules())
+        .with_config(config)
+        .build();
     let session = SessionContext::new_with_state(state);
     let plan = forecast::made(&session, plan).await?;
     let frame = session.execute_logical_plan(plan).await?;

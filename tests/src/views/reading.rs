@@ -420,6 +420,8 @@ pub(super) fn batch_rules() -> Outcome {
     let nulls = "SELECT p.id, q.id FROM person AS p JOIN person AS q ON p.dep IS NOT DISTINCT FROM q.dep
                  CROSS JOIN (SELECT max(id) - 2 AS m FROM person) AS s WHERE p.id > s.m ORDER BY 1, 2";
     expect("nulls that meet", &read(&session, nulls)?, &["3,3", "4,4"])?;
+    let own = "SELECT p.id FROM person AS p WHERE p.dep = (SELECT q.dep FROM person AS q WHERE q.id = p.id) ORDER BY 1";
+    expect("nulls that meet in a subquery alone", &read(&session, own)?, &["1", "2", "4"])?;
     let constant = "SELECT * FROM (SELECT 1 AS one, count(*) AS n FROM person) AS q WHERE one > 1";
     expect("the one row of an aggregation", &read(&session, constant)?, &[])
 }
