@@ -33,6 +33,10 @@ pub struct Calibration {
     options: AlarmOptions,
     prior: Prior,
     features: usize,
+    /// Rows of a key that the scorer learns before it has a score for one.
+    warm_up_rows: u32,
+    /// Rows of a key that are learnt before one may be an alarm.
+    training_rows: u32,
     shape: StateShape,
 }
 
@@ -49,12 +53,16 @@ pub struct GroupedContext<'a> {
 
 impl Calibration {
     /// What the words of a key mean.
-    pub const LAYOUT: &'static str = "calibration/2";
+    pub const LAYOUT: &'static str = "calibration/3";
 
-    /// For rows with so many features.
-    pub fn new(options: AlarmOptions, prior: Prior, features: usize) -> Self {
+    /// For rows with so many features, and a scorer that says 0 of the first `warm_up_rows` of a key, whatever they are: these are no
+    /// scores, and teach nothing about how scores are distributed.
+    pub fn new(options: AlarmOptions, prior: Prior, features: usize, warm_up_rows: u32) -> Self {
         let words = HEADER_WORDS + features * FEATURE_WORDS + tail::WORDS;
-        Calibration { options, prior, features, shape: StateShape::new(vec![0; words], Layout::SlotMajor) }
+        let scored = warm_up_rows.saturating_add(options.min_training.min(prior.own_rows()));
+        let training_rows = options.min_training.max(scored).min(COUNT_MAX);
+        let shape = StateShape::new(vec![0; words], Layout::SlotMajor);
+        Calibration { options, prior, features, warm_up_rows, training_rows, shape }
     }
 
     /// The words of a key.
@@ -119,7 +127,7 @@ impl Calibration {
 
     /// A value that nothing can be compared with is as rare as can be.
     fn beyond(&self, words: &mut [u32], time_ms: i64, row: usize, out: &mut Detections) {
-        let trained = words[COUNT] >= self.options.min_training;
+        let trained = words[COUNT] >= self.training_rows;
         out.score[row] = f32::MAX;
         out.p_value[row] = if trained { f32::MIN_POSITIVE } else { 1.0 };
         out.is_anomaly[row] = self.alarms(words, time_ms, trained);
@@ -151,12 +159,14 @@ impl Calibration {
         let (header, rest) = words.split_at_mut(HEADER_WORDS);
         let (models, tail) = rest.split_at_mut(self.features * FEATURE_WORDS);
         let count = header[COUNT];
-        let trained = count >= self.options.min_training;
-        let rate = self.options.max_false_alarm_rate as f32;
-        let judged = tail::Judged { score: surprise, age: count, learn: learns, judged: trained };
-        let p_value = tail::p_value(bytemuck::cast_slice_mut(tail), &self.prior, rate, judged);
-        if trained {
-            out.p_value[row] = p_value;
+        if count >= self.warm_up_rows {
+            let trained = count >= self.training_rows;
+            let rate = self.options.max_false_alarm_rate as f32;
+            let judged = tail::Judged { score: surprise, age: count, learn: learns, judged: trained };
+            let p_value = tail::p_value(bytemuck::cast_slice_mut(tail), &self.prior, rate, judged);
+            if trained {
+                out.p_value[row] = p_value;
+            }
         }
         let below = f64::from(out.p_value[row]) < self.options.max_false_alarm_rate;
         out.is_anomaly[row] = self.alarms(header, time_ms, below);

@@ -11,7 +11,7 @@ pub struct AlarmOptions {
     pub max_false_alarm_rate: f64,
     /// How long after an alarm the key has no other, whatever its rows are.
     pub rest: Rest,
-    /// Rows of a key that are learnt before any is an alarm.
+    /// Rows of a key that are learnt before any is an alarm; more, where a method takes longer until it has scores of some rows.
     pub min_training: u32,
 }
 

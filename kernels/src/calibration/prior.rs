@@ -5,6 +5,9 @@
 pub struct Prior {
     scale: Scale,
     rows: f32,
+    /// How much of the row itself counts among those above it (conformal): half makes the rank of a row among others right on average, more
+    /// is careful. What a prior that is right says of scores never seen needs none of it.
+    itself: f32,
 }
 
 /// The scale on which a score is `-ln` of its chance.
@@ -23,17 +26,21 @@ pub(super) const SURPRISE_MAX: f32 = 24.0;
 
 impl Prior {
     /// Sums of logarithms of ratios, as `auto` makes them. The factor is the slope of the tail over many kinds of series.
-    pub const AUTO: Self = Prior { scale: Scale::Linear(1.5), rows: 24_000.0 };
+    pub const AUTO: Self = Prior { scale: Scale::Linear(1.5), rows: 24_000.0, itself: 0.0 };
     /// The sum of two such logarithms.
-    pub const NOVELTY: Self = Prior { scale: Scale::Linear(2.0), rows: 24_000.0 };
+    pub const NOVELTY: Self = Prior { scale: Scale::Linear(2.0), rows: 24_000.0, itself: 0.0 };
     /// Distances in standard deviations, with tails as heavy as measured series have.
-    pub const DEVIATIONS: Self = Prior { scale: Scale::Logarithmic { factor: 4.0, unit: 1.5 }, rows: 300.0 };
-    /// Bits: half as likely with each.
-    pub const BITS: Self = Prior { scale: Scale::Linear(std::f32::consts::LN_2), rows: 100.0 };
+    pub const DEVIATIONS: Self =
+        Prior { scale: Scale::Logarithmic { factor: 4.0, unit: 1.5 }, rows: 300.0, itself: 0.0 };
+    /// Bits: half as likely with each, roughly; how many bits usual rows have differs by key and by how many values they are.
+    pub const BITS: Self = Prior { scale: Scale::Linear(std::f32::consts::LN_2), rows: 100.0, itself: 0.3 };
+    /// Cumulative sums of standardised residuals, half a deviation less for each row: a sum of `h` is about as rare as `exp(-h)` (Siegmund,
+    /// "Sequential Analysis"), and sums of neighbours are much the same, so that the key's own are worth less than they are many.
+    pub const SUMS: Self = Prior { scale: Scale::Linear(1.0), rows: 300.0, itself: 0.3 };
     /// Logarithms of how sure a model is, which it is too much where it is wrong.
-    pub const SURENESS: Self = Prior { scale: Scale::Linear(1.0), rows: 30.0 };
+    pub const SURENESS: Self = Prior { scale: Scale::Linear(1.0), rows: 30.0, itself: 0.0 };
     /// Scores of which nothing is known beforehand.
-    pub const UNKNOWN: Self = Prior { scale: Scale::Octaves, rows: 1.0 };
+    pub const UNKNOWN: Self = Prior { scale: Scale::Octaves, rows: 0.0, itself: 1.0 };
 
     /// A score, 0 or more, as `-ln` of its chance, from 0 to [`SURPRISE_MAX`].
     pub(super) fn surprise(&self, score: f32) -> f32 {
@@ -45,17 +52,21 @@ impl Prior {
         surprise.clamp(0.0, SURPRISE_MAX)
     }
 
+    /// Own scores that a key must have before one is an alarm: none where the prior is trusted with scores never seen.
+    pub(super) fn own_rows(&self) -> u32 {
+        if self.itself > 0.0 { OWN_ROWS } else { 0 }
+    }
+
     /// How many of the rows that the prior is worth have such a surprise or more, and how many it is worth, to a key that
     /// [trusts](trust_in_prior) it so far.
     pub(super) fn rows_above(&self, surprise: f32, trust: f32) -> (f32, f32) {
         let rows = self.rows * trust;
-        match self.scale {
-            // The row itself (conformal).
-            Scale::Octaves => (1.0, 1.0),
-            _ => (rows * (-surprise).exp(), rows),
-        }
+        (rows * (-surprise).exp() + self.itself, rows + self.itself)
     }
 }
+
+/// Scores of its own that a key needs where the prior says too little: ranks among a handful are none.
+const OWN_ROWS: u32 = 100;
 
 /// After so many rows of a key the prior is worth half.
 const FORGOTTEN_AFTER: f32 = 20_000.0;

@@ -1,7 +1,7 @@
 //! The chance of a score among the earlier ones of its key, held to the rate that was asked for.
 //!
 //! ```text
-//! p = min(1, (prior rows above + own rows above) / (prior rows + own rows) * correction)
+//! p = min(1, (prior rows above + own rows above + itself) / (prior rows + own rows + itself) * correction)
 //! correction = ((rows below the rate + k) / (rate * rows + k))^3
 //! prior rows = those of the method * trust,  k = STEADY * trust * min(1, rate / 5e-4)^1.5,  trust = 1 / (1 + (age / 20,000)^2)
 //! ```

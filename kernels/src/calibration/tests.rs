@@ -86,6 +86,66 @@ fn false_alarms_stay_near_the_rate() {
     }
 }
 
+/// How often rows 100 to 1500 of new keys are alarms, as a multiple of the rate; values are independent noise. No key rests, but where sums
+/// make one alarm of many rows.
+fn young_rate(method: &str, features: usize, rate: f64, keys: u64) -> f64 {
+    const ROWS: usize = 1500;
+    let rest = if method == "cusum" { 100 } else { 0 };
+    let options = json!({ "method": method, "max_false_alarm_rate": rate, "rest": rest });
+    let options = DetectorOptions::parse(options.as_object().expect("an object")).expect("they can be");
+    let slots: Vec<u32> = (0..ROWS as u32 * keys as u32).map(|row| row % keys as u32).collect();
+    let column = |feature: u64| -> Vec<f64> {
+        (0..slots.len() as u64).map(|row| gaussian(feature * 10_000_019 + row)).collect()
+    };
+    let columns: Vec<Vec<f64>> = (0..features as u64).map(column).collect();
+    let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
+    let mut detector = options.detector(features, &Arc::default()).expect("so many values");
+    let grouped = Arc::new(GroupedRows::group(&slots, keys as usize));
+    let mut group = WaveGroup::new();
+    detector.start(&grouped, &columns, RowContext::default(), &mut group);
+    group.submit(|| {});
+    let said = detector.finish();
+    assert!((0..slots.len()).filter(|row| row % ROWS < 100).all(|row| said.p_value[row] == 1.0), "{method}");
+    let alarms = said.is_anomaly.iter().filter(|alarm| **alarm).count();
+    alarms as f64 / (rate * (keys as usize * (ROWS - 100)) as f64)
+}
+
+/// Rows of which a method has no score yet are no evidence that scores are 0: the first that has one is no alarm.
+#[test]
+fn new_keys_give_no_more_false_alarms_than_old_ones() {
+    let alarms = young_rate("auto", 2, 5e-4, 40);
+    println!("auto of 2 at 0.0005: {alarms:.2} times the rate");
+    assert!((0.5..2.0).contains(&alarms), "two values: {alarms:.2} times the rate");
+    let methods = [
+        ("auto", 5),
+        ("half_space", 1),
+        ("half_space", 3),
+        ("distance", 1),
+        ("subspace", 1),
+        ("centroids", 1),
+        ("rcf", 1),
+        ("rcf", 2),
+        ("seasonal", 1),
+        ("novelty", 1),
+        ("ewma", 1),
+        ("holt", 1),
+        ("cusum", 1),
+        ("changepoint", 1),
+        ("forecast", 1),
+    ];
+    let mut failed = Vec::new();
+    for (method, features) in methods {
+        for (rate, keys) in [(5e-4, 12), (1e-2, 6)] {
+            let alarms = young_rate(method, features, rate, keys);
+            println!("{method} of {features} at {rate}: {alarms:.2} times the rate");
+            if alarms > 2.0 {
+                failed.push(format!("{method} of {features} at {rate}: {alarms:.2}"));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "times the rate: {failed:?}");
+}
+
 /// The promise itself: three million rows of each kind, between half and twice the rate before the rest.
 #[test]
 #[ignore = "minutes; `make false-alarms` runs it"]

@@ -100,7 +100,8 @@ impl DetectorOptions {
     /// More features than the method takes; `learn_when` with a method that learns every row.
     pub fn detector(&self, features: usize, placement: &Arc<Placement>) -> Result<Detector, MethodError> {
         let scorer = self.method.scorer(features, placement)?;
-        let calibration = Calibration::new(self.alarm.clone(), self.method.description().prior, features);
+        let (prior, warm_up_rows) = (self.method.prior(features), self.method.warm_up_rows(features));
+        let calibration = Calibration::new(self.alarm.clone(), prior, features, warm_up_rows);
         let words = scorer.state_shape().initial().iter().chain(calibration.shape().initial()).copied().collect();
         let shape = StateShape::new(words, scorer.state_shape().layout());
         Ok(Detector {

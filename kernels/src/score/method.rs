@@ -150,7 +150,7 @@ pub const METHODS: &[MethodDescription] = &[
         features_max: 1,
         meaning: "Two-sided cumulative sum (Page) of standardised residuals: small shifts that last.",
         learns_when: false,
-        prior: Prior::DEVIATIONS,
+        prior: Prior::SUMS,
         options: &[
             option!("half_life", 500.0, "Rows after which a row weighs half in mean and variance."),
             option!("drift", 0.5, "Taken from each residual, in standard deviations: half of the shift to be found."),
@@ -413,6 +413,45 @@ impl Method {
     /// The method's description.
     pub fn description(&self) -> &'static MethodDescription {
         self.description
+    }
+
+    /// How scores of rows with so many features are distributed, for all that is known beforehand.
+    pub fn prior(&self, features: usize) -> Prior {
+        match self.is_forest(features) {
+            true => Prior::BITS,
+            false => self.description.prior,
+        }
+    }
+
+    /// Whether rows of so many features go to half-space trees.
+    fn is_forest(&self, features: usize) -> bool {
+        self.description.name == "half_space" || (self.description.name == DEFAULT && features > 1)
+    }
+
+    /// How many rows of a key are learnt before one has a score that can be compared with later ones: those before score 0, or, by `rcf`,
+    /// little, because its samples are not full.
+    pub fn warm_up_rows(&self, features: usize) -> u32 {
+        let whole = |name: &str| self.options.get(name).map_or(0, |number| *number as u32);
+        if self.is_forest(features) {
+            let default = ForestParameters::default();
+            let window = if self.description.name == DEFAULT { default.window } else { whole("window") };
+            return ForestParameters { window, ..default }.warm_up_rows();
+        }
+        match self.description.name {
+            "distance" => {
+                let (window, history) = (whole("window"), whole("history"));
+                DistanceParameters { window, history, ..DistanceParameters::default() }.warm_up_rows()
+            }
+            "subspace" | "centroids" => {
+                SubspaceParameters { window: whole("window"), ..SubspaceParameters::default() }.warm_up_rows()
+            }
+            "rcf" => whole("min_training").max(whole("window") - 1 + whole("sample")),
+            // A regression takes a handful of rows, whatever is asked for.
+            "forecast" => whole("min_training").max(7),
+            // One more, which begins the first run.
+            "changepoint" => whole("min_training") + 1,
+            _ => whole("min_training"),
+        }
     }
 
     /// A scorer of rows with so many features that has seen none, and runs where the placement says.

@@ -204,6 +204,57 @@ fn detections(options: Value, rows: &[(i64, f64)]) -> Detections {
     detector.finish()
 }
 
+/// What is expected of a row, and between what, is told from the rows before it: its own value never shows.
+#[test]
+fn expectations_are_those_of_the_rows_before() {
+    use crate::series::testing::gaussian;
+
+    let value = |row: u64| 5.0 + (std::f64::consts::TAU * row as f64 / 24.0).sin() + gaussian(row);
+    for described in METHODS {
+        for rows in [1, 2, 30, 200, 500] {
+            let said = |last: f64| {
+                let mut rows: Vec<_> = (0..rows).map(|row| (row as i64 * 3_600_000, value(row))).collect();
+                rows.last_mut().expect("a row").1 = last;
+                let said = detections(json!({ "method": described.name }), &rows);
+                [said.expected, said.lower, said.upper].map(|all| all[all.len() - 1])
+            };
+            let (usual, strange) = (said(6.0), said(6e3));
+            assert_eq!(
+                usual.map(f64::to_bits),
+                strange.map(f64::to_bits),
+                "{}, row {rows}: {usual:?} and {strange:?}",
+                described.name
+            );
+            assert_eq!(usual[0].is_nan(), rows == 1 || (described.name == "forecast" && rows <= 30));
+        }
+    }
+}
+
+/// How long a method says that it has no score is how long it has none.
+#[test]
+fn scores_begin_after_the_warm_up() {
+    use crate::series::testing::gaussian;
+
+    for described in METHODS {
+        for method in [young(described.name), Method::parse(&map(json!({ "method": described.name }))).expect("known")]
+        {
+            let values: Vec<f64> = (0..1000).map(gaussian).collect();
+            let rows = Arc::new(GroupedRows::group(&vec![0; values.len()], 1));
+            let mut scorer = method.scorer(1, &Arc::default()).expect("one feature");
+            let scores = score_now(scorer.as_mut(), &rows, &[&values]);
+            let first = scores.iter().position(|score| *score > 0.0).expect("a score");
+            let warm_up = method.warm_up_rows(1) as usize;
+            // `auto` scores all rows but has seen nothing yet; samples of `rcf` fill while they score.
+            let begins = match described.name {
+                "auto" => warm_up == 0,
+                "rcf" => first <= warm_up,
+                _ => (warm_up..warm_up + 3).contains(&first),
+            };
+            assert!(begins, "{method}: {first}, not {warm_up}");
+        }
+    }
+}
+
 fn alarms(detections: &Detections) -> Vec<usize> {
     (0..detections.is_anomaly.len()).filter(|row| detections.is_anomaly[*row]).collect()
 }

@@ -126,7 +126,7 @@ impl<M: SeriesModel> Scorer for SeriesScorer<M> {
         self.batches += 1;
         let kept = features.kept_count();
         let (mut scores, mut surprises) = (vec![0.0; kept], Vec::new());
-        let (mut expected, mut deviation) = (vec![0.0f64; kept], vec![0.0f32; kept]);
+        let (mut expected, mut deviation) = (vec![f64::NAN; kept], vec![f32::NAN; kept]);
         let columns: Vec<_> = (0..self.features).map(|index| (features.high(index), features.low(index))).collect();
         let mut values = vec![0.0f32; self.features];
         let slots_per_page = self.state.shape().slots_per_page();
@@ -141,10 +141,11 @@ impl<M: SeriesModel> Scorer for SeriesScorer<M> {
                 let arrived = rows.order()[grouped] as usize;
                 let (header, state) = state.split_at_mut(self.features * BASE_WORDS + 1);
                 let (bases, begun) = header.split_at_mut(self.features * BASE_WORDS);
+                let first = begun[0] == 0.0;
                 for ((value, (high, low)), base) in
                     values.iter_mut().zip(&columns).zip(bases.chunks_exact_mut(BASE_WORDS))
                 {
-                    if begun[0] == 0.0 {
+                    if first {
                         (base[0], base[1]) = (high[row], low[row]);
                     }
                     *value = centred(high[row], low[row], base[0], base[1]);
@@ -164,8 +165,11 @@ impl<M: SeriesModel> Scorer for SeriesScorer<M> {
                     surprises.resize(kept, 0.0);
                     surprises[row] = surprise;
                 }
-                expected[row] = f64::from(base.0) + f64::from(base.1) + f64::from(scored.expected);
-                deviation[row] = scored.deviation;
+                // Of the first value nothing was expected: that it is the base must not look like foresight.
+                if !first {
+                    expected[row] = f64::from(base.0) + f64::from(base.1) + f64::from(scored.expected);
+                    deviation[row] = scored.deviation;
+                }
             }
         }
         self.scores = features.spread(scores);

@@ -39,12 +39,12 @@ pub(crate) enum Seasonality {
 /// What is left of a value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Left {
-    /// What was expected.
+    /// What was expected before the value came: by the season that had left least so far.
     pub(super) expected: f32,
-    /// Value less expected.
-    pub(super) rest: f32,
-    /// The mean square of what was left lately.
+    /// The mean square of what that season had left before.
     pub(super) square: f32,
+    /// Value less what the season expected that has left least, this value included.
+    pub(super) rest: f32,
     /// The share of the variance that the season explains, 0 to 1.
     pub(super) explained: f32,
 }
@@ -68,14 +68,18 @@ impl Seasonality {
         let mean = header[MEAN];
         let from_mean = row.value() - mean;
         let variance = header[VARIANCE] + gain * (from_mean * from_mean - header[VARIANCE]);
-        let mut best = Left { expected: mean, rest: from_mean, square: variance, explained: 0.0 };
+        let mut left = Left { expected: mean, square: header[VARIANCE], rest: from_mean, explained: 0.0 };
+        let mut least = variance;
         let mut consider = |season: &mut [f32], bin: usize| {
             let expected = season::expected(season, bin, mean);
             let rest = row.value() - expected;
             let before = season::error(season);
             let square = before + gain * (rest * rest - before);
-            if square < best.square {
-                best = Left { expected, rest, square, ..best };
+            if before < left.square {
+                (left.expected, left.square) = (expected, before);
+            }
+            if square < least {
+                (left.rest, least) = (rest, square);
             }
             if row.learn {
                 season::learn(season, bin, row.value(), rest, gain);
@@ -116,8 +120,8 @@ impl Seasonality {
             header[MEAN] = mean + gain * from_mean;
             header[ROWS] = (header[ROWS] + 1.0).min(COUNT_MAX);
         }
-        best.explained = if variance > 0.0 { (1.0 - best.square / variance).max(0.0) } else { 0.0 };
-        best
+        left.explained = if variance > 0.0 { (1.0 - least / variance).max(0.0) } else { 0.0 };
+        left
     }
 }
 

@@ -111,6 +111,11 @@ impl SubspaceParameters {
         self.min_training.unwrap_or(4 * self.window)
     }
 
+    /// Rows of a key that have score 0.
+    pub fn warm_up_rows(&self) -> u32 {
+        self.window - 1 + self.min_training_windows()
+    }
+
     /// Words from one vector to the next.
     pub(crate) fn stride(&self) -> usize {
         (self.window as usize).next_multiple_of(STRIDE)

@@ -115,6 +115,11 @@ impl DistanceParameters {
         self.min_training.unwrap_or(2 * self.window).max(1) as usize
     }
 
+    /// Rows of a key that have score 0.
+    pub fn warm_up_rows(&self) -> u32 {
+        self.window - 1 + (self.exclusion_rows() + self.min_training_windows()) as u32
+    }
+
     /// The words of a ring.
     pub(crate) fn ring(&self) -> usize {
         (self.history + self.window) as usize + CHUNK
