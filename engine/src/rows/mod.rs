@@ -47,6 +47,17 @@ enum Store {
     Counted { keys: Box<GroupKeys>, weights: Vec<i64>, slots: Vec<u32> },
 }
 
+/// The places whose bits are set, ascending.
+pub(crate) fn for_each_bit(words: &[u64], mut each: impl FnMut(usize)) {
+    for (word, bits) in words.iter().enumerate() {
+        let mut bits = *bits;
+        while bits != 0 {
+            each(word * 64 + bits.trailing_zeros() as usize);
+            bits &= bits - 1;
+        }
+    }
+}
+
 /// What one row of a delta did to a stored row. A row that is touched twice by a delta is told twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RowChange {

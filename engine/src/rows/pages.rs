@@ -12,6 +12,7 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat, interleave, take};
 use arrow::datatypes::{DataType, SchemaRef};
 
+use super::for_each_bit;
 use crate::error::Result;
 
 /// Rows of a page, a power of two.
@@ -188,7 +189,7 @@ impl Pages {
         }
         let left = Left::new(&page.live);
         let mut rows = Vec::with_capacity(page.live_count);
-        for_each_place(&page.live, |place| rows.push(page.row_of(place).1 as u32));
+        for_each_bit(&page.live, |place| rows.push(page.row_of(place).1 as u32));
         let rows = UInt32Array::from(rows);
         // A full page is one piece.
         let columns = page.pieces[0].columns.iter().map(|column| pack(&take(column, &rows, None)?));
@@ -254,18 +255,7 @@ impl Pages {
     }
 
     fn live_of(&self, number: usize, ids: &mut Vec<u32>) {
-        for_each_place(&self.pages[number].live, |place| ids.push((number << PAGE_BITS | place) as u32));
-    }
-}
-
-/// The places whose bits are set, ascending.
-fn for_each_place(bits: &[u64], mut each: impl FnMut(usize)) {
-    for (word, bits) in bits.iter().enumerate() {
-        let mut bits = *bits;
-        while bits != 0 {
-            each(word * 64 + bits.trailing_zeros() as usize);
-            bits &= bits - 1;
-        }
+        for_each_bit(&self.pages[number].live, |place| ids.push((number << PAGE_BITS | place) as u32));
     }
 }
 

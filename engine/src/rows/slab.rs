@@ -13,6 +13,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowNativeType, DataType, Schema, i256};
 
+use super::for_each_bit;
 use crate::hash::{buffer_column, values_buffer};
 use crate::keys::bytes_column;
 
@@ -391,14 +392,8 @@ impl Slab {
     /// The ids in use, ascending.
     pub(crate) fn live_ids(&self) -> Vec<u32> {
         let mut ids = Vec::with_capacity(self.live);
-        for (number, chunk) in (0u32..).zip(&self.chunks) {
-            for (word, bits) in (0u32..).zip(&chunk.live) {
-                let mut bits = *bits;
-                while bits != 0 {
-                    ids.push((number << CHUNK_BITS) + word * 64 + bits.trailing_zeros());
-                    bits &= bits - 1;
-                }
-            }
+        for (number, chunk) in self.chunks.iter().enumerate() {
+            for_each_bit(&chunk.live, |place| ids.push((number << CHUNK_BITS | place) as u32));
         }
         ids
     }

@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::error::Result;
-use crate::rows::Rows;
+use crate::rows::{Rows, for_each_bit};
 
 /// Rows by id.
 pub(in crate::operator) struct Kept {
@@ -96,14 +96,8 @@ impl Kept {
     /// The rows that came since the last call and are still there, in the order in which they came.
     pub(in crate::operator) fn take_unsaved(&mut self) -> Vec<(u64, u32)> {
         let mut unsaved = Vec::new();
-        for (word, bits) in (0u32..).zip(&mut self.unsaved) {
-            let mut bits = std::mem::take(bits);
-            while bits != 0 {
-                let id = word * 64 + bits.trailing_zeros();
-                unsaved.push((self.arrivals[id as usize], id));
-                bits &= bits - 1;
-            }
-        }
+        for_each_bit(&self.unsaved, |id| unsaved.push((self.arrivals[id], id as u32)));
+        self.unsaved.fill(0);
         unsaved.sort_unstable();
         unsaved
     }
