@@ -1,15 +1,15 @@
 //! Markers of aggregates that belong to a query around, while a query is planned. Nobody writes or calls them.
 
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, internal_err};
-use datafusion::functions_aggregate::all_default_aggregate_functions;
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{
-    AggregateUDF, ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+
+use crate::planner::context::default_functions;
 
 /// `__aggregate_around(number, name, argument, ..)`, in a subquery: of the type of the aggregate.
 pub(crate) const AGGREGATE_AROUND: &str = "__aggregate_around";
@@ -21,21 +21,6 @@ pub(super) fn functions() -> [Arc<ScalarUDF>; 2] {
         let signature = Signature::variadic_any(Volatility::Immutable);
         Arc::new(ScalarUDF::new_from_impl(Marker { name, signature }))
     })
-}
-
-fn aggregate(name: &str) -> Option<&'static Arc<AggregateUDF>> {
-    static KNOWN: OnceLock<HashMap<String, Arc<AggregateUDF>>> = OnceLock::new();
-    let known = KNOWN.get_or_init(|| {
-        let mut known = HashMap::new();
-        for function in all_default_aggregate_functions().into_iter().chain(super::aggregate_functions()) {
-            for alias in function.aliases() {
-                known.insert(alias.clone(), Arc::clone(&function));
-            }
-            known.insert(function.name().to_string(), function);
-        }
-        known
-    });
-    known.get(name)
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -62,7 +47,8 @@ impl ScalarUDFImpl for Marker {
             (WITH_AGGREGATES, [subquery, ..]) => subquery.data_type().clone(),
             (_, [_, _, arguments @ ..]) => {
                 let name = args.scalar_arguments.get(1).copied().flatten().and_then(ScalarValue::try_as_str).flatten();
-                let Some(function) = name.and_then(aggregate) else {
+                let known = default_functions();
+                let Some(function) = name.and_then(|name| known.aggregate.get(name)) else {
                     return internal_err!("the aggregate {name:?} of a query around is not known");
                 };
                 function.return_field(&fields_with_udf(arguments, function.as_ref())?)?.data_type().clone()

@@ -21,20 +21,8 @@ pub(crate) const DECODE: &str = "__decode";
 pub(crate) const CHARSETS: [&str; 6] = ["US-ASCII", "ISO-8859-1", "UTF-8", "UTF-16BE", "UTF-16LE", "UTF-16"];
 
 pub(crate) fn definitions() -> Vec<Definition> {
-    let text = |name, params, invoke| Definition {
-        name,
-        params,
-        optional: 0,
-        returns: |_: &[DataType]| DataType::Utf8View,
-        invoke,
-    };
-    let bytes = |name, params, invoke| Definition {
-        name,
-        params,
-        optional: 0,
-        returns: |_: &[DataType]| DataType::BinaryView,
-        invoke,
-    };
+    let text = |name, params, invoke| Definition::new(name, params, |_| DataType::Utf8View, invoke);
+    let bytes = |name, params, invoke| Definition::new(name, params, |_| DataType::BinaryView, invoke);
     vec![
         text("sha1", &[Param::Bytes], digests::<Sha1>),
         text("sha224", &[Param::Bytes], digests::<Sha224>),

@@ -162,6 +162,16 @@ pub(crate) fn time_zone(config: &ConfigOptions) -> &str {
 }
 
 impl Definition {
+    /// Of a function that takes all of its parameters.
+    pub(crate) const fn new(
+        name: &'static str,
+        params: &'static [Param],
+        returns: fn(&[DataType]) -> DataType,
+        invoke: fn(&Call) -> Result<ArrayRef>,
+    ) -> Self {
+        Self { name, params, optional: 0, returns, invoke }
+    }
+
     pub(crate) fn udf(self) -> Arc<ScalarUDF> {
         let signature = Signature::user_defined(Volatility::Immutable);
         Arc::new(ScalarUDF::new_from_impl(Function { definition: self, signature }))

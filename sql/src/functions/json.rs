@@ -41,13 +41,12 @@ pub(crate) fn definitions() -> Vec<Definition> {
             returns: |_| DataType::Boolean,
             invoke: json_exists,
         },
-        Definition {
-            name: JSON_TEXTS,
-            params: &[Param::Text],
-            optional: 0,
-            returns: |_| DataType::List(Arc::new(Field::new_list_field(DataType::Utf8View, true))),
-            invoke: json_texts,
-        },
+        Definition::new(
+            JSON_TEXTS,
+            &[Param::Text],
+            |_| DataType::List(Arc::new(Field::new_list_field(DataType::Utf8View, true))),
+            json_texts,
+        ),
     ]
 }
 

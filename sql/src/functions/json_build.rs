@@ -37,15 +37,8 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
 }
 
 pub(crate) fn definitions() -> Vec<Definition> {
-    let of_any =
-        |name, invoke| Definition { name, params: &[Param::Any], optional: 0, returns: |_| DataType::Utf8View, invoke };
-    let of_text = |name, invoke| Definition {
-        name,
-        params: &[Param::Text],
-        optional: 0,
-        returns: |_| DataType::Utf8View,
-        invoke,
-    };
+    let of_any = |name, invoke| Definition::new(name, &[Param::Any], |_| DataType::Utf8View, invoke);
+    let of_text = |name, invoke| Definition::new(name, &[Param::Text], |_| DataType::Utf8View, invoke);
     vec![
         of_any("json_string", json_string),
         of_text("json_quote", |call| {
@@ -67,20 +60,8 @@ pub(crate) fn definitions() -> Vec<Definition> {
             returns: |_| DataType::Boolean,
             invoke: is_json,
         },
-        Definition {
-            name: "json_array_length",
-            params: &[Param::Any],
-            optional: 0,
-            returns: |_| DataType::Int64,
-            invoke: array_length,
-        },
-        Definition {
-            name: "jsonb_array_length",
-            params: &[Param::Any],
-            optional: 0,
-            returns: |_| DataType::Int64,
-            invoke: array_length,
-        },
+        Definition::new("json_array_length", &[Param::Any], |_| DataType::Int64, array_length),
+        Definition::new("jsonb_array_length", &[Param::Any], |_| DataType::Int64, array_length),
     ]
 }
 

@@ -31,13 +31,12 @@ pub(crate) fn definitions() -> Vec<Definition> {
             returns: |_| map_of(DataType::Utf8View, DataType::Utf8View),
             invoke: str_to_map,
         },
-        Definition {
-            name: "map_from_arrays",
-            params: &[Param::Any, Param::Any],
-            optional: 0,
-            returns: |types| map_of(element(&types[0]), element(&types[1])),
-            invoke: from_arrays,
-        },
+        Definition::new(
+            "map_from_arrays",
+            &[Param::Any, Param::Any],
+            |types| map_of(element(&types[0]), element(&types[1])),
+            from_arrays,
+        ),
         Definition {
             name: "map_from_entries",
             params: &[Param::Any],

@@ -17,8 +17,7 @@ use super::key_pattern::KeyPattern;
 use super::text_column::TextColumn;
 
 pub(crate) fn definitions() -> Vec<Definition> {
-    let test =
-        |name, invoke| Definition { name, params: &[Param::Text], optional: 0, returns: |_| DataType::Boolean, invoke };
+    let test = |name, invoke| Definition::new(name, &[Param::Text], |_| DataType::Boolean, invoke);
     vec![
         Definition {
             name: "regexp_extract",
@@ -27,13 +26,12 @@ pub(crate) fn definitions() -> Vec<Definition> {
             returns: |_| DataType::Utf8View,
             invoke: regexp_extract,
         },
-        Definition {
-            name: "split_index",
-            params: &[Param::Text, Param::Text, Param::Integer],
-            optional: 0,
-            returns: |_| DataType::Utf8View,
-            invoke: split_index,
-        },
+        Definition::new(
+            "split_index",
+            &[Param::Text, Param::Text, Param::Integer],
+            |_| DataType::Utf8View,
+            split_index,
+        ),
         Definition {
             name: "locate",
             params: &[Param::Text, Param::Text, Param::Integer],

@@ -25,13 +25,7 @@ use crate::types::UTC;
 const DEFAULT_PATTERN: &str = "yyyy-MM-dd HH:mm:ss";
 
 pub(crate) fn definitions() -> Vec<Definition> {
-    let part = |name, invoke| Definition {
-        name,
-        params: &[Param::Temporal],
-        optional: 0,
-        returns: |_| DataType::Int64,
-        invoke,
-    };
+    let part = |name, invoke| Definition::new(name, &[Param::Temporal], |_| DataType::Int64, invoke);
     vec![
         part("year", |call| part_of(call, DatePart::Year)),
         part("quarter", |call| part_of(call, DatePart::Quarter)),
@@ -43,13 +37,7 @@ pub(crate) fn definitions() -> Vec<Definition> {
         part("hour", |call| part_of(call, DatePart::Hour)),
         part("minute", |call| part_of(call, DatePart::Minute)),
         part("second", |call| part_of(call, DatePart::Second)),
-        Definition {
-            name: "date_format",
-            params: &[Param::Timestamp, Param::Text],
-            optional: 0,
-            returns: |_| DataType::Utf8View,
-            invoke: date_format,
-        },
+        Definition::new("date_format", &[Param::Timestamp, Param::Text], |_| DataType::Utf8View, date_format),
         Definition {
             name: "to_timestamp",
             params: &[Param::Any, Param::Text],
@@ -64,13 +52,7 @@ pub(crate) fn definitions() -> Vec<Definition> {
             returns: |_| DataType::Timestamp(TimeUnit::Millisecond, Some(UTC.into())),
             invoke: to_timestamp_ltz,
         },
-        Definition {
-            name: "convert_tz",
-            params: &[Param::Text, Param::Text, Param::Text],
-            optional: 0,
-            returns: |_| DataType::Utf8View,
-            invoke: convert_tz,
-        },
+        Definition::new("convert_tz", &[Param::Text, Param::Text, Param::Text], |_| DataType::Utf8View, convert_tz),
         Definition {
             name: "to_date",
             params: &[Param::Any, Param::Text],
@@ -92,20 +74,18 @@ pub(crate) fn definitions() -> Vec<Definition> {
             returns: |_| DataType::Int64,
             invoke: unix_timestamp,
         },
-        Definition {
-            name: "timestampdiff",
-            params: &[Param::Text, Param::Timestamp, Param::Timestamp],
-            optional: 0,
-            returns: |_| DataType::Int64,
-            invoke: timestampdiff,
-        },
-        Definition {
-            name: "timestampadd",
-            params: &[Param::Text, Param::Integer, Param::Timestamp],
-            optional: 0,
-            returns: |types| types.get(2).cloned().unwrap_or(DataType::Null),
-            invoke: timestampadd,
-        },
+        Definition::new(
+            "timestampdiff",
+            &[Param::Text, Param::Timestamp, Param::Timestamp],
+            |_| DataType::Int64,
+            timestampdiff,
+        ),
+        Definition::new(
+            "timestampadd",
+            &[Param::Text, Param::Integer, Param::Timestamp],
+            |types| types.get(2).cloned().unwrap_or(DataType::Null),
+            timestampadd,
+        ),
     ]
 }
 

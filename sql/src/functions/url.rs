@@ -10,13 +10,7 @@ use form_urlencoded::byte_serialize;
 use super::definition::{Call, Definition, Param};
 
 pub(crate) fn definitions() -> Vec<Definition> {
-    let of_text = |name, invoke| Definition {
-        name,
-        params: &[Param::Text],
-        optional: 0,
-        returns: |_| DataType::Utf8View,
-        invoke,
-    };
+    let of_text = |name, invoke| Definition::new(name, &[Param::Text], |_| DataType::Utf8View, invoke);
     vec![
         of_text("url_encode", |call| {
             let texts = call.text(0)?;

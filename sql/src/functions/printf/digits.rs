@@ -2,100 +2,60 @@
 //!
 //! `format!("{:.2}", 1.005)` rounds the binary number, which is below it, and halves to even; Java rounds the digits that are shown.
 
-/// `0.d1 d2 d3 .. * 10^point`.
+use std::num::NonZeroU64;
+use std::str::FromStr;
+
+use bigdecimal::num_bigint::BigInt;
+use bigdecimal::{BigDecimal, RoundingMode, Zero};
+
+/// A number and its sign, which 0 has as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Decimal {
     pub(super) is_negative: bool,
-    /// From 0 to 9; the first is 0 only where all are.
-    digits: Vec<u8>,
-    point: i32,
+    number: BigDecimal,
 }
 
 impl Decimal {
     /// Of `-12.5`, `1e-7` and their like.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let (is_negative, unsigned) = match text.strip_prefix('-') {
-            Some(unsigned) => (true, unsigned),
-            None => (false, text),
-        };
-        let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
-            None => (unsigned, 0),
-        };
-        let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let digits = whole.bytes().chain(part.bytes()).map(|byte| byte.is_ascii_digit().then(|| byte - b'0'));
-        let digits = digits.collect::<Option<Vec<u8>>>()?;
-        let zeros = digits.iter().take_while(|digit| **digit == 0).count();
-        let point = i32::try_from(whole.len()).ok()? + exponent - i32::try_from(zeros).ok()?;
-        match zeros == digits.len() {
-            true => Some(Self { is_negative, digits: vec![], point: 1 }),
-            false => Some(Self { is_negative, digits: digits[zeros..].to_vec(), point }),
-        }
+        let number = BigDecimal::from_str(text).ok()?.abs();
+        Some(Self { is_negative: text.starts_with('-'), number })
     }
 
-    /// With so many digits, of which there may be none.
-    fn rounded(&self, count: i32) -> Self {
-        let Ok(count) = usize::try_from(count) else {
-            return Self { is_negative: self.is_negative, digits: vec![], point: 1 };
-        };
-        let mut kept = self.clone();
-        let is_up = self.digits.get(count).is_some_and(|digit| *digit >= 5);
-        kept.digits.truncate(count);
-        if is_up {
-            match kept.digits.iter().rposition(|digit| *digit < 9) {
-                Some(place) => {
-                    kept.digits[place] += 1;
-                    kept.digits[place + 1..].fill(0);
-                }
-                // 0.99 is 1.0.
-                None => {
-                    kept.digits.fill(0);
-                    kept.digits.insert(0, 1);
-                    kept.point += 1;
-                }
-            }
+    /// So many digits, the first of which is not 0 (but for 0 itself), and the exponent of the first one.
+    fn digits(&self, count: usize) -> (String, i64) {
+        if self.number.is_zero() {
+            return ("0".repeat(count), 0);
         }
-        kept
-    }
-
-    /// The digit at a place, from the first one; zeros around them.
-    fn at(&self, place: i32) -> char {
-        let digit = usize::try_from(place).ok().and_then(|place| self.digits.get(place));
-        char::from(b'0' + digit.copied().unwrap_or(0))
+        let precision = NonZeroU64::new(count as u64).unwrap_or(NonZeroU64::MIN);
+        let (digits, scale): (BigInt, i64) =
+            self.number.with_precision_round(precision, RoundingMode::HalfUp).into_bigint_and_exponent();
+        let digits = digits.to_string();
+        let exponent = digits.len() as i64 - 1 - scale;
+        (format!("{digits:0<count$.count$}"), exponent)
     }
 
     /// With so many digits behind the point; without a sign, as all of these.
     pub(super) fn plain(&self, precision: usize, keeps_point: bool) -> String {
-        let rounded = self.rounded(self.point.saturating_add(precision as i32));
-        let mut text: String = match rounded.point > 0 {
-            true => (0..rounded.point).map(|place| rounded.at(place)).collect(),
-            false => "0".into(),
-        };
-        if precision > 0 || keeps_point {
-            text.push('.');
-        }
-        text.extend((0..precision as i32).map(|place| rounded.at(rounded.point + place)));
-        text
+        let text = self.number.with_scale_round(precision as i64, RoundingMode::HalfUp).to_plain_string();
+        if precision == 0 && keeps_point { text + "." } else { text }
     }
 
     /// `d.ddde+xx`, with so many digits behind the point.
     pub(super) fn scientific(&self, precision: usize, keeps_point: bool) -> String {
-        let rounded = self.rounded(precision as i32 + 1);
-        let mut text = String::from(rounded.at(0));
-        if precision > 0 || keeps_point {
-            text.push('.');
-        }
-        text.extend((1..=precision as i32).map(|place| rounded.at(place)));
-        let exponent = rounded.point - 1;
-        text + &format!("e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+        let (digits, exponent) = self.digits(precision + 1);
+        let (first, rest) = digits.split_at(1);
+        let point = if precision > 0 || keeps_point { "." } else { "" };
+        format!("{first}{point}{rest}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
     }
 
     /// So many digits in all: plain from 0.0001 on where they reach to the point, else with an exponent.
     pub(super) fn general(&self, precision: usize) -> String {
-        let rounded = self.rounded(precision as i32);
-        match rounded.digits.is_empty() || (-3..=precision as i32).contains(&rounded.point) {
-            true => rounded.plain((precision as i32 - rounded.point).max(0) as usize, false),
-            false => rounded.scientific(precision - 1, false),
+        let (_, exponent) = self.digits(precision);
+        let behind = precision as i64 - 1 - exponent;
+        match exponent >= -4 && behind >= 0 {
+            true => self.plain(behind as usize, false),
+            false => self.scientific(precision - 1, false),
         }
     }
 }
