@@ -11,17 +11,17 @@
 //!   says when a group is final.
 //! - Without a window: an updating table that is never freed.
 
+mod calls;
+
 use std::sync::Arc;
 
-use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
 use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{
-    Aggregate as LogicalAggregate, Expr as LogicalExpr, ExprSchemable, GroupingSet, LogicalPlan, cast, lit,
+    Aggregate as LogicalAggregate, Expr as LogicalExpr, ExprSchemable, LogicalPlan, cast, lit,
 };
-use eagre_engine::aggregate::{AggregateCall, AggregateFunctionRef, BuiltinRequest, builtin};
+use eagre_engine::aggregate::AggregateCall;
 use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex, Route};
 use eagre_engine::operator::PORT_MAIN;
@@ -34,11 +34,10 @@ use eagre_engine::operator::window_assign::PaneWindowsFactory;
 use eagre_engine::operator::window_reduce::{WindowReduceFactory, WindowReduceSpec, check_calls};
 use eagre_engine::wall_clock::WallClock;
 
-use super::accumulators::{Arg, Foreign, ForeignSpec, Order};
-use super::context::default_functions;
+use self::calls::{Inputs, keeps_values, row_count};
 use super::expr::{Compiler, short_text, strip_alias};
+use super::grouping_sets::{grouping_ids, patterns_of};
 use super::join::Extreme;
-use super::kept::Kept;
 use super::lower::{
     Lowering, NEVER_LATE_MS, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, columns_of, engine,
     window_field,
@@ -50,52 +49,6 @@ use crate::parser::EmitKind;
 
 /// Functions whose result depends on the order of rows.
 pub(super) const ORDERED_FUNCTIONS: &[&str] = &["array_agg", "string_agg", "first_value", "last_value", "nth_value"];
-
-/// A column of the rows that are aggregated.
-struct Input {
-    expr: ExprRef,
-    logical: LogicalExpr,
-}
-
-/// The rows that are aggregated: keys, arguments, filters, each once.
-#[derive(Default)]
-struct Inputs {
-    columns: Vec<Input>,
-}
-
-impl Inputs {
-    /// The place of `expr`, compiled now unless it is there already.
-    fn add(
-        &mut self,
-        lowering: &mut Lowering<'_>,
-        stream: &mut Stream,
-        compiler: &Compiler,
-        expr: &LogicalExpr,
-    ) -> Result<usize> {
-        let logical = strip_alias(expr).clone();
-        if let Some(place) = self.columns.iter().position(|input| input.logical == logical && !logical.is_volatile()) {
-            return Ok(place);
-        }
-        let name = match &logical {
-            LogicalExpr::Column(column) => column.name.clone(),
-            other => short_text(other),
-        };
-        let expr = lowering.compile(stream, compiler, &logical, &name)?;
-        self.columns.push(Input { expr, logical });
-        Ok(self.columns.len() - 1)
-    }
-
-    /// A column of the batches that no expression of the query names.
-    fn add_physical(&mut self, expr: ExprRef) -> usize {
-        let same = |input: &Input| expr.as_column().is_some() && input.expr.as_column() == expr.as_column();
-        if let Some(place) = self.columns.iter().position(same) {
-            return place;
-        }
-        let logical = lit(ScalarValue::Utf8(Some(format!("__physical {}", self.columns.len()))));
-        self.columns.push(Input { expr, logical });
-        self.columns.len() - 1
-    }
-}
 
 /// What a column of the group is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +81,7 @@ impl Lowering<'_> {
             .map(|expr| strip_alias(expr).clone())
             .collect();
         let sets = match aggregate.group_expr.as_slice() {
-            [LogicalExpr::GroupingSet(set)] => Some(sets_of(set, &group)),
+            [LogicalExpr::GroupingSet(set)] => Some(patterns_of(set, &group)),
             _ => None,
         };
         let in_all_sets = |index: usize| sets.as_ref().is_none_or(|sets| sets.iter().all(|set| set[index]));
@@ -419,105 +372,6 @@ impl Lowering<'_> {
             return Ok(Way::Attached { info, end_key: keys.len() - 1, hidden: true });
         }
         Ok(Way::Plain)
-    }
-
-    /// One aggregate call over the columns of `inputs`.
-    #[allow(clippy::too_many_arguments)]
-    fn call(
-        &mut self,
-        function: &AggregateFunction,
-        return_field: FieldRef,
-        stream: &mut Stream,
-        inputs: &mut Inputs,
-        compiler: &Compiler,
-        input_plan: &LogicalPlan,
-        retracting: bool,
-    ) -> Result<AggregateCall> {
-        let schema = input_plan.schema();
-        let name = function.func.name();
-        let params = &function.params;
-        let filter = match &params.filter {
-            Some(filter) => Some(inputs.add(self, stream, compiler, filter)?),
-            None => None,
-        };
-        let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
-        let order_matters = ORDERED_FUNCTIONS.contains(&name);
-        let ours = default_functions().aggregate.get(name).is_some_and(|known| Arc::ptr_eq(known, &function.func));
-        let counts_rows = name == "count"
-            && !params.distinct
-            && matches!(params.args.as_slice(), [LogicalExpr::Literal(value, _)] if !value.is_null());
-        let builtin_fits = ours && !ignore_nulls && (!order_matters || (params.order_by.is_empty() && stream.ordered));
-        if builtin_fits {
-            let args: &[LogicalExpr] = if counts_rows { &[] } else { &params.args };
-            let fields = args.iter().map(|arg| Ok(arg.to_field(schema.as_ref())?.1)).collect::<Result<Vec<_>>>()?;
-            let request = BuiltinRequest {
-                name,
-                args: &fields,
-                distinct: params.distinct,
-                retracting,
-                return_field: Arc::clone(&return_field),
-            };
-            if let Some(builtin) = builtin(&request).filter(|builtin| !retracting || builtin.supports_retraction()) {
-                if order_matters {
-                    stream.require_ordinals();
-                }
-                let args = args.iter().map(|arg| inputs.add(self, stream, compiler, arg)).collect::<Result<_>>()?;
-                return Ok(AggregateCall { function: builtin, args, filter });
-            }
-        }
-        // DataFusion's own.
-        let mut columns: Vec<FieldRef> = vec![];
-        let mut places = vec![];
-        let mut add =
-            |this: &mut Self, stream: &mut Stream, inputs: &mut Inputs, expr: &LogicalExpr| -> Result<usize> {
-                places.push(inputs.add(this, stream, compiler, expr)?);
-                columns.push(expr.to_field(schema.as_ref())?.1);
-                Ok(columns.len() - 1)
-            };
-        let mut args = vec![];
-        for arg in &params.args {
-            args.push(match strip_alias(arg) {
-                LogicalExpr::Literal(value, _) => Arg::Literal(value.clone()),
-                arg => Arg::Column(add(self, stream, inputs, arg)?),
-            });
-        }
-        let mut order = vec![];
-        for sort in &params.order_by {
-            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
-            let argument = params.args.iter().zip(&args).find_map(|(arg, place)| match place {
-                Arg::Column(place) if arg == &sort.expr => Some(*place),
-                _ => None,
-            });
-            let column = match argument {
-                Some(place) => place,
-                None => add(self, stream, inputs, &sort.expr)?,
-            };
-            order.push(Order { column, options });
-        }
-        // A total order, so that no accident shows: of arrival, or where nothing is known of that, of the values.
-        let by_arrival = order_matters && !params.distinct && stream.ordered && !retracting;
-        if by_arrival {
-            stream.require_ordinals();
-        } else if order_matters
-            && order.is_empty()
-            && let Some(Arg::Column(column)) = args.first()
-        {
-            order.push(Order { column: *column, options: SortOptions::default() });
-        }
-        let spec = ForeignSpec {
-            function: Arc::clone(&function.func),
-            args,
-            columns,
-            order,
-            by_arrival,
-            distinct: params.distinct,
-            ignore_nulls,
-        };
-        let function: AggregateFunctionRef = match retracting {
-            true => Arc::new(Kept::new(spec)?),
-            false => Arc::new(Foreign::new(spec)?),
-        };
-        Ok(AggregateCall { function, args: places, filter })
     }
 
     /// Each row once for each grouping set, with the other keys null.
@@ -927,55 +781,4 @@ fn describe(keys: &[String], calls: &[String]) -> String {
 
 fn plain_edge(schema: SchemaRef) -> EdgeInfo {
     EdgeInfo { schema, changelog: ChangelogMode::AppendOnly, key: None, time_column: None, ordinals: false }
-}
-
-/// Whether an aggregate holds the values that it is made of, and not some numbers of them alone.
-fn keeps_values(function: &AggregateFunctionRef) -> bool {
-    let lists = || function.state_fields().iter().any(|field| field.data_type().is_nested());
-    function.distinct().is_some() || lists()
-}
-
-/// Counts the rows of a group, with their weights.
-fn row_count() -> Result<AggregateCall> {
-    let request = BuiltinRequest {
-        name: "count",
-        args: &[],
-        distinct: false,
-        retracting: true,
-        return_field: Arc::new(Field::new("rows", DataType::Int64, false)),
-    };
-    let function: AggregateFunctionRef =
-        builtin(&request).ok_or_else(|| SqlError::internal("`count(*)` is missing"))?;
-    Ok(AggregateCall { function, args: vec![], filter: None })
-}
-
-/// For each grouping set, which of the group's expressions are in it.
-pub(super) fn sets_of(set: &GroupingSet, group: &[LogicalExpr]) -> Vec<Vec<bool>> {
-    let pattern = |present: &[&LogicalExpr]| -> Vec<bool> {
-        group.iter().map(|expr| present.iter().any(|other| strip_alias(other) == expr)).collect()
-    };
-    match set {
-        GroupingSet::GroupingSets(sets) => sets.iter().map(|set| pattern(&set.iter().collect::<Vec<_>>())).collect(),
-        GroupingSet::Rollup(exprs) => {
-            (0..=exprs.len()).map(|count| pattern(&exprs[..count].iter().collect::<Vec<_>>())).collect()
-        }
-        GroupingSet::Cube(exprs) => (0..1u64 << exprs.len().min(20))
-            .map(|mask| {
-                let present = exprs.iter().enumerate().filter(|(index, _)| mask >> index & 1 == 1);
-                pattern(&present.map(|(_, expr)| expr).collect::<Vec<_>>())
-            })
-            .collect(),
-    }
-}
-
-/// DataFusion's grouping ids: a bit for each expression that is *not* in the set, the last one lowest, and above them the number of
-/// times that the same set came before.
-pub(super) fn grouping_ids(sets: &[Vec<bool>]) -> Vec<u64> {
-    let mut ids = vec![];
-    for (index, set) in sets.iter().enumerate() {
-        let bits = set.iter().fold(0u64, |bits, present| (bits << 1) | u64::from(!present));
-        let before = sets[..index].iter().filter(|other| *other == set).count() as u64;
-        ids.push(bits | before << set.len());
-    }
-    ids
 }

@@ -10,6 +10,8 @@
 //!
 //! Everywhere in this file the domain's columns are the last ones of a plan.
 
+mod domain;
+
 use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
@@ -22,12 +24,12 @@ use datafusion::logical_expr::{
     LogicalPlanBuilder, Operator, SortExpr, Subquery, Union, Window, WindowFrame, binary_expr, lit, when,
 };
 
-use super::carried;
+use self::domain::{Domain, outer_columns};
 use super::context::default_functions;
 use super::expr::strip_alias;
 use super::forecast::ForecastTable;
+use super::grouping_sets::sets_of;
 use super::match_recognize::MatchRecognize;
-use super::misread;
 use super::rank::numbers;
 use super::single_value;
 use crate::error::{Result, SqlError};
@@ -75,54 +77,6 @@ fn depth(plan: &LogicalPlan) -> usize {
     found.map_or(0, |_| deepest)
 }
 
-/// Whether DataFusion's rules would take a subquery for another one: they lift what it asks of the rows around it out of a window function, which then sees the
-/// rows of all of them, and an inequality out of a `DISTINCT`, which then tells rows apart by it; see [`misread`] for what they make of conditions, and [`carried`] for columns
-/// that they mistake for each other.
-pub(super) fn is_misread(plan: &LogicalPlan) -> bool {
-    let mut misread = false;
-    let found = plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::Subquery(subquery) = node {
-            misread |= lifts_out_of(&subquery.subquery, true) || carried::is_misread(&subquery.subquery);
-        }
-        if let LogicalPlan::Filter(filter) = node {
-            misread |= misread::condition(&filter.predicate);
-        }
-        for expr in node.expressions() {
-            expr.apply(|expr| {
-                misread |= misread::rows(expr);
-                if let Expr::ScalarSubquery(subquery)
-                | Expr::Exists(Exists { subquery, .. })
-                | Expr::InSubquery(InSubquery { subquery, .. }) = expr
-                {
-                    misread |= lifts_out_of(&subquery.subquery, false) || carried::is_misread(&subquery.subquery);
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })?;
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    misread || found.is_err()
-}
-
-fn lifts_out_of(subquery: &LogicalPlan, lateral: bool) -> bool {
-    let looks_out = |input: &LogicalPlan| {
-        let is_outer = |expr: &Expr| Ok(matches!(expr, Expr::OuterReferenceColumn(..)));
-        input
-            .exists(|node| Ok(node.expressions().iter().any(|expr| expr.exists(is_outer).unwrap_or(true))))
-            .unwrap_or(true)
-    };
-    let lifts = subquery.exists(|node| {
-        Ok(match node {
-            LogicalPlan::Window(window) => looks_out(&window.input),
-            LogicalPlan::Distinct(Distinct::On(on)) => looks_out(&on.input),
-            // Where only `EXISTS` or `IN` asks, equal rows are one anyhow.
-            LogicalPlan::Distinct(Distinct::All(input)) => lateral && looks_out(input),
-            _ => false,
-        })
-    });
-    lifts.unwrap_or(true)
-}
-
 /// Turns all subqueries of an analysed plan into joins.
 ///
 /// # Errors
@@ -134,79 +88,6 @@ pub(super) fn decorrelate(plan: LogicalPlan) -> Result<LogicalPlan> {
 struct Decorrelator {
     /// Numbers names.
     next: usize,
-}
-
-/// The values that a subquery is a function of.
-struct Domain {
-    /// One row for each combination of values.
-    plan: LogicalPlan,
-    /// The outer columns, as the subquery refers to them.
-    outer: Vec<Column>,
-    /// The same as the query around it refers to them: a column of its input, or of a query further out.
-    around: Vec<Expr>,
-}
-
-impl Domain {
-    fn width(&self) -> usize {
-        self.outer.len()
-    }
-
-    /// The domain's columns of a plan that carries them.
-    fn columns(&self, plan: &LogicalPlan) -> Vec<Expr> {
-        let columns = plan.schema().columns();
-        columns[columns.len() - self.width()..].iter().cloned().map(Expr::Column).collect()
-    }
-
-    /// The columns of a plan before the domain's.
-    fn own(&self, plan: &LogicalPlan) -> Vec<Expr> {
-        let columns = plan.schema().columns();
-        columns[..columns.len() - self.width()].iter().cloned().map(Expr::Column).collect()
-    }
-
-    /// References to outer columns become those to the domain's columns of `input`.
-    fn bind(&self, expr: Expr, input: &LogicalPlan) -> Result<Expr> {
-        let columns = self.columns(input);
-        let bound = expr.transform_up(|expr| {
-            Ok(match &expr {
-                Expr::OuterReferenceColumn(_, column) => match self.outer.iter().position(|known| known == column) {
-                    Some(index) => Transformed::yes(columns[index].clone()),
-                    None => Transformed::no(expr),
-                },
-                _ => Transformed::no(expr),
-            })
-        })?;
-        Ok(bound.data)
-    }
-
-    /// As [`bind`](Self::bind), with the name that the expression had.
-    fn bind_named(&self, expr: Expr, input: &LogicalPlan) -> Result<Expr> {
-        let (qualifier, name) = expr.qualified_name();
-        let bound = self.bind(expr.clone(), input)?;
-        Ok(if bound == expr { bound } else { bound.alias_qualified(qualifier, name) })
-    }
-
-    fn is_free_of(&self, plan: &LogicalPlan) -> Result<bool> {
-        Ok(outer_columns(plan)?.is_empty())
-    }
-}
-
-/// The columns of queries around `plan` that it refers to.
-fn outer_columns(plan: &LogicalPlan) -> Result<Vec<(Column, FieldRef)>> {
-    let mut columns: Vec<(Column, FieldRef)> = vec![];
-    plan.apply(|node| {
-        for expr in node.expressions() {
-            expr.apply(|expr| {
-                if let Expr::OuterReferenceColumn(field, column) = expr
-                    && !columns.iter().any(|(known, _)| known == column)
-                {
-                    columns.push((column.clone(), Arc::clone(field)));
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })?;
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(columns)
 }
 
 /// What a join asks, one after the other.
@@ -575,7 +456,7 @@ impl Decorrelator {
                 on_expr.extend(domain.columns(&input));
                 select.extend(domain.columns(&input));
                 let sort = match &on.sort_expr {
-                    Some(sort) => Some(bind_sort(domain, sort, &input)?),
+                    Some(sort) => Some(domain.bind_sort(sort, &input)?),
                     None => None,
                 };
                 let distinct = DistinctOn::try_new(on_expr, select, sort, Arc::new(input))?;
@@ -671,7 +552,7 @@ impl Decorrelator {
         let call = Expr::from(WindowFunction::new(Arc::clone(row_number), vec![]));
         let rank = call
             .partition_by(domain.columns(&input))
-            .order_by(bind_sort(domain, order, &input)?)
+            .order_by(domain.bind_sort(order, &input)?)
             // The frame of all rows, which needs no order.
             .window_frame(WindowFrame::new(None))
             .build()?
@@ -861,24 +742,6 @@ fn inside_of_alias(plan: &LogicalPlan) -> &LogicalPlan {
 
 fn all_of(plan: &LogicalPlan) -> Vec<Expr> {
     plan.schema().columns().into_iter().map(Expr::Column).collect()
-}
-
-fn bind_sort(domain: &Domain, order: &[SortExpr], input: &LogicalPlan) -> Result<Vec<SortExpr>> {
-    order.iter().map(|sort| Ok(SortExpr { expr: domain.bind(sort.expr.clone(), input)?, ..sort.clone() })).collect()
-}
-
-/// Each grouping set as the list of its expressions.
-fn sets_of(set: &GroupingSet) -> Vec<Vec<Expr>> {
-    match set {
-        GroupingSet::GroupingSets(sets) => sets.clone(),
-        GroupingSet::Rollup(exprs) => (0..=exprs.len()).map(|count| exprs[..count].to_vec()).collect(),
-        GroupingSet::Cube(exprs) => (0..1u64 << exprs.len().min(20))
-            .map(|mask| {
-                let present = exprs.iter().enumerate().filter(|(index, _)| mask >> index & 1 == 1);
-                present.map(|(_, expr)| expr.clone()).collect()
-            })
-            .collect(),
-    }
 }
 
 /// Whether a plan gives one row at most.

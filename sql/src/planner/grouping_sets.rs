@@ -10,7 +10,6 @@ use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::utils::{enumerate_grouping_sets, grouping_set_to_exprlist};
 use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, LogicalPlanBuilder, cast, lit};
 
-use super::aggregate::{grouping_ids, sets_of};
 use super::context::default_functions;
 use super::expr::strip_alias;
 use crate::error::SqlError;
@@ -32,7 +31,7 @@ fn without_empty_sets(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
     let [Expr::GroupingSet(set)] = combined.as_slice() else { return Ok(None) };
     let keys: Vec<Expr> = grouping_set_to_exprlist(&combined)?.into_iter().cloned().collect();
     let plain: Vec<Expr> = keys.iter().map(|key| strip_alias(key).clone()).collect();
-    let patterns = sets_of(set, &plain);
+    let patterns = patterns_of(set, &plain);
     let is_empty = |pattern: &[bool]| pattern.iter().all(|present| !present);
     if !patterns.iter().any(|pattern| is_empty(pattern)) {
         return Ok(None);
@@ -85,4 +84,36 @@ fn without_empty_sets(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
         .map(|(column, (qualifier, field))| Expr::Column(column).alias_qualified(qualifier.cloned(), field.name()));
     let named: Vec<Expr> = named.collect();
     Ok(Some(LogicalPlanBuilder::from(united).project(named)?.build()?))
+}
+
+/// Each grouping set as the list of its expressions.
+pub(super) fn sets_of(set: &GroupingSet) -> Vec<Vec<Expr>> {
+    match set {
+        GroupingSet::GroupingSets(sets) => sets.clone(),
+        GroupingSet::Rollup(exprs) => (0..=exprs.len()).map(|count| exprs[..count].to_vec()).collect(),
+        GroupingSet::Cube(exprs) => (0..1u64 << exprs.len().min(20))
+            .map(|mask| {
+                let present = exprs.iter().enumerate().filter(|(index, _)| mask >> index & 1 == 1);
+                present.map(|(_, expr)| expr.clone()).collect()
+            })
+            .collect(),
+    }
+}
+
+/// For each grouping set, which of the group's expressions are in it.
+pub(super) fn patterns_of(set: &GroupingSet, group: &[Expr]) -> Vec<Vec<bool>> {
+    let is_in = |expr: &Expr, set: &[Expr]| set.iter().any(|other| strip_alias(other) == expr);
+    sets_of(set).iter().map(|set| group.iter().map(|expr| is_in(expr, set)).collect()).collect()
+}
+
+/// DataFusion's grouping ids: a bit for each expression that is *not* in the set, the last one lowest, and above them the number of
+/// times that the same set came before.
+pub(super) fn grouping_ids(sets: &[Vec<bool>]) -> Vec<u64> {
+    let mut ids = vec![];
+    for (index, set) in sets.iter().enumerate() {
+        let bits = set.iter().fold(0u64, |bits, present| (bits << 1) | u64::from(!present));
+        let before = sets[..index].iter().filter(|other| *other == set).count() as u64;
+        ids.push(bits | before << set.len());
+    }
+    ids
 }

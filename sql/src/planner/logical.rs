@@ -10,7 +10,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result as DataFusionResult};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
@@ -36,7 +36,7 @@ use datafusion::optimizer::{AnalyzerRule, ApplyOrder, Optimizer, OptimizerConfig
 
 use super::context::{PlanContext, function_rewrites};
 use super::{
-    casts, decorrelate, grouping_sets, json_plain, online, outer_aggregates, predict, rank, single_value, ties,
+    casts, decorrelate, grouping_sets, json_plain, misread, online, outer_aggregates, predict, rank, single_value, ties,
 };
 use crate::error::Result;
 use crate::functions::volatile;
@@ -93,7 +93,7 @@ fn run_all_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Logical
         let plan = TypeCoercion::new().analyze(decorrelate::decorrelate(plan)?, &context.config)?;
         run_rules(context, plan)
     };
-    if decorrelate::is_misread(&plan) {
+    if misread::is_misread(&plan) {
         return by_ours(plan);
     }
     match run_rules(context, plan.clone()) {
@@ -116,13 +116,13 @@ fn run_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(DecorrelateLateralJoin::new()),
-        Arc::new(ExtractEquijoinPredicateOfPlainKeys(ExtractEquijoinPredicate::new())),
+        Arc::new(extract_equijoin_predicate()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
-        Arc::new(EliminateCrossJoinOfPlainKeys(EliminateCrossJoin::new())),
+        Arc::new(eliminate_cross_join()),
         Arc::new(PropagateEmptyRelation::new()),
         Arc::new(EliminateOuterJoin::new()),
-        Arc::new(PushDownFilterOfGroups(PushDownFilter::new())),
+        Arc::new(push_down_filter()),
         Arc::new(EliminateGroupByConstant::new()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
@@ -134,25 +134,28 @@ fn run_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan
 
 /// DataFusion's rules for finished rows, with ours in the place of those that give wrong answers.
 pub(super) fn batch_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let ours: [Arc<dyn OptimizerRule + Send + Sync>; 3] = [
-        Arc::new(ExtractEquijoinPredicateOfPlainKeys(ExtractEquijoinPredicate::new())),
-        Arc::new(EliminateCrossJoinOfPlainKeys(EliminateCrossJoin::new())),
-        Arc::new(PushDownFilterOfGroups(PushDownFilter::new())),
-    ];
+    let ours: [Arc<dyn OptimizerRule + Send + Sync>; 3] =
+        [Arc::new(extract_equijoin_predicate()), Arc::new(eliminate_cross_join()), Arc::new(push_down_filter())];
     let or_ours = |rule: Arc<dyn OptimizerRule + Send + Sync>| {
         ours.iter().find(|own| own.name() == rule.name()).map_or(rule, Arc::clone)
     };
     Optimizer::new().rules.into_iter().map(or_ours).collect()
 }
 
-/// DataFusion's rule takes inner joins apart and puts them together again with one answer to whether nulls meet, where each of them has its own. So it is asked
-/// only where all of them say the same.
+/// A rule of DataFusion's that is not asked where it gives wrong answers.
 #[derive(Debug)]
-struct EliminateCrossJoinOfPlainKeys(EliminateCrossJoin);
+struct Except<R> {
+    rule: R,
+    is_wrong_for: fn(&LogicalPlan) -> bool,
+}
 
-impl OptimizerRule for EliminateCrossJoinOfPlainKeys {
+impl<R: OptimizerRule> OptimizerRule for Except<R> {
     fn name(&self) -> &str {
-        self.0.name()
+        self.rule.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.rule.apply_order()
     }
 
     fn supports_rewrite(&self) -> bool {
@@ -160,68 +163,40 @@ impl OptimizerRule for EliminateCrossJoinOfPlainKeys {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DataFusionResult<Transformed<LogicalPlan>> {
-        let nulls_meet = plan.exists(|node| {
-            Ok(matches!(node, LogicalPlan::Join(join)
-                if join.join_type == JoinType::Inner && join.null_equality == NullEquality::NullEqualsNull))
-        })?;
-        match nulls_meet {
+        match (self.is_wrong_for)(&plan) {
             true => Ok(Transformed::no(plan)),
-            false => self.0.rewrite(plan, config),
+            false => self.rule.rewrite(plan, config),
         }
     }
 }
 
-/// DataFusion's rule makes the equalities of a condition keys of the join, also where nulls of the other keys meet (`ON a.x IS NOT DISTINCT FROM b.x WHERE a.k = b.k`):
+/// It takes inner joins apart and puts them together again with one answer to whether nulls meet, where each of them has its own.
+fn eliminate_cross_join() -> Except<EliminateCrossJoin> {
+    let is_wrong_for = |plan: &LogicalPlan| {
+        let is_inner = |join: &Join| join.join_type == JoinType::Inner && nulls_meet(join);
+        plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(join) if is_inner(join)))).unwrap_or(true)
+    };
+    Except { rule: EliminateCrossJoin::new(), is_wrong_for }
+}
+
+/// It makes the equalities of a condition keys of the join, also where nulls of the other keys meet (`ON a.x IS NOT DISTINCT FROM b.x WHERE a.k = b.k`):
 /// theirs would then meet too. There they stay a condition.
-#[derive(Debug)]
-struct ExtractEquijoinPredicateOfPlainKeys(ExtractEquijoinPredicate);
-
-impl OptimizerRule for ExtractEquijoinPredicateOfPlainKeys {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn supports_rewrite(&self) -> bool {
-        true
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DataFusionResult<Transformed<LogicalPlan>> {
-        match &plan {
-            LogicalPlan::Join(join) if join.null_equality == NullEquality::NullEqualsNull => Ok(Transformed::no(plan)),
-            _ => self.0.rewrite(plan, config),
-        }
-    }
+fn extract_equijoin_predicate() -> Except<ExtractEquijoinPredicate> {
+    let is_wrong_for = |plan: &LogicalPlan| matches!(plan, LogicalPlan::Join(join) if nulls_meet(join));
+    Except { rule: ExtractEquijoinPredicate::new(), is_wrong_for }
 }
 
-/// DataFusion's rule asks of the rows that are aggregated what looks at none of the results. Of an aggregation without keys the one row would still be there.
-#[derive(Debug)]
-struct PushDownFilterOfGroups(PushDownFilter);
+fn nulls_meet(join: &Join) -> bool {
+    join.null_equality == NullEquality::NullEqualsNull
+}
 
-impl OptimizerRule for PushDownFilterOfGroups {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn supports_rewrite(&self) -> bool {
-        true
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DataFusionResult<Transformed<LogicalPlan>> {
-        match &plan {
-            LogicalPlan::Filter(filter) if matches!(filter.input.as_ref(), LogicalPlan::Aggregate(all) if all.group_expr.is_empty()) => {
-                Ok(Transformed::no(plan))
-            }
-            _ => self.0.rewrite(plan, config),
-        }
-    }
+/// It asks of the rows that are aggregated what looks at none of the results. Of an aggregation without keys the one row would still be there.
+fn push_down_filter() -> Except<PushDownFilter> {
+    let is_wrong_for = |plan: &LogicalPlan| {
+        matches!(plan, LogicalPlan::Filter(filter)
+            if matches!(filter.input.as_ref(), LogicalPlan::Aggregate(all) if all.group_expr.is_empty()))
+    };
+    Except { rule: PushDownFilter::new(), is_wrong_for }
 }
 
 /// Whether all columns that a plan looks at are there: DataFusion's rules lose the way in a subquery that looks at a query two further

@@ -12,7 +12,6 @@ pub(crate) mod function;
 mod accumulators;
 mod aggregate;
 mod array_subquery;
-mod carried;
 mod casts;
 mod comparisons;
 mod decorrelate;

@@ -6,16 +6,67 @@
 //! - An aggregate without groups has a row also over none, and a subquery that skips rows, or shows none, has fewer than there are: both are lost in a
 //!   join on what the subquery asks of the rows around it.
 
-use datafusion::common::tree_node::TreeNode;
-use datafusion::logical_expr::expr::{Exists, InSubquery};
-use datafusion::logical_expr::{BinaryExpr, Expr, FetchType, Limit, LogicalPlan, Operator, SkipType, Subquery};
+mod carried;
 
-use super::carried;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::{
+    BinaryExpr, Distinct, Expr, FetchType, Limit, LogicalPlan, Operator, SkipType, Subquery,
+};
+
 use super::decorrelate::gives_one_row;
 use super::expr::strip_alias;
 
+/// Whether DataFusion's rules would take a subquery for another one: they lift what it asks of the rows around it out of a window function, which then sees the
+/// rows of all of them, and an inequality out of a `DISTINCT`, which then tells rows apart by it; see [the module](self) for what they make of conditions, and [`carried`] for columns
+/// that they mistake for each other.
+pub(super) fn is_misread(plan: &LogicalPlan) -> bool {
+    let mut misread = false;
+    let found = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Subquery(subquery) = node {
+            misread |= lifts_out_of(&subquery.subquery, true) || carried::is_misread(&subquery.subquery);
+        }
+        if let LogicalPlan::Filter(filter) = node {
+            misread |= condition(&filter.predicate);
+        }
+        for expr in node.expressions() {
+            expr.apply(|expr| {
+                misread |= rows(expr);
+                if let Expr::ScalarSubquery(subquery)
+                | Expr::Exists(Exists { subquery, .. })
+                | Expr::InSubquery(InSubquery { subquery, .. }) = expr
+                {
+                    misread |= lifts_out_of(&subquery.subquery, false) || carried::is_misread(&subquery.subquery);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    misread || found.is_err()
+}
+
+fn lifts_out_of(subquery: &LogicalPlan, lateral: bool) -> bool {
+    let looks_out = |input: &LogicalPlan| {
+        let is_outer = |expr: &Expr| Ok(matches!(expr, Expr::OuterReferenceColumn(..)));
+        input
+            .exists(|node| Ok(node.expressions().iter().any(|expr| expr.exists(is_outer).unwrap_or(true))))
+            .unwrap_or(true)
+    };
+    let lifts = subquery.exists(|node| {
+        Ok(match node {
+            LogicalPlan::Window(window) => looks_out(&window.input),
+            LogicalPlan::Distinct(Distinct::On(on)) => looks_out(&on.input),
+            // Where only `EXISTS` or `IN` asks, equal rows are one anyhow.
+            LogicalPlan::Distinct(Distinct::All(input)) => lateral && looks_out(input),
+            _ => false,
+        })
+    });
+    lifts.unwrap_or(true)
+}
+
 /// Whether a filter has an `IN` that would be false where it is not known.
-pub(super) fn condition(predicate: &Expr) -> bool {
+fn condition(predicate: &Expr) -> bool {
     holds(predicate, true)
 }
 
@@ -69,7 +120,7 @@ fn value_of(plan: &LogicalPlan) -> Option<&Expr> {
 }
 
 /// Whether an expression is a subquery that looks outwards and whose rows a join would not have.
-pub(super) fn rows(expr: &Expr) -> bool {
+fn rows(expr: &Expr) -> bool {
     match expr {
         Expr::InSubquery(InSubquery { subquery, negated: false, .. }) if looks_out(subquery) => {
             let plan = &subquery.subquery;

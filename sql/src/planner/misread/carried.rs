@@ -8,7 +8,7 @@ use datafusion::common::{Column, JoinType};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 
-use super::expr::strip_alias;
+use crate::planner::expr::strip_alias;
 
 /// Whether the rules would make another query of a subquery by what they carry out of it.
 pub(super) fn is_misread(subquery: &LogicalPlan) -> bool {
