@@ -2,7 +2,7 @@
 //!
 //! Large ones go around the page cache (`O_DIRECT`). Whoever writes a checkpoint reads it at a restart or never, so its pages would only
 //! push out others; and finding and filling those pages takes the processor several times as long as the disk takes to write them
-//! (benches/README.md, *Kept rows*). Where the file system cannot (tmpfs, some network and overlay file systems) they are written as any file.
+//! (docs/decisions/0015-memory-pages.md). Where the file system cannot (tmpfs, some network and overlay file systems) they are written as any file.
 
 use std::fs::File;
 use std::io::{self, Write};
