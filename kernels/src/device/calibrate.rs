@@ -205,13 +205,15 @@ fn measure(
         None => {
             let round_trip = round_trip(device, Duration::from_millis(20))?;
             let (mut upload, mut readback) = (Link::default(), Link::default());
-            for bytes in LINK_BYTES {
+            for (index, bytes) in LINK_BYTES.into_iter().enumerate() {
                 let started = Instant::now();
                 let (up_ns, back_ns) = link(device, bytes, round_trip.p50_ns, 2)?;
                 upload.points.push(BandwidthPoint { bytes, ns: up_ns });
                 readback.points.push(BandwidthPoint { bytes, ns: back_ns });
-                // The next size takes at least four times as long.
-                if started.elapsed() * 4 > deadline.saturating_duration_since(Instant::now()) / 2 {
+                // The next size takes longer by as much as it is larger, and leaves half of what is left to the kernels.
+                let growth = LINK_BYTES.get(index + 1).map_or(0, |next| next.div_ceil(bytes));
+                let left = deadline.saturating_duration_since(Instant::now());
+                if started.elapsed() * growth as u32 > left / 2 {
                     break;
                 }
             }

@@ -23,12 +23,12 @@ use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use super::at_once;
 use super::context::{CatalogTable, PlanContext};
-use super::forecast;
 use super::logical::{self, is_random, volatile_calls};
 use super::materialized::{view_of, views_in};
 use super::oracle::executable;
-use crate::catalog::{Catalog, Relation};
+use crate::catalog::{Catalog, MatchSettings, Relation};
 use crate::error::{Result, SqlError};
 use crate::functions::volatile::{self, StepContext};
 use crate::parser::QueryText;
@@ -38,6 +38,7 @@ use crate::parser::QueryText;
 pub struct AdHocQuery {
     plan: LogicalPlan,
     time_zone: String,
+    match_settings: MatchSettings,
     /// The views that it reads, by name.
     pub views: BTreeSet<String>,
 }
@@ -72,7 +73,8 @@ pub fn plan(catalog: &Catalog, query: &QueryText) -> Result<Option<AdHocQuery>> 
         return Err(SqlError::plan(message, emit.location));
     }
     let plan = logical::analyze(&context, plan).map_err(|error| error.or_at(query.location))?;
-    Ok(Some(AdHocQuery { plan, time_zone: catalog.time_zone().to_owned(), views }))
+    let (time_zone, match_settings) = (catalog.time_zone().to_owned(), catalog.match_settings().clone());
+    Ok(Some(AdHocQuery { plan, time_zone, match_settings, views }))
 }
 
 impl AdHocQuery {
@@ -89,7 +91,7 @@ impl AdHocQuery {
     /// What DataFusion's planner and executor have to say.
     pub async fn run(&self, tables: &ViewTables<'_>, clock_ms: i64) -> Result<SendableRecordBatchStream> {
         let session = self.session();
-        let plan = forecast::made(&session, self.executable(tables, clock_ms)?).await?;
+        let plan = at_once::made(&session, self.executable(tables, clock_ms)?, &self.match_settings).await?;
         Ok(session.execute_logical_plan(plan).await?.execute_stream().await?)
     }
 
@@ -99,8 +101,8 @@ impl AdHocQuery {
     /// What DataFusion's planner has to say, and its executor.
     pub async fn explain(&self, tables: &ViewTables<'_>, clock_ms: i64, run: bool) -> Result<String> {
         let session = self.session();
-        // What forecasts there are is known once they are made.
-        let plan = forecast::made(&session, self.executable(tables, clock_ms)?).await?;
+        // What forecasts and matches there are is known once they are made.
+        let plan = at_once::made(&session, self.executable(tables, clock_ms)?, &self.match_settings).await?;
         let frame = session.execute_logical_plan(plan).await?;
         let context = Arc::new(frame.task_ctx());
         let plan = frame.create_physical_plan().await?;

@@ -44,6 +44,13 @@ pub(super) struct Compiler {
     props: ExecutionProps,
 }
 
+/// An expression as users know it, where the one that is computed has columns that they never wrote.
+pub(super) struct Written {
+    pub(super) expr: LogicalExpr,
+    /// Line and column, if known.
+    pub(super) location: Option<(u64, u64)>,
+}
+
 /// What an expression needs besides its columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Volatility {
@@ -72,6 +79,12 @@ impl Compiler {
 
     /// Compiles; the result's field is called `name`.
     pub(super) fn compile(&self, expr: &LogicalExpr, name: &str) -> SqlResult<ExprRef> {
+        let written = Written { expr: strip_alias(expr).clone(), location: location_of(expr) };
+        self.compile_written(expr, name, &written)
+    }
+
+    /// The same of an expression that errors show as it is written.
+    pub(super) fn compile_written(&self, expr: &LogicalExpr, name: &str, written: &Written) -> SqlResult<ExprRef> {
         let (_, field) = expr.to_field(&self.schema)?;
         let expr = strip_alias(expr);
         if let LogicalExpr::Column(column) = expr {
@@ -85,8 +98,8 @@ impl Compiler {
             (false, false) => Volatility::Step,
             (false, true) => Volatility::Row,
         };
-        let (text, location) = (short_text(expr), location_of(expr));
-        let logical = Some(unqualified(expr));
+        let (text, location) = (short_text(expr), written.location);
+        let logical = Some(unqualified(&written.expr));
         let width = self.schema.fields().len();
         let physical = match volatility {
             Volatility::Row => {
@@ -134,7 +147,7 @@ pub(super) fn strip_alias(expr: &LogicalExpr) -> &LogicalExpr {
 }
 
 /// Line and column of the column that stands first in the text, of those that an expression reads.
-fn location_of(expr: &LogicalExpr) -> Option<(u64, u64)> {
+pub(super) fn location_of(expr: &LogicalExpr) -> Option<(u64, u64)> {
     let columns = expr.column_refs().into_iter();
     let starts = columns.flat_map(|column| column.spans().iter()).map(|span| (span.start.line, span.start.column));
     starts.filter(|(line, _)| *line > 0).min()
@@ -235,7 +248,7 @@ struct Computed {
     physical: Arc<dyn PhysicalExpr>,
     field: FieldRef,
     text: String,
-    /// The expression with unqualified columns; none where it is a part of one.
+    /// The expression as written, with unqualified columns; none where it is a part of one.
     logical: Option<LogicalExpr>,
     /// Line and column of the first of its columns in the text of the statements, if known.
     location: Option<(u64, u64)>,

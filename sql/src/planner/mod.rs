@@ -12,6 +12,7 @@ pub(crate) mod function;
 mod accumulators;
 mod aggregate;
 mod array_subquery;
+mod at_once;
 mod casts;
 mod comparisons;
 mod decorrelate;

@@ -28,14 +28,12 @@ use eagre_engine::operator::window::WindowKind;
 
 use super::context::{CatalogTable, PlanContext, column};
 use super::expr::strip_alias;
-use super::forecast;
 use super::local_time::last_instant;
-use super::match_recognize::MatchRecognize;
 use super::nearest::NearestJoin;
 use super::over::{self, score};
 use super::set_operation::SetOperation;
 use super::window::{WindowShape, WindowTableFunction};
-use super::{decorrelate, logical, online};
+use super::{at_once, decorrelate, logical, online};
 use crate::catalog::{Catalog, ColumnKind, Relation};
 use crate::error::{Result, SqlError};
 use crate::functions::local_time::WALL_CLOCK;
@@ -65,7 +63,7 @@ pub async fn answer(
         .with_config(config)
         .build();
     let session = SessionContext::new_with_state(state);
-    let plan = forecast::made(&session, plan).await?;
+    let plan = at_once::made(&session, plan, catalog.match_settings()).await?;
     let frame = session.execute_logical_plan(plan).await?;
     let schema = Arc::clone(frame.schema().inner());
     let batches = frame.collect().await?;
@@ -99,8 +97,8 @@ fn check_exclusion(expr: &Expr) -> Result<()> {
     Ok(())
 }
 
-/// An analysed plan without our own nodes, which DataFusion can execute, over what `scan` makes of its leaves. Forecasts are left in it, for
-/// [`forecast::made`].
+/// An analysed plan without our own nodes, which DataFusion can execute, over what `scan` makes of its leaves. Forecasts and patterns are left in
+/// it, for [`at_once::made`].
 pub(super) fn executable(
     plan: LogicalPlan,
     scan: impl Fn(&TableScan) -> DataFusionResult<LogicalPlan>,
@@ -125,14 +123,6 @@ pub(super) fn executable(
             }
             if let Some(join) = inner.downcast_ref::<NearestJoin>() {
                 return Ok(Transformed::yes(super::nearest::expand(join)?));
-            }
-            if let Some(node) = inner.downcast_ref::<MatchRecognize>() {
-                return Err(SqlError::unsupported(
-                    "`MATCH_RECOGNIZE` in a query that is answered at once",
-                    "look for the pattern in a pipeline: in the query of a materialized view, or over a table",
-                    node.location,
-                )
-                .into());
             }
             if let Some(operation) = inner.downcast_ref::<SetOperation>() {
                 return Ok(Transformed::yes(operation.expand()?));

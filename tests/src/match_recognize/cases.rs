@@ -25,6 +25,8 @@ const TOLERANCE: f64 = 1e-6;
 enum Form {
     /// By `INSERT`, all at once.
     Inserted,
+    /// As a materialized view, of which the query is answered at once.
+    Viewed,
     /// As a table that ends, without a watermark.
     Bounded,
     /// As a stream, in order of arrival; the watermark is behind far enough that no row is late.
@@ -41,7 +43,7 @@ pub(super) fn trials() -> Vec<Trial> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".json").map(str::to_owned))
         .collect();
     names.sort();
-    let forms = [Form::Inserted, Form::Bounded, Form::Stream, Form::Corrected, Form::Changes];
+    let forms = [Form::Inserted, Form::Viewed, Form::Bounded, Form::Stream, Form::Corrected, Form::Changes];
     let trial = |name: &String, form: Form| {
         let path = format!("match_recognize::cases::{name}::{}", format!("{form:?}").to_lowercase());
         let name = name.clone();
@@ -54,7 +56,7 @@ fn check(name: &str, form: Form) -> Result<(), String> {
     let case = Case::read(name);
     let mut random = Random::named(name);
     let first = match form {
-        Form::Inserted => Schedule::calm(2, 65_536),
+        Form::Inserted | Form::Viewed => Schedule::calm(2, 65_536),
         _ => Schedule::row_by_row(),
     };
     let context = |schedule: &Schedule| format!("{schedule} (seed {})", seed());
@@ -68,7 +70,7 @@ fn check(name: &str, form: Form) -> Result<(), String> {
     let answer = case.run(form, &first, &mut random);
     let answer = answer.map_err(|error| format!("{}: [{}] {error}\n{}", context(&first), error.code(), case.query))?;
     compare(&answer).map_err(|error| format!("{}: {error}\n{}", context(&first), case.query))?;
-    if form == Form::Inserted {
+    if matches!(form, Form::Inserted | Form::Viewed) {
         return Ok(());
     }
     let steps = answer.summary.as_ref().map_or(1, |summary| summary.steps);
@@ -129,8 +131,21 @@ impl Case {
             };
             return run(schedule, &scene, &self.query);
         }
+        if form == Form::Viewed {
+            let rows = self.batch(&self.columns, &self.rows);
+            let scene = |session: &Session| {
+                settings(session)?;
+                let source = TestSource::new(&rows, None, rows.num_rows().max(1), true);
+                session.register_source(TableDefinition::from_schema("came", &rows.schema()), Arc::new(source))?;
+                let view = session.execute("CREATE MATERIALIZED VIEW events AS SELECT * FROM came")?;
+                view.job.map_or(Ok(()), |job| job.wait_blocking().map(|_| ()))
+            };
+            return run(schedule, &scene, &self.query);
+        }
         let (rows, query) = match form {
-            Form::Bounded | Form::Inserted => (self.batch(&self.columns, &self.rows), self.query.clone()),
+            Form::Bounded | Form::Inserted | Form::Viewed => {
+                (self.batch(&self.columns, &self.rows), self.query.clone())
+            }
             Form::Stream | Form::Corrected | Form::Changes => self.streamed(),
         };
         let query = if form == Form::Changes { with_changes(&query) } else { query };

@@ -2,7 +2,9 @@
 //!
 //! Like a window function the call stands in a `FROM`, and its columns are resolved with the names around it ([`syntax`]). It becomes a
 //! call of [`FORECAST_FUNCTION`] with its arguments in a fixed order, which [`ForecastRelationPlanner`] plans as a [`ForecastTable`];
-//! [`lower`] hands that over to the engine's operator, and [`at_once`] runs that where a query is answered at once.
+//! [`lower`] hands that over to the engine's operator, which also runs where a query is answered at once ([`at_once`]).
+//!
+//! [`at_once`]: super::at_once
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -30,7 +32,6 @@ mod lower;
 mod options;
 mod syntax;
 
-pub(super) use at_once::made;
 use options::Options;
 pub(super) use syntax::ForecastCall;
 pub(crate) use syntax::errors_of;

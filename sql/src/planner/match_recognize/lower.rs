@@ -3,181 +3,29 @@
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
-use datafusion::common::{Column, DFSchema};
-use datafusion::logical_expr::expr::NullTreatment;
-use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, LogicalPlan};
-use eagre_engine::aggregate::{AggregateFunctionRef, BuiltinRequest, builtin};
+use arrow::datatypes::{FieldRef, Schema};
+use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan};
 use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex, Route};
 use eagre_engine::operator::match_recognize::{
-    Condition, MatchEmit, MatchFactory, MatchSpec, OutputColumn, RowCondition, RowsPerMatch, Shifted,
-    Slot as MatchSlot, SlotExpr, TraceFactory, TraceSpec, Within,
+    MatchEmit, MatchFactory, MatchSpec, OutputColumn, SlotExpr, TraceFactory, TraceSpec,
 };
 use eagre_engine::operator::over::OrderKey;
 use eagre_engine::time::EventTimeMs;
-use eagre_patterns::{BadSkip, Skip, VariableSet};
+use eagre_patterns::VariableSet;
 
-use super::conditions::{ConditionPlan, rows_max};
+use super::conditions::rows_max;
 use super::fallible::may_fail;
 use super::slots::{SlotExprPlan, SlotPlan};
+use super::spec::{Expressions, Rows};
 use super::subqueries::is_lifted;
-use super::{ExplainPlan, MatchRecognize, MatchRules, OutputPlan, row_schema};
+use super::{ExplainPlan, MatchRecognize, MatchRules, OutputPlan};
 use crate::catalog::MatchSettings;
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
-use crate::parser::match_recognize::{RowsSyntax, SkipSyntax};
-use crate::planner::accumulators::{Arg, Foreign, ForeignSpec, Order};
-use crate::planner::aggregate::ORDERED_FUNCTIONS;
-use crate::planner::context::default_functions;
 use crate::planner::expr::{Compiler, short_text, strip_alias};
 use crate::planner::lower::{Lowering, Slot, Stream, StreamColumn, engine};
 use crate::planner::state_ttl::duration;
-
-/// Compiles what an operator over one stream evaluates.
-struct Expressions<'a> {
-    lowering: &'a Lowering<'a>,
-    input: &'a DFSchema,
-    /// The place in the batches of each column of `input`.
-    mapping: Vec<usize>,
-    /// How many columns the batches have.
-    width: usize,
-    /// Over the columns of one row.
-    rows: Compiler,
-    row_schema: DFSchema,
-    /// Values that a stage before the operator has computed, with their places.
-    computed: Vec<(LogicalExpr, ExprRef)>,
-}
-
-impl<'a> Expressions<'a> {
-    fn new(lowering: &'a Lowering<'a>, stream: &Stream, input: &'a DFSchema) -> Result<Self> {
-        let (mapping, width) = (stream.mapping(), stream.physical.fields().len());
-        let row_schema = row_schema(input)?;
-        let of_rows = mapping.iter().copied().chain([width, width + 1]).collect();
-        let rows = Compiler::new(&row_schema, of_rows, width + 2, &lowering.context.config);
-        Ok(Self { lowering, input, mapping, width, rows, row_schema, computed: vec![] })
-    }
-
-    fn value(&self, expr: &LogicalExpr) -> Result<ExprRef> {
-        if let Some((_, column)) = self.computed.iter().find(|(known, _)| known == expr) {
-            return Ok(Arc::clone(column));
-        }
-        self.rows.compile(expr, &short_text(expr))
-    }
-
-    fn slot_expr(&self, plan: &SlotExprPlan, name: &str) -> Result<SlotExpr> {
-        let slots = plan.slots.iter().map(|(slot, _)| self.slot(slot)).collect::<Result<_>>()?;
-        let schema: SchemaRef =
-            Arc::new(Schema::new(plan.slots.iter().map(|(_, field)| Arc::clone(field)).collect::<Vec<_>>()));
-        let compiler = Compiler::over(&schema, &self.lowering.context.config)?;
-        let program = compiler.program(&plan.expr);
-        Ok(SlotExpr { slots, schema, expr: compiler.compile(&plan.expr, name)?, program })
-    }
-
-    fn slot(&self, slot: &SlotPlan) -> Result<MatchSlot> {
-        Ok(match slot {
-            SlotPlan::At { row, value } => MatchSlot::At { row: *row, value: self.value(value)? },
-            SlotPlan::Aggregate { call, variables, running } => self.aggregate(call, *variables, *running)?,
-            SlotPlan::MatchNumber => MatchSlot::MatchNumber,
-            SlotPlan::Status => MatchSlot::Status,
-        })
-    }
-
-    fn aggregate(&self, call: &LogicalExpr, variables: VariableSet, running: bool) -> Result<MatchSlot> {
-        let LogicalExpr::AggregateFunction(function) = strip_alias(call) else {
-            return Err(SqlError::internal(format!("`{call}` is no aggregate")));
-        };
-        let (_, field) = call.to_field(&self.row_schema)?;
-        let params = &function.params;
-        let name = function.func.name();
-        let filter = params.filter.as_deref().map(|filter| self.value(filter)).transpose()?;
-        let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
-        let ours = default_functions().aggregate.get(name).is_some_and(|known| Arc::ptr_eq(known, &function.func));
-        let counts_rows = name == "count"
-            && !params.distinct
-            && matches!(params.args.as_slice(), [LogicalExpr::Literal(value, _)] if !value.is_null());
-        if ours && !ignore_nulls && params.order_by.is_empty() {
-            let args: &[LogicalExpr] = if counts_rows { &[] } else { &params.args };
-            let fields = args.iter().map(|arg| Ok(arg.to_field(&self.row_schema)?.1)).collect::<Result<Vec<_>>>()?;
-            let request = BuiltinRequest {
-                name,
-                args: &fields,
-                distinct: params.distinct,
-                retracting: false,
-                return_field: Arc::clone(&field),
-            };
-            if let Some(function) = builtin(&request) {
-                let args = args.iter().map(|arg| self.value(arg)).collect::<Result<_>>()?;
-                return Ok(MatchSlot::Aggregate { function, args, filter, variables, running });
-            }
-        }
-        // DataFusion's own.
-        let mut columns: Vec<FieldRef> = vec![];
-        let mut exprs = vec![];
-        let mut add = |expr: &LogicalExpr| -> Result<usize> {
-            exprs.push(self.value(expr)?);
-            columns.push(expr.to_field(&self.row_schema)?.1);
-            Ok(columns.len() - 1)
-        };
-        let mut args = vec![];
-        for arg in &params.args {
-            args.push(match strip_alias(arg) {
-                LogicalExpr::Literal(value, _) => Arg::Literal(value.clone()),
-                arg => Arg::Column(add(arg)?),
-            });
-        }
-        let mut order = vec![];
-        for sort in &params.order_by {
-            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
-            let argument = params.args.iter().zip(&args).find_map(|(arg, place)| match place {
-                Arg::Column(place) if arg == &sort.expr => Some(*place),
-                _ => None,
-            });
-            let column = match argument {
-                Some(place) => place,
-                None => add(&sort.expr)?,
-            };
-            order.push(Order { column, options });
-        }
-        let spec = ForeignSpec {
-            function: Arc::clone(&function.func),
-            args,
-            columns,
-            order,
-            // The operator numbers the rows of a partition.
-            by_arrival: ORDERED_FUNCTIONS.contains(&name) && !params.distinct,
-            distinct: params.distinct,
-            ignore_nulls,
-        };
-        let function: AggregateFunctionRef = Arc::new(Foreign::new(spec)?);
-        Ok(MatchSlot::Aggregate { function, args: exprs, filter, variables, running })
-    }
-
-    fn condition(&self, plan: &ConditionPlan, name: &str) -> Result<Condition> {
-        let row = match &plan.row {
-            None => None,
-            Some(row) => {
-                let mut fields: Vec<_> =
-                    self.input.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
-                fields.extend(row.shifted.iter().map(|(_, _, field)| (None, Arc::clone(field))));
-                let schema = DFSchema::new_with_metadata(fields, self.input.metadata().clone())?;
-                let places = self.width..self.width + row.shifted.len();
-                let mapping = self.mapping.iter().copied().chain(places.clone()).collect();
-                let compiler = Compiler::new(&schema, mapping, places.end, &self.lowering.context.config);
-                let values =
-                    row.shifted.iter().map(|(by, value, _)| Ok(Shifted { by: *by, value: self.value(value)? }));
-                Some(RowCondition {
-                    shifted: values.collect::<Result<_>>()?,
-                    schema: Arc::new(Schema::empty()),
-                    // Equal conditions of several patterns are known by being equal: without names.
-                    expr: compiler.compile(&row.expr, "")?,
-                })
-            }
-        };
-        let run = plan.run.as_ref().map(|run| self.slot_expr(run, name)).transpose()?;
-        Ok(Condition { row, run })
-    }
-}
 
 /// What is told of a pattern, but for the pattern.
 struct Explained {
@@ -189,18 +37,12 @@ struct Explained {
 }
 
 impl Expressions<'_> {
-    fn explained(
-        &self,
-        rules: &MatchRules,
-        explain: &ExplainPlan,
-        stream: &Stream,
-        place: &dyn Fn(&Column) -> Result<usize>,
-    ) -> Result<Explained> {
+    fn explained(&self, rules: &MatchRules, explain: &ExplainPlan, stream: &Stream) -> Result<Explained> {
         let part = |(text, part): &(String, SlotExprPlan)| Ok((text.clone(), self.slot_expr(part, text)?));
         let parts = explain.parts.iter().map(|parts| parts.iter().map(part).collect::<Result<Vec<_>>>());
         let (columns, variables) = rules.told_columns();
-        let columns = columns.into_iter().map(|(name, column)| Ok((name, place(&column)?)));
-        let compiler = Compiler::new(self.input, self.mapping.clone(), self.width, &self.lowering.context.config);
+        let columns = columns.into_iter().map(|(name, column)| Ok((name, self.place(&column)?)));
+        let compiler = Compiler::new(self.input, self.mapping.clone(), self.width, self.config);
         let until_ms = match &explain.to {
             Some(to) => eagre_engine::time::event_times_ms(&to.to_array()?).ok().map(|times| times.value(0)),
             None => None,
@@ -272,18 +114,11 @@ impl Lowering<'_> {
         }
         let from = self.flush(&mut stream, input);
         let schema = Arc::clone(&stream.physical);
-        let place = |column: &datafusion::common::Column| -> Result<usize> {
-            match stream.columns[input.schema().index_of_column(column)?].slot {
-                Slot::Physical(place) => Ok(place),
-                Slot::Window(_) => Err(SqlError::internal("windows were not assigned")),
-            }
-        };
-        let partition = rules.partition.iter().map(place).collect::<Result<Vec<_>>>()?;
-        let order = rules.order.iter().map(|key| {
-            let options = SortOptions { descending: key.descending, nulls_first: key.nulls_first };
-            Ok(OrderKey { column: place(&key.column)?, options })
-        });
-        let mut order = order.collect::<Result<Vec<_>>>()?;
+        let config = Arc::clone(&self.context.config);
+        let mut exprs = Expressions::new(&config, node, stream.mapping(), schema.fields().len())?;
+        exprs.computed = computed;
+        let partition = exprs.partition(rules)?;
+        let mut order = exprs.order(rules)?;
         let mut by_watermark = match rules.order.first() {
             Some(key) => !key.descending && stream.columns[input.schema().index_of_column(&key.column)?].rowtime,
             None => false,
@@ -320,59 +155,25 @@ impl Lowering<'_> {
         {
             return Err(super::lineage::of_changelog(because, node.location));
         }
-        if node.output.is_empty() && rules.explain.is_none() {
-            let message = "`ONE ROW PER MATCH` without `PARTITION BY` and `MEASURES` has no columns; say what is wanted of a match: \
-                           `MEASURES COUNT(*) AS n`";
-            return Err(SqlError::plan(message, node.location));
-        }
+        node.check_output()?;
         let settings = self.context.catalog.match_settings().clone();
-        let mut exprs = Expressions::new(self, &stream, input.schema())?;
-        exprs.computed = computed;
-        let conditions = rules.conditions.iter().zip(&rules.variables);
-        let conditions =
-            conditions.map(|(condition, name)| exprs.condition(condition, name)).collect::<Result<Vec<_>>>()?;
-        let mut output = vec![];
-        for (column, field) in node.output.iter().zip(node.schema.fields()) {
-            let column = match column {
-                OutputPlan::Input { column, .. } => OutputColumn::Input(place(column)?),
-                OutputPlan::Measure(measure) => OutputColumn::Measure(exprs.slot_expr(&measure.expr, &measure.name)?),
-            };
-            output.push((Arc::clone(field), column));
-        }
         let explained = match &rules.explain {
-            Some(explain) => Some(exprs.explained(rules, explain, &stream, &place)?),
+            Some(explain) => Some(exprs.explained(rules, explain, &stream)?),
             None => None,
         };
-        drop(exprs);
         let emits_changes = rules.changes || self.emit == Some(EmitKind::Changes) || whole_by_changes;
-        let spec = MatchSpec {
-            input: Arc::clone(&schema),
+        let rows = Rows {
+            schema,
             retracting: stream.changelog != ChangelogMode::AppendOnly,
-            partition: partition.clone(),
+            bounded: stream.bounded,
             order,
             by_watermark,
             whole_partitions: whole_by_watermark.is_some(),
             allowed_lateness_ms: if by_watermark { stream.lateness_ms } else { 0 },
-            emit: if emits_changes { MatchEmit::Changes } else { MatchEmit::Final },
-            pattern: rules.pattern.pattern(),
-            variables: rules.variables.clone(),
-            conditions: with_schemas(conditions, &schema),
-            skip: skip(&rules.skip),
-            bad_skip: settings.bad_skip.unwrap_or(if stream.bounded { BadSkip::Error } else { BadSkip::NextRow }),
-            within: match (rules.within, rules.order.first()) {
-                (Some(within), Some(key)) => Some(Within { column: place(&key.column)?, units: within.units }),
-                _ => None,
-            },
-            partial: rules.partial,
-            max_partial: settings.max_partial,
-            overflow: settings.overflow,
-            rows: match rules.rows {
-                RowsSyntax::One => RowsPerMatch::One,
-                RowsSyntax::All { show_empty, unmatched } => RowsPerMatch::All { show_empty, unmatched },
-            },
-            output,
-            placement: Arc::clone(self.context.catalog.placement()),
         };
+        let emit = if emits_changes { MatchEmit::Changes } else { MatchEmit::Final };
+        let placement = Arc::clone(self.context.catalog.placement());
+        let spec = MatchSpec { emit, placement, ..exprs.spec(node, rows, &settings)? };
         if let Some(explained) = explained {
             return self.lower_explained(node, plan, &stream, spec, explained, from);
         }
@@ -535,27 +336,5 @@ impl super::MatchRules {
             shift if shift < 0 => (back.max(shift.unsigned_abs()), ahead),
             shift => (back, ahead.max(shift.unsigned_abs())),
         })
-    }
-}
-
-/// The batches that row conditions are given: the input's columns and the shifted values.
-fn with_schemas(conditions: Vec<Condition>, input: &SchemaRef) -> Vec<Condition> {
-    let with_schema = |row: RowCondition| {
-        let mut fields: Vec<FieldRef> = input.fields().iter().cloned().collect();
-        fields.extend(row.shifted.iter().enumerate().map(|(index, shifted)| {
-            let field = shifted.value.field().as_ref().clone();
-            Arc::new(field.with_name(super::conditions::shifted_name(index)).with_nullable(true))
-        }));
-        RowCondition { schema: Arc::new(Schema::new(fields)), ..row }
-    };
-    conditions.into_iter().map(|condition| Condition { row: condition.row.map(with_schema), ..condition }).collect()
-}
-
-fn skip(syntax: &SkipSyntax) -> Skip {
-    match syntax {
-        SkipSyntax::PastLastRow => Skip::PastLastRow,
-        SkipSyntax::ToNextRow => Skip::ToNextRow,
-        SkipSyntax::To { first: true, variables, .. } => Skip::ToFirst(VariableSet(*variables)),
-        SkipSyntax::To { first: false, variables, .. } => Skip::ToLast(VariableSet(*variables)),
     }
 }

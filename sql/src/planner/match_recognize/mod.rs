@@ -34,6 +34,7 @@ use crate::parser::match_recognize::{Clause, MATCH_FUNCTION, PatternSyntax, Rows
 use crate::types::sql_name;
 use crate::words::own_words;
 
+mod at_once;
 mod conditions;
 mod explain;
 mod fallible;
@@ -41,6 +42,7 @@ pub(super) mod labels;
 mod lineage;
 mod lower;
 mod slots;
+mod spec;
 mod subqueries;
 mod text;
 mod together;
@@ -617,6 +619,17 @@ impl MatchRecognize {
         }
         let schema = Arc::new(DFSchema::new_with_metadata(fields, HashMap::new())?);
         Ok(Self { input, rules, output, location, schema })
+    }
+
+    /// # Errors
+    /// No column leaves.
+    fn check_output(&self) -> Result<()> {
+        if self.output.is_empty() && self.rules.explain.is_none() {
+            let message = "`ONE ROW PER MATCH` without `PARTITION BY` and `MEASURES` has no columns; say what is wanted of a match: \
+                           `MEASURES COUNT(*) AS n`";
+            return Err(SqlError::plan(message, self.location));
+        }
+        Ok(())
     }
 
     /// The columns of the input that are read, but for those that only leave again.

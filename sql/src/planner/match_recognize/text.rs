@@ -12,7 +12,7 @@ use super::conditions::{ConditionPlan, RowConditionPlan, shifted_name};
 use super::slots::{SlotExprPlan, SlotPlan, slot_name};
 use super::{MatchRules, is_all};
 use crate::parser::match_recognize::{RowsSyntax, SkipSyntax};
-use crate::planner::expr::short_text;
+use crate::planner::expr::{Written, location_of, short_text};
 use crate::planner::state_ttl::duration;
 
 impl MatchRules {
@@ -79,7 +79,7 @@ impl MatchRules {
         let defined = self.variables.iter().zip(&self.conditions).filter(|(_, condition)| !condition.is_none());
         defined
             .map(|(name, condition)| {
-                let row = condition.row.as_ref().map(row_text);
+                let row = condition.row.as_ref().map(|row| short_text(&row.written().expr));
                 let run = condition.run.as_ref().map(|run| self.slot_expr_text(run));
                 match (row, run) {
                     (Some(row), Some(run)) => format!("{name} AS {row} AND match {run}"),
@@ -111,12 +111,23 @@ impl MatchRules {
 
     /// An expression over slots with these written out.
     pub(super) fn slot_expr_text(&self, expr: &SlotExprPlan) -> String {
+        short_text(&self.written(expr).expr)
+    }
+
+    /// An expression over slots as it stands in the clause.
+    pub(super) fn written(&self, expr: &SlotExprPlan) -> Written {
         let name = |column: &Column| {
             (0..expr.slots.len())
                 .find(|index| slot_name(*index) == column.name)
                 .map(|i| self.slot_text(&expr.slots[i].0))
         };
-        short_text(&renamed(&expr.expr, &name))
+        let values = expr.slots.iter().filter_map(|(slot, _)| match slot {
+            SlotPlan::At { value, .. } => Some(value),
+            SlotPlan::Aggregate { call, .. } => Some(call),
+            SlotPlan::MatchNumber | SlotPlan::Status => None,
+        });
+        let location = values.filter_map(location_of).min();
+        Written { expr: renamed(&expr.expr, &name), location }
     }
 
     fn slot_text(&self, slot: &SlotPlan) -> String {
@@ -174,14 +185,18 @@ impl ConditionPlan {
     }
 }
 
-fn row_text(row: &RowConditionPlan) -> String {
-    let name = |column: &Column| {
-        let index = (0..row.shifted.len()).find(|index| shifted_name(*index) == column.name)?;
-        let (by, value, _) = &row.shifted[index];
-        let function = if *by < 0 { "PREV" } else { "NEXT" };
-        Some(format!("{function}({}, {})", short_text(value), by.unsigned_abs()))
-    };
-    short_text(&renamed(&row.expr, &name))
+impl RowConditionPlan {
+    /// The condition as it stands in the clause.
+    pub(super) fn written(&self) -> Written {
+        let name = |column: &Column| {
+            let index = (0..self.shifted.len()).find(|index| shifted_name(*index) == column.name)?;
+            let (by, value, _) = &self.shifted[index];
+            let function = if *by < 0 { "PREV" } else { "NEXT" };
+            Some(format!("{function}({}, {})", short_text(value), by.unsigned_abs()))
+        };
+        let values = self.shifted.iter().map(|(_, value, _)| value).chain([&self.expr]);
+        Written { expr: renamed(&self.expr, &name), location: values.filter_map(location_of).min() }
+    }
 }
 
 /// An expression whose columns have other names.
