@@ -1,8 +1,13 @@
-//! `GROUP BY` in forms that the planner knows: `CUBE`, `ROLLUP` and sets that it does not take are written out as the grouping sets that they are.
+//! `GROUP BY` in forms that the planner knows: `CUBE`, `ROLLUP` and sets that it does not take are written out as the grouping sets that they are,
+//! and `GROUP_ID()` as the `GROUPING_ID` that it is.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, ObjectName, Select, Spanned, VisitMut,
+    visit_expressions_mut,
+};
 
 /// So many parts of a `CUBE` are written out at most: they are two to the power of that many sets.
 const CUBE_PARTS_MAX: usize = 12;
@@ -77,4 +82,56 @@ fn arguments(function: &Function) -> Option<Vec<Expr>> {
         _ => None,
     });
     plain.collect()
+}
+
+/// Gives each `GROUP_ID()`, which is Flink's, the keys that it tells of: all of the `GROUP BY`, in their order.
+pub(super) fn write_group_ids(select: &mut Select, order_exprs: &mut [&mut Expr]) {
+    let GroupByExpr::Expressions(groups, _) = &select.group_by else { return };
+    let mut keys: Vec<Expr> = vec![];
+    for key in groups.iter().flat_map(keys_of) {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    if keys.is_empty() {
+        return;
+    }
+    let arguments = keys.into_iter().map(|key| FunctionArg::Unnamed(FunctionArgExpr::Expr(key)));
+    let arguments = arguments.collect::<Vec<_>>();
+    write(&mut select.projection, &arguments);
+    write(&mut select.having, &arguments);
+    write(&mut select.qualify, &arguments);
+    order_exprs.iter_mut().for_each(|expr| write(*expr, &arguments));
+}
+
+fn write(part: &mut impl VisitMut, keys: &[FunctionArg]) {
+    let _ = visit_expressions_mut(part, |expr| {
+        if let Expr::Function(function) = expr
+            && function.name.to_string().eq_ignore_ascii_case("group_id")
+            && let FunctionArguments::List(list) = &mut function.args
+            && list.args.is_empty()
+        {
+            let span = function.name.span();
+            function.name = ObjectName::from(vec![Ident::with_span(span, "grouping_id")]);
+            list.args = keys.to_vec();
+        }
+        ControlFlow::<()>::Continue(())
+    });
+}
+
+/// What one part of a `GROUP BY` groups by.
+fn keys_of(group: &Expr) -> Vec<Expr> {
+    match group {
+        Expr::Cube(parts) | Expr::Rollup(parts) => parts.iter().flatten().flat_map(keys_of).collect(),
+        Expr::GroupingSets(sets) => {
+            let of_set = |set: &Vec<Expr>| match nested(set) {
+                Some((parts, _)) => parts.into_iter().flatten().collect(),
+                None => set.iter().flat_map(keys_of).collect::<Vec<_>>(),
+            };
+            sets.iter().flat_map(of_set).collect()
+        }
+        Expr::Tuple(exprs) => exprs.iter().flat_map(keys_of).collect(),
+        Expr::Nested(expr) => keys_of(expr),
+        key => vec![key.clone()],
+    }
 }

@@ -323,6 +323,7 @@ impl Resolver<'_> {
         };
         state_ttl::write_hints(select)?;
         window::rewrite_group_windows(select, &mut order_exprs)?;
+        grouping::write_group_ids(select, &mut order_exprs);
         let around = std::mem::replace(&mut self.lineage, patterns::lineage_columns(select, &order_exprs));
         let scope = self.from(&mut select.from);
         self.lineage = around;
