@@ -9,7 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StringViewArray, StructArray};
-use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
+use arrow::compute::{CastOptions, can_cast_types, cast as cast_array, cast_with_options};
 use arrow::datatypes::{DataType, Fields};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -190,6 +190,13 @@ fn convert(array: &ArrayRef, to: &DataType, lenient: bool) -> Result<ArrayRef, A
             let entries = StructArray::try_new(fields.clone(), columns.collect::<Result<_, _>>()?, None)?;
             let (offsets, nulls) = (map.offsets().clone(), map.nulls().cloned());
             Arc::new(MapArray::try_new(Arc::clone(field), offsets, entries, nulls, *sorted)?)
+        }
+        (DataType::Timestamp(..), to) if is_text(to) => {
+            // Between day and time stands a space (SQL:2016, 6.13), and not the letter of ISO 8601.
+            let texts = cast_array(array, &DataType::Utf8)?;
+            let texts = texts.as_string::<i32>().iter().map(|text| text.map(|text| text.replacen('T', " ", 1)));
+            let texts: ArrayRef = Arc::new(texts.collect::<StringViewArray>());
+            convert(&texts, to, lenient)?
         }
         (DataType::Union(..), to) if is_text(to) => convert(&json::texts_of(array)?, to, lenient)?,
         _ => {

@@ -100,19 +100,20 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 
 /// DataFusion's aggregate functions under Flink's names, and ours.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    let renamed = [
-        (string_agg_udaf(), "listagg"),
-        (bool_and_udaf(), "every"),
-        (approx_distinct_udaf(), "approx_count_distinct"),
-        (grouping_udaf(), "grouping_id"),
-        (bool_or_udaf(), "logical_or"),
-        (bool_or_udaf(), "some"),
-        (bool_and_udaf(), "logical_and"),
-        (array_agg_udaf(), "collect"),
-        (var_samp_udaf(), "variance"),
+    // One function with all of its names: two would be two columns of one name where a query calls both.
+    let renamed: [(_, &[&str]); 7] = [
+        (string_agg_udaf(), &["listagg"]),
+        (bool_and_udaf(), &["every", "logical_and"]),
+        (bool_or_udaf(), &["some", "logical_or"]),
+        (approx_distinct_udaf(), &["approx_count_distinct"]),
+        (grouping_udaf(), &["grouping_id"]),
+        (array_agg_udaf(), &["collect"]),
+        (var_samp_udaf(), &["variance"]),
     ];
-    let mut functions: Vec<_> =
-        renamed.map(|(function, alias)| Arc::new(function.as_ref().clone().with_aliases([alias]))).into();
+    let with_names = |(function, aliases): (Arc<AggregateUDF>, &[&'static str])| {
+        Arc::new(function.as_ref().clone().with_aliases(aliases.iter().copied()))
+    };
+    let mut functions: Vec<_> = renamed.map(with_names).into();
     functions.extend(ordered_set::functions());
     functions
 }

@@ -1,4 +1,5 @@
-//! The casts of a plan that DataFusion does otherwise: rows by their fields ([`convert`]), instants by the zone ([`local_time`]).
+//! The casts of a plan that DataFusion does otherwise: rows by their fields and texts of timestamps ([`convert`]), instants by the zone
+//! ([`local_time`]).
 //!
 //! They are rewritten after types were coerced, when all casts are written out.
 
@@ -42,11 +43,22 @@ pub(super) fn rewrite_expr(expr: Expr, schema: &DFSchema, zone: &str) -> Result<
             return Ok(Transformed::yes(row));
         }
         let rewritten = if zone == UTC { None } else { local_time::rewritten(&expr, schema, zone) };
+        // A time of the session's zone is written as others are.
+        if let Some(text) = rewritten.as_ref().map(|expr| of_time(expr, schema)).transpose()?.flatten() {
+            return Ok(Transformed::yes(text));
+        }
         Ok(rewritten.map_or_else(|| Transformed::no(expr), Transformed::yes))
     })
 }
 
-/// A cast to a type with a `ROW` in it or to a text, which JSON, rows and maps are written as, and whether it is a `TRY_CAST`.
+/// The text of a timestamp; none where `expr` is none.
+fn of_time(expr: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
+    let Some((inner, to, lenient)) = row_cast(expr) else { return Ok(None) };
+    let is_time = is_text(to) && matches!(inner.get_type(schema)?, DataType::Timestamp(..));
+    Ok(is_time.then(|| convert::conversion(inner.clone(), to, lenient)))
+}
+
+/// A cast to a type with a `ROW` in it or to a text, which JSON, rows, maps and timestamps are written as, and whether it is a `TRY_CAST`.
 fn row_cast(expr: &Expr) -> Option<(&Expr, &DataType, bool)> {
     let (inner, field, lenient) = match expr {
         Expr::Cast(Cast { expr, field }) => (expr, field, false),
@@ -76,6 +88,9 @@ fn of_row(expr: &Expr, schema: &DFSchema, zone: &str) -> Result<Option<Expr>> {
     let Some((inner, to, lenient)) = row_cast(expr) else { return Ok(None) };
     let from = inner.get_type(schema)?;
     if is_text(to) && convert::has_fields(&from) {
+        return Ok(Some(convert::conversion(inner.clone(), to, lenient)));
+    }
+    if is_text(to) && matches!(from, DataType::Timestamp(..)) && (zone == UTC || !local_time::is_instant(&from)) {
         return Ok(Some(convert::conversion(inner.clone(), to, lenient)));
     }
     let is_json = matches!(from, DataType::Union(..)) && is_text(to);

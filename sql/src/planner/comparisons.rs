@@ -21,7 +21,10 @@ use crate::error::{Location, Result, SqlError};
 /// A pattern or a period that is written wrongly.
 pub(super) fn written_out(expr: &Expr) -> Result<Option<Expr>> {
     match expr {
-        Expr::Like { .. } | Expr::ILike { .. } => Ok(like_each(expr)),
+        Expr::Like { .. } | Expr::ILike { .. } => match like_each(expr) {
+            Some(each) => Ok(Some(each)),
+            None => like_with_escape(expr),
+        },
         Expr::SimilarTo { negated, expr: text, pattern, escape_char } => {
             let escape = match escape_char.as_ref().map(|escape| &escape.value) {
                 None => Some('\\'),
@@ -42,6 +45,58 @@ fn not(expr: Expr) -> Expr {
 
 fn nested(expr: &Expr) -> Expr {
     Expr::Nested(Box::new(expr.clone()))
+}
+
+// ---------------------------------------------------------------- LIKE .. ESCAPE
+
+/// A `LIKE` whose escape character is not the backslash, with its pattern written with that.
+fn like_with_escape(expr: &Expr) -> Result<Option<Expr>> {
+    let mut written = expr.clone();
+    let (Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. }) = &mut written else {
+        return Ok(None);
+    };
+    let escape = match escape_char.as_ref().map(|escape| &escape.value) {
+        Some(Value::SingleQuotedString(escape)) if escape != "\\" => escape.clone(),
+        _ => return Ok(None),
+    };
+    let mut letters = escape.chars();
+    let wrong = |what: String, pattern: &Expr| SqlError::plan(what, Location::of(pattern.span()));
+    let (Some(escape), None) = (letters.next(), letters.next()) else {
+        return Err(wrong(format!("`ESCAPE '{escape}'`: it takes one character"), pattern));
+    };
+    let Expr::Value(value) = pattern.as_mut() else {
+        let message = format!("`LIKE {pattern} ESCAPE '{escape}'`, whose pattern is computed");
+        return Err(SqlError::unsupported(
+            message,
+            "write the pattern out, or escape by a backslash",
+            Location::of(pattern.span()),
+        ));
+    };
+    let Value::SingleQuotedString(text) = &mut value.value else { return Ok(None) };
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(letter) = rest.next() {
+        if letter == escape {
+            let Some(next) = rest.next().filter(|next| matches!(next, '%' | '_') || *next == escape) else {
+                let message = format!(
+                    "`LIKE '{text}' ESCAPE '{escape}'`: behind the escape character stands `%`, `_` or that character once more"
+                );
+                return Err(wrong(message, pattern));
+            };
+            if matches!(next, '%' | '_' | '\\') {
+                plain.push('\\');
+            }
+            plain.push(next);
+        } else {
+            if letter == '\\' {
+                plain.push('\\');
+            }
+            plain.push(letter);
+        }
+    }
+    *text = plain;
+    *escape_char = None;
+    Ok(Some(written))
 }
 
 // ---------------------------------------------------------------- LIKE ANY, LIKE ALL

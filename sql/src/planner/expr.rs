@@ -243,7 +243,6 @@ fn with_ordinals(expr: LogicalExpr) -> DataFusionResult<LogicalExpr> {
 }
 
 /// Anything that is computed.
-#[derive(Debug)]
 struct Computed {
     physical: Arc<dyn PhysicalExpr>,
     field: FieldRef,
@@ -255,6 +254,18 @@ struct Computed {
     volatility: Volatility,
     /// How many columns of the input it sees.
     input_width: usize,
+}
+
+/// Equal expressions are known by being equal here: where they were written does not count.
+impl fmt::Debug for Computed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Computed")
+            .field("physical", &self.physical)
+            .field("field", &self.field)
+            .field("volatility", &self.volatility)
+            .field("input_width", &self.input_width)
+            .finish()
+    }
 }
 
 impl fmt::Display for Computed {

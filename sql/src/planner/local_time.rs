@@ -48,7 +48,7 @@ pub(super) fn crosses(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-fn is_instant(data_type: &DataType) -> bool {
+pub(super) fn is_instant(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Timestamp(_, Some(zone)) if zone.as_ref() == UTC)
 }
 

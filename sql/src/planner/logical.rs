@@ -78,6 +78,22 @@ fn unchecked_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules
 }
 
+/// Rows as they are once types are fitted to each other, where that gives a column another type (`SELECT 1 UNION ALL SELECT 2.5`): for whoever
+/// plans by the types of their input before the whole plan is analysed.
+pub(super) fn with_final_types(plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
+    let mut fitted = plan.clone();
+    for rule in unchecked_rules() {
+        fitted = match rule.analyze(fitted, config) {
+            Ok(fitted) => fitted,
+            // What is wrong with it is told when all is analysed.
+            Err(_) => return Ok(plan),
+        };
+    }
+    let types =
+        |plan: &LogicalPlan| plan.schema().fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
+    Ok(if types(&fitted) == types(&plan) { plan } else { fitted })
+}
+
 /// The plan that is lowered.
 pub(super) fn optimize(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = online::add_times(plan)?;

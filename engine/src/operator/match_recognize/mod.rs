@@ -20,6 +20,7 @@ mod conditions;
 mod held;
 mod matches;
 mod program;
+mod references;
 mod registers;
 mod rows;
 mod run;
@@ -90,6 +91,8 @@ struct Plan {
     asks: bool,
     /// What those conditions read, where it can be carried along.
     registers: Option<registers::Registers>,
+    /// Else the rows that they look at, where these are few.
+    references: Option<references::References>,
     /// Whether some expression reads the number of the match.
     counts: bool,
     begins: Begins,
@@ -143,6 +146,7 @@ impl Plan {
         Ok(Self {
             counts: counts_matches(&spec),
             registers: registers::Registers::of(&spec).filter(|_| asks),
+            references: references::References::of(&spec).filter(|_| asks),
             margin,
             run_margin,
             begins,

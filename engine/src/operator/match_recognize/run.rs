@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use eagre_patterns::{Conditions, Found, Key, Matcher, NoConditions, PatternError, Symbols};
 
-use super::asked::Asked;
 use super::matches::{Evaluation, Matches};
 use super::registers::{Registers, Running};
 use super::rows::{NewRows, Places, RowAt, View, take_or_null};
@@ -98,7 +97,7 @@ pub(super) fn run(
         let result = match (&plan.registers, plan.asks) {
             (Some(registers), _) => fed.feed(key, &mut Running { registers }, found),
             (None, true) => {
-                let mut asked = Asked { evaluation, view: work.view, margin: plan.run_margin };
+                let mut asked = plan.asked(evaluation, work.view);
                 fed.feed(key, &mut asked, found)
             }
             (None, false) => fed.feed(key, &mut NoConditions, found),

@@ -23,7 +23,6 @@ use eagre_patterns::{
     Variable,
 };
 
-use super::asked::Asked;
 use super::conditions::{Fresh, bitmaps};
 use super::matches::{Evaluation, Margin, Matches};
 use super::registers::Running;
@@ -339,13 +338,13 @@ impl Trace {
                 },
             };
             let mut found = Found::default();
-            let (view, run_margin) = (*view, plan.run_margin);
+            let view = *view;
             match (&plan.registers, plan.asks) {
                 (Some(registers), _) => {
                     telling.partition(&partition, &symbols, rows, &mut Running { registers }, &mut found)?;
                 }
                 (None, true) => {
-                    let mut conditions = Asked { evaluation: telling.evaluation, view, margin: run_margin };
+                    let mut conditions = plan.asked(telling.evaluation, view);
                     telling.partition(&partition, &symbols, rows, &mut conditions, &mut found)?;
                 }
                 (None, false) => telling.partition(&partition, &symbols, rows, &mut NoConditions, &mut found)?,

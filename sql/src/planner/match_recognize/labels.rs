@@ -24,10 +24,28 @@ use crate::planner::window;
 /// # Errors
 /// Subqueries and `OVER`; a qualifier that is neither a variable nor a table.
 pub(in crate::planner) fn mark(expr: &mut Expr, clause: &Clause, is_known: &dyn Fn(&Ident) -> bool) -> Result<()> {
-    match expr.visit(&mut Marker { clause, is_known }) {
+    mark_all(expr, Marker { clause, is_known, is_key: false })
+}
+
+/// The same in keys of the partition and of the order, where a table is not taken for a variable of its name.
+///
+/// # Errors
+/// As [`mark`].
+pub(in crate::planner) fn mark_key(expr: &mut Expr, clause: &Clause, is_known: &dyn Fn(&Ident) -> bool) -> Result<()> {
+    mark_all(expr, Marker { clause, is_known, is_key: true })
+}
+
+fn mark_all(expr: &mut Expr, mut marker: Marker<'_>) -> Result<()> {
+    match expr.visit(&mut marker) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
+}
+
+/// The variable or subset that a name is.
+pub(in crate::planner) fn label(clause: &Clause, ident: &Ident) -> Option<String> {
+    let name = if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_uppercase() };
+    clause.variables_of(&name).is_some().then_some(name)
 }
 
 /// Of what is marked, keys of the partition and of the order have nothing.
@@ -61,13 +79,13 @@ const SEQUENCE_NUMBER: &str = "__eagre_match_sequence_number";
 struct Marker<'c> {
     clause: &'c Clause,
     is_known: &'c dyn Fn(&Ident) -> bool,
+    is_key: bool,
 }
 
 impl Marker<'_> {
     /// The variable or subset that a name is.
     fn label(&self, ident: &Ident) -> Option<String> {
-        let name = if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_uppercase() };
-        self.clause.variables_of(&name).is_some().then_some(name)
+        label(self.clause, ident).filter(|_| !(self.is_key && (self.is_known)(ident)))
     }
 
     fn unknown(&self, ident: &Ident) -> SqlError {

@@ -182,6 +182,7 @@ impl MatchRelationPlanner {
             alias: Some(alias),
             sample: None,
         })?;
+        let input = logical::with_final_types(input, &self.config)?;
         let mut input = match clause.lineage.is_empty() {
             true => input,
             false => lineage::with_positions(&input, &clause.lineage, location)?,

@@ -48,6 +48,9 @@ impl Resolver<'_> {
         }
         let mut inputs = vec![];
         let one_table = from.len() == 1;
+        if !one_table || !from[0].joins.is_empty() {
+            name_derived(from);
+        }
         for table in from.iter_mut() {
             let stands_alone = one_table && table.joins.iter().all(is_plain_unnest);
             if !stands_alone || !brings_arrays(&table.relation) || names_its_column(&table.relation) {
@@ -130,7 +133,7 @@ impl Resolver<'_> {
             TableFactor::Derived { subquery, alias, lateral: true, .. } => {
                 let scope = Scope { inputs: inputs.clone(), aliases: vec![] };
                 let (columns, open) = self.subquery(subquery, &scope)?;
-                let mut input = derived_input(columns, open, alias.as_ref())?;
+                let mut input = derived_input(columns, open, alias.as_mut())?;
                 self.rename_shadowed(&mut input, alias);
                 inputs.push(input);
                 Ok(())
@@ -306,7 +309,7 @@ impl Resolver<'_> {
             input.columns.extend(names.iter().map(|name| Column { name: name.clone(), data_type: time_type.clone() }));
             match &mut call.alias {
                 Some(alias) => {
-                    rename(&mut input.columns, alias)?;
+                    rename(&mut input.columns, input.open, alias);
                     input.name = Some(alias.name.value.clone());
                     input.qualifier = input.name.clone();
                 }
@@ -330,7 +333,7 @@ impl Resolver<'_> {
             }
             TableFactor::Derived { subquery, alias, lateral: false, .. } => {
                 let (columns, open) = self.query(subquery)?;
-                let mut input = derived_input(columns, open, alias.as_ref())?;
+                let mut input = derived_input(columns, open, alias.as_mut())?;
                 self.rename_shadowed(&mut input, alias);
                 Ok(input)
             }
@@ -401,9 +404,9 @@ impl Resolver<'_> {
         }
         columns.extend(own.into_iter().map(Column::untyped));
         let mut input = Input { columns, ..Input::default() };
-        match &call.alias {
+        match &mut call.alias {
             Some(alias) => {
-                rename(&mut input.columns, alias)?;
+                rename(&mut input.columns, false, alias);
                 input.name = Some(alias.name.value.clone());
                 input.qualifier = input.name.clone();
             }
@@ -456,7 +459,7 @@ impl Resolver<'_> {
         *name = ObjectName::from(vec![Ident::with_quote_and_span('"', span, &plan_name)]);
         let mut visible = plan_name;
         if let Some(alias) = alias {
-            rename(&mut columns, alias)?;
+            rename(&mut columns, open, alias);
             visible = alias.name.value.clone();
         }
         Ok(Input { name: Some(visible.clone()), qualifier: Some(visible), columns, open, ..Input::default() })
@@ -475,7 +478,10 @@ impl Resolver<'_> {
 }
 
 /// A subquery in `FROM`.
-pub(super) fn derived_input(mut columns: Vec<Column>, open: bool, alias: Option<&TableAlias>) -> Result<Input> {
+/// What the names begin with that subqueries without one have in the plan.
+pub(super) const NAMELESS: &str = "__rows_";
+
+pub(super) fn derived_input(mut columns: Vec<Column>, open: bool, alias: Option<&mut TableAlias>) -> Result<Input> {
     let mut name = None;
     if let Some(alias) = alias {
         let (values, given) = (alias.columns.len(), columns.len());
@@ -498,7 +504,7 @@ pub(super) fn derived_input(mut columns: Vec<Column>, open: bool, alias: Option<
                 Location::of(alias.name.span),
             ));
         }
-        rename(&mut columns, alias)?;
+        rename(&mut columns, open, alias);
         name = Some(alias.name.value.clone());
     }
     Ok(Input { qualifier: name.clone(), name, columns, open, ..Input::default() })
@@ -521,6 +527,22 @@ pub(super) fn constraint_mut(operator: &mut JoinOperator) -> Option<&mut JoinCon
         | JoinOperator::LeftAnti(constraint)
         | JoinOperator::RightAnti(constraint) => Some(constraint),
         _ => None,
+    }
+}
+
+/// Subqueries that are joined and have no name get one in the plan, by which their columns are told from those of others.
+fn name_derived(from: &mut [TableWithJoins]) {
+    let mut number = 0;
+    let mut name = |factor: &mut TableFactor| {
+        number += 1;
+        if let TableFactor::Derived { alias: alias @ None, .. } = factor {
+            let name = Ident::with_quote('"', format!("{NAMELESS}{number}"));
+            *alias = Some(TableAlias { explicit: true, name, columns: vec![], at: None });
+        }
+    };
+    for table in from {
+        name(&mut table.relation);
+        table.joins.iter_mut().for_each(|join| name(&mut join.relation));
     }
 }
 

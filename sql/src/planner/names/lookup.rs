@@ -4,6 +4,7 @@ use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, Spanned};
 
 use super::expr::Found;
+use super::from::NAMELESS;
 use super::{Aliases, Column, Input, Resolver, Scope};
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::planner::window::WINDOW_PLACEHOLDERS;
@@ -135,6 +136,9 @@ impl Resolver<'_> {
         };
         if let Some((other_input, other)) = found.next() {
             let place = |input: &Input, column: &Column| match &input.name {
+                Some(name) if name.starts_with(NAMELESS) => {
+                    format!("that of a subquery, which needs a name: `(SELECT ..) AS q` and `q.{}`", column.name)
+                }
                 Some(name) => format!("`{name}.{}`", column.name),
                 None => format!("`{}`", column.name),
             };

@@ -13,8 +13,8 @@ use std::rc::Rc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::sql::sqlparser::ast::{
-    Cte, Distinct, Expr, GroupByExpr, OrderBy, OrderByKind, Query, Select, SetExpr, SetOperator, Spanned, TableAlias,
-    VisitMut,
+    Cte, Distinct, Expr, GroupByExpr, Ident, OrderBy, OrderByKind, Query, Select, SetExpr, SetOperator, Spanned,
+    TableAlias, TableAliasColumnDef, VisitMut,
 };
 
 use crate::catalog::{Catalog, View};
@@ -35,6 +35,7 @@ mod patterns;
 mod pivot;
 mod row_windows;
 mod select_list;
+mod shared_names;
 mod unnest;
 mod wildcard;
 
@@ -221,7 +222,7 @@ impl Resolver<'_> {
                     (true, SetExpr::SetOperation { op: SetOperator::Union, .. }) => self.recursive_cte(cte)?,
                     _ => {
                         let (mut columns, open) = self.query(&mut cte.query)?;
-                        rename(&mut columns, &cte.alias)?;
+                        rename(&mut columns, open, &mut cte.alias);
                         (columns, open)
                     }
                 };
@@ -265,7 +266,7 @@ impl Resolver<'_> {
             ));
         }
         let (mut columns, open) = self.set_expr(left)?;
-        rename(&mut columns, &cte.alias)?;
+        rename(&mut columns, open, &mut cte.alias);
         self.ctes.push((cte.alias.name.value.clone(), columns.clone(), open));
         let part = self.set_expr(right);
         self.ctes.pop();
@@ -367,10 +368,17 @@ impl Resolver<'_> {
 }
 
 /// Gives columns the names of `AS t(a, b)`; fewer names than columns rename the first ones.
-fn rename(columns: &mut [Column], alias: &TableAlias) -> Result<()> {
-    // Where columns are not all known the planner checks the count.
+fn rename(columns: &mut [Column], open: bool, alias: &mut TableAlias) {
+    if alias.columns.is_empty() {
+        return;
+    }
     for (column, new) in columns.iter_mut().zip(&alias.columns) {
         column.name = new.name.value.clone();
     }
-    Ok(())
+    if !open {
+        let rest = columns.iter().skip(alias.columns.len());
+        let rest =
+            rest.map(|column| TableAliasColumnDef { name: Ident::with_quote('"', &column.name), data_type: None });
+        alias.columns.extend(rest.collect::<Vec<_>>());
+    }
 }

@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, Ident, Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, Visit, Visitor,
+    Expr, Function, Ident, Select, SelectItem, SetExpr, Spanned, TableAlias, Visit, Visitor,
 };
 
-use super::{Aliases, Column, Input, Resolver, rename};
+use super::{Aliases, Column, Input, Resolver, rename, shared_names};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::match_recognize::RowsSyntax;
 use crate::planner::match_recognize::{self as patterns, labels};
@@ -15,6 +15,7 @@ impl Resolver<'_> {
     /// Resolves the names of a clause; returns the columns that leave it.
     pub(super) fn match_input(&mut self, function: &mut Function, alias: Option<&mut TableAlias>) -> Result<Input> {
         let lineage = self.lineage.clone();
+        let function_span = function.name.span();
         patterns::add_parts(function)?;
         let (rows, mut clause, mut exprs) = patterns::parts_of(function)?;
         let Expr::Subquery(query) = rows else { return Err(SqlError::internal("`MATCH_RECOGNIZE` lost its rows")) };
@@ -22,20 +23,8 @@ impl Resolver<'_> {
             return Err(SqlError::internal("the rows of `MATCH_RECOGNIZE` are no table"));
         };
         let mut scope = self.from(&mut select.from)?;
-        let mut seen: Vec<&str> = vec![];
-        for column in scope.inputs.iter().flat_map(Input::own_columns) {
-            if seen.contains(&column.name.as_str()) {
-                return Err(SqlError::plan(
-                    format!(
-                        "the rows of `MATCH_RECOGNIZE` have two columns named `{}`; name them in a subquery: \
-                         `FROM (SELECT a.x, b.x AS y FROM ..) MATCH_RECOGNIZE (..)`",
-                        column.name
-                    ),
-                    Location::of(function_span(function)),
-                ));
-            }
-            seen.push(&column.name);
-        }
+        let location = Location::of(function_span);
+        let own_names = shared_names::tell_apart(select, &scope, (&mut exprs, &clause), location)?;
         let before = clause.partition + clause.order.len();
         let within = usize::from(clause.within.is_some());
         let (measures, defines) = exprs.split_at_mut(before + clause.measures.len());
@@ -49,9 +38,11 @@ impl Resolver<'_> {
         let (mut columns, open) = self.projection(&mut select.projection, &written, &scope)?;
         let lifted = columns.extract_if(.., |column| patterns::is_lifted(&column.name)).collect();
         scope.inputs.push(Input { columns: lifted, ..Input::default() });
+        shared_names::rename(&mut scope, own_names);
         // Whatever table they come from, in the plan they are the rows'.
         for input in &mut scope.inputs {
             input.qualifier = Some(patterns::ROWS.to_string());
+            input.values.clear();
         }
         for (index, expr) in exprs.iter_mut().enumerate() {
             let is_known = |ident: &Ident| {
@@ -64,8 +55,10 @@ impl Resolver<'_> {
                     by_name || input.columns.iter().any(|column| same(&column.name))
                 })
             };
-            labels::mark(expr, &clause, &is_known)?;
-            if index < before {
+            if index >= before {
+                labels::mark(expr, &clause, &is_known)?;
+            } else {
+                labels::mark_key(expr, &clause, &is_known)?;
                 labels::check_key(expr, if index < clause.partition { "PARTITION BY" } else { "ORDER BY" })?;
             }
             self.expr(expr, &scope, Aliases::None)?;
@@ -105,26 +98,13 @@ impl Resolver<'_> {
         }
         let name = alias.as_ref().map(|alias| alias.name.value.clone());
         if let Some(alias) = alias {
-            rename(&mut output, alias)?;
-            // Whoever names the columns names those that are shown.
-            let names = alias.columns.len();
-            if names > 0 && !hidden.is_empty() {
-                let rest = output
-                    .iter()
-                    .skip(names)
-                    .map(|column| TableAliasColumnDef { name: Ident::with_quote('"', &column.name), data_type: None });
-                alias.columns.extend(rest);
-            }
+            // Whoever names columns names those that are shown.
+            rename(&mut output, open, alias);
             let first = output.len() - hidden.len();
             hidden = output[first..].iter().map(|column| column.name.clone()).collect();
         }
         Ok(Input { qualifier: name.clone(), name, columns: output, open: open && all, hidden, ..Input::default() })
     }
-}
-
-fn function_span(function: &Function) -> datafusion::sql::sqlparser::tokenizer::Span {
-    use datafusion::sql::sqlparser::ast::Spanned;
-    function.name.span()
 }
 
 /// The columns of matches that a `SELECT` names and `*` does not show. What its tables are made of is not looked at: a subquery there has

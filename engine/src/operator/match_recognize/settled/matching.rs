@@ -8,7 +8,6 @@ use super::block::Block;
 use crate::error::Result;
 use crate::expr::StepContext;
 use crate::keys::AHEAD;
-use crate::operator::match_recognize::asked::Asked;
 use crate::operator::match_recognize::busy::{Active, Busy};
 use crate::operator::match_recognize::matches::{Evaluation, Matches};
 use crate::operator::match_recognize::registers::Running;
@@ -88,7 +87,7 @@ impl Settled {
             };
             let result = match (&plan.registers, plan.asks) {
                 (Some(registers), _) => fed.feed(key, &mut Running { registers }, found),
-                (None, true) => fed.feed(key, &mut Asked { evaluation, view, margin: plan.run_margin }, found),
+                (None, true) => fed.feed(key, &mut plan.asked(evaluation, view), found),
                 (None, false) => fed.feed(key, &mut NoConditions, found),
             };
             result.map_err(|error| matcher_error(&plan.spec, error))?;
