@@ -42,6 +42,7 @@ use super::lower::{
     Lowering, NEVER_LATE_MS, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, columns_of, engine,
     window_field,
 };
+use super::session::judges_sessions;
 use super::state_ttl::{ADVICE, duration};
 use super::window::WindowShape;
 use crate::error::{Result, SqlError};
@@ -75,7 +76,6 @@ impl Lowering<'_> {
     pub(super) fn lower_aggregate(&mut self, aggregate: &LogicalAggregate, plan: &LogicalPlan) -> Result<Stream> {
         let input_plan = &aggregate.input;
         let looked_at: Vec<LogicalExpr> = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned().collect();
-        let mut stream = self.lower_wanting(input_plan, Some(&columns_of(&looked_at, input_plan)?))?;
         let group: Vec<LogicalExpr> = grouping_set_to_exprlist(&aggregate.group_expr)?
             .into_iter()
             .map(|expr| strip_alias(expr).clone())
@@ -85,6 +85,8 @@ impl Lowering<'_> {
             _ => None,
         };
         let in_all_sets = |index: usize| sets.as_ref().is_none_or(|sets| sets.iter().all(|set| set[index]));
+        self.judges_sessions = judges_sessions(&group, in_all_sets, input_plan);
+        let mut stream = self.lower_wanting(input_plan, Some(&columns_of(&looked_at, input_plan)?))?;
         let schema = input_plan.schema();
         let column_of = |stream: &Stream, expr: &LogicalExpr| match expr {
             LogicalExpr::Column(column) => {
@@ -538,13 +540,18 @@ impl Lowering<'_> {
         self.aggregated_window = true;
         let key_count = task.keys.len();
         let lateness_ms = stream.lateness_ms;
-        let windows = PartialWindows::Attached { end_key, lateness_ms };
+        let windows = match info.judged {
+            true => PartialWindows::None,
+            false => PartialWindows::Attached { end_key, lateness_ms },
+        };
         let end_name = task.detail.names[end_key].clone();
         let detail = format!("{}, until {end_name}", task.detail.keys_and_calls);
         // The end among the keys is an instant, or a time without a zone.
         let (partial, partial_schema) =
             self.partial(stream, &task, (windows, &WallClock::default()), false, &detail, "")?;
-        self.may_refuse(partial, &stream.tables);
+        if !info.judged {
+            self.may_refuse(partial, &stream.tables);
+        }
         let emit = match info.emit {
             Some(EmitKind::Changes) => GroupEmit::EveryStep,
             _ => GroupEmit::OnWindowClose,
