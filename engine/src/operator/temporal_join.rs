@@ -7,7 +7,9 @@
 //!
 //! An `ASOF JOIN` of two append-only inputs by their event times is the same thing, where every right row is a version.
 //!
-//! A row that comes when its time has been passed is late on either side: left rows of that time were answered, with or without it.
+//! A row that comes when its time has been passed is late on either side: left rows of that time were answered, with or without it. A deletion is told as late and
+//! counts all the same for left rows to come: changelogs often say of a row that goes only when it had come, so that all of their deletions are
+//! late, and a key that is gone would be found for ever.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -487,8 +489,17 @@ impl Operator for TemporalJoin {
                     (0..others.rows()).map(|row| Some(others.weight(row) < 0 && times.is_null(row))).collect();
                 refuse(&others.batch, &mask, &times, before, out)?;
             }
-            // A row that is taken back is no news of its time.
-            let judged = |delta: &Delta, row| plan.end != VersionEnd::Retraction || delta.weight(row) > 0;
+            if plan.end == VersionEnd::Deletion {
+                let times = event_times_ms(delta.batch.column(plan.join.right.by))?;
+                let late = |row: usize| delta.weight(row) < 0 && times.value(row) < before;
+                let mask: BooleanArray = (0..delta.rows()).map(|row| Some(late(row))).collect();
+                if mask.true_count() > 0 {
+                    refuse(&delta.batch, &mask, &times, before, out)?;
+                }
+            }
+            // A row that is taken back is no news of its time, and of a deletion all is told.
+            let ends = matches!(plan.end, VersionEnd::Deletion | VersionEnd::Retraction);
+            let judged = |delta: &Delta, row| !ends || delta.weight(row) > 0;
             let (delta, times) = self.in_time(delta, plan.join.right.by, before, judged, out)?;
             if !delta.is_empty() {
                 self.right.log.push(&delta)?;

@@ -59,7 +59,9 @@ fn spec(gap_ms: i64, emit: GroupEmit, lateness_ms: i64) -> SessionSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Aggregate,
-    Assign { retracting: bool },
+    Assign {
+        retracting: bool,
+    },
     /// As `Assign`, over rows that can be taken back; refuses late rows.
     Judge,
 }
@@ -206,7 +208,12 @@ fn changes(delay: i64) -> impl Strategy<Value = Vec<Row>> {
 }
 
 fn ways() -> impl Strategy<Value = Way> {
-    prop_oneof![Just(Way::Aggregate), Just(Way::Assign { retracting: false }), Just(Way::Assign { retracting: true }), Just(Way::Judge)]
+    prop_oneof![
+        Just(Way::Aggregate),
+        Just(Way::Assign { retracting: false }),
+        Just(Way::Assign { retracting: true }),
+        Just(Way::Judge)
+    ]
 }
 
 /// A run: rows in steps, the watermark `delay` behind. Each step's view is shown to `check` with the number of rows so far.
