@@ -245,6 +245,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("an_interrupted_pipeline_goes_on", goes_on),
         trial("a_finished_pipeline_says_so_and_fresh_starts_over", complete),
         trial("replay_gives_the_same_rows_bit_for_bit", replay),
+        trial("replay_orders_and_cuts_results_as_the_run_did", replay_ordered),
         trial("checkpoints_are_listed_inspected_and_dropped", checkpoints),
         trial("results_have_every_column_in_order_in_all_formats", formats),
         trial("an_unbounded_select_shows_changes_with_op", changes),
@@ -665,6 +666,34 @@ fn losses() -> Result<(), String> {
         "broken\n1\nlate\n1\n" => Ok(()),
         _ => Err(format!("counts of broken and late rows: {shown:?}")),
     }
+}
+
+/// A result with an order or a limit is shown whole, once all of its rows are there.
+fn replay_ordered() -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let state = folder.path().join("state").display().to_string();
+    let input = folder.path().join("in.json");
+    let lines: String = [5, 3, 9, 1, 7, 4].map(|v| format!("{{\"v\":{v}}}\n")).concat();
+    std::fs::write(&input, lines).map_err(|error| error.to_string())?;
+    let sql = format!(
+        "SET 'eagre.step.rows_max' = '1'; SET 'eagre.checkpoint.steps' = '2';
+        CREATE TABLE t (v INT) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');
+        SELECT v * 10 AS x FROM t ORDER BY v DESC LIMIT 3 OFFSET 1;",
+        input.display()
+    );
+    let run = eagre(&["run", "--state", &state, "-e", &sql, "--format", "ndjson"]).ok()?.stdout;
+    if run != "{\"x\":70}\n{\"x\":50}\n{\"x\":40}\n" {
+        return Err(format!("the run shows\n{run}"));
+    }
+    for args in [&["replay", "--state", &state][..], &["replay", "--state", &state, "--from-step", "3"]] {
+        let replayed = eagre(args).ok()?.stdout;
+        let rows: Vec<&str> =
+            replayed.lines().filter_map(|line| line.split_once("\"row\":")).map(|(_, row)| row).collect();
+        if rows != ["{\"x\":70}}", "{\"x\":50}}", "{\"x\":40}}"] {
+            return Err(format!("{args:?} shows\n{replayed}"));
+        }
+    }
+    Ok(())
 }
 
 fn nexmark() -> Result<(), String> {
