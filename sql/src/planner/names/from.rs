@@ -55,7 +55,7 @@ impl Resolver<'_> {
             }
             self.joined(table, &mut inputs)?;
         }
-        let mut scope = Scope { inputs, aliases: vec![] };
+        let mut scope = Scope { inputs, aliases: vec![], lateral: false };
         self.join_unnest(from, &mut scope)?;
         Ok(scope)
     }
@@ -92,7 +92,7 @@ impl Resolver<'_> {
                 }
                 match by {
                     Some(asof_using::Nearest::By(mut condition)) => {
-                        let scope = Scope { inputs: inputs[first..].to_vec(), aliases: vec![] };
+                        let scope = Scope { inputs: inputs[first..].to_vec(), aliases: vec![], lateral: false };
                         self.expr(&mut condition, &scope, Aliases::None)?;
                         if let JoinConstraint::On(keys) = constraint {
                             *keys = and(*condition, keys.clone());
@@ -106,7 +106,7 @@ impl Resolver<'_> {
                 }
             }
             if let Some(time) = &mut time {
-                let scope = Scope { inputs: inputs[first..right].to_vec(), aliases: vec![] };
+                let scope = Scope { inputs: inputs[first..right].to_vec(), aliases: vec![], lateral: false };
                 self.expr(time, &scope, Aliases::None)?;
             }
             nearest.push(NearestSyntax::take(join, time)?);
@@ -128,7 +128,7 @@ impl Resolver<'_> {
         match factor {
             TableFactor::NestedJoin { table_with_joins, alias: None } => self.joined(table_with_joins, inputs),
             TableFactor::Derived { subquery, alias, lateral: true, .. } => {
-                let scope = Scope { inputs: inputs.clone(), aliases: vec![] };
+                let scope = Scope { inputs: inputs.clone(), aliases: vec![], lateral: true };
                 let (columns, open) = self.subquery(subquery, &scope)?;
                 let mut input = derived_input(columns, open, alias.as_ref())?;
                 self.rename_shadowed(&mut input, alias);
@@ -185,7 +185,7 @@ impl Resolver<'_> {
         let mut merged: Vec<String> = vec![];
         match constraint {
             JoinConstraint::On(condition) => {
-                let scope = Scope { inputs: inputs.to_vec(), aliases: vec![] };
+                let scope = Scope { inputs: inputs.to_vec(), aliases: vec![], lateral: false };
                 self.expr(condition, &scope, Aliases::None)?;
             }
             JoinConstraint::Using(names) => {
@@ -193,7 +193,7 @@ impl Resolver<'_> {
                     let ident = last_ident_mut(name)?;
                     let mut spelled = vec![];
                     for part in [first..right, right..inputs.len()] {
-                        let part = Scope { inputs: inputs[part].to_vec(), aliases: vec![] };
+                        let part = Scope { inputs: inputs[part].to_vec(), aliases: vec![], lateral: false };
                         let mut idents = [ident.clone()];
                         self.idents(&mut idents, &part, Aliases::None)?;
                         spelled.push(idents[0].value.clone());
@@ -288,7 +288,7 @@ impl Resolver<'_> {
                 Some(index) => call.time.value = input.columns[index].name.clone(),
                 None if input.open => {}
                 None => {
-                    let scope = Scope { inputs: vec![input], aliases: vec![] };
+                    let scope = Scope { inputs: vec![input], aliases: vec![], lateral: false };
                     return Err(unknown_column(&call.time, &scope));
                 }
             }
@@ -297,7 +297,7 @@ impl Resolver<'_> {
                     Some(index) => key.value = input.columns[index].name.clone(),
                     None if input.open => {}
                     None => {
-                        let scope = Scope { inputs: vec![input], aliases: vec![] };
+                        let scope = Scope { inputs: vec![input], aliases: vec![], lateral: false };
                         return Err(unknown_column(key, &scope));
                     }
                 }
@@ -390,7 +390,9 @@ impl Resolver<'_> {
                     columns.push((index, rows.columns[found].clone()));
                 }
                 None if rows.open => columns.push((index, Column::untyped(&ident.value))),
-                None => return Err(unknown_column(ident, &Scope { inputs: vec![rows], aliases: vec![] })),
+                None => {
+                    return Err(unknown_column(ident, &Scope { inputs: vec![rows], aliases: vec![], lateral: false }));
+                }
             }
         }
         columns.retain(|(index, _)| *index < call.keys.len());
