@@ -14,6 +14,7 @@ use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::{Delta, EngineError, Result as EngineResult};
 use eagre_sql::planner::FinalSort;
 
+use super::print::json_writer;
 use super::text::note;
 use crate::error::{Error, Result};
 use crate::job::{JobObject, RunningJob};
@@ -219,7 +220,7 @@ impl Sink for ReplaySink {
 /// A line for each row: the step, the table, what became of the row, and the row.
 fn format_rows(table: &str, step: u64, words: &[&str], rows: &RecordBatch, text: &mut Vec<u8>) -> EngineResult<()> {
     let mut json = Vec::new();
-    let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
+    let builder = json_writer();
     let mut writer = builder.build::<_, arrow::json::writer::LineDelimited>(&mut json);
     writer.write(rows)?;
     writer.finish()?;

@@ -27,7 +27,7 @@ use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::expand::ExpandFactory;
 use eagre_engine::operator::group_aggregate::{GroupAggregateFactory, GroupEmit, GroupWindow};
-use eagre_engine::operator::partial_aggregate::{PaneEmit, PartialAggregateFactory, PartialWindows};
+use eagre_engine::operator::partial_aggregate::{PaneEmit, PartialAggregateFactory, PartialWindows, Repeated};
 use eagre_engine::operator::window::WindowSpec;
 use eagre_engine::operator::window_aggregate::WindowAggregateFactory;
 use eagre_engine::operator::window_assign::PaneWindowsFactory;
@@ -214,6 +214,7 @@ impl Lowering<'_> {
         let mut from = self.flush(&mut stream, input_plan);
         let mut input_schema = Arc::clone(&stream.physical);
 
+        let mut repeated = None;
         if let Some(sets) = &sets {
             // The keys that are nulled move behind the input's columns, with the grouping id.
             let id_type = plan.schema().field(group.len()).data_type().clone();
@@ -230,6 +231,7 @@ impl Lowering<'_> {
             (from, input_schema) =
                 self.expand(&mut stream, from, &input_schema, &keys[..nulled], &patterns, &ids, &id_type, plan)?;
             let width = input_schema.fields().len() - nulled - 1;
+            repeated = ids.first().map(|id| Repeated { columns: width, id_column: width + nulled, id: *id });
             let hidden_key = hidden_end.then(|| keys[nulled]);
             keys = (width..width + nulled + 1).collect();
             if let (Some(hidden), Way::Attached { end_key, .. }) = (hidden_key, &mut way) {
@@ -267,20 +269,20 @@ impl Lowering<'_> {
         let (node, group_places, result_start) = match &way {
             Way::Panes { info, spec, .. } => {
                 let time = time.ok_or_else(|| SqlError::internal("a window without its time"))?;
-                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
+                let task = Task { from, input_schema, keys, calls, row_count_call, repeated, detail, plan };
                 self.windowed(&mut stream, task, info, *spec, time, key_part)?
             }
             Way::Session { info, gap_ms, .. } => {
                 let time = time.ok_or_else(|| SqlError::internal("a session without its time"))?;
-                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
+                let task = Task { from, input_schema, keys, calls, row_count_call, repeated, detail, plan };
                 self.sessions(&mut stream, task, info, *gap_ms, time, key_part)?
             }
             Way::Attached { info, end_key, .. } => {
-                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
+                let task = Task { from, input_schema, keys, calls, row_count_call, repeated, detail, plan };
                 self.attached(&mut stream, task, info, *end_key)?
             }
             Way::Plain => {
-                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
+                let task = Task { from, input_schema, keys, calls, row_count_call, repeated, detail, plan };
                 self.updating(&mut stream, task, ttl_ms)?
             }
         };
@@ -653,7 +655,8 @@ impl Lowering<'_> {
         let factory = PartialAggregateFactory::new(input, task.keys.clone(), task.calls.clone(), windows)
             .map_err(engine)?
             .with_clock(clock.clone())
-            .with_retractions_apart(apart);
+            .with_retractions_apart(apart)
+            .with_repeated(task.repeated);
         let schema = factory.output_schema();
         let id = self.id("partial aggregate", task.plan, &stream.tables);
         let output = plain_edge(Arc::clone(&schema));
@@ -747,6 +750,8 @@ pub(super) struct Task<'p> {
     pub(super) keys: Vec<usize>,
     pub(super) calls: Vec<AggregateCall>,
     row_count_call: Option<usize>,
+    /// How rows were repeated for grouping sets.
+    repeated: Option<Repeated>,
     pub(super) detail: Described,
     pub(super) plan: &'p LogicalPlan,
 }

@@ -476,7 +476,7 @@ impl SessionAssign {
         }
         let rows = batch_of(&self.input_schema(), self.rows.take_batch(ids)?.columns().to_vec(), ids.len())?;
         let event_times = event_times_ms(rows.column(self.plan.spec.time_column))?.values().to_vec();
-        out.late(LateRows { rows, event_times, windows_missed: vec![1; ids.len()], watermark });
+        out.late(LateRows { input: None, rows, event_times, windows_missed: vec![1; ids.len()], watermark });
         Ok(())
     }
 

@@ -2,8 +2,8 @@
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, SelectItem, SetExpr, Spanned,
-    TableAlias, TableFactor, TableWithJoins, WildcardAdditionalOptions,
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName,
+    SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins, WildcardAdditionalOptions,
 };
 
 use super::unnest::{brings_arrays, is_lateral, is_plain_unnest, names_its_column, unnest_laterally, unnested_items};
@@ -357,13 +357,30 @@ impl Resolver<'_> {
             }
             other => {
                 let name = match other {
-                    TableFactor::Table { name, .. } => format!("the table function `{name}`"),
+                    TableFactor::Table { name, .. } => Some(name.to_string()),
                     TableFactor::TableFunction { expr: Expr::Function(function), .. } => {
-                        format!("the table function `{}`", function.name)
+                        Some(function.name.to_string())
                     }
-                    _ => "this form of a table".into(),
+                    // `LATERAL TABLE(f(..))` comes as a function of that name.
+                    TableFactor::Function { name, args, .. } => match args.as_slice() {
+                        [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(function)))]
+                            if name.to_string().eq_ignore_ascii_case("table") =>
+                        {
+                            Some(function.name.to_string())
+                        }
+                        _ => Some(name.to_string()),
+                    },
+                    _ => None,
                 };
-                Err(SqlError::unsupported(name, "", Location::of(other.span())))
+                let location = Location::of(other.span());
+                Err(match name {
+                    Some(name) => SqlError::unsupported(
+                        format!("the table function `{name}`"),
+                        format!("of a function that gives an array write `CROSS JOIN UNNEST({name}(..)) AS u(x)`"),
+                        location,
+                    ),
+                    None => SqlError::unsupported("this form of a table", "", location),
+                })
             }
         }
     }
