@@ -13,7 +13,8 @@ use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::ast::Visit;
 use datafusion::sql::sqlparser::tokenizer::{Location as TokenLocation, Span};
 
-use crate::parser::{NameKind, find_name};
+use crate::parser::{NameKind, find_name, find_text};
+use crate::planner::context::default_functions;
 use crate::words::{Subject, own_words, tell};
 
 /// A result whose error is a [`SqlError`].
@@ -266,7 +267,11 @@ impl SqlError {
     pub(crate) fn placed_in<V: Visit>(self, node: &V) -> Self {
         let Self::DataFusion { source, location: None } = &self else { return self };
         let place = match tell(&source.strip_backtrace()).subject {
-            Some(Subject::Function(name)) => find_name(node, NameKind::Function, &name),
+            Some(Subject::Function(name)) => {
+                let place = |name: &str| find_name(node, NameKind::Function, name);
+                place(&name).or_else(|| other_names(&name).iter().find_map(|name| place(name)))
+            }
+            Some(Subject::Text(text)) => find_text(node, &text),
             Some(Subject::Column(name)) => find_name(node, NameKind::Column, &name),
             None => None,
         };
@@ -354,6 +359,14 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         // Of equals the first in the alphabet, so that the text does not depend on the order of a map.
         .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)))
         .map(|(_, candidate)| candidate.to_string())
+}
+
+/// What else a function is called: messages have its first name.
+fn other_names(name: &str) -> Vec<String> {
+    let functions = default_functions();
+    let of_rows = functions.scalar.get(name).map(|function| function.aliases());
+    let aliases = of_rows.or_else(|| functions.aggregate.get(name).map(|function| function.aliases()));
+    aliases.unwrap_or_default().to_vec()
 }
 
 fn at(location: &Option<Location>) -> String {

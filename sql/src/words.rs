@@ -72,6 +72,8 @@ pub(crate) enum Subject {
     Function(String),
     /// A column, perhaps with its qualifier.
     Column(String),
+    /// A text constant.
+    Text(String),
 }
 
 /// A message in our words.
@@ -88,6 +90,10 @@ impl Told {
 
     fn of_function(name: &str, message: impl Into<String>) -> Self {
         Self { message: message.into(), subject: Some(Subject::Function(name.to_lowercase())) }
+    }
+
+    fn of_text(text: &str, message: impl Into<String>) -> Self {
+        Self { message: message.into(), subject: Some(Subject::Text(text.to_string())) }
     }
 
     fn of_column(name: &str, message: impl Into<String>) -> Self {
@@ -252,21 +258,23 @@ fn known(plain: &str) -> Option<Told> {
     }
     if let Some((text, to)) = after("Cannot cast string '").and_then(|rest| rest.rsplit_once("' to value of ")) {
         let to = to.trim_end_matches(" type");
-        return Some(Told::new(format!(
-            "Cannot cast string '{text}' to {to}; `TRY_CAST(.. AS {to})` gives NULL there"
-        )));
+        return Some(Told::of_text(
+            text,
+            format!("Cannot cast string '{text}' to {to}; `TRY_CAST(.. AS {to})` gives NULL there"),
+        ));
     }
     if let Some((value, to)) = after("Can't cast value ").and_then(|rest| rest.rsplit_once(" to type ")) {
         return Some(Told::new(format!("{value} is out of range for {to}; `TRY_CAST(.. AS {to})` gives NULL there")));
     }
     if let Some((text, why)) = after("Error parsing timestamp from '").and_then(|rest| rest.rsplit_once("': ")) {
-        return Some(Told::new(format!("'{text}' is no TIMESTAMP such as '2026-01-31 12:00:00': {why}")));
+        return Some(Told::of_text(text, format!("'{text}' is no TIMESTAMP such as '2026-01-31 12:00:00': {why}")));
     }
     if let Some(text) = after("Invalid input syntax for type interval: ") {
-        return Some(Told::new(format!(
-            "'{}' is no INTERVAL; write `INTERVAL '10' SECOND` or `INTERVAL '1 day 2 hours'`",
-            text.trim_matches('"')
-        )));
+        let text = text.trim_matches('"');
+        return Some(Told::of_text(
+            text,
+            format!("'{text}' is no INTERVAL; write `INTERVAL '10' SECOND` or `INTERVAL '1 day 2 hours'`"),
+        ));
     }
     if plain == "Divide by zero error" {
         return Some(Told::new("division by zero; `NULLIF(divisor, 0)` gives NULL there"));
@@ -322,9 +330,10 @@ fn known(plain: &str) -> Option<Told> {
         after("Cannot create filter with non-boolean predicate '").and_then(|rest| rest.split_once("' returning "))
     {
         let condition = unqualified(condition);
-        return Some(Told::new(format!(
-            "the condition `{condition}` is {data_type} and not BOOLEAN; compare it with something"
-        )));
+        return Some(Told::of_column(
+            &condition,
+            format!("the condition `{condition}` is {data_type} and not BOOLEAN; compare it with something"),
+        ));
     }
     if let Some(data_type) = after("Join condition must be boolean type, but got ") {
         return Some(Told::new(format!(

@@ -10,7 +10,7 @@ use arrow::array::{Array, AsArray, Float32Array, Float64Array, RecordBatch};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::{FileWriter, StreamWriter};
-use arrow::json::writer::{LineDelimited, WriterBuilder};
+use arrow::json::writer::{LineDelimited, NullableEncoder, WriterBuilder};
 use arrow::json::{Encoder as JsonValueEncoder, EncoderFactory, EncoderOptions};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use base64::Engine as _;
@@ -87,7 +87,7 @@ impl EncoderFactory for Corrections {
         _field: &'a FieldRef,
         array: &'a dyn Array,
         _options: &'a EncoderOptions,
-    ) -> Result<Option<arrow::json::writer::NullableEncoder<'a>>, ArrowError> {
+    ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
         let encoder: Box<dyn JsonValueEncoder + 'a> = match array.data_type() {
             DataType::Binary => Box::new(Base64Encoder(Box::new(|index| array.as_binary::<i32>().value(index)))),
             DataType::LargeBinary => Box::new(Base64Encoder(Box::new(|index| array.as_binary::<i64>().value(index)))),
@@ -95,22 +95,29 @@ impl EncoderFactory for Corrections {
             DataType::FixedSizeBinary(_) => {
                 Box::new(Base64Encoder(Box::new(|index| array.as_fixed_size_binary().value(index))))
             }
-            DataType::Float64 => match array.as_any().downcast_ref::<Float64Array>() {
-                Some(floats) if floats.values().iter().any(|value| !value.is_finite()) => {
-                    Box::new(FloatEncoder(|index| floats.value(index)))
-                }
-                _ => return Ok(None),
-            },
-            DataType::Float32 => match array.as_any().downcast_ref::<Float32Array>() {
-                Some(floats) if floats.values().iter().any(|value| !value.is_finite()) => {
-                    Box::new(FloatEncoder(|index| f64::from(floats.value(index))))
-                }
-                _ => return Ok(None),
-            },
-            _ => return Ok(None),
+            _ => return Ok(json_floats(array)),
         };
-        Ok(Some(arrow::json::writer::NullableEncoder::new(encoder, array.nulls().cloned())))
+        Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
     }
+}
+
+/// How floats are written in JSON where some are no numbers: `"NaN"`, `"Infinity"` and `"-Infinity"`, which are read back as they were (arrow writes
+/// null). None where all are numbers, and for arrays of other types.
+pub fn json_floats(array: &dyn Array) -> Option<NullableEncoder<'_>> {
+    let encoder: Box<dyn JsonValueEncoder + '_> = match array.data_type() {
+        DataType::Float64 => {
+            let floats = array.as_any().downcast_ref::<Float64Array>()?;
+            floats.values().iter().any(|value| !value.is_finite()).then_some(())?;
+            Box::new(FloatEncoder(|index| floats.value(index)))
+        }
+        DataType::Float32 => {
+            let floats = array.as_any().downcast_ref::<Float32Array>()?;
+            floats.values().iter().any(|value| !value.is_finite()).then_some(())?;
+            Box::new(FloatEncoder(|index| f64::from(floats.value(index))))
+        }
+        _ => return None,
+    };
+    Some(NullableEncoder::new(encoder, array.nulls().cloned()))
 }
 
 pub(super) fn write_json(format: &JsonFormat, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {

@@ -167,11 +167,12 @@ fn with_json_texts(batch: &RecordBatch) -> Result<RecordBatch> {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| Error::Engine(error.into()))
 }
 
-fn json_writer() -> JsonWriterBuilder {
+/// Writes rows as lines of JSON, nulls included.
+pub(super) fn json_writer() -> JsonWriterBuilder {
     JsonWriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(JsonValues))
 }
 
-/// Writes JSON values (`j -> 'a'`) as the JSON that they are.
+/// Writes JSON values (`j -> 'a'`) as the JSON that they are, and floats that are no numbers as tables write them.
 #[derive(Debug)]
 struct JsonValues;
 
@@ -183,7 +184,7 @@ impl EncoderFactory for JsonValues {
         _options: &'a EncoderOptions,
     ) -> std::result::Result<Option<NullableEncoder<'a>>, ArrowError> {
         if !matches!(array.data_type(), DataType::Union(..)) {
-            return Ok(None);
+            return Ok(eagre_connectors::json_floats(array));
         }
         Ok(Some(NullableEncoder::new(Box::new(JsonEncoder(json_values(array, true)?)), None)))
     }

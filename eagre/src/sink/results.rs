@@ -301,6 +301,11 @@ impl Materialized {
         Self { schema, batches: Vec::new(), counted: None }
     }
 
+    /// The columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
     /// Applies a change.
     pub fn apply(&mut self, batch: &RecordBatch, weights: Option<&Int64Array>) -> Result<()> {
         let only_inserts = weights.is_none_or(|weights| weights.values().iter().all(|weight| *weight == 1));

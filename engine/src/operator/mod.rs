@@ -240,6 +240,8 @@ impl Output {
 /// Rows that came after what they belong to was closed.
 #[derive(Debug, Clone)]
 pub struct LateRows {
+    /// Which input they came by, of an operator that has two.
+    pub input: Option<usize>,
     /// The rows as the operator saw them.
     pub rows: RecordBatch,
     /// The event time of each row in milliseconds; `i64::MIN` where it is null (such a row belongs to no window).

@@ -12,9 +12,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{filter_record_batch, is_not_null, is_null, take_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{cast, filter_record_batch, is_not_null, is_null, take_record_batch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 
 use super::window::WindowSpec;
 use super::{Input, LateRows, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
@@ -61,6 +61,36 @@ pub enum PaneEmit {
     EveryStep,
 }
 
+/// Rows that were repeated before, once for each grouping set. One that is late is told once, with the columns that it had.
+#[derive(Clone, Copy, Debug)]
+pub struct Repeated {
+    /// How many columns it had.
+    pub columns: usize,
+    /// The column that says for which set it is there.
+    pub id_column: usize,
+    /// Of the set that is told.
+    pub id: u64,
+}
+
+impl Repeated {
+    /// Leaves of late rows one of each.
+    fn once(self, late: &mut [LateRows]) -> Result<()> {
+        for rows in late {
+            let ids = cast(rows.rows.column(self.id_column), &DataType::UInt64)?;
+            let told: BooleanArray =
+                ids.as_primitive::<UInt64Type>().iter().map(|id| Some(id == Some(self.id))).collect();
+            fn kept<T: Copy>(values: &[T], told: &BooleanArray) -> Vec<T> {
+                values.iter().zip(told.values()).filter(|(_, told)| *told).map(|(value, _)| *value).collect()
+            }
+            let batch = filter_record_batch(&rows.rows, &told)?;
+            rows.rows = batch.project(&(0..self.columns).collect::<Vec<_>>())?;
+            rows.event_times = kept(&rows.event_times, &told);
+            rows.windows_missed = kept(&rows.windows_missed, &told);
+        }
+        Ok(())
+    }
+}
+
 /// Makes [`PartialAggregate`]s.
 pub struct PartialAggregateFactory {
     plan: Arc<Plan>,
@@ -73,6 +103,7 @@ struct Plan {
     clock: WallClock,
     /// Partial rows of what is taken back leave apart.
     apart: bool,
+    repeated: Option<Repeated>,
     key_types: Vec<DataType>,
     layout: StateLayout,
     output: SchemaRef,
@@ -100,6 +131,7 @@ impl PartialAggregateFactory {
             windows,
             clock: WallClock::default(),
             apart: false,
+            repeated: None,
             key_types,
         };
         Ok(Self { plan: Arc::new(plan) })
@@ -115,6 +147,12 @@ impl PartialAggregateFactory {
     /// groups must know of the one whether it has the group, and takes the other in any case.
     pub fn with_retractions_apart(mut self, apart: bool) -> Self {
         Arc::get_mut(&mut self.plan).expect("no operator was made yet").apart = apart;
+        self
+    }
+
+    /// Rows that were repeated for grouping sets.
+    pub fn with_repeated(mut self, repeated: Option<Repeated>) -> Self {
+        Arc::get_mut(&mut self.plan).expect("no operator was made yet").repeated = repeated;
         self
     }
 
@@ -348,7 +386,7 @@ impl PartialAggregate {
         let event_times: Vec<EventTimeMs> =
             (0..ends.len()).filter(|row| mask.value(*row)).map(|row| closes_at(row).saturating_sub(1)).collect();
         let windows_missed = vec![1; event_times.len()];
-        out.late(LateRows { rows, event_times, windows_missed, watermark });
+        out.late(LateRows { input: None, rows, event_times, windows_missed, watermark });
         let on_time = delta.filter(&arrow::compute::not(&mask)?)?;
         if on_time.is_empty() { Ok(()) } else { self.update(0, &on_time) }
     }
@@ -427,7 +465,7 @@ impl PaneCut {
         if !late_rows.is_empty() {
             let event_times = late_rows.iter().map(|row| times[*row as usize]).collect();
             let rows = take_record_batch(&delta.batch, &UInt32Array::from(late_rows))?;
-            out.late(LateRows { rows, event_times, windows_missed: missed_counts, watermark });
+            out.late(LateRows { input: None, rows, event_times, windows_missed: missed_counts, watermark });
         }
         Ok(())
     }
@@ -443,7 +481,13 @@ pub(crate) fn refuse_null_times(
 ) -> Result<()> {
     let rows = filter_record_batch(batch, &is_null(batch.column(time_column))?)?;
     let count = rows.num_rows();
-    out.late(LateRows { rows, event_times: vec![WATERMARK_MIN; count], windows_missed: vec![0; count], watermark });
+    out.late(LateRows {
+        input: None,
+        rows,
+        event_times: vec![WATERMARK_MIN; count],
+        windows_missed: vec![0; count],
+        watermark,
+    });
     Ok(())
 }
 
@@ -477,6 +521,10 @@ impl Operator for PartialAggregate {
                     self.take_in_attached(delta, column, lateness_ms, watermarks.before, out)?;
                 }
             }
+        }
+        if let Some(repeated) = self.plan.repeated {
+            repeated.once(&mut out.late)?;
+            out.late.retain(|late| late.rows.num_rows() > 0);
         }
         // Pane by pane: the table of one that leaves is still near, and has the keys of the next one.
         for (pane, deltas) in parts {

@@ -7,7 +7,9 @@
 //!
 //! An `ASOF JOIN` of two append-only inputs by their event times is the same thing, where every right row is a version.
 //!
-//! A row that comes when its time has been passed is late on either side: left rows of that time were answered, with or without it.
+//! A row that comes when its time has been passed is late on either side: left rows of that time were answered, with or without it. A deletion is told as late and
+//! counts all the same for left rows to come: changelogs often say of a row that goes only when it had come, so that all of their deletions are
+//! late, and a key that is gone would be found for ever.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -437,19 +439,20 @@ impl TemporalJoin {
     /// The rows whose time was not passed at the start of the step; the others are refused.
     fn in_time(
         &self,
+        port: usize,
         delta: Delta,
-        by: usize,
         before: EventTimeMs,
         judged: impl Fn(&Delta, usize) -> bool,
         out: &mut Output,
     ) -> Result<(Delta, Int64Array)> {
+        let by = [&self.plan.join.left, &self.plan.join.right][port].by;
         let times = event_times_ms(delta.batch.column(by))?;
         let late = |row: usize| times.value(row) < before && judged(&delta, row);
         let mask: BooleanArray = (0..delta.rows()).map(|row| Some(!late(row))).collect();
         if mask.true_count() == mask.len() {
             return Ok((delta, times));
         }
-        refuse(&delta.batch, &arrow::compute::not(&mask)?, &times, before, out)?;
+        refuse(port, &delta.batch, &arrow::compute::not(&mask)?, &times, before, out)?;
         let kept = delta.filter(&mask)?;
         let times = event_times_ms(kept.batch.column(by))?;
         Ok((kept, times))
@@ -457,6 +460,7 @@ impl TemporalJoin {
 }
 
 fn refuse(
+    port: usize,
     batch: &RecordBatch,
     mask: &BooleanArray,
     times: &Int64Array,
@@ -466,7 +470,7 @@ fn refuse(
     let rows = filter_record_batch(batch, mask)?;
     let event_times = mask.iter().zip(times.iter()).filter(|(late, _)| *late == Some(true));
     let event_times: Vec<EventTimeMs> = event_times.map(|(_, time)| time.unwrap_or(EventTimeMs::MIN)).collect();
-    out.late(LateRows { windows_missed: vec![1; rows.num_rows()], rows, event_times, watermark });
+    out.late(LateRows { input: Some(port), windows_missed: vec![1; rows.num_rows()], rows, event_times, watermark });
     Ok(())
 }
 
@@ -485,11 +489,20 @@ impl Operator for TemporalJoin {
                 let times = event_times_ms(others.batch.column(plan.join.right.by))?;
                 let mask: BooleanArray =
                     (0..others.rows()).map(|row| Some(others.weight(row) < 0 && times.is_null(row))).collect();
-                refuse(&others.batch, &mask, &times, before, out)?;
+                refuse(1, &others.batch, &mask, &times, before, out)?;
             }
-            // A row that is taken back is no news of its time.
-            let judged = |delta: &Delta, row| plan.end != VersionEnd::Retraction || delta.weight(row) > 0;
-            let (delta, times) = self.in_time(delta, plan.join.right.by, before, judged, out)?;
+            if plan.end == VersionEnd::Deletion {
+                let times = event_times_ms(delta.batch.column(plan.join.right.by))?;
+                let late = |row: usize| delta.weight(row) < 0 && times.value(row) < before;
+                let mask: BooleanArray = (0..delta.rows()).map(|row| Some(late(row))).collect();
+                if mask.true_count() > 0 {
+                    refuse(1, &delta.batch, &mask, &times, before, out)?;
+                }
+            }
+            // A row that is taken back is no news of its time, and of a deletion all is told.
+            let ends = matches!(plan.end, VersionEnd::Deletion | VersionEnd::Retraction);
+            let judged = |delta: &Delta, row| !ends || delta.weight(row) > 0;
+            let (delta, times) = self.in_time(1, delta, before, judged, out)?;
             if !delta.is_empty() {
                 self.right.log.push(&delta)?;
                 self.right.take_in(&plan.join, &mut self.keys, &delta, &times)?;
@@ -500,7 +513,7 @@ impl Operator for TemporalJoin {
             if let Some(others) = others.filter(|others| plan.join.outer && !others.is_empty()) {
                 out.emit(alone(&plan.join, &self.output, &others)?);
             }
-            let (delta, times) = self.in_time(delta, plan.join.left.by, before, |_, _| true, out)?;
+            let (delta, times) = self.in_time(0, delta, before, |_, _| true, out)?;
             if !delta.is_empty() {
                 self.left.log.push(&delta)?;
                 self.left.take_in(&plan.join, &mut self.keys, &delta, &times)?;

@@ -157,7 +157,7 @@ impl WindowAssign {
         }
         if !late.is_empty() {
             let rows = take_record_batch(&delta.batch, &UInt32Array::from(late))?;
-            out.late(LateRows { rows, event_times: late_times, windows_missed, watermark });
+            out.late(LateRows { input: None, rows, event_times: late_times, windows_missed, watermark });
         }
         let Expansion { rows, starts, ends } = expansion;
         let delta = take_rows(delta, rows)?;

@@ -567,6 +567,8 @@ fn late_batch(late: LateRows, operator: &str, statement: &str) -> Result<RecordB
     // No watermark yet is no time: a row without an event time can come before any.
     let watermark = (late.watermark != i64::MIN).then_some(late.watermark);
     let watermarks = TimestampMillisecondArray::from(vec![watermark; rows]);
+    let side = late.input.map(|input| format!("{operator}, {} input", if input == 0 { "left" } else { "right" }));
+    let operator = side.as_deref().unwrap_or(operator);
     let columns: Vec<arrow::array::ArrayRef> = vec![
         Arc::new(StringArray::from(vec![statement; rows])),
         Arc::new(StringArray::from(vec![operator; rows])),

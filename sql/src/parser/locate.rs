@@ -9,7 +9,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Distinct, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, JoinOperator, ObjectName,
-    OrderByKind, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, Visit, Visitor,
+    OrderByKind, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, Value, Visit,
+    Visitor,
 };
 
 use crate::error::Location;
@@ -360,6 +361,37 @@ fn table_of(value: &Expr) -> &Expr {
     match value {
         Expr::Tuple(parts) => parts.first().unwrap_or(value),
         value => value,
+    }
+}
+
+/// Where a text constant first stands in a query or an expression.
+pub fn find_text<V: Visit>(node: &V, text: &str) -> Option<Location> {
+    let mut finder = TextFinder { text, found: None };
+    let _ = node.visit(&mut finder);
+    finder.found
+}
+
+struct TextFinder<'t> {
+    text: &'t str,
+    found: Option<Location>,
+}
+
+impl Visitor for TextFinder<'_> {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        let value = match expr {
+            Expr::Value(value) => value,
+            Expr::TypedString(typed) => &typed.value,
+            _ => return ControlFlow::Continue(()),
+        };
+        match &value.value {
+            Value::SingleQuotedString(found) if found == self.text => {
+                self.found = Location::of(value.span);
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        }
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) use self::asof::ASOF_USING;
 pub use self::ast::*;
 use self::cursor::Cursor;
 pub(crate) use self::dialect::SYMMETRIC;
-pub use self::locate::{Construct, NameKind, find_constructs, find_name};
+pub use self::locate::{Construct, NameKind, find_constructs, find_name, find_text};
 use self::source::Source;
 use crate::error::Result;
 

@@ -27,7 +27,7 @@ use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::expand::ExpandFactory;
 use eagre_engine::operator::group_aggregate::{GroupAggregateFactory, GroupEmit, GroupWindow};
-use eagre_engine::operator::partial_aggregate::{PaneEmit, PartialAggregateFactory, PartialWindows};
+use eagre_engine::operator::partial_aggregate::{PaneEmit, PartialAggregateFactory, PartialWindows, Repeated};
 use eagre_engine::operator::window::WindowSpec;
 use eagre_engine::operator::window_aggregate::WindowAggregateFactory;
 use eagre_engine::operator::window_assign::PaneWindowsFactory;
@@ -42,6 +42,7 @@ use super::lower::{
     Lowering, NEVER_LATE_MS, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, columns_of, engine,
     window_field,
 };
+use super::session::judges_sessions;
 use super::state_ttl::{ADVICE, duration};
 use super::window::WindowShape;
 use crate::error::{Result, SqlError};
@@ -75,7 +76,6 @@ impl Lowering<'_> {
     pub(super) fn lower_aggregate(&mut self, aggregate: &LogicalAggregate, plan: &LogicalPlan) -> Result<Stream> {
         let input_plan = &aggregate.input;
         let looked_at: Vec<LogicalExpr> = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned().collect();
-        let mut stream = self.lower_wanting(input_plan, Some(&columns_of(&looked_at, input_plan)?))?;
         let group: Vec<LogicalExpr> = grouping_set_to_exprlist(&aggregate.group_expr)?
             .into_iter()
             .map(|expr| strip_alias(expr).clone())
@@ -85,6 +85,8 @@ impl Lowering<'_> {
             _ => None,
         };
         let in_all_sets = |index: usize| sets.as_ref().is_none_or(|sets| sets.iter().all(|set| set[index]));
+        self.judges_sessions = judges_sessions(&group, in_all_sets, input_plan);
+        let mut stream = self.lower_wanting(input_plan, Some(&columns_of(&looked_at, input_plan)?))?;
         let schema = input_plan.schema();
         let column_of = |stream: &Stream, expr: &LogicalExpr| match expr {
             LogicalExpr::Column(column) => {
@@ -212,6 +214,7 @@ impl Lowering<'_> {
         let mut from = self.flush(&mut stream, input_plan);
         let mut input_schema = Arc::clone(&stream.physical);
 
+        let mut repeated = None;
         if let Some(sets) = &sets {
             // The keys that are nulled move behind the input's columns, with the grouping id.
             let id_type = plan.schema().field(group.len()).data_type().clone();
@@ -228,6 +231,7 @@ impl Lowering<'_> {
             (from, input_schema) =
                 self.expand(&mut stream, from, &input_schema, &keys[..nulled], &patterns, &ids, &id_type, plan)?;
             let width = input_schema.fields().len() - nulled - 1;
+            repeated = ids.first().map(|id| Repeated { columns: width, id_column: width + nulled, id: *id });
             let hidden_key = hidden_end.then(|| keys[nulled]);
             keys = (width..width + nulled + 1).collect();
             if let (Some(hidden), Way::Attached { end_key, .. }) = (hidden_key, &mut way) {
@@ -265,20 +269,20 @@ impl Lowering<'_> {
         let (node, group_places, result_start) = match &way {
             Way::Panes { info, spec, .. } => {
                 let time = time.ok_or_else(|| SqlError::internal("a window without its time"))?;
-                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
+                let task = Task { from, input_schema, keys, calls, row_count_call, repeated, detail, plan };
                 self.windowed(&mut stream, task, info, *spec, time, key_part)?
             }
             Way::Session { info, gap_ms, .. } => {
                 let time = time.ok_or_else(|| SqlError::internal("a session without its time"))?;
-                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
+                let task = Task { from, input_schema, keys, calls, row_count_call, repeated, detail, plan };
                 self.sessions(&mut stream, task, info, *gap_ms, time, key_part)?
             }
             Way::Attached { info, end_key, .. } => {
-                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
+                let task = Task { from, input_schema, keys, calls, row_count_call, repeated, detail, plan };
                 self.attached(&mut stream, task, info, *end_key)?
             }
             Way::Plain => {
-                let task = Task { from, input_schema, keys, calls, row_count_call, detail, plan };
+                let task = Task { from, input_schema, keys, calls, row_count_call, repeated, detail, plan };
                 self.updating(&mut stream, task, ttl_ms)?
             }
         };
@@ -538,13 +542,18 @@ impl Lowering<'_> {
         self.aggregated_window = true;
         let key_count = task.keys.len();
         let lateness_ms = stream.lateness_ms;
-        let windows = PartialWindows::Attached { end_key, lateness_ms };
+        let windows = match info.judged {
+            true => PartialWindows::None,
+            false => PartialWindows::Attached { end_key, lateness_ms },
+        };
         let end_name = task.detail.names[end_key].clone();
         let detail = format!("{}, until {end_name}", task.detail.keys_and_calls);
         // The end among the keys is an instant, or a time without a zone.
         let (partial, partial_schema) =
             self.partial(stream, &task, (windows, &WallClock::default()), false, &detail, "")?;
-        self.may_refuse(partial, &stream.tables);
+        if !info.judged {
+            self.may_refuse(partial, &stream.tables);
+        }
         let emit = match info.emit {
             Some(EmitKind::Changes) => GroupEmit::EveryStep,
             _ => GroupEmit::OnWindowClose,
@@ -646,7 +655,8 @@ impl Lowering<'_> {
         let factory = PartialAggregateFactory::new(input, task.keys.clone(), task.calls.clone(), windows)
             .map_err(engine)?
             .with_clock(clock.clone())
-            .with_retractions_apart(apart);
+            .with_retractions_apart(apart)
+            .with_repeated(task.repeated);
         let schema = factory.output_schema();
         let id = self.id("partial aggregate", task.plan, &stream.tables);
         let output = plain_edge(Arc::clone(&schema));
@@ -740,6 +750,8 @@ pub(super) struct Task<'p> {
     pub(super) keys: Vec<usize>,
     pub(super) calls: Vec<AggregateCall>,
     row_count_call: Option<usize>,
+    /// How rows were repeated for grouping sets.
+    repeated: Option<Repeated>,
     pub(super) detail: Described,
     pub(super) plan: &'p LogicalPlan,
 }

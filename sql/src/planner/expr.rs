@@ -179,7 +179,7 @@ pub(super) fn short_text(expr: &LogicalExpr) -> String {
 
 /// An expression as whoever wrote it would write it: operators that are functions here as operators, constants as in SQL.
 fn sql_text(expr: &LogicalExpr) -> String {
-    let written = |text: String| Transformed::yes(LogicalExpr::Column(Column::new_unqualified(text)));
+    let written = |text: String| Transformed::yes(as_written(text));
     let plain = expr.clone().transform_up(|expr| match expr {
         LogicalExpr::Literal(value, _) => Ok(written(constant_text(&value))),
         LogicalExpr::ScalarFunction(call) => match (call.func.name(), call.args.as_slice()) {
@@ -197,7 +197,8 @@ fn sql_text(expr: &LogicalExpr) -> String {
     plain.map_or_else(|_| expr.to_string(), |plain| plain.data.to_string())
 }
 
-fn constant_text(value: &ScalarValue) -> String {
+/// A constant as it is written in SQL.
+pub(super) fn constant_text(value: &ScalarValue) -> String {
     let shown = || {
         let array = value.to_array().ok()?;
         arrow::util::display::array_value_to_string(&array, 0).ok()
@@ -208,13 +209,42 @@ fn constant_text(value: &ScalarValue) -> String {
         DataType::Timestamp(..) => "TIMESTAMP ",
         DataType::Date32 => "DATE ",
         DataType::Time32(_) | DataType::Time64(_) => "TIME ",
-        DataType::Interval(_) => "INTERVAL ",
+        DataType::Interval(_) => {
+            if let Some(text) = interval_text(value) {
+                return text;
+            }
+            "INTERVAL "
+        }
         _ => return shown().unwrap_or_else(|| value.to_string()),
     };
     format!("{word}'{}'", shown().unwrap_or_default())
 }
 
-/// The expression with columns without their qualifiers, and casts of our own as casts.
+/// An interval of one unit as it is written in SQL.
+fn interval_text(value: &ScalarValue) -> Option<String> {
+    const NS: i64 = 1_000_000_000;
+    let ScalarValue::IntervalMonthDayNano(Some(interval)) = value else { return None };
+    let (number, unit) = match (i64::from(interval.months), i64::from(interval.days), interval.nanoseconds) {
+        (months, 0, 0) if months != 0 && months % 12 == 0 => (months / 12, "YEAR"),
+        (months, 0, 0) if months != 0 => (months, "MONTH"),
+        (0, days, 0) if days != 0 => (days, "DAY"),
+        (0, 0, ns) if ns % (3_600 * NS) == 0 && ns != 0 => (ns / (3_600 * NS), "HOUR"),
+        (0, 0, ns) if ns % (60 * NS) == 0 && ns != 0 => (ns / (60 * NS), "MINUTE"),
+        (0, 0, ns) if ns % NS == 0 => (ns / NS, "SECOND"),
+        (0, 0, ns) if ns % 1_000_000 == 0 => {
+            return Some(format!("INTERVAL '{}' SECOND", (ns / 1_000_000) as f64 / 1_000.0));
+        }
+        _ => return None,
+    };
+    Some(format!("INTERVAL '{number}' {unit}"))
+}
+
+/// Stands for a text where an expression is shown.
+fn as_written(text: String) -> LogicalExpr {
+    LogicalExpr::Column(Column::new_unqualified(text))
+}
+
+/// The expression with columns without their qualifiers, casts of our own as casts, and constants as they are written.
 fn unqualified(expr: &LogicalExpr) -> LogicalExpr {
     let plain = expr.clone().transform_up(|expr| match expr {
         LogicalExpr::Column(column) if column.relation.is_some() => {
@@ -225,6 +255,13 @@ fn unqualified(expr: &LogicalExpr) -> LogicalExpr {
             Some(cast) => Ok(Transformed::yes(cast)),
             None => Ok(Transformed::no(LogicalExpr::ScalarFunction(call))),
         },
+        LogicalExpr::Literal(value, _) => Ok(Transformed::yes(as_written(constant_text(&value)))),
+        LogicalExpr::InList(list) => {
+            let items: Vec<String> = list.list.iter().map(|item| item.human_display().to_string()).collect();
+            let not = if list.negated { "NOT " } else { "" };
+            let text = format!("{} {not}IN ({})", list.expr.human_display(), items.join(", "));
+            Ok(Transformed::yes(as_written(text)))
+        }
         other => Ok(Transformed::no(other)),
     });
     plain.map_or_else(|_| expr.clone(), |plain| plain.data)

@@ -36,7 +36,8 @@ use datafusion::optimizer::{AnalyzerRule, ApplyOrder, Optimizer, OptimizerConfig
 
 use super::context::{PlanContext, function_rewrites};
 use super::{
-    casts, decorrelate, grouping_sets, json_plain, misread, online, outer_aggregates, predict, rank, single_value, ties,
+    casts, decorrelate, frames, grouping_sets, json_plain, misread, online, outer_aggregates, predict, rank,
+    single_value, ties,
 };
 use crate::error::Result;
 use crate::functions::volatile;
@@ -47,6 +48,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
     for rewrite in function_rewrites() {
         analyzer.add_function_rewrite(Arc::clone(rewrite));
     }
+    frames::check_written(&plan)?;
     let plan = single_value::check(ties::expand(outer_aggregates::settle(plan)?)?)?;
     let subqueries = decorrelate::has_subquery(&plan);
     let by_ours = |mut plan: LogicalPlan| -> Result<LogicalPlan> {

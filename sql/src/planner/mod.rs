@@ -21,6 +21,7 @@ mod expr;
 mod final_sort;
 mod forecast;
 mod forms;
+mod frames;
 mod grouping_sets;
 mod insert;
 mod join;

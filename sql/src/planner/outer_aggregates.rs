@@ -1,6 +1,6 @@
-//! Aggregates of a query in the conditions of its subqueries: `.. GROUP BY k HAVING EXISTS (SELECT 1 FROM u WHERE u.x < SUM(t.v))`.
+//! Aggregates of a query in its subqueries: `.. GROUP BY k HAVING EXISTS (SELECT 1 FROM u WHERE u.x < SUM(t.v))`, `SELECT (SELECT SUM(t.v)) FROM t`.
 //!
-//! A `WHERE` has no aggregates of its own, so one there whose columns are all those of a query around belongs to that query (SQL:2016, 6.9). DataFusion's planner looks for aggregates
+//! An aggregate whose columns are all those of a query around belongs to that query (SQL:2016, 6.9). DataFusion's planner looks for aggregates
 //! outside of subqueries only. So where names are resolved the call in the subquery becomes a marker of its number and type, and the call itself stands beside the subquery,
 //! where the planner sees it: `__with_aggregates(EXISTS (.. u.x < __aggregate_around(0, 'sum', t.v)), 0, SUM(t.v))`. Once planned, it is a column of the groups, and the marker is what
 //! a subquery calls such a column.

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::group_aggregate::GroupEmit;
@@ -17,7 +17,9 @@ use eagre_engine::operator::session_window::assign::SessionAssignFactory;
 use eagre_engine::operator::window::Millis;
 
 use super::aggregate::{GroupPlaces, Task};
+use super::expr::strip_alias;
 use super::lower::{Lowering, NEVER_LATE_MS, PendingWindow, Slot, Stream, WindowInfo, WindowPart, engine};
+use super::window::{WindowShape, WindowTableFunction};
 use crate::error::Result;
 use crate::parser::EmitKind;
 
@@ -38,6 +40,39 @@ impl Stream {
             && by_window
             && keys.into_iter().all(is_key)
             && pending.partition.iter().all(has)
+    }
+}
+
+/// Whether rows of a session window are aggregated by its `window_end` or `window_time`, in all grouping sets, and there is nothing but projections
+/// and filters between.
+pub(super) fn judges_sessions(group: &[LogicalExpr], in_all_sets: impl Fn(usize) -> bool, input: &LogicalPlan) -> bool {
+    let is_judged = |expr: &LogicalExpr| match expr {
+        LogicalExpr::Column(column) => {
+            input.schema().index_of_column(column).is_ok_and(|index| is_session_end(input, index))
+        }
+        _ => false,
+    };
+    group.iter().enumerate().any(|(index, expr)| in_all_sets(index) && is_judged(strip_alias(expr)))
+}
+
+/// Whether a column of a plan says when the session of its row ends.
+fn is_session_end(plan: &LogicalPlan, index: usize) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => match strip_alias(&projection.expr[index]) {
+            LogicalExpr::Column(column) => {
+                let index = projection.input.schema().index_of_column(column);
+                index.is_ok_and(|index| is_session_end(&projection.input, index))
+            }
+            _ => false,
+        },
+        LogicalPlan::Filter(filter) => is_session_end(&filter.input, index),
+        LogicalPlan::SubqueryAlias(alias) => is_session_end(&alias.input, index),
+        LogicalPlan::Extension(extension) => {
+            extension.node.as_any().downcast_ref::<WindowTableFunction>().is_some_and(|window| {
+                matches!(window.cut.spec, WindowShape::Session { .. }) && index > window.input.schema().fields().len()
+            })
+        }
+        _ => false,
     }
 }
 
@@ -104,7 +139,8 @@ impl Lowering<'_> {
             spec.clone(),
             retracting,
         )
-        .map_err(engine)?;
+        .map_err(engine)?
+        .judging(pending.info.judged);
         stream.physical = factory.output_schema();
         for column in &mut stream.columns {
             match column.slot {
@@ -131,7 +167,8 @@ impl Lowering<'_> {
         let time = stream.physical.field(pending.time).name();
         let detail = format!("{}, keys=[{}], time={time}", pending.info.cut(), keys.join(", "));
         let bound = bound(&stream, &pending.info, &spec, "rows of sessions");
-        let id = self.id("session assign", plan, &stream.tables);
+        let kind = if pending.info.judged { "session assign, judging" } else { "session assign" };
+        let id = self.id(kind, plan, &stream.tables);
         let output = stream.output_info();
         let route = Route::Hash(pending.partition.clone());
         let node = self.push_operator(id, factory, from, route, output, detail, &bound);

@@ -247,9 +247,23 @@ fn symmetric_between(value: &Expr, negated: bool, low: &Expr, high: &Expr) -> Op
     })
 }
 
-/// `generate_series(..) [AS g[(i)]]` is `UNNEST(generate_series(..)) AS g(i)`, `LATERAL UNNEST(..)` is `UNNEST(..)`.
+/// `generate_series(..) [AS g[(i)]]` is `UNNEST(generate_series(..)) AS g(i)`, `LATERAL UNNEST(..)` is `UNNEST(..)`; both also as `TABLE(..)`.
 fn series(factor: &TableFactor) -> Option<TableFactor> {
     let (name, alias, args, with_ordinality) = match factor {
+        TableFactor::TableFunction { expr: Expr::Function(function), alias } => {
+            let FunctionArguments::List(list) = &function.args else { return None };
+            (&function.name, alias, &list.args, &false)
+        }
+        // `LATERAL TABLE(..)` comes as a function of that name.
+        TableFactor::Function { name, alias, args, with_ordinality, .. }
+            if name.to_string().eq_ignore_ascii_case("table") =>
+        {
+            let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(function)))] = args.as_slice() else {
+                return None;
+            };
+            let FunctionArguments::List(list) = &function.args else { return None };
+            (&function.name, alias, &list.args, with_ordinality)
+        }
         TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } if args.settings.is_none() => {
             (name, alias, &args.args, with_ordinality)
         }

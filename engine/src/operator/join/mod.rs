@@ -208,7 +208,7 @@ impl Join {
                 times.iter().map(|time| time.unwrap_or(WATERMARK_MIN)).collect()
             }
         };
-        Ok(LateRows { rows, event_times, windows_missed: vec![0; count], watermark })
+        Ok(LateRows { input: Some(at), rows, event_times, windows_missed: vec![0; count], watermark })
     }
 
     /// Both sides' rows of a step, stored and met. The right ones first: see the head of this module.

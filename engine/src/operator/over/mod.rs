@@ -319,7 +319,7 @@ pub(in crate::operator) fn judge(
         let event_times: Vec<i64> =
             times.iter().filter(|time| is_late(*time)).map(|time| time.unwrap_or(i64::MIN)).collect();
         let windows_missed = vec![1; event_times.len()];
-        out.late(LateRows { rows, event_times, windows_missed, watermark });
+        out.late(LateRows { input: None, rows, event_times, windows_missed, watermark });
         let kept = delta.filter(&arrow::compute::not(&late)?)?;
         if !kept.is_empty() {
             judged.push(kept);

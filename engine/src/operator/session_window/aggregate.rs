@@ -451,7 +451,7 @@ impl SessionAggregate {
             let windows_missed = vec![1; late.len()];
             let rows = take_record_batch(&delta.batch, &UInt32Array::from(late))?;
             let event_times = event_times_ms(rows.column(plan.spec.time_column))?.values().to_vec();
-            out.late(LateRows { rows, event_times, windows_missed, watermark });
+            out.late(LateRows { input: None, rows, event_times, windows_missed, watermark });
         }
         Ok(())
     }

@@ -4,6 +4,10 @@
 //! their session grows, is merged or, where the input can take rows back, is split. A window function drops nothing: a row whose session was
 //! closed before it came leaves with a session of its own, and whoever aggregates it calls it late.
 //!
+//! A split is the exception: a part of an open session may end before the watermark, and none of its rows was late. Who has only the
+//! window's end cannot tell the two apart, so where sessions of rows that can be taken back are aggregated, rows are judged here
+//! ([`SessionAssignFactory::judging`]) and no more behind it.
+//!
 //! Rows of a key lie in order of time, so that a stretch of them can be cut into sessions again; sessions are kept beside them, so that
 //! without retractions a row costs a search and not the length of its session. State is a function of the rows taken in and of the
 //! watermark by which they came, so both are logged, and a restore runs them again.
@@ -45,6 +49,8 @@ struct Plan {
     width: usize,
     /// Rows of the input can be taken back.
     retracting: bool,
+    /// Rows whose session was closed before they came are refused.
+    judging: bool,
     /// The input's columns and, where rows are only inserted, their arrival number.
     stored: SchemaRef,
     /// The input's columns and the watermark by which they came.
@@ -74,6 +80,7 @@ impl SessionAssignFactory {
             width: input.fields().len(),
             time_type: time.data_type().clone(),
             retracting,
+            judging: false,
             stored: with(if retracting { Vec::new() } else { vec![ordinal] }),
             logged: with(vec![Field::new("__watermark", DataType::Int64, false)]),
             output: with(window_fields(time.data_type(), Some(time)).to_vec()),
@@ -83,6 +90,13 @@ impl SessionAssignFactory {
         GroupKeys::new(plan.key_types.clone())?;
         Rows::new(&plan.stored, retracting)?;
         Ok(Self { plan: Arc::new(plan) })
+    }
+
+    /// Refuses late rows, those that find no open session and were too late to begin one, so that whoever aggregates the sessions judges
+    /// no row by the end of its window.
+    pub fn judging(mut self, judging: bool) -> Self {
+        Arc::get_mut(&mut self.plan).expect("no operator was made yet").judging = judging;
+        self
     }
 
     /// The input's columns, then `window_start`, `window_end`, `window_time`.
@@ -188,6 +202,8 @@ struct Leaving {
     starts: Vec<EventTimeMs>,
     lasts: Vec<EventTimeMs>,
     weights: Vec<i64>,
+    /// Rows that leave nowhere and are to be forgotten, because they are late.
+    late: Vec<u32>,
 }
 
 impl Leaving {
@@ -288,6 +304,10 @@ impl SessionAssign {
             rest = more;
             self.recut_around(*first, &mut rest, watermark, leaving);
         }
+        gone.extend_from_slice(&leaving.late);
+        for id in std::mem::take(&mut leaving.late) {
+            refused.extend(std::iter::repeat_n(id, self.entries[id as usize].weight as usize));
+        }
         while let Some((time, id)) = self.negative.first().copied() {
             if !is_past(self.plan.spec.over_at(time), watermark) {
                 break;
@@ -323,6 +343,16 @@ impl SessionAssign {
                 }
                 _ => break,
             }
+        }
+        if known.is_none() && self.plan.judging && self.plan.spec.is_late(high, self.watermark) {
+            // They found no open session, and could not begin one.
+            let rows = (key, low, 0)..=(key, high, u32::MAX);
+            let rows: Vec<(u32, EventTimeMs, u32)> = self.ordered.range(rows).copied().collect();
+            for row in rows {
+                self.ordered.remove(&row);
+                leaving.late.push(row.2);
+            }
+            return;
         }
         if !recut {
             // Rows only came: all of it hangs together.
@@ -416,7 +446,7 @@ impl SessionAssign {
 
     fn emit(&self, leaving: Leaving, out: &mut Output) -> Result<()> {
         let plan = &self.plan;
-        let Leaving { mut ids, mut starts, mut lasts, weights } = leaving;
+        let Leaving { mut ids, mut starts, mut lasts, weights, late: _ } = leaving;
         if ids.is_empty() {
             return Ok(());
         }
@@ -446,7 +476,7 @@ impl SessionAssign {
         }
         let rows = batch_of(&self.input_schema(), self.rows.take_batch(ids)?.columns().to_vec(), ids.len())?;
         let event_times = event_times_ms(rows.column(self.plan.spec.time_column))?.values().to_vec();
-        out.late(LateRows { rows, event_times, windows_missed: vec![1; ids.len()], watermark });
+        out.late(LateRows { input: None, rows, event_times, windows_missed: vec![1; ids.len()], watermark });
         Ok(())
     }
 
@@ -516,7 +546,8 @@ impl Operator for SessionAssign {
             let delta = |ids: &Vec<u32>| -> Result<Delta> {
                 let mut columns = rows.take_batch(ids)?.columns().to_vec();
                 let ordinals = columns.split_off(plan.width).pop();
-                columns.push(Arc::new(Int64Array::from_value(watermark, ids.len())));
+                // Just before it: what is there was taken, whenever it came.
+                columns.push(Arc::new(Int64Array::from_value(watermark.saturating_sub(1), ids.len())));
                 let mut delta = Delta::insert(batch_of(&plan.logged, columns, ids.len())?);
                 delta.ordinals = ordinals
                     .filter(|ordinals| ordinals.null_count() == 0)

@@ -59,7 +59,11 @@ fn spec(gap_ms: i64, emit: GroupEmit, lateness_ms: i64) -> SessionSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Aggregate,
-    Assign { retracting: bool },
+    Assign {
+        retracting: bool,
+    },
+    /// As `Assign`, over rows that can be taken back; refuses late rows.
+    Judge,
 }
 
 impl Way {
@@ -71,11 +75,15 @@ impl Way {
             Way::Assign { retracting } => {
                 Box::new(SessionAssignFactory::new(input_schema(), vec![1], spec, retracting).expect("plans"))
             }
+            Way::Judge => {
+                let factory = SessionAssignFactory::new(input_schema(), vec![1], spec, true).expect("plans");
+                Box::new(factory.judging(true))
+            }
         }
     }
 
     fn is_retracting(self) -> bool {
-        self == Way::Assign { retracting: true }
+        matches!(self, Way::Assign { retracting: true } | Way::Judge)
     }
 
     /// The answer, straight from the definition.
@@ -100,7 +108,7 @@ impl Way {
                 let window = format!("{start}|{end}|{}", end - 1);
                 match self {
                     Way::Aggregate => results.push(format!("{}|{window}|{}", text(key), naive(session))),
-                    Way::Assign { .. } => results.extend(
+                    Way::Assign { .. } | Way::Judge => results.extend(
                         session.iter().map(|row| format!("{}|{}|{}|{window}", row.ts, text(key), text(row.value))),
                     ),
                 }
@@ -200,7 +208,12 @@ fn changes(delay: i64) -> impl Strategy<Value = Vec<Row>> {
 }
 
 fn ways() -> impl Strategy<Value = Way> {
-    prop_oneof![Just(Way::Aggregate), Just(Way::Assign { retracting: false }), Just(Way::Assign { retracting: true })]
+    prop_oneof![
+        Just(Way::Aggregate),
+        Just(Way::Assign { retracting: false }),
+        Just(Way::Assign { retracting: true }),
+        Just(Way::Judge)
+    ]
 }
 
 /// A run: rows in steps, the watermark `delay` behind. Each step's view is shown to `check` with the number of rows so far.
@@ -247,8 +260,10 @@ proptest! {
 
     /// A retraction before a session is final cancels, and may split it.
     #[test]
-    fn retractions_before_the_close_leave_nothing(gap in 1_i64..8, rows in changes(9), steps in events()) {
-        let way = Way::Assign { retracting: true };
+    fn retractions_before_the_close_leave_nothing(
+        gap in 1_i64..8, rows in changes(9), steps in events(), judging in any::<bool>(),
+    ) {
+        let way = if judging { Way::Judge } else { Way::Assign { retracting: true } };
         let (found, late) = run(way, spec(gap, GroupEmit::OnWindowClose, 0), &rows, 9, &steps, |_, _| {});
         prop_assert_eq!(found, way.oracle(gap, &rows));
         prop_assert_eq!(late, 0);
@@ -291,6 +306,27 @@ proptest! {
         let (found, late) = run(Way::Assign { retracting: false }, spec.clone(), &rows, 2, &steps, |_, _| {});
         prop_assert_eq!((found.len(), late), (rows.len(), 0));
     }
+
+    /// Who aggregates and who assigns and judges call the same rows late, and make the same sessions of the others.
+    #[test]
+    fn rows_are_judged_as_they_are_aggregated(
+        gap in 1_i64..6, rows in rows(20), steps in events(), lateness in 0_i64..6, early in any::<bool>(),
+    ) {
+        let spec = spec(gap, if early { GroupEmit::EveryStep } else { GroupEmit::OnWindowClose }, lateness);
+        let (aggregated, late) = run(Way::Aggregate, spec.clone(), &rows, 2, &steps, |_, _| {});
+        let (assigned, refused) = run(Way::Judge, spec, &rows, 2, &steps, |_, _| {});
+        prop_assert_eq!(refused, late);
+        let counts = |rows: &[String], key: usize, start: usize, count: Option<usize>| {
+            let mut sessions = BTreeMap::<Vec<String>, i64>::new();
+            for row in rows {
+                let fields: Vec<&str> = row.split('|').collect();
+                let session = [fields[key], fields[start], fields[start + 1]].map(str::to_owned).to_vec();
+                *sessions.entry(session).or_default() += count.map_or(1, |count| fields[count].parse().expect("a number"));
+            }
+            sessions
+        };
+        prop_assert_eq!(counts(&assigned, 1, 3, None), counts(&aggregated, 0, 1, Some(4)));
+    }
 }
 
 fn row(ts: i64, key: i64, value: i64) -> Row {
@@ -322,6 +358,24 @@ fn late_rows_join_what_is_open() {
     let closed = show(&pipeline.step(&[], i64::MAX));
     assert_eq!(closed.len(), 1);
     assert!(closed[0].0.starts_with("1|8|32|31|3|"), "{closed:?}");
+    assert_eq!(pipeline.state_rows(), 0);
+}
+
+/// What a retraction leaves of an open session may end before the watermark: it is shown, and none of its rows is late. A row that finds no
+/// open session is.
+#[test]
+fn what_is_left_of_a_split_session_is_not_late() {
+    let factory = Way::Judge.factory(spec(3, GroupEmit::OnWindowClose, 0));
+    let mut pipeline = Pipeline::new(&Pass, &*factory, vec![1], 1);
+    for time in [1, 4, 7] {
+        assert!(show(&pipeline.step(&[delta_of(&[row(time, 1, time)], true)], time)).is_empty());
+    }
+    let taken_back = Row { weight: -1, ..row(4, 1, 4) };
+    let split = show(&pipeline.step(&[delta_of(&[taken_back, row(1, 2, 8)], true)], 7));
+    assert_eq!(split, [("1|1|1|1|4|3".to_owned(), 1)]);
+    let late: Vec<i64> = pipeline.late.iter().flat_map(|late| late.event_times.clone()).collect();
+    assert_eq!(late, [1]);
+    assert_eq!(show(&pipeline.step(&[], i64::MAX)), [("7|1|7|7|10|9".to_owned(), 1)]);
     assert_eq!(pipeline.state_rows(), 0);
 }
 

@@ -406,7 +406,7 @@ impl<K: SortKey> TopN<K> {
         let event_times: Vec<EventTimeMs> =
             (0..ends.len()).filter(|row| mask.value(*row)).map(|row| ends.value(row).saturating_sub(1)).collect();
         let windows_missed = vec![1; event_times.len()];
-        out.late(LateRows { rows, event_times, windows_missed, watermark });
+        out.late(LateRows { input: None, rows, event_times, windows_missed, watermark });
         delta.filter(&arrow::compute::not(&mask)?)
     }
 

@@ -24,7 +24,10 @@ impl Lowering<'_> {
                 let because = stream.retracts_because.clone().unwrap_or_default();
                 return Err(SqlError::unsupported(
                     format!("`{call}()` over rows that can be taken back"),
-                    format!("its answer would have to be the same again, and {because}"),
+                    format!(
+                        "its answer would have to be the same again, and {because}; call it below, over the table's own rows \
+                         (`FROM (SELECT *, {call}() AS x FROM t)`), where a row keeps the value that it got"
+                    ),
                     None,
                 ));
             }

@@ -84,6 +84,8 @@ pub(super) struct Lowering<'a> {
     pub(super) emit: Option<EmitKind>,
     /// Whether the current statement has aggregated by a window.
     pub(super) aggregated_window: bool,
+    /// Whether the session window that is lowered next is aggregated by its window, with nothing between that has a state.
+    pub(super) judges_sessions: bool,
     readings: HashMap<String, Reading>,
     /// The tables of each name: a table that was dropped and created anew within a text is another one.
     versions: HashMap<String, Vec<Arc<Table>>>,
@@ -117,6 +119,7 @@ pub(super) struct Shared {
     plan: LogicalPlan,
     emit: Option<EmitKind>,
     wanted: Option<BTreeSet<usize>>,
+    judges_sessions: bool,
     /// What the names of its tables mean, the zone of its days, how long state is kept, where kernels run, what may be approximate:
     /// equal plans of two statements may differ in these.
     tables: Vec<String>,
@@ -147,6 +150,7 @@ impl<'a> Lowering<'a> {
             statement_index: 0,
             emit: None,
             aggregated_window: false,
+            judges_sessions: false,
             readings: HashMap::new(),
             versions: HashMap::new(),
             late_ports: BTreeMap::new(),
@@ -370,6 +374,7 @@ impl<'a> Lowering<'a> {
                     plan: plan.clone(),
                     emit: self.emit,
                     wanted: wanted.cloned(),
+                    judges_sessions: self.judges_sessions,
                     tables: self.tables_of(plan),
                     time_zone: self.context.catalog.time_zone().to_string(),
                     state_ttl_ms: self.state_ttl(),

@@ -38,6 +38,8 @@ pub(in crate::planner) struct WindowInfo {
     /// Whether a watermark speaks of its time.
     pub(in crate::planner) watermark: bool,
     pub(in crate::planner) emit: Option<EmitKind>,
+    /// Whether late rows were refused already where the windows were made: nobody behind it judges rows by their window's end.
+    pub(in crate::planner) judged: bool,
 }
 
 impl WindowInfo {

@@ -23,6 +23,7 @@ use crate::planner::window::{WindowCut, WindowShape, WindowTableFunction};
 impl Lowering<'_> {
     pub(super) fn lower_window(&mut self, window: &WindowTableFunction) -> Result<Stream> {
         let input = &window.input;
+        let judges = std::mem::take(&mut self.judges_sessions);
         let mut stream = self.lower(input)?;
         if stream.pending.is_some() {
             stream = self.assign_windows(stream, input)?;
@@ -52,7 +53,8 @@ impl Lowering<'_> {
         }
         let WindowCut { spec, clock } = window.cut.clone();
         let time_type = stream.physical.field(time).data_type().clone();
-        let info = WindowInfo { spec, clock, time_type, watermark, emit: window.emit };
+        let judged = judges && watermark && stream.changelog != ChangelogMode::AppendOnly;
+        let info = WindowInfo { spec, clock, time_type, watermark, emit: window.emit, judged };
         for part in WindowPart::ALL {
             stream.columns.push(StreamColumn {
                 slot: Slot::Window(part),

@@ -2,8 +2,8 @@
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, SelectItem, SetExpr, Spanned,
-    TableAlias, TableFactor, TableWithJoins, WildcardAdditionalOptions,
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName,
+    SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins, WildcardAdditionalOptions,
 };
 
 use super::unnest::{brings_arrays, is_lateral, is_plain_unnest, names_its_column, unnest_laterally, unnested_items};
@@ -58,7 +58,7 @@ impl Resolver<'_> {
             }
             self.joined(table, &mut inputs)?;
         }
-        let mut scope = Scope { inputs, aliases: vec![] };
+        let mut scope = Scope { inputs, aliases: vec![], lateral: false };
         self.join_unnest(from, &mut scope)?;
         Ok(scope)
     }
@@ -95,7 +95,7 @@ impl Resolver<'_> {
                 }
                 match by {
                     Some(asof_using::Nearest::By(mut condition)) => {
-                        let scope = Scope { inputs: inputs[first..].to_vec(), aliases: vec![] };
+                        let scope = Scope { inputs: inputs[first..].to_vec(), aliases: vec![], lateral: false };
                         self.expr(&mut condition, &scope, Aliases::None)?;
                         if let JoinConstraint::On(keys) = constraint {
                             *keys = and(*condition, keys.clone());
@@ -109,7 +109,7 @@ impl Resolver<'_> {
                 }
             }
             if let Some(time) = &mut time {
-                let scope = Scope { inputs: inputs[first..right].to_vec(), aliases: vec![] };
+                let scope = Scope { inputs: inputs[first..right].to_vec(), aliases: vec![], lateral: false };
                 self.expr(time, &scope, Aliases::None)?;
             }
             nearest.push(NearestSyntax::take(join, time)?);
@@ -131,7 +131,7 @@ impl Resolver<'_> {
         match factor {
             TableFactor::NestedJoin { table_with_joins, alias: None } => self.joined(table_with_joins, inputs),
             TableFactor::Derived { subquery, alias, lateral: true, .. } => {
-                let scope = Scope { inputs: inputs.clone(), aliases: vec![] };
+                let scope = Scope { inputs: inputs.clone(), aliases: vec![], lateral: true };
                 let (columns, open) = self.subquery(subquery, &scope)?;
                 let mut input = derived_input(columns, open, alias.as_mut())?;
                 self.rename_shadowed(&mut input, alias);
@@ -188,7 +188,7 @@ impl Resolver<'_> {
         let mut merged: Vec<String> = vec![];
         match constraint {
             JoinConstraint::On(condition) => {
-                let scope = Scope { inputs: inputs.to_vec(), aliases: vec![] };
+                let scope = Scope { inputs: inputs.to_vec(), aliases: vec![], lateral: false };
                 self.expr(condition, &scope, Aliases::None)?;
             }
             JoinConstraint::Using(names) => {
@@ -196,7 +196,7 @@ impl Resolver<'_> {
                     let ident = last_ident_mut(name)?;
                     let mut spelled = vec![];
                     for part in [first..right, right..inputs.len()] {
-                        let part = Scope { inputs: inputs[part].to_vec(), aliases: vec![] };
+                        let part = Scope { inputs: inputs[part].to_vec(), aliases: vec![], lateral: false };
                         let mut idents = [ident.clone()];
                         self.idents(&mut idents, &part, Aliases::None)?;
                         spelled.push(idents[0].value.clone());
@@ -291,7 +291,7 @@ impl Resolver<'_> {
                 Some(index) => call.time.value = input.columns[index].name.clone(),
                 None if input.open => {}
                 None => {
-                    let scope = Scope { inputs: vec![input], aliases: vec![] };
+                    let scope = Scope { inputs: vec![input], aliases: vec![], lateral: false };
                     return Err(unknown_column(&call.time, &scope));
                 }
             }
@@ -300,7 +300,7 @@ impl Resolver<'_> {
                     Some(index) => key.value = input.columns[index].name.clone(),
                     None if input.open => {}
                     None => {
-                        let scope = Scope { inputs: vec![input], aliases: vec![] };
+                        let scope = Scope { inputs: vec![input], aliases: vec![], lateral: false };
                         return Err(unknown_column(key, &scope));
                     }
                 }
@@ -360,13 +360,30 @@ impl Resolver<'_> {
             }
             other => {
                 let name = match other {
-                    TableFactor::Table { name, .. } => format!("the table function `{name}`"),
+                    TableFactor::Table { name, .. } => Some(name.to_string()),
                     TableFactor::TableFunction { expr: Expr::Function(function), .. } => {
-                        format!("the table function `{}`", function.name)
+                        Some(function.name.to_string())
                     }
-                    _ => "this form of a table".into(),
+                    // `LATERAL TABLE(f(..))` comes as a function of that name.
+                    TableFactor::Function { name, args, .. } => match args.as_slice() {
+                        [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(function)))]
+                            if name.to_string().eq_ignore_ascii_case("table") =>
+                        {
+                            Some(function.name.to_string())
+                        }
+                        _ => Some(name.to_string()),
+                    },
+                    _ => None,
                 };
-                Err(SqlError::unsupported(name, "", Location::of(other.span())))
+                let location = Location::of(other.span());
+                Err(match name {
+                    Some(name) => SqlError::unsupported(
+                        format!("the table function `{name}`"),
+                        format!("of a function that gives an array write `CROSS JOIN UNNEST({name}(..)) AS u(x)`"),
+                        location,
+                    ),
+                    None => SqlError::unsupported("this form of a table", "", location),
+                })
             }
         }
     }
@@ -393,7 +410,9 @@ impl Resolver<'_> {
                     columns.push((index, rows.columns[found].clone()));
                 }
                 None if rows.open => columns.push((index, Column::untyped(&ident.value))),
-                None => return Err(unknown_column(ident, &Scope { inputs: vec![rows], aliases: vec![] })),
+                None => {
+                    return Err(unknown_column(ident, &Scope { inputs: vec![rows], aliases: vec![], lateral: false }));
+                }
             }
         }
         columns.retain(|(index, _)| *index < call.keys.len());

@@ -13,8 +13,8 @@ use std::rc::Rc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::sql::sqlparser::ast::{
-    Cte, Distinct, Expr, GroupByExpr, Ident, OrderBy, OrderByKind, Query, Select, SetExpr, SetOperator, Spanned,
-    TableAlias, TableAliasColumnDef, VisitMut,
+    Cte, Distinct, Expr, GroupByExpr, Ident, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, SetOperator,
+    Spanned, TableAlias, TableAliasColumnDef, VisitMut,
 };
 
 use crate::catalog::{Catalog, View};
@@ -24,6 +24,7 @@ use crate::planner::window;
 use crate::planner::{rank, recursive, set_operation, state_ttl};
 
 mod asof_using;
+mod chance;
 mod expr;
 mod from;
 mod grouping;
@@ -103,6 +104,8 @@ struct Scope {
     inputs: Vec<Input>,
     /// The names of the output columns, which `GROUP BY`, `HAVING` and `ORDER BY` may use.
     aliases: Vec<String>,
+    /// It is the `FROM` before a `LATERAL` subquery, which can have no aggregates.
+    lateral: bool,
 }
 
 /// Which names win where a column and an output column have the same.
@@ -156,7 +159,11 @@ pub(super) fn resolve_expr(
     schema: &SchemaRef,
 ) -> Result<()> {
     let resolver = Resolver::new(catalog, views, None, Shadowed::default());
-    let scope = Scope { inputs: vec![Input { columns: columns_of(schema), ..Input::default() }], aliases: vec![] };
+    let scope = Scope {
+        inputs: vec![Input { columns: columns_of(schema), ..Input::default() }],
+        aliases: vec![],
+        lateral: false,
+    };
     resolver.expr(expr, &scope, Aliases::None)
 }
 
@@ -222,6 +229,7 @@ impl Resolver<'_> {
                     (true, SetExpr::SetOperation { op: SetOperator::Union, .. }) => self.recursive_cte(cte)?,
                     _ => {
                         let (mut columns, open) = self.query(&mut cte.query)?;
+                        chance::fix_salts(cte);
                         rename(&mut columns, open, &mut cte.alias);
                         (columns, open)
                     }
@@ -235,7 +243,7 @@ impl Resolver<'_> {
                 let output = self.set_expr(body)?;
                 if let Some(OrderByKind::Expressions(exprs)) = query.order_by.as_mut().map(|order| &mut order.kind) {
                     let input = Input { columns: output.0.clone(), open: output.1, ..Input::default() };
-                    let scope = Scope { inputs: vec![input], aliases: vec![] };
+                    let scope = Scope { inputs: vec![input], aliases: vec![], lateral: false };
                     for order in exprs {
                         self.expr(&mut order.expr, &scope, Aliases::None)?;
                     }
@@ -333,6 +341,11 @@ impl Resolver<'_> {
             self.take_out_aggregates(filter, &scope)?;
             self.expr(filter, &scope, Aliases::None)?;
         }
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                self.take_out_aggregates(expr, &scope)?;
+            }
+        }
         let (columns, open) = self.projection(&mut select.projection, &written, &scope)?;
         scope.aliases = columns.iter().map(|column| column.name.clone()).collect();
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
@@ -342,6 +355,7 @@ impl Resolver<'_> {
             }
         }
         if let Some(having) = &mut select.having {
+            self.take_out_aggregates(having, &scope)?;
             self.expr(having, &scope, Aliases::AfterColumns)?;
         }
         if let Some(qualify) = &mut select.qualify {

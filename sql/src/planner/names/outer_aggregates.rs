@@ -1,4 +1,4 @@
-//! Aggregates in the `WHERE` of a subquery that belong to a query around: see [`crate::planner::outer_aggregates`].
+//! Aggregates in a subquery that belong to a query around: see [`crate::planner::outer_aggregates`].
 
 use std::ops::ControlFlow;
 
@@ -29,12 +29,12 @@ struct OuterAggregate {
 }
 
 impl Resolver<'_> {
-    /// Puts markers in the places of the aggregates of a condition that belong to queries around.
-    pub(super) fn take_out_aggregates(&self, condition: &mut Expr, scope: &Scope) -> Result<()> {
+    /// Puts markers in the places of the aggregates of an expression that belong to queries around.
+    pub(super) fn take_out_aggregates(&self, expr: &mut Expr, scope: &Scope) -> Result<()> {
         if self.outer.is_empty() {
             return Ok(());
         }
-        match condition.visit(&mut Taker { resolver: self, scope, depth: 0 }) {
+        match expr.visit(&mut Taker { resolver: self, scope, depth: 0 }) {
             ControlFlow::Break(error) => Err(error),
             ControlFlow::Continue(()) => Ok(()),
         }
@@ -109,6 +109,9 @@ impl Taker<'_, '_> {
         });
         let Some(arguments) = arguments.collect::<Option<Vec<Expr>>>() else { return Ok(None) };
         let owner = self.resolver.outer.len() - distance;
+        if self.resolver.outer[owner].lateral {
+            return Ok(None);
+        }
         let mut call = Expr::Function(function.clone());
         let around = self.resolver.with_outer(self.resolver.outer[..owner].to_vec());
         around.expr(&mut call, &self.resolver.outer[owner], Aliases::None)?;

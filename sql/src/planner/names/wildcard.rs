@@ -86,7 +86,7 @@ fn columns_of_table(name: &ObjectName, options: &WildcardAdditionalOptions, scop
         return Ok(None);
     }
     let alone = Input { merged: vec![], ..input.clone() };
-    columns_of(options, &Scope { inputs: vec![alone], aliases: vec![] }).map(Some)
+    columns_of(options, &Scope { inputs: vec![alone], aliases: vec![], lateral: false }).map(Some)
 }
 
 fn all_columns(scope: &Scope) -> impl Iterator<Item = (&Input, &Column)> {

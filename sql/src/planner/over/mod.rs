@@ -26,7 +26,7 @@ use self::foreign::{Call, ForeignAggregate, ForeignWindow, Frames};
 use super::accumulators::{Arg, Foreign, ForeignSpec};
 use super::aggregate::ORDERED_FUNCTIONS;
 use super::context::default_functions;
-use super::expr::{Compiler, short_text, strip_alias};
+use super::expr::{Compiler, constant_text, short_text, strip_alias};
 use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine};
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
@@ -466,7 +466,15 @@ impl Lowering<'_> {
             parts.push(format!("the last {rows_max} rows{each}, {until}"));
         }
         if accumulators || calls.iter().any(|call| call.function.counts_rows()) {
+            accumulators = true;
             parts.push(format!("one state{each}, {until}"));
+        }
+        if partitioned && !stream.bounded && (rows_max > 0 || accumulators) {
+            self.notice(
+                "the state of an `OVER (PARTITION BY ..)` grows with every new key and is never freed; partition by a window too \
+                 (`window_end` of `TABLE(TUMBLE(..))`), or use a frame of time (`RANGE INTERVAL '1' HOUR PRECEDING`), to bound it"
+                    .to_string(),
+            );
         }
         parts.join("; ")
     }
@@ -721,6 +729,16 @@ fn bound_of(bound: &WindowFrameBound, unit: FrameUnit, order: Option<&DataType>)
     })
 }
 
+/// A frame as it is written.
+fn frame_text(frame: &WindowFrame) -> String {
+    let bound = |bound: &WindowFrameBound| match bound {
+        WindowFrameBound::Preceding(value) if !value.is_null() => format!("{} PRECEDING", constant_text(value)),
+        WindowFrameBound::Following(value) if !value.is_null() => format!("{} FOLLOWING", constant_text(value)),
+        other => other.to_string(),
+    };
+    format!("{} BETWEEN {} AND {}", frame.units, bound(&frame.start_bound), bound(&frame.end_bound))
+}
+
 /// How far rows matter, at most, to a frame that DataFusion finds.
 fn reaches_of(frame: &WindowFrame, order: Option<&DataType>) -> (Reach, Reach) {
     let unit = unit_of(frame);
@@ -830,6 +848,6 @@ fn call_text(function: &WindowFunction) -> String {
         WindowFunctionDefinition::WindowUDF(udf) => matches!(udf.name(), "first_value" | "last_value" | "nth_value"),
     };
     let excluded = exclusion_of(function).map_or_else(String::new, |exclusion| format!(" {}", exclusion.sql()));
-    let frame = if framed { format!(" {}{excluded}", params.window_frame) } else { String::new() };
+    let frame = if framed { format!(" {}{excluded}", frame_text(&params.window_frame)) } else { String::new() };
     format!("{}({distinct}{args}){nulls}{frame}", function.fun.name())
 }

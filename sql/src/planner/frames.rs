@@ -1,0 +1,84 @@
+//! `RANGE` frames whose offsets mean something else than what was written, or nothing.
+//!
+//! Over a time DataFusion takes a bare number for months (`RANGE 3 PRECEDING`), and an offset below zero for what it says, so that the frame has no rows.
+//! In the standard (SQL:2016, 7.15) an offset over a time is an interval, and none is negative.
+
+use arrow::datatypes::{DataType, IntervalUnit};
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, WindowFrameBound, WindowFrameUnits};
+
+use super::expr::short_text;
+use crate::error::{Result, SqlError};
+
+/// Refuses such frames. Asked of the plan before its types are made to fit, while offsets are as they were written.
+pub(super) fn check_written(plan: &LogicalPlan) -> Result<()> {
+    plan.apply_with_subqueries(|node| {
+        let schema = merge_schema(&node.inputs());
+        for expr in node.expressions() {
+            expr.apply(|expr| {
+                if let Expr::WindowFunction(function) = expr {
+                    let by = function.params.order_by.first().map(|sort| &sort.expr);
+                    if let Some((by, data_type)) = by.and_then(|by| Some((by, by.get_type(&schema).ok()?))) {
+                        check(function, by, &data_type)?;
+                    }
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}
+
+fn check(function: &WindowFunction, by: &Expr, data_type: &DataType) -> Result<()> {
+    let frame = &function.params.window_frame;
+    let is_time = matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);
+    if frame.units != WindowFrameUnits::Range || !is_time {
+        return Ok(());
+    }
+    for (bound, word) in [&frame.start_bound, &frame.end_bound].map(|bound| (bound, word_of(bound))) {
+        let (WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value)) = bound else { continue };
+        let Some(text) = value.try_as_str().flatten() else { continue };
+        let of = format!("`{}`, which is a {}", short_text(by), crate::types::sql_name(data_type));
+        if text.trim().parse::<f64>().is_ok() {
+            return Err(SqlError::plan(
+                format!(
+                    "`RANGE {text} {word}` is over {of}: {text} of what? Write an interval, such as `INTERVAL '{text}' SECOND {word}`; rows are \
+                     counted by `ROWS {text} {word}`"
+                ),
+                None,
+            ));
+        }
+        if is_negative(text) {
+            let other = if word == "PRECEDING" { "FOLLOWING" } else { "PRECEDING" };
+            return Err(SqlError::plan(
+                format!(
+                    "`RANGE .. INTERVAL '{text}' {word}` is negative; an offset is not, the other way from a row is `{other}`"
+                ),
+                None,
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn word_of(bound: &WindowFrameBound) -> &'static str {
+    match bound {
+        WindowFrameBound::Following(_) => "FOLLOWING",
+        _ => "PRECEDING",
+    }
+}
+
+/// Whether the text of an interval is one below zero; months count as 30 days beside days.
+fn is_negative(text: &str) -> bool {
+    match ScalarValue::try_from_string(text.to_owned(), &DataType::Interval(IntervalUnit::MonthDayNano)) {
+        Ok(ScalarValue::IntervalMonthDayNano(Some(interval))) => {
+            let days = i128::from(interval.months) * 30 + i128::from(interval.days);
+            days * 86_400_000_000_000 + i128::from(interval.nanoseconds) < 0
+        }
+        _ => false,
+    }
+}
