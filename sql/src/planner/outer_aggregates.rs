@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result as DataFusionResult, ScalarValue, internal_err};
+use datafusion::common::{DFSchema, DFSchemaRef, Result as DataFusionResult, ScalarValue, internal_err};
 use datafusion::logical_expr::expr::{Exists, InSubquery, ScalarFunction, SetComparison};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Subquery};
 
-use crate::error::Result;
+use crate::error::{Result, SqlError};
 use crate::functions::{AGGREGATE_AROUND, WITH_AGGREGATES};
 
 /// Puts columns of the groups in the places of the markers.
@@ -26,11 +26,12 @@ pub(super) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
             return Ok(Transformed::no(node));
         }
         let schema = merge_schema(&node.inputs());
+        let rows = node.inputs().into_iter().find_map(aggregated_rows).cloned();
         let names = NamePreserver::new(&node);
         node.map_expressions(|expr| {
             let name = names.save(&expr);
             let settled = expr.transform_up(|expr| match call_of(&expr, WITH_AGGREGATES) {
-                Some(args) => Ok(Transformed::yes(settle_call(args, &schema)?)),
+                Some(args) => Ok(Transformed::yes(settle_call(args, &schema, rows.as_deref())?)),
                 None => Ok(Transformed::no(expr)),
             })?;
             Ok(settled.update_data(|expr| name.restore(expr)))
@@ -53,8 +54,18 @@ fn number(expr: &Expr) -> Option<i64> {
     }
 }
 
-/// The subquery of `__with_aggregates(subquery, number, column, ..)`, which looks at the columns.
-fn settle_call(args: &[Expr], schema: &DFSchema) -> DataFusionResult<Expr> {
+/// The columns of the rows that a plan aggregates.
+fn aggregated_rows(plan: &LogicalPlan) -> Option<&DFSchemaRef> {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => Some(aggregate.input.schema()),
+        LogicalPlan::Filter(filter) => aggregated_rows(&filter.input),
+        _ => None,
+    }
+}
+
+/// The subquery of `__with_aggregates(subquery, number, column, ..)`, which looks at the columns. `rows`: the columns of what is aggregated, at which it
+/// cannot look any more.
+fn settle_call(args: &[Expr], schema: &DFSchema, rows: Option<&DFSchema>) -> DataFusionResult<Expr> {
     let [subquery, numbered @ ..] = args else { return internal_err!("aggregates without a subquery") };
     let mut columns = HashMap::new();
     for pair in numbered.chunks_exact(2) {
@@ -64,7 +75,31 @@ fn settle_call(args: &[Expr], schema: &DFSchema) -> DataFusionResult<Expr> {
         let (_, field) = pair[1].to_field(schema)?;
         columns.insert(number, Expr::OuterReferenceColumn(field, column.clone()));
     }
-    in_expr(subquery.clone(), &columns)
+    let settled = in_expr(subquery.clone(), &columns)?;
+    let of_subquery = match &settled {
+        Expr::ScalarSubquery(subquery) | Expr::Exists(Exists { subquery, .. }) => Some(subquery),
+        Expr::InSubquery(InSubquery { subquery, .. }) | Expr::SetComparison(SetComparison { subquery, .. }) => {
+            Some(subquery)
+        }
+        _ => None,
+    };
+    for outer in of_subquery.iter().flat_map(|subquery| &subquery.outer_ref_columns) {
+        if let Expr::OuterReferenceColumn(_, column) = outer
+            && schema.maybe_index_of_column(column).is_none()
+            && rows.is_some_and(|rows| rows.maybe_index_of_column(column).is_some())
+        {
+            let name = column.flat_name();
+            return Err(SqlError::plan(
+                format!(
+                    "column `{name}` must be in the GROUP BY: an aggregate in the subquery is of columns of the query around it, and so is \
+                     that query's; to aggregate the rows of the subquery, have it speak of one of their columns"
+                ),
+                None,
+            )
+            .into());
+        }
+    }
+    Ok(settled)
 }
 
 fn in_expr(expr: Expr, columns: &HashMap<i64, Expr>) -> DataFusionResult<Expr> {
