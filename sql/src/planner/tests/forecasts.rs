@@ -106,7 +106,9 @@ fn a_view_has_errors_of_what_it_shows() {
         let shown = filter(&text(&format!("{forecast} AS f {condition}")));
         assert!(kept.iter().all(|part| shown.contains(part)) && !shown.contains("q10"), "{condition}: {shown}");
     }
-    let shown = filter(&text(&format!("{forecast} AS f (thing, at_ms) WHERE thing = 'a'")));
+    let shown = filter(&text(&format!(
+        "{forecast} AS f (thing, at, low, middle, high, is_ahead, made, by_model) WHERE thing = 'a'"
+    )));
     assert!(shown.contains("item = "), "{shown}");
     assert_eq!(filter(&text(&format!("{forecast} WHERE q50 > 0 OR item = 'a'"))), "");
     let inner = format!("SELECT item, q50 FROM (SELECT * FROM ({forecast}) WHERE q50 > 1)");
