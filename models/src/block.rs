@@ -4,6 +4,8 @@
 //! [`BLOCK_ROWS`] rows, the last ones filled up with zeros: what it says of a row then depends on the row alone, and neither steps nor
 //! shards show.
 
+use std::ops::Range;
+
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::Float64Type;
 use eagre_engine::model::Refusal;
@@ -17,6 +19,29 @@ pub(crate) struct Rows {
     pub(crate) numbers: Vec<f32>,
     pub(crate) width: usize,
     pub(crate) refused: Vec<Refusal>,
+}
+
+impl Rows {
+    /// Refuses rows whose numbers in some columns are not whole, or of more digits than 32 bits hold: a graph that takes whole numbers would get
+    /// others in their place.
+    pub(crate) fn refuse_fractions(&mut self, columns: &[ArrayRef], names: &[&str], of: Range<usize>) {
+        let width = self.width;
+        for place in of {
+            for (row, value) in columns[place].as_primitive::<Float64Type>().values().iter().enumerate() {
+                let held = f64::from(*value as f32);
+                if value.is_finite() && (value.fract() != 0.0 || held != *value) {
+                    let what =
+                        if value.fract() != 0.0 { "no whole number" } else { "of more digits than 32 bits hold" };
+                    let reason =
+                        format!("its input `{}` is {value}, {what}, and the graph takes whole numbers", names[place]);
+                    self.refused.push(Refusal { row: row as u32, reason });
+                    self.numbers[row * width..(row + 1) * width].fill(0.0);
+                }
+            }
+        }
+        self.refused.sort_by_key(|refusal| refusal.row);
+        self.refused.dedup_by_key(|refusal| refusal.row);
+    }
 }
 
 /// Columns of `DOUBLE` without nulls, as rows.

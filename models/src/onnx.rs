@@ -49,6 +49,13 @@ struct Port {
     columns: Option<usize>,
 }
 
+impl Port {
+    /// Whether it takes whole numbers only.
+    fn is_whole(&self) -> bool {
+        matches!(self.datum_type, DatumType::I64 | DatumType::I32)
+    }
+}
+
 /// What is said of a tensor in the file: its type, and its dimensions where they are numbers.
 fn shape_of(value: &pb::ValueInfoProto) -> Option<(i32, Option<Vec<Option<usize>>>)> {
     let type_proto::Value::TensorType(tensor) = value.r#type.as_ref()?.value.as_ref()?;
@@ -249,6 +256,12 @@ impl OnnxModel {
                 classes.labels.len()
             )));
         }
+        if let Some(place) = self.mixing_output(&widths) {
+            let name = graph.output.get(place).map(|output| output.name.as_str()).unwrap_or_default();
+            return Err(definition.shape(format!(
+                "what its output `{name}` says of a row depends on the rows beside it, and which those are is chance; a graph has to answer each row                  by itself (one that normalises over its batch has to be exported for inference)"
+            )));
+        }
         let activation = definition.activation()?.unwrap_or(Activation::None);
         let output = match &classes {
             Some(classes) => Signature::classification(definition, classes)?,
@@ -258,6 +271,45 @@ impl OnnxModel {
         self.hash = xxh3_64_with_seed(said.as_bytes(), xxh3_64_with_seed(bytes, 1));
         self.answer = Answer { activation, classes, output };
         Ok(())
+    }
+
+    /// The first of these outputs (place and width) that says something else of a row where others are beside it than alone, or elsewhere in the
+    /// block. A graph that cannot answer what it is tried with, as it is for other numbers, says nothing.
+    fn mixing_output(&self, widths: &[(usize, usize)]) -> Option<usize> {
+        const TOLERANCE: f32 = 1e-3;
+        let last = self.block_rows.checked_sub(1).filter(|last| *last > 0)?;
+        let whole: Vec<bool> =
+            self.inputs.iter().flat_map(|port| vec![port.is_whole(); port.columns.unwrap_or(1)]).collect();
+        // Small, and of either sign where they may be; whole numbers are often the number of something.
+        let number = |row: usize, column: usize| match whole[column] {
+            true => ((row + column) % 2) as f32,
+            false => ((row * 37 + column * 61) % 17) as f32 / 4.0 - 1.9,
+        };
+        let block = |rows: &dyn Fn(usize) -> Option<usize>| {
+            let cell = |place: usize| {
+                let (row, column) = (place / self.width, place % self.width);
+                rows(row).map_or(0.0, |shown| number(shown, column))
+            };
+            let block: Vec<f32> = (0..self.block_rows * self.width).map(cell).collect();
+            self.forward(&block).ok().filter(|answer| answer.len() == self.block_rows * self.output_width)
+        };
+        let alone = block(&|row| (row == 0).then_some(1))?;
+        let elsewhere = block(&|row| (row == last).then_some(1))?;
+        let first_of_many = block(&|row| Some(row + 1))?;
+        let last_of_many = block(&|row| Some(if row == last { 1 } else { row + 2 }))?;
+        let differs = |column: usize| {
+            let said = |answer: &[f32], row: usize| answer[row * self.output_width + column];
+            let expected = said(&alone, 0);
+            let others = [said(&elsewhere, last), said(&first_of_many, 0), said(&last_of_many, last)];
+            let tolerance = TOLERANCE * expected.abs().max(1.0);
+            others.iter().any(|other| other.is_finite() && expected.is_finite() && (other - expected).abs() > tolerance)
+        };
+        let column = (0..self.output_width).find(|column| differs(*column))?;
+        let ends = widths.iter().scan(0, |end, (place, width)| {
+            *end += width;
+            Some((*place, *end))
+        });
+        ends.into_iter().find(|(_, end)| column < *end).map(|(place, _)| place)
     }
 
     /// All outputs for a block of rows.
@@ -317,7 +369,15 @@ impl Model for OnnxModel {
 
     fn predict(&self, inputs: &[ArrayRef], rows: usize) -> eagre_engine::Result<Predictions> {
         let names: Vec<&str> = self.input.fields().iter().map(|field| field.name().as_str()).collect();
-        let read = rows_of(inputs, &names, rows);
+        let mut read = rows_of(inputs, &names, rows);
+        let mut column = 0;
+        for port in &self.inputs {
+            let columns = port.columns.unwrap_or(1);
+            if port.is_whole() {
+                read.refuse_fractions(inputs, &names, column..column + columns);
+            }
+            column += columns;
+        }
         let (numbers, more) =
             by_blocks(&read.numbers, read.width, self.block_rows, self.output_width, |block| self.forward(block));
         Ok(self.answer.columns(numbers, self.output_width, rows, [read.refused, more].concat()))

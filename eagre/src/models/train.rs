@@ -1,12 +1,16 @@
 //! `CREATE MODEL .. AS SELECT ..`: the rows of a query that ends, and what is learnt from them.
 
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::path::Path;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use eagre_engine::runtime::Mode;
 use eagre_models::train::{Progress, Sample, train_sample};
 use eagre_sql::catalog::{Catalog, ModelDefinition};
 use eagre_sql::error::SqlError;
-use eagre_sql::parser::{CreateModel, QueryText, Statement, StatementKind};
+use eagre_sql::parser::{CreateModel, QueryText, Statement, StatementKind, TableOption};
 
 use super::{definition, placed};
 use crate::error::{Error, Result};
@@ -15,6 +19,16 @@ use crate::session::{Session, table};
 
 /// A training of many epochs is told of about so many times.
 const TOLD: usize = 20;
+
+/// Whether a file could be written, which it is not: what is there stays as it is, and what is not there is not made.
+fn check_writable(path: &Path) -> std::io::Result<()> {
+    let there = OpenOptions::new().write(true).open(path);
+    if !there.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return there.map(drop);
+    }
+    OpenOptions::new().write(true).create_new(true).open(path)?;
+    std::fs::remove_file(path)
+}
 
 impl Session {
     /// Trains the model of a statement, or finds what it trained on this state folder before; the next model of this name is that one.
@@ -36,6 +50,14 @@ impl Session {
             models.put_trained(&model.name, bytes);
             return Ok(());
         }
+        let unwritable = |path: &TableOption, error: std::io::Error| {
+            let message = format!("model `{}`: '{}' cannot be written: {error}", model.name, path.value);
+            SqlError::plan(message, path.value_location)
+        };
+        // Before hours of training, not after them.
+        if let Some(path) = model.option("path") {
+            check_writable(Path::new(&path.value)).map_err(|error| unwritable(path, error))?;
+        }
         let rows = self.rows_at_once(&model, number, statement, query, catalog)?;
         let mut last_told = 0;
         let mut told = |progress: Progress| {
@@ -50,10 +72,7 @@ impl Session {
         };
         let trained = train_sample(&definition(&model), rows, &mut told).map_err(|error| placed(&model, &error))?;
         if let Some(path) = model.option("path") {
-            std::fs::write(&path.value, &trained.bytes).map_err(|error| {
-                let message = format!("model `{}`: '{}' cannot be written: {error}", model.name, path.value);
-                SqlError::plan(message, path.value_location)
-            })?;
+            std::fs::write(&path.value, &trained.bytes).map_err(|error| unwritable(path, error))?;
         }
         models.keep_trained(&statement.text, &trained.bytes)?;
         models.put_trained(&model.name, trained.bytes);

@@ -6,7 +6,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-pub use options::{AlarmOptions, Rest};
+pub use options::{AlarmBy, AlarmOptions, Rest};
 pub use prior::Prior;
 
 use crate::features::{Features, centred};
@@ -25,6 +25,9 @@ const MEAN: usize = 2;
 const VARIANCE: usize = 3;
 const FEATURE_WORDS: usize = 4;
 const COUNT_MAX: u32 = 1 << 30;
+/// No more than so many standard deviations are learnt of a value, for what is expected of the next ones. A level that shifts is followed all
+/// the same: each such row makes the deviation greater by a third.
+const FAR_DEVIATIONS: f32 = 12.0;
 
 /// Scores and their alarms. The state of a key is a histogram of its scores, how often they were below
 /// the rate, and a mean and variance for each feature.
@@ -53,7 +56,7 @@ pub struct GroupedContext<'a> {
 
 impl Calibration {
     /// What the words of a key mean.
-    pub const LAYOUT: &'static str = "calibration/3";
+    pub const LAYOUT: &'static str = "calibration/4";
 
     /// For rows with so many features, and a scorer that says 0 of the first `warm_up_rows` of a key, whatever they are: these are no
     /// scores, and teach nothing about how scores are distributed.
@@ -112,7 +115,6 @@ impl Calibration {
                 let learns = seen.learn.is_none_or(|learn| learn[row]);
                 let time_ms = seen.time_ms.map_or(0, |times| times[row]);
                 let surprise = surprises.as_ref().map_or(out.score[row], |surprises| surprises[row]);
-                self.row(words, features, (place, surprise), (row, time_ms), learns, &mut out);
                 if let Some(Expectations { expected, deviation }) = &expectations {
                     let reach = f64::from(tail::reach(self.options.max_false_alarm_rate) * deviation[row]);
                     let value = f64::from(features.high(0)[place]) + f64::from(features.low(0)[place]);
@@ -120,6 +122,8 @@ impl Calibration {
                     (out.lower[row], out.upper[row]) = (expected[row] - reach, expected[row] + reach);
                     out.direction[row] = i8::from(value > expected[row]) - i8::from(value < expected[row]);
                 }
+                let is_expected = expectations.is_some();
+                self.row(words, features, (place, surprise), (row, time_ms), (learns, is_expected), &mut out);
             }
         }
         out
@@ -153,7 +157,7 @@ impl Calibration {
         features: &Features,
         (kept, surprise): (usize, f32),
         (row, time_ms): (usize, i64),
-        learns: bool,
+        (learns, is_expected): (bool, bool),
         out: &mut Detections,
     ) {
         let (header, rest) = words.split_at_mut(HEADER_WORDS);
@@ -168,8 +172,6 @@ impl Calibration {
                 out.p_value[row] = p_value;
             }
         }
-        let below = f64::from(out.p_value[row]) < self.options.max_false_alarm_rate;
-        out.is_anomaly[row] = self.alarms(header, time_ms, below);
         let gain = 1.0 / (count.min(200) + 1) as f32;
         let mut deviations = 0.0;
         for (index, model) in models.chunks_exact_mut(FEATURE_WORDS).enumerate() {
@@ -181,7 +183,7 @@ impl Calibration {
             let value = centred(high, low, base.0, base.1);
             let (mean, variance) = (f32::from_bits(model[MEAN]), f32::from_bits(model[VARIANCE]));
             let difference = value - mean;
-            if index == 0 && count > 0 {
+            if index == 0 && count > 0 && !is_expected {
                 let base = f64::from(base.0) + f64::from(base.1);
                 let reach = f64::from(tail::reach(self.options.max_false_alarm_rate) * variance.sqrt());
                 out.expected[row] = base + f64::from(mean);
@@ -192,10 +194,20 @@ impl Calibration {
             out.contributions[index][row] = deviation;
             deviations += deviation;
             if learns {
+                let reach = FAR_DEVIATIONS * variance.sqrt();
+                let difference = if count > 30 && reach > 0.0 { difference.clamp(-reach, reach) } else { difference };
                 model[MEAN] = (mean + gain * difference).to_bits();
                 model[VARIANCE] = ((1.0 - gain) * (variance + gain * difference * difference)).to_bits();
             }
         }
+        let rare = match self.options.alarm {
+            AlarmBy::Chance => f64::from(out.p_value[row]) < self.options.max_false_alarm_rate,
+            AlarmBy::Bounds => {
+                let value = f64::from(features.high(0)[kept]) + f64::from(features.low(0)[kept]);
+                count >= self.training_rows && (value < out.lower[row] || value > out.upper[row])
+            }
+        };
+        out.is_anomaly[row] = self.alarms(header, time_ms, rare);
         for share in &mut out.contributions {
             share[row] = if deviations > 0.0 { share[row] / deviations } else { 1.0 / self.features as f32 };
         }

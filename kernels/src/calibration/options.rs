@@ -13,6 +13,18 @@ pub struct AlarmOptions {
     pub rest: Rest,
     /// Rows of a key that are learnt before any is an alarm; more, where a method takes longer until it has scores of some rows.
     pub min_training: u32,
+    /// What makes a row an alarm.
+    pub alarm: AlarmBy,
+}
+
+/// What makes a row an alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AlarmBy {
+    /// Its chance is below the rate: that holds the rate.
+    #[default]
+    Chance,
+    /// Its first value is outside of its bounds: that is what is shown.
+    Bounds,
 }
 
 /// How long a key is quiet after an alarm.
@@ -26,7 +38,7 @@ pub enum Rest {
 
 impl Default for AlarmOptions {
     fn default() -> Self {
-        AlarmOptions { max_false_alarm_rate: 5e-4, rest: Rest::Rows(100), min_training: 100 }
+        AlarmOptions { max_false_alarm_rate: 5e-4, rest: Rest::Rows(100), min_training: 100, alarm: AlarmBy::Chance }
     }
 }
 
@@ -34,6 +46,9 @@ impl Default for AlarmOptions {
 const RATE: &str = "max_false_alarm_rate";
 const REST: &str = "rest";
 const MIN_TRAINING: &str = "min_training";
+const ALARM: &str = "alarm";
+/// What an alarm may be told by.
+const ALARMS: [(&str, AlarmBy); 2] = [("chance", AlarmBy::Chance), ("bounds", AlarmBy::Bounds)];
 /// What an interval is under in an option.
 const MS: &str = "ms";
 /// A thousand years: sums with times stay far from the end of the integers.
@@ -41,7 +56,7 @@ const REST_MS_MAX: i64 = 366_000 * 86_400_000;
 
 impl AlarmOptions {
     /// The names of the options.
-    pub const NAMES: [&str; 3] = [RATE, REST, MIN_TRAINING];
+    pub const NAMES: [&str; 4] = [RATE, REST, MIN_TRAINING, ALARM];
     /// The name of the option that a method may have too, and means the same then.
     pub const SHARED: &str = MIN_TRAINING;
 
@@ -83,6 +98,13 @@ impl AlarmOptions {
                     }
                 }
                 MIN_TRAINING => options.min_training = rows()?,
+                ALARM => {
+                    let named = |(name, _): &&(&str, AlarmBy)| {
+                        value.as_str().is_some_and(|text| text.eq_ignore_ascii_case(name))
+                    };
+                    let found = ALARMS.iter().find(named);
+                    options.alarm = found.ok_or_else(|| refuse("'chance' or 'bounds'"))?.1;
+                }
                 _ => drop(left.insert(key.clone(), value.clone())),
             }
         }

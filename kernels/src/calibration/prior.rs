@@ -8,6 +8,8 @@ pub struct Prior {
     /// How much of the row itself counts among those above it (conformal): half makes the rank of a row among others right on average, more
     /// is careful. What a prior that is right says of scores never seen needs none of it.
     itself: f32,
+    /// Whether a score stays high for many rows after what it is about. Then these rows are one alarm, and not one each.
+    lasts: bool,
 }
 
 /// The scale on which a score is `-ln` of its chance.
@@ -17,37 +19,61 @@ enum Scale {
     Linear(f32),
     /// `factor * ln(1 + score / unit)`: scores with a heavy tail.
     Logarithmic { factor: f32, unit: f32 },
-    /// Nothing is known: octaves, so that a histogram has room for small and great.
+    /// Nothing is known: octaves from what is usual of the key, ever wider apart, so that a histogram tells usual scores apart and has room for
+    /// small and great.
     Octaves,
 }
 
 /// On this scale histograms end: a chance of `e^-24`.
 pub(super) const SURPRISE_MAX: f32 = 24.0;
 
+/// The farthest that a score is told from the usual one, in octaves,
+const OCTAVES_MAX: f32 = 12.0;
+/// and how much finer bins are at it.
+const FINE: f32 = 4.0;
+
 impl Prior {
     /// Sums of logarithms of ratios, as `auto` makes them. The factor is the slope of the tail over many kinds of series.
-    pub const AUTO: Self = Prior { scale: Scale::Linear(1.5), rows: 24_000.0, itself: 0.0 };
+    pub const AUTO: Self = Prior { scale: Scale::Linear(1.5), rows: 24_000.0, itself: 0.0, lasts: false };
     /// The sum of two such logarithms.
-    pub const NOVELTY: Self = Prior { scale: Scale::Linear(2.0), rows: 24_000.0, itself: 0.0 };
+    pub const NOVELTY: Self = Prior { scale: Scale::Linear(2.0), rows: 24_000.0, itself: 0.0, lasts: false };
     /// Distances in standard deviations, with tails as heavy as measured series have.
     pub const DEVIATIONS: Self =
-        Prior { scale: Scale::Logarithmic { factor: 4.0, unit: 1.5 }, rows: 300.0, itself: 0.0 };
+        Prior { scale: Scale::Logarithmic { factor: 4.0, unit: 1.5 }, rows: 300.0, itself: 0.0, lasts: false };
     /// Bits: half as likely with each, roughly; how many bits usual rows have differs by key and by how many values they are.
-    pub const BITS: Self = Prior { scale: Scale::Linear(std::f32::consts::LN_2), rows: 100.0, itself: 0.3 };
+    pub const BITS: Self =
+        Prior { scale: Scale::Linear(std::f32::consts::LN_2), rows: 100.0, itself: 0.3, lasts: false };
     /// Cumulative sums of standardised residuals, half a deviation less for each row: a sum of `h` is about as rare as `exp(-h)` (Siegmund,
     /// "Sequential Analysis"), and sums of neighbours are much the same, so that the key's own are worth less than they are many.
-    pub const SUMS: Self = Prior { scale: Scale::Linear(1.0), rows: 300.0, itself: 0.3 };
+    pub const SUMS: Self =
+        Prior { scale: Scale::Logarithmic { factor: 4.0, unit: 4.0 }, rows: 300.0, itself: 0.3, lasts: true };
     /// Logarithms of how sure a model is, which it is too much where it is wrong.
-    pub const SURENESS: Self = Prior { scale: Scale::Linear(1.0), rows: 30.0, itself: 0.0 };
+    pub const SURENESS: Self = Prior { scale: Scale::Linear(0.6), rows: 30.0, itself: 0.0, lasts: true };
     /// Scores of which nothing is known beforehand.
-    pub const UNKNOWN: Self = Prior { scale: Scale::Octaves, rows: 0.0, itself: 1.0 };
+    pub const UNKNOWN: Self = Prior { scale: Scale::Octaves, rows: 0.0, itself: 1.0, lasts: false };
+
+    /// Whether scores stay high for many rows after what they are about.
+    pub(super) fn lasts(&self) -> bool {
+        self.lasts
+    }
+
+    /// Whether only ranks say what a score means: then a histogram has its finest bins where the key's scores are.
+    pub(super) fn is_by_rank(&self) -> bool {
+        self.scale == Scale::Octaves
+    }
 
     /// A score, 0 or more, as `-ln` of its chance, from 0 to [`SURPRISE_MAX`].
-    pub(super) fn surprise(&self, score: f32) -> f32 {
+    ///
+    /// `usual` is the mean of the key's first scores, in octaves.
+    pub(super) fn surprise(&self, score: f32, usual: f32) -> f32 {
         let surprise = match self.scale {
             Scale::Linear(factor) => factor * score,
             Scale::Logarithmic { factor, unit } => factor * (score / unit).ln_1p(),
-            Scale::Octaves => 8.0 + score.log2(),
+            Scale::Octaves => {
+                let octaves = score.log2() - usual;
+                let half = 0.5 * SURPRISE_MAX;
+                half + (half / (1.0 + OCTAVES_MAX * FINE).ln() * (octaves.abs() * FINE).ln_1p()).copysign(octaves)
+            }
         };
         surprise.clamp(0.0, SURPRISE_MAX)
     }

@@ -20,6 +20,13 @@
 //!
 //! An anomaly is not one row. After the first row below the rate a *cluster* lasts for some rows: they are not learnt, or a key would
 //! take its own fault for normal; they count against the rate like all others.
+//!
+//! Scores that *last*, such as a cumulative sum or how sure a model is of a change, are different: the rows of a cluster say again what its
+//! first one has said, and all of them would be below the rate. So they are told as no rarer than the rate, a cluster goes on as long as they
+//! are low, and the first one counts. A cluster that goes on for hundreds of rows is how the series is now, and is learnt.
+//!
+//! Where nothing is known of a method's scores but their rank, they may lie close together: distances between shapes of noise differ by a
+//! few per cent. So the histogram is laid around the mean of the key's first scores, with its finest bins there.
 
 use super::prior::{Prior, SURPRISE_MAX, trust_in_prior};
 use crate::window::sum;
@@ -35,7 +42,10 @@ const TOTAL: usize = 1; // of all weights
 const ROWS: usize = 2; // that were judged since the last halving
 const BELOW: usize = 3; // of them, those with a p-value below the rate
 const CLUSTER: usize = 4; // rows that the cluster lasts still
-const HEADER: usize = 5;
+const LASTED: usize = 5; // rows that it has lasted
+const USUAL: usize = 6; // mean of the first scores in octaves, where only ranks say what a score means
+const USUAL_ROWS: usize = 7; // how many that is of
+const HEADER: usize = 8;
 /// The words of a key.
 pub(super) const WORDS: usize = HEADER + BINS;
 
@@ -45,6 +55,10 @@ const GROWTH: f32 = 1.0 + std::f32::consts::LN_2 / 50_000.0;
 const WEIGHT_MAX: f32 = 1e6;
 /// Rows of a cluster. The longer, the more rows of a restless key are passed over, and the more the ranks of the rest promise too much.
 const CLUSTER_ROWS: f32 = 50.0;
+/// After so many rows a cluster of scores that last is how the key is now: its rows are learnt.
+const CLUSTER_ROWS_MAX: f32 = 500.0;
+/// Scores that say where the key's are, before any is counted.
+const USUAL_ROWS_MAX: f32 = 32.0;
 /// Rows below the rate that are taken as given before any is seen: how slowly the correction sets in.
 const STEADY: f32 = 120.0;
 /// At this rate, or a greater one; at a smaller one, fewer, and not only in proportion: a key of a hundred thousand rows, of which ten are to be
@@ -75,8 +89,15 @@ pub(super) struct Judged {
 /// The chance of a score at least as great, above 0 and at most 1; then the score is learnt, if it is to be.
 pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) -> f32 {
     let Judged { score, age, learn, judged } = row;
-    let surprise = prior.surprise(score);
     let (header, weights) = state.split_at_mut(HEADER);
+    if prior.is_by_rank() && header[USUAL_ROWS] < USUAL_ROWS_MAX {
+        if learn && score > 0.0 {
+            header[USUAL_ROWS] += 1.0;
+            header[USUAL] += (score.log2() - header[USUAL]) / header[USUAL_ROWS];
+        }
+        return 1.0;
+    }
+    let surprise = prior.surprise(score, header[USUAL]);
     let place = surprise * PER_UNIT;
     let bin = (place as usize).min(BINS - 1);
     // Of its own bin, what lies above its place in it.
@@ -92,16 +113,22 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) 
     let ratio = (header[BELOW] + steady) / (rate * header[ROWS] + steady);
     let correction = (ratio * ratio * ratio).clamp(CORRECTION_MIN, CORRECTION_MAX);
     let p_value = (rank * correction).clamp(f32::MIN_POSITIVE, 1.0);
-    let below = judged && p_value < rate;
-    if !learn {
-        return p_value;
-    }
+    let is_low = p_value < rate;
+    // Of scores that last, those of a cluster say again what its first one has said.
     let in_cluster = header[CLUSTER] > 0.0;
-    if in_cluster {
+    let again = prior.lasts() && in_cluster;
+    let below = judged && is_low && !again;
+    let told = if again { p_value.max(rate * 1.001) } else { p_value };
+    if !learn {
+        return told;
+    }
+    let is_new_normal = again && header[LASTED] >= CLUSTER_ROWS_MAX;
+    if in_cluster && !(again && is_low) {
         header[CLUSTER] -= 1.0;
-    } else if below {
+    } else if below || again {
         header[CLUSTER] = CLUSTER_ROWS;
     }
+    header[LASTED] = if in_cluster { (header[LASTED] + 1.0).min(CLUSTER_ROWS_MAX) } else { 0.0 };
     if judged {
         header[ROWS] += 1.0;
         // No more than the greatest correction needs: a fault that lasts for a week must not silence the key for years.
@@ -111,7 +138,7 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) 
             (header[ROWS], header[BELOW]) = (0.5 * header[ROWS], 0.5 * header[BELOW]);
         }
     }
-    if !in_cluster {
+    if !in_cluster || is_new_normal {
         let mut weight = weight * GROWTH;
         if weight > WEIGHT_MAX {
             weights.iter_mut().for_each(|of_bin| *of_bin /= weight);
@@ -120,7 +147,7 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) 
         weights[bin] += weight;
         (header[TOTAL], header[WEIGHT]) = (header[TOTAL] + weight, weight);
     }
-    p_value
+    told
 }
 
 /// How many standard deviations a normal value has a chance of `rate` to be away, on either side (a bound of the Gaussian tail).

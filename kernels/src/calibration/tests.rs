@@ -24,6 +24,7 @@ fn normal(kind: &str, seed: u64, rows: usize) -> Vec<f64> {
             state
         }
         "day" => 10.0 * (std::f64::consts::TAU * row as f64 / 288.0).sin() + noise(row, 0),
+        "drift" => row as f64 * 0.01 + noise(row, 0),
         "random walk" => {
             state += noise(row, 0);
             state
@@ -84,6 +85,25 @@ fn false_alarms_stay_near_the_rate() {
         let (below, alarms) = rates("Student t of 3", method, 2e-3, 1, 30_000);
         assert!((0.1..2.0).contains(&alarms), "{method}: {alarms:.2} times as many alarms, {below:.2} before the rest");
     }
+}
+
+/// Scores that last, and those of windows, are much the same in neighbouring rows, and drift with the series: one alarm is not to be many, nor
+/// none at all.
+#[test]
+fn scores_of_windows_and_sums_hold_the_rate() {
+    let mut failed = Vec::new();
+    for method in ["changepoint", "cusum", "centroids", "subspace", "distance"] {
+        for kind in ["Gaussian", "Student t of 3", "autoregression 0.9", "day", "random walk", "drift"] {
+            let (below, alarms) = rates(kind, method, 2e-3, 1, 30_000);
+            println!("{method}, {kind}: {below:.2} times the rate, {alarms:.2} after the rest");
+            // A level that only rises has a change in no row and a sum that is greater in each.
+            let may_be_silent = kind == "drift" || (method == "cusum" && kind == "random walk");
+            if below > 2.0 || (below < 0.2 && !may_be_silent) {
+                failed.push(format!("{method}, {kind}: {below:.2}"));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "times the rate: {failed:?}");
 }
 
 /// How often rows 100 to 1500 of new keys are alarms, as a multiple of the rate; values are independent noise. No key rests, but where sums

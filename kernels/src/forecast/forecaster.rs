@@ -5,7 +5,7 @@ use super::interval::{GROWTH, GROWTH_PLAIN};
 use super::point::{Begin, phase_of, point, spread_factor};
 use super::season::{self, Scratch};
 use super::state::{Key, Origin, Shape};
-use super::{Method, Parameters, Season, conv, experts, flair, holt_winters};
+use super::{Method, Parameters, Season, conv, experts, flair, holt_winters, outlier};
 use crate::conv_forecast::ConvForecast;
 use crate::kernel::KernelError;
 use crate::rows::GroupedRows;
@@ -13,6 +13,8 @@ use crate::state::{Layout, StatePages, StateShape};
 
 /// Values of greater magnitude are taken to be this.
 const VALUE_MAX: f64 = 1e300;
+/// Values of greater magnitude in a key's unit are as far off as can be.
+const SCALED_MAX: f32 = 1e30;
 /// Seasons are looked for from so many rows on.
 const CHECK_FIRST: u64 = 16;
 /// How fast spreads follow errors.
@@ -79,7 +81,7 @@ impl Forecaster {
             Season::Fixed(period) => period.to_string(),
             Season::None => "none".to_string(),
         };
-        let version = if *method == Method::Flair { 4 } else { 2 };
+        let version = if *method == Method::Flair { 5 } else { 3 };
         format!(
             "forecast/{version} {} horizon={horizon} season={season} season_max={season_max} from={min_training}",
             method.name()
@@ -359,6 +361,9 @@ fn learn(parameters: &Parameters, key: &mut Key<'_>, value: f64, scratch: &mut S
         return;
     }
     let value = value.clamp(-VALUE_MAX, VALUE_MAX);
+    let scaled = key.scaled(value).clamp(-SCALED_MAX, SCALED_MAX);
+    let learnt = outlier::learnt(parameters.method, key, scaled);
+    let value = if learnt == scaled { value } else { key.unscaled(f64::from(learnt)) };
     key.make_room(value);
     let scaled = key.scaled(value);
     match parameters.method {

@@ -16,8 +16,10 @@
 //! | [`SeasonalNaive`](Method::SeasonalNaive) | the value one season ago, or the last one |
 //! | [`Conv`](Method::Conv) | what a small network says that was trained on generated series ([`conv_forecast`](crate::conv_forecast)) |
 //!
-//! The default, for 24 steps ahead and seasons of up to 168 rows, has 934 words a key (3,736 bytes): the last 361 values, what forecasts
+//! The default, for 24 steps ahead and seasons of up to 168 rows, has 938 words a key (3,752 bytes): the last 361 values, what forecasts
 //! began from in the last 24 rows, for each of four groups of horizons a regression and the losses of eight experts, and two tables of errors.
+//!
+//! Of a value that is far off all that was forecast only a part is learnt, unless the series shows that it belongs to it (`outlier.rs`).
 //!
 //! Values that are missing (NaN) take a place in time: the season goes on, and the expectation stands in for them. They are no error of
 //! a forecast. Infinite values are missing ones, and those beyond 1e300 are that.
@@ -29,6 +31,7 @@ mod flair;
 mod forecaster;
 mod holt_winters;
 mod interval;
+mod outlier;
 mod point;
 mod ridge;
 mod season;

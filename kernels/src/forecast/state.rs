@@ -15,7 +15,7 @@ use super::interval::{Errors, LEVELS, TABLE};
 use super::ridge::{FEATURES, NORMAL};
 
 /// Words of [`Head`].
-const HEAD: usize = 16;
+const HEAD: usize = 20;
 /// Words of one entry of the ring of origins, see [`Origin`].
 const ORIGIN: usize = 7;
 /// As many origins are remembered at most; with a longer horizon only each so-manieth row is one.
@@ -171,6 +171,20 @@ pub(super) struct Head {
     pub(super) slow: f32,
     /// How far off the last forecasts were, beside the mean.
     pub(super) unrest: f32,
+    /// The last row that was far off all that is usual, see `outlier.rs`.
+    pub(super) far: Far,
+}
+
+/// A row that was far off.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Far {
+    /// The row after it, its low word; 0 is none.
+    pub(super) next: u32,
+    /// What came, and how far that was from what had been forecast.
+    pub(super) value: f32,
+    pub(super) off: f32,
+    /// How many rows after it stayed near it.
+    pub(super) stayed: u32,
 }
 
 impl Head {
@@ -189,6 +203,12 @@ impl Head {
             fast: f32::from_bits(words[13]),
             slow: f32::from_bits(words[14]),
             unrest: f32::from_bits(words[15]),
+            far: Far {
+                next: words[16],
+                value: f32::from_bits(words[17]),
+                off: f32::from_bits(words[18]),
+                stayed: words[19],
+            },
         }
     }
 
@@ -206,6 +226,10 @@ impl Head {
             self.fast.to_bits(),
             self.slow.to_bits(),
             self.unrest.to_bits(),
+            self.far.next,
+            self.far.value.to_bits(),
+            self.far.off.to_bits(),
+            self.far.stayed,
         ]);
     }
 }
@@ -317,6 +341,12 @@ impl<'a> Key<'a> {
         self.head.rows += 1;
     }
 
+    /// Puts another value in the place of the newest row's.
+    pub(super) fn replace_newest(&mut self, value: f32) {
+        let slot = self.slot_of(self.head.rows as usize - 1);
+        self.words[slot] = value.to_bits();
+    }
+
     /// How many rows the ring holds.
     pub(super) fn held(&self) -> usize {
         (self.head.rows as usize).min(self.shape.ring)
@@ -328,6 +358,14 @@ impl<'a> Key<'a> {
         let (from, count) = (first % self.shape.ring, last - first);
         let until = (from + count).min(self.shape.ring);
         (&ring[from..until], &ring[..count - (until - from)])
+    }
+
+    /// The least and the greatest of the values that the ring holds.
+    pub(super) fn range(&self) -> (f32, f32) {
+        let rows = self.head.rows as usize;
+        let (one, two) = self.run(rows - self.held(), rows);
+        let all = || one.iter().chain(two).copied();
+        (all().fold(f32::INFINITY, f32::min), all().fold(f32::NEG_INFINITY, f32::max))
     }
 
     /// The mean of the rows `[first, last)`.
@@ -460,6 +498,8 @@ impl<'a> Key<'a> {
         self.head.exponent += shift;
         self.head.fast *= factor;
         self.head.slow *= factor;
+        self.head.far.value *= factor;
+        self.head.far.off *= factor;
         let (ring, phases) = (self.shape.origins_at(), self.shape.phases_at());
         floats_mut(&mut self.words[HEAD..ring]).iter_mut().for_each(|value| *value *= factor);
         for origin in floats_mut(&mut self.words[ring..phases]).chunks_exact_mut(ORIGIN) {
@@ -488,6 +528,7 @@ impl<'a> Key<'a> {
         self.head.origin = origin;
         self.head.fast -= by;
         self.head.slow -= by;
+        self.head.far.value -= by;
         let (ring, origins) = (HEAD, self.shape.origins_at());
         let phases = self.shape.phases_at();
         floats_mut(&mut self.words[ring..origins]).iter_mut().for_each(|value| *value -= by);

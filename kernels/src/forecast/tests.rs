@@ -329,9 +329,9 @@ fn bursts_do_not_make_the_network_say_what_never_was() {
 #[test]
 fn the_state_of_the_default_is_small() {
     let words = forecaster(Parameters::new(24)).state_shape().words_per_slot();
-    assert_eq!(words, 934, "the documentation says so");
+    assert_eq!(words, 938, "the documentation says so");
     let conv = Parameters { method: Method::Conv, ..Parameters::new(24) };
-    assert_eq!(forecaster(conv).state_shape().words_per_slot(), 1378, "the documentation says so");
+    assert_eq!(forecaster(conv).state_shape().words_per_slot(), 1382, "the documentation says so");
 }
 
 fn groups(horizon: usize, season_max: usize) -> Vec<(usize, usize)> {
@@ -492,4 +492,40 @@ proptest! {
         prop_assert!(quantiles.iter().all(|quantile| quantile.is_finite()), "{:?}", quantiles);
         prop_assert!(quantiles.chunks(levels.len()).all(|step| step.is_sorted()), "{:?}", quantiles);
     }
+}
+
+/// A value that a broken meter wrote moves neither the forecasts after it nor their intervals, and a level that shifts as far is followed.
+#[test]
+fn one_glitch_is_not_forecast_on_and_a_shift_is() {
+    const AT: usize = 400;
+    for method in Method::ALL {
+        for far in [999_999.0, -1e12] {
+            let usual = |row: usize| 5.0 + noise(row, 3);
+            let mut glitch = learnt(
+                Parameters { method, ..Parameters::new(6) },
+                (0..AT + 6).map(|row| if row == AT { far } else { usual(row) }),
+            );
+            for [low, middle, high] in forecast(&mut glitch) {
+                assert!(close(middle, 5.0, 4.0) && high - low < 30.0, "{}: {low} {middle} {high}", method.name());
+            }
+            let shift = (0..AT + 6).map(|row| usual(row) + if row >= AT { far } else { 0.0 });
+            let mut shift = learnt(Parameters { method, season: Season::None, ..Parameters::new(6) }, shift);
+            let middle = forecast(&mut shift)[0][1];
+            assert!(
+                method == Method::HoltWinters || close(middle, far, 0.3 * far.abs()),
+                "{}: {middle}",
+                method.name()
+            );
+        }
+    }
+}
+
+/// A peak that comes each day at the same hour belongs to the series, however far it is from all other rows.
+#[test]
+fn a_daily_peak_is_no_glitch() {
+    let peaks = |row: usize| if row % 24 == 12 { 1000.0 } else { 5.0 + noise(row, 4) };
+    let mut forecaster = learnt(Parameters { season: Season::Fixed(24), ..Parameters::new(24) }, (0..360).map(peaks));
+    let steps = forecast(&mut forecaster);
+    assert!(close(steps[12][1], 1000.0, 10.0), "{:?}", steps[12]);
+    assert!(close(steps[11][1], 5.0, 3.0) && close(steps[13][1], 5.0, 3.0), "{:?} {:?}", steps[11], steps[13]);
 }

@@ -25,7 +25,8 @@ const DEFAULT: &str = "auto";
 /// The version of all kernels' states, raised when the words of any of them change their meaning.
 const STATE_VERSION: u32 = 2;
 /// Of methods whose words have changed since.
-const STATE_VERSION_LATER: [(&str, u32); 2] = [("forecast", 3), ("holt", 3)];
+const STATE_VERSION_LATER: [(&str, u32); 6] =
+    [("forecast", 4), ("holt", 3), ("auto", 3), ("novelty", 3), ("seasonal", 3), ("changepoint", 3)];
 /// The option that names the method.
 const METHOD: &str = "method";
 

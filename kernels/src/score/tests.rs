@@ -316,3 +316,80 @@ fn options_of_alarms_are_apart_from_those_of_the_method() {
     let error = method(json!({ "rest": { "ms": -1 } })).expect_err("no time").to_string();
     assert!(error.contains("must be an interval of at most a thousand years, not below 0"), "{error}");
 }
+
+/// A value that a broken meter wrote must not blind the models to what comes after it: of it only a part is learnt.
+#[test]
+fn one_glitch_hides_no_later_anomaly() {
+    use crate::series::testing::gaussian;
+
+    const GLITCH: usize = 1500;
+    let series = |key: u64, glitch: Option<f64>| -> Vec<(i64, f64)> {
+        let mut values: Vec<f64> = (0..1700).map(|row| 5.0 + gaussian(key * 100_003 + row)).collect();
+        values[GLITCH + 50] = 20.0;
+        if let Some(glitch) = glitch {
+            values[GLITCH] = glitch;
+        }
+        values.into_iter().zip(0..).map(|(value, row)| (row * 60_000, value)).collect()
+    };
+    for (method, hidden_max) in [("auto", 0), ("novelty", 3)] {
+        let mut hidden = vec![];
+        for key in 0..10 {
+            for glitch in [200.0, 999_999.0, -1e12] {
+                let options = || json!({ "method": method, "rest": 10 });
+                let (with, without) =
+                    (detections(options(), &series(key, Some(glitch))), detections(options(), &series(key, None)));
+                assert!(with.is_anomaly[GLITCH], "{method}, key {key}: {glitch} is no alarm");
+                assert!(without.is_anomaly[GLITCH + 50], "{method}, key {key}: there is nothing to hide");
+                if !with.is_anomaly[GLITCH + 50] {
+                    hidden.push((key, glitch));
+                }
+            }
+        }
+        // What is told in the chance of a row is also how many as strange there were, and the glitch is one.
+        assert!(hidden.len() <= hidden_max, "{method}: hidden is what comes after {hidden:?}");
+    }
+    for described in METHODS.iter().filter(|described| described.learns_when && described.name != "rcf") {
+        let said = detections(json!({ "method": described.name }), &series(1, Some(999_999.0)));
+        let (expected, width) = (said.expected[GLITCH + 10], said.upper[GLITCH + 10] - said.lower[GLITCH + 10]);
+        assert!((expected - 5.0).abs() < 2.0 && width < 40.0, "{}: {expected}, {width}", described.name);
+    }
+}
+
+/// What lasts is no glitch: a level that shifts, however far, is learnt and gives no alarms for ever.
+#[test]
+fn a_level_that_shifts_is_followed() {
+    use crate::series::testing::gaussian;
+
+    const SHIFT: usize = 1500;
+    for method in ["auto", "novelty", "seasonal", "changepoint", "forecast"] {
+        for shift in [30.0, 1e5] {
+            let value = |row: usize| 5.0 + gaussian(row as u64) + if row >= SHIFT { shift } else { 0.0 };
+            let rows: Vec<(i64, f64)> = (0..3000).map(|row| (row as i64 * 60_000, value(row))).collect();
+            let said = detections(json!({ "method": method }), &rows);
+            let found = alarms(&said);
+            assert!(found.iter().any(|row| (SHIFT..SHIFT + 30).contains(row)), "{method}, {shift}: {found:?}");
+            assert!(found.iter().filter(|row| **row >= SHIFT + 300).count() <= 2, "{method}, {shift}: {found:?}");
+        }
+    }
+}
+
+/// Where alarms are told by bounds, a row is one if it is outside of them, and only then.
+#[test]
+fn alarms_by_bounds_agree_with_bounds() {
+    use crate::series::testing::gaussian;
+
+    let value = |row: u64| gaussian(row) * if row.is_multiple_of(90) { 6.0 } else { 1.0 } + (row / 400) as f64;
+    let rows: Vec<(i64, f64)> = (0..2000).map(|row| (row as i64 * 60_000, value(row))).collect();
+    for described in METHODS {
+        let options = json!({ "method": described.name, "alarm": "bounds", "rest": 0, "max_false_alarm_rate": 0.01 });
+        let said = detections(options, &rows);
+        let found = alarms(&said);
+        let first = found.first().copied().unwrap_or_default();
+        let outside = |row: &usize| rows[*row].1 < said.lower[*row] || rows[*row].1 > said.upper[*row];
+        let expected: Vec<usize> = (first..rows.len()).filter(outside).collect();
+        assert_eq!(found, expected, "{}", described.name);
+        assert!(first >= 100 && found.len() > 5, "{}: {found:?}", described.name);
+    }
+    let error = DetectorOptions::parse(&map(json!({ "alarm": "p" }))).expect_err("no such alarm").to_string();
+    assert!(error.contains("must be 'chance' or 'bounds', not 'p'"), "{error}");
+}

@@ -18,11 +18,13 @@
 //! are usual at another time of the day, one row or many. A season speaks as far as it explains the variance ([`seasonal`](super::seasonal)); a key
 //! without one has a score without it: that is the choice by key, and it moves as the evidence does.
 //!
+//! Of a value that is far beyond all others only a part is learnt ([`outlier`](super::outlier)), by each look.
+//!
 //! Logarithms are summed because ratios have heavy tails: two looks that each find a row twice as strange as usual say more than one
 //! that finds it three times.
 
 use super::seasonal::{HISTORY, Seasonality};
-use super::{Parts, Row, Scored, SeriesModel, history, level, novelty, strangeness};
+use super::{Parts, Row, Scored, SeriesModel, history, level, novelty, outlier, strangeness};
 
 /// Numbers that are kept of values and of their means.
 const CAPACITY: usize = 384;
@@ -60,19 +62,35 @@ impl SeriesModel for Auto {
             (parts.take(level::WORDS), parts.take(level::WORDS), parts.take(level::WORDS));
         let seasons = parts.take(self.seasonality.words());
 
-        let left = self.seasonality.take_out(seasons, last_values, row);
+        let left = self.seasonality.take_out(seasons, last_values, row, outlier::FAR);
         let long = history::mean_with(last_values, row.value(), LONG);
         let short = history::mean_with(last_values, row.value(), SHORT);
         let mean_rest = history::mean_with(last_rests, left.rest, SHORT);
-        let of_value = novelty::novelty(values, row.value(), row.learn);
-        let of_mean = novelty::novelty(means, long, row.learn);
-        let of_rest = novelty::novelty(rests, mean_rest, row.learn);
-        let of_level = level::beside(mean_level, short, self.gain, row.learn).deviation;
-        let of_rests_level = level::beside(rests_level, mean_rest, self.gain, row.learn).deviation;
-        let of_rest_level = level::beside(rest_level, left.rest, self.gain, row.learn).deviation;
+        // The same of the value as it is learnt; from scratch, as a difference of great numbers would leave nothing but rounding.
+        let (long_learnt, short_learnt, mean_rest_learnt) = match left.learnt == row.value() {
+            true => (long, short, mean_rest),
+            false => (
+                history::mean_with(last_values, left.learnt, LONG),
+                history::mean_with(last_values, left.learnt, SHORT),
+                history::mean_with(last_rests, left.rest_learnt, SHORT),
+            ),
+        };
+        let new = |set: &mut [f32], numbers| {
+            outlier::scored_and_learnt(numbers, row.learn, |number, learn| novelty::novelty(set, number, learn))
+        };
+        let off = |level: &mut [f32], numbers| {
+            let deviation = |number, learn| level::beside(level, number, self.gain, learn).deviation;
+            outlier::scored_and_learnt(numbers, row.learn, deviation)
+        };
+        let of_value = new(values, (row.value(), left.learnt));
+        let of_mean = new(means, (long, long_learnt));
+        let of_rest = new(rests, (mean_rest, mean_rest_learnt));
+        let of_level = off(mean_level, (short, short_learnt));
+        let of_rests_level = off(rests_level, (mean_rest, mean_rest_learnt));
+        let of_rest_level = off(rest_level, (left.rest, left.rest_learnt));
         if row.learn {
-            history::push(last_values, row.value());
-            history::push(last_rests, left.rest);
+            history::push(last_values, left.learnt);
+            history::push(last_rests, left.rest_learnt);
         }
         let novelty = strangeness(of_value) + strangeness(of_mean);
         let level = strangeness(of_level);

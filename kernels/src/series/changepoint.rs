@@ -15,7 +15,7 @@
 //! speak for a change by itself. A run forgets too, or drift too slow for anybody to call it a change would be one some day.
 
 use super::novelty::COUNT_MAX;
-use super::{Parts, Row, Scored, SeriesModel, level};
+use super::{Parts, Row, Scored, SeriesModel, level, outlier};
 
 /// Hypotheses that are kept.
 pub(super) const HYPOTHESES: usize = 48;
@@ -31,7 +31,8 @@ const WORDS: usize = 5;
 // Words before the hypotheses.
 const COUNT: usize = 0;
 const ROWS: usize = 1;
-const HEADER: usize = 2;
+const FAR: usize = 2; // see `outlier`
+const HEADER: usize = 3;
 
 /// What the mean of a new run is worth: it lies within about three deviations of the level.
 const KAPPA_0: f32 = 0.1;
@@ -108,7 +109,10 @@ impl SeriesModel for ChangePoint {
         let mut parts = Parts(state);
         let (level, header) = (parts.take(level::WORDS), parts.take(HEADER));
         let kept = parts.take(HYPOTHESES * WORDS);
-        let beside = level::beside(level, row.value(), self.gain, row.learn);
+        let learnt = outlier::learnt(&mut header[FAR], level::usual(level, outlier::NEAR), row.value(), row.learn);
+        let beside = outlier::scored_and_learnt((row.value(), learnt), row.learn, |value, learn| {
+            level::beside(level, value, self.gain, learn)
+        });
         let deviation = beside.variance.sqrt();
         let mut scored = Scored { score: 0.0, surprise: None, expected: beside.mean, deviation };
         let young = header[ROWS] < self.min_training as f32;

@@ -3,6 +3,7 @@
 //! Finch (2009), "Incremental calculation of weighted mean and variance"; the first rows weigh alike, so that a young mean is a plain one.
 
 use super::novelty::COUNT_MAX;
+use super::outlier::Usual;
 
 const MEAN: usize = 0;
 const VARIANCE: usize = 1;
@@ -27,6 +28,11 @@ pub(super) struct Beside {
     pub(super) variance: f32,
     /// The distance from the mean in standard deviations, from 0 on; 0 while there is no deviation.
     pub(super) deviation: f32,
+}
+
+/// What was usual so far, and how much of what is not is to be learnt.
+pub(super) fn usual(level: &[f32], limit: f32) -> Usual {
+    Usual { mean: level[MEAN], variance: level[VARIANCE], rows: level[COUNT], limit }
 }
 
 /// Tells how far a number is, and then learns it, if it is to be learnt.

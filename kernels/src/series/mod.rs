@@ -11,6 +11,7 @@ mod history;
 mod level;
 mod novelty;
 mod novelty_score;
+mod outlier;
 mod random_cut;
 mod season;
 mod seasonal;

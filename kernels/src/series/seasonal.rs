@@ -5,7 +5,8 @@
 //! before a row is learnt, so a season that is none loses to the plain mean, and explains nothing.
 
 use super::novelty::COUNT_MAX;
-use super::{Parts, Row, Scored, SeriesModel, history, level, season};
+use super::outlier::Usual;
+use super::{Parts, Row, Scored, SeriesModel, history, level, outlier, season};
 
 const DAY_MS: i64 = 86_400_000;
 const WEEK_MS: i64 = 7 * DAY_MS;
@@ -23,7 +24,8 @@ const MEAN: usize = 1;
 const VARIANCE: usize = 2; // mean square of what the mean leaves
 const PERIOD: usize = 3; // in rows, 0 while there is none
 const PHASE: usize = 4; // in rows, of the next row
-const HEADER: usize = 5;
+const FAR: usize = 5; // see `outlier`
+const HEADER: usize = 6;
 
 /// Which seasons there may be.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,7 +49,14 @@ pub(super) struct Left {
     pub(super) rest: f32,
     /// The share of the variance that the season explains, 0 to 1.
     pub(super) explained: f32,
+    /// The value as models learn it: of one that is far off only a part, so that a glitch does not blind them to what comes after it.
+    pub(super) learnt: f32,
+    /// What is left of that.
+    pub(super) rest_learnt: f32,
 }
+
+/// Words of the seasons that there are at most, each with the bin of the row at hand: none while it says nothing.
+type Seasons<'a> = [(&'a mut [f32], Option<usize>); 3];
 
 impl Seasonality {
     /// The words of the seasons.
@@ -60,62 +69,66 @@ impl Seasonality {
             }
     }
 
-    /// Takes the season out of a value, and learns it. `values` has those before it, for a period in rows.
-    pub(super) fn take_out(self, state: &mut [f32], values: &[f32], row: Row<'_>) -> Left {
+    /// Takes the season out of a value, and learns it. `values` has those before it, for a period in rows; `limit` is that of what is learnt
+    /// of a row ([`outlier`]).
+    pub(super) fn take_out(self, state: &mut [f32], values: &[f32], row: Row<'_>, limit: f32) -> Left {
         let (header, rest) = state.split_at_mut(HEADER);
         let mut parts = Parts(rest);
-        let gain = ERROR_GAIN.max(1.0 / (header[ROWS] + 1.0));
-        let mean = header[MEAN];
-        let from_mean = row.value() - mean;
-        let variance = header[VARIANCE] + gain * (from_mean * from_mean - header[VARIANCE]);
-        let mut left = Left { expected: mean, square: header[VARIANCE], rest: from_mean, explained: 0.0 };
-        let mut least = variance;
-        let mut consider = |season: &mut [f32], bin: usize| {
-            let expected = season::expected(season, bin, mean);
-            let rest = row.value() - expected;
-            let before = season::error(season);
-            let square = before + gain * (rest * rest - before);
-            if before < left.square {
-                (left.expected, left.square) = (expected, before);
-            }
-            if square < least {
-                (left.rest, least) = (rest, square);
-            }
-            if row.learn {
-                season::learn(season, bin, row.value(), rest, gain);
-            }
-        };
+        let mut seasons: Seasons<'_> = [(&mut [], None), (&mut [], None), (&mut [], None)];
         match (self, row.time_ms) {
             (Seasonality::Auto, time_ms) => {
-                let (day, week, rows) = (
-                    parts.take(season::words(DAY_BINS)),
-                    parts.take(season::words(WEEK_BINS)),
-                    parts.take(season::words(ROW_BINS)),
-                );
-                if let Some(time_ms) = time_ms {
-                    consider(day, season::bin_of_time(time_ms, DAY_MS, DAY_BINS));
-                    consider(week, season::bin_of_time(time_ms, WEEK_MS, WEEK_BINS));
-                }
-                let period = header[PERIOD];
-                if period > 0.0 {
-                    let bins = period.min(ROW_BINS as f32);
-                    consider(rows, ((header[PHASE] * bins / period) as usize).min(ROW_BINS - 1));
-                }
+                let bin = |period_ms, bins| time_ms.map(|time_ms| season::bin_of_time(time_ms, period_ms, bins));
+                seasons[0] = (parts.take(season::words(DAY_BINS)), bin(DAY_MS, DAY_BINS));
+                seasons[1] = (parts.take(season::words(WEEK_BINS)), bin(WEEK_MS, WEEK_BINS));
+                let (period, phase) = (header[PERIOD], header[PHASE]);
+                let bins = period.min(ROW_BINS as f32);
+                let bin = (period > 0.0).then(|| ((phase * bins / period) as usize).min(ROW_BINS - 1));
+                seasons[2] = (parts.take(season::words(ROW_BINS)), bin);
                 // Time goes on for rows that are not learnt too.
                 if period > 0.0 {
-                    header[PHASE] = if header[PHASE] + 1.0 < period { header[PHASE] + 1.0 } else { 0.0 };
-                }
-                if row.learn {
-                    find_period(header, rows, values, variance);
+                    header[PHASE] = if phase + 1.0 < period { phase + 1.0 } else { 0.0 };
                 }
             }
             (Seasonality::Period(period), Some(time_ms)) => {
-                let season = parts.take(season::words(WEEK_BINS));
-                consider(season, season::bin_of_time(time_ms, period, WEEK_BINS));
+                let bin = season::bin_of_time(time_ms, period, WEEK_BINS);
+                seasons[0] = (parts.take(season::words(WEEK_BINS)), Some(bin));
             }
             (Seasonality::Period(_), None) | (Seasonality::None, _) => {}
         }
+        let mean = header[MEAN];
+        let mut left =
+            Left { expected: mean, square: header[VARIANCE], rest: 0.0, explained: 0.0, learnt: 0.0, rest_learnt: 0.0 };
+        for (season, bin) in &seasons {
+            let Some(bin) = *bin else { continue };
+            let before = season::error(season);
+            if before < left.square {
+                (left.expected, left.square) = (season::expected(season, bin, mean), before);
+            }
+        }
+        let usual = Usual { mean: left.expected, variance: left.square, rows: header[ROWS], limit };
+        left.learnt = outlier::learnt(&mut header[FAR], usual, row.value(), row.learn);
+        let gain = ERROR_GAIN.max(1.0 / (header[ROWS] + 1.0));
+        let from_mean = left.learnt - mean;
+        let variance = header[VARIANCE] + gain * (from_mean * from_mean - header[VARIANCE]);
+        (left.rest, left.rest_learnt) = (row.value() - mean, from_mean);
+        let mut least = variance;
+        for (season, bin) in &mut seasons {
+            let Some(bin) = *bin else { continue };
+            let expected = season::expected(season, bin, mean);
+            let rest = left.learnt - expected;
+            let before = season::error(season);
+            let square = before + gain * (rest * rest - before);
+            if square < least {
+                (left.rest, left.rest_learnt, least) = (row.value() - expected, rest, square);
+            }
+            if row.learn {
+                season::learn(season, bin, left.learnt, rest, gain);
+            }
+        }
         if row.learn {
+            if self == Seasonality::Auto {
+                find_period(header, seasons[2].0, values, variance);
+            }
             header[VARIANCE] = variance;
             header[MEAN] = mean + gain * from_mean;
             header[ROWS] = (header[ROWS] + 1.0).min(COUNT_MAX);
@@ -162,11 +175,13 @@ impl SeriesModel for SeasonalScore {
         let seasons = parts.take(self.seasonality.words());
         let values = parts.take(history::words(HISTORY));
         let (rests, rows) = (parts.take(level::WORDS), parts.take(1));
-        let left = self.seasonality.take_out(seasons, values, row);
-        let beside = level::beside(rests, left.rest, self.gain, row.learn);
+        let left = self.seasonality.take_out(seasons, values, row, outlier::NEAR);
+        let beside = outlier::scored_and_learnt((left.rest, left.rest_learnt), row.learn, |rest, learn| {
+            level::beside(rests, rest, self.gain, learn)
+        });
         let young = rows[0] < self.min_training as f32;
         if row.learn {
-            history::push(values, row.value());
+            history::push(values, left.learnt);
             rows[0] = (rows[0] + 1.0).min(COUNT_MAX);
         }
         Scored {

@@ -260,6 +260,10 @@ impl Model for HttpModel {
         let mut refused = Vec::new();
         let mut row = 0u32;
         for ((_, answer), batch) in answered.into_iter().zip(&batches) {
+            if let Ok(answers) = &answer {
+                let empty = (row..).zip(answers).filter(|(_, answer)| answer.iter().all(Value::is_null));
+                refused.extend(empty.map(|(row, _)| Refusal { row, reason: "its prediction is null".into() }));
+            }
             let answers = answer.unwrap_or_else(|reason| {
                 refused.extend((row..row + batch.len() as u32).map(|row| Refusal { row, reason: reason.clone() }));
                 vec![vec![Value::Null; columns.len()]; batch.len()]

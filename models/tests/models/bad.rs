@@ -56,6 +56,34 @@ fn what_overflows_is_refused_row_by_row() {
     assert_eq!(answer.columns[0].null_count(), 3);
 }
 
+/// What a graph says of a row must not depend on which rows came with it: such a graph is refused when it is made.
+#[test]
+fn graphs_that_mix_rows_are_refused() {
+    let model = |options: &[(&str, &str)]| open(&definition(options), &fixtures::onnx_over_batch());
+    let error = model(&[("path", "over_batch.onnx")]).err().expect("it mixes rows").to_string();
+    assert!(error.contains("what its output `centred` says of a row depends on the rows beside it"), "{error}");
+    assert!(model(&[("path", "over_batch.onnx"), ("output.name", "double")]).is_ok());
+}
+
+/// A graph of whole numbers is asked about no others: nothing is cut off without a word.
+#[test]
+fn fractions_are_refused_where_whole_numbers_are_taken() {
+    let model = open(&definition(&[("path", "whole.onnx")]), &fixtures::onnx_whole()).expect("it opens");
+    let inputs = [numbers(&[2.0, 1.5, 16_777_217.0, -3.0, f64::NAN])];
+    let answer = ask(model.as_ref(), &inputs, 5).expect("it answers");
+    let values: Vec<Option<f64>> = answer.columns[0].as_primitive::<Float64Type>().iter().collect();
+    assert_eq!(values, [Some(4.0), None, None, Some(-6.0), None]);
+    let reasons: Vec<&str> = answer.refused.iter().map(|refusal| refusal.reason.as_str()).collect();
+    assert_eq!(
+        reasons,
+        [
+            "its input `n` is 1.5, no whole number, and the graph takes whole numbers",
+            "its input `n` is 16777217, of more digits than 32 bits hold, and the graph takes whole numbers",
+            "its input `n` is not a number"
+        ]
+    );
+}
+
 /// Outputs that are no probabilities are told as such, and how they become some.
 #[test]
 fn numbers_that_are_no_probabilities_are_refused() {

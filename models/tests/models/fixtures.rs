@@ -177,6 +177,42 @@ pub(crate) fn onnx_root() -> Vec<u8> {
     )
 }
 
+/// x less its mean over the rows of the batch: no answer of a row by itself. A second output is.
+pub(crate) fn onnx_over_batch() -> Vec<u8> {
+    let axes = AttributeProto {
+        name: "axes".into(),
+        r#type: attribute_proto::AttributeType::Ints as i32,
+        ints: vec![0],
+        ..Default::default()
+    };
+    graph(
+        vec![
+            node("ReduceMean", &["x"], "mean", vec![axes]),
+            node("Add", &["x", "x"], "double", vec![]),
+            node("Sub", &["x", "mean"], "centred", vec![]),
+        ],
+        vec![],
+        vec![value("x", Float, &[None, Some(1)])],
+        vec![value("double", Float, &[None, Some(1)]), value("centred", Float, &[None, Some(1)])],
+    )
+}
+
+/// Twice a whole number.
+pub(crate) fn onnx_whole() -> Vec<u8> {
+    let float = AttributeProto {
+        name: "to".into(),
+        r#type: attribute_proto::AttributeType::Int as i32,
+        i: Float as i64,
+        ..Default::default()
+    };
+    graph(
+        vec![node("Add", &["n", "n"], "double", vec![]), node("Cast", &["double"], "y", vec![float])],
+        vec![],
+        vec![value("n", tensor_proto::DataType::Int64, &[None, Some(1)])],
+        vec![value("y", Float, &[None, Some(1)])],
+    )
+}
+
 /// Operators that nobody has.
 pub(crate) fn onnx_missing() -> Vec<u8> {
     graph(

@@ -202,6 +202,8 @@ fn failures_are_tried_again_or_told() {
         (r#"{"predictions": []}"#, "it gave 0 predictions for 1 rows"),
         (r#"{"predictions": ["high"]}"#, r#"its output `y` is "high", and not a number"#),
         (r#"{"predictions": [{"z": 1}]}"#, "its prediction has no `y`; it has z"),
+        (r#"{"predictions": [null]}"#, "its prediction is null"),
+        (r#"{"predictions": [[null]]}"#, "its prediction is null"),
         (r#"{"answer": 1}"#, "its response has no `predictions`"),
     ] {
         let (reasons, _, _) = refusals(Box::new(move |_, _, _| (200, answer.into())), &[]);

@@ -79,8 +79,8 @@ impl Call<'_> {
                 );
             }
         };
-        // A row's alarm is its own there.
-        let mut options = vec![("rest", number(0.0))];
+        // A row's alarm is its own there, and is that it is outside of its bounds.
+        let mut options = vec![("rest", number(0.0)), ("alarm", text("bounds"))];
         let mut confidence = 99.0;
         for (option, value) in given {
             match option.as_str() {

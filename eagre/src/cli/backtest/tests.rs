@@ -246,3 +246,23 @@ fn frames_are_history() {
     refused(backtest(lazy().select([col("none")])).method("ewma"), "none");
     assert!(report.write("report.pdf").expect_err("no such form").to_string().contains("report.pdf"));
 }
+
+/// A row that has no score is no alarm, whatever type its NULL has; a verdict of another type is an error, and not an alarm in each row.
+#[test]
+fn rows_without_a_verdict_are_no_alarms() {
+    for null in ["NULL", "CAST(NULL AS DOUBLE)"] {
+        let scored = outcome(&format!("SELECT ts, k, {null} AS score FROM history"), &RULES);
+        assert_eq!((scored.kind, scored.figures.alarms), (Kind::Scores, 0), "{null}");
+    }
+    for null in ["NULL", "CAST(NULL AS BOOLEAN)"] {
+        let flagged = outcome(&format!("SELECT ts, k, {null} AS is_anomaly FROM history"), &RULES);
+        assert_eq!((flagged.kind, flagged.figures.alarms), (Kind::Flags, 0), "{null}");
+    }
+    let history = read(ROWS, &columns(), "bad").expect("readable");
+    for (column, what) in [("k AS score", "`score` is Utf8"), ("1 AS is_anomaly", "`is_anomaly` is Int64")] {
+        let question = Question { name: "q".to_owned(), sql: format!("SELECT ts, k, {column} FROM history") };
+        let session = Session::builder().set("eagre.shards", "1").build().expect("a session");
+        let error = verdict::ask(&history, &columns(), &question, session).expect_err("no verdict").to_string();
+        assert!(error.contains(what) && error.contains("has to be a Boolean"), "{error}");
+    }
+}

@@ -137,14 +137,31 @@ fn marks(history: &History, columns: &Columns, rows: &RecordBatch) -> Result<Ver
         Some(key) => texts(rows.column(key)).map_err(|error| error.to_string())?,
         None => vec![String::new(); rows.num_rows()],
     };
-    let flag = place(IS_ANOMALY).filter(|column| rows.column(*column).data_type() == &DataType::Boolean);
-    let score = place(SCORE).filter(|column| rows.column(*column).data_type().is_numeric());
+    // A column without a type holds nothing but NULL, which is no alarm.
+    let flag = place(IS_ANOMALY)
+        .filter(|column| matches!(rows.column(*column).data_type(), DataType::Boolean | DataType::Null));
+    let score = place(SCORE).filter(|column| {
+        let data_type = rows.column(*column).data_type();
+        data_type.is_numeric() || data_type.is_null()
+    });
+    // That every row is an alarm is what an answer without a verdict says, and not one with a verdict that is misspelt.
+    if let (None, None, Some(column)) = (flag, score, place(IS_ANOMALY).or_else(|| place(SCORE))) {
+        return Err(format!(
+            "its column `{}` is {}; `{IS_ANOMALY}` has to be a Boolean, and `{SCORE}` a number",
+            names[column],
+            rows.column(column).data_type()
+        ));
+    }
     let kind = match (flag, score) {
         (Some(_), _) => Kind::Flags,
         (None, Some(_)) => Kind::Scores,
         (None, None) => Kind::Rows,
     };
-    let flags = flag.map(|column| rows.column(column).as_boolean());
+    let flags = flag
+        .map(|column| cast(rows.column(column), &DataType::Boolean))
+        .transpose()
+        .map_err(|error| error.to_string())?;
+    let flags = flags.as_ref().map(|flags| flags.as_boolean());
     let scores = score
         .map(|column| cast(rows.column(column), &DataType::Float64))
         .transpose()

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 /// The columns of its own, beside keys and quantiles.
 pub(super) const TS: &str = "ts";
 pub(super) const MADE_AT: &str = "made_at";
+pub(super) const MODEL: &str = "model";
 
 /// The options that are constants of the text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,7 +87,7 @@ pub(super) fn output_columns(options: &Options) -> Vec<String> {
         names.extend(options.named_levels().into_iter().map(|(_, name)| name));
         names.extend(["is_forecast", MADE_AT].map(str::to_string));
     }
-    names.push("model".to_string());
+    names.push(MODEL.to_string());
     names
 }
 

@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArguments, Ident, ObjectName, Query, SelectItem,
-    Spanned, TableAlias, TableFactor, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArguments, Ident, ObjectName,
+    Query, Select, SelectItem, Spanned, TableAlias, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+    WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use eagre_engine::forecast::Method;
 
-use super::options::{Options, output_columns};
+use super::options::{MADE_AT, MODEL, Options, TS, output_columns};
 use super::{FORECAST_ERROR_SUFFIX, FORECAST_FUNCTION, number_of, text_of};
 use crate::catalog::View;
 use crate::error::{Location, Result, SqlError, nearest};
@@ -274,6 +275,88 @@ fn every(expr: &Expr) -> Option<u32> {
     }
 }
 
+/// What the view's query says `WHERE` of the columns that a forecast and its errors have in common (keys, `ts`, `made_at` and `model`), as a
+/// condition on the errors: whose forecasts the view does not show, whose errors it does not have. What it says of quantiles says nothing of
+/// them.
+fn conditions_of_errors(query: &Query, forecast: &TableFactor) -> Option<Expr> {
+    struct Find<'a>(&'a TableFactor, Option<Expr>);
+    impl Visitor for Find<'_> {
+        type Break = ();
+
+        fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+            let is_its = select.from.iter().any(|from| from.relation == *self.0 && from.joins.is_empty());
+            if is_its && select.from.len() == 1 {
+                self.1.clone_from(&select.selection);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut find = Find(forecast, None);
+    let _ = Visit::visit(query, &mut find);
+    let call = ForecastCall::of(forecast).ok()??;
+    let keys = call.keys.iter().map(|key| key.value.to_lowercase());
+    let columns: Vec<String> = keys.chain(call.own_columns()).collect();
+    let shared = |name: &str| {
+        let is_key = call.keys.iter().any(|key| key.value.eq_ignore_ascii_case(name));
+        is_key || [TS, MADE_AT, MODEL].contains(&name)
+    };
+    // By the name that the query knows a column by: its own, or the alias's in its place.
+    let renamed = call.alias.as_ref().map_or(&[][..], |alias| alias.columns.as_slice());
+    let column = |name: &Ident| -> Option<Ident> {
+        let is_it = |(place, column): &(usize, &String)| {
+            let known = renamed.get(*place).map_or(column.as_str(), |alias| alias.name.value.as_str());
+            known.eq_ignore_ascii_case(&name.value)
+        };
+        let (_, column) = columns.iter().enumerate().find(is_it)?;
+        shared(column).then(|| Ident::new(column))
+    };
+    struct Rename<F>(F);
+    impl<F: Fn(&Ident) -> Option<Ident>> VisitorMut for Rename<F> {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+
+        fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            let name = match expr {
+                Expr::Identifier(name) => name,
+                Expr::CompoundIdentifier(names) => match names.last() {
+                    Some(name) => name,
+                    None => return ControlFlow::Break(()),
+                },
+                _ => return ControlFlow::Continue(()),
+            };
+            match (self.0)(name) {
+                Some(column) => *expr = Expr::Identifier(column),
+                None => return ControlFlow::Break(()),
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut rename = Rename(column);
+    let mut conditions = vec![];
+    conjuncts(find.1?, &mut conditions);
+    conditions.retain_mut(|condition| VisitMut::visit(condition, &mut rename).is_continue());
+    let both =
+        |left: Expr, right| Expr::BinaryOp { left: left.into(), op: BinaryOperator::And, right: Box::new(right) };
+    conditions.into_iter().reduce(both)
+}
+
+/// The parts of a condition that all have to hold.
+fn conjuncts(condition: Expr, all: &mut Vec<Expr>) {
+    match condition {
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+            conjuncts(*left, all);
+            conjuncts(*right, all);
+        }
+        Expr::Nested(condition) if matches!(*condition, Expr::BinaryOp { op: BinaryOperator::And, .. }) => {
+            conjuncts(*condition, all);
+        }
+        other => all.push(other),
+    }
+}
+
 /// `<view>.forecast_error`: the errors of the forecast that a view's query reads, with all their columns; `None` if it reads none, or several.
 pub(crate) fn errors_of(view: &View) -> Option<View> {
     struct Find(Vec<TableFactor>);
@@ -288,8 +371,9 @@ pub(crate) fn errors_of(view: &View) -> Option<View> {
         }
     }
     let mut find = Find(vec![]);
-    let _ = view.query.ast.clone().visit(&mut find);
+    let _ = VisitMut::visit(&mut *view.query.ast.clone(), &mut find);
     let [factor] = find.0.as_mut_slice() else { return None };
+    let selection = conditions_of_errors(&view.query.ast, factor);
     let (args, alias) = match factor {
         TableFactor::TableFunction { expr: Expr::Function(function), alias } => match &mut function.args {
             FunctionArguments::List(list) => (&mut list.args, alias),
@@ -307,7 +391,7 @@ pub(crate) fn errors_of(view: &View) -> Option<View> {
         operator: FunctionArgOperator::RightArrow,
     });
     let all = SelectItem::Wildcard(WildcardAdditionalOptions::default());
-    let query = Query { with: view.query.ast.with.clone(), ..select_query(vec![all], Some(factor.clone()), None) };
+    let query = Query { with: view.query.ast.with.clone(), ..select_query(vec![all], Some(factor.clone()), selection) };
     Some(View {
         name: format!("{}.{FORECAST_ERROR_SUFFIX}", view.name),
         columns: vec![],

@@ -89,6 +89,32 @@ fn a_view_has_errors_of_its_forecasts() {
     assert!(error.contains("`stock.forecast_error` is not known"), "{error}");
 }
 
+/// Whose forecasts a view does not show, whose errors it does not have; what it says of quantiles says nothing of errors.
+#[test]
+fn a_view_has_errors_of_what_it_shows() {
+    let text =
+        |view: &str| explained(&format!("{TABLES} CREATE VIEW some AS {view};"), "SELECT * FROM some.forecast_error");
+    let forecast = forecast(", key => item");
+    let filter = |text: &str| text.lines().find(|line| line.contains("filter ")).unwrap_or_default().to_owned();
+    for (condition, kept) in [
+        ("WHERE item = 'a' AND q10 > 0", &["item = "][..]),
+        (
+            "WHERE (f.item = 'a' AND q10 > 0) AND (item = 'b' OR made_at < TIMESTAMP '2024-01-01 00:00:00')",
+            &["item = ", "made_at < "],
+        ),
+    ] {
+        let shown = filter(&text(&format!("{forecast} AS f {condition}")));
+        assert!(kept.iter().all(|part| shown.contains(part)) && !shown.contains("q10"), "{condition}: {shown}");
+    }
+    let shown = filter(&text(&format!(
+        "{forecast} AS f (thing, at, low, middle, high, is_ahead, made, by_model) WHERE thing = 'a'"
+    )));
+    assert!(shown.contains("item = "), "{shown}");
+    assert_eq!(filter(&text(&format!("{forecast} WHERE q50 > 0 OR item = 'a'"))), "");
+    let inner = format!("SELECT item, q50 FROM (SELECT * FROM ({forecast}) WHERE q50 > 1)");
+    assert_eq!(filter(&text(&inner)), "");
+}
+
 /// Equal forecasts of several queries are one operator.
 #[test]
 fn equal_forecasts_are_one() {
