@@ -3,12 +3,13 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, UnaryOperator, Value, VisitMut,
-    VisitorMut,
+    CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, SetExpr, TableFactor,
+    UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
 use super::dialect::IS_JSON;
 use super::frame_exclusion::without_marks;
+use super::match_recognize::MATCH_FUNCTION;
 use crate::functions::JSON_TEXTS;
 
 /// The text of an expression.
@@ -22,6 +23,29 @@ struct AsWritten;
 
 impl VisitorMut for AsWritten {
     type Break = ();
+
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        let TableFactor::TableFunction { expr: Expr::Function(function), alias } = &*factor else {
+            return ControlFlow::Continue(());
+        };
+        if let Some(rows) = rows_of_pattern(function) {
+            let alias = alias.as_ref().map(|alias| format!(" {alias}")).unwrap_or_default();
+            let name = Ident::new(format!("{rows} MATCH_RECOGNIZE (..){alias}"));
+            *factor = TableFactor::Table {
+                name: ObjectName::from(vec![name]),
+                alias: None,
+                args: None,
+                with_hints: vec![],
+                version: None,
+                with_ordinality: false,
+                partitions: vec![],
+                json_path: None,
+                sample: None,
+                index_hints: vec![],
+            };
+        }
+        ControlFlow::Continue(())
+    }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let text = match expr {
@@ -49,6 +73,17 @@ impl VisitorMut for AsWritten {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// What stands before `MATCH_RECOGNIZE`.
+fn rows_of_pattern(function: &Function) -> Option<String> {
+    if function.name.to_string() != MATCH_FUNCTION {
+        return None;
+    }
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Subquery(query))) = list.args.first()? else { return None };
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    select.from.first().map(ToString::to_string)
 }
 
 fn arguments(function: &Function) -> Option<Vec<&Expr>> {

@@ -11,6 +11,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DataFusionResult};
 use datafusion::datasource::{MemTable, provider_as_source};
@@ -38,7 +39,7 @@ pub(super) trait AtOnce {
     ///
     /// # Errors
     /// What is wrong with the node.
-    fn operator(&self, session: &SessionContext, settings: &MatchSettings) -> Result<OperatorFactoryRef>;
+    fn operator(&self, config: &Arc<ConfigOptions>, settings: &MatchSettings) -> Result<OperatorFactoryRef>;
 }
 
 fn of(plan: &LogicalPlan) -> Option<&dyn AtOnce> {
@@ -94,7 +95,7 @@ fn rows(
     let internal = |error: arrow::error::ArrowError| SqlError::internal(error.to_string());
     let failed = |error| engine(error).or_at(node.location());
     let expected: SchemaRef = Arc::clone(node.input().schema().inner());
-    let mut operator = node.operator(session, settings)?.create().map_err(failed)?;
+    let mut operator = node.operator(session.state().config_options(), settings)?.create().map_err(failed)?;
     let mut deltas = vec![];
     for batch in input.iter().filter(|batch| batch.num_rows() > 0) {
         deltas.push(Delta::insert(with_schema(batch, &expected).map_err(internal)?));

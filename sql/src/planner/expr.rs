@@ -24,6 +24,7 @@ use eagre_engine::operator::match_recognize::Program;
 use eagre_engine::time::EventTimeMs;
 use eagre_engine::{EngineError, Place, Result};
 
+use super::guarded;
 use super::logical::{is_random, volatile_calls};
 use super::program::program;
 use crate::error::Result as SqlResult;
@@ -350,8 +351,11 @@ impl Computed {
         watermark: Option<EventTimeMs>,
     ) -> Result<ArrayRef> {
         let evaluate = |batch: &RecordBatch| {
-            let value = self.physical.evaluate(batch)?;
-            value.into_array(batch.num_rows())
+            let value = self.physical.evaluate(batch).or_else(|error| match guarded::one_by_one(&self.physical) {
+                Some(guarded) => guarded.evaluate(batch),
+                None => Err(error),
+            });
+            value?.into_array(batch.num_rows())
         };
         let step = volatile::StepContext {
             processing_time_ms: context.clock_ms,

@@ -15,6 +15,7 @@ use crate::error::{Result, SqlError};
 use crate::planner::accumulators::{Arg, Foreign, ForeignSpec, Order};
 use crate::planner::context::default_functions;
 use crate::planner::expr::{Compiler, short_text, strip_alias};
+use crate::planner::guarded;
 use crate::planner::kept::Kept;
 use crate::planner::lower::{Lowering, Stream};
 
@@ -79,7 +80,7 @@ impl Lowering<'_> {
     ) -> Result<AggregateCall> {
         let schema = input_plan.schema();
         let name = function.func.name();
-        let params = &function.params;
+        let params = &guarded::behind_filter(&function.params, schema)?;
         let filter = match &params.filter {
             Some(filter) => Some(inputs.add(self, stream, compiler, filter)?),
             None => None,

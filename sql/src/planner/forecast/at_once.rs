@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Column, DFSchema, Result as DataFusionResult};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::prelude::SessionContext;
 use eagre_engine::operator::OperatorFactoryRef;
 use eagre_engine::operator::forecast::ForecastFactory;
 
@@ -27,7 +27,7 @@ impl AtOnce for ForecastTable {
         self.location
     }
 
-    fn operator(&self, _: &SessionContext, _: &MatchSettings) -> Result<OperatorFactoryRef> {
+    fn operator(&self, _: &Arc<ConfigOptions>, _: &MatchSettings) -> Result<OperatorFactoryRef> {
         let place = |column: &Column| self.input.schema().index_of_column(column);
         let keys = self.rules.keys.iter().map(place).collect::<DataFusionResult<Vec<_>>>()?;
         let (time, value) = (place(&self.rules.time)?, place(&self.rules.value)?);

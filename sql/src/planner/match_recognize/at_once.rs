@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use datafusion::common::DFSchema;
+use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::prelude::SessionContext;
 use eagre_engine::operator::OperatorFactoryRef;
 use eagre_engine::operator::match_recognize::MatchFactory;
 
@@ -28,12 +28,11 @@ impl AtOnce for MatchRecognize {
         self.location
     }
 
-    fn operator(&self, session: &SessionContext, settings: &MatchSettings) -> Result<OperatorFactoryRef> {
+    fn operator(&self, config: &Arc<ConfigOptions>, settings: &MatchSettings) -> Result<OperatorFactoryRef> {
         self.check_output()?;
-        let config = Arc::clone(session.state().config_options());
         let schema = Arc::clone(self.input.schema().inner());
         let width = schema.fields().len();
-        let exprs = Expressions::new(&config, self, (0..width).collect(), width)?;
+        let exprs = Expressions::new(config, self, (0..width).collect(), width)?;
         let rows = Rows {
             schema,
             retracting: false,

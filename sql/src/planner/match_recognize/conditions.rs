@@ -12,10 +12,10 @@ use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, cast};
 use eagre_engine::operator::match_recognize as engine;
 use eagre_patterns::{Automaton, Distance, VariableSet};
 
-use super::fallible::may_fail;
 use super::slots::{SlotExprPlan, SlotPlan, slot_name, slot_schema};
 use crate::error::{Result, SqlError};
 use crate::parser::match_recognize::{Clause, PatternSyntax};
+use crate::planner::fallible::may_fail;
 use crate::types::sql_name;
 
 /// The condition of a variable.

@@ -15,7 +15,6 @@ use eagre_engine::time::EventTimeMs;
 use eagre_patterns::VariableSet;
 
 use super::conditions::rows_max;
-use super::fallible::may_fail;
 use super::slots::{SlotExprPlan, SlotPlan};
 use super::spec::{Expressions, Rows};
 use super::subqueries::is_lifted;
@@ -24,6 +23,7 @@ use crate::catalog::MatchSettings;
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 use crate::planner::expr::{Compiler, short_text, strip_alias};
+use crate::planner::fallible::may_fail;
 use crate::planner::lower::{Lowering, Slot, Stream, StreamColumn, engine};
 use crate::planner::state_ttl::duration;
 

@@ -37,7 +37,6 @@ use crate::words::own_words;
 mod at_once;
 mod conditions;
 mod explain;
-mod fallible;
 pub(super) mod labels;
 mod lineage;
 mod lower;

@@ -27,6 +27,7 @@ use crate::planner::accumulators::{Arg, Foreign, ForeignSpec, Order};
 use crate::planner::aggregate::ORDERED_FUNCTIONS;
 use crate::planner::context::default_functions;
 use crate::planner::expr::{Compiler, short_text, strip_alias};
+use crate::planner::guarded;
 
 /// Compiles what an operator over one stream evaluates.
 pub(super) struct Expressions<'a> {
@@ -90,7 +91,7 @@ impl<'a> Expressions<'a> {
             return Err(SqlError::internal(format!("`{call}` is no aggregate")));
         };
         let (_, field) = call.to_field(&self.row_schema)?;
-        let params = &function.params;
+        let params = &guarded::behind_filter(&function.params, &self.row_schema)?;
         let name = function.func.name();
         let filter = params.filter.as_deref().map(|filter| self.value(filter)).transpose()?;
         let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);

@@ -505,7 +505,7 @@ fn mistakes_in_the_clause() {
         ),
         (
             "SELECT * FROM (tick a JOIN raw b ON a.k = b.k) MATCH_RECOGNIZE (ORDER BY ts MEASURES 1 AS x PATTERN (A))",
-            "line 1, column 48: the rows of `MATCH_RECOGNIZE` have two columns named `k`",
+            "line 1, column 74: the rows of `MATCH_RECOGNIZE` have several columns named `ts`: `a.ts`, `b.ts`; say which",
         ),
         (
             "SELECT classifier() FROM raw",

@@ -40,6 +40,10 @@ fn names_ignore_case_and_keep_their_spelling() {
         ("SELECT auction % 2 AS Odd, count(*) AS n FROM bid GROUP BY odd HAVING N > 1", &["Odd", "n"]),
         ("SELECT bid.info.SELLER, b2.x FROM bid CROSS JOIN UNNEST(ARRAY[1]) AS b2(x)", &["SELLER", "x"]),
         ("SELECT Found FROM found", &["Found"]),
+        (
+            "SELECT 1 + (SELECT max(n) FROM (VALUES (1)) AS w(x) MATCH_RECOGNIZE (ORDER BY x MEASURES COUNT(*) AS n PATTERN (A))) FROM bid",
+            &["1 + (SELECT max(n) FROM (VALUES (1)) AS w (x) MATCH_RECOGNIZE (..))"],
+        ),
         ("SELECT array_transform(ARRAY[1, 2], x -> x + auction) AS l FROM bid", &["l"]),
         ("SELECT E.Raw FROM bid.ERRORS AS e", &["Raw"]),
     ] {
