@@ -7,8 +7,10 @@
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Operator};
 
+use crate::functions::convert;
 use crate::planner::expr::strip_alias;
 
 /// Functions of DataFusion and of this dialect that refuse some values of the right type; those that begin so, too.
@@ -45,6 +47,7 @@ pub(super) fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
                 Ok(from) => !always_fits(&from, field.data_type()),
                 Err(_) => true,
             },
+            Expr::ScalarFunction(call) if is_plain_text(call, schema) => false,
             Expr::ScalarFunction(call) => {
                 let name = call.func.name();
                 FALLIBLE
@@ -57,6 +60,13 @@ pub(super) fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
         Ok(if fails { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     fails
+}
+
+/// A cast that stands there as a call of ours, of a time to a text: there is a text of each.
+fn is_plain_text(call: &ScalarFunction, schema: &DFSchema) -> bool {
+    let Some(Expr::Cast(Cast { expr, field })) = convert::as_cast(call) else { return false };
+    expr.get_type(schema)
+        .is_ok_and(|from| matches!(from, DataType::Timestamp(..)) && always_fits(&from, field.data_type()))
 }
 
 fn is_nonzero(expr: &Expr) -> bool {
