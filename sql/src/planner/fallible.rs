@@ -2,7 +2,7 @@
 //!
 //! What rows say by themselves is evaluated for all of them, also for those that the pattern never asks: `100 / A.price > 3` is asked of
 //! the rows behind those that `A` has taken, and `A AS price > 0` sees to it that these have a price. Such a condition is evaluated where
-//! it is asked only.
+//! it is asked only. Arguments of aggregates behind a `FILTER` are told apart so, too ([`guarded`](super::guarded)).
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
