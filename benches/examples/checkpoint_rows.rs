@@ -8,6 +8,7 @@
 use arrow::compute::concat_batches;
 use eagre_datasets::nexmark::{NexmarkConfig, NexmarkGenerator, NexmarkTable};
 use eagre_engine::checkpoint::{Compression, decode_chunks, encode_chunks};
+use eagre_engine::operator::SavedChunk;
 
 /// As the command has it.
 #[global_allocator]
@@ -34,7 +35,7 @@ fn main() {
             let batch = generator.batch(table, events, None).expect("generates");
             left -= batch.num_rows() as u64;
             // Buffers of their own, as rows have that were kept.
-            chunks.push(("rows", concat_batches(&batch.schema(), [&batch]).expect("one batch")));
+            chunks.push(SavedChunk::new("rows", concat_batches(&batch.schema(), [&batch]).expect("one batch")));
         }
         let mut file = Vec::new();
         for (what, compression) in [("none", Compression::None), ("lz4", Compression::Lz4), ("zstd", Compression::Zstd)]

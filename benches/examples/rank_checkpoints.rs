@@ -16,7 +16,7 @@ use eagre_engine::checkpoint::{Compression, encode_chunks};
 use eagre_engine::expr::StepContext;
 use eagre_engine::hash::HashGroups;
 use eagre_engine::operator::top_n::{RankFunction, SortColumn, TopNFactory, TopNSpec};
-use eagre_engine::operator::{Input, OperatorFactory, Output, SaveKind, StateChunk, StateReader, StateWriter};
+use eagre_engine::operator::{Input, OperatorFactory, Output, SaveKind, SavedChunk, StateReader, StateWriter};
 use eagre_engine::time::Watermarks;
 
 /// As the command has it.
@@ -101,8 +101,8 @@ fn run(query: &str, steps: &[Delta], saves_every: Option<usize>) -> Figures {
             }
             figures.encode_ns[which] += thread_ns() - start;
         }
-        figures.rows += writer.chunks.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>();
-        chunks.extend(writer.chunks.into_iter().map(|(table, rows)| StateChunk { table: table.to_owned(), rows }));
+        figures.rows += writer.chunks.iter().map(SavedChunk::row_count).sum::<usize>();
+        chunks.extend(writer.saved().expect("gathers"));
         metas = vec![writer.meta];
     }
     figures.kept = operator.state_rows();

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{CheckpointStore, Compression, decode_chunks, encode_chunks};
 use crate::error::{EngineError, Result};
+use crate::operator::SavedChunk;
 use crate::time::EventTimeMs;
 
 /// The decisions of one step.
@@ -45,7 +46,7 @@ impl Answer {
     /// Rows that `operator` was answered.
     pub(crate) fn new(operator: String, rows: RecordBatch) -> Result<Self> {
         let mut bytes = Vec::new();
-        encode_chunks(&[(ANSWER, rows)], Compression::Zstd, &mut bytes)?;
+        encode_chunks(&[SavedChunk::new(ANSWER, rows)], Compression::Zstd, &mut bytes)?;
         let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).expect("four bits are a digit");
         let rows = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
         Ok(Self { operator, rows })

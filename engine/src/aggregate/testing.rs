@@ -237,9 +237,7 @@ impl<'a> Pipeline<'a> {
             for operator in operators {
                 let mut writer = StateWriter::default();
                 operator.save(kind, &mut writer).expect("saves");
-                for (table, rows) in writer.chunks {
-                    chunks.push(StateChunk { table: table.into(), rows });
-                }
+                chunks.extend(writer.saved().expect("gathers"));
                 metas.push(writer.meta);
             }
         };

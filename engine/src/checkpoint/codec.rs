@@ -16,7 +16,7 @@ use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 
 use crate::delta::batch_of;
 use crate::error::{EngineError, Result};
-use crate::operator::StateChunk;
+use crate::operator::{SavedChunk, StateChunk};
 use crate::rows::pack;
 
 const MAGIC: &[u8; 8] = b"EAGRE\0\0\x01";
@@ -63,25 +63,21 @@ impl Compression {
 
 /// Encodes the first of some chunks, as many as one file takes, into `bytes`, which is overwritten; tells how many they were.
 /// Consecutive chunks of one table and schema share a stream.
-pub fn encode_chunks(
-    chunks: &[(&'static str, RecordBatch)],
-    compression: Compression,
-    bytes: &mut Vec<u8>,
-) -> Result<usize> {
+pub fn encode_chunks(chunks: &[SavedChunk], compression: Compression, bytes: &mut Vec<u8>) -> Result<usize> {
     bytes.clear();
     bytes.extend(MAGIC);
     let mut done = 0;
     while done < chunks.len() && bytes.len() < FILE_BYTES {
-        let (table, first) = &chunks[done];
-        let schema = first.schema();
+        let (table, schema) = (chunks[done].table, chunks[done].schema());
         bytes.extend((table.len() as u32).to_le_bytes());
         bytes.extend(table.as_bytes());
         bytes.extend([0; 8]);
         let start = bytes.len();
         let mut writer = StreamWriter::try_new_with_options(&mut *bytes, &schema, compression.options()?)?;
-        while let Some((_, rows)) = chunks.get(done).filter(|(t, rows)| t == table && rows.schema() == schema)
+        while let Some(chunk) = chunks.get(done).filter(|chunk| chunk.table == table && chunk.schema() == schema)
             && writer.get_ref().len() < FILE_BYTES
         {
+            let rows = chunk.rows()?;
             let columns = rows.columns().iter().map(pack).collect::<Result<Vec<_>>>()?;
             writer.write(&batch_of(&schema, columns, rows.num_rows())?)?;
             done += 1;
@@ -168,7 +164,8 @@ mod tests {
         let chunks = vec![("rows", batch(vec![1, 2])), ("rows", batch(vec![3])), ("gone", names)];
         for compression in ALL {
             let mut bytes = vec![7];
-            assert_eq!(encode_chunks(&chunks, compression, &mut bytes).expect("encodes"), 3);
+            let saved: Vec<_> = chunks.iter().map(|(table, rows)| SavedChunk::new(table, rows.clone())).collect();
+            assert_eq!(encode_chunks(&saved, compression, &mut bytes).expect("encodes"), 3);
             let back = decode_chunks(&bytes).expect("decodes");
             let back: Vec<_> = back.iter().map(|chunk| (chunk.table.as_str(), chunk.rows.clone())).collect();
             assert_eq!(back, chunks);
@@ -190,7 +187,7 @@ mod tests {
         let rows = RecordBatch::try_from_iter([("v", Arc::new(views) as ArrayRef)]).expect("one column");
         let mut bytes = Vec::new();
         for compression in ALL {
-            encode_chunks(&[("rows", rows.clone())], compression, &mut bytes).expect("encodes");
+            encode_chunks(&[SavedChunk::new("rows", rows.clone())], compression, &mut bytes).expect("encodes");
             assert!(bytes.len() < 2_000, "{} bytes", bytes.len());
             assert_eq!(decode_chunks(&bytes).expect("decodes")[0].rows, rows);
         }
@@ -211,7 +208,8 @@ mod tests {
                 (table, RecordBatch::try_from_iter([("v", chunk())]).expect("one column"))
             })
             .collect();
-        let (mut rest, mut bytes, mut back) = (chunks.as_slice(), Vec::new(), Vec::new());
+        let saved: Vec<_> = chunks.iter().map(|(table, rows)| SavedChunk::new(table, rows.clone())).collect();
+        let (mut rest, mut bytes, mut back) = (saved.as_slice(), Vec::new(), Vec::new());
         while !rest.is_empty() {
             let done = encode_chunks(rest, Compression::Zstd, &mut bytes).expect("encodes");
             assert!(done > 0 && bytes.len() < FILE_BYTES + (4 << 20), "{done} chunks in {} bytes", bytes.len());
@@ -243,7 +241,7 @@ mod tests {
         let batch = batch.expect("columns of one length").slice(3, 900);
         for compression in ALL {
             let mut bytes = Vec::new();
-            encode_chunks(&[("rows", batch.clone())], compression, &mut bytes).expect("encodes");
+            encode_chunks(&[SavedChunk::new("rows", batch.clone())], compression, &mut bytes).expect("encodes");
             let back = decode_chunks(&bytes).expect("decodes").swap_remove(0).rows;
             assert_eq!(back, batch);
             let held: usize = back.columns().iter().map(|column| column.get_array_memory_size()).sum();

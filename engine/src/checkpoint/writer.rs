@@ -166,7 +166,7 @@ impl Checkpointer {
                     let name = format!("{name}{key}/{checkpoint:020}-{shard:04}-{part:04}-{run}.arrow");
                     let done = encode_chunks(rest, self.compression, &mut buffer)?;
                     self.put(&name, &buffer)?;
-                    let rows: u64 = rest[..done].iter().map(|(_, rows)| rows.num_rows() as u64).sum();
+                    let rows: u64 = rest[..done].iter().map(|chunk| chunk.row_count() as u64).sum();
                     let rows = rows + std::mem::take(&mut saved.state.entries);
                     let bytes = buffer.len() as u64;
                     bytes_written += bytes;

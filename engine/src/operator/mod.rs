@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::delta::Delta;
@@ -269,8 +271,8 @@ pub enum SaveKind {
 /// Takes the chunks of one operator in one checkpoint.
 #[derive(Debug, Default)]
 pub struct StateWriter {
-    /// `(table, rows)` in the order handed over.
-    pub chunks: Vec<(&'static str, RecordBatch)>,
+    /// In the order handed over.
+    pub chunks: Vec<SavedChunk>,
     /// What the lists in the chunks hold, where their entries count as rows in [`Operator::state_rows`].
     pub entries: u64,
     /// What is small and not keyed (a watermark, a format version), written with every save; the newest of each shard is read.
@@ -281,7 +283,62 @@ impl StateWriter {
     /// Hands over a frozen chunk of the named table; an empty one vanishes.
     pub fn put(&mut self, table: &'static str, rows: RecordBatch) {
         if rows.num_rows() > 0 {
-            self.chunks.push((table, rows));
+            self.chunks.push(SavedChunk { table, rows, left: None });
+        }
+    }
+
+    /// Hands over the rows of a chunk where `left` is true. They are gathered by the thread that writes them, as that takes a step longer
+    /// than sharing the chunk.
+    pub(crate) fn put_left(&mut self, table: &'static str, rows: RecordBatch, left: BooleanArray) {
+        if left.true_count() > 0 {
+            self.chunks.push(SavedChunk { table, rows, left: Some(left) });
+        }
+    }
+
+    /// What a restore would be given of this save.
+    ///
+    /// # Errors
+    /// Arrow's, where rows are gathered.
+    pub fn saved(&self) -> Result<Vec<StateChunk>> {
+        let chunks = self.chunks.iter();
+        chunks.map(|chunk| Ok(StateChunk { table: chunk.table.to_owned(), rows: chunk.rows()? })).collect()
+    }
+}
+
+/// A chunk on its way into a checkpoint.
+#[derive(Debug, Clone)]
+pub struct SavedChunk {
+    /// The table that it is put under.
+    pub table: &'static str,
+    rows: RecordBatch,
+    /// Which of the rows are meant; `None`: all.
+    left: Option<BooleanArray>,
+}
+
+impl SavedChunk {
+    /// All of some rows.
+    pub fn new(table: &'static str, rows: RecordBatch) -> Self {
+        Self { table, rows, left: None }
+    }
+
+    /// Its columns.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        self.rows.schema()
+    }
+
+    /// How many rows are meant.
+    pub fn row_count(&self) -> usize {
+        self.left.as_ref().map_or(self.rows.num_rows(), BooleanArray::true_count)
+    }
+
+    /// The rows that are meant.
+    ///
+    /// # Errors
+    /// Arrow's, where rows are gathered.
+    pub fn rows(&self) -> Result<RecordBatch> {
+        match &self.left {
+            None => Ok(self.rows.clone()),
+            Some(left) => Ok(filter_record_batch(&self.rows, left)?),
         }
     }
 }

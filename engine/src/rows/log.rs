@@ -28,10 +28,6 @@ const ORDINAL: &str = "__ordinal";
 /// So many noted rows that are gone are no burden.
 const GONE_MAX: usize = if cfg!(test) { 8 } else { 65_536 };
 
-/// A chunk of which fewer than one in so many rows are gone is written as it is: that shares the memory of the rows, and gathering the others
-/// takes a step longer than writing all takes the thread that does it.
-const GONE_PART: usize = if cfg!(test) { usize::MAX } else { 4 };
-
 /// The deltas of one input since the last checkpoint.
 pub(crate) struct RowLog {
     /// The table of the checkpoint.
@@ -106,25 +102,31 @@ impl RowLog {
 
     /// Takes away the rows that are gone.
     fn sweep(&mut self) -> Result<()> {
-        self.pending = self.left(usize::MAX)?;
-        self.noted.sweep();
-        self.pending_rows = self.pending.iter().map(RecordBatch::num_rows).sum();
-        Ok(())
-    }
-
-    /// What was noted without the rows that are gone, of chunks of which they are more than one of `part` rows; the others come as they are.
-    fn left(&mut self, part: usize) -> Result<Vec<RecordBatch>> {
-        let (mut all, mut first) = (Vec::with_capacity(self.pending.len()), 0);
-        for chunk in std::mem::take(&mut self.pending) {
-            let rows = chunk.num_rows();
-            let left = self.noted.left(first, rows).filter(|left| (rows - left.true_count()) > rows / part);
-            first += rows;
+        let mut all = Vec::with_capacity(self.pending.len());
+        for (chunk, left) in self.take_pending() {
             all.extend(match left {
                 Some(left) => filtered(chunk, &left)?,
                 None => Some(chunk),
             });
         }
-        Ok(all)
+        self.pending = all;
+        self.noted.sweep();
+        self.pending_rows = self.pending.iter().map(RecordBatch::num_rows).sum();
+        Ok(())
+    }
+
+    /// What was noted, with which rows of it are not gone (`None`: all). The notes of a row lie in several chunks and are of use together
+    /// or not at all, so those that are gone must go from each chunk.
+    fn take_pending(&mut self) -> Vec<(RecordBatch, Option<BooleanArray>)> {
+        let mut first = 0;
+        let pending = std::mem::take(&mut self.pending).into_iter();
+        let some_are_gone = self.noted.gone_count() > 0;
+        let with_left = pending.map(|chunk| {
+            let left = some_are_gone.then(|| self.noted.left(first, chunk.num_rows())).flatten();
+            first += chunk.num_rows();
+            (chunk, left)
+        });
+        with_left.collect()
     }
 
     /// How many rows are noted.
@@ -168,15 +170,15 @@ impl RowLog {
         state: &mut StateWriter,
         all: impl FnOnce() -> Result<Vec<Delta>>,
     ) -> Result<()> {
-        if kind == SaveKind::Changes && self.noted.gone_count() > 0 {
-            self.pending = self.left(GONE_PART)?;
-        }
+        let pending = self.take_pending();
         self.noted.clear();
-        let pending = std::mem::take(&mut self.pending);
         self.pending_rows = 0;
         let known = std::mem::replace(&mut self.active, true);
         match kind {
-            SaveKind::Changes if known => pending.into_iter().for_each(|chunk| state.put(self.table, chunk)),
+            SaveKind::Changes if known => pending.into_iter().for_each(|(chunk, left)| match left {
+                Some(left) => state.put_left(self.table, chunk, left),
+                None => state.put(self.table, chunk),
+            }),
             _ => {
                 for delta in all()? {
                     state.put(self.table, self.chunk_of(&delta)?);

@@ -95,8 +95,7 @@ impl Shards {
         for operator in &mut self.operators {
             let mut state = StateWriter::default();
             operator.save(kind, &mut state).expect("a save");
-            let chunks = state.chunks.into_iter().map(|(table, rows)| StateChunk { table: table.to_owned(), rows });
-            fresh.extend(chunks);
+            fresh.extend(state.saved().expect("gathers"));
         }
         if kind == SaveKind::Full {
             self.chunks.clear();

@@ -99,7 +99,7 @@ impl<'a> Shards<'a> {
         for operator in &mut self.operators {
             let mut writer = StateWriter::default();
             operator.save(kind, &mut writer).expect("saves");
-            self.chunks.extend(writer.chunks.into_iter().map(|(table, rows)| StateChunk { table: table.into(), rows }));
+            self.chunks.extend(writer.saved().expect("gathers"));
             self.metas.push(writer.meta);
         }
     }

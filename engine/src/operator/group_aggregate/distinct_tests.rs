@@ -15,7 +15,7 @@ use crate::error::EngineError;
 use crate::expr::StepContext;
 use crate::hash::HashGroups;
 use crate::operator::partial_aggregate::{PartialAggregateFactory, PartialWindows};
-use crate::operator::{Input, Operator, OperatorFactory, Output, SaveKind, StateChunk, StateReader, StateWriter};
+use crate::operator::{Input, Operator, OperatorFactory, Output, SaveKind, StateReader, StateWriter};
 use crate::time::Watermarks;
 
 #[derive(Clone, Copy, Debug)]
@@ -259,12 +259,7 @@ fn values_of_another_form_are_refused() {
     let mut one =
         One { local: local.create().expect("creates"), global: new.create().expect("creates"), retracting: false };
     one.step(&[row(1, 1)]);
-    let chunks: Vec<StateChunk> = one
-        .save(SaveKind::Changes)
-        .chunks
-        .into_iter()
-        .map(|(table, rows)| StateChunk { table: table.into(), rows })
-        .collect();
+    let chunks = one.save(SaveKind::Changes).saved().expect("gathers");
     let refused = old.restore(&StateReader { chunks: &chunks, metas: &[], owned: HashGroups::ALL });
     assert!(matches!(refused, Err(EngineError::Checkpoint { message }) if message.contains("--fresh")));
 }

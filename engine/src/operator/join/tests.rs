@@ -306,8 +306,7 @@ impl<'a> Shards<'a> {
         for operator in &mut self.operators {
             let mut writer = StateWriter::default();
             operator.save(kind, &mut writer).expect("it works");
-            let chunk = |(table, rows): (&str, RecordBatch)| StateChunk { table: table.into(), rows };
-            self.chunks.extend(writer.chunks.into_iter().map(chunk));
+            self.chunks.extend(writer.saved().expect("gathers"));
             self.metas.push(writer.meta);
         }
     }

@@ -221,7 +221,7 @@ impl Shards {
             for operators in &mut self.operators {
                 let mut writer = StateWriter::default();
                 operators[which].save(kind, &mut writer).expect("saves");
-                chunks.extend(writer.chunks.into_iter().map(|(table, rows)| StateChunk { table: table.into(), rows }));
+                chunks.extend(writer.saved().expect("gathers"));
                 metas.push(writer.meta);
             }
         }

@@ -339,8 +339,7 @@ impl Shards {
         for operator in &mut self.operators {
             let mut writer = StateWriter::default();
             operator.save(kind, &mut writer).expect("it works");
-            let chunks = writer.chunks.into_iter();
-            self.chunks.extend(chunks.map(|(table, rows)| StateChunk { table: table.into(), rows }));
+            self.chunks.extend(writer.saved().expect("gathers"));
             self.metas.push(writer.meta);
         }
     }

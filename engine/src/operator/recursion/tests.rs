@@ -187,8 +187,7 @@ impl<'a> Shards<'a> {
         for operator in &mut self.operators {
             let mut writer = StateWriter::default();
             operator.save(kind, &mut writer).expect("saves");
-            let chunks = writer.chunks.into_iter().map(|(table, rows)| StateChunk { table: table.into(), rows });
-            self.chunks.extend(chunks);
+            self.chunks.extend(writer.saved().expect("gathers"));
             self.metas.push(writer.meta);
         }
     }
