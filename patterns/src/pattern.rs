@@ -105,3 +105,10 @@ pub enum PatternError {
     #[error("{0}")]
     Condition(String),
 }
+
+impl PatternError {
+    /// Whether `AFTER MATCH SKIP TO` leads nowhere, which hangs on how the match ends.
+    pub fn is_bad_skip(&self) -> bool {
+        matches!(self, Self::SkipTargetMissing { .. } | Self::SkipToFirstRow { .. })
+    }
+}

@@ -429,6 +429,16 @@ const CASES: &[Case] = &[
         expected: &[(1, "+ k | 1 | 1"), (2, "+ k | 1 | 2"), (2, "- k | 1 | 1"), (3, "+ k | 1 | 3"), (3, "- k | 1 | 2")],
         ..PLAIN
     },
+    // Alone, row 1 is a match without a B to skip to, which is an error only if it stays so.
+    Case {
+        name: "changes_wait_where_a_skip_leads_nowhere_yet",
+        delay_s: 30,
+        clause: "MEASURES FIRST(v) AS f, LAST(v) AS l AFTER MATCH SKIP TO LAST B PATTERN (A B*) \
+                 DEFINE A AS s = 'a', B AS s = 'b' EMIT CHANGES",
+        rows: &[Comes(0, "k", "a"), Comes(5, "k", "b"), Comes(6, "k", "b"), Comes(7, "k", "x")],
+        expected: &[(2, "+ k | 1 | 2"), (3, "+ k | 1 | 3"), (3, "- k | 1 | 2")],
+        ..PLAIN
+    },
     // Row 3 comes between, then row 4 before it.
     Case {
         name: "changes_follow_rows_out_of_order",

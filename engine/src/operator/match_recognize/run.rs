@@ -18,6 +18,8 @@ pub(super) struct Work<'a> {
     pub(super) view: View<'a>,
     /// Those that are to be matched, from the key's position on, among the rows whose conditions are known.
     pub(super) rows: Range<usize>,
+    /// A match that is not final leads nowhere: what lies behind it is not known yet.
+    pub(super) stopped: bool,
 }
 
 /// How far time has come for the partitions in work.
@@ -27,6 +29,8 @@ pub(super) struct Time {
     pub(super) expired: Option<i64>,
     /// No further row comes.
     pub(super) ended: bool,
+    /// What is found may be another match yet, so that a skip which leads nowhere is no error.
+    pub(super) provisional: bool,
 }
 
 /// What is used again from batch to batch.
@@ -102,7 +106,10 @@ pub(super) fn run(
             }
             (None, false) => fed.feed(key, &mut NoConditions, found),
         };
-        result.map_err(|error| matcher_error(spec, error))?;
+        match result {
+            Err(error) if time.provisional && error.is_bad_skip() => work.stopped = true,
+            result => result.map_err(|error| matcher_error(spec, error))?,
+        }
         matches.add(spec, found, work.view, plan.margin);
     }
     scratch.dropped += std::mem::take(&mut found.dropped);

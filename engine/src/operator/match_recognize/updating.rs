@@ -175,11 +175,12 @@ impl Updating {
         }
     }
 
-    /// What time does to rows that are shown, or settled, when the watermark is at `watermark`.
+    /// What time does to rows that are shown when the watermark is at `watermark`.
     fn time(&self, watermark: EventTimeMs) -> Time {
         let bounded = watermark != WATERMARK_MIN && watermark != WATERMARK_MAX;
         let within = self.plan().spec.within.filter(|_| bounded && self.plan().spec.by_watermark);
-        Time { expired: within.map(|within| self.plans.units(within, watermark)), ended: watermark == WATERMARK_MAX }
+        let expired = within.map(|within| self.plans.units(within, watermark));
+        Time { expired, ended: watermark == WATERMARK_MAX, provisional: true }
     }
 
     /// Adds to `matches` what the shown rows of a partition give behind the settled ones. Its deadline, if it has one.
@@ -193,12 +194,15 @@ impl Updating {
         let key = key.clone();
         let view = View { first, kept: ids, new: NewRows::default() };
         let time = self.time(watermark);
-        let work = Work { key, view, rows: 0..0 };
+        let work = Work { key, view, rows: 0..0, stopped: false };
         let work = self.run(work, time, context, matches)?;
+        if work.stopped {
+            return Ok(None);
+        }
         let deadline = work.key.deadline();
         if self.plan().spec.emit == MatchEmit::Changes && !time.ended {
             // The best there is of what is still open. What could still go on has not run out of time.
-            let time = Time { expired: None, ended: true };
+            let time = Time { expired: None, ended: true, provisional: true };
             let open = matches.len();
             self.run(work, time, context, matches)?;
             matches.drop_partial_from(open);
@@ -293,9 +297,9 @@ impl Updating {
         let ended = below == WATERMARK_MAX;
         let bounded = !ended && below != WATERMARK_MIN && spec.by_watermark;
         let within = spec.within.filter(|_| bounded);
-        let time = Time { expired: within.map(|within| plans.units(within, below)), ended };
+        let time = Time { expired: within.map(|within| plans.units(within, below)), ended, provisional: false };
         let key = std::mem::replace(&mut part.key, plans.plans[0].matcher.key());
-        let work = Work { key, view, rows: 0..0 };
+        let work = Work { key, view, rows: 0..0, stopped: false };
         let key = self.run(work, time, context, after)?.key;
         self.parts[index].open(&plans.plans[0].matcher).key = key.clone();
         let mut deadline = None;

@@ -105,7 +105,7 @@ impl Settled {
             slots: slots[first..end].to_vec(),
             offsets: offsets[first..=end].iter().map(|offset| offset - start).collect(),
             batch: self.buffer.kept.rows.take_batch(ids)?,
-            time: Time { expired: None, ended: self.plans.spec().whole_partitions },
+            time: Time { ended: self.plans.spec().whole_partitions, ..Time::default() },
             wakes: false,
         };
         chunk.next = end;

@@ -151,7 +151,7 @@ impl Settled {
                 let group: &Group = &groups[index];
                 let start = group.rows.start + (active.key.position() - group.from) as usize;
                 let rows = start..group.rows.end.max(start);
-                Work { key: active.key, view: group.view(&self.parts), rows }
+                Work { key: active.key, view: group.view(&self.parts), rows, stopped: false }
             };
             let (mut places_of, mut works) = (Vec::new(), Vec::new());
             let mut started = std::mem::take(&mut under_way[pattern]).into_iter().peekable();

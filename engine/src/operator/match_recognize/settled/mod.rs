@@ -229,7 +229,7 @@ impl Settled {
         }
         slots.sort_unstable();
         slots.dedup();
-        self.looked_at_again(slots, Time { expired: Some(time), ended: false })
+        self.looked_at_again(slots, Time { expired: Some(time), ..Time::default() })
     }
 
     /// Partitions that get no rows.
@@ -290,7 +290,7 @@ impl Settled {
                 let busy = |slot: &u32| self.parts.busy(*slot).is_some();
                 let mut slots: Vec<u32> = self.partitions.live_slots().into_iter().filter(busy).collect();
                 slots.sort_unstable();
-                self.looked_at_again(slots, Time { expired: None, ended: true })
+                self.looked_at_again(slots, Time { ended: true, ..Time::default() })
             }
             Task::Forget => {
                 self.forget_idle()?;
