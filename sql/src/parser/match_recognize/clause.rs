@@ -16,6 +16,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::order;
 use super::pattern::{self, PatternSyntax};
 use super::tokens::{Named, Place, Tokens, split_at_commas};
 use crate::error::{Location, Result, SqlError, nearest};
@@ -170,9 +171,10 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<(Clause, Vec<ExprTokens>)>
             ));
         }
     }
-    if !tokens.accept("PATTERN") {
-        return Err(tokens.expected("`PATTERN (..)`"));
+    if !begins_pattern(tokens) {
+        return Err(order::misplaced(tokens).unwrap_or_else(|| tokens.expected("`PATTERN (..)`")));
     }
+    tokens.accept("PATTERN");
     let pattern_at = tokens.location();
     let (pattern, variables) = pattern::parse(tokens.in_parentheses()?)?;
     let mut emits = Emits::default();
@@ -184,6 +186,9 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<(Clause, Vec<ExprTokens>)>
             tokens.until(|tokens| tokens.sees("SUBSET") || tokens.sees("DEFINE") || Emits::begins(tokens)).to_vec();
         if expr.is_empty() {
             return Err(tokens.expected("an interval, such as `INTERVAL '10' MINUTE`"));
+        }
+        if let Some(error) = order::part_within(&expr) {
+            return Err(error);
         }
         exprs.push(expr);
         within = Some(at.into());
@@ -233,7 +238,8 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<(Clause, Vec<ExprTokens>)>
     }
     emits.accept(tokens)?;
     if !tokens.at_end() {
-        return Err(tokens.expected("the end of `MATCH_RECOGNIZE`"));
+        let expected = || tokens.expected("the end of `MATCH_RECOGNIZE`");
+        return Err(order::misplaced(tokens).unwrap_or_else(expected));
     }
     let clause = Clause {
         partition,
@@ -316,7 +322,11 @@ fn begins_rows_or_later(tokens: &Tokens<'_>) -> bool {
         || tokens.sees("AFTER MATCH")
         || tokens.sees("INITIAL PATTERN")
         || tokens.sees("SEEK PATTERN")
-        || tokens.sees("PATTERN") && tokens.is(1, &Token::LParen)
+        || begins_pattern(tokens)
+}
+
+fn begins_pattern(tokens: &Tokens<'_>) -> bool {
+    tokens.sees("PATTERN") && tokens.is(1, &Token::LParen)
 }
 
 /// The parts of a list, none of them empty.
@@ -335,7 +345,10 @@ fn items<'t>(
         if part.is_empty() || is_star {
             let mut here = *tokens;
             here.index = place;
-            return Err(here.expected(what));
+            return Err(order::misplaced(&here).unwrap_or_else(|| here.expected(what)));
+        }
+        if let Some(error) = order::part_within(part) {
+            return Err(error);
         }
         place += part.len() + 1;
     }
@@ -366,10 +379,6 @@ fn order_key(item: &[TokenWithSpan]) -> Result<(&[TokenWithSpan], OrderSyntax)> 
     Ok((expr, OrderSyntax { descending, nulls_first, at: at.into() }))
 }
 
-/// Words after which an expression goes on.
-const OPERATORS: &[&str] =
-    &["AND", "OR", "NOT", "IS", "IN", "LIKE", "ILIKE", "BETWEEN", "FROM", "DISTINCT", "CASE", "WHEN", "THEN", "ELSE"];
-
 /// `expr [AS] name`.
 fn measure(item: &[TokenWithSpan]) -> Result<(&[TokenWithSpan], MeasureSyntax)> {
     let first = item.first().and_then(|token| Location::of(token.span)).unwrap_or(Location::new(1, 1));
@@ -386,15 +395,7 @@ fn measure(item: &[TokenWithSpan]) -> Result<(&[TokenWithSpan], MeasureSyntax)> 
             before
         }
         Some((before_name, _)) => {
-            let ends = match &before_name.token {
-                Token::Word(word) => {
-                    word.quote_style.is_some() || !OPERATORS.contains(&word.value.to_uppercase().as_str())
-                }
-                Token::Number(..) | Token::SingleQuotedString(_) | Token::RParen | Token::RBracket | Token::RBrace => {
-                    true
-                }
-                _ => false,
-            };
+            let ends = order::ends_expression(&before_name.token);
             // `CASE .. END` and `x IS NULL` end with a word that is no name.
             let is_name = name.quote_style.is_some()
                 || !matches!(name.value.to_uppercase().as_str(), "END" | "NULL" | "TRUE" | "FALSE");
@@ -535,6 +536,11 @@ pub(crate) const RUNNING: &str = "__eagre_running";
 /// See [`RUNNING`].
 pub(crate) const FINAL: &str = "__eagre_final";
 
+/// Whether a name comes next, and no operator.
+fn begins_value(tokens: &Tokens<'_>) -> bool {
+    matches!(tokens.peek(0), Some(Token::Word(_))) && !order::goes_on(&tokens.word(0))
+}
+
 /// An expression in which `RUNNING` and `FINAL` before a function are qualifiers of its name. In the condition of a variable there is no
 /// `FINAL`: the match is not there yet.
 fn with_semantics(expr: &[TokenWithSpan], condition: Option<&Named>) -> Result<ExprTokens> {
@@ -566,6 +572,13 @@ fn with_semantics(expr: &[TokenWithSpan], condition: Option<&Named>) -> Result<E
                 let span = expr[index].span;
                 result.push(TokenWithSpan { token: super::plain_word(qualifier), span });
                 result.push(TokenWithSpan { token: Token::Period, span });
+            }
+            Some(qualifier) if tokens.is(0, &Token::LParen) || begins_value(&tokens) => {
+                let word = if qualifier == FINAL { "FINAL" } else { "RUNNING" };
+                return Err(SqlError::syntax(
+                    format!("`{word}` stands before a function: `{word} LAST(..)`, `{word} SUM(..)`"),
+                    tokens.location_of(index),
+                ));
             }
             _ => result.push(expr[index].clone()),
         }

@@ -150,3 +150,39 @@ fn a_clause_follows_a_table() {
         assert_eq!(clauses(&sql).len(), count, "{sql}");
     }
 }
+
+/// Parts in another order, twice, or written otherwise, are told as such; the same words as names are names.
+#[test]
+fn parts_that_stand_elsewhere() {
+    for (inside, message) in [
+        ("MEASURES a AS x MEASURES b AS y PATTERN (A)", "`MEASURES` cannot stand here, or stands twice"),
+        ("MEASURES a AS x PARTITION BY k PATTERN (A)", "`PARTITION` cannot stand here"),
+        ("ORDER BY ts PARTITION BY k PATTERN (A)", "`PARTITION` cannot stand here"),
+        ("AFTER MATCH SKIP PAST LAST ROW ONE ROW PER MATCH PATTERN (A)", "`ONE` cannot stand here"),
+        ("DEFINE A AS v > 1 PATTERN (A)", "`DEFINE` cannot stand here"),
+        ("MEASURES a AS x DEFINE A AS v > 1 PATTERN (A)", "`DEFINE` cannot stand here"),
+        ("PATTERN (A) DEFINE A AS v > 1 WITHIN INTERVAL '1' HOUR", "`WITHIN` cannot stand here"),
+        ("PATTERN (A) DEFINE A AS v IS NOT NULL SUBSET U = (A)", "`SUBSET` cannot stand here"),
+        ("PATTERN (A B) SUBSET U = (A, B) WITHIN INTERVAL '1' HOUR", "`WITHIN` cannot stand here"),
+        ("PATTERN (A) WITHIN INTERVAL '1' HOUR MEASURES v AS x", "`MEASURES` cannot stand here"),
+        ("PATTERN (A) MEASURES v AS x", "`MEASURES` cannot stand here"),
+        ("PATTERN (A) PATTERN (B)", "`PATTERN` cannot stand here, or stands twice"),
+        ("ONE ROWS PER MATCH PATTERN (A)", "this part of the clause is written `{ONE ROW | ALL ROWS} PER MATCH`"),
+        ("MEASURES v AS x ALL ROW PER MATCH PATTERN (A)", "is written `{ONE ROW | ALL ROWS} PER MATCH`"),
+        ("PATTERN A B DEFINE A AS v > 1", "this part of the clause is written `PATTERN (..)`"),
+        ("MEASURES FINAL v AS x PATTERN (A)", "`FINAL` stands before a function: `FINAL LAST(..)`"),
+        ("MEASURES RUNNING (v + 1) AS x PATTERN (A)", "`RUNNING` stands before a function"),
+    ] {
+        let sql = format!("SELECT * FROM t MATCH_RECOGNIZE ({inside})");
+        let error = Source::new(&sql).tokens().expect_err(inside).to_string();
+        assert!(error.contains(message), "{inside}: {error}");
+    }
+    for inside in [
+        "MEASURES v AS within, w pattern, measures AS define, PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY v) AS p PATTERN (A)",
+        "MEASURES final AS x, CASE WHEN v > 1 THEN final END AS y, running + 1 AS z PATTERN (A)",
+        "PATTERN (define within) DEFINE define AS subset > 1 AND within BETWEEN measures AND all, within AS v = define",
+        "PATTERN (A) WITHIN INTERVAL '1' HOUR DEFINE A AS v IS NOT NULL AND NOT one",
+    ] {
+        clause(inside);
+    }
+}
