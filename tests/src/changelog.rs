@@ -27,6 +27,10 @@ const QUERIES: &[(&str, &str)] = &[
     ("rounded", "SELECT k, SUM(v) / 10 AS s, COUNT(*) % 2 AS n FROM t GROUP BY k"),
 ];
 
+/// One whose rows share a key, of which the greatest stands.
+const SHARED: &str =
+    "SELECT CASE WHEN SUM(v) % 3 = 0 THEN 'x' ELSE 'y' END AS k, SUM(v) AS s, COUNT(*) AS n FROM t GROUP BY t.k";
+
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         Trial::test("changelog::explained", || Ok(explained()?)),
@@ -34,8 +38,15 @@ pub(crate) fn trials() -> Vec<Trial> {
     ];
     for &(table, options, key) in TABLES {
         for &(name, query) in QUERIES {
-            let trial = move || Ok(reads_back(&format!("{table}::{name}"), options, key, query)?);
+            let trial = move || Ok(reads_back(&format!("{table}::{name}"), options, key, query, query)?);
             trials.push(Trial::test(format!("changelog::reads_back::{table}::{name}"), trial));
+        }
+        if options.contains("'upsert'") {
+            let greatest = format!(
+                "SELECT k, s, n FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY s DESC, n DESC) AS rn FROM ({SHARED})) WHERE rn = 1"
+            );
+            let trial = move || Ok(reads_back(&format!("{table}::shared"), options, key, SHARED, &greatest)?);
+            trials.push(Trial::test(format!("changelog::reads_back::{table}::shared"), trial));
         }
     }
     trials
@@ -58,12 +69,13 @@ fn build(session: &Session, statements: &[String]) -> eagre::Result<()> {
     Ok(())
 }
 
-fn reads_back(name: &str, options: &str, key: bool, query: &str) -> Result<(), String> {
+/// `want` gives what is there when `query` has been written.
+fn reads_back(name: &str, options: &str, key: bool, query: &str, want: &str) -> Result<(), String> {
     let mut random = Random::named(name);
     let text = |error: eagre::Error| format!("[{}] {error} (seed {})", error.code(), seed());
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let scene = scene(&mut random);
-    let want = run(&Schedule::calm(1, 64), &|session| build(session, &scene), query).map_err(text)?;
+    let want = run(&Schedule::calm(1, 64), &|session| build(session, &scene), want).map_err(text)?;
     let table = |path: &Path| {
         let key = if key { ", PRIMARY KEY (k) NOT ENFORCED" } else { "" };
         format!(

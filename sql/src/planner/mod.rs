@@ -63,6 +63,7 @@ mod sugar;
 mod ties;
 mod told_apart;
 mod unnest;
+mod upsert_sink;
 mod values;
 mod window;
 
@@ -119,6 +120,7 @@ use self::lower::{Lowering, Stream};
 pub use self::match_recognize::explain_match;
 pub use self::materialized::views_read;
 use self::materialized::{view_of, view_of_errors};
+use self::upsert_sink::one_row_of_each_key;
 use crate::catalog::{Catalog, Relation, TableDefinition, View};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::{
@@ -507,7 +509,7 @@ fn lower_statement(
     let (table, factory): (Option<String>, Arc<dyn SinkFactory>) = match planned.sink {
         Some(target) => {
             check_retractions(&stream, &target, query)?;
-            check_key(lowering, &mut stream, &target);
+            one_row_of_each_key(lowering, &mut stream, &planned.plan, &target)?;
             // Rows that are taken back are updates where the query knows which row comes in the place of which.
             let key = stream.key.as_ref().filter(|_| stream.changelog != ChangelogMode::AppendOnly);
             let keyed = key.and_then(|key| target.factory.keyed_by(key));
@@ -568,27 +570,6 @@ fn check_retractions(stream: &Stream, target: &insert::Target, query: &QueryText
         ),
         query.location,
     ))
-}
-
-/// A sink that replaces rows by key shows one row of each.
-fn check_key(lowering: &mut Lowering<'_>, stream: &mut Stream, target: &insert::Target) {
-    let Some(key) = target.factory.replaces_by() else { return };
-    if stream.changelog == ChangelogMode::AppendOnly {
-        // The last to arrive stands.
-        if stream.ordered {
-            stream.require_ordinals();
-        }
-        return;
-    }
-    if stream.key.as_ref().is_some_and(|unique| unique.iter().all(|column| key.contains(column))) {
-        return;
-    }
-    let names = key.iter().map(|column| stream.physical.field(*column).name().as_str()).collect::<Vec<_>>().join(", ");
-    lowering.notice(format!(
-        "`{0}` replaces rows by its PRIMARY KEY ({names}), and it cannot be seen from the query that this identifies its rows: of several \
-         rows of one key only one stands, and when one goes its key is gone; without 'changelog.mode' = 'upsert' `{0}` holds them all",
-        target.table
-    ));
 }
 
 /// Gives an error without a place that of the construct it speaks of, else that of the statement.

@@ -224,8 +224,14 @@ impl PatternParser<'_> {
         if self.question() {
             return Ok(Some((0, Some(1))));
         }
-        if !self.tokens.is(0, &Token::LBrace) || self.tokens.is(1, &Token::Minus) {
+        if !self.tokens.is(0, &Token::LBrace) {
             return Ok(None);
+        }
+        if self.tokens.is(1, &Token::Minus) {
+            return match self.tokens.peek(2) {
+                Some(Token::Number(..)) => Err(self.tokens.expected("a number of repetitions from 0 on")),
+                _ => Ok(None),
+            };
         }
         self.tokens.index += 1;
         let min = self.bound()?;

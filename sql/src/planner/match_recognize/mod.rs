@@ -90,9 +90,19 @@ pub(super) fn is_marker(name: &str) -> bool {
 
 /// Why a function that only a clause has is not known elsewhere.
 pub(super) fn misplaced(name: &str) -> Option<String> {
-    ["prev", "next", "classifier", "match_number", "match_sequence_number", "match_status", "match_rowtime"]
-        .contains(&name)
-        .then(|| format!("`{}` stands in the `MEASURES` and the `DEFINE` of a `MATCH_RECOGNIZE`", name.to_uppercase()))
+    let place =
+        || format!("`{}` stands in the `MEASURES` and the `DEFINE` of a `MATCH_RECOGNIZE`", name.to_uppercase());
+    match name {
+        "first" | "last" => Some(format!("{}; elsewhere it is `{}_VALUE`", place(), name.to_uppercase())),
+        "prev"
+        | "next"
+        | "classifier"
+        | "match_number"
+        | "match_sequence_number"
+        | "match_status"
+        | "match_rowtime" => Some(place()),
+        _ => None,
+    }
 }
 
 /// The qualifier of the rows' columns.
