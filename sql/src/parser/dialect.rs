@@ -12,6 +12,7 @@
 //! - `MAP['k', v, ..]` becomes sqlparser's `MAP {'k': v}`;
 //! - `TIMESTAMPDIFF(HOUR, a, b)`, `TIMESTAMPADD(..)` get their unit as a string; the unit of `FLOOR(ts TO HOUR)` and `CEIL` is checked;
 //! - `BETWEEN SYMMETRIC a AND b` keeps the word as a prefix of `a`; `x IS JSON` is `is_json(x, 'value')`;
+//! - `x ISNULL` is `x IS NULL`, and `a # b` PostgreSQL's exclusive or;
 //! - `TIMESTAMP '..'` gets the precision that its digits need, so that none are lost.
 //!
 //! JSON access (`j -> 'a' = 3`) binds closer than arithmetic and comparisons, which is what everybody means who writes it.
@@ -22,7 +23,7 @@
 use std::any::TypeId;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, CeilFloorKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
+    BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, Ident, Map, MapEntry, ObjectName, TimezoneInfo, TypedString,
     UnaryOperator, Value,
 };
@@ -224,6 +225,14 @@ impl Dialect for EagreDialect {
         true
     }
 
+    fn supports_notnull_operator(&self) -> bool {
+        true
+    }
+
+    fn supports_select_expr_star(&self) -> bool {
+        true
+    }
+
     fn supports_named_fn_args_with_assignment_operator(&self) -> bool {
         true
     }
@@ -235,15 +244,39 @@ impl Dialect for EagreDialect {
     }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
-        matches!(parser.peek_token_ref().token, Token::Arrow | Token::LongArrow).then_some(Ok(JSON_ACCESS_PRECEDENCE))
+        match &parser.peek_token_ref().token {
+            Token::Arrow | Token::LongArrow => Some(Ok(JSON_ACCESS_PRECEDENCE)),
+            // As the other operators on bits.
+            Token::Sharp => Some(Ok(self.prec_value(Precedence::Pipe))),
+            Token::Word(word) if is_word(word, "ISNULL") => Some(Ok(self.prec_value(Precedence::Is))),
+            _ => None,
+        }
     }
 
-    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
-        parse_is_json(parser, expr)
+    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+        match &parser.peek_token_ref().token {
+            Token::Sharp => {
+                parser.next_token();
+                let right = parser.parse_subexpr(precedence);
+                let (left, op) = (Box::new(expr.clone()), BinaryOperator::BitwiseXor);
+                Some(right.map(|right| Expr::BinaryOp { left, op, right: Box::new(right) }))
+            }
+            Token::Word(word) if is_word(word, "ISNULL") => {
+                parser.next_token();
+                Some(Ok(Expr::IsNull(Box::new(expr.clone()))))
+            }
+            _ => parse_is_json(parser, expr),
+        }
     }
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         let [first, second, third, fourth] = parser.peek_tokens_ref::<4>();
+        if first.token == Token::LParen
+            && third.token == Token::LParen
+            && matches!(&second.token, Token::Word(word) if is_word(word, "VALUES"))
+        {
+            return Some(parse_values_subquery(parser));
+        }
         let Token::Word(word) = &first.token else { return None };
         if word.quote_style.is_some() {
             return None;
@@ -304,6 +337,14 @@ impl Dialect for EagreDialect {
 
 fn is_word(word: &Word, expected: &str) -> bool {
     word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected)
+}
+
+/// `(VALUES (1))`, which sqlparser takes for the call of a function.
+fn parse_values_subquery(parser: &mut Parser) -> Result<Expr, ParserError> {
+    parser.expect_token(&Token::LParen)?;
+    let query = parser.parse_query()?;
+    parser.expect_token(&Token::RParen)?;
+    Ok(Expr::Subquery(query))
 }
 
 /// What follows `BETWEEN`, with the word before it: `SYMMETRIC a` as a prefixed expression, `ASYMMETRIC a` as `a`.

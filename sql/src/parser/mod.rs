@@ -20,6 +20,7 @@ pub(crate) mod hint;
 mod json_pairs;
 mod json_query;
 mod json_value;
+mod kept_cte;
 mod limit_duration;
 pub mod locate;
 pub(crate) mod match_recognize;

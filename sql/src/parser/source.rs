@@ -9,7 +9,9 @@ use datafusion::sql::sqlparser::tokenizer::{
 };
 
 use super::dialect::EagreDialect;
-use super::{corresponding, frame_exclusion, hint, json_value, match_recognize, session_frame, wildcard_except};
+use super::{
+    corresponding, frame_exclusion, hint, json_value, kept_cte, match_recognize, session_frame, wildcard_except,
+};
 use crate::error::{Location, Result, SqlError};
 
 /// The text and where its lines begin.
@@ -71,7 +73,7 @@ impl<'a> Source<'a> {
         let placed = |token: TokenWithSpan| TokenWithSpan { span: self.place_span(token.span), token: token.token };
         let tokens = json_value::write_as_arguments(kept.into_iter().map(placed).collect())?;
         session_frame::refuse(&tokens)?;
-        let tokens = wildcard_except::rewrite(corresponding::rewrite(tokens));
+        let tokens = kept_cte::rewrite(wildcard_except::rewrite(corresponding::rewrite(tokens)));
         match_recognize::rewrite(frame_exclusion::rewrite(tokens)?)
     }
 

@@ -86,6 +86,13 @@ impl VisitorMut for Rewriter {
                 *expr =
                     window::call("ceil_to", vec![window::string(&unit.to_string().to_lowercase()), (**time).clone()]);
             }
+            // All bits the other way round: in two's complement, what is one less on the other side of 0.
+            Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: value } => {
+                let one = Expr::Value(Value::Number("1".into(), false).into());
+                let negative = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(Expr::Nested(value.clone())) };
+                let less = Expr::BinaryOp { left: Box::new(negative), op: BinaryOperator::Minus, right: Box::new(one) };
+                *expr = Expr::Nested(Box::new(less));
+            }
             Expr::Value(value) => {
                 if let Some(written) = constant(&value.value) {
                     *expr = written;
@@ -119,6 +126,8 @@ impl VisitorMut for Rewriter {
                         ));
                     }
                     "count" => count_rows(function),
+                    // PostgreSQL has their order in the parentheses, others have it behind.
+                    "array_agg" => order_within(function),
                     "listagg" | "string_agg" => {
                         join_texts(function, name == "listagg");
                         if let Some(written) = joined_by_a_column(function) {
@@ -363,16 +372,23 @@ fn percentile_of_nothing(function: &Function) -> Option<Expr> {
     Some(written)
 }
 
-fn join_texts(function: &mut Function, has_default: bool) {
+/// `f(x) WITHIN GROUP (ORDER BY y)` as `f(x ORDER BY y)`.
+fn order_within(function: &mut Function) {
     let order = std::mem::take(&mut function.within_group);
+    if let FunctionArguments::List(list) = &mut function.args
+        && !order.is_empty()
+    {
+        list.clauses.push(FunctionArgumentClause::OrderBy(order));
+    }
+}
+
+fn join_texts(function: &mut Function, has_default: bool) {
+    order_within(function);
     let FunctionArguments::List(list) = &mut function.args else { return };
     // No text is too long here.
     list.clauses.retain(|clause| !matches!(clause, FunctionArgumentClause::OnOverflow(_)));
     if has_default && list.args.len() == 1 {
         list.args.push(argument(window::string(",")));
-    }
-    if !order.is_empty() {
-        list.clauses.push(FunctionArgumentClause::OrderBy(order));
     }
 }
 

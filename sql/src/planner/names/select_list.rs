@@ -46,7 +46,8 @@ impl Resolver<'_> {
                     hide(options, input.hidden.iter());
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), _) => {
-                    return Err(SqlError::unsupported("`.*` after an expression", "", Location::of(expr.span())));
+                    let hint = "it stands behind the name of a table, or of a column of type ROW";
+                    return Err(SqlError::unsupported("`.*` after this expression", hint, Location::of(expr.span())));
                 }
                 SelectItem::ExprWithAliases { expr, .. } => {
                     return Err(SqlError::unsupported("several aliases of one column", "", Location::of(expr.span())));

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, ExcludeSelectItem, Expr, Ident, ObjectName, ReplaceSelectElement, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableFactor, TableWithJoins, WildcardAdditionalOptions,
@@ -21,7 +21,13 @@ pub(super) fn spell_out(items: &mut Vec<SelectItem>, written: &mut Vec<Option<St
     while index < items.len() {
         let spelled = match &items[index] {
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
-                columns_of_table(name, options, scope)?
+                match columns_of_table(name, options, scope)? {
+                    None => fields_of_row(&object_idents(name)?, options, scope),
+                    columns => columns,
+                }
+            }
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), options) => {
+                fields_of_row(&idents_of(expr), options, scope)
             }
             _ => None,
         };
@@ -75,18 +81,48 @@ fn columns_of_table(name: &ObjectName, options: &WildcardAdditionalOptions, scop
     {
         // `UNNEST(rows) AS u`: the table is its only column.
         let row = Expr::CompoundIdentifier(vec![Ident::with_quote('"', table), Ident::with_quote('"', name)]);
-        let field = |name: &String| {
-            let access_chain = vec![AccessExpr::Dot(Expr::Identifier(Ident::with_quote('"', name)))];
-            let root = Box::new(Expr::Nested(Box::new(row.clone())));
-            (SelectItem::UnnamedExpr(Expr::CompoundFieldAccess { root, access_chain }), Some(name.clone()))
-        };
-        return Ok(Some(fields.iter().map(|each| field(each.name())).collect()));
+        return Ok(Some(fields_of(&row, fields)));
     }
     if scope.inputs.iter().filter(|other| other.qualifier == input.qualifier).count() < 2 {
         return Ok(None);
     }
     let alone = Input { merged: vec![], ..input.clone() };
     columns_of(options, &Scope { inputs: vec![alone], aliases: vec![], lateral: false }).map(Some)
+}
+
+/// The fields of a row as columns of their names.
+fn fields_of(row: &Expr, fields: &Fields) -> Spelled {
+    let field = |name: &String| {
+        let access_chain = vec![AccessExpr::Dot(Expr::Identifier(Ident::with_quote('"', name)))];
+        let root = Box::new(Expr::Nested(Box::new(row.clone())));
+        (SelectItem::UnnamedExpr(Expr::CompoundFieldAccess { root, access_chain }), Some(name.clone()))
+    };
+    fields.iter().map(|each| field(each.name())).collect()
+}
+
+/// `r.*`, `t.r.*` and `(r).*` of a column of type ROW, where no table is called so; none where there is no such column.
+fn fields_of_row(idents: &[Ident], options: &WildcardAdditionalOptions, scope: &Scope) -> Option<Spelled> {
+    let is_plain = !idents.is_empty() && options.to_string().is_empty();
+    let mut named = all_columns(scope).filter(|(input, column)| is_plain && is_named(idents, input, column));
+    let ((input, column), None) = (named.next()?, named.next()) else { return None };
+    let Some(DataType::Struct(fields)) = &column.data_type else { return None };
+    let name = Ident::with_quote('"', &column.name);
+    let table = input.name.as_ref().filter(|_| !input.bare.contains(&column.name));
+    let row = match table {
+        Some(table) => Expr::CompoundIdentifier(vec![Ident::with_quote('"', table), name]),
+        None => Expr::Identifier(name),
+    };
+    Some(fields_of(&row, fields))
+}
+
+/// The names that an expression is, in parentheses or not; empty for any other expression.
+fn idents_of(expr: &Expr) -> Vec<Ident> {
+    match expr {
+        Expr::Nested(expr) => idents_of(expr),
+        Expr::Identifier(ident) => vec![ident.clone()],
+        Expr::CompoundIdentifier(idents) => idents.clone(),
+        _ => vec![],
+    }
 }
 
 fn all_columns(scope: &Scope) -> impl Iterator<Item = (&Input, &Column)> {
