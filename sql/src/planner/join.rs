@@ -6,8 +6,8 @@
 //! bounds are found in the condition itself ([`Bounds`]), so no form of query is special: an interval join is a join with
 //! two constant bounds, a window join one on the columns of a window.
 //!
-//! What is late follows from what was let go. With constant bounds `b.ts` in `[a.ts + lo, a.ts + hi]` the interval of a row is closed when the
-//! watermark has passed it, and rows are kept so long that a row whose interval is still open meets all its partners. With other bounds
+//! What is late follows from what was let go. With constant bounds `b.ts` in `[a.ts + lo, a.ts + hi]` a row is late when the watermark has passed
+//! both it and its interval, and rows are kept so long that every other row meets all its partners. With other bounds
 //! a row is late when a partner of it may have been let go.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -406,7 +406,8 @@ impl Lowering<'_> {
             return Ok(Bounds {
                 left: Some(bound(&left_time, left_kept)),
                 right: Some(bound(&right_time, right_kept)),
-                late: [(&left_time, hi), (&right_time, -lo)]
+                // No row before the watermark is late, also if all that it meets is.
+                late: [(&left_time, hi.max(0)), (&right_time, (-lo).max(0))]
                     .map(|(time, closed)| Some(milliseconds(time, closed + lateness_ms))),
                 delay_ms: Some(left_kept.max(right_kept).max(0)),
                 window: false,

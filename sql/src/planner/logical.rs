@@ -35,6 +35,8 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{AnalyzerRule, ApplyOrder, Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
 
 use super::context::{PlanContext, function_rewrites};
+use super::expr::strip_alias;
+use super::fallible::may_fail;
 use super::{
     casts, decorrelate, frames, grouping_sets, json_plain, misread, online, outer_aggregates, predict, rank,
     single_value, ties,
@@ -142,7 +144,7 @@ fn run_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(push_down_filter()),
         Arc::new(EliminateGroupByConstant::new()),
-        Arc::new(CommonSubexprEliminate::new()),
+        Arc::new(common_subexpr_eliminate()),
         Arc::new(OptimizeProjections::new()),
     ];
     // Again: an INSERT casts to the types of its table after the analysis.
@@ -215,6 +217,21 @@ fn push_down_filter() -> Except<PushDownFilter> {
             if matches!(filter.input.as_ref(), LogicalPlan::Aggregate(all) if all.group_expr.is_empty()))
     };
     Except { rule: PushDownFilter::new(), is_wrong_for }
+}
+
+/// It computes what two arguments have in common for all rows, also for those that a `FILTER` leaves out because they would fail.
+fn common_subexpr_eliminate() -> Except<CommonSubexprEliminate> {
+    let is_wrong_for = |plan: &LogicalPlan| {
+        let LogicalPlan::Aggregate(aggregate) = plan else { return false };
+        let schema = aggregate.input.schema();
+        aggregate.aggr_expr.iter().any(|expr| match strip_alias(expr) {
+            Expr::AggregateFunction(call) => {
+                call.params.filter.is_some() && call.params.args.iter().any(|arg| may_fail(arg, schema))
+            }
+            _ => false,
+        })
+    };
+    Except { rule: CommonSubexprEliminate::new(), is_wrong_for }
 }
 
 /// Whether all columns that a plan looks at are there: DataFusion's rules lose the way in a subquery that looks at a query two further
