@@ -20,7 +20,7 @@ use eagre_engine::operator::consolidate::ConsolidateFactory;
 use eagre_engine::operator::group_aggregate::GroupAggregateFactory;
 use eagre_engine::operator::partial_aggregate::{PartialAggregateFactory, PartialWindows};
 use eagre_engine::operator::retraction_check::RetractionCheckFactory;
-use eagre_engine::operator::top_n::{RankFunction, SortColumn, TopNFactory, TopNSpec};
+use eagre_engine::operator::top_n::{RankFunction, SortColumn, Ties, TopNFactory, TopNSpec};
 use eagre_engine::operator::window::{WindowKind, WindowSpec};
 use eagre_engine::operator::window_assign::WindowAssignFactory;
 use eagre_engine::operator::{Input, Judge, Operator, OperatorFactory, Output, Unfounded};
@@ -138,7 +138,7 @@ impl Ten {
             rank_column: None,
             window: None,
             retracting: true,
-            by_arrival: false,
+            ties: Ties::ByRow,
         };
         let top = TopNFactory::new(spec, grouped).expect("a plan");
         let (project, _) = columns(&top.output_schema(), &[0, 2]);

@@ -15,7 +15,7 @@ use eagre_engine::Delta;
 use eagre_engine::checkpoint::{Compression, encode_chunks};
 use eagre_engine::expr::StepContext;
 use eagre_engine::hash::HashGroups;
-use eagre_engine::operator::top_n::{RankFunction, SortColumn, TopNFactory, TopNSpec};
+use eagre_engine::operator::top_n::{RankFunction, SortColumn, Ties, TopNFactory, TopNSpec};
 use eagre_engine::operator::{Input, OperatorFactory, Output, SaveKind, SavedChunk, StateReader, StateWriter};
 use eagre_engine::time::Watermarks;
 
@@ -47,7 +47,7 @@ fn spec(query: &str) -> TopNSpec {
         rank_column: (query == "q19").then(|| "rank_number".to_owned()),
         window: None,
         retracting: false,
-        by_arrival: true,
+        ties: Ties::FirstToArrive,
     }
 }
 

@@ -6,6 +6,8 @@
 //!   Equality goes by a text that is the same for equal values ([`super::json_order`]), so that it can be the key of a join.
 //! - Intervals are compared by their length, a day being 24 hours and a month 30 days, as in PostgreSQL. (DataFusion compares months, then days, then what is
 //!   shorter, so that 36 hours were less than a day.)
+//! - Whether a text is an integer that is written (`user_id <> 123`) goes by the text, which is an answer for each (DataFusion makes numbers of all
+//!   texts, and fails on those that are none).
 //! - Numbers without a sign that functions give (`CARDINALITY(a) / 2`) are counted on with a sign; with one on one side only, DataFusion
 //!   makes decimals.
 //!
@@ -125,11 +127,33 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
                 _ => ordered(left, op, right),
             })
         }
+        (text, number)
+            if is_text(text) && number.is_integer() && matches!(op, Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom) =>
+        {
+            digits_of(right).map(|digits| binary_expr(left.clone(), op, digits))
+        }
+        (number, text)
+            if is_text(text) && number.is_integer() && matches!(op, Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom) =>
+        {
+            digits_of(left).map(|digits| binary_expr(digits, op, right.clone()))
+        }
         (DataType::Interval(_) | DataType::Duration(_), DataType::Interval(_) | DataType::Duration(_)) => {
             interval::compared((left, &left_type), op, (right, &right_type))
         }
         _ => None,
     })
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// The text of an integer that is written; none of any other expression.
+fn digits_of(expr: &Expr) -> Option<Expr> {
+    match expr {
+        Expr::Literal(value, _) if !value.is_null() => Some(lit(value.to_string())),
+        _ => None,
+    }
 }
 
 fn by_key(left: &Expr, op: Operator, right: &Expr) -> Expr {

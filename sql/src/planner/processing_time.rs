@@ -136,7 +136,7 @@ impl Lowering<'_> {
 }
 
 /// Whether an expression is the step's clock as a point in time.
-fn is_clock(expr: &LogicalExpr) -> bool {
+pub(super) fn is_clock(expr: &LogicalExpr) -> bool {
     matches!(expr, LogicalExpr::ScalarFunction(call) if call.func.name() == "now")
 }
 

@@ -27,11 +27,13 @@ use eagre_engine::expr::PlainColumn;
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::group_aggregate::{GroupEmit, GroupWindow};
-use eagre_engine::operator::top_n::{RankFunction, SortColumn, TopNFactory, TopNSpec};
+use eagre_engine::operator::top_n::{RankFunction, SortColumn, Ties, TopNFactory, TopNSpec};
 
+use super::ROWTIME_METADATA;
 use super::context::default_functions;
 use super::expr::{short_text, strip_alias};
 use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine};
+use super::processing_time::is_clock;
 use super::state_ttl::{ADVICE, duration};
 use super::ties::WITH_TIES;
 use super::window;
@@ -471,7 +473,11 @@ impl Lowering<'_> {
             rank_column,
             window: group_window,
             retracting,
-            by_arrival,
+            ties: match (by_arrival, self.keeps_last(node)?) {
+                (false, _) => Ties::ByRow,
+                (true, false) => Ties::FirstToArrive,
+                (true, true) => Ties::LastToArrive,
+            },
         };
         let factory = TopNFactory::new(spec, Arc::clone(&stream.physical)).map_err(engine)?.with_ttl(ttl_ms);
         let updating = factory.is_updating();
@@ -544,6 +550,21 @@ impl Lowering<'_> {
             result.retracts_because = Some(why.to_string());
         }
         Ok(result)
+    }
+
+    /// Whether the last row of each partition is asked for, by a time attribute: of rows of one time that is the last to arrive.
+    fn keeps_last(&self, node: &TopN) -> Result<bool> {
+        let ([SortExpr { expr, asc: false, .. }], 1, 1) = (node.order.as_slice(), node.first, node.last) else {
+            return Ok(false);
+        };
+        match strip_alias(expr) {
+            Expr::Column(column) => {
+                let index = node.input.schema().index_of_column(column)?;
+                let is_event_time = node.input.schema().field(index).metadata().contains_key(ROWTIME_METADATA);
+                Ok(is_event_time || self.is_processing_time(&node.input, index)?)
+            }
+            expr => Ok(is_clock(expr)),
+        }
     }
 
     /// The window that closes among the partition columns, and the place of its end among them; where the end is not there it is added.

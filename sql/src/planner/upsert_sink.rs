@@ -8,7 +8,7 @@
 use datafusion::logical_expr::LogicalPlan;
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::PORT_MAIN;
-use eagre_engine::operator::top_n::{RankFunction, SortColumn, TopNFactory, TopNSpec};
+use eagre_engine::operator::top_n::{RankFunction, SortColumn, Ties, TopNFactory, TopNSpec};
 
 use super::insert::Target;
 use super::lower::{Lowering, Stream, engine};
@@ -64,7 +64,7 @@ pub(super) fn one_row_of_each_key(
         rank_column: None,
         window: None,
         retracting: true,
-        by_arrival: false,
+        ties: Ties::ByRow,
     };
     if ttl_ms.is_some() {
         lowering.consolidate(stream, plan);

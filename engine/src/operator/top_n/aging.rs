@@ -67,7 +67,8 @@ impl<K: SortKey> TopN<K> {
                 ttl.touch(&effect.slots, clock_ms);
                 let mut noted = Delta::insert(self.rows.take_batch(&effect.ids)?);
                 noted.weights = self.plan.spec.retracting.then(|| Int64Array::from(effect.weights));
-                noted.ordinals = self.plan.spec.by_arrival.then(|| UInt64Array::from(effect.ties));
+                let ordinals = || effect.ties.iter().map(|tie| self.plan.spec.ties.turned(*tie));
+                noted.ordinals = self.plan.spec.ties.by_arrival().then(|| UInt64Array::from_iter_values(ordinals()));
                 Some(noted)
             }
         };

@@ -85,8 +85,31 @@ pub struct TopNSpec {
     pub window: Option<GroupWindow>,
     /// Rows of the input can be taken back.
     pub retracting: bool,
-    /// The input carries arrival numbers.
-    pub by_arrival: bool,
+    /// What decides between rows with equal sort columns.
+    pub ties: Ties,
+}
+
+/// What decides between rows with equal sort columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ties {
+    /// The rows themselves, in an order that is the same everywhere: the input has no arrival numbers.
+    ByRow,
+    /// The first to arrive comes first.
+    FirstToArrive,
+    /// The last to arrive comes first.
+    LastToArrive,
+}
+
+impl Ties {
+    /// Whether the input carries arrival numbers.
+    pub fn by_arrival(self) -> bool {
+        self != Self::ByRow
+    }
+
+    /// The tie of an arrival number, and the other way round.
+    fn turned(self, ordinal: u64) -> u64 {
+        if self == Self::LastToArrive { !ordinal } else { ordinal }
+    }
 }
 
 /// The numbers that are shown.
@@ -161,13 +184,13 @@ impl Plan {
 
     /// What decides between rows with equal sort columns, into `ties`.
     fn ties(&self, delta: &Delta, ties: &mut Vec<u64>) -> Result<()> {
-        if !self.spec.by_arrival {
+        if !self.spec.ties.by_arrival() {
             return hash_columns(delta.batch.columns(), delta.rows(), ties);
         }
         let ordinals = delta.ordinals.as_ref();
         let ordinals = ordinals.ok_or_else(|| EngineError::bug("rows came without their arrival numbers"))?;
         ties.clear();
-        ties.extend_from_slice(ordinals.values());
+        ties.extend(ordinals.values().iter().map(|ordinal| self.spec.ties.turned(*ordinal)));
         Ok(())
     }
 
@@ -206,8 +229,10 @@ impl TopNFactory {
         let closes_once =
             spec.window.is_some_and(|window| window.emit == GroupEmit::OnWindowClose && window.lateness_ms == 0);
         // Who came first stays first.
-        let keeps_first =
-            !spec.retracting && spec.by_arrival && spec.order.is_empty() && spec.function == RankFunction::RowNumber;
+        let keeps_first = !spec.retracting
+            && spec.ties == Ties::FirstToArrive
+            && spec.order.is_empty()
+            && spec.function == RankFunction::RowNumber;
         let ranks =
             Ranks { function: spec.function, first: spec.first, last: spec.last, told: spec.rank_column.is_some() };
         let plan = Plan {
@@ -369,7 +394,7 @@ impl<K: SortKey> TopN<K> {
             match &mut self.core {
                 Core::Few(few) => few.take_in(number as u32, &self.slots, &self.sort_keys),
                 Core::Full(full) => {
-                    let hashes = (!self.plan.spec.by_arrival).then_some(self.ties.as_slice());
+                    let hashes = (!self.plan.spec.ties.by_arrival()).then_some(self.ties.as_slice());
                     let kept = full.take_in(delta, &self.slots, &self.sort_keys, &self.ties, hashes, &mut self.rows)?;
                     if let Some(kept) = kept.filter(|_| log && self.ttl.is_none()) {
                         let taken = full.taken();
@@ -526,8 +551,9 @@ impl<K: SortKey> TopN<K> {
             if self.plan.spec.retracting {
                 delta.weights = Some(ids.iter().map(|id| self.rows.weight(*id)).collect());
             }
-            if self.plan.spec.by_arrival {
-                delta.ordinals = Some(UInt64Array::from_iter_values(stored.iter().map(|(_, tie)| *tie)));
+            if self.plan.spec.ties.by_arrival() {
+                let ordinals = stored.iter().map(|(_, tie)| self.plan.spec.ties.turned(*tie));
+                delta.ordinals = Some(UInt64Array::from_iter_values(ordinals));
             }
             if let Some(ttl) = &self.ttl {
                 let slots = &slots[chunk * DELTA_ROWS_MAX..][..stored.len()];
@@ -541,7 +567,7 @@ impl<K: SortKey> TopN<K> {
     /// Rows that are only inserted, which are then mostly shared and not copied.
     fn all_as_they_lie(&mut self) -> Result<Vec<Delta>> {
         let mut ties = Vec::new();
-        if self.plan.spec.by_arrival {
+        if self.plan.spec.ties.by_arrival() {
             ties.resize(self.rows.id_bound(), 0_u64);
             let mut note = |(id, tie): (u32, u64)| ties[id as usize] = tie;
             for slot in self.keys.live_slots() {
@@ -553,8 +579,9 @@ impl<K: SortKey> TopN<K> {
         }
         let delta = |ids: &Vec<u32>| -> Result<Delta> {
             let mut delta = Delta::insert(self.rows.take_batch(ids)?);
-            if self.plan.spec.by_arrival {
-                delta.ordinals = Some(UInt64Array::from_iter_values(ids.iter().map(|id| ties[*id as usize])));
+            if self.plan.spec.ties.by_arrival() {
+                let ordinals = ids.iter().map(|id| self.plan.spec.ties.turned(ties[*id as usize]));
+                delta.ordinals = Some(UInt64Array::from_iter_values(ordinals));
             }
             Ok(delta)
         };

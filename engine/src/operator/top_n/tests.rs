@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use proptest::prelude::*;
 
-use super::{RankFunction, SortColumn, TopNFactory, TopNSpec};
+use super::{RankFunction, SortColumn, Ties, TopNFactory, TopNSpec};
 use crate::aggregate::testing::{Pipeline, show, time_type};
 use crate::delta::Delta;
 use crate::hash::hash_columns;
@@ -74,12 +74,13 @@ fn text_of(row: &Row) -> String {
 }
 
 /// The rows of a table with their ties and weights, in order of arrival.
-fn table(events: &[Event], retracting: bool, by_arrival: bool) -> Vec<(Row, i64, u64)> {
+fn table(events: &[Event], retracting: bool, ties: Ties) -> Vec<(Row, i64, u64)> {
     let mut rows: Vec<(Row, i64, u64)> = Vec::new();
     for (row, weight, ordinal) in events {
-        let tie = match by_arrival {
-            true => *ordinal,
-            false => {
+        let tie = match ties {
+            Ties::FirstToArrive => *ordinal,
+            Ties::LastToArrive => u64::MAX - *ordinal,
+            Ties::ByRow => {
                 let mut hashes = Vec::new();
                 hash_columns(batch(std::slice::from_ref(row)).columns(), 1, &mut hashes).expect("hashes");
                 hashes[0]
@@ -180,8 +181,9 @@ fn order() -> impl Strategy<Value = Vec<SortColumn>> {
 fn spec() -> impl Strategy<Value = TopNSpec> {
     let function = prop_oneof![Just(RankFunction::RowNumber), Just(RankFunction::Rank), Just(RankFunction::DenseRank)];
     let last = prop_oneof![3 => (0u64..4).prop_map(Some), 1 => Just(None)];
-    (any::<bool>(), order(), function, 1u64..4, last, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(keyed, order, function, first, more, told, retracting, by_arrival)| TopNSpec {
+    let ties = prop_oneof![Just(Ties::ByRow), Just(Ties::FirstToArrive), Just(Ties::LastToArrive)];
+    (any::<bool>(), order(), function, 1u64..4, last, any::<bool>(), any::<bool>(), ties).prop_map(
+        |(keyed, order, function, first, more, told, retracting, ties)| TopNSpec {
             partition: if keyed { vec![KEY] } else { vec![] },
             order,
             function,
@@ -190,7 +192,7 @@ fn spec() -> impl Strategy<Value = TopNSpec> {
             rank_column: told.then(|| "rank".to_owned()),
             window: None,
             retracting,
-            by_arrival,
+            ties,
         },
     )
 }
@@ -230,7 +232,7 @@ proptest! {
         let factory = TopNFactory::new(spec.clone(), schema()).expect("plans");
         let local = ChainFactory::new(vec![]);
         // Who comes first among equal rows of one step is told by their order.
-        let shards = |shards: usize| if spec.retracting && spec.by_arrival { 1 } else { shards };
+        let shards = |shards: usize| if spec.retracting && spec.ties.by_arrival() { 1 } else { shards };
         let mut pipeline = Pipeline::new(&local, &factory, spec.partition.clone(), shards(2));
         let mut view = View::default();
         let mut done = 0;
@@ -240,7 +242,7 @@ proptest! {
             prop_assert!(factory.is_updating() || deltas.iter().all(|delta| delta.weights.is_none()));
             view.apply(&deltas);
             done = end;
-            prop_assert_eq!(&view.0, &naive(&table(&events[..done], spec.retracting, spec.by_arrival), &spec));
+            prop_assert_eq!(&view.0, &naive(&table(&events[..done], spec.retracting, spec.ties), &spec));
             match event {
                 1 => pipeline.save(SaveKind::Changes),
                 2 => {
@@ -289,7 +291,7 @@ proptest! {
             let end = (done + rows_now).min(events.len());
             view.apply(&pipeline.step(&[delta_of(&events[done..end], false)], 0));
             done = end;
-            prop_assert_eq!(&view.0, &naive(&table(&events[..done], false, spec.by_arrival), &spec));
+            prop_assert_eq!(&view.0, &naive(&table(&events[..done], false, spec.ties), &spec));
             if *event == 3 {
                 pipeline.save(SaveKind::Changes);
                 pipeline.restart(2);
@@ -312,7 +314,8 @@ proptest! {
     ) {
         let partition = vec![KEY, END];
         let window = Some(GroupWindow { end_key: 1, emit, lateness_ms });
-        let spec = TopNSpec { partition, window, by_arrival: spec.by_arrival && !spec.retracting, ..spec };
+        let ties = if spec.retracting { Ties::ByRow } else { spec.ties };
+        let spec = TopNSpec { partition, window, ties, ..spec };
         let factory = TopNFactory::new(spec.clone(), schema()).expect("plans");
         let local = ChainFactory::new(vec![]);
         let mut pipeline = Pipeline::new(&local, &factory, spec.partition.clone(), 2);
@@ -329,7 +332,7 @@ proptest! {
             let deltas = pipeline.step(&[delta_of(&events[done..end], spec.retracting)], watermark);
             view.apply(&deltas);
             done = end;
-            let rows = table(&taken, spec.retracting, spec.by_arrival);
+            let rows = table(&taken, spec.retracting, spec.ties);
             let shown = rows.into_iter().filter(|(row, _, _)| emit == GroupEmit::EveryStep || row.end <= watermark);
             prop_assert_eq!(&view.0, &naive(&shown.collect::<Vec<_>>(), &spec));
             match event {
@@ -372,7 +375,7 @@ fn checkpoints_have_no_rows_that_came_and_went() {
             rank_column: None,
             window: None,
             retracting,
-            by_arrival: false,
+            ties: Ties::ByRow,
         };
         let factory = TopNFactory::new(spec.clone(), schema()).expect("plans");
         let local = ChainFactory::new(vec![]);
@@ -398,7 +401,7 @@ fn checkpoints_have_no_rows_that_came_and_went() {
         let next = [(row(300), 1, 300)];
         view.apply(&pipeline.step(&[delta_of(&next, retracting)], 0));
         events.extend(next);
-        assert_eq!(view.0, naive(&table(&events, retracting, false), &spec));
+        assert_eq!(view.0, naive(&table(&events, retracting, Ties::ByRow), &spec));
     }
 }
 
@@ -421,7 +424,7 @@ fn a_hot_partition() {
             rank_column: None,
             window: None,
             retracting,
-            by_arrival: true,
+            ties: Ties::FirstToArrive,
         };
         let factory = TopNFactory::new(spec.clone(), schema()).expect("plans");
         let local = ChainFactory::new(vec![]);

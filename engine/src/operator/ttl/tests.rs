@@ -18,7 +18,7 @@ use crate::operator::group_aggregate::GroupAggregateFactory;
 use crate::operator::join::{JoinFactory, JoinKind, JoinSide, JoinSpec};
 use crate::operator::partial_aggregate::{PartialAggregateFactory, PartialWindows};
 use crate::operator::set_operation::{SetFunction, SetOperationFactory};
-use crate::operator::top_n::{RankFunction, SortColumn, TopNFactory, TopNSpec};
+use crate::operator::top_n::{RankFunction, SortColumn, Ties, TopNFactory, TopNSpec};
 use crate::operator::{
     Input, Judge, Operator, OperatorFactory, Output, SaveKind, StateChunk, StateReader, StateWriter, Unfounded,
 };
@@ -239,7 +239,7 @@ fn top_n(function: RankFunction, last: u64, retracting: bool) -> TopNFactory {
         rank_column: None,
         window: None,
         retracting,
-        by_arrival: true,
+        ties: Ties::FirstToArrive,
     };
     TopNFactory::new(spec, input_schema()).expect("plans").with_ttl(Some(TTL_MS))
 }

@@ -119,7 +119,8 @@ impl VisitorMut for ExprNames<'_, '_> {
                 }
                 result
             }
-            Expr::CompoundFieldAccess { access_chain, .. } => {
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                self.name_before_subscript(root, access_chain);
                 for access in access_chain {
                     if let AccessExpr::Dot(field) = access {
                         self.fields.insert(std::ptr::from_mut(field) as usize);
@@ -194,6 +195,23 @@ const ELSEWHERE: &[(&str, &str)] = &[
 ];
 
 impl ExprNames<'_, '_> {
+    /// `t.a[1]` is read as field `a` of `t` and a subscript: the parts before the first subscript are a name.
+    fn name_before_subscript(&self, root: &mut Expr, access_chain: &mut Vec<AccessExpr>) {
+        let Expr::Identifier(first) = &*root else { return };
+        if self.lambdas.iter().flatten().any(|name| *name == first.value) {
+            return;
+        }
+        let field = |access: &AccessExpr| match access {
+            AccessExpr::Dot(Expr::Identifier(field)) => Some(field.clone()),
+            _ => None,
+        };
+        let fields: Vec<Ident> = access_chain.iter().map_while(field).collect();
+        if !fields.is_empty() && fields.len() < access_chain.len() {
+            access_chain.drain(..fields.len());
+            *root = Expr::CompoundIdentifier(std::iter::once(first.clone()).chain(fields).collect());
+        }
+    }
+
     /// The parts of `expr`, which are visited next, are names of the plan already.
     fn leave_as_it_is(&mut self, expr: &mut Expr) {
         let fields = &mut self.fields;

@@ -1,7 +1,7 @@
 //! Which column a name means: of the inputs, of the output, or of a query around.
 
 use arrow::datatypes::DataType;
-use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, Spanned};
+use datafusion::sql::sqlparser::ast::{AccessExpr, Expr, Ident, ObjectName, Spanned};
 
 use super::expr::Found;
 use super::from::NAMELESS;
@@ -53,6 +53,9 @@ impl Resolver<'_> {
         for outer in self.outer.iter().rev() {
             for exact in [true, false] {
                 if let Some(found) = self.column(idents, outer, exact)? {
+                    if found.qualifiers + 1 < idents.len() {
+                        return Ok(self.field_of_outer(found, idents));
+                    }
                     match found.input.value_of(&found.column).filter(|_| found.qualifiers == 0) {
                         Some(value) => drop(self.written_out.replace(Some(value.clone()))),
                         None if found.qualifiers == 0 && idents.len() == 1 => self.qualify(&found, &idents[0]),
@@ -66,6 +69,29 @@ impl Resolver<'_> {
             return Ok(None);
         }
         Err(unknown_idents(idents, scope))
+    }
+
+    /// A field of a row of a query around, as an access to it: the planner knows columns of queries around, and no fields of such. The name is spelled
+    /// and written out.
+    fn field_of_outer(&self, found: Found, idents: &mut [Ident]) -> Option<DataType> {
+        let column = found.qualifiers;
+        let qualifier = found.input.qualifier.clone();
+        let value = found.input.value_of(&found.column).filter(|_| column == 0).cloned();
+        let data_type = found.apply(idents);
+        let quoted = |ident: &Ident| Ident::with_quote_and_span('"', ident.span, &ident.value);
+        let root = value.unwrap_or_else(|| match qualifier {
+            Some(qualifier) => {
+                Expr::CompoundIdentifier(vec![Ident::with_quote('"', qualifier), quoted(&idents[column])])
+            }
+            None => Expr::Identifier(quoted(&idents[column])),
+        });
+        let fields = idents[column + 1..].iter().map(|field| AccessExpr::Dot(Expr::Identifier(quoted(field))));
+        let written =
+            Expr::CompoundFieldAccess { root: Box::new(Expr::Nested(Box::new(root))), access_chain: fields.collect() };
+        self.written_out.replace(Some(written));
+        // All of the name is in what is written out.
+        idents[1..].iter_mut().for_each(|ident| ident.value.clear());
+        data_type
     }
 
     /// Whether a query around has a table and a column of it that a name with a qualifier means, so that the column here of the name of the

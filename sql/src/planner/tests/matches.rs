@@ -355,7 +355,10 @@ fn mistakes_in_the_clause() {
     let deep = format!("{}A{}", "(".repeat(100), ")".repeat(100));
     for (clause, expected) in [
         ("ORDER BY ts".to_string(), "line 3, column 1: expected `PATTERN (..)`, found `)`"),
-        ("PATTERN (A) ORDER BY ts".into(), "line 2, column 13: `ORDER` cannot stand here, or stands twice; the parts of the clause come in this order"),
+        (
+            "PATTERN (A) ORDER BY ts".into(),
+            "line 2, column 13: `ORDER` cannot stand here, or stands twice; the parts of the clause come in this order",
+        ),
         (
             "PARTITION BY k PATTERN (A)".into(),
             "line 1, column 20: `MATCH_RECOGNIZE` over a stream needs rows in event-time order",
