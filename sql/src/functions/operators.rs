@@ -128,12 +128,16 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
             })
         }
         (text, number)
-            if is_text(text) && number.is_integer() && matches!(op, Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom) =>
+            if is_text(text)
+                && number.is_integer()
+                && matches!(op, Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom) =>
         {
             digits_of(right).map(|digits| binary_expr(left.clone(), op, digits))
         }
         (number, text)
-            if is_text(text) && number.is_integer() && matches!(op, Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom) =>
+            if is_text(text)
+                && number.is_integer()
+                && matches!(op, Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom) =>
         {
             digits_of(left).map(|digits| binary_expr(digits, op, right.clone()))
         }

@@ -2,7 +2,7 @@
 //!
 //! sqlparser knows `ASOF JOIN t MATCH_CONDITION (..)` only, without `LEFT` and without a plain `ON`. The tokens are rewritten before it
 //! sees them: the word `ASOF` becomes `GLOBAL`, a modifier of joins that means nothing in this dialect and ends up as a flag of the
-//! join; `MATCH_CONDITION (a) ON b` becomes `ON (a) AND b`, and `MATCH_CONDITION (a) USING (k, l)` a condition `(a) USING (k, l)` whose operator
+//! join; `MATCH_CONDITION (a) ON b` (in parentheses or not) becomes `ON (a) AND b`, and `MATCH_CONDITION (a) USING (k, l)` a condition `(a) USING (k, l)` whose operator
 //! has that name ([`ASOF_USING`]). Places in the text stay what they were. A `GLOBAL` of the user's own is a name like any other.
 
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -68,6 +68,8 @@ fn match_condition(tokens: &mut [TokenWithSpan], start: usize) {
     }
     let Some(found) = found else { return };
     tokens[found].token = word("ON", Keyword::ON);
+    // `MATCH_CONDITION a >= b ON c = d`, as Calcite has it.
+    let in_parentheses = tokens.get(found + 1).is_some_and(|token| token.token == Token::LParen);
     let mut depth = 0usize;
     for index in found + 1..tokens.len() {
         match &tokens[index].token {
@@ -78,6 +80,8 @@ fn match_condition(tokens: &mut [TokenWithSpan], start: usize) {
         if depth == 0 {
             match keyword(tokens, index + 1) {
                 Keyword::ON => tokens[index + 1].token = word("AND", Keyword::AND),
+                Keyword::JOIN | Keyword::WHERE | Keyword::GROUP => return,
+                _ if !in_parentheses => continue,
                 Keyword::USING => tokens[index + 1].token = Token::CustomBinaryOperator(ASOF_USING.to_owned()),
                 _ => {}
             }

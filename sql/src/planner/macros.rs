@@ -123,10 +123,14 @@ fn constant(expr: &Expr) -> Option<&Value> {
 fn percentile(function: &Function) -> Option<Expr> {
     let [value, percentage] = arguments(function)?.try_into().ok()?;
     let of = |percentage: Expr| {
-        let mut written = window::call("percentile_cont", vec![percentage]);
+        // In a frame the value is an argument, as `WITHIN GROUP` and `OVER` do not go together.
+        let args = if function.over.is_some() { vec![value.clone(), percentage] } else { vec![percentage] };
+        let mut written = window::call("percentile_cont", args);
         if let Expr::Function(call) = &mut written {
-            let options = OrderByOptions { asc: None, nulls_first: None };
-            call.within_group = vec![OrderByExpr { expr: value.clone(), options, with_fill: None }];
+            if function.over.is_none() {
+                let options = OrderByOptions { asc: None, nulls_first: None };
+                call.within_group = vec![OrderByExpr { expr: value.clone(), options, with_fill: None }];
+            }
             call.filter.clone_from(&function.filter);
             call.over.clone_from(&function.over);
         }

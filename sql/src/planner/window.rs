@@ -198,7 +198,18 @@ impl WindowCall {
         let mut partition = vec![];
         let (mut time, mut time_table) = (None, None);
         let mut intervals: Vec<Option<Expr>> = vec![None; function.parameters().len()];
+        let mut skipped = 0;
         for (position, arg) in args.iter().enumerate() {
+            // Calcite's form names the keys of sessions behind the time.
+            if let (WindowFunction::Session, 2, FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))) =
+                (function, position, arg)
+                && let Some(key) = descriptor(expr)
+            {
+                partition.push(key);
+                skipped = 1;
+                continue;
+            }
+            let position = position - skipped;
             let (parameter, expr) = match arg {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => {
                     let names = ["DATA", "TIMECOL"].iter().chain(function.parameters());

@@ -345,7 +345,7 @@ fn items<'t>(
         if part.is_empty() || is_star {
             let mut here = *tokens;
             here.index = place;
-            return Err(order::misplaced(&here).unwrap_or_else(|| here.expected(what)));
+            return Err(here.expected(what));
         }
         if let Some(error) = order::part_within(part) {
             return Err(error);
@@ -427,8 +427,7 @@ fn rows(tokens: &mut Tokens<'_>) -> Result<RowsSyntax> {
         let words =
             ["SHOW EMPTY MATCHES", "OMIT EMPTY MATCHES", "WITH UNMATCHED ROWS"].into_iter().find(|w| tokens.accept(w));
         return match words {
-            // An empty match is a row, which is what this says.
-            None | Some("SHOW EMPTY MATCHES") => Ok(RowsSyntax::One),
+            None => Ok(RowsSyntax::One),
             Some(words) => {
                 Err(SqlError::syntax(format!("`{words}` belongs to `ALL ROWS PER MATCH`, not to `ONE ROW`"), at))
             }

@@ -499,10 +499,10 @@ pub(super) struct MatchRecognize {
 
 impl MatchRules {
     /// Which columns leave: partition, order, measures, the others; or of one row per match partition and measures. A column that
-    /// several keys name leaves for each of them.
+    /// several keys of the order name leaves for each of them, one of the partition for that alone (ISO/IEC 19075-5, 4.17.1).
     fn output(&self, input: &DFSchema, measures: &[MeasurePlan]) -> Vec<OutputPlan> {
         let all = self.rows != RowsSyntax::One;
-        let order = self.order.iter().filter(|_| all).map(|key| &key.column);
+        let order = self.order.iter().map(|key| &key.column).filter(|column| all && !self.partition.contains(column));
         let keys: Vec<Column> = self.partition.iter().chain(order).cloned().collect();
         let is_own = |column: &Column| !lineage::is_position(&column.name) && !is_lifted(&column.name);
         let rest = input.columns().into_iter().filter(|column| all && is_own(column) && !keys.contains(column));
