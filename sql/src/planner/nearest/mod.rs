@@ -16,7 +16,7 @@ use datafusion::common::{DFSchema, DFSchemaRef, Result as DataFusionResult, Tabl
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr as LogicalExpr, Extension, LogicalPlan, Operator, UserDefinedLogicalNodeCore,
+    BinaryExpr, Expr as LogicalExpr, Extension, LogicalPlan, LogicalPlanBuilder, Operator, UserDefinedLogicalNodeCore,
 };
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinConstraint, JoinOperator,
@@ -214,6 +214,7 @@ fn plan_nearest(function: &Function, context: &mut dyn RelationPlannerContext) -
     let left = context.plan(from_argument(left).ok_or_else(malformed)?)?;
     let right = context.plan(from_argument(right).ok_or_else(malformed)?)?;
     let both = left.schema().join(right.schema())?;
+    let width = left.schema().fields().len() + right.schema().fields().len();
     let on = split_conjunction_owned(context.sql_to_expr((*condition).clone(), &both)?);
     let outer = says(outer, "left");
     let node = match time.first() {
@@ -227,7 +228,14 @@ fn plan_nearest(function: &Function, context: &mut dyn RelationPlannerContext) -
             temporal(left, right, outer, on, time, location)?
         }
     };
-    Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    let mut columns = node.schema.columns();
+    let is_wider = columns.len() > width;
+    columns.truncate(width);
+    let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
+    match is_wider {
+        true => LogicalPlanBuilder::from(plan).project(columns.into_iter().map(LogicalExpr::Column))?.build(),
+        false => Ok(plan),
+    }
 }
 
 fn temporal(
@@ -264,6 +272,7 @@ fn temporal(
         return Err(unsuited("nothing says from when on a row is valid").into());
     };
     let times = vec![time, LogicalExpr::Column(begin)];
+    let shown = versions.shown();
     let mut node = NearestJoin::new(left, versions.plan, NearestKind::Temporal, outer, vec![], times, location)?;
     let schema = Arc::clone(node.right.schema());
     let column_of = |expr: &LogicalExpr| match expr {
@@ -297,7 +306,8 @@ fn temporal(
     }
     node.keys = keys.len();
     node.only_first = versions.only_first;
-    node.on = keys.into_iter().chain(rest).collect();
+    // What a filter over the versions says of the one that is found.
+    node.on = keys.into_iter().chain(rest).chain(shown.map(LogicalExpr::Column)).collect();
     Ok(node)
 }
 

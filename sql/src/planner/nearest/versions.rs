@@ -4,6 +4,9 @@
 //! by event time (`ROW_NUMBER() OVER (PARTITION BY key ORDER BY time DESC) .. WHERE rn = 1`): over event time it shows each of its
 //! rows, one after the other. The view that keeps the first row has one version of a key. Of such a view the ranking is taken out
 //! again, because its answers *now* are not its answers *then*.
+//!
+//! A filter over versions shows a key as long as its newest version passes, so it is asked of the version that is found, and does not leave
+//! the others to be found instead: a column of the versions says what it answers.
 
 use std::sync::Arc;
 
@@ -27,6 +30,18 @@ pub(super) struct Versions {
     pub(super) key: Option<Vec<usize>>,
     /// Whether only the first one of a key counts.
     pub(super) only_first: bool,
+    /// Whether one more column, the last one, says of each version whether it is shown.
+    pub(super) filtered: bool,
+}
+
+/// The column that says whether a version is shown.
+const SHOWN: &str = "__eagre_shown";
+
+impl Versions {
+    /// The column that says whether a version is shown, if there is one.
+    pub(super) fn shown(&self) -> Option<Column> {
+        self.filtered.then(|| self.plan.schema().columns().pop()).flatten()
+    }
 }
 
 /// The versions that a plan shows; `None`: it is no versioned table.
@@ -41,7 +56,7 @@ pub(super) fn of(plan: &LogicalPlan) -> DataFusionResult<Option<Versions>> {
             let names = &table.definition.primary_key;
             let place = |name: &String| plan.schema().fields().iter().position(|field| field.name() == name);
             let key = names.iter().map(place).collect::<Option<Vec<usize>>>().filter(|key| !key.is_empty());
-            Some(Versions { plan: plan.clone(), key, only_first: false })
+            Some(Versions { plan: plan.clone(), key, only_first: false, filtered: false })
         }
         LogicalPlan::SubqueryAlias(alias) => match of(&alias.input)? {
             Some(versions) => Some(Versions { plan: renamed(alias, versions.plan.clone())?, ..versions }),
@@ -57,7 +72,10 @@ pub(super) fn of(plan: &LogicalPlan) -> DataFusionResult<Option<Versions>> {
                     },
                     None => None,
                 };
-                Some(Versions { plan: projected(projection, versions.plan)?, key, only_first: versions.only_first })
+                let mut exprs = projection.expr.clone();
+                exprs.extend(versions.shown().map(Expr::Column));
+                let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(versions.plan.clone()))?);
+                Some(Versions { plan, key, ..versions })
             }
             None => None,
         },
@@ -72,6 +90,15 @@ pub(super) fn of(plan: &LogicalPlan) -> DataFusionResult<Option<Versions>> {
                 return Ok(Some(versions));
             }
             match of(&filter.input)? {
+                Some(versions) if versions.key.is_some() => {
+                    let mut exprs: Vec<Expr> = versions.plan.schema().columns().into_iter().map(Expr::Column).collect();
+                    let before = if versions.filtered { exprs.pop() } else { None };
+                    let passes = before.into_iter().fold(filter.predicate.clone(), Expr::and);
+                    exprs.push(passes.alias(SHOWN));
+                    let plan = LogicalPlanBuilder::from(versions.plan).project(exprs)?.build()?;
+                    Some(Versions { plan, filtered: true, ..versions })
+                }
+                // All that a table without a key says is which rows there are.
                 Some(versions) => {
                     let filtered = LogicalPlanBuilder::from(versions.plan).filter(filter.predicate.clone())?.build()?;
                     Some(Versions { plan: filtered, ..versions })
@@ -97,11 +124,7 @@ fn without_rank(plan: &LogicalPlan, rank: usize) -> DataFusionResult<Option<Vers
                 return Ok(None);
             };
             let Some(key) = versions.key.as_ref().and_then(|key| shown(projection, key)) else { return Ok(None) };
-            Some(Versions {
-                plan: projected(projection, versions.plan)?,
-                key: Some(key),
-                only_first: versions.only_first,
-            })
+            Some(Versions { plan: projected(projection, versions.plan.clone())?, key: Some(key), ..versions })
         }
         LogicalPlan::Window(window) => unranked(window, rank)?,
         _ => None,
@@ -137,7 +160,7 @@ fn unranked(window: &Window, rank: usize) -> DataFusionResult<Option<Versions>> 
     let number = window.schema.field(width).name().clone();
     let columns = input.schema().columns().into_iter().map(Expr::Column);
     let plan = LogicalPlanBuilder::from(input.as_ref().clone()).project(columns.chain([lit(1u64).alias(number)]))?;
-    Ok(Some(Versions { plan: plan.build()?, key: Some(key), only_first: order.asc }))
+    Ok(Some(Versions { plan: plan.build()?, key: Some(key), only_first: order.asc, filtered: false }))
 }
 
 fn renamed(alias: &SubqueryAlias, input: LogicalPlan) -> DataFusionResult<LogicalPlan> {
