@@ -19,6 +19,7 @@ use half::f16;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::Result;
+use crate::keys::canonical_values;
 
 /// Changes whenever [`hash_columns`] gives another value for some key.
 pub const HASH_VERSION: u32 = 1;
@@ -350,7 +351,7 @@ fn hash_column(column: &ArrayRef, first: bool, out: &mut [u64]) -> Result<()> {
         },
         other => {
             let converter = RowConverter::new(vec![SortField::new(other.clone())])?;
-            let encoded = converter.convert_columns(std::slice::from_ref(column))?;
+            let encoded = converter.convert_columns(&[canonical_values(column)])?;
             hash_by(column.logical_nulls().as_ref(), first, out, |row| xxh3_64(encoded.row(row).data()));
         }
     }

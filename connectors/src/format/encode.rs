@@ -4,13 +4,13 @@
 //! Flink, and NaN and the infinities are words instead of null. CSV has a writer of its own ([`super::csv_lines`]).
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, AsArray, Float32Array, Float64Array, RecordBatch};
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::{FileWriter, StreamWriter};
-use arrow::json::writer::{LineDelimited, NullableEncoder, WriterBuilder};
+use arrow::json::writer::{LineDelimited, NullableEncoder, WriterBuilder, make_encoder};
 use arrow::json::{Encoder as JsonValueEncoder, EncoderFactory, EncoderOptions};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use base64::Engine as _;
@@ -62,29 +62,34 @@ impl JsonValueEncoder for Base64Encoder<'_> {
     }
 }
 
-struct FloatEncoder<F>(F);
+/// The words of values that are no numbers; numbers as arrow writes them, whatever else is in the column.
+struct FloatEncoder<'a> {
+    word: Box<dyn Fn(usize) -> Option<&'static str> + 'a>,
+    numbers: NullableEncoder<'a>,
+}
 
-impl<F: Fn(usize) -> f64> JsonValueEncoder for FloatEncoder<F> {
+impl JsonValueEncoder for FloatEncoder<'_> {
     fn encode(&mut self, index: usize, out: &mut Vec<u8>) {
-        let value = (self.0)(index);
-        let word: &[u8] = match value {
-            _ if value.is_nan() => b"\"NaN\"",
-            f64::INFINITY => b"\"Infinity\"",
-            f64::NEG_INFINITY => b"\"-Infinity\"",
-            _ => {
-                // Writing to memory does not fail.
-                let _ = write!(out, "{value:?}");
-                return;
-            }
-        };
-        out.extend_from_slice(word);
+        match (self.word)(index) {
+            Some(word) => out.extend_from_slice(word.as_bytes()),
+            None => self.numbers.encode(index, out),
+        }
+    }
+}
+
+fn word_of(value: f64) -> Option<&'static str> {
+    match value {
+        _ if value.is_finite() => None,
+        f64::INFINITY => Some("\"Infinity\""),
+        f64::NEG_INFINITY => Some("\"-Infinity\""),
+        _ => Some("\"NaN\""),
     }
 }
 
 impl EncoderFactory for Corrections {
     fn make_default_encoder<'a>(
         &self,
-        _field: &'a FieldRef,
+        field: &'a FieldRef,
         array: &'a dyn Array,
         _options: &'a EncoderOptions,
     ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
@@ -95,7 +100,7 @@ impl EncoderFactory for Corrections {
             DataType::FixedSizeBinary(_) => {
                 Box::new(Base64Encoder(Box::new(|index| array.as_fixed_size_binary().value(index))))
             }
-            _ => return Ok(json_floats(array)),
+            _ => return json_floats(field, array),
         };
         Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
     }
@@ -103,21 +108,27 @@ impl EncoderFactory for Corrections {
 
 /// How floats are written in JSON where some are no numbers: `"NaN"`, `"Infinity"` and `"-Infinity"`, which are read back as they were (arrow writes
 /// null). None where all are numbers, and for arrays of other types.
-pub fn json_floats(array: &dyn Array) -> Option<NullableEncoder<'_>> {
-    let encoder: Box<dyn JsonValueEncoder + '_> = match array.data_type() {
+pub fn json_floats<'a>(field: &'a FieldRef, array: &'a dyn Array) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+    static PLAIN: LazyLock<EncoderOptions> = LazyLock::new(EncoderOptions::default);
+    let word: Box<dyn Fn(usize) -> Option<&'static str> + 'a> = match array.data_type() {
         DataType::Float64 => {
-            let floats = array.as_any().downcast_ref::<Float64Array>()?;
-            floats.values().iter().any(|value| !value.is_finite()).then_some(())?;
-            Box::new(FloatEncoder(|index| floats.value(index)))
+            let floats = array.as_primitive::<Float64Type>();
+            if floats.values().iter().all(|value| value.is_finite()) {
+                return Ok(None);
+            }
+            Box::new(|index| word_of(floats.value(index)))
         }
         DataType::Float32 => {
-            let floats = array.as_any().downcast_ref::<Float32Array>()?;
-            floats.values().iter().any(|value| !value.is_finite()).then_some(())?;
-            Box::new(FloatEncoder(|index| f64::from(floats.value(index))))
+            let floats = array.as_primitive::<Float32Type>();
+            if floats.values().iter().all(|value| value.is_finite()) {
+                return Ok(None);
+            }
+            Box::new(|index| word_of(f64::from(floats.value(index))))
         }
-        _ => return None,
+        _ => return Ok(None),
     };
-    Some(NullableEncoder::new(encoder, array.nulls().cloned()))
+    let encoder = FloatEncoder { word, numbers: make_encoder(field, array, &PLAIN)? };
+    Ok(Some(NullableEncoder::new(Box::new(encoder), array.nulls().cloned())))
 }
 
 pub(super) fn write_json(format: &JsonFormat, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
@@ -287,4 +298,43 @@ fn parquet_properties(options: &super::ParquetFormat) -> parquet::file::properti
         ParquetCompression::Zstd => Compression::ZSTD(ZstdLevel::default()),
     };
     parquet::file::properties::WriterProperties::builder().set_compression(compression).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Float32Array, Float64Array};
+    use arrow::buffer::{NullBuffer, ScalarBuffer};
+
+    use super::*;
+
+    fn lines(columns: Vec<(&str, ArrayRef)>) -> String {
+        let batch =
+            RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
+                .expect("columns of one length");
+        let mut out = Vec::new();
+        let mut writer = WriterBuilder::new()
+            .with_explicit_nulls(true)
+            .with_encoder_factory(Arc::new(Corrections))
+            .build::<_, LineDelimited>(&mut out);
+        writer.write(&batch).and_then(|()| writer.finish()).expect("writes to memory");
+        String::from_utf8(out).expect("JSON is a text")
+    }
+
+    /// A number is written by its own digits, whatever else is in the column or lies under a null.
+    #[test]
+    fn numbers_do_not_depend_on_their_neighbours() {
+        let valid = || Some(NullBuffer::from(vec![true, true, false]));
+        let column = |last: f32| -> Vec<(&str, ArrayRef)> {
+            let (reals, doubles) = ([2.56, 1e10, last], [2.56, 1e10, f64::from(last)]);
+            vec![
+                ("r", Arc::new(Float32Array::new(ScalarBuffer::from(reals.to_vec()), valid()))),
+                ("d", Arc::new(Float64Array::new(ScalarBuffer::from(doubles.to_vec()), valid()))),
+            ]
+        };
+        let expected = "{\"r\":2.56,\"d\":2.56}\n{\"r\":1.0e10,\"d\":1.0e10}\n{\"r\":null,\"d\":null}\n";
+        assert_eq!(lines(column(0.0)), expected);
+        assert_eq!(lines(column(f32::NAN)), expected);
+        let reals: ArrayRef = Arc::new(Float32Array::from(vec![2.56, f32::NAN, f32::NEG_INFINITY]));
+        assert_eq!(lines(vec![("r", reals)]), "{\"r\":2.56}\n{\"r\":\"NaN\"}\n{\"r\":\"-Infinity\"}\n");
+    }
 }

@@ -179,12 +179,12 @@ struct JsonValues;
 impl EncoderFactory for JsonValues {
     fn make_default_encoder<'a>(
         &self,
-        _field: &'a FieldRef,
+        field: &'a FieldRef,
         array: &'a dyn Array,
         _options: &'a EncoderOptions,
     ) -> std::result::Result<Option<NullableEncoder<'a>>, ArrowError> {
         if !matches!(array.data_type(), DataType::Union(..)) {
-            return Ok(eagre_connectors::json_floats(array));
+            return eagre_connectors::json_floats(field, array);
         }
         Ok(Some(NullableEncoder::new(Box::new(JsonEncoder(json_values(array, true)?)), None)))
     }

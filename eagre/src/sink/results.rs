@@ -10,6 +10,7 @@ use arrow::ipc::writer::StreamWriter;
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use eagre_engine::checkpoint::CheckpointStore;
 use eagre_engine::delta::batch_of;
+use eagre_engine::keys::canonical_values;
 use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::{Delta, EngineError, Result};
 use tokio::sync::mpsc;
@@ -290,8 +291,9 @@ pub struct Materialized {
 
 struct Counted {
     converter: RowConverter,
-    /// Position in `rows` of each distinct row.
+    /// Position in `rows` of each distinct row: rows that are equal as SQL compares, 0.0 and -0.0, are one.
     index: std::collections::HashMap<OwnedRow, usize>,
+    /// A row as it is shown, and how often.
     rows: Vec<(OwnedRow, i64)>,
 }
 
@@ -332,14 +334,22 @@ impl Materialized {
         let counted =
             self.counted.as_mut().ok_or_else(|| EngineError::bug("rows are counted before there is a counter"))?;
         let rows = counted.converter.convert_columns(batch.columns())?;
+        let columns: Vec<ArrayRef> = batch.columns().iter().map(canonical_values).collect();
+        let keys = counted.converter.convert_columns(&columns)?;
         for row in 0..batch.num_rows() {
             let weight = weights.map_or(1, |weights| weights.value(row));
-            let key = rows.row(row).owned();
+            let key = keys.row(row).owned();
             match counted.index.get(&key) {
-                Some(position) => counted.rows[*position].1 += weight,
+                Some(position) => {
+                    let (shown, count) = &mut counted.rows[*position];
+                    if *count <= 0 && weight > 0 {
+                        *shown = rows.row(row).owned();
+                    }
+                    *count += weight;
+                }
                 None => {
-                    counted.index.insert(key.clone(), counted.rows.len());
-                    counted.rows.push((key, weight));
+                    counted.index.insert(key, counted.rows.len());
+                    counted.rows.push((rows.row(row).owned(), weight));
                 }
             }
         }
@@ -383,8 +393,24 @@ impl Counted {
     }
 
     fn compact(&mut self) {
+        let mut kept = 0;
+        let places: Vec<Option<usize>> = self
+            .rows
+            .iter()
+            .map(|(_, weight)| {
+                let place = (*weight != 0).then_some(kept);
+                kept += usize::from(place.is_some());
+                place
+            })
+            .collect();
         self.rows.retain(|(_, weight)| *weight != 0);
-        self.index = self.rows.iter().enumerate().map(|(position, (row, _))| (row.clone(), position)).collect();
+        self.index.retain(|_, position| match places[*position] {
+            Some(place) => {
+                *position = place;
+                true
+            }
+            None => false,
+        });
     }
 }
 
@@ -402,6 +428,7 @@ pub fn changelog(
     if let Some(columns) = key.filter(|columns| !columns.is_empty()) {
         let columns: Vec<ArrayRef> = columns.iter().map(|column| Arc::clone(batch.column(*column))).collect();
         let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+        let columns: Vec<ArrayRef> = columns.iter().map(canonical_values).collect();
         keys = Some(RowConverter::new(fields)?.convert_columns(&columns)?);
     }
     let (mut came, mut went) = (std::collections::HashSet::new(), std::collections::HashSet::new());
@@ -445,7 +472,8 @@ pub fn changelog(
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::StringArray;
+    use arrow::array::{Float64Array, StringArray};
+    use arrow::datatypes::Float64Type;
 
     use super::*;
 
@@ -466,6 +494,25 @@ mod tests {
         let result = table.finish().expect("no negative rows");
         assert_eq!(result[0].column(0).as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["b", "a"]);
         assert_eq!(result[0].column(1).as_primitive::<Int64Type>().values(), &[1, 2]);
+    }
+
+    /// Rows are equal as SQL compares them, and shown as they came; also once what is gone has been forgotten.
+    #[test]
+    fn both_zeros_are_one_row() {
+        let batch = |values: Vec<f64>| {
+            RecordBatch::try_from_iter([("f", Arc::new(Float64Array::from(values)) as ArrayRef)]).expect("one column")
+        };
+        let mut table = Materialized::new(batch(vec![]).schema());
+        table.apply(&batch(vec![0.0, 7.0]), None).expect("inserts");
+        table.apply(&batch(vec![-0.0]), Some(&Int64Array::from(vec![-1]))).expect("takes back");
+        table.apply(&batch(vec![-0.0]), None).expect("inserts");
+        let many: Vec<f64> = (0..2_000).map(|value| f64::from(value) + 0.5).collect();
+        table.apply(&batch(many.clone()), None).expect("inserts");
+        table.apply(&batch(many), Some(&Int64Array::from(vec![-1; 2_000]))).expect("takes back");
+        table.apply(&batch(vec![7.0]), Some(&Int64Array::from(vec![-1]))).expect("takes back");
+        let result = table.finish().expect("no negative rows");
+        let left = result[0].column(0).as_primitive::<Float64Type>().values();
+        assert_eq!(left.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), [(-0.0_f64).to_bits()]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The choice of accumulators for a function of SQL: by name, types, `DISTINCT`, and whether rows can be taken back.
 //!
-//! Argument and result types are those of DataFusion's coercion, which the planner has done; what is not served here (intervals, nested
-//! extremes, functions of several arguments) the planner runs through DataFusion's own accumulators.
+//! Argument and result types are those of DataFusion's coercion, which the planner has done; what is not served here (intervals,
+//! functions of several arguments) the planner runs through DataFusion's own accumulators.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use super::float::{FloatSums, VarianceKind, Variances};
 use super::integer::{Finish, IntegerSums};
 use super::min_max::{BooleanExtremes, ByteExtremes, PrimitiveExtremes};
 use super::multiset::Multisets;
+use super::row_extremes::RowExtremes;
 use super::total::Weighted;
 use super::{Accumulators, AggregateFunction, AggregateFunctionRef};
 use crate::error::Result;
@@ -282,10 +283,14 @@ fn multiset(result: &DataType, by_arrival: bool, last: bool) -> Option<Recipe> {
 }
 
 fn extreme(argument: &DataType, result: &DataType, max: bool, retracting: bool) -> Option<Recipe> {
-    use DataType::{Boolean, Interval};
+    use DataType::{Boolean, Interval, List, Struct};
     let same = argument == result || matches!(argument, DataType::Dictionary(_, value) if value.as_ref() == result);
-    // Intervals have no agreed order; nested values are DataFusion's.
-    if !same || matches!(result, Interval(_)) || !(result.is_primitive() || result == &Boolean || is_bytes(result)) {
+    let nested = matches!(result, Struct(_) | List(_)) && FirstLast::supports(result);
+    // Intervals have no agreed order, and maps none at all.
+    if !same
+        || matches!(result, Interval(_))
+        || !(result.is_primitive() || result == &Boolean || is_bytes(result) || nested)
+    {
         return None;
     }
     if retracting {
@@ -293,6 +298,9 @@ fn extreme(argument: &DataType, result: &DataType, max: bool, retracting: bool) 
     }
     let state = vec![("value", result.clone(), true)];
     let data_type = result.clone();
+    if nested {
+        return Some(Recipe::fallible(state, false, move || RowExtremes::new(data_type.clone(), max)));
+    }
     macro_rules! primitive {
         ($native:ty) => {
             Some(Recipe::new(state, false, move || PrimitiveExtremes::<$native>::new(data_type.clone(), max)))

@@ -29,6 +29,7 @@ mod integer;
 mod min_max;
 mod multiset;
 pub(crate) mod partial;
+mod row_extremes;
 pub(crate) mod select;
 pub(crate) mod table;
 #[cfg(test)]

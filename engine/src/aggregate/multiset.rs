@@ -2,9 +2,11 @@
 //!
 //! Values are kept in arrow's row format, whose bytes compare as the values do. First and last put the arrival number before the
 //! value; so all four are "the first or the last entry with a positive weight". A partial state may hold negative weights: what was
-//! inserted elsewhere is taken back here, and the merge brings them together.
+//! inserted elsewhere is taken back here, and the merge brings them together. A row that is taken back comes with an arrival number
+//! of its own: it stands for the first of the rows with its value, which is looked for once all parts are together, so that neither
+//! batching nor sharding shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StructArray, UInt64Array, new_empty_array};
@@ -14,10 +16,11 @@ use arrow::datatypes::{DataType, Field, Fields, Int64Type};
 use arrow_row::{RowConverter, SortField};
 
 use super::first_last::decode_rows;
+use super::row_extremes::ascending;
 use super::select::Selection;
 use super::{Accumulators, RowInfo, Slots};
 use crate::error::{EngineError, Result};
-use crate::keys::canonical_floats;
+use crate::keys::canonical_values;
 
 /// A counted ordered multiset for each slot.
 pub(crate) struct Multisets {
@@ -33,7 +36,7 @@ pub(crate) struct Multisets {
 
 impl Multisets {
     pub(crate) fn new(data_type: DataType, by_arrival: bool, last: bool) -> Result<Self> {
-        let mut fields = vec![SortField::new(data_type.clone())];
+        let mut fields = vec![ascending(&data_type)];
         if by_arrival {
             fields.insert(0, SortField::new(DataType::UInt64));
         }
@@ -66,7 +69,45 @@ impl Multisets {
         });
         Ok(())
     }
+
+    /// Lets each row that was taken back take the first with its value along. What came nowhere yet stays, with its negative weight.
+    fn settle(&mut self, slot: usize) {
+        let set = &mut self.sets[slot];
+        let mut missing: HashMap<Box<[u8]>, i64> = HashMap::new();
+        for (key, weight) in set.iter().filter(|(_, weight)| **weight < 0) {
+            *missing.entry(key[ORDINAL_BYTES..].into()).or_default() -= weight;
+        }
+        if missing.is_empty() {
+            return;
+        }
+        let mut given: HashMap<Box<[u8]>, i64> = HashMap::new();
+        for (key, weight) in set.iter_mut().filter(|(_, weight)| **weight > 0) {
+            let value = &key[ORDINAL_BYTES..];
+            if let Some(open) = missing.get_mut(value).filter(|open| **open > 0) {
+                let taken = (*weight).min(*open);
+                *weight -= taken;
+                *open -= taken;
+                *given.entry(value.into()).or_default() += taken;
+            }
+        }
+        for (key, weight) in set.iter_mut().filter(|(_, weight)| **weight < 0) {
+            if let Some(rest) = given.get_mut(&key[ORDINAL_BYTES..]) {
+                let paid = (-*weight).min(*rest);
+                *weight += paid;
+                *rest -= paid;
+            }
+        }
+        let mut freed = 0;
+        set.retain(|key, weight| {
+            freed += if *weight == 0 { entry_bytes(key) } else { 0 };
+            *weight != 0
+        });
+        self.bytes -= freed;
+    }
 }
+
+/// What the arrival number before a value takes in the row format: a mark for nulls, and the number.
+const ORDINAL_BYTES: usize = 1 + size_of::<u64>();
 
 /// What an entry costs, about.
 fn entry_bytes(key: &[u8]) -> usize {
@@ -101,10 +142,10 @@ impl Accumulators for Multisets {
                 .ordinals
                 .ok_or_else(|| EngineError::bug("first_value and last_value need an edge with arrival numbers"))?;
             let ordinals: ArrayRef = Arc::new(UInt64Array::clone(ordinals));
-            self.take_in(slots, &[ordinals, value], &Selection::of(&[], rows))
+            self.take_in(slots, &[ordinals, canonical_values(&value)], &Selection::of(&[], rows))
         } else {
             let selection = Selection::of(std::slice::from_ref(&value), rows);
-            self.take_in(slots, &[canonical_floats(&value)], &selection)
+            self.take_in(slots, &[canonical_values(&value)], &selection)
         }
     }
 
@@ -139,6 +180,9 @@ impl Accumulators for Multisets {
     }
 
     fn evaluate(&mut self, slots: Slots<'_>) -> Result<ArrayRef> {
+        if self.by_arrival {
+            slots.iter().for_each(|slot| self.settle(slot));
+        }
         let answer = |slot: usize| {
             let set = &self.sets[slot];
             let mut present = set.iter().filter(|(_, weight)| **weight > 0).map(|(key, _)| key.as_ref());

@@ -345,3 +345,55 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// The first and the last by arrival are those of the rows that are left, however the rows are cut into batches and parts: a row that is taken back
+    /// comes with an arrival number of its own, and stands for the first with its value.
+    #[test]
+    fn rows_taken_back_go_by_value(
+        events in proptest::collection::vec((0_i64..4, any::<bool>()), 1..60),
+        cut in 1_usize..9,
+    ) {
+        let int = DataType::Int64;
+        let names = ["first_value", "last_value"];
+        let functions = names.map(|name| function(name, Some(&int), int.clone(), false, true));
+        let mut whole = functions.each_ref().map(|function| function.create().expect("creates"));
+        whole.iter_mut().for_each(|whole| whole.resize(1));
+        let mut left: Vec<i64> = vec![];
+        let mut rows: Vec<(u64, i64, i64)> = vec![];
+        for (ordinal, (value, gone)) in events.iter().enumerate() {
+            match left.iter().position(|there| there == value).filter(|_| *gone) {
+                Some(place) => {
+                    left.remove(place);
+                    rows.push((ordinal as u64, *value, -1));
+                }
+                None => {
+                    left.push(*value);
+                    rows.push((ordinal as u64, *value, 1));
+                }
+            }
+            if rows.len() < cut && ordinal + 1 < events.len() {
+                continue;
+            }
+            for (function, whole) in functions.iter().zip(&mut whole) {
+                for part in 0..2 {
+                    let rows = rows.iter().filter(|(ordinal, ..)| ordinal % 2 == part);
+                    let ordinals = UInt64Array::from_iter_values(rows.clone().map(|row| row.0));
+                    let values = array(Int64Array::from_iter_values(rows.clone().map(|row| row.1)));
+                    let weights = Int64Array::from_iter_values(rows.map(|row| row.2));
+                    let mut partial = function.create().expect("creates");
+                    partial.resize(1);
+                    let info = RowInfo { weights: Some(&weights), ordinals: Some(&ordinals), ..RowInfo::default() };
+                    partial.update(&vec![0; weights.len()], &[values], info).expect("updates");
+                    whole.merge(&[0], &partial.state(Slots::First(1)).expect("has a state")).expect("merges");
+                }
+            }
+            rows.clear();
+            let expected = [left.first(), left.last()];
+            for (whole, expected) in whole.iter_mut().zip(expected) {
+                let found = whole.evaluate(Slots::First(1)).expect("evaluates");
+                prop_assert_eq!(&found, &array(Int64Array::from_iter([expected.copied()])));
+            }
+        }
+    }
+}

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, GenericByteArray, GenericByteViewArray};
-use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, GenericByteArray, GenericByteViewArray, ListArray, MapArray, StructArray,
+    UInt32Array, make_comparator,
+};
+use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::compute::{SortOptions, take};
 use arrow::datatypes::{
     BinaryType, BinaryViewType, ByteArrayType, ByteViewType, DataType, LargeBinaryType, LargeUtf8Type, StringViewType,
     Utf8Type,
@@ -160,8 +164,9 @@ pub(crate) fn bytes_column<'a>(data_type: &DataType, values: impl Iterator<Item 
     }
 }
 
-/// Floats in the form by which keys compare: 0.0 for both zeros, one NaN. Other columns as they are.
-pub(crate) fn canonical_floats(column: &ArrayRef) -> ArrayRef {
+/// Values in the form by which keys compare: 0.0 for both zeros, one NaN, the entries of a map by their keys; also within rows and arrays.
+/// Other columns as they are.
+pub fn canonical_values(column: &ArrayRef) -> ArrayRef {
     macro_rules! canonical {
         ($type:ty) => {
             Arc::new(column.as_primitive::<$type>().unary::<_, $type>(|value| Words::from_words(&value.to_words())))
@@ -171,6 +176,53 @@ pub(crate) fn canonical_floats(column: &ArrayRef) -> ArrayRef {
         DataType::Float16 => canonical!(arrow::datatypes::Float16Type),
         DataType::Float32 => canonical!(arrow::datatypes::Float32Type),
         DataType::Float64 => canonical!(arrow::datatypes::Float64Type),
+        data_type if !has_other_forms(data_type) => Arc::clone(column),
+        DataType::Struct(fields) => {
+            let rows = column.as_struct();
+            let columns = rows.columns().iter().map(canonical_values).collect();
+            Arc::new(StructArray::new(fields.clone(), columns, rows.nulls().cloned()))
+        }
+        DataType::List(item) => {
+            let lists = column.as_list::<i32>();
+            let values = canonical_values(lists.values());
+            Arc::new(ListArray::new(Arc::clone(item), lists.offsets().clone(), values, lists.nulls().cloned()))
+        }
+        DataType::Map(entries, sorted) => {
+            let maps = column.as_map();
+            let rows: ArrayRef = Arc::new(maps.entries().clone());
+            let values = by_keys(&canonical_values(&rows), maps.offsets());
+            let nulls = maps.nulls().cloned();
+            Arc::new(MapArray::new(Arc::clone(entries), maps.offsets().clone(), values, nulls, *sorted))
+        }
         _ => Arc::clone(column),
     }
+}
+
+/// Whether equal values of a type may differ in their bytes.
+fn has_other_forms(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().any(|field| has_other_forms(field.data_type())),
+        DataType::List(item) => has_other_forms(item.data_type()),
+        DataType::Map(..) => true,
+        other => other.is_floating(),
+    }
+}
+
+/// The entries of maps, each map's in the order of their keys; of a key that is there twice the first stays before the second.
+fn by_keys(entries: &ArrayRef, offsets: &OffsetBuffer<i32>) -> StructArray {
+    let entries = entries.as_struct();
+    let keys = entries.column(0);
+    let Ok(compare) = make_comparator(keys, keys, SortOptions::default()) else {
+        return entries.clone();
+    };
+    let mut order: Vec<u32> = (0..entries.len() as u32).collect();
+    for bounds in offsets.windows(2) {
+        order[bounds[0] as usize..bounds[1] as usize].sort_by(|a, b| compare(*a as usize, *b as usize));
+    }
+    if order.is_sorted() {
+        return entries.clone();
+    }
+    let order = UInt32Array::from(order);
+    let columns = entries.columns().iter().map(|column| take(column, &order, None).expect("places of the entries"));
+    StructArray::new(entries.fields().clone(), columns.collect(), None)
 }

@@ -7,7 +7,7 @@ use arrow_row::{RowConverter, Rows, SortField};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::NewSlots;
-use super::columns::canonical_floats;
+use super::columns::canonical_values;
 use super::table::{Arena, SlotTable};
 use crate::aggregate::Slots;
 use crate::error::{EngineError, Result};
@@ -45,7 +45,7 @@ impl EncodedStore {
         slots: &mut Vec<u32>,
         new: &mut NewSlots<'_>,
     ) -> Result<()> {
-        let columns: Vec<ArrayRef> = columns.iter().map(canonical_floats).collect();
+        let columns: Vec<ArrayRef> = columns.iter().map(canonical_values).collect();
         self.rows.clear();
         self.converter.append(&mut self.rows, &columns)?;
         slots.reserve(rows);

@@ -31,7 +31,8 @@ mod tests;
 mod word;
 
 pub(crate) use self::ahead::{AHEAD, look_ahead};
-pub(crate) use self::columns::{bytes_column, canonical_floats, is_bytes};
+pub use self::columns::canonical_values;
+pub(crate) use self::columns::{bytes_column, is_bytes};
 
 /// The distinct rows of some key columns, each with a slot.
 pub struct GroupKeys {

@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use arrow_row::{RowConverter, SortField};
 
 use crate::error::Result;
-use crate::keys::canonical_floats;
+use crate::keys::canonical_values;
 
 /// A value in the order of its type. Positions of one column are of one variant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,7 +91,7 @@ impl Positions {
                 words.as_primitive::<Int64Type>().values().iter().map(|word| turn(*word)).collect()
             }
             Form::Float => {
-                let floats = canonical_floats(&cast(&columns[0], &DataType::Float64)?);
+                let floats = canonical_values(&cast(&columns[0], &DataType::Float64)?);
                 let in_order = |value: &f64| {
                     let bits = value.to_bits() as i64;
                     if bits < 0 { bits ^ i64::MAX } else { bits }
@@ -99,7 +99,7 @@ impl Positions {
                 floats.as_primitive::<Float64Type>().values().iter().map(|value| turn(in_order(value))).collect()
             }
             Form::Encoded(converter) => {
-                let columns: Vec<ArrayRef> = columns.iter().map(canonical_floats).collect();
+                let columns: Vec<ArrayRef> = columns.iter().map(canonical_values).collect();
                 let rows = converter.convert_columns(&columns)?;
                 rows.iter().map(|row| Position::Bytes(row.as_ref().into())).collect()
             }

@@ -22,7 +22,7 @@ use crate::aggregate::partial::check_chunk;
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::hash::hash_columns;
-use crate::keys::{AHEAD, canonical_floats};
+use crate::keys::{AHEAD, canonical_values};
 
 mod counts;
 
@@ -107,7 +107,7 @@ impl RetractionCheck {
         let rows = batch.num_rows();
         let route: Vec<ArrayRef> = self.plan.route.iter().map(|column| Arc::clone(batch.column(*column))).collect();
         hash_columns(&route, rows, &mut self.routes)?;
-        let columns: Vec<ArrayRef> = batch.columns().iter().map(canonical_floats).collect();
+        let columns: Vec<ArrayRef> = batch.columns().iter().map(canonical_values).collect();
         if columns.is_empty() {
             self.hashes.extend(self.routes.iter().map(|route| RowHash { route: *route, ..RowHash::default() }));
             return Ok(());

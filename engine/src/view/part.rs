@@ -19,7 +19,7 @@ use super::{Owned, lock, owned_or_all};
 use crate::delta::{DELTA_ROWS_MAX, Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::hash::{HashGroups, hash_columns};
-use crate::keys::canonical_floats;
+use crate::keys::canonical_values;
 
 /// A chunk smaller than this is merged with others.
 const SMALL_ROWS: usize = DELTA_ROWS_MAX / 2;
@@ -296,7 +296,7 @@ impl Part {
 
 impl Index {
     fn encode(&mut self, rows: &RecordBatch) -> Result<Rows> {
-        let columns: Vec<ArrayRef> = rows.columns().iter().map(canonical_floats).collect();
+        let columns: Vec<ArrayRef> = rows.columns().iter().map(canonical_values).collect();
         Ok(self.converter.convert_columns(&columns)?)
     }
 }

@@ -15,12 +15,21 @@ use arrow::datatypes::{DataType, FieldRef, Fields};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::{Result, exec_err};
 use datafusion::functions::regex::compile_and_cache_regex;
+use datafusion::logical_expr::ScalarUDF;
+use eagre_engine::keys::canonical_values;
 
 use super::definition::{Call, Definition, Param};
 use crate::types::{map_of, sql_name};
 
 /// `__map_union(a, b)`: the entries of both.
 pub(crate) const MAP_UNION: &str = "__map_union";
+
+/// The values as keys are compared: the entries of maps in the order of their keys.
+pub(crate) fn in_key_form() -> Arc<ScalarUDF> {
+    let invoke = |call: &Call| Ok(canonical_values(&call.array(0)?));
+    Definition { name: "__key_form", params: &[Param::Any], optional: 0, returns: |types| types[0].clone(), invoke }
+        .udf()
+}
 
 pub(crate) fn definitions() -> Vec<Definition> {
     vec![

@@ -6,6 +6,7 @@
 //! `datafusion-functions-json`'s.
 
 mod aggregate_around;
+mod arrays;
 mod bytes;
 mod conditional;
 pub(crate) mod convert;
@@ -24,6 +25,7 @@ mod modulo;
 pub(crate) mod nested;
 mod operators;
 mod ordered_set;
+mod percentile_cont;
 pub(crate) mod predict;
 mod prepend;
 mod printf;
@@ -54,6 +56,7 @@ pub(crate) use bytes::{CHARSETS, DECODE, ENCODE};
 pub(crate) use json::JSON_TEXTS;
 pub use json::json_values;
 pub(crate) use maps::MAP_UNION;
+pub(crate) use maps::in_key_form;
 pub(crate) use printf::PRINTF;
 pub use volatile::is_volatile;
 
@@ -79,6 +82,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions.push(Arc::new(ScalarUDF::new_from_impl(prepend::ArrayPrepend::new())));
     functions.push(Arc::new(ScalarUDF::new_from_impl(modulo::Modulo::new())));
     functions.push(Arc::new(ScalarUDF::new_from_impl(nested::FieldOfRow::new())));
+    functions.extend(arrays::functions());
     functions.extend(json_build::functions());
     functions.extend(letter_case::functions());
     functions.extend(volatile::functions());
@@ -115,6 +119,7 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     };
     let mut functions: Vec<_> = renamed.map(with_names).into();
     functions.extend(ordered_set::functions());
+    functions.push(percentile_cont::function());
     functions
 }
 

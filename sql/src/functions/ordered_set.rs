@@ -73,7 +73,7 @@ impl AggregateUDFImpl for OrderedSet {
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let fraction = match self.kind {
             Kind::Mode => None,
-            Kind::PercentileDisc => Some(fraction(&args)?),
+            Kind::PercentileDisc => Some(fraction(&args, "PERCENTILE_DISC")?),
         };
         Ok(Box::new(Values {
             data_type: args.expr_fields[0].data_type().clone(),
@@ -89,16 +89,16 @@ impl AggregateUDFImpl for OrderedSet {
     }
 }
 
-/// The literal between 0 and 1.
-fn fraction(args: &AccumulatorArgs) -> Result<f64> {
+/// The literal between 0 and 1 that the second argument of `name` is.
+pub(super) fn fraction(args: &AccumulatorArgs, name: &str) -> Result<f64> {
     let no_rows = RecordBatch::new_empty(Arc::new(args.schema.clone()));
     let value = match args.exprs.get(1).map(|expr| expr.evaluate(&no_rows)) {
         Some(Ok(ColumnarValue::Scalar(value))) => value.cast_to(&DataType::Float64)?,
-        _ => return plan_err!("the fraction of PERCENTILE_DISC must be a constant"),
+        _ => return plan_err!("the fraction of {name} must be a constant"),
     };
     match value {
         ScalarValue::Float64(Some(fraction)) if (0.0..=1.0).contains(&fraction) => Ok(fraction),
-        other => plan_err!("the fraction of PERCENTILE_DISC is {other}; it must lie between 0 and 1"),
+        other => plan_err!("the fraction of {name} is {other}; it must lie between 0 and 1"),
     }
 }
 

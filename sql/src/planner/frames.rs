@@ -1,14 +1,16 @@
 //! `RANGE` frames whose offsets mean something else than what was written, or nothing.
 //!
 //! Over a time DataFusion takes a bare number for months (`RANGE 3 PRECEDING`), and an offset below zero for what it says, so that the frame has no rows.
-//! In the standard (SQL:2016, 7.15) an offset over a time is an interval, and none is negative.
+//! In the standard (SQL:2016, 7.15) an offset over a time is an interval, and none is negative. A frame without offsets asks its order key for peers
+//! alone, which every type that has an order can tell; DataFusion asks for a type that it can add to.
 
 use arrow::datatypes::{DataType, IntervalUnit};
 use datafusion::common::ScalarValue;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, WindowFrameBound, WindowFrameUnits};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, WindowFrame, WindowFrameBound, WindowFrameUnits};
 
 use super::expr::short_text;
 use crate::error::{Result, SqlError};
@@ -33,8 +35,73 @@ pub(super) fn check_written(plan: &LogicalPlan) -> Result<()> {
     Ok(())
 }
 
+/// `RANGE` frames without offsets as `GROUPS` frames, which are the same rows, where DataFusion has no offsets for the order key's type.
+pub(super) fn by_groups(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let rewritten = plan.transform_up_with_subqueries(|node| {
+        if !matches!(node, LogicalPlan::Window(_)) {
+            return Ok(Transformed::no(node));
+        }
+        let schema = merge_schema(&node.inputs());
+        let names = NamePreserver::new(&node);
+        let node = node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let changed = expr.transform_up(|mut expr| {
+                let Expr::WindowFunction(function) = &mut expr else { return Ok(Transformed::no(expr)) };
+                let params = &mut function.params;
+                let by = params.order_by.first().and_then(|sort| sort.expr.get_type(&schema).ok());
+                let frame = &params.window_frame;
+                if frame.units != WindowFrameUnits::Range || has_offset(frame) || by.is_none_or(|by| takes_offsets(&by))
+                {
+                    return Ok(Transformed::no(expr));
+                }
+                params.window_frame = WindowFrame::new_bounds(
+                    WindowFrameUnits::Groups,
+                    frame.start_bound.clone(),
+                    frame.end_bound.clone(),
+                );
+                Ok(Transformed::yes(expr))
+            })?;
+            Ok(changed.update_data(|expr| name.restore(expr)))
+        })?;
+        match node.transformed {
+            true => node.map_data(LogicalPlan::recompute_schema),
+            false => Ok(node),
+        }
+    })?;
+    Ok(rewritten.data)
+}
+
+/// Whether a bound is so far from the current row.
+fn has_offset(frame: &WindowFrame) -> bool {
+    [&frame.start_bound, &frame.end_bound].into_iter().any(|bound| match bound {
+        WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value) => !value.is_null(),
+        WindowFrameBound::CurrentRow => false,
+    })
+}
+
+/// Whether DataFusion knows what to do with a `RANGE` frame over a key of this type.
+fn takes_offsets(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, value) => takes_offsets(value),
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => true,
+        DataType::Boolean | DataType::Null => true,
+        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => true,
+        other => other.is_numeric() || other.is_string(),
+    }
+}
+
 fn check(function: &WindowFunction, by: &Expr, data_type: &DataType) -> Result<()> {
     let frame = &function.params.window_frame;
+    if frame.units == WindowFrameUnits::Range && has_offset(frame) && !takes_offsets(data_type) {
+        return Err(SqlError::plan(
+            format!(
+                "a `RANGE` frame with an offset is over numbers, dates and timestamps, and `{}` is a {}; rows are counted by `ROWS`",
+                short_text(by),
+                crate::types::sql_name(data_type)
+            ),
+            None,
+        ));
+    }
     let is_time = matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);
     if frame.units != WindowFrameUnits::Range || !is_time {
         return Ok(());

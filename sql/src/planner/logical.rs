@@ -38,8 +38,8 @@ use super::context::{PlanContext, function_rewrites};
 use super::expr::strip_alias;
 use super::fallible::may_fail;
 use super::{
-    casts, decorrelate, frames, grouping_sets, json_plain, misread, online, outer_aggregates, predict, rank,
-    single_value, ties,
+    casts, decorrelate, frames, grouping_sets, json_plain, map_equality, misread, online, outer_aggregates, predict,
+    rank, single_value, ties,
 };
 use crate::error::Result;
 use crate::functions::volatile;
@@ -51,7 +51,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
         analyzer.add_function_rewrite(Arc::clone(rewrite));
     }
     frames::check_written(&plan)?;
-    let plan = single_value::check(ties::expand(outer_aggregates::settle(plan)?)?)?;
+    let plan = frames::by_groups(single_value::check(ties::expand(outer_aggregates::settle(plan)?)?)?)?;
     let subqueries = decorrelate::has_subquery(&plan);
     let by_ours = |mut plan: LogicalPlan| -> Result<LogicalPlan> {
         for rule in unchecked_rules() {
@@ -69,7 +69,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
             Err(error) => return Err(error.into()),
         }
     };
-    let plan = grouping_sets::expand(json_plain::rewrite(plan)?)?;
+    let plan = grouping_sets::expand(map_equality::rewrite(json_plain::rewrite(plan)?)?)?;
     let plan = casts::rewrite_plan(plan, context.catalog.time_zone())?;
     Ok(volatile::number_call_sites(plan)?)
 }

@@ -34,6 +34,7 @@ mod local_time;
 mod logical;
 mod lower;
 pub(crate) mod macros;
+mod map_equality;
 mod match_recognize;
 mod materialized;
 mod misread;

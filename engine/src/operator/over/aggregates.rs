@@ -47,7 +47,7 @@ pub(super) fn aggregate(
 
 /// What is computed of these types; `None`: nothing here.
 pub(super) fn kind_of(name: &str, args: &[FieldRef], return_field: &FieldRef) -> Option<Kind> {
-    use DataType::{Decimal128, Float64, Int64, Interval, UInt64};
+    use DataType::{Decimal128, Float64, Int64, Interval, List, Struct, UInt64};
     let result = return_field.data_type();
     let argument = args.first().map(|field| field.data_type());
     let one = || argument.filter(|_| args.len() == 1);
@@ -59,7 +59,11 @@ pub(super) fn kind_of(name: &str, args: &[FieldRef], return_field: &FieldRef) ->
             _ => None,
         },
         "avg" | "mean" if one()? == &Float64 && result == &Float64 => Some(Kind::Average),
-        "min" | "max" if one()? == result && !matches!(result, Interval(_)) && !result.is_nested() => {
+        "min" | "max"
+            if one()? == result
+                && !matches!(result, Interval(_))
+                && (!result.is_nested() || matches!(result, Struct(_) | List(_))) =>
+        {
             Some(if name == "min" { Kind::Min } else { Kind::Max })
         }
         _ => None,
@@ -351,7 +355,9 @@ impl Aggregate {
         let indices = by_native! {
             values.data_type() => primitive,
             _ => {
-                let compare = make_comparator(values, values, SortOptions::default())?;
+                // As `ORDER BY` has it, where a field is null too.
+                let options = SortOptions { descending: false, nulls_first: false };
+                let compare = make_comparator(values, values, options)?;
                 match max {
                     true => find(&|old, new| compare(old, new).is_le())?,
                     false => find(&|old, new| compare(old, new).is_ge())?,

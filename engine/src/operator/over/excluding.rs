@@ -163,7 +163,9 @@ impl Excluding {
         let indices = by_native! {
             values.data_type() => primitive,
             _ => {
-                let compare = make_comparator(values, values, SortOptions::default())?;
+                // As `ORDER BY` has it, where a field is null too.
+                let options = SortOptions { descending: false, nulls_first: false };
+                let compare = make_comparator(values, values, options)?;
                 match max {
                     true => self.best(valid, rows, |old, new| compare(old, new).is_le())?,
                     false => self.best(valid, rows, |old, new| compare(old, new).is_ge())?,

@@ -16,7 +16,7 @@ use half::f16;
 use super::SortColumn;
 use crate::error::{EngineError, Result};
 use crate::hash::{Words, native_values};
-use crate::keys::canonical_floats;
+use crate::keys::canonical_values;
 
 /// The most words of a key, the tie included, that are kept in place.
 pub(super) const WORDS_MAX: usize = 5;
@@ -300,7 +300,7 @@ impl SortKey for ByteKey {
 
     fn encode(encoder: &Encoder, columns: &[ArrayRef], ties: &[u64], out: &mut Vec<Self>) -> Result<()> {
         out.clear();
-        let columns: Vec<ArrayRef> = columns.iter().map(canonical_floats).collect();
+        let columns: Vec<ArrayRef> = columns.iter().map(canonical_values).collect();
         let rows = encoder.converter.convert_columns(&columns)?;
         let mut bytes = Vec::new();
         for (row, tie) in rows.iter().zip(ties) {

@@ -15,14 +15,15 @@ use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, Result as DataFusionResult, ScalarValue};
 use datafusion::logical_expr::function::{ExpressionArgs, PartitionEvaluatorArgs};
 use datafusion::logical_expr::window_state::WindowFrameContext;
-use datafusion::logical_expr::{AggregateUDF, WindowFrame, WindowUDF};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::logical_expr::{AggregateUDF, WindowFrame, WindowFrameBound, WindowUDF};
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::expressions::{Column, Literal};
-use eagre_engine::operator::over::{Frame, Ordered, OverFunction, Reach, Segment};
+use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
+use eagre_engine::operator::over::{Bound, Frame, Ordered, OverFunction, Reach, Segment};
 use eagre_engine::{EngineError, Result};
 
 use super::super::accumulators::Arg;
+use super::super::aggregate::ORDERED_FUNCTIONS;
 use crate::error::Result as SqlResult;
 use crate::parser::frame_exclusion::FrameExclusion;
 
@@ -52,6 +53,16 @@ pub(super) enum Frames {
 impl Frames {
     fn compares_keys(&self) -> bool {
         matches!(self, Self::Engine(frame) if frame.compares_keys())
+    }
+
+    /// Whether no row ever leaves a frame. (How far a frame looks back may be unknown, and then is all of the partition too.)
+    fn begins_with_partition(&self) -> bool {
+        match self {
+            Self::Engine(frame) => frame.start == Bound::UnboundedPreceding,
+            Self::DataFusion(frame, _) => {
+                matches!(&frame.start_bound, WindowFrameBound::Preceding(value) if value.is_null())
+            }
+        }
     }
 
     fn each(
@@ -246,20 +257,27 @@ enum Leaving {
 
 impl ForeignAggregate {
     pub(super) fn new(call: Call, function: Arc<AggregateUDF>, distinct: bool) -> SqlResult<Self> {
-        let mut builder = AggregateExprBuilder::new(function, call.exprs())
+        let (name, exprs) = (function.name().to_owned(), call.exprs());
+        let mut builder = AggregateExprBuilder::new(function, exprs.clone())
             .schema(call.schema())
             .alias(&call.name)
             .with_ignore_nulls(call.ignore_nulls);
         if distinct {
             builder = builder.distinct();
+            // A value comes from many rows, so its place is by value.
+            if ORDERED_FUNCTIONS.contains(&name.as_str())
+                && let Some(by) = exprs.into_iter().next()
+            {
+                builder = builder.order_by(vec![PhysicalSortExpr::new(by, SortOptions::default())]);
+            }
         }
         let expr = builder.build()?;
         expr.create_accumulator()?;
         let exact = call.columns.iter().all(|field| !field.data_type().is_floating());
-        let leaving = match call.lookback {
-            Reach::Unbounded => Leaving::Never,
-            _ if exact && expr.create_sliding_accumulator().is_ok() => Leaving::TakenBack,
-            _ => Leaving::Anew,
+        let leaving = match call.frame.begins_with_partition() {
+            true => Leaving::Never,
+            false if exact && expr.create_sliding_accumulator().is_ok() => Leaving::TakenBack,
+            false => Leaving::Anew,
         };
         Ok(Self { call, expr, leaving, exclusion: None })
     }

@@ -1,0 +1,162 @@
+//! Functions of arrays where Flink's meaning is not DataFusion's: `CARDINALITY` counts the elements and not what is within them,
+//! `ARRAY_REMOVE` takes out all equal elements and not the first alone, `ARRAY_POSITION` is 0 where there is none.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, UInt32Array, UInt64Array, make_comparator};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::compute::{SortOptions, cast, take};
+use arrow::datatypes::{DataType, UInt64Type};
+use datafusion::common::utils::take_function_args;
+use datafusion::common::{Result, plan_err};
+use datafusion::functions_nested::position::array_position_udf;
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use eagre_engine::keys::canonical_values;
+
+use crate::types::sql_name;
+
+pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
+    let position = array_position_udf();
+    vec![
+        Arc::new(ScalarUDF::new_from_impl(Cardinality { signature: Signature::any(1, Volatility::Immutable) })),
+        Arc::new(ScalarUDF::new_from_impl(ArrayRemove {
+            signature: Signature::array_and_element(Volatility::Immutable),
+            aliases: ["list_remove".to_owned()],
+        })),
+        Arc::new(ScalarUDF::new_from_impl(ArrayPosition { signature: position.signature().clone(), within: position })),
+    ]
+}
+
+/// `CARDINALITY(a)`: how many elements an array has, or entries a map.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Cardinality {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Cardinality {
+    fn name(&self) -> &str {
+        "cardinality"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        use DataType::{FixedSizeList, LargeList, List, Map, Null};
+        match &arg_types[0] {
+            List(_) | LargeList(_) | FixedSizeList(..) | Map(..) | Null => Ok(DataType::UInt64),
+            other => plan_err!("CARDINALITY is of an array or a map, and this is a {}", sql_name(other)),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let [array] = take_function_args(self.name(), args.args)?;
+        let array = array.into_array(rows)?;
+        let lengths = |offsets: &[i32]| offsets.windows(2).map(|ends| (ends[1] - ends[0]) as u64).collect::<Vec<_>>();
+        let counts = match array.data_type() {
+            DataType::List(_) => lengths(array.as_list::<i32>().offsets()),
+            DataType::Map(..) => lengths(array.as_map().offsets()),
+            DataType::LargeList(_) => {
+                array.as_list::<i64>().offsets().windows(2).map(|ends| (ends[1] - ends[0]) as u64).collect()
+            }
+            DataType::FixedSizeList(_, size) => vec![u64::from(size.unsigned_abs()); array.len()],
+            _ => return Ok(ColumnarValue::Array(Arc::new(UInt64Array::new_null(array.len())))),
+        };
+        Ok(ColumnarValue::Array(Arc::new(UInt64Array::new(counts.into(), array.nulls().cloned()))))
+    }
+}
+
+/// `ARRAY_REMOVE(a, x)`: the elements that are not `x`, which may be null.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ArrayRemove {
+    signature: Signature,
+    aliases: [String; 1],
+}
+
+impl ScalarUDFImpl for ArrayRemove {
+    fn name(&self) -> &str {
+        "array_remove"
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        match &arg_types[0] {
+            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                Ok(DataType::List(Arc::new(item.as_ref().clone().with_nullable(true))))
+            }
+            DataType::Null => Ok(DataType::Null),
+            other => plan_err!("ARRAY_REMOVE takes an element out of an array, and this is a {}", sql_name(other)),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let returned = args.return_field.data_type().clone();
+        let [array, gone] = take_function_args(self.name(), args.args)?;
+        let array = cast(&array.into_array(rows)?, &returned)?;
+        let DataType::List(item) = &returned else { return Ok(ColumnarValue::Array(array)) };
+        let gone = cast(&gone.into_array(rows)?, item.data_type())?;
+        let lists = array.as_list::<i32>();
+        let equal =
+            make_comparator(&canonical_values(lists.values()), &canonical_values(&gone), SortOptions::default())?;
+        let (mut kept, mut lengths) = (Vec::<u32>::new(), Vec::with_capacity(rows));
+        for (row, ends) in lists.offsets().windows(2).enumerate() {
+            let before = kept.len();
+            if lists.is_valid(row) {
+                let elements = ends[0] as usize..ends[1] as usize;
+                kept.extend(elements.filter(|element| equal(*element, row).is_ne()).map(|element| element as u32));
+            }
+            lengths.push(kept.len() - before);
+        }
+        let values = take(lists.values(), &UInt32Array::from(kept), None)?;
+        let offsets = OffsetBuffer::from_lengths(lengths);
+        let left: ArrayRef = Arc::new(ListArray::try_new(Arc::clone(item), offsets, values, lists.nulls().cloned())?);
+        Ok(ColumnarValue::Array(left))
+    }
+}
+
+/// `ARRAY_POSITION(a, x)`: the place of the first `x`, from 1, 0 where there is none, null for a null.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ArrayPosition {
+    signature: Signature,
+    /// DataFusion's, which finds nulls and has null for what is not there.
+    within: Arc<ScalarUDF>,
+}
+
+impl ScalarUDFImpl for ArrayPosition {
+    fn name(&self) -> &str {
+        self.within.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.within.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        self.within.return_type(arg_types)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let nulls = args.args.iter().try_fold(None, |nulls, arg| {
+            let nulls_of = arg.to_array(rows)?.logical_nulls();
+            Ok::<_, datafusion::common::DataFusionError>(NullBuffer::union(nulls.as_ref(), nulls_of.as_ref()))
+        })?;
+        let places = self.within.invoke_with_args(args)?.into_array(rows)?;
+        let places = places.as_primitive::<UInt64Type>().iter().map(Option::unwrap_or_default).collect::<Vec<_>>();
+        Ok(ColumnarValue::Array(Arc::new(UInt64Array::new(places.into(), nulls))))
+    }
+}
