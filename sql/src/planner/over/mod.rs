@@ -7,32 +7,34 @@
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{NullTreatment, Sort, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{
-    AggregateUDF, Expr as LogicalExpr, ExprSchemable, LogicalPlan, Window, WindowFrame, WindowFrameBound,
-    WindowFrameUnits, WindowFunctionDefinition,
+    AggregateUDF, Expr as LogicalExpr, ExprSchemable, LogicalPlan, Window, WindowFunctionDefinition,
 };
 use eagre_engine::aggregate::{AggregateFunctionRef, BuiltinRequest, builtin};
 use eagre_engine::expr::{Expr, ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::over::{
-    Bound, Distance, Exclusion, Finality, Frame, FrameUnit, OrderKey, OverCall, OverFactory, OverFunctionRef,
-    OverRequest, OverSpec, RangeKeys, Reach, accumulated, excluding, native,
+    Exclusion, Finality, Frame, OrderKey, OverCall, OverFactory, OverFunctionRef, OverRequest, OverSpec, Reach,
+    accumulated, excluding, native,
 };
 
 use self::foreign::{Call, ForeignAggregate, ForeignWindow, Frames};
+use self::frame::{distance_text, frame_of, frame_text, reaches_of, row_by_row};
 use super::accumulators::{Arg, Foreign, ForeignSpec};
 use super::aggregate::ORDERED_FUNCTIONS;
 use super::context::default_functions;
-use super::expr::{Compiler, constant_text, short_text, strip_alias};
+use super::expr::{Compiler, short_text, strip_alias};
 use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine};
+use super::processing_time::is_clock;
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 use crate::parser::frame_exclusion::FrameExclusion;
 
 mod foreign;
+mod frame;
 pub(super) mod score;
 
 /// The rows that the operator reads: the stream's columns, then what is computed for the calls.
@@ -206,6 +208,16 @@ impl Lowering<'_> {
         match first.map(|sort| strip_alias(&sort.expr)) {
             Some(LogicalExpr::Column(column)) => self.order_in_processing_time(stream, input, column),
             _ => Ok(stream),
+        }
+    }
+
+    /// Whether rows are ordered by processing time alone: each has then come at a time of its own, though a step shows one time for all of its
+    /// rows, and no two are peers.
+    fn orders_by_clock(&self, sorts: &[&Sort], plan: &LogicalPlan) -> Result<bool> {
+        let [sort] = sorts else { return Ok(false) };
+        match strip_alias(&sort.expr) {
+            LogicalExpr::Column(column) => self.is_processing_time(plan, plan.schema().index_of_column(column)?),
+            expr => Ok(is_clock(expr)),
         }
     }
 
@@ -492,7 +504,9 @@ impl Lowering<'_> {
         let schema = inputs.plan.schema();
         let name = field.name().clone();
         let order_type = sorts.first().map(|sort| sort.expr.get_type(schema.as_ref())).transpose()?;
-        let frame = frame_of(&params.window_frame, order_type.as_ref());
+        let by_clock = self.orders_by_clock(sorts, inputs.plan)?;
+        let written = if by_clock { row_by_row(&params.window_frame) } else { params.window_frame.clone() };
+        let frame = frame_of(&written, order_type.as_ref());
         let filter = match &params.filter {
             Some(filter) => Some(inputs.add(self, stream, filter)?),
             None => None,
@@ -500,6 +514,10 @@ impl Lowering<'_> {
         let ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
         let exclusion = exclusion_of(function);
         if let Some((request, read)) = frame.and_then(|frame| request_of(function, frame, field)) {
+            let request = match request {
+                OverRequest::Rank | OverRequest::DenseRank if by_clock => OverRequest::RowNumber,
+                request => request,
+            };
             let fields = read.iter().map(|arg| Ok(arg.to_field(schema.as_ref())?.1)).collect::<Result<Vec<_>>>()?;
             let native = match (exclusion, &request) {
                 (None, request) => native(request, &fields, field),
@@ -694,139 +712,6 @@ fn request_of<'a>(
             Some((OverRequest::Shift { offset, default }, &args[..1]))
         }
         _ => None,
-    }
-}
-
-/// The frame in the engine's words; `None` where it has none for an offset.
-fn frame_of(frame: &WindowFrame, order: Option<&DataType>) -> Option<Frame> {
-    let unit = unit_of(frame);
-    let bound = |bound: &WindowFrameBound| bound_of(bound, unit, order);
-    Some(Frame { unit, start: bound(&frame.start_bound)?, end: bound(&frame.end_bound)? })
-}
-
-fn unit_of(frame: &WindowFrame) -> FrameUnit {
-    match frame.units {
-        WindowFrameUnits::Rows => FrameUnit::Rows,
-        WindowFrameUnits::Range => FrameUnit::Range,
-        WindowFrameUnits::Groups => FrameUnit::Groups,
-    }
-}
-
-fn bound_of(bound: &WindowFrameBound, unit: FrameUnit, order: Option<&DataType>) -> Option<Bound> {
-    let distance = |value: &ScalarValue| match unit {
-        FrameUnit::Range => range_distance(value, order?, false),
-        _ => match value.cast_to(&DataType::UInt64).ok()? {
-            ScalarValue::UInt64(count) => count.map(Distance::Count),
-            _ => None,
-        },
-    };
-    Some(match bound {
-        WindowFrameBound::Preceding(value) if value.is_null() => Bound::UnboundedPreceding,
-        WindowFrameBound::Following(value) if value.is_null() => Bound::UnboundedFollowing,
-        WindowFrameBound::CurrentRow => Bound::CurrentRow,
-        WindowFrameBound::Preceding(value) => Bound::Preceding(distance(value)?),
-        WindowFrameBound::Following(value) => Bound::Following(distance(value)?),
-    })
-}
-
-/// A frame as it is written.
-fn frame_text(frame: &WindowFrame) -> String {
-    let bound = |bound: &WindowFrameBound| match bound {
-        WindowFrameBound::Preceding(value) if !value.is_null() => format!("{} PRECEDING", constant_text(value)),
-        WindowFrameBound::Following(value) if !value.is_null() => format!("{} FOLLOWING", constant_text(value)),
-        other => other.to_string(),
-    };
-    format!("{} BETWEEN {} AND {}", frame.units, bound(&frame.start_bound), bound(&frame.end_bound))
-}
-
-/// How far rows matter, at most, to a frame that DataFusion finds.
-fn reaches_of(frame: &WindowFrame, order: Option<&DataType>) -> (Reach, Reach) {
-    let unit = unit_of(frame);
-    let exact = |bound: &WindowFrameBound| {
-        bound_of(bound, unit, order).or_else(|| {
-            let (WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value)) = bound else {
-                return None;
-            };
-            let distance = range_distance(value, order?, true)?;
-            Some(match bound {
-                WindowFrameBound::Preceding(_) => Bound::Preceding(distance),
-                _ => Bound::Following(distance),
-            })
-        })
-    };
-    match (exact(&frame.start_bound), exact(&frame.end_bound)) {
-        (Some(start), Some(end)) => {
-            let frame = Frame { unit, start, end };
-            (frame.lookback(), frame.lookahead())
-        }
-        _ => (Reach::Unbounded, Reach::Unbounded),
-    }
-}
-
-/// An offset of a `RANGE` frame in units of the order key. `at_most`: rounded up where it is no whole number of them, months as 31 days.
-fn range_distance(value: &ScalarValue, order: &DataType, at_most: bool) -> Option<Distance> {
-    const DAY_NS: i128 = 86_400_000_000_000;
-    if !RangeKeys::supports(order) {
-        return None;
-    }
-    if order.is_floating() {
-        return match value.cast_to(&DataType::Float64).ok()? {
-            ScalarValue::Float64(distance) => distance.map(Distance::Float),
-            _ => None,
-        };
-    }
-    if order.is_integer() {
-        return match value.cast_to(&DataType::UInt64).ok()? {
-            ScalarValue::UInt64(distance) => distance.map(Distance::Count),
-            _ => None,
-        };
-    }
-    let unit_ns = match order {
-        DataType::Timestamp(unit, _) => match unit {
-            TimeUnit::Second => 1_000_000_000,
-            TimeUnit::Millisecond => 1_000_000,
-            TimeUnit::Microsecond => 1_000,
-            TimeUnit::Nanosecond => 1,
-        },
-        DataType::Date32 => DAY_NS,
-        _ => return None,
-    };
-    let (months, days, ns) = match value {
-        ScalarValue::IntervalMonthDayNano(Some(interval)) => {
-            (i128::from(interval.months), i128::from(interval.days), i128::from(interval.nanoseconds))
-        }
-        ScalarValue::IntervalDayTime(Some(interval)) => {
-            (0, i128::from(interval.days), i128::from(interval.milliseconds) * 1_000_000)
-        }
-        ScalarValue::IntervalYearMonth(Some(months)) => (i128::from(*months), 0, 0),
-        _ => return None,
-    };
-    let ns = (months * 31 + days) * DAY_NS + ns;
-    let whole = months == 0 && ns % unit_ns == 0;
-    if ns < 0 || !(whole || at_most) {
-        return None;
-    }
-    u64::try_from(ns / unit_ns + i128::from(ns % unit_ns != 0)).ok().map(Distance::Count)
-}
-
-fn distance_text(distance: Distance, order: Option<&DataType>) -> String {
-    match (distance, order) {
-        (Distance::Count(count), Some(DataType::Timestamp(unit, _))) => {
-            let ms = match unit {
-                TimeUnit::Second => count.saturating_mul(1_000),
-                TimeUnit::Millisecond => count,
-                TimeUnit::Microsecond => count / 1_000,
-                TimeUnit::Nanosecond => count / 1_000_000,
-            };
-            let units = [(86_400_000, "days"), (3_600_000, "hours"), (60_000, "minutes"), (1_000, "seconds")];
-            match units.into_iter().find(|(size, _)| ms > 0 && ms % size == 0) {
-                Some((size, name)) => format!("{} {name}", ms / size),
-                None => format!("{ms} ms"),
-            }
-        }
-        (Distance::Count(count), Some(DataType::Date32)) => format!("{count} days"),
-        (Distance::Count(count), _) => count.to_string(),
-        (Distance::Float(distance), _) => distance.to_string(),
     }
 }
 
