@@ -6,7 +6,7 @@
 //! of its own: it stands for the first of the rows with its value, which is looked for once all parts are together, so that neither
 //! batching nor sharding shows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StructArray, UInt64Array, new_empty_array};
@@ -25,6 +25,8 @@ use crate::keys::canonical_values;
 /// A counted ordered multiset for each slot.
 pub(crate) struct Multisets {
     sets: Vec<BTreeMap<Box<[u8]>, i64>>,
+    /// Whether a set has, or may have, negative weights.
+    open: Vec<bool>,
     bytes: usize,
     converter: RowConverter,
     data_type: DataType,
@@ -40,7 +42,15 @@ impl Multisets {
         if by_arrival {
             fields.insert(0, SortField::new(DataType::UInt64));
         }
-        Ok(Self { sets: Vec::new(), bytes: 0, converter: RowConverter::new(fields)?, data_type, by_arrival, last })
+        Ok(Self {
+            sets: Vec::new(),
+            open: Vec::new(),
+            bytes: 0,
+            converter: RowConverter::new(fields)?,
+            data_type,
+            by_arrival,
+            last,
+        })
     }
 
     /// The type of the state column.
@@ -51,7 +61,9 @@ impl Multisets {
     fn take_in(&mut self, slots: &[u32], columns: &[ArrayRef], selection: &Selection<'_>) -> Result<()> {
         let encoded = self.converter.convert_columns(columns)?;
         selection.each(slots.len(), |row, weight| {
-            let set = &mut self.sets[slots[row] as usize];
+            let slot = slots[row] as usize;
+            let set = &mut self.sets[slot];
+            self.open[slot] |= weight < 0;
             let key = encoded.row(row);
             match set.get_mut(key.data()) {
                 Some(count) => {
@@ -72,15 +84,18 @@ impl Multisets {
 
     /// Lets each row that was taken back take the first with its value along. What came nowhere yet stays, with its negative weight.
     fn settle(&mut self, slot: usize) {
+        if !std::mem::take(&mut self.open[slot]) {
+            return;
+        }
         let set = &mut self.sets[slot];
-        let mut missing: HashMap<Box<[u8]>, i64> = HashMap::new();
+        let mut missing: BTreeMap<Box<[u8]>, i64> = BTreeMap::new();
         for (key, weight) in set.iter().filter(|(_, weight)| **weight < 0) {
             *missing.entry(key[ORDINAL_BYTES..].into()).or_default() -= weight;
         }
         if missing.is_empty() {
             return;
         }
-        let mut given: HashMap<Box<[u8]>, i64> = HashMap::new();
+        let mut given: BTreeMap<Box<[u8]>, i64> = BTreeMap::new();
         for (key, weight) in set.iter_mut().filter(|(_, weight)| **weight > 0) {
             let value = &key[ORDINAL_BYTES..];
             if let Some(open) = missing.get_mut(value).filter(|open| **open > 0) {
@@ -100,6 +115,7 @@ impl Multisets {
         let mut freed = 0;
         set.retain(|key, weight| {
             freed += if *weight == 0 { entry_bytes(key) } else { 0 };
+            self.open[slot] |= *weight < 0;
             *weight != 0
         });
         self.bytes -= freed;
@@ -128,6 +144,7 @@ impl Accumulators for Multisets {
     fn resize(&mut self, count: usize) {
         if count > self.sets.len() {
             self.sets.resize_with(count, BTreeMap::new);
+            self.open.resize(count, false);
         }
     }
 
@@ -194,12 +211,13 @@ impl Accumulators for Multisets {
     fn clear(&mut self, slots: Slots<'_>) {
         for slot in slots.iter() {
             let set = std::mem::take(&mut self.sets[slot]);
+            self.open[slot] = false;
             self.bytes -= set.keys().map(|key| entry_bytes(key)).sum::<usize>();
         }
     }
 
     fn state_bytes(&self) -> usize {
-        self.bytes + self.sets.capacity() * size_of::<BTreeMap<Box<[u8]>, i64>>()
+        self.bytes + self.sets.capacity() * (size_of::<BTreeMap<Box<[u8]>, i64>>() + 1)
     }
 }
 
