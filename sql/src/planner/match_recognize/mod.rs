@@ -498,8 +498,8 @@ pub(super) struct MatchRecognize {
 }
 
 impl MatchRules {
-    /// Which columns leave: partition, order, measures, the others; or of one row per match partition and measures. A column that
-    /// several keys of the order name leaves for each of them, one of the partition for that alone (ISO/IEC 19075-5, 4.17.1).
+    /// Which columns leave: partition, order, measures, the others (ISO/IEC 19075-5, 4.17.1); or of one row per match partition and measures. A column that
+    /// several keys of the order name leaves for each of them, one of the partition for that alone.
     fn output(&self, input: &DFSchema, measures: &[MeasurePlan]) -> Vec<OutputPlan> {
         let all = self.rows != RowsSyntax::One;
         let order = self.order.iter().map(|key| &key.column).filter(|column| all && !self.partition.contains(column));
