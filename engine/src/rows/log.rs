@@ -170,21 +170,25 @@ impl RowLog {
         state: &mut StateWriter,
         all: impl FnOnce() -> Result<Vec<Delta>>,
     ) -> Result<()> {
-        let pending = self.take_pending();
-        self.noted.clear();
-        self.pending_rows = 0;
         let known = std::mem::replace(&mut self.active, true);
         match kind {
-            SaveKind::Changes if known => pending.into_iter().for_each(|(chunk, left)| match left {
-                Some(left) => state.put_left(self.table, chunk, left),
-                None => state.put(self.table, chunk),
-            }),
+            SaveKind::Changes if known => {
+                for (chunk, left) in self.take_pending() {
+                    match left {
+                        Some(left) => state.put_left(self.table, chunk, left),
+                        None => state.put(self.table, chunk),
+                    }
+                }
+            }
             _ => {
                 for delta in all()? {
                     state.put(self.table, self.chunk_of(&delta)?);
                 }
             }
         }
+        self.pending.clear();
+        self.pending_rows = 0;
+        self.noted.clear();
         Ok(())
     }
 

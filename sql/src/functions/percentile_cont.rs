@@ -94,8 +94,17 @@ struct Values {
 impl Values {
     fn take_in(&mut self, array: &ArrayRef) -> Result<()> {
         let doubles = cast(array, &DataType::Float64)?;
-        self.values.extend(doubles.as_primitive::<Float64Type>().iter().flatten());
+        self.values.extend(doubles.as_primitive::<Float64Type>().iter().flatten().map(canonical));
         Ok(())
+    }
+}
+
+/// One form for both zeros and for all NaNs, which is greater than all numbers.
+fn canonical(value: f64) -> f64 {
+    match value {
+        0.0 => 0.0,
+        value if value.is_nan() => f64::NAN,
+        value => value,
     }
 }
 
@@ -124,7 +133,7 @@ impl Accumulator for Values {
         let found = match self.distinct {
             true => {
                 let mut distinct = self.values.clone();
-                distinct.dedup_by(|a, b| a == b || (a.is_nan() && b.is_nan()));
+                distinct.dedup_by(|a, b| a.total_cmp(b).is_eq());
                 percentile(&distinct, self.fraction)
             }
             false => percentile(&self.values, self.fraction),
@@ -138,7 +147,7 @@ impl Accumulator for Values {
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let doubles = cast(&values[0], &DataType::Float64)?;
-        for gone in doubles.as_primitive::<Float64Type>().iter().flatten() {
+        for gone in doubles.as_primitive::<Float64Type>().iter().flatten().map(canonical) {
             match self.values.iter().position(|value| value.total_cmp(&gone).is_eq()) {
                 Some(place) => drop(self.values.swap_remove(place)),
                 None => return exec_err!("a value that was never there is taken back"),
@@ -170,7 +179,7 @@ fn percentile(sorted: &[f64], fraction: f64) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::percentile;
+    use super::{canonical, percentile};
 
     #[test]
     fn it_lies_between_two_values() {
@@ -178,6 +187,9 @@ mod tests {
         let at = |fraction| percentile(&sorted, fraction).expect("has values");
         assert!((at(0.3) + 2.9).abs() < 1e-15);
         assert_eq!([at(0.0), at(0.25), at(0.5), at(1.0)], [-3.75, -3.75, 0.5, 10.5]);
+        let mut forms = [-f64::NAN, 1.0, -0.0, f64::NEG_INFINITY].map(canonical);
+        forms.sort_by(f64::total_cmp);
+        assert!(forms[3].is_nan() && forms[1].is_sign_positive(), "{forms:?}");
         assert_eq!(percentile(&[], 0.5), None);
         assert_eq!(percentile(&[f64::MIN, f64::MAX], 0.5), Some(0.0));
         assert_eq!(percentile(&[f64::INFINITY, f64::INFINITY], 0.5), Some(f64::INFINITY));

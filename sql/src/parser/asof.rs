@@ -74,20 +74,37 @@ fn match_condition(tokens: &mut [TokenWithSpan], start: usize) {
     for index in found + 1..tokens.len() {
         match &tokens[index].token {
             Token::LParen => depth += 1,
-            Token::RParen => depth = depth.saturating_sub(1),
+            Token::RParen if depth == 0 => return,
+            Token::RParen => depth -= 1,
             _ => {}
         }
-        if depth == 0 {
-            match keyword(tokens, index + 1) {
-                Keyword::ON => tokens[index + 1].token = word("AND", Keyword::AND),
-                Keyword::JOIN | Keyword::WHERE | Keyword::GROUP => return,
-                _ if !in_parentheses => continue,
-                Keyword::USING => tokens[index + 1].token = Token::CustomBinaryOperator(ASOF_USING.to_owned()),
-                _ => {}
-            }
-            return;
+        if depth > 0 {
+            continue;
         }
+        match keyword(tokens, index + 1) {
+            Keyword::ON => tokens[index + 1].token = word("AND", Keyword::AND),
+            // The condition is the operand of an operator of ours, so it has to be one in parentheses.
+            Keyword::USING if in_parentheses => {
+                tokens[index + 1].token = Token::CustomBinaryOperator(ASOF_USING.to_owned());
+            }
+            keyword if is_end(keyword) => {}
+            _ => continue,
+        }
+        return;
     }
+}
+
+/// Whether the word ends the condition of a join.
+fn is_end(word: Keyword) -> bool {
+    use Keyword::{
+        ASOF, CROSS, EXCEPT, FETCH, FULL, GROUP, HAVING, INNER, INTERSECT, JOIN, LEFT, LIMIT, NATURAL, OFFSET, ORDER,
+        QUALIFY, RIGHT, UNION, USING, WHERE, WINDOW,
+    };
+    [
+        ASOF, CROSS, EXCEPT, FETCH, FULL, GROUP, HAVING, INNER, INTERSECT, JOIN, LEFT, LIMIT, NATURAL, OFFSET, ORDER,
+        QUALIFY, RIGHT, UNION, USING, WHERE, WINDOW,
+    ]
+    .contains(&word)
 }
 
 /// Whether what follows this token is a name.

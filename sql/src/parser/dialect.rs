@@ -313,13 +313,8 @@ impl Dialect for EagreDialect {
                     matches!(&parser.get_current_token().token, Token::Word(word) if is_word(word, "BETWEEN"));
                 between.then(|| parse_between_low(parser, self.prec_value(Precedence::Between)))
             }
-            // A column like any other: nobody asks who is logged in.
-            Keyword::USER if second.token != Token::LParen => Some(if second.token == Token::Period {
-                return None;
-            } else {
-                parser.parse_identifier().map(Expr::Identifier)
-            }),
-            Keyword::LAMBDA if !matches!(second.token, Token::LParen | Token::Period) => {
+            // `user` is a column like any other: nobody asks who is logged in.
+            Keyword::USER | Keyword::LAMBDA if !matches!(second.token, Token::LParen | Token::Period) => {
                 Some(parser.parse_identifier().map(Expr::Identifier))
             }
             _ if second.token == Token::LParen && matches!(fourth.token, Token::Comma) => {

@@ -221,17 +221,27 @@ fn push_down_filter() -> Except<PushDownFilter> {
 
 /// It computes what two arguments have in common for all rows, also for those that a `FILTER` leaves out because they would fail.
 fn common_subexpr_eliminate() -> Except<CommonSubexprEliminate> {
-    let is_wrong_for = |plan: &LogicalPlan| {
-        let LogicalPlan::Aggregate(aggregate) = plan else { return false };
-        let schema = aggregate.input.schema();
-        aggregate.aggr_expr.iter().any(|expr| match strip_alias(expr) {
-            Expr::AggregateFunction(call) => {
-                call.params.filter.is_some() && call.params.args.iter().any(|arg| may_fail(arg, schema))
-            }
-            _ => false,
-        })
-    };
+    // It goes through the plan itself.
+    let is_wrong_for = |plan: &LogicalPlan| plan.exists(|node| Ok(fails_behind_filter(node))).unwrap_or(true);
     Except { rule: CommonSubexprEliminate::new(), is_wrong_for }
+}
+
+/// Whether an aggregate has a `FILTER`, and arguments that may fail for the rows it leaves out.
+fn fails_behind_filter(plan: &LogicalPlan) -> bool {
+    let (exprs, input) = match plan {
+        LogicalPlan::Aggregate(aggregate) => (&aggregate.aggr_expr, &aggregate.input),
+        LogicalPlan::Window(window) => (&window.window_expr, &window.input),
+        _ => return false,
+    };
+    exprs.iter().any(|expr| {
+        let (filter, args, order) = match strip_alias(expr) {
+            Expr::AggregateFunction(call) => (&call.params.filter, &call.params.args, &call.params.order_by),
+            Expr::WindowFunction(call) => (&call.params.filter, &call.params.args, &call.params.order_by),
+            _ => return false,
+        };
+        let mut read = args.iter().chain(order.iter().map(|sort| &sort.expr));
+        filter.is_some() && read.any(|expr| may_fail(expr, input.schema()))
+    })
 }
 
 /// Whether all columns that a plan looks at are there: DataFusion's rules lose the way in a subquery that looks at a query two further

@@ -124,7 +124,8 @@ fn without_rank(plan: &LogicalPlan, rank: usize) -> DataFusionResult<Option<Vers
                 return Ok(None);
             };
             let Some(key) = versions.key.as_ref().and_then(|key| shown(projection, key)) else { return Ok(None) };
-            Some(Versions { plan: projected(projection, versions.plan.clone())?, key: Some(key), ..versions })
+            let (plan, only_first) = (projected(projection, versions.plan)?, versions.only_first);
+            Some(Versions { plan, key: Some(key), only_first, filtered: false })
         }
         LogicalPlan::Window(window) => unranked(window, rank)?,
         _ => None,

@@ -268,7 +268,8 @@ impl ForeignAggregate {
             if ORDERED_FUNCTIONS.contains(&name.as_str())
                 && let Some(by) = exprs.into_iter().next()
             {
-                builder = builder.order_by(vec![PhysicalSortExpr::new(by, SortOptions::default())]);
+                let ascending = SortOptions { descending: false, nulls_first: false };
+                builder = builder.order_by(vec![PhysicalSortExpr::new(by, ascending)]);
             }
         }
         let expr = builder.build()?;

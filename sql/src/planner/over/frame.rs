@@ -7,13 +7,14 @@ use eagre_engine::operator::over::{Bound, Distance, Frame, FrameUnit, RangeKeys,
 
 use crate::planner::expr::constant_text;
 
-/// The frame where no row has peers: of rows instead of values, as far as it has no offsets.
+/// The frame where no row has peers: of rows instead of groups, and instead of values where it has no offsets.
 pub(super) fn row_by_row(frame: &WindowFrame) -> WindowFrame {
     let plain = |bound: &WindowFrameBound| match bound {
         WindowFrameBound::CurrentRow => true,
         WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value) => value.is_null(),
     };
-    match plain(&frame.start_bound) && plain(&frame.end_bound) {
+    let is_groups = frame.units == WindowFrameUnits::Groups;
+    match is_groups || plain(&frame.start_bound) && plain(&frame.end_bound) {
         true => WindowFrame::new_bounds(WindowFrameUnits::Rows, frame.start_bound.clone(), frame.end_bound.clone()),
         false => frame.clone(),
     }
