@@ -335,7 +335,10 @@ impl Materialized {
             self.counted.as_mut().ok_or_else(|| EngineError::bug("rows are counted before there is a counter"))?;
         let rows = counted.converter.convert_columns(batch.columns())?;
         let columns: Vec<ArrayRef> = batch.columns().iter().map(canonical_values).collect();
-        let keys = counted.converter.convert_columns(&columns)?;
+        // Most columns have one form only.
+        let as_shown = columns.iter().zip(batch.columns()).all(|(key, shown)| Arc::ptr_eq(key, shown));
+        let other = (!as_shown).then(|| counted.converter.convert_columns(&columns)).transpose()?;
+        let keys = other.as_ref().unwrap_or(&rows);
         for row in 0..batch.num_rows() {
             let weight = weights.map_or(1, |weights| weights.value(row));
             let key = keys.row(row).owned();

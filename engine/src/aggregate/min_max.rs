@@ -165,8 +165,13 @@ impl ByteExtremes {
         Self { values: Vec::new(), seen: Vec::new(), bytes: 0, data_type, max }
     }
 
+    /// The extreme of a slot; none where there was no value.
+    pub(super) fn value(&self, slot: usize) -> Option<&[u8]> {
+        self.seen[slot].then(|| self.values[slot].as_slice())
+    }
+
     #[inline]
-    fn take_in(&mut self, slot: u32, value: &[u8]) {
+    pub(super) fn take_in(&mut self, slot: u32, value: &[u8]) {
         let slot = slot as usize;
         let best = &mut self.values[slot];
         if self.seen[slot] && (if self.max { value <= best.as_slice() } else { value >= best.as_slice() }) {
@@ -222,8 +227,7 @@ impl Accumulators for ByteExtremes {
     }
 
     fn evaluate(&mut self, slots: Slots<'_>) -> Result<ArrayRef> {
-        let value = |slot: usize| self.seen[slot].then(|| self.values[slot].as_slice());
-        Ok(bytes_column(&self.data_type, slots.iter().map(value)))
+        Ok(bytes_column(&self.data_type, slots.iter().map(|slot| self.value(slot))))
     }
 
     fn clear(&mut self, slots: Slots<'_>) {

@@ -10,6 +10,7 @@ use arrow::datatypes::DataType;
 use arrow_row::{RowConverter, SortField};
 
 use super::first_last::decode_rows;
+use super::min_max::ByteExtremes;
 use super::select::Selection;
 use super::{Accumulators, RowInfo, Slots};
 use crate::error::Result;
@@ -22,25 +23,21 @@ pub(crate) fn ascending(data_type: &DataType) -> SortField {
 
 /// Extremes of a type with rows inside.
 pub(crate) struct RowExtremes {
-    values: Vec<Option<Box<[u8]>>>,
-    bytes: usize,
+    encoded: ByteExtremes,
     converter: RowConverter,
     data_type: DataType,
-    max: bool,
 }
 
 impl RowExtremes {
     pub(crate) fn new(data_type: DataType, max: bool) -> Result<Self> {
         let converter = RowConverter::new(vec![ascending(&data_type)])?;
-        Ok(Self { values: Vec::new(), bytes: 0, converter, data_type, max })
+        Ok(Self { encoded: ByteExtremes::new(DataType::Binary, max), converter, data_type })
     }
 }
 
 impl Accumulators for RowExtremes {
     fn resize(&mut self, count: usize) {
-        if count > self.values.len() {
-            self.values.resize(count, None);
-        }
+        self.encoded.resize(count);
     }
 
     fn update(&mut self, slots: &[u32], args: &[ArrayRef], rows: RowInfo<'_>) -> Result<()> {
@@ -50,17 +47,7 @@ impl Accumulators for RowExtremes {
         };
         let encoded = self.converter.convert_columns(&[canonical_values(&values)])?;
         let selection = Selection::of(std::slice::from_ref(&values), RowInfo { weights: None, ..rows });
-        selection.each(slots.len(), |row, _| {
-            let best = &mut self.values[slots[row] as usize];
-            let value = encoded.row(row);
-            let value = value.data();
-            let better = |best: &[u8]| if self.max { value > best } else { value < best };
-            if best.as_deref().is_none_or(better) {
-                self.bytes += value.len();
-                self.bytes -= best.as_deref().map_or(0, <[u8]>::len);
-                *best = Some(value.into());
-            }
-        });
+        selection.each(slots.len(), |row, _| self.encoded.take_in(slots[row], encoded.row(row).data()));
         Ok(())
     }
 
@@ -73,17 +60,15 @@ impl Accumulators for RowExtremes {
     }
 
     fn evaluate(&mut self, slots: Slots<'_>) -> Result<ArrayRef> {
-        let values = slots.iter().map(|slot| self.values[slot].as_deref());
+        let values = slots.iter().map(|slot| self.encoded.value(slot));
         decode_rows(&self.converter, &self.data_type, values, 0)
     }
 
     fn clear(&mut self, slots: Slots<'_>) {
-        for slot in slots.iter() {
-            self.bytes -= self.values[slot].take().map_or(0, |value| value.len());
-        }
+        self.encoded.clear(slots);
     }
 
     fn state_bytes(&self) -> usize {
-        self.bytes + self.values.capacity() * size_of::<Option<Box<[u8]>>>()
+        self.encoded.state_bytes()
     }
 }

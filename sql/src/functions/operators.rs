@@ -99,6 +99,7 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
         return Ok(None);
     }
     let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else { return Ok(None) };
+    let equality = matches!(op, Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom);
     Ok(match (&left_type, &right_type) {
         // Nulls are values here, as in the words that DataFusion makes of rows.
         (DataType::Struct(_), DataType::Struct(_)) if matches!(op, IsDistinctFrom | IsNotDistinctFrom) => None,
@@ -112,9 +113,9 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
             }
             rows_compared(left, op, right, left_fields, schema)?
         }
-        (DataType::Union(..), DataType::Union(..)) => Some(match op {
-            Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom => by_key(left, op, right),
-            _ => ordered(left, op, right),
+        (DataType::Union(..), DataType::Union(..)) => Some(match equality {
+            true => by_key(left, op, right),
+            false => ordered(left, op, right),
         }),
         (DataType::Union(..), other) | (other, DataType::Union(..)) if other.is_numeric() => {
             let with_constant = [left, right].iter().any(|side| matches!(side, Expr::Literal(..)));
@@ -127,18 +128,10 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
                 _ => ordered(left, op, right),
             })
         }
-        (text, number)
-            if is_text(text)
-                && number.is_integer()
-                && matches!(op, Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom) =>
-        {
+        (text, number) if equality && is_text(text) && number.is_integer() => {
             digits_of(right).map(|digits| binary_expr(left.clone(), op, digits))
         }
-        (number, text)
-            if is_text(text)
-                && number.is_integer()
-                && matches!(op, Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom) =>
-        {
+        (number, text) if equality && is_text(text) && number.is_integer() => {
             digits_of(left).map(|digits| binary_expr(digits, op, right.clone()))
         }
         (DataType::Interval(_) | DataType::Duration(_), DataType::Interval(_) | DataType::Duration(_)) => {

@@ -96,15 +96,14 @@ fn match_condition(tokens: &mut [TokenWithSpan], start: usize) {
 
 /// Whether the word ends the condition of a join.
 fn is_end(word: Keyword) -> bool {
-    use Keyword::{
-        ASOF, CROSS, EXCEPT, FETCH, FULL, GROUP, HAVING, INNER, INTERSECT, JOIN, LEFT, LIMIT, NATURAL, OFFSET, ORDER,
-        QUALIFY, RIGHT, UNION, USING, WHERE, WINDOW,
-    };
-    [
-        ASOF, CROSS, EXCEPT, FETCH, FULL, GROUP, HAVING, INNER, INTERSECT, JOIN, LEFT, LIMIT, NATURAL, OFFSET, ORDER,
-        QUALIFY, RIGHT, UNION, USING, WHERE, WINDOW,
-    ]
-    .contains(&word)
+    use Keyword as K;
+    let next_join =
+        matches!(word, K::ASOF | K::CROSS | K::FULL | K::INNER | K::JOIN | K::LEFT | K::NATURAL | K::RIGHT | K::USING);
+    let next_clause = matches!(
+        word,
+        K::WHERE | K::GROUP | K::HAVING | K::WINDOW | K::QUALIFY | K::ORDER | K::LIMIT | K::OFFSET | K::FETCH
+    );
+    next_join || next_clause || matches!(word, K::UNION | K::EXCEPT | K::INTERSECT)
 }
 
 /// Whether what follows this token is a name.

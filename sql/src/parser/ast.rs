@@ -7,7 +7,7 @@
 use std::fmt;
 
 use arrow::datatypes::DataType;
-use datafusion::sql::sqlparser::ast::{self as sqlparser_ast, Expr, Query};
+use datafusion::sql::sqlparser::ast::{self as sqlparser_ast, Expr, Query, TableFactor};
 
 use crate::error::Location;
 
@@ -483,4 +483,20 @@ pub enum DropKind {
     Function,
     /// `DROP MODEL`.
     Model,
+}
+
+/// A table by its name.
+pub(crate) fn table_factor(name: sqlparser_ast::ObjectName) -> TableFactor {
+    TableFactor::Table {
+        name,
+        alias: None,
+        args: None,
+        with_hints: vec![],
+        version: None,
+        with_ordinality: false,
+        partitions: vec![],
+        json_path: None,
+        sample: None,
+        index_hints: vec![],
+    }
 }

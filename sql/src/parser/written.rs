@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::ast::{
     UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
+use super::ast::table_factor;
 use super::dialect::IS_JSON;
 use super::frame_exclusion::without_marks;
 use super::match_recognize::MATCH_FUNCTION;
@@ -31,18 +32,7 @@ impl VisitorMut for AsWritten {
         if let Some(rows) = rows_of_pattern(function) {
             let alias = alias.as_ref().map(|alias| format!(" {alias}")).unwrap_or_default();
             let name = Ident::new(format!("{rows} MATCH_RECOGNIZE (..){alias}"));
-            *factor = TableFactor::Table {
-                name: ObjectName::from(vec![name]),
-                alias: None,
-                args: None,
-                with_hints: vec![],
-                version: None,
-                with_ordinality: false,
-                partitions: vec![],
-                json_path: None,
-                sample: None,
-                index_hints: vec![],
-            };
+            *factor = table_factor(ObjectName::from(vec![name]));
         }
         ControlFlow::Continue(())
     }

@@ -12,16 +12,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
-use arrow::compute::{SortColumn, lexsort_to_indices, take};
+use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{Accumulator, AggregateUDF};
+use datafusion::logical_expr::expr::AggregateFunctionParams;
+use datafusion::logical_expr::{Accumulator, AggregateUDF, Expr as LogicalExpr};
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use eagre_engine::aggregate::{Accumulators, AggregateFunction, RowInfo, Slots};
 use eagre_engine::{EngineError, Result};
 
+use super::expr::strip_alias;
 use crate::error::Result as SqlResult;
 use crate::words::own_words;
 
@@ -39,7 +41,38 @@ pub(super) enum Arg {
 pub(super) struct Order {
     /// The column among those that the call reads.
     pub(super) column: usize,
-    pub(super) options: arrow::compute::SortOptions,
+    pub(super) options: SortOptions,
+}
+
+/// Where the arguments of a call and the keys of its order come from; `add` gives an expression its column among those that the call reads.
+///
+/// # Errors
+/// Those of `add`.
+pub(super) fn args_and_order(
+    params: &AggregateFunctionParams,
+    mut add: impl FnMut(&LogicalExpr) -> SqlResult<usize>,
+) -> SqlResult<(Vec<Arg>, Vec<Order>)> {
+    let mut args = vec![];
+    for arg in &params.args {
+        args.push(match strip_alias(arg) {
+            LogicalExpr::Literal(value, _) => Arg::Literal(value.clone()),
+            arg => Arg::Column(add(arg)?),
+        });
+    }
+    let mut order = vec![];
+    for sort in &params.order_by {
+        let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
+        let argument = params.args.iter().zip(&args).find_map(|(arg, place)| match place {
+            Arg::Column(place) if arg == &sort.expr => Some(*place),
+            _ => None,
+        });
+        let column = match argument {
+            Some(place) => place,
+            None => add(&sort.expr)?,
+        };
+        order.push(Order { column, options });
+    }
+    Ok((args, order))
 }
 
 /// What is wrapped.

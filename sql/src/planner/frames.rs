@@ -50,7 +50,7 @@ pub(super) fn by_groups(plan: LogicalPlan) -> Result<LogicalPlan> {
                 let params = &mut function.params;
                 let by = params.order_by.first().and_then(|sort| sort.expr.get_type(&schema).ok());
                 let frame = &params.window_frame;
-                if frame.units != WindowFrameUnits::Range || has_offset(frame) || by.is_none_or(|by| takes_offsets(&by))
+                if frame.units != WindowFrameUnits::Range || has_offset(frame) || by.is_none_or(|by| is_range_key(&by))
                 {
                     return Ok(Transformed::no(expr));
                 }
@@ -79,10 +79,10 @@ fn has_offset(frame: &WindowFrame) -> bool {
     })
 }
 
-/// Whether DataFusion knows what to do with a `RANGE` frame over a key of this type.
-fn takes_offsets(data_type: &DataType) -> bool {
+/// Whether DataFusion has `RANGE` frames over a key of this type.
+fn is_range_key(data_type: &DataType) -> bool {
     match data_type {
-        DataType::Dictionary(_, value) => takes_offsets(value),
+        DataType::Dictionary(_, value) => is_range_key(value),
         DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => true,
         DataType::Boolean | DataType::Null => true,
         DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => true,
@@ -92,7 +92,7 @@ fn takes_offsets(data_type: &DataType) -> bool {
 
 fn check(function: &WindowFunction, by: &Expr, data_type: &DataType) -> Result<()> {
     let frame = &function.params.window_frame;
-    if frame.units == WindowFrameUnits::Range && has_offset(frame) && !takes_offsets(data_type) {
+    if frame.units == WindowFrameUnits::Range && has_offset(frame) && !is_range_key(data_type) {
         return Err(SqlError::plan(
             format!(
                 "a `RANGE` frame with an offset is over numbers, dates and timestamps, and `{}` is a {}; rows are counted by `ROWS`",

@@ -10,20 +10,40 @@ use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::sql::sqlparser::ast::SetExpr;
+use eagre_engine::graph::ChangelogMode;
 use eagre_engine::sink::SinkFactory;
 
 use super::context::PlanContext;
+use super::lower::Stream;
 use super::not_null;
 use crate::catalog::{ColumnKind, Relation};
 use crate::error::{Result, SqlError, nearest};
 use crate::functions::convert;
-use crate::parser::Insert;
+use crate::parser::{Insert, QueryText};
 use crate::types::sql_name;
 
 /// Where the rows go.
 pub(super) struct Target {
     pub(super) table: String,
     pub(super) factory: Arc<dyn SinkFactory>,
+}
+
+/// An append-only sink cannot take rows back.
+pub(super) fn check_retractions(stream: &Stream, target: &Target, query: &QueryText) -> Result<()> {
+    if stream.changelog == ChangelogMode::AppendOnly || target.factory.accepts_retractions() {
+        return Ok(());
+    }
+    let because = stream.retracts_because.clone().unwrap_or_else(|| "its input can take rows back".into());
+    Err(SqlError::plan(
+        format!(
+            "`{}` ({}) takes appended rows only, but rows of this query can be taken back: {because}; aggregate by a window that \
+             closes (`EMIT ON WINDOW CLOSE` over a table with a watermark), or write to a sink that takes changes ('format' = \
+             'changelog-json' or 'debezium-json')",
+            target.table,
+            target.factory.describe()
+        ),
+        query.location,
+    ))
 }
 
 /// Projects a query onto the columns that the table's sink takes.

@@ -117,7 +117,7 @@ pub(crate) const WRITTEN_FUNCTIONS: [(&str, &str); 26] = [
 pub use self::explain::explain;
 pub use self::final_sort::FinalSort;
 pub(crate) use self::forecast::{FORECAST_ERROR_SUFFIX, errors_of};
-use self::lower::{Lowering, Stream};
+use self::lower::Lowering;
 pub use self::match_recognize::explain_match;
 pub use self::materialized::views_read;
 use self::materialized::{view_of, view_of_errors};
@@ -509,7 +509,7 @@ fn lower_statement(
     }
     let (table, factory): (Option<String>, Arc<dyn SinkFactory>) = match planned.sink {
         Some(target) => {
-            check_retractions(&stream, &target, query)?;
+            insert::check_retractions(&stream, &target, query)?;
             one_row_of_each_key(lowering, &mut stream, &planned.plan, &target)?;
             // Rows that are taken back are updates where the query knows which row comes in the place of which.
             let key = stream.key.as_ref().filter(|_| stream.changelog != ChangelogMode::AppendOnly);
@@ -553,24 +553,6 @@ fn lower_statement(
         bounded: stream.bounded,
         time_zone: lowering.context.catalog.time_zone().to_string(),
     })
-}
-
-/// An append-only sink cannot take rows back.
-fn check_retractions(stream: &Stream, target: &insert::Target, query: &QueryText) -> Result<()> {
-    if stream.changelog == ChangelogMode::AppendOnly || target.factory.accepts_retractions() {
-        return Ok(());
-    }
-    let because = stream.retracts_because.clone().unwrap_or_else(|| "its input can take rows back".into());
-    Err(SqlError::plan(
-        format!(
-            "`{}` ({}) takes appended rows only, but rows of this query can be taken back: {because}; aggregate by a window that \
-             closes (`EMIT ON WINDOW CLOSE` over a table with a watermark), or write to a sink that takes changes ('format' = \
-             'changelog-json' or 'debezium-json')",
-            target.table,
-            target.factory.describe()
-        ),
-        query.location,
-    ))
 }
 
 /// Gives an error without a place that of the construct it speaks of, else that of the statement.

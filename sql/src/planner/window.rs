@@ -37,9 +37,10 @@ use crate::parser::EmitKind;
 mod group;
 mod syntax;
 
+pub(super) use crate::parser::table_factor;
 pub(super) use group::rewrite_group_windows;
 use syntax::arg_expr;
-pub(super) use syntax::{call, derived, only_arg, query_of, select_query, string, table_factor};
+pub(super) use syntax::{call, derived, only_arg, query_of, select_query, string};
 
 /// The table function that all forms become.
 pub(super) const WINDOW_FUNCTION: &str = "__eagre_window";

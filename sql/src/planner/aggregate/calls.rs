@@ -12,7 +12,7 @@ use eagre_engine::expr::ExprRef;
 
 use super::ORDERED_FUNCTIONS;
 use crate::error::{Result, SqlError};
-use crate::planner::accumulators::{Arg, Foreign, ForeignSpec, Order};
+use crate::planner::accumulators::{Arg, Foreign, ForeignSpec, Order, args_and_order};
 use crate::planner::context::default_functions;
 use crate::planner::expr::{Compiler, short_text, strip_alias};
 use crate::planner::guarded;
@@ -113,32 +113,11 @@ impl Lowering<'_> {
         // DataFusion's own.
         let mut columns: Vec<FieldRef> = vec![];
         let mut places = vec![];
-        let mut add =
-            |this: &mut Self, stream: &mut Stream, inputs: &mut Inputs, expr: &LogicalExpr| -> Result<usize> {
-                places.push(inputs.add(this, stream, compiler, expr)?);
-                columns.push(expr.to_field(schema.as_ref())?.1);
-                Ok(columns.len() - 1)
-            };
-        let mut args = vec![];
-        for arg in &params.args {
-            args.push(match strip_alias(arg) {
-                LogicalExpr::Literal(value, _) => Arg::Literal(value.clone()),
-                arg => Arg::Column(add(self, stream, inputs, arg)?),
-            });
-        }
-        let mut order = vec![];
-        for sort in &params.order_by {
-            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
-            let argument = params.args.iter().zip(&args).find_map(|(arg, place)| match place {
-                Arg::Column(place) if arg == &sort.expr => Some(*place),
-                _ => None,
-            });
-            let column = match argument {
-                Some(place) => place,
-                None => add(self, stream, inputs, &sort.expr)?,
-            };
-            order.push(Order { column, options });
-        }
+        let (args, mut order) = args_and_order(params, |expr| {
+            places.push(inputs.add(self, stream, compiler, expr)?);
+            columns.push(expr.to_field(schema.as_ref())?.1);
+            Ok(columns.len() - 1)
+        })?;
         // A total order, so that no accident shows: of arrival, or where nothing is known of that, of the values.
         let by_arrival = order_matters && !params.distinct && stream.ordered && !retracting;
         if by_arrival {

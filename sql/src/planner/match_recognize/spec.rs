@@ -23,7 +23,7 @@ use super::{MatchRecognize, MatchRules, OrderPlan, OutputPlan, row_schema};
 use crate::catalog::MatchSettings;
 use crate::error::{Result, SqlError};
 use crate::parser::match_recognize::{RowsSyntax, SkipSyntax};
-use crate::planner::accumulators::{Arg, Foreign, ForeignSpec, Order};
+use crate::planner::accumulators::{Foreign, ForeignSpec, args_and_order};
 use crate::planner::aggregate::ORDERED_FUNCTIONS;
 use crate::planner::context::default_functions;
 use crate::planner::expr::{Compiler, short_text, strip_alias};
@@ -117,31 +117,11 @@ impl<'a> Expressions<'a> {
         // DataFusion's own.
         let mut columns: Vec<FieldRef> = vec![];
         let mut exprs = vec![];
-        let mut add = |expr: &LogicalExpr| -> Result<usize> {
+        let (args, order) = args_and_order(params, |expr| {
             exprs.push(self.value(expr)?);
             columns.push(expr.to_field(&self.row_schema)?.1);
             Ok(columns.len() - 1)
-        };
-        let mut args = vec![];
-        for arg in &params.args {
-            args.push(match strip_alias(arg) {
-                LogicalExpr::Literal(value, _) => Arg::Literal(value.clone()),
-                arg => Arg::Column(add(arg)?),
-            });
-        }
-        let mut order = vec![];
-        for sort in &params.order_by {
-            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
-            let argument = params.args.iter().zip(&args).find_map(|(arg, place)| match place {
-                Arg::Column(place) if arg == &sort.expr => Some(*place),
-                _ => None,
-            });
-            let column = match argument {
-                Some(place) => place,
-                None => add(&sort.expr)?,
-            };
-            order.push(Order { column, options });
-        }
+        })?;
         let spec = ForeignSpec {
             function: Arc::clone(&function.func),
             args,

@@ -106,19 +106,3 @@ pub(in crate::planner) fn query_of(body: SetExpr) -> Query {
         pipe_operators: vec![],
     }
 }
-
-/// A table by its name.
-pub(in crate::planner) fn table_factor(name: ObjectName) -> TableFactor {
-    TableFactor::Table {
-        name,
-        alias: None,
-        args: None,
-        with_hints: vec![],
-        version: None,
-        with_ordinality: false,
-        partitions: vec![],
-        json_path: None,
-        sample: None,
-        index_hints: vec![],
-    }
-}
