@@ -9,8 +9,8 @@ use std::path::Path;
 use eagre::Session;
 use libtest_mimic::Trial;
 
-use crate::command::eagre;
 use crate::harness::Random;
+use crate::process::eagre;
 use crate::scores::{on_device, write_in_order};
 
 const ROWS: usize = 6_000;

@@ -4,7 +4,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::command::{Ended, eagre};
+use crate::process::{Ended, eagre};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trial =

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 
-use crate::command::{EAGRE, INSERT, Pipeline, Running, command, eagre, ended, visible_lines, wait_for};
+use crate::process::{EAGRE, INSERT, Pipeline, Running, command, eagre, ended, visible_lines, wait_for};
 
 /// `$DIR`: the folder of the case; it holds `ok.json` and `broken.json`.
 struct Statement {

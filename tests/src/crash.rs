@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use tempfile::TempDir;
 
-use crate::command::{Running, command, ended, visible_lines};
 use crate::harness::{Random, seed};
+use crate::process::{Running, command, ended, visible_lines};
 
 const KILLS: u64 = 20;
 const ROWS: u64 = 200_000;

@@ -10,9 +10,9 @@ use arrow::util::pretty::pretty_format_batches_with_options;
 use eagre::Session;
 use libtest_mimic::Trial;
 
-use crate::command::{command, ended};
 use crate::guide::blocks;
 use crate::harness::{Answer, Crash, Schedule, folder, run_all};
+use crate::process::{command, ended};
 
 struct Example {
     name: &'static str,

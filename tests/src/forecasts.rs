@@ -6,8 +6,8 @@ use std::path::Path;
 
 use libtest_mimic::Trial;
 
-use crate::command::{eagre, visible_lines};
 use crate::harness::{Random, run_killed};
+use crate::process::{eagre, visible_lines};
 use crate::scores::{on_device, write_in_order};
 
 const ROWS: usize = 450;

@@ -5,8 +5,8 @@
 
 use libtest_mimic::Trial;
 
-use crate::command::{command, ended};
 use crate::harness::folder;
+use crate::process::{command, ended};
 
 const PAGES: &[&str] = &["forecast.md", "match_recognize.md", "models.md"];
 

@@ -9,7 +9,7 @@ use arrow::util::display::array_value_to_string;
 use eagre::{InputHandle, QueryResult, RunningJob, Session};
 use libtest_mimic::Trial;
 
-use crate::command::eagre;
+use crate::process::eagre;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trial =

@@ -52,6 +52,7 @@ mod models;
 mod nab;
 mod no_execution_plan;
 mod online_models;
+mod process;
 mod processing_time;
 mod random_queries;
 mod scores;

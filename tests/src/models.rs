@@ -13,8 +13,8 @@ use eagre::{InputHandle, Session};
 use eagre_engine::checkpoint::{CheckpointStore, MemoryStore};
 use libtest_mimic::Trial;
 
-use crate::command::eagre;
 use crate::harness::folder;
+use crate::process::eagre;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trial =
@@ -219,7 +219,7 @@ fn another_file() -> Result<(), String> {
     }
     std::fs::write(path("m.safetensors"), times(2.0)).map_err(text)?;
     go(None)?;
-    let rows = crate::command::visible_lines(&out);
+    let rows = crate::process::visible_lines(&out);
     let mut expected: Vec<String> = (0..40).map(|n| format!("{n},{:?}", f64::from(n) * 2.0)).collect();
     expected.sort();
     expect(rows, expected)
@@ -319,8 +319,8 @@ fn service() -> Result<(), String> {
         let mut expected: Vec<String> =
             (0..40).map(|n| if n % 5 == 3 { format!("{n},") } else { format!("{n},{}", n % 5 * 10) }).collect();
         expected.sort();
-        expect(crate::command::visible_lines(&path("out")), expected)?;
-        let bad = crate::command::visible_lines(&path("bad"));
+        expect(crate::process::visible_lines(&path("out")), expected)?;
+        let bad = crate::process::visible_lines(&path("bad"));
         expect(bad.len(), 8)?;
         if !bad[0].starts_with("model m,") || !bad[0].contains("and not a whole number") {
             return Err(bad[0].clone());

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use libtest_mimic::Trial;
 
-use crate::command::eagre;
+use crate::process::eagre;
 
 /// Real series of the benchmark; the second has times that come twice.
 const FILES: [&str; 2] = ["realTraffic/TravelTime_451.csv", "realKnownCause/machine_temperature_system_failure.csv"];

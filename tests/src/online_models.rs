@@ -10,8 +10,8 @@ use eagre::{InputHandle, Session};
 use eagre_engine::checkpoint::{CheckpointStore, MemoryStore};
 use libtest_mimic::Trial;
 
-use crate::command::{eagre, visible_lines};
 use crate::harness::{Random, run_killed};
+use crate::process::{eagre, visible_lines};
 use crate::scores::write_in_order;
 
 const ROWS: u64 = 1_500;

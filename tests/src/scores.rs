@@ -10,8 +10,8 @@ use eagre::Session;
 use eagre_engine::score::METHODS;
 use libtest_mimic::Trial;
 
-use crate::command::{Ended, eagre, visible_lines};
 use crate::harness::{Random, run_killed};
+use crate::process::{Ended, eagre, visible_lines};
 
 const ROWS: usize = 1_200;
 const KEYS: usize = 5;

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use libtest_mimic::Trial;
 
-use crate::command::{INSERT, Pipeline, Running, command, eagre, visible_lines, wait_for};
+use crate::process::{INSERT, Pipeline, Running, command, eagre, visible_lines, wait_for};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trial = |name: &str, test: fn() -> Result<(), String>| {

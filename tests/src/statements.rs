@@ -6,7 +6,7 @@ use eagre::Session;
 use eagre_engine::checkpoint::MemoryStore;
 use libtest_mimic::Trial;
 
-use crate::command::{command, eagre, ended, visible_lines};
+use crate::process::{command, eagre, ended, visible_lines};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trial =
