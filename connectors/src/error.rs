@@ -178,12 +178,12 @@ pub(crate) fn io_reason(error: &std::io::Error) -> String {
     format!("{error}{way_out}")
 }
 
-/// The candidate that is spelt most like `name`; empty if there are none.
+/// The candidate that is spelt most like `name`, its beginning above all (`file` means `filesystem`); empty if there are none.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> &'a str {
     let name = name.to_lowercase();
     candidates
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&name, &candidate.to_lowercase()), candidate))
-        .min_by_key(|(distance, _)| *distance)
+        .map(|candidate| (strsim::jaro_winkler(&name, &candidate.to_lowercase()), candidate))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
         .map_or("", |(_, candidate)| candidate)
 }

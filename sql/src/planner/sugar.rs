@@ -315,7 +315,8 @@ fn arg_extreme_in_match(function: &mut Function) -> Result<Option<Expr>> {
     Ok(expanded)
 }
 
-/// `ARG_MAX(x, y)`: `FIRST_VALUE(x ORDER BY y DESC)` of the rows where `y` is not null.
+/// `ARG_MAX(x, y)`: `FIRST_VALUE(x ORDER BY y DESC)` of the rows where `y` is not null; with `OVER`, where aggregates have no order of
+/// their own, the value of the greatest row `(y, x)`.
 fn arg_extreme(function: &Function) -> Result<Option<Expr>> {
     let name = function.name.to_string();
     let greatest = match name.to_lowercase().as_str() {
@@ -340,28 +341,26 @@ fn arg_extreme(function: &Function) -> Result<Option<Expr>> {
         return Err(wrong(&format!("takes two arguments, not {}", args.args.len())));
     };
     let (value, by) = (of(value)?, of(by)?);
-    if args.duplicate_treatment.is_some() {
-        return Err(wrong("takes no DISTINCT, which would change nothing"));
-    }
     if !args.clauses.is_empty() || !function.within_group.is_empty() {
         return Err(wrong("takes no order of its own"));
     }
+    let known = Expr::IsNotNull(Box::new(by.clone()));
+    let known = Some(Box::new(match &function.filter {
+        Some(filter) => and(Expr::Nested(filter.clone()), known),
+        None => known,
+    }));
     if function.over.is_some() {
-        return Err(SqlError::unsupported(
-            format!("`{name}` with `OVER`"),
-            "write `FIRST_VALUE(value) OVER (.. ORDER BY by)` with the order that you mean",
-            Location::of(function.name.span()),
-        ));
+        let pair = vec![window::string("by"), by, window::string("value"), value];
+        let extreme = window::call(if greatest { "max" } else { "min" }, vec![window::call("named_struct", pair)]);
+        let Expr::Function(mut extreme) = extreme else { return Ok(None) };
+        (extreme.filter, extreme.over) = (known, function.over.clone());
+        return Ok(Some(window::call("get_field", vec![Expr::Function(extreme), window::string("value")])));
     }
     let Expr::Function(mut first) = window::call("first_value", vec![value]) else { return Ok(None) };
-    let known = Expr::IsNotNull(Box::new(by.clone()));
     if let FunctionArguments::List(list) = &mut first.args {
         let options = OrderByOptions { asc: Some(!greatest), nulls_first: Some(false) };
         list.clauses.push(FunctionArgumentClause::OrderBy(vec![OrderByExpr { expr: by, options, with_fill: None }]));
     }
-    first.filter = Some(Box::new(match &function.filter {
-        Some(filter) => and(Expr::Nested(filter.clone()), known),
-        None => known,
-    }));
+    first.filter = known;
     Ok(Some(Expr::Function(first)))
 }

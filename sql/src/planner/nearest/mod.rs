@@ -30,6 +30,7 @@ use super::expr::{short_text, strip_alias};
 use super::window;
 use crate::error::{Location, Result, SqlError};
 
+mod asof;
 mod lookup;
 mod lower;
 mod oracle;
@@ -219,7 +220,8 @@ fn plan_nearest(function: &Function, context: &mut dyn RelationPlannerContext) -
     let outer = says(outer, "left");
     let node = match time.first() {
         None => {
-            let node = NearestJoin::new(left, right, kind, outer, on, vec![], location)?;
+            let sides = asof::split(left, right, outer, on)?;
+            let node = NearestJoin::new(sides.left, sides.right, kind, outer, sides.on, vec![], location)?;
             node.asof_condition()?;
             node
         }
@@ -366,23 +368,10 @@ impl NearestJoin {
     pub(super) fn pair(&self, expr: &LogicalExpr) -> Option<(LogicalExpr, Operator, LogicalExpr)> {
         let LogicalExpr::BinaryExpr(BinaryExpr { left, op, right }) = strip_alias(expr) else { return None };
         let turned = op.swap()?;
-        match (self.side_of(left), self.side_of(right)) {
+        let of = |expr| side_of(expr, self.left.schema(), self.right.schema());
+        match (of(left), of(right)) {
             (Some(Side::Left), Some(Side::Right)) => Some(((**left).clone(), *op, (**right).clone())),
             (Some(Side::Right), Some(Side::Left)) => Some(((**right).clone(), turned, (**left).clone())),
-            _ => None,
-        }
-    }
-
-    /// The side that all columns of an expression are of; none where it has no columns, or columns of both.
-    fn side_of(&self, expr: &LogicalExpr) -> Option<Side> {
-        let columns = expr.column_refs();
-        if columns.is_empty() || expr.is_volatile() {
-            return None;
-        }
-        let all_of = |schema: &DFSchema| columns.iter().all(|column| schema.has_column(column));
-        match (all_of(self.left.schema()), all_of(self.right.schema())) {
-            (true, false) => Some(Side::Left),
-            (false, true) => Some(Side::Right),
             _ => None,
         }
     }
@@ -408,7 +397,7 @@ impl NearestJoin {
                     return Err(SqlError::unsupported(
                         format!("`{}` in the condition of an `ASOF JOIN`", short_text(part)),
                         format!(
-                            "it takes equalities and one inequality of both sides; filter the tables before, or the result after ({form})"
+                            "it takes equalities and one inequality of both sides, and conditions of one; filter the result after ({form})"
                         ),
                         self.location,
                     ));
@@ -428,6 +417,20 @@ impl NearestJoin {
 enum Side {
     Left,
     Right,
+}
+
+/// The side that all columns of an expression are of; none where it has no columns, or columns of both.
+fn side_of(expr: &LogicalExpr, left: &DFSchema, right: &DFSchema) -> Option<Side> {
+    let columns = expr.column_refs();
+    if columns.is_empty() || expr.is_volatile() {
+        return None;
+    }
+    let all_of = |schema: &DFSchema| columns.iter().all(|column| schema.has_column(column));
+    match (all_of(left), all_of(right)) {
+        (true, false) => Some(Side::Left),
+        (false, true) => Some(Side::Right),
+        _ => None,
+    }
 }
 
 impl UserDefinedLogicalNodeCore for NearestJoin {
