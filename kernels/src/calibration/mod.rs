@@ -58,7 +58,11 @@ pub struct GroupedContext<'a> {
 impl Calibration {
     /// What the words of a key mean, of scores with this prior.
     pub fn layout(prior: &Prior) -> &'static str {
-        if prior.lasts().is_some() { "calibration/4+excursions/1" } else { "calibration/4" }
+        match (prior.lasts(), prior.is_of_distances()) {
+            (Some(_), _) => "calibration/4+excursions/1",
+            (None, true) => "calibration/4+distances/1",
+            (None, false) => "calibration/4",
+        }
     }
 
     /// For rows with so many features, and a scorer that says 0 of the first `warm_up_rows` of a key, whatever they are: these are no

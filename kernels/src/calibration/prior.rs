@@ -69,6 +69,11 @@ impl Prior {
         self.lasts.as_ref()
     }
 
+    /// Whether scores are distances that one glitch makes as great as it is.
+    pub(super) fn is_of_distances(&self) -> bool {
+        self.lasts.is_none() && matches!(self.scale, Scale::Logarithmic { .. })
+    }
+
     /// Whether only ranks say what a score means: then a histogram has its finest bins where the key's scores are.
     pub(super) fn is_by_rank(&self) -> bool {
         self.scale == Scale::Octaves

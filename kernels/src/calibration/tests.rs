@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::{Prior, tail};
 use crate::placed::WaveGroup;
 use crate::rows::GroupedRows;
 use crate::score::{DetectorOptions, RowContext};
@@ -242,4 +243,30 @@ fn the_rate_is_held_for_many_new_keys_by_scores_that_last() {
         }
     }
     assert!(failed.is_empty(), "times the rate: {failed:?}");
+}
+
+/// One distance that is far beyond all others says nothing of those that come after it; the next one says that such distances belong to the key.
+#[test]
+fn a_far_distance_is_learnt_when_it_comes_again() {
+    let prior = &Prior::DEVIATIONS;
+    let mut state = vec![0.0; tail::words(prior)];
+    let mut age = 0;
+    let mut say = |score: f32, learn: bool| {
+        age += u32::from(learn);
+        tail::p_value(&mut state, prior, 5e-4, tail::Judged { score, age, learn, judged: age > 100 })
+    };
+    let usual = |rows: u64, say: &mut dyn FnMut(f32, bool) -> f32| {
+        for row in 0..rows {
+            say(gaussian(row).abs() as f32, true);
+        }
+    };
+    usual(1000, &mut say);
+    let before = say(10.0, false);
+    assert!(before < 2e-4 && say(1e6, true) < 1e-6);
+    usual(60, &mut say);
+    let once = say(10.0, false);
+    assert!((once / before - 1.0).abs() < 0.1, "{once} after a glitch, {before} before it");
+    assert!(say(1e6, true) < 1e-6, "nor does a glitch hide the next one");
+    usual(60, &mut say);
+    assert!(say(10.0, false) > 5e-4, "a key that has glitches has them");
 }
