@@ -10,7 +10,7 @@
 //! excess        = what a score is above it
 //! length        = rows of an excursion in the mean
 //! chance(score) = share of rows in one * (1 + excess / scale)^-shape         of a row to have such a score or more
-//! shape         = excursions + 2,  scale = excursions * mean excess + 2 * that of the prior
+//! shape         = excursions + worth,  scale = excursions * mean excess + worth * that of the prior
 //! ```
 //!
 //! Excesses of sums fall exponentially (Siegmund, "Sequential Analysis"), those of a sureness nearly so; then their mean says all. It is known
@@ -33,6 +33,8 @@ pub(super) struct Excursions {
     pub(super) share: f32,
     /// Rows of one.
     pub(super) length: f32,
+    /// How many of the key's own all that is worth.
+    pub(super) worth: f32,
 }
 
 const ROWS: usize = 0; // that were learnt since the last halving
@@ -49,8 +51,6 @@ pub(super) const WORDS: usize = 8;
 /// Sums are halved at so many rows, so that they follow drift as the histogram does.
 const ROWS_MAX: f32 = 100_000.0;
 
-/// Excursions that what is known beforehand is worth.
-const PRIOR: f32 = 2.0;
 /// So many mean excesses above where excursions begin they are high.
 const HIGH_EXCESSES: f32 = 2.0;
 
@@ -68,21 +68,21 @@ pub(super) struct Chance {
 impl Excursions {
     /// How rare a score is.
     pub(super) fn chance(&self, words: &[f32], score: f32) -> Chance {
-        let shape = words[COUNT] + PRIOR;
-        let length = ((words[BEYOND] + PRIOR * self.length) / shape).max(1.0);
+        let shape = words[COUNT] + self.worth;
+        let length = ((words[BEYOND] + self.worth * self.length) / shape).max(1.0);
         // Rows that say something new.
         let rows = words[ROWS] / length;
-        let share = (words[BEYOND] / length + PRIOR * self.share) / (rows + PRIOR);
+        let share = (words[BEYOND] / length + self.worth * self.share) / (rows + self.worth);
         let beyond = self.beyond(words);
         let excess = score - beyond;
         let of_row = if excess <= 0.0 {
             1.0 - (1.0 - share) * (score / beyond).clamp(0.0, 1.0)
         } else {
             let mean = if words[BEYOND] > 0.0 { words[EXCESS] / words[BEYOND] } else { 0.0 };
-            let scale = words[COUNT] * mean + PRIOR * self.excess;
+            let scale = words[COUNT] * mean + self.worth * self.excess;
             share * (-shape * (excess / scale).ln_1p()).exp()
         };
-        let high = ((words[HIGH] + PRIOR * length) / (words[HIGH_COUNT] + PRIOR)).max(1.0);
+        let high = ((words[HIGH] + self.worth * length) / (words[HIGH_COUNT] + self.worth)).max(1.0);
         Chance { of_row, length, high }
     }
 
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::series::testing::unit;
 
-    const KNOWN: Excursions = Excursions { beyond: 1.0, excess: 1.0, share: 0.4, length: 3.0 };
+    const KNOWN: Excursions = Excursions { beyond: 1.0, excess: 1.0, share: 0.4, length: 3.0, worth: 2.0 };
 
     /// A row of a series that is in an excursion half of the time, each `length` rows long and of an excess that is exponential with such a mean.
     fn score(row: u64, length: u64, mean: f32) -> f32 {

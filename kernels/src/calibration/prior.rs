@@ -51,7 +51,7 @@ impl Prior {
         scale: Scale::Logarithmic { factor: 4.0, unit: 4.0 },
         rows: 300.0,
         itself: 0.0,
-        lasts: Some(Excursions { beyond: 1.0, excess: 1.0, share: 0.4, length: 3.0 }),
+        lasts: Some(Excursions { beyond: 1.0, excess: 1.0, share: 0.4, length: 3.0, worth: 2.0 }),
     };
     /// Logarithms of how sure a model is: their excess would be 1 where the model is right, and is several times that over series that it is
     /// wrong about.
@@ -59,7 +59,7 @@ impl Prior {
         scale: Scale::Linear(0.6),
         rows: 300.0,
         itself: 0.0,
-        lasts: Some(Excursions { beyond: 1.0, excess: 4.0, share: 0.1, length: 3.0 }),
+        lasts: Some(Excursions { beyond: 1.0, excess: 4.0, share: 0.1, length: 3.0, worth: 8.0 }),
     };
     /// Scores of which nothing is known beforehand.
     pub const UNKNOWN: Self = Prior { scale: Scale::Octaves, rows: 0.0, itself: 1.0, lasts: None };
