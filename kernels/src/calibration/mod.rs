@@ -1,5 +1,6 @@
 //! From scores to alarms: how rare a score is among the earlier scores of its key, and when that is worth an alarm.
 
+mod excursions;
 mod options;
 mod prior;
 mod tail;
@@ -13,7 +14,7 @@ use crate::features::{Features, centred};
 use crate::score::{Detections, Expectations};
 use crate::state::{Layout, StatePages, StateShape};
 
-// Words of a slot; then for each feature `FEATURE_WORDS`, then `BINS` weights.
+// Words of a slot; then for each feature `FEATURE_WORDS`, then those of `tail`.
 const COUNT: usize = 0; // scores learnt, at most COUNT_MAX
 // How many rows the key rests still, or until when, in milliseconds: low and high word.
 const REST_LOW: usize = 1;
@@ -55,13 +56,19 @@ pub struct GroupedContext<'a> {
 }
 
 impl Calibration {
-    /// What the words of a key mean.
-    pub const LAYOUT: &'static str = "calibration/4";
+    /// What the words of a key mean, of scores with this prior.
+    pub fn layout(prior: &Prior) -> &'static str {
+        match (prior.lasts(), prior.is_of_distances()) {
+            (Some(_), _) => "calibration/4+excursions/1",
+            (None, true) => "calibration/4+distances/1",
+            (None, false) => "calibration/4",
+        }
+    }
 
     /// For rows with so many features, and a scorer that says 0 of the first `warm_up_rows` of a key, whatever they are: these are no
     /// scores, and teach nothing about how scores are distributed.
     pub fn new(options: AlarmOptions, prior: Prior, features: usize, warm_up_rows: u32) -> Self {
-        let words = HEADER_WORDS + features * FEATURE_WORDS + tail::WORDS;
+        let words = HEADER_WORDS + features * FEATURE_WORDS + tail::words(&prior);
         let scored = warm_up_rows.saturating_add(options.min_training.min(prior.own_rows()));
         let training_rows = options.min_training.max(scored).min(COUNT_MAX);
         let shape = StateShape::new(vec![0; words], Layout::SlotMajor);

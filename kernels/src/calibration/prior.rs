@@ -1,5 +1,7 @@
 //! What is known of a method's scores before a key has shown its own.
 
+use super::excursions::Excursions;
+
 /// How a method's scores are distributed over normal rows, roughly, and how many rows that is worth.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prior {
@@ -8,8 +10,8 @@ pub struct Prior {
     /// How much of the row itself counts among those above it (conformal): half makes the rank of a row among others right on average, more
     /// is careful. What a prior that is right says of scores never seen needs none of it.
     itself: f32,
-    /// Whether a score stays high for many rows after what it is about. Then these rows are one alarm, and not one each.
-    lasts: bool,
+    /// Of scores that stay high for many rows after what they are about: how they do. These rows are one alarm, and not one each.
+    lasts: Option<Excursions>,
 }
 
 /// The scale on which a score is `-ln` of its chance.
@@ -34,27 +36,42 @@ const FINE: f32 = 4.0;
 
 impl Prior {
     /// Sums of logarithms of ratios, as `auto` makes them. The factor is the slope of the tail over many kinds of series.
-    pub const AUTO: Self = Prior { scale: Scale::Linear(1.5), rows: 24_000.0, itself: 0.0, lasts: false };
+    pub const AUTO: Self = Prior { scale: Scale::Linear(1.5), rows: 24_000.0, itself: 0.0, lasts: None };
     /// The sum of two such logarithms.
-    pub const NOVELTY: Self = Prior { scale: Scale::Linear(2.0), rows: 24_000.0, itself: 0.0, lasts: false };
+    pub const NOVELTY: Self = Prior { scale: Scale::Linear(2.0), rows: 24_000.0, itself: 0.0, lasts: None };
     /// Distances in standard deviations, with tails as heavy as measured series have.
     pub const DEVIATIONS: Self =
-        Prior { scale: Scale::Logarithmic { factor: 4.0, unit: 1.5 }, rows: 300.0, itself: 0.0, lasts: false };
+        Prior { scale: Scale::Logarithmic { factor: 4.0, unit: 1.5 }, rows: 300.0, itself: 0.0, lasts: None };
     /// Bits: half as likely with each, roughly; how many bits usual rows have differs by key and by how many values they are.
     pub const BITS: Self =
-        Prior { scale: Scale::Linear(std::f32::consts::LN_2), rows: 100.0, itself: 0.3, lasts: false };
-    /// Cumulative sums of standardised residuals, half a deviation less for each row: a sum of `h` is about as rare as `exp(-h)` (Siegmund,
-    /// "Sequential Analysis"), and sums of neighbours are much the same, so that the key's own are worth less than they are many.
-    pub const SUMS: Self =
-        Prior { scale: Scale::Logarithmic { factor: 4.0, unit: 4.0 }, rows: 300.0, itself: 0.3, lasts: true };
-    /// Logarithms of how sure a model is, which it is too much where it is wrong.
-    pub const SURENESS: Self = Prior { scale: Scale::Linear(0.6), rows: 30.0, itself: 0.0, lasts: true };
+        Prior { scale: Scale::Linear(std::f32::consts::LN_2), rows: 100.0, itself: 0.3, lasts: None };
+    /// Cumulative sums of standardised residuals, half a deviation less for each row: those of independent values are about as rare as
+    /// `exp(-excess)` (Siegmund, "Sequential Analysis").
+    pub const SUMS: Self = Prior {
+        scale: Scale::Logarithmic { factor: 4.0, unit: 4.0 },
+        rows: 300.0,
+        itself: 0.0,
+        lasts: Some(Excursions { beyond: 1.0, excess: 1.0, share: 0.4, length: 3.0, worth: 2.0 }),
+    };
+    /// Logarithms of how sure a model is: their excess would be 1 where the model is right, and is several times that over series that it is
+    /// wrong about.
+    pub const SURENESS: Self = Prior {
+        scale: Scale::Linear(0.6),
+        rows: 300.0,
+        itself: 0.0,
+        lasts: Some(Excursions { beyond: 1.0, excess: 4.0, share: 0.1, length: 3.0, worth: 8.0 }),
+    };
     /// Scores of which nothing is known beforehand.
-    pub const UNKNOWN: Self = Prior { scale: Scale::Octaves, rows: 0.0, itself: 1.0, lasts: false };
+    pub const UNKNOWN: Self = Prior { scale: Scale::Octaves, rows: 0.0, itself: 1.0, lasts: None };
 
-    /// Whether scores stay high for many rows after what they are about.
-    pub(super) fn lasts(&self) -> bool {
-        self.lasts
+    /// Of scores that stay high for many rows after what they are about: how they do.
+    pub(super) fn lasts(&self) -> Option<&Excursions> {
+        self.lasts.as_ref()
+    }
+
+    /// Whether scores are distances that one glitch makes as great as it is.
+    pub(super) fn is_of_distances(&self) -> bool {
+        self.lasts.is_none() && matches!(self.scale, Scale::Logarithmic { .. })
     }
 
     /// Whether only ranks say what a score means: then a histogram has its finest bins where the key's scores are.
@@ -83,11 +100,11 @@ impl Prior {
         if self.itself > 0.0 { OWN_ROWS } else { 0 }
     }
 
-    /// How many of the rows that the prior is worth have such a surprise or more, and how many it is worth, to a key that
+    /// How many of the rows that the prior is worth have a score of that chance or less, and how many it is worth, to a key that
     /// [trusts](trust_in_prior) it so far.
-    pub(super) fn rows_above(&self, surprise: f32, trust: f32) -> (f32, f32) {
+    pub(super) fn rows_above(&self, trust: f32, chance: f32) -> (f32, f32) {
         let rows = self.rows * trust;
-        (rows * (-surprise).exp() + self.itself, rows + self.itself)
+        (rows * chance + self.itself, rows + self.itself)
     }
 }
 

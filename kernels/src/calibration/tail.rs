@@ -23,11 +23,16 @@
 //!
 //! Scores that *last*, such as a cumulative sum or how sure a model is of a change, are different: the rows of a cluster say again what its
 //! first one has said, and all of them would be below the rate. So they are told as no rarer than the rate, a cluster goes on as long as they
-//! are low, and the first one counts. A cluster that goes on for hundreds of rows is how the series is now, and is learnt.
+//! are low, and the first one counts, and is learnt for those that are passed over. A cluster that goes on for hundreds of rows is how the
+//! series is now, and is learnt. How rare they are, and what the key's own are worth, is told by its [excursions](super::excursions).
+//!
+//! A distance has no end: that of a glitch is a million, and as one row in two thousand it would make a rate of one in two thousand of all that
+//! comes after it, ten standard deviations included. So the first distance that is far beyond all others is not learnt; the next one is.
 //!
 //! Where nothing is known of a method's scores but their rank, they may lie close together: distances between shapes of noise differ by a
 //! few per cent. So the histogram is laid around the mean of the key's first scores, with its finest bins there.
 
+use super::excursions;
 use super::prior::{Prior, SURPRISE_MAX, trust_in_prior};
 use crate::window::sum;
 
@@ -46,8 +51,12 @@ const LASTED: usize = 5; // rows that it has lasted
 const USUAL: usize = 6; // mean of the first scores in octaves, where only ranks say what a score means
 const USUAL_ROWS: usize = 7; // how many that is of
 const HEADER: usize = 8;
-/// The words of a key.
-pub(super) const WORDS: usize = HEADER + BINS;
+/// The words of a key: those of excursions are the last ones, of scores that have some, or whether a score far beyond all others has been
+/// passed over, of distances.
+pub(super) fn words(prior: &Prior) -> usize {
+    let rest = if prior.lasts().is_some() { excursions::WORDS } else { usize::from(prior.is_of_distances()) };
+    HEADER + BINS + rest
+}
 
 /// `2^(1 / 50,000)`: after so many rows half of a row's weight is gone.
 const GROWTH: f32 = 1.0 + std::f32::consts::LN_2 / 50_000.0;
@@ -57,6 +66,11 @@ const WEIGHT_MAX: f32 = 1e6;
 const CLUSTER_ROWS: f32 = 50.0;
 /// After so many rows a cluster of scores that last is how the key is now: its rows are learnt.
 const CLUSTER_ROWS_MAX: f32 = 500.0;
+/// A distance is far beyond all others when it is so much more surprising than any: whatever a key's tail is, hardly any score of it is the
+/// first one to be three thousand times as rare as the rarest before it.
+const FAR: f32 = 8.0;
+/// Others are so many rows at least.
+const FAR_ROWS: f32 = 30.0;
 /// Scores that say where the key's are, before any is counted.
 const USUAL_ROWS_MAX: f32 = 32.0;
 /// Rows below the rate that are taken as given before any is seen: how slowly the correction sets in.
@@ -89,7 +103,8 @@ pub(super) struct Judged {
 /// The chance of a score at least as great, above 0 and at most 1; then the score is learnt, if it is to be.
 pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) -> f32 {
     let Judged { score, age, learn, judged } = row;
-    let (header, weights) = state.split_at_mut(HEADER);
+    let (header, rest) = state.split_at_mut(HEADER);
+    let (weights, extra) = rest.split_at_mut(BINS);
     if prior.is_by_rank() && header[USUAL_ROWS] < USUAL_ROWS_MAX {
         if learn && score > 0.0 {
             header[USUAL_ROWS] += 1.0;
@@ -106,8 +121,22 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) 
     let above = (sum(&weights[bin + 1..]) + own) / weight;
     let shown = header[TOTAL] / weight;
     let trust = trust_in_prior(age);
-    let (prior_above, prior_rows) = prior.rows_above(surprise, trust);
-    let rank = (prior_above + above) / (prior_rows + shown);
+    // What the row stands for if it begins a cluster.
+    let mut stands_for = 1.0;
+    let rank = match prior.lasts() {
+        None => {
+            let (prior_above, prior_rows) = prior.rows_above(trust, (-surprise).exp());
+            (prior_above + above) / (prior_rows + shown)
+        }
+        Some(known) => {
+            // The rows of an excursion are worth one.
+            let chance = known.chance(extra, score);
+            stands_for = chance.high;
+            let (prior_above, prior_rows) = prior.rows_above(trust, chance.of_row);
+            let of_row = (prior_above + above / chance.length) / (prior_rows + shown / chance.length);
+            excursions::begins(of_row.min(1.0), chance.high)
+        }
+    };
     let relative = (rate / STEADY_RATE).min(1.0);
     let steady = (STEADY * trust * relative * relative.sqrt()).max(STEADY_MIN);
     let ratio = (header[BELOW] + steady) / (rate * header[ROWS] + steady);
@@ -116,7 +145,7 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) 
     let is_low = p_value < rate;
     // Of scores that last, those of a cluster say again what its first one has said.
     let in_cluster = header[CLUSTER] > 0.0;
-    let again = prior.lasts() && in_cluster;
+    let again = prior.lasts().is_some() && in_cluster;
     let below = judged && is_low && !again;
     let told = if again { p_value.max(rate * 1.001) } else { p_value };
     if !learn {
@@ -138,16 +167,37 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) 
             (header[ROWS], header[BELOW]) = (0.5 * header[ROWS], 0.5 * header[BELOW]);
         }
     }
-    if !in_cluster || is_new_normal {
+    let mut passed = in_cluster && !is_new_normal;
+    if !passed && prior.is_of_distances() && shown >= FAR_ROWS && is_far(weights, bin) {
+        passed = extra[0] == 0.0;
+        extra[0] = f32::from(u8::from(passed));
+    }
+    // Of scores that last, the first row of a cluster stands for those that are passed over.
+    let rows = if passed {
+        0.0
+    } else if below {
+        stands_for
+    } else {
+        1.0
+    };
+    if let Some(known) = prior.lasts() {
+        known.learn(extra, score, rows);
+    }
+    if !passed {
         let mut weight = weight * GROWTH;
         if weight > WEIGHT_MAX {
             weights.iter_mut().for_each(|of_bin| *of_bin /= weight);
             (header[TOTAL], weight) = (header[TOTAL] / weight, 1.0);
         }
-        weights[bin] += weight;
-        (header[TOTAL], header[WEIGHT]) = (header[TOTAL] + weight, weight);
+        weights[bin] += rows * weight;
+        (header[TOTAL], header[WEIGHT]) = (header[TOTAL] + rows * weight, weight);
     }
     told
+}
+
+/// Whether all scores seen are far below a bin.
+fn is_far(weights: &[f32], bin: usize) -> bool {
+    bin.checked_sub((FAR * PER_UNIT) as usize).is_some_and(|near| weights[near..].iter().all(|weight| *weight == 0.0))
 }
 
 /// How many standard deviations a normal value has a chance of `rate` to be away, on either side (a bound of the Gaussian tail).

@@ -12,6 +12,10 @@
 //! [`Exactness::Tolerance`]; it centres values on the first one of the key in the batch, so that a level of 1e9 with a noise of 1
 //! keeps all its digits.
 //!
+//! A glitch is learnt in full. To learn a part of it (`clamp(residual, -limit * deviation, limit * deviation)`, as the methods of
+//! [`series`](crate::series) do) would end the scan: mean and variance would each depend on the other, and even with a fixed limit a map of so
+//! many rows is piecewise linear with twice as many pieces, so that no map of fixed size stands for a few rows.
+//!
 //! Every score is taken *before* its row is learnt: a row is never part of what it is compared with.
 //!
 //! The first rows have no past to forget: gains start at those of a plain running mean (or line) and fall until they reach the

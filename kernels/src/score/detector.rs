@@ -91,7 +91,8 @@ impl DetectorOptions {
 
     /// What the words of a key's state mean.
     pub fn state_layout(&self) -> String {
-        format!("{}+{}", self.method.state_layout(), Calibration::LAYOUT)
+        // A prior of several values has the words of one of one.
+        format!("{}+{}", self.method.state_layout(), Calibration::layout(&self.method.prior(1)))
     }
 
     /// A detector that has seen no row.

@@ -33,10 +33,10 @@ const MEAN_HALF_LIFE: f32 = 4000.0;
 /// `1 - 2^(-1 / MEAN_HALF_LIFE)`.
 const MEAN_GAIN: f32 = std::f32::consts::LN_2 / MEAN_HALF_LIFE;
 
-/// A distance teaches the mean no more than so many times itself,
-const RATIO_LEARNT: f32 = 2000.0;
-/// once there have been so many: one glitch must not make all that is new after it look usual.
-const RATIO_LEARNT_AFTER: f32 = 100.0;
+/// Once there have been so many, a distance teaches the mean no more than all numbers before are apart: one glitch must not make all that is
+/// new after it look usual. (Not a multiple of the mean: where nearly all has been seen, most distances are none and their mean is next to
+/// nothing, so that those which are some would hardly count, and each would be a hundred thousand times the usual one for ever.)
+const SPAN_LEARNT_AFTER: f32 = 100.0;
 
 /// The novelty of a number: its distance as a multiple of the mean distance, from 0 on; then the number is learnt, if it is to be.
 pub(super) fn novelty(set: &mut [f32], number: f32, learn: bool) -> f32 {
@@ -60,8 +60,8 @@ pub(super) fn novelty(set: &mut [f32], number: f32, learn: bool) -> f32 {
         return ratio;
     }
     header[COUNT] = (header[COUNT] + 1.0).min(COUNT_MAX);
-    let has_mean = mean > 0.0 && header[COUNT] > RATIO_LEARNT_AFTER;
-    let learnt = if has_mean { distance.min(RATIO_LEARNT * mean) } else { distance };
+    let has_mean = mean > 0.0 && header[COUNT] > SPAN_LEARNT_AFTER;
+    let learnt = if has_mean { distance.min(numbers[length - 1] - numbers[0]) } else { distance };
     header[MEAN] = mean + (1.0 / header[COUNT]).max(MEAN_GAIN) * (learnt - mean);
     if distance > 0.0 {
         numbers.copy_within(place..length, place + 1);
