@@ -26,7 +26,7 @@ use eagre_engine::source::Source;
 
 pub use error::{ConnectorError, Result};
 pub use format::changelog::ChangelogMode;
-pub use format::encode::json_floats;
+pub use format::encode::json_encoder;
 pub use options::{TableOptions, parse_duration, parse_size};
 pub use registry::{ConnectorInfo, FormatInfo, OptionInfo, common_options, connectors, formats};
 pub use store::ObjectCheckpointStore;

@@ -346,7 +346,8 @@ fn hash_column(column: &ArrayRef, first: bool, out: &mut [u64]) -> Result<()> {
             let dictionary = column.as_any_dictionary();
             let mut hashes = Vec::new();
             hash_columns(std::slice::from_ref(dictionary.values()), dictionary.values().len(), &mut hashes)?;
-            let keys = dictionary.normalized_keys();
+            // All rows are null where there are no values.
+            let keys = if hashes.is_empty() { vec![] } else { dictionary.normalized_keys() };
             hash_by(dictionary.keys().nulls(), first, out, |row| hashes[keys[row]]);
         },
         other => {

@@ -174,7 +174,20 @@ fn rows_and_maps() -> Result<(), String> {
          INSERT INTO o VALUES (ROW(1, 'a'), MAP['k', 10, 'l', 20], ARRAY[ROW(2, 'b')]), ((3, 'c'), NULL, NULL);
          SELECT r.x AS x, r.y AS y, m['l'] AS l, l[1].y AS z FROM o ORDER BY x",
         "x,y,l,z\n1,a,20,b\n3,c,,\n",
-    )
+    )?;
+    // Keys of any type are names of fields in JSON.
+    let shown = eagre(&[
+        "run",
+        "-e",
+        "SELECT MAP[1, 'a', 2, NULL] AS m, MAP[[1, 2], MAP[TRUE, 1.5]] AS n",
+        "--format",
+        "ndjson",
+    ])
+    .ok()?;
+    match shown.stdout.as_str() {
+        "{\"m\":{\"1\":\"a\",\"2\":null},\"n\":{\"[1, 2]\":{\"true\":1.5}}}\n" => Ok(()),
+        other => Err(other.into()),
+    }
 }
 
 fn explain() -> Result<(), String> {

@@ -91,7 +91,7 @@ impl EncoderFactory for Corrections {
         &self,
         field: &'a FieldRef,
         array: &'a dyn Array,
-        _options: &'a EncoderOptions,
+        options: &'a EncoderOptions,
     ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
         let encoder: Box<dyn JsonValueEncoder + 'a> = match array.data_type() {
             DataType::Binary => Box::new(Base64Encoder(Box::new(|index| array.as_binary::<i32>().value(index)))),
@@ -100,15 +100,72 @@ impl EncoderFactory for Corrections {
             DataType::FixedSizeBinary(_) => {
                 Box::new(Base64Encoder(Box::new(|index| array.as_fixed_size_binary().value(index))))
             }
-            _ => return json_floats(field, array),
+            _ => return json_encoder(field, array, options),
         };
         Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
     }
 }
 
+/// A map as an object. The names of its fields are the keys as they are displayed: arrow writes maps of texts alone.
+struct MapEncoder<'a> {
+    keys: Vec<String>,
+    offsets: &'a [i32],
+    values: NullableEncoder<'a>,
+    explicit_nulls: bool,
+}
+
+impl JsonValueEncoder for MapEncoder<'_> {
+    fn encode(&mut self, index: usize, out: &mut Vec<u8>) {
+        out.push(b'{');
+        let mut first = true;
+        for entry in self.offsets[index] as usize..self.offsets[index + 1] as usize {
+            let is_null = self.values.is_null(entry);
+            if is_null && !self.explicit_nulls {
+                continue;
+            }
+            if !std::mem::replace(&mut first, false) {
+                out.push(b',');
+            }
+            out.extend_from_slice(serde_json::Value::from(self.keys[entry].as_str()).to_string().as_bytes());
+            out.push(b':');
+            match is_null {
+                true => out.extend_from_slice(b"null"),
+                false => self.values.encode(entry, out),
+            }
+        }
+        out.push(b'}');
+    }
+}
+
+/// How values are written in JSON that arrow refuses or loses: floats that are no numbers, and maps whose keys are no texts. None for all others.
+///
+/// # Errors
+/// Types within a map that have no JSON form.
+pub fn json_encoder<'a>(
+    field: &'a FieldRef,
+    array: &'a dyn Array,
+    options: &'a EncoderOptions,
+) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+    let Some(map) = array.as_map_opt() else { return json_floats(field, array) };
+    if matches!(map.key_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
+        return Ok(None);
+    }
+    let DataType::Map(entries, _) = array.data_type() else { return Ok(None) };
+    let DataType::Struct(fields) = entries.data_type() else { return Ok(None) };
+    let display = FormatOptions::default();
+    let keys = ArrayFormatter::try_new(map.keys(), &display)?;
+    let encoder = MapEncoder {
+        keys: (0..map.keys().len()).map(|entry| keys.value(entry).to_string()).collect(),
+        offsets: map.value_offsets(),
+        values: make_encoder(&fields[1], map.values(), options)?,
+        explicit_nulls: options.explicit_nulls(),
+    };
+    Ok(Some(NullableEncoder::new(Box::new(encoder), array.nulls().cloned())))
+}
+
 /// How floats are written in JSON where some are no numbers: `"NaN"`, `"Infinity"` and `"-Infinity"`, which are read back as they were (arrow writes
 /// null). None where all are numbers, and for arrays of other types.
-pub fn json_floats<'a>(field: &'a FieldRef, array: &'a dyn Array) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+fn json_floats<'a>(field: &'a FieldRef, array: &'a dyn Array) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
     static PLAIN: LazyLock<EncoderOptions> = LazyLock::new(EncoderOptions::default);
     let word: Box<dyn Fn(usize) -> Option<&'static str> + 'a> = match array.data_type() {
         DataType::Float64 => {

@@ -172,7 +172,7 @@ pub(super) fn json_writer() -> JsonWriterBuilder {
     JsonWriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(JsonValues))
 }
 
-/// Writes JSON values (`j -> 'a'`) as the JSON that they are, and floats that are no numbers as tables write them.
+/// Writes JSON values (`j -> 'a'`) as the JSON that they are, and what arrow has no form for as tables write it.
 #[derive(Debug)]
 struct JsonValues;
 
@@ -181,10 +181,10 @@ impl EncoderFactory for JsonValues {
         &self,
         field: &'a FieldRef,
         array: &'a dyn Array,
-        _options: &'a EncoderOptions,
+        options: &'a EncoderOptions,
     ) -> std::result::Result<Option<NullableEncoder<'a>>, ArrowError> {
         if !matches!(array.data_type(), DataType::Union(..)) {
-            return eagre_connectors::json_floats(field, array);
+            return eagre_connectors::json_encoder(field, array, options);
         }
         Ok(Some(NullableEncoder::new(Box::new(JsonEncoder(json_values(array, true)?)), None)))
     }

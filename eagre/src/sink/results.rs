@@ -10,7 +10,7 @@ use arrow::ipc::writer::StreamWriter;
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use eagre_engine::checkpoint::CheckpointStore;
 use eagre_engine::delta::batch_of;
-use eagre_engine::keys::canonical_values;
+use eagre_engine::keys::{canonical_values, with_types};
 use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::{Delta, EngineError, Result};
 use tokio::sync::mpsc;
@@ -381,7 +381,8 @@ impl Materialized {
             }
             kept.extend(std::iter::repeat_n(row.row(), *weight as usize));
         }
-        let columns = counted.converter.convert_rows(kept)?;
+        let types = self.schema.fields().iter().map(|field| field.data_type());
+        let columns = with_types(counted.converter.convert_rows(kept)?, types)?;
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns);
         Ok(vec![batch?])
     }

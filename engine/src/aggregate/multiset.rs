@@ -20,7 +20,7 @@ use super::row_extremes::ascending;
 use super::select::Selection;
 use super::{Accumulators, RowInfo, Slots};
 use crate::error::{EngineError, Result};
-use crate::keys::canonical_values;
+use crate::keys::{canonical_values, with_types};
 
 /// A counted ordered multiset for each slot.
 pub(crate) struct Multisets {
@@ -183,13 +183,9 @@ impl Accumulators for Multisets {
         let mut columns = if lengths.iter().all(|length| *length == 0) {
             fields[..fields.len() - 1].iter().map(|field| new_empty_array(field.data_type())).collect()
         } else {
-            self.converter.convert_rows(entries().map(|(key, _)| parser.parse(key)))?
+            let columns = self.converter.convert_rows(entries().map(|(key, _)| parser.parse(key)))?;
+            with_types(columns, fields.iter().map(|field| field.data_type()))?
         };
-        for (column, field) in columns.iter_mut().zip(fields) {
-            if column.data_type() != field.data_type() {
-                *column = cast(column, field.data_type())?;
-            }
-        }
         columns.push(Arc::new(Int64Array::from_iter_values(entries().map(|(_, weight)| *weight))));
         let values = Arc::new(StructArray::try_new(fields.clone(), columns, None)?);
         let offsets = OffsetBuffer::from_lengths(lengths);

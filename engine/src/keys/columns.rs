@@ -7,7 +7,7 @@ use arrow::array::{
     UInt32Array, make_comparator,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::compute::{SortOptions, take};
+use arrow::compute::{SortOptions, cast, take};
 use arrow::datatypes::{
     BinaryType, BinaryViewType, ByteArrayType, ByteViewType, DataType, LargeBinaryType, LargeUtf8Type, StringViewType,
     Utf8Type,
@@ -162,6 +162,18 @@ pub(crate) fn bytes_column<'a>(data_type: &DataType, values: impl Iterator<Item 
         DataType::BinaryView => views::<BinaryViewType>(values),
         other => unreachable!("{other} is not kept as bytes"),
     }
+}
+
+/// Columns that came out of arrow's row format, in the types that went in: it gives the values of dictionaries back as plain ones.
+///
+/// # Errors
+/// Values that a type cannot hold, such as more words than a dictionary has keys.
+pub fn with_types<'a>(columns: Vec<ArrayRef>, types: impl Iterator<Item = &'a DataType>) -> Result<Vec<ArrayRef>> {
+    let as_asked = |(column, data_type): (ArrayRef, &DataType)| match column.data_type() == data_type {
+        true => Ok(column),
+        false => Ok(cast(&column, data_type)?),
+    };
+    columns.into_iter().zip(types).map(as_asked).collect()
 }
 
 /// Values in the form by which keys compare: 0.0 for both zeros, one NaN, the entries of a map by their keys; also within rows and arrays.

@@ -1,13 +1,12 @@
 //! Keys of any comparable types, through arrow's row format.
 
-use arrow::array::{Array, ArrayRef, new_empty_array, new_null_array};
-use arrow::compute::cast;
+use arrow::array::{ArrayRef, new_empty_array, new_null_array};
 use arrow::datatypes::DataType;
 use arrow_row::{RowConverter, Rows, SortField};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::NewSlots;
-use super::columns::canonical_values;
+use super::columns::{canonical_values, with_types};
 use super::table::{Arena, SlotTable};
 use crate::aggregate::Slots;
 use crate::error::{EngineError, Result};
@@ -84,11 +83,6 @@ impl EncodedStore {
             return Ok(types.iter().map(|data_type| new_null_array(data_type, live.len())).collect());
         };
         let rows = live.iter().map(|bytes| parser.parse(if bytes.is_empty() { some } else { bytes }));
-        let columns = self.converter.convert_rows(rows)?;
-        // Dictionaries come back as plain values.
-        let as_asked = |(column, data_type): (ArrayRef, &DataType)| {
-            if column.data_type() == data_type { Ok(column) } else { Ok(cast(&column, data_type)?) }
-        };
-        columns.into_iter().zip(types).map(as_asked).collect()
+        with_types(self.converter.convert_rows(rows)?, types.iter())
     }
 }

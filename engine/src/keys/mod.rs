@@ -31,8 +31,8 @@ mod tests;
 mod word;
 
 pub(crate) use self::ahead::{AHEAD, look_ahead};
-pub use self::columns::canonical_values;
 pub(crate) use self::columns::{bytes_column, is_bytes};
+pub use self::columns::{canonical_values, with_types};
 
 /// The distinct rows of some key columns, each with a slot.
 pub struct GroupKeys {

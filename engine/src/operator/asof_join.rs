@@ -17,7 +17,7 @@ use arrow::compute::{is_not_null, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::group_aggregate::same_rows;
-use super::ordered::{Entry, OrderedIndex, Position, Positions};
+use super::ordered::{Contents, Entry, OrderedIndex, Position, Positions};
 use super::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
@@ -87,6 +87,9 @@ pub struct AsofJoinPlan {
     pub outer: bool,
     /// Whether right rows carry arrival numbers.
     pub right_ordinals: bool,
+    /// The columns of the right side's primary key, the least of which wins where several rows are as near; without them the row that arrived
+    /// last does.
+    pub right_key: Vec<usize>,
 }
 
 impl AsofJoinPlan {
@@ -111,6 +114,13 @@ impl AsofJoinPlan {
         match types(&self.left) == types(&self.right) {
             true => Ok(()),
             false => Err(EngineError::bug("an ASOF join compares columns of different types")),
+        }
+    }
+
+    fn ties(&self) -> Ties<'_> {
+        match self.right_ordinals {
+            true => Ties::Arrival,
+            false => Ties::Key(&self.right_key),
         }
     }
 
@@ -228,7 +238,7 @@ struct Side {
     index: OrderedIndex,
     positions: Positions,
     /// How ties are told apart where rows have no arrival numbers.
-    contents: Option<Positions>,
+    contents: Option<Contents>,
     /// By id: when the row last arrived.
     arrivals: Vec<u64>,
     ordinals: bool,
@@ -240,6 +250,14 @@ struct Side {
     changes: Vec<RowChange>,
 }
 
+/// Which of the rows of one value comes last.
+enum Ties<'a> {
+    /// The one that arrived last.
+    Arrival,
+    /// The one with the least key, of equals the greatest row.
+    Key(&'a [usize]),
+}
+
 /// A row that the step concerns.
 struct Touched {
     /// Its place before the step.
@@ -249,17 +267,21 @@ struct Touched {
 }
 
 impl Side {
-    fn new(side: &AsofSide, table: &'static str, reversed: bool, ordinals: bool, ties: bool) -> Result<Self> {
+    fn new(side: &AsofSide, table: &'static str, reversed: bool, ties: Option<Ties<'_>>) -> Result<Self> {
         let schema = &side.schema;
-        let types = schema.fields().iter().map(|field| field.data_type());
+        let (contents, ordinals) = match ties {
+            None => (None, false),
+            Some(Ties::Arrival) => (None, true),
+            Some(Ties::Key(key)) => (Some(Contents::new(schema, key)?), false),
+        };
         Ok(Self {
             rows: Rows::new(schema, side.retracts)?,
             log: RowLog::new(table, schema),
             index: OrderedIndex::default(),
             positions: Positions::new(schema.field(side.by).data_type(), reversed)?,
-            contents: if ties && !ordinals { Some(Positions::of_rows(types)?) } else { None },
+            contents,
             arrivals: Vec::new(),
-            ordinals: ordinals && ties,
+            ordinals,
             retracts: side.retracts,
             touched: Vec::new(),
             in_step: Vec::new(),
@@ -272,7 +294,7 @@ impl Side {
         keys.intern(delta, &side.keys)?;
         let places = self.positions.of(&[Arc::clone(delta.batch.column(side.by))])?;
         let mut ties = match &self.contents {
-            Some(contents) => contents.of(delta.batch.columns())?.into_iter(),
+            Some(contents) => contents.of(&delta.batch)?.into_iter(),
             None => Vec::new().into_iter(),
         };
         let ordinals = match (self.ordinals, &delta.ordinals) {
@@ -439,8 +461,8 @@ impl AsofJoin {
         Ok(Self {
             output: plan.output_schema(),
             keys: KeySlots::new(plan.key_types())?,
-            left: Side::new(&plan.left, LEFT, reversed, false, false)?,
-            right: Side::new(&plan.right, RIGHT, reversed, plan.right_ordinals, true)?,
+            left: Side::new(&plan.left, LEFT, reversed, None)?,
+            right: Side::new(&plan.right, RIGHT, reversed, Some(plan.ties()))?,
             matched: Vec::new(),
             plan: Arc::clone(plan),
         })

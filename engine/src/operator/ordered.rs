@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{SortOptions, cast};
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema};
 use arrow_row::{RowConverter, SortField};
 
 use crate::error::Result;
@@ -70,14 +70,6 @@ impl Positions {
         Ok(Self { form, reversed })
     }
 
-    /// For whole rows of these types: an order that depends on nothing but what is in them.
-    ///
-    /// # Errors
-    /// A type without an order.
-    pub(crate) fn of_rows<'a>(types: impl IntoIterator<Item = &'a DataType>) -> Result<Self> {
-        Ok(Self { form: Form::Encoded(converter(types, false)?), reversed: false })
-    }
-
     /// The positions of all rows; those of nulls mean nothing where there is one column.
     pub(crate) fn of(&self, columns: &[ArrayRef]) -> Result<Vec<Position>> {
         let turn = |word: i64| Position::Word(if self.reversed { !word } else { word });
@@ -104,6 +96,35 @@ impl Positions {
                 rows.iter().map(|row| Position::Bytes(row.as_ref().into())).collect()
             }
         })
+    }
+}
+
+/// An order of rows that depends on nothing but what is in them.
+pub(crate) struct Contents {
+    /// The columns of the key, then all.
+    columns: Vec<usize>,
+    positions: Positions,
+}
+
+impl Contents {
+    /// For rows of this schema: those with a lesser key come later, and of one key the greater rows.
+    ///
+    /// # Errors
+    /// A type without an order.
+    pub(crate) fn new(schema: &Schema, key: &[usize]) -> Result<Self> {
+        let columns: Vec<usize> = key.iter().copied().chain(0..schema.fields().len()).collect();
+        let fields = columns.iter().enumerate().map(|(place, column)| {
+            let options = SortOptions { descending: place < key.len(), nulls_first: true };
+            SortField::new_with_options(schema.field(*column).data_type().clone(), options)
+        });
+        let form = Form::Encoded(RowConverter::new(fields.collect())?);
+        Ok(Self { columns, positions: Positions { form, reversed: false } })
+    }
+
+    /// The positions of all rows.
+    pub(crate) fn of(&self, batch: &RecordBatch) -> Result<Vec<Position>> {
+        let columns: Vec<ArrayRef> = self.columns.iter().map(|column| Arc::clone(batch.column(*column))).collect();
+        self.positions.of(&columns)
     }
 }
 

@@ -19,7 +19,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use super::asof_join::{AsofJoinPlan, KeySlots, alone, split_nulls, spread};
-use super::ordered::{Entry, OrderedIndex, Position, Positions};
+use super::ordered::{Contents, Entry, OrderedIndex, Position, Positions};
 use super::{Input, LateRows, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::aggregate::partial::newest_time;
 use crate::delta::{DELTA_ROWS_MAX, Delta, batch_of};
@@ -136,7 +136,7 @@ struct Versions {
     index: OrderedIndex,
     positions: Positions,
     /// How ties are told apart where rows have no arrival numbers.
-    contents: Option<Positions>,
+    contents: Option<Contents>,
     end: VersionEnd,
     /// By id: when the row arrived.
     arrivals: Vec<u64>,
@@ -198,7 +198,7 @@ impl Versions {
         keys.keys.fresh().iter().for_each(|slot| self.newest[*slot as usize] = 0);
         let places = self.positions.of(&[Arc::clone(delta.batch.column(side.by))])?;
         let mut ties = match &self.contents {
-            Some(contents) => contents.of(delta.batch.columns())?.into_iter(),
+            Some(contents) => contents.of(&delta.batch)?.into_iter(),
             None => Vec::new().into_iter(),
         };
         let ordinals = match (&self.contents, &delta.ordinals) {
@@ -341,7 +341,6 @@ impl Versions {
 impl TemporalJoin {
     fn new(plan: &Arc<TemporalJoinPlan>, name: &'static str) -> Result<Self> {
         let AsofJoinPlan { left, right, .. } = &plan.join;
-        let types = || right.schema.fields().iter().map(|field| field.data_type());
         let fields: Vec<_> = left.schema.fields().iter().chain(right.schema.fields()).cloned().collect();
         Ok(Self {
             name,
@@ -359,7 +358,10 @@ impl TemporalJoin {
                 log: RowLog::new(RIGHT, &right.schema),
                 index: OrderedIndex::default(),
                 positions: Positions::new(right.schema.field(right.by).data_type(), false)?,
-                contents: if plan.join.right_ordinals { None } else { Some(Positions::of_rows(types())?) },
+                contents: match plan.join.right_ordinals {
+                    true => None,
+                    false => Some(Contents::new(&right.schema, &plan.join.right_key)?),
+                },
                 end: plan.end,
                 arrivals: Vec::new(),
                 deletion: Vec::new(),

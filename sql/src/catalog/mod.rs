@@ -68,6 +68,9 @@ pub struct Catalog {
     approximate: bool,
 }
 
+/// PostgreSQL's schema of objects that were put into no other; clients write it before names.
+const PUBLIC: &str = "public";
+
 impl Catalog {
     /// A catalog without tables, with DataFusion's and this dialect's functions.
     pub fn new(provider: Arc<dyn TableProviderFactory>) -> Self {
@@ -198,12 +201,18 @@ impl Catalog {
     fn object_key(&self, name: &ObjectName) -> Result<String> {
         match name.0.as_slice() {
             [name] => Ok(name.text.clone()),
+            [schema, name] if schema.text.eq_ignore_ascii_case(PUBLIC) => Ok(name.text.clone()),
             _ => Err(SqlError::unsupported(
                 format!("a name with qualifiers (`{name}`)"),
                 "all objects live in one namespace; use the last part alone",
                 name.location(),
             )),
         }
+    }
+
+    /// Whether a name begins with the schema in which PostgreSQL has all objects that were put into no other, and not with a table of that name.
+    pub(crate) fn is_public(&self, first: &str) -> bool {
+        first.eq_ignore_ascii_case(PUBLIC) && !self.exists(PUBLIC)
     }
 
     fn exists(&self, name: &str) -> bool {

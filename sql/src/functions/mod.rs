@@ -82,6 +82,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions.push(Arc::new(ScalarUDF::new_from_impl(prepend::ArrayPrepend::new())));
     functions.push(Arc::new(ScalarUDF::new_from_impl(modulo::Modulo::new())));
     functions.push(Arc::new(ScalarUDF::new_from_impl(nested::FieldOfRow::new())));
+    functions.push(Arc::new(ScalarUDF::new_from_impl(nested::InnerElements::new())));
     functions.extend(arrays::functions());
     functions.extend(json_build::functions());
     functions.extend(letter_case::functions());

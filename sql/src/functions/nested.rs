@@ -11,6 +11,8 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
+use datafusion::functions_nested::flatten::flatten_udf;
+
 use super::definition::{Call, Definition, Param};
 use crate::types::sql_name;
 
@@ -20,6 +22,9 @@ pub(crate) const ELEMENTS: &str = "__elements";
 pub(crate) const OF_RECURSION: &str = "__of_recursion";
 /// `__field(x, n)`: field `n` of a row, from 1.
 pub(crate) const FIELD: &str = "__field";
+
+/// `__inner(x)`: the elements of the arrays in an array, for `unnest(unnest(x))`.
+pub(crate) const INNER: &str = "__inner";
 
 pub(crate) fn definitions() -> Vec<Definition> {
     let same = |types: &[DataType]| types[0].clone();
@@ -124,5 +129,40 @@ impl ScalarUDFImpl for FieldOfRow {
             None => Arc::clone(field),
         };
         Ok(ColumnarValue::Array(cast(&field, &result)?))
+    }
+}
+
+/// See [`INNER`].
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct InnerElements {
+    signature: Signature,
+}
+
+impl InnerElements {
+    pub(crate) fn new() -> Self {
+        Self { signature: Signature::any(1, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for InnerElements {
+    fn name(&self) -> &str {
+        INNER
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        match &arg_types[0] {
+            DataType::List(item) | DataType::LargeList(item) if matches!(item.data_type(), DataType::List(_)) => {
+                Ok(item.data_type().clone())
+            }
+            other => plan_err!("UNNEST(UNNEST(x)) takes an array of arrays, and x is {}", sql_name(other)),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        flatten_udf().invoke_with_args(args)
     }
 }

@@ -229,6 +229,11 @@ impl Dialect for EagreDialect {
         true
     }
 
+    // `SELECT a, b, FROM t`, as in DuckDB.
+    fn supports_projection_trailing_commas(&self) -> bool {
+        true
+    }
+
     fn supports_select_expr_star(&self) -> bool {
         true
     }
@@ -246,8 +251,8 @@ impl Dialect for EagreDialect {
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
         match &parser.peek_token_ref().token {
             Token::Arrow | Token::LongArrow => Some(Ok(JSON_ACCESS_PRECEDENCE)),
-            // As the other operators on bits.
-            Token::Sharp => Some(Ok(self.prec_value(Precedence::Pipe))),
+            // As `<<` and `>>`, with which it goes from left to right in PostgreSQL.
+            Token::Sharp => Some(Ok(self.prec_value(Precedence::Caret))),
             Token::Word(word) if is_word(word, "ISNULL") => Some(Ok(self.prec_value(Precedence::Is))),
             _ => None,
         }

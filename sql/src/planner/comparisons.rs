@@ -3,6 +3,7 @@
 //! - `x LIKE ANY ('a%', 'b%')` and `x NOT ILIKE ALL (..)` are the comparisons with each of the patterns;
 //! - `x SIMILAR TO '(a|b)%'` is `regexp_like(x, '^(?s:(?:a|b).*)$')`: the standard's patterns are no regular expressions (`%`, `_`, and the whole text has to match),
 //!   and DataFusion takes them for ones;
+//! - `x < ANY(array)` is `NOT x >= ALL(array)`, which knows of elements that are null, as DataFusion's `ANY` does not (SQL:2016, 8.9);
 //! - `(s, e) OVERLAPS (t, f)` is what SQL:2016 (8.14) says of its ends, which may come in either order and as an interval after the first one.
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
@@ -11,7 +12,7 @@ use datafusion::sql::sqlparser::ast::{
     UnaryOperator, Value,
 };
 
-use super::rows::{and, equal, or};
+use super::rows::{and, equal, opposite, or};
 use super::window;
 use crate::error::{Location, Result, SqlError};
 
@@ -35,6 +36,7 @@ pub(super) fn written_out(expr: &Expr) -> Result<Option<Expr>> {
         }
         Expr::BinaryOp { left, op: BinaryOperator::Overlaps, right } => overlaps(left, right).map(Some),
         Expr::Extract { field, expr: time, .. } => Ok(long_part(field, time)),
+        Expr::AnyOp { left, compare_op, right, .. } => Ok(any_element(left, compare_op, right)),
         _ => Ok(None),
     }
 }
@@ -45,6 +47,23 @@ fn not(expr: Expr) -> Expr {
 
 fn nested(expr: &Expr) -> Expr {
     Expr::Nested(Box::new(expr.clone()))
+}
+
+/// `x op ANY(array)`; none of a subquery.
+fn any_element(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
+    let array = match right {
+        Expr::Nested(inner) => inner.as_ref(),
+        other => other,
+    };
+    match array {
+        Expr::Subquery(_) => return None,
+        Expr::Array(Array { elem, .. }) if *op == BinaryOperator::Eq && !elem.is_empty() => {
+            return Some(Expr::InList { expr: Box::new(left.clone()), list: elem.clone(), negated: false });
+        }
+        _ => {}
+    }
+    let compare_op = opposite(op)?;
+    Some(not(Expr::AllOp { left: Box::new(left.clone()), compare_op, right: Box::new(right.clone()) }))
 }
 
 // ---------------------------------------------------------------- LIKE .. ESCAPE
@@ -109,7 +128,10 @@ fn like_each(expr: &Expr) -> Option<Expr> {
     };
     let (patterns, all) = match pattern.as_ref() {
         pattern if *any => (listed(pattern), false),
-        Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("all") => {
+        Expr::Function(function)
+            if matches!(function.name.to_string().to_lowercase().as_str(), "all" | "some" | "any") =>
+        {
+            let all = function.name.to_string().eq_ignore_ascii_case("all");
             let FunctionArguments::List(list) = &function.args else { return None };
             let plain = list.args.iter().map(|arg| match arg {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(pattern)) => Some(pattern.clone()),
@@ -117,8 +139,8 @@ fn like_each(expr: &Expr) -> Option<Expr> {
             });
             let patterns = plain.collect::<Option<Vec<Expr>>>()?;
             match patterns.as_slice() {
-                [only] => (listed(only), true),
-                _ => (patterns, true),
+                [only] => (listed(only), all),
+                _ => (patterns, all),
             }
         }
         _ => return None,

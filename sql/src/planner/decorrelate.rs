@@ -11,6 +11,7 @@
 //! Everywhere in this file the domain's columns are the last ones of a plan.
 
 mod domain;
+mod stale;
 
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ use super::match_recognize::MatchRecognize;
 use super::rank::numbers;
 use super::single_value;
 use crate::error::{Result, SqlError};
+
+pub(super) use self::stale::has_stale_reference;
 
 /// Whether a plan still has a subquery in an expression, or a `LATERAL`.
 pub(super) fn has_subquery(plan: &LogicalPlan) -> bool {

@@ -99,12 +99,16 @@ impl VisitorMut for Rewriter {
                 }
             }
             Expr::Cast { expr: value, data_type, .. } if is_decimal(data_type) => exact_digits(value),
+            Expr::Cast { expr: value, data_type: DataType::Interval { .. }, .. } => clock_in_words(value),
             Expr::AtTimeZone { timestamp, time_zone } => {
                 *expr = window::call(AT_TIME_ZONE, vec![(**timestamp).clone(), (**time_zone).clone()]);
             }
             Expr::CompoundFieldAccess { root, access_chain } => name_fields(root, access_chain),
             Expr::Interval(interval) => {
                 quote_number(interval);
+                if interval.leading_field.is_none() {
+                    clock_in_words(&mut interval.value);
+                }
                 if let Some(written) = interval_of_fields(interval) {
                     *expr = written;
                 }
@@ -136,6 +140,11 @@ impl VisitorMut for Rewriter {
                     }
                     "percentile_cont" => {
                         if let Some(written) = percentile_of_nothing(function) {
+                            *expr = written;
+                        }
+                    }
+                    "to_timestamp" | "to_date" => {
+                        if let Some(written) = macros::of_text(function, &name) {
                             *expr = written;
                         }
                     }
@@ -212,6 +221,27 @@ fn quote_number(interval: &mut Interval) {
     {
         value.value = Value::SingleQuotedString(number.to_string());
     }
+}
+
+/// `'1 day 02:03:04.5'`, as PostgreSQL writes an interval, as `'1 day 2 hours 3 minutes 4.5 seconds'`.
+fn clock_in_words(text: &mut Expr) {
+    let Expr::Value(value) = text else { return };
+    let Value::SingleQuotedString(text) = &mut value.value else { return };
+    let (before, clock) = text.trim().rsplit_once(' ').unwrap_or(("", text.trim()));
+    let (sign, digits) = match clock.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", clock.trim_start_matches('+')),
+    };
+    let parts: Vec<&str> = digits.split(':').collect();
+    let is_number = |part: &&str| part.starts_with(|digit: char| digit.is_ascii_digit());
+    if !(2..=3).contains(&parts.len()) || !parts.iter().all(is_number) {
+        if let Some(unsigned) = text.trim().strip_prefix('+') {
+            *text = unsigned.to_string();
+        }
+        return;
+    }
+    let words = parts.iter().zip(["hours", "minutes", "seconds"]).map(|(part, unit)| format!("{sign}{part} {unit}"));
+    *text = format!("{before} {}", words.collect::<Vec<_>>().join(" ")).trim().to_string();
 }
 
 /// `INTERVAL '1-2' YEAR TO MONTH`, `INTERVAL '1 02:03:04.5' DAY TO SECOND` and what lies between, as an interval without fields; none for others.

@@ -38,8 +38,8 @@ use super::context::{PlanContext, function_rewrites};
 use super::expr::strip_alias;
 use super::fallible::may_fail;
 use super::{
-    casts, decorrelate, frames, grouping_sets, json_plain, map_equality, misread, online, outer_aggregates, predict,
-    rank, single_value, ties,
+    casts, decorrelate, frames, grouping_sets, json_plain, limits, map_equality, misread, online, outer_aggregates,
+    predict, rank, single_value, ties,
 };
 use crate::error::Result;
 use crate::functions::volatile;
@@ -51,7 +51,8 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
         analyzer.add_function_rewrite(Arc::clone(rewrite));
     }
     frames::check_written(&plan)?;
-    let plan = frames::by_groups(single_value::check(ties::expand(outer_aggregates::settle(plan)?)?)?)?;
+    let plan =
+        frames::by_groups(single_value::check(limits::computed(ties::expand(outer_aggregates::settle(plan)?)?)?)?)?;
     let subqueries = decorrelate::has_subquery(&plan);
     let by_ours = |mut plan: LogicalPlan| -> Result<LogicalPlan> {
         for rule in unchecked_rules() {
@@ -63,7 +64,9 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
         by_ours(plan)?
     } else {
         match analyzer.execute_and_check(plan.clone(), &context.config, |_, _| {}) {
-            Ok(plan) => plan,
+            Ok(fitted) if !(subqueries && decorrelate::has_stale_reference(&fitted)?) => fitted,
+            // Where subqueries are joins already, columns have the types that they get.
+            Ok(_) => by_ours(plan)?,
             // DataFusion checks that its own rules can turn subqueries into joins; ours can do more.
             Err(_) if subqueries => by_ours(plan)?,
             Err(error) => return Err(error.into()),

@@ -253,6 +253,18 @@ pub(super) fn to_char(function: &Function) -> Option<Expr> {
     Some(window::call("to_char", vec![time, window::string(&translated)]))
 }
 
+/// `TO_TIMESTAMP(text, 'YYYY-MM-DD HH24:MI:SS')`, `TO_DATE` of the same: a pattern that only PostgreSQL has, as chrono's. In Java's there is no `Y`,
+/// and no digit.
+pub(super) fn of_text(function: &Function, name: &str) -> Option<Expr> {
+    let [text, pattern] = arguments(function)?.try_into().ok()?;
+    let Expr::Value(value) = &pattern else { return None };
+    let Value::SingleQuotedString(written) = &value.value else { return None };
+    if !written.contains('Y') && !written.to_uppercase().contains("HH24") {
+        return None;
+    }
+    Some(window::call(name, vec![text, window::string(&chrono_pattern(written)?)]))
+}
+
 fn chrono_pattern(text: &str) -> Option<String> {
     if text.contains('%') {
         return None;

@@ -240,7 +240,7 @@ pub(super) fn recognise(plan: LogicalPlan) -> Result<LogicalPlan> {
 pub(super) fn numbers(limit: &Limit) -> Result<(usize, Option<usize>)> {
     match (limit.get_skip_type()?, limit.get_fetch_type()?) {
         (SkipType::Literal(skip), FetchType::Literal(fetch)) => Ok((skip, fetch)),
-        _ => Err(SqlError::unsupported("`LIMIT` with an expression", "write a number", None)),
+        _ => Err(SqlError::internal("a limit was not computed")),
     }
 }
 

@@ -232,7 +232,7 @@ impl Quantified {
 }
 
 /// The comparison that holds where this one does not; none for what is no comparison.
-fn opposite(op: &BinaryOperator) -> Option<BinaryOperator> {
+pub(super) fn opposite(op: &BinaryOperator) -> Option<BinaryOperator> {
     use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
     Some(match op {
         Eq => NotEq,

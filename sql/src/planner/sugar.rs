@@ -16,7 +16,9 @@ use datafusion::sql::sqlparser::ast::{
 use super::named_windows::NamedWindows;
 use super::rows::{and, filter_by_rows, or, quantified, row_in_list, rows_compared};
 use super::score_aliases::alias;
-use super::{array_subquery, comparisons, json_made, predict, random_cut_forest, window};
+use super::{
+    array_subquery, comparisons, json_made, nested_unnest, predict, random_cut_forest, timestamp_digits, window,
+};
 use crate::catalog::Catalog;
 use crate::error::{Location, Result, SqlError};
 use crate::functions::score::fold_options;
@@ -68,6 +70,7 @@ impl VisitorMut for Expander<'_> {
         }
         select.from.iter_mut().for_each(sided_joins);
         group_by_nothing(select);
+        nested_unnest::flatten(select);
         for condition in select.selection.iter_mut().chain(&mut select.having) {
             filter_by_rows(condition, &|name| self.is_aggregate(name));
         }
@@ -106,8 +109,31 @@ impl VisitorMut for Expander<'_> {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_relation(&mut self, relation: &mut ObjectName) -> ControlFlow<SqlError> {
+        if let [schema, _, ..] = relation.0.as_slice()
+            && schema.as_ident().is_some_and(|schema| self.catalog.is_public(&schema.value))
+        {
+            relation.0.remove(0);
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        if let Expr::CompoundIdentifier(parts) = expr
+            && parts.len() > 2
+            && self.catalog.is_public(&parts[0].value)
+        {
+            parts.remove(0);
+        }
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        // `t.current_time` is read as the function; with a table before it, it is a column.
+        if matches!(function.args, FunctionArguments::None) && function.name.0.len() > 1 {
+            let parts: Option<Vec<Ident>> = function.name.0.iter().map(|part| part.as_ident().cloned()).collect();
+            if let Some(parts) = parts {
+                *expr = Expr::CompoundIdentifier(parts);
+                return ControlFlow::Continue(());
+            }
+        }
         let name = function.name.to_string().to_lowercase();
         let json = match self.catalog.functions().contains(&name) {
             true => Ok(None),
@@ -135,6 +161,7 @@ impl VisitorMut for Expander<'_> {
             Expr::InSubquery { .. } | Expr::AnyOp { .. } | Expr::AllOp { .. } => {
                 quantified(expr, &|name| self.is_aggregate(name))
             }
+            Expr::Cast { .. } => timestamp_digits::cut(expr),
             Expr::BinaryOp { left, op, right } => rows_compared(left, op, right),
             Expr::InList { expr: row, list, negated } => row_in_list(row, list, *negated),
             Expr::Between { expr: value, negated, low, high } => symmetric_between(value, *negated, low, high),
@@ -315,13 +342,16 @@ fn arg_extreme_in_match(function: &mut Function) -> Result<Option<Expr>> {
     Ok(expanded)
 }
 
-/// `ARG_MAX(x, y)`: `FIRST_VALUE(x ORDER BY y DESC)` of the rows where `y` is not null; with `OVER`, where aggregates have no order of
+/// `ARG_MAX(x, y)`: `FIRST_VALUE(x ORDER BY y DESC)` of the rows where neither is null, as in DuckDB and RisingWave; of `MAX_BY(x, y)`, as in Snowflake,
+/// Spark and Trino, `x` may be null. With `OVER`, where aggregates have no order of
 /// their own, the value of the greatest row `(y, x)`.
 fn arg_extreme(function: &Function) -> Result<Option<Expr>> {
     let name = function.name.to_string();
-    let greatest = match name.to_lowercase().as_str() {
-        "arg_max" | "argmax" | "max_by" => true,
-        "arg_min" | "argmin" | "min_by" => false,
+    let (greatest, of_known) = match name.to_lowercase().as_str() {
+        "arg_max" | "argmax" => (true, true),
+        "arg_min" | "argmin" => (false, true),
+        "max_by" => (true, false),
+        "min_by" => (false, false),
         _ => return Ok(None),
     };
     let wrong = |why: &str| {
@@ -344,7 +374,10 @@ fn arg_extreme(function: &Function) -> Result<Option<Expr>> {
     if !args.clauses.is_empty() || !function.within_group.is_empty() {
         return Err(wrong("takes no order of its own"));
     }
-    let known = Expr::IsNotNull(Box::new(by.clone()));
+    let mut known = Expr::IsNotNull(Box::new(by.clone()));
+    if of_known {
+        known = and(known, Expr::IsNotNull(Box::new(value.clone())));
+    }
     let known = Some(Box::new(match &function.filter {
         Some(filter) => and(Expr::Nested(filter.clone()), known),
         None => known,

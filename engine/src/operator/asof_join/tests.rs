@@ -51,7 +51,9 @@ fn delta_of(changes: &[(u64, Change)], weighted: bool, ordinals: bool) -> Delta 
 fn plan(comparison: AsofComparison, outer: bool, retracts: bool, ordinals: bool, keyed: bool) -> AsofJoinPlan {
     let keys = if keyed { vec![0] } else { vec![] };
     let side = AsofSide { schema: schema(), keys, by: 1, output: vec![0, 1, 2], retracts };
-    AsofJoinPlan { left: side.clone(), right: side, comparison, outer, right_ordinals: ordinals }
+    // The tag is the primary key of some.
+    let right_key = if outer && !ordinals { vec![2] } else { vec![] };
+    AsofJoinPlan { left: side.clone(), right: side, comparison, outer, right_ordinals: ordinals, right_key }
 }
 
 /// An operator with two inputs on several shards.
@@ -181,7 +183,8 @@ fn naive(left: &Model, right: &Model, plan: &AsofJoinPlan) -> BTreeMap<String, i
         let rank = |other: &Row, arrival: u64| {
             let y = other.1.expect("it matches");
             let near = if plan.comparison.is_upward() { -y } else { y };
-            (near, if plan.right_ordinals { arrival } else { 0 }, other.0, other.2)
+            let least = if plan.right_key.is_empty() { 0 } else { -other.2 };
+            (near, if plan.right_ordinals { arrival } else { 0 }, least, other.0, other.2)
         };
         let found = right.iter().filter(|(other, _)| matches(other));
         let found = found.max_by_key(|(other, (_, arrival))| rank(other, *arrival));
@@ -328,7 +331,8 @@ fn other_types_have_their_order() {
         };
         let side = AsofSide { schema: Arc::clone(&schema), keys: vec![], by: 0, output: vec![1], retracts: false };
         let comparison = AsofComparison::GreaterOrEqual;
-        let plan = AsofJoinPlan { left: side.clone(), right: side, comparison, outer: true, right_ordinals: false };
+        let (outer, right_ordinals, right_key) = (true, false, vec![]);
+        let plan = AsofJoinPlan { left: side.clone(), right: side, comparison, outer, right_ordinals, right_key };
         let factory = AsofJoinFactory::new(plan).expect("plans");
         let mut shards = Shards::new(&factory, vec![], 1);
         let mut shown: Vec<String> =

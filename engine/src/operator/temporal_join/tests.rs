@@ -97,6 +97,7 @@ fn plan(shape: Shape) -> TemporalJoinPlan {
             comparison,
             outer: shape.outer,
             right_ordinals: shape.ordinals,
+            right_key: vec![],
         },
         end: shape.end,
         residual: shape.residual.then_some(residual),

@@ -171,7 +171,7 @@ impl VisitorMut for ExprNames<'_, '_> {
 }
 
 /// Functions that the planner knows and no registry does.
-const PLANNER_FUNCTIONS: &[&str] = &["unnest", "make_map", "map", "grouping"];
+const PLANNER_FUNCTIONS: &[&str] = &["unnest", "unnest_outer", "make_map", "map", "grouping"];
 
 /// Functions of other databases for which there is another way here, and which.
 const ELSEWHERE: &[(&str, &str)] = &[

@@ -21,6 +21,16 @@ use crate::planner::rows::{ROWS, and};
 use crate::planner::window;
 use crate::planner::window::WindowCall;
 
+/// `(a JOIN b ON ..) AS c` is a table of all their columns.
+fn join_as_query(factor: &mut TableFactor) {
+    let TableFactor::NestedJoin { table_with_joins, alias } = factor else { return };
+    let alias = alias.take();
+    let tables = TableFactor::NestedJoin { table_with_joins: table_with_joins.clone(), alias: None };
+    let all = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
+    let subquery = Box::new(window::select_query(all, Some(tables), None));
+    *factor = TableFactor::Derived { lateral: false, subquery, alias, sample: None };
+}
+
 impl Resolver<'_> {
     pub(super) fn from(&mut self, from: &mut Vec<TableWithJoins>) -> Result<Scope> {
         // `FROM t, UNNEST(t.a)` is `FROM t CROSS JOIN UNNEST(t.a)`.
@@ -130,6 +140,10 @@ impl Resolver<'_> {
     pub(super) fn factors(&mut self, factor: &mut TableFactor, inputs: &mut Vec<Input>) -> Result<()> {
         match factor {
             TableFactor::NestedJoin { table_with_joins, alias: None } => self.joined(table_with_joins, inputs),
+            TableFactor::NestedJoin { alias: Some(_), .. } => {
+                join_as_query(factor);
+                self.factors(factor, inputs)
+            }
             TableFactor::Derived { subquery, alias, lateral: true, .. } => {
                 let scope = Scope { inputs: inputs.clone(), aliases: vec![], lateral: true };
                 let (columns, open) = self.subquery(subquery, &scope)?;

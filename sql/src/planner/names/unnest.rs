@@ -74,7 +74,14 @@ pub(super) fn unnest_laterally(table: &mut TableWithJoins, joined: bool) -> Resu
     // One that stands alone and brings as many columns as arrays is DataFusion's own.
     let own = brings_arrays(&table.relation) && !names_its_column(&table.relation);
     let first = (joined || !own).then_some((&mut table.relation, joined));
-    let joins = table.joins.iter_mut().map(|join| (&mut join.relation, true));
+    // What keeps the rows of its own side sees none of the others.
+    let joins = table.joins.iter_mut().map(|join| {
+        let alone = matches!(
+            join.join_operator,
+            JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_)
+        );
+        (&mut join.relation, !alone)
+    });
     for (factor, looks_left) in first.into_iter().chain(joins) {
         let TableFactor::UNNEST { alias, array_exprs, with_offset, with_offset_alias, with_ordinality } = factor else {
             continue;

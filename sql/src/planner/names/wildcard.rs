@@ -83,7 +83,13 @@ fn columns_of_table(name: &ObjectName, options: &WildcardAdditionalOptions, scop
         let row = Expr::CompoundIdentifier(vec![Ident::with_quote('"', table), Ident::with_quote('"', name)]);
         return Ok(Some(fields_of(&row, fields)));
     }
-    if scope.inputs.iter().filter(|other| other.qualifier == input.qualifier).count() < 2 {
+    // `a.* EXCEPT (a.x)` is not DataFusion's either.
+    let excludes_by_table = match &options.opt_exclude {
+        Some(ExcludeSelectItem::Single(name)) => name.0.len() > 1,
+        Some(ExcludeSelectItem::Multiple(names)) => names.iter().any(|name| name.0.len() > 1),
+        None => false,
+    };
+    if !excludes_by_table && scope.inputs.iter().filter(|other| other.qualifier == input.qualifier).count() < 2 {
         return Ok(None);
     }
     let alone = Input { merged: vec![], ..input.clone() };

@@ -51,6 +51,12 @@ impl Lowering<'_> {
         let pairs: Vec<_> = condition.keys.into_iter().chain([(by_left, by_right)]).collect();
         let texts: Vec<_> = pairs.iter().map(|(left, right)| (short_text(left), short_text(right))).collect();
         let (left, mut right) = self.inputs_of(join, pairs)?;
+        let right_side = right.side();
+        let place = |tie: &LogicalExpr| match tie {
+            LogicalExpr::Column(column) => Ok(right_side.output[join.right.schema().index_of_column(column)?]),
+            other => Err(SqlError::internal(format!("`{}` is no column", short_text(other)))),
+        };
+        let right_key = join.ties.iter().map(place).collect::<Result<Vec<_>>>()?;
         let (by, keys) = texts.split_last().expect("the comparison is the last of them");
         let mut detail = equalities(keys);
         detail.push_str(&format!("nearest {} {} {}", by.0, comparison.symbol(), by.1));
@@ -62,12 +68,22 @@ impl Lowering<'_> {
             .all(|input| input.by_event_time && input.stream.changelog == ChangelogMode::AppendOnly)
             && !comparison.is_upward()
             && self.emit != Some(EmitKind::Changes);
-        let right_ordinals = right.stream.ordered;
+        if !join.ties.is_empty() {
+            let least: Vec<String> = join.ties.iter().map(short_text).collect();
+            detail.push_str(&format!(", of equals the least {}", least.join(", ")));
+        }
+        let right_ordinals = right.stream.ordered && right_key.is_empty();
         if right_ordinals {
             right.stream.require_ordinals();
         }
-        let operator =
-            AsofJoinPlan { left: left.side(), right: right.side(), comparison, outer: join.outer, right_ordinals };
+        let operator = AsofJoinPlan {
+            left: left.side(),
+            right: right_side,
+            comparison,
+            outer: join.outer,
+            right_ordinals,
+            right_key,
+        };
         if is_final {
             let operator = TemporalJoinPlan { join: operator, end: VersionEnd::Next, residual: None };
             return self.push_final(join, plan, left, right, operator, "AsofJoin", detail);
@@ -179,6 +195,7 @@ impl Lowering<'_> {
                 comparison: AsofComparison::GreaterOrEqual,
                 outer: join.outer,
                 right_ordinals,
+                right_key: vec![],
             },
             end,
             residual,

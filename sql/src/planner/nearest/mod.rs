@@ -221,8 +221,8 @@ fn plan_nearest(function: &Function, context: &mut dyn RelationPlannerContext) -
     let node = match time.first() {
         None => {
             let sides = asof::split(left, right, outer, on)?;
-            let node = NearestJoin::new(sides.left, sides.right, kind, outer, sides.on, vec![], location)?;
-            node.asof_condition()?;
+            let mut node = NearestJoin::new(sides.left, sides.right, kind, outer, sides.on, vec![], location)?;
+            node.ties = node.asof_ties()?;
             node
         }
         Some(time) => {
@@ -330,6 +330,9 @@ pub(super) struct NearestJoin {
     pub(super) times: Vec<LogicalExpr>,
     /// Of a temporal join: whether only the first version of a key counts.
     pub(super) only_first: bool,
+    /// Of an `ASOF JOIN`: the primary key of the right side, the least of which wins where several rows are as near. None: the row that arrived
+    /// last does.
+    pub(super) ties: Vec<LogicalExpr>,
     /// Where the right table stands.
     pub(super) location: Option<Location>,
     schema: DFSchemaRef,
@@ -361,7 +364,7 @@ impl NearestJoin {
             (qualifier, Arc::new(field))
         }));
         let schema = Arc::new(DFSchema::new_with_metadata(fields, left.schema().metadata().clone())?);
-        Ok(Self { left, right, kind, outer, on, keys: 0, times, only_first: false, location, schema })
+        Ok(Self { left, right, kind, outer, on, keys: 0, times, only_first: false, ties: vec![], location, schema })
     }
 
     /// `(left, right)` of an equality or comparison of both sides, with the operator turned so that the left side comes first.
@@ -374,6 +377,19 @@ impl NearestJoin {
             (Some(Side::Right), Some(Side::Left)) => Some(((**right).clone(), turned, (**left).clone())),
             _ => None,
         }
+    }
+
+    /// The primary key of the right side, where more of it than the keys of the join tells rows apart.
+    ///
+    /// # Errors
+    /// See [`asof_condition`](Self::asof_condition).
+    fn asof_ties(&self) -> DataFusionResult<Vec<LogicalExpr>> {
+        let keys = self.asof_condition()?.keys;
+        let Some(key) = versions::of(&self.right)?.and_then(|versions| versions.key) else { return Ok(vec![]) };
+        let columns = self.right.schema().columns();
+        let key: Vec<LogicalExpr> = key.into_iter().map(|place| LogicalExpr::Column(columns[place].clone())).collect();
+        let is_compared = |column: &LogicalExpr| keys.iter().any(|(_, right)| strip_alias(right) == column);
+        Ok(if key.iter().all(is_compared) { vec![] } else { key })
     }
 
     /// # Errors
@@ -447,7 +463,7 @@ impl UserDefinedLogicalNodeCore for NearestJoin {
     }
 
     fn expressions(&self) -> Vec<LogicalExpr> {
-        self.on.iter().chain(&self.times).cloned().collect()
+        self.on.iter().chain(&self.times).chain(&self.ties).cloned().collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -470,9 +486,10 @@ impl UserDefinedLogicalNodeCore for NearestJoin {
         let (Some(left), Some(right)) = (left, right) else {
             return Err(SqlError::internal("a join lost an input").into());
         };
-        let times = exprs.split_off(self.on.len());
+        let mut times = exprs.split_off(self.on.len());
+        let ties = times.split_off(self.times.len());
         let node = Self::new(left, right, self.kind, self.outer, exprs, times, self.location)?;
-        Ok(Self { keys: self.keys, only_first: self.only_first, ..node })
+        Ok(Self { keys: self.keys, only_first: self.only_first, ties, ..node })
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
@@ -487,6 +504,7 @@ impl PartialEq for NearestJoin {
         (self.kind, self.outer, self.keys, self.only_first) == (other.kind, other.outer, other.keys, other.only_first)
             && self.on == other.on
             && self.times == other.times
+            && self.ties == other.ties
             && self.left == other.left
             && self.right == other.right
     }
@@ -499,6 +517,7 @@ impl Hash for NearestJoin {
         (self.kind, self.outer, self.keys, self.only_first).hash(state);
         self.on.hash(state);
         self.times.hash(state);
+        self.ties.hash(state);
         self.left.hash(state);
         self.right.hash(state);
     }

@@ -44,10 +44,10 @@ pub(in crate::planner) fn expand(join: &NearestJoin) -> DataFusionResult<Logical
     let left = numbered(join.left.clone(), LEFT)?;
     let right = numbered(join.right.clone(), RIGHT)?;
     let pairs = LogicalPlanBuilder::from(left.clone()).join_on(right, JoinType::Inner, on)?;
-    let rank = row_number()
-        .partition_by(vec![column(LEFT)])
-        .order_by(vec![best, column(RIGHT).sort(!latest, false)])
-        .build()?;
+    let mut order = vec![best];
+    order.extend(join.ties.iter().map(|tie| tie.clone().sort(true, false)));
+    order.push(column(RIGHT).sort(!latest, false));
+    let rank = row_number().partition_by(vec![column(LEFT)]).order_by(order).build()?;
     let ranked = pairs.window(vec![rank.alias(RANK)])?.filter(column(RANK).eq(lit(1u64)))?;
     let ranked = match rest {
         Some(rest) => ranked.filter(rest)?,
