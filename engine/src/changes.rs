@@ -10,11 +10,11 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::Schema;
 use arrow_row::{RowConverter, Rows, SortField};
 
-use crate::delta::Delta;
+use crate::delta::{Delta, take_batch};
 use crate::error::Result;
 use crate::keys::GroupKeys;
 
@@ -104,7 +104,7 @@ impl Changes {
         if indices.len() == rows.num_rows() && indices.iter().enumerate().all(|(place, row)| place == *row as usize) {
             return Ok(Self { rows, ops });
         }
-        Ok(Self { rows: take_record_batch(&rows, &UInt32Array::from(indices))?, ops })
+        Ok(Self { rows: take_batch(&rows, &UInt32Array::from(indices))?, ops })
     }
 
     /// Whether nothing changes.

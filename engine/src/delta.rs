@@ -80,11 +80,8 @@ impl Delta {
 
     /// The rows at `indices`, in that order.
     pub fn take(&self, indices: &UInt32Array) -> Result<Self> {
-        let columns =
-            self.batch.columns().iter().map(|column| take(column, indices, None)).collect::<Result<Vec<_>, _>>()?;
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(indices.len()));
         Ok(Self {
-            batch: RecordBatch::try_new_with_options(self.batch.schema(), columns, &options)?,
+            batch: take_batch(&self.batch, indices)?,
             weights: self.weights.as_ref().map(|w| take(w, indices, None)).transpose()?.map(|w| as_int64(&w)),
             ordinals: self.ordinals.as_ref().map(|o| take(o, indices, None)).transpose()?.map(|o| as_uint64(&o)),
         })
@@ -119,6 +116,13 @@ fn as_int64(array: &ArrayRef) -> Int64Array {
 
 fn as_uint64(array: &ArrayRef) -> UInt64Array {
     array.as_any().downcast_ref::<UInt64Array>().expect("kernels keep the type").clone()
+}
+
+/// Rows of a batch, which may have no columns.
+pub(crate) fn take_batch(batch: &RecordBatch, rows: &UInt32Array) -> Result<RecordBatch> {
+    let columns =
+        batch.columns().iter().map(|column| take(column, rows, None)).collect::<std::result::Result<_, _>>()?;
+    batch_of(&batch.schema(), columns, rows.len())
 }
 
 /// A batch with `columns`, also where there are none (`SELECT count(*)` needs rows without columns).

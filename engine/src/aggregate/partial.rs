@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::Int64Type;
 
+use crate::delta::take_batch;
 use crate::error::{EngineError, Result};
 use crate::hash::{HashGroups, hash_columns};
 
@@ -48,7 +49,7 @@ pub(crate) fn split_by_pane(batch: &RecordBatch) -> Result<Vec<(i64, RecordBatch
         .into_iter()
         .map(|(pane, rows)| match as_range(&rows) {
             Some((first, count)) => Ok((pane, batch.slice(first, count))),
-            None => Ok((pane, take_record_batch(batch, &UInt32Array::from(rows))?)),
+            None => Ok((pane, take_batch(batch, &UInt32Array::from(rows))?)),
         })
         .collect()
 }

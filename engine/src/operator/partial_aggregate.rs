@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{cast, filter_record_batch, is_not_null, is_null, take_record_batch};
+use arrow::compute::{cast, filter_record_batch, is_not_null, is_null};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 
 use super::window::WindowSpec;
@@ -21,7 +21,7 @@ use super::{Input, LateRows, Operator, OperatorFactory, Output, Progress, SaveKi
 use crate::aggregate::partial::{as_range, check_chunk, keep_owned, merge_from, newest_time, rows_by, split_by_pane};
 use crate::aggregate::table::{GroupTable, StateLayout, state_fields};
 use crate::aggregate::{AggregateCall, Slots};
-use crate::delta::{Delta, batch_of};
+use crate::delta::{Delta, batch_of, take_batch};
 use crate::error::{EngineError, Result};
 use crate::hash::{ByOwner, hash_columns};
 use crate::time::{EventTimeMs, WATERMARK_MIN, event_times_ms};
@@ -464,7 +464,7 @@ impl PaneCut {
         }
         if !late_rows.is_empty() {
             let event_times = late_rows.iter().map(|row| times[*row as usize]).collect();
-            let rows = take_record_batch(&delta.batch, &UInt32Array::from(late_rows))?;
+            let rows = take_batch(&delta.batch, &UInt32Array::from(late_rows))?;
             out.late(LateRows { input: None, rows, event_times, windows_missed: missed_counts, watermark });
         }
         Ok(())

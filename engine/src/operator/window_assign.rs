@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{is_not_null, take_record_batch};
+use arrow::compute::is_not_null;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 
 use super::partial_aggregate::refuse_null_times;
 use super::window::WindowSpec;
 use super::{Input, LateRows, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
-use crate::delta::{Delta, batch_of};
+use crate::delta::{Delta, batch_of, take_batch};
 use crate::error::{EngineError, Result};
 use crate::time::{WATERMARK_MIN, event_times_from_ms, event_times_ms};
 use crate::wall_clock::WallClock;
@@ -156,7 +156,7 @@ impl WindowAssign {
             open.for_each(|window| expansion.push(row, window));
         }
         if !late.is_empty() {
-            let rows = take_record_batch(&delta.batch, &UInt32Array::from(late))?;
+            let rows = take_batch(&delta.batch, &UInt32Array::from(late))?;
             out.late(LateRows { input: None, rows, event_times: late_times, windows_missed, watermark });
         }
         let Expansion { rows, starts, ends } = expansion;

@@ -9,11 +9,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arrow::array::{Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::concat_batches;
 
 use super::{Chunk, Pin, ViewSnapshot, lock};
-use crate::delta::Delta;
-use crate::error::Result;
+use crate::delta::{Delta, take_batch};
+use crate::error::{EngineError, Result};
 
 /// How many changes may wait for a subscriber.
 const QUEUE_CHANGES: usize = 64;
@@ -253,7 +253,8 @@ fn of_step(deltas: &[&(u64, Delta)]) -> Vec<ViewDelta> {
     order.sort_by_key(|row| weights[*row as usize] > 0);
     let batches = deltas.iter().map(|(_, delta)| &delta.batch);
     let rows = concat_batches(first.batch.schema_ref(), batches)
-        .and_then(|rows| take_record_batch(&rows, &UInt32Array::from(order.clone())));
+        .map_err(EngineError::from)
+        .and_then(|rows| take_batch(&rows, &UInt32Array::from(order.clone())));
     let Ok(batch) = rows else {
         // Rows of one view have one schema; only texts of more than 2 GiB do not fit one column.
         return as_they_are();

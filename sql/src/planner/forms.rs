@@ -143,6 +143,7 @@ impl VisitorMut for Rewriter {
                             *expr = written;
                         }
                     }
+                    "coalesce" => flatten(function, &name),
                     "to_timestamp" | "to_date" => {
                         if let Some(written) = macros::of_text(function, &name) {
                             *expr = written;
@@ -400,6 +401,23 @@ fn percentile_of_nothing(function: &Function) -> Option<Expr> {
         call.over.clone_from(&function.over);
     }
     Some(written)
+}
+
+/// `coalesce(coalesce(a, b), c)` as `coalesce(a, b, c)`: DataFusion makes a `CASE` of each call, which names a call within it twice.
+fn flatten(function: &mut Function, name: &str) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    let inner = |arg: &FunctionArg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(inner)))
+            if inner.name.to_string().eq_ignore_ascii_case(name) =>
+        {
+            match &inner.args {
+                FunctionArguments::List(list) => Some(list.args.clone()),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    list.args = list.args.iter().flat_map(|arg| inner(arg).unwrap_or_else(|| vec![arg.clone()])).collect();
 }
 
 /// `f(x) WITHIN GROUP (ORDER BY y)` as `f(x ORDER BY y)`.

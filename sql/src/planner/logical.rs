@@ -38,8 +38,8 @@ use super::context::{PlanContext, function_rewrites};
 use super::expr::strip_alias;
 use super::fallible::may_fail;
 use super::{
-    casts, decorrelate, frames, grouping_sets, json_plain, limits, map_equality, misread, online, outer_aggregates,
-    predict, rank, single_value, ties,
+    casts, decorrelate, frames, group_unnest, grouping_sets, json_plain, limits, map_equality, misread, online,
+    outer_aggregates, predict, rank, single_value, ties,
 };
 use crate::error::Result;
 use crate::functions::volatile;
@@ -51,6 +51,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
         analyzer.add_function_rewrite(Arc::clone(rewrite));
     }
     frames::check_written(&plan)?;
+    let plan = group_unnest::in_order(plan)?;
     let plan =
         frames::by_groups(single_value::check(limits::computed(ties::expand(outer_aggregates::settle(plan)?)?)?)?)?;
     let subqueries = decorrelate::has_subquery(&plan);

@@ -23,6 +23,7 @@ mod final_sort;
 mod forecast;
 mod forms;
 mod frames;
+mod group_unnest;
 mod grouping_sets;
 mod guarded;
 mod insert;

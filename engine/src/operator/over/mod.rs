@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{SortOptions, take_record_batch};
+use arrow::compute::SortOptions;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use arrow_row::RowConverter;
 
@@ -22,7 +22,7 @@ use self::settled::Settled;
 use self::shelf::SortKeys;
 use self::updating::Updating;
 use super::{LateRows, Operator, OperatorFactory, Output};
-use crate::delta::Delta;
+use crate::delta::{Delta, take_batch};
 use crate::error::{EngineError, Result};
 use crate::keys::GroupKeys;
 use crate::time::{EventTimeMs, event_times_ms};
@@ -282,7 +282,7 @@ pub(in crate::operator) fn in_order(
     let columns: Vec<ArrayRef> = order.iter().map(|key| Arc::clone(batch.column(key.column))).collect();
     match order_of(&columns, converter)? {
         None => Ok(batch),
-        Some(order) => Ok(take_record_batch(&batch, &UInt32Array::from(order))?),
+        Some(order) => Ok(take_batch(&batch, &UInt32Array::from(order))?),
     }
 }
 

@@ -11,12 +11,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::concat_batches;
 use arrow_row::{RowConverter, SortField};
 
 use super::frame::{Ordered, RangeKeys, Segment};
 use super::{OverSpec, Plan};
-use crate::delta::Delta;
+use crate::delta::{Delta, take_batch};
 use crate::error::Result;
 use crate::hash::hash_columns;
 use crate::keys::GroupKeys;
@@ -391,7 +391,7 @@ impl Shelf {
             let mut starts = vec![0u32];
             deltas.iter().for_each(|delta| starts.push(starts[starts.len() - 1] + delta.rows() as u32));
             let indices = rows.iter().map(|(_, index, row)| starts[*index as usize] + row);
-            let batch = take_record_batch(&all, &UInt32Array::from_iter_values(indices))?;
+            let batch = take_batch(&all, &UInt32Array::from_iter_values(indices))?;
             let arrivals: Vec<u64> = rows.iter().map(|(arrival, ..)| *arrival).collect();
             self.take_in_one(&Delta::insert(batch), Some(&arrivals), edits)?;
         }

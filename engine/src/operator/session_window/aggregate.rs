@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, filter_record_batch, is_not_null, take_record_batch};
+use arrow::compute::{concat_batches, filter_record_batch, is_not_null};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use super::{SessionSpec, is_past};
@@ -23,7 +23,7 @@ use crate::aggregate::calls::CallAccumulators;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::aggregate::table::{GroupTable, StateLayout, result_fields, state_fields, types_of};
 use crate::aggregate::{AggregateCall, Slots};
-use crate::delta::{Delta, batch_of};
+use crate::delta::{Delta, batch_of, take_batch};
 use crate::error::{EngineError, Result};
 use crate::keys::GroupKeys;
 use crate::operator::group_aggregate::{GroupEmit, concat_columns, rows_at, same_rows};
@@ -449,7 +449,7 @@ impl SessionAggregate {
         if !late.is_empty() {
             late.sort_unstable();
             let windows_missed = vec![1; late.len()];
-            let rows = take_record_batch(&delta.batch, &UInt32Array::from(late))?;
+            let rows = take_batch(&delta.batch, &UInt32Array::from(late))?;
             let event_times = event_times_ms(rows.column(plan.spec.time_column))?.values().to_vec();
             out.late(LateRows { input: None, rows, event_times, windows_missed, watermark });
         }

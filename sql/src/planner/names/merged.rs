@@ -5,10 +5,7 @@
 //! one of a `RIGHT` join, and whichever is there of a `FULL` join (SQL:2016, 7.10). So the condition is written out here as an `ON`, and the names in scope
 //! get an input more, which has the columns that the join made and what each of them is.
 
-use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinConstraint, JoinOperator, ObjectName,
-    Value,
-};
+use datafusion::sql::sqlparser::ast::{AccessExpr, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, Value};
 
 use super::{Column, Input, Resolver, Scope, last_ident_mut, unknown_column};
 use crate::error::Result;
@@ -106,7 +103,7 @@ impl Resolver<'_> {
             made.columns.push(left_column);
             made.values.push(match keeps {
                 Keeps::Right => right,
-                Keeps::Either => first_of(left, right),
+                Keeps::Either => window::call("coalesce", vec![left, right]),
                 Keeps::Left | Keeps::OneSide => left,
             });
         }
@@ -155,18 +152,5 @@ fn in_plan(input: &Input, column: &Column) -> Expr {
         (Some(value), _) => value.clone(),
         (None, Some(qualifier)) => Expr::CompoundIdentifier(vec![Ident::with_quote('"', qualifier), name]),
         (None, None) => Expr::Identifier(name),
-    }
-}
-
-/// The value of the side that has one. One call however many sides there are: DataFusion makes a `CASE` of each, which names a call within it
-/// twice.
-fn first_of(left: Expr, right: Expr) -> Expr {
-    let Expr::Function(mut function) = left else { return window::call("coalesce", vec![left, right]) };
-    match &mut function.args {
-        FunctionArguments::List(list) if function.name.to_string() == "coalesce" => {
-            list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(right)));
-            Expr::Function(function)
-        }
-        _ => window::call("coalesce", vec![Expr::Function(function), right]),
     }
 }

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow_row::{RowConverter, SortField};
 
@@ -20,7 +20,7 @@ use self::tail::{Slid, Start, Tail};
 use super::{Plan, in_order, judge};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
-use crate::delta::{Delta, batch_of};
+use crate::delta::{Delta, batch_of, take_batch};
 use crate::error::Result;
 use crate::keys::GroupKeys;
 use crate::operator::{Input, Operator, Output, Progress, SaveKind, StateReader, StateWriter};
@@ -455,7 +455,7 @@ impl Operator for RunningOver {
                 .collect();
             let mut order: Vec<u32> = (0..arrivals.len() as u32).collect();
             order.sort_by_key(|row| arrivals[*row as usize]);
-            let all = take_record_batch(&all, &UInt32Array::from(order))?;
+            let all = take_batch(&all, &UInt32Array::from(order))?;
             let all = self.tail.widened(&all, &plan.spec.partition, &plan.spec.input)?;
             self.advance(&all, true)?;
             let mut idle = Vec::new();
