@@ -178,12 +178,16 @@ pub(crate) fn io_reason(error: &std::io::Error) -> String {
     format!("{error}{way_out}")
 }
 
-/// The candidate that is spelt most like `name`, its beginning above all (`file` means `filesystem`); empty if there are none.
+/// The candidate that is spelt most like `name`, its beginning above all (`file` means `filesystem`), of equals the one with fewest letters to
+/// change; empty if there are none.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> &'a str {
     let name = name.to_lowercase();
     candidates
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(&name, &candidate.to_lowercase()), candidate))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map_or("", |(_, candidate)| candidate)
+        .map(|candidate| {
+            let lower = candidate.to_lowercase();
+            (strsim::jaro_winkler(&name, &lower), strsim::damerau_levenshtein(&name, &lower), candidate)
+        })
+        .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(&a.1)))
+        .map_or("", |(.., candidate)| candidate)
 }
