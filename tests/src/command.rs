@@ -63,6 +63,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("bench_refuses_what_it_does_not_know", bench_refuses),
         trial("bench_checks_answers_and_writes_reports", bench_reports),
         trial("bench_runs_over_files_of_others", bench_files),
+        trial("each_nexmark_query_gives_the_right_answer", bench_answers),
         trial("bench_of_patterns_checks_answers_and_writes_reports", bench_patterns),
         trial("kernels_are_measured_and_reported", bench_kernels),
         trial("bench_kernels_refuses_what_it_does_not_know", bench_kernels_refuses),
@@ -751,6 +752,15 @@ fn bench_reports() -> Result<(), String> {
     match html.contains("<svg") && html.ends_with("</html>\n") && markdown.contains("| q17 | generator | hash |") {
         true => Ok(()),
         false => Err(format!("a report lacks something:\n{markdown}\n{html}")),
+    }
+}
+
+/// All queries over events of which many share a time, beside plain Rust or DataFusion's batch answer.
+fn bench_answers() -> Result<(), String> {
+    let ended = eagre(&["bench", "nexmark", "--queries", "all", "--events", "50k", "--verify"]).ok()?;
+    match ended.stdout.lines().filter(|line| line.ends_with(" ok")).count() {
+        23 => Ok(()),
+        right => Err(format!("{right} right answers and not 23:\n{}", ended.stdout)),
     }
 }
 

@@ -143,9 +143,9 @@ fn q13_looks_texts_up() {
 }
 
 #[test]
-fn q18_keeps_the_first_of_the_newest() {
+fn q18_keeps_the_last_of_the_newest() {
     let bids = [bid(0, 1, 7, 5, 10), bid(1, 1, 7, 6, 20), bid(2, 1, 7, 8, 20), bid(3, 2, 7, 9, 1)];
-    check(last_bids(&bids), &["1 7 6 c u 1970-01-01T00:00:00.020 x", "2 7 9 c u 1970-01-01T00:00:00.001 x"]);
+    check(last_bids(&bids), &["1 7 8 c u 1970-01-01T00:00:00.020 x", "2 7 9 c u 1970-01-01T00:00:00.001 x"]);
 }
 
 #[test]
