@@ -292,7 +292,7 @@ impl Side {
     /// Stores rows, all of which can be compared, and notes which stored rows they concern.
     fn take_in(&mut self, side: &AsofSide, keys: &mut KeySlots, delta: &Delta) -> Result<()> {
         keys.intern(delta, &side.keys)?;
-        let places = self.positions.of(&[Arc::clone(delta.batch.column(side.by))])?;
+        let places = self.positions.of(delta.batch.column(side.by))?;
         let mut ties = match &self.contents {
             Some(contents) => contents.of(&delta.batch)?.into_iter(),
             None => Vec::new().into_iter(),

@@ -38,7 +38,7 @@ impl Position {
     }
 }
 
-/// Turns the values of one or more columns into positions.
+/// Turns the values of a column into positions.
 pub(crate) struct Positions {
     form: Form,
     reversed: bool,
@@ -58,43 +58,39 @@ impl Positions {
     /// A type without an order.
     pub(crate) fn new(data_type: &DataType, reversed: bool) -> Result<Self> {
         let form = match data_type {
-            DataType::UInt64 => Form::Encoded(converter([data_type], reversed)?),
+            DataType::UInt64 => Form::Encoded(converter(data_type, reversed)?),
             DataType::Boolean | DataType::Date32 | DataType::Date64 => Form::Integer,
             DataType::Time32(_) | DataType::Time64(_) | DataType::Timestamp(..) | DataType::Duration(_) => {
                 Form::Integer
             }
             integer if integer.is_integer() => Form::Integer,
             float if float.is_floating() => Form::Float,
-            other => Form::Encoded(converter([other], reversed)?),
+            other => Form::Encoded(converter(other, reversed)?),
         };
         Ok(Self { form, reversed })
     }
 
-    /// The positions of all rows; those of nulls mean nothing where there is one column.
-    pub(crate) fn of(&self, columns: &[ArrayRef]) -> Result<Vec<Position>> {
+    /// The positions of all values; those of nulls mean nothing.
+    pub(crate) fn of(&self, column: &ArrayRef) -> Result<Vec<Position>> {
         let turn = |word: i64| Position::Word(if self.reversed { !word } else { word });
         Ok(match &self.form {
             Form::Integer => {
-                let column = match columns[0].data_type() {
-                    DataType::Date32 => cast(&columns[0], &DataType::Int32)?,
-                    _ => Arc::clone(&columns[0]),
+                let column = match column.data_type() {
+                    DataType::Date32 => cast(column, &DataType::Int32)?,
+                    _ => Arc::clone(column),
                 };
                 let words = cast(&column, &DataType::Int64)?;
                 words.as_primitive::<Int64Type>().values().iter().map(|word| turn(*word)).collect()
             }
             Form::Float => {
-                let floats = canonical_values(&cast(&columns[0], &DataType::Float64)?);
+                let floats = canonical_values(&cast(column, &DataType::Float64)?);
                 let in_order = |value: &f64| {
                     let bits = value.to_bits() as i64;
                     if bits < 0 { bits ^ i64::MAX } else { bits }
                 };
                 floats.as_primitive::<Float64Type>().values().iter().map(|value| turn(in_order(value))).collect()
             }
-            Form::Encoded(converter) => {
-                let columns: Vec<ArrayRef> = columns.iter().map(canonical_values).collect();
-                let rows = converter.convert_columns(&columns)?;
-                rows.iter().map(|row| Position::Bytes(row.as_ref().into())).collect()
-            }
+            Form::Encoded(converter) => encoded(converter, [column])?,
         })
     }
 }
@@ -103,7 +99,7 @@ impl Positions {
 pub(crate) struct Contents {
     /// The columns of the key, then all.
     columns: Vec<usize>,
-    positions: Positions,
+    converter: RowConverter,
 }
 
 impl Contents {
@@ -117,21 +113,25 @@ impl Contents {
             let options = SortOptions { descending: place < key.len(), nulls_first: true };
             SortField::new_with_options(schema.field(*column).data_type().clone(), options)
         });
-        let form = Form::Encoded(RowConverter::new(fields.collect())?);
-        Ok(Self { columns, positions: Positions { form, reversed: false } })
+        let converter = RowConverter::new(fields.collect())?;
+        Ok(Self { columns, converter })
     }
 
     /// The positions of all rows.
     pub(crate) fn of(&self, batch: &RecordBatch) -> Result<Vec<Position>> {
-        let columns: Vec<ArrayRef> = self.columns.iter().map(|column| Arc::clone(batch.column(*column))).collect();
-        self.positions.of(&columns)
+        encoded(&self.converter, self.columns.iter().map(|column| batch.column(*column)))
     }
 }
 
-fn converter<'a>(types: impl IntoIterator<Item = &'a DataType>, reversed: bool) -> Result<RowConverter> {
+fn converter(data_type: &DataType, reversed: bool) -> Result<RowConverter> {
     let options = SortOptions { descending: reversed, nulls_first: true };
-    let fields = types.into_iter().map(|data_type| SortField::new_with_options(data_type.clone(), options));
-    Ok(RowConverter::new(fields.collect())?)
+    Ok(RowConverter::new(vec![SortField::new_with_options(data_type.clone(), options)])?)
+}
+
+fn encoded<'a>(converter: &RowConverter, columns: impl IntoIterator<Item = &'a ArrayRef>) -> Result<Vec<Position>> {
+    let columns: Vec<ArrayRef> = columns.into_iter().map(canonical_values).collect();
+    let rows = converter.convert_columns(&columns)?;
+    Ok(rows.iter().map(|row| Position::Bytes(row.as_ref().into())).collect())
 }
 
 /// A row's place among the rows of all keys.

@@ -153,7 +153,7 @@ impl Waiting {
     fn take_in(&mut self, plan: &AsofJoinPlan, keys: &mut KeySlots, delta: &Delta, times: &Int64Array) -> Result<()> {
         let side = &plan.left;
         keys.intern(delta, &side.keys)?;
-        let places = self.positions.of(&[Arc::clone(delta.batch.column(side.by))])?;
+        let places = self.positions.of(delta.batch.column(side.by))?;
         let mut changes = Vec::with_capacity(delta.rows());
         self.rows.apply(delta, &mut changes)?;
         let mut gone = Vec::new();
@@ -196,7 +196,7 @@ impl Versions {
         keys.intern(delta, &side.keys)?;
         self.newest.resize(keys.keys.slot_count(), 0);
         keys.keys.fresh().iter().for_each(|slot| self.newest[*slot as usize] = 0);
-        let places = self.positions.of(&[Arc::clone(delta.batch.column(side.by))])?;
+        let places = self.positions.of(delta.batch.column(side.by))?;
         let mut ties = match &self.contents {
             Some(contents) => contents.of(&delta.batch)?.into_iter(),
             None => Vec::new().into_iter(),

@@ -1,4 +1,5 @@
-//! What `UNNEST(..) AS u(a, b)` is made of: the elements of an array or the entries of a map, and the fields of a row by their place.
+//! What `UNNEST(..) AS u(a, b)` is made of: the elements of an array or the entries of a map, the fields of a row by their place,
+//! and the elements of arrays of arrays.
 
 use std::sync::{Arc, LazyLock};
 
@@ -7,11 +8,10 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::utils::take_function_args;
 use datafusion::common::{Result, ScalarValue, internal_err, plan_err};
+use datafusion::functions_nested::flatten::flatten_udf;
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
-
-use datafusion::functions_nested::flatten::flatten_udf;
 
 use super::definition::{Call, Definition, Param};
 use crate::types::sql_name;
@@ -22,7 +22,6 @@ pub(crate) const ELEMENTS: &str = "__elements";
 pub(crate) const OF_RECURSION: &str = "__of_recursion";
 /// `__field(x, n)`: field `n` of a row, from 1.
 pub(crate) const FIELD: &str = "__field";
-
 /// `__inner(x)`: the elements of the arrays in an array, for `unnest(unnest(x))`.
 pub(crate) const INNER: &str = "__inner";
 
@@ -155,9 +154,7 @@ impl ScalarUDFImpl for InnerElements {
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
         match &arg_types[0] {
-            DataType::List(item) | DataType::LargeList(item) if matches!(item.data_type(), DataType::List(_)) => {
-                Ok(item.data_type().clone())
-            }
+            DataType::List(item) if matches!(item.data_type(), DataType::List(_)) => Ok(item.data_type().clone()),
             other => plan_err!("UNNEST(UNNEST(x)) takes an array of arrays, and x is {}", sql_name(other)),
         }
     }

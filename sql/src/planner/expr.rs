@@ -16,7 +16,9 @@ use datafusion::common::{Column, DFSchema, Result as DataFusionResult, ScalarVal
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, LogicalPlan, Operator, binary_expr};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr, split_conjunction};
 use eagre_engine::expr::{Expr, ExprRef, PlainColumn, StepContext};
@@ -31,6 +33,13 @@ use crate::error::Result as SqlResult;
 use crate::functions::local_time::AT_TIME_ZONE;
 use crate::functions::{convert, interval, volatile};
 use crate::words::{own_text, own_words};
+
+/// The value of an expression without columns, as a literal where it has one.
+pub(super) fn constant(expr: LogicalExpr) -> DataFusionResult<LogicalExpr> {
+    let schema = Arc::new(DFSchema::empty());
+    let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&schema)).build());
+    simplifier.coerce(expr, &schema).and_then(|expr| simplifier.simplify(expr))
+}
 
 /// The name of the column of arrival numbers.
 const ORDINAL: &str = "__eagre_ordinal";

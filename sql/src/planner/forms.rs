@@ -143,7 +143,7 @@ impl VisitorMut for Rewriter {
                             *expr = written;
                         }
                     }
-                    "coalesce" => flatten(function, &name),
+                    "coalesce" => flatten_coalesce(function),
                     "to_timestamp" | "to_date" => {
                         if let Some(written) = macros::of_text(function, &name) {
                             *expr = written;
@@ -404,11 +404,11 @@ fn percentile_of_nothing(function: &Function) -> Option<Expr> {
 }
 
 /// `coalesce(coalesce(a, b), c)` as `coalesce(a, b, c)`: DataFusion makes a `CASE` of each call, which names a call within it twice.
-fn flatten(function: &mut Function, name: &str) {
+fn flatten_coalesce(function: &mut Function) {
     let FunctionArguments::List(list) = &mut function.args else { return };
     let inner = |arg: &FunctionArg| match arg {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(inner)))
-            if inner.name.to_string().eq_ignore_ascii_case(name) =>
+            if inner.name.to_string().eq_ignore_ascii_case("coalesce") =>
         {
             match &inner.args {
                 FunctionArguments::List(list) => Some(list.args.clone()),

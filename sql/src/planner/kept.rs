@@ -151,9 +151,7 @@ impl KeptRows {
             args.extend(self.spec.order.iter().map(|key| Arc::clone(&columns[key.column])));
             accumulator.update_batch(&args).map_err(|error| self.failed(error))?;
         }
-        // Of a dictionary its words are kept.
-        let result = accumulator.evaluate().and_then(|result| result.cast_to(self.expr.field().data_type()));
-        result.map_err(|error| self.failed(error))
+        accumulator.evaluate().map_err(|error| self.failed(error))
     }
 }
 

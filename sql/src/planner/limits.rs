@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, Limit, LogicalPlan, lit};
-use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
-use super::expr::short_text;
+use super::expr::{constant, short_text};
 use crate::error::{Result, SqlError};
 
 /// Gives all limits of a plan their numbers.
@@ -46,11 +44,8 @@ fn is_known(limit: &Limit) -> bool {
 
 /// How many rows an expression says; none where it is NULL, which limits nothing.
 fn rows(expr: &Expr, clause: &str) -> Result<Option<i64>> {
-    let schema = Arc::new(DFSchema::empty());
-    let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&schema)).build());
-    let constant = simplifier.coerce(expr.clone(), &schema).and_then(|expr| simplifier.simplify(expr));
     let wrong = || SqlError::plan(format!("`{clause} {}` is no constant number of rows", short_text(expr)), None);
-    match constant.map_err(|_| wrong())? {
+    match constant(expr.clone()).map_err(|_| wrong())? {
         Expr::Literal(value, _) => match value.cast_to(&DataType::Int64) {
             Ok(ScalarValue::Int64(None)) => Ok(None),
             Ok(ScalarValue::Int64(Some(rows))) if rows >= 0 => Ok(Some(rows)),

@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, OrderByExpr, OrderByOptions, Value, VisitMut,
-    VisitorMut,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, OrderByExpr, OrderByOptions, Value, ValueWithSpan,
+    VisitMut, VisitorMut,
 };
 
 use super::window;
@@ -246,23 +246,28 @@ const PATTERNS: &[(&str, &str)] = &[
 
 /// `TO_CHAR(time, 'YYYY-MM-DD')`: a pattern of letters is PostgreSQL's; one with a `%` is chrono's, as it is.
 pub(super) fn to_char(function: &Function) -> Option<Expr> {
-    let [time, pattern] = arguments(function)?.try_into().ok()?;
-    let Expr::Value(value) = &pattern else { return None };
-    let Value::SingleQuotedString(text) = &value.value else { return None };
-    let translated = chrono_pattern(text).filter(|translated| translated != text)?;
+    let (time, written) = with_pattern(function)?;
+    let translated = chrono_pattern(&written).filter(|translated| *translated != written)?;
     Some(window::call("to_char", vec![time, window::string(&translated)]))
 }
 
 /// `TO_TIMESTAMP(text, 'YYYY-MM-DD HH24:MI:SS')`, `TO_DATE` of the same: a pattern that only PostgreSQL has, as chrono's. In Java's there is no `Y`,
 /// and no digit.
 pub(super) fn of_text(function: &Function, name: &str) -> Option<Expr> {
-    let [text, pattern] = arguments(function)?.try_into().ok()?;
-    let Expr::Value(value) = &pattern else { return None };
-    let Value::SingleQuotedString(written) = &value.value else { return None };
+    let (text, written) = with_pattern(function)?;
     if !written.contains('Y') && !written.to_uppercase().contains("HH24") {
         return None;
     }
-    Some(window::call(name, vec![text, window::string(&chrono_pattern(written)?)]))
+    Some(window::call(name, vec![text, window::string(&chrono_pattern(&written)?)]))
+}
+
+/// The two arguments of a call, the second of which is written out.
+fn with_pattern(function: &Function) -> Option<(Expr, String)> {
+    let [time, pattern] = arguments(function)?.try_into().ok()?;
+    match pattern {
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(written), .. }) => Some((time, written)),
+        _ => None,
+    }
 }
 
 fn chrono_pattern(text: &str) -> Option<String> {

@@ -342,9 +342,8 @@ fn arg_extreme_in_match(function: &mut Function) -> Result<Option<Expr>> {
     Ok(expanded)
 }
 
-/// `ARG_MAX(x, y)`: `FIRST_VALUE(x ORDER BY y DESC)` of the rows where neither is null, as in DuckDB and RisingWave; of `MAX_BY(x, y)`, as in Snowflake,
-/// Spark and Trino, `x` may be null. With `OVER`, where aggregates have no order of
-/// their own, the value of the greatest row `(y, x)`.
+/// `ARG_MAX(x, y)`: `FIRST_VALUE(x ORDER BY y DESC)` of the rows where neither is null, as in DuckDB and RisingWave; of `MAX_BY(x, y)`, as in
+/// Snowflake, Spark and Trino, `x` may be null. With `OVER`, where aggregates have no order of their own, the value of the greatest row `(y, x)`.
 fn arg_extreme(function: &Function) -> Result<Option<Expr>> {
     let name = function.name.to_string();
     let (greatest, of_known) = match name.to_lowercase().as_str() {

@@ -18,11 +18,9 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as DataFusionResult, ScalarValue, TableReference};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
     Expr as LogicalExpr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNodeCore, cast,
 };
-use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, SetExpr, Spanned,
     TableAlias, TableFactor,
@@ -32,7 +30,7 @@ use eagre_engine::operator::window::{Millis, WindowKind, WindowSpec};
 use eagre_engine::operator::window_assign::local_type;
 use eagre_engine::wall_clock::WallClock;
 
-use super::expr::short_text;
+use super::expr::{constant, short_text};
 use super::local_time;
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::EmitKind;
@@ -511,15 +509,13 @@ fn plan_window(
 
 /// The milliseconds of a constant interval, which is `what` in errors.
 pub(super) fn constant_interval_ms(expr: LogicalExpr, what: &str, location: Option<Location>) -> Result<i64> {
-    let schema = Arc::new(DFSchema::empty());
-    let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&schema)).build());
     let text = short_text(&expr);
-    let expr = match expr.get_type(&schema)? {
+    let expr = match expr.get_type(&DFSchema::empty())? {
         // `'6 hours'` alone, as PostgreSQL reads it where an interval is meant.
         data_type if data_type.is_string() => cast(expr, DataType::Interval(IntervalUnit::MonthDayNano)),
         _ => expr,
     };
-    let expr = simplifier.coerce(expr, &schema).and_then(|expr| simplifier.simplify(expr))?;
+    let expr = constant(expr)?;
     let wrong = |message: &str| SqlError::plan(format!("{what} {message}"), location);
     match expr {
         LogicalExpr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => {

@@ -6,7 +6,9 @@ use datafusion::sql::sqlparser::ast::{
     SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins, WildcardAdditionalOptions,
 };
 
-use super::unnest::{brings_arrays, is_lateral, is_plain_unnest, names_its_column, unnest_laterally, unnested_items};
+use super::unnest::{
+    brings_arrays, is_lateral, is_plain_unnest, keeps_right, names_its_column, unnest_laterally, unnested_items,
+};
 use super::{
     Aliases, Column, Input, Resolver, Scope, asof_using, columns_of, find_column, last_ident_mut, merged,
     object_idents, rename, unknown_column,
@@ -43,12 +45,6 @@ impl Resolver<'_> {
         }
         // Of `FROM a, b CROSS JOIN UNNEST(..)` the planner shows `b` only to the last one: `FROM a CROSS JOIN b CROSS JOIN UNNEST(..)`.
         let looks_back = |table: &TableWithJoins| table.joins.iter().any(|join| is_lateral(&join.relation));
-        let keeps_right = |join: &Join| {
-            matches!(
-                join.join_operator,
-                JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_)
-            )
-        };
         if from.iter().skip(1).any(looks_back) && !from.iter().flat_map(|table| &table.joins).any(keeps_right) {
             for table in from.split_off(1) {
                 let join_operator = JoinOperator::CrossJoin(JoinConstraint::None);

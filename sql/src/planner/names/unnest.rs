@@ -26,6 +26,11 @@ pub(super) fn is_lateral(factor: &TableFactor) -> bool {
     )
 }
 
+/// Whether a join keeps the rows of its right side, which so sees none of the left one.
+pub(super) fn keeps_right(join: &Join) -> bool {
+    matches!(join.join_operator, JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_))
+}
+
 /// Whether a join is `CROSS JOIN UNNEST(array) AS u(x)`.
 pub(super) fn is_plain_unnest(join: &Join) -> bool {
     let is_cross = match &join.join_operator {
@@ -74,13 +79,9 @@ pub(super) fn unnest_laterally(table: &mut TableWithJoins, joined: bool) -> Resu
     // One that stands alone and brings as many columns as arrays is DataFusion's own.
     let own = brings_arrays(&table.relation) && !names_its_column(&table.relation);
     let first = (joined || !own).then_some((&mut table.relation, joined));
-    // What keeps the rows of its own side sees none of the others.
     let joins = table.joins.iter_mut().map(|join| {
-        let alone = matches!(
-            join.join_operator,
-            JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_)
-        );
-        (&mut join.relation, !alone)
+        let looks_left = !keeps_right(join);
+        (&mut join.relation, looks_left)
     });
     for (factor, looks_left) in first.into_iter().chain(joins) {
         let TableFactor::UNNEST { alias, array_exprs, with_offset, with_offset_alias, with_ordinality } = factor else {
