@@ -293,6 +293,11 @@ pub(crate) fn buffer_column(data_type: &DataType, values: Buffer, nulls: Option<
     }
 }
 
+/// Whether [`hash_columns`] takes columns of this type.
+pub fn is_hashable(data_type: &DataType) -> bool {
+    RowConverter::supports_fields(&[SortField::new(data_type.clone())])
+}
+
 /// The hash of each row of `columns`, into `out` (which is overwritten). No columns: all 0.
 ///
 /// # Errors

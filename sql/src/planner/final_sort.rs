@@ -7,6 +7,7 @@ use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, Sort};
 
 use super::expr::strip_alias;
+use super::lower::{Lowering, Stream};
 use super::rank::numbers;
 use crate::error::{Result, SqlError};
 
@@ -38,6 +39,15 @@ impl FinalSort {
     /// Whether rows are left out.
     pub fn limits(&self) -> bool {
         self.skip > 0 || self.fetch.is_some()
+    }
+
+    /// The same with a last key for rows that the others do not tell apart, which is added to the stream: they stand as they arrived or, behind an
+    /// operator, by what is in them, so that steps and shards do not show in the result.
+    pub(super) fn with_tie(mut self, lowering: &Lowering<'_>, stream: &mut Stream) -> Self {
+        lowering.keep_arrival(stream);
+        let column = stream.arrival.unwrap_or_else(|| lowering.add_contents(stream));
+        self.keys.push(SortKey { column, descending: false, nulls_first: false });
+        self
     }
 
     /// The columns that are shown, of those that the sink gets.

@@ -511,6 +511,7 @@ fn lower_statement(
             place_of(query, Construct::OrderBy),
         ));
     }
+    let final_sort = planned.final_sort.map(|sort| sort.with_tie(lowering, &mut stream));
     let (table, factory): (Option<String>, Arc<dyn SinkFactory>) = match planned.sink {
         Some(target) => {
             insert::check_retractions(&stream, &target, query)?;
@@ -553,7 +554,7 @@ fn lower_statement(
         schema,
         changelog: stream.changelog,
         key: stream.key,
-        final_sort: planned.final_sort,
+        final_sort,
         bounded: stream.bounded,
         time_zone: lowering.context.catalog.time_zone().to_string(),
     })

@@ -427,6 +427,7 @@ impl Lowering<'_> {
         wanted: Option<&std::collections::BTreeSet<usize>>,
     ) -> Result<Stream> {
         let input = &node.input;
+        self.keeps_arrival = node.function == RankFunction::RowNumber;
         let mut stream = self.lower(input)?;
         if stream.pending.is_some() {
             stream = self.assign_windows(stream, input)?;
@@ -441,7 +442,10 @@ impl Lowering<'_> {
             descending: !sort.asc,
             nulls_first: sort.nulls_first,
         });
-        let order: Vec<SortColumn> = order.collect();
+        let keeps_last = self.keeps_last(node)?;
+        let arrival = stream.arrival.filter(|_| node.function == RankFunction::RowNumber);
+        let arrival = arrival.map(|column| SortColumn { column, descending: keeps_last, nulls_first: false });
+        let order: Vec<SortColumn> = order.chain(arrival).collect();
         let window = self.window_of_partition(&mut stream, node, &mut partition);
         let ttl_ms = self.ttl_of(input).filter(|_| window.is_none() && !partition.is_empty());
         if ttl_ms.is_some() {
@@ -473,7 +477,7 @@ impl Lowering<'_> {
             rank_column,
             window: group_window,
             retracting,
-            ties: match (by_arrival, self.keeps_last(node)?) {
+            ties: match (by_arrival, keeps_last) {
                 (false, _) => Ties::ByRow,
                 (true, false) => Ties::FirstToArrive,
                 (true, true) => Ties::LastToArrive,

@@ -42,12 +42,13 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, TimeUnit, UInt32Type};
-use arrow_row::{RowConverter, SortField};
+use arrow_row::RowConverter;
 use eagre_patterns::{Matcher, MatcherSpec, Pattern, PatternError, Skip, Step, VariableSet};
 
 use self::conditions::Distinct;
 use self::matches::Margin;
 use super::moves::runs_on;
+use super::over::row_converter;
 use super::{Operator, OperatorFactory, OutputWatermark};
 use crate::error::{EngineError, Result};
 use crate::expr::{Expr, ExprRef, StepContext};
@@ -353,10 +354,7 @@ impl Plans {
     }
 
     fn converter(&self) -> Result<RowConverter> {
-        let fields = self.spec().order.iter().map(|key| {
-            SortField::new_with_options(self.spec().input.field(key.column).data_type().clone(), key.options)
-        });
-        Ok(RowConverter::new(fields.collect())?)
+        row_converter(&self.spec().input, &self.spec().order)
     }
 
     /// The column by which the watermark releases rows.

@@ -131,6 +131,7 @@ impl Came {
             retracting: true,
             partition: spec.partition.clone(),
             order: spec.order.clone(),
+            tie: None,
             calls: Vec::new(),
         };
         Ok(Self::Changing { shelf: Box::new(Shelf::of(over)?), there: BTreeMap::new() })

@@ -135,6 +135,7 @@ impl Updating {
             retracting: spec.retracting,
             partition: spec.partition.clone(),
             order: spec.order.clone(),
+            tie: None,
             calls: Vec::new(),
         };
         let mut fields: Vec<Field> = spec.partition.iter().map(|column| spec.input.field(*column).clone()).collect();

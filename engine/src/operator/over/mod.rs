@@ -15,7 +15,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
-use arrow_row::RowConverter;
+use arrow_row::{RowConverter, SortField};
 
 use self::running::{Running, RunningOver};
 use self::settled::Settled;
@@ -114,6 +114,13 @@ pub struct OrderKey {
     pub options: SortOptions,
 }
 
+impl OrderKey {
+    /// A column whose least value comes first, and nulls last.
+    pub fn ascending(column: usize) -> Self {
+        Self { column, options: SortOptions { descending: false, nulls_first: false } }
+    }
+}
+
 /// What is computed: some calls over the same partitions in the same order.
 #[derive(Debug, Clone)]
 pub struct OverSpec {
@@ -123,8 +130,10 @@ pub struct OverSpec {
     pub retracting: bool,
     /// `PARTITION BY`, as columns of the input.
     pub partition: Vec<usize>,
-    /// `ORDER BY`; rows that are equal in it are in order of arrival.
+    /// `ORDER BY`; rows that are equal in it are peers.
     pub order: Vec<OrderKey>,
+    /// A column of unsigned 64-bit numbers by which peers stand one after the other; `None`: by arrival.
+    pub tie: Option<usize>,
     /// The functions.
     pub calls: Vec<OverCall>,
 }
@@ -267,6 +276,22 @@ impl Plan {
             _ => units,
         }
     }
+}
+
+impl OverSpec {
+    /// The order in which rows stand: that of the query, then that of ties.
+    fn total_order(&self) -> Vec<OrderKey> {
+        self.order.iter().copied().chain(self.tie.map(OrderKey::ascending)).collect()
+    }
+}
+
+/// What makes rows of `schema` comparable by `order`.
+///
+/// # Errors
+/// A type that has no order.
+pub(in crate::operator) fn row_converter(schema: &Schema, order: &[OrderKey]) -> Result<RowConverter> {
+    let field = |key: &OrderKey| SortField::new_with_options(schema.field(key.column).data_type().clone(), key.options);
+    Ok(RowConverter::new(order.iter().map(field).collect())?)
 }
 
 /// Rows in the order of milliseconds and arrival, in that of the query, which `converter` compares.

@@ -156,7 +156,7 @@ impl Settled {
     }
 
     fn starts_group(&self, rows: &VecDeque<Placed>, index: usize) -> bool {
-        index == 0 || self.shelf.order.get(rows[index].id) != self.shelf.order.get(rows[index - 1].id)
+        index == 0 || self.shelf.order.peers(rows[index].id) != self.shelf.order.peers(rows[index - 1].id)
     }
 
     /// How many rows of a partition, from the front, have their final values.

@@ -1,7 +1,7 @@
 //! The rows that an `OVER` keeps: by id, each with its partition, its place in the order, and when it came.
 //!
-//! A row's order key is kept in arrow's row format, whose bytes compare as the query orders. Rows that are equal in it are in order of
-//! arrival: numbers of our own, given in the order of the input's ordinals where it has them. Where rows can be taken back, equal rows are one stored
+//! A row's order key is kept in arrow's row format, whose bytes compare as the query orders. Rows that are equal in it are in the order of the
+//! tie column, where there is one, and of arrival: numbers of our own, given in the order of the input's ordinals where it has them. Where rows can be taken back, equal rows are one stored
 //! row with a list of the arrivals of its copies; the youngest copy is taken back first.
 //!
 //! A checkpoint takes the rows that came since the last one and are still there, and the rows taken back that an older one holds;
@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::concat_batches;
-use arrow_row::{RowConverter, SortField};
+use arrow_row::RowConverter;
 
 use super::frame::{Ordered, RangeKeys, Segment};
-use super::{OverSpec, Plan};
+use super::{OrderKey, OverSpec, Plan, row_converter};
 use crate::delta::{Delta, take_batch};
 use crate::error::Result;
 use crate::hash::hash_columns;
@@ -29,11 +29,17 @@ const DEBTS: &str = "debts";
 const ARRIVALS: &str = "arrivals";
 const SAVES: &str = "saves";
 
+/// What arrow's row format takes for an unsigned 64-bit number: a byte that says whether it is null, and the number.
+const TIE_BYTES: usize = 1 + size_of::<u64>();
+
 /// The order keys of rows, by id.
 pub(in crate::operator) struct SortKeys {
     /// `None`: there is no order but that of arrival.
     converter: Option<RowConverter>,
+    /// The columns of the order, then that of ties.
     columns: Vec<usize>,
+    /// How many bytes at a key's end are its tie.
+    tie_bytes: usize,
     /// Bytes a key, where all have as many.
     stride: Option<usize>,
     fixed: Vec<u8>,
@@ -42,16 +48,16 @@ pub(in crate::operator) struct SortKeys {
 
 impl SortKeys {
     pub(super) fn new(spec: &OverSpec) -> Result<Self> {
-        let data_type = |key: &super::OrderKey| spec.input.field(key.column).data_type().clone();
-        let fields: Vec<_> =
-            spec.order.iter().map(|key| SortField::new_with_options(data_type(key), key.options)).collect();
-        let fixed = spec.order.iter().all(|key| {
+        let order = spec.total_order();
+        let data_type = |key: &OrderKey| spec.input.field(key.column).data_type().clone();
+        let fixed = order.iter().all(|key| {
             let data_type = data_type(key);
             data_type.is_primitive() || data_type == arrow::datatypes::DataType::Boolean
         });
         Ok(Self {
-            converter: if fields.is_empty() { None } else { Some(RowConverter::new(fields)?) },
-            columns: spec.order.iter().map(|key| key.column).collect(),
+            converter: if order.is_empty() { None } else { Some(row_converter(&spec.input, &order)?) },
+            columns: order.iter().map(|key| key.column).collect(),
+            tie_bytes: if spec.tie.is_some() { TIE_BYTES } else { 0 },
             // Set by the first row.
             stride: fixed.then_some(0),
             fixed: Vec::new(),
@@ -94,6 +100,13 @@ impl SortKeys {
             (_, Some(stride)) => &self.fixed[id as usize * stride..(id as usize + 1) * stride],
             (_, None) => &self.varying[id as usize],
         }
+    }
+
+    /// The part of a stored row's key that peers have in common.
+    #[inline]
+    pub(super) fn peers(&self, id: u32) -> &[u8] {
+        let key = self.get(id);
+        &key[..key.len() - self.tie_bytes]
     }
 
     fn bytes(&self) -> usize {
@@ -311,7 +324,7 @@ impl Shelf {
         let mut new_peer = vec![true; work.ids.len()];
         for segment in &work.segments {
             for row in segment.rows.clone().skip(1) {
-                new_peer[row] = self.order.get(work.ids[row]) != self.order.get(work.ids[row - 1]);
+                new_peer[row] = self.order.peers(work.ids[row]) != self.order.peers(work.ids[row - 1]);
             }
         }
         let order: Vec<ArrayRef> =

@@ -378,6 +378,7 @@ fn spec(order: &Order, calls: &[What], partitioned: bool, retracting: bool) -> O
         retracting,
         partition: if partitioned { vec![KEY] } else { vec![] },
         order: order.iter().map(|(column, options)| OrderKey { column: *column, options: *options }).collect(),
+        tie: None,
         calls: calls.iter().map(call_of).collect(),
     }
 }

@@ -142,7 +142,7 @@ impl Updating {
     }
 
     fn same_group(&self, part: &[Entry], a: usize, b: usize) -> bool {
-        self.shelf.order.get(part[a].id) == self.shelf.order.get(part[b].id)
+        self.shelf.order.peers(part[a].id) == self.shelf.order.peers(part[b].id)
     }
 
     /// The first place before `place` that looks ahead at it.

@@ -17,14 +17,14 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use arrow_row::{RowConverter, SortField};
+use arrow_row::RowConverter;
 use eagre_kernels::rows::GroupedRows;
 use eagre_kernels::score::{Placement, Switch};
 
 use self::calls::{CallRows, Running};
 pub use self::calls::{ScoreAnswer, ScoreCall, detections_type, score_partition};
 use super::moves::{record, runs_on};
-use super::over::{Buffer, OrderKey, in_order, in_order_of_arrival, judge};
+use super::over::{Buffer, OrderKey, in_order, in_order_of_arrival, judge, row_converter};
 use super::{
     Input, Operator, OperatorFactory, Output, Placed, Progress, SaveKind, StateReader, StateWriter, StepWave, Ticket,
 };
@@ -71,11 +71,6 @@ impl ScoreSpec {
 
     fn time(&self) -> Option<usize> {
         self.by_watermark.then(|| self.order[0].column)
-    }
-
-    fn converter(&self) -> Result<RowConverter> {
-        let field = |key: &OrderKey| SortField::new_with_options(self.data_type(key.column), key.options);
-        Ok(RowConverter::new(self.order.iter().map(field).collect())?)
     }
 }
 
@@ -169,7 +164,7 @@ impl Score {
             running,
             buffer: Buffer::new(&spec.input)?,
             partitions: GroupKeys::new(spec.partition_types())?,
-            converter: spec.converter()?,
+            converter: row_converter(&spec.input, &spec.order)?,
             state_schema: Arc::new(Schema::new(fields)),
             dirty: Vec::new(),
             dirty_slots: Vec::new(),

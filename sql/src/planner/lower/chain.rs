@@ -85,6 +85,7 @@ impl Lowering<'_> {
         if stream.changelog == ChangelogMode::Upsert {
             kept.extend(stream.key.iter().flatten());
         }
+        kept.extend(stream.arrival);
         if kept.len() == stream.physical.fields().len() {
             return;
         }
@@ -104,6 +105,7 @@ impl Lowering<'_> {
             }
         }
         stream.key = stream.key.as_ref().and_then(|key| key.iter().map(|old| place(*old)).collect());
+        stream.arrival = stream.arrival.and_then(place);
         stream.physical = Arc::new(Schema::new(fields));
         stream.stages.push(Stage::Project { exprs, schema: Arc::clone(&stream.physical) });
     }
@@ -165,6 +167,7 @@ impl Lowering<'_> {
             pending.time = keep(pending.time, &mut compiled, &mut fields);
             pending.partition.iter_mut().for_each(|key| *key = keep(*key, &mut compiled, &mut fields));
         }
+        stream.arrival = stream.arrival.map(|old| keep(old, &mut compiled, &mut fields));
         stream.key = match &stream.key {
             // Rows of a changelog are found again by their key, so it stays.
             Some(key) if stream.changelog == ChangelogMode::Upsert => {
@@ -186,6 +189,7 @@ impl Lowering<'_> {
         stream.columns = (0..stream.physical.fields().len()).map(StreamColumn::plain).collect();
         stream.pending = None;
         stream.key = None;
+        stream.arrival = None;
     }
 
     /// The stream with batches of exactly its logical columns, with these fields' names.
@@ -225,9 +229,25 @@ impl Lowering<'_> {
         for (index, column) in stream.columns.iter_mut().enumerate() {
             column.slot = Slot::Physical(index);
         }
+        stream.arrival = None;
         stream.physical = Arc::clone(&schema);
         stream.stages.push(Stage::Project { exprs, schema });
         Ok(stream)
+    }
+}
+
+impl Stream {
+    /// Adds one column to the batches, after all others; its place.
+    pub(in crate::planner) fn add_column(&mut self, column: ExprRef) -> usize {
+        let place = self.physical.fields().len();
+        let mut fields: Vec<FieldRef> = self.physical.fields().iter().cloned().collect();
+        let exprs = fields.iter().cloned().enumerate();
+        let exprs = exprs.map(|(place, field)| Arc::new(PlainColumn::new(place, field)) as ExprRef);
+        let exprs = exprs.chain([Arc::clone(&column)]).collect();
+        fields.push(Arc::clone(column.field()));
+        self.physical = Arc::new(Schema::new(fields));
+        self.stages.push(Stage::Project { exprs, schema: Arc::clone(&self.physical) });
+        place
     }
 }
 

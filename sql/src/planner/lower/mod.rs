@@ -86,6 +86,8 @@ pub(super) struct Lowering<'a> {
     pub(super) aggregated_window: bool,
     /// Whether the session window that is lowered next is aggregated by its window, with nothing between that has a state.
     pub(super) judges_sessions: bool,
+    /// Whether rows of the `OVER` that is lowered next, with nothing between that has a state, keep their arrival numbers.
+    pub(super) keeps_arrival: bool,
     readings: HashMap<String, Reading>,
     /// The tables of each name: a table that was dropped and created anew within a text is another one.
     versions: HashMap<String, Vec<Arc<Table>>>,
@@ -120,6 +122,7 @@ pub(super) struct Shared {
     emit: Option<EmitKind>,
     wanted: Option<BTreeSet<usize>>,
     judges_sessions: bool,
+    keeps_arrival: bool,
     /// What the names of its tables mean, the zone of its days, how long state is kept, where kernels run, what may be approximate:
     /// equal plans of two statements may differ in these.
     tables: Vec<String>,
@@ -151,6 +154,7 @@ impl<'a> Lowering<'a> {
             emit: None,
             aggregated_window: false,
             judges_sessions: false,
+            keeps_arrival: false,
             readings: HashMap::new(),
             versions: HashMap::new(),
             late_ports: BTreeMap::new(),
@@ -344,6 +348,11 @@ impl<'a> Lowering<'a> {
 
     /// As [`lower`](Self::lower), where only the columns `wanted` are looked at; the others may have no place.
     pub(super) fn lower_wanting(&mut self, plan: &LogicalPlan, wanted: Option<&BTreeSet<usize>>) -> Result<Stream> {
+        // It is asked of the next operator, and of one kind only.
+        let passes_on =
+            matches!(plan, LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_) | LogicalPlan::Filter(_));
+        let keeps_arrival = !passes_on && std::mem::take(&mut self.keeps_arrival);
+        let keeps_arrival = keeps_arrival && matches!(plan, LogicalPlan::Window(_));
         match plan {
             LogicalPlan::SubqueryAlias(alias) => self.lower_wanting(&alias.input, wanted),
             LogicalPlan::Projection(projection) => {
@@ -375,6 +384,7 @@ impl<'a> Lowering<'a> {
                     emit: self.emit,
                     wanted: wanted.cloned(),
                     judges_sessions: self.judges_sessions,
+                    keeps_arrival,
                     tables: self.tables_of(plan),
                     time_zone: self.context.catalog.time_zone().to_string(),
                     state_ttl_ms: self.state_ttl(),
@@ -387,7 +397,10 @@ impl<'a> Lowering<'a> {
                     return Ok(stream.clone());
                 }
                 let before = std::mem::take(&mut self.aggregated_window);
-                let stream = self.lower_operator(plan, wanted)?;
+                let stream = match plan {
+                    LogicalPlan::Window(window) => self.lower_over(window, plan, keeps_arrival)?,
+                    _ => self.lower_operator(plan, wanted)?,
+                };
                 self.shared.insert(shared, (stream.clone(), self.aggregated_window));
                 self.aggregated_window |= before;
                 Ok(stream)
@@ -401,7 +414,6 @@ impl<'a> Lowering<'a> {
             LogicalPlan::TableScan(scan) => self.lower_scan(scan, plan),
             LogicalPlan::Join(join) => self.lower_join(join, plan, wanted),
             LogicalPlan::Aggregate(aggregate) => self.lower_aggregate(aggregate, plan),
-            LogicalPlan::Window(window) => self.lower_over(window, plan),
             LogicalPlan::Union(union) => self.lower_union(union, plan),
             LogicalPlan::Unnest(unnest) => self.lower_unnest(unnest),
             LogicalPlan::RecursiveQuery(query) => self.lower_recursive(query, plan),
@@ -500,6 +512,7 @@ impl<'a> Lowering<'a> {
             key: None,
             retracts_because: None,
             ordered: true,
+            arrival: None,
             needs_ordinals: false,
             bounded,
             consolidated: false,
@@ -523,6 +536,7 @@ impl<'a> Lowering<'a> {
             key: output.key.clone(),
             retracts_because: input.retracts_because.clone(),
             ordered: false,
+            arrival: None,
             needs_ordinals: false,
             bounded: input.bounded,
             consolidated: false,

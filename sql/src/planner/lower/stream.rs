@@ -156,6 +156,8 @@ pub(in crate::planner) struct Stream {
     pub(in crate::planner) retracts_because: Option<String>,
     /// Whether the rows come one by one from sources, and so can have arrival numbers.
     pub(in crate::planner) ordered: bool,
+    /// The arrival numbers of rows whose edge has none any more, as a column of `physical`.
+    pub(in crate::planner) arrival: Option<usize>,
     /// Whether a stage needs arrival numbers.
     pub(in crate::planner) needs_ordinals: bool,
     pub(in crate::planner) bounded: bool,

@@ -97,6 +97,7 @@ impl Lowering<'_> {
 
     pub(in crate::planner) fn lower_match(&mut self, node: &MatchRecognize, plan: &LogicalPlan) -> Result<Stream> {
         let (rules, input) = (&node.rules, &node.input);
+        self.keeps_arrival = true;
         let mut stream = self.lower(input)?;
         if stream.pending.is_some() {
             stream = self.assign_windows(stream, input)?;
@@ -109,9 +110,14 @@ impl Lowering<'_> {
             self.narrow(&mut stream);
         }
         let computed = self.compute_values(node, &mut stream)?;
-        if stream.ordered {
-            stream.require_ordinals();
-        }
+        let by = rules.partition.iter().chain(rules.order.iter().map(|key| &key.column));
+        let places = stream.mapping();
+        let by = by.map(|column| Ok(places[input.schema().index_of_column(column)?])).collect::<Result<Vec<_>>>()?;
+        let key = stream.key.as_ref().filter(|_| stream.changelog != ChangelogMode::Retract);
+        let tie = match key.is_some_and(|key| key.iter().all(|place| by.contains(place))) {
+            true => None,
+            false => self.tie(&mut stream),
+        };
         let from = self.flush(&mut stream, input);
         let schema = Arc::clone(&stream.physical);
         let config = Arc::clone(&self.context.config);
@@ -133,6 +139,7 @@ impl Lowering<'_> {
             order.insert(0, OrderKey { column, options: SortOptions { descending: false, nulls_first: false } });
             by_watermark = true;
         }
+        order.extend(tie.map(OrderKey::ascending));
         // Or they go as they came, and need no time.
         let whole_by_changes = whole.is_some() && !by_watermark && stream.changelog != ChangelogMode::AppendOnly;
         if !by_watermark && !stream.bounded && input.schema().fields().iter().any(|field| is_lifted(field.name())) {

@@ -23,6 +23,7 @@ use eagre_engine::operator::over::{
 
 use self::foreign::{Call, ForeignAggregate, ForeignWindow, Frames};
 use self::frame::{distance_text, frame_of, frame_text, reaches_of, row_by_row};
+use self::tie::sees_ties;
 use super::accumulators::{Arg, Foreign, ForeignSpec};
 use super::aggregate::ORDERED_FUNCTIONS;
 use super::context::default_functions;
@@ -36,6 +37,7 @@ use crate::parser::frame_exclusion::FrameExclusion;
 mod foreign;
 mod frame;
 pub(super) mod score;
+mod tie;
 
 /// The rows that the operator reads: the stream's columns, then what is computed for the calls.
 struct Inputs<'a> {
@@ -96,6 +98,8 @@ struct Layout {
     /// The stream's columns.
     columns: Vec<StreamColumn>,
     key: Option<Vec<usize>>,
+    /// The arrival numbers, where they are a column.
+    arrival: Option<usize>,
     partition: Vec<usize>,
     order: Vec<OrderKey>,
     /// What the order is made of.
@@ -104,23 +108,42 @@ struct Layout {
     by_time: bool,
 }
 
+impl Layout {
+    /// Whether no two rows of a partition are equal in the order.
+    fn tells_apart(&self) -> bool {
+        let known = |place: &usize| self.partition.contains(place) || self.order.iter().any(|key| key.column == *place);
+        self.key.as_ref().is_some_and(|key| key.iter().all(known))
+    }
+}
+
+/// What is asked of the operator of some calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wishes {
+    /// Whether rows keep their arrival numbers.
+    keeps_arrival: bool,
+    /// Whether rows come in the order of the calls.
+    in_order: bool,
+}
+
 fn is_constant(expr: &LogicalExpr) -> bool {
     matches!(strip_alias(expr), LogicalExpr::Literal(..))
 }
 
 impl Lowering<'_> {
-    pub(super) fn lower_over(&mut self, window: &Window, plan: &LogicalPlan) -> Result<Stream> {
+    /// `keeps_arrival`: rows keep their arrival numbers if they have any.
+    pub(super) fn lower_over(&mut self, window: &Window, plan: &LogicalPlan, keeps_arrival: bool) -> Result<Stream> {
         let input = window.input.as_ref();
-        let mut stream = self.lower(input)?;
-        if stream.pending.is_some() {
-            stream = self.assign_windows(stream, input)?;
-        }
-        let width = input.schema().fields().len();
         let calls = window.window_expr.iter().map(|expr| match strip_alias(expr) {
             LogicalExpr::WindowFunction(function) => Ok(function.as_ref()),
             other => Err(SqlError::internal(format!("`{other}` is no window function"))),
         });
         let calls = calls.collect::<Result<Vec<_>>>()?;
+        self.keeps_arrival = keeps_arrival || calls.iter().any(|call| sees_ties(call));
+        let mut stream = self.lower(input)?;
+        if stream.pending.is_some() {
+            stream = self.assign_windows(stream, input)?;
+        }
+        let width = input.schema().fields().len();
         // Calls over the same rows together, whatever their frames.
         let mut groups: Vec<Vec<usize>> = vec![];
         for (index, call) in calls.iter().enumerate() {
@@ -136,7 +159,9 @@ impl Lowering<'_> {
         }
         let mut places = vec![0; calls.len()];
         let mut next = width;
-        for group in groups {
+        let last = groups.len() - 1;
+        for (number, group) in groups.into_iter().enumerate() {
+            let wishes = Wishes { keeps_arrival: keeps_arrival || number < last, in_order: false };
             for index in &group {
                 places[*index] = next;
                 next += 1;
@@ -146,8 +171,8 @@ impl Lowering<'_> {
                 .map(|index| (calls[index], Arc::clone(&plan.schema().fields()[width + index])))
                 .collect();
             stream = match score::score_function(group[0].0).is_some() {
-                true => self.score_group(stream, &group, input, plan)?,
-                false => self.over_group(stream, &group, input, plan)?,
+                true => self.score_group(stream, &group, input, plan, wishes)?,
+                false => self.over_group(stream, &group, input, plan, wishes)?,
             };
         }
         let results: Vec<StreamColumn> = places.iter().map(|place| stream.columns[*place].clone()).collect();
@@ -194,7 +219,8 @@ impl Lowering<'_> {
             };
             sort.asc && input.schema().index_of_column(column).is_ok_and(|index| stream.columns[index].rowtime)
         });
-        Ok((inputs, Layout { columns, key, partition, order, sorts, by_time }))
+        let arrival = stream.arrival.map(|place| inputs.keep(stream, place));
+        Ok((inputs, Layout { columns, key, arrival, partition, order, sorts, by_time }))
     }
 
     /// The stream, in processing time if that is what the order begins with.
@@ -231,6 +257,7 @@ impl Lowering<'_> {
         }
         stream.columns = layout.columns.clone();
         stream.key = layout.key.clone();
+        stream.arrival = layout.arrival;
         if stream.ordered {
             stream.require_ordinals();
         }
@@ -243,9 +270,11 @@ impl Lowering<'_> {
         calls: &[(&WindowFunction, FieldRef)],
         input: &LogicalPlan,
         plan: &LogicalPlan,
+        wishes: Wishes,
     ) -> Result<Stream> {
         let params = &calls[0].0.params;
         stream = self.by_processing_time(stream, params, input)?;
+        let sees_ties = calls.iter().any(|(function, _)| sees_ties(function));
         let before = stream.clone();
         let old = stream.columns.clone();
         let (mut inputs, layout) = self.lay_out(&mut stream, params, input)?;
@@ -279,10 +308,16 @@ impl Lowering<'_> {
         // What follows from the rows so far needs none of the rows that the others keep: an operator of its own.
         let runs: Vec<bool> = over_calls.iter().map(|call| call.function.running().is_some()).collect();
         if finality == Some(Finality::Order) && runs.contains(&true) && runs.contains(&false) {
-            return self.over_split(before, calls, &runs, input, plan);
+            let tells_apart = !sees_ties || layout.tells_apart();
+            return self.over_split(before, calls, (&runs, tells_apart), input, plan, wishes);
         }
 
         self.project_inputs(&mut stream, inputs, &layout);
+        if wishes.keeps_arrival {
+            self.keep_arrival(&mut stream);
+        }
+        let asks = sees_ties && !wishes.in_order && !layout.tells_apart();
+        let tie = if asks { self.tie(&mut stream) } else { None };
         let Layout { key, partition, order, .. } = layout;
         let from = self.flush(&mut stream, input);
         let schema = Arc::clone(&stream.physical);
@@ -309,6 +344,7 @@ impl Lowering<'_> {
             retracting,
             partition: partition.clone(),
             order: order.clone(),
+            tie,
             calls: over_calls.clone(),
         };
         let factory = match finality {
@@ -352,6 +388,7 @@ impl Lowering<'_> {
             self.may_refuse(node, &stream.tables);
         }
         let mut output = self.stream_after(&stream, node, columns);
+        output.arrival = stream.arrival;
         output.retracts_because = match (settled, retracting) {
             (true, _) => None,
             (_, true) => stream.retracts_because.clone(),
@@ -373,11 +410,17 @@ impl Lowering<'_> {
         &mut self,
         mut stream: Stream,
         calls: &[(&WindowFunction, FieldRef)],
-        runs: &[bool],
+        (runs, tells_apart): (&[bool], bool),
         input: &LogicalPlan,
         plan: &LogicalPlan,
+        wishes: Wishes,
     ) -> Result<Stream> {
         let width = stream.columns.len();
+        // Both go by the same column; or the second takes rows as the first leaves them.
+        let by_contents = !tells_apart && !stream.ordered && stream.arrival.is_none();
+        if by_contents {
+            stream.arrival = Some(self.add_contents(&mut stream));
+        }
         let mut places = vec![0; calls.len()];
         let mut next = width;
         for running in [true, false] {
@@ -387,7 +430,11 @@ impl Lowering<'_> {
                 next += 1;
                 group.push(call.clone());
             }
-            stream = self.over_group(stream, &group, input, plan)?;
+            let wishes = Wishes { in_order: !running && stream.arrival.is_none(), ..wishes };
+            stream = self.over_group(stream, &group, input, plan, wishes)?;
+        }
+        if by_contents {
+            stream.arrival = None;
         }
         let results: Vec<StreamColumn> = places.iter().map(|place| stream.columns[*place].clone()).collect();
         stream.columns.truncate(width);

@@ -7,12 +7,13 @@ use arrow::datatypes::{DataType, FieldRef};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, WindowFrame, WindowFrameBound, WindowFunctionDefinition};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
+use eagre_engine::operator::over::OrderKey;
 use eagre_engine::operator::score::{ScoreAnswer, ScoreCall, ScoreFactory, ScoreSpec};
 use eagre_engine::score::Rest;
 
 use super::super::expr::{short_text, strip_alias};
 use super::super::lower::{Lowering, Slot, Stream, StreamColumn, engine};
-use super::Layout;
+use super::{Layout, Wishes};
 use crate::error::{Result, SqlError};
 use crate::functions::score::{ScoreArgs, ScoreFunction};
 use crate::parser::EmitKind;
@@ -91,6 +92,7 @@ impl Lowering<'_> {
         calls: &[(&WindowFunction, FieldRef)],
         input: &LogicalPlan,
         plan: &LogicalPlan,
+        wishes: Wishes,
     ) -> Result<Stream> {
         let refuse = |message: String| Err(SqlError::plan(message, None));
         let name = score_function(calls[0].0).map_or("", ScoreFunction::name);
@@ -134,6 +136,10 @@ impl Lowering<'_> {
             score_calls.push(ScoreCall { name: field.name().clone(), answer, features, time, learn });
         }
         self.project_inputs(&mut stream, inputs, &layout);
+        if wishes.keeps_arrival {
+            self.keep_arrival(&mut stream);
+        }
+        let tie = if layout.tells_apart() { None } else { self.tie(&mut stream) };
         let from = self.flush(&mut stream, input);
         let Layout { key, partition, order, by_time, .. } = layout;
         let schema = stream.physical.clone();
@@ -160,7 +166,7 @@ impl Lowering<'_> {
         let spec = ScoreSpec {
             input: schema.clone(),
             partition: partition.clone(),
-            order,
+            order: order.into_iter().chain(tie.map(OrderKey::ascending)).collect(),
             by_watermark: by_time,
             calls: score_calls,
             placement: self.context.catalog.placement().clone(),
@@ -188,6 +194,6 @@ impl Lowering<'_> {
         if by_time {
             self.may_refuse(node, &stream.tables);
         }
-        Ok(self.stream_after(&stream, node, columns))
+        Ok(Stream { arrival: stream.arrival, ..self.stream_after(&stream, node, columns) })
     }
 }

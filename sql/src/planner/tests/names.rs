@@ -12,9 +12,12 @@ CREATE VIEW v (first, \"Second\") AS SELECT auction, price FROM bid;
 CREATE TABLE found WITH ('connector' = 'x');
 ";
 
+/// The columns that are shown.
 fn columns(sql: &str) -> Vec<String> {
     let job = job(TABLES, sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
-    job.outputs[0].schema.fields().iter().map(|field| field.name().clone()).collect()
+    let output = &job.outputs[0];
+    let shown = output.final_sort.as_ref().map_or(usize::MAX, |sort| sort.visible);
+    output.schema.fields().iter().take(shown).map(|field| field.name().clone()).collect()
 }
 
 /// A column matches exactly first, else ignoring case; its output is called as the user wrote it.

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use arrow_row::{RowConverter, SortField};
+use arrow_row::RowConverter;
 
 pub(in crate::operator) use self::buffer::Buffer;
 use self::tail::{Slid, Start, Tail};
-use super::{Plan, in_order, judge};
+use super::{OrderKey, Plan, in_order, judge, row_converter};
 use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::delta::{Delta, batch_of, take_batch};
@@ -120,8 +120,10 @@ pub(super) struct RunningOver {
     partitions: GroupKeys,
     tail: Tail,
     tail_log: RowLog,
-    /// What tells peers apart and orders rows of one millisecond; `None`: the event time in milliseconds does.
+    /// What tells peers apart; `None`: the event time in milliseconds does.
     converter: Option<RowConverter>,
+    /// What orders rows of one millisecond; `None`: nothing but their arrival.
+    order: Option<(Vec<OrderKey>, RowConverter)>,
     state_schema: SchemaRef,
     /// By slot: whether the state differs from what was saved.
     dirty: Vec<bool>,
@@ -178,8 +180,6 @@ impl RunningOver {
                 data_type(spec.order[0].column),
                 DataType::Timestamp(TimeUnit::Millisecond | TimeUnit::Second, _)
             );
-        let sort_fields =
-            spec.order.iter().map(|key| SortField::new_with_options(data_type(key.column), key.options)).collect();
         let mut fields: Vec<Field> = spec.partition.iter().map(|column| spec.input.field(*column).clone()).collect();
         for (index, call) in calls.iter().enumerate() {
             let named = |field: Field| {
@@ -189,7 +189,15 @@ impl RunningOver {
             fields.extend(call.state_fields().into_iter().map(named));
         }
         Ok(Some(Self {
-            converter: if by_ms { None } else { Some(RowConverter::new(sort_fields)?) },
+            converter: if by_ms { None } else { Some(row_converter(&spec.input, &spec.order)?) },
+            order: match by_ms && spec.tie.is_none() {
+                true => None,
+                false => {
+                    let order = spec.total_order();
+                    let converter = row_converter(&spec.input, &order)?;
+                    Some((order, converter))
+                }
+            },
             buffer: Buffer::new(&spec.input)?,
             partitions: GroupKeys::new(plan.partition_types())?,
             tail_log: RowLog::new(TAIL, &tail.saved_schema(&spec.input, &spec.partition)),
@@ -380,8 +388,8 @@ impl Operator for RunningOver {
         }
         self.watermark = after;
         while let Some(batch) = self.buffer.settle(after, CHUNK_ROWS)? {
-            let batch = match &self.converter {
-                Some(converter) => in_order(batch, &self.plan.spec.order, converter)?,
+            let batch = match &self.order {
+                Some((order, converter)) => in_order(batch, order, converter)?,
                 None => batch,
             };
             let results = self.advance(&batch, false)?;
