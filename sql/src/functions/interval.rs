@@ -13,9 +13,10 @@ use arrow::datatypes::{
     DataType, DurationMillisecondType, Float64Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
     IntervalUnit, TimeUnit,
 };
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, Operator, ScalarUDF, binary_expr};
+use datafusion::logical_expr::{self, Expr, ExprSchemable, Operator, ScalarUDF, binary_expr};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::definition::{Call, Definition, Param};
@@ -50,6 +51,9 @@ pub(super) struct IntervalOperators;
 
 impl ExprPlanner for IntervalOperators {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        if matches!(expr.op, BinaryOperator::Plus | BinaryOperator::Minus) {
+            return Ok(date_with_time(expr, schema));
+        }
         let divides = match expr.op {
             BinaryOperator::Multiply => false,
             BinaryOperator::Divide => true,
@@ -68,6 +72,23 @@ impl ExprPlanner for IntervalOperators {
             _ => PlannerResult::Original(expr),
         })
     }
+}
+
+/// A date and an interval that names hours, minutes or seconds make a point in time, as in PostgreSQL. (DataFusion makes a date, and loses them.)
+fn date_with_time(mut expr: RawBinaryExpr, schema: &DFSchema) -> PlannerResult<RawBinaryExpr> {
+    let is_date = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Date32 | DataType::Date64));
+    let (date, interval) = match (is_date(&expr.left), is_date(&expr.right)) {
+        (true, false) => (&mut expr.left, &expr.right),
+        (false, true) => (&mut expr.right, &expr.left),
+        _ => return PlannerResult::Original(expr),
+    };
+    let names_time = |expr: &Expr| {
+        Ok(matches!(expr, Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(value)), _) if value.nanoseconds != 0))
+    };
+    if interval.exists(names_time).unwrap_or(false) {
+        *date = logical_expr::cast(date.clone(), DataType::Timestamp(TimeUnit::Millisecond, None));
+    }
+    PlannerResult::Original(expr)
 }
 
 static LENGTH_FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {

@@ -86,6 +86,15 @@ fn counts(call: &Call) -> Result<(Int64Array, i64)> {
     Ok((cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone(), per_second))
 }
 
+/// The time zone of this name, whatever the case of its letters, or an offset.
+pub(crate) fn time_zone(name: &str) -> Option<Tz> {
+    let of_any_case = || {
+        let mut known = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
+        Tz::from_str(known.find(|known| known.eq_ignore_ascii_case(name))?).ok()
+    };
+    Tz::from_str(name).ok().or_else(of_any_case)
+}
+
 fn shifted(call: &Call, offset_s: impl Fn(&Tz, NaiveDateTime) -> i64) -> Result<ArrayRef> {
     let zone = Tz::from_str(call.time_zone())?;
     let (counts, per_second) = counts(call)?;
@@ -111,9 +120,9 @@ fn at_time_zone(call: &Call) -> Result<ArrayRef> {
         let name = zones.value(row);
         let zone = match known {
             Some((known, zone)) if known == name => zone,
-            _ => match Tz::from_str(name) {
-                Ok(zone) => zone,
-                Err(_) => {
+            _ => match time_zone(name) {
+                Some(zone) => zone,
+                None => {
                     return exec_err!(
                         "'{name}' is no time zone; write a name as 'Europe/Berlin', or an offset as '+02:00'"
                     );

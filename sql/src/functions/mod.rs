@@ -6,6 +6,7 @@
 //! `datafusion-functions-json`'s.
 
 mod aggregate_around;
+mod array_has;
 mod arrays;
 mod bytes;
 mod conditional;
@@ -30,6 +31,7 @@ pub(crate) mod predict;
 mod prepend;
 mod printf;
 mod ranking;
+mod round;
 mod round_time;
 pub(crate) mod score;
 mod text;
@@ -142,6 +144,8 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
         registry.register_udwf(Arc::new(WindowUDF::new_from_impl(score::ScoreUdwf::new(function))))?;
     }
     registry.register_function_rewrite(Arc::new(operators::Operators))?;
+    registry.register_function_rewrite(Arc::new(round::RoundDigits))?;
+    registry.register_function_rewrite(Arc::new(array_has::ArrayHas))?;
     registry.register_expr_planner(Arc::new(interval::IntervalOperators))?;
     ranking::register(registry)
 }

@@ -8,16 +8,20 @@
 //!   shorter, so that 36 hours were less than a day.)
 //! - Whether a text is an integer that is written (`user_id <> 123`) goes by the text, which is an answer for each (DataFusion makes numbers of all
 //!   texts, and fails on those that are none).
+//! - A DOUBLE and a DECIMAL meet as DOUBLEs, also in the branches of `CASE` and `COALESCE`. (DataFusion makes decimals of 15 digits after the point:
+//!   1e-20 were 0, and 1e30 an error.) A number that is written beside a DECIMAL stays exact.
 //! - Numbers without a sign that functions give (`CARDINALITY(a) / 2`) are counted on with a sign; with one on one side only, DataFusion
 //!   makes decimals.
 //!
 //! This runs before types are made to fit, which would hide what they were.
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, Fields};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, plan_err};
-use datafusion::logical_expr::expr::{Between, InList};
+use datafusion::logical_expr::expr::{Between, Case, InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, binary_expr, cast, lit};
 
@@ -79,6 +83,20 @@ impl FunctionRewrite for Operators {
                     _ => None,
                 }
             }
+            Expr::Case(case) => {
+                let branches = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
+                let branches: Vec<&Expr> = branches.chain(case.else_expr.as_deref()).collect();
+                in_doubles(&branches, schema).map(|mut branches| {
+                    let otherwise = case.else_expr.as_ref().and_then(|_| branches.pop()).map(Box::new);
+                    let whens = case.when_then_expr.iter().map(|(when, _)| when.clone());
+                    let branches = whens.zip(branches.into_iter().map(Box::new)).collect();
+                    Expr::Case(Case::new(case.expr.clone(), branches, otherwise))
+                })
+            }
+            Expr::ScalarFunction(call) if OF_ONE_TYPE.contains(&call.func.name()) => {
+                in_doubles(&call.args.iter().collect::<Vec<_>>(), schema)
+                    .map(|args| Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&call.func), args }))
+            }
             _ => None,
         };
         Ok(match rewritten {
@@ -86,6 +104,27 @@ impl FunctionRewrite for Operators {
             None => Transformed::no(expr),
         })
     }
+}
+
+/// Functions whose arguments are made to fit each other.
+const OF_ONE_TYPE: &[&str] = &["coalesce", "nvl", "nullif", "greatest", "least", "make_array"];
+
+/// The same expressions with DECIMALs as DOUBLEs, where some are DOUBLEs that are not written there.
+fn in_doubles(exprs: &[&Expr], schema: &DFSchema) -> Option<Vec<Expr>> {
+    let types = exprs.iter().map(|expr| expr.get_type(schema).ok()).collect::<Option<Vec<_>>>()?;
+    let any_double = exprs.iter().zip(&types).any(|(expr, data_type)| is_computed_float(expr, data_type));
+    if !any_double || !types.iter().any(DataType::is_decimal) {
+        return None;
+    }
+    let double = |(expr, data_type): (&&Expr, &DataType)| match data_type.is_decimal() {
+        true => cast((*expr).clone(), DataType::Float64),
+        false => (*expr).clone(),
+    };
+    Some(exprs.iter().zip(&types).map(double).collect())
+}
+
+fn is_computed_float(expr: &Expr, data_type: &DataType) -> bool {
+    data_type.is_floating() && !matches!(expr, Expr::Literal(..))
 }
 
 fn negated_if(negated: bool, expr: Expr) -> Expr {
@@ -133,6 +172,12 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
         }
         (number, text) if equality && is_text(text) && number.is_integer() => {
             digits_of(left).map(|digits| binary_expr(digits, op, right.clone()))
+        }
+        (float, decimal) if decimal.is_decimal() && is_computed_float(left, float) => {
+            Some(binary_expr(left.clone(), op, cast(right.clone(), DataType::Float64)))
+        }
+        (decimal, float) if decimal.is_decimal() && is_computed_float(right, float) => {
+            Some(binary_expr(cast(left.clone(), DataType::Float64), op, right.clone()))
         }
         (DataType::Interval(_) | DataType::Duration(_), DataType::Interval(_) | DataType::Duration(_)) => {
             interval::compared((left, &left_type), op, (right, &right_type))

@@ -19,6 +19,7 @@ use datafusion::common::{Result, exec_err};
 
 use super::date_pattern::{PatternCache, parse_iso};
 use super::definition::{Call, Definition, Param};
+use super::local_time::time_zone;
 use crate::types::UTC;
 
 /// Flink's pattern where none is given.
@@ -292,11 +293,11 @@ impl Zones {
         let known = ABBREVIATIONS.iter().find(|(abbreviation, _)| trimmed == *abbreviation).map(|(_, zone)| *zone);
         let offset = trimmed.strip_prefix("GMT").or_else(|| trimmed.strip_prefix("UTC"));
         let parsed = match (known, offset.filter(|offset| offset.starts_with(['+', '-']))) {
-            (Some(known), _) => known.parse(),
-            (None, Some(offset)) => full_offset(offset).parse(),
-            (None, None) => trimmed.parse(),
+            (Some(known), _) => time_zone(known),
+            (None, Some(offset)) => time_zone(&full_offset(offset)),
+            (None, None) => time_zone(trimmed),
         };
-        let Ok(zone) = parsed else {
+        let Some(zone) = parsed else {
             return exec_err!(
                 "{}: `{name}` is no time zone; write a name such as `Europe/Berlin`, or an offset such as `+02:00`",
                 call.name.to_uppercase()

@@ -28,6 +28,7 @@ use super::context::{CatalogTable, PlanContext};
 use super::logical::{self, is_random, volatile_calls};
 use super::materialized::{view_of, views_in};
 use super::oracle::executable;
+use super::unkeyed::UnkeyedPlanner;
 use crate::catalog::{Catalog, MatchSettings, Relation};
 use crate::error::{Result, SqlError};
 use crate::functions::volatile::{self, StepContext};
@@ -81,7 +82,8 @@ impl AdHocQuery {
     /// The columns of the answer.
     pub fn schema(&self) -> SchemaRef {
         let fields = self.plan.schema().fields().iter();
-        let fields = fields.map(|field| field.as_ref().clone().with_metadata(Default::default()));
+        // A subquery that gives no row is NULL, whatever its column promises.
+        let fields = fields.map(|field| field.as_ref().clone().with_nullable(true).with_metadata(Default::default()));
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
@@ -117,6 +119,7 @@ impl AdHocQuery {
         let mut config = SessionConfig::new();
         config.options_mut().execution.time_zone = Some(self.time_zone.clone());
         let state = SessionStateBuilder::new().with_default_features().with_optimizer_rules(logical::batch_rules());
+        let state = state.with_query_planner(Arc::new(UnkeyedPlanner));
         SessionContext::new_with_state(state.with_config(config).build())
     }
 

@@ -32,7 +32,7 @@ use super::forecast::ForecastTable;
 use super::grouping_sets::sets_of;
 use super::match_recognize::MatchRecognize;
 use super::rank::numbers;
-use super::single_value;
+use super::{single_value, unkeyed};
 use crate::error::{Result, SqlError};
 
 pub(super) use self::stale::has_stale_reference;
@@ -85,7 +85,7 @@ fn depth(plan: &LogicalPlan) -> usize {
 /// # Errors
 /// A subquery in a place, or with an operator, that this does not know.
 pub(super) fn decorrelate(plan: LogicalPlan) -> Result<LogicalPlan> {
-    Decorrelator { next: 0 }.plan(plan)
+    Ok(unkeyed::mark(Decorrelator { next: 0 }.plan(unkeyed::unmark(plan)?)?)?)
 }
 
 struct Decorrelator {

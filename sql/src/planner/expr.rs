@@ -19,7 +19,7 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, LogicalPlan, Operator, binary_expr};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::expressions::{Column as PhysicalColumn, LambdaVariable};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr, split_conjunction};
 use eagre_engine::expr::{Expr, ExprRef, PlainColumn, StepContext};
 use eagre_engine::operator::match_recognize::Program;
@@ -35,7 +35,7 @@ use crate::functions::{convert, interval, volatile};
 use crate::words::{own_text, own_words};
 
 /// The value of an expression without columns, as a literal where it has one.
-pub(super) fn constant(expr: LogicalExpr) -> DataFusionResult<LogicalExpr> {
+pub(crate) fn constant(expr: LogicalExpr) -> DataFusionResult<LogicalExpr> {
     let schema = Arc::new(DFSchema::empty());
     let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&schema)).build());
     simplifier.coerce(expr, &schema).and_then(|expr| simplifier.simplify(expr))
@@ -122,19 +122,28 @@ impl Compiler {
             }
             _ => create_physical_expr(expr, &self.schema, &self.props, &PhysicalPlanningContext::default())?,
         };
-        // Columns of the schema become those of the input; the arrival number comes after all of them.
+        // Columns of the schema become those of the input; the arrival number comes after all of them, and then what lambdas are called with.
         let input_width = self.input_width;
-        let physical = physical.transform_up(|node| match node.downcast_ref::<PhysicalColumn>() {
-            Some(column) => {
+        let mut has_lambda = false;
+        let physical = physical.transform_up(|node| {
+            if let Some(column) = node.downcast_ref::<PhysicalColumn>() {
                 let index = if column.index() == width { input_width } else { self.mapping[column.index()] };
-                Ok(Transformed::yes(Arc::new(PhysicalColumn::new(column.name(), index)) as Arc<dyn PhysicalExpr>))
+                let column = PhysicalColumn::new(column.name(), index);
+                return Ok(Transformed::yes(Arc::new(column) as Arc<dyn PhysicalExpr>));
             }
-            None => Ok(Transformed::no(node)),
+            if let Some(variable) = node.downcast_ref::<LambdaVariable>() {
+                has_lambda = true;
+                let variable =
+                    LambdaVariable::new(variable.index() - width + input_width, Arc::clone(variable.field()));
+                return Ok(Transformed::yes(Arc::new(variable) as Arc<dyn PhysicalExpr>));
+            }
+            Ok(Transformed::no(node))
         })?;
         // Nullability of a computed column is DataFusion's estimate; a wrong one would end the pipeline.
         let field = Field::new(name, field.data_type().clone(), true).with_metadata(field.metadata().clone());
         let physical = physical.data;
-        Ok(Arc::new(Computed { physical, field: Arc::new(field), text, logical, location, volatility, input_width }))
+        let field = Arc::new(field);
+        Ok(Arc::new(Computed { physical, field, text, logical, location, volatility, input_width, has_lambda }))
     }
 
     /// The same as a program over words, where it can be written as one: a column's place is the place of its word.
@@ -289,6 +298,19 @@ fn with_ordinals(expr: LogicalExpr) -> DataFusionResult<LogicalExpr> {
     Ok(rewritten.data)
 }
 
+/// Arrival numbers of which each is there once: rows that an `UNNEST` or a window made of one row have that one's.
+fn told_apart(ordinals: &UInt64Array) -> UInt64Array {
+    let mut last = None;
+    let mut copy = 0_u64;
+    let numbers = ordinals.values().iter().map(|ordinal| {
+        copy = if last == Some(*ordinal) { copy + 1 } else { 0 };
+        last = Some(*ordinal);
+        // The golden ratio's fraction: far from what other rows have.
+        ordinal.wrapping_add(copy.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    });
+    numbers.collect()
+}
+
 /// Anything that is computed.
 struct Computed {
     physical: Arc<dyn PhysicalExpr>,
@@ -301,6 +323,8 @@ struct Computed {
     volatility: Volatility,
     /// How many columns of the input it sees.
     input_width: usize,
+    /// Whether lambdas are in it, which take the columns after these for what they are called with.
+    has_lambda: bool,
 }
 
 /// Equal expressions are known by being equal here: where they were written does not count.
@@ -347,7 +371,7 @@ impl Computed {
         let mut fields: Vec<FieldRef> = schema.fields().iter().take(self.input_width).cloned().collect();
         fields.push(Arc::new(Field::new(ORDINAL, DataType::UInt64, false)));
         let mut columns: Vec<ArrayRef> = batch.columns().iter().take(self.input_width).cloned().collect();
-        columns.push(Arc::new(ordinals.clone()));
+        columns.push(Arc::new(told_apart(ordinals)));
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
     }
@@ -373,6 +397,9 @@ impl Computed {
             watermark_ms: watermark,
         };
         let array = match self.volatility {
+            Volatility::None if self.has_lambda && batch.num_columns() > self.input_width => {
+                evaluate(&batch.project(&(0..self.input_width).collect::<Vec<_>>())?)
+            }
             Volatility::None => evaluate(batch),
             Volatility::Step => volatile::with_context(step, || evaluate(batch)),
             Volatility::Row => {
@@ -428,6 +455,7 @@ impl Expr for Computed {
                 location: self.location,
                 volatility: Volatility::None,
                 input_width: self.input_width,
+                has_lambda: self.has_lambda,
             })
         };
         parts.into_iter().map(part).collect()

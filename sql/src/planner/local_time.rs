@@ -4,10 +4,8 @@
 //! Instants are held in UTC, so with the zone `UTC` there is nothing to do. With another, casts between instants and everything else are
 //! rewritten (see [`super::casts`]).
 
-use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow::array::timezone::Tz;
 use arrow::array::{AsArray, Int64Array};
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use chrono::{DateTime, Offset, TimeZone};
@@ -21,7 +19,7 @@ use eagre_engine::wall_clock::WallClock;
 
 use crate::error::{Result, SqlError};
 use crate::functions::convert;
-use crate::functions::local_time::{INSTANT, INSTANT_OF_TEXT, TRY_INSTANT_OF_TEXT, WALL_CLOCK};
+use crate::functions::local_time::{INSTANT, INSTANT_OF_TEXT, TRY_INSTANT_OF_TEXT, WALL_CLOCK, time_zone};
 use crate::types::UTC;
 
 /// What stands for a cast or a call over instants in another zone than UTC; none where the expression does what it should.
@@ -107,7 +105,7 @@ pub(super) fn wall_clock(zone: &str) -> Result<WallClock> {
     if zone == UTC {
         return Ok(WallClock::default());
     }
-    let parsed = Tz::from_str(zone).map_err(|_| {
+    let parsed = time_zone(zone).ok_or_else(|| {
         SqlError::plan(
             format!("there is no time zone `{zone}`; a zone is a name as `Europe/Berlin` or an offset as `+01:00`"),
             None,

@@ -39,7 +39,7 @@ use super::expr::strip_alias;
 use super::fallible::may_fail;
 use super::{
     casts, decorrelate, frames, group_unnest, grouping_sets, json_plain, limits, map_equality, misread, online,
-    outer_aggregates, predict, rank, single_value, ties,
+    outer_aggregates, predict, rank, single_value, ties, unkeyed,
 };
 use crate::error::Result;
 use crate::functions::volatile;
@@ -75,7 +75,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
     };
     let plan = grouping_sets::expand(map_equality::rewrite(json_plain::rewrite(plan)?)?)?;
     let plan = casts::rewrite_plan(plan, context.catalog.time_zone())?;
-    Ok(volatile::number_call_sites(plan)?)
+    Ok(unkeyed::mark(volatile::number_call_sites(plan)?)?)
 }
 
 /// The analyser's rules without its checks.
@@ -156,6 +156,13 @@ fn run_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan
     Ok(Optimizer::with_rules(rules).optimize(plan, &config, |_, _| {})?)
 }
 
+/// Tables that a query names one after the other, joined by what its `WHERE` says of them. Subqueries are then asked of these rows, and not of the
+/// cross product.
+pub(super) fn join_tables(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let rules = Optimizer::with_rules(vec![Arc::new(eliminate_cross_join())]);
+    Ok(rules.optimize(plan, &OptimizerContext::new(), |_, _| {})?)
+}
+
 /// DataFusion's rules for finished rows, with ours in the place of those that give wrong answers.
 pub(super) fn batch_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let ours: [Arc<dyn OptimizerRule + Send + Sync>; 3] =
@@ -188,6 +195,8 @@ impl<R: OptimizerRule> OptimizerRule for Except<R> {
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DataFusionResult<Transformed<LogicalPlan>> {
         match (self.is_wrong_for)(&plan) {
+            // One that goes through the plan itself may be right for the parts.
+            true if self.rule.apply_order().is_none() => plan.map_children(|part| self.rewrite(part, config)),
             true => Ok(Transformed::no(plan)),
             false => self.rule.rewrite(plan, config),
         }

@@ -67,6 +67,7 @@ mod sugar;
 mod ties;
 mod timestamp_digits;
 mod told_apart;
+mod unkeyed;
 mod unnest;
 mod upsert_sink;
 mod values;
@@ -119,6 +120,7 @@ pub(crate) const WRITTEN_FUNCTIONS: [(&str, &str); 26] = [
 ];
 
 pub use self::explain::explain;
+pub(crate) use self::expr::constant;
 pub use self::final_sort::FinalSort;
 pub(crate) use self::forecast::{FORECAST_ERROR_SUFFIX, errors_of};
 use self::lower::Lowering;
@@ -488,6 +490,7 @@ fn lower_statement(
     lowering.emit = query.emit.map(|emit| emit.kind).or(lowering.options.emit);
     lowering.aggregated_window = false;
     lowering.recursion_at = place_of(query, Construct::RecursiveCte);
+    lowering.above.keeps_arrival = planned.final_sort.is_some();
     let stream = lowering.lower(&planned.plan)?;
     if let Some(emit) = query.emit
         && emit.kind == EmitKind::OnWindowClose
@@ -500,7 +503,10 @@ fn lower_statement(
         ));
     }
     let fields: Vec<FieldRef> = planned.plan.schema().fields().iter().cloned().collect();
-    let mut stream = lowering.in_order(stream, &planned.plan, &fields)?;
+    let mut stream = match planned.final_sort {
+        Some(_) => lowering.in_order_and_arrival(stream, &planned.plan, &fields)?,
+        None => lowering.in_order(stream, &planned.plan, &fields)?,
+    };
     if let Some(view) = statement.view() {
         return lowering.materialize(statement, view, stream, &planned);
     }

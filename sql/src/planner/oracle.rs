@@ -32,6 +32,7 @@ use super::local_time::last_instant;
 use super::nearest::NearestJoin;
 use super::over::{self, score};
 use super::set_operation::SetOperation;
+use super::unkeyed::UnkeyedPlanner;
 use super::window::{WindowShape, WindowTableFunction};
 use super::{at_once, decorrelate, logical, online};
 use crate::catalog::{Catalog, ColumnKind, Relation};
@@ -60,6 +61,7 @@ pub async fn answer(
     let state = SessionStateBuilder::new()
         .with_default_features()
         .with_optimizer_rules(logical::batch_rules())
+        .with_query_planner(Arc::new(UnkeyedPlanner))
         .with_config(config)
         .build();
     let session = SessionContext::new_with_state(state);
@@ -104,7 +106,10 @@ pub(super) fn executable(
     scan: impl Fn(&TableScan) -> DataFusionResult<LogicalPlan>,
 ) -> Result<LogicalPlan> {
     // A subquery in an expression would not be seen below.
-    let plan = if decorrelate::has_subquery(&plan) { decorrelate::decorrelate(plan)? } else { plan };
+    let plan = match decorrelate::has_subquery(&plan) {
+        true => decorrelate::decorrelate(logical::join_tables(plan)?)?,
+        false => plan,
+    };
     let plan = plan.transform_up(|node| match &node {
         // Where a recursive query reads itself.
         LogicalPlan::TableScan(leaf) if leaf.source.downcast_ref::<CatalogTable>().is_none() => {

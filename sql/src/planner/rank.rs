@@ -419,15 +419,16 @@ fn bounded_rank(filter: &Filter) -> DataFusionResult<Option<LogicalPlan>> {
 // ---------------------------------------------------------------- operators
 
 impl Lowering<'_> {
-    /// `wanted`: the columns that something looks at; `None`: all.
+    /// `wanted`: the columns that something looks at; `None`: all. `keeps_arrival`: rows keep their arrival numbers if they have any.
     pub(super) fn lower_top_n(
         &mut self,
         node: &TopN,
         plan: &LogicalPlan,
         wanted: Option<&std::collections::BTreeSet<usize>>,
+        keeps_arrival: bool,
     ) -> Result<Stream> {
         let input = &node.input;
-        self.keeps_arrival = node.function == RankFunction::RowNumber;
+        self.above.keeps_arrival = keeps_arrival || node.function == RankFunction::RowNumber;
         let mut stream = self.lower(input)?;
         if stream.pending.is_some() {
             stream = self.assign_windows(stream, input)?;
@@ -443,7 +444,10 @@ impl Lowering<'_> {
             nulls_first: sort.nulls_first,
         });
         let keeps_last = self.keeps_last(node)?;
-        let arrival = stream.arrival.filter(|_| node.function == RankFunction::RowNumber);
+        if keeps_arrival {
+            self.keep_arrival(&mut stream);
+        }
+        let arrival = stream.arrival.filter(|_| node.function == RankFunction::RowNumber && !stream.ordered);
         let arrival = arrival.map(|column| SortColumn { column, descending: keeps_last, nulls_first: false });
         let order: Vec<SortColumn> = order.chain(arrival).collect();
         let window = self.window_of_partition(&mut stream, node, &mut partition);
@@ -542,6 +546,7 @@ impl Lowering<'_> {
         }
         let mut result = self.stream_after(&stream, index, columns);
         result.consolidated = true;
+        result.arrival = stream.arrival;
         if changelog == ChangelogMode::AppendOnly {
             result.retracts_because = None;
         } else if result.retracts_because.is_none() {

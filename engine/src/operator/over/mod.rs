@@ -24,7 +24,7 @@ use self::updating::Updating;
 use super::{LateRows, Operator, OperatorFactory, Output};
 use crate::delta::{Delta, take_batch};
 use crate::error::{EngineError, Result};
-use crate::keys::GroupKeys;
+use crate::keys::{GroupKeys, canonical_values};
 use crate::time::{EventTimeMs, event_times_ms};
 
 mod aggregates;
@@ -313,7 +313,8 @@ pub(in crate::operator) fn in_order(
 
 /// The rows of columns in the order that `converter` has; `None`: they are in it.
 pub(in crate::operator) fn order_of(columns: &[ArrayRef], converter: &RowConverter) -> Result<Option<Vec<u32>>> {
-    let keys = converter.convert_columns(columns)?;
+    let columns: Vec<ArrayRef> = columns.iter().map(canonical_values).collect();
+    let keys = converter.convert_columns(&columns)?;
     let mut order: Vec<u32> = (0..keys.num_rows() as u32).collect();
     if order.windows(2).all(|pair| keys.row(pair[0] as usize) <= keys.row(pair[1] as usize)) {
         return Ok(None);

@@ -19,7 +19,7 @@ use super::{OrderKey, OverSpec, Plan, row_converter};
 use crate::delta::{Delta, take_batch};
 use crate::error::Result;
 use crate::hash::hash_columns;
-use crate::keys::GroupKeys;
+use crate::keys::{GroupKeys, canonical_values};
 use crate::operator::{SaveKind, StateReader, StateWriter};
 use crate::rows::{RowLog, Rows};
 
@@ -70,7 +70,8 @@ impl SortKeys {
         let Some(converter) = &self.converter else {
             return Ok(());
         };
-        let columns: Vec<ArrayRef> = self.columns.iter().map(|column| Arc::clone(batch.column(*column))).collect();
+        let columns: Vec<ArrayRef> =
+            self.columns.iter().map(|column| canonical_values(batch.column(*column))).collect();
         let rows = converter.convert_columns(&columns)?;
         let bound = ids.iter().max().map_or(0, |id| *id as usize + 1);
         if self.stride.is_some() && rows.num_rows() > 0 {

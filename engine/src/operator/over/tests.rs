@@ -24,7 +24,7 @@ use crate::operator::{
 };
 use crate::time::{WATERMARK_MAX, Watermarks};
 
-/// `ts, key, value, double`.
+/// `ts, key, value, double, tie`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Row {
     ts: i64,
@@ -38,12 +38,25 @@ impl Row {
     fn double(&self) -> Option<f64> {
         self.value.map(|value| if value == 7 { f64::INFINITY } else { value as f64 * 0.1 })
     }
+
+    /// A number that rows have in common only if they are equal.
+    fn contents(&self) -> u64 {
+        let word = |value: Option<i64>| value.map_or(99, |value| (value + 20) as u64);
+        (word(self.value) * 100 + word(self.key)) * 1_000 + (self.ts + 100) as u64
+    }
+}
+
+/// Rows that stand by what is in them and not by when they came, for the twin.
+fn by_contents(rows: &[Row], tied: bool) -> Vec<Row> {
+    let ordinal = |row: &Row| if tied { row.contents() } else { row.ordinal };
+    rows.iter().map(|row| Row { ordinal: ordinal(row), ..*row }).collect()
 }
 
 const TS: usize = 0;
 const KEY: usize = 1;
 const VALUE: usize = 2;
 const DOUBLE: usize = 3;
+const TIE: usize = 4;
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -51,6 +64,7 @@ fn schema() -> SchemaRef {
         Field::new("key", DataType::Int64, true),
         Field::new("value", DataType::Int64, true),
         Field::new("double", DataType::Float64, true),
+        Field::new("tie", DataType::UInt64, false),
     ]))
 }
 
@@ -60,6 +74,7 @@ fn delta_of(rows: &[Row], weighted: bool, ordinals: bool) -> Delta {
         Arc::new(rows.iter().map(|row| row.key).collect::<Int64Array>()),
         Arc::new(rows.iter().map(|row| row.value).collect::<Int64Array>()),
         Arc::new(rows.iter().map(Row::double).collect::<Float64Array>()),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(Row::contents))),
     ];
     Delta {
         batch: RecordBatch::try_new(schema(), columns).expect("it works"),
@@ -277,7 +292,7 @@ fn show(deltas: &[Delta]) -> Vec<(String, i64)> {
     let mut lines = Vec::new();
     for delta in deltas {
         let mut columns = delta.batch.columns().to_vec();
-        columns.remove(DOUBLE);
+        columns.drain(DOUBLE..=TIE);
         columns[TS] = arrow::compute::cast(&columns[TS], &DataType::Int64).expect("it works");
         let options = FormatOptions::default();
         for row in 0..delta.rows() {
@@ -558,9 +573,10 @@ proptest! {
             (whats(false), Just(vec![(TS, ASC), (VALUE, SortOptions { descending: true, nulls_first: true })])),
         ],
         partitioned in any::<bool>(),
+        tied in any::<bool>(),
         steps in proptest::collection::vec((1_usize..16, 0_usize..4, 1_usize..4), 1..8),
     ) {
-        let spec = spec(&order, &calls, partitioned, false);
+        let spec = OverSpec { tie: tied.then_some(TIE), ..spec(&order, &calls, partitioned, false) };
         let looks_ahead = spec.calls.iter().any(|call| {
             !matches!(call.function.lookahead(), super::Reach::Rows(0) | super::Reach::Groups(0))
         });
@@ -575,16 +591,16 @@ proptest! {
             let watermark = rows[done..end].iter().fold(greatest, |greatest, row| greatest.max(row.ts));
             greatest = watermark;
             let mut step = rows[done..end].to_vec();
-            // Within a step rows may come in any order: the ordinals say which came first.
+            // Within a step rows may come in any order: the ordinals say which came first, or the tie which comes first.
             step.reverse();
-            let deltas = shards.step(&delta_of(&step, false, true), watermark - 6);
+            let deltas = shards.step(&delta_of(&step, false, !tied), watermark - 6);
             done = end;
             prop_assert!(deltas.iter().all(|delta| delta.weights.is_none()));
             emitted.extend(show(&deltas).into_iter().map(|(row, _)| row));
             if !looks_ahead {
                 let settled: Vec<Row> = rows[..done].iter().copied().filter(|row| row.ts < greatest - 6).collect();
                 emitted.sort();
-                prop_assert_eq!(&emitted, &twin(&settled, &order, &calls, partitioned));
+                prop_assert_eq!(&emitted, &twin(&by_contents(&settled, tied), &order, &calls, partitioned));
             }
             match event {
                 1 => shards.save(SaveKind::Changes),
@@ -599,10 +615,10 @@ proptest! {
                 _ => {}
             }
         }
-        let deltas = shards.step(&delta_of(&[], false, true), WATERMARK_MAX);
+        let deltas = shards.step(&delta_of(&[], false, !tied), WATERMARK_MAX);
         emitted.extend(show(&deltas).into_iter().map(|(row, _)| row));
         emitted.sort();
-        prop_assert_eq!(emitted, twin(&rows, &order, &calls, partitioned));
+        prop_assert_eq!(emitted, twin(&by_contents(&rows, tied), &order, &calls, partitioned));
         prop_assert!(shards.late.is_empty());
     }
 
@@ -663,19 +679,21 @@ proptest! {
             (whats(false), Just(vec![])),
         ],
         partitioned in any::<bool>(),
+        tied in any::<bool>(),
         steps in proptest::collection::vec((1_usize..16, 0_usize..4, 1_usize..4), 1..8),
     ) {
         for retracting in [true, false] {
             let changes: Vec<Row> = changes.iter().copied().filter(|row| retracting || row.weight > 0).collect();
-            let spec = spec(&order, &calls, partitioned, retracting);
+            let spec = OverSpec { tie: tied.then_some(TIE), ..spec(&order, &calls, partitioned, retracting) };
             let partition = spec.partition.clone();
             let mut shards = Shards::new(OverFactory::updating(spec).expect("it works"), partition, 2);
             let (mut view, mut done) = (View::default(), 0);
             for (rows_now, event, restart) in steps.iter().cycle() {
                 let end = (done + rows_now).min(changes.len());
-                view.apply(&shards.step(&delta_of(&changes[done..end], retracting, true), 0));
+                view.apply(&shards.step(&delta_of(&changes[done..end], retracting, !tied), 0));
                 done = end;
-                prop_assert_eq!(view.rows(), twin(&alive(&changes[..done]), &order, &calls, partitioned));
+                let there = by_contents(&alive(&changes[..done]), tied);
+                prop_assert_eq!(view.rows(), twin(&there, &order, &calls, partitioned));
                 match event {
                     1 => shards.save(SaveKind::Changes),
                     2 => {

@@ -199,11 +199,23 @@ impl Lowering<'_> {
         plan: &LogicalPlan,
         fields: &[FieldRef],
     ) -> Result<Stream> {
+        self.in_order_and_arrival(Stream { arrival: None, ..stream }, plan, fields)
+    }
+
+    /// The same, and behind them the arrival numbers if they are a column.
+    pub(in crate::planner) fn in_order_and_arrival(
+        &mut self,
+        stream: Stream,
+        plan: &LogicalPlan,
+        fields: &[FieldRef],
+    ) -> Result<Stream> {
         let mut stream = match stream.pending {
             Some(_) => self.assign_windows(stream, plan)?,
             None => stream,
         };
-        let places = stream.mapping();
+        let mut places = stream.mapping();
+        places.extend(stream.arrival);
+        let fields = fields.iter().chain(stream.arrival.map(|place| &stream.physical.fields()[place]));
         let named: Vec<FieldRef> = places
             .iter()
             .zip(fields)
@@ -229,7 +241,7 @@ impl Lowering<'_> {
         for (index, column) in stream.columns.iter_mut().enumerate() {
             column.slot = Slot::Physical(index);
         }
-        stream.arrival = None;
+        stream.arrival = stream.arrival.map(|_| stream.columns.len());
         stream.physical = Arc::clone(&schema);
         stream.stages.push(Stage::Project { exprs, schema });
         Ok(stream)

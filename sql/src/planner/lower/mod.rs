@@ -26,6 +26,7 @@ use crate::catalog::{MatchSettings, Relation, Table};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::EmitKind;
 use crate::planner::context::{CatalogTable, PlanContext};
+use crate::planner::fallible::may_fail;
 use crate::planner::forecast::ForecastTable;
 use crate::planner::match_recognize::MatchRecognize;
 use crate::planner::materialized::{Materialized, plan_of, view_of};
@@ -36,6 +37,7 @@ use crate::planner::rank::TopN;
 use crate::planner::recursive::Port;
 use crate::planner::set_operation::SetOperation;
 use crate::planner::state_ttl::without_durations;
+use crate::planner::unkeyed::Unkeyed;
 use crate::planner::window::WindowTableFunction;
 use crate::planner::{Notice, PlanOptions, PlannedStatement};
 use crate::types::UTC;
@@ -86,8 +88,8 @@ pub(super) struct Lowering<'a> {
     pub(super) aggregated_window: bool,
     /// Whether the session window that is lowered next is aggregated by its window, with nothing between that has a state.
     pub(super) judges_sessions: bool,
-    /// Whether rows of the `OVER` that is lowered next, with nothing between that has a state, keep their arrival numbers.
-    pub(super) keeps_arrival: bool,
+    /// What is asked of the operator that is lowered next.
+    pub(super) above: Above,
     readings: HashMap<String, Reading>,
     /// The tables of each name: a table that was dropped and created anew within a text is another one.
     versions: HashMap<String, Vec<Arc<Table>>>,
@@ -122,7 +124,7 @@ pub(super) struct Shared {
     emit: Option<EmitKind>,
     wanted: Option<BTreeSet<usize>>,
     judges_sessions: bool,
-    keeps_arrival: bool,
+    above: Above,
     /// What the names of its tables mean, the zone of its days, how long state is kept, where kernels run, what may be approximate:
     /// equal plans of two statements may differ in these.
     tables: Vec<String>,
@@ -154,7 +156,7 @@ impl<'a> Lowering<'a> {
             emit: None,
             aggregated_window: false,
             judges_sessions: false,
-            keeps_arrival: false,
+            above: Above::default(),
             readings: HashMap::new(),
             versions: HashMap::new(),
             late_ports: BTreeMap::new(),
@@ -348,19 +350,23 @@ impl<'a> Lowering<'a> {
 
     /// As [`lower`](Self::lower), where only the columns `wanted` are looked at; the others may have no place.
     pub(super) fn lower_wanting(&mut self, plan: &LogicalPlan, wanted: Option<&BTreeSet<usize>>) -> Result<Stream> {
-        // It is asked of the next operator, and of one kind only.
-        let passes_on =
-            matches!(plan, LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_) | LogicalPlan::Filter(_));
-        let keeps_arrival = !passes_on && std::mem::take(&mut self.keeps_arrival);
-        let keeps_arrival = keeps_arrival && matches!(plan, LogicalPlan::Window(_));
+        let above = std::mem::take(&mut self.above);
+        if let Some(rows) = Unkeyed::of(plan) {
+            return self.lower_wanting(&rows.input, wanted);
+        }
         match plan {
-            LogicalPlan::SubqueryAlias(alias) => self.lower_wanting(&alias.input, wanted),
+            LogicalPlan::SubqueryAlias(alias) => {
+                self.above = above;
+                self.lower_wanting(&alias.input, wanted)
+            }
             LogicalPlan::Projection(projection) => {
+                self.above = above.and_computed(&projection.expr, &projection.input);
                 let wanted = columns_of(&projection.expr, &projection.input)?;
                 let stream = self.lower_wanting(&projection.input, Some(&wanted))?;
                 self.project(stream, &projection.expr, &projection.input, plan.schema())
             }
             LogicalPlan::Filter(filter) => {
+                self.above = above.and_computed(std::slice::from_ref(&filter.predicate), &filter.input);
                 let wanted = match wanted {
                     Some(wanted) => {
                         let looked_at = columns_of(std::slice::from_ref(&filter.predicate), &filter.input)?;
@@ -377,6 +383,7 @@ impl<'a> Lowering<'a> {
             | LogicalPlan::Extension(_)
             | LogicalPlan::Window(_)
             | LogicalPlan::RecursiveQuery(_) => {
+                let above = above.heard_by(plan);
                 // A forecast has all its columns whoever reads them.
                 let wanted = wanted.filter(|_| !is_forecast(plan));
                 let shared = Shared {
@@ -384,7 +391,7 @@ impl<'a> Lowering<'a> {
                     emit: self.emit,
                     wanted: wanted.cloned(),
                     judges_sessions: self.judges_sessions,
-                    keeps_arrival,
+                    above,
                     tables: self.tables_of(plan),
                     time_zone: self.context.catalog.time_zone().to_string(),
                     state_ttl_ms: self.state_ttl(),
@@ -397,23 +404,21 @@ impl<'a> Lowering<'a> {
                     return Ok(stream.clone());
                 }
                 let before = std::mem::take(&mut self.aggregated_window);
-                let stream = match plan {
-                    LogicalPlan::Window(window) => self.lower_over(window, plan, keeps_arrival)?,
-                    _ => self.lower_operator(plan, wanted)?,
-                };
+                let stream = self.lower_operator(plan, wanted, above)?;
                 self.shared.insert(shared, (stream.clone(), self.aggregated_window));
                 self.aggregated_window |= before;
                 Ok(stream)
             }
-            _ => self.lower_operator(plan, wanted),
+            _ => self.lower_operator(plan, wanted, Above::default()),
         }
     }
 
-    fn lower_operator(&mut self, plan: &LogicalPlan, wanted: Option<&BTreeSet<usize>>) -> Result<Stream> {
+    fn lower_operator(&mut self, plan: &LogicalPlan, wanted: Option<&BTreeSet<usize>>, above: Above) -> Result<Stream> {
         match plan {
+            LogicalPlan::Window(window) => self.lower_over(window, plan, above.keeps_arrival),
             LogicalPlan::TableScan(scan) => self.lower_scan(scan, plan),
             LogicalPlan::Join(join) => self.lower_join(join, plan, wanted),
-            LogicalPlan::Aggregate(aggregate) => self.lower_aggregate(aggregate, plan),
+            LogicalPlan::Aggregate(aggregate) => self.lower_aggregate(aggregate, plan, above.may_fail),
             LogicalPlan::Union(union) => self.lower_union(union, plan),
             LogicalPlan::Unnest(unnest) => self.lower_unnest(unnest),
             LogicalPlan::RecursiveQuery(query) => self.lower_recursive(query, plan),
@@ -430,7 +435,7 @@ impl<'a> Lowering<'a> {
                     return self.lower_window(window);
                 }
                 if let Some(top_n) = node.downcast_ref::<TopN>() {
-                    return self.lower_top_n(top_n, plan, wanted);
+                    return self.lower_top_n(top_n, plan, wanted, above.keeps_arrival);
                 }
                 if let Some(operation) = node.downcast_ref::<SetOperation>() {
                     return self.lower_set_operation(operation, plan);
@@ -548,6 +553,30 @@ impl<'a> Lowering<'a> {
 
 fn is_forecast(plan: &LogicalPlan) -> bool {
     matches!(plan, LogicalPlan::Extension(extension) if extension.node.as_any().is::<ForecastTable>())
+}
+
+/// What an operator is asked by what follows it, with nothing between that has a state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Above {
+    /// Rows of an `OVER` or a top-N keep their arrival numbers.
+    pub(super) keeps_arrival: bool,
+    /// What is computed of the rows may fail for some.
+    pub(super) may_fail: bool,
+}
+
+impl Above {
+    fn and_computed(self, exprs: &[LogicalExpr], input: &LogicalPlan) -> Self {
+        let may_fail = self.may_fail || exprs.iter().any(|expr| may_fail(expr, input.schema()));
+        Self { may_fail, ..self }
+    }
+
+    /// The part that an operator does something about: equal plans with equal answers to it are one.
+    fn heard_by(self, plan: &LogicalPlan) -> Self {
+        let is_top_n = matches!(plan, LogicalPlan::Extension(extension) if extension.node.as_any().is::<TopN>());
+        let has_arrival = is_top_n || matches!(plan, LogicalPlan::Window(_));
+        let is_unit = matches!(plan, LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty());
+        Self { keeps_arrival: self.keeps_arrival && has_arrival, may_fail: self.may_fail && is_unit }
+    }
 }
 
 /// The columns of `input` that expressions look at.

@@ -97,7 +97,7 @@ impl Lowering<'_> {
 
     pub(in crate::planner) fn lower_match(&mut self, node: &MatchRecognize, plan: &LogicalPlan) -> Result<Stream> {
         let (rules, input) = (&node.rules, &node.input);
-        self.keeps_arrival = true;
+        self.above.keeps_arrival = true;
         let mut stream = self.lower(input)?;
         if stream.pending.is_some() {
             stream = self.assign_windows(stream, input)?;

@@ -12,7 +12,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
-use datafusion::common::{DFSchema, DFSchemaRef, Result as DataFusionResult, TableReference};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as DataFusionResult, TableReference};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{
@@ -27,6 +27,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::ROWTIME_METADATA;
 use super::expr::{short_text, strip_alias};
+use super::processing_time::is_clock;
 use super::window;
 use crate::error::{Location, Result, SqlError};
 
@@ -195,6 +196,16 @@ impl RelationPlanner for NearestRelationPlanner {
     }
 }
 
+fn without_casts(expr: &LogicalExpr) -> &LogicalExpr {
+    match strip_alias(expr) {
+        LogicalExpr::Cast(cast) => without_casts(&cast.expr),
+        expr => expr,
+    }
+}
+
+/// The column that `FOR SYSTEM_TIME AS OF PROCTIME()` adds to the left side.
+const CLOCK: &str = "__proctime";
+
 fn plan_nearest(function: &Function, context: &mut dyn RelationPlannerContext) -> DataFusionResult<LogicalPlan> {
     let malformed = || SqlError::internal("a join lost its form");
     let location = Location::of(function.name.span());
@@ -218,6 +229,8 @@ fn plan_nearest(function: &Function, context: &mut dyn RelationPlannerContext) -
     let width = left.schema().fields().len() + right.schema().fields().len();
     let on = split_conjunction_owned(context.sql_to_expr((*condition).clone(), &both)?);
     let outer = says(outer, "left");
+    // The place of the clock among the columns, where it is asked for as no column of the left side.
+    let mut clock = None;
     let node = match time.first() {
         None => {
             let sides = asof::split(left, right, outer, on)?;
@@ -226,12 +239,23 @@ fn plan_nearest(function: &Function, context: &mut dyn RelationPlannerContext) -
             node
         }
         Some(time) => {
-            let time = context.sql_to_expr((*time).clone(), left.schema())?;
+            let mut time = context.sql_to_expr((*time).clone(), left.schema())?;
+            let mut left = left;
+            if is_clock(without_casts(&time)) {
+                clock = Some(left.schema().fields().len());
+                let columns = left.schema().columns().into_iter().map(LogicalExpr::Column);
+                let columns: Vec<LogicalExpr> = columns.chain([time.alias(CLOCK)]).collect();
+                left = LogicalPlanBuilder::from(left).project(columns)?.build()?;
+                time = LogicalExpr::Column(Column::new_unqualified(CLOCK));
+            }
             temporal(left, right, outer, on, time, location)?
         }
     };
     let mut columns = node.schema.columns();
     let is_wider = columns.len() > width;
+    if let Some(place) = clock {
+        columns.remove(place);
+    }
     columns.truncate(width);
     let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
     match is_wider {

@@ -138,7 +138,7 @@ impl Lowering<'_> {
             other => Err(SqlError::internal(format!("`{other}` is no window function"))),
         });
         let calls = calls.collect::<Result<Vec<_>>>()?;
-        self.keeps_arrival = keeps_arrival || calls.iter().any(|call| sees_ties(call));
+        self.above.keeps_arrival = keeps_arrival || calls.iter().any(|call| sees_ties(call));
         let mut stream = self.lower(input)?;
         if stream.pending.is_some() {
             stream = self.assign_windows(stream, input)?;

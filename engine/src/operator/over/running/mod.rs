@@ -22,7 +22,7 @@ use crate::aggregate::Slots;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::delta::{Delta, batch_of, take_batch};
 use crate::error::Result;
-use crate::keys::GroupKeys;
+use crate::keys::{GroupKeys, canonical_values};
 use crate::operator::{Input, Operator, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::rows::RowLog;
 use crate::time::{EventTimeMs, WATERMARK_MIN, event_times_ms};
@@ -303,7 +303,7 @@ impl RunningOver {
     }
 
     fn order_columns(&self, batch: &RecordBatch) -> Vec<ArrayRef> {
-        self.plan.spec.order.iter().map(|key| Arc::clone(batch.column(key.column))).collect()
+        self.plan.spec.order.iter().map(|key| canonical_values(batch.column(key.column))).collect()
     }
 
     /// Lets partitions go of which nothing is left.

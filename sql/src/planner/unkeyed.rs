@@ -1,0 +1,160 @@
+//! Rows of an `UNNEST`, which no key of its input tells apart any more.
+//!
+//! DataFusion 55 hands the functional dependencies of an input on to what `UNNEST` makes of it, as if a group still had one row; and its rules then
+//! leave out a `DISTINCT`, a key of `GROUP BY` or a join. They are worked out anew whenever a rule touches the plan, so no schema can be
+//! mended once: a node without any stands above such an `UNNEST`, and does nothing else.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, DFSchemaRef, Result as DataFusionResult};
+use datafusion::execution::context::QueryPlanner;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{
+    Expr, Extension, LogicalPlan, Unnest, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
+};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
+
+use crate::error::SqlError;
+
+/// Rows as they come, of which nothing is unique.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unkeyed {
+    pub(super) input: LogicalPlan,
+    schema: DFSchemaRef,
+}
+
+impl Unkeyed {
+    fn new(input: LogicalPlan) -> DataFusionResult<Self> {
+        let fields = input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
+        let schema = DFSchema::new_with_metadata(fields.collect(), input.schema().metadata().clone())?;
+        Ok(Self { input, schema: Arc::new(schema) })
+    }
+
+    /// What is in the place of a node, if it is one of these.
+    pub(super) fn of(plan: &LogicalPlan) -> Option<&Self> {
+        match plan {
+            LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl Hash for Unkeyed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.input.hash(state);
+    }
+}
+
+impl PartialOrd for Unkeyed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        self.input.partial_cmp(&other.input)
+    }
+}
+
+impl UserDefinedLogicalNodeCore for Unkeyed {
+    fn name(&self) -> &str {
+        "Unkeyed"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        vec![]
+    }
+
+    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
+        HashSet::new()
+    }
+
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        Some(vec![output_columns.to_vec()])
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("Unkeyed")
+    }
+
+    fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> DataFusionResult<Self> {
+        Self::new(inputs.pop().ok_or_else(|| SqlError::internal("an unnest lost its rows"))?)
+    }
+}
+
+/// Puts a node above each `UNNEST` of rows that have a key.
+pub(super) fn mark(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let mut any = false;
+    let marked = plan.transform_up_with_subqueries(|plan| {
+        match &plan {
+            LogicalPlan::Unnest(Unnest { input, .. })
+                if input.schema().functional_dependencies().iter().next().is_some() => {}
+            // It was there already.
+            _ => {
+                return match Unkeyed::of(&plan).map(|node| node.input.clone()) {
+                    Some(inner) if Unkeyed::of(&inner).is_some() => Ok(Transformed::yes(inner)),
+                    _ => Ok(Transformed::no(plan)),
+                };
+            }
+        }
+        any = true;
+        Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(Unkeyed::new(plan)?) })))
+    })?;
+    if !any {
+        return Ok(marked.data);
+    }
+    // What stands above took the keys over.
+    let known = marked.data.transform_up_with_subqueries(|plan| Ok(Transformed::yes(plan.recompute_schema()?)))?;
+    Ok(known.data)
+}
+
+/// The plan without these nodes, for whoever goes through it by the kinds of its nodes, and marks it again.
+pub(super) fn unmark(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let plain =
+        plan.transform_down_with_subqueries(|plan| match Unkeyed::of(&plan).map(|node| node.input.clone()) {
+            Some(inner) => Ok(Transformed::yes(inner)),
+            None => Ok(Transformed::no(plan)),
+        })?;
+    Ok(plain.data)
+}
+
+/// Plans these nodes as what is in them, for DataFusion's executor.
+#[derive(Debug)]
+pub(super) struct UnkeyedPlanner;
+
+#[async_trait]
+impl QueryPlanner for UnkeyedPlanner {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        session: &dyn Session,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Self)]);
+        planner.create_physical_plan(plan, session).await
+    }
+}
+
+#[async_trait]
+impl ExtensionPlanner for UnkeyedPlanner {
+    async fn plan_extension(
+        &self,
+        _planner: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _logical_inputs: &[&LogicalPlan],
+        physical_inputs: &[Arc<dyn ExecutionPlan>],
+        _session: &dyn Session,
+        _planning: &PhysicalPlanningContext,
+    ) -> DataFusionResult<Option<Arc<dyn ExecutionPlan>>> {
+        Ok(physical_inputs.first().filter(|_| node.as_any().is::<Unkeyed>()).cloned())
+    }
+}
