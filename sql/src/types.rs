@@ -8,6 +8,8 @@
 //! need a cast on the way; Flink says 6 digits there, so write `TIMESTAMP(6)` to keep them. `TIMESTAMP_LTZ` is an instant, held in
 //! UTC; `TIMESTAMP` is a reading of a wall clock and has no zone.
 //!
+//! `JSON` and `JSONB` are texts; a column of theirs is [`marked`], so that it goes into other JSON as what it is.
+//!
 //! `ARRAY`, `MAP` and `ROW` become `List`, `Map` and `Struct`. Arrow types that SQL has no name for (a decimal of 256 bits, a
 //! dictionary) are shown by the nearest SQL name, so [`sql_name`] is for people; only types that [`arrow_type`] makes come back the same.
 
@@ -250,6 +252,35 @@ pub fn quote_if_needed(name: &str) -> String {
     let plain = characters.next().is_some_and(|first| first.is_alphabetic() || first == '_')
         && characters.all(|character| character.is_alphanumeric() || character == '_');
     if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+/// What a field of Arrow says of itself that holds JSON as text, by its canonical name.
+const JSON_MARK: (&str, &str) = ("ARROW:extension:name", "arrow.json");
+
+/// The field as one of the type JSON: a text to all, and JSON to what makes JSON of it.
+pub(crate) fn marked(field: Field) -> Field {
+    let mut metadata = field.metadata().clone();
+    metadata.insert(JSON_MARK.0.into(), JSON_MARK.1.into());
+    field.with_metadata(metadata)
+}
+
+/// Whether the texts of a field are of the type JSON.
+pub(crate) fn is_marked(field: &Field) -> bool {
+    field.metadata().get(JSON_MARK.0).is_some_and(|name| name == JSON_MARK.1)
+}
+
+/// The field without the mark, as the batches of a pipeline have it.
+pub(crate) fn unmarked(field: Field) -> Field {
+    let mut metadata = field.metadata().clone();
+    match metadata.remove(JSON_MARK.0) {
+        Some(_) => field.with_metadata(metadata),
+        None => field,
+    }
+}
+
+/// Whether this is one of the types JSON and JSONB.
+pub(crate) fn is_json(sql_type: &ast::DataType) -> bool {
+    matches!(sql_type, ast::DataType::JSON | ast::DataType::JSONB)
 }
 
 /// Gives DataFusion's planner the types of this dialect, so that a cast and a column mean the same.

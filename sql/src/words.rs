@@ -320,6 +320,9 @@ fn known(plain: &str) -> Option<Told> {
     if let Some(operation) = after("Cannot infer common argument type for comparison operation ") {
         return Some(Told::new(format!("{operation} cannot be compared; cast one side")));
     }
+    if let Some(operation) = after("Cannot infer common argument type for operation ") {
+        return Some(Told::new(format!("there is no {operation}; cast one side")));
+    }
     if let Some(operation) = after("Cannot infer common argument type for logical boolean operation ") {
         return Some(Told::new(format!("AND and OR take BOOLEAN on both sides, not {operation}")));
     }
@@ -436,7 +439,15 @@ fn known(plain: &str) -> Option<Told> {
         return Some(Told::new(format!("the ROW has no field `{field}`; `DESCRIBE <table>` lists the fields")));
     }
     if let Some(data_type) = between("Cannot access field at argument 1: type ", " is not Struct, Map, or Null") {
-        return Some(Told::new(format!("{} has no fields; only a ROW and a MAP have", a(data_type))));
+        return Some(Told::new(format!(
+            "{} has no fields; a ROW and a MAP have, and JSON, which a text becomes by a cast: `(t::JSONB)['a']`, or `t -> 'a'`",
+            a(data_type)
+        )));
+    }
+    if plain.contains(" operator '") && plain.ends_with("' is not supported in the physical expr") {
+        return Some(Told::new(
+            "this operator is not there for values of these types; `@>` and `<@` take two arrays, or two JSON values",
+        ));
     }
     if plain == "unnest() can only be applied to array, struct and null" {
         return Some(Told::of_function(

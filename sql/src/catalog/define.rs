@@ -21,6 +21,7 @@ use crate::parser::{
 use crate::planner;
 use crate::planner::function::SqlFunction;
 use crate::planner::online::OnlineQuery;
+use crate::types::is_marked;
 
 impl Catalog {
     /// Adds a table whose data comes from code: what is `None` comes from the provider.
@@ -96,6 +97,7 @@ impl Catalog {
             definition.columns.push(ColumnDefinition {
                 name: column.name.text.clone(),
                 data_type,
+                is_json: column.is_json,
                 nullable,
                 kind,
                 comment,
@@ -115,6 +117,7 @@ impl Catalog {
                     DataType::Union(..) => DataType::Utf8View,
                     other => other.clone(),
                 },
+                is_json: is_marked(field),
                 nullable: field.is_nullable(),
                 kind: ColumnKind::Physical,
                 comment: None,
@@ -150,13 +153,14 @@ impl Catalog {
 
     /// Plans what a definition computes: the types of computed columns, and whether the watermark is one.
     fn complete(&self, definition: &mut TableDefinition) -> Result<()> {
-        let source_schema = definition.source_schema();
+        let source_schema = definition.computing_schema();
         for index in 0..definition.columns.len() {
             let ColumnKind::Computed(expr) = &definition.columns[index].kind else {
                 continue;
             };
             let field = planner::expr_field(self, expr, &source_schema)?;
             definition.columns[index].data_type = field.data_type().clone();
+            definition.columns[index].is_json = is_marked(&field);
             definition.columns[index].nullable = field.is_nullable();
         }
         planner::watermark_spec(self, definition)?;

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::{self, ExprText, Name, TableOption, TableRole};
 use crate::planner::ROWTIME_METADATA;
-use crate::types::{quote_if_needed, sql_name};
+use crate::types::{is_marked, marked, quote_if_needed, sql_name};
 
 /// Suffix of the pseudo-table of rows that could not be read.
 pub const ERRORS_SUFFIX: &str = "errors";
@@ -77,6 +77,8 @@ pub struct ColumnDefinition {
     pub name: String,
     /// Its type; that of a computed column is the type of its expression.
     pub data_type: DataType,
+    /// Whether its texts are of the type JSON.
+    pub is_json: bool,
     /// Whether it may hold nulls.
     pub nullable: bool,
     /// Where its values come from.
@@ -118,6 +120,7 @@ impl TableDefinition {
         let columns = schema.fields().iter().map(|field| ColumnDefinition {
             name: field.name().clone(),
             data_type: field.data_type().clone(),
+            is_json: is_marked(field),
             nullable: field.is_nullable(),
             kind: ColumnKind::Physical,
             comment: None,
@@ -158,6 +161,7 @@ impl TableDefinition {
             let field = Field::new(&column.name, column.data_type.clone(), column.nullable);
             match watermark == Some(column.name.as_str()) {
                 true => field.with_metadata([(ROWTIME_METADATA.to_string(), self.name.clone())].into()),
+                false if column.is_json => marked(field),
                 false => field,
             }
         });
@@ -168,6 +172,13 @@ impl TableDefinition {
     pub fn source_schema(&self) -> SchemaRef {
         let fields = self.columns.iter().filter(|column| !matches!(column.kind, ColumnKind::Computed(_)));
         Arc::new(Schema::new(fields.map(ColumnDefinition::field).collect::<Vec<_>>()))
+    }
+
+    /// The same columns as computed ones see them, those of the type JSON marked.
+    pub(crate) fn computing_schema(&self) -> SchemaRef {
+        let columns = self.columns.iter().filter(|column| !matches!(column.kind, ColumnKind::Computed(_)));
+        let fields = columns.map(|column| if column.is_json { marked(column.field()) } else { column.field() });
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
     /// The columns that a sink gets: all but computed columns and virtual metadata.
@@ -265,14 +276,19 @@ impl ColumnDefinition {
         }
     }
 
+    /// Its type as it is written in SQL.
+    pub fn type_name(&self) -> String {
+        if self.is_json { "JSON".into() } else { sql_name(&self.data_type) }
+    }
+
     fn sql(&self) -> String {
         let name = quote_if_needed(&self.name);
         let not_null = if self.nullable { "" } else { " NOT NULL" };
         let mut text = match &self.kind {
-            ColumnKind::Physical => format!("{name} {}{not_null}", sql_name(&self.data_type)),
+            ColumnKind::Physical => format!("{name} {}{not_null}", self.type_name()),
             ColumnKind::Metadata { key, is_virtual } => format!(
                 "{name} {}{not_null} METADATA FROM '{key}'{}",
-                sql_name(&self.data_type),
+                self.type_name(),
                 if *is_virtual { " VIRTUAL" } else { "" }
             ),
             ColumnKind::Computed(expr) => format!("{name} AS {}", expr.text),

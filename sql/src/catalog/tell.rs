@@ -83,7 +83,7 @@ impl Catalog {
                 }
                 ColumnDescription {
                     name: column.name.clone(),
-                    data_type: sql_name(&column.data_type),
+                    data_type: column.type_name(),
                     nullable: column.nullable,
                     key: definition.primary_key.contains(&column.name),
                     extra: extra.join(" "),

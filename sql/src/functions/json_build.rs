@@ -9,16 +9,17 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringViewArray};
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, FieldRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use serde_json::Value;
 
 use super::definition::{Call, Definition, Param};
 use super::json::json_values;
+use crate::types::marked;
 
 /// `__json_object(how, key, value, ..)`; `how` says what of nulls, and which of the arguments are JSON already: see [`HOW_NULLS`].
 pub(crate) const JSON_OBJECT: &str = "__json_object";
@@ -30,6 +31,10 @@ pub(crate) const JSON_OBJECT_OF: &str = "__json_object_of";
 pub(crate) const HOW_NULLS: char = 'n';
 /// An argument that is JSON already.
 pub(crate) const HOW_JSON: char = 'j';
+/// An argument that is of the type JSON: what it says goes in as it is, where it is JSON.
+pub(crate) const HOW_DOCUMENT: char = 'd';
+/// The only field of a row that stands for the JSON in it.
+pub(super) const JSON_FIELD: &str = "$json";
 
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     let builders = [Build { is_object: true }, Build { is_object: false }];
@@ -93,6 +98,16 @@ enum Kind<'a> {
 }
 
 impl<'a> Writer<'a> {
+    /// Of an argument as `how` says.
+    fn of(array: &'a ArrayRef, how: Option<char>) -> Result<Self> {
+        let is_text = matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+        if how == Some(HOW_DOCUMENT) && is_text {
+            let texts = documents(array)?.into_iter().map(|text| text.map(|text| said_or_quoted(&text)));
+            return Ok(Self { array: array.as_ref(), kind: Kind::Json(texts.collect()) });
+        }
+        Self::new(array, how == Some(HOW_JSON))
+    }
+
     fn new(array: &'a ArrayRef, is_json: bool) -> Result<Self> {
         const FORMAT: FormatOptions<'static> = FormatOptions::new();
         let data_type = array.data_type();
@@ -111,6 +126,9 @@ impl<'a> Writer<'a> {
                 let list = array.as_list::<i32>();
                 let offsets = list.offsets().iter().map(|offset| *offset as usize).collect();
                 Kind::List { offsets, values: Box::new(Writer::new(list.values(), false)?) }
+            }
+            DataType::Struct(fields) if fields.len() == 1 && fields[0].name() == JSON_FIELD => {
+                Kind::Json(documents(array.as_struct().column(0))?)
             }
             DataType::Struct(fields) => {
                 let columns = array.as_struct().columns().iter().zip(fields);
@@ -249,9 +267,13 @@ fn json(call: &Call) -> Result<ArrayRef> {
 }
 
 /// Any value as JSON; null stays null.
-fn json_string(call: &Call) -> Result<ArrayRef> {
-    let values = call.array(0)?;
-    let writer = Writer::new(&values, false)?;
+pub(super) fn json_string(call: &Call) -> Result<ArrayRef> {
+    written(&call.array(0)?)
+}
+
+/// Values as JSON; null stays null.
+pub(super) fn written(values: &ArrayRef) -> Result<ArrayRef> {
+    let writer = Writer::new(values, false)?;
     let text = |row| {
         (!writer.is_null(row)).then(|| {
             let mut text = String::new();
@@ -259,11 +281,19 @@ fn json_string(call: &Call) -> Result<ArrayRef> {
             text
         })
     };
-    Ok(Arc::new((0..call.rows).map(text).collect::<StringViewArray>()))
+    Ok(Arc::new((0..values.len()).map(text).collect::<StringViewArray>()))
+}
+
+/// A text as JSON: what it says, where it is some, and otherwise in quotes.
+pub(super) fn said_or_quoted(text: &str) -> String {
+    match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        Ok(_) => text.to_owned(),
+        Err(_) => Value::String(text.to_string()).to_string(),
+    }
 }
 
 /// The texts of a column that may be JSON: of a text what it says, of `j -> 'a'` its JSON.
-fn documents(array: &ArrayRef) -> Result<Vec<Option<String>>> {
+pub(super) fn documents(array: &ArrayRef) -> Result<Vec<Option<String>>> {
     if matches!(array.data_type(), DataType::Union(..)) {
         return Ok(json_values(array.as_ref(), true)?);
     }
@@ -382,6 +412,11 @@ impl ScalarUDFImpl for BuildFunction {
         Ok(DataType::Utf8View)
     }
 
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let types: Vec<DataType> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+        Ok(Arc::new(marked(Field::new(self.name(), self.return_type(&types)?, true))))
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let Some(ColumnarValue::Scalar(how)) = args.args.first() else {
             return exec_err!("JSON is made in no known way");
@@ -392,7 +427,7 @@ impl ScalarUDFImpl for BuildFunction {
         let is_constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if is_constant { 1 } else { args.number_rows };
         let arrays = args.args[1..].iter().map(|arg| arg.clone().into_array(rows)).collect::<Result<Vec<_>>>()?;
-        let writers = arrays.iter().map(|array| Writer::new(array, kinds.next() == Some(HOW_JSON)));
+        let writers = arrays.iter().map(|array| Writer::of(array, kinds.next()));
         let writers = writers.collect::<Result<Vec<_>>>()?;
         let texts: StringViewArray = match self.is_object {
             true => (0..rows).map(|row| object(&writers, row, nulls)).collect::<Result<_>>()?,

@@ -18,6 +18,7 @@ mod json;
 pub(crate) mod json_build;
 mod json_order;
 mod json_path;
+pub(crate) mod jsonb;
 mod key_pattern;
 mod letter_case;
 pub(crate) mod local_time;
@@ -76,6 +77,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         convert::definitions(),
         json::definitions(),
         json_build::definitions(),
+        jsonb::definitions(),
         nested::definitions(),
         local_time::definitions(),
     ];
@@ -133,6 +135,8 @@ pub(crate) fn json_plain() -> &'static ScalarUDF {
 
 /// Adds all functions, and the planner of the JSON operators, over DataFusion's defaults.
 pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
+    // Before that of the JSON functions, which takes a number with a fraction for no integer.
+    registry.register_function_rewrite(Arc::new(jsonb::operators::JsonCasts))?;
     datafusion_functions_json::register_all(registry)?;
     for function in scalar_functions() {
         registry.register_udf(function)?;
@@ -146,6 +150,7 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     registry.register_function_rewrite(Arc::new(operators::Operators))?;
     registry.register_function_rewrite(Arc::new(round::RoundDigits))?;
     registry.register_function_rewrite(Arc::new(array_has::ArrayHas))?;
+    registry.register_function_rewrite(Arc::new(jsonb::marks::JsonMarks))?;
     registry.register_expr_planner(Arc::new(interval::IntervalOperators))?;
     ranking::register(registry)
 }

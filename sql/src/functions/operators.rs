@@ -26,7 +26,7 @@ use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, binary_expr, cast, lit};
 
 use super::json_order::{JSON_KEY, JSON_ORDER, NUMBER_KEY};
-use super::{interval, nested};
+use super::{interval, jsonb, nested};
 
 /// Rewrites one operator.
 #[derive(Debug)]
@@ -139,6 +139,9 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
     }
     let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else { return Ok(None) };
     let equality = matches!(op, Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom);
+    if equality && let Some(compared) = jsonb::operators::compared(left, op, right, schema) {
+        return Ok(Some(compared));
+    }
     Ok(match (&left_type, &right_type) {
         // Nulls are values here, as in the words that DataFusion makes of rows.
         (DataType::Struct(_), DataType::Struct(_)) if matches!(op, IsDistinctFrom | IsNotDistinctFrom) => None,

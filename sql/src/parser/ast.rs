@@ -222,6 +222,8 @@ pub struct Column {
     pub name: Name,
     /// Where its values come from.
     pub kind: ColumnKind,
+    /// Whether its type is `JSON` or `JSONB`, a text of which is known what it says.
+    pub is_json: bool,
     /// `COMMENT`.
     pub comment: Option<String>,
 }

@@ -194,13 +194,13 @@ impl Cursor<'_> {
         if self.accept("AS") {
             let expr = self.expr()?;
             let comment = self.column_comment()?;
-            elements.columns.push(Column { name, kind: ColumnKind::Computed { expr }, comment });
+            elements.columns.push(Column { name, kind: ColumnKind::Computed { expr }, is_json: false, comment });
             return Ok(());
         }
         if matches!(self.peek(), Token::Comma | Token::RParen | Token::EOF) {
             return Err(self.expected(&format!("a type after the column `{}`, or `AS` and an expression", name.text)));
         }
-        let data_type = self.data_type()?;
+        let (data_type, is_json) = self.data_type_or_json()?;
         let (mut not_null, mut metadata, mut comment) = (false, None, None);
         loop {
             let location = self.location();
@@ -240,7 +240,7 @@ impl Cursor<'_> {
             Some((key, is_virtual)) => ColumnKind::Metadata { data_type, not_null, key, is_virtual },
             None => ColumnKind::Physical { data_type, not_null },
         };
-        elements.columns.push(Column { name, kind, comment });
+        elements.columns.push(Column { name, kind, is_json, comment });
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use super::limit_duration::drop_limit_durations;
 use super::source::{Source, lower_first};
 use super::top::to_limits;
 use crate::error::{Location, Result, SqlError};
-use crate::types::arrow_type;
+use crate::types::{arrow_type, is_json};
 
 /// The tokens of one statement and how far they are read.
 pub(crate) struct Cursor<'a> {
@@ -188,9 +188,14 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn data_type(&mut self) -> Result<DataType> {
+        Ok(self.data_type_or_json()?.0)
+    }
+
+    /// A type, and whether it is `JSON` or `JSONB`.
+    pub(crate) fn data_type_or_json(&mut self) -> Result<(DataType, bool)> {
         let location = self.location();
         let data_type = parse_data_type(&mut self.parser).map_err(|error| self.syntax_error(error))?;
-        arrow_type(&data_type).map_err(|error| error.or_at(location))
+        Ok((arrow_type(&data_type).map_err(|error| error.or_at(location))?, is_json(&data_type)))
     }
 
     pub(crate) fn expr(&mut self) -> Result<ExprText> {

@@ -104,7 +104,8 @@ impl Reader<'_, '_> {
                 self.length()?;
                 DataType::Bytea
             }
-            "JSON" | "JSONB" => DataType::JSON,
+            "JSON" => DataType::JSON,
+            "JSONB" => DataType::JSONB,
             "UUID" => DataType::Uuid,
             "INTERVAL" => {
                 // Both kinds of Flink's are one Arrow type.

@@ -17,8 +17,8 @@
 //!
 //! JSON access (`j -> 'a' = 3`) binds closer than arithmetic and comparisons, which is what everybody means who writes it.
 //!
-//! `x -> ..` is both a lambda and PostgreSQL's JSON access. It is a lambda as an argument of a function that takes lambdas, or where
-//! its right side is no literal.
+//! `x -> ..` is both a lambda and PostgreSQL's JSON access: a lambda as an argument of a function that takes lambdas, JSON access anywhere else. `?`, `?|` and
+//! `?&` ask JSON for keys: no statement here has parameters.
 
 use std::any::TypeId;
 
@@ -251,6 +251,7 @@ impl Dialect for EagreDialect {
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
         match &parser.peek_token_ref().token {
             Token::Arrow | Token::LongArrow => Some(Ok(JSON_ACCESS_PRECEDENCE)),
+            Token::Placeholder(text) if text == "?" => Some(Ok(self.prec_value(Precedence::PgOther))),
             // As `<<` and `>>`, with which it goes from left to right in PostgreSQL.
             Token::Sharp => Some(Ok(self.prec_value(Precedence::Caret))),
             Token::Word(word) if is_word(word, "ISNULL") => Some(Ok(self.prec_value(Precedence::Is))),
@@ -265,6 +266,19 @@ impl Dialect for EagreDialect {
                 let right = parser.parse_subexpr(precedence);
                 let (left, op) = (Box::new(expr.clone()), BinaryOperator::BitwiseXor);
                 Some(right.map(|right| Expr::BinaryOp { left, op, right: Box::new(right) }))
+            }
+            Token::Placeholder(text) if text == "?" => {
+                parser.next_token();
+                let op = match parser.peek_token_ref().token {
+                    Token::Pipe => BinaryOperator::QuestionPipe,
+                    Token::Ampersand => BinaryOperator::QuestionAnd,
+                    _ => BinaryOperator::Question,
+                };
+                if op != BinaryOperator::Question {
+                    parser.next_token();
+                }
+                let right = parser.parse_subexpr(precedence);
+                Some(right.map(|right| Expr::BinaryOp { left: Box::new(expr.clone()), op, right: Box::new(right) }))
             }
             Token::Word(word) if is_word(word, "ISNULL") => {
                 parser.next_token();
@@ -332,8 +346,7 @@ impl Dialect for EagreDialect {
                     .then(|| parse_timestamp_arithmetic(parser, Ident::with_span(span, function), unit))
             }
             _ if second.token == Token::Arrow => {
-                let is_literal = matches!(third.token, Token::SingleQuotedString(_) | Token::Number(..));
-                let is_access = is_literal && !is_lambda_position(parser);
+                let is_access = !calls_around(parser, LAMBDA_FUNCTIONS);
                 is_access.then(|| parser.parse_identifier().map(Expr::Identifier))
             }
             _ => None,
@@ -570,11 +583,6 @@ fn call(name: Ident, args: Vec<Expr>) -> Expr {
         over: None,
         within_group: vec![],
     })
-}
-
-/// Whether the next token is directly an argument of a function that takes lambdas.
-fn is_lambda_position(parser: &Parser) -> bool {
-    calls_around(parser, LAMBDA_FUNCTIONS)
 }
 
 /// Whether an argument of one of these functions begins here.

@@ -351,9 +351,10 @@ impl Visitor for Finder {
     }
 }
 
-/// Whether this is a table function that the planner writes as an `UNNEST`.
+/// Whether this is a table function that the planner writes as an `UNNEST`, which may number its rows.
 fn is_series(name: &ObjectName) -> bool {
-    matches!(name.to_string().to_lowercase().as_str(), "generate_series" | "range" | "unnest")
+    let name = name.to_string().to_lowercase();
+    matches!(name.as_str(), "generate_series" | "range" | "unnest") || name.starts_with("json")
 }
 
 /// The table of a table argument, which may come with the columns that partition it.

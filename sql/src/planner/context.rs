@@ -32,6 +32,7 @@ use super::window::WindowRelationPlanner;
 use super::{casts, expr, forms, logical, precedence, predict, recursive, refuse, sugar, ties, told_apart};
 use crate::catalog::{Catalog, Functions, Relation, View};
 use crate::error::{Result, SqlError};
+use crate::functions::jsonb::operators::JsonOperators;
 use crate::parser::{EmitKind, ExprText, QueryText};
 use crate::types::EagreTypePlanner;
 
@@ -59,7 +60,10 @@ fn defaults() -> &'static Defaults {
         };
         Defaults {
             functions: Arc::new(functions),
-            expr_planners: FunctionRegistry::expr_planners(&state),
+            // Ours first: DataFusion's takes all subscripts for those of rows and arrays.
+            expr_planners: std::iter::once(Arc::new(JsonOperators) as Arc<dyn ExprPlanner>)
+                .chain(FunctionRegistry::expr_planners(&state))
+                .collect(),
             function_rewrites: state.analyzer().function_rewrites().to_vec(),
         }
     })

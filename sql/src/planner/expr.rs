@@ -31,7 +31,8 @@ use super::logical::{is_random, volatile_calls};
 use super::program::program;
 use crate::error::Result as SqlResult;
 use crate::functions::local_time::AT_TIME_ZONE;
-use crate::functions::{convert, interval, volatile};
+use crate::functions::{convert, interval, jsonb, volatile};
+use crate::types::unmarked;
 use crate::words::{own_text, own_words};
 
 /// The value of an expression without columns, as a literal where it has one.
@@ -99,7 +100,7 @@ impl Compiler {
         let expr = strip_alias(expr);
         if let LogicalExpr::Column(column) = expr {
             let index = self.schema.index_of_column(column)?;
-            let field = Arc::new(self.schema.field(index).as_ref().clone().with_name(name));
+            let field = Arc::new(unmarked(self.schema.field(index).as_ref().clone()).with_name(name));
             return Ok(Arc::new(PlainColumn::renamed(self.mapping[index], column.name.clone(), field)));
         }
         let calls = volatile_calls(expr);
@@ -141,6 +142,7 @@ impl Compiler {
         })?;
         // Nullability of a computed column is DataFusion's estimate; a wrong one would end the pipeline.
         let field = Field::new(name, field.data_type().clone(), true).with_metadata(field.metadata().clone());
+        let field = unmarked(field);
         let physical = physical.data;
         let field = Arc::new(field);
         Ok(Arc::new(Computed { physical, field, text, logical, location, volatility, input_width, has_lambda }))
@@ -209,6 +211,7 @@ fn sql_text(expr: &LogicalExpr) -> String {
                 Ok(Transformed::yes(binary_expr(left.clone(), Operator::Divide, right.clone())))
             }
             (AT_TIME_ZONE, [time, zone]) => Ok(written(format!("{time} AT TIME ZONE {zone}"))),
+            (name, args) if let Some(text) = jsonb::as_operator(name, args) => Ok(written(text)),
             _ => Ok(Transformed::no(LogicalExpr::ScalarFunction(call))),
         },
         other => Ok(Transformed::no(other)),

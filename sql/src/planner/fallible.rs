@@ -15,7 +15,12 @@ use crate::planner::expr::strip_alias;
 
 /// Functions of DataFusion and of this dialect that refuse some values of the right type; those that begin so, too.
 const FALLIBLE: &[&str] = &[
+    "__cast_json",
+    "__cast_jsonb",
     "__convert",
+    "__json_at_path",
+    "__json_number",
+    "__json_whole",
     "arrow_cast",
     "chr",
     "date_bin",
@@ -23,6 +28,9 @@ const FALLIBLE: &[&str] = &[
     "div",
     "factorial",
     "from_",
+    "json",
+    "jsonb",
+    "jsonb_",
     "lcm",
     "make_",
     "mod",

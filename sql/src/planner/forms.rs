@@ -9,7 +9,7 @@
 //! - integers that no BIGINT holds are decimals, and `CAST(1.005 AS DECIMAL(10, 2))` is of these digits;
 //! - `t AT TIME ZONE 'Europe/Berlin'` is a function of its own, because DataFusion's planner has it keep an instant an instant;
 //! - `INTERVAL '1-2' YEAR TO MONTH` and its kin have their units spelt out;
-//! - `j #>> '{a,0}'` is `json_as_text(j, 'a', 0)`, `j #> '{a,0}'` is `json_get(j, 'a', 0)`;
+//! - `j #>> '{a,0}'` is `json_as_text(j, 'a', 0)`, `j #> '{a,0}'` is `json_get(j, 'a', 0)`; other operators of JSON are in [`json_forms`];
 //! - `TO_CHAR(time, 'YYYY-MM-DD')` has PostgreSQL's patterns ([`macros`]);
 //! - `ROW(1, 'a').c0` and `list[1].field` take a field by its name.
 //!
@@ -27,7 +27,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::rows::and;
-use super::{macros, window};
+use super::{json_forms, macros, window};
 use crate::error::{Location, Result, SqlError};
 use crate::functions::local_time::AT_TIME_ZONE;
 
@@ -114,9 +114,13 @@ impl VisitorMut for Rewriter {
                 }
             }
             Expr::BinaryOp { left, op: op @ (BinaryOperator::HashArrow | BinaryOperator::HashLongArrow), right } => {
-                match json_at_path(left, op, right) {
-                    Ok(found) => *expr = found,
-                    Err(error) => return ControlFlow::Break(error),
+                *expr = json_at_path(left, op, right);
+            }
+            Expr::BinaryOp { .. }
+            | Expr::TypedString(_)
+            | Expr::Cast { data_type: DataType::JSON | DataType::JSONB, .. } => {
+                if let Some(written) = json_forms::written_out(expr) {
+                    *expr = written;
                 }
             }
             Expr::Function(function) => {
@@ -275,8 +279,9 @@ fn interval_of_fields(interval: &Interval) -> Option<Expr> {
     }))
 }
 
-/// `j #>> '{a,0,b}'` is `json_as_text(j, 'a', 0, 'b')`, and `#>` is `json_get` of the same.
-fn json_at_path(json: &Expr, op: &BinaryOperator, path: &Expr) -> Result<Expr> {
+/// `j #>> '{a,0,b}'` is `json_as_text(j, 'a', 0, 'b')`, and `#>` is `json_get` of the same. Any other path is followed by a function of ours.
+fn json_at_path(json: &Expr, op: &BinaryOperator, path: &Expr) -> Expr {
+    let is_text = *op == BinaryOperator::HashLongArrow;
     let steps = match path {
         Expr::Value(value) => match &value.value {
             Value::SingleQuotedString(text) => text.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')),
@@ -284,23 +289,21 @@ fn json_at_path(json: &Expr, op: &BinaryOperator, path: &Expr) -> Result<Expr> {
         },
         _ => None,
     };
-    let Some(steps) = steps else {
-        return Err(SqlError::unsupported(
-            format!("`{op}` with `{path}`"),
-            "the path is written out: `j #>> '{a,0,b}'`; or use `json_as_text(j, key, ..)`",
-            Location::of(path.span()).or_else(|| Location::of(json.span())),
-        ));
+    // Places from the end, and what stands in quotes.
+    let Some(steps) = steps.filter(|steps| !steps.contains(['-', '"'])) else {
+        return json_forms::at_path(json, path, is_text);
     };
     let mut args = vec![json.clone()];
     for step in steps.split(',').map(str::trim).filter(|step| !step.is_empty()) {
-        let step = step.trim_matches('"');
         args.push(match step.parse::<i64>() {
             Ok(_) => Expr::Value(Value::Number(step.to_string(), false).into()),
             Err(_) => window::string(step),
         });
     }
-    let name = if *op == BinaryOperator::HashLongArrow { "json_as_text" } else { "json_get" };
-    Ok(window::call(name, args))
+    if args.len() == 1 {
+        return json_forms::at_path(json, path, is_text);
+    }
+    window::call(if is_text { "json_as_text" } else { "json_get" }, args)
 }
 
 fn check_names(select: &Select) -> Result<()> {

@@ -18,7 +18,7 @@ use super::lower::Stream;
 use super::not_null;
 use crate::catalog::{ColumnKind, Relation};
 use crate::error::{Result, SqlError, nearest};
-use crate::functions::convert;
+use crate::functions::{convert, jsonb};
 use crate::parser::{Insert, QueryText};
 use crate::types::sql_name;
 
@@ -126,6 +126,10 @@ pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert
                     ));
                 }
                 match from == to {
+                    // A text out of JSON keeps its quotes where the column is of JSON.
+                    false if column.is_json && matches!(from, DataType::Union(..)) => {
+                        jsonb::function(jsonb::CAST_JSON).call(vec![expr])
+                    }
                     true => expr,
                     false if may_fail(from, to) => {
                         let name = format!("column `{}` of `{}`", column.name, definition.name);

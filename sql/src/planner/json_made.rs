@@ -11,6 +11,7 @@ use super::rows::and;
 use super::window;
 use crate::error::{Location, Result, SqlError};
 use crate::functions::json_build::{HOW_JSON, HOW_NULLS, JSON_ARRAY, JSON_OBJECT, JSON_OBJECT_OF};
+use crate::functions::jsonb::marks::JSON_VALUE;
 
 /// Functions whose results are JSON.
 const MAKERS: [&str; 9] = [
@@ -40,6 +41,9 @@ pub(super) fn written_out(function: &Function, name: &str) -> Result<Option<Expr
         "json_agg" | "jsonb_agg" => (false, true, true),
         _ => return Ok(None),
     };
+    // JSONB has the last of equal keys, and one order of them.
+    let is_jsonb = name.starts_with("jsonb");
+    let of_kind = |made: Expr| if is_jsonb { window::call("jsonb", vec![made]) } else { made };
     let wrong = |why: &str| {
         let form = match (is_object, is_aggregate) {
             (true, true) => "`JSON_OBJECTAGG(KEY k VALUE v)`",
@@ -66,6 +70,11 @@ pub(super) fn written_out(function: &Function, name: &str) -> Result<Option<Expr
             other => return Err(wrong(&format!("takes no `{other}`"))),
         }
     }
+    if name == "json_object"
+        && let [texts] = values.as_slice()
+    {
+        return Ok(Some(window::call("jsonb_object", vec![texts.clone()])));
+    }
     if is_object && values.len() % 2 == 1 {
         return Err(wrong("has a key without a value"));
     }
@@ -73,17 +82,19 @@ pub(super) fn written_out(function: &Function, name: &str) -> Result<Option<Expr
         let mut how = String::from(if nulls { HOW_NULLS } else { 'a' });
         how.extend(values.iter().map(|value| if makes_json(value) { HOW_JSON } else { 'v' }));
         values.insert(0, window::string(&how));
-        return Ok(Some(window::call(if is_object { JSON_OBJECT } else { JSON_ARRAY }, values)));
+        return Ok(Some(of_kind(window::call(if is_object { JSON_OBJECT } else { JSON_ARRAY }, values))));
     }
     let [first, rest @ ..] = values.as_slice() else { return Err(wrong("has no arguments")) };
+    let to_gather = |value: &Expr| window::call(JSON_VALUE, vec![value.clone()]);
     let (element, checked) = match (is_object, rest) {
-        (true, [value]) => (window::call("struct", vec![first.clone(), value.clone()]), value),
-        (false, []) => (first.clone(), first),
+        (true, [value]) => (window::call("struct", vec![first.clone(), to_gather(value)]), value),
+        (false, []) => (to_gather(first), first),
         _ => return Err(wrong("has too many arguments")),
     };
     let Expr::Function(mut gathered) = window::call("array_agg", vec![element]) else { return Ok(None) };
-    if let FunctionArguments::List(list) = &mut gathered.args {
-        list.clauses = clauses;
+    if let FunctionArguments::List(own) = &mut gathered.args {
+        own.clauses = clauses;
+        own.duplicate_treatment = list.duplicate_treatment;
     }
     gathered.over = function.over.clone();
     gathered.filter = function.filter.clone();
@@ -95,7 +106,7 @@ pub(super) fn written_out(function: &Function, name: &str) -> Result<Option<Expr
         }));
     }
     let how = if is_object { JSON_OBJECT_OF } else { "json_string" };
-    Ok(Some(window::call(how, vec![Expr::Function(gathered)])))
+    Ok(Some(of_kind(window::call(how, vec![Expr::Function(gathered)]))))
 }
 
 fn makes_json(value: &Expr) -> bool {

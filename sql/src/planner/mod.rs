@@ -28,8 +28,10 @@ mod grouping_sets;
 mod guarded;
 mod insert;
 mod join;
+mod json_forms;
 mod json_made;
 mod json_plain;
+mod json_rows;
 mod kept;
 mod limits;
 mod local_time;
@@ -133,7 +135,7 @@ use crate::error::{Location, Result, SqlError};
 use crate::parser::{
     Construct, CreateView, EmitKind, ExprText, Insert, QueryText, Statement, StatementKind, find_constructs,
 };
-use crate::types::sql_name;
+use crate::types::{is_marked, marked, sql_name};
 
 /// The key of field metadata that marks a column as an event time of which a watermark speaks; the value is the table. DataFusion
 /// keeps it through aliases, filters and subqueries and drops it where a new value is computed.
@@ -686,8 +688,12 @@ pub(crate) fn view_schema(catalog: &Catalog, view: &View) -> Result<SchemaRef> {
     Ok(Arc::new(Schema::new(fields.map(|(f, name)| f.as_ref().clone().with_name(name)).collect::<Vec<_>>())))
 }
 
+/// What is known of columns besides their types and that they are JSON is of the query alone.
 fn without_metadata(schema: &SchemaRef) -> SchemaRef {
-    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_metadata(Default::default()));
+    let fields = schema.fields().iter().map(|field| {
+        let plain = field.as_ref().clone().with_metadata(Default::default());
+        if is_marked(field) { marked(plain) } else { plain }
+    });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 

@@ -91,7 +91,7 @@ impl Lowering<'_> {
                 let index = scan.projection.as_ref().map_or(column, |projection| projection[column]);
                 match &table.definition.columns[index].kind {
                     ColumnKind::Computed(text) => {
-                        let expr = self.context.plan_expr(text, &table.definition.source_schema())?;
+                        let expr = self.context.plan_expr(text, &table.definition.computing_schema())?;
                         Ok(is_clock(strip_alias(&expr)))
                     }
                     _ => Ok(false),

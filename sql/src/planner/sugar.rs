@@ -17,7 +17,8 @@ use super::named_windows::NamedWindows;
 use super::rows::{and, filter_by_rows, or, quantified, row_in_list, rows_compared};
 use super::score_aliases::alias;
 use super::{
-    array_subquery, comparisons, json_made, nested_unnest, predict, random_cut_forest, timestamp_digits, window,
+    array_subquery, comparisons, json_forms, json_made, json_rows, nested_unnest, predict, random_cut_forest,
+    timestamp_digits, window,
 };
 use crate::catalog::Catalog;
 use crate::error::{Location, Result, SqlError};
@@ -79,6 +80,7 @@ impl VisitorMut for Expander<'_> {
             _ => None,
         };
         self.written.push(select.projection.iter().map(name).collect());
+        json_rows::in_select(select);
         ControlFlow::Continue(())
     }
 
@@ -96,8 +98,13 @@ impl VisitorMut for Expander<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<SqlError> {
-        if let Some(series) = series(factor) {
-            *factor = series;
+        match series(factor) {
+            Ok(Some(series)) => *factor = series,
+            Ok(None) => {}
+            Err(error) => return ControlFlow::Break(error),
+        }
+        if let TableFactor::UNNEST { array_exprs, .. } = factor {
+            array_exprs.iter_mut().for_each(json_rows::of_unnest);
         }
         for written in [predict::table_function, random_cut_forest::table_function] {
             match written(self.catalog, factor) {
@@ -135,9 +142,17 @@ impl VisitorMut for Expander<'_> {
             }
         }
         let name = function.name.to_string().to_lowercase();
+        if name == "unnest"
+            && let FunctionArguments::List(list) = &mut function.args
+            && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(array))] = list.args.as_mut_slice()
+        {
+            json_rows::of_unnest(array);
+        }
         let json = match self.catalog.functions().contains(&name) {
             true => Ok(None),
-            false => json_made::written_out(function, &name),
+            false => json_made::written_out(function, &name)
+                .map(|made| made.or_else(|| json_rows::in_expression(function)))
+                .map(|made| made.or_else(|| json_forms::extracted(function, &name))),
         };
         match json.transpose().or_else(|| alias(function).transpose()).transpose() {
             Ok(None) => {}
@@ -275,11 +290,44 @@ fn symmetric_between(value: &Expr, negated: bool, low: &Expr, high: &Expr) -> Op
 }
 
 /// `generate_series(..) [AS g[(i)]]` is `UNNEST(generate_series(..)) AS g(i)`, `LATERAL UNNEST(..)` is `UNNEST(..)`; both also as `TABLE(..)`.
-fn series(factor: &TableFactor) -> Option<TableFactor> {
-    let (name, alias, args, with_ordinality) = match factor {
+fn series(factor: &TableFactor) -> Result<Option<TableFactor>> {
+    let Some((name, alias, args, with_ordinality)) = call_in_from(factor) else { return Ok(None) };
+    let spelled = name.to_string().to_lowercase();
+    if let Some(rows) = json_rows::in_from(&spelled, args, alias.as_ref(), *with_ordinality)? {
+        return Ok(Some(rows));
+    }
+    // `LATERAL UNNEST(..)` comes as a function of that name.
+    let unnests = spelled == "unnest";
+    if spelled != "generate_series" && spelled != "range" && !unnests {
+        return Ok(None);
+    }
+    let mut values = vec![];
+    for arg in args {
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) = arg else {
+            return Ok(None);
+        };
+        values.push(value.clone());
+    }
+    let plain = || TableAlias { explicit: true, name: Ident::new(&spelled), columns: vec![], at: None };
+    let mut alias = alias.clone().unwrap_or_else(plain);
+    if alias.columns.is_empty() && !unnests {
+        alias.columns.push(TableAliasColumnDef::from_name(alias.name.value.clone()));
+    }
+    Ok(Some(TableFactor::UNNEST {
+        alias: Some(alias),
+        array_exprs: if unnests { values } else { vec![window::call(&spelled, values)] },
+        with_offset: false,
+        with_offset_alias: None,
+        with_ordinality: *with_ordinality,
+    }))
+}
+
+/// Name, alias and arguments of a function in `FROM`, and whether its rows are numbered.
+fn call_in_from(factor: &TableFactor) -> Option<(&ObjectName, &Option<TableAlias>, &[FunctionArg], &bool)> {
+    Some(match factor {
         TableFactor::TableFunction { expr: Expr::Function(function), alias } => {
             let FunctionArguments::List(list) = &function.args else { return None };
-            (&function.name, alias, &list.args, &false)
+            (&function.name, alias, list.args.as_slice(), &false)
         }
         // `LATERAL TABLE(..)` comes as a function of that name.
         TableFactor::Function { name, alias, args, with_ordinality, .. }
@@ -289,39 +337,16 @@ fn series(factor: &TableFactor) -> Option<TableFactor> {
                 return None;
             };
             let FunctionArguments::List(list) = &function.args else { return None };
-            (&function.name, alias, &list.args, with_ordinality)
+            (&function.name, alias, list.args.as_slice(), with_ordinality)
         }
         TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } if args.settings.is_none() => {
-            (name, alias, &args.args, with_ordinality)
+            (name, alias, args.args.as_slice(), with_ordinality)
         }
         // Of what stands before it, it may speak without the word `LATERAL` too.
-        TableFactor::Function { name, alias, args, with_ordinality, .. } => (name, alias, args, with_ordinality),
+        TableFactor::Function { name, alias, args, with_ordinality, .. } => {
+            (name, alias, args.as_slice(), with_ordinality)
+        }
         _ => return None,
-    };
-    let spelled = name.to_string().to_lowercase();
-    // `LATERAL UNNEST(..)` comes as a function of that name.
-    let unnests = spelled == "unnest";
-    if spelled != "generate_series" && spelled != "range" && !unnests {
-        return None;
-    }
-    let mut values = vec![];
-    for arg in args {
-        let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) = arg else {
-            return None;
-        };
-        values.push(value.clone());
-    }
-    let plain = || TableAlias { explicit: true, name: Ident::new(&spelled), columns: vec![], at: None };
-    let mut alias = alias.clone().unwrap_or_else(plain);
-    if alias.columns.is_empty() && !unnests {
-        alias.columns.push(TableAliasColumnDef::from_name(alias.name.value.clone()));
-    }
-    Some(TableFactor::UNNEST {
-        alias: Some(alias),
-        array_exprs: if unnests { values } else { vec![window::call(&spelled, values)] },
-        with_offset: false,
-        with_offset_alias: None,
-        with_ordinality: *with_ordinality,
     })
 }
 

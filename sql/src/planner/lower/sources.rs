@@ -27,6 +27,7 @@ use crate::error::{Result, SqlError};
 use crate::planner::expr::Compiler;
 use crate::planner::logical::{is_random, volatile_calls};
 use crate::planner::state_ttl::duration;
+use crate::types::unmarked;
 
 impl Lowering<'_> {
     pub(super) fn scan_table(&mut self, table: &Arc<Table>, scan: &TableScan) -> Result<Stream> {
@@ -192,7 +193,7 @@ impl Lowering<'_> {
             wanted.extend(watermark.columns().iter().filter_map(|name| column_index(name)));
         }
         // What the source must give for that.
-        let source_schema = definition.source_schema();
+        let source_schema = definition.computing_schema();
         let mut needed: BTreeSet<String> = BTreeSet::new();
         let mut exprs = vec![];
         for index in &wanted {
@@ -234,10 +235,8 @@ impl Lowering<'_> {
                 _ => expr,
             };
             let compiled = compiler.compile(&expr, &column.name)?;
-            fields.push(match is_computed(table, *index) {
-                true => Arc::new(field.as_ref().clone().with_nullable(true)),
-                false => field,
-            });
+            let field = unmarked(field.as_ref().clone());
+            fields.push(Arc::new(if is_computed(table, *index) { field.with_nullable(true) } else { field }));
             columns.push(compiled);
         }
         let mut places: HashMap<usize, usize> =

@@ -7,7 +7,7 @@ use super::expr::Found;
 use super::from::NAMELESS;
 use super::{Aliases, Column, Input, Resolver, Scope};
 use crate::error::{Location, Result, SqlError, nearest};
-use crate::planner::window::WINDOW_PLACEHOLDERS;
+use crate::planner::window::{self, WINDOW_PLACEHOLDERS};
 
 impl Resolver<'_> {
     /// Writes the catalog's spelling into `a`, `t.a`, `t.a.field`, `a.field`; the type of what they name, where known.
@@ -65,7 +65,14 @@ impl Resolver<'_> {
                 }
             }
         }
-        if scope.inputs.iter().chain(self.outer.iter().flat_map(|outer| &outer.inputs)).any(|input| input.open) {
+        let scopes = || std::iter::once(scope).chain(self.outer.iter().rev());
+        if let [ident] = &*idents
+            && let Some(row) = scopes().find_map(|scope| whole_row(ident, scope))
+        {
+            self.written_out.replace(Some(row));
+            return Ok(None);
+        }
+        if scopes().flat_map(|scope| &scope.inputs).any(|input| input.open) {
             return Ok(None);
         }
         Err(unknown_idents(idents, scope))
@@ -180,6 +187,36 @@ impl Resolver<'_> {
         }
         Ok(Some(Found { qualifiers: 0, input: input.clone(), column: column.clone() }))
     }
+}
+
+/// The name of a table in the place of a value: its row. Of a function that gives a `value` for each row (`jsonb_array_elements(j) AS x`), that is the value
+/// itself.
+fn whole_row(ident: &Ident, scope: &Scope) -> Option<Expr> {
+    let folded = ident.value.to_lowercase();
+    let is_meant = |input: &&Input| match &input.name {
+        Some(name) if ident.quote_style.is_some() => *name == ident.value,
+        Some(name) => name.to_lowercase() == folded,
+        None => false,
+    };
+    let input = scope.inputs.iter().find(is_meant)?;
+    if input.open || input.columns.is_empty() || !input.values.is_empty() {
+        return None;
+    }
+    let value = |column: &Column| {
+        let name = Ident::with_quote_and_span('"', ident.span, &column.name);
+        match input.qualifier.as_ref().filter(|_| !input.bare.contains(&column.name)) {
+            Some(qualifier) => Expr::CompoundIdentifier(vec![Ident::with_quote('"', qualifier), name]),
+            None => Expr::Identifier(name),
+        }
+    };
+    if let [column] = input.columns.as_slice()
+        && column.name == "value"
+    {
+        return Some(value(column));
+    }
+    let shown = input.columns.iter().filter(|column| !input.hidden.contains(&column.name));
+    let fields = shown.flat_map(|column| [window::string(&column.name), value(column)]);
+    Some(window::call("named_struct", fields.collect()))
 }
 
 pub(super) fn find_column(columns: &[Column], ident: &Ident) -> Option<usize> {
