@@ -15,7 +15,10 @@ use crate::planner::expr::strip_alias;
 
 /// Functions of DataFusion and of this dialect that refuse some values of the right type; those that begin so, too.
 const FALLIBLE: &[&str] = &[
+    "__bytea",
     "__convert",
+    "__period_end",
+    "__to_",
     "arrow_cast",
     "chr",
     "date_bin",
@@ -24,11 +27,13 @@ const FALLIBLE: &[&str] = &[
     "factorial",
     "from_",
     "lcm",
+    "lpad",
     "make_",
     "mod",
     "power",
     "regexp",
     "repeat",
+    "rpad",
     "split_part",
     "timestampadd",
     "to_",
