@@ -12,13 +12,13 @@ use arrow::compute::cast;
 use arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Float64Type, Int64Type, Time64NanosecondType, TimeUnit,
 };
-use chrono::{FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone};
+use chrono::{FixedOffset, NaiveDate, NaiveTime, Offset, TimeDelta, TimeZone};
 use datafusion::common::{Result, exec_err};
 
 use super::date_pattern::{DatePattern, PatternCache};
 use super::definition::{Call, Definition, Param};
 use super::interval::intervals;
-use super::template::{Digits, Moment, NumberTemplate, Template};
+use super::template::{Digits, Moment, NumberTemplate, Reading, Template};
 use super::time::{WallClock, days, to_utc, zone};
 use crate::types::{UTC, sql_name};
 
@@ -227,27 +227,23 @@ fn of_numbers(call: &Call, array: &ArrayRef) -> Result<ArrayRef> {
 
 // ---------------------------------------------------------------- times of texts
 
-/// What each text says: the clock's time, and its offset where it says one.
-fn read(call: &Call, lenient: bool) -> Result<Vec<Option<(NaiveDateTime, Option<i64>)>>> {
+/// What each text says.
+fn read(call: &Call, lenient: bool) -> Result<Vec<Option<Reading>>> {
     let (texts, patterns) = (call.text(0)?, call.text(1)?);
     let mut cache = PatternCache::default();
     let times = texts.iter().zip(patterns.iter()).map(|(text, pattern)| {
         let (Some(text), Some(pattern)) = (text, pattern) else { return Ok(None) };
         let template = match cache.get_or(pattern, Pattern::to_read)? {
-            Pattern::Other(other) => return Ok(other.parse(text).map(|time| (time, None))),
+            Pattern::Other(other) => return Ok(other.parse(text).map(|time| Reading { time, offset_s: None })),
             Pattern::Template(template) => template,
         };
         match template.read(text) {
-            Ok(reading) => Ok(Some((reading.time, reading.offset_s))),
+            Ok(reading) => Ok(Some(reading)),
             Err(_) if lenient => Ok(None),
             Err(misfit) => {
                 let name = call.name.trim_start_matches('_').to_uppercase();
                 let place = misfit.place.map_or(String::new(), |place| format!(" at character {place}"));
-                let way_out = match name.as_str() {
-                    "TO_TIMESTAMP_LTZ" => "TRY_TO_TIMESTAMP",
-                    "TO_DATE" => "TRY_TO_DATE",
-                    _ => "TRY_TO_TIMESTAMP",
-                };
+                let way_out = if name == "TO_DATE" { "TRY_TO_DATE" } else { "TRY_TO_TIMESTAMP" };
                 exec_err!(
                     "{name}: '{text}' does not fit the pattern '{pattern}'{place}: {}; {way_out} gives NULL for such a text",
                     misfit.reason
@@ -262,7 +258,7 @@ fn read(call: &Call, lenient: bool) -> Result<Vec<Option<(NaiveDateTime, Option<
 fn timestamps(call: &Call, lenient: bool) -> Result<ArrayRef> {
     let session = zone(call.time_zone())?;
     let times = read(call, lenient)?.into_iter().map(|read| {
-        let (time, offset_s) = read?;
+        let Reading { time, offset_s } = read?;
         let time = match offset_s {
             None => time,
             Some(offset_s) => {
@@ -278,7 +274,7 @@ fn timestamps(call: &Call, lenient: bool) -> Result<ArrayRef> {
 fn instants(call: &Call) -> Result<ArrayRef> {
     let session = zone(call.time_zone())?;
     let times = read(call, false)?.into_iter().map(|read| {
-        let (time, offset_s) = read?;
+        let Reading { time, offset_s } = read?;
         let utc = match offset_s {
             None => to_utc(&session, time),
             Some(offset_s) => time.checked_sub_signed(TimeDelta::seconds(offset_s)),
@@ -290,6 +286,6 @@ fn instants(call: &Call) -> Result<ArrayRef> {
 
 /// `TO_DATE(text, pattern)`.
 pub(super) fn dates(call: &Call, lenient: bool) -> Result<ArrayRef> {
-    let dates = read(call, lenient)?.into_iter().map(|read| read.map(|(time, _)| days(time.date())));
+    let dates = read(call, lenient)?.into_iter().map(|read| read.map(|read| days(read.time.date())));
     Ok(Arc::new(dates.collect::<Date32Array>()))
 }

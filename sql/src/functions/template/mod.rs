@@ -13,6 +13,7 @@ mod write;
 mod tests;
 
 pub(crate) use number::{Digits, NumberTemplate};
+pub(crate) use read::Reading;
 pub(crate) use write::Moment;
 
 /// A compiled pattern.

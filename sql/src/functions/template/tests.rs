@@ -4,7 +4,6 @@ use arrow::datatypes::IntervalMonthDayNano;
 use chrono::{NaiveDate, NaiveDateTime};
 use proptest::prelude::*;
 
-use super::read::Reading;
 use super::*;
 
 fn time(text: &str) -> NaiveDateTime {
