@@ -17,6 +17,7 @@ pub mod error;
 pub mod expr;
 pub mod graph;
 pub mod hash;
+pub mod interval_text;
 pub mod keys;
 pub mod log;
 pub mod lookup;

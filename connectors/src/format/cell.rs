@@ -175,6 +175,7 @@ pub(crate) fn is_supported(data_type: &DataType) -> bool {
         | DataType::Time32(_)
         | DataType::Time64(_)
         | DataType::Timestamp(_, _)
+        | DataType::Interval(IntervalUnit::MonthDayNano)
         | DataType::Binary
         | DataType::LargeBinary
         | DataType::BinaryView
@@ -236,6 +237,9 @@ impl<'a> ColumnBuilder<'a> {
                 }))
             }
             DataType::Time64(_) => Arc::new(self.primitive::<Time64NanosecondType>(cells, field, scalar::parse_time)),
+            DataType::Interval(IntervalUnit::MonthDayNano) => {
+                Arc::new(self.primitive::<IntervalMonthDayNanoType>(cells, field, scalar::parse_interval))
+            }
             DataType::Timestamp(unit, zone) => {
                 let unit = *unit;
                 let parse = move |text: &[u8]| scalar::parse_timestamp(text)?.in_unit(unit);
@@ -665,6 +669,7 @@ fn type_hint(data_type: &DataType) -> String {
         DataType::Timestamp(_, _) => format!("{name} (such as '2024-01-31 12:00:00' or '2024-01-31T12:00:00Z')"),
         DataType::Date32 | DataType::Date64 => format!("{name} (such as '2024-01-31')"),
         DataType::Time32(_) | DataType::Time64(_) => format!("{name} (such as '12:00:00')"),
+        DataType::Interval(_) => format!("{name} (such as '1 day 02:03:04' or 'P1DT2H')"),
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => format!("{name} (in base64)"),
         DataType::FixedSizeBinary(size) => format!("{size} bytes in base64"),
         _ => name,

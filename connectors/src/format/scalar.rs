@@ -4,7 +4,7 @@
 //! both the SQL form (`2024-01-31 12:00:00.5`) and the ISO 8601 form (`2024-01-31T12:00:00.5Z`), whatever the option says: no text
 //! means two things, and files often mix them. A number is never a time, since its unit would be a guess.
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 
 /// A day or an instant: days and nanoseconds since 1970, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +135,11 @@ fn parse_offset(text: &[u8]) -> Option<i64> {
     (hours <= 18 && minutes <= 59).then_some(sign * i64::from(hours * 3_600 + minutes * 60))
 }
 
+/// `1 day 02:03:04`, `P1DT2H`: see [`eagre_engine::interval_text`].
+pub(crate) fn parse_interval(text: &[u8]) -> Option<IntervalMonthDayNano> {
+    eagre_engine::interval_text::parse(std::str::from_utf8(text).ok()?).ok()
+}
+
 /// A whole number; `1e3` and `2.0` are whole, `2.5` is not.
 pub(crate) fn parse_integer(text: &[u8]) -> Option<i128> {
     let (negative, number) = match text {
@@ -245,6 +250,7 @@ pub(crate) fn type_name(data_type: &DataType) -> String {
         DataType::List(item) => format!("ARRAY<{}>", type_name(item.data_type())),
         DataType::Struct(_) => "ROW".into(),
         DataType::Map(_, _) => "MAP".into(),
+        DataType::Interval(_) | DataType::Duration(_) => "INTERVAL".into(),
         other => other.to_string(),
     }
 }

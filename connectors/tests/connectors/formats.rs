@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::*;
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Fields, IntervalMonthDayNano, IntervalUnit, Schema, TimeUnit};
 use eagre_connectors::{Environment, TableDefinition, infer_schema};
 
 use crate::support::*;
@@ -116,6 +116,42 @@ fn every_type_reads_back_as_it_was_written() {
         round_trip("json", &[("compression", compression)]);
         round_trip("csv", &[("compression", compression)]);
     }
+}
+
+/// Intervals are written as words with units, and read in PostgreSQL's forms and those of ISO 8601 too.
+#[test]
+fn intervals_read_back_as_they_were_written() {
+    let interval = |months, days, nanoseconds| Some(IntervalMonthDayNano::new(months, days, nanoseconds));
+    let schema = schema(&[("i", DataType::Interval(IntervalUnit::MonthDayNano))]);
+    let column: ArrayRef = Arc::new(IntervalMonthDayNanoArray::from(vec![
+        interval(14, 3, 14_706_500_000_001),
+        interval(-13, 4, -1),
+        interval(0, -1, -3_600_000_000_000),
+        interval(0, 0, 0),
+        interval(0, 0, i64::MAX),
+        interval(i32::MIN, i32::MAX, 59_999_999_999),
+        None,
+    ]));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column]).expect("a batch");
+    for format in ["json", "csv"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let table = files(folder.path(), format, &schema, &[]);
+        write(&table, std::slice::from_ref(&batch)).expect("written");
+        let read = read_all(&table).expect("read");
+        assert_eq!(read.bad_rows(), [], "{format}");
+        assert_eq!(read.rows(), batch, "{format}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.json");
+    std::fs::write(&path, "{\"i\":\"1 day 02:00\"}\n{\"i\":\"P1Y2M\"}\n{\"i\":\"soon\"}\n{\"i\":5}\n")
+        .expect("written");
+    let read = read_all(&files(folder.path(), "json", &schema, &[])).expect("read");
+    let expected: ArrayRef =
+        Arc::new(IntervalMonthDayNanoArray::from(vec![interval(0, 1, 7_200_000_000_000), interval(14, 0, 0)]));
+    assert_eq!(read.rows().column(0), &expected);
+    let reasons: Vec<String> = read.bad_rows().iter().map(|row| row.reason.clone()).collect();
+    assert_eq!(reasons.len(), 2, "{reasons:?}");
+    assert!(reasons[0].contains("`soon` is not INTERVAL (such as '1 day 02:03:04' or 'P1DT2H')"), "{reasons:?}");
 }
 
 /// A file of one nullable column has blank lines for nulls.

@@ -3,14 +3,16 @@
 //! DataFusion casts a `ROW` by the names of its fields, and those of `ROW(1, 'a')` are `c0` and `c1`: it would fit nothing. Here fields
 //! are paired by name where both rows have the same names, and by their order otherwise, at any depth. What is put into a column of a
 //! table ([`assignment`]) says table, column, type and the value at fault. JSON values become texts, as `->>` gives them. No name leads
-//! to these functions: the planner puts them in the place of casts.
+//! to these functions: the planner puts them in the place of casts. Texts become arrays and intervals as PostgreSQL writes them.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StringViewArray, StructArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, IntervalMonthDayNanoArray, ListArray, MapArray, StringViewArray, StructArray,
+};
 use arrow::compute::{CastOptions, can_cast_types, cast as cast_array, cast_with_options};
-use arrow::datatypes::{DataType, Fields};
+use arrow::datatypes::{DataType, Fields, IntervalUnit};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::utils::take_function_args;
@@ -19,7 +21,10 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TryCast, Volatility, cast,
 };
+use eagre_engine::interval_text;
 
+use super::array_text::arrays_of_texts;
+use super::byte_text;
 use super::definition::{Definition, Param};
 use super::json;
 use crate::types::sql_name;
@@ -199,11 +204,28 @@ fn convert(array: &ArrayRef, to: &DataType, lenient: bool) -> Result<ArrayRef, A
             convert(&texts, to, lenient)?
         }
         (DataType::Union(..), to) if is_text(to) => convert(&json::texts_of(array)?, to, lenient)?,
+        (from, DataType::List(field)) if is_text(from) => {
+            let texts = cast_array(array, &DataType::Utf8View)?;
+            arrays_of_texts(texts.as_string_view(), field, lenient, &convert)?
+        }
+        (from, DataType::Interval(IntervalUnit::MonthDayNano)) if is_text(from) => {
+            let texts = cast_array(array, &DataType::Utf8View)?;
+            let intervals = texts.as_string_view().iter().map(|text| match text.map(interval_text::parse) {
+                Some(Err(_)) if lenient => Ok(None),
+                read => read.transpose().map_err(ArrowError::CastError),
+            });
+            Arc::new(intervals.collect::<Result<IntervalMonthDayNanoArray, _>>()?)
+        }
         _ => {
             let format_options = FormatOptions::default();
             cast_with_options(array, to, &CastOptions { safe: lenient, format_options })?
         }
     })
+}
+
+/// Whether texts become values of this type here, and not by arrow.
+pub(crate) fn is_read_here(to: &DataType) -> bool {
+    matches!(to, DataType::List(_) | DataType::Interval(IntervalUnit::MonthDayNano))
 }
 
 /// The first value that cannot be converted, as text.
@@ -235,6 +257,10 @@ impl Conversion {
     }
 
     fn converted(&self, array: &ArrayRef) -> Result<ArrayRef> {
+        if self.column.is_some() && is_text(array.data_type()) && self.to == DataType::Binary {
+            let texts = cast_array(array, &DataType::Utf8View)?;
+            return Ok(Arc::new(byte_text::assigned(texts.as_string_view())));
+        }
         match (convert(array, &self.to, self.lenient), &self.column) {
             (Ok(converted), _) => Ok(converted),
             (Err(error), Some(column)) => {

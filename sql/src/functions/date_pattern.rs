@@ -24,7 +24,7 @@ pub(crate) enum Piece {
 }
 
 /// The letters that we know.
-const LETTERS: &str = "GyuMLdDHhkKmsSaEeQwXxZz";
+pub(super) const LETTERS: &str = "GyuMLdDHhkKmsSaEeQwXxZz";
 
 impl DatePattern {
     pub(crate) fn new(pattern: &str) -> Result<Self> {
@@ -293,15 +293,26 @@ pub(crate) fn parse_iso(text: &str) -> Option<NaiveDateTime> {
 }
 
 /// Keeps the last pattern compiled: a column of patterns is a constant in practice.
-#[derive(Default)]
-pub(crate) struct PatternCache {
-    last: Option<(String, DatePattern)>,
+pub(crate) struct PatternCache<P = DatePattern> {
+    last: Option<(String, P)>,
+}
+
+impl<P> Default for PatternCache<P> {
+    fn default() -> Self {
+        Self { last: None }
+    }
 }
 
 impl PatternCache {
     pub(crate) fn get(&mut self, pattern: &str) -> Result<&DatePattern> {
+        self.get_or(pattern, DatePattern::new)
+    }
+}
+
+impl<P> PatternCache<P> {
+    pub(crate) fn get_or(&mut self, pattern: &str, compile: impl FnOnce(&str) -> Result<P>) -> Result<&P> {
         if self.last.as_ref().is_none_or(|(last, _)| last != pattern) {
-            self.last = Some((pattern.to_string(), DatePattern::new(pattern)?));
+            self.last = Some((pattern.to_string(), compile(pattern)?));
         }
         Ok(self.last.as_ref().map(|(_, compiled)| compiled).expect("it was set above"))
     }

@@ -173,7 +173,7 @@ fn scaled(call: &Call, divides: bool) -> Result<ArrayRef> {
 }
 
 /// Differences of times become intervals.
-fn intervals(array: &ArrayRef) -> Result<IntervalMonthDayNanoArray> {
+pub(super) fn intervals(array: &ArrayRef) -> Result<IntervalMonthDayNanoArray> {
     if let DataType::Duration(_) = array.data_type() {
         let milliseconds = cast(array, &DataType::Duration(TimeUnit::Millisecond))?;
         let milliseconds = milliseconds.as_primitive::<DurationMillisecondType>();

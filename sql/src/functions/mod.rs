@@ -1,13 +1,15 @@
 //! Functions that Flink has and DataFusion has not, or has with another meaning.
 //!
 //! DataFusion's functions stay as they are wherever theirs say at least as much. Ours take the place of one of the same name in these
-//! cases: `date_format`, `to_timestamp`, `to_date` and `from_unixtime` take Java's patterns (and chrono's, by their `%`), the
+//! cases: `date_format`, `to_timestamp`, `to_date` and `from_unixtime` take Java's patterns (and strftime's, by their `%`), `to_char` and those that read texts PostgreSQL's, the
 //! [`volatile`] ones depend on the step instead of a clock, and [`ranking`] ones are BIGINT. `JSON` access (`j -> 'a'`, `j ->> 'a'`, `json_get(..)`) is
 //! `datafusion-functions-json`'s.
 
 mod aggregate_around;
 mod array_has;
+mod array_text;
 mod arrays;
+mod byte_text;
 mod bytes;
 mod conditional;
 pub(crate) mod convert;
@@ -27,18 +29,23 @@ mod modulo;
 pub(crate) mod nested;
 mod operators;
 mod ordered_set;
+mod padding;
 mod percentile_cont;
+mod period;
 pub(crate) mod predict;
 mod prepend;
 mod printf;
+mod quoted_numbers;
 mod ranking;
 mod round;
 mod round_time;
 pub(crate) mod score;
+mod template;
 mod text;
 mod text_column;
 mod text_lists;
 mod time;
+pub(crate) mod time_text;
 mod url;
 pub mod volatile;
 
@@ -55,11 +62,13 @@ use datafusion::functions_aggregate::variance::var_samp_udaf;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 pub(crate) use aggregate_around::{AGGREGATE_AROUND, WITH_AGGREGATES};
+pub(crate) use byte_text::{BYTEA, TRY_BYTEA};
 pub(crate) use bytes::{CHARSETS, DECODE, ENCODE};
 pub(crate) use json::JSON_TEXTS;
 pub use json::json_values;
 pub(crate) use maps::MAP_UNION;
 pub(crate) use maps::in_key_form;
+pub(crate) use period::PERIOD_END;
 pub(crate) use printf::PRINTF;
 pub use volatile::is_volatile;
 
@@ -67,11 +76,15 @@ pub use volatile::is_volatile;
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let definitions = [
         time::definitions(),
+        time_text::definitions(),
         round_time::definitions(),
         text::definitions(),
         text_lists::definitions(),
         url::definitions(),
         bytes::definitions(),
+        byte_text::definitions(),
+        padding::definitions(),
+        period::definitions(),
         maps::definitions(),
         printf::definitions(),
         convert::definitions(),
@@ -152,6 +165,7 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     registry.register_function_rewrite(Arc::new(array_has::ArrayHas))?;
     registry.register_function_rewrite(Arc::new(jsonb::marks::JsonMarks))?;
     registry.register_expr_planner(Arc::new(interval::IntervalOperators))?;
+    registry.register_expr_planner(Arc::new(quoted_numbers::QuotedNumbers))?;
     ranking::register(registry)
 }
 

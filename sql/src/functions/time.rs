@@ -20,6 +20,7 @@ use datafusion::common::{Result, exec_err};
 use super::date_pattern::{PatternCache, parse_iso};
 use super::definition::{Call, Definition, Param};
 use super::local_time::time_zone;
+use super::time_text;
 use crate::types::UTC;
 
 /// Flink's pattern where none is given.
@@ -98,20 +99,21 @@ fn part_of(call: &Call, part: DatePart) -> Result<ArrayRef> {
     Ok(cast(&date_part(&array, part)?, &DataType::Int64)?)
 }
 
-fn zone(name: &str) -> Result<Tz> {
+pub(super) fn zone(name: &str) -> Result<Tz> {
     Ok(name.parse()?)
 }
 
 /// How the values of a timestamp column read on the wall clock: of the session's zone for instants.
-struct WallClock {
+pub(super) struct WallClock {
     of: fn(i64) -> Option<NaiveDateTime>,
     /// Units of a second.
     units: i64,
-    zone: Option<Tz>,
+    /// None where it is UTC's.
+    pub(super) zone: Option<Tz>,
 }
 
 impl WallClock {
-    fn of(call: &Call, index: usize) -> Result<Self> {
+    pub(super) fn of(call: &Call, index: usize) -> Result<Self> {
         let array = &call.array(index)?;
         let DataType::Timestamp(unit, array_zone) = array.data_type() else {
             return exec_err!("{} got a {} for a timestamp", call.name, array.data_type());
@@ -126,8 +128,13 @@ impl WallClock {
         Ok(Self { of, units, zone: is_local.then(|| zone(call.time_zone())).transpose()? })
     }
 
+    /// The time of UTC's clock.
+    pub(super) fn utc(&self, value: i64) -> Option<NaiveDateTime> {
+        (self.of)(value)
+    }
+
     fn at(&self, value: i64) -> Option<NaiveDateTime> {
-        let time = (self.of)(value)?;
+        let time = self.utc(value)?;
         Some(self.zone.map_or(time, |zone| zone.from_utc_datetime(&time).naive_local()))
     }
 }
@@ -140,7 +147,7 @@ fn datetimes(call: &Call, index: usize) -> Result<Vec<Option<NaiveDateTime>>> {
 }
 
 /// The instant at which the session's wall clock shows `time`; the earlier of two, and none in the gap of a clock change.
-fn to_utc(zone: &Tz, time: NaiveDateTime) -> Option<NaiveDateTime> {
+pub(super) fn to_utc(zone: &Tz, time: NaiveDateTime) -> Option<NaiveDateTime> {
     zone.from_local_datetime(&time).earliest().map(|time| time.naive_utc())
 }
 
@@ -342,12 +349,13 @@ fn convert_tz(call: &Call) -> Result<ArrayRef> {
     Ok(Arc::new(out.finish()))
 }
 
-fn days(date: NaiveDate) -> i32 {
+pub(super) fn days(date: NaiveDate) -> i32 {
     date.num_days_from_ce() - 719_163
 }
 
 fn to_date(call: &Call) -> Result<ArrayRef> {
     match is_text(call.array(0)?.data_type()) {
+        true if call.is_given(1) => time_text::dates(call, false),
         true => {
             let dates = parsed(call)?.into_iter().map(|time| time.map(|time| days(time.date())));
             Ok(Arc::new(dates.collect::<Date32Array>()))

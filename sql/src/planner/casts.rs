@@ -1,4 +1,4 @@
-//! The casts of a plan that DataFusion does otherwise: rows by their fields and texts of timestamps ([`convert`]), instants by the zone
+//! The casts of a plan that DataFusion does otherwise: rows by their fields, texts of timestamps, arrays and intervals ([`convert`]), instants by the zone
 //! ([`local_time`]).
 //!
 //! They are rewritten after types were coerced, when all casts are written out.
@@ -58,7 +58,7 @@ fn of_time(expr: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
     Ok(is_time.then(|| convert::conversion(inner.clone(), to, lenient)))
 }
 
-/// A cast to a type with a `ROW` in it or to a text, which JSON, rows, maps and timestamps are written as, and whether it is a `TRY_CAST`.
+/// A cast to a type with a `ROW` in it, to a text, which JSON, rows, maps and timestamps are written as, or to what texts are read as here, and whether it is a `TRY_CAST`.
 fn row_cast(expr: &Expr) -> Option<(&Expr, &DataType, bool)> {
     let (inner, field, lenient) = match expr {
         Expr::Cast(Cast { expr, field }) => (expr, field, false),
@@ -66,7 +66,7 @@ fn row_cast(expr: &Expr) -> Option<(&Expr, &DataType, bool)> {
         _ => return None,
     };
     let to = field.data_type();
-    (convert::has_row(to) || is_text(to)).then_some((inner.as_ref(), to, lenient))
+    (convert::has_row(to) || is_text(to) || convert::is_read_here(to)).then_some((inner.as_ref(), to, lenient))
 }
 
 fn is_text(data_type: &DataType) -> bool {
@@ -91,6 +91,9 @@ fn of_row(expr: &Expr, schema: &DFSchema, zone: &str) -> Result<Option<Expr>> {
         return Ok(Some(convert::conversion(inner.clone(), to, lenient)));
     }
     if is_text(to) && matches!(from, DataType::Timestamp(..)) && (zone == UTC || !local_time::is_instant(&from)) {
+        return Ok(Some(convert::conversion(inner.clone(), to, lenient)));
+    }
+    if is_text(&from) && convert::is_read_here(to) {
         return Ok(Some(convert::conversion(inner.clone(), to, lenient)));
     }
     let is_json = matches!(from, DataType::Union(..)) && is_text(to);

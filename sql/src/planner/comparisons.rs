@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::rows::{and, equal, opposite, or};
 use super::window;
 use crate::error::{Location, Result, SqlError};
+use crate::functions::PERIOD_END;
 
 /// The comparisons that `expr` stands for; none where it is no such form.
 ///
@@ -292,7 +293,9 @@ fn period(ends: &Expr) -> Result<(Expr, Expr)> {
             op: BinaryOperator::Plus,
             right: Box::new(second),
         })),
-        _ => nested(&second),
+        Expr::Value(_) | Expr::TypedString(_) => nested(&second),
+        // An end, or an interval: its type is known later.
+        _ => window::call(PERIOD_END, vec![first.clone(), second]),
     };
     let first = nested(&first);
     let ordered = |op| Expr::BinaryOp { left: Box::new(first.clone()), op, right: Box::new(second.clone()) };

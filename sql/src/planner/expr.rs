@@ -31,7 +31,8 @@ use super::logical::{is_random, volatile_calls};
 use super::program::program;
 use crate::error::Result as SqlResult;
 use crate::functions::local_time::AT_TIME_ZONE;
-use crate::functions::{convert, interval, jsonb, volatile};
+use crate::functions::time_text::{READ_INSTANT, READ_TIMESTAMP};
+use crate::functions::{BYTEA, TRY_BYTEA, convert, interval, jsonb, volatile};
 use crate::types::unmarked;
 use crate::words::{own_text, own_words};
 
@@ -275,7 +276,10 @@ fn unqualified(expr: &LogicalExpr) -> LogicalExpr {
         LogicalExpr::Alias(alias) => Ok(Transformed::yes(*alias.expr)),
         LogicalExpr::ScalarFunction(call) => match convert::as_cast(&call) {
             Some(cast) => Ok(Transformed::yes(cast)),
-            None => Ok(Transformed::no(LogicalExpr::ScalarFunction(call))),
+            None => Ok(match as_called(&call) {
+                Some(text) => Transformed::yes(as_written(text)),
+                None => Transformed::no(LogicalExpr::ScalarFunction(call)),
+            }),
         },
         LogicalExpr::Literal(value, _) => Ok(Transformed::yes(as_written(constant_text(&value)))),
         LogicalExpr::InList(list) => {
@@ -287,6 +291,19 @@ fn unqualified(expr: &LogicalExpr) -> LogicalExpr {
         other => Ok(Transformed::no(other)),
     });
     plain.map_or_else(|_| expr.clone(), |plain| plain.data)
+}
+
+/// A call of a function that stands in the place of what a user wrote, as that; none of any other.
+fn as_called(call: &ScalarFunction) -> Option<String> {
+    let args: Vec<String> = call.args.iter().map(|arg| arg.human_display().to_string()).collect();
+    let args = args.join(", ");
+    Some(match call.func.name() {
+        READ_TIMESTAMP => format!("to_timestamp({args})"),
+        READ_INSTANT => format!("to_timestamp_ltz({args})"),
+        BYTEA => format!("CAST({args} AS BYTEA)"),
+        TRY_BYTEA => format!("TRY_CAST({args} AS BYTEA)"),
+        _ => return None,
+    })
 }
 
 /// Hands each call of chance the row's arrival number.

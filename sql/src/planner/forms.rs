@@ -8,9 +8,10 @@
 //! - `FLOOR(time TO unit)` and `CEIL` are `floor_to('unit', time)` and `ceil_to`;
 //! - integers that no BIGINT holds are decimals, and `CAST(1.005 AS DECIMAL(10, 2))` is of these digits;
 //! - `t AT TIME ZONE 'Europe/Berlin'` is a function of its own, because DataFusion's planner has it keep an instant an instant;
-//! - `INTERVAL '1-2' YEAR TO MONTH` and its kin have their units spelt out;
+//! - `INTERVAL '1-2' YEAR TO MONTH` and its kin are written as DataFusion reads them ([`intervals`]);
 //! - `j #>> '{a,0}'` is `json_as_text(j, 'a', 0)`, `j #> '{a,0}'` is `json_get(j, 'a', 0)`; other operators of JSON are in [`json_forms`];
-//! - `TO_CHAR(time, 'YYYY-MM-DD')` has PostgreSQL's patterns ([`macros`]);
+//! - `TO_TIMESTAMP(text, 'YYYY-MM-DD')` by one of PostgreSQL's patterns keeps microseconds ([`macros`]);
+//! - `CAST('\x12' AS BYTEA)` reads PostgreSQL's texts of bytes, by that name of the type only;
 //! - `ROW(1, 'a').c0` and `list[1].field` take a field by its name.
 //!
 //! This comes after the names are resolved: an output column keeps the name that the user wrote. Two columns of one name are refused
@@ -21,15 +22,16 @@ use std::ops::ControlFlow;
 use arrow::datatypes::DECIMAL128_MAX_PRECISION;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CaseWhen, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, Expr, Function,
-    FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Interval, Query,
+    AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, Expr,
+    Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Query,
     Select, SelectItem, Spanned, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
 use super::rows::and;
-use super::{json_forms, macros, window};
+use super::{intervals, json_forms, macros, window};
 use crate::error::{Location, Result, SqlError};
 use crate::functions::local_time::AT_TIME_ZONE;
+use crate::functions::{BYTEA, TRY_BYTEA};
 
 /// Rewrites all expressions of a query.
 ///
@@ -99,20 +101,28 @@ impl VisitorMut for Rewriter {
                 }
             }
             Expr::Cast { expr: value, data_type, .. } if is_decimal(data_type) => exact_digits(value),
-            Expr::Cast { expr: value, data_type: DataType::Interval { .. }, .. } => clock_in_words(value),
+            Expr::Cast { kind, expr: value, data_type: DataType::Interval { fields, precision }, .. }
+                if !matches!(kind, CastKind::TryCast | CastKind::SafeCast) =>
+            {
+                match intervals::of_cast(value, fields.as_ref(), *precision) {
+                    Ok(Some(written)) => *expr = written,
+                    Ok(None) => {}
+                    Err(error) => return ControlFlow::Break(error),
+                }
+            }
+            Expr::Cast { kind, expr: value, data_type: DataType::Bytea, .. } => {
+                let is_lenient = matches!(kind, CastKind::TryCast | CastKind::SafeCast);
+                *expr = window::call(if is_lenient { TRY_BYTEA } else { BYTEA }, vec![(**value).clone()]);
+            }
             Expr::AtTimeZone { timestamp, time_zone } => {
                 *expr = window::call(AT_TIME_ZONE, vec![(**timestamp).clone(), (**time_zone).clone()]);
             }
             Expr::CompoundFieldAccess { root, access_chain } => name_fields(root, access_chain),
-            Expr::Interval(interval) => {
-                quote_number(interval);
-                if interval.leading_field.is_none() {
-                    clock_in_words(&mut interval.value);
-                }
-                if let Some(written) = interval_of_fields(interval) {
-                    *expr = written;
-                }
-            }
+            Expr::Interval(interval) => match intervals::of_constant(interval) {
+                Ok(Some(written)) => *expr = written,
+                Ok(None) => {}
+                Err(error) => return ControlFlow::Break(error),
+            },
             Expr::BinaryOp { left, op: op @ (BinaryOperator::HashArrow | BinaryOperator::HashLongArrow), right } => {
                 *expr = json_at_path(left, op, right);
             }
@@ -148,13 +158,8 @@ impl VisitorMut for Rewriter {
                         }
                     }
                     "coalesce" => flatten_coalesce(function),
-                    "to_timestamp" | "to_date" => {
-                        if let Some(written) = macros::of_text(function, &name) {
-                            *expr = written;
-                        }
-                    }
-                    "to_char" => {
-                        if let Some(written) = macros::to_char(function) {
+                    "to_timestamp" | "to_timestamp_ltz" => {
+                        if let Some(written) = macros::to_timestamp(function, &name) {
                             *expr = written;
                         }
                     }
@@ -217,66 +222,6 @@ fn exact_digits(value: &mut Expr) {
         }
         _ => {}
     }
-}
-
-/// `INTERVAL 20 SECONDS` is `INTERVAL '20' SECONDS`, which the planner needs in the bounds of a frame.
-fn quote_number(interval: &mut Interval) {
-    if let Expr::Value(value) = interval.value.as_mut()
-        && let Value::Number(number, _) = &value.value
-    {
-        value.value = Value::SingleQuotedString(number.to_string());
-    }
-}
-
-/// `'1 day 02:03:04.5'`, as PostgreSQL writes an interval, as `'1 day 2 hours 3 minutes 4.5 seconds'`.
-fn clock_in_words(text: &mut Expr) {
-    let Expr::Value(value) = text else { return };
-    let Value::SingleQuotedString(text) = &mut value.value else { return };
-    let (before, clock) = text.trim().rsplit_once(' ').unwrap_or(("", text.trim()));
-    let (sign, digits) = match clock.strip_prefix('-') {
-        Some(digits) => ("-", digits),
-        None => ("", clock.trim_start_matches('+')),
-    };
-    let parts: Vec<&str> = digits.split(':').collect();
-    let is_number = |part: &&str| part.starts_with(|digit: char| digit.is_ascii_digit());
-    if !(2..=3).contains(&parts.len()) || !parts.iter().all(is_number) {
-        if let Some(unsigned) = text.trim().strip_prefix('+') {
-            *text = unsigned.to_string();
-        }
-        return;
-    }
-    let words = parts.iter().zip(["hours", "minutes", "seconds"]).map(|(part, unit)| format!("{sign}{part} {unit}"));
-    *text = format!("{before} {}", words.collect::<Vec<_>>().join(" ")).trim().to_string();
-}
-
-/// `INTERVAL '1-2' YEAR TO MONTH`, `INTERVAL '1 02:03:04.5' DAY TO SECOND` and what lies between, as an interval without fields; none for others.
-fn interval_of_fields(interval: &Interval) -> Option<Expr> {
-    use DateTimeField::{Day, Hour, Minute, Month, Second, Year};
-    let (first, last) = (interval.leading_field.as_ref()?, interval.last_field.as_ref()?);
-    let Expr::Value(value) = interval.value.as_ref() else { return None };
-    let Value::SingleQuotedString(text) = &value.value else { return None };
-    let (sign, text) = match text.trim().strip_prefix('-') {
-        Some(rest) => ("-", rest),
-        None => ("", text.trim()),
-    };
-    let units = [Year, Month, Day, Hour, Minute, Second];
-    let names = ["years", "months", "days", "hours", "minutes", "seconds"];
-    let place = |field: &DateTimeField| units.iter().position(|unit| unit == field);
-    let (from, to) = (place(first)?, place(last)?);
-    let parts: Vec<&str> = text.split(['-', ' ', ':']).collect();
-    // Months and days lie on different scales.
-    if from >= to || (from < 2) != (to < 2) || parts.len() != to - from + 1 {
-        return None;
-    }
-    let written: Vec<String> =
-        parts.iter().zip(&names[from..=to]).map(|(part, name)| format!("{sign}{part} {name}")).collect();
-    Some(Expr::Interval(Interval {
-        value: Box::new(window::string(&written.join(" "))),
-        leading_field: None,
-        leading_precision: None,
-        last_field: None,
-        fractional_seconds_precision: None,
-    }))
 }
 
 /// `j #>> '{a,0,b}'` is `json_as_text(j, 'a', 0, 'b')`, and `#>` is `json_get` of the same. Any other path is followed by a function of ours.

@@ -4,8 +4,7 @@
 //! In the standard (SQL:2016, 7.15) an offset over a time is an interval, and none is negative. A frame without offsets asks its order key for peers
 //! alone, which every type that has an order can tell; DataFusion asks for a type that it can add to.
 
-use arrow::datatypes::{DataType, IntervalUnit};
-use datafusion::common::ScalarValue;
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -141,8 +140,8 @@ fn word_of(bound: &WindowFrameBound) -> &'static str {
 
 /// Whether the text of an interval is one below zero; months count as 30 days beside days.
 fn is_negative(text: &str) -> bool {
-    match ScalarValue::try_from_string(text.to_owned(), &DataType::Interval(IntervalUnit::MonthDayNano)) {
-        Ok(ScalarValue::IntervalMonthDayNano(Some(interval))) => {
+    match eagre_engine::interval_text::parse(text) {
+        Ok(interval) => {
             let days = i128::from(interval.months) * 30 + i128::from(interval.days);
             days * 86_400_000_000_000 + i128::from(interval.nanoseconds) < 0
         }

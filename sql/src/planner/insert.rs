@@ -169,7 +169,8 @@ fn may_fail(from: &DataType, to: &DataType) -> bool {
         _ if convert::has_row(to) => true,
         (from, to) if is_number(from) && is_number(to) => !is_wider(from, to),
         (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View, to) => {
-            is_number(to) || is_time(to) || to == &DataType::Boolean
+            let is_read = convert::is_read_here(to) || to == &DataType::Binary;
+            is_number(to) || is_time(to) || to == &DataType::Boolean || is_read
         }
         _ => false,
     }

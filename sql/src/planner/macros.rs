@@ -8,11 +8,12 @@ use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, OrderByExpr, OrderByOptions, Value, ValueWithSpan,
-    VisitMut, VisitorMut,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, OrderByExpr, OrderByOptions, Value, VisitMut,
+    VisitorMut,
 };
 
 use super::window;
+use crate::functions::time_text::{READ_INSTANT, READ_TIMESTAMP, is_template};
 use crate::functions::{CHARSETS, DECODE, ENCODE, MAP_UNION, PRINTF};
 use crate::parser::parse_expr;
 
@@ -220,82 +221,19 @@ fn count_if(function: &Function) -> Option<Expr> {
     Some(Expr::Function(count))
 }
 
-/// What PostgreSQL's patterns are in chrono's, the longer ones first.
-const PATTERNS: &[(&str, &str)] = &[
-    ("YYYY", "%Y"),
-    ("IYYY", "%G"),
-    ("YY", "%y"),
-    ("MONTH", "%B"),
-    ("MON", "%b"),
-    ("MM", "%m"),
-    ("MI", "%M"),
-    ("MS", "%3f"),
-    ("DDD", "%j"),
-    ("DD", "%d"),
-    ("DAY", "%A"),
-    ("DY", "%a"),
-    ("HH24", "%H"),
-    ("HH12", "%I"),
-    ("HH", "%I"),
-    ("SS", "%S"),
-    ("US", "%6f"),
-    ("IW", "%V"),
-    ("AM", "%p"),
-    ("PM", "%p"),
-];
-
-/// `TO_CHAR(time, 'YYYY-MM-DD')`: a pattern of letters is PostgreSQL's; one with a `%` is chrono's, as it is.
-pub(super) fn to_char(function: &Function) -> Option<Expr> {
-    let (time, written) = with_pattern(function)?;
-    let translated = chrono_pattern(&written).filter(|translated| *translated != written)?;
-    Some(window::call("to_char", vec![time, window::string(&translated)]))
-}
-
-/// `TO_TIMESTAMP(text, 'YYYY-MM-DD HH24:MI:SS')`, `TO_DATE` of the same: a pattern that only PostgreSQL has, as chrono's. In Java's there is no `Y`,
-/// and no digit.
-pub(super) fn of_text(function: &Function, name: &str) -> Option<Expr> {
-    let (text, written) = with_pattern(function)?;
-    if !written.contains('Y') && !written.to_uppercase().contains("HH24") {
-        return None;
+/// `TO_TIMESTAMP(text, pattern)` where the pattern is PostgreSQL's, or in a column and may be: a function that keeps microseconds. Of Java's patterns the function
+/// stays, which has Flink's TIMESTAMP(3).
+pub(super) fn to_timestamp(function: &Function, name: &str) -> Option<Expr> {
+    let args: [Expr; 2] = arguments(function)?.try_into().ok()?;
+    let of_instant = name == "to_timestamp_ltz";
+    match constant(&args[1]) {
+        Some(Value::SingleQuotedString(pattern)) if is_template(pattern) => {}
+        Some(_) => return None,
+        // The second argument may be a number of digits there.
+        None if of_instant => return None,
+        None => {}
     }
-    Some(window::call(name, vec![text, window::string(&chrono_pattern(&written)?)]))
-}
-
-/// The two arguments of a call, the second of which is written out.
-fn with_pattern(function: &Function) -> Option<(Expr, String)> {
-    let [time, pattern] = arguments(function)?.try_into().ok()?;
-    match pattern {
-        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(written), .. }) => Some((time, written)),
-        _ => None,
-    }
-}
-
-fn chrono_pattern(text: &str) -> Option<String> {
-    if text.contains('%') {
-        return None;
-    }
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(next) = rest.chars().next() {
-        if let Some(quoted) = rest.strip_prefix('"') {
-            let (inside, after) = quoted.split_once('"')?;
-            out.push_str(inside);
-            rest = after;
-            continue;
-        }
-        let upper = |length: usize| rest.get(..length).map(str::to_uppercase);
-        match PATTERNS.iter().find(|(pattern, _)| upper(pattern.len()).as_deref() == Some(*pattern)) {
-            Some((pattern, chrono)) => {
-                out.push_str(chrono);
-                rest = &rest[pattern.len()..];
-            }
-            None => {
-                out.push(next);
-                rest = &rest[next.len_utf8()..];
-            }
-        }
-    }
-    Some(out)
+    Some(window::call(if of_instant { READ_INSTANT } else { READ_TIMESTAMP }, args.into()))
 }
 
 #[cfg(test)]
@@ -308,18 +246,6 @@ mod tests {
         for (name, count, text) in TEMPLATES {
             assert!(parse_expr(text).is_ok(), "{name}: {text}");
             assert!((1..=*count).all(|place| text.contains(&format!("__{place}"))), "{name} has all its arguments");
-        }
-    }
-
-    /// Times are shown as PostgreSQL's patterns say, and as chrono's.
-    #[test]
-    fn patterns_of_times() {
-        for (pattern, chrono) in [
-            ("YYYY-MM-DD HH24:MI:SS.MS", Some("%Y-%m-%d %H:%M:%S.%3f")),
-            ("Day, DD Mon YYYY \"at\" HH12:MI AM", Some("%A, %d %b %Y at %I:%M %p")),
-            ("%Y", None),
-        ] {
-            assert_eq!(chrono_pattern(pattern).as_deref(), chrono, "{pattern}");
         }
     }
 }

@@ -27,6 +27,7 @@ mod group_unnest;
 mod grouping_sets;
 mod guarded;
 mod insert;
+mod intervals;
 mod join;
 mod json_forms;
 mod json_made;

@@ -19,13 +19,14 @@ use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as DataFusionResult, ScalarValue, TableReference};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{
-    Expr as LogicalExpr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNodeCore, cast,
+    Expr as LogicalExpr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNodeCore, cast, lit,
 };
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, SetExpr, Spanned,
     TableAlias, TableFactor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
+use eagre_engine::interval_text;
 use eagre_engine::operator::window::{Millis, WindowKind, WindowSpec};
 use eagre_engine::operator::window_assign::local_type;
 use eagre_engine::wall_clock::WallClock;
@@ -512,7 +513,13 @@ pub(super) fn constant_interval_ms(expr: LogicalExpr, what: &str, location: Opti
     let text = short_text(&expr);
     let expr = match expr.get_type(&DFSchema::empty())? {
         // `'6 hours'` alone, as PostgreSQL reads it where an interval is meant.
-        data_type if data_type.is_string() => cast(expr, DataType::Interval(IntervalUnit::MonthDayNano)),
+        data_type if data_type.is_string() => match &expr {
+            LogicalExpr::Literal(value, _) if !value.is_null() => {
+                let read = interval_text::parse(value.try_as_str().flatten().unwrap_or_default());
+                lit(ScalarValue::IntervalMonthDayNano(Some(read.map_err(|message| SqlError::plan(message, location))?)))
+            }
+            _ => cast(expr, DataType::Interval(IntervalUnit::MonthDayNano)),
+        },
         _ => expr,
     };
     let expr = constant(expr)?;
