@@ -23,12 +23,11 @@ use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::at_once;
+use super::at_once::{self, UnkeyedPlanner};
 use super::context::{CatalogTable, PlanContext};
 use super::logical::{self, is_random, volatile_calls};
 use super::materialized::{view_of, views_in};
 use super::oracle::executable;
-use super::unkeyed::UnkeyedPlanner;
 use crate::catalog::{Catalog, MatchSettings, Relation};
 use crate::error::{Result, SqlError};
 use crate::functions::volatile::{self, StepContext};

@@ -11,11 +11,17 @@ use arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
+use async_trait::async_trait;
+use datafusion::catalog::Session;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DataFusionResult};
 use datafusion::datasource::{MemTable, provider_as_source};
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder};
+use datafusion::execution::context::QueryPlanner;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNode};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionContext;
 use eagre_engine::delta::Delta;
 use eagre_engine::expr::StepContext;
@@ -25,6 +31,7 @@ use eagre_engine::time::{WATERMARK_MAX, WATERMARK_MIN, Watermarks};
 use super::forecast::ForecastTable;
 use super::lower::engine;
 use super::match_recognize::MatchRecognize;
+use super::unkeyed::Unkeyed;
 use crate::catalog::MatchSettings;
 use crate::error::{Location, Result, SqlError};
 
@@ -160,4 +167,35 @@ fn kept(deltas: &[Delta]) -> Result<Vec<RecordBatch>> {
         }
     }
     Ok(left)
+}
+
+/// DataFusion's planner, for which [`Unkeyed`] is what is in it.
+#[derive(Debug)]
+pub(super) struct UnkeyedPlanner;
+
+#[async_trait]
+impl QueryPlanner for UnkeyedPlanner {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        session: &dyn Session,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Self)]);
+        planner.create_physical_plan(plan, session).await
+    }
+}
+
+#[async_trait]
+impl ExtensionPlanner for UnkeyedPlanner {
+    async fn plan_extension(
+        &self,
+        _planner: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _logical_inputs: &[&LogicalPlan],
+        physical_inputs: &[Arc<dyn ExecutionPlan>],
+        _session: &dyn Session,
+        _planning: &PhysicalPlanningContext,
+    ) -> DataFusionResult<Option<Arc<dyn ExecutionPlan>>> {
+        Ok(physical_inputs.first().filter(|_| node.as_any().is::<Unkeyed>()).cloned())
+    }
 }

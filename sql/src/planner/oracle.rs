@@ -26,15 +26,15 @@ use datafusion::logical_expr::{
 use datafusion::prelude::{SessionConfig, SessionContext};
 use eagre_engine::operator::window::WindowKind;
 
+use super::at_once::{self, UnkeyedPlanner};
 use super::context::{CatalogTable, PlanContext, column};
 use super::expr::strip_alias;
 use super::local_time::last_instant;
 use super::nearest::NearestJoin;
 use super::over::{self, score};
 use super::set_operation::SetOperation;
-use super::unkeyed::UnkeyedPlanner;
 use super::window::{WindowShape, WindowTableFunction};
-use super::{at_once, decorrelate, logical, online};
+use super::{decorrelate, logical, online};
 use crate::catalog::{Catalog, ColumnKind, Relation};
 use crate::error::{Result, SqlError};
 use crate::functions::local_time::WALL_CLOCK;

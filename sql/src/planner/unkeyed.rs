@@ -9,17 +9,9 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use datafusion::catalog::Session;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, DFSchemaRef, Result as DataFusionResult};
-use datafusion::execution::context::QueryPlanner;
-use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{
-    Expr, Extension, LogicalPlan, Unnest, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
-};
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, Unnest, UserDefinedLogicalNodeCore};
 
 use crate::error::SqlError;
 
@@ -98,7 +90,7 @@ pub(super) fn mark(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
     let marked = plan.transform_up_with_subqueries(|plan| {
         match &plan {
             LogicalPlan::Unnest(Unnest { input, .. })
-                if input.schema().functional_dependencies().iter().next().is_some() => {}
+                if !input.schema().functional_dependencies().is_empty() => {}
             // It was there already.
             _ => {
                 return match Unkeyed::of(&plan).map(|node| node.input.clone()) {
@@ -126,35 +118,4 @@ pub(super) fn unmark(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
             None => Ok(Transformed::no(plan)),
         })?;
     Ok(plain.data)
-}
-
-/// Plans these nodes as what is in them, for DataFusion's executor.
-#[derive(Debug)]
-pub(super) struct UnkeyedPlanner;
-
-#[async_trait]
-impl QueryPlanner for UnkeyedPlanner {
-    async fn create_physical_plan(
-        &self,
-        plan: &LogicalPlan,
-        session: &dyn Session,
-    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Self)]);
-        planner.create_physical_plan(plan, session).await
-    }
-}
-
-#[async_trait]
-impl ExtensionPlanner for UnkeyedPlanner {
-    async fn plan_extension(
-        &self,
-        _planner: &dyn PhysicalPlanner,
-        node: &dyn UserDefinedLogicalNode,
-        _logical_inputs: &[&LogicalPlan],
-        physical_inputs: &[Arc<dyn ExecutionPlan>],
-        _session: &dyn Session,
-        _planning: &PhysicalPlanningContext,
-    ) -> DataFusionResult<Option<Arc<dyn ExecutionPlan>>> {
-        Ok(physical_inputs.first().filter(|_| node.as_any().is::<Unkeyed>()).cloned())
-    }
 }

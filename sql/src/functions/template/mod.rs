@@ -16,6 +16,8 @@ pub(crate) use number::{Digits, NumberTemplate};
 pub(crate) use read::Reading;
 pub(crate) use write::Moment;
 
+use super::date_pattern::MONTHS;
+
 /// A compiled pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template {
@@ -193,21 +195,6 @@ const WORDS_OF_ANY_CASE: &[(&str, Word)] = &[
     ("TZM", Word::ZoneMinute),
     ("OF", Word::ZoneOffset),
     ("FX", Word::Exact),
-];
-
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
 ];
 
 /// From Sunday.
