@@ -89,8 +89,7 @@ pub(super) fn mark(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
     let mut any = false;
     let marked = plan.transform_up_with_subqueries(|plan| {
         match &plan {
-            LogicalPlan::Unnest(Unnest { input, .. })
-                if !input.schema().functional_dependencies().is_empty() => {}
+            LogicalPlan::Unnest(Unnest { input, .. }) if !input.schema().functional_dependencies().is_empty() => {}
             // It was there already.
             _ => {
                 return match Unkeyed::of(&plan).map(|node| node.input.clone()) {
