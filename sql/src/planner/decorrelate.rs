@@ -35,7 +35,7 @@ use super::rank::numbers;
 use super::{single_value, unkeyed};
 use crate::error::{Result, SqlError};
 
-pub(super) use self::stale::has_stale_reference;
+pub(super) use self::stale::{has_stale_reference, renewed};
 
 /// Whether a plan still has a subquery in an expression, or a `LATERAL`.
 pub(super) fn has_subquery(plan: &LogicalPlan) -> bool {

@@ -44,6 +44,9 @@ use super::{
 use crate::error::Result;
 use crate::functions::volatile;
 
+/// How often references to queries around are given the types that their columns get, as subqueries in subqueries may need.
+const RENEWALS_MAX: usize = 4;
+
 /// Types fit, functions are resolved, calls of random functions are told apart.
 pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan> {
     let mut analyzer = Analyzer::new();
@@ -55,11 +58,19 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
     let plan =
         frames::by_groups(single_value::check(limits::computed(ties::expand(outer_aggregates::settle(plan)?)?)?)?)?;
     let subqueries = decorrelate::has_subquery(&plan);
+    let fit = |plan: &LogicalPlan| {
+        let rules = unchecked_rules();
+        rules.iter().try_fold(plan.clone(), |plan, rule| rule.analyze(plan, &context.config))
+    };
     let by_ours = |mut plan: LogicalPlan| -> Result<LogicalPlan> {
-        for rule in unchecked_rules() {
-            plan = rule.analyze(plan, &context.config)?;
+        let mut fitted = fit(&plan)?;
+        // A type that changes may change that of another subquery.
+        for _ in 0..RENEWALS_MAX {
+            let Some(renewed) = decorrelate::renewed(&plan, &fitted)? else { break };
+            plan = renewed;
+            fitted = fit(&plan)?;
         }
-        Ok(analyzer.execute_and_check(decorrelate::decorrelate(plan)?, &context.config, |_, _| {})?)
+        Ok(analyzer.execute_and_check(decorrelate::decorrelate(fitted)?, &context.config, |_, _| {})?)
     };
     let plan = if subqueries && decorrelate::is_deep(&plan) {
         by_ours(plan)?
