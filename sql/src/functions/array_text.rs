@@ -10,6 +10,9 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, FieldRef};
 use arrow::error::ArrowError;
 
+/// How deep arrays are nested at most, as in PostgreSQL.
+const DEPTH_MAX: usize = 6;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Item {
     Null,
@@ -92,6 +95,16 @@ fn lists(
     Ok(Arc::new(ListArray::try_new(Arc::clone(field), OffsetBuffer::from_lengths(lengths), values, nulls)?))
 }
 
+/// The texts of an array without arrays in it; none of a text that is no such array.
+pub(super) fn elements(text: &str) -> Option<Vec<Option<String>>> {
+    let element = |item| match item {
+        Item::Null => Some(None),
+        Item::Text(text) => Some(Some(text)),
+        Item::Array(_) => None,
+    };
+    parse(text).ok()?.into_iter().map(element).collect()
+}
+
 fn parse(text: &str) -> Result<Vec<Item>, String> {
     let text = text.trim();
     // `[0:2]={..}` says where its elements are counted from, which arrays do not keep.
@@ -99,15 +112,18 @@ fn parse(text: &str) -> Result<Vec<Item>, String> {
         Some((bounds, array)) if bounds.starts_with('[') => array.trim_start(),
         _ => text,
     };
-    let (items, rest) = array(text)?;
+    let (items, rest) = array(text, 1)?;
     if !rest.trim().is_empty() {
         return Err(format!("`{}` stands behind its end", rest.trim()));
     }
     Ok(items)
 }
 
-/// The array at the beginning of `text`, and what stands behind it.
-fn array(text: &str) -> Result<(Vec<Item>, &str), String> {
+/// The array at the beginning of `text`, which is within `depth - 1` others, and what stands behind it.
+fn array(text: &str, depth: usize) -> Result<(Vec<Item>, &str), String> {
+    if depth > DEPTH_MAX {
+        return Err(format!("it has arrays within arrays more than {DEPTH_MAX} deep"));
+    }
     let Some(mut rest) = text.strip_prefix('{') else {
         return Err("it begins with `{`".into());
     };
@@ -116,7 +132,7 @@ fn array(text: &str) -> Result<(Vec<Item>, &str), String> {
         return Ok((items, behind));
     }
     loop {
-        let (item, behind) = item(rest.trim_start())?;
+        let (item, behind) = item(rest.trim_start(), depth)?;
         items.push(item);
         let behind = behind.trim_start();
         match behind.chars().next() {
@@ -128,9 +144,9 @@ fn array(text: &str) -> Result<(Vec<Item>, &str), String> {
     }
 }
 
-fn item(text: &str) -> Result<(Item, &str), String> {
+fn item(text: &str, depth: usize) -> Result<(Item, &str), String> {
     if text.starts_with('{') {
-        return array(text).map(|(items, rest)| (Item::Array(items), rest));
+        return array(text, depth + 1).map(|(items, rest)| (Item::Array(items), rest));
     }
     let mut value = String::new();
     if let Some(quoted) = text.strip_prefix('"') {
@@ -209,9 +225,10 @@ mod tests {
             ("{\"a\"b}", "stands no comma"),
             ("{a\"b\"}", "stands within an element"),
             ("", "it begins with `{`"),
+            (&"{".repeat(1_000_000), "more than 6 deep"),
         ] {
-            let error = parse(text).expect_err(text);
-            assert!(error.contains(reason), "{text}: {error}");
+            let error = parse(text).expect_err(reason);
+            assert!(error.contains(reason), "{reason}: {error}");
         }
     }
 }

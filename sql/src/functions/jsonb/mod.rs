@@ -27,6 +27,7 @@ use datafusion_functions_json::JSON_UNION_DATA_TYPE;
 use datafusion_functions_json::udfs::json_get_udf;
 
 use self::tree::Json;
+use super::array_text;
 use super::definition::{Call, Definition, Param};
 use super::json_build::{documents, json_string, written};
 
@@ -226,37 +227,9 @@ fn at_path(call: &Call) -> Result<ArrayRef> {
     values_of(json.map(|(json, path)| edit::at_path(&json?, &path?).map(Json::text)))
 }
 
-/// Paths, and lists of keys: arrays of texts, or texts as PostgreSQL writes such arrays. One with a null in it is none.
+/// Paths, and lists of keys: one with a null in it is none.
 fn paths(call: &Call, index: usize) -> Result<Vec<Option<Vec<String>>>> {
-    let array = call.array(index)?;
-    match array.data_type() {
-        DataType::List(_) => {
-            let list = array.as_list::<i32>();
-            let steps = cast(list.values(), &DataType::Utf8View)?;
-            let steps = steps.as_string_view();
-            let path = |row: usize| {
-                let places = list.offsets()[row] as usize..list.offsets()[row + 1] as usize;
-                let step = |place: usize| steps.is_valid(place).then(|| steps.value(place).to_string());
-                if list.is_valid(row) { places.map(step).collect() } else { None }
-            };
-            Ok((0..list.len()).map(path).collect())
-        }
-        DataType::Null => Ok(vec![None; call.rows]),
-        data_type if is_text(data_type) => {
-            let steps = |text: &str| match array_of_text(text) {
-                Some(steps) => Ok(steps),
-                None => {
-                    exec_err!("{}: '{text}' is no path; write '{{a,0}}', or ARRAY['a', '0']", spoken(call))
-                }
-            };
-            call.text(index)?.iter().map(|text| text.map(steps).transpose()).collect()
-        }
-        other => exec_err!(
-            "{}: a path is an array of texts, such as ARRAY['a', '0'] or '{{a,0}}', not {}",
-            spoken(call),
-            crate::types::sql_name(other)
-        ),
-    }
+    Ok(text_lists(call, index)?.into_iter().map(|list| list?.into_iter().collect()).collect())
 }
 
 /// What a call is called by whoever wrote it.
@@ -266,40 +239,6 @@ fn spoken(call: &Call) -> String {
         "jsonb_delete_path" => "`#-`".into(),
         name => name.to_uppercase(),
     }
-}
-
-/// The texts of `{a,0,"b c"}`.
-fn array_of_text(text: &str) -> Option<Vec<String>> {
-    let inside = text.trim().strip_prefix('{')?.strip_suffix('}')?;
-    let mut steps = vec![];
-    let mut rest = inside.trim();
-    while !rest.is_empty() {
-        let (step, after) = match rest.strip_prefix('"') {
-            Some(quoted) => {
-                let mut step = String::new();
-                let mut letters = quoted.char_indices();
-                let end = loop {
-                    match letters.next()? {
-                        (_, '\\') => step.push(letters.next()?.1),
-                        (end, '"') => break end,
-                        (_, letter) => step.push(letter),
-                    }
-                };
-                (step, quoted[end + 1..].trim_start())
-            }
-            None => {
-                let end = rest.find(',').unwrap_or(rest.len());
-                (rest[..end].trim().to_string(), &rest[end..])
-            }
-        };
-        steps.push(step);
-        rest = match after.strip_prefix(',') {
-            Some(more) => more.trim_start(),
-            None if after.is_empty() => after,
-            None => return None,
-        };
-    }
-    Some(steps)
 }
 
 fn elements(json: Json) -> Option<Vec<Json>> {
@@ -531,10 +470,24 @@ fn text_lists(call: &Call, index: usize) -> Result<Vec<Option<Vec<Option<String>
         let offsets = OffsetBuffer::new(offsets.into());
         array = Arc::new(ListArray::try_new(field, offsets, Arc::clone(inner.values()), outer.nulls().cloned())?);
     }
-    let DataType::List(_) = array.data_type() else {
-        let lists = paths(call, index)?.into_iter();
-        return Ok(lists.map(|list| list.map(|list| list.into_iter().map(Some).collect())).collect());
-    };
+    match array.data_type() {
+        DataType::List(_) => {}
+        DataType::Null => return Ok(vec![None; call.rows]),
+        data_type if is_text(data_type) => {
+            let elements = |text: &str| match array_text::elements(text) {
+                Some(elements) => Ok(elements),
+                None => exec_err!("{}: '{text}' is no path; write '{{a,0}}', or ARRAY['a', '0']", spoken(call)),
+            };
+            return call.text(index)?.iter().map(|text| text.map(elements).transpose()).collect();
+        }
+        other => {
+            return exec_err!(
+                "{}: a path is an array of texts, such as ARRAY['a', '0'] or '{{a,0}}', not {}",
+                spoken(call),
+                crate::types::sql_name(other)
+            );
+        }
+    }
     let list = array.as_list::<i32>();
     let values = cast(list.values(), &DataType::Utf8View)?;
     let values = values.as_string_view();
@@ -544,21 +497,4 @@ fn text_lists(call: &Call, index: usize) -> Result<Vec<Option<Vec<Option<String>
         list.is_valid(row).then(|| places.map(text).collect())
     };
     Ok((0..list.len()).map(of_row).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Arrays of texts as PostgreSQL writes them.
-    #[test]
-    fn arrays_in_texts() {
-        let steps = |steps: &[&str]| Some(steps.iter().map(|step| step.to_string()).collect::<Vec<_>>());
-        assert_eq!(array_of_text("{a, 0 ,b}"), steps(&["a", "0", "b"]));
-        assert_eq!(array_of_text(r#"{"a,b","c\"d"}"#), steps(&["a,b", "c\"d"]));
-        assert_eq!(array_of_text("{}"), steps(&[]));
-        for text in ["a", "{a", r#"{"a"b}"#, r#"{"a}"#] {
-            assert_eq!(array_of_text(text), None, "{text}");
-        }
-    }
 }
