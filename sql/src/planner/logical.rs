@@ -84,6 +84,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
             Err(error) => return Err(error.into()),
         }
     };
+    let plan = misread::in_lists::rewrite_plan(plan)?;
     let plan = grouping_sets::expand(map_equality::rewrite(json_plain::rewrite(plan)?)?)?;
     let plan = casts::rewrite_plan(plan, context.catalog.time_zone())?;
     Ok(unkeyed::mark(volatile::number_call_sites(plan)?)?)

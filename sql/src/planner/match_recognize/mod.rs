@@ -28,6 +28,7 @@ use eagre_patterns::{Automaton, VariableSet};
 
 use super::expr::strip_alias;
 use super::logical::{self, is_time};
+use super::misread::in_lists;
 use super::{ROWTIME_METADATA, casts};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::match_recognize::{Clause, MATCH_FUNCTION, PatternSyntax, RowsSyntax, SkipSyntax};
@@ -404,7 +405,8 @@ impl<'p> Expressions<'p> {
     fn coerce(&self, expr: LogicalExpr, schema: &DFSchema) -> Result<LogicalExpr> {
         let expr = logical::rewrite_functions(expr, schema, &self.planner.config)?;
         let expr = self.simplifier(schema).coerce(expr, schema)?;
-        Ok(casts::rewrite_expr(expr, schema, &self.planner.time_zone)?.data)
+        let expr = casts::rewrite_expr(expr, schema, &self.planner.time_zone)?.data;
+        Ok(in_lists::rewrite(expr)?.data)
     }
 
     /// Fits types to each other and computes what is constant.

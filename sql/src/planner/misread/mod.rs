@@ -5,8 +5,10 @@
 //!   of the join are others.
 //! - An aggregate without groups has a row also over none, and a subquery that skips rows, or shows none, has fewer than there are: both are lost in a
 //!   join on what the subquery asks of the rows around it.
+//! - Two lists of one value (`x IN (..) AND x IN (..)`) become one as sets of expressions ([`in_lists`]).
 
 mod carried;
+pub(super) mod in_lists;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
