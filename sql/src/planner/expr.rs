@@ -26,6 +26,7 @@ use eagre_engine::operator::match_recognize::Program;
 use eagre_engine::time::EventTimeMs;
 use eagre_engine::{EngineError, Place, Result};
 
+use super::fallible::may_fail;
 use super::guarded;
 use super::logical::{is_random, volatile_calls};
 use super::program::program;
@@ -87,6 +88,11 @@ impl Compiler {
         let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
         let width = schema.fields().len();
         Ok(Self::new(&df_schema, (0..width).collect(), width, config))
+    }
+
+    /// Whether there can be rows for which the evaluation of an expression fails.
+    pub(super) fn may_fail(&self, expr: &LogicalExpr) -> bool {
+        may_fail(expr, &self.schema)
     }
 
     /// Compiles; the result's field is called `name`.

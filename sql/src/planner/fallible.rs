@@ -12,6 +12,7 @@ use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Operator};
 
 use crate::functions::convert;
 use crate::planner::expr::strip_alias;
+use crate::planner::single_value::ONLY;
 
 /// Functions of DataFusion and of this dialect that refuse some values of the right type; those that begin so, too.
 const FALLIBLE: &[&str] = &[
@@ -22,6 +23,7 @@ const FALLIBLE: &[&str] = &[
     "__json_at_path",
     "__json_number",
     "__json_whole",
+    ONLY,
     "__period_end",
     "__to_",
     "arrow_cast",

@@ -1,19 +1,20 @@
 //! A subquery in the place of one value: that it gives one is checked while it runs.
 //!
 //! DataFusion makes a join of it, and rows beyond the first would multiply the rows around. What may give more than one row is put under
-//! an aggregate that gives the only value, null where there is none, and an error where there are more (Flink's `SINGLE_VALUE`). One that looks at the rows around it has its value for each
-//! of them ([`of_each`]).
+//! an aggregate that gives a value and how many there are (Flink's `SINGLE_VALUE`); what is computed of it is the only value, null where there is none, and an error where there are more:
+//! over rows that can be taken back that is an error only if it is so at the end. One that looks at the rows around it has its value for each of them ([`of_each`]).
 
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, Field, FieldRef, UInt64Type};
+use arrow::array::{Array, ArrayRef, AsArray, StructArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, UInt64Type};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result as DataFusionResult, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, LogicalPlan, LogicalPlanBuilder, Signature, Subquery, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Subquery, Volatility,
 };
 
 use super::decorrelate::gives_one_row;
@@ -44,7 +45,7 @@ fn checked(subquery: Subquery) -> DataFusionResult<Subquery> {
     let value = Expr::AggregateFunction(value).alias(NAME);
     let none: [Expr; 0] = [];
     let plan = LogicalPlanBuilder::from(plan).aggregate(none, [value])?;
-    let plan = plan.project([datafusion::logical_expr::col(NAME).alias(name)])?.build()?;
+    let plan = plan.project([only().alias(name)])?.build()?;
     Ok(Subquery { subquery: Arc::new(plan), ..subquery })
 }
 
@@ -60,11 +61,59 @@ pub(super) fn of_each(plan: LogicalPlan, keys: usize) -> Result<LogicalPlan> {
     let value = AggregateFunction::new_udf(function(), vec![Expr::Column(value.clone())], false, None, vec![], None);
     let value = Expr::AggregateFunction(value).alias(NAME);
     let plan = LogicalPlanBuilder::from(plan).aggregate(keys.clone(), [value])?;
-    let columns = std::iter::once(datafusion::logical_expr::col(NAME).alias_qualified(table, name)).chain(keys);
+    let columns = std::iter::once(only().alias_qualified(table, name)).chain(keys);
     Ok(plan.project(columns)?.build()?)
 }
 
 const NAME: &str = "single_value";
+/// The function that makes the only value of what the aggregate gives.
+pub(super) const ONLY: &str = "__only_value";
+
+/// The only value, of the column of the aggregate.
+fn only() -> Expr {
+    static FUNCTION: OnceLock<Arc<ScalarUDF>> = OnceLock::new();
+    let make = || Arc::new(ScalarUDF::new_from_impl(Only { signature: Signature::any(1, Volatility::Immutable) }));
+    Arc::clone(FUNCTION.get_or_init(make)).call(vec![datafusion::logical_expr::col(NAME)])
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Only {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Only {
+    fn name(&self) -> &str {
+        ONLY
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> DataFusionResult<DataType> {
+        match arg_types {
+            [DataType::Struct(fields)] if fields.len() == 2 => Ok(fields[0].data_type().clone()),
+            other => internal_err!("`{ONLY}` of {other:?}"),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let [counted] = arrays.as_slice() else { return internal_err!("`{ONLY}` of {} arguments", arrays.len()) };
+        let counted = counted.as_struct();
+        match counted.column(1).as_primitive::<UInt64Type>().iter().flatten().find(|rows| *rows > 1) {
+            Some(rows) => exec_err!(
+                "a subquery that stands for one value gives {rows} rows; narrow it by a condition, aggregate it or add `LIMIT 1`"
+            ),
+            None => Ok(ColumnarValue::Array(Arc::clone(counted.column(0)))),
+        }
+    }
+}
+
+/// What the aggregate over values of a type gives: the first value, and how many there are.
+fn counted(value: &DataType) -> Fields {
+    vec![Field::new("value", value.clone(), true), Field::new("rows", DataType::UInt64, false)].into()
+}
 
 fn function() -> Arc<AggregateUDF> {
     static FUNCTION: OnceLock<Arc<AggregateUDF>> = OnceLock::new();
@@ -88,22 +137,33 @@ impl AggregateUDFImpl for SingleValue {
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> DataFusionResult<DataType> {
-        Ok(arg_types[0].clone())
+        Ok(DataType::Struct(counted(&arg_types[0])))
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> DataFusionResult<Vec<FieldRef>> {
-        let value = Field::new(format!("{}[value]", args.name), args.return_field.data_type().clone(), true);
-        Ok(vec![Arc::new(value), Arc::new(Field::new(format!("{}[rows]", args.name), DataType::UInt64, true))])
+        let DataType::Struct(fields) = args.return_field.data_type() else {
+            return internal_err!("`{NAME}` of {}", args.return_field.data_type());
+        };
+        let state = fields.iter().map(|field| {
+            let name = format!("{}[{}]", args.name, field.name());
+            Arc::new(Field::new(name, field.data_type().clone(), true))
+        });
+        Ok(state.collect())
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> DataFusionResult<Box<dyn Accumulator>> {
-        Ok(Box::new(Single { value: ScalarValue::try_from(args.return_field.data_type())?, rows: 0 }))
+        let DataType::Struct(fields) = args.return_field.data_type() else {
+            return internal_err!("`{NAME}` of {}", args.return_field.data_type());
+        };
+        let value = ScalarValue::try_from(fields[0].data_type())?;
+        Ok(Box::new(Single { fields: fields.clone(), value, rows: 0 }))
     }
 }
 
 /// The first value, and how many there are.
 #[derive(Debug)]
 struct Single {
+    fields: Fields,
     value: ScalarValue,
     rows: u64,
 }
@@ -132,12 +192,8 @@ impl Accumulator for Single {
     }
 
     fn evaluate(&mut self) -> DataFusionResult<ScalarValue> {
-        match self.rows {
-            0 | 1 => Ok(self.value.clone()),
-            rows => exec_err!(
-                "a subquery that stands for one value gives {rows} rows; narrow it by a condition, aggregate it or add `LIMIT 1`"
-            ),
-        }
+        let values: Vec<ArrayRef> = vec![self.value.to_array()?, Arc::new(UInt64Array::from(vec![self.rows]))];
+        Ok(ScalarValue::Struct(Arc::new(StructArray::try_new(self.fields.clone(), values, None)?)))
     }
 
     fn state(&mut self) -> DataFusionResult<Vec<ScalarValue>> {

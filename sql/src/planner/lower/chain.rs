@@ -59,6 +59,7 @@ impl Lowering<'_> {
         name: &str,
     ) -> Result<ExprRef> {
         self.check_volatile(stream, expr)?;
+        stream.may_fail |= compiler.may_fail(expr);
         compiler.compile(expr, name)
     }
 
