@@ -38,6 +38,7 @@ pub mod retraction_check;
 pub mod score;
 pub mod session_window;
 pub mod set_operation;
+pub mod sort;
 pub mod temporal_join;
 pub mod top_n;
 mod ttl;

@@ -493,7 +493,9 @@ fn lower_statement(
     lowering.emit = query.emit.map(|emit| emit.kind).or(lowering.options.emit);
     lowering.aggregated_window = false;
     lowering.recursion_at = place_of(query, Construct::RecursiveCte);
+    lowering.order_at = place_of(query, Construct::OrderBy);
     lowering.above.keeps_arrival = planned.final_sort.is_some();
+    lowering.above.in_order = planned.sink.is_some();
     let stream = lowering.lower(&planned.plan)?;
     if let Some(emit) = query.emit
         && emit.kind == EmitKind::OnWindowClose

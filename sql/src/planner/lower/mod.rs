@@ -44,6 +44,7 @@ use crate::types::UTC;
 
 mod chain;
 mod constants;
+mod sort;
 mod sources;
 mod stream;
 mod union;
@@ -104,6 +105,8 @@ pub(super) struct Lowering<'a> {
     pub(super) ports: Vec<(NodeIndex, SchemaRef)>,
     /// Where the current statement says `WITH RECURSIVE`.
     pub(super) recursion_at: Option<Location>,
+    /// Where the statement's `ORDER BY` stands.
+    pub(super) order_at: Option<Location>,
     /// What was lowered, with whether it aggregated by a window.
     pub(super) shared: HashMap<Shared, (Stream, bool)>,
     pub(super) materialized: Materialized,
@@ -165,6 +168,7 @@ impl<'a> Lowering<'a> {
             asked: vec![],
             ports: vec![],
             recursion_at: None,
+            order_at: None,
             as_upserts: false,
         }
     }
@@ -309,17 +313,37 @@ impl<'a> Lowering<'a> {
         if stream.needs_ordinals {
             self.request_ordinals(stream.from);
         }
+        let may_fail = std::mem::take(&mut stream.may_fail);
         if !stream.stages.is_empty() {
             let stages = std::mem::take(&mut stream.stages);
             let detail = stages.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let id = self.id(&format!("chain {detail}"), plan, &stream.tables);
             let mut output = stream.edge_info();
             output.ordinals = stream.needs_ordinals;
-            let node =
-                self.push_operator(id, ChainFactory::new(stages), stream.from, Route::Forward, output, detail, "");
+            let mut factory = ChainFactory::new(stages);
+            let (route, bound) = match self.route_of_changes(stream).filter(|_| may_fail) {
+                Some((input, columns)) if factory.defer(Arc::clone(&input), columns.clone()).is_ok() => {
+                    (Route::Hash(columns), "rows that cannot be computed, until they are taken back")
+                }
+                _ => (Route::Forward, ""),
+            };
+            let node = self.push_operator(id, factory, stream.from, route, output, detail, bound);
             stream.from = (node, PORT_MAIN);
         }
         stream.from
+    }
+
+    /// The columns of rows that can be taken back before any stage, and those whose hash brings equal rows to one shard.
+    fn route_of_changes(&self, stream: &Stream) -> Option<(SchemaRef, Vec<usize>)> {
+        let is_recursive = !self.ports.is_empty();
+        if stream.changelog == ChangelogMode::AppendOnly || stream.needs_ordinals || is_recursive {
+            return None;
+        }
+        let input = &self.graph.nodes[stream.from.0].output;
+        let plain = |column: &usize| !input.schema.field(*column).data_type().is_nested();
+        let all = || (0..input.schema.fields().len()).filter(plain).collect();
+        let columns = input.key.clone().filter(|key| !key.is_empty()).unwrap_or_else(all);
+        Some((Arc::clone(&input.schema), columns))
     }
 
     /// Has the sources behind a node number their rows, and all edges on the way keep the numbers.
@@ -377,6 +401,7 @@ impl<'a> Lowering<'a> {
                 let stream = self.lower_wanting(&filter.input, wanted.as_ref())?;
                 self.filter(stream, &filter.predicate, &filter.input)
             }
+            LogicalPlan::Sort(sort) if above.in_order && sort.fetch.is_none() => self.lower_sorted(sort, plan),
             // What several parts of a query compute is computed once.
             LogicalPlan::Aggregate(_)
             | LogicalPlan::Join(_)
@@ -519,6 +544,7 @@ impl<'a> Lowering<'a> {
             ordered: true,
             arrival: None,
             needs_ordinals: false,
+            may_fail: false,
             bounded,
             consolidated: false,
             lateness_ms: 0,
@@ -543,6 +569,7 @@ impl<'a> Lowering<'a> {
             ordered: false,
             arrival: None,
             needs_ordinals: false,
+            may_fail: false,
             bounded: input.bounded,
             consolidated: false,
             lateness_ms: input.lateness_ms,
@@ -562,6 +589,8 @@ pub(super) struct Above {
     pub(super) keeps_arrival: bool,
     /// What is computed of the rows may fail for some.
     pub(super) may_fail: bool,
+    /// A sink writes the rows down in the order of a `Sort`.
+    pub(super) in_order: bool,
 }
 
 impl Above {
@@ -575,7 +604,7 @@ impl Above {
         let is_top_n = matches!(plan, LogicalPlan::Extension(extension) if extension.node.as_any().is::<TopN>());
         let has_arrival = is_top_n || matches!(plan, LogicalPlan::Window(_));
         let is_unit = matches!(plan, LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty());
-        Self { keeps_arrival: self.keeps_arrival && has_arrival, may_fail: self.may_fail && is_unit }
+        Self { keeps_arrival: self.keeps_arrival && has_arrival, may_fail: self.may_fail && is_unit, in_order: false }
     }
 }
 

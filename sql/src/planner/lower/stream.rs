@@ -103,6 +103,8 @@ pub(in crate::planner) struct StreamColumn {
     pub(in crate::planner) role: Option<(WindowInfo, WindowPart)>,
     /// Whether the stream's watermark speaks of this column.
     pub(in crate::planner) rowtime: bool,
+    /// Whether an outer join has filled it with nulls.
+    pub(in crate::planner) padded: bool,
     /// Whether rows of one value, within one key, come all in one step of the pipeline, and no other comes later.
     pub(in crate::planner) whole: bool,
     /// `Some`: the column is the greatest or least of the rows of a window.
@@ -111,7 +113,7 @@ pub(in crate::planner) struct StreamColumn {
 
 impl StreamColumn {
     pub(in crate::planner) fn plain(index: usize) -> Self {
-        Self { slot: Slot::Physical(index), role: None, rowtime: false, whole: false, extreme: None }
+        Self { slot: Slot::Physical(index), role: None, rowtime: false, padded: false, whole: false, extreme: None }
     }
 
     /// How far behind the watermark this column's values in rows to come may be, in milliseconds; `None`: as far as they like. Of the
@@ -160,6 +162,8 @@ pub(in crate::planner) struct Stream {
     pub(in crate::planner) arrival: Option<usize>,
     /// Whether a stage needs arrival numbers.
     pub(in crate::planner) needs_ordinals: bool,
+    /// Whether there are rows that a stage cannot compute.
+    pub(in crate::planner) may_fail: bool,
     pub(in crate::planner) bounded: bool,
     /// Whether a step says of each row once what became of it.
     pub(in crate::planner) consolidated: bool,
