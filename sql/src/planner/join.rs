@@ -142,13 +142,17 @@ impl Lowering<'_> {
         let mut columns = vec![];
         let left_kept = !matches!(kind, JoinKind::RightSemi | JoinKind::RightAnti);
         let right_kept = !matches!(kind, JoinKind::LeftSemi | JoinKind::LeftAnti | JoinKind::LeftMark);
-        let sides = [(&left, left_kept, 0), (&right, right_kept, left_width)];
-        for (input, _, offset) in sides.iter().filter(|(_, kept, _)| *kept) {
+        let sides = [
+            (&left, left_kept, 0, matches!(kind, JoinKind::Right | JoinKind::Full)),
+            (&right, right_kept, left_width, matches!(kind, JoinKind::Left | JoinKind::Full)),
+        ];
+        for (input, _, offset, padded) in sides.iter().filter(|(_, kept, ..)| *kept) {
             for column in &input.stream.columns {
                 let Slot::Physical(place) = column.slot else {
                     return Err(SqlError::internal("a column of a window without a place"));
                 };
                 let mut column = column.clone();
+                column.padded |= *padded;
                 column.role = column.role.filter(|_| bounds.window);
                 column.rowtime &= bounds.delay_ms.is_some() && (!bounds.window || column.role.is_some());
                 if wanted.is_none_or(|wanted| wanted.contains(&columns.len())) {

@@ -106,6 +106,8 @@ struct Layout {
     sorts: Vec<Sort>,
     /// Whether a watermark speaks of the first of the order, which is ascending.
     by_time: bool,
+    /// Whether there may be rows at the end that have no time to be final by.
+    may_lack_time: bool,
 }
 
 impl Layout {
@@ -212,15 +214,16 @@ impl Lowering<'_> {
             let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
             order.push(OrderKey { column, options });
         }
-        // Does the watermark speak of the order?
-        let by_time = sorts.first().is_some_and(|sort| {
-            let LogicalExpr::Column(column) = strip_alias(&sort.expr) else {
-                return false;
-            };
-            sort.asc && input.schema().index_of_column(column).is_ok_and(|index| stream.columns[index].rowtime)
+        let first = sorts.first().and_then(|sort| match strip_alias(&sort.expr) {
+            LogicalExpr::Column(column) => Some((sort, &stream.columns[input.schema().index_of_column(column).ok()?])),
+            _ => None,
         });
+        // Does the watermark speak of the order?
+        let by_time = first.is_some_and(|(sort, column)| sort.asc && column.rowtime);
+        // Rows without a time would never be final, and are there when the input has ended.
+        let may_lack_time = stream.bounded && first.is_some_and(|(_, column)| column.padded);
         let arrival = stream.arrival.map(|place| inputs.keep(stream, place));
-        Ok((inputs, Layout { columns, key, arrival, partition, order, sorts, by_time }))
+        Ok((inputs, Layout { columns, key, arrival, partition, order, sorts, by_time, may_lack_time }))
     }
 
     /// The stream, in processing time if that is what the order begins with.
@@ -302,7 +305,7 @@ impl Lowering<'_> {
             Some(EmitKind::Changes) => None,
             Some(EmitKind::OnWindowClose) => by_window.or(Some(Finality::Order)),
             None if retracting => None,
-            None => by_window.or((by_time && !never_final).then_some(Finality::Order)),
+            None => by_window.or((by_time && !never_final && !layout.may_lack_time).then_some(Finality::Order)),
         };
         let settled = finality.is_some();
         // What follows from the rows so far needs none of the rows that the others keep: an operator of its own.
