@@ -8,7 +8,7 @@ use eagre_engine::runtime::Clock;
 use eagre_engine::settings::{self, Settings};
 use eagre_sql::catalog::Catalog;
 
-use super::{Inner, Session, State, apply_settings};
+use super::{Inner, STACK_BYTES, Session, State, apply_settings};
 use crate::clock::SystemClock;
 use crate::config;
 use crate::device::DeviceLog;
@@ -110,6 +110,7 @@ impl SessionBuilder {
         }
         config::check_zone(settings.text(settings::SQL_TIME_ZONE))?;
         let io = tokio::runtime::Builder::new_multi_thread()
+            .thread_stack_size(STACK_BYTES)
             .worker_threads(2)
             .thread_name("eagre-io")
             .enable_all()

@@ -124,6 +124,14 @@ pub struct Execution {
     pub job: Option<RunningJob>,
 }
 
+/// Plans where there is room for expressions of a thousand operators, one in the other, whatever the stack of the caller's thread.
+pub(crate) fn with_deep_stack<T>(plan: impl FnOnce() -> T) -> T {
+    stacker::maybe_grow(STACK_BYTES / 2, STACK_BYTES, plan)
+}
+
+/// What planning and answering may need. It is taken from the system as it is used.
+const STACK_BYTES: usize = 64 << 20;
+
 impl Session {
     /// A builder at the defaults.
     pub fn builder() -> SessionBuilder {
@@ -148,6 +156,10 @@ impl Session {
     /// # Errors
     /// As [`sql`](Self::sql).
     pub fn execute(&self, text: &str) -> Result<Execution> {
+        with_deep_stack(|| self.execute_here(text))
+    }
+
+    fn execute_here(&self, text: &str) -> Result<Execution> {
         let statements = parser::parse(text)?;
         if !statements.iter().any(changes_views) {
             let prepared = self.prepare_statements(&statements, text)?;
@@ -274,7 +286,7 @@ impl Session {
     /// # Errors
     /// The first statement that is wrong, with its place.
     pub fn prepare(&self, text: &str) -> Result<Prepared> {
-        self.prepare_statements(&parser::parse(text)?, text)
+        with_deep_stack(|| self.prepare_statements(&parser::parse(text)?, text))
     }
 
     /// The handle that pushes rows into a table `WITH ('connector' = 'push')`.

@@ -430,7 +430,7 @@ fn check_materialized(catalog: &Catalog, name: &ObjectName) -> Result<()> {
         Relation::View(view) if view.materialized => Ok(()),
         other => {
             let message = format!(
-                "`{0}` is no materialized view, so none of its rows are kept; `CREATE MATERIALIZED VIEW v AS SELECT * FROM {0}` and \
+                "`{0}` is no materialized view, so none of its rows are kept; `CREATE MATERIALIZED VIEW {0}_rows AS SELECT * FROM {0}` and \
                  subscribe to that, or run `SELECT * FROM {0}`: its changes are the result",
                 other.name()
             );

@@ -18,7 +18,7 @@ use futures::StreamExt;
 use super::table::ViewTable;
 use crate::error::{Error, Result};
 use crate::job::ResultInfo;
-use crate::session::Session;
+use crate::session::{Session, with_deep_stack};
 use crate::sink::results::{Change, Shown};
 
 /// All materialized views of a session as they are after one step. While it lives, that step stays readable; what changes meanwhile costs
@@ -56,6 +56,10 @@ impl Snapshot {
     /// # Errors
     /// The query is wrong, or reads something else.
     pub fn query(&self, sql: &str) -> Result<Answer> {
+        with_deep_stack(|| self.query_here(sql))
+    }
+
+    fn query_here(&self, sql: &str) -> Result<Answer> {
         let statements = parser::parse(sql)?;
         let query = match statements.as_slice() {
             [statement] => match &statement.kind {

@@ -297,9 +297,13 @@ impl Stopwatch {
     }
 }
 
+/// What a thread may need: expressions of a thousand operators are evaluated one in the other. It is taken from the system as it is used.
+const STACK_BYTES: usize = 64 << 20;
+
 pub(crate) fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
     std::thread::Builder::new()
         .name(name.to_owned())
+        .stack_size(STACK_BYTES)
         .spawn(body)
         .map_err(|error| EngineError::Limit { message: format!("no thread could be started for {name}: {error}") })
 }

@@ -9,6 +9,7 @@ use super::asof::mark_asof_joins;
 use super::ast::{Emit, EmitKind, ExprText, Name, ObjectName, QueryText};
 use super::cursor_stream::drop_cursor_streams;
 use super::data_type::parse_data_type;
+use super::depth;
 use super::dialect::EagreDialect;
 use super::json_pairs::write_as_arguments;
 use super::limit_duration::drop_limit_durations;
@@ -200,7 +201,8 @@ impl<'a> Cursor<'a> {
 
     pub(crate) fn expr(&mut self) -> Result<ExprText> {
         let location = self.location();
-        let ast = self.parser.parse_expr().map_err(|error| self.syntax_error(error))?;
+        let mut ast = self.parser.parse_expr().map_err(|error| self.syntax_error(error))?;
+        depth::flatten(&mut ast)?;
         let text = self.source.slice(location, self.read_end()).to_string();
         Ok(ExprText { ast, text, location })
     }
@@ -213,6 +215,7 @@ impl<'a> Cursor<'a> {
             return Err(self.expected("a query (`SELECT ..`, `WITH ..`, `VALUES ..`)"));
         }
         let mut ast = self.parser.parse_query().map_err(|error| self.syntax_error(error))?;
+        depth::flatten(&mut ast)?;
         to_limits(&mut ast)?;
         if let SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) = &*ast.body {
             return Err(SqlError::unsupported(

@@ -14,6 +14,7 @@ mod create;
 mod cursor;
 mod cursor_stream;
 pub mod data_type;
+mod depth;
 pub mod dialect;
 pub(crate) mod frame_exclusion;
 pub(crate) mod hint;

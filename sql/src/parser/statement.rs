@@ -293,7 +293,23 @@ impl Cursor<'_> {
             let hint = "run the query itself, its changes are the result; or make it a view: `CREATE MATERIALIZED VIEW v AS ..; SUBSCRIBE TO v`";
             return Err(SqlError::unsupported("`SUBSCRIBE` to a query", hint, self.location()));
         }
-        Ok(StatementKind::Subscribe(self.object_name()?))
+        let view = self.object_name()?;
+        if self.sees("WHERE") || self.peek() == &Token::Comma {
+            let (what, hint) = match self.peek() {
+                Token::Comma => (
+                    "several views in one `SUBSCRIBE`",
+                    "write a statement for each: `SUBSCRIBE TO v; SUBSCRIBE TO w`".to_string(),
+                ),
+                _ => (
+                    "`SUBSCRIBE .. WHERE`",
+                    format!(
+                        "make it a view: `CREATE MATERIALIZED VIEW part AS SELECT * FROM {view} WHERE ..; SUBSCRIBE TO part`"
+                    ),
+                ),
+            };
+            return Err(SqlError::unsupported(what, hint, self.location()));
+        }
+        Ok(StatementKind::Subscribe(view))
     }
 
     fn show(&mut self) -> Result<StatementKind> {
