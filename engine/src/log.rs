@@ -84,10 +84,11 @@ pub struct Taken {
     pub source: usize,
     /// The partition.
     pub partition: String,
-    /// How many good rows.
+    /// How many good rows, and all unreadable ones before the last of them.
     pub rows: u64,
-    /// Whether the end of a batch was reached, so that unreadable rows behind its last good row belong to the step.
-    pub to_batch_end: bool,
+    /// How many unreadable rows behind these.
+    #[serde(default)]
+    pub bad_rows_behind: u64,
 }
 
 /// The log's objects start with this.

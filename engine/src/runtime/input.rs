@@ -146,6 +146,7 @@ pub(crate) struct Input {
 struct Queued {
     batch: SourceBatch,
     rows_taken: usize,
+    bad_rows_taken: usize,
     received_ms: i64,
 }
 
@@ -287,7 +288,7 @@ impl Input {
                     return Ok(());
                 }
                 self.queued_rows += rows - skip;
-                self.queue.push_back(Queued { batch, rows_taken: skip, received_ms: now_ms });
+                self.queue.push_back(Queued { batch, rows_taken: skip, bad_rows_taken: 0, received_ms: now_ms });
             }
             ReaderMessage::Event(SourceEvent::PartitionEnd(id)) => {
                 // Rows of the partition may still wait: it ends for the watermark when they are taken.
@@ -333,62 +334,68 @@ impl Input {
     ) -> Result<()> {
         while *budget > 0 && *bytes > 0 && !self.queue.is_empty() {
             let rows_max = *budget + usize::from(self.queue[0].is_torn_after(*budget));
-            let rows = self.take_from(0, rows_max as u64, true, cut, stamp, bytes)?;
+            let (rows, _) = self.take_from(0, rows_max as u64, u64::MAX, cut, stamp, bytes)?;
             // A batch of bad rows alone costs as much as a row, so that a file of nothing else cannot hold a step up for ever.
             *budget = budget.saturating_sub((rows as usize).max(1));
         }
         Ok(())
     }
 
-    /// Takes exactly what a step took before (replay). `false`: the rows are not there yet.
-    pub(crate) fn take_again(
-        &mut self,
-        taken: &Taken,
-        rows_left: &mut u64,
-        cut: &mut Cut,
-        stamp: &mut Stamp<'_>,
-    ) -> Result<bool> {
+    /// Takes what is `left` of what a step took of a partition before (replay), however batches are cut now. `false`: not all of it is there yet.
+    pub(crate) fn take_again(&mut self, left: &mut Taken, cut: &mut Cut, stamp: &mut Stamp<'_>) -> Result<bool> {
         let mut bytes = u64::MAX;
-        loop {
-            let Some(position) = self.queue.iter().position(|queued| *queued.batch.partition == *taken.partition)
-            else {
-                return Ok(*rows_left == 0 && !taken.to_batch_end);
+        while left.rows > 0 || left.bad_rows_behind > 0 {
+            let Some(position) = self.queue.iter().position(|queued| *queued.batch.partition == *left.partition) else {
+                return Ok(false);
             };
-            let waiting = self.queue[position].batch.batch.num_rows() - self.queue[position].rows_taken;
-            let last = waiting as u64 >= *rows_left;
-            if *rows_left == 0 && !(taken.to_batch_end && waiting == 0) {
-                return Ok(true);
-            }
-            *rows_left -= self.take_from(position, *rows_left, taken.to_batch_end || !last, cut, stamp, &mut bytes)?;
-            if *rows_left == 0 {
-                return Ok(true);
+            let queued = self.queue.len();
+            let waiting = (self.queue[position].batch.batch.num_rows() - self.queue[position].rows_taken) as u64;
+            // Unreadable rows before the next good one are none of those behind the last.
+            let bad_rows_max = if waiting < left.rows { u64::MAX } else { left.bad_rows_behind };
+            let (rows, bad_rows) = self.take_from(position, left.rows, bad_rows_max, cut, stamp, &mut bytes)?;
+            left.rows -= rows;
+            left.bad_rows_behind -= if bad_rows_max == u64::MAX { 0 } else { bad_rows };
+            if rows == 0 && bad_rows == 0 && self.queue.len() == queued {
+                return Err(EngineError::Source {
+                    table: self.node.table.clone(),
+                    message: format!(
+                        "a row of `{}` that could not be read can be read now; a replay needs the input as it was",
+                        left.partition
+                    ),
+                });
             }
         }
+        Ok(true)
     }
 
-    /// Takes up to `rows_max` rows of one waiting batch. `to_end`: bad rows behind its last good row go along.
+    /// Takes up to `rows_max` rows of one waiting batch, the unreadable ones among them, and, where these are the last good ones of the batch, up
+    /// to `bad_rows_max` unreadable ones behind. Returns how many good ones, and how many behind.
     fn take_from(
         &mut self,
         position: usize,
         rows_max: u64,
-        to_end: bool,
+        bad_rows_max: u64,
         cut: &mut Cut,
         stamp: &mut Stamp<'_>,
         bytes: &mut u64,
-    ) -> Result<u64> {
+    ) -> Result<(u64, u64)> {
         let queued = &mut self.queue[position];
         let total = queued.batch.batch.num_rows();
         let start = queued.rows_taken;
         let rows = ((total - start) as u64).min(rows_max) as usize;
         let end = start + rows;
-        let whole = end == total && to_end;
-        let bad_rows: Vec<BadRow> = queued
-            .batch
-            .bad_rows
+        let waiting = &queued.batch.bad_rows[queued.bad_rows_taken..];
+        let among = waiting.iter().take_while(|bad| bad.before_row < end).count();
+        let behind = waiting[among..].iter().take_while(|bad| bad.before_row == end).count();
+        // A batch that is left before its end begins again with what stands before its next good row.
+        let behind =
+            if end < total && bad_rows_max == u64::MAX { 0 } else { (behind as u64).min(bad_rows_max) as usize };
+        let bad_rows: Vec<BadRow> = waiting[..among + behind]
             .iter()
-            .filter(|bad| bad.before_row >= start && (bad.before_row < end || (whole && bad.before_row == end)))
-            .map(|bad| BadRow { before_row: bad.before_row - start, ..bad.clone() })
+            .map(|bad| BadRow { before_row: bad.before_row.saturating_sub(start), ..bad.clone() })
             .collect();
+        queued.bad_rows_taken += bad_rows.len();
+        let whole = end == total && queued.bad_rows_taken == queued.batch.bad_rows.len();
         let mut slice = SourceBatch {
             batch: queued.batch.batch.slice(start, rows),
             weights: queued.batch.weights.as_ref().map(|weights| weights.slice(start, rows)),
@@ -440,13 +447,13 @@ impl Input {
         match cut.taken.last_mut() {
             Some(last) if last.source == self.index && last.partition == *name => {
                 last.rows += rows as u64;
-                last.to_batch_end = whole;
+                last.bad_rows_behind = behind as u64 + if rows == 0 { last.bad_rows_behind } else { 0 };
             }
             _ => cut.taken.push(Taken {
                 source: self.index,
                 partition: name.to_string(),
                 rows: rows as u64,
-                to_batch_end: whole,
+                bad_rows_behind: behind as u64,
             }),
         }
         if !slice.bad_rows.is_empty() {
@@ -459,7 +466,7 @@ impl Input {
             let ordinals = ordinals.filter(|ordinals| ordinals.len() == slice.batch.num_rows());
             Delta { batch: slice.batch, weights: slice.weights, ordinals }.split(&mut cut.rows);
         }
-        Ok(rows as u64)
+        Ok((rows as u64, behind as u64))
     }
 
     /// The watermark that these rows allow.
@@ -627,3 +634,6 @@ fn bad_rows_batch(bad: &[BadRow]) -> Result<RecordBatch> {
         ],
     )?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,7 +157,7 @@ mod tests {
         let pace = Arc::new(Pace::new(1_000));
         let started = pace.due(0);
         let recorder = Recorder::new(Arc::clone(&pace), vec![Some(NexmarkTable::Bid)]);
-        let taken = |rows| Taken { source: 0, partition: "events".to_owned(), rows, to_batch_end: true };
+        let taken = |rows| Taken { source: 0, partition: "events".to_owned(), rows, bad_rows_behind: 0 };
         // Two bids (events 4 and 5, due after 4 and 5 ms), seen at once at 104 ms.
         recorder.cut(1, &[taken(1)]);
         recorder.cut(2, &[taken(1)]);

@@ -19,11 +19,11 @@ impl Coordinator {
             let context = StepContext { step: record.step, clock_ms: record.clock_ms, seed: self.config.seed };
             let mut cuts: Vec<Cut> = self.inputs.iter().map(|_| Cut::default()).collect();
             for taken in &record.taken {
-                let mut rows_left = taken.rows;
+                let mut left = taken.clone();
                 loop {
                     let input = &mut self.inputs[taken.source];
                     let mut stamp = Stamp { context: &context, next_ordinal: &mut self.next_ordinal };
-                    if input.take_again(taken, &mut rows_left, &mut cuts[taken.source], &mut stamp)? {
+                    if input.take_again(&mut left, &mut cuts[taken.source], &mut stamp)? {
                         break;
                     }
                     if input.ended {
