@@ -74,20 +74,25 @@ impl ObjectCheckpointStore {
         EngineError::Store { message: format!("cannot {action} `{path}`: {}", io_reason(error)) }
     }
 
-    /// What a crash left half-written.
+    /// What a crash left half-written. Files of a process that runs stay: whoever only looks at the folder must not take them away.
     fn remove_temporaries(&self) -> eagre_engine::Result<()> {
         if let Place::Local(folder) = &self.place {
-            // Of other live processes too, in the worst case: theirs then fails to link and reports it.
-            let own = format!("{TEMPORARY_PREFIX}{}-", std::process::id());
             for path in walk(folder).map_err(|error| self.fail("list", "", &error))? {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                if name.starts_with(TEMPORARY_PREFIX) && !name.starts_with(&own) {
+                let writer = name.strip_prefix(TEMPORARY_PREFIX).and_then(|rest| rest.split('-').next());
+                if writer.is_some_and(|process| !is_running(process)) {
                     std::fs::remove_file(&path).map_err(|error| self.fail("remove", &name, &error))?;
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Whether the process of a number runs, as far as can be seen; of this one it is known.
+fn is_running(process: &str) -> bool {
+    let Ok(number) = process.parse::<u32>() else { return false };
+    number == std::process::id() || Path::new("/proc").join(number.to_string()).exists()
 }
 
 fn temporary(folder: &Path) -> PathBuf {
