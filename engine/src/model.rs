@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arrow::array::{Array, ArrayRef, AsArray, StructArray, UInt32Array, new_null_array};
@@ -246,8 +247,17 @@ pub struct ModelSlot {
     name: String,
     state: Mutex<SlotState>,
     history: Option<Box<ModelHistory>>,
-    /// Who asks about rows that can be taken back, as long as they run.
-    bound: Mutex<Vec<Weak<()>>>,
+    /// Tells slots of one name apart.
+    id: u64,
+    /// Who asks, as long as they run.
+    askers: Mutex<Vec<Weak<Asker>>>,
+}
+
+/// As long as it is held, a pipeline asks a model.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    /// About rows that can be taken back: the model must stay, as its answers are to be taken back.
+    retracts: bool,
 }
 
 struct SlotState {
@@ -267,8 +277,17 @@ impl fmt::Debug for ModelSlot {
 impl ModelSlot {
     /// A name and its first model.
     pub fn new(name: impl Into<String>, model: Arc<dyn Model>) -> Self {
+        static SLOTS: AtomicU64 = AtomicU64::new(0);
         let state = SlotState { hashes: BTreeSet::from([model.hash()]), current: model, generation: 0 };
-        Self { name: name.into(), state: Mutex::new(state), history: None, bound: Mutex::default() }
+        let id = SLOTS.fetch_add(1, Ordering::Relaxed);
+        Self { name: name.into(), state: Mutex::new(state), history: None, id, askers: Mutex::default() }
+    }
+
+    /// The same name with another model, for those who ask from now on; who has asked this slot goes on with it.
+    pub fn successor(&self, model: Arc<dyn Model>) -> Self {
+        let next = Self::new(&self.name, model);
+        next.state().hashes.extend(&self.state().hashes);
+        next
     }
 
     /// Where models of this name that are no longer held are found.
@@ -291,13 +310,22 @@ impl ModelSlot {
         Arc::clone(&self.state().current)
     }
 
-    /// As long as what is given is held, this model must stay: its answers are to be taken back.
-    pub(crate) fn bind(&self) -> Arc<()> {
-        let held = Arc::new(());
-        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        bound.retain(|other| other.strong_count() > 0);
-        bound.push(Arc::downgrade(&held));
-        held
+    fn askers(&self) -> Vec<Arc<Asker>> {
+        let mut askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
+        askers.retain(|asker| asker.strong_count() > 0);
+        askers.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// A pipeline asks as long as it holds what is given; `retracts`: about rows that can be taken back.
+    pub(crate) fn bind(&self, retracts: bool) -> Arc<Asker> {
+        let asker = Arc::new(Asker { retracts });
+        self.askers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&asker));
+        asker
+    }
+
+    /// Whether a pipeline that runs asks.
+    pub fn is_asked(&self) -> bool {
+        !self.askers().is_empty()
     }
 
     /// Another model takes this one's place, for each pipeline from the first step on that none of its operators has begun.
@@ -339,7 +367,7 @@ impl ModelSlot {
                 ),
             });
         }
-        if self.bound.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|bound| bound.strong_count() > 0) {
+        if self.askers().iter().any(|asker| asker.retracts) {
             return Err(EngineError::Plan {
                 message: format!(
                     "model `{}` is asked about rows that can be taken back, and a row is taken back with the answer that it got; ask it about rows that \
@@ -392,8 +420,8 @@ pub struct StepModels {
 struct StepState {
     /// The newest step that an operator has begun.
     newest: u64,
-    /// By the name of the slot.
-    slots: BTreeMap<String, Versions>,
+    /// By the id of the slot.
+    slots: BTreeMap<u64, Versions>,
 }
 
 #[derive(Default)]
@@ -417,7 +445,7 @@ impl StepModels {
         let before = state.newest;
         state.newest = before.max(step);
         let past = state.newest.saturating_sub(STEPS_BEHIND_MAX);
-        let versions = state.slots.entry(slot.name.clone()).or_default();
+        let versions = state.slots.entry(slot.id).or_default();
         let (generation, current) = {
             let state = slot.state();
             (state.generation, Arc::clone(&state.current))

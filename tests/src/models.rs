@@ -22,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a_model_is_exchanged_while_rows_come", exchanged),
         trial("a_model_stays_where_its_answers_are_taken_back", stays),
+        trial("a_query_asks_what_a_name_means_at_its_place", meant_at_its_place),
         trial("another_file_is_told_when_a_pipeline_goes_on", another_file),
         trial("a_replay_asks_the_models_of_then", replay),
         trial("a_service_is_asked_once_and_never_in_a_replay", service),
@@ -407,6 +408,30 @@ fn described() -> Result<(), String> {
     let options = read(&session, "SHOW MODEL OPTIONS")?;
     if !options.iter().any(|line| line.starts_with("arch|linear | logistic | mlp | gru|")) {
         return Err(format!("{options:?}"));
+    }
+    Ok(())
+}
+
+/// A query asks the model that its name means where the query stands, whatever is created further down in the same text.
+fn meant_at_its_place() -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(text)?;
+    let create = |verb: &str, name: &str, factor: f32| -> Result<String, String> {
+        let path = folder.path().join(name);
+        std::fs::write(&path, times(factor)).map_err(text)?;
+        Ok(format!("{verb} m INPUT (x DOUBLE) WITH ('path' = '{}', 'arch' = 'linear');", path.display()))
+    };
+    let ask = "SELECT predict(m, id) AS p FROM t;";
+    let first = create("CREATE MODEL", "first.safetensors", 2.0)?;
+    for again in [
+        create("CREATE OR REPLACE MODEL", "second.safetensors", 3.0)?,
+        format!("DROP MODEL m; {}", create("CREATE MODEL", "second.safetensors", 3.0)?),
+    ] {
+        let sql = format!("CREATE TABLE t (id BIGINT); INSERT INTO t VALUES (1); {first} {ask} {again} {ask}");
+        let told = eagre(&["run", "--format", "csv", "-e", &sql]).ok()?.stdout;
+        let mut answers: Vec<&str> =
+            told.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).collect();
+        answers.sort_unstable();
+        expect(answers, vec!["2.0", "3.0"])?;
     }
     Ok(())
 }

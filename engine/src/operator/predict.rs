@@ -20,7 +20,7 @@ use super::{BadRows, Input, Operator, OperatorFactory, Output, Progress, SaveKin
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::hash::HashGroups;
-use crate::model::{Model, ModelSlot, Refusal, Shape, StepModels, ask};
+use crate::model::{Asker, Model, ModelSlot, Refusal, Shape, StepModels, ask};
 
 #[cfg(test)]
 mod tests;
@@ -94,7 +94,7 @@ impl OperatorFactory for PredictFactory {
             restored: vec![None; self.calls.len()],
             recalled: None,
             owned: HashGroups::ALL,
-            _bound: self.calls.iter().filter(|_| self.retracts).map(|call| call.model.bind()).collect(),
+            _asks: self.calls.iter().map(|call| call.model.bind(self.retracts)).collect(),
         }))
     }
 
@@ -114,8 +114,8 @@ struct Predict {
     /// In a replay: by call, the model that answers now.
     recalled: Option<Vec<Option<Arc<dyn Model>>>>,
     owned: HashGroups,
-    /// While it runs, models that it takes back the answers of.
-    _bound: Vec<Arc<()>>,
+    /// While it runs, its models know of it.
+    _asks: Vec<Arc<Asker>>,
 }
 
 /// Which models answer from a step on, in the step log.

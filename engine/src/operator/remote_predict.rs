@@ -25,7 +25,7 @@ use super::{
 };
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
-use crate::model::{Model, Predictions, ask};
+use crate::model::{Asker, Model, Predictions, ask};
 
 #[cfg(test)]
 mod tests;
@@ -66,6 +66,7 @@ impl OperatorFactory for RemotePredictFactory {
     fn create(&self) -> Result<Box<dyn Operator>> {
         Ok(Box::new(RemotePredict {
             call: self.call.clone(),
+            _asks: self.call.model.bind(false),
             output: Arc::clone(&self.output),
             converters: Converters::of(self.call.model.current().as_ref())?,
             answers: BTreeMap::new(),
@@ -122,6 +123,7 @@ impl Answer {
 /// See the [module](self).
 struct RemotePredict {
     call: PredictCall,
+    _asks: Arc<Asker>,
     output: SchemaRef,
     converters: Converters,
     answers: BTreeMap<Box<[u8]>, Answer>,

@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use eagre_engine::model::{AnswerCache, Model, Predictions, Refusal};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
@@ -30,6 +31,10 @@ const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Of what a service says of an error, so much is told.
 const EXCERPT_CHARS: usize = 200;
+
+/// Options that say nothing of a service.
+const OF_FILES: &[&str] =
+    &["format", "path", "arch", "activation", "output.activation", "output.name", "labels", "priorities"];
 
 /// A service.
 pub struct HttpModel {
@@ -60,6 +65,10 @@ impl HttpModel {
         })?;
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(definition.bad("url", url, "it begins with http:// or https://"));
+        }
+        if let Some((option, value)) = OF_FILES.iter().find_map(|option| Some((*option, definition.option(option)?))) {
+            let hint = "it is for models in files; what a service answers, a label too, is named by `OUTPUT (label STRING, ..)`";
+            return Err(definition.bad(option, value, hint));
         }
         let payload = Payload::of(definition)?;
         let input = columns(definition, "INPUT", definition.input.as_deref())?;
@@ -236,6 +245,51 @@ impl Model for HttpModel {
     }
 
     fn predict(&self, inputs: &[ArrayRef], rows: usize) -> eagre_engine::Result<Predictions> {
+        let (told, asked) = self.flaws(inputs, rows);
+        if told.is_empty() {
+            return Ok(self.ask(inputs, rows));
+        }
+        // JSON has no word for what is no number, and `null` would be another question.
+        let rows_asked = UInt32Array::from(asked);
+        let inputs = inputs.iter().map(|column| Ok(take(column, &rows_asked, None)?));
+        let answered = self.ask(&inputs.collect::<eagre_engine::Result<Vec<_>>>()?, rows_asked.len());
+        let mut places = vec![None; rows];
+        (0..).zip(rows_asked.values()).for_each(|(place, row)| places[*row as usize] = Some(place));
+        let places = UInt32Array::from(places);
+        let columns = answered.columns.iter().map(|column| Ok(take(column, &places, None)?));
+        let columns = columns.collect::<eagre_engine::Result<Vec<_>>>()?;
+        let refused = answered
+            .refused
+            .into_iter()
+            .map(|refusal| Refusal { row: rows_asked.value(refusal.row as usize), ..refusal });
+        let mut refused: Vec<Refusal> = told.into_iter().chain(refused).collect();
+        refused.sort_by_key(|refusal| refusal.row);
+        Ok(Predictions { columns, refused })
+    }
+}
+
+impl HttpModel {
+    /// The rows that cannot be asked about, and the others.
+    fn flaws(&self, inputs: &[ArrayRef], rows: usize) -> (Vec<Refusal>, Vec<u32>) {
+        let odd = |row: usize| {
+            inputs.iter().zip(self.input.fields()).find_map(|(column, field)| {
+                let value = column.as_primitive_opt::<Float64Type>().filter(|column| column.is_valid(row))?.value(row);
+                let flaw = if value.is_nan() { "not a number" } else { "infinite" };
+                (!value.is_finite()).then(|| format!("its input `{}` is {flaw}", field.name()))
+            })
+        };
+        let (mut told, mut asked) = (Vec::new(), Vec::new());
+        for row in 0..rows {
+            match odd(row) {
+                Some(reason) => told.push(Refusal { row: row as u32, reason }),
+                None => asked.push(row as u32),
+            }
+        }
+        (told, asked)
+    }
+
+    /// The answers to rows, each of which is asked about.
+    fn ask(&self, inputs: &[ArrayRef], rows: usize) -> Predictions {
         let questions = payload::rows(inputs, rows);
         let batches: Vec<&[Vec<Value>]> = questions.chunks(self.batch_rows).collect();
         let (next, answered) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(batches.len())));
@@ -280,7 +334,7 @@ impl Model for HttpModel {
             .collect();
         refused.sort_by_key(|refusal| refusal.row);
         refused.dedup_by_key(|refusal| refusal.row);
-        Ok(Predictions { columns, refused })
+        Predictions { columns, refused }
     }
 }
 

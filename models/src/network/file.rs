@@ -51,7 +51,7 @@ pub(super) struct File {
 const FORMAT: &str = "safetensors";
 
 /// # Errors
-/// Bytes that are no such file, numbers of types that no network here has.
+/// Bytes that are no such file, numbers of types that no network here has, numbers that are none.
 pub(super) fn read(definition: &Definition, bytes: &[u8]) -> Result<File> {
     let damaged = |reason: &dyn std::fmt::Display| definition.damaged(FORMAT, reason);
     let file = SafeTensors::deserialize(bytes).map_err(|error| damaged(&error))?;
@@ -67,6 +67,13 @@ pub(super) fn read(definition: &Definition, bytes: &[u8]) -> Result<File> {
         let tensor = tensor.ok_or_else(|| {
             definition.shape(format!("tensor `{name}` has numbers of type {:?}; save the model in F32", view.dtype()))
         })?;
+        let numbers =
+            tensor.flatten_all().and_then(|numbers| numbers.to_vec1::<f32>()).map_err(|error| damaged(&error))?;
+        if let Some(odd) = numbers.into_iter().find(|number| !number.is_finite()) {
+            return Err(definition.shape(format!(
+                "tensor `{name}` holds {odd}, with which no answer is a number; save a model whose training has not diverged"
+            )));
+        }
         tensors.insert(name, tensor);
     }
     Ok(File { tensors, card })

@@ -35,6 +35,18 @@ fn errors_say_what_is_wrong() {
     }
 }
 
+/// A training that has diverged leaves weights that are no numbers: no row would have an answer, so it is told when the model is made.
+#[test]
+fn weights_that_are_no_numbers_are_refused() {
+    for (odd, told) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
+        let bytes =
+            fixtures::safetensors(&[("weight", vec![1, 2], vec![2.0, odd]), ("bias", vec![1], vec![0.5])], None);
+        let model = open(&definition(&[("path", "m.safetensors"), ("arch", "linear")]), &bytes);
+        let error = model.err().expect("it is refused").to_string();
+        assert!(error.contains(&format!("tensor `weight` holds {told}, with which no answer is a number")), "{error}");
+    }
+}
+
 /// Numbers beyond what 32 bits hold end in no answer, for their own row only.
 #[test]
 fn what_overflows_is_refused_row_by_row() {

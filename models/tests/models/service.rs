@@ -211,6 +211,24 @@ fn failures_are_tried_again_or_told() {
     }
 }
 
+/// JSON has no word for what is no number: such rows are not sent, and the others keep their answers.
+#[test]
+fn what_is_no_number_is_not_sent() {
+    let (url, bodies) = server(Box::new(|_, body, _| {
+        let instances = body["instances"].as_array().expect("an array");
+        let predictions: Vec<Value> = instances.iter().map(|row| json!(row["x"].as_f64().map(|x| x * 2.0))).collect();
+        (200, json!({ "predictions": predictions }).to_string())
+    }));
+    let model = service(&url, &[("x", DataType::Float64)], &[("y", DataType::Float64)], &[("payload", "vertex")]);
+    let inputs: ArrayRef = Arc::new(Float64Array::from(vec![1.0, f64::NAN, 3.0, f64::INFINITY, 5.0]));
+    let answer = ask(model.as_ref(), &[inputs], 5).expect("it answers");
+    assert_eq!(doubles(&answer.columns[0]), [Some(2.0), None, Some(6.0), None, Some(10.0)]);
+    let told: Vec<(u32, &str)> = answer.refused.iter().map(|refusal| (refusal.row, refusal.reason.as_str())).collect();
+    assert_eq!(told, [(1, "its input `x` is not a number"), (3, "its input `x` is infinite")]);
+    let sent = bodies.lock().expect("no panic").clone();
+    assert_eq!(sent, [json!({ "instances": [{ "x": 1.0 }, { "x": 3.0 }, { "x": 5.0 }] })]);
+}
+
 /// A service that is not there is no error of the statement that names it, and refuses rows when it is asked.
 #[test]
 fn nobody_there_refuses_rows() {
@@ -237,6 +255,10 @@ fn wrong_options_are_told() {
             "it is one of 'openai', 'sagemaker', 'vertex', 'azureml'",
         ),
         (&[("provider", "http"), ("url", "http://x"), ("payload", "openai")], "option `remote-model` is missing"),
+        (
+            &[("provider", "http"), ("url", "http://x"), ("payload", "vertex"), ("labels", "calm, angry")],
+            "`labels` = 'calm, angry' cannot be used: it is for models in files; what a service answers, a label too, is named by",
+        ),
         (
             &[("provider", "http"), ("url", "http://x"), ("payload", "vertex")],
             "a service does not say what its columns are: `INPUT",

@@ -279,13 +279,19 @@ impl Catalog {
             _ => None,
         };
         let (model, history) = self.provider.model(&definition)?;
-        let slot = match &known {
-            Some(known) => {
+        // Materialized views are begun later than they are made, and go on with what the name means then. One that learns cannot be exchanged,
+        // which the slot tells.
+        let has_views = self.views.values().any(|view| view.materialized);
+        let slot = match known {
+            Some(known) if has_views || known.slot.is_asked() || known.slot.current().online().is_some() => {
                 known.slot.replace(model).map_err(|error| SqlError::plan(error.to_string(), definition.location))?;
                 Arc::clone(&known.slot)
             }
-            None => {
-                let slot = ModelSlot::new(&name, model);
+            known => {
+                let slot = match known {
+                    Some(known) => known.slot.successor(model),
+                    None => ModelSlot::new(&name, model),
+                };
                 Arc::new(match history {
                     Some(history) => slot.with_history(history),
                     None => slot,

@@ -139,11 +139,13 @@ pub(super) fn table_function(catalog: &Catalog, factor: &TableFactor) -> Result<
     let wrong = |message: String| {
         SqlError::plan(format!("{message}; the form is `ML_PREDICT(TABLE t, MODEL m, DESCRIPTOR(a, ..))`"), location)
     };
-    const NAMES: [&str; 3] = ["INPUT", "MODEL", "ARGS"];
-    let mut parts: [Option<&Expr>; 3] = [None; 3];
+    const NAMES: [&str; 4] = ["INPUT", "MODEL", "ARGS", "CONFIG"];
+    let mut parts: [Option<&Expr>; 4] = [None; 4];
     for (position, arg) in args.iter().enumerate() {
         let (place, expr) = match arg {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => (Some(position).filter(|place| *place < 3), expr),
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => {
+                (Some(position).filter(|place| *place < NAMES.len()), expr)
+            }
             FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. }
             | FunctionArg::ExprNamed { name: Expr::Identifier(name), arg: FunctionArgExpr::Expr(expr), .. } => {
                 (NAMES.iter().position(|known| known.eq_ignore_ascii_case(&name.value)), expr)
@@ -155,10 +157,13 @@ pub(super) fn table_function(catalog: &Catalog, factor: &TableFactor) -> Result<
             None => return Err(wrong(format!("`ML_PREDICT` has no argument `{arg}`"))),
         }
     }
-    let [Some(table), Some(model), Some(columns)] = parts else {
+    let [Some(table), Some(model), Some(columns), config] = parts else {
         let missing = NAMES.iter().zip(&parts).find(|(_, part)| part.is_none()).map_or("", |(name, _)| name);
         return Err(wrong(format!("`ML_PREDICT` needs {missing}")));
     };
+    if let Some(config) = config {
+        check_config(config).map_err(wrong)?;
+    }
     let (table, []) = split_partition(table) else {
         return Err(wrong("`ML_PREDICT` asks about each row by itself and takes no `PARTITION BY`".into()));
     };
@@ -204,6 +209,25 @@ pub(super) fn table_function(catalog: &Catalog, factor: &TableFactor) -> Result<
         *given = Some(alias.clone());
     }
     Ok(Some(factor))
+}
+
+/// Flink's map of how to ask (`MAP['async', 'true', ..]`), of which nothing is needed here: a service is asked as the options of its model say.
+fn check_config(config: &Expr) -> std::result::Result<(), String> {
+    const KEYS: [&str; 4] = ["async", "max-concurrent-operations", "output-mode", "timeout"];
+    let Expr::Map(map) = config else { return Err(format!("`{config}` is no `MAP['async', 'true', ..]`")) };
+    for entry in &map.entries {
+        let key = match entry.key.as_ref() {
+            Expr::Value(value) => value.value.clone().into_string().unwrap_or_else(|| value.to_string()),
+            other => other.to_string(),
+        };
+        if !KEYS.contains(&key.as_str()) {
+            let known = KEYS.join("', '");
+            return Err(format!(
+                "`ML_PREDICT` knows no '{key}'; there are '{known}', and the options of the model say how it is asked"
+            ));
+        }
+    }
+    Ok(())
 }
 
 // ---------------------------------------------------------------- the logical plan

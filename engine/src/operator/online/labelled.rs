@@ -65,6 +65,10 @@ impl OperatorFactory for LabelledFactory {
         NAME
     }
 
+    fn table(&self) -> Option<&str> {
+        Some(self.plan.model.name())
+    }
+
     fn create(&self) -> Result<Box<dyn Operator>> {
         Ok(Box::new(Labelled { plan: Arc::clone(&self.plan) }))
     }
