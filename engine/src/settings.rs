@@ -69,7 +69,7 @@ settings! {
     MATCH_BAD_SKIP = "eagre.match.bad_skip", "auto", Kind::Word(&["auto", "error", "next-row"]), "word",
         "What becomes of a match whose AFTER MATCH SKIP TO leads nowhere: an error, on at the next row, or (auto) the error over finished input and the next row over streams.";
     MATCH_MAX_PARTIAL = "eagre.match.max_partial", "1000000", Kind::Count { min: 1 }, "partial matches",
-        "The most partial matches that a partition of a MATCH_RECOGNIZE may have at once.";
+        "The most rows that the partial matches of a partition of a MATCH_RECOGNIZE may have together.";
     MATCH_OVERFLOW = "eagre.match.overflow", "error", Kind::Word(&["error", "drop-oldest"]), "word",
         "What happens where a partition has more partial matches: an error, or the attempt that began first is given up.";
     MEMORY_MAX = "eagre.memory.max", "0", Kind::Bytes, "bytes",

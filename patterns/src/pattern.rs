@@ -95,7 +95,7 @@ pub enum PatternError {
     },
     /// More partial matches than [`MatcherSpec::max_partial`](crate::MatcherSpec::max_partial).
     #[error(
-        "more than {max} partial matches in one partition; bound the pattern by `WITHIN`, raise `eagre.match.max_partial`, or set `eagre.match.overflow` to 'drop-oldest'"
+        "partial matches of more than {max} rows in one partition; bound the pattern by `WITHIN`, raise `eagre.match.max_partial`, or set `eagre.match.overflow` to 'drop-oldest'"
     )]
     TooManyPartial {
         /// The bound.

@@ -206,13 +206,22 @@ impl Functions {
 pub struct MatchSettings {
     /// What becomes of a match whose `SKIP TO` leads nowhere; `None`: of finished input an error, of streams the next row.
     pub bad_skip: Option<BadSkip>,
-    /// How many partial matches a partition may have.
+    /// How many rows the partial matches of a partition may have.
     pub max_partial: usize,
     /// What happens where there are more.
     pub overflow: Overflow,
 }
 
 impl MatchSettings {
+    /// The bound of an operator. Rows that are there are no burden of the pattern: over input that ends, where conditions ask only rows, there is none
+    /// but that which is set.
+    pub(crate) fn partial_rows_max(&self, bounded: bool, asks_rows_alone: bool) -> usize {
+        match bounded && asks_rows_alone && self.max_partial == Self::default().max_partial {
+            true => usize::MAX,
+            false => self.max_partial,
+        }
+    }
+
     /// As the settings say.
     pub fn of(settings: &Settings) -> Self {
         Self {

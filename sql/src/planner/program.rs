@@ -18,7 +18,7 @@ use eagre_engine::operator::match_recognize::{Arithmetic, Comparison, Program, W
 pub(super) fn program(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<Program> {
     let of = |expr: &Arc<dyn PhysicalExpr>| program(expr, schema).map(Box::new);
     if let Some(column) = expr.downcast_ref::<Column>() {
-        WordKind::of(schema.field(column.index()).data_type())?;
+        WordKind::of_slot(schema.field(column.index()).data_type())?;
         return Some(Program::Slot(column.index()));
     }
     if let Some(literal) = expr.downcast_ref::<Literal>() {
@@ -44,6 +44,11 @@ pub(super) fn program(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<P
             (DataType::Float32, DataType::Float64) => Some(inner),
             (from, DataType::Int64) if is_integer(&from) => Some(inner),
             (from, to) if from == *to => Some(inner),
+            (DataType::Decimal128(from, scale), DataType::Decimal128(to, to_scale))
+                if scale == *to_scale && *to >= from =>
+            {
+                Some(inner)
+            }
             _ => None,
         };
     }
@@ -74,7 +79,7 @@ fn binary(binary: &BinaryExpr, schema: &Schema) -> Option<Program> {
         return None;
     }
     if let Some(comparison) = comparison {
-        return Some(Program::Compare(comparison, WordKind::of(&left_type)?, left, right));
+        return Some(Program::Compare(comparison, WordKind::of_slot(&left_type)?, left, right));
     }
     let (arithmetic, kind) = match (binary.op(), left_type) {
         (Operator::Plus, DataType::Int64) => (Arithmetic::Add, WordKind::Integer),
@@ -91,7 +96,7 @@ fn binary(binary: &BinaryExpr, schema: &Schema) -> Option<Program> {
 
 /// A constant as a word; `None`: it has none.
 fn constant(value: &ScalarValue) -> Option<Word> {
-    WordKind::of(&value.data_type())?;
+    WordKind::of_slot(&value.data_type())?;
     let integer = |value: Option<i64>| Some(value.map(|value| value as u64));
     match value {
         ScalarValue::Boolean(value) => Some(value.map(u64::from)),
@@ -108,6 +113,10 @@ fn constant(value: &ScalarValue) -> Option<Word> {
         | ScalarValue::TimestampMillisecond(value, _)
         | ScalarValue::TimestampMicrosecond(value, _)
         | ScalarValue::TimestampNanosecond(value, _) => integer(*value),
+        ScalarValue::Decimal128(value, ..) => match value.map(i64::try_from).transpose() {
+            Ok(value) => integer(value),
+            Err(_) => None,
+        },
         _ => None,
     }
 }

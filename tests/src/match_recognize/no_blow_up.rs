@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch};
 use eagre::Session;
 use eagre_sql::catalog::TableDefinition;
 use libtest_mimic::Trial;
@@ -40,6 +40,8 @@ const PATTERNS: &[(&str, &str, i64, i64)] = &[
     ("a_long_tail_that_fails", "PATTERN (A B* C) DEFINE A AS id % 2 = 0, C AS v = 2", 0, 0),
     // Conditions that look at the match.
     ("bounded_sums", "PATTERN (A+ B) DEFINE A AS SUM(A.v) < 30, B AS v = 2", 0, 0),
+    ("long_sums_of_decimals", "PATTERN (A+) DEFINE A AS SUM(A.d) <= 1000000 AND AVG(A.d) < 1.5", 1, ROWS),
+    ("long_sums_of_some_rows", "PATTERN (A+) DEFINE A AS SUM(A.v) FILTER (WHERE A.id % 2 = 0) < 1000000", 1, ROWS),
     ("bounded_counts", "PATTERN ((A | B)+ C) DEFINE A AS COUNT(A.*) <= 3, B AS COUNT(B.*) <= 3, C AS v = 2", 0, 0),
 ];
 
@@ -71,9 +73,11 @@ fn check(clause: &str, matches: i64, longest: i64) -> Result<(), String> {
 
 /// The number of matches and the rows of the longest one, and how long that took.
 fn timed(clause: &str) -> Result<(Vec<value::Row>, Duration), String> {
-    let columns: [(&str, ArrayRef); 2] = [
+    let ones = Decimal128Array::from_iter_values((0..ROWS).map(|_| 100)).with_precision_and_scale(10, 2);
+    let columns: [(&str, ArrayRef); 3] = [
         ("id", Arc::new((0..ROWS).collect::<Int64Array>())),
         ("v", Arc::new((0..ROWS).map(|_| 1).collect::<Int64Array>())),
+        ("d", Arc::new(ones.map_err(|error| error.to_string())?)),
     ];
     let rows = RecordBatch::try_from_iter(columns).map_err(|error| error.to_string())?;
     let definition = TableDefinition::from_schema("events", &rows.schema());

@@ -5,7 +5,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
 use std::cmp::Ordering;
 
 use crate::error::Result;
@@ -13,7 +13,7 @@ use crate::error::Result;
 /// How a word is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WordKind {
-    /// A signed integer, a date, a time, a timestamp or a duration.
+    /// A signed integer, a date, a time, a timestamp or a duration; a decimal without its point.
     Integer,
     /// A double.
     Float,
@@ -33,10 +33,22 @@ impl WordKind {
                 Some(Self::Integer)
             }
             DataType::Time32(_) | DataType::Time64(_) => Some(Self::Integer),
+            DataType::Decimal128(precision, _) if *precision <= DECIMAL_DIGITS_MAX => Some(Self::Integer),
             _ => None,
         }
     }
+
+    /// The same of what a register says, of which it is known that it fits (a sum of decimals has ten digits more, for whatever may come).
+    pub fn of_slot(data_type: &DataType) -> Option<Self> {
+        match data_type {
+            DataType::Decimal128(..) => Some(Self::Integer),
+            other => Self::of(other),
+        }
+    }
 }
+
+/// Decimals of so many digits fit a word.
+const DECIMAL_DIGITS_MAX: u8 = 18;
 
 /// A word, or null.
 pub type Word = Option<u64>;
@@ -116,7 +128,8 @@ impl Program {
             Self::Compare(comparison, kind, left, right) => {
                 let (left, right) = (left.evaluate(slot)?, right.evaluate(slot)?);
                 let ordering = match kind {
-                    WordKind::Float => f64::from_bits(left).total_cmp(&f64::from_bits(right)),
+                    // -0.0 is 0.0, as in all conditions.
+                    WordKind::Float => (f64::from_bits(left) + 0.0).total_cmp(&(f64::from_bits(right) + 0.0)),
                     WordKind::Integer => (left as i64).cmp(&(right as i64)),
                     WordKind::Boolean => left.cmp(&right),
                 };
@@ -169,6 +182,9 @@ pub(super) fn words_of(column: &ArrayRef) -> Result<Vec<u64>> {
             let floats = cast(column, &DataType::Float64)?;
             floats.as_primitive::<Float64Type>().values().iter().map(|value| value.to_bits()).collect()
         }
+        _ if matches!(column.data_type(), DataType::Decimal128(..)) => {
+            column.as_primitive::<Decimal128Type>().values().iter().map(|value| *value as u64).collect()
+        }
         _ => {
             let narrow = match column.data_type() {
                 DataType::Date32 | DataType::Time32(_) => cast(column, &DataType::Int32)?,
@@ -210,5 +226,6 @@ mod tests {
         assert_eq!(compare(WordKind::Integer, -1i64 as u64, 1), Some(1));
         assert_eq!(compare(WordKind::Float, (-1.5f64).to_bits(), 1f64.to_bits()), Some(1));
         assert_eq!(compare(WordKind::Float, f64::NAN.to_bits(), 1f64.to_bits()), Some(0));
+        assert_eq!(compare(WordKind::Float, (-0.0f64).to_bits(), 0f64.to_bits()), Some(0));
     }
 }

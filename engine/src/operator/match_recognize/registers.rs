@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::DataType;
 use eagre_patterns::{Conditions, PatternError, Trail, Variable, VariableSet};
 
 use super::program::{Program, Word, WordKind, words_of};
@@ -15,6 +16,8 @@ use crate::aggregate::DoubleDouble;
 use crate::error::Result;
 use crate::expr::ExprRef;
 
+/// Of decimals with so many digits a thousand of the greatest and more can be added.
+const SUM_DIGITS_MAX: u8 = 16;
 /// More rows than this are not carried along.
 const OFFSET_MAX: u64 = 8;
 
@@ -23,6 +26,23 @@ const OFFSET_MAX: u64 = 8;
 pub(super) struct RowValue {
     pub(super) shift: i64,
     pub(super) value: ExprRef,
+}
+
+/// What holds the sum or the average of decimals; `None`: a word may be too short for it.
+fn decimals(function: &str, arg: &DataType, result: &DataType) -> Option<Register> {
+    let (DataType::Decimal128(precision, scale), DataType::Decimal128(result_precision, result_scale)) = (arg, result)
+    else {
+        return None;
+    };
+    match function {
+        "sum" => (*precision <= SUM_DIGITS_MAX && scale == result_scale).then_some(Register::IntegerSum),
+        // An average has the digits of its values, and those that it has more behind the point.
+        _ => {
+            let digits = u32::try_from(result_scale - scale).ok()?;
+            let fits = u32::from(*precision) + digits == u32::from(*result_precision) && WordKind::of(result).is_some();
+            fits.then_some(Register::DecimalAverage { digits })
+        }
+    }
 }
 
 /// What some words hold.
@@ -34,8 +54,10 @@ enum Register {
     First { offset: u64 },
     /// How many rows, or values that are not null.
     Count { values: bool },
-    /// Sum and count of integers.
+    /// Sum and count of integers, or of decimals without their point.
     IntegerSum,
+    /// The same; their average with so many digits more, which are cut.
+    DecimalAverage { digits: u32 },
     /// Sum, its rounding errors, and count of doubles, or of integers as such, as a sum or as an average.
     FloatSum { average: bool, integers: bool },
     /// A value and whether it is there.
@@ -49,7 +71,7 @@ impl Register {
         match self {
             Self::Last { count } => 2 * count,
             Self::First { .. } | Self::FloatSum { .. } => 3,
-            Self::IntegerSum | Self::Extreme { .. } => 2,
+            Self::IntegerSum | Self::DecimalAverage { .. } | Self::Extreme { .. } => 2,
             Self::Count { .. } | Self::MatchNumber => 1,
         }
     }
@@ -63,6 +85,8 @@ struct Place {
     variables: VariableSet,
     /// Which of the rows' values it takes in.
     input: usize,
+    /// Which of them has to be true.
+    filter: Option<usize>,
     /// The place of its first word.
     word: usize,
 }
@@ -97,9 +121,9 @@ impl Registers {
     }
 
     fn add(&mut self, spec: &MatchSpec, slot: &Slot) -> Option<()> {
-        let (register, variables, input) = match slot {
+        let (register, variables, input, filter) = match slot {
             Slot::Status => return None,
-            Slot::MatchNumber => (Register::MatchNumber, VariableSet(0), 0),
+            Slot::MatchNumber => (Register::MatchNumber, VariableSet(0), 0, None),
             Slot::At { row, value } => {
                 WordKind::of(value.field().data_type())?;
                 let register = match row.first {
@@ -107,13 +131,18 @@ impl Registers {
                     false if row.offset < OFFSET_MAX => Register::Last { count: row.offset as usize + 1 },
                     false => return None,
                 };
-                (register, row.variables, self.input(spec, row.shift, value)?)
+                (register, row.variables, self.input(spec, row.shift, value)?, None)
             }
-            Slot::Aggregate { function, args, filter: None, variables, .. } => {
-                let kind = args.first().map(|arg| WordKind::of(arg.field().data_type()));
-                let result = WordKind::of(function.return_field().data_type())?;
+            Slot::Aggregate { function, args, filter, variables, .. } => {
+                let arg = args.first().map(|arg| arg.field().data_type().clone());
+                let kind = arg.as_ref().map(WordKind::of);
+                let result_type = function.return_field().data_type().clone();
+                let result = WordKind::of_slot(&result_type)?;
                 let register = match (function.name(), kind) {
                     ("count", _) => Register::Count { values: !args.is_empty() },
+                    ("sum" | "avg", _) if arg.as_ref().is_some_and(|arg| matches!(arg, DataType::Decimal128(..))) => {
+                        decimals(function.name(), &arg?, &result_type)?
+                    }
                     ("sum", Some(Some(WordKind::Integer))) if result == WordKind::Integer => Register::IntegerSum,
                     ("sum" | "avg", Some(Some(kind @ (WordKind::Float | WordKind::Integer))))
                         if result == WordKind::Float =>
@@ -131,11 +160,17 @@ impl Registers {
                     }
                     _ => return None,
                 };
-                (register, *variables, input)
+                let filter = match filter {
+                    Some(filter) => {
+                        (WordKind::of(filter.field().data_type())? == WordKind::Boolean).then_some(())?;
+                        Some(self.input(spec, 0, filter)?)
+                    }
+                    None => None,
+                };
+                (register, *variables, input, filter)
             }
-            Slot::Aggregate { .. } => return None,
         };
-        self.places.push(Place { register, variables, input, word: self.words });
+        self.places.push(Place { register, variables, input, filter, word: self.words });
         self.words += register.words();
         Some(())
     }
@@ -215,7 +250,8 @@ impl Conditions for Running<'_> {
     ) -> std::result::Result<bool, PatternError> {
         let plan = self.registers;
         for place in &plan.places {
-            if place.variables.contains(variable) {
+            let passes = |filter| plan.value(trail.values(), filter) == (1, true);
+            if place.variables.contains(variable) && place.filter.is_none_or(passes) {
                 let (word, there) = plan.value(trail.values(), place.input);
                 take_in(place, word, there, &mut registers[place.word..])?;
             }
@@ -241,11 +277,11 @@ fn take_in(place: &Place, word: u64, there: bool, registers: &mut [u64]) -> std:
             registers[0] = (registers[0] + 1).min(offset + 1);
         }
         Register::Count { values } => registers[0] += u64::from(!values || there),
-        Register::IntegerSum if there => {
+        Register::IntegerSum | Register::DecimalAverage { .. } if there => {
             let sum = (registers[0] as i64).checked_add(word as i64);
             let overflow = || {
                 PatternError::Condition(
-                    "the sum of a condition is beyond BIGINT; cast its argument to DOUBLE or DECIMAL".into(),
+                    "the sum of a condition is beyond 19 digits; cast its argument to DOUBLE or DECIMAL(38, ..)".into(),
                 )
             };
             registers[0] = sum.ok_or_else(overflow)? as u64;
@@ -269,7 +305,11 @@ fn take_in(place: &Place, word: u64, there: bool, registers: &mut [u64]) -> std:
                 (registers[0], registers[1]) = (word, 1);
             }
         }
-        Register::IntegerSum | Register::FloatSum { .. } | Register::Extreme { .. } | Register::MatchNumber => {}
+        Register::IntegerSum
+        | Register::DecimalAverage { .. }
+        | Register::FloatSum { .. }
+        | Register::Extreme { .. }
+        | Register::MatchNumber => {}
     }
     Ok(())
 }
@@ -283,6 +323,10 @@ fn read(place: &Place, registers: &[u64]) -> Word {
         Register::First { .. } => if_there(words[1], words[2]),
         Register::Count { .. } | Register::MatchNumber => Some(words[0]),
         Register::IntegerSum | Register::Extreme { .. } => if_there(words[0], words[1]),
+        Register::DecimalAverage { digits } => {
+            let sum = i128::from(words[0] as i64) * 10i128.pow(digits);
+            if_there((sum / i128::from(words[1].max(1))) as u64, words[1])
+        }
         Register::FloatSum { average, .. } => {
             let sum = DoubleDouble::of_parts(f64::from_bits(words[0]), f64::from_bits(words[1])).value();
             let value = if average { sum / words[2] as f64 } else { sum };

@@ -187,7 +187,7 @@ pub struct MatchSpec {
     pub within: Option<Within>,
     /// `EMIT PARTIAL ON TIMEOUT`.
     pub partial: bool,
-    /// How many partial matches a partition may have.
+    /// How many rows the partial matches of a partition may have.
     pub max_partial: usize,
     /// What happens where there are more.
     pub overflow: Overflow,

@@ -246,7 +246,7 @@ impl Lowering<'_> {
             let read: Vec<&LogicalExpr> = match slot {
                 SlotPlan::At { value, .. } => vec![value],
                 SlotPlan::Aggregate { call: LogicalExpr::AggregateFunction(function), .. } => {
-                    function.params.args.iter().collect()
+                    function.params.args.iter().chain(function.params.filter.as_deref()).collect()
                 }
                 _ => vec![],
             };

@@ -201,7 +201,9 @@ impl Expressions<'_> {
     pub(super) fn spec(&self, node: &MatchRecognize, rows: Rows, settings: &MatchSettings) -> Result<MatchSpec> {
         let rules = &node.rules;
         let conditions = rules.conditions.iter().zip(&rules.variables);
-        let conditions = conditions.map(|(condition, name)| self.condition(condition, name)).collect::<Result<_>>()?;
+        let conditions: Vec<Condition> =
+            conditions.map(|(condition, name)| self.condition(condition, name)).collect::<Result<_>>()?;
+        let asks_rows_alone = conditions.iter().all(|condition| condition.run.is_none());
         let mut output = vec![];
         for (column, field) in node.output.iter().zip(node.schema.fields()) {
             let column = match column {
@@ -228,7 +230,7 @@ impl Expressions<'_> {
                 _ => None,
             },
             partial: rules.partial,
-            max_partial: settings.max_partial,
+            max_partial: settings.partial_rows_max(rows.bounded, asks_rows_alone),
             overflow: settings.overflow,
             rows: match rules.rows {
                 RowsSyntax::One => RowsPerMatch::One,
