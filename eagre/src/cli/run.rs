@@ -136,7 +136,7 @@ pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&P
         "with --state DIR a run can go on where it was stopped"
     };
     note(format_args!(
-        "note: stopped before the end of the input: the results are those of the {} rows read so far; {rest}",
+        "note: stopped before the end of the input: the results are those of the input read so far ({} rows by this run); {rest}",
         summary.rows_read
     ));
     Ok(Outcome::Partial)
@@ -146,10 +146,20 @@ pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&P
 fn tell_losses(metrics: &Metrics, _summary: &Summary) {
     let snapshot = metrics.snapshot();
     let checks = |name: &str| matches!(name, "ChangelogNormalize" | "RetractionCheck");
-    let asks = |name: &str| matches!(name, "Predict" | "RemotePredict");
-    let bad = snapshot.nodes.iter().filter(|node| node.rows_bad > 0);
+    let asks = |name: &str| matches!(name, "Predict" | "RemotePredict" | "Questions");
+    let (computes, others): (Vec<_>, Vec<_>) =
+        snapshot.nodes.iter().partition(|node| node.label.name == eagre_engine::operator::chain::NAME);
+    let failed: u64 = computes.iter().map(|node| node.state_rows).sum();
+    if failed > 0 {
+        note(format_args!(
+            "note: {failed} rows are not in the answer, as something could not be computed of them so far; make the query a view, and \
+             SELECT * FROM <view>.errors shows them"
+        ));
+    }
+    let bad = others.into_iter().filter(|node| node.rows_bad > 0);
     let (refused, bad): (Vec<_>, Vec<_>) = bad.partition(|node| asks(&node.label.name));
-    let (unfounded, unread): (Vec<_>, Vec<_>) = bad.into_iter().partition(|node| checks(&node.label.name));
+    let (unfounded, bad): (Vec<_>, Vec<_>) = bad.into_iter().partition(|node| checks(&node.label.name));
+    let (unlearnt, unread): (Vec<_>, Vec<_>) = bad.into_iter().partition(|node| node.label.name == "Labelled");
     let refused: u64 = refused.iter().map(|node| node.rows_bad).sum();
     if refused > 0 {
         note(format_args!(
@@ -159,6 +169,12 @@ fn tell_losses(metrics: &Metrics, _summary: &Summary) {
     for node in unfounded {
         note(format_args!(
             "note: `{1}` took back {} rows that were not there; SELECT * FROM {1}.errors shows them",
+            node.rows_bad, node.label.table
+        ));
+    }
+    for node in unlearnt {
+        note(format_args!(
+            "note: model `{1}` could not learn from {0} rows; SELECT * FROM {1}.errors shows them",
             node.rows_bad, node.label.table
         ));
     }

@@ -63,7 +63,10 @@ pub(crate) fn drop(catalog: &mut Catalog, kept: &mut Vec<Kept>, drop: &Drop) -> 
             let message = format!("`{name}` is a view that is not materialized; write `DROP VIEW {name}`");
             return Err(SqlError::plan(message, at).into());
         }
-        Ok(_) => return Err(SqlError::plan(format!("`{name}` is no materialized view"), at).into()),
+        Ok(_) => {
+            let message = format!("`{name}` is a table and no materialized view; write `DROP TABLE {name}`");
+            return Err(SqlError::plan(message, at).into());
+        }
         Err(_) if drop.if_exists => return Ok(false),
         Err(error) => return Err(error.into()),
     }

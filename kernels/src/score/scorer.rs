@@ -108,6 +108,11 @@ pub trait Scorer: Send {
     /// Bytes of state.
     fn bytes(&self) -> usize;
 
+    /// Whether it has a kernel, which may run on a device.
+    fn has_kernel(&self) -> bool {
+        false
+    }
+
     /// What was decided last: where it runs, and why.
     fn decision(&self) -> Option<&Decision>;
 
@@ -188,6 +193,10 @@ impl<K: ScoreKernel> Scorer for KernelScorer<K> {
 
     fn bytes(&self) -> usize {
         self.0.bytes()
+    }
+
+    fn has_kernel(&self) -> bool {
+        true
     }
 
     fn decision(&self) -> Option<&Decision> {

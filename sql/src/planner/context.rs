@@ -25,6 +25,7 @@ use eagre_engine::graph::position_fields;
 
 use super::forecast::ForecastRelationPlanner;
 use super::match_recognize::MatchRelationPlanner;
+use super::misread::in_lists;
 use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
 use super::set_operation::SetRelationPlanner;
@@ -36,7 +37,7 @@ use crate::functions::jsonb::operators::JsonOperators;
 use crate::parser::{EmitKind, ExprText, QueryText};
 use crate::types::EagreTypePlanner;
 
-/// How deep views may read views: a view that reads itself, through others, would never end.
+/// How deep views may read views: a view that reads itself, through others, would never end, and a very deep one would need too much stack.
 const VIEW_DEPTH_MAX: usize = 64;
 
 /// What every session starts with; made once, because DataFusion has hundreds of functions.
@@ -185,7 +186,11 @@ impl<'a> PlanContext<'a> {
         }
         let depth = self.view_depth.get();
         if depth >= VIEW_DEPTH_MAX {
-            return Err(SqlError::plan(format!("view `{}` reads itself", view.name), None));
+            let message = format!(
+                "view `{}` stands in {VIEW_DEPTH_MAX} others, one in the other, which is the most, or views read each other in a circle",
+                view.name
+            );
+            return Err(SqlError::plan(message, None));
         }
         self.view_depth.set(depth + 1);
         let plan = self.plan_query(&view.query).map_err(|error| in_view(error, &view.name));
@@ -263,7 +268,7 @@ impl<'a> PlanContext<'a> {
         let expr = logical::rewrite_functions(expr, &schema, &self.config)?;
         let expr = simplifier.coerce(expr, &schema)?;
         let expr = casts::rewrite_expr(expr, &schema, self.catalog.time_zone())?;
-        Ok(simplifier.simplify(expr.data)?)
+        Ok(simplifier.simplify(in_lists::rewrite(expr.data)?.data)?)
     }
 }
 

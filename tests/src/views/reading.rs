@@ -452,7 +452,7 @@ pub(super) fn wrong_uses() -> Outcome {
         ),
         ("DROP VIEW a", "`a` is a materialized view; write `DROP MATERIALIZED VIEW a`"),
         ("DROP MATERIALIZED VIEW plain", "`plain` is a view that is not materialized; write `DROP VIEW plain`"),
-        ("DROP MATERIALIZED VIEW t", "`t` is no materialized view"),
+        ("DROP MATERIALIZED VIEW t", "`t` is a table and no materialized view; write `DROP TABLE t`"),
         ("DROP MATERIALIZED VIEW nothing", "nothing"),
         ("DROP TABLE a", "`a` is a materialized view: `DROP TABLE` does not drop it, `DROP MATERIALIZED VIEW a` does"),
         ("DROP VIEW plain CASCADE", "`CASCADE`"),

@@ -78,6 +78,8 @@ impl ScoreSpec {
 pub struct ScoreFactory {
     spec: Arc<ScoreSpec>,
     output: SchemaRef,
+    /// Whether a method has a kernel that may run on a device.
+    has_kernels: bool,
 }
 
 impl ScoreFactory {
@@ -96,8 +98,8 @@ impl ScoreFactory {
         }
         let mut fields: Vec<FieldRef> = spec.input.fields().iter().cloned().collect();
         fields.extend(spec.calls.iter().map(|call| Arc::new(Field::new(&call.name, call.answer.data_type(), true))));
-        let factory = Self { spec: Arc::new(spec), output: Arc::new(Schema::new(fields)) };
-        Score::new(&factory)?;
+        let mut factory = Self { spec: Arc::new(spec), output: Arc::new(Schema::new(fields)), has_kernels: false };
+        factory.has_kernels = Score::new(&factory)?.running.iter().any(|running| running.scorer().has_kernel());
         Ok(factory)
     }
 
@@ -117,7 +119,7 @@ impl OperatorFactory for ScoreFactory {
     }
 
     fn runs_on(&self) -> &'static str {
-        runs_on(&self.spec.placement)
+        if self.has_kernels { runs_on(&self.spec.placement) } else { "CPU" }
     }
 }
 

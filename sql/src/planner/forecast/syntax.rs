@@ -1,5 +1,6 @@
 //! The call as it stands in a `FROM`.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
@@ -110,6 +111,13 @@ fn named(position: usize, arg: &FunctionArg, function: Span) -> Result<(String, 
 }
 
 impl Arguments {
+    /// A key that is named twice, as `PARTITION BY` and as `key`, is one.
+    fn add_key(&mut self, key: Ident) {
+        if !self.keys.iter().any(|known| known.value.eq_ignore_ascii_case(&key.value)) {
+            self.keys.push(key);
+        }
+    }
+
     fn take(&mut self, argument: &str, expr: &Expr, function: Span) -> Result<()> {
         let at = expr.span();
         let needs = |what: &str| wrong(format!("the {argument} of `FORECAST` is `{expr}`; it is {what}"), at, function);
@@ -123,7 +131,7 @@ impl Arguments {
                 for column in columns {
                     let ident = column_ident(column);
                     let no_column = || wrong(format!("`PARTITION BY {column}` is no column"), at, function);
-                    self.keys.push(ident.ok_or_else(no_column)?);
+                    self.add_key(ident.ok_or_else(no_column)?);
                 }
             }
             "value" => self.value = Some(column(expr).ok_or_else(|| needs("`DESCRIPTOR(column)`"))?),
@@ -135,7 +143,7 @@ impl Arguments {
                     one => std::slice::from_ref(one),
                 };
                 for expr in exprs {
-                    self.keys.push(column(expr).ok_or_else(|| needs("a column, or several: `(a, b)`"))?);
+                    self.add_key(column(expr).ok_or_else(|| needs("a column, or several: `(a, b)`"))?);
                 }
             }
             "horizon" => self.horizon = Some(expr.clone()),
@@ -195,9 +203,13 @@ impl ForecastCall {
         let Some((name, args, alias)) = parts(factor) else { return Ok(None) };
         let span = name.span();
         let mut arguments = Arguments::default();
+        let mut taken = BTreeSet::new();
         for (position, arg) in args.iter().enumerate() {
             let (argument, expr) = named(position, arg, span)?;
             arguments.take(&argument, expr, span)?;
+            if !taken.insert(if argument == MODEL { "method".to_string() } else { argument.clone() }) {
+                return Err(wrong(format!("`FORECAST` is given its `{argument}` twice"), expr.span(), span));
+            }
         }
         let missing = |what: &str| wrong(format!("`FORECAST` needs {what}"), span, span);
         let Arguments { data, keys, ts, value, horizon, step, seasonality, options } = arguments;
