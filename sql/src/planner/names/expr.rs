@@ -231,6 +231,7 @@ impl ExprNames<'_, '_> {
         if let Some(written) = self.macro_of(function) {
             return Ok(Some(written));
         }
+        macros::check_names(function)?;
         self.resolver.count_rows_of_table(function, self.scope)?;
         self.function(&function.name)?;
         self.resolver.with_default(function, self.scope)
