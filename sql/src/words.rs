@@ -471,6 +471,13 @@ fn known(plain: &str) -> Option<Told> {
     if let Some(name) = between("WITH query name \"", "\" specified more than once") {
         return Some(Told::new(format!("`WITH` names two queries `{name}`; give one another name")));
     }
+    let of_window = "There is only support Literal types for field at idx";
+    if plain.contains(of_window) || plain.starts_with("Expected a signed integer literal for the second argument") {
+        return Some(Told::new(
+            "how far `LAG` and `LEAD` look, and the place of `NTH_VALUE`, is a constant; number the rows by `ROW_NUMBER() OVER (..)` and join \
+             them by their numbers",
+        ));
+    }
     if let Some(name) = between("The window ", " is not defined") {
         return Some(Told::new(format!("the window `{name}` is not defined; write `WINDOW {name} AS (..)`")));
     }

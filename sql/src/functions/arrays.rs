@@ -1,12 +1,13 @@
 //! Functions of arrays where Flink's meaning is not DataFusion's: `CARDINALITY` counts the elements and not what is within them,
-//! `ARRAY_REMOVE` takes out all equal elements and not the first alone, `ARRAY_POSITION` is 0 where there is none.
+//! `ARRAY_REMOVE` takes out all equal elements and not the first alone, `ARRAY_POSITION` is 0 where there is none. What counts elements is a BIGINT, with which
+//! one can count on: DataFusion's have no sign.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, UInt32Array, UInt64Array, make_comparator};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, UInt32Array, make_comparator};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{SortOptions, cast, take};
-use arrow::datatypes::{DataType, UInt64Type};
+use arrow::datatypes::{DataType, FieldRef, Int64Type};
 use datafusion::common::utils::take_function_args;
 use datafusion::common::{Result, plan_err};
 use datafusion::functions_nested::position::array_position_udf;
@@ -27,6 +28,48 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     ]
 }
 
+/// A function of DataFusion's that counts, as BIGINT.
+pub(super) fn counting(function: &Arc<ScalarUDF>) -> ScalarUDF {
+    ScalarUDF::new_from_impl(Counting { function: Arc::clone(function) })
+}
+
+/// What DataFusion's functions promise.
+fn without_sign(field: &FieldRef) -> FieldRef {
+    Arc::new(field.as_ref().clone().with_data_type(DataType::UInt64))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Counting {
+    function: Arc<ScalarUDF>,
+}
+
+impl ScalarUDFImpl for Counting {
+    fn name(&self) -> &str {
+        self.function.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.function.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.function.signature()
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        self.function.coerce_types(arg_types)
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        self.function.return_type(arg_types).map(|_| DataType::Int64)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let args = ScalarFunctionArgs { return_field: without_sign(&args.return_field), ..args };
+        self.function.invoke_with_args(args)?.cast_to(&DataType::Int64, None)
+    }
+}
+
 /// `CARDINALITY(a)`: how many elements an array has, or entries a map.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Cardinality {
@@ -45,7 +88,7 @@ impl ScalarUDFImpl for Cardinality {
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
         use DataType::{FixedSizeList, LargeList, List, Map, Null};
         match &arg_types[0] {
-            List(_) | LargeList(_) | FixedSizeList(..) | Map(..) | Null => Ok(DataType::UInt64),
+            List(_) | LargeList(_) | FixedSizeList(..) | Map(..) | Null => Ok(DataType::Int64),
             other => plan_err!("CARDINALITY is of an array or a map, and this is a {}", sql_name(other)),
         }
     }
@@ -54,17 +97,17 @@ impl ScalarUDFImpl for Cardinality {
         let rows = args.number_rows;
         let [array] = take_function_args(self.name(), args.args)?;
         let array = array.into_array(rows)?;
-        let lengths = |offsets: &[i32]| offsets.windows(2).map(|ends| (ends[1] - ends[0]) as u64).collect::<Vec<_>>();
+        let lengths = |offsets: &[i32]| offsets.windows(2).map(|ends| i64::from(ends[1] - ends[0])).collect::<Vec<_>>();
         let counts = match array.data_type() {
             DataType::List(_) => lengths(array.as_list::<i32>().offsets()),
             DataType::Map(..) => lengths(array.as_map().offsets()),
             DataType::LargeList(_) => {
-                array.as_list::<i64>().offsets().windows(2).map(|ends| (ends[1] - ends[0]) as u64).collect()
+                array.as_list::<i64>().offsets().windows(2).map(|ends| ends[1] - ends[0]).collect()
             }
-            DataType::FixedSizeList(_, size) => vec![u64::from(size.unsigned_abs()); array.len()],
-            _ => return Ok(ColumnarValue::Array(Arc::new(UInt64Array::new_null(array.len())))),
+            DataType::FixedSizeList(_, size) => vec![i64::from(*size); array.len()],
+            _ => return Ok(ColumnarValue::Array(Arc::new(Int64Array::new_null(array.len())))),
         };
-        Ok(ColumnarValue::Array(Arc::new(UInt64Array::new(counts.into(), array.nulls().cloned()))))
+        Ok(ColumnarValue::Array(Arc::new(Int64Array::new(counts.into(), array.nulls().cloned()))))
     }
 }
 
@@ -145,8 +188,8 @@ impl ScalarUDFImpl for ArrayPosition {
         &self.signature
     }
 
-    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.within.return_type(arg_types)
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Int64)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -155,8 +198,10 @@ impl ScalarUDFImpl for ArrayPosition {
             let nulls_of = arg.to_array(rows)?.logical_nulls();
             Ok::<_, datafusion::common::DataFusionError>(NullBuffer::union(nulls.as_ref(), nulls_of.as_ref()))
         })?;
+        let args = ScalarFunctionArgs { return_field: without_sign(&args.return_field), ..args };
         let places = self.within.invoke_with_args(args)?.into_array(rows)?;
-        let places = places.as_primitive::<UInt64Type>().iter().map(Option::unwrap_or_default).collect::<Vec<_>>();
-        Ok(ColumnarValue::Array(Arc::new(UInt64Array::new(places.into(), nulls))))
+        let places = cast(&places, &DataType::Int64)?;
+        let places = places.as_primitive::<Int64Type>().iter().map(Option::unwrap_or_default).collect::<Vec<_>>();
+        Ok(ColumnarValue::Array(Arc::new(Int64Array::new(places.into(), nulls))))
     }
 }

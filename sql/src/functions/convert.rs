@@ -3,7 +3,8 @@
 //! DataFusion casts a `ROW` by the names of its fields, and those of `ROW(1, 'a')` are `c0` and `c1`: it would fit nothing. Here fields
 //! are paired by name where both rows have the same names, and by their order otherwise, at any depth. What is put into a column of a
 //! table ([`assignment`]) says table, column, type and the value at fault. JSON values become texts, as `->>` gives them. No name leads
-//! to these functions: the planner puts them in the place of casts. Texts become arrays and intervals as PostgreSQL writes them.
+//! to these functions: the planner puts them in the place of casts. Texts become arrays and intervals as PostgreSQL writes them, and times in more
+//! spellings than arrow's ([`time_spelling`]).
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use eagre_engine::interval_text;
 use super::array_text::arrays_of_texts;
 use super::byte_text;
 use super::definition::{Definition, Param};
-use super::json;
+use super::{json, time_spelling};
 use crate::types::sql_name;
 
 const NAME: &str = "__convert";
@@ -216,6 +217,13 @@ fn convert(array: &ArrayRef, to: &DataType, lenient: bool) -> Result<ArrayRef, A
             });
             Arc::new(intervals.collect::<Result<IntervalMonthDayNanoArray, _>>()?)
         }
+        (from, DataType::Timestamp(..) | DataType::Time32(_) | DataType::Time64(_)) if is_text(from) => {
+            let texts = cast_array(array, &DataType::Utf8View)?;
+            let spelled = time_spelling::spelled_out(texts.as_string_view(), to, lenient)?;
+            let texts = spelled.map_or_else(|| Arc::clone(array), |spelled| Arc::new(spelled) as ArrayRef);
+            let format_options = FormatOptions::default();
+            cast_with_options(&texts, to, &CastOptions { safe: lenient, format_options })?
+        }
         _ => {
             let format_options = FormatOptions::default();
             cast_with_options(array, to, &CastOptions { safe: lenient, format_options })?
@@ -225,7 +233,14 @@ fn convert(array: &ArrayRef, to: &DataType, lenient: bool) -> Result<ArrayRef, A
 
 /// Whether texts become values of this type here, and not by arrow.
 pub(crate) fn is_read_here(to: &DataType) -> bool {
-    matches!(to, DataType::List(_) | DataType::Interval(IntervalUnit::MonthDayNano))
+    matches!(
+        to,
+        DataType::List(_)
+            | DataType::Interval(IntervalUnit::MonthDayNano)
+            | DataType::Timestamp(..)
+            | DataType::Time32(_)
+            | DataType::Time64(_)
+    )
 }
 
 /// The first value that cannot be converted, as text.

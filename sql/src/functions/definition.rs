@@ -7,9 +7,9 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, Int64Array, StringViewArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, Float64Array, Int64Array, StringViewArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
@@ -28,6 +28,12 @@ pub(crate) enum Param {
     Bytes,
     /// A whole number; arrives as `Int64`.
     Integer,
+    /// A number, as it is.
+    Number,
+    /// A number; arrives as `Float64`.
+    Double,
+    /// An interval; arrives as one of months, days and nanoseconds.
+    Interval,
     /// A timestamp, or a date or a string that is made one; arrives as a timestamp of any unit.
     Timestamp,
     /// As `Timestamp`, but dates and times of day stay what they are.
@@ -42,6 +48,9 @@ impl Param {
             Self::Text => "STRING",
             Self::Bytes => "STRING or BYTES",
             Self::Integer => "BIGINT",
+            Self::Number => "a number",
+            Self::Double => "DOUBLE",
+            Self::Interval => "INTERVAL",
             Self::Timestamp => "TIMESTAMP",
             Self::Temporal => "TIMESTAMP, DATE or TIME",
             Self::Any => "any type",
@@ -61,6 +70,12 @@ impl Param {
             Self::Integer => {
                 let fits = given.is_integer() || matches!(given, Null | Decimal128(_, 0));
                 fits.then_some(DataType::Int64)
+            }
+            Self::Number => (given.is_numeric() || given == &Null).then(|| given.clone()),
+            Self::Double => (given.is_numeric() || given == &Null).then_some(DataType::Float64),
+            Self::Interval => {
+                let fits = matches!(given, DataType::Interval(_) | DataType::Duration(_) | Null);
+                fits.then_some(DataType::Interval(IntervalUnit::MonthDayNano))
             }
             Self::Temporal if matches!(given, Date32 | Date64 | Time32(_) | Time64(_)) => Some(given.clone()),
             Self::Timestamp | Self::Temporal => match given {
@@ -131,6 +146,11 @@ impl Call {
             Some(arg) => Ok(cast(&arg.to_array(self.rows)?, &DataType::Int64)?.as_primitive::<Int64Type>().clone()),
             None => Ok(Int64Array::from_value(default, self.rows)),
         }
+    }
+
+    /// An argument that is a number, and was given.
+    pub(crate) fn doubles(&self, index: usize) -> Result<Float64Array> {
+        Ok(cast(&self.array(index)?, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
     }
 
     /// The whole number that an argument is in all rows, `default` where it was left out; none if it is a column, or null.

@@ -15,7 +15,9 @@ mod conditional;
 pub(crate) mod convert;
 mod date_pattern;
 mod definition;
+mod degrees;
 pub(crate) mod interval;
+pub(crate) mod interval_parts;
 mod json;
 pub(crate) mod json_build;
 mod json_order;
@@ -36,6 +38,7 @@ pub(crate) mod predict;
 mod prepend;
 mod printf;
 mod quoted_numbers;
+pub(crate) mod quoting;
 mod ranking;
 mod round;
 mod round_time;
@@ -45,9 +48,11 @@ mod text;
 mod text_column;
 mod text_lists;
 mod time;
+pub(crate) mod time_spelling;
 pub(crate) mod time_text;
 mod url;
 pub mod volatile;
+mod whole_numbers;
 
 use std::sync::Arc;
 
@@ -88,6 +93,10 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         maps::definitions(),
         printf::definitions(),
         convert::definitions(),
+        degrees::definitions(),
+        interval_parts::definitions(),
+        quoting::definitions(),
+        whole_numbers::definitions(),
         json::definitions(),
         json_build::definitions(),
         jsonb::definitions(),
@@ -101,6 +110,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions.push(Arc::new(ScalarUDF::new_from_impl(nested::FieldOfRow::new())));
     functions.push(Arc::new(ScalarUDF::new_from_impl(nested::InnerElements::new())));
     functions.extend(arrays::functions());
+    functions.push(Arc::new(arrays::counting(&datafusion::functions_nested::dimension::array_ndims_udf())));
     functions.extend(json_build::functions());
     functions.extend(letter_case::functions());
     functions.extend(volatile::functions());
@@ -113,7 +123,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         (datafusion::functions::math::isnan(), "is_nan"),
         (datafusion::functions::string::starts_with(), "startswith"),
         (datafusion::functions::string::ends_with(), "endswith"),
-        (datafusion::functions_nested::length::array_length_udf(), "array_size"),
+        (Arc::new(arrays::counting(&datafusion::functions_nested::length::array_length_udf())), "array_size"),
         (datafusion::functions_nested::sort::array_sort_udf(), "sort_array"),
     ];
     functions.extend(renamed.map(|(function, alias)| Arc::new(function.as_ref().clone().with_aliases([alias]))));

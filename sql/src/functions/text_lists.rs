@@ -22,6 +22,13 @@ pub(crate) fn definitions() -> Vec<Definition> {
             returns: list,
             invoke: extract_all,
         },
+        Definition {
+            name: "regexp_split_to_array",
+            params: &[Param::Text, Param::Text, Param::Text],
+            optional: 1,
+            returns: list,
+            invoke: split_by_pattern,
+        },
     ]
 }
 
@@ -49,6 +56,37 @@ fn split(call: &Call) -> Result<ArrayRef> {
         }
     }
     Ok(Arc::new(out.finish()))
+}
+
+/// What stands between the matches of a pattern, as in PostgreSQL: one of nothing splits only between two characters. A third argument has flags.
+fn split_by_pattern(call: &Call) -> Result<ArrayRef> {
+    let (texts, patterns, flags) = (call.text(0)?, call.text(1)?, call.text(2)?);
+    let has_flags = call.is_given(2);
+    let mut compiled = HashMap::new();
+    let mut out = lists();
+    for row in 0..call.rows {
+        if texts.is_null(row) || patterns.is_null(row) || has_flags && flags.is_null(row) {
+            out.append(false);
+            continue;
+        }
+        let flags = has_flags.then(|| flags.value(row)).filter(|flags| !flags.is_empty());
+        let regex = compile_and_cache_regex(patterns.value(row), flags, &mut compiled)?;
+        pieces(texts.value(row), regex).for_each(|piece| out.values().append_value(piece));
+        out.append(true);
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+fn pieces<'t>(text: &'t str, regex: &'t Regex) -> impl Iterator<Item = &'t str> {
+    let mut from = 0;
+    let splits = regex.find_iter(text).filter(move |found| {
+        let is_split = found.start() < text.len() && found.end() > from;
+        from = if is_split { found.end() } else { from };
+        is_split
+    });
+    let mut begin = 0;
+    let ends = splits.map(|found| (found.start(), found.end())).chain([(text.len(), text.len())]);
+    ends.map(move |(end, next)| &text[std::mem::replace(&mut begin, next)..end])
 }
 
 /// The group of each match, 1 where none is told, as in Flink; none at all where the pattern has no such group. A pattern that is the same
@@ -84,4 +122,28 @@ fn extract_all(call: &Call) -> Result<ArrayRef> {
         }
     }
     Ok(Arc::new(out.finish()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PostgreSQL 15 gives these.
+    #[test]
+    fn texts_are_split_where_patterns_match() {
+        for (text, pattern, expected) in [
+            ("the quick brown", r"\s+", vec!["the", "quick", "brown"]),
+            ("fox", r"\s*", vec!["f", "o", "x"]),
+            ("fox", "", vec!["f", "o", "x"]),
+            ("a,b,", ",", vec!["a", "b", ""]),
+            (",a", ",", vec!["", "a"]),
+            ("", ",", vec![""]),
+            ("", "", vec![""]),
+            ("abc", "x", vec!["abc"]),
+            ("aXbxc", "(?i)x", vec!["a", "b", "c"]),
+        ] {
+            let regex = Regex::new(pattern).expect(pattern);
+            assert_eq!(pieces(text, &regex).collect::<Vec<_>>(), expected, "{text:?} by {pattern:?}");
+        }
+    }
 }

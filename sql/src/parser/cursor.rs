@@ -15,6 +15,7 @@ use super::json_pairs::write_as_arguments;
 use super::limit_duration::drop_limit_durations;
 use super::source::{Source, lower_first};
 use super::top::to_limits;
+use super::{frame_bounds, nested_joins};
 use crate::error::{Location, Result, SqlError};
 use crate::types::{arrow_type, is_json};
 
@@ -36,6 +37,8 @@ impl<'a> Cursor<'a> {
         let emit = take_emit(&mut tokens);
         let nested_emit = find_emit(&tokens).and_then(|(index, _, _)| Location::of(tokens[index].span));
         mark_asof_joins(&mut tokens);
+        nested_joins::write_parentheses(&mut tokens);
+        frame_bounds::write_parentheses(&mut tokens);
         drop_limit_durations(&mut tokens);
         drop_cursor_streams(&mut tokens);
         write_as_arguments(&mut tokens);

@@ -13,6 +13,7 @@
 //! - `TIMESTAMPDIFF(HOUR, a, b)`, `TIMESTAMPADD(..)` get their unit as a string; the unit of `FLOOR(ts TO HOUR)` and `CEIL` is checked;
 //! - `BETWEEN SYMMETRIC a AND b` keeps the word as a prefix of `a`; `x IS JSON` is `is_json(x, 'value')`;
 //! - `x ISNULL` is `x IS NULL`, and `a # b` PostgreSQL's exclusive or;
+//! - `GROUPING SETS` among grouping sets, and `GROUP BY DISTINCT` ([`grouping`]);
 //! - `TIMESTAMP '..'` gets the precision that its digits need, so that none are lost.
 //!
 //! JSON access (`j -> 'a' = 3`) binds closer than arithmetic and comparisons, which is what everybody means who writes it.
@@ -33,6 +34,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 
 use super::data_type::parse_data_type;
+use super::grouping;
 
 /// The dialect of eagre.
 #[derive(Debug, Default, Clone, Copy)]
@@ -294,7 +296,10 @@ impl Dialect for EagreDialect {
             && third.token == Token::LParen
             && matches!(&second.token, Token::Word(word) if is_word(word, "VALUES"))
         {
-            return Some(parse_values_subquery(parser));
+            return Some(parse_subquery(parser));
+        }
+        if first.token == Token::LParen && second.token == Token::LParen && is_set_operation(parser) {
+            return Some(parse_subquery(parser));
         }
         let Token::Word(word) = &first.token else { return None };
         if word.quote_style.is_some() {
@@ -318,6 +323,10 @@ impl Dialect for EagreDialect {
                 let precision = timestamp_precision(text);
                 Some(parse_timestamp_literal(parser, precision))
             }
+            Keyword::GROUPING if matches!(&second.token, Token::Word(word) if is_word(word, "SETS")) => {
+                Some(grouping::parse_item(parser))
+            }
+            Keyword::DISTINCT if grouping::begins(parser) => Some(grouping::parse_distinct(parser, span)),
             Keyword::FLOOR if second.token == Token::LParen => parse_rounding(parser, false),
             Keyword::CEIL | Keyword::CEILING if second.token == Token::LParen => parse_rounding(parser, true),
             Keyword::MAP if second.token == Token::LBracket => Some(parse_map(parser)),
@@ -358,12 +367,38 @@ fn is_word(word: &Word, expected: &str) -> bool {
     word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected)
 }
 
-/// `(VALUES (1))`, which sqlparser takes for the call of a function.
-fn parse_values_subquery(parser: &mut Parser) -> Result<Expr, ParserError> {
+/// `(VALUES (1))`, which sqlparser takes for the call of a function, or `((SELECT 1) UNION SELECT 2)`, of which it reads the first part alone.
+fn parse_subquery(parser: &mut Parser) -> Result<Expr, ParserError> {
     parser.expect_token(&Token::LParen)?;
     let query = parser.parse_query()?;
     parser.expect_token(&Token::RParen)?;
     Ok(Expr::Subquery(query))
+}
+
+/// Whether a parenthesis opens here that begins with another one around a query, and a word behind that one joins it with others.
+fn is_set_operation(parser: &Parser) -> bool {
+    let mut index = 1;
+    while parser.peek_nth_token_ref(index).token == Token::LParen {
+        index += 1;
+    }
+    let is_any = |token: &Token, words: &[&str]| matches!(token, Token::Word(word) if words.iter().any(|text| is_word(word, text)));
+    if !is_any(&parser.peek_nth_token_ref(index).token, &["SELECT", "WITH", "VALUES", "TABLE"]) {
+        return false;
+    }
+    let mut depth = 0usize;
+    let mut index = 1;
+    loop {
+        match &parser.peek_nth_token_ref(index).token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth -= 1,
+            Token::EOF => return false,
+            _ => {}
+        }
+        index += 1;
+        if depth == 0 {
+            return is_any(&parser.peek_nth_token_ref(index).token, &["UNION", "INTERSECT", "EXCEPT", "MINUS"]);
+        }
+    }
 }
 
 /// What follows `BETWEEN`, with the word before it: `SYMMETRIC a` as a prefixed expression, `ASYMMETRIC a` as `a`.

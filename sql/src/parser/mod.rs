@@ -4,8 +4,8 @@
 //! streaming engine's statements (`WATERMARK FOR`, `CREATE SOURCE`, `STATEMENT SET`, `EMIT`) are in no dialect of it, and because a
 //! statement that we do not run should be refused by its name, not half understood. There is no fork and no text rewriting. The
 //! tokens are changed before they are parsed: a trailing `EMIT ..` is lifted out, so that it may stand on either side of `ORDER BY` and
-//! `LIMIT`, and joins and clauses that sqlparser does not know are put into forms that it knows ([`asof`], [`corresponding`], [`frame_exclusion`],
-//! [`match_recognize`]).
+//! `LIMIT`, and joins and clauses that sqlparser does not know are put into forms that it knows ([`asof`], [`corresponding`], [`frame_bounds`], [`frame_exclusion`],
+//! [`match_recognize`], [`nested_joins`]).
 
 mod asof;
 pub mod ast;
@@ -16,7 +16,9 @@ mod cursor_stream;
 pub mod data_type;
 mod depth;
 pub mod dialect;
+mod frame_bounds;
 pub(crate) mod frame_exclusion;
+pub(crate) mod grouping;
 pub(crate) mod hint;
 mod json_pairs;
 mod json_query;
@@ -25,6 +27,8 @@ mod kept_cte;
 mod limit_duration;
 pub mod locate;
 pub(crate) mod match_recognize;
+mod nested_joins;
+mod radix;
 mod session_frame;
 mod source;
 mod statement;

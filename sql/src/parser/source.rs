@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::tokenizer::{
 
 use super::dialect::EagreDialect;
 use super::{
-    corresponding, frame_exclusion, hint, json_value, kept_cte, match_recognize, session_frame, wildcard_except,
+    corresponding, frame_exclusion, hint, json_value, kept_cte, match_recognize, radix, session_frame, wildcard_except,
 };
 use crate::error::{Location, Result, SqlError};
 
@@ -56,7 +56,7 @@ impl<'a> Source<'a> {
             SqlError::syntax(lower_first(&error.message), location)
         })?;
         let mut kept: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
-        for token in tokens {
+        for token in radix::read(tokens, &text) {
             let behind_select = kept.last().is_some_and(|token| is_select(&token.token));
             let keeps = match &token.token {
                 Token::Whitespace(Whitespace::MultiLineComment(text)) => {

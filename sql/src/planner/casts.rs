@@ -5,14 +5,14 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, Result};
+use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, TryCast};
 
 use super::local_time;
 use crate::error::SqlError;
-use crate::functions::convert;
+use crate::functions::{convert, time_spelling};
 use crate::types::{UTC, sql_name};
 
 /// Rewrites all casts of a plan.
@@ -93,7 +93,20 @@ fn of_row(expr: &Expr, schema: &DFSchema, zone: &str) -> Result<Option<Expr>> {
     if is_text(to) && matches!(from, DataType::Timestamp(..)) && (zone == UTC || !local_time::is_instant(&from)) {
         return Ok(Some(convert::conversion(inner.clone(), to, lenient)));
     }
-    if is_text(&from) && convert::is_read_here(to) {
+    // A constant stays one, and is refused when it is planned.
+    if let Expr::Literal(value, _) = inner
+        && let Some(text) = value.try_as_str().flatten()
+        && matches!(to, DataType::Timestamp(..) | DataType::Time32(_) | DataType::Time64(_))
+    {
+        let Some(spelled) = time_spelling::spelled_out_text(text, to, lenient)? else { return Ok(None) };
+        let spelled = Box::new(Expr::Literal(ScalarValue::try_from_array(&spelled, 0)?, None));
+        return Ok(Some(match lenient {
+            true => Expr::TryCast(TryCast::new(spelled, to.clone())),
+            false => Expr::Cast(Cast::new(spelled, to.clone())),
+        }));
+    }
+    // A text of an instant is one of the session's zone.
+    if is_text(&from) && convert::is_read_here(to) && (zone == UTC || !local_time::is_instant(to)) {
         return Ok(Some(convert::conversion(inner.clone(), to, lenient)));
     }
     let is_json = matches!(from, DataType::Union(..)) && is_text(to);

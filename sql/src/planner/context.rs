@@ -20,7 +20,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion::sql::sqlparser::ast::{Query, Statement};
+use datafusion::sql::sqlparser::ast::{Expr as AstExpr, Query, Statement};
 use eagre_engine::graph::position_fields;
 
 use super::forecast::ForecastRelationPlanner;
@@ -30,7 +30,9 @@ use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
 use super::set_operation::SetRelationPlanner;
 use super::window::WindowRelationPlanner;
-use super::{casts, expr, forms, logical, precedence, predict, recursive, refuse, sugar, ties, told_apart};
+use super::{
+    casts, expr, forms, frame_bounds, logical, precedence, predict, recursive, refuse, sugar, ties, told_apart,
+};
 use crate::catalog::{Catalog, Functions, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::functions::jsonb::operators::JsonOperators;
@@ -170,8 +172,16 @@ impl<'a> PlanContext<'a> {
         let emit = query.emit.map(|emit| emit.kind).or(self.emit.get());
         names::resolve(self.catalog, self, &mut ast, emit).map_err(|error| error.or_at(query.location))?;
         forms::rewrite(&mut ast).map_err(|error| error.or_at(query.location))?;
+        frame_bounds::fold(&mut ast, &|bound| self.constant_of(bound)).map_err(|error| error.or_at(query.location))?;
         told_apart::rewrite(&mut ast, &|name| self.catalog.functions().is_aggregate(name));
         Ok(ast)
+    }
+
+    /// The value of an expression without columns, as a literal where it has one.
+    fn constant_of(&self, expr: &AstExpr) -> Result<Expr> {
+        let schema = DFSchema::empty();
+        let planned = self.sql_to_rel().sql_to_expr(expr.clone(), &schema, &mut PlannerContext::new())?;
+        self.simplify(planned, schema)
     }
 
     fn place(&self, error: datafusion::common::DataFusionError, query: &QueryText) -> SqlError {

@@ -24,7 +24,7 @@ use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, Expr,
     Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Query,
-    Select, SelectItem, Spanned, UnaryOperator, Value, VisitMut, VisitorMut,
+    Select, SelectItem, Spanned, Subscript, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
 use super::rows::and;
@@ -117,7 +117,10 @@ impl VisitorMut for Rewriter {
             Expr::AtTimeZone { timestamp, time_zone } => {
                 *expr = window::call(AT_TIME_ZONE, vec![(**timestamp).clone(), (**time_zone).clone()]);
             }
-            Expr::CompoundFieldAccess { root, access_chain } => name_fields(root, access_chain),
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                name_fields(root, access_chain);
+                access_chain.iter_mut().for_each(close_slice);
+            }
             Expr::Interval(interval) => match intervals::of_constant(interval) {
                 Ok(Some(written)) => *expr = written,
                 Ok(None) => {}
@@ -125,6 +128,15 @@ impl VisitorMut for Rewriter {
             },
             Expr::BinaryOp { left, op: op @ (BinaryOperator::HashArrow | BinaryOperator::HashLongArrow), right } => {
                 *expr = json_at_path(left, op, right);
+            }
+            Expr::BinaryOp { op: op @ BinaryOperator::DuckIntegerDivide, .. } => *op = BinaryOperator::Divide,
+            Expr::BinaryOp { left, op: BinaryOperator::PGStartsWith, right } => {
+                *expr = window::call("starts_with", vec![(**left).clone(), (**right).clone()]);
+            }
+            // Of NULLs it is not known whether they are the same.
+            Expr::BinaryOp { left, op: BinaryOperator::PGOverlap, right } => {
+                let known = window::call("array_compact", vec![(**right).clone()]);
+                *expr = window::call("array_has_any", vec![(**left).clone(), known]);
             }
             Expr::BinaryOp { .. }
             | Expr::TypedString(_)
@@ -289,6 +301,14 @@ fn name_fields(root: &Expr, chain: &mut [AccessExpr]) {
             AccessExpr::Subscript(_) => of_value = true,
         }
     }
+}
+
+/// A slice of an array from its first element on where no place is written, and to its last.
+fn close_slice(access: &mut AccessExpr) {
+    let AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, .. }) = access else { return };
+    let number = |digits: &str| Expr::Value(Value::Number(digits.into(), false).into());
+    lower_bound.get_or_insert_with(|| number("1"));
+    upper_bound.get_or_insert_with(|| Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(number("1")) });
 }
 
 /// The plain arguments of a call; none where one is named or a `*`.

@@ -135,7 +135,8 @@ fn as_datafusion_reads(text: &str) -> Option<IntervalMonthDayNano> {
     parse_interval_month_day_nano_config(text, IntervalParseConfig::new(IntervalUnit::Second)).ok()
 }
 
-fn constant(read: IntervalMonthDayNano) -> Expr {
+/// An interval as it is written for DataFusion.
+pub(super) fn constant(read: IntervalMonthDayNano) -> Expr {
     let parts = [(i64::from(read.months), "months"), (i64::from(read.days), "days"), (read.nanoseconds, "nanoseconds")];
     let words: Vec<String> =
         parts.iter().filter(|(count, _)| *count != 0).map(|(count, unit)| format!("{count} {unit}")).collect();

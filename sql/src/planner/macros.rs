@@ -7,12 +7,16 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, OrderByExpr, OrderByOptions, Value, VisitMut,
-    VisitorMut,
+    BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, OrderByExpr,
+    OrderByOptions, Value, VisitMut, VisitorMut,
 };
 
 use super::window;
+use crate::error::{Location, Result, SqlError};
+use crate::functions::interval_parts::MAKE_INTERVAL_PARTS;
+use crate::functions::quoting::FORMAT;
 use crate::functions::time_text::{READ_INSTANT, READ_TIMESTAMP, is_template};
 use crate::functions::{CHARSETS, DECODE, ENCODE, MAP_UNION, PRINTF};
 use crate::parser::parse_expr;
@@ -20,7 +24,10 @@ use crate::parser::parse_expr;
 /// Name, how many arguments, and what it is; `__1` is the first argument.
 const TEMPLATES: &[(&str, usize, &str)] = &[
     ("add_months", 2, "__1 + arrow_cast(concat(CAST(__2 AS BIGINT), ' months'), 'Interval(MonthDayNano)')"),
+    ("age", 1, "age(CAST(CURRENT_DATE AS TIMESTAMP(3)), __1)"),
+    ("array_lower", 2, "CASE WHEN array_length(__1, __2) > 0 THEN 1 END"),
     ("array_slice", 2, "array_slice(__1, __2, -1)"),
+    ("array_upper", 2, "nullif(array_length(__1, __2), 0)"),
     ("date_add", 2, "__1 + __2"),
     ("date_sub", 2, "__1 - __2"),
     ("datediff", 2, "CAST(__1 AS DATE) - CAST(__2 AS DATE)"),
@@ -44,7 +51,9 @@ const TEMPLATES: &[(&str, usize, &str)] = &[
     ("regexp_substr", 2, "regexp_extract(__1, __2)"),
     ("space", 1, "repeat(' ', __1)"),
     ("time_bucket", 2, "date_bin(__1, __2)"),
+    ("text", 1, "CAST(__1 AS STRING)"),
     ("to_base64", 1, "encode(__1, 'base64pad')"),
+    ("trim_array", 2, "array_slice(__1, 1, cardinality(__1) - __2)"),
     ("unix_timestamp", 0, "CAST(floor(date_part('epoch', now())) AS BIGINT)"),
     (
         "width_bucket",
@@ -60,6 +69,7 @@ pub(super) fn expanded(name: &str, function: &Function) -> Option<Expr> {
     match name {
         "count_if" | "countif" => return count_if(function),
         "percentile" => return percentile(function),
+        "make_interval" => return make_interval(function),
         _ => {}
     }
     if function.over.is_some() || function.filter.is_some() || function.null_treatment.is_some() {
@@ -81,6 +91,14 @@ fn of_some_arguments(name: &str, args: &mut Vec<Expr>) -> Option<Expr> {
             let place = args.remove(0);
             window::call("array_element", vec![window::call("make_array", std::mem::take(args)), place])
         }
+        ("array_fill", [value, dimensions]) => filled(value, dimensions)?,
+        ("format", [_]) => window::call(FORMAT, std::mem::take(args)),
+        ("format", [_, _, ..]) => {
+            let values = args.split_off(1);
+            window::call(FORMAT, vec![args.remove(0), window::call("struct", values)])
+        }
+        ("num_nulls", [_, ..]) => counted(args, |value| Expr::IsNull(Box::new(value)))?,
+        ("num_nonnulls", [_, ..]) => counted(args, |value| Expr::IsNotNull(Box::new(value)))?,
         ("printf", [_]) => window::call(PRINTF, std::mem::take(args)),
         ("printf", [_, _, ..]) => {
             let values = args.split_off(1);
@@ -115,6 +133,91 @@ fn of_some_arguments(name: &str, args: &mut Vec<Expr>) -> Option<Expr> {
     })
 }
 
+/// `ARRAY_FILL(x, ARRAY[2, 3])`: an array of two arrays of three elements.
+fn filled(value: &Expr, dimensions: &Expr) -> Option<Expr> {
+    let Expr::Array(dimensions) = dimensions else { return None };
+    let mut dimensions = dimensions.elem.iter().rev();
+    let innermost = window::call("array_repeat", vec![value.clone(), dimensions.next()?.clone()]);
+    Some(dimensions.fold(innermost, |array, count| window::call("array_repeat", vec![array, count.clone()])))
+}
+
+/// Of how many values a condition holds.
+fn counted(values: &[Expr], condition: fn(Expr) -> Expr) -> Option<Expr> {
+    let number = |digits: &str| Box::new(Expr::Value(Value::Number(digits.into(), false).into()));
+    let of_each = values.iter().map(|value| Expr::Case {
+        case_token: AttachedToken::empty(),
+        end_token: AttachedToken::empty(),
+        operand: None,
+        conditions: vec![CaseWhen {
+            condition: condition(Expr::Nested(Box::new(value.clone()))),
+            result: *number("1"),
+        }],
+        else_result: Some(number("0")),
+    });
+    let sum = of_each.reduce(|sum, one| Expr::BinaryOp {
+        left: Box::new(sum),
+        op: BinaryOperator::Plus,
+        right: Box::new(one),
+    });
+    Some(Expr::Nested(Box::new(sum?)))
+}
+
+/// Checks the names of the arguments of `MAKE_INTERVAL`, of which [`make_interval`] has none that it does not know.
+///
+/// # Errors
+/// A part that there is not, or one that is there twice.
+pub(super) fn check_names(function: &Function) -> Result<()> {
+    let FunctionArguments::List(list) = &function.args else { return Ok(()) };
+    if !function.name.to_string().eq_ignore_ascii_case("make_interval") || make_interval(function).is_some() {
+        return Ok(());
+    }
+    let names = list.args.iter().filter_map(|arg| match arg {
+        FunctionArg::Named { name, .. } | FunctionArg::ExprNamed { name: Expr::Identifier(name), .. } => Some(name),
+        _ => None,
+    });
+    let mut known = MAKE_INTERVAL_PARTS.to_vec();
+    let taken = list.args.len() - names.clone().count();
+    known.drain(..taken.min(known.len()));
+    for name in names {
+        match known.iter().position(|part| name.value.eq_ignore_ascii_case(part)) {
+            Some(place) => drop(known.remove(place)),
+            None => {
+                let parts = MAKE_INTERVAL_PARTS.join(", ");
+                let message =
+                    format!("`make_interval` takes each of {parts} once, and `{}` is none that is left", name.value);
+                return Err(SqlError::plan(message, Location::of(name.span)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `MAKE_INTERVAL(days => 10, hours => 2)` with its parts in their order; none where it has a part that is not known, or one twice.
+fn make_interval(function: &Function) -> Option<Expr> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let mut parts: [Option<Expr>; 7] = Default::default();
+    for (index, arg) in list.args.iter().enumerate() {
+        let (place, value) = match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => (index, value),
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. }
+            | FunctionArg::ExprNamed { name: Expr::Identifier(name), arg: FunctionArgExpr::Expr(value), .. } => {
+                let place = MAKE_INTERVAL_PARTS.iter().position(|part| name.value.eq_ignore_ascii_case(part));
+                (place?, value)
+            }
+            _ => return None,
+        };
+        if parts.get_mut(place)?.replace(value.clone()).is_some() {
+            return None;
+        }
+    }
+    let is_named = |arg: &FunctionArg| !matches!(arg, FunctionArg::Unnamed(_));
+    if !list.args.iter().any(is_named) {
+        return None;
+    }
+    let zero = || Expr::Value(Value::Number("0".into(), false).into());
+    Some(window::call("make_interval", parts.map(|part| part.unwrap_or_else(zero)).into()))
+}
+
 fn constant(expr: &Expr) -> Option<&Value> {
     match expr {
         Expr::Value(value) => Some(&value.value),
@@ -146,8 +249,17 @@ fn percentile(function: &Function) -> Option<Expr> {
 }
 
 /// Functions that are registered, of which calls with other arguments are expressions: `ARRAY_SLICE(a, 2)`, `UNIX_TIMESTAMP()`, `ENCODE(s, 'UTF-8')`.
-const OVERLOADED: [&str; 7] =
-    ["array_slice", "array_sort", "decode", "encode", "rand_integer", "sort_array", "unix_timestamp"];
+const OVERLOADED: [&str; 9] = [
+    "age",
+    "array_slice",
+    "array_sort",
+    "decode",
+    "encode",
+    "make_interval",
+    "rand_integer",
+    "sort_array",
+    "unix_timestamp",
+];
 
 /// As [`expanded`], for calls of registered functions.
 pub(super) fn overloaded(name: &str, function: &Function) -> Option<Expr> {
@@ -159,7 +271,18 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     let mut names: Vec<&str> = TEMPLATES
         .iter()
         .map(|(name, ..)| *name)
-        .chain(["count_if", "countif", "elt", "map_union", "percentile", "printf"])
+        .chain([
+            "array_fill",
+            "count_if",
+            "countif",
+            "elt",
+            "format",
+            "map_union",
+            "num_nonnulls",
+            "num_nulls",
+            "percentile",
+            "printf",
+        ])
         .collect();
     names.sort_unstable();
     names.dedup();

@@ -22,6 +22,7 @@ mod fallible;
 mod final_sort;
 mod forecast;
 mod forms;
+mod frame_bounds;
 mod frames;
 mod group_unnest;
 mod grouping_sets;
@@ -73,6 +74,7 @@ mod told_apart;
 mod unkeyed;
 mod unnest;
 mod upsert_sink;
+mod value_queries;
 mod values;
 mod window;
 

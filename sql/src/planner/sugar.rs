@@ -1,16 +1,16 @@
 //! Forms of SQL that say what others say, written as those: what comes after knows fewer of them.
 //!
-//! `ARG_MAX(x, y)` and its kin, `ARRAY(SELECT ..)` ([`super::array_subquery`]), `LIKE ANY`, `SIMILAR TO`, `OVERLAPS` ([`super::comparisons`]), `FROM generate_series(..)`, `TABLE t`, `SEMI JOIN`, `GROUP BY ()`, `BETWEEN SYMMETRIC`, and rows in comparisons
+//! `ARG_MAX(x, y)` and its kin, `ARRAY(SELECT ..)` ([`super::array_subquery`]), `LIKE ANY`, `SIMILAR TO`, `OVERLAPS` ([`super::comparisons`]), `FROM generate_series(..)`, `TABLE t`, `SEMI JOIN`, `GROUP BY ()`, `BETWEEN SYMMETRIC`, subqueries in `VALUES`, and rows in comparisons
 //! and `IN`, `ANY` and `ALL` of subqueries ([`super::rows`]): what changes the names that are in scope, so it comes before they are resolved.
 //! [`super::forms`] has those that do not.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident,
-    JoinOperator, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem,
-    SetExpr, Spanned, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, UnaryOperator, Value, VisitMut,
-    VisitorMut, WildcardAdditionalOptions,
+    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
+    GroupByExpr, Ident, JoinOperator, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, OrderByOptions, Query,
+    Select, SelectItem, SetExpr, Spanned, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, UnaryOperator,
+    Value, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
 use super::named_windows::NamedWindows;
@@ -18,7 +18,7 @@ use super::rows::{and, filter_by_rows, or, quantified, row_in_list, rows_compare
 use super::score_aliases::alias;
 use super::{
     array_subquery, comparisons, json_forms, json_made, json_rows, nested_unnest, predict, random_cut_forest,
-    timestamp_digits, window,
+    timestamp_digits, value_queries, window,
 };
 use crate::catalog::Catalog;
 use crate::error::{Location, Result, SqlError};
@@ -55,6 +55,7 @@ impl VisitorMut for Expander<'_> {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
         tables_as_selects(&mut query.body);
+        value_queries::write_out(&mut query.body);
         match write_out_windows(query) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
@@ -142,6 +143,12 @@ impl VisitorMut for Expander<'_> {
             }
         }
         let name = function.name.to_string().to_lowercase();
+        if let Some(array) = array_of_rows(&name).filter(|_| !self.catalog.functions().contains(&name)) {
+            function.name = ObjectName::from(vec![Ident::with_span(function.name.span(), array)]);
+            let Expr::Function(array) = &*expr else { return ControlFlow::Continue(()) };
+            *expr = window::call("unnest", vec![Expr::Function(array.clone())]);
+            return ControlFlow::Continue(());
+        }
         if name == "unnest"
             && let FunctionArguments::List(list) = &mut function.args
             && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(array))] = list.args.as_mut_slice()
@@ -164,6 +171,15 @@ impl VisitorMut for Expander<'_> {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        // Of no array it is not known what is in it.
+        if let Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } = expr
+            && is_null(right)
+        {
+            let null = Box::new(Expr::Value(Value::Null.into()));
+            let (kind, data_type) = (CastKind::Cast, DataType::Boolean);
+            *expr = Expr::Cast { kind, expr: null, data_type, array: false, format: None };
+            return ControlFlow::Continue(());
+        }
         match comparisons::written_out(expr) {
             Ok(None) => {}
             Ok(Some(written)) => {
@@ -202,6 +218,14 @@ impl VisitorMut for Expander<'_> {
             *expr = expanded;
         }
         ControlFlow::Continue(())
+    }
+}
+
+fn is_null(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_null(inner),
+        Expr::Value(value) => value.value == Value::Null,
+        _ => false,
     }
 }
 
@@ -289,7 +313,7 @@ fn symmetric_between(value: &Expr, negated: bool, low: &Expr, high: &Expr) -> Op
     })
 }
 
-/// `generate_series(..) [AS g[(i)]]` is `UNNEST(generate_series(..)) AS g(i)`, `LATERAL UNNEST(..)` is `UNNEST(..)`; both also as `TABLE(..)`.
+/// `generate_series(..) [AS g[(i)]]` is `UNNEST(generate_series(..)) AS g(i)`, `string_to_table(..)` is `UNNEST(string_to_array(..))`, `LATERAL UNNEST(..)` is `UNNEST(..)`; both also as `TABLE(..)`.
 fn series(factor: &TableFactor) -> Result<Option<TableFactor>> {
     let Some((name, alias, args, with_ordinality)) = call_in_from(factor) else { return Ok(None) };
     let spelled = name.to_string().to_lowercase();
@@ -298,9 +322,13 @@ fn series(factor: &TableFactor) -> Result<Option<TableFactor>> {
     }
     // `LATERAL UNNEST(..)` comes as a function of that name.
     let unnests = spelled == "unnest";
-    if spelled != "generate_series" && spelled != "range" && !unnests {
-        return Ok(None);
-    }
+    let function = match spelled.as_str() {
+        "unnest" | "generate_series" | "range" => spelled.as_str(),
+        name => match array_of_rows(name) {
+            Some(array) => array,
+            None => return Ok(None),
+        },
+    };
     let mut values = vec![];
     for arg in args {
         let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) = arg else {
@@ -315,11 +343,20 @@ fn series(factor: &TableFactor) -> Result<Option<TableFactor>> {
     }
     Ok(Some(TableFactor::UNNEST {
         alias: Some(alias),
-        array_exprs: if unnests { values } else { vec![window::call(&spelled, values)] },
+        array_exprs: if unnests { values } else { vec![window::call(function, values)] },
         with_offset: false,
         with_offset_alias: None,
         with_ordinality: *with_ordinality,
     }))
+}
+
+/// The function that gives as an array what one gives as rows.
+fn array_of_rows(name: &str) -> Option<&'static str> {
+    match name {
+        "string_to_table" => Some("string_to_array"),
+        "regexp_split_to_table" => Some("regexp_split_to_array"),
+        _ => None,
+    }
 }
 
 /// Name, alias and arguments of a function in `FROM`, and whether its rows are numbered.

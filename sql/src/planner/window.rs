@@ -37,10 +37,12 @@ use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::EmitKind;
 
 mod group;
+mod midnight;
 mod syntax;
 
 pub(super) use crate::parser::table_factor;
 pub(super) use group::rewrite_group_windows;
+pub(super) use midnight::MIDNIGHT_TYPE;
 use syntax::arg_expr;
 pub(super) use syntax::{call, derived, only_arg, query_of, select_query, string};
 
@@ -486,10 +488,11 @@ fn plan_window(
         None => input.schema().qualified_field_with_unqualified_name(&time.value),
     };
     let (qualifier, field) = found.map_err(|error| SqlError::from(error).or_at(Location::of(time.span)))?;
-    if !matches!(field.data_type(), DataType::Timestamp(..)) {
+    let is_date = matches!(field.data_type(), DataType::Date32);
+    if !is_date && !matches!(field.data_type(), DataType::Timestamp(..)) {
         return Err(SqlError::plan(
             format!(
-                "`DESCRIPTOR({0})` needs a TIMESTAMP column; `{0}` is {1}",
+                "`DESCRIPTOR({0})` needs a TIMESTAMP or DATE column; `{0}` is {1}",
                 time.value,
                 crate::types::sql_name(field.data_type())
             ),
@@ -504,8 +507,10 @@ fn plan_window(
     let time = Column::from((qualifier, field));
     let names = window_column_names(input.schema().fields().iter().map(|field| field.name().as_str()));
     let cut = WindowCut { spec: shape, clock };
+    let (input, time) = if is_date { midnight::add(input, time)? } else { (input, time) };
     let node = WindowTableFunction::new(input, time, partition_columns, cut, emit, location, names)?;
-    Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
+    if is_date { midnight::remove(plan) } else { Ok(plan) }
 }
 
 /// The milliseconds of a constant interval, which is `what` in errors.

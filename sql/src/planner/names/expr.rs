@@ -135,13 +135,14 @@ impl VisitorMut for ExprNames<'_, '_> {
                 });
                 Ok(())
             }
-            Expr::Function(function) => match self.macro_of(function) {
+            Expr::Function(function) => match self.call(function) {
                 // Its parts are visited next.
-                Some(written) => {
+                Ok(Some(written)) => {
                     *expr = written;
                     Ok(())
                 }
-                None => self.function(&function.name),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
             },
             _ => Ok(()),
         };
@@ -223,6 +224,17 @@ impl ExprNames<'_, '_> {
             }
             ControlFlow::<()>::Continue(())
         });
+    }
+
+    /// Looks at a call; what it is, if it is one of others.
+    fn call(&self, function: &mut Function) -> Result<Option<Expr>> {
+        if let Some(written) = self.macro_of(function) {
+            return Ok(Some(written));
+        }
+        macros::check_names(function)?;
+        self.resolver.count_rows_of_table(function, self.scope)?;
+        self.function(&function.name)?;
+        self.resolver.with_default(function, self.scope)
     }
 
     /// What a call of a function is that is an expression of others, unless somebody created one of its name.

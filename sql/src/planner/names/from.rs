@@ -119,6 +119,9 @@ impl Resolver<'_> {
                 self.expr(time, &scope, Aliases::None)?;
             }
             nearest.push(NearestSyntax::take(join, time)?);
+            let (fills_left, fills_right) = filled_sides(&join.join_operator);
+            inputs[first..right].iter_mut().for_each(|input| input.filled |= fills_left);
+            inputs[right..].iter_mut().for_each(|input| input.filled |= fills_right);
             // Nobody sees the other side of these.
             match join.join_operator {
                 JoinOperator::LeftSemi(_) | JoinOperator::LeftAnti(_) => inputs.truncate(right),
@@ -170,7 +173,7 @@ impl Resolver<'_> {
         };
         let scope = self.from(&mut select.from)?;
         let mut idents: Vec<Ident> = call.time_table.take().into_iter().chain([call.time.clone()]).collect();
-        let time_type = self.idents(&mut idents, &scope, Aliases::None)?;
+        let time_type = window_type(self.idents(&mut idents, &scope, Aliases::None)?);
         if let Some(time) = idents.pop() {
             call.time = time;
         }
@@ -315,7 +318,7 @@ impl Resolver<'_> {
                     }
                 }
             }
-            let time_type = time.and_then(|index| input.columns[index].data_type.clone());
+            let time_type = window_type(time.and_then(|index| input.columns[index].data_type.clone()));
             input.columns.extend(names.iter().map(|name| Column { name: name.clone(), data_type: time_type.clone() }));
             match &mut call.alias {
                 Some(alias) => {
@@ -463,15 +466,15 @@ impl Resolver<'_> {
         let location = Location::of(name.span());
         let cte = match idents.as_slice() {
             [ident] => {
-                let exact = self.ctes.iter().rev().find(|(name, ..)| *name == ident.value);
+                let exact = self.ctes.iter().rev().find(|cte| cte.name == ident.value);
                 let folded = ident.value.to_lowercase();
                 let quoted = ident.quote_style.is_some();
-                exact.or_else(|| self.ctes.iter().rev().find(|(name, ..)| !quoted && name.to_lowercase() == folded))
+                exact.or_else(|| self.ctes.iter().rev().find(|cte| !quoted && cte.name.to_lowercase() == folded))
             }
             _ => None,
         };
-        let (plan_name, mut columns, open) = match cte {
-            Some((name, columns, open)) => (name.clone(), columns.clone(), *open),
+        let (visible, plan_name, mut columns, open) = match cte {
+            Some(cte) => (cte.name.clone(), cte.plan_name.clone(), cte.columns.clone(), cte.open),
             None => {
                 let parts: Vec<_> =
                     idents.iter().map(|ident| (ident.value.as_str(), ident.quote_style.is_some())).collect();
@@ -481,23 +484,24 @@ impl Resolver<'_> {
                     Relation::View(view) => self.views.view_schema(view)?,
                     other => self.catalog.relation_schema(other)?,
                 };
-                (relation.name(), columns_of(&schema), false)
+                (relation.name(), relation.name(), columns_of(&schema), false)
             }
         };
         let span = idents[0].span;
         *name = ObjectName::from(vec![Ident::with_quote_and_span('"', span, &plan_name)]);
-        let mut visible = plan_name;
+        let (mut name, mut qualifier) = (visible, plan_name);
         if let Some(alias) = alias {
             rename(&mut columns, open, alias);
-            visible = alias.name.value.clone();
+            name = alias.name.value.clone();
+            qualifier = name.clone();
         }
-        Ok(Input { name: Some(visible.clone()), qualifier: Some(visible), columns, open, ..Input::default() })
+        Ok(Input { name: Some(name), qualifier: Some(qualifier), columns, open, ..Input::default() })
     }
 
     pub(super) fn with_cte_names(&self, error: SqlError) -> SqlError {
         match error {
             SqlError::UnknownTable { name, nearest: None, location } => SqlError::UnknownTable {
-                nearest: nearest(&name, self.ctes.iter().map(|(name, ..)| name.as_str())),
+                nearest: nearest(&name, self.ctes.iter().map(|cte| cte.name.as_str())),
                 name,
                 location,
             },
@@ -556,6 +560,21 @@ pub(super) fn constraint_mut(operator: &mut JoinOperator) -> Option<&mut JoinCon
         | JoinOperator::LeftAnti(constraint)
         | JoinOperator::RightAnti(constraint) => Some(constraint),
         _ => None,
+    }
+}
+
+/// The type of the ends of windows over a column.
+fn window_type(time_type: Option<DataType>) -> Option<DataType> {
+    time_type.map(|time_type| if time_type == DataType::Date32 { window::MIDNIGHT_TYPE } else { time_type })
+}
+
+/// Whether a join fills the columns of its left and of its right side with NULLs where nothing fits.
+fn filled_sides(operator: &JoinOperator) -> (bool, bool) {
+    match operator {
+        JoinOperator::Left(_) | JoinOperator::LeftOuter(_) => (false, true),
+        JoinOperator::Right(_) | JoinOperator::RightOuter(_) => (true, false),
+        JoinOperator::FullOuter(_) => (true, true),
+        _ => (false, false),
     }
 }
 

@@ -1,13 +1,16 @@
 //! `GROUP BY` in forms that the planner knows: `CUBE`, `ROLLUP` and sets that it does not take are written out as the grouping sets that they are,
-//! and `GROUP_ID()` as the `GROUPING_ID` that it is.
+//! positions in them as the expressions that they mean, and `GROUP_ID()` as the `GROUPING_ID` that it is.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, ObjectName, Select, Spanned,
-    VisitMut, visit_expressions_mut,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, ObjectName, Select,
+    SelectItem, Spanned, Value, VisitMut, visit_expressions_mut,
 };
+
+use crate::error::{Location, Result, SqlError};
+use crate::parser::grouping::DISTINCT;
 
 /// So many parts of a `CUBE` are written out at most: they are two to the power of that many sets.
 const CUBE_PARTS_MAX: usize = 12;
@@ -16,19 +19,132 @@ const CUBE_PARTS_MAX: usize = 12;
 /// several sets (`GROUPING SETS (ROLLUP (a, b), c)`).
 pub(super) fn spell_out(group: &mut Expr) {
     let written = match group {
+        Expr::Prefixed { prefix, value } if prefix.value == DISTINCT => {
+            if let Expr::Tuple(parts) = value.as_mut() {
+                parts.iter_mut().for_each(spell_out);
+            }
+            return;
+        }
         Expr::Cube(parts) if is_unusual(parts) => sets_of(parts, true),
         Expr::Rollup(parts) if is_unusual(parts) => sets_of(parts, false),
-        Expr::GroupingSets(sets) if sets.iter().any(|set| nested(set).is_some()) => {
-            let written = sets.iter().map(|set| match nested(set) {
-                Some((parts, is_cube)) => sets_of(&parts, is_cube),
-                None => Some(vec![set.clone()]),
-            });
-            written.collect::<Option<Vec<_>>>().map(|sets| sets.into_iter().flatten().collect())
-        }
+        Expr::GroupingSets(sets) => all_sets(sets),
         _ => return,
     };
     if let Some(sets) = written {
         *group = Expr::GroupingSets(sets);
+    }
+}
+
+/// The sets of `GROUPING SETS`, with those that are sets themselves in their place; none if they are too many.
+fn all_sets(sets: &[Vec<Expr>]) -> Option<Vec<Vec<Expr>>> {
+    let written = sets.iter().map(|set| match set.as_slice() {
+        [Expr::GroupingSets(inner)] => all_sets(inner),
+        [Expr::Rollup(parts)] => sets_of(parts, false),
+        [Expr::Cube(parts)] => sets_of(parts, true),
+        _ => match nested(set) {
+            Some((parts, is_cube)) => sets_of(&parts, is_cube),
+            None => Some(vec![set.clone()]),
+        },
+    });
+    written.collect::<Option<Vec<_>>>().map(|sets| sets.into_iter().flatten().collect())
+}
+
+/// `GROUP BY DISTINCT`: the sets of all its parts together, each once. `name_of` gives equal expressions one text.
+///
+/// # Errors
+/// They are too many.
+pub(super) fn write_distinct(groups: &mut Vec<Expr>, name_of: &dyn Fn(&Expr) -> String) -> Result<()> {
+    let [Expr::Prefixed { prefix, value }] = groups.as_slice() else { return Ok(()) };
+    let Expr::Tuple(parts) = value.as_ref() else { return Ok(()) };
+    let location = Location::of(prefix.span);
+    let mut sets: Vec<Vec<Expr>> = vec![vec![]];
+    for part in parts {
+        let of_part = match part {
+            Expr::Rollup(parts) => sets_of(parts, false),
+            Expr::Cube(parts) => sets_of(parts, true),
+            Expr::GroupingSets(sets) => all_sets(sets),
+            Expr::Tuple(exprs) => Some(vec![united(&[], exprs, name_of)]),
+            expr => Some(vec![vec![expr.clone()]]),
+        };
+        let of_part = of_part.filter(|of_part| sets.len() * of_part.len() <= 1 << CUBE_PARTS_MAX);
+        let of_part = of_part.ok_or_else(|| {
+            SqlError::unsupported(
+                "a `GROUP BY` of so many sets",
+                "name those that are meant in `GROUPING SETS (..)`",
+                location,
+            )
+        })?;
+        sets = sets.iter().flat_map(|set| of_part.iter().map(|more| united(set, more, name_of))).collect();
+    }
+    let mut seen = HashSet::new();
+    sets.retain(|set| {
+        let mut keys: Vec<String> = set.iter().map(name_of).collect();
+        keys.sort_unstable();
+        seen.insert(keys)
+    });
+    *groups = match <[Vec<Expr>; 1]>::try_from(sets) {
+        Ok([set]) if !set.is_empty() => set,
+        Ok(sets) => vec![Expr::GroupingSets(sets.into())],
+        Err(sets) => vec![Expr::GroupingSets(sets)],
+    };
+    Ok(())
+}
+
+fn united(set: &[Expr], more: &[Expr], name_of: &dyn Fn(&Expr) -> String) -> Vec<Expr> {
+    let mut names: HashSet<String> = set.iter().map(name_of).collect();
+    set.iter().chain(more.iter().filter(|expr| names.insert(name_of(expr)))).cloned().collect()
+}
+
+/// Positions in the `SELECT` list inside of sets become the expressions that stand there; others are the planner's.
+///
+/// # Errors
+/// There is no such position.
+pub(super) fn write_positions(groups: &mut [Expr], items: &[SelectItem]) -> Result<()> {
+    groups.iter_mut().try_for_each(|group| match group {
+        Expr::Value(_) => Ok(()),
+        group => write_position(group, items),
+    })
+}
+
+fn write_position(group: &mut Expr, items: &[SelectItem]) -> Result<()> {
+    match group {
+        Expr::Cube(sets) | Expr::Rollup(sets) | Expr::GroupingSets(sets) => {
+            sets.iter_mut().flatten().try_for_each(|expr| write_position(expr, items))
+        }
+        Expr::Tuple(exprs) => exprs.iter_mut().try_for_each(|expr| write_position(expr, items)),
+        Expr::Nested(expr) => write_position(expr, items),
+        Expr::Prefixed { prefix, value } if prefix.value == DISTINCT => write_position(value, items),
+        Expr::Function(function) if is_rollup_or_cube(function) => {
+            let FunctionArguments::List(list) = &mut function.args else { return Ok(()) };
+            list.args.iter_mut().try_for_each(|arg| match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => write_position(expr, items),
+                _ => Ok(()),
+            })
+        }
+        Expr::Value(value) => {
+            let Value::Number(digits, _) = &value.value else { return Ok(()) };
+            let Ok(position) = digits.parse::<usize>() else { return Ok(()) };
+            let location = Location::of(value.span);
+            let item =
+                position.checked_sub(1).and_then(|index| items.get(..=index)).and_then(|items| items.split_last());
+            let (item, before) = item.ok_or_else(|| {
+                let count = items.len();
+                SqlError::plan(
+                    format!("`GROUP BY`: there is no position {position} in the SELECT list, which has {count}"),
+                    location,
+                )
+            })?;
+            let is_one =
+                |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
+            match item {
+                SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } if before.iter().all(is_one) => {
+                    *group = Expr::Nested(Box::new(expr.clone()));
+                    Ok(())
+                }
+                _ => Err(SqlError::unsupported("a position behind `*` in grouping sets", "name the column", location)),
+            }
+        }
+        _ => Ok(()),
     }
 }
 
@@ -63,16 +179,20 @@ fn sets_of(parts: &[Vec<Expr>], is_cube: bool) -> Option<Vec<Vec<Expr>>> {
 /// The parts of a `ROLLUP` or `CUBE` that stands in the place of a set, where the parser takes it for a call, and whether it is a `CUBE`.
 fn nested(set: &[Expr]) -> Option<(Vec<Vec<Expr>>, bool)> {
     let [Expr::Function(function)] = set else { return None };
-    let name = function.name.to_string();
-    let is_cube = name.eq_ignore_ascii_case("cube");
-    if !is_cube && !name.eq_ignore_ascii_case("rollup") {
+    if !is_rollup_or_cube(function) {
         return None;
     }
+    let is_cube = function.name.to_string().eq_ignore_ascii_case("cube");
     let parts = arguments(function)?.into_iter().map(|part| match part {
         Expr::Tuple(exprs) => exprs,
         expr => vec![expr],
     });
     Some((parts.collect(), is_cube))
+}
+
+fn is_rollup_or_cube(function: &Function) -> bool {
+    let name = function.name.to_string();
+    name.eq_ignore_ascii_case("cube") || name.eq_ignore_ascii_case("rollup")
 }
 
 fn arguments(function: &Function) -> Option<Vec<Expr>> {
@@ -131,6 +251,7 @@ fn keys_of(group: &Expr) -> Vec<Expr> {
             sets.iter().flat_map(of_set).collect()
         }
         Expr::Tuple(exprs) => exprs.iter().flat_map(keys_of).collect(),
+        Expr::Prefixed { prefix, value } if prefix.value == DISTINCT => keys_of(value),
         Expr::Nested(expr) => keys_of(expr),
         key => vec![key.clone()],
     }

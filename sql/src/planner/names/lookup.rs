@@ -1,7 +1,9 @@
 //! Which column a name means: of the inputs, of the output, or of a query around.
 
+use std::ops::ControlFlow;
+
 use arrow::datatypes::DataType;
-use datafusion::sql::sqlparser::ast::{AccessExpr, Expr, Ident, ObjectName, Spanned};
+use datafusion::sql::sqlparser::ast::{AccessExpr, Expr, Ident, ObjectName, Spanned, visit_expressions_mut};
 
 use super::expr::Found;
 use super::from::NAMELESS;
@@ -127,6 +129,31 @@ impl Resolver<'_> {
         if merged > 1 && idents.len() == 1 {
             self.qualify(found, &idents[0]);
         }
+    }
+
+    /// The text of an expression whose names are resolved, the same however its columns are qualified.
+    pub(super) fn qualified_text(&self, expr: &Expr, scope: &Scope) -> String {
+        if let Expr::Nested(inner) = expr {
+            return self.qualified_text(inner, scope);
+        }
+        let mut expr = expr.clone();
+        let _ = visit_expressions_mut(&mut expr, |part| {
+            let ident = match part {
+                Expr::Identifier(ident) => ident.clone(),
+                Expr::CompoundIdentifier(idents) => {
+                    idents.iter_mut().for_each(|ident| ident.quote_style = None);
+                    return ControlFlow::<()>::Continue(());
+                }
+                _ => return ControlFlow::Continue(()),
+            };
+            if let Ok(Some(Found { input: Input { qualifier: Some(qualifier), .. }, column, .. })) =
+                self.column(std::slice::from_ref(&ident), scope, true)
+            {
+                *part = Expr::CompoundIdentifier(vec![Ident::new(qualifier), Ident::new(column.name)]);
+            }
+            ControlFlow::Continue(())
+        });
+        expr.to_string()
     }
 
     pub(super) fn qualify(&self, found: &Found, ident: &Ident) {

@@ -28,12 +28,15 @@ mod chance;
 mod expr;
 mod from;
 mod grouping;
+mod having;
 mod lookup;
 mod merged;
+mod offset_defaults;
 mod order;
 mod outer_aggregates;
 mod patterns;
 mod pivot;
+mod row_counts;
 mod row_windows;
 mod select_list;
 mod shared_names;
@@ -78,6 +81,8 @@ struct Input {
     values: Vec<Expr>,
     /// Columns that `*` does not show.
     hidden: Vec<String>,
+    /// It is on the side of an outer join that is filled with NULLs where nothing fits.
+    filled: bool,
 }
 
 impl Input {
@@ -176,7 +181,8 @@ struct Resolver<'a> {
     catalog: &'a Catalog,
     views: &'a dyn ViewSchemas,
     emit: Option<EmitKind>,
-    ctes: Vec<(String, Vec<Column>, bool)>,
+    /// The queries that `WITH` names here, the innermost last.
+    ctes: Vec<Named>,
     /// The names that a subquery sees of the queries around it, the innermost last.
     outer: Vec<Scope>,
     /// The columns of matches that the `SELECT` whose tables are looked at names and `*` does not show.
@@ -187,6 +193,18 @@ struct Resolver<'a> {
     /// Aggregates that stand in subqueries and belong to queries around.
     aggregates: Rc<RefCell<OuterAggregates>>,
     shadowed: Shadowed,
+}
+
+/// A query that `WITH` names.
+#[derive(Debug, Clone)]
+struct Named {
+    /// As the query calls it.
+    name: String,
+    /// As the plan calls it: the planner knows no two of one name, also where one of them hides the other.
+    plan_name: String,
+    columns: Vec<Column>,
+    /// There are columns that only the planner knows.
+    open: bool,
 }
 
 /// Tables whose names a subquery has as those of columns: in `FROM t AS x WHERE EXISTS (SELECT 1 FROM u WHERE u.x = x.v)`, where `u` has a column `x`, the planner
@@ -226,7 +244,10 @@ impl Resolver<'_> {
             let recursive = with.recursive;
             for cte in &mut with.cte_tables {
                 let (columns, open) = match (recursive, &mut *cte.query.body) {
-                    (true, SetExpr::SetOperation { op: SetOperator::Union, .. }) => self.recursive_cte(cte)?,
+                    (true, SetExpr::SetOperation { op: SetOperator::Union, .. }) => {
+                        self.recursive_cte(cte, outer_ctes)?;
+                        continue;
+                    }
                     _ => {
                         let (mut columns, open) = self.query(&mut cte.query)?;
                         chance::fix_salts(cte);
@@ -234,7 +255,7 @@ impl Resolver<'_> {
                         (columns, open)
                     }
                 };
-                self.ctes.push((cte.alias.name.value.clone(), columns, open));
+                self.name_query(&mut cte.alias, outer_ctes, columns, open);
             }
         }
         let output = match &mut *query.body {
@@ -256,8 +277,23 @@ impl Resolver<'_> {
         Ok(output)
     }
 
-    /// `r AS (start UNION [ALL] part)`, where the part knows `r` by the columns of the start.
-    fn recursive_cte(&mut self, cte: &mut Cte) -> Result<Output> {
+    /// Makes a query of a `WITH` known by its name; `outer` is how many of those around there are. One that hides another of them is called otherwise in the
+    /// plan.
+    fn name_query(&mut self, alias: &mut TableAlias, outer: usize, columns: Vec<Column>, open: bool) {
+        let name = alias.name.value.clone();
+        let is_named = |ctes: &[Named], name: &str| ctes.iter().any(|other| other.plan_name == name);
+        let mut plan_name = name.clone();
+        // A name that one `WITH` gives twice is the planner's to refuse.
+        if is_named(&self.ctes[..outer], &name) {
+            let mut numbered = (1..).map(|number| format!("__{name}_{number}"));
+            plan_name = numbered.find(|name| !is_named(&self.ctes, name)).unwrap_or(plan_name);
+        }
+        alias.name = Ident::with_quote_and_span('"', alias.name.span, &plan_name);
+        self.ctes.push(Named { name, plan_name, columns, open });
+    }
+
+    /// `r AS (start UNION [ALL] part)`, where the part knows `r` by the columns of the start. `outer` as for [`Self::name_query`].
+    fn recursive_cte(&mut self, cte: &mut Cte, outer: usize) -> Result<()> {
         let location = Location::of(cte.alias.name.span);
         let query = &mut cte.query;
         let plain =
@@ -275,12 +311,10 @@ impl Resolver<'_> {
         }
         let (mut columns, open) = self.set_expr(left)?;
         rename(&mut columns, open, &mut cte.alias);
-        self.ctes.push((cte.alias.name.value.clone(), columns.clone(), open));
-        let part = self.set_expr(right);
-        self.ctes.pop();
-        part?;
+        self.name_query(&mut cte.alias, outer, columns, open);
+        self.set_expr(right)?;
         recursive::mark_types(right);
-        Ok((columns, open))
+        Ok(())
     }
 
     /// A query inside of an expression or a `LATERAL`, which sees the names around it.
@@ -332,6 +366,9 @@ impl Resolver<'_> {
         };
         state_ttl::write_hints(select)?;
         window::rewrite_group_windows(select, &mut order_exprs)?;
+        if let GroupByExpr::Expressions(groups, _) = &mut select.group_by {
+            grouping::write_positions(groups, &select.projection)?;
+        }
         grouping::write_group_ids(select, &mut order_exprs);
         let around = std::mem::replace(&mut self.lineage, patterns::lineage_columns(select, &order_exprs));
         let scope = self.from(&mut select.from);
@@ -350,10 +387,12 @@ impl Resolver<'_> {
         scope.aliases = columns.iter().map(|column| column.name.clone()).collect();
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
             exprs.iter_mut().for_each(grouping::spell_out);
-            for expr in exprs {
+            for expr in exprs.iter_mut() {
                 self.expr(expr, &scope, Aliases::AfterColumns)?;
             }
+            grouping::write_distinct(exprs, &|expr| self.qualified_text(expr, &scope))?;
         }
+        self.have_one_group(select, &scope);
         if let Some(having) = &mut select.having {
             self.take_out_aggregates(having, &scope)?;
             self.expr(having, &scope, Aliases::AfterColumns)?;

@@ -26,7 +26,7 @@ impl Resolver<'_> {
         let mut columns: Vec<Column> = vec![];
         let mut open = false;
         let mut written = written.to_vec();
-        wildcard::spell_out(items, &mut written, scope)?;
+        wildcard::spell_out(items, &mut written, scope, &self.outer)?;
         for (item, written) in items.iter_mut().zip(&written) {
             match item {
                 SelectItem::Wildcard(options) => {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use arrow::datatypes::{DataType, Fields};
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, ExcludeSelectItem, Expr, Ident, ObjectName, ReplaceSelectElement, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableFactor, TableWithJoins, WildcardAdditionalOptions,
@@ -14,7 +14,13 @@ use crate::planner::window;
 
 /// `SELECT a, *`: the planner refuses a column that comes twice, so a `*` that is not alone, or not plain, becomes its columns, which get names like any
 /// others. So does `t.*` where the planner knows the columns of several tables by one name, as behind `UNNEST`, and `u.*` of rows that were unnested.
-pub(super) fn spell_out(items: &mut Vec<SelectItem>, written: &mut Vec<Option<String>>, scope: &Scope) -> Result<()> {
+/// `outer` are the queries around, the innermost last, whose tables have a `*` in a subquery too.
+pub(super) fn spell_out(
+    items: &mut Vec<SelectItem>,
+    written: &mut Vec<Option<String>>,
+    scope: &Scope,
+    outer: &[Scope],
+) -> Result<()> {
     let alone = items.len() == 1;
     let is_open = scope.inputs.iter().any(|input| input.open);
     let mut index = 0;
@@ -22,12 +28,15 @@ pub(super) fn spell_out(items: &mut Vec<SelectItem>, written: &mut Vec<Option<St
         let spelled = match &items[index] {
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
                 match columns_of_table(name, options, scope)? {
-                    None => fields_of_row(&object_idents(name)?, options, scope),
+                    None => match fields_of_row(&object_idents(name)?, options, scope)? {
+                        None => columns_of_outer(name, options, scope, outer)?,
+                        fields => fields,
+                    },
                     columns => columns,
                 }
             }
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), options) => {
-                fields_of_row(&idents_of(expr), options, scope)
+                fields_of_row(&idents_of(expr), options, scope)?
             }
             _ => None,
         };
@@ -63,14 +72,7 @@ type Spelled = Vec<(SelectItem, Option<String>)>;
 fn columns_of_table(name: &ObjectName, options: &WildcardAdditionalOptions, scope: &Scope) -> Result<Option<Spelled>> {
     let idents = object_idents(name)?;
     let [table] = idents.as_slice() else { return Ok(None) };
-    let named = |exact: bool| {
-        scope.inputs.iter().find(|input| match &input.name {
-            Some(name) if exact => *name == table.value,
-            Some(name) => table.quote_style.is_none() && name.to_lowercase() == table.value.to_lowercase(),
-            None => false,
-        })
-    };
-    let Some(input) = named(true).or_else(|| named(false)).filter(|input| !input.open) else { return Ok(None) };
+    let Some(input) = named(table, scope).filter(|input| !input.open) else { return Ok(None) };
     if options.opt_ilike.is_some() || options.opt_rename.is_some() || options.opt_alias.is_some() {
         return Ok(None);
     }
@@ -96,8 +98,39 @@ fn columns_of_table(name: &ObjectName, options: &WildcardAdditionalOptions, scop
     columns_of(options, &Scope { inputs: vec![alone], aliases: vec![], lateral: false }).map(Some)
 }
 
+/// What `t.*` is where `t` is a table of a query around; none where there is a table of that name here, or nowhere.
+fn columns_of_outer(
+    name: &ObjectName,
+    options: &WildcardAdditionalOptions,
+    scope: &Scope,
+    outer: &[Scope],
+) -> Result<Option<Spelled>> {
+    let idents = object_idents(name)?;
+    let [table] = idents.as_slice() else { return Ok(None) };
+    if named(table, scope).is_some() {
+        return Ok(None);
+    }
+    let Some(input) = outer.iter().rev().find_map(|scope| named(table, scope)).filter(|input| !input.open) else {
+        return Ok(None);
+    };
+    let alone = Input { merged: vec![], ..input.clone() };
+    columns_of(options, &Scope { inputs: vec![alone], aliases: vec![], lateral: false }).map(Some)
+}
+
+/// The table of a name.
+fn named<'s>(table: &Ident, scope: &'s Scope) -> Option<&'s Input> {
+    let find = |exact: bool| {
+        scope.inputs.iter().find(|input| match &input.name {
+            Some(name) if exact => *name == table.value,
+            Some(name) => table.quote_style.is_none() && name.to_lowercase() == table.value.to_lowercase(),
+            None => false,
+        })
+    };
+    find(true).or_else(|| find(false))
+}
+
 /// The fields of a row as columns of their names.
-fn fields_of(row: &Expr, fields: &Fields) -> Spelled {
+fn fields_of(row: &Expr, fields: &[FieldRef]) -> Spelled {
     let field = |name: &String| {
         let access_chain = vec![AccessExpr::Dot(Expr::Identifier(Ident::with_quote('"', name)))];
         let root = Box::new(Expr::Nested(Box::new(row.clone())));
@@ -106,19 +139,34 @@ fn fields_of(row: &Expr, fields: &Fields) -> Spelled {
     fields.iter().map(|each| field(each.name())).collect()
 }
 
-/// `r.*`, `t.r.*` and `(r).*` of a column of type ROW, where no table is called so; none where there is no such column.
-fn fields_of_row(idents: &[Ident], options: &WildcardAdditionalOptions, scope: &Scope) -> Option<Spelled> {
-    let is_plain = !idents.is_empty() && options.to_string().is_empty();
+/// `r.*`, `t.r.*` and `(r).*` of a column of type ROW, where no table is called so, without the fields that are left out; none where there is no such column.
+fn fields_of_row(idents: &[Ident], options: &WildcardAdditionalOptions, scope: &Scope) -> Result<Option<Spelled>> {
+    let leaves_out = WildcardAdditionalOptions {
+        opt_exclude: options.opt_exclude.clone(),
+        opt_except: options.opt_except.clone(),
+        ..WildcardAdditionalOptions::default()
+    };
+    let is_plain = !idents.is_empty() && options.to_string() == leaves_out.to_string();
     let mut named = all_columns(scope).filter(|(input, column)| is_plain && is_named(idents, input, column));
-    let ((input, column), None) = (named.next()?, named.next()) else { return None };
-    let Some(DataType::Struct(fields)) = &column.data_type else { return None };
+    let (Some((input, column)), None) = (named.next(), named.next()) else { return Ok(None) };
+    let Some(DataType::Struct(fields)) = &column.data_type else { return Ok(None) };
+    let mut fields: Vec<FieldRef> = fields.iter().cloned().collect();
+    for name in left_out(options)? {
+        let is_meant = |field: &FieldRef| matches!(name.as_slice(), [ident] if is_same(ident, field.name()));
+        let Some(place) = fields.iter().position(is_meant) else {
+            let fields = fields.iter().map(|field| Column::untyped(field.name())).collect();
+            let of_row = Input { columns: fields, ..Input::default() };
+            return Err(unknown_idents(&name, &Scope { inputs: vec![of_row], aliases: vec![], lateral: false }));
+        };
+        fields.remove(place);
+    }
     let name = Ident::with_quote('"', &column.name);
     let table = input.name.as_ref().filter(|_| !input.bare.contains(&column.name));
     let row = match table {
         Some(table) => Expr::CompoundIdentifier(vec![Ident::with_quote('"', table), name]),
         None => Expr::Identifier(name),
     };
-    Some(fields_of(&row, fields))
+    Ok(Some(fields_of(&row, &fields)))
 }
 
 /// The names that an expression is, in parentheses or not; empty for any other expression.
@@ -148,7 +196,8 @@ fn is_known_to_the_planner(options: &WildcardAdditionalOptions, scope: &Scope) -
         && options.opt_replace.is_none()
 }
 
-fn columns_of(options: &WildcardAdditionalOptions, scope: &Scope) -> Result<Spelled> {
+/// The names behind `EXCLUDE` and `EXCEPT`.
+fn left_out(options: &WildcardAdditionalOptions) -> Result<Vec<Vec<Ident>>> {
     let mut left_out: Vec<Vec<Ident>> = vec![];
     match &options.opt_exclude {
         Some(ExcludeSelectItem::Single(name)) => left_out.push(object_idents(name)?),
@@ -161,27 +210,46 @@ fn columns_of(options: &WildcardAdditionalOptions, scope: &Scope) -> Result<Spel
         let names = std::iter::once(&except.first_element).chain(&except.additional_elements);
         left_out.extend(names.map(|name| vec![name.clone()]));
     }
+    Ok(left_out)
+}
+
+fn columns_of(options: &WildcardAdditionalOptions, scope: &Scope) -> Result<Spelled> {
+    let left_out = left_out(options)?;
     let replaced = options.opt_replace.as_ref().map(|replace| replace.items.as_slice()).unwrap_or_default();
     let names = left_out.iter().cloned().chain(replaced.iter().map(|item| vec![item.column_name.clone()]));
     for name in names {
-        if !all_columns(scope).any(|(input, column)| is_named(&name, input, column)) {
+        if !all_columns(scope).any(|(input, column)| is_meant(&name, input, column, scope)) {
             return Err(unknown_idents(&name, scope));
         }
     }
-    let kept = all_columns(scope).filter(|(input, column)| !left_out.iter().any(|name| is_named(name, input, column)));
+    let kept =
+        all_columns(scope).filter(|(input, column)| !left_out.iter().any(|name| is_meant(name, input, column, scope)));
     Ok(kept.map(|(input, column)| (item_of(replaced, input, column), Some(column.name.clone()))).collect())
 }
 
-/// Whether `a`, `t.a` names a column; as everywhere, ignoring case without quotes.
+/// Whether `a`, `t.a` names a column.
 fn is_named(name: &[Ident], input: &Input, column: &Column) -> bool {
-    let same = |ident: &Ident, text: &str| {
-        ident.value == text || (ident.quote_style.is_none() && ident.value.to_lowercase() == text.to_lowercase())
-    };
     match name {
-        [ident] => same(ident, &column.name),
-        [.., table, ident] => same(ident, &column.name) && input.name.as_deref().is_some_and(|name| same(table, name)),
+        [ident] => is_same(ident, &column.name),
+        [.., table, ident] => {
+            is_same(ident, &column.name) && input.name.as_deref().is_some_and(|name| is_same(table, name))
+        }
         [] => false,
     }
+}
+
+/// The same of a column that a join made one of two, which has the names of both.
+fn is_meant(name: &[Ident], input: &Input, column: &Column, scope: &Scope) -> bool {
+    let made_of = |other: &Input| {
+        let is_merged = other.merged.contains(&column.name) || input.value_of(column).is_some();
+        is_merged && other.columns.iter().any(|column| is_named(name, other, column))
+    };
+    is_named(name, input, column) || (name.len() > 1 && scope.inputs.iter().any(made_of))
+}
+
+/// As everywhere, ignoring case without quotes.
+fn is_same(ident: &Ident, text: &str) -> bool {
+    ident.value == text || (ident.quote_style.is_none() && ident.value.to_lowercase() == text.to_lowercase())
 }
 
 fn item_of(replaced: &[Box<ReplaceSelectElement>], input: &Input, column: &Column) -> SelectItem {

@@ -51,7 +51,7 @@ fn windows_say_what_they_lack() {
         ),
         (
             "SELECT 1 FROM TABLE(TUMBLE(TABLE a, DESCRIPTOR(k), INTERVAL '10' SECOND))",
-            "line 1, column 48: `DESCRIPTOR(k)` needs a TIMESTAMP column; `k` is INT",
+            "line 1, column 48: `DESCRIPTOR(k)` needs a TIMESTAMP or DATE column; `k` is INT",
         ),
         ("SELECT 1 FROM TABLE(TUMBLE(TABLE a, DESCRIPTOR(ts)))", "`TUMBLE` needs its size; the form is `TUMBLE("),
         ("SELECT 1 FROM TABLE(HOP(TABLE a, DESCRIPTOR(ts), INTERVAL '1' SECOND))", "`HOP` needs its size"),
