@@ -68,27 +68,32 @@ trait Chain: Sized {
     fn last_span(&self) -> Span;
 }
 
-fn flatten_chain<C: Chain>(tree: &mut C) -> ControlFlow<SqlError> {
-    if let Some(joint) = tree.joint() {
-        if length(tree, |tree| tree.joint().as_ref() == Some(&joint)) >= FLAT_FROM {
-            let mut terms = Vec::new();
-            let mut rest = std::mem::replace(tree, C::nothing());
-            while rest.joint().as_ref() == Some(&joint) {
-                match rest.parted() {
-                    Ok((first, last)) => {
-                        terms.push(last);
-                        rest = first;
-                    }
-                    Err(whole) => {
-                        rest = whole;
-                        break;
-                    }
-                }
+/// Puts the terms of a joint together anew.
+fn put_together<C: Chain>(tree: &mut C, joint: &C::Joint) {
+    let mut terms = Vec::new();
+    let mut rest = std::mem::replace(tree, C::nothing());
+    while rest.joint().as_ref() == Some(joint) {
+        match rest.parted() {
+            Ok((first, last)) => {
+                terms.push(last);
+                rest = first;
             }
-            terms.push(rest);
-            let count = terms.len();
-            *tree = balanced(&mut terms.into_iter().rev(), count, &joint).unwrap_or_else(C::nothing);
+            Err(whole) => {
+                rest = whole;
+                break;
+            }
         }
+    }
+    terms.push(rest);
+    let count = terms.len();
+    *tree = balanced(&mut terms.into_iter().rev(), count, joint).unwrap_or_else(C::nothing);
+}
+
+fn flatten_chain<C: Chain>(tree: &mut C) -> ControlFlow<SqlError> {
+    if let Some(joint) = tree.joint()
+        && length(tree, |tree| tree.joint().as_ref() == Some(&joint)) >= FLAT_FROM
+    {
+        put_together(tree, &joint);
     }
     let length = length(tree, |_| true);
     if length <= CHAIN_MAX {

@@ -14,13 +14,15 @@ use arrow::row::{RowConverter, SortField};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DataFusionResult};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNode};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionContext;
 use eagre_engine::delta::Delta;
@@ -28,7 +30,9 @@ use eagre_engine::expr::StepContext;
 use eagre_engine::operator::{Input, OperatorFactoryRef, Output, Progress};
 use eagre_engine::time::{WATERMARK_MAX, WATERMARK_MIN, Watermarks};
 
+use super::fallible::may_fail;
 use super::forecast::ForecastTable;
+use super::guarded::one_by_one;
 use super::lower::engine;
 use super::match_recognize::MatchRecognize;
 use super::unkeyed::Unkeyed;
@@ -169,7 +173,51 @@ fn kept(deltas: &[Delta]) -> Result<Vec<RecordBatch>> {
     Ok(left)
 }
 
-/// DataFusion's planner, for which [`Unkeyed`] is what is in it.
+/// Whether a filter or a projection of a plan computes what some values make fail.
+fn computes_what_may_fail(plan: &LogicalPlan) -> DataFusionResult<bool> {
+    plan.exists(|node| {
+        let computes = matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Projection(_));
+        let fails = |input: &&LogicalPlan| node.expressions().iter().any(|expr| may_fail(expr, input.schema()));
+        Ok(computes && node.inputs().iter().any(fails))
+    })
+}
+
+/// The same plan, in whose filters and projections the right side of `AND` and `OR` is computed only for the rows that the left side leaves
+/// open: there is no asking twice, as there is of a step ([`guarded`](super::guarded)).
+fn guarded(plan: Arc<dyn ExecutionPlan>) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    let guarded = plan.transform_up(|node| {
+        if let Some(filter) = node.downcast_ref::<FilterExec>() {
+            return Ok(match one_by_one(filter.predicate()) {
+                Some(predicate) => {
+                    let filter = FilterExecBuilder::from(filter).with_predicate(predicate).build()?;
+                    Transformed::yes(Arc::new(filter) as Arc<dyn ExecutionPlan>)
+                }
+                None => Transformed::no(node),
+            });
+        }
+        let Some(projection) = node.downcast_ref::<ProjectionExec>() else { return Ok(Transformed::no(node)) };
+        let mut found = false;
+        let exprs: Vec<ProjectionExpr> = projection
+            .expr()
+            .iter()
+            .map(|expr| match one_by_one(&expr.expr) {
+                Some(one_by_one) => {
+                    found = true;
+                    ProjectionExpr { expr: one_by_one, alias: expr.alias.clone() }
+                }
+                None => expr.clone(),
+            })
+            .collect();
+        if !found {
+            return Ok(Transformed::no(node));
+        }
+        let projection = ProjectionExec::try_new(exprs, Arc::clone(projection.input()))?;
+        Ok(Transformed::yes(Arc::new(projection) as Arc<dyn ExecutionPlan>))
+    })?;
+    Ok(guarded.data)
+}
+
+/// DataFusion's planner, for which [`Unkeyed`] is what is in it, and conditions guard what stands behind them.
 #[derive(Debug)]
 pub(super) struct UnkeyedPlanner;
 
@@ -181,7 +229,8 @@ impl QueryPlanner for UnkeyedPlanner {
         session: &dyn Session,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Self)]);
-        planner.create_physical_plan(plan, session).await
+        let physical = planner.create_physical_plan(plan, session).await?;
+        if computes_what_may_fail(plan)? { guarded(physical) } else { Ok(physical) }
     }
 }
 
