@@ -305,6 +305,12 @@ impl FileTask {
         if let Some(csv) = csv {
             let input = compression.reader(self.file.location.open(0).map_err(text)?).map_err(text)?;
             let head = first_bytes(input).map_err(text)?;
+            // A header is a line like others: of a file that is followed, it is waited for.
+            let is_written = csv.header == CsvHeader::No || head.iter().any(|byte| matches!(byte, b'\n' | b'\r'));
+            if self.plan.watched && growing && start.at == 0 && !is_written {
+                let _ = self.events.send(FileEvent::End(start));
+                return Ok(());
+            }
             let (found, after) = csv_layout(csv, &head, &self.plan.file_columns, &self.plan.fields)?;
             layout = Some(Arc::new(found));
             first = after;

@@ -57,3 +57,26 @@ fn files_grow_and_new_ones_come() {
     stop.stop();
     assert!(matches!(reader.next().expect("an event"), SourceEvent::End));
 }
+
+/// A header that is half written is no header yet.
+#[test]
+fn a_header_is_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let columns = schema(&[("v", DataType::Int64), ("w", DataType::Int64)]);
+    let table = files(folder.path(), "csv", &columns, &[("source.monitor-interval", "1 ms"), ("csv.header", "true")]);
+    let opened = source(&table, &environment()).expect("a source");
+    let stop = StopFlag::new();
+    let mut reader = opened.open(&[0, 1], &Places::new(), stop.clone()).expect("a reader");
+    let append = |text: &str| {
+        let mut file = OpenOptions::new().create(true).append(true).open(folder.path().join("a.csv")).expect("a file");
+        file.write_all(text.as_bytes()).expect("written");
+    };
+    append("v");
+    assert_eq!(until_quiet(reader.as_mut(), 0).0, []);
+    append(",w\n1,");
+    assert_eq!(until_quiet(reader.as_mut(), 0).0, []);
+    append("2\n3,4\n");
+    assert_eq!(until_quiet(reader.as_mut(), 2).0, [1, 3]);
+    stop.stop();
+    assert!(matches!(reader.next().expect("an event"), SourceEvent::End));
+}
