@@ -1,5 +1,6 @@
 //! From scores to alarms: how rare a score is among the earlier scores of its key, and when that is worth an alarm.
 
+mod digest;
 mod excursions;
 mod options;
 mod prior;
@@ -30,8 +31,8 @@ const COUNT_MAX: u32 = 1 << 30;
 /// the same: each such row makes the deviation greater by a third.
 const FAR_DEVIATIONS: f32 = 12.0;
 
-/// Scores and their alarms. The state of a key is a histogram of its scores, how often they were below
-/// the rate, and a mean and variance for each feature.
+/// Scores and their alarms. The state of a key is a histogram of its scores, what makes up for how often
+/// they were below the rate, and a mean and variance for each feature.
 #[derive(Debug, Clone)]
 pub struct Calibration {
     options: AlarmOptions,
@@ -59,9 +60,10 @@ impl Calibration {
     /// What the words of a key mean, of scores with this prior.
     pub fn layout(prior: &Prior) -> &'static str {
         match (prior.lasts(), prior.is_of_distances()) {
-            (Some(_), _) => "calibration/4+excursions/1",
-            (None, true) => "calibration/4+distances/1",
-            (None, false) => "calibration/4",
+            (Some(_), _) => "calibration/5+digest/1+excursions/1",
+            (None, _) if prior.is_by_rank() => "calibration/5+digest/1",
+            (None, true) => "calibration/5+distances/1",
+            (None, false) => "calibration/5",
         }
     }
 

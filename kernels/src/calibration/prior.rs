@@ -7,9 +7,16 @@ use super::excursions::Excursions;
 pub struct Prior {
     scale: Scale,
     rows: f32,
+    /// Rows of a key until that holds. Of values in no order the one of row `n` is beyond all before it with a chance of `2 / n`, whatever
+    /// their distribution (Rényi, "On outstanding values of a sequence of observations", 1962): what is new is so the more often the younger a
+    /// key is.
+    settled: f32,
     /// How much of the row itself counts among those above it (conformal): half makes the rank of a row among others right on average, more
     /// is careful. What a prior that is right says of scores never seen needs none of it.
     itself: f32,
+    /// Whether rows are rare for the reason of the one before: a series goes on to where it never was, or stays for a while in a region where it
+    /// seldom is. Then the first tells it for all of them.
+    once: bool,
     /// Of scores that stay high for many rows after what they are about: how they do. These rows are one alarm, and not one each.
     lasts: Option<Excursions>,
 }
@@ -21,52 +28,70 @@ enum Scale {
     Linear(f32),
     /// `factor * ln(1 + score / unit)`: scores with a heavy tail.
     Logarithmic { factor: f32, unit: f32 },
-    /// Nothing is known: octaves from what is usual of the key, ever wider apart, so that a histogram tells usual scores apart and has room for
-    /// small and great.
-    Octaves,
+    /// Nothing is known, or excursions know better: only its rank says what a score means.
+    Rank,
 }
 
 /// On this scale histograms end: a chance of `e^-24`.
 pub(super) const SURPRISE_MAX: f32 = 24.0;
 
-/// The farthest that a score is told from the usual one, in octaves,
-const OCTAVES_MAX: f32 = 12.0;
-/// and how much finer bins are at it.
-const FINE: f32 = 4.0;
-
 impl Prior {
     /// Sums of logarithms of ratios, as `auto` makes them. The factor is the slope of the tail over many kinds of series.
-    pub const AUTO: Self = Prior { scale: Scale::Linear(1.5), rows: 24_000.0, itself: 0.0, lasts: None };
+    pub const AUTO: Self =
+        Prior { scale: Scale::Linear(1.5), rows: 24_000.0, settled: 1000.0, itself: 0.0, once: true, lasts: None };
     /// The sum of two such logarithms.
-    pub const NOVELTY: Self = Prior { scale: Scale::Linear(2.0), rows: 24_000.0, itself: 0.0, lasts: None };
+    pub const NOVELTY: Self =
+        Prior { scale: Scale::Linear(2.0), rows: 24_000.0, settled: 1000.0, itself: 0.0, once: true, lasts: None };
     /// Distances in standard deviations, with tails as heavy as measured series have.
-    pub const DEVIATIONS: Self =
-        Prior { scale: Scale::Logarithmic { factor: 4.0, unit: 1.5 }, rows: 300.0, itself: 0.0, lasts: None };
+    pub const DEVIATIONS: Self = Prior {
+        scale: Scale::Logarithmic { factor: 4.0, unit: 1.5 },
+        rows: 300.0,
+        settled: 0.0,
+        itself: 0.0,
+        once: false,
+        lasts: None,
+    };
     /// Bits: half as likely with each, roughly; how many bits usual rows have differs by key and by how many values they are.
-    pub const BITS: Self =
-        Prior { scale: Scale::Linear(std::f32::consts::LN_2), rows: 100.0, itself: 0.3, lasts: None };
+    pub const BITS: Self = Prior {
+        scale: Scale::Linear(std::f32::consts::LN_2),
+        rows: 100.0,
+        settled: 0.0,
+        itself: 0.3,
+        once: true,
+        lasts: None,
+    };
     /// Cumulative sums of standardised residuals, half a deviation less for each row: those of independent values are about as rare as
     /// `exp(-excess)` (Siegmund, "Sequential Analysis").
     pub const SUMS: Self = Prior {
-        scale: Scale::Logarithmic { factor: 4.0, unit: 4.0 },
+        scale: Scale::Rank,
         rows: 300.0,
+        settled: 0.0,
         itself: 0.0,
+        once: true,
         lasts: Some(Excursions { beyond: 1.0, excess: 1.0, share: 0.4, length: 3.0, worth: 2.0 }),
     };
     /// Logarithms of how sure a model is: their excess would be 1 where the model is right, and is several times that over series that it is
     /// wrong about.
     pub const SURENESS: Self = Prior {
-        scale: Scale::Linear(0.6),
+        scale: Scale::Rank,
         rows: 300.0,
+        settled: 0.0,
         itself: 0.0,
+        once: true,
         lasts: Some(Excursions { beyond: 1.0, excess: 4.0, share: 0.1, length: 3.0, worth: 8.0 }),
     };
     /// Scores of which nothing is known beforehand.
-    pub const UNKNOWN: Self = Prior { scale: Scale::Octaves, rows: 0.0, itself: 1.0, lasts: None };
+    pub const UNKNOWN: Self =
+        Prior { scale: Scale::Rank, rows: 0.0, settled: 0.0, itself: 1.0, once: false, lasts: None };
 
     /// Of scores that stay high for many rows after what they are about: how they do.
     pub(super) fn lasts(&self) -> Option<&Excursions> {
         self.lasts.as_ref()
+    }
+
+    /// Whether the first of some rare rows tells it for all.
+    pub(super) fn tells_once(&self) -> bool {
+        self.once
     }
 
     /// Whether scores are distances that one glitch makes as great as it is.
@@ -74,25 +99,24 @@ impl Prior {
         self.lasts.is_none() && matches!(self.scale, Scale::Logarithmic { .. })
     }
 
-    /// Whether only ranks say what a score means: then a histogram has its finest bins where the key's scores are.
+    /// Whether only ranks say what a score means.
     pub(super) fn is_by_rank(&self) -> bool {
-        self.scale == Scale::Octaves
+        self.scale == Scale::Rank
     }
 
-    /// A score, 0 or more, as `-ln` of its chance, from 0 to [`SURPRISE_MAX`].
-    ///
-    /// `usual` is the mean of the key's first scores, in octaves.
-    pub(super) fn surprise(&self, score: f32, usual: f32) -> f32 {
+    /// A score, 0 or more, as `-ln` of its chance, from 0 to [`SURPRISE_MAX`]; 0 where nothing is known.
+    pub(super) fn surprise(&self, score: f32) -> f32 {
         let surprise = match self.scale {
             Scale::Linear(factor) => factor * score,
             Scale::Logarithmic { factor, unit } => factor * (score / unit).ln_1p(),
-            Scale::Octaves => {
-                let octaves = score.log2() - usual;
-                let half = 0.5 * SURPRISE_MAX;
-                half + (half / (1.0 + OCTAVES_MAX * FINE).ln() * (octaves.abs() * FINE).ln_1p()).copysign(octaves)
-            }
+            Scale::Rank => 0.0,
         };
         surprise.clamp(0.0, SURPRISE_MAX)
+    }
+
+    /// The chance of a score that surprises so much, in a key of so many rows.
+    pub(super) fn chance(&self, surprise: f32, age: u32) -> f32 {
+        ((-surprise).exp() * (1.0 + self.settled / (age as f32 + 1.0))).min(1.0)
     }
 
     /// Own scores that a key must have before one is an alarm: none where the prior is trusted with scores never seen.

@@ -1,14 +1,17 @@
 //! That a rate which is asked for is the rate that comes.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Prior, tail};
+use super::{AlarmOptions, Calibration, GroupedContext, Prior, tail};
+use crate::features::Features;
 use crate::placed::WaveGroup;
 use crate::rows::GroupedRows;
-use crate::score::{DetectorOptions, RowContext};
+use crate::score::{DetectorOptions, METHODS, RowContext};
 use crate::series::testing::{gaussian, unit};
+use crate::state::StatePages;
 
 /// A series without anomalies; what follows from the row before it has a state.
 fn normal(kind: &str, seed: u64, rows: usize) -> Vec<f64> {
@@ -26,6 +29,11 @@ fn normal(kind: &str, seed: u64, rows: usize) -> Vec<f64> {
         }
         "day" => 10.0 * (std::f64::consts::TAU * row as f64 / 288.0).sin() + noise(row, 0),
         "drift" => row as f64 * 0.01 + noise(row, 0),
+        "autoregression 0.99" => {
+            state = 0.99 * state + noise(row, 0);
+            state
+        }
+        "square wave" => (row / 50 % 2) as f64 * 5.0 + 0.2 * noise(row, 0),
         "random walk" => {
             state += noise(row, 0);
             state
@@ -43,32 +51,64 @@ fn normal(kind: &str, seed: u64, rows: usize) -> Vec<f64> {
     (0..rows).map(value).collect()
 }
 
-const KINDS: [&str; 7] =
-    ["Gaussian", "Student t of 3", "log-normal", "autoregression 0.9", "day", "random walk", "Poisson"];
+const KINDS: [&str; 9] = [
+    "Gaussian",
+    "Student t of 3",
+    "log-normal",
+    "autoregression 0.9",
+    "autoregression 0.99",
+    "day",
+    "square wave",
+    "random walk",
+    "Poisson",
+];
 
 /// The kind that may stay below half of the rate while it is young: there is no score between usual and never seen.
 const DISCRETE: &str = "Poisson";
 
 /// The share of rows, after training and whatever the rest, whose p-value is below the rate, as a multiple of it; and that of alarms.
 fn rates(kind: &str, method: &str, rate: f64, keys: u64, rows: usize) -> (f64, f64) {
-    const TRAINING: usize = 1000;
-    let options = json!({ "method": method, "max_false_alarm_rate": rate, "min_training": TRAINING });
+    rates_of_rows(kind, method, &[rate], keys, 1000..rows)[0]
+}
+
+/// The same of some rows of each key, for several rates; training ends where they begin.
+fn rates_of_rows(kind: &str, method: &str, rates: &[f64], keys: u64, judged: Range<usize>) -> Vec<(f64, f64)> {
+    let (training, rows) = (judged.start, judged.end);
+    let options = json!({ "method": method, "min_training": training });
     let options = DetectorOptions::parse(options.as_object().expect("an object")).expect("they can be");
-    let (mut below, mut alarms) = (0, 0);
+    let (method, alarm) = (options.method(), options.alarm());
+    let grouped = Arc::new(GroupedRows::group(&vec![0; rows], 1));
+    let times: Vec<i64> = (0..rows as i64).map(|row| row * 300_000).collect();
+    let context = RowContext { time_ms: Some(&times), learn: None };
+    let beyond = vec![false; rows];
+    let seen = GroupedContext { time_ms: Some(&times), learn: None, beyond: &beyond };
+    let mut counts = vec![(0, 0); rates.len()];
     for key in 0..keys {
-        let mut detector = options.detector(1, &Arc::default()).expect("one value");
+        // Scores do not depend on the rate, and are what takes time.
+        let mut scorer = method.scorer(1, &Arc::default()).expect("one value");
         let values = normal(kind, key + 1, rows);
-        let times: Vec<i64> = (0..rows as i64).map(|row| row * 300_000).collect();
-        let grouped = Arc::new(GroupedRows::group(&vec![0; rows], 1));
         let mut group = WaveGroup::new();
-        detector.start(&grouped, &[&values], RowContext { time_ms: Some(&times), learn: None }, &mut group);
+        scorer.start(&grouped, &[&values], context, &mut group);
         group.submit(|| {});
-        let said = detector.finish();
-        below += said.p_value.iter().filter(|p_value| f64::from(**p_value) < rate).count();
-        alarms += said.is_anomaly.iter().filter(|alarm| **alarm).count();
+        let scores = scorer.finish();
+        let surprises = scorer.take_surprises();
+        let features = Features::new(Arc::clone(&grouped), &[&values]);
+        for (rate, (below, alarms)) in rates.iter().zip(&mut counts) {
+            let alarm = AlarmOptions { max_false_alarm_rate: *rate, ..alarm.clone() };
+            let calibration = Calibration::new(alarm, method.prior(1), 1, method.warm_up_rows(1));
+            let mut state = StatePages::new(calibration.shape().clone());
+            state.grow(1);
+            let said = calibration.run(&features, (scores.clone(), surprises.clone()), None, seen, &mut state);
+            *below += said.p_value.iter().filter(|p_value| f64::from(**p_value) < *rate).count();
+            *alarms += said.is_anomaly.iter().filter(|alarm| **alarm).count();
+        }
     }
-    let expected = rate * (keys as usize * (rows - TRAINING)) as f64;
-    (below as f64 / expected, alarms as f64 / expected)
+    let rows = (keys as usize * judged.len()) as f64;
+    let multiple = |(rate, (below, alarms)): (&f64, (usize, usize))| {
+        let expected = rate * rows;
+        (below as f64 / expected, alarms as f64 / expected)
+    };
+    rates.iter().zip(counts).map(multiple).collect()
 }
 
 /// Nobody is called more often than was agreed: far above the rate, alarms are switched off; that holds for young keys as for old. And not
@@ -167,41 +207,72 @@ fn new_keys_give_no_more_false_alarms_than_old_ones() {
     assert!(failed.is_empty(), "times the rate: {failed:?}");
 }
 
-/// The promise itself: three million rows of each kind, between half and twice the rate before the rest.
+/// Scores of windows of which one is hardly rarer than the next, those that end far beyond others, and those of regions that a series stays in:
+/// ranks tell them apart, however they lie, and what ranks are wrong by is made up for. (The first three had a third of the rate or none, the
+/// fourth 2.6 times, the last 2.4 times.)
 #[test]
-#[ignore = "minutes; `make false-alarms` runs it"]
-fn the_rate_is_held_within_a_factor_of_two() {
+fn ranks_hold_the_rate_however_scores_lie() {
     let mut failed = Vec::new();
-    for kind in KINDS {
-        for (rate, keys, rows) in [(5e-4, 3, 1_000_000), (5e-4, 30, 100_000), (1e-4, 3, 1_000_000), (1e-4, 30, 100_000)]
-        {
-            let (below, alarms) = rates(kind, "auto", rate, keys, rows);
-            println!(
-                "{kind}, {keys} keys of {rows} rows at {rate:.0e}: {below:.2} times the rate, {alarms:.2} after the rest"
-            );
-            if below > 2.0 || (below < 0.5 && kind != DISCRETE) {
-                failed.push(format!("{kind} at {rate:.0e} ({keys} keys): {below:.2}"));
+    for (method, kind) in [
+        ("subspace", "Gaussian"),
+        ("subspace", "square wave"),
+        ("centroids", "day"),
+        ("changepoint", "square wave"),
+        ("half_space", "autoregression 0.99"),
+    ] {
+        let (below, alarms) = rates(kind, method, 1e-3, 1, 40_000);
+        println!("{method}, {kind}: {below:.2} times the rate, {alarms:.2} after the rest");
+        if !(0.5..2.0).contains(&below) {
+            failed.push(format!("{method}, {kind}: {below:.2}"));
+        }
+    }
+    assert!(failed.is_empty(), "times the rate: {failed:?}");
+}
+
+/// The methods whose names `EAGRE_TEST_METHODS` has, or all.
+fn methods_to_test() -> impl Iterator<Item = &'static str> {
+    let only = std::env::var("EAGRE_TEST_METHODS").ok();
+    let is_meant = move |name: &&str| only.as_ref().is_none_or(|only| only.split(',').any(|one| one == *name));
+    METHODS.iter().map(|method| method.name).filter(is_meant)
+}
+
+/// Whether fewer rows than half of the rate are right: where no score lies between usual and never seen.
+///
+/// `novelty` has none for what is near to an earlier value, and that is all but one row in thousands when a key is old; a random cut forest has
+/// none for a walk that stays where it has been for as long as its scores are remembered.
+fn may_be_silent(kind: &str, method: &str, rows: usize) -> bool {
+    kind == DISCRETE || (method == "novelty" && rows > 100_000) || (method == "rcf" && kind == "random walk")
+}
+
+/// The promise itself, for every method: three million rows of each kind, between half and twice the rate before the rest. (A tenth of them for
+/// a random cut forest, which takes ten times as long as the slowest of the others. `EAGRE_TEST_METHODS` names some methods.)
+#[test]
+#[ignore = "half an hour; `make false-alarms` runs it"]
+fn the_rate_is_held_within_a_factor_of_two() {
+    const RATES: [f64; 2] = [5e-4, 1e-4];
+    let mut failed = Vec::new();
+    for method in methods_to_test() {
+        let lengths = if method == "rcf" { [(1, 200_000), (3, 100_000)] } else { [(3, 1_000_000), (30, 100_000)] };
+        for kind in KINDS {
+            for (keys, rows) in lengths {
+                let multiples = rates_of_rows(kind, method, &RATES, keys, 1000..rows);
+                for (rate, (below, alarms)) in RATES.iter().zip(multiples) {
+                    println!(
+                        "{method}, {kind}, {keys} keys of {rows} rows at {rate:.0e}: {below:.2} times the rate, {alarms:.2} after the rest"
+                    );
+                    if below > 2.0 || (below < 0.5 && !may_be_silent(kind, method, rows)) {
+                        failed.push(format!("{method}, {kind} at {rate:.0e} ({keys} keys): {below:.2}"));
+                    }
+                }
             }
         }
     }
-    assert!(failed.is_empty(), "{failed:?}");
+    assert!(failed.is_empty(), "{failed:#?}");
 }
 
 /// The share of rows 100 to 2,000 of new keys whose p-value is below the rate, as a multiple of it.
 fn new_keys_rate(kind: &str, method: &str, rate: f64, keys: u64) -> f64 {
-    const ROWS: usize = 2000;
-    const TRAINING: usize = 100;
-    let options = json!({ "method": method, "max_false_alarm_rate": rate, "min_training": TRAINING });
-    let options = DetectorOptions::parse(options.as_object().expect("an object")).expect("they can be");
-    let slots: Vec<u32> = (0..keys as u32).flat_map(|key| [key; ROWS]).collect();
-    let values: Vec<f64> = (0..keys).flat_map(|key| normal(kind, key + 1, ROWS)).collect();
-    let grouped = Arc::new(GroupedRows::group(&slots, keys as usize));
-    let mut group = WaveGroup::new();
-    let mut detector = options.detector(1, &Arc::default()).expect("one value");
-    detector.start(&grouped, &[&values], RowContext::default(), &mut group);
-    group.submit(|| {});
-    let below = detector.finish().p_value.iter().filter(|p_value| f64::from(**p_value) < rate).count();
-    below as f64 / (rate * (keys as usize * (ROWS - TRAINING)) as f64)
+    rates_of_rows(kind, method, &[rate], keys, 100..2000)[0].0
 }
 
 /// Scores that last, of keys too young for a rank to say much: how high sums are where values follow each other is learnt within the training,
@@ -226,23 +297,55 @@ fn the_rate_is_held_for_new_keys_by_scores_that_last() {
     assert!(failed.is_empty(), "times the rate: {failed:?}");
 }
 
-/// As above, all kinds, and as many keys as the figures take.
+/// A new key of a walk, or nearly one, is at its edge again and again, or long where it seldom is: that is told once, and a young key's records are
+/// common. (It was up to 21 times the rate.)
 #[test]
-#[ignore = "a minute; `make false-alarms` runs it"]
-fn the_rate_is_held_for_many_new_keys_by_scores_that_last() {
+fn new_keys_that_wander_are_not_news_at_every_step() {
     let mut failed = Vec::new();
-    for method in ["cusum", "changepoint"] {
+    for (method, kind, most) in [
+        ("auto", "random walk", 5.0),
+        ("auto", "autoregression 0.99", 3.0),
+        ("novelty", "random walk", 3.0),
+        ("half_space", "autoregression 0.99", 2.5),
+        ("half_space", "random walk", 2.5),
+    ] {
+        let below = new_keys_rate(kind, method, 5e-4, 60);
+        println!("{method}, {kind}: {below:.2} times the rate");
+        if !(0.5..most).contains(&below) {
+            failed.push(format!("{method}, {kind}: {below:.2}"));
+        }
+    }
+    assert!(failed.is_empty(), "times the rate: {failed:?}");
+}
+
+/// All methods and kinds, and as many keys as the figures take. Where a hundred rows are all that is known, what is rare is a guess: three
+/// times the rate is as good as it is.
+#[test]
+#[ignore = "minutes; `make false-alarms` runs it"]
+fn the_rate_is_held_for_many_new_keys() {
+    const RATES: [f64; 2] = [5e-4, 2e-3];
+    let mut failed = Vec::new();
+    for method in methods_to_test() {
+        let keys = if method == "rcf" { 50 } else { 500 };
         for kind in KINDS {
-            for rate in [5e-4, 2e-3] {
-                let below = new_keys_rate(kind, method, rate, 500);
-                println!("{method}, {kind}, 500 keys of 2000 rows at {rate:.0e}: {below:.2} times the rate");
-                if below > 2.0 {
+            let multiples = rates_of_rows(kind, method, &RATES, keys, 100..2000);
+            for (rate, (below, alarms)) in RATES.iter().zip(multiples) {
+                println!(
+                    "{method}, {kind}, {keys} keys of 2000 rows at {rate:.0e}: {below:.2} times the rate, {alarms:.2} after the rest"
+                );
+                let most = match (method, kind) {
+                    ("cusum" | "changepoint", _) => 2.0,
+                    // Levels are means of hundreds of rows, and a walk is not back for as many.
+                    ("seasonal" | "auto", "random walk") => 5.0,
+                    _ => 3.5,
+                };
+                if below > most {
                     failed.push(format!("{method}, {kind} at {rate:.0e}: {below:.2}"));
                 }
             }
         }
     }
-    assert!(failed.is_empty(), "times the rate: {failed:?}");
+    assert!(failed.is_empty(), "times the rate: {failed:#?}");
 }
 
 /// One distance that is far beyond all others says nothing of those that come after it; the next one says that such distances belong to the key.
