@@ -116,7 +116,8 @@ mod tests {
     /// The share of rows above a score is right within some per cent of itself, in the tail of any distribution, also where older rows fade.
     #[test]
     fn rare_scores_are_told_apart() {
-        let kinds: [(&str, fn(u64) -> f64); 4] = [
+        type Score = fn(u64) -> f64;
+        let kinds: [(&str, Score); 4] = [
             ("bounded", |row| 1.0 - 0.05 * unit(row)),
             ("Gaussian", |row| gaussian(row).abs()),
             ("heavy", |row| unit(row).max(1e-9).powi(-2)),

@@ -247,7 +247,7 @@ fn may_be_silent(kind: &str, method: &str, rows: usize) -> bool {
 /// The promise itself, for every method: three million rows of each kind, between half and twice the rate before the rest. (A tenth of them for
 /// a random cut forest, which takes ten times as long as the slowest of the others. `EAGRE_TEST_METHODS` names some methods.)
 #[test]
-#[ignore = "half an hour; `make false-alarms` runs it"]
+#[ignore = "an hour; `make false-alarms` runs it"]
 fn the_rate_is_held_within_a_factor_of_two() {
     const RATES: [f64; 2] = [5e-4, 1e-4];
     let mut failed = Vec::new();
