@@ -69,11 +69,11 @@ pub(super) fn write_parentheses(tokens: &mut Vec<TokenWithSpan>) {
 
 /// Whether the join whose `JOIN` stands at `index` has a condition.
 fn has_condition(tokens: &[TokenWithSpan], index: usize) -> bool {
-    let before = (0..index).rev().map(|index| keyword(tokens, index));
+    let mut before = (0..index).rev().map(|index| keyword(tokens, index));
     let is_kind = |word: &Keyword| {
         matches!(word, Keyword::INNER | Keyword::LEFT | Keyword::RIGHT | Keyword::FULL | Keyword::OUTER)
     };
-    let first = before.skip_while(is_kind).next();
+    let first = before.find(|word| !is_kind(word));
     !matches!(first, Some(Keyword::NATURAL | Keyword::CROSS))
 }
 

@@ -56,7 +56,7 @@ impl<'a> Source<'a> {
             SqlError::syntax(lower_first(&error.message), location)
         })?;
         let mut kept: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
-        for token in radix::read(tokens, &text) {
+        for token in radix::read(tokens) {
             let behind_select = kept.last().is_some_and(|token| is_select(&token.token));
             let keeps = match &token.token {
                 Token::Whitespace(Whitespace::MultiLineComment(text)) => {
