@@ -508,9 +508,13 @@ fn plan_window(
     let names = window_column_names(input.schema().fields().iter().map(|field| field.name().as_str()));
     let cut = WindowCut { spec: shape, clock };
     let (input, time) = if is_date { midnight::add(input, time)? } else { (input, time) };
+    let midnight = is_date.then(|| time.clone());
     let node = WindowTableFunction::new(input, time, partition_columns, cut, emit, location, names)?;
     let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
-    if is_date { midnight::remove(plan) } else { Ok(plan) }
+    match midnight {
+        Some(midnight) => midnight::remove(plan, &midnight),
+        None => Ok(plan),
+    }
 }
 
 /// The milliseconds of a constant interval, which is `what` in errors.

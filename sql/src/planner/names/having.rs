@@ -9,20 +9,19 @@ use crate::planner::rows::and;
 use crate::planner::window;
 
 impl Resolver<'_> {
-    /// Gives a `HAVING` that speaks of no row here, but of subqueries, constants or rows of queries around, a condition on an aggregate that always holds: the
-    /// planner knows the one group of all rows by its aggregates.
-    pub(super) fn have_one_group(&self, select: &mut Select, scope: &Scope) {
-        if !matches!(&select.group_by, GroupByExpr::Expressions(groups, _) if groups.is_empty()) {
-            return;
-        }
-        let Some(having) = &select.having else { return };
+    /// Whether the `HAVING` of a query speaks of its rows itself, outside of subqueries, or has groups to speak of.
+    pub(super) fn having_reads_rows(&self, select: &Select, scope: &Scope) -> bool {
+        let has_groups = !matches!(&select.group_by, GroupByExpr::Expressions(groups, _) if groups.is_empty());
         let mut reads = Reads { resolver: self, scope, depth: 0 };
-        if having.visit(&mut reads).is_break() {
-            return;
-        }
-        let always = Expr::IsNotNull(Box::new(window::call("count", vec![Expr::Value(Value::Boolean(true).into())])));
-        select.having = Some(and(Expr::Nested(Box::new(having.clone())), always));
+        has_groups || select.having.as_ref().is_some_and(|having| having.visit(&mut reads).is_break())
     }
+}
+
+/// Gives a `HAVING` that speaks of no row here, but of subqueries, constants or rows of queries around, a condition on an aggregate that always holds: the
+/// planner knows the one group of all rows by its aggregates.
+pub(super) fn of_one_group(having: &mut Expr) {
+    let always = Expr::IsNotNull(Box::new(window::call("count", vec![Expr::Value(Value::Boolean(true).into())])));
+    *having = and(Expr::Nested(Box::new(having.clone())), always);
 }
 
 /// Stops at what speaks of rows of a scope, or has aggregated them.

@@ -52,9 +52,10 @@ impl Resolver<'_> {
             idents[0].value = alias.expect("`is_alias` found it").clone();
             return Ok(None);
         }
-        for outer in self.outer.iter().rev() {
+        for (around, outer) in self.outer.iter().enumerate().rev() {
             for exact in [true, false] {
                 if let Some(found) = self.column(idents, outer, exact)? {
+                    self.read_around.borrow_mut().insert(around);
                     if found.qualifiers + 1 < idents.len() {
                         return Ok(self.field_of_outer(found, idents));
                     }

@@ -192,6 +192,8 @@ struct Resolver<'a> {
     written_out: RefCell<Option<Expr>>,
     /// Aggregates that stand in subqueries and belong to queries around.
     aggregates: Rc<RefCell<OuterAggregates>>,
+    /// Of which queries subqueries have read columns, by how many are around each.
+    read_around: Rc<RefCell<HashSet<usize>>>,
     shadowed: Shadowed,
 }
 
@@ -231,8 +233,8 @@ type Output = (Vec<Column>, bool);
 impl<'a> Resolver<'a> {
     fn new(catalog: &'a Catalog, views: &'a dyn ViewSchemas, emit: Option<EmitKind>, shadowed: Shadowed) -> Self {
         let (ctes, outer, lineage) = (vec![], vec![], vec![]);
-        let (written_out, aggregates) = (RefCell::new(None), Rc::default());
-        Self { catalog, views, emit, ctes, outer, lineage, written_out, aggregates, shadowed }
+        let (written_out, aggregates, read_around) = (RefCell::new(None), Rc::default(), Rc::default());
+        Self { catalog, views, emit, ctes, outer, lineage, written_out, aggregates, read_around, shadowed }
     }
 }
 
@@ -327,9 +329,9 @@ impl Resolver<'_> {
     /// A resolver for a query that sees the names of the queries around it.
     fn with_outer(&self, outer: Vec<Scope>) -> Resolver<'_> {
         let (catalog, views, emit, ctes) = (self.catalog, self.views, self.emit, self.ctes.clone());
-        let (aggregates, shadowed) = (Rc::clone(&self.aggregates), self.shadowed.clone());
-        let written_out = RefCell::new(None);
-        Resolver { catalog, views, emit, ctes, outer, lineage: vec![], written_out, aggregates, shadowed }
+        let (aggregates, read_around) = (Rc::clone(&self.aggregates), Rc::clone(&self.read_around));
+        let (lineage, written_out, shadowed) = (vec![], RefCell::new(None), self.shadowed.clone());
+        Resolver { catalog, views, emit, ctes, outer, lineage, written_out, aggregates, read_around, shadowed }
     }
 
     fn set_expr(&mut self, body: &mut SetExpr) -> Result<Output> {
@@ -392,10 +394,14 @@ impl Resolver<'_> {
             }
             grouping::write_distinct(exprs, &|expr| self.qualified_text(expr, &scope))?;
         }
-        self.have_one_group(select, &scope);
+        let reads_rows = self.having_reads_rows(select, &scope);
         if let Some(having) = &mut select.having {
             self.take_out_aggregates(having, &scope)?;
+            self.read_around.borrow_mut().remove(&self.outer.len());
             self.expr(having, &scope, Aliases::AfterColumns)?;
+            if !reads_rows && !self.read_around.borrow().contains(&self.outer.len()) {
+                having::of_one_group(having);
+            }
         }
         if let Some(qualify) = &mut select.qualify {
             self.expr(qualify, &scope, Aliases::AfterColumns)?;
