@@ -230,7 +230,9 @@ impl QueryPlanner for UnkeyedPlanner {
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Self)]);
         let physical = planner.create_physical_plan(plan, session).await?;
-        if computes_what_may_fail(plan)? { guarded(physical) } else { Ok(physical) }
+        // A window knows by its input that this is in order, and of an input that was made again it does not.
+        let has_window = plan.exists(|node| Ok(matches!(node, LogicalPlan::Window(_))))?;
+        if computes_what_may_fail(plan)? && !has_window { guarded(physical) } else { Ok(physical) }
     }
 }
 
