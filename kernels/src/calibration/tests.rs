@@ -239,15 +239,18 @@ fn methods_to_test() -> impl Iterator<Item = &'static str> {
 /// Whether fewer rows than half of the rate are right: where no score lies between usual and never seen.
 ///
 /// `novelty` has none for what is near to an earlier value, and that is all but one row in thousands when a key is old; a random cut forest has
-/// none for a walk that stays where it has been for as long as its scores are remembered.
+/// none for a walk that stays where it has been for as long as its scores are remembered; and sums of a walk are up for so many rows that a key has few
+/// excursions to be judged by.
 fn may_be_silent(kind: &str, method: &str, rows: usize) -> bool {
-    kind == DISCRETE || (method == "novelty" && rows > 100_000) || (method == "rcf" && kind == "random walk")
+    kind == DISCRETE
+        || (method == "novelty" && rows > 100_000)
+        || (matches!(method, "rcf" | "cusum") && kind == "random walk")
 }
 
 /// The promise itself, for every method: three million rows of each kind, between half and twice the rate before the rest. (A tenth of them for
 /// a random cut forest, which takes ten times as long as the slowest of the others. `EAGRE_TEST_METHODS` names some methods.)
 #[test]
-#[ignore = "an hour; `make false-alarms` runs it"]
+#[ignore = "ten minutes; `make false-alarms` runs it"]
 fn the_rate_is_held_within_a_factor_of_two() {
     const RATES: [f64; 2] = [5e-4, 1e-4];
     let mut failed = Vec::new();
