@@ -17,6 +17,7 @@ use eagre_engine::changes::Changes;
 use eagre_engine::delta::{Delta, batch_of};
 use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::source::{PartitionId, Places, Source, SourceBatch, SourceEvent, SourceReader, StopFlag};
+use eagre_engine::thread::start_detached;
 use serde_json::{Value, json};
 
 use crate::error::{ConnectorError, Result, io_reason};
@@ -118,7 +119,7 @@ impl Source for StdinSource {
                 }
             }
         };
-        std::thread::Builder::new().name("stdin".into()).spawn(read).map_err(EngineError::bug)?;
+        start_detached("stdin", read).map_err(EngineError::bug)?;
         let fields = |wanted: &mut dyn Iterator<Item = usize>| -> Vec<Field> {
             wanted.filter(|&index| self.in_rows[index]).map(|index| self.schema.field(index).clone()).collect()
         };

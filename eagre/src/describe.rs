@@ -12,6 +12,7 @@ use eagre_engine::operator::Placed;
 use eagre_engine::operator::match_recognize::TRACE;
 use eagre_engine::runtime::Mode;
 use eagre_engine::sink::{Sink, SinkFactory};
+use eagre_engine::thread::start_detached;
 use eagre_engine::{Delta, EngineError, Result as EngineResult};
 use eagre_sql::error::{Location, SqlError, nearest};
 use eagre_sql::parser::Analyze;
@@ -150,8 +151,10 @@ pub(crate) fn told_matches(session: &Session, job: Job) -> Result<RecordBatch> {
         }
         job.stop();
     }
-    job.wait_blocking()?;
-    let rows = rows.join().map_err(|_| Error::usage("the result of `EXPLAIN MATCH` could not be read"))??;
+    let outcome = job.wait_blocking();
+    let rows = rows.join().map_err(|_| Error::usage("the result of `EXPLAIN MATCH` could not be read"))?;
+    outcome?;
+    let rows = rows?;
     let schema = rows.first().map_or(schema, RecordBatch::schema);
     Ok(concat_batches(&schema, &rows).map_err(EngineError::from)?)
 }
@@ -174,7 +177,8 @@ pub(crate) fn analyze(session: &Session, mut job: Job, analyze: &Analyze) -> Res
     let metrics = job.metrics().cloned();
     // Results are read and forgotten: an unread one would hold the pipeline back.
     for mut result in job.take_results() {
-        std::thread::spawn(move || while result.blocking_next().is_some() {});
+        start_detached("eagre-unread", move || while result.blocking_next().is_some() {})
+            .map_err(|error| Error::usage(format!("no thread could be started to read a result: {error}")))?;
     }
     let clock = Arc::clone(&session.inner.clock);
     let started = clock.monotonic_ns();

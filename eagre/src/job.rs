@@ -10,6 +10,7 @@ use eagre_engine::log::StepRecord;
 use eagre_engine::metrics::Metrics;
 use eagre_engine::runtime::{Mode, Pipeline, PipelineConfig, Start, StepObserver, Stopper, Summary};
 use eagre_engine::settings::{self, Settings};
+use eagre_engine::thread::start_detached;
 use eagre_sql::planner::ad_hoc::AdHocQuery;
 use eagre_sql::planner::{FinalSort, Job, OutputInfo};
 use serde::{Deserialize, Serialize};
@@ -160,18 +161,22 @@ impl QueryResult {
     }
 
     /// The changes as a stream.
+    ///
+    /// # Panics
+    /// The system has no thread left.
     pub fn into_stream(mut self) -> ResultStream {
         if let ResultRows::Stream(stream) = self.rows {
             return stream;
         }
         let (sink, stream) = result_channel();
-        std::thread::spawn(move || {
+        let pass = move || {
             while let Some(change) = self.blocking_next() {
                 if !sink.pass(change) {
                     return;
                 }
             }
-        });
+        };
+        start_detached("eagre-result", pass).expect("a thread for the result");
         stream
     }
 

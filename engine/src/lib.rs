@@ -30,6 +30,7 @@ pub mod runtime;
 pub mod settings;
 pub mod sink;
 pub mod source;
+pub mod thread;
 pub mod time;
 pub mod view;
 pub mod wall_clock;

@@ -17,6 +17,7 @@ use arrow::datatypes::{Field, SchemaRef};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use eagre_engine::EngineError;
 use eagre_engine::source::{PartitionId, Places, Source, SourceEvent, SourceReader, StopFlag};
+use eagre_engine::thread::start_detached;
 
 use super::file::{ColumnOrigin, FileEvent, FilePosition, FileTask, Job, ReadPlan, metadata_fits};
 use super::location::{FoundFile, Root};
@@ -171,7 +172,7 @@ impl Source for FilesystemSource {
         for _ in 0..self.threads {
             let queue = queue.clone();
             let work = move || queue.iter().for_each(|job| job());
-            std::thread::Builder::new().name("decode".into()).spawn(work).map_err(|error| EngineError::Source {
+            start_detached("decode", work).map_err(|error| EngineError::Source {
                 table: self.table.clone(),
                 message: format!("cannot start a thread: {error}"),
             })?;
@@ -356,7 +357,7 @@ impl FilesystemReader {
                 events: sender,
                 stop: self.stop.clone(),
             };
-            let thread = std::thread::Builder::new().name("read-file".into()).spawn(move || task.run());
+            let thread = start_detached("read-file", move || task.run());
             thread.map_err(|error| self.failed(format!("cannot start a thread: {error}")))?;
             self.open.push_back(OpenFile { file: index, events });
         }

@@ -12,6 +12,7 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use eagre_engine::delta::DELTA_ROWS_MAX;
+use eagre_engine::thread::start_detached;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
@@ -144,7 +145,7 @@ impl ParquetRows {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("parquet".into()).spawn(read);
+        let thread = start_detached("parquet", read);
         thread.map_err(|error| format!("cannot start a thread: {error}"))?;
         self.open.push_back(receiver);
         Ok(())

@@ -11,6 +11,7 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 use eagre_engine::metrics::{Metrics, MetricsSnapshot};
 use eagre_engine::runtime::Summary;
 use eagre_engine::settings;
+use eagre_engine::thread::start_detached;
 
 use super::print::{Printer, op_schema, with_op};
 use super::progress::Progress;
@@ -83,10 +84,11 @@ pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&P
     let metrics = job.metrics().cloned();
     let stopper = job.stopper();
     let (done, ended) = bounded(1);
-    std::thread::spawn(move || {
+    let wait = move || {
         // Who waits may have given up after an error of the output.
         let _ = done.send(job.wait_blocking());
-    });
+    };
+    start_detached("eagre-job", wait).map_err(no_thread)?;
     let mut progress = Progress::new();
     let mut stopped = false;
     let mut ticks = 0u32;
@@ -216,13 +218,18 @@ fn interrupts() -> Result<Arc<AtomicUsize>> {
         let count = Arc::clone(&count);
         let registered = signal_hook::iterator::Signals::new([signal]);
         let mut signals = registered.map_err(|error| Error::File { path: "signal handler".to_owned(), error })?;
-        std::thread::spawn(move || {
+        let count_them = move || {
             for _ in signals.forever() {
                 count.fetch_add(1, Ordering::Relaxed);
             }
-        });
+        };
+        start_detached("eagre-signals", count_them).map_err(no_thread)?;
     }
     Ok(count)
+}
+
+fn no_thread(error: std::io::Error) -> Error {
+    Error::usage(format!("no thread could be started: {error}"))
 }
 
 /// One thread a result: bounded ones are collected and printed in the order of statements, unbounded ones as they come.

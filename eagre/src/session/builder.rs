@@ -6,9 +6,10 @@ use eagre_connectors::Environment;
 use eagre_engine::checkpoint::CheckpointStore;
 use eagre_engine::runtime::Clock;
 use eagre_engine::settings::{self, Settings};
+use eagre_engine::thread::DEEP_STACK_BYTES;
 use eagre_sql::catalog::Catalog;
 
-use super::{Inner, STACK_BYTES, Session, State, apply_settings};
+use super::{Inner, Session, State, apply_settings};
 use crate::clock::SystemClock;
 use crate::config;
 use crate::device::DeviceLog;
@@ -110,7 +111,7 @@ impl SessionBuilder {
         }
         config::check_zone(settings.text(settings::SQL_TIME_ZONE))?;
         let io = tokio::runtime::Builder::new_multi_thread()
-            .thread_stack_size(STACK_BYTES)
+            .thread_stack_size(DEEP_STACK_BYTES)
             .worker_threads(2)
             .thread_name("eagre-io")
             .enable_all()

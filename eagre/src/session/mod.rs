@@ -11,9 +11,11 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use eagre_engine::checkpoint::{self, CheckpointStore, Manifest};
 use eagre_engine::runtime::{Clock, Mode, StepObserver};
 use eagre_engine::settings::{self, Settings};
+use eagre_engine::thread::{DEEP_STACK_BYTES, start_detached};
 use eagre_sql::catalog::{Catalog, MatchSettings, Relation, Table, TableDefinition};
 use eagre_sql::parser::{self, ObjectName, StatementKind};
 use eagre_sql::planner::{self, Job};
+use tokio::runtime::Runtime;
 
 use crate::config;
 use crate::device::{self, DeviceLog};
@@ -38,7 +40,7 @@ pub struct Session {
 }
 
 pub(crate) struct Inner {
-    io: Option<tokio::runtime::Runtime>,
+    io: Option<Runtime>,
     pub clock: Arc<dyn Clock>,
     pub store: Option<Arc<dyn CheckpointStore>>,
     pub run: String,
@@ -51,7 +53,7 @@ pub(crate) struct Inner {
 impl Inner {
     /// The threads that wait for input and output, and answer queries over views.
     pub(crate) fn io(&self) -> Result<&tokio::runtime::Handle> {
-        self.io.as_ref().map(tokio::runtime::Runtime::handle).ok_or_else(|| Error::usage("the session is gone"))
+        self.io.as_ref().map(Runtime::handle).ok_or_else(|| Error::usage("the session is gone"))
     }
 }
 
@@ -59,9 +61,18 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.views.abort();
         if let Some(io) = self.io.take() {
-            // Waiting for its threads is not allowed where a session may be dropped: inside another runtime.
-            io.shutdown_background();
+            shut_down(io);
         }
+    }
+}
+
+/// Ends a runtime without waiting for its threads here, which is not allowed where a session may be dropped: inside another runtime.
+/// They are joined all the same, as [`eagre_engine::thread`] asks.
+fn shut_down(io: Runtime) {
+    let (sender, receiver) = std::sync::mpsc::channel::<Runtime>();
+    match start_detached("eagre-io-ending", move || drop(receiver.recv())) {
+        Ok(()) => drop(sender.send(io)),
+        Err(_) => io.shutdown_background(),
     }
 }
 
@@ -126,11 +137,8 @@ pub struct Execution {
 
 /// Plans where there is room for expressions of a thousand operators, one in the other, whatever the stack of the caller's thread.
 pub(crate) fn with_deep_stack<T>(plan: impl FnOnce() -> T) -> T {
-    stacker::maybe_grow(STACK_BYTES / 2, STACK_BYTES, plan)
+    stacker::maybe_grow(DEEP_STACK_BYTES / 2, DEEP_STACK_BYTES, plan)
 }
-
-/// What planning and answering may need. It is taken from the system as it is used.
-const STACK_BYTES: usize = 64 << 20;
 
 impl Session {
     /// A builder at the defaults.

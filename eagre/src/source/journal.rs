@@ -17,6 +17,7 @@ use arrow::ipc::writer::StreamWriter;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use eagre_engine::checkpoint::CheckpointStore;
 use eagre_engine::source::{BadRow, PartitionId, Places, Source, SourceBatch, SourceEvent, SourceReader, StopFlag};
+use eagre_engine::thread::start_detached;
 use eagre_engine::{EngineError, Result};
 use serde_json::json;
 
@@ -92,7 +93,7 @@ impl Source for JournaledSource {
         let (sender, incoming) = bounded(GROUP_BATCHES_MAX);
         if self.live {
             let mut inner = self.inner.open(projection, &Places::new(), stop.clone())?;
-            let thread = std::thread::Builder::new().name("eagre-journal".to_owned()).spawn(move || {
+            let thread = start_detached("eagre-journal", move || {
                 loop {
                     let event = match inner.next() {
                         Ok(SourceEvent::End) if stop.is_draining() => inner.close().map(|()| SourceEvent::End),

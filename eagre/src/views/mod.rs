@@ -11,6 +11,7 @@ use eagre_engine::checkpoint::CheckpointStore;
 use eagre_engine::graph::Graph;
 use eagre_engine::metrics::Metrics;
 use eagre_engine::runtime::{Pipeline, Stopper, Summary};
+use eagre_engine::thread::start_detached;
 use eagre_engine::view::ViewSet;
 use eagre_sql::catalog::Catalog;
 use eagre_sql::parser::Statement;
@@ -173,7 +174,7 @@ impl Views {
             state.epoch += 1;
         }
         let views = Arc::clone(self);
-        let watched = std::thread::Builder::new().name("eagre-views".to_owned()).spawn(move || {
+        let watched = start_detached("eagre-views", move || {
             let outcome = pipeline.wait();
             views.end(generation, outcome);
         });

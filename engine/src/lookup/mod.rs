@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::error::{EngineError, Result};
 use crate::operator::{Redeemer, Ticket};
+use crate::thread::start_detached;
 
 mod scanned;
 
@@ -77,7 +78,7 @@ impl LookupWorker {
                 redeemer.redeem();
             }
         };
-        std::thread::Builder::new().name("eagre-lookup".to_owned()).spawn(work).map_err(EngineError::bug)?;
+        start_detached("eagre-lookup", work).map_err(EngineError::bug)?;
         Ok(Self { requests, answers })
     }
 

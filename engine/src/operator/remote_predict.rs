@@ -26,6 +26,7 @@ use super::{
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::model::{Asker, Model, Predictions, ask};
+use crate::thread::start_detached;
 
 #[cfg(test)]
 mod tests;
@@ -442,7 +443,7 @@ impl Worker {
                 redeemer.redeem();
             }
         };
-        std::thread::Builder::new().name("eagre-model".to_owned()).spawn(work).map_err(EngineError::bug)?;
+        start_detached("eagre-model", work).map_err(EngineError::bug)?;
         Ok(Self { requests, answers })
     }
 

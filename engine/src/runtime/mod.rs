@@ -21,6 +21,7 @@ use crate::error::{EngineError, Result};
 use crate::graph::{Graph, NodeKind};
 use crate::log::{StepRecord, Taken};
 use crate::metrics::{Metrics, NodeLabel};
+use crate::thread::spawn;
 
 mod coordinator;
 mod input;
@@ -295,17 +296,6 @@ impl Stopwatch {
     pub(crate) fn add_since(&self, started_ns: u64) {
         self.metrics.node(0, self.node).busy_ns.add(self.clock.monotonic_ns() - started_ns);
     }
-}
-
-/// What a thread may need: expressions of a thousand operators are evaluated one in the other. It is taken from the system as it is used.
-const STACK_BYTES: usize = 64 << 20;
-
-pub(crate) fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .stack_size(STACK_BYTES)
-        .spawn(body)
-        .map_err(|error| EngineError::Limit { message: format!("no thread could be started for {name}: {error}") })
 }
 
 /// A thread whose panic ends the pipeline with an error: who waits for what it owes would wait for ever.

@@ -7,7 +7,6 @@ mod replay;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
 
@@ -23,6 +22,7 @@ use crate::expr::StepContext;
 use crate::log::{SourceTime, StepRecord};
 use crate::metrics::Metrics;
 use crate::source::StopFlag;
+use crate::thread::Threads;
 use crate::time::Watermarks;
 
 pub(super) struct Coordinator {
@@ -46,7 +46,7 @@ pub(super) struct Coordinator {
     /// In a replay: what tables outside answered in the step at hand.
     answers: Option<Arc<Answers>>,
     stop_readers: StopFlag,
-    threads: Vec<JoinHandle<()>>,
+    threads: Threads,
     step: u64,
     steps_done: u64,
     shard_done: BTreeMap<u64, usize>,
@@ -111,7 +111,7 @@ impl Coordinator {
             let _ = sink.send(SinkMessage::Close);
         }
         // Dropping all senders ends the other threads; readers end at their next look at the flag or their next send.
-        let threads = std::mem::take(&mut self.threads);
+        let threads = self.threads.take();
         let failed = outcome.is_err();
         drop(self);
         for thread in threads {

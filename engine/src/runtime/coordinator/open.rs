@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
@@ -10,7 +9,7 @@ use super::super::input::{Input, Reading, run_reader};
 use super::super::output::{SinkMessage, SinkThread};
 use super::super::shard::{Links, Shard};
 use super::super::watermarks::NodeWatermarks;
-use super::super::{Clock, Event, EventReceiver, Mode, PipelineConfig, Start, Stopwatch, spawn, spawn_watched};
+use super::super::{Clock, Event, EventReceiver, Mode, PipelineConfig, Start, Stopwatch, spawn_watched};
 use super::{Coordinator, Shards};
 use crate::checkpoint::writer::{Checkpointer, Part, Publish};
 use crate::checkpoint::{CheckpointStore, Compression, Manifest, Meta, read_chunks};
@@ -20,6 +19,7 @@ use crate::hash::HashGroups;
 use crate::metrics::Metrics;
 use crate::operator::{Operator, StateChunk, StateReader};
 use crate::source::StopFlag;
+use crate::thread::{Threads, spawn};
 use crate::time::WATERMARK_MIN;
 
 /// How many steps may wait for a sink. Enough that small steps do not wait for its thread to wake up each time.
@@ -40,7 +40,7 @@ struct Opening<'a> {
     control: &'a Sender<Event>,
     manifest: Option<&'a Manifest>,
     store: Option<&'a Arc<dyn CheckpointStore>>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Threads,
 }
 
 impl Coordinator {
@@ -74,7 +74,7 @@ impl Coordinator {
             control: &control,
             manifest,
             store: store.as_ref(),
-            threads: Vec::new(),
+            threads: Threads::default(),
         };
         let (parts, part_receiver) = unbounded();
         let parts = store.as_ref().map(|_| parts);
