@@ -44,8 +44,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_finished_pipeline_says_so_and_fresh_starts_over", complete),
         trial("replay_gives_the_same_rows_bit_for_bit", replay),
         trial("replay_orders_and_cuts_results_as_the_run_did", replay_ordered),
-        trial("rows_are_written_in_the_order_that_is_asked_for", written_in_order),
-        trial("a_match_over_input_that_ends_may_have_any_number_of_rows", long_match),
         trial("checkpoints_are_listed_inspected_and_dropped", checkpoints),
         trial("results_have_every_column_in_order_in_all_formats", formats),
         trial("an_unbounded_select_shows_changes_with_op", changes),
@@ -71,57 +69,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("bench_kernels_refuses_what_it_does_not_know", bench_kernels_refuses),
         trial("adapters_are_shown", adapters),
     ]
-}
-
-/// `INSERT INTO .. SELECT .. ORDER BY`, by columns and expressions that are written or not, whatever the steps and shards.
-fn written_in_order() -> Result<(), String> {
-    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    for (shards, rows_max) in [("1", "100"), ("3", "1")] {
-        for (order, written) in [
-            ("s DESC NULLS LAST", vec!["2,c", "1,b", "4,b", "3,a", "5,"]),
-            ("s, id DESC", vec!["3,a", "4,b", "1,b", "2,c", "5,"]),
-            ("id * 7 % 5", vec!["5,", "3,a", "1,b", "4,b", "2,c"]),
-        ] {
-            let out = folder.path().join("out");
-            let sql = format!(
-                "SET 'eagre.step.rows_max' = '{rows_max}'; CREATE TABLE i (id INT, s STRING);
-                 INSERT INTO i VALUES (1, 'b'), (3, 'a'), (2, 'c'), (5, NULL), (4, 'b');
-                 CREATE TABLE o (id STRING, s STRING)
-                 WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv', 'csv.header' = 'false');
-                 INSERT INTO o SELECT CAST(id AS STRING), s FROM i ORDER BY {order};",
-                out.display()
-            );
-            eagre(&["run", "--shards", shards, "-e", &sql]).ok()?;
-            let texts = visible_files(&out).into_iter().map(std::fs::read_to_string);
-            let text = texts.collect::<Result<String, _>>().map_err(|error| error.to_string())?;
-            let lines: Vec<&str> = text.lines().collect();
-            if lines != written {
-                return Err(format!("ORDER BY {order} wrote {lines:?}"));
-            }
-            std::fs::remove_dir_all(&out).map_err(|error| error.to_string())?;
-        }
-    }
-    // Rows that do not end have no last one.
-    let sql = "CREATE TABLE g (n BIGINT) WITH ('connector' = 'datagen');
-               CREATE TABLE o (n BIGINT) WITH ('connector' = 'print'); INSERT INTO o SELECT n FROM g ORDER BY n DESC";
-    eagre(&["run", "-e", sql]).says(1, &["ORDER BY over an input that does not end is not supported", "line 2"])
-}
-
-/// More rows than `eagre.match.max_partial` has by default: it is for streams, and holds where it is set.
-fn long_match() -> Result<(), String> {
-    let sql = |set: &str| {
-        format!(
-            "{set} CREATE TABLE many (n BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '1000002', 'fields.n.kind' = 'sequence',
-             'fields.n.start' = '0', 'fields.n.end' = '1000001');
-             SELECT l FROM many MATCH_RECOGNIZE (ORDER BY n MEASURES LAST(n) AS l PATTERN (A+) DEFINE A AS n >= 0)"
-        )
-    };
-    let told = eagre(&["run", "--format", "csv", "-e", &sql("")]).ok()?.stdout;
-    if told != "l\n1000001\n" {
-        return Err(told);
-    }
-    eagre(&["run", "-e", &sql("SET 'eagre.match.max_partial' = '1000';")])
-        .says(1, &["partial matches of more than 1000 rows in one partition"])
 }
 
 fn bounded() -> Result<(), String> {

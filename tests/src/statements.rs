@@ -6,7 +6,7 @@ use eagre::Session;
 use eagre_engine::checkpoint::MemoryStore;
 use libtest_mimic::Trial;
 
-use crate::process::{command, eagre, ended, visible_lines};
+use crate::process::{command, eagre, ended, visible_files, visible_lines};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trial =
@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("explain_creates_and_fills_nothing", explain),
         trial("sources_and_sinks_are_listed", listings),
         trial("updates_are_printed_as_updates", printed_updates),
+        trial("rows_are_written_in_the_order_that_is_asked_for", written_in_order),
         trial("folders_tell_their_format_and_columns", folders),
         trial("a_fixture_goes_on_under_other_settings", resumed_fixture),
         trial("a_store_keeps_the_name_of_the_pipeline", named_by_its_store),
@@ -320,4 +321,38 @@ fn named_by_its_store() -> Result<(), String> {
         10 => Ok(()),
         _ => Err(format!("each row once: {rows:?}")),
     }
+}
+
+/// `INSERT INTO .. SELECT .. ORDER BY`, by columns and expressions that are written or not, whatever the steps and shards.
+fn written_in_order() -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    for (shards, rows_max) in [("1", "100"), ("3", "1")] {
+        for (order, written) in [
+            ("s DESC NULLS LAST", vec!["2,c", "1,b", "4,b", "3,a", "5,"]),
+            ("s, id DESC", vec!["3,a", "4,b", "1,b", "2,c", "5,"]),
+            ("id * 7 % 5", vec!["5,", "3,a", "1,b", "4,b", "2,c"]),
+        ] {
+            let out = folder.path().join("out");
+            let sql = format!(
+                "SET 'eagre.step.rows_max' = '{rows_max}'; CREATE TABLE i (id INT, s STRING);
+                 INSERT INTO i VALUES (1, 'b'), (3, 'a'), (2, 'c'), (5, NULL), (4, 'b');
+                 CREATE TABLE o (id STRING, s STRING)
+                 WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv', 'csv.header' = 'false');
+                 INSERT INTO o SELECT CAST(id AS STRING), s FROM i ORDER BY {order};",
+                out.display()
+            );
+            eagre(&["run", "--shards", shards, "-e", &sql]).ok()?;
+            let texts = visible_files(&out).into_iter().map(std::fs::read_to_string);
+            let text = texts.collect::<Result<String, _>>().map_err(|error| error.to_string())?;
+            let lines: Vec<&str> = text.lines().collect();
+            if lines != written {
+                return Err(format!("ORDER BY {order} wrote {lines:?}"));
+            }
+            std::fs::remove_dir_all(&out).map_err(|error| error.to_string())?;
+        }
+    }
+    // Rows that do not end have no last one.
+    let sql = "CREATE TABLE g (n BIGINT) WITH ('connector' = 'datagen');
+               CREATE TABLE o (n BIGINT) WITH ('connector' = 'print'); INSERT INTO o SELECT n FROM g ORDER BY n DESC";
+    eagre(&["run", "-e", sql]).says(1, &["ORDER BY over an input that does not end is not supported", "line 2"])
 }

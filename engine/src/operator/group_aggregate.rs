@@ -63,8 +63,6 @@ struct Plan {
     row_count_call: Option<usize>,
     window: Option<GroupWindow>,
     clock: WallClock,
-    /// The one group of an aggregation without keys is there when its first row is, or no row comes any more.
-    waits_for_rows: bool,
     /// A group that was not touched for so long is forgotten.
     ttl_ms: Option<i64>,
     input: SchemaRef,
@@ -125,7 +123,6 @@ impl GroupAggregateFactory {
             row_count_call: row_count_call.filter(|_| key_count > 0 || window.is_some()),
             window,
             clock: WallClock::default(),
-            waits_for_rows: false,
             ttl_ms: None,
             saved: Arc::clone(&input),
             input,
@@ -139,12 +136,6 @@ impl GroupAggregateFactory {
     /// The window's end is what `clock` shows.
     pub fn with_clock(mut self, clock: WallClock) -> Self {
         Arc::get_mut(&mut self.plan).expect("no operator was made yet").clock = clock;
-        self
-    }
-
-    /// The result of an aggregation without keys over no rows is not shown while rows may come.
-    pub fn waiting_for_rows(mut self, waits: bool) -> Self {
-        Arc::get_mut(&mut self.plan).expect("no operator was made yet").waits_for_rows = waits;
         self
     }
 
@@ -573,8 +564,7 @@ impl Operator for GroupAggregate {
         if let Some(idle) = self.ttl.as_mut().map(|ttl| ttl.due(clock_ms)) {
             self.free(&idle);
         }
-        let waits = self.plan.waits_for_rows && watermark < WATERMARK_MAX;
-        if self.is_unit() && self.owns_unit && self.table.len() == 0 && !waits {
+        if self.is_unit() && self.owns_unit && self.table.len() == 0 {
             self.intern(&[], 1)?;
         }
         let retracts =

@@ -208,6 +208,8 @@ pub struct MatchSettings {
     pub bad_skip: Option<BadSkip>,
     /// How many rows the partial matches of a partition may have.
     pub max_partial: usize,
+    /// Whether that was set, and holds over input that ends, too.
+    pub max_partial_is_set: bool,
     /// What happens where there are more.
     pub overflow: Overflow,
 }
@@ -216,10 +218,7 @@ impl MatchSettings {
     /// The bound of an operator. Rows that are there are no burden of the pattern: over input that ends, where conditions ask only rows, there is none
     /// but that which is set.
     pub(crate) fn partial_rows_max(&self, bounded: bool, asks_rows_alone: bool) -> usize {
-        match bounded && asks_rows_alone && self.max_partial == Self::default().max_partial {
-            true => usize::MAX,
-            false => self.max_partial,
-        }
+        if bounded && asks_rows_alone && !self.max_partial_is_set { usize::MAX } else { self.max_partial }
     }
 
     /// As the settings say.
@@ -231,6 +230,7 @@ impl MatchSettings {
                 _ => None,
             },
             max_partial: usize::try_from(settings.count(settings::MATCH_MAX_PARTIAL)).unwrap_or(usize::MAX),
+            max_partial_is_set: settings.is_set(settings::MATCH_MAX_PARTIAL),
             overflow: match settings.text(settings::MATCH_OVERFLOW) {
                 "drop-oldest" => Overflow::DropOldest,
                 _ => Overflow::Error,
@@ -241,6 +241,6 @@ impl MatchSettings {
 
 impl Default for MatchSettings {
     fn default() -> Self {
-        Self { bad_skip: None, max_partial: 1_000_000, overflow: Overflow::Error }
+        Self { bad_skip: None, max_partial: 1_000_000, max_partial_is_set: false, overflow: Overflow::Error }
     }
 }

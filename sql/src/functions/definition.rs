@@ -115,6 +115,18 @@ impl Call {
         self.args[index].to_array(self.rows)
     }
 
+    /// The values of an argument that is a row, as columns; none where it was left out. `function`: whose argument it is, for errors.
+    pub(crate) fn values(&self, index: usize, function: &str) -> Result<Vec<ArrayRef>> {
+        if !self.is_given(index) {
+            return Ok(vec![]);
+        }
+        let row = self.array(index)?;
+        match row.as_struct_opt() {
+            Some(row) => Ok(row.columns().to_vec()),
+            None => exec_err!("{function} got a {} for its values", row.data_type()),
+        }
+    }
+
     /// An argument that is a string; rows of nulls where it was left out.
     pub(crate) fn text(&self, index: usize) -> Result<StringViewArray> {
         match self.args.get(index) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
-use datafusion::common::{DataFusionError, Result, exec_err};
+use datafusion::common::{DataFusionError, Result};
 
 use super::definition::{Call, Definition, Param};
 
@@ -237,16 +237,8 @@ fn identifier(name: &str) -> String {
 
 fn format_rows(call: &Call) -> Result<ArrayRef> {
     let patterns = call.text(0)?;
-    let columns = match call.is_given(1) {
-        false => vec![],
-        true => {
-            let row = call.array(1)?;
-            let Some(row) = row.as_struct_opt() else {
-                return exec_err!("FORMAT got a {} for its values", row.data_type());
-            };
-            row.columns().iter().map(texts_of).collect::<Result<Vec<_>>>()?
-        }
-    };
+    let columns = call.values(1, "FORMAT")?;
+    let columns = columns.iter().map(texts_of).collect::<Result<Vec<_>>>()?;
     let rows = patterns.iter().enumerate().map(|(row, pattern)| {
         let value = |index: usize| columns.get(index).map(|column| column.is_valid(row).then(|| column.value(row)));
         pattern.map(|pattern| formatted(pattern, &value)).transpose()

@@ -124,7 +124,8 @@ fn is_name_position(before: &Token) -> bool {
     }
 }
 
-fn keyword(tokens: &[TokenWithSpan], index: usize) -> Keyword {
+/// The keyword at a place; of a name in quotes, and behind the end, none.
+pub(super) fn keyword(tokens: &[TokenWithSpan], index: usize) -> Keyword {
     match tokens.get(index).map(|token| &token.token) {
         Some(Token::Word(word)) if word.quote_style.is_none() => word.keyword,
         _ => Keyword::NoKeyword,

@@ -3,6 +3,8 @@
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::asof::keyword;
+
 /// Puts parentheses around such bounds.
 pub(super) fn write_parentheses(tokens: &mut Vec<TokenWithSpan>) {
     for index in (1..tokens.len()).rev() {
@@ -38,13 +40,6 @@ fn end_of_bound(tokens: &[TokenWithSpan], start: usize) -> Option<usize> {
         }
     }
     None
-}
-
-fn keyword(tokens: &[TokenWithSpan], index: usize) -> Keyword {
-    match &tokens[index].token {
-        Token::Word(word) if word.quote_style.is_none() => word.keyword,
-        _ => Keyword::NoKeyword,
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::asof::keyword;
+
 /// A join whose condition has not come yet.
 struct Open {
     /// Where its right side begins.
@@ -75,13 +77,6 @@ fn has_condition(tokens: &[TokenWithSpan], index: usize) -> bool {
     };
     let first = before.find(|word| !is_kind(word));
     !matches!(first, Some(Keyword::NATURAL | Keyword::CROSS))
-}
-
-fn keyword(tokens: &[TokenWithSpan], index: usize) -> Keyword {
-    match &tokens[index].token {
-        Token::Word(word) if word.quote_style.is_none() => word.keyword,
-        _ => Keyword::NoKeyword,
-    }
 }
 
 #[cfg(test)]

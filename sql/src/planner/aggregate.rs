@@ -73,13 +73,7 @@ enum Way {
 }
 
 impl Lowering<'_> {
-    /// `may_fail`: what is computed of the result may, so that of no rows is not shown while rows are to come.
-    pub(super) fn lower_aggregate(
-        &mut self,
-        aggregate: &LogicalAggregate,
-        plan: &LogicalPlan,
-        may_fail: bool,
-    ) -> Result<Stream> {
+    pub(super) fn lower_aggregate(&mut self, aggregate: &LogicalAggregate, plan: &LogicalPlan) -> Result<Stream> {
         let input_plan = &aggregate.input;
         let looked_at: Vec<LogicalExpr> = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned().collect();
         let group: Vec<LogicalExpr> = grouping_set_to_exprlist(&aggregate.group_expr)?
@@ -289,7 +283,7 @@ impl Lowering<'_> {
             }
             Way::Plain => {
                 let task = Task { from, input_schema, keys, calls, row_count_call, repeated, detail, plan };
-                self.updating(&mut stream, task, ttl_ms, may_fail)?
+                self.updating(&mut stream, task, ttl_ms)?
             }
         };
 
@@ -593,7 +587,6 @@ impl Lowering<'_> {
         stream: &mut Stream,
         task: Task<'_>,
         ttl_ms: Option<i64>,
-        waits_for_rows: bool,
     ) -> Result<(NodeIndex, GroupPlaces, usize)> {
         if self.emit == Some(EmitKind::OnWindowClose) {
             return Err(SqlError::plan(
@@ -610,7 +603,6 @@ impl Lowering<'_> {
         let keeps_values = task.calls.iter().any(|call| keeps_values(&call.function));
         let factory = GroupAggregateFactory::new(partial_schema, key_count, task.calls, task.row_count_call, None)
             .map_err(engine)?
-            .waiting_for_rows(waits_for_rows)
             .with_ttl(ttl_ms);
         let schema = factory.output_schema();
         let bound = match (key_count, ttl_ms) {

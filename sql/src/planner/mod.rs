@@ -16,6 +16,7 @@ mod at_once;
 mod casts;
 mod comparisons;
 mod decorrelate;
+mod definitions;
 mod explain;
 mod expr;
 mod fallible;
@@ -81,10 +82,9 @@ mod window;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::{Distinct, Expr as LogicalExpr, ExprSchemable, LogicalPlan, Operator, cast};
+use datafusion::logical_expr::{Distinct, LogicalPlan};
 use eagre_engine::graph::{
     ChangelogMode, Edge, EdgeInfo, Graph, Node, NodeIndex, NodeKind, OperatorId, Route, SinkNode,
 };
@@ -124,6 +124,7 @@ pub(crate) const WRITTEN_FUNCTIONS: [(&str, &str); 26] = [
     ("tumble", "table"),
 ];
 
+pub(crate) use self::definitions::{expr_field, query_schema, view_schema, watermark_spec};
 pub use self::explain::explain;
 pub(crate) use self::expr::constant;
 pub use self::final_sort::FinalSort;
@@ -133,12 +134,9 @@ pub use self::match_recognize::explain_match;
 pub use self::materialized::views_read;
 use self::materialized::{view_of, view_of_errors};
 use self::upsert_sink::one_row_of_each_key;
-use crate::catalog::{Catalog, Relation, TableDefinition, View};
+use crate::catalog::{Catalog, Relation};
 use crate::error::{Location, Result, SqlError};
-use crate::parser::{
-    Construct, CreateView, EmitKind, ExprText, Insert, QueryText, Statement, StatementKind, find_constructs,
-};
-use crate::types::{is_marked, marked, sql_name};
+use crate::parser::{Construct, CreateView, EmitKind, Insert, QueryText, Statement, StatementKind, find_constructs};
 
 /// The key of field metadata that marks a column as an event time of which a watermark speaks; the value is the table. DataFusion
 /// keeps it through aliases, filters and subqueries and drops it where a new value is computed.
@@ -671,134 +669,6 @@ pub fn tables_read(catalog: &Catalog, query: &QueryText) -> Result<BTreeSet<Stri
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(names)
-}
-
-// ---------------------------------------------------------------- for the catalog
-
-/// The columns of a query, as `DESCRIBE` shows them.
-pub(crate) fn query_schema(catalog: &Catalog, query: &QueryText) -> Result<SchemaRef> {
-    let context = PlanContext::new(catalog);
-    let plan = context.plan_query(query)?;
-    let plan = logical::analyze(&context, plan).map_err(|error| error.or_at(query.location))?;
-    Ok(without_metadata(plan.schema().inner()))
-}
-
-/// The columns of a view.
-pub(crate) fn view_schema(catalog: &Catalog, view: &View) -> Result<SchemaRef> {
-    let schema = query_schema(catalog, &view.query)?;
-    if view.columns.is_empty() {
-        return Ok(schema);
-    }
-    let fields = schema.fields().iter().zip(&view.columns);
-    Ok(Arc::new(Schema::new(fields.map(|(f, name)| f.as_ref().clone().with_name(name)).collect::<Vec<_>>())))
-}
-
-/// What is known of columns besides their types and that they are JSON is of the query alone.
-fn without_metadata(schema: &SchemaRef) -> SchemaRef {
-    let fields = schema.fields().iter().map(|field| {
-        let plain = field.as_ref().clone().with_metadata(Default::default());
-        if is_marked(field) { marked(plain) } else { plain }
-    });
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-}
-
-/// Type and nullability of an expression over the columns of `schema`.
-pub(crate) fn expr_field(catalog: &Catalog, expr: &ExprText, schema: &SchemaRef) -> Result<FieldRef> {
-    let context = PlanContext::new(catalog);
-    let planned = context.plan_expr(expr, schema)?;
-    let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
-    Ok(planned.to_field(&df_schema)?.1)
-}
-
-/// How a table's watermark is made.
-pub(crate) struct WatermarkPlan {
-    /// The event-time column.
-    pub(crate) column: String,
-    /// `Some`: the greatest event time less this.
-    pub(crate) delay_ms: Option<i64>,
-    /// The expression over the table's columns.
-    pub(crate) expr: LogicalExpr,
-    /// As written.
-    pub(crate) text: String,
-}
-
-impl WatermarkPlan {
-    /// The columns that the expression reads.
-    fn columns(&self) -> Vec<String> {
-        self.expr.column_refs().into_iter().map(|column| column.name.clone()).collect()
-    }
-}
-
-/// Reads `WATERMARK FOR`.
-pub(crate) fn watermark_spec(catalog: &Catalog, table: &TableDefinition) -> Result<Option<WatermarkPlan>> {
-    let Some(watermark) = &table.watermark else {
-        return Ok(None);
-    };
-    let at = watermark.location.or(table.location);
-    let column = table.columns.iter().find(|column| column.name == watermark.column);
-    let column = column.ok_or_else(|| SqlError::UnknownColumn {
-        name: watermark.column.clone(),
-        nearest: crate::error::nearest(&watermark.column, table.columns.iter().map(|column| column.name.as_str())),
-        location: at,
-    })?;
-    if !logical::is_time(&column.data_type) {
-        return Err(SqlError::plan(
-            format!(
-                "`WATERMARK FOR {0}` needs a TIMESTAMP column; `{0}` is {1}; compute one: `ts AS to_timestamp({0})`",
-                column.name,
-                sql_name(&column.data_type)
-            ),
-            at,
-        ));
-    }
-    let context = PlanContext::new(catalog);
-    let schema = table.schema();
-    let (expr, text) = match &watermark.expr {
-        Some(expr) => (context.plan_expr(expr, &schema)?, expr.text.clone()),
-        None => (context::column(&column.name), column.name.clone()),
-    };
-    let delay_ms = delay_of(&expr, &column.name);
-    let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
-    let data_type = expr.get_type(&df_schema)?;
-    if !logical::is_time(&data_type) {
-        return Err(SqlError::plan(format!("the watermark `{text}` is {}, not a TIMESTAMP", sql_name(&data_type)), at));
-    }
-    if expr.is_volatile() {
-        return Err(SqlError::plan(format!("the watermark `{text}` depends on more than the row"), at));
-    }
-    // A watermark is compared in milliseconds.
-    let expr = match delay_ms {
-        Some(_) => expr,
-        None => cast(expr, DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, None)),
-    };
-    Ok(Some(WatermarkPlan { column: column.name.clone(), delay_ms, expr, text }))
-}
-
-/// `d` of `ts - INTERVAL d`, in milliseconds.
-fn delay_of(expr: &LogicalExpr, column: &str) -> Option<i64> {
-    let is_column = |expr: &LogicalExpr| matches!(expr, LogicalExpr::Column(found) if found.name == column);
-    if is_column(expr) {
-        return Some(0);
-    }
-    let LogicalExpr::BinaryExpr(binary) = expr else {
-        return None;
-    };
-    if binary.op != Operator::Minus || !is_column(&binary.left) {
-        return None;
-    }
-    let delay_ms = match &*binary.right {
-        LogicalExpr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) if interval.months == 0 => {
-            // Rounded up: the promise of a watermark may only get weaker.
-            let ms = interval.nanoseconds.div_euclid(1_000_000) + i64::from(interval.nanoseconds % 1_000_000 != 0);
-            i64::from(interval.days) * 86_400_000 + ms
-        }
-        LogicalExpr::Literal(ScalarValue::IntervalDayTime(Some(interval)), _) => {
-            i64::from(interval.days) * 86_400_000 + i64::from(interval.milliseconds)
-        }
-        LogicalExpr::Literal(ScalarValue::DurationMillisecond(Some(ms)), _) => *ms,
-        _ => return None,
-    };
-    (delay_ms >= 0).then_some(delay_ms)
 }
 
 #[cfg(test)]

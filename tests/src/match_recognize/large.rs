@@ -10,6 +10,7 @@ use super::query::{
 };
 use super::random::{self, Form};
 use crate::harness::{Crash, Random, Schedule, seed};
+use crate::process::eagre;
 use crate::value;
 
 const ROWS: i64 = 5_000;
@@ -21,7 +22,9 @@ pub(super) fn trials() -> Vec<Trial> {
         let name = format!("match_recognize::large::{}_of_{keys}_keys", format!("{form:?}").to_lowercase());
         Trial::test(name, move || Ok(check(form, keys)?))
     };
-    forms.into_iter().flat_map(|form| [trial(form, 1), trial(form, 300)]).collect()
+    let trials = forms.into_iter().flat_map(|form| [trial(form, 1), trial(form, 300)]);
+    let long = Trial::test("match_recognize::large::a_match_may_have_any_number_of_rows", || Ok(long_match()?));
+    trials.chain([long]).collect()
 }
 
 fn check(form: Form, keys: u64) -> Result<(), String> {
@@ -208,4 +211,25 @@ fn queries() -> Vec<Query> {
             ..base
         },
     ]
+}
+
+/// More rows than `eagre.match.max_partial` has by default: it is for streams, and holds where it is set.
+fn long_match() -> Result<(), String> {
+    let sql = |set: &str| {
+        format!(
+            "{set} CREATE TABLE many (n BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '1000002', 'rows-per-second' = '100000000', 'fields.n.kind' = 'sequence',
+             'fields.n.start' = '0', 'fields.n.end' = '1000001');
+             SELECT l FROM many MATCH_RECOGNIZE (ORDER BY n MEASURES LAST(n) AS l PATTERN (A+) DEFINE A AS n >= 0)"
+        )
+    };
+    let told = eagre(&["run", "--format", "csv", "-e", &sql("")]).ok()?.stdout;
+    if told != "l\n1000001\n" {
+        return Err(told);
+    }
+    for most in ["1000", "1000000"] {
+        let set = format!("SET 'eagre.match.max_partial' = '{most}';");
+        eagre(&["run", "-e", &sql(&set)])
+            .says(1, &[&format!("partial matches of more than {most} rows in one partition")])?;
+    }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::Result;
 
 use self::digits::{Decimal, grouped};
 use super::definition::{Call, Definition, Param};
@@ -86,16 +86,8 @@ fn arguments(array: &ArrayRef) -> Result<Vec<Argument>> {
 
 fn printf(call: &Call) -> Result<ArrayRef> {
     let patterns = call.text(0)?;
-    let columns = match call.is_given(1) {
-        false => vec![],
-        true => {
-            let row = call.array(1)?;
-            let Some(row) = row.as_struct_opt() else {
-                return exec_err!("PRINTF got a {} for its values", row.data_type());
-            };
-            row.columns().iter().map(arguments).collect::<Result<Vec<_>>>()?
-        }
-    };
+    let columns = call.values(1, "PRINTF")?;
+    let columns = columns.iter().map(arguments).collect::<Result<Vec<_>>>()?;
     let rows = patterns.iter().enumerate().map(|(row, pattern)| {
         let values: Vec<&Argument> = columns.iter().map(|column| &column[row]).collect();
         formatted(pattern?, &values)

@@ -26,7 +26,6 @@ use crate::catalog::{MatchSettings, Relation, Table};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::EmitKind;
 use crate::planner::context::{CatalogTable, PlanContext};
-use crate::planner::fallible::may_fail;
 use crate::planner::forecast::ForecastTable;
 use crate::planner::match_recognize::MatchRecognize;
 use crate::planner::materialized::{Materialized, plan_of, view_of};
@@ -384,13 +383,13 @@ impl<'a> Lowering<'a> {
                 self.lower_wanting(&alias.input, wanted)
             }
             LogicalPlan::Projection(projection) => {
-                self.above = above.and_computed(&projection.expr, &projection.input);
+                self.above = above;
                 let wanted = columns_of(&projection.expr, &projection.input)?;
                 let stream = self.lower_wanting(&projection.input, Some(&wanted))?;
                 self.project(stream, &projection.expr, &projection.input, plan.schema())
             }
             LogicalPlan::Filter(filter) => {
-                self.above = above.and_computed(std::slice::from_ref(&filter.predicate), &filter.input);
+                self.above = above;
                 let wanted = match wanted {
                     Some(wanted) => {
                         let looked_at = columns_of(std::slice::from_ref(&filter.predicate), &filter.input)?;
@@ -443,7 +442,7 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Window(window) => self.lower_over(window, plan, above.keeps_arrival),
             LogicalPlan::TableScan(scan) => self.lower_scan(scan, plan),
             LogicalPlan::Join(join) => self.lower_join(join, plan, wanted),
-            LogicalPlan::Aggregate(aggregate) => self.lower_aggregate(aggregate, plan, above.may_fail),
+            LogicalPlan::Aggregate(aggregate) => self.lower_aggregate(aggregate, plan),
             LogicalPlan::Union(union) => self.lower_union(union, plan),
             LogicalPlan::Unnest(unnest) => self.lower_unnest(unnest),
             LogicalPlan::RecursiveQuery(query) => self.lower_recursive(query, plan),
@@ -587,24 +586,16 @@ fn is_forecast(plan: &LogicalPlan) -> bool {
 pub(super) struct Above {
     /// Rows of an `OVER` or a top-N keep their arrival numbers.
     pub(super) keeps_arrival: bool,
-    /// What is computed of the rows may fail for some.
-    pub(super) may_fail: bool,
     /// A sink writes the rows down in the order of a `Sort`.
     pub(super) in_order: bool,
 }
 
 impl Above {
-    fn and_computed(self, exprs: &[LogicalExpr], input: &LogicalPlan) -> Self {
-        let may_fail = self.may_fail || exprs.iter().any(|expr| may_fail(expr, input.schema()));
-        Self { may_fail, ..self }
-    }
-
     /// The part that an operator does something about: equal plans with equal answers to it are one.
     fn heard_by(self, plan: &LogicalPlan) -> Self {
         let is_top_n = matches!(plan, LogicalPlan::Extension(extension) if extension.node.as_any().is::<TopN>());
         let has_arrival = is_top_n || matches!(plan, LogicalPlan::Window(_));
-        let is_unit = matches!(plan, LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty());
-        Self { keeps_arrival: self.keeps_arrival && has_arrival, may_fail: self.may_fail && is_unit, in_order: false }
+        Self { keeps_arrival: self.keeps_arrival && has_arrival, in_order: false }
     }
 }
 
