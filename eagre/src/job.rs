@@ -268,8 +268,11 @@ impl RunningJob {
         let mut store = None;
         if let Some(folder) = folder {
             let manifest = checkpoint::read_latest(folder.store.as_ref())?;
-            if let Some(manifest) = manifest.as_ref().filter(|manifest| manifest.finished) {
+            // Before the folder is given the text: what is refused changes nothing.
+            if let Some(manifest) = &manifest {
                 manifest.check_same_query(&job.graph)?;
+            }
+            if let Some(manifest) = manifest.as_ref().filter(|manifest| manifest.finished) {
                 let summary = Summary {
                     steps: manifest.step,
                     rows_read: 0,

@@ -1,11 +1,13 @@
 //! The state folder: what is in it, whose it is, and going on from it.
 
+use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use libtest_mimic::Trial;
 
-use crate::process::{INSERT, Pipeline, Running, command, eagre, visible_lines, wait_for};
+use crate::process::{Ended, INSERT, Pipeline, Running, command, eagre, visible_files, visible_lines, wait_for};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trial = |name: &str, test: fn() -> Result<(), String>| {
@@ -18,6 +20,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("other_options_of_a_generator_are_another_input", generator),
         trial("ctrl_c_before_the_end_is_told", partial),
         trial("a_closed_pipe_is_no_panic", closed_pipe),
+        trial("views_go_on_and_are_changed_from_the_command_line", resumed),
+        trial("a_file_that_is_being_copied_is_waited_for", copied),
+        trial("an_interrupt_does_not_wait_for_who_does_not_read", unread),
     ]
 }
 
@@ -80,6 +85,9 @@ fn dropped() -> Result<(), String> {
             let newest = checkpoints.pop().expect("there are several");
             eagre(&["checkpoint", "drop", "--state", &state, newest]).ok()?;
         }
+        let oldest = checkpoints.pop().ok_or("no checkpoint")?;
+        eagre(&["checkpoint", "drop", "--state", &state, oldest])
+            .says(1, &[&format!("checkpoint {oldest} is the only one"), "--fresh"])?;
         pipeline.run(&sql, &[]).ok()?;
         let again = visible_lines(&pipeline.folder.path().join("out"));
         if again != calm {
@@ -200,6 +208,100 @@ fn closed_pipe() -> Result<(), String> {
         if ended.status.code() != Some(0) || stderr.contains("panicked") || stderr.contains("error") {
             return Err(format!("{args:?}: exit code {:?}\n{stderr}", ended.status.code()));
         }
+    }
+    Ok(())
+}
+
+/// A pager that nobody scrolls, while the results come (`stream`) and when all are there and are being printed.
+fn unread() -> Result<(), String> {
+    let rows = "CREATE TABLE gen (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '1000000'";
+    for (rest, texts) in [
+        (");", &["standard output has not been read for 5 seconds", "goes on from the last checkpoint"] as &[&str]),
+        (", 'number-of-rows' = '100000');", &[]),
+    ] {
+        let pipeline = Pipeline::new();
+        let sql = format!("{rows}{rest} SELECT n FROM gen");
+        let args = ["run", "-e", &sql, "--state", &pipeline.path("state"), "--format", "ndjson"];
+        let mut running = Running::start(&args);
+        let out = running.0.stdout.as_mut().ok_or("no pipe")?;
+        out.read_exact(&mut [0]).map_err(text)?;
+        // Far more rows than a pipe holds.
+        std::thread::sleep(Duration::from_secs(1));
+        running.interrupt();
+        wait_for("the end", || !matches!(running.0.try_wait(), Ok(None)))?;
+        running.end().says(130, texts)?;
+    }
+    Ok(())
+}
+
+fn resumed() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let state = pipeline.path("state");
+    let views = |more: &str| {
+        format!(
+            "CREATE TABLE events (k STRING, v BIGINT) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');
+             CREATE MATERIALIZED VIEW sums AS SELECT k, SUM(v) AS s FROM events GROUP BY k;{more}",
+            pipeline.path("in")
+        )
+    };
+    let resume = |sql: &str| eagre(&["run", "--resume", "--state", &state, "--format", "csv", "-e", sql]);
+    let shows = |ended: Ended, rows: &[&str], notes: &[&str]| {
+        let ended = ended.ok()?;
+        ended.says(0, notes)?;
+        let mut lines: Vec<&str> = ended.stdout.lines().skip(1).collect();
+        lines.sort_unstable();
+        if lines == rows { Ok(()) } else { Err(format!("{rows:?} are expected: {}", ended.stdout)) }
+    };
+    resume("SELECT 1").says(1, &["there is nothing to resume"])?;
+    pipeline.run(&views(""), &[]).ok()?;
+    // Another text is told how to go on, and what is refused leaves the folder what it was.
+    pipeline
+        .run(&views("CREATE MATERIALIZED VIEW n AS SELECT 1 AS one"), &[])
+        .says(1, &["is of another query", "--resume"])?;
+    shows(resume("SELECT * FROM sums"), &["a,4", "b,2", "c,5"], &["this pipeline is complete"])?;
+    let new = "CREATE MATERIALIZED VIEW big AS SELECT k FROM sums WHERE s > 4; SELECT * FROM big";
+    shows(
+        resume(new),
+        &["c"],
+        &["GroupAggregate: keys=[k], aggregates=[sum(v)]: kept", "big, found by (k): rebuilt from the rows of `sums`"],
+    )?;
+    shows(resume("SELECT * FROM big NATURAL JOIN sums"), &["c,5"], &[])?;
+    resume("INSERT INTO nowhere SELECT 1").says(1, &["table `nowhere` is not known"])?;
+    eagre(&["run", "--state", &state]).says(2, &["there are no statements"])
+}
+
+fn copied() -> Result<(), String> {
+    for format in ["parquet", "arrow"] {
+        let pipeline = Pipeline::new();
+        let table = |name: &str, format: &str, more: &str| {
+            let path = pipeline.path(name);
+            format!(
+                "CREATE TABLE {name} (n BIGINT) WITH ('connector' = 'filesystem', 'path' = '{path}', 'format' = '{format}'{more});"
+            )
+        };
+        let series = "INSERT INTO made SELECT generate_series FROM generate_series(1, 1000)";
+        eagre(&["run", "-e", &(table("made", format, "") + series)]).ok()?;
+        let made = visible_files(&pipeline.folder.path().join("made"));
+        let whole = std::fs::read(made.first().ok_or("no file was made")?).map_err(text)?;
+        let half = &whole[..whole.len() / 2];
+        let place = |name: &str| pipeline.folder.path().join("copies").join(name);
+        std::fs::create_dir(pipeline.folder.path().join("copies")).map_err(text)?;
+        std::fs::write(place("whole"), &whole).map_err(text)?;
+        std::fs::write(place("half"), half).map_err(text)?;
+        std::fs::write(place("empty"), "").map_err(text)?;
+        let sql = table("copies", format, ", 'source.monitor-interval' = '20 ms'")
+            + &table("out", "csv", ", 'csv.header' = 'false'")
+            + "SET 'eagre.checkpoint.interval' = '20 ms'; INSERT INTO out SELECT n FROM copies";
+        let mut running = Running::start(&["run", "-e", &sql, "--state", &pipeline.path("state")]);
+        let rows = || visible_lines(&pipeline.folder.path().join("out")).len();
+        wait_for("the whole file", || rows() == 1000)?;
+        std::fs::write(place("half"), &whole).map_err(text)?;
+        std::fs::remove_file(place("empty")).map_err(text)?;
+        wait_for("the file that was copied", || rows() == 2000)?;
+        // One that is never finished is told.
+        std::fs::write(place("stub"), half).map_err(text)?;
+        wait_for("the error", || !matches!(running.0.try_wait(), Ok(None)))?;
+        running.end().says(1, &["stub`: its end is missing, and it has not grown for 10 seconds"])?;
     }
     Ok(())
 }

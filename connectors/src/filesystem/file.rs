@@ -7,6 +7,7 @@
 
 use std::io::{self, Read as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringArray, TimestampMillisecondArray, UInt64Array};
 use arrow::compute::cast;
@@ -22,7 +23,7 @@ use super::location::FoundFile;
 use crate::error::io_reason;
 use crate::error::nearest;
 use crate::format::adapt::{adapt, match_columns};
-use crate::format::arrow_ipc::ArrowRows;
+use crate::format::arrow_ipc::{ArrowRows, FILE_MAGIC};
 use crate::format::cell::{Cell, CellKind, Cells, ColumnBuilder, Escapes, RowErrors};
 use crate::format::compression::Compression;
 use crate::format::decode::{CsvLayout, LineDecoder};
@@ -31,6 +32,8 @@ use crate::format::{CsvFormat, CsvHeader, Format};
 
 /// How many bytes of each end make a fingerprint.
 const FINGERPRINT_BYTES: u64 = 4 << 10;
+/// How long a file of a followed folder may stay as it is without its end.
+pub(crate) const UNFINISHED_MAX: Duration = Duration::from_secs(10);
 /// How many bytes before a position are compared.
 const BEFORE_BYTES: u64 = 64;
 
@@ -105,6 +108,8 @@ pub(crate) enum FileEvent {
     Batch(BatchResult),
     /// All that is there was read; where to go on if more comes.
     End(FilePosition),
+    /// The file is still being written: nothing of it can be read before its last bytes are there.
+    Unfinished,
 }
 
 /// Puts metadata and path columns beside what was read.
@@ -220,6 +225,8 @@ pub(crate) struct FileTask {
     pub(crate) partition: PartitionId,
     /// Where to start, and whether that must be checked against the file (it comes from a checkpoint).
     pub(crate) start: Option<FilePosition>,
+    /// A file without its end is waited for.
+    pub(crate) may_grow: bool,
     pub(crate) jobs: Sender<Job>,
     pub(crate) events: Sender<FileEvent>,
     pub(crate) stop: StopFlag,
@@ -393,7 +400,35 @@ impl FileTask {
         })
     }
 
+    /// Whether the end is there of a file that can only be read from its end.
+    fn has_end(&self) -> Result<bool, String> {
+        let magic: &[u8] = match &self.plan.format {
+            #[cfg(feature = "parquet")]
+            Format::Parquet(_) => b"PAR1",
+            // A stream is read from its beginning.
+            _ if self.bytes(0, FILE_MAGIC.len())? != FILE_MAGIC => return Ok(self.file.size > 0),
+            _ => FILE_MAGIC,
+        };
+        Ok(self.file.size > magic.len() as u64
+            && self.bytes(self.file.size - magic.len() as u64, magic.len())? == magic)
+    }
+
+    fn bytes(&self, start: u64, count: usize) -> Result<Vec<u8>, String> {
+        self.file.location.read_range(start, (count as u64).min(self.file.size)).map_err(|error| io_reason(&error))
+    }
+
     fn run_rows(&self) -> Result<(), String> {
+        if self.plan.watched && self.start.is_none() && !self.has_end()? {
+            if self.may_grow {
+                let _ = self.events.send(FileEvent::Unfinished);
+                return Ok(());
+            }
+            return Err(format!(
+                "its end is missing, and it has not grown for {} seconds; remove it, or put it there anew: under a name that starts with \
+                 `.` while it is written, to be renamed then",
+                UNFINISHED_MAX.as_secs()
+            ));
+        }
         let start = match &self.start {
             Some(start) => {
                 self.check(start, false)?;

@@ -19,7 +19,7 @@ use eagre_engine::EngineError;
 use eagre_engine::source::{PartitionId, Places, Source, SourceEvent, SourceReader, StopFlag};
 use eagre_engine::thread::start_detached;
 
-use super::file::{ColumnOrigin, FileEvent, FilePosition, FileTask, Job, ReadPlan, metadata_fits};
+use super::file::{ColumnOrigin, FileEvent, FilePosition, FileTask, Job, ReadPlan, UNFINISHED_MAX, metadata_fits};
 use super::location::{FoundFile, Root};
 use crate::error::{ConnectorError, Result};
 use crate::format::compression::{COMPRESSION_NAMES, Compression};
@@ -200,6 +200,7 @@ impl Source for FilesystemSource {
                 start: Some(position),
                 found: None,
                 state: FileState::Missing,
+                same_since: None,
             });
         }
         reader.welcome(found);
@@ -234,6 +235,8 @@ enum FileState {
     Missing,
     Waiting,
     Open,
+    /// Its end is not written yet.
+    Unfinished,
     /// Read to its end; may grow.
     AtEnd,
     /// Read to its end, and said so.
@@ -245,6 +248,8 @@ struct KnownFile {
     start: Option<FilePosition>,
     found: Option<FoundFile>,
     state: FileState,
+    /// Of an unfinished file: since when it has been as large as it is.
+    same_since: Option<Instant>,
 }
 
 struct OpenFile {
@@ -277,19 +282,21 @@ impl FilesystemReader {
             // Newer files come later, as their rows do.
             found.sort_by(|a, b| (a.modified_ms, &a.shown).cmp(&(b.modified_ms, &b.shown)));
         }
+        self.give_up_unfinished(&found);
         for file in found {
             match self.files.iter().position(|known| *known.partition == *file.shown) {
                 None => {
                     let partition: PartitionId = Arc::from(file.shown.as_str());
                     announced.push(Arc::clone(&partition));
                     self.waiting.push_back(self.files.len());
-                    self.files.push(KnownFile { partition, start: None, found: Some(file), state: FileState::Waiting });
+                    let (start, state) = (None, FileState::Waiting);
+                    self.files.push(KnownFile { partition, start, found: Some(file), state, same_since: None });
                 }
                 Some(index) => {
                     let known = &mut self.files[index];
                     let size_before = known.found.as_ref().map_or(0, |found| found.size);
                     let again = match known.state {
-                        FileState::Missing => true,
+                        FileState::Missing | FileState::Unfinished => true,
                         FileState::AtEnd | FileState::Ended => file.size != size_before,
                         FileState::Waiting | FileState::Open => false,
                     };
@@ -298,6 +305,9 @@ impl FilesystemReader {
                             announced.push(Arc::clone(&known.partition));
                         }
                         known.state = FileState::Waiting;
+                        if file.size != size_before {
+                            known.same_since = None;
+                        }
                         known.found = Some(file);
                         self.waiting.push_back(index);
                     } else if known.state == FileState::Waiting {
@@ -310,6 +320,16 @@ impl FilesystemReader {
             self.said.push_back(SourceEvent::Partitions(announced));
         }
         self.retire();
+    }
+
+    /// Unfinished files that have gone hold the watermark back no longer.
+    fn give_up_unfinished(&mut self, found: &[FoundFile]) {
+        for known in self.files.iter_mut().filter(|known| known.state == FileState::Unfinished) {
+            if !found.iter().any(|file| file.shown == *known.partition) {
+                known.state = FileState::Ended;
+                self.said.push_back(SourceEvent::PartitionEnd(Arc::clone(&known.partition)));
+            }
+        }
     }
 
     /// In a watched folder: files at their end leave the watermark's minimum, except the newest.
@@ -353,6 +373,7 @@ impl FilesystemReader {
                 file: found,
                 partition: Arc::clone(&file.partition),
                 start: file.start.clone(),
+                may_grow: file.same_since.is_none_or(|since| since.elapsed() < UNFINISHED_MAX),
                 jobs: self.jobs.clone(),
                 events: sender,
                 stop: self.stop.clone(),
@@ -418,6 +439,12 @@ impl SourceReader for FilesystemReader {
             let result = match event {
                 FileEvent::End(position) => {
                     self.file_ended(front.file, position);
+                    continue;
+                }
+                FileEvent::Unfinished => {
+                    let file = &mut self.files[front.file];
+                    file.state = FileState::Unfinished;
+                    file.same_since.get_or_insert_with(Instant::now);
                     continue;
                 }
                 FileEvent::Batch(result) => result,

@@ -13,7 +13,7 @@ use eagre_engine::delta::DELTA_ROWS_MAX;
 use super::compression::Compression;
 use crate::filesystem::location::Location;
 
-const FILE_MAGIC: &[u8] = b"ARROW1";
+pub(crate) const FILE_MAGIC: &[u8] = b"ARROW1";
 
 /// A seekable view of a file wherever it is.
 pub(crate) struct SeekableFile {

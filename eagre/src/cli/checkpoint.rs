@@ -89,7 +89,14 @@ pub(super) fn run(command: CheckpointCommand) -> Result<()> {
             let id = args.checkpoint.ok_or_else(|| {
                 Error::command_line("which checkpoint is to be dropped? `eagre checkpoint list` shows them")
             })?;
-            let newest = checkpoint::list(&store)?.last() == Some(&id);
+            let all = checkpoint::list(&store)?;
+            if all == [id] {
+                return Err(Error::usage(format!(
+                    "checkpoint {id} is the only one: without it the pipeline would begin anew and write all its rows a second time, beside \
+                     those that it has published; to have that, empty its outputs and run it with --fresh"
+                )));
+            }
+            let newest = all.last() == Some(&id);
             drop_checkpoint(&store, id)?;
             print(format_args!("dropped checkpoint {id}"))?;
             if newest {

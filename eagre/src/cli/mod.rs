@@ -17,12 +17,16 @@ mod bench;
 mod checkpoint;
 mod demo;
 mod gpu;
+mod output;
 mod print;
 mod progress;
 mod replay;
 mod run;
 mod text;
 mod train;
+
+/// The exit code of a run that was stopped before its end.
+const INTERRUPTED: u8 = 130;
 
 /// Streaming SQL over real events: exact, replayable, unharmed by a crash.
 #[derive(Debug, Parser)]
@@ -74,7 +78,7 @@ enum Command {
 
 /// Where statements come from.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false, args = ["file", "execute"])]
+#[group(multiple = false, args = ["file", "execute"])]
 struct Source {
     /// A file of statements; `-` reads them from standard input.
     file: Option<PathBuf>,
@@ -118,6 +122,9 @@ struct RunArgs {
     /// Forgets the state and starts over.
     #[arg(long, requires = "state")]
     fresh: bool,
+    /// Goes on with the views that the state folder holds; statements, if any are given, change them: what is not touched keeps its state.
+    #[arg(long, requires = "state", conflicts_with = "fresh")]
+    resume: bool,
     /// Where kernels run: on what measures faster, on the CPU, or on a GPU (a software one too).
     #[arg(long, value_name = "auto|cpu|gpu")]
     device: Option<String>,
@@ -178,7 +185,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match ended {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Partial) => ExitCode::from(130),
+        Ok(Outcome::Partial) => ExitCode::from(INTERRUPTED),
         // Whoever read our output has gone (`eagre run .. | head`): nothing to say, and nobody to say it to.
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
@@ -213,11 +220,19 @@ fn report(format: ErrorFormat, error: &Error) {
 }
 
 impl Source {
+    fn is_given(&self) -> bool {
+        self.file.is_some() || self.execute.is_some()
+    }
+
     fn text(&self) -> Result<String> {
         if let Some(text) = &self.execute {
             return Ok(text.clone());
         }
-        let path = self.file.as_deref().ok_or_else(|| Error::usage("a file or -e is needed"))?;
+        let path = self.file.as_deref().ok_or_else(|| {
+            Error::command_line(
+                "there are no statements; give a file of them (`-` is standard input), or -e \"SELECT ..\"",
+            )
+        })?;
         if path.as_os_str() == "-" {
             return std::io::read_to_string(std::io::stdin())
                 .map_err(|error| Error::File { path: "standard input".to_owned(), error });

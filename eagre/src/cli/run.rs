@@ -1,9 +1,8 @@
 //! `eagre run` and `eagre check`.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,10 +12,11 @@ use eagre_engine::runtime::Summary;
 use eagre_engine::settings;
 use eagre_engine::thread::start_detached;
 
+use super::output::Output;
 use super::print::{Printer, op_schema, with_op};
 use super::progress::Progress;
 use super::text::{note, print};
-use super::{Format, Outcome, RunArgs, Statements};
+use super::{Format, INTERRUPTED, Outcome, RunArgs, Statements};
 use crate::error::{Error, Result};
 use crate::job::{QueryResult, RunningJob};
 use crate::session::Session;
@@ -25,6 +25,8 @@ use crate::sink::results::changelog;
 /// How often the metrics file is written.
 const METRICS_EVERY_TICKS: u32 = 10;
 const TICK: Duration = Duration::from_millis(100);
+/// How long an interrupted run waits for whoever does not read its output.
+const UNREAD_MAX: Duration = Duration::from_secs(5);
 
 pub(super) fn check(args: Statements) -> Result<()> {
     let session = Session::builder().settings(args.settings.settings()?).build()?;
@@ -53,7 +55,25 @@ pub(super) fn run(args: RunArgs) -> Result<Outcome> {
         builder = builder.state(state);
     }
     let session = builder.build()?;
-    let execution = session.execute(&args.statements.source.text()?)?;
+    let mut execution = match args.resume {
+        true => {
+            let mut resumed = session.resume()?;
+            // They were shown when the statements ran first.
+            resumed.tables.clear();
+            resumed
+        }
+        false => session.execute(&args.statements.source.text()?)?,
+    };
+    if args.resume && args.statements.source.is_given() {
+        let changed = session.execute(&args.statements.source.text()?)?;
+        execution.tables = changed.tables;
+        execution.notices = changed.notices;
+        if let Some(mut job) = changed.job {
+            let before = execution.job.map(|mut job| job.take_results()).unwrap_or_default();
+            job.results.splice(..0, before);
+            execution.job = Some(job);
+        }
+    }
     for table in &execution.tables {
         let mut printer = Printer::new(args.format, std::io::stdout().lock(), table.schema());
         printer.print_all(std::slice::from_ref(table))?;
@@ -70,7 +90,7 @@ pub(super) fn run(args: RunArgs) -> Result<Outcome> {
             summary.checkpoint.unwrap_or(0)
         ));
         // Materialized views still have their rows.
-        Printers::start(job.take_results(), args.format).finish(true)?;
+        Printers::start(job.take_results(), args.format, &Output::default()).finish(true)?;
         return Ok(Outcome::Done);
     }
     watch(job, args.format, args.metrics.as_deref())
@@ -79,8 +99,9 @@ pub(super) fn run(args: RunArgs) -> Result<Outcome> {
 /// Runs a job to its end or to Ctrl-C: prints results, progress and metrics.
 pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&Path>) -> Result<Outcome> {
     let (has_end, keeps_state) = (job.bounded(), job.keeps_state());
-    let interrupts = interrupts()?;
-    let printers = Printers::start(job.take_results(), format);
+    let interrupts = Interrupts::count()?;
+    let output = Output::default();
+    let printers = Printers::start(job.take_results(), format, &output);
     let metrics = job.metrics().cloned();
     let stopper = job.stopper();
     let (done, ended) = bounded(1);
@@ -105,7 +126,7 @@ pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&P
                 write_metrics(path, &metrics.snapshot())?;
             }
         }
-        let interrupted = interrupts.load(Ordering::Relaxed);
+        let interrupted = interrupts.so_far();
         if (interrupted > 0 || printers.failed()) && !stopped {
             stopped = true;
             if let Some(stopper) = &stopper {
@@ -115,10 +136,20 @@ pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&P
         if interrupted > 1 {
             progress.clear();
             // The second Ctrl-C: whoever waits no longer wants an orderly end. The last checkpoint is whole.
-            std::process::exit(130);
+            std::process::exit(INTERRUPTED.into());
+        }
+        if interrupted > 0 && output.is_unread_for(UNREAD_MAX) {
+            progress.clear();
+            let rest = if keeps_state { "; the same command goes on from the last checkpoint" } else { "" };
+            note(format_args!(
+                "note: ended without a last checkpoint: standard output has not been read for {} seconds{rest}",
+                UNREAD_MAX.as_secs()
+            ));
+            std::process::exit(INTERRUPTED.into());
         }
     };
     progress.clear();
+    interrupts.end_at_once();
     let printed = printers.finish(summary.is_ok());
     let summary = summary?;
     printed?;
@@ -211,21 +242,42 @@ fn write_metrics(path: &Path, snapshot: &MetricsSnapshot) -> Result<()> {
         .map_err(|error| Error::File { path: path.display().to_string(), error })
 }
 
-/// Counts Ctrl-C and SIGTERM.
-fn interrupts() -> Result<Arc<AtomicUsize>> {
-    let count = Arc::new(AtomicUsize::new(0));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let count = Arc::clone(&count);
-        let registered = signal_hook::iterator::Signals::new([signal]);
-        let mut signals = registered.map_err(|error| Error::File { path: "signal handler".to_owned(), error })?;
-        let count_them = move || {
-            for _ in signals.forever() {
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-        };
-        start_detached("eagre-signals", count_them).map_err(no_thread)?;
+/// Ctrl-C and SIGTERM.
+#[derive(Default)]
+struct Interrupts {
+    count: AtomicUsize,
+    ends: AtomicBool,
+}
+
+impl Interrupts {
+    /// Counts them from now on.
+    fn count() -> Result<Arc<Self>> {
+        let interrupts = Arc::new(Self::default());
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            let interrupts = Arc::clone(&interrupts);
+            let registered = signal_hook::iterator::Signals::new([signal]);
+            let mut signals = registered.map_err(|error| Error::File { path: "signal handler".to_owned(), error })?;
+            let count_them = move || {
+                for _ in signals.forever() {
+                    interrupts.count.fetch_add(1, Ordering::Relaxed);
+                    if interrupts.ends.load(Ordering::Relaxed) {
+                        std::process::exit(INTERRUPTED.into());
+                    }
+                }
+            };
+            start_detached("eagre-signals", count_them).map_err(no_thread)?;
+        }
+        Ok(interrupts)
     }
-    Ok(count)
+
+    fn so_far(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// The next one ends the process: the pipeline has ended, and rows are left to be printed.
+    fn end_at_once(&self) {
+        self.ends.store(true, Ordering::Relaxed);
+    }
 }
 
 fn no_thread(error: std::io::Error) -> Error {
@@ -243,18 +295,18 @@ struct Printers {
 type Printed = Option<(arrow::datatypes::SchemaRef, Vec<arrow::array::RecordBatch>)>;
 
 impl Printers {
-    fn start(results: Vec<QueryResult>, format: Format) -> Self {
+    fn start(results: Vec<QueryResult>, format: Format, output: &Output) -> Self {
         let failed = Arc::new(AtomicUsize::new(0));
         let threads = results
             .into_iter()
             .map(|result| {
-                let failed = Arc::clone(&failed);
+                let (failed, output) = (Arc::clone(&failed), output.clone());
                 std::thread::spawn(move || {
                     let printed = if result.info().bounded {
                         let schema = Arc::clone(result.schema());
                         result.collect_blocking().map(|rows| Some((schema, rows)))
                     } else {
-                        stream(result, format).map(|()| None)
+                        stream(result, format, output).map(|()| None)
                     };
                     if printed.is_err() {
                         failed.fetch_add(1, Ordering::Relaxed);
@@ -285,25 +337,12 @@ impl Printers {
 }
 
 /// Prints changes as they come, each row with its `op`.
-fn stream(mut result: QueryResult, format: Format) -> Result<()> {
+fn stream(mut result: QueryResult, format: Format, output: Output) -> Result<()> {
     let info = result.info().clone();
-    let mut printer = Printer::new(format, Shared, op_schema(&info.schema));
+    let mut printer = Printer::new(format, output, op_schema(&info.schema));
     while let Some(change) = result.blocking_next() {
         let (words, rows) = changelog(&change.batch, change.weights.as_ref(), info.key.as_deref())?;
         printer.print(&with_op(words, &rows)?)?;
     }
     printer.finish()
-}
-
-/// Standard output, locked for each write: several results may stream at once.
-struct Shared;
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        std::io::stdout().lock().write_all(bytes).map(|()| bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stdout().lock().flush()
-    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use eagre_engine::EngineError;
 use eagre_engine::checkpoint::{self, CheckpointStore, Manifest, MemoryStore};
 use eagre_engine::graph::{Graph, NodeKind};
 use eagre_engine::runtime::{Mode, Pipeline, PipelineConfig, Start, StepObserver, Summary};
@@ -44,6 +45,20 @@ pub(crate) fn start(
     started
 }
 
+/// Views of another text are in the folder: how they can be changed.
+fn check_same_views(manifest: &Manifest, graph: &Graph) -> Result<()> {
+    manifest.check_same_query(graph).map_err(|error| match error {
+        EngineError::Checkpoint { message } => {
+            let message = format!(
+                "{message}; what runs there goes on with --resume (`Session::resume`), and statements that create, replace or drop \
+                 materialized views change it"
+            );
+            EngineError::Checkpoint { message }.into()
+        }
+        other => other.into(),
+    })
+}
+
 fn try_start(
     session: &Session,
     mut job: Job,
@@ -63,7 +78,7 @@ fn try_start(
     let durable = session.inner.store.clone();
     let finished = restore.as_ref().filter(|manifest| manifest.finished).cloned();
     if let Some(manifest) = finished {
-        manifest.check_same_query(&job.graph)?;
+        check_same_views(&manifest, &job.graph)?;
         let summary = Summary {
             steps: manifest.step,
             rows_read: 0,
@@ -91,6 +106,9 @@ fn try_start(
         session.inner.views.began(kept, current, pipeline)?;
         session.inner.views.wait_for(1)?;
         return Ok((Vec::new(), Some(summary)));
+    }
+    if let Some(manifest) = &restore {
+        check_same_views(manifest, &job.graph)?;
     }
     if let Some(store) = &durable {
         JobObject::write(store.as_ref(), text)?;
