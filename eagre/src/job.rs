@@ -13,55 +13,17 @@ use eagre_engine::settings::{self, Settings};
 use eagre_engine::thread::start_detached;
 use eagre_sql::planner::ad_hoc::AdHocQuery;
 use eagre_sql::planner::{FinalSort, Job, OutputInfo};
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::sink::results::{Change, Materialized, ResultStream, Shown, result_channel};
-use crate::state::{JOB_OBJECT, NEXT_JOB_OBJECT};
+use crate::state::JobObject;
 use crate::views::read::ViewChanges;
 
 /// Where a pipeline keeps its state.
 pub(crate) struct StateFolder {
     pub store: Arc<dyn CheckpointStore>,
     pub text: Option<String>,
-}
-
-/// What runs in a state folder.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct JobObject {
-    /// The statements.
-    pub text: String,
-    /// The version of eagre that wrote it first.
-    pub version: String,
-}
-
-impl JobObject {
-    pub(crate) fn read(store: &dyn CheckpointStore) -> Result<Option<Self>> {
-        let bytes = match store.get(JOB_OBJECT)? {
-            Some(bytes) => bytes,
-            // It was about to be written anew.
-            None => match store.get(NEXT_JOB_OBJECT)? {
-                Some(bytes) => bytes,
-                None => return Ok(None),
-            },
-        };
-        let damaged = |error| Error::usage(format!("`{JOB_OBJECT}` in {} is damaged: {error}", store.describe()));
-        serde_json::from_slice(&bytes).map(Some).map_err(damaged)
-    }
-
-    pub(crate) fn write(store: &dyn CheckpointStore, text: &str) -> Result<()> {
-        let object = Self { text: text.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
-        let bytes = serde_json::to_vec_pretty(&object).map_err(eagre_engine::EngineError::bug)?;
-        if !store.put_if_absent(JOB_OBJECT, &bytes)? {
-            // The pipeline goes on under a text that may have other words for the same plan: the newest one is replayed.
-            store.delete(NEXT_JOB_OBJECT)?;
-            store.put_if_absent(NEXT_JOB_OBJECT, &bytes)?;
-            store.delete(JOB_OBJECT)?;
-            store.put_if_absent(JOB_OBJECT, &bytes)?;
-        }
-        Ok(store.delete(NEXT_JOB_OBJECT)?)
-    }
 }
 
 /// A pipeline that runs.
@@ -291,7 +253,7 @@ impl RunningJob {
                 });
             }
             if let Some(text) = &folder.text {
-                JobObject::write(folder.store.as_ref(), text)?;
+                JobObject::new(text, &session.providers().columns).write(folder.store.as_ref())?;
             }
             restore = manifest.map(|manifest| (manifest, Arc::clone(&folder.store)));
             store = Some(folder.store);

@@ -22,6 +22,7 @@ use crate::sink::callback::CallbackSink;
 use crate::source::journal::JournaledSource;
 use crate::source::memory::MemorySource;
 use crate::source::push::{InputHandle, PushSource};
+use crate::state::InferredColumns;
 
 /// Connector of rows pushed from code.
 pub(crate) const PUSH: &str = "push";
@@ -42,6 +43,8 @@ pub(crate) struct Providers {
     /// Whether sources that are not replayable are read on, or only their journal.
     pub live: bool,
     pub models: Models,
+    /// Of tables that are created without.
+    pub columns: InferredColumns,
 }
 
 /// Rows of a fixture.
@@ -60,6 +63,7 @@ impl Providers {
     pub(crate) fn new(environment: Environment, store: Option<Arc<dyn CheckpointStore>>, live: bool) -> Self {
         Self {
             models: Models::new(store.clone(), live),
+            columns: InferredColumns::new(store.clone()),
             environment,
             store,
             pushes: Mutex::default(),
@@ -277,9 +281,11 @@ impl TableProviderFactory for Providers {
             }
             _ => {
                 let definition = definition(table, Arc::new(arrow::datatypes::Schema::empty()), false);
-                let inferred = eagre_connectors::infer_schema(&table.name, &definition.options, &self.environment)
-                    .map_err(|error| connector_error(table, &error))?;
-                Ok(InferredTable { schema: inferred.schema, partitioned_by: inferred.partitioned_by })
+                self.columns.of(table, || {
+                    let inferred = eagre_connectors::infer_schema(&table.name, &definition.options, &self.environment)
+                        .map_err(|error| connector_error(table, &error))?;
+                    Ok(InferredTable { schema: inferred.schema, partitioned_by: inferred.partitioned_by })
+                })
             }
         }
     }

@@ -22,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_closed_pipe_is_no_panic", closed_pipe),
         trial("views_go_on_and_are_changed_from_the_command_line", resumed),
         trial("a_file_that_is_being_copied_is_waited_for", copied),
+        trial("columns_are_those_that_the_pipeline_began_with", inferred),
         trial("an_interrupt_does_not_wait_for_who_does_not_read", unread),
     ]
 }
@@ -304,4 +305,32 @@ fn copied() -> Result<(), String> {
         running.end().says(1, &["stub`: its end is missing, and it has not grown for 10 seconds"])?;
     }
     Ok(())
+}
+
+/// The files that said what the columns are may be gone when a pipeline goes on.
+fn inferred() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let sql = format!(
+        "SET 'eagre.checkpoint.interval' = '20 ms';
+         CREATE TABLE t WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv', 'source.monitor-interval' = '20 ms');
+         CREATE TABLE out (k STRING, v STRING) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv', 'csv.header' = 'false');
+         INSERT INTO out SELECT k, CAST(v AS STRING) FROM t",
+        pipeline.path("rows"),
+        pipeline.path("out")
+    );
+    let out = pipeline.folder.path().join("out");
+    let rows = pipeline.folder.path().join("rows");
+    std::fs::create_dir(&rows).map_err(text)?;
+    let files = [("a.csv", "k,v\nx,1.5\n", "x,1.5"), ("b.csv", "v,more,k\n2,true,y\n", "y,2.0")];
+    for (index, (file, content, _)) in files.into_iter().enumerate() {
+        std::fs::write(rows.join(file), content).map_err(text)?;
+        let running = Running::start(&["run", "-e", &sql, "--state", &pipeline.path("state")]);
+        wait_for("the row", || visible_lines(&out).len() > index)?;
+        running.interrupt();
+        running.end().ok()?;
+        std::fs::remove_file(rows.join(file)).map_err(text)?;
+    }
+    let expected: Vec<&str> = files.iter().map(|(_, _, row)| *row).collect();
+    let lines = visible_lines(&out);
+    if lines == expected { Ok(()) } else { Err(format!("{expected:?} are expected: {lines:?}")) }
 }

@@ -17,9 +17,10 @@ use eagre_sql::planner::FinalSort;
 use super::print::json_writer;
 use super::text::note;
 use crate::error::{Error, Result};
-use crate::job::{JobObject, RunningJob};
+use crate::job::RunningJob;
 use crate::session::Session;
 use crate::sink::results::{Materialized, changelog};
+use crate::state::JobObject;
 
 /// Options of `eagre replay`.
 #[derive(Debug, Args)]

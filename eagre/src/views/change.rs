@@ -24,8 +24,9 @@ use super::rows;
 use super::start::{Begin, begin, without_sinks};
 use super::{Current, Kept};
 use crate::error::{Error, Result};
-use crate::job::{JobObject, pipeline_config};
+use crate::job::pipeline_config;
 use crate::session::Session;
+use crate::state::JobObject;
 
 /// How often a pipeline that fills new operators is looked at.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(2);
@@ -195,7 +196,7 @@ pub(crate) fn change(session: &Session, job: Job, kept: Vec<Kept>, text: &str) -
     };
     // As if nothing had been said: the old graph goes on from its own checkpoint, under its own text.
     if let (Some(folder), Some(said)) = (folder, said) {
-        JobObject::write(folder, &said.text)?;
+        said.write(folder)?;
     }
     let restore = checkpoint::read_latest(current.store.as_ref())?;
     let restored = match restore {
@@ -252,7 +253,7 @@ impl Next<'_> {
             }
         };
         if let Some(store) = &self.session.inner.store {
-            JobObject::write(store.as_ref(), self.text)?;
+            JobObject::new(self.text, &self.session.providers().columns).write(store.as_ref())?;
         }
         let next = Begin {
             job: job.clone(),

@@ -13,8 +13,9 @@ use eagre_sql::planner::Job;
 
 use super::{Current, Kept};
 use crate::error::Result;
-use crate::job::{JobObject, QueryResult, attach_results, pipeline_config};
+use crate::job::{QueryResult, attach_results, pipeline_config};
 use crate::session::Session;
+use crate::state::JobObject;
 
 /// Never, in milliseconds; far enough from the end of the integers for sums.
 const NEVER_MS: u64 = i64::MAX as u64 / 4;
@@ -111,7 +112,7 @@ fn try_start(
         check_same_views(manifest, &job.graph)?;
     }
     if let Some(store) = &durable {
-        JobObject::write(store.as_ref(), text)?;
+        JobObject::new(text, &session.providers().columns).write(store.as_ref())?;
     }
     let results = attach_results(&mut job, durable.as_ref(), &session.inner.run);
     begin(session, Begin { job, kept, store, restore, generation: 1, before: None })?;
