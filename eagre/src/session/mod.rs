@@ -268,7 +268,8 @@ impl Session {
         let Some(store) = &self.inner.store else { return Ok(None) };
         if std::mem::replace(&mut self.state().restored, true) {
             return Err(Error::usage(
-                "this session's state folder belongs to the pipeline that it started first; give another pipeline its own session",
+                "this session's state folder belongs to the pipeline that it started first: statements may ask its materialized views or \
+                 change them, and another pipeline is given a session and a state folder of its own",
             ));
         }
         Ok(Some(Arc::clone(store)))
