@@ -10,14 +10,14 @@ use arrow::array::{ArrayRef, AsArray, Datum, Int64Array, RecordBatch, TimestampM
 use arrow::compute::SortOptions;
 use arrow::compute::kernels::{boolean, cmp};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
-use eagre_engine::Result;
 use eagre_engine::aggregate::{BuiltinRequest, builtin};
 use eagre_engine::expr::{Expr, ExprRef, PlainColumn, StepContext};
 use eagre_engine::operator::match_recognize::{
-    Comparison, Condition, MatchEmit, MatchSpec, Navigation, OutputColumn, Program, RowCondition, RowsPerMatch,
-    Shifted, Slot, SlotExpr, Within, WordKind,
+    Comparison, Condition, MatchEmit, MatchPlaces, MatchSpec, Navigation, OutputColumn, Program, RowCondition,
+    RowsPerMatch, Shifted, Slot, SlotExpr, Within, WordKind,
 };
 use eagre_engine::operator::over::OrderKey;
+use eagre_engine::{Place, Result};
 use eagre_patterns::{BadSkip, Overflow, Pattern, Skip, VariableSet};
 
 /// The columns, by their places.
@@ -194,7 +194,10 @@ fn aggregate_below(name: &str, result: DataType, bound: Program) -> Condition {
     let schema = Arc::new(Schema::new(vec![Field::new("slot", result, true)]));
     let program = Program::Compare(Comparison::Less, kind, Box::new(Program::Slot(0)), Box::new(bound));
     let expr = compare(0, Comparison::Less, Err(0));
-    Condition { row: None, run: Some(SlotExpr { slots: vec![slot], schema, expr, program: Some(program) }) }
+    Condition {
+        row: None,
+        run: Some(SlotExpr { slots: vec![slot], schema, expr, program: Some(program), place: Place::default() }),
+    }
 }
 
 fn aggregate(name: &str, args: &[usize], result: DataType, variables: VariableSet, running: bool) -> Slot {
@@ -203,14 +206,14 @@ fn aggregate(name: &str, args: &[usize], result: DataType, variables: VariableSe
     let request = BuiltinRequest { name, args: &fields, distinct: false, retracting: false, return_field };
     let function = builtin(&request).expect("a function of our own");
     let args = args.iter().map(|place| column(*place)).collect();
-    Slot::Aggregate { function, args, filter: None, variables, running }
+    Slot::Aggregate { function, args, filter: None, variables, running, place: Place::default() }
 }
 
 fn measure(name: &str, slot: Slot, data_type: DataType) -> (FieldRef, OutputColumn) {
     let field: FieldRef = Arc::new(Field::new(name, data_type, true));
     let schema = Arc::new(Schema::new(vec![Arc::clone(&field)]));
     let expr = Arc::new(PlainColumn::new(0, Arc::clone(&field)));
-    (field, OutputColumn::Measure(SlotExpr { slots: vec![slot], schema, expr, program: None }))
+    (field, OutputColumn::Measure(SlotExpr { slots: vec![slot], schema, expr, program: None, place: Place::default() }))
 }
 
 fn at(name: &str, variable: u8, first: bool, value: usize) -> (FieldRef, OutputColumn) {
@@ -256,6 +259,7 @@ fn spec(
         overflow: Overflow::Error,
         rows: RowsPerMatch::One,
         output,
+        places: MatchPlaces::default(),
         placement: Arc::default(),
     }
 }

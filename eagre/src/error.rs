@@ -67,8 +67,9 @@ impl Error {
     pub fn location(&self) -> Option<Location> {
         match self {
             Self::Sql(error) => error.location(),
-            Self::Engine(EngineError::Evaluate { place, .. }) => {
-                place.location.map(|(line, column)| Location::new(line, column))
+            Self::Engine(error) => {
+                let (line, column) = error.place()?.location?;
+                Some(Location::new(line, column))
             }
             _ => None,
         }

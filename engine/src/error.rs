@@ -79,8 +79,10 @@ pub enum EngineError {
         message: String,
     },
     /// A stated bound was reached (memory, state).
-    #[error("{message}")]
+    #[error("{place}{message}")]
     Limit {
+        /// Where what reached it stands in the text of the statements.
+        place: Place,
         /// Names the bound, its value and the setting that raises it.
         message: String,
     },
@@ -127,9 +129,39 @@ impl EngineError {
         Self::Evaluate { place: Place::default(), operator: operator.into(), message: message.to_string() }
     }
 
+    /// An [`EngineError::Limit`] whose place is not known.
+    pub fn limit(message: impl Into<String>) -> Self {
+        Self::Limit { place: Place::default(), message: message.into() }
+    }
+
+    /// Where it arose, if errors of its kind have a place.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Evaluate { place, .. } | Self::Limit { place, .. } => Some(place),
+            _ => None,
+        }
+    }
+
+    fn place_mut(&mut self) -> Option<&mut Place> {
+        match self {
+            Self::Evaluate { place, .. } | Self::Limit { place, .. } => Some(place),
+            _ => None,
+        }
+    }
+
+    /// The same error, which arose here unless it says where it did.
+    pub(crate) fn or_at(mut self, here: &Place) -> Self {
+        if let Some(place) = self.place_mut()
+            && place.location.is_none()
+        {
+            place.location = here.location;
+        }
+        self
+    }
+
     /// The same error, of an operator of this statement.
     pub(crate) fn in_statement(mut self, name: &str) -> Self {
-        if let Self::Evaluate { place, .. } = &mut self
+        if let Some(place) = self.place_mut()
             && place.statement.is_empty()
         {
             place.statement = name.to_owned();

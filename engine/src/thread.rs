@@ -24,7 +24,7 @@ pub(crate) fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Se
         .name(name.to_owned())
         .stack_size(DEEP_STACK_BYTES)
         .spawn(body)
-        .map_err(|error| EngineError::Limit { message: format!("no thread could be started for {name}: {error}") })
+        .map_err(|error| EngineError::limit(format!("no thread could be started for {name}: {error}")))
 }
 
 /// Starts a thread that nobody waits for; its work begins when it has been detached.

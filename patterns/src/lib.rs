@@ -34,6 +34,7 @@ mod tests;
 mod thread_run;
 mod trace;
 mod viable;
+mod ways;
 
 pub use automaton::{Automaton, Distance, State, StateId, Step};
 pub use conditions::{Conditions, NoConditions, Trail};

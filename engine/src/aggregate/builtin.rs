@@ -113,6 +113,10 @@ impl AggregateFunction for Builtin {
         self.recipe.retracts
     }
 
+    fn is_incremental(&self) -> bool {
+        true
+    }
+
     fn distinct(&self) -> Option<&DistinctCall> {
         self.recipe.distinct.as_ref()
     }

@@ -290,7 +290,7 @@ impl Accumulators for FloatSums {
 }
 
 /// Which of the four.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct VarianceKind {
     /// Divide by n - 1.
     pub(crate) sample: bool,
@@ -305,15 +305,24 @@ pub(crate) struct Variances {
     kind: VarianceKind,
 }
 
+/// What a variance is kept as: finite values, their squares, and how many there are of them and of others.
 #[derive(Clone, Copy, Default)]
-struct VarianceEntry {
-    sum: DoubleDouble,
-    squares: DoubleDouble,
-    count: i64,
+pub(crate) struct VarianceEntry {
+    pub(crate) sum: DoubleDouble,
+    pub(crate) squares: DoubleDouble,
+    pub(crate) count: i64,
 }
 
 impl VarianceEntry {
-    fn finish(self, kind: VarianceKind) -> f64 {
+    /// A finite value, which is counted by who adds it.
+    #[inline]
+    pub(crate) fn add(&mut self, value: f64) {
+        self.sum.add(value);
+        self.squares.add_product(value, value);
+    }
+
+    /// Of too few values anything.
+    pub(crate) fn finish(self, kind: VarianceKind) -> f64 {
         let divisor = self.count - i64::from(kind.sample);
         if divisor == 0 || self.count == 0 {
             return f64::NAN;
@@ -346,8 +355,7 @@ impl Accumulators for Variances {
             if !value.is_finite() {
                 self.specials.add(slots[row], value, weight);
             } else if weight == 1 {
-                entry.sum.add(value);
-                entry.squares.add_product(value, value);
+                entry.add(value);
             } else if weight == -1 {
                 entry.sum.add(-value);
                 entry.squares.add_product(-value, value);

@@ -41,7 +41,7 @@ mod total;
 pub use builtin::{BuiltinRequest, builtin};
 pub(crate) use count::Count;
 pub use distinct::DistinctCall;
-pub(crate) use float::{DoubleDouble, sums_around};
+pub(crate) use float::{DoubleDouble, VarianceEntry, VarianceKind, sums_around};
 pub(crate) use total::{Total, Weighted, sum_column};
 
 /// What a batch brings to [`Accumulators::update`] besides the argument columns. All have as many values as there are rows.
@@ -144,6 +144,10 @@ pub trait AggregateFunction: Send + Sync + fmt::Debug {
     fn return_field(&self) -> FieldRef;
     /// Whether rows with negative weights are taken back exactly.
     fn supports_retraction(&self) -> bool;
+    /// Whether its answer is the same, to the bit, however rows were cut into updates and however often it was asked for meanwhile.
+    fn is_incremental(&self) -> bool {
+        false
+    }
     /// For `f(DISTINCT x)` whose values can be kept together with those of other calls over the same column: how. Its accumulators and its
     /// state are then made by whoever keeps them; by itself the function works all the same.
     fn distinct(&self) -> Option<&DistinctCall> {

@@ -165,12 +165,10 @@ impl Recursion {
             true => "let a condition end it",
             false => "let a condition end it, or write `UNION`, which makes nothing of a row that was there",
         };
-        EngineError::Limit {
-            message: format!(
-                "the recursive query `{}` {bound} in one step; {way}, or raise `{setting}`",
-                self.spec.name
-            ),
-        }
+        EngineError::limit(format!(
+            "the recursive query `{}` {bound} in one step; {way}, or raise `{setting}`",
+            self.spec.name
+        ))
     }
 
     /// What is new among rows of the part or of the start, as rows that come once each.

@@ -284,7 +284,7 @@ impl Pin {
              bytes; read faster, or raise it",
             self.step
         );
-        Err(EngineError::Limit { message })
+        Err(EngineError::limit(message))
     }
 }
 

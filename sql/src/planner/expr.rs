@@ -29,6 +29,7 @@ use eagre_engine::{EngineError, Place, Result};
 use super::fallible::may_fail;
 use super::guarded;
 use super::logical::{is_random, volatile_calls};
+use super::match_recognize;
 use super::program::program;
 use crate::error::Result as SqlResult;
 use crate::functions::local_time::AT_TIME_ZONE;
@@ -183,7 +184,10 @@ pub(super) fn location_of(expr: &LogicalExpr) -> Option<(u64, u64)> {
 
 /// A plan whose columns have no places: those of a text that is not the one of the statement that reads it.
 pub(super) fn without_locations(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
-    let plan = plan.transform_up_with_subqueries(|plan| plan.map_expressions(expr_without_locations))?;
+    let plan = plan.transform_up_with_subqueries(|plan| {
+        let plan = plan.map_expressions(expr_without_locations)?;
+        Ok(Transformed::yes(match_recognize::without_places(plan.data)))
+    })?;
     Ok(plan.data)
 }
 

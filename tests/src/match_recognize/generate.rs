@@ -176,11 +176,33 @@ fn aggregate(condition: bool, exact: bool) -> impl Strategy<Value = Expr> {
         })
 }
 
+/// How far whole numbers are apart.
+fn deviation(condition: bool) -> impl Strategy<Value = Expr> {
+    let function = select(vec![Function::VarPop, Function::VarSamp, Function::Stddev]);
+    (function, word(condition), of(condition), row_expr(Kind::Int)).prop_map(|(function, word, of, argument)| {
+        Expr::Aggregate { function, distinct: false, word, of, argument: Some(argument) }
+    })
+}
+
+/// An aggregate of texts, as one of these functions; with `DISTINCT` in some cases.
+fn of_texts(functions: Vec<Function>, condition: bool, distinct: f64) -> impl Strategy<Value = Expr> {
+    (select(functions), prop::bool::weighted(distinct), word(condition), of(condition), row_expr(Kind::Text)).prop_map(
+        |(function, distinct, word, of, argument)| Expr::Aggregate {
+            function,
+            distinct,
+            word,
+            of,
+            argument: Some(argument),
+        },
+    )
+}
+
 /// A whole number.
 fn int(condition: bool) -> BoxedStrategy<Expr> {
     let simple = prop_oneof![
         5 => at(Kind::Int, condition),
         3 => aggregate(condition, true),
+        1 => of_texts(vec![Function::Count], condition, 0.7),
         1 => Just(Expr::MatchNumber),
     ];
     prop_oneof![
@@ -207,7 +229,13 @@ fn of_doubles(condition: bool) -> impl Strategy<Value = Expr> {
 }
 
 fn text(condition: bool) -> BoxedStrategy<Expr> {
-    prop_oneof![3 => at(Kind::Text, condition), 1 => of(condition).prop_map(Expr::Classifier)].boxed()
+    let aggregates = vec![Function::Min, Function::Max, Function::StringAgg];
+    prop_oneof![
+        3 => at(Kind::Text, condition),
+        1 => of_texts(aggregates, condition, 0.0),
+        1 => of(condition).prop_map(Expr::Classifier),
+    ]
+    .boxed()
 }
 
 fn compare(
@@ -246,13 +274,14 @@ fn boolean(condition: bool) -> BoxedStrategy<Expr> {
         3 => compare(int(condition), order.clone(), number()),
         1 => compare(aggregate(condition, false), vec!["<", ">="], number()),
         1 => compare(of_doubles(condition), vec!["<", ">="], number()),
+        1 => compare(deviation(condition), order.clone(), number()),
         1 => compare(bare(D), order.clone(), prop_oneof![at(Kind::Double, condition), of_doubles(condition)]),
         1 => compare(bare(V), order.clone(), of_doubles(condition)),
         1 => (bare(V), vec(prop_oneof![number(), int(condition)], 1..4))
             .prop_map(|(row, list)| Expr::In(Box::new(row), list)),
         2 => (bare(T), at(Kind::Time, condition), 0i64..4)
             .prop_map(|(row, other, steps)| Expr::NoLaterThan(Box::new(row), Box::new(other), steps * 20)),
-        2 => compare(text(condition), vec!["=", "<>"], select(vec!["A", "B", "x", "y", "xA"]).prop_map(Expr::Text)),
+        2 => compare(text(condition), vec!["=", "<>"], select(vec!["A", "B", "x", "y", "xA", "x,y", "A,B"]).prop_map(Expr::Text)),
         1 => int(condition).prop_map(|value| Expr::IsNull(Box::new(value))),
         1 => any::<bool>().prop_map(Expr::Bool),
     ];

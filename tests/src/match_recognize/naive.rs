@@ -558,6 +558,21 @@ impl Scope<'_> {
     }
 }
 
+/// Of whole numbers, exactly: a fraction of whole numbers.
+fn variance(cells: &[Cell], less: i64) -> Cell {
+    let number = |cell: &Cell| match cell {
+        Cell::Int(value) => *value,
+        other => panic!("{other:?} is no whole number"),
+    };
+    let count = cells.len() as i64;
+    if count <= less {
+        return Cell::Null;
+    }
+    let sum: i64 = cells.iter().map(number).sum();
+    let squares: i64 = cells.iter().map(|cell| number(cell) * number(cell)).sum();
+    Cell::Double((count * squares - sum * sum) as f64 / (count * (count - less)) as f64)
+}
+
 fn aggregate(function: Function, distinct: bool, mut cells: Vec<Cell>) -> Cell {
     if function == Function::ArrayAgg {
         return if cells.is_empty() { Cell::Null } else { Cell::List(cells) };
@@ -583,9 +598,22 @@ fn aggregate(function: Function, distinct: bool, mut cells: Vec<Cell>) -> Cell {
     };
     match function {
         Function::Count => Cell::Int(cells.len() as i64),
+        Function::VarPop => variance(&cells, 0),
+        Function::VarSamp => variance(&cells, 1),
+        Function::Stddev => match variance(&cells, 1) {
+            Cell::Double(variance) => Cell::Double(variance.sqrt()),
+            other => other,
+        },
         Function::Min => greatest(std::cmp::Ordering::Less),
         Function::Max => greatest(std::cmp::Ordering::Greater),
         _ if cells.is_empty() => Cell::Null,
+        Function::StringAgg => {
+            let text = |cell: &Cell| match cell {
+                Cell::Text(text) => text.clone(),
+                other => panic!("{other:?} is no text"),
+            };
+            Cell::Text(cells.iter().map(text).collect::<Vec<_>>().join(","))
+        }
         Function::Avg => Cell::Double(cells.iter().map(number).sum::<f64>() / cells.len() as f64),
         _ if cells.iter().all(|cell| matches!(cell, Cell::Int(_))) => {
             Cell::Int(cells.iter().map(|cell| number(cell) as i64).sum())

@@ -42,6 +42,17 @@ const PATTERNS: &[(&str, &str, i64, i64)] = &[
     ("bounded_sums", "PATTERN (A+ B) DEFINE A AS SUM(A.v) < 30, B AS v = 2", 0, 0),
     ("long_sums_of_decimals", "PATTERN (A+) DEFINE A AS SUM(A.d) <= 1000000 AND AVG(A.d) < 1.5", 1, ROWS),
     ("long_sums_of_some_rows", "PATTERN (A+) DEFINE A AS SUM(A.v) FILTER (WHERE A.id % 2 = 0) < 1000000", 1, ROWS),
+    ("long_deviations", "PATTERN (A+) DEFINE A AS A.id < 2 OR STDDEV(A.id) > 0 AND VAR_POP(A.d) < 1", 1, ROWS),
+    (
+        "long_correlations",
+        "PATTERN (A+) DEFINE A AS A.id < 2 OR CORR(A.id, A.id) > 0.9 AND COVAR_POP(A.id, A.v) >= 0",
+        1,
+        ROWS,
+    ),
+    ("many_distinct_values", "PATTERN (A+) DEFINE A AS COUNT(DISTINCT A.id) > A.id", 1, ROWS),
+    ("least_texts", "PATTERN (A+) DEFINE A AS MIN(CAST(A.id AS VARCHAR)) = '0'", 1, ROWS),
+    // Nobody asks which rows are which.
+    ("labels_that_do_not_count", "PATTERN (^ S (B | C)+ X) DEFINE X AS COUNT(DISTINCT S.id) = 2", 0, 0),
     ("bounded_counts", "PATTERN ((A | B)+ C) DEFINE A AS COUNT(A.*) <= 3, B AS COUNT(B.*) <= 3, C AS v = 2", 0, 0),
 ];
 

@@ -98,6 +98,11 @@ pub(super) enum Function {
     Max,
     Avg,
     ArrayAgg,
+    /// With a comma between.
+    StringAgg,
+    VarPop,
+    VarSamp,
+    Stddev,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -332,13 +337,18 @@ impl fmt::Display for Expr {
                     Function::Max => "MAX",
                     Function::Avg => "AVG",
                     Function::ArrayAgg => "ARRAY_AGG",
+                    Function::StringAgg => "STRING_AGG",
+                    Function::VarPop => "VAR_POP",
+                    Function::VarSamp => "VAR_SAMP",
+                    Function::Stddev => "STDDEV",
                 };
                 let argument = match (argument, of) {
                     (Some(argument), of) => argument.text(*of),
                     (None, Of::All) => "*".to_owned(),
                     (None, of) => format!("{of}.*"),
                 };
-                write!(f, "{}{name}({}{argument})", word.text(), if *distinct { "DISTINCT " } else { "" })
+                let between = if *function == Function::StringAgg { ", ','" } else { "" };
+                write!(f, "{}{name}({}{argument}{between})", word.text(), if *distinct { "DISTINCT " } else { "" })
             }
             Self::Compare(operator, a, b) | Self::Arithmetic(operator, a, b) => write!(f, "({a} {operator} {b})"),
             Self::And(a, b) => write!(f, "({a} AND {b})"),

@@ -1,6 +1,6 @@
 //! Partitions, and what is under way in them.
 //!
-//! A partition without rows under way is a few words. What the others have lies in one vector, each in one piece as a rule: where there are
+//! A partition without rows under way is a few words, also where its last row stays because the next one is held against it. What the others have lies in one vector, each in one piece as a rule: where there are
 //! many partitions each piece comes from far away in memory, and how many of them there are is what a row costs.
 
 use eagre_patterns::Key;
@@ -11,16 +11,25 @@ use crate::keys::look_ahead;
 /// Of fewer busy partitions all is near anyway.
 const FAR: usize = if cfg!(test) { 4 } else { 2_048 };
 
-/// Nothing is under way.
-const NONE: u32 = u32::MAX;
+/// What there is of a partition beside its counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// Nothing.
+    Nothing,
+    /// Its last row, by its id.
+    LastRow,
+    /// What is under way, by its place.
+    Busy,
+}
 
 /// A partition.
 #[derive(Debug, Clone)]
 pub(super) struct Part {
     /// How many of its rows were matched.
     pub(super) position: u64,
-    /// The place of what is under way, or [`NONE`].
-    busy: u32,
+    /// See [`Rest`].
+    id: u32,
+    rest: Rest,
     /// It differs from what was saved.
     pub(super) dirty: bool,
     /// It is among those that were idle.
@@ -29,7 +38,7 @@ pub(super) struct Part {
 
 impl Default for Part {
     fn default() -> Self {
-        Self { position: 0, busy: NONE, dirty: false, listed: false }
+        Self { position: 0, id: 0, rest: Rest::Nothing, dirty: false, listed: false }
     }
 }
 
@@ -109,9 +118,19 @@ impl Busy {
     }
 
     fn is_idle(&self) -> bool {
-        self.held.ids().is_empty()
-            && self.one.is_none()
-            && self.more.as_ref().is_none_or(|more| more.active.is_empty() && more.numbers.is_empty())
+        self.held.ids().is_empty() && self.one.is_none() && self.has_no_more()
+    }
+
+    fn has_no_more(&self) -> bool {
+        self.more.as_ref().is_none_or(|more| more.active.is_empty() && more.numbers.is_empty())
+    }
+
+    /// The row before `position`, if that is all there is.
+    fn last_row(&self, position: u64) -> Option<u32> {
+        match self.held.ids() {
+            [id] if self.held.first + 1 == position && self.one.is_none() && self.has_no_more() => Some(*id),
+            _ => None,
+        }
     }
 
     /// Bytes held outside of the value itself.
@@ -162,7 +181,7 @@ impl Parts {
     /// The partition is as if it had never been; nothing is under way in it.
     pub(super) fn reset(&mut self, slot: u32) {
         if let Some(part) = self.parts.get_mut(slot as usize) {
-            debug_assert_eq!(part.busy, NONE, "what is forgotten is idle");
+            debug_assert_eq!(part.rest, Rest::Nothing, "what is forgotten is idle");
             *part = Part { dirty: part.dirty, ..Part::default() };
         }
     }
@@ -192,28 +211,60 @@ impl Parts {
         look_ahead(busy().map(|busy| active(busy) ^ busy.held.look_ahead()));
     }
 
-    #[inline]
-    pub(super) fn busy(&self, slot: u32) -> Option<&Busy> {
-        self.busy.get(self.parts[slot as usize].busy as usize)
+    /// Whether there is nothing of a partition but its counts.
+    pub(super) fn is_idle(&self, slot: u32) -> bool {
+        self.parts[slot as usize].rest == Rest::Nothing
     }
 
-    /// When all is changed, it has to be told: see [`settle`](Self::settle).
+    /// What is under way.
+    #[inline]
+    pub(super) fn busy(&self, slot: u32) -> Option<&Busy> {
+        let part = &self.parts[slot as usize];
+        if part.rest == Rest::Busy { self.busy.get(part.id as usize) } else { None }
+    }
+
+    /// The same. When all is changed, it has to be told: see [`settle`](Self::settle).
     #[inline]
     pub(super) fn busy_mut(&mut self, slot: u32) -> Option<&mut Busy> {
-        self.busy.get_mut(self.parts[slot as usize].busy as usize)
+        let part = &self.parts[slot as usize];
+        if part.rest == Rest::Busy { self.busy.get_mut(part.id as usize) } else { None }
+    }
+
+    /// The rows of a partition that stay, and the position of the first of them.
+    pub(super) fn held(&self, slot: u32) -> Option<(u64, &[u32])> {
+        let part = &self.parts[slot as usize];
+        match part.rest {
+            Rest::Nothing => None,
+            Rest::LastRow => Some((part.position - 1, std::slice::from_ref(&part.id))),
+            Rest::Busy => self.busy(slot).map(|busy| (busy.held.first, busy.held.ids())),
+        }
+    }
+
+    /// To be called before the rows of a partition are matched: a last row that stays is under way now. [`settle`](Self::settle) has to follow.
+    #[inline]
+    pub(super) fn wake(&mut self, slot: u32) -> Option<&Busy> {
+        let part = &mut self.parts[slot as usize];
+        if part.rest == Rest::LastRow {
+            let (id, first) = (part.id, part.position - 1);
+            part.rest = Rest::Nothing;
+            self.make_busy(slot, first).held.push(&[id]);
+        }
+        self.busy(slot)
     }
 
     /// What is under way in a partition, which begins now if there was nothing: the next row that stays is at `first` then.
     pub(super) fn make_busy(&mut self, slot: u32, first: u64) -> &mut Busy {
         let part = &mut self.parts[slot as usize];
-        if part.busy == NONE {
-            part.busy = self.free.pop().unwrap_or_else(|| {
+        debug_assert_ne!(part.rest, Rest::LastRow, "the partition was woken");
+        if part.rest != Rest::Busy {
+            part.rest = Rest::Busy;
+            part.id = self.free.pop().unwrap_or_else(|| {
                 self.busy.push(Busy::default());
                 u32::try_from(self.busy.len() - 1).expect("there are no more than slots")
             });
-            self.busy[part.busy as usize] = Busy::new(first);
+            self.busy[part.id as usize] = Busy::new(first);
         }
-        &mut self.busy[part.busy as usize]
+        &mut self.busy[part.id as usize]
     }
 
     /// To be called when all of a step that changes a partition is done: counts its bytes, and gives its place back if it has become idle.
@@ -221,15 +272,23 @@ impl Parts {
     #[inline]
     pub(super) fn settle(&mut self, slot: u32) -> bool {
         let part = &mut self.parts[slot as usize];
-        let Some(busy) = self.busy.get_mut(part.busy as usize) else { return true };
+        if part.rest != Rest::Busy {
+            return part.rest == Rest::Nothing;
+        }
+        let busy = &mut self.busy[part.id as usize];
         let idle = busy.is_idle();
-        let bytes = if idle { 0 } else { busy.bytes() };
+        let last_row = busy.last_row(part.position);
+        let rests = idle || last_row.is_some();
+        let bytes = if rests { 0 } else { busy.bytes() };
         self.busy_bytes = self.busy_bytes + bytes - busy.counted;
         busy.counted = bytes;
-        if idle {
+        if rests {
             *busy = Busy::default();
-            self.free.push(part.busy);
-            part.busy = NONE;
+            self.free.push(part.id);
+            (part.rest, part.id) = match last_row {
+                Some(id) => (Rest::LastRow, id),
+                None => (Rest::Nothing, 0),
+            };
         }
         idle
     }
@@ -274,5 +333,24 @@ mod tests {
         assert!(parts.settle(1) && parts.busy(1).is_none());
         assert_eq!(parts.make_busy(1, 9).held.end(), 9, "it begins anew");
         assert_eq!((parts.busy_count(), parts.busy.len()), (3, 3));
+    }
+
+    /// A partition whose last row alone stays is a few words, until its next row comes.
+    #[test]
+    fn a_last_row_needs_no_place() {
+        let mut parts = Parts::default();
+        parts.resize(1);
+        parts.make_busy(0, 6).held.push(&[11, 12]);
+        parts.part_mut(0).position = 8;
+        assert!(!parts.settle(0), "it holds rows");
+        assert_eq!((parts.busy_count(), parts.held(0)), (1, Some((6, &[11, 12][..]))));
+        parts.busy_mut(0).expect("it is busy").held.release(7, &mut Vec::new());
+        assert!(!parts.settle(0), "it holds a row");
+        assert_eq!((parts.busy_count(), parts.held(0)), (0, Some((7, &[12][..]))));
+        assert!(!parts.is_idle(0));
+        assert_eq!(parts.wake(0).map(|busy| (busy.held.first, busy.held.ids())), Some((7, &[12][..])));
+        // A row that waits for others is none that was matched.
+        parts.part_mut(0).position = 7;
+        assert!(!parts.settle(0) && parts.busy_count() == 1);
     }
 }

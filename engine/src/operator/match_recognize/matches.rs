@@ -218,11 +218,19 @@ impl Matches {
         self.evaluate(condition, &self.leaving, evaluation)
     }
 
+    /// The value of a slot for the one row that leaves.
+    pub(super) fn value(&self, slot: &Slot, evaluation: Evaluation<'_>) -> Result<ArrayRef> {
+        self.slot(slot, &self.leaving, evaluation)
+    }
+
     fn evaluate(&self, measure: &SlotExpr, cursors: &[Leaving], evaluation: Evaluation<'_>) -> Result<ArrayRef> {
-        let slots = measure.slots.iter().map(|slot| self.slot(slot, cursors, evaluation));
-        let columns = slots.collect::<Result<Vec<_>>>()?;
-        let batch = batch_of(&measure.schema, columns, cursors.len())?;
-        measure.expr.evaluate(&batch, evaluation.context, None)
+        let values = || {
+            let slots = measure.slots.iter().map(|slot| self.slot(slot, cursors, evaluation));
+            let columns = slots.collect::<Result<Vec<_>>>()?;
+            let batch = batch_of(&measure.schema, columns, cursors.len())?;
+            measure.expr.evaluate(&batch, evaluation.context, None)
+        };
+        values().map_err(|error| error.or_at(&measure.place))
     }
 
     fn slot(&self, slot: &Slot, cursors: &[Leaving], evaluation: Evaluation<'_>) -> Result<ArrayRef> {
@@ -239,13 +247,14 @@ impl Matches {
                 Arc::new(StringArray::from_iter_values(cursors.iter().map(text)))
             }
             Slot::At { row, value } => self.at(row, value, cursors, evaluation)?,
-            Slot::Aggregate { function, args, filter, variables, running } => {
+            Slot::Aggregate { function, args, filter, variables, running, place } => {
                 let aggregate = Aggregate { function, args, filter: filter.as_ref(), variables: *variables };
                 let whole = cursors.iter().all(|cursor| cursor.visible as usize == span(cursor).len);
-                match *running && !whole {
-                    true => self.running(&aggregate, cursors, evaluation)?,
-                    false => self.whole(&aggregate, cursors, evaluation)?,
-                }
+                let values = match *running && !whole {
+                    true => self.running(&aggregate, cursors, evaluation),
+                    false => self.whole(&aggregate, cursors, evaluation),
+                };
+                values.map_err(|error| error.or_at(place))?
             }
         })
     }
@@ -255,20 +264,11 @@ impl Matches {
         let span = |target: &(u32, i64)| &self.spans[target.0 as usize];
         let place = |target: &(u32, i64)| (span(target).start as i64 + target.1) as usize;
         let rows: Vec<RowAt> = targets.iter().map(|target| self.rows[place(target)]).collect();
-        let width = evaluation.spec.input.fields().len();
-        match value.as_column() {
-            Some(column) if column < width => {
-                return Ok(evaluation.places.take(&rows, &[column])?.pop().expect("a column was asked for"));
-            }
-            Some(column) if column == width => return Ok(self.classifiers(targets, evaluation.spec)),
-            _ => {}
-        }
-        let input = evaluation.places.take_batch(&rows)?;
-        let mut columns = input.columns().to_vec();
-        columns.push(self.classifiers(targets, evaluation.spec));
-        columns.push(Arc::new(Int64Array::from_iter_values(targets.iter().map(|target| span(target).number as i64))));
-        let batch = batch_of(&super::row_schema(&evaluation.spec.input), columns, rows.len())?;
-        value.evaluate(&batch, evaluation.context, None)
+        let numbers = || {
+            let numbers = targets.iter().map(|target| span(target).number as i64);
+            Arc::new(Int64Array::from_iter_values(numbers)) as ArrayRef
+        };
+        values_of(&rows, value, evaluation, &|| self.classifiers(targets, evaluation.spec), &numbers)
     }
 
     fn classifiers(&self, targets: &[(u32, i64)], spec: &MatchSpec) -> ArrayRef {
@@ -404,6 +404,29 @@ impl Matches {
         let labels = self.labels[span.labels..span.labels + span.len].iter().enumerate();
         labels.filter(move |(_, label)| variables.contains(label.variable())).map(|(index, _)| index)
     }
+}
+
+/// Values at rows, whose labels and numbers of matches are told where they are read.
+pub(super) fn values_of(
+    rows: &[RowAt],
+    value: &ExprRef,
+    evaluation: Evaluation<'_>,
+    labels: &dyn Fn() -> ArrayRef,
+    numbers: &dyn Fn() -> ArrayRef,
+) -> Result<ArrayRef> {
+    let input = &evaluation.spec.input;
+    let width = input.fields().len();
+    match value.as_column() {
+        Some(column) if column < width => {
+            return Ok(evaluation.places.take(rows, &[column])?.pop().expect("a column was asked for"));
+        }
+        Some(column) if column == width => return Ok(labels()),
+        _ => {}
+    }
+    let mut columns = evaluation.places.take_batch(rows)?.columns().to_vec();
+    columns.extend([labels(), numbers()]);
+    let batch = batch_of(&super::row_schema(input), columns, rows.len())?;
+    value.evaluate(&batch, evaluation.context, None)
 }
 
 struct Aggregate<'a> {

@@ -19,6 +19,7 @@ mod busy;
 mod conditions;
 mod held;
 mod matches;
+mod pairs;
 mod program;
 mod references;
 mod registers;
@@ -27,6 +28,7 @@ mod run;
 mod settled;
 mod spec;
 mod starts;
+mod tallies;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -36,6 +38,7 @@ pub use program::{Arithmetic, Comparison, Program, Word, WordKind};
 pub use spec::*;
 pub use trace::{TRACE, TraceFactory, TraceSpec};
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -417,8 +420,18 @@ impl Plans {
     }
 }
 
+/// What a condition failed with, which the matcher passes on as words.
+type Failure = Cell<Option<EngineError>>;
+
+/// The error of a matcher whose condition failed with this one.
+fn condition_error(failure: &Failure, error: EngineError) -> PatternError {
+    let words = PatternError::Condition(error.to_string());
+    failure.set(Some(error));
+    words
+}
+
 /// What a matcher says is wrong, in the words of its clause.
-fn matcher_error(spec: &MatchSpec, error: PatternError) -> EngineError {
+fn matcher_error(spec: &MatchSpec, error: PatternError, failure: &Failure) -> EngineError {
     let target = || {
         let (Skip::ToFirst(set) | Skip::ToLast(set)) = spec.skip else { return String::new() };
         let named = (0u8..).zip(&spec.variables).filter(|(variable, _)| set.contains(*variable));
@@ -426,7 +439,12 @@ fn matcher_error(spec: &MatchSpec, error: PatternError) -> EngineError {
     };
     let way_out = "; another `AFTER MATCH SKIP`, or `SET 'eagre.match.bad_skip' = 'next-row'`, goes on";
     let message = match error {
-        PatternError::TooManyPartial { .. } => return EngineError::Limit { message: format!("`{NAME}`: {error}") },
+        PatternError::TooManyPartial { .. } => {
+            return EngineError::limit(format!("`{NAME}`: {error}")).or_at(&spec.places.pattern);
+        }
+        PatternError::Condition(message) => {
+            return failure.take().unwrap_or_else(|| EngineError::evaluate(NAME, message));
+        }
         PatternError::SkipTargetMissing { first_or_last, first } => format!(
             "`AFTER MATCH SKIP TO {first_or_last}`: no row of the match that begins at row {first} of its partition is `{}`{way_out}",
             target()
@@ -435,7 +453,7 @@ fn matcher_error(spec: &MatchSpec, error: PatternError) -> EngineError {
             "`AFTER MATCH SKIP TO {first_or_last}` leads to the match's own first row, which is `{}` (row {first} of its partition), again and again{way_out}",
             target()
         ),
-        error => error.to_string(),
+        error => return EngineError::evaluate(NAME, error),
     };
-    EngineError::evaluate(NAME, message)
+    EngineError::evaluate(NAME, message).or_at(&spec.places.skip)
 }

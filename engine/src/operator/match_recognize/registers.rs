@@ -10,10 +10,11 @@ use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::DataType;
 use eagre_patterns::{Conditions, PatternError, Trail, Variable, VariableSet};
 
+use super::pairs::{PAIR_WORDS, PairKind, Pairs};
 use super::program::{Program, Word, WordKind, words_of};
-use super::{MatchSpec, Slot};
-use crate::aggregate::DoubleDouble;
-use crate::error::Result;
+use super::{Failure, MatchSpec, NAME, Slot, condition_error};
+use crate::aggregate::{DoubleDouble, VarianceEntry, VarianceKind};
+use crate::error::{EngineError, Result};
 use crate::expr::ExprRef;
 
 /// Of decimals with so many digits a thousand of the greatest and more can be added.
@@ -45,6 +46,26 @@ fn decimals(function: &str, arg: &DataType, result: &DataType) -> Option<Registe
     }
 }
 
+/// The kind of a function of deviations.
+fn variance(function: &str) -> Option<VarianceKind> {
+    let (sample, root) = match function {
+        "var" => (true, false),
+        "var_pop" => (false, false),
+        "stddev" => (true, true),
+        "stddev_pop" => (false, true),
+        _ => return None,
+    };
+    Some(VarianceKind { sample, root })
+}
+
+/// Whether words of a type are read as doubles by functions of doubles.
+fn is_real(data_type: &DataType) -> bool {
+    WordKind::of(data_type).is_some() && (data_type.is_integer() || data_type.is_floating())
+}
+
+/// Marks the count of a variance: some value was not finite.
+const SPECIAL: u64 = 1 << 63;
+
 /// What some words hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Register {
@@ -60,6 +81,10 @@ enum Register {
     DecimalAverage { digits: u32 },
     /// Sum, its rounding errors, and count of doubles, or of integers as such, as a sum or as an average.
     FloatSum { average: bool, integers: bool },
+    /// Sum and sum of squares, each with its rounding errors, and count of doubles, or of integers as such; see [`SPECIAL`].
+    Variance { kind: VarianceKind, integers: bool },
+    /// See [`Pairs`]. Which of the two are integers.
+    Pairs { kind: PairKind, integers: [bool; 2] },
     /// A value and whether it is there.
     Extreme { kind: WordKind, greatest: bool },
     /// The number of the match.
@@ -71,6 +96,8 @@ impl Register {
         match self {
             Self::Last { count } => 2 * count,
             Self::First { .. } | Self::FloatSum { .. } => 3,
+            Self::Variance { .. } => 5,
+            Self::Pairs { .. } => PAIR_WORDS,
             Self::IntegerSum | Self::DecimalAverage { .. } | Self::Extreme { .. } => 2,
             Self::Count { .. } | Self::MatchNumber => 1,
         }
@@ -83,12 +110,16 @@ struct Place {
     register: Register,
     /// The rows that change it.
     variables: VariableSet,
-    /// Which of the rows' values it takes in.
+    /// Which of the rows' values it takes in,
     input: usize,
+    /// with which other one.
+    other: Option<usize>,
     /// Which of them has to be true.
     filter: Option<usize>,
     /// The place of its first word.
     word: usize,
+    /// Where it stands in the text.
+    written: crate::error::Place,
 }
 
 /// The conditions of a spec, where all of them can be run so.
@@ -121,9 +152,13 @@ impl Registers {
     }
 
     fn add(&mut self, spec: &MatchSpec, slot: &Slot) -> Option<()> {
-        let (register, variables, input, filter) = match slot {
+        let written = match slot {
+            Slot::Aggregate { place, .. } => place.clone(),
+            Slot::At { .. } | Slot::MatchNumber | Slot::Status => crate::error::Place::default(),
+        };
+        let (register, variables, (input, other), filter) = match slot {
             Slot::Status => return None,
-            Slot::MatchNumber => (Register::MatchNumber, VariableSet(0), 0, None),
+            Slot::MatchNumber => (Register::MatchNumber, VariableSet(0), (0, None), None),
             Slot::At { row, value } => {
                 WordKind::of(value.field().data_type())?;
                 let register = match row.first {
@@ -131,7 +166,7 @@ impl Registers {
                     false if row.offset < OFFSET_MAX => Register::Last { count: row.offset as usize + 1 },
                     false => return None,
                 };
-                (register, row.variables, self.input(spec, row.shift, value)?, None)
+                (register, row.variables, (self.input(spec, row.shift, value)?, None), None)
             }
             Slot::Aggregate { function, args, filter, variables, .. } => {
                 let arg = args.first().map(|arg| arg.field().data_type().clone());
@@ -149,15 +184,28 @@ impl Registers {
                     {
                         Register::FloatSum { average: function.name() == "avg", integers: kind == WordKind::Integer }
                     }
+                    (name, _) if variance(name).is_some() && args.len() == 1 && is_real(arg.as_ref()?) => {
+                        let integers = kind == Some(Some(WordKind::Integer));
+                        Register::Variance { kind: variance(name)?, integers }
+                    }
+                    (name, _) if PairKind::of(name).is_some() => {
+                        let [x, y] = args.as_slice() else { return None };
+                        let types = [x.field().data_type(), y.field().data_type()];
+                        types.into_iter().all(is_real).then_some(())?;
+                        let integers = types.map(|kind| WordKind::of(kind) == Some(WordKind::Integer));
+                        Register::Pairs { kind: PairKind::of(name)?, integers }
+                    }
                     ("min" | "max", Some(Some(kind))) => Register::Extreme { kind, greatest: function.name() == "max" },
                     _ => return None,
                 };
-                let input = match args.as_slice() {
-                    [] => 0,
-                    [arg] => {
-                        WordKind::of(arg.field().data_type())?;
-                        self.input(spec, 0, arg)?
-                    }
+                let mut word = |arg: &ExprRef| {
+                    WordKind::of(arg.field().data_type())?;
+                    self.input(spec, 0, arg)
+                };
+                let inputs = match (args.as_slice(), register) {
+                    ([], _) => (0, None),
+                    ([arg], _) => (word(arg)?, None),
+                    ([x, y], Register::Pairs { .. }) => (word(x)?, Some(word(y)?)),
                     _ => return None,
                 };
                 let filter = match filter {
@@ -167,10 +215,10 @@ impl Registers {
                     }
                     None => None,
                 };
-                (register, *variables, input, filter)
+                (register, *variables, inputs, filter)
             }
         };
-        self.places.push(Place { register, variables, input, filter, word: self.words });
+        self.places.push(Place { register, variables, input, other, filter, word: self.words, written });
         self.words += register.words();
         Some(())
     }
@@ -220,6 +268,7 @@ impl Registers {
 /// What conditions read of rows, for the matcher, which keeps it with the rows.
 pub(super) struct Running<'a> {
     pub(super) registers: &'a Registers,
+    pub(super) failure: &'a Failure,
 }
 
 impl Conditions for Running<'_> {
@@ -253,7 +302,12 @@ impl Conditions for Running<'_> {
             let passes = |filter| plan.value(trail.values(), filter) == (1, true);
             if place.variables.contains(variable) && place.filter.is_none_or(passes) {
                 let (word, there) = plan.value(trail.values(), place.input);
-                take_in(place, word, there, &mut registers[place.word..])?;
+                let (other, both) = match place.other {
+                    Some(other) => plan.value(trail.values(), other),
+                    None => (0, true),
+                };
+                take_in(place, [word, other], there && both, &mut registers[place.word..])
+                    .map_err(|error| condition_error(self.failure, error.or_at(&place.written)))?;
             }
         }
         let Some((program, first)) = &plan.programs[variable as usize] else { return Ok(true) };
@@ -263,7 +317,7 @@ impl Conditions for Running<'_> {
 }
 
 /// A row's value becomes a part of a register.
-fn take_in(place: &Place, word: u64, there: bool, registers: &mut [u64]) -> std::result::Result<(), PatternError> {
+fn take_in(place: &Place, [word, other]: [u64; 2], there: bool, registers: &mut [u64]) -> Result<()> {
     match place.register {
         Register::Last { count } => {
             registers.copy_within(0..2 * (count - 1), 2);
@@ -280,8 +334,9 @@ fn take_in(place: &Place, word: u64, there: bool, registers: &mut [u64]) -> std:
         Register::IntegerSum | Register::DecimalAverage { .. } if there => {
             let sum = (registers[0] as i64).checked_add(word as i64);
             let overflow = || {
-                PatternError::Condition(
-                    "the sum of a condition is beyond 19 digits; cast its argument to DOUBLE or DECIMAL(38, ..)".into(),
+                EngineError::evaluate(
+                    NAME,
+                    "the sum of a condition is beyond 19 digits; cast its argument to DOUBLE or DECIMAL(38, ..)",
                 )
             };
             registers[0] = sum.ok_or_else(overflow)? as u64;
@@ -289,10 +344,27 @@ fn take_in(place: &Place, word: u64, there: bool, registers: &mut [u64]) -> std:
         }
         Register::FloatSum { integers, .. } if there => {
             let mut sum = DoubleDouble::of_parts(f64::from_bits(registers[0]), f64::from_bits(registers[1]));
-            sum.add(if integers { word as i64 as f64 } else { f64::from_bits(word) });
+            sum.add(real(word, integers));
             let (high, low) = sum.parts();
             (registers[0], registers[1]) = (high.to_bits(), low.to_bits());
             registers[2] += 1;
+        }
+        Register::Variance { integers, .. } if there => {
+            let value = real(word, integers);
+            registers[4] += 1;
+            if value.is_finite() {
+                let mut entry = variance_of(registers);
+                entry.add(value);
+                let ((sum, sum_low), (squares, squares_low)) = (entry.sum.parts(), entry.squares.parts());
+                registers[..4].copy_from_slice(&[sum, sum_low, squares, squares_low].map(f64::to_bits));
+            } else {
+                registers[4] |= SPECIAL;
+            }
+        }
+        Register::Pairs { integers: [x, y], .. } if there => {
+            let mut pairs = Pairs::of_words(registers);
+            pairs.add(real(word, x), real(other, y));
+            registers[..PAIR_WORDS].copy_from_slice(&pairs.words());
         }
         Register::Extreme { kind, greatest } if there => {
             let is_beyond = match kind {
@@ -308,10 +380,23 @@ fn take_in(place: &Place, word: u64, there: bool, registers: &mut [u64]) -> std:
         Register::IntegerSum
         | Register::DecimalAverage { .. }
         | Register::FloatSum { .. }
+        | Register::Variance { .. }
+        | Register::Pairs { .. }
         | Register::Extreme { .. }
         | Register::MatchNumber => {}
     }
     Ok(())
+}
+
+/// The number that a word is.
+fn real(word: u64, integer: bool) -> f64 {
+    if integer { word as i64 as f64 } else { f64::from_bits(word) }
+}
+
+fn variance_of(registers: &[u64]) -> VarianceEntry {
+    let sum =
+        |place: usize| DoubleDouble::of_parts(f64::from_bits(registers[place]), f64::from_bits(registers[place + 1]));
+    VarianceEntry { sum: sum(0), squares: sum(2), count: (registers[4] & !SPECIAL) as i64 }
 }
 
 /// What a register says.
@@ -332,5 +417,11 @@ fn read(place: &Place, registers: &[u64]) -> Word {
             let value = if average { sum / words[2] as f64 } else { sum };
             if_there(value.to_bits(), words[2])
         }
+        Register::Variance { kind, .. } => {
+            let entry = variance_of(words);
+            let value = if words[4] & SPECIAL == 0 { entry.finish(kind) } else { f64::NAN };
+            (entry.count > i64::from(kind.sample)).then(|| value.to_bits())
+        }
+        Register::Pairs { kind, .. } => Pairs::of_words(words).value(kind).map(f64::to_bits),
     }
 }

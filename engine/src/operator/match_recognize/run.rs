@@ -7,7 +7,7 @@ use eagre_patterns::{Conditions, Found, Key, Matcher, NoConditions, PatternError
 use super::matches::{Evaluation, Matches};
 use super::registers::{Registers, Running};
 use super::rows::{NewRows, Places, RowAt, View, take_or_null};
-use super::{Plan, Plans, matcher_error};
+use super::{Failure, Plan, Plans, matcher_error};
 use crate::error::Result;
 use crate::expr::StepContext;
 
@@ -84,6 +84,7 @@ pub(super) fn run(
     let waits = works.iter().map(|work| work.view.at(work.key.position() + work.rows.len() as u64));
     let waiting = times_of_waiting(plans, waits, places, expired)?;
     let evaluation = Evaluation { spec, places, context };
+    let failure = Failure::default();
     let found = &mut scratch.found;
     let mut start = 0;
     for (index, work) in works.iter_mut().enumerate() {
@@ -99,16 +100,16 @@ pub(super) fn run(
         let fed = Fed { matcher: &plan.matcher, symbols: &scratch.symbols, rows, times, ended: time.ended, expired };
         let key = &mut work.key;
         let result = match (&plan.registers, plan.asks) {
-            (Some(registers), _) => fed.feed(key, &mut Running { registers }, found),
+            (Some(registers), _) => fed.feed(key, &mut Running { registers, failure: &failure }, found),
             (None, true) => {
-                let mut asked = plan.asked(evaluation, work.view);
+                let mut asked = plan.asked(evaluation, work.view, &failure);
                 fed.feed(key, &mut asked, found)
             }
             (None, false) => fed.feed(key, &mut NoConditions, found),
         };
         match result {
             Err(error) if time.provisional && error.is_bad_skip() => work.stopped = true,
-            result => result.map_err(|error| matcher_error(spec, error))?,
+            result => result.map_err(|error| matcher_error(spec, error, &failure))?,
         }
         matches.add(spec, found, work.view, plan.margin);
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::Program;
 use crate::aggregate::AggregateFunctionRef;
+use crate::error::Place;
 use crate::expr::ExprRef;
 use crate::operator::over::OrderKey;
 
@@ -63,6 +64,8 @@ pub enum Slot {
         variables: VariableSet,
         /// Up to the current row only.
         running: bool,
+        /// Where it stands.
+        place: Place,
     },
     /// `MATCH_NUMBER()`, a `BIGINT`.
     MatchNumber,
@@ -81,6 +84,8 @@ pub struct SlotExpr {
     pub expr: ExprRef,
     /// The same for a condition, if it can be written so.
     pub program: Option<Program>,
+    /// Where it stands.
+    pub place: Place,
 }
 
 /// A value of the same partition some rows on or back.
@@ -153,6 +158,15 @@ pub enum MatchEmit {
     Changes,
 }
 
+/// Where parts of a clause stand, for what goes wrong while rows are matched.
+#[derive(Debug, Clone, Default)]
+pub struct MatchPlaces {
+    /// `PATTERN`.
+    pub pattern: Place,
+    /// The target of `AFTER MATCH SKIP TO`.
+    pub skip: Place,
+}
+
 /// A `MATCH_RECOGNIZE` clause, planned.
 #[derive(Debug, Clone)]
 pub struct MatchSpec {
@@ -195,6 +209,8 @@ pub struct MatchSpec {
     pub rows: RowsPerMatch,
     /// The columns that leave, with their names and types.
     pub output: Vec<(FieldRef, OutputColumn)>,
+    /// Where its parts stand.
+    pub places: MatchPlaces,
     /// Where kernels may run: several patterns over the same rows share one that looks ahead.
     pub placement: Arc<Placement>,
 }

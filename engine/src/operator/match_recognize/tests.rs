@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::aggregate::testing::{Pipeline, Row, call, delta_of, input_schema, show};
 use crate::delta::Delta;
+use crate::error::Place;
 use crate::expr::{Expr, ExprRef, PlainColumn, StepContext};
 use crate::operator::SaveKind;
 use crate::operator::chain::ChainFactory;
@@ -91,12 +92,12 @@ fn trend(less: bool) -> Condition {
 
 fn slot_expr(slot: Slot, data_type: DataType) -> SlotExpr {
     let schema = Arc::new(Schema::new(vec![Field::new("slot", data_type.clone(), true)]));
-    SlotExpr { slots: vec![slot], schema, expr: column(0, "slot", data_type), program: None }
+    SlotExpr { slots: vec![slot], schema, expr: column(0, "slot", data_type), program: None, place: Place::default() }
 }
 
 fn sum(variables: VariableSet, running: bool) -> Slot {
     let function = call("sum", &[VALUE], DataType::Int64, false, false).function;
-    Slot::Aggregate { function, args: vec![value()], filter: None, variables, running }
+    Slot::Aggregate { function, args: vec![value()], filter: None, variables, running, place: Place::default() }
 }
 
 fn at(variables: VariableSet, first: bool, shift: i64, value: ExprRef) -> Slot {
@@ -128,7 +129,13 @@ fn spec(query: Query) -> MatchSpec {
         let (sum_slot, bound) = (Box::new(Program::Slot(0)), Box::new(Program::Constant(Some(20))));
         let program =
             (!query.by_columns).then_some(Program::Compare(Comparison::Less, WordKind::Integer, sum_slot, bound));
-        let run = SlotExpr { slots: vec![sum(second, true)], schema, expr: compare(0, true, Err(20)), program };
+        let run = SlotExpr {
+            slots: vec![sum(second, true)],
+            schema,
+            expr: compare(0, true, Err(20)),
+            program,
+            place: Place::default(),
+        };
         conditions[1] = Condition { row: None, run: Some(run) };
     }
     let measure = |name: &str, slot, data_type: DataType| {
@@ -173,6 +180,7 @@ fn spec(query: Query) -> MatchSpec {
         },
         output,
         input,
+        places: MatchPlaces::default(),
         placement: Arc::default(),
     }
 }

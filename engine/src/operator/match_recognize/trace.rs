@@ -28,7 +28,7 @@ use super::matches::{Evaluation, Margin, Matches};
 use super::registers::Running;
 use super::rows::{NewRows, Places, RowAt, View};
 use super::run::row_values;
-use super::{MatchEmit, MatchFactory, MatchSpec, Plan, Plans, SlotExpr, matcher_error};
+use super::{Failure, MatchEmit, MatchFactory, MatchSpec, Plan, Plans, SlotExpr, matcher_error};
 use crate::delta::{DELTA_ROWS_MAX, Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::expr::{ExprRef, StepContext};
@@ -300,11 +300,13 @@ impl Trace {
             Some(expr) => Some(expr.evaluate(batch, context, None)?.as_boolean().clone()),
         };
         let parts = spec.parts.iter().flatten().flat_map(|(_, part)| &part.slots);
+        let failure = Failure::default();
         let mut telling = Telling {
             spec,
             plan,
             evaluation: Evaluation { spec: &plan.spec, places, context },
             margin: Margin::of(parts),
+            failure: &failure,
             told: Told::new(spec.variables.len()),
         };
         let mut symbols = Symbols::default();
@@ -342,10 +344,16 @@ impl Trace {
             let view = *view;
             match (&plan.registers, plan.asks) {
                 (Some(registers), _) => {
-                    telling.partition(&partition, &symbols, rows, &mut Running { registers }, &mut found)?;
+                    telling.partition(
+                        &partition,
+                        &symbols,
+                        rows,
+                        &mut Running { registers, failure: &failure },
+                        &mut found,
+                    )?;
                 }
                 (None, true) => {
-                    let mut conditions = plan.asked(telling.evaluation, view);
+                    let mut conditions = plan.asked(telling.evaluation, view, &failure);
                     telling.partition(&partition, &symbols, rows, &mut conditions, &mut found)?;
                 }
                 (None, false) => telling.partition(&partition, &symbols, rows, &mut NoConditions, &mut found)?,
@@ -371,6 +379,7 @@ struct Telling<'a> {
     evaluation: Evaluation<'a>,
     /// How far conditions look around a match.
     margin: Margin,
+    failure: &'a Failure,
     told: Told,
 }
 
@@ -386,7 +395,7 @@ impl Telling<'_> {
         let matcher = &self.plan.matcher;
         let mut key = matcher.key();
         let fed = matcher.feed(&mut key, symbols, rows, partition.times, partition.ended, conditions, found);
-        fed.map_err(|error| matcher_error(&self.plan.spec, error))?;
+        fed.map_err(|error| matcher_error(&self.plan.spec, error, self.failure))?;
         let mut matches = found.matches.iter().filter(|hit| hit.status == Status::Complete).peekable();
         let (mut start, mut attempt, mut number) = (0u64, 0, 0);
         while (start as usize) < partition.bits.len() {
@@ -398,7 +407,7 @@ impl Telling<'_> {
                 |row: u64| matches!(partition.view.at(row), Some(RowAt::New(place)) if (partition.is_told)(place));
             let mut told = Vec::new();
             let end = matcher.trace(traced, (start, number + 1), conditions, wanted, |row| told.push(row));
-            let end = end.map_err(|error| matcher_error(&self.plan.spec, error))?;
+            let end = end.map_err(|error| matcher_error(&self.plan.spec, error, self.failure))?;
             let undecided = end.out_of_rows && !partition.ended;
             let labels = hit.map(|hit| &found.labels[hit.labels.clone()]);
             if !undecided && labels != end.labels.as_deref() || undecided && hit.is_some() {

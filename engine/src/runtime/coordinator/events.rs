@@ -34,7 +34,7 @@ impl Coordinator {
 
     pub(super) fn take_event(&mut self, event: Event) -> Result<()> {
         match self.handle(event)? {
-            Some(End::Aborted) => Err(EngineError::Limit { message: "the pipeline was aborted".to_owned() }),
+            Some(End::Aborted) => Err(EngineError::limit("the pipeline was aborted")),
             _ => Ok(()),
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct Clause {
     pub(crate) measures: Vec<MeasureSyntax>,
     pub(crate) rows: RowsSyntax,
     pub(crate) skip: SkipSyntax,
+    /// Where the target of the skip stands, if it is a variable.
+    pub(crate) skip_at: Option<Place>,
     pub(crate) pattern: PatternSyntax,
     /// Where the pattern begins.
     pub(crate) pattern_at: Place,
@@ -204,6 +206,10 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<(Clause, Vec<ExprTokens>)>
             }
         }
     }
+    let skip_at = match &skip {
+        SkipTo::Variable { name, .. } => Some(name.at),
+        SkipTo::PastLastRow | SkipTo::NextRow => None,
+    };
     let skip = match skip {
         SkipTo::PastLastRow => SkipSyntax::PastLastRow,
         SkipTo::NextRow => SkipSyntax::ToNextRow,
@@ -247,6 +253,7 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<(Clause, Vec<ExprTokens>)>
         measures,
         rows,
         skip,
+        skip_at,
         pattern,
         pattern_at: pattern_at.into(),
         variables,

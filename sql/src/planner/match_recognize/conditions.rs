@@ -12,6 +12,7 @@ use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, cast};
 use eagre_engine::operator::match_recognize as engine;
 use eagre_patterns::{Automaton, Distance, VariableSet};
 
+use super::places::WrittenAt;
 use super::slots::{SlotExprPlan, SlotPlan, slot_name, slot_schema};
 use crate::error::{Result, SqlError};
 use crate::parser::match_recognize::{Clause, PatternSyntax};
@@ -126,7 +127,7 @@ pub(super) fn split(
     };
     let run = match conjunction(run) {
         None => None,
-        Some(expr) => Some(only_used(&planned.slots, expr)?),
+        Some(expr) => Some(SlotExprPlan { at: planned.at, ..only_used(&planned.slots, expr)? }),
     };
     Ok(ConditionPlan { row, run })
 }
@@ -147,7 +148,7 @@ fn only_used(slots: &[(SlotPlan, FieldRef)], expr: LogicalExpr) -> Result<SlotEx
         });
         Ok(Transformed::yes(LogicalExpr::Column(Column::new_unqualified(slot_name(place)))))
     })?;
-    Ok(SlotExprPlan { slots: used, expr: expr.data })
+    Ok(SlotExprPlan { slots: used, expr: expr.data, at: WrittenAt::default() })
 }
 
 /// Where the value of a slot is, if that does not depend on what was matched.

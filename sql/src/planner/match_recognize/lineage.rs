@@ -14,6 +14,7 @@ use eagre_engine::operator::match_recognize::Navigation;
 use eagre_patterns::VariableSet;
 
 use super::MeasurePlan;
+use super::places::WrittenAt;
 use super::slots::{SlotExprPlan, SlotPlan, slot_name};
 use crate::catalog::Relation;
 use crate::error::{Location, Result, SqlError};
@@ -66,6 +67,7 @@ pub(super) fn measure(name: &str, input: &DFSchema) -> Result<MeasurePlan> {
     let row = Navigation { variables: VariableSet::ALL, first: *first, offset: 0, shift: 0, running: false };
     let slot = field.as_ref().clone().with_name(slot_name(0)).with_nullable(true);
     let expr = SlotExprPlan {
+        at: WrittenAt::default(),
         slots: vec![(SlotPlan::At { row, value }, Arc::new(slot))],
         expr: LogicalExpr::Column(Column::new_unqualified(slot_name(0))),
     };

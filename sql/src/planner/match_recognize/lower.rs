@@ -8,11 +8,11 @@ use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan};
 use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex, Route};
 use eagre_engine::operator::match_recognize::{
-    MatchEmit, MatchFactory, MatchSpec, OutputColumn, SlotExpr, TraceFactory, TraceSpec,
+    CLASSIFIER, MatchEmit, MatchFactory, MatchSpec, OutputColumn, SlotExpr, TraceFactory, TraceSpec,
 };
 use eagre_engine::operator::over::OrderKey;
 use eagre_engine::time::EventTimeMs;
-use eagre_patterns::VariableSet;
+use eagre_patterns::{Automaton, VariableSet};
 
 use super::conditions::rows_max;
 use super::slots::{SlotExprPlan, SlotPlan};
@@ -149,7 +149,7 @@ impl Lowering<'_> {
             return Err(SqlError::plan(message, node.location));
         }
         if !by_watermark && !stream.bounded && !whole_by_changes {
-            let at = rules.order.first().map(|key| key.location).or(node.location);
+            let at = node.location.and(rules.order.first().and_then(|key| key.at.0)).or(node.location);
             return Err(SqlError::plan(
                 "`MATCH_RECOGNIZE` over a stream needs rows in event-time order: begin its `ORDER BY` with a column of which a watermark \
                  speaks, ascending (`WATERMARK FOR <column> AS ..` in `CREATE TABLE`), or with one that is `PROCTIME()`",
@@ -184,6 +184,7 @@ impl Lowering<'_> {
         if let Some(explained) = explained {
             return self.lower_explained(node, plan, &stream, spec, explained, from);
         }
+        self.warn_of_doubling(node)?;
         let factory = MatchFactory::new(spec.clone()).map_err(engine).map_err(|error| error.or_at(node.location))?;
         let mut detail = rules.head();
         let classes = rules.classes();
@@ -283,6 +284,43 @@ impl Lowering<'_> {
         Ok(computed)
     }
 
+    /// A word of warning where partial matches may double with each row: a row may be one of two variables, in each round of the pattern,
+    /// and a condition asks for which rows were which.
+    fn warn_of_doubling(&mut self, node: &MatchRecognize) -> Result<()> {
+        let rules = &node.rules;
+        let mut automaton = None;
+        for (name, run) in rules.variables.iter().zip(&rules.conditions).filter_map(|(n, c)| Some((n, c.run.as_ref()?)))
+        {
+            for (slot, _) in &run.slots {
+                let Some((variables, labelled)) = told_apart(slot) else { continue };
+                let automaton = match &mut automaton {
+                    Some(known) => known,
+                    none => none.insert(
+                        Automaton::new(&rules.pattern.pattern())
+                            .map_err(|error| SqlError::plan(error.to_string(), node.location))?,
+                    ),
+                };
+                // Conditions on columns are taken to exclude each other.
+                let excluded = |variable: u8| rules.conditions[usize::from(variable)].row.is_some();
+                let found = automaton.doubling(|a, b| {
+                    let differ = variables.contains(a) != variables.contains(b) || labelled && variables.contains(a);
+                    differ && !(excluded(a) && excluded(b))
+                });
+                if let Some((a, b)) = found {
+                    let of = |variable: u8| rules.variables[usize::from(variable)].as_str();
+                    self.notice(format!(
+                        "a row may be `{}` as well as `{}` in each round of the pattern ({}), and the condition of `{name}` reads `{}`, which \
+                         is another one for each way: partial matches may double with each row, up to `eagre.match.max_partial`; give \
+                         `{}` and `{}` conditions on columns that exclude each other, or bound the pattern by `WITHIN`",
+                        of(a), of(b), rules.pattern.text(&rules.variables), rules.slot_text(slot), of(a), of(b),
+                    ));
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What is kept, in words; and a word of warning where nothing bounds it.
     fn match_bound(
         &mut self,
@@ -323,6 +361,21 @@ impl Lowering<'_> {
         }
         parts.join("; ")
     }
+}
+
+/// Of an aggregate that may have as many values as there are choices of its rows: over which variables it is, and whether it reads their
+/// labels. A count, an extreme or a first value has few.
+fn told_apart(slot: &SlotPlan) -> Option<(VariableSet, bool)> {
+    const FEW: [&str; 9] =
+        ["min", "max", "first_value", "last_value", "bool_and", "bool_or", "bit_and", "bit_or", "bit_xor"];
+    let SlotPlan::Aggregate { call, variables, .. } = slot else { return None };
+    let LogicalExpr::AggregateFunction(function) = strip_alias(call) else { return None };
+    let name = function.func.name();
+    if FEW.contains(&name) || name == "count" && !function.params.distinct {
+        return None;
+    }
+    let labelled = call.column_refs().iter().any(|column| column.name == CLASSIFIER);
+    Some((*variables, labelled))
 }
 
 impl super::MatchRules {

@@ -41,6 +41,7 @@ mod explain;
 pub(super) mod labels;
 mod lineage;
 mod lower;
+mod places;
 mod slots;
 mod spec;
 mod subqueries;
@@ -50,10 +51,12 @@ mod together;
 pub use explain::explain_match;
 pub(super) use explain::{ExplainPlan, add_parts};
 pub(super) use lineage::column_named as lineage_column;
+pub(super) use places::without_places;
 pub(super) use subqueries::{is_lifted, lift};
 pub(super) use together::share;
 
 use conditions::ConditionPlan;
+use places::{RulesAt, WrittenAt};
 use slots::{Position, SlotExprPlan, SlotPlan};
 
 /// The functions of patterns, as [`labels`] writes them.
@@ -207,7 +210,7 @@ impl MatchRelationPlanner {
         for key in &clause.order {
             let column = column_of(next()?, input.schema(), "ORDER BY", context)?;
             let nulls_first = key.nulls_first.unwrap_or(key.descending);
-            order.push(OrderPlan { column, descending: key.descending, nulls_first, location: key.at.into() });
+            order.push(OrderPlan { column, descending: key.descending, nulls_first, at: WrittenAt(key.at.into()) });
         }
         let time = order.first().map(|key| LogicalExpr::Column(key.column.clone()));
         let expressions = Expressions::new(self, &input, time, context)?;
@@ -253,6 +256,10 @@ impl MatchRelationPlanner {
             rows: clause.rows,
             partial: clause.emit_partial,
             changes: clause.emit_changes,
+            at: RulesAt {
+                pattern: WrittenAt(clause.pattern_at.into()),
+                skip: WrittenAt(clause.skip_at.and_then(Into::into)),
+            },
         };
         let mut output = match &rules.explain {
             None => rules.output(input.schema(), &measures),
@@ -438,7 +445,7 @@ pub(super) struct OrderPlan {
     column: Column,
     descending: bool,
     nulls_first: bool,
-    location: Location,
+    at: WrittenAt,
 }
 
 /// `WITHIN`.
@@ -473,6 +480,7 @@ pub(super) struct MatchRules {
     rows: RowsSyntax,
     partial: bool,
     changes: bool,
+    at: RulesAt,
     /// `EXPLAIN MATCH`: rows do not leave, but what there is to tell of each.
     explain: Option<Arc<ExplainPlan>>,
 }
@@ -494,7 +502,7 @@ pub(super) struct MatchRecognize {
     pub(super) input: LogicalPlan,
     rules: Arc<MatchRules>,
     output: Vec<OutputPlan>,
-    /// Where the clause stands.
+    /// Where the clause stands; `None`: in another text than that of the statement.
     pub(super) location: Option<Location>,
     schema: DFSchemaRef,
 }

@@ -17,6 +17,7 @@ use eagre_engine::operator::match_recognize as engine;
 use eagre_engine::operator::match_recognize::Navigation;
 use eagre_patterns::VariableSet;
 
+use super::places::WrittenAt;
 use super::{
     CLASSIFIER, Expressions, FIRST, LABEL, LAST, MATCH_NUMBER, MATCH_ROWTIME, MATCH_STATUS, NEXT, PREV,
     SEMANTICS_FINAL, SEMANTICS_RUNNING, is_marker,
@@ -47,6 +48,8 @@ pub(in crate::planner) struct SlotExprPlan {
     pub(in crate::planner) slots: Vec<(SlotPlan, FieldRef)>,
     /// Column `i` of the slots is [`slot_name`]`(i)`.
     pub(in crate::planner) expr: LogicalExpr,
+    /// Where it begins.
+    pub(in crate::planner) at: WrittenAt,
 }
 
 impl SlotExprPlan {
@@ -92,7 +95,7 @@ pub(super) fn plan(
     let planned = context.sql_to_expr(rest, &schema);
     let planned = planned.map_err(|error| SqlError::from(error).placed_in(expr).or_at(location))?;
     let planned = exprs.simplify(planned, &schema).map_err(|error| error.placed_in(expr).or_at(location))?;
-    let planned = SlotExprPlan { slots, expr: planned };
+    let planned = SlotExprPlan { slots, expr: planned, at: WrittenAt(location) };
     let volatile = super::slot_values(&planned).chain([&planned.expr]).flat_map(volatile_calls).next();
     match volatile {
         None => Ok(planned),

@@ -11,13 +11,14 @@ use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable};
 use eagre_engine::aggregate::{AggregateFunctionRef, BuiltinRequest, builtin};
 use eagre_engine::expr::ExprRef;
 use eagre_engine::operator::match_recognize::{
-    Condition, MatchEmit, MatchSpec, OutputColumn, RowCondition, RowsPerMatch, Shifted, Slot as MatchSlot, SlotExpr,
-    Within,
+    Condition, MatchEmit, MatchPlaces, MatchSpec, OutputColumn, RowCondition, RowsPerMatch, Shifted, Slot as MatchSlot,
+    SlotExpr, Within,
 };
 use eagre_engine::operator::over::OrderKey;
 use eagre_patterns::{BadSkip, Skip, VariableSet};
 
 use super::conditions::ConditionPlan;
+use super::places::place;
 use super::slots::{SlotExprPlan, SlotPlan};
 use super::{MatchRecognize, MatchRules, OrderPlan, OutputPlan, row_schema};
 use crate::catalog::MatchSettings;
@@ -26,7 +27,7 @@ use crate::parser::match_recognize::{RowsSyntax, SkipSyntax};
 use crate::planner::accumulators::{Foreign, ForeignSpec, args_and_order};
 use crate::planner::aggregate::ORDERED_FUNCTIONS;
 use crate::planner::context::default_functions;
-use crate::planner::expr::{Compiler, short_text, strip_alias};
+use crate::planner::expr::{Compiler, Written, location_of, short_text, strip_alias};
 use crate::planner::guarded;
 
 /// Compiles what an operator over one stream evaluates.
@@ -41,6 +42,8 @@ pub(super) struct Expressions<'a> {
     /// Over the columns of one row.
     rows: Compiler,
     row_schema: DFSchema,
+    /// Whether the clause stands in the text of the statement.
+    located: bool,
     /// Values that a stage before the operator has computed, with their places.
     pub(super) computed: Vec<(LogicalExpr, ExprRef)>,
 }
@@ -57,40 +60,72 @@ impl<'a> Expressions<'a> {
         let row_schema = row_schema(input)?;
         let of_rows = mapping.iter().copied().chain([width, width + 1]).collect();
         let rows = Compiler::new(&row_schema, of_rows, width + 2, config);
-        Ok(Self { config, rules, input, mapping, width, rows, row_schema, computed: vec![] })
+        Ok(Self {
+            config,
+            rules,
+            input,
+            mapping,
+            width,
+            rows,
+            row_schema,
+            located: node.location.is_some(),
+            computed: vec![],
+        })
     }
 
     pub(super) fn value(&self, expr: &LogicalExpr) -> Result<ExprRef> {
         if let Some((_, column)) = self.computed.iter().find(|(known, _)| known == expr) {
             return Ok(Arc::clone(column));
         }
-        self.rows.compile(expr, &short_text(expr))
+        let written = Written { expr: strip_alias(expr).clone(), location: self.known(location_of(expr)) };
+        self.rows.compile_written(expr, &short_text(expr), &written)
+    }
+
+    /// A place in the text of the statement.
+    fn known<T>(&self, place: Option<T>) -> Option<T> {
+        place.filter(|_| self.located)
     }
 
     pub(super) fn slot_expr(&self, plan: &SlotExprPlan, name: &str) -> Result<SlotExpr> {
-        let slots = plan.slots.iter().map(|(slot, _)| self.slot(slot)).collect::<Result<_>>()?;
+        self.slot_expr_of(plan, name, false)
+    }
+
+    /// The same; of a condition, aggregates are such as can be asked what if.
+    fn slot_expr_of(&self, plan: &SlotExprPlan, name: &str, condition: bool) -> Result<SlotExpr> {
+        let slots = plan.slots.iter().map(|(slot, _)| self.slot(slot, condition)).collect::<Result<_>>()?;
         let schema: SchemaRef =
             Arc::new(Schema::new(plan.slots.iter().map(|(_, field)| Arc::clone(field)).collect::<Vec<_>>()));
         let compiler = Compiler::over(&schema, self.config)?;
         let program = compiler.program(&plan.expr);
-        let expr = compiler.compile_written(&plan.expr, name, &self.rules.written(plan))?;
-        Ok(SlotExpr { slots, schema, expr, program })
+        let written = self.rules.written(plan);
+        let written = Written { location: self.known(written.location), ..written };
+        let expr = compiler.compile_written(&plan.expr, name, &written)?;
+        let place = place(self.known(plan.at.line_and_column()));
+        Ok(SlotExpr { slots, schema, expr, program, place })
     }
 
-    fn slot(&self, slot: &SlotPlan) -> Result<MatchSlot> {
+    fn slot(&self, slot: &SlotPlan, condition: bool) -> Result<MatchSlot> {
         Ok(match slot {
             SlotPlan::At { row, value } => MatchSlot::At { row: *row, value: self.value(value)? },
-            SlotPlan::Aggregate { call, variables, running } => self.aggregate(call, *variables, *running)?,
+            SlotPlan::Aggregate { call, variables, running } => {
+                self.aggregate(call, (*variables, *running), condition)?
+            }
             SlotPlan::MatchNumber => MatchSlot::MatchNumber,
             SlotPlan::Status => MatchSlot::Status,
         })
     }
 
-    fn aggregate(&self, call: &LogicalExpr, variables: VariableSet, running: bool) -> Result<MatchSlot> {
+    fn aggregate(
+        &self,
+        call: &LogicalExpr,
+        (variables, running): (VariableSet, bool),
+        condition: bool,
+    ) -> Result<MatchSlot> {
         let LogicalExpr::AggregateFunction(function) = strip_alias(call) else {
             return Err(SqlError::internal(format!("`{call}` is no aggregate")));
         };
         let (_, field) = call.to_field(&self.row_schema)?;
+        let place = place(self.known(location_of(call)));
         let params = &guarded::behind_filter(&function.params, &self.row_schema)?;
         let name = function.func.name();
         let filter = params.filter.as_deref().map(|filter| self.value(filter)).transpose()?;
@@ -106,12 +141,16 @@ impl<'a> Expressions<'a> {
                 name,
                 args: &fields,
                 distinct: params.distinct,
-                retracting: false,
+                // Sums of doubles are not what they were when a row was taken back.
+                retracting: condition
+                    && params.distinct
+                    && matches!(name, "count" | "sum")
+                    && !field.data_type().is_floating(),
                 return_field: Arc::clone(&field),
             };
             if let Some(function) = builtin(&request) {
                 let args = args.iter().map(|arg| self.value(arg)).collect::<Result<_>>()?;
-                return Ok(MatchSlot::Aggregate { function, args, filter, variables, running });
+                return Ok(MatchSlot::Aggregate { function, args, filter, variables, running, place });
             }
         }
         // DataFusion's own.
@@ -133,7 +172,7 @@ impl<'a> Expressions<'a> {
             ignore_nulls,
         };
         let function: AggregateFunctionRef = Arc::new(Foreign::new(spec)?);
-        Ok(MatchSlot::Aggregate { function, args: exprs, filter, variables, running })
+        Ok(MatchSlot::Aggregate { function, args: exprs, filter, variables, running, place })
     }
 
     fn condition(&self, plan: &ConditionPlan, name: &str) -> Result<Condition> {
@@ -147,17 +186,19 @@ impl<'a> Expressions<'a> {
                 let places = self.width..self.width + row.shifted.len();
                 let mapping = self.mapping.iter().copied().chain(places.clone()).collect();
                 let compiler = Compiler::new(&schema, mapping, places.end, self.config);
+                let written = row.written();
+                let written = Written { location: self.known(written.location), ..written };
                 let values =
                     row.shifted.iter().map(|(by, value, _)| Ok(Shifted { by: *by, value: self.value(value)? }));
                 Some(RowCondition {
                     shifted: values.collect::<Result<_>>()?,
                     schema: Arc::new(Schema::empty()),
                     // Equal conditions of several patterns are known by being equal: without names.
-                    expr: compiler.compile_written(&row.expr, "", &row.written())?,
+                    expr: compiler.compile_written(&row.expr, "", &written)?,
                 })
             }
         };
-        let run = plan.run.as_ref().map(|run| self.slot_expr(run, name)).transpose()?;
+        let run = plan.run.as_ref().map(|run| self.slot_expr_of(run, name, true)).transpose()?;
         Ok(Condition { row, run })
     }
 }
@@ -237,6 +278,10 @@ impl Expressions<'_> {
                 RowsSyntax::All { show_empty, unmatched } => RowsPerMatch::All { show_empty, unmatched },
             },
             output,
+            places: MatchPlaces {
+                pattern: place(self.known(rules.at.pattern.line_and_column())),
+                skip: place(self.known(rules.at.skip.line_and_column())),
+            },
             placement: Arc::default(),
             input: rows.schema,
         })

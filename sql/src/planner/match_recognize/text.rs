@@ -127,10 +127,10 @@ impl MatchRules {
             SlotPlan::MatchNumber | SlotPlan::Status => None,
         });
         let location = values.filter_map(location_of).min();
-        Written { expr: renamed(&expr.expr, &name), location }
+        Written { expr: renamed(&expr.expr, &name), location: location.or(expr.at.line_and_column()) }
     }
 
-    fn slot_text(&self, slot: &SlotPlan) -> String {
+    pub(super) fn slot_text(&self, slot: &SlotPlan) -> String {
         match slot {
             SlotPlan::At { row, value } => {
                 let value = self.value_text(value, row.variables);

@@ -260,6 +260,36 @@ fn changes_and_bounds_are_told() {
     assert_eq!(notices(&format!("SELECT * FROM done MATCH_RECOGNIZE ({clause})")), []);
 }
 
+/// Where partial matches may double with each row, because a row may be either of two variables and a condition asks which were which, that
+/// is said; not of counts and extremes, of variables whose conditions may exclude each other, or where none of it comes round again.
+#[test]
+fn what_may_double_is_told() {
+    let doubles = |pattern: &str, define: &str| {
+        let clause =
+            format!("ORDER BY ts MEASURES COUNT(*) AS n PATTERN ({pattern}) WITHIN INTERVAL '1' DAY DEFINE {define}");
+        let notices = job_of(TABLES, &over_tick(&clause)).notices;
+        let mut messages = notices.into_iter().map(|notice| notice.message);
+        messages.find(|message| message.contains("partial matches may double with each row"))
+    };
+    let told = doubles("(A | B)+ X", "X AS string_agg(CLASSIFIER(), '') = 'AAX'").expect("a notice");
+    let begins = "a row may be `A` as well as `B` in each round of the pattern ((A | B)+ X), and the condition of `X` reads \
+                  `string_agg(CLASSIFIER(), '')`, which is another one for each way";
+    assert!(told.starts_with(begins), "{told}");
+    for (pattern, define) in
+        [("(A | B)+ X", "X AS SUM(A.price) = 5"), ("(A B?)+ X", "A AS A.price > 1, X AS COUNT(DISTINCT B.price) = 2")]
+    {
+        assert!(doubles(pattern, define).is_some(), "{pattern}: {define}");
+    }
+    for (pattern, define) in [
+        ("(A | B)+ X", "X AS COUNT(A.*) = 5 AND MAX(B.price) > 3"),
+        ("(A | B)+ X", "A AS A.price > 3, B AS B.price <= 3, X AS SUM(A.price) = 5"),
+        ("(A | B)+ X", "X AS SUM(price) = 5"),
+        ("A+ B+ X", "X AS string_agg(CLASSIFIER(), '') = 'ABX'"),
+    ] {
+        assert_eq!(doubles(pattern, define), None, "{pattern}: {define}");
+    }
+}
+
 /// Each mistake is told with its place, its name and the way out.
 #[test]
 fn mistakes_in_conditions() {

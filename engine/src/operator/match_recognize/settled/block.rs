@@ -142,7 +142,7 @@ impl Settled {
             };
             let position = self.parts.part(*slot).position;
             let (mut from, mut new_at) = (position, position);
-            if let Some(busy) = self.parts.busy(*slot) {
+            if let Some(busy) = self.parts.wake(*slot) {
                 new_at = busy.held.end();
                 // After a restart it is fed again from its start.
                 if wakes {

@@ -32,10 +32,10 @@ impl Settled {
         };
         let parts = &self.parts;
         let position = |slot| parts.part(slot).position;
-        let held = |slot| parts.busy(slot).and_then(|busy| busy.held.ids().first().copied());
+        let held = |slot| parts.held(slot).and_then(|(_, ids)| ids.first().copied());
         columns.push(numbers(&position));
         columns.push(numbers(&|slot| held(slot).map_or(self.kept.next_arrival, |id| self.kept.arrival(id))));
-        columns.push(numbers(&|slot| parts.busy(slot).map_or(position(slot), |busy| busy.held.first)));
+        columns.push(numbers(&|slot| parts.held(slot).map_or(position(slot), |(first, _)| first)));
         let active = slots.iter().map(|slot| there.then(|| encode(parts.busy(*slot))));
         columns.push(Arc::new(active.collect::<BinaryArray>()));
         batch_of(&self.state_schema, columns, slots.len())

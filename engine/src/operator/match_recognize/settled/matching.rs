@@ -16,7 +16,7 @@ use crate::operator::match_recognize::run::{
     Fed, Known, Scratch, Work, needed_from, row_values, run, times_of_waiting,
 };
 use crate::operator::match_recognize::starts::{Group, Starts, group_of_rows};
-use crate::operator::match_recognize::{Plan, Plans, matcher_error};
+use crate::operator::match_recognize::{Failure, Plan, Plans, matcher_error};
 
 impl Settled {
     /// Matches the rows of partitions where there is one pattern. For each of them, from where on its rows are still needed is added to
@@ -48,6 +48,7 @@ impl Settled {
             self.scratch.symbols.set_values(values, registers.stride());
         }
         let evaluation = Evaluation { spec: &plan.spec, places, context };
+        let failure = Failure::default();
         let mut matches = Matches::default();
         let Scratch { symbols, found, dropped, bad_skips } = &mut self.scratch;
         for (index, group) in groups.iter().enumerate() {
@@ -86,11 +87,11 @@ impl Settled {
                 expired: expired.map(|time| waits_from.map_or(time, |first| time.min(first))),
             };
             let result = match (&plan.registers, plan.asks) {
-                (Some(registers), _) => fed.feed(key, &mut Running { registers }, found),
-                (None, true) => fed.feed(key, &mut plan.asked(evaluation, view), found),
+                (Some(registers), _) => fed.feed(key, &mut Running { registers, failure: &failure }, found),
+                (None, true) => fed.feed(key, &mut plan.asked(evaluation, view, &failure), found),
                 (None, false) => fed.feed(key, &mut NoConditions, found),
             };
-            result.map_err(|error| matcher_error(&plan.spec, error))?;
+            result.map_err(|error| matcher_error(&plan.spec, error, &failure))?;
             matches.add(&plan.spec, found, view, plan.margin);
             let needed = &mut needed[index];
             *needed = needed_from(plans, key).min(*needed);

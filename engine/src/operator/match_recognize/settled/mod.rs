@@ -154,7 +154,7 @@ impl Settled {
         let mut idle = std::mem::take(&mut self.idle);
         idle.retain(|slot| {
             self.parts.part_mut(*slot).listed = false;
-            self.parts.busy(*slot).is_none()
+            self.parts.is_idle(*slot)
         });
         self.forget(&idle)
     }
@@ -287,7 +287,7 @@ impl Settled {
             }
             Task::Expire => self.expired(),
             Task::End => {
-                let busy = |slot: &u32| self.parts.busy(*slot).is_some();
+                let busy = |slot: &u32| !self.parts.is_idle(*slot);
                 let mut slots: Vec<u32> = self.partitions.live_slots().into_iter().filter(busy).collect();
                 slots.sort_unstable();
                 self.looked_at_again(slots, Time { ended: true, ..Time::default() })
