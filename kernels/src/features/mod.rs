@@ -7,7 +7,8 @@
 //! is always a value that was seen, never a computed one, so moving it needs no extended arithmetic either.
 //!
 //! A row with a null (NaN), an infinity or a magnitude beyond `f32` in any feature is not learnt and has the score NaN. Such rows are
-//! dropped here, once, so that neither twins nor shaders ever meet them.
+//! dropped here, once, so that neither twins nor shaders ever meet them. Of those that are *kept* some may be scored without being learnt
+//! ([`Features::learning`]); only twins know such rows.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub struct Features {
     column_count: usize,
     starts: Vec<u32>,
     kept: Option<Vec<u32>>,
+    learns: Option<Vec<bool>>,
     high: Vec<f32>,
     low: Vec<f32>,
 }
@@ -38,11 +40,8 @@ impl Features {
     pub fn new(rows: Arc<GroupedRows>, columns: &[&[f64]]) -> Self {
         let row_count = rows.row_count();
         assert!(columns.iter().all(|column| column.len() == row_count), "each feature has {row_count} rows");
-        let kept: Vec<u32> = (0..row_count as u32)
-            .filter(|&row| {
-                columns.iter().all(|column| (column[rows.order()[row as usize] as usize] as f32).is_finite())
-            })
-            .collect();
+        let kept: Vec<u32> =
+            (0..row_count as u32).filter(|&row| has_values(columns, rows.order()[row as usize] as usize)).collect();
         let all = kept.len() == row_count;
         let starts = if all { rows.offsets().to_vec() } else { starts_of(&kept, rows.offsets()) };
         let (mut high, mut low) =
@@ -55,10 +54,19 @@ impl Features {
                 low.push((value - f64::from(rounded)) as f32);
             }
         }
-        Features { rows, column_count: columns.len(), starts, kept: (!all).then_some(kept), high, low }
+        Features { rows, column_count: columns.len(), starts, kept: (!all).then_some(kept), learns: None, high, low }
     }
 
-    /// The rows, also those that are not learnt.
+    /// The same, where rows with `false` are scored and not learnt; `learns` has one entry for each grouped row.
+    pub(crate) fn learning(mut self, learns: &[bool]) -> Self {
+        self.learns = Some(match &self.kept {
+            None => learns.to_vec(),
+            Some(kept) => kept.iter().map(|&row| learns[row as usize]).collect(),
+        });
+        self
+    }
+
+    /// The rows, also those that are not kept.
     pub fn rows(&self) -> &GroupedRows {
         &self.rows
     }
@@ -68,44 +76,56 @@ impl Features {
         self.column_count
     }
 
-    /// How many rows are learnt.
+    /// How many rows are kept.
     pub fn kept_count(&self) -> usize {
         self.starts.last().map_or(0, |&end| end as usize)
     }
 
-    /// Which grouped rows are learnt, ascending; none where all are.
+    /// Which grouped rows are kept, ascending; none where all are.
     pub fn kept(&self) -> Option<&[u32]> {
         self.kept.as_deref()
     }
 
-    /// Where the learnt rows of each group start; one more entry than there are groups. Groups may be empty here.
+    /// Which of the kept rows are learnt; none where nothing was said of it, and all are.
+    pub(crate) fn learns(&self) -> Option<&[bool]> {
+        self.learns.as_deref()
+    }
+
+    /// How many of some kept rows, from the first on, are learnt as the first one is, or are not; and whether it is.
+    pub(crate) fn run(&self, rows: Range<usize>) -> (usize, bool) {
+        let Some(learns) = &self.learns else { return (rows.len(), true) };
+        let first = learns[rows.start];
+        (learns[rows].iter().take_while(|&&learns| learns == first).count(), first)
+    }
+
+    /// Where the kept rows of each group start; one more entry than there are groups. Groups may be empty here.
     pub fn starts(&self) -> &[u32] {
         &self.starts
     }
 
-    /// The roundings of a feature to `f32`, one for each learnt row.
+    /// The roundings of a feature to `f32`, one for each kept row.
     pub fn high(&self, column: usize) -> &[f32] {
         let count = self.kept_count();
         &self.high[column * count..][..count]
     }
 
-    /// What the roundings of a feature left out, one for each learnt row.
+    /// What the roundings of a feature left out, one for each kept row.
     pub fn low(&self, column: usize) -> &[f32] {
         let count = self.kept_count();
         &self.low[column * count..][..count]
     }
 
-    /// All roundings, `[column][learnt row]`.
+    /// All roundings, `[column][kept row]`.
     pub fn all_high(&self) -> &[f32] {
         &self.high
     }
 
-    /// All that the roundings left out, `[column][learnt row]`.
+    /// All that the roundings left out, `[column][kept row]`.
     pub fn all_low(&self) -> &[f32] {
         &self.low
     }
 
-    /// The slot of each group with its learnt rows.
+    /// The slot of each group with its kept rows.
     pub fn groups(&self) -> impl Iterator<Item = (u32, Range<usize>)> + '_ {
         self.rows
             .slots()
@@ -125,7 +145,7 @@ impl Features {
         groups + self.rows.row_count() * 4 + self.kept.as_ref().map_or(0, Vec::len) * 4 + self.high.len() * 8
     }
 
-    /// Gives each row its value, from those of the learnt rows; NaN for the others.
+    /// Gives each row its value, from those of the kept rows; NaN for the others.
     pub fn spread(&self, of_kept: Vec<f32>) -> Vec<f32> {
         debug_assert_eq!(of_kept.len(), self.kept_count());
         let Some(kept) = &self.kept else { return of_kept };
@@ -135,6 +155,11 @@ impl Features {
         }
         all
     }
+}
+
+/// Whether a row before grouping has a value in each column: such rows are kept.
+pub(crate) fn has_values(columns: &[&[f64]], row: usize) -> bool {
+    columns.iter().all(|column| (column[row] as f32).is_finite())
 }
 
 /// For the ascending `kept` rows, how many lie before each of `offsets`.

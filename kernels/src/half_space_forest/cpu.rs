@@ -26,6 +26,8 @@ struct Segment {
     start: usize,
     end: usize,
     phase: u32,
+    /// Whether its rows are learnt.
+    learns: bool,
     /// Whether the reference has another range than the latest window.
     two_ranges: bool,
     /// Whether the latest masses become the reference after these rows.
@@ -62,8 +64,14 @@ pub(super) fn run(forest: &HalfSpaceForest, batch: &Features, state: &mut StateP
         let mut row = rows.start;
         while row < rows.end {
             let ranges = &mut state.page_mut(page)[slot_start..][..forest.parameters().table_start()];
-            let segment_rows = next_segment(forest, ranges, rows.end - row).min(BLOCK - block.rows);
-            let mut segment = track(forest, batch, ranges, row..row + segment_rows, &mut block);
+            let (alike, learns) = batch.run(row..rows.end);
+            // What is not learnt moves no part of a window.
+            let segment_rows = if learns { next_segment(forest, ranges, alike) } else { alike }.min(BLOCK - block.rows);
+            let segment_of = row..row + segment_rows;
+            let mut segment = match learns {
+                true => track(forest, batch, ranges, segment_of, &mut block),
+                false => place(batch, ranges, segment_of, &mut block),
+            };
             (segment.page, segment.slot_start) = (page, slot_start);
             block.segments.push(segment);
             row += segment_rows;
@@ -148,9 +156,32 @@ fn track(
         start,
         end,
         phase,
+        learns: true,
         two_ranges,
         ends_window: count == length && phase != CALIBRATING,
     }
+}
+
+/// Puts the coordinates of rows that are not learnt into the block: those in the reference's range, by which they are scored.
+fn place(batch: &Features, ranges: &[u32], rows: std::ops::Range<usize>, block: &mut Block) -> Segment {
+    let phase = ranges[PHASE];
+    let (start, end) = (block.rows, block.rows + rows.len());
+    let mut two_ranges = false;
+    if phase == SCORING {
+        for (feature, words) in ranges[HEADER_WORDS..].chunks_exact(FEATURE_WORDS).enumerate() {
+            let (high, low) = (&batch.high(feature)[rows.clone()], &batch.low(feature)[rows.clone()]);
+            let number = |word: usize| f32::from_bits(words[word]);
+            let reference = (number(REFERENCE_LOW), number(REFERENCE_SCALE));
+            two_ranges |= (number(LOW), number(SCALE)) != reference;
+            let base = (number(BASE_HIGH), number(BASE_LOW));
+            coordinates(high, low, base, reference, &mut block.reference[feature][start..end], &mut (0.0, 0.0));
+            let (latest, reference) = (&mut block.latest[feature], &block.reference[feature]);
+            latest[start..end].copy_from_slice(&reference[start..end]);
+        }
+    }
+    block.rows = end;
+    block.any_two_ranges |= two_ranges;
+    Segment { page: 0, slot_start: 0, start, end, phase, learns: false, two_ranges, ends_window: false }
 }
 
 /// The least and the greatest of a run of rows.
@@ -261,7 +292,11 @@ fn count(
             let table = &mut slot[table_start + tree * leaf_count..][..leaf_count];
             if segment.phase == SCORING {
                 let sums = &mut units[start..end];
-                if segment.two_ranges {
+                if !segment.learns {
+                    for (sum, &read) in sums.iter_mut().zip(&read[start..end]) {
+                        *sum += table[read as usize] >> 16;
+                    }
+                } else if segment.two_ranges {
                     for ((sum, &leaf), &read) in sums.iter_mut().zip(&leaves[start..end]).zip(&read[start..end]) {
                         *sum += table[read as usize] >> 16;
                         table[leaf as usize] += 1;
@@ -273,7 +308,7 @@ fn count(
                         *word += 1;
                     }
                 }
-            } else if segment.phase == COUNTING {
+            } else if segment.phase == COUNTING && segment.learns {
                 leaves[start..end].iter().for_each(|&leaf| table[leaf as usize] += 1);
             }
             if segment.ends_window {

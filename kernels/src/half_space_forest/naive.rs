@@ -47,7 +47,8 @@ impl NaiveForest {
             for row in rows {
                 let values: Vec<(f32, f32)> =
                     (0..features).map(|feature| (batch.high(feature)[row], batch.low(feature)[row])).collect();
-                let (total, by_feature) = key.step(&self.forest, &values);
+                let learns = batch.learns().is_none_or(|learns| learns[row]);
+                let (total, by_feature) = key.step(&self.forest, &values, learns);
                 score[row] = total as f32;
                 for (column, credit) in attribution.iter_mut().zip(by_feature) {
                     column[row] = credit as f32;
@@ -70,8 +71,11 @@ impl NaiveForest {
 }
 
 impl Key {
-    fn step(&mut self, forest: &HalfSpaceForest, values: &[(f32, f32)]) -> (f64, Vec<f64>) {
+    fn step(&mut self, forest: &HalfSpaceForest, values: &[(f32, f32)], learns: bool) -> (f64, Vec<f64>) {
         let parameters = forest.parameters();
+        if self.base.is_empty() && !learns {
+            return (0.0, vec![0.0; values.len()]);
+        }
         if self.base.is_empty() {
             self.base = values.to_vec();
             let masses = vec![vec![0; 2 * parameters.leaf_count()]; parameters.trees as usize];
@@ -82,6 +86,9 @@ impl Key {
         let mut scored = (0.0, vec![0.0; values.len()]);
         if self.windows > 1 {
             scored = self.score(forest, &row);
+        }
+        if !learns {
+            return scored;
         }
         if self.windows > 0 {
             for tree in 0..parameters.trees as usize {

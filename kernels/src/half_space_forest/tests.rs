@@ -195,3 +195,22 @@ proptest! {
         prop_assert_eq!(by_row(&case.batches(), &scores), by_row(&whole.batches(), &whole_scores));
     }
 }
+
+/// Rows that are not learnt are scored and counted in no cell, at any place of a window, while ranges stay and after they have moved.
+#[test]
+fn rows_that_are_left_out_agree_with_the_paper() {
+    let rows = 1500u32;
+    let columns: Vec<Vec<f64>> = (0..2)
+        .map(|feature| (0..rows).map(|row| noise(feature, row) * if row < 700 { 1.0 } else { 50.0 }).collect())
+        .collect();
+    let learns: Vec<bool> = (0..rows).map(|row| !matches!(row, 0..=4 | 300..=420 | 650) && row % 7 != 3).collect();
+    let forest = forest(ForestParameters { features: 2, window: 64, attribution: true, ..Default::default() });
+    let batch = batch(&vec![0; rows as usize], &columns).learning(&learns);
+    let (scores, _) = run_twin(&forest, std::slice::from_ref(&batch));
+    let expected = NaiveForest::new(forest.clone()).run(&batch);
+    assert_near(&scores[0].score, &expected.score, 2e-2);
+    assert!(expected.score[301] > 0.0);
+    for (ours, expected) in scores[0].attribution.iter().zip(&expected.attribution) {
+        assert_near(ours, expected, 2e-2);
+    }
+}

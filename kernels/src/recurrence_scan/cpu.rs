@@ -387,6 +387,8 @@ struct Rows<'a> {
     slots: &'a [u32],
     offsets: &'a [u32],
     values: &'a [f64],
+    /// Which are learnt; all, where nothing is said of it.
+    learns: Option<&'a [bool]>,
     scores: &'a mut [f32],
     /// What makes a slot one of the page.
     slot_mask: u32,
@@ -408,6 +410,12 @@ fn run_page<F: Formula>(constants: &Constants, page: &mut Page<'_>, rows: &mut R
         key: Tile { residual: [[0.0]; KEY_ROWS], variance: [[0.0]; KEY_ROWS] },
         steps: [Steps::new(), Steps::new()],
     };
+    if let Some(learns) = rows.learns {
+        for group in 0..group_count {
+            run_key_in_part::<F>(constants, page, rows, &mut scratch.key, (group, learns));
+        }
+        return;
+    }
     let mut group = 0;
     while group < group_count {
         if group + LANES <= group_count {
@@ -465,6 +473,36 @@ fn run_key<F: Formula>(
     (0..waiting_scores.len()).for_each(|row| waiting.add(&mut sums, row));
     waiting.scores(waiting_scores);
     [keys.rise[0], keys.fall[0]] = sums;
+    page.store::<F, 1>(&slots, &keys);
+}
+
+/// A key alone, of which some rows are not learnt: each of those is learnt by a copy, which is dropped.
+#[inline(always)]
+fn run_key_in_part<F: Formula>(
+    constants: &Constants,
+    page: &mut Page<'_>,
+    rows: &mut Rows<'_>,
+    tile: &mut Tile<1, KEY_ROWS>,
+    (group, learns): (usize, &[bool]),
+) {
+    let slots = [(rows.slots[group] & rows.slot_mask) as usize];
+    let range = rows.range(group);
+    let mut keys = page.load::<F, 1>(&slots);
+    let mut start = range.start;
+    for alike in learns[range].chunk_by(|one, next| one == next) {
+        let end = start + alike.len();
+        let tile_rows = if alike[0] { KEY_ROWS } else { 1 };
+        for first in (start..end).step_by(tile_rows) {
+            let tiled = first..(first + tile_rows).min(end);
+            let before = keys;
+            run_tile::<F, 1, KEY_ROWS>(&mut keys, constants, rows.values[tiled.clone()].as_chunks().0, tile);
+            if !alike[0] {
+                keys = before;
+            }
+            rows.scores[tiled.clone()].copy_from_slice(tile.residual[..tiled.len()].as_flattened());
+        }
+        start = end;
+    }
     page.store::<F, 1>(&slots, &keys);
 }
 
@@ -550,6 +588,7 @@ pub(super) fn run(recurrence: &Recurrence, constants: &Constants, batch: &Batch,
             slots: &batch.rows.slots()[groups.clone()],
             offsets: &batch.rows.offsets()[groups.start..=groups.end],
             values: &batch.values,
+            learns: batch.learns.as_deref(),
             scores: &mut scores,
             slot_mask: slots_per_page as u32 - 1,
         };

@@ -100,6 +100,7 @@ impl Config {
 pub struct Batch {
     rows: Arc<GroupedRows>,
     values: Vec<f64>,
+    learns: Option<Vec<bool>>,
 }
 
 impl Batch {
@@ -109,7 +110,7 @@ impl Batch {
     /// When there are not as many values as rows.
     pub fn new(rows: Arc<GroupedRows>, values: Vec<f64>) -> Self {
         assert_eq!(rows.row_count(), values.len(), "one value for each row");
-        Batch { rows, values }
+        Batch { rows, values, learns: None }
     }
 
     /// `values[r]` belongs to row `r` before grouping.
@@ -119,7 +120,14 @@ impl Batch {
     pub fn gather(rows: Arc<GroupedRows>, values: &[f64]) -> Self {
         assert_eq!(rows.row_count(), values.len(), "one value for each row");
         let values = rows.order().iter().map(|&row| values[row as usize]).collect();
-        Batch { rows, values }
+        Batch { rows, values, learns: None }
+    }
+
+    /// The same, where rows with `false` are scored and not learnt; `learns` has one entry for each grouped row. Only the twin knows
+    /// such rows.
+    pub(crate) fn learning(mut self, learns: &[bool]) -> Self {
+        self.learns = learns.contains(&false).then(|| learns.to_vec());
+        self
     }
 
     /// Which rows are which key's.

@@ -27,6 +27,17 @@ impl Naive {
         Naive { config, keys: HashMap::new() }
     }
 
+    /// The score of a row that is not learnt.
+    pub fn judge(&mut self, slot: u32, value: f64) -> f64 {
+        let before = self.keys.get(&slot).copied();
+        let score = self.score(slot, value);
+        match before {
+            Some(before) => self.keys.insert(slot, before),
+            None => self.keys.remove(&slot),
+        };
+        score
+    }
+
     /// The score of a row, before it is learnt.
     pub fn score(&mut self, slot: u32, value: f64) -> f64 {
         let known = self.keys.entry(slot).or_default();

@@ -581,3 +581,30 @@ mod device {
         }
     }
 }
+
+proptest! {
+    /// A row that is not learnt has the score of the books, and what is known stays, in lanes of keys and in one that is hot.
+    #[test]
+    fn rows_that_are_left_out_agree_with_naive(
+        recurrence in recurrences(), min_training in 0u32..8,
+        rows in proptest::collection::vec((slots(), values(), any::<bool>()), 0..600)
+    ) {
+        let config = Config { min_training, ..Config::new(recurrence) };
+        let kernel = RecurrenceScan::new(config).unwrap();
+        let mut naive = Naive::new(config);
+        let slots: Vec<u32> = rows.iter().map(|row| row.0).collect();
+        let slot_count = slots.iter().max().map_or(0, |&slot| slot as usize + 1);
+        let grouped = Arc::new(GroupedRows::group(&slots, slot_count));
+        let values: Vec<f64> = rows.iter().map(|row| row.1).collect();
+        let learns: Vec<bool> = grouped.order().iter().map(|row| rows[*row as usize].2).collect();
+        let batch = Batch::gather(grouped.clone(), &values).learning(&learns);
+        let mut state = StatePages::new(kernel.state_shape());
+        state.grow(kernel.slot_count(&batch));
+        let scores = kernel.run_twin(&batch, &mut state);
+        for (&row, score) in grouped.order().iter().zip(scores) {
+            let (slot, value, learns) = rows[row as usize];
+            let expected = if learns { naive.score(slot, value) } else { naive.judge(slot, value) };
+            prop_assert!(close(score, expected), "row {row} of key {slot}: {score} for {expected}");
+        }
+    }
+}

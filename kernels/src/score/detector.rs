@@ -49,7 +49,7 @@ pub struct Detections {
 pub struct RowContext<'a> {
     /// Event time in milliseconds.
     pub time_ms: Option<&'a [i64]>,
-    /// Rows with `false` are scored and not learnt.
+    /// Rows with `false` are scored and not learnt; of detectors and scorers that are selective.
     pub learn: Option<&'a [bool]>,
 }
 
@@ -98,21 +98,32 @@ impl DetectorOptions {
     /// A detector that has seen no row.
     ///
     /// # Errors
-    /// More features than the method takes; `learn_when` with a method that learns every row.
+    /// More features than the method takes.
     pub fn detector(&self, features: usize, placement: &Arc<Placement>) -> Result<Detector, MethodError> {
-        let scorer = self.method.scorer(features, placement)?;
+        Ok(self.with_scorer(self.method.scorer(features, placement)?, features))
+    }
+
+    /// As [`detector`](Self::detector), for rows of which some are judged and not learnt, as by [`Method::selective_scorer`].
+    ///
+    /// # Errors
+    /// More features than the method takes.
+    pub fn selective_detector(&self, features: usize) -> Result<Detector, MethodError> {
+        Ok(self.with_scorer(self.method.selective_scorer(features)?, features))
+    }
+
+    fn with_scorer(&self, scorer: Box<dyn Scorer>, features: usize) -> Detector {
         let (prior, warm_up_rows) = (self.method.prior(features), self.method.warm_up_rows(features));
         let calibration = Calibration::new(self.alarm.clone(), prior, features, warm_up_rows);
         let words = scorer.state_shape().initial().iter().chain(calibration.shape().initial()).copied().collect();
         let shape = StateShape::new(words, scorer.state_shape().layout());
-        Ok(Detector {
+        Detector {
             scorer_words: scorer.state_shape().words_per_slot(),
             state: StatePages::new(calibration.shape().clone()),
             scorer,
             calibration,
             shape,
             started: None,
-        })
+        }
     }
 }
 
@@ -166,6 +177,7 @@ impl Detector {
         let scores = self.scorer.finish();
         let surprises = self.scorer.take_surprises();
         let expectations = self.scorer.take_expectations();
+        let learn = self.scorer.take_learns().or(learn);
         self.state.grow(features.slot_count());
         let seen = GroupedContext { time_ms: time_ms.as_deref(), learn: learn.as_deref(), beyond: &beyond };
         self.calibration.run(&features, (scores, surprises), expectations, seen, &mut self.state)

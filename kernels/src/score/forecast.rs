@@ -15,7 +15,7 @@ use super::scorer::{Expectations, Scorer};
 use crate::forecast::{Forecaster, Method, Parameters, Season};
 use crate::kernel::KernelError;
 use crate::placed::WaveGroup;
-use crate::placer::{Decision, Side, Switch};
+use crate::placer::Side;
 use crate::rows::GroupedRows;
 use crate::state::StateShape;
 
@@ -114,14 +114,6 @@ impl Scorer for ForecastScorer {
         self.forecaster.bytes()
     }
 
-    fn decision(&self) -> Option<&Decision> {
-        None
-    }
-
-    fn fall_backs(&self) -> (u64, u64) {
-        (0, 0)
-    }
-
     fn place(&self) -> (u64, Side) {
         (self.batches, Side::Cpu)
     }
@@ -129,12 +121,6 @@ impl Scorer for ForecastScorer {
     fn resume(&mut self, steps: u64, _: Side) {
         self.batches = steps;
     }
-
-    fn take_switches(&mut self) -> Vec<Switch> {
-        Vec::new()
-    }
-
-    fn recall(&mut self, _: &[Switch]) {}
 }
 
 #[cfg(test)]

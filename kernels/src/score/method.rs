@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::forecast::ForecastScorer;
 use super::scorer::{KernelScorer, ScoreKernel, Scorer};
+use super::selective::SelectiveScorer;
 use crate::calibration::Prior;
 use crate::half_space_forest::{ForestParameters, HalfSpaceForest};
 use crate::kernel::KernelError;
@@ -52,8 +53,6 @@ pub struct MethodDescription {
     pub features_max: usize,
     /// One sentence.
     pub meaning: &'static str,
-    /// Whether rows can be scored without being learnt.
-    pub learns_when: bool,
     /// How its scores are distributed, for all that is known before a key has shown its own.
     pub prior: Prior,
     /// What can be set.
@@ -97,7 +96,6 @@ pub const METHODS: &[MethodDescription] = &[
         features_max: 32,
         meaning: "Novelty of values and of their means, deviations, and what a season leaves, weighed for each key by what the season \
                   explains; of several values, how rare their region is (as `half_space`).",
-        learns_when: true,
         prior: Prior::AUTO,
         options: &[SEASONALITY, option!("half_life", 500.0, "Rows after which a row weighs half in deviations.")],
     },
@@ -105,7 +103,6 @@ pub const METHODS: &[MethodDescription] = &[
         name: "novelty",
         features_max: 1,
         meaning: "How far a value, and the mean of the last ones, is from all earlier ones, beside how far they usually are.",
-        learns_when: true,
         prior: Prior::NOVELTY,
         options: &[
             option!("window", whole 80, "Rows of the rolling mean."),
@@ -117,7 +114,6 @@ pub const METHODS: &[MethodDescription] = &[
         name: "seasonal",
         features_max: 1,
         meaning: "Distance from what is usual at this time of day, of the week or in the cycle, in standard deviations.",
-        learns_when: true,
         prior: Prior::DEVIATIONS,
         options: &[
             SEASONALITY,
@@ -129,7 +125,6 @@ pub const METHODS: &[MethodDescription] = &[
         name: "ewma",
         features_max: 1,
         meaning: "Distance from an exponentially weighted mean, in standard deviations.",
-        learns_when: false,
         prior: Prior::DEVIATIONS,
         options: &[option!("half_life", 100.0, "Rows after which a row weighs half."), MIN_TRAINING, VARIANCE_FLOOR],
     },
@@ -137,7 +132,6 @@ pub const METHODS: &[MethodDescription] = &[
         name: "holt",
         features_max: 1,
         meaning: "Error of the forecast from level and trend (Holt), in its standard deviations.",
-        learns_when: false,
         prior: Prior::DEVIATIONS,
         options: &[
             option!("half_life", 20.0, "Rows after which the level has forgotten half."),
@@ -150,7 +144,6 @@ pub const METHODS: &[MethodDescription] = &[
         name: "cusum",
         features_max: 1,
         meaning: "Two-sided cumulative sum (Page) of standardised residuals: small shifts that last.",
-        learns_when: false,
         prior: Prior::SUMS,
         options: &[
             option!("half_life", 500.0, "Rows after which a row weighs half in mean and variance."),
@@ -164,7 +157,6 @@ pub const METHODS: &[MethodDescription] = &[
         name: "changepoint",
         features_max: 1,
         meaning: "How sure it is that level or spread have changed of late, by all that came since (Bayesian online change point detection).",
-        learns_when: true,
         prior: Prior::SURENESS,
         options: &[
             option!("window", whole 30, "Rows of late in which a change counts."),
@@ -186,7 +178,6 @@ pub const METHODS: &[MethodDescription] = &[
         name: "forecast",
         features_max: 1,
         meaning: "Distance from what was forecast for the row, in half widths of the forecast's interval (its standard deviations).",
-        learns_when: true,
         prior: Prior::DEVIATIONS,
         options: &[
             option!("period", whole 0, "Rows of a season; 0: any that is found."),
@@ -198,7 +189,6 @@ pub const METHODS: &[MethodDescription] = &[
         name: "rcf",
         features_max: 32,
         meaning: "How much a row, of one or more values, displaces those in samples of the earlier ones (robust random cut forest).",
-        learns_when: true,
         prior: Prior::UNKNOWN,
         options: &[
             option!("trees", whole 20, "Random trees."),
@@ -213,7 +203,6 @@ pub const METHODS: &[MethodDescription] = &[
         name: "half_space",
         features_max: 32,
         meaning: "How rare the region is in which a row lies, in bits, by half-space trees over one or more values.",
-        learns_when: false,
         prior: Prior::BITS,
         options: &[
             option!("trees", whole 25, "Random trees."),
@@ -226,7 +215,6 @@ pub const METHODS: &[MethodDescription] = &[
         name: "distance",
         features_max: 1,
         meaning: "Distance of the last values' shape to the nearest earlier shape (left matrix profile, z-normalised).",
-        learns_when: false,
         prior: Prior::UNKNOWN,
         options: &[
             option!("window", whole 32, "Rows that make a shape."),
@@ -237,7 +225,6 @@ pub const METHODS: &[MethodDescription] = &[
         name: "subspace",
         features_max: 1,
         meaning: "What the usual shapes of a window do not explain (online principal components).",
-        learns_when: false,
         prior: Prior::UNKNOWN,
         options: &[
             option!("window", whole 32, "Rows that make a shape."),
@@ -249,7 +236,6 @@ pub const METHODS: &[MethodDescription] = &[
         name: "centroids",
         features_max: 1,
         meaning: "Distance of a window's shape to the nearest of the usual shapes (online k-means).",
-        learns_when: false,
         prior: Prior::UNKNOWN,
         options: &[
             option!("window", whole 32, "Rows that make a shape."),
@@ -405,12 +391,6 @@ impl Method {
         self.options.get(SEASONALITY_NAME).is_some_and(|period| *period > SEASONALITY_NONE)
     }
 
-    /// Whether rows of so many features can be scored without being learnt.
-    pub fn learns_when(&self, features: usize) -> bool {
-        // Several values of `auto` go to a kernel that learns every row.
-        self.description.learns_when && (features == 1 || self.description.name != DEFAULT)
-    }
-
     /// The method's description.
     pub fn description(&self) -> &'static MethodDescription {
         self.description
@@ -460,6 +440,24 @@ impl Method {
     /// # Errors
     /// More features than the method takes.
     pub fn scorer(&self, features: usize, placement: &Arc<Placement>) -> Result<Box<dyn Scorer>, MethodError> {
+        self.made(features, Some(placement))
+    }
+
+    /// As [`scorer`](Self::scorer), for rows of which some are scored and not learnt ([`RowContext::learn`](super::RowContext::learn)); it runs
+    /// on the CPU.
+    ///
+    /// A row that is not learnt leaves the model as it was. Four kinds of models have a place for it all the same: `subspace`, `centroids`
+    /// and `distance` keep it in the windows to come, and neither they nor a calibration learn a window that holds one; `forecast` goes on by a
+    /// row of time, for which the expectation stands in; `auto` and `seasonal` go on in a cycle that they have found in rows.
+    ///
+    /// # Errors
+    /// As [`scorer`](Self::scorer).
+    pub fn selective_scorer(&self, features: usize) -> Result<Box<dyn Scorer>, MethodError> {
+        self.made(features, None)
+    }
+
+    /// Without a placement: a selective one.
+    fn made(&self, features: usize, placement: Option<&Arc<Placement>>) -> Result<Box<dyn Scorer>, MethodError> {
         let features_max = self.description.features_max;
         if features == 0 || features > features_max {
             return Err(MethodError::Features { method: self.description.name, features_max, given: features });
@@ -478,9 +476,13 @@ impl Method {
         })
     }
 
-    fn kernel(&self, features: usize, placement: &Arc<Placement>) -> Result<Box<dyn Scorer>, KernelError> {
-        fn placed<K: ScoreKernel>(kernel: K, placement: &Arc<Placement>) -> Result<Box<dyn Scorer>, KernelError> {
-            Ok(Box::new(KernelScorer::new(kernel, placement)))
+    fn kernel(&self, features: usize, placement: Option<&Arc<Placement>>) -> Result<Box<dyn Scorer>, KernelError> {
+        type Place<'a> = Option<&'a Arc<Placement>>;
+        fn placed<K: ScoreKernel>(kernel: K, placement: Place<'_>) -> Result<Box<dyn Scorer>, KernelError> {
+            Ok(match placement {
+                Some(placement) => Box::new(KernelScorer::new(kernel, placement)),
+                None => Box::new(SelectiveScorer::new(kernel)),
+            })
         }
         let number = |name: &str| self.options[name];
         let whole = |name: &str| number(name) as u32;

@@ -7,6 +7,7 @@ mod detector;
 mod forecast;
 mod method;
 mod scorer;
+mod selective;
 #[cfg(test)]
 mod tests;
 

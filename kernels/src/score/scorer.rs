@@ -19,8 +19,16 @@ pub(super) trait ScoreKernel: Kernel {
     /// Makes a batch of columns that have one value for each row before grouping; a null is NaN.
     fn batch(&self, rows: &Arc<GroupedRows>, columns: &[&[f64]]) -> Self::Batch;
 
+    /// The same batch, where rows with `false` are scored and not learnt, for the twin; `learns` has one entry for each grouped row.
+    fn learning(batch: Self::Batch, learns: &[bool]) -> Self::Batch;
+
     /// The score of each grouped row.
     fn scores(output: Self::Output) -> Vec<f32>;
+
+    /// Rows that a score is made of: those of a window, if the kernel looks at windows.
+    fn window(&self) -> u32 {
+        1
+    }
 
     /// Cost of a row as a multiple of that of the shape that is calibrated.
     fn work(&self) -> f64 {
@@ -33,21 +41,34 @@ impl ScoreKernel for RecurrenceScan {
         recurrence_scan::Batch::gather(Arc::clone(rows), columns[0])
     }
 
+    fn learning(batch: Self::Batch, learns: &[bool]) -> Self::Batch {
+        batch.learning(learns)
+    }
+
     fn scores(output: Vec<f32>) -> Vec<f32> {
         output
     }
 }
 
-/// A kernel over [`Features`], and what a row costs it.
+/// A kernel over [`Features`], the rows of its windows, and what a row costs it.
 macro_rules! of_features {
-    ($kernel:ty, $work:expr) => {
+    ($kernel:ty, $window:expr, $work:expr) => {
         impl ScoreKernel for $kernel {
             fn batch(&self, rows: &Arc<GroupedRows>, columns: &[&[f64]]) -> Features {
                 Features::new(Arc::clone(rows), columns)
             }
 
+            fn learning(batch: Features, learns: &[bool]) -> Features {
+                batch.learning(learns)
+            }
+
             fn scores(output: Scores) -> Vec<f32> {
                 output.score
+            }
+
+            fn window(&self) -> u32 {
+                let window: fn(&Self) -> u32 = $window;
+                window(self)
             }
 
             fn work(&self) -> f64 {
@@ -58,11 +79,13 @@ macro_rules! of_features {
     };
 }
 
-of_features!(HalfSpaceForest, |kernel| {
+of_features!(HalfSpaceForest, |_| 1, |kernel| {
     f64::from(kernel.parameters().trees * kernel.parameters().depth) / (25.0 * 8.0)
 });
-of_features!(WindowDistance, |kernel| f64::from(kernel.parameters().history) / f64::from(CALIBRATED_HISTORY));
-of_features!(SubspaceScore, |kernel| {
+of_features!(WindowDistance, |kernel| kernel.parameters().window, |kernel| {
+    f64::from(kernel.parameters().history) / f64::from(CALIBRATED_HISTORY)
+});
+of_features!(SubspaceScore, |kernel| kernel.parameters().window, |kernel| {
     f64::from(kernel.parameters().window * kernel.parameters().components) / (32.0 * 4.0)
 });
 
@@ -77,7 +100,7 @@ pub trait Scorer: Send {
     /// Starts to score the rows of a batch; on a device, as part of the group's wave. To be [finished](Self::finish) before the next.
     ///
     /// `columns` are the features, each with one value for each row *before* grouping; a null is NaN. Rows that are not to be learnt are
-    /// so only by methods that [know how](super::MethodDescription::learns_when).
+    /// for a [selective](super::Method::selective_scorer) scorer.
     fn start(&mut self, rows: &Arc<GroupedRows>, columns: &[&[f64]], context: RowContext<'_>, group: &mut WaveGroup);
 
     /// One score for each *grouped* row; NaN where a feature is missing, 0 while the key is too young.
@@ -93,6 +116,11 @@ pub trait Scorer: Send {
 
     /// What was expected of each row of the batch that was finished last, of scorers that expect something.
     fn take_expectations(&mut self) -> Option<Expectations> {
+        None
+    }
+
+    /// Which rows of the batch that was finished last a calibration may learn; `None`: those that were to be learnt.
+    fn take_learns(&mut self) -> Option<Vec<bool>> {
         None
     }
 
@@ -113,11 +141,15 @@ pub trait Scorer: Send {
         false
     }
 
-    /// What was decided last: where it runs, and why.
-    fn decision(&self) -> Option<&Decision>;
+    /// What was decided last: where it runs, and why; nothing, where there is nothing to decide.
+    fn decision(&self) -> Option<&Decision> {
+        None
+    }
 
     /// How often the twin has taken over from a failed device, and how many batches it has done again.
-    fn fall_backs(&self) -> (u64, u64);
+    fn fall_backs(&self) -> (u64, u64) {
+        (0, 0)
+    }
 
     /// How many batches were placed, and where the next one is unless something changes; for a checkpoint.
     fn place(&self) -> (u64, Side);
@@ -126,10 +158,13 @@ pub trait Scorer: Send {
     fn resume(&mut self, steps: u64, side: Side);
 
     /// The moves between CPU and device since the last call.
-    fn take_switches(&mut self) -> Vec<Switch>;
+    fn take_switches(&mut self) -> Vec<Switch> {
+        Vec::new()
+    }
 
-    /// Repeats recorded moves from here on, whatever figures say; to be called with those of each step before it.
-    fn recall(&mut self, switches: &[Switch]);
+    /// Repeats recorded moves from here on, whatever figures say; to be called with those of each step before it. What stays on the CPU
+    /// has none.
+    fn recall(&mut self, _switches: &[Switch]) {}
 }
 
 /// What a scorer expected of the first feature, by grouped row; NaN where the row was not scored.
@@ -163,7 +198,8 @@ impl<K: ScoreKernel> Scorer for KernelScorer<K> {
         self.0.state_shape()
     }
 
-    fn start(&mut self, rows: &Arc<GroupedRows>, columns: &[&[f64]], _: RowContext<'_>, group: &mut WaveGroup) {
+    fn start(&mut self, rows: &Arc<GroupedRows>, columns: &[&[f64]], context: RowContext<'_>, group: &mut WaveGroup) {
+        debug_assert!(context.learn.is_none(), "rows that are not to be learnt are for a selective scorer");
         let kernel = self.0.kernel();
         let batch = kernel.batch(rows, columns);
         let shape = BatchShape {

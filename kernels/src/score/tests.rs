@@ -5,12 +5,12 @@ use super::*;
 use crate::rows::GroupedRows;
 use std::sync::Arc;
 
-fn map(value: Value) -> Map<String, Value> {
+pub(super) fn map(value: Value) -> Map<String, Value> {
     value.as_object().expect("an object").clone()
 }
 
 /// Every method, with few rows of training so that short inputs are scored.
-fn young(name: &str) -> Method {
+pub(super) fn young(name: &str) -> Method {
     let mut options = map(json!({ "method": name }));
     let described = Method::named(name).expect("it is described");
     let small: &[(&str, u32)] = &[("min_training", 2), ("window", 8), ("history", 64)];
@@ -67,7 +67,7 @@ fn every_method_is_made_with_its_defaults() {
     }
 }
 
-fn rows() -> impl Strategy<Value = Vec<(u32, f64)>> {
+pub(super) fn rows() -> impl Strategy<Value = Vec<(u32, f64)>> {
     let value = prop_oneof![
         8 => -100.0..100.0f64,
         1 => Just(f64::NAN),
@@ -348,10 +348,10 @@ fn one_glitch_hides_no_later_anomaly() {
         // What is told in the chance of a row is also how many as strange there were, and the glitch is one.
         assert!(hidden.len() <= hidden_max, "{method}: hidden is what comes after {hidden:?}");
     }
-    for described in METHODS.iter().filter(|described| described.learns_when && described.name != "rcf") {
-        let said = detections(json!({ "method": described.name }), &series(1, Some(999_999.0)));
+    for method in ["auto", "novelty", "seasonal", "changepoint", "forecast"] {
+        let said = detections(json!({ "method": method }), &series(1, Some(999_999.0)));
         let (expected, width) = (said.expected[GLITCH + 10], said.upper[GLITCH + 10] - said.lower[GLITCH + 10]);
-        assert!((expected - 5.0).abs() < 2.0 && width < 40.0, "{}: {expected}, {width}", described.name);
+        assert!((expected - 5.0).abs() < 2.0 && width < 40.0, "{method}: {expected}, {width}");
     }
 }
 

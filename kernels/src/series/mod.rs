@@ -31,7 +31,7 @@ pub(crate) use seasonal::{SeasonalScore, Seasonality};
 
 use crate::features::{Features, centred};
 use crate::placed::WaveGroup;
-use crate::placer::{Decision, Side, Switch};
+use crate::placer::Side;
 use crate::rows::GroupedRows;
 use crate::score::{Expectations, RowContext, Scorer};
 use crate::state::{Layout, StatePages, StateShape};
@@ -143,24 +143,24 @@ impl<M: SeriesModel> Scorer for SeriesScorer<M> {
                 let (header, state) = state.split_at_mut(self.features * BASE_WORDS + 1);
                 let (bases, begun) = header.split_at_mut(self.features * BASE_WORDS);
                 let first = begun[0] == 0.0;
+                let learn = context.learn.is_none_or(|learn| learn[arrived]);
                 for ((value, (high, low)), base) in
                     values.iter_mut().zip(&columns).zip(bases.chunks_exact_mut(BASE_WORDS))
                 {
-                    if first {
-                        (base[0], base[1]) = (high[row], low[row]);
+                    // Until a row has been learnt each is beside itself.
+                    let own = if first { (high[row], low[row]) } else { (base[0], base[1]) };
+                    *value = centred(high[row], low[row], own.0, own.1);
+                    if learn {
+                        (base[0], base[1]) = own;
                     }
-                    *value = centred(high[row], low[row], base[0], base[1]);
                 }
-                begun[0] = 1.0;
+                if learn {
+                    begun[0] = 1.0;
+                }
                 let base = (bases[0], bases[1]);
-                let scored = self.model.row(
-                    state,
-                    Row {
-                        values: &values,
-                        time_ms: context.time_ms.map(|times| times[arrived]),
-                        learn: context.learn.is_none_or(|learn| learn[arrived]),
-                    },
-                );
+                let scored = self
+                    .model
+                    .row(state, Row { values: &values, time_ms: context.time_ms.map(|times| times[arrived]), learn });
                 scores[row] = scored.score;
                 if let Some(surprise) = scored.surprise {
                     surprises.resize(kept, 0.0);
@@ -218,14 +218,6 @@ impl<M: SeriesModel> Scorer for SeriesScorer<M> {
         self.state.bytes()
     }
 
-    fn decision(&self) -> Option<&Decision> {
-        None
-    }
-
-    fn fall_backs(&self) -> (u64, u64) {
-        (0, 0)
-    }
-
     fn place(&self) -> (u64, Side) {
         (self.batches, Side::Cpu)
     }
@@ -233,12 +225,6 @@ impl<M: SeriesModel> Scorer for SeriesScorer<M> {
     fn resume(&mut self, steps: u64, _: Side) {
         self.batches = steps;
     }
-
-    fn take_switches(&mut self) -> Vec<Switch> {
-        Vec::new()
-    }
-
-    fn recall(&mut self, _: &[Switch]) {}
 }
 
 /// Gives each part of a model its words, in order.

@@ -15,7 +15,7 @@ const FIVE_MINUTES_MS: i64 = 300_000;
 
 fn detector(options: Value) -> Detector {
     let options = DetectorOptions::parse(options.as_object().expect("an object")).expect("they can be");
-    options.detector(1, &Arc::default()).expect("one value")
+    options.selective_detector(1).expect("one value")
 }
 
 /// Rows of some keys, in the order in which they come.

@@ -15,7 +15,7 @@ pub(super) fn run(kernel: &SubspaceScore, batch: &Features, state: &mut StatePag
     let (window, stride, slot_words) =
         (parameters.window as usize, parameters.stride(), state.shape().words_per_slot());
     let mut score = vec![0.0; batch.kept_count()];
-    let (mut values, mut shape) = (Vec::new(), vec![0.0f32; stride]);
+    let (mut values, mut shape, mut copy) = (Vec::new(), vec![0.0f32; stride], Vec::new());
     for (slot, rows) in batch.groups() {
         if rows.is_empty() {
             continue;
@@ -30,13 +30,23 @@ pub(super) fn run(kernel: &SubspaceScore, batch: &Features, state: &mut StatePag
         }
         values.clear();
         values.extend(slot[parameters.values_start()..][..window].iter().map(|&word| f32::from_bits(word)));
-        for (score, (&high, &low)) in score[rows].iter_mut().zip(high.iter().zip(low)) {
+        for (row, (&high, &low)) in rows.zip(high.iter().zip(low)) {
             let base = (f32::from_bits(slot[BASE_HIGH]), f32::from_bits(slot[BASE_LOW]));
             values.push(centred(high, low, base.0, base.1));
-            slot[COUNT] = (slot[COUNT] + 1).min(COUNT_MAX);
-            if slot[COUNT] as usize >= window {
+            // A window that is not to be learnt is learnt by a copy, which is dropped.
+            let is_window = slot[COUNT] as usize + 1 >= window;
+            let learner = match batch.learns() {
+                Some(learns) if is_window && !learns[row] => {
+                    copy.clear();
+                    copy.extend_from_slice(slot);
+                    copy.as_mut_slice()
+                }
+                _ => &mut *slot,
+            };
+            learner[COUNT] = (learner[COUNT] + 1).min(COUNT_MAX);
+            if is_window {
                 let newest_window = values.len() - window;
-                *score = step(kernel, slot, &values[newest_window..], &mut shape);
+                score[row] = step(kernel, learner, &values[newest_window..], &mut shape);
                 rebase(slot, &mut values[newest_window..], high, low);
             }
         }

@@ -15,6 +15,8 @@
 //!
 //! **Flat windows** (see [`SubspaceParameters::flat_span`]) have no shape and are not learnt, but counted: a flat window's score is the
 //! share of windows that were not flat, so a sensor that gets stuck for the first time stands out and one that often rests does not.
+//!
+//! A window that is not to be learnt is scored, and neither vectors nor counts move; its newest value stays for the windows after it.
 
 mod cpu;
 #[cfg(feature = "gpu")]
@@ -42,7 +44,7 @@ pub(crate) const COUNT_MAX: u32 = 1 << 24;
 // Words of a slot.
 pub(crate) const BASE_HIGH: usize = 0;
 pub(crate) const BASE_LOW: usize = 1;
-pub(crate) const COUNT: usize = 2; // rows learnt
+pub(crate) const COUNT: usize = 2; // windows learnt, and the rows before the first window
 pub(crate) const FLAT_SHARE: usize = 3; // of windows
 pub(crate) const HEADER_WORDS: usize = 4;
 // After the header: the count of windows learnt by each vector [k], the last values [stride], the vectors [k][stride].

@@ -12,7 +12,7 @@ pub struct NaiveSubspace {
     keys: HashMap<u32, Key>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Key {
     values: Vec<f64>,
     windows: u32,
@@ -34,7 +34,15 @@ impl NaiveSubspace {
             let key = self.keys.entry(slot).or_default();
             for row in rows {
                 key.values.push(f64::from(batch.high(0)[row]) + f64::from(batch.low(0)[row]));
-                score[row] = key.step(&self.kernel) as f32;
+                let mut copy;
+                let learner = match batch.learns().is_none_or(|learns| learns[row]) {
+                    true => &mut *key,
+                    false => {
+                        copy = key.clone();
+                        &mut copy
+                    }
+                };
+                score[row] = learner.step(&self.kernel) as f32;
             }
         }
         Scores { score: batch.spread(score), attribution: Vec::new() }

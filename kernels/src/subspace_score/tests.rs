@@ -183,3 +183,18 @@ proptest! {
         }
     }
 }
+
+/// Windows that are not learnt are scored by the model as it was, in the midst of others and before there is any.
+#[test]
+fn windows_that_are_left_out_agree_with_the_books() {
+    for model in MODELS {
+        let values: Vec<f64> =
+            noise(6, 900).iter().zip(0..).map(|(noise, row)| (f64::from(row) * 0.3).sin() + 0.2 * noise).collect();
+        let learns: Vec<bool> =
+            (0..values.len()).map(|row| !matches!(row, 0..=4 | 20..=60 | 500 | 600..=650)).collect();
+        let kernel = kernel(SubspaceParameters { window: 16, components: 3, model, ..Default::default() });
+        let batch = batch(&vec![0; values.len()], &values).learning(&learns);
+        let (scores, _) = run_twin(&kernel, std::slice::from_ref(&batch));
+        assert_near(&scores[0].score, &NaiveSubspace::new(kernel.clone()).run(&batch).score, 1e-3);
+    }
+}

@@ -6,7 +6,7 @@
 use multiversion::multiversion;
 
 use super::{
-    CHUNK, COUNT, COUNT_BACK, COUNT_MAX, FLAT_COUNT, HEADER_WORDS, PEAK, PEAK_RATIO, PLACE, RENEWED, RINGS,
+    CHUNK, COUNT, COUNT_BACK, COUNT_MAX, FLAT_COUNT, HEADER_WORDS, LEFT_OUT, PEAK, PEAK_RATIO, PLACE, RENEWED, RINGS,
     WindowDistance,
 };
 use crate::features::{Features, Scores, VALUE_MAX, centred};
@@ -71,7 +71,8 @@ pub(super) fn run(kernel: &WindowDistance, batch: &Features, state: &mut StatePa
         while start < group.end {
             let end = (start + CHUNK - slot[COUNT] as usize % CHUNK).min(group.end);
             let (high, low) = (&batch.high(0)[start..end], &batch.low(0)[start..end]);
-            make_windows(kernel, shape, slot, high, low, &mut rows, &mut values);
+            let learns = batch.learns().map(|learns| &learns[start..end]);
+            make_windows(kernel, shape, slot, (high, low), learns, &mut rows, &mut values);
             compare(slot, shape, &mut rows);
             // Rows before the first window of all have score 0.
             let first = end - rows.len();
@@ -128,13 +129,15 @@ fn make_windows(
     kernel: &WindowDistance,
     shape: Shape,
     slot: &mut [u32],
-    high: &[f32],
-    low: &[f32],
+    (high, low): (&[f32], &[f32]),
+    learns: Option<&[bool]>,
     rows: &mut Vec<Row>,
     values: &mut Values,
 ) {
     let Shape { window, history, exclusion, ring } = shape;
     let (slices, slice_lags) = kernel.parameters().slices();
+    // Windows that are not learnt, among those that the newest is compared with.
+    let mut left_out = if learns.is_some() { count_left_out(shape, slot) } else { 0 };
     // The last `window` values before the chunk, then the chunk, in the order of time.
     for (array, (values, new)) in [(&mut values.high, high), (&mut values.low, low)].into_iter().enumerate() {
         values.clear();
@@ -172,13 +175,20 @@ fn make_windows(
             renew = is_small || cut || cut_before;
             inverse = (1.0 / now.squares.sqrt()).to_bits() & !RENEWED | if renew { RENEWED } else { 0 };
         }
-        for (array, word) in [(2, df.to_bits()), (3, dg.to_bits()), (4, inverse)] {
+        let kept = if learns.is_none_or(|learns| learns[index]) { inverse } else { LEFT_OUT | inverse & RENEWED };
+        for (array, word) in [(2, df.to_bits()), (3, dg.to_bits()), (4, kept)] {
             slot[HEADER_WORDS + array * ring + place] = word;
         }
         let earlier = count - window; // windows before this one
-        let is_flat = |lag: usize| slot[HEADER_WORDS + 4 * ring + (place + lag) % ring] == 0;
+        let inverse_of = |lag: usize| slot[HEADER_WORDS + 4 * ring + (place + lag) % ring];
+        let is_flat = |lag: usize| inverse_of(lag) == 0;
         let flats = slot[FLAT_COUNT] + u32::from(earlier > exclusion && is_flat(exclusion + 1))
             - u32::from(earlier > history && is_flat(history + 1));
+        if learns.is_some() {
+            let comes = earlier > exclusion && is_left_out(inverse_of(exclusion + 1));
+            let goes = earlier > history && is_left_out(inverse_of(history + 1));
+            left_out = left_out + usize::from(comes) - usize::from(goes);
+        }
         slot[FLAT_COUNT] = flats;
         let slice = (count as u32 % slices * slice_lags) as usize;
         rows.push(Row {
@@ -191,7 +201,8 @@ fn make_windows(
             lag_max: earlier.saturating_sub(1).min(history),
             entering: (earlier > exclusion && earlier <= history).then_some(earlier),
             refresh: (slice + 1, (slice + slice_lags as usize).min(earlier.min(history))),
-            scored: earlier.min(history).saturating_sub(exclusion) >= kernel.parameters().min_training_windows(),
+            scored: earlier.min(history).saturating_sub(exclusion)
+                >= kernel.parameters().min_training_windows() + left_out,
             any_flat: flats > 0,
             best: f32::NEG_INFINITY,
         });
@@ -200,6 +211,19 @@ fn make_windows(
     if slot[COUNT] >= COUNT_MAX {
         slot[COUNT] -= COUNT_BACK;
     }
+}
+
+fn is_left_out(inverse: u32) -> bool {
+    inverse & !RENEWED == LEFT_OUT
+}
+
+/// How many windows that are not learnt are among those that the newest window so far was compared with.
+fn count_left_out(shape: Shape, slot: &[u32]) -> usize {
+    let Shape { window, history, exclusion, ring } = shape;
+    let earlier = (slot[COUNT] as usize).saturating_sub(window);
+    let inverses = &slot[HEADER_WORDS + 4 * ring..][..ring];
+    let compared = exclusion + 1..=earlier.min(history);
+    compared.filter(|lag| is_left_out(inverses[(slot[PLACE] as usize + lag) % ring])).count()
 }
 
 /// Moves the covariances of all lags over the rows of a chunk, and finds each row's best.
@@ -309,8 +333,8 @@ fn centre(high: &[u32], low: &[u32], place: usize, offset: f32, window: usize, o
 #[inline(always)]
 fn covariance_of(now: &[f32], high: &[u32], low: &[u32], inverse: &[u32], other: usize) -> f32 {
     let origin = (f32::from_bits(high[other]), f32::from_bits(low[other]));
-    // Differences of other windows than these are not cut.
-    let may_be_cut = f32::from_bits(inverse[other]) < CUT_INVERSE_MAX;
+    // Differences of other windows than these are not cut; of one that is not learnt nobody knows.
+    let may_be_cut = is_left_out(inverse[other]) || f32::from_bits(inverse[other]) < CUT_INVERSE_MAX;
     let mut sums = [0.0f32; LANES];
     let mut done = 0;
     while done < now.len() {

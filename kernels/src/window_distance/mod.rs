@@ -27,6 +27,10 @@
 //! **Flat windows**, whose values span no more than [`DistanceParameters::flat_span`] or than rounding, have no shape. As in stumpy and
 //! MASS, two flat windows have distance 0, a flat one and another `sqrt(w)`.
 //!
+//! **Windows that are not learnt** are scored, and no later one is compared with them: in the place of their `inverse` stands a number that
+//! is none (`LEFT_OUT`), which is never the greatest. Their covariances move on, as later windows on the same diagonal need them; the history
+//! counts them as rows.
+//!
 //! **State.** Values of the last `history + window` rows and, for each window that ends with one, `df`, `dg` and `inverse`, in rings
 //! that are filled *downwards*: so the lag ascends with the address, and covariances and rings are read side by side. The twin takes
 //! rows in chunks of `CHUNK`; the rings have room for one more chunk, so a chunk's windows are all made before any is compared. Values
@@ -53,12 +57,14 @@ pub(crate) const PEAK_RATIO: f32 = 4096.0;
 pub(crate) const CORRELATION_ERROR_MAX: f32 = 5e-4;
 /// The bit of `inverse` that tells so.
 pub(crate) const RENEWED: u32 = 1;
+/// What stands in the place of `inverse` for a window that is not learnt, but for the bit `RENEWED`: not a number.
+pub(crate) const LEFT_OUT: u32 = 0x7fc0_0000;
 /// The count of rows goes on below this; it is set back by `COUNT_BACK`, after which nothing looks at its magnitude.
 pub(crate) const COUNT_MAX: u32 = 1 << 30;
 pub(crate) const COUNT_BACK: u32 = 1 << 29;
 
 // Words of a slot.
-pub(crate) const COUNT: usize = 0; // rows learnt
+pub(crate) const COUNT: usize = 0; // rows
 pub(crate) const FLAT_COUNT: usize = 1; // flat windows among those that the newest is compared with
 pub(crate) const PLACE: usize = 2; // of the newest value in the rings
 pub(crate) const PEAK: usize = 3; // the greatest sum of squares since a window was marked

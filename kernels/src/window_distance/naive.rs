@@ -16,8 +16,8 @@ pub struct NaiveDistance {
 struct Key {
     /// The values of the window.
     values: VecDeque<f64>,
-    /// The windows up to the newest, each with mean 0 and deviation 1; nothing for a flat one.
-    windows: VecDeque<Option<Vec<f64>>>,
+    /// The windows up to the newest, each with mean 0 and deviation 1; nothing for a flat one. And whether it is learnt.
+    windows: VecDeque<(Option<Vec<f64>>, bool)>,
 }
 
 impl NaiveDistance {
@@ -33,7 +33,8 @@ impl NaiveDistance {
             let key = self.keys.entry(slot).or_default();
             for row in rows {
                 let value = f64::from(batch.high(0)[row]) + f64::from(batch.low(0)[row]);
-                score[row] = key.step(&self.kernel, value) as f32;
+                let learns = batch.learns().is_none_or(|learns| learns[row]);
+                score[row] = key.step(&self.kernel, value, learns) as f32;
             }
         }
         Scores { score: batch.spread(score), attribution: Vec::new() }
@@ -41,7 +42,7 @@ impl NaiveDistance {
 }
 
 impl Key {
-    fn step(&mut self, kernel: &WindowDistance, value: f64) -> f64 {
+    fn step(&mut self, kernel: &WindowDistance, value: f64, learns: bool) -> f64 {
         let parameters = kernel.parameters();
         let (window, exclusion) = (parameters.window as usize, parameters.exclusion_rows());
         self.values.push_back(value);
@@ -50,17 +51,18 @@ impl Key {
         }
         let newest = normalised(self.values.make_contiguous(), parameters.flat_span);
         self.values.pop_front();
-        self.windows.push_front(newest);
+        self.windows.push_front((newest, learns));
         self.windows.truncate(parameters.history as usize + 1);
-        if self.windows.len() - 1 < exclusion + parameters.min_training_windows() {
+        let learnt = || self.windows.iter().skip(exclusion + 1).filter(|(_, learnt)| *learnt);
+        if learnt().count() < parameters.min_training_windows() {
             return 0.0;
         }
-        let distance = |other: &Option<Vec<f64>>| match (&self.windows[0], other) {
+        let distance = |(other, _): &(Option<Vec<f64>>, bool)| match (&self.windows[0].0, other) {
             (None, None) => 0.0,
             (None, _) | (_, None) => (window as f64).sqrt(),
             (Some(newest), Some(other)) => newest.iter().zip(other).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt(),
         };
-        self.windows.iter().skip(exclusion + 1).map(distance).fold(f64::INFINITY, f64::min)
+        learnt().map(distance).fold(f64::INFINITY, f64::min)
     }
 }
 

@@ -204,3 +204,25 @@ proptest! {
         }
     }
 }
+
+/// Windows that are not learnt are compared with others and others not with them: also a spike, flat ones, and more of them than there is history.
+#[test]
+fn windows_that_are_left_out_agree_with_the_definition() {
+    let mut values = noise(11, 1500);
+    values[505] = 1e9;
+    values[505 + 3] = 40.0;
+    values[900..960].fill(2.5);
+    let learns: Vec<bool> =
+        (0..values.len()).map(|row| !matches!(row, 500..=530 | 700 | 905..=940 | 1000..=1180)).collect();
+    let parameters = DistanceParameters { window: 12, history: 150, min_training: Some(20), ..Default::default() };
+    let kernel = kernel(parameters);
+    let batches: Vec<Features> = [0..503, 503..504, 504..1100, 1100..1500]
+        .map(|rows: std::ops::Range<usize>| batch(&vec![0; rows.len()], &values[rows.clone()]).learning(&learns[rows]))
+        .into();
+    let (scores, _) = run_twin(&kernel, &batches);
+    let mut naive = NaiveDistance::new(kernel.clone());
+    for (ours, batch) in scores.iter().zip(&batches) {
+        assert_near(&ours.score, &naive.run(batch).score, 12, 1e-4);
+    }
+    assert!(scores[2].score[1050 - 504] > 0.0 && scores[3].score[1165 - 1100] == 0.0, "its history is used up");
+}

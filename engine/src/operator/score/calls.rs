@@ -32,7 +32,8 @@ pub struct ScoreCall {
     pub features: Vec<usize>,
     /// When a row happened, as a column of times; for what depends on how much time has passed.
     pub time: Option<usize>,
-    /// Whether a row is learnt, as a column of truth values; one that is unknown is not learnt. Without it all are.
+    /// Whether a row is learnt, as a column of truth values; one that is unknown is not learnt. Without it all are. A call that has it runs
+    /// on the CPU.
     pub learn: Option<usize>,
 }
 
@@ -137,12 +138,24 @@ pub(super) enum Running {
 }
 
 impl Running {
-    pub(super) fn new(answer: &ScoreAnswer, features: usize, placement: &Arc<Placement>) -> Result<Self> {
+    /// `selective`: of some rows it is said that they are not to be learnt.
+    pub(super) fn new(
+        answer: &ScoreAnswer,
+        features: usize,
+        selective: bool,
+        placement: &Arc<Placement>,
+    ) -> Result<Self> {
         let made = match answer {
-            ScoreAnswer::Score(method) => method.scorer(features, placement).map(Self::Score),
-            ScoreAnswer::Detections(options) => options
-                .detector(features, placement)
-                .map(|detector| Self::Detections(Box::new(detector), options.method().description().name)),
+            ScoreAnswer::Score(method) => match selective {
+                true => method.selective_scorer(features),
+                false => method.scorer(features, placement),
+            }
+            .map(Self::Score),
+            ScoreAnswer::Detections(options) => match selective {
+                true => options.selective_detector(features),
+                false => options.detector(features, placement),
+            }
+            .map(|detector| Self::Detections(Box::new(detector), options.method().description().name)),
         };
         made.map_err(|error| EngineError::evaluate(NAME, error))
     }
@@ -220,7 +233,7 @@ pub fn score_partition(
     rows: usize,
 ) -> Result<ArrayRef> {
     let call_rows = CallRows::new(features, time, learn)?;
-    let mut running = Running::new(answer, features.len(), &Arc::default())?;
+    let mut running = Running::new(answer, features.len(), learn.is_some(), &Arc::default())?;
     let grouped = Arc::new(GroupedRows::group(&vec![0; rows], 1));
     let mut group = WaveGroup::new();
     running.start(&grouped, &call_rows, &mut group);

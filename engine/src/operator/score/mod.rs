@@ -154,7 +154,8 @@ struct Working {
 impl Score {
     fn new(factory: &ScoreFactory) -> Result<Self> {
         let spec = &factory.spec;
-        let running = |call: &ScoreCall| Running::new(&call.answer, call.features.len(), &spec.placement);
+        let running =
+            |call: &ScoreCall| Running::new(&call.answer, call.features.len(), call.learn.is_some(), &spec.placement);
         let running: Vec<Running> = spec.calls.iter().map(running).collect::<Result<_>>()?;
         let mut fields: Vec<Field> = spec.partition.iter().map(|column| spec.input.field(*column).clone()).collect();
         for (index, running) in running.iter().enumerate() {

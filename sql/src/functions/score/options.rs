@@ -72,16 +72,13 @@ pub(crate) fn fold_options(function: &mut Function) -> Result<(), SqlError> {
         return Err(usage(String::new()));
     }
     // The method may come after its options.
-    let answer = which.answer(&options.given).map_err(|error| options.at_fault(&error, location))?;
+    which.answer(&options.given).map_err(|error| options.at_fault(&error, location))?;
     let mut given = options.given;
     if args.iter().any(has_cast) {
         given.insert(OF.to_string(), args.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ").into());
     }
     if let Some((at, condition)) = learn {
-        let features = args.len() - usize::from(which == ScoreFunction::Detect);
-        if !answer.method().learns_when(features) {
-            return Err(cannot_choose(which, answer.method().description().name, at));
-        }
+        check_condition(which, &condition, at)?;
         args.push(condition_of(condition));
         given.insert(IS_LEARNT.to_string(), true.into());
     }
@@ -106,15 +103,18 @@ fn has_cast(expr: &ast::Expr) -> bool {
     found.is_break()
 }
 
-fn cannot_choose(function: ScoreFunction, method: &str, at: Option<Location>) -> SqlError {
-    let can = METHODS.iter().filter(|method| method.learns_when).map(|method| format!("'{}'", method.name));
-    let can: Vec<String> = can.collect();
-    let way_out = match can.is_empty() {
-        true => String::new(),
-        false => format!("; with one value, {} can leave rows out", can.join(", ")),
-    };
-    let name = function.name();
-    SqlError::plan(format!("`{name}`: method '{method}' learns every row and takes no `{LEARN_WHEN}`{way_out}"), at)
+/// Refuses a number, a text or an interval where a condition is asked for.
+fn check_condition(function: ScoreFunction, condition: &ast::Expr, at: Option<Location>) -> Result<(), SqlError> {
+    match constant(condition) {
+        None | Some(serde_json::Value::Bool(_)) => Ok(()),
+        Some(_) => Err(SqlError::plan(
+            format!(
+                "`{}`: option `{LEARN_WHEN}` must be a condition on the row, such as `v > 0`, not {condition}",
+                function.name()
+            ),
+            at,
+        )),
+    }
 }
 
 /// Options as they are collected.
