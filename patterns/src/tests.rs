@@ -37,7 +37,7 @@ const VARIABLES: u8 = 4;
 /// How many bitmaps there are in all of them.
 const BITMAPS: usize = 12;
 
-fn pattern() -> impl Strategy<Value = Pattern> {
+pub(crate) fn pattern() -> impl Strategy<Value = Pattern> {
     let leaf = prop_oneof![
         12 => (0..VARIABLES).prop_map(Pattern::Variable),
         1 => Just(Pattern::Empty),
