@@ -15,7 +15,7 @@ const ROWS_MAX: u64 = 16;
 
 /// Which rows of a partial match an aggregate takes in: the sum of two hashes of each, 128 bits in all. That two different choices of rows
 /// have the same is less likely than that the machine errs; and rows may be taken away again, whatever their order.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RowsKey([u64; 2]);
 
 impl RowsKey {

@@ -6,7 +6,7 @@
 //! Only rows that were taken for good are taken in; the row in question is asked about (*what if*) without a trace, because it may not be
 //! taken. Where partial matches part, the first one takes the accumulator along and the other fills one of its own: a few are kept.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray, UInt64Array};
@@ -38,7 +38,7 @@ pub(super) fn moves_along(function: &dyn AggregateFunction) -> bool {
 #[derive(Default)]
 struct Tally {
     movers: Vec<Mover>,
-    values: HashMap<RowsKey, ArrayRef>,
+    values: BTreeMap<RowsKey, ArrayRef>,
     /// Counts what was asked.
     asked: u64,
 }
