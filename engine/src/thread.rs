@@ -82,8 +82,9 @@ mod tests {
     #[test]
     fn a_detached_thread_works() {
         let (sender, receiver) = channel();
-        start_detached("test", move || sender.send(std::thread::current().name().map(str::to_owned)).unwrap()).unwrap();
-        assert_eq!(receiver.recv().unwrap().as_deref(), Some("test"));
+        let name = || std::thread::current().name().map(str::to_owned);
+        start_detached("test", move || sender.send(name()).expect("it is read")).expect("there are threads");
+        assert_eq!(receiver.recv().expect("the thread says its name").as_deref(), Some("test"));
     }
 
     /// Dropping does not wait: a reader of a source may take long to see that it is not wanted any more.
@@ -94,12 +95,12 @@ mod tests {
         let mut threads = Threads::default();
         let body = move || {
             let _ = held.recv();
-            sender.send(()).unwrap();
+            sender.send(()).expect("it is read");
         };
-        threads.push(spawn("test", body).unwrap());
+        threads.push(spawn("test", body).expect("there are threads"));
         drop(threads);
         assert!(ended.try_recv().is_err());
         drop(release);
-        ended.recv().unwrap();
+        ended.recv().expect("the thread ends");
     }
 }
