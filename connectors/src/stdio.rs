@@ -119,7 +119,7 @@ impl Source for StdinSource {
                 }
             }
         };
-        start_detached("stdin", read).map_err(EngineError::bug)?;
+        start_detached("stdin", read)?;
         let fields = |wanted: &mut dyn Iterator<Item = usize>| -> Vec<Field> {
             wanted.filter(|&index| self.in_rows[index]).map(|index| self.schema.field(index).clone()).collect()
         };

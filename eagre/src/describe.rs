@@ -177,8 +177,7 @@ pub(crate) fn analyze(session: &Session, mut job: Job, analyze: &Analyze) -> Res
     let metrics = job.metrics().cloned();
     // Results are read and forgotten: an unread one would hold the pipeline back.
     for mut result in job.take_results() {
-        start_detached("eagre-unread", move || while result.blocking_next().is_some() {})
-            .map_err(|error| Error::usage(format!("no thread could be started to read a result: {error}")))?;
+        start_detached("eagre-unread", move || while result.blocking_next().is_some() {})?;
     }
     let clock = Arc::clone(&session.inner.clock);
     let started = clock.monotonic_ns();

@@ -1,4 +1,5 @@
-//! What a pipeline keeps in its state folder, by name.
+//! What a pipeline keeps in its state folder, by name; and the object there that says what runs ([`JobObject`]): the statements, and the
+//! columns that tables without any were found to have.
 //!
 //! A state folder may hold files of others: a user who gives `--state .` loses nothing to `--fresh`, because only names that eagre makes are
 //! removed. Checkpoints go first: what is left after a crash in the middle is never a checkpoint without its files.

@@ -24,23 +24,28 @@ pub(crate) fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Se
         .name(name.to_owned())
         .stack_size(DEEP_STACK_BYTES)
         .spawn(body)
-        .map_err(|error| EngineError::limit(format!("no thread could be started for {name}: {error}")))
+        .map_err(|error| no_thread(name, &error))
 }
 
 /// Starts a thread that nobody waits for; its work begins when it has been detached.
 ///
 /// # Errors
 /// The system has no thread left; `body` is dropped then.
-pub fn start_detached(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+pub fn start_detached(name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
     let (starter, detached) = mpsc::channel::<Infallible>();
-    let thread = Builder::new().name(name.to_owned()).spawn(move || {
+    let waiting = move || {
         // Nothing is ever sent: the other end is dropped.
         let _ = detached.recv();
         body();
-    })?;
+    };
+    let thread = Builder::new().name(name.to_owned()).spawn(waiting).map_err(|error| no_thread(name, &error))?;
     drop(thread);
     drop(starter);
     Ok(())
+}
+
+fn no_thread(name: &str, error: &std::io::Error) -> EngineError {
+    EngineError::limit(format!("no thread could be started for {name}: {error}"))
 }
 
 /// The threads of something that may be given up halfway: those that were not [taken](Self::take) are joined by a thread of their own.

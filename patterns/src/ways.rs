@@ -4,11 +4,11 @@
 //! are as many partial matches as there are ways. If two ways part and come together again in a circle of states, each round doubles them;
 //! without such a circle there are no more than rows to some power.
 
+use petgraph::algo::kosaraju_scc;
+use petgraph::graph::DiGraph;
+
 use crate::automaton::{Automaton, StateId, Step};
 use crate::pattern::Variable;
-
-/// Not numbered yet.
-const NONE: u32 = u32::MAX;
 
 impl Automaton {
     /// Two variables that a row may be in each round of a circle, and of which `differ` says that it matters which; none if there are none.
@@ -31,60 +31,23 @@ impl Automaton {
         None
     }
 
-    /// For each state the number of its component: states that lead to each other have the same. Tarjan's algorithm (1972), on a stack of
-    /// its own.
-    fn components(&self) -> Vec<u32> {
-        let count = self.states.len();
-        let (mut index, mut low, mut component) = (vec![NONE; count], vec![NONE; count], vec![NONE; count]);
-        let (mut next_index, mut next_component) = (0u32, 0u32);
-        let mut open: Vec<StateId> = Vec::new();
-        let mut walk: Vec<(StateId, usize)> = Vec::new();
-        for root in 0..count {
-            if index[root] != NONE {
-                continue;
-            }
-            walk.push((root as StateId, 0));
-            while let Some((id, step)) = walk.pop() {
-                let state = id as usize;
-                if step == 0 {
-                    (index[state], low[state]) = (next_index, next_index);
-                    next_index += 1;
-                    open.push(id);
-                }
-                let steps = &self.states[state].next;
-                let mut deeper = None;
-                for (place, target) in steps.iter().enumerate().skip(step) {
-                    let Step::To(target) = *target else { continue };
-                    let to = target as usize;
-                    if index[to] == NONE {
-                        deeper = Some((place, target));
-                        break;
-                    }
-                    if component[to] == NONE {
-                        low[state] = low[state].min(index[to]);
-                    }
-                }
-                if let Some((place, target)) = deeper {
-                    walk.push((id, place + 1));
-                    walk.push((target, 0));
-                    continue;
-                }
-                if low[state] == index[state] {
-                    while let Some(member) = open.pop() {
-                        component[member as usize] = next_component;
-                        if member == id {
-                            break;
-                        }
-                    }
-                    next_component += 1;
-                }
-                if let Some((before, _)) = walk.last() {
-                    let before = *before as usize;
-                    low[before] = low[before].min(low[state]);
-                }
-            }
+    /// For each state the number of its component: states that lead to each other have the same.
+    fn components(&self) -> Vec<usize> {
+        let steps = self.states.iter().enumerate().flat_map(|(from, state)| {
+            state.next.iter().filter_map(move |step| match step {
+                Step::To(to) => Some((from as StateId, *to)),
+                _ => None,
+            })
+        });
+        let mut graph = DiGraph::<(), (), StateId>::from_edges(steps);
+        while graph.node_count() < self.states.len() {
+            graph.add_node(());
         }
-        component
+        let mut components = vec![0; self.states.len()];
+        for (number, states) in kosaraju_scc(&graph).into_iter().enumerate() {
+            states.into_iter().for_each(|state| components[state.index()] = number);
+        }
+        components
     }
 }
 

@@ -3,7 +3,6 @@
 use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use libtest_mimic::Trial;
 
@@ -215,19 +214,18 @@ fn closed_pipe() -> Result<(), String> {
 
 /// A pager that nobody scrolls, while the results come (`stream`) and when all are there and are being printed.
 fn unread() -> Result<(), String> {
-    let rows = "CREATE TABLE gen (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '1000000'";
+    let rows = "CREATE TABLE gen (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '100'";
     for (rest, texts) in [
         (");", &["standard output has not been read for 5 seconds", "goes on from the last checkpoint"] as &[&str]),
-        (", 'number-of-rows' = '100000');", &[]),
+        (", 'number-of-rows' = '10');", &[]),
     ] {
         let pipeline = Pipeline::new();
-        let sql = format!("{rows}{rest} SELECT n FROM gen");
+        // One row is more than a pipe holds.
+        let sql = format!("{rows}{rest} SELECT repeat('x', 1000000 + n % 2) FROM gen");
         let args = ["run", "-e", &sql, "--state", &pipeline.path("state"), "--format", "ndjson"];
         let mut running = Running::start(&args);
         let out = running.0.stdout.as_mut().ok_or("no pipe")?;
         out.read_exact(&mut [0]).map_err(text)?;
-        // Far more rows than a pipe holds.
-        std::thread::sleep(Duration::from_secs(1));
         running.interrupt();
         wait_for("the end", || !matches!(running.0.try_wait(), Ok(None)))?;
         running.end().says(130, texts)?;

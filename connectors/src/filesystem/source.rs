@@ -172,10 +172,7 @@ impl Source for FilesystemSource {
         for _ in 0..self.threads {
             let queue = queue.clone();
             let work = move || queue.iter().for_each(|job| job());
-            start_detached("decode", work).map_err(|error| EngineError::Source {
-                table: self.table.clone(),
-                message: format!("cannot start a thread: {error}"),
-            })?;
+            start_detached("decode", work)?;
         }
         let mut reader = FilesystemReader {
             plan,
@@ -378,8 +375,7 @@ impl FilesystemReader {
                 events: sender,
                 stop: self.stop.clone(),
             };
-            let thread = start_detached("read-file", move || task.run());
-            thread.map_err(|error| self.failed(format!("cannot start a thread: {error}")))?;
+            start_detached("read-file", move || task.run())?;
             self.open.push_back(OpenFile { file: index, events });
         }
         Ok(())

@@ -145,8 +145,7 @@ impl ParquetRows {
                 }
             }
         };
-        let thread = start_detached("parquet", read);
-        thread.map_err(|error| format!("cannot start a thread: {error}"))?;
+        start_detached("parquet", read).map_err(|error| error.to_string())?;
         self.open.push_back(receiver);
         Ok(())
     }

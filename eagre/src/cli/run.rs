@@ -16,10 +16,10 @@ use super::output::Output;
 use super::print::{Printer, op_schema, with_op};
 use super::progress::Progress;
 use super::text::{note, print};
-use super::{Format, INTERRUPTED, Outcome, RunArgs, Statements};
+use super::{Format, INTERRUPTED, Outcome, RunArgs, Source, Statements};
 use crate::error::{Error, Result};
 use crate::job::{QueryResult, RunningJob};
-use crate::session::Session;
+use crate::session::{Execution, Session};
 use crate::sink::results::changelog;
 
 /// How often the metrics file is written.
@@ -55,25 +55,11 @@ pub(super) fn run(args: RunArgs) -> Result<Outcome> {
         builder = builder.state(state);
     }
     let session = builder.build()?;
-    let mut execution = match args.resume {
-        true => {
-            let mut resumed = session.resume()?;
-            // They were shown when the statements ran first.
-            resumed.tables.clear();
-            resumed
-        }
-        false => session.execute(&args.statements.source.text()?)?,
+    let source = &args.statements.source;
+    let execution = match args.resume {
+        true => resume(&session, source)?,
+        false => session.execute(&source.text()?)?,
     };
-    if args.resume && args.statements.source.is_given() {
-        let changed = session.execute(&args.statements.source.text()?)?;
-        execution.tables = changed.tables;
-        execution.notices = changed.notices;
-        if let Some(mut job) = changed.job {
-            let before = execution.job.map(|mut job| job.take_results()).unwrap_or_default();
-            job.results.splice(..0, before);
-            execution.job = Some(job);
-        }
-    }
     for table in &execution.tables {
         let mut printer = Printer::new(args.format, std::io::stdout().lock(), table.schema());
         printer.print_all(std::slice::from_ref(table))?;
@@ -96,6 +82,24 @@ pub(super) fn run(args: RunArgs) -> Result<Outcome> {
     watch(job, args.format, args.metrics.as_deref())
 }
 
+/// Goes on with what the state folder holds, and runs statements, if there are any, on that.
+fn resume(session: &Session, source: &Source) -> Result<Execution> {
+    let resumed = session.resume()?;
+    if !source.is_given() {
+        // Its tables were shown when the statements ran first.
+        return Ok(Execution { tables: Vec::new(), ..resumed });
+    }
+    let mut execution = session.execute(&source.text()?)?;
+    match &mut execution.job {
+        Some(job) => {
+            let before = resumed.job.map(|mut job| job.take_results()).unwrap_or_default();
+            job.results.splice(..0, before);
+        }
+        None => execution.job = resumed.job,
+    }
+    Ok(execution)
+}
+
 /// Runs a job to its end or to Ctrl-C: prints results, progress and metrics.
 pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&Path>) -> Result<Outcome> {
     let (has_end, keeps_state) = (job.bounded(), job.keeps_state());
@@ -109,7 +113,7 @@ pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&P
         // Who waits may have given up after an error of the output.
         let _ = done.send(job.wait_blocking());
     };
-    start_detached("eagre-job", wait).map_err(no_thread)?;
+    start_detached("eagre-job", wait)?;
     let mut progress = Progress::new();
     let mut stopped = false;
     let mut ticks = 0u32;
@@ -265,7 +269,7 @@ impl Interrupts {
                     }
                 }
             };
-            start_detached("eagre-signals", count_them).map_err(no_thread)?;
+            start_detached("eagre-signals", count_them)?;
         }
         Ok(interrupts)
     }
@@ -278,10 +282,6 @@ impl Interrupts {
     fn end_at_once(&self) {
         self.ends.store(true, Ordering::Relaxed);
     }
-}
-
-fn no_thread(error: std::io::Error) -> Error {
-    Error::usage(format!("no thread could be started: {error}"))
 }
 
 /// One thread a result: bounded ones are collected and printed in the order of statements, unbounded ones as they come.

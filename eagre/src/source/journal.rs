@@ -93,7 +93,7 @@ impl Source for JournaledSource {
         let (sender, incoming) = bounded(GROUP_BATCHES_MAX);
         if self.live {
             let mut inner = self.inner.open(projection, &Places::new(), stop.clone())?;
-            let thread = start_detached("eagre-journal", move || {
+            let read = move || {
                 loop {
                     let event = match inner.next() {
                         Ok(SourceEvent::End) if stop.is_draining() => inner.close().map(|()| SourceEvent::End),
@@ -104,12 +104,8 @@ impl Source for JournaledSource {
                         return;
                     }
                 }
-            });
-            let table = self.table.clone();
-            thread.map_err(|error| EngineError::Source {
-                table,
-                message: format!("no thread could be started: {error}"),
-            })?;
+            };
+            start_detached("eagre-journal", read)?;
         }
         Ok(Box::new(JournalReader {
             store: Arc::clone(&self.store),

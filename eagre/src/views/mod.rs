@@ -174,12 +174,11 @@ impl Views {
             state.epoch += 1;
         }
         let views = Arc::clone(self);
-        let watched = start_detached("eagre-views", move || {
+        let watch = move || {
             let outcome = pipeline.wait();
             views.end(generation, outcome);
-        });
-        watched.map_err(|error| Error::usage(format!("no thread could be started for the views: {error}")))?;
-        Ok(())
+        };
+        Ok(start_detached("eagre-views", watch)?)
     }
 
     fn end(&self, generation: u64, outcome: eagre_engine::Result<Summary>) {

@@ -78,7 +78,7 @@ impl LookupWorker {
                 redeemer.redeem();
             }
         };
-        start_detached("eagre-lookup", work).map_err(EngineError::bug)?;
+        start_detached("eagre-lookup", work)?;
         Ok(Self { requests, answers })
     }
 

@@ -443,7 +443,7 @@ impl Worker {
                 redeemer.redeem();
             }
         };
-        start_detached("eagre-model", work).map_err(EngineError::bug)?;
+        start_detached("eagre-model", work)?;
         Ok(Self { requests, answers })
     }
 

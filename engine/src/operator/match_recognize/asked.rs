@@ -3,8 +3,9 @@
 //! Where it is known which rows a condition looks at, these are noted in the registers, and its aggregates are moved along ([`Tallies`]),
 //! so that it costs the same however long the match is. All else is evaluated as measures are, over the whole of the partial match.
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, new_null_array};
 use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, new_null_array};
 
 use eagre_patterns::{Conditions, Label, PatternError, Trail, Variable};
 

@@ -1,7 +1,8 @@
 //! Partitions, and what is under way in them.
 //!
-//! A partition without rows under way is a few words, also where its last row stays because the next one is held against it. What the others have lies in one vector, each in one piece as a rule: where there are
-//! many partitions each piece comes from far away in memory, and how many of them there are is what a row costs.
+//! A partition without rows under way is a few words, also where its last row stays because the next one is held against it. What the
+//! others have lies in one vector, each in one piece as a rule: where there are many partitions each piece comes from far away in memory,
+//! and how many of them there are is what a row costs.
 
 use eagre_patterns::Key;
 

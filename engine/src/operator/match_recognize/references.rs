@@ -6,6 +6,7 @@
 //! to the power of its rows of them. Of an aggregate's rows, which may be many, a sum of hashes is noted ([`RowsKey`]).
 
 use eagre_patterns::{Variable, VariableSet};
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::{MatchSpec, Navigation, Slot};
 use crate::expr::ExprRef;
@@ -13,14 +14,18 @@ use crate::expr::ExprRef;
 /// More rows than this are not carried along.
 const ROWS_MAX: u64 = 16;
 
-/// Which rows of a partial match an aggregate takes in: the sum of two hashes of each, 128 bits in all. That two different choices of rows
+/// Which rows of a partial match an aggregate takes in: the sum of a hash of each, of 128 bits. That two different choices of rows
 /// have the same is less likely than that the machine errs; and rows may be taken away again, whatever their order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct RowsKey([u64; 2]);
+pub(super) struct RowsKey(u128);
 
 impl RowsKey {
     fn of_words(words: &[u64]) -> Self {
-        Self([words[0], words[1]])
+        Self(u128::from(words[1]) << 64 | u128::from(words[0]))
+    }
+
+    fn words(self) -> [u64; 2] {
+        [self.0 as u64, (self.0 >> 64) as u64]
     }
 
     pub(super) fn is_empty(self) -> bool {
@@ -28,13 +33,11 @@ impl RowsKey {
     }
 
     pub(super) fn with(self, row: TakenRow) -> Self {
-        let [a, b] = row.hashes();
-        Self([self.0[0].wrapping_add(a), self.0[1].wrapping_add(b)])
+        Self(self.0.wrapping_add(row.hash()))
     }
 
     pub(super) fn without(self, row: TakenRow) -> Self {
-        let [a, b] = row.hashes();
-        Self([self.0[0].wrapping_sub(a), self.0[1].wrapping_sub(b)])
+        Self(self.0.wrapping_sub(row.hash()))
     }
 }
 
@@ -61,14 +64,8 @@ impl TakenRow {
         self.0 as Variable
     }
 
-    /// Two by the finaliser of SplitMix64 (Steele, Lea and Flood, 2014), from different beginnings.
-    fn hashes(self) -> [u64; 2] {
-        [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03].map(|begin: u64| {
-            let mut hash = self.0.wrapping_add(begin);
-            hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-            hash ^ hash >> 31
-        })
+    fn hash(self) -> u128 {
+        xxh3_128(&self.0.to_le_bytes())
     }
 }
 
@@ -219,8 +216,8 @@ impl References {
                 }
                 Noted::Count => words[0] += 1,
                 Noted::Rows => {
-                    let RowsKey(key) = RowsKey::of_words(words).with(taken);
-                    words[..2].copy_from_slice(&key);
+                    let key = RowsKey::of_words(words).with(taken);
+                    words[..2].copy_from_slice(&key.words());
                 }
             }
         }

@@ -110,11 +110,11 @@ struct Place {
     register: Register,
     /// The rows that change it.
     variables: VariableSet,
-    /// Which of the rows' values it takes in,
+    /// Which of the rows' values it takes in.
     input: usize,
-    /// with which other one.
+    /// The second value of a pair.
     other: Option<usize>,
-    /// Which of them has to be true.
+    /// Which of the values has to be true.
     filter: Option<usize>,
     /// The place of its first word.
     word: usize,
