@@ -1,8 +1,11 @@
 //! Standard output, where several results may stream at once, and where whoever reads it may have stopped reading.
 
-use std::io::{Result, StdoutLock, Write};
+use std::io::{Result, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// How many bytes are written at once: of more, a slow reader would be taken for none.
+const PART: usize = 64 << 10;
 
 /// Standard output, locked for each write. Clones say the same of it.
 #[derive(Clone, Default)]
@@ -17,11 +20,10 @@ impl Output {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|begun| begun.elapsed() >= time)
     }
 
-    fn timed<T>(&self, write: impl FnOnce(&mut StdoutLock<'_>) -> Result<T>) -> Result<T> {
+    fn timed<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T> {
         let set = |writing| *self.writing.lock().unwrap_or_else(PoisonError::into_inner) = writing;
-        let mut out = std::io::stdout().lock();
         set(Some(Instant::now()));
-        let written = write(&mut out);
+        let written = write();
         set(None);
         written
     }
@@ -30,10 +32,15 @@ impl Output {
 impl Write for Output {
     /// All of it: the rows of two results do not mix.
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
-        self.timed(|out| out.write_all(bytes)).map(|()| bytes.len())
+        let mut out = std::io::stdout().lock();
+        for part in bytes.chunks(PART) {
+            self.timed(|| out.write_all(part))?;
+        }
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.timed(|out| out.flush())
+        let mut out = std::io::stdout().lock();
+        self.timed(|| out.flush())
     }
 }

@@ -54,60 +54,57 @@ impl<W: Write> Printer<W> {
         Ok(())
     }
 
-    /// Writes some rows at once.
+    /// Writes some rows at once: in one piece, which nothing that is written beside them parts.
     pub(crate) fn print(&mut self, batch: &RecordBatch) -> Result<()> {
+        let mut text = Vec::new();
         match self.format {
             Format::Table => return self.table(std::slice::from_ref(batch)),
             Format::Csv => {
                 let builder = CsvWriterBuilder::new().with_header(std::mem::replace(&mut self.csv_header, false));
-                let text = csv_ready(batch)?;
-                builder.build(&mut self.out).write(&text).map_err(broken_pipe)?;
+                builder.build(&mut text).write(&csv_ready(batch)?).map_err(unwritable)?;
             }
             Format::Ndjson => {
-                let builder = json_writer();
-                let mut writer = builder.build::<_, LineDelimited>(&mut self.out);
-                writer.write(batch).map_err(broken_pipe)?;
-                writer.finish().map_err(broken_pipe)?;
+                let mut writer = json_writer().build::<_, LineDelimited>(&mut text);
+                writer.write(batch).and_then(|()| writer.finish()).map_err(unwritable)?;
             }
             Format::Arrow => {
                 let writer = match &mut self.arrow {
                     Some(writer) => writer,
-                    None => self.arrow.insert(StreamWriter::try_new(Vec::new(), &self.schema).map_err(broken_pipe)?),
+                    None => self.arrow.insert(StreamWriter::try_new(Vec::new(), &self.schema).map_err(unwritable)?),
                 };
-                writer.write(batch).map_err(broken_pipe)?;
-                writer.flush().map_err(broken_pipe)?;
-                self.out.write_all(&std::mem::take(writer.get_mut())).map_err(output_error)?;
+                writer.write(batch).and_then(|()| writer.flush()).map_err(unwritable)?;
+                text = std::mem::take(writer.get_mut());
             }
         }
-        self.out.flush().map_err(output_error)
+        self.out(&text)
     }
 
     /// Ends the output.
     pub(crate) fn finish(mut self) -> Result<()> {
-        if let Some(writer) = self.arrow.take() {
-            let rest = writer.into_inner().map_err(broken_pipe)?;
-            self.out.write_all(&rest).map_err(output_error)?;
+        match self.arrow.take() {
+            Some(writer) => {
+                let rest = writer.into_inner().map_err(unwritable)?;
+                self.out(&rest)
+            }
+            None => Ok(()),
         }
-        self.out.flush().map_err(output_error)
     }
 
     fn table(&mut self, batches: &[RecordBatch]) -> Result<()> {
         let options = FormatOptions::default().with_null("NULL").with_display_error(true);
         let batches = batches.iter().map(with_json_texts).collect::<Result<Vec<_>>>()?;
-        let table = pretty_format_batches_with_options(&batches, &options).map_err(broken_pipe)?;
-        writeln!(self.out, "{table}").and_then(|()| self.out.flush()).map_err(output_error)
+        let table = pretty_format_batches_with_options(&batches, &options).map_err(unwritable)?;
+        self.out(format!("{table}\n").as_bytes())
+    }
+
+    fn out(&mut self, text: &[u8]) -> Result<()> {
+        self.out.write_all(text).and_then(|()| self.out.flush()).map_err(output_error)
     }
 }
 
-/// A pipe that was closed is an error of the file and not of arrow, so that `| head` ends quietly.
-fn broken_pipe(error: arrow::error::ArrowError) -> Error {
-    match error {
-        arrow::error::ArrowError::IoError(_, error) => output_error(error),
-        arrow::error::ArrowError::CsvError(message) if message.contains("Broken pipe") => {
-            output_error(std::io::ErrorKind::BrokenPipe.into())
-        }
-        other => Error::Engine(other.into()),
-    }
+/// Rows that the format does not hold.
+fn unwritable(error: ArrowError) -> Error {
+    Error::Engine(error.into())
 }
 
 /// Nested columns as JSON text: CSV has no way to write them.

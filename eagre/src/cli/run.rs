@@ -76,7 +76,8 @@ pub(super) fn run(args: RunArgs) -> Result<Outcome> {
             summary.checkpoint.unwrap_or(0)
         ));
         // Materialized views still have their rows.
-        Printers::start(job.take_results(), args.format, &Output::default()).finish(true)?;
+        let output = Output::default();
+        Printers::start(job.take_results(), args.format, &output).finish(true, &output)?;
         return Ok(Outcome::Done);
     }
     watch(job, args.format, args.metrics.as_deref())
@@ -145,16 +146,21 @@ pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&P
         if interrupted > 0 && output.is_unread_for(UNREAD_MAX) {
             progress.clear();
             let rest = if keeps_state { "; the same command goes on from the last checkpoint" } else { "" };
-            note(format_args!(
-                "note: ended without a last checkpoint: standard output has not been read for {} seconds{rest}",
-                UNREAD_MAX.as_secs()
-            ));
-            std::process::exit(INTERRUPTED.into());
+            unread("a last checkpoint", rest);
         }
     };
     progress.clear();
-    interrupts.end_at_once();
-    let printed = printers.finish(summary.is_ok());
+    if interrupts.end_at_once() {
+        let output = output.clone();
+        let watch = move || {
+            while !output.is_unread_for(UNREAD_MAX) {
+                std::thread::sleep(TICK);
+            }
+            unread("printing all rows", if keeps_state { "; the same command goes on after them" } else { "" });
+        };
+        start_detached("eagre-unread", watch)?;
+    }
+    let printed = printers.finish(summary.is_ok(), &output);
     let summary = summary?;
     printed?;
     if let Some(metrics) = &metrics {
@@ -177,6 +183,13 @@ pub(super) fn watch(mut job: RunningJob, format: Format, metrics_file: Option<&P
         summary.rows_read
     ));
     Ok(Outcome::Partial)
+}
+
+/// Ends an interrupted run, the output of which nobody reads.
+fn unread(without: &str, rest: &str) -> ! {
+    let waited = UNREAD_MAX.as_secs();
+    note(format_args!("note: ended without {without}: standard output has not been read for {waited} seconds{rest}"));
+    std::process::exit(INTERRUPTED.into())
 }
 
 /// Rows that are not in the answer: never in silence.
@@ -263,8 +276,8 @@ impl Interrupts {
             let mut signals = registered.map_err(|error| Error::File { path: "signal handler".to_owned(), error })?;
             let count_them = move || {
                 for _ in signals.forever() {
-                    interrupts.count.fetch_add(1, Ordering::Relaxed);
-                    if interrupts.ends.load(Ordering::Relaxed) {
+                    interrupts.count.fetch_add(1, Ordering::SeqCst);
+                    if interrupts.ends.load(Ordering::SeqCst) {
                         std::process::exit(INTERRUPTED.into());
                     }
                 }
@@ -275,12 +288,13 @@ impl Interrupts {
     }
 
     fn so_far(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.count.load(Ordering::SeqCst)
     }
 
-    /// The next one ends the process: the pipeline has ended, and rows are left to be printed.
-    fn end_at_once(&self) {
-        self.ends.store(true, Ordering::Relaxed);
+    /// The next one ends the process: the pipeline has ended, and rows are left to be printed. Whether there was one before.
+    fn end_at_once(&self) -> bool {
+        self.ends.store(true, Ordering::SeqCst);
+        self.so_far() > 0
     }
 }
 
@@ -323,11 +337,11 @@ impl Printers {
     }
 
     /// Prints what was collected; nothing of it when the pipeline failed, for it would be the answer for a part of the input.
-    fn finish(self, succeeded: bool) -> Result<()> {
+    fn finish(self, succeeded: bool, output: &Output) -> Result<()> {
         for thread in self.threads {
             let printed = thread.join().map_err(|_| Error::usage("the thread of a result panicked"))?;
             if let (Some((schema, rows)), true) = (printed?, succeeded) {
-                let mut printer = Printer::new(self.format, std::io::stdout().lock(), schema);
+                let mut printer = Printer::new(self.format, output.clone(), schema);
                 printer.print_all(&rows)?;
                 printer.finish()?;
             }
