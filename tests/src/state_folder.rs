@@ -275,7 +275,12 @@ fn resumed() -> Result<(), String> {
 }
 
 fn copied() -> Result<(), String> {
-    for format in ["parquet", "arrow"] {
+    for (format, packed) in [
+        ("parquet", ""),
+        ("arrow", ""),
+        ("csv", ", 'csv.header' = 'false', 'compression' = 'gzip'"),
+        ("json", ", 'compression' = 'zstd'"),
+    ] {
         let pipeline = Pipeline::new();
         let table = |name: &str, format: &str, more: &str| {
             let path = pipeline.path(name);
@@ -284,7 +289,7 @@ fn copied() -> Result<(), String> {
             )
         };
         let series = "INSERT INTO made SELECT generate_series FROM generate_series(1, 1000)";
-        eagre(&["run", "-e", &(table("made", format, "") + series)]).ok()?;
+        eagre(&["run", "-e", &(table("made", format, packed) + series)]).ok()?;
         let made = visible_files(&pipeline.folder.path().join("made"));
         let whole = std::fs::read(made.first().ok_or("no file was made")?).map_err(text)?;
         let half = &whole[..whole.len() / 2];
@@ -293,7 +298,7 @@ fn copied() -> Result<(), String> {
         std::fs::write(place("whole"), &whole).map_err(text)?;
         std::fs::write(place("half"), half).map_err(text)?;
         std::fs::write(place("empty"), "").map_err(text)?;
-        let sql = table("copies", format, ", 'source.monitor-interval' = '20 ms'")
+        let sql = table("copies", format, &format!("{packed}, 'source.monitor-interval' = '20 ms'"))
             + &table("out", "csv", ", 'csv.header' = 'false'")
             + "SET 'eagre.checkpoint.interval' = '20 ms'; INSERT INTO out SELECT n FROM copies";
         let mut running = Running::start(&["run", "-e", &sql, "--state", &pipeline.path("state")]);

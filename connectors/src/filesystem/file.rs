@@ -7,7 +7,7 @@
 
 use std::io::{self, Read as _};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringArray, TimestampMillisecondArray, UInt64Array};
 use arrow::compute::cast;
@@ -293,6 +293,9 @@ impl FileTask {
         let text = |error: io::Error| io_reason(&error);
         let compression = self.compression();
         let growing = compression == Compression::None;
+        if self.plan.watched && !growing && self.start.is_none() && !self.unpacks(compression)? {
+            return self.unfinished();
+        }
         let start = match &self.start {
             Some(start) => {
                 self.check(start, growing)?;
@@ -413,21 +416,40 @@ impl FileTask {
             && self.bytes(self.file.size - magic.len() as u64, magic.len())? == magic)
     }
 
+    /// Whether the end is there of a compressed file, which has to be unpacked for that; where nobody has written for long, reading tells.
+    fn unpacks(&self, compression: Compression) -> Result<bool, String> {
+        let written = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(self.file.modified_ms).unwrap_or(0));
+        if self.may_grow && written.elapsed().is_ok_and(|since| since > UNFINISHED_MAX) {
+            return Ok(true);
+        }
+        let listed = self.file.location.open(0).map(|input| Box::new(input.take(self.file.size)));
+        let unpacked = listed.and_then(|input| io::copy(&mut compression.reader(input)?, &mut io::sink()));
+        match unpacked {
+            Ok(_) => Ok(self.file.size > 0),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(format!("cannot be unpacked: {}", io_reason(&error))),
+        }
+    }
+
+    fn unfinished(&self) -> Result<(), String> {
+        if self.may_grow {
+            let _ = self.events.send(FileEvent::Unfinished);
+            return Ok(());
+        }
+        Err(format!(
+            "its end is missing, and it has not grown for {} seconds; remove it, or put it there anew: under a name that starts with `.` \
+             while it is written, to be renamed then",
+            UNFINISHED_MAX.as_secs()
+        ))
+    }
+
     fn bytes(&self, start: u64, count: usize) -> Result<Vec<u8>, String> {
         self.file.location.read_range(start, (count as u64).min(self.file.size)).map_err(|error| io_reason(&error))
     }
 
     fn run_rows(&self) -> Result<(), String> {
         if self.plan.watched && self.start.is_none() && !self.has_end()? {
-            if self.may_grow {
-                let _ = self.events.send(FileEvent::Unfinished);
-                return Ok(());
-            }
-            return Err(format!(
-                "its end is missing, and it has not grown for {} seconds; remove it, or put it there anew: under a name that starts with \
-                 `.` while it is written, to be renamed then",
-                UNFINISHED_MAX.as_secs()
-            ));
+            return self.unfinished();
         }
         let start = match &self.start {
             Some(start) => {

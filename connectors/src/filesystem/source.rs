@@ -293,7 +293,9 @@ impl FilesystemReader {
                     let known = &mut self.files[index];
                     let size_before = known.found.as_ref().map_or(0, |found| found.size);
                     let again = match known.state {
-                        FileState::Missing | FileState::Unfinished => true,
+                        FileState::Missing => true,
+                        // Looked into again when it has stopped growing.
+                        FileState::Unfinished => file.size == size_before,
                         FileState::AtEnd | FileState::Ended => file.size != size_before,
                         FileState::Waiting | FileState::Open => false,
                     };
@@ -302,12 +304,12 @@ impl FilesystemReader {
                             announced.push(Arc::clone(&known.partition));
                         }
                         known.state = FileState::Waiting;
+                        known.found = Some(file);
+                        self.waiting.push_back(index);
+                    } else if matches!(known.state, FileState::Waiting | FileState::Unfinished) {
                         if file.size != size_before {
                             known.same_since = None;
                         }
-                        known.found = Some(file);
-                        self.waiting.push_back(index);
-                    } else if known.state == FileState::Waiting {
                         known.found = Some(file);
                     }
                 }

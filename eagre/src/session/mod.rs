@@ -183,7 +183,7 @@ impl Session {
         if done.is_err() {
             // The views are what they were, so their names are too.
             let mut state = self.state();
-            state.catalog.restore_views(&before);
+            state.catalog.restore(&before);
             state.definitions.truncate(definitions);
         }
         drop(change);

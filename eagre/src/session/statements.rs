@@ -10,7 +10,7 @@ use eagre_engine::settings;
 use eagre_sql::catalog::{Catalog, ModelDefinition, Relation};
 use eagre_sql::error::{Location, SqlError};
 use eagre_sql::parser::{
-    CreateModel, CreateTable, Drop, DropKind, Insert, ObjectName, QueryText, Statement, StatementKind,
+    CreateModel, CreateTable, Drop, DropKind, Insert, Name, ObjectName, QueryText, Statement, StatementKind,
 };
 use eagre_sql::planner::ad_hoc::{self, AdHocQuery};
 use eagre_sql::planner::{self, Job, PlanOptions, PlannedStatement};
@@ -219,21 +219,33 @@ impl Session {
     }
 
     fn drop_object(&self, drop: &Drop, queries: &mut Queries) -> Result<()> {
-        if drop.kind == DropKind::MaterializedView {
-            check_unasked(&self.state().catalog, queries, &drop.name)?;
-            let mut kept = self.kept(queries);
-            if view_statements::drop(&mut self.state().catalog, &mut kept, drop)? {
-                queries.views = Some(kept);
-            }
-            return Ok(());
-        }
-        let mut state = self.state();
+        let catalog = self.state().catalog.clone();
         match drop.kind {
-            DropKind::View => check_not_materialized(&state.catalog, &drop.name, "DROP MATERIALIZED VIEW")?,
-            DropKind::Table | DropKind::Source => {
-                view_statements::check_unread(&self.kept(queries), &state.catalog, &drop.name)?;
-            }
+            DropKind::View => check_not_materialized(&catalog, &drop.name, "DROP MATERIALIZED VIEW")?,
+            DropKind::MaterializedView => view_statements::check_materialized(&catalog, &drop.name)?,
             _ => {}
+        }
+        let dependents = catalog.dependents(drop)?;
+        view_statements::check_drop(&self.kept(queries), drop, &dependents)?;
+        let at = drop.name.location();
+        let named = |name: &str| ObjectName(vec![Name { text: name.to_owned(), quoted: false, location: at }]);
+        let mut gone: Vec<Drop> = dependents
+            .iter()
+            .map(|one| Drop { kind: one.kind, name: named(&one.name), if_exists: true, cascade: true })
+            .collect();
+        gone.push(drop.clone());
+        gone.iter().try_for_each(|drop| check_unasked(&catalog, queries, &drop.name))?;
+        gone.iter().try_for_each(|drop| self.drop_alone(drop, queries))
+    }
+
+    /// Drops an object, and of what needs it only what runs over a materialized view.
+    fn drop_alone(&self, drop: &Drop, queries: &mut Queries) -> Result<()> {
+        let mut state = self.state();
+        if drop.kind == DropKind::MaterializedView && state.catalog.lookup(&drop.name).is_ok() {
+            let mut kept = self.kept(queries);
+            view_statements::drop(&mut state.catalog, &mut kept, drop)?;
+            queries.views = Some(kept);
+            return Ok(());
         }
         let dropped = state.keep(&drop.name);
         state.catalog.drop(drop)?;
@@ -397,7 +409,7 @@ pub(super) fn changes_views(statement: &Statement) -> bool {
         StatementKind::CreateView(create) => create.materialized,
         // What has been answered is written down before another model answers.
         StatementKind::CreateModel(create) => create.or_replace,
-        StatementKind::Drop(drop) => drop.kind == DropKind::MaterializedView,
+        StatementKind::Drop(drop) => drop.kind == DropKind::MaterializedView || drop.cascade,
         _ => false,
     }
 }

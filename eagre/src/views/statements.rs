@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use eagre_sql::catalog::{Catalog, Relation};
+use eagre_sql::catalog::{Catalog, Dependent, Relation};
 use eagre_sql::error::SqlError;
 use eagre_sql::parser::{CreateView, Drop, DropKind, ObjectName, Statement, StatementKind};
 use eagre_sql::planner;
@@ -53,54 +53,76 @@ pub(crate) fn create(
     Ok(true)
 }
 
-/// `DROP MATERIALIZED VIEW`; `false`: there is none, and that is fine.
-pub(crate) fn drop(catalog: &mut Catalog, kept: &mut Vec<Kept>, drop: &Drop) -> Result<bool> {
+/// Refuses `DROP MATERIALIZED VIEW` of anything else.
+pub(crate) fn check_materialized(catalog: &Catalog, name: &ObjectName) -> Result<()> {
+    let message = match catalog.lookup(name) {
+        Ok(Relation::View(view)) if !view.materialized => {
+            format!("`{0}` is a view that is not materialized; write `DROP VIEW {0}`", name.plain())
+        }
+        Ok(Relation::Table(_)) => {
+            format!("`{0}` is a table and no materialized view; write `DROP TABLE {0}`", name.plain())
+        }
+        // It is one, or not there, which dropping it tells.
+        _ => return Ok(()),
+    };
+    Err(SqlError::plan(message, name.location()).into())
+}
+
+/// Refuses a `DROP` of what others need, which are given, unless they go too, and of views that a running statement reads.
+pub(crate) fn check_drop(kept: &[Kept], drop: &Drop, dependents: &[Dependent]) -> Result<()> {
     let at = drop.name.location();
     let name = drop.name.plain();
-    match catalog.lookup(&drop.name) {
-        Ok(Relation::View(view)) if view.materialized => {}
-        Ok(Relation::View(_)) => {
-            let message = format!("`{name}` is a view that is not materialized; write `DROP VIEW {name}`");
-            return Err(SqlError::plan(message, at).into());
-        }
-        Ok(_) => {
-            let message = format!("`{name}` is a table and no materialized view; write `DROP TABLE {name}`");
-            return Err(SqlError::plan(message, at).into());
-        }
-        Err(_) if drop.if_exists => return Ok(false),
-        Err(error) => return Err(error.into()),
+    if !drop.cascade && !dependents.is_empty() {
+        let message = format!(
+            "`{name}` is read by {}; drop {} first, or write `DROP {} {name} CASCADE`",
+            told(dependents),
+            if dependents.len() == 1 { "it" } else { "them" },
+            drop.kind.words(),
+        );
+        return Err(SqlError::plan(message, at).into());
     }
-    let key = name.to_lowercase();
-    let mut gone = dependents(kept, &key);
-    let queries = kept
-        .iter()
-        .find(|kept| kept.view.is_none() && kept.reads.iter().any(|read| *read == key || gone.contains(read)));
-    if let Some(query) = queries {
+    let views =
+        dependents.iter().filter(|one| one.kind == DropKind::MaterializedView).map(|one| one.name.to_lowercase());
+    let own = (drop.kind == DropKind::MaterializedView).then(|| name.to_lowercase());
+    let mut gone: BTreeSet<String> = views.chain(own).collect();
+    gone.extend(gone.clone().iter().flat_map(|view| self::dependents(kept, view)));
+    let query = kept.iter().find(|kept| kept.view.is_none() && !kept.reads.is_disjoint(&gone));
+    if let Some(query) = query {
         let message = format!(
             "`{name}` is read by the running statement `{}`; stop that first",
             first_line(&query.statement.text)
         );
         return Err(SqlError::plan(message, at).into());
     }
-    if !gone.is_empty() && !drop.cascade {
-        let names: Vec<String> = gone.iter().map(|name| format!("`{name}`")).collect();
-        let message = format!(
-            "`{name}` is read by the materialized view{} {}; drop {} first, or write `DROP MATERIALIZED VIEW {name} CASCADE`",
-            if names.len() == 1 { "" } else { "s" },
-            names.join(", "),
-            if names.len() == 1 { "it" } else { "them" },
-        );
-        return Err(SqlError::plan(message, at).into());
-    }
+    Ok(())
+}
+
+/// Objects, by kind.
+fn told(dependents: &[Dependent]) -> String {
+    let kinds =
+        [(DropKind::View, "view"), (DropKind::MaterializedView, "materialized view"), (DropKind::Model, "model")];
+    let told = kinds.into_iter().filter_map(|(kind, word)| {
+        let names: Vec<String> =
+            dependents.iter().filter(|one| one.kind == kind).map(|one| format!("`{}`", one.name)).collect();
+        let plural = if names.len() == 1 { "" } else { "s" };
+        (!names.is_empty()).then(|| format!("the {word}{plural} {}", names.join(", ")))
+    });
+    told.collect::<Vec<_>>().join(" and ")
+}
+
+/// `DROP MATERIALIZED VIEW` of a view that is there, with those that run over it.
+pub(crate) fn drop(catalog: &mut Catalog, kept: &mut Vec<Kept>, drop: &Drop) -> Result<()> {
+    let key = drop.name.plain().to_lowercase();
+    let mut gone = dependents(kept, &key);
     gone.insert(key);
     for name in &gone {
-        let part = eagre_sql::parser::Name { text: name.clone(), quoted: false, location: at };
+        let part = eagre_sql::parser::Name { text: name.clone(), quoted: false, location: drop.name.location() };
         let one =
             Drop { kind: DropKind::MaterializedView, if_exists: true, name: ObjectName(vec![part]), cascade: false };
         catalog.drop(&one)?;
     }
     kept.retain(|kept| kept.view.as_ref().is_none_or(|view| !gone.contains(view)));
-    Ok(true)
+    Ok(())
 }
 
 /// An `INSERT` or `SELECT` that runs beside the views of its text.

@@ -341,12 +341,11 @@ impl Catalog {
                 _ => Ok(()),
             };
         }
-        let (kind, word) = match drop.kind {
-            DropKind::Source => (ObjectKind::Source, "SOURCE"),
-            DropKind::Sink => (ObjectKind::Sink, "SINK"),
-            DropKind::View => (ObjectKind::View, "VIEW"),
-            DropKind::MaterializedView => (ObjectKind::View, "MATERIALIZED VIEW"),
-            DropKind::Table | DropKind::Function | DropKind::Model => (ObjectKind::Table, "TABLE"),
+        let kind = match drop.kind {
+            DropKind::Source => ObjectKind::Source,
+            DropKind::Sink => ObjectKind::Sink,
+            DropKind::View | DropKind::MaterializedView => ObjectKind::View,
+            DropKind::Table | DropKind::Function | DropKind::Model => ObjectKind::Table,
         };
         match self.kind_of(&key) {
             Some(found) if found == kind || (kind == ObjectKind::Table && found != ObjectKind::View) => {
@@ -358,7 +357,8 @@ impl Catalog {
                 let materialized = self.views.get(&key).is_some_and(|view| view.materialized);
                 let found = if materialized { "materialized view" } else { found.word() };
                 let message = format!(
-                    "`{name}` is a {found}: `DROP {word}` does not drop it, `DROP {} {name}` does",
+                    "`{name}` is a {found}: `DROP {}` does not drop it, `DROP {} {name}` does",
+                    drop.kind.words(),
                     found.to_uppercase()
                 );
                 Err(SqlError::plan(message, location))

@@ -7,6 +7,7 @@
 //! the crate `eagre` hands in, and only when a plan needs it: a file of statements can be checked where its data is not.
 
 mod define;
+mod dependents;
 mod objects;
 mod provider;
 mod table;
@@ -25,6 +26,7 @@ use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::{ObjectName, TableRole};
 use crate::planner;
 use crate::planner::function::SqlFunction;
+pub use dependents::Dependent;
 pub(crate) use objects::Functions;
 pub use objects::{CatalogModel, MatchSettings, ModelDefinition, Relation, Table, View};
 pub use provider::{InferredTable, NoProviders, TableProviderFactory};
@@ -350,9 +352,19 @@ impl Catalog {
         self.provider.changelog(&table.definition)
     }
 
-    /// The views are again those of `before`.
-    pub fn restore_views(&mut self, before: &Self) {
+    /// The views are again those of `before`, and what was dropped since is there again.
+    pub fn restore(&mut self, before: &Self) {
         self.views.clone_from(&before.views);
+        for (key, table) in &before.tables {
+            self.tables.entry(key.clone()).or_insert_with(|| Arc::clone(table));
+        }
+        for (key, model) in &before.models {
+            self.models.entry(key.clone()).or_insert_with(|| Arc::clone(model));
+        }
+        for (key, function) in &before.sql_functions {
+            self.sql_functions.entry(key.clone()).or_insert_with(|| Arc::clone(function));
+            Arc::make_mut(&mut self.functions).scalar.entry(key.clone()).or_insert_with(|| Arc::new(function.udf()));
+        }
     }
 
     /// All tables, by name.

@@ -464,7 +464,7 @@ pub struct Drop {
     pub if_exists: bool,
     /// Its name.
     pub name: ObjectName,
-    /// `CASCADE`: the materialized views that read it go too.
+    /// `CASCADE`: the views and models that need it go too.
     pub cascade: bool,
 }
 
@@ -485,6 +485,21 @@ pub enum DropKind {
     Function,
     /// `DROP MODEL`.
     Model,
+}
+
+impl DropKind {
+    /// The words behind `DROP`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Table => "TABLE",
+            Self::Source => "SOURCE",
+            Self::Sink => "SINK",
+            Self::View => "VIEW",
+            Self::MaterializedView => "MATERIALIZED VIEW",
+            Self::Function => "FUNCTION",
+            Self::Model => "MODEL",
+        }
+    }
 }
 
 /// A table by its name.

@@ -420,13 +420,10 @@ impl Cursor<'_> {
         };
         let if_exists = self.accept("IF EXISTS");
         let name = self.object_name()?;
-        let location = self.location();
         let cascade = self.accept("CASCADE");
-        if cascade && kind != DropKind::MaterializedView {
-            let hint = "only `DROP MATERIALIZED VIEW` takes it; drop what depends on it first";
-            return Err(SqlError::unsupported("`CASCADE`", hint, location));
+        if !cascade {
+            self.accept("RESTRICT");
         }
-        self.accept("RESTRICT");
         Ok(StatementKind::Drop(Drop { kind, if_exists, name, cascade }))
     }
 

@@ -455,7 +455,15 @@ pub(super) fn wrong_uses() -> Outcome {
         ("DROP MATERIALIZED VIEW t", "`t` is a table and no materialized view; write `DROP TABLE t`"),
         ("DROP MATERIALIZED VIEW nothing", "nothing"),
         ("DROP TABLE a", "`a` is a materialized view: `DROP TABLE` does not drop it, `DROP MATERIALIZED VIEW a` does"),
-        ("DROP VIEW plain CASCADE", "`CASCADE`"),
+        ("DROP TABLE u", "`u` is read by the view `plain`; drop it first, or write `DROP TABLE u CASCADE`"),
+        (
+            "CREATE VIEW over AS SELECT a.k FROM a, plain WHERE a.k = plain.k; DROP TABLE t RESTRICT",
+            "`t` is read by the view `over` and the materialized views `a`, `b`; drop them first, or write `DROP TABLE t CASCADE`",
+        ),
+        (
+            "CREATE FUNCTION twice (x BIGINT) RETURNS BIGINT RETURN 2 * x; CREATE VIEW doubled AS SELECT twice(k) AS k FROM u; DROP FUNCTION twice",
+            "`twice` is read by the view `doubled`; drop it first, or write `DROP FUNCTION twice CASCADE`",
+        ),
         (
             "CREATE OR REPLACE VIEW a AS SELECT 1 AS x",
             "`a` is a materialized view; write `CREATE OR REPLACE MATERIALIZED VIEW a`",
@@ -477,7 +485,7 @@ pub(super) fn wrong_uses() -> Outcome {
             "the queries further up would find `c` as it is from here on",
         ),
         ("EXPLAIN ANALYZE CREATE MATERIALIZED VIEW c AS SELECT k FROM t", "write `EXPLAIN ANALYZE SELECT ..`"),
-        ("DROP TABLE t", "table `t` is read by the materialized view `a`; `DROP MATERIALIZED VIEW a` first"),
+        ("DROP TABLE t", "`t` is read by the view `over` and the materialized views `a`, `b`; drop them first"),
         ("CREATE OR REPLACE TABLE t (k BIGINT)", "table `t` is read by the materialized view `a`"),
         ("SUBSCRIBE TO plain", "`plain` is no materialized view, so none of its rows are kept"),
         ("SUBSCRIBE TO SELECT 1", "run the query itself"),
