@@ -225,8 +225,8 @@ pub(crate) struct FileTask {
     pub(crate) partition: PartitionId,
     /// Where to start, and whether that must be checked against the file (it comes from a checkpoint).
     pub(crate) start: Option<FilePosition>,
-    /// A file without its end is waited for.
-    pub(crate) may_grow: bool,
+    /// How long a file without its end has been waited for, if it is such a one.
+    pub(crate) waited: Option<Duration>,
     pub(crate) jobs: Sender<Job>,
     pub(crate) events: Sender<FileEvent>,
     pub(crate) stop: StopFlag,
@@ -419,7 +419,7 @@ impl FileTask {
     /// Whether the end is there of a compressed file, which has to be unpacked for that; where nobody has written for long, reading tells.
     fn unpacks(&self, compression: Compression) -> Result<bool, String> {
         let written = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(self.file.modified_ms).unwrap_or(0));
-        if self.may_grow && written.elapsed().is_ok_and(|since| since > UNFINISHED_MAX) {
+        if self.waited.is_none() && written.elapsed().is_ok_and(|since| since > UNFINISHED_MAX) {
             return Ok(true);
         }
         let listed = self.file.location.open(0).map(|input| Box::new(input.take(self.file.size)));
@@ -432,7 +432,7 @@ impl FileTask {
     }
 
     fn unfinished(&self) -> Result<(), String> {
-        if self.may_grow {
+        if self.waited.is_none_or(|waited| waited < UNFINISHED_MAX) {
             let _ = self.events.send(FileEvent::Unfinished);
             return Ok(());
         }

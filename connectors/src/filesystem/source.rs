@@ -19,7 +19,7 @@ use eagre_engine::EngineError;
 use eagre_engine::source::{PartitionId, Places, Source, SourceEvent, SourceReader, StopFlag};
 use eagre_engine::thread::start_detached;
 
-use super::file::{ColumnOrigin, FileEvent, FilePosition, FileTask, Job, ReadPlan, UNFINISHED_MAX, metadata_fits};
+use super::file::{ColumnOrigin, FileEvent, FilePosition, FileTask, Job, ReadPlan, metadata_fits};
 use super::location::{FoundFile, Root};
 use crate::error::{ConnectorError, Result};
 use crate::format::compression::{COMPRESSION_NAMES, Compression};
@@ -372,7 +372,7 @@ impl FilesystemReader {
                 file: found,
                 partition: Arc::clone(&file.partition),
                 start: file.start.clone(),
-                may_grow: file.same_since.is_none_or(|since| since.elapsed() < UNFINISHED_MAX),
+                waited: file.same_since.map(|since| since.elapsed()),
                 jobs: self.jobs.clone(),
                 events: sender,
                 stop: self.stop.clone(),

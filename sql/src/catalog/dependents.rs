@@ -16,28 +16,26 @@ pub struct Dependent {
 
 impl Catalog {
     /// The views, and the models that go on learning from a query, which plan now and would not behind a `DROP`; also those that need one of
-    /// these. Pipelines that run go on with a function or a model that is dropped, so materialized views do not count there.
+    /// these.
     ///
     /// # Errors
     /// Those of [`drop`](Self::drop).
     pub fn dependents(&self, drop: &Drop) -> Result<Vec<Dependent>> {
         let mut rest = self.clone();
         rest.drop(drop)?;
-        let runs_on = matches!(drop.kind, DropKind::Function | DropKind::Model);
         let mut found = Vec::new();
         loop {
             let known = found.len();
             for (key, view) in &self.views {
-                let may_fail = rest.views.contains_key(key) && !(view.materialized && runs_on);
                 let fails = |catalog: &Self| planner::query_schema(catalog, &view.query).is_err();
-                if may_fail && fails(&rest) && !fails(self) {
+                if rest.views.contains_key(key) && fails(&rest) && !fails(self) {
                     rest.views.remove(key);
                     let kind = if view.materialized { DropKind::MaterializedView } else { DropKind::View };
                     found.push(Dependent { kind, name: view.name.clone() });
                 }
             }
             for (key, model) in &self.models {
-                let Some(online) = model.online.as_ref().filter(|_| rest.models.contains_key(key) && !runs_on) else {
+                let Some(online) = model.online.as_ref().filter(|_| rest.models.contains_key(key)) else {
                     continue;
                 };
                 let fails = |catalog: &Self| planner::query_schema(catalog, &online.view.query).is_err();

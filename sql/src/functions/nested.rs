@@ -7,10 +7,12 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::utils::take_function_args;
-use datafusion::common::{Result, ScalarValue, internal_err, plan_err};
+use datafusion::common::{DFSchema, Result, ScalarValue, internal_err, plan_err};
 use datafusion::functions_nested::flatten::flatten_udf;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawFieldAccessExpr};
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ExprSchemable, GetFieldAccess, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
 };
 
 use super::definition::{Call, Definition, Param};
@@ -70,6 +72,33 @@ impl FieldOfRow {
 pub(crate) fn field_of_row() -> &'static ScalarUDF {
     static FUNCTION: LazyLock<ScalarUDF> = LazyLock::new(|| ScalarUDF::new_from_impl(FieldOfRow::new()));
     &FUNCTION
+}
+
+/// Plans `x[2]` of a row, its second field, as Flink has it.
+#[derive(Debug)]
+pub(crate) struct FieldsByPlace;
+
+impl ExprPlanner for FieldsByPlace {
+    fn plan_field_access(
+        &self,
+        expr: RawFieldAccessExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawFieldAccessExpr>> {
+        let GetFieldAccess::ListIndex { key } = &expr.field_access else { return Ok(PlannerResult::Original(expr)) };
+        let DataType::Struct(fields) = expr.expr.get_type(schema)? else { return Ok(PlannerResult::Original(expr)) };
+        let place = match key.as_ref() {
+            Expr::Literal(ScalarValue::Int64(Some(place)), _) => *place,
+            _ => return plan_err!("a field of a ROW is named by a number or a name, not by `{key}`"),
+        };
+        if usize::try_from(place).map_or(true, |place| place == 0 || place > fields.len()) {
+            let first = fields.first().map_or("a", |field| field.name());
+            let count = fields.len();
+            return plan_err!(
+                "a ROW of {count} fields has none at `[{place}]`; they are counted from 1, or named: `x.{first}`"
+            );
+        }
+        Ok(PlannerResult::Planned(field_of_row().call(vec![expr.expr, key.as_ref().clone()])))
+    }
 }
 
 fn place(argument: Option<&ScalarValue>) -> Result<usize> {

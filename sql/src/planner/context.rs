@@ -36,6 +36,7 @@ use super::{
 use crate::catalog::{Catalog, Functions, Relation, View};
 use crate::error::{Result, SqlError};
 use crate::functions::jsonb::operators::JsonOperators;
+use crate::functions::nested::FieldsByPlace;
 use crate::parser::{EmitKind, ExprText, QueryText};
 use crate::types::EagreTypePlanner;
 
@@ -64,7 +65,8 @@ fn defaults() -> &'static Defaults {
         Defaults {
             functions: Arc::new(functions),
             // Ours first: DataFusion's takes all subscripts for those of rows and arrays.
-            expr_planners: std::iter::once(Arc::new(JsonOperators) as Arc<dyn ExprPlanner>)
+            expr_planners: [Arc::new(JsonOperators) as Arc<dyn ExprPlanner>, Arc::new(FieldsByPlace)]
+                .into_iter()
                 .chain(FunctionRegistry::expr_planners(&state))
                 .collect(),
             function_rewrites: state.analyzer().function_rewrites().to_vec(),

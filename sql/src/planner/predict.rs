@@ -5,6 +5,7 @@
 //! out of their expressions ([`take_out`]): they become columns of a [`Predict`] below, which the engine's operator runs, with a side port for the
 //! rows that a model refuses.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -209,6 +210,32 @@ pub(super) fn table_function(catalog: &Catalog, factor: &TableFactor) -> Result<
         *given = Some(alias.clone());
     }
     Ok(Some(factor))
+}
+
+/// A column of what [`table_function`] makes that has the name of one of the rows' own, `taken`, gets a number behind it, as in Flink: `label0`.
+pub(super) fn number_answers<'a>(items: &mut [SelectItem], taken: impl Iterator<Item = &'a str>) {
+    let is_answer = |expr: &Expr| {
+        let Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) = expr else { return false };
+        let of = |arg: &FunctionArg| matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(of))) if of.value == ANSWER);
+        name.to_string().trim_matches('"') == FIELD && list.args.first().is_some_and(of)
+    };
+    let answers = items.iter_mut().filter_map(|item| match item {
+        SelectItem::ExprWithAlias { expr, alias } if is_answer(expr) => Some(alias),
+        _ => None,
+    });
+    let mut answers: Vec<&mut Ident> = answers.collect();
+    if answers.is_empty() {
+        return;
+    }
+    let own: BTreeSet<String> = taken.map(str::to_lowercase).collect();
+    let mut all = own.clone();
+    all.extend(answers.iter().map(|name| name.value.to_lowercase()));
+    for name in answers.iter_mut().filter(|name| own.contains(&name.value.to_lowercase())) {
+        let numbered = (0..).map(|number| format!("{}{number}", name.value));
+        if let Some(free) = numbered.into_iter().find(|name| all.insert(name.to_lowercase())) {
+            name.value = free;
+        }
+    }
 }
 
 /// Flink's map of how to ask (`MAP['async', 'true', ..]`), of which nothing is needed here: a service is asked as the options of its model say.

@@ -1,7 +1,7 @@
 //! Names that others have for the same: Flink's on Confluent and those of Azure's streams, written as `detect_anomalies`.
 //!
-//! What they say of a row comes back in the fields that it has there. Their models are not ours, so options that tune those are refused
-//! by name, and not passed over.
+//! What they say of a row comes back in the fields that it has there. Their models are not ours: options that tune those change nothing, which a
+//! notice says, and what those say of themselves is null.
 
 use datafusion::sql::sqlparser::ast::{
     self, BinaryOperator, DataType as SqlType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator,
@@ -10,11 +10,14 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::window;
 use crate::error::{Location, SqlError, nearest};
-use crate::functions::score::ScoreFunction;
+use crate::functions::score::{PASSED_OVER, ScoreFunction};
 
 const FLINK: &str = "ML_DETECT_ANOMALIES";
 const SPIKES: &str = "AnomalyDetection_SpikeAndDip";
 const CHANGES: &str = "AnomalyDetection_ChangePoint";
+/// Options of Confluent's ARIMA.
+const OF_ARIMA: [&str; 9] =
+    ["p", "q", "d", "m", "maxTrainingSize", "enableStl", "evalWindowSize", "updateInterval", "horizon"];
 
 /// A call under another name, as what it is here; `None`: it is none. What is returned has its options still by name.
 ///
@@ -81,13 +84,14 @@ impl Call<'_> {
         };
         // A row's alarm is its own there, and is that it is outside of its bounds.
         let mut options = vec![("rest", number(0.0)), ("alarm", text("bounds"))];
-        let mut confidence = 99.0;
+        let (mut confidence, mut passed_over) = (99.0, vec![]);
         for (option, value) in given {
             match option.as_str() {
                 "minTrainingSize" => options.push(("min_training", value)),
                 "confidencePercentage" => confidence = self.percent(&value)?,
+                other if OF_ARIMA.contains(&other) => passed_over.push(format!("`{other}`")),
                 other => {
-                    let known = ["minTrainingSize", "confidencePercentage"];
+                    let known = OF_ARIMA.into_iter().chain(["minTrainingSize", "confidencePercentage"]);
                     return Err(SqlError::UnknownOption {
                         owner: format!("`{FLINK}`, which runs no ARIMA but the methods of `detect_anomalies`"),
                         option: other.to_owned(),
@@ -98,6 +102,9 @@ impl Call<'_> {
             }
         }
         options.push(("max_false_alarm_rate", rate(confidence)));
+        if !passed_over.is_empty() {
+            options.push((PASSED_OVER, text(&passed_over.join(", "))));
+        }
         let found = self.detect(value, time, options);
         let double = cast(value.clone(), SqlType::Double(ast::ExactNumberInfo::None));
         Ok(row(vec![
@@ -107,6 +114,8 @@ impl Call<'_> {
             ("lower_bound", field(&found, "lower")),
             ("upper_bound", field(&found, "upper")),
             ("is_anomaly", field(&found, "is_anomaly")),
+            ("rmse", null_double()),
+            ("aic", null_double()),
         ]))
     }
 
@@ -237,6 +246,10 @@ fn field(of: &Expr, name: &str) -> Expr {
 
 fn row(fields: Vec<(&str, Expr)>) -> Expr {
     window::call("named_struct", fields.into_iter().flat_map(|(name, value)| [text(name), value]).collect())
+}
+
+fn null_double() -> Expr {
+    cast(Expr::Value(Value::Null.into()), SqlType::Double(ast::ExactNumberInfo::None))
 }
 
 fn cast(expr: Expr, data_type: SqlType) -> Expr {

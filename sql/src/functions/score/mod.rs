@@ -20,8 +20,8 @@ use eagre_engine::operator::score::{ScoreAnswer, detections_type, score_partitio
 use eagre_engine::score::{DetectorOptions, MethodError};
 use serde_json::Map;
 
-pub(crate) use self::options::fold_options;
 use self::options::{IS_LEARNT, OF, message};
+pub(crate) use self::options::{PASSED_OVER, fold_options};
 use crate::types::sql_name;
 
 /// The functions.
@@ -91,6 +91,8 @@ pub(crate) struct ScoreArgs {
     pub(crate) features: usize,
     pub(crate) time: Option<usize>,
     pub(crate) learn: Option<usize>,
+    /// Options that change nothing, if there are any.
+    pub(crate) passed_over: Option<String>,
 }
 
 impl ScoreArgs {
@@ -111,6 +113,7 @@ impl ScoreArgs {
         let mut given: Map<String, serde_json::Value> =
             options.map_or(Ok(Map::new()), serde_json::from_str).map_err(|_| usage())?;
         given.remove(OF);
+        let passed_over = given.remove(PASSED_OVER).and_then(|names| Some(names.as_str()?.to_owned()));
         let mut rest = args - usize::from(options.is_some());
         let mut take = |is_there: bool| -> Result<Option<usize>> {
             match is_there {
@@ -125,7 +128,7 @@ impl ScoreArgs {
         let time = take(function == ScoreFunction::Detect)?;
         let answer = function.answer(&given).map_err(|error| function.told(&error))?;
         answer.method().scorer(rest, &Arc::default()).map_err(|error| function.told(&error))?;
-        Ok(Self { answer, features: rest, time, learn })
+        Ok(Self { answer, features: rest, time, learn, passed_over })
     }
 }
 
@@ -215,7 +218,7 @@ struct Evaluator(ScoreArgs);
 
 impl PartitionEvaluator for Evaluator {
     fn evaluate_all(&mut self, values: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
-        let ScoreArgs { answer, features, time, learn } = &self.0;
+        let ScoreArgs { answer, features, time, learn, .. } = &self.0;
         let at = |place: &Option<usize>| place.map(|place| &values[place]);
         let answers = score_partition(answer, &values[..*features], at(time), at(learn), rows);
         answers.map_err(|error| DataFusionError::External(Box::new(error)))

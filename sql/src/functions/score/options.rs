@@ -16,6 +16,8 @@ use crate::error::{Location, SqlError, nearest};
 pub(super) const IS_LEARNT: &str = "$is_learnt";
 /// What is scored, where it has casts in it: they do not show in the name that a plan gives to a call, and calls need names of their own.
 pub(super) const OF: &str = "$of";
+/// Options that somebody's name of a function has and that change nothing, as a text.
+pub(crate) const PASSED_OVER: &str = "$passed_over";
 /// The option that is a condition on the row.
 const LEARN_WHEN: &str = "learn_when";
 /// The option that names the method.
@@ -47,7 +49,7 @@ pub(crate) fn fold_options(function: &mut Function) -> Result<(), SqlError> {
         return Err(SqlError::plan(format!("`{name}` scores every row and takes no {modifier}"), location));
     }
     let mut options = Options { function: which, given: Map::new(), location };
-    let (mut args, mut learn) = (vec![], None);
+    let (mut args, mut learn, mut passed_over) = (vec![], None, None);
     for arg in std::mem::take(&mut list.args) {
         match arg {
             FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => {
@@ -55,6 +57,8 @@ pub(crate) fn fold_options(function: &mut Function) -> Result<(), SqlError> {
                     if learn.replace((Location::of(name.span).or(location), value)).is_some() {
                         return Err(options.twice(LEARN_WHEN, Location::of(name.span)));
                     }
+                } else if name.value == PASSED_OVER {
+                    passed_over = constant(&value);
                 } else {
                     options.add(&name, &value)?;
                 }
@@ -74,6 +78,7 @@ pub(crate) fn fold_options(function: &mut Function) -> Result<(), SqlError> {
     // The method may come after its options.
     which.answer(&options.given).map_err(|error| options.at_fault(&error, location))?;
     let mut given = options.given;
+    given.extend(passed_over.map(|names| (PASSED_OVER.to_owned(), names)));
     if args.iter().any(has_cast) {
         given.insert(OF.to_string(), args.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ").into());
     }
@@ -130,7 +135,13 @@ impl Options {
         let constant = constant(value).ok_or_else(|| {
             let function = self.function.name();
             let what = "a number, a text or an interval of constant length as such";
-            SqlError::plan(format!("option `{}` of `{function}` is {what}, not `{value}`", name.value), at)
+            let quoted = match value {
+                ast::Expr::Identifier(word) => {
+                    format!("; a text stands in quotes: `{} => '{}'`", name.value, word.value)
+                }
+                _ => String::new(),
+            };
+            SqlError::plan(format!("option `{}` of `{function}` is {what}, not `{value}`{quoted}", name.value), at)
         })?;
         let key = name.value.to_lowercase();
         if self.given.insert(key.clone(), constant).is_some() {
@@ -182,14 +193,25 @@ pub(super) fn message(error: &MethodError) -> String {
             }
         }
         MethodError::UnknownOption { .. } => {
-            let alarms = AlarmOptions::NAMES.map(|name| format!("`{name}`"));
+            let alarms: Vec<String> =
+                AlarmOptions::NAMES.iter().chain([&LEARN_WHEN]).map(|name| format!("`{name}`")).collect();
             format!("{error}; with any method there are {}", alarms.join(", "))
         }
         MethodError::Value { option, expected, given, .. } if AlarmOptions::NAMES.contains(&option.as_str()) => {
-            format!("option `{option}` must be {expected}, not {given}")
+            format!("option `{option}` must be {expected}, not {}", as_written(given))
+        }
+        MethodError::Value { method, option, expected, given } => {
+            MethodError::Value { method, option: option.clone(), expected: expected.clone(), given: as_written(given) }
+                .to_string()
         }
         other => other.to_string(),
     }
+}
+
+/// A value of an option, as somebody would write it: [`constant`] makes an object of an interval.
+fn as_written(given: &str) -> String {
+    let ms = serde_json::from_str::<serde_json::Value>(given).ok().and_then(|given| given.get("ms")?.as_f64());
+    ms.map_or_else(|| given.to_owned(), |ms| format!("INTERVAL '{}' SECOND", ms / 1000.0))
 }
 
 fn constant(expr: &ast::Expr) -> Option<serde_json::Value> {

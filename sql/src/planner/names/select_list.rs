@@ -13,7 +13,7 @@ use super::{
 };
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::written::written;
-use crate::planner::window;
+use crate::planner::{predict, window};
 
 impl Resolver<'_> {
     /// Gives each output column its name and returns them.
@@ -26,6 +26,7 @@ impl Resolver<'_> {
         let mut columns: Vec<Column> = vec![];
         let mut open = false;
         let mut written = written.to_vec();
+        predict::number_answers(items, wildcard::all_columns(scope).map(|(_, column)| column.name.as_str()));
         wildcard::spell_out(items, &mut written, scope, &self.outer)?;
         for (item, written) in items.iter_mut().zip(&written) {
             match item {

@@ -179,7 +179,7 @@ fn idents_of(expr: &Expr) -> Vec<Ident> {
     }
 }
 
-fn all_columns(scope: &Scope) -> impl Iterator<Item = (&Input, &Column)> {
+pub(super) fn all_columns(scope: &Scope) -> impl Iterator<Item = (&Input, &Column)> {
     scope.inputs.iter().flat_map(|input| input.shown_columns().map(move |column| (input, column)))
 }
 

@@ -127,7 +127,13 @@ impl Lowering<'_> {
         for (function, field) in calls {
             let Some(which) = score_function(function) else { continue };
             let args = &function.params.args;
-            let ScoreArgs { answer, features, learn, .. } = ScoreArgs::of(which, args)?;
+            let ScoreArgs { answer, features, learn, passed_over, .. } = ScoreArgs::of(which, args)?;
+            if let Some(names) = passed_over {
+                self.notice(format!(
+                    "`ML_DETECT_ANOMALIES` asks the methods of `{}` and no ARIMA: {names} change nothing",
+                    which.name()
+                ));
+            }
             let mut place = |arg: &Expr| inputs.add(self, &mut stream, arg);
             let features = args[..features].iter().map(&mut place).collect::<Result<Vec<_>>>()?;
             let learn = learn.map(|learn| place(&args[learn])).transpose()?;

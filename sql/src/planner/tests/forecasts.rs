@@ -139,3 +139,13 @@ fn what_cannot_be_is_refused() {
         assert!(error.contains(text), "no `{text}` in\n{error}");
     }
 }
+
+#[test]
+fn options_that_change_nothing_are_told() {
+    let options = "JSON_OBJECT('p' VALUE 1, 'minTrainingSize' VALUE 50, 'm' VALUE 7)";
+    let sql =
+        format!("SELECT ML_DETECT_ANOMALIES(pieces, ts, {options}) OVER (PARTITION BY item ORDER BY ts) FROM stock");
+    let notices: Vec<String> = job_of(TABLES, &sql).notices.into_iter().map(|notice| notice.message).collect();
+    let expected = "`ML_DETECT_ANOMALIES` asks the methods of `detect_anomalies` and no ARIMA: `p`, `m` change nothing";
+    assert!(notices.iter().any(|notice| notice == expected), "{notices:?}");
+}
