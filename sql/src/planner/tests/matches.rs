@@ -415,7 +415,6 @@ fn mistakes_in_the_clause() {
             "ORDER BY ts PATTERN (A)".into(),
             "line 1, column 20: `ONE ROW PER MATCH` without `PARTITION BY` and `MEASURES` has no columns",
         ),
-        ("ORDER BY ts PATTERN ()".into(), "line 2, column 22: expected a pattern (`()` is the empty one), found `)`"),
         ("ORDER BY ts PATTERN (A | )".into(), "line 2, column 26: expected a pattern"),
         (
             "ORDER BY ts PATTERN (A || B)".into(),
@@ -436,8 +435,38 @@ fn mistakes_in_the_clause() {
         ("ORDER BY ts PATTERN (A B -})".into(), "line 2, column 26: expected the end of the pattern"),
         ("ORDER BY ts PATTERN (PERMUTE())".into(), "line 2, column 30: expected a pattern"),
         (
-            "ORDER BY ts PATTERN (A NOT B C) DEFINE B AS price > 1".into(),
-            "line 2, column 24: `NOT` is no operator of patterns; rows that are no `B` are a variable of their own",
+            "ORDER BY ts PATTERN (NOT B C) DEFINE B AS price > 1".into(),
+            "line 2, column 22: `NOT B` stands between two parts of a pattern, as in `A NOT B C`",
+        ),
+        ("ORDER BY ts PATTERN (A NOT B) DEFINE B AS price > 1".into(), "line 2, column 24: `NOT B` stands between two"),
+        (
+            "ORDER BY ts PATTERN (A (NOT B | C) D) DEFINE B AS price > 1".into(),
+            "line 2, column 25: `NOT B` stands between two parts",
+        ),
+        (
+            "ORDER BY ts PATTERN (A NOT B+ C) DEFINE B AS price > 1".into(),
+            "line 2, column 29: `NOT B` has no quantifier: it is as many rows as there are, or none",
+        ),
+        ("ORDER BY ts PATTERN (A NOT (B D) C)".into(), "line 2, column 24: `NOT` stands before the name of a variable"),
+        (
+            "ORDER BY ts PATTERN (A NOT B NOT D C) DEFINE B AS price > 1, D AS price < 0".into(),
+            "line 2, column 30: one `NOT` stands between two parts of a pattern",
+        ),
+        (
+            "ORDER BY ts PATTERN (A NOT B C) DEFINE C AS price > 1".into(),
+            "line 2, column 28: `NOT B`: `B` has no condition, so each row is one; add `DEFINE B AS <what must not come>`",
+        ),
+        (
+            "ORDER BY ts PATTERN (A NOT B \"NOT B\" C) DEFINE B AS price > 1".into(),
+            "line 2, column 30: `NOT B` and a variable that is called `\"NOT B\"`",
+        ),
+        (
+            "ORDER BY ts PATTERN (\"NOT B\" NOT B C) DEFINE B AS price > 1".into(),
+            "line 2, column 30: `NOT B` and a variable that is called `\"NOT B\"`",
+        ),
+        (
+            "ORDER BY ts PATTERN (A NOT B C) DEFINE B AS price > 1, \"NOT B\" AS price < 1".into(),
+            "line 2, column 56: `DEFINE NOT B`: its condition is that of `B`, negated; leave it out",
         ),
         ("ORDER BY ts PATTERN (A or B)".into(), "line 2, column 24: `OR` is no operator of patterns; `A | B` is one"),
         ("ORDER BY ts PATTERN (A AND B)".into(), "line 2, column 24: `AND` is no operator of patterns"),
