@@ -51,6 +51,7 @@ mod together;
 pub use explain::explain_match;
 pub(super) use explain::{ExplainPlan, add_parts};
 pub(super) use lineage::column_named as lineage_column;
+pub(super) use lower::time_of_match;
 pub(super) use places::without_places;
 pub(super) use subqueries::{is_lifted, lift};
 pub(super) use together::share;
@@ -569,8 +570,12 @@ impl MatchRules {
 
     /// The column that leaves and is an event time no further behind the watermark than [`WithinPlan`] says.
     fn event_time(&self, output: &[OutputPlan]) -> Option<usize> {
+        self.within.and_then(|_| self.time_column(output))
+    }
+
+    /// The column that leaves and would be an event time with a bound.
+    fn time_column(&self, output: &[OutputPlan]) -> Option<usize> {
         let key = self.order.first()?;
-        self.within?;
         if key.descending || self.looks_ahead(output) {
             return None;
         }

@@ -330,7 +330,14 @@ impl Extractor<'_> {
         let Some(offset) = offset else { return Ok(default) };
         let location = Location::of(offset.span());
         let wrong = |why: &str| {
-            let shown = offset.to_string();
+            let shown = match offset {
+                // A number of more digits than those of a BIGINT.
+                Expr::Function(written) if written.name.to_string() == "arrow_cast" => match args_of(written).first() {
+                    Some(Expr::Value(digits)) => digits.value.clone().into_string().unwrap_or_default(),
+                    _ => offset.to_string(),
+                },
+                offset => offset.to_string(),
+            };
             let shown = if shown.contains("__eagre") { String::new() } else { format!(": `{shown}`") };
             SqlError::plan(format!("the number of rows of `{}` {why}{shown}", plain_name(name)), location)
         };
@@ -338,7 +345,8 @@ impl Extractor<'_> {
         let planned = self.context.sql_to_expr(offset.clone(), &schema).map_err(|_| wrong("is no constant"))?;
         let planned = self.exprs.simplify(planned, &schema).map_err(|_| wrong("is no constant"))?;
         let LogicalExpr::Literal(value, _) = strip_alias(&planned) else { return Err(wrong("is no constant")) };
-        if value.is_null() || !value.data_type().is_integer() {
+        let is_whole = value.data_type().is_integer() || matches!(value.data_type(), DataType::Decimal128(_, 0));
+        if value.is_null() || !is_whole {
             return Err(wrong("is no whole number"));
         }
         match value.cast_to(&DataType::Int64) {
@@ -513,6 +521,9 @@ impl Stripper<'_> {
             _ if is_marker(&name) => {
                 let inner = plain_name(&name);
                 let way_out = match name.as_str() {
+                    PREV | NEXT if matches!(self.of, "`PREV`" | "`NEXT`") => {
+                        "both go from a row to another; write the one that goes as far as both do".into()
+                    }
                     PREV | NEXT => format!("write `{inner}(LAST(..))`, the other way round"),
                     FIRST | LAST => {
                         "`PREV(LAST(..))` and `NEXT(FIRST(..))` are the only navigations in each other".into()

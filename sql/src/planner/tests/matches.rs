@@ -95,12 +95,28 @@ fn plans_say_what_is_looked_for() {
             "ORDER BY ts MEASURES COUNT(*) AS n ALL ROWS PER MATCH AFTER MATCH SKIP TO NEXT ROW
              PATTERN (^ PERMUTE(A, B | C)??  ({- D* -} $ | ())) DEFINE D AS NEXT(D.price, 2) > LAST(D.price, 1)",
             "partition=[], order=[ts], pattern=(^ PERMUTE(A, B | C)?? ({- D* -} $ | ())), skip to next row, conditions on [match: D], \
-             final by watermark\nrows that wait for the watermark; all rows of matches under way; 1000000 partial matches at most",
+             final by watermark\nrows that wait for the watermark; all rows of matches under way; 1000000 partial matches at most; \
+             rows, and matches that are complete, until the next 2 rows have come, however long that takes",
         ),
         (
             "ORDER BY ts MEASURES COUNT(*) AS n PATTERN (A$) EMIT CHANGES",
             "partition=[], order=[ts], pattern=(A $), corrected by later rows\n\
              rows that wait for the watermark; the last 1 rows of matches under way; 1000000 partial matches at most",
+        ),
+        // A match waits for the rows that its measures look at, and counts stay.
+        (
+            "PARTITION BY k ORDER BY ts MEASURES NEXT(price, 5000) AS next, MATCH_NUMBER() AS n PATTERN (^ A B) WITHIN INTERVAL '1' MINUTE",
+            "partition=[k], order=[ts], pattern=(^ A B), within 1 min, final by watermark\n\
+             rows that wait for the watermark; rows of each key of matches under way, for 1 min at most; 1000000 partial matches of each \
+             key at most; rows of each key, and matches that are complete, until the next 5000 rows have come, however long that takes; \
+             the number of matches of each key, for ever; each key, for ever, as the pattern looks at its beginning",
+        ),
+        (
+            "PARTITION BY k ORDER BY ts MEASURES COUNT(\"NOT B\".*) AS n PATTERN (A NOT B C) WITHIN INTERVAL '1' MINUTE
+             DEFINE B AS B.price > 5",
+            "partition=[k], order=[ts], pattern=(A NOT B C), within 1 min, conditions on [columns: NOT B, B], final by watermark\n\
+             rows that wait for the watermark; rows of each key of matches under way, for 1 min at most; 1000000 partial matches of each \
+             key at most",
         ),
     ] {
         assert_eq!(node(&over_tick(clause)), expected, "{clause}");
@@ -232,8 +248,22 @@ fn event_time_goes_on_within_a_bound() {
         format!("{TABLES} CREATE VIEW m AS {};", over_tick(&clause))
     };
     job_of(&view("WITHIN INTERVAL '1' HOUR"), sql);
+    let advice = "`at` is the time of a match of the pattern (A B), which may be under way however long; bound that one by `WITHIN INTERVAL ..`";
     let error = refused(&view(""), sql);
-    assert!(error.contains("needs a watermark"), "{error}");
+    assert!(error.contains(&format!("EMIT ON WINDOW CLOSE needs a watermark: {advice}")), "{error}");
+    let notices = job_of(&view(""), &sql.replace(" EMIT ON WINDOW CLOSE", "")).notices;
+    let expected =
+        format!("no watermark speaks of `at`, so its windows never close and their state is never freed; {advice}");
+    assert!(notices.iter().any(|notice| notice.message.starts_with(&expected)), "{notices:?}");
+    // The same of a second pattern, with whatever of projections and filters between.
+    let second = "SELECT * FROM (SELECT k, at AS t FROM m WHERE k IS NOT NULL) AS n MATCH_RECOGNIZE (
+         PARTITION BY k ORDER BY t MEASURES COUNT(*) AS n PATTERN (A B))";
+    let error = refused(&view(""), second);
+    assert!(
+        error.contains("needs rows in event-time order: `at` is the time of a match of the pattern (A B)"),
+        "{error}"
+    );
+    job_of(&view("WITHIN INTERVAL '1' HOUR"), second);
 }
 
 /// What can be taken back is said, and what nothing bounds.
@@ -312,8 +342,13 @@ fn mistakes_in_conditions() {
         ("SUM(PREV(price)) > 1", "17: `PREV` in the argument of `SUM`"),
         ("SUM(MAX(price)) > 1", "17: the aggregate `MAX` in the argument of `SUM`"),
         ("LAST(PREV(price)) > 1", "18: `PREV` in the argument of `LAST`; write `PREV(LAST(..))`, the other way round"),
+        ("PREV(NEXT(price)) > 1", "18: `NEXT` in the argument of `PREV`; both go from a row to another"),
         ("PREV(LAST(price) + 1) > 1", "18: `LAST` in the argument of `PREV`"),
         ("PREV(price, -1) > 1", "26: the number of rows of `PREV` is negative: `-1`"),
+        (
+            "PREV(price, 99999999999999999999) > 1",
+            "25: the number of rows of `PREV` is too large: `99999999999999999999`",
+        ),
         ("PREV(price, A.price) > 1", "25: the number of rows of `PREV` is no constant"),
         ("PREV(price, 1.5) > 1", "25: the number of rows of `PREV` is no whole number: `1.5`"),
         ("PREV() > 1", "13: a navigation is written `PREV(<value>)` or `PREV(<value>, <rows>)`"),
