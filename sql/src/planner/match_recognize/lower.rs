@@ -26,6 +26,7 @@ use crate::parser::EmitKind;
 use crate::parser::match_recognize::PatternSyntax;
 use crate::planner::expr::{Compiler, short_text, strip_alias};
 use crate::planner::fallible::may_fail;
+use crate::planner::logical::volatile_calls;
 use crate::planner::lower::{Lowering, Slot, Stream, StreamColumn, engine};
 use crate::planner::state_ttl::duration;
 
@@ -223,6 +224,17 @@ impl Lowering<'_> {
             .map(|index| StreamColumn { rowtime: event_time == Some(index), ..StreamColumn::plain(index) });
         let columns: Vec<StreamColumn> = columns.collect();
         let retracts = factory.retracts();
+        let tells_clock = node.output.iter().any(|column| match column {
+            OutputPlan::Measure(measure) => !volatile_calls(&measure.expr.expr).is_empty(),
+            OutputPlan::Input { .. } => false,
+        });
+        if retracts && tells_clock {
+            return Err(SqlError::unsupported(
+                "`MATCH_PROCTIME()` of matches that can be taken back",
+                "what takes one back would have to show the same time; leave it out, or have matches leave when they are final",
+                node.location,
+            ));
+        }
         let edge = EdgeInfo {
             schema: factory.output_schema(),
             changelog: if retracts { ChangelogMode::Retract } else { ChangelogMode::AppendOnly },

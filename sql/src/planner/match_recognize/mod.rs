@@ -69,6 +69,7 @@ const CLASSIFIER: &str = "__eagre_classifier";
 const MATCH_NUMBER: &str = "__eagre_match_number";
 const MATCH_STATUS: &str = "__eagre_match_status";
 const MATCH_ROWTIME: &str = "__eagre_match_rowtime";
+const MATCH_PROCTIME: &str = "__eagre_match_proctime";
 /// `__eagre_label('A', price)` is `A.price`.
 const LABEL: &str = "__eagre_label";
 /// `__eagre_running(f(..))` is `RUNNING f(..)`.
@@ -86,6 +87,7 @@ pub(super) fn is_marker(name: &str) -> bool {
         MATCH_NUMBER,
         MATCH_STATUS,
         MATCH_ROWTIME,
+        MATCH_PROCTIME,
         LABEL,
         SEMANTICS_RUNNING,
         SEMANTICS_FINAL,
@@ -106,6 +108,7 @@ pub(super) fn misplaced(name: &str) -> Option<String> {
         | "match_sequence_number"
         | "match_status"
         | "match_rowtime" => Some(place()),
+        "match_proctime" => Some("`MATCH_PROCTIME` stands in the `MEASURES` of a `MATCH_RECOGNIZE`".into()),
         _ => None,
     }
 }

@@ -290,6 +290,27 @@ fn changes_and_bounds_are_told() {
     assert_eq!(notices(&format!("SELECT * FROM done MATCH_RECOGNIZE ({clause})")), []);
 }
 
+/// The clock of the step in which a match leaves is a measure, where the match stays; other functions of the step are none.
+#[test]
+fn a_match_can_tell_when_it_leaves() {
+    let clause = |measure: &str, emit: &str| {
+        over_tick(&format!("PARTITION BY k ORDER BY ts MEASURES {measure} AS at PATTERN (A B) {emit}"))
+    };
+    for measure in ["MATCH_PROCTIME()", "CAST(match_proctime() AS DATE)"] {
+        let job = job_of(TABLES, &clause(measure, ""));
+        assert!(job.notices.is_empty(), "{measure}: {:?}", job.notices);
+    }
+    for (measure, emit, expected) in [
+        ("MATCH_PROCTIME()", "EMIT CHANGES", "`MATCH_PROCTIME()` of matches that can be taken back is not supported"),
+        ("MATCH_PROCTIME(1)", "", "line 2, column 37: `MATCH_PROCTIME` takes no arguments"),
+        ("LAST(MATCH_PROCTIME())", "", "`MATCH_PROCTIME` in the argument of `LAST`"),
+        ("now()", "", "`now()` in `MATCH_RECOGNIZE` is not supported"),
+    ] {
+        let error = refused(TABLES, &clause(measure, emit));
+        assert!(error.contains(expected), "{measure}: {error}");
+    }
+}
+
 /// Where partial matches may double with each row, because a row may be either of two variables and a condition asks which were which, that
 /// is said; not of counts and extremes, of variables whose conditions may exclude each other, or where none of it comes round again.
 #[test]
@@ -359,6 +380,7 @@ fn mistakes_in_conditions() {
         ("CLASSIFIER(A, B) = 'A'", "13: `CLASSIFIER` takes the name of a variable or subset, or nothing"),
         ("MATCH_NUMBER(1) = 1", "13: `MATCH_NUMBER` takes no arguments"),
         ("match_status() = 'x'", "13: `match_status()` in a condition: it is known when the match has ended"),
+        ("MATCH_PROCTIME() > ts", "13: `MATCH_PROCTIME()` in a condition: it is known when the match leaves"),
         ("price > (SELECT max(A.price) FROM tick)", "33: column `A.price` is not known; did you mean `price`?"),
         ("price > (SELECT prise FROM tick)", "29: column `prise` is not known; did you mean `price`?"),
         ("SUM(price) OVER (ORDER BY ts) > 1", "13: `OVER` in `MATCH_RECOGNIZE` is not supported"),
