@@ -8,6 +8,9 @@
 //! remembered: a state (and registers) and a row from which rows that have come lead to no match, wherever the attempt began. That holds
 //! where conditions are bits or do not know it ([`Conditions::forgets`](crate::Conditions::forgets)), and where it was not the bound in
 //! time that ended it.
+//!
+//! Where each attempt carries other registers (a sum), that says nothing to the next one. Then the rows are looked at backwards, by their
+//! bits alone, and no attempt begins at a row from which these lead to no match ([`ThreadRows::possible`]).
 
 use std::collections::VecDeque;
 
@@ -158,6 +161,12 @@ pub(crate) struct ThreadRows {
     /// registers that it had: those first that were found first or, without registers, ascending. Shorter than `rows` where nothing is
     /// known.
     pub(crate) failed: VecDeque<Vec<u64>>,
+    /// For each row from `start` on, whether a match may begin there as far as bits tell. Shorter than `rows` where nothing is known.
+    pub(crate) possible: VecDeque<bool>,
+    /// The row behind the last one that was there, and whether that was the end, when `possible` was found.
+    pub(crate) possible_by: (u64, bool),
+    /// How many transitions attempts have tried since then.
+    pub(crate) tried: usize,
     /// The greatest row of a partial match that was told, plus one.
     pub(crate) told_until: u64,
 }
@@ -176,6 +185,7 @@ impl ThreadRows {
         self.values.drain(..values);
         self.times.drain(..count.min(self.times.len()));
         self.failed.drain(..count.min(self.failed.len()));
+        self.possible.drain(..count.min(self.possible.len()));
         self.start += count as u64;
     }
 
@@ -184,6 +194,8 @@ impl ThreadRows {
         self.values.clear();
         self.times.clear();
         self.failed.clear();
+        self.possible.clear();
+        (self.possible_by, self.tried) = ((0, false), 0);
         self.attempt.reset();
     }
 
@@ -202,6 +214,7 @@ impl ThreadRows {
             + self.values.capacity() * size_of::<u32>()
             + self.times.capacity() * size_of::<i64>()
             + self.attempt.bytes()
+            + self.possible.capacity()
             + self.failed.capacity() * size_of::<Vec<u64>>()
             + self.failed.iter().map(|words| words.capacity() * size_of::<u64>()).sum::<usize>()
     }

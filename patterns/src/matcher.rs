@@ -161,6 +161,8 @@ pub struct Matcher {
     /// How a match may begin at the partition's first row, and elsewhere.
     starts_first: Starts,
     starts: Starts,
+    /// How many the automaton has, one at least.
+    pub(crate) transitions: usize,
     /// Where it is small enough, and conditions are bits: all partial matches of an attempt as one.
     dense: Option<Arc<(Classes, DenseMatcher)>>,
     labels: bool,
@@ -180,6 +182,8 @@ impl Matcher {
             variables: next_variables(&automaton, steps),
         };
         let (starts_first, starts) = (starts(&automaton.start_first), starts(&automaton.start));
+        let steps = automaton.states.iter().map(|state| &state.next).chain([&automaton.start]);
+        let transitions = steps.map(|steps| steps.len()).sum::<usize>().max(1);
         let dense = Classes::new(&automaton).filter(|_| !spec.asks).and_then(|classes| {
             let attempts = Attempts::new(&automaton, &classes)?;
             let folds = spec.skip == Skip::PastLastRow && spec.within.is_none() && !spec.partial;
@@ -190,7 +194,7 @@ impl Matcher {
                 DenseMatcher::new(attempts, fold, class_count, [starts.empty, starts_first.empty]),
             )))
         });
-        Ok(Self { automaton, spec, starts_first, starts, dense, labels: true, folding: true })
+        Ok(Self { automaton, spec, starts_first, starts, transitions, dense, labels: true, folding: true })
     }
 
     /// Leaves the labels out: [`Found::labels`] stays empty, and only the length of [`Match::labels`] says how many rows a match has.

@@ -508,6 +508,29 @@ fn work_is_linear_whatever_the_pattern() {
     }
 }
 
+/// Attempts that carry other sums each are not run one after the other over the same rows, where these tell that each match lacks a row: in
+/// order, whatever else of the condition the match decides, and where the sums are unbounded.
+#[test]
+fn attempts_that_cannot_succeed_are_not_begun() {
+    let (a, b, c) = (|| variable(0), || variable(1), || variable(2));
+    let plus = |part| repeat(part, 1, None);
+    for skip in [Skip::PastLastRow, Skip::ToNextRow] {
+        for (pattern, bits) in [
+            (sequence([plus(a()), b()]), A),
+            (sequence([plus(a()), b(), c()]), A | B),
+            (sequence([plus(a()), Pattern::Alternation(vec![b(), c()])]), A),
+            (sequence([repeat(a(), 20, None), Pattern::Permutation(vec![a(), b()])]), A),
+            (sequence([plus(a()), b(), Pattern::PartitionEnd]), A | C),
+        ] {
+            for asked in [Asked::Sum(u64::MAX), Asked::Trail] {
+                let spec = MatcherSpec { asks: true, skip, ..spec(pattern.clone()) };
+                let tried = tried_per_row(Way::Threads, &spec, asked, bits, 2000);
+                assert!(tried <= 40, "{pattern:?} over {bits:b}, {asked:?}, {skip:?}: {tried}");
+            }
+        }
+    }
+}
+
 /// Too many partial matches are an error, or the oldest attempt is given up; whatever comes in one call.
 #[test]
 fn partial_matches_are_bounded() {

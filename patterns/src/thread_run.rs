@@ -12,6 +12,7 @@ use crate::key::Key;
 use crate::matcher::{Found, Label, Match, Matcher, MatcherSpec, Overflow, Skip, Status, next_start};
 use crate::packed::Packed;
 use crate::pattern::PatternError;
+use crate::viable::all_starts;
 
 /// The state of a thread that took no row yet.
 const AT_START: StateId = StateId::MAX;
@@ -24,6 +25,9 @@ const FORGOTTEN_ROWS: usize = if cfg!(test) { 2 } else { 8 };
 
 /// So much is noted of one attempt.
 const LIVED_WORDS_MAX: usize = 1 << 22;
+
+/// Fewer rows are not looked back at: attempts over them cost little, and keys with few rows are many.
+const LOOKED_BACK_ROWS_MIN: usize = if cfg!(test) { 2 } else { 64 };
 
 /// How many transitions were tried, on this thread: what tests bound instead of time.
 #[cfg(test)]
@@ -61,6 +65,9 @@ pub(crate) struct Run<'a, C> {
     merges: bool,
     /// What fails is remembered. Where partial matches are told it matters how long they lived, so there it is not.
     remembers: bool,
+    /// Bits may tell where no match begins. Where conditions are bits, what is remembered does; partial matches are told that lead to none;
+    /// and how many attempts are given up must not depend on how many rows came at once.
+    looks_back: bool,
     scratch: Box<Scratch>,
 }
 
@@ -101,7 +108,7 @@ impl<C> Drop for Run<'_, C> {
 
 impl<'a, C: Conditions> Run<'a, C> {
     pub(crate) fn new(matcher: &'a Matcher, until: Until, conditions: &'a mut C, found: &'a mut Found) -> Self {
-        let MatcherSpec { asks, partial, .. } = matcher.spec;
+        let MatcherSpec { asks, partial, overflow, .. } = matcher.spec;
         let register_count = if asks { conditions.register_count() } else { 0 };
         let merges = !asks || !conditions.reads_trail();
         let remembers = !partial && merges && (!asks || conditions.forgets());
@@ -113,6 +120,7 @@ impl<'a, C: Conditions> Run<'a, C> {
             register_count,
             merges,
             remembers,
+            looks_back: asks && !partial && overflow == Overflow::Error,
             scratch: SCRATCH.take().unwrap_or_default(),
         }
     }
@@ -175,6 +183,7 @@ impl<'a, C: Conditions> Run<'a, C> {
             if !given_up && !active.attempt.threads.is_empty() && !self.cease(active) {
                 return Ok(());
             }
+            self.look_back(active);
             let next = if given_up {
                 self.found.dropped += 1;
                 self.no_match(active, key.matched_until)
@@ -187,13 +196,24 @@ impl<'a, C: Conditions> Run<'a, C> {
         Ok(())
     }
 
+    /// Finds out where matches may begin, where attempts have cost as much as that does and it can tell anything new.
+    fn look_back(&self, active: &mut ThreadRows) {
+        let by = (active.start + active.rows.len() as u64, self.until.ended);
+        let is_new = active.possible_by != by && active.rows.len() >= LOOKED_BACK_ROWS_MIN;
+        if !self.looks_back || !is_new || active.tried / self.matcher.transitions <= active.rows.len() {
+            return;
+        }
+        active.possible = all_starts(&self.matcher.automaton, &active.rows, active.start, self.until.ended);
+        (active.possible_by, active.tried) = (by, 0);
+    }
+
     fn begin(&mut self, active: &mut ThreadRows, number: u64) {
         let nodes_max = self.nodes_max();
         let attempt = &mut active.attempt;
         attempt.begun = true;
         attempt.longest = (NO_NODE, 0);
         attempt.nodes_max = nodes_max;
-        if !self.matcher.may_start(active.start, active.rows[0]) {
+        if !self.matcher.may_start(active.start, active.rows[0]) || active.possible.front() == Some(&false) {
             return;
         }
         let steps = steps(&self.matcher.automaton, AT_START, active.start);
@@ -232,6 +252,7 @@ impl<'a, C: Conditions> Run<'a, C> {
             asked_registers.clear();
             for step in steps(automaton, thread.state, active.start) {
                 let Step::To(id) = *step else { continue };
+                active.tried += 1;
                 #[cfg(test)]
                 work::add(1);
                 let state = &automaton.states[id as usize];

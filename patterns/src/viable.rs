@@ -3,6 +3,12 @@
 //! Of many patterns most rows are the beginning of none, and of most that could be, the next row already tells that they are not. So the automaton
 //! is run backwards over a few rows, with a bit for each row: a partial match in a state can go on at a row if the row has the
 //! variable of a next state and the partial match can go on from there at the row after it. Rows that are not there yet could be anything.
+//!
+//! Over all rows that a key has under way the same run, with a bit for each state, tells where a match may begin as far as their bits go,
+//! whatever conditions on the match say of it: behind the last row of a variable that each match has, say, none begins. It is asked for
+//! where attempts fail one after the other over the same rows, as each of them carries other sums.
+
+use std::collections::VecDeque;
 
 use crate::automaton::{Automaton, State, Step};
 
@@ -42,6 +48,38 @@ pub(crate) fn starts(automaton: &Automaton, bitmaps: &[&[u64]], rows: usize, end
 /// What came so far is a match, or would be one.
 fn ends_here(state: &State) -> bool {
     state.accepts() || state.accepts_at_end()
+}
+
+/// For each of the rows of a key, of which the first one is row `first` of its partition: whether a match can begin there, as far as bits
+/// tell. `ended`: no further row comes.
+pub(crate) fn all_starts(automaton: &Automaton, rows: &VecDeque<u64>, first: u64, ended: bool) -> VecDeque<bool> {
+    let mut possible = VecDeque::with_capacity(rows.len());
+    // Of each state that a row enters: whether a match can come of it.
+    let mut after = vec![false; automaton.states.len()];
+    let mut now = after.clone();
+    for (index, bits) in rows.iter().enumerate().rev() {
+        let is_last = index + 1 == rows.len();
+        for (can, state) in now.iter_mut().zip(&automaton.states) {
+            let goes_on = || match is_last {
+                true => !ended || ends_here(state),
+                false => leads(&state.next, &after),
+            };
+            *can = bits >> state.variable & 1 == 1 && goes_on();
+        }
+        let starts = if first + index as u64 == 0 { &automaton.start_first } else { &automaton.start };
+        possible.push_front(leads(starts, &now));
+        std::mem::swap(&mut now, &mut after);
+    }
+    possible
+}
+
+/// Whether one of the steps makes a match, or comes to a state from which one can be made. There is a further row.
+fn leads(steps: &[Step], can: &[bool]) -> bool {
+    steps.iter().any(|step| match step {
+        Step::To(state) => can[*state as usize],
+        Step::Accept => true,
+        Step::AcceptAtEnd => false,
+    })
 }
 
 fn target(step: &Step) -> Option<usize> {

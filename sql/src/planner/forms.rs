@@ -24,7 +24,7 @@ use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, Expr,
     Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Query,
-    Select, SelectItem, Spanned, Subscript, UnaryOperator, Value, VisitMut, VisitorMut,
+    Select, SelectItem, Spanned, Subscript, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
 use super::rows::and;
@@ -96,7 +96,7 @@ impl VisitorMut for Rewriter {
                 *expr = Expr::Nested(Box::new(less));
             }
             Expr::Value(value) => {
-                if let Some(written) = constant(&value.value) {
+                if let Some(written) = constant(value) {
                     *expr = written;
                 }
             }
@@ -189,8 +189,8 @@ impl VisitorMut for Rewriter {
 }
 
 /// Constants that the planner does not know, or would take for a DOUBLE that is another number: integers of more digits than a BIGINT has.
-fn constant(value: &Value) -> Option<Expr> {
-    match value {
+fn constant(value: &ValueWithSpan) -> Option<Expr> {
+    match &value.value {
         Value::UnicodeStringLiteral(text) => Some(window::string(text)),
         Value::Number(digits, _)
             if digits.bytes().all(|digit| digit.is_ascii_digit())
@@ -198,7 +198,9 @@ fn constant(value: &Value) -> Option<Expr> {
                 && digits.parse::<u64>().is_err() =>
         {
             let decimal = format!("Decimal128({DECIMAL128_MAX_PRECISION}, 0)");
-            Some(window::call("arrow_cast", vec![window::string(digits), window::string(&decimal)]))
+            // It stands where the number stood.
+            let digits = Value::SingleQuotedString(digits.clone()).with_span(value.span);
+            Some(window::call("arrow_cast", vec![Expr::Value(digits), window::string(&decimal)]))
         }
         _ => None,
     }

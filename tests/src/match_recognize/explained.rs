@@ -194,6 +194,11 @@ fn refused() -> Result<(), String> {
             format!("EXPLAIN MATCH FROM 'yesterday' SELECT * FROM p {clause}"),
             "column 20: `at` is TIMESTAMP(3), which `yesterday` is not",
         ),
+        // No time is a number, of whatever unit.
+        (
+            format!("EXPLAIN MATCH FROM 5 TO 3 SELECT * FROM p {clause}"),
+            "column 20: `at` is TIMESTAMP(3), which `5` is not",
+        ),
         (
             format!("EXPLAIN MATCH SELECT * FROM endless {clause}"),
             "line 1, column 9: the query reads input without an end; say up to when",

@@ -40,6 +40,15 @@ const PATTERNS: &[(&str, &str, i64, i64)] = &[
     ("a_long_tail_that_fails", "PATTERN (A B* C) DEFINE A AS id % 2 = 0, C AS v = 2", 0, 0),
     // Conditions that look at the match.
     ("bounded_sums", "PATTERN (A+ B) DEFINE A AS SUM(A.v) < 30, B AS v = 2", 0, 0),
+    // Each attempt has another sum, and goes to the end, where it fails: the rows tell that by themselves.
+    ("sums_over_all_rows_that_fail", "PATTERN (A+ B) DEFINE A AS SUM(A.v) < 100000000, B AS v = 2", 0, 0),
+    ("distinct_values_of_all_rows_that_fail", "PATTERN (A+ B) DEFINE A AS COUNT(DISTINCT A.id) > 0, B AS v = 2", 0, 0),
+    (
+        "sums_before_rows_in_another_order",
+        "PATTERN (A+ B A* C) DEFINE A AS SUM(A.v) < 100000000, B AS id > 20000, C AS id < 20000",
+        0,
+        0,
+    ),
     ("long_sums_of_decimals", "PATTERN (A+) DEFINE A AS SUM(A.d) <= 1000000 AND AVG(A.d) < 1.5", 1, ROWS),
     ("long_sums_of_some_rows", "PATTERN (A+) DEFINE A AS SUM(A.v) FILTER (WHERE A.id % 2 = 0) < 1000000", 1, ROWS),
     ("long_deviations", "PATTERN (A+) DEFINE A AS A.id < 2 OR STDDEV(A.id) > 0 AND VAR_POP(A.d) < 1", 1, ROWS),

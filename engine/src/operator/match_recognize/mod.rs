@@ -148,7 +148,7 @@ impl Plan {
             }
         }
         Ok(Self {
-            counts: counts_matches(&spec),
+            counts: spec.counts_matches(),
             registers: registers::Registers::of(&spec).filter(|_| asks),
             references: references::References::of(&spec).filter(|_| asks),
             margin,
@@ -314,24 +314,6 @@ impl OperatorFactory for MatchFactory {
             self.plans.plans.iter().map(|plan| plan.spec.within.map_or(0, |within| self.plans.milliseconds(within)));
         OutputWatermark::Behind(behind.max().unwrap_or(0))
     }
-}
-
-/// Whether some expression reads `MATCH_NUMBER()`.
-fn counts_matches(spec: &MatchSpec) -> bool {
-    let width = spec.input.fields().len();
-    let reads = |value: &crate::expr::ExprRef| value.as_column().is_none_or(|column| column > width);
-    let counts = |slot: &Slot| match slot {
-        Slot::MatchNumber => true,
-        Slot::Status => false,
-        Slot::At { value, .. } => reads(value),
-        Slot::Aggregate { args, filter, .. } => args.iter().chain(filter).any(reads),
-    };
-    let measures = spec.output.iter().filter_map(|(_, column)| match column {
-        OutputColumn::Measure(measure) => Some(measure),
-        OutputColumn::Input(_) => None,
-    });
-    let conditions = spec.conditions.iter().filter_map(|condition| condition.run.as_ref());
-    measures.chain(conditions).any(|expr| expr.slots.iter().any(counts))
 }
 
 /// Whether a pattern looks at where its partition begins.

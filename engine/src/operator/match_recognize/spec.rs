@@ -220,4 +220,22 @@ impl MatchSpec {
     pub fn output_schema(&self) -> SchemaRef {
         Arc::new(Schema::new(self.output.iter().map(|(field, _)| Arc::clone(field)).collect::<Vec<_>>()))
     }
+
+    /// Whether some expression reads `MATCH_NUMBER()`: then the number of a partition's matches is kept for as long as the pipeline runs.
+    pub fn counts_matches(&self) -> bool {
+        let width = self.input.fields().len();
+        let reads = |value: &ExprRef| value.as_column().is_none_or(|column| column > width);
+        let counts = |slot: &Slot| match slot {
+            Slot::MatchNumber => true,
+            Slot::Status => false,
+            Slot::At { value, .. } => reads(value),
+            Slot::Aggregate { args, filter, .. } => args.iter().chain(filter).any(reads),
+        };
+        let measures = self.output.iter().filter_map(|(_, column)| match column {
+            OutputColumn::Measure(measure) => Some(measure),
+            OutputColumn::Input(_) => None,
+        });
+        let conditions = self.conditions.iter().filter_map(|condition| condition.run.as_ref());
+        measures.chain(conditions).any(|expr| expr.slots.iter().any(counts))
+    }
 }

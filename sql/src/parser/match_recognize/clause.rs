@@ -16,8 +16,9 @@
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::negation;
 use super::order;
-use super::pattern::{self, PatternSyntax};
+use super::pattern::{self, Parsed, PatternSyntax};
 use super::tokens::{Named, Place, Tokens, split_at_commas};
 use crate::error::{Location, Result, SqlError, nearest};
 
@@ -178,7 +179,7 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<(Clause, Vec<ExprTokens>)>
     }
     tokens.accept("PATTERN");
     let pattern_at = tokens.location();
-    let (pattern, variables) = pattern::parse(tokens.in_parentheses()?)?;
+    let Parsed { pattern, variables, negated } = pattern::parse(tokens.in_parentheses()?)?;
     let mut emits = Emits::default();
     emits.accept(tokens)?;
     let mut within = None;
@@ -219,6 +220,7 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<(Clause, Vec<ExprTokens>)>
         },
     };
     let mut defines: Vec<(u8, Place)> = vec![];
+    let first_condition = exprs.len();
     if tokens.accept("DEFINE") {
         for item in items(tokens, "a condition: `<variable> AS <condition>`", Emits::begins)? {
             let closing = item.last().and_then(|token| Location::of(token.span)).unwrap_or(tokens.location());
@@ -242,6 +244,7 @@ pub(super) fn parse(mut tokens: Tokens<'_>) -> Result<(Clause, Vec<ExprTokens>)>
             exprs.push(with_semantics(expr, Some(&name))?);
         }
     }
+    negation::define(&negated, &variables, &mut defines, &mut exprs, first_condition)?;
     emits.accept(tokens)?;
     if !tokens.at_end() {
         let expected = || tokens.expected("the end of `MATCH_RECOGNIZE`");

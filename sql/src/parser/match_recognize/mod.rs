@@ -15,6 +15,7 @@ use crate::error::{Location, Result, SqlError};
 
 mod anchors;
 mod clause;
+mod negation;
 mod order;
 mod pattern;
 mod tokens;

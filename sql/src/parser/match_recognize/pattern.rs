@@ -9,8 +9,8 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use eagre_patterns::{Pattern, VARIABLES_MAX};
 
 use super::anchors::PARTITION_END;
-use super::tokens::{Named, Tokens};
-use crate::error::{Result, SqlError};
+use super::tokens::{Named, Place, Tokens};
+use crate::error::{Location, Result, SqlError};
 
 /// How deep parentheses may be in each other: whoever walks over a pattern does it by recursion.
 const DEPTH_MAX: usize = 64;
@@ -23,7 +23,14 @@ pub(crate) enum PatternSyntax {
     Concatenation(Vec<PatternSyntax>),
     Alternation(Vec<PatternSyntax>),
     Permutation(Vec<PatternSyntax>),
-    Repetition { body: Box<PatternSyntax>, min: u32, max: Option<u32>, greedy: bool },
+    Repetition {
+        body: Box<PatternSyntax>,
+        min: u32,
+        max: Option<u32>,
+        greedy: bool,
+    },
+    /// `NOT B`: as many rows as there are of a variable of its own, which are no `B`.
+    Negation(u8),
     Exclusion(Box<PatternSyntax>),
     PartitionStart,
     PartitionEnd,
@@ -41,6 +48,9 @@ impl PatternSyntax {
             Self::Permutation(parts) => Pattern::Permutation(all(parts)),
             Self::Repetition { body, min, max, greedy } => {
                 Pattern::Repetition { body: Box::new(body.pattern()), min: *min, max: *max, greedy: *greedy }
+            }
+            Self::Negation(variable) => {
+                Pattern::Repetition { body: Box::new(Pattern::Variable(*variable)), min: 0, max: None, greedy: true }
             }
             Self::Exclusion(body) => Pattern::Exclusion(Box::new(body.pattern())),
             Self::PartitionStart => Pattern::PartitionStart,
@@ -89,7 +99,10 @@ impl fmt::Display for PatternText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pattern {
             PatternSyntax::Empty => f.write_str("()"),
-            PatternSyntax::Variable(variable) => f.write_str(&self.variables[usize::from(*variable)]),
+            // The name of the variable of `NOT B` is that.
+            PatternSyntax::Variable(variable) | PatternSyntax::Negation(variable) => {
+                f.write_str(&self.variables[usize::from(*variable)])
+            }
             PatternSyntax::Concatenation(parts) => {
                 for (index, part) in parts.iter().enumerate() {
                     let space = if index > 0 { " " } else { "" };
@@ -132,9 +145,29 @@ impl fmt::Display for PatternText<'_> {
     }
 }
 
-/// Reads a pattern to the end of its tokens; returns it with its variables in the order in which they first stand in it.
-pub(super) fn parse(tokens: Tokens<'_>) -> Result<(PatternSyntax, Vec<Named>)> {
-    let mut parser = PatternParser { tokens, variables: vec![], depth: 0 };
+/// A `NOT B` of a pattern.
+pub(super) struct Negated {
+    /// The variable of the rows in between, by number, and where it first stands.
+    pub(super) variable: u8,
+    pub(super) at: Place,
+    /// The variable that they are not.
+    pub(super) of: Named,
+}
+
+/// What was read of a pattern.
+pub(super) struct Parsed {
+    pub(super) pattern: PatternSyntax,
+    /// In the order in which they first stand in it; those that stand behind `NOT` alone come last.
+    pub(super) variables: Vec<Named>,
+    pub(super) negated: Vec<Negated>,
+}
+
+/// Reads a pattern to the end of its tokens.
+pub(super) fn parse(tokens: Tokens<'_>) -> Result<Parsed> {
+    let mut parser = PatternParser { tokens, variables: vec![], negated: vec![], depth: 0 };
+    if parser.tokens.at_end() {
+        return Ok(Parsed { pattern: PatternSyntax::Empty, variables: vec![], negated: vec![] });
+    }
     let pattern = parser.alternation()?;
     if parser.tokens.is(0, &Token::StringConcat) {
         return Err(no_alternation(&parser.tokens));
@@ -142,12 +175,17 @@ pub(super) fn parse(tokens: Tokens<'_>) -> Result<(PatternSyntax, Vec<Named>)> {
     if !parser.tokens.at_end() {
         return Err(parser.tokens.expected("the end of the pattern, or another part of it"));
     }
-    Ok((pattern, parser.variables))
+    let PatternParser { mut variables, negated, .. } = parser;
+    for Negated { of, .. } in &negated {
+        place_of(&mut variables, of.clone())?;
+    }
+    Ok(Parsed { pattern, variables, negated })
 }
 
 struct PatternParser<'t> {
     tokens: Tokens<'t>,
     variables: Vec<Named>,
+    negated: Vec<Negated>,
     depth: usize,
 }
 
@@ -171,8 +209,25 @@ impl PatternParser<'_> {
 
     fn concatenation(&mut self) -> Result<PatternSyntax> {
         let mut parts = vec![];
-        while let Some(part) = self.repetition()? {
+        // Where the last part is if it is a `NOT B`.
+        let mut negation = None;
+        loop {
+            let at = self.tokens.location();
+            let Some(part) = self.repetition()? else { break };
+            let negates = matches!(part, PatternSyntax::Negation(_));
+            if negates && parts.is_empty() {
+                return Err(self.misplaced_negation(&part, at));
+            }
+            if negates && negation.is_some() {
+                let message = "one `NOT` stands between two parts of a pattern: `A NOT X C` with `DEFINE X AS (..) OR (..)`, where \
+                               neither of two may come";
+                return Err(SqlError::syntax(message, at));
+            }
+            negation = negates.then_some(at);
             parts.push(part);
+        }
+        if let (Some(at), Some(part)) = (negation, parts.last()) {
+            return Err(self.misplaced_negation(part, at));
         }
         if parts.is_empty() {
             return Err(match self.tokens.peek(0) {
@@ -181,6 +236,51 @@ impl PatternParser<'_> {
             });
         }
         Ok(one_or(parts, PatternSyntax::Concatenation))
+    }
+
+    /// `NOT B`, whose word comes next: a variable of its own, of this name.
+    fn negation(&mut self) -> Result<PatternSyntax> {
+        let at = self.tokens.location();
+        self.tokens.index += 1;
+        if !matches!(self.tokens.peek(0), Some(Token::Word(_))) {
+            let message = "`NOT` stands before the name of a variable; of a group, say in a condition what must not come: \
+                           `A NOT B C` with `DEFINE B AS (..) OR (..)`";
+            return Err(SqlError::syntax(message, at));
+        }
+        let of = self.tokens.name("the name of a variable")?;
+        let name = Named { name: format!("NOT {}", of.name), at: at.into() };
+        let quantified = self.tokens.location();
+        if self.quantifier()?.is_some() {
+            let message = format!(
+                "`{0}` has no quantifier: it is as many rows as there are, or none; for a number of them write `N{{2}}` with `DEFINE N AS \
+                 NOT (<the condition of {1}>)`",
+                name.name, of.name
+            );
+            return Err(SqlError::syntax(message, quantified));
+        }
+        let known = self.variables.iter().position(|known| known.name == name.name);
+        let negated = known.and_then(|known| self.negated.iter().find(|one| usize::from(one.variable) == known));
+        if known.is_some() && negated.is_none() {
+            return Err(named_as_negation(&name));
+        }
+        let variable = place_of(&mut self.variables, name)?;
+        if negated.is_none() {
+            self.negated.push(Negated { variable, at: at.into(), of });
+        }
+        Ok(PatternSyntax::Negation(variable))
+    }
+
+    fn misplaced_negation(&self, part: &PatternSyntax, at: Location) -> SqlError {
+        let names: Vec<String> = self.variables.iter().map(|variable| variable.name.clone()).collect();
+        let text = part.text(&names);
+        SqlError::syntax(
+            format!(
+                "`{text}` stands between two parts of a pattern, as in `A {text} C`; what comes not at all after `A` is a partial match: \
+                 `PATTERN (A {text} C) WITHIN .. EMIT PARTIAL ON TIMEOUT`; and elsewhere rows that are none are a variable: `N*` with \
+                 `DEFINE N AS NOT (..)`"
+            ),
+            at,
+        )
     }
 
     /// A part with its quantifier; `None` where none begins.
@@ -295,6 +395,7 @@ impl PatternParser<'_> {
                 self.tokens.expect_token(&Token::RParen)?;
                 PatternSyntax::Permutation(parts)
             }
+            Token::Word(_) if self.tokens.word(0) == "NOT" => self.negation()?,
             Token::Word(word) if word.quote_style.is_none() && no_operator(&word.value).is_some() => {
                 let way_out = no_operator(&word.value).unwrap_or_default();
                 let message = format!("`{}` is no operator of patterns; {way_out}", word.value.to_uppercase());
@@ -314,27 +415,37 @@ impl PatternParser<'_> {
     }
 
     fn variable(&mut self, name: Named) -> Result<PatternSyntax> {
-        let known = self.variables.iter().position(|known| known.name == name.name);
-        let index = known.unwrap_or(self.variables.len());
-        if index == VARIABLES_MAX {
-            return Err(SqlError::plan(
-                format!("a pattern has at most {VARIABLES_MAX} variables; `{}` is one more", name.name),
-                Some(name.at.into()),
-            ));
+        if self.negated.iter().any(|negated| self.variables[usize::from(negated.variable)].name == name.name) {
+            return Err(named_as_negation(&name));
         }
-        if known.is_none() {
-            self.variables.push(name);
-        }
-        Ok(PatternSyntax::Variable(index as u8))
+        Ok(PatternSyntax::Variable(place_of(&mut self.variables, name)?))
     }
+}
+
+/// The number of a variable, a new one where none has its name.
+fn place_of(variables: &mut Vec<Named>, name: Named) -> Result<u8> {
+    let known = variables.iter().position(|known| known.name == name.name);
+    let index = known.unwrap_or(variables.len());
+    if index == VARIABLES_MAX {
+        return Err(SqlError::plan(
+            format!("a pattern has at most {VARIABLES_MAX} variables; `{}` is one more", name.name),
+            Some(name.at.into()),
+        ));
+    }
+    if known.is_none() {
+        variables.push(name);
+    }
+    Ok(index as u8)
+}
+
+fn named_as_negation(name: &Named) -> SqlError {
+    let message = format!("`{0}` and a variable that is called `\"{0}\"`: give that one another name", name.name);
+    SqlError::plan(message, Some(name.at.into()))
 }
 
 /// What to write instead of a word that stands between conditions, and is no name without quotes.
 fn no_operator(word: &str) -> Option<&'static str> {
     Some(match word.to_uppercase().as_str() {
-        "NOT" => {
-            "rows that are no `B` are a variable of their own: `PATTERN (A N* C) DEFINE N AS NOT (<the condition of B>)`"
-        }
         "OR" => "`A | B` is one or the other",
         "AND" => "`A B` is one after the other; what holds of one row is one condition in `DEFINE`",
         _ => return None,

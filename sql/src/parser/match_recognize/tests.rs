@@ -46,6 +46,7 @@ fn patterns_are_read_as_they_are_written() {
         ("$A$", "$ A $"),
         ("A$$ B$C$", "A $ $ B $ C $"),
         ("$é$|$$", "$ É $ | $ $"),
+        ("()", "()"),
         ("()|A", "() | A"),
         ("()+?", "()+?"),
         ("{-A-}{- B+ -}", "{- A -} {- B+ -}"),
@@ -58,6 +59,7 @@ fn patterns_are_read_as_they_are_written() {
         assert_eq!(pattern(written), read, "{written}");
         assert_eq!(pattern(read), read, "{written}, as it is shown");
     }
+    assert_eq!(pattern(""), "()");
     assert_eq!(pattern("\"a b\" A"), "a b A");
     assert_eq!(pattern("\"$\"$ /* $A */ \"a$b\""), "$ $ a$b");
 }
@@ -99,6 +101,37 @@ fn variables_have_the_case_of_labels() {
     assert_eq!(clause.labels().collect::<Vec<_>>(), ["A", "b", "C", "U", "w"]);
     assert_eq!(clause.subsets.iter().map(|(_, set)| *set).collect::<Vec<_>>(), [0b011, 0b100]);
     assert_eq!(clause.defines.iter().map(|(variable, _)| *variable).collect::<Vec<_>>(), [1, 2]);
+}
+
+/// `NOT B` is a variable of its own, whose condition is that of `B`, negated, with itself for `B`.
+#[test]
+fn a_negation_is_a_variable_with_the_opposite_condition() {
+    for (inside, read, labels, condition) in [
+        ("A NOT B C) DEFINE B AS v > 1", "A NOT B C", "A,NOT B,C,B", "NOT ( v > 1 )"),
+        ("a not \"b\" b+) DEFINE \"b\" AS b.v > 1", "A NOT b B+", "A,NOT b,B,b", "NOT ( b . v > 1 )"),
+        (
+            "(A NOT B C)+ NOT B (A | B)) DEFINE B AS B.v > t.b.v AND RUNNING SUM(b.v) > CLASSIFIER(B)",
+            "(A NOT B C)+ NOT B (A | B)",
+            "A,NOT B,C,B",
+            "NOT ( \"NOT B\" . v > t . b . v AND __eagre_running . SUM ( \"NOT B\" . v ) > CLASSIFIER ( \"NOT B\" ) )",
+        ),
+        (
+            "^ NOT B $) DEFINE B AS b.v IN (SELECT b.v FROM b WHERE (b.v) > 1) OR b.v = f(B.v)",
+            "^ NOT B $",
+            "NOT B,B",
+            "NOT ( \"NOT B\" . v IN ( SELECT b . v FROM b WHERE ( b . v ) > 1 ) OR \"NOT B\" . v = f ( \"NOT B\" . v ) )",
+        ),
+    ] {
+        let sql = format!("SELECT * FROM t MATCH_RECOGNIZE (PATTERN ({inside})");
+        let clause = clauses(&sql).pop().unwrap_or_else(|| panic!("no clause in {sql}"));
+        let names: Vec<String> = clause.variables.iter().map(|variable| variable.name.clone()).collect();
+        assert_eq!(clause.pattern.text(&names).to_string(), read, "{inside}");
+        assert_eq!(names.join(","), labels, "{inside}");
+        let tokens = Source::new(&sql).tokens().expect("it is read");
+        let texts: Vec<String> =
+            tokens.iter().map(|token| token.token.to_string()).filter(|text| !text.trim().is_empty()).collect();
+        assert!(texts.join(" ").contains(&format!("( {condition} )")), "{inside}: {}", texts.join(" "));
+    }
 }
 
 /// All parts may be there or not, and words of one are names in another.

@@ -18,6 +18,7 @@ use super::{Lowering, engine};
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 use crate::planner::ROWTIME_METADATA;
+use crate::planner::match_recognize::time_of_match;
 use crate::planner::window::{WindowCut, WindowShape, WindowTableFunction};
 
 impl Lowering<'_> {
@@ -41,13 +42,27 @@ impl Lowering<'_> {
         let (time, watermark) = place(&stream, &window.time)?;
         let partition = window.partition.iter().map(|key| Ok(place(&stream, key)?.0)).collect::<Result<Vec<_>>>()?;
         if window.emit == Some(EmitKind::OnWindowClose) && !watermark {
-            return Err(self.needs_watermark(&stream, &window.time.name).or_at(window.location));
+            return Err(SqlError::plan(
+                match time_of_match(input, &window.time) {
+                    Some(way_out) => format!("EMIT ON WINDOW CLOSE needs a watermark: {way_out}"),
+                    None => {
+                        let table = stream.tables.keys().next().cloned().unwrap_or_default();
+                        format!(
+                            "EMIT ON WINDOW CLOSE needs a watermark on `{table}`; add `WATERMARK FOR {0} AS {0} - INTERVAL '5' SECOND`",
+                            window.time.name
+                        )
+                    }
+                },
+                window.location,
+            ));
         }
         if !watermark && !stream.bounded {
             let table = stream.tables.keys().next().cloned().unwrap_or_default();
+            let way_out = time_of_match(input, &window.time).unwrap_or_else(|| {
+                format!("add `WATERMARK FOR {0} AS {0} - INTERVAL '5' SECOND` to `{table}`", window.time.name)
+            });
             self.notice(format!(
-                "no watermark speaks of `{0}`, so its windows never close and their state is never freed; add `WATERMARK FOR \
-                 {0} AS {0} - INTERVAL '5' SECOND` to `{table}`",
+                "no watermark speaks of `{}`, so its windows never close and their state is never freed; {way_out}",
                 window.time.name
             ));
         }
@@ -65,17 +80,6 @@ impl Lowering<'_> {
         }
         stream.pending = Some(PendingWindow { info, time, partition });
         Ok(stream)
-    }
-
-    fn needs_watermark(&self, stream: &Stream, column: &str) -> SqlError {
-        let table = stream.tables.keys().next().cloned().unwrap_or_default();
-        SqlError::plan(
-            format!(
-                "EMIT ON WINDOW CLOSE needs a watermark on `{table}`; add `WATERMARK FOR {column} AS {column} - INTERVAL '5' \
-                 SECOND`"
-            ),
-            None,
-        )
     }
 
     /// Gives each row its windows: as many rows as windows.

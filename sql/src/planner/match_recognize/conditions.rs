@@ -189,6 +189,7 @@ pub(super) fn rows_max(pattern: &PatternSyntax, variables: VariableSet) -> Optio
             (Some(rows), Some(max)) => Some(rows.saturating_mul(u64::from(*max))),
             _ => None,
         },
+        PatternSyntax::Negation(variable) => (!variables.contains(*variable)).then_some(0),
         PatternSyntax::Exclusion(body) => rows_max(body, variables),
         PatternSyntax::Empty | PatternSyntax::PartitionStart | PatternSyntax::PartitionEnd => Some(0),
     }
@@ -204,6 +205,9 @@ pub(super) fn rows_min(pattern: &PatternSyntax, variables: VariableSet) -> u64 {
         PatternSyntax::Alternation(parts) => parts.iter().map(|part| rows_min(part, variables)).min().unwrap_or(0),
         PatternSyntax::Repetition { body, min, .. } => rows_min(body, variables).saturating_mul(u64::from(*min)),
         PatternSyntax::Exclusion(body) => rows_min(body, variables),
-        PatternSyntax::Empty | PatternSyntax::PartitionStart | PatternSyntax::PartitionEnd => 0,
+        PatternSyntax::Empty
+        | PatternSyntax::Negation(_)
+        | PatternSyntax::PartitionStart
+        | PatternSyntax::PartitionEnd => 0,
     }
 }

@@ -350,7 +350,12 @@ fn constant(
     let Ok(LogicalExpr::Literal(value, _)) = planned.as_ref().map(strip_alias) else {
         return Err(SqlError::plan("`EXPLAIN MATCH` takes constants here", location));
     };
-    value.cast_to(data_type).map_err(|_| {
+    // A number could be cast to a time, as that many units since 1970, which nobody means.
+    let is_number = |data_type: &DataType| data_type.is_numeric() || *data_type == DataType::Boolean;
+    let differ = data_type.is_temporal() && is_number(&value.data_type())
+        || is_number(data_type) && value.data_type().is_temporal();
+    let cast = if differ && !value.is_null() { None } else { value.cast_to(data_type).ok() };
+    cast.ok_or_else(|| {
         let message = format!("`{}` is {}, which `{value}` is not", column.name, sql_name(data_type));
         SqlError::plan(message, location)
     })

@@ -11,8 +11,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::{
-    CLASSIFIER, FIRST, LABEL, LAST, MATCH_NUMBER, MATCH_ROWTIME, MATCH_STATUS, NEXT, PREV, SEMANTICS_FINAL,
-    SEMANTICS_RUNNING, slots,
+    CLASSIFIER, FIRST, LABEL, LAST, MATCH_NUMBER, MATCH_PROCTIME, MATCH_ROWTIME, MATCH_STATUS, NEXT, PREV,
+    SEMANTICS_FINAL, SEMANTICS_RUNNING, slots,
 };
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::match_recognize::{Clause, FINAL, RUNNING};
@@ -168,6 +168,7 @@ impl Marker<'_> {
             "match_number" => MATCH_NUMBER,
             "match_status" => MATCH_STATUS,
             "match_rowtime" => MATCH_ROWTIME,
+            "match_proctime" => MATCH_PROCTIME,
             "match_sequence_number" => SEQUENCE_NUMBER,
             _ => return Ok(None),
         };
@@ -198,7 +199,9 @@ impl Marker<'_> {
             // Of a time that is named, as Flink has it.
             return Ok(Some(call_at(LAST, name, values)));
         }
-        if matches!(marked, MATCH_NUMBER | MATCH_STATUS | MATCH_ROWTIME | SEQUENCE_NUMBER) && !values.is_empty() {
+        if matches!(marked, MATCH_NUMBER | MATCH_STATUS | MATCH_ROWTIME | MATCH_PROCTIME | SEQUENCE_NUMBER)
+            && !values.is_empty()
+        {
             return Err(SqlError::plan(format!("`{}` takes no arguments", name.value.to_uppercase()), location));
         }
         if marked == SEQUENCE_NUMBER {

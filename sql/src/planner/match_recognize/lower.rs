@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::compute::SortOptions;
 use arrow::datatypes::{FieldRef, Schema};
+use datafusion::common::Column;
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan};
 use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex, Route};
@@ -22,8 +23,10 @@ use super::{ExplainPlan, MatchRecognize, MatchRules, OutputPlan};
 use crate::catalog::MatchSettings;
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
+use crate::parser::match_recognize::PatternSyntax;
 use crate::planner::expr::{Compiler, short_text, strip_alias};
 use crate::planner::fallible::may_fail;
+use crate::planner::logical::volatile_calls;
 use crate::planner::lower::{Lowering, Slot, Stream, StreamColumn, engine};
 use crate::planner::state_ttl::duration;
 
@@ -150,6 +153,12 @@ impl Lowering<'_> {
         }
         if !by_watermark && !stream.bounded && !whole_by_changes {
             let at = node.location.and(rules.order.first().and_then(|key| key.at.0)).or(node.location);
+            if let Some(key) = rules.order.first()
+                && let Some(way_out) = time_of_match(input, &key.column)
+            {
+                let message = format!("`MATCH_RECOGNIZE` over a stream needs rows in event-time order: {way_out}");
+                return Err(SqlError::plan(message, at));
+            }
             return Err(SqlError::plan(
                 "`MATCH_RECOGNIZE` over a stream needs rows in event-time order: begin its `ORDER BY` with a column of which a watermark \
                  speaks, ascending (`WATERMARK FOR <column> AS ..` in `CREATE TABLE`), or with one that is `PROCTIME()`",
@@ -201,7 +210,7 @@ impl Lowering<'_> {
         let bound = match whole {
             Some(_) if !by_watermark => "all rows until they are taken back".to_string(),
             Some(_) => "rows that wait for the watermark".to_string(),
-            None => self.match_bound(node, &stream, by_watermark, &settings),
+            None => self.match_bound(node, &stream, &spec, &settings),
         };
         let event_time = match whole_by_watermark {
             // A partition that comes whole leaves whole, when the watermark passes the time that all of its rows have.
@@ -215,6 +224,17 @@ impl Lowering<'_> {
             .map(|index| StreamColumn { rowtime: event_time == Some(index), ..StreamColumn::plain(index) });
         let columns: Vec<StreamColumn> = columns.collect();
         let retracts = factory.retracts();
+        let tells_clock = node.output.iter().any(|column| match column {
+            OutputPlan::Measure(measure) => !volatile_calls(&measure.expr.expr).is_empty(),
+            OutputPlan::Input { .. } => false,
+        });
+        if retracts && tells_clock {
+            return Err(SqlError::unsupported(
+                "`MATCH_PROCTIME()` of matches that can be taken back",
+                "what takes one back would have to show the same time; leave it out, or have matches leave when they are final",
+                node.location,
+            ));
+        }
         let edge = EdgeInfo {
             schema: factory.output_schema(),
             changelog: if retracts { ChangelogMode::Retract } else { ChangelogMode::AppendOnly },
@@ -326,13 +346,13 @@ impl Lowering<'_> {
         &mut self,
         node: &MatchRecognize,
         stream: &Stream,
-        by_watermark: bool,
+        spec: &MatchSpec,
         settings: &MatchSettings,
     ) -> String {
         let rules = &node.rules;
         let each = if rules.partition.is_empty() { "" } else { " of each key" };
         let mut parts = vec![];
-        if !by_watermark {
+        if !spec.by_watermark {
             return "every row, until the input ends".to_string();
         }
         parts.push("rows that wait for the watermark".to_string());
@@ -352,15 +372,61 @@ impl Lowering<'_> {
         };
         parts.push(under_way);
         parts.push(format!("{} partial matches{each} at most", settings.max_partial));
-        let (back, _) = rules.reach(&node.output);
+        let (back, ahead) = rules.reach(&node.output);
+        if ahead > 0 {
+            let more = if ahead == 1 { "row has".to_string() } else { format!("{ahead} rows have") };
+            parts.push(format!(
+                "rows{each}, and matches that are complete, until the next {more} come, however long that takes"
+            ));
+        }
         if back > 0 {
             parts.push(format!("the last {back} rows{each}"));
+        }
+        if !rules.partition.is_empty() && spec.counts_matches() {
+            parts.push("the number of matches of each key, for ever".to_string());
+        }
+        if !rules.partition.is_empty() && rules.pattern.any(&|part| matches!(part, PatternSyntax::PartitionStart)) {
+            parts.push("each key, for ever, as the pattern looks at its beginning".to_string());
         }
         if stream.lateness_ms > 0 {
             parts.push(format!("rows of the last {}, which late ones may change", duration(stream.lateness_ms)));
         }
         parts.join("; ")
     }
+}
+
+/// What makes an event time of a column that is the time of a match in `plan`, where the pattern has no bound.
+pub(in crate::planner) fn time_of_match(plan: &LogicalPlan, column: &Column) -> Option<String> {
+    if let LogicalPlan::Extension(extension) = plan
+        && let Some(node) = extension.node.as_any().downcast_ref::<MatchRecognize>()
+    {
+        let (rules, index) = (&node.rules, node.schema.index_of_column(column).ok()?);
+        let is_time = rules.within.is_none() && rules.time_column(&node.output) == Some(index);
+        return is_time.then(|| {
+            format!(
+                "`{}` is the time of a match of the pattern ({}), which may be under way however long; bound that one by `WITHIN INTERVAL ..` \
+                 behind it, then its time is an event time",
+                column.name,
+                rules.pattern.text(&rules.variables)
+            )
+        });
+    }
+    let [input] = plan.inputs()[..] else { return None };
+    let below = match plan {
+        LogicalPlan::Projection(projection) => {
+            match strip_alias(&projection.expr[plan.schema().index_of_column(column).ok()?]) {
+                LogicalExpr::Column(column) => column.clone(),
+                _ => return None,
+            }
+        }
+        LogicalPlan::SubqueryAlias(_) => {
+            let index = plan.schema().index_of_column(column).ok()?;
+            Column::from(input.schema().qualified_field(index))
+        }
+        LogicalPlan::Filter(_) => column.clone(),
+        _ => return None,
+    };
+    time_of_match(input, &below)
 }
 
 /// Of an aggregate that may have as many values as there are choices of its rows: over which variables it is, and whether it reads their

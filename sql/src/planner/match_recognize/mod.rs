@@ -51,6 +51,7 @@ mod together;
 pub use explain::explain_match;
 pub(super) use explain::{ExplainPlan, add_parts};
 pub(super) use lineage::column_named as lineage_column;
+pub(super) use lower::time_of_match;
 pub(super) use places::without_places;
 pub(super) use subqueries::{is_lifted, lift};
 pub(super) use together::share;
@@ -68,6 +69,7 @@ const CLASSIFIER: &str = "__eagre_classifier";
 const MATCH_NUMBER: &str = "__eagre_match_number";
 const MATCH_STATUS: &str = "__eagre_match_status";
 const MATCH_ROWTIME: &str = "__eagre_match_rowtime";
+const MATCH_PROCTIME: &str = "__eagre_match_proctime";
 /// `__eagre_label('A', price)` is `A.price`.
 const LABEL: &str = "__eagre_label";
 /// `__eagre_running(f(..))` is `RUNNING f(..)`.
@@ -85,6 +87,7 @@ pub(super) fn is_marker(name: &str) -> bool {
         MATCH_NUMBER,
         MATCH_STATUS,
         MATCH_ROWTIME,
+        MATCH_PROCTIME,
         LABEL,
         SEMANTICS_RUNNING,
         SEMANTICS_FINAL,
@@ -105,6 +108,7 @@ pub(super) fn misplaced(name: &str) -> Option<String> {
         | "match_sequence_number"
         | "match_status"
         | "match_rowtime" => Some(place()),
+        "match_proctime" => Some("`MATCH_PROCTIME` stands in the `MEASURES` of a `MATCH_RECOGNIZE`".into()),
         _ => None,
     }
 }
@@ -569,8 +573,12 @@ impl MatchRules {
 
     /// The column that leaves and is an event time no further behind the watermark than [`WithinPlan`] says.
     fn event_time(&self, output: &[OutputPlan]) -> Option<usize> {
+        self.within.and_then(|_| self.time_column(output))
+    }
+
+    /// The column that leaves and would be an event time with a bound.
+    fn time_column(&self, output: &[OutputPlan]) -> Option<usize> {
         let key = self.order.first()?;
-        self.within?;
         if key.descending || self.looks_ahead(output) {
             return None;
         }

@@ -19,7 +19,7 @@ use eagre_patterns::VariableSet;
 
 use super::places::WrittenAt;
 use super::{
-    CLASSIFIER, Expressions, FIRST, LABEL, LAST, MATCH_NUMBER, MATCH_ROWTIME, MATCH_STATUS, NEXT, PREV,
+    CLASSIFIER, Expressions, FIRST, LABEL, LAST, MATCH_NUMBER, MATCH_PROCTIME, MATCH_ROWTIME, MATCH_STATUS, NEXT, PREV,
     SEMANTICS_FINAL, SEMANTICS_RUNNING, is_marker,
 };
 use crate::error::{Location, Result, SqlError};
@@ -86,17 +86,19 @@ pub(super) fn plan(
 ) -> Result<SlotExprPlan> {
     let location = Location::of(expr.span());
     let mut rest = expr.clone();
-    let mut extractor = Extractor { position, clause, exprs, context, slots: vec![], lambdas: vec![] };
+    let mut extractor =
+        Extractor { position, clause, exprs, context, slots: vec![], lambdas: vec![], tells_clock: false };
     if let ControlFlow::Break(error) = rest.visit(&mut extractor) {
         return Err(error.or_at(location));
     }
-    let slots = extractor.slots;
+    let Extractor { slots, tells_clock, .. } = extractor;
     let schema = slot_schema(&slots)?;
     let planned = context.sql_to_expr(rest, &schema);
     let planned = planned.map_err(|error| SqlError::from(error).placed_in(expr).or_at(location))?;
     let planned = exprs.simplify(planned, &schema).map_err(|error| error.placed_in(expr).or_at(location))?;
     let planned = SlotExprPlan { slots, expr: planned, at: WrittenAt(location) };
-    let volatile = super::slot_values(&planned).chain([&planned.expr]).flat_map(volatile_calls).next();
+    let of_match = volatile_calls(&planned.expr).into_iter().filter(|call| !(tells_clock && call == "now"));
+    let volatile = super::slot_values(&planned).flat_map(volatile_calls).chain(of_match).next();
     match volatile {
         None => Ok(planned),
         Some(call) => Err(SqlError::unsupported(
@@ -115,6 +117,8 @@ struct Extractor<'a> {
     slots: Vec<(SlotPlan, FieldRef)>,
     /// The parameters of the lambdas around the current node.
     lambdas: Vec<Vec<String>>,
+    /// `MATCH_PROCTIME()` is asked for.
+    tells_clock: bool,
 }
 
 /// What one argument of a navigation or an aggregate speaks of.
@@ -330,7 +334,14 @@ impl Extractor<'_> {
         let Some(offset) = offset else { return Ok(default) };
         let location = Location::of(offset.span());
         let wrong = |why: &str| {
-            let shown = offset.to_string();
+            let shown = match offset {
+                // A number of more digits than those of a BIGINT.
+                Expr::Function(written) if written.name.to_string() == "arrow_cast" => match args_of(written).first() {
+                    Some(Expr::Value(digits)) => digits.value.clone().into_string().unwrap_or_default(),
+                    _ => offset.to_string(),
+                },
+                offset => offset.to_string(),
+            };
             let shown = if shown.contains("__eagre") { String::new() } else { format!(": `{shown}`") };
             SqlError::plan(format!("the number of rows of `{}` {why}{shown}", plain_name(name)), location)
         };
@@ -338,7 +349,8 @@ impl Extractor<'_> {
         let planned = self.context.sql_to_expr(offset.clone(), &schema).map_err(|_| wrong("is no constant"))?;
         let planned = self.exprs.simplify(planned, &schema).map_err(|_| wrong("is no constant"))?;
         let LogicalExpr::Literal(value, _) = strip_alias(&planned) else { return Err(wrong("is no constant")) };
-        if value.is_null() || !value.data_type().is_integer() {
+        let is_whole = value.data_type().is_integer() || matches!(value.data_type(), DataType::Decimal128(_, 0));
+        if value.is_null() || !is_whole {
             return Err(wrong("is no whole number"));
         }
         match value.cast_to(&DataType::Int64) {
@@ -408,6 +420,17 @@ impl Extractor<'_> {
                 let row = Navigation { variables: VariableSet::ALL, first: false, offset: 0, shift: 0, running };
                 self.at(row, time)?
             }
+            // The clock of the step in which the match leaves.
+            MATCH_PROCTIME => match self.position {
+                Position::Measure => {
+                    self.tells_clock = true;
+                    window::call("now", vec![])
+                }
+                Position::Condition(_) => {
+                    let message = "`MATCH_PROCTIME()` in a condition: it is known when the match leaves; ask for it in `MEASURES`";
+                    return Err(SqlError::plan(message, location));
+                }
+            },
             LABEL => {
                 let call = Expr::Function(function.clone());
                 self.last(&call, "a column")?
@@ -513,6 +536,9 @@ impl Stripper<'_> {
             _ if is_marker(&name) => {
                 let inner = plain_name(&name);
                 let way_out = match name.as_str() {
+                    PREV | NEXT if matches!(self.of, "`PREV`" | "`NEXT`") => {
+                        "both go from a row to another; write the one that goes as far as both do".into()
+                    }
                     PREV | NEXT => format!("write `{inner}(LAST(..))`, the other way round"),
                     FIRST | LAST => {
                         "`PREV(LAST(..))` and `NEXT(FIRST(..))` are the only navigations in each other".into()

@@ -95,12 +95,28 @@ fn plans_say_what_is_looked_for() {
             "ORDER BY ts MEASURES COUNT(*) AS n ALL ROWS PER MATCH AFTER MATCH SKIP TO NEXT ROW
              PATTERN (^ PERMUTE(A, B | C)??  ({- D* -} $ | ())) DEFINE D AS NEXT(D.price, 2) > LAST(D.price, 1)",
             "partition=[], order=[ts], pattern=(^ PERMUTE(A, B | C)?? ({- D* -} $ | ())), skip to next row, conditions on [match: D], \
-             final by watermark\nrows that wait for the watermark; all rows of matches under way; 1000000 partial matches at most",
+             final by watermark\nrows that wait for the watermark; all rows of matches under way; 1000000 partial matches at most; \
+             rows, and matches that are complete, until the next 2 rows have come, however long that takes",
         ),
         (
             "ORDER BY ts MEASURES COUNT(*) AS n PATTERN (A$) EMIT CHANGES",
             "partition=[], order=[ts], pattern=(A $), corrected by later rows\n\
              rows that wait for the watermark; the last 1 rows of matches under way; 1000000 partial matches at most",
+        ),
+        // A match waits for the rows that its measures look at, and counts stay.
+        (
+            "PARTITION BY k ORDER BY ts MEASURES NEXT(price, 5000) AS next, MATCH_NUMBER() AS n PATTERN (^ A B) WITHIN INTERVAL '1' MINUTE",
+            "partition=[k], order=[ts], pattern=(^ A B), within 1 min, final by watermark\n\
+             rows that wait for the watermark; rows of each key of matches under way, for 1 min at most; 1000000 partial matches of each \
+             key at most; rows of each key, and matches that are complete, until the next 5000 rows have come, however long that takes; \
+             the number of matches of each key, for ever; each key, for ever, as the pattern looks at its beginning",
+        ),
+        (
+            "PARTITION BY k ORDER BY ts MEASURES COUNT(\"NOT B\".*) AS n PATTERN (A NOT B C) WITHIN INTERVAL '1' MINUTE
+             DEFINE B AS B.price > 5",
+            "partition=[k], order=[ts], pattern=(A NOT B C), within 1 min, conditions on [columns: NOT B, B], final by watermark\n\
+             rows that wait for the watermark; rows of each key of matches under way, for 1 min at most; 1000000 partial matches of each \
+             key at most",
         ),
     ] {
         assert_eq!(node(&over_tick(clause)), expected, "{clause}");
@@ -232,8 +248,22 @@ fn event_time_goes_on_within_a_bound() {
         format!("{TABLES} CREATE VIEW m AS {};", over_tick(&clause))
     };
     job_of(&view("WITHIN INTERVAL '1' HOUR"), sql);
+    let advice = "`at` is the time of a match of the pattern (A B), which may be under way however long; bound that one by `WITHIN INTERVAL ..`";
     let error = refused(&view(""), sql);
-    assert!(error.contains("needs a watermark"), "{error}");
+    assert!(error.contains(&format!("EMIT ON WINDOW CLOSE needs a watermark: {advice}")), "{error}");
+    let notices = job_of(&view(""), &sql.replace(" EMIT ON WINDOW CLOSE", "")).notices;
+    let expected =
+        format!("no watermark speaks of `at`, so its windows never close and their state is never freed; {advice}");
+    assert!(notices.iter().any(|notice| notice.message.starts_with(&expected)), "{notices:?}");
+    // The same of a second pattern, with whatever of projections and filters between.
+    let second = "SELECT * FROM (SELECT k, at AS t FROM m WHERE k IS NOT NULL) AS n MATCH_RECOGNIZE (
+         PARTITION BY k ORDER BY t MEASURES COUNT(*) AS n PATTERN (A B))";
+    let error = refused(&view(""), second);
+    assert!(
+        error.contains("needs rows in event-time order: `at` is the time of a match of the pattern (A B)"),
+        "{error}"
+    );
+    job_of(&view("WITHIN INTERVAL '1' HOUR"), second);
 }
 
 /// What can be taken back is said, and what nothing bounds.
@@ -258,6 +288,27 @@ fn changes_and_bounds_are_told() {
     assert_eq!(notices(&over_tick(&format!("{clause} WITHIN INTERVAL '1' DAY"))), []);
     assert_eq!(notices(&over_tick(&clause.replace("A+", "A{2,9}"))), []);
     assert_eq!(notices(&format!("SELECT * FROM done MATCH_RECOGNIZE ({clause})")), []);
+}
+
+/// The clock of the step in which a match leaves is a measure, where the match stays; other functions of the step are none.
+#[test]
+fn a_match_can_tell_when_it_leaves() {
+    let clause = |measure: &str, emit: &str| {
+        over_tick(&format!("PARTITION BY k ORDER BY ts MEASURES {measure} AS at PATTERN (A B) {emit}"))
+    };
+    for measure in ["MATCH_PROCTIME()", "CAST(match_proctime() AS DATE)"] {
+        let job = job_of(TABLES, &clause(measure, ""));
+        assert!(job.notices.is_empty(), "{measure}: {:?}", job.notices);
+    }
+    for (measure, emit, expected) in [
+        ("MATCH_PROCTIME()", "EMIT CHANGES", "`MATCH_PROCTIME()` of matches that can be taken back is not supported"),
+        ("MATCH_PROCTIME(1)", "", "line 2, column 37: `MATCH_PROCTIME` takes no arguments"),
+        ("LAST(MATCH_PROCTIME())", "", "`MATCH_PROCTIME` in the argument of `LAST`"),
+        ("now()", "", "`now()` in `MATCH_RECOGNIZE` is not supported"),
+    ] {
+        let error = refused(TABLES, &clause(measure, emit));
+        assert!(error.contains(expected), "{measure}: {error}");
+    }
 }
 
 /// Where partial matches may double with each row, because a row may be either of two variables and a condition asks which were which, that
@@ -312,8 +363,13 @@ fn mistakes_in_conditions() {
         ("SUM(PREV(price)) > 1", "17: `PREV` in the argument of `SUM`"),
         ("SUM(MAX(price)) > 1", "17: the aggregate `MAX` in the argument of `SUM`"),
         ("LAST(PREV(price)) > 1", "18: `PREV` in the argument of `LAST`; write `PREV(LAST(..))`, the other way round"),
+        ("PREV(NEXT(price)) > 1", "18: `NEXT` in the argument of `PREV`; both go from a row to another"),
         ("PREV(LAST(price) + 1) > 1", "18: `LAST` in the argument of `PREV`"),
         ("PREV(price, -1) > 1", "26: the number of rows of `PREV` is negative: `-1`"),
+        (
+            "PREV(price, 99999999999999999999) > 1",
+            "25: the number of rows of `PREV` is too large: `99999999999999999999`",
+        ),
         ("PREV(price, A.price) > 1", "25: the number of rows of `PREV` is no constant"),
         ("PREV(price, 1.5) > 1", "25: the number of rows of `PREV` is no whole number: `1.5`"),
         ("PREV() > 1", "13: a navigation is written `PREV(<value>)` or `PREV(<value>, <rows>)`"),
@@ -324,6 +380,7 @@ fn mistakes_in_conditions() {
         ("CLASSIFIER(A, B) = 'A'", "13: `CLASSIFIER` takes the name of a variable or subset, or nothing"),
         ("MATCH_NUMBER(1) = 1", "13: `MATCH_NUMBER` takes no arguments"),
         ("match_status() = 'x'", "13: `match_status()` in a condition: it is known when the match has ended"),
+        ("MATCH_PROCTIME() > ts", "13: `MATCH_PROCTIME()` in a condition: it is known when the match leaves"),
         ("price > (SELECT max(A.price) FROM tick)", "33: column `A.price` is not known; did you mean `price`?"),
         ("price > (SELECT prise FROM tick)", "29: column `prise` is not known; did you mean `price`?"),
         ("SUM(price) OVER (ORDER BY ts) > 1", "13: `OVER` in `MATCH_RECOGNIZE` is not supported"),
@@ -415,7 +472,6 @@ fn mistakes_in_the_clause() {
             "ORDER BY ts PATTERN (A)".into(),
             "line 1, column 20: `ONE ROW PER MATCH` without `PARTITION BY` and `MEASURES` has no columns",
         ),
-        ("ORDER BY ts PATTERN ()".into(), "line 2, column 22: expected a pattern (`()` is the empty one), found `)`"),
         ("ORDER BY ts PATTERN (A | )".into(), "line 2, column 26: expected a pattern"),
         (
             "ORDER BY ts PATTERN (A || B)".into(),
@@ -436,8 +492,38 @@ fn mistakes_in_the_clause() {
         ("ORDER BY ts PATTERN (A B -})".into(), "line 2, column 26: expected the end of the pattern"),
         ("ORDER BY ts PATTERN (PERMUTE())".into(), "line 2, column 30: expected a pattern"),
         (
-            "ORDER BY ts PATTERN (A NOT B C) DEFINE B AS price > 1".into(),
-            "line 2, column 24: `NOT` is no operator of patterns; rows that are no `B` are a variable of their own",
+            "ORDER BY ts PATTERN (NOT B C) DEFINE B AS price > 1".into(),
+            "line 2, column 22: `NOT B` stands between two parts of a pattern, as in `A NOT B C`",
+        ),
+        ("ORDER BY ts PATTERN (A NOT B) DEFINE B AS price > 1".into(), "line 2, column 24: `NOT B` stands between two"),
+        (
+            "ORDER BY ts PATTERN (A (NOT B | C) D) DEFINE B AS price > 1".into(),
+            "line 2, column 25: `NOT B` stands between two parts",
+        ),
+        (
+            "ORDER BY ts PATTERN (A NOT B+ C) DEFINE B AS price > 1".into(),
+            "line 2, column 29: `NOT B` has no quantifier: it is as many rows as there are, or none",
+        ),
+        ("ORDER BY ts PATTERN (A NOT (B D) C)".into(), "line 2, column 24: `NOT` stands before the name of a variable"),
+        (
+            "ORDER BY ts PATTERN (A NOT B NOT D C) DEFINE B AS price > 1, D AS price < 0".into(),
+            "line 2, column 30: one `NOT` stands between two parts of a pattern",
+        ),
+        (
+            "ORDER BY ts PATTERN (A NOT B C) DEFINE C AS price > 1".into(),
+            "line 2, column 28: `NOT B`: `B` has no condition, so each row is one; add `DEFINE B AS <what must not come>`",
+        ),
+        (
+            "ORDER BY ts PATTERN (A NOT B \"NOT B\" C) DEFINE B AS price > 1".into(),
+            "line 2, column 30: `NOT B` and a variable that is called `\"NOT B\"`",
+        ),
+        (
+            "ORDER BY ts PATTERN (\"NOT B\" NOT B C) DEFINE B AS price > 1".into(),
+            "line 2, column 30: `NOT B` and a variable that is called `\"NOT B\"`",
+        ),
+        (
+            "ORDER BY ts PATTERN (A NOT B C) DEFINE B AS price > 1, \"NOT B\" AS price < 1".into(),
+            "line 2, column 56: `DEFINE NOT B`: its condition is that of `B`, negated; leave it out",
         ),
         ("ORDER BY ts PATTERN (A or B)".into(), "line 2, column 24: `OR` is no operator of patterns; `A | B` is one"),
         ("ORDER BY ts PATTERN (A AND B)".into(), "line 2, column 24: `AND` is no operator of patterns"),
