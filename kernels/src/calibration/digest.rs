@@ -44,6 +44,12 @@ pub(super) fn above(words: &[f32], score: f32) -> f32 {
     higher + 0.5 * weights[place] + between * ((upper - score) / (upper - lower))
 }
 
+/// Whether no score has been less than this one, as far as centres tell.
+pub(super) fn is_least(words: &[f32], score: f32) -> bool {
+    let (count, means, _) = parts(words);
+    count == 0 || score <= means[0]
+}
+
 /// Learns a score of such a weight; that of the newest row, or a multiple of it.
 pub(super) fn learn(words: &mut [f32], score: f32, weight: f32) {
     let (count, means, weights) = parts(words);

@@ -22,8 +22,12 @@
 //! stays finite because it forgets: a prior that is worth two per cent of a histogram for ever holds a key whose tail is lighter than the
 //! prior's at a fraction of the rate for ever, and a loop that is as steady after a million rows as after a thousand cannot mend it.
 //!
+//! No correction makes the *least* score rare: all others are at least as great, so its chance is 1. (A series that never changes has no row
+//! below the rate, and the loop would lower p-values until all were.)
+//!
 //! An anomaly is not one row. After the first row below the rate a *cluster* lasts for some rows: they are not learnt, or a key would
-//! take its own fault for normal; they count against the rate like all others.
+//! take its own fault for normal; they count against the rate like all others. The more rows are to be below the rate, the shorter it is: else
+//! all rows were in one, and none told.
 //!
 //! Where rows of a cluster are rare for one reason, the first tells it *once*: a series that reaches where it never was goes on from there,
 //! and each row is new again; one that comes to a region where it seldom is stays there for a while. What is asked for is a rate of alarms, and
@@ -56,7 +60,7 @@ const ROWS: usize = 2; // that were judged since the last halving
 const CORRECTION: usize = 3; // its logarithm
 const CLUSTER: usize = 4; // rows that the cluster lasts still
 const LASTED: usize = 5; // rows that it has lasted
-const PEAK: usize = 6; // the greatest surprise of the cluster
+const PEAK: usize = 6; // the greatest surprise of the cluster; of scores that last, -ln of the least rank
 const MOVED: usize = 7; // how far the cluster has raised the correction
 const HEADER: usize = 8;
 /// The words of a key: those of excursions are the last ones, of scores that have some, or whether a score far beyond all others has been
@@ -77,6 +81,13 @@ const GROWTH: f32 = 1.0 + std::f32::consts::LN_2 / 50_000.0;
 const WEIGHT_MAX: f32 = 1e6;
 /// Rows of a cluster. The longer, the more rows of a restless key are passed over, and the more the ranks of the rest promise too much.
 const CLUSTER_ROWS: f32 = 40.0;
+/// Nor more than so many for each row that is expected below the rate, of scores that last for each row of an excursion,
+const CLUSTER_SHARE: f32 = 0.4;
+/// as far as it is no longer than this: where all of a series is one excursion it is one cluster.
+const CLUSTER_LENGTH_MAX: f32 = 8.0;
+/// At this rate, or a smaller one, an excursion is one cluster however far it goes. A looser one is begun by next to nothing, and what is far
+/// rarer is told for itself: it is an alarm where fewer are asked for.
+const STRICT_RATE: f32 = 5e-4;
 /// After so many rows a cluster of scores that last is how the key is now: its rows are learnt.
 const CLUSTER_ROWS_MAX: f32 = 500.0;
 /// A row that is so much more surprising than all of its cluster, fifty times as rare, is not rare for their reason.
@@ -125,6 +136,7 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) 
     let above = if prior.is_by_rank() { digest::above(weights, score) } else { above(weights, surprise) } / weight;
     let shown = header[TOTAL] / weight;
     let trust = trust_in_prior(age);
+    let is_least = if prior.is_by_rank() { digest::is_least(weights, score) } else { is_least(weights, surprise) };
     // What the row stands for if it begins a cluster.
     let mut stands_for = 1.0;
     let rank = match prior.lasts() {
@@ -143,20 +155,28 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) 
     };
     let relative = (rate / STEADY_RATE).min(1.0);
     let steady = (STEADY * trust * relative * relative.sqrt()).max(STEADY_MIN);
-    let p_value = (rank * header[CORRECTION].exp()).clamp(f32::MIN_POSITIVE, 1.0);
+    let corrected = (rank * header[CORRECTION].exp()).clamp(f32::MIN_POSITIVE, 1.0);
+    let p_value = if is_least { 1.0 } else { corrected };
+    // How far a row of a cluster must go to be told for itself.
+    let (rarity, more) = match prior.lasts() {
+        None => (surprise, MORE),
+        Some(_) if rate > STRICT_RATE => (-rank.max(f32::MIN_POSITIVE).ln(), MORE),
+        Some(_) => (0.0, 0.0),
+    };
     let is_low = p_value < rate;
     let in_cluster = header[CLUSTER] > 0.0;
     // It says again what the first row of the cluster has said.
-    let again = prior.tells_once() && in_cluster && surprise <= header[PEAK] + MORE;
+    let again = prior.tells_once() && in_cluster && rarity <= header[PEAK] + more;
     let below = judged && is_low && !again;
     let told = if again { p_value.max(rate * 1.001) } else { p_value };
     if !learn {
         return told;
     }
     let is_new_normal = again && header[LASTED] >= CLUSTER_ROWS_MAX;
-    header[PEAK] = if in_cluster { header[PEAK].max(surprise) } else { surprise };
+    header[PEAK] = if in_cluster { header[PEAK].max(rarity) } else { rarity };
     let goes_on = if in_cluster { prior.lasts().is_some() } else { judged };
-    header[CLUSTER] = if is_low && goes_on { CLUSTER_ROWS } else { (header[CLUSTER] - 1.0).max(0.0) };
+    let cluster = (CLUSTER_SHARE / (rate * stands_for.min(CLUSTER_LENGTH_MAX))).floor().min(CLUSTER_ROWS);
+    header[CLUSTER] = if is_low && goes_on { cluster } else { (header[CLUSTER] - 1.0).max(0.0) };
     header[LASTED] = if in_cluster { (header[LASTED] + 1.0).min(CLUSTER_ROWS_MAX) } else { 0.0 };
     if judged {
         let miss = f32::from(u8::from(below)) - rate;
@@ -207,8 +227,16 @@ fn bin_of(surprise: f32) -> usize {
     ((surprise * PER_UNIT) as usize).min(BINS - 1)
 }
 
-/// The weight above a surprise: of its own bin, what lies above its place in it.
+/// Whether no surprise has been less than this one, as far as bins tell.
+fn is_least(weights: &[f32], surprise: f32) -> bool {
+    surprise <= 0.0 || sum(&weights[..bin_of(surprise)]) <= 0.0
+}
+
+/// The weight above a surprise: of its own bin, what lies above its place in it. All that is beyond the scale is alike.
 fn above(weights: &[f32], surprise: f32) -> f32 {
+    if surprise >= SURPRISE_MAX {
+        return weights[BINS - 1];
+    }
     let bin = bin_of(surprise);
     sum(&weights[bin + 1..]) + weights[bin] * (1.0 - (surprise * PER_UNIT - bin as f32)).clamp(0.0, 1.0)
 }

@@ -147,6 +147,38 @@ fn scores_of_windows_and_sums_hold_the_rate() {
     assert!(failed.is_empty(), "times the rate: {failed:?}");
 }
 
+/// Who asks for more alarms gets more, and misses nothing that who asks for fewer is told: rows of a cluster are one event, and there must be
+/// rows outside of clusters. (Changes were not found at all at a rate of 0.05 and more, and `auto` gave an eighth of 0.2.)
+#[test]
+fn looser_rates_find_no_less() {
+    let found = |method: &str, rate: f64| {
+        let is_found = |key: &u64| {
+            let shifted = |row: u64| gaussian(key * 100_003 + row) + if row >= 1000 { 5.0 } else { 0.0 };
+            let options = json!({ "method": method, "max_false_alarm_rate": rate, "rest": 0 });
+            let options = DetectorOptions::parse(options.as_object().expect("an object")).expect("they can be");
+            let mut detector = options.detector(1, &Arc::default()).expect("one value");
+            let values: Vec<f64> = (0..1050).map(shifted).collect();
+            let rows = Arc::new(GroupedRows::group(&vec![0; values.len()], 1));
+            let mut group = WaveGroup::new();
+            detector.start(&rows, &[&values], RowContext::default(), &mut group);
+            group.submit(|| {});
+            detector.finish().is_anomaly[1000..].contains(&true)
+        };
+        (0..10).filter(is_found).count()
+    };
+    for method in ["changepoint", "cusum"] {
+        let counts = [5e-4, 2e-3, 0.01, 0.05, 0.2].map(|rate| found(method, rate));
+        assert!(counts[0] >= 9 && counts.is_sorted(), "{method}: {counts:?}");
+    }
+    for method in ["auto", "half_space", "changepoint", "cusum"] {
+        for rate in [0.05, 0.2] {
+            let (below, _) = rates("Gaussian", method, rate, 1, 10_000);
+            println!("{method} at {rate}: {below:.2} times the rate");
+            assert!((0.4..1.3).contains(&below), "{method} at {rate}: {below:.2} times the rate");
+        }
+    }
+}
+
 /// How often rows 100 to 1500 of new keys are alarms, as a multiple of the rate; values are independent noise. No key rests, but where sums
 /// make one alarm of many rows.
 fn young_rate(method: &str, features: usize, rate: f64, keys: u64) -> f64 {

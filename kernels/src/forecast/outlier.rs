@@ -8,6 +8,9 @@
 //! - A level that shifted: the row after it is near it, and both are learnt as they are. Two glitches side by side are taken for that.
 //! - A stock that is refilled: the last one was as far off, on the same side, and was followed by rows near it.
 //! - A peak each day at noon: the last one was as far off a whole number of cycles ago.
+//! - A counter of rare errors: nothing has ever been off but the last one, and as far.
+//!
+//! What has never been off has no unit: whatever differs from a constant is far off, and the first such value leaves no trace.
 
 use super::Method;
 use super::point::{Begin, point};
@@ -35,15 +38,23 @@ pub(super) fn learnt(method: Method, key: &mut Key<'_>, value: f32) -> f32 {
     }
     let last = key.value(newest);
     let (spread, count) = key.spread(0);
+    let learnt = limited(method, key, (row, stays), value);
     if method == Method::Conv {
         // The network's errors are counted beside its own quantiles: how far values move is the scale here.
-        let off = (value - last).abs();
-        let limited = if count > ERRORS_MIN && spread > 0.0 { off.min(ERRORS * spread) } else { off };
-        *key.group(0).spread += SPREAD.max(1.0 / (newest + 1) as f32) * (limited - spread);
+        let is_known = count > ERRORS_MIN && spread > 0.0;
+        let off = if is_known { (value - last).abs().min(ERRORS * spread) } else { (learnt - last).abs() };
+        *key.group(0).spread += SPREAD.max(1.0 / (newest + 1) as f32) * (off - spread);
     }
+    learnt
+}
+
+/// The value of row `row`, or what is learnt of it if it is far off; `stays`: it is near the last one that was.
+fn limited(method: Method, key: &mut Key<'_>, (row, stays): (u32, bool), value: f32) -> f32 {
+    let newest = key.head.rows as usize - 1;
+    let (spread, count) = key.spread(0);
     let reach = ERRORS * spread;
     // What is near the last value is no outlier; to ask for the forecast would cost each row as much as all the rest.
-    if count <= ERRORS_MIN || reach <= 0.0 || (value - last).abs() <= reach {
+    if count <= ERRORS_MIN || (value - key.value(newest)).abs() <= reach {
         return value;
     }
     let begin = Begin::newest(method, key);
@@ -59,11 +70,14 @@ pub(super) fn learnt(method: Method, key: &mut Key<'_>, value: f32) -> f32 {
     }
     let limited = said + reach.copysign(off);
     let period = if key.head.season > 0 { key.head.season } else { key.shape.phase_period as u32 };
+    // As far back as the key remembers.
+    let ring = key.shape.ring as u32;
     let far = &mut key.head.far;
     if stays {
         return value;
     }
-    let belongs = far.is_like(off) && (far.stayed > 0 || far.is_in_phase(row, period));
+    let comes_again = reach <= 0.0 && row.wrapping_sub(far.next) < ring;
+    let belongs = far.is_like(off) && (far.stayed > 0 || comes_again || far.is_in_phase(row, period));
     *far = Far { next: row.wrapping_add(1), value, off, stayed: 0 };
     if belongs { value } else { limited }
 }

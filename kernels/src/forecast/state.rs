@@ -470,7 +470,12 @@ impl<'a> Key<'a> {
         }
         if self.head.unit_known == 0 {
             self.head.unit_known = 1;
-            self.head.exponent = exponent(difference) + 1;
+            let shift = exponent(difference) + 1;
+            match self.head.far.off {
+                0.0 => self.head.exponent = shift,
+                // All that has come is the origin, but for what was far off.
+                _ => self.rescale(shift),
+            }
             return;
         }
         let far = self.scaled(value).abs() > UNITS_MAX;
@@ -494,7 +499,7 @@ impl<'a> Key<'a> {
 
     /// Moves to a unit that is `2^shift` times as large.
     fn rescale(&mut self, shift: i32) {
-        let factor = (-shift as f32).exp2();
+        let factor = (-shift as f32).exp2().min(f32::MAX);
         self.head.exponent += shift;
         self.head.fast *= factor;
         self.head.slow *= factor;
@@ -510,7 +515,7 @@ impl<'a> Key<'a> {
         self.own()[..has_unit].iter_mut().for_each(|value| *value *= factor);
         for group in 0..self.shape.groups.len() {
             let group = self.group(group);
-            group.normal.iter_mut().for_each(|value| *value *= factor * factor);
+            group.normal.iter_mut().for_each(|value| *value = *value * factor * factor);
             *group.spread *= factor;
         }
         if self.shape.errors_have_unit {

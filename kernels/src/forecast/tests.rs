@@ -244,6 +244,30 @@ fn missing_rows_keep_the_phase() {
     assert!(forecast(&mut learnt(Parameters::new(2), [f64::NAN; 100])).is_empty());
 }
 
+/// One glitch of a meter that stands still leaves no trace in its forecasts; what lasts is followed, and what comes again is known to.
+#[test]
+fn a_glitch_of_a_constant_leaves_no_trace() {
+    for (method, glitch) in
+        [(Method::Flair, 1e9), (Method::Flair, 100.0), (Method::Flair, 1e300), (Method::HoltWinters, 1e9)]
+    {
+        for rows in [201, 202, 205, 230] {
+            let parameters = Parameters { method, ..Parameters::new(4) };
+            let value = |row: usize| if row == 200 { glitch } else { 7.0 };
+            let quantiles = forecast(&mut learnt(parameters, (0..rows).map(value)));
+            assert_eq!(quantiles, [[7.0; 3]; 4], "{}: {glitch}, {rows} rows", method.name());
+        }
+    }
+    for level in [8.0, 1e9, -1e-9] {
+        let value = |row: usize| if row >= 200 { level } else { 7.0 };
+        for [_, middle, _] in forecast(&mut learnt(Parameters::new(4), (0..210).map(value))) {
+            assert!(close(middle, level, 1e-3 * (level - 7.0).abs()), "{middle}, not {level}");
+        }
+    }
+    let errors = |row: usize| if row >= 200 && row.is_multiple_of(10) { 3.0 } else { 0.0 };
+    let [_, _, high] = forecast(&mut learnt(Parameters::new(4), (0..400).map(errors)))[0];
+    assert!(high > 1.0, "one in ten: {high}");
+}
+
 /// A level far from zero keeps its digits, and a series that jumps by powers of ten is followed.
 #[test]
 fn huge_values_keep_their_digits() {

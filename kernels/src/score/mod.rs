@@ -9,6 +9,8 @@ mod method;
 mod scorer;
 mod selective;
 #[cfg(test)]
+mod still;
+#[cfg(test)]
 mod tests;
 
 pub use detector::{Detections, Detector, DetectorOptions, RowContext};

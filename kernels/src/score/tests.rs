@@ -192,7 +192,7 @@ fn scores_on_a_device_are_those_of_the_twin() {
 }
 
 /// What a detector with such options says of one key's rows.
-fn detections(options: Value, rows: &[(i64, f64)]) -> Detections {
+pub(super) fn detections(options: Value, rows: &[(i64, f64)]) -> Detections {
     let options = DetectorOptions::parse(&map(options)).expect("they can be");
     let mut detector = options.detector(1, &Arc::default()).expect("one value");
     let (times, values): (Vec<i64>, Vec<f64>) = rows.iter().copied().unzip();
@@ -255,7 +255,7 @@ fn scores_begin_after_the_warm_up() {
     }
 }
 
-fn alarms(detections: &Detections) -> Vec<usize> {
+pub(super) fn alarms(detections: &Detections) -> Vec<usize> {
     (0..detections.is_anomaly.len()).filter(|row| detections.is_anomaly[*row]).collect()
 }
 

@@ -119,8 +119,12 @@ impl SeriesModel for ChangePoint {
         if row.learn {
             header[ROWS] = (header[ROWS] + 1.0).min(COUNT_MAX);
         }
-        // A series that has not moved yet has no scale: nothing can be said of how far a value is.
-        if young || beside.variance <= 0.0 || !beside.variance.is_finite() {
+        if young || !beside.variance.is_finite() {
+            return scored;
+        }
+        // A series that has not moved yet has no scale. Of one that has long been the same nothing is surer than that it is no longer.
+        if beside.variance <= 0.0 {
+            scored.score = if beside.deviation > 0.0 { SCORE_MAX } else { 0.0 };
             return scored;
         }
         let reach = self.residual_limit * deviation;

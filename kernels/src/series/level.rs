@@ -3,7 +3,7 @@
 //! Finch (2009), "Incremental calculation of weighted mean and variance"; the first rows weigh alike, so that a young mean is a plain one.
 
 use super::novelty::COUNT_MAX;
-use super::outlier::Usual;
+use super::outlier::{ROWS_MIN, Usual};
 
 const MEAN: usize = 0;
 const VARIANCE: usize = 1;
@@ -26,7 +26,8 @@ pub(super) struct Beside {
     pub(super) mean: f32,
     /// Their variance.
     pub(super) variance: f32,
-    /// The distance from the mean in standard deviations, from 0 on; 0 while there is no deviation.
+    /// The distance from the mean in standard deviations, from 0 on. Of numbers that have long been one and the same any other is as far off as
+    /// can be.
     pub(super) deviation: f32,
 }
 
@@ -39,7 +40,13 @@ pub(super) fn usual(level: &[f32], limit: f32) -> Usual {
 pub(super) fn beside(level: &mut [f32], number: f32, gain: f32, learn: bool) -> Beside {
     let (mean, variance) = (level[MEAN], level[VARIANCE]);
     let difference = number - mean;
-    let deviation = if variance > 0.0 { (difference.abs() / variance.sqrt()).min(DEVIATION_MAX) } else { 0.0 };
+    let deviation = if variance > 0.0 {
+        (difference.abs() / variance.sqrt()).min(DEVIATION_MAX)
+    } else if difference != 0.0 && level[COUNT] >= ROWS_MIN {
+        DEVIATION_MAX
+    } else {
+        0.0
+    };
     if learn {
         level[COUNT] = (level[COUNT] + 1.0).min(COUNT_MAX);
         let gain = gain.max(1.0 / level[COUNT]);

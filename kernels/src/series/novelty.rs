@@ -11,6 +11,8 @@
 
 use std::cell::RefCell;
 
+use super::outlier::ROWS_MIN;
+
 // Words before the numbers.
 const LENGTH: usize = 0;
 const RESOLUTION: usize = 1;
@@ -38,7 +40,8 @@ const MEAN_GAIN: f32 = std::f32::consts::LN_2 / MEAN_HALF_LIFE;
 /// nothing, so that those which are some would hardly count, and each would be a hundred thousand times the usual one for ever.)
 const SPAN_LEARNT_AFTER: f32 = 100.0;
 
-/// The novelty of a number: its distance as a multiple of the mean distance, from 0 on; then the number is learnt, if it is to be.
+/// The novelty of a number: its distance as a multiple of the mean distance, from 0 on; then the number is learnt, if it is to be. Where numbers
+/// have long been one and the same, any other is as new as can be.
 pub(super) fn novelty(set: &mut [f32], number: f32, learn: bool) -> f32 {
     let (header, numbers) = set.split_at_mut(HEADER);
     let length = header[LENGTH] as usize;
@@ -55,7 +58,13 @@ pub(super) fn novelty(set: &mut [f32], number: f32, learn: bool) -> f32 {
     }
     let distance = if distance > header[RESOLUTION] { distance } else { 0.0 };
     let mean = header[MEAN];
-    let ratio = if mean > 0.0 { (distance / mean).min(RATIO_MAX) } else { 0.0 };
+    let ratio = if mean > 0.0 {
+        (distance / mean).min(RATIO_MAX)
+    } else if distance > 0.0 && header[COUNT] >= ROWS_MIN {
+        RATIO_MAX
+    } else {
+        0.0
+    };
     if !learn {
         return ratio;
     }
