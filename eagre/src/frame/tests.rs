@@ -175,7 +175,8 @@ fn refusals_help() {
     session.execute("CREATE TABLE p (n BIGINT) WITH ('connector' = 'push')").expect("a table");
     says(refused(&session, "SELECT n FROM p"), "CREATE MATERIALIZED VIEW");
     // A name is free again when its table is gone.
-    session.execute("DROP TABLE t").expect("dropped");
+    says(refused(&session, "DROP TABLE t"), "`t` is read by the view `v`");
+    session.execute("DROP TABLE t CASCADE").expect("dropped");
     session.register_frame("t", df!("n" => [2i64]).expect("a frame")).expect("a table");
     assert_eq!(
         answer(&session, "SELECT n FROM t").column("n").expect("a column").i64().expect("numbers").get(0),

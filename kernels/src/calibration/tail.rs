@@ -97,6 +97,8 @@ const MORE: f32 = 4.0;
 const FAR: f32 = 8.0;
 /// Others are so many rows at least.
 const FAR_ROWS: f32 = 30.0;
+/// A score is the least one of so many at least: of a few, which may be those of the fault itself, one is.
+const OTHERS_MIN: f32 = 30.0;
 /// How fast corrections follow misses.
 const GAIN: f32 = 12.0;
 /// A cluster raises it no further than this: a fault of many rows is one event, after which a young key is not to be deaf.
@@ -133,10 +135,16 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) 
     let (weights, extra) = rest.split_at_mut(ranks(prior));
     let weight = header[WEIGHT].max(1.0);
     let surprise = prior.surprise(score);
-    let above = if prior.is_by_rank() { digest::above(weights, score) } else { above(weights, surprise) } / weight;
+    let mut above = if prior.is_by_rank() { digest::above(weights, score) } else { above(weights, surprise) } / weight;
+    let by_bins = !prior.is_by_rank() && prior.lasts().is_none();
+    if by_bins && header[CLUSTER] > 0.0 && surprise.min(header[PEAK]) >= SURPRISE_MAX {
+        // One of those off the scale is the row that began the cluster, which says the same.
+        above = (above - 1.0).max(0.0);
+    }
     let shown = header[TOTAL] / weight;
     let trust = trust_in_prior(age);
-    let is_least = if prior.is_by_rank() { digest::is_least(weights, score) } else { is_least(weights, surprise) };
+    let is_least = shown >= OTHERS_MIN
+        && if prior.is_by_rank() { digest::is_least(weights, score) } else { is_least(weights, surprise) };
     // What the row stands for if it begins a cluster.
     let mut stands_for = 1.0;
     let rank = match prior.lasts() {
