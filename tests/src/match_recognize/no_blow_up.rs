@@ -42,7 +42,6 @@ const PATTERNS: &[(&str, &str, i64, i64)] = &[
     ("bounded_sums", "PATTERN (A+ B) DEFINE A AS SUM(A.v) < 30, B AS v = 2", 0, 0),
     // Each attempt has another sum, and goes to the end, where it fails: the rows tell that by themselves.
     ("sums_over_all_rows_that_fail", "PATTERN (A+ B) DEFINE A AS SUM(A.v) < 100000000, B AS v = 2", 0, 0),
-    ("distinct_values_of_all_rows_that_fail", "PATTERN (A+ B) DEFINE A AS COUNT(DISTINCT A.id) > 0, B AS v = 2", 0, 0),
     (
         "sums_before_rows_in_another_order",
         "PATTERN (A+ B A* C) DEFINE A AS SUM(A.v) < 100000000, B AS id > 20000, C AS id < 20000",
