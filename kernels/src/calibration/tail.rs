@@ -135,12 +135,7 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) 
     let (weights, extra) = rest.split_at_mut(ranks(prior));
     let weight = header[WEIGHT].max(1.0);
     let surprise = prior.surprise(score);
-    let mut above = if prior.is_by_rank() { digest::above(weights, score) } else { above(weights, surprise) } / weight;
-    let by_bins = !prior.is_by_rank() && prior.lasts().is_none();
-    if by_bins && header[CLUSTER] > 0.0 && surprise.min(header[PEAK]) >= SURPRISE_MAX {
-        // One of those off the scale is the row that began the cluster, which says the same.
-        above = (above - 1.0).max(0.0);
-    }
+    let above = if prior.is_by_rank() { digest::above(weights, score) } else { above(weights, surprise) } / weight;
     let shown = header[TOTAL] / weight;
     let trust = trust_in_prior(age);
     let is_least = shown >= OTHERS_MIN
