@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::determinise::{ACCEPTS, Attempts, DEAD, DECIDED, NEW, NONE, START, START_FIRST};
 use crate::few::Few;
-use crate::fold::Fold;
+use crate::fold::{Fold, IDLE};
 use crate::key::{Active, Key};
 use crate::long::{LONG_ROWS, Long, Standing};
 use crate::matcher::{Found, Label, Match, MatcherSpec, Overflow, Skip, Status, next_start};
@@ -72,11 +72,15 @@ impl Dense {
     pub(crate) fn shortened(&self, within: Option<i64>) -> Option<Short> {
         let classes = &self.classes.as_slice()[self.passed..];
         // Those that are near the bound go back and forth, which costs more than staying.
-        let is_short = classes.len() <= SHORT_ROWS / 2 && !self.attempt.waits_for_end && self.told_until <= self.start;
+        let is_short = classes.len() <= SHORT_ROWS / 2
+            && self.attempt.taken == classes.len()
+            && !self.attempt.waits_for_end
+            && self.told_until <= self.start;
         if !is_short {
             return None;
         }
-        Short::of(self.start, classes, self.times.get(self.passed..).unwrap_or(&[]), within)
+        let times = self.times.get(self.passed..).unwrap_or(&[]);
+        Short::of(self.start, classes, times, within, self.attempt.state)
     }
 }
 
@@ -136,6 +140,22 @@ impl DenseMatcher {
         };
         let may_start = [may_start(START, may_be_empty[0]), may_start(START_FIRST, may_be_empty[1])];
         Self { attempts, fold, may_start, may_be_empty }
+    }
+
+    /// The state before the first row of an attempt at a row of the partition, where all attempts are one automaton or each is by itself.
+    /// `None`: what comes of it may be no row at all.
+    #[inline]
+    pub(crate) fn state_before(&self, position: u64, fold: Option<&Fold>) -> Option<u8> {
+        let first = position == 0;
+        if self.may_be_empty[usize::from(first)] {
+            return None;
+        }
+        Some(match fold {
+            Some(fold) if first => fold.first,
+            Some(_) => IDLE,
+            None if first => START_FIRST,
+            None => START,
+        })
     }
 
     /// How many of the rows start nothing.
@@ -294,9 +314,10 @@ impl DenseRun<'_> {
         }
         let (first, rest, rest_times) = (base + start as u64, &classes[start..], times.get(start..).unwrap_or(&[]));
         if rest.len() <= SHORT_ROWS
+            && attempt.taken == rest.len()
             && told_until <= first
             && !attempt.waits_for_end
-            && let Some(short) = Short::of(first, rest, rest_times, self.spec.within)
+            && let Some(short) = Short::of(first, rest, rest_times, self.spec.within, attempt.state)
         {
             return Ok(Some(Active::Short(short)));
         }

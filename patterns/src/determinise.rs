@@ -278,6 +278,15 @@ impl Attempts {
         Some(attempts)
     }
 
+    /// The state after a row that decides nothing, and whether what came so far is a match then.
+    #[inline]
+    pub(crate) fn undecided(&self, state: u8, class: u8) -> Option<(u8, bool)> {
+        let next = self.transitions.next(state, class);
+        let flags = self.flags[usize::from(next)];
+        // What is dead is decided, too.
+        (flags & DECIDED == 0).then_some((next, flags & ACCEPTS != 0))
+    }
+
     /// Of the list of an accepting state, the one that is the match.
     pub(crate) fn accepted(&self, state: u8) -> u8 {
         (self.labels[usize::from(state)].len() - 1) as u8

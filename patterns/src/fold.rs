@@ -221,7 +221,14 @@ impl Fold {
         Happened::of(&of[..states.len()])
     }
 
+    /// The state after a row.
+    #[inline]
+    pub(crate) fn next(&self, state: u8, class: u8) -> u8 {
+        self.next.next(state, class)
+    }
+
     /// What happened at a row.
+    #[inline]
     pub(crate) fn flags(&self, state: u8) -> u8 {
         self.flags.as_ref().map_or(state, |flags| flags[usize::from(state)])
     }

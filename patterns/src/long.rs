@@ -4,9 +4,9 @@
 //! That holds as long as a row decides nothing. When one does, the states of the rows before it are made anew, a look-up each: most rows of a
 //! long match only go on, and where there are many partitions, what they cost is how many lines of a cache they are spread over.
 
-use crate::determinise::{ACCEPTS, Attempts, DEAD, DECIDED};
+use crate::determinise::Attempts;
 use crate::matcher::MatcherSpec;
-use crate::short::NO_DEADLINE;
+use crate::short::{NO_DEADLINE, deadline_of, gap_of};
 
 /// As many rows are kept so.
 pub(crate) const LONG_ROWS: usize = if cfg!(test) { 12 } else { 128 };
@@ -62,12 +62,12 @@ impl Long {
         };
         let mut first = 0;
         if let (Some(within), Some(time)) = (within, times.first()) {
-            long.deadline = time.checked_add(within).filter(|deadline| *deadline != NO_DEADLINE)?;
+            long.deadline = deadline_of(*time, within)?;
             first = *time;
         }
         for (row, class) in classes.iter().enumerate() {
-            let gap = times.get(row).map_or(Some(0), |time| time.checked_sub(first))?;
-            long.push(u32::try_from(gap).ok()?, *class);
+            let gap = times.get(row).map_or(Some(0), |time| gap_of(first, *time))?;
+            long.push(gap, *class);
         }
         Some(long)
     }
@@ -119,23 +119,16 @@ impl Long {
             let mut gap = 0;
             if spec.within.is_some() {
                 let time = times[taken];
-                let Some(known) = time.checked_sub(first).and_then(|gap| u32::try_from(gap).ok()) else { return taken };
-                if time > self.deadline {
-                    return taken;
-                }
+                let Some(known) = gap_of(first, time).filter(|_| time <= self.deadline) else { return taken };
                 gap = known;
             }
-            let next = attempts.transitions.next(self.state, *class);
-            if next == DEAD || rows > LONG_ROWS || rows > spec.max_partial {
+            if rows > LONG_ROWS || rows > spec.max_partial {
                 return taken;
             }
-            let flags = attempts.flags[usize::from(next)];
-            if flags & DECIDED != 0 {
-                return taken;
-            }
+            let Some((next, accepts)) = attempts.undecided(self.state, *class) else { return taken };
             self.push(gap, *class);
             self.state = next;
-            if flags & ACCEPTS != 0 {
+            if accepts {
                 self.best = self.rows;
             }
         }

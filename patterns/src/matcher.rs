@@ -12,6 +12,7 @@ use crate::fold::Fold;
 use crate::key::{Active, Key};
 use crate::packed::Packed;
 use crate::pattern::{Pattern, PatternError, Variable, VariableSet};
+use crate::short::{Short, Stop};
 use crate::symbols::Symbols;
 use crate::thread_run::{Run, Until};
 use crate::viable::{self, StartBits};
@@ -152,6 +153,9 @@ struct Starts {
 
 /// So many rows are matched at once, if each is some bytes.
 const CACHED_ROWS: usize = if cfg!(test) { 100 } else { 8192 };
+
+/// So many rows that come to a key at once are looked at one by one; more are worth what it takes to look at all of them together.
+const FEW_ROWS: usize = if cfg!(test) { 4 } else { 16 };
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -362,6 +366,17 @@ impl Matcher {
         found: &mut Found,
     ) -> Result<(), PatternError> {
         let fold = matcher.fold.as_ref().filter(|_| self.folding);
+        let (mut classes, mut times, mut starts) = (classes, times, starts);
+        if classes.len() <= FEW_ROWS && !until.ended && until.time.is_none() {
+            let taken = self.take_short((matcher, fold), key, (classes, times, starts), found);
+            if taken == classes.len() {
+                return Ok(());
+            }
+            (classes, times) = (&classes[taken..], times.get(taken..).unwrap_or(&[]));
+            if let Some(starts) = &mut starts {
+                starts.bit += taken;
+            }
+        }
         let mut run = DenseRun { spec: &self.spec, matcher, fold, labels: self.labels, until, starts, found };
         if let Some(Active::Long(_)) = &key.active {
             return run.run_long(key, classes, times);
@@ -391,6 +406,54 @@ impl Matcher {
             key.active = run.run_new(key, &classes[idle..], times.get(idle..).unwrap_or(&[]))?;
         }
         Ok(())
+    }
+
+    /// Takes the next rows as long as they decide nothing and there are few under way: most rows that come to a key, where there are many
+    /// keys. Gives how many it has taken.
+    fn take_short(
+        &self,
+        (matcher, fold): (&DenseMatcher, Option<&Fold>),
+        key: &mut Key,
+        (classes, times, starts): (&[u8], &[i64], Option<StartBits<'_>>),
+        found: &mut Found,
+    ) -> usize {
+        // Which rows are in no match is told as attempts end.
+        if fold.is_some() && self.spec.unmatched {
+            return 0;
+        }
+        let mut taken = 0;
+        loop {
+            let rest = &classes[taken..];
+            if key.active.is_none() {
+                let idle = match starts {
+                    Some(starts) => StartBits { bit: starts.bit + taken, ..starts }.next(0, rest.len()),
+                    None => matcher.idle_rows(key.position, rest),
+                };
+                self.pass_idle(key, idle, found);
+                taken += idle;
+                if idle == rest.len() {
+                    return taken;
+                }
+                let state = matcher.state_before(key.position, fold);
+                let begin = |state| Short::begin(key.position, times.get(taken).copied(), self.spec.within, state);
+                let Some(short) = state.and_then(begin) else { return taken };
+                key.active = Some(Active::Short(short));
+            }
+            let Some(Active::Short(short)) = &mut key.active else { return taken };
+            let rest = &classes[taken..];
+            let (rows, stop) = match fold {
+                Some(fold) => short.take_folded(fold, &self.spec, rest),
+                None => short.take(&matcher.attempts, &self.spec, rest, times.get(taken..).unwrap_or(&[])),
+            };
+            key.position += rows as u64;
+            taken += rows;
+            if short.is_empty() {
+                key.active = None;
+            }
+            if stop != Stop::Idle || taken == classes.len() {
+                return taken;
+            }
+        }
     }
 
     fn feed_threads<C: Conditions>(

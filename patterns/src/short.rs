@@ -1,8 +1,13 @@
 //! A few rows under way, in the key itself.
 //!
 //! Where there are many partitions, what a row costs is how many places in memory it is looked for in. Most partitions that have rows under way
-//! have few. Of these the key keeps the classes and times alone: an attempt over them is made anew when further rows come, as
-//! after a restart ([`Matcher::resume`](crate::Matcher::resume)), which costs less than fetching from elsewhere how far it had come.
+//! have few. Of these the key keeps the classes and times, and the state after the last row: a further row that decides nothing is a look-up
+//! and is written behind them. When a row decides something, an attempt over all of them is made anew, as after a restart
+//! ([`Matcher::resume`](crate::Matcher::resume)), which costs less than fetching from elsewhere how each row was.
+
+use crate::determinise::Attempts;
+use crate::fold::{BEGINS, EMITS, Fold, IDLE, TURNS};
+use crate::matcher::MatcherSpec;
 
 /// As many rows fit.
 pub(crate) const SHORT_ROWS: usize = 7;
@@ -21,23 +26,107 @@ pub(crate) struct Short {
     gaps: [u32; SHORT_ROWS],
     classes: [u8; SHORT_ROWS],
     rows: u8,
+    /// After the last row: of the attempt, or of the folded automaton.
+    state: u8,
+}
+
+/// Why no further row was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// There is none.
+    OutOfRows,
+    /// Nothing is under way any more.
+    Idle,
+    /// The next one decides something, or there is no room for it.
+    Decides,
 }
 
 impl Short {
-    /// Rows from `start` on, with their times if there is a bound. `None`: they do not fit.
+    /// Rows from `start` on, with their times if there is a bound, and the state after them. `None`: they do not fit.
     #[inline]
-    pub(crate) fn of(start: u64, classes: &[u8], times: &[i64], within: Option<i64>) -> Option<Self> {
+    pub(crate) fn of(start: u64, classes: &[u8], times: &[i64], within: Option<i64>, state: u8) -> Option<Self> {
         let rows = classes.len();
-        let mut short =
-            Self { start, deadline: NO_DEADLINE, gaps: [0; SHORT_ROWS], classes: [0; SHORT_ROWS], rows: rows as u8 };
+        let mut short = Self::begin(start, times.first().copied(), within, state)?;
         short.classes.get_mut(..rows)?.copy_from_slice(classes);
-        if let (Some(within), Some(first)) = (within, times.first()) {
-            short.deadline = first.checked_add(within).filter(|deadline| *deadline != NO_DEADLINE)?;
-            for (gap, time) in short.gaps.iter_mut().zip(times) {
-                *gap = u32::try_from(time.checked_sub(*first)?).ok()?;
-            }
+        short.rows = rows as u8;
+        for (gap, time) in short.gaps.iter_mut().zip(times) {
+            *gap = gap_of(times[0], *time)?;
         }
         Some(short)
+    }
+
+    /// No row yet; the next one will be at `start` and has this time, if there is a bound. `None`: no deadline can be told of it.
+    #[inline]
+    pub(crate) fn begin(start: u64, time: Option<i64>, within: Option<i64>, state: u8) -> Option<Self> {
+        let deadline = match (within, time) {
+            (Some(within), Some(time)) => deadline_of(time, within)?,
+            _ => NO_DEADLINE,
+        };
+        Some(Self { start, deadline, gaps: [0; SHORT_ROWS], classes: [0; SHORT_ROWS], rows: 0, state })
+    }
+
+    /// Takes the next rows as long as none of them decides anything; gives how many it has taken.
+    #[inline]
+    pub(crate) fn take(
+        &mut self,
+        attempts: &Attempts,
+        spec: &MatcherSpec,
+        classes: &[u8],
+        times: &[i64],
+    ) -> (usize, Stop) {
+        let rows_max = SHORT_ROWS.min(spec.max_partial);
+        for (taken, class) in classes.iter().enumerate() {
+            let rows = usize::from(self.rows);
+            let Some((state, _)) = attempts.undecided(self.state, *class).filter(|_| rows < rows_max) else {
+                return (taken, Stop::Decides);
+            };
+            if let Some(within) = spec.within {
+                let gap = gap_of(self.deadline - within, times[taken]).filter(|_| times[taken] <= self.deadline);
+                let Some(gap) = gap else { return (taken, Stop::Decides) };
+                self.gaps[rows] = gap;
+            }
+            self.push(*class, state);
+        }
+        (classes.len(), Stop::OutOfRows)
+    }
+
+    /// The same where all attempts are one automaton: a row at which no match is decided, and that leaves no doubt where the first attempt
+    /// that is alive began.
+    #[inline]
+    pub(crate) fn take_folded(&mut self, fold: &Fold, spec: &MatcherSpec, classes: &[u8]) -> (usize, Stop) {
+        let rows_max = SHORT_ROWS.min(spec.max_partial);
+        for (taken, class) in classes.iter().enumerate() {
+            let state = fold.next(self.state, *class);
+            let flags = fold.flags(state);
+            if state == IDLE {
+                self.rows = 0;
+                return (taken + 1, Stop::Idle);
+            }
+            if flags & (EMITS | TURNS) != 0 {
+                return (taken, Stop::Decides);
+            }
+            if flags & BEGINS != 0 {
+                self.start += u64::from(self.rows);
+                self.rows = 0;
+            }
+            if usize::from(self.rows) >= rows_max {
+                return (taken, Stop::Decides);
+            }
+            self.push(*class, state);
+        }
+        (classes.len(), Stop::OutOfRows)
+    }
+
+    #[inline]
+    fn push(&mut self, class: u8, state: u8) {
+        self.classes[usize::from(self.rows)] = class;
+        self.rows += 1;
+        self.state = state;
+    }
+
+    /// Whether it has no rows.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows == 0
     }
 
     #[inline]
@@ -56,4 +145,16 @@ impl Short {
         let rows = if within.is_some() { self.rows.into() } else { 0 };
         self.gaps[..rows].iter().map(move |gap| first + i64::from(*gap))
     }
+}
+
+/// Until when rows may join a first one of this time; `None`: beyond all times.
+#[inline]
+pub(crate) fn deadline_of(first: i64, within: i64) -> Option<i64> {
+    first.checked_add(within).filter(|deadline| *deadline != NO_DEADLINE)
+}
+
+/// A time, counted from the first row's; `None`: it does not fit.
+#[inline]
+pub(crate) fn gap_of(first: i64, time: i64) -> Option<u32> {
+    u32::try_from(time.checked_sub(first)?).ok()
 }

@@ -57,6 +57,12 @@ impl Table {
         with_table!(self, table => table[usize::from(state)][usize::from(class)] = next);
     }
 
+    /// The state after a row.
+    #[inline]
+    pub(crate) fn next(&self, state: u8, class: u8) -> u8 {
+        with_table!(self, table => step(table, state, class))
+    }
+
     /// The states after each row; gives the last one.
     pub(crate) fn fill(&self, from: u8, classes: &[u8], states: &mut [u8]) -> u8 {
         with_table!(self, table => fill(table, from, classes, states))

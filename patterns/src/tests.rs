@@ -683,6 +683,30 @@ proptest! {
         let spec = MatcherSpec { skip, within, asks, partial, unmatched, ..spec(pattern) };
         agrees(&spec, asked, &rows, &between, ends_with_rows)?;
     }
+
+    /// Rows that come one by one hold no more rows under way than the same rows at once.
+    #[test]
+    fn what_is_over_is_let_go(
+        pattern in usual_pattern(), within in prop::option::of(0..9i64),
+        rows in prop::collection::vec(prop_oneof![0u64..16, (0u32..4).prop_map(|variable| 1 << variable)], 1..14),
+        between in prop::collection::vec(between(), 14),
+    ) {
+        let matcher = Matcher::new(MatcherSpec { within, ..spec(pattern) }).expect("it is small");
+        let (all, times) = (symbols(&matcher, &rows), times(&rows, &between));
+        let feed = |key: &mut Key, rows: std::ops::Range<usize>| {
+            let times = if within.is_some() { &times[rows.clone()] } else { &[] };
+            let mut found = Found::default();
+            matcher.feed(key, &all, rows, times, false, &mut Asked::Nothing, &mut found).expect("nothing fails");
+        };
+        let mut one_by_one = matcher.key();
+        for row in 0..rows.len() {
+            feed(&mut one_by_one, row..row + 1);
+            let mut at_once = matcher.key();
+            feed(&mut at_once, 0..row + 1);
+            prop_assert_eq!(one_by_one.start(), at_once.start(), "after row {}", row);
+            prop_assert_eq!(one_by_one.deadline(), at_once.deadline(), "after row {}", row);
+        }
+    }
 }
 
 proptest! {

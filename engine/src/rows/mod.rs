@@ -10,7 +10,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::buffer::ScalarBuffer;
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 
@@ -19,6 +20,7 @@ use self::slab::Slab;
 use crate::aggregate::Slots;
 use crate::delta::{DELTA_ROWS_MAX, Delta, batch_of};
 use crate::error::{EngineError, Result};
+use crate::hash::values_buffer;
 use crate::keys::GroupKeys;
 
 mod log;
@@ -56,6 +58,15 @@ pub(crate) fn for_each_bit(words: &[u64], mut each: impl FnMut(usize)) {
             bits &= bits - 1;
         }
     }
+}
+
+/// Columns of values of eight bytes of which none is null, as most are: they are copied as words, with no look at their type.
+fn words_of<'a>(columns: impl IntoIterator<Item = &'a ArrayRef>) -> Option<Vec<ScalarBuffer<u64>>> {
+    let words = |column: &ArrayRef| {
+        let is_word = column.data_type().primitive_width() == Some(size_of::<u64>());
+        (is_word && column.null_count() == 0).then(|| ScalarBuffer::from(values_buffer(column)))
+    };
+    columns.into_iter().map(words).collect()
 }
 
 /// What one row of a delta did to a stored row. A row that is touched twice by a delta is told twice.

@@ -13,7 +13,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowNativeType, DataType, Schema, i256};
 
-use super::for_each_bit;
+use super::{for_each_bit, words_of};
 use crate::hash::{buffer_column, values_buffer};
 use crate::keys::bytes_column;
 
@@ -156,6 +156,17 @@ impl Slab {
         let ids = &ids[first..];
         let Self { columns, stride, strings, chunks, bytes, .. } = self;
         let stride = *stride;
+        if let Some(words) = words_of(batch.columns()) {
+            // A row is its columns, one behind the other.
+            let words: Vec<&[u64]> = words.iter().map(|words| &**words).collect();
+            for (id, row) in ids.iter().zip(rows) {
+                let (chunk, place) = place_of(*id);
+                let (valid, values) = chunks[chunk].words[place * stride..][..stride].split_at_mut(1);
+                valid[0] = 0;
+                values.iter_mut().zip(&words).for_each(|(value, words)| *value = words[row]);
+            }
+            return;
+        }
         for (chunk, place) in ids.iter().map(|id| place_of(*id)) {
             chunks[chunk].words[place * stride] = 0;
         }

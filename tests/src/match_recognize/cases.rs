@@ -294,7 +294,7 @@ fn readable(answer: &Answer) -> Vec<Row> {
     rows.map(|row| row.into_iter().zip(&is_time).map(|(value, is_time)| cell(value, *is_time)).collect()).collect()
 }
 
-fn expected_value(cell: &Json) -> Value {
+pub(super) fn expected_value(cell: &Json) -> Value {
     match cell {
         Json::Null => Value::Null,
         Json::Bool(value) => Value::Bool(*value),

@@ -10,6 +10,7 @@ mod generate;
 mod large;
 mod naive;
 mod no_blow_up;
+mod oracle;
 mod query;
 mod random;
 mod rule_book;
@@ -18,6 +19,7 @@ mod stepwise;
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = cases::trials();
     trials.extend(random::trials());
+    trials.extend(oracle::trials());
     trials.extend(large::trials());
     trials.extend(no_blow_up::trials());
     trials.extend(bad_input::trials());

@@ -20,13 +20,15 @@ pub(super) struct Fresh {
 }
 
 impl Fresh {
-    pub(super) fn new(distinct: &Distinct) -> Self {
-        Self { rows: Vec::new(), shifted: vec![Vec::new(); distinct.shifts.len()] }
+    /// None yet, with room for about as many.
+    pub(super) fn new(distinct: &Distinct, rows: usize) -> Self {
+        let shifted = distinct.shifts.iter().map(|_| Vec::with_capacity(rows)).collect();
+        Self { rows: Vec::with_capacity(rows), shifted }
     }
 
     /// Rows of partitions, each partition's by their positions, one partition after the other.
     pub(super) fn of<'a>(distinct: &Distinct, rows: impl Iterator<Item = (View<'a>, Range<u64>)>) -> Self {
-        let mut fresh = Self::new(distinct);
+        let mut fresh = Self::new(distinct, rows.size_hint().0);
         for (view, positions) in rows {
             fresh.add(distinct, view, positions);
         }

@@ -5,7 +5,7 @@ use arrow::compute::{concat, take};
 use eagre_patterns::{Found, Label, Match, Status, VariableSet};
 use std::sync::Arc;
 
-use super::rows::{Places, RowAt, View};
+use super::rows::{Places, RowAt, View, take_or_null};
 use super::{MatchSpec, Navigation, Slot, SlotExpr};
 use crate::aggregate::{AggregateFunctionRef, RowInfo, Slots};
 use crate::delta::batch_of;
@@ -83,6 +83,14 @@ impl Matches {
         self.leaving.is_empty()
     }
 
+    /// Forgets all, but for its memory.
+    pub(super) fn clear(&mut self) {
+        self.rows.clear();
+        self.labels.clear();
+        self.spans.clear();
+        self.leaving.clear();
+    }
+
     /// How many rows leave.
     pub(super) fn len(&self) -> usize {
         self.leaving.len()
@@ -99,7 +107,15 @@ impl Matches {
     }
 
     /// Adds what was found in one partition.
+    #[inline]
     pub(super) fn add(&mut self, spec: &MatchSpec, found: &Found, view: View<'_>, margin: Margin) {
+        // Most rows decide nothing.
+        if !found.matches.is_empty() || !found.unmatched.is_empty() {
+            self.add_found(spec, found, view, margin);
+        }
+    }
+
+    fn add_found(&mut self, spec: &MatchSpec, found: &Found, view: View<'_>, margin: Margin) {
         let mut unmatched = found.unmatched.iter().copied().peekable();
         for hit in &found.matches {
             while let Some(position) = unmatched.next_if(|position| *position < hit.first) {
@@ -287,17 +303,27 @@ impl Matches {
         cursors: &[Leaving],
         evaluation: Evaluation<'_>,
     ) -> Result<ArrayRef> {
-        let mut targets = Vec::with_capacity(cursors.len());
-        let mut places: Vec<Option<u32>> = Vec::with_capacity(cursors.len());
         let mut scan = Scan::default();
-        for cursor in cursors {
+        let mut target_of = |cursor: &Leaving| {
             let span = &self.spans[cursor.span as usize];
             let limit = if row.running { cursor.visible as usize } else { span.len };
             let labels = &self.labels[span.labels..span.labels + span.len];
             let found = scan.find(row, cursor.span, labels, limit);
             let target = found.map(|index| (index as i64).saturating_add(row.shift));
-            let target =
-                target.filter(|target| *target >= -(span.before as i64) && *target < (span.len + span.after) as i64);
+            target.filter(|target| *target >= -(span.before as i64) && *target < (span.len + span.after) as i64)
+        };
+        if let Some(column) = value.as_column().filter(|column| *column < evaluation.spec.input.fields().len()) {
+            let row_of = |cursor: &Leaving| {
+                let target = target_of(cursor)?;
+                Some(self.rows[(self.spans[cursor.span as usize].start as i64 + target) as usize])
+            };
+            let rows: Vec<Option<RowAt>> = cursors.iter().map(row_of).collect();
+            return take_or_null(&rows, column, evaluation.places);
+        }
+        let mut targets = Vec::with_capacity(cursors.len());
+        let mut places: Vec<Option<u32>> = Vec::with_capacity(cursors.len());
+        for cursor in cursors {
+            let target = target_of(cursor);
             places.push(target.map(|_| targets.len() as u32));
             targets.extend(target.map(|target| (cursor.span, target)));
         }
@@ -471,6 +497,11 @@ impl Scan {
                 true => Some(offset).filter(|index| *index < limit),
                 false => limit.checked_sub(offset.checked_add(1)?),
             };
+        }
+        // The whole match is asked for once, as a rule.
+        if offset == 0 && limit == labels.len() && self.span != Some(span) {
+            let has = |label: &Label| row.variables.contains(label.variable());
+            return if row.first { labels.iter().position(has) } else { labels.iter().rposition(has) };
         }
         if self.span != Some(span) || self.looked > limit {
             (self.span, self.looked) = (Some(span), 0);

@@ -38,6 +38,8 @@ pub(super) struct Time {
 pub(super) struct Scratch {
     pub(super) symbols: Symbols,
     pub(super) found: Found,
+    /// Of one batch and pattern.
+    pub(super) matches: Matches,
     /// Attempts given up, and skips that led nowhere, since the pipeline began.
     pub(super) dropped: u64,
     pub(super) bad_skips: u64,

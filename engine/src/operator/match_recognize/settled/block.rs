@@ -130,7 +130,7 @@ impl Settled {
         let lookahead = if time.ended { 0 } else { plans.lookahead };
         let mut groups = std::mem::take(&mut self.groups);
         groups.clear();
-        let mut fresh = Fresh::new(&plans.distinct);
+        let mut fresh = Fresh::new(&plans.distinct, batch.num_rows());
         let mut count = 0;
         for (index, slot) in slots.iter().enumerate() {
             if index % AHEAD == 0 {
@@ -180,7 +180,7 @@ impl Settled {
         self.emitted.extend(emitted);
         let Block { groups, batch, .. } = block;
         // What is still needed stays.
-        let mut staying: Vec<u32> = Vec::new();
+        let mut staying: Vec<u32> = Vec::with_capacity(batch.num_rows());
         for (group, needed) in groups.iter().zip(&needed) {
             staying.extend(new_from(group.new, group.new_at, *needed));
         }
@@ -188,7 +188,7 @@ impl Settled {
         if !staying.is_empty() {
             self.kept.append_some(&batch, &staying, &mut ids)?;
         }
-        let mut gone = Vec::new();
+        let mut gone = Vec::with_capacity(batch.num_rows());
         let mut start = 0;
         for (index, (group, needed)) in groups.iter().zip(needed).enumerate() {
             if index % AHEAD == 0 {

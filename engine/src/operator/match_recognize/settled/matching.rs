@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::expr::StepContext;
 use crate::keys::AHEAD;
 use crate::operator::match_recognize::busy::{Active, Busy};
-use crate::operator::match_recognize::matches::{Evaluation, Matches};
+use crate::operator::match_recognize::matches::Evaluation;
 use crate::operator::match_recognize::registers::Running;
 use crate::operator::match_recognize::rows::{Places, View};
 use crate::operator::match_recognize::run::{
@@ -49,8 +49,8 @@ impl Settled {
         }
         let evaluation = Evaluation { spec: &plan.spec, places, context };
         let failure = Failure::default();
-        let mut matches = Matches::default();
-        let Scratch { symbols, found, dropped, bad_skips } = &mut self.scratch;
+        let Scratch { symbols, found, matches, dropped, bad_skips } = &mut self.scratch;
+        matches.clear();
         for (index, group) in groups.iter().enumerate() {
             if index % AHEAD == 0 {
                 self.parts.look_ahead(groups[index..].iter().take(AHEAD).map(|group| group.slot));
@@ -184,9 +184,12 @@ impl Settled {
             if works.is_empty() {
                 continue;
             }
-            let mut matches = Matches::default();
+            let mut matches = std::mem::take(&mut self.scratch.matches);
+            matches.clear();
             run((plans, plan), &mut works, &known, (places, context), time, &mut self.scratch, &mut matches)?;
-            if let Some(rows) = matches.leaving(Evaluation { spec: &plan.spec, places, context })? {
+            let leaving = matches.leaving(Evaluation { spec: &plan.spec, places, context })?;
+            self.scratch.matches = matches;
+            if let Some(rows) = leaving {
                 emitted.push((pattern, rows));
             }
             under_way[pattern] = places_of
