@@ -691,7 +691,7 @@ proptest! {
         rows in prop::collection::vec(prop_oneof![0u64..16, (0u32..4).prop_map(|variable| 1 << variable)], 1..14),
         between in prop::collection::vec(between(), 14),
     ) {
-        let matcher = Matcher::new(MatcherSpec { within, ..spec(pattern) }).expect("it is small");
+        let matcher = Matcher::new(MatcherSpec { within, unmatched: false, ..spec(pattern) }).expect("it is small");
         let (all, times) = (symbols(&matcher, &rows), times(&rows, &between));
         let feed = |key: &mut Key, rows: std::ops::Range<usize>| {
             let times = if within.is_some() { &times[rows.clone()] } else { &[] };
