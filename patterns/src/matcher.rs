@@ -291,6 +291,46 @@ impl Matcher {
         key
     }
 
+    /// The few rows that a key has under way as one word, from which [`resume_packed`](Self::resume_packed) makes it again without them being
+    /// fed again: their number, and a byte for each. 0: they do not fit, or their times count.
+    pub fn packed(&self, key: &Key) -> u64 {
+        match (&key.active, &self.dense) {
+            (Some(Active::Short(short)), Some(dense))
+                if short.deadline().is_none() && dense.1.state_before(short.start, self.fold()).is_some() =>
+            {
+                short.packed()
+            }
+            _ => 0,
+        }
+    }
+
+    /// A partition as it was, with the rows from `start` on that [`packed`](Self::packed) gave. `None`: it never gave that.
+    pub fn resume_packed(&self, start: u64, number: u64, matched_until: u64, packed: u64) -> Option<Key> {
+        let (classes, matcher) = &**self.dense.as_ref()?;
+        let [rows, bytes @ ..] = packed.to_le_bytes();
+        let bytes = bytes.get(..usize::from(rows)).filter(|bytes| !bytes.is_empty())?;
+        let fold = self.fold();
+        let mut state = matcher.state_before(start, fold)?;
+        for class in bytes {
+            if usize::from(*class) >> classes.variables.len() != 0 {
+                return None;
+            }
+            state = match fold {
+                Some(fold) => fold.next(state, *class),
+                None => matcher.attempts.undecided(state, *class)?.0,
+            };
+        }
+        let short = Short::of(start, bytes, &[], None, state)?;
+        let mut key = self.resume(start + u64::from(rows), number, matched_until);
+        key.active = Some(Active::Short(short));
+        Some(key)
+    }
+
+    /// All attempts as one automaton, where they are run so.
+    fn fold(&self) -> Option<&Fold> {
+        self.dense.as_ref()?.1.fold.as_ref().filter(|_| self.folding)
+    }
+
     /// Takes in the next rows of a partition: rows `rows` of `symbols`. `times` has the time of each of them, ascending (it is empty
     /// where there is no bound in time). `ended`: no further row comes.
     ///
@@ -365,7 +405,7 @@ impl Matcher {
         until: Until,
         found: &mut Found,
     ) -> Result<(), PatternError> {
-        let fold = matcher.fold.as_ref().filter(|_| self.folding);
+        let fold = self.fold();
         let (mut classes, mut times, mut starts) = (classes, times, starts);
         if classes.len() <= FEW_ROWS && !until.ended && until.time.is_none() {
             let taken = self.take_short((matcher, fold), key, (classes, times, starts), found);

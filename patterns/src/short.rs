@@ -124,6 +124,14 @@ impl Short {
         self.state = state;
     }
 
+    /// How many rows there are, and their classes.
+    #[inline]
+    pub(crate) fn packed(&self) -> u64 {
+        let mut bytes = [self.rows; 1 + SHORT_ROWS];
+        bytes[1..].copy_from_slice(&self.classes);
+        u64::from_le_bytes(bytes)
+    }
+
     /// Whether it has no rows.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows == 0

@@ -60,6 +60,13 @@ pub(crate) fn for_each_bit(words: &[u64], mut each: impl FnMut(usize)) {
     }
 }
 
+/// Makes room for `len` values and a quarter more, where as much again would be much: there may be one for each of many keys.
+pub(crate) fn make_room<T>(values: &mut Vec<T>, len: usize) {
+    if len > values.capacity() {
+        values.reserve_exact(len - values.len() + len / 4);
+    }
+}
+
 /// Columns of values of eight bytes of which none is null, as most are: they are copied as words, with no look at their type.
 fn words_of<'a>(columns: impl IntoIterator<Item = &'a ArrayRef>) -> Option<Vec<ScalarBuffer<u64>>> {
     let words = |column: &ArrayRef| {

@@ -1,13 +1,14 @@
 //! Partitions, and what is under way in them.
 //!
-//! A partition without rows under way is a few words, also where its last row stays because the next one is held against it. What the
-//! others have lies in one vector, each in one piece as a rule: where there are many partitions each piece comes from far away in memory,
+//! A partition without rows under way is a few words, also where its last row stays because the next one is held against it, or because a
+//! match may begin with it: where any row may begin one, most partitions are so most of the time. What the others have lies in one vector, each in one piece as a rule: where there are many partitions each piece comes from far away in memory,
 //! and how many of them there are is what a row costs.
 
-use eagre_patterns::Key;
+use eagre_patterns::{Key, Matcher};
 
 use super::held::Held;
 use crate::keys::look_ahead;
+use crate::rows::make_room;
 
 /// Of fewer busy partitions all is near anyway.
 const FAR: usize = if cfg!(test) { 4 } else { 2_048 };
@@ -19,6 +20,8 @@ enum Rest {
     Nothing,
     /// Its last row, by its id.
     LastRow,
+    /// Its last row, too, with which a match may begin: what [`Matcher::packed`] says of that one row.
+    Begun(u8),
     /// What is under way, by its place.
     Busy,
 }
@@ -126,12 +129,21 @@ impl Busy {
         self.more.as_ref().is_none_or(|more| more.active.is_empty() && more.numbers.is_empty())
     }
 
-    /// The row before `position`, if that is all there is.
-    fn last_row(&self, position: u64) -> Option<u32> {
-        match self.held.ids() {
-            [id] if self.held.first + 1 == position && self.one.is_none() && self.has_no_more() => Some(*id),
-            _ => None,
+    /// The row before `position`, if that is all there is, with what may begin there. `matcher`: of the pattern of which that can be kept.
+    fn last_row(&self, position: u64, matcher: Option<&Matcher>) -> Option<(u32, Rest)> {
+        let [id] = self.held.ids() else { return None };
+        if self.held.first + 1 != position || !self.has_no_more() {
+            return None;
         }
+        let rest = match (&self.one, matcher) {
+            (None, _) => Rest::LastRow,
+            (Some(active), Some(matcher)) => match matcher.packed(&active.key).to_le_bytes() {
+                [1, class, ..] => Rest::Begun(class),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        Some((*id, rest))
     }
 
     /// Bytes held outside of the value itself.
@@ -166,6 +178,7 @@ impl Parts {
 
     /// Makes room for slots below `count`.
     pub(super) fn resize(&mut self, count: usize) {
+        make_room(&mut self.parts, count);
         self.parts.resize_with(count.max(self.parts.len()), Part::default);
     }
 
@@ -236,19 +249,31 @@ impl Parts {
         let part = &self.parts[slot as usize];
         match part.rest {
             Rest::Nothing => None,
-            Rest::LastRow => Some((part.position - 1, std::slice::from_ref(&part.id))),
+            Rest::LastRow | Rest::Begun(_) => Some((part.position - 1, std::slice::from_ref(&part.id))),
             Rest::Busy => self.busy(slot).map(|busy| (busy.held.first, busy.held.ids())),
+        }
+    }
+
+    /// Where a partition's last row may begin a match: that row, as [`Matcher::packed`] has it.
+    pub(super) fn begun(&self, slot: u32) -> Option<u64> {
+        match self.parts[slot as usize].rest {
+            Rest::Begun(class) => Some(u64::from_le_bytes([1, class, 0, 0, 0, 0, 0, 0])),
+            _ => None,
         }
     }
 
     /// To be called before the rows of a partition are matched: a last row that stays is under way now. [`settle`](Self::settle) has to follow.
     #[inline]
-    pub(super) fn wake(&mut self, slot: u32) -> Option<&Busy> {
-        let part = &mut self.parts[slot as usize];
-        if part.rest == Rest::LastRow {
-            let (id, first) = (part.id, part.position - 1);
-            part.rest = Rest::Nothing;
-            self.make_busy(slot, first).held.push(&[id]);
+    pub(super) fn wake(&mut self, slot: u32, matcher: &Matcher) -> Option<&Busy> {
+        let part = &self.parts[slot as usize];
+        if matches!(part.rest, Rest::LastRow | Rest::Begun(_)) {
+            let (id, first, begun) = (part.id, part.position - 1, self.begun(slot));
+            self.parts[slot as usize].rest = Rest::Nothing;
+            let busy = self.make_busy(slot, first);
+            busy.held.push(&[id]);
+            let key = begun.and_then(|packed| matcher.resume_packed(first, 0, 0, packed));
+            debug_assert_eq!(key.is_some(), begun.is_some(), "it is what was kept");
+            busy.one = key.map(|key| Active { pattern: 0, key });
         }
         self.busy(slot)
     }
@@ -256,10 +281,12 @@ impl Parts {
     /// What is under way in a partition, which begins now if there was nothing: the next row that stays is at `first` then.
     pub(super) fn make_busy(&mut self, slot: u32, first: u64) -> &mut Busy {
         let part = &mut self.parts[slot as usize];
-        debug_assert_ne!(part.rest, Rest::LastRow, "the partition was woken");
+        debug_assert!(matches!(part.rest, Rest::Nothing | Rest::Busy), "the partition was woken");
         if part.rest != Rest::Busy {
             part.rest = Rest::Busy;
             part.id = self.free.pop().unwrap_or_else(|| {
+                let count = self.busy.len() + 1;
+                make_room(&mut self.busy, count);
                 self.busy.push(Busy::default());
                 u32::try_from(self.busy.len() - 1).expect("there are no more than slots")
             });
@@ -269,16 +296,16 @@ impl Parts {
     }
 
     /// To be called when all of a step that changes a partition is done: counts its bytes, and gives its place back if it has become idle.
-    /// Whether it is.
+    /// Whether it is. `matcher`: as [`Busy::last_row`] has it.
     #[inline]
-    pub(super) fn settle(&mut self, slot: u32) -> bool {
+    pub(super) fn settle(&mut self, slot: u32, matcher: Option<&Matcher>) -> bool {
         let part = &mut self.parts[slot as usize];
         if part.rest != Rest::Busy {
             return part.rest == Rest::Nothing;
         }
         let busy = &mut self.busy[part.id as usize];
         let idle = busy.is_idle();
-        let last_row = busy.last_row(part.position);
+        let last_row = busy.last_row(part.position, matcher);
         let rests = idle || last_row.is_some();
         let bytes = if rests { 0 } else { busy.bytes() };
         self.busy_bytes = self.busy_bytes + bytes - busy.counted;
@@ -286,10 +313,7 @@ impl Parts {
         if rests {
             *busy = Busy::default();
             self.free.push(part.id);
-            (part.rest, part.id) = match last_row {
-                Some(id) => (Rest::LastRow, id),
-                None => (Rest::Nothing, 0),
-            };
+            (part.id, part.rest) = last_row.unwrap_or((0, Rest::Nothing));
         }
         idle
     }
@@ -306,7 +330,25 @@ impl Parts {
 
 #[cfg(test)]
 mod tests {
+    use eagre_patterns::{BadSkip, Found, MatcherSpec, NoConditions, Overflow, Pattern, Skip, Symbols};
+
     use super::*;
+
+    /// Of `A B`, without labels of any kind.
+    fn matcher() -> Matcher {
+        let spec = MatcherSpec {
+            pattern: Pattern::Concatenation(vec![Pattern::Variable(0), Pattern::Variable(1)]),
+            skip: Skip::PastLastRow,
+            bad_skip: BadSkip::Error,
+            within: None,
+            asks: false,
+            unmatched: false,
+            partial: false,
+            max_partial: 10,
+            overflow: Overflow::Error,
+        };
+        Matcher::new(spec).expect("a small pattern")
+    }
 
     /// Ten million keys in which nothing is under way have to fit a gigabyte, with the table that finds them.
     #[test]
@@ -329,9 +371,9 @@ mod tests {
             parts.make_busy(slot, 7).held.push(&[slot]);
         }
         assert_eq!((parts.busy_count(), parts.busy(1).map(|busy| busy.held.ids())), (3, Some(&[1][..])));
-        assert!(!parts.settle(1), "it holds a row");
+        assert!(!parts.settle(1, None), "it holds a row");
         parts.busy_mut(1).expect("it is busy").held.release(8, &mut Vec::new());
-        assert!(parts.settle(1) && parts.busy(1).is_none());
+        assert!(parts.settle(1, None) && parts.busy(1).is_none());
         assert_eq!(parts.make_busy(1, 9).held.end(), 9, "it begins anew");
         assert_eq!((parts.busy_count(), parts.busy.len()), (3, 3));
     }
@@ -343,15 +385,32 @@ mod tests {
         parts.resize(1);
         parts.make_busy(0, 6).held.push(&[11, 12]);
         parts.part_mut(0).position = 8;
-        assert!(!parts.settle(0), "it holds rows");
+        assert!(!parts.settle(0, None), "it holds rows");
         assert_eq!((parts.busy_count(), parts.held(0)), (1, Some((6, &[11, 12][..]))));
         parts.busy_mut(0).expect("it is busy").held.release(7, &mut Vec::new());
-        assert!(!parts.settle(0), "it holds a row");
+        assert!(!parts.settle(0, None), "it holds a row");
         assert_eq!((parts.busy_count(), parts.held(0)), (0, Some((7, &[12][..]))));
         assert!(!parts.is_idle(0));
-        assert_eq!(parts.wake(0).map(|busy| (busy.held.first, busy.held.ids())), Some((7, &[12][..])));
+        assert_eq!(parts.wake(0, &matcher()).map(|busy| (busy.held.first, busy.held.ids())), Some((7, &[12][..])));
+        // Nor does one with which a match may begin.
+        let (matcher, mut symbols, mut found) = (matcher(), Symbols::default(), Found::default());
+        matcher.symbols(&[&[1], &[0]], 1, &mut symbols);
+        let mut key = matcher.resume(7, 0, 0);
+        let fed = matcher.feed(&mut key, &symbols, 0..1, &[], false, &mut NoConditions, &mut found);
+        fed.expect("nothing is asked");
+        parts.busy_mut(0).expect("it was woken").one = Some(Active { pattern: 0, key });
+        assert!(!parts.settle(0, Some(&matcher)) && parts.busy_count() == 0, "a match may begin with the row");
+        assert_eq!((parts.held(0), parts.is_idle(0)), (Some((7, &[12][..])), false));
+        parts.wake(0, &matcher);
+        let key = &mut parts.busy_mut(0).expect("it was woken").one.as_mut().expect("it began a match").key;
+        assert_eq!((key.start(), key.position()), (7, 8));
+        matcher.symbols(&[&[0], &[1]], 1, &mut symbols);
+        let fed = matcher.feed(key, &symbols, 0..1, &[], false, &mut NoConditions, &mut found);
+        fed.expect("nothing is asked");
+        assert_eq!((found.matches.len(), found.matches[0].first), (1, 7), "and the next row ends it");
+        parts.busy_mut(0).expect("it is busy").one = None;
         // A row that waits for others is none that was matched.
         parts.part_mut(0).position = 7;
-        assert!(!parts.settle(0) && parts.busy_count() == 1);
+        assert!(!parts.settle(0, None) && parts.busy_count() == 1);
     }
 }

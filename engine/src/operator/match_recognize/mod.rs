@@ -69,8 +69,10 @@ pub struct MatchFactory {
 struct Plans {
     plans: Vec<Plan>,
     distinct: Distinct,
-    /// How many rows before a row conditions look at.
+    /// How many rows before a row conditions and measures look at,
     lookback: u64,
+    /// and measures alone.
+    before: u64,
     /// How many rows after a row have to be there before it is matched.
     lookahead: u64,
     /// Whether some pattern has a bound in time.
@@ -119,7 +121,7 @@ impl Plan {
             return Err(EngineError::bug("rows become final in the order of their event time only"));
         }
         let asks = spec.conditions.iter().any(|condition| condition.run.is_some());
-        let unmatched = matches!(spec.rows, RowsPerMatch::All { unmatched: true, .. });
+        let unmatched = spec.shows_unmatched();
         let matcher = Matcher::new(MatcherSpec {
             pattern: spec.pattern.clone(),
             skip: spec.skip,
@@ -256,6 +258,7 @@ impl MatchFactory {
         let plans = Plans {
             bounded: plans.iter().any(|plan| plan.spec.within.is_some()),
             lookback: back.max(before),
+            before,
             lookahead: forth.max(after),
             forgets: back.max(before) == 0 && plans.iter().all(|plan| !plan.begins.at_first),
             distinct,
@@ -329,6 +332,15 @@ fn has_start(pattern: &Pattern) -> bool {
 }
 
 impl Plans {
+    /// The matcher of the only pattern, if a match that begins with a partition's last row is told by that row alone: no time, and nothing
+    /// that was before, counts.
+    fn of_last_rows(&self) -> Option<&Matcher> {
+        match &self.plans[..] {
+            [plan] => Some(&plan.matcher).filter(|_| !plan.counts && !plan.spec.shows_unmatched()),
+            _ => None,
+        }
+    }
+
     /// The input, the partitions and the order, which all patterns share.
     fn spec(&self) -> &MatchSpec {
         &self.plans[0].spec

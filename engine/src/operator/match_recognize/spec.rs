@@ -221,6 +221,11 @@ impl MatchSpec {
         Arc::new(Schema::new(self.output.iter().map(|(field, _)| Arc::clone(field)).collect::<Vec<_>>()))
     }
 
+    /// Whether rows leave that are in no match.
+    pub(super) fn shows_unmatched(&self) -> bool {
+        matches!(self.rows, RowsPerMatch::All { unmatched: true, .. })
+    }
+
     /// Whether some expression reads `MATCH_NUMBER()`: then the number of a partition's matches is kept for as long as the pipeline runs.
     pub fn counts_matches(&self) -> bool {
         let width = self.input.fields().len();

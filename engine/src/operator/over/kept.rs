@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::error::Result;
-use crate::rows::{Rows, for_each_bit};
+use crate::rows::{Rows, for_each_bit, make_room};
 
 /// Rows by id.
 pub(in crate::operator) struct Kept {
@@ -53,6 +53,7 @@ impl Kept {
 
     fn arrive(&mut self, ids: &[u32]) {
         let bound = self.rows.id_bound();
+        make_room(&mut self.arrivals, bound);
         self.arrivals.resize(bound.max(self.arrivals.len()), 0);
         self.unsaved.resize(bound.div_ceil(64).max(self.unsaved.len()), 0);
         for (id, arrival) in ids.iter().zip(self.next_arrival..) {

@@ -142,7 +142,7 @@ impl Settled {
             };
             let position = self.parts.part(*slot).position;
             let (mut from, mut new_at) = (position, position);
-            if let Some(busy) = self.parts.wake(*slot) {
+            if let Some(busy) = self.parts.wake(*slot, &plans.plans[0].matcher) {
                 new_at = busy.held.end();
                 // After a restart it is fed again from its start.
                 if wakes {
@@ -234,7 +234,7 @@ impl Settled {
                 }
             }
         }
-        let idle = self.parts.settle(slot);
+        let idle = self.parts.settle(slot, plans.of_last_rows());
         let part = self.parts.part_mut(slot);
         if idle && plans.forgets && !std::mem::replace(&mut part.listed, true) {
             self.idle.push(slot);

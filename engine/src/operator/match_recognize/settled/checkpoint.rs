@@ -36,9 +36,32 @@ impl Settled {
         columns.push(numbers(&position));
         columns.push(numbers(&|slot| held(slot).map_or(self.kept.next_arrival, |id| self.kept.arrival(id))));
         columns.push(numbers(&|slot| parts.held(slot).map_or(position(slot), |(first, _)| first)));
-        let active = slots.iter().map(|slot| there.then(|| encode(parts.busy(*slot))));
+        let active = slots.iter().map(|slot| there.then(|| self.encode(*slot)));
         columns.push(Arc::new(active.collect::<BinaryArray>()));
+        columns.push(numbers(&|slot| self.packed(slot)));
         batch_of(&self.state_schema, columns, slots.len())
+    }
+
+    /// What is under way in a partition, as bytes: for each pattern its place, where it starts, how many matches it had, up to where rows
+    /// are in matches, and up to where beginnings of matches were told.
+    fn encode(&self, slot: u32) -> Vec<u8> {
+        if self.parts.begun(slot).is_some() {
+            return [0, self.parts.part(slot).position - 1, 0, 0, 0].into_iter().flat_map(u64::to_le_bytes).collect();
+        }
+        let Some(busy) = self.parts.busy(slot) else { return Vec::new() };
+        let active = busy.active().map(|active| {
+            let key = &active.key;
+            [u64::from(active.pattern), key.start(), key.number(), key.matched_until(), key.told_until()]
+        });
+        let idle = busy.numbers().iter().filter(|(of, _)| busy.active().all(|active| active.pattern != *of));
+        let idle = idle.map(|(pattern, number)| [u64::from(*pattern), u64::MAX, *number, 0, 0]);
+        active.chain(idle).flatten().flat_map(u64::to_le_bytes).collect()
+    }
+
+    /// [`Matcher::packed`](eagre_patterns::Matcher::packed) of a partition's match under way, where there is one pattern.
+    fn packed(&self, slot: u32) -> u64 {
+        let of_key = |busy: &Busy| busy.one.as_ref().map(|active| self.plans.plans[0].matcher.packed(&active.key));
+        self.parts.begun(slot).or_else(|| self.parts.busy(slot).and_then(of_key)).unwrap_or(0)
     }
 
     pub(super) fn save_state(&mut self, kind: SaveKind, state: &mut StateWriter) -> Result<()> {
@@ -93,7 +116,7 @@ impl Settled {
         self.buffer.kept.next_arrival = arrivals.max(self.buffer.kept.next_arrival);
         self.saves = !state.metas.is_empty();
         // The newest state of each partition; `None`: it was forgotten.
-        let mut newest: Vec<Option<([u64; 3], Vec<u8>)>> = Vec::new();
+        let mut newest: Vec<Option<([u64; 3], Vec<u8>, u64)>> = Vec::new();
         for chunk in state.chunks.iter().filter(|chunk| chunk.table == PARTITIONS) {
             check_chunk(NAME, chunk, &self.state_schema)?;
             let rows = keep_owned(&chunk.rows, 0, width, state.owned)?;
@@ -104,7 +127,8 @@ impl Settled {
             for (row, slot) in slots.iter().enumerate() {
                 let number = |column: usize| rows.column(width + column).as_primitive::<UInt64Type>().value(row);
                 let there = active.is_valid(row);
-                newest[*slot as usize] = there.then(|| (std::array::from_fn(number), active.value(row).to_vec()));
+                newest[*slot as usize] =
+                    there.then(|| (std::array::from_fn(number), active.value(row).to_vec(), number(4)));
             }
         }
         // Rows, each for its partition, in order.
@@ -117,7 +141,7 @@ impl Settled {
             newest.resize(self.partitions.slot_count().max(newest.len()), None);
             held.resize(newest.len(), Vec::new());
             let is_held = |row: usize| {
-                let first_held = newest[slots[row] as usize].as_ref().map(|([_, first_held, _], _)| *first_held);
+                let first_held = newest[slots[row] as usize].as_ref().map(|([_, first_held, _], ..)| *first_held);
                 first_held.is_some_and(|first_held| delta.ordinal(row) >= first_held)
             };
             let mask: Vec<bool> = (0..delta.rows()).map(is_held).collect();
@@ -133,7 +157,7 @@ impl Settled {
         self.kept.next_arrival = held_arrivals.max(self.kept.next_arrival);
         let mut gone = Vec::new();
         for (slot, (state, mut rows)) in newest.into_iter().zip(held).enumerate() {
-            let Some(([position, _, held_from], active)) = state else {
+            let Some(([position, _, held_from], active, packed)) = state else {
                 gone.push(slot as u32);
                 self.parts.push(Part::default(), None);
                 continue;
@@ -150,7 +174,13 @@ impl Settled {
                     busy.set_number(pattern as u32, number);
                 }
                 if start != u64::MAX {
-                    let key = plan.matcher.resume_after_partial(start, number, matched_until, told_until);
+                    let key = match packed {
+                        0 => plan.matcher.resume_after_partial(start, number, matched_until, told_until),
+                        packed => plan
+                            .matcher
+                            .resume_packed(start, number, matched_until, packed)
+                            .ok_or_else(|| EngineError::bug("a checkpoint has rows of another pattern"))?,
+                    };
                     let active = Active { pattern: pattern as u32, key };
                     match plans.plans.len() {
                         1 => busy.one = Some(active),
@@ -168,20 +198,7 @@ impl Settled {
     }
 }
 
-/// What is under way in a partition, as bytes: for each pattern its place, where it starts, how many matches it had, up to where rows are
-/// in matches, and up to where beginnings of matches were told.
-fn encode(busy: Option<&Busy>) -> Vec<u8> {
-    let Some(busy) = busy else { return Vec::new() };
-    let active = busy.active().map(|active| {
-        let key = &active.key;
-        [u64::from(active.pattern), key.start(), key.number(), key.matched_until(), key.told_until()]
-    });
-    let idle = busy.numbers().iter().filter(|(of, _)| busy.active().all(|active| active.pattern != *of));
-    let idle = idle.map(|(pattern, number)| [u64::from(*pattern), u64::MAX, *number, 0, 0]);
-    active.chain(idle).flatten().flat_map(u64::to_le_bytes).collect()
-}
-
-/// What [`encode`] gave.
+/// What [`Settled::encode`] gave.
 fn decode(bytes: &[u8]) -> Vec<[u64; 5]> {
     let words: Vec<u64> =
         bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes"))).collect();

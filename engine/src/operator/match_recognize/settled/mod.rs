@@ -108,6 +108,8 @@ impl Settled {
             fields.push(Field::new(format!("__{name}"), DataType::UInt64, false));
         }
         fields.push(Field::new("__active", DataType::Binary, true));
+        // Of the only pattern, `Matcher::packed`: a match under way that is made again without its rows.
+        fields.push(Field::new("__packed", DataType::UInt64, false));
         Ok(Self {
             buffer: Buffer::new(input)?,
             converter: plans.converter()?,
