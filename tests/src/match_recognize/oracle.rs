@@ -53,7 +53,7 @@ fn check() -> Result<(), String> {
     }
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{FILE}: {error}"))?;
     let known: Json = serde_json::from_str(&text).map_err(|error| format!("{FILE}: {error}"))?;
-    let same = array(&known["tables"]) == &rows && array(&known["cases"]).len() == queries.len();
+    let same = *array(&known["tables"]) == rows && array(&known["cases"]).len() == queries.len();
     let mut answered = 0;
     for ((index, query), (known, case)) in queries.iter().enumerate().zip(array(&known["cases"]).iter().zip(&cases)) {
         if !same || known["clause"] != case["clause"] || known["table"] != case["table"] {

@@ -23,6 +23,18 @@ const WATERMARK: &str = "watermark";
 const ARRIVALS: &str = "arrivals";
 const HELD_ARRIVALS: &str = "held_arrivals";
 
+/// A partition in a checkpoint.
+#[derive(Clone)]
+struct Saved {
+    position: u64,
+    /// When the first of its rows that stay came, and its position.
+    first_held: u64,
+    held_from: u64,
+    /// [`Settled::encode`] and [`Settled::packed`].
+    active: Vec<u8>,
+    packed: u64,
+}
+
 impl Settled {
     /// The columns of partitions in a checkpoint; those that are not there have no matches under way.
     pub(super) fn states(&self, slots: &[u32], there: bool) -> Result<RecordBatch> {
@@ -116,7 +128,7 @@ impl Settled {
         self.buffer.kept.next_arrival = arrivals.max(self.buffer.kept.next_arrival);
         self.saves = !state.metas.is_empty();
         // The newest state of each partition; `None`: it was forgotten.
-        let mut newest: Vec<Option<([u64; 3], Vec<u8>, u64)>> = Vec::new();
+        let mut newest: Vec<Option<Saved>> = Vec::new();
         for chunk in state.chunks.iter().filter(|chunk| chunk.table == PARTITIONS) {
             check_chunk(NAME, chunk, &self.state_schema)?;
             let rows = keep_owned(&chunk.rows, 0, width, state.owned)?;
@@ -127,8 +139,13 @@ impl Settled {
             for (row, slot) in slots.iter().enumerate() {
                 let number = |column: usize| rows.column(width + column).as_primitive::<UInt64Type>().value(row);
                 let there = active.is_valid(row);
-                newest[*slot as usize] =
-                    there.then(|| (std::array::from_fn(number), active.value(row).to_vec(), number(4)));
+                newest[*slot as usize] = there.then(|| Saved {
+                    position: number(0),
+                    first_held: number(1),
+                    held_from: number(2),
+                    active: active.value(row).to_vec(),
+                    packed: number(4),
+                });
             }
         }
         // Rows, each for its partition, in order.
@@ -141,7 +158,7 @@ impl Settled {
             newest.resize(self.partitions.slot_count().max(newest.len()), None);
             held.resize(newest.len(), Vec::new());
             let is_held = |row: usize| {
-                let first_held = newest[slots[row] as usize].as_ref().map(|([_, first_held, _], ..)| *first_held);
+                let first_held = newest[slots[row] as usize].as_ref().map(|saved| saved.first_held);
                 first_held.is_some_and(|first_held| delta.ordinal(row) >= first_held)
             };
             let mask: Vec<bool> = (0..delta.rows()).map(is_held).collect();
@@ -157,7 +174,7 @@ impl Settled {
         self.kept.next_arrival = held_arrivals.max(self.kept.next_arrival);
         let mut gone = Vec::new();
         for (slot, (state, mut rows)) in newest.into_iter().zip(held).enumerate() {
-            let Some(([position, _, held_from], active, packed)) = state else {
+            let Some(Saved { position, held_from, active, packed, .. }) = state else {
                 gone.push(slot as u32);
                 self.parts.push(Part::default(), None);
                 continue;
