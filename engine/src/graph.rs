@@ -211,8 +211,8 @@ pub fn errors_schema() -> SchemaRef {
     ]))
 }
 
-/// The columns of `<table>.late`: which operator of which statement refused the row, by which watermark, and the row as the operator
-/// saw it, as JSON text.
+/// The columns of `<table>.late`: which operator of which statement refused the row, by which watermark, the row as the operator
+/// saw it, as JSON text, and whether it was to be taken back.
 pub fn late_schema() -> SchemaRef {
     use arrow::datatypes::{Schema, TimeUnit};
     let time = || DataType::Timestamp(TimeUnit::Millisecond, None);
@@ -223,5 +223,6 @@ pub fn late_schema() -> SchemaRef {
         Field::new("watermark", time(), true),
         Field::new("windows_missed", DataType::UInt32, false),
         Field::new("row", DataType::Utf8, false),
+        Field::new("retracted", DataType::Boolean, false),
     ]))
 }

@@ -6,6 +6,7 @@ use eagre::Session;
 use eagre_engine::checkpoint::MemoryStore;
 use libtest_mimic::Trial;
 
+use crate::harness::folder;
 use crate::process::{command, eagre, ended, visible_files, visible_lines};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -27,6 +28,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("folders_tell_their_format_and_columns", folders),
         trial("a_fixture_goes_on_under_other_settings", resumed_fixture),
         trial("a_store_keeps_the_name_of_the_pipeline", named_by_its_store),
+        trial("late_rows_say_whether_they_were_to_be_taken_back", late_retractions),
+        trial("views_of_late_rows_are_read_by_others", late_views),
     ]
 }
 
@@ -36,6 +39,53 @@ fn prints(sql: &str, expected: &str) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("{sql}\nexpected\n{expected}\ngot\n{shown}")),
     }
+}
+
+/// A changelog that is read row by row, its watermark where its greatest time is.
+fn late_scene() -> String {
+    format!(
+        "SET 'eagre.step.rows_max' = '1';
+         CREATE TABLE eager (id INT, k STRING, v INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts)
+         WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'changelog-json');",
+        folder("cases/slt/data/orders_changed.json").display()
+    )
+}
+
+fn late_retractions() -> Result<(), String> {
+    for (query, expected) in [
+        (
+            "CREATE MATERIALIZED VIEW q AS SELECT SUM(id) AS s FROM TABLE(TUMBLE(TABLE eager, DESCRIPTOR(ts), INTERVAL '2' SECOND)) GROUP BY window_start, window_end",
+            "true,1\ntrue,3\n",
+        ),
+        ("CREATE MATERIALIZED VIEW q AS SELECT * FROM eager EMIT ON WINDOW CLOSE", "false,3\ntrue,1\ntrue,3\n"),
+        (
+            "CREATE MATERIALIZED VIEW q AS SELECT * FROM eager MATCH_RECOGNIZE (ORDER BY ts MEASURES FIRST(A.id) AS id PATTERN (A) DEFINE A AS A.v > 0)",
+            "false,3\ntrue,1\ntrue,3\n",
+        ),
+    ] {
+        let sql = format!(
+            "{} {query};
+             CREATE MATERIALIZED VIEW told AS SELECT retracted, JSON_VALUE(\"row\", '$.id' RETURNING INT) AS id FROM eager.late;
+             SELECT * FROM told ORDER BY retracted, id",
+            late_scene()
+        );
+        prints(&sql, &format!("retracted,id\n{expected}"))?;
+    }
+    Ok(())
+}
+
+fn late_views() -> Result<(), String> {
+    let sql = format!(
+        "{} CREATE MATERIALIZED VIEW told AS SELECT * FROM eager.late;
+         CREATE MATERIALIZED VIEW counted AS SELECT retracted, COUNT(*) AS n FROM told GROUP BY retracted;
+         CREATE MATERIALIZED VIEW final AS SELECT id FROM eager EMIT ON WINDOW CLOSE;
+         SELECT retracted, n FROM counted ORDER BY retracted",
+        late_scene()
+    );
+    // The time has to be in the result.
+    let said = eagre(&["run", "-e", &sql]);
+    said.says(1, &["no column of the result is one; select the column of which the watermark speaks"])?;
+    prints(&sql.replace("SELECT id FROM eager", "SELECT id, ts FROM eager"), "retracted,n\nfalse,1\ntrue,2\n")
 }
 
 fn fixtures() -> Result<(), String> {

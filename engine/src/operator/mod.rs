@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
@@ -247,6 +247,8 @@ pub struct LateRows {
     pub input: Option<usize>,
     /// The rows as the operator saw them.
     pub rows: RecordBatch,
+    /// Their weights, negative for rows that are taken back; `None`: each is inserted.
+    pub weights: Option<Int64Array>,
     /// The event time of each row in milliseconds; `i64::MIN` where it is null (such a row belongs to no window).
     pub event_times: Vec<EventTimeMs>,
     /// How many windows each row missed.

@@ -21,7 +21,7 @@ use super::{Input, LateRows, Operator, OperatorFactory, Output, Progress, SaveKi
 use crate::aggregate::partial::{as_range, check_chunk, keep_owned, merge_from, newest_time, rows_by, split_by_pane};
 use crate::aggregate::table::{GroupTable, StateLayout, state_fields};
 use crate::aggregate::{AggregateCall, Slots};
-use crate::delta::{Delta, batch_of, take_batch};
+use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::hash::{ByOwner, hash_columns};
 use crate::time::{EventTimeMs, WATERMARK_MIN, event_times_ms};
@@ -83,6 +83,10 @@ impl Repeated {
                 values.iter().zip(told.values()).filter(|(_, told)| *told).map(|(value, _)| *value).collect()
             }
             let batch = filter_record_batch(&rows.rows, &told)?;
+            if let Some(weights) = &rows.weights {
+                let weights: Vec<i64> = kept(weights.values(), &told);
+                rows.weights = Some(weights.into());
+            }
             rows.rows = batch.project(&(0..self.columns).collect::<Vec<_>>())?;
             rows.event_times = kept(&rows.event_times, &told);
             rows.windows_missed = kept(&rows.windows_missed, &told);
@@ -382,11 +386,11 @@ impl PartialAggregate {
             return self.update(0, &delta);
         }
         let mask: BooleanArray = (0..ends.len()).map(|row| Some(is_late(row))).collect();
-        let rows = filter_record_batch(&delta.batch, &mask)?;
+        let Delta { batch: rows, weights, .. } = delta.filter(&mask)?;
         let event_times: Vec<EventTimeMs> =
             (0..ends.len()).filter(|row| mask.value(*row)).map(|row| closes_at(row).saturating_sub(1)).collect();
         let windows_missed = vec![1; event_times.len()];
-        out.late(LateRows { input: None, rows, event_times, windows_missed, watermark });
+        out.late(LateRows { input: None, rows, weights, event_times, windows_missed, watermark });
         let on_time = delta.filter(&arrow::compute::not(&mask)?)?;
         if on_time.is_empty() { Ok(()) } else { self.update(0, &on_time) }
     }
@@ -429,7 +433,7 @@ impl PaneCut {
     ) -> Result<()> {
         let Self { spec, time_column, lateness_ms } = self;
         if delta.batch.column(time_column).null_count() > 0 {
-            refuse_null_times(&delta.batch, time_column, watermark, out)?;
+            refuse_null_times(&delta, time_column, watermark, out)?;
             delta = delta.filter(&is_not_null(delta.batch.column(time_column))?)?;
         }
         let times = event_times_ms(delta.batch.column(time_column))?;
@@ -464,8 +468,8 @@ impl PaneCut {
         }
         if !late_rows.is_empty() {
             let event_times = late_rows.iter().map(|row| times[*row as usize]).collect();
-            let rows = take_batch(&delta.batch, &UInt32Array::from(late_rows))?;
-            out.late(LateRows { input: None, rows, event_times, windows_missed: missed_counts, watermark });
+            let Delta { batch: rows, weights, .. } = delta.take(&UInt32Array::from(late_rows))?;
+            out.late(LateRows { input: None, rows, weights, event_times, windows_missed: missed_counts, watermark });
         }
         Ok(())
     }
@@ -474,16 +478,17 @@ impl PaneCut {
 /// Rows without an event time belong to no window. They are refused as late rows with no window missed and the least event time there
 /// is: nothing is dropped in silence.
 pub(crate) fn refuse_null_times(
-    batch: &RecordBatch,
+    delta: &Delta,
     time_column: usize,
     watermark: EventTimeMs,
     out: &mut Output,
 ) -> Result<()> {
-    let rows = filter_record_batch(batch, &is_null(batch.column(time_column))?)?;
+    let Delta { batch: rows, weights, .. } = delta.filter(&is_null(delta.batch.column(time_column))?)?;
     let count = rows.num_rows();
     out.late(LateRows {
         input: None,
         rows,
+        weights,
         event_times: vec![WATERMARK_MIN; count],
         windows_missed: vec![0; count],
         watermark,

@@ -14,8 +14,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch, UInt64Array};
-use arrow::compute::filter_record_batch;
+use arrow::array::{Array, AsArray, BooleanArray, Int64Array, UInt64Array};
 use arrow::datatypes::{Schema, SchemaRef};
 
 use super::asof_join::{AsofJoinPlan, KeySlots, alone, split_nulls, spread};
@@ -454,7 +453,7 @@ impl TemporalJoin {
         if mask.true_count() == mask.len() {
             return Ok((delta, times));
         }
-        refuse(port, &delta.batch, &arrow::compute::not(&mask)?, &times, before, out)?;
+        refuse(port, &delta, &arrow::compute::not(&mask)?, &times, before, out)?;
         let kept = delta.filter(&mask)?;
         let times = event_times_ms(kept.batch.column(by))?;
         Ok((kept, times))
@@ -463,16 +462,17 @@ impl TemporalJoin {
 
 fn refuse(
     port: usize,
-    batch: &RecordBatch,
+    delta: &Delta,
     mask: &BooleanArray,
     times: &Int64Array,
     watermark: EventTimeMs,
     out: &mut Output,
 ) -> Result<()> {
-    let rows = filter_record_batch(batch, mask)?;
+    let Delta { batch: rows, weights, .. } = delta.filter(mask)?;
     let event_times = mask.iter().zip(times.iter()).filter(|(late, _)| *late == Some(true));
     let event_times: Vec<EventTimeMs> = event_times.map(|(_, time)| time.unwrap_or(EventTimeMs::MIN)).collect();
-    out.late(LateRows { input: Some(port), windows_missed: vec![1; rows.num_rows()], rows, event_times, watermark });
+    let windows_missed = vec![1; rows.num_rows()];
+    out.late(LateRows { input: Some(port), rows, weights, event_times, windows_missed, watermark });
     Ok(())
 }
 
@@ -491,14 +491,14 @@ impl Operator for TemporalJoin {
                 let times = event_times_ms(others.batch.column(plan.join.right.by))?;
                 let mask: BooleanArray =
                     (0..others.rows()).map(|row| Some(others.weight(row) < 0 && times.is_null(row))).collect();
-                refuse(1, &others.batch, &mask, &times, before, out)?;
+                refuse(1, &others, &mask, &times, before, out)?;
             }
             if plan.end == VersionEnd::Deletion {
                 let times = event_times_ms(delta.batch.column(plan.join.right.by))?;
                 let late = |row: usize| delta.weight(row) < 0 && times.value(row) < before;
                 let mask: BooleanArray = (0..delta.rows()).map(|row| Some(late(row))).collect();
                 if mask.true_count() > 0 {
-                    refuse(1, &delta.batch, &mask, &times, before, out)?;
+                    refuse(1, &delta, &mask, &times, before, out)?;
                 }
             }
             // A row that is taken back is no news of its time, and of a deletion all is told.

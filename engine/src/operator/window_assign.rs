@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use super::partial_aggregate::refuse_null_times;
 use super::window::WindowSpec;
 use super::{Input, LateRows, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
-use crate::delta::{Delta, batch_of, take_batch};
+use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::time::{WATERMARK_MIN, event_times_from_ms, event_times_ms};
 use crate::wall_clock::WallClock;
@@ -129,7 +129,7 @@ pub struct WindowAssign {
 impl WindowAssign {
     fn assign(&self, mut delta: Delta, watermark: i64, out: &mut Output) -> Result<()> {
         if delta.batch.column(self.time_column).null_count() > 0 {
-            refuse_null_times(&delta.batch, self.time_column, watermark, out)?;
+            refuse_null_times(&delta, self.time_column, watermark, out)?;
             delta = delta.filter(&is_not_null(delta.batch.column(self.time_column))?)?;
         }
         let times = event_times_ms(delta.batch.column(self.time_column))?;
@@ -156,8 +156,8 @@ impl WindowAssign {
             open.for_each(|window| expansion.push(row, window));
         }
         if !late.is_empty() {
-            let rows = take_batch(&delta.batch, &UInt32Array::from(late))?;
-            out.late(LateRows { input: None, rows, event_times: late_times, windows_missed, watermark });
+            let Delta { batch: rows, weights, .. } = delta.take(&UInt32Array::from(late))?;
+            out.late(LateRows { input: None, rows, weights, event_times: late_times, windows_missed, watermark });
         }
         let Expansion { rows, starts, ends } = expansion;
         let delta = take_rows(delta, rows)?;

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::{BinaryArray, StringArray, TimestampMillisecondArray, UInt32Array, UInt64Array};
+use arrow::array::{BinaryArray, BooleanArray, StringArray, TimestampMillisecondArray, UInt32Array, UInt64Array};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError};
@@ -567,6 +567,8 @@ fn late_batch(late: LateRows, operator: &str, statement: &str) -> Result<RecordB
     // No watermark yet is no time: a row without an event time can come before any.
     let watermark = (late.watermark != i64::MIN).then_some(late.watermark);
     let watermarks = TimestampMillisecondArray::from(vec![watermark; rows]);
+    let weight = |row: usize| late.weights.as_ref().map_or(1, |weights| weights.value(row));
+    let retracted: BooleanArray = (0..rows).map(|row| Some(weight(row) < 0)).collect();
     let side = late.input.map(|input| format!("{operator}, {} input", if input == 0 { "left" } else { "right" }));
     let operator = side.as_deref().unwrap_or(operator);
     let columns: Vec<arrow::array::ArrayRef> = vec![
@@ -576,6 +578,7 @@ fn late_batch(late: LateRows, operator: &str, statement: &str) -> Result<RecordB
         Arc::new(watermarks),
         Arc::new(UInt32Array::from(late.windows_missed)),
         Arc::new(StringArray::from(super::rows_as_json(&late.rows)?)),
+        Arc::new(retracted),
     ];
     Ok(RecordBatch::try_new(late_schema(), columns)?)
 }

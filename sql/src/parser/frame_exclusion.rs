@@ -54,10 +54,13 @@ pub(crate) fn without_marks(text: String) -> String {
     if !text.contains(MARK) {
         return text;
     }
-    FrameExclusion::ALL.into_iter().fold(text, |text, exclusion| {
-        let mark = format!("('{}')", exclusion.mark());
-        text.replace(&format!("PARTITION BY {mark}, "), "PARTITION BY ").replace(&format!("PARTITION BY {mark} "), "")
-    })
+    FrameExclusion::ALL.into_iter().fold(text, |text, exclusion| without_mark(&text, &exclusion.mark()))
+}
+
+/// The text of an expression without one constant.
+pub(super) fn without_mark(text: &str, mark: &str) -> String {
+    let mark = format!("('{mark}')");
+    text.replace(&format!("PARTITION BY {mark}, "), "PARTITION BY ").replace(&format!("PARTITION BY {mark} "), "")
 }
 
 /// Rewrites all such frames of a text.
@@ -71,7 +74,7 @@ pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpa
             let location = Location::of(tokens[index].span);
             tokens.drain(index..index + length);
             if let Some(exclusion) = exclusion {
-                mark(&mut tokens, index, exclusion, location)?;
+                mark(&mut tokens, index, exclusion.mark(), exclusion.sql(), location)?;
             }
         }
         index += 1;
@@ -79,7 +82,7 @@ pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpa
     Ok(tokens)
 }
 
-fn is_word(token: Option<&TokenWithSpan>, text: &str) -> bool {
+pub(super) fn is_word(token: Option<&TokenWithSpan>, text: &str) -> bool {
     matches!(token.map(|token| &token.token), Some(Token::Word(word))
         if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(text))
 }
@@ -104,13 +107,8 @@ fn exclusion_at(tokens: &[TokenWithSpan], index: usize) -> Option<(Option<FrameE
     (ends && follows).then_some((exclusion, length))
 }
 
-/// Puts the constant of `exclusion` among the partitions of the window whose tokens end at `end`.
-fn mark(
-    tokens: &mut Vec<TokenWithSpan>,
-    end: usize,
-    exclusion: FrameExclusion,
-    location: Option<Location>,
-) -> Result<()> {
+/// The first token of the window whose tokens end at `end`.
+pub(super) fn first_of_window(tokens: &[TokenWithSpan], end: usize) -> Option<usize> {
     let mut depth = 0usize;
     let opening = (0..end).rev().find(|index| match tokens[*index].token {
         Token::RParen => {
@@ -124,18 +122,29 @@ fn mark(
         Token::LParen => true,
         _ => false,
     });
+    opening.map(|opening| opening + 1)
+}
+
+/// Puts a constant among the partitions of the window whose tokens end at `end`, where `written` says what it stands for.
+pub(super) fn mark(
+    tokens: &mut Vec<TokenWithSpan>,
+    end: usize,
+    constant: String,
+    written: &str,
+    location: Option<Location>,
+) -> Result<()> {
     let unsupported = || {
         SqlError::unsupported(
-            format!("`{}` behind the name of a window", exclusion.sql()),
+            format!("`{written}` behind the name of a window"),
             "write out the partitions and the order of the window",
             location,
         )
     };
-    let first = opening.ok_or_else(unsupported)? + 1;
+    let first = first_of_window(tokens, end).ok_or_else(unsupported)?;
     let span = tokens[first].span;
     let token = |token: Token| TokenWithSpan { token, span };
     let word = |text: &str, keyword| token(Token::Word(Word { value: text.into(), quote_style: None, keyword }));
-    let constant = [Token::LParen, Token::SingleQuotedString(exclusion.mark()), Token::RParen].map(token);
+    let constant = [Token::LParen, Token::SingleQuotedString(constant), Token::RParen].map(token);
     let at = tokens.get(first);
     if is_word(at, "PARTITION") && is_word(tokens.get(first + 1), "BY") {
         tokens.splice(first + 2..first + 2, constant.into_iter().chain([token(Token::Comma)]));

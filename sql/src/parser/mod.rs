@@ -4,7 +4,7 @@
 //! streaming engine's statements (`WATERMARK FOR`, `CREATE SOURCE`, `STATEMENT SET`, `EMIT`) are in no dialect of it, and because a
 //! statement that we do not run should be refused by its name, not half understood. There is no fork and no text rewriting. The
 //! tokens are changed before they are parsed: a trailing `EMIT ..` is lifted out, so that it may stand on either side of `ORDER BY` and
-//! `LIMIT`, and joins and clauses that sqlparser does not know are put into forms that it knows ([`asof`], [`corresponding`], [`frame_bounds`], [`frame_exclusion`],
+//! `LIMIT`, and joins and clauses that sqlparser does not know are put into forms that it knows ([`asof`], [`corresponding`], [`frame_bounds`], [`frame_exclusion`], [`session_frame`],
 //! [`match_recognize`], [`nested_joins`]).
 
 mod asof;
@@ -29,7 +29,7 @@ pub mod locate;
 pub(crate) mod match_recognize;
 mod nested_joins;
 mod radix;
-mod session_frame;
+pub(crate) mod session_frame;
 mod source;
 mod statement;
 mod top;

@@ -72,7 +72,7 @@ impl<'a> Source<'a> {
         }
         let placed = |token: TokenWithSpan| TokenWithSpan { span: self.place_span(token.span), token: token.token };
         let tokens = json_value::write_as_arguments(kept.into_iter().map(placed).collect())?;
-        session_frame::refuse(&tokens)?;
+        let tokens = session_frame::rewrite(tokens)?;
         let tokens = kept_cte::rewrite(wildcard_except::rewrite(corresponding::rewrite(tokens)));
         match_recognize::rewrite(frame_exclusion::rewrite(tokens)?)
     }

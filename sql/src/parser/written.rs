@@ -9,15 +9,15 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::ast::table_factor;
 use super::dialect::IS_JSON;
-use super::frame_exclusion::without_marks;
 use super::match_recognize::MATCH_FUNCTION;
+use super::{frame_exclusion, session_frame};
 use crate::functions::JSON_TEXTS;
 
 /// The text of an expression.
 pub(crate) fn written(expr: &Expr) -> String {
     let mut shown = expr.clone();
     let _ = shown.visit(&mut AsWritten);
-    without_marks(shown.to_string())
+    session_frame::without_marks(frame_exclusion::without_marks(shown.to_string()))
 }
 
 struct AsWritten;

@@ -328,7 +328,16 @@ pub fn plan_each(statements: &[(&Catalog, PlannedStatement<'_>)], options: &Plan
         lowering.note_reads(&planned.plan)?;
     }
     // What others refuse as late is known when they are lowered.
-    plans.sort_by_key(|(index, planned)| (reads_late_rows(&planned.plan), *index));
+    let mut late_views = BTreeSet::new();
+    let reads_late: Vec<bool> = plans
+        .iter()
+        .map(|(index, planned)| {
+            let reads = reads_late_rows(&planned.plan, &late_views);
+            late_views.extend(statements[*index].view().filter(|_| reads).map(|view| view.name.plain().to_lowercase()));
+            reads
+        })
+        .collect();
+    plans.sort_by_key(|(index, _)| (reads_late[*index], *index));
     let mut outputs: Vec<Option<OutputInfo>> = statements.iter().map(|_| None).collect();
     for (index, planned) in plans {
         let statement = &statements[index];
@@ -496,16 +505,10 @@ fn lower_statement(
     lowering.order_at = place_of(query, Construct::OrderBy);
     lowering.above.keeps_arrival = planned.final_sort.is_some();
     lowering.above.in_order = planned.sink.is_some();
-    let stream = lowering.lower(&planned.plan)?;
-    if let Some(emit) = query.emit
-        && emit.kind == EmitKind::OnWindowClose
-        && !lowering.aggregated_window
-    {
-        return Err(SqlError::plan(
-            "EMIT ON WINDOW CLOSE needs an aggregation by a window or an `OVER` in the order of event time: `.. FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), ..)) GROUP BY \
-             window_start, window_end`",
-            emit.location,
-        ));
+    let mut stream = lowering.lower(&planned.plan)?;
+    if lowering.emit == Some(EmitKind::OnWindowClose) && !lowering.aggregated_window {
+        let at = query.emit.map(|emit| emit.location);
+        stream = lowering.on_close(stream, &planned.plan, planned.final_sort.is_some(), at)?;
     }
     let fields: Vec<FieldRef> = planned.plan.schema().fields().iter().cloned().collect();
     let mut stream = match planned.final_sort {
@@ -613,13 +616,18 @@ fn reads_bounded(context: &PlanContext<'_>, plan: &LogicalPlan) -> bool {
     bounded
 }
 
-fn reads_late_rows(plan: &LogicalPlan) -> bool {
+/// Whether a plan reads late rows, by itself or by one of the views that do.
+fn reads_late_rows(plan: &LogicalPlan, late_views: &BTreeSet<String>) -> bool {
+    let is_late = |relation: &Relation| match relation {
+        Relation::Late(_) => true,
+        Relation::View(view) => late_views.contains(&view.name.to_lowercase()),
+        _ => false,
+    };
     plan.exists(|plan| {
         Ok(match plan {
-            LogicalPlan::TableScan(scan) => scan
-                .source
-                .downcast_ref::<CatalogTable>()
-                .is_some_and(|table| matches!(table.relation, Relation::Late(_))),
+            LogicalPlan::TableScan(scan) => {
+                scan.source.downcast_ref::<CatalogTable>().is_some_and(|table| is_late(&table.relation))
+            }
             _ => false,
         })
     })

@@ -85,18 +85,19 @@ fn batch_plan(catalog: &Catalog, query: &QueryText, tables: &HashMap<String, Vec
     executable(plan, |scan| memory_scan(&context, scan, tables))
 }
 
-/// Frames without some of their rows are none of DataFusion's.
-fn check_exclusion(expr: &Expr) -> Result<()> {
-    if let Expr::WindowFunction(function) = strip_alias(expr)
-        && let Some(exclusion) = over::exclusion_of(function)
-    {
-        return Err(SqlError::unsupported(
-            format!("`{}` in a query that is answered at once", exclusion.sql()),
-            "compute it in a pipeline: in the query of a materialized view, or over a table",
-            None,
-        ));
-    }
-    Ok(())
+/// Frames without some of their rows, and sessions, are none of DataFusion's.
+fn check_frame(expr: &Expr) -> Result<()> {
+    let Expr::WindowFunction(function) = strip_alias(expr) else { return Ok(()) };
+    let frame = match over::exclusion_of(function) {
+        Some(exclusion) => exclusion.sql(),
+        None if over::is_session(function) => "SESSION WITH GAP",
+        None => return Ok(()),
+    };
+    Err(SqlError::unsupported(
+        format!("`{frame}` in a query that is answered at once"),
+        "compute it in a pipeline: in the query of a materialized view, or over a table",
+        None,
+    ))
 }
 
 /// An analysed plan without our own nodes, which DataFusion can execute, over what `scan` makes of its leaves. Forecasts and patterns are left in
@@ -118,7 +119,7 @@ pub(super) fn executable(
         LogicalPlan::TableScan(leaf) => Ok(Transformed::yes(scan(leaf)?)),
         LogicalPlan::Window(window) => {
             window.window_expr.iter().try_for_each(score::check_over)?;
-            window.window_expr.iter().try_for_each(check_exclusion)?;
+            window.window_expr.iter().try_for_each(check_frame)?;
             Ok(Transformed::no(node))
         }
         LogicalPlan::Extension(extension) => {

@@ -198,7 +198,7 @@ impl Join {
     }
 
     fn late_rows(&self, at: usize, delta: &Delta, refused: &BooleanArray, watermark: EventTimeMs) -> Result<LateRows> {
-        let rows = filter_record_batch(&delta.batch, refused)?;
+        let Delta { batch: rows, weights, .. } = delta.filter(refused)?;
         let count = rows.num_rows();
         let column = self.plan.sides[at].late.as_ref().and_then(|late| late.event_time);
         let event_times = match column {
@@ -208,7 +208,7 @@ impl Join {
                 times.iter().map(|time| time.unwrap_or(WATERMARK_MIN)).collect()
             }
         };
-        Ok(LateRows { input: Some(at), rows, event_times, windows_missed: vec![0; count], watermark })
+        Ok(LateRows { input: Some(at), rows, weights, event_times, windows_missed: vec![0; count], watermark })
     }
 
     /// Both sides' rows of a step, stored and met. The right ones first: see the head of this module.

@@ -23,6 +23,9 @@ pub enum FrameUnit {
     Range,
     /// Groups of peers.
     Groups,
+    /// The distance of the order key from row to row: all rows of the current row's session, whose rows follow one another no further apart than
+    /// the offset. Both bounds have the same one.
+    Session,
 }
 
 /// How far a bound is from the current row; never negative.
@@ -70,6 +73,8 @@ pub enum Reach {
     Groups(u64),
     /// Its peers, and rows whose order key is at most so far away.
     Range(Distance),
+    /// Rows that it is linked to by others, of which each is at most so far from the next.
+    Session(Distance),
     /// All of them.
     Unbounded,
 }
@@ -83,16 +88,22 @@ impl Frame {
     /// All rows from the partition's start to the current one and its peers: the frame where a query names an order and no frame.
     pub const RUNNING: Self = Self { unit: FrameUnit::Range, start: Bound::UnboundedPreceding, end: Bound::CurrentRow };
 
+    /// The rows of a session, which ends where the next row is further away than `gap`.
+    pub fn session(gap: Distance) -> Self {
+        Self { unit: FrameUnit::Session, start: Bound::Preceding(gap), end: Bound::Following(gap) }
+    }
+
     fn reach(&self, bound: Bound, ahead: bool) -> Reach {
         let own = match self.unit {
             FrameUnit::Rows => Reach::NONE,
-            FrameUnit::Range | FrameUnit::Groups => Reach::Groups(0),
+            FrameUnit::Range | FrameUnit::Groups | FrameUnit::Session => Reach::Groups(0),
         };
         match (bound, ahead) {
             (Bound::UnboundedPreceding, false) | (Bound::UnboundedFollowing, true) => Reach::Unbounded,
             (Bound::Preceding(distance), false) | (Bound::Following(distance), true) => match (self.unit, distance) {
                 (FrameUnit::Rows, Distance::Count(count)) => Reach::Rows(count),
                 (FrameUnit::Groups, Distance::Count(count)) => Reach::Groups(count),
+                (FrameUnit::Session, distance) => Reach::Session(distance),
                 (_, distance) => Reach::Range(distance),
             },
             _ => own,
@@ -112,7 +123,7 @@ impl Frame {
     /// Whether the frame's ends are found by the order key's value.
     pub fn compares_keys(&self) -> bool {
         let offset = |bound| matches!(bound, Bound::Preceding(_) | Bound::Following(_));
-        self.unit == FrameUnit::Range && (offset(self.start) || offset(self.end))
+        matches!(self.unit, FrameUnit::Range | FrameUnit::Session) && (offset(self.start) || offset(self.end))
     }
 }
 
@@ -152,13 +163,16 @@ impl Ordered<'_> {
         match frame.unit {
             FrameUnit::Rows => rows_frames(frame, segment, each),
             FrameUnit::Groups => self.groups_frames(frame, segment, each),
-            FrameUnit::Range if frame.compares_keys() => {
+            FrameUnit::Range | FrameUnit::Session if frame.compares_keys() => {
                 let keys = self.range.ok_or_else(|| EngineError::bug("a RANGE frame without its order key"))?;
-                keys.frames(frame, segment, each);
+                match (frame.unit, frame.end) {
+                    (FrameUnit::Session, Bound::Following(gap)) => keys.sessions(gap, segment, each),
+                    _ => keys.frames(frame, segment, each),
+                }
                 Ok(())
             }
             // Peers only.
-            FrameUnit::Range => self.groups_frames(frame, segment, each),
+            FrameUnit::Range | FrameUnit::Session => self.groups_frames(frame, segment, each),
         }
     }
 
@@ -393,6 +407,26 @@ impl RangeKeys {
                     while end < rows.end && !self.is_after(end, row, bound) {
                         end += 1;
                     }
+                }
+            }
+            each(row, start, end);
+        }
+    }
+
+    fn sessions(&self, gap: Distance, segment: &Segment, mut each: impl FnMut(usize, usize, usize)) {
+        let rows = segment.rows.clone();
+        let ends_after = |row: usize| row + 1 >= rows.end || !self.in_reach(row, row + 1, gap);
+        let mut start = segment.wanted.start;
+        while start > rows.start && !ends_after(start - 1) {
+            start -= 1;
+        }
+        let mut end = start;
+        for row in segment.wanted.clone() {
+            if row >= end {
+                start = if end == start { start } else { row };
+                end = row + 1;
+                while !ends_after(end - 1) {
+                    end += 1;
                 }
             }
             each(row, start, end);

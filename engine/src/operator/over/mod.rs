@@ -21,7 +21,7 @@ use self::running::{Running, RunningOver};
 use self::settled::Settled;
 use self::shelf::SortKeys;
 use self::updating::Updating;
-use super::{LateRows, Operator, OperatorFactory, Output};
+use super::{LateRows, Operator, OperatorFactory, Output, OutputWatermark};
 use crate::delta::{Delta, take_batch};
 use crate::error::{EngineError, Result};
 use crate::keys::{GroupKeys, canonical_values};
@@ -228,7 +228,7 @@ impl OverFactory {
             read,
             output: Arc::new(Schema::new(fields)),
             compares_keys: calls().any(|function| {
-                let by_key = |reach| matches!(reach, Reach::Range(_));
+                let by_key = |reach| matches!(reach, Reach::Range(_) | Reach::Session(_));
                 function.compares_keys() || by_key(function.lookback()) || by_key(function.lookahead())
             }),
             counts_rows: calls().any(|function| function.counts_rows()),
@@ -244,6 +244,18 @@ impl OverFactory {
             }
         }
         Ok(Self { plan: Arc::new(plan) })
+    }
+
+    /// How long after the watermark has passed its time a row leaves; `None`: rows to come may hold it back for as long as they like, or values
+    /// are corrected.
+    pub fn delay_ms(&self) -> Option<i64> {
+        self.plan.finality.filter(|finality| *finality == Finality::Order)?;
+        let delay = |call: &OverCall| match call.function.lookahead() {
+            Reach::Rows(0) | Reach::Groups(0) => Some(0),
+            Reach::Range(Distance::Count(units)) => i64::try_from(self.plan.milliseconds(units)).ok(),
+            _ => None,
+        };
+        self.plan.spec.calls.iter().map(delay).try_fold(0, |most, delay| Some(delay?.max(most)))
     }
 
     /// Whether rows are kept only where a sliding frame holds them: all calls have a [running form](OverFunction::running).
@@ -265,6 +277,13 @@ impl Plan {
 }
 
 impl Plan {
+    /// By how much two times of the first order key may be further apart, or nearer, in milliseconds than they are: these are floored.
+    fn floored_ms(&self) -> u64 {
+        use arrow::datatypes::{DataType, TimeUnit};
+        let data_type = self.spec.input.field(self.spec.order[0].column).data_type();
+        u64::from(matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _)))
+    }
+
     /// Units of the first order key as milliseconds, rounded up.
     fn milliseconds(&self, units: u64) -> u64 {
         use arrow::datatypes::{DataType, TimeUnit};
@@ -341,11 +360,11 @@ pub(in crate::operator) fn judge(
             continue;
         }
         let late: BooleanArray = times.iter().map(|time| Some(is_late(time))).collect();
-        let rows = arrow::compute::filter_record_batch(&delta.batch, &late)?;
+        let Delta { batch: rows, weights, .. } = delta.filter(&late)?;
         let event_times: Vec<i64> =
             times.iter().filter(|time| is_late(*time)).map(|time| time.unwrap_or(i64::MIN)).collect();
         let windows_missed = vec![1; event_times.len()];
-        out.late(LateRows { input: None, rows, event_times, windows_missed, watermark });
+        out.late(LateRows { input: None, rows, weights, event_times, windows_missed, watermark });
         let kept = delta.filter(&arrow::compute::not(&late)?)?;
         if !kept.is_empty() {
             judged.push(kept);
@@ -367,5 +386,9 @@ impl OperatorFactory for OverFactory {
             },
             None => Box::new(Updating::new(&self.plan)?),
         })
+    }
+
+    fn output_watermark(&self) -> OutputWatermark {
+        OutputWatermark::Behind(self.delay_ms().unwrap_or(0))
     }
 }

@@ -9,7 +9,7 @@
 //! Waiting rows lie in a few sorted runs, each at most half as long as the one before: a row is merged no more often than the logarithm of
 //! their number, and what a step lets go is cut off their ends.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
@@ -106,12 +106,14 @@ impl Settled {
         }
         self.parts.resize_with(self.shelf.partitions.slot_count().max(self.parts.len()), Part::default);
         run.iter().for_each(|row| self.parts[row.slot as usize].waiting += 1);
-        for edit in edits.iter().filter(|edit| !edit.added) {
-            let same = |row: &Waiting| row.arrival == edit.arrival && row.slot == edit.slot;
+        let gone = edits.iter().filter(|edit| !edit.added).map(|edit| (edit.arrival, edit.slot));
+        let gone: HashSet<(u64, u32)> = gone.collect();
+        if !gone.is_empty() {
+            // All at once: a changelog may take back as many rows in a step as wait.
             for run in self.runs.iter_mut().chain([&mut run]) {
-                run.retain(|row| !same(row));
+                run.retain(|row| !gone.contains(&(row.arrival, row.slot)));
             }
-            self.parts[edit.slot as usize].waiting -= 1;
+            gone.iter().for_each(|(_, slot)| self.parts[*slot as usize].waiting -= 1);
         }
         sort(&mut run, &self.shelf.order);
         self.runs.push(run);
@@ -151,12 +153,25 @@ impl Settled {
         let Distance::Count(units) = distance else {
             return true;
         };
-        // One more, because milliseconds are floored.
-        later.time.abs_diff(earlier.time) <= self.plan.milliseconds(units).saturating_add(1)
+        later.time.abs_diff(earlier.time) <= self.plan.milliseconds(units).saturating_add(self.plan.floored_ms())
     }
 
     fn starts_group(&self, rows: &VecDeque<Placed>, index: usize) -> bool {
         index == 0 || self.shelf.order.peers(rows[index].id) != self.shelf.order.peers(rows[index - 1].id)
+    }
+
+    /// Whether a row to come may belong to the session of a partition's last row.
+    fn is_open(&self, part: &Part, gap: Distance, watermark: EventTimeMs) -> bool {
+        part.rows.back().is_some_and(|last| last.time.saturating_add(self.ahead_ms(gap)) >= watermark)
+    }
+
+    /// The first row of a session, or one before it where times are finer than milliseconds.
+    fn session_start(&self, rows: &VecDeque<Placed>, index: usize, gap: Distance) -> usize {
+        let mut start = index;
+        while start > 0 && self.in_reach(&rows[start - 1], &rows[start], gap) {
+            start -= 1;
+        }
+        start
     }
 
     /// How many rows of a partition, from the front, have their final values.
@@ -180,6 +195,8 @@ impl Settled {
                 let ahead = self.ahead_ms(distance);
                 rows.partition_point(|row| row.time.saturating_add(ahead) < watermark)
             }
+            Reach::Session(gap) if self.is_open(part, gap, watermark) => self.session_start(rows, rows.len() - 1, gap),
+            Reach::Session(_) => rows.len(),
         });
         calls.min().unwrap_or(rows.len()).max(part.left)
     }
@@ -224,6 +241,9 @@ impl Settled {
                 let row = rows.get(index).unwrap_or(&next);
                 rows.partition_point(|other| other.time <= row.time && !self.in_reach(other, row, distance))
             }
+            Reach::Session(gap) if index < rows.len() => self.session_start(rows, index, gap),
+            Reach::Session(gap) if self.is_open(part, gap, watermark) => self.session_start(rows, rows.len() - 1, gap),
+            Reach::Session(_) => index,
         });
         calls.min().unwrap_or(index).min(index)
     }
@@ -276,6 +296,9 @@ impl Settled {
         for call in &self.plan.spec.calls {
             if let (Reach::Range(distance), Some(row)) = (call.function.lookahead(), part.rows.get(part.left)) {
                 at = at.min(row.time.saturating_add(self.ahead_ms(distance)));
+            }
+            if let Reach::Session(gap) = call.function.lookahead() {
+                at = at.min(last.time.saturating_add(self.ahead_ms(gap)));
             }
             if let Reach::Range(distance) = call.function.context() {
                 at = at.min(last.time.saturating_add(self.ahead_ms(distance)).saturating_add(1));

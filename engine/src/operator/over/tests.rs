@@ -24,6 +24,8 @@ use crate::operator::{
 };
 use crate::time::{WATERMARK_MAX, Watermarks};
 
+mod kept;
+
 /// `ts, key, value, double, tie`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Row {
@@ -195,8 +197,8 @@ fn against(part: &[Row], order: &Order, unit: FrameUnit, bound: Bound, i: usize,
             let group = |row: usize| (0..row).filter(|k| compare(&part[*k], &part[*k + 1], order).is_ne()).count();
             (group(j) as i128).cmp(&(group(i) as i128 + offset))
         }
-        FrameUnit::Range if bound == Bound::CurrentRow => compare(&part[j], &part[i], order),
-        FrameUnit::Range => {
+        FrameUnit::Range | FrameUnit::Session if bound == Bound::CurrentRow => compare(&part[j], &part[i], order),
+        FrameUnit::Range | FrameUnit::Session => {
             let (column, options) = order[0];
             match (key_of(&part[i], column), key_of(&part[j], column)) {
                 (Some(a), Some(b)) => {
@@ -212,9 +214,13 @@ fn against(part: &[Row], order: &Order, unit: FrameUnit, bound: Bound, i: usize,
 fn value_of(part: &[Row], order: &Order, what: &What, i: usize) -> String {
     let text = |value: Option<i64>| value.map_or(String::new(), |value| value.to_string());
     let rows_in = |frame: &Frame| -> Vec<Row> {
-        let inside = |j: &usize| {
+        let between = |j: &usize, i: usize| {
             against(part, order, frame.unit, frame.start, i, *j).is_ge()
                 && against(part, order, frame.unit, frame.end, i, *j).is_le()
+        };
+        let inside = |j: &usize| match frame.unit {
+            FrameUnit::Session => (i.min(*j)..i.max(*j)).all(|row| between(&(row + 1), row)),
+            _ => between(j, i),
         };
         let is_peer = |j: &usize| compare(&part[*j], &part[i], order).is_eq();
         let seen = |j: &usize| match what {
@@ -419,6 +425,8 @@ fn whats(range: bool) -> impl Strategy<Value = Vec<What>> {
         prop_oneof![Just(FrameUnit::Rows), Just(FrameUnit::Groups)].boxed()
     };
     let frames = (units, bounds()).prop_map(|(unit, (start, end))| frame(unit, start, end));
+    let sessions = (0_u64..3).prop_map(|gap| Frame::session(Distance::Count(gap)));
+    let frames = if range { prop_oneof![4 => frames, 1 => sessions].boxed() } else { frames.boxed() };
     let exclusions = prop_oneof![Just(Exclusion::CurrentRow), Just(Exclusion::Group), Just(Exclusion::Ties)];
     let what = (0_usize..18, frames, -2_i64..4, exclusions).prop_map(|(kind, frame, n, exclusion)| match kind {
         12 => What::Excluding("count", VALUE, frame, exclusion),
@@ -735,68 +743,4 @@ proptest! {
         emitted.sort();
         prop_assert_eq!(emitted, twin(&alive(&changes), &order, &calls, true));
     }
-}
-
-fn row(ts: i64, key: i64, value: i64, ordinal: u64) -> Row {
-    Row { ts, key: Some(key), value: Some(value), weight: 1, ordinal }
-}
-
-/// `RANGE INTERVAL '10' .. PRECEDING` over a stream that goes on keeps ten units of rows, also of keys that fall silent.
-#[test]
-fn frames_bound_what_is_kept() {
-    let frame = frame(FrameUnit::Range, before(10), Bound::CurrentRow);
-    let spec = spec(&[(TS, ASC)], &[What::Aggregate("sum", VALUE, frame)], true, false);
-    let mut shards = Shards::new(OverFactory::settled(spec, Finality::Order).expect("it works"), vec![KEY], 1);
-    for ts in 0..1_000 {
-        shards.step(&delta_of(&[row(ts, ts / 100, 1, ts as u64)], false, false), ts);
-        // Eleven rows are in the frame of a partition, whose rows leave as its next ones come or all at once when it has been silent for
-        // as long; where one key follows another there are two of them, each with a state.
-        assert!(shards.state_rows() <= 2 * (11 + 1), "{} rows are kept", shards.state_rows());
-    }
-    shards.step(&delta_of(&[], false, false), 2_000);
-    assert_eq!(shards.state_rows(), 0);
-}
-
-/// Running values keep a state for each partition and no rows.
-#[test]
-fn running_values_keep_no_rows() {
-    let calls =
-        [What::RowNumber, What::Aggregate("sum", VALUE, Frame::RUNNING), What::Aggregate("max", VALUE, Frame::RUNNING)];
-    let factory = OverFactory::settled(spec(&[(TS, ASC)], &calls, true, false), Finality::Order).expect("it works");
-    assert!(factory.is_running());
-    let mut shards = Shards::new(factory, vec![KEY], 1);
-    for ts in 0..1_000 {
-        shards.step(&delta_of(&[row(ts, ts % 3, 1, ts as u64)], false, false), ts);
-        assert!(shards.state_rows() <= 4);
-    }
-}
-
-/// Rows before the watermark at the step's start are refused, each once; rows of its very time are not.
-#[test]
-fn rows_behind_the_watermark_are_late() {
-    let spec = spec(&[(TS, ASC)], &[What::RowNumber], false, false);
-    let mut shards = Shards::new(OverFactory::settled(spec, Finality::Order).expect("it works"), vec![], 1);
-    shards.step(&delta_of(&[row(10, 0, 0, 0)], false, false), 10);
-    let deltas = shards.step(&delta_of(&[row(9, 0, 0, 1), row(10, 0, 1, 2)], false, false), 11);
-    assert_eq!(shards.late.iter().flat_map(|late| late.event_times.clone()).collect::<Vec<_>>(), [9]);
-    assert_eq!(shards.late[0].watermark, 10);
-    let shown: Vec<String> = show(&deltas).into_iter().map(|(row, _)| row).collect();
-    assert_eq!(shown, ["10|0|0|1", "10|0|1|2"]);
-}
-
-/// A sum of doubles forgets what has left its frame: a huge value leaves no rounding error behind.
-#[test]
-fn doubles_leave_no_error() {
-    let function =
-        call_of(&What::Aggregate("sum", DOUBLE, frame(FrameUnit::Rows, before(1), Bound::CurrentRow))).function;
-    let values: ArrayRef =
-        Arc::new(Float64Array::from(vec![0.1, 1e300, f64::NAN, f64::INFINITY, 0.2, 0.3, 1e16, 1.0, -1e16]));
-    let rows = values.len();
-    let segments = [super::Segment { rows: 0..rows, wanted: 0..rows, first: 0 }];
-    let ordered = super::Ordered { order: &[], new_peer: &vec![true; rows], range: None, segments: &segments };
-    let sums = function.evaluate(&[values], None, &ordered).expect("it works");
-    let sums = sums.as_any().downcast_ref::<Float64Array>().expect("it works").values().to_vec();
-    assert_eq!(sums[5], 0.5);
-    assert_eq!(sums[8], 1.0 - 1e16);
-    assert!(sums[2].is_nan() && sums[3].is_nan() && sums[4].is_infinite());
 }

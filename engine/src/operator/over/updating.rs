@@ -21,6 +21,9 @@ use crate::rows::Rows;
 
 /// The values of a row that has not been shown.
 const NOT_SHOWN: u32 = u32::MAX;
+/// So many rows at first, and at most, are asked at once whether they are linked.
+const LINKS_MIN: usize = 8;
+const LINKS_MAX: usize = 1_024;
 
 /// A row in its place.
 #[derive(Debug, Clone, Copy)]
@@ -160,6 +163,7 @@ impl Updating {
                 }
                 start
             }
+            Reach::Session(gap) => self.session_back(part, place, id, gap)?,
         })
     }
 
@@ -179,7 +183,42 @@ impl Updating {
                 }
                 end
             }
+            Reach::Session(gap) => self.session_forth(part, place, id, gap)?,
         })
+    }
+
+    /// The first of the rows before `place` that are linked to row `id`.
+    fn session_back(&self, part: &[Entry], place: usize, id: u32, gap: Distance) -> Result<usize> {
+        let (mut start, mut next, mut count) = (place.min(part.len()), id, LINKS_MIN);
+        loop {
+            let from = start.saturating_sub(count);
+            let ids: Vec<u32> = part[from..start].iter().map(|entry| entry.id).chain([next]).collect();
+            let keys = self.range_keys(&ids)?;
+            while start > from && keys.in_reach(start - 1 - from, start - from, gap) {
+                start -= 1;
+            }
+            if start > from || from == 0 {
+                return Ok(start);
+            }
+            (next, count) = (part[start].id, (2 * count).min(LINKS_MAX));
+        }
+    }
+
+    /// One past the last of the rows from `place` on that are linked to row `id`.
+    fn session_forth(&self, part: &[Entry], place: usize, id: u32, gap: Distance) -> Result<usize> {
+        let (mut end, mut last, mut count) = (place.min(part.len()), id, LINKS_MIN);
+        loop {
+            let (from, until) = (end, (end + count).min(part.len()));
+            let ids: Vec<u32> = [last].into_iter().chain(part[from..until].iter().map(|entry| entry.id)).collect();
+            let keys = self.range_keys(&ids)?;
+            while end < until && keys.in_reach(end - from, end + 1 - from, gap) {
+                end += 1;
+            }
+            if end < until || until == part.len() {
+                return Ok(end);
+            }
+            (last, count) = (part[end - 1].id, (2 * count).min(LINKS_MAX));
+        }
     }
 
     /// The start of the group at `place`, and of `count` groups before it.
@@ -215,9 +254,13 @@ impl Updating {
     }
 
     fn in_reach(&self, a: u32, b: u32, distance: Distance) -> Result<bool> {
+        Ok(self.range_keys(&[a, b])?.in_reach(0, 1, distance))
+    }
+
+    fn range_keys(&self, ids: &[u32]) -> Result<RangeKeys> {
         let key = self.plan.spec.order[0];
-        let columns = self.shelf.rows.take(&[a, b], &[key.column])?;
-        Ok(RangeKeys::of(&columns[0], key.options)?.in_reach(0, 1, distance))
+        let columns = self.shelf.rows.take(ids, &[key.column])?;
+        RangeKeys::of(&columns[0], key.options)
     }
 
     /// The first place whose row matters to the value at `place`.

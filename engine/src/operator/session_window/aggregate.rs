@@ -23,7 +23,7 @@ use crate::aggregate::calls::CallAccumulators;
 use crate::aggregate::partial::{check_chunk, keep_owned, newest_time};
 use crate::aggregate::table::{GroupTable, StateLayout, result_fields, state_fields, types_of};
 use crate::aggregate::{AggregateCall, Slots};
-use crate::delta::{Delta, batch_of, take_batch};
+use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::keys::GroupKeys;
 use crate::operator::group_aggregate::{GroupEmit, concat_columns, rows_at, same_rows};
@@ -391,7 +391,7 @@ impl SessionAggregate {
         let mut behind: Vec<Delta> = Vec::new();
         for mut delta in deltas {
             if delta.batch.column(plan.spec.time_column).null_count() > 0 {
-                refuse_null_times(&delta.batch, plan.spec.time_column, watermark, out)?;
+                refuse_null_times(&delta, plan.spec.time_column, watermark, out)?;
                 delta = delta.filter(&is_not_null(delta.batch.column(plan.spec.time_column))?)?;
             }
             let mut times = plan.spec.local_times(&delta)?;
@@ -449,9 +449,9 @@ impl SessionAggregate {
         if !late.is_empty() {
             late.sort_unstable();
             let windows_missed = vec![1; late.len()];
-            let rows = take_batch(&delta.batch, &UInt32Array::from(late))?;
+            let Delta { batch: rows, weights, .. } = delta.take(&UInt32Array::from(late))?;
             let event_times = event_times_ms(rows.column(plan.spec.time_column))?.values().to_vec();
-            out.late(LateRows { input: None, rows, event_times, windows_missed, watermark });
+            out.late(LateRows { input: None, rows, weights, event_times, windows_missed, watermark });
         }
         Ok(())
     }

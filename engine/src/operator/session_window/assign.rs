@@ -476,7 +476,10 @@ impl SessionAssign {
         }
         let rows = batch_of(&self.input_schema(), self.rows.take_batch(ids)?.columns().to_vec(), ids.len())?;
         let event_times = event_times_ms(rows.column(self.plan.spec.time_column))?.values().to_vec();
-        out.late(LateRows { input: None, rows, event_times, windows_missed: vec![1; ids.len()], watermark });
+        let weights = ids.iter().map(|id| self.entries[*id as usize].weight.signum());
+        let weights = Some(Int64Array::from_iter_values(weights));
+        let windows_missed = vec![1; ids.len()];
+        out.late(LateRows { input: None, rows, weights, event_times, windows_missed, watermark });
         Ok(())
     }
 
@@ -528,7 +531,7 @@ impl Operator for SessionAssign {
         for mut delta in input.single() {
             let times = delta.batch.column(self.plan.spec.time_column);
             if times.null_count() > 0 {
-                refuse_null_times(&delta.batch, self.plan.spec.time_column, before, out)?;
+                refuse_null_times(&delta, self.plan.spec.time_column, before, out)?;
                 delta = delta.filter(&is_not_null(times)?)?;
             }
             if !delta.is_empty() {

@@ -16,7 +16,6 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt64Array};
-use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use self::few::{FEW_MAX, Few};
@@ -427,11 +426,11 @@ impl<K: SortKey> TopN<K> {
             return Ok(delta);
         }
         let mask: BooleanArray = (0..ends.len()).map(|row| Some(is_late(row))).collect();
-        let rows = filter_record_batch(&delta.batch, &mask)?;
+        let Delta { batch: rows, weights, .. } = delta.filter(&mask)?;
         let event_times: Vec<EventTimeMs> =
             (0..ends.len()).filter(|row| mask.value(*row)).map(|row| ends.value(row).saturating_sub(1)).collect();
         let windows_missed = vec![1; event_times.len()];
-        out.late(LateRows { input: None, rows, event_times, windows_missed, watermark });
+        out.late(LateRows { input: None, rows, weights, event_times, windows_missed, watermark });
         delta.filter(&arrow::compute::not(&mask)?)
     }
 

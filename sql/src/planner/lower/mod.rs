@@ -43,6 +43,7 @@ use crate::types::UTC;
 
 mod chain;
 mod constants;
+mod on_close;
 mod sort;
 mod sources;
 mod stream;

@@ -66,6 +66,13 @@ impl WindowInfo {
         }
     }
 
+    /// From a window's column, as it is, to the window's last millisecond; `None`: local time is not that of the watermark, or the end does
+    /// not follow from it.
+    pub(in crate::planner) fn closing_shift_ms(&self, part: WindowPart) -> Option<i64> {
+        let is_instant = self.clock.is_utc() || part == WindowPart::Time;
+        self.to_end_ms(part).filter(|_| is_instant).map(|to_end_ms| to_end_ms - 1)
+    }
+
     /// How it is cut.
     pub(in crate::planner) fn cut(&self) -> WindowCut {
         WindowCut { spec: self.spec, clock: self.clock.clone() }

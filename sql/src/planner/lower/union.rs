@@ -15,11 +15,17 @@ use crate::error::Result;
 impl Lowering<'_> {
     pub(super) fn lower_union(&mut self, union: &LogicalUnion, plan: &LogicalPlan) -> Result<Stream> {
         let mut streams = vec![];
+        let before = std::mem::take(&mut self.aggregated_window);
+        let mut all_aggregated = true;
         for input in &union.inputs {
+            self.aggregated_window = false;
             let stream = self.lower(input)?;
+            all_aggregated &= self.aggregated_window;
             let fields: Vec<_> = union.schema.fields().iter().cloned().collect();
             streams.push((self.in_order(stream, input, &fields)?, input));
         }
+        // What one branch settles says nothing of the rows of another.
+        self.aggregated_window = before || all_aggregated;
         let (first, _) = &streams[0];
         let fields = union.schema.fields().iter().enumerate().map(|(index, field)| {
             let nullable = streams.iter().any(|(stream, _)| stream.physical.field(index).is_nullable());

@@ -1,11 +1,20 @@
 //! Frames as they are written, in the words of the engine.
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{WindowFrame, WindowFrameBound, WindowFrameUnits};
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::{
+    AggregateUDF, Expr as LogicalExpr, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
+};
 use eagre_engine::operator::over::{Bound, Distance, Frame, FrameUnit, RangeKeys, Reach};
 
-use crate::planner::expr::constant_text;
+use crate::error::{Result, SqlError};
+use crate::parser::frame_exclusion::FrameExclusion;
+use crate::parser::session_frame;
+use crate::planner::context::default_functions;
+use crate::planner::expr::{constant_text, strip_alias};
 
 /// The frame where no row has peers: of rows instead of groups, and instead of values where it has no offsets.
 pub(super) fn row_by_row(frame: &WindowFrame) -> WindowFrame {
@@ -25,6 +34,33 @@ pub(super) fn frame_of(frame: &WindowFrame, order: Option<&DataType>) -> Option<
     let unit = unit_of(frame);
     let bound = |bound: &WindowFrameBound| bound_of(bound, unit, order);
     Some(Frame { unit, start: bound(&frame.start_bound)?, end: bound(&frame.end_bound)? })
+}
+
+/// The session that is written as a frame of values around the row (see [`session_frame`](crate::parser::session_frame)).
+///
+/// # Errors
+/// Its gap is none of the order key.
+pub(super) fn session_of(frame: &WindowFrame, order: Option<&DataType>) -> Result<Frame> {
+    match frame_of(frame, order) {
+        Some(Frame { end: Bound::Following(gap), .. }) => Ok(Frame::session(gap)),
+        _ => {
+            let order = order.map_or_else(String::new, crate::types::sql_name);
+            let message = format!(
+                "`{}` over an order by {order}: a gap is a number for numbers, and an interval of days, hours, minutes and seconds for \
+                 dates and times; not negative, not of months, and in whole units of the type",
+                session_text(frame)
+            );
+            Err(SqlError::plan(message, None))
+        }
+    }
+}
+
+/// A session as it is written.
+pub(super) fn session_text(frame: &WindowFrame) -> String {
+    match &frame.end_bound {
+        WindowFrameBound::Following(gap) => format!("SESSION WITH GAP {}", constant_text(gap)),
+        _ => "SESSION WITH GAP".to_string(),
+    }
 }
 
 fn unit_of(frame: &WindowFrame) -> FrameUnit {
@@ -150,5 +186,35 @@ pub(super) fn distance_text(distance: Distance, order: Option<&DataType>) -> Str
         (Distance::Count(count), Some(DataType::Date32)) => format!("{count} days"),
         (Distance::Count(count), _) => count.to_string(),
         (Distance::Float(distance), _) => distance.to_string(),
+    }
+}
+
+/// The rows that a call leaves out of its frames; none for a function without a frame.
+pub(in crate::planner) fn exclusion_of(function: &WindowFunction) -> Option<FrameExclusion> {
+    marks_of(function).find_map(FrameExclusion::of_mark)
+}
+
+/// Whether the frame of a call is the session that a row is in; never for a function without a frame.
+pub(in crate::planner) fn is_session(function: &WindowFunction) -> bool {
+    marks_of(function).any(session_frame::is_mark)
+}
+
+/// The constants among the partitions of a function that has a frame.
+fn marks_of(function: &WindowFunction) -> impl Iterator<Item = &str> {
+    let framed = aggregate_of(function).is_some();
+    function.params.partition_by.iter().filter(move |_| framed).filter_map(|expr| match strip_alias(expr) {
+        LogicalExpr::Literal(value, _) => value.try_as_str()?,
+        _ => None,
+    })
+}
+
+/// An aggregate, or one that gives what a window function gives of a frame.
+pub(super) fn aggregate_of(function: &WindowFunction) -> Option<Arc<AggregateUDF>> {
+    match &function.fun {
+        WindowFunctionDefinition::AggregateUDF(udf) => Some(Arc::clone(udf)),
+        WindowFunctionDefinition::WindowUDF(udf) => match udf.name() {
+            name @ ("first_value" | "last_value" | "nth_value") => default_functions().aggregate.get(name).cloned(),
+            _ => None,
+        },
     }
 }

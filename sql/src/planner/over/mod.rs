@@ -10,9 +10,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{NullTreatment, Sort, WindowFunction, WindowFunctionParams};
-use datafusion::logical_expr::{
-    AggregateUDF, Expr as LogicalExpr, ExprSchemable, LogicalPlan, Window, WindowFunctionDefinition,
-};
+use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, LogicalPlan, Window, WindowFunctionDefinition};
 use eagre_engine::aggregate::{AggregateFunctionRef, BuiltinRequest, builtin};
 use eagre_engine::expr::{Expr, ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
@@ -22,7 +20,11 @@ use eagre_engine::operator::over::{
 };
 
 use self::foreign::{Call, ForeignAggregate, ForeignWindow, Frames};
-use self::frame::{distance_text, frame_of, frame_text, reaches_of, row_by_row};
+use self::frame::{
+    aggregate_of, distance_text, frame_of, frame_text, reaches_of, row_by_row, session_of, session_text,
+};
+pub(super) use self::frame::{exclusion_of, is_session};
+use self::hold::{at_once, hold_of};
 use self::tie::sees_ties;
 use super::accumulators::{Arg, Foreign, ForeignSpec};
 use super::aggregate::ORDERED_FUNCTIONS;
@@ -36,6 +38,7 @@ use crate::parser::frame_exclusion::FrameExclusion;
 
 mod foreign;
 mod frame;
+mod hold;
 pub(super) mod score;
 mod tie;
 
@@ -71,8 +74,7 @@ impl Inputs<'_> {
 
     /// What of column `place`, which is this part of a window, says that the window has closed.
     fn finality(&mut self, stream: &Stream, place: usize, info: &WindowInfo, part: WindowPart) -> Option<Finality> {
-        if info.clock.is_utc() || part == WindowPart::Time {
-            let shift_ms = info.to_end_ms(part)? - 1;
+        if let Some(shift_ms) = info.closing_shift_ms(part) {
             return Some(Finality::Window { column: self.keep(stream, place), shift_ms });
         }
         let closing = ShiftedTime::closing(place, info, part)?;
@@ -134,8 +136,8 @@ fn is_constant(expr: &LogicalExpr) -> bool {
 impl Lowering<'_> {
     /// `keeps_arrival`: rows keep their arrival numbers if they have any.
     pub(super) fn lower_over(&mut self, window: &Window, plan: &LogicalPlan, keeps_arrival: bool) -> Result<Stream> {
-        let input = window.input.as_ref();
-        let calls = window.window_expr.iter().map(|expr| match strip_alias(expr) {
+        let (input, exprs) = at_once(window);
+        let calls = exprs.into_iter().map(|expr| match strip_alias(expr) {
             LogicalExpr::WindowFunction(function) => Ok(function.as_ref()),
             other => Err(SqlError::internal(format!("`{other}` is no window function"))),
         });
@@ -159,6 +161,8 @@ impl Lowering<'_> {
                 None => groups.push(vec![index]),
             }
         }
+        // What holds rows back comes last: what is behind it cannot go by the watermark.
+        groups.sort_by_key(|group| group.iter().map(|index| hold_of(calls[*index], input)).max());
         let mut places = vec![0; calls.len()];
         let mut next = width;
         let last = groups.len() - 1;
@@ -338,10 +342,6 @@ impl Lowering<'_> {
                 None => "",
             },
         );
-        let looks_ahead = over_calls.iter().any(|call| match call.function.lookahead() {
-            Reach::Rows(count) | Reach::Groups(count) => count > 0,
-            _ => true,
-        });
         let spec = OverSpec {
             input: Arc::clone(&schema),
             retracting,
@@ -368,10 +368,17 @@ impl Lowering<'_> {
             (false, Some(_)) => ChangelogMode::Upsert,
             (false, None) => ChangelogMode::Retract,
         };
-        // A row that waits for others leaves behind the watermark; but not behind its window.
+        // A row that waits for others leaves behind the watermark; but not behind its window, nor further than its frame looks ahead.
         let mut columns = stream.columns.clone();
         match finality {
-            Some(Finality::Order) if !looks_ahead => {}
+            Some(Finality::Order) if factory.delay_ms().is_some() => {
+                let by_order = |column: &StreamColumn| column.slot == Slot::Physical(order[0].column);
+                let has_other_times =
+                    columns.iter().any(|column| column.rowtime && column.role.is_none() && !by_order(column));
+                for column in columns.iter_mut().filter(|column| has_other_times && !by_order(column)) {
+                    (column.rowtime, column.role) = (false, None);
+                }
+            }
             Some(Finality::Window { .. }) => {
                 columns.iter_mut().for_each(|column| column.rowtime &= column.role.is_some())
             }
@@ -519,6 +526,12 @@ impl Lowering<'_> {
                 Reach::Range(distance) => {
                     format!("rows of the last {}{each}, by watermark", distance_text(distance, key))
                 }
+                Reach::Session(gap) => {
+                    format!(
+                        "rows of open sessions{each}, until the watermark is {} past the last one",
+                        distance_text(gap, key)
+                    )
+                }
             };
             if !parts.contains(&part) {
                 parts.push(part);
@@ -556,7 +569,10 @@ impl Lowering<'_> {
         let order_type = sorts.first().map(|sort| sort.expr.get_type(schema.as_ref())).transpose()?;
         let by_clock = self.orders_by_clock(sorts, inputs.plan)?;
         let written = if by_clock { row_by_row(&params.window_frame) } else { params.window_frame.clone() };
-        let frame = frame_of(&written, order_type.as_ref());
+        let frame = match is_session(function) {
+            true => Some(session_of(&written, order_type.as_ref())?),
+            false => frame_of(&written, order_type.as_ref()),
+        };
         let filter = match &params.filter {
             Some(filter) => Some(inputs.add(self, stream, filter)?),
             None => None,
@@ -646,31 +662,11 @@ impl Lowering<'_> {
     }
 }
 
-/// The rows that a call leaves out of its frames; none for a function without a frame.
-pub(super) fn exclusion_of(function: &WindowFunction) -> Option<FrameExclusion> {
-    aggregate_of(function)?;
-    function.params.partition_by.iter().find_map(|expr| match strip_alias(expr) {
-        LogicalExpr::Literal(value, _) => FrameExclusion::of_mark(value.try_as_str()??),
-        _ => None,
-    })
-}
-
 fn exclusion_of_engine(exclusion: FrameExclusion) -> Exclusion {
     match exclusion {
         FrameExclusion::CurrentRow => Exclusion::CurrentRow,
         FrameExclusion::Group => Exclusion::Group,
         FrameExclusion::Ties => Exclusion::Ties,
-    }
-}
-
-/// An aggregate, or one that gives what a window function gives of a frame.
-fn aggregate_of(function: &WindowFunction) -> Option<Arc<AggregateUDF>> {
-    match &function.fun {
-        WindowFunctionDefinition::AggregateUDF(udf) => Some(Arc::clone(udf)),
-        WindowFunctionDefinition::WindowUDF(udf) => match udf.name() {
-            name @ ("first_value" | "last_value" | "nth_value") => default_functions().aggregate.get(name).cloned(),
-            _ => None,
-        },
     }
 }
 
@@ -783,6 +779,10 @@ fn call_text(function: &WindowFunction) -> String {
         WindowFunctionDefinition::WindowUDF(udf) => matches!(udf.name(), "first_value" | "last_value" | "nth_value"),
     };
     let excluded = exclusion_of(function).map_or_else(String::new, |exclusion| format!(" {}", exclusion.sql()));
-    let frame = if framed { format!(" {}{excluded}", frame_text(&params.window_frame)) } else { String::new() };
+    let frame = match (framed, is_session(function)) {
+        (false, _) => String::new(),
+        (true, true) => format!(" {}", session_text(&params.window_frame)),
+        (true, false) => format!(" {}{excluded}", frame_text(&params.window_frame)),
+    };
     format!("{}({distinct}{args}){nulls}{frame}", function.fun.name())
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use arrow::array::RecordBatch;
 use datafusion::common::ScalarValue;
 
-use super::harness::{catalog, materialised, rows, run, texts};
+use super::harness::{catalog, job_of, materialised, rows, run, texts};
 use crate::parser::{StatementKind, parse};
 use crate::planner::{PlanOptions, PlannedStatement, explain, oracle, plan};
 
@@ -178,6 +178,27 @@ fn grouping_sets() {
         "SELECT channel, window_start, count(*) FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '5' SECOND))
          GROUP BY ROLLUP (channel, window_start)",
     );
+}
+
+/// `EMIT ON WINDOW CLOSE`: each row once, in the order of event time, whatever the steps; a step shows what the watermark has passed.
+#[test]
+fn rows_leave_in_the_order_of_event_time() {
+    check("SELECT auction, price, dateTime FROM bid WHERE price > 30 EMIT ON WINDOW CLOSE");
+    check("SELECT dateTime, auction FROM bid UNION ALL SELECT at, -auction FROM dear EMIT ON WINDOW CLOSE");
+    check(
+        "SELECT a.dateTime, a.bidder, b.bidder FROM bid AS a JOIN bid AS b ON a.auction = b.auction
+         AND b.dateTime BETWEEN a.dateTime - INTERVAL '2' SECOND AND a.dateTime EMIT ON WINDOW CLOSE",
+    );
+    let tables = tables();
+    let job = job_of(TABLES, "SELECT dateTime, bidder FROM bid EMIT ON WINDOW CLOSE");
+    let mut expected = texts(&tables["bid"].project(&[5, 1]).expect("columns"));
+    expected.sort_by_key(|row| row.split(" | ").next().map(str::to_owned));
+    for step_rows in [1, 7, 1000] {
+        let deltas = run(&job, &tables, step_rows);
+        let found: Vec<String> = deltas[0].iter().flat_map(|delta| texts(&delta.batch)).collect();
+        assert_eq!(found, expected, "{step_rows} rows a step");
+        assert!(step_rows > 7 || deltas[0].iter().filter(|delta| !delta.is_empty()).count() > 10);
+    }
 }
 
 /// Windows of all kinds, by all ways.

@@ -109,6 +109,22 @@ const QUERIES: &[(&str, &str)] = &[
          ) AS w ON b.price = w.most WHERE b.dateTime BETWEEN w.ends - INTERVAL '10' SECOND AND w.ends",
     ),
     (
+        "rows that leave when the watermark has passed them",
+        "SELECT auction, dateTime FROM bid EMIT ON WINDOW CLOSE;
+         SELECT auction, window_end FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' DAY)) EMIT ON WINDOW CLOSE;
+         SELECT b.auction, l.ts, b.dateTime FROM bid AS b JOIN lax AS l ON b.auction = l.k AND l.ts BETWEEN b.dateTime AND b.dateTime + INTERVAL '1' DAY
+         EMIT ON WINDOW CLOSE",
+    ),
+    (
+        "a frame of the row's session",
+        "SELECT auction, sum(price) OVER (PARTITION BY bidder ORDER BY dateTime SESSION WITH GAP INTERVAL '5' MINUTE) FROM bid",
+    ),
+    (
+        "what holds rows back for others to come is computed behind what does not",
+        "SELECT auction, lead(price) OVER (PARTITION BY auction ORDER BY dateTime) AS next, sum(price) OVER (PARTITION BY bidder ORDER BY dateTime) AS so_far,
+           avg(price) OVER (ORDER BY dateTime RANGE BETWEEN CURRENT ROW AND INTERVAL '10' SECOND FOLLOWING) AS ahead FROM bid",
+    ),
+    (
         "intervals from one joined time to another: each bound is on the time that the condition names",
         "SELECT a.dateTime, b.price, c.price AS other FROM bid AS a
          JOIN bid AS b ON a.auction = b.auction AND b.dateTime BETWEEN a.dateTime AND a.dateTime + INTERVAL '60' MINUTE

@@ -47,7 +47,15 @@ fn windows_say_what_they_lack() {
         ("SELECT k, count(*) FROM a GROUP BY k EMIT ON WINDOW CLOSE", "EMIT ON WINDOW CLOSE needs a window"),
         (
             "SELECT k FROM a EMIT ON WINDOW CLOSE",
-            "line 1, column 17: EMIT ON WINDOW CLOSE needs an aggregation by a window",
+            "line 1, column 17: EMIT ON WINDOW CLOSE: rows leave when the watermark has passed their event time, and no column",
+        ),
+        (
+            "SELECT k, ts FROM b EMIT ON WINDOW CLOSE",
+            "line 1, column 21: EMIT ON WINDOW CLOSE needs a watermark on `b`; add `WATERMARK FOR",
+        ),
+        (
+            "SELECT ts, k FROM a UNION ALL SELECT ts, k FROM b EMIT ON WINDOW CLOSE",
+            "EMIT ON WINDOW CLOSE needs a watermark on `b`; add `WATERMARK FOR",
         ),
         (
             "SELECT 1 FROM TABLE(TUMBLE(TABLE a, DESCRIPTOR(k), INTERVAL '10' SECOND))",

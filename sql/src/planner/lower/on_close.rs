@@ -1,0 +1,181 @@
+//! `EMIT ON WINDOW CLOSE` of a query in which nothing closes windows: its rows wait until the watermark has passed their event time, and leave
+//! once, in that order.
+//!
+//! An `OVER` without functions is that buffer. What is taken back before cancels in it; what comes behind the watermark is late there. So a
+//! changelog becomes rows that are only inserted, which holds as long as no row is taken back because of one that comes much later: a
+//! ranking does that, and is refused.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::logical_expr::LogicalPlan;
+use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex, NodeKind, Route};
+use eagre_engine::operator::over::{Finality, OrderKey, OverFactory, OverSpec};
+
+use super::stream::{Slot, Stream, StreamColumn};
+use super::windows::ShiftedTime;
+use super::{Lowering, engine};
+use crate::error::{Location, Result, SqlError};
+use crate::parser::EmitKind;
+
+const CLAUSE: &str = "EMIT ON WINDOW CLOSE";
+
+impl Lowering<'_> {
+    /// The rows, each once it is final. `keeps_arrival`: they keep their arrival numbers if they have any.
+    pub(in crate::planner) fn on_close(
+        &mut self,
+        mut stream: Stream,
+        plan: &LogicalPlan,
+        keeps_arrival: bool,
+        at: Option<Location>,
+    ) -> Result<Stream> {
+        if stream.pending.is_some() {
+            stream = self.assign_windows(stream, plan)?;
+        }
+        if let Some(ranking) = self.upstream(&stream).find(|node| self.graph.nodes[*node].name() == "TopN") {
+            let because = &self.graph.nodes[ranking].detail;
+            return Err(SqlError::plan(
+                format!(
+                    "{CLAUSE}: a row of first rows ({because}) may be replaced for as long as rows come, so it is never final; rank the rows of a \
+                     window (`PARTITION BY window_start, window_end, ..`)"
+                ),
+                at,
+            ));
+        }
+        self.narrow(&mut stream);
+        let Some((finality, order)) = finality_of(&mut stream) else {
+            return Err(SqlError::plan(self.why_never_final(&stream), at));
+        };
+        if keeps_arrival {
+            self.keep_arrival(&mut stream);
+        }
+        let tie = self.tie(&mut stream);
+        let from = self.flush(&mut stream, plan);
+        let retracting = stream.changelog != ChangelogMode::AppendOnly;
+        let schema = Arc::clone(&stream.physical);
+        let spec = OverSpec {
+            input: Arc::clone(&schema),
+            retracting,
+            partition: vec![],
+            order: order.iter().copied().map(OrderKey::ascending).collect(),
+            tie,
+            calls: vec![],
+        };
+        let factory = OverFactory::settled(spec, finality).map_err(engine)?;
+        let names: Vec<&str> = order.iter().map(|place| schema.field(*place).name().as_str()).collect();
+        let (when, bound) = match finality {
+            Finality::Order => ("final by watermark", "rows that wait for the watermark"),
+            Finality::Window { .. } => {
+                ("final when the window closes", "rows of open windows, until the watermark passes window_end")
+            }
+        };
+        let detail = format!("order=[{}], {when}", names.join(", "));
+        let mut columns = stream.columns.clone();
+        for column in &mut columns {
+            // Rows wait: of other times than that by which they do no watermark speaks any more.
+            match finality {
+                Finality::Order => {
+                    column.rowtime &= order.iter().any(|place| column.slot == Slot::Physical(*place));
+                    column.role = None;
+                }
+                Finality::Window { .. } => column.rowtime &= column.role.is_some(),
+            }
+        }
+        let output = EdgeInfo {
+            schema: factory.output_schema(),
+            changelog: ChangelogMode::AppendOnly,
+            // Two rows of one key may leave, one after the other.
+            key: stream.key.clone().filter(|_| !retracting),
+            time_column: None,
+            ordinals: false,
+        };
+        let id = self.id("emit on window close", plan, &stream.tables);
+        let node = self.push_operator(id, factory, from, Route::Hash(vec![]), output, detail, bound);
+        self.may_refuse(node, &stream.tables);
+        let mut settled = self.stream_after(&stream, node, columns);
+        self.graph.nodes[node].output.time_column = settled.time_column();
+        settled.arrival = stream.arrival;
+        settled.retracts_because = None;
+        Ok(settled)
+    }
+
+    /// The nodes that may be the reason why rows of a stream are taken back.
+    fn upstream(&self, stream: &Stream) -> impl Iterator<Item = NodeIndex> + '_ {
+        let mut seen = BTreeSet::new();
+        let mut nodes = vec![stream.from().0];
+        while let Some(node) = nodes.pop() {
+            if self.graph.nodes[node].output.changelog != ChangelogMode::AppendOnly && seen.insert(node) {
+                nodes.extend(self.graph.nodes[node].inputs.iter().map(|edge| edge.from));
+            }
+        }
+        seen.into_iter()
+    }
+
+    /// Why no time of a stream's rows is one that makes them final, and the way out.
+    fn why_never_final(&self, stream: &Stream) -> String {
+        let is_time = |column: &StreamColumn| column.rowtime;
+        let padded = stream.columns.iter().find(|column| is_time(column) && column.padded);
+        if let Some(StreamColumn { slot: Slot::Physical(place), .. }) = padded {
+            let time = stream.physical.field(*place).name();
+            return format!(
+                "{CLAUSE}: rows that the outer join shows without a match have no `{time}`, so they are never final; select the event time of \
+                 the side that is always there"
+            );
+        }
+        let mut nodes = vec![stream.from().0];
+        let mut seen: BTreeSet<NodeIndex> = nodes.iter().copied().collect();
+        while let Some(index) = nodes.pop() {
+            let node = &self.graph.nodes[index];
+            if let NodeKind::Source(source) = &node.kind
+                && source.watermark.is_none()
+            {
+                return format!(
+                    "{CLAUSE} needs a watermark on `{}`; add `WATERMARK FOR <column> AS <column> - INTERVAL '5' SECOND`",
+                    source.table
+                );
+            }
+            nodes.extend(node.inputs.iter().map(|edge| edge.from).filter(|from| seen.insert(*from)));
+        }
+        let joins = seen.iter().any(|node| self.graph.nodes[*node].name() == "Join");
+        let way_out = match joins {
+            true => {
+                "a join keeps event times where its condition ties those of both sides together (`a.ts BETWEEN b.ts - INTERVAL '1' HOUR AND \
+                 b.ts`): add that, and select one of them"
+            }
+            false => {
+                "select the column of which the watermark speaks, as it is, or aggregate by a window (`.. FROM TABLE(TUMBLE(TABLE t, \
+                 DESCRIPTOR(ts), ..)) GROUP BY window_start, window_end`)"
+            }
+        };
+        format!(
+            "{CLAUSE}: rows leave when the watermark has passed their event time, and no column of the result is one; {way_out}"
+        )
+    }
+}
+
+/// What makes the rows of a stream final, and the columns by which they leave: the window that they are in, else the first event time that all
+/// of them have.
+fn finality_of(stream: &mut Stream) -> Option<(Finality, Vec<usize>)> {
+    let place = |column: &StreamColumn| match column.slot {
+        Slot::Physical(place) if !column.padded => Some(place),
+        _ => None,
+    };
+    let of_window = stream.columns.iter().find_map(|column| {
+        let (info, part) = column.role.as_ref()?;
+        let speaks = info.watermark && info.emit != Some(EmitKind::Changes) && info.to_end_ms(*part).is_some();
+        Some((place(column).filter(|_| speaks)?, info.clone(), *part))
+    });
+    let time = stream.columns.iter().filter(|column| column.rowtime).find_map(place);
+    if let Some((window, info, part)) = of_window {
+        let column = match info.closing_shift_ms(part) {
+            Some(shift_ms) => (window, shift_ms),
+            None => {
+                let closing = ShiftedTime::closing(window, &info, part)?;
+                (stream.add_column(Arc::new(closing)), -1)
+            }
+        };
+        let order = [window].into_iter().chain(time.filter(|time| *time != window)).collect();
+        return Some((Finality::Window { column: column.0, shift_ms: column.1 }, order));
+    }
+    time.map(|time| (Finality::Order, vec![time]))
+}
