@@ -9,7 +9,7 @@
 //! Waiting rows lie in a few sorted runs, each at most half as long as the one before: a row is merged no more often than the logarithm of
 //! their number, and what a step lets go is cut off their ends.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
@@ -107,7 +107,7 @@ impl Settled {
         self.parts.resize_with(self.shelf.partitions.slot_count().max(self.parts.len()), Part::default);
         run.iter().for_each(|row| self.parts[row.slot as usize].waiting += 1);
         let gone = edits.iter().filter(|edit| !edit.added).map(|edit| (edit.arrival, edit.slot));
-        let gone: HashSet<(u64, u32)> = gone.collect();
+        let gone: BTreeSet<(u64, u32)> = gone.collect();
         if !gone.is_empty() {
             // All at once: a changelog may take back as many rows in a step as wait.
             for run in self.runs.iter_mut().chain([&mut run]) {
