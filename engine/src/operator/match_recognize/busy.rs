@@ -1,8 +1,8 @@
 //! Partitions, and what is under way in them.
 //!
 //! A partition without rows under way is a few words, also where its last row stays because the next one is held against it, or because a
-//! match may begin with it: where any row may begin one, most partitions are so most of the time. What the others have lies in one vector, each in one piece as a rule: where there are many partitions each piece comes from far away in memory,
-//! and how many of them there are is what a row costs.
+//! match may begin with it. What the others have lies in one vector, each in one piece as a rule: where there are many partitions each
+//! piece comes from far away in memory, and how many of them there are is what a row costs.
 
 use eagre_patterns::{Key, Matcher};
 
@@ -334,7 +334,7 @@ mod tests {
 
     use super::*;
 
-    /// Of `A B`, without labels of any kind.
+    /// Of `A B`.
     fn matcher() -> Matcher {
         let spec = MatcherSpec {
             pattern: Pattern::Concatenation(vec![Pattern::Variable(0), Pattern::Variable(1)]),

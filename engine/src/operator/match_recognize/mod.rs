@@ -69,10 +69,8 @@ pub struct MatchFactory {
 struct Plans {
     plans: Vec<Plan>,
     distinct: Distinct,
-    /// How many rows before a row conditions and measures look at,
+    /// How many rows before a row conditions look at.
     lookback: u64,
-    /// and measures alone.
-    before: u64,
     /// How many rows after a row have to be there before it is matched.
     lookahead: u64,
     /// Whether some pattern has a bound in time.
@@ -258,7 +256,6 @@ impl MatchFactory {
         let plans = Plans {
             bounded: plans.iter().any(|plan| plan.spec.within.is_some()),
             lookback: back.max(before),
-            before,
             lookahead: forth.max(after),
             forgets: back.max(before) == 0 && plans.iter().all(|plan| !plan.begins.at_first),
             distinct,

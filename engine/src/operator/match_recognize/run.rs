@@ -246,10 +246,10 @@ pub(super) fn row_values<'a>(
 }
 
 /// The first row of a partition that is still needed for its match under way: what measures and conditions look back at, too. After a
-/// restart the rows from the key's start on are matched again, so conditions look back from there and not from its position; unless it is
-/// made again without them (`is_packed`).
-pub(super) fn needed_from(plans: &Plans, key: &Key, is_packed: bool) -> u64 {
-    key.start().saturating_sub(if is_packed { plans.before } else { plans.lookback })
+/// restart the rows from the key's start on are matched again, so conditions look back from there and not from its position: also where few
+/// rows are under way, which are not, because more may come until then.
+pub(super) fn needed_from(plans: &Plans, key: &Key) -> u64 {
+    key.start().saturating_sub(plans.lookback)
 }
 
 /// The rows of the batch from a position on, where the first one is at `new_at`.

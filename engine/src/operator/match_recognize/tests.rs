@@ -528,3 +528,46 @@ fn what_can_be_is_looked_ahead_for_together() {
     let alone = MatchFactory::new(rule(spec(query), (0, 4, 5), 20)).expect("it can be");
     assert_eq!(ahead::LookAhead::new(&alone.plans, &Arc::default()).expect("none").calls(), 0);
 }
+
+/// A match whose first row is one by the row before it, and which has become long since, is found also where the process was killed meanwhile.
+#[test]
+fn a_long_match_begins_where_it_began() {
+    let query = Query {
+        on_match: false,
+        by_columns: false,
+        all_rows: false,
+        unmatched: false,
+        skip: 0,
+        within: None,
+        partial: false,
+    };
+    let mut spec = spec(query);
+    // Twelve rows that rise, and one that falls; no measure looks back.
+    let rising = Pattern::Repetition { body: Box::new(Pattern::Variable(2)), min: 12, max: None, greedy: true };
+    spec.pattern = Pattern::Concatenation(vec![rising, Pattern::Variable(1)]);
+    spec.output.truncate(1);
+    let row = |index: i64| Row {
+        ts: 3 * index,
+        key: Some(1),
+        value: Some(if index == 13 { 0 } else { index }),
+        ordinal: index as u64,
+        weight: 1,
+    };
+    let rows: Vec<Row> = (0..14).map(row).collect();
+    let expected = at_once(&spec, &rows);
+    assert_eq!(expected.len(), 1, "there is a match");
+    let (local, global) = (ChainFactory::new(vec![]), MatchFactory::new(spec).expect("it can be"));
+    for killed in 0..rows.len() {
+        let mut pipeline = Pipeline::new(&local, &global, vec![1], 1);
+        let mut lines = Vec::new();
+        for (step, row) in rows.iter().enumerate() {
+            lines.extend(show(&pipeline.step(&[delta_of(std::slice::from_ref(row), false)], row.ts)));
+            if step == killed {
+                pipeline.save(SaveKind::Full);
+                pipeline.restart(1);
+            }
+        }
+        lines.extend(show(&pipeline.step(&[], i64::MAX)));
+        assert_eq!(net(lines), expected, "killed after row {killed}");
+    }
+}

@@ -397,7 +397,7 @@ impl Updating {
             let part = &mut self.parts[*slot as usize];
             part.position |= DIRTY;
             let Some(open) = &mut part.open else { continue };
-            let needed = needed_from(&plans, &open.key, false);
+            let needed = needed_from(&plans, &open.key);
             let count = needed.saturating_sub(open.first).min(open.rows.len() as u64) as usize;
             gone.extend(open.rows.drain(..count).map(|row| (row.arrival, row.id)));
             open.first = open.first.max(needed);

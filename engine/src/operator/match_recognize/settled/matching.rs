@@ -94,7 +94,7 @@ impl Settled {
             result.map_err(|error| matcher_error(&plan.spec, error, &failure))?;
             matches.add(&plan.spec, found, view, plan.margin);
             let needed = &mut needed[index];
-            *needed = needed_from(plans, key, plan.matcher.packed(key) != 0).min(*needed);
+            *needed = needed_from(plans, key).min(*needed);
             let idle = key.start() == key.position();
             let number = (plan.counts && key.number() > 0).then_some(key.number());
             if let Some(number) = number {
@@ -201,7 +201,7 @@ impl Settled {
         }
         needed.extend(groups.iter().map(|group| self.parts.part(group.slot).position.saturating_sub(plans.lookback)));
         for (index, active) in under_way.iter().flatten() {
-            needed[*index] = needed_from(plans, &active.key, false).min(needed[*index]);
+            needed[*index] = needed_from(plans, &active.key).min(needed[*index]);
         }
         self.put_back(plans, groups, under_way);
         Ok(emitted)
