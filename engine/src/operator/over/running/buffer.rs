@@ -229,41 +229,48 @@ impl Buffer {
     }
 }
 
-/// Puts rows in order. They came within a short time, so there are few times: they are counted, if they are few for so many rows. `spare` is
-/// memory for as many, whatever is in it.
+/// Puts rows in order. They came within a short time, so their times lie close together and each is near its place already: they are counted by
+/// time or, where there are more times than rows, by spans of time, and what is out of order within one is put in order. `spare` is memory for
+/// as many, whatever is in it.
 fn sort(rows: &mut Vec<Waiting>, spare: &mut Vec<Waiting>) {
     if rows.is_sorted_by_key(Waiting::place) {
         return;
     }
-    count_times(rows, spare);
-    // Of one time, rows came one after the other, as a rule.
-    if !rows.is_sorted_by_key(Waiting::place) {
-        rows.sort_by_key(Waiting::place);
+    let ends = count_spans(rows, spare);
+    let mut begin = 0;
+    for end in ends {
+        let span = &mut rows[begin..end as usize];
+        // Of one time, rows came one after the other, as a rule.
+        if !span.is_sorted_by_key(Waiting::place) {
+            span.sort_by_key(Waiting::place);
+        }
+        begin = end as usize;
     }
 }
 
-/// Puts rows in order of time, those of one time as they were, if there are few times.
-fn count_times(rows: &mut Vec<Waiting>, sorted: &mut Vec<Waiting>) {
+/// Puts rows in order of the spans that their times lie in, those of one span as they were. There are fewer spans than rows; gives where each
+/// of them ends.
+fn count_spans(rows: &mut Vec<Waiting>, sorted: &mut Vec<Waiting>) -> Vec<u32> {
     let (first, last) = rows
         .iter()
         .fold((EventTimeMs::MAX, EventTimeMs::MIN), |(first, last), row| (first.min(row.time), last.max(row.time)));
-    let span = last.checked_sub(first).and_then(|span| usize::try_from(span).ok());
-    let Some(span) = span.filter(|span| *span < rows.len()) else { return };
-    let place = |row: &Waiting| (row.time - first) as usize;
-    let mut next = vec![0u32; span + 2];
-    rows.iter().for_each(|row| next[place(row) + 1] += 1);
+    let bits = (last.abs_diff(first) / rows.len() as u64).checked_ilog2().map_or(0, |bits| bits + 1);
+    let span = |row: &Waiting| (row.time.abs_diff(first) >> bits) as usize;
+    let mut ends = vec![0u32; (last.abs_diff(first) >> bits) as usize + 2];
+    rows.iter().for_each(|row| ends[span(row) + 1] += 1);
     let mut before = 0;
-    for next in &mut next {
-        before += *next;
-        *next = before;
+    for end in &mut ends {
+        before += *end;
+        *end = before;
     }
     sorted.resize(rows.len(), rows[0]);
     for row in rows.iter() {
-        let next = &mut next[place(row)];
+        let next = &mut ends[span(row)];
         sorted[*next as usize] = *row;
         *next += 1;
     }
     std::mem::swap(rows, sorted);
+    ends
 }
 
 fn times_of(batch: &RecordBatch, time: Option<usize>) -> Result<Int64Array> {
@@ -279,11 +286,18 @@ mod tests {
 
     use super::*;
 
+    fn times(range: std::ops::Range<i64>) -> impl Strategy<Value = Vec<i64>> {
+        proptest::collection::vec(range, 0..80)
+    }
+
     proptest! {
         /// Rows of one time stay in order of arrival, however many times there are.
         #[test]
         fn rows_are_in_order_of_time_and_arrival(
-            times in proptest::collection::vec(prop_oneof![0i64..40, any::<i64>()], 0..80),
+            times in prop_oneof![times(0..40), times(-4_000..4_000), times(i64::MIN..i64::MAX), times(0..40).prop_map(|mut times| {
+                times.push(i64::MAX);
+                times
+            })],
             turned in any::<bool>(),
         ) {
             let arrival = |index: u64| if turned { u64::MAX - index } else { index };
