@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 
 use crate::automaton::StateId;
 use crate::conditions::{NO_NODE, TrailNode};
+use crate::queue::Queue;
 
 /// So many states with registers are remembered for a row: where each attempt has others, all that would be looked through in vain.
 const KNOWN_REGISTERS_MAX: usize = 4;
@@ -150,11 +151,13 @@ pub(crate) struct ThreadRows {
     /// The first row under way.
     pub(crate) start: u64,
     /// The symbols of the rows from there on.
-    pub(crate) rows: VecDeque<u64>,
+    pub(crate) rows: Queue<u64>,
     /// What conditions read of them, as many for each ([`Symbols::set_values`](crate::Symbols::set_values)).
-    pub(crate) values: VecDeque<u32>,
+    pub(crate) values: Queue<u32>,
+    /// So many.
+    pub(crate) value_count: usize,
     /// Their times, where there is a bound in time.
-    pub(crate) times: VecDeque<i64>,
+    pub(crate) times: Queue<i64>,
     /// What begins at `start`.
     pub(crate) attempt: Attempt,
     /// For each row from `start` on, states in which a partial match was that could not be completed for lack of rows that fit, with the
@@ -179,11 +182,10 @@ impl ThreadRows {
 
     /// The first rows go.
     pub(crate) fn drop_front(&mut self, count: usize) {
-        // Each row has as many.
-        let values = count * self.values.len().checked_div(self.rows.len()).unwrap_or(0);
-        self.rows.drain(..count);
-        self.values.drain(..values);
-        self.times.drain(..count.min(self.times.len()));
+        let values = count * self.value_count;
+        self.rows.drop_front(count);
+        self.values.drop_front(values);
+        self.times.drop_front(count.min(self.times.len()));
         self.failed.drain(..count.min(self.failed.len()));
         self.possible.drain(..count.min(self.possible.len()));
         self.start += count as u64;

@@ -18,7 +18,8 @@ pub trait Conditions {
 
     /// Whether [`take`](Self::take) is a function of the variable, the row and the registers alone, for all attempts of a partition: what
     /// [`begin`](Self::begin) is told then counts only as far as the registers hold it. What failed for one attempt is not tried again by
-    /// another one that comes to the same place with the same registers. Registers that stay apart (a sum) gain nothing from it.
+    /// another one that comes to the same place with the same registers (registers that stay apart, of a sum, gain nothing from it), and the trail
+    /// may be left out.
     fn forgets(&self) -> bool {
         false
     }

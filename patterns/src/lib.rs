@@ -20,12 +20,14 @@ mod few;
 mod fold;
 mod fold_run;
 mod key;
+mod lone;
 mod long;
 mod matcher;
 #[cfg(test)]
 mod naive;
 mod packed;
 mod pattern;
+mod queue;
 mod short;
 mod symbols;
 mod table;

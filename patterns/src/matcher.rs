@@ -10,6 +10,7 @@ use crate::dense::{Dense, DenseMatcher, DenseRun};
 use crate::determinise::{Attempts, Classes, next_variables};
 use crate::fold::Fold;
 use crate::key::{Active, Key};
+use crate::lone::{self, ThreadSymbols};
 use crate::packed::Packed;
 use crate::pattern::{Pattern, PatternError, Variable, VariableSet};
 use crate::short::{Short, Stop};
@@ -369,8 +370,9 @@ impl Matcher {
                 self.feed_dense(&dense.1, key, (rest, times, starts), until, found)
             }
             None => {
-                let of_rows = (&symbols.bits[rows.clone()], symbols.values(rows));
-                self.feed_threads(key, of_rows, times, until, conditions, found)
+                let (values, value_count) = symbols.values(rows.clone());
+                let rows = ThreadSymbols { bits: &symbols.bits[rows], values, value_count, times };
+                self.feed_threads(key, rows, until, conditions, found)
             }
         }
     }
@@ -393,7 +395,7 @@ impl Matcher {
         let until = Until { ended: false, time: Some(time) };
         match &self.dense {
             Some(dense) => self.feed_dense(&dense.1, key, (&[], &[], None), until, found),
-            None => self.feed_threads(key, (&[], (&[], 0)), &[], until, conditions, found),
+            None => self.feed_threads(key, ThreadSymbols::EMPTY, until, conditions, found),
         }
     }
 
@@ -499,29 +501,33 @@ impl Matcher {
     fn feed_threads<C: Conditions>(
         &self,
         key: &mut Key,
-        (rows, (values, value_count)): (&[u64], (&[u32], usize)),
-        times: &[i64],
+        rows: ThreadSymbols<'_>,
         until: Until,
         conditions: &mut C,
         found: &mut Found,
     ) -> Result<(), PatternError> {
-        let (mut rows, mut values, mut times) = (rows, values, times);
+        let mut rows = rows;
+        if rows.bits.len() <= FEW_ROWS {
+            let taken = lone::take(self, key, rows, until, conditions)?;
+            if taken == rows.bits.len() && taken > 0 {
+                return Ok(());
+            }
+            rows = rows.from(taken);
+        }
         let mut active = key.active.take();
         if active.is_none() {
-            let idle = (key.position..).zip(rows).take_while(|&(row, bits)| !self.may_start(row, *bits)).count();
+            let idle = (key.position..).zip(rows.bits).take_while(|&(row, bits)| !self.may_start(row, *bits)).count();
             self.pass_idle(key, idle, found);
-            (rows, values) = (&rows[idle..], &values[idle * value_count..]);
-            times = times.get(idle..).unwrap_or(&[]);
-            if rows.is_empty() {
+            rows = rows.from(idle);
+            if rows.bits.is_empty() {
                 return Ok(());
             }
         }
         let mut run = Run::new(self, until, conditions, found);
-        let of_rows = (rows, values);
         let states = self.automaton.states.len();
         match &mut active {
             Some(Active::Threads(threads)) => {
-                run.feed(key, threads, of_rows, times)?;
+                run.feed(key, threads, rows)?;
                 if !threads.is_needed() {
                     return Ok(());
                 }
@@ -533,7 +539,7 @@ impl Matcher {
             }
             Some(Active::Packed(packed)) => {
                 let mut threads = run.unpack(packed);
-                run.feed(key, &mut threads, of_rows, times)?;
+                run.feed(key, &mut threads, rows)?;
                 if !threads.is_needed() {
                     run.end_rows(threads);
                     return Ok(());
@@ -547,7 +553,7 @@ impl Matcher {
             }
             _ => {
                 let mut threads = run.begin_rows(key.position);
-                run.feed(key, &mut threads, of_rows, times)?;
+                run.feed(key, &mut threads, rows)?;
                 if threads.is_needed() {
                     if Packed::fits(&threads, true, states) {
                         let mut packed = Box::<Packed>::default();

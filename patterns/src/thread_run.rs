@@ -9,19 +9,20 @@ use crate::automaton::{Automaton, StateId, Step};
 use crate::conditions::{Conditions, NO_NODE, Trail, TrailNode};
 use crate::distinct::{Distinct, push_few};
 use crate::key::Key;
+use crate::lone::ThreadSymbols;
 use crate::matcher::{Found, Label, Match, Matcher, MatcherSpec, Overflow, Skip, Status, next_start};
 use crate::packed::Packed;
 use crate::pattern::PatternError;
 use crate::viable::all_starts;
 
 /// The state of a thread that took no row yet.
-const AT_START: StateId = StateId::MAX;
+pub(crate) const AT_START: StateId = StateId::MAX;
 
 /// With fewer nodes, those of dead threads are left where they are.
-const KEPT_NODES_MIN: usize = 1024;
+pub(crate) const KEPT_NODES_MIN: usize = 1024;
 
 /// What failed within so many rows is simply tried again, unless as many partial matches did; tests are short.
-const FORGOTTEN_ROWS: usize = if cfg!(test) { 2 } else { 8 };
+pub(crate) const FORGOTTEN_ROWS: usize = if cfg!(test) { 4 } else { 8 };
 
 /// So much is noted of one attempt.
 const LIVED_WORDS_MAX: usize = 1 << 22;
@@ -80,8 +81,6 @@ struct Scratch {
     /// What was asked of one thread: for each variable where its registers are in `asked_registers`, if its condition holds.
     asked: Vec<(u8, Option<usize>)>,
     asked_registers: Vec<u64>,
-    /// Of the row.
-    values: Vec<u32>,
     /// Of keys that have no rows under way any more.
     #[expect(clippy::vec_box, reason = "they go into keys, and come from there, as they are")]
     spare: Vec<Box<ThreadRows>>,
@@ -156,13 +155,13 @@ impl<'a, C: Conditions> Run<'a, C> {
         &mut self,
         key: &mut Key,
         active: &mut ThreadRows,
-        (rows, values): (&[u64], &[u32]),
-        times: &[i64],
+        rows: ThreadSymbols<'_>,
     ) -> Result<(), PatternError> {
-        active.rows.extend(rows);
-        active.values.extend(values);
-        active.times.extend(times);
-        key.position += rows.len() as u64;
+        active.rows.extend_from_slice(rows.bits);
+        active.values.extend_from_slice(rows.values);
+        active.times.extend_from_slice(rows.times);
+        active.value_count = active.values.len().checked_div(active.rows.len()).unwrap_or(0);
+        key.position += rows.bits.len() as u64;
         self.run(key, active)
     }
 
@@ -227,25 +226,25 @@ impl<'a, C: Conditions> Run<'a, C> {
                 self.conditions.begin(active.start, number, &mut attempt.registers);
             }
             let within = self.matcher.spec.within;
-            attempt.deadline = within.and_then(|within| active.times.front().map(|first| first.saturating_add(within)));
+            attempt.deadline = within.and_then(|within| active.times.first().map(|first| first.saturating_add(within)));
         }
     }
 
     /// All threads take the next row.
     fn take_row(&mut self, active: &mut ThreadRows) -> Result<(), PatternError> {
         let Self { matcher, conditions, register_count, merges, remembers, scratch, .. } = self;
-        let Scratch { threads, registers, distinct, asked, asked_registers, values, .. } = &mut **scratch;
+        let Scratch { threads, registers, distinct, asked, asked_registers, .. } = &mut **scratch;
         let (automaton, asks, register_count) = (&matcher.automaton, matcher.spec.asks, *register_count);
         let attempt = &mut active.attempt;
         let taken = attempt.taken;
         let row = active.start + taken as u64;
         let bits = active.rows[taken];
-        let value_count = active.values.len() / active.rows.len();
-        values.clear();
-        values.extend(active.values.range(taken * value_count..(taken + 1) * value_count));
+        let values = &active.values[taken * active.value_count..][..active.value_count];
         let in_time = attempt.deadline.is_none_or(|deadline| active.times[taken] <= deadline);
         let failed: &[u64] = active.failed.get(taken).map_or(&[], |failed| failed);
         let mut first_node = None;
+        // One partial match goes on in states that differ.
+        let merges = *merges && attempt.threads.len() > 1;
         distinct.clear();
         'threads: for (index, thread) in attempt.threads.iter().enumerate() {
             asked.clear();
@@ -283,7 +282,7 @@ impl<'a, C: Conditions> Run<'a, C> {
                 if !failed.is_empty() && is_known(failed, id, own) {
                     continue;
                 }
-                if *merges && !distinct.insert(id, own) {
+                if merges && !distinct.insert(id, own) {
                     continue;
                 }
                 let node = u32::try_from(attempt.nodes.len()).ok().filter(|node| *node != NO_NODE);
@@ -421,7 +420,7 @@ impl<'a, C: Conditions> Run<'a, C> {
 }
 
 /// Where a thread may go on, of an attempt that began at row `start`.
-fn steps(automaton: &Automaton, state: StateId, start: u64) -> &[Step] {
+pub(crate) fn steps(automaton: &Automaton, state: StateId, start: u64) -> &[Step] {
     match automaton.states.get(state as usize) {
         Some(state) => &state.next,
         None if start == 0 => &automaton.start_first,

@@ -52,7 +52,7 @@ fn ends_here(state: &State) -> bool {
 
 /// For each of the rows of a key, of which the first one is row `first` of its partition: whether a match can begin there, as far as bits
 /// tell. `ended`: no further row comes.
-pub(crate) fn all_starts(automaton: &Automaton, rows: &VecDeque<u64>, first: u64, ended: bool) -> VecDeque<bool> {
+pub(crate) fn all_starts(automaton: &Automaton, rows: &[u64], first: u64, ended: bool) -> VecDeque<bool> {
     let mut possible = VecDeque::with_capacity(rows.len());
     // Of each state that a row enters: whether a match can come of it.
     let mut after = vec![false; automaton.states.len()];
