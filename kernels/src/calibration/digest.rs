@@ -44,6 +44,12 @@ pub(super) fn above(words: &[f32], score: f32) -> f32 {
     higher + 0.5 * weights[place] + between * ((upper - score) / (upper - lower))
 }
 
+/// The means in ascending order, and their weights.
+pub(super) fn centres(words: &[f32]) -> (&[f32], &[f32]) {
+    let (count, means, weights) = parts(words);
+    (&means[..count], &weights[..count])
+}
+
 /// Whether no score has been less than this one, as far as centres tell.
 pub(super) fn is_least(words: &[f32], score: f32) -> bool {
     let (count, means, _) = parts(words);
