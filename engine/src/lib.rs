@@ -10,6 +10,7 @@
 //! [`aggregate::Accumulators`]), no async, no clock, no randomness, no network; they are handed in.
 
 pub mod aggregate;
+mod arrays;
 pub mod changes;
 pub mod checkpoint;
 pub mod delta;
@@ -32,6 +33,7 @@ pub mod sink;
 pub mod source;
 pub mod thread;
 pub mod time;
+pub mod type_name;
 pub mod view;
 pub mod wall_clock;
 

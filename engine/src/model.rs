@@ -20,8 +20,12 @@ use arrow::array::{Array, ArrayRef, AsArray, StructArray, UInt32Array, new_null_
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, SchemaRef};
 
+pub use self::arrays::filled_by;
 use crate::error::{EngineError, Result};
 use crate::online::Online;
+use crate::type_name::sql_name;
+
+mod arrays;
 
 /// A function of a row's columns that was learnt.
 pub trait Model: Send + Sync {
@@ -97,23 +101,28 @@ pub struct Refusal {
     pub reason: String,
 }
 
-/// Asks a model for rows that may have nulls: what is null, refused or not a number is null in all columns of the answer.
+/// Asks a model for rows that may have nulls: what is null, refused or not a number is null in all columns of the answer. A column of arrays
+/// may stand for several inputs ([`filled_by`]); a row whose array has another length is refused.
 ///
 /// # Errors
 /// As [`Model::predict`]; an answer that does not have the columns it promised.
 pub fn ask(model: &dyn Model, inputs: &[ArrayRef], rows: usize) -> Result<Predictions> {
+    let (inputs, misfits) = arrays::columns(model.input(), inputs)?;
     let null = |row: usize| inputs.iter().any(|column| column.is_null(row));
     let has_nulls = inputs.iter().any(|column| column.logical_null_count() > 0);
     let whole: Option<Vec<u32>> = has_nulls.then(|| (0..rows as u32).filter(|row| !null(*row as usize)).collect());
     let answer = match &whole {
-        None => model.predict(inputs, rows)?,
+        None => model.predict(&inputs, rows)?,
         Some(whole) => {
             let indices = UInt32Array::from(whole.clone());
             let inputs = inputs.iter().map(|column| Ok(take(column, &indices, None)?)).collect::<Result<Vec<_>>>()?;
             model.predict(&inputs, whole.len())?
         }
     };
-    spread(model, answer, whole.as_deref(), rows)
+    let mut answer = spread(model, answer, whole.as_deref(), rows)?;
+    answer.refused.extend(misfits);
+    answer.refused.sort_by_key(|refusal| refusal.row);
+    Ok(answer)
 }
 
 /// Makes the answer for the rows `whole` (`None`: for all) that of `rows` rows: the others, and those that are refused or are no numbers, are null.
@@ -347,7 +356,8 @@ impl ModelSlot {
         let types = |schema: &SchemaRef| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
         let named = |schema: &SchemaRef| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
         let shown = |schema: &SchemaRef| {
-            let fields = schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
+            let fields =
+                schema.fields().iter().map(|field| format!("{} {}", field.name(), sql_name(field.data_type())));
             fields.collect::<Vec<_>>().join(", ")
         };
         let same = types(before.input()) == types(model.input())
@@ -563,6 +573,6 @@ mod tests {
         assert_eq!(slot.current().hash(), 2f64.to_bits());
         assert!(slot.has_had(1f64.to_bits()) && !slot.has_had(3f64.to_bits()));
         let error = slot.replace(sum_of(2, 1.0)).expect_err("it has two inputs").to_string();
-        assert!(error.contains("model `m` is in use and takes (x0 Float64)"), "{error}");
+        assert!(error.contains("model `m` is in use and takes (x0 DOUBLE)"), "{error}");
     }
 }

@@ -23,7 +23,7 @@ use crate::answer::{Activation, Answer, Classes};
 use crate::block::{BLOCK_ROWS, by_blocks, rows_of};
 use crate::error::{ModelError, Result};
 use crate::options::Definition;
-use crate::signature::{Column, Signature};
+use crate::signature::{Column, Signature, has_array};
 
 const FORMAT: &str = "onnx";
 
@@ -124,12 +124,12 @@ impl OnnxModel {
                 [_] => None,
                 [_, Some(width)] => Some(*width),
                 // Where the file does not say, `INPUT (..)` does.
-                [] | [_, None] => match &definition.input {
+                [] | [_, None] => match definition.input.as_ref().filter(|columns| !has_array(columns)) {
                     Some(columns) if given.len() == 1 => Some(columns.len()),
                     Some(_) => Some(1),
                     None => {
                         return Err(definition.shape(format!(
-                            "the file does not say how many columns its input `{}` has; write them: `INPUT (a DOUBLE, ..)`",
+                            "the file does not say how many columns its input `{}` has; write them, each by itself: `INPUT (a DOUBLE, b DOUBLE, ..)`",
                             value.name
                         )));
                     }

@@ -1,11 +1,13 @@
 //! Which columns go into a model and which come out.
 //!
 //! Inside, all is numbers; outside, an input is any number or boolean (cast to `DOUBLE` when it is asked), or an array of them where a model reads
-//! a sequence. `INPUT (..)` and `OUTPUT (..)` give names, and are checked against the shapes of the file.
+//! a sequence. `INPUT (..)` and `OUTPUT (..)` give names, and are checked against the shapes of the file. An array in the `INPUT` of a model that reads
+//! a fixed count of numbers names that many; whoever asks gives one array or the numbers (`engine::model::filled_by`).
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use eagre_engine::type_name::sql_name;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::Classes;
@@ -39,6 +41,31 @@ fn is_number(data_type: &DataType) -> bool {
     data_type.is_numeric() || *data_type == DataType::Boolean
 }
 
+/// Whether one of the columns of `INPUT (..)` is an array.
+pub(crate) fn has_array(columns: &[(String, DataType)]) -> bool {
+    columns.iter().any(|(_, data_type)| matches!(data_type, DataType::List(_)))
+}
+
+/// The one array among the columns of a model that reads `width` numbers, as those that the others leave: `x_1`, `x_2`, ..
+fn numbers_of_array(definition: &Definition, columns: Vec<Column>, width: usize) -> Result<Vec<Column>> {
+    let singles = columns.iter().filter(|column| !column.sequence).count();
+    let left = match width.checked_sub(singles) {
+        Some(left) if left > 0 && singles + 1 == columns.len() => left,
+        _ => {
+            return Err(definition.shape(format!(
+                "the file reads {width} numbers, and one ARRAY can stand for those that the other columns of `INPUT` leave; `INPUT` has {} ARRAYs \
+                 and {singles} other columns",
+                columns.len() - singles
+            )));
+        }
+    };
+    let of = |column: Column| match column.sequence {
+        false => vec![column],
+        true => (1..=left).map(|place| Column { name: format!("{}_{place}", column.name), sequence: false }).collect(),
+    };
+    Ok(columns.into_iter().flat_map(of).collect())
+}
+
 impl Signature {
     /// The inputs: those of `INPUT (..)`, else `named`, else `x1`, `x2`, ..; `width` numbers in all, or as many as come where `None`.
     ///
@@ -53,6 +80,7 @@ impl Signature {
                         DataType::List(item) if is_number(item.data_type()) => true,
                         number if is_number(number) => false,
                         other => {
+                            let other = sql_name(other);
                             return Err(definition.shape(format!(
                                 "input `{name}` is {other}, and models read numbers and arrays of numbers; turn it into some (`CASE WHEN kind = \
                                  'a' THEN 1 ELSE 0 END`)"
@@ -75,12 +103,11 @@ impl Signature {
             return Err(definition.shape("it has no inputs, and a model reads something: `INPUT (a DOUBLE, ..)`"));
         }
         let sequences = columns.iter().filter(|column| column.sequence).count();
+        let columns = match width {
+            Some(width) if sequences > 0 => numbers_of_array(definition, columns, width)?,
+            _ => columns,
+        };
         match width {
-            Some(_) if sequences > 0 => {
-                return Err(definition.shape(
-                    "it reads a fixed count of numbers, and an array may have any; give its inputs one by one",
-                ));
-            }
             Some(width) if width != columns.len() => {
                 return Err(definition.shape(format!(
                     "the file reads {width} numbers, and `INPUT` names {} columns; name {width}",
@@ -118,7 +145,8 @@ impl Signature {
                     columns.iter().find(|(_, data_type)| !matches!(data_type, DataType::Float64 | DataType::Float32))
                 {
                     return Err(definition.shape(format!(
-                        "output `{name}` is {data_type}, and a model without 'labels' gives numbers: `{name} DOUBLE`"
+                        "output `{name}` is {}, and a model without 'labels' gives numbers: `{name} DOUBLE`",
+                        sql_name(data_type)
                     )));
                 }
                 columns.iter().map(|(name, _)| name.clone()).collect()

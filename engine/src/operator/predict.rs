@@ -10,6 +10,7 @@
 //! file under the same name is told so.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array, UInt64Array};
@@ -17,10 +18,11 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, UInt32Type,
 use serde_json::Value;
 
 use super::{BadRows, Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
+use crate::arrays::array_type;
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::hash::HashGroups;
-use crate::model::{Asker, Model, ModelSlot, Refusal, Shape, StepModels, ask};
+use crate::model::{Asker, Model, ModelSlot, Refusal, Shape, StepModels, ask, filled_by};
 
 #[cfg(test)]
 mod tests;
@@ -36,7 +38,7 @@ pub struct PredictCall {
     pub name: String,
     /// Who is asked.
     pub model: Arc<ModelSlot>,
-    /// What about: columns of the operator's input, of the types of [`Model::input`].
+    /// What about: columns of the operator's input, of the types of [`Model::input`], or one of arrays for several of them ([`filled_by`]).
     pub args: Vec<usize>,
     /// What of the answer.
     pub shape: Shape,
@@ -60,9 +62,13 @@ impl PredictFactory {
         let mut fields: Vec<FieldRef> = input.fields().iter().cloned().collect();
         for call in &calls {
             let model = call.model.current();
-            let types = call.args.iter().map(|arg| input.field(*arg).data_type());
-            if !types.clone().eq(model.input().fields().iter().map(|field| field.data_type())) {
-                let types = types.map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let types: Vec<DataType> = call.args.iter().map(|arg| input.field(*arg).data_type().clone()).collect();
+            let fits = |(given, inputs): (&DataType, Range<usize>)| {
+                let read = model.input().field(inputs.start).data_type();
+                given == read || (*read == DataType::Float64 && *given == array_type())
+            };
+            if !filled_by(model.input(), &types).is_some_and(|filled| types.iter().zip(filled).all(fits)) {
+                let types = types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 return Err(EngineError::bug(format!("model `{}` is asked about ({types})", call.model.name())));
             }
             fields.push(Arc::new(Field::new(&call.name, call.shape.data_type(model.output()), true)));

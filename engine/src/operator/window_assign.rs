@@ -13,6 +13,7 @@ use super::{Input, LateRows, Operator, OperatorFactory, Output, Progress, SaveKi
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::time::{WATERMARK_MIN, event_times_from_ms, event_times_ms};
+use crate::type_name::sql_name;
 use crate::wall_clock::WallClock;
 
 /// Makes [`WindowAssign`]s.
@@ -58,7 +59,10 @@ pub(crate) fn check_time_type(name: &str, data_type: &DataType) -> Result<()> {
         return Ok(());
     }
     Err(EngineError::Plan {
-        message: format!("windows need an event time, but `{name}` has type {data_type}; cast it to TIMESTAMP(3)"),
+        message: format!(
+            "windows need an event time, but `{name}` has type {}; cast it to TIMESTAMP(3)",
+            sql_name(data_type)
+        ),
     })
 }
 

@@ -28,6 +28,8 @@ const MEAN: usize = 2;
 const VARIANCE: usize = 3;
 const FEATURE_WORDS: usize = 4;
 const COUNT_MAX: u32 = 1 << 30;
+/// Rows after which a score weighs half in how they are distributed, where nobody says otherwise.
+pub const HALF_LIFE_ROWS: f32 = 50_000.0;
 /// No more than so many standard deviations are learnt of a value, for what is expected of the next ones. A level that shifts is followed all
 /// the same: each such row makes the deviation greater by a third.
 const FAR_DEVIATIONS: f32 = 12.0;
@@ -43,6 +45,8 @@ pub struct Calibration {
     warm_up_rows: u32,
     /// Rows of a key that are learnt before one may be an alarm.
     training_rows: u32,
+    /// How fast scores of earlier rows fade.
+    growth: f32,
     shape: StateShape,
 }
 
@@ -75,7 +79,13 @@ impl Calibration {
         let scored = warm_up_rows.saturating_add(options.min_training.min(prior.own_rows()));
         let training_rows = options.min_training.max(scored).min(COUNT_MAX);
         let shape = StateShape::new(vec![0; words], Layout::SlotMajor);
-        Calibration { options, prior, features, warm_up_rows, training_rows, shape }
+        let growth = tail::growth(HALF_LIFE_ROWS);
+        Calibration { options, prior, features, warm_up_rows, training_rows, growth, shape }
+    }
+
+    /// With another half-life of how scores are distributed, in rows.
+    pub fn with_half_life(self, rows: f32) -> Self {
+        Calibration { growth: tail::growth(rows), ..self }
     }
 
     /// The words of a key.
@@ -176,7 +186,8 @@ impl Calibration {
         if count >= self.warm_up_rows {
             let trained = count >= self.training_rows;
             let rate = self.options.max_false_alarm_rate as f32;
-            let judged = tail::Judged { score: surprise, age: count, learn: learns, judged: trained };
+            let judged =
+                tail::Judged { score: surprise, age: count, learn: learns, judged: trained, growth: self.growth };
             let p_value = tail::p_value(bytemuck::cast_slice_mut(tail), &self.prior, rate, judged);
             if trained {
                 out.p_value[row] = p_value;

@@ -77,8 +77,11 @@ fn ranks(prior: &Prior) -> usize {
     if prior.is_by_rank() { digest::WORDS } else { BINS }
 }
 
-/// `2^(1 / 50,000)`: after so many rows half of a row's weight is gone.
-const GROWTH: f32 = 1.0 + std::f32::consts::LN_2 / 50_000.0;
+/// By what the weight of rows grows from one to the next: `2^(1 / half_life)`, so that after so many rows half of a row's weight is gone.
+pub(super) fn growth(half_life_rows: f32) -> f32 {
+    1.0 + std::f32::consts::LN_2 / half_life_rows
+}
+
 /// Weights are brought back to 1 when they reach this.
 const WEIGHT_MAX: f32 = 1e6;
 /// Rows of a cluster. The longer, the more rows of a restless key are passed over, and the more the ranks of the rest promise too much.
@@ -128,11 +131,13 @@ pub(super) struct Judged {
     pub(super) learn: bool,
     /// Whether it counts against the rate: rows of a young key are no alarms.
     pub(super) judged: bool,
+    /// How fast older rows fade ([`growth`]).
+    pub(super) growth: f32,
 }
 
 /// The chance of a score at least as great, above 0 and at most 1; then the score is learnt, if it is to be.
 pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) -> f32 {
-    let Judged { score, age, learn, judged } = row;
+    let Judged { score, age, learn, judged, growth } = row;
     let (header, rest) = state.split_at_mut(HEADER);
     let (weights, extra) = rest.split_at_mut(ranks(prior));
     let weight = header[WEIGHT].max(1.0);
@@ -213,7 +218,7 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) 
         known.learn(extra, score, rows);
     }
     if !passed {
-        let mut weight = weight * GROWTH;
+        let mut weight = weight * growth;
         if weight > WEIGHT_MAX {
             let weights = if prior.is_by_rank() { digest::weights(weights) } else { &mut *weights };
             weights.iter_mut().for_each(|of_some| *of_some /= weight);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{AlarmOptions, Calibration, GroupedContext, Prior, tail};
+use super::{AlarmOptions, Calibration, GroupedContext, HALF_LIFE_ROWS, Prior, tail};
 use crate::features::Features;
 use crate::placed::WaveGroup;
 use crate::rows::GroupedRows;
@@ -391,7 +391,12 @@ fn a_far_distance_is_learnt_when_it_comes_again() {
     let mut age = 0;
     let mut say = |score: f32, learn: bool| {
         age += u32::from(learn);
-        tail::p_value(&mut state, prior, 5e-4, tail::Judged { score, age, learn, judged: age > 100 })
+        tail::p_value(
+            &mut state,
+            prior,
+            5e-4,
+            tail::Judged { score, age, learn, judged: age > 100, growth: tail::growth(HALF_LIFE_ROWS) },
+        )
     };
     let usual = |rows: u64, say: &mut dyn FnMut(f32, bool) -> f32| {
         for row in 0..rows {
@@ -407,4 +412,28 @@ fn a_far_distance_is_learnt_when_it_comes_again() {
     assert!(say(1e6, true) < 1e-6, "nor does a glitch hide the next one");
     usual(60, &mut say);
     assert!(say(10.0, false) > 5e-4, "a key that has glitches has them");
+}
+
+/// A key whose scores become greater for good: the shorter the half-life, the sooner what was rare before is not any more.
+#[test]
+fn a_shorter_half_life_follows_sooner() {
+    let chance = |half_life_rows: f32| {
+        let prior = &Prior::UNKNOWN;
+        let mut state = vec![0.0; tail::words(prior)];
+        let mut chance = 1.0;
+        for row in 0..24_000u64 {
+            let scale = if row < 20_000 { 1.0 } else { 2.0 };
+            let score = scale * gaussian(row).abs() as f32;
+            let age = row as u32;
+            let judged =
+                tail::Judged { score, age, learn: true, judged: age > 100, growth: tail::growth(half_life_rows) };
+            tail::p_value(&mut state, prior, 5e-4, judged);
+            chance = tail::p_value(&mut state, prior, 5e-4, tail::Judged { score: 4.0, learn: false, ..judged });
+        }
+        chance
+    };
+    let chances = [1e6, HALF_LIFE_ROWS, 5_000.0, 1_000.0].map(chance);
+    assert!(chances.windows(2).all(|pair| pair[1] > pair[0]), "{chances:?}");
+    // Of the later rows alone, two standard deviations.
+    assert!((0.03..0.07).contains(&chances[3]), "{chances:?}");
 }

@@ -113,7 +113,8 @@ impl DetectorOptions {
 
     fn with_scorer(&self, scorer: Box<dyn Scorer>, features: usize) -> Detector {
         let (prior, warm_up_rows) = (self.method.prior(features), self.method.warm_up_rows(features));
-        let calibration = Calibration::new(self.alarm.clone(), prior, features, warm_up_rows);
+        let calibration = Calibration::new(self.alarm.clone(), prior, features, warm_up_rows)
+            .with_half_life(self.method.calibration_half_life_rows());
         let words = scorer.state_shape().initial().iter().chain(calibration.shape().initial()).copied().collect();
         let shape = StateShape::new(words, scorer.state_shape().layout());
         Detector {

@@ -33,15 +33,26 @@ pub(super) struct ForecastScorer {
     batches: u64,
 }
 
+/// After how many rows values repeat.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ScorerSeason {
+    /// After any number up to `season_max`, if they show it.
+    Found { season_max: u32 },
+    /// After so many.
+    Rows(u32),
+    /// They do not.
+    None,
+}
+
 impl ForecastScorer {
-    /// With a season of `period` rows, or, if that is 0, any up to `season_max`.
-    pub(super) fn new(period: u32, season_max: u32, min_training: u32) -> Result<Self, KernelError> {
-        let (season, season_max) = match period {
-            0 => {
+    pub(super) fn new(season: ScorerSeason, min_training: u32) -> Result<Self, KernelError> {
+        let (season, season_max) = match season {
+            ScorerSeason::Found { season_max } => {
                 let usual = [24, 168, 288].into_iter().filter(|period| *period <= season_max);
                 (Season::Auto(usual.collect()), season_max)
             }
-            period => (Season::Fixed(period), period),
+            ScorerSeason::Rows(period) => (Season::Fixed(period), period),
+            ScorerSeason::None => (Season::None, 2),
         };
         let forecaster =
             Forecaster::new(Parameters { method: Method::Flair, horizon: 1, season, season_max, min_training })?;
@@ -138,11 +149,12 @@ mod tests {
                     + if row == 700 { 20.0 } else { 0.0 }
             })
             .collect();
-        let mut scorer = ForecastScorer::new(0, 168, 32).expect("it can be");
+        let mut scorer = ForecastScorer::new(ScorerSeason::Found { season_max: 168 }, 32).expect("it can be");
         let rows = Arc::new(GroupedRows::group(&vec![0; values.len()], 1));
         scorer.start(&rows, &[&values], RowContext::default(), &mut WaveGroup::new());
         let scores = scorer.finish();
-        let mut by_hand = ForecastScorer::new(0, 168, 32).expect("it can be").forecaster;
+        let mut by_hand =
+            ForecastScorer::new(ScorerSeason::Found { season_max: 168 }, 32).expect("it can be").forecaster;
         by_hand.grow(1);
         for (row, value) in values.iter().enumerate() {
             let expected = by_hand.expect(0, LOWER, UPPER).map_or(0.0, |ahead| match *value > ahead.expected {

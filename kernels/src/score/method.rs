@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::forecast::ForecastScorer;
+use super::forecast::{ForecastScorer, ScorerSeason};
 use super::scorer::{KernelScorer, ScoreKernel, Scorer};
 use super::selective::SelectiveScorer;
-use crate::calibration::Prior;
+use crate::calibration::{HALF_LIFE_ROWS, Prior};
 use crate::half_space_forest::{ForestParameters, HalfSpaceForest};
 use crate::kernel::KernelError;
 use crate::parameter::check;
@@ -75,6 +75,15 @@ const VARIANCE_FLOOR: OptionDescription = option!(
     "Added to every variance, in squared units of the value: a constant series scores 0."
 );
 
+/// Of methods whose model has no half-life of its own.
+const CALIBRATION_HALF_LIFE: OptionDescription = option!(
+    "half_life",
+    50_000.0,
+    "Rows after which a score weighs half in what makes chances of scores; the model itself does not forget by it."
+);
+/// In so few rows no rate of alarms could be told; a sum of 32 bits knows no more.
+const CALIBRATION_HALF_LIFE_ROWS: std::ops::RangeInclusive<f64> = 1e3..=1e6;
+
 /// The option that is a number of milliseconds and has words for two of them.
 const SEASONALITY_NAME: &str = "seasonality";
 /// As a number: any season that is found.
@@ -107,6 +116,7 @@ pub const METHODS: &[MethodDescription] = &[
         options: &[
             option!("window", whole 80, "Rows of the rolling mean."),
             option!("capacity", whole 384, "Distinct values that are remembered."),
+            CALIBRATION_HALF_LIFE,
             MIN_TRAINING,
         ],
     },
@@ -180,8 +190,10 @@ pub const METHODS: &[MethodDescription] = &[
         meaning: "Distance from what was forecast for the row, in half widths of the forecast's interval (its standard deviations).",
         prior: Prior::DEVIATIONS,
         options: &[
+            SEASONALITY,
             option!("period", whole 0, "Rows of a season; 0: any that is found."),
             option!("season_max", whole 168, "The longest season that is looked for, in rows."),
+            CALIBRATION_HALF_LIFE,
             MIN_TRAINING,
         ],
     },
@@ -209,6 +221,7 @@ pub const METHODS: &[MethodDescription] = &[
             option!("depth", whole 8, "Levels of a tree."),
             option!("window", whole 256, "Rows whose distribution a row is compared with; the first five quarters of it score 0."),
             option!("seed", whole 24_301, "Where random choices come from."),
+            CALIBRATION_HALF_LIFE,
         ],
     },
     MethodDescription {
@@ -219,6 +232,7 @@ pub const METHODS: &[MethodDescription] = &[
         options: &[
             option!("window", whole 32, "Rows that make a shape."),
             option!("history", whole 2000, "How many rows back earlier shapes are kept; two windows score 0."),
+            CALIBRATION_HALF_LIFE,
         ],
     },
     MethodDescription {
@@ -263,7 +277,7 @@ pub enum MethodError {
         given: String,
     },
     /// The method has no such option.
-    #[error("method '{method}' has no option `{given}`; its options are {}", options(.method))]
+    #[error("method '{method}' has no option `{given}`{}; its options are {}", elsewhere(.given), options(.method))]
     UnknownOption {
         /// The method.
         method: &'static str,
@@ -322,6 +336,21 @@ fn options(method: &str) -> String {
         .map(|o| format!("`{}`", o.name))
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+/// Which methods have an option.
+pub fn methods_with(option: &str) -> Vec<&'static str> {
+    let has = |method: &&MethodDescription| method.options.iter().any(|known| known.name.eq_ignore_ascii_case(option));
+    METHODS.iter().filter(has).map(|method| method.name).collect()
+}
+
+fn elsewhere(option: &str) -> String {
+    let names = methods_with(option).into_iter().map(|name| format!("'{name}'")).collect::<Vec<_>>();
+    match names.as_slice() {
+        [] => String::new(),
+        [one] => format!(", which {one} has"),
+        [others @ .., last] => format!(", which {} and {last} have", others.join(", ")),
+    }
 }
 
 fn features(most: &usize) -> String {
@@ -389,6 +418,14 @@ impl Method {
     /// Whether it takes a season out whose period is one of time, so that it has to be told each row's.
     pub fn has_period_in_time(&self) -> bool {
         self.options.get(SEASONALITY_NAME).is_some_and(|period| *period > SEASONALITY_NONE)
+    }
+
+    /// How many rows it takes until a score weighs half in a calibration: what a `half_life` says where the model has none of its own.
+    pub(super) fn calibration_half_life_rows(&self) -> f32 {
+        match self.description.options.contains(&CALIBRATION_HALF_LIFE) {
+            true => self.options[CALIBRATION_HALF_LIFE.name] as f32,
+            false => HALF_LIFE_ROWS,
+        }
     }
 
     /// The method's description.
@@ -499,6 +536,9 @@ impl Method {
             SEASONALITY_NONE => Seasonality::None,
             ms => Seasonality::Period(ms as i64),
         };
+        if self.description.options.contains(&CALIBRATION_HALF_LIFE) {
+            check(self.description.name, CALIBRATION_HALF_LIFE.name, number("half_life"), CALIBRATION_HALF_LIFE_ROWS)?;
+        }
         let half_life = |kernel| {
             let value = number("half_life");
             let fits = value.is_finite() && (1.0..=1e9).contains(&value);
@@ -546,7 +586,27 @@ impl Method {
                 })))
             }
             "forecast" => {
-                Ok(Box::new(ForecastScorer::new(whole("period"), whole("season_max"), whole("min_training").max(1))?))
+                let (period, season_max) = (whole("period"), whole("season_max"));
+                let season = match season() {
+                    Seasonality::Auto if period == 0 => ScorerSeason::Found { season_max },
+                    Seasonality::Auto => ScorerSeason::Rows(period),
+                    Seasonality::None if period == 0 => ScorerSeason::None,
+                    // Rows have no fixed distance here, so an interval is no number of them.
+                    other => {
+                        return Err(KernelError::Parameter {
+                            kernel: "forecast",
+                            parameter: SEASONALITY_NAME,
+                            expected:
+                                "'auto' or 'none' (its season is of rows, `period => 24`, and `period` needs 'auto')"
+                                    .to_string(),
+                            given: match other {
+                                Seasonality::Period(ms) => serde_json::json!({ "ms": ms }).to_string(),
+                                _ => format!("'none' with `period => {period}`"),
+                            },
+                        });
+                    }
+                };
+                Ok(Box::new(ForecastScorer::new(season, whole("min_training").max(1))?))
             }
             "rcf" => {
                 check("rcf", "trees", whole("trees"), 1..=200)?;

@@ -14,7 +14,7 @@ mod still;
 mod tests;
 
 pub use detector::{Detections, Detector, DetectorOptions, RowContext};
-pub use method::{METHODS, Method, MethodDescription, MethodError, OptionDescription};
+pub use method::{METHODS, Method, MethodDescription, MethodError, OptionDescription, methods_with};
 pub use scorer::{Expectations, Scorer, score_now};
 
 /// When scores are alarms.

@@ -3,6 +3,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::rows::GroupedRows;
+use crate::series::testing::unit;
 use std::sync::Arc;
 
 pub(super) fn map(value: Value) -> Map<String, Value> {
@@ -34,7 +35,7 @@ fn what_cannot_be_is_named_with_what_can() {
     );
     assert_eq!(
         error(json!({ "method": "ewma", "trees": 5 })),
-        "method 'ewma' has no option `trees`; its options are `half_life`, `min_training`, `variance_floor`"
+        "method 'ewma' has no option `trees`, which 'rcf' and 'half_space' have; its options are `half_life`, `min_training`, `variance_floor`"
     );
     assert_eq!(
         error(json!({ "method": "ewma", "half_life": "x" })),
@@ -47,6 +48,25 @@ fn what_cannot_be_is_named_with_what_can() {
     assert_eq!(
         error(json!({ "method": "ewma", "half_life": -1 })),
         "option `half_life` of method 'ewma' must be between 0.1 and 1000000000, not -1"
+    );
+    assert_eq!(
+        error(json!({ "method": "ewma", "tree": 5 })),
+        "method 'ewma' has no option `tree`; its options are `half_life`, `min_training`, `variance_floor`"
+    );
+    assert!(
+        error(json!({ "method": "holt", "seasonality": "none" })).starts_with(
+            "method 'holt' has no option `seasonality`, which 'auto', 'seasonal' and 'forecast' have; its"
+        )
+    );
+    for method in ["novelty", "forecast", "half_space", "distance"] {
+        assert_eq!(
+            error(json!({ "method": method, "half_life": 10 })),
+            format!("option `half_life` of method '{method}' must be between 1000 and 1000000, not 10")
+        );
+    }
+    assert!(
+        error(json!({ "method": "forecast", "period": 24, "seasonality": "none" }))
+            .starts_with("option `seasonality` of method 'forecast' must be 'auto' or 'none' (its season is of rows")
     );
     let two = Method::parse(&map(json!({ "method": "ewma" })))
         .expect("it can be")
@@ -392,4 +412,41 @@ fn alarms_by_bounds_agree_with_bounds() {
     }
     let error = DetectorOptions::parse(&map(json!({ "alarm": "p" }))).expect_err("no such alarm").to_string();
     assert!(error.contains("must be 'chance' or 'bounds', not 'p'"), "{error}");
+}
+
+/// A half-life of chances is one of chances: scores stay, and of a series whose noise grows chances are greater the sooner earlier rows fade.
+/// What is not said is the default.
+#[test]
+fn a_half_life_of_chances_changes_no_score() {
+    let noise = |row: u64| if row < 6_000 { unit(row) } else { 3.0 * unit(row) };
+    let rows: Vec<(i64, f64)> = (0..9_000).map(|row| (60_000 * row as i64, noise(row))).collect();
+    for method in ["novelty", "forecast", "half_space", "distance"] {
+        let described = Method::named(method).expect("it is described").options;
+        let half_life = described.iter().find(|option| option.name == "half_life").expect("it has one");
+        assert_eq!(half_life.default as f32, crate::calibration::HALF_LIFE_ROWS, "that of all others");
+        let found = |half_life: Option<u32>| {
+            let mut options = json!({ "method": method });
+            half_life.into_iter().for_each(|rows| options["half_life"] = rows.into());
+            detections(options, &rows)
+        };
+        let (unsaid, said, short) = (found(None), found(Some(50_000)), found(Some(1_000)));
+        // As text: nothing is expected of a first row, and no NaN equals another.
+        assert_eq!(format!("{unsaid:?}"), format!("{said:?}"), "{method}");
+        assert_eq!(format!("{:?}", unsaid.score), format!("{:?}", short.score), "{method}");
+        assert!(unsaid.p_value != short.p_value, "{method}");
+    }
+}
+
+/// `seasonality => 'none'` takes no season out: a row that is usual at its time is then as strange as the season is high.
+#[test]
+fn a_forecast_without_seasons_has_none() {
+    let season = |row: u64| 10.0 * (std::f64::consts::TAU * row as f64 / 24.0).sin().powi(9) + 0.1 * unit(row);
+    let rows: Vec<(i64, f64)> = (0..1_200).map(|row| (3_600_000 * row as i64, season(row))).collect();
+    let off_by = |seasonality: &str| {
+        let found = detections(json!({ "method": "forecast", "seasonality": seasonality }), &rows);
+        let missed = rows.iter().zip(&found.expected).skip(600).map(|((_, value), expected)| (value - expected).abs());
+        missed.sum::<f64>() / 600.0
+    };
+    let (found, none) = (off_by("auto"), off_by("none"));
+    assert!(none > 3.0 * found, "{none} without a season, {found} with it");
 }

@@ -16,6 +16,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Ar
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use eagre_engine::model::{AnswerCache, Model, Predictions, Refusal};
+use eagre_engine::type_name::sql_name;
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -183,7 +184,8 @@ fn columns(definition: &Definition, clause: &str, said: Option<&[(String, DataTy
             DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
             other => {
                 return Err(definition.shape(format!(
-                    "`{name}` of {clause} is {other}; a service takes and gives numbers, booleans and texts"
+                    "`{name}` of {clause} is {}; a service takes and gives numbers, booleans and texts",
+                    sql_name(other)
                 )));
             }
         };

@@ -23,7 +23,7 @@ use crate::answer::{Activation, Answer, Classes};
 use crate::block::{BLOCK_ROWS, by_blocks, rows_of, sequences_of};
 use crate::error::Result;
 use crate::options::Definition;
-use crate::signature::Signature;
+use crate::signature::{Signature, has_array};
 
 /// A network and what surrounds it.
 pub struct NetworkModel {
@@ -56,9 +56,7 @@ impl NetworkModel {
         let hidden = definition.hidden()?.or(card.activation).unwrap_or(Hidden::Relu);
         let network = Network::build(definition, arch, hidden, file.tensors)?;
         let sequence = card.input.as_ref().is_some_and(|columns| columns.iter().any(|column| column.sequence))
-            || definition.input.as_ref().is_some_and(|columns| {
-                columns.iter().any(|(_, data_type)| matches!(data_type, arrow::datatypes::DataType::List(_)))
-            });
+            || definition.input.as_deref().is_some_and(has_array);
         // A gru reads as many numbers as come, in steps of its width.
         let width = match arch {
             Arch::Gru if sequence => None,

@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use candle_core::{Device, Tensor};
+use eagre_engine::type_name::sql_name;
 
 use super::chance::Chance;
 use super::settings::{Task, TrainingSettings};
@@ -108,6 +109,7 @@ pub(super) fn read(definition: &Definition, settings: &TrainingSettings, batch: 
                 numbers(column).map_err(|error| wrong(error.to_string()))?.into_iter().map(|value| finite(value?).map(|value| vec![value])).collect()
             }
             other => {
+                let other = sql_name(other);
                 return Err(wrong(format!(
                     "column `{name}` is {other}, and models learn from numbers; turn it into some (`CASE WHEN kind = 'a' THEN 1 ELSE 0 END`), \
                      or leave it out of the query"
@@ -177,7 +179,7 @@ fn targets(definition: &Definition, settings: &TrainingSettings, column: &ArrayR
             return Err(wrong(format!(
                 "the label `{}` is {}, and a regressor learns numbers",
                 settings.label,
-                column.data_type()
+                sql_name(column.data_type())
             )));
         }
         let numbers = numbers(column).map_err(told)?;
@@ -190,7 +192,7 @@ fn targets(definition: &Definition, settings: &TrainingSettings, column: &ArrayR
         return Err(wrong(format!(
             "the label `{}` is {}, and a classifier learns texts, booleans or numbers",
             settings.label,
-            column.data_type()
+            sql_name(column.data_type())
         )));
     }
     let texts = cast(column, &DataType::Utf8).map_err(told)?;

@@ -11,7 +11,7 @@ use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
-use eagre_engine::model::{ModelSlot, Shape, ask};
+use eagre_engine::model::{ModelSlot, Shape, ask, filled_by};
 
 use crate::types::sql_name;
 
@@ -116,16 +116,37 @@ impl ScalarUDFImpl for Predict {
             && arg_types.len() == expected.len() + 1
             && matches!(arg_types.last(), Some(DataType::Timestamp(..)));
         let (arg_types, time) = if timed { arg_types.split_at(expected.len()) } else { (arg_types, &[][..]) };
-        if arg_types.len() != expected.len() {
+        let is_array = |given: &DataType| {
+            matches!(given, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..))
+        };
+        let Some(filled) = filled_by(model.input(), arg_types) else {
             let names = expected.iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
+            let hint = match arg_types.iter().filter(|given| is_array(given)).count() {
+                0 => "",
+                1 => "; an ARRAY fills the numbers that the others leave",
+                _ => "; one ARRAY can fill the numbers that the others leave, of several nobody knows which",
+            };
             return plan_err!(
-                "model `{name}` reads {} columns ({names}), and is asked about {}",
+                "model `{name}` reads {} columns ({names}), and is asked about {}{hint}",
                 expected.len(),
                 arg_types.len()
             );
-        }
-        let coerced = arg_types.iter().zip(expected).map(|(given, field)| {
+        };
+        let coerced = arg_types.iter().zip(filled).map(|(given, inputs)| {
             let is_number = |data_type: &DataType| data_type.is_numeric() || matches!(data_type, DataType::Boolean | DataType::Null);
+            let field = &expected[inputs.start];
+            if is_array(given) && *field.data_type() == DataType::Float64 {
+                let item = match given {
+                    DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => item,
+                    _ => field,
+                };
+                if model.waits() || model.online().is_some() {
+                    return plan_err!("model `{name}` is asked about single values, and `{}` is given {}; take its numbers out (`v[1], v[2]`)", field.name(), sql_name(given));
+                }
+                if is_number(item.data_type()) {
+                    return Ok(DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true))));
+                }
+            }
             let fits = match (field.data_type(), given) {
                 (DataType::List(_), DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _)) => {
                     is_number(item.data_type())

@@ -1,6 +1,38 @@
-//! `CURSOR(SELECT STREAM ..)`, as Kinesis hands a stream to a function: a subquery, whose tokens are made those of one.
+//! `CURSOR(SELECT STREAM ..)`, as Kinesis hands a stream to a function: a subquery, whose tokens are made those of one. And `SELECT STREAM ..`
+//! wherever it stands: all queries here are of streams.
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+
+/// Words that go on with an expression or end the list, where `STREAM` before them is a column.
+const CONTINUES: [&str; 27] = [
+    "FROM",
+    "AS",
+    "IS",
+    "IN",
+    "NOT",
+    "AND",
+    "OR",
+    "XOR",
+    "BETWEEN",
+    "LIKE",
+    "ILIKE",
+    "SIMILAR",
+    "RLIKE",
+    "REGEXP",
+    "AT",
+    "COLLATE",
+    "OVERLAPS",
+    "INTO",
+    "WHERE",
+    "GROUP",
+    "HAVING",
+    "ORDER",
+    "LIMIT",
+    "EMIT",
+    "UNION",
+    "EXCEPT",
+    "INTERSECT",
+];
 
 /// Takes out the words that the parser has no place for.
 pub(super) fn drop_cursor_streams(tokens: &mut Vec<TokenWithSpan>) {
@@ -12,18 +44,21 @@ pub(super) fn drop_cursor_streams(tokens: &mut Vec<TokenWithSpan>) {
         })
     };
     let is = |place: usize, token: &Token| solid.get(place).is_some_and(|at| tokens[*at].token == *token);
+    // A column may have that name: then an operator, a comma or a clause follows, and no item of a list.
+    let begins_list = |place: usize| match solid.get(place).map(|at| &tokens[*at].token) {
+        Some(Token::Word(next)) => next.quote_style.is_some() || !CONTINUES.iter().any(|text| word(place, text)),
+        Some(Token::Number(..) | Token::SingleQuotedString(_)) => true,
+        // All columns, and not a product.
+        Some(Token::Mul) => is(place + 1, &Token::Comma) || word(place + 1, "FROM"),
+        _ => false,
+    };
     let mut dropped = vec![];
-    for place in (0..solid.len()).filter(|place| word(*place, "CURSOR")) {
-        if !is(place + 1, &Token::LParen) || !word(place + 2, "SELECT") {
-            continue;
+    for place in 0..solid.len() {
+        if word(place, "CURSOR") && is(place + 1, &Token::LParen) && word(place + 2, "SELECT") {
+            dropped.push(solid[place]);
         }
-        dropped.push(solid[place]);
-        // A column may have that name.
-        let is_column = [Token::Comma, Token::Period, Token::RParen].iter().any(|token| is(place + 4, token))
-            || word(place + 4, "FROM")
-            || word(place + 4, "AS");
-        if word(place + 3, "STREAM") && !is_column {
-            dropped.push(solid[place + 3]);
+        if word(place, "SELECT") && word(place + 1, "STREAM") && begins_list(place + 2) {
+            dropped.push(solid[place + 1]);
         }
     }
     for place in dropped.into_iter().rev() {

@@ -118,7 +118,7 @@ pub(super) fn executable(
         }
         LogicalPlan::TableScan(leaf) => Ok(Transformed::yes(scan(leaf)?)),
         LogicalPlan::Window(window) => {
-            window.window_expr.iter().try_for_each(score::check_over)?;
+            window.window_expr.iter().try_for_each(|expr| score::check_over(expr, window.input.schema()))?;
             window.window_expr.iter().try_for_each(check_frame)?;
             Ok(Transformed::no(node))
         }

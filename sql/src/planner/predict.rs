@@ -22,6 +22,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
+use eagre_engine::model::filled_by;
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::online::{OnlineCall, Question};
 use eagre_engine::operator::predict::{PredictCall, PredictFactory};
@@ -468,17 +469,20 @@ impl Lowering<'_> {
                 return Err(SqlError::internal("a prediction without its model"));
             };
             let mut args = vec![];
-            let inputs = function.model.current();
-            for (arg, input) in asked.args.iter().zip(inputs.input().fields()) {
+            let model = function.model.current();
+            let asked_about = &asked.args[..asked.args.len().min(function.inputs())];
+            let types = asked_about.iter().map(|arg| arg.get_type(node.input.schema()));
+            let types = types.collect::<DataFusionResult<Vec<_>>>()?;
+            let filled = filled_by(model.input(), &types);
+            let filled = filled.ok_or_else(|| SqlError::internal("a prediction lost its inputs"))?;
+            for (arg, inputs) in asked_about.iter().zip(filled) {
                 let compiled = self.compile(&mut stream, &compiler, arg, "")?;
                 args.push(match compiled.as_column() {
                     Some(place) => place,
                     None => {
-                        let field = compiled.field().as_ref().clone().with_name(format!(
-                            "{}.{}",
-                            function.model.name(),
-                            input.name()
-                        ));
+                        // Several numbers of one array go by the name of the first.
+                        let name = format!("{}.{}", function.model.name(), model.input().field(inputs.start).name());
+                        let field = compiled.field().as_ref().clone().with_name(name);
                         columns.push(Arc::new(field));
                         exprs.push(compiled);
                         exprs.len() - 1

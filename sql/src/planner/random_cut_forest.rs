@@ -5,15 +5,17 @@
 //! stream, over the columns that are numbers, as there. The defaults are those of there too. Which columns are numbers, and which is the
 //! event time, the table says; so the stream is one of columns of one table.
 
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, SelectItem, SetExpr, Spanned, TableAlias,
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, SelectItem, SetExpr, Spanned, TableAlias,
     TableFactor, Value, WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::parser::Parser;
 
 use super::window::{self, WindowData, split_partition, window_data};
-use crate::catalog::{Catalog, Relation};
+use crate::catalog::{Catalog, Relation, Table};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::dialect::EagreDialect;
 
@@ -23,6 +25,24 @@ const FORM: &str =
 const SCORE: &str = "ANOMALY_SCORE";
 /// What is meant where an argument is not given: trees, rows in a tree, rows after which a row weighs 1/e, rows of a shingle.
 const DEFAULTS: [f64; 4] = [100.0, 256.0, 100_000.0, 1.0];
+
+/// The table of a name and its event time; `None`: it is no table, or has none.
+///
+/// # Errors
+/// Nothing has that name.
+pub(super) fn timed_table(
+    catalog: &Catalog,
+    name: &ObjectName,
+    location: Option<Location>,
+) -> Result<Option<(Arc<Table>, String)>> {
+    let parts = name.0.iter().filter_map(|part| part.as_ident());
+    let parts: Vec<(&str, bool)> = parts.map(|ident| (ident.value.as_str(), ident.quote_style.is_some())).collect();
+    let Relation::Table(found) = catalog.relation(&parts, Location::of(name.span()).or(location))? else {
+        return Ok(None);
+    };
+    let time = found.definition.watermark.as_ref().map(|watermark| watermark.column.clone());
+    Ok(time.map(|time| (found, time)))
+}
 
 /// A call in a `FROM`, as a subquery.
 ///
@@ -78,19 +98,7 @@ pub(super) fn table_function(catalog: &Catalog, factor: &TableFactor) -> Result<
     let SetExpr::Select(select) = query.body.as_mut() else { return Err(one_table()) };
     let [from] = select.from.as_slice() else { return Err(one_table()) };
     let TableFactor::Table { name: table, args: None, .. } = &from.relation else { return Err(one_table()) };
-    let parts: Vec<(String, bool)> = table
-        .0
-        .iter()
-        .filter_map(|part| part.as_ident())
-        .map(|ident| (ident.value.clone(), ident.quote_style.is_some()))
-        .collect();
-    let parts: Vec<(&str, bool)> = parts.iter().map(|(text, quoted)| (text.as_str(), *quoted)).collect();
-    let Relation::Table(found) = catalog.relation(&parts, Location::of(table.span()).or(location))? else {
-        return Err(one_table());
-    };
-    let Some(time) = found.definition.watermark.as_ref().map(|watermark| watermark.column.clone()) else {
-        return Err(one_table());
-    };
+    let Some((found, time)) = timed_table(catalog, table, location)? else { return Err(one_table()) };
     if !from.joins.is_empty() {
         return Err(one_table());
     }

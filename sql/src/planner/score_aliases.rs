@@ -5,12 +5,14 @@
 
 use datafusion::sql::sqlparser::ast::{
     self, BinaryOperator, DataType as SqlType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator,
-    FunctionArguments, Ident, ObjectName, Spanned, Value, WindowType,
+    FunctionArguments, Ident, ObjectName, OrderByExpr, OrderByOptions, Select, Spanned, TableFactor, Value, WindowType,
 };
 
+use super::random_cut_forest::timed_table;
 use super::window;
+use crate::catalog::Catalog;
 use crate::error::{Location, SqlError, nearest};
-use crate::functions::score::{PASSED_OVER, ScoreFunction};
+use crate::functions::score::{LEARN_WHEN, PASSED_OVER, ScoreFunction};
 
 const FLINK: &str = "ML_DETECT_ANOMALIES";
 const SPIKES: &str = "AnomalyDetection_SpikeAndDip";
@@ -19,17 +21,27 @@ const CHANGES: &str = "AnomalyDetection_ChangePoint";
 const OF_ARIMA: [&str; 9] =
     ["p", "q", "d", "m", "maxTrainingSize", "enableStl", "evalWindowSize", "updateInterval", "horizon"];
 
-/// A call under another name, as what it is here; `None`: it is none. What is returned has its options still by name.
+/// The event time of the one table that a `SELECT` reads, if it is that.
+pub(super) fn event_time(catalog: &Catalog, select: &Select) -> Option<Ident> {
+    let [from] = select.from.as_slice() else { return None };
+    let TableFactor::Table { name, args: None, .. } = &from.relation else { return None };
+    // A name that nothing has is told where names are resolved.
+    let (_, time) = timed_table(catalog, name, None).ok().flatten().filter(|_| from.joins.is_empty())?;
+    Some(Ident::with_quote('"', time))
+}
+
+/// A call under another name, as what it is here; `None`: it is none. What is returned has its options still by name. `time` is the event time of
+/// what the call's `SELECT` reads, where that is one table with a watermark.
 ///
 /// # Errors
 /// A call that is written wrongly; an option that has no meaning here.
-pub(super) fn alias(function: &Function) -> Result<Option<Expr>, SqlError> {
+pub(super) fn alias(function: &Function, time: Option<&Ident>) -> Result<Option<Expr>, SqlError> {
     let name = function.name.to_string();
     let call = |name| Call { name, function, location: Location::of(function.span()) };
     match [FLINK, SPIKES, CHANGES].into_iter().find(|alias| alias.eq_ignore_ascii_case(&name)) {
         Some(FLINK) => call(FLINK).flink().map(Some),
-        Some(SPIKES) => call(SPIKES).azure(true).map(Some),
-        Some(name) => call(name).azure(false).map(Some),
+        Some(SPIKES) => call(SPIKES).azure(true, time).map(Some),
+        Some(name) => call(name).azure(false, time).map(Some),
         None => Ok(None),
     }
 }
@@ -47,11 +59,23 @@ impl Call<'_> {
 
     fn args(&self) -> Result<Vec<&Expr>, SqlError> {
         let FunctionArguments::List(list) = &self.function.args else { return Ok(vec![]) };
-        let plain = list.args.iter().map(|arg| match arg {
+        let plain = list.args.iter().filter(|arg| self.when(arg).is_none()).map(|arg| match arg {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Ok(expr),
             other => Err(self.wrong(&format!("takes no `{other}`"))),
         });
         plain.collect()
+    }
+
+    /// The condition of a `WHEN` in the `OVER` of Azure's functions, which the parser has made an argument by name.
+    fn when<'b>(&self, arg: &'b FunctionArg) -> Option<&'b Expr> {
+        match arg {
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(condition), .. }
+                if name.value.eq_ignore_ascii_case(LEARN_WHEN) =>
+            {
+                Some(condition)
+            }
+            _ => None,
+        }
     }
 
     /// `detect_anomalies(value, time, options) OVER (..)` with the `OVER` of the call.
@@ -65,7 +89,8 @@ impl Call<'_> {
         };
         let plain = [value, time].map(|expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone())));
         if let FunctionArguments::List(list) = &mut function.args {
-            list.args = plain.into_iter().chain(options.into_iter().map(named)).collect();
+            let when = list.args.iter().find_map(|arg| self.when(arg)).map(|when| (LEARN_WHEN, when.clone()));
+            list.args = plain.into_iter().chain(options.into_iter().chain(when).map(named)).collect();
         }
         Expr::Function(function)
     }
@@ -119,8 +144,8 @@ impl Call<'_> {
         ]))
     }
 
-    /// `(value, confidence, history [, mode])`, with `ORDER BY <event time>` in its `OVER`.
-    fn azure(&self, spikes: bool) -> Result<Expr, SqlError> {
+    /// `(value, confidence, history [, mode])`. Rows come in the order of event time, whether its `OVER` says so or not.
+    fn azure(&self, spikes: bool, event_time: Option<&Ident>) -> Result<Expr, SqlError> {
         let args = self.args()?;
         let (value, confidence, history, mode) =
             match (spikes, args.as_slice()) {
@@ -132,13 +157,13 @@ impl Call<'_> {
                 (false, _) => return Err(self.wrong("takes a value, a confidence in percent, and a number of rows")),
             };
         let time = match &self.function.over {
-            Some(WindowType::WindowSpec(over)) => over.order_by.first().map(|order| &order.expr),
+            Some(WindowType::WindowSpec(over)) => over.order_by.first().map(|order| order.expr.clone()),
             _ => None,
         };
-        let Some(time) = time else {
+        let known = event_time.filter(|_| self.function.over.is_some()).map(|time| Expr::Identifier(time.clone()));
+        let Some(time) = time.or(known) else {
             return Err(self.wrong(
-                "needs to know when rows happened: write `OVER (PARTITION BY k ORDER BY <event time>)`; how far it looks back is its third \
-                 argument, in rows, and takes the place of `LIMIT DURATION`",
+                "needs to know when rows happened: read one table with a `WATERMARK`, or write `OVER (PARTITION BY k ORDER BY <event time>)`",
             ));
         };
         let rows = number_of(history).filter(|rows| rows.fract() == 0.0 && *rows >= 1.0);
@@ -153,7 +178,14 @@ impl Call<'_> {
             ("max_false_alarm_rate", rate(self.percent(confidence)?)),
             ("rest", number(0.0)),
         ];
-        let found = self.detect(value, time, options);
+        let mut ordered = self.function.clone();
+        if let Some(WindowType::WindowSpec(over)) = &mut ordered.over
+            && over.order_by.is_empty()
+        {
+            let options = OrderByOptions { asc: None, nulls_first: None };
+            over.order_by.push(OrderByExpr { expr: time.clone(), options, with_fill: None });
+        }
+        let found = Call { function: &ordered, ..*self }.detect(value, &time, options);
         let alarm = field(&found, "is_anomaly");
         let direction = match mode {
             None => None,

@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::named_windows::NamedWindows;
 use super::rows::{and, filter_by_rows, or, quantified, row_in_list, rows_compared};
-use super::score_aliases::alias;
+use super::score_aliases::{alias, event_time};
 use super::{
     array_subquery, comparisons, json_forms, json_made, json_rows, nested_unnest, predict, random_cut_forest,
     timestamp_digits, value_queries, window,
@@ -32,7 +32,7 @@ use crate::parser::written::written;
 /// # Errors
 /// A form that is written wrongly.
 pub(super) fn expand(catalog: &Catalog, query: &mut Query) -> Result<()> {
-    match query.visit(&mut Expander { catalog, written: vec![] }) {
+    match query.visit(&mut Expander { catalog, written: vec![], times: vec![] }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
@@ -42,6 +42,8 @@ struct Expander<'a> {
     catalog: &'a Catalog,
     /// The unnamed columns of the `SELECT`s around, the innermost last: what they were, and how that was written.
     written: Vec<Vec<Option<(String, String)>>>,
+    /// The event times of the `SELECT`s around, the innermost last, of those that read one table with a watermark.
+    times: Vec<Option<Ident>>,
 }
 
 impl Expander<'_> {
@@ -81,12 +83,14 @@ impl VisitorMut for Expander<'_> {
             _ => None,
         };
         self.written.push(select.projection.iter().map(name).collect());
+        self.times.push(event_time(self.catalog, select));
         json_rows::in_select(select);
         ControlFlow::Continue(())
     }
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
         let names = self.written.pop().unwrap_or_default();
+        self.times.pop();
         for (item, name) in select.projection.iter_mut().zip(names) {
             // A column is named as it was written.
             if let (SelectItem::UnnamedExpr(expr), Some((text, name))) = (&*item, name)
@@ -161,7 +165,11 @@ impl VisitorMut for Expander<'_> {
                 .map(|made| made.or_else(|| json_rows::in_expression(function)))
                 .map(|made| made.or_else(|| json_forms::extracted(function, &name))),
         };
-        match json.transpose().or_else(|| alias(function).transpose()).transpose() {
+        match json
+            .transpose()
+            .or_else(|| alias(function, self.times.last().and_then(Option::as_ref)).transpose())
+            .transpose()
+        {
             Ok(None) => {}
             // Its parts are visited next.
             Ok(Some(written)) => *expr = written,

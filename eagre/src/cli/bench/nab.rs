@@ -184,7 +184,35 @@ fn score(chance: Option<f64>, alarm: bool) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use eagre_measures::nab::{Plan, Profile, Threshold, load, load_scores, score as worth};
+
     use super::*;
+
+    /// What is shipped is worth what it is held to: the real series that are here, all with one threshold and nothing set, by the benchmark's own
+    /// rules.
+    #[test]
+    fn the_default_is_worth_its_gates() {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/data/nab");
+        let out = tempfile::tempdir().expect("a folder");
+        run(&NabArgs { data: data.clone(), out: out.path().to_owned() }).expect("all series are scored");
+        let files = load(&data, &data.join("windows_all.json")).expect("the labels of the repository");
+        assert_eq!(files.len(), files_of(&data).expect("they are there").len(), "each series has labels");
+        let plans: Vec<Plan> = files.iter().map(|file| file.plan.clone()).collect();
+        let scores: Vec<Vec<f64>> =
+            files.iter().map(|file| load_scores(out.path(), file).expect("a score for each row")).collect();
+        for (profile, gate) in [(Profile::Standard, 72.0), (Profile::RewardLowFalsePositives, 63.0)] {
+            let outcome = worth(&plans, &scores, profile, Threshold::Fixed(THRESHOLD)).expect("they are scored");
+            assert!(
+                outcome.score >= gate,
+                "{}: {:.2} of at least {gate}; {} of {} windows, {} rows of false alarms",
+                profile.name(),
+                outcome.score,
+                outcome.windows_hit,
+                outcome.windows,
+                outcome.false_alarm_rows
+            );
+        }
+    }
 
     /// One threshold is for all files: which side of it a row is on is what the query says, and rarer rows are higher.
     #[test]

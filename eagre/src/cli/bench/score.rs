@@ -208,7 +208,7 @@ impl Bench<'_> {
                 Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| *row as i64)));
             // A score alone is not told times.
             let times = matches!(answer, ScoreAnswer::Detections(_)).then_some(&times);
-            let expected = score_partition(&answer, &[values], times, None, rows.len())?;
+            let expected = score_partition(&answer, &[values], None, times, None, rows.len())?;
             let mine = take_record_batch(&found, &UInt64Array::from(of_key)).map_err(EngineError::from)?;
             let mine = concat(&[mine.column(2).as_ref()]).map_err(EngineError::from)?;
             if *mine != *expected {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float64Array, ListArray, RecordBatch, StringViewArray, StructArray,
+    UInt32Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
@@ -18,7 +19,10 @@ use eagre_kernels::score::{Detections, Detector, DetectorOptions, Method, Placem
 use eagre_kernels::state::StateShape;
 
 use super::NAME;
+use crate::arrays::{misfits, of_numbers, side_by_side};
+use crate::delta::Delta;
 use crate::error::{EngineError, Result};
+use crate::operator::{BadRows, Output};
 use crate::time::event_times_ms;
 
 /// One call of a query.
@@ -30,11 +34,39 @@ pub struct ScoreCall {
     pub answer: ScoreAnswer,
     /// What rows are scored by, as numeric columns of the operator's input.
     pub features: Vec<usize>,
+    /// How many numbers an array has, where the one feature is a column of arrays: each is a value then.
+    pub width: Option<usize>,
     /// When a row happened, as a column of times; for what depends on how much time has passed.
     pub time: Option<usize>,
     /// Whether a row is learnt, as a column of truth values; one that is unknown is not learnt. Without it all are. A call that has it runs
     /// on the CPU.
     pub learn: Option<usize>,
+}
+
+impl ScoreCall {
+    /// How many values a row is scored by.
+    pub(super) fn value_count(&self) -> usize {
+        self.width.unwrap_or(self.features.len())
+    }
+
+    /// Tells the rows whose array has another length. They stay, and have no score, as rows without a value.
+    pub(super) fn tell_misfits(&self, delta: &Delta, out: &mut Output) -> Result<()> {
+        let (Some(width), Some(feature)) = (self.width, self.features.first()) else { return Ok(()) };
+        for (length, rows) in misfits(delta.batch.column(*feature), width)? {
+            let refused = delta.take(&UInt32Array::from(rows))?;
+            out.bad(BadRows {
+                ordinals: (0..refused.rows()).map(|row| refused.ordinal(row)).collect(),
+                rows: refused.batch,
+                reason: format!(
+                    "what is scored is an ARRAY of {} (`width => {width}`), and this one has {length}",
+                    of_numbers(width)
+                )
+                .into(),
+                origin: self.answer.function().into(),
+            });
+        }
+        Ok(())
+    }
 }
 
 /// What a call says of a row.
@@ -52,6 +84,14 @@ impl ScoreAnswer {
         match self {
             Self::Score(method) => method,
             Self::Detections(options) => options.method(),
+        }
+    }
+
+    /// The function that answers so.
+    pub fn function(&self) -> &'static str {
+        match self {
+            Self::Score(_) => "anomaly_score",
+            Self::Detections(_) => "detect_anomalies",
         }
     }
 
@@ -100,11 +140,24 @@ pub(super) struct CallRows {
 impl CallRows {
     pub(super) fn of(call: &ScoreCall, batch: &RecordBatch) -> Result<Self> {
         let columns: Vec<ArrayRef> = call.features.iter().map(|place| Arc::clone(batch.column(*place))).collect();
-        Self::new(&columns, call.time.map(|place| batch.column(place)), call.learn.map(|place| batch.column(place)))
+        Self::new(
+            &columns,
+            call.width,
+            call.time.map(|place| batch.column(place)),
+            call.learn.map(|place| batch.column(place)),
+        )
     }
 
-    fn new(features: &[ArrayRef], time: Option<&ArrayRef>, learn: Option<&ArrayRef>) -> Result<Self> {
-        let features = features.iter().map(numbers).collect::<Result<_>>()?;
+    fn new(
+        features: &[ArrayRef],
+        width: Option<usize>,
+        time: Option<&ArrayRef>,
+        learn: Option<&ArrayRef>,
+    ) -> Result<Self> {
+        let features = match (width, features) {
+            (Some(width), [arrays]) => side_by_side(arrays, width)?.iter().map(numbers).collect::<Result<_>>()?,
+            _ => features.iter().map(numbers).collect::<Result<_>>()?,
+        };
         let times = |column: &ArrayRef| {
             Ok::<_, EngineError>(event_times_ms(column)?.iter().map(|ms| ms.unwrap_or(0)).collect())
         };
@@ -221,19 +274,20 @@ impl Running {
 
 /// The answers for rows that are all of one partition, in order: what the operator says of a partition's rows, for finished tables.
 ///
-/// `time` and `learn` are as those of a [`ScoreCall`].
+/// `width`, `time` and `learn` are as those of a [`ScoreCall`].
 ///
 /// # Errors
 /// Features that are no numbers, or not as many as the method takes; times that are none.
 pub fn score_partition(
     answer: &ScoreAnswer,
     features: &[ArrayRef],
+    width: Option<usize>,
     time: Option<&ArrayRef>,
     learn: Option<&ArrayRef>,
     rows: usize,
 ) -> Result<ArrayRef> {
-    let call_rows = CallRows::new(features, time, learn)?;
-    let mut running = Running::new(answer, features.len(), learn.is_some(), &Arc::default())?;
+    let call_rows = CallRows::new(features, width, time, learn)?;
+    let mut running = Running::new(answer, width.unwrap_or(features.len()), learn.is_some(), &Arc::default())?;
     let grouped = Arc::new(GroupedRows::group(&vec![0; rows], 1));
     let mut group = WaveGroup::new();
     running.start(&grouped, &call_rows, &mut group);

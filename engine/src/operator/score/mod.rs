@@ -118,6 +118,10 @@ impl OperatorFactory for ScoreFactory {
         Ok(Box::new(Score::new(self)?))
     }
 
+    fn refuses_as_bad(&self) -> bool {
+        self.spec.calls.iter().any(|call| call.width.is_some())
+    }
+
     fn runs_on(&self) -> &'static str {
         if self.has_kernels { runs_on(&self.spec.placement) } else { "CPU" }
     }
@@ -155,7 +159,7 @@ impl Score {
     fn new(factory: &ScoreFactory) -> Result<Self> {
         let spec = &factory.spec;
         let running =
-            |call: &ScoreCall| Running::new(&call.answer, call.features.len(), call.learn.is_some(), &spec.placement);
+            |call: &ScoreCall| Running::new(&call.answer, call.value_count(), call.learn.is_some(), &spec.placement);
         let running: Vec<Running> = spec.calls.iter().map(running).collect::<Result<_>>()?;
         let mut fields: Vec<Field> = spec.partition.iter().map(|column| spec.input.field(*column).clone()).collect();
         for (index, running) in running.iter().enumerate() {
@@ -233,6 +237,9 @@ impl Operator for Score {
             let time = self.spec.time();
             if let Some(time) = time {
                 deltas = judge((time, 0), deltas, before, out)?;
+            }
+            for call in &self.spec.calls {
+                deltas.iter().try_for_each(|delta| call.tell_misfits(delta, out))?;
             }
             self.buffer.take_in(in_order_of_arrival(deltas)?, time)?;
             let moves = time.is_some() && after > self.watermark;

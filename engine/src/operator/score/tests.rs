@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Float64Array, Int64Array, TimestampMillisecondArray, UInt64Array};
-use arrow::datatypes::TimeUnit;
+use arrow::array::{Float64Array, Int64Array, ListArray, TimestampMillisecondArray, UInt64Array};
+use arrow::datatypes::{Float64Type, TimeUnit};
 use proptest::prelude::*;
 
 use arrow::compute::SortOptions;
@@ -27,7 +27,20 @@ fn schema() -> SchemaRef {
         Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, None), true),
         Field::new("key", DataType::Int64, true),
         Field::new("value", DataType::Float64, true),
+        Field::new("pair", crate::arrays::array_type(), true),
     ]))
+}
+
+impl Row {
+    /// The value and the key as an array; now and then one number is missing.
+    fn pair(&self) -> Vec<Option<f64>> {
+        let both = vec![self.value, Some(self.key as f64)];
+        if self.arrival % 7 == 6 { both[..1].to_vec() } else { both }
+    }
+}
+
+fn pairs(rows: &[Row]) -> ArrayRef {
+    Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(rows.iter().map(|row| Some(row.pair()))))
 }
 
 fn delta_of(rows: &[Row]) -> Delta {
@@ -35,6 +48,7 @@ fn delta_of(rows: &[Row]) -> Delta {
         Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.ts))),
         Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.key))),
         Arc::new(Float64Array::from_iter(rows.iter().map(|row| row.value))),
+        pairs(rows),
     ];
     Delta {
         batch: RecordBatch::try_new(schema(), columns).expect("columns fit"),
@@ -59,27 +73,37 @@ fn found() -> ScoreAnswer {
     ScoreAnswer::Detections(DetectorOptions::parse(&options).expect("they can be"))
 }
 
+/// Of arrays, by a method that takes several values.
+fn of_pairs() -> ScoreAnswer {
+    let options = r#"{ "method": "half_space", "window": 8, "trees": 3, "depth": 3, "min_training": 2 }"#;
+    ScoreAnswer::Detections(
+        DetectorOptions::parse(&serde_json::from_str(options).expect("an object")).expect("they can be"),
+    )
+}
+
 fn factory(by_watermark: bool) -> ScoreFactory {
     let call = |name: &str, answer: ScoreAnswer| ScoreCall {
         name: name.into(),
         answer,
         features: vec![2],
+        width: None,
         time: Some(0),
         learn: None,
     };
+    let pairs = ScoreCall { features: vec![3], width: Some(2), ..call("pairs", of_pairs()) };
     let order = vec![OrderKey { column: 0, options: SortOptions { descending: false, nulls_first: false } }];
     let spec = ScoreSpec {
         input: schema(),
         partition: vec![1],
         order,
         by_watermark,
-        calls: vec![call("score", score()), call("found", found())],
+        calls: vec![call("score", score()), call("found", found()), pairs],
         placement: Arc::default(),
     };
     ScoreFactory::new(spec).expect("it can be")
 }
 
-/// `ts|key|value|score|found` of every row, from the definition.
+/// `ts|key|value|pair|score|found|pairs` of every row, from the definition: an array is its numbers as columns.
 fn expected(rows: &[Row]) -> Vec<String> {
     let mut by_key: BTreeMap<i64, Vec<Row>> = BTreeMap::new();
     rows.iter().for_each(|row| by_key.entry(row.key).or_default().push(*row));
@@ -88,13 +112,20 @@ fn expected(rows: &[Row]) -> Vec<String> {
         rows.sort_by_key(|row| (row.ts, row.arrival));
         let values: ArrayRef = Arc::new(Float64Array::from_iter(rows.iter().map(|row| row.value)));
         let time: ArrayRef = Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.ts)));
-        let answer = |answer| score_partition(&answer, &[Arc::clone(&values)], Some(&time), None, rows.len());
+        let answer = |answer| score_partition(&answer, &[Arc::clone(&values)], None, Some(&time), None, rows.len());
+        let place = |place: usize| -> ArrayRef {
+            let number = |row: &Row| if row.pair().len() == 2 { row.pair()[place] } else { None };
+            Arc::new(rows.iter().map(number).collect::<Float64Array>())
+        };
+        let side_by_side = [place(0), place(1)];
         let columns = vec![
             Arc::clone(&time),
             Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.key))),
             Arc::clone(&values),
+            pairs(&rows),
             answer(score()).expect("scores"),
             answer(found()).expect("detections"),
+            score_partition(&of_pairs(), &side_by_side, None, Some(&time), None, rows.len()).expect("detections"),
         ];
         let batch = batch_of(&factory(true).output_schema(), columns, rows.len()).expect("the operator's columns");
         lines.extend(show(&[Delta::insert(batch)]).into_iter().map(|(line, _)| line));
@@ -163,6 +194,22 @@ fn late_rows_are_refused_and_told() {
     let late: Vec<i64> = pipeline.late.iter().flat_map(|late| late.event_times.iter().copied()).collect();
     assert_eq!(late, [7]);
     assert_eq!(show(&pipeline.step(&[], i64::MAX)).len(), 1);
+}
+
+/// An array that is too short or too long has no score; that it had none is told, once, where it came.
+#[test]
+fn arrays_of_another_length_are_told() {
+    let mut score = factory(true).create().expect("it can be");
+    let rows: Vec<Row> = (0..9).map(|row| Row { ts: row, key: 1, value: Some(1.0), arrival: row as u64 }).collect();
+    let mut out = Output::default();
+    let context = crate::expr::StepContext { step: 1, clock_ms: 0, seed: 0 };
+    for (deltas, after) in [(vec![delta_of(&rows)], 3), (vec![], WATERMARK_MAX)] {
+        let watermarks = crate::time::Watermarks { before: WATERMARK_MIN, after };
+        score.step(Input { ports: vec![deltas], context: &context, watermarks }, &mut out).expect("it runs");
+    }
+    let told: Vec<_> = out.bad.iter().map(|bad| (bad.ordinals.clone(), bad.reason.to_string(), &*bad.origin)).collect();
+    let reason = "what is scored is an ARRAY of 2 numbers (`width => 2`), and this one has 1".to_owned();
+    assert_eq!(told, [(vec![6], reason, "detect_anomalies")]);
 }
 
 /// A reader should not see the digits that a score does not have.

@@ -20,8 +20,8 @@ use eagre_engine::operator::score::{ScoreAnswer, detections_type, score_partitio
 use eagre_engine::score::{DetectorOptions, MethodError};
 use serde_json::Map;
 
-use self::options::{IS_LEARNT, OF, message};
-pub(crate) use self::options::{PASSED_OVER, fold_options};
+use self::options::{IS_LEARNT, OF, WIDTH, message};
+pub(crate) use self::options::{LEARN_WHEN, PASSED_OVER, fold_options};
 use crate::types::sql_name;
 
 /// The functions.
@@ -48,7 +48,8 @@ impl ScoreFunction {
     fn usage(self) -> &'static str {
         match self {
             Self::Score => {
-                "`anomaly_score` takes numbers and then options by name: `anomaly_score(v, method => 'ewma', half_life => 50)`"
+                "`anomaly_score` takes numbers (or an ARRAY of numbers) and then options by name: \
+                 `anomaly_score(v, method => 'ewma', half_life => 50)`"
             }
             Self::Detect => {
                 "`detect_anomalies` takes a number (or an ARRAY of numbers), the time of its ORDER BY, and then options by name: \
@@ -89,6 +90,8 @@ pub(crate) struct ScoreArgs {
     pub(crate) answer: ScoreAnswer,
     /// How many of the first arguments are features.
     pub(crate) features: usize,
+    /// How many numbers the one feature has, which is an array.
+    pub(crate) width: Option<usize>,
     pub(crate) time: Option<usize>,
     pub(crate) learn: Option<usize>,
     /// Options that change nothing, if there are any.
@@ -113,6 +116,7 @@ impl ScoreArgs {
         let mut given: Map<String, serde_json::Value> =
             options.map_or(Ok(Map::new()), serde_json::from_str).map_err(|_| usage())?;
         given.remove(OF);
+        let width = given.remove(WIDTH).and_then(|width| width.as_u64()).map(|width| width as usize);
         let passed_over = given.remove(PASSED_OVER).and_then(|names| Some(names.as_str()?.to_owned()));
         let mut rest = args - usize::from(options.is_some());
         let mut take = |is_there: bool| -> Result<Option<usize>> {
@@ -127,8 +131,36 @@ impl ScoreArgs {
         let learn = take(given.remove(IS_LEARNT).is_some())?;
         let time = take(function == ScoreFunction::Detect)?;
         let answer = function.answer(&given).map_err(|error| function.told(&error))?;
-        answer.method().scorer(rest, &Arc::default()).map_err(|error| function.told(&error))?;
-        Ok(Self { answer, features: rest, time, learn, passed_over })
+        let values = match width {
+            Some(_) if rest != 1 => {
+                return plan_err!(
+                    "`{}`: `width` says how many numbers an ARRAY has that stands alone, and here are {rest} values; leave it out",
+                    function.name()
+                );
+            }
+            Some(width) => width,
+            None => rest,
+        };
+        answer.method().scorer(values, &Arc::default()).map_err(|error| function.told(&error))?;
+        Ok(Self { answer, features: rest, width, time, learn, passed_over })
+    }
+
+    /// Refuses an array of which nobody says how long it is, and a length of what is none; `feature` is the type of the first feature.
+    ///
+    /// # Errors
+    /// Either.
+    pub(crate) fn check_width(&self, function: ScoreFunction, feature: &DataType, text: &str) -> Result<()> {
+        let name = function.name();
+        match (self.width, feature) {
+            (None, DataType::List(_)) => plan_err!(
+                "`{name}`: `{text}` is an ARRAY, and a model has a place for so many numbers as are said: add `width => 3`, if it has 3"
+            ),
+            (Some(_), DataType::List(_)) | (None, _) => Ok(()),
+            (Some(_), other) => plan_err!(
+                "`{name}`: `width` says how many numbers an ARRAY has, and `{text}` is a {}; leave it out",
+                sql_name(other)
+            ),
+        }
     }
 }
 
@@ -178,7 +210,17 @@ impl WindowUDFImpl for ScoreUdwf {
         if rest.is_empty() {
             return plan_err!("{usage}");
         }
+        if let [DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _)] = rest
+            && (item.data_type().is_numeric() || *item.data_type() == DataType::Null)
+        {
+            rest[0] = DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true)));
+            return Ok(coerced);
+        }
+        let is_alone = rest.len() == 1;
         for feature in rest {
+            if feature.is_list() && !is_alone {
+                return plan_err!("`{name}`: an ARRAY of numbers stands alone, with nothing beside it that is scored");
+            }
             if !(feature.is_numeric() || *feature == DataType::Null) {
                 return plan_err!("`{name}` scores numbers, not a {}", sql_name(feature));
             }
@@ -218,9 +260,9 @@ struct Evaluator(ScoreArgs);
 
 impl PartitionEvaluator for Evaluator {
     fn evaluate_all(&mut self, values: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
-        let ScoreArgs { answer, features, time, learn, .. } = &self.0;
+        let ScoreArgs { answer, features, width, time, learn, .. } = &self.0;
         let at = |place: &Option<usize>| place.map(|place| &values[place]);
-        let answers = score_partition(answer, &values[..*features], at(time), at(learn), rows);
+        let answers = score_partition(answer, &values[..*features], *width, at(time), at(learn), rows);
         answers.map_err(|error| DataFusionError::External(Box::new(error)))
     }
 }

@@ -6,7 +6,7 @@ use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use datafusion::sql::sqlparser::ast::{
     self, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned, UnaryOperator, Value, visit_expressions,
 };
-use eagre_engine::score::{AlarmOptions, METHODS, Method, MethodError};
+use eagre_engine::score::{AlarmOptions, METHODS, Method, MethodError, methods_with};
 use serde_json::Map;
 
 use super::ScoreFunction;
@@ -19,7 +19,12 @@ pub(super) const OF: &str = "$of";
 /// Options that somebody's name of a function has and that change nothing, as a text.
 pub(crate) const PASSED_OVER: &str = "$passed_over";
 /// The option that is a condition on the row.
-const LEARN_WHEN: &str = "learn_when";
+pub(crate) const LEARN_WHEN: &str = "learn_when";
+/// How many numbers an array has, in the text of the options.
+pub(super) const WIDTH: &str = "$width";
+/// The option that says so, and the most that it says; methods take fewer.
+const ARRAY_WIDTH: &str = "width";
+const ARRAY_WIDTH_MAX: u64 = 1024;
 /// The option that names the method.
 const METHOD: &str = "method";
 
@@ -48,7 +53,7 @@ pub(crate) fn fold_options(function: &mut Function) -> Result<(), SqlError> {
     if let Some(modifier) = modifier {
         return Err(SqlError::plan(format!("`{name}` scores every row and takes no {modifier}"), location));
     }
-    let mut options = Options { function: which, given: Map::new(), location };
+    let mut options = Options { function: which, given: Map::new(), width: None, location };
     let (mut args, mut learn, mut passed_over) = (vec![], None, None);
     for arg in std::mem::take(&mut list.args) {
         match arg {
@@ -63,7 +68,7 @@ pub(crate) fn fold_options(function: &mut Function) -> Result<(), SqlError> {
                     options.add(&name, &value)?;
                 }
             }
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) if options.given.is_empty() && learn.is_none() => {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) if options.is_empty() && learn.is_none() => {
                 match value {
                     ast::Expr::Array(array) => args.extend(array.elem),
                     value => args.push(value),
@@ -77,7 +82,8 @@ pub(crate) fn fold_options(function: &mut Function) -> Result<(), SqlError> {
     }
     // The method may come after its options.
     which.answer(&options.given).map_err(|error| options.at_fault(&error, location))?;
-    let mut given = options.given;
+    let Options { mut given, width, .. } = options;
+    given.extend(width.map(|width| (WIDTH.to_owned(), width.into())));
     given.extend(passed_over.map(|names| (PASSED_OVER.to_owned(), names)));
     if args.iter().any(has_cast) {
         given.insert(OF.to_string(), args.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ").into());
@@ -126,10 +132,15 @@ fn check_condition(function: ScoreFunction, condition: &ast::Expr, at: Option<Lo
 struct Options {
     function: ScoreFunction,
     given: Map<String, serde_json::Value>,
+    width: Option<u64>,
     location: Option<Location>,
 }
 
 impl Options {
+    fn is_empty(&self) -> bool {
+        self.given.is_empty() && self.width.is_none()
+    }
+
     fn add(&mut self, name: &ast::Ident, value: &ast::Expr) -> Result<(), SqlError> {
         let at = Location::of(name.span).or(self.location);
         let constant = constant(value).ok_or_else(|| {
@@ -144,6 +155,19 @@ impl Options {
             SqlError::plan(format!("option `{}` of `{function}` is {what}, not `{value}`{quoted}", name.value), at)
         })?;
         let key = name.value.to_lowercase();
+        if key == ARRAY_WIDTH {
+            let width = constant.as_u64().filter(|width| (1..=ARRAY_WIDTH_MAX).contains(width)).ok_or_else(|| {
+                let function = self.function.name();
+                SqlError::plan(
+                    format!("`{function}`: option `{ARRAY_WIDTH}` must be a whole number from 1 to {ARRAY_WIDTH_MAX}, how many numbers the ARRAY has, not {value}"),
+                    at,
+                )
+            })?;
+            return match self.width.replace(width) {
+                Some(_) => Err(self.twice(&key, at)),
+                None => Ok(()),
+            };
+        }
         if self.given.insert(key.clone(), constant).is_some() {
             return Err(self.twice(&key, at));
         }
@@ -169,9 +193,16 @@ impl Options {
 
     fn at_fault(&self, error: &MethodError, location: Option<Location>) -> SqlError {
         let name = self.function.name();
-        if let MethodError::UnknownOption { method, given } = error {
+        // What another method has is no slip of the pen.
+        if let MethodError::UnknownOption { method, given } = error
+            && methods_with(given).is_empty()
+        {
             let options = Method::named(method).map(|method| method.options).unwrap_or_default();
-            let known = options.iter().map(|option| option.name).chain(AlarmOptions::NAMES).chain([METHOD, LEARN_WHEN]);
+            let known = options.iter().map(|option| option.name).chain(AlarmOptions::NAMES).chain([
+                METHOD,
+                LEARN_WHEN,
+                ARRAY_WIDTH,
+            ]);
             if let Some(near) = nearest(given, known) {
                 let owner = format!("`{name}`, method '{method}'");
                 return SqlError::UnknownOption { owner, nearest: Some(near), option: given.clone(), location };
@@ -194,7 +225,7 @@ pub(super) fn message(error: &MethodError) -> String {
         }
         MethodError::UnknownOption { .. } => {
             let alarms: Vec<String> =
-                AlarmOptions::NAMES.iter().chain([&LEARN_WHEN]).map(|name| format!("`{name}`")).collect();
+                AlarmOptions::NAMES.iter().chain([&LEARN_WHEN, &ARRAY_WIDTH]).map(|name| format!("`{name}`")).collect();
             format!("{error}; with any method there are {}", alarms.join(", "))
         }
         MethodError::Value { option, expected, given, .. } if AlarmOptions::NAMES.contains(&option.as_str()) => {

@@ -179,7 +179,11 @@ impl Arguments {
             }
             other => {
                 let hint = nearest(other, ARGUMENTS).map(|near| format!(", did you mean `{near}`?"));
-                let message = format!("`FORECAST` has no argument `{other}`{}", hint.unwrap_or_default());
+                let known = ARGUMENTS.map(|argument| format!("`{argument}`")).join(", ");
+                let message = format!(
+                    "`FORECAST` has no argument `{other}`{} Its arguments are {known}",
+                    hint.unwrap_or_else(|| ".".into())
+                );
                 return Err(wrong(message, at, function));
             }
         }

@@ -4,8 +4,11 @@
 //! that can be taken back would have to be unlearnt, which no model can. A finished table needs neither; its rows wait until it ends.
 
 use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::WindowFunction;
-use datafusion::logical_expr::{Expr, LogicalPlan, WindowFrame, WindowFrameBound, WindowFunctionDefinition};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, LogicalPlan, WindowFrame, WindowFrameBound, WindowFunctionDefinition,
+};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
 use eagre_engine::operator::over::OrderKey;
 use eagre_engine::operator::score::{ScoreAnswer, ScoreCall, ScoreFactory, ScoreSpec};
@@ -29,8 +32,8 @@ pub(super) fn score_function(function: &WindowFunction) -> Option<ScoreFunction>
 /// Refuses a call whose `OVER` says other than that rows are compared with all those before them, in the order of their times.
 ///
 /// # Errors
-/// No order; one that is not that of the time that was given; a frame of some rows.
-pub(in crate::planner) fn check_over(expr: &Expr) -> Result<()> {
+/// No order; one that is not that of the time that was given; a frame of some rows; an array of which nobody says how long it is.
+pub(in crate::planner) fn check_over(expr: &Expr, input: &DFSchema) -> Result<()> {
     let Expr::WindowFunction(function) = strip_alias(expr) else { return Ok(()) };
     let Some(which) = score_function(function) else { return Ok(()) };
     let (name, params) = (which.name(), &function.params);
@@ -40,6 +43,12 @@ pub(in crate::planner) fn check_over(expr: &Expr) -> Result<()> {
         return refuse(format!("`{name}` compares a row with earlier ones: add `ORDER BY <event time>` to its `OVER`"));
     };
     let args = ScoreArgs::of(which, &params.args)?;
+    let feature = params.args.first().ok_or_else(|| SqlError::internal("a score of nothing"))?;
+    let written = match strip_alias(feature) {
+        Expr::Cast(cast) => &cast.expr,
+        other => other,
+    };
+    args.check_width(which, &feature.get_type(input)?, &short_text(written))?;
     if let Some(place) = args.time {
         let (time, by) = (strip_alias(&params.args[place]), strip_alias(&order.expr));
         if time != by || !order.asc {
@@ -65,6 +74,10 @@ pub(in crate::planner) fn check_over(expr: &Expr) -> Result<()> {
 /// A call as `EXPLAIN` shows it.
 fn call_text(call: &ScoreCall, features: &str) -> String {
     let method = call.answer.method();
+    let features = match call.width {
+        Some(width) => format!("{features} of {width}"),
+        None => features.to_owned(),
+    };
     match &call.answer {
         ScoreAnswer::Score(_) => format!("{method} of {features}"),
         ScoreAnswer::Detections(options) => {
@@ -109,7 +122,7 @@ impl Lowering<'_> {
         }
         let params = &calls[0].0.params;
         for (function, _) in calls {
-            check_over(&Expr::from((*function).clone()))?;
+            check_over(&Expr::from((*function).clone()), input.schema())?;
         }
         stream = self.by_processing_time(stream, params, input)?;
         let (mut inputs, layout) = self.lay_out(&mut stream, params, input)?;
@@ -127,7 +140,7 @@ impl Lowering<'_> {
         for (function, field) in calls {
             let Some(which) = score_function(function) else { continue };
             let args = &function.params.args;
-            let ScoreArgs { answer, features, learn, passed_over, .. } = ScoreArgs::of(which, args)?;
+            let ScoreArgs { answer, features, width, learn, passed_over, .. } = ScoreArgs::of(which, args)?;
             if let Some(names) = passed_over {
                 self.notice(format!(
                     "`ML_DETECT_ANOMALIES` asks the methods of `{}` and no ARIMA: {names} change nothing",
@@ -139,7 +152,7 @@ impl Lowering<'_> {
             let learn = learn.map(|learn| place(&args[learn])).transpose()?;
             // A score is the same over a finished table, where nobody tells the function when a row was.
             let time = time.filter(|_| which == ScoreFunction::Detect);
-            score_calls.push(ScoreCall { name: field.name().clone(), answer, features, time, learn });
+            score_calls.push(ScoreCall { name: field.name().clone(), answer, features, width, time, learn });
         }
         self.project_inputs(&mut stream, inputs, &layout);
         if wishes.keeps_arrival {
