@@ -82,7 +82,7 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calibration::{Prior, tail};
+    use crate::calibration::{HALF_LIFE_ROWS, Prior, tail};
     use crate::series::testing::{gaussian, unit};
 
     fn learnt(scores: impl Iterator<Item = f64>) -> Vec<f32> {
@@ -136,7 +136,7 @@ mod tests {
             ("heavy", |row| unit(row).max(1e-9).powf(-1.0 / 3.0)),
         ];
         const RATE: f32 = 5e-4;
-        let prior = &Prior::UNKNOWN;
+        let (prior, growth) = (&Prior::UNKNOWN, tail::growth(HALF_LIFE_ROWS));
         for (kind, score) in kinds {
             let (mut below, mut rows, mut tried) = (0, 0.0, 0);
             for key in 0..60u64 {
@@ -145,8 +145,12 @@ mod tests {
                 for age in 0..1000 {
                     let score = score(key * 1000 + u64::from(age)) as f32;
                     let judged = age >= 100;
-                    let is_low =
-                        tail::p_value(&mut state, prior, RATE, tail::Judged { score, age, learn: true, judged }) < RATE;
+                    let is_low = tail::p_value(
+                        &mut state,
+                        prior,
+                        RATE,
+                        tail::Judged { score, age, learn: true, judged, growth },
+                    ) < RATE;
                     last = if is_low { age } else { last };
                     if judged {
                         (below, rows) = (below + u32::from(is_low), rows + 1.0);
@@ -155,7 +159,7 @@ mod tests {
                 }
                 // In a cluster ranks alone tell.
                 if last < 900 {
-                    let far = tail::Judged { score: 4.0 * greatest, age: 1000, learn: false, judged: true };
+                    let far = tail::Judged { score: 4.0 * greatest, age: 1000, learn: false, judged: true, growth };
                     assert!(tail::p_value(&mut state, prior, RATE, far) < RATE, "{kind}, key {key}");
                     tried += 1;
                 }
