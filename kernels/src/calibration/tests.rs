@@ -417,6 +417,8 @@ fn a_far_distance_is_learnt_when_it_comes_again() {
 /// A key whose scores become greater for good: the shorter the half-life, the sooner what was rare before is not any more.
 #[test]
 fn a_shorter_half_life_follows_sooner() {
+    // No row is below it, so that nothing but rows that fade tells.
+    const RARE: f32 = 1e-9;
     let chance = |half_life_rows: f32| {
         let prior = &Prior::UNKNOWN;
         let mut state = vec![0.0; tail::words(prior)];
@@ -427,8 +429,8 @@ fn a_shorter_half_life_follows_sooner() {
             let age = row as u32;
             let judged =
                 tail::Judged { score, age, learn: true, judged: age > 100, growth: tail::growth(half_life_rows) };
-            tail::p_value(&mut state, prior, 5e-4, judged);
-            chance = tail::p_value(&mut state, prior, 5e-4, tail::Judged { score: 4.0, learn: false, ..judged });
+            tail::p_value(&mut state, prior, RARE, judged);
+            chance = tail::p_value(&mut state, prior, RARE, tail::Judged { score: 4.0, learn: false, ..judged });
         }
         chance
     };
