@@ -25,7 +25,7 @@ use datafusion::logical_expr::{
     LogicalPlanBuilder, Operator, SortExpr, Subquery, Union, Window, WindowFrame, binary_expr, lit, when,
 };
 
-use self::domain::{Domain, outer_columns};
+use self::domain::{DOMAIN_PREFIX, Domain, outer_columns};
 use super::context::default_functions;
 use super::expr::strip_alias;
 use super::forecast::ForecastTable;
@@ -35,6 +35,7 @@ use super::rank::numbers;
 use super::{single_value, unkeyed};
 use crate::error::{Result, SqlError};
 
+pub(super) use self::domain::is_of_domain;
 pub(super) use self::stale::{has_stale_reference, renewed};
 
 /// Whether a plan still has a subquery in an expression, or a `LATERAL`.
@@ -283,7 +284,7 @@ impl Decorrelator {
             })
             .collect();
         let outer: Vec<Column> = outer.into_iter().map(|(column, _)| column).collect();
-        let named = around.iter().map(|expr| expr.clone().alias(self.name("__outer"))).collect::<Vec<_>>();
+        let named = around.iter().map(|expr| expr.clone().alias(self.name(DOMAIN_PREFIX))).collect::<Vec<_>>();
         let plan = match named.is_empty() {
             true => LogicalPlanBuilder::empty(true).build()?,
             false => LogicalPlanBuilder::from(input.clone()).project(named)?.distinct()?.build()?,
@@ -638,7 +639,7 @@ impl Decorrelator {
         let found = "__found";
         let mut marked = domain.own(&grouped);
         for column in domain.columns(&grouped) {
-            marked.push(column.alias(self.name("__outer")));
+            marked.push(column.alias(self.name(DOMAIN_PREFIX)));
         }
         marked.push(lit(true).alias(found));
         let grouped = LogicalPlanBuilder::from(grouped).project(marked)?.alias(name.clone())?.build()?;
@@ -692,7 +693,7 @@ impl Decorrelator {
             // Both carry the domain: under other names on the right.
             let mut exprs = right_own.clone();
             for column in domain.columns(&right) {
-                exprs.push(column.alias(self.name("__outer")));
+                exprs.push(column.alias(self.name(DOMAIN_PREFIX)));
             }
             right = LogicalPlanBuilder::from(right).project(exprs)?.build()?;
         }

@@ -9,7 +9,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, WindowFrame, WindowFrameBound, WindowFrameUnits};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, LogicalPlan, WindowFrame, WindowFrameBound, WindowFrameUnits, cast,
+};
 
 use super::expr::short_text;
 use crate::error::{Result, SqlError};
@@ -34,8 +36,9 @@ pub(super) fn check_written(plan: &LogicalPlan) -> Result<()> {
     Ok(())
 }
 
-/// `RANGE` frames without offsets as `GROUPS` frames, which are the same rows, where DataFusion has no offsets for the order key's type.
-pub(super) fn by_groups(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// `RANGE` frames without offsets as `GROUPS` frames, which are the same rows, where DataFusion has no offsets for the order key's type; those with
+/// offsets over a time of day as frames over that time of one day, which no offset goes around.
+pub(super) fn as_known(plan: LogicalPlan) -> Result<LogicalPlan> {
     let rewritten = plan.transform_up_with_subqueries(|node| {
         if !matches!(node, LogicalPlan::Window(_)) {
             return Ok(Transformed::no(node));
@@ -47,17 +50,22 @@ pub(super) fn by_groups(plan: LogicalPlan) -> Result<LogicalPlan> {
             let changed = expr.transform_up(|mut expr| {
                 let Expr::WindowFunction(function) = &mut expr else { return Ok(Transformed::no(expr)) };
                 let params = &mut function.params;
-                let by = params.order_by.first().and_then(|sort| sort.expr.get_type(&schema).ok());
+                let Some(by) = params.order_by.first_mut() else { return Ok(Transformed::no(expr)) };
+                let Ok(data_type) = by.expr.get_type(&schema) else { return Ok(Transformed::no(expr)) };
                 let frame = &params.window_frame;
-                if frame.units != WindowFrameUnits::Range || has_offset(frame) || by.is_none_or(|by| is_range_key(&by))
-                {
+                if frame.units != WindowFrameUnits::Range || is_range_key(&data_type) {
                     return Ok(Transformed::no(expr));
                 }
-                params.window_frame = WindowFrame::new_bounds(
-                    WindowFrameUnits::Groups,
-                    frame.start_bound.clone(),
-                    frame.end_bound.clone(),
-                );
+                if !has_offset(frame) {
+                    params.window_frame = WindowFrame::new_bounds(
+                        WindowFrameUnits::Groups,
+                        frame.start_bound.clone(),
+                        frame.end_bound.clone(),
+                    );
+                } else if let Some((of_day, timestamp)) = time_of_day(&data_type) {
+                    let since_midnight = cast(cast(by.expr.clone(), of_day), DataType::Int64);
+                    by.expr = cast(since_midnight, timestamp);
+                }
                 Ok(Transformed::yes(expr))
             })?;
             Ok(changed.update_data(|expr| name.restore(expr)))
@@ -68,6 +76,15 @@ pub(super) fn by_groups(plan: LogicalPlan) -> Result<LogicalPlan> {
         }
     })?;
     Ok(rewritten.data)
+}
+
+/// Of a time of day the type of its number since midnight, and that of the timestamp of that number.
+fn time_of_day(data_type: &DataType) -> Option<(DataType, DataType)> {
+    match data_type {
+        DataType::Time32(unit) => Some((DataType::Int32, DataType::Timestamp(*unit, None))),
+        DataType::Time64(unit) => Some((DataType::Int64, DataType::Timestamp(*unit, None))),
+        _ => None,
+    }
 }
 
 /// Whether a bound is so far from the current row.
@@ -91,17 +108,18 @@ fn is_range_key(data_type: &DataType) -> bool {
 
 fn check(function: &WindowFunction, by: &Expr, data_type: &DataType) -> Result<()> {
     let frame = &function.params.window_frame;
-    if frame.units == WindowFrameUnits::Range && has_offset(frame) && !is_range_key(data_type) {
+    let is_time_of_day = time_of_day(data_type).is_some();
+    if frame.units == WindowFrameUnits::Range && has_offset(frame) && !is_range_key(data_type) && !is_time_of_day {
         return Err(SqlError::plan(
             format!(
-                "a `RANGE` frame with an offset is over numbers, dates and timestamps, and `{}` is a {}; rows are counted by `ROWS`",
+                "a `RANGE` frame with an offset is over numbers, dates, times and timestamps, and `{}` is a {}; rows are counted by `ROWS`",
                 short_text(by),
                 crate::types::sql_name(data_type)
             ),
             None,
         ));
     }
-    let is_time = matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);
+    let is_time = is_time_of_day || matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);
     if frame.units != WindowFrameUnits::Range || !is_time {
         return Ok(());
     }

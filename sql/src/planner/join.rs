@@ -24,6 +24,7 @@ use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeKind, Route};
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::join::{JoinFactory, JoinKind, JoinLate, JoinResidual, JoinSide, JoinSpec};
 
+use super::decorrelate::is_of_domain;
 use super::expr::{Compiler, short_text, strip_alias};
 use super::local_time::last_instant;
 use super::lower::{Lowering, Slot, Stream, StreamColumn, WindowPart, engine};
@@ -359,6 +360,16 @@ impl Lowering<'_> {
             if side_x == side_y {
                 continue;
             }
+            // What a subquery is a function of is kept in any case, so no row has to be late for it.
+            let of_domain = |expr: &LogicalExpr| match expr {
+                LogicalExpr::Column(name) if is_of_domain(name) => {
+                    both.index_of_column(name).is_ok_and(|at| column(at).role.is_none())
+                }
+                _ => false,
+            };
+            if of_domain(&x) || of_domain(&y) {
+                continue;
+            }
             let is_time = |expr: &LogicalExpr| expr.get_type(both).is_ok_and(|t| matches!(t, DataType::Timestamp(..)));
             if !is_time(&x) || !is_time(&y) {
                 continue;
@@ -424,17 +435,23 @@ impl Lowering<'_> {
                 text: format!("{} + {}", named(&limit.expr), humane(limit.shift_ms + lateness_ms)),
             })
         };
-        // Where the other side has a bound, a partner may have been let go: as soon as the column that bounds it is behind. What a side
-        // that is kept takes back has all its partners still to be taken back too, whenever it comes.
-        let late = |own: &[Limit], other: &[Limit], stream: &Stream| {
-            let stays = own.is_empty() && stream.changelog != ChangelogMode::AppendOnly;
-            let (time, behind_ms) = &other.first().filter(|_| !stays)?.by;
+        // A side that is kept may take back any row of it, whenever that comes: what the row met has to be there still.
+        let stays = |own: &[Limit], stream: &Stream| own.is_empty() && stream.changelog != ChangelogMode::AppendOnly;
+        if stays(&limits.left, left) {
+            limits.right.clear();
+        }
+        if stays(&limits.right, right) {
+            limits.left.clear();
+        }
+        // Where the other side has a bound, a partner may have been let go: as soon as the column that bounds it is behind.
+        let late = |other: &[Limit]| {
+            let (time, behind_ms) = &other.first()?.by;
             Some(milliseconds(time, behind_ms + lateness_ms))
         };
         Ok(Bounds {
             left: bound(&limits.left),
             right: bound(&limits.right),
-            late: [late(&limits.left, &limits.right, left), late(&limits.right, &limits.left, right)],
+            late: [late(&limits.right), late(&limits.left)],
             delay_ms: None,
             window: false,
         })

@@ -56,7 +56,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
     frames::check_written(&plan)?;
     let plan = group_unnest::in_order(plan)?;
     let plan =
-        frames::by_groups(single_value::check(limits::computed(ties::expand(outer_aggregates::settle(plan)?)?)?)?)?;
+        frames::as_known(single_value::check(limits::computed(ties::expand(outer_aggregates::settle(plan)?)?)?)?)?;
     let subqueries = decorrelate::has_subquery(&plan);
     let fit = |plan: &LogicalPlan| {
         let rules = unchecked_rules();

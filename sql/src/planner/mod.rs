@@ -69,6 +69,7 @@ mod set_operation;
 mod single_value;
 mod state_ttl;
 mod sugar;
+mod text_forms;
 mod ties;
 mod timestamp_digits;
 mod told_apart;

@@ -18,7 +18,7 @@ use super::rows::{and, filter_by_rows, or, quantified, row_in_list, rows_compare
 use super::score_aliases::{alias, event_time};
 use super::{
     array_subquery, comparisons, json_forms, json_made, json_rows, nested_unnest, predict, random_cut_forest,
-    timestamp_digits, value_queries, window,
+    text_forms, timestamp_digits, value_queries, window,
 };
 use crate::catalog::Catalog;
 use crate::error::{Location, Result, SqlError};
@@ -217,10 +217,13 @@ impl VisitorMut for Expander<'_> {
                 }
             }
             Expr::Function(function) => match fold_options(function).and_then(|()| arg_extreme_in_match(function)) {
+                Ok(expanded) => expanded.or_else(|| collected(function)),
+                Err(error) => return ControlFlow::Break(error),
+            },
+            _ => match text_forms::written_out(expr) {
                 Ok(expanded) => expanded,
                 Err(error) => return ControlFlow::Break(error),
             },
-            _ => None,
         };
         if let Some(expanded) = expanded {
             *expr = expanded;
@@ -393,6 +396,22 @@ fn call_in_from(factor: &TableFactor) -> Option<(&ObjectName, &Option<TableAlias
         }
         _ => return None,
     })
+}
+
+/// `COLLECT(x)`: an array of the values that are not null, an empty one where there are none, as Flink's multiset.
+fn collected(function: &Function) -> Option<Expr> {
+    if !function.name.to_string().eq_ignore_ascii_case("collect") {
+        return None;
+    }
+    let value = window::only_arg(function)?;
+    let mut values = function.clone();
+    values.name = ObjectName::from(vec![Ident::with_span(function.name.span(), "array_agg")]);
+    let known = Expr::IsNotNull(Box::new(value.clone()));
+    values.filter = Some(Box::new(match &function.filter {
+        Some(filter) => and(Expr::Nested(filter.clone()), known),
+        None => known,
+    }));
+    Some(window::call("coalesce", vec![Expr::Function(values), window::call("make_array", vec![])]))
 }
 
 /// [`arg_extreme`], also behind `RUNNING` and `FINAL`.

@@ -9,6 +9,18 @@ use datafusion::logical_expr::{Expr, LogicalPlan, SortExpr};
 
 use crate::error::Result;
 
+/// What the names of a domain's columns begin with.
+pub(super) const DOMAIN_PREFIX: &str = "__outer";
+
+/// What DataFusion calls the subqueries in the place of a value of which its own rules make joins.
+const SCALAR_PREFIX: &str = "__scalar_sq";
+
+/// Whether a column is one of a domain, or one by which a value is joined to the rows around its subquery.
+pub(in crate::planner) fn is_of_domain(column: &Column) -> bool {
+    column.name.starts_with(DOMAIN_PREFIX)
+        || column.relation.as_ref().is_some_and(|table| table.table().starts_with(SCALAR_PREFIX))
+}
+
 /// The values that a subquery is a function of.
 pub(super) struct Domain {
     /// One row for each combination of values.
