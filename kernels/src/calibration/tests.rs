@@ -425,8 +425,8 @@ fn a_shorter_half_life_follows_sooner() {
             let scale = if row < 20_000 { 1.0 } else { 2.0 };
             let score = scale * gaussian(row).abs() as f32;
             let age = row as u32;
-            let judged =
-                tail::Judged { score, age, learn: true, judged: age > 100, growth: tail::growth(half_life_rows) };
+            // Ranks alone: what makes up for misses would hide them.
+            let judged = tail::Judged { score, age, learn: true, judged: false, growth: tail::growth(half_life_rows) };
             tail::p_value(&mut state, prior, 5e-4, judged);
             chance = tail::p_value(&mut state, prior, 5e-4, tail::Judged { score: 4.0, learn: false, ..judged });
         }
@@ -435,5 +435,5 @@ fn a_shorter_half_life_follows_sooner() {
     let chances = [1e6, HALF_LIFE_ROWS, 5_000.0, 1_000.0].map(chance);
     assert!(chances.windows(2).all(|pair| pair[1] > pair[0]), "{chances:?}");
     // Of the later rows alone, two standard deviations.
-    assert!((0.03..0.07).contains(&chances[3]), "{chances:?}");
+    assert!((0.025..0.065).contains(&chances[3]), "{chances:?}");
 }
