@@ -1,7 +1,6 @@
 //! Arrays of numbers where columns of numbers are read: each row's array is its numbers side by side.
 //!
-//! An array that is null, or has one, is as columns that are. One of another length says nothing that could be read: it is null in all columns,
-//! and whoever asks tells it.
+//! An array that is null, or has one, is as columns that are. One of another length says nothing that could be read: it is null in all columns.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

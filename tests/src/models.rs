@@ -117,7 +117,7 @@ fn exchanged() -> Result<(), String> {
         let other =
             format!("CREATE OR REPLACE MODEL m WITH ('path' = '{}', 'arch' = 'linear')", file("linear.safetensors"));
         let error = first.execute(&other).err().map(text).ok_or("it has two inputs")?;
-        if !error.contains("model `m` is in use and takes (x Float64)") {
+        if !error.contains("model `m` is in use and takes (x DOUBLE)") {
             return Err(error);
         }
         // Two pipelines must not write one state.

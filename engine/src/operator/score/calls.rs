@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float64Array, ListArray, RecordBatch, StringViewArray, StructArray,
-    UInt32Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
@@ -19,10 +18,8 @@ use eagre_kernels::score::{Detections, Detector, DetectorOptions, Method, Placem
 use eagre_kernels::state::StateShape;
 
 use super::NAME;
-use crate::arrays::{misfits, of_numbers, side_by_side};
-use crate::delta::Delta;
+use crate::arrays::side_by_side;
 use crate::error::{EngineError, Result};
-use crate::operator::{BadRows, Output};
 use crate::time::event_times_ms;
 
 /// One call of a query.
@@ -34,7 +31,8 @@ pub struct ScoreCall {
     pub answer: ScoreAnswer,
     /// What rows are scored by, as numeric columns of the operator's input.
     pub features: Vec<usize>,
-    /// How many numbers an array has, where the one feature is a column of arrays: each is a value then.
+    /// How many numbers an array has, where the one feature is a column of arrays: each is a value then. A row whose array has another length is as
+    /// one without values.
     pub width: Option<usize>,
     /// When a row happened, as a column of times; for what depends on how much time has passed.
     pub time: Option<usize>,
@@ -47,25 +45,6 @@ impl ScoreCall {
     /// How many values a row is scored by.
     pub(super) fn value_count(&self) -> usize {
         self.width.unwrap_or(self.features.len())
-    }
-
-    /// Tells the rows whose array has another length. They stay, and have no score, as rows without a value.
-    pub(super) fn tell_misfits(&self, delta: &Delta, out: &mut Output) -> Result<()> {
-        let (Some(width), Some(feature)) = (self.width, self.features.first()) else { return Ok(()) };
-        for (length, rows) in misfits(delta.batch.column(*feature), width)? {
-            let refused = delta.take(&UInt32Array::from(rows))?;
-            out.bad(BadRows {
-                ordinals: (0..refused.rows()).map(|row| refused.ordinal(row)).collect(),
-                rows: refused.batch,
-                reason: format!(
-                    "what is scored is an ARRAY of {} (`width => {width}`), and this one has {length}",
-                    of_numbers(width)
-                )
-                .into(),
-                origin: self.answer.function().into(),
-            });
-        }
-        Ok(())
     }
 }
 
@@ -84,14 +63,6 @@ impl ScoreAnswer {
         match self {
             Self::Score(method) => method,
             Self::Detections(options) => options.method(),
-        }
-    }
-
-    /// The function that answers so.
-    pub fn function(&self) -> &'static str {
-        match self {
-            Self::Score(_) => "anomaly_score",
-            Self::Detections(_) => "detect_anomalies",
         }
     }
 

@@ -118,10 +118,6 @@ impl OperatorFactory for ScoreFactory {
         Ok(Box::new(Score::new(self)?))
     }
 
-    fn refuses_as_bad(&self) -> bool {
-        self.spec.calls.iter().any(|call| call.width.is_some())
-    }
-
     fn runs_on(&self) -> &'static str {
         if self.has_kernels { runs_on(&self.spec.placement) } else { "CPU" }
     }
@@ -237,9 +233,6 @@ impl Operator for Score {
             let time = self.spec.time();
             if let Some(time) = time {
                 deltas = judge((time, 0), deltas, before, out)?;
-            }
-            for call in &self.spec.calls {
-                deltas.iter().try_for_each(|delta| call.tell_misfits(delta, out))?;
             }
             self.buffer.take_in(in_order_of_arrival(deltas)?, time)?;
             let moves = time.is_some() && after > self.watermark;

@@ -75,7 +75,7 @@ fn found() -> ScoreAnswer {
 
 /// Of arrays, by a method that takes several values.
 fn of_pairs() -> ScoreAnswer {
-    let options = r#"{ "method": "half_space", "window": 8, "trees": 3, "depth": 3, "min_training": 2 }"#;
+    let options = r#"{ "method": "rcf", "window": 1, "trees": 3, "sample": 8, "min_training": 2 }"#;
     ScoreAnswer::Detections(
         DetectorOptions::parse(&serde_json::from_str(options).expect("an object")).expect("they can be"),
     )
@@ -194,22 +194,6 @@ fn late_rows_are_refused_and_told() {
     let late: Vec<i64> = pipeline.late.iter().flat_map(|late| late.event_times.iter().copied()).collect();
     assert_eq!(late, [7]);
     assert_eq!(show(&pipeline.step(&[], i64::MAX)).len(), 1);
-}
-
-/// An array that is too short or too long has no score; that it had none is told, once, where it came.
-#[test]
-fn arrays_of_another_length_are_told() {
-    let mut score = factory(true).create().expect("it can be");
-    let rows: Vec<Row> = (0..9).map(|row| Row { ts: row, key: 1, value: Some(1.0), arrival: row as u64 }).collect();
-    let mut out = Output::default();
-    let context = crate::expr::StepContext { step: 1, clock_ms: 0, seed: 0 };
-    for (deltas, after) in [(vec![delta_of(&rows)], 3), (vec![], WATERMARK_MAX)] {
-        let watermarks = crate::time::Watermarks { before: WATERMARK_MIN, after };
-        score.step(Input { ports: vec![deltas], context: &context, watermarks }, &mut out).expect("it runs");
-    }
-    let told: Vec<_> = out.bad.iter().map(|bad| (bad.ordinals.clone(), bad.reason.to_string(), &*bad.origin)).collect();
-    let reason = "what is scored is an ARRAY of 2 numbers (`width => 2`), and this one has 1".to_owned();
-    assert_eq!(told, [(vec![6], reason, "detect_anomalies")]);
 }
 
 /// A reader should not see the digits that a score does not have.
