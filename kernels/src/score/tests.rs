@@ -437,10 +437,11 @@ fn a_half_life_of_chances_changes_no_score() {
     }
 }
 
-/// `seasonality => 'none'` takes no season out: what comes next is then told by the last values alone, which is farther off.
+/// `seasonality => 'none'` takes no season out: what comes next is then told by the last values alone, which say nothing of the next one here.
+/// (A season as short as the model's lags are long would be among these.)
 #[test]
 fn a_forecast_without_seasons_has_none() {
-    let season = |row: u64| 10.0 * unit(row % 24) + 0.1 * unit(1_000 + row);
+    let season = |row: u64| 10.0 * unit(row % 100) + 0.1 * unit(1_000 + row);
     let rows: Vec<(i64, f64)> = (0..1_200).map(|row| (3_600_000 * row as i64, season(row))).collect();
     let off_by = |seasonality: &str| {
         let found = detections(json!({ "method": "forecast", "seasonality": seasonality }), &rows);
@@ -448,5 +449,5 @@ fn a_forecast_without_seasons_has_none() {
         missed.sum::<f64>() / 600.0
     };
     let (found, none) = (off_by("auto"), off_by("none"));
-    assert!(none > 1.1 * found, "{none} without a season, {found} with it");
+    assert!(none > 10.0 * found, "{none} without a season, {found} with it");
 }
