@@ -160,7 +160,7 @@ fn what_cannot_be_learnt_is_told() {
         (error(&classifier(&[("label", "place"), ("epochs", "none")]), &rows), "`epochs` = 'none'"),
         (error(&classifier(&[("label", "place"), ("labels", "in, on")]), &rows), "'out' stands on one side only"),
         (error(&classifier(&[("label", "place")]), &rows.slice(0, 3)), "learnt from ten or more"),
-        (error(&classifier(&[("label", "x")]), &rows), "column `place` is Utf8, and models learn from numbers"),
+        (error(&classifier(&[("label", "x")]), &rows), "column `place` is STRING, and models learn from numbers"),
         (error(&[("task", "regressor"), ("arch", "mlp"), ("label", "place")], &rows), "a regressor learns numbers"),
         (
             error(&[("task", "regressor"), ("arch", "logistic"), ("label", "x")], &rows),
