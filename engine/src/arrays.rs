@@ -7,18 +7,21 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, UInt32Array};
 use arrow::compute::{cast, take};
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, FieldRef};
 
 use crate::error::Result;
 
 /// The type of arrays that are read so.
-pub(crate) fn array_type() -> DataType {
+pub fn array_type() -> DataType {
     DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true)))
 }
 
-/// Whether a type is one of arrays.
-pub(crate) fn is_array(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..))
+/// What arrays of a type are made of; `None`: it is no type of arrays.
+pub fn item_of(data_type: &DataType) -> Option<&FieldRef> {
+    match data_type {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => Some(item),
+        _ => None,
+    }
 }
 
 /// So many numbers, in words.

@@ -10,7 +10,7 @@
 //! [`aggregate::Accumulators`]), no async, no clock, no randomness, no network; they are handed in.
 
 pub mod aggregate;
-mod arrays;
+pub mod arrays;
 pub mod changes;
 pub mod checkpoint;
 pub mod delta;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use eagre_engine::arrays::array_type;
 use eagre_engine::type_name::sql_name;
 use serde::{Deserialize, Serialize};
 
@@ -31,10 +32,6 @@ pub struct Signature {
     pub input: SchemaRef,
     /// `DOUBLE` for each output of a regressor; label, probability, priority and probabilities of a classifier.
     pub output: SchemaRef,
-}
-
-fn sequence_type() -> DataType {
-    DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true)))
 }
 
 fn is_number(data_type: &DataType) -> bool {
@@ -121,7 +118,7 @@ impl Signature {
             _ => {}
         }
         let field = |column: &Column| {
-            let data_type = if column.sequence { sequence_type() } else { DataType::Float64 };
+            let data_type = if column.sequence { array_type() } else { DataType::Float64 };
             Field::new(&column.name, data_type, true)
         };
         Ok(Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>())))

@@ -10,39 +10,11 @@ use crate::key::{Active, Key};
 use crate::matcher::{Matcher, MatcherSpec};
 use crate::packed::{Packed, PackedRow};
 use crate::pattern::PatternError;
+use crate::symbols::ThreadSymbols;
 use crate::thread_run::{AT_START, FORGOTTEN_ROWS, KEPT_NODES_MIN, Until, steps};
 
 /// With more registers partial matches are not run so.
 const REGISTERS_MAX: usize = 8;
-
-/// Rows that come to a partition, as [`Matcher::feed`] has them.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ThreadSymbols<'a> {
-    pub(crate) bits: &'a [u64],
-    pub(crate) values: &'a [u32],
-    pub(crate) value_count: usize,
-    /// Empty where there is no bound in time.
-    pub(crate) times: &'a [i64],
-}
-
-impl<'a> ThreadSymbols<'a> {
-    /// None.
-    pub(crate) const EMPTY: Self = Self { bits: &[], values: &[], value_count: 0, times: &[] };
-
-    /// Those from `row` on.
-    pub(crate) fn from(self, row: usize) -> Self {
-        Self {
-            bits: &self.bits[row..],
-            values: &self.values[row * self.value_count..],
-            times: self.times.get(row..).unwrap_or(&[]),
-            ..self
-        }
-    }
-
-    fn values(self, row: usize) -> &'a [u32] {
-        &self.values[row * self.value_count..][..self.value_count]
-    }
-}
 
 /// A row, and the partial match that may take it.
 struct Taking<'a> {

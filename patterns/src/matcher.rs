@@ -10,11 +10,11 @@ use crate::dense::{Dense, DenseMatcher, DenseRun};
 use crate::determinise::{Attempts, Classes, next_variables};
 use crate::fold::Fold;
 use crate::key::{Active, Key};
-use crate::lone::{self, ThreadSymbols};
+use crate::lone;
 use crate::packed::Packed;
 use crate::pattern::{Pattern, PatternError, Variable, VariableSet};
 use crate::short::{Short, Stop};
-use crate::symbols::Symbols;
+use crate::symbols::{Symbols, ThreadSymbols};
 use crate::thread_run::{Run, Until};
 use crate::viable::{self, StartBits};
 
@@ -369,11 +369,7 @@ impl Matcher {
                 }
                 self.feed_dense(&dense.1, key, (rest, times, starts), until, found)
             }
-            None => {
-                let (values, value_count) = symbols.values(rows.clone());
-                let rows = ThreadSymbols { bits: &symbols.bits[rows], values, value_count, times };
-                self.feed_threads(key, rows, until, conditions, found)
-            }
+            None => self.feed_threads(key, symbols.of_threads(rows, times), until, conditions, found),
         }
     }
 

@@ -25,10 +25,11 @@ impl Symbols {
         (self.values, self.value_count) = (values, count);
     }
 
-    /// Those of rows, and how many each has.
-    pub(crate) fn values(&self, rows: Range<usize>) -> (&[u32], usize) {
-        let count = self.value_count;
-        (&self.values[rows.start * count..rows.end * count], count)
+    /// Those of rows, if partial matches run one by one. `times`: of the same rows, or none.
+    pub(crate) fn of_threads<'a>(&'a self, rows: Range<usize>, times: &'a [i64]) -> ThreadSymbols<'a> {
+        let value_count = self.value_count;
+        let values = &self.values[rows.start * value_count..rows.end * value_count];
+        ThreadSymbols { bits: &self.bits[rows], values, value_count, times }
     }
 
     /// Forgets what is not made anew.
@@ -69,6 +70,35 @@ impl Symbols {
             }
         }
         self.classes.truncate(rows);
+    }
+}
+
+/// What partial matches that run one by one are told of rows that come to a partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ThreadSymbols<'a> {
+    pub(crate) bits: &'a [u64],
+    pub(crate) values: &'a [u32],
+    pub(crate) value_count: usize,
+    /// Empty where there is no bound in time.
+    pub(crate) times: &'a [i64],
+}
+
+impl<'a> ThreadSymbols<'a> {
+    /// None.
+    pub(crate) const EMPTY: Self = Self { bits: &[], values: &[], value_count: 0, times: &[] };
+
+    /// Those from `row` on.
+    pub(crate) fn from(self, row: usize) -> Self {
+        Self {
+            bits: &self.bits[row..],
+            values: &self.values[row * self.value_count..],
+            times: self.times.get(row..).unwrap_or(&[]),
+            ..self
+        }
+    }
+
+    pub(crate) fn values(self, row: usize) -> &'a [u32] {
+        &self.values[row * self.value_count..][..self.value_count]
     }
 }
 

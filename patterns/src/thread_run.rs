@@ -9,10 +9,10 @@ use crate::automaton::{Automaton, StateId, Step};
 use crate::conditions::{Conditions, NO_NODE, Trail, TrailNode};
 use crate::distinct::{Distinct, push_few};
 use crate::key::Key;
-use crate::lone::ThreadSymbols;
 use crate::matcher::{Found, Label, Match, Matcher, MatcherSpec, Overflow, Skip, Status, next_start};
 use crate::packed::Packed;
 use crate::pattern::PatternError;
+use crate::symbols::ThreadSymbols;
 use crate::viable::all_starts;
 
 /// The state of a thread that took no row yet.

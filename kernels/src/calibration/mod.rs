@@ -1,9 +1,9 @@
 //! From scores to alarms: how rare a score is among the earlier scores of its key, and when that is worth an alarm.
 
-mod beyond;
 mod digest;
 mod excursions;
 mod options;
+mod pareto;
 mod prior;
 mod tail;
 #[cfg(test)]

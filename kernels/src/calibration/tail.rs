@@ -43,11 +43,11 @@
 //!
 //! Where nothing is known of a method's scores but their rank, they may lie close together (distances between shapes of noise differ by a
 //! few per cent), or far beyond any scale. So there a [digest](super::digest) stands for the histogram: its bins are where the key's scores are.
-//! The row itself counts among those above it, and the less the [farther](super::beyond) it is beyond all of them, where
+//! The row itself counts among those above it, and the less the [farther](super::pareto) it is beyond all of them, where
 //! no cluster lasts: a series that goes on rising is beyond all of them again with each row.
 
 use super::prior::{Prior, SURPRISE_MAX, trust_in_prior};
-use super::{beyond, digest, excursions};
+use super::{digest, excursions, pareto};
 use crate::window::sum;
 
 /// Bins of a unit of surprise.
@@ -152,7 +152,7 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) 
     let rank = match prior.lasts() {
         None => {
             let is_new = header[CLUSTER] <= 0.0;
-            let itself = if prior.is_by_rank() && is_new { beyond::chance(weights, score, weight) } else { 1.0 };
+            let itself = if prior.is_by_rank() && is_new { pareto::chance(weights, score, weight) } else { 1.0 };
             let (prior_above, prior_rows) = prior.rows_above(trust, prior.chance(surprise, age));
             (prior_above * itself + above) / (prior_rows + shown)
         }

@@ -11,6 +11,7 @@ use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
+use eagre_engine::arrays::{array_type, item_of};
 use eagre_engine::model::{ModelSlot, Shape, ask, filled_by};
 
 use crate::types::sql_name;
@@ -116,12 +117,9 @@ impl ScalarUDFImpl for Predict {
             && arg_types.len() == expected.len() + 1
             && matches!(arg_types.last(), Some(DataType::Timestamp(..)));
         let (arg_types, time) = if timed { arg_types.split_at(expected.len()) } else { (arg_types, &[][..]) };
-        let is_array = |given: &DataType| {
-            matches!(given, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..))
-        };
         let Some(filled) = filled_by(model.input(), arg_types) else {
             let names = expected.iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
-            let hint = match arg_types.iter().filter(|given| is_array(given)).count() {
+            let hint = match arg_types.iter().filter(|given| item_of(given).is_some()).count() {
                 0 => "",
                 1 => "; an ARRAY fills the numbers that the others leave",
                 _ => "; one ARRAY can fill the numbers that the others leave, of several nobody knows which",
@@ -135,23 +133,18 @@ impl ScalarUDFImpl for Predict {
         let coerced = arg_types.iter().zip(filled).map(|(given, inputs)| {
             let is_number = |data_type: &DataType| data_type.is_numeric() || matches!(data_type, DataType::Boolean | DataType::Null);
             let field = &expected[inputs.start];
-            if is_array(given) && *field.data_type() == DataType::Float64 {
-                let item = match given {
-                    DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => item,
-                    _ => field,
-                };
+            if let Some(item) = item_of(given)
+                && *field.data_type() == DataType::Float64
+            {
                 if model.waits() || model.online().is_some() {
                     return plan_err!("model `{name}` is asked about single values, and `{}` is given {}; take its numbers out (`v[1], v[2]`)", field.name(), sql_name(given));
                 }
                 if is_number(item.data_type()) {
-                    return Ok(DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true))));
+                    return Ok(array_type());
                 }
             }
             let fits = match (field.data_type(), given) {
-                (DataType::List(_), DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _)) => {
-                    is_number(item.data_type())
-                }
-                (DataType::List(_), other) => *other == DataType::Null,
+                (DataType::List(_), other) => item_of(other).map_or(*other == DataType::Null, |item| is_number(item.data_type())),
                 // A service may read texts; what is none is written as one.
                 (DataType::Utf8, other) => !other.is_nested() && !matches!(other, DataType::Binary | DataType::BinaryView | DataType::LargeBinary),
                 (DataType::Int64, other) => other.is_integer() || matches!(other, DataType::Boolean | DataType::Null),

@@ -5,8 +5,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-/// What `anomaly_score` and `detect_anomalies` call the condition.
-const LEARN_WHEN: &str = "learn_when";
+use crate::functions::score::LEARN_WHEN;
 
 /// Takes all of them out.
 pub(super) fn drop_limit_durations(tokens: &mut Vec<TokenWithSpan>) {

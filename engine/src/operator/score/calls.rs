@@ -18,7 +18,7 @@ use eagre_kernels::score::{Detections, Detector, DetectorOptions, Method, Placem
 use eagre_kernels::state::StateShape;
 
 use super::NAME;
-use crate::arrays::side_by_side;
+use crate::arrays::{array_type, side_by_side};
 use crate::error::{EngineError, Result};
 use crate::time::event_times_ms;
 
@@ -95,7 +95,7 @@ pub fn detections_type() -> DataType {
         number("lower"),
         number("upper"),
         Field::new("direction", DataType::Utf8View, true),
-        Field::new("contributions", DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true))), true),
+        Field::new("contributions", array_type(), true),
         Field::new("method", DataType::Utf8View, true),
     ]))
 }

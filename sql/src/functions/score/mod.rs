@@ -16,6 +16,7 @@ use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldA
 use datafusion::logical_expr::{Expr, LimitEffect, PartitionEvaluator, Signature, Volatility, WindowUDFImpl};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Literal;
+use eagre_engine::arrays::{array_type, item_of};
 use eagre_engine::operator::score::{ScoreAnswer, detections_type, score_partition};
 use eagre_engine::score::{DetectorOptions, MethodError};
 use serde_json::Map;
@@ -210,10 +211,11 @@ impl WindowUDFImpl for ScoreUdwf {
         if rest.is_empty() {
             return plan_err!("{usage}");
         }
-        if let [DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _)] = rest
+        if let [only] = rest
+            && let Some(item) = item_of(only)
             && (item.data_type().is_numeric() || *item.data_type() == DataType::Null)
         {
-            rest[0] = DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true)));
+            *only = array_type();
             return Ok(coerced);
         }
         let is_alone = rest.len() == 1;
