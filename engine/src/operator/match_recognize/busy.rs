@@ -67,12 +67,12 @@ pub(super) struct Busy {
     more: Option<Box<More>>,
 }
 
-/// What is under way of several patterns, and how many matches there were.
+/// What is under way of several patterns, and how many matches they had.
 #[derive(Debug, Default)]
 struct More {
     /// The patterns of which a match is under way, ascending.
     active: Vec<Active>,
-    /// How many matches patterns had, where someone counts them.
+    /// How many matches each had, where someone counts them.
     numbers: Vec<(u32, u64)>,
 }
 
@@ -104,7 +104,7 @@ impl Busy {
         self.more.get_or_insert_default().active.push(active);
     }
 
-    /// How many matches patterns had, as far as it is counted.
+    /// How many matches each of several patterns had, as far as it is counted.
     pub(super) fn numbers(&self) -> &[(u32, u64)] {
         self.more.as_ref().map_or(&[], |more| &more.numbers)
     }
@@ -160,6 +160,8 @@ impl Busy {
 pub(super) struct Parts {
     parts: Vec<Part>,
     busy: Vec<Busy>,
+    /// How many matches partitions had, where there is one pattern and someone counts them; those that are not there had none.
+    numbers: Vec<u64>,
     /// Places of `busy` that are free.
     free: Vec<u32>,
     /// Bytes that what is busy holds elsewhere: counted where it changes, because all partitions are too many to ask after each step.
@@ -198,6 +200,24 @@ impl Parts {
             debug_assert_eq!(part.rest, Rest::Nothing, "what is forgotten is idle");
             *part = Part { dirty: part.dirty, ..Part::default() };
         }
+        if let Some(number) = self.numbers.get_mut(slot as usize) {
+            *number = 0;
+        }
+    }
+
+    /// How many matches a partition had, where there is one pattern.
+    #[inline]
+    pub(super) fn number(&self, slot: u32) -> u64 {
+        self.numbers.get(slot as usize).copied().unwrap_or(0)
+    }
+
+    /// The same, to be kept.
+    pub(super) fn set_number(&mut self, slot: u32, number: u64) {
+        if self.numbers.len() < self.parts.len() {
+            make_room(&mut self.numbers, self.parts.len());
+            self.numbers.resize(self.parts.len(), 0);
+        }
+        self.numbers[slot as usize] = number;
     }
 
     /// Adds a partition.
@@ -225,9 +245,9 @@ impl Parts {
         look_ahead(busy().map(|busy| active(busy) ^ busy.held.look_ahead()));
     }
 
-    /// Whether there is nothing of a partition but its counts.
+    /// Whether there is nothing of a partition but how many rows it had.
     pub(super) fn is_idle(&self, slot: u32) -> bool {
-        self.parts[slot as usize].rest == Rest::Nothing
+        self.parts[slot as usize].rest == Rest::Nothing && self.number(slot) == 0
     }
 
     /// What is under way.
@@ -267,11 +287,12 @@ impl Parts {
     pub(super) fn wake(&mut self, slot: u32, matcher: &Matcher) -> Option<&Busy> {
         let part = &self.parts[slot as usize];
         if matches!(part.rest, Rest::LastRow | Rest::Begun(_)) {
-            let (id, first, begun) = (part.id, part.position - 1, self.begun(slot));
+            let (id, first) = (part.id, part.position - 1);
+            let (number, begun) = (self.number(slot), self.begun(slot));
             self.parts[slot as usize].rest = Rest::Nothing;
             let busy = self.make_busy(slot, first);
             busy.held.push(&[id]);
-            let key = begun.and_then(|packed| matcher.resume_packed(first, 0, 0, packed));
+            let key = begun.and_then(|packed| matcher.resume_packed(first, number, 0, packed));
             debug_assert_eq!(key.is_some(), begun.is_some(), "it is what was kept");
             busy.one = key.map(|key| Active { pattern: 0, key });
         }
@@ -301,12 +322,11 @@ impl Parts {
     pub(super) fn settle(&mut self, slot: u32, matcher: Option<&Matcher>) -> bool {
         let part = &mut self.parts[slot as usize];
         if part.rest != Rest::Busy {
-            return part.rest == Rest::Nothing;
+            return self.is_idle(slot);
         }
         let busy = &mut self.busy[part.id as usize];
-        let idle = busy.is_idle();
         let last_row = busy.last_row(part.position, matcher);
-        let rests = idle || last_row.is_some();
+        let rests = last_row.is_some() || busy.is_idle();
         let bytes = if rests { 0 } else { busy.bytes() };
         self.busy_bytes = self.busy_bytes + bytes - busy.counted;
         busy.counted = bytes;
@@ -315,7 +335,7 @@ impl Parts {
             self.free.push(part.id);
             (part.id, part.rest) = last_row.unwrap_or((0, Rest::Nothing));
         }
-        idle
+        self.is_idle(slot)
     }
 
     /// Bytes held, about.
@@ -323,6 +343,7 @@ impl Parts {
         debug_assert_eq!(self.busy_bytes, self.busy.iter().map(Busy::bytes).sum::<usize>(), "no change was missed");
         self.parts.capacity() * size_of::<Part>()
             + self.busy.capacity() * size_of::<Busy>()
+            + self.numbers.capacity() * 8
             + self.free.capacity() * 4
             + self.busy_bytes
     }

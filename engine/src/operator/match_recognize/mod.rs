@@ -329,11 +329,11 @@ fn has_start(pattern: &Pattern) -> bool {
 }
 
 impl Plans {
-    /// The matcher of the only pattern, if a match that begins with a partition's last row is told by that row alone: no time, and nothing
-    /// that was before, counts.
+    /// The matcher of the only pattern, if a match that begins with a partition's last row is told by that row and the matches before: no
+    /// time counts, nor where rows were in matches.
     fn of_last_rows(&self) -> Option<&Matcher> {
         match &self.plans[..] {
-            [plan] => Some(&plan.matcher).filter(|_| !plan.counts && !plan.spec.shows_unmatched()),
+            [plan] => Some(&plan.matcher).filter(|_| !plan.spec.shows_unmatched()),
             _ => None,
         }
     }

@@ -529,6 +529,36 @@ fn what_can_be_is_looked_ahead_for_together() {
     assert_eq!(ahead::LookAhead::new(&alone.plans, &Arc::default()).expect("none").calls(), 0);
 }
 
+/// A key with one row is a few words until the input ends, and many of them are no more than that then, nor after a restart: they are looked
+/// at some after the others.
+#[test]
+fn many_keys_end_in_little_memory() {
+    let query = Query {
+        on_match: false,
+        by_columns: false,
+        all_rows: false,
+        unmatched: false,
+        skip: 0,
+        within: None,
+        partial: false,
+    };
+    let rows: Vec<Row> =
+        (0..4_096).map(|key| Row { ts: 3, key: Some(key), value: Some(1), ordinal: key as u64, weight: 1 }).collect();
+    let (local, global) = (ChainFactory::new(vec![]), MatchFactory::new(spec(query)).expect("it can be"));
+    let mut pipeline = Pipeline::new(&local, &global, vec![1], 1);
+    pipeline.step(&[delta_of(&rows, false)], 3);
+    pipeline.step(&[], 4);
+    let waiting = pipeline.state_bytes();
+    assert!(waiting / rows.len() < 200, "{waiting} bytes");
+    pipeline.save(SaveKind::Full);
+    pipeline.restart(1);
+    let restored = pipeline.state_bytes();
+    assert!(restored <= waiting + waiting / 4, "{waiting} bytes, {restored} after a restart");
+    assert!(pipeline.step(&[], i64::MAX).is_empty(), "no row falls");
+    let ended = pipeline.state_bytes();
+    assert!(ended <= waiting.max(restored), "{waiting} bytes, {ended} at the end");
+}
+
 /// A match whose first row is one by the row before it, and which has become long since, is found also where the process was killed meanwhile.
 #[test]
 fn a_long_match_begins_where_it_began() {

@@ -40,6 +40,29 @@ impl Chunk {
     }
 }
 
+/// Partitions that get no rows and are looked at again, some after the others: what all of them have under way would not fit the cache,
+/// nor, of millions that have one row each, the memory.
+#[derive(Default)]
+pub(super) struct Again {
+    slots: std::vec::IntoIter<u32>,
+    pub(super) time: Time,
+    /// See [`Fetched::wakes`].
+    pub(super) wakes: bool,
+}
+
+impl Again {
+    /// Partitions, ascending.
+    pub(super) fn new(slots: Vec<u32>, time: Time, wakes: bool) -> Self {
+        Self { slots: slots.into_iter(), time, wakes }
+    }
+
+    /// The next ones, at most `count`, if there are any left.
+    pub(super) fn next(&mut self, count: usize) -> Option<Vec<u32>> {
+        let next: Vec<u32> = self.slots.by_ref().take(count).collect();
+        (!next.is_empty()).then_some(next)
+    }
+}
+
 /// Partitions whose rows are to be matched.
 pub(super) struct Fetched {
     /// Ascending.
@@ -91,14 +114,23 @@ impl Settled {
         Ok(Chunk { ids, by_partition, grouped, next: 0 })
     }
 
+    /// Rows that make a block worth the passes of all patterns.
+    fn worth(&self) -> usize {
+        PATTERN_ROWS * self.plans.plans.len()
+    }
+
+    /// So many partitions may be in work at once.
+    pub(super) fn partitions_max(&self) -> usize {
+        BLOCK_PARTITIONS.max(self.worth())
+    }
+
     /// The next partitions of a chunk: whole ones, and at least one. Fetched as they are needed, a row is still near when it is looked at.
     pub(super) fn fetch(&self, chunk: &mut Chunk) -> Result<Fetched> {
         let (slots, offsets) = (chunk.grouped.slots(), chunk.grouped.offsets());
         let first = chunk.next;
-        let worth = PATTERN_ROWS * self.plans.plans.len();
-        let rows_max = offsets[first] as usize + BLOCK_ROWS.max(worth);
+        let rows_max = offsets[first] as usize + BLOCK_ROWS.max(self.worth());
         let count = offsets[first + 1..].partition_point(|end| *end as usize <= rows_max);
-        let end = first + count.clamp(1, BLOCK_PARTITIONS.max(worth));
+        let end = first + count.clamp(1, self.partitions_max());
         let start = offsets[first];
         let ids = &chunk.by_partition[start as usize..offsets[end] as usize];
         let fetched = Fetched {

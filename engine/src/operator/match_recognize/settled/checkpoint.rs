@@ -57,17 +57,23 @@ impl Settled {
     /// What is under way in a partition, as bytes: for each pattern its place, where it starts, how many matches it had, up to where rows
     /// are in matches, and up to where beginnings of matches were told.
     fn encode(&self, slot: u32) -> Vec<u8> {
-        if self.parts.begun(slot).is_some() {
-            return [0, self.parts.part(slot).position - 1, 0, 0, 0].into_iter().flat_map(u64::to_le_bytes).collect();
-        }
-        let Some(busy) = self.parts.busy(slot) else { return Vec::new() };
-        let active = busy.active().map(|active| {
+        let number = self.parts.number(slot);
+        let of_one = |start: u64| [0, start, number, 0, 0];
+        let busy = self.parts.busy(slot);
+        let begun = self.parts.begun(slot).map(|_| of_one(self.parts.part(slot).position - 1));
+        let active = busy.into_iter().flat_map(Busy::active).map(|active| {
             let key = &active.key;
             [u64::from(active.pattern), key.start(), key.number(), key.matched_until(), key.told_until()]
         });
-        let idle = busy.numbers().iter().filter(|(of, _)| busy.active().all(|active| active.pattern != *of));
-        let idle = idle.map(|(pattern, number)| [u64::from(*pattern), u64::MAX, *number, 0, 0]);
-        active.chain(idle).flatten().flat_map(u64::to_le_bytes).collect()
+        let mut states: Vec<[u64; 5]> = begun.into_iter().chain(active).collect();
+        if number > 0 && states.is_empty() {
+            states.push(of_one(u64::MAX));
+        }
+        let numbers = busy.map_or(&[][..], Busy::numbers).iter();
+        let idle =
+            numbers.filter(|(of, _)| busy.into_iter().flat_map(Busy::active).all(|active| active.pattern != *of));
+        states.extend(idle.map(|(pattern, number)| [u64::from(*pattern), u64::MAX, *number, 0, 0]));
+        states.into_iter().flatten().flat_map(u64::to_le_bytes).collect()
     }
 
     /// [`Matcher::packed`](eagre_patterns::Matcher::packed) of a partition's match under way, where there is one pattern.
@@ -179,16 +185,21 @@ impl Settled {
                 self.parts.push(Part::default(), None);
                 continue;
             };
+            let slot = slot as u32;
             rows.sort_unstable();
             let ids: Vec<u32> = rows.iter().map(|(_, id)| *id).collect();
-            let mut busy = Busy::new(held_from);
+            let (mut busy, mut number_of_one) = (Busy::new(held_from), 0);
             busy.held.push(&ids);
             for [pattern, start, number, matched_until, told_until] in decode(&active) {
                 let Some(plan) = plans.plans.get(pattern as usize) else {
                     return Err(EngineError::bug("a checkpoint has more patterns than the query"));
                 };
+                let is_one = plans.plans.len() == 1;
                 if plan.counts && number > 0 {
-                    busy.set_number(pattern as u32, number);
+                    match is_one {
+                        true => number_of_one = number,
+                        false => busy.set_number(pattern as u32, number),
+                    }
                 }
                 if start != u64::MAX {
                     let key = match packed {
@@ -199,16 +210,20 @@ impl Settled {
                             .ok_or_else(|| EngineError::bug("a checkpoint has rows of another pattern"))?,
                     };
                     let active = Active { pattern: pattern as u32, key };
-                    match plans.plans.len() {
-                        1 => busy.one = Some(active),
-                        _ => busy.put_active(active),
+                    match is_one {
+                        true => busy.one = Some(active),
+                        false => busy.put_active(active),
                     }
                 }
             }
             if !ids.is_empty() {
-                self.asleep.push(slot as u32);
+                self.asleep.push(slot);
             }
             self.parts.push(Part::at(position), Some(busy));
+            if number_of_one > 0 {
+                self.parts.set_number(slot, number_of_one);
+            }
+            self.parts.settle(slot, plans.of_last_rows());
         }
         self.partitions.remove(&gone);
         Ok(())

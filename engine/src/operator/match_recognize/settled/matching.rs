@@ -56,6 +56,7 @@ impl Settled {
                 self.parts.look_ahead(groups[index..].iter().take(AHEAD).map(|group| group.slot));
             }
             needed.push(self.parts.part(group.slot).position.saturating_sub(plans.lookback));
+            let number = self.parts.number(group.slot);
             let mut begun = None;
             let (view, active) = match self.parts.busy_mut(group.slot) {
                 Some(Busy { held, one: Some(active), .. }) => {
@@ -64,7 +65,6 @@ impl Settled {
                 busy => {
                     let Some(row) = starts.next(group) else { continue };
                     let position = group.from + (row - group.rows.start) as u64;
-                    let number = busy.as_ref().map_or(0, |busy| busy.number(0));
                     let key = plan.matcher.resume(position, number, 0);
                     let view = match busy {
                         Some(busy) => View { first: busy.held.first, kept: busy.held.ids(), new: group.new },
@@ -96,11 +96,7 @@ impl Settled {
             let needed = &mut needed[index];
             *needed = needed_from(plans, key).min(*needed);
             let idle = key.start() == key.position();
-            let number = (plan.counts && key.number() > 0).then_some(key.number());
-            if let Some(number) = number {
-                let position = self.parts.part(group.slot).position;
-                self.parts.make_busy(group.slot, position).set_number(0, number);
-            }
+            let counted = (plan.counts && key.number() > number).then_some(key.number());
             match begun {
                 Some(active) if !idle => {
                     let position = self.parts.part(group.slot).position;
@@ -112,6 +108,9 @@ impl Settled {
                     }
                 }
                 _ => {}
+            }
+            if let Some(number) = counted {
+                self.parts.set_number(group.slot, number);
             }
         }
         *dropped += std::mem::take(&mut found.dropped);

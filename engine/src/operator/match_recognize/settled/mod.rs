@@ -19,7 +19,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow_row::RowConverter;
 
-use self::block::{Block, Chunk, Fetched};
+use self::block::{Again, Block, Chunk, Fetched};
 use super::ahead::LookAhead;
 use super::busy::Parts;
 use super::run::{Scratch, Time};
@@ -75,6 +75,8 @@ pub(super) struct Settled {
     tasks: VecDeque<Task>,
     /// Rows that are being taken in, and those of them that are in work.
     chunk: Option<Chunk>,
+    /// Partitions that get no rows, but are to be looked at.
+    again: Again,
     block: Option<Block>,
     /// Where matches may begin in the block.
     ahead: LookAhead,
@@ -128,6 +130,7 @@ impl Settled {
             asleep: Vec::new(),
             tasks: VecDeque::new(),
             chunk: None,
+            again: Again::default(),
             block: None,
             ahead: LookAhead::new(plans, &spec.placement)?,
             emitted: Vec::new(),
@@ -201,11 +204,11 @@ impl Settled {
     }
 
     /// Partitions whose attempts may have run out of time.
-    fn expired(&mut self) -> Option<Fetched> {
-        let within = self.plans.plans.iter().find_map(|plan| plan.spec.within)?;
-        if self.watermark == WATERMARK_MIN || self.watermark == WATERMARK_MAX {
-            return None;
-        }
+    fn expired(&mut self) -> Again {
+        let within = self.plans.plans.iter().find_map(|plan| plan.spec.within);
+        let Some(within) = within.filter(|_| self.watermark != WATERMARK_MIN && self.watermark != WATERMARK_MAX) else {
+            return Again::default();
+        };
         let time = self.plans.units(within, self.watermark);
         let mut slots = Vec::new();
         let mut later = Vec::new();
@@ -231,13 +234,7 @@ impl Settled {
         }
         slots.sort_unstable();
         slots.dedup();
-        self.looked_at_again(slots, Time { expired: Some(time), ..Time::default() })
-    }
-
-    /// Partitions that get no rows.
-    fn looked_at_again(&self, slots: Vec<u32>, time: Time) -> Option<Fetched> {
-        let fetched = Fetched { slots, offsets: Vec::new(), batch: self.empty.clone(), time, wakes: false };
-        (!fetched.slots.is_empty()).then_some(fetched)
+        Again::new(slots, Time { expired: Some(time), ..Time::default() }, false)
     }
 
     /// Goes on with what is left to be done of the step.
@@ -254,12 +251,16 @@ impl Settled {
             } else if let Some(chunk) = self.chunk.take() {
                 self.give_back(&chunk)?;
                 None
+            } else if let Some(slots) = self.again.next(self.partitions_max()) {
+                let Again { time, wakes, .. } = self.again;
+                Some(Fetched { slots, offsets: Vec::new(), batch: self.empty.clone(), time, wakes })
             } else if !self.emitted.is_empty() {
                 let emitted = std::mem::take(&mut self.emitted);
                 self.emit(emitted, out)?;
                 None
             } else if let Some(task) = self.tasks.pop_front() {
-                self.begin(task)?
+                self.begin(task)?;
+                None
             } else {
                 self.ahead.record(out)?;
                 return Ok(Progress::Done);
@@ -272,12 +273,12 @@ impl Settled {
         }
     }
 
-    /// The partitions that a task is about, if it is about some.
-    fn begin(&mut self, task: Task) -> Result<Option<Fetched>> {
-        Ok(match task {
+    /// Finds the rows or the partitions that a task is about, if it is about some.
+    fn begin(&mut self, task: Task) -> Result<()> {
+        match task {
             Task::Wake => {
                 let slots = std::mem::take(&mut self.asleep);
-                self.looked_at_again(slots, Time::default()).map(|fetched| Fetched { wakes: true, ..fetched })
+                self.again = Again::new(slots, Time::default(), true);
             }
             Task::Rows => {
                 if let Some(ids) = self.buffer.settle_ids(self.watermark, CHUNK_ROWS) {
@@ -285,20 +286,17 @@ impl Settled {
                     // Until there are none.
                     self.tasks.push_front(Task::Rows);
                 }
-                None
             }
-            Task::Expire => self.expired(),
+            Task::Expire => self.again = self.expired(),
             Task::End => {
                 let busy = |slot: &u32| !self.parts.is_idle(*slot);
                 let mut slots: Vec<u32> = self.partitions.live_slots().into_iter().filter(busy).collect();
                 slots.sort_unstable();
-                self.looked_at_again(slots, Time { ended: true, ..Time::default() })
+                self.again = Again::new(slots, Time { ended: true, ..Time::default() }, false);
             }
-            Task::Forget => {
-                self.forget_idle()?;
-                None
-            }
-        })
+            Task::Forget => self.forget_idle()?,
+        }
+        Ok(())
     }
 }
 
