@@ -14,6 +14,7 @@
 //! - `BETWEEN SYMMETRIC a AND b` keeps the word as a prefix of `a`; `x IS JSON` is `is_json(x, 'value')`;
 //! - `x ISNULL` is `x IS NULL`, and `a # b` PostgreSQL's exclusive or;
 //! - `GROUPING SETS` among grouping sets, and `GROUP BY DISTINCT` ([`grouping`]);
+//! - `(a - b) DAY TO SECOND` is an interval ([`interval_qualifier`]), and `TRIM(LEADING FROM x)` takes blanks off;
 //! - `TIMESTAMP '..'` gets the precision that its digits need, so that none are lost.
 //!
 //! JSON access (`j -> 'a' = 3`) binds closer than arithmetic and comparisons, which is what everybody means who writes it.
@@ -34,7 +35,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 
 use super::data_type::parse_data_type;
-use super::grouping;
+use super::{grouping, interval_qualifier};
 
 /// The dialect of eagre.
 #[derive(Debug, Default, Clone, Copy)]
@@ -257,6 +258,7 @@ impl Dialect for EagreDialect {
             // As `<<` and `>>`, with which it goes from left to right in PostgreSQL.
             Token::Sharp => Some(Ok(self.prec_value(Precedence::Caret))),
             Token::Word(word) if is_word(word, "ISNULL") => Some(Ok(self.prec_value(Precedence::Is))),
+            Token::Word(_) if interval_qualifier::follows(parser) => Some(Ok(self.prec_value(Precedence::DoubleColon))),
             _ => None,
         }
     }
@@ -286,6 +288,7 @@ impl Dialect for EagreDialect {
                 parser.next_token();
                 Some(Ok(Expr::IsNull(Box::new(expr.clone()))))
             }
+            Token::Word(_) if interval_qualifier::follows(parser) => Some(interval_qualifier::parse(parser, expr)),
             _ => parse_is_json(parser, expr),
         }
     }
@@ -329,6 +332,12 @@ impl Dialect for EagreDialect {
             Keyword::DISTINCT if grouping::begins(parser) => Some(grouping::parse_distinct(parser, span)),
             Keyword::FLOOR if second.token == Token::LParen => parse_rounding(parser, false),
             Keyword::CEIL | Keyword::CEILING if second.token == Token::LParen => parse_rounding(parser, true),
+            Keyword::TRIM
+                if second.token == Token::LParen
+                    && matches!(&fourth.token, Token::Word(word) if word.keyword == Keyword::FROM) =>
+            {
+                parse_trim_of_blanks(parser)
+            }
             Keyword::MAP if second.token == Token::LBracket => Some(parse_map(parser)),
             _ if is_word(word, "MODEL")
                 && matches!(second.token, Token::Word(_))
@@ -363,7 +372,7 @@ impl Dialect for EagreDialect {
     }
 }
 
-fn is_word(word: &Word, expected: &str) -> bool {
+pub(super) fn is_word(word: &Word, expected: &str) -> bool {
     word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected)
 }
 
@@ -469,6 +478,11 @@ fn parse_table_argument(parser: &mut Parser, span: Span) -> Result<Expr, ParserE
         }
         false => value,
     };
+    let order = parser.peek_token_ref();
+    if matches!(&order.token, Token::Word(word) if word.keyword == Keyword::ORDER) {
+        let order = order.clone();
+        return parser.expected("`,` (rows are in the order of their event time, without an `ORDER BY`)", order);
+    }
     Ok(Expr::Prefixed { prefix: Ident::with_span(span, "TABLE"), value: Box::new(value) })
 }
 
@@ -564,6 +578,20 @@ fn parse_unit(parser: &mut Parser) -> Result<DateTimeField, ParserError> {
     Ok(field)
 }
 
+/// `TRIM(LEADING FROM x)`, which says nothing of what is taken off: blanks; none where a column `leading` is taken off.
+fn parse_trim_of_blanks(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+    let trimmed = parser.maybe_parse(|parser| {
+        parser.next_token();
+        parser.expect_token(&Token::LParen)?;
+        let trim_where = Some(parser.parse_trim_where()?);
+        parser.expect_keyword_is(Keyword::FROM)?;
+        let expr = Box::new(parser.parse_expr()?);
+        parser.expect_token(&Token::RParen)?;
+        Ok(Expr::Trim { expr, trim_where, trim_what: None, trim_characters: None })
+    });
+    trimmed.transpose()
+}
+
 /// `MAP[key, value, ..]`.
 fn parse_map(parser: &mut Parser) -> Result<Expr, ParserError> {
     parser.next_token();
@@ -598,12 +626,12 @@ fn parse_timestamp_arithmetic(parser: &mut Parser, name: Ident, unit: String) ->
     Ok(call(name, args))
 }
 
-fn string_literal(text: String) -> Expr {
+pub(super) fn string_literal(text: String) -> Expr {
     Expr::Value(Value::SingleQuotedString(text).into())
 }
 
 /// A plain function call.
-fn call(name: Ident, args: Vec<Expr>) -> Expr {
+pub(super) fn call(name: Ident, args: Vec<Expr>) -> Expr {
     Expr::Function(Function {
         name: ObjectName::from(vec![name]),
         uses_odbc_syntax: false,

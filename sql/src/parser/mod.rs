@@ -20,6 +20,7 @@ mod frame_bounds;
 pub(crate) mod frame_exclusion;
 pub(crate) mod grouping;
 pub(crate) mod hint;
+mod interval_qualifier;
 mod json_pairs;
 mod json_query;
 mod json_value;

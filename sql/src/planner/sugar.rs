@@ -1,6 +1,6 @@
 //! Forms of SQL that say what others say, written as those: what comes after knows fewer of them.
 //!
-//! `ARG_MAX(x, y)` and its kin, `ARRAY(SELECT ..)` ([`super::array_subquery`]), `LIKE ANY`, `SIMILAR TO`, `OVERLAPS` ([`super::comparisons`]), `FROM generate_series(..)`, `TABLE t`, `SEMI JOIN`, `GROUP BY ()`, `BETWEEN SYMMETRIC`, subqueries in `VALUES`, and rows in comparisons
+//! `ARG_MAX(x, y)` and its kin, `ARRAY(SELECT ..)` ([`super::array_subquery`]), `LIKE ANY`, `SIMILAR TO`, `OVERLAPS` ([`super::comparisons`]), `FROM generate_series(..)`, `TABLE t`, `SEMI JOIN`, `CROSS APPLY`, `GROUP BY ()`, `BETWEEN SYMMETRIC`, subqueries in `VALUES`, and rows in comparisons
 //! and `IN`, `ANY` and `ALL` of subqueries ([`super::rows`]): what changes the names that are in scope, so it comes before they are resolved.
 //! [`super::forms`] has those that do not.
 
@@ -8,9 +8,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
-    GroupByExpr, Ident, JoinOperator, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, OrderByOptions, Query,
-    Select, SelectItem, SetExpr, Spanned, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, UnaryOperator,
-    Value, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind,
+    OrderByOptions, Query, Select, SelectItem, SetExpr, Spanned, TableAlias, TableAliasColumnDef, TableFactor,
+    TableWithJoins, UnaryOperator, Value, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
 use super::named_windows::NamedWindows;
@@ -72,7 +72,7 @@ impl VisitorMut for Expander<'_> {
             Ok(()) => {}
             Err(error) => return ControlFlow::Break(error),
         }
-        select.from.iter_mut().for_each(sided_joins);
+        select.from.iter_mut().for_each(plain_joins);
         group_by_nothing(select);
         nested_unnest::flatten(select);
         for condition in select.selection.iter_mut().chain(&mut select.having) {
@@ -268,20 +268,29 @@ fn tables_as_selects(body: &mut SetExpr) {
     }
 }
 
-/// `a SEMI JOIN b` and `a ANTI JOIN b` keep rows of `a`.
-fn sided_joins(table: &mut TableWithJoins) {
+/// `a SEMI JOIN b` and `a ANTI JOIN b` keep rows of `a`; `a CROSS APPLY (q)` is `a CROSS JOIN LATERAL (q)`, and `OUTER APPLY` its left join.
+fn plain_joins(table: &mut TableWithJoins) {
     let relations = std::iter::once(&mut table.relation).chain(table.joins.iter_mut().map(|join| {
-        let operator = std::mem::replace(&mut join.join_operator, JoinOperator::CrossApply);
+        let operator = std::mem::replace(&mut join.join_operator, JoinOperator::CrossJoin(JoinConstraint::None));
+        if let (JoinOperator::CrossApply | JoinOperator::OuterApply, TableFactor::Derived { lateral, .. }) =
+            (&operator, &mut join.relation)
+        {
+            *lateral = true;
+        }
         join.join_operator = match operator {
             JoinOperator::Semi(constraint) => JoinOperator::LeftSemi(constraint),
             JoinOperator::Anti(constraint) => JoinOperator::LeftAnti(constraint),
+            JoinOperator::CrossApply => JoinOperator::CrossJoin(JoinConstraint::None),
+            JoinOperator::OuterApply => {
+                JoinOperator::LeftOuter(JoinConstraint::On(Expr::Value(Value::Boolean(true).into())))
+            }
             other => other,
         };
         &mut join.relation
     }));
     for relation in relations {
         if let TableFactor::NestedJoin { table_with_joins, .. } = relation {
-            sided_joins(table_with_joins);
+            plain_joins(table_with_joins);
         }
     }
 }
