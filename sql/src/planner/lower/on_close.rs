@@ -111,6 +111,24 @@ impl Lowering<'_> {
         seen.into_iter()
     }
 
+    /// All that rows of a stream come from.
+    pub(super) fn behind(&self, stream: &Stream) -> BTreeSet<NodeIndex> {
+        let mut nodes = vec![stream.from().0];
+        let mut seen: BTreeSet<NodeIndex> = nodes.iter().copied().collect();
+        while let Some(index) = nodes.pop() {
+            nodes.extend(self.graph.nodes[index].inputs.iter().map(|edge| edge.from).filter(|from| seen.insert(*from)));
+        }
+        seen
+    }
+
+    /// A table without a watermark among some nodes.
+    pub(super) fn without_watermark(&self, nodes: &BTreeSet<NodeIndex>) -> Option<&str> {
+        nodes.iter().find_map(|index| match &self.graph.nodes[*index].kind {
+            NodeKind::Source(source) if source.watermark.is_none() => Some(&*source.table),
+            _ => None,
+        })
+    }
+
     /// Why no time of a stream's rows is one that makes them final, and the way out.
     fn why_never_final(&self, stream: &Stream) -> String {
         let is_time = |column: &StreamColumn| column.rowtime;
@@ -122,21 +140,13 @@ impl Lowering<'_> {
                  the side that is always there"
             );
         }
-        let mut nodes = vec![stream.from().0];
-        let mut seen: BTreeSet<NodeIndex> = nodes.iter().copied().collect();
-        while let Some(index) = nodes.pop() {
-            let node = &self.graph.nodes[index];
-            if let NodeKind::Source(source) = &node.kind
-                && source.watermark.is_none()
-            {
-                return format!(
-                    "{CLAUSE} needs a watermark on `{}`; add `WATERMARK FOR <column> AS <column> - INTERVAL '5' SECOND`",
-                    source.table
-                );
-            }
-            nodes.extend(node.inputs.iter().map(|edge| edge.from).filter(|from| seen.insert(*from)));
+        let nodes = self.behind(stream);
+        if let Some(table) = self.without_watermark(&nodes) {
+            return format!(
+                "{CLAUSE} needs a watermark on `{table}`; add `WATERMARK FOR <column> AS <column> - INTERVAL '5' SECOND`"
+            );
         }
-        let joins = seen.iter().any(|node| self.graph.nodes[*node].name() == "Join");
+        let joins = nodes.iter().any(|node| self.graph.nodes[*node].name() == "Join");
         let way_out = match joins {
             true => {
                 "a join keeps event times where its condition ties those of both sides together (`a.ts BETWEEN b.ts - INTERVAL '1' HOUR AND \

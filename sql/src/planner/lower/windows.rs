@@ -41,29 +41,21 @@ impl Lowering<'_> {
         };
         let (time, watermark) = place(&stream, &window.time)?;
         let partition = window.partition.iter().map(|key| Ok(place(&stream, key)?.0)).collect::<Result<Vec<_>>>()?;
-        if window.emit == Some(EmitKind::OnWindowClose) && !watermark {
-            return Err(SqlError::plan(
-                match time_of_match(input, &window.time) {
-                    Some(way_out) => format!("EMIT ON WINDOW CLOSE needs a watermark: {way_out}"),
-                    None => {
-                        let table = stream.tables.keys().next().cloned().unwrap_or_default();
-                        format!(
-                            "EMIT ON WINDOW CLOSE needs a watermark on `{table}`; add `WATERMARK FOR {0} AS {0} - INTERVAL '5' SECOND`",
-                            window.time.name
-                        )
-                    }
-                },
-                window.location,
-            ));
-        }
-        if !watermark && !stream.bounded {
-            let table = stream.tables.keys().next().cloned().unwrap_or_default();
-            let way_out = time_of_match(input, &window.time).unwrap_or_else(|| {
-                format!("add `WATERMARK FOR {0} AS {0} - INTERVAL '5' SECOND` to `{table}`", window.time.name)
-            });
+        if !watermark && (window.emit == Some(EmitKind::OnWindowClose) || !stream.bounded) {
+            let name = &window.time.name;
+            let add = format!("add `WATERMARK FOR {name} AS {name} - INTERVAL '5' SECOND`");
+            let timeless = self.without_watermark(&self.behind(&stream));
+            let (of_table, way_out, to_table) = match (time_of_match(input, &window.time), timeless) {
+                (Some(way_out), _) => (":".to_owned(), way_out, String::new()),
+                (None, Some(table)) => (format!(" on `{table}`;"), add, format!(" to `{table}`")),
+                (None, None) => (":".to_owned(), behind_the_watermark(name), String::new()),
+            };
+            if window.emit == Some(EmitKind::OnWindowClose) {
+                let message = format!("EMIT ON WINDOW CLOSE needs a watermark{of_table} {way_out}");
+                return Err(SqlError::plan(message, window.location));
+            }
             self.notice(format!(
-                "no watermark speaks of `{}`, so its windows never close and their state is never freed; {way_out}",
-                window.time.name
+                "no watermark speaks of `{name}`, so its windows never close and their state is never freed; {way_out}{to_table}"
             ));
         }
         let WindowCut { spec, clock } = window.cut.clone();
@@ -182,4 +174,12 @@ pub(in crate::planner) fn window_field(part: WindowPart, time_type: &DataType, w
         true => field.with_metadata([(ROWTIME_METADATA.to_string(), String::new())].into()),
         false => field,
     })
+}
+
+/// Why no watermark speaks of a column of tables that have one each.
+fn behind_the_watermark(time: &str) -> String {
+    format!(
+        "`{time}` is not the column of `WATERMARK FOR`, or its rows come behind the watermark, as those of `LEAD`, of results that are corrected, \
+         and of joins without a bound in time do; take the window of that column, before them"
+    )
 }

@@ -44,6 +44,11 @@ fn windows_say_what_they_lack() {
             "SELECT count(*) FROM TABLE(TUMBLE(TABLE b, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start EMIT ON WINDOW CLOSE",
             "EMIT ON WINDOW CLOSE needs a watermark on `b`; add `WATERMARK FOR ts AS",
         ),
+        (
+            "SELECT max(w) FROM TABLE(TUMBLE(TABLE (SELECT ts, LEAD(k) OVER (ORDER BY ts) AS w FROM a), DESCRIPTOR(ts), \
+             INTERVAL '10' SECOND)) GROUP BY window_start EMIT ON WINDOW CLOSE",
+            "EMIT ON WINDOW CLOSE needs a watermark: `ts` is not the column of `WATERMARK FOR`, or its rows come behind the watermark, as those of `LEAD`",
+        ),
         ("SELECT k, count(*) FROM a GROUP BY k EMIT ON WINDOW CLOSE", "EMIT ON WINDOW CLOSE needs a window"),
         (
             "SELECT k FROM a EMIT ON WINDOW CLOSE",

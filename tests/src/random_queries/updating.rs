@@ -1,157 +1,35 @@
-//! Random queries over random tables: the streamed answer is the one that DataFusion computes over all rows at once, in steps of any size,
-//! at any number of shards, with a crash in the middle.
+//! Queries without time: any operator stands on any other.
 //!
-//! Every relation of a query has the columns `k INT, s STRING, v BIGINT`, so that any operator can stand on any other. Where an operator has
-//! to choose (ranks, limits, frames), it orders by all columns: rows that it cannot tell apart are equal. Tables hold nulls and
-//! duplicates, and one of them takes rows back.
-//!
-//! A fixed set runs with all tests. `EAGRE_RANDOM_SECONDS=600` goes on with further queries for that long (`make test-random`). A
-//! failure names the query's number, by which it is made again, after its tables were made as small as they can be.
+//! Every relation of a query has the columns `k INT, s STRING, v BIGINT`. Where an operator has to choose (ranks, limits, frames), it orders
+//! by all columns: rows that it cannot tell apart are equal. Tables hold nulls and duplicates, and one of them takes rows back.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use arrow::array::{Int32Array, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema};
-use eagre::Session;
-use eagre_sql::catalog::{Catalog, NoProviders, TableDefinition};
-use eagre_sql::error::Location;
-use eagre_sql::parser::{self, TableOption};
-use eagre_sql::planner::oracle;
-use libtest_mimic::Trial;
+use eagre_sql::catalog::TableDefinition;
 
-use crate::harness::{Answer, Random, Schedule, run, seed};
-use crate::source::TestSource;
-use crate::value;
+use super::Table;
+use crate::harness::Random;
 
-/// Doubles are not among the columns; averages inside of conditions are of few small integers.
-const TOLERANCE: f64 = 1e-9;
-/// Trials of the fixed set, which run beside each other, and queries of each.
-const TRIALS: u64 = 8;
-const QUERIES: u64 = 14;
 /// Names of the tables. Rows of the last one are taken back.
 const TABLES: [&str; 3] = ["t0", "t1", "t2"];
-
-pub(crate) fn trials() -> Vec<Trial> {
-    let seconds = std::env::var("EAGRE_RANDOM_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let part = |part: u64| {
-        Trial::test(format!("random_queries::equal_the_batch_answer_{part}"), move || {
-            let until = Instant::now() + Duration::from_secs(seconds);
-            let mut number = part * 1_000_000;
-            let fixed = number + QUERIES;
-            while number < fixed || Instant::now() < until {
-                check(number)?;
-                number += 1;
-            }
-            Ok(())
-        })
-    };
-    (1..=TRIALS).map(part).collect()
-}
 
 /// A row with its weight.
 type Row = (Option<i32>, Option<&'static str>, Option<i64>, i64);
 
-struct Case {
-    tables: Vec<Vec<Row>>,
-    query: String,
-    schedules: Vec<Schedule>,
-    batch_rows: Vec<usize>,
-}
-
-fn check(number: u64) -> Result<(), String> {
-    let mut random = Random::named(&format!("query {number}"));
-    let mut case = Case {
-        tables: (0..TABLES.len()).map(|table| rows(&mut random, table + 1 == TABLES.len())).collect(),
-        query: Queries { random: &mut random, aliases: 0 }.top(),
-        schedules: Vec::new(),
-        batch_rows: Vec::new(),
+pub(super) fn case(random: &mut Random) -> (Vec<Table>, String) {
+    let changes: Vec<Vec<Row>> = (0..TABLES.len()).map(|table| rows(random, table + 1 == TABLES.len())).collect();
+    let query = Queries { random, aliases: 0 }.top();
+    let table = |(number, rows): (usize, Vec<Row>)| {
+        let retracts = number + 1 == TABLES.len();
+        let weights = retracts.then(|| rows.iter().map(|row| row.3).collect::<Int64Array>());
+        let rows = batch(&rows);
+        let definition = TableDefinition::from_schema(TABLES[number], &rows.schema());
+        Table::new(definition, rows, weights, random.between(1, 20) as usize)
     };
-    case.batch_rows = case.tables.iter().map(|_| random.between(1, 20) as usize).collect();
-    let steps = case.tables.iter().map(|rows| rows.len() as u64).sum::<u64>();
-    case.schedules = vec![Schedule::row_by_row()];
-    case.schedules.extend(Schedule::others(&mut random, None, steps).into_iter().skip(1));
-    let Err(error) = holds(&case) else {
-        return Ok(());
-    };
-    // Rows are left out, in halves and then one by one, as long as it still fails.
-    let mut error = error;
-    for size in [8, 4, 2, 1] {
-        for table in 0..case.tables.len() {
-            let mut start = 0;
-            while start < case.tables[table].len() {
-                let end = (start + size).min(case.tables[table].len());
-                let removed: Vec<Row> = case.tables[table].drain(start..end).collect();
-                match holds(&case) {
-                    Err(smaller) => error = smaller,
-                    Ok(()) => {
-                        case.tables[table].splice(start..start, removed);
-                        start += size;
-                    }
-                }
-            }
-        }
-    }
-    let tables = TABLES.iter().zip(&case.tables).map(|(name, rows)| format!("{name}: {rows:?}"));
-    let tables = tables.collect::<Vec<_>>().join("\n");
-    Err(format!("EAGRE_TESTS_SEED={}, query {number}:\n{}\n{tables}\n{error}", seed(), case.query))
-}
-
-/// Whether all schedules give the batch answer.
-fn holds(case: &Case) -> Result<(), String> {
-    let expected = value::rows(&[batch_answer(case)?]);
-    for schedule in &case.schedules {
-        let answer = streamed(case, schedule).map_err(|error| format!("{schedule}: [{}] {error}", error.code()))?;
-        value::compare(&expected, &value::rows(&answer.batches), false, TOLERANCE)
-            .map_err(|error| format!("{schedule}: {error}"))?;
-    }
-    Ok(())
-}
-
-fn streamed(case: &Case, schedule: &Schedule) -> eagre::Result<Answer> {
-    let scene = |session: &Session| {
-        for ((name, rows), batch_rows) in TABLES.iter().zip(&case.tables).zip(&case.batch_rows) {
-            let retracts = rows.iter().any(|row| row.3 != 1) || *name == TABLES[TABLES.len() - 1];
-            let weights = retracts.then(|| rows.iter().map(|row| row.3).collect::<Int64Array>());
-            let source = TestSource::new(&batch(rows), weights.as_ref(), *batch_rows, true);
-            session.register_source(definition(name, retracts), Arc::new(source))?;
-        }
-        Ok(())
-    };
-    run(schedule, &scene, &case.query)
-}
-
-fn batch_answer(case: &Case) -> Result<RecordBatch, String> {
-    let text = |error: &dyn std::fmt::Display| format!("the oracle: {error}");
-    let mut catalog = Catalog::new(Arc::new(NoProviders));
-    let mut tables = HashMap::new();
-    for (name, rows) in TABLES.iter().zip(&case.tables) {
-        catalog.register_table(definition(name, false), None, None).map_err(|error| text(&error))?;
-        let mut left: Vec<Row> = Vec::new();
-        for row in rows {
-            if row.3 > 0 {
-                left.push(*row);
-            } else if let Some(place) =
-                left.iter().position(|known| (known.0, known.1, known.2) == (row.0, row.1, row.2))
-            {
-                left.remove(place);
-            }
-        }
-        tables.insert((*name).to_owned(), vec![batch(&left)]);
-    }
-    let query = parser::parse_query(&case.query).map_err(|error| text(&error))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| text(&error))?;
-    runtime.block_on(oracle::answer(&catalog, &query, &tables)).map_err(|error| text(&error))
-}
-
-fn definition(name: &str, retracts: bool) -> TableDefinition {
-    let mut table = TableDefinition::from_schema(name, &batch(&[]).schema());
-    if retracts {
-        let (key, value, at) = ("changelog.mode".to_owned(), "retract".to_owned(), Location::new(1, 1));
-        table.options.push(TableOption { key, value, key_location: at, value_location: at });
-    }
-    table
+    let tables = changes.into_iter().enumerate().map(table).collect();
+    (tables, query)
 }
 
 fn batch(rows: &[Row]) -> RecordBatch {

@@ -1,0 +1,199 @@
+//! Random queries over random tables: the streamed answer is the one that DataFusion computes over all rows at once, in steps of any size,
+//! at any number of shards, with a crash in the middle.
+//!
+//! [`updating`] queries know no time: any operator stands on any other. [`event_time`] has windows, sessions, frames and joins in time,
+//! over rows that come out of order. A fixed set runs with all tests. `EAGRE_RANDOM_SECONDS=600` goes on with further queries for that long
+//! (`make test-random`). A failure names the query's number, by which it is made again, after its tables were made as small as they can be.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{take, take_record_batch};
+use arrow::util::pretty::pretty_format_batches;
+use eagre::Session;
+use eagre_sql::catalog::{Catalog, NoProviders, TableDefinition};
+use eagre_sql::error::Location;
+use eagre_sql::parser::{self, TableOption};
+use eagre_sql::planner::oracle;
+use libtest_mimic::Trial;
+
+use crate::harness::{Answer, Random, Schedule, run, seed};
+use crate::source::TestSource;
+use crate::value;
+
+mod event_time;
+mod updating;
+
+/// Doubles are averages and sums of few small numbers.
+const TOLERANCE: f64 = 1e-9;
+/// Trials of the fixed set of each kind, which run beside each other, and queries of each.
+const TRIALS: u64 = 8;
+const QUERIES: u64 = 14;
+
+/// Tables and a query over them.
+type Make = fn(&mut Random) -> (Vec<Table>, String);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let seconds = std::env::var("EAGRE_RANDOM_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let kinds: [(&'static str, Make); 2] =
+        [("equal_the_batch_answer", updating::case), ("in_event_time", event_time::case)];
+    let part = |(name, make): (&'static str, Make), part: u64| {
+        Trial::test(format!("random_queries::{name}_{part}"), move || {
+            let until = Instant::now() + Duration::from_secs(seconds);
+            let mut number = part * 1_000_000;
+            let fixed = number + QUERIES;
+            while number < fixed || Instant::now() < until {
+                check(name, make, number)?;
+                number += 1;
+            }
+            Ok(())
+        })
+    };
+    kinds.into_iter().flat_map(|kind| (1..=TRIALS).map(move |number| part(kind, number))).collect()
+}
+
+/// A table, and its rows as they come.
+struct Table {
+    definition: TableDefinition,
+    rows: RecordBatch,
+    /// Of a changelog: 1 for a row that comes, -1 for one that is taken back.
+    weights: Option<Int64Array>,
+    /// Which of the rows are left, where a failure is made smaller.
+    left: Vec<u32>,
+    /// Rows of a batch.
+    batch_rows: usize,
+}
+
+impl Table {
+    fn new(definition: TableDefinition, rows: RecordBatch, weights: Option<Int64Array>, batch_rows: usize) -> Self {
+        let left = (0..rows.num_rows() as u32).collect();
+        Self { definition, rows, weights, left, batch_rows }
+    }
+
+    fn changes(&self) -> (RecordBatch, Option<Int64Array>) {
+        let left = UInt32Array::from(self.left.clone());
+        let rows = take_record_batch(&self.rows, &left).expect("rows that are there");
+        let weights = self.weights.as_ref().map(|weights| {
+            let weights = take(weights, &left, None).expect("rows that are there");
+            arrow::array::AsArray::as_primitive(&weights).clone()
+        });
+        (rows, weights)
+    }
+
+    /// The rows that are there in the end.
+    fn finally(&self) -> RecordBatch {
+        let (rows, weights) = self.changes();
+        let Some(weights) = weights else { return rows };
+        let values = value::rows(&[rows.clone()]);
+        let same = |a: u32, b: usize| {
+            let pairs = values[a as usize].iter().zip(&values[b]);
+            pairs.into_iter().all(|(a, b)| a.same(b, 0.0))
+        };
+        let mut there: Vec<u32> = Vec::new();
+        for (row, weight) in weights.values().iter().enumerate() {
+            if *weight > 0 {
+                there.push(row as u32);
+            } else if let Some(place) = there.iter().position(|known| same(*known, row)) {
+                there.remove(place);
+            }
+        }
+        take_record_batch(&rows, &UInt32Array::from(there)).expect("rows that are there")
+    }
+
+    /// As a pipeline is told of it.
+    fn definition(&self) -> TableDefinition {
+        let mut definition = self.definition.clone();
+        if self.weights.is_some() {
+            let (key, value, at) = ("changelog.mode".to_owned(), "retract".to_owned(), Location::new(1, 1));
+            definition.options.push(TableOption { key, value, key_location: at, value_location: at });
+        }
+        definition
+    }
+}
+
+struct Case {
+    tables: Vec<Table>,
+    query: String,
+    schedules: Vec<Schedule>,
+}
+
+fn check(name: &str, make: Make, number: u64) -> Result<(), String> {
+    let mut random = Random::named(&format!("{name} {number}"));
+    let (tables, query) = make(&mut random);
+    let steps = tables.iter().map(|table| table.left.len() as u64).sum::<u64>();
+    let mut schedules = vec![Schedule::row_by_row()];
+    schedules.extend(Schedule::others(&mut random, None, steps).into_iter().skip(1));
+    let mut case = Case { tables, query, schedules };
+    let Err(error) = holds(&case) else {
+        return Ok(());
+    };
+    // Rows are left out, in halves and then one by one, as long as it still fails.
+    let mut error = error;
+    for size in [8, 4, 2, 1] {
+        for table in 0..case.tables.len() {
+            let mut start = 0;
+            while start < case.tables[table].left.len() {
+                let end = (start + size).min(case.tables[table].left.len());
+                let removed: Vec<u32> = case.tables[table].left.drain(start..end).collect();
+                match holds(&case) {
+                    Err(smaller) => error = smaller,
+                    Ok(()) => {
+                        case.tables[table].left.splice(start..start, removed);
+                        start += size;
+                    }
+                }
+            }
+        }
+    }
+    let show = |table: &Table| {
+        let (rows, weights) = table.changes();
+        let rows = pretty_format_batches(&[rows]).map_or_else(|error| error.to_string(), |rows| rows.to_string());
+        let watermark = table.definition.watermark.as_ref().and_then(|watermark| watermark.expr.as_ref());
+        let watermark = watermark.map(|expr| &expr.text);
+        format!(
+            "{}, watermark {watermark:?}, weights {:?}:\n{rows}",
+            table.definition.name,
+            weights.map(|w| w.values().to_vec())
+        )
+    };
+    let tables = case.tables.iter().map(show).collect::<Vec<_>>().join("\n");
+    Err(format!("EAGRE_TESTS_SEED={}, query {number}:\n{}\n{tables}\n{error}", seed(), case.query))
+}
+
+/// Whether all schedules give the batch answer.
+fn holds(case: &Case) -> Result<(), String> {
+    let expected = value::rows(&[batch_answer(case)?]);
+    for schedule in &case.schedules {
+        let answer = streamed(case, schedule).map_err(|error| format!("{schedule}: [{}] {error}", error.code()))?;
+        value::compare(&expected, &value::rows(&answer.batches), false, TOLERANCE)
+            .map_err(|error| format!("{schedule}: {error}"))?;
+    }
+    Ok(())
+}
+
+fn streamed(case: &Case, schedule: &Schedule) -> eagre::Result<Answer> {
+    let scene = |session: &Session| {
+        for table in &case.tables {
+            let (rows, weights) = table.changes();
+            let source = TestSource::new(&rows, weights.as_ref(), table.batch_rows, true);
+            session.register_source(table.definition(), Arc::new(source))?;
+        }
+        Ok(())
+    };
+    run(schedule, &scene, &case.query)
+}
+
+fn batch_answer(case: &Case) -> Result<RecordBatch, String> {
+    let text = |error: &dyn std::fmt::Display| format!("the oracle: {error}");
+    let mut catalog = Catalog::new(Arc::new(NoProviders));
+    let mut tables = HashMap::new();
+    for table in &case.tables {
+        catalog.register_table(table.definition.clone(), None, None).map_err(|error| text(&error))?;
+        tables.insert(table.definition.name.clone(), vec![table.finally()]);
+    }
+    let query = parser::parse_query(&case.query).map_err(|error| text(&error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| text(&error))?;
+    runtime.block_on(oracle::answer(&catalog, &query, &tables)).map_err(|error| text(&error))
+}
