@@ -86,7 +86,7 @@ impl Table {
     fn finally(&self) -> RecordBatch {
         let (rows, weights) = self.changes();
         let Some(weights) = weights else { return rows };
-        let values = value::rows(&[rows.clone()]);
+        let values = value::rows(std::slice::from_ref(&rows));
         let same = |a: u32, b: usize| {
             let pairs = values[a as usize].iter().zip(&values[b]);
             pairs.into_iter().all(|(a, b)| a.same(b, 0.0))
