@@ -117,6 +117,17 @@ struct Query {
     partial: bool,
 }
 
+/// A V, one row for each, however long it takes.
+const PLAIN: Query = Query {
+    on_match: false,
+    by_columns: false,
+    all_rows: false,
+    unmatched: false,
+    skip: 0,
+    within: None,
+    partial: false,
+};
+
 fn spec(query: Query) -> MatchSpec {
     let input = input_schema();
     let plus =
@@ -497,15 +508,7 @@ proptest! {
 /// Rules that can be are looked ahead for together, some in each call of the kernel; others, and rows of a block that is too long, are not.
 #[test]
 fn what_can_be_is_looked_ahead_for_together() {
-    let query = Query {
-        on_match: false,
-        by_columns: false,
-        all_rows: false,
-        unmatched: false,
-        skip: 0,
-        within: Some(9),
-        partial: false,
-    };
+    let query = Query { within: Some(9), ..PLAIN };
     let mut specs: Vec<MatchSpec> = (0..3).map(|form| rule(spec(query), (form, 4, 5), 20)).collect();
     specs.insert(1, spec(Query { on_match: true, ..query }));
     specs.push(anchored(spec(query)));
@@ -533,18 +536,9 @@ fn what_can_be_is_looked_ahead_for_together() {
 /// at some after the others.
 #[test]
 fn many_keys_end_in_little_memory() {
-    let query = Query {
-        on_match: false,
-        by_columns: false,
-        all_rows: false,
-        unmatched: false,
-        skip: 0,
-        within: None,
-        partial: false,
-    };
     let rows: Vec<Row> =
         (0..4_096).map(|key| Row { ts: 3, key: Some(key), value: Some(1), ordinal: key as u64, weight: 1 }).collect();
-    let (local, global) = (ChainFactory::new(vec![]), MatchFactory::new(spec(query)).expect("it can be"));
+    let (local, global) = (ChainFactory::new(vec![]), MatchFactory::new(spec(PLAIN)).expect("it can be"));
     let mut pipeline = Pipeline::new(&local, &global, vec![1], 1);
     pipeline.step(&[delta_of(&rows, false)], 3);
     pipeline.step(&[], 4);
@@ -562,16 +556,7 @@ fn many_keys_end_in_little_memory() {
 /// A match whose first row is one by the row before it, and which has become long since, is found also where the process was killed meanwhile.
 #[test]
 fn a_long_match_begins_where_it_began() {
-    let query = Query {
-        on_match: false,
-        by_columns: false,
-        all_rows: false,
-        unmatched: false,
-        skip: 0,
-        within: None,
-        partial: false,
-    };
-    let mut spec = spec(query);
+    let mut spec = spec(PLAIN);
     // Twelve rows that rise, and one that falls; no measure looks back.
     let rising = Pattern::Repetition { body: Box::new(Pattern::Variable(2)), min: 12, max: None, greedy: true };
     spec.pattern = Pattern::Concatenation(vec![rising, Pattern::Variable(1)]);
