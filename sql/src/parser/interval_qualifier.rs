@@ -47,11 +47,14 @@ pub(super) fn parse(parser: &mut Parser, difference: &Expr) -> Result<Expr, Pars
             parser.next_token();
             let token = parser.peek_token_ref().clone();
             let last = parse_unit(parser)?;
-            if last <= first || (first < MONTHS) != (last < MONTHS) {
-                let shorter =
-                    UNITS.iter().enumerate().skip(first + 1).filter(|(unit, _)| (*unit < MONTHS) == (first < MONTHS));
-                let names: Vec<&str> = shorter.map(|(_, (name, _))| *name).collect();
-                return parser.expected(&format!("a shorter unit of the same kind ({})", names.join(", ")), token);
+            let shorter = first + 1..if first < MONTHS { MONTHS } else { UNITS.len() };
+            if !shorter.contains(&last) {
+                let names: Vec<&str> = UNITS[shorter].iter().map(|(name, _)| *name).collect();
+                let wanted = match &names[..] {
+                    [] => format!("the end of the units, as none of the kind is shorter than {}", UNITS[first].0),
+                    names => format!("a shorter unit of the same kind ({})", names.join(", ")),
+                };
+                return parser.expected(&wanted, token);
             }
             last
         }
