@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::expr::StepContext;
 use crate::time::{EventTimeMs, Watermarks};
 
+pub mod array_lengths;
 pub mod asof_join;
 pub mod chain;
 pub mod changelog_normalize;

@@ -201,14 +201,8 @@ fn refuse(delta: &Delta, call: &PredictCall, model: &dyn Model, refused: Vec<Ref
         by_reason.entry(refusal.reason).or_default().push(refusal.row);
     }
     for (reason, rows) in by_reason {
-        let refused = delta.take(&UInt32Array::from(rows))?;
-        let ordinals = (0..refused.rows()).map(|row| refused.ordinal(row)).collect();
-        out.bad(BadRows {
-            rows: refused.batch,
-            ordinals,
-            reason: format!("{}: {reason}", model.describe()).into(),
-            origin: format!("model {}", call.model.name()).into(),
-        });
+        let origin = format!("model {}", call.model.name());
+        out.bad(BadRows::of(delta, rows, format!("{}: {reason}", model.describe()), origin)?);
     }
     Ok(())
 }

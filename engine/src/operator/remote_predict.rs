@@ -284,14 +284,8 @@ impl RemotePredict {
         columns.push(self.call.shape.column(model.output(), answered)?);
         out.emit(delta.with_batch(batch_of(&self.output, columns, delta.rows())?));
         for (reason, rows) in by_reason {
-            let refused = delta.take(&UInt32Array::from(rows))?;
-            let ordinals = (0..refused.rows()).map(|row| refused.ordinal(row)).collect();
-            out.bad(BadRows {
-                rows: refused.batch,
-                ordinals,
-                reason: format!("{}: {reason}", model.describe()).into(),
-                origin: format!("model {}", self.call.model.name()).into(),
-            });
+            let origin = format!("model {}", self.call.model.name());
+            out.bad(BadRows::of(delta, rows, format!("{}: {reason}", model.describe()), origin)?);
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What is done with changes that take back what was never there.
+//! Rows that an operator refuses for what is in them, and what is done with changes that take back what was never there.
 
 use std::borrow::Cow;
 
@@ -19,6 +19,20 @@ pub struct BadRows {
     pub reason: Cow<'static, str>,
     /// Who refuses them: the `origin` of `<table>.errors`.
     pub origin: Cow<'static, str>,
+}
+
+impl BadRows {
+    /// Some rows of a delta.
+    pub(super) fn of(
+        delta: &Delta,
+        rows: Vec<u32>,
+        reason: impl Into<Cow<'static, str>>,
+        origin: impl Into<Cow<'static, str>>,
+    ) -> Result<Self> {
+        let refused = delta.take(&UInt32Array::from(rows))?;
+        let ordinals = (0..refused.rows()).map(|row| refused.ordinal(row)).collect();
+        Ok(Self { rows: refused.batch, ordinals, reason: reason.into(), origin: origin.into() })
+    }
 }
 
 /// What is done with a change that takes back what was never there.
@@ -54,8 +68,8 @@ impl Judge {
         if self.unfounded == Unfounded::Ignore || rows.is_empty() {
             return Ok(());
         }
-        let refused = delta.take(&UInt32Array::from(rows))?;
-        let rows = refused.batch.project(shown)?;
+        let refused = BadRows::of(delta, rows, reason, "changelog")?;
+        let rows = refused.rows.project(shown)?;
         if self.unfounded == Unfounded::Fail {
             let first = crate::runtime::rows_as_json(&rows.slice(0, 1))?.pop().unwrap_or_default();
             let message = format!(
@@ -64,8 +78,7 @@ impl Judge {
             );
             return Err(EngineError::Source { table: self.table.clone(), message });
         }
-        let ordinals = (0..refused.rows()).map(|row| refused.ordinal(row)).collect();
-        out.bad(BadRows { rows, ordinals, reason: reason.into(), origin: "changelog".into() });
+        out.bad(BadRows { rows, ..refused });
         Ok(())
     }
 }

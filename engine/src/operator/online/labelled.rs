@@ -101,13 +101,7 @@ pub(super) fn tell(
     out: &mut Output,
 ) -> Result<()> {
     for (reason, rows) in by_reason {
-        let refused = delta.take(&UInt32Array::from(rows))?;
-        out.bad(BadRows {
-            ordinals: (0..refused.rows()).map(|row| refused.ordinal(row)).collect(),
-            rows: refused.batch,
-            reason: reason.into(),
-            origin: format!("model {}", model.name()).into(),
-        });
+        out.bad(BadRows::of(delta, rows, reason, format!("model {}", model.name()))?);
     }
     Ok(())
 }

@@ -10,6 +10,8 @@ use datafusion::logical_expr::{
     Expr, ExprSchemable, LogicalPlan, WindowFrame, WindowFrameBound, WindowFunctionDefinition,
 };
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, Route};
+use eagre_engine::operator::PORT_MAIN;
+use eagre_engine::operator::array_lengths::{ArrayLength, ArrayLengthsFactory};
 use eagre_engine::operator::over::OrderKey;
 use eagre_engine::operator::score::{ScoreAnswer, ScoreCall, ScoreFactory, ScoreSpec};
 use eagre_engine::score::Rest;
@@ -97,6 +99,23 @@ fn is_all_before(frame: &WindowFrame) -> bool {
     starts && matches!(frame.end_bound, WindowFrameBound::CurrentRow)
 }
 
+/// The arrays that calls read, each once.
+fn array_lengths(calls: &[ScoreCall]) -> Vec<ArrayLength> {
+    let mut lengths: Vec<ArrayLength> = vec![];
+    for call in calls {
+        let (Some(width), [column]) = (call.width, call.features.as_slice()) else { continue };
+        let reader = match call.answer {
+            ScoreAnswer::Score(_) => ScoreFunction::Score,
+            ScoreAnswer::Detections(_) => ScoreFunction::Detect,
+        };
+        let length = ArrayLength { column: *column, width, reader: reader.name().to_owned() };
+        if !lengths.iter().any(|other| (other.column, other.width) == (length.column, width)) {
+            lengths.push(length);
+        }
+    }
+    lengths
+}
+
 impl Lowering<'_> {
     /// One operator: the stream with a score more for each call.
     pub(super) fn score_group(
@@ -159,7 +178,17 @@ impl Lowering<'_> {
             self.keep_arrival(&mut stream);
         }
         let tie = if layout.tells_apart() { None } else { self.tie(&mut stream) };
-        let from = self.flush(&mut stream, input);
+        let mut from = self.flush(&mut stream, input);
+        let lengths = array_lengths(&score_calls);
+        if !lengths.is_empty() {
+            let id = self.id("array lengths", plan, &stream.tables);
+            let told = lengths
+                .iter()
+                .map(|length| format!("{} of {}", stream.physical.field(length.column).name(), length.width));
+            let detail = format!("arrays=[{}]", told.collect::<Vec<_>>().join(", "));
+            let factory = ArrayLengthsFactory::new(lengths);
+            from = (self.push_operator(id, factory, from, Route::Forward, stream.output_info(), detail, ""), PORT_MAIN);
+        }
         let Layout { key, partition, order, by_time, .. } = layout;
         let schema = stream.physical.clone();
         let names = |places: &mut dyn Iterator<Item = usize>| {
