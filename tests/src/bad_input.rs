@@ -357,6 +357,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         .collect();
     let others: [(&str, Test); 22] = [
         ("broken_lines_are_set_aside", broken_lines),
+        ("arrays_of_another_length_are_told", arrays_of_another_length),
         ("missing_statement_file", missing_statement_file),
         ("statements_for_a_file", statements_for_a_file),
         ("missing_config_file", missing_config_file),
@@ -445,6 +446,17 @@ fn broken_lines() -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("the reasons name column and value: {reasons:?}")),
     }
+}
+
+/// A sensor that sends fewer numbers than it did has no score, and that is told.
+fn arrays_of_another_length() -> Result<(), String> {
+    let pipeline = Pipeline::new();
+    let sql = format!(
+        "{}SELECT anomaly_score(ARRAY_APPEND(ARRAY[v], v), width => 3) OVER (ORDER BY ts) AS score FROM events",
+        pipeline.tables(false)
+    );
+    let said = eagre(&["run", "-e", &sql, "--format", "csv"]);
+    said.says(0, &["note: 3 arrays have another length than `width` says", "make the query a view", ".errors"])
 }
 
 fn missing_statement_file() -> Result<(), String> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use eagre_engine::metrics::{Metrics, MetricsSnapshot};
+use eagre_engine::operator::{array_lengths, chain};
 use eagre_engine::runtime::Summary;
 use eagre_engine::settings;
 use eagre_engine::thread::start_detached;
@@ -195,43 +196,33 @@ fn unread(without: &str, rest: &str) -> ! {
 /// Rows that are not in the answer: never in silence.
 fn tell_losses(metrics: &Metrics, _summary: &Summary) {
     let snapshot = metrics.snapshot();
-    let checks = |name: &str| matches!(name, "ChangelogNormalize" | "RetractionCheck");
-    let asks = |name: &str| matches!(name, "Predict" | "RemotePredict" | "Questions");
-    let (computes, others): (Vec<_>, Vec<_>) =
-        snapshot.nodes.iter().partition(|node| node.label.name == eagre_engine::operator::chain::NAME);
-    let failed: u64 = computes.iter().map(|node| node.state_rows).sum();
-    if failed > 0 {
-        note(format_args!(
-            "note: {failed} rows are not in the answer, as something could not be computed of them so far; make the query a view, and \
-             SELECT * FROM <view>.errors shows them"
-        ));
+    let (mut failed, mut refused, mut unscored) = (0, 0, 0);
+    for node in &snapshot.nodes {
+        let (bad, table) = (node.rows_bad, &node.label.table);
+        match node.label.name.as_str() {
+            chain::NAME => failed += node.state_rows,
+            "Predict" | "RemotePredict" | "Questions" => refused += bad,
+            array_lengths::NAME => unscored += bad,
+            _ if bad == 0 => {}
+            "ChangelogNormalize" | "RetractionCheck" => note(format_args!(
+                "note: `{table}` took back {bad} rows that were not there; SELECT * FROM {table}.errors shows them"
+            )),
+            "Labelled" => note(format_args!(
+                "note: model `{table}` could not learn from {bad} rows; SELECT * FROM {table}.errors shows them"
+            )),
+            _ => note(format_args!(
+                "note: {bad} rows of `{table}` could not be read; SELECT * FROM {table}.errors shows them"
+            )),
+        }
     }
-    let bad = others.into_iter().filter(|node| node.rows_bad > 0);
-    let (refused, bad): (Vec<_>, Vec<_>) = bad.partition(|node| asks(&node.label.name));
-    let (unfounded, bad): (Vec<_>, Vec<_>) = bad.into_iter().partition(|node| checks(&node.label.name));
-    let (unlearnt, unread): (Vec<_>, Vec<_>) = bad.into_iter().partition(|node| node.label.name == "Labelled");
-    let refused: u64 = refused.iter().map(|node| node.rows_bad).sum();
-    if refused > 0 {
+    let of_queries = [
+        (failed, "rows are not in the answer, as something could not be computed of them so far"),
+        (refused, "rows have null for an answer, as models refused them"),
+        (unscored, "arrays have another length than `width` says, so their rows have no score"),
+    ];
+    for (count, what) in of_queries.into_iter().filter(|(count, _)| *count > 0) {
         note(format_args!(
-            "note: models refused {refused} rows, which have null for an answer; make the query a view, and SELECT * FROM <view>.errors shows them"
-        ));
-    }
-    for node in unfounded {
-        note(format_args!(
-            "note: `{1}` took back {} rows that were not there; SELECT * FROM {1}.errors shows them",
-            node.rows_bad, node.label.table
-        ));
-    }
-    for node in unlearnt {
-        note(format_args!(
-            "note: model `{1}` could not learn from {0} rows; SELECT * FROM {1}.errors shows them",
-            node.rows_bad, node.label.table
-        ));
-    }
-    for node in unread {
-        note(format_args!(
-            "note: {} rows of `{1}` could not be read; SELECT * FROM {1}.errors shows them",
-            node.rows_bad, node.label.table
+            "note: {count} {what}; make the query a view, and SELECT * FROM <view>.errors shows them"
         ));
     }
     let late: u64 = snapshot.nodes.iter().map(|node| node.rows_late).sum();

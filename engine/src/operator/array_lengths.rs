@@ -11,7 +11,8 @@ use crate::arrays::{misfits, of_numbers};
 use crate::delta::Delta;
 use crate::error::Result;
 
-const NAME: &str = "ArrayLengths";
+/// What the operator is called in `EXPLAIN` and in metrics.
+pub const NAME: &str = "ArrayLengths";
 
 /// A column of arrays, and how many numbers each is to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
