@@ -221,9 +221,7 @@ fn tell_losses(metrics: &Metrics, _summary: &Summary) {
         (unscored, "arrays have another length than `width` says, so their rows have no score"),
     ];
     for (count, what) in of_queries.into_iter().filter(|(count, _)| *count > 0) {
-        note(format_args!(
-            "note: {count} {what}; make the query a view, and SELECT * FROM <view>.errors shows them"
-        ));
+        note(format_args!("note: {count} {what}; make the query a view, and SELECT * FROM <view>.errors shows them"));
     }
     let late: u64 = snapshot.nodes.iter().map(|node| node.rows_late).sum();
     if late > 0 {

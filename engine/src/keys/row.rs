@@ -9,6 +9,7 @@ use super::{AHEAD, NewSlots};
 use crate::aggregate::Slots;
 use crate::error::Result;
 use crate::hash::mix_words;
+use crate::rows::make_room;
 
 /// Keys of several fixed-width columns: rows of words, the first of which has a bit for each column that is null.
 pub(super) struct RowStore {
@@ -96,6 +97,7 @@ impl RowStore {
         }
         let start = slot as usize * self.stride;
         if start == self.words.len() {
+            make_room(&mut self.words, start + self.stride);
             self.words.extend_from_slice(row);
         } else {
             self.words[start..start + self.stride].copy_from_slice(row);

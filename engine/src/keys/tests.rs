@@ -133,6 +133,27 @@ fn keys_that_never_come_back_take_no_room() {
 }
 
 /// Zeros of both signs are one group, and so are NaNs of any bits; alone and beside another key.
+/// Of millions of keys a key's words have a quarter as much room beside them at most, and not as much again.
+#[test]
+fn many_keys_leave_little_room_unused() {
+    let count = 45_000;
+    let some: Vec<Option<i64>> = (0..count).map(Some).collect();
+    let room = |kind: usize| {
+        let mut keys = table(kind);
+        // A few at a time, as steps bring them.
+        for some in some.chunks(100) {
+            keys.intern(&columns(kind, some), some.len(), &mut Vec::new()).expect("interns");
+        }
+        match &keys.store {
+            Store::Word(store) => store.words.capacity() as f64 / store.words.len() as f64,
+            Store::Row(store) => store.words.capacity() as f64 / store.words.len() as f64,
+            _ => panic!("another store"),
+        }
+    };
+    assert!(room(0) < 1.26, "{}", room(0));
+    assert!(room(2) < 1.26, "{}", room(2));
+}
+
 #[test]
 fn floats_group_as_they_compare() {
     let floats: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![-0.0, 0.0, f64::NAN, -f64::NAN, 1.0]));

@@ -9,6 +9,7 @@ use super::table::{ENTRIES_MIN, SPREAD, may_move};
 use super::{AHEAD, NewSlots, look_ahead};
 use crate::aggregate::Slots;
 use crate::error::Result;
+use crate::rows::make_room;
 
 /// A table with so many entries is beyond the caches of a core; in tests one that is large for them.
 const FAR: usize = if cfg!(test) { 256 } else { 1 << 15 };
@@ -140,6 +141,7 @@ impl WordStore {
 
     pub(super) fn set_word(&mut self, slot: u32, word: u64) {
         if slot as usize == self.words.len() {
+            make_room(&mut self.words, slot as usize + 1);
             self.words.push(word);
         } else {
             self.words[slot as usize] = word;
