@@ -42,9 +42,11 @@ impl Expiry {
             if self.reached.is_some_and(|reached| span <= reached) {
                 // The watermark is at least where it was when the span was reached, so an early time does as well as a very early one.
                 let at = expires[row].max(GONE + 1);
-                self.place(ids[row], at);
-                self.exact.entry(at).or_default().push(ids[row]);
-                row += 1;
+                while row < ids.len() && expires[row].max(GONE + 1) == at {
+                    self.place(ids[row], at);
+                    row += 1;
+                }
+                self.exact.entry(at).or_default().extend_from_slice(&ids[start..row]);
                 continue;
             }
             while row < ids.len() && expires[row] >> SPAN_BITS == span {
@@ -110,15 +112,21 @@ impl Expiry {
         while let Some(entry) = self.spans.first_entry().filter(|entry| *entry.key() <= reached) {
             let (span, ids) = entry.remove_entry();
             let whole = span < reached || watermark == WATERMARK_MAX;
+            let mut later: Vec<(EventTimeMs, u32)> = Vec::new();
             for id in ids {
                 let at = self.expires[id as usize];
                 if at == GONE || at >> SPAN_BITS != span {
                     self.drop_stale();
-                } else if whole {
+                } else if whole || at < watermark {
                     self.take(id, &mut due);
                 } else {
-                    self.exact.entry(at).or_default().push(id);
+                    later.push((at, id));
                 }
+            }
+            // Most came in the order of their times: a stable sort finds such runs.
+            later.sort_by_key(|(at, _)| *at);
+            for rows in later.chunk_by(|a, b| a.0 == b.0) {
+                self.exact.entry(rows[0].0).or_default().extend(rows.iter().map(|(_, id)| *id));
             }
         }
         self.reached = self.reached.max(Some(reached));
@@ -164,5 +172,60 @@ impl Expiry {
 
     pub(crate) fn bytes(&self) -> usize {
         self.expires.capacity() * 8 + self.listed * 4 + (self.spans.len() + self.exact.len()) * 48
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Rows go as soon as the watermark has passed their time and not before, whatever time they were given and however far it goes,
+        /// also those that leave earlier, are given another time, or come behind the watermark.
+        #[test]
+        fn rows_go_when_they_have_to(
+            steps in proptest::collection::vec(
+                (proptest::collection::vec((0_u32..60, -300_i64..4_000), 0..40), proptest::collection::vec(0_u32..60, 0..8), 0_i64..1_500),
+                1..20,
+            ),
+        ) {
+            let mut expiry = Expiry::default();
+            let mut model = BTreeMap::<u32, i64>::new();
+            let mut watermark = -2_000;
+            for (rows, left, advance) in steps {
+                let (renewed, new): (Vec<_>, Vec<_>) = rows
+                    .into_iter()
+                    .map(|(id, after)| (id, watermark + after))
+                    .collect::<BTreeMap<u32, i64>>()
+                    .into_iter()
+                    .partition(|(id, _)| model.contains_key(id));
+                let apart = |rows: &[(u32, i64)]| rows.iter().copied().unzip::<_, _, Vec<u32>, Vec<i64>>();
+                let (ids, times) = apart(&new);
+                expiry.insert(&ids, &times);
+                let (ids, times) = apart(&renewed);
+                expiry.renew(&ids, &times);
+                model.extend(new.into_iter().chain(renewed));
+                for id in left {
+                    expiry.forget(id);
+                    model.remove(&id);
+                }
+                watermark += advance;
+                let mut due = expiry.due(watermark);
+                due.sort_unstable();
+                let expected: Vec<u32> = model.iter().filter(|(_, at)| **at < watermark).map(|(id, _)| *id).collect();
+                prop_assert_eq!(due, expected);
+                model.retain(|_, at| *at >= watermark);
+                for id in 0..60 {
+                    prop_assert_eq!(expiry.get(id), model.get(&id).copied());
+                }
+            }
+            let mut rest = expiry.due(WATERMARK_MAX);
+            rest.sort_unstable();
+            prop_assert_eq!(rest, model.into_keys().collect::<Vec<_>>());
+        }
     }
 }

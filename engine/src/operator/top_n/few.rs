@@ -10,8 +10,8 @@ use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::{interleave, take};
 use arrow::datatypes::SchemaRef;
 
-use super::key::SortKey;
-use super::{Change, Ranks};
+use super::key::{Encoder, SortKey};
+use super::{Change, Plan, Ranks};
 use crate::delta::{Delta, batch_of};
 use crate::error::Result;
 use crate::rows::Rows;
@@ -88,6 +88,47 @@ impl<K: SortKey> Few<K> {
     /// The partitions that the rows taken in have changed, each once.
     pub(super) fn touched(&self) -> &[u32] {
         &self.touched
+    }
+
+    /// The sort keys of a delta's rows, whose partitions are `slots`, into `keys`; `ties` is room for their ties.
+    ///
+    /// Where a hash of the whole row decides between equal ones, it is computed of those rows only that may get among the first: the others
+    /// keep the least tie that there is, and are beyond the rows that are there even so.
+    pub(super) fn keys(
+        &self,
+        plan: &Plan,
+        encoder: &Encoder,
+        delta: &Delta,
+        slots: &[u32],
+        ties: &mut Vec<u64>,
+        keys: &mut Vec<K>,
+    ) -> Result<()> {
+        let columns = plan.sort_columns(delta);
+        if plan.spec.ties.by_arrival() {
+            plan.ties(delta, ties)?;
+            return K::encode(encoder, &columns, ties, keys);
+        }
+        ties.clear();
+        ties.resize(delta.rows(), 0);
+        K::encode(encoder, &columns, ties, keys)?;
+        let may_enter = |row: &u32| {
+            let key = &keys[*row as usize];
+            match (&self.store, slots[*row as usize] as usize) {
+                (Store::One(best), slot) => best[slot].as_ref().is_none_or(|entry| entry.key > *key),
+                (Store::Many { lists, last }, slot) => lists[slot].get(*last - 1).is_none_or(|entry| entry.key > *key),
+            }
+        };
+        let rows: Vec<u32> = (0..delta.rows() as u32).filter(may_enter).collect();
+        match rows.len() {
+            0 => return Ok(()),
+            all if all == delta.rows() => plan.ties(delta, ties)?,
+            _ => plan.ties(&delta.take(&UInt32Array::from(rows.clone()))?, ties)?,
+        }
+        for (row, tie) in rows.iter().zip(ties.iter()) {
+            let key = &mut keys[*row as usize];
+            *key = key.with_tie(*tie);
+        }
+        Ok(())
     }
 
     /// Takes in the rows of the step's delta number `delta`.

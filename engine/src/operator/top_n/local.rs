@@ -52,9 +52,9 @@ impl<K: SortKey> Operator for LocalTopN<K> {
     fn step(&mut self, mut input: Input<'_>, out: &mut Output) -> Result<Progress> {
         let deltas = input.single();
         for (number, delta) in deltas.iter().enumerate() {
-            self.plan.ties(delta, &mut self.ties)?;
-            K::encode(&self.encoder, &self.plan.sort_columns(delta), &self.ties, &mut self.keys)?;
-            self.few.take_in(number as u32, &vec![0; delta.rows()], &self.keys);
+            let slots = vec![0; delta.rows()];
+            self.few.keys(&self.plan, &self.encoder, delta, &slots, &mut self.ties, &mut self.keys)?;
+            self.few.take_in(number as u32, &slots, &self.keys);
         }
         if let Some(delta) = self.few.pass(&deltas, &self.plan.input)? {
             out.emit(delta);

@@ -388,11 +388,14 @@ impl<K: SortKey> TopN<K> {
     fn take_in(&mut self, deltas: &[Delta], log: bool) -> Result<Option<Delta>> {
         for (number, delta) in deltas.iter().enumerate() {
             self.intern(&delta.batch)?;
-            self.plan.ties(delta, &mut self.ties)?;
-            K::encode(&self.encoder, &self.plan.sort_columns(delta), &self.ties, &mut self.sort_keys)?;
             match &mut self.core {
-                Core::Few(few) => few.take_in(number as u32, &self.slots, &self.sort_keys),
+                Core::Few(few) => {
+                    few.keys(&self.plan, &self.encoder, delta, &self.slots, &mut self.ties, &mut self.sort_keys)?;
+                    few.take_in(number as u32, &self.slots, &self.sort_keys);
+                }
                 Core::Full(full) => {
+                    self.plan.ties(delta, &mut self.ties)?;
+                    K::encode(&self.encoder, &self.plan.sort_columns(delta), &self.ties, &mut self.sort_keys)?;
                     let hashes = (!self.plan.spec.ties.by_arrival()).then_some(self.ties.as_slice());
                     let kept = full.take_in(delta, &self.slots, &self.sort_keys, &self.ties, hashes, &mut self.rows)?;
                     if let Some(kept) = kept.filter(|_| log && self.ttl.is_none()) {
