@@ -7,6 +7,8 @@ use arrow::datatypes::Int64Type;
 use eagre::{QueryResult, Session};
 use libtest_mimic::Trial;
 
+use crate::process::eagre;
+
 pub(crate) fn trials() -> Vec<Trial> {
     let trial = |name: &str, test: fn() -> Result<(), String>| {
         Trial::test(format!("processing_time::{name}"), move || Ok(test()?))
@@ -15,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("over_leaves_while_the_input_goes_on", over),
         trial("a_pattern_leaves_while_the_input_goes_on", pattern),
         trial("a_partial_match_runs_out_while_nothing_comes", timeout),
+        trial("a_replay_has_the_clock_of_then", replay),
     ]
 }
 
@@ -95,4 +98,35 @@ fn timeout() -> Result<(), String> {
         &[],
         &[(5, &[&[5]]), (3, &[]), (8, &[&[8]])],
     )
+}
+
+/// What a match says of the clock is the time of its step: a replay says the same, whenever it runs and from wherever it begins.
+fn replay() -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(text)?;
+    let state = folder.path().join("state").display().to_string();
+    let sql = "SET 'eagre.step.rows_max' = '4'; SET 'eagre.checkpoint.steps' = '3'; SET 'eagre.checkpoint.retain' = '100';
+        CREATE TABLE gen (n BIGINT, p AS PROCTIME()) WITH ('connector' = 'datagen', 'number-of-rows' = '60', 'rows-per-second' = '600',
+          'fields.n.kind' = 'sequence', 'fields.n.start' = '0', 'fields.n.end' = '59');
+        SELECT * FROM gen MATCH_RECOGNIZE (
+          ORDER BY p MEASURES FIRST(n) AS n, MATCH_PROCTIME() AS told, NOW() AS now PATTERN (A B) DEFINE A AS n % 3 = 0)";
+    let run = eagre(&["run", "--state", &state, "-e", sql, "--format", "ndjson"]).ok()?.stdout;
+    let rows: Vec<&str> = run.lines().collect();
+    let mut clocks: Vec<&str> = rows.iter().filter_map(|row| row.split_once("\"told\":")).map(|(_, told)| told).collect();
+    clocks.dedup();
+    if rows.len() != 20 || clocks.len() < 4 {
+        return Err(format!("twenty matches in many steps:\n{run}"));
+    }
+    for (from, args) in [(0, &["replay", "--state", &state][..]), (6, &["replay", "--state", &state, "--from-step", "6"])] {
+        let replayed = eagre(args).ok()?.stdout;
+        let again: Vec<&str> = replayed
+            .lines()
+            .filter_map(|line| line.split_once("\"row\":"))
+            .map(|(_, row)| row.strip_suffix('}').unwrap_or(row))
+            .collect();
+        let enough = if from == 0 { again.len() == rows.len() } else { (1..rows.len()).contains(&again.len()) };
+        if !enough || !rows.ends_with(&again) {
+            return Err(format!("{args:?} shows\n{replayed}\nafter\n{run}"));
+        }
+    }
+    Ok(())
 }
