@@ -220,6 +220,9 @@ impl Catalog {
             }
         }
         let schema = planner::query_schema(self, &create.query)?;
+        if !create.materialized {
+            planner::check_emit_of_view(self, &name, &create.query)?;
+        }
         if !create.columns.is_empty() && create.columns.len() != schema.fields().len() {
             return Err(SqlError::plan(
                 format!(

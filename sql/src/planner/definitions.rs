@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, Operator, cast};
+use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, LogicalPlan, Operator, cast};
 
 use super::context::PlanContext;
+use super::match_recognize::MatchRecognize;
+use super::window::WindowTableFunction;
 use super::{context, logical};
 use crate::catalog::{Catalog, TableDefinition, View};
 use crate::error::{Result, SqlError};
-use crate::parser::{ExprText, QueryText};
+use crate::parser::{EmitKind, ExprText, QueryText};
 use crate::types::{is_marked, marked, sql_name};
 
 /// The columns of a query, as `DESCRIBE` shows them.
@@ -29,6 +32,31 @@ pub(crate) fn view_schema(catalog: &Catalog, view: &View) -> Result<SchemaRef> {
     }
     let fields = schema.fields().iter().zip(&view.columns);
     Ok(Arc::new(Schema::new(fields.map(|(f, name)| f.as_ref().clone().with_name(name)).collect::<Vec<_>>())))
+}
+
+/// Refuses `EMIT ON WINDOW CLOSE` in a plain view where nothing waits for its time: no window, no `OVER`, no pattern. What reads the view is
+/// planned with the view's query in its place, where a clause about all of its rows has none.
+///
+/// # Errors
+/// The clause, and a query that does not plan.
+pub(crate) fn check_emit_of_view(catalog: &Catalog, name: &str, query: &QueryText) -> Result<()> {
+    let Some(emit) = query.emit.filter(|emit| emit.kind == EmitKind::OnWindowClose) else { return Ok(()) };
+    let waits = |plan: &LogicalPlan| match plan {
+        LogicalPlan::Window(_) => true,
+        LogicalPlan::Extension(extension) => {
+            let node = extension.node.as_any();
+            node.is::<WindowTableFunction>() || node.is::<MatchRecognize>()
+        }
+        _ => false,
+    };
+    if PlanContext::new(catalog).plan_query(query)?.exists(|plan| Ok(waits(plan)))? {
+        return Ok(());
+    }
+    let message = format!(
+        "EMIT ON WINDOW CLOSE in the view `{name}` is said of its windows, and it has none; say it in the query that reads the view, or create a \
+         MATERIALIZED VIEW"
+    );
+    Err(SqlError::plan(message, emit.location))
 }
 
 /// What is known of columns besides their types and that they are JSON is of the query alone.

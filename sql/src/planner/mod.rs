@@ -125,7 +125,7 @@ pub(crate) const WRITTEN_FUNCTIONS: [(&str, &str); 26] = [
     ("tumble", "table"),
 ];
 
-pub(crate) use self::definitions::{expr_field, query_schema, view_schema, watermark_spec};
+pub(crate) use self::definitions::{check_emit_of_view, expr_field, query_schema, view_schema, watermark_spec};
 pub use self::explain::explain;
 pub(crate) use self::expr::constant;
 pub use self::final_sort::FinalSort;
