@@ -62,6 +62,8 @@ impl Catalog {
                 self.check_free(&name, Some(create.name.location()))?;
             }
         }
+        let written_out = create.like.as_ref().map(|like| self.written_out(create, like)).transpose()?;
+        let create = written_out.as_ref().unwrap_or(create);
         let mut definition = TableDefinition {
             name: name.clone(),
             role: create.role,
@@ -100,6 +102,7 @@ impl Catalog {
                 is_json: column.is_json,
                 nullable,
                 kind,
+                default: column.default.clone().map(Box::new),
                 comment,
             });
         }
@@ -120,6 +123,7 @@ impl Catalog {
                 is_json: is_marked(field),
                 nullable: field.is_nullable(),
                 kind: ColumnKind::Physical,
+                default: None,
                 comment: None,
             });
             definition.columns.splice(0..0, inferred.collect::<Vec<_>>());
@@ -162,6 +166,9 @@ impl Catalog {
             definition.columns[index].data_type = field.data_type().clone();
             definition.columns[index].is_json = is_marked(&field);
             definition.columns[index].nullable = field.is_nullable();
+        }
+        for column in &definition.columns {
+            planner::check_default(self, column, &definition.name)?;
         }
         planner::watermark_spec(self, definition)?;
         definition.duration_option_ms(OPTION_ALLOWED_LATENESS)?;

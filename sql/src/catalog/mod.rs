@@ -8,6 +8,7 @@
 
 mod define;
 mod dependents;
+mod like;
 mod objects;
 mod provider;
 mod table;

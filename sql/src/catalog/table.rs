@@ -83,6 +83,8 @@ pub struct ColumnDefinition {
     pub nullable: bool,
     /// Where its values come from.
     pub kind: ColumnKind,
+    /// `DEFAULT`: what is inserted where an `INSERT` leaves the column out.
+    pub default: Option<Box<ExprText>>,
     /// `COMMENT`.
     pub comment: Option<String>,
 }
@@ -123,6 +125,7 @@ impl TableDefinition {
             is_json: is_marked(field),
             nullable: field.is_nullable(),
             kind: ColumnKind::Physical,
+            default: None,
             comment: None,
         });
         Self {
@@ -293,6 +296,9 @@ impl ColumnDefinition {
             ),
             ColumnKind::Computed(expr) => format!("{name} AS {}", expr.text),
         };
+        if let Some(default) = &self.default {
+            let _ = write!(text, " DEFAULT {}", default.text);
+        }
         if let Some(comment) = &self.comment {
             let _ = write!(text, " COMMENT '{}'", comment.replace('\'', "''"));
         }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, StringViewArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, Int32Array, Int64Array, StringViewArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{Result, exec_err};
@@ -35,6 +35,9 @@ pub(crate) fn definitions() -> Vec<Definition> {
             texts(call.integer_or(0, 0)?.iter().map(|number| number.map(|number| format!("{number:b}"))))
         }),
         bytes("unhex", &[Param::Text], unhex),
+        Definition::new("crc32", &[Param::Bytes], |_| DataType::Int64, checksums),
+        Definition::new("bit_count", &[Param::Any], |_| DataType::Int64, bit_counts),
+        Definition::new("octet_length", &[Param::Bytes], |_| DataType::Int32, lengths),
         bytes(ENCODE, &[Param::Text, Param::Text], encode),
         text(DECODE, &[Param::Bytes, Param::Text], decode),
     ]
@@ -76,6 +79,37 @@ fn hex_digits(call: &Call) -> Result<ArrayRef> {
         }
         other => exec_err!("HEX takes whole numbers, texts and bytes, and not {}", crate::types::sql_name(other)),
     }
+}
+
+/// CRC-32 as zlib and Ethernet have it, from 0 to 2^32.
+fn checksums(call: &Call) -> Result<ArrayRef> {
+    let sums = call.bytes(0)?.iter().map(|bytes| bytes.map(|bytes| i64::from(crc32fast::hash(bytes)))).collect();
+    Ok(Arc::<Int64Array>::new(sums))
+}
+
+/// How many of the 64 bits of a number are set, or of the bits of bytes; a negative number is its two's complement.
+fn bit_counts(call: &Call) -> Result<ArrayRef> {
+    let array = &call.array(0)?;
+    let counts: Int64Array = match array.data_type() {
+        data_type if data_type.is_integer() || data_type == &DataType::Null => {
+            let numbers = cast(array, &DataType::Int64)?;
+            let counts = numbers.as_primitive::<Int64Type>().iter().map(|number| Some(i64::from(number?.count_ones())));
+            counts.collect()
+        }
+        data_type if data_type.is_binary() => {
+            let count = |bytes: &[u8]| bytes.iter().map(|byte| i64::from(byte.count_ones())).sum();
+            call.bytes(0)?.iter().map(|bytes| bytes.map(count)).collect()
+        }
+        other => {
+            return exec_err!("BIT_COUNT takes whole numbers and bytes, and not {}", crate::types::sql_name(other));
+        }
+    };
+    Ok(Arc::new(counts))
+}
+
+fn lengths(call: &Call) -> Result<ArrayRef> {
+    let lengths = call.bytes(0)?.iter().map(|bytes| i32::try_from(bytes?.len()).ok()).collect();
+    Ok(Arc::<Int32Array>::new(lengths))
 }
 
 /// Null where the text has other letters. Of an odd number of digits the first is dropped, and the byte is 0.

@@ -16,6 +16,7 @@ pub(crate) mod convert;
 mod date_pattern;
 mod definition;
 mod degrees;
+mod error_function;
 pub(crate) mod interval;
 pub(crate) mod interval_parts;
 mod json;
@@ -34,6 +35,7 @@ mod ordered_set;
 mod padding;
 mod percentile_cont;
 mod period;
+mod postgres_type;
 pub(crate) mod predict;
 mod prepend;
 mod printf;
@@ -41,7 +43,7 @@ mod quoted_numbers;
 pub(crate) mod quoting;
 mod ranking;
 mod round;
-mod round_time;
+pub(crate) mod round_time;
 pub(crate) mod score;
 mod template;
 mod text;
@@ -94,6 +96,8 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         printf::definitions(),
         convert::definitions(),
         degrees::definitions(),
+        error_function::definitions(),
+        postgres_type::definitions(),
         interval_parts::definitions(),
         quoting::definitions(),
         whole_numbers::definitions(),

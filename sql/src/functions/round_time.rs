@@ -29,6 +29,11 @@ pub(crate) fn definitions() -> Vec<Definition> {
     vec![function("floor_to", |call| rounded(call, false)), function("ceil_to", |call| rounded(call, true))]
 }
 
+/// Whether a word is a unit to which times are rounded.
+pub(crate) fn is_unit(word: &str) -> bool {
+    Unit::parse(word).is_some()
+}
+
 /// A unit of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {

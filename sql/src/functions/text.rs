@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int32Array, StringViewArray, new_null_array};
 use arrow::datatypes::DataType;
-use datafusion::common::Result;
+use datafusion::common::{Result, exec_err};
 use datafusion::functions::regex::compile_and_cache_regex;
 use memchr::memchr;
 use regex::{CaptureLocations, Regex};
@@ -38,6 +38,13 @@ pub(crate) fn definitions() -> Vec<Definition> {
             optional: 1,
             returns: |_| DataType::Int32,
             invoke: locate,
+        },
+        Definition {
+            name: "instr",
+            params: &[Param::Text, Param::Text, Param::Integer, Param::Integer],
+            optional: 2,
+            returns: |_| DataType::Int32,
+            invoke: instr,
         },
         test("is_digit", |call| every_character(call, |character| character.is_ascii_digit())),
         test("is_alpha", |call| every_character(call, char::is_alphabetic)),
@@ -262,6 +269,38 @@ fn locate(call: &Call) -> Result<ArrayRef> {
         Some(place.unwrap_or(0))
     });
     Ok(Arc::new(rows.collect::<Int32Array>()))
+}
+
+/// The place of the n-th occurrence of a part from a letter on; 0 where there is none. From a negative one on it is looked for backwards, from so many
+/// letters before the end. Occurrences may overlap.
+fn instr(call: &Call) -> Result<ArrayRef> {
+    let (texts, parts) = (call.text(0)?, call.text(1)?);
+    let (starts, counts) = (call.integer_or(2, 1)?, call.integer_or(3, 1)?);
+    let mut places = Vec::with_capacity(call.rows);
+    for row in 0..call.rows {
+        let is_known = texts.is_valid(row) && parts.is_valid(row) && starts.is_valid(row) && counts.is_valid(row);
+        places.push(match is_known {
+            true => Some(nth_place(texts.value(row), parts.value(row), starts.value(row), counts.value(row))?),
+            false => None,
+        });
+    }
+    Ok(Arc::new(Int32Array::from(places)))
+}
+
+fn nth_place(text: &str, part: &str, start: i64, count: i64) -> Result<i32> {
+    let Some(skipped) = usize::try_from(count).ok().and_then(|count| count.checked_sub(1)) else {
+        return exec_err!("INSTR: the occurrence {count} is none; the first one is 1");
+    };
+    let letters: Vec<usize> = text.char_indices().map(|(offset, _)| offset).chain([text.len()]).collect();
+    let begins = |place: &usize| text[letters[*place]..].starts_with(part);
+    let last = letters.len() - 1;
+    let from = usize::try_from(start.unsigned_abs()).unwrap_or(usize::MAX);
+    let found = match start.signum() {
+        1 => (from - 1..letters.len()).filter(begins).nth(skipped),
+        -1 if from <= last => (0..=last - from).rev().filter(begins).nth(skipped),
+        _ => None,
+    };
+    Ok(found.and_then(|place| i32::try_from(place + 1).ok()).unwrap_or(0))
 }
 
 /// False for the empty string, as in Flink.

@@ -213,6 +213,73 @@ pub struct CreateTable {
     pub options: Vec<TableOption>,
     /// `AS SELECT ..`: create, then insert.
     pub query: Option<QueryText>,
+    /// `LIKE a`.
+    pub like: Option<Like>,
+}
+
+/// `LIKE a (INCLUDING ..)`: what is taken over from another table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Like {
+    /// The other table.
+    pub table: ObjectName,
+    /// What is done with features of which nothing else is said.
+    pub all: LikeMerge,
+    /// What is done with others.
+    pub features: Vec<(LikeFeature, LikeMerge)>,
+}
+
+impl Like {
+    /// What is done with a feature.
+    pub fn merge(&self, feature: LikeFeature) -> LikeMerge {
+        let said = self.features.iter().find(|(said, _)| *said == feature);
+        said.map_or(self.all, |(_, merge)| *merge)
+    }
+}
+
+/// What of another table may be taken over or not; its physical columns always are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LikeFeature {
+    /// The primary key.
+    Constraints,
+    /// Computed columns.
+    Generated,
+    /// Columns of metadata.
+    Metadata,
+    /// `WITH (..)`.
+    Options,
+    /// `PARTITIONED BY`.
+    Partitions,
+    /// `WATERMARK FOR`.
+    Watermarks,
+}
+
+impl LikeFeature {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Constraints, Self::Generated, Self::Metadata, Self::Options, Self::Partitions, Self::Watermarks];
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Constraints => "CONSTRAINTS",
+            Self::Generated => "GENERATED",
+            Self::Metadata => "METADATA",
+            Self::Options => "OPTIONS",
+            Self::Partitions => "PARTITIONS",
+            Self::Watermarks => "WATERMARKS",
+        }
+    }
+}
+
+/// What is done with a feature of another table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LikeMerge {
+    /// Taken over; what both have is an error.
+    Including,
+    /// Left.
+    Excluding,
+    /// Taken over where it is not said anew.
+    Overwriting,
 }
 
 /// One column of a table.
@@ -224,6 +291,8 @@ pub struct Column {
     pub kind: ColumnKind,
     /// Whether its type is `JSON` or `JSONB`, a text of which is known what it says.
     pub is_json: bool,
+    /// `DEFAULT`: what is inserted where an `INSERT` leaves the column out.
+    pub default: Option<ExprText>,
     /// `COMMENT`.
     pub comment: Option<String>,
 }

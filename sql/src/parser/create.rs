@@ -1,12 +1,14 @@
 //! `CREATE`: tables in Flink's form, views, functions.
 
+use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::ast::{
-    Column, ColumnKind, CreateFunction, CreateModel, CreateTable, CreateView, ExprText, FunctionArg, Name, PrimaryKey,
-    StatementKind, TableOption, TableRole, Watermark,
+    Column, ColumnKind, CreateFunction, CreateModel, CreateTable, CreateView, ExprText, FunctionArg, Like, Name,
+    PrimaryKey, StatementKind, TableOption, TableRole, Watermark,
 };
 use super::cursor::Cursor;
+use super::dialect::EagreDialect;
 use super::source::Source;
 use crate::error::{Location, Result, SqlError};
 
@@ -16,6 +18,7 @@ struct TableElements {
     columns: Vec<Column>,
     watermark: Option<Watermark>,
     primary_key: Option<PrimaryKey>,
+    like: Option<Like>,
 }
 
 /// The words before the kind of thing.
@@ -77,6 +80,7 @@ impl Cursor<'_> {
             partitioned_by: vec![],
             options: vec![],
             query: None,
+            like: elements.like,
         };
         while !self.at_end() {
             if self.accept("COMMENT") {
@@ -89,7 +93,12 @@ impl Cursor<'_> {
             } else if self.accept("AS") {
                 table.query = Some(self.query()?);
             } else if self.sees("LIKE") {
-                return Err(self.like_refused());
+                let location = self.location();
+                self.expect("LIKE")?;
+                let like = self.like_clause()?;
+                if table.like.replace(like).is_some() {
+                    return Err(SqlError::syntax("a table is LIKE one other, and this is the second", location));
+                }
             } else if self.sees("DISTRIBUTED") {
                 let hint = "rows are distributed by the keys of the queries";
                 return Err(SqlError::unsupported("`DISTRIBUTED BY`", hint, self.location()));
@@ -97,12 +106,12 @@ impl Cursor<'_> {
                 break;
             }
         }
+        check_named_columns(&table)?;
+        if let (Some(like), true) = (&table.like, table.query.is_some()) {
+            let message = "`LIKE` and `AS` do not go together: the query says which columns there are";
+            return Err(SqlError::syntax(message, like.table.location()));
+        }
         Ok(StatementKind::CreateTable(Box::new(table)))
-    }
-
-    fn like_refused(&self) -> SqlError {
-        let hint = "write the columns and options out; `SHOW CREATE TABLE` prints those of the other table";
-        SqlError::unsupported("`LIKE` in `CREATE TABLE`", hint, self.location())
     }
 
     fn table_elements(&mut self) -> Result<TableElements> {
@@ -147,8 +156,11 @@ impl Cursor<'_> {
             let columns = self.names_in_parentheses()?;
             self.not_enforced()?;
             set_primary_key(elements, PrimaryKey { columns, location })?;
-        } else if self.sees("LIKE") {
-            return Err(self.like_refused());
+        } else if self.accept("LIKE") {
+            let like = self.like_element()?;
+            if elements.like.replace(like).is_some() {
+                return Err(SqlError::syntax("a table is LIKE one other, and this is the second", location));
+            }
         } else if ["UNIQUE (", "CHECK (", "FOREIGN KEY", "PERIOD FOR"].iter().any(|words| {
             match words.strip_suffix(" (") {
                 Some(word) => self.sees(word) && self.parser.peek_nth_token_ref(1).token == Token::LParen,
@@ -194,14 +206,15 @@ impl Cursor<'_> {
         if self.accept("AS") {
             let expr = self.expr()?;
             let comment = self.column_comment()?;
-            elements.columns.push(Column { name, kind: ColumnKind::Computed { expr }, is_json: false, comment });
+            let kind = ColumnKind::Computed { expr };
+            elements.columns.push(Column { name, kind, is_json: false, default: None, comment });
             return Ok(());
         }
         if matches!(self.peek(), Token::Comma | Token::RParen | Token::EOF) {
             return Err(self.expected(&format!("a type after the column `{}`, or `AS` and an expression", name.text)));
         }
         let (data_type, is_json) = self.data_type_or_json()?;
-        let (mut not_null, mut metadata, mut comment) = (false, None, None);
+        let (mut not_null, mut metadata, mut default, mut comment) = (false, None, None, None);
         loop {
             let location = self.location();
             if self.accept("NOT NULL") {
@@ -223,12 +236,18 @@ impl Cursor<'_> {
                 set_primary_key(elements, PrimaryKey { columns: vec![name.clone()], location })?;
             } else if self.sees("COMMENT") {
                 comment = self.column_comment()?;
+            } else if self.accept("DEFAULT") {
+                // Not `1 NOT NULL` as a whole, which asks whether it is null.
+                let value = self.expr_above(EagreDialect.prec_value(Precedence::Is))?;
+                if default.replace(value).is_some() {
+                    let message = format!("the column `{}` has two defaults; leave one", name.text);
+                    return Err(SqlError::syntax(message, location));
+                }
             } else if let Some(word) =
-                ["DEFAULT", "UNIQUE", "CHECK", "REFERENCES", "GENERATED"].iter().find(|word| self.sees(word))
+                ["UNIQUE", "CHECK", "REFERENCES", "GENERATED"].iter().find(|word| self.sees(word))
             {
                 let hint = match *word {
                     "GENERATED" => "write `name AS expression`",
-                    "DEFAULT" => "write a computed column with `COALESCE(..)`",
                     _ => "filter with `WHERE` in a view",
                 };
                 return Err(SqlError::unsupported(format!("the column constraint `{word}`"), hint, location));
@@ -240,7 +259,7 @@ impl Cursor<'_> {
             Some((key, is_virtual)) => ColumnKind::Metadata { data_type, not_null, key, is_virtual },
             None => ColumnKind::Physical { data_type, not_null },
         };
-        elements.columns.push(Column { name, kind, is_json, comment });
+        elements.columns.push(Column { name, kind, is_json, default, comment });
         Ok(())
     }
 
@@ -490,10 +509,18 @@ fn check_names(elements: &TableElements) -> Result<()> {
             return Err(SqlError::plan(message, column.name.location));
         }
     }
-    let names = elements.primary_key.iter().flat_map(|key| &key.columns);
-    let names = names.chain(elements.watermark.iter().map(|watermark| &watermark.column));
+    Ok(())
+}
+
+/// Checks what the primary key and the watermark name.
+fn check_named_columns(table: &CreateTable) -> Result<()> {
+    let columns = &table.columns;
     // Without columns of its own the table's schema comes from elsewhere.
-    for name in names.filter(|_| !columns.is_empty()) {
+    if columns.is_empty() || table.like.is_some() {
+        return Ok(());
+    }
+    let names = table.primary_key.iter().flat_map(|key| &key.columns);
+    for name in names.chain(table.watermark.iter().map(|watermark| &watermark.column)) {
         if !columns.iter().any(|column| is_same(name, &column.name)) {
             return Err(SqlError::UnknownColumn {
                 name: name.text.clone(),

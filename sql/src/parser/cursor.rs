@@ -2,6 +2,7 @@
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::SetExpr;
+use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -203,8 +204,13 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn expr(&mut self) -> Result<ExprText> {
+        self.expr_above(EagreDialect.prec_unknown())
+    }
+
+    /// An expression of operators that bind more tightly than `precedence`, and what stands in parentheses.
+    pub(crate) fn expr_above(&mut self, precedence: u8) -> Result<ExprText> {
         let location = self.location();
-        let mut ast = self.parser.parse_expr().map_err(|error| self.syntax_error(error))?;
+        let mut ast = self.parser.parse_subexpr(precedence).map_err(|error| self.syntax_error(error))?;
         depth::flatten(&mut ast)?;
         let text = self.source.slice(location, self.read_end()).to_string();
         Ok(ExprText { ast, text, location })

@@ -25,6 +25,7 @@ mod json_pairs;
 mod json_query;
 mod json_value;
 mod kept_cte;
+mod like;
 mod limit_duration;
 pub mod locate;
 pub(crate) mod match_recognize;

@@ -7,11 +7,13 @@ use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::ast::{
-    Analyze, Describe, Drop, DropKind, Explain, ExplainMatch, ExprText, Insert, Name, Show, Statement, StatementKind,
+    Analyze, Describe, Drop, DropKind, Explain, ExplainMatch, Insert, Name, Show, Statement, StatementKind,
 };
 use super::cursor::Cursor;
 use super::dialect::EagreDialect;
 use crate::error::{Location, Result, SqlError, nearest};
+
+const TIME_ZONE: &str = "eagre.sql.time_zone";
 
 /// The words that begin a statement, for messages.
 const STATEMENTS: &[&str] = &[
@@ -233,12 +235,9 @@ impl Cursor<'_> {
             loop {
                 let column = self.name()?;
                 self.expect_token(&Token::Eq)?;
-                let at = self.location();
                 // An operator that binds as `AND` does is behind the value.
-                let precedence = EagreDialect.prec_value(Precedence::And);
-                let value = self.parser.parse_subexpr(precedence).map_err(|error| self.syntax_error(error))?;
-                let text = self.source.slice(at, self.read_end()).to_string();
-                key.push((column, ExprText { ast: value, text, location: at }));
+                let value = self.expr_above(EagreDialect.prec_value(Precedence::And))?;
+                key.push((column, value));
                 if !self.accept("AND") && !self.accept_token(&Token::Comma) {
                     break;
                 }
@@ -344,7 +343,7 @@ impl Cursor<'_> {
                 return Ok(StatementKind::Describe(Describe::Table(self.object_name()?)));
             }
             Some("TIME") if self.accept("TIME ZONE") => {
-                return Ok(StatementKind::Show(Show::Setting { key: "eagre.sql.time_zone".to_string(), location }));
+                return Ok(StatementKind::Show(Show::Setting { key: TIME_ZONE.to_string(), location }));
             }
             Some("CREATE") => {
                 self.expect("CREATE")?;
@@ -372,7 +371,7 @@ impl Cursor<'_> {
                     };
                     return Err(SqlError::syntax(format!("`SHOW {}` is not known; {way_out}", self.peek()), location));
                 }
-                let (key, location) = self.key()?;
+                let (key, location) = self.setting()?;
                 return Ok(StatementKind::Show(Show::Setting { key, location }));
             }
         };
@@ -436,8 +435,8 @@ impl Cursor<'_> {
         let location = self.location();
         let is_time_zone = self.accept("TIME ZONE");
         let (key, key_location) = match is_time_zone {
-            true => ("eagre.sql.time_zone".to_string(), location),
-            false => self.key()?,
+            true => (TIME_ZONE.to_string(), location),
+            false => self.setting()?,
         };
         if self.at_end() {
             return Ok(StatementKind::Show(Show::Setting { key, location: key_location }));
@@ -461,11 +460,18 @@ impl Cursor<'_> {
         Ok(StatementKind::Set { key, value, key_location, value_location })
     }
 
+    /// The name of a setting; Flink and PostgreSQL have their own for the time zone.
+    fn setting(&mut self) -> Result<(String, Location)> {
+        let (key, location) = self.key()?;
+        let is_time_zone = ["table.local-time-zone", "timezone"].iter().any(|known| key.eq_ignore_ascii_case(known));
+        Ok((if is_time_zone { TIME_ZONE.to_string() } else { key }, location))
+    }
+
     fn reset(&mut self) -> Result<StatementKind> {
         self.expect("RESET")?;
         let key = match self.at_end() || self.accept("ALL") {
             true => None,
-            false => Some(self.key()?),
+            false => Some(self.setting()?),
         };
         Ok(StatementKind::Reset { key })
     }

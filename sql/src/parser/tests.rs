@@ -258,8 +258,9 @@ fn short_statements() {
         "Drop MaterializedView if exists cascade m\nDrop View v\nSubscribe v\nSubscribe \"V\"\nShow MaterializedViews",
     );
     check(
-        "SET 'a.b' = 'c'; SET a.b = 10s; SET a.b-c TO on; SET 'a'; SET; SET TIME ZONE 'Europe/Berlin'; RESET 'a'; RESET",
+        "SET 'a.b' = 'c'; SET a.b = 10s; SET a.b-c TO on; SET 'a'; SET; SET TIME ZONE 'Europe/Berlin'; SET 'table.local-time-zone' = 'UTC'; SET timezone TO 'UTC'; RESET 'a'; RESET",
         "Set a.b = c\nSet a.b = 10s\nSet a.b-c = on\nShow setting a\nShow Settings\nSet eagre.sql.time_zone = Europe/Berlin\n\
+         Set eagre.sql.time_zone = UTC\nSet eagre.sql.time_zone = UTC\n\
          Reset a\nReset all",
     );
 }
@@ -367,9 +368,12 @@ fn errors() {
         ("CREATE TABLE t (a INT, PRIMARY KEY (a))", "line 1, column 39: expected `NOT ENFORCED` after the primary key"),
         ("CREATE TABLE t (a INT, WATERMARK FOR b AS b)", "line 1, column 38: column `b` is not known"),
         ("CREATE TABLE t (a INT, WATERMARK FOR a, WATERMARK FOR a)", "line 1, column 41: a table has one watermark"),
-        ("CREATE TABLE t (a INT DEFAULT 1)", "line 1, column 23: the column constraint `DEFAULT` is not supported"),
+        ("CREATE TABLE t (a INT DEFAULT 1 DEFAULT 2)", "line 1, column 33: the column `a` has two defaults"),
         ("CREATE TABLE t (a INT, UNIQUE (a))", "line 1, column 24: the constraint `UNIQUE` is not supported"),
-        ("CREATE TABLE t LIKE s", "line 1, column 16: `LIKE` in `CREATE TABLE` is not supported"),
+        ("CREATE TABLE t LIKE s (INCLUDING COLUMNS)", "line 1, column 34: expected one of ALL, CONSTRAINTS"),
+        ("CREATE TABLE t LIKE s (OVERWRITING PARTITIONS)", "line 1, column 36: `OVERWRITING PARTITIONS` is not there"),
+        ("CREATE TABLE t (LIKE s) LIKE u", "line 1, column 25: a table is LIKE one other"),
+        ("CREATE TABLE t LIKE s AS SELECT 1", "line 1, column 21: `LIKE` and `AS` do not go together"),
         ("CREATE TABLE t (a INT) WITH ('a' 'b')", "line 1, column 34: expected `=`, found `'b'`"),
         (
             "CREATE TABLE t WITH ('a' = '1', 'a' = '2')",

@@ -164,8 +164,9 @@ impl VisitorMut for Rewriter {
                             *expr = written;
                         }
                     }
-                    "percentile_cont" => {
-                        if let Some(written) = percentile_of_nothing(function) {
+                    "percentile_cont" | "percentile_disc" => {
+                        let of_nothing = if name == "percentile_cont" { percentile_of_nothing(function) } else { None };
+                        if let Some(written) = of_nothing.or_else(|| macros::percentile_of_frame(function)) {
                             *expr = written;
                         }
                     }

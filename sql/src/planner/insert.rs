@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
-use datafusion::common::{Column, ScalarValue};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
+use arrow::datatypes::{DataType, Schema};
+use datafusion::common::{Column, DFSchema, ScalarValue};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::sql::sqlparser::ast::SetExpr;
 use eagre_engine::graph::ChangelogMode;
 use eagre_engine::sink::SinkFactory;
@@ -16,10 +16,10 @@ use eagre_engine::sink::SinkFactory;
 use super::context::PlanContext;
 use super::lower::Stream;
 use super::not_null;
-use crate::catalog::{ColumnKind, Relation};
+use crate::catalog::{Catalog, ColumnDefinition, ColumnKind, Relation};
 use crate::error::{Result, SqlError, nearest};
 use crate::functions::{convert, jsonb};
-use crate::parser::{Insert, QueryText};
+use crate::parser::{ExprText, Insert, QueryText};
 use crate::types::sql_name;
 
 /// Where the rows go.
@@ -125,18 +125,11 @@ pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert
                         insert.query.location,
                     ));
                 }
-                match from == to {
-                    // A text out of JSON keeps its quotes where the column is of JSON.
-                    false if column.is_json && matches!(from, DataType::Union(..)) => {
-                        jsonb::function(jsonb::CAST_JSON).call(vec![expr])
-                    }
-                    true => expr,
-                    false if may_fail(from, to) => {
-                        let name = format!("column `{}` of `{}`", column.name, definition.name);
-                        convert::assignment(expr, to, name)
-                    }
-                    false => cast(expr, to.clone()),
-                }
+                assigned(expr, from, column, &definition.name)
+            }
+            None if let Some(default) = &column.default => {
+                let (expr, from) = default_value(context, default)?;
+                assigned(expr, &from, column, &definition.name)
             }
             None if column.nullable => Expr::Literal(ScalarValue::try_from(&column.data_type)?, None),
             None => {
@@ -154,6 +147,49 @@ pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert
     let not_null: Vec<usize> = not_null.map(|(place, _)| place).collect();
     let factory = not_null::checked(factory, &definition.name, not_null);
     Ok((plan, Target { table: definition.name.clone(), factory }))
+}
+
+/// A value of type `from` as one of a column.
+fn assigned(value: Expr, from: &DataType, column: &ColumnDefinition, table: &str) -> Expr {
+    let to = &column.data_type;
+    match from == to {
+        // A text out of JSON keeps its quotes where the column is of JSON.
+        false if column.is_json && matches!(from, DataType::Union(..)) => {
+            jsonb::function(jsonb::CAST_JSON).call(vec![value])
+        }
+        true => value,
+        false if may_fail(from, to) => convert::assignment(value, to, format!("column `{}` of `{table}`", column.name)),
+        false => cast(value, to.clone()),
+    }
+}
+
+/// What a column has by default, and its type: an expression of no columns, so that it may also be the time, or chance.
+fn default_value(context: &PlanContext<'_>, default: &ExprText) -> Result<(Expr, DataType)> {
+    let value = context.plan_expr(default, &Arc::new(Schema::empty()))?;
+    let data_type = value.get_type(&DFSchema::empty())?;
+    Ok((value, data_type))
+}
+
+/// Checks what a column has by default, when its table is created.
+///
+/// # Errors
+/// The column is computed, the expression does not plan without columns, or is of a type that does not go into the column.
+pub(crate) fn check_default(catalog: &Catalog, column: &ColumnDefinition, table: &str) -> Result<()> {
+    let Some(default) = &column.default else { return Ok(()) };
+    let (_, from) = default_value(&PlanContext::new(catalog), default)?;
+    if !column.is_written() {
+        let message = format!("column `{}` of `{table}` is not inserted, so it has no default", column.name);
+        return Err(SqlError::plan(message, default.location));
+    }
+    if !assignable(&from, &column.data_type, true) {
+        let (name, to, from) = (&column.name, sql_name(&column.data_type), sql_name(&from));
+        let message = format!(
+            "column `{name}` of `{table}` is {to}, but its default `{}` is {from}; write `CAST(.. AS {to})`",
+            default.text
+        );
+        return Err(SqlError::plan(message, default.location));
+    }
+    Ok(())
 }
 
 /// Whether there are values of type `from` that do not fit `to`: those are told with the column that they were meant for. Times and what

@@ -17,6 +17,7 @@ use super::window;
 use crate::error::{Location, Result, SqlError};
 use crate::functions::interval_parts::MAKE_INTERVAL_PARTS;
 use crate::functions::quoting::FORMAT;
+use crate::functions::round_time::is_unit;
 use crate::functions::time_text::{READ_INSTANT, READ_TIMESTAMP, is_template};
 use crate::functions::{CHARSETS, DECODE, ENCODE, MAP_UNION, PRINTF};
 use crate::parser::parse_expr;
@@ -25,32 +26,72 @@ use crate::parser::parse_expr;
 const TEMPLATES: &[(&str, usize, &str)] = &[
     ("add_months", 2, "__1 + arrow_cast(concat(CAST(__2 AS BIGINT), ' months'), 'Interval(MonthDayNano)')"),
     ("age", 1, "age(CAST(CURRENT_DATE AS TIMESTAMP(3)), __1)"),
+    ("array_flatten", 1, "flatten(__1)"),
+    // From the end on below 0; what is missing up to the place is null.
+    (
+        "array_insert",
+        3,
+        "CASE WHEN __1 IS NULL THEN NULL \
+         WHEN __2 > 0 THEN array_concat(array_resize(__1, greatest(__2, 1) - 1), make_array(__3), array_slice(__1, greatest(__2, 1), -1)) \
+         WHEN __2 < 0 THEN array_concat(array_resize(__1, greatest(cardinality(__1) + 1 + __2, 0)), make_array(__3), \
+         array_resize(array_slice(__1, 1, 0), greatest(-__2 - 1 - cardinality(__1), 0)), \
+         array_slice(__1, greatest(cardinality(__1) + 2 + __2, 1), cardinality(__1))) END",
+    ),
     ("array_lower", 2, "CASE WHEN array_length(__1, __2) > 0 THEN 1 END"),
+    ("array_overlap", 2, "arrays_overlap(__1, __2)"),
     ("array_slice", 2, "array_slice(__1, __2, -1)"),
     ("array_upper", 2, "nullif(array_length(__1, __2), 0)"),
+    ("bitand", 2, "__1 & __2"),
+    ("bitnot", 1, "~__1"),
+    ("bitor", 2, "__1 | __2"),
+    ("bitxor", 2, "__1 # __2"),
+    ("convert_timezone", 3, "__3 AT TIME ZONE __1 AT TIME ZONE __2"),
+    ("coth", 1, "1 / tanh(__1)"),
+    ("csc", 1, "1 / sin(__1)"),
+    ("csch", 1, "1 / sinh(__1)"),
     ("date_add", 2, "__1 + __2"),
     ("date_sub", 2, "__1 - __2"),
     ("datediff", 2, "CAST(__1 AS DATE) - CAST(__2 AS DATE)"),
     ("dayname", 1, "to_char(__1, '%A')"),
     ("e", 0, "exp(1)"),
     ("element", 1, "array_element(__1, 1)"),
+    ("format_date", 2, "date_format(__2, __1)"),
+    ("format_time", 2, "to_char(__2, __1)"),
+    ("format_timestamp", 2, "date_format(__2, __1)"),
     ("from_base64", 1, "arrow_cast(decode(__1, 'base64'), 'Utf8View')"),
+    ("from_hex", 1, "unhex(__1)"),
     // Of a query without a `GROUP BY`, whose one group is of all rows; others have its keys by now.
     ("group_id", 0, "count(1) * 0"),
     ("iif", 3, "CASE WHEN __1 THEN __2 ELSE __3 END"),
+    ("is_inf", 1, "abs(CAST(__1 AS DOUBLE)) = CAST('Infinity' AS DOUBLE)"),
+    ("l2_distance", 2, "array_distance(__1, __2)"),
     ("last_day", 1, "CAST(date_trunc('month', __1) + INTERVAL '1 month' - INTERVAL '1 day' AS DATE)"),
+    ("len", 1, "character_length(__1)"),
+    ("make_timestamp", 1, "to_timestamp_millis(CAST(round(__1 * 1000) AS BIGINT))"),
     (
         "make_timestamp",
         6,
         "CAST(make_date(__1, __2, __3) AS TIMESTAMP(3)) + arrow_cast(CAST(round((__4 * 3600 + __5 * 60 + __6) * 1000) AS BIGINT), 'Duration(Millisecond)')",
     ),
+    ("map_access", 2, "element_at(__1, __2)[1]"),
+    ("map_cat", 2, "__map_union(__1, __2)"),
+    ("map_contains", 2, "array_has(map_keys(__1), __2)"),
     ("map_contains_key", 2, "array_has(map_keys(__1), __2)"),
+    ("map_insert", 3, "__map_union(__1, MAP[__2, __3])"),
+    ("map_length", 1, "cardinality(__1)"),
     ("monthname", 1, "to_char(__1, '%B')"),
     ("nullifzero", 1, "nullif(__1, 0)"),
+    ("parse_date", 2, "to_date(__2, __1)"),
+    ("parse_timestamp", 2, "to_timestamp(__2, __1)"),
     ("rand_integer", 2, "__rand_integer(__2, __1)"),
+    ("regexp_replace", 2, "regexp_replace(__1, __2, '', 'g')"),
     ("regexp_substr", 2, "regexp_extract(__1, __2)"),
+    ("rlike", 2, "regexp_like(__1, __2)"),
+    ("sec", 1, "1 / cos(__1)"),
+    ("sech", 1, "1 / cosh(__1)"),
     ("space", 1, "repeat(' ', __1)"),
     ("time_bucket", 2, "date_bin(__1, __2)"),
+    ("timezone", 2, "__2 AT TIME ZONE __1"),
     ("text", 1, "CAST(__1 AS STRING)"),
     ("to_base64", 1, "encode(__1, 'base64pad')"),
     ("trim_array", 2, "array_slice(__1, 1, cardinality(__1) - __2)"),
@@ -69,6 +110,7 @@ pub(super) fn expanded(name: &str, function: &Function) -> Option<Expr> {
     match name {
         "count_if" | "countif" => return count_if(function),
         "percentile" => return percentile(function),
+        "approx_percentile" => return approx_percentile(function),
         "make_interval" => return make_interval(function),
         _ => {}
     }
@@ -90,6 +132,26 @@ fn of_some_arguments(name: &str, args: &mut Vec<Expr>) -> Option<Expr> {
         ("elt", [_, _, ..]) => {
             let place = args.remove(0);
             window::call("array_element", vec![window::call("make_array", std::mem::take(args)), place])
+        }
+        ("datediff", [unit, from, to]) => window::call("timestampdiff", vec![of_unit(unit)?, from.clone(), to.clone()]),
+        ("dateadd", [unit, count, time]) => {
+            window::call("timestampadd", vec![of_unit(unit)?, count.clone(), time.clone()])
+        }
+        ("timestamp_diff" | "datetime_diff", [to, from, unit]) => {
+            window::call("timestampdiff", vec![of_unit(unit)?, from.clone(), to.clone()])
+        }
+        ("date_trunc" | "datetime_trunc" | "time_trunc" | "timestamp_trunc", [time, unit]) => {
+            window::call("floor_to", vec![of_unit(unit)?, time.clone()])
+        }
+        ("convert_from" | "convert_to", [value, charset]) => {
+            let Value::SingleQuotedString(text) = constant(charset)? else { return None };
+            if !["UTF8", "UTF-8"].iter().any(|known| known.eq_ignore_ascii_case(text)) {
+                return None;
+            }
+            window::call(
+                if name == "convert_to" { ENCODE } else { DECODE },
+                vec![value.clone(), window::string("UTF-8")],
+            )
         }
         ("array_fill", [value, dimensions]) => filled(value, dimensions)?,
         ("format", [_]) => window::call(FORMAT, std::mem::take(args)),
@@ -131,6 +193,26 @@ fn of_some_arguments(name: &str, args: &mut Vec<Expr>) -> Option<Expr> {
         }
         _ => return None,
     })
+}
+
+/// The unit of time that an argument is by its word (`MONTH`), as a text.
+fn of_unit(word: &Expr) -> Option<Expr> {
+    match word {
+        Expr::Identifier(ident) if ident.quote_style.is_none() && is_unit(&ident.value) => {
+            Some(window::string(&ident.value.to_lowercase()))
+        }
+        _ => None,
+    }
+}
+
+/// `DATE_TRUNC(d, MONTH)`, whose unit is a word behind the time: the time is rounded as by `FLOOR(d TO MONTH)`. `DATE_TRUNC('month', d)` is another
+/// function.
+pub(super) fn truncated(name: &str, function: &Function) -> Option<Expr> {
+    let is_other = |args: &[Expr]| args.first().and_then(constant).is_some();
+    if name != "date_trunc" || arguments(function).is_none_or(|args| is_other(&args)) {
+        return None;
+    }
+    expanded(name, function)
 }
 
 /// `ARRAY_FILL(x, ARRAY[2, 3])`: an array of two arrays of three elements.
@@ -248,8 +330,38 @@ fn percentile(function: &Function) -> Option<Expr> {
     })
 }
 
+/// `APPROX_PERCENTILE(x, 0.5)`, and RisingWave's `APPROX_PERCENTILE(0.5 [, error]) WITHIN GROUP (ORDER BY x)`: the digest has an error of its own.
+fn approx_percentile(function: &Function) -> Option<Expr> {
+    let mut args = arguments(function)?;
+    if !function.within_group.is_empty() {
+        args.truncate(1);
+    }
+    let mut written = window::call("approx_percentile_cont", args);
+    if let Expr::Function(call) = &mut written {
+        call.within_group.clone_from(&function.within_group);
+        call.filter.clone_from(&function.filter);
+        call.over.clone_from(&function.over);
+    }
+    Some(written)
+}
+
+/// `PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY x) OVER (..)`: in a frame the value is an argument.
+pub(super) fn percentile_of_frame(function: &Function) -> Option<Expr> {
+    let [order] = function.within_group.as_slice() else { return None };
+    let [fraction] = arguments(function)?.try_into().ok()?;
+    if function.over.is_none() || order.options.asc == Some(false) {
+        return None;
+    }
+    let mut written = window::call(&function.name.to_string(), vec![order.expr.clone(), fraction]);
+    if let Expr::Function(call) = &mut written {
+        call.filter.clone_from(&function.filter);
+        call.over.clone_from(&function.over);
+    }
+    Some(written)
+}
+
 /// Functions that are registered, of which calls with other arguments are expressions: `ARRAY_SLICE(a, 2)`, `UNIX_TIMESTAMP()`, `ENCODE(s, 'UTF-8')`.
-const OVERLOADED: [&str; 9] = [
+const OVERLOADED: [&str; 10] = [
     "age",
     "array_slice",
     "array_sort",
@@ -257,6 +369,7 @@ const OVERLOADED: [&str; 9] = [
     "encode",
     "make_interval",
     "rand_integer",
+    "regexp_replace",
     "sort_array",
     "unix_timestamp",
 ];
@@ -272,9 +385,15 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
         .iter()
         .map(|(name, ..)| *name)
         .chain([
+            "approx_percentile",
             "array_fill",
+            "convert_from",
+            "convert_to",
             "count_if",
             "countif",
+            "dateadd",
+            "datetime_diff",
+            "datetime_trunc",
             "elt",
             "format",
             "map_union",
@@ -282,6 +401,9 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
             "num_nulls",
             "percentile",
             "printf",
+            "time_trunc",
+            "timestamp_diff",
+            "timestamp_trunc",
         ])
         .collect();
     names.sort_unstable();

@@ -130,6 +130,7 @@ pub use self::explain::explain;
 pub(crate) use self::expr::constant;
 pub use self::final_sort::FinalSort;
 pub(crate) use self::forecast::{FORECAST_ERROR_SUFFIX, errors_of};
+pub(crate) use self::insert::check_default;
 use self::lower::Lowering;
 pub use self::match_recognize::explain_match;
 pub use self::materialized::views_read;

@@ -242,6 +242,7 @@ impl ExprNames<'_, '_> {
         let [ObjectNamePart::Identifier(ident)] = function.name.0.as_slice() else { return None };
         let name = ident.value.to_lowercase();
         match ident.quote_style.is_some() || self.resolver.catalog.functions().contains(&name) {
+            true if ident.quote_style.is_none() => macros::truncated(&name, function),
             true => None,
             false => macros::expanded(&name, function),
         }
