@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{BadRows, Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
+use super::{BadRows, Input, Operator, OperatorFactory, Output, Progress};
 use crate::arrays::{misfits, of_numbers};
 use crate::delta::Delta;
 use crate::error::Result;
@@ -82,19 +82,5 @@ impl Operator for ArrayLengths {
         Ok(Progress::Done)
     }
 
-    fn save(&mut self, _kind: SaveKind, _state: &mut StateWriter) -> Result<()> {
-        Ok(())
-    }
-
-    fn restore(&mut self, _state: &StateReader<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    fn state_bytes(&self) -> usize {
-        0
-    }
-
-    fn state_rows(&self) -> usize {
-        0
-    }
+    keeps_nothing!();
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 
 use super::chain::project;
-use super::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
+use super::{Input, Operator, OperatorFactory, Output, Progress};
 use crate::error::Result;
 use crate::expr::ExprRef;
 
@@ -53,19 +53,5 @@ impl Operator for Expand {
         Ok(Progress::Done)
     }
 
-    fn save(&mut self, _kind: SaveKind, _state: &mut StateWriter) -> Result<()> {
-        Ok(())
-    }
-
-    fn restore(&mut self, _state: &StateReader<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    fn state_bytes(&self) -> usize {
-        0
-    }
-
-    fn state_rows(&self) -> usize {
-        0
-    }
+    keeps_nothing!();
 }

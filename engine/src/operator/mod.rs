@@ -12,6 +12,31 @@ use crate::error::Result;
 use crate::expr::StepContext;
 use crate::time::{EventTimeMs, Watermarks};
 
+/// What an [`Operator`] without state says of it: nothing is saved, restored or counted.
+macro_rules! keeps_nothing {
+    () => {
+        fn save(
+            &mut self,
+            _kind: $crate::operator::SaveKind,
+            _state: &mut $crate::operator::StateWriter,
+        ) -> $crate::error::Result<()> {
+            Ok(())
+        }
+
+        fn restore(&mut self, _state: &$crate::operator::StateReader<'_>) -> $crate::error::Result<()> {
+            Ok(())
+        }
+
+        fn state_bytes(&self) -> usize {
+            0
+        }
+
+        fn state_rows(&self) -> usize {
+            0
+        }
+    };
+}
+
 pub mod array_lengths;
 pub mod asof_join;
 pub mod chain;

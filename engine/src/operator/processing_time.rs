@@ -4,7 +4,7 @@
 //! that clock, and so windows close when processing time passes their end, with or without input, and in the same steps when the log is
 //! run again. What a watermark says of other columns of the rows ends here.
 
-use super::{Input, Operator, OperatorFactory, Output, OutputWatermark, Progress, SaveKind, StateReader, StateWriter};
+use super::{Input, Operator, OperatorFactory, Output, OutputWatermark, Progress};
 use crate::error::Result;
 
 /// Makes [`ProcessingTime`]s.
@@ -49,19 +49,5 @@ impl Operator for ProcessingTime {
         Ok(Progress::Done)
     }
 
-    fn save(&mut self, _kind: SaveKind, _state: &mut StateWriter) -> Result<()> {
-        Ok(())
-    }
-
-    fn restore(&mut self, _state: &StateReader<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    fn state_bytes(&self) -> usize {
-        0
-    }
-
-    fn state_rows(&self) -> usize {
-        0
-    }
+    keeps_nothing!();
 }

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 
 use super::partial_aggregate::refuse_null_times;
 use super::window::WindowSpec;
-use super::{Input, LateRows, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
+use super::{Input, LateRows, Operator, OperatorFactory, Output, Progress};
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::time::{WATERMARK_MIN, event_times_from_ms, event_times_ms};
@@ -211,21 +211,7 @@ impl Operator for WindowAssign {
         Ok(Progress::Done)
     }
 
-    fn save(&mut self, _kind: SaveKind, _state: &mut StateWriter) -> Result<()> {
-        Ok(())
-    }
-
-    fn restore(&mut self, _state: &StateReader<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    fn state_bytes(&self) -> usize {
-        0
-    }
-
-    fn state_rows(&self) -> usize {
-        0
-    }
+    keeps_nothing!();
 }
 
 /// Makes [`PaneWindows`].
@@ -315,19 +301,5 @@ impl Operator for PaneWindows {
         Ok(Progress::Done)
     }
 
-    fn save(&mut self, _kind: SaveKind, _state: &mut StateWriter) -> Result<()> {
-        Ok(())
-    }
-
-    fn restore(&mut self, _state: &StateReader<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    fn state_bytes(&self) -> usize {
-        0
-    }
-
-    fn state_rows(&self) -> usize {
-        0
-    }
+    keeps_nothing!();
 }

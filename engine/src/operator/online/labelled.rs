@@ -10,9 +10,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::model::ModelSlot;
-use crate::operator::{
-    BadRows, Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter,
-};
+use crate::operator::{BadRows, Input, Operator, OperatorFactory, Output, Progress};
 
 const NAME: &str = "Labelled";
 
@@ -163,21 +161,7 @@ impl Operator for Labelled {
         Ok(Progress::Done)
     }
 
-    fn save(&mut self, _kind: SaveKind, _state: &mut StateWriter) -> Result<()> {
-        Ok(())
-    }
-
-    fn restore(&mut self, _state: &StateReader<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    fn state_bytes(&self) -> usize {
-        0
-    }
-
-    fn state_rows(&self) -> usize {
-        0
-    }
+    keeps_nothing!();
 }
 
 /// The numbers of lessons, row by row: the inputs, then what is to be learnt.

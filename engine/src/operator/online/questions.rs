@@ -10,7 +10,7 @@ use super::labelled::{flaw, tell};
 use crate::delta::Delta;
 use crate::error::{EngineError, Result};
 use crate::model::ModelSlot;
-use crate::operator::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
+use crate::operator::{Input, Operator, OperatorFactory, Output, Progress};
 
 const NAME: &str = "Questions";
 
@@ -91,19 +91,5 @@ impl Operator for Questions {
         Ok(Progress::Done)
     }
 
-    fn save(&mut self, _kind: SaveKind, _state: &mut StateWriter) -> Result<()> {
-        Ok(())
-    }
-
-    fn restore(&mut self, _state: &StateReader<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    fn state_bytes(&self) -> usize {
-        0
-    }
-
-    fn state_rows(&self) -> usize {
-        0
-    }
+    keeps_nothing!();
 }

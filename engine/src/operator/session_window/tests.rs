@@ -9,7 +9,7 @@ use crate::aggregate::testing::{Pipeline, Row, calls, delta_of, input_schema, na
 use crate::delta::Delta;
 use crate::error::Result;
 use crate::operator::group_aggregate::GroupEmit;
-use crate::operator::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
+use crate::operator::{Input, Operator, OperatorFactory, Output, Progress, SaveKind};
 
 /// Hands its input on: what stands before the exchange here.
 struct Pass;
@@ -34,21 +34,7 @@ impl Operator for Pass {
         Ok(Progress::Done)
     }
 
-    fn save(&mut self, _kind: SaveKind, _state: &mut StateWriter) -> Result<()> {
-        Ok(())
-    }
-
-    fn restore(&mut self, _state: &StateReader<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    fn state_bytes(&self) -> usize {
-        0
-    }
-
-    fn state_rows(&self) -> usize {
-        0
-    }
+    keeps_nothing!();
 }
 
 fn spec(gap_ms: i64, emit: GroupEmit, lateness_ms: i64) -> SessionSpec {
