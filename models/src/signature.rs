@@ -58,9 +58,14 @@ fn numbers_of_array(definition: &Definition, columns: Vec<Column>, width: usize)
     };
     let of = |column: Column| match column.sequence {
         false => vec![column],
-        true => (1..=left).map(|place| Column { name: format!("{}_{place}", column.name), sequence: false }).collect(),
+        true => numbered(&column.name, left).map(|name| Column { name, sequence: false }).collect(),
     };
     Ok(columns.into_iter().flat_map(of).collect())
+}
+
+/// The names of the numbers of an array that is read as so many inputs: `x_1`, `x_2`, ..
+pub(crate) fn numbered(name: &str, count: usize) -> impl Iterator<Item = String> {
+    (1..=count).map(move |place| format!("{name}_{place}"))
 }
 
 impl Signature {

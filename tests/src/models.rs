@@ -26,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("another_file_is_told_when_a_pipeline_goes_on", another_file),
         trial("a_replay_asks_the_models_of_then", replay),
         trial("a_service_is_asked_once_and_never_in_a_replay", service),
+        trial("a_service_reads_and_gives_arrays", arrays_of_a_service),
         trial("what_was_trained_is_not_trained_again", trained_once),
         trial("describe_and_show_tell_what_is_known", described),
     ]
@@ -243,8 +244,11 @@ fn replay() -> Result<(), String> {
     expect(after.stdout, before.stdout)
 }
 
-/// Answers each request about instances `{"n": ..}` by ten times as much, refuses what is about 3; counts rows.
-fn tenfold(factor: Arc<AtomicUsize>, rows: Arc<AtomicUsize>) -> Result<String, String> {
+/// A service that answers each of the instances of a request by `predict`, and counts them; its address.
+fn serve(
+    rows: Arc<AtomicUsize>,
+    predict: impl Fn(&serde_json::Value) -> serde_json::Value + Send + Sync + 'static,
+) -> Result<String, String> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(text)?;
     let url = format!("http://{}/predict", listener.local_addr().map_err(text)?);
     let answer = move |stream: TcpStream| -> std::io::Result<()> {
@@ -269,14 +273,7 @@ fn tenfold(factor: Arc<AtomicUsize>, rows: Arc<AtomicUsize>) -> Result<String, S
             let body: serde_json::Value = serde_json::from_slice(&body)?;
             let asked = body["instances"].as_array().cloned().unwrap_or_default();
             rows.fetch_add(asked.len(), Ordering::SeqCst);
-            let factor = factor.load(Ordering::SeqCst) as i64;
-            let predictions: Vec<serde_json::Value> = asked
-                .iter()
-                .map(|row| match row["n"].as_i64() {
-                    Some(3) => "three".into(),
-                    number => (number.unwrap_or(0) * factor).into(),
-                })
-                .collect();
+            let predictions: Vec<serde_json::Value> = asked.iter().map(&predict).collect();
             let text = serde_json::json!({ "predictions": predictions }).to_string();
             write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len())?;
         }
@@ -294,7 +291,12 @@ fn tenfold(factor: Arc<AtomicUsize>, rows: Arc<AtomicUsize>) -> Result<String, S
 fn service() -> Result<(), String> {
     for shards in ["1", "3"] {
         let (factor, rows) = (Arc::new(AtomicUsize::new(10)), Arc::new(AtomicUsize::new(0)));
-        let url = tenfold(Arc::clone(&factor), Arc::clone(&rows))?;
+        let by = Arc::clone(&factor);
+        // Ten times as much, and nothing that fits about 3.
+        let url = serve(Arc::clone(&rows), move |instance| match instance["n"].as_i64() {
+            Some(3) => "three".into(),
+            number => (number.unwrap_or(0) * by.load(Ordering::SeqCst) as i64).into(),
+        })?;
         let folder = tempfile::tempdir().map_err(text)?;
         let path = |name: &str| folder.path().join(name);
         let state = path("state").display().to_string();
@@ -339,6 +341,51 @@ fn service() -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A service reads arrays and gives some, the one output by itself or all of them by name; a place that is no number is told.
+fn arrays_of_a_service() -> Result<(), String> {
+    let rows = Arc::new(AtomicUsize::new(0));
+    // The numbers in the other order; for texts, what there is of them.
+    let url = serve(Arc::clone(&rows), |instance| {
+        let numbers = instance["v"].as_array().cloned().unwrap_or_default();
+        let turned: Vec<serde_json::Value> = numbers.into_iter().rev().collect();
+        match instance.get("tags") {
+            Some(tags) => serde_json::json!({ "turned": turned, "first": tags[0], "tags": tags }),
+            None if turned.first().and_then(serde_json::Value::as_f64) == Some(7.0) => {
+                serde_json::json!([1.5, "seven"])
+            }
+            None if turned.len() == 1 => serde_json::json!([turned]),
+            None => turned.into(),
+        }
+    })?;
+    let session = Session::builder().build().map_err(text)?;
+    session
+        .execute(&format!(
+            "CREATE TABLE asked (id INT, v DOUBLE ARRAY, tags STRING ARRAY);
+             INSERT INTO asked VALUES (1, ARRAY[1.0, 2.0], ARRAY['a', 'b']), (2, ARRAY[3.0], ARRAY[CAST(NULL AS STRING)]),
+               (3, NULL, ARRAY['c']), (4, ARRAY[CAST('NaN' AS DOUBLE)], ARRAY['d']), (5, ARRAY[2.0, 7.0], ARRAY['e']);
+             CREATE MODEL turn INPUT (v DOUBLE ARRAY) OUTPUT (turned DOUBLE ARRAY) WITH ('provider' = 'http', 'url' = '{url}', 'payload' = 'vertex');
+             CREATE MODEL all_of INPUT (v DOUBLE ARRAY, tags STRING ARRAY) OUTPUT (turned DOUBLE ARRAY, first STRING, tags STRING ARRAY)
+               WITH ('provider' = 'http', 'url' = '{url}', 'payload' = 'vertex');
+             CREATE MATERIALIZED VIEW answered AS SELECT id, predict(turn, v) AS t FROM asked;
+             CREATE MATERIALIZED VIEW told AS SELECT id, p['turned'] AS t, p['first'] AS f, p['tags'] AS tags
+               FROM (SELECT id, predict(all_of, v, tags) AS p FROM asked WHERE id < 3)"
+        ))
+        .map_err(text)?;
+    expect(
+        settled(&session, "answered", 5)?,
+        vec!["1|[2.0, 1.0]".into(), "2|[3.0]".into(), "3|".into(), "4|".into(), "5|".into()],
+    )?;
+    expect(settled(&session, "told", 2)?, vec!["1|[2.0, 1.0]|a|[a, b]".into(), "2|[3.0]||[]".into()])?;
+    session.execute("CREATE MATERIALIZED VIEW refused AS SELECT reason FROM answered.errors").map_err(text)?;
+    let refused = settled(&session, "refused", 2)?;
+    let expected = ["its input `v` is not a number in a place", "its output `turned` is \"seven\", and not a number"];
+    expect(refused.len(), expected.len())?;
+    match refused.iter().zip(expected).find(|(told, expected)| !told.contains(expected)) {
+        Some((told, _)) => Err(told.clone()),
+        None => Ok(()),
+    }
 }
 
 const SALES: &str = "CREATE TABLE sale (size DOUBLE, dear BOOLEAN);

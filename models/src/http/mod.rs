@@ -12,9 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, ListArray, StringArray, UInt32Array,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
+use eagre_engine::arrays::item_of;
 use eagre_engine::model::{AnswerCache, Model, Predictions, Refusal};
 use eagre_engine::type_name::sql_name;
 use serde_json::Value;
@@ -177,21 +181,26 @@ fn columns(definition: &Definition, clause: &str, said: Option<&[(String, DataTy
     })?;
     let mut fields = Vec::new();
     for (name, data_type) in said {
-        let json = match data_type {
-            integer if integer.is_integer() => DataType::Int64,
-            number if number.is_numeric() => DataType::Float64,
-            DataType::Boolean => DataType::Boolean,
-            DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
-            other => {
-                return Err(definition.shape(format!(
-                    "`{name}` of {clause} is {}; a service takes and gives numbers, booleans and texts",
-                    sql_name(other)
-                )));
-            }
-        };
+        let json = json_type(data_type).ok_or_else(|| {
+            definition.shape(format!(
+                "`{name}` of {clause} is {}; a service takes and gives numbers, booleans, texts, and arrays of them",
+                sql_name(data_type)
+            ))
+        })?;
         fields.push(Field::new(name, json, true));
     }
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// The type in which values are told and taken; `None`: JSON has no word for them.
+fn json_type(data_type: &DataType) -> Option<DataType> {
+    Some(match data_type {
+        integer if integer.is_integer() => DataType::Int64,
+        number if number.is_numeric() => DataType::Float64,
+        DataType::Boolean => DataType::Boolean,
+        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        other => DataType::List(Arc::new(Field::new_list_field(json_type(item_of(other)?.data_type())?, true))),
+    })
 }
 
 fn count(definition: &Definition, option: &str, default: usize, most: usize) -> Result<usize> {
@@ -275,9 +284,10 @@ impl HttpModel {
     fn flaws(&self, inputs: &[ArrayRef], rows: usize) -> (Vec<Refusal>, Vec<u32>) {
         let odd = |row: usize| {
             inputs.iter().zip(self.input.fields()).find_map(|(column, field)| {
-                let value = column.as_primitive_opt::<Float64Type>().filter(|column| column.is_valid(row))?.value(row);
+                let value = not_finite(column, row)?;
                 let flaw = if value.is_nan() { "not a number" } else { "infinite" };
-                (!value.is_finite()).then(|| format!("its input `{}` is {flaw}", field.name()))
+                let place = if item_of(field.data_type()).is_some() { " in a place" } else { "" };
+                Some(format!("its input `{}` is {flaw}{place}", field.name()))
             })
         };
         let (mut told, mut asked) = (Vec::new(), Vec::new());
@@ -340,6 +350,21 @@ impl HttpModel {
     }
 }
 
+/// A number of a row that JSON has no word for.
+fn not_finite(column: &ArrayRef, row: usize) -> Option<f64> {
+    if column.is_null(row) {
+        return None;
+    }
+    match column.data_type() {
+        DataType::Float64 => Some(column.as_primitive::<Float64Type>().value(row)).filter(|value| !value.is_finite()),
+        DataType::List(_) => {
+            let items = column.as_list::<i32>().value(row);
+            (0..items.len()).find_map(|item| not_finite(&items, item))
+        }
+        _ => None,
+    }
+}
+
 /// Values of JSON as a column; a row whose value is something else is refused.
 fn column(values: &[Value], field: &Field, refused: &mut Vec<Refusal>) -> ArrayRef {
     let mut wrong = |row: usize, value: &Value, expected: &str| {
@@ -379,6 +404,24 @@ fn column(values: &[Value], field: &Field, refused: &mut Vec<Refusal>) -> ArrayR
                 value.as_bool()
             });
             Arc::new(values.collect::<BooleanArray>())
+        }
+        DataType::List(item) => {
+            let (mut items, mut lengths, mut of) = (Vec::new(), Vec::with_capacity(values.len()), Vec::new());
+            for (row, value) in rows {
+                let array = value.as_array();
+                if array.is_none() && !value.is_null() {
+                    wrong(row, value, "an array");
+                }
+                items.extend(array.into_iter().flatten().cloned());
+                of.resize(items.len(), row as u32);
+                lengths.push(array.map_or(0, Vec::len));
+            }
+            let mut flaws = Vec::new();
+            let named = item.as_ref().clone().with_name(field.name());
+            let items = column(&items, &named, &mut flaws);
+            refused.extend(flaws.into_iter().map(|flaw| Refusal { row: of[flaw.row as usize], ..flaw }));
+            let nulls = NullBuffer::from_iter(values.iter().map(|value| !value.is_null()));
+            Arc::new(ListArray::new(Arc::clone(item), OffsetBuffer::from_lengths(lengths), items, Some(nulls)))
         }
         _ => {
             let texts = values.iter().map(|value| match value {

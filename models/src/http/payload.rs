@@ -11,6 +11,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef};
+use eagre_engine::arrays::item_of;
 use serde_json::{Map, Value, json};
 
 use crate::error::{ModelError, Result};
@@ -146,6 +147,13 @@ fn outputs(output: &SchemaRef, prediction: &Value) -> std::result::Result<Vec<Va
             };
             fields.iter().map(|field| value(field.name())).collect()
         }
+        // The one output is an array: by itself, as the services of embeddings have it, or as the first of one output.
+        Value::Array(values) if matches!(fields.as_ref(), [field] if item_of(field.data_type()).is_some()) => {
+            Ok(match values.as_slice() {
+                [one @ Value::Array(_)] => vec![one.clone()],
+                _ => vec![prediction.clone()],
+            })
+        }
         Value::Array(values) if values.len() == fields.len() => Ok(values.clone()),
         Value::Array(values) => {
             Err(format!("its prediction has {} values, and `OUTPUT` names {}", values.len(), fields.len()))
@@ -161,12 +169,19 @@ fn outputs(output: &SchemaRef, prediction: &Value) -> std::result::Result<Vec<Va
 
 /// Rows of columns as JSON.
 pub(super) fn rows(columns: &[ArrayRef], rows: usize) -> Vec<Vec<Value>> {
-    let value = |column: &ArrayRef, row: usize| match column.data_type() {
+    (0..rows).map(|row| columns.iter().map(|column| value(column, row)).collect()).collect()
+}
+
+fn value(column: &ArrayRef, row: usize) -> Value {
+    match column.data_type() {
         _ if column.is_null(row) => Value::Null,
         DataType::Int64 => column.as_primitive::<Int64Type>().value(row).into(),
         DataType::Float64 => column.as_primitive::<Float64Type>().value(row).into(),
         DataType::Boolean => column.as_boolean().value(row).into(),
+        DataType::List(_) => {
+            let items = column.as_list::<i32>().value(row);
+            Value::Array((0..items.len()).map(|item| value(&items, item)).collect())
+        }
         _ => column.as_string::<i32>().value(row).into(),
-    };
-    (0..rows).map(|row| columns.iter().map(|column| value(column, row)).collect()).collect()
+    }
 }

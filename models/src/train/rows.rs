@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use candle_core::{Device, Tensor};
+use eagre_engine::arrays::{array_type, item_of};
 use eagre_engine::type_name::sql_name;
 
 use super::chance::Chance;
@@ -13,15 +14,16 @@ use super::settings::{Task, TrainingSettings};
 use crate::error::{ModelError, Result};
 use crate::network::Arch;
 use crate::options::Definition;
+use crate::signature::numbered;
 
 /// More labels than this are no labels but numbers, or names.
 const LABELS_MAX: usize = 1_000;
 
 /// What is learnt from, sorted.
 pub(super) struct Rows {
-    /// The names of the inputs.
+    /// The names of the inputs; the numbers of an array that is no sequence are inputs of their own: `x_1`, `x_2`, ..
     pub(super) names: Vec<String>,
-    /// Whether the one input is an array.
+    /// Whether the one input is an array of any length.
     pub(super) sequence: bool,
     /// The inputs of each row.
     pub(super) numbers: Vec<Vec<f32>>,
@@ -87,16 +89,24 @@ pub(super) fn read(definition: &Definition, settings: &TrainingSettings, batch: 
         definition.bad("label", &settings.label, &format!("the query has the columns {names}"))
     })?;
     let inputs: Vec<usize> = (0..schema.fields().len()).filter(|place| *place != label).collect();
-    let names: Vec<String> = inputs.iter().map(|place| schema.field(*place).name().clone()).collect();
+    let mut names: Vec<String> = inputs.iter().map(|place| schema.field(*place).name().clone()).collect();
     if inputs.is_empty() {
         return Err(wrong(format!(
             "there is nothing to learn from: the query has no column beside `{}`",
             settings.label
         )));
     }
-    let sequence = inputs.iter().any(|place| matches!(schema.field(*place).data_type(), DataType::List(_)));
-    if sequence && (inputs.len() > 1 || settings.arch != Arch::Gru) {
-        return Err(wrong("an array is read by a gru, alone: 'arch' = 'gru', and no input beside it".into()));
+    let arrays = inputs.iter().filter(|place| item_of(schema.field(**place).data_type()).is_some()).count();
+    let sequence = arrays > 0 && settings.arch == Arch::Gru;
+    if sequence && inputs.len() > 1 {
+        return Err(wrong(
+            "a gru reads an array alone; leave the other columns out, or put them into the array".into(),
+        ));
+    }
+    if arrays > 1 {
+        return Err(wrong(format!(
+            "the query has {arrays} columns of arrays, and a model is asked about one; put them together (`array_concat(a, b)`)"
+        )));
     }
     let mut columns: Vec<Vec<Option<Vec<f32>>>> = Vec::new();
     for place in &inputs {
@@ -104,7 +114,13 @@ pub(super) fn read(definition: &Definition, settings: &TrainingSettings, batch: 
         let data_type = column.data_type();
         let is_number = |data_type: &DataType| data_type.is_numeric() || *data_type == DataType::Boolean;
         columns.push(match data_type {
-            DataType::List(item) if is_number(item.data_type()) => lists(column).map_err(|error| wrong(error.to_string()))?,
+            array if item_of(array).is_some_and(|item| is_number(item.data_type())) => {
+                let lists = lists(column).map_err(|error| wrong(error.to_string()))?;
+                if !sequence {
+                    names_of_array(&mut names, name, &lists).map_err(wrong)?;
+                }
+                lists
+            }
             number if is_number(number) => {
                 numbers(column).map_err(|error| wrong(error.to_string()))?.into_iter().map(|value| finite(value?).map(|value| vec![value])).collect()
             }
@@ -251,5 +267,25 @@ fn lists(column: &ArrayRef) -> std::result::Result<Vec<Option<Vec<f32>>>, arrow:
         let Some(array) = array else { return Ok(None) };
         Ok(numbers(&array)?.into_iter().map(|value| value.and_then(finite)).collect())
     };
-    column.as_list::<i32>().iter().map(list).collect()
+    cast(column, &array_type())?.as_list::<i32>().iter().map(list).collect()
+}
+
+/// Puts the numbers of the array `name` into its place among the inputs.
+///
+/// # Errors
+/// Arrays of several lengths: whoever asks would not know how many numbers the model reads.
+fn names_of_array(names: &mut Vec<String>, name: &str, lists: &[Option<Vec<f32>>]) -> std::result::Result<(), String> {
+    let lengths = lists.iter().flatten().map(Vec::len);
+    let (least, greatest) =
+        lengths.fold((usize::MAX, 0), |(least, greatest), length| (least.min(length), greatest.max(length)));
+    if least < greatest {
+        return Err(format!(
+            "column `{name}` has arrays of {least} and of {greatest} numbers, and all but a gru read as many in each row; keep those of one length \
+             (`WHERE cardinality({name}) = {greatest}`), or have a gru learn (`'arch' = 'gru'`)"
+        ));
+    }
+    if let Some(place) = names.iter().position(|known| known == name) {
+        names.splice(place..=place, numbered(name, greatest));
+    }
+    Ok(())
 }

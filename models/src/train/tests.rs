@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, StringArray};
-use arrow::datatypes::Float64Type;
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, ListArray, StringArray};
+use arrow::datatypes::{Float32Type, Float64Type};
 use eagre_engine::model::{Model, ask};
 
 use super::*;
@@ -144,6 +144,46 @@ fn a_gru_learns_from_arrays() {
     assert_eq!(model(&trained.bytes).labels().expect("it is a classifier"), ["0", "1"]);
 }
 
+/// All but a gru read the numbers of an array as inputs of their own, beside others: here whether the array's second number is above the
+/// number before it. Rows of arrays with a null are left out.
+#[test]
+fn numbers_of_an_array_are_inputs() {
+    let mut chance = Chance::new(4);
+    let (mut lists, mut limits, mut above) = (Vec::new(), Vec::new(), Vec::new());
+    for row in 0..400 {
+        let list: Vec<Option<f32>> = (0..3).map(|_| Some(chance.uniform() as f32)).collect();
+        let limit = chance.uniform();
+        above.push(list[1].is_some_and(|value| f64::from(value) > limit));
+        limits.push(limit);
+        lists.push(match row {
+            7 => None,
+            8 => Some(vec![None, Some(0.5), Some(0.5)]),
+            _ => Some(list),
+        });
+    }
+    let rows = batch(vec![
+        ("upper", Arc::new(Float64Array::from(limits))),
+        ("v", Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(lists))),
+        ("above", Arc::new(BooleanArray::from(above))),
+    ]);
+    for arch in ["mlp", "logistic"] {
+        let options =
+            [("task", "classifier"), ("arch", arch), ("label", "above"), ("epochs", "150"), ("learning-rate", "0.02")];
+        let trained = train(&definition(&options), &rows, &mut |_| ()).expect("it learns");
+        assert!(figure(&trained, "held_out_accuracy") > 0.9, "{:?}", trained.report);
+        assert_eq!(figure(&trained, "rows_left_out"), 2.0);
+        let model = model(&trained.bytes);
+        let names: Vec<&str> = model.input().fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(names, ["upper", "v_1", "v_2", "v_3"]);
+        let asked: [ArrayRef; 2] = [
+            Arc::new(Float64Array::from(vec![0.1, 0.9])),
+            Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(vec![Some(vec![Some(0.5); 3]); 2])),
+        ];
+        let answer = ask(model.as_ref(), &asked, 2).expect("it answers");
+        assert_eq!(answer.columns[0].as_string::<i32>().iter().collect::<Vec<_>>(), [Some("true"), Some("false")]);
+    }
+}
+
 /// What cannot be learnt from is told, with the way out.
 #[test]
 fn what_cannot_be_learnt_is_told() {
@@ -167,6 +207,19 @@ fn what_cannot_be_learnt_is_told() {
             "a regressor gives numbers: 'linear'",
         ),
     ];
+    let list = |length: usize| Some(vec![Some(1.0); length]);
+    let arrays = |lengths: fn(usize) -> usize| -> ArrayRef {
+        Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>((0..12).map(|row| list(lengths(row)))))
+    };
+    let label: ArrayRef = Arc::new((0..12).map(|row| Some(row % 2)).collect::<Int64Array>());
+    let mixed = batch(vec![("v", arrays(|row| 2 + row % 3)), ("up", Arc::clone(&label))]);
+    let two = batch(vec![("v", arrays(|_| 2)), ("w", arrays(|_| 2)), ("up", label)]);
+    let of_up = |arch: &'static str| [("task", "classifier"), ("arch", arch), ("label", "up")];
+    let cases = cases.into_iter().chain([
+        (error(&of_up("mlp"), &mixed), "column `v` has arrays of 2 and of 4 numbers"),
+        (error(&of_up("mlp"), &two), "the query has 2 columns of arrays, and a model is asked about one"),
+        (error(&of_up("gru"), &two), "a gru reads an array alone"),
+    ]);
     for (told, expected) in cases {
         assert!(told.starts_with("model `m`: ") && told.contains(expected), "{told}");
     }

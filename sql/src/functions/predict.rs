@@ -88,6 +88,26 @@ impl Predict {
     }
 }
 
+fn is_number(data_type: &DataType) -> bool {
+    data_type.is_numeric() || matches!(data_type, DataType::Boolean | DataType::Null)
+}
+
+/// Whether values of a type are turned into what an input reads.
+fn fits(read: &DataType, given: &DataType) -> bool {
+    match read {
+        DataType::List(read) => {
+            item_of(given).map_or(*given == DataType::Null, |given| fits(read.data_type(), given.data_type()))
+        }
+        // A service may read texts; what is none is written as one.
+        DataType::Utf8 => {
+            !given.is_nested() && !matches!(given, DataType::Binary | DataType::BinaryView | DataType::LargeBinary)
+        }
+        DataType::Int64 => given.is_integer() || matches!(given, DataType::Boolean | DataType::Null),
+        DataType::Boolean => matches!(given, DataType::Boolean | DataType::Null),
+        _ => is_number(given),
+    }
+}
+
 impl ScalarUDFImpl for Predict {
     fn name(&self) -> &str {
         self.wanted.name()
@@ -131,27 +151,19 @@ impl ScalarUDFImpl for Predict {
             );
         };
         let coerced = arg_types.iter().zip(filled).map(|(given, inputs)| {
-            let is_number = |data_type: &DataType| data_type.is_numeric() || matches!(data_type, DataType::Boolean | DataType::Null);
             let field = &expected[inputs.start];
             if let Some(item) = item_of(given)
                 && *field.data_type() == DataType::Float64
             {
                 if model.waits() || model.online().is_some() {
-                    return plan_err!("model `{name}` is asked about single values, and `{}` is given {}; take its numbers out (`v[1], v[2]`)", field.name(), sql_name(given));
+                    let read = if model.waits() { ", or have it read an array (`INPUT (v ARRAY<DOUBLE>)`)" } else { "" };
+                    return plan_err!("model `{name}` is asked about single values, and `{}` is given {}; take its numbers out (`v[1], v[2]`){read}", field.name(), sql_name(given));
                 }
                 if is_number(item.data_type()) {
                     return Ok(array_type());
                 }
             }
-            let fits = match (field.data_type(), given) {
-                (DataType::List(_), other) => item_of(other).map_or(*other == DataType::Null, |item| is_number(item.data_type())),
-                // A service may read texts; what is none is written as one.
-                (DataType::Utf8, other) => !other.is_nested() && !matches!(other, DataType::Binary | DataType::BinaryView | DataType::LargeBinary),
-                (DataType::Int64, other) => other.is_integer() || matches!(other, DataType::Boolean | DataType::Null),
-                (DataType::Boolean, other) => matches!(other, DataType::Boolean | DataType::Null),
-                (_, other) => is_number(other),
-            };
-            match fits {
+            match fits(field.data_type(), given) {
                 true => Ok(field.data_type().clone()),
                 false => plan_err!(
                     "input `{}` of model `{name}` is {}, and is given {}; turn it into that (`CASE WHEN kind = 'a' THEN 1 ELSE 0 END`)",
