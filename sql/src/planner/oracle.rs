@@ -85,16 +85,12 @@ fn batch_plan(catalog: &Catalog, query: &QueryText, tables: &HashMap<String, Vec
     executable(plan, |scan| memory_scan(&context, scan, tables))
 }
 
-/// Frames without some of their rows, and sessions, are none of DataFusion's.
+/// Frames without some of their rows are none of DataFusion's.
 fn check_frame(expr: &Expr) -> Result<()> {
     let Expr::WindowFunction(function) = strip_alias(expr) else { return Ok(()) };
-    let frame = match over::exclusion_of(function) {
-        Some(exclusion) => exclusion.sql(),
-        None if over::is_session(function) => "SESSION WITH GAP",
-        None => return Ok(()),
-    };
+    let Some(exclusion) = over::exclusion_of(function) else { return Ok(()) };
     Err(SqlError::unsupported(
-        format!("`{frame}` in a query that is answered at once"),
+        format!("`{}` in a query that is answered at once", exclusion.sql()),
         "compute it in a pipeline: in the query of a materialized view, or over a table",
         None,
     ))
@@ -120,7 +116,7 @@ pub(super) fn executable(
         LogicalPlan::Window(window) => {
             window.window_expr.iter().try_for_each(|expr| score::check_over(expr, window.input.schema()))?;
             window.window_expr.iter().try_for_each(check_frame)?;
-            Ok(Transformed::no(node))
+            Ok(over::sessions_at_once(window)?.map_or_else(|| Transformed::no(node), Transformed::yes))
         }
         LogicalPlan::Extension(extension) => {
             let inner = extension.node.as_any();

@@ -195,7 +195,7 @@ pub(in crate::planner) fn exclusion_of(function: &WindowFunction) -> Option<Fram
 }
 
 /// Whether the frame of a call is the session that a row is in; never for a function without a frame.
-pub(in crate::planner) fn is_session(function: &WindowFunction) -> bool {
+pub(super) fn is_session(function: &WindowFunction) -> bool {
     marks_of(function).any(session_frame::is_mark)
 }
 

@@ -20,11 +20,12 @@ use eagre_engine::operator::over::{
 };
 
 use self::foreign::{Call, ForeignAggregate, ForeignWindow, Frames};
+pub(super) use self::frame::exclusion_of;
 use self::frame::{
-    aggregate_of, distance_text, frame_of, frame_text, reaches_of, row_by_row, session_of, session_text,
+    aggregate_of, distance_text, frame_of, frame_text, is_session, reaches_of, row_by_row, session_of, session_text,
 };
-pub(super) use self::frame::{exclusion_of, is_session};
 use self::hold::{at_once, hold_of};
+pub(super) use self::session_at_once::sessions_at_once;
 use self::tie::sees_ties;
 use super::accumulators::{Arg, Foreign, ForeignSpec};
 use super::aggregate::ORDERED_FUNCTIONS;
@@ -40,6 +41,7 @@ mod foreign;
 mod frame;
 mod hold;
 pub(super) mod score;
+mod session_at_once;
 mod tie;
 
 /// The rows that the operator reads: the stream's columns, then what is computed for the calls.
