@@ -121,17 +121,20 @@ const STATEMENTS: &[Bad] = &[
         &["`MATCH_RECOGNIZE` in a measure or condition of another", "join"],
     ),
     bad(
-        "in_a_window",
-        "SELECT SUM(v) OVER (ORDER BY ts ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING PATTERN (A+)) FROM t",
-        (1, 82),
-        &["a pattern in a window", "ALL ROWS PER MATCH"],
+        "in_a_window_over_ranges",
+        "SELECT SUM(v) OVER (ORDER BY ts RANGE BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING PATTERN (A+) DEFINE A AS v > 1) FROM t",
+        (1, 33),
+        &[
+            "a pattern in a window is looked for from the current row on",
+            "ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING",
+        ],
     ),
     bad(
-        "in_a_named_window",
+        "in_a_named_window_of_another_variable",
         "SELECT n OVER w FROM t WINDOW w AS (ORDER BY ts MEASURES COUNT(*) AS n ROWS BETWEEN CURRENT ROW AND 5 FOLLOWING \
-         AFTER MATCH SKIP TO LAST A SEEK PATTERN (A+))",
-        (1, 145),
-        &["a pattern in a window"],
+         AFTER MATCH SKIP TO LAST B SEEK PATTERN (A+))",
+        (1, 138),
+        &["`B` is no variable of the pattern", "the pattern has"],
     ),
     bad("final_elsewhere", "SELECT FINAL SUM(v) FROM t", (1, 8), &["`FINAL` stands in the `MEASURES`"]),
     bad(

@@ -373,6 +373,25 @@ impl Names {
     }
 }
 
+/// Queries of which some have their pattern in a window.
+pub(super) fn query_or_window(input: Input) -> impl Strategy<Value = Query> {
+    let window = (query(input), option::weighted(0.4, 0usize..5), any::<bool>());
+    let window = window.prop_filter_map(
+        "patterns of windows have no anchors and matches of them no number",
+        |(mut query, following, seek)| {
+            let text = query.to_string();
+            if text.contains("MATCH_NUMBER") || query.pattern.excludes() || query.pattern.has_anchor() {
+                return None;
+            }
+            query.rows = RowsPerMatch::Window { following, seek };
+            query.partial = false;
+            query.within = query.within.filter(|_| !seek);
+            Some(query)
+        },
+    );
+    prop_oneof![4 => query(input), 1 => window]
+}
+
 pub(super) fn query(input: Input) -> impl Strategy<Value = Query> {
     let order = match input {
         Input::Stream => {

@@ -98,6 +98,9 @@ fn partition(
     bad_skip_is_error: bool,
     out: &mut Vec<value::Row>,
 ) -> Result<(), NoAnswer> {
+    if let RowsPerMatch::Window { following, seek } = query.rows {
+        return windows(query, rows, (following, seek), bad_skip_is_error, out);
+    }
     let mut position = 0;
     let mut number = 0;
     let mut matched = vec![false; rows.len()];
@@ -109,6 +112,7 @@ fn partition(
             query,
             rows,
             start: position,
+            end: rows.len(),
             number: number + 1,
             labels: Vec::new(),
             longest: Vec::new(),
@@ -135,19 +139,90 @@ fn partition(
             continue;
         }
         matched[position..end].fill(true);
-        let first = |of| labels.iter().position(|(variable, _)| has(query, of, *variable)).map(|at| position + at);
-        let last = |of| labels.iter().rposition(|(variable, _)| has(query, of, *variable)).map(|at| position + at);
-        let target = match query.skip {
-            Skip::PastLastRow => Some(end),
-            Skip::ToNextRow => Some(position + 1),
-            Skip::ToFirst(of) => first(of),
-            Skip::ToLast(of) => last(of),
-        };
-        position = match target {
-            Some(target) if target > position => target,
-            _ if bad_skip_is_error => return Err(NoAnswer::BadSkip),
-            _ => position + 1,
-        };
+        position = next_position(query, position, (position, &labels), bad_skip_is_error)?;
+    }
+    Ok(())
+}
+
+/// Where the next match is looked for behind one that was looked for from `position` on, and begins at `start`.
+fn next_position(
+    query: &Query,
+    position: usize,
+    (start, labels): (usize, &[Label]),
+    bad_skip_is_error: bool,
+) -> Result<usize, NoAnswer> {
+    let first = |of| labels.iter().position(|(variable, _)| has(query, of, *variable)).map(|at| start + at);
+    let last = |of| labels.iter().rposition(|(variable, _)| has(query, of, *variable)).map(|at| start + at);
+    let target = match query.skip {
+        Skip::PastLastRow => Some(start + labels.len()),
+        Skip::ToNextRow => Some(position + 1),
+        Skip::ToFirst(of) => first(of),
+        Skip::ToLast(of) => last(of),
+    };
+    match target {
+        Some(target) if target > position => Ok(target),
+        _ if bad_skip_is_error => Err(NoAnswer::BadSkip),
+        _ => Ok(position + 1),
+    }
+}
+
+/// The rows of a partition, each with the match that is looked for from it on: its measures, and how many rows it has and the first and the last
+/// of them.
+fn windows(
+    query: &Query,
+    rows: &[&Row],
+    (following, seek): (Option<usize>, bool),
+    bad_skip_is_error: bool,
+    out: &mut Vec<value::Row>,
+) -> Result<(), NoAnswer> {
+    let mut steps = 0;
+    let mut show = |row: usize, measures: Vec<Cell>, members: Option<(usize, usize)>| {
+        let mut cells: Vec<Cell> = (K..=D).map(|column| cell(rows[row], column)).collect();
+        cells.extend(measures);
+        let id = |row: usize| Cell::Int(rows[row].id);
+        cells.push(Cell::Int(members.map_or(0, |(first, last)| (last + 1 - first) as i64)));
+        cells.push(members.map_or(Cell::Null, |(first, _)| id(first)));
+        cells.push(members.map_or(Cell::Null, |(_, last)| id(last)));
+        out.push(cells.into_iter().map(value_of).collect());
+    };
+    let nothing = || vec![Cell::Null; query.measures.len()];
+    let mut position = 0;
+    while position < rows.len() {
+        let end = following.map_or(rows.len(), |rows_on| rows.len().min(position + rows_on + 1));
+        let mut found = None;
+        for start in position..if seek { end } else { position + 1 } {
+            let (labels, longest) = (Vec::new(), Vec::new());
+            let attempt = Attempt { query, rows, start, end, number: 1, labels, longest, steps: &mut steps };
+            if let (labels, true) = attempt.run()? {
+                found = Some((start, labels));
+                break;
+            }
+        }
+        let mut next = position + 1;
+        match found {
+            None => show(position, nothing(), None),
+            Some((start, labels)) => {
+                let variables: Vec<usize> = labels.iter().map(|(variable, _)| *variable).collect();
+                let current_end = start + labels.len();
+                let scope = Scope {
+                    query,
+                    rows,
+                    start,
+                    labels: &variables,
+                    current_end,
+                    number: 1,
+                    complete: true,
+                    finals: true,
+                };
+                let measures = query.measures.iter().map(|measure| scope.evaluate(measure)).collect();
+                show(position, measures, (!labels.is_empty()).then(|| (start, current_end - 1)));
+                if !labels.is_empty() {
+                    next = next_position(query, position, (start, &labels), bad_skip_is_error)?;
+                }
+            }
+        }
+        (position + 1..next).for_each(|row| show(row, nothing(), None));
+        position = next;
     }
     Ok(())
 }
@@ -246,6 +321,8 @@ struct Attempt<'a> {
     query: &'a Query,
     rows: &'a [&'a Row],
     start: usize,
+    /// No row from here on is taken.
+    end: usize,
     number: i64,
     /// Of the rows taken.
     labels: Vec<Label>,
@@ -318,7 +395,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn row(&mut self, variable: usize, at: usize, excluded: bool, then: Then<'_, 'a>) -> Result<bool, NoAnswer> {
-        let Some(row) = self.rows.get(at) else {
+        let Some(row) = self.rows[..self.end].get(at) else {
             return Ok(false);
         };
         if self.query.within.is_some_and(|within| row.t - self.rows[self.start].t > within) {

@@ -154,6 +154,12 @@ pub(super) enum RowsPerMatch {
     AllShowEmpty,
     AllOmitEmpty,
     AllWithUnmatched,
+    /// Each row, with the match that a window with the pattern has from it on: so many rows further on at most, from some row of them on or
+    /// from the first one.
+    Window {
+        following: Option<usize>,
+        seek: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,6 +208,12 @@ impl Pattern {
     pub(super) fn excludes(&self) -> bool {
         let mut found = false;
         self.visit(&mut |pattern| found |= matches!(pattern, Self::Exclusion(_)));
+        found
+    }
+
+    pub(super) fn has_anchor(&self) -> bool {
+        let mut found = false;
+        self.visit(&mut |pattern| found |= matches!(pattern, Self::Start | Self::End));
         found
     }
 
@@ -384,11 +396,15 @@ impl Query {
             let measures = self.measures.iter().enumerate().map(|(index, measure)| format!("{measure} AS m{index}"));
             text = format!("{text} MEASURES {}", measures.collect::<Vec<_>>().join(", "));
         }
-        text.push_str(match self.rows {
-            RowsPerMatch::One => " ONE ROW PER MATCH",
-            RowsPerMatch::AllShowEmpty => " ALL ROWS PER MATCH SHOW EMPTY MATCHES",
-            RowsPerMatch::AllOmitEmpty => " ALL ROWS PER MATCH OMIT EMPTY MATCHES",
-            RowsPerMatch::AllWithUnmatched => " ALL ROWS PER MATCH WITH UNMATCHED ROWS",
+        text.push_str(&match self.rows {
+            RowsPerMatch::One => " ONE ROW PER MATCH".to_owned(),
+            RowsPerMatch::AllShowEmpty => " ALL ROWS PER MATCH SHOW EMPTY MATCHES".to_owned(),
+            RowsPerMatch::AllOmitEmpty => " ALL ROWS PER MATCH OMIT EMPTY MATCHES".to_owned(),
+            RowsPerMatch::AllWithUnmatched => " ALL ROWS PER MATCH WITH UNMATCHED ROWS".to_owned(),
+            RowsPerMatch::Window { following, .. } => {
+                let end = following.map_or("UNBOUNDED".to_owned(), |rows| rows.to_string());
+                format!(" ROWS BETWEEN CURRENT ROW AND {end} FOLLOWING")
+            }
         });
         text.push_str(" AFTER MATCH SKIP ");
         text.push_str(&match self.skip {
@@ -397,6 +413,9 @@ impl Query {
             Skip::ToFirst(of) => format!("TO FIRST {of}"),
             Skip::ToLast(of) => format!("TO LAST {of}"),
         });
+        if let RowsPerMatch::Window { seek: true, .. } = self.rows {
+            text.push_str(" SEEK");
+        }
         text = format!("{text} PATTERN ({})", self.pattern);
         if let Some(seconds) = self.within {
             text = format!("{text} WITHIN INTERVAL '{seconds}' SECOND");
@@ -426,7 +445,13 @@ impl Query {
 
 impl fmt::Display for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SELECT * FROM events MATCH_RECOGNIZE ({})", self.clause())
+        let RowsPerMatch::Window { .. } = self.rows else {
+            return write!(f, "SELECT * FROM events MATCH_RECOGNIZE ({})", self.clause());
+        };
+        f.write_str("SELECT *")?;
+        (0..self.measures.len()).try_for_each(|index| write!(f, ", m{index} OVER w AS x{index}"))?;
+        f.write_str(", COUNT(*) OVER w, FIRST_VALUE(id) OVER w AS first_id, LAST_VALUE(events.id) OVER w")?;
+        write!(f, " FROM events WINDOW w AS ({})", self.clause())
     }
 }
 

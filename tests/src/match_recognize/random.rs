@@ -71,7 +71,7 @@ fn check(form: Form, part: u64) -> Result<(), String> {
     loop {
         let input = if form == Form::Bounded { Input::Bounded } else { Input::Stream };
         let goes = vec((any::<bool>(), 0..2 * ROWS), ROWS);
-        let case = (vec(generate::query(input), 1..=QUERIES), generate::rows(0..ROWS), goes, chances());
+        let case = (vec(generate::query_or_window(input), 1..=QUERIES), generate::rows(0..ROWS), goes, chances());
         let config = Config {
             cases: CASES,
             rng_seed: RngSeed::Fixed(

@@ -2,7 +2,7 @@
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array, new_null_array};
 use arrow::compute::{concat, take};
-use eagre_patterns::{Found, Label, Match, Status, VariableSet};
+use eagre_patterns::{Found, Label, Match, Skip, Status, VariableSet};
 use std::sync::Arc;
 
 use super::rows::{Places, RowAt, View, take_or_null};
@@ -68,6 +68,18 @@ pub(super) struct Matches {
     labels: Vec<Label>,
     spans: Vec<Span>,
     leaving: Vec<Leaving>,
+}
+
+/// How many rows lie between the first one of a match and the row from which the next one is looked for.
+fn skipped(skip: Skip, labels: &[Label]) -> usize {
+    let is_target = |variables: VariableSet| move |label: &Label| variables.contains(label.variable());
+    let place = match skip {
+        Skip::PastLastRow => Some(labels.len()),
+        Skip::ToNextRow => None,
+        Skip::ToFirst(variables) => labels.iter().position(is_target(variables)),
+        Skip::ToLast(variables) => labels.iter().rposition(is_target(variables)),
+    };
+    place.unwrap_or(1).max(1)
 }
 
 /// What it takes to evaluate.
@@ -142,6 +154,16 @@ impl Matches {
             super::RowsPerMatch::One => {
                 self.leaving.extend(first.map(|row| Leaving { span, visible, row }));
             }
+            super::RowsPerMatch::Window => {
+                self.leaving.extend(first.map(|row| Leaving { span, visible, row }));
+                let passed = skipped(spec.skip, labels);
+                if passed > 1 {
+                    let nothing = self.add_nothing();
+                    for row in start + 1..start + passed {
+                        self.leaving.push(Leaving { span: nothing, visible: 0, row: self.rows[row] });
+                    }
+                }
+            }
             super::RowsPerMatch::All { show_empty, .. } if labels.is_empty() => {
                 self.leaving.extend(first.filter(|_| show_empty).map(|row| Leaving { span, visible, row }));
             }
@@ -177,6 +199,13 @@ impl Matches {
             status: hit.status,
         });
         self.labels.extend_from_slice(labels);
+        (self.spans.len() - 1) as u32
+    }
+
+    /// A match that is none: without rows, and with the number 0.
+    fn add_nothing(&mut self) -> u32 {
+        let (start, labels) = (self.rows.len(), self.labels.len());
+        self.spans.push(Span { start, before: 0, len: 0, after: 0, labels, number: 0, status: Status::Complete });
         (self.spans.len() - 1) as u32
     }
 

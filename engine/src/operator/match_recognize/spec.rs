@@ -129,6 +129,9 @@ pub enum RowsPerMatch {
         /// Whether rows leave that no match has.
         unmatched: bool,
     },
+    /// As from a pattern in a window: the first row of each match, an empty one included, with the measures of all its rows, and the rows
+    /// that the skip passes over, with those of no rows. So each row leaves once, where a match may be empty.
+    Window,
 }
 
 /// A column that leaves.

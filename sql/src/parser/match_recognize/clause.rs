@@ -15,11 +15,13 @@
 //! Lists end at the words that begin the next part; so a measure may be called `pattern` or `one`, as long as that is no beginning.
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use eagre_patterns::VariableSet;
 
 use super::negation;
 use super::order;
 use super::pattern::{self, Parsed, PatternSyntax};
 use super::tokens::{Named, Place, Tokens, split_at_commas};
+use super::window::SEEK;
 use crate::error::{Location, Result, SqlError, nearest};
 
 /// A clause without its expressions, which follow it in this order: `PARTITION BY`, `ORDER BY`, `MEASURES`, `WITHIN`, `DEFINE`.
@@ -98,8 +100,28 @@ pub(crate) struct MeasureSyntax {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub(crate) enum RowsSyntax {
     One,
-    All { show_empty: bool, unmatched: bool },
+    All {
+        show_empty: bool,
+        unmatched: bool,
+    },
+    /// Of a pattern in a window: each row of the table once, with the measures of the match that begins there (see [`super::window`]).
+    Window,
 }
+
+impl RowsSyntax {
+    /// Whether a row that leaves has the columns of a row of the table.
+    pub(crate) fn has_columns(self) -> bool {
+        self != Self::One
+    }
+
+    /// Whether measures are those of the whole match, and not of the rows up to one of them.
+    pub(crate) fn is_of_whole_match(self) -> bool {
+        matches!(self, Self::One | Self::Window)
+    }
+}
+
+/// What is written in the place of `.. PER MATCH` for [`RowsSyntax::Window`].
+pub(super) const WINDOW_ROWS: &str = "__EAGRE_WINDOW_ROWS";
 
 /// `AFTER MATCH SKIP`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -118,6 +140,12 @@ impl Clause {
     /// The variables that a name means; `None`: it is no name of a variable or subset.
     pub(crate) fn variables_of(&self, name: &str) -> Option<u64> {
         variables_of(&self.variables, &self.subsets, name)
+    }
+
+    /// The variables that are meant where none is named: all, but those of rows before a match that is sought.
+    pub(crate) fn all_variables(&self) -> VariableSet {
+        let sought = self.variables.iter().position(|variable| variable.name == SEEK);
+        sought.map_or(VariableSet::ALL, |sought| VariableSet(VariableSet::ALL.0 & !(1 << sought)))
     }
 
     /// The names of all variables and subsets.
@@ -281,6 +309,12 @@ fn check(clause: &Clause, emits: &Emits, rows_at: Location) -> Result<()> {
             rows_at,
         ));
     }
+    if let (Some(at), RowsSyntax::Window) = (emits.partial, clause.rows) {
+        return Err(SqlError::plan(
+            "`EMIT PARTIAL ON TIMEOUT` in a window: a row whose match is not complete has none; look for the pattern by `FROM t MATCH_RECOGNIZE (..)`",
+            at,
+        ));
+    }
     if let (Some(at), None) = (emits.partial, clause.within) {
         return Err(SqlError::plan(
             "`EMIT PARTIAL ON TIMEOUT` needs a time: `PATTERN (..) WITHIN INTERVAL '10' MINUTE`",
@@ -292,13 +326,13 @@ fn check(clause: &Clause, emits: &Emits, rows_at: Location) -> Result<()> {
 
 /// `EMIT PARTIAL ON TIMEOUT` and `EMIT CHANGES`, which may stand after the pattern, after its `WITHIN` or at the end.
 #[derive(Default)]
-struct Emits {
+pub(super) struct Emits {
     partial: Option<Location>,
     changes: Option<Location>,
 }
 
 impl Emits {
-    fn begins(tokens: &Tokens<'_>) -> bool {
+    pub(super) fn begins(tokens: &Tokens<'_>) -> bool {
         tokens.sees("EMIT PARTIAL") || tokens.sees("EMIT CHANGES")
     }
 
@@ -329,13 +363,14 @@ fn begins_measures_or_later(tokens: &Tokens<'_>) -> bool {
 fn begins_rows_or_later(tokens: &Tokens<'_>) -> bool {
     tokens.sees("ONE ROW")
         || tokens.sees("ALL ROWS")
+        || tokens.sees(WINDOW_ROWS)
         || tokens.sees("AFTER MATCH")
         || tokens.sees("INITIAL PATTERN")
         || tokens.sees("SEEK PATTERN")
         || begins_pattern(tokens)
 }
 
-fn begins_pattern(tokens: &Tokens<'_>) -> bool {
+pub(super) fn begins_pattern(tokens: &Tokens<'_>) -> bool {
     tokens.sees("PATTERN") && tokens.is(1, &Token::LParen)
 }
 
@@ -390,7 +425,7 @@ fn order_key(item: &[TokenWithSpan]) -> Result<(&[TokenWithSpan], OrderSyntax)> 
 }
 
 /// `expr [AS] name`.
-fn measure(item: &[TokenWithSpan]) -> Result<(&[TokenWithSpan], MeasureSyntax)> {
+pub(super) fn measure(item: &[TokenWithSpan]) -> Result<(&[TokenWithSpan], MeasureSyntax)> {
     let first = item.first().and_then(|token| Location::of(token.span)).unwrap_or(Location::new(1, 1));
     let unnamed = || SqlError::syntax("a measure has a name: `MEASURES <expression> AS <name>`", first);
     let Some((last, expr)) = item.split_last() else { return Err(unnamed()) };
@@ -431,6 +466,9 @@ fn check_free(measures: &[MeasureSyntax], name: &MeasureSyntax) -> Result<()> {
 }
 
 fn rows(tokens: &mut Tokens<'_>) -> Result<RowsSyntax> {
+    if tokens.accept(WINDOW_ROWS) {
+        return Ok(RowsSyntax::Window);
+    }
     if tokens.accept("ONE ROW") {
         tokens.expect("PER MATCH")?;
         let at = tokens.location();

@@ -19,6 +19,7 @@ mod negation;
 mod order;
 mod pattern;
 mod tokens;
+mod window;
 
 pub(super) use self::anchors::apart;
 pub(crate) use self::clause::{Clause, ExplainSyntax, FINAL, KeySyntax, RUNNING, RowsSyntax, SkipSyntax};
@@ -31,7 +32,8 @@ pub(crate) const MATCH_FUNCTION: &str = "__eagre_match";
 ///
 /// # Errors
 /// A clause that is written wrongly.
-pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
+pub(super) fn rewrite(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
+    let mut tokens = window::rewrite(tokens)?;
     let mut index = 0;
     // A clause inside of another's table stands before it, so it is a table function when the other is read.
     while index < tokens.len() {
@@ -134,12 +136,10 @@ fn is_clause(tokens: &[TokenWithSpan]) -> bool {
         || tokens.sees("MEASURES") && !matches!(tokens.peek(1), Some(Token::RParen | Token::Comma))
 }
 
-/// Words before `PATTERN (` in the definition of a window.
-const BEFORE_PATTERN: &[&str] = &["FOLLOWING", "ROW", "INITIAL", "SEEK"];
 /// Functions that `RUNNING` and `FINAL` often stand before.
 const OF_MATCHES: &[&str] = &["FIRST", "LAST", "COUNT", "SUM", "AVG", "MIN", "MAX", "ARRAY_AGG"];
 
-/// What only a clause has, where none is: patterns of windows (feature R020 of the standard), `RUNNING` and `FINAL`.
+/// What only a clause has, where none is: `RUNNING` and `FINAL`.
 fn refuse_elsewhere(tokens: &[TokenWithSpan], index: usize) -> Result<()> {
     let word = |index: usize| match tokens.get(index).map(|token| &token.token) {
         Some(Token::Word(word)) if word.quote_style.is_none() => word.value.to_uppercase(),
@@ -147,19 +147,7 @@ fn refuse_elsewhere(tokens: &[TokenWithSpan], index: usize) -> Result<()> {
     };
     let calls = |index: usize| tokens.get(index + 1).is_some_and(|token| token.token == Token::LParen);
     let at = Location::of(tokens[index].span);
-    let before = |n: usize| index.checked_sub(n).map(word).unwrap_or_default();
     match word(index).as_str() {
-        "PATTERN" if calls(index) => {
-            let skips = before(2) == "TO" || before(3) == "TO" && matches!(before(2).as_str(), "FIRST" | "LAST");
-            match skips || BEFORE_PATTERN.contains(&before(1).as_str()) {
-                true => Err(SqlError::unsupported(
-                    "a pattern in a window",
-                    "look for it in the rows: `FROM t MATCH_RECOGNIZE (.. ALL ROWS PER MATCH AFTER MATCH SKIP TO NEXT ROW PATTERN ..)`",
-                    at,
-                )),
-                false => Ok(()),
-            }
-        }
         said @ ("RUNNING" | "FINAL") if calls(index + 1) && OF_MATCHES.contains(&word(index + 1).as_str()) => Err(
             SqlError::syntax(format!("`{said}` stands in the `MEASURES` and the `DEFINE` of a `MATCH_RECOGNIZE`"), at),
         ),

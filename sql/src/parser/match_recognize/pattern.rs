@@ -6,7 +6,7 @@
 use std::fmt;
 
 use datafusion::sql::sqlparser::tokenizer::Token;
-use eagre_patterns::{Pattern, VARIABLES_MAX};
+use eagre_patterns::{Pattern, VARIABLES_MAX, VariableSet};
 
 use super::anchors::PARTITION_END;
 use super::tokens::{Named, Place, Tokens};
@@ -70,6 +70,20 @@ impl PatternSyntax {
     /// Whether this or a part of it is so.
     pub(crate) fn any(&self, is: &impl Fn(&Self) -> bool) -> bool {
         is(self) || self.parts().iter().any(|part| part.any(is))
+    }
+
+    /// How many rows of some variables a match has at least.
+    pub(crate) fn rows_min(&self, variables: VariableSet) -> u64 {
+        match self {
+            Self::Variable(variable) => u64::from(variables.contains(*variable)),
+            Self::Concatenation(parts) | Self::Permutation(parts) => {
+                parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.rows_min(variables)))
+            }
+            Self::Alternation(parts) => parts.iter().map(|part| part.rows_min(variables)).min().unwrap_or(0),
+            Self::Repetition { body, min, .. } => body.rows_min(variables).saturating_mul(u64::from(*min)),
+            Self::Exclusion(body) => body.rows_min(variables),
+            Self::Empty | Self::Negation(_) | Self::PartitionStart | Self::PartitionEnd => 0,
+        }
     }
 
     /// As it is written, with the names of its variables.

@@ -194,20 +194,3 @@ pub(super) fn rows_max(pattern: &PatternSyntax, variables: VariableSet) -> Optio
         PatternSyntax::Empty | PatternSyntax::PartitionStart | PatternSyntax::PartitionEnd => Some(0),
     }
 }
-
-/// How many rows of these variables a match has at least.
-pub(super) fn rows_min(pattern: &PatternSyntax, variables: VariableSet) -> u64 {
-    match pattern {
-        PatternSyntax::Variable(variable) => u64::from(variables.contains(*variable)),
-        PatternSyntax::Concatenation(parts) | PatternSyntax::Permutation(parts) => {
-            parts.iter().fold(0, |sum: u64, part| sum.saturating_add(rows_min(part, variables)))
-        }
-        PatternSyntax::Alternation(parts) => parts.iter().map(|part| rows_min(part, variables)).min().unwrap_or(0),
-        PatternSyntax::Repetition { body, min, .. } => rows_min(body, variables).saturating_mul(u64::from(*min)),
-        PatternSyntax::Exclusion(body) => rows_min(body, variables),
-        PatternSyntax::Empty
-        | PatternSyntax::Negation(_)
-        | PatternSyntax::PartitionStart
-        | PatternSyntax::PartitionEnd => 0,
-    }
-}

@@ -512,13 +512,16 @@ pub(super) struct MatchRecognize {
 }
 
 impl MatchRules {
-    /// Which columns leave: partition, order, measures, the others (ISO/IEC 19075-5, 4.17.1); or of one row per match partition and measures. A column that
-    /// several keys of the order name leaves for each of them, one of the partition for that alone.
+    /// Which columns leave: partition, order, measures, the others (ISO/IEC 19075-5, 4.17.1); of one row per match partition and measures; of a window the
+    /// table's columns as they are, and measures. A column that several keys of the order name leaves for each of them, one of the partition for that alone.
     fn output(&self, input: &DFSchema, measures: &[MeasurePlan]) -> Vec<OutputPlan> {
-        let all = self.rows != RowsSyntax::One;
-        let order = self.order.iter().map(|key| &key.column).filter(|column| all && !self.partition.contains(column));
-        let keys: Vec<Column> = self.partition.iter().chain(order).cloned().collect();
+        let all = self.rows.has_columns();
         let is_own = |column: &Column| !lineage::is_position(&column.name) && !is_lifted(&column.name);
+        let order = self.order.iter().map(|key| &key.column).filter(|column| all && !self.partition.contains(column));
+        let keys: Vec<Column> = match self.rows {
+            RowsSyntax::Window => input.columns().into_iter().filter(is_own).collect(),
+            _ => self.partition.iter().chain(order).cloned().collect(),
+        };
         let rest = input.columns().into_iter().filter(|column| all && is_own(column) && !keys.contains(column));
         let rest: Vec<Column> = rest.collect();
         let measure_names = measures.iter().map(|measure| measure.name.as_str());
@@ -583,7 +586,7 @@ impl MatchRules {
             return None;
         }
         match self.rows {
-            RowsSyntax::All { .. } => {
+            RowsSyntax::All { .. } | RowsSyntax::Window => {
                 output.iter().position(|c| matches!(c, OutputPlan::Input { column, .. } if *column == key.column))
             }
             // Where a match may be empty it has no row whose time this were.
@@ -591,7 +594,7 @@ impl MatchRules {
                 OutputPlan::Measure(measure) => match measure.expr.slots.as_slice() {
                     [(SlotPlan::At { row, value: LogicalExpr::Column(column) }, _)] => {
                         let is_slot = matches!(strip_alias(&measure.expr.expr), LogicalExpr::Column(_));
-                        let there = conditions::rows_min(&self.pattern, row.variables) > row.offset;
+                        let there = self.pattern.rows_min(row.variables) > row.offset;
                         is_slot && *column == key.column && row.shift == 0 && there
                     }
                     _ => false,

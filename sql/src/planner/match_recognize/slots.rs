@@ -24,7 +24,7 @@ use super::{
 };
 use crate::error::{Location, Result, SqlError};
 use crate::parser::NameKind;
-use crate::parser::match_recognize::{Clause, RowsSyntax};
+use crate::parser::match_recognize::Clause;
 use crate::planner::expr::strip_alias;
 use crate::planner::logical::volatile_calls;
 use crate::planner::window;
@@ -134,7 +134,7 @@ impl Extractor<'_> {
     /// `running` where nothing is said.
     fn default_running(&self) -> bool {
         match self.position {
-            Position::Measure => self.clause.rows != RowsSyntax::One,
+            Position::Measure => !self.clause.rows.is_of_whole_match(),
             Position::Condition(_) => true,
         }
     }
@@ -142,7 +142,7 @@ impl Extractor<'_> {
     /// Whether rows up to the current one count, by what was said of it. Of one row per match the current one is the last.
     fn running(&self, said: Option<bool>) -> bool {
         match self.position {
-            Position::Measure if self.clause.rows == RowsSyntax::One => false,
+            Position::Measure if self.clause.rows.is_of_whole_match() => false,
             Position::Measure => said.unwrap_or_else(|| self.default_running()),
             Position::Condition(_) => true,
         }
@@ -150,7 +150,7 @@ impl Extractor<'_> {
 
     fn variables(&self, label: Option<&str>) -> Result<VariableSet> {
         match label {
-            None => Ok(VariableSet::ALL),
+            None => Ok(self.clause.all_variables()),
             Some(label) => self
                 .clause
                 .variables_of(label)
@@ -204,7 +204,7 @@ impl Extractor<'_> {
     }
 
     fn one_label(&self, labels: Labels, of: &str) -> Result<VariableSet> {
-        let Some((first, _)) = labels.named.first() else { return Ok(VariableSet::ALL) };
+        let Some((first, _)) = labels.named.first() else { return Ok(self.clause.all_variables()) };
         let speaks_of = |other: &str, at: Option<Location>| {
             SqlError::plan(
                 format!(

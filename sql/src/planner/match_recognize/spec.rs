@@ -276,6 +276,7 @@ impl Expressions<'_> {
             rows: match rules.rows {
                 RowsSyntax::One => RowsPerMatch::One,
                 RowsSyntax::All { show_empty, unmatched } => RowsPerMatch::All { show_empty, unmatched },
+                RowsSyntax::Window => RowsPerMatch::Window,
             },
             output,
             places: MatchPlaces {

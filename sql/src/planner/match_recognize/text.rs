@@ -25,6 +25,7 @@ impl MatchRules {
             RowsSyntax::All { show_empty: true, unmatched: false } => ", all rows per match",
             RowsSyntax::All { show_empty: false, .. } => ", all rows per match without empty ones",
             RowsSyntax::All { unmatched: true, .. } => ", all rows with unmatched ones",
+            RowsSyntax::Window => ", each row as in a window",
         });
         let subsets: Vec<String> =
             self.labels[self.variables.len()..].iter().map(|(name, set)| format!("{name}={set:x}")).collect();

@@ -79,9 +79,12 @@ impl Resolver<'_> {
             };
             Some(columns.iter().find(|column| column.name == *name).cloned().unwrap_or_else(|| Column::untyped(name)))
         };
-        let all = clause.rows != RowsSyntax::One;
+        let all = clause.rows.has_columns();
         let keys = clause.partition + if all { clause.order.len() } else { 0 };
-        let mut output: Vec<Column> = exprs.iter().take(keys).filter_map(named).collect();
+        let mut output: Vec<Column> = match clause.rows {
+            RowsSyntax::Window => columns.clone(),
+            _ => exprs.iter().take(keys).filter_map(named).collect(),
+        };
         let is_key = |column: &Column| output.iter().any(|key| key.name == column.name);
         let rest: Vec<Column> = columns.iter().filter(|column| all && !is_key(column)).cloned().collect();
         output.extend(clause.measures.iter().map(|measure| Column::untyped(&measure.name)));

@@ -1,0 +1,758 @@
+//! Patterns in windows, feature R020 of the standard (ISO/IEC 19075-5, chapter 6):
+//!
+//! ```text
+//! SELECT id, low OVER w, COUNT(*) OVER w FROM t WINDOW w AS (
+//!   [PARTITION BY column, ..] [ORDER BY column, ..] [MEASURES LAST(A.price) AS low, ..]
+//!   ROWS BETWEEN CURRENT ROW AND {UNBOUNDED | n} FOLLOWING
+//!   [AFTER MATCH SKIP ..] [INITIAL | SEEK] PATTERN (A+) [SUBSET ..] [DEFINE ..])
+//! ```
+//!
+//! A match is looked for from each row on (`SEEK`: from the first row behind it that has one), within the frame of the row, and the frame
+//! becomes its rows. Rows that `AFTER MATCH SKIP` passes over have an empty frame, as rows without a match.
+//!
+//! That is a `MATCH_RECOGNIZE` of which each row of the table leaves once, with the measures of the match that is looked for from it on
+//! ([`RowsSyntax::Window`](super::RowsSyntax)): `(pattern) | ()` has an empty match where there is none. So the window goes where its table
+//! stands, what is asked of it becomes a measure, and `*` leaves these out.
+
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
+
+use super::clause::{Emits, WINDOW_ROWS, begins_pattern, measure};
+use super::pattern::{self, Parsed, PatternSyntax};
+use super::tokens::{Named, Tokens, split_at_commas};
+use super::{closing_of, is_alias, is_word, opening_of, plain_word};
+use crate::error::{Location, Result, SqlError};
+
+/// The variable of the rows before a match that is sought.
+pub(crate) const SEEK: &str = "__EAGRE_SEEK";
+
+/// Words before `PATTERN (` in the definition of a window.
+const BEFORE_PATTERN: &[&str] = &["FOLLOWING", "ROW", "INITIAL", "SEEK"];
+/// Words that only the definition of a window with a pattern has.
+const OF_PATTERNS: &[&str] = &["MEASURES", "DEFINE"];
+/// What follows the tables of a `SELECT`.
+const BEHIND_FROM: &[&str] =
+    &["WHERE", "GROUP", "HAVING", "WINDOW", "QUALIFY", "ORDER", "LIMIT", "OFFSET", "FETCH", "EMIT"];
+/// What joins two tables, beside a comma.
+const JOINS: &[&str] = &["JOIN", "APPLY"];
+/// Functions of a row's place among all rows, whatever its frame.
+const WITHOUT_FRAME: &[&str] =
+    &["ROW_NUMBER", "RANK", "DENSE_RANK", "PERCENT_RANK", "CUME_DIST", "NTILE", "LAG", "LEAD"];
+
+const FRAME: &str = "`ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING`, or `.. AND <n> FOLLOWING`";
+
+/// Rewrites all patterns in windows of a text.
+///
+/// # Errors
+/// A window that is written wrongly, or stands over a join or groups.
+pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
+    let mut number = 0;
+    while let Some(window) = (0..tokens.len()).find_map(|index| Window::around(&tokens, index)) {
+        number += 1;
+        tokens = Rewrite::new(&tokens, window, number)?.written()?;
+    }
+    Ok(tokens)
+}
+
+/// The definition of a window with a pattern: where its parentheses are.
+#[derive(Clone, Copy)]
+struct Window {
+    open: usize,
+    close: usize,
+    /// Whether it stands in a `WINDOW` clause, behind its name and `AS`.
+    named: bool,
+}
+
+impl Window {
+    /// The one whose pattern begins at `index`.
+    fn around(tokens: &[TokenWithSpan], index: usize) -> Option<Self> {
+        if !is_word(&tokens[index].token, "PATTERN") || tokens.get(index + 1)?.token != Token::LParen {
+            return None;
+        }
+        let open = enclosing(tokens, index)?;
+        let before = open.checked_sub(1)?;
+        let named = is_word(&tokens[before].token, "AS") && in_window_clause(tokens, before.checked_sub(1)?);
+        if !named && !is_word(&tokens[before].token, "OVER") {
+            return None;
+        }
+        let close = closing_of(tokens, open)?;
+        let inside = &tokens[open + 1..close];
+        let word = |n: usize| index.checked_sub(n).map(|index| word(&tokens[index].token)).unwrap_or_default();
+        let skips = word(2) == "TO" || word(3) == "TO" && matches!(word(2).as_str(), "FIRST" | "LAST");
+        let has_part = skips
+            || BEFORE_PATTERN.contains(&word(1).as_str())
+            || inside.iter().any(|token| OF_PATTERNS.iter().any(|part| is_word(&token.token, part)));
+        has_part.then_some(Self { open, close, named })
+    }
+}
+
+fn word(token: &Token) -> String {
+    match token {
+        Token::Word(word) if word.quote_style.is_none() => word.value.to_uppercase(),
+        _ => String::new(),
+    }
+}
+
+/// The parenthesis that is open at `index`.
+fn enclosing(tokens: &[TokenWithSpan], index: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    for place in (0..index).rev() {
+        match tokens[place].token {
+            Token::RParen => depth += 1,
+            Token::LParen if depth == 0 => return Some(place),
+            Token::LParen => depth -= 1,
+            Token::SemiColon => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether the definition whose name is at `name` is one of a `WINDOW` clause.
+fn in_window_clause(tokens: &[TokenWithSpan], name: usize) -> bool {
+    let mut place = name;
+    while let Some(before) = place.checked_sub(1) {
+        match &tokens[before].token {
+            token if is_word(token, "WINDOW") => return true,
+            // `, v AS (..)` before it.
+            Token::Comma => {
+                let closing = before.checked_sub(1).filter(|closing| tokens[*closing].token == Token::RParen);
+                match closing.and_then(|closing| opening_of(tokens, closing)).and_then(|open| open.checked_sub(2)) {
+                    Some(name) if is_word(&tokens[name + 1].token, "AS") => place = name,
+                    _ => return false,
+                }
+            }
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// A window on its way into the `FROM` of its `SELECT`.
+struct Rewrite<'t> {
+    tokens: &'t [TokenWithSpan],
+    window: Window,
+    /// The `SELECT`, its `FROM`, what follows its tables, and its end.
+    select: usize,
+    from: usize,
+    behind: usize,
+    end: usize,
+    /// What the names of new columns begin with.
+    prefix: String,
+    /// What was asked of the window beside its measures: expressions.
+    asked: Vec<Vec<TokenWithSpan>>,
+    definition: Definition<'t>,
+}
+
+/// What the parentheses of a window hold.
+struct Definition<'t> {
+    /// `PARTITION BY .. ORDER BY ..`.
+    keys: &'t [TokenWithSpan],
+    measures: Vec<(&'t [TokenWithSpan], String)>,
+    /// The last row of the frame, counted from its first one; `None`: there is none.
+    last: Option<u64>,
+    /// `AFTER MATCH SKIP ..`.
+    skip: &'t [TokenWithSpan],
+    seeks: bool,
+    pattern: &'t [TokenWithSpan],
+    parsed: Parsed,
+    /// What stands behind the pattern.
+    rest: &'t [TokenWithSpan],
+}
+
+impl<'t> Definition<'t> {
+    fn parse(inside: &'t [TokenWithSpan], closing: Location) -> Result<Self> {
+        let mut tokens = Tokens::new(inside, closing);
+        let begins_frame = |tokens: &Tokens<'_>| {
+            ["ROWS", "RANGE", "GROUPS"].iter().any(|unit| tokens.word(0) == *unit && !tokens.word(1).is_empty())
+        };
+        let head = tokens.until(|tokens| begins_frame(tokens) || tokens.sees("AFTER MATCH") || begins_pattern(tokens));
+        let mut head_tokens = Tokens::new(head, tokens.location());
+        let keys = head_tokens.until(|tokens| tokens.sees("MEASURES"));
+        let mut measures = vec![];
+        if head_tokens.accept("MEASURES") {
+            for item in split_at_commas(&head[head_tokens.index..]) {
+                if item.is_empty() {
+                    return Err(head_tokens.expected("a measure"));
+                }
+                if let Some(at) = item.iter().position(|token| is_word(&token.token, "MATCH_NUMBER")) {
+                    return Err(SqlError::plan(
+                        "`MATCH_NUMBER()` in a window: a row has one match at most, and its number is always 1",
+                        Location::of(item[at].span),
+                    ));
+                }
+                let (expr, name) = measure(item)?;
+                measures.push((expr, name.name));
+            }
+        }
+        let at = tokens.location();
+        if !tokens.accept("ROWS BETWEEN CURRENT ROW AND") {
+            return Err(SqlError::plan(
+                format!("a pattern in a window is looked for from the current row on: its frame is {FRAME}"),
+                at,
+            ));
+        }
+        let last = match tokens.peek(0) {
+            _ if tokens.accept("UNBOUNDED FOLLOWING") => None,
+            Some(Token::Number(text, _)) if text.parse::<u64>().is_ok() => {
+                tokens.index += 1;
+                tokens.expect("FOLLOWING")?;
+                text.parse().ok()
+            }
+            _ => return Err(tokens.expected("`UNBOUNDED FOLLOWING` or `<n> FOLLOWING`")),
+        };
+        let begins = |tokens: &Tokens<'_>| {
+            tokens.sees("INITIAL PATTERN") || tokens.sees("SEEK PATTERN") || begins_pattern(tokens)
+        };
+        let skip = tokens.until(begins);
+        let seeks = tokens.accept("SEEK");
+        if !seeks {
+            tokens.accept("INITIAL");
+        }
+        if !begins_pattern(&tokens) {
+            return Err(tokens.expected("`PATTERN (..)`"));
+        }
+        tokens.accept("PATTERN");
+        let (at, start) = (tokens.location(), tokens.index + 1);
+        let parsed = pattern::parse(tokens.in_parentheses()?)?;
+        let is_refused = |part: &PatternSyntax| {
+            matches!(part, PatternSyntax::PartitionStart | PatternSyntax::PartitionEnd | PatternSyntax::Exclusion(_))
+        };
+        if parsed.pattern.any(&is_refused) {
+            return Err(SqlError::plan(
+                "a pattern in a window has no `^`, `$` and `{- -}`: the frame begins at each row, and all rows of a match are in it",
+                at,
+            ));
+        }
+        if last.is_some() && !parsed.negated.is_empty() {
+            return Err(SqlError::unsupported(
+                "`NOT` in the pattern of a window whose frame has an end",
+                "write the variable out: `PATTERN (A X* B) DEFINE X AS NOT (..)`",
+                at,
+            ));
+        }
+        if seeks && tokens.sees("WITHIN") {
+            return Err(SqlError::unsupported(
+                "`WITHIN` of a pattern that is sought",
+                "end the frame (`ROWS BETWEEN CURRENT ROW AND 10 FOLLOWING`), or bound the time in a condition (`DEFINE B AS B.ts <= A.ts + INTERVAL '1' HOUR`)",
+                tokens.location(),
+            ));
+        }
+        let pattern = &inside[start..tokens.index - 1];
+        Ok(Self { keys, measures, last, skip, seeks, pattern, parsed, rest: &inside[tokens.index..] })
+    }
+}
+
+impl<'t> Rewrite<'t> {
+    fn new(tokens: &'t [TokenWithSpan], window: Window, number: usize) -> Result<Self> {
+        let Window { open, close, .. } = window;
+        let at = Location::of(tokens[open].span);
+        let no_select = || SqlError::syntax("a window with a pattern stands in a `SELECT .. FROM ..`", at);
+        let (select, end) = select_around(tokens, open).ok_or_else(no_select)?;
+        let at_top = Places::new(tokens, select + 1, end);
+        let from = at_top
+            .clone()
+            .find(|place| is_word(&tokens[*place].token, "FROM") && !is_word(&tokens[*place - 1].token, "DISTINCT"))
+            .ok_or_else(no_select)?;
+        let behind = at_top
+            .clone()
+            .find(|place| *place > from && BEHIND_FROM.contains(&word(&tokens[*place].token).as_str()))
+            .unwrap_or(end);
+        let part = |name: &str| at_top.clone().find(|place| *place > from && is_word(&tokens[*place].token, name));
+        if let Some(place) = part("GROUP").or_else(|| part("HAVING")) {
+            return Err(SqlError::unsupported(
+                "a pattern in a window over groups",
+                "put the groups into a subquery: `FROM (SELECT .. GROUP BY ..) AS g`",
+                Location::of(tokens[place].span),
+            ));
+        }
+        let joins = |place: &usize| {
+            let token = &tokens[*place].token;
+            *token == Token::Comma || JOINS.contains(&word(token).as_str())
+        };
+        if let Some(place) = Places::new(tokens, from + 1, behind).find(joins) {
+            return Err(SqlError::unsupported(
+                "a pattern in a window over several tables",
+                "put the join into a subquery: `FROM (SELECT .. FROM a JOIN b ON ..) AS j`",
+                Location::of(tokens[place].span),
+            ));
+        }
+        let closing = Location::of(tokens[close].span).unwrap_or(Location::new(1, 1));
+        let definition = Definition::parse(&tokens[open + 1..close], closing)?;
+        let prefix = format!("__eagre_w{number}_");
+        Ok(Self { tokens, window, select, from, behind, end, prefix, asked: vec![], definition })
+    }
+
+    fn written(mut self) -> Result<Vec<TokenWithSpan>> {
+        let tokens = self.tokens;
+        let items = self.answered(&tokens[self.select + 1..self.from], true)?;
+        let (filter, rest) = self.behind_tables();
+        let rest = self.answered(&rest, false)?;
+        let names = self.column_names();
+        let mut written = tokens[..=self.select].to_vec();
+        written.extend(without(items, &names));
+        written.push(tokens[self.from].clone());
+        written.extend(self.table(filter)?);
+        written.extend(rest);
+        written.extend_from_slice(&tokens[self.end..]);
+        Ok(written)
+    }
+
+    /// What follows the tables: the condition of `WHERE`, and the rest without the window.
+    fn behind_tables(&self) -> (&'t [TokenWithSpan], Vec<TokenWithSpan>) {
+        let tokens = self.tokens;
+        let mut start = self.behind;
+        let mut filter: &[TokenWithSpan] = &[];
+        if start < self.end && is_word(&tokens[start].token, "WHERE") {
+            let next = Places::new(tokens, start + 1, self.end)
+                .find(|place| BEHIND_FROM.contains(&word(&tokens[*place].token).as_str()))
+                .unwrap_or(self.end);
+            filter = &tokens[start + 1..next];
+            start = next;
+        }
+        let mut rest = tokens[start..self.end].to_vec();
+        if self.window.named {
+            // `WINDOW w AS (..)`: with the word before it or the comma beside it.
+            let (mut first, mut last) = (self.window.open - 2 - start, self.window.close - start);
+            let is_comma = |place: usize| rest.get(place).is_some_and(|token| token.token == Token::Comma);
+            match is_comma(last + 1) {
+                true => last += 1,
+                false => first -= 1,
+            }
+            rest.drain(first..=last);
+        }
+        (filter, rest)
+    }
+
+    fn column(&self, name: &str) -> Token {
+        quoted(&format!("{}{name}", self.prefix))
+    }
+
+    /// The names of all columns that the window has beside those of its table.
+    fn column_names(&self) -> Vec<Token> {
+        let measures = self.definition.measures.iter().map(|(_, name)| self.column(&format!("m_{name}")));
+        let asked = (0..self.asked.len()).map(|place| self.column(&place.to_string()));
+        measures.chain(asked).chain([self.column("there")]).collect()
+    }
+
+    /// Whether `OVER` at `place` of `tokens` asks the window; the place after it.
+    fn asks(&self, tokens: &[TokenWithSpan], place: usize) -> Option<usize> {
+        let next = tokens.get(place + 1)?;
+        if !is_word(&tokens[place].token, "OVER") {
+            return None;
+        }
+        if !self.window.named {
+            let is_it = next.token == Token::LParen && next.span == self.tokens[self.window.open].span;
+            return is_it.then(|| closing_of(tokens, place + 1)).flatten().map(|closing| closing + 1);
+        }
+        let same = match (&next.token, &self.tokens[self.window.open - 2].token) {
+            (Token::Word(asked), Token::Word(name)) => match asked.quote_style.or(name.quote_style) {
+                Some(_) => asked.value == name.value,
+                None => asked.value.eq_ignore_ascii_case(&name.value),
+            },
+            _ => false,
+        };
+        same.then_some(place + 2)
+    }
+
+    /// Tokens in which columns stand for what is asked of the window. `items`: those of the `SELECT` have names.
+    fn answered(&mut self, tokens: &[TokenWithSpan], items: bool) -> Result<Vec<TokenWithSpan>> {
+        let mut written: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+        let mut place = 0;
+        while place < tokens.len() {
+            let Some(next) = self.asks(tokens, place) else {
+                written.push(tokens[place].clone());
+                place += 1;
+                continue;
+            };
+            let span = tokens[place].span;
+            let start = start_of_call(&written)
+                .ok_or_else(|| SqlError::syntax("`OVER` follows a function or a measure", Location::of(span)))?;
+            let call = written.split_off(start);
+            let begins = written.last().is_none_or(|token| {
+                token.token == Token::Comma || is_word(&token.token, "DISTINCT") || is_word(&token.token, "ALL")
+            });
+            let ends = tokens.get(next).is_none_or(|token| token.token == Token::Comma);
+            let is_item = items && begins && ends && depth(&written) == 0;
+            let (value, name) = self.answer(&call, span)?;
+            written.extend(value);
+            if is_item {
+                written.push(TokenWithSpan { token: keyword("AS", Keyword::AS), span });
+                written.push(TokenWithSpan { token: quoted(&name), span });
+            }
+            place = next;
+        }
+        Ok(written)
+    }
+
+    /// The column of what is asked of the window, and what it is called where nothing is said.
+    fn answer(&mut self, call: &[TokenWithSpan], span: Span) -> Result<(Vec<TokenWithSpan>, String)> {
+        let at = call.first().and_then(|token| Location::of(token.span));
+        let here = |token: Token| TokenWithSpan { token, span };
+        if let [TokenWithSpan { token: Token::Word(asked), .. }] = call {
+            let is_it = |(_, name): &&(_, String)| match asked.quote_style {
+                Some(_) => *name == asked.value,
+                None => name.eq_ignore_ascii_case(&asked.value),
+            };
+            let Some((_, name)) = self.definition.measures.iter().find(is_it) else {
+                let known = self.definition.measures.iter().map(|(_, name)| format!("`{name}`")).collect::<Vec<_>>();
+                let known = if known.is_empty() { "no measures".to_owned() } else { known.join(", ") };
+                return Err(SqlError::plan(
+                    format!("`{}` is no measure of the window, which has {known}", asked.value),
+                    at,
+                ));
+            };
+            // A row without a match has no measures, also of constants.
+            let value = [
+                here(Token::LParen),
+                here(keyword("CASE", Keyword::CASE)),
+                here(keyword("WHEN", Keyword::WHEN)),
+                here(self.column("there")),
+                here(keyword("THEN", Keyword::THEN)),
+                here(self.column(&format!("m_{name}"))),
+                here(keyword("END", Keyword::END)),
+                here(Token::RParen),
+            ];
+            return Ok((value.to_vec(), asked.value.clone()));
+        }
+        let name = text_of(call);
+        let expr = self.over_rows(call, at)?;
+        self.asked.push(expr);
+        Ok((vec![here(self.column(&(self.asked.len() - 1).to_string()))], name))
+    }
+
+    /// A function over the rows of a match, as a measure has it.
+    fn over_rows(&self, call: &[TokenWithSpan], at: Option<Location>) -> Result<Vec<TokenWithSpan>> {
+        let function = call.first().map(|token| word(&token.token)).unwrap_or_default();
+        if WITHOUT_FRAME.contains(&function.as_str()) {
+            return Err(SqlError::plan(
+                format!(
+                    "`{function}` is of all rows of the partition, and no rows of a match: call it over a window without a pattern"
+                ),
+                at,
+            ));
+        }
+        let mut call = self.without_alias(call);
+        let (navigation, args) = match function.as_str() {
+            "FIRST_VALUE" | "NTH_VALUE" => ("FIRST", &call[2..call.len() - 1]),
+            "LAST_VALUE" => ("LAST", &call[2..call.len() - 1]),
+            _ => return Ok(call),
+        };
+        let ends_plainly = call.last().is_some_and(|token| token.token == Token::RParen)
+            && closing_of(&call, 1) == Some(call.len() - 1);
+        if !ends_plainly {
+            let function = function.to_lowercase();
+            return Err(SqlError::unsupported(
+                format!("`{function}` with `FILTER` over a window with a pattern"),
+                "name the row in a measure: `MEASURES FIRST(A.price) AS first_price`",
+                at,
+            ));
+        }
+        if function == "NTH_VALUE" {
+            let number = match split_at_commas(args).as_slice() {
+                [_, [TokenWithSpan { token: Token::Number(number, _), .. }]] => number.parse::<u64>().ok(),
+                _ => None,
+            };
+            let number = number.filter(|number| *number > 0).ok_or_else(|| {
+                SqlError::plan("`NTH_VALUE(value, n)` over a window with a pattern takes a number from 1 on", at)
+            })?;
+            let place = call.len() - 2;
+            call[place].token = Token::Number((number - 1).to_string(), false);
+        }
+        call[0].token = plain_word(navigation);
+        Ok(call)
+    }
+
+    /// Tokens of a `SELECT` in which columns have the name of their table no longer before them, which a variable may have, too.
+    fn without_alias(&self, tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
+        let Some(Token::Word(alias)) = self.alias() else { return tokens.to_vec() };
+        let is_alias = |place: usize| match &tokens[place].token {
+            Token::Word(word) => word.value.eq_ignore_ascii_case(&alias.value),
+            _ => false,
+        };
+        let qualifies =
+            |place: usize| is_alias(place) && tokens.get(place + 1).is_some_and(|token| token.token == Token::Period);
+        let places = 0..tokens.len();
+        let kept = places.filter(|place| !(qualifies(*place) || *place > 0 && qualifies(*place - 1)));
+        kept.map(|place| tokens[place].clone()).collect()
+    }
+
+    /// What the table is called.
+    fn alias(&self) -> Option<&'t Token> {
+        let table = &self.tokens[self.from + 1..self.behind];
+        let last = table.last().map(|token| &token.token).filter(|token| is_alias(token))?;
+        Some(last)
+    }
+
+    /// The table of the `SELECT`, with the pattern behind it.
+    fn table(&self, filter: &[TokenWithSpan]) -> Result<Vec<TokenWithSpan>> {
+        let (open, close) = (self.tokens[self.window.open].span, self.tokens[self.window.close].span);
+        let definition = &self.definition;
+        let mut written = vec![];
+        let mut push = |token: Token, span: Span| written.push(TokenWithSpan { token, span });
+        push(Token::LParen, open);
+        push(keyword("SELECT", Keyword::SELECT), open);
+        push(Token::Mul, open);
+        push(keyword("FROM", Keyword::FROM), open);
+        let table = &self.tokens[self.from + 1..self.behind];
+        table.iter().for_each(|token| push(token.token.clone(), token.span));
+        if !filter.is_empty() {
+            push(keyword("WHERE", Keyword::WHERE), open);
+            filter.iter().for_each(|token| push(token.token.clone(), token.span));
+        }
+        push(Token::RParen, open);
+        let alias = |push: &mut dyn FnMut(Token, Span)| {
+            if let Some(alias) = self.alias() {
+                push(keyword("AS", Keyword::AS), open);
+                push(alias.clone(), open);
+            }
+        };
+        alias(&mut push);
+        push(plain_word("MATCH_RECOGNIZE"), open);
+        push(Token::LParen, open);
+        definition.keys.iter().for_each(|token| push(token.token.clone(), token.span));
+        push(plain_word("MEASURES"), open);
+        for (expr, name) in &definition.measures {
+            expr.iter().for_each(|token| push(token.token.clone(), token.span));
+            push(keyword("AS", Keyword::AS), open);
+            push(self.column(&format!("m_{name}")), open);
+            push(Token::Comma, open);
+        }
+        for (place, expr) in self.asked.iter().enumerate() {
+            expr.iter().for_each(|token| push(token.token.clone(), token.span));
+            push(keyword("AS", Keyword::AS), open);
+            push(self.column(&place.to_string()), open);
+            push(Token::Comma, open);
+        }
+        // Where the pattern has rows, an empty match is none; else only rows that are passed over have none, whose number is 0.
+        let all_rows = eagre_patterns::VariableSet::ALL;
+        let there = if definition.parsed.pattern.rows_min(all_rows) > 0 { "COUNT" } else { "MATCH_NUMBER" };
+        push(plain_word(there), open);
+        push(Token::LParen, open);
+        if there == "COUNT" {
+            push(Token::Mul, open);
+        }
+        push(Token::RParen, open);
+        push(Token::Gt, open);
+        push(number(0), open);
+        push(keyword("AS", Keyword::AS), open);
+        push(self.column("there"), open);
+        push(plain_word(WINDOW_ROWS), open);
+        definition.skip.iter().for_each(|token| push(token.token.clone(), token.span));
+        push(plain_word("PATTERN"), open);
+        push(Token::LParen, open);
+        if definition.seeks {
+            push(plain_word(SEEK), open);
+            push(Token::Mul, open);
+            push(Token::Question, open);
+        }
+        push(Token::LParen, open);
+        definition.pattern.iter().for_each(|token| push(token.token.clone(), token.span));
+        push(Token::RParen, open);
+        push(Token::Pipe, open);
+        push(Token::LParen, open);
+        push(Token::RParen, open);
+        push(Token::RParen, open);
+        self.conditions()?.into_iter().for_each(|token| push(token.token, token.span));
+        push(Token::RParen, close);
+        alias(&mut push);
+        Ok(written)
+    }
+
+    /// What stands behind the pattern: where the frame has an end, no variable has a row beyond it.
+    fn conditions(&self) -> Result<Vec<TokenWithSpan>> {
+        let definition = &self.definition;
+        let rest = definition.rest;
+        let Some(last) = definition.last else { return Ok(rest.to_vec()) };
+        let close = self.tokens[self.window.close].span;
+        let closing = Location::of(close).unwrap_or(Location::new(1, 1));
+        let mut tokens = Tokens::new(rest, closing);
+        let mut written = tokens.until(|tokens| tokens.sees("DEFINE")).to_vec();
+        let defines = match tokens.accept("DEFINE") {
+            true => split_at_commas(tokens.until(Emits::begins)),
+            false => vec![],
+        };
+        let here = |token: Token| TokenWithSpan { token, span: close };
+        // The rows that are sought through are in the frame, too.
+        let mut within = vec![plain_word("COUNT"), Token::LParen, Token::Mul, Token::RParen];
+        if definition.seeks {
+            within.extend([Token::Plus, plain_word("COUNT"), Token::LParen, plain_word(SEEK), Token::Period]);
+            within.extend([Token::Mul, Token::RParen]);
+        }
+        within.extend([Token::LtEq, number(last.saturating_add(1))]);
+        let within = || within.iter().cloned().map(here);
+        let mut conditions: Vec<Vec<TokenWithSpan>> = vec![];
+        let mut named = vec![];
+        for item in defines {
+            let mut parts = Tokens::new(item, closing);
+            let Named { name, .. } = parts.name("the name of a variable")?;
+            parts.expect("AS")?;
+            let mut condition = item[..parts.index].to_vec();
+            condition.push(here(Token::LParen));
+            condition.extend_from_slice(&item[parts.index..]);
+            condition.extend([here(Token::RParen), here(keyword("AND", Keyword::AND))]);
+            condition.extend(within());
+            conditions.push(condition);
+            named.push(name);
+        }
+        let variables = definition.parsed.variables.iter().map(|variable| variable.name.as_str());
+        for variable in
+            variables.chain(definition.seeks.then_some(SEEK)).filter(|name| !named.iter().any(|n| n == name))
+        {
+            let mut condition = vec![here(quoted(variable)), here(keyword("AS", Keyword::AS))];
+            condition.extend(within());
+            conditions.push(condition);
+        }
+        if !conditions.is_empty() {
+            written.push(here(plain_word("DEFINE")));
+            written.extend(conditions.join(&here(Token::Comma)));
+        }
+        written.extend_from_slice(&rest[tokens.index..]);
+        Ok(written)
+    }
+}
+
+/// The places of tokens that stand in no parentheses.
+#[derive(Clone)]
+struct Places<'t> {
+    tokens: &'t [TokenWithSpan],
+    next: usize,
+    end: usize,
+    depth: usize,
+}
+
+impl<'t> Places<'t> {
+    fn new(tokens: &'t [TokenWithSpan], start: usize, end: usize) -> Self {
+        Self { tokens, next: start, end, depth: 0 }
+    }
+}
+
+impl Iterator for Places<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        while self.next < self.end {
+            let (place, depth) = (self.next, self.depth);
+            self.next += 1;
+            self.depth = super::tokens::depth_after(depth, &self.tokens[place].token);
+            if depth == 0 && self.depth == 0 {
+                return Some(place);
+            }
+        }
+        None
+    }
+}
+
+fn depth(tokens: &[TokenWithSpan]) -> usize {
+    tokens.iter().fold(0, |depth, token| super::tokens::depth_after(depth, &token.token))
+}
+
+/// The `SELECT` that a place is in, and its end.
+fn select_around(tokens: &[TokenWithSpan], place: usize) -> Option<(usize, usize)> {
+    let mut depth = 0usize;
+    let select = (0..place).rev().find(|place| {
+        match tokens[*place].token {
+            Token::RParen => depth += 1,
+            Token::LParen => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && is_word(&tokens[*place].token, "SELECT")
+    })?;
+    let mut depth = 0usize;
+    for (place, token) in tokens.iter().enumerate().skip(select) {
+        match &token.token {
+            Token::LParen => depth += 1,
+            Token::RParen if depth == 0 => return Some((select, place)),
+            Token::RParen => depth -= 1,
+            Token::SemiColon => return Some((select, place)),
+            // Not the one of `* EXCEPT (a, b)`.
+            token
+                if depth == 0
+                    && matches!(word(token).as_str(), "UNION" | "INTERSECT" | "EXCEPT")
+                    && tokens[place - 1].token != Token::Mul =>
+            {
+                return Some((select, place));
+            }
+            _ => {}
+        }
+    }
+    Some((select, tokens.len()))
+}
+
+/// Where the function call or the name begins that tokens end with: `m`, `f(..)`, `f(..) FILTER (..)`.
+fn start_of_call(tokens: &[TokenWithSpan]) -> Option<usize> {
+    let last = tokens.len().checked_sub(1)?;
+    if matches!(tokens[last].token, Token::Word(_)) {
+        return Some(last);
+    }
+    let name = opening_of(tokens, last)?.checked_sub(1)?;
+    if is_word(&tokens[name].token, "FILTER") {
+        return start_of_call(&tokens[..name]).filter(|_| tokens[name - 1].token == Token::RParen);
+    }
+    matches!(tokens[name].token, Token::Word(_)).then_some(name)
+}
+
+/// Items of a `SELECT` in which `*` leaves columns out.
+fn without(items: Vec<TokenWithSpan>, names: &[Token]) -> Vec<TokenWithSpan> {
+    let mut written: Vec<TokenWithSpan> = Vec::with_capacity(items.len());
+    let mut items = items.into_iter().peekable();
+    while let Some(item) = items.next() {
+        let begins = written.last().is_none_or(|token| {
+            matches!(token.token, Token::Comma | Token::Period)
+                || is_word(&token.token, "DISTINCT")
+                || is_word(&token.token, "ALL")
+        });
+        let is_star = item.token == Token::Mul && begins && depth(&written) == 0;
+        let span = item.span;
+        written.push(item);
+        if !is_star {
+            continue;
+        }
+        let mut push = |token: Token| written.push(TokenWithSpan { token, span });
+        push(keyword("EXCLUDE", Keyword::EXCLUDE));
+        push(Token::LParen);
+        for (place, name) in names.iter().enumerate() {
+            if place > 0 {
+                push(Token::Comma);
+            }
+            push(name.clone());
+        }
+        // Others that are left out stand beside them.
+        let leaves_out = |token: &TokenWithSpan| is_word(&token.token, "EXCLUDE") || is_word(&token.token, "EXCEPT");
+        if items.next_if(leaves_out).is_some() {
+            push(Token::Comma);
+            match items.next_if(|token| token.token == Token::LParen) {
+                Some(_) => continue,
+                None => items.next().into_iter().for_each(|token| push(token.token)),
+            }
+        }
+        push(Token::RParen);
+    }
+    written
+}
+
+/// A call as it is written, more or less.
+fn text_of(call: &[TokenWithSpan]) -> String {
+    let mut text = String::new();
+    for (place, token) in call.iter().enumerate() {
+        let glued = |token: &Token| matches!(token, Token::LParen | Token::RParen | Token::Period | Token::Comma);
+        let opens = |token: &Token| matches!(token, Token::LParen | Token::Period);
+        if place > 0 && !glued(&token.token) && !opens(&call[place - 1].token) {
+            text.push(' ');
+        }
+        text.push_str(&token.token.to_string());
+    }
+    text
+}
+
+fn quoted(name: &str) -> Token {
+    Token::Word(Word { value: name.into(), quote_style: Some('"'), keyword: Keyword::NoKeyword })
+}
+
+fn keyword(text: &str, keyword: Keyword) -> Token {
+    Token::Word(Word { value: text.into(), quote_style: None, keyword })
+}
+
+fn number(value: u64) -> Token {
+    Token::Number(value.to_string(), false)
+}
