@@ -288,6 +288,16 @@ impl<'t> Rewrite<'t> {
         let items = self.answered(&tokens[self.select + 1..self.from], true)?;
         let (filter, rest) = self.behind_tables();
         let rest = self.answered(&rest, false)?;
+        // The condition is on windows, of which none is left.
+        let asks = |tokens: &[TokenWithSpan]| tokens.iter().any(|token| is_word(&token.token, "OVER"));
+        let qualifies = Places::new(&rest, 0, rest.len()).find(|place| is_word(&rest[*place].token, "QUALIFY"));
+        if let Some(place) = qualifies.filter(|_| !asks(&items) && !asks(&rest)) {
+            return Err(SqlError::unsupported(
+                "`QUALIFY` on a window with a pattern",
+                "choose among the rows of a subquery: `SELECT .. FROM (SELECT low OVER w AS low ..) WHERE low > 3`",
+                Location::of(rest[place].span),
+            ));
+        }
         let names = self.column_names();
         let mut written = tokens[..=self.select].to_vec();
         written.extend(without(items, &names));
