@@ -113,7 +113,7 @@ fn at(
     };
     let name = || {
         let row = row_in(partial.words, label)?;
-        Some(evaluation.spec.variables[usize::from(row.variable())].as_str())
+        evaluation.spec.label(row.variable())
     };
     let labels = || Arc::new(StringArray::from(vec![name()])) as ArrayRef;
     let numbers = || Arc::new(Int64Array::from(vec![partial.own[1] as i64])) as ArrayRef;

@@ -320,7 +320,7 @@ impl Matches {
         let name = |(span, index): &(u32, i64)| {
             let span = &self.spans[*span as usize];
             let index = usize::try_from(*index).ok().filter(|index| *index < span.len)?;
-            Some(spec.variables[self.labels[span.labels + index].variable() as usize].as_str())
+            spec.label(self.labels[span.labels + index].variable())
         };
         Arc::new(targets.iter().map(name).collect::<StringArray>())
     }

@@ -192,7 +192,7 @@ pub struct MatchSpec {
     pub emit: MatchEmit,
     /// The pattern.
     pub pattern: Pattern,
-    /// Its variables, as `CLASSIFIER()` names them.
+    /// Its variables, as `CLASSIFIER()` names them; one without a name is of rows that have no label.
     pub variables: Vec<String>,
     /// Their conditions.
     pub conditions: Vec<Condition>,
@@ -222,6 +222,11 @@ impl MatchSpec {
     /// The columns that leave.
     pub fn output_schema(&self) -> SchemaRef {
         Arc::new(Schema::new(self.output.iter().map(|(field, _)| Arc::clone(field)).collect::<Vec<_>>()))
+    }
+
+    /// What `CLASSIFIER()` is of a row of a variable.
+    pub(super) fn label(&self, variable: u8) -> Option<&str> {
+        Some(self.variables[usize::from(variable)].as_str()).filter(|name| !name.is_empty())
     }
 
     /// Whether rows leave that are in no match.

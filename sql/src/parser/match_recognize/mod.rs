@@ -24,6 +24,7 @@ mod window;
 pub(super) use self::anchors::apart;
 pub(crate) use self::clause::{Clause, ExplainSyntax, FINAL, KeySyntax, RUNNING, RowsSyntax, SkipSyntax};
 pub(crate) use self::pattern::PatternSyntax;
+pub(crate) use self::window::SEEK;
 
 /// The table function that a clause becomes.
 pub(crate) const MATCH_FUNCTION: &str = "__eagre_match";

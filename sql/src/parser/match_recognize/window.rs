@@ -15,13 +15,15 @@
 //! stands, what is asked of it becomes a measure, and `*` leaves these out.
 
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer, Word};
+use eagre_patterns::VariableSet;
 
 use super::clause::{Emits, WINDOW_ROWS, begins_pattern, measure};
 use super::pattern::{self, Parsed, PatternSyntax};
 use super::tokens::{Named, Tokens, split_at_commas};
 use super::{closing_of, is_alias, is_word, opening_of, plain_word};
 use crate::error::{Location, Result, SqlError};
+use crate::parser::dialect::EagreDialect;
 
 /// The variable of the rows before a match that is sought.
 pub(crate) const SEEK: &str = "__EAGRE_SEEK";
@@ -137,8 +139,8 @@ struct Rewrite<'t> {
     from: usize,
     behind: usize,
     end: usize,
-    /// What the names of new columns begin with.
-    prefix: String,
+    /// Which window of the text it is, for the names of new columns.
+    number: usize,
     /// What was asked of the window beside its measures: expressions.
     asked: Vec<Vec<TokenWithSpan>>,
     definition: Definition<'t>,
@@ -279,8 +281,7 @@ impl<'t> Rewrite<'t> {
         }
         let closing = Location::of(tokens[close].span).unwrap_or(Location::new(1, 1));
         let definition = Definition::parse(&tokens[open + 1..close], closing)?;
-        let prefix = format!("__eagre_w{number}_");
-        Ok(Self { tokens, window, select, from, behind, end, prefix, asked: vec![], definition })
+        Ok(Self { tokens, window, select, from, behind, end, number, asked: vec![], definition })
     }
 
     fn written(mut self) -> Result<Vec<TokenWithSpan>> {
@@ -300,7 +301,7 @@ impl<'t> Rewrite<'t> {
         }
         let names = self.column_names();
         let mut written = tokens[..=self.select].to_vec();
-        written.extend(without(items, &names));
+        written.extend(without(items, &names)?);
         written.push(tokens[self.from].clone());
         written.extend(self.table(filter)?);
         written.extend(rest);
@@ -334,14 +335,24 @@ impl<'t> Rewrite<'t> {
         (filter, rest)
     }
 
-    fn column(&self, name: &str) -> Token {
-        quoted(&format!("{}{name}", self.prefix))
+    fn column(&self, name: &str) -> String {
+        format!("__eagre_w{}_{name}", self.number)
+    }
+
+    /// The column of a measure.
+    fn measure(&self, place: usize) -> String {
+        self.column(&format!("m{place}"))
+    }
+
+    /// The column of what was asked beside them.
+    fn answer_column(&self, place: usize) -> String {
+        self.column(&format!("a{place}"))
     }
 
     /// The names of all columns that the window has beside those of its table.
-    fn column_names(&self) -> Vec<Token> {
-        let measures = self.definition.measures.iter().map(|(_, name)| self.column(&format!("m_{name}")));
-        let asked = (0..self.asked.len()).map(|place| self.column(&place.to_string()));
+    fn column_names(&self) -> Vec<String> {
+        let measures = (0..self.definition.measures.len()).map(|place| self.measure(place));
+        let asked = (0..self.asked.len()).map(|place| self.answer_column(place));
         measures.chain(asked).chain([self.column("there")]).collect()
     }
 
@@ -387,7 +398,7 @@ impl<'t> Rewrite<'t> {
             let (value, name) = self.answer(&call, span)?;
             written.extend(value);
             if is_item {
-                written.push(TokenWithSpan { token: keyword("AS", Keyword::AS), span });
+                written.extend(sql("AS", span)?);
                 written.push(TokenWithSpan { token: quoted(&name), span });
             }
             place = next;
@@ -398,13 +409,12 @@ impl<'t> Rewrite<'t> {
     /// The column of what is asked of the window, and what it is called where nothing is said.
     fn answer(&mut self, call: &[TokenWithSpan], span: Span) -> Result<(Vec<TokenWithSpan>, String)> {
         let at = call.first().and_then(|token| Location::of(token.span));
-        let here = |token: Token| TokenWithSpan { token, span };
         if let [TokenWithSpan { token: Token::Word(asked), .. }] = call {
-            let is_it = |(_, name): &&(_, String)| match asked.quote_style {
+            let is_it = |(_, name): &(_, String)| match asked.quote_style {
                 Some(_) => *name == asked.value,
                 None => name.eq_ignore_ascii_case(&asked.value),
             };
-            let Some((_, name)) = self.definition.measures.iter().find(is_it) else {
+            let Some(place) = self.definition.measures.iter().position(is_it) else {
                 let known = self.definition.measures.iter().map(|(_, name)| format!("`{name}`")).collect::<Vec<_>>();
                 let known = if known.is_empty() { "no measures".to_owned() } else { known.join(", ") };
                 return Err(SqlError::plan(
@@ -413,22 +423,13 @@ impl<'t> Rewrite<'t> {
                 ));
             };
             // A row without a match has no measures, also of constants.
-            let value = [
-                here(Token::LParen),
-                here(keyword("CASE", Keyword::CASE)),
-                here(keyword("WHEN", Keyword::WHEN)),
-                here(self.column("there")),
-                here(keyword("THEN", Keyword::THEN)),
-                here(self.column(&format!("m_{name}"))),
-                here(keyword("END", Keyword::END)),
-                here(Token::RParen),
-            ];
-            return Ok((value.to_vec(), asked.value.clone()));
+            let value = format!("(CASE WHEN {} THEN {} END)", self.column("there"), self.measure(place));
+            return Ok((sql(&value, span)?, asked.value.clone()));
         }
         let name = text_of(call);
         let expr = self.over_rows(call, at)?;
         self.asked.push(expr);
-        Ok((vec![here(self.column(&(self.asked.len() - 1).to_string()))], name))
+        Ok((sql(&self.answer_column(self.asked.len() - 1), span)?, name))
     }
 
     /// A function over the rows of a match, as a measure has it.
@@ -496,76 +497,45 @@ impl<'t> Rewrite<'t> {
 
     /// The table of the `SELECT`, with the pattern behind it.
     fn table(&self, filter: &[TokenWithSpan]) -> Result<Vec<TokenWithSpan>> {
-        let (open, close) = (self.tokens[self.window.open].span, self.tokens[self.window.close].span);
+        let (span, close) = (self.tokens[self.window.open].span, self.tokens[self.window.close].span);
         let definition = &self.definition;
-        let mut written = vec![];
-        let mut push = |token: Token, span: Span| written.push(TokenWithSpan { token, span });
-        push(Token::LParen, open);
-        push(keyword("SELECT", Keyword::SELECT), open);
-        push(Token::Mul, open);
-        push(keyword("FROM", Keyword::FROM), open);
-        let table = &self.tokens[self.from + 1..self.behind];
-        table.iter().for_each(|token| push(token.token.clone(), token.span));
-        if !filter.is_empty() {
-            push(keyword("WHERE", Keyword::WHERE), open);
-            filter.iter().for_each(|token| push(token.token.clone(), token.span));
-        }
-        push(Token::RParen, open);
-        let alias = |push: &mut dyn FnMut(Token, Span)| {
-            if let Some(alias) = self.alias() {
-                push(keyword("AS", Keyword::AS), open);
-                push(alias.clone(), open);
-            }
+        let alias = match self.alias() {
+            Some(alias) => [sql("AS", span)?, vec![TokenWithSpan { token: alias.clone(), span }]].concat(),
+            None => vec![],
         };
-        alias(&mut push);
-        push(plain_word("MATCH_RECOGNIZE"), open);
-        push(Token::LParen, open);
-        definition.keys.iter().for_each(|token| push(token.token.clone(), token.span));
-        push(plain_word("MEASURES"), open);
-        for (expr, name) in &definition.measures {
-            expr.iter().for_each(|token| push(token.token.clone(), token.span));
-            push(keyword("AS", Keyword::AS), open);
-            push(self.column(&format!("m_{name}")), open);
-            push(Token::Comma, open);
+        let mut written = sql("(SELECT * FROM", span)?;
+        written.extend_from_slice(&self.tokens[self.from + 1..self.behind]);
+        if !filter.is_empty() {
+            written.extend(sql("WHERE", span)?);
+            written.extend_from_slice(filter);
+        }
+        written.extend(sql(")", span)?);
+        written.extend_from_slice(&alias);
+        written.extend(sql("MATCH_RECOGNIZE (", span)?);
+        written.extend_from_slice(definition.keys);
+        written.extend(sql("MEASURES", span)?);
+        for (place, (expr, _)) in definition.measures.iter().enumerate() {
+            written.extend_from_slice(expr);
+            written.extend(sql(&format!("AS {},", self.measure(place)), span)?);
         }
         for (place, expr) in self.asked.iter().enumerate() {
-            expr.iter().for_each(|token| push(token.token.clone(), token.span));
-            push(keyword("AS", Keyword::AS), open);
-            push(self.column(&place.to_string()), open);
-            push(Token::Comma, open);
+            written.extend_from_slice(expr);
+            written.extend(sql(&format!("AS {},", self.answer_column(place)), span)?);
         }
         // Where the pattern has rows, an empty match is none; else only rows that are passed over have none, whose number is 0.
-        let all_rows = eagre_patterns::VariableSet::ALL;
-        let there = if definition.parsed.pattern.rows_min(all_rows) > 0 { "COUNT" } else { "MATCH_NUMBER" };
-        push(plain_word(there), open);
-        push(Token::LParen, open);
-        if there == "COUNT" {
-            push(Token::Mul, open);
-        }
-        push(Token::RParen, open);
-        push(Token::Gt, open);
-        push(number(0), open);
-        push(keyword("AS", Keyword::AS), open);
-        push(self.column("there"), open);
-        push(plain_word(WINDOW_ROWS), open);
-        definition.skip.iter().for_each(|token| push(token.token.clone(), token.span));
-        push(plain_word("PATTERN"), open);
-        push(Token::LParen, open);
-        if definition.seeks {
-            push(plain_word(SEEK), open);
-            push(Token::Mul, open);
-            push(Token::Question, open);
-        }
-        push(Token::LParen, open);
-        definition.pattern.iter().for_each(|token| push(token.token.clone(), token.span));
-        push(Token::RParen, open);
-        push(Token::Pipe, open);
-        push(Token::LParen, open);
-        push(Token::RParen, open);
-        push(Token::RParen, open);
-        self.conditions()?.into_iter().for_each(|token| push(token.token, token.span));
-        push(Token::RParen, close);
-        alias(&mut push);
+        let counted = match definition.parsed.pattern.rows_min(VariableSet::ALL) {
+            0 => "MATCH_NUMBER()",
+            _ => "COUNT(*)",
+        };
+        written.extend(sql(&format!("{counted} > 0 AS {} {WINDOW_ROWS}", self.column("there")), span)?);
+        written.extend_from_slice(definition.skip);
+        let sought = if definition.seeks { format!("{SEEK}*?") } else { String::new() };
+        written.extend(sql(&format!("PATTERN ({sought} ("), span)?);
+        written.extend_from_slice(definition.pattern);
+        written.extend(sql(") | ())", span)?);
+        written.extend(self.conditions()?);
+        written.extend(sql(")", close)?);
+        written.extend(alias);
         Ok(written)
     }
 
@@ -574,48 +544,37 @@ impl<'t> Rewrite<'t> {
         let definition = &self.definition;
         let rest = definition.rest;
         let Some(last) = definition.last else { return Ok(rest.to_vec()) };
-        let close = self.tokens[self.window.close].span;
-        let closing = Location::of(close).unwrap_or(Location::new(1, 1));
+        let span = self.tokens[self.window.close].span;
+        let closing = Location::of(span).unwrap_or(Location::new(1, 1));
         let mut tokens = Tokens::new(rest, closing);
         let mut written = tokens.until(|tokens| tokens.sees("DEFINE")).to_vec();
         let defines = match tokens.accept("DEFINE") {
             true => split_at_commas(tokens.until(Emits::begins)),
             false => vec![],
         };
-        let here = |token: Token| TokenWithSpan { token, span: close };
         // The rows that are sought through are in the frame, too.
-        let mut within = vec![plain_word("COUNT"), Token::LParen, Token::Mul, Token::RParen];
-        if definition.seeks {
-            within.extend([Token::Plus, plain_word("COUNT"), Token::LParen, plain_word(SEEK), Token::Period]);
-            within.extend([Token::Mul, Token::RParen]);
-        }
-        within.extend([Token::LtEq, number(last.saturating_add(1))]);
-        let within = || within.iter().cloned().map(here);
+        let sought = if definition.seeks { format!("+ COUNT({SEEK}.*)") } else { String::new() };
+        let within = sql(&format!("COUNT(*) {sought} <= {}", last.saturating_add(1)), span)?;
         let mut conditions: Vec<Vec<TokenWithSpan>> = vec![];
         let mut named = vec![];
         for item in defines {
             let mut parts = Tokens::new(item, closing);
             let Named { name, .. } = parts.name("the name of a variable")?;
             parts.expect("AS")?;
-            let mut condition = item[..parts.index].to_vec();
-            condition.push(here(Token::LParen));
-            condition.extend_from_slice(&item[parts.index..]);
-            condition.extend([here(Token::RParen), here(keyword("AND", Keyword::AND))]);
-            condition.extend(within());
-            conditions.push(condition);
+            let (begins, condition) = item.split_at(parts.index);
+            conditions.push([begins, &sql("(", span)?, condition, &sql(") AND", span)?, &within].concat());
             named.push(name);
         }
         let variables = definition.parsed.variables.iter().map(|variable| variable.name.as_str());
         for variable in
             variables.chain(definition.seeks.then_some(SEEK)).filter(|name| !named.iter().any(|n| n == name))
         {
-            let mut condition = vec![here(quoted(variable)), here(keyword("AS", Keyword::AS))];
-            condition.extend(within());
-            conditions.push(condition);
+            let begins = TokenWithSpan { token: quoted(variable), span };
+            conditions.push([vec![begins], sql("AS", span)?, within.clone()].concat());
         }
         if !conditions.is_empty() {
-            written.push(here(plain_word("DEFINE")));
-            written.extend(conditions.join(&here(Token::Comma)));
+            written.extend(sql("DEFINE", span)?);
+            written.extend(conditions.join(&sql(",", span)?[..]));
         }
         written.extend_from_slice(&rest[tokens.index..]);
         Ok(written)
@@ -703,7 +662,7 @@ fn start_of_call(tokens: &[TokenWithSpan]) -> Option<usize> {
 }
 
 /// Items of a `SELECT` in which `*` leaves columns out.
-fn without(items: Vec<TokenWithSpan>, names: &[Token]) -> Vec<TokenWithSpan> {
+fn without(items: Vec<TokenWithSpan>, names: &[String]) -> Result<Vec<TokenWithSpan>> {
     let mut written: Vec<TokenWithSpan> = Vec::with_capacity(items.len());
     let mut items = items.into_iter().peekable();
     while let Some(item) = items.next() {
@@ -718,27 +677,19 @@ fn without(items: Vec<TokenWithSpan>, names: &[Token]) -> Vec<TokenWithSpan> {
         if !is_star {
             continue;
         }
-        let mut push = |token: Token| written.push(TokenWithSpan { token, span });
-        push(keyword("EXCLUDE", Keyword::EXCLUDE));
-        push(Token::LParen);
-        for (place, name) in names.iter().enumerate() {
-            if place > 0 {
-                push(Token::Comma);
-            }
-            push(name.clone());
-        }
+        written.extend(sql(&format!("EXCLUDE ({}", names.join(", ")), span)?);
         // Others that are left out stand beside them.
         let leaves_out = |token: &TokenWithSpan| is_word(&token.token, "EXCLUDE") || is_word(&token.token, "EXCEPT");
         if items.next_if(leaves_out).is_some() {
-            push(Token::Comma);
+            written.extend(sql(",", span)?);
             match items.next_if(|token| token.token == Token::LParen) {
                 Some(_) => continue,
-                None => items.next().into_iter().for_each(|token| push(token.token)),
+                None => written.extend(items.next()),
             }
         }
-        push(Token::RParen);
+        written.extend(sql(")", span)?);
     }
-    written
+    Ok(written)
 }
 
 /// A call as it is written, more or less.
@@ -759,10 +710,10 @@ fn quoted(name: &str) -> Token {
     Token::Word(Word { value: name.into(), quote_style: Some('"'), keyword: Keyword::NoKeyword })
 }
 
-fn keyword(text: &str, keyword: Keyword) -> Token {
-    Token::Word(Word { value: text.into(), quote_style: None, keyword })
-}
-
-fn number(value: u64) -> Token {
-    Token::Number(value.to_string(), false)
+/// Tokens of our own, in the place of something that was written.
+fn sql(text: &str, span: Span) -> Result<Vec<TokenWithSpan>> {
+    let tokens = Tokenizer::new(&EagreDialect, text).tokenize();
+    let tokens = tokens.map_err(|error| SqlError::internal(format!("`{text}` is no SQL: {error}")))?;
+    let tokens = tokens.into_iter().filter(|token| !matches!(token, Token::Whitespace(_)));
+    Ok(tokens.map(|token| TokenWithSpan { token, span }).collect())
 }

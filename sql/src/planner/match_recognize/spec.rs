@@ -23,7 +23,7 @@ use super::slots::{SlotExprPlan, SlotPlan};
 use super::{MatchRecognize, MatchRules, OrderPlan, OutputPlan, row_schema};
 use crate::catalog::MatchSettings;
 use crate::error::{Result, SqlError};
-use crate::parser::match_recognize::{RowsSyntax, SkipSyntax};
+use crate::parser::match_recognize::{RowsSyntax, SEEK, SkipSyntax};
 use crate::planner::accumulators::{Foreign, ForeignSpec, args_and_order};
 use crate::planner::aggregate::ORDERED_FUNCTIONS;
 use crate::planner::context::default_functions;
@@ -262,7 +262,12 @@ impl Expressions<'_> {
             allowed_lateness_ms: rows.allowed_lateness_ms,
             emit: MatchEmit::Final,
             pattern: rules.pattern.pattern(),
-            variables: rules.variables.clone(),
+            // Rows before a match that is sought are not of it.
+            variables: rules
+                .variables
+                .iter()
+                .map(|name| if name == SEEK { String::new() } else { name.clone() })
+                .collect(),
             conditions: with_schemas(conditions, &rows.schema),
             skip: skip(&rules.skip),
             bad_skip: settings.bad_skip.unwrap_or(if rows.bounded { BadSkip::Error } else { BadSkip::NextRow }),
