@@ -7,7 +7,8 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, Int32Array, Int64Array, StringViewArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::{Result, exec_datafusion_err, exec_err};
+use hmac::{Hmac, KeyInit, Mac};
 use sha1::{Digest, Sha1};
 use sha2::{Sha224, Sha256, Sha384, Sha512};
 
@@ -38,6 +39,7 @@ pub(crate) fn definitions() -> Vec<Definition> {
         Definition::new("crc32", &[Param::Bytes], |_| DataType::Int64, checksums),
         Definition::new("bit_count", &[Param::Any], |_| DataType::Int64, bit_counts),
         Definition::new("octet_length", &[Param::Bytes], |_| DataType::Int32, lengths),
+        bytes("hmac", &[Param::Text, Param::Bytes, Param::Text], hmacs),
         bytes(ENCODE, &[Param::Text, Param::Text], encode),
         text(DECODE, &[Param::Bytes, Param::Text], decode),
     ]
@@ -49,6 +51,28 @@ fn texts(rows: impl Iterator<Item = Option<String>>) -> Result<ArrayRef> {
 
 fn digests<D: Digest>(call: &Call) -> Result<ArrayRef> {
     texts(call.bytes(0)?.iter().map(|bytes| bytes.map(|bytes| hex::encode(D::digest(bytes)))))
+}
+
+/// `HMAC(secret, payload, 'sha1' | 'sha256')`.
+fn hmacs(call: &Call) -> Result<ArrayRef> {
+    let (secrets, payloads, algorithms) = (call.text(0)?, call.bytes(1)?, call.text(2)?);
+    let rows = secrets.iter().zip(&payloads).zip(&algorithms).map(|((secret, payload), algorithm)| {
+        let (Some(secret), Some(payload), Some(algorithm)) = (secret, payload, algorithm) else { return Ok(None) };
+        match algorithm {
+            "sha1" => mac::<Hmac<Sha1>>(secret, payload).map(Some),
+            "sha256" => mac::<Hmac<Sha256>>(secret, payload).map(Some),
+            other => exec_err!("HMAC: '{other}' is no algorithm that is known; there are 'sha1' and 'sha256'"),
+        }
+    });
+    let rows = rows.collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(rows.into_iter().collect::<BinaryViewArray>()))
+}
+
+/// RFC 2104.
+fn mac<M: Mac + KeyInit>(secret: &str, payload: &[u8]) -> Result<Vec<u8>> {
+    let mac = <M as KeyInit>::new_from_slice(secret.as_bytes());
+    let mac = mac.map_err(|error| exec_datafusion_err!("HMAC: the secret cannot be used: {error}"))?;
+    Ok(mac.chain_update(payload).finalize().into_bytes().to_vec())
 }
 
 fn sha2(call: &Call) -> Result<ArrayRef> {

@@ -15,6 +15,7 @@
 //! - `x ISNULL` is `x IS NULL`, and `a # b` PostgreSQL's exclusive or;
 //! - `GROUPING SETS` among grouping sets, and `GROUP BY DISTINCT` ([`grouping`]);
 //! - `(a - b) DAY TO SECOND` is an interval ([`interval_qualifier`]), and `TRIM(LEADING FROM x)` takes blanks off;
+//! - `|/ x`, `||/ x`, `@ x` are calls, and `|x| x + 1` is a lambda ([`prefixed`]);
 //! - `TIMESTAMP '..'` gets the precision that its digits need, so that none are lost.
 //!
 //! JSON access (`j -> 'a' = 3`) binds closer than arithmetic and comparisons, which is what everybody means who writes it.
@@ -35,7 +36,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 
 use super::data_type::parse_data_type;
-use super::{grouping, interval_qualifier};
+use super::{grouping, interval_qualifier, prefixed};
 
 /// The dialect of eagre.
 #[derive(Debug, Default, Clone, Copy)]
@@ -66,12 +67,14 @@ const UNITS: &[&str] = &[
 const LAMBDA_FUNCTIONS: &[&str] = &[
     "any_match",
     "array_any_match",
+    "array_exists",
     "array_filter",
     "array_first",
     "array_transform",
     "list_any_match",
     "list_filter",
     "list_transform",
+    "transform",
 ];
 
 /// What stands before the first bound of `BETWEEN SYMMETRIC a AND b`.
@@ -303,6 +306,13 @@ impl Dialect for EagreDialect {
         }
         if first.token == Token::LParen && second.token == Token::LParen && is_set_operation(parser) {
             return Some(parse_subquery(parser));
+        }
+        match first.token {
+            Token::PGSquareRoot => return Some(prefixed::operator(parser, self, "sqrt")),
+            Token::PGCubeRoot => return Some(prefixed::operator(parser, self, "cbrt")),
+            Token::AtSign => return Some(prefixed::operator(parser, self, "abs")),
+            Token::Pipe if calls_around(parser, LAMBDA_FUNCTIONS) => return Some(prefixed::lambda(parser)),
+            _ => {}
         }
         let Token::Word(word) = &first.token else { return None };
         if word.quote_style.is_some() {

@@ -110,6 +110,9 @@ pub(super) fn split_sets(segments: Vec<Vec<TokenWithSpan>>) -> Vec<Vec<TokenWith
     split
 }
 
+/// Details that Flink's `EXPLAIN` can be asked for.
+const EXPLAIN_DETAILS: [&str; 3] = ["ESTIMATED_COST", "CHANGELOG_MODE", "PLAN_ADVICE"];
+
 impl Cursor<'_> {
     /// The whole statement; a statement set takes the statements up to its `END` from `following`.
     pub(super) fn statement(&mut self, following: &mut IntoIter<Vec<TokenWithSpan>>) -> Result<Statement> {
@@ -200,8 +203,8 @@ impl Cursor<'_> {
                 false => None,
             };
             analyze = Some(Analyze { duration_ms, location });
-        } else {
-            self.accept("PLAN FOR");
+        } else if !self.accept("PLAN FOR") {
+            self.explain_details()?;
         }
         let location = self.location();
         let (kind, end) = self.kind(following)?;
@@ -224,6 +227,22 @@ impl Cursor<'_> {
         }
         let statement = Box::new(Statement { kind, text, location });
         Ok((StatementKind::Explain(Explain { analyze, matching, statement }), end))
+    }
+
+    /// `ESTIMATED_COST, CHANGELOG_MODE`: what Flink's plan tells on demand; ours has the changelog modes, and knows no costs.
+    fn explain_details(&mut self) -> Result<()> {
+        let accept_one = |cursor: &mut Self| EXPLAIN_DETAILS.iter().any(|detail| cursor.accept(detail));
+        if !accept_one(self) {
+            return Ok(());
+        }
+        while self.accept_token(&Token::Comma) {
+            if !accept_one(self) {
+                let message =
+                    format!("behind `EXPLAIN` stand details that Flink knows: {}", EXPLAIN_DETAILS.join(", "));
+                return Err(SqlError::syntax(message, self.location()));
+            }
+        }
+        Ok(())
     }
 
     /// What stands behind `EXPLAIN MATCH`, before the query.

@@ -26,6 +26,7 @@ use crate::parser::parse_expr;
 const TEMPLATES: &[(&str, usize, &str)] = &[
     ("add_months", 2, "__1 + arrow_cast(concat(CAST(__2 AS BIGINT), ' months'), 'Interval(MonthDayNano)')"),
     ("age", 1, "age(CAST(CURRENT_DATE AS TIMESTAMP(3)), __1)"),
+    ("array_exists", 2, "array_any_match(__1, __2)"),
     ("array_flatten", 1, "flatten(__1)"),
     // From the end on below 0; what is missing up to the place is null.
     (
@@ -77,11 +78,19 @@ const TEMPLATES: &[(&str, usize, &str)] = &[
     ("map_cat", 2, "__map_union(__1, __2)"),
     ("map_contains", 2, "array_has(map_keys(__1), __2)"),
     ("map_contains_key", 2, "array_has(map_keys(__1), __2)"),
+    // A key that is null is in no map; the name of the entry is no argument's.
+    (
+        "map_delete",
+        2,
+        "map_from_entries(array_filter(map_entries(__1), __entry -> __entry['key'] IS DISTINCT FROM __2))",
+    ),
     ("map_insert", 3, "__map_union(__1, MAP[__2, __3])"),
     ("map_length", 1, "cardinality(__1)"),
     ("monthname", 1, "to_char(__1, '%B')"),
     ("nullifzero", 1, "nullif(__1, 0)"),
     ("parse_date", 2, "to_date(__2, __1)"),
+    // A pattern of a time of day alone reads no timestamp.
+    ("parse_time", 2, "CAST(to_timestamp(concat('1970-01-01 ', __2), concat('%Y-%m-%d ', __1)) AS TIME)"),
     ("parse_timestamp", 2, "to_timestamp(__2, __1)"),
     ("rand_integer", 2, "__rand_integer(__2, __1)"),
     ("regexp_replace", 2, "regexp_replace(__1, __2, '', 'g')"),
@@ -94,6 +103,7 @@ const TEMPLATES: &[(&str, usize, &str)] = &[
     ("timezone", 2, "__2 AT TIME ZONE __1"),
     ("text", 1, "CAST(__1 AS STRING)"),
     ("to_base64", 1, "encode(__1, 'base64pad')"),
+    ("transform", 2, "array_transform(__1, __2)"),
     ("trim_array", 2, "array_slice(__1, 1, cardinality(__1) - __2)"),
     ("unix_timestamp", 0, "CAST(floor(date_part('epoch', now())) AS BIGINT)"),
     (
@@ -435,7 +445,11 @@ impl VisitorMut for Filler {
             && let Some(place) = ident.value.strip_prefix("__").and_then(|place| place.parse::<usize>().ok())
             && let Some(arg) = self.args.get(place.wrapping_sub(1))
         {
-            *expr = Expr::Nested(Box::new(arg.clone()));
+            *expr = match arg {
+                // In parentheses it is an argument of nothing.
+                Expr::Lambda(_) => arg.clone(),
+                arg => Expr::Nested(Box::new(arg.clone())),
+            };
         }
         ControlFlow::Continue(())
     }

@@ -86,6 +86,8 @@ pub(super) fn definitions() -> Vec<Definition> {
         of_one(CAST_JSONB, TEXT, |call| known(call, "JSONB")),
         of_one(TRY_JSON, TEXT, |call| known_or_null(call, false)),
         of_one(TRY_JSONB, TEXT, |call| known_or_null(call, true)),
+        Definition::new("parse_json", &[Param::Text], VALUE, |call| parsed(call, false)),
+        Definition::new("try_parse_json", &[Param::Text], VALUE, |call| parsed(call, true)),
         of_one("jsonb", TEXT, |call| known(call, "JSONB")),
         of_two("jsonb_contains", FLAG, |call| asked_of_two(call, edit::contains)),
         of_two("jsonb_contained", FLAG, |call| asked_of_two(call, |left, right| edit::contains(right, left))),
@@ -335,6 +337,21 @@ fn known(call: &Call, name: &str) -> Result<ArrayRef> {
     };
     let rows = said(call)?.into_iter().map(one).collect::<Result<Vec<_>>>()?;
     Ok(texts(rows.into_iter()))
+}
+
+/// `PARSE_JSON(text)`, `TRY_PARSE_JSON(text)`: of the type of `j -> 'a'`, whose casts to another kind of value are null.
+fn parsed(call: &Call, lenient: bool) -> Result<ArrayRef> {
+    let one = |text: Option<&str>| match text {
+        None => Ok(None),
+        Some(text) => match Json::parse(text) {
+            None if !lenient => {
+                exec_err!("PARSE_JSON: '{text}' is no JSON; `TRY_PARSE_JSON(text)` gives NULL there")
+            }
+            json => Ok(json.map(|json| json.text())),
+        },
+    };
+    let rows = call.text(0)?.iter().map(one).collect::<Result<Vec<_>>>()?;
+    values_of(rows.into_iter())
 }
 
 fn known_or_null(call: &Call, is_jsonb: bool) -> Result<ArrayRef> {
