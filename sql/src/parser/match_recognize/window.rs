@@ -134,10 +134,11 @@ fn in_window_clause(tokens: &[TokenWithSpan], name: usize) -> bool {
 struct Rewrite<'t> {
     tokens: &'t [TokenWithSpan],
     window: Window,
-    /// The `SELECT`, its `FROM`, what follows its tables, and its end.
+    /// The `SELECT`, its `FROM`, what follows its tables and behind that its condition, and its end.
     select: usize,
     from: usize,
     behind: usize,
+    rest: usize,
     end: usize,
     /// Which window of the text it is, for the names of new columns.
     number: usize,
@@ -256,10 +257,19 @@ impl<'t> Rewrite<'t> {
             .clone()
             .find(|place| is_word(&tokens[*place].token, "FROM") && !is_word(&tokens[*place - 1].token, "DISTINCT"))
             .ok_or_else(no_select)?;
-        let behind = at_top
-            .clone()
-            .find(|place| *place > from && BEHIND_FROM.contains(&word(&tokens[*place].token).as_str()))
-            .unwrap_or(end);
+        let next_part = |from: usize| {
+            let begins = |place: &usize| BEHIND_FROM.contains(&word(&tokens[*place].token).as_str());
+            at_top.clone().find(|place| *place > from && begins(place)).unwrap_or(end)
+        };
+        let behind = next_part(from);
+        let filters = behind < end && is_word(&tokens[behind].token, "WHERE");
+        let rest = if filters { next_part(behind) } else { behind };
+        if !(open > rest || !window.named && open < from) {
+            return Err(SqlError::plan(
+                "a window with a pattern stands in the `WINDOW` clause, or behind an `OVER` in the `SELECT` list or the `ORDER BY`",
+                at,
+            ));
+        }
         let part = |name: &str| at_top.clone().find(|place| *place > from && is_word(&tokens[*place].token, name));
         if let Some(place) = part("GROUP").or_else(|| part("HAVING")) {
             return Err(SqlError::unsupported(
@@ -281,14 +291,13 @@ impl<'t> Rewrite<'t> {
         }
         let closing = Location::of(tokens[close].span).unwrap_or(Location::new(1, 1));
         let definition = Definition::parse(&tokens[open + 1..close], closing)?;
-        Ok(Self { tokens, window, select, from, behind, end, number, asked: vec![], definition })
+        Ok(Self { tokens, window, select, from, behind, rest, end, number, asked: vec![], definition })
     }
 
     fn written(mut self) -> Result<Vec<TokenWithSpan>> {
         let tokens = self.tokens;
         let items = self.answered(&tokens[self.select + 1..self.from], true)?;
-        let (filter, rest) = self.behind_tables();
-        let rest = self.answered(&rest, false)?;
+        let rest = self.answered(&self.behind_tables(), false)?;
         // The condition is on windows, of which none is left.
         let asks = |tokens: &[TokenWithSpan]| tokens.iter().any(|token| is_word(&token.token, "OVER"));
         let qualifies = Places::new(&rest, 0, rest.len()).find(|place| is_word(&rest[*place].token, "QUALIFY"));
@@ -303,25 +312,16 @@ impl<'t> Rewrite<'t> {
         let mut written = tokens[..=self.select].to_vec();
         written.extend(without(items, &names)?);
         written.push(tokens[self.from].clone());
-        written.extend(self.table(filter)?);
+        written.extend(self.table()?);
         written.extend(rest);
         written.extend_from_slice(&tokens[self.end..]);
         Ok(written)
     }
 
-    /// What follows the tables: the condition of `WHERE`, and the rest without the window.
-    fn behind_tables(&self) -> (&'t [TokenWithSpan], Vec<TokenWithSpan>) {
-        let tokens = self.tokens;
-        let mut start = self.behind;
-        let mut filter: &[TokenWithSpan] = &[];
-        if start < self.end && is_word(&tokens[start].token, "WHERE") {
-            let next = Places::new(tokens, start + 1, self.end)
-                .find(|place| BEHIND_FROM.contains(&word(&tokens[*place].token).as_str()))
-                .unwrap_or(self.end);
-            filter = &tokens[start + 1..next];
-            start = next;
-        }
-        let mut rest = tokens[start..self.end].to_vec();
+    /// What follows the tables and their condition, without the window.
+    fn behind_tables(&self) -> Vec<TokenWithSpan> {
+        let start = self.rest;
+        let mut rest = self.tokens[start..self.end].to_vec();
         if self.window.named {
             // `WINDOW w AS (..)`: with the word before it or the comma beside it.
             let (mut first, mut last) = (self.window.open - 2 - start, self.window.close - start);
@@ -332,7 +332,7 @@ impl<'t> Rewrite<'t> {
             }
             rest.drain(first..=last);
         }
-        (filter, rest)
+        rest
     }
 
     fn column(&self, name: &str) -> String {
@@ -496,7 +496,7 @@ impl<'t> Rewrite<'t> {
     }
 
     /// The table of the `SELECT`, with the pattern behind it.
-    fn table(&self, filter: &[TokenWithSpan]) -> Result<Vec<TokenWithSpan>> {
+    fn table(&self) -> Result<Vec<TokenWithSpan>> {
         let (span, close) = (self.tokens[self.window.open].span, self.tokens[self.window.close].span);
         let definition = &self.definition;
         let alias = match self.alias() {
@@ -505,10 +505,8 @@ impl<'t> Rewrite<'t> {
         };
         let mut written = sql("(SELECT * FROM", span)?;
         written.extend_from_slice(&self.tokens[self.from + 1..self.behind]);
-        if !filter.is_empty() {
-            written.extend(sql("WHERE", span)?);
-            written.extend_from_slice(filter);
-        }
+        // With its condition.
+        written.extend_from_slice(&self.tokens[self.behind..self.rest]);
         written.extend(sql(")", span)?);
         written.extend_from_slice(&alias);
         written.extend(sql("MATCH_RECOGNIZE (", span)?);
