@@ -150,8 +150,14 @@ impl Clause {
 
     /// The names of all variables and subsets.
     pub(crate) fn labels(&self) -> impl Iterator<Item = &str> {
-        self.variables.iter().chain(self.subsets.iter().map(|(name, _)| name)).map(|named| named.name.as_str())
+        labels(&self.variables, &self.subsets)
     }
+}
+
+/// The names of variables and subsets that were written.
+fn labels<'c>(variables: &'c [Named], subsets: &'c [(Named, u64)]) -> impl Iterator<Item = &'c str> {
+    let all = variables.iter().chain(subsets.iter().map(|(name, _)| name));
+    all.map(|named| named.name.as_str()).filter(|name| *name != SEEK)
 }
 
 fn variables_of(variables: &[Named], subsets: &[(Named, u64)], name: &str) -> Option<u64> {
@@ -560,8 +566,7 @@ fn subset(tokens: &mut Tokens<'_>, variables: &[Named], subsets: &[(Named, u64)]
 }
 
 fn unknown_variable(name: &Named, variables: &[Named], subsets: &[(Named, u64)], what: &str) -> SqlError {
-    let known: Vec<&str> =
-        variables.iter().chain(subsets.iter().map(|(name, _)| name)).map(|n| n.name.as_str()).collect();
+    let known: Vec<&str> = labels(variables, subsets).collect();
     let way_out = match nearest(&name.name, known.iter().copied()) {
         Some(nearest) => format!("did you mean `{nearest}`?"),
         None if known.is_empty() => "the pattern has no variables".to_string(),

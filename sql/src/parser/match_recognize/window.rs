@@ -264,7 +264,7 @@ impl<'t> Rewrite<'t> {
         let behind = next_part(from);
         let filters = behind < end && is_word(&tokens[behind].token, "WHERE");
         let rest = if filters { next_part(behind) } else { behind };
-        if !(open > rest || !window.named && open < from) {
+        if !(open > rest && open < end || !window.named && open < from) {
             return Err(SqlError::plan(
                 "a window with a pattern stands in the `WINDOW` clause, or behind an `OVER` in the `SELECT` list or the `ORDER BY`",
                 at,
