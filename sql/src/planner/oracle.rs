@@ -16,14 +16,13 @@ use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::functions::core::expr_fn::greatest;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
-use datafusion::functions_aggregate::sum::sum_udaf;
-use datafusion::functions_window::expr_fn::lag;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, TableScan, WindowFrame,
-    WindowFunctionDefinition, cast, lit,
+    AggregateUDF, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, TableScan, WindowFunctionDefinition, cast,
+    lit,
 };
 use datafusion::prelude::{SessionConfig, SessionContext};
+use eagre_engine::operator::over::Distance;
 use eagre_engine::operator::window::WindowKind;
 
 use super::at_once::{self, UnkeyedPlanner};
@@ -31,7 +30,7 @@ use super::context::{CatalogTable, PlanContext, column};
 use super::expr::strip_alias;
 use super::local_time::last_instant;
 use super::nearest::NearestJoin;
-use super::over::{self, score};
+use super::over::{self, Sessions, score};
 use super::set_operation::SetOperation;
 use super::window::{WindowShape, WindowTableFunction};
 use super::{decorrelate, logical, online};
@@ -282,41 +281,31 @@ fn window_columns(window: &WindowTableFunction, times: [Expr; 3], width: usize) 
     columns.collect()
 }
 
-/// The rows of a session window: a row begins a session where the row before it, in order of time, is further away than the gap; sessions
-/// are numbered by a running sum of these beginnings, in which rows of one time are peers.
+/// The rows of a session window, whose bounds follow from its first and its last row.
 fn sessions(window: &WindowTableFunction, gap_ms: i64, ms: Expr) -> DataFusionResult<LogicalPlan> {
     let schema = datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(window);
     let columns: Vec<Expr> = window.input.schema().columns().into_iter().map(Expr::Column).collect();
     let width = columns.len();
     let with = |more: Vec<Expr>| columns.iter().cloned().chain(more).collect::<Vec<_>>();
     let keys: Vec<Expr> = window.partition.iter().cloned().map(Expr::Column).collect();
-    let (time, begins, session) = (column("__ms"), column("__begins"), column("__session"));
-    let in_order = |function: Expr| {
-        function
-            .partition_by(keys.clone())
-            .order_by(vec![time.clone().sort(true, false)])
-            .window_frame(WindowFrame::new(Some(false)))
-            .build()
-    };
-    let aggregate = |function: Arc<AggregateUDF>, arg: Expr| {
-        Expr::from(WindowFunction::new(WindowFunctionDefinition::AggregateUDF(function), vec![arg]))
-    };
+    let (time, session) = (column("__ms"), column("__session"));
     let of_session = |function: Arc<AggregateUDF>| {
         let partition = keys.iter().cloned().chain([session.clone()]).collect();
-        aggregate(function, time.clone()).partition_by(partition).build()
+        let function = WindowFunctionDefinition::AggregateUDF(function);
+        Expr::from(WindowFunction::new(function, vec![time.clone()])).partition_by(partition).build()
     };
-    let is_first = column("__before").is_null().or((time.clone() - column("__before")).gt(lit(gap_ms)));
     let clock = &window.cut.clock;
     let end = column("__last") + lit(gap_ms);
     let window_time =
         greatest(vec![last_instant(clock, end.clone() - lit(1i64)), last_instant(clock, end.clone()) - lit(1i64)]);
     let bounds = window_columns(window, [column("__first"), end, window_time], width);
-    let numbered = LogicalPlanBuilder::from(window.input.clone())
+    let timed = LogicalPlanBuilder::from(window.input.clone())
         .project(with(vec![ms.alias("__ms")]))?
         .filter(time.clone().is_not_null())?
-        .window(vec![in_order(lag(time.clone(), Some(1), None))?.alias("__before")])?
-        .project(with(vec![time.clone(), cast(is_first, DataType::Int64).alias("__begins")]))?
-        .window(vec![in_order(aggregate(sum_udaf(), begins))?.alias("__session")])?
+        .build()?;
+    let order = time.clone().sort(true, false);
+    let sessions = Sessions { keys: keys.clone(), order, gap: Distance::Count(gap_ms.unsigned_abs()) };
+    let numbered = LogicalPlanBuilder::from(sessions.numbered(timed, &DataType::Int64, "__session")?)
         .window(vec![of_session(min_udaf())?.alias("__first"), of_session(max_udaf())?.alias("__last")])?
         .project(with(bounds))?
         .build()?;

@@ -241,14 +241,14 @@ fn closing_of(tokens: &[TokenWithSpan], opening: usize) -> Option<usize> {
     None
 }
 
-/// The parenthesis that the one at `closing` closes.
-fn opening_of(tokens: &[TokenWithSpan], closing: usize) -> Option<usize> {
+/// The parenthesis that is open before `place`: of one that closes there, the one that it closes.
+fn opening_of(tokens: &[TokenWithSpan], place: usize) -> Option<usize> {
     let mut depth = 0usize;
-    for index in (0..=closing).rev() {
+    for index in (0..place).rev() {
         match tokens[index].token {
             Token::RParen => depth += 1,
-            Token::LParen if depth == 1 => return Some(index),
-            Token::LParen => depth = depth.checked_sub(1)?,
+            Token::LParen if depth == 0 => return Some(index),
+            Token::LParen => depth -= 1,
             Token::SemiColon => return None,
             _ => {}
         }

@@ -28,7 +28,8 @@ const GOES_ON: &[&str] = &[
 /// Words that go on an expression after a value.
 const FOLLOWS: &[&str] = &["END", "AT", "NULLS", "ORDER", "ISNULL", "NOTNULL", "ASC", "DESC"];
 
-fn plain(token: &Token) -> String {
+/// An unquoted word in capitals; empty for anything else.
+pub(super) fn plain(token: &Token) -> String {
     match token {
         Token::Word(word) if word.quote_style.is_none() => word.value.to_uppercase(),
         _ => String::new(),

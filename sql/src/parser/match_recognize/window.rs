@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenize
 use eagre_patterns::VariableSet;
 
 use super::clause::{Emits, WINDOW_ROWS, begins_pattern, measure};
+use super::order::plain;
 use super::pattern::{self, Parsed, PatternSyntax};
 use super::tokens::{Named, Tokens, split_at_commas};
 use super::{closing_of, is_alias, is_word, opening_of, plain_word};
@@ -71,7 +72,7 @@ impl Window {
         if !is_word(&tokens[index].token, "PATTERN") || tokens.get(index + 1)?.token != Token::LParen {
             return None;
         }
-        let open = enclosing(tokens, index)?;
+        let open = opening_of(tokens, index)?;
         let before = open.checked_sub(1)?;
         let named = is_word(&tokens[before].token, "AS") && in_window_clause(tokens, before.checked_sub(1)?);
         if !named && !is_word(&tokens[before].token, "OVER") {
@@ -79,35 +80,13 @@ impl Window {
         }
         let close = closing_of(tokens, open)?;
         let inside = &tokens[open + 1..close];
-        let word = |n: usize| index.checked_sub(n).map(|index| word(&tokens[index].token)).unwrap_or_default();
+        let word = |n: usize| index.checked_sub(n).map(|index| plain(&tokens[index].token)).unwrap_or_default();
         let skips = word(2) == "TO" || word(3) == "TO" && matches!(word(2).as_str(), "FIRST" | "LAST");
         let has_part = skips
             || BEFORE_PATTERN.contains(&word(1).as_str())
             || inside.iter().any(|token| OF_PATTERNS.iter().any(|part| is_word(&token.token, part)));
         has_part.then_some(Self { open, close, named })
     }
-}
-
-fn word(token: &Token) -> String {
-    match token {
-        Token::Word(word) if word.quote_style.is_none() => word.value.to_uppercase(),
-        _ => String::new(),
-    }
-}
-
-/// The parenthesis that is open at `index`.
-fn enclosing(tokens: &[TokenWithSpan], index: usize) -> Option<usize> {
-    let mut depth = 0usize;
-    for place in (0..index).rev() {
-        match tokens[place].token {
-            Token::RParen => depth += 1,
-            Token::LParen if depth == 0 => return Some(place),
-            Token::LParen => depth -= 1,
-            Token::SemiColon => return None,
-            _ => {}
-        }
-    }
-    None
 }
 
 /// Whether the definition whose name is at `name` is one of a `WINDOW` clause.
@@ -258,7 +237,7 @@ impl<'t> Rewrite<'t> {
             .find(|place| is_word(&tokens[*place].token, "FROM") && !is_word(&tokens[*place - 1].token, "DISTINCT"))
             .ok_or_else(no_select)?;
         let next_part = |from: usize| {
-            let begins = |place: &usize| BEHIND_FROM.contains(&word(&tokens[*place].token).as_str());
+            let begins = |place: &usize| BEHIND_FROM.contains(&plain(&tokens[*place].token).as_str());
             at_top.clone().find(|place| *place > from && begins(place)).unwrap_or(end)
         };
         let behind = next_part(from);
@@ -280,7 +259,7 @@ impl<'t> Rewrite<'t> {
         }
         let joins = |place: &usize| {
             let token = &tokens[*place].token;
-            *token == Token::Comma || JOINS.contains(&word(token).as_str())
+            *token == Token::Comma || JOINS.contains(&plain(token).as_str())
         };
         if let Some(place) = Places::new(tokens, from + 1, behind).find(joins) {
             return Err(SqlError::unsupported(
@@ -434,7 +413,7 @@ impl<'t> Rewrite<'t> {
 
     /// A function over the rows of a match, as a measure has it.
     fn over_rows(&self, call: &[TokenWithSpan], at: Option<Location>) -> Result<Vec<TokenWithSpan>> {
-        let function = call.first().map(|token| word(&token.token)).unwrap_or_default();
+        let function = call.first().map(|token| plain(&token.token)).unwrap_or_default();
         if WITHOUT_FRAME.contains(&function.as_str()) {
             return Err(SqlError::plan(
                 format!(
@@ -635,7 +614,7 @@ fn select_around(tokens: &[TokenWithSpan], place: usize) -> Option<(usize, usize
             // Not the one of `* EXCEPT (a, b)`.
             token
                 if depth == 0
-                    && matches!(word(token).as_str(), "UNION" | "INTERSECT" | "EXCEPT")
+                    && matches!(plain(token).as_str(), "UNION" | "INTERSECT" | "EXCEPT")
                     && tokens[place - 1].token != Token::Mul =>
             {
                 return Some((select, place));

@@ -25,7 +25,7 @@ use self::frame::{
     aggregate_of, distance_text, frame_of, frame_text, is_session, reaches_of, row_by_row, session_of, session_text,
 };
 use self::hold::{at_once, hold_of};
-pub(super) use self::session_at_once::sessions_at_once;
+pub(super) use self::session_at_once::{Sessions, sessions_at_once};
 use self::tie::sees_ties;
 use super::accumulators::{Arg, Foreign, ForeignSpec};
 use super::aggregate::ORDERED_FUNCTIONS;

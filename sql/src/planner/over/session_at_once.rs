@@ -21,12 +21,15 @@ use crate::parser::session_frame;
 use crate::planner::context::column;
 use crate::planner::expr::strip_alias;
 
-/// Rows are parted in this way by the sessions of one or more calls.
+/// How rows are parted by sessions.
 #[derive(PartialEq)]
-struct Sessions {
-    keys: Vec<LogicalExpr>,
-    order: Sort,
-    gap: Distance,
+pub(in crate::planner) struct Sessions {
+    /// Rows with other ones are in other sessions.
+    pub(in crate::planner) keys: Vec<LogicalExpr>,
+    /// What is measured.
+    pub(in crate::planner) order: Sort,
+    /// How far rows of a session may be apart.
+    pub(in crate::planner) gap: Distance,
 }
 
 impl Sessions {
@@ -67,8 +70,13 @@ impl Sessions {
         function.partition_by(self.keys.clone()).order_by(vec![self.order.clone()]).window_frame(running).build()
     }
 
-    /// The rows of a plan with the number of their session as a column `number` more.
-    fn numbered(&self, plan: LogicalPlan, data_type: &DataType, number: &str) -> DataFusionResult<LogicalPlan> {
+    /// The rows of a plan with the number of their session as a column `number` more; `data_type` is that of what is measured.
+    pub(in crate::planner) fn numbered(
+        &self,
+        plan: LogicalPlan,
+        data_type: &DataType,
+        number: &str,
+    ) -> DataFusionResult<LogicalPlan> {
         let columns: Vec<LogicalExpr> = plan.schema().columns().into_iter().map(LogicalExpr::Column).collect();
         let with = |more: LogicalExpr| columns.iter().cloned().chain([more]).collect::<Vec<_>>();
         let (at, before, begins) = (column("__at"), column("__before"), column("__begins"));
