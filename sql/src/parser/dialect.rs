@@ -315,6 +315,10 @@ impl Dialect for EagreDialect {
             _ => {}
         }
         let Token::Word(word) = &first.token else { return None };
+        if second.token == Token::Arrow {
+            let is_access = !calls_around(parser, LAMBDA_FUNCTIONS);
+            return is_access.then(|| parser.parse_identifier().map(Expr::Identifier));
+        }
         if word.quote_style.is_some() {
             return None;
         }
@@ -372,10 +376,6 @@ impl Dialect for EagreDialect {
                 };
                 matches!(function.as_str(), "timestampdiff" | "timestampadd")
                     .then(|| parse_timestamp_arithmetic(parser, Ident::with_span(span, function), unit))
-            }
-            _ if second.token == Token::Arrow => {
-                let is_access = !calls_around(parser, LAMBDA_FUNCTIONS);
-                is_access.then(|| parser.parse_identifier().map(Expr::Identifier))
             }
             _ => None,
         }
