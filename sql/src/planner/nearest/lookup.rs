@@ -50,18 +50,21 @@ impl Condition {
 
 impl Lowering<'_> {
     pub(super) fn lower_lookup(&mut self, join: &NearestJoin, plan: &LogicalPlan) -> Result<Stream> {
-        let [LogicalExpr::Column(time)] = join.times.as_slice() else {
-            return Err(SqlError::internal("a lookup without a time"));
-        };
-        if !self.is_processing_time(&join.left, join.left.schema().index_of_column(time)?)? {
-            return Err(SqlError::plan(
-                format!(
-                    "`FOR SYSTEM_TIME AS OF {}` needs a time attribute: an event time on both sides (`WATERMARK FOR`, and `PRIMARY KEY (..) \
-                     NOT ENFORCED` on the right), or `PROCTIME()` on the left",
-                    time.name
-                ),
-                join.location,
-            ));
+        match join.times.as_slice() {
+            // The clock itself.
+            [] => {}
+            [LogicalExpr::Column(time)]
+                if self.is_processing_time(&join.left, join.left.schema().index_of_column(time)?)? => {}
+            [time, ..] => {
+                return Err(SqlError::plan(
+                    format!(
+                        "`FOR SYSTEM_TIME AS OF {}` needs a time attribute: an event time on both sides (`WATERMARK FOR`, and `PRIMARY KEY (..) \
+                         NOT ENFORCED` on the right), or `PROCTIME()` on the left",
+                        short_text(time)
+                    ),
+                    join.location,
+                ));
+            }
         }
         let right = self.lower(&join.right)?;
         if !right.bounded || right.changelog != ChangelogMode::AppendOnly {

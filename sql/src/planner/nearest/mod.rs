@@ -12,7 +12,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
-use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as DataFusionResult, TableReference};
+use datafusion::common::{DFSchema, DFSchemaRef, Result as DataFusionResult, TableReference};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{
@@ -203,9 +203,6 @@ fn without_casts(expr: &LogicalExpr) -> &LogicalExpr {
     }
 }
 
-/// The column that `FOR SYSTEM_TIME AS OF PROCTIME()` adds to the left side.
-const CLOCK: &str = "__proctime";
-
 fn plan_nearest(function: &Function, context: &mut dyn RelationPlannerContext) -> DataFusionResult<LogicalPlan> {
     let malformed = || SqlError::internal("a join lost its form");
     let location = Location::of(function.name.span());
@@ -229,8 +226,6 @@ fn plan_nearest(function: &Function, context: &mut dyn RelationPlannerContext) -
     let width = left.schema().fields().len() + right.schema().fields().len();
     let on = split_conjunction_owned(context.sql_to_expr((*condition).clone(), &both)?);
     let outer = says(outer, "left");
-    // The place of the clock among the columns, where it is asked for as no column of the left side.
-    let mut clock = None;
     let node = match time.first() {
         None => {
             let sides = asof::split(left, right, outer, on)?;
@@ -239,23 +234,15 @@ fn plan_nearest(function: &Function, context: &mut dyn RelationPlannerContext) -
             node
         }
         Some(time) => {
-            let mut time = context.sql_to_expr((*time).clone(), left.schema())?;
-            let mut left = left;
-            if is_clock(without_casts(&time)) {
-                clock = Some(left.schema().fields().len());
-                let columns = left.schema().columns().into_iter().map(LogicalExpr::Column);
-                let columns: Vec<LogicalExpr> = columns.chain([time.alias(CLOCK)]).collect();
-                left = LogicalPlanBuilder::from(left).project(columns)?.build()?;
-                time = LogicalExpr::Column(Column::new_unqualified(CLOCK));
+            let time = context.sql_to_expr((*time).clone(), left.schema())?;
+            match is_clock(without_casts(&time)) {
+                true => NearestJoin::new(left, right, NearestKind::Lookup, outer, on, vec![], location)?,
+                false => temporal(left, right, outer, on, time, location)?,
             }
-            temporal(left, right, outer, on, time, location)?
         }
     };
     let mut columns = node.schema.columns();
     let is_wider = columns.len() > width;
-    if let Some(place) = clock {
-        columns.remove(place);
-    }
     columns.truncate(width);
     let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
     match is_wider {
@@ -350,7 +337,7 @@ pub(super) struct NearestJoin {
     /// Of a temporal join: how many of them, from the first on, say whose version is meant. The others are asked of that version.
     pub(super) keys: usize,
     /// Of a temporal join: the time that the version is asked for, over the left columns, and the time from which on it is valid. Of a
-    /// lookup the former.
+    /// lookup the former, or none: the clock itself.
     pub(super) times: Vec<LogicalExpr>,
     /// Of a temporal join: whether only the first version of a key counts.
     pub(super) only_first: bool,
