@@ -211,8 +211,13 @@ pub fn errors_schema() -> SchemaRef {
     ]))
 }
 
-/// The columns of `<table>.late`: which operator of which statement refused the row, by which watermark, the row as the operator
-/// saw it, as JSON text, and whether it was to be taken back.
+/// How the name of an operator of two inputs ends in `<table>.late`, where it refused a row of one of them (0: the left one).
+pub fn late_input(input: usize) -> &'static str {
+    if input == 0 { ", left input" } else { ", right input" }
+}
+
+/// The columns of `<table>.late`: which operator of which statement refused the row (and of two inputs [which it came from](late_input)), by
+/// which watermark, the row as the operator saw it, as JSON text, and whether it was to be taken back.
 pub fn late_schema() -> SchemaRef {
     use arrow::datatypes::{Schema, TimeUnit};
     let time = || DataType::Timestamp(TimeUnit::Millisecond, None);

@@ -20,7 +20,7 @@ use crate::checkpoint::writer::{AnsweredNode, Part};
 use crate::delta::{Delta, batch_of};
 use crate::error::{EngineError, Result};
 use crate::expr::StepContext;
-use crate::graph::{Graph, NodeKind, Route, errors_schema, late_schema};
+use crate::graph::{Graph, NodeKind, Route, errors_schema, late_input, late_schema};
 use crate::hash::{ByOwner, hash_columns};
 use crate::metrics::Metrics;
 use crate::operator::{
@@ -569,7 +569,7 @@ fn late_batch(late: LateRows, operator: &str, statement: &str) -> Result<RecordB
     let watermarks = TimestampMillisecondArray::from(vec![watermark; rows]);
     let weight = |row: usize| late.weights.as_ref().map_or(1, |weights| weights.value(row));
     let retracted: BooleanArray = (0..rows).map(|row| Some(weight(row) < 0)).collect();
-    let side = late.input.map(|input| format!("{operator}, {} input", if input == 0 { "left" } else { "right" }));
+    let side = late.input.map(|input| format!("{operator}{}", late_input(input)));
     let operator = side.as_deref().unwrap_or(operator);
     let columns: Vec<arrow::array::ArrayRef> = vec![
         Arc::new(StringArray::from(vec![statement; rows])),

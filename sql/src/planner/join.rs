@@ -230,8 +230,10 @@ impl Lowering<'_> {
             state_bound,
             statement,
         });
-        if bounds.late.iter().any(Option::is_some) {
-            self.may_refuse(node, &tables);
+        for (input, side) in [&left, &right].into_iter().enumerate() {
+            if bounds.late[input].is_some() {
+                self.may_refuse_of(node, Some(input), &side.stream.tables);
+            }
         }
         let mut stream = self.stream_after(&left.stream, node, columns);
         stream.bounded = left.stream.bounded && right.stream.bounded;

@@ -94,8 +94,8 @@ pub(super) struct Lowering<'a> {
     readings: HashMap<String, Reading>,
     /// The tables of each name: a table that was dropped and created anew within a text is another one.
     versions: HashMap<String, Vec<Arc<Table>>>,
-    /// The operators that refuse rows of a table as late.
-    late_ports: BTreeMap<String, Vec<NodeIndex>>,
+    /// The operators that refuse rows of a table as late; of two inputs, in which of them its rows come.
+    late_ports: BTreeMap<String, Vec<(NodeIndex, Option<usize>)>>,
     occurrences: HashMap<u64, u64>,
     /// Whether tables of upserts are read as they are: who asks for the versions of a key wants each, and when it was deleted.
     pub(super) as_upserts: bool,
@@ -361,8 +361,13 @@ impl<'a> Lowering<'a> {
 
     /// Notes that an operator may refuse rows of these tables as late.
     pub(super) fn may_refuse(&mut self, node: NodeIndex, tables: &BTreeMap<String, String>) {
+        self.may_refuse_of(node, None, tables);
+    }
+
+    /// The same of an operator that names the input that a row came from.
+    pub(super) fn may_refuse_of(&mut self, node: NodeIndex, input: Option<usize>, tables: &BTreeMap<String, String>) {
         for table in tables.keys() {
-            self.late_ports.entry(table.clone()).or_default().push(node);
+            self.late_ports.entry(table.clone()).or_default().push((node, input));
         }
     }
 

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
-use datafusion::logical_expr::{LogicalPlan, TableScan};
+use datafusion::common::DFSchema;
+use datafusion::functions::string;
+use datafusion::logical_expr::{LogicalPlan, TableScan, lit};
 use eagre_engine::expr::ExprRef;
 use eagre_engine::graph::{
     ChangelogMode, EdgeInfo, Node, NodeIndex, NodeKind, Route, SourceNode, WatermarkSpec, WatermarkStrategy,
-    late_schema, position_fields,
+    late_input, late_schema, position_fields,
 };
 use eagre_engine::operator::chain::Stage;
 use eagre_engine::operator::changelog_normalize::ChangelogNormalizeFactory;
@@ -24,6 +26,7 @@ use crate::catalog::{
     ColumnKind, OPTION_ALLOWED_LATENESS, OPTION_BAD_ROWS, OPTION_CHANGELOG_CHECK, OPTION_IDLE_TIMEOUT, Table,
 };
 use crate::error::{Result, SqlError};
+use crate::planner::context::column;
 use crate::planner::expr::Compiler;
 use crate::planner::logical::{is_random, volatile_calls};
 use crate::planner::state_ttl::duration;
@@ -327,16 +330,23 @@ impl Lowering<'_> {
 
     /// The rows of a table that the operators lowered so far refuse as late.
     pub(in crate::planner) fn late_rows(&mut self, table: &str, plan: &LogicalPlan) -> Result<Stream> {
-        let ports = self.late_ports.get(table).cloned().unwrap_or_default();
+        let refusing = self.late_ports.get(table).cloned().unwrap_or_default();
+        let mut ports = vec![];
+        for (node, input) in refusing {
+            let mut refused = self.new_stream((node, PORT_SIDE), late_schema(), false);
+            if let Some(input) = input {
+                let is_of_input = string::expr_fn::ends_with(column("operator"), lit(late_input(input)));
+                let compiler = self.compiler(&refused, &DFSchema::try_from(late_schema())?);
+                refused.stages.push(Stage::Filter(compiler.compile(&is_of_input, "")?));
+            }
+            ports.push(self.flush(&mut refused, plan));
+        }
         let mut stream = match ports.as_slice() {
             [] => self.constant(RecordBatch::new_empty(late_schema()), plan),
-            [only] => self.new_stream((*only, PORT_SIDE), late_schema(), false),
-            ports => {
-                let inputs: Vec<_> = ports.iter().map(|port| (*port, PORT_SIDE)).collect();
-                self.union_of(inputs, late_schema(), ChangelogMode::AppendOnly, plan, &BTreeMap::new())
-            }
+            [only] => self.new_stream(*only, late_schema(), false),
+            _ => self.union_of(ports.clone(), late_schema(), ChangelogMode::AppendOnly, plan, &BTreeMap::new()),
         };
-        stream.bounded = ports.iter().all(|port| self.reads_bounded(*port));
+        stream.bounded = ports.iter().all(|port| self.reads_bounded(port.0));
         stream.ordered = false;
         stream.tables.insert(format!("{table}.late"), String::new());
         Ok(stream)

@@ -258,9 +258,12 @@ impl Lowering<'_> {
             false => "all rows of both sides, until the input ends",
         };
         let factory = TemporalJoinFactory::new(operator, name).map_err(engine)?;
+        let tables = [left.stream.tables.clone(), right.stream.tables.clone()];
         let stream =
             self.push_nearest(join, plan, left, right, keys, Arc::new(factory), output, columns, detail, state);
-        self.may_refuse(stream.from().0, &stream.tables);
+        for (input, tables) in tables.iter().enumerate() {
+            self.may_refuse_of(stream.from().0, Some(input), tables);
+        }
         Ok(stream)
     }
 
