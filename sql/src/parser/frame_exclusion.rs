@@ -12,7 +12,7 @@ use crate::error::{Location, Result, SqlError};
 const MARK: &str = "__eagre_exclude_";
 
 /// Which rows of its frame a row does not see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum FrameExclusion {
     /// Itself.
     CurrentRow,

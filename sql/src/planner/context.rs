@@ -29,6 +29,7 @@ use super::misread::in_lists;
 use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
 use super::set_operation::SetRelationPlanner;
+use super::unkeyed::UnkeyedRelations;
 use super::window::WindowRelationPlanner;
 use super::{
     casts, expr, forms, frame_bounds, logical, precedence, predict, recursive, refuse, sugar, ties, told_apart,
@@ -100,6 +101,7 @@ pub(super) struct PlanContext<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) config: Arc<ConfigOptions>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
+    unkeyed: Arc<UnkeyedRelations>,
     views: RefCell<HashMap<String, Arc<LogicalPlan>>>,
     view_depth: Cell<usize>,
     /// The columns of materialized views that the same graph keeps, by lower-case name: they may have been replaced since this statement was
@@ -114,10 +116,13 @@ pub(super) struct PlanContext<'a> {
 impl<'a> PlanContext<'a> {
     pub(super) fn new(catalog: &'a Catalog) -> Self {
         let config = Arc::new(config_of(catalog));
+        let unkeyed = Arc::new(UnkeyedRelations::default());
         Self {
             catalog,
             config: Arc::clone(&config),
             relation_planners: vec![
+                // The first one: it has the others asked again.
+                Arc::clone(&unkeyed) as Arc<dyn RelationPlanner>,
                 Arc::new(WindowRelationPlanner { time_zone: catalog.time_zone().to_string() }),
                 Arc::new(ForecastRelationPlanner),
                 Arc::new(NearestRelationPlanner),
@@ -127,6 +132,7 @@ impl<'a> PlanContext<'a> {
                     time_zone: catalog.time_zone().to_string(),
                 }),
             ],
+            unkeyed,
             views: RefCell::new(HashMap::new()),
             view_depth: Cell::new(0),
             kept_views: RefCell::new(HashMap::new()),
@@ -160,8 +166,8 @@ impl<'a> PlanContext<'a> {
     /// All that is wrong with it, with its place where one is known.
     pub(super) fn plan_query(&self, query: &QueryText) -> Result<LogicalPlan> {
         let resolved = self.resolve_query(query)?;
-        let statement = Statement::Query(resolved);
-        let plan = self.sql_to_rel().sql_statement_to_plan(statement);
+        let planned = |query| self.sql_to_rel().sql_statement_to_plan(Statement::Query(query));
+        let plan = self.unkeyed.within(resolved, planned);
         plan.and_then(told_apart::restore).and_then(recursive::check_types).map_err(|error| self.place(error, query))
     }
 

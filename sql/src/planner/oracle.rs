@@ -27,13 +27,12 @@ use eagre_engine::operator::window::WindowKind;
 
 use super::at_once::{self, UnkeyedPlanner};
 use super::context::{CatalogTable, PlanContext, column};
-use super::expr::strip_alias;
 use super::local_time::last_instant;
 use super::nearest::NearestJoin;
 use super::over::{self, Sessions, score};
 use super::set_operation::SetOperation;
 use super::window::{WindowShape, WindowTableFunction};
-use super::{decorrelate, logical, online};
+use super::{decorrelate, logical, online, unkeyed};
 use crate::catalog::{Catalog, ColumnKind, Relation};
 use crate::error::{Result, SqlError};
 use crate::functions::local_time::WALL_CLOCK;
@@ -84,17 +83,6 @@ fn batch_plan(catalog: &Catalog, query: &QueryText, tables: &HashMap<String, Vec
     executable(plan, |scan| memory_scan(&context, scan, tables))
 }
 
-/// Frames without some of their rows are none of DataFusion's.
-fn check_frame(expr: &Expr) -> Result<()> {
-    let Expr::WindowFunction(function) = strip_alias(expr) else { return Ok(()) };
-    let Some(exclusion) = over::exclusion_of(function) else { return Ok(()) };
-    Err(SqlError::unsupported(
-        format!("`{}` in a query that is answered at once", exclusion.sql()),
-        "compute it in a pipeline: in the query of a materialized view, or over a table",
-        None,
-    ))
-}
-
 /// An analysed plan without our own nodes, which DataFusion can execute, over what `scan` makes of its leaves. Forecasts and patterns are left in
 /// it, for [`at_once::made`].
 pub(super) fn executable(
@@ -114,8 +102,7 @@ pub(super) fn executable(
         LogicalPlan::TableScan(leaf) => Ok(Transformed::yes(scan(leaf)?)),
         LogicalPlan::Window(window) => {
             window.window_expr.iter().try_for_each(|expr| score::check_over(expr, window.input.schema()))?;
-            window.window_expr.iter().try_for_each(check_frame)?;
-            Ok(over::sessions_at_once(window)?.map_or_else(|| Transformed::no(node), Transformed::yes))
+            Ok(over::frames_at_once(window)?.map_or_else(|| Transformed::no(node), Transformed::yes))
         }
         LogicalPlan::Extension(extension) => {
             let inner = extension.node.as_any();
@@ -132,7 +119,8 @@ pub(super) fn executable(
         }
         _ => Ok(Transformed::no(node)),
     })?;
-    Ok(plan.data.recompute_schema_deep()?)
+    // Set operations unnest as well.
+    Ok(unkeyed::mark(plan.data.recompute_schema_deep()?)?)
 }
 
 trait RecomputeSchema: Sized {

@@ -3,15 +3,22 @@
 //! DataFusion 55 hands the functional dependencies of an input on to what `UNNEST` makes of it, as if a group still had one row; and its rules then
 //! leave out a `DISTINCT`, a key of `GROUP BY` or a join. They are worked out anew whenever a rule touches the plan, so no schema can be
 //! mended once: a node without any stands above such an `UNNEST`, and does nothing else.
+//!
+//! While names are resolved a `GROUP BY k` already takes the columns in that depend on `k` (`SELECT k, n .. GROUP BY k` over rows that are one for
+//! each `k`). So until the plan is made such a node stands above each subquery and view whose rows are unnested there, or in it
+//! ([`UnkeyedRelations`]).
 
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DFSchemaRef, Result as DataFusionResult};
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, Unnest, UserDefinedLogicalNodeCore};
+use datafusion::sql::sqlparser::ast::{Query, TableFactor};
 
 use crate::error::SqlError;
 
@@ -27,6 +34,10 @@ impl Unkeyed {
         let fields = input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
         let schema = DFSchema::new_with_metadata(fields.collect(), input.schema().metadata().clone())?;
         Ok(Self { input, schema: Arc::new(schema) })
+    }
+
+    fn above(input: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(Self::new(input)?) }))
     }
 
     /// What is in the place of a node, if it is one of these.
@@ -99,7 +110,7 @@ pub(super) fn mark(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
             }
         }
         any = true;
-        Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(Unkeyed::new(plan)?) })))
+        Ok(Transformed::yes(Unkeyed::above(plan)?))
     })?;
     if !any {
         return Ok(marked.data);
@@ -117,4 +128,55 @@ pub(super) fn unmark(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
             None => Ok(Transformed::no(plan)),
         })?;
     Ok(plain.data)
+}
+
+/// Plans relations as DataFusion does, and puts a node above those that have a key and are unnested.
+#[derive(Debug, Default)]
+pub(super) struct UnkeyedRelations {
+    /// Whether the query at hand unnests.
+    unnests: AtomicBool,
+    /// Whether DataFusion is to plan the relation that comes next.
+    passes: AtomicBool,
+}
+
+impl UnkeyedRelations {
+    /// What `plan` makes of `query`, without the nodes that it was planned with.
+    pub(super) fn within(
+        &self,
+        query: Box<Query>,
+        plan: impl FnOnce(Box<Query>) -> DataFusionResult<LogicalPlan>,
+    ) -> DataFusionResult<LogicalPlan> {
+        let unnests = query.to_string().to_lowercase().contains("unnest");
+        // Views are planned while the query that reads them is.
+        let around = self.unnests.swap(unnests, Ordering::Relaxed);
+        let planned = plan(query);
+        self.unnests.store(around, Ordering::Relaxed);
+        unmark(planned?)
+    }
+}
+
+impl RelationPlanner for UnkeyedRelations {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> DataFusionResult<RelationPlanning> {
+        // What looks at the rows around it has its place in the plan, and is unnested by those.
+        let named = matches!(relation, TableFactor::Table { .. } | TableFactor::Derived { lateral: false, .. });
+        if !named || self.passes.swap(false, Ordering::Relaxed) {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        }
+        self.passes.store(true, Ordering::Relaxed);
+        let plan = context.plan(relation)?;
+        let keyed = !plan.schema().functional_dependencies().is_empty();
+        let plan = match keyed && (self.unnests.load(Ordering::Relaxed) || has_unnest(&plan)?) {
+            true => Unkeyed::above(plan)?,
+            false => plan,
+        };
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
+    }
+}
+
+fn has_unnest(plan: &LogicalPlan) -> DataFusionResult<bool> {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Unnest(_))))
 }

@@ -257,22 +257,8 @@ enum Leaving {
 
 impl ForeignAggregate {
     pub(super) fn new(call: Call, function: Arc<AggregateUDF>, distinct: bool) -> SqlResult<Self> {
-        let (name, exprs) = (function.name().to_owned(), call.exprs());
-        let mut builder = AggregateExprBuilder::new(function, exprs.clone())
-            .schema(call.schema())
-            .alias(&call.name)
-            .with_ignore_nulls(call.ignore_nulls);
-        if distinct {
-            builder = builder.distinct();
-            // A value comes from many rows, so its place is by value.
-            if ORDERED_FUNCTIONS.contains(&name.as_str())
-                && let Some(by) = exprs.into_iter().next()
-            {
-                let ascending = SortOptions { descending: false, nulls_first: false };
-                builder = builder.order_by(vec![PhysicalSortExpr::new(by, ascending)]);
-            }
-        }
-        let expr = builder.build()?;
+        let name = function.name().to_owned();
+        let expr = aggregate(function, call.exprs(), call.schema(), distinct, call.ignore_nulls)?;
         expr.create_accumulator()?;
         // DataFusion's `bit_xor` is 0 where all that is left is null.
         let exact = name != "bit_xor" && call.columns.iter().all(|field| !field.data_type().is_floating());
@@ -312,7 +298,12 @@ impl ForeignAggregate {
             let mut current = segment.wanted.start;
             return self.call.frame.each(rows, segment, |frame| {
                 let mut accumulator = self.expr.create_accumulator()?;
-                for part in seen(exclusion, current, frame, rows, segment) {
+                let peers = || {
+                    let start = (segment.rows.start..=current).rev().find(|row| rows.new_peer[*row]);
+                    let end = (current + 1..segment.rows.end).find(|row| rows.new_peer[*row]);
+                    start.unwrap_or(segment.rows.start)..end.unwrap_or(segment.rows.end)
+                };
+                for part in seen(exclusion, current, frame, peers) {
                     accumulator.update_batch(&slice(part)?)?;
                 }
                 results.push(accumulator.evaluate()?);
@@ -366,21 +357,39 @@ impl ForeignAggregate {
     }
 }
 
-/// The parts of `frame` that row `current` sees.
-fn seen(
+/// An aggregate of DataFusion's over the columns of `schema`.
+pub(super) fn aggregate(
+    function: Arc<AggregateUDF>,
+    args: Vec<Arc<dyn PhysicalExpr>>,
+    schema: SchemaRef,
+    distinct: bool,
+    ignore_nulls: bool,
+) -> DataFusionResult<AggregateFunctionExpr> {
+    let ordered = ORDERED_FUNCTIONS.contains(&function.name());
+    let (name, first) = (function.name().to_owned(), args.first().map(Arc::clone));
+    let builder = AggregateExprBuilder::new(function, args).schema(schema).alias(name).with_ignore_nulls(ignore_nulls);
+    let builder = match (distinct, first) {
+        (false, _) => builder,
+        // A value comes from many rows, so its place is by value.
+        (true, Some(by)) if ordered => {
+            let ascending = SortOptions { descending: false, nulls_first: false };
+            builder.distinct().order_by(vec![PhysicalSortExpr::new(by, ascending)])
+        }
+        (true, _) => builder.distinct(),
+    };
+    builder.build()
+}
+
+/// The parts of `frame` that row `current` sees, whose `peers` are asked for where that matters.
+pub(super) fn seen(
     exclusion: FrameExclusion,
     current: usize,
     frame: Range<usize>,
-    rows: &Ordered<'_>,
-    segment: &Segment,
+    peers: impl FnOnce() -> Range<usize>,
 ) -> impl Iterator<Item = Range<usize>> {
     let peers = match exclusion {
         FrameExclusion::CurrentRow => current..current + 1,
-        FrameExclusion::Group | FrameExclusion::Ties => {
-            let start = (segment.rows.start..=current).rev().find(|row| rows.new_peer[*row]);
-            let end = (current + 1..segment.rows.end).find(|row| rows.new_peer[*row]);
-            start.unwrap_or(segment.rows.start)..end.unwrap_or(segment.rows.end)
-        }
+        FrameExclusion::Group | FrameExclusion::Ties => peers(),
     };
     let own = match exclusion {
         FrameExclusion::Ties => current..current + 1,

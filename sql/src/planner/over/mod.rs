@@ -20,12 +20,12 @@ use eagre_engine::operator::over::{
 };
 
 use self::foreign::{Call, ForeignAggregate, ForeignWindow, Frames};
-pub(super) use self::frame::exclusion_of;
 use self::frame::{
-    aggregate_of, distance_text, frame_of, frame_text, is_session, reaches_of, row_by_row, session_of, session_text,
+    aggregate_of, distance_text, exclusion_of, frame_of, frame_text, is_session, reaches_of, row_by_row, session_of,
+    session_text,
 };
 use self::hold::{at_once, hold_of};
-pub(super) use self::session_at_once::{Sessions, sessions_at_once};
+pub(super) use self::session_at_once::{Sessions, frames_at_once};
 use self::tie::sees_ties;
 use super::accumulators::{Arg, Foreign, ForeignSpec};
 use super::aggregate::ORDERED_FUNCTIONS;
@@ -37,6 +37,7 @@ use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 use crate::parser::frame_exclusion::FrameExclusion;
 
+mod excluding_at_once;
 mod foreign;
 mod frame;
 mod hold;

@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
 };
 use eagre_engine::operator::over::{Bound, Distance};
 
+use super::excluding_at_once;
 use super::frame::{is_session, session_of};
 use crate::error::SqlError;
 use crate::parser::session_frame;
@@ -116,18 +117,23 @@ impl Sessions {
     }
 }
 
-/// A window without sessions as frames; `None`: it has none.
+/// A window whose frames DataFusion has: without sessions, and without exclusions ([`excluding_at_once`]); `None`: it has none of them.
+///
+/// [`excluding_at_once`]: super::excluding_at_once
 ///
 /// # Errors
 /// A gap that is none of the order key.
-pub(in crate::planner) fn sessions_at_once(window: &Window) -> DataFusionResult<Option<LogicalPlan>> {
+pub(in crate::planner) fn frames_at_once(window: &Window) -> DataFusionResult<Option<LogicalPlan>> {
     let mut sessions: Vec<Sessions> = Vec::new();
     let mut plan = window.input.as_ref().clone();
     let mut calls = Vec::with_capacity(window.window_expr.len());
+    let mut excludes = false;
     for expr in &window.window_expr {
         let LogicalExpr::WindowFunction(function) = strip_alias(expr) else { continue };
         if !is_session(function) {
-            calls.push(LogicalExpr::WindowFunction(function.clone()));
+            let excluding = excluding_at_once::of_all_rows(function);
+            excludes |= excluding.is_some();
+            calls.push(excluding.unwrap_or_else(|| LogicalExpr::WindowFunction(function.clone())));
             continue;
         }
         let (of_call, data_type) = Sessions::of(function, window)?;
@@ -141,7 +147,7 @@ pub(in crate::planner) fn sessions_at_once(window: &Window) -> DataFusionResult<
             sessions.push(of_call);
         }
     }
-    if sessions.is_empty() {
+    if sessions.is_empty() && !excludes {
         return Ok(None);
     }
     let mut columns: Vec<LogicalExpr> = window.input.schema().columns().into_iter().map(LogicalExpr::Column).collect();
