@@ -1,133 +1,23 @@
 //! Queries in event time: windows of all kinds, sessions, frames, ranks, joins in time, and queries over their results.
 //!
-//! All tables of a case have the columns `id BIGINT, ts, k, s STRING, v`, of types that are drawn anew: `id` tells rows apart, `ts` is the event
-//! time, out of order by no more than the watermark allows. Every stream that a query is built of has the same columns, so that any of them
-//! stands on any other. Rows of `t2` are taken back before the watermark has passed them.
-
-use std::sync::Arc;
-
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, StringViewArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-use eagre_sql::catalog::TableDefinition;
+//! Every stream that a query is built of has the columns of its tables, so that any of them stands on any other. Rows of `t2` are taken back
+//! before the watermark has passed them.
 
 use super::Table;
+use super::timed_tables::{Columns, Rows};
 use crate::harness::Random;
 
-/// Where times begin: before 1970 and after it, shortly before a minute.
-const BEGINS_MS: [i64; 2] = [-7_000, 1_704_067_195_000];
-
 pub(super) fn case(random: &mut Random) -> (Vec<Table>, String) {
-    let time = pick(
-        random,
-        &[
-            DataType::Timestamp(TimeUnit::Millisecond, None),
-            DataType::Timestamp(TimeUnit::Microsecond, None),
-            DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
-        ],
-    );
-    let key = pick(
-        random,
-        &[
-            DataType::Int32,
-            DataType::Int64,
-            DataType::Utf8View,
-            DataType::Boolean,
-            DataType::Date32,
-            DataType::Decimal128(6, 1),
-        ],
-    );
-    let number = pick(
-        random,
-        &[
-            ("INT", DataType::Int32),
-            ("BIGINT", DataType::Int64),
-            ("DOUBLE", DataType::Float64),
-            ("DECIMAL(12, 2)", DataType::Decimal128(12, 2)),
-        ],
-    );
-    let begins = pick(random, &BEGINS_MS);
-    let tables = ["t0", "t1", "t2"].map(|name| table(random, name, begins, [&time, &key, &number.1]));
-    let query = Queries { random, aliases: 0, number: number.0, timely: true }.top();
+    let columns = Columns::drawn(random);
+    let tables = [("t0", Rows::InTime), ("t1", Rows::InTime), ("t2", Rows::Retracted)];
+    let tables = tables.map(|(name, come)| columns.table(random, name, come));
+    let query = Queries::new(random, columns.number_sql).top();
     (tables.into(), query)
 }
 
-fn pick<T: Clone>(random: &mut Random, choices: &[T]) -> T {
-    choices[random.between(0, choices.len() as u64 - 1) as usize].clone()
-}
-
-/// Rows in the order in which they come. Times of `t1` are all different, so that the latest row before a time is one.
-fn table(random: &mut Random, name: &str, begins: i64, [time, key, number]: [&DataType; 3]) -> Table {
-    let delay = pick(random, &[0, 1_500, 4_000]);
-    let (mut newest, mut alive) = (begins, Vec::<usize>::new());
-    let (mut ids, mut times, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut keys, mut texts, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
-    for row in 0..random.between(0, 20) as usize {
-        // Late for no step, however rows are cut into them.
-        alive.retain(|place: &usize| times[*place] >= newest - delay);
-        if name == "t2" && !alive.is_empty() && random.between(0, 3) == 0 {
-            let place = alive.swap_remove(random.between(0, alive.len() as u64 - 1) as usize);
-            ids.push(ids[place]);
-            times.push(times[place]);
-            keys.push(keys[place]);
-            texts.push(texts[place]);
-            numbers.push(numbers[place]);
-            weights.push(-1);
-            continue;
-        }
-        let mut at = newest + 500 * random.between(0, 5) as i64;
-        if random.between(0, 2) == 0 {
-            at = newest - random.between(0, delay as u64 / 500) as i64 * 500;
-        }
-        while name == "t1" && times.contains(&at) {
-            at += 1;
-        }
-        newest = newest.max(at);
-        alive.push(row);
-        ids.push(row as i64);
-        times.push(at);
-        keys.push((random.between(0, 9) > 0).then(|| random.between(0, 2) as i64));
-        texts.push(pick(random, &[None, Some("a"), Some("b"), Some("a text of more than twelve bytes")]));
-        numbers.push((random.between(0, 6) > 0).then(|| random.between(0, 9) as i64 - 3));
-        weights.push(1);
-    }
-    let times = cast(&Int64Array::from(times), &DataType::Timestamp(TimeUnit::Millisecond, None));
-    let columns: Vec<(&str, ArrayRef)> = vec![
-        ("id", Arc::new(Int64Array::from(ids))),
-        ("ts", times.and_then(|times| cast(&times, time)).expect("milliseconds are times")),
-        ("k", key_column(&Int64Array::from(keys), key)),
-        ("s", Arc::new(texts.into_iter().collect::<StringViewArray>())),
-        ("v", cast(&Int64Array::from(numbers), number).expect("small numbers")),
-    ];
-    let fields: Vec<Field> =
-        columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), *name != "ts")).collect();
-    let columns = columns.into_iter().map(|(_, column)| column).collect();
-    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("columns of one length");
-    let watermark = (delay > 0).then(|| format!("ts - INTERVAL '{delay} milliseconds'"));
-    let definition = TableDefinition::from_schema(name, &rows.schema()).with_watermark("ts", watermark.as_deref());
-    let weights = (name == "t2").then(|| Int64Array::from(weights));
-    Table::new(definition.expect("an event time"), rows, weights, random.between(1, 12) as usize)
-}
-
-/// Small numbers as keys of a type.
-fn key_column(keys: &Int64Array, data_type: &DataType) -> ArrayRef {
-    match data_type {
-        DataType::Boolean => Arc::new(keys.iter().map(|key| key.map(|key| key % 2 == 0)).collect::<BooleanArray>()),
-        DataType::Utf8View => {
-            let names: StringArray = keys.iter().map(|key| key.map(|key| format!("key {key}"))).collect();
-            cast(&names, data_type).expect("texts")
-        }
-        DataType::Date32 => {
-            let days = cast(keys, &DataType::Int32).and_then(|days| cast(&days, data_type));
-            days.expect("days since 1970")
-        }
-        _ => cast(keys, data_type).expect("small numbers"),
-    }
-}
-
 /// Makes queries.
-struct Queries<'r> {
-    random: &'r mut Random,
+pub(super) struct Queries<'r> {
+    pub(super) random: &'r mut Random,
     aliases: u32,
     /// The type of `v`.
     number: &'static str,
@@ -136,15 +26,21 @@ struct Queries<'r> {
 }
 
 /// Names that stand for what a query is made of.
-type Parts<'a> = &'a [(&'a str, &'a str)];
+pub(super) type Parts<'a> = &'a [(&'a str, &'a str)];
 
-fn fill(text: &str, parts: Parts<'_>) -> String {
+pub(super) fn fill(text: &str, parts: Parts<'_>) -> String {
     parts.iter().fold(text.to_owned(), |text, (name, part)| text.replace(&format!("{{{name}}}"), part))
 }
 
+impl<'r> Queries<'r> {
+    pub(super) fn new(random: &'r mut Random, number: &'static str) -> Self {
+        Self { random, aliases: 0, number, timely: true }
+    }
+}
+
 impl Queries<'_> {
-    fn pick<'a>(&mut self, texts: &[&'a str]) -> &'a str {
-        pick(self.random, texts)
+    pub(super) fn pick<'a>(&mut self, texts: &[&'a str]) -> &'a str {
+        super::pick(self.random, texts)
     }
 
     fn alias(&mut self) -> String {
@@ -152,12 +48,12 @@ impl Queries<'_> {
         format!("q{}", self.aliases)
     }
 
-    fn seconds(&mut self, most: u64) -> String {
+    pub(super) fn seconds(&mut self, most: u64) -> String {
         format!("INTERVAL '{}' SECOND", self.random.between(1, most))
     }
 
     /// A window function over `input`.
-    fn windowed(&mut self, input: &str, tumbles: bool) -> String {
+    pub(super) fn windowed(&mut self, input: &str, tumbles: bool) -> String {
         let (size, slide) = (self.random.between(1, 4), self.random.between(1, 3));
         let offset = self.pick(&["", "", ", INTERVAL '1' SECOND", ", INTERVAL '-500 milliseconds'"]);
         let call = match if tumbles { 0 } else { self.random.between(0, 2) } {
@@ -173,16 +69,16 @@ impl Queries<'_> {
         format!("TABLE({call})")
     }
 
-    fn session(&mut self, input: &str) -> String {
+    pub(super) fn session(&mut self, input: &str) -> String {
         let gap = self.seconds(3);
         format!("TABLE(SESSION(TABLE ({input}) PARTITION BY k, DESCRIPTOR(ts), {gap}))")
     }
 
-    fn condition(&mut self) -> &'static str {
+    pub(super) fn condition(&mut self) -> &'static str {
         self.pick(&["v > 0", "s IS NOT NULL", "s = 'a' OR k IS NULL", "v IS DISTINCT FROM 1", "id % 3 <> 1"])
     }
 
-    fn aggregate(&mut self) -> &'static str {
+    pub(super) fn aggregate(&mut self) -> &'static str {
         self.pick(&[
             "COUNT(*)",
             "COUNT(v)",
@@ -201,7 +97,7 @@ impl Queries<'_> {
     }
 
     /// An `OVER` call in the order of event time.
-    fn over(&mut self) -> &'static str {
+    pub(super) fn over(&mut self) -> &'static str {
         // These wait for rows that may come at any time.
         if self.random.between(0, 4) == 0 {
             self.timely = false;
@@ -227,6 +123,25 @@ impl Queries<'_> {
         format!("SELECT id, ts, k, s, v FROM {}", self.pick(&["t0", "t1"]))
     }
 
+    /// A stream, and a partition of which no two rows have one time.
+    fn series(&mut self) -> (String, &'static str) {
+        match self.random.between(0, 1) {
+            0 => {
+                let partition = self.pick(&["", "PARTITION BY k", "PARTITION BY k, s"]);
+                (format!("SELECT id, ts, k, s, v FROM t1 WHERE {}", self.condition()), partition)
+            }
+            _ => {
+                let (input, number, a) = (self.table(), self.number, self.alias());
+                let windowed = self.windowed(&input, true);
+                let series = format!(
+                    "SELECT MAX(id) AS id, window_time AS ts, k, s, CAST(MIN(v) AS {number}) AS v FROM {windowed} AS {a} \
+                     GROUP BY window_start, window_end, window_time, k, s"
+                );
+                (series, "PARTITION BY k, s")
+            }
+        }
+    }
+
     /// A stream of the five columns, of which no row is taken back, and `ts` is an event time.
     fn stream(&mut self, depth: u64) -> String {
         if depth == 0 {
@@ -234,7 +149,7 @@ impl Queries<'_> {
         }
         let input = self.stream(depth - 1);
         let (a, b, number) = (self.alias(), self.alias(), self.number);
-        match self.random.between(0, 8) {
+        match self.random.between(0, 9) {
             0 => format!("SELECT id, ts, k, s, v FROM ({input}) AS {a} WHERE {}", self.condition()),
             1 => format!("SELECT id, ts, k, UPPER(s) AS s, CAST(v + 1 AS {number}) AS v FROM ({input}) AS {a}"),
             2 => {
@@ -264,6 +179,13 @@ impl Queries<'_> {
                 )
             }
             7 => {
+                let ((series, partition), rows) = (self.series(), self.random.between(1, 4));
+                format!(
+                    "SELECT id, ts, k, s, CAST(window_number AS {number}) AS v \
+                     FROM TABLE(COUNT_WINDOW(TABLE ({series}) {partition}, DESCRIPTOR(ts), {rows})) AS {a}"
+                )
+            }
+            8 => {
                 // A row that comes later may be the first one.
                 self.timely = false;
                 format!(
@@ -292,8 +214,15 @@ impl Queries<'_> {
             _ => self.stream(depth),
         };
         let (a, b) = (self.alias(), self.alias());
-        match self.random.between(0, 7) {
+        match self.random.between(0, 8) {
             0 => input,
+            8 => {
+                let ((series, partition), step) = (self.series(), self.seconds(2));
+                let fill = self.pick(&["", ", LOCF(v)", ", LOCF(id), INTERPOLATE(v)", ", INTERPOLATE(v), LOCF(s)"]);
+                format!(
+                    "SELECT * FROM TABLE(GAP_FILL(TABLE ({series}) {partition}, DESCRIPTOR(ts), {step}{fill})) AS {a}"
+                )
+            }
             1 | 2 => self.of_changes(&input),
             3 => {
                 let (other, before, after) = (self.stream(1), self.seconds(3), self.seconds(2));

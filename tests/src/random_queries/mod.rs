@@ -2,15 +2,16 @@
 //! at any number of shards, with a crash in the middle.
 //!
 //! [`updating`] queries know no time: any operator stands on any other. [`event_time`] has windows, sessions, frames and joins in time,
-//! over rows that come out of order. A fixed set runs with all tests. `EAGRE_RANDOM_SECONDS=600` goes on with further queries for that long
+//! over rows that come out of order, and [`late_rows`] those over rows some of which come too late. A fixed set runs with all tests. `EAGRE_RANDOM_SECONDS=600` goes on with further queries for that long
 //! (`make test-random`). A failure names the query's number, by which it is made again, after its tables were made as small as they can be.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{take, take_record_batch};
+use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{filter_record_batch, take, take_record_batch};
+use arrow::datatypes::Int64Type;
 use arrow::util::pretty::pretty_format_batches;
 use eagre::Session;
 use eagre_sql::catalog::{Catalog, NoProviders, TableDefinition};
@@ -19,11 +20,13 @@ use eagre_sql::parser::{self, TableOption};
 use eagre_sql::planner::oracle;
 use libtest_mimic::Trial;
 
-use crate::harness::{Answer, Random, Schedule, run, seed};
+use crate::harness::{Answer, Random, Schedule, run_all, seed};
 use crate::source::TestSource;
 use crate::value;
 
 mod event_time;
+mod late_rows;
+mod timed_tables;
 mod updating;
 
 /// Doubles are averages and sums of few small numbers.
@@ -32,20 +35,25 @@ const TOLERANCE: f64 = 1e-9;
 const TRIALS: u64 = 8;
 const QUERIES: u64 = 14;
 
-/// Tables and a query over them.
+/// Makes tables and a query over them.
 type Make = fn(&mut Random) -> (Vec<Table>, String);
+/// What has to hold of the runs of a case.
+type Law = fn(&Case) -> Result<(), String>;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let seconds = std::env::var("EAGRE_RANDOM_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let kinds: [(&'static str, Make); 2] =
-        [("equal_the_batch_answer", updating::case), ("in_event_time", event_time::case)];
-    let part = |(name, make): (&'static str, Make), part: u64| {
+    let kinds: [(&'static str, Make, Law); 3] = [
+        ("equal_the_batch_answer", updating::case, equals_batch),
+        ("in_event_time", event_time::case, equals_batch),
+        ("over_late_rows", late_rows::case, equals_batch_without_late),
+    ];
+    let part = |(name, make, law): (&'static str, Make, Law), part: u64| {
         Trial::test(format!("random_queries::{name}_{part}"), move || {
             let until = Instant::now() + Duration::from_secs(seconds);
             let mut number = part * 1_000_000;
             let fixed = number + QUERIES;
             while number < fixed || Instant::now() < until {
-                check(name, make, number)?;
+                check(name, make, law, number)?;
                 number += 1;
             }
             Ok(())
@@ -77,7 +85,7 @@ impl Table {
         let rows = take_record_batch(&self.rows, &left).expect("rows that are there");
         let weights = self.weights.as_ref().map(|weights| {
             let weights = take(weights, &left, None).expect("rows that are there");
-            arrow::array::AsArray::as_primitive(&weights).clone()
+            weights.as_primitive().clone()
         });
         (rows, weights)
     }
@@ -119,14 +127,14 @@ struct Case {
     schedules: Vec<Schedule>,
 }
 
-fn check(name: &str, make: Make, number: u64) -> Result<(), String> {
+fn check(name: &str, make: Make, law: Law, number: u64) -> Result<(), String> {
     let mut random = Random::named(&format!("{name} {number}"));
     let (tables, query) = make(&mut random);
     let steps = tables.iter().map(|table| table.left.len() as u64).sum::<u64>();
     let mut schedules = vec![Schedule::row_by_row()];
     schedules.extend(Schedule::others(&mut random, None, steps).into_iter().skip(1));
     let mut case = Case { tables, query, schedules };
-    let Err(error) = holds(&case) else {
+    let Err(error) = law(&case) else {
         return Ok(());
     };
     // Rows are left out, in halves and then one by one, as long as it still fails.
@@ -137,7 +145,7 @@ fn check(name: &str, make: Make, number: u64) -> Result<(), String> {
             while start < case.tables[table].left.len() {
                 let end = (start + size).min(case.tables[table].left.len());
                 let removed: Vec<u32> = case.tables[table].left.drain(start..end).collect();
-                match holds(&case) {
+                match law(&case) {
                     Err(smaller) => error = smaller,
                     Ok(()) => {
                         case.tables[table].left.splice(start..start, removed);
@@ -162,18 +170,53 @@ fn check(name: &str, make: Make, number: u64) -> Result<(), String> {
     Err(format!("EAGRE_TESTS_SEED={}, query {number}:\n{}\n{tables}\n{error}", seed(), case.query))
 }
 
-/// Whether all schedules give the batch answer.
-fn holds(case: &Case) -> Result<(), String> {
-    let expected = value::rows(&[batch_answer(case)?]);
+/// The answer is the batch answer.
+fn equals_batch(case: &Case) -> Result<(), String> {
+    let expected = value::rows(&[batch_answer(case, Table::finally)?]);
     for schedule in &case.schedules {
-        let answer = streamed(case, schedule).map_err(|error| format!("{schedule}: [{}] {error}", error.code()))?;
-        value::compare(&expected, &value::rows(&answer.batches), false, TOLERANCE)
+        let answers = streamed(case, schedule, &case.query)?;
+        value::compare(&expected, &value::rows(&answers[0].batches), false, TOLERANCE)
             .map_err(|error| format!("{schedule}: {error}"))?;
     }
     Ok(())
 }
 
-fn streamed(case: &Case, schedule: &Schedule) -> eagre::Result<Answer> {
+/// The answer is the batch answer over the rows that were not told late, each of them once.
+fn equals_batch_without_late(case: &Case) -> Result<(), String> {
+    let late = |table: &Table| format!("; SELECT CAST(\"row\"->'id' AS BIGINT) FROM {}.late", table.definition.name);
+    let late: String = case.tables.iter().map(late).collect();
+    for schedule in &case.schedules {
+        let answers = streamed(case, schedule, &format!("{}{late}", case.query))?;
+        let mut in_time = HashMap::new();
+        for (table, answer) in case.tables.iter().zip(&answers[1..]) {
+            let name = table.definition.name.as_str();
+            in_time.insert(name, rows_in_time(table, answer).map_err(|error| format!("{schedule}: {error}"))?);
+        }
+        let expected = batch_answer(case, |table| in_time[table.definition.name.as_str()].clone())?;
+        value::compare(&value::rows(&[expected]), &value::rows(&answers[0].batches), false, TOLERANCE)
+            .map_err(|error| format!("{schedule}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// The rows of a table that are not among `late`, the ids of those that were told.
+fn rows_in_time(table: &Table, late: &Answer) -> Result<RecordBatch, String> {
+    let (rows, _) = table.changes();
+    let ids = rows["id"].as_primitive::<Int64Type>();
+    let mut in_time = vec![true; ids.len()];
+    for row in value::rows(&late.batches) {
+        let id = row[0].as_f64().ok_or("a late row without its columns")?;
+        let place = ids.values().iter().position(|known| *known as f64 == id);
+        let place = place.ok_or_else(|| format!("row {id} is told late, and never came"))?;
+        if !std::mem::replace(&mut in_time[place], false) {
+            return Err(format!("row {id} of {} is told late twice", table.definition.name));
+        }
+    }
+    filter_record_batch(&rows, &BooleanArray::from(in_time)).map_err(|error| error.to_string())
+}
+
+/// The answers of `sql` as a pipeline.
+fn streamed(case: &Case, schedule: &Schedule, sql: &str) -> Result<Vec<Answer>, String> {
     let scene = |session: &Session| {
         for table in &case.tables {
             let (rows, weights) = table.changes();
@@ -182,18 +225,23 @@ fn streamed(case: &Case, schedule: &Schedule) -> eagre::Result<Answer> {
         }
         Ok(())
     };
-    run(schedule, &scene, &case.query)
+    run_all(schedule, &scene, sql).map_err(|error| format!("{schedule}: [{}] {error}", error.code()))
 }
 
-fn batch_answer(case: &Case) -> Result<RecordBatch, String> {
+/// The answer over what `rows` says that the tables hold.
+fn batch_answer(case: &Case, rows: impl Fn(&Table) -> RecordBatch) -> Result<RecordBatch, String> {
     let text = |error: &dyn std::fmt::Display| format!("the oracle: {error}");
     let mut catalog = Catalog::new(Arc::new(NoProviders));
     let mut tables = HashMap::new();
     for table in &case.tables {
         catalog.register_table(table.definition.clone(), None, None).map_err(|error| text(&error))?;
-        tables.insert(table.definition.name.clone(), vec![table.finally()]);
+        tables.insert(table.definition.name.clone(), vec![rows(table)]);
     }
     let query = parser::parse_query(&case.query).map_err(|error| text(&error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| text(&error))?;
     runtime.block_on(oracle::answer(&catalog, &query, &tables)).map_err(|error| text(&error))
+}
+
+fn pick<T: Clone>(random: &mut Random, choices: &[T]) -> T {
+    choices[random.between(0, choices.len() as u64 - 1) as usize].clone()
 }

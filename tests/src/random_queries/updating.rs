@@ -103,7 +103,7 @@ impl Queries<'_> {
         }
         let input = self.relation(depth - 1);
         let a = self.alias();
-        match self.random.between(0, 13) {
+        match self.random.between(0, 16) {
             0 => {
                 let condition = self.condition("");
                 format!("SELECT k, s, v FROM ({input}) AS {a} WHERE {condition}")
@@ -187,6 +187,11 @@ impl Queries<'_> {
                     "CAST(RANK() OVER (ORDER BY v, k, s) AS BIGINT)",
                     "LEAD(v, 2, 0) OVER (PARTITION BY s ORDER BY v DESC, k)",
                     "MIN(v) OVER (PARTITION BY k ORDER BY v RANGE BETWEEN 2 PRECEDING AND CURRENT ROW)",
+                    "SUM(v) OVER (PARTITION BY k ORDER BY v, s ROWS BETWEEN 2 PRECEDING AND 1 FOLLOWING EXCLUDE CURRENT ROW)",
+                    "COUNT(*) OVER (PARTITION BY k ORDER BY v RANGE BETWEEN 3 PRECEDING AND 3 FOLLOWING EXCLUDE GROUP)",
+                    "MAX(v) OVER (ORDER BY s, k GROUPS BETWEEN 1 PRECEDING AND CURRENT ROW EXCLUDE CURRENT ROW)",
+                    "COUNT(DISTINCT v) OVER (PARTITION BY s ORDER BY k ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING EXCLUDE GROUP)",
+                    "SUM(v) FILTER (WHERE k > 1) OVER (PARTITION BY s ORDER BY k RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW EXCLUDE TIES)",
                 ]);
                 format!("SELECT k, s, {call} AS v FROM ({input}) AS {a}")
             }
@@ -195,6 +200,44 @@ impl Queries<'_> {
                 let limit = self.random.between(1, 6);
                 let order = self.pick(&["v, k, s", "k DESC, s, v", "s, v DESC NULLS LAST, k"]);
                 format!("SELECT k, s, v FROM ({input}) AS {a} ORDER BY {order} LIMIT {limit}")
+            }
+            13 => {
+                let (kind, table) = (self.pick(&["JOIN", "LEFT JOIN"]), self.pick(&TABLES[..2]));
+                let b = self.alias();
+                let more = self.pick(&["", " AND {b}.v > 0", " AND {a}.v < {b}.v", " AND {a}.s = {b}.s"]);
+                let more = more.replace("{a}", &a).replace("{b}", &b);
+                format!(
+                    "SELECT {a}.k, {b}.s, {b}.v FROM ({input}) AS {a} \
+                     {kind} {table} FOR SYSTEM_TIME AS OF PROCTIME() AS {b} ON {a}.k = {b}.k{more}"
+                )
+            }
+            14 => {
+                let array = self.pick(&["array_agg(v)", "array_agg(DISTINCT v)", "ARRAY[MIN(v), MAX(v), NULL]"]);
+                let (b, keys) = (self.alias(), self.pick(&["k", "s", "k, s"]));
+                let (k, s) = (if keys == "s" { "MAX(k)" } else { "k" }, if keys == "k" { "MIN(s)" } else { "s" });
+                let made = format!("SELECT {k} AS k, {s} AS s, {array} AS vs FROM ({input}) AS {a} GROUP BY {keys}");
+                match self.random.between(0, 2) {
+                    0 => format!("SELECT k, s, UNNEST(vs) AS v FROM ({made}) AS {b}"),
+                    1 => format!("SELECT {b}.k, {b}.s, u.v FROM ({made}) AS {b} CROSS JOIN UNNEST({b}.vs) AS u(v)"),
+                    _ => format!(
+                        "SELECT {b}.k, {b}.s, COUNT(*) AS v FROM ({made}) AS {b}, UNNEST({b}.vs) AS u(v) GROUP BY {b}.k, {b}.s"
+                    ),
+                }
+            }
+            15 => {
+                let other = self.relation(depth - 1);
+                let b = self.alias();
+                // Each of them ends: the key grows, or no value is new.
+                let step = self.pick(&[
+                    "UNION ALL SELECT CAST(k + 1 AS INT), s, v FROM {a} WHERE k < 3",
+                    "UNION SELECT {b}.k, {a}.s, {b}.v FROM {a} JOIN ({other}) AS {b} ON {a}.v = {b}.k",
+                    "UNION SELECT {a}.k, {b}.s, {a}.v FROM {a} LEFT JOIN ({other}) AS {b} ON {a}.k = {b}.k AND {b}.v > {a}.v",
+                    "UNION SELECT CAST(k - 1 AS INT), UPPER(s), v FROM {a} WHERE k > 0 AND k IN (SELECT k FROM ({other}) AS {b})",
+                ]);
+                let step = step.replace("{a}", &a).replace("{b}", &b).replace("{other}", &other);
+                format!(
+                    "SELECT * FROM (WITH RECURSIVE {a} AS (SELECT k, s, v FROM ({input}) AS {a}_first {step}) SELECT k, s, v FROM {a}) AS {a}_made"
+                )
             }
             _ => {
                 let other = self.relation(depth - 1);
