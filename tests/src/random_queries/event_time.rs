@@ -3,16 +3,16 @@
 //! Every stream that a query is built of has the columns of its tables, so that any of them stands on any other. Rows of `t2` are taken back
 //! before the watermark has passed them.
 
-use super::Table;
+use super::Case;
 use super::timed_tables::{Columns, Rows};
 use crate::harness::Random;
 
-pub(super) fn case(random: &mut Random) -> (Vec<Table>, String) {
+pub(super) fn case(random: &mut Random) -> Case {
     let columns = Columns::drawn(random);
     let tables = [("t0", Rows::InTime), ("t1", Rows::InTime), ("t2", Rows::Retracted)];
     let tables = tables.map(|(name, come)| columns.table(random, name, come));
     let query = Queries::new(random, columns.number_sql).top();
-    (tables.into(), query)
+    Case::new(tables.into(), query)
 }
 
 /// Makes queries.

@@ -7,14 +7,14 @@
 
 use super::event_time::{Queries, fill};
 use super::timed_tables::{Columns, Rows};
-use super::{Table, pick};
+use super::{Case, pick};
 use crate::harness::Random;
 
-pub(super) fn case(random: &mut Random) -> (Vec<Table>, String) {
+pub(super) fn case(random: &mut Random) -> Case {
     let columns = Columns::drawn(random);
     let tables = ["t0", "t1"].map(|name| columns.table(random, name, Rows::Late));
     let query = Queries::new(random, columns.number_sql).over_late_rows();
-    (tables.into(), query)
+    Case::new(tables.into(), query)
 }
 
 impl Queries<'_> {

@@ -1,7 +1,7 @@
 //! Random queries over random tables: the streamed answer is the one that DataFusion computes over all rows at once, in steps of any size,
 //! at any number of shards, with a crash in the middle.
 //!
-//! [`updating`] queries know no time: any operator stands on any other. [`event_time`] has windows, sessions, frames and joins in time,
+//! [`updating`] queries know no time: any operator stands on any other, and on materialized views. [`event_time`] has windows, sessions, frames and joins in time,
 //! over rows that come out of order, and [`late_rows`] those over rows some of which come too late. A fixed set runs with all tests. `EAGRE_RANDOM_SECONDS=600` goes on with further queries for that long
 //! (`make test-random`). A failure names the query's number, by which it is made again, after its tables were made as small as they can be.
 
@@ -36,14 +36,15 @@ const TRIALS: u64 = 8;
 const QUERIES: u64 = 14;
 
 /// Makes tables and a query over them.
-type Make = fn(&mut Random) -> (Vec<Table>, String);
+type Make = fn(&mut Random) -> Case;
 /// What has to hold of the runs of a case.
 type Law = fn(&Case) -> Result<(), String>;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let seconds = std::env::var("EAGRE_RANDOM_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let kinds: [(&'static str, Make, Law); 3] = [
+    let kinds: [(&'static str, Make, Law); 4] = [
         ("equal_the_batch_answer", updating::case, equals_batch),
+        ("over_views", updating::over_views, equals_batch),
         ("in_event_time", event_time::case, equals_batch),
         ("over_late_rows", late_rows::case, equals_batch_without_late),
     ];
@@ -123,17 +124,25 @@ impl Table {
 
 struct Case {
     tables: Vec<Table>,
+    /// What the oracle answers.
     query: String,
+    /// What is run, to give the same.
+    run: String,
     schedules: Vec<Schedule>,
+}
+
+impl Case {
+    fn new(tables: Vec<Table>, query: String) -> Self {
+        Self { tables, run: query.clone(), query, schedules: vec![] }
+    }
 }
 
 fn check(name: &str, make: Make, law: Law, number: u64) -> Result<(), String> {
     let mut random = Random::named(&format!("{name} {number}"));
-    let (tables, query) = make(&mut random);
-    let steps = tables.iter().map(|table| table.left.len() as u64).sum::<u64>();
-    let mut schedules = vec![Schedule::row_by_row()];
-    schedules.extend(Schedule::others(&mut random, None, steps).into_iter().skip(1));
-    let mut case = Case { tables, query, schedules };
+    let mut case = make(&mut random);
+    let steps = case.tables.iter().map(|table| table.left.len() as u64).sum::<u64>();
+    case.schedules = vec![Schedule::row_by_row()];
+    case.schedules.extend(Schedule::others(&mut random, None, steps).into_iter().skip(1));
     let Err(error) = law(&case) else {
         return Ok(());
     };
@@ -167,14 +176,14 @@ fn check(name: &str, make: Make, law: Law, number: u64) -> Result<(), String> {
         )
     };
     let tables = case.tables.iter().map(show).collect::<Vec<_>>().join("\n");
-    Err(format!("EAGRE_TESTS_SEED={}, query {number}:\n{}\n{tables}\n{error}", seed(), case.query))
+    Err(format!("EAGRE_TESTS_SEED={}, query {number}:\n{}\n{tables}\n{error}", seed(), case.run))
 }
 
 /// The answer is the batch answer.
 fn equals_batch(case: &Case) -> Result<(), String> {
     let expected = value::rows(&[batch_answer(case, Table::finally)?]);
     for schedule in &case.schedules {
-        let answers = streamed(case, schedule, &case.query)?;
+        let answers = streamed(case, schedule, &case.run)?;
         value::compare(&expected, &value::rows(&answers[0].batches), false, TOLERANCE)
             .map_err(|error| format!("{schedule}: {error}"))?;
     }
@@ -186,7 +195,7 @@ fn equals_batch_without_late(case: &Case) -> Result<(), String> {
     let late = |table: &Table| format!("; SELECT CAST(\"row\"->'id' AS BIGINT) FROM {}.late", table.definition.name);
     let late: String = case.tables.iter().map(late).collect();
     for schedule in &case.schedules {
-        let answers = streamed(case, schedule, &format!("{}{late}", case.query))?;
+        let answers = streamed(case, schedule, &format!("{}{late}", case.run))?;
         let mut in_time = HashMap::new();
         for (table, answer) in case.tables.iter().zip(&answers[1..]) {
             let name = table.definition.name.as_str();

@@ -9,7 +9,7 @@ use arrow::array::{Int32Array, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use eagre_sql::catalog::TableDefinition;
 
-use super::Table;
+use super::{Case, Table};
 use crate::harness::Random;
 
 /// Names of the tables. Rows of the last one are taken back.
@@ -18,9 +18,30 @@ const TABLES: [&str; 3] = ["t0", "t1", "t2"];
 /// A row with its weight.
 type Row = (Option<i32>, Option<&'static str>, Option<i64>, i64);
 
-pub(super) fn case(random: &mut Random) -> (Vec<Table>, String) {
+pub(super) fn case(random: &mut Random) -> Case {
+    let tables = tables(random);
+    let depth = random.between(1, 3);
+    Case::new(tables, Queries::over(random, 0, TABLES.to_vec()).top(depth))
+}
+
+/// A query over materialized views, one of which may stand on another.
+pub(super) fn over_views(random: &mut Random) -> Case {
+    let tables = tables(random);
+    let (first, second) = (random.between(1, 2), random.between(1, 2));
+    let first = Queries::over(random, 0, TABLES.to_vec()).top(first);
+    let second = Queries::over(random, 100, vec!["v0", "t0", "v0"]).top(second);
+    let depth = random.between(0, 2);
+    let mut query = Queries::over(random, 200, vec!["v0", "v1", "v1"]).top(depth);
+    if random.between(0, 2) == 0 {
+        query.push_str([" WHERE k = 2", " WHERE k IN (1, 3) AND s = 'a'"][random.between(0, 1) as usize]);
+    }
+    let views = format!("CREATE MATERIALIZED VIEW v0 AS {first}; CREATE MATERIALIZED VIEW v1 AS {second}");
+    let case = Case::new(tables, format!("WITH v0 AS ({first}), v1 AS ({second}) {query}"));
+    Case { run: format!("{views}; {query}"), ..case }
+}
+
+fn tables(random: &mut Random) -> Vec<Table> {
     let changes: Vec<Vec<Row>> = (0..TABLES.len()).map(|table| rows(random, table + 1 == TABLES.len())).collect();
-    let query = Queries { random, aliases: 0 }.top();
     let table = |(number, rows): (usize, Vec<Row>)| {
         let retracts = number + 1 == TABLES.len();
         let weights = retracts.then(|| rows.iter().map(|row| row.3).collect::<Int64Array>());
@@ -28,8 +49,7 @@ pub(super) fn case(random: &mut Random) -> (Vec<Table>, String) {
         let definition = TableDefinition::from_schema(TABLES[number], &rows.schema());
         Table::new(definition, rows, weights, random.between(1, 20) as usize)
     };
-    let tables = changes.into_iter().enumerate().map(table).collect();
-    (tables, query)
+    changes.into_iter().enumerate().map(table).collect()
 }
 
 fn batch(rows: &[Row]) -> RecordBatch {
@@ -65,11 +85,19 @@ fn rows(random: &mut Random, retracts: bool) -> Vec<Row> {
 struct Queries<'r> {
     random: &'r mut Random,
     aliases: u32,
+    /// What they may read.
+    tables: Vec<&'static str>,
+}
+
+impl<'r> Queries<'r> {
+    /// `aliases`: how many names there are already.
+    fn over(random: &'r mut Random, aliases: u32, tables: Vec<&'static str>) -> Self {
+        Self { random, aliases, tables }
+    }
 }
 
 impl Queries<'_> {
-    fn top(&mut self) -> String {
-        let depth = self.random.between(1, 3);
+    fn top(&mut self, depth: u64) -> String {
         let relation = self.relation(depth);
         format!("SELECT k, s, v FROM ({relation}) AS answer")
     }
@@ -98,7 +126,7 @@ impl Queries<'_> {
     /// A query with the columns `k`, `s`, `v`.
     fn relation(&mut self, depth: u64) -> String {
         if depth == 0 {
-            let table = self.pick(&TABLES);
+            let table = super::pick(self.random, &self.tables);
             return format!("SELECT k, s, v FROM {table}");
         }
         let input = self.relation(depth - 1);
