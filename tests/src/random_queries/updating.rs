@@ -131,7 +131,7 @@ impl Queries<'_> {
         }
         let input = self.relation(depth - 1);
         let a = self.alias();
-        match self.random.between(0, 16) {
+        match self.random.between(0, 20) {
             0 => {
                 let condition = self.condition("");
                 format!("SELECT k, s, v FROM ({input}) AS {a} WHERE {condition}")
@@ -229,6 +229,7 @@ impl Queries<'_> {
                 let order = self.pick(&["v, k, s", "k DESC, s, v", "s, v DESC NULLS LAST, k"]);
                 format!("SELECT k, s, v FROM ({input}) AS {a} ORDER BY {order} LIMIT {limit}")
             }
+            17..=20 => self.less_usual(&input, &a, depth),
             13 => {
                 let (kind, table) = (self.pick(&["JOIN", "LEFT JOIN"]), self.pick(&TABLES[..2]));
                 let b = self.alias();
@@ -276,5 +277,45 @@ impl Queries<'_> {
                 )
             }
         }
+    }
+
+    /// What is written less often.
+    fn less_usual(&mut self, input: &str, a: &str, depth: u64) -> String {
+        let (other, b) = (self.relation(depth - 1), self.alias());
+        let text = self.pick(&[
+            "SELECT k, s, v FROM ({input}) AS {a} QUALIFY ROW_NUMBER() OVER (PARTITION BY k ORDER BY v, s) <= 2",
+            "SELECT DISTINCT ON (k) k, s, v FROM ({input}) AS {a} ORDER BY k, v DESC, s",
+            "SELECT k, s, v FROM ({input}) AS {a} ORDER BY v NULLS LAST FETCH FIRST 2 ROWS WITH TIES",
+            "SELECT k, s, v FROM ({input}) AS {a} ORDER BY v, k, s LIMIT 2 OFFSET 1",
+            "SELECT CAST(COUNT(*) AS INT) AS k, MAX(s) AS s, SUM(v) AS v FROM ({input}) AS {a}",
+            "SELECT k, s, CAST(SUM(v) + 10 * GROUPING(k) AS BIGINT) AS v FROM ({input}) AS {a} GROUP BY CUBE (k, s)",
+            "SELECT k, string_agg(s, ',' ORDER BY s) AS s, FIRST_VALUE(v ORDER BY v, s) AS v FROM ({input}) AS {a} GROUP BY k",
+            "SELECT MIN(k) AS k, s, NTH_VALUE(v, 2 ORDER BY v DESC) AS v FROM ({input}) AS {a} GROUP BY s",
+            "SELECT k, string_agg(DISTINCT s, '' ORDER BY s DESC) AS s, BIT_XOR(v) AS v FROM ({input}) AS {a} GROUP BY k HAVING SUM(v) > 0",
+            "SELECT NULLIF(k, 2) AS k, CASE WHEN v > 2 THEN s WHEN k = 1 THEN 'z' END AS s, ABS(v) AS v FROM ({input}) AS {a}",
+            "SELECT k, s, LAST_VALUE(v) IGNORE NULLS OVER (PARTITION BY k ORDER BY s, v ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS v \
+             FROM ({input}) AS {a}",
+            "SELECT k, s, CAST(NTILE(2) OVER (PARTITION BY k ORDER BY v, s) AS BIGINT) AS v FROM ({input}) AS {a}",
+            "SELECT k, s, CAST(100 * CUME_DIST() OVER (PARTITION BY s ORDER BY v) AS BIGINT) AS v FROM ({input}) AS {a}",
+            "SELECT {a}.k, u.s, u.v FROM ({input}) AS {a} CROSS JOIN LATERAL \
+             (SELECT s, v FROM ({other}) AS {b} WHERE {b}.k = {a}.k ORDER BY v, s LIMIT 2) AS u",
+            "SELECT {a}.k, {a}.s, u.v FROM ({input}) AS {a} LEFT JOIN LATERAL \
+             (SELECT SUM(v) AS v FROM ({other}) AS {b} WHERE {b}.k = {a}.k HAVING COUNT(*) > 1) AS u ON true",
+            "SELECT {a}.k, {a}.s, (SELECT COUNT(*) FROM ({other}) AS {b} WHERE {b}.k = {a}.k AND {b}.v < {a}.v) AS v FROM ({input}) AS {a}",
+            "SELECT k, MAX(s) AS s, SUM((SELECT COUNT(*) FROM ({other}) AS {b} WHERE {b}.k = {a}.k)) AS v FROM ({input}) AS {a} GROUP BY k",
+            "SELECT k, {a}.s, {b}.v FROM ({input}) AS {a} FULL JOIN ({other}) AS {b} USING (k)",
+            "SELECT k, s, {a}.v FROM ({input}) AS {a} NATURAL LEFT JOIN (SELECT k, s FROM ({other}) AS {b}) AS {b}_keys",
+            "SELECT {a}.k, {a}.s, {a}.v - {b}.m AS v FROM ({input}) AS {a} CROSS JOIN (SELECT MAX(v) AS m FROM ({other}) AS {b}_all) AS {b}",
+            "SELECT {a}.k, {b}.s, {a}.v FROM ({input}) AS {a} LEFT JOIN (VALUES (1, 'a'), (2, 'b'), (2, NULL)) AS {b}(k, s) ON {a}.k = {b}.k",
+            "SELECT k, s, v FROM ({input}) AS {a} WHERE (k, s) IN (SELECT k, s FROM ({other}) AS {b})",
+            "SELECT k, s, v FROM ({input}) AS {a} WHERE k IN (SELECT k FROM ({other}) AS {b}) OR v > 5 OR s IS NULL",
+            "SELECT k, s, v FROM ({input}) AS {a} WHERE NOT (EXISTS (SELECT 1 FROM ({other}) AS {b} WHERE {b}.k = {a}.k) AND v < 3)",
+            "SELECT k, s, v FROM ({input}) AS {a} WHERE v > ALL (SELECT v FROM ({other}) AS {b} WHERE {b}.k = {a}.k)",
+            "SELECT k, s, v FROM ({input}) AS {a} WHERE v = ANY (SELECT v + 1 FROM ({other}) AS {b})",
+            "SELECT k, s, v FROM ({input}) AS {a} WHERE k BETWEEN (SELECT MIN(k) FROM ({other}) AS {b}) AND 2",
+            "SELECT k, MIN(s) AS s, v FROM (SELECT k, s, v FROM ({input}) AS {a} UNION ALL SELECT k, s, v FROM ({input}) AS {a}_again \
+             UNION ALL SELECT k, s, -v FROM ({other}) AS {b}) AS {a}_all GROUP BY k, v HAVING COUNT(*) <> 2",
+        ]);
+        text.replace("{a}", a).replace("{b}", &b).replace("{input}", input).replace("{other}", &other)
     }
 }
