@@ -104,6 +104,8 @@ impl Queries<'_> {
             return self.pick(&[
                 "LEAD(v, 2) OVER (PARTITION BY s ORDER BY ts, id)",
                 "FIRST_VALUE(v) OVER (PARTITION BY k ORDER BY ts, id ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING)",
+                "SUM(v) OVER (PARTITION BY k ORDER BY ts SESSION WITH GAP INTERVAL '2' SECOND)",
+                "COUNT(*) OVER (PARTITION BY k ORDER BY ts, id ROWS BETWEEN 2 PRECEDING AND 2 FOLLOWING EXCLUDE CURRENT ROW)",
             ]);
         }
         self.pick(&[
@@ -115,7 +117,13 @@ impl Queries<'_> {
             "NTH_VALUE(v, 2) OVER (PARTITION BY s ORDER BY ts, id ROWS BETWEEN 3 PRECEDING AND CURRENT ROW)",
             "RANK() OVER (PARTITION BY k ORDER BY ts)",
             "MIN(v) OVER (PARTITION BY s ORDER BY ts)",
+            "MAX(v) OVER (PARTITION BY k ORDER BY ts RANGE BETWEEN INTERVAL '3' SECOND PRECEDING AND CURRENT ROW EXCLUDE GROUP)",
+            "LAST_VALUE(v) IGNORE NULLS OVER (PARTITION BY s ORDER BY ts, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)",
         ])
+    }
+
+    pub(super) fn pattern(&mut self) -> &'static str {
+        self.pick(&["A B+ C?", "A (B | C)*? C", "(A | B){2,3} C*", "(A C*)+ B??"])
     }
 
     /// A table of which no row is taken back.
@@ -149,7 +157,7 @@ impl Queries<'_> {
         }
         let input = self.stream(depth - 1);
         let (a, b, number) = (self.alias(), self.alias(), self.number);
-        match self.random.between(0, 9) {
+        match self.random.between(0, 10) {
             0 => format!("SELECT id, ts, k, s, v FROM ({input}) AS {a} WHERE {}", self.condition()),
             1 => format!("SELECT id, ts, k, UPPER(s) AS s, CAST(v + 1 AS {number}) AS v FROM ({input}) AS {a}"),
             2 => {
@@ -186,6 +194,16 @@ impl Queries<'_> {
                 )
             }
             8 => {
+                let (pattern, skip) = (self.pattern(), self.pick(&["PAST LAST ROW", "TO NEXT ROW"]));
+                let (input, within) = (self.table(), self.seconds(6));
+                format!(
+                    "SELECT id, ts, k, s, v FROM ({input}) AS {a} MATCH_RECOGNIZE (PARTITION BY k ORDER BY ts, id \
+                     MEASURES FIRST(id) AS id, MATCH_ROWTIME() AS ts, LAST(s) AS s, CAST(SUM(v) AS {number}) AS v \
+                     AFTER MATCH SKIP {skip} PATTERN ({pattern}) WITHIN {within} \
+                     DEFINE A AS v >= 0, B AS v > PREV(v) OR v IS NULL, C AS s IS NOT NULL)"
+                )
+            }
+            9 => {
                 // A row that comes later may be the first one.
                 self.timely = false;
                 format!(
@@ -214,8 +232,14 @@ impl Queries<'_> {
             _ => self.stream(depth),
         };
         let (a, b) = (self.alias(), self.alias());
-        match self.random.between(0, 8) {
+        match self.random.between(0, 9) {
             0 => input,
+            9 => {
+                let input = self.table();
+                let method = self.pick(&["ewma", "novelty", "seasonal", "changepoint", "holt", "auto"]);
+                let score = format!("anomaly_score(v, method => '{method}') OVER (PARTITION BY k ORDER BY ts, id)");
+                format!("SELECT id, ts, {score} AS score FROM ({input}) AS {a}")
+            }
             8 => {
                 let ((series, partition), step) = (self.series(), self.seconds(2));
                 let fill = self.pick(&["", ", LOCF(v)", ", LOCF(id), INTERPOLATE(v)", ", INTERPOLATE(v), LOCF(s)"]);

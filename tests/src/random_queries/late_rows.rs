@@ -72,8 +72,7 @@ impl Queries<'_> {
                 )
             }
             _ => {
-                let pattern = self.pick(&["A B+ C?", "A (B | C)*? C", "(A | B){2,3} C*", "(A C*)+ B??"]);
-                let skip = self.pick(&["PAST LAST ROW", "TO NEXT ROW"]);
+                let (pattern, skip) = (self.pattern(), self.pick(&["PAST LAST ROW", "TO NEXT ROW"]));
                 let text = "SELECT k, first_id, last_id, n FROM t0 MATCH_RECOGNIZE (PARTITION BY k ORDER BY ts, id \
                      MEASURES FIRST(id) AS first_id, LAST(id) AS last_id, COUNT(*) AS n AFTER MATCH SKIP {skip} PATTERN ({pattern}) \
                      DEFINE A AS v >= 0, B AS v > PREV(v) OR v IS NULL, C AS s IS NOT NULL)";
