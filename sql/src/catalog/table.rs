@@ -190,6 +190,12 @@ impl TableDefinition {
         Arc::new(Schema::new(fields.map(ColumnDefinition::field).collect::<Vec<_>>()))
     }
 
+    /// The indices of the columns that an `INSERT` fills.
+    pub(crate) fn written(&self) -> impl Iterator<Item = usize> + '_ {
+        let columns = self.columns.iter().enumerate();
+        columns.filter(|(_, column)| column.is_written()).map(|(index, _)| index)
+    }
+
     /// The index of the column that `name` means: exactly, else, when unquoted, ignoring case.
     pub fn column_index(&self, name: &Name) -> Option<usize> {
         let exact = self.columns.iter().position(|column| column.name == name.text);

@@ -23,6 +23,9 @@ use super::local_time::time_zone;
 use super::time_text;
 use crate::types::UTC;
 
+/// `TIMESTAMPADD` of days and longer units.
+pub(crate) const ADD_DAYS: &str = "__add_days";
+
 /// Flink's pattern where none is given.
 const DEFAULT_PATTERN: &str = "yyyy-MM-dd HH:mm:ss";
 
@@ -87,6 +90,12 @@ pub(crate) fn definitions() -> Vec<Definition> {
             &[Param::Text, Param::Integer, Param::Timestamp],
             |types| types.get(2).cloned().unwrap_or(DataType::Null),
             timestampadd,
+        ),
+        Definition::new(
+            ADD_DAYS,
+            &[Param::Text, Param::Integer, Param::Temporal],
+            |types| types.get(2).cloned().unwrap_or(DataType::Null),
+            add_days,
         ),
     ]
 }
@@ -441,6 +450,17 @@ fn whole_months(from: NaiveDateTime, to: NaiveDateTime) -> i32 {
     let months = (to.year() - from.year()) * 12 + to.month() as i32 - from.month() as i32;
     let is_partial = (to.day(), to.time()) < (from.day(), from.time());
     months - i32::from(is_partial)
+}
+
+/// A date and whole days are a date.
+fn add_days(call: &Call) -> Result<ArrayRef> {
+    if call.return_type != DataType::Date32 {
+        return timestampadd(call);
+    }
+    let midnight = DataType::Timestamp(TimeUnit::Millisecond, None);
+    let mut of_times = call.with_args(vec![call.array(0)?, call.array(1)?, cast(&call.array(2)?, &midnight)?]);
+    of_times.return_type = midnight;
+    Ok(cast(&timestampadd(&of_times)?, &DataType::Date32)?)
 }
 
 fn timestampadd(call: &Call) -> Result<ArrayRef> {

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast};
-use datafusion::sql::sqlparser::ast::SetExpr;
+use datafusion::sql::sqlparser::ast::{Expr as AstExpr, SetExpr, Value};
 use eagre_engine::graph::ChangelogMode;
 use eagre_engine::sink::SinkFactory;
 
 use super::context::PlanContext;
 use super::lower::Stream;
 use super::not_null;
-use crate::catalog::{Catalog, ColumnDefinition, ColumnKind, Relation};
+use crate::catalog::{Catalog, ColumnDefinition, ColumnKind, Relation, Table, TableDefinition};
 use crate::error::{Result, SqlError, nearest};
 use crate::functions::{convert, jsonb};
 use crate::parser::{ExprText, Insert, QueryText};
@@ -46,46 +46,79 @@ pub(super) fn check_retractions(stream: &Stream, target: &Target, query: &QueryT
     ))
 }
 
+/// The columns of a table that an `INSERT` fills, in the order of its query.
+fn targets(definition: &TableDefinition, insert: &Insert) -> Result<Vec<usize>> {
+    if insert.columns.is_empty() {
+        return Ok(definition.written().collect());
+    }
+    let mut targets: Vec<usize> = vec![];
+    for name in &insert.columns {
+        let index = definition.column_index(name).ok_or_else(|| SqlError::UnknownColumn {
+            name: name.text.clone(),
+            nearest: nearest(&name.text, definition.columns.iter().map(|column| column.name.as_str())),
+            location: Some(name.location),
+        })?;
+        let column = &definition.columns[index];
+        if !column.is_written() {
+            let kind = match column.kind {
+                ColumnKind::Computed(_) => "computed from other columns",
+                _ => "metadata of the connector (`VIRTUAL`)",
+            };
+            return Err(SqlError::plan(
+                format!("column `{}` of `{}` is {kind} and cannot be inserted", column.name, definition.name),
+                name.location,
+            ));
+        }
+        if targets.contains(&index) {
+            return Err(SqlError::plan(format!("column `{}` is given twice", column.name), name.location));
+        }
+        targets.push(index);
+    }
+    Ok(targets)
+}
+
+/// The table that is written.
+fn table(context: &PlanContext<'_>, insert: &Insert) -> Result<Arc<Table>> {
+    let relation = context.catalog.lookup(&insert.table)?;
+    let Relation::Table(table) = relation else {
+        let kind = if matches!(relation, Relation::View(_)) { "a view" } else { "made by the engine" };
+        let message = format!("`{}` is {kind} and cannot be written", relation.name());
+        return Err(SqlError::plan(message, insert.table.location()));
+    };
+    Ok(table)
+}
+
+/// The query of an `INSERT`, in whose `VALUES` each `DEFAULT` is what its column has by default.
+///
+/// # Errors
+/// No such table or column.
+pub(super) fn with_defaults(context: &PlanContext<'_>, insert: &Insert) -> Result<QueryText> {
+    let mut query = insert.query.clone();
+    let is_default = |expr: &AstExpr| matches!(expr, AstExpr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"));
+    if let SetExpr::Values(values) = query.ast.body.as_mut()
+        && values.rows.iter().any(|row| row.content.iter().any(is_default))
+    {
+        let table = table(context, insert)?;
+        let targets = targets(&table.definition, insert)?;
+        for row in &mut values.rows {
+            let cells = row.content.iter_mut().zip(&targets);
+            for (cell, target) in cells.filter(|(cell, _)| is_default(cell)) {
+                let default = table.definition.columns[*target].default.as_ref();
+                *cell = default.map_or_else(|| AstExpr::value(Value::Null), |default| default.ast.clone());
+            }
+        }
+    }
+    Ok(query)
+}
+
 /// Projects a query onto the columns that the table's sink takes.
 pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert) -> Result<(LogicalPlan, Target)> {
     let at = insert.table.location();
-    let relation = context.catalog.lookup(&insert.table)?;
-    let Relation::Table(table) = &relation else {
-        let kind = if matches!(relation, Relation::View(_)) { "a view" } else { "made by the engine" };
-        return Err(SqlError::plan(format!("`{}` is {kind} and cannot be written", relation.name()), at));
-    };
+    let table = table(context, insert)?;
     let definition = &table.definition;
-    let sink_columns: Vec<usize> =
-        (0..definition.columns.len()).filter(|index| definition.columns[*index].is_written()).collect();
+    let sink_columns: Vec<usize> = definition.written().collect();
     // The table column that each query column fills.
-    let targets = if insert.columns.is_empty() {
-        sink_columns.clone()
-    } else {
-        let mut targets: Vec<usize> = vec![];
-        for name in &insert.columns {
-            let index = definition.column_index(name).ok_or_else(|| SqlError::UnknownColumn {
-                name: name.text.clone(),
-                nearest: nearest(&name.text, definition.columns.iter().map(|column| column.name.as_str())),
-                location: Some(name.location),
-            })?;
-            let column = &definition.columns[index];
-            if !column.is_written() {
-                let kind = match column.kind {
-                    ColumnKind::Computed(_) => "computed from other columns",
-                    _ => "metadata of the connector (`VIRTUAL`)",
-                };
-                return Err(SqlError::plan(
-                    format!("column `{}` of `{}` is {kind} and cannot be inserted", column.name, definition.name),
-                    name.location,
-                ));
-            }
-            if targets.contains(&index) {
-                return Err(SqlError::plan(format!("column `{}` is given twice", column.name), name.location));
-            }
-            targets.push(index);
-        }
-        targets
-    };
+    let targets = targets(definition, insert)?;
     let given = plan.schema().fields().len();
     if given != targets.len() {
         let list = |indices: &[usize]| {
@@ -142,7 +175,7 @@ pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert
         exprs.push(expr.alias(&column.name));
     }
     let plan = LogicalPlanBuilder::from(plan).project(exprs)?.build()?;
-    let factory = context.catalog.sink(table).map_err(|error| error.or_at(at))?;
+    let factory = context.catalog.sink(&table).map_err(|error| error.or_at(at))?;
     let not_null = sink_columns.iter().enumerate().filter(|(_, index)| !definition.columns[**index].nullable);
     let not_null: Vec<usize> = not_null.map(|(place, _)| place).collect();
     let factory = not_null::checked(factory, &definition.name, not_null);

@@ -19,7 +19,7 @@ use crate::functions::interval_parts::MAKE_INTERVAL_PARTS;
 use crate::functions::quoting::FORMAT;
 use crate::functions::round_time::is_unit;
 use crate::functions::time_text::{READ_INSTANT, READ_TIMESTAMP, is_template};
-use crate::functions::{CHARSETS, DECODE, ENCODE, MAP_UNION, PRINTF};
+use crate::functions::{ADD_DAYS, CHARSETS, DECODE, ENCODE, MAP_UNION, PRINTF};
 use crate::parser::parse_expr;
 
 /// Name, how many arguments, and what it is; `__1` is the first argument.
@@ -145,7 +145,11 @@ fn of_some_arguments(name: &str, args: &mut Vec<Expr>) -> Option<Expr> {
         }
         ("datediff", [unit, from, to]) => window::call("timestampdiff", vec![of_unit(unit)?, from.clone(), to.clone()]),
         ("dateadd", [unit, count, time]) => {
-            window::call("timestampadd", vec![of_unit(unit)?, count.clone(), time.clone()])
+            let unit = of_unit(unit)?;
+            window::call(adds(&unit), vec![unit, count.clone(), time.clone()])
+        }
+        ("timestampadd", [unit, count, time]) if adds(unit) == ADD_DAYS => {
+            window::call(ADD_DAYS, vec![unit.clone(), count.clone(), time.clone()])
         }
         ("timestamp_diff" | "datetime_diff", [to, from, unit]) => {
             window::call("timestampdiff", vec![of_unit(unit)?, from.clone(), to.clone()])
@@ -212,6 +216,20 @@ fn of_unit(word: &Expr) -> Option<Expr> {
             Some(window::string(&ident.value.to_lowercase()))
         }
         _ => None,
+    }
+}
+
+/// The function that adds so many of a unit: a date and days are a date, a date and hours are a timestamp.
+fn adds(unit: &Expr) -> &'static str {
+    const DAYS: [&str; 5] = ["day", "week", "month", "quarter", "year"];
+    let is_days = |text: &str| {
+        let lower = text.to_lowercase();
+        let plain = lower.strip_prefix("sql_tsi_").unwrap_or(&lower);
+        DAYS.contains(&plain.strip_suffix('s').unwrap_or(plain))
+    };
+    match constant(unit) {
+        Some(Value::SingleQuotedString(text)) if is_days(text) => ADD_DAYS,
+        _ => "timestampadd",
     }
 }
 
@@ -371,7 +389,7 @@ pub(super) fn percentile_of_frame(function: &Function) -> Option<Expr> {
 }
 
 /// Functions that are registered, of which calls with other arguments are expressions: `ARRAY_SLICE(a, 2)`, `UNIX_TIMESTAMP()`, `ENCODE(s, 'UTF-8')`.
-const OVERLOADED: [&str; 10] = [
+const OVERLOADED: [&str; 11] = [
     "age",
     "array_slice",
     "array_sort",
@@ -381,6 +399,7 @@ const OVERLOADED: [&str; 10] = [
     "rand_integer",
     "regexp_replace",
     "sort_array",
+    "timestampadd",
     "unix_timestamp",
 ];
 

@@ -54,6 +54,7 @@ pub(crate) mod online;
 pub mod oracle;
 mod outer_aggregates;
 mod over;
+mod places;
 mod precedence;
 mod predict;
 mod processing_time;
@@ -462,7 +463,10 @@ struct Planned {
 
 fn plan_statement(context: &PlanContext<'_>, statement: &PlannedStatement<'_>) -> Result<Planned> {
     let query = statement.query();
-    let mut plan = context.plan_query(query)?;
+    let mut plan = match statement.kind {
+        PlannedKind::Insert(insert) => context.plan_query(&insert::with_defaults(context, insert)?)?,
+        PlannedKind::Query(_) | PlannedKind::View(_) => context.plan_query(query)?,
+    };
     let at = |error: SqlError| located(error, statement);
     if let Some(view) = statement.view() {
         plan = materialized::rename(plan, view).map_err(at)?;

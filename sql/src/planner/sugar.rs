@@ -17,7 +17,7 @@ use super::named_windows::NamedWindows;
 use super::rows::{and, filter_by_rows, or, quantified, row_in_list, rows_compared};
 use super::score_aliases::{alias, event_time};
 use super::{
-    array_subquery, comparisons, json_forms, json_made, json_rows, nested_unnest, predict, random_cut_forest,
+    array_subquery, comparisons, json_forms, json_made, json_rows, nested_unnest, places, predict, random_cut_forest,
     text_forms, timestamp_digits, value_queries, window,
 };
 use crate::catalog::Catalog;
@@ -218,6 +218,10 @@ impl VisitorMut for Expander<'_> {
             }
             Expr::Function(function) => match fold_options(function).and_then(|()| arg_extreme_in_match(function)) {
                 Ok(expanded) => expanded.or_else(|| collected(function)),
+                Err(error) => return ControlFlow::Break(error),
+            },
+            Expr::CompoundFieldAccess { .. } => match places::written_out(expr) {
+                Ok(expanded) => expanded,
                 Err(error) => return ControlFlow::Break(error),
             },
             _ => match text_forms::written_out(expr) {

@@ -16,7 +16,8 @@ use super::super::definition::{Call, Definition, Param};
 use super::super::json_build::documents;
 use super::tree::amount;
 
-const WHOLE_TYPE: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
+/// What whole numbers are read as.
+pub(super) const WHOLE_TYPE: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
 
 /// Names of the functions that give a whole number and a number as text, and of those that give null for anything else.
 const NAMES: [[&str; 2]; 2] = [["__json_whole", "__json_number"], ["__try_json_whole", "__try_json_number"]];

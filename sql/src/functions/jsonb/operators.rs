@@ -13,13 +13,16 @@ use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Cast, TryCast};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, Operator, ScalarUDF, binary_expr, lit};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, GetFieldAccess, Operator, ScalarUDF, binary_expr, cast, lit, try_cast,
+};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use datafusion_functions_json::udfs::{json_get_json_udf, json_get_udf};
 
 use super::super::definition::{Definition, Param};
 use super::super::json_build::documents;
 use super::marks::{is_json, is_json_text, literal};
+use super::numbers::WHOLE_TYPE;
 use super::tree::Json;
 use super::{function, is_text, numbers};
 
@@ -86,7 +89,7 @@ impl ExprPlanner for JsonOperators {
     }
 }
 
-/// Casts of JSON to numbers.
+/// Casts of JSON to numbers, times and arrays of them.
 #[derive(Debug)]
 pub(crate) struct JsonCasts;
 
@@ -101,8 +104,19 @@ impl FunctionRewrite for JsonCasts {
             Expr::TryCast(TryCast { expr, field }) => (expr, field, true),
             _ => return Ok(Transformed::no(expr)),
         };
-        if !field.data_type().is_numeric() || !is_json(inner, schema) {
+        if !is_json(inner, schema) {
             return Ok(Transformed::no(expr));
+        }
+        if !field.data_type().is_numeric() {
+            let is_value = matches!(inner.get_type(schema)?, DataType::Union(..));
+            let text = if is_value { text_of(inner, field.data_type()) } else { None };
+            // As with numbers: null where it is something else.
+            return Ok(match text {
+                Some(text) => {
+                    Transformed::yes(Expr::TryCast(TryCast { expr: Box::new(text), field: Arc::clone(field) }))
+                }
+                None => Transformed::no(expr),
+            });
         }
         let mut json = inner.as_ref();
         while let Expr::Alias(alias) = json {
@@ -121,6 +135,23 @@ impl FunctionRewrite for JsonCasts {
             true => Expr::TryCast(TryCast { expr, field }),
             false => Expr::Cast(Cast { expr, field }),
         }))
+    }
+}
+
+/// What a time, or an array of what is no array or row itself, is read from: the text of a value, or the texts of its elements; none for other
+/// types.
+fn text_of(json: &Expr, to: &DataType) -> Option<Expr> {
+    match to {
+        to if to.is_temporal() => Some(cast(json.clone(), DataType::Utf8View)),
+        DataType::List(element) if !element.data_type().is_nested() => {
+            let texts = function(super::JSON_ELEMENT_TEXTS).call(vec![json.clone()]);
+            // `2.0` is a whole number.
+            Some(match element.data_type().is_integer() {
+                true => try_cast(texts, DataType::List(Arc::new(element.as_ref().clone().with_data_type(WHOLE_TYPE)))),
+                false => texts,
+            })
+        }
+        _ => None,
     }
 }
 
