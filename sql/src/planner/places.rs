@@ -24,7 +24,7 @@ pub(super) fn written_out(expr: &Expr) -> Result<Option<Expr>> {
         chain => Expr::CompoundFieldAccess { root: Box::new(root), access_chain: chain.to_vec() },
     };
     let array = access(root.as_ref().clone(), before);
-    let element = window::call("array_element", vec![array, place.from_one()?]);
+    let element = window::call("array_element", vec![array, place.number()?]);
     Ok(Some(access(element, after)))
 }
 
@@ -50,12 +50,12 @@ impl<'a> Place<'a> {
     }
 
     /// The place counted from 1, and NULL below that.
-    fn from_one(&self) -> Result<Expr> {
-        let number = |digits: &str| Expr::Value(Value::Number(digits.into(), false).into());
+    fn number(&self) -> Result<Expr> {
+        let constant = |digits: &str| Expr::Value(Value::Number(digits.into(), false).into());
         let binary = |op: BinaryOperator, digits: &str| Expr::BinaryOp {
             left: Box::new(Expr::Nested(Box::new(self.index.clone()))),
             op,
-            right: Box::new(number(digits)),
+            right: Box::new(constant(digits)),
         };
         let (condition, result) = match self.word.as_str() {
             "SAFE_OFFSET" => (binary(BinaryOperator::GtEq, "0"), binary(BinaryOperator::Plus, "1")),
