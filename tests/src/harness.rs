@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -231,6 +232,13 @@ impl Random {
 /// The seed of this run: `EAGRE_TESTS_SEED`, or a fixed one.
 pub(crate) fn seed() -> u64 {
     std::env::var("EAGRE_TESTS_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(2026)
+}
+
+/// How long each of so many trials goes on with random cases: all of them, beside each other, take `EAGRE_RANDOM_SECONDS` seconds.
+pub(crate) fn time_of_each(trials: u64) -> Duration {
+    let seconds: u64 = std::env::var("EAGRE_RANDOM_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let beside = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    Duration::from_millis(seconds * 1_000 * beside.min(trials) / trials)
 }
 
 /// A folder of this crate.

@@ -24,8 +24,9 @@ pub(super) fn written_out(expr: &Expr) -> Result<Option<Expr>> {
         chain => Expr::CompoundFieldAccess { root: Box::new(root), access_chain: chain.to_vec() },
     };
     let array = access(root.as_ref().clone(), before);
-    let element = window::call("array_element", vec![array, place.number()?]);
-    Ok(Some(access(element, after)))
+    let element = access(window::call("array_element", vec![array, place.number()?]), after);
+    // There may be more of them behind it.
+    Ok(Some(written_out(&element)?.unwrap_or(element)))
 }
 
 /// A place in an array.

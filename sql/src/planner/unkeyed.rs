@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DFSchemaRef, Result as DataFusionResult};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, Unnest, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, SubqueryAlias, Unnest, UserDefinedLogicalNodeCore};
 use datafusion::sql::sqlparser::ast::{Query, TableFactor};
 
 use crate::error::SqlError;
@@ -161,8 +161,7 @@ impl RelationPlanner for UnkeyedRelations {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> DataFusionResult<RelationPlanning> {
-        // What looks at the rows around it has its place in the plan, and is unnested by those.
-        let named = matches!(relation, TableFactor::Table { .. } | TableFactor::Derived { lateral: false, .. });
+        let named = matches!(relation, TableFactor::Table { .. } | TableFactor::Derived { .. });
         if !named || self.passes.swap(false, Ordering::Relaxed) {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         }
@@ -170,11 +169,18 @@ impl RelationPlanner for UnkeyedRelations {
         let plan = context.plan(relation)?;
         let keyed = !plan.schema().functional_dependencies().is_empty();
         let plan = match keyed && (self.unnests.load(Ordering::Relaxed) || has_unnest(&plan)?) {
-            true => Unkeyed::above(plan)?,
+            true => without_keys(plan)?,
             false => plan,
         };
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
     }
+}
+
+/// The name of a relation stays above all else: a `LATERAL` is known by it.
+fn without_keys(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let LogicalPlan::SubqueryAlias(named) = plan else { return Unkeyed::above(plan) };
+    let input = Unkeyed::above(Arc::unwrap_or_clone(named.input))?;
+    Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), named.alias)?))
 }
 
 fn has_unnest(plan: &LogicalPlan) -> DataFusionResult<bool> {

@@ -2,10 +2,10 @@
 //! bounded table and as a stream, with late rows, with rows that are taken back, and when matches leave before they are final.
 //!
 //! The queries of a case run as one pipeline, which is also what a book of rules is. A fixed set runs with all tests; with
-//! `EAGRE_RANDOM_SECONDS=600` one trial of each form goes on for that long (`make test-random`).
+//! `EAGRE_RANDOM_SECONDS=600` one trial of each form goes on, all of them for that long (`make test-random`).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arrow::array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, StringViewArray, TimestampMillisecondArray, UInt32Array,
@@ -24,7 +24,7 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use super::generate::{self, DELAY_S, Input};
 use super::naive::{self, NoAnswer};
 use super::query::{COLUMNS, Query, Row};
-use crate::harness::{Answer, Schedule, run_all, seed};
+use crate::harness::{Answer, Schedule, run_all, seed, time_of_each};
 use crate::laws::{Chances, chances};
 use crate::source::TestSource;
 use crate::value;
@@ -52,21 +52,23 @@ pub(super) enum Form {
     Changes,
 }
 
+/// How many trials each form has.
+const PARTS: [(Form, u64); 5] =
+    [(Form::Bounded, 4), (Form::Stream, 4), (Form::Corrected, 2), (Form::Retracted, 2), (Form::Changes, 2)];
+
 pub(super) fn trials() -> Vec<Trial> {
-    let parts = [(Form::Bounded, 4), (Form::Stream, 4), (Form::Corrected, 2), (Form::Retracted, 2), (Form::Changes, 2)];
     let trial = |form: Form, part: u64| {
         let name = format!("match_recognize::random_queries::{}_{part}", format!("{form:?}").to_lowercase());
         Trial::test(name, move || Ok(check(form, part)?))
     };
     let mut trials: Vec<Trial> =
-        parts.into_iter().flat_map(|(form, count)| (1..=count).map(move |part| trial(form, part))).collect();
+        PARTS.into_iter().flat_map(|(form, count)| (1..=count).map(move |part| trial(form, part))).collect();
     trials.push(Trial::test("match_recognize::random_queries::errors", || Ok(errors()?)));
     trials
 }
 
 fn check(form: Form, part: u64) -> Result<(), String> {
-    let seconds = std::env::var("EAGRE_RANDOM_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let until = Instant::now() + Duration::from_secs(seconds);
+    let until = Instant::now() + time_of_each(PARTS.len() as u64);
     let mut round = 0;
     loop {
         let input = if form == Form::Bounded { Input::Bounded } else { Input::Stream };

@@ -1,13 +1,14 @@
 //! Random queries over random tables: the streamed answer is the one that DataFusion computes over all rows at once, in steps of any size,
 //! at any number of shards, with a crash in the middle.
 //!
-//! [`updating`] queries know no time: any operator stands on any other, and on materialized views. [`event_time`] has windows, sessions, frames and joins in time,
-//! over rows that come out of order, and [`late_rows`] those over rows some of which come too late. A fixed set runs with all tests. `EAGRE_RANDOM_SECONDS=600` goes on with further queries for that long
-//! (`make test-random`). A failure names the query's number, by which it is made again, after its tables were made as small as they can be.
+//! [`updating`] queries know no time: any operator stands on any other, and on materialized views. [`event_time`] has windows, sessions,
+//! frames, patterns, scores and joins in time, over rows that come out of order, and [`late_rows`] those over rows some of which come too
+//! late. A fixed set runs with all tests. `EAGRE_RANDOM_SECONDS=600` goes on with further queries for that long (`make test-random`). A
+//! failure names the query's number, by which it is made again, after its tables were made as small as they can be.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{filter_record_batch, take, take_record_batch};
@@ -20,7 +21,7 @@ use eagre_sql::parser::{self, TableOption};
 use eagre_sql::planner::oracle;
 use libtest_mimic::Trial;
 
-use crate::harness::{Answer, Random, Schedule, run_all, seed};
+use crate::harness::{Answer, Random, Schedule, run_all, seed, time_of_each};
 use crate::source::TestSource;
 use crate::value;
 
@@ -41,16 +42,16 @@ type Make = fn(&mut Random) -> Case;
 type Law = fn(&Case) -> Result<(), String>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let seconds = std::env::var("EAGRE_RANDOM_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let kinds: [(&'static str, Make, Law); 4] = [
         ("equal_the_batch_answer", updating::case, equals_batch),
         ("over_views", updating::over_views, equals_batch),
         ("in_event_time", event_time::case, equals_batch),
         ("over_late_rows", late_rows::case, equals_batch_without_late),
     ];
+    let more = time_of_each(TRIALS * kinds.len() as u64);
     let part = |(name, make, law): (&'static str, Make, Law), part: u64| {
         Trial::test(format!("random_queries::{name}_{part}"), move || {
-            let until = Instant::now() + Duration::from_secs(seconds);
+            let until = Instant::now() + more;
             let mut number = part * 1_000_000;
             let fixed = number + QUERIES;
             while number < fixed || Instant::now() < until {
@@ -91,21 +92,30 @@ impl Table {
         (rows, weights)
     }
 
+    /// Whether a row takes the place of the one with its key.
+    fn upserts(&self) -> bool {
+        !self.definition.primary_key.is_empty()
+    }
+
     /// The rows that are there in the end.
     fn finally(&self) -> RecordBatch {
         let (rows, weights) = self.changes();
         let Some(weights) = weights else { return rows };
         let values = value::rows(std::slice::from_ref(&rows));
-        let same = |a: u32, b: usize| {
-            let pairs = values[a as usize].iter().zip(&values[b]);
-            pairs.into_iter().all(|(a, b)| a.same(b, 0.0))
-        };
+        let name_of = |column: usize| self.definition.columns[column].name.as_str();
+        let compared =
+            |column: &usize| !self.upserts() || self.definition.primary_key.iter().any(|key| key == name_of(*column));
+        let compared: Vec<usize> = (0..rows.num_columns()).filter(compared).collect();
+        let same =
+            |a: u32, b: usize| compared.iter().all(|column| values[a as usize][*column].same(&values[b][*column], 0.0));
         let mut there: Vec<u32> = Vec::new();
         for (row, weight) in weights.values().iter().enumerate() {
+            let known = there.iter().position(|known| same(*known, row));
+            if let Some(place) = known.filter(|_| *weight < 0 || self.upserts()) {
+                there.remove(place);
+            }
             if *weight > 0 {
                 there.push(row as u32);
-            } else if let Some(place) = there.iter().position(|known| same(*known, row)) {
-                there.remove(place);
             }
         }
         take_record_batch(&rows, &UInt32Array::from(there)).expect("rows that are there")
@@ -115,7 +125,8 @@ impl Table {
     fn definition(&self) -> TableDefinition {
         let mut definition = self.definition.clone();
         if self.weights.is_some() {
-            let (key, value, at) = ("changelog.mode".to_owned(), "retract".to_owned(), Location::new(1, 1));
+            let mode = if self.upserts() { "upsert" } else { "retract" };
+            let (key, value, at) = ("changelog.mode".to_owned(), mode.to_owned(), Location::new(1, 1));
             definition.options.push(TableOption { key, value, key_location: at, value_location: at });
         }
         definition

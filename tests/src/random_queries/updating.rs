@@ -1,7 +1,7 @@
 //! Queries without time: any operator stands on any other.
 //!
 //! Every relation of a query has the columns `k INT, s STRING, v BIGINT`. Where an operator has to choose (ranks, limits, frames), it orders
-//! by all columns: rows that it cannot tell apart are equal. Tables hold nulls and duplicates, and one of them takes rows back.
+//! by all columns: rows that it cannot tell apart are equal. Tables hold nulls and duplicates; one of them takes rows back, and one has a key.
 
 use std::sync::Arc;
 
@@ -12,8 +12,12 @@ use eagre_sql::catalog::TableDefinition;
 use super::{Case, Table};
 use crate::harness::Random;
 
-/// Names of the tables. Rows of the last one are taken back.
-const TABLES: [&str; 3] = ["t0", "t1", "t2"];
+/// Names of the tables.
+const TABLES: [&str; 4] = ["t0", "t1", RETRACTED, KEYED];
+/// The one whose rows are taken back.
+const RETRACTED: &str = "t2";
+/// The one whose rows take the place of those with the same `k`, or delete them.
+const KEYED: &str = "t3";
 
 /// A row with its weight.
 type Row = (Option<i32>, Option<&'static str>, Option<i64>, i64);
@@ -41,41 +45,44 @@ pub(super) fn over_views(random: &mut Random) -> Case {
 }
 
 fn tables(random: &mut Random) -> Vec<Table> {
-    let changes: Vec<Vec<Row>> = (0..TABLES.len()).map(|table| rows(random, table + 1 == TABLES.len())).collect();
-    let table = |(number, rows): (usize, Vec<Row>)| {
-        let retracts = number + 1 == TABLES.len();
-        let weights = retracts.then(|| rows.iter().map(|row| row.3).collect::<Int64Array>());
-        let rows = batch(&rows);
-        let definition = TableDefinition::from_schema(TABLES[number], &rows.schema());
+    let table = |name: &&str| {
+        let rows = rows(random, name);
+        let weights = [RETRACTED, KEYED].contains(name).then(|| rows.iter().map(|row| row.3).collect::<Int64Array>());
+        let keyed = *name == KEYED;
+        let rows = batch(&rows, keyed);
+        let mut definition = TableDefinition::from_schema(*name, &rows.schema());
+        definition.primary_key = if keyed { vec!["k".to_owned()] } else { vec![] };
         Table::new(definition, rows, weights, random.between(1, 20) as usize)
     };
-    changes.into_iter().enumerate().map(table).collect()
+    TABLES.iter().map(table).collect()
 }
 
-fn batch(rows: &[Row]) -> RecordBatch {
+fn batch(rows: &[Row], keyed: bool) -> RecordBatch {
     let fields = [("k", DataType::Int32), ("s", DataType::Utf8View), ("v", DataType::Int64)];
-    let schema = Schema::new(fields.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec());
+    let fields = fields.map(|(name, data_type)| Field::new(name, data_type, !(keyed && name == "k")));
     let columns: Vec<arrow::array::ArrayRef> = vec![
         Arc::new(rows.iter().map(|row| row.0).collect::<Int32Array>()),
         Arc::new(rows.iter().map(|row| row.1).collect::<StringViewArray>()),
         Arc::new(rows.iter().map(|row| row.2).collect::<Int64Array>()),
     ];
-    RecordBatch::try_new(Arc::new(schema), columns).expect("one length")
+    RecordBatch::try_new(Arc::new(Schema::new(fields.to_vec())), columns).expect("one length")
 }
 
-fn rows(random: &mut Random, retracts: bool) -> Vec<Row> {
+fn rows(random: &mut Random, table: &str) -> Vec<Row> {
+    let (keyed, changes) = (table == KEYED, [RETRACTED, KEYED].contains(&table));
     let mut rows: Vec<Row> = Vec::new();
     let mut alive: Vec<Row> = Vec::new();
     for _ in 0..random.between(0, 22) {
-        if retracts && !alive.is_empty() && random.between(0, 3) == 0 {
+        if changes && !alive.is_empty() && random.between(0, 3) == 0 {
             let row = alive.swap_remove(random.between(0, alive.len() as u64 - 1) as usize);
             rows.push((row.0, row.1, row.2, -1));
             continue;
         }
-        let k = (random.between(0, 9) > 0).then(|| random.between(0, 4) as i32);
+        let k = (keyed || random.between(0, 9) > 0).then(|| random.between(0, 4) as i32);
         let s = [None, Some("a"), Some("b"), Some("a text of more than twelve bytes")][random.between(0, 3) as usize];
         let v = (random.between(0, 6) > 0).then(|| random.between(0, 12) as i64 - 4);
         rows.push((k, s, v, 1));
+        alive.retain(|row| !keyed || row.0 != k);
         alive.push((k, s, v, 1));
     }
     rows
