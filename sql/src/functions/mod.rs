@@ -77,7 +77,7 @@ pub(crate) use maps::MAP_UNION;
 pub(crate) use maps::in_key_form;
 pub(crate) use period::PERIOD_END;
 pub(crate) use printf::PRINTF;
-pub(crate) use time::ADD_DAYS;
+pub(crate) use time::{ADD_DAYS, is_of_days};
 pub use volatile::is_volatile;
 
 /// Our scalar functions, and DataFusion's under Flink's names.

@@ -23,6 +23,8 @@ use super::local_time::time_zone;
 use super::time_text;
 use crate::types::UTC;
 
+const DAY_MICROS: i64 = 86_400_000_000;
+
 /// `TIMESTAMPADD` of days and longer units.
 pub(crate) const ADD_DAYS: &str = "__add_days";
 
@@ -406,26 +408,40 @@ enum Unit {
 }
 
 fn unit(call: &Call, name: &str) -> Result<Unit> {
+    match unit_of(name) {
+        Some(unit) => Ok(unit),
+        None => exec_err!(
+            "{}: unit `{name}` is none of SECOND, MINUTE, HOUR, DAY, WEEK, MONTH, QUARTER, YEAR",
+            call.name.to_uppercase()
+        ),
+    }
+}
+
+fn unit_of(name: &str) -> Option<Unit> {
     let lower = name.to_lowercase();
     let plain = lower.strip_prefix("sql_tsi_").unwrap_or(&lower);
-    Ok(match plain.strip_suffix('s').unwrap_or(plain) {
+    Some(match plain.strip_suffix('s').unwrap_or(plain) {
         "microsecond" => Unit::Micros(1),
         "millisecond" => Unit::Micros(1_000),
         "second" => Unit::Micros(1_000_000),
         "minute" => Unit::Micros(60_000_000),
         "hour" => Unit::Micros(3_600_000_000),
-        "day" => Unit::Micros(86_400_000_000),
-        "week" => Unit::Micros(7 * 86_400_000_000),
+        "day" => Unit::Micros(DAY_MICROS),
+        "week" => Unit::Micros(7 * DAY_MICROS),
         "month" => Unit::Months(1),
         "quarter" => Unit::Months(3),
         "year" => Unit::Months(12),
-        _ => {
-            let function = call.name.to_uppercase();
-            return exec_err!(
-                "{function}: unit `{name}` is none of SECOND, MINUTE, HOUR, DAY, WEEK, MONTH, QUARTER, YEAR"
-            );
-        }
+        _ => return None,
     })
+}
+
+/// Whether a unit is of whole days, so that a date and some of it are a date.
+pub(crate) fn is_of_days(name: &str) -> bool {
+    match unit_of(name) {
+        Some(Unit::Micros(micros)) => micros % DAY_MICROS == 0,
+        Some(Unit::Months(_)) => true,
+        None => false,
+    }
 }
 
 /// Whole units from the first time to the second, towards zero.

@@ -19,7 +19,7 @@ use crate::functions::interval_parts::MAKE_INTERVAL_PARTS;
 use crate::functions::quoting::FORMAT;
 use crate::functions::round_time::is_unit;
 use crate::functions::time_text::{READ_INSTANT, READ_TIMESTAMP, is_template};
-use crate::functions::{ADD_DAYS, CHARSETS, DECODE, ENCODE, MAP_UNION, PRINTF};
+use crate::functions::{ADD_DAYS, CHARSETS, DECODE, ENCODE, MAP_UNION, PRINTF, is_of_days};
 use crate::parser::parse_expr;
 
 /// Name, how many arguments, and what it is; `__1` is the first argument.
@@ -221,14 +221,8 @@ fn of_unit(word: &Expr) -> Option<Expr> {
 
 /// The function that adds so many of a unit: a date and days are a date, a date and hours are a timestamp.
 fn adds(unit: &Expr) -> &'static str {
-    const DAYS: [&str; 5] = ["day", "week", "month", "quarter", "year"];
-    let is_days = |text: &str| {
-        let lower = text.to_lowercase();
-        let plain = lower.strip_prefix("sql_tsi_").unwrap_or(&lower);
-        DAYS.contains(&plain.strip_suffix('s').unwrap_or(plain))
-    };
     match constant(unit) {
-        Some(Value::SingleQuotedString(text)) if is_days(text) => ADD_DAYS,
+        Some(Value::SingleQuotedString(text)) if is_of_days(text) => ADD_DAYS,
         _ => "timestampadd",
     }
 }

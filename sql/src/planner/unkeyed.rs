@@ -146,6 +146,7 @@ impl UnkeyedRelations {
         query: Box<Query>,
         plan: impl FnOnce(Box<Query>) -> DataFusionResult<LogicalPlan>,
     ) -> DataFusionResult<LogicalPlan> {
+        // The word in a text alone takes keys away that nothing needs.
         let unnests = query.to_string().to_lowercase().contains("unnest");
         // Views are planned while the query that reads them is.
         let around = self.unnests.swap(unnests, Ordering::Relaxed);

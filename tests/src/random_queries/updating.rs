@@ -110,7 +110,7 @@ impl Queries<'_> {
     }
 
     fn pick<'a>(&mut self, texts: &[&'a str]) -> &'a str {
-        texts[self.random.between(0, texts.len() as u64 - 1) as usize]
+        super::pick(self.random, texts)
     }
 
     fn alias(&mut self) -> String {

@@ -24,8 +24,9 @@ use self::frame::{
     aggregate_of, distance_text, exclusion_of, frame_of, frame_text, is_session, reaches_of, row_by_row, session_of,
     session_text,
 };
+pub(super) use self::frames_at_once::frames_at_once;
 use self::hold::{at_once, hold_of};
-pub(super) use self::session_at_once::{Sessions, frames_at_once};
+pub(super) use self::session_at_once::Sessions;
 use self::tie::sees_ties;
 use super::accumulators::{Arg, Foreign, ForeignSpec};
 use super::aggregate::ORDERED_FUNCTIONS;
@@ -40,6 +41,7 @@ use crate::parser::frame_exclusion::FrameExclusion;
 mod excluding_at_once;
 mod foreign;
 mod frame;
+mod frames_at_once;
 mod hold;
 pub(super) mod score;
 mod session_at_once;

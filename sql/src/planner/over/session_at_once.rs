@@ -5,7 +5,7 @@
 //! sum of these beginnings, in which rows with equal keys are peers. Rows without a key are one session.
 
 use arrow::datatypes::DataType;
-use datafusion::common::{Column, Result as DataFusionResult};
+use datafusion::common::Result as DataFusionResult;
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::functions_window::expr_fn::lag;
 use datafusion::logical_expr::expr::{Sort, WindowFunction};
@@ -15,8 +15,7 @@ use datafusion::logical_expr::{
 };
 use eagre_engine::operator::over::{Bound, Distance};
 
-use super::excluding_at_once;
-use super::frame::{is_session, session_of};
+use super::frame::session_of;
 use crate::error::SqlError;
 use crate::parser::session_frame;
 use crate::planner::context::column;
@@ -35,7 +34,7 @@ pub(in crate::planner) struct Sessions {
 
 impl Sessions {
     /// Those of a call, and the type of what is measured.
-    fn of(function: &WindowFunction, window: &Window) -> DataFusionResult<(Self, DataType)> {
+    pub(super) fn of(function: &WindowFunction, window: &Window) -> DataFusionResult<(Self, DataType)> {
         let params = &function.params;
         let order = params.order_by.first().ok_or_else(|| SqlError::internal("a session without an order"))?.clone();
         let data_type = order.expr.get_type(window.input.schema())?;
@@ -105,7 +104,7 @@ impl Sessions {
     }
 
     /// A call over the rows of its partition with the same number.
-    fn over(&self, function: &WindowFunction, number: &str) -> LogicalExpr {
+    pub(super) fn over(&self, function: &WindowFunction, number: &str) -> LogicalExpr {
         let mut function = function.clone();
         function.params.partition_by = self.keys.iter().cloned().chain([column(number)]).collect();
         function.params.window_frame = WindowFrame::new_bounds(
@@ -115,46 +114,4 @@ impl Sessions {
         );
         LogicalExpr::from(function)
     }
-}
-
-/// A window whose frames DataFusion has: without sessions, and without exclusions ([`excluding_at_once`]); `None`: it has none of them.
-///
-/// [`excluding_at_once`]: super::excluding_at_once
-///
-/// # Errors
-/// A gap that is none of the order key.
-pub(in crate::planner) fn frames_at_once(window: &Window) -> DataFusionResult<Option<LogicalPlan>> {
-    let mut sessions: Vec<Sessions> = Vec::new();
-    let mut plan = window.input.as_ref().clone();
-    let mut calls = Vec::with_capacity(window.window_expr.len());
-    let mut excludes = false;
-    for expr in &window.window_expr {
-        let LogicalExpr::WindowFunction(function) = strip_alias(expr) else { continue };
-        if !is_session(function) {
-            let excluding = excluding_at_once::of_all_rows(function);
-            excludes |= excluding.is_some();
-            calls.push(excluding.unwrap_or_else(|| LogicalExpr::WindowFunction(function.clone())));
-            continue;
-        }
-        let (of_call, data_type) = Sessions::of(function, window)?;
-        let known = sessions.iter().position(|known| *known == of_call);
-        let number = format!("__session_{}", known.unwrap_or(sessions.len()));
-        if known.is_none() {
-            plan = of_call.numbered(plan, &data_type, &number)?;
-        }
-        calls.push(of_call.over(function, &number));
-        if known.is_none() {
-            sessions.push(of_call);
-        }
-    }
-    if sessions.is_empty() && !excludes {
-        return Ok(None);
-    }
-    let mut columns: Vec<LogicalExpr> = window.input.schema().columns().into_iter().map(LogicalExpr::Column).collect();
-    for (call, field) in calls.iter().zip(window.schema.fields().iter().skip(columns.len())) {
-        let name = Column::new_unqualified(call.schema_name().to_string());
-        columns.push(LogicalExpr::Column(name).alias(field.name()));
-    }
-    let plan = LogicalPlanBuilder::window_plan(plan, calls)?;
-    LogicalPlanBuilder::from(plan).project(columns)?.build().map(Some)
 }
