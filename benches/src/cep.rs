@@ -14,7 +14,7 @@ use eagre_engine::aggregate::{BuiltinRequest, builtin};
 use eagre_engine::expr::{Expr, ExprRef, PlainColumn, StepContext};
 use eagre_engine::operator::match_recognize::{
     Comparison, Condition, MatchEmit, MatchPlaces, MatchSpec, Navigation, OutputColumn, Program, RowCondition,
-    RowsPerMatch, Shifted, Slot, SlotExpr, Within, WordKind,
+    RowsPerMatch, Shifted, Slot, SlotExpr, SlotProgram, Within, WordKind,
 };
 use eagre_engine::operator::over::OrderKey;
 use eagre_engine::{Place, Result};
@@ -193,6 +193,7 @@ fn aggregate_below(name: &str, result: DataType, bound: Program) -> Condition {
     let slot = aggregate(name, &[AMOUNT], result.clone(), VariableSet::of(0), true);
     let schema = Arc::new(Schema::new(vec![Field::new("slot", result, true)]));
     let program = Program::Compare(Comparison::Less, kind, Box::new(Program::Slot(0)), Box::new(bound));
+    let program = SlotProgram { slots: vec![slot.clone()], program };
     let expr = compare(0, Comparison::Less, Err(0));
     Condition {
         row: None,

@@ -22,7 +22,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 use super::definition::{Call, Definition, Param};
 
 const DAYS_OF_MONTH: f64 = 30.0;
-const NANOS_OF_DAY: i64 = 86_400_000_000_000;
+pub(crate) const NANOS_OF_DAY: i64 = 86_400_000_000_000;
 
 const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 

@@ -49,6 +49,7 @@ mod template;
 mod text;
 mod text_column;
 mod text_lists;
+pub(crate) mod text_words;
 mod time;
 pub(crate) mod time_spelling;
 pub(crate) mod time_text;

@@ -7,9 +7,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result as DataFusionResult, ScalarValue};
@@ -19,7 +19,7 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr as LogicalExpr, ExprSchemable, LogicalPlan, Operator, binary_expr};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::physical_expr::expressions::{Column as PhysicalColumn, LambdaVariable};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column as PhysicalColumn, LambdaVariable, Literal};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr, split_conjunction};
 use eagre_engine::expr::{Expr, ExprRef, PlainColumn, StepContext};
 use eagre_engine::operator::match_recognize::Program;
@@ -32,6 +32,7 @@ use super::logical::{is_random, volatile_calls};
 use super::match_recognize;
 use super::program::program;
 use crate::error::Result as SqlResult;
+use crate::functions::interval::NANOS_OF_DAY;
 use crate::functions::local_time::AT_TIME_ZONE;
 use crate::functions::time_text::{READ_INSTANT, READ_TIMESTAMP};
 use crate::functions::{BYTEA, TRY_BYTEA, convert, interval, jsonb, volatile};
@@ -131,10 +132,16 @@ impl Compiler {
             }
             _ => create_physical_expr(expr, &self.schema, &self.props, &PhysicalPlanningContext::default())?,
         };
+        let physical = physical.transform_up(|node| {
+            Ok(match by_units(&node, self.schema.as_arrow()) {
+                Some(plain) => Transformed::yes(plain),
+                None => Transformed::no(node),
+            })
+        })?;
         // Columns of the schema become those of the input; the arrival number comes after all of them, and then what lambdas are called with.
         let input_width = self.input_width;
         let mut has_lambda = false;
-        let physical = physical.transform_up(|node| {
+        let physical = physical.data.transform_up(|node| {
             if let Some(column) = node.downcast_ref::<PhysicalColumn>() {
                 let index = if column.index() == width { input_width } else { self.mapping[column.index()] };
                 let column = PhysicalColumn::new(column.name(), index);
@@ -165,6 +172,43 @@ impl Compiler {
         let physical = create_physical_expr(expr, &self.schema, &self.props, &PhysicalPlanningContext::default());
         program(&physical.ok()?, self.schema.as_arrow())
     }
+
+    /// Whether the expression is null where all of its columns are.
+    pub(super) fn is_null_of_nulls(&self, expr: &LogicalExpr) -> bool {
+        let physical = create_physical_expr(expr, &self.schema, &self.props, &PhysicalPlanningContext::default());
+        let schema = Arc::clone(self.schema.inner());
+        let nulls = schema.fields().iter().map(|field| new_null_array(field.data_type(), 1)).collect();
+        let value = physical.and_then(|physical| {
+            let value = physical.evaluate(&RecordBatch::try_new(schema, nulls)?)?;
+            value.into_array(1)
+        });
+        value.is_ok_and(|value| value.is_null(0))
+    }
+}
+
+/// A time and an interval of a fixed length, as a sum or difference of whole units: the same point in time, without a calendar for each row.
+pub(super) fn by_units(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<Arc<dyn PhysicalExpr>> {
+    let binary = expr.downcast_ref::<BinaryExpr>()?;
+    let literal = binary.right().downcast_ref::<Literal>()?;
+    let (Operator::Plus | Operator::Minus, ScalarValue::IntervalMonthDayNano(Some(interval))) =
+        (binary.op(), literal.value())
+    else {
+        return None;
+    };
+    let DataType::Timestamp(unit, zone) = binary.left().data_type(schema).ok()? else { return None };
+    // A day of a time zone may be an hour longer or shorter.
+    if interval.months != 0 || interval.days != 0 && zone.is_some() {
+        return None;
+    }
+    let ns = i64::from(interval.days).checked_mul(NANOS_OF_DAY)?.checked_add(interval.nanoseconds)?;
+    let (ns_of_unit, length): (i64, fn(Option<i64>) -> ScalarValue) = match unit {
+        TimeUnit::Second => (1_000_000_000, ScalarValue::DurationSecond),
+        TimeUnit::Millisecond => (1_000_000, ScalarValue::DurationMillisecond),
+        TimeUnit::Microsecond => (1_000, ScalarValue::DurationMicrosecond),
+        TimeUnit::Nanosecond => (1, ScalarValue::DurationNanosecond),
+    };
+    let units = (ns % ns_of_unit == 0).then(|| Arc::new(Literal::new(length(Some(ns / ns_of_unit)))))?;
+    Some(Arc::new(BinaryExpr::new(Arc::clone(binary.left()), *binary.op(), units)))
 }
 
 /// The expression without the name given to it.

@@ -34,7 +34,7 @@ mod tests;
 mod trace;
 mod updating;
 
-pub use program::{Arithmetic, Comparison, Program, Word, WordKind};
+pub use program::{Arithmetic, Comparison, Fault, Program, Wide, Word, WordKind};
 pub use spec::*;
 pub use trace::{TRACE, TraceFactory, TraceSpec};
 

@@ -8,7 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
 use std::cmp::Ordering;
 
-use crate::error::Result;
+use crate::error;
 
 /// How a word is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,8 +92,64 @@ pub enum Arithmetic {
     Subtract,
     /// `*`
     Multiply,
-    /// `/` of doubles.
+    /// `/`
     Divide,
+    /// `%`
+    Remainder,
+}
+
+/// Why a program has no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Integers are divided by zero.
+    DivisionByZero,
+    /// A value is beyond its type.
+    Overflow,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::DivisionByZero => "Divide by zero error",
+            Self::Overflow => "Arithmetic overflow",
+        })
+    }
+}
+
+impl Arithmetic {
+    fn of_floats(self, left: f64, right: f64) -> f64 {
+        match self {
+            Self::Add => left + right,
+            Self::Subtract => left - right,
+            Self::Multiply => left * right,
+            Self::Divide => left / right,
+            Self::Remainder => left % right,
+        }
+    }
+
+    /// Sums and products wrap.
+    fn of_integers(self, left: i64, right: i64) -> Result<i64, Fault> {
+        Ok(match self {
+            Self::Add => left.wrapping_add(right),
+            Self::Subtract => left.wrapping_sub(right),
+            Self::Multiply => left.wrapping_mul(right),
+            Self::Divide | Self::Remainder if right == 0 => return Err(Fault::DivisionByZero),
+            Self::Divide => left.checked_div(right).ok_or(Fault::Overflow)?,
+            Self::Remainder => left.wrapping_rem(right),
+        })
+    }
+
+    fn of_wide(self, left: i128, right: i128) -> Result<i128, Fault> {
+        let value = match self {
+            Self::Add => left.checked_add(right),
+            Self::Subtract => left.checked_sub(right),
+            Self::Multiply => left.checked_mul(right),
+            Self::Divide | Self::Remainder if right == 0 => return Err(Fault::DivisionByZero),
+            Self::Divide => left.checked_div(right),
+            Self::Remainder => left.checked_rem(right),
+        };
+        value.ok_or(Fault::Overflow)
+    }
 }
 
 /// A program; its value is a [`Word`] of a kind that follows from it.
@@ -105,10 +161,20 @@ pub enum Program {
     Constant(Word),
     /// Two values of one kind beside each other.
     Compare(Comparison, WordKind, Box<Program>, Box<Program>),
+    /// Two integers that a word may be too short for.
+    CompareWide(Comparison, Box<Wide>, Box<Wide>),
     /// Arithmetic on integers or doubles.
     Calculate(Arithmetic, WordKind, Box<Program>, Box<Program>),
+    /// An integer of so many bits: what was calculated wraps.
+    Wrapped(u32, Box<Program>),
+    /// A double without its sign.
+    AbsoluteFloat(Box<Program>),
+    /// An integer of so many bits without its sign.
+    AbsoluteInteger(u32, Box<Program>),
     /// An integer as a double.
     ToFloat(Box<Program>),
+    /// A decimal as a double: with so many digits behind the point.
+    DecimalToFloat(i8, Box<Wide>),
     /// `AND`.
     And(Box<Program>, Box<Program>),
     /// `OR`.
@@ -117,16 +183,45 @@ pub enum Program {
     Not(Box<Program>),
     /// `IS NULL`.
     IsNull(Box<Program>),
+    /// The value behind the first condition that is true, else the last one.
+    Case(Vec<(Program, Program)>, Box<Program>),
+}
+
+/// An integer of 128 bits: a decimal without its point, a time or a difference of times in some unit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Wide {
+    /// That of a word.
+    Of(Program),
+    /// A constant.
+    Constant(Option<i128>),
+    /// So many times as much: digits behind the point, or another unit.
+    Scaled(i128, Box<Wide>),
+    /// Without its sign.
+    Absolute(Box<Wide>),
+    /// Arithmetic.
+    Calculate(Arithmetic, Box<Wide>, Box<Wide>),
 }
 
 impl Program {
     /// Its value, where `slot` gives those of slots.
-    pub(super) fn evaluate(&self, slot: &impl Fn(usize) -> Word) -> Word {
-        match self {
+    ///
+    /// # Errors
+    /// What DataFusion's expression fails with, too.
+    pub fn evaluate(&self, slot: &impl Fn(usize) -> Word) -> Result<Word, Fault> {
+        /// The value, or nothing comes of nothing.
+        macro_rules! known {
+            ($program:expr) => {
+                match $program.evaluate(slot)? {
+                    Some(value) => value,
+                    None => return Ok(None),
+                }
+            };
+        }
+        Ok(match self {
             Self::Slot(index) => slot(*index),
             Self::Constant(word) => *word,
             Self::Compare(comparison, kind, left, right) => {
-                let (left, right) = (left.evaluate(slot)?, right.evaluate(slot)?);
+                let (left, right) = (known!(left), known!(right));
                 let ordering = match kind {
                     // -0.0 is 0.0, as in all conditions.
                     WordKind::Float => (f64::from_bits(left) + 0.0).total_cmp(&(f64::from_bits(right) + 0.0)),
@@ -135,47 +230,86 @@ impl Program {
                 };
                 Some(u64::from(comparison.holds(ordering)))
             }
-            Self::Calculate(arithmetic, kind, left, right) => {
-                let (left, right) = (left.evaluate(slot)?, right.evaluate(slot)?);
-                Some(match kind {
-                    WordKind::Float => {
-                        let (left, right) = (f64::from_bits(left), f64::from_bits(right));
-                        let value = match arithmetic {
-                            Arithmetic::Add => left + right,
-                            Arithmetic::Subtract => left - right,
-                            Arithmetic::Multiply => left * right,
-                            Arithmetic::Divide => left / right,
-                        };
-                        value.to_bits()
-                    }
-                    WordKind::Integer | WordKind::Boolean => match arithmetic {
-                        Arithmetic::Add => left.wrapping_add(right),
-                        Arithmetic::Subtract => left.wrapping_sub(right),
-                        Arithmetic::Multiply => left.wrapping_mul(right),
-                        // Integers divide by zero with an error, which a program has no word for.
-                        Arithmetic::Divide => return None,
-                    },
-                })
+            Self::CompareWide(comparison, left, right) => {
+                Some(u64::from(comparison.holds(known!(left).cmp(&known!(right)))))
             }
-            Self::ToFloat(value) => Some((value.evaluate(slot)? as i64 as f64).to_bits()),
-            Self::And(left, right) => match (left.evaluate(slot), right.evaluate(slot)) {
-                (Some(0), _) | (_, Some(0)) => Some(0),
-                (Some(_), Some(_)) => Some(1),
+            Self::Calculate(arithmetic, WordKind::Float, left, right) => {
+                let (left, right) = (f64::from_bits(known!(left)), f64::from_bits(known!(right)));
+                Some(arithmetic.of_floats(left, right).to_bits())
+            }
+            Self::Calculate(arithmetic, WordKind::Integer | WordKind::Boolean, left, right) => {
+                Some(arithmetic.of_integers(known!(left) as i64, known!(right) as i64)? as u64)
+            }
+            Self::Wrapped(bits, value) => {
+                let shift = u64::BITS - bits;
+                Some(((known!(value) as i64) << shift >> shift) as u64)
+            }
+            Self::AbsoluteFloat(value) => Some(f64::from_bits(known!(value)).abs().to_bits()),
+            Self::AbsoluteInteger(bits, value) => {
+                let value = (known!(value) as i64).unsigned_abs();
+                if value >> (bits - 1) != 0 {
+                    return Err(Fault::Overflow);
+                }
+                Some(value)
+            }
+            Self::ToFloat(value) => Some((known!(value) as i64 as f64).to_bits()),
+            Self::DecimalToFloat(scale, value) => {
+                Some((known!(value) as f64 / 10f64.powi(i32::from(*scale))).to_bits())
+            }
+            // What is decided asks no further, as what is behind it may fail.
+            Self::And(left, right) => match left.evaluate(slot)? {
+                Some(0) => Some(0),
+                left => match (left, right.evaluate(slot)?) {
+                    (_, Some(0)) => Some(0),
+                    (Some(_), Some(_)) => Some(1),
+                    _ => None,
+                },
+            },
+            Self::Or(left, right) => match left.evaluate(slot)? {
+                Some(1) => Some(1),
+                left => match (left, right.evaluate(slot)?) {
+                    (_, Some(1)) => Some(1),
+                    (Some(_), Some(_)) => Some(0),
+                    _ => None,
+                },
+            },
+            Self::Not(value) => Some(1 - known!(value)),
+            Self::IsNull(value) => Some(u64::from(value.evaluate(slot)?.is_none())),
+            Self::Case(branches, otherwise) => {
+                for (condition, value) in branches {
+                    if condition.evaluate(slot)? == Some(1) {
+                        return value.evaluate(slot);
+                    }
+                }
+                return otherwise.evaluate(slot);
+            }
+        })
+    }
+}
+
+impl Wide {
+    fn evaluate(&self, slot: &impl Fn(usize) -> Word) -> Result<Option<i128>, Fault> {
+        Ok(match self {
+            Self::Of(program) => program.evaluate(slot)?.map(|word| i128::from(word as i64)),
+            Self::Constant(value) => *value,
+            Self::Scaled(factor, value) => match value.evaluate(slot)? {
+                Some(value) => Some(Arithmetic::Multiply.of_wide(value, *factor)?),
+                None => None,
+            },
+            Self::Absolute(value) => match value.evaluate(slot)? {
+                Some(value) => Some(value.checked_abs().ok_or(Fault::Overflow)?),
+                None => None,
+            },
+            Self::Calculate(arithmetic, left, right) => match (left.evaluate(slot)?, right.evaluate(slot)?) {
+                (Some(left), Some(right)) => Some(arithmetic.of_wide(left, right)?),
                 _ => None,
             },
-            Self::Or(left, right) => match (left.evaluate(slot), right.evaluate(slot)) {
-                (Some(1), _) | (_, Some(1)) => Some(1),
-                (Some(_), Some(_)) => Some(0),
-                _ => None,
-            },
-            Self::Not(value) => Some(1 - value.evaluate(slot)?),
-            Self::IsNull(value) => Some(u64::from(value.evaluate(slot).is_none())),
-        }
+        })
     }
 }
 
 /// The words of a column of a type that has a [`WordKind`].
-pub(super) fn words_of(column: &ArrayRef) -> Result<Vec<u64>> {
+pub(super) fn words_of(column: &ArrayRef) -> error::Result<Vec<u64>> {
     Ok(match WordKind::of(column.data_type()) {
         Some(WordKind::Boolean) => column.as_boolean().values().iter().map(u64::from).collect(),
         Some(WordKind::Float) => {
@@ -207,12 +341,14 @@ mod tests {
         let slots = |index: usize| [Some(1), Some(0), None][index];
         let slot = |index| Box::new(Program::Slot(index));
         let of = |program: Program| program.evaluate(&slots);
-        assert_eq!(of(Program::And(slot(1), slot(2))), Some(0));
-        assert_eq!(of(Program::And(slot(0), slot(2))), None);
-        assert_eq!(of(Program::Or(slot(2), slot(0))), Some(1));
-        assert_eq!(of(Program::Or(slot(1), slot(2))), None);
-        assert_eq!(of(Program::Not(slot(2))), None);
-        assert_eq!(of(Program::IsNull(slot(2))), Some(1));
+        assert_eq!(of(Program::And(slot(1), slot(2))), Ok(Some(0)));
+        assert_eq!(of(Program::And(slot(0), slot(2))), Ok(None));
+        assert_eq!(of(Program::Or(slot(2), slot(0))), Ok(Some(1)));
+        assert_eq!(of(Program::Or(slot(1), slot(2))), Ok(None));
+        assert_eq!(of(Program::Not(slot(2))), Ok(None));
+        assert_eq!(of(Program::IsNull(slot(2))), Ok(Some(1)));
+        let case = |condition: usize| of(Program::Case(vec![(Program::Slot(condition), Program::Slot(0))], slot(2)));
+        assert_eq!((case(0), case(1), case(2)), (Ok(Some(1)), Ok(None), Ok(None)));
     }
 
     /// A negative integer is below a positive one, and so is a negative double.
@@ -221,11 +357,40 @@ mod tests {
         let none = |_: usize| None;
         let compare = |kind, left: u64, right: u64| {
             let constant = |word| Box::new(Program::Constant(Some(word)));
-            Program::Compare(Comparison::Less, kind, constant(left), constant(right)).evaluate(&none)
+            Program::Compare(Comparison::Less, kind, constant(left), constant(right)).evaluate(&none).expect("no fault")
         };
         assert_eq!(compare(WordKind::Integer, -1i64 as u64, 1), Some(1));
         assert_eq!(compare(WordKind::Float, (-1.5f64).to_bits(), 1f64.to_bits()), Some(1));
         assert_eq!(compare(WordKind::Float, f64::NAN.to_bits(), 1f64.to_bits()), Some(0));
         assert_eq!(compare(WordKind::Float, (-0.0f64).to_bits(), 0f64.to_bits()), Some(0));
+    }
+
+    /// What DataFusion refuses is refused, unless what stands before it decides.
+    #[test]
+    fn faults_are_told() {
+        let none = |_: usize| None;
+        let constant = |value: i64| Box::new(Program::Constant(Some(value as u64)));
+        let integers = |arithmetic, left, right| {
+            Program::Calculate(arithmetic, WordKind::Integer, constant(left), constant(right))
+        };
+        let by_zero = integers(Arithmetic::Divide, 1, 0);
+        assert_eq!(by_zero.evaluate(&none), Err(Fault::DivisionByZero));
+        assert_eq!(integers(Arithmetic::Remainder, 1, 0).evaluate(&none), Err(Fault::DivisionByZero));
+        assert_eq!(integers(Arithmetic::Divide, i64::MIN, -1).evaluate(&none), Err(Fault::Overflow));
+        assert_eq!(integers(Arithmetic::Remainder, i64::MIN, -1).evaluate(&none), Ok(Some(0)));
+        let absolute = |bits, value| Program::AbsoluteInteger(bits, constant(value)).evaluate(&none);
+        assert_eq!(absolute(64, i64::MIN), Err(Fault::Overflow));
+        assert_eq!(absolute(32, i64::from(i32::MIN)), Err(Fault::Overflow));
+        assert_eq!(absolute(32, -7), Ok(Some(7)));
+        assert_eq!(Program::And(constant(0), Box::new(by_zero.clone())).evaluate(&none), Ok(Some(0)));
+        assert_eq!(Program::Or(constant(1), Box::new(by_zero)).evaluate(&none), Ok(Some(1)));
+        let wraps = Program::Wrapped(32, Box::new(integers(Arithmetic::Add, i64::from(i32::MAX), 1)));
+        assert_eq!(wraps.evaluate(&none), Ok(Some(i64::from(i32::MIN) as u64)));
+        let wide = |value| Box::new(Wide::Constant(Some(value)));
+        let too_much = Wide::Calculate(Arithmetic::Multiply, wide(i128::MAX), wide(2));
+        assert_eq!(too_much.evaluate(&none), Err(Fault::Overflow));
+        let product = Wide::Calculate(Arithmetic::Multiply, wide(i128::from(i64::MAX)), wide(4));
+        let compared = Program::CompareWide(Comparison::Greater, Box::new(product), wide(i128::from(i64::MAX)));
+        assert_eq!(compared.evaluate(&none), Ok(Some(1)));
     }
 }

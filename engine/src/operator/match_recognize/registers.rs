@@ -12,7 +12,7 @@ use eagre_patterns::{Conditions, PatternError, Trail, Variable, VariableSet};
 
 use super::pairs::{PAIR_WORDS, PairKind, Pairs};
 use super::program::{Program, Word, WordKind, words_of};
-use super::{Failure, MatchSpec, NAME, Slot, condition_error};
+use super::{Failure, MatchSpec, NAME, Slot, SlotProgram, condition_error};
 use crate::aggregate::{DoubleDouble, VarianceEntry, VarianceKind};
 use crate::error::{EngineError, Result};
 use crate::expr::ExprRef;
@@ -122,6 +122,16 @@ struct Place {
     written: crate::error::Place,
 }
 
+/// The condition of a variable.
+#[derive(Debug, Clone)]
+struct ConditionProgram {
+    program: Program,
+    /// The place of its first slot.
+    first: usize,
+    /// Where it stands in the text.
+    written: crate::error::Place,
+}
+
 /// The conditions of a spec, where all of them can be run so.
 #[derive(Debug, Clone)]
 pub(super) struct Registers {
@@ -129,8 +139,8 @@ pub(super) struct Registers {
     pub(super) inputs: Vec<RowValue>,
     places: Vec<Place>,
     words: usize,
-    /// For each variable, its program and the place of its first slot.
-    programs: Vec<Option<(Program, usize)>>,
+    /// For each variable.
+    programs: Vec<Option<ConditionProgram>>,
 }
 
 impl Registers {
@@ -142,9 +152,10 @@ impl Registers {
                 registers.programs.push(None);
                 continue;
             };
-            let program = run.program.clone()?;
-            registers.programs.push(Some((program, registers.places.len())));
-            for slot in &run.slots {
+            let SlotProgram { slots, program } = run.program.as_ref()?;
+            let (program, first, written) = (program.clone(), registers.places.len(), run.place.clone());
+            registers.programs.push(Some(ConditionProgram { program, first, written }));
+            for slot in slots {
                 registers.add(spec, slot)?;
             }
         }
@@ -225,10 +236,15 @@ impl Registers {
 
     /// The place of a value among the inputs; `None`: it is one that rows do not have by themselves.
     fn input(&mut self, spec: &MatchSpec, shift: i64, value: &ExprRef) -> Option<usize> {
-        let width = spec.input.fields().len();
-        // Computed values may read the label: only plain columns are known not to.
-        value.as_column().filter(|column| *column < width)?;
-        let same = |input: &RowValue| input.shift == shift && input.value.as_column() == value.as_column();
+        let column = value.as_column();
+        if column.is_some_and(|column| column >= spec.input.fields().len()) {
+            return None;
+        }
+        let same_value = |known: &ExprRef| match column {
+            Some(_) => known.as_column() == column,
+            None => known.as_column().is_none() && format!("{known:?}") == format!("{value:?}"),
+        };
+        let same = |input: &RowValue| input.shift == shift && same_value(&input.value);
         if let Some(known) = self.inputs.iter().position(same) {
             return Some(known);
         }
@@ -310,9 +326,13 @@ impl Conditions for Running<'_> {
                     .map_err(|error| condition_error(self.failure, error.or_at(&place.written)))?;
             }
         }
-        let Some((program, first)) = &plan.programs[variable as usize] else { return Ok(true) };
+        let Some(ConditionProgram { program, first, written }) = &plan.programs[variable as usize] else {
+            return Ok(true);
+        };
         let slot = |index: usize| read(&plan.places[first + index], registers);
-        Ok(program.evaluate(&slot) == Some(1))
+        let holds = program.evaluate(&slot);
+        let holds = holds.map_err(|fault| EngineError::evaluate(NAME, fault).or_at(written));
+        Ok(holds.map_err(|error| condition_error(self.failure, error))? == Some(1))
     }
 }
 

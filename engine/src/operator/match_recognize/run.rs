@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use arrow::array::RecordBatch;
 use eagre_patterns::{Conditions, Found, Key, Matcher, NoConditions, PatternError, Symbols};
 
 use super::matches::{Evaluation, Matches};
 use super::registers::{Registers, Running};
-use super::rows::{NewRows, Places, RowAt, View, take_or_null};
+use super::rows::{NewRows, Places, RowAt, View, scatter, take_or_null};
 use super::{Failure, Plan, Plans, matcher_error};
 use crate::error::Result;
 use crate::expr::StepContext;
@@ -80,7 +81,7 @@ pub(super) fn run(
     if let Some(registers) = &plan.registers {
         let rows = || works.iter().map(|work| (work.view, work.key.position(), work.rows.len()));
         let count = rows().map(|(.., rows)| rows).sum();
-        scratch.symbols.set_values(row_values(registers, rows(), count, places)?, registers.stride());
+        scratch.symbols.set_values(row_values(registers, rows(), count, places, context)?, registers.stride());
     }
     let expired = time.expired.filter(|_| spec.within.is_some());
     let waits = works.iter().map(|work| work.view.at(work.key.position() + work.rows.len() as u64));
@@ -230,6 +231,7 @@ pub(super) fn row_values<'a>(
     rows: impl Iterator<Item = (View<'a>, u64, usize)>,
     count: usize,
     places: Places<'_>,
+    context: &StepContext,
 ) -> Result<Vec<u32>> {
     let mut targets: Vec<Vec<Option<RowAt>>> = registers.inputs.iter().map(|_| Vec::with_capacity(count)).collect();
     for (view, from, rows) in rows {
@@ -238,9 +240,22 @@ pub(super) fn row_values<'a>(
             targets.extend((from..from + rows as u64).map(at));
         }
     }
+    // Rows that several computed values are of are fetched once.
+    let mut fetched: Vec<(i64, RecordBatch)> = Vec::new();
     let columns = registers.inputs.iter().zip(&targets).map(|(input, targets)| {
-        let column = input.value.as_column().expect("registers take in plain columns");
-        take_or_null(targets, column, places)
+        if let Some(column) = input.value.as_column() {
+            return take_or_null(targets, column, places);
+        }
+        let known = fetched.iter().position(|(shift, _)| *shift == input.shift);
+        let place = match known {
+            Some(place) => place,
+            None => {
+                let rows: Vec<RowAt> = targets.iter().copied().flatten().collect();
+                fetched.push((input.shift, places.take_batch(&rows)?));
+                fetched.len() - 1
+            }
+        };
+        scatter(input.value.evaluate(&fetched[place].1, context, None)?, targets)
     });
     registers.halves(&columns.collect::<Result<Vec<_>>>()?, count)
 }

@@ -83,9 +83,18 @@ pub struct SlotExpr {
     /// The expression.
     pub expr: ExprRef,
     /// The same for a condition, if it can be written so.
-    pub program: Option<Program>,
+    pub program: Option<SlotProgram>,
     /// Where it stands.
     pub place: Place,
+}
+
+/// A condition as a program over slots of its own, none of which reads the label of its row or can fail at a row that is not asked.
+#[derive(Debug, Clone)]
+pub struct SlotProgram {
+    /// What [`Program::Slot`] counts.
+    pub slots: Vec<Slot>,
+    /// A boolean.
+    pub program: Program,
 }
 
 /// A value of the same partition some rows on or back.

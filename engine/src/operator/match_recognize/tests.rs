@@ -138,15 +138,10 @@ fn spec(query: Query) -> MatchSpec {
     if query.on_match {
         let schema = Arc::new(Schema::new(vec![Field::new("slot", DataType::Int64, true)]));
         let (sum_slot, bound) = (Box::new(Program::Slot(0)), Box::new(Program::Constant(Some(20))));
-        let program =
-            (!query.by_columns).then_some(Program::Compare(Comparison::Less, WordKind::Integer, sum_slot, bound));
-        let run = SlotExpr {
-            slots: vec![sum(second, true)],
-            schema,
-            expr: compare(0, true, Err(20)),
-            program,
-            place: Place::default(),
-        };
+        let slots = vec![sum(second, true)];
+        let program = Program::Compare(Comparison::Less, WordKind::Integer, sum_slot, bound);
+        let program = (!query.by_columns).then(|| SlotProgram { slots: slots.clone(), program });
+        let run = SlotExpr { slots, schema, expr: compare(0, true, Err(20)), program, place: Place::default() };
         conditions[1] = Condition { row: None, run: Some(run) };
     }
     let measure = |name: &str, slot, data_type: DataType| {

@@ -314,7 +314,7 @@ impl Trace {
         let (values, stride) = match &plan.registers {
             Some(registers) => {
                 let rows = views.iter().map(|view| (*view, 0, view.new.count as usize));
-                (row_values(registers, rows, batch.num_rows(), places)?, registers.stride())
+                (row_values(registers, rows, batch.num_rows(), places, context)?, registers.stride())
             }
             None => (Vec::new(), 0),
         };

@@ -133,7 +133,7 @@ pub(super) fn split(
 }
 
 /// An expression with the slots that it reads.
-fn only_used(slots: &[(SlotPlan, FieldRef)], expr: LogicalExpr) -> Result<SlotExprPlan> {
+pub(super) fn only_used(slots: &[(SlotPlan, FieldRef)], expr: LogicalExpr) -> Result<SlotExprPlan> {
     let mut used: Vec<(SlotPlan, FieldRef)> = vec![];
     let expr = expr.transform_up(|node| {
         let LogicalExpr::Column(column) = &node else { return Ok(Transformed::no(node)) };

@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan};
 use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex, Route};
 use eagre_engine::operator::match_recognize::{
-    CLASSIFIER, MatchEmit, MatchFactory, MatchSpec, OutputColumn, SlotExpr, TraceFactory, TraceSpec,
+    CLASSIFIER, Condition, MatchEmit, MatchFactory, MatchSpec, OutputColumn, SlotExpr, TraceFactory, TraceSpec,
 };
 use eagre_engine::operator::over::OrderKey;
 use eagre_engine::time::EventTimeMs;
@@ -19,7 +19,7 @@ use super::conditions::rows_max;
 use super::slots::{SlotExprPlan, SlotPlan};
 use super::spec::{Expressions, Rows};
 use super::subqueries::is_lifted;
-use super::{ExplainPlan, MatchRecognize, MatchRules, OutputPlan};
+use super::{ExplainPlan, MatchRecognize, MatchRules, OutputPlan, row_schema, words};
 use crate::catalog::MatchSettings;
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
@@ -200,6 +200,12 @@ impl Lowering<'_> {
         if !classes.is_empty() {
             detail.push_str(&format!(", conditions on [{classes}]"));
         }
+        let is_slow = |condition: &Condition| condition.run.as_ref().is_some_and(|run| run.program.is_none());
+        let slow = rules.variables.iter().zip(&spec.conditions).filter(|(_, condition)| is_slow(condition));
+        let slow: Vec<&str> = slow.map(|(name, _)| name.as_str()).collect();
+        if !slow.is_empty() {
+            detail.push_str(&format!(", one row at a time for [{}]", slow.join(", ")));
+        }
         detail.push_str(if emits_changes {
             ", corrected by later rows"
         } else if by_watermark {
@@ -261,26 +267,25 @@ impl Lowering<'_> {
     /// Adds a column for each value that conditions on the match compute from a row: of plain columns they can carry along what they need.
     fn compute_values(&mut self, node: &MatchRecognize, stream: &mut Stream) -> Result<Vec<(LogicalExpr, ExprRef)>> {
         let input = node.input.schema();
+        let runs = (0u8..).zip(&node.rules.conditions);
+        let runs: Vec<_> = runs.filter_map(|(variable, condition)| Some((variable, condition.run.as_ref()?))).collect();
+        let rows = row_schema(input)?;
+        let programs = runs.iter().map(|(variable, run)| words::program(run, *variable, &rows, &self.context.config));
+        let programs = programs.collect::<Result<Option<Vec<_>>>>()?;
+        let slots: Vec<&SlotPlan> = match &programs {
+            Some(programs) => programs.iter().flat_map(|(run, _)| &run.slots).map(|(slot, _)| slot).collect(),
+            None => runs.iter().flat_map(|(_, run)| &run.slots).map(|(slot, _)| slot).collect(),
+        };
+        // Labels and numbers of matches are not there yet, and a row that nobody asks must not fail.
+        let computed = |value: &&LogicalExpr| {
+            !matches!(value, LogicalExpr::Column(_) | LogicalExpr::Literal(..))
+                && value.column_refs().iter().all(|column| input.has_column(column))
+                && !may_fail(value, input)
+        };
         let mut values: Vec<&LogicalExpr> = vec![];
-        let runs = node.rules.conditions.iter().filter_map(|condition| condition.run.as_ref());
-        for (slot, _) in runs.flat_map(|run| &run.slots) {
-            let read: Vec<&LogicalExpr> = match slot {
-                SlotPlan::At { value, .. } => vec![value],
-                SlotPlan::Aggregate { call: LogicalExpr::AggregateFunction(function), .. } => {
-                    function.params.args.iter().chain(function.params.filter.as_deref()).collect()
-                }
-                _ => vec![],
-            };
-            // Labels and numbers of matches are not there yet.
-            let of_input = |value: &&LogicalExpr| value.column_refs().iter().all(|column| input.has_column(column));
-            let computed = |value: &&LogicalExpr| {
-                // A row that nobody asks must not fail.
-                !matches!(value, LogicalExpr::Column(_) | LogicalExpr::Literal(..)) && !may_fail(value, input)
-            };
-            for value in read.into_iter().map(strip_alias).filter(of_input).filter(computed) {
-                if !values.contains(&value) {
-                    values.push(value);
-                }
+        for value in slots.into_iter().flat_map(words::values_of).filter(computed) {
+            if !values.contains(&value) {
+                values.push(value);
             }
         }
         if values.is_empty() {

@@ -47,6 +47,7 @@ mod spec;
 mod subqueries;
 mod text;
 mod together;
+mod words;
 
 pub use explain::explain_match;
 pub(super) use explain::{ExplainPlan, add_parts};

@@ -12,7 +12,7 @@ use eagre_engine::aggregate::{AggregateFunctionRef, BuiltinRequest, builtin};
 use eagre_engine::expr::ExprRef;
 use eagre_engine::operator::match_recognize::{
     Condition, MatchEmit, MatchPlaces, MatchSpec, OutputColumn, RowCondition, RowsPerMatch, Shifted, Slot as MatchSlot,
-    SlotExpr, Within,
+    SlotExpr, SlotProgram, Within,
 };
 use eagre_engine::operator::over::OrderKey;
 use eagre_patterns::{BadSkip, Skip, VariableSet};
@@ -20,7 +20,7 @@ use eagre_patterns::{BadSkip, Skip, VariableSet};
 use super::conditions::ConditionPlan;
 use super::places::place;
 use super::slots::{SlotExprPlan, SlotPlan};
-use super::{MatchRecognize, MatchRules, OrderPlan, OutputPlan, row_schema};
+use super::{MatchRecognize, MatchRules, OrderPlan, OutputPlan, row_schema, words};
 use crate::catalog::MatchSettings;
 use crate::error::{Result, SqlError};
 use crate::parser::match_recognize::{RowsSyntax, SEEK, SkipSyntax};
@@ -87,21 +87,30 @@ impl<'a> Expressions<'a> {
     }
 
     pub(super) fn slot_expr(&self, plan: &SlotExprPlan, name: &str) -> Result<SlotExpr> {
-        self.slot_expr_of(plan, name, false)
+        self.slot_expr_of(plan, name, None)
     }
 
-    /// The same; of a condition, aggregates are such as can be asked what if.
-    fn slot_expr_of(&self, plan: &SlotExprPlan, name: &str, condition: bool) -> Result<SlotExpr> {
-        let slots = plan.slots.iter().map(|(slot, _)| self.slot(slot, condition)).collect::<Result<_>>()?;
-        let schema: SchemaRef =
-            Arc::new(Schema::new(plan.slots.iter().map(|(_, field)| Arc::clone(field)).collect::<Vec<_>>()));
+    /// The same; of the condition of a variable, aggregates are such as can be asked what if.
+    fn slot_expr_of(&self, plan: &SlotExprPlan, name: &str, variable: Option<u8>) -> Result<SlotExpr> {
+        let slots = self.slots(plan, variable.is_some())?;
+        let schema = words::plain_schema(&plan.slots);
         let compiler = Compiler::over(&schema, self.config)?;
-        let program = compiler.program(&plan.expr);
+        let program = variable.map(|variable| self.program(plan, variable)).transpose()?.flatten();
         let written = self.rules.written(plan);
         let written = Written { location: self.known(written.location), ..written };
         let expr = compiler.compile_written(&plan.expr, name, &written)?;
         let place = place(self.known(plan.at.line_and_column()));
         Ok(SlotExpr { slots, schema, expr, program, place })
+    }
+
+    fn slots(&self, plan: &SlotExprPlan, condition: bool) -> Result<Vec<MatchSlot>> {
+        plan.slots.iter().map(|(slot, _)| self.slot(slot, condition)).collect()
+    }
+
+    /// The condition of a variable as a program, if it can be one.
+    fn program(&self, plan: &SlotExprPlan, variable: u8) -> Result<Option<SlotProgram>> {
+        let program = words::program(plan, variable, &self.row_schema, self.config)?;
+        program.map(|(plan, program)| Ok(SlotProgram { slots: self.slots(&plan, true)?, program })).transpose()
     }
 
     fn slot(&self, slot: &SlotPlan, condition: bool) -> Result<MatchSlot> {
@@ -175,7 +184,7 @@ impl<'a> Expressions<'a> {
         Ok(MatchSlot::Aggregate { function, args: exprs, filter, variables, running, place })
     }
 
-    fn condition(&self, plan: &ConditionPlan, name: &str) -> Result<Condition> {
+    fn condition(&self, plan: &ConditionPlan, (variable, name): (u8, &str)) -> Result<Condition> {
         let row = match &plan.row {
             None => None,
             Some(row) => {
@@ -198,7 +207,7 @@ impl<'a> Expressions<'a> {
                 })
             }
         };
-        let run = plan.run.as_ref().map(|run| self.slot_expr_of(run, name, true)).transpose()?;
+        let run = plan.run.as_ref().map(|run| self.slot_expr_of(run, name, Some(variable))).transpose()?;
         Ok(Condition { row, run })
     }
 }
@@ -241,9 +250,10 @@ impl Expressions<'_> {
     /// What the operator is told, whose matches leave when they are final and whose kernels run where it pays.
     pub(super) fn spec(&self, node: &MatchRecognize, rows: Rows, settings: &MatchSettings) -> Result<MatchSpec> {
         let rules = &node.rules;
-        let conditions = rules.conditions.iter().zip(&rules.variables);
+        let variables = (0u8..).zip(&rules.variables).map(|(variable, name)| (variable, name.as_str()));
+        let conditions = rules.conditions.iter().zip(variables);
         let conditions: Vec<Condition> =
-            conditions.map(|(condition, name)| self.condition(condition, name)).collect::<Result<_>>()?;
+            conditions.map(|(condition, variable)| self.condition(condition, variable)).collect::<Result<_>>()?;
         let asks_rows_alone = conditions.iter().all(|condition| condition.run.is_none());
         let mut output = vec![];
         for (column, field) in node.output.iter().zip(node.schema.fields()) {

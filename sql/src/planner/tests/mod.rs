@@ -6,4 +6,5 @@ mod harness;
 mod matches;
 mod names;
 mod plans;
+mod programs;
 mod refusals;

@@ -44,7 +44,7 @@ impl Settled {
         let waiting = times_of_waiting(plans, waits, places, expired)?;
         if let Some(registers) = &plan.registers {
             let rows = groups.iter().map(|group| (group.view(&self.parts), group.from, group.rows.len()));
-            let values = row_values(registers, rows, count, places)?;
+            let values = row_values(registers, rows, count, places, context)?;
             self.scratch.symbols.set_values(values, registers.stride());
         }
         let evaluation = Evaluation { spec: &plan.spec, places, context };
