@@ -211,7 +211,10 @@ fn int(condition: bool) -> BoxedStrategy<Expr> {
             .prop_map(|(a, operator, b)| Expr::Arithmetic(operator, Box::new(a), Box::new(b))),
         1 => (simple.clone(), select(vec!["%", "/"]), 2i64..4)
             .prop_map(|(a, operator, by)| Expr::Arithmetic(operator, Box::new(a), Box::new(Expr::Int(by)))),
-        1 => (simple.clone(), simple).prop_map(|(a, b)| Expr::Coalesce(Box::new(a), Box::new(b))),
+        1 => (simple.clone(), simple.clone()).prop_map(|(a, b)| Expr::Coalesce(Box::new(a), Box::new(b))),
+        1 => (simple.clone(), simple).prop_map(|(a, b)| {
+            Expr::Abs(Box::new(Expr::Arithmetic("-", Box::new(a), Box::new(b))))
+        }),
     ]
     .boxed()
 }
@@ -281,6 +284,11 @@ fn boolean(condition: bool) -> BoxedStrategy<Expr> {
             .prop_map(|(row, list)| Expr::In(Box::new(row), list)),
         2 => (bare(T), at(Kind::Time, condition), 0i64..4)
             .prop_map(|(row, other, steps)| Expr::NoLaterThan(Box::new(row), Box::new(other), steps * 20)),
+        1 => (bare(T), at(Kind::Time, condition), 0i64..4)
+            .prop_map(|(row, other, steps)| Expr::NoFartherThan(Box::new(row), Box::new(other), steps * 20)),
+        2 => compare(bare(S), vec!["=", "<>"], at(Kind::Text, condition)),
+        1 => (prop_oneof![(bare(S), at(Kind::Text, condition)), (bare(V), at(Kind::Int, condition))])
+            .prop_map(|(row, other)| Expr::IsDistinct(Box::new(row), Box::new(other))),
         2 => compare(text(condition), vec!["=", "<>"], select(vec!["A", "B", "x", "y", "xA", "x,y", "A,B"]).prop_map(Expr::Text)),
         1 => int(condition).prop_map(|value| Expr::IsNull(Box::new(value))),
         1 => any::<bool>().prop_map(Expr::Bool),
@@ -366,6 +374,9 @@ impl Names {
             Expr::In(a, list) => Expr::In(again(a), list.into_iter().map(|other| self.expr(other, own)).collect()),
             Expr::Coalesce(a, b) => Expr::Coalesce(again(a), again(b)),
             Expr::NoLaterThan(a, b, seconds) => Expr::NoLaterThan(again(a), again(b), seconds),
+            Expr::NoFartherThan(a, b, seconds) => Expr::NoFartherThan(again(a), again(b), seconds),
+            Expr::Abs(a) => Expr::Abs(again(a)),
+            Expr::IsDistinct(a, b) => Expr::IsDistinct(again(a), again(b)),
             Expr::Case { condition, then, otherwise } => {
                 Expr::Case { condition: again(condition), then: again(then), otherwise: again(otherwise) }
             }

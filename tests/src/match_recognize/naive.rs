@@ -623,10 +623,17 @@ impl Scope<'_> {
                 Cell::Null => self.evaluate(b),
                 a => a,
             },
-            Expr::NoLaterThan(a, b, seconds) => match (self.evaluate(a), self.evaluate(b)) {
-                (Cell::Time(a), Cell::Time(b)) => Cell::Bool(a <= b + seconds),
+            Expr::NoLaterThan(a, b, seconds) | Expr::NoFartherThan(a, b, seconds) => {
+                match (self.evaluate(a), self.evaluate(b)) {
+                    (Cell::Time(a), Cell::Time(b)) => Cell::Bool(a <= b + seconds),
+                    _ => Cell::Null,
+                }
+            }
+            Expr::Abs(a) => match self.evaluate(a) {
+                Cell::Int(a) => Cell::Int(a.abs()),
                 _ => Cell::Null,
             },
+            Expr::IsDistinct(a, b) => Cell::Bool(self.evaluate(a) != self.evaluate(b)),
             Expr::Case { condition, then, otherwise } => match self.evaluate(condition) {
                 Cell::Bool(true) => self.evaluate(then),
                 _ => self.evaluate(otherwise),

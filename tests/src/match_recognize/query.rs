@@ -146,6 +146,11 @@ pub(super) enum Expr {
     Coalesce(Box<Expr>, Box<Expr>),
     /// `a <= b + INTERVAL ..`, of times, in seconds.
     NoLaterThan(Box<Expr>, Box<Expr>, i64),
+    /// `a - b <= INTERVAL ..`, the same.
+    NoFartherThan(Box<Expr>, Box<Expr>, i64),
+    /// Of a whole number.
+    Abs(Box<Expr>),
+    IsDistinct(Box<Expr>, Box<Expr>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -373,6 +378,9 @@ impl fmt::Display for Expr {
             }
             Self::Coalesce(a, b) => write!(f, "COALESCE({a}, {b})"),
             Self::NoLaterThan(a, b, seconds) => write!(f, "({a} <= {b} + INTERVAL '{seconds}' SECOND)"),
+            Self::NoFartherThan(a, b, seconds) => write!(f, "({a} - {b} <= INTERVAL '{seconds}' SECOND)"),
+            Self::Abs(a) => write!(f, "ABS({a})"),
+            Self::IsDistinct(a, b) => write!(f, "({a} IS DISTINCT FROM {b})"),
             Self::Case { condition, then, otherwise } => {
                 write!(f, "CASE WHEN {condition} THEN {then} ELSE {otherwise} END")
             }

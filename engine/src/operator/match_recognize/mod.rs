@@ -283,6 +283,15 @@ impl MatchFactory {
         &self.plans.columns[pattern]
     }
 
+    /// Of a single pattern, the variables whose conditions on the match are evaluated for one row at a time: what they read is not carried
+    /// along in words. One such condition makes those of all variables so.
+    pub fn slow_conditions(&self) -> Vec<&str> {
+        let spec = self.plans.spec();
+        let is_slow = |condition: &Condition| condition.run.is_some() && !registers::Registers::hold(spec, condition);
+        let slow = spec.variables.iter().zip(&spec.conditions).filter(|(_, condition)| is_slow(condition));
+        slow.map(|(name, _)| name.as_str()).collect()
+    }
+
     /// Whether matches are taken back: rows can be, or come late, or matches leave before they are final.
     pub fn retracts(&self) -> bool {
         self.plans.plans.iter().any(Plan::retracts)

@@ -12,7 +12,7 @@ use eagre_patterns::{Conditions, PatternError, Trail, Variable, VariableSet};
 
 use super::pairs::{PAIR_WORDS, PairKind, Pairs};
 use super::program::{Program, Word, WordKind, words_of};
-use super::{Failure, MatchSpec, NAME, Slot, SlotProgram, condition_error};
+use super::{Condition, Failure, MatchSpec, NAME, Slot, SlotProgram, condition_error};
 use crate::aggregate::{DoubleDouble, VarianceEntry, VarianceKind};
 use crate::error::{EngineError, Result};
 use crate::expr::ExprRef;
@@ -146,8 +146,17 @@ pub(super) struct Registers {
 impl Registers {
     /// `None`: some condition has no program, or reads what has no words.
     pub(super) fn of(spec: &MatchSpec) -> Option<Self> {
+        Self::of_conditions(spec, &spec.conditions)
+    }
+
+    /// Whether a condition of a spec can be run so.
+    pub(super) fn hold(spec: &MatchSpec, condition: &Condition) -> bool {
+        Self::of_conditions(spec, std::slice::from_ref(condition)).is_some()
+    }
+
+    fn of_conditions(spec: &MatchSpec, conditions: &[Condition]) -> Option<Self> {
         let mut registers = Self { inputs: Vec::new(), places: Vec::new(), words: 0, programs: Vec::new() };
-        for condition in &spec.conditions {
+        for condition in conditions {
             let Some(run) = &condition.run else {
                 registers.programs.push(None);
                 continue;

@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan};
 use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex, Route};
 use eagre_engine::operator::match_recognize::{
-    CLASSIFIER, Condition, MatchEmit, MatchFactory, MatchSpec, OutputColumn, SlotExpr, TraceFactory, TraceSpec,
+    CLASSIFIER, MatchEmit, MatchFactory, MatchSpec, OutputColumn, SlotExpr, TraceFactory, TraceSpec,
 };
 use eagre_engine::operator::over::OrderKey;
 use eagre_engine::time::EventTimeMs;
@@ -200,9 +200,7 @@ impl Lowering<'_> {
         if !classes.is_empty() {
             detail.push_str(&format!(", conditions on [{classes}]"));
         }
-        let is_slow = |condition: &Condition| condition.run.as_ref().is_some_and(|run| run.program.is_none());
-        let slow = rules.variables.iter().zip(&spec.conditions).filter(|(_, condition)| is_slow(condition));
-        let slow: Vec<&str> = slow.map(|(name, _)| name.as_str()).collect();
+        let slow = factory.slow_conditions();
         if !slow.is_empty() {
             detail.push_str(&format!(", one row at a time for [{}]", slow.join(", ")));
         }
