@@ -54,10 +54,7 @@ pub(super) fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
     let mut fails = false;
     let _ = expr.apply(|expr| {
         fails |= match expr {
-            Expr::BinaryExpr(binary) if matches!(binary.op, Operator::Divide | Operator::Modulo) => {
-                let is_float = expr.get_type(schema).is_ok_and(|data_type| data_type.is_floating());
-                !is_float && !is_nonzero(&binary.right)
-            }
+            Expr::BinaryExpr(_) => divides_by_zero(expr, schema),
             Expr::Cast(Cast { expr, field }) => match expr.get_type(schema) {
                 Ok(from) => !always_fits(&from, field.data_type()),
                 Err(_) => true,
@@ -75,6 +72,18 @@ pub(super) fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
         Ok(if fails { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     fails
+}
+
+/// Whether something in an expression may be divided by zero, which is an error.
+pub(super) fn may_divide_by_zero(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.exists(|expr| Ok(divides_by_zero(expr, schema))).unwrap_or(true)
+}
+
+/// The expression itself.
+fn divides_by_zero(expr: &Expr, schema: &DFSchema) -> bool {
+    let Expr::BinaryExpr(binary) = expr else { return false };
+    let is_float = || expr.get_type(schema).is_ok_and(|data_type| data_type.is_floating());
+    matches!(binary.op, Operator::Divide | Operator::Modulo) && !is_nonzero(&binary.right) && !is_float()
 }
 
 /// A cast that stands there as a call of ours, of a time to a text: there is a text of each.

@@ -282,7 +282,7 @@ fn boolean(condition: bool) -> BoxedStrategy<Expr> {
         1 => compare(bare(V), order.clone(), of_doubles(condition)),
         1 => (bare(V), vec(prop_oneof![number(), int(condition)], 1..4))
             .prop_map(|(row, list)| Expr::In(Box::new(row), list)),
-        2 => (bare(T), at(Kind::Time, condition), 0i64..4)
+        1 => (bare(T), at(Kind::Time, condition), 0i64..4)
             .prop_map(|(row, other, steps)| Expr::NoLaterThan(Box::new(row), Box::new(other), steps * 20)),
         1 => (bare(T), at(Kind::Time, condition), 0i64..4)
             .prop_map(|(row, other, steps)| Expr::NoFartherThan(Box::new(row), Box::new(other), steps * 20)),

@@ -3,8 +3,8 @@
 //!
 //! An accumulator stands behind some rows, known by their key ([`RowsKey`]). Whoever asks names its rows and can go back along them: the
 //! nearest accumulator on the way takes in what is missing and stands there then. So one that grows with its match takes in each row once.
-//! Only rows that were taken for good are taken in; the row in question is asked about (*what if*) without a trace, because it may not be
-//! taken. Where partial matches part, the first one takes the accumulator along and the other fills one of its own: a few are kept.
+//! The row in question is asked about (*what if*), because it may not be taken: by a copy, or, where there may be much to copy and rows can be
+//! taken back, by taking it in until the next question tells whether it was taken. Where partial matches part, the first one takes the accumulator along and the other fills one of its own: a few are kept.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,9 +47,18 @@ struct Tally {
 struct Mover {
     key: RowsKey,
     rows: u64,
+    /// A row behind those that it has taken in, too, and that may not be taken.
+    tried: Option<TakenRow>,
     accumulators: Box<dyn Accumulators>,
     /// When it was asked last.
     asked: u64,
+}
+
+impl Mover {
+    /// Whether it can tell what rows with this key come to, with what it tries or without.
+    fn stands_behind(&self, key: RowsKey) -> bool {
+        self.key == key || self.tried.is_some_and(|row| self.key.with(row) == key)
+    }
 }
 
 /// What is asked: the value over the rows of a partial match, which are known by `key`, and, if it is one of them, the row in question.
@@ -138,7 +147,7 @@ impl Tally {
             return Ok(Arc::clone(value));
         }
         let place = self.reach(call, question, evaluation)?;
-        let Mover { accumulators, rows, .. } = &mut self.movers[place];
+        let Mover { accumulators, rows, tried, .. } = &mut self.movers[place];
         let Some(row) = question.with else {
             let value = accumulators.evaluate(Slots::First(1))?;
             if self.values.len() == VALUES_MAX {
@@ -148,11 +157,11 @@ impl Tally {
             return Ok(value);
         };
         if call.function.distinct().is_some() {
-            // What there may be much of is not copied: the row is taken back.
-            call.update(&mut **accumulators, &[row], (*rows, Some(1)), question, evaluation)?;
-            let value = accumulators.evaluate(Slots::First(1))?;
-            call.update(&mut **accumulators, &[row], (*rows, Some(-1)), question, evaluation)?;
-            return Ok(value);
+            if tried.is_none() {
+                call.update(&mut **accumulators, &[row], (*rows, Some(1)), question, evaluation)?;
+                *tried = Some(row);
+            }
+            return accumulators.evaluate(Slots::First(1));
         }
         let mut copy = fresh(call)?;
         copy.merge(&[0], &accumulators.state(Slots::First(1))?)?;
@@ -160,10 +169,10 @@ impl Tally {
         copy.evaluate(Slots::First(1))
     }
 
-    /// The place of an accumulator that stands behind the rows in question, but the one that may not be taken.
+    /// The place of an accumulator that stands behind the rows in question, but the one that may not be taken: that is tried at most.
     fn reach(&mut self, call: &Call<'_>, question: &Question<'_>, evaluation: Evaluation<'_>) -> Result<usize> {
         self.asked += 1;
-        let standing = |movers: &[Mover], key: RowsKey| movers.iter().position(|mover| mover.key == key);
+        let standing = |movers: &[Mover], key: RowsKey| movers.iter().position(|mover| mover.stands_behind(key));
         let mut key = question.key;
         let mut missing = Vec::new();
         let mut found = standing(&self.movers, key);
@@ -185,21 +194,34 @@ impl Tally {
                     let oldest = (0..MOVERS_MAX).min_by_key(|place| self.movers[*place].asked);
                     self.movers.swap_remove(oldest.expect("there are some"));
                 }
-                self.movers.push(Mover { key, rows: 0, accumulators: fresh(call)?, asked: 0 });
+                self.movers.push(Mover { key, rows: 0, tried: None, accumulators: fresh(call)?, asked: 0 });
                 self.movers.len() - 1
             }
         };
         let mover = &mut self.movers[place];
         mover.asked = self.asked;
-        if !missing.is_empty() {
-            let update = call.update(&mut *mover.accumulators, &missing, (mover.rows, None), question, evaluation);
-            if let Err(error) = update {
-                // What it has taken in is not known.
-                self.movers.swap_remove(place);
-                return Err(error);
+        let catch_up = |mover: &mut Mover| {
+            if mover.key != key {
+                // What it tried was taken.
+                (mover.key, mover.tried) = (key, None);
+                mover.rows += 1;
+            } else if let Some(row) = mover.tried
+                && (question.with != Some(row) || !missing.is_empty())
+            {
+                call.update(&mut *mover.accumulators, &[row], (mover.rows, Some(-1)), question, evaluation)?;
+                mover.tried = None;
             }
-            mover.rows += missing.len() as u64;
-            mover.key = question.key;
+            if !missing.is_empty() {
+                call.update(&mut *mover.accumulators, &missing, (mover.rows, None), question, evaluation)?;
+                mover.rows += missing.len() as u64;
+                mover.key = question.key;
+            }
+            Ok(())
+        };
+        if let Err(error) = catch_up(mover) {
+            // What it has taken in is not known.
+            self.movers.swap_remove(place);
+            return Err(error);
         }
         Ok(place)
     }

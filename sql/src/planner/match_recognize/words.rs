@@ -19,10 +19,10 @@ use super::slots::{SlotExprPlan, SlotPlan, slot_name, slot_schema};
 use crate::error::Result;
 use crate::functions::text_words;
 use crate::planner::expr::{Compiler, strip_alias};
-use crate::planner::fallible::may_fail;
+use crate::planner::fallible::{may_divide_by_zero, may_fail};
 
-/// The condition of `variable` with what one row says as slots of its own, and the program over these; `None`: there is none, or a value may
-/// fail at rows that are never asked, or is not known before there is a match. `rows`: the columns of a row, its label and the number of the
+/// The condition of `variable` with what one row says as slots of its own, and the program over these; `None`: there is none, or it may
+/// divide by zero, or a value may fail at rows that are never asked, or is not known before there is a match. `rows`: the columns of a row, its label and the number of the
 /// match.
 pub(super) fn program(
     plan: &SlotExprPlan,
@@ -35,6 +35,10 @@ pub(super) fn program(
     let mut splitting = Splitting { variable, rows, schema, compiler, slots: plan.slots.clone() };
     let expr = splitting.split(plan.expr.clone())?;
     let words = only_used(&splitting.slots, expr)?;
+    // Such an error shows the condition as it is written.
+    if may_divide_by_zero(&words.expr, &slot_schema(&words.slots)?) {
+        return Ok(None);
+    }
     let known = |value: &LogicalExpr| is_of_row(value, rows) && !may_fail(value, rows);
     if !words.slots.iter().all(|(slot, _)| values_of(slot).all(known)) {
         return Ok(None);

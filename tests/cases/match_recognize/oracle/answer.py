@@ -10,6 +10,7 @@ FILE = pathlib.Path(__file__).with_name("cases.json")
 COLUMNS = ["k", "t", "id", "v", "s", "d"]
 # What the oracle does not know, or has other rules for than SQL (division and remainders of negative numbers).
 UNKNOWN = ["match_status", "STRING_AGG", "VAR_POP", "VAR_SAMP", "STDDEV", "EMIT PARTIAL", " / ", " % ", "INTERVAL '"]
+DISTINCT = " IS DISTINCT FROM "
 
 
 def cell(value):
@@ -18,10 +19,25 @@ def cell(value):
     return [cell(item) for item in value] if isinstance(value, list) else value
 
 
+def without_distinct(body):
+    """`(a IS DISTINCT FROM b)`, which the oracle does not know, in other words; `a` is a column."""
+    while DISTINCT in body:
+        middle = body.index(DISTINCT)
+        begin, end = body.rindex("(", 0, middle), middle + len(DISTINCT)
+        depth = 0
+        while depth > 0 or body[end] != ")":
+            depth += {"(": 1, ")": -1}.get(body[end], 0)
+            end += 1
+        a, b = body[begin + 1 : middle], body[middle + len(DISTINCT) : end]
+        case = f"(CASE WHEN ({a} IS NULL) THEN (NOT ({b} IS NULL)) WHEN ({b} IS NULL) THEN TRUE ELSE ({a} <> {b}) END)"
+        body = body[:begin] + case + body[end + 1 :]
+    return body
+
+
 def answer(clause, rows):
-    body, within = clause, None
-    if " WITHIN INTERVAL '" in clause:
-        before, rest = clause.split(" WITHIN INTERVAL '")
+    body, within = without_distinct(clause), None
+    if " WITHIN INTERVAL '" in body:
+        before, rest = body.split(" WITHIN INTERVAL '")
         seconds, rest = rest.split("' SECOND", 1)
         body, within = before + rest, datetime.timedelta(seconds=int(seconds))
     if any(word in body for word in UNKNOWN):
