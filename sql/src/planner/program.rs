@@ -313,18 +313,10 @@ fn wide_binary(binary: &BinaryExpr, result: &DataType, schema: &Schema) -> Optio
             DataType::Decimal128(_, right_scale),
             DataType::Decimal128(_, scale),
         ) if left_scale + right_scale == *scale => calculate(wide(left, schema)?, wide(right, schema)?),
-        (Arithmetic::Subtract, DataType::Timestamp(..), DataType::Timestamp(..), DataType::Duration(_))
-        | (Arithmetic::Add | Arithmetic::Subtract, DataType::Duration(_), DataType::Duration(_), _)
-            if same_units(&types.0, &types.1, result) =>
-        {
+        // Of times and their differences.
+        (Arithmetic::Add | Arithmetic::Subtract, ..) if same_units(&types.0, &types.1, result) => {
             calculate(wide(left, schema)?, wide(right, schema)?)
         }
-        (
-            Arithmetic::Add | Arithmetic::Subtract,
-            DataType::Timestamp(..),
-            DataType::Duration(_),
-            DataType::Timestamp(..),
-        ) if same_units(&types.0, &types.1, result) => calculate(wide(left, schema)?, wide(right, schema)?),
         _ => None,
     }
 }

@@ -202,26 +202,27 @@ pub enum Wide {
     Calculate(Arithmetic, Box<Wide>, Box<Wide>),
 }
 
+/// The value of a program or an integer, or nothing comes of nothing.
+macro_rules! known {
+    ($program:expr, $slot:expr) => {
+        match $program.evaluate($slot)? {
+            Some(value) => value,
+            None => return Ok(None),
+        }
+    };
+}
+
 impl Program {
     /// Its value, where `slot` gives those of slots.
     ///
     /// # Errors
     /// What DataFusion's expression fails with, too.
     pub fn evaluate(&self, slot: &impl Fn(usize) -> Word) -> Result<Word, Fault> {
-        /// The value, or nothing comes of nothing.
-        macro_rules! known {
-            ($program:expr) => {
-                match $program.evaluate(slot)? {
-                    Some(value) => value,
-                    None => return Ok(None),
-                }
-            };
-        }
         Ok(match self {
             Self::Slot(index) => slot(*index),
             Self::Constant(word) => *word,
             Self::Compare(comparison, kind, left, right) => {
-                let (left, right) = (known!(left), known!(right));
+                let (left, right) = (known!(left, slot), known!(right, slot));
                 let ordering = match kind {
                     // -0.0 is 0.0, as in all conditions.
                     WordKind::Float => (f64::from_bits(left) + 0.0).total_cmp(&(f64::from_bits(right) + 0.0)),
@@ -231,30 +232,30 @@ impl Program {
                 Some(u64::from(comparison.holds(ordering)))
             }
             Self::CompareWide(comparison, left, right) => {
-                Some(u64::from(comparison.holds(known!(left).cmp(&known!(right)))))
+                Some(u64::from(comparison.holds(known!(left, slot).cmp(&known!(right, slot)))))
             }
             Self::Calculate(arithmetic, WordKind::Float, left, right) => {
-                let (left, right) = (f64::from_bits(known!(left)), f64::from_bits(known!(right)));
+                let (left, right) = (f64::from_bits(known!(left, slot)), f64::from_bits(known!(right, slot)));
                 Some(arithmetic.of_floats(left, right).to_bits())
             }
             Self::Calculate(arithmetic, WordKind::Integer | WordKind::Boolean, left, right) => {
-                Some(arithmetic.of_integers(known!(left) as i64, known!(right) as i64)? as u64)
+                Some(arithmetic.of_integers(known!(left, slot) as i64, known!(right, slot) as i64)? as u64)
             }
             Self::Wrapped(bits, value) => {
                 let shift = u64::BITS - bits;
-                Some(((known!(value) as i64) << shift >> shift) as u64)
+                Some(((known!(value, slot) as i64) << shift >> shift) as u64)
             }
-            Self::AbsoluteFloat(value) => Some(f64::from_bits(known!(value)).abs().to_bits()),
+            Self::AbsoluteFloat(value) => Some(f64::from_bits(known!(value, slot)).abs().to_bits()),
             Self::AbsoluteInteger(bits, value) => {
-                let value = (known!(value) as i64).unsigned_abs();
+                let value = (known!(value, slot) as i64).unsigned_abs();
                 if value >> (bits - 1) != 0 {
                     return Err(Fault::Overflow);
                 }
                 Some(value)
             }
-            Self::ToFloat(value) => Some((known!(value) as i64 as f64).to_bits()),
+            Self::ToFloat(value) => Some((known!(value, slot) as i64 as f64).to_bits()),
             Self::DecimalToFloat(scale, value) => {
-                Some((known!(value) as f64 / 10f64.powi(i32::from(*scale))).to_bits())
+                Some((known!(value, slot) as f64 / 10f64.powi(i32::from(*scale))).to_bits())
             }
             // What is decided asks no further, as what is behind it may fail.
             Self::And(left, right) => match left.evaluate(slot)? {
@@ -273,7 +274,7 @@ impl Program {
                     _ => None,
                 },
             },
-            Self::Not(value) => Some(1 - known!(value)),
+            Self::Not(value) => Some(1 - known!(value, slot)),
             Self::IsNull(value) => Some(u64::from(value.evaluate(slot)?.is_none())),
             Self::Case(branches, otherwise) => {
                 for (condition, value) in branches {
@@ -292,18 +293,11 @@ impl Wide {
         Ok(match self {
             Self::Of(program) => program.evaluate(slot)?.map(|word| i128::from(word as i64)),
             Self::Constant(value) => *value,
-            Self::Scaled(factor, value) => match value.evaluate(slot)? {
-                Some(value) => Some(Arithmetic::Multiply.of_wide(value, *factor)?),
-                None => None,
-            },
-            Self::Absolute(value) => match value.evaluate(slot)? {
-                Some(value) => Some(value.checked_abs().ok_or(Fault::Overflow)?),
-                None => None,
-            },
-            Self::Calculate(arithmetic, left, right) => match (left.evaluate(slot)?, right.evaluate(slot)?) {
-                (Some(left), Some(right)) => Some(arithmetic.of_wide(left, right)?),
-                _ => None,
-            },
+            Self::Scaled(factor, value) => Some(Arithmetic::Multiply.of_wide(known!(value, slot), *factor)?),
+            Self::Absolute(value) => Some(known!(value, slot).checked_abs().ok_or(Fault::Overflow)?),
+            Self::Calculate(arithmetic, left, right) => {
+                Some(arithmetic.of_wide(known!(left, slot), known!(right, slot))?)
+            }
         })
     }
 }

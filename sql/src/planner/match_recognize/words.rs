@@ -22,8 +22,8 @@ use crate::planner::expr::{Compiler, strip_alias};
 use crate::planner::fallible::{may_divide_by_zero, may_fail};
 
 /// The condition of `variable` with what one row says as slots of its own, and the program over these; `None`: there is none, or it may
-/// divide by zero, or a value may fail at rows that are never asked, or is not known before there is a match. `rows`: the columns of a row, its label and the number of the
-/// match.
+/// divide by zero, or a value may fail at rows that are never asked, or is not known before there is a match. `rows`: the columns of a row,
+/// its label and the number of the match.
 pub(super) fn program(
     plan: &SlotExprPlan,
     variable: u8,
