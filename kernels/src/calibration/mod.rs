@@ -65,7 +65,7 @@ impl Calibration {
     /// What the words of a key mean, of scores with this prior.
     pub fn layout(prior: &Prior) -> &'static str {
         match (prior.lasts(), prior.is_of_distances()) {
-            (Some(_), _) => "calibration/5+digest/1+excursions/1",
+            (Some(_), _) => "calibration/5+digest/1+excursions/2",
             (None, _) if prior.is_by_rank() => "calibration/5+digest/1",
             (None, true) => "calibration/5+distances/1",
             (None, false) => "calibration/5",

@@ -83,6 +83,8 @@ impl Prior {
     /// Scores of which nothing is known beforehand.
     pub const UNKNOWN: Self =
         Prior { scale: Scale::Rank, rows: 0.0, settled: 0.0, itself: 1.0, once: false, lasts: None };
+    /// How many rows a row would displace: nothing is known of it either, but that a series which comes to where it seldom is stays there.
+    pub const DISPLACEMENTS: Self = Prior { once: true, ..Self::UNKNOWN };
 
     /// Of scores that stay high for many rows after what they are about: how they do.
     pub(super) fn lasts(&self) -> Option<&Excursions> {

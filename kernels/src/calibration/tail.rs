@@ -36,7 +36,8 @@
 //!
 //! Scores that *last*, such as a cumulative sum or how sure a model is of a change, say once what they say, too. How rare they are, and what the
 //! key's own are worth, is told by its [excursions](super::excursions); the first row of a cluster counts, and is learnt, for those that
-//! are passed over. Their cluster goes on as long as rows are low; one that goes on for hundreds of rows is how the series is now, and is learnt.
+//! are passed over. Their cluster goes on as long as rows are low; one that goes on for hundreds of rows is how the series is now, and is learnt;
+//! where one of a thousand rows goes higher still, that is told again.
 //!
 //! A distance has no end: that of a glitch is a million, and as one row in two thousand it would make a rate of one in two thousand of all that
 //! comes after it, ten standard deviations included. So the first distance that is far beyond all others is not learnt; the next one is.
@@ -62,7 +63,8 @@ const ROWS: usize = 2; // that were judged since the last halving
 const CORRECTION: usize = 3; // its logarithm
 const CLUSTER: usize = 4; // rows that the cluster lasts still
 const LASTED: usize = 5; // rows that it has lasted
-const PEAK: usize = 6; // the greatest surprise of the cluster; of scores that last, -ln of the least rank
+// The greatest surprise of the cluster; where only ranks are known, -ln of the least; of scores that last, at strict rates, the greatest of them.
+const PEAK: usize = 6;
 const MOVED: usize = 7; // how far the cluster has raised the correction
 const HEADER: usize = 8;
 /// The words of a key: those of excursions are the last ones, of scores that have some, or whether a score far beyond all others has been
@@ -95,6 +97,8 @@ const CLUSTER_LENGTH_MAX: f32 = 8.0;
 const STRICT_RATE: f32 = 5e-4;
 /// After so many rows a cluster of scores that last is how the key is now: its rows are learnt.
 const CLUSTER_ROWS_MAX: f32 = 500.0;
+/// After so many a row that is above all of its cluster is told for itself: a walk may be up for thousands of rows, and higher all the time.
+const TOLD_ANEW_ROWS: f32 = 1000.0;
 /// A row that is so much more surprising than all of its cluster, fifty times as rare, is not rare for their reason.
 const MORE: f32 = 4.0;
 /// A distance is far beyond all others when it is so much more surprising than any: whatever a key's tail is, hardly any score of it is the
@@ -169,11 +173,12 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) 
     let steady = (STEADY * trust * relative * relative.sqrt()).max(STEADY_MIN);
     let corrected = (rank * header[CORRECTION].exp()).clamp(f32::MIN_POSITIVE, 1.0);
     let p_value = if is_least { 1.0 } else { corrected };
+    let may_be_told_anew = header[LASTED] >= TOLD_ANEW_ROWS;
     // How far a row of a cluster must go to be told for itself.
     let (rarity, more) = match prior.lasts() {
-        None => (surprise, MORE),
-        Some(_) if rate > STRICT_RATE => (-rank.max(f32::MIN_POSITIVE).ln(), MORE),
-        Some(_) => (0.0, 0.0),
+        None if !prior.is_by_rank() => (surprise, MORE),
+        Some(_) if rate <= STRICT_RATE => (score, if may_be_told_anew { 0.0 } else { f32::INFINITY }),
+        _ => (-rank.max(f32::MIN_POSITIVE).ln(), MORE),
     };
     let is_low = p_value < rate;
     let in_cluster = header[CLUSTER] > 0.0;
@@ -189,7 +194,8 @@ pub(super) fn p_value(state: &mut [f32], prior: &Prior, rate: f32, row: Judged) 
     let goes_on = if in_cluster { prior.lasts().is_some() } else { judged };
     let cluster = (CLUSTER_SHARE / (rate * stands_for.min(CLUSTER_LENGTH_MAX))).floor().min(CLUSTER_ROWS);
     header[CLUSTER] = if is_low && goes_on { cluster } else { (header[CLUSTER] - 1.0).max(0.0) };
-    header[LASTED] = if in_cluster { (header[LASTED] + 1.0).min(CLUSTER_ROWS_MAX) } else { 0.0 };
+    header[LASTED] =
+        if in_cluster && !(may_be_told_anew && below) { (header[LASTED] + 1.0).min(TOLD_ANEW_ROWS) } else { 0.0 };
     if judged {
         let miss = f32::from(u8::from(below)) - rate;
         let moved = if in_cluster { header[MOVED] } else { 0.0 };

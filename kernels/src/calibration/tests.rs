@@ -63,9 +63,6 @@ const KINDS: [&str; 9] = [
     "Poisson",
 ];
 
-/// The kind that may stay below half of the rate while it is young: there is no score between usual and never seen.
-const DISCRETE: &str = "Poisson";
-
 /// The share of rows, after training and whatever the rest, whose p-value is below the rate, as a multiple of it; and that of alarms.
 fn rates(kind: &str, method: &str, rate: f64, keys: u64, rows: usize) -> (f64, f64) {
     rates_of_rows(kind, method, &[rate], keys, 1000..rows)[0]
@@ -119,8 +116,7 @@ fn false_alarms_stay_near_the_rate() {
         let (_, alarms) = rates(kind, "auto", 5e-4, 2, 20_000);
         assert!(alarms < 2.0, "{kind}: {alarms:.2} times as many alarms");
         let (below, alarms) = rates(kind, "auto", 2e-3, 1, 100_000);
-        let message = format!("{kind}: {below:.2} times the rate, {alarms:.2} after the rest");
-        assert!(below <= 2.0 && (below >= 0.5 || kind == DISCRETE), "{message}");
+        assert!((0.5..=2.0).contains(&below), "{kind}: {below:.2} times the rate, {alarms:.2} after the rest");
     }
     for method in ["ewma", "novelty", "seasonal", "half_space", "changepoint", "forecast", "rcf"] {
         let (below, alarms) = rates("Student t of 3", method, 2e-3, 1, 30_000);
@@ -261,6 +257,22 @@ fn ranks_hold_the_rate_however_scores_lie() {
     assert!(failed.is_empty(), "times the rate: {failed:?}");
 }
 
+/// An old key has seen nearly all that it ever has, and sums of a walk are up for thousands of rows: there are rarer rows among those, too, and as many
+/// alarms as were asked for. (There were 0.04 and 0.09 times as many by `novelty`, a quarter by `cusum`.)
+#[test]
+fn old_keys_have_as_many_alarms_as_were_asked_for() {
+    let mut failed = Vec::new();
+    for (method, kind, rate) in [("novelty", "Poisson", 1e-3), ("novelty", "day", 1e-3), ("cusum", "random walk", 5e-4)]
+    {
+        let (below, alarms) = rates(kind, method, rate, 1, 400_000);
+        println!("{method}, {kind} at {rate:.0e}: {below:.2} times the rate, {alarms:.2} after the rest");
+        if !(0.5..2.0).contains(&below) {
+            failed.push(format!("{method}, {kind}: {below:.2}"));
+        }
+    }
+    assert!(failed.is_empty(), "times the rate: {failed:?}");
+}
+
 /// The methods whose names `EAGRE_TEST_METHODS` has, or all.
 fn methods_to_test() -> impl Iterator<Item = &'static str> {
     let only = std::env::var("EAGRE_TEST_METHODS").ok();
@@ -268,34 +280,22 @@ fn methods_to_test() -> impl Iterator<Item = &'static str> {
     METHODS.iter().map(|method| method.name).filter(is_meant)
 }
 
-/// Whether fewer rows than half of the rate are right: where no score lies between usual and never seen.
-///
-/// `novelty` has none for what is near to an earlier value, and that is all but one row in thousands when a key is old; a random cut forest has
-/// none for a walk that stays where it has been for as long as its scores are remembered; and sums of a walk are up for so many rows that a key has few
-/// excursions to be judged by.
-fn may_be_silent(kind: &str, method: &str, rows: usize) -> bool {
-    kind == DISCRETE
-        || (method == "novelty" && rows > 100_000)
-        || (kind == "random walk" && (method == "rcf" || (method == "cusum" && rows > 100_000)))
-}
-
-/// The promise itself, for every method: three million rows of each kind, between half and twice the rate before the rest. (A tenth of them for
-/// a random cut forest, which takes ten times as long as the slowest of the others. `EAGRE_TEST_METHODS` names some methods.)
+/// The promise itself, for every method: three million rows of each kind, between half and twice the rate before the rest.
+/// (`EAGRE_TEST_METHODS` names some methods.)
 #[test]
-#[ignore = "ten minutes; `make false-alarms` runs it"]
+#[ignore = "half an hour; `make false-alarms` runs it"]
 fn the_rate_is_held_within_a_factor_of_two() {
     const RATES: [f64; 2] = [5e-4, 1e-4];
     let mut failed = Vec::new();
     for method in methods_to_test() {
-        let lengths = if method == "rcf" { [(1, 200_000), (3, 100_000)] } else { [(3, 1_000_000), (30, 100_000)] };
         for kind in KINDS {
-            for (keys, rows) in lengths {
+            for (keys, rows) in [(3, 1_000_000), (30, 100_000)] {
                 let multiples = rates_of_rows(kind, method, &RATES, keys, 1000..rows);
                 for (rate, (below, alarms)) in RATES.iter().zip(multiples) {
                     println!(
                         "{method}, {kind}, {keys} keys of {rows} rows at {rate:.0e}: {below:.2} times the rate, {alarms:.2} after the rest"
                     );
-                    if below > 2.0 || (below < 0.5 && !may_be_silent(kind, method, rows)) {
+                    if !(0.5..=2.0).contains(&below) {
                         failed.push(format!("{method}, {kind} at {rate:.0e} ({keys} keys): {below:.2}"));
                     }
                 }

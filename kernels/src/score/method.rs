@@ -27,7 +27,7 @@ const DEFAULT: &str = "auto";
 const STATE_VERSION: u32 = 2;
 /// Of methods whose words have changed since.
 const STATE_VERSION_LATER: [(&str, u32); 6] =
-    [("forecast", 4), ("holt", 3), ("auto", 3), ("novelty", 3), ("seasonal", 3), ("changepoint", 3)];
+    [("forecast", 4), ("holt", 3), ("auto", 3), ("novelty", 4), ("seasonal", 3), ("changepoint", 3)];
 /// The option that names the method.
 const METHOD: &str = "method";
 
@@ -111,7 +111,8 @@ pub const METHODS: &[MethodDescription] = &[
     MethodDescription {
         name: "novelty",
         features_max: 1,
-        meaning: "How far a value, and the mean of the last ones, is from all earlier ones, beside how far they usually are.",
+        meaning: "How far a value, and the mean of the last ones, is from all earlier ones, beside how far they usually are; alarms of what has \
+                  been there already: for how long it has not.",
         prior: Prior::NOVELTY,
         options: &[
             option!("window", whole 80, "Rows of the rolling mean."),
@@ -201,7 +202,7 @@ pub const METHODS: &[MethodDescription] = &[
         name: "rcf",
         features_max: 32,
         meaning: "How much a row, of one or more values, displaces those in samples of the earlier ones (robust random cut forest).",
-        prior: Prior::UNKNOWN,
+        prior: Prior::DISPLACEMENTS,
         options: &[
             option!("trees", whole 20, "Random trees."),
             option!("sample", whole 128, "Earlier rows in a tree."),

@@ -76,7 +76,9 @@ impl SeriesModel for Auto {
             ),
         };
         let new = |set: &mut [f32], numbers| {
-            outlier::scored_and_learnt(numbers, row.learn, |number, learn| novelty::novelty(set, number, learn))
+            outlier::scored_and_learnt(numbers, row.learn, |number, learn| {
+                novelty::novelty(set, &mut (), number, learn)
+            })
         };
         let off = |level: &mut [f32], numbers| {
             let deviation = |number, learn| level::beside(level, number, self.gain, learn).deviation;

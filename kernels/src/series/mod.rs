@@ -8,6 +8,7 @@
 mod auto;
 mod changepoint;
 mod history;
+mod lapse;
 mod level;
 mod novelty;
 mod novelty_score;

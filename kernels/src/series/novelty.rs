@@ -33,16 +33,36 @@ pub(super) const fn words(capacity: usize) -> usize {
 /// How many distances the running mean remembers: half of a distance's weight is gone after so many.
 const MEAN_HALF_LIFE: f32 = 4000.0;
 /// `1 - 2^(-1 / MEAN_HALF_LIFE)`.
-const MEAN_GAIN: f32 = std::f32::consts::LN_2 / MEAN_HALF_LIFE;
+pub(super) const MEAN_GAIN: f32 = std::f32::consts::LN_2 / MEAN_HALF_LIFE;
 
 /// Once there have been so many, a distance teaches the mean no more than all numbers before are apart: one glitch must not make all that is
 /// new after it look usual. (Not a multiple of the mean: where nearly all has been seen, most distances are none and their mean is next to
 /// nothing, so that those which are some would hardly count, and each would be a hundred thousand times the usual one for ever.)
 const SPAN_LEARNT_AFTER: f32 = 100.0;
 
+/// What stands beside each number of a set, and goes where it goes.
+pub(super) trait Kept {
+    /// A number came that is like the one in this place, and is to be learnt or not.
+    fn met(&mut self, place: usize, learn: bool);
+    /// A new number stands in this place, before those that were there and behind, of `length` in all.
+    fn insert(&mut self, place: usize, length: usize);
+    /// The number in a place goes to an earlier one, in place of the one that was there.
+    fn keep(&mut self, from: usize, to: usize);
+    /// The number in a place is dropped: another one stands for it.
+    fn join(&mut self, from: usize, to: usize);
+}
+
+/// Nothing does.
+impl Kept for () {
+    fn met(&mut self, _: usize, _: bool) {}
+    fn insert(&mut self, _: usize, _: usize) {}
+    fn keep(&mut self, _: usize, _: usize) {}
+    fn join(&mut self, _: usize, _: usize) {}
+}
+
 /// The novelty of a number: its distance as a multiple of the mean distance, from 0 on; then the number is learnt, if it is to be. Where numbers
 /// have long been one and the same, any other is as new as can be.
-pub(super) fn novelty(set: &mut [f32], number: f32, learn: bool) -> f32 {
+pub(super) fn novelty(set: &mut [f32], beside: &mut impl Kept, number: f32, learn: bool) -> f32 {
     let (header, numbers) = set.split_at_mut(HEADER);
     let length = header[LENGTH] as usize;
     let place = place_of(&numbers[..length], number);
@@ -53,10 +73,14 @@ pub(super) fn novelty(set: &mut [f32], number: f32, learn: bool) -> f32 {
         if learn {
             numbers[0] = number;
             header[LENGTH] = 1.0;
+            beside.insert(0, 0);
         }
         return 0.0;
     }
     let distance = if distance > header[RESOLUTION] { distance } else { 0.0 };
+    if distance == 0.0 {
+        beside.met(if above <= below { place } else { place - 1 }, learn);
+    }
     let mean = header[MEAN];
     let ratio = if mean > 0.0 {
         (distance / mean).min(RATIO_MAX)
@@ -75,9 +99,10 @@ pub(super) fn novelty(set: &mut [f32], number: f32, learn: bool) -> f32 {
     if distance > 0.0 {
         numbers.copy_within(place..length, place + 1);
         numbers[place] = number;
+        beside.insert(place, length);
         header[LENGTH] += 1.0;
         if length + 1 == numbers.len() {
-            let (resolution, left) = thin(numbers, header[RESOLUTION]);
+            let (resolution, left) = thin(numbers, beside, header[RESOLUTION]);
             (header[RESOLUTION], header[LENGTH]) = (resolution, left as f32);
         }
     }
@@ -104,7 +129,7 @@ thread_local! {
 }
 
 /// Keeps numbers that are farther apart than the median gap, the least and the greatest among them: the new resolution, and how many.
-fn thin(numbers: &mut [f32], resolution: f32) -> (f32, usize) {
+fn thin(numbers: &mut [f32], beside: &mut impl Kept, resolution: f32) -> (f32, usize) {
     let median = GAPS.with_borrow_mut(|gaps| {
         gaps.clear();
         gaps.extend(numbers.windows(2).map(|pair| pair[1] - pair[0]));
@@ -117,11 +142,17 @@ fn thin(numbers: &mut [f32], resolution: f32) -> (f32, usize) {
     for place in 1..numbers.len() {
         if numbers[place] - numbers[left - 1] > resolution {
             numbers[left] = numbers[place];
+            beside.keep(place, left);
             left += 1;
+        } else {
+            beside.join(place, left - 1);
         }
     }
     if numbers[left - 1] < greatest {
-        left += usize::from(left == 1);
+        if left == 1 {
+            beside.keep(0, 1);
+            left = 2;
+        }
         numbers[left - 1] = greatest;
     }
     (resolution, left)
@@ -135,12 +166,13 @@ mod tests {
     #[test]
     fn what_was_seen_is_not_new() {
         let mut set = vec![0.0; words(8)];
-        let ratios: Vec<f32> = [1.0, 2.0, 1.0, 2.0, 4.0].map(|number| novelty(&mut set, number, true)).to_vec();
+        let ratios: Vec<f32> =
+            [1.0, 2.0, 1.0, 2.0, 4.0].map(|number| novelty(&mut set, &mut (), number, true)).to_vec();
         // The first has nothing to be compared with, the second no usual distance; then distances 1, 0, 0 have the mean 1/3.
         assert_eq!(ratios[..4], [0.0; 4]);
         assert!((ratios[4] - 6.0).abs() < 1e-5);
         let before = set.clone();
-        assert!(novelty(&mut set, 9.0, false) > 0.0);
+        assert!(novelty(&mut set, &mut (), 9.0, false) > 0.0);
         assert_eq!(set, before, "a row that is not learnt leaves no trace");
     }
 
@@ -159,7 +191,7 @@ mod tests {
         fn thinning_forgets_no_place(numbers in proptest::collection::vec(-1e6f32..1e6, 1..400), capacity in 4usize..40) {
             let mut set = vec![0.0; words(capacity)];
             for number in &numbers {
-                let ratio = novelty(&mut set, *number, true);
+                let ratio = novelty(&mut set, &mut (), *number, true);
                 prop_assert!(ratio.is_finite() && ratio >= 0.0);
                 let length = set[LENGTH] as usize;
                 prop_assert!(length >= 1 && length < capacity);
