@@ -321,12 +321,12 @@ impl Distinct {
         std::iter::successors(some(self.heads[slot]), move |entry| some(self.entries[*entry as usize].next))
     }
 
-    /// Some entries as lists of the given lengths.
-    fn lists(&self, entries: &[u32], lengths: Vec<usize>) -> Result<ArrayRef> {
+    /// What entries are, with a row for each.
+    fn state_columns(&self, entries: &[u32]) -> Result<StructArray> {
         let calls = self.calls.len();
         let item = state_item(&self.data_type, self.retracting, calls);
         let DataType::Struct(fields) = item.data_type() else { unreachable!("made as a struct above") };
-        let mut columns = vec![self.pairs.columns(Slots::Some(entries))?.swap_remove(1)];
+        let mut columns = vec![self.pairs.column(1, Slots::Some(entries))?];
         if self.retracting {
             let of = |call| entries.iter().map(move |entry| self.weights[*entry as usize * calls + call]);
             columns.extend((0..calls).map(|call| Arc::new(Int64Array::from_iter_values(of(call))) as ArrayRef));
@@ -335,8 +335,7 @@ impl Distinct {
             let bits = entries.iter().map(|entry| self.entries[*entry as usize].bits & all);
             columns.push(Arc::new(UInt32Array::from_iter_values(bits)));
         }
-        let values = Arc::new(StructArray::try_new(fields.clone(), columns, None)?);
-        Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, None)?))
+        Ok(StructArray::try_new(fields.clone(), columns, None)?)
     }
 
     /// Takes in lists; with `replaces` they say what pairs are now, and not what is added to them.
@@ -383,7 +382,8 @@ impl Distinct {
         self.ranks.resize(self.heads.len(), NONE);
         (0..).zip(changed).for_each(|(rank, slot)| self.ranks[*slot as usize] = rank);
         let mut lengths = vec![0_usize; changed.len()];
-        let mut listed = Vec::new();
+        let (mut listed, mut list_of) =
+            (Vec::with_capacity(self.changed.len()), Vec::with_capacity(self.changed.len()));
         for index in std::mem::take(&mut self.changed) {
             let entry = &mut self.entries[index as usize];
             if entry.bits & CHANGED == 0 {
@@ -398,19 +398,11 @@ impl Distinct {
             entry.bits = entry.bits & !CHANGED | SAVED;
             lengths[rank as usize] += 1;
             listed.push(index);
-        }
-        // Each list's entries lie together.
-        let mut places: Vec<usize> =
-            lengths.iter().scan(0, |next, length| Some(std::mem::replace(next, *next + length))).collect();
-        let mut entries = vec![0; listed.len()];
-        for index in listed {
-            let place = &mut places[self.ranks[self.entries[index as usize].slot as usize] as usize];
-            entries[*place] = index;
-            *place += 1;
+            list_of.push(rank);
         }
         changed.iter().for_each(|slot| self.ranks[*slot as usize] = NONE);
-        let changes = self.lists(&entries, lengths)?;
-        empty.extend(entries.into_iter().filter(|entry| self.is_empty(*entry)));
+        let changes = lists_of(self.state_columns(&listed)?, &list_of, lengths)?;
+        empty.extend(listed.into_iter().filter(|entry| self.is_empty(*entry)));
         self.forget(&empty);
         self.tracking = true;
         Ok([all, vec![changes]])
@@ -432,6 +424,28 @@ impl Distinct {
     pub(crate) fn evaluate_call(&mut self, call: usize, slots: Slots<'_>) -> Result<ArrayRef> {
         self.calls[call].accumulators.evaluate(slots)
     }
+}
+
+/// Lists of the given lengths, one behind the other in `values`.
+fn lists(values: ArrayRef, lengths: Vec<usize>) -> Result<ArrayRef> {
+    let item = Arc::new(Field::new("item", values.data_type().clone(), false));
+    Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, None)?))
+}
+
+/// Lists of the given lengths; row `i` of `values` goes to list `list_of[i]`.
+///
+/// The rows are put in order here, and not where they come from: entries of one list lie far apart among all of an operator's, and those that
+/// changed one after the other lie together.
+fn lists_of(values: StructArray, list_of: &[u32], lengths: Vec<usize>) -> Result<ArrayRef> {
+    let mut places: Vec<usize> =
+        lengths.iter().scan(0, |next, length| Some(std::mem::replace(next, *next + length))).collect();
+    let mut order = vec![0_u32; list_of.len()];
+    for (row, list) in (0..).zip(list_of) {
+        let place = &mut places[*list as usize];
+        order[*place] = row;
+        *place += 1;
+    }
+    lists(take(&values, &UInt32Array::from(order), None)?, lengths)
 }
 
 /// The bits of so many calls.
@@ -477,7 +491,7 @@ impl Accumulators for Distinct {
             entries.extend(self.chain(slot).filter(|entry| !self.is_empty(*entry)));
             lengths.push(entries.len() - before);
         }
-        Ok(vec![self.lists(&entries, lengths)?])
+        Ok(vec![lists(Arc::new(self.state_columns(&entries)?), lengths)?])
     }
 
     fn evaluate(&mut self, slots: Slots<'_>) -> Result<ArrayRef> {

@@ -147,6 +147,14 @@ impl GroupKeys {
         }
     }
 
+    /// One of the [`columns`](Self::columns).
+    pub fn column(&self, index: usize, slots: Slots<'_>) -> Result<ArrayRef> {
+        match &self.store {
+            Store::Row(store) => Ok(store.column(&self.types, index, slots)),
+            _ => Ok(self.columns(slots)?.swap_remove(index)),
+        }
+    }
+
     /// The slots that hold keys, ascending.
     pub fn live_slots(&self) -> Vec<u32> {
         let mut live = vec![true; self.slot_count];

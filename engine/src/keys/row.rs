@@ -122,12 +122,13 @@ impl RowStore {
     }
 
     pub(super) fn columns(&self, types: &[DataType], slots: Slots<'_>) -> Vec<ArrayRef> {
-        let mut offset = 1;
-        let mut columns = Vec::with_capacity(types.len());
-        for (index, data_type) in types.iter().enumerate() {
-            columns.push(gather_words(data_type, &self.words, self.stride, offset, index, slots));
-            offset += word_count(data_type).expect("only fixed-width types are kept as words");
-        }
-        columns
+        (0..types.len()).map(|index| self.column(types, index, slots)).collect()
+    }
+
+    /// One of the columns.
+    pub(super) fn column(&self, types: &[DataType], index: usize, slots: Slots<'_>) -> ArrayRef {
+        let words = |data_type| word_count(data_type).expect("only fixed-width types are kept as words");
+        let offset = 1 + types[..index].iter().map(words).sum::<usize>();
+        gather_words(&types[index], &self.words, self.stride, offset, index, slots)
     }
 }
