@@ -37,7 +37,7 @@ impl NoveltyScore {
 }
 
 /// How new a number is, and the lapse of one that is not.
-fn new(set: &mut [f32], lapses: &mut [f32], numbers: (f32, f32), learn: bool) -> (f32, f32) {
+fn novelty_and_lapse(set: &mut [f32], lapses: &mut [f32], numbers: (f32, f32), learn: bool) -> (f32, f32) {
     outlier::scored_and_learnt(numbers, learn, |number, learn| {
         let mut lapses = Lapses::new(lapses);
         let novelty = novelty::novelty(set, &mut lapses, number, learn);
@@ -59,8 +59,8 @@ impl SeriesModel for NoveltyScore {
         let learnt = outlier::learnt(&mut far[0], level::usual(level, outlier::FAR), row.value(), row.learn);
         let mean = history::mean_with(window, row.value(), self.window);
         let mean_learnt = history::mean_with(window, learnt, self.window);
-        let (of_value, value_lapse) = new(values, value_lapses, (row.value(), learnt), row.learn);
-        let (of_mean, mean_lapse) = new(means, mean_lapses, (mean, mean_learnt), row.learn);
+        let (of_value, value_lapse) = novelty_and_lapse(values, value_lapses, (row.value(), learnt), row.learn);
+        let (of_mean, mean_lapse) = novelty_and_lapse(means, mean_lapses, (mean, mean_learnt), row.learn);
         let beside = outlier::scored_and_learnt((row.value(), learnt), row.learn, |value, learn| {
             level::beside(level, value, LEVEL_GAIN, learn)
         });
