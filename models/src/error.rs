@@ -9,15 +9,15 @@ pub type Result<T, E = ModelError> = std::result::Result<T, E>;
 pub enum ModelError {
     /// An option that models do not have.
     #[error(
-        "model `{model}`: option `{option}` is not known; did you mean `{nearest}`? The options of models are listed by `SHOW MODEL OPTIONS`"
+        "model `{model}`: option `{option}` is not known; {} options of models are listed by `SHOW MODEL OPTIONS`", did_you_mean(*nearest)
     )]
     UnknownOption {
         /// The model.
         model: String,
         /// The option as written.
         option: String,
-        /// The known option that is spelt most alike.
-        nearest: &'static str,
+        /// The known option that is spelt most alike, if one is.
+        nearest: Option<&'static str>,
     },
     /// An option that must be there is not.
     #[error("model `{model}`: option `{option}` is missing: {meaning}; write `WITH (.., '{option}' = '{example}')`")]
@@ -84,6 +84,10 @@ pub enum ModelError {
         /// What is wrong with them, and the way out.
         message: String,
     },
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or("the".to_owned(), |nearest| format!("did you mean `{nearest}`? The"))
 }
 
 impl ModelError {

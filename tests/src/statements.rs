@@ -404,5 +404,5 @@ fn written_in_order() -> Result<(), String> {
     // Rows that do not end have no last one.
     let sql = "CREATE TABLE g (n BIGINT) WITH ('connector' = 'datagen');
                CREATE TABLE o (n BIGINT) WITH ('connector' = 'print'); INSERT INTO o SELECT n FROM g ORDER BY n DESC";
-    eagre(&["run", "-e", sql]).says(1, &["ORDER BY over an input that does not end is not supported", "line 2"])
+    eagre(&["run", "-e", sql]).says(1, &["`ORDER BY` over an input that does not end is not supported", "line 2"])
 }

@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema};
 use eagre_engine::model::Model;
 use eagre_models::OPTIONS;
+use eagre_models::http::without_password;
 use eagre_sql::catalog::CatalogModel;
 use eagre_sql::parser::TableOption;
 use eagre_sql::types::sql_name;
@@ -57,8 +58,10 @@ pub(crate) fn describe(known: &CatalogModel) -> crate::Result<RecordBatch> {
     for label in model.labels().unwrap_or_default() {
         add("label", label, String::new());
     }
-    let shown = |option: &TableOption| {
-        if option.key.eq_ignore_ascii_case("api-key") { "***".to_owned() } else { option.value.clone() }
+    let shown = |option: &TableOption| match option.key.to_lowercase().as_str() {
+        "api-key" => "***".to_owned(),
+        "url" => without_password(&option.value),
+        _ => option.value.clone(),
     };
     known.definition.options.iter().for_each(|option| add("option", &option.key, shown(option)));
     for (name, value) in model.details() {

@@ -160,6 +160,11 @@ fn read(model: &ModelDefinition) -> Result<Vec<u8>> {
 fn open(model: &ModelDefinition, bytes: &[u8]) -> Result<Arc<dyn Model>> {
     let mut definition = definition(model);
     if let Some(option) = model.option("api-key.file") {
+        if model.option("api-key").is_some() {
+            let message =
+                format!("model `{}`: 'api-key' and 'api-key.file' both say what the key is; keep one", model.name);
+            return Err(SqlError::plan(message, option.key_location));
+        }
         let key = std::fs::read_to_string(&option.value).map_err(|error| {
             let message = format!("model `{}`: the key in '{}' cannot be read: {error}", model.name, option.value);
             SqlError::plan(message, option.value_location)

@@ -7,7 +7,7 @@ use std::path::Path;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use eagre_engine::runtime::Mode;
-use eagre_models::train::{Progress, Sample, train_sample};
+use eagre_models::train::{Progress, Sample, check_training, train_sample};
 use eagre_sql::catalog::{Catalog, ModelDefinition};
 use eagre_sql::error::SqlError;
 use eagre_sql::parser::{CreateModel, QueryText, Statement, StatementKind, TableOption};
@@ -55,6 +55,7 @@ impl Session {
             SqlError::plan(message, path.value_location)
         };
         // Before hours of training, not after them.
+        check_training(&definition(&model)).map_err(|error| placed(&model, &error))?;
         if let Some(path) = model.option("path") {
             check_writable(Path::new(&path.value)).map_err(|error| unwritable(path, error))?;
         }

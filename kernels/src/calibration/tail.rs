@@ -264,8 +264,3 @@ fn is_far(weights: &[f32], surprise: f32) -> bool {
     let near = bin_of(surprise).checked_sub((FAR * PER_UNIT) as usize);
     near.is_some_and(|near| weights[near..].iter().all(|weight| *weight == 0.0))
 }
-
-/// How many standard deviations a normal value has a chance of `rate` to be away, on either side (a bound of the Gaussian tail).
-pub(super) fn reach(rate: f64) -> f32 {
-    (-2.0 * (rate / 2.0).ln()).sqrt() as f32
-}

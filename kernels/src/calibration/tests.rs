@@ -14,7 +14,7 @@ use crate::series::testing::{gaussian, unit};
 use crate::state::StatePages;
 
 /// A series without anomalies; what follows from the row before it has a state.
-fn normal(kind: &str, seed: u64, rows: usize) -> Vec<f64> {
+pub(super) fn normal(kind: &str, seed: u64, rows: usize) -> Vec<f64> {
     let mut state = 0.0;
     let noise = |row: usize, stream: u64| gaussian((seed * 16 + stream) * 1_000_003 + row as u64);
     let value = |row: usize| match kind {

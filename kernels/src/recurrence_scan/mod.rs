@@ -89,9 +89,9 @@ impl Default for Config {
 }
 
 impl Config {
-    /// A recurrence with the default training (30 rows) and floor (1e-6).
+    /// A recurrence with the default training (30 rows) and floor (1e-24).
     pub fn new(recurrence: Recurrence) -> Self {
-        Config { recurrence, min_training: 30, variance_floor: 1e-6 }
+        Config { recurrence, min_training: 30, variance_floor: 1e-24 }
     }
 }
 
@@ -154,6 +154,26 @@ pub(crate) struct Constants {
     pub(crate) steady_from: u32,
     pub(crate) drift: f32,
     pub(crate) residual_limit: f32,
+}
+
+/// What a recurrence takes of a row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Gains {
+    /// What the level takes of the row's residual.
+    pub(crate) level: f64,
+    /// The same of the trend; 0 without one.
+    pub(crate) trend: f64,
+    /// What the variance keeps,
+    pub(crate) keep: f64,
+    /// and takes of the square of the residual.
+    pub(crate) take: f64,
+}
+
+impl Gains {
+    /// Those of an exponentially weighted mean and variance.
+    pub(crate) fn of_mean(gain: f64) -> Self {
+        Gains { level: gain, trend: 0.0, keep: 1.0 - gain, take: (1.0 - gain) * gain }
+    }
 }
 
 /// The weight of the newest row when a row is to weigh half after `half_life` rows.
@@ -236,6 +256,17 @@ impl RecurrenceScan {
     /// The settings.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What it takes of a key's row after so many that were learnt.
+    pub(crate) fn gains(&self, learnt: u32) -> Gains {
+        match self.config.recurrence {
+            Recurrence::Holt { .. } => {
+                let (level, trend, take) = cpu::holt_gains(f64::from(learnt), &self.constants);
+                Gains { level: level + trend, trend, keep: 1.0 - take, take }
+            }
+            _ => Gains::of_mean(cpu::ewma_gain(f64::from(learnt), &self.constants)),
+        }
     }
 }
 

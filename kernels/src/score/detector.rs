@@ -38,7 +38,7 @@ pub struct Detections {
     pub lower: Vec<f64>,
     /// Above this the first feature would have been strange.
     pub upper: Vec<f64>,
-    /// 1 where the first feature is above what was expected, -1 below, else 0.
+    /// 1 where the feature that contributes most is above what was expected, -1 below, else 0.
     pub direction: Vec<i8>,
     /// `[feature][grouped row]`: each feature's share of how far the row is from what was expected; shares of a row add up to 1.
     pub contributions: Vec<Vec<f32>>,
@@ -114,7 +114,8 @@ impl DetectorOptions {
     fn with_scorer(&self, scorer: Box<dyn Scorer>, features: usize) -> Detector {
         let (prior, warm_up_rows) = (self.method.prior(features), self.method.warm_up_rows(features));
         let calibration = Calibration::new(self.alarm.clone(), prior, features, warm_up_rows)
-            .with_half_life(self.method.calibration_half_life_rows());
+            .with_half_life(self.method.calibration_half_life_rows())
+            .with_recurrence(self.method.recurrence().and_then(Result::ok));
         let words = scorer.state_shape().initial().iter().chain(calibration.shape().initial()).copied().collect();
         let shape = StateShape::new(words, scorer.state_shape().layout());
         Detector {

@@ -10,6 +10,7 @@ use super::forecast::{ForecastScorer, ScorerSeason};
 use super::scorer::{KernelScorer, ScoreKernel, Scorer};
 use super::selective::SelectiveScorer;
 use crate::calibration::{HALF_LIFE_ROWS, Prior};
+use crate::forecast::SEASON_MAX;
 use crate::half_space_forest::{ForestParameters, HalfSpaceForest};
 use crate::kernel::KernelError;
 use crate::parameter::check;
@@ -71,7 +72,7 @@ macro_rules! option {
 const MIN_TRAINING: OptionDescription = option!("min_training", whole 30, "Rows of a key that are learnt but score 0.");
 const VARIANCE_FLOOR: OptionDescription = option!(
     "variance_floor",
-    1e-6,
+    1e-24,
     "Added to every variance, in squared units of the value: a constant series scores 0."
 );
 
@@ -500,6 +501,18 @@ impl Method {
         if features == 0 || features > features_max {
             return Err(MethodError::Features { method: self.description.name, features_max, given: features });
         }
+        if self.description.name == DEFAULT && features > 1 {
+            let set = self.description.options.iter().find(|option| self.options[option.name] != option.default);
+            if let Some(option) = set {
+                return Err(MethodError::Value {
+                    method: self.description.name,
+                    option: option.name.to_string(),
+                    expected: "left out where there are several values, whose regions have no season and no deviation (as `half_space`)"
+                        .to_string(),
+                    given: self.options[option.name].to_string(),
+                });
+            }
+        }
         self.kernel(features, placement).map_err(|error| match error {
             KernelError::Parameter { parameter, expected, given, .. } => {
                 MethodError::Value { method: self.description.name, option: parameter.to_string(), expected, given }
@@ -514,6 +527,23 @@ impl Method {
         })
     }
 
+    /// The recurrence that its scores are made of, if they are.
+    pub(super) fn recurrence(&self) -> Option<Result<RecurrenceScan, KernelError>> {
+        let number = |name: &str| self.options[name];
+        let recurrence = match self.description.name {
+            "ewma" => Recurrence::Ewma { half_life: number("half_life") },
+            "holt" => Recurrence::Holt { half_life: number("half_life"), trend_half_life: number("trend_half_life") },
+            "cusum" => Recurrence::Cusum {
+                half_life: number("half_life"),
+                drift: number("drift"),
+                residual_limit: number("residual_limit"),
+            },
+            _ => return None,
+        };
+        let (min_training, variance_floor) = (number("min_training") as u32, number("variance_floor"));
+        Some(RecurrenceScan::new(Config { recurrence, min_training, variance_floor }))
+    }
+
     fn kernel(&self, features: usize, placement: Option<&Arc<Placement>>) -> Result<Box<dyn Scorer>, KernelError> {
         type Place<'a> = Option<&'a Arc<Placement>>;
         fn placed<K: ScoreKernel>(kernel: K, placement: Place<'_>) -> Result<Box<dyn Scorer>, KernelError> {
@@ -524,14 +554,6 @@ impl Method {
         }
         let number = |name: &str| self.options[name];
         let whole = |name: &str| number(name) as u32;
-        let recurrence = |recurrence| {
-            let config = Config {
-                min_training: whole("min_training"),
-                variance_floor: number("variance_floor"),
-                ..Config::new(recurrence)
-            };
-            placed(RecurrenceScan::new(config)?, placement)
-        };
         let season = || match number(SEASONALITY_NAME) {
             SEASONALITY_AUTO => Seasonality::Auto,
             SEASONALITY_NONE => Seasonality::None,
@@ -553,6 +575,9 @@ impl Method {
                 }),
             }
         };
+        if let Some(recurrence) = self.recurrence() {
+            return placed(recurrence?, placement);
+        }
         match self.description.name {
             "auto" if features > 1 => {
                 let parameters = ForestParameters { features: features as u32, ..ForestParameters::default() };
@@ -588,6 +613,9 @@ impl Method {
             }
             "forecast" => {
                 let (period, season_max) = (whole("period"), whole("season_max"));
+                if period != 0 {
+                    check("forecast", "period", period, 2..=SEASON_MAX)?;
+                }
                 let season = match season() {
                     Seasonality::Auto if period == 0 => ScorerSeason::Found { season_max },
                     Seasonality::Auto => ScorerSeason::Rows(period),
@@ -626,16 +654,6 @@ impl Method {
                 check("rcf", "trees, sample, window and values as bytes of state", 4 * model.words(), 0..=16 << 20)?;
                 Ok(Box::new(SeriesScorer::of_several(model, features)))
             }
-            "ewma" => recurrence(Recurrence::Ewma { half_life: number("half_life") }),
-            "holt" => recurrence(Recurrence::Holt {
-                half_life: number("half_life"),
-                trend_half_life: number("trend_half_life"),
-            }),
-            "cusum" => recurrence(Recurrence::Cusum {
-                half_life: number("half_life"),
-                drift: number("drift"),
-                residual_limit: number("residual_limit"),
-            }),
             "half_space" => {
                 let parameters = ForestParameters {
                     features: features as u32,

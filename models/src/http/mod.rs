@@ -8,15 +8,17 @@
 
 mod payload;
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, ListArray, StringArray, UInt32Array,
+    new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::compute::take;
+use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use eagre_engine::arrays::item_of;
 use eagre_engine::model::{AnswerCache, Model, Predictions, Refusal};
@@ -25,9 +27,10 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::payload::Payload;
-use crate::answer::six_digits;
+use crate::answer::{Activation, Answer, Classes};
 use crate::error::{ModelError, Result};
 use crate::options::Definition;
+use crate::signature::Signature;
 
 /// A response may have so many bytes.
 const RESPONSE_BYTES_MAX: u64 = 64 << 20;
@@ -37,9 +40,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Of what a service says of an error, so much is told.
 const EXCERPT_CHARS: usize = 200;
 
-/// Options that say nothing of a service.
-const OF_FILES: &[&str] =
-    &["format", "path", "arch", "activation", "output.activation", "output.name", "labels", "priorities"];
+/// Of a request that is refused for something in its rows, so many more are made with parts of it, until what is refused stands alone.
+const PARTS_MAX: usize = 32;
 
 /// A service.
 pub struct HttpModel {
@@ -52,7 +54,11 @@ pub struct HttpModel {
     batch_rows: usize,
     cache: Option<AnswerCache>,
     input: SchemaRef,
+    /// What the service answers: the probability of each label, of a classifier.
+    answered: SchemaRef,
     output: SchemaRef,
+    /// What is made of probabilities.
+    classifier: Option<Answer>,
     hash: u64,
 }
 
@@ -71,13 +77,27 @@ impl HttpModel {
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(definition.bad("url", url, "it begins with http:// or https://"));
         }
-        if let Some((option, value)) = OF_FILES.iter().find_map(|option| Some((*option, definition.option(option)?))) {
-            let hint = "it is for models in files; what a service answers, a label too, is named by `OUTPUT (label STRING, ..)`";
-            return Err(definition.bad(option, value, hint));
-        }
         let payload = Payload::of(definition)?;
-        let input = columns(definition, "INPUT", definition.input.as_deref())?;
-        let output = columns(definition, "OUTPUT", definition.output.as_deref())?;
+        if let Some(value) = definition.option("batch-rows").filter(|_| payload.takes_one_row()) {
+            return Err(definition.bad("batch-rows", value, "a request to 'payload' = 'openai' is about one row"));
+        }
+        let input = columns(definition, "INPUT", definition.input.as_deref(), json_type)?;
+        let (answered, classifier) = match Classes::of(definition, None)? {
+            Some(classes) => {
+                let answered = classes.labels.iter().map(|label| Field::new(label, DataType::Float64, true));
+                let answered = Arc::new(Schema::new(answered.collect::<Vec<_>>()));
+                let output = Signature::classification(definition, &classes)?;
+                let activation = definition.activation()?.unwrap_or(Activation::None);
+                (answered, Some(Answer { activation, classes: Some(classes), output }))
+            }
+            None => {
+                if let Some(value) = definition.option("output.activation") {
+                    return Err(definition.bad("output.activation", value, "it makes probabilities of 'labels'"));
+                }
+                (columns(definition, "OUTPUT", definition.output.as_deref(), answered_type)?, None)
+            }
+        };
+        let output = classifier.as_ref().map_or(&answered, |classifier| &classifier.output).clone();
         let timeout = duration(definition, "timeout", Duration::from_secs(30))?;
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(timeout))
@@ -98,54 +118,76 @@ impl HttpModel {
                 None
             }
             Some(_) => Some(AnswerCache {
-                rows_max: count(definition, "cache.max-rows", 1, 1 << 32)?,
+                rows_max: count(definition, "cache.max-rows", 1, 1..=1 << 32)?,
                 expire_ms: match definition.option("cache.expire") {
                     None => None,
                     Some(_) => Some(duration(definition, "cache.expire", Duration::ZERO)?.as_millis() as i64),
                 },
             }),
         };
-        let said = format!("{url} {payload:?} {input:?} {output:?}");
+        let said = format!("{url} {payload:?} {input:?} {output:?} {classifier:?}");
         Ok(Self {
             agent: agent.into(),
             url: url.to_owned(),
             key: definition.option("api-key").map(str::to_owned),
-            retries: count(definition, "retries", 2, 100)?,
-            requests_at_once: count(definition, "max-concurrency", 4, 256)?.max(1),
-            batch_rows: if payload.takes_one_row() { 1 } else { count(definition, "batch-rows", 64, 1 << 20)?.max(1) },
+            retries: count(definition, "retries", 2, 0..=100)?,
+            requests_at_once: count(definition, "max-concurrency", 4, 1..=256)?,
+            batch_rows: if payload.takes_one_row() { 1 } else { count(definition, "batch-rows", 64, 1..=1 << 20)? },
             payload,
             cache,
             input,
+            answered,
             output,
+            classifier,
             hash: xxh3_64(said.as_bytes()),
         })
     }
 
-    /// The answers to some rows, by output, or why there are none.
-    fn request(&self, rows: &[Vec<Value>]) -> std::result::Result<Vec<Vec<Value>>, String> {
+    /// The answers to some rows, each by output, or why it has none. What a request is refused for may be one row of it.
+    fn answers(&self, rows: &[Vec<Value>], parts_left: &mut usize) -> Vec<RowAnswer> {
+        match self.request(rows) {
+            Ok(answers) => answers,
+            Err(refused) if refused.for_its_rows && rows.len() > 1 && *parts_left >= 2 => {
+                *parts_left -= 2;
+                let (left, right) = rows.split_at(rows.len() / 2);
+                let mut answers = self.answers(left, parts_left);
+                answers.extend(self.answers(right, parts_left));
+                answers
+            }
+            Err(refused) => vec![Err(refused.why); rows.len()],
+        }
+    }
+
+    /// What a request about some rows comes to.
+    fn request(&self, rows: &[Vec<Value>]) -> std::result::Result<Vec<RowAnswer>, RequestRefused> {
         let body = self.payload.request(&self.input, rows).to_string();
         let mut wait = BACKOFF;
         let mut attempt = 0;
         loop {
-            let (why, may_pass) = match self.send(&body) {
+            let (why, may_pass, for_its_rows) = match self.send(&body) {
                 Ok((200..=299, text)) => {
+                    let refused = |why| RequestRefused { why, for_its_rows: false };
                     let response = serde_json::from_str(&text);
-                    let response = response.map_err(|_| format!("its response is no JSON: {}", excerpt(&text)))?;
-                    return self.payload.answers(&self.output, &response, rows.len());
+                    let response =
+                        response.map_err(|_| refused(format!("its response is no JSON: {}", excerpt(&text))))?;
+                    return self.payload.answers(&self.answered, self.labels(), &response, rows.len()).map_err(refused);
                 }
                 Ok((status, text)) => {
-                    (format!("it answered {status}: {}", excerpt(&text)), status == 429 || status >= 500)
+                    let why = format!("it answered {status}: {}", excerpt(&text));
+                    // Bad request, too large, no such instance: what is asked; not who asks, where, or how often.
+                    (why, status == 429 || status >= 500, matches!(status, 400 | 413 | 422))
                 }
-                Err(error) => (format!("it did not answer: {error}"), true),
+                Err(error) => (format!("it did not answer: {error}"), true, false),
             };
             if !may_pass {
-                return Err(why);
+                return Err(RequestRefused { why, for_its_rows });
             }
             if attempt == self.retries {
-                return Err(match attempt {
+                let why = match attempt {
                     0 => why,
                     _ => format!("{why}, also when asked {attempt} times again ('retries')"),
-                });
+                };
+                return Err(RequestRefused { why, for_its_rows });
             }
             attempt += 1;
             std::thread::sleep(wait);
@@ -164,6 +206,25 @@ impl HttpModel {
     }
 }
 
+/// The outputs of a row, or why it has none.
+type RowAnswer = std::result::Result<Vec<Value>, String>;
+
+/// A request that has no answer.
+struct RequestRefused {
+    why: String,
+    /// Whether one of its rows may be the reason.
+    for_its_rows: bool,
+}
+
+/// An address as it may be shown: `http://user:***@host/path`.
+pub fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let Some((user, host)) = authority.rsplit_once('@') else { return url.to_owned() };
+    let user = user.split_once(':').map_or(user.to_owned(), |(name, _)| format!("{name}:***"));
+    format!("{scheme}://{user}@{host}{}", &rest[authority.len()..])
+}
+
 /// The beginning of what a service says, on one line.
 fn excerpt(text: &str) -> String {
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -173,26 +234,31 @@ fn excerpt(text: &str) -> String {
     }
 }
 
-/// `INPUT (..)` or `OUTPUT (..)`, in the types that JSON has.
-fn columns(definition: &Definition, clause: &str, said: Option<&[(String, DataType)]>) -> Result<SchemaRef> {
+/// `INPUT (..)` or `OUTPUT (..)`, in the types that `type_of` makes of those of JSON and those that are said.
+fn columns(
+    definition: &Definition,
+    clause: &str,
+    said: Option<&[(String, DataType)]>,
+    type_of: fn(&DataType) -> Option<DataType>,
+) -> Result<SchemaRef> {
     let said = said.filter(|columns| !columns.is_empty());
     let said = said.ok_or_else(|| {
         definition.shape(format!("a service does not say what its columns are: `{clause} (name TYPE, ..)`"))
     })?;
     let mut fields = Vec::new();
     for (name, data_type) in said {
-        let json = json_type(data_type).ok_or_else(|| {
+        let data_type_of = type_of(data_type).ok_or_else(|| {
             definition.shape(format!(
                 "`{name}` of {clause} is {}; a service takes and gives numbers, booleans, texts, and arrays of them",
                 sql_name(data_type)
             ))
         })?;
-        fields.push(Field::new(name, json, true));
+        fields.push(Field::new(name, data_type_of, true));
     }
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// The type in which values are told and taken; `None`: JSON has no word for them.
+/// The type in which values are told; `None`: JSON has no word for them.
 fn json_type(data_type: &DataType) -> Option<DataType> {
     Some(match data_type {
         integer if integer.is_integer() => DataType::Int64,
@@ -203,12 +269,21 @@ fn json_type(data_type: &DataType) -> Option<DataType> {
     })
 }
 
-fn count(definition: &Definition, option: &str, default: usize, most: usize) -> Result<usize> {
+/// The type of an answer: the one that was said, of numbers.
+fn answered_type(data_type: &DataType) -> Option<DataType> {
+    match (item_of(data_type), json_type(data_type)?) {
+        (Some(item), _) => {
+            Some(DataType::List(Arc::new(Field::new_list_field(answered_type(item.data_type())?, true))))
+        }
+        (None, json) => Some(if data_type.is_numeric() { data_type.clone() } else { json }),
+    }
+}
+
+fn count(definition: &Definition, option: &str, default: usize, range: RangeInclusive<usize>) -> Result<usize> {
     let Some(text) = definition.option(option) else { return Ok(default) };
     let count: Option<usize> = text.trim().parse().ok();
-    count
-        .filter(|count| *count <= most)
-        .ok_or_else(|| definition.bad(option, text, &format!("it is a whole number up to {most}")))
+    let expected = || format!("it is a whole number from {} to {}", range.start(), range.end());
+    count.filter(|count| range.contains(count)).ok_or_else(|| definition.bad(option, text, &expected()))
 }
 
 fn duration(definition: &Definition, option: &str, default: Duration) -> Result<Duration> {
@@ -232,7 +307,7 @@ fn duration(definition: &Definition, option: &str, default: Duration) -> Result<
 
 impl Model for HttpModel {
     fn describe(&self) -> String {
-        format!("{} at {}", self.payload.name(), self.url)
+        format!("{} at {}", self.payload.name(), without_password(&self.url))
     }
 
     fn input(&self) -> &SchemaRef {
@@ -241,6 +316,10 @@ impl Model for HttpModel {
 
     fn output(&self) -> &SchemaRef {
         &self.output
+    }
+
+    fn labels(&self) -> Option<&[String]> {
+        Some(self.classifier.as_ref()?.classes.as_ref()?.labels.as_slice())
     }
 
     fn hash(&self) -> u64 {
@@ -310,7 +389,8 @@ impl HttpModel {
                 let place = next.fetch_add(1, Ordering::Relaxed);
                 batches.get(place).map(|batch| (place, *batch))
             } {
-                let answer = self.request(batch);
+                let mut parts_left = PARTS_MAX;
+                let answer = self.answers(batch, &mut parts_left);
                 answered.lock().unwrap_or_else(PoisonError::into_inner).push((place, answer));
             }
         };
@@ -322,28 +402,37 @@ impl HttpModel {
         });
         let mut answered = answered.into_inner().unwrap_or_else(PoisonError::into_inner);
         answered.sort_unstable_by_key(|(place, _)| *place);
-        let mut columns: Vec<Vec<Value>> = vec![Vec::with_capacity(rows); self.output.fields().len()];
+        let mut columns: Vec<Vec<Value>> = vec![Vec::with_capacity(rows); self.answered.fields().len()];
         let mut refused = Vec::new();
-        let mut row = 0u32;
-        for ((_, answer), batch) in answered.into_iter().zip(&batches) {
-            if let Ok(answers) = &answer {
-                let empty = (row..).zip(answers).filter(|(_, answer)| answer.iter().all(Value::is_null));
-                refused.extend(empty.map(|(row, _)| Refusal { row, reason: "its prediction is null".into() }));
-            }
-            let answers = answer.unwrap_or_else(|reason| {
-                refused.extend((row..row + batch.len() as u32).map(|row| Refusal { row, reason: reason.clone() }));
-                vec![vec![Value::Null; columns.len()]; batch.len()]
+        for (row, answer) in (0u32..).zip(answered.into_iter().flat_map(|(_, answers)| answers)) {
+            let values = answer.and_then(|values| match values.iter().all(Value::is_null) {
+                true => Err("its prediction is null".to_owned()),
+                false => Ok(values),
             });
-            for answer in answers {
-                columns.iter_mut().zip(answer).for_each(|(column, value)| column.push(value));
-            }
-            row += batch.len() as u32;
+            let values = values.unwrap_or_else(|reason| {
+                refused.push(Refusal { row, reason });
+                vec![Value::Null; columns.len()]
+            });
+            columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
         }
         let columns = columns
             .iter()
-            .zip(self.output.fields())
+            .zip(self.answered.fields())
             .map(|(values, field)| column(values, field, &mut refused))
-            .collect();
+            .collect::<Vec<_>>();
+        let Predictions { columns, mut refused } = match &self.classifier {
+            None => Predictions { columns, refused },
+            Some(classifier) => {
+                let by_label: Vec<_> = columns.iter().map(|column| column.as_primitive::<Float64Type>()).collect();
+                let number = |row: usize, label: usize| {
+                    let of_label = by_label[label];
+                    if of_label.is_null(row) { f64::NAN } else { of_label.value(row) }
+                };
+                let numbers = (0..rows).flat_map(|row| (0..by_label.len()).map(move |label| (row, label)));
+                let numbers = numbers.map(|(row, label)| number(row, label)).collect();
+                classifier.columns(numbers, by_label.len(), rows, refused)
+            }
+        };
         refused.sort_by_key(|refusal| refusal.row);
         refused.dedup_by_key(|refusal| refusal.row);
         Predictions { columns, refused }
@@ -373,28 +462,22 @@ fn column(values: &[Value], field: &Field, refused: &mut Vec<Refusal>) -> ArrayR
     };
     let rows = values.iter().enumerate();
     match field.data_type() {
-        DataType::Float64 => {
-            let numbers = rows.map(|(row, value)| match value {
-                Value::Null => None,
-                Value::Number(number) => number.as_f64().map(six_digits_of_f32),
-                other => {
-                    wrong(row, other, "a number");
-                    None
-                }
-            });
-            Arc::new(numbers.collect::<Float64Array>())
-        }
-        DataType::Int64 => {
-            let numbers = rows.map(|(row, value)| {
-                let whole = value
-                    .as_i64()
-                    .or_else(|| value.as_f64().filter(|value| value.fract() == 0.0).map(|value| value as i64));
-                if whole.is_none() && !value.is_null() {
-                    wrong(row, value, "a whole number");
-                }
-                whole
-            });
-            Arc::new(numbers.collect::<Int64Array>())
+        number if number.is_numeric() => {
+            let whole = number.is_integer();
+            let wide: ArrayRef = match whole {
+                true => Arc::new(values.iter().map(whole_number).collect::<Int64Array>()),
+                false => Arc::new(values.iter().map(Value::as_f64).collect::<Float64Array>()),
+            };
+            let numbers = cast(&wide, number).unwrap_or_else(|_| new_null_array(number, values.len()));
+            for (row, value) in rows.filter(|(row, value)| !value.is_null() && numbers.is_null(*row)) {
+                let expected = match (value.is_number(), whole) {
+                    (true, _) => format!("one of {}", sql_name(number)),
+                    (false, true) => "a whole number".to_owned(),
+                    (false, false) => "a number".to_owned(),
+                };
+                wrong(row, value, &expected);
+            }
+            numbers
         }
         DataType::Boolean => {
             let values = rows.map(|(row, value)| {
@@ -434,8 +517,10 @@ fn column(values: &[Value], field: &Field, refused: &mut Vec<Refusal>) -> ArrayR
     }
 }
 
-/// A number as the service gave it; what it computed in `f32` and wrote out in full is rounded to what that holds.
-fn six_digits_of_f32(value: f64) -> f64 {
-    let single = f64::from(value as f32);
-    if single == value && value.fract() != 0.0 { six_digits(value) } else { value }
+/// A number without a fraction, of 64 bits.
+fn whole_number(value: &Value) -> Option<i64> {
+    // 2^63 and -2^63 are numbers of 64 bits, and only the second is one of `i64`.
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    let whole = |value: &f64| value.fract() == 0.0 && (-END..END).contains(value);
+    value.as_i64().or_else(|| value.as_f64().filter(whole).map(|value| value as i64))
 }

@@ -7,13 +7,15 @@
 //! - `azureml`: `{"input_data": {"columns": [..], "index": [..], "data": [[..]]}}`, answered by an array, or `{"predictions": [..]}` or
 //!   `{"result": [..]}`.
 //!
-//! A prediction is an object with the outputs by name, an array of them in order, or the one output.
+//! A prediction is an object with the outputs by name, an array of them in order, or the one output. That of a classifier is the probability of each of its
+//! labels, that of the second of two, or the label that it is sure of.
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef};
 use eagre_engine::arrays::item_of;
 use serde_json::{Map, Value, json};
 
+use super::RowAnswer;
 use crate::error::{ModelError, Result};
 use crate::options::Definition;
 
@@ -100,13 +102,14 @@ impl Payload {
         }
     }
 
-    /// The outputs of each row.
+    /// The outputs of each row, or why it has none; or why none has.
     pub(super) fn answers(
         &self,
         output: &SchemaRef,
+        labels: Option<&[String]>,
         response: &Value,
         rows: usize,
-    ) -> std::result::Result<Vec<Vec<Value>>, String> {
+    ) -> std::result::Result<Vec<RowAnswer>, String> {
         if self.kind == Kind::OpenAi {
             let content = response.pointer("/choices/0/message/content").and_then(Value::as_str);
             let content = content.ok_or_else(|| {
@@ -119,11 +122,16 @@ impl Payload {
                 false => {
                     let bare =
                         content.trim().trim_start_matches("```json").trim_start_matches("```").trim_end_matches("```");
-                    serde_json::from_str(bare)
-                        .map_err(|_| format!("its answer is no JSON with the outputs: {}", super::excerpt(content)))?
+                    let label = || {
+                        let is_it = |label: &&String| label.as_str() == bare.trim();
+                        labels?.iter().find(is_it).map(|label| Value::String(label.clone()))
+                    };
+                    let parsed = serde_json::from_str(bare).ok().or_else(label);
+                    parsed
+                        .ok_or_else(|| format!("its answer is no JSON with the outputs: {}", super::excerpt(content)))?
                 }
             };
-            return Ok(vec![outputs(output, &prediction)?]);
+            return Ok(vec![outputs(output, labels, &prediction)]);
         }
         let listed = [response.get("predictions"), response.get("result"), Some(response)];
         let predictions = listed.into_iter().flatten().find_map(Value::as_array);
@@ -132,13 +140,33 @@ impl Payload {
         if predictions.len() != rows {
             return Err(format!("it gave {} predictions for {rows} rows", predictions.len()));
         }
-        predictions.iter().map(|prediction| outputs(output, prediction)).collect()
+        Ok(predictions.iter().map(|prediction| outputs(output, labels, prediction)).collect())
     }
 }
 
 /// A prediction as the values of the outputs.
-fn outputs(output: &SchemaRef, prediction: &Value) -> std::result::Result<Vec<Value>, String> {
+fn outputs(output: &SchemaRef, labels: Option<&[String]>, prediction: &Value) -> RowAnswer {
     let fields = output.fields();
+    if let Some(labels) = labels {
+        match prediction {
+            Value::String(said) => {
+                let of_label = |label: &String| f64::from(u8::from(label == said)).into();
+                return match labels.contains(said) {
+                    true => Ok(labels.iter().map(of_label).collect()),
+                    false => {
+                        Err(format!("its prediction is '{said}', which is none of the labels {}", labels.join(", ")))
+                    }
+                };
+            }
+            Value::Number(second) if labels.len() == 2 => {
+                return Ok(vec![
+                    second.as_f64().map_or(Value::Null, |second| (1.0 - second).into()),
+                    prediction.clone(),
+                ]);
+            }
+            _ => {}
+        }
+    }
     match prediction {
         Value::Object(object) => {
             let value = |name: &String| {
@@ -156,11 +184,11 @@ fn outputs(output: &SchemaRef, prediction: &Value) -> std::result::Result<Vec<Va
         }
         Value::Array(values) if values.len() == fields.len() => Ok(values.clone()),
         Value::Array(values) => {
-            Err(format!("its prediction has {} values, and `OUTPUT` names {}", values.len(), fields.len()))
+            Err(format!("its prediction has {} values, and the model names {}", values.len(), fields.len()))
         }
         one if fields.len() == 1 => Ok(vec![one.clone()]),
         other => Err(format!(
-            "its prediction is {}, and `OUTPUT` names {} columns",
+            "its prediction is {}, and the model names {} columns",
             super::excerpt(&other.to_string()),
             fields.len()
         )),

@@ -30,6 +30,7 @@ use arrow::datatypes::{DataType, Field, Fields, Float64Type, SchemaRef};
 use eagre_engine::EngineError;
 use eagre_engine::model::{Model, Predictions};
 use eagre_engine::online::{Learner, Online, Report};
+use eagre_engine::type_name::sql_name;
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::learner::{Brain, OnlineLearner};
@@ -124,7 +125,10 @@ impl OnlineModel {
         let (classes, output) = match settings.task {
             Task::Regressor => {
                 if !label_type.is_numeric() {
-                    return Err(wrong(format!("the label is {label_type}, and a regressor learns numbers")));
+                    return Err(wrong(format!(
+                        "the label is {}, and a regressor learns numbers",
+                        sql_name(label_type)
+                    )));
                 }
                 if let Some(labels) = definition.option("labels") {
                     return Err(definition.bad("labels", labels, "a regressor gives numbers and has none"));
@@ -134,7 +138,8 @@ impl OnlineModel {
             Task::Classifier => {
                 if label_type.is_nested() {
                     return Err(wrong(format!(
-                        "the label is {label_type}, and a classifier learns texts, booleans or numbers"
+                        "the label is {}, and a classifier learns texts, booleans or numbers",
+                        sql_name(label_type)
                     )));
                 }
                 let booleans = (*label_type == DataType::Boolean).then(|| ["false".to_owned(), "true".to_owned()]);

@@ -1,7 +1,8 @@
 //! Running means and variances, by which numbers are standardised before they are learnt.
 //!
 //! Mean and variance with exponentially falling weights are updated in one pass (Finch, 2009, "Incremental calculation of weighted mean and variance"); without
-//! a half-life all rows weigh the same, which is Welford's recurrence.
+//! a half-life all rows weigh the same, which is Welford's recurrence. Of a number that is far beyond all that was usual only so much is learnt that one wild
+//! row does not hide what comes after it; where such numbers go on coming the deviation grows with each, and they are usual soon.
 
 use super::words::{Reader, Writer};
 
@@ -9,6 +10,9 @@ use super::words::{Reader, Writer};
 const NUMBER_MAX: f64 = 1e100;
 /// A standardised number is at most so far from 0, so that one outlier cannot carry the weights away.
 pub(super) const STANDARD_MAX: f64 = 10.0;
+
+/// Before so many rows nobody knows what is usual.
+const USUAL_WEIGHT: f64 = 8.0;
 
 #[derive(Debug, Clone)]
 pub(super) struct Scale {
@@ -32,26 +36,33 @@ impl Scale {
         if self.weight > 0.0 { (self.squares[place] / self.weight).sqrt() } else { 0.0 }
     }
 
+    /// The deviation, where numbers vary: a variance that rounds to nothing beside the mean is none.
+    fn varies_by(&self, place: usize) -> Option<f64> {
+        let deviation = self.deviation(place);
+        Some(deviation).filter(|deviation| *deviation > 1e-12 * self.mean[place].abs() && *deviation > 0.0)
+    }
+
     /// The row's distance from the mean in deviations; 0 where nothing has varied yet.
     pub(super) fn apply(&self, row: &[f64], standard: &mut [f64]) {
         for (place, (value, standard)) in row.iter().zip(standard).enumerate() {
-            let deviation = self.deviation(place);
             let distance = value.clamp(-NUMBER_MAX, NUMBER_MAX) - self.mean[place];
-            // A variance that rounds to nothing beside the mean is none.
-            let varies = deviation > 1e-12 * self.mean[place].abs() && deviation > 0.0;
-            *standard = if varies { (distance / deviation).clamp(-STANDARD_MAX, STANDARD_MAX) } else { 0.0 };
+            let in_deviations = |deviation: f64| (distance / deviation).clamp(-STANDARD_MAX, STANDARD_MAX);
+            *standard = self.varies_by(place).map_or(0.0, in_deviations);
         }
     }
 
     /// Takes a row in; those before weigh `decay` of what they did.
     pub(super) fn learn(&mut self, row: &[f64], decay: f64) {
         let before = self.weight * decay;
-        self.weight = before + 1.0;
+        let weight = before + 1.0;
+        let is_young = self.weight < USUAL_WEIGHT;
         for (place, value) in row.iter().enumerate() {
-            let distance = value.clamp(-NUMBER_MAX, NUMBER_MAX) - self.mean[place];
-            self.mean[place] += distance / self.weight;
-            self.squares[place] = self.squares[place] * decay + distance * distance * before / self.weight;
+            let limit = self.varies_by(place).filter(|_| !is_young).map_or(f64::MAX, |usual| STANDARD_MAX * usual);
+            let distance = (value.clamp(-NUMBER_MAX, NUMBER_MAX) - self.mean[place]).clamp(-limit, limit);
+            self.mean[place] += distance / weight;
+            self.squares[place] = self.squares[place] * decay + distance * distance * before / weight;
         }
+        self.weight = weight;
     }
 
     pub(super) fn save(&self, words: &mut Writer) {

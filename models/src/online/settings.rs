@@ -5,24 +5,6 @@ use crate::network::{Arch, Hidden};
 use crate::options::Definition;
 use crate::train::{Task, number, seed};
 
-/// The options that such a model has.
-const KNOWN: [&str; 15] = [
-    "learn",
-    "task",
-    "arch",
-    "label",
-    "labels",
-    "priorities",
-    "hidden",
-    "activation",
-    "learning-rate",
-    "l2",
-    "half-life",
-    "seed",
-    "window-rows",
-    "reference-rows",
-    "format",
-];
 /// More would be slow a row, and are the work of a model that is trained at once.
 const HIDDEN_MAX: f64 = 1_024.0;
 const ROWS_MAX: f64 = 1e6;
@@ -65,16 +47,6 @@ pub(super) fn is_online(definition: &Definition) -> Result<bool> {
 
 impl Settings {
     pub(super) fn of(definition: &Definition) -> Result<Self> {
-        if let Some((option, value)) =
-            definition.options.iter().find(|(option, _)| !KNOWN.iter().any(|known| known.eq_ignore_ascii_case(option)))
-        {
-            return Err(definition.bad(
-                option,
-                value,
-                "a model that goes on learning ('learn' = 'online') is made by its labelled rows; its options are 'arch', 'task', 'label', 'labels', 'priorities', \
-                 'hidden', 'activation', 'learning-rate', 'l2', 'half-life', 'window-rows', 'reference-rows' and 'seed'",
-            ));
-        }
         let arch = definition.word("arch", &Arch::ALL)?.ok_or_else(|| ModelError::MissingOption {
             model: definition.name.clone(),
             option: "arch",

@@ -266,13 +266,44 @@ fn another_models_state_is_refused() {
     assert!(one.learner().restore(&saved).is_ok());
 }
 
+/// One wild row, of inputs or of what is learnt, leaves a model as good as it was: of it only a part is learnt. (Scales took all of it, and after
+/// that all other rows looked alike.)
+#[test]
+fn a_wild_row_does_not_blind_a_model() {
+    let mut chance = Chance::new(11);
+    let rows: Vec<(f64, f64)> = (0..2_000).map(|_| (50.0 + 10.0 * bell(&mut chance), bell(&mut chance))).collect();
+    for arch in ["logistic", "mlp"] {
+        let options: &[(&str, &str)] = if arch == "mlp" { &[("task", "classifier")] } else { &[] };
+        let model = model(arch, 2, DataType::Boolean, options);
+        let mut learner = model.learner();
+        let mut right = 0;
+        for (index, (x, noise)) in rows.iter().enumerate() {
+            let is_above = *x > 50.0;
+            if index >= 1_000 {
+                right += usize::from((answer(learner.as_mut(), 2, &[*x, *noise])[1] > 0.5) == is_above);
+            }
+            let x = if index == 1_000 { 1e9 } else { *x };
+            learner.learn(&[x, *noise], f64::from(u8::from(is_above)));
+        }
+        assert!(right >= 930, "{arch}: {right} of 1000 are right after it");
+    }
+    let model = model("linear", 2, DataType::Float64, &[]);
+    let mut learner = model.learner();
+    for (index, (x, noise)) in rows.iter().enumerate() {
+        let target = if index == 1_000 { 1e300 } else { 3.0 * x + noise };
+        learner.learn(&[*x, *noise], target);
+    }
+    let found = answer(learner.as_mut(), 1, &[60.0, 0.0])[0];
+    assert!((found - 180.0).abs() < 3.0, "{found}");
+}
+
 /// Options that cannot be say what can.
 #[test]
 fn options_that_cannot_be_are_told() {
     let told = [
         (
             vec![("arch", "logistic"), ("labels", "a, b"), ("epochs", "5")],
-            "a model that goes on learning ('learn' = 'online') is made by its labelled rows",
+            "option `epochs` = '5' cannot be used: it is for models that are trained once (`AS SELECT ..`)",
         ),
         (
             vec![("arch", "logistic"), ("labels", "a, b"), ("half_life", "5")],

@@ -28,7 +28,7 @@ pub use self::settings::{Task, TrainingSettings};
 pub(crate) use self::settings::{number, seed};
 use crate::error::{ModelError, Result};
 use crate::network::{Arch, Card, Network, write};
-use crate::options::{Definition, check};
+use crate::options::{Definition, Made, check_as};
 use crate::signature::Column;
 
 /// A model that was trained.
@@ -61,6 +61,23 @@ pub fn train(definition: &Definition, batch: &RecordBatch, told: &mut dyn FnMut(
     learn(definition, batch, 0, told)
 }
 
+/// What is wrong with the options of a training, as far as they say it without its rows.
+///
+/// # Errors
+/// The first of them.
+pub fn check_training(definition: &Definition) -> Result<()> {
+    checked_settings(definition).map(drop)
+}
+
+fn checked_settings(definition: &Definition) -> Result<TrainingSettings> {
+    check_as(definition, Some(Made::Trained))?;
+    let settings = TrainingSettings::of(definition)?;
+    if let Some(labels) = definition.labels()? {
+        definition.priorities(&labels)?;
+    }
+    Ok(settings)
+}
+
 /// As [`train`], of the rows that a sample has kept.
 ///
 /// # Errors
@@ -79,9 +96,12 @@ fn learn(
     not_sampled: usize,
     told: &mut dyn FnMut(Progress),
 ) -> Result<Trained> {
-    check(definition)?;
-    let settings = TrainingSettings::of(definition)?;
+    let settings = checked_settings(definition)?;
     let rows = rows::read(definition, &settings, batch)?;
+    if let Targets::Classes { labels, .. } = &rows.targets {
+        // Before the training, and not when its model is opened.
+        definition.priorities(labels)?;
+    }
     let failed = |error: candle_core::Error| ModelError::Training {
         model: definition.name.clone(),
         message: format!("its training failed: {error}"),

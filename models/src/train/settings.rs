@@ -2,7 +2,7 @@
 
 use crate::error::{ModelError, Result};
 use crate::network::{Arch, Hidden};
-use crate::options::Definition;
+use crate::options::{Definition, Format};
 
 /// What is learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,23 @@ impl TrainingSettings {
         }
         if let Some(value) = definition.option("output.activation") {
             return Err(definition.bad("output.activation", value, "what is trained here knows by itself"));
+        }
+        for option in ["hidden", "activation"] {
+            let said = definition.option(option).filter(|_| matches!(arch, Arch::Linear | Arch::Logistic));
+            if let Some(value) = said {
+                return Err(definition.bad(
+                    option,
+                    value,
+                    "an 'mlp' and a 'gru' have hidden layers, and the others none",
+                ));
+            }
+        }
+        if definition.option("path").is_some() && definition.format()? != Format::Safetensors {
+            let (option, value) = match definition.option("format") {
+                Some(format) => ("format", format),
+                None => ("path", definition.path()?),
+            };
+            return Err(definition.bad(option, value, "what is trained is written as 'safetensors'"));
         }
         let hidden = match definition.option("hidden") {
             None if arch == Arch::Gru => vec![16],

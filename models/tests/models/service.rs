@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, StringArray};
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int32Type};
 use eagre_engine::model::{Model, ask};
 use eagre_models::{Definition, open};
 use serde_json::{Value, json};
@@ -242,6 +242,93 @@ fn nobody_there_refuses_rows() {
     assert!(answer.refused[0].reason.starts_with("it did not answer: "), "{:?}", answer.refused);
 }
 
+/// Numbers come as they were sent, in the types that were said; those that do not fit refuse their rows.
+#[test]
+fn numbers_come_as_they_were_sent() {
+    let (url, _) = server(Box::new(|_, _, _| {
+        let predictions = r#"[[12345.25, 7, 1.5, 2], [0.30000001192092896, 3000000000, 0.1, 1e30], [1e300, 1.0, 123456789.5, 9e18],
+            [0.1, 1.5, "x", 3]]"#;
+        (200, format!(r#"{{"predictions": {predictions}}}"#))
+    }));
+    let output =
+        [("a", DataType::Float64), ("b", DataType::Int32), ("c", DataType::Decimal128(6, 2)), ("d", DataType::Int64)];
+    let model = service(&url, &[("x", DataType::Float64)], &output, &[("payload", "vertex")]);
+    let types: Vec<&DataType> = model.output().fields().iter().map(|field| field.data_type()).collect();
+    assert_eq!(types, output.iter().map(|(_, data_type)| data_type).collect::<Vec<_>>());
+    let answer = ask(model.as_ref(), &[numbers(4)], 4).expect("it answers");
+    assert_eq!(doubles(&answer.columns[0])[0], Some(12345.25));
+    assert_eq!(answer.columns[1].as_primitive::<Int32Type>().value(0), 7);
+    assert_eq!(answer.columns[2].as_primitive::<Decimal128Type>().value(0), 150);
+    let reasons: Vec<(u32, &str)> =
+        answer.refused.iter().map(|refusal| (refusal.row, refusal.reason.as_str())).collect();
+    assert_eq!(
+        reasons,
+        [
+            (1, "its output `b` is 3000000000, and not one of INT"),
+            (2, "its output `c` is 123456789.5, and not one of DECIMAL(6, 2)"),
+            (3, "its output `b` is 1.5, and not one of INT"),
+        ]
+    );
+}
+
+/// A service that classifies gives the probability of each label, that of the second of two, or a label; an answer that is none refuses its row.
+#[test]
+fn services_classify() {
+    let (url, _) = server(Box::new(|_, _, _| {
+        let predictions =
+            r#"[[0.25, 0.75], {"angry": 0.125, "calm": 0.875}, 0.5, "angry", "bored", [0.5, 0.9], [1.0]]"#;
+        (200, format!(r#"{{"predictions": {predictions}}}"#))
+    }));
+    let all = [
+        ("provider", "http"),
+        ("url", url.as_str()),
+        ("payload", "vertex"),
+        ("labels", "calm, angry"),
+        ("priorities", "angry = 8"),
+        ("retries", "0"),
+    ];
+    let input = Some(vec![("x".to_owned(), DataType::Float64)]);
+    let model = open(&Definition { input, ..definition(&all) }, &[]).expect("it opens");
+    assert_eq!(model.labels().expect("it is a classifier"), ["calm", "angry"]);
+    let answer = ask(model.as_ref(), &[numbers(7)], 7).expect("it answers");
+    let labels: Vec<&str> = answer.columns[0].as_string::<i32>().iter().take(4).flatten().collect();
+    assert_eq!(labels, ["angry", "calm", "calm", "angry"]);
+    assert_eq!(doubles(&answer.columns[2])[..4], [Some(6.0), Some(1.0), Some(4.0), Some(8.0)]);
+    let refused: Vec<(u32, &str)> =
+        answer.refused.iter().map(|refusal| (refusal.row, refusal.reason.as_str())).collect();
+    assert_eq!(refused[0], (4, "its prediction is 'bored', which is none of the labels calm, angry"));
+    assert!(refused[1].0 == 5 && refused[1].1.starts_with("its outputs sum up to 1.4"), "{refused:?}");
+    assert_eq!(refused[2], (6, "its prediction has 1 values, and the model names 2"));
+}
+
+/// Of a request that is refused for one of its rows the others are asked about again.
+#[test]
+fn a_bad_row_refuses_itself_alone() {
+    let (url, bodies) = server(Box::new(|_, body, _| {
+        let instances = body["instances"].as_array().expect("an array");
+        match instances.iter().any(|row| row["x"] == json!(13.0)) {
+            true => (400, "no 13s".to_owned()),
+            false => {
+                (200, json!({ "predictions": instances.iter().map(|row| &row["x"]).collect::<Vec<_>>() }).to_string())
+            }
+        }
+    }));
+    let options = [("payload", "vertex"), ("batch-rows", "64"), ("retries", "0")];
+    let model = service(&url, &[("x", DataType::Float64)], &[("y", DataType::Float64)], &options);
+    let answer = ask(model.as_ref(), &[numbers(40)], 40).expect("it answers");
+    let refused: Vec<(u32, &str)> =
+        answer.refused.iter().map(|refusal| (refusal.row, refusal.reason.as_str())).collect();
+    assert_eq!(refused, [(13, "it answered 400: no 13s")]);
+    assert_eq!(doubles(&answer.columns[0]).iter().flatten().count(), 39);
+    assert!(bodies.lock().expect("no panic").len() <= 13);
+    // Where all is refused, no request is made for each row.
+    let (url, bodies) = server(Box::new(|_, _, _| (422, "never".to_owned())));
+    let model = service(&url, &[("x", DataType::Float64)], &[("y", DataType::Float64)], &options);
+    let answer = ask(model.as_ref(), &[numbers(64)], 64).expect("it refuses rows");
+    assert_eq!(answer.refused.len(), 64);
+    assert!(bodies.lock().expect("no panic").len() <= 33);
+}
+
 /// What is wrong with the options is told when the model is created.
 #[test]
 fn wrong_options_are_told() {
@@ -256,8 +343,8 @@ fn wrong_options_are_told() {
         ),
         (&[("provider", "http"), ("url", "http://x"), ("payload", "openai")], "option `remote-model` is missing"),
         (
-            &[("provider", "http"), ("url", "http://x"), ("payload", "vertex"), ("labels", "calm, angry")],
-            "`labels` = 'calm, angry' cannot be used: it is for models in files; what a service answers, a label too, is named by",
+            &[("provider", "http"), ("url", "http://x"), ("payload", "vertex"), ("format", "onnx")],
+            "`format` = 'onnx' cannot be used: it is for safetensors files, ONNX files, models that are trained once (`AS SELECT ..`)",
         ),
         (
             &[("provider", "http"), ("url", "http://x"), ("payload", "vertex")],

@@ -28,6 +28,21 @@ struct Prefix {
 }
 
 impl Cursor<'_> {
+    /// Whether `IF NOT EXISTS` follows, which keeps what `OR REPLACE` would not.
+    fn if_not_exists(&mut self, prefix: &Prefix) -> Result<bool> {
+        let location = self.location();
+        let accepted = self.accept("IF NOT EXISTS");
+        if accepted && prefix.or_replace {
+            let what = "`OR REPLACE` with `IF NOT EXISTS`";
+            return Err(SqlError::unsupported(
+                what,
+                "the one replaces what there is, the other keeps it: write one",
+                location,
+            ));
+        }
+        Ok(accepted)
+    }
+
     pub(super) fn create(&mut self) -> Result<StatementKind> {
         let location = self.location();
         self.expect("CREATE")?;
@@ -61,7 +76,7 @@ impl Cursor<'_> {
     }
 
     fn create_table(&mut self, role: TableRole, prefix: Prefix) -> Result<StatementKind> {
-        let if_not_exists = self.accept("IF NOT EXISTS");
+        let if_not_exists = self.if_not_exists(&prefix)?;
         let name = self.object_name()?;
         let elements = match self.peek() == &Token::LParen {
             true => self.table_elements()?,
@@ -312,7 +327,7 @@ impl Cursor<'_> {
     }
 
     fn create_view(&mut self, materialized: bool, prefix: Prefix) -> Result<StatementKind> {
-        let if_not_exists = self.accept("IF NOT EXISTS");
+        let if_not_exists = self.if_not_exists(&prefix)?;
         let name = self.object_name()?;
         let mut columns = vec![];
         if self.accept_token(&Token::LParen) {
@@ -346,7 +361,7 @@ impl Cursor<'_> {
     }
 
     fn create_function(&mut self, prefix: Prefix) -> Result<StatementKind> {
-        let if_not_exists = self.accept("IF NOT EXISTS");
+        let if_not_exists = self.if_not_exists(&prefix)?;
         let name = self.object_name()?;
         if self.sees("AS") {
             return Err(SqlError::unsupported(
@@ -400,7 +415,7 @@ impl Cursor<'_> {
     }
 
     fn create_model(&mut self, prefix: Prefix) -> Result<StatementKind> {
-        let if_not_exists = self.accept("IF NOT EXISTS");
+        let if_not_exists = self.if_not_exists(&prefix)?;
         let mut model = CreateModel {
             or_replace: prefix.or_replace,
             if_not_exists,

@@ -67,7 +67,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
 
 /// Statements of other engines, which deserve a better answer than "expected CREATE".
 const REFUSED: &[(&str, &str)] = &[
-    ("ALTER", "drop the table and create it again"),
+    ("ALTER", "create it again: `CREATE OR REPLACE ..`, or `DROP ..` first"),
     ("UPDATE", "a stream is changed by new rows: `INSERT INTO`"),
     ("DELETE", "a stream is changed by new rows: `INSERT INTO`"),
     ("MERGE", "a stream is changed by new rows: `INSERT INTO`"),

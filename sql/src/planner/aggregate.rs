@@ -320,7 +320,9 @@ impl Lowering<'_> {
         }
         if output.changelog != ChangelogMode::AppendOnly {
             let reason = match &way {
-                Way::Session { info, .. } if !info.watermark => "no watermark closes the sessions",
+                Way::Panes { info, .. } | Way::Session { info, .. } | Way::Attached { info, .. } if !info.watermark => {
+                    "no watermark closes its windows, which `WATERMARK FOR <column> AS ..` in `CREATE TABLE` declares"
+                }
                 Way::Plain => "a `GROUP BY` without a window that closes gives a result that changes with each row",
                 _ if self.shows_changes(&way) => "`EMIT CHANGES` shows results that are corrected later",
                 _ if retracting => "its input can take rows back",

@@ -6,6 +6,8 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, Sort};
 
+use eagre_engine::operator::over::OrderKey;
+
 use super::expr::strip_alias;
 use super::lower::{Lowering, Stream};
 use super::rank::numbers;
@@ -39,6 +41,15 @@ impl FinalSort {
     /// Whether rows are left out.
     pub fn limits(&self) -> bool {
         self.skip > 0 || self.fetch.is_some()
+    }
+
+    /// The keys, as an operator has them.
+    pub(super) fn order_keys(&self) -> Vec<OrderKey> {
+        let key = |key: &SortKey| OrderKey {
+            column: key.column,
+            options: SortOptions { descending: key.descending, nulls_first: key.nulls_first },
+        };
+        self.keys.iter().map(key).collect()
     }
 
     /// The same with a last key for rows that the others do not tell apart, which is added to the stream: they stand as they arrived or, behind an

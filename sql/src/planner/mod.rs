@@ -79,6 +79,7 @@ mod unnest;
 mod upsert_sink;
 mod value_queries;
 mod values;
+mod view_order;
 mod window;
 
 use std::collections::BTreeSet;
@@ -464,8 +465,9 @@ struct Planned {
 fn plan_statement(context: &PlanContext<'_>, statement: &PlannedStatement<'_>) -> Result<Planned> {
     let query = statement.query();
     let mut plan = match statement.kind {
-        PlannedKind::Insert(insert) => context.plan_query(&insert::with_defaults(context, insert)?)?,
-        PlannedKind::Query(_) | PlannedKind::View(_) => context.plan_query(query)?,
+        PlannedKind::Insert(insert) => plan_of_result(context, &insert::with_defaults(context, insert)?)?,
+        PlannedKind::Query(_) => plan_of_result(context, query)?,
+        PlannedKind::View(_) => context.plan_query(query)?,
     };
     let at = |error: SqlError| located(error, statement);
     if let Some(view) = statement.view() {
@@ -496,6 +498,12 @@ fn plan_statement(context: &PlanContext<'_>, statement: &PlannedStatement<'_>) -
     Ok(Planned { plan, final_sort, sink })
 }
 
+/// The plan of a query whose rows are shown or written, in the order of the view that it reads where they end.
+fn plan_of_result(context: &PlanContext<'_>, query: &QueryText) -> Result<LogicalPlan> {
+    let ordered = context.plan_in_order_of_view(query).filter(|plan| reads_bounded(context, plan));
+    ordered.map_or_else(|| context.plan_query(query), Ok)
+}
+
 fn lower_statement(
     lowering: &mut Lowering<'_>,
     index: usize,
@@ -524,14 +532,13 @@ fn lower_statement(
     if let Some(view) = statement.view() {
         return lowering.materialize(statement, view, stream, &planned);
     }
-    if planned.final_sort.is_some() && !stream.bounded {
-        return Err(SqlError::unsupported(
-            format!("{} over an input that does not end", Construct::OrderBy),
-            "the rows of a stream come in the order of events; order a bounded input, add a `LIMIT`, or order a view of the result",
-            place_of(query, Construct::OrderBy),
-        ));
+    let mut final_sort = planned.final_sort;
+    if let Some(sort) = final_sort.take_if(|_| !stream.bounded) {
+        stream = lowering.in_order_of_time(stream, &planned.plan, sort.order_keys())?;
+        stream.columns.truncate(sort.visible);
+        stream = lowering.in_order(stream, &planned.plan, &fields[..sort.visible])?;
     }
-    let final_sort = planned.final_sort.map(|sort| sort.with_tie(lowering, &mut stream));
+    let final_sort = final_sort.map(|sort| sort.with_tie(lowering, &mut stream));
     let (table, factory): (Option<String>, Arc<dyn SinkFactory>) = match planned.sink {
         Some(target) => {
             insert::check_retractions(&stream, &target, query)?;

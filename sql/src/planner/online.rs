@@ -53,10 +53,7 @@ impl OnlineQuery {
     /// All that is wrong with the query; no event time, no such label, inputs that are no numbers.
     pub(crate) fn of(catalog: &Catalog, definition: &mut ModelDefinition, query: &QueryText) -> Result<Self> {
         let name = definition.name.clone();
-        let context = PlanContext::new(catalog);
-        let plan = context.plan_query(query)?;
-        let plan = super::logical::analyze(&context, plan).map_err(|error| error.or_at(query.location))?;
-        let schema = Arc::clone(plan.schema().inner());
+        let schema = timed_schema(catalog, query)?;
         let wrong = |message: String| SqlError::plan(format!("model `{name}`: {message}"), query.location);
         if definition.input.is_some() {
             return Err(wrong(
@@ -128,8 +125,16 @@ impl OnlineQuery {
     }
 }
 
+/// The columns of a query; that of which a watermark speaks is marked.
+pub(super) fn timed_schema(catalog: &Catalog, query: &QueryText) -> Result<SchemaRef> {
+    let context = PlanContext::new(catalog);
+    let plan = context.plan_query(query)?;
+    let plan = super::logical::analyze(&context, plan).map_err(|error| error.or_at(query.location))?;
+    Ok(Arc::clone(plan.schema().inner()))
+}
+
 /// The column of a schema that is its event time: of which a watermark speaks, else the only timestamp. Otherwise, how many timestamps there are.
-fn event_time(schema: &Schema) -> std::result::Result<usize, usize> {
+pub(super) fn event_time(schema: &Schema) -> std::result::Result<usize, usize> {
     let of_watermark = schema.fields().iter().position(|field| field.metadata().contains_key(ROWTIME_METADATA));
     let times: Vec<usize> =
         (0..schema.fields().len()).filter(|place| is_time(schema.field(*place).data_type())).collect();
@@ -285,14 +290,8 @@ impl Lowering<'_> {
             stream = self.assign_windows(stream, &plan)?;
         }
         self.narrow(&mut stream);
-        if stream.changelog != ChangelogMode::AppendOnly {
-            let reason = stream.retracts_because.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            let message = format!(
-                "model `{name}` learns from rows and cannot unlearn one that is taken back{reason}; have it learn from rows that are only inserted, such as those \
-                 of windows that have closed (`EMIT ON WINDOW CLOSE`)"
-            );
-            return Err(SqlError::plan(message, location));
-        }
+        let learnable = stream.check_learnable(&format!("model `{name}`"), "have it learn from");
+        learnable.map_err(|error| error.or_at(location))?;
         let column = |name: &str| {
             let found = plan.schema().fields().iter().position(|field| field.name() == name);
             found.ok_or_else(|| SqlError::internal(format!("the labelled rows lost their column `{name}`")))

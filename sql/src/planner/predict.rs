@@ -99,7 +99,11 @@ pub(super) fn resolve(catalog: &Catalog, function: &mut Function) -> Result<()> 
         && function.filter.is_none()
         && function.over.is_none()
         && function.null_treatment.is_none()
-        && list.args.iter().all(|arg| matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Expr(_))));
+        && list.args.iter().all(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(_))
+            | FunctionArg::Named { arg: FunctionArgExpr::Expr(_), .. } => true,
+            _ => false,
+        });
     if !plain {
         return Err(SqlError::plan(format!("`{name}` asks about each row by itself; {form}"), location));
     }
@@ -115,9 +119,40 @@ pub(super) fn resolve(catalog: &Catalog, function: &mut Function) -> Result<()> 
         other => return Err(SqlError::plan(format!("`{other}` names no model; {form}"), location)),
     };
     let found = catalog.model(&model.value, model.quote_style.is_some(), Location::of(model.span).or(location))?;
+    if list.args.iter().any(|arg| matches!(arg, FunctionArg::Named { .. })) {
+        let inputs = found.slot.current();
+        let inputs: Vec<&str> = inputs.input().fields().iter().map(|field| field.name().as_str()).collect();
+        list.args = in_order(&inputs, std::mem::take(&mut list.args)).map_err(|why| {
+            let inputs = inputs.join(", ");
+            SqlError::plan(
+                format!("`{name}` {why}; the inputs of model `{}` are {inputs}", found.slot.name()),
+                location,
+            )
+        })?;
+    }
     function.name =
         ObjectName::from(vec![Ident::with_span(function.name.span(), resolved_name(found.slot.name(), wanted))]);
     Ok(())
+}
+
+/// Arguments by name in the order of a model's inputs, or what is wrong with them.
+fn in_order(inputs: &[&str], args: Vec<FunctionArg>) -> std::result::Result<Vec<FunctionArg>, String> {
+    let mut ordered: Vec<Option<FunctionArg>> = vec![None; inputs.len()];
+    for arg in args {
+        let FunctionArg::Named { name, arg, .. } = arg else {
+            return Err(format!("is given `{arg}` without a name beside inputs by name"));
+        };
+        let same = |input: &&str| match name.quote_style {
+            Some(_) => *input == name.value,
+            None => input.eq_ignore_ascii_case(&name.value),
+        };
+        let place = inputs.iter().position(same).ok_or_else(|| format!("is given an input `{name}`"))?;
+        if ordered[place].replace(FunctionArg::Unnamed(arg)).is_some() {
+            return Err(format!("is given `{name}` twice"));
+        }
+    }
+    let missing = |(arg, input): (Option<FunctionArg>, &&str)| arg.ok_or_else(|| format!("is not given `{input}`"));
+    ordered.into_iter().zip(inputs).map(missing).collect()
 }
 
 /// Makes `ML_PREDICT(TABLE t, MODEL m, DESCRIPTOR(a, b))` a subquery: the columns of `t`, then those of `m`'s answers.

@@ -3,24 +3,25 @@
 //!
 //! It becomes `anomaly_score(<numeric columns>, method => 'rcf', ..) OVER (ORDER BY <event time>)` beside them: one model for the whole
 //! stream, over the columns that are numbers, as there. The defaults are those of there too. Which columns are numbers, and which is the
-//! event time, the table says; so the stream is one of columns of one table.
+//! event time, the table says, or the columns of its query.
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, SelectItem, SetExpr, Spanned, TableAlias,
-    TableFactor, Value, WildcardAdditionalOptions,
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, SelectItem, SetExpr, Spanned,
+    TableAlias, TableFactor, Value, WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::parser::Parser;
 
+use super::online;
 use super::window::{self, WindowData, split_partition, window_data};
 use crate::catalog::{Catalog, Relation, Table};
 use crate::error::{Location, Result, SqlError};
+use crate::parser::QueryText;
 use crate::parser::dialect::EagreDialect;
 
 const NAME: &str = "RANDOM_CUT_FOREST";
-const FORM: &str =
+pub(super) const FORM: &str =
     "RANDOM_CUT_FOREST(CURSOR(SELECT STREAM a, b FROM t) [, trees [, sample size [, time decay [, shingle size]]]])";
 const SCORE: &str = "ANOMALY_SCORE";
 /// What is meant where an argument is not given: trees, rows in a tree, rows after which a row weighs 1/e, rows of a shingle.
@@ -42,6 +43,73 @@ pub(super) fn timed_table(
     };
     let time = found.definition.watermark.as_ref().map(|watermark| watermark.column.clone());
     Ok(time.map(|time| (found, time)))
+}
+
+fn all() -> SelectItem {
+    SelectItem::Wildcard(WildcardAdditionalOptions::default())
+}
+
+/// A stream that is scored.
+struct Stream {
+    /// A `SELECT` of its columns, that of the event time among those that it reads.
+    query: Box<Query>,
+    /// The event time.
+    time: String,
+    /// The columns that are numbers.
+    values: Vec<String>,
+}
+
+/// The stream that is columns of one table with a watermark, whose event time need not be one of them; `None`: it is another one.
+fn of_table(catalog: &Catalog, query: &Query, location: Option<Location>) -> Result<Option<Stream>> {
+    let SetExpr::Select(select) = query.body.as_ref() else { return Ok(None) };
+    let [from] = select.from.as_slice() else { return Ok(None) };
+    let TableFactor::Table { name: table, args: None, .. } = &from.relation else { return Ok(None) };
+    if !from.joins.is_empty() || query.with.is_some() {
+        return Ok(None);
+    }
+    let Some((found, time)) = timed_table(catalog, table, location)? else { return Ok(None) };
+    let schema = found.definition.schema();
+    let numbers = || schema.fields().iter().filter(|field| field.data_type().is_numeric());
+    let mut values: Vec<String> = vec![];
+    for item in &select.projection {
+        match item {
+            SelectItem::Wildcard(_) => values.extend(numbers().map(|field| field.name().clone())),
+            SelectItem::UnnamedExpr(expr) => {
+                let Some(column) = window::column_ident(expr) else { return Ok(None) };
+                let same = |name: &str| match column.quote_style {
+                    Some(_) => name == column.value,
+                    None => name.eq_ignore_ascii_case(&column.value),
+                };
+                // A column that is not there is told of where names are resolved.
+                values.extend(numbers().find(|field| same(field.name())).map(|field| field.name().clone()));
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(Stream { query: Box::new(query.clone()), time, values }))
+}
+
+/// The stream of a query, whose columns tell which are numbers and which is the event time.
+fn of_query(catalog: &Catalog, query: Box<Query>, location: Option<Location>) -> Result<Stream> {
+    let text = QueryText {
+        text: query.to_string(),
+        ast: query.clone(),
+        location: location.unwrap_or(Location::new(1, 1)),
+        emit: None,
+    };
+    let schema = online::timed_schema(catalog, &text)?;
+    let time = online::event_time(&schema).map_err(|_| {
+        let message = format!(
+            "the stream of `{NAME}` has no column of which a watermark speaks, and not one timestamp alone; have it select the event time"
+        );
+        SqlError::plan(message, location)
+    })?;
+    let values = schema.fields().iter().filter(|field| field.data_type().is_numeric());
+    let values = values.map(|field| field.name().clone()).collect();
+    let alias = TableAlias { explicit: true, name: Ident::with_quote('"', "__stream"), columns: vec![], at: None };
+    let stream = TableFactor::Derived { lateral: false, subquery: query, alias: Some(alias), sample: None };
+    let query = Box::new(window::select_query(vec![all()], Some(stream), None));
+    Ok(Stream { query, time: schema.field(time).name().clone(), values })
 }
 
 /// A call in a `FROM`, as a subquery.
@@ -88,44 +156,14 @@ pub(super) fn table_function(catalog: &Catalog, factor: &TableFactor) -> Result<
             "`{NAME}` is one model for a whole stream; for one each, write `anomaly_score(v, method => 'rcf') OVER (PARTITION BY k ORDER BY ts)`"
         )));
     };
-    let all = || SelectItem::Wildcard(WildcardAdditionalOptions::default());
-    let mut query = match window_data(data).ok_or_else(|| wrong(format!("`{data}` is no stream")))? {
+    let query = match window_data(data).ok_or_else(|| wrong(format!("`{data}` is no stream")))? {
         WindowData::Table(name) => Box::new(window::select_query(vec![all()], Some(window::table_factor(name)), None)),
         WindowData::Query(query) | WindowData::From(query) => query,
     };
-    let one_table =
-        || wrong(format!("the stream of `{NAME}` is columns of one table, whose event time its `WATERMARK` tells"));
-    let SetExpr::Select(select) = query.body.as_mut() else { return Err(one_table()) };
-    let [from] = select.from.as_slice() else { return Err(one_table()) };
-    let TableFactor::Table { name: table, args: None, .. } = &from.relation else { return Err(one_table()) };
-    let Some((found, time)) = timed_table(catalog, table, location)? else { return Err(one_table()) };
-    if !from.joins.is_empty() {
-        return Err(one_table());
-    }
-    let schema = found.definition.schema();
-    let numeric = |data_type: &DataType| data_type.is_numeric();
-    let mut values: Vec<String> = vec![];
-    for item in &select.projection {
-        match item {
-            SelectItem::Wildcard(_) => {
-                values.extend(
-                    schema.fields().iter().filter(|field| numeric(field.data_type())).map(|field| field.name().clone()),
-                );
-            }
-            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-                let column = window::column_ident(expr);
-                let column = column.ok_or_else(|| wrong(format!("`{expr}` is no column")))?;
-                let same = |name: &str| match column.quote_style {
-                    Some(_) => name == column.value,
-                    None => name.eq_ignore_ascii_case(&column.value),
-                };
-                // A column that is not there is told of where names are resolved.
-                let field = schema.fields().iter().find(|field| same(field.name()));
-                values.extend(field.filter(|field| numeric(field.data_type())).map(|field| field.name().clone()));
-            }
-            other => return Err(wrong(format!("`{other}` names no columns"))),
-        }
-    }
+    let Stream { mut query, time, values } = match of_table(catalog, &query, location)? {
+        Some(stream) => stream,
+        None => of_query(catalog, query, location).map_err(|error| error.or_at(location))?,
+    };
     if values.is_empty() {
         return Err(wrong(format!("no column of the stream of `{NAME}` is a number")));
     }
@@ -139,7 +177,9 @@ pub(super) fn table_function(catalog: &Catalog, factor: &TableFactor) -> Result<
     );
     let call = Parser::new(&EagreDialect).try_with_sql(&call).and_then(|mut parser| parser.parse_expr());
     let call = call.map_err(|error| SqlError::internal(format!("`{NAME}` cannot be written out: {error}")))?;
-    select.projection.push(SelectItem::ExprWithAlias { expr: call, alias: Ident::with_quote('"', SCORE) });
+    if let SetExpr::Select(select) = query.body.as_mut() {
+        select.projection.push(SelectItem::ExprWithAlias { expr: call, alias: Ident::with_quote('"', SCORE) });
+    }
     let own = || TableAlias { explicit: true, name: Ident::with_quote('"', "__forest"), columns: vec![], at: None };
     let alias = Some(alias.clone().unwrap_or_else(own));
     Ok(Some(TableFactor::Derived { lateral: false, subquery: query, alias, sample: None }))

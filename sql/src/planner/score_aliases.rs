@@ -98,6 +98,11 @@ impl Call<'_> {
     /// `ML_DETECT_ANOMALIES(value, time [, JSON_OBJECT('option' VALUE value, ..)])`.
     fn flink(&self) -> Result<Expr, SqlError> {
         let args = self.args()?;
+        if self.function.over.is_none() {
+            return Err(
+                self.wrong("compares a row with earlier ones: add `OVER (PARTITION BY .. ORDER BY <event time>)`")
+            );
+        }
         let (value, time, given) = match args.as_slice() {
             [value, time] => (*value, *time, vec![]),
             [value, time, options] => (*value, *time, self.json_object(options)?),
@@ -112,7 +117,12 @@ impl Call<'_> {
         let (mut confidence, mut passed_over) = (99.0, vec![]);
         for (option, value) in given {
             match option.as_str() {
-                "minTrainingSize" => options.push(("min_training", value)),
+                "minTrainingSize" => {
+                    if number_of(&value).is_none_or(|rows| rows.fract() != 0.0 || rows < 0.0) {
+                        return Err(self.wrong(&format!("takes a `minTrainingSize` in whole rows, not `{value}`")));
+                    }
+                    options.push(("min_training", value));
+                }
                 "confidencePercentage" => confidence = self.percent(&value)?,
                 other if OF_ARIMA.contains(&other) => passed_over.push(format!("`{other}`")),
                 other => {
@@ -237,8 +247,9 @@ impl Call<'_> {
     }
 
     fn percent(&self, expr: &Expr) -> Result<f64, SqlError> {
-        let number = number_of(expr).filter(|number| (1.0..=100.0).contains(number));
-        number.ok_or_else(|| self.wrong(&format!("takes a confidence between 1 and 100 percent, not `{expr}`")))
+        // Below, every other row were an alarm.
+        let number = number_of(expr).filter(|number| (50.0..=100.0).contains(number));
+        number.ok_or_else(|| self.wrong(&format!("takes a confidence between 50 and 100 percent, not `{expr}`")))
     }
 }
 

@@ -364,6 +364,10 @@ pub(super) fn misplaced(name: &str) -> Option<String> {
         ("tumble" | "hop" | "session", Some("start" | "end" | "rowtime" | "proctime")) => {
             Some(format!("`{name}` needs a `GROUP BY {function}(..)` with the same arguments"))
         }
+        ("forecast", None) => Some(format!("`FORECAST` stands in `FROM`: `{}`", super::forecast::FORM)),
+        ("random", Some("cut_forest")) => {
+            Some(format!("`RANDOM_CUT_FOREST` stands in `FROM`: `{}`", super::random_cut_forest::FORM))
+        }
         ("descriptor", None) => Some("`DESCRIPTOR` stands in a window function only".into()),
         _ => None,
     }

@@ -38,7 +38,7 @@ const HEADER: &str = "timestamp,value";
 /// Options of `eagre bench nab`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct NabArgs {
-    /// The benchmark's `data` folder: `<folder>/<file>.csv` below it, with header `timestamp,value`.
+    /// The benchmark's folder or its `data` folder: `<folder>/<file>.csv` below it, with header `timestamp,value`.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Where the results go: `<folder>/<file>.csv` with header `timestamp,value,anomaly_score`; an alarm has at least 0.5.
@@ -48,13 +48,10 @@ pub(in crate::cli) struct NabArgs {
 
 /// Scores all files.
 pub(super) fn run(args: &NabArgs) -> Result<()> {
-    let files = files_of(&args.data)?;
-    if files.is_empty() {
-        return Err(Error::usage(format!("there is no `<folder>/<file>.csv` below `{}`", args.data.display())));
-    }
+    let (data, files) = data_of(&args.data)?;
     let (mut rows_all, mut alarms_all) = (0, 0);
     for file in &files {
-        let series = Series::read(&args.data.join(file))?;
+        let series = Series::read(&data.join(file))?;
         let scores = series.scores()?;
         let alarms = scores.iter().filter(|score| **score >= THRESHOLD).count();
         let path = args.out.join(file);
@@ -71,6 +68,17 @@ pub(super) fn run(args: &NabArgs) -> Result<()> {
 
 fn told(path: &Path, error: std::io::Error) -> Error {
     Error::File { path: path.display().to_string(), error }
+}
+
+/// The benchmark's `data` folder and its files, where the folder itself or the benchmark's is named.
+fn data_of(named: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
+    for folder in [named.to_path_buf(), named.join("data")] {
+        let files = if folder.is_dir() || folder == named { files_of(&folder)? } else { vec![] };
+        if !files.is_empty() {
+            return Ok((folder, files));
+        }
+    }
+    Err(Error::usage(format!("there is no `<folder>/<file>.csv` below `{0}` or `{0}/data`", named.display())))
 }
 
 /// `<folder>/<file>.csv` below a folder, in the order of their names.

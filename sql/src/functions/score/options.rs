@@ -143,7 +143,7 @@ impl Options {
 
     fn add(&mut self, name: &ast::Ident, value: &ast::Expr) -> Result<(), SqlError> {
         let at = Location::of(name.span).or(self.location);
-        let constant = constant(value).ok_or_else(|| {
+        let constant = constant(value).or_else(|| season_word(name, value)).ok_or_else(|| {
             let function = self.function.name();
             let what = "a number, a text or an interval of constant length as such";
             let quoted = match value {
@@ -243,6 +243,14 @@ pub(super) fn message(error: &MethodError) -> String {
 fn as_written(given: &str) -> String {
     let ms = serde_json::from_str::<serde_json::Value>(given).ok().and_then(|given| given.get("ms")?.as_f64());
     ms.map_or_else(|| given.to_owned(), |ms| format!("INTERVAL '{}' SECOND", ms / 1000.0))
+}
+
+/// `seasonality => none` and `seasonality => auto` need no quotes.
+fn season_word(option: &ast::Ident, value: &ast::Expr) -> Option<serde_json::Value> {
+    let ast::Expr::Identifier(word) = value else { return None };
+    let word = word.value.to_lowercase();
+    let is_word = option.value.eq_ignore_ascii_case("seasonality") && ["auto", "none"].contains(&word.as_str());
+    is_word.then(|| word.into())
 }
 
 fn constant(expr: &ast::Expr) -> Option<serde_json::Value> {

@@ -19,14 +19,8 @@ impl Lowering<'_> {
             stream = self.assign_windows(stream, input)?;
         }
         self.narrow(&mut stream);
-        if stream.changelog != ChangelogMode::AppendOnly {
-            let reason = stream.retracts_because.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            let message = format!(
-                "`FORECAST` learns from rows and cannot unlearn one that is taken back{reason}; forecast rows that are only inserted, such \
-                 as those of windows that have closed (`EMIT ON WINDOW CLOSE`)"
-            );
-            return Err(SqlError::plan(message, node.location));
-        }
+        let learnable = stream.check_learnable("`FORECAST`", "forecast");
+        learnable.map_err(|error| error.or_at(node.location))?;
         let index = |column: &Column| Ok::<_, SqlError>(input.schema().index_of_column(column)?);
         let by_watermark = stream.columns[index(&rules.time)?].rowtime;
         if !by_watermark && !stream.bounded {

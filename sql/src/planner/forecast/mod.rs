@@ -33,8 +33,8 @@ mod options;
 mod syntax;
 
 use options::Options;
-pub(super) use syntax::ForecastCall;
 pub(crate) use syntax::errors_of;
+pub(super) use syntax::{FORM, ForecastCall};
 
 /// The table function that the call becomes.
 pub(super) const FORECAST_FUNCTION: &str = "__eagre_forecast";

@@ -21,7 +21,7 @@ use crate::planner::window::{
 };
 
 const NAME: &str = "forecast";
-const FORM: &str =
+pub(in crate::planner) const FORM: &str =
     "FORECAST(TABLE t, DESCRIPTOR(value), ts => event_time, key => k, horizon => 24, step => INTERVAL '1' HOUR)";
 /// The arguments, in the order of those without a name.
 const ARGUMENTS: [&str; 13] = [
@@ -39,6 +39,9 @@ const ARGUMENTS: [&str; 13] = [
     "min_training",
     "output",
 ];
+
+/// What a seasonality may be beside an interval; these two need no quotes.
+const SEASONALITY_WORDS: [&str; 2] = ["auto", "none"];
 
 /// A forecast in a `FROM`.
 #[derive(Debug, Clone)]
@@ -94,6 +97,11 @@ fn wrong(message: String, at: Span, function: Span) -> SqlError {
 fn named(position: usize, arg: &FunctionArg, function: Span) -> Result<(String, &Expr)> {
     let other = || wrong(format!("`FORECAST` has an argument `{arg}`"), function, function);
     match arg {
+        // `'changelog' = 'latest'`, as in a `WITH`.
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::BinaryOp { left, op: BinaryOperator::Eq, right })) => {
+            let name = column_ident(left).map(|name| name.value).or_else(|| text_of(left));
+            Ok((name.ok_or_else(other)?.to_lowercase(), right))
+        }
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => match ARGUMENTS.get(position) {
             Some(argument) => Ok((argument.to_string(), expr)),
             None => Err(wrong("`FORECAST` has too many arguments".into(), expr.span(), function)),
@@ -148,7 +156,11 @@ impl Arguments {
             }
             "horizon" => self.horizon = Some(expr.clone()),
             "step" => self.step = Some(expr.clone()),
-            "seasonality" => self.seasonality = Some(expr.clone()),
+            "seasonality" => {
+                let word = column_ident(expr).map(|word| word.value.to_lowercase());
+                let word = word.filter(|word| SEASONALITY_WORDS.contains(&word.as_str()));
+                self.seasonality = Some(word.map_or_else(|| expr.clone(), |word| string(&word)));
+            }
             "levels" => {
                 let form = || needs("as `ARRAY[0.1, 0.5, 0.9]`: each between 0 and 1, none twice");
                 self.options.levels = levels(expr).ok_or_else(form)?;

@@ -1,5 +1,5 @@
-//! `EMIT ON WINDOW CLOSE` of a query in which nothing closes windows: its rows wait until the watermark has passed their event time, and leave
-//! once, in that order.
+//! Rows that wait until the watermark has passed their event time, and leave once, in an order that begins with it: `EMIT ON WINDOW CLOSE` of a query
+//! in which nothing closes windows, and `ORDER BY <event time>, ..` of a stream that does not end.
 //!
 //! An `OVER` without functions is that buffer. What is taken back before cancels in it; what comes behind the watermark is late there. So a
 //! changelog becomes rows that are only inserted, which holds as long as no row is taken back because of one that comes much later: a
@@ -49,6 +49,44 @@ impl Lowering<'_> {
         if keeps_arrival {
             self.keep_arrival(&mut stream);
         }
+        self.settle(stream, plan, finality, order.iter().copied().map(OrderKey::ascending).collect())
+    }
+
+    /// The rows of a stream that does not end in an order, whose first key is the event time: those of one time stand by the other keys.
+    ///
+    /// # Errors
+    /// The first key is no event time, ascending, by which rows become final; rows are taken back, and nothing says that they wait.
+    pub(in crate::planner) fn in_order_of_time(
+        &mut self,
+        mut stream: Stream,
+        plan: &LogicalPlan,
+        order: Vec<OrderKey>,
+    ) -> Result<Stream> {
+        self.narrow(&mut stream);
+        let first = order.first().filter(|key| !key.options.descending);
+        let Some(finality) = first.and_then(|key| finality_by(&mut stream, key.column)) else {
+            return Err(SqlError::unsupported(
+                "`ORDER BY` over an input that does not end",
+                "rows of a stream have a last one only in their time: begin the ORDER BY with the event time, or with `window_end` where windows \
+                 close (`ORDER BY window_end, priority DESC`), add a `LIMIT`, order a bounded input, or order a view of the result",
+                self.order_at,
+            ));
+        };
+        if self.emit != Some(EmitKind::OnWindowClose) {
+            stream.check_final("`ORDER BY`")?;
+        }
+        // Nothing is left to wait for.
+        self.aggregated_window = true;
+        self.settle(stream, plan, finality, order)
+    }
+
+    fn settle(
+        &mut self,
+        mut stream: Stream,
+        plan: &LogicalPlan,
+        finality: Finality,
+        order: Vec<OrderKey>,
+    ) -> Result<Stream> {
         let tie = self.tie(&mut stream);
         let from = self.flush(&mut stream, plan);
         let retracting = stream.changelog != ChangelogMode::AppendOnly;
@@ -57,12 +95,16 @@ impl Lowering<'_> {
             input: Arc::clone(&schema),
             retracting,
             partition: vec![],
-            order: order.iter().copied().map(OrderKey::ascending).collect(),
+            order: order.clone(),
             tie,
             calls: vec![],
         };
         let factory = OverFactory::settled(spec, finality).map_err(engine)?;
-        let names: Vec<&str> = order.iter().map(|place| schema.field(*place).name().as_str()).collect();
+        let name = |key: &OrderKey| {
+            let direction = if key.options.descending { " DESC" } else { "" };
+            format!("{}{direction}", schema.field(key.column).name())
+        };
+        let names: Vec<String> = order.iter().map(name).collect();
         let (when, bound) = match finality {
             Finality::Order => ("final by watermark", "rows that wait for the watermark"),
             Finality::Window { .. } => {
@@ -75,7 +117,7 @@ impl Lowering<'_> {
             // Rows wait: of other times than that by which they do no watermark speaks any more.
             match finality {
                 Finality::Order => {
-                    column.rowtime &= order.iter().any(|place| column.slot == Slot::Physical(*place));
+                    column.rowtime &= order.first().is_some_and(|key| column.slot == Slot::Physical(key.column));
                     column.role = None;
                 }
                 Finality::Window { .. } => column.rowtime &= column.role.is_some(),
@@ -163,6 +205,29 @@ impl Lowering<'_> {
     }
 }
 
+/// How rows of a stream become final by the column at a place, if they do: the end of the window that they are in, or their event time.
+fn finality_by(stream: &mut Stream, place: usize) -> Option<Finality> {
+    let column = stream.columns.iter().find(|column| column.slot == Slot::Physical(place) && !column.padded)?.clone();
+    match finality_in_window(stream, &column, place) {
+        Some(finality) => Some(finality),
+        None => column.rowtime.then_some(Finality::Order),
+    }
+}
+
+/// How rows become final by a column of their window, if it is one.
+fn finality_in_window(stream: &mut Stream, column: &StreamColumn, place: usize) -> Option<Finality> {
+    let (info, part) = column.role.as_ref()?;
+    let speaks = info.watermark && info.emit != Some(EmitKind::Changes) && info.to_end_ms(*part).is_some();
+    let (column, shift_ms) = match info.closing_shift_ms(*part).filter(|_| speaks) {
+        Some(shift_ms) => (place, shift_ms),
+        None => {
+            let closing = ShiftedTime::closing(place, info, *part).filter(|_| speaks)?;
+            (stream.add_column(Arc::new(closing)), -1)
+        }
+    };
+    Some(Finality::Window { column, shift_ms })
+}
+
 /// What makes the rows of a stream final, and the columns by which they leave: the window that they are in, else the first event time that all
 /// of them have.
 fn finality_of(stream: &mut Stream) -> Option<(Finality, Vec<usize>)> {
@@ -170,22 +235,14 @@ fn finality_of(stream: &mut Stream) -> Option<(Finality, Vec<usize>)> {
         Slot::Physical(place) if !column.padded => Some(place),
         _ => None,
     };
-    let of_window = stream.columns.iter().find_map(|column| {
-        let (info, part) = column.role.as_ref()?;
-        let speaks = info.watermark && info.emit != Some(EmitKind::Changes) && info.to_end_ms(*part).is_some();
-        Some((place(column).filter(|_| speaks)?, info.clone(), *part))
-    });
     let time = stream.columns.iter().filter(|column| column.rowtime).find_map(place);
-    if let Some((window, info, part)) = of_window {
-        let column = match info.closing_shift_ms(part) {
-            Some(shift_ms) => (window, shift_ms),
-            None => {
-                let closing = ShiftedTime::closing(window, &info, part)?;
-                (stream.add_column(Arc::new(closing)), -1)
-            }
-        };
-        let order = [window].into_iter().chain(time.filter(|time| *time != window)).collect();
-        return Some((Finality::Window { column: column.0, shift_ms: column.1 }, order));
+    let columns: Vec<StreamColumn> = stream.columns.clone();
+    for column in &columns {
+        if let Some(window) = place(column)
+            && let Some(finality) = finality_in_window(stream, column, window)
+        {
+            return Some((finality, [window].into_iter().chain(time.filter(|time| *time != window)).collect()));
+        }
     }
     time.map(|time| (Finality::Order, vec![time]))
 }

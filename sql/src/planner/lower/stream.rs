@@ -11,6 +11,7 @@ use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex};
 use eagre_engine::operator::chain::Stage;
 use eagre_engine::wall_clock::WallClock;
 
+use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 use crate::planner::join::Extreme;
 use crate::planner::window::{WindowCut, WindowShape};
@@ -180,6 +181,37 @@ pub(in crate::planner) struct Stream {
 }
 
 impl Stream {
+    /// Refuses rows that are taken back where each is to come once.
+    ///
+    /// # Errors
+    /// Some can be.
+    pub(in crate::planner) fn check_final(&self, who: &str) -> Result<()> {
+        if self.changelog == ChangelogMode::AppendOnly {
+            return Ok(());
+        }
+        let reason = self.retracts_because.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let message = format!(
+            "{who} of a stream that does not end is of rows that come once, and these can be taken back{reason}; add `EMIT ON WINDOW CLOSE`"
+        );
+        Err(SqlError::plan(message, None))
+    }
+
+    /// Refuses rows that are taken back, for what `who` learns from rows and would `instead` do with others.
+    ///
+    /// # Errors
+    /// Some can be.
+    pub(in crate::planner) fn check_learnable(&self, who: &str, instead: &str) -> Result<()> {
+        if self.changelog == ChangelogMode::AppendOnly {
+            return Ok(());
+        }
+        let reason = self.retracts_because.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let message = format!(
+            "{who} learns from rows and cannot unlearn one that is taken back{reason}; {instead} rows that are only inserted, such as those of \
+             windows that have closed (`EMIT ON WINDOW CLOSE`)"
+        );
+        Err(SqlError::plan(message, None))
+    }
+
     /// Whether rows are those of its node, as they are.
     pub(in crate::planner) fn is_plain(&self) -> bool {
         self.stages.is_empty()

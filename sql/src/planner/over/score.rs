@@ -128,12 +128,7 @@ impl Lowering<'_> {
     ) -> Result<Stream> {
         let refuse = |message: String| Err(SqlError::plan(message, None));
         let name = score_function(calls[0].0).map_or("", ScoreFunction::name);
-        if stream.changelog != ChangelogMode::AppendOnly {
-            let reason = stream.retracts_because.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            return refuse(format!(
-                "`{name}` learns from rows and cannot unlearn one that is taken back{reason}; score rows that are only inserted"
-            ));
-        }
+        stream.check_learnable(&format!("`{name}`"), "score")?;
         if self.emit == Some(EmitKind::Changes) {
             return refuse(format!(
                 "`{name}` gives each row one score, when the watermark has passed it; leave `EMIT CHANGES` out"
