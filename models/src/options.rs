@@ -73,8 +73,8 @@ const fn option(name: &'static str, of: &'static [Made], values: &'static str, m
 }
 
 const FILES: &[Made] = &[Made::Safetensors, Made::Onnx, Made::Trained];
-const CLASSIFIERS: &[Made] = &[Made::Safetensors, Made::Onnx, Made::Trained, Made::Online, Made::Http];
-const ANSWERERS: &[Made] = &[Made::Safetensors, Made::Onnx, Made::Trained, Made::Http];
+const ANSWERERS: &[Made] = &[Made::Safetensors, Made::Onnx];
+const ALL: &[Made] = &[Made::Safetensors, Made::Onnx, Made::Trained, Made::Online, Made::Http];
 const NETWORKS: &[Made] = &[Made::Safetensors, Made::Trained, Made::Online];
 const LEARNT: &[Made] = &[Made::Trained, Made::Online];
 const TRAINED: &[Made] = &[Made::Trained];
@@ -101,13 +101,13 @@ pub const OPTIONS: &[ModelOption] = &[
     option("output.name", &[Made::Onnx], "a name", "which output of an ONNX graph is the answer, where it has several"),
     option(
         "labels",
-        CLASSIFIERS,
+        ALL,
         "a, b, c | [\"a\", \"b, c\"]",
         "makes it a classifier: the label of each output, or of the two sides of one output",
     ),
     option(
         "priorities",
-        CLASSIFIERS,
+        ALL,
         "a = 1, b = 10 | {\"a\": 1, \"b, c\": 10}",
         "how urgent each label is; by default its place in 'labels', from 0",
     ),
@@ -130,7 +130,7 @@ pub const OPTIONS: &[ModelOption] = &[
     option("cache.expire", SERVICES, "a duration", "how old a held answer may be"),
     option(
         "learn",
-        LEARNT,
+        ALL,
         "once | online",
         "whether the rows of `AS SELECT ..` are learnt once, or as they come, for as long as they do (once)",
     ),
@@ -309,8 +309,11 @@ impl Definition {
     /// `'labels'`.
     pub(crate) fn labels(&self) -> Result<Option<Vec<String>>> {
         let Some(text) = self.option("labels") else { return Ok(None) };
-        let listed = serde_json::from_str::<Vec<String>>(text).ok();
-        let labels = listed.unwrap_or_else(|| text.split(',').map(|label| label.trim().to_owned()).collect());
+        let labels: Vec<String> = match text.trim_start().starts_with('[') {
+            true => serde_json::from_str(text)
+                .map_err(|error| self.bad("labels", text, &format!("it is no JSON array of texts: {error}")))?,
+            false => text.split(',').map(|label| label.trim().to_owned()).collect(),
+        };
         let twice = (0..labels.len()).any(|index| labels[..index].contains(&labels[index]));
         if labels.len() < 2 || twice || labels.iter().any(String::is_empty) {
             return Err(self.bad(
@@ -341,9 +344,12 @@ impl Definition {
             let (label, number) = part.split_once('=')?;
             Some((label.trim().to_owned(), number.trim().parse().ok()?))
         };
-        let pairs: Vec<(String, f64)> = match serde_json::from_str::<BTreeMap<String, f64>>(text) {
-            Ok(listed) => listed.into_iter().collect(),
-            Err(_) => text.split(',').map(pair).collect::<Option<_>>().ok_or_else(expected)?,
+        let pairs: Vec<(String, f64)> = match text.trim_start().starts_with('{') {
+            true => serde_json::from_str::<BTreeMap<String, f64>>(text)
+                .map_err(|error| self.bad("priorities", text, &format!("it is no JSON object of numbers: {error}")))?
+                .into_iter()
+                .collect(),
+            false => text.split(',').map(pair).collect::<Option<_>>().ok_or_else(expected)?,
         };
         for (label, number) in pairs {
             let place = labels.iter().position(|known| *known == label).ok_or_else(expected)?;

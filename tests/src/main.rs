@@ -12,6 +12,7 @@
 //! | [`processing_time`] | what goes by the order of processing time waits for the end of the input |
 //! | [`match_recognize`] | a pattern finds other matches than the standard says |
 //! | [`models`] | a model answers otherwise than the one that was asked, or its training is done twice |
+//! | [`ordering`] | what is shown or leaves does not stand in the order that is asked for |
 //! | [`online_models`] | what a model has learnt is lost, learnt twice, or shows how steps were cut |
 //! | [`random_queries`] | the same, for queries of many operators that nobody thought of |
 //! | [`nab`] | a detector looks ahead |
@@ -52,6 +53,7 @@ mod models;
 mod nab;
 mod no_execution_plan;
 mod online_models;
+mod ordering;
 mod process;
 mod processing_time;
 mod random_queries;
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
     trials.extend(laws::trials());
     trials.extend(lookup::trials());
     trials.extend(processing_time::trials());
+    trials.extend(ordering::trials());
     trials.extend(match_recognize::trials());
     trials.extend(models::trials());
     trials.extend(online_models::trials());

@@ -89,9 +89,9 @@ impl Default for Config {
 }
 
 impl Config {
-    /// A recurrence with the default training (30 rows) and floor (1e-24).
+    /// A recurrence with the default training (30 rows) and floor (1e-18).
     pub fn new(recurrence: Recurrence) -> Self {
-        Config { recurrence, min_training: 30, variance_floor: 1e-24 }
+        Config { recurrence, min_training: 30, variance_floor: 1e-18 }
     }
 }
 

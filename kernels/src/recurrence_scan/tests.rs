@@ -243,7 +243,7 @@ fn settings_are_plain_data() {
     let text = serde_json::to_string(&config).unwrap();
     assert_eq!(
         text,
-        r#"{"recurrence":"holt","half_life":2.0,"trend_half_life":3.0,"min_training":30,"variance_floor":1e-24}"#
+        r#"{"recurrence":"holt","half_life":2.0,"trend_half_life":3.0,"min_training":30,"variance_floor":1e-18}"#
     );
     assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
 }

@@ -72,7 +72,7 @@ macro_rules! option {
 const MIN_TRAINING: OptionDescription = option!("min_training", whole 30, "Rows of a key that are learnt but score 0.");
 const VARIANCE_FLOOR: OptionDescription = option!(
     "variance_floor",
-    1e-24,
+    1e-18,
     "Added to every variance, in squared units of the value: a constant series scores 0."
 );
 
@@ -509,7 +509,11 @@ impl Method {
                     option: option.name.to_string(),
                     expected: "left out where there are several values, whose regions have no season and no deviation (as `half_space`)"
                         .to_string(),
-                    given: self.options[option.name].to_string(),
+                    given: match (option.name, self.options[option.name]) {
+                        (SEASONALITY_NAME, SEASONALITY_NONE) => "'none'".to_string(),
+                        (SEASONALITY_NAME, ms) => serde_json::json!({ "ms": ms }).to_string(),
+                        (_, number) => number.to_string(),
+                    },
                 });
             }
         }

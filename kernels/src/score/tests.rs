@@ -328,7 +328,7 @@ fn options_of_alarms_are_apart_from_those_of_the_method() {
     let method = |value| DetectorOptions::parse_method(&map(value)).map(|method| method.to_string());
     assert_eq!(
         method(json!({ "method": "ewma", "min_training": 7, "rest": 3 })),
-        Ok("ewma(half_life=100, min_training=7, variance_floor=0.000000000000000000000001)".to_string())
+        Ok("ewma(half_life=100, min_training=7, variance_floor=0.000000000000000001)".to_string())
     );
     assert!(method(json!({ "method": "distance", "min_training": 7 })).is_ok());
     let error = method(json!({ "rest": "x" })).expect_err("no rows").to_string();

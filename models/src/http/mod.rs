@@ -40,8 +40,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Of what a service says of an error, so much is told.
 const EXCERPT_CHARS: usize = 200;
 
-/// Of a request that is refused for something in its rows, so many more are made with parts of it, until what is refused stands alone.
-const PARTS_MAX: usize = 32;
+/// Of a request that is refused for something in its rows, parts are asked about until what is refused stands alone. After so many in a row that are
+/// refused, and as many as it takes to come down to one row, all that is left is.
+const PARTS_MAX: usize = 16;
 
 /// A service.
 pub struct HttpModel {
@@ -87,15 +88,9 @@ impl HttpModel {
                 let answered = classes.labels.iter().map(|label| Field::new(label, DataType::Float64, true));
                 let answered = Arc::new(Schema::new(answered.collect::<Vec<_>>()));
                 let output = Signature::classification(definition, &classes)?;
-                let activation = definition.activation()?.unwrap_or(Activation::None);
-                (answered, Some(Answer { activation, classes: Some(classes), output }))
+                (answered, Some(Answer { activation: Activation::None, classes: Some(classes), output }))
             }
-            None => {
-                if let Some(value) = definition.option("output.activation") {
-                    return Err(definition.bad("output.activation", value, "it makes probabilities of 'labels'"));
-                }
-                (columns(definition, "OUTPUT", definition.output.as_deref(), answered_type)?, None)
-            }
+            None => (columns(definition, "OUTPUT", definition.output.as_deref(), answered_type)?, None),
         };
         let output = classifier.as_ref().map_or(&answered, |classifier| &classifier.output).clone();
         let timeout = duration(definition, "timeout", Duration::from_secs(30))?;
@@ -118,7 +113,7 @@ impl HttpModel {
                 None
             }
             Some(_) => Some(AnswerCache {
-                rows_max: count(definition, "cache.max-rows", 1, 1..=1 << 32)?,
+                rows_max: count(definition, "cache.max-rows", 1, 0..=1 << 32)?,
                 expire_ms: match definition.option("cache.expire") {
                     None => None,
                     Some(_) => Some(duration(definition, "cache.expire", Duration::ZERO)?.as_millis() as i64),
@@ -146,7 +141,10 @@ impl HttpModel {
     /// The answers to some rows, each by output, or why it has none. What a request is refused for may be one row of it.
     fn answers(&self, rows: &[Vec<Value>], parts_left: &mut usize) -> Vec<RowAnswer> {
         match self.request(rows) {
-            Ok(answers) => answers,
+            Ok(answers) => {
+                *parts_left = self.parts_max();
+                answers
+            }
             Err(refused) if refused.for_its_rows && rows.len() > 1 && *parts_left >= 2 => {
                 *parts_left -= 2;
                 let (left, right) = rows.split_at(rows.len() / 2);
@@ -156,6 +154,10 @@ impl HttpModel {
             }
             Err(refused) => vec![Err(refused.why); rows.len()],
         }
+    }
+
+    fn parts_max(&self) -> usize {
+        PARTS_MAX + 2 * (self.batch_rows.ilog2() as usize + 1)
     }
 
     /// What a request about some rows comes to.
@@ -389,7 +391,7 @@ impl HttpModel {
                 let place = next.fetch_add(1, Ordering::Relaxed);
                 batches.get(place).map(|batch| (place, *batch))
             } {
-                let mut parts_left = PARTS_MAX;
+                let mut parts_left = self.parts_max();
                 let answer = self.answers(batch, &mut parts_left);
                 answered.lock().unwrap_or_else(PoisonError::into_inner).push((place, answer));
             }
@@ -464,9 +466,10 @@ fn column(values: &[Value], field: &Field, refused: &mut Vec<Refusal>) -> ArrayR
     match field.data_type() {
         number if number.is_numeric() => {
             let whole = number.is_integer();
+            let fits = |value: &f64| *number != DataType::Float32 || (*value as f32).is_finite();
             let wide: ArrayRef = match whole {
                 true => Arc::new(values.iter().map(whole_number).collect::<Int64Array>()),
-                false => Arc::new(values.iter().map(Value::as_f64).collect::<Float64Array>()),
+                false => Arc::new(values.iter().map(|value| value.as_f64().filter(fits)).collect::<Float64Array>()),
             };
             let numbers = cast(&wide, number).unwrap_or_else(|_| new_null_array(number, values.len()));
             for (row, value) in rows.filter(|(row, value)| !value.is_null() && numbers.is_null(*row)) {

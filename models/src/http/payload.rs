@@ -126,7 +126,7 @@ impl Payload {
                         let is_it = |label: &&String| label.as_str() == bare.trim();
                         labels?.iter().find(is_it).map(|label| Value::String(label.clone()))
                     };
-                    let parsed = serde_json::from_str(bare).ok().or_else(label);
+                    let parsed = label().or_else(|| serde_json::from_str(bare).ok());
                     parsed
                         .ok_or_else(|| format!("its answer is no JSON with the outputs: {}", super::excerpt(content)))?
                 }
@@ -148,16 +148,21 @@ impl Payload {
 fn outputs(output: &SchemaRef, labels: Option<&[String]>, prediction: &Value) -> RowAnswer {
     let fields = output.fields();
     if let Some(labels) = labels {
+        // A whole number or a truth value may be a label, too.
+        let said = match prediction {
+            Value::String(said) => Some(said.clone()),
+            Value::Bool(said) => Some(said.to_string()),
+            Value::Number(said) => Some(said.to_string()).filter(|said| labels.contains(said)),
+            _ => None,
+        };
+        if let Some(said) = said {
+            let of_label = |label: &String| f64::from(u8::from(*label == said)).into();
+            return match labels.contains(&said) {
+                true => Ok(labels.iter().map(of_label).collect()),
+                false => Err(format!("its prediction is '{said}', which is none of the labels {}", labels.join(", "))),
+            };
+        }
         match prediction {
-            Value::String(said) => {
-                let of_label = |label: &String| f64::from(u8::from(label == said)).into();
-                return match labels.contains(said) {
-                    true => Ok(labels.iter().map(of_label).collect()),
-                    false => {
-                        Err(format!("its prediction is '{said}', which is none of the labels {}", labels.join(", ")))
-                    }
-                };
-            }
             Value::Number(second) if labels.len() == 2 => {
                 return Ok(vec![
                     second.as_f64().map_or(Value::Null, |second| (1.0 - second).into()),

@@ -2,7 +2,7 @@
 //!
 //! Mean and variance with exponentially falling weights are updated in one pass (Finch, 2009, "Incremental calculation of weighted mean and variance"); without
 //! a half-life all rows weigh the same, which is Welford's recurrence. Of a number that is far beyond all that was usual only so much is learnt that one wild
-//! row does not hide what comes after it; where such numbers go on coming the deviation grows with each, and they are usual soon.
+//! row does not hide what comes after it; where such numbers go on coming the deviation grows with each, until they are usual.
 
 use super::words::{Reader, Writer};
 

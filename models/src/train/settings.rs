@@ -84,7 +84,7 @@ impl TrainingSettings {
                 ));
             }
         }
-        if definition.option("path").is_some() && definition.format()? != Format::Safetensors {
+        if let Ok(Format::Onnx) = definition.format() {
             let (option, value) = match definition.option("format") {
                 Some(format) => ("format", format),
                 None => ("path", definition.path()?),

@@ -246,16 +246,21 @@ fn nobody_there_refuses_rows() {
 #[test]
 fn numbers_come_as_they_were_sent() {
     let (url, _) = server(Box::new(|_, _, _| {
-        let predictions = r#"[[12345.25, 7, 1.5, 2], [0.30000001192092896, 3000000000, 0.1, 1e30], [1e300, 1.0, 123456789.5, 9e18],
-            [0.1, 1.5, "x", 3]]"#;
+        let predictions = r#"[[12345.25, 7, 1.5, 2, 0.5], [0.30000001192092896, 3000000000, 0.1, 1e30, 1], [1e300, 1.0, 123456789.5, 9e18, 1],
+            [0.1, 1.5, "x", 3, 1], [0.1, 1, 1, 1, 1e300]]"#;
         (200, format!(r#"{{"predictions": {predictions}}}"#))
     }));
-    let output =
-        [("a", DataType::Float64), ("b", DataType::Int32), ("c", DataType::Decimal128(6, 2)), ("d", DataType::Int64)];
+    let output = [
+        ("a", DataType::Float64),
+        ("b", DataType::Int32),
+        ("c", DataType::Decimal128(6, 2)),
+        ("d", DataType::Int64),
+        ("e", DataType::Float32),
+    ];
     let model = service(&url, &[("x", DataType::Float64)], &output, &[("payload", "vertex")]);
     let types: Vec<&DataType> = model.output().fields().iter().map(|field| field.data_type()).collect();
     assert_eq!(types, output.iter().map(|(_, data_type)| data_type).collect::<Vec<_>>());
-    let answer = ask(model.as_ref(), &[numbers(4)], 4).expect("it answers");
+    let answer = ask(model.as_ref(), &[numbers(5)], 5).expect("it answers");
     assert_eq!(doubles(&answer.columns[0])[0], Some(12345.25));
     assert_eq!(answer.columns[1].as_primitive::<Int32Type>().value(0), 7);
     assert_eq!(answer.columns[2].as_primitive::<Decimal128Type>().value(0), 150);
@@ -267,6 +272,7 @@ fn numbers_come_as_they_were_sent() {
             (1, "its output `b` is 3000000000, and not one of INT"),
             (2, "its output `c` is 123456789.5, and not one of DECIMAL(6, 2)"),
             (3, "its output `b` is 1.5, and not one of INT"),
+            (4, "its output `e` is 1e300, and not one of FLOAT"),
         ]
     );
 }
@@ -276,7 +282,7 @@ fn numbers_come_as_they_were_sent() {
 fn services_classify() {
     let (url, _) = server(Box::new(|_, _, _| {
         let predictions =
-            r#"[[0.25, 0.75], {"angry": 0.125, "calm": 0.875}, 0.5, "angry", "bored", [0.5, 0.9], [1.0]]"#;
+            r#"[[0.25, 0.75], {"angry": 0.125, "calm": 0.875}, 0.5, "angry", "bored", [0.5, 0.9], [1.0], true]"#;
         (200, format!(r#"{{"predictions": {predictions}}}"#))
     }));
     let all = [
@@ -290,7 +296,7 @@ fn services_classify() {
     let input = Some(vec![("x".to_owned(), DataType::Float64)]);
     let model = open(&Definition { input, ..definition(&all) }, &[]).expect("it opens");
     assert_eq!(model.labels().expect("it is a classifier"), ["calm", "angry"]);
-    let answer = ask(model.as_ref(), &[numbers(7)], 7).expect("it answers");
+    let answer = ask(model.as_ref(), &[numbers(8)], 8).expect("it answers");
     let labels: Vec<&str> = answer.columns[0].as_string::<i32>().iter().take(4).flatten().collect();
     assert_eq!(labels, ["angry", "calm", "calm", "angry"]);
     assert_eq!(doubles(&answer.columns[2])[..4], [Some(6.0), Some(1.0), Some(4.0), Some(8.0)]);
@@ -299,6 +305,14 @@ fn services_classify() {
     assert_eq!(refused[0], (4, "its prediction is 'bored', which is none of the labels calm, angry"));
     assert!(refused[1].0 == 5 && refused[1].1.starts_with("its outputs sum up to 1.4"), "{refused:?}");
     assert_eq!(refused[2], (6, "its prediction has 1 values, and the model names 2"));
+    assert_eq!(refused[3], (7, "its prediction is 'true', which is none of the labels calm, angry"));
+    // A label that is a number is that label.
+    let (url, _) = server(Box::new(|_, _, _| (200, r#"{"predictions": [1, 0, 0.75]}"#.to_owned())));
+    let all = [("provider", "http"), ("url", url.as_str()), ("payload", "vertex"), ("labels", r#"["1", "0"]"#)];
+    let input = Some(vec![("x".to_owned(), DataType::Float64)]);
+    let model = open(&Definition { input, ..definition(&all) }, &[]).expect("it opens");
+    let answer = ask(model.as_ref(), &[numbers(3)], 3).expect("it answers");
+    assert_eq!(answer.columns[0].as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["1", "0", "0"]);
 }
 
 /// Of a request that is refused for one of its rows the others are asked about again.
@@ -326,7 +340,7 @@ fn a_bad_row_refuses_itself_alone() {
     let model = service(&url, &[("x", DataType::Float64)], &[("y", DataType::Float64)], &options);
     let answer = ask(model.as_ref(), &[numbers(64)], 64).expect("it refuses rows");
     assert_eq!(answer.refused.len(), 64);
-    assert!(bodies.lock().expect("no panic").len() <= 33);
+    assert!(bodies.lock().expect("no panic").len() <= 31);
 }
 
 /// What is wrong with the options is told when the model is created.

@@ -465,9 +465,12 @@ struct Planned {
 fn plan_statement(context: &PlanContext<'_>, statement: &PlannedStatement<'_>) -> Result<Planned> {
     let query = statement.query();
     let mut plan = match statement.kind {
-        PlannedKind::Insert(insert) => plan_of_result(context, &insert::with_defaults(context, insert)?)?,
-        PlannedKind::Query(_) => plan_of_result(context, query)?,
-        PlannedKind::View(_) => context.plan_query(query)?,
+        // What is written of rows that do not end is what comes first.
+        PlannedKind::Insert(insert) => plan_of_result(context, &insert::with_defaults(context, insert)?, false)?,
+        PlannedKind::Query(_) | PlannedKind::View(_) => {
+            let is_cut = query.ast.limit_clause.is_some() || query.ast.fetch.is_some();
+            plan_of_result(context, query, is_cut)?
+        }
     };
     let at = |error: SqlError| located(error, statement);
     if let Some(view) = statement.view() {
@@ -498,9 +501,9 @@ fn plan_statement(context: &PlanContext<'_>, statement: &PlannedStatement<'_>) -
     Ok(Planned { plan, final_sort, sink })
 }
 
-/// The plan of a query whose rows are shown or written, in the order of the view that it reads where they end.
-fn plan_of_result(context: &PlanContext<'_>, query: &QueryText) -> Result<LogicalPlan> {
-    let ordered = context.plan_in_order_of_view(query).filter(|plan| reads_bounded(context, plan));
+/// The plan of a query whose rows are shown or written, in the order of the view that it reads where they end, or `is_cut`, the first ones are kept.
+fn plan_of_result(context: &PlanContext<'_>, query: &QueryText, is_cut: bool) -> Result<LogicalPlan> {
+    let ordered = context.plan_in_order_of_view(query).filter(|plan| is_cut || reads_bounded(context, plan));
     ordered.map_or_else(|| context.plan_query(query), Ok)
 }
 

@@ -86,7 +86,7 @@ fn resolved_name(model: &str, wanted: Wanted) -> String {
 /// Makes `predict(m, a)` a call of the function of `m`.
 ///
 /// # Errors
-/// No such model; `DISTINCT`, `FILTER`, `OVER`, arguments by name.
+/// No such model; `DISTINCT`, `FILTER`, `OVER`; inputs by name that are none, or are missing.
 pub(super) fn resolve(catalog: &Catalog, function: &mut Function) -> Result<()> {
     let Some(wanted) = wanted_of(&function.name) else { return Ok(()) };
     let (name, location) = (wanted.name(), Location::of(function.name.span()));
@@ -99,10 +99,12 @@ pub(super) fn resolve(catalog: &Catalog, function: &mut Function) -> Result<()> 
         && function.filter.is_none()
         && function.over.is_none()
         && function.null_treatment.is_none()
-        && list.args.iter().all(|arg| match arg {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(_))
-            | FunctionArg::Named { arg: FunctionArgExpr::Expr(_), .. } => true,
-            _ => false,
+        && list.args.iter().all(|arg| {
+            matches!(
+                arg,
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(_))
+                    | FunctionArg::Named { arg: FunctionArgExpr::Expr(_), .. }
+            )
         });
     if !plain {
         return Err(SqlError::plan(format!("`{name}` asks about each row by itself; {form}"), location));
@@ -146,7 +148,7 @@ fn in_order(inputs: &[&str], args: Vec<FunctionArg>) -> std::result::Result<Vec<
             Some(_) => *input == name.value,
             None => input.eq_ignore_ascii_case(&name.value),
         };
-        let place = inputs.iter().position(same).ok_or_else(|| format!("is given an input `{name}`"))?;
+        let place = inputs.iter().position(same).ok_or_else(|| format!("is given `{name}`, which is no input"))?;
         if ordered[place].replace(FunctionArg::Unnamed(arg)).is_some() {
             return Err(format!("is given `{name}` twice"));
         }

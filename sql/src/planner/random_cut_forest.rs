@@ -5,11 +5,12 @@
 //! stream, over the columns that are numbers, as there. The defaults are those of there too. Which columns are numbers, and which is the
 //! event time, the table says, or the columns of its query.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, SelectItem, SetExpr, Spanned,
-    TableAlias, TableFactor, Value, WildcardAdditionalOptions,
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, ObjectName, Query, SelectItem, SetExpr,
+    Spanned, TableAlias, TableFactor, Value, WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -64,7 +65,11 @@ fn of_table(catalog: &Catalog, query: &Query, location: Option<Location>) -> Res
     let SetExpr::Select(select) = query.body.as_ref() else { return Ok(None) };
     let [from] = select.from.as_slice() else { return Ok(None) };
     let TableFactor::Table { name: table, args: None, .. } = &from.relation else { return Ok(None) };
-    if !from.joins.is_empty() || query.with.is_some() {
+    let groups = match &select.group_by {
+        GroupByExpr::Expressions(keys, _) => !keys.is_empty(),
+        GroupByExpr::All(_) => true,
+    };
+    if !from.joins.is_empty() || query.with.is_some() || groups || select.distinct.is_some() {
         return Ok(None);
     }
     let Some((found, time)) = timed_table(catalog, table, location)? else { return Ok(None) };
@@ -74,7 +79,7 @@ fn of_table(catalog: &Catalog, query: &Query, location: Option<Location>) -> Res
     for item in &select.projection {
         match item {
             SelectItem::Wildcard(_) => values.extend(numbers().map(|field| field.name().clone())),
-            SelectItem::UnnamedExpr(expr) => {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
                 let Some(column) = window::column_ident(expr) else { return Ok(None) };
                 let same = |name: &str| match column.quote_style {
                     Some(_) => name == column.value,
@@ -89,6 +94,12 @@ fn of_table(catalog: &Catalog, query: &Query, location: Option<Location>) -> Res
     Ok(Some(Stream { query: Box::new(query.clone()), time, values }))
 }
 
+thread_local! {
+    /// How many streams are being looked at, one in the other.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+const DEPTH_MAX: u32 = 8;
+
 /// The stream of a query, whose columns tell which are numbers and which is the event time.
 fn of_query(catalog: &Catalog, query: Box<Query>, location: Option<Location>) -> Result<Stream> {
     let text = QueryText {
@@ -97,7 +108,15 @@ fn of_query(catalog: &Catalog, query: Box<Query>, location: Option<Location>) ->
         location: location.unwrap_or(Location::new(1, 1)),
         emit: None,
     };
-    let schema = online::timed_schema(catalog, &text)?;
+    let depth = DEPTH.get();
+    if depth >= DEPTH_MAX {
+        let message = format!("streams of `{NAME}` stand in one another, or views read each other in a circle");
+        return Err(SqlError::plan(message, location));
+    }
+    DEPTH.set(depth + 1);
+    let schema = online::timed_schema(catalog, &text);
+    DEPTH.set(depth);
+    let schema = schema?;
     let time = online::event_time(&schema).map_err(|_| {
         let message = format!(
             "the stream of `{NAME}` has no column of which a watermark speaks, and not one timestamp alone; have it select the event time"
@@ -115,7 +134,7 @@ fn of_query(catalog: &Catalog, query: Box<Query>, location: Option<Location>) ->
 /// A call in a `FROM`, as a subquery.
 ///
 /// # Errors
-/// Other arguments; a stream of which the table does not tell columns and event time.
+/// Other arguments; a stream of which neither its table nor its columns tell the event time.
 pub(super) fn table_function(catalog: &Catalog, factor: &TableFactor) -> Result<Option<TableFactor>> {
     let (name, args, alias) = match factor {
         TableFactor::TableFunction { expr: Expr::Function(function), alias } => match &function.args {

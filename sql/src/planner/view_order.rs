@@ -5,7 +5,7 @@
 
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, OrderBy, OrderByExpr, OrderByKind, SelectItem, SetExpr, TableFactor, Value,
+    Expr, GroupByExpr, Ident, OrderBy, OrderByExpr, OrderByKind, SelectItem, SetExpr, TableFactor, Value,
 };
 
 use super::context::PlanContext;
@@ -28,6 +28,13 @@ fn with_order(catalog: &Catalog, query: &QueryText) -> Option<QueryText> {
         return None;
     }
     let SetExpr::Select(select) = query.ast.body.as_ref() else { return None };
+    let groups = match &select.group_by {
+        GroupByExpr::Expressions(keys, _) => !keys.is_empty(),
+        GroupByExpr::All(_) => true,
+    };
+    if groups || select.distinct.is_some() || select.having.is_some() {
+        return None;
+    }
     let [from] = select.from.as_slice() else { return None };
     let TableFactor::Table { name, alias, args: None, .. } = &from.relation else { return None };
     if !from.joins.is_empty() || alias.as_ref().is_some_and(|alias| !alias.columns.is_empty()) {
@@ -53,49 +60,54 @@ fn with_order(catalog: &Catalog, query: &QueryText) -> Option<QueryText> {
 fn order_of(view: &View) -> Option<Vec<(Ident, OrderByExpr)>> {
     let OrderByKind::Expressions(keys) = &view.query.ast.order_by.as_ref()?.kind else { return None };
     let SetExpr::Select(select) = view.query.ast.body.as_ref() else { return None };
-    let output = |(place, item): (usize, &SelectItem)| match (view.columns.get(place), item) {
-        (Some(name), _) => Some(Ident::with_quote('"', name)),
-        (None, SelectItem::ExprWithAlias { alias, .. }) => Some(alias.clone()),
-        (None, SelectItem::UnnamedExpr(expr)) => column_ident(expr),
-        _ => None,
-    };
-    let outputs: Vec<Option<Ident>> = select.projection.iter().enumerate().map(output).collect();
-    let has_wildcard = select
-        .projection
-        .iter()
-        .any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
+    let items = select.projection.as_slice();
+    let has_wildcard =
+        items.iter().any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
     if has_wildcard && !view.columns.is_empty() {
         return None;
     }
+    // What the view's own query calls it, and what the view does.
+    let own_name = |item: &SelectItem| match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.clone()),
+        SelectItem::UnnamedExpr(expr) => column_ident(expr),
+        _ => None,
+    };
+    let name = |place: usize| match view.columns.get(place) {
+        Some(name) => Some(Ident::with_quote('"', name)),
+        None => own_name(items.get(place)?),
+    };
     let column_of = |key: &OrderByExpr| -> Option<Ident> {
-        let ordinal = match &key.expr {
-            Expr::Value(value) => match &value.value {
-                Value::Number(number, _) => Some(number.parse::<usize>().ok()?.checked_sub(1)?),
-                _ => None,
-            },
+        if let Some(place) = place_of(&key.expr) {
+            return name(place).filter(|_| !has_wildcard);
+        }
+        let unqualified = match &key.expr {
+            Expr::Identifier(ident) => Some(ident),
             _ => None,
         };
-        if let Some(place) = ordinal {
-            return outputs.get(place).filter(|_| !has_wildcard)?.clone();
-        }
-        let named = column_ident(&key.expr);
-        let same = |(output, item): &(&Option<Ident>, &SelectItem)| {
-            let alias = match item {
-                SelectItem::ExprWithAlias { alias, .. } => Some(alias),
-                _ => output.as_ref(),
-            };
-            let by_name =
-                named.as_ref().zip(alias).is_some_and(|(key, name)| key.value.eq_ignore_ascii_case(&name.value));
-            let by_expr = match item {
-                SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => *expr == key.expr,
-                _ => false,
-            };
-            by_name || by_expr
+        let is_named = |item: &SelectItem| own_name(item).zip(unqualified).is_some_and(|(own, key)| same(&own, key));
+        let is_written = |item: &SelectItem| match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => *expr == key.expr,
+            _ => false,
         };
-        match outputs.iter().zip(&select.projection).find(same) {
-            Some((output, _)) => output.clone(),
-            None => named.filter(|_| has_wildcard),
+        // A name is that of an output first, as in any `ORDER BY`.
+        match items.iter().position(is_named).or_else(|| items.iter().position(is_written)) {
+            Some(place) => name(place),
+            None => unqualified.filter(|_| has_wildcard).cloned(),
         }
     };
     keys.iter().map(|key| Some((column_of(key)?, key.clone()))).collect()
+}
+
+/// The place that a number in an `ORDER BY` means, from 0.
+fn place_of(key: &Expr) -> Option<usize> {
+    let Expr::Value(value) = key else { return None };
+    let Value::Number(number, _) = &value.value else { return None };
+    number.parse::<usize>().ok()?.checked_sub(1)
+}
+
+fn same(a: &Ident, b: &Ident) -> bool {
+    match a.quote_style.is_some() && b.quote_style.is_some() {
+        true => a.value == b.value,
+        false => a.value.eq_ignore_ascii_case(&b.value),
+    }
 }

@@ -32,16 +32,7 @@ impl Lowering<'_> {
         if stream.pending.is_some() {
             stream = self.assign_windows(stream, plan)?;
         }
-        if let Some(ranking) = self.upstream(&stream).find(|node| self.graph.nodes[*node].name() == "TopN") {
-            let because = &self.graph.nodes[ranking].detail;
-            return Err(SqlError::plan(
-                format!(
-                    "{CLAUSE}: a row of first rows ({because}) may be replaced for as long as rows come, so it is never final; rank the rows of a \
-                     window (`PARTITION BY window_start, window_end, ..`)"
-                ),
-                at,
-            ));
-        }
+        self.check_not_ranked(&stream, at)?;
         self.narrow(&mut stream);
         let Some((finality, order)) = finality_of(&mut stream) else {
             return Err(SqlError::plan(self.why_never_final(&stream), at));
@@ -62,7 +53,6 @@ impl Lowering<'_> {
         plan: &LogicalPlan,
         order: Vec<OrderKey>,
     ) -> Result<Stream> {
-        self.narrow(&mut stream);
         let first = order.first().filter(|key| !key.options.descending);
         let Some(finality) = first.and_then(|key| finality_by(&mut stream, key.column)) else {
             return Err(SqlError::unsupported(
@@ -72,12 +62,28 @@ impl Lowering<'_> {
                 self.order_at,
             ));
         };
-        if self.emit != Some(EmitKind::OnWindowClose) {
-            stream.check_final("`ORDER BY`")?;
+        match self.emit {
+            Some(EmitKind::OnWindowClose) => self.check_not_ranked(&stream, self.order_at)?,
+            _ => stream.check_final("`ORDER BY`")?,
         }
         // Nothing is left to wait for.
         self.aggregated_window = true;
         self.settle(stream, plan, finality, order)
+    }
+
+    /// Refuses rows that may be replaced because of one that comes much later.
+    fn check_not_ranked(&self, stream: &Stream, at: Option<Location>) -> Result<()> {
+        let Some(ranking) = self.upstream(stream).find(|node| self.graph.nodes[*node].name() == "TopN") else {
+            return Ok(());
+        };
+        let because = &self.graph.nodes[ranking].detail;
+        Err(SqlError::plan(
+            format!(
+                "{CLAUSE}: a row of first rows ({because}) may be replaced for as long as rows come, so it is never final; rank the rows of a \
+                 window (`PARTITION BY window_start, window_end, ..`)"
+            ),
+            at,
+        ))
     }
 
     fn settle(

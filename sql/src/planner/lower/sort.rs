@@ -64,6 +64,7 @@ impl Lowering<'_> {
         if stream.pending.is_some() {
             stream = self.assign_windows(stream, &sort.input)?;
         }
+        self.narrow(&mut stream);
         let order = self.keys_of(&mut stream, sort)?;
         self.in_order_of_time(stream, plan, order)
     }
