@@ -272,7 +272,7 @@ fn numbers_come_as_they_were_sent() {
             (1, "its output `b` is 3000000000, and not one of INT"),
             (2, "its output `c` is 123456789.5, and not one of DECIMAL(6, 2)"),
             (3, "its output `b` is 1.5, and not one of INT"),
-            (4, "its output `e` is 1e300, and not one of FLOAT"),
+            (4, "its output `e` is 1e+300, and not one of FLOAT"),
         ]
     );
 }
