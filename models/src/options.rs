@@ -73,7 +73,7 @@ const fn option(name: &'static str, of: &'static [Made], values: &'static str, m
 }
 
 const FILES: &[Made] = &[Made::Safetensors, Made::Onnx, Made::Trained];
-const ANSWERERS: &[Made] = &[Made::Safetensors, Made::Onnx];
+const READ: &[Made] = &[Made::Safetensors, Made::Onnx];
 const ALL: &[Made] = &[Made::Safetensors, Made::Onnx, Made::Trained, Made::Online, Made::Http];
 const NETWORKS: &[Made] = &[Made::Safetensors, Made::Trained, Made::Online];
 const LEARNT: &[Made] = &[Made::Trained, Made::Online];
@@ -97,7 +97,7 @@ pub const OPTIONS: &[ModelOption] = &[
         "relu | tanh | sigmoid | gelu | silu",
         "what follows the hidden layers of an mlp or gru (relu)",
     ),
-    option("output.activation", ANSWERERS, "none | sigmoid | softmax", "what follows the last layer"),
+    option("output.activation", READ, "none | sigmoid | softmax", "what follows the last layer"),
     option("output.name", &[Made::Onnx], "a name", "which output of an ONNX graph is the answer, where it has several"),
     option(
         "labels",
@@ -232,7 +232,7 @@ pub(crate) fn check_as(definition: &Definition, made: Option<Made>) -> Result<()
         let nearest = names.filter(|known| alike(known) >= 0.5).max_by(|a, b| alike(a).total_cmp(&alike(b)));
         return Err(ModelError::UnknownOption { model: definition.name.clone(), option: name.clone(), nearest });
     }
-    let Some(made) = made.map_or_else(|| Made::of(definition), |made| Ok(Some(made)))? else { return Ok(()) };
+    let Some(made) = made.or(Made::of(definition)?) else { return Ok(()) };
     for (name, value) in &definition.options {
         let known = OPTIONS.iter().find(|option| option.name.eq_ignore_ascii_case(name));
         let Some(known) = known.filter(|known| !known.of.contains(&made)) else { continue };

@@ -2,7 +2,9 @@
 //!
 //! `'provider' = 'http'`, `'url'`, and `'payload'`, which says how rows are put into a request and answers taken out of a response ([`payload`]). A
 //! request that fails in a way that may pass (no connection, too late, 429, 5xx) is made again, waiting longer each time. What does not answer in the
-//! end, or answers something else than was asked for, refuses its rows with the reason; nothing is ended by it.
+//! end, or answers something else than was asked for, refuses its rows with the reason; nothing is ended by it. What is refused for what it asks is
+//! asked in parts, so that a bad row refuses itself. With `'labels'` a service is a classifier: its answers are probabilities, which become what those of
+//! any other are ([`Answer`]).
 //!
 //! The engine keeps what was answered for its replays, and, with `'cache.max-rows'`, from step to step.
 

@@ -2,7 +2,7 @@
 
 use crate::error::{ModelError, Result};
 use crate::network::{Arch, Hidden};
-use crate::options::{Definition, Format};
+use crate::options::Definition;
 
 /// What is learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +71,6 @@ impl TrainingSettings {
                 "it gives probabilities, and a regressor gives numbers: 'linear'",
             ));
         }
-        if let Some(value) = definition.option("output.activation") {
-            return Err(definition.bad("output.activation", value, "what is trained here knows by itself"));
-        }
         for option in ["hidden", "activation"] {
             let said = definition.option(option).filter(|_| matches!(arch, Arch::Linear | Arch::Logistic));
             if let Some(value) = said {
@@ -84,12 +81,10 @@ impl TrainingSettings {
                 ));
             }
         }
-        if let Ok(Format::Onnx) = definition.format() {
-            let (option, value) = match definition.option("format") {
-                Some(format) => ("format", format),
-                None => ("path", definition.path()?),
-            };
-            return Err(definition.bad(option, value, "what is trained is written as 'safetensors'"));
+        let is_said = definition.word("format", &[("safetensors", ())])?.is_some();
+        let path = definition.option("path").filter(|path| !is_said && path.to_lowercase().ends_with(".onnx"));
+        if let Some(path) = path {
+            return Err(definition.bad("path", path, "what is trained is written as 'safetensors'"));
         }
         let hidden = match definition.option("hidden") {
             None if arch == Arch::Gru => vec![16],
