@@ -53,7 +53,7 @@ pub type ViewTables<'a> = dyn Fn(&str) -> Result<Arc<dyn TableProvider>> + 'a;
 /// All that is wrong with the query.
 pub fn plan(catalog: &Catalog, query: &QueryText) -> Result<Option<AdHocQuery>> {
     let context = PlanContext::new(catalog);
-    let plan = context.plan_in_order_of_view(query).map_or_else(|| context.plan_query(query), Ok)?;
+    let plan = context.plan_in_order_of_view(query, |_| true)?;
     let mut others = false;
     plan.apply_with_subqueries(|plan| {
         if let LogicalPlan::TableScan(scan) = plan

@@ -466,10 +466,13 @@ fn plan_statement(context: &PlanContext<'_>, statement: &PlannedStatement<'_>) -
     let query = statement.query();
     let mut plan = match statement.kind {
         // What is written of rows that do not end is what comes first.
-        PlannedKind::Insert(insert) => plan_of_result(context, &insert::with_defaults(context, insert)?, false)?,
+        PlannedKind::Insert(insert) => {
+            let query = insert::with_defaults(context, insert)?;
+            context.plan_in_order_of_view(&query, |plan| reads_bounded(context, plan))?
+        }
         PlannedKind::Query(_) | PlannedKind::View(_) => {
             let is_cut = query.ast.limit_clause.is_some() || query.ast.fetch.is_some();
-            plan_of_result(context, query, is_cut)?
+            context.plan_in_order_of_view(query, |plan| is_cut || reads_bounded(context, plan))?
         }
     };
     let at = |error: SqlError| located(error, statement);
@@ -499,12 +502,6 @@ fn plan_statement(context: &PlanContext<'_>, statement: &PlannedStatement<'_>) -
     };
     let plan = logical::optimize(context, plan).map_err(at)?;
     Ok(Planned { plan, final_sort, sink })
-}
-
-/// The plan of a query whose rows are shown or written, in the order of the view that it reads where they end, or `is_cut`, the first ones are kept.
-fn plan_of_result(context: &PlanContext<'_>, query: &QueryText, is_cut: bool) -> Result<LogicalPlan> {
-    let ordered = context.plan_in_order_of_view(query).filter(|plan| is_cut || reads_bounded(context, plan));
-    ordered.map_or_else(|| context.plan_query(query), Ok)
 }
 
 fn lower_statement(

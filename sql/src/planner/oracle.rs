@@ -74,7 +74,7 @@ pub async fn answer(
 /// The plan that [`answer`] runs, over in-memory tables and without our own nodes.
 fn batch_plan(catalog: &Catalog, query: &QueryText, tables: &HashMap<String, Vec<RecordBatch>>) -> Result<LogicalPlan> {
     let context = PlanContext::inlining(catalog);
-    let plan = context.plan_in_order_of_view(query).map_or_else(|| context.plan_query(query), Ok)?;
+    let plan = context.plan_in_order_of_view(query, |_| true)?;
     let plan = logical::analyze(&context, plan).map_err(|error| error.or_at(query.location))?;
     if let Some(model) = online::asked_models(&plan).pop() {
         let message = format!("a query that asks `{model}`, a model that goes on learning, and is answered at once");

@@ -9,8 +9,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, ObjectName, Query, SelectItem, SetExpr,
-    Spanned, TableAlias, TableFactor, Value, WildcardAdditionalOptions,
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, SelectItem, SetExpr, Spanned,
+    TableAlias, TableFactor, Value, WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -65,11 +65,7 @@ fn of_table(catalog: &Catalog, query: &Query, location: Option<Location>) -> Res
     let SetExpr::Select(select) = query.body.as_ref() else { return Ok(None) };
     let [from] = select.from.as_slice() else { return Ok(None) };
     let TableFactor::Table { name: table, args: None, .. } = &from.relation else { return Ok(None) };
-    let groups = match &select.group_by {
-        GroupByExpr::Expressions(keys, _) => !keys.is_empty(),
-        GroupByExpr::All(_) => true,
-    };
-    if !from.joins.is_empty() || query.with.is_some() || groups || select.distinct.is_some() {
+    if !from.joins.is_empty() || query.with.is_some() || window::groups(select) {
         return Ok(None);
     }
     let Some((found, time)) = timed_table(catalog, table, location)? else { return Ok(None) };

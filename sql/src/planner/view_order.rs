@@ -1,24 +1,32 @@
 //! A view whose query ends with an `ORDER BY` is read in that order by a query that gives none: `SELECT * FROM urgent`.
 //!
 //! Rows of a view have no order of their own, as in any SQL. Who writes one all the same means that of the list that is shown, so what is shown, or
-//! written, of the view alone has it. It holds for a result that ends; a `SELECT` that groups, or names its own order, is left as it is.
+//! written, of the view alone has it. It holds for a result that ends, and where a `LIMIT` keeps the first rows of one that does not; a `SELECT` that groups, or names its own order, is left as it is.
 
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Ident, OrderBy, OrderByExpr, OrderByKind, SelectItem, SetExpr, TableFactor, Value,
+    Expr, Ident, OrderBy, OrderByExpr, OrderByKind, SelectItem, SetExpr, TableFactor, Value,
 };
 
 use super::context::PlanContext;
-use super::window::column_ident;
+use super::window::{column_ident, groups};
 use crate::catalog::{Catalog, Relation, View};
+use crate::error::Result;
 use crate::parser::QueryText;
 
 impl PlanContext<'_> {
-    /// The plan of a query in the order of the view that it reads, where it reads one that has an order, and gives none itself.
-    pub(super) fn plan_in_order_of_view(&self, query: &QueryText) -> Option<LogicalPlan> {
-        let ordered = with_order(self.catalog, query)?;
+    /// The plan of a query; where it reads a view that has an order, gives none itself, and `shows` its rows in one, in that of the view.
+    ///
+    /// # Errors
+    /// As [`plan_query`](Self::plan_query).
+    pub(super) fn plan_in_order_of_view(
+        &self,
+        query: &QueryText,
+        shows: impl Fn(&LogicalPlan) -> bool,
+    ) -> Result<LogicalPlan> {
         // What cannot be ordered so, such as a sum over all rows, has no order.
-        self.plan_query(&ordered).ok()
+        let ordered = with_order(self.catalog, query).and_then(|ordered| self.plan_query(&ordered).ok());
+        ordered.filter(shows).map_or_else(|| self.plan_query(query), Ok)
     }
 }
 
@@ -28,11 +36,7 @@ fn with_order(catalog: &Catalog, query: &QueryText) -> Option<QueryText> {
         return None;
     }
     let SetExpr::Select(select) = query.ast.body.as_ref() else { return None };
-    let groups = match &select.group_by {
-        GroupByExpr::Expressions(keys, _) => !keys.is_empty(),
-        GroupByExpr::All(_) => true,
-    };
-    if groups || select.distinct.is_some() || select.having.is_some() {
+    if groups(select) {
         return None;
     }
     let [from] = select.from.as_slice() else { return None };

@@ -22,8 +22,8 @@ use datafusion::logical_expr::{
     Expr as LogicalExpr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNodeCore, cast, lit,
 };
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, SetExpr, Spanned,
-    TableAlias, TableFactor,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, ObjectName, Query, Select,
+    SetExpr, Spanned, TableAlias, TableFactor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use eagre_engine::interval_text;
@@ -338,6 +338,15 @@ pub(super) fn window_data(expr: &Expr) -> Option<WindowData> {
         Expr::Subquery(query) => WindowData::Query(query.clone()),
         _ => return None,
     })
+}
+
+/// Whether a row of a `SELECT` is not one of a row that it reads: `GROUP BY`, `DISTINCT`, `HAVING`.
+pub(super) fn groups(select: &Select) -> bool {
+    let by_keys = match &select.group_by {
+        GroupByExpr::Expressions(keys, _) => !keys.is_empty(),
+        GroupByExpr::All(_) => true,
+    };
+    by_keys || select.distinct.is_some() || select.having.is_some()
 }
 
 pub(super) fn descriptor(expr: &Expr) -> Option<Ident> {

@@ -22,7 +22,7 @@ use eagre_engine::score::{DetectorOptions, MethodError};
 use serde_json::Map;
 
 use self::options::{IS_LEARNT, OF, WIDTH, message};
-pub(crate) use self::options::{LEARN_WHEN, PASSED_OVER, fold_options};
+pub(crate) use self::options::{LEARN_WHEN, PASSED_OVER, fold_options, season_word};
 use crate::types::sql_name;
 
 /// The functions.

@@ -143,7 +143,7 @@ impl Options {
 
     fn add(&mut self, name: &ast::Ident, value: &ast::Expr) -> Result<(), SqlError> {
         let at = Location::of(name.span).or(self.location);
-        let constant = constant(value).or_else(|| season_word(name, value)).ok_or_else(|| {
+        let constant = constant(value).or_else(|| of_season(name, value)).ok_or_else(|| {
             let function = self.function.name();
             let what = "a number, a text or an interval of constant length as such";
             let quoted = match value {
@@ -245,12 +245,14 @@ fn as_written(given: &str) -> String {
     ms.map_or_else(|| given.to_owned(), |ms| format!("INTERVAL '{}' SECOND", ms / 1000.0))
 }
 
-/// `seasonality => none` and `seasonality => auto` need no quotes.
-fn season_word(option: &ast::Ident, value: &ast::Expr) -> Option<serde_json::Value> {
+/// What a seasonality may be beside an interval: `auto` and `none` need no quotes.
+pub(crate) fn season_word(value: &ast::Expr) -> Option<&'static str> {
     let ast::Expr::Identifier(word) = value else { return None };
-    let word = word.value.to_lowercase();
-    let is_word = option.value.eq_ignore_ascii_case("seasonality") && ["auto", "none"].contains(&word.as_str());
-    is_word.then(|| word.into())
+    ["auto", "none"].into_iter().find(|known| known.eq_ignore_ascii_case(&word.value))
+}
+
+fn of_season(option: &ast::Ident, value: &ast::Expr) -> Option<serde_json::Value> {
+    season_word(value).filter(|_| option.value.eq_ignore_ascii_case("seasonality")).map(Into::into)
 }
 
 fn constant(expr: &ast::Expr) -> Option<serde_json::Value> {

@@ -15,6 +15,7 @@ use super::options::{MADE_AT, MODEL, Options, TS, output_columns};
 use super::{FORECAST_ERROR_SUFFIX, FORECAST_FUNCTION, number_of, text_of};
 use crate::catalog::View;
 use crate::error::{Location, Result, SqlError, nearest};
+use crate::functions::score::season_word;
 use crate::parser::QueryText;
 use crate::planner::window::{
     WindowData, call, column_ident, descriptor, select_query, split_partition, string, window_data,
@@ -39,9 +40,6 @@ const ARGUMENTS: [&str; 13] = [
     "min_training",
     "output",
 ];
-
-/// What a seasonality may be beside an interval; these two need no quotes.
-const SEASONALITY_WORDS: [&str; 2] = ["auto", "none"];
 
 /// A forecast in a `FROM`.
 #[derive(Debug, Clone)]
@@ -157,9 +155,7 @@ impl Arguments {
             "horizon" => self.horizon = Some(expr.clone()),
             "step" => self.step = Some(expr.clone()),
             "seasonality" => {
-                let word = column_ident(expr).map(|word| word.value.to_lowercase());
-                let word = word.filter(|word| SEASONALITY_WORDS.contains(&word.as_str()));
-                self.seasonality = Some(word.map_or_else(|| expr.clone(), |word| string(&word)));
+                self.seasonality = Some(season_word(expr).map_or_else(|| expr.clone(), string));
             }
             "levels" => {
                 let form = || needs("as `ARRAY[0.1, 0.5, 0.9]`: each between 0 and 1, none twice");

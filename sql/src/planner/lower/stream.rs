@@ -186,14 +186,11 @@ impl Stream {
     /// # Errors
     /// Some can be.
     pub(in crate::planner) fn check_final(&self, who: &str) -> Result<()> {
-        if self.changelog == ChangelogMode::AppendOnly {
-            return Ok(());
-        }
-        let reason = self.retracts_because.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        let message = format!(
-            "{who} of a stream that does not end is of rows that come once, and these can be taken back{reason}; add `EMIT ON WINDOW CLOSE`"
-        );
-        Err(SqlError::plan(message, None))
+        self.refuse_taken_back(|reason| {
+            format!(
+                "{who} of a stream that does not end is of rows that come once, and these can be taken back{reason}; add `EMIT ON WINDOW CLOSE`"
+            )
+        })
     }
 
     /// Refuses rows that are taken back, for what `who` learns from rows and would `instead` do with others.
@@ -201,15 +198,21 @@ impl Stream {
     /// # Errors
     /// Some can be.
     pub(in crate::planner) fn check_learnable(&self, who: &str, instead: &str) -> Result<()> {
+        self.refuse_taken_back(|reason| {
+            format!(
+                "{who} learns from rows and cannot unlearn one that is taken back{reason}; {instead} rows that are only inserted, such as those of \
+                 windows that have closed (`EMIT ON WINDOW CLOSE`)"
+            )
+        })
+    }
+
+    /// Refuses rows that are taken back, by a message that is told why they are.
+    fn refuse_taken_back(&self, message: impl Fn(&str) -> String) -> Result<()> {
         if self.changelog == ChangelogMode::AppendOnly {
             return Ok(());
         }
         let reason = self.retracts_because.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        let message = format!(
-            "{who} learns from rows and cannot unlearn one that is taken back{reason}; {instead} rows that are only inserted, such as those of \
-             windows that have closed (`EMIT ON WINDOW CLOSE`)"
-        );
-        Err(SqlError::plan(message, None))
+        Err(SqlError::plan(message(&reason), None))
     }
 
     /// Whether rows are those of its node, as they are.
